@@ -1,0 +1,22 @@
+# The service. docker-compose.yml fills in the arguments from .env.
+ARG PYTHON_IMAGE=python:3.13-slim-trixie
+FROM ${PYTHON_IMAGE}
+
+# Where pip gets packages from; empty means its default. The image's history shows it: put no password into it.
+ARG PIP_INDEX_URL
+
+WORKDIR /srv/kadun
+RUN useradd --uid 10001 --user-group --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin kadun
+
+# Wheels only: the image has no compiler, and a package that wants one is to fail here, clearly.
+COPY requirements.txt ./
+RUN --mount=type=cache,target=/root/.cache/pip \
+    PIP_ROOT_USER_ACTION=ignore pip install --require-hashes --only-binary :all: -r requirements.txt
+
+# Compiled here, since the container cannot write later.
+COPY app app
+RUN python -m compileall -q app
+ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+
+USER kadun
+CMD ["gunicorn", "--config", "python:app.gunicorn_conf", "app.wsgi:app"]

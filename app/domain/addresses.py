@@ -1,0 +1,46 @@
+"""When two network addresses are the same (protocol, section 2)."""
+
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+
+_IPV6_HOST_BITS = 64
+
+
+def _parse(text: str) -> IPv4Address | IPv6Address:
+    address = ip_address(text)
+    if isinstance(address, IPv6Address):
+        if address.scope_id is not None:
+            raise ValueError(f"{text!r} has a zone, which means something on one host only")
+        return address.ipv4_mapped or address
+    return address
+
+
+@lru_cache(maxsize=4096)
+def canonical_address(text: str) -> str:
+    """Return the one spelling of an address; an IPv4-mapped IPv6 address is its IPv4.
+
+    Raises:
+        ValueError: `text` is no IPv4 or IPv6 address.
+    """
+    return str(_parse(text))
+
+
+@lru_cache(maxsize=4096)
+def network_of(address: str) -> str:
+    """Return what counts as "one address": the /64 of an IPv6 address, an IPv4 address itself.
+
+    Hosts rotate the lower half of their IPv6 addresses (RFC 8981).
+
+    Raises:
+        ValueError: `address` is no IPv4 or IPv6 address.
+    """
+    parsed = _parse(address)
+    if isinstance(parsed, IPv6Address):
+        prefix = int(parsed) >> _IPV6_HOST_BITS << _IPV6_HOST_BITS
+        return str(IPv6Network((prefix, _IPV6_HOST_BITS)))
+    return str(parsed)
+
+
+def same_address(left: str, right: str) -> bool:
+    """Tell whether two addresses count as the same one. The two families never match."""
+    return left == right or network_of(left) == network_of(right)

@@ -1,0 +1,132 @@
+"""Card IDs and validities: how they are written, read and added to (protocol, sections 2 and 5)."""
+
+import base64
+import re
+import unicodedata
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from app.domain.codes import CardStatus
+
+ID_LENGTH = 32
+ID_RANDOM_BYTES = 20  # 160 bits are 32 characters of 5 bits
+MIN_VALIDITY = timedelta(seconds=1)
+MAX_VALIDITY = timedelta(days=100 * 365)
+
+_CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_FROM_RFC4648 = str.maketrans("ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", _CROCKFORD)
+_ID = re.compile(f"[{_CROCKFORD}]{{{ID_LENGTH}}}")
+# ASCII only: no Unicode case mapping takes part in what a card's ID is.
+_READ_AS = str.maketrans("abcdefghijklmnopqrstuvwxyzILO", "ABCDEFGH1JK1MN0PQRSTUVWXYZ110")
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
+_NAMED = {"day": "1d", "week": "7d", "month": "30d", "quarter": "90d", "year": "365d"}
+_DURATION = re.compile(r"([0-9]{1,10})([smhdw])")
+
+
+class ValidityError(ValueError):
+    """A validity or duration that cannot be."""
+
+
+def id_from_random(random_bytes: bytes) -> str:
+    """Write `ID_RANDOM_BYTES` random bytes as an ID: 32 characters of Crockford's base32."""
+    if len(random_bytes) != ID_RANDOM_BYTES:
+        raise ValueError(f"an ID takes {ID_RANDOM_BYTES} random bytes, not {len(random_bytes)}")
+    return base64.b32encode(random_bytes).decode("ascii").translate(_FROM_RFC4648)
+
+
+def parse_card_id(text: str) -> str | None:
+    """Read a card's ID as a person may have typed it; None when it is no card's ID.
+
+    White space and dashes go, letters become upper case, I and L read as 1, O as 0.
+    """
+    if _ID.fullmatch(text):
+        return text
+    kept = "".join(c for c in text if not (c.isspace() or unicodedata.category(c) == "Pd"))
+    candidate = kept.translate(_READ_AS)
+    return candidate if _ID.fullmatch(candidate) else None
+
+
+def grouped(card_id: str) -> str:
+    """Return an ID in eight groups of four, as people read it out."""
+    return "-".join(card_id[i : i + 4] for i in range(0, len(card_id), 4))
+
+
+def parse_duration(text: str) -> timedelta:
+    """Read `30s`, `45m`, `12h`, `30d`, `1w`, or one of day, week, month, quarter, year.
+
+    Raises:
+        ValidityError: `text` is none of these, or not from 1 second to 100 years.
+    """
+    match = _DURATION.fullmatch(_NAMED.get(text, text))
+    if match is None:
+        raise ValidityError(
+            f"{text!r} is no duration: write 30s, 45m, 12h, 30d, 1w, or day, week, month, quarter, year"
+        )
+    seconds = int(match[1]) * _UNITS[match[2]]
+    if not MIN_VALIDITY.total_seconds() <= seconds <= MAX_VALIDITY.total_seconds():
+        raise ValidityError(f"{text!r} is out of range: from 1 second to 100 years (36500d)")
+    return timedelta(seconds=seconds)
+
+
+def parse_validity(text: str) -> timedelta | None:
+    """Read a duration, or `permanent` as None.
+
+    Raises:
+        ValidityError: as for `parse_duration`.
+    """
+    return None if text == "permanent" else parse_duration(text)
+
+
+def format_validity(validity: timedelta | None) -> str:
+    """Write a validity in the largest unit that divides it, as `parse_validity` reads it."""
+    if validity is None:
+        return "permanent"
+    seconds = int(validity.total_seconds())
+    unit = next(u for u in ("d", "h", "m", "s") if seconds % _UNITS[u] == 0)
+    return f"{seconds // _UNITS[unit]}{unit}"
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """A card as the rules see it. `validity` None means permanent; times are aware."""
+
+    id: str
+    validity: timedelta | None
+    activated_at: datetime | None
+    expires_at: datetime | None
+    frozen_at: datetime | None
+
+    @property
+    def is_activated(self) -> bool:
+        """Whether the card has been used for the first time."""
+        return self.activated_at is not None
+
+    def status(self, now: datetime) -> CardStatus:
+        """Return the first that holds of frozen, expired, active, unused."""
+        if self.frozen_at is not None:
+            return CardStatus.FROZEN
+        if self.activated_at is None:
+            return CardStatus.UNUSED
+        if self.expires_at is not None and now >= self.expires_at:
+            return CardStatus.EXPIRED
+        return CardStatus.ACTIVE
+
+
+def extended(card: Card, by: timedelta, now: datetime) -> Card:
+    """Return the card with `by` added: to the later of now and its expiry, or to an unused one's validity.
+
+    Raises:
+        ValidityError: the card is permanent, or would last longer than 100 years.
+    """
+    if card.validity is None:
+        raise ValidityError(f"card {card.id} is permanent: there is nothing to extend")
+    whole_now = now.replace(microsecond=0)
+    if card.expires_at is None:
+        validity, expires_at = card.validity + by, None
+        too_long = validity > MAX_VALIDITY
+    else:
+        validity, expires_at = card.validity, max(whole_now, card.expires_at) + by
+        too_long = expires_at - whole_now > MAX_VALIDITY
+    if too_long:
+        raise ValidityError(f"card {card.id} would last longer than 100 years")
+    return Card(card.id, validity, card.activated_at, expires_at, card.frozen_at)

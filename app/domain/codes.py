@@ -1,0 +1,40 @@
+"""The codes of verdicts and the kinds of journal entries (protocol, sections 2 and 3)."""
+
+from enum import StrEnum
+
+
+class Code(StrEnum):
+    """What a verdict says. `accepted` is true exactly for `OK`."""
+
+    OK = "OK"
+    CARD_NOT_FOUND = "CARD_NOT_FOUND"
+    CARD_FROZEN = "CARD_FROZEN"
+    CARD_EXPIRED = "CARD_EXPIRED"
+    CLIENT_MISMATCH = "CLIENT_MISMATCH"
+    CLIENT_HAS_ANOTHER_CARD = "CLIENT_HAS_ANOTHER_CARD"
+
+
+class EventKind(StrEnum):
+    """What the journal records."""
+
+    ISSUED = "issued"
+    ACTIVATED = "activated"
+    BOUND = "bound"
+    RELEASED = "released"
+    ENVIRONMENT_CHANGED = "environment_changed"
+    REJECTED = "rejected"
+    FROZEN = "frozen"
+    UNFROZEN = "unfrozen"
+    UNBOUND = "unbound"
+    EXTENDED = "extended"
+    DELETED = "deleted"
+    KEY_ROTATED = "key_rotated"
+
+
+class CardStatus(StrEnum):
+    """A card's status: the first that holds, in this order."""
+
+    FROZEN = "frozen"
+    EXPIRED = "expired"
+    ACTIVE = "active"
+    UNUSED = "unused"

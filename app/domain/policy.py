@@ -1,0 +1,127 @@
+"""The rules (protocol, section 2). This is their only home."""
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import Enum
+
+from app.domain.addresses import same_address
+from app.domain.cards import Card
+from app.domain.codes import CardStatus, Code
+
+OPEN_PROGRAM = "打开程序"
+"""The function that earns KERNAL_DATA_KEY: these four characters and no others."""
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """The environment that a card is bound to, as recorded."""
+
+    id: str
+    card_id: str
+    hardware: str
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """All that the rules need to know, read at one moment.
+
+    `rival` is the client of *another* card whose recorded hardware is the request's, `rival_card` its card.
+    """
+
+    card: Card | None = None
+    client: Client | None = None
+    rival: Client | None = None
+    rival_card: Card | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is asked: the hardware as sent, the address that the proxy saw, the function as sent."""
+
+    hardware: str
+    address: str
+    function: str
+
+
+class Binding(Enum):
+    """What an accepted request does to the card's client."""
+
+    KEEP = "keep"
+    """The card has a client: it is updated."""
+    CREATE = "create"
+    """The card has none, and this machine is new."""
+    MOVE = "move"
+    """The card has none, and this machine's client comes over from a card that is no longer live."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What the rules say, and all that has to be written for it.
+
+    `card` is the card as it is after the decision; `released` the client that its dead card loses.
+    """
+
+    code: Code
+    card: Card | None = None
+    activates: bool = False
+    binding: Binding | None = None
+    released: Client | None = None
+    hardware_changed: bool = False
+    address_changed: bool = False
+
+    @property
+    def accepted(self) -> bool:
+        """Whether the client may go on."""
+        return self.code is Code.OK
+
+    @property
+    def is_refresh(self) -> bool:
+        """Whether an accepted request only refreshes what is recorded: nothing for the journal."""
+        return self.binding is Binding.KEEP and not (
+            self.activates or self.released or self.hardware_changed or self.address_changed
+        )
+
+
+def decide(facts: Facts, request: Request, now: datetime) -> Decision:
+    """Judge a request: the rules of section 2, in their order.
+
+    Args:
+        facts: What the database holds of the card and of the machine.
+        request: What is asked.
+        now: The time, aware.
+    """
+    card, client = facts.card, facts.client
+    if card is None:
+        return Decision(Code.CARD_NOT_FOUND)
+    status = card.status(now)
+    if status is CardStatus.FROZEN:
+        return Decision(Code.CARD_FROZEN, card)
+    if status is CardStatus.EXPIRED:
+        return Decision(Code.CARD_EXPIRED, card)
+    hardware_changed = client is not None and client.hardware != request.hardware
+    address_changed = client is not None and not same_address(client.address, request.address)
+    if hardware_changed and address_changed:
+        return Decision(Code.CLIENT_MISMATCH, card)
+    released = facts.rival
+    if facts.rival_card is not None and facts.rival_card.status(now) is CardStatus.ACTIVE:
+        return Decision(Code.CLIENT_HAS_ANOTHER_CARD, card)
+    if client is not None:
+        binding = Binding.KEEP
+    else:
+        binding = Binding.CREATE if released is None else Binding.MOVE
+    return Decision(
+        Code.OK,
+        card if card.is_activated else _activated(card, now),
+        activates=not card.is_activated,
+        binding=binding,
+        released=released,
+        hardware_changed=hardware_changed,
+        address_changed=address_changed,
+    )
+
+
+def _activated(card: Card, now: datetime) -> Card:
+    # Expiries are whole seconds, so the activation is too: the difference is the validity exactly.
+    at = now.replace(microsecond=0)
+    return replace(card, activated_at=at, expires_at=None if card.validity is None else at + card.validity)

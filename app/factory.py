@@ -1,0 +1,55 @@
+"""Wiring, and nothing else."""
+
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+import falcon
+
+from app.http import problems
+from app.http.middleware import RequestLog
+from app.http.resources import (
+    HealthResource,
+    KeySetResource,
+    MetricsResource,
+    ReadinessResource,
+    VerifyResource,
+)
+from app.services import startup
+from app.services.verification import Verification, VerdictTerms
+from app.settings import Settings
+from app.storage import schema
+from app.storage.database import Database, connect_to
+from app.storage.statements import PREPARED
+from app.tokens.signer import Signer
+
+
+def utc_now() -> datetime:
+    """Return the time now, aware."""
+    return datetime.fromtimestamp(time.time(), UTC)
+
+
+def create_app(settings: Settings) -> falcon.App[Any, Any]:
+    """Build the service.
+
+    Raises:
+        SchemaMismatchError: the database has another schema.
+        KeyRingError: there are no usable signing keys.
+    """
+    database = connect_to(Database(settings.database_url, prepared=PREPARED, on_connect=schema.check_version))
+    startup.prepare(database, settings.keys_dir, utc_now())
+    signer = Signer(settings.keys_dir)
+    terms = VerdictTerms(settings.issuer, settings.kernal_data_key, settings.timezone, settings.offline_grace)
+    verification = Verification(database, signer, terms, utc_now)
+
+    app = falcon.App(middleware=[RequestLog(behind_proxy=settings.behind_proxy)])
+    problems.install(app)
+    app.add_route(
+        "/v1/verify",
+        VerifyResource(verification, behind_proxy=settings.behind_proxy, require_sealed=settings.require_sealed),
+    )
+    app.add_route("/.well-known/jwks.json", KeySetResource(signer, utc_now))
+    app.add_route("/healthz", HealthResource())
+    app.add_route("/readyz", ReadinessResource(database))
+    app.add_route("/metrics", MetricsResource())
+    return app

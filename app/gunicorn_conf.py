@@ -1,0 +1,59 @@
+"""gunicorn's settings; the names below are gunicorn's own."""
+
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from app import logs
+from app.settings import Settings, SettingsError
+
+try:
+    _settings = Settings.from_env()
+except SettingsError as error:
+    sys.exit(f"kadun: {error}")
+
+bind = _settings.bind
+workers = _settings.workers
+threads = _settings.threads
+worker_class = "gthread"
+preload_app = True  # one copy of the code in memory, and a failed start is one line, once
+umask = 0o007  # the socket is for nginx's group, not for everybody
+timeout = 30
+graceful_timeout = 30
+keepalive = 75  # longer than nginx keeps its idle connections, so that neither closes under the other's hands
+control_socket_disable = True  # it wants a writable home and nobody here asks it anything
+worker_tmp_dir = "/dev/shm"  # noqa: S108  # heartbeats in memory, not on a busy disk
+accesslog = None  # the app logs each request itself, without secrets
+logconfig_dict = logs.configuration(_settings.log_level)
+
+_own_metrics_dir = "PROMETHEUS_MULTIPROC_DIR" not in os.environ
+if _own_metrics_dir:
+    # Before prometheus_client is imported: it looks once.
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix="kadun-metrics-")
+_metrics_dir = Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])
+_metrics_dir.mkdir(parents=True, exist_ok=True)
+for _stale in _metrics_dir.glob("*.db"):
+    _stale.unlink()
+
+
+def post_worker_init(_worker: Any) -> None:  # noqa: ANN401  # gunicorn is untyped
+    """Start what a worker does beside serving."""
+    from app.services import housekeeping  # noqa: PLC0415  # after the fork, when the models know their database
+
+    housekeeping.start(_settings.journal_keep)
+
+
+def child_exit(_server: Any, worker: Any) -> None:  # noqa: ANN401
+    """Keep a dead worker's counts, drop its gauges."""
+    from prometheus_client import multiprocess  # noqa: PLC0415  # see above
+
+    multiprocess.mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
+
+
+def on_exit(_server: Any) -> None:  # noqa: ANN401
+    """Leave nothing behind."""
+    if _own_metrics_dir:
+        shutil.rmtree(_metrics_dir, ignore_errors=True)

@@ -1,0 +1,1 @@
+"""Falcon's side: resources, schemas, problems. The only place that knows status codes."""

@@ -1,0 +1,51 @@
+"""What surrounds every request: an ID, and one line in the log."""
+
+import logging
+import re
+import secrets
+import time
+from typing import Any
+
+import falcon
+
+_ID = re.compile(r"[A-Za-z0-9_-]{8,64}")
+logger = logging.getLogger("app.requests")
+
+
+class RequestLog:
+    """Gives each request an ID and logs it without secrets: no card, no body, no query string.
+
+    Args:
+        behind_proxy: Take the ID from the proxy's X-Request-ID, so that its log and ours can be laid side by side.
+    """
+
+    def __init__(self, *, behind_proxy: bool) -> None:
+        self._behind_proxy = behind_proxy
+
+    def process_request(self, request: falcon.Request, _response: falcon.Response) -> None:
+        """Note the start."""
+        given = request.get_header("X-REQUEST-ID") if self._behind_proxy else None
+        request.context.request_id = given if given and _ID.fullmatch(given) else secrets.token_hex(16)
+        request.context.started = time.perf_counter()
+        request.context.outcome = {}
+
+    def process_response(
+        self,
+        request: falcon.Request,
+        response: falcon.Response,
+        _resource: Any,  # noqa: ANN401  # Falcon's signature
+        _succeeded: bool,  # noqa: FBT001  # Falcon's signature
+    ) -> None:
+        """Name the ID to the client and log the request."""
+        context = request.context
+        response.set_header("X-Request-ID", context.request_id)
+        if logger.isEnabledFor(logging.INFO):
+            fields = {
+                "request_id": context.request_id,
+                "method": request.method,
+                "path": request.path,
+                "status": int(response.status[:3]),
+                "milliseconds": round((time.perf_counter() - context.started) * 1000, 2),
+                **context.outcome,
+            }
+            logger.info("request", extra=fields)

@@ -1,0 +1,138 @@
+"""What is no verdict: application/problem+json (RFC 9457), one constructor for each kind."""
+
+import json
+import logging
+from enum import StrEnum
+from typing import Any
+
+import falcon
+
+from app import metrics
+from app.http.languages import Text
+from app.storage.database import DatabaseUnavailableError
+
+RETRY_AFTER_SECONDS = 2
+logger = logging.getLogger(__name__)
+
+
+class ProblemCode(StrEnum):
+    """The `code` of a problem."""
+
+    INVALID_REQUEST = "INVALID_REQUEST"
+    NOT_FOUND = "NOT_FOUND"
+    METHOD_NOT_ALLOWED = "METHOD_NOT_ALLOWED"
+    BODY_TOO_LARGE = "BODY_TOO_LARGE"
+    UNSUPPORTED_MEDIA_TYPE = "UNSUPPORTED_MEDIA_TYPE"
+    UNAVAILABLE = "UNAVAILABLE"
+    INTERNAL_ERROR = "INTERNAL_ERROR"
+
+
+class Problem(Exception):  # noqa: N818  # RFC 9457's word
+    """A problem to answer with. `field` names the field of the request that is wrong."""
+
+    def __init__(
+        self,
+        status: str,
+        code: ProblemCode,
+        detail: Text,
+        *,
+        field: str | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail.en)
+        self.status = status
+        self.code = code
+        self.detail = detail
+        self.field = field
+        self.headers = headers or {}
+
+
+def invalid_request(detail: Text, field: str | None = None) -> Problem:
+    """The request's form is wrong."""
+    return Problem(falcon.HTTP_400, ProblemCode.INVALID_REQUEST, detail, field=field)
+
+
+def body_too_large(limit_bytes: int) -> Problem:
+    """The body is larger than any honest request."""
+    kib = limit_bytes // 1024
+    detail = Text(f"请求体不得超过 {kib} KiB。", f"The body must be at most {kib} KiB.")
+    # The rest of the body is not read, so the connection is of no more use.
+    return Problem(falcon.HTTP_413, ProblemCode.BODY_TOO_LARGE, detail, headers={"Connection": "close"})
+
+
+def unsupported_media_type() -> Problem:
+    """The body is not declared as JSON."""
+    detail = Text(
+        "请求的 Content-Type 必须是 application/json（UTF-8）。", "Content-Type must be application/json, in UTF-8."
+    )
+    return Problem(falcon.HTTP_415, ProblemCode.UNSUPPORTED_MEDIA_TYPE, detail)
+
+
+def unavailable() -> Problem:
+    """The database is away, or the installation is at fault."""
+    detail = Text("服务暂时不可用，请稍后再试。", "The service is unavailable for the moment: please try again.")
+    headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
+    return Problem(falcon.HTTP_503, ProblemCode.UNAVAILABLE, detail, headers=headers)
+
+
+def _from_falcon(error: falcon.HTTPError) -> Problem:
+    headers = dict(error.headers or {})
+    if isinstance(error, falcon.HTTPNotFound):
+        return Problem(falcon.HTTP_404, ProblemCode.NOT_FOUND, Text("没有这个地址。", "There is nothing here."))
+    if isinstance(error, falcon.HTTPMethodNotAllowed):
+        detail = Text("此地址不支持该请求方法。", "This resource does not support the method.")
+        return Problem(falcon.HTTP_405, ProblemCode.METHOD_NOT_ALLOWED, detail, headers=headers)
+    return invalid_request(Text("请求格式有误。", "The request is malformed."))
+
+
+def _internal_error() -> Problem:
+    detail = Text("服务器内部错误，已记录。", "An internal error occurred and was logged.")
+    return Problem(falcon.HTTP_500, ProblemCode.INTERNAL_ERROR, detail)
+
+
+def respond(request: falcon.Request, response: falcon.Response, problem: Problem) -> None:
+    """Make `problem` the answer."""
+    metrics.problems.labels(problem.code).inc()
+    document: dict[str, Any] = {
+        "type": "about:blank",
+        "title": problem.status.partition(" ")[2],
+        "status": int(problem.status[:3]),
+        "code": problem.code,
+        "detail": problem.detail.in_language_of(request),
+        "request_id": request.context.request_id,
+    }
+    if problem.field is not None:
+        document["field"] = problem.field
+    response.status = problem.status
+    response.content_type = "application/problem+json"
+    response.set_headers({"Cache-Control": "no-store", **problem.headers})
+    response.data = json.dumps(document, ensure_ascii=False).encode()
+
+
+def _on_problem(request: falcon.Request, response: falcon.Response, error: Problem, _params: Any) -> None:  # noqa: ANN401
+    respond(request, response, error)
+
+
+def _on_http_error(
+    request: falcon.Request, response: falcon.Response, error: falcon.HTTPError, _params: Any  # noqa: ANN401
+) -> None:
+    respond(request, response, _from_falcon(error))
+
+
+def _on_unavailable(
+    request: falcon.Request, response: falcon.Response, _error: DatabaseUnavailableError, _params: Any  # noqa: ANN401
+) -> None:
+    respond(request, response, unavailable())
+
+
+def _on_any_other(request: falcon.Request, response: falcon.Response, error: Exception, _params: Any) -> None:  # noqa: ANN401
+    logger.error("unhandled error", exc_info=error, extra={"request_id": request.context.request_id})
+    respond(request, response, _internal_error())
+
+
+def install(app: falcon.App[Any, Any]) -> None:
+    """Answer every error of `app` with a problem."""
+    app.add_error_handler(Exception, _on_any_other)
+    app.add_error_handler(falcon.HTTPError, _on_http_error)
+    app.add_error_handler(DatabaseUnavailableError, _on_unavailable)
+    app.add_error_handler(Problem, _on_problem)

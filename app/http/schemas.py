@@ -1,0 +1,168 @@
+"""Requests' form, checked strictly before any rule (protocol, section 3)."""
+
+import json
+from functools import lru_cache
+from typing import Annotated, Any
+
+import falcon
+import msgspec
+from msgspec import Meta
+
+from app.http.languages import Text
+from app.http.problems import body_too_large, invalid_request, unsupported_media_type
+
+MAX_BODY_BYTES = 64 * 1024
+
+
+class VerifyRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of `POST /v1/verify`. Lengths count code points."""
+
+    card_id: Annotated[str, Meta(min_length=1, max_length=64, pattern=r"\S")]
+    hardware: Annotated[str, Meta(min_length=1, max_length=1024)]
+    function: Annotated[str, Meta(min_length=1, max_length=64)]
+    nonce: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{16,64}\Z")]
+    ip: Annotated[str, Meta(max_length=64)] | None = None
+    client_public_key: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{43}\Z")] | None = None
+
+
+PUBLIC_KEY_REQUIREMENT = Text(
+    "必须是 X25519 公钥的 base64url 编码（43 个字符，无填充，且不是低阶点）",
+    "must be an X25519 public key in base64url (43 characters, no padding, not of low order)",
+)
+REQUIREMENTS: dict[str, Text] = {
+    "card_id": Text("必须是 1 到 64 个字符的字符串，且不全是空白", "must be a string of 1 to 64 characters, not all white space"),
+    "hardware": Text("必须是 1 到 1024 个字符的字符串", "must be a string of 1 to 1,024 characters"),
+    "function": Text("必须是 1 到 64 个字符的字符串", "must be a string of 1 to 64 characters"),
+    "nonce": Text("必须是 16 到 64 个 base64url 字符", "must be 16 to 64 characters of base64url"),
+    "ip": Text("必须是不超过 64 个字符的字符串", "must be a string of at most 64 characters"),
+    "client_public_key": PUBLIC_KEY_REQUIREMENT,
+}
+"""What each field must be, for the person who reads the error."""
+
+
+def read_body(request: falcon.Request) -> bytes:
+    """Return the request's body.
+
+    Raises:
+        Problem: 415 when it is not declared as JSON, 413 when it is over 64 KiB.
+    """
+    if not _is_json(request.content_type or ""):
+        raise unsupported_media_type()
+    length = request.content_length
+    if length is not None and length > MAX_BODY_BYTES:
+        raise body_too_large(MAX_BODY_BYTES)
+    # Without a length the body is chunked (gunicorn ends the stream) or absent.
+    chunked = request.env.get("wsgi.input_terminated") and length is None
+    stream = request.stream if chunked else request.bounded_stream
+    body: bytes = stream.read(MAX_BODY_BYTES + 1)
+    if len(body) > MAX_BODY_BYTES:
+        raise body_too_large(MAX_BODY_BYTES)
+    return body
+
+
+@lru_cache(maxsize=64)
+def _is_json(content_type: str) -> bool:
+    media_type, parameters = falcon.parse_header(content_type)
+    return media_type.lower() == "application/json" and parameters.get("charset", "utf-8").lower() == "utf-8"
+
+
+def parse_verify_request(body: bytes) -> VerifyRequest:
+    """Read a verify request.
+
+    Raises:
+        Problem: 400, naming the field and what it must be.
+    """
+    document = _decode_object(body)
+    try:
+        request = msgspec.convert(document, VerifyRequest)
+    except msgspec.ValidationError as error:
+        field = _offending_field(document)
+        if field is None:
+            raise invalid_request(Text("请求字段有误。", f"{error}.")) from error
+        raise _wrong(field) from error
+    for name in VerifyRequest.__struct_fields__:
+        value = getattr(request, name)
+        if value is not None and not _storable(value):
+            raise invalid_request(
+                Text(f"{name} 不能含有 NUL 字符或不成对的代理字符。", f"{name} must not hold NUL characters or lone surrogates."),
+                name,
+            )
+    return request
+
+
+def _decode_object(body: bytes) -> dict[str, Any]:
+    """Decode a JSON object (RFC 8259) strictly: UTF-8, no key twice, no NaN, no depth that exhausts the stack."""
+    try:
+        document = json.loads(body.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant)
+    except _DuplicateKeyError as error:
+        raise invalid_request(
+            Text(f"字段 {error.key} 出现了两次。", f"The field {error.key} is given twice."), error.key
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise invalid_request(Text("请求体必须是 UTF-8 编码的 JSON。", "The body must be JSON in UTF-8.")) from error
+    if not isinstance(document, dict):
+        raise invalid_request(Text("请求体必须是一个 JSON 对象。", "The body must be a JSON object."))
+    return document
+
+
+class _DuplicateKeyError(Exception):
+    def __init__(self, key: str) -> None:
+        super().__init__(key)
+        self.key = _shown(key)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        seen: set[str] = set()
+        raise _DuplicateKeyError(next(key for key, _ in pairs if key in seen or seen.add(key)))  # type: ignore[func-returns-value]
+    return result
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(name)
+
+
+def _offending_field(document: dict[str, Any]) -> str | None:
+    """Return the first field that is unknown, missing or wrong."""
+    known = {field.name: field for field in msgspec.structs.fields(VerifyRequest)}
+    for name in document:
+        if name not in known:
+            return name
+    for name, field in known.items():
+        if name not in document:
+            if field.required:
+                return name
+            continue
+        try:
+            msgspec.convert(document[name], field.type)
+        except msgspec.ValidationError:
+            return name
+    return None
+
+
+def _wrong(field: str) -> Exception:
+    requirement = REQUIREMENTS.get(field)
+    shown = _shown(field)
+    if requirement is None:
+        known = ", ".join(REQUIREMENTS)
+        return invalid_request(
+            Text(f"未知字段 {shown}；可用字段：{known}。", f"Unknown field {shown}; the fields are {known}."), shown
+        )
+    return invalid_request(Text(f"{field} {requirement.zh}。", f"{field} {requirement.en}."), field)
+
+
+def _shown(name: str) -> str:
+    """Return a field's name as it can be shown: what a stranger sent, escaped and cut."""
+    return ascii(name[:64])[1:-1]
+
+
+def _storable(value: str) -> bool:
+    # PostgreSQL's text holds neither NUL nor surrogates.
+    if "\0" in value:
+        return False
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

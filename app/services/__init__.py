@@ -1,0 +1,1 @@
+"""The use cases, between the edges (http, cli) and the rules."""

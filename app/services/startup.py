@@ -1,0 +1,46 @@
+"""What is checked and made before the first request is served."""
+
+import logging
+from datetime import datetime
+from pathlib import Path
+
+from app.storage import schema
+from app.storage.database import Database, DatabaseUnavailableError
+from app.storage.models import Card
+from app.tokens import keyring
+
+logger = logging.getLogger(__name__)
+
+
+def prepare(database: Database, keys_dir: Path, now: datetime) -> None:
+    """Check the schema, and make the signing keys if this is the first start.
+
+    A database that is away is waited for by serving 503s, not by refusing to start. No connection is left
+    open: the workers are forked after this.
+
+    Raises:
+        SchemaMismatchError: the database has another schema.
+        KeyRingError: the keys cannot be made, or are missing where clients depend on them.
+    """
+    try:
+        database.with_connection(lambda: schema.check_version(database.connection()))
+        if not keyring.exists(keys_dir):
+            _make_keys(database, keys_dir, now)
+    except schema.SchemaMismatchError:
+        raise
+    except DatabaseUnavailableError as error:
+        logger.warning("starting without the database", extra={"reason": str(error)})
+    finally:
+        database.close()
+
+
+def _make_keys(database: Database, keys_dir: Path, now: datetime) -> None:
+    # Clients in the field trust the old keys only: new ones in their place would lock every customer out.
+    if database.with_connection(Card.select().where(Card.is_activated).exists):
+        raise keyring.KeyRingError(
+            f"there are no signing keys in {keys_dir}, but cards are in use whose clients trust the old ones: "
+            "restore the folder from a backup (or, if they are lost for good, run `scripts/cardctl key create` "
+            "and give every customer a new release)"
+        )
+    ring = keyring.create(keys_dir, now)
+    logger.info("signing keys made", extra={"kid": ring.current.kid})

@@ -1,0 +1,132 @@
+"""Settings: one frozen dataclass, read from the environment once and passed down."""
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+from app.domain.cards import ValidityError, parse_duration
+
+LOG_LEVELS = ("debug", "info", "warning", "error")
+
+
+class SettingsError(Exception):
+    """A setting is wrong or missing. The message names it and says what would have been right."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All settings; the environment's names and defaults stand in docs/architecture.md.
+
+    Secrets do not appear in the repr.
+    """
+
+    database_url: str = field(repr=False)
+    kernal_data_key: str = field(repr=False)
+    keys_dir: Path
+    issuer: str
+    behind_proxy: bool
+    require_sealed: bool
+    offline_grace: timedelta | None
+    timezone: ZoneInfo
+    journal_keep: timedelta
+    log_level: str
+    bind: str
+    workers: int
+    threads: int
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str] = os.environ) -> "Settings":
+        """Read the settings.
+
+        Raises:
+            SettingsError: a setting is wrong or missing.
+        """
+        database_url = _secret(env, "DATABASE_URL")
+        if not database_url.startswith(("postgresql://", "postgres://")):
+            raise SettingsError("DATABASE_URL must be like postgresql://user:password@host:5432/name")
+        grace = env.get("KADUN_OFFLINE_GRACE", "")
+        return cls(
+            database_url=database_url,
+            kernal_data_key=_secret(env, "KERNAL_DATA_KEY"),
+            keys_dir=Path(_required(env, "KADUN_KEYS_DIR")),
+            issuer=env.get("KADUN_ISSUER") or "kadun",
+            behind_proxy=_boolean(env, "KADUN_BEHIND_PROXY"),
+            require_sealed=_boolean(env, "KADUN_REQUIRE_SEALED"),
+            offline_grace=_duration("KADUN_OFFLINE_GRACE", grace) if grace else None,
+            timezone=_timezone(env.get("KADUN_TIMEZONE") or "Asia/Shanghai"),
+            journal_keep=timedelta(days=_integer(env, "KADUN_JOURNAL_KEEP_DAYS", 365, 1, 36_500)),
+            log_level=_choice(env, "KADUN_LOG_LEVEL", "info", LOG_LEVELS),
+            bind=_bind(env.get("KADUN_BIND") or "127.0.0.1:8000"),
+            workers=_integer(env, "KADUN_WORKERS", 2, 1, 64),
+            threads=_integer(env, "KADUN_THREADS", 8, 1, 64),
+        )
+
+
+def _required(env: Mapping[str, str], name: str) -> str:
+    value = env.get(name, "")
+    if not value:
+        raise SettingsError(f"{name} is not set")
+    return value
+
+
+def _secret(env: Mapping[str, str], name: str) -> str:
+    """Read a secret from NAME, or from the file that NAME_FILE names."""
+    path = env.get(f"{name}_FILE", "")
+    if path and env.get(name):
+        raise SettingsError(f"both {name} and {name}_FILE are set: keep one")
+    if not path:
+        value = env.get(name, "")
+        if not value.strip():
+            raise SettingsError(f"{name} is not set: set it, or {name}_FILE to a file that holds it")
+    else:
+        try:
+            value = Path(path).read_text("utf-8")
+        except OSError as error:
+            raise SettingsError(f"{name}_FILE: cannot read {path}: {error.strerror}") from error
+        except UnicodeDecodeError as error:
+            raise SettingsError(f"{name}_FILE: {path} is not UTF-8 text") from error
+        if not value.strip():
+            raise SettingsError(f"{name}_FILE: {path} is empty")
+    return value.strip()
+
+
+def _boolean(env: Mapping[str, str], name: str) -> bool:
+    return _choice(env, name, "false", ("true", "false")) == "true"
+
+
+def _choice(env: Mapping[str, str], name: str, default: str, choices: tuple[str, ...]) -> str:
+    value = env.get(name) or default
+    if value not in choices:
+        raise SettingsError(f"{name} is {value!r}: it must be {' or '.join(choices)}")
+    return value
+
+
+def _integer(env: Mapping[str, str], name: str, default: int, low: int, high: int) -> int:
+    value = env.get(name) or str(default)
+    if not re.fullmatch(r"[0-9]{1,9}", value) or not low <= int(value) <= high:
+        raise SettingsError(f"{name} is {value!r}: it must be a whole number from {low} to {high}")
+    return int(value)
+
+
+def _duration(name: str, value: str) -> timedelta:
+    try:
+        return parse_duration(value)
+    except ValidityError as error:
+        raise SettingsError(f"{name}: {error}") from error
+
+
+def _timezone(value: str) -> ZoneInfo:
+    try:
+        return ZoneInfo(value)
+    except (KeyError, OSError, ValueError) as error:  # ZoneInfoNotFoundError is a KeyError
+        raise SettingsError(f"KADUN_TIMEZONE is {value!r}: it must be a name like Asia/Shanghai") from error
+
+
+def _bind(value: str) -> str:
+    if not re.fullmatch(r"unix:/[^\0]+|(\[[0-9a-fA-F:.]+\]|[^:/\s]+):[0-9]{1,5}", value):
+        raise SettingsError(f"KADUN_BIND is {value!r}: it must be host:port or unix:/path/to/socket")
+    return value

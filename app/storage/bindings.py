@@ -1,0 +1,132 @@
+"""Facts for the rules, and the guarded writes that apply a decision."""
+
+from dataclasses import dataclass
+from datetime import date, datetime
+
+import peewee
+from psycopg2.errors import ForeignKeyViolation, UniqueViolation
+
+from app.domain.cards import Card
+from app.domain.policy import Binding, Client, Decision, Facts, Request
+from app.storage import journal, models, usage
+from app.storage.database import Database
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A request and all that is written with it. `day` is the vendor's day of `now`."""
+
+    card_id: str
+    request: Request
+    hardware_sha256: str
+    now: datetime
+    day: date
+
+
+def read_facts(database: Database, card_id: str, hardware_sha256: str) -> Facts:
+    """Read the card, its client, and the other client with this hardware, at one moment."""
+    row = database.run_prepared("read_facts", card_id, hardware_sha256)
+    if row is None:
+        return Facts()
+    card = Card(*row[0:5])
+    client = None if row[5] is None else Client(row[5], card.id, row[6], row[7])
+    if row[8] is None:
+        return Facts(card, client)
+    return Facts(card, client, Client(*row[8:12]), Card(row[9], *row[12:16]))
+
+
+def refresh(database: Database, facts: Facts, judged: Judged) -> bool:
+    """Record an accepted request that changes nothing else, in one guarded statement.
+
+    False when the guard misses, or when this is the day's first request of this function: then `apply` does it.
+    """
+    card, client = facts.card, facts.client
+    if card is None or client is None:
+        return False
+    row = database.run_prepared(
+        "refresh",
+        client.id,
+        card.id,
+        judged.hardware_sha256,
+        client.address,
+        card.expires_at,
+        judged.request.address,
+        judged.now,
+        judged.request.function,
+        judged.day,
+    )
+    return row is not None
+
+
+def apply(
+    database: Database,
+    facts: Facts,
+    decision: Decision,
+    judged: Judged,
+    entries: list[journal.Entry],
+    new_client_id: str,
+) -> bool:
+    """Write what an accepted decision changes, all or nothing, if the facts still hold.
+
+    The cards concerned are locked (as every writer of their rows does first), the facts read again and compared.
+    Two machines with unlocked business in common (one hardware, two unused cards) meet at the unique
+    constraints instead.
+
+    Returns:
+        False when the facts no longer hold: read again and decide again.
+    """
+    if decision.card is None:
+        raise ValueError("an accepted decision has a card")
+    try:
+        with database.atomic():
+            lock_cards([decision.card.id] + ([decision.released.card_id] if decision.released else []))
+            if read_facts(database, decision.card.id, judged.hardware_sha256) != facts:
+                return False
+            if decision.activates:
+                _activate(decision.card)
+            _bind(decision, judged, new_client_id)
+            usage.count(decision.card.id, judged.day, judged.request.function, judged.now)
+            journal.append(entries)
+    except peewee.IntegrityError as error:
+        if isinstance(error.orig, UniqueViolation | ForeignKeyViolation):
+            return False
+        raise
+    return True
+
+
+def lock_cards(card_ids: list[str]) -> list[models.Card]:
+    """Lock cards for the rest of the transaction, in one order for everybody, and return those that exist."""
+    return list(
+        models.Card.select()
+        .where(models.Card.id.in_(card_ids))
+        .order_by(models.Card.id)
+        .for_update("FOR NO KEY UPDATE")
+    )
+
+
+def _activate(card: Card) -> None:
+    (
+        models.Card.update(is_activated=True, activated_at=card.activated_at, expires_at=card.expires_at)
+        .where(models.Card.id == card.id)
+        .execute()
+    )
+
+
+def _bind(decision: Decision, judged: Judged, new_client_id: str) -> None:
+    environment = {
+        "card": judged.card_id,
+        "hardware": judged.request.hardware,
+        "hardware_sha256": judged.hardware_sha256,
+        "ip": judged.request.address,
+        "requested_at": judged.now,
+        "function": judged.request.function,
+    }
+    released = decision.released
+    if decision.binding is Binding.CREATE:
+        models.Client.insert(id=new_client_id, **environment).execute()
+    elif decision.binding is Binding.MOVE and released is not None:
+        models.Client.update(**environment).where(models.Client.id == released.id).execute()
+    else:
+        if released is not None:
+            models.Client.delete().where(models.Client.id == released.id).execute()
+        models.Client.update(**environment).where(models.Client.card == judged.card_id).execute()

@@ -1,0 +1,152 @@
+"""The connection: one for each thread, kept, prepared, and made anew when it broke."""
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import peewee
+import psycopg2
+
+from app.storage import models
+
+_SECONDS_BETWEEN_ATTEMPTS = 1.0
+logger = logging.getLogger(__name__)
+Result = TypeVar("Result")
+
+# Bounds for every statement, so that no worker thread waits for ever (gunicorn does not end a hung request).
+_SESSION_OPTIONS = "-c statement_timeout=10s -c lock_timeout=5s -c idle_in_transaction_session_timeout=30s -c timezone=UTC"
+# SQLSTATE classes: 40001 and 40P01 ask for another try, 55P03 and 57014 are our own timeouts, 53 and 57P are
+# a server out of resources or going down, 08 a broken connection, 25006 a standby that was promoted elsewhere.
+_TRY_AGAIN = ("40001", "40P01")
+_AWAY = ("08", "53", "57P", "55P03", "57014", "25006")
+
+
+class DatabaseUnavailableError(Exception):
+    """The database is away, or too busy to answer in time. The caller may try again later."""
+
+
+class ConflictError(Exception):
+    """Another transaction was in the way: read again and decide again."""
+
+
+class Database(peewee.PostgresqlDatabase):  # type: ignore[misc]
+    """A PostgreSQL database whose connections carry prepared statements.
+
+    Args:
+        url: `postgresql://…`; several hosts and any libpq parameter are allowed.
+        prepared: Statements to prepare on each new connection, by name; parameters are written `$1`.
+        on_connect: Called with each new connection; raises to refuse the database.
+        bulk: True for long operator commands: no limit on a statement's time.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        prepared: Mapping[str, peewee.Query] | None = None,
+        on_connect: Callable[[Any], None] | None = None,
+        bulk: bool = False,
+    ) -> None:
+        self._prepared = dict(prepared or {})
+        self._on_connect = on_connect
+        self._no_attempt_before = 0.0
+        options = _SESSION_OPTIONS.replace("=10s", "=0").replace("=5s", "=30s") if bulk else _SESSION_OPTIONS
+        super().__init__(
+            url,
+            options=options,
+            connect_timeout=3,
+            keepalives_idle=10,
+            keepalives_interval=5,
+            keepalives_count=3,
+            tcp_user_timeout=15_000,
+            application_name="kadun",
+        )
+
+    def _connect(self) -> Any:  # noqa: ANN401  # a psycopg2 connection; peewee is untyped
+        # Peewee connects under a lock. While the server is away the threads must not queue up behind each
+        # other's time-outs, so one attempt a second speaks for all.
+        if time.monotonic() < self._no_attempt_before:
+            raise psycopg2.OperationalError("the last attempt to connect failed a moment ago")
+        try:
+            return super()._connect()
+        except psycopg2.OperationalError:
+            self._no_attempt_before = time.monotonic() + _SECONDS_BETWEEN_ATTEMPTS
+            raise
+
+    def _initialize_connection(self, conn: Any) -> None:  # noqa: ANN401  # as above
+        try:
+            if self._on_connect is not None:
+                self._on_connect(conn)
+            with conn.cursor() as cursor:
+                for name, query in self._prepared.items():
+                    sql, literals = self.get_sql_context().sql(query).query()
+                    cursor.execute(f"PREPARE {name} AS {sql}", literals)
+        except BaseException:
+            # Peewee has taken the connection as open already.
+            conn.close()
+            self._state.reset()
+            raise
+
+    def run_prepared(self, name: str, *arguments: object) -> tuple[Any, ...] | None:
+        """Execute a prepared statement in one round trip and return its first row.
+
+        Raises:
+            psycopg2.Error: as the driver raises it; `with_connection` sorts these.
+        """
+        marks = ",".join(["%s"] * len(arguments))
+        with self.connection().cursor() as cursor:
+            cursor.execute(f"EXECUTE {name}({marks})", arguments)
+            row: tuple[Any, ...] | None = cursor.fetchone()
+            return row
+
+    def with_connection(self, work: Callable[[], Result]) -> Result:
+        """Run `work`, once more on a new connection if the one that it had kept turns out to be broken.
+
+        Safe for work that judges anew what it finds: a commit whose answer was lost is simply found done.
+
+        Raises:
+            DatabaseUnavailableError: The database cannot be reached or does not answer in time.
+            ConflictError: The server asks for another try (deadlock, serialisation failure).
+        """
+        kept = not self.is_closed()
+        try:
+            return self._sorted(work)
+        except DatabaseUnavailableError:
+            broken = self.is_closed()  # set by `_sorted`
+            if not (kept and broken):
+                raise
+        return self._sorted(work)
+
+    def _sorted(self, work: Callable[[], Result]) -> Result:
+        try:
+            self.connect(reuse_if_open=True)
+            return work()
+        except (peewee.IntegrityError, psycopg2.IntegrityError):
+            raise
+        except (peewee.DatabaseError, peewee.InterfaceError, psycopg2.Error) as error:
+            raise self._sort(error) from error
+
+    def _sort(self, error: Exception) -> Exception:
+        cause = getattr(error, "orig", None) or error.__context__ if isinstance(error, peewee.PeeweeException) else error
+        state = getattr(cause, "pgcode", None)
+        if state is not None and state.startswith(_TRY_AGAIN):
+            return ConflictError(state)
+        connection_lost = state is None and isinstance(cause, (psycopg2.OperationalError, psycopg2.InterfaceError))
+        if not connection_lost and not (state or "").startswith(_AWAY):
+            return error
+        self._drop_connection()
+        logger.warning("database away", extra={"sqlstate": state, "reason": str(cause).strip().split("\n")[0]})
+        return DatabaseUnavailableError(str(cause).strip().split("\n")[0])
+
+    def _drop_connection(self) -> None:
+        try:
+            self.close()
+        except (peewee.PeeweeException, psycopg2.Error):
+            self._state.reset()
+
+
+def connect_to(database: Database) -> Database:
+    """Make `database` the one that the models of this process speak to."""
+    models.database.initialize(database)
+    return database

@@ -1,0 +1,105 @@
+"""The journal (日志): appending, bounding what strangers can write, searching and pruning."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from peewee import SQL
+
+from app.domain.addresses import network_of
+from app.domain.codes import Code, EventKind
+from app.storage.models import Event
+
+REFUSALS_A_MINUTE = 20
+"""So many refusals of unknown, frozen or expired cards are kept from one address; the rest only count."""
+PRUNE_BATCH = 10_000
+
+BOUNDED_CODES = (Code.CARD_NOT_FOUND, Code.CARD_FROZEN, Code.CARD_EXPIRED)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One journal entry to be; the fields are the columns of `Event`, `ip_network` being derived."""
+
+    at: datetime
+    kind: EventKind
+    code: Code | None = None
+    card_id: str | None = None
+    reference: str | None = None
+    ip: str | None = None
+    claimed_ip: str | None = None
+    hardware: str | None = None
+    function: str | None = None
+    actor: str | None = None
+    details: dict[str, Any] | None = None
+
+    def row(self) -> dict[str, Any]:
+        """Return the columns and their values."""
+        return {**asdict(self), "ip_network": None if self.ip is None else network_of(self.ip)}
+
+
+def append(entries: list[Entry]) -> None:
+    """Write entries, as part of the caller's transaction."""
+    if entries:
+        Event.insert_many([entry.row() for entry in entries]).execute()
+
+
+def append_rejection(entry: Entry) -> bool:
+    """Write a rejection, unless its address has had its share this minute; tell whether it was written.
+
+    A mismatch is always written: it is what the vendor looks for.
+    """
+    if entry.code in BOUNDED_CODES and _recent_refusals(entry) >= REFUSALS_A_MINUTE:
+        return False
+    append([entry])
+    return True
+
+
+def _recent_refusals(entry: Entry) -> int:
+    recent = (
+        Event.select(SQL("1"))
+        .where(
+            (Event.ip_network == entry.row()["ip_network"])
+            & (Event.at > entry.at - timedelta(minutes=1))
+            & Event.code.in_(BOUNDED_CODES)
+        )
+        .limit(REFUSALS_A_MINUTE)
+    )
+    count: int = recent.count()
+    return count
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """What `search` looks for; None means any. `kind` is a kind of event or a code of rejection."""
+
+    kind: EventKind | Code | None = None
+    card_id: str | None = None
+    reference: str | None = None
+    since: datetime | None = None
+
+
+def search(wanted: Filter, *, limit: int | None = None) -> Iterator[Event]:
+    """Yield matching entries, newest first, without holding them all."""
+    query = Event.select().order_by(Event.id.desc())
+    if isinstance(wanted.kind, EventKind):
+        query = query.where(Event.kind == wanted.kind)
+    elif wanted.kind is not None:
+        query = query.where(Event.code == wanted.kind)
+    if wanted.card_id is not None:
+        query = query.where(Event.card_id == wanted.card_id)
+    if wanted.reference is not None:
+        query = query.where(Event.reference == wanted.reference)
+    if wanted.since is not None:
+        query = query.where(Event.at >= wanted.since)
+    return iter(query.limit(limit).iterator())
+
+
+def prune(before: datetime) -> int:
+    """Delete up to `PRUNE_BATCH` rejections older than `before`; return how many. Nothing else is ever deleted."""
+    old = (
+        Event.select(Event.id).where((Event.kind == EventKind.REJECTED) & (Event.at < before)).limit(PRUNE_BATCH)
+    )
+    count: int = Event.delete().where(Event.id.in_(old)).execute()
+    return count

@@ -1,0 +1,84 @@
+"""The tables (protocol, section 4). Columns are named here and nowhere else; constraints are in migrations."""
+
+from peewee import (
+    BigIntegerField,
+    BooleanField,
+    CompositeKey,
+    DatabaseProxy,
+    DateField,
+    ForeignKeyField,
+    IdentityField,
+    Model,
+    TextField,
+)
+from playhouse.postgres_ext import BinaryJSONField, DateTimeTZField, IntervalField
+
+database = DatabaseProxy()
+"""Stands for the one database of this process until `app.storage.database.connect_to` names it."""
+
+
+class _Table(Model):
+    class Meta:
+        database = database
+        legacy_table_names = False
+
+
+class Card(_Table):
+    """卡密表: one row a card; its ID is the key that the vendor sells."""
+
+    id = TextField(primary_key=True)
+    validity = IntervalField(null=True)
+    is_activated = BooleanField(default=False)
+    activated_at = DateTimeTZField(null=True, index=False)
+    expires_at = DateTimeTZField(null=True, index=False)
+    frozen_at = DateTimeTZField(null=True, index=False)
+    batch = TextField(null=True)
+    note = TextField(null=True)
+    created_at = DateTimeTZField(index=False)
+
+
+class Client(_Table):
+    """客户运行环境表: the one environment that a card is bound to, as of its last accepted request."""
+
+    id = TextField(primary_key=True)
+    card = ForeignKeyField(Card, column_name="card_id", unique=True)
+    hardware = TextField()
+    hardware_sha256 = TextField(unique=True)
+    ip = TextField()
+    requested_at = DateTimeTZField(index=False)
+    function = TextField()
+
+
+class Event(_Table):
+    """日志: the append-only journal. `card_id` is no foreign key: the journal outlives cards.
+
+    `ip` is the address that the server saw, `claimed_ip` what the client wrote, `ip_network` what counts as
+    one address. `reference` is the last 8 characters of the verdict's `jti`, `actor` the operator.
+    """
+
+    id = IdentityField()
+    at = DateTimeTZField(index=False)
+    kind = TextField()
+    code = TextField(null=True)
+    card_id = TextField(null=True)
+    reference = TextField(null=True)
+    ip = TextField(null=True)
+    ip_network = TextField(null=True)
+    claimed_ip = TextField(null=True)
+    hardware = TextField(null=True)
+    function = TextField(null=True)
+    actor = TextField(null=True)
+    details = BinaryJSONField(null=True, index=False)
+
+
+class Usage(_Table):
+    """使用记录: accepted requests, counted for each card, day (in KADUN_TIMEZONE) and function."""
+
+    card = ForeignKeyField(Card, column_name="card_id", index=False)
+    day = DateField()
+    function = TextField()
+    count = BigIntegerField()
+    last_at = DateTimeTZField(index=False)
+
+    class Meta:
+        primary_key = CompositeKey("card", "day", "function")

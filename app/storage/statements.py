@@ -1,0 +1,93 @@
+"""The statements of every request, rendered from the models and prepared once a connection.
+
+A verification of a bound card is these two: read the facts, refresh what is recorded.
+"""
+
+from peewee import CTE, JOIN, SQL, Expression, Query, Select, fn
+
+from app.storage.models import Card, Client, Usage
+
+
+def _read_facts() -> Query:
+    """$1 card ID, $2 SHA-256 of the hardware: the card, its client, and whoever else has that hardware."""
+    rival, rival_card = Client.alias("rival"), Card.alias("rival_card")
+    return (
+        Card.select(
+            Card.id,
+            Card.validity,
+            Card.activated_at,
+            Card.expires_at,
+            Card.frozen_at,
+            Client.id,
+            Client.hardware,
+            Client.ip,
+            rival.id,
+            rival.card,
+            rival.hardware,
+            rival.ip,
+            rival_card.validity,
+            rival_card.activated_at,
+            rival_card.expires_at,
+            rival_card.frozen_at,
+        )
+        .join(Client, JOIN.LEFT_OUTER, on=(Client.card == Card.id))
+        .switch(Card)
+        .join(
+            rival,
+            JOIN.LEFT_OUTER,
+            on=((rival.hardware_sha256 == SQL("$2::text")) & (rival.card != Card.id)),
+        )
+        .join(rival_card, JOIN.LEFT_OUTER, on=(rival_card.id == rival.card))
+        .where(Card.id == SQL("$1::text"))
+    )
+
+
+def _refresh() -> Query:
+    """Record an accepted request of a bound card, if all is still as it was read; no row otherwise.
+
+    $1 client ID, $2 card ID, $3 SHA-256 of the hardware, $4 address as read, $5 expiry as read,
+    $6 address now, $7 time, $8 function, $9 day.
+
+    The usage row must be there (the day's first request of a function goes the careful way). To lose such a
+    refresh in a crash costs a "last seen", so it does not wait for the disk.
+    """
+    seen = CTE(
+        "seen",
+        Client.update(ip=SQL("$6::text"), requested_at=SQL("$7::timestamptz"), function=SQL("$8::text"))
+        .from_(Card)
+        .where(
+            (Client.id == SQL("$1::text"))
+            & (Client.card == SQL("$2::text"))
+            & (Client.hardware_sha256 == SQL("$3::text"))
+            & (Client.ip == SQL("$4::text"))
+            & (Card.id == Client.card)
+            & Card.frozen_at.is_null()
+            & Expression(Card.expires_at, "IS NOT DISTINCT FROM", SQL("$5::timestamptz"))
+            & fn.EXISTS(_usage_row())
+        )
+        .returning(Client.id),
+    )
+    counted = CTE(
+        "counted",
+        Usage.update(count=Usage.count + SQL("1"), last_at=SQL("$7::timestamptz"))
+        .where(
+            (Usage.card == SQL("$2::text"))
+            & (Usage.day == SQL("$9::date"))
+            & (Usage.function == SQL("$8::text"))
+            & fn.EXISTS(Select((seen,), (seen.c.id,)))
+        )
+        .returning(Usage.card),
+    )
+    return Select((seen,), (seen.c.id, fn.set_config("synchronous_commit", "off", True))).with_cte(  # noqa: FBT003
+        seen, counted
+    )
+
+
+def _usage_row() -> Query:
+    return Usage.select(SQL("1")).where(
+        (Usage.card == SQL("$2::text")) & (Usage.day == SQL("$9::date")) & (Usage.function == SQL("$8::text"))
+    )
+
+
+PREPARED = {"read_facts": _read_facts(), "refresh": _refresh()}
+"""By name; arguments in the order of their `$` numbers."""

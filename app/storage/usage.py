@@ -1,0 +1,28 @@
+"""Usage counts (使用记录): one row for each card, day and function."""
+
+from datetime import date, datetime
+
+from peewee import SQL
+
+from app.storage.models import Usage
+
+FUNCTIONS_A_DAY = 64
+OTHER_FUNCTIONS = "其他"
+"""Where the rest of a card's functions count after `FUNCTIONS_A_DAY` in a day, so that nobody floods the table."""
+
+
+def count(card_id: str, day: date, function: str, now: datetime) -> None:
+    """Count one accepted request, within a transaction that holds the card's lock."""
+    of_the_day = Usage.select(Usage.function).where((Usage.card == card_id) & (Usage.day == day))
+    known = of_the_day.where(Usage.function == function).exists()
+    crowded = not known and of_the_day.where(Usage.function != OTHER_FUNCTIONS).count() >= FUNCTIONS_A_DAY
+    (
+        Usage.insert(
+            card=card_id, day=day, function=OTHER_FUNCTIONS if crowded else function, count=1, last_at=now
+        )
+        .on_conflict(
+            conflict_target=[Usage.card, Usage.day, Usage.function],
+            update={Usage.count: Usage.count + SQL("1"), Usage.last_at: now},
+        )
+        .execute()
+    )

@@ -1,0 +1,1 @@
+"""Everything signed or sealed. The only importer of jwt and joserfc."""

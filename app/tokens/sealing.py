@@ -1,0 +1,66 @@
+"""KERNAL_DATA_KEY in sealed form: for one client's ephemeral key (JWE), and as the age recipient for files."""
+
+import base64
+import binascii
+from typing import BinaryIO
+
+import pyrage
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from joserfc import jwe
+from joserfc.jwk import OKPKey
+
+PUBLIC_KEY_CHARACTERS = 43  # 32 bytes in base64url without padding
+
+
+class PublicKeyError(ValueError):
+    """What the client sent is no X25519 public key that anything may be sealed to."""
+
+
+class NoRecipientError(ValueError):
+    """KERNAL_DATA_KEY is no age identity, so nothing can be sealed for it."""
+
+
+def parse_public_key(text: str) -> OKPKey:
+    """Read a raw X25519 public key in base64url.
+
+    A point of low order makes every shared secret the same, known to anyone (RFC 7748, section 6.1).
+
+    Raises:
+        PublicKeyError: not 32 bytes in canonical base64url, or of low order.
+    """
+    try:
+        raw = base64.urlsafe_b64decode(text + "=")
+    except (ValueError, binascii.Error) as error:
+        raise PublicKeyError("not base64url") from error
+    if len(text) != PUBLIC_KEY_CHARACTERS or base64.urlsafe_b64encode(raw).decode() != text + "=":
+        raise PublicKeyError("not 32 bytes in canonical base64url")
+    try:
+        X25519PrivateKey.generate().exchange(X25519PublicKey.from_public_bytes(raw))
+    except ValueError as error:
+        raise PublicKeyError("a point of low order") from error
+    return OKPKey.import_key({"kty": "OKP", "crv": "X25519", "x": text})
+
+
+def seal_to(public_key: OKPKey, plaintext: str) -> str:
+    """Seal a text: a compact JWE, ECDH-ES over X25519 (RFC 8037), A256GCM."""
+    return jwe.encrypt_compact({"alg": "ECDH-ES", "enc": "A256GCM"}, plaintext.encode(), public_key)
+
+
+def age_recipient(kernal_data_key: str) -> pyrage.x25519.Recipient:
+    """Return the recipient of the first identity in KERNAL_DATA_KEY: what files are sealed to.
+
+    Raises:
+        NoRecipientError: the first line is no age identity.
+    """
+    first = kernal_data_key.strip().splitlines()[0].strip()
+    try:
+        return pyrage.x25519.Identity.from_str(first).to_public()
+    except pyrage.IdentityError as error:
+        raise NoRecipientError(
+            "KERNAL_DATA_KEY is a key of your own scheme, no age identity (AGE-SECRET-KEY-1…): seal with your own tool"
+        ) from error
+
+
+def seal_file(source: BinaryIO, target: BinaryIO, recipient: pyrage.x25519.Recipient) -> None:
+    """Write `source` to `target` as a plain age file, as a stream."""
+    pyrage.encrypt_io(source, target, [recipient])

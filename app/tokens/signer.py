@@ -1,0 +1,71 @@
+"""Signing with the current key of a ring that may be rotated under a running service."""
+
+import logging
+import os
+import time
+from datetime import datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from app.tokens import keyring
+
+VERDICT_TYPE = "verdict+jwt"
+
+_SECONDS_BETWEEN_LOOKS = 1.0
+logger = logging.getLogger(__name__)
+
+
+class _Loaded(NamedTuple):
+    ring: keyring.KeyRing
+    key: Ed25519PrivateKey
+    version: tuple[int, int]
+
+
+class Signer:
+    """Signs verdicts, and looks once a second whether the key ring was rotated.
+
+    A damaged or unreadable new ring is logged and the old one goes on: verdicts do not stop for it.
+
+    Raises:
+        KeyRingError: at construction, when there is no usable key ring.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._loaded = self._load()
+        self._look_again_at = time.monotonic() + _SECONDS_BETWEEN_LOOKS
+
+    def sign_verdict(self, claims: dict[str, Any]) -> str:
+        """Return the claims as a compact JWS of type `verdict+jwt`."""
+        loaded = self._current()
+        headers = {"typ": VERDICT_TYPE, "kid": loaded.ring.current.kid}
+        return jwt.encode(claims, loaded.key, algorithm=keyring.ALGORITHM, headers=headers)
+
+    def key_set(self, now: datetime) -> dict[str, Any]:
+        """Return the published JWK set (RFC 7517) with its `endorsements`."""
+        ring = self._current().ring
+        return {"keys": ring.published(now), "endorsements": list(ring.endorsements)}
+
+    def _current(self) -> _Loaded:
+        # Threads may look twice at once; each assignment is of a whole, so none sees a half.
+        if time.monotonic() >= self._look_again_at:
+            self._look_again_at = time.monotonic() + _SECONDS_BETWEEN_LOOKS
+            try:
+                if self._version() != self._loaded.version:
+                    self._loaded = self._load()
+                    logger.info("signing key taken up", extra={"kid": self._loaded.ring.current.kid})
+            except (keyring.KeyRingError, OSError) as error:
+                logger.error("the signing keys cannot be read again; the old ones go on", extra={"reason": str(error)})  # noqa: TRY400
+        return self._loaded
+
+    def _version(self) -> tuple[int, int]:
+        status = os.stat(self._folder / keyring.FILE)
+        return status.st_ino, status.st_mtime_ns
+
+    def _load(self) -> _Loaded:
+        version = self._version() if keyring.exists(self._folder) else (0, 0)
+        ring = keyring.load(self._folder)
+        return _Loaded(ring, ring.current.signing_key(), version)

@@ -1,0 +1,13 @@
+"""What gunicorn serves: `gunicorn --config python:app.gunicorn_conf app.wsgi:app`."""
+
+import sys
+
+from app.factory import create_app
+from app.settings import Settings, SettingsError
+from app.storage.schema import SchemaMismatchError
+from app.tokens.keyring import KeyRingError
+
+try:
+    app = create_app(Settings.from_env())
+except (SettingsError, SchemaMismatchError, KeyRingError) as error:
+    sys.exit(f"kadun: {error}")

@@ -1,0 +1,31 @@
+"""Kadun's SDK: a vendor's program asks whether a card opens it, and unseals its core data.
+
+The names below are the public interface; everything else may move between releases.
+"""
+
+from kadun.client import Client
+from kadun.errors import (
+    CardRejected,
+    HardwareUnknown,
+    KadunError,
+    RequestRefused,
+    ServerUnreachable,
+    UnsealFailed,
+    UntrustedAnswer,
+)
+from kadun.secret import Secret
+from kadun.verdict import Verdict
+
+__all__ = [
+    "CardRejected",
+    "Client",
+    "HardwareUnknown",
+    "KadunError",
+    "RequestRefused",
+    "Secret",
+    "ServerUnreachable",
+    "UnsealFailed",
+    "UntrustedAnswer",
+    "Verdict",
+]
+__version__ = "0.1.0"

@@ -1,0 +1,74 @@
+"""What came back over HTTP: a token, a wish to wait, a refusal of the request's form, or neither."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from kadun.errors import KadunError, RequestRefused, ServerUnreachable, UntrustedAnswer
+from kadun.strict import json_object
+
+_WORTH_ASKING_AGAIN = frozenset({429, 502, 503})
+_SECONDS = re.compile(r"[0-9]{1,6}")
+_SERVER_ERRORS = range(500, 600)
+_CLIENT_ERRORS = range(400, 500)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An HTTP response, read to its end."""
+
+    status: int
+    body: bytes
+    retry_after: str | None = None
+
+
+def token_in(answer: Answer) -> str:
+    """The token of a verdict. Only the token counts, whatever the status beside it says.
+
+    Raises:
+        ServerUnreachable: the server, or what stands before it, says to come back later.
+        RequestRefused: the request's form was refused.
+        UntrustedAnswer: this is neither (a web page, a redirect, …).
+    """
+    document = _object_or_none(answer.body)
+    token = document.get("token") if document else None
+    if isinstance(token, str):
+        return token
+    raise _no_verdict(answer, document or {})
+
+
+def key_set_in(answer: Answer) -> bytes:
+    """The body of `/.well-known/jwks.json`, believed for nothing but the signatures in it.
+
+    Raises:
+        ServerUnreachable: the server says to come back later.
+        UntrustedAnswer: there is no key set.
+    """
+    if _object_or_none(answer.body) is not None and answer.status not in _WORTH_ASKING_AGAIN:
+        return answer.body
+    raise _no_verdict(answer, {})
+
+
+def _no_verdict(answer: Answer, problem: dict[str, Any]) -> KadunError:
+    code = problem.get("code")
+    passing = answer.status in _WORTH_ASKING_AGAIN
+    if passing or answer.status in _SERVER_ERRORS:
+        wait = _seconds(answer.retry_after)
+        return ServerUnreachable(f"HTTP {answer.status}", wait, passing=passing, busy=True)
+    if answer.status in _CLIENT_ERRORS and isinstance(code, str):
+        return RequestRefused(code, str(problem.get("detail") or problem.get("title") or ""))
+    return UntrustedAnswer(f"HTTP {answer.status} without a verdict")
+
+
+def _object_or_none(body: bytes) -> dict[str, Any] | None:
+    try:
+        return json_object(body, "the answer")
+    except UntrustedAnswer:
+        return None
+
+
+def _seconds(retry_after: str | None) -> int | None:
+    """Retry-After in seconds. Its other form is a date, which a wrong local clock cannot read: left out."""
+    return int(retry_after) if retry_after and _SECONDS.fullmatch(retry_after) else None

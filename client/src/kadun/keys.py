@@ -1,0 +1,118 @@
+"""The keys that this program believes: those it shipped with, and those that they vouch for."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any, Union
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from kadun.errors import UntrustedAnswer
+from kadun.strict import base64url, json_object, unpadded
+from kadun.tokens import AUDIENCE, key_id, verified
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+PublicKeys = Union["Mapping[str, Any]", str]
+_ENDORSEMENT = "key+jwt"
+
+
+class TrustedKeys:
+    """Public keys by `kid`, and the name of the server (`iss`) that they speak for."""
+
+    def __init__(self, pinned: PublicKeys) -> None:
+        """Take the pinned keys.
+
+        Args:
+            pinned: what `cardctl key export` prints, `{"iss": …, "keys": […]}`, as a dict or as JSON text.
+
+        Raises:
+            ValueError: it is something else. The vendor's mistake, hence no KadunError.
+        """
+        document = _document(pinned)
+        issuer, keys = document.get("iss"), document.get("keys")
+        if not isinstance(issuer, str) or not issuer or not isinstance(keys, list) or not keys:
+            raise ValueError('public_keys must be {"iss": …, "keys": […]}, as `cardctl key export` prints it')
+        if any(isinstance(key, dict) and "d" in key for key in keys):
+            raise ValueError("public_keys holds a PRIVATE key; never ship that: use `cardctl key export`")
+        self.issuer = issuer
+        try:
+            self._keys = dict(_load(key) for key in keys)
+        except UntrustedAnswer as refusal:
+            raise ValueError(f"public_keys: {refusal.detail}") from None
+
+    def __contains__(self, kid: str) -> bool:
+        return kid in self._keys
+
+    def __getitem__(self, kid: str) -> Ed25519PublicKey:
+        """The key of this ID.
+
+        Raises:
+            UntrustedAnswer: it is none of ours.
+        """
+        try:
+            return self._keys[kid]
+        except KeyError:
+            raise UntrustedAnswer("the token is signed with a key that no pinned key vouches for") from None
+
+    def learn(self, key_set: bytes) -> None:
+        """Learn new keys from `/.well-known/jwks.json`: those that a chain of endorsements reaches from ours.
+
+        The key set itself counts for nothing; a key enters only with a signature by a key trusted before it.
+
+        Raises:
+            UntrustedAnswer: this is no key set with endorsements, or one by a trusted key is false.
+        """
+        endorsements = json_object(key_set, "the key set").get("endorsements")
+        if not isinstance(endorsements, list):
+            raise UntrustedAnswer("the key set has no endorsements")
+        by_endorser: dict[str, list[str]] = {}
+        for endorsement in endorsements:
+            if not isinstance(endorsement, str):
+                raise UntrustedAnswer("an endorsement is no token")
+            by_endorser.setdefault(key_id(endorsement), []).append(endorsement)
+        # Each endorsement is looked at once, when its endorser becomes trusted, and otherwise left alone: so
+        # the order in the list does not matter, and even a hostile list costs one check an entry.
+        newly_trusted = list(self._keys)
+        while newly_trusted:
+            for endorsement in by_endorser.pop(newly_trusted.pop(), []):
+                kid, key = self._endorsed(endorsement)
+                if kid not in self._keys:
+                    self._keys[kid] = key
+                    newly_trusted.append(kid)
+
+    def _endorsed(self, endorsement: str) -> tuple[str, Ed25519PublicKey]:
+        claims = verified(endorsement, self[key_id(endorsement)], _ENDORSEMENT)
+        claims.require("aud", AUDIENCE)
+        if "iss" in claims:
+            claims.require("iss", self.issuer)
+        return _load(claims.mapping("jwk"))
+
+
+def _document(pinned: PublicKeys) -> Mapping[str, Any]:
+    if not isinstance(pinned, str):
+        return pinned
+    try:
+        return json_object(pinned.encode("utf-8"), "public_keys")
+    except (UntrustedAnswer, UnicodeEncodeError):
+        raise ValueError("public_keys is no JSON object") from None
+
+
+def _load(jwk: Any) -> tuple[str, Ed25519PublicKey]:  # noqa: ANN401 - whatever JSON held
+    """One key with its `kid`, which must be its RFC 7638 thumbprint: so no key can take another's name."""
+    if not isinstance(jwk, dict) or jwk.get("kty") != "OKP" or jwk.get("crv") != "Ed25519":
+        raise UntrustedAnswer("a key is no Ed25519 key")
+    if jwk.get("use", "sig") != "sig" or jwk.get("alg", "EdDSA") != "EdDSA":
+        raise UntrustedAnswer("a key is not meant for EdDSA signatures")
+    x = jwk.get("x")
+    raw = base64url(x, "a key") if isinstance(x, str) else b""
+    try:
+        key = Ed25519PublicKey.from_public_bytes(raw)
+    except ValueError:
+        raise UntrustedAnswer("a key is no Ed25519 key") from None
+    members = f'{{"crv":"Ed25519","kty":"OKP","x":"{x}"}}'  # RFC 7638, section 3
+    kid = unpadded(hashlib.sha256(members.encode("ascii")).digest())
+    if jwk.get("kid") != kid:
+        raise UntrustedAnswer("a key's kid is not its thumbprint")
+    return kid, key

@@ -1,0 +1,62 @@
+"""What a customer reads, in Chinese and in English. Never the server's own words: those are not signed."""
+
+from __future__ import annotations
+
+LANGUAGES = ("zh", "en")
+
+_TEXTS: dict[str, tuple[str, str]] = {
+    # Verdicts: the codes of PROTOCOL sections 2 and 3.
+    "CARD_NOT_FOUND": (
+        "卡密不存在，请检查是否输入正确",
+        "There is no such card. Please check that it was typed correctly",
+    ),
+    "CARD_FROZEN": ("卡密已被冻结，请联系卖家", "This card has been frozen. Please contact the seller"),
+    "CARD_EXPIRED": ("卡密已过期，请续费", "This card has expired. Please renew it"),
+    "CLIENT_MISMATCH": (
+        "卡密已绑定其他设备，如已更换设备请联系卖家解绑",
+        "This card is bound to another device. If you changed devices, ask the seller to unbind it",
+    ),
+    "CLIENT_HAS_ANOTHER_CARD": (
+        "本设备已绑定另一张有效卡密，请使用那一张",
+        "This device already has another valid card. Please use that one",
+    ),
+    "rejected": ("卡密校验未通过", "The card was not accepted"),
+    # Everything that is no verdict.
+    "error": ("出现错误", "Something went wrong"),
+    "unreachable": (
+        "无法连接验证服务器，请检查网络后重试",
+        "The licence server cannot be reached. Please check the network and try again",
+    ),
+    "busy": ("验证服务器繁忙，请稍后再试", "The licence server is busy. Please try again later"),
+    "untrusted": (
+        "收到的答复不是来自正版验证服务器，请检查网络（例如是否需要先登录上网）后重试",
+        "The answer is not from the genuine server. Please check the network (a sign-in page?) and retry",
+    ),
+    "refused": (
+        "服务器不接受此请求，请检查卡密是否输入完整，或更新程序",
+        "The server does not accept this request. Please check the card, or update the program",
+    ),
+    "unseal": (
+        "核心数据无法解密，请更新程序或联系卖家",
+        "The core data cannot be decrypted. Please update the program or contact the seller",
+    ),
+    "hardware": (
+        "无法识别本机硬件，请联系卖家",
+        "This machine cannot be identified. Please contact the seller",
+    ),
+}
+
+
+def text(key: str, language: str) -> str:
+    """The text for `key` (a verdict's code or a kind of failure) in `language`, `zh` or `en`."""
+    chinese, english = _TEXTS[key]
+    return english if language == "en" else chinese
+
+
+def rejection(code: str, reference: str, language: str) -> str:
+    """What to show for a signed no: why, and the reference by which the vendor finds it in the journal."""
+    known = code in _TEXTS and code.isupper()
+    why = text(code if known else "rejected", language)
+    if not known:  # a code that is younger than this release
+        why += f" ({code})" if language == "en" else f"（{code}）"
+    return f"{why} (reference {reference})" if language == "en" else f"{why}（参考号 {reference}）"

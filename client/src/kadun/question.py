@@ -1,0 +1,59 @@
+"""One request to the server, made anew for each try."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+from dataclasses import dataclass, field
+
+from kadun.errors import RequestRefused
+
+OPEN = "打开程序"  # the one function that earns the key
+_NONCE_BYTES = 24
+
+
+def _fresh_nonce() -> str:
+    return secrets.token_urlsafe(_NONCE_BYTES)
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked, and what the answer must therefore speak of."""
+
+    card_id: str
+    hardware: str
+    function: str
+    client_public_key: str | None = None
+    nonce: str = field(default_factory=_fresh_nonce)
+
+    @property
+    def hardware_sha256(self) -> str:
+        """The hex digest that the answer must carry."""
+        return hashlib.sha256(_utf8("hardware", self.hardware)).hexdigest()
+
+    def body(self) -> bytes:
+        """The request's body.
+
+        Raises:
+            RequestRefused: a string holds lone surrogates (arguments of a badly set terminal do), which UTF-8
+                cannot write.
+        """
+        fields = {
+            "card_id": self.card_id,
+            "hardware": self.hardware,
+            "function": self.function,
+            "nonce": self.nonce,
+        }
+        if self.client_public_key is not None:
+            fields["client_public_key"] = self.client_public_key
+        for name, value in fields.items():
+            _utf8(name, value)
+        return json.dumps(fields).encode("ascii")
+
+
+def _utf8(name: str, value: str) -> bytes:
+    try:
+        return value.encode("utf-8")
+    except UnicodeEncodeError:
+        raise RequestRefused("INVALID_REQUEST", f"{name} cannot be written in UTF-8") from None

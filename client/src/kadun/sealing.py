@@ -1,0 +1,81 @@
+"""The sealed KERNAL_DATA_KEY (JWE) and what it opens (age files)."""
+
+from __future__ import annotations
+
+import pyrage
+from joserfc.errors import JoseError
+from joserfc.jwe import decrypt_compact
+from joserfc.jwk import OKPKey
+
+from kadun.errors import UnsealFailed, UntrustedAnswer
+from kadun.secret import Secret
+from kadun.strict import base64url, json_object
+
+_ALGORITHMS = ["ECDH-ES", "A256GCM"]
+_IDENTITY = "AGE-SECRET-KEY-1"
+
+
+class Envelope:
+    """A new X25519 key pair: what the server seals to its public half, this process alone can read."""
+
+    __slots__ = ("_key",)
+
+    def __init__(self) -> None:
+        self._key = OKPKey.generate_key("X25519")
+
+    @property
+    def public_key(self) -> str:
+        """The raw public key, base64url without padding (43 characters)."""
+        return str(self._key.as_dict(private=False)["x"])
+
+    def open(self, sealed: str) -> Secret:
+        """Decrypt a compact JWE: ECDH-ES over X25519 and A256GCM, nothing else (PROTOCOL section 3).
+
+        Raises:
+            UntrustedAnswer: it is of another kind, was sealed to another key, or holds no text.
+        """
+        what = "the sealed key's header"
+        header = json_object(base64url(sealed.split(".", 1)[0], what), what)
+        epk = header.get("epk")
+        if header != {"alg": "ECDH-ES", "enc": "A256GCM", "epk": epk} or not isinstance(epk, dict):
+            raise UntrustedAnswer(f"{what} is not alg ECDH-ES, enc A256GCM and epk")
+        if epk != {"kty": "OKP", "crv": "X25519", "x": epk.get("x")}:
+            raise UntrustedAnswer("the sealed key's epk is no X25519 public key")
+        secret = self._decrypted(sealed)
+        if secret is None:  # raised here, where no local variable and no context holds the plaintext
+            raise UntrustedAnswer("the sealed key does not open with this program's key")
+        return secret
+
+    def _decrypted(self, sealed: str) -> Secret | None:
+        try:
+            plaintext = decrypt_compact(sealed, self._key, algorithms=_ALGORITHMS).plaintext
+            return Secret(plaintext.decode("utf-8")) if plaintext else None
+        except (JoseError, ValueError, TypeError, AssertionError):  # joserfc's, cryptography's, base64's
+            return None
+
+
+def unseal(sealed: bytes, key: Secret) -> bytes:
+    """Decrypt an age file with KERNAL_DATA_KEY, trying each identity that it holds, one a line.
+
+    Raises:
+        UnsealFailed: the key holds no age identity, none fits, or the file is damaged or no age file.
+    """
+    identities = _identities(key)
+    if not identities:
+        raise UnsealFailed("KERNAL_DATA_KEY holds no age identity; unseal with the vendor's own scheme")
+    try:
+        opened: bytes = pyrage.decrypt(sealed, identities)
+    except pyrage.DecryptError as refusal:
+        raise UnsealFailed(f"the core data does not open: {refusal}") from None
+    return opened
+
+
+def _identities(key: Secret) -> list[pyrage.x25519.Identity]:
+    identities = []
+    for line in key.reveal().splitlines():
+        if line.strip().startswith(_IDENTITY):
+            try:
+                identities.append(pyrage.x25519.Identity.from_str(line.strip()))
+            except pyrage.IdentityError:
+                continue  # a mistyped one must not keep the others from being tried
+    return identities

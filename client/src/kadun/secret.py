@@ -1,0 +1,24 @@
+"""A string that does not show itself."""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+
+class Secret:
+    """Keeps a string out of `repr`, `str`, `vars`, pickles, and tracebacks that print local variables."""
+
+    __slots__ = ("__value",)
+
+    def __init__(self, value: str) -> None:
+        self.__value = value
+
+    def reveal(self) -> str:
+        """The secret itself. Do not store it, print it or keep it longer than needed."""
+        return self.__value
+
+    def __repr__(self) -> str:
+        return "Secret(…)"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Secret is not to be copied or written anywhere")

@@ -1,0 +1,63 @@
+"""Reading what strangers wrote: JSON and base64url with nothing left to interpretation."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from typing import Any, NoReturn
+
+from kadun.errors import UntrustedAnswer
+
+_BASE64URL = re.compile(r"[A-Za-z0-9_-]+")
+
+
+def json_object(raw: bytes, what: str) -> dict[str, Any]:
+    """Read one JSON object in UTF-8, without duplicate names, NaN or Infinity.
+
+    Raises:
+        UntrustedAnswer: it is anything else.
+    """
+    try:
+        text = raw.decode("utf-8")
+        value = json.loads(text, object_pairs_hook=_without_duplicates, parse_constant=_no_constant)
+    except (ValueError, RecursionError):
+        value = None  # raised below, so that the error carries no context that quotes the input
+    if not isinstance(value, dict):
+        raise UntrustedAnswer(f"{what} is not a JSON object")
+    return value
+
+
+def base64url(text: str, what: str) -> bytes:
+    """Decode base64url without padding, in its one canonical spelling.
+
+    Python's decoder skips foreign characters and ignores the last character's spare bits, so that several
+    spellings mean the same bytes; then a changed token could still pass.
+
+    Raises:
+        UntrustedAnswer: it is no such text.
+    """
+    if _BASE64URL.fullmatch(text):
+        try:
+            raw = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+        except ValueError:
+            raw = b""
+        if unpadded(raw) == text:
+            return raw
+    raise UntrustedAnswer(f"{what} is not canonical base64url")
+
+
+def unpadded(raw: bytes) -> str:
+    """Encode as base64url without padding (RFC 7515, section 2)."""
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode("ascii")
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("duplicate name")
+    return found
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(name)

@@ -1,0 +1,145 @@
+"""HTTP, with a bound on everything: time, size, redirects."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+from urllib.parse import urlsplit
+
+import requests
+import urllib3
+
+from kadun.answers import Answer
+from kadun.errors import ServerUnreachable, UntrustedAnswer
+
+if TYPE_CHECKING:
+    import os
+
+LARGEST_BODY_BYTES = 1024 * 1024
+_CHUNK_BYTES = 64 * 1024
+
+
+class Transport(Protocol):
+    """How requests travel; another one may be handed to the client, in tests for instance."""
+
+    def exchange(self, path: str, body: bytes | None, language: str) -> Answer:
+        """POST `body` to a path of the server, or GET the path when there is none.
+
+        Raises:
+            ServerUnreachable: no whole answer came in time.
+            UntrustedAnswer: the answer is larger than any of ours.
+        """
+
+
+class HttpTransport:
+    """Requests over HTTP or HTTPS through the system's proxies, a new connection each."""
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        ca_file: str | os.PathLike[str] | None = None,
+        timeout_seconds: float = 10,
+    ) -> None:
+        """Prepare; nothing is sent yet.
+
+        Raises:
+            ValueError: the address is not http(s)://host[:port][/path], or the timeout is not positive.
+            FileNotFoundError: `ca_file` is not there.
+        """
+        parts = urlsplit(base_url)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+            raise ValueError(f"base_url must look like https://card.example.com, not {base_url!r}")
+        if timeout_seconds <= 0:
+            raise ValueError("timeout_seconds must be positive")
+        if ca_file is not None and not Path(ca_file).is_file():
+            raise FileNotFoundError(f"ca_file {ca_file} does not exist")
+        self._base_url = base_url.rstrip("/")
+        self._verify: bool | str = True if ca_file is None else str(ca_file)
+        self._timeout_seconds = timeout_seconds
+
+    def exchange(self, path: str, body: bytes | None, language: str) -> Answer:
+        """See `Transport`.
+
+        A thread of its own does the work: the timeouts of sockets neither bound the look-up of a name nor an
+        answer that comes one byte at a time, and this call must return in time whatever the other side does.
+        """
+        outcome: queue.Queue[Answer | Exception] = queue.Queue(maxsize=1)
+
+        def work() -> None:
+            try:
+                outcome.put(self._exchange(path, body, language))
+            except Exception as failure:  # noqa: BLE001 - carried over to the caller's thread, and raised there
+                outcome.put(failure)
+
+        threading.Thread(target=work, name="kadun-exchange", daemon=True).start()
+        try:
+            result = outcome.get(timeout=self._timeout_seconds)
+        except queue.Empty:
+            raise self._too_late() from None
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    def _exchange(self, path: str, body: bytes | None, language: str) -> Answer:
+        deadline = time.monotonic() + self._timeout_seconds
+        headers = {
+            "Accept": "application/json",
+            "Accept-Encoding": "identity",  # nothing to inflate, so the bound on the size is a real one
+            "Accept-Language": "en" if language == "en" else "zh-CN,zh",
+            "User-Agent": "kadun",
+        }
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+        try:
+            with (
+                requests.Session() as session,
+                session.request(
+                    "GET" if body is None else "POST",
+                    self._base_url + path,
+                    data=body,
+                    headers=headers,
+                    auth=_no_credentials,
+                    timeout=self._timeout_seconds,
+                    verify=self._verify,
+                    allow_redirects=False,  # wherever it leads, that is not the server that we were told
+                    stream=True,
+                ) as response,
+            ):
+                content = self._content(response, deadline)
+                return Answer(response.status_code, content, response.headers.get("Retry-After"))
+        except (requests.Timeout, urllib3.exceptions.TimeoutError):
+            raise self._too_late() from None
+        except (requests.exceptions.SSLError, requests.exceptions.InvalidURL) as failure:
+            raise ServerUnreachable(_reason(failure)) from None
+        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as failure:
+            raise ServerUnreachable(_reason(failure), passing=True) from None
+
+    def _content(self, response: requests.Response, deadline: float) -> bytes:
+        content = bytearray()
+        while len(content) <= LARGEST_BODY_BYTES:
+            if time.monotonic() > deadline:
+                raise self._too_late()
+            chunk = response.raw.read(_CHUNK_BYTES, decode_content=False)
+            if not chunk:
+                return bytes(content)
+            content += chunk
+        raise UntrustedAnswer("the answer is larger than 1 MiB")
+
+    def _too_late(self) -> ServerUnreachable:
+        return ServerUnreachable(f"no answer within {self._timeout_seconds:g} seconds")
+
+
+def _reason(failure: BaseException) -> str:
+    """The innermost failure, such as `ConnectionRefusedError`; what requests wraps around it is long and vague."""
+    while (inner := failure.__cause__ or failure.__context__) is not None:
+        failure = inner
+    return f"{type(failure).__name__}: {failure}"
+
+
+def _no_credentials(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    """Send no password, not even one that a customer's .netrc holds for this host (requests would)."""
+    return request

@@ -1,0 +1,116 @@
+"""The check on a verdict: everything that PROTOCOL section 3 lists, before anything is believed."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from kadun.errors import UntrustedAnswer
+from kadun.question import OPEN
+from kadun.tokens import AUDIENCE, Claims, key_id, verified
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from kadun.keys import TrustedKeys
+    from kadun.question import Question
+    from kadun.sealing import Envelope
+    from kadun.secret import Secret
+
+_TYP = "verdict+jwt"
+_LONGEST_LIFE_SECONDS = 300
+_CODE = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
+_JTI = re.compile(r"[\x21-\x7e]{8,128}")
+_REFERENCE_LENGTH = 8
+_CLEAR, _SEALED = "KERNAL_DATA_KEY", "KERNAL_DATA_KEY_SEALED"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The server's signed answer, checked. Times are in UTC and the server's, not this machine's.
+
+    Attributes:
+        code: `OK`, or why not.
+        accepted: true exactly when the code is `OK`.
+        function: what was asked for.
+        reference: 参考号, by which the vendor finds this answer in the journal.
+        issued_at: when the server answered.
+        activated: this very request activated the card.
+        card_activated_at: when the card was first used; None on most rejections.
+        card_expires_at: None for a permanent card, and on most rejections.
+        offline_until: until when this verdict may stand in for the server, where the vendor allows that.
+        data_key: KERNAL_DATA_KEY, on an accepted opening only.
+    """
+
+    code: str
+    accepted: bool
+    function: str
+    reference: str
+    issued_at: datetime
+    activated: bool
+    card_activated_at: datetime | None = None
+    card_expires_at: datetime | None = None
+    offline_until: datetime | None = None
+    data_key: Secret | None = field(default=None, repr=False, compare=False)
+
+
+def check(token: str, question: Question, keys: TrustedKeys, envelope: Envelope | None) -> Verdict:
+    """Decide whether a token is the genuine server's answer to this very question, and read it.
+
+    The local clock has no part in it, customers' clocks being wrong: that the answer is fresh follows from
+    the nonce, which no earlier answer can hold.
+
+    Raises:
+        UntrustedAnswer: anything about it is not as it must be.
+    """
+    claims = verified(token, keys[key_id(token)], _TYP)
+    claims.require("aud", AUDIENCE)
+    claims.require("iss", keys.issuer)
+    claims.require("nonce", question.nonce)
+    claims.require("sub", question.card_id)
+    claims.require("function", question.function)
+    claims.require("hardware_sha256", question.hardware_sha256)
+    if not 0 < claims.seconds("exp") - claims.seconds("iat") <= _LONGEST_LIFE_SECONDS:
+        raise UntrustedAnswer("claim exp is not within 300 seconds after iat")
+    code, jti = claims.text("code"), claims.text("jti")
+    if not _CODE.fullmatch(code) or not _JTI.fullmatch(jti):
+        raise UntrustedAnswer("claim code or jti is malformed")
+    accepted = claims.boolean("accepted")
+    if accepted is not (code == "OK"):
+        raise UntrustedAnswer("claim accepted contradicts code")
+    activated = claims.boolean("activated")
+    if activated and not accepted:
+        raise UntrustedAnswer("claim activated contradicts code")
+    dated = accepted or code == "CARD_EXPIRED"
+    return Verdict(
+        code=code,
+        accepted=accepted,
+        function=question.function,
+        reference=jti[-_REFERENCE_LENGTH:],
+        issued_at=claims.time("iat"),
+        activated=activated,
+        card_activated_at=claims.time("card_activated_at") if dated else None,
+        card_expires_at=claims.time_or_null("card_expires_at") if dated else None,
+        offline_until=_offline_until(claims, opened=accepted and question.function == OPEN),
+        data_key=_data_key(claims, envelope if accepted else None),
+    )
+
+
+def _offline_until(claims: Claims, *, opened: bool) -> datetime | None:
+    if "offline_until" not in claims:
+        return None
+    if not opened:
+        raise UntrustedAnswer("claim offline_until on a verdict that opened nothing")
+    return claims.time("offline_until")
+
+
+def _data_key(claims: Claims, envelope: Envelope | None) -> Secret | None:
+    """The key, which must be there sealed when it was earned so, and in no form otherwise."""
+    if _CLEAR in claims:
+        raise UntrustedAnswer("the key came in clear, though it was asked for sealed or not at all")
+    if envelope is None:
+        if _SEALED in claims:
+            raise UntrustedAnswer("a key that was not earned")
+        return None
+    return envelope.open(claims.text(_SEALED))
