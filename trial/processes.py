@@ -12,6 +12,7 @@ from trial.errors import TrialError
 
 _NOBODY = 65_534  # the number of `nobody` on every Linux, should the account have no entry
 _REPORT_FIRST_BARRED = 'for folder; do [ -x "$folder" ] || { printf %s "$folder"; exit 1; }; done'
+_ZOMBIE = "Z"
 _STAT_START_TIME = 19  # in /proc/PID/stat: field 22, counted from the state, which is field 3
 
 
@@ -95,12 +96,13 @@ def command_line(pid: int) -> list[str]:
 
 
 def start_time(pid: int) -> str | None:
-    """Returns when a process started, in ticks since boot: with its number this names it beyond doubt."""
+    """Returns when a living process started, in ticks since boot; with its number this names it."""
     try:
         status = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
         return None
-    return status.rpartition(") ")[2].split()[_STAT_START_TIME]
+    fields = status.rpartition(") ")[2].split()
+    return None if fields[0] == _ZOMBIE else fields[_STAT_START_TIME]
 
 
 def shared_memory_users(table: str, segment: str) -> int:

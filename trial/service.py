@@ -1,13 +1,13 @@
 """The service itself, as a child process. Standard library only."""
 
 import contextlib
+import http.client
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -103,14 +103,14 @@ def leftover(trial: Trial) -> int | None:
 
 def end_leftover(trial: Trial) -> None:
     """Ends a service that a killed trial left behind."""
-    deadline = time.monotonic() + _STOP_SECONDS
-    while (pid := leftover(trial)) is not None:
+    for mortal in (signal.SIGTERM, signal.SIGKILL):
+        if (pid := leftover(trial)) is None:
+            break
         with contextlib.suppress(ProcessLookupError):
-            if time.monotonic() < deadline:
-                os.kill(pid, signal.SIGTERM)
-            else:
-                os.killpg(pid, signal.SIGKILL)
-        time.sleep(_POLL_SECONDS)
+            os.killpg(pid, mortal)
+        deadline = time.monotonic() + _STOP_SECONDS
+        while leftover(trial) is not None and time.monotonic() < deadline:
+            time.sleep(_POLL_SECONDS)
     _pid_file(trial).unlink(missing_ok=True)
 
 
@@ -121,7 +121,7 @@ def _pid_file(trial: Trial) -> Path:
 def _answers(url: str) -> bool:
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with direct.open(url, timeout=5) as response:
-            return bool(response.status == 200)
-    except (OSError, urllib.error.HTTPError):
+        direct.open(url, timeout=5).close()
+    except (OSError, http.client.HTTPException):  # refused, or answered with an error such as 503
         return False
+    return True

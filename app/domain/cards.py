@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from app.domain.codes import CardStatus
+from app.domain.texts import RefusedError
 
 ID_LENGTH = 32
 ID_RANDOM_BYTES = 20  # 160 bits are 32 characters of 5 bits
@@ -23,7 +24,7 @@ _NAMED = {"day": "1d", "week": "7d", "month": "30d", "quarter": "90d", "year": "
 _DURATION = re.compile(r"([0-9]{1,10})([smhdw])")
 
 
-class ValidityError(ValueError):
+class ValidityError(RefusedError):
     """A validity or duration that cannot be."""
 
 
@@ -41,9 +42,19 @@ def parse_card_id(text: str) -> str | None:
     """
     if _ID.fullmatch(text):
         return text
-    kept = "".join(c for c in text if not (c.isspace() or unicodedata.category(c) == "Pd"))
-    candidate = kept.translate(_READ_AS)
+    candidate = _unified(text)
     return candidate if _ID.fullmatch(candidate) else None
+
+
+def parse_card_id_beginning(text: str) -> str | None:
+    """Read the beginning of a card's ID as a person may have typed it; None when no ID begins so."""
+    candidate = _unified(text)
+    return candidate if 0 < len(candidate) <= ID_LENGTH and set(candidate) <= set(_CROCKFORD) else None
+
+
+def _unified(text: str) -> str:
+    kept = "".join(c for c in text if not (c.isspace() or unicodedata.category(c) == "Pd"))
+    return kept.translate(_READ_AS)
 
 
 def grouped(card_id: str) -> str:
@@ -60,11 +71,15 @@ def parse_duration(text: str) -> timedelta:
     match = _DURATION.fullmatch(_NAMED.get(text, text))
     if match is None:
         raise ValidityError(
-            f"{text!r} is no duration: write 30s, 45m, 12h, 30d, 1w, or day, week, month, quarter, year"
+            f"{text!r} 不是有效时长，请写成 30s、45m、12h、30d、1w，或 day、week、month、quarter、year",
+            f"{text!r} is no duration: write 30s, 45m, 12h, 30d, 1w, or day, week, month, quarter, year",
         )
     seconds = int(match[1]) * _UNITS[match[2]]
     if not MIN_VALIDITY.total_seconds() <= seconds <= MAX_VALIDITY.total_seconds():
-        raise ValidityError(f"{text!r} is out of range: from 1 second to 100 years (36500d)")
+        raise ValidityError(
+            f"{text!r} 超出范围：1 秒到 100 年（36500d）",
+            f"{text!r} is out of range: from 1 second to 100 years (36500d)",
+        )
     return timedelta(seconds=seconds)
 
 
@@ -119,7 +134,9 @@ def extended(card: Card, by: timedelta, now: datetime) -> Card:
         ValidityError: the card is permanent, or would last longer than 100 years.
     """
     if card.validity is None:
-        raise ValidityError(f"card {card.id} is permanent: there is nothing to extend")
+        raise ValidityError(
+            f"{card.id} 是永久卡，无需延期", f"{card.id} is a permanent card: there is nothing to extend"
+        )
     whole_now = now.replace(microsecond=0)
     if card.expires_at is None:
         validity, expires_at = card.validity + by, None
@@ -128,5 +145,5 @@ def extended(card: Card, by: timedelta, now: datetime) -> Card:
         validity, expires_at = card.validity, max(whole_now, card.expires_at) + by
         too_long = expires_at - whole_now > MAX_VALIDITY
     if too_long:
-        raise ValidityError(f"card {card.id} would last longer than 100 years")
+        raise ValidityError(f"{card.id} 的有效期将超过 100 年", f"{card.id} would last longer than 100 years")
     return Card(card.id, validity, card.activated_at, expires_at, card.frozen_at)

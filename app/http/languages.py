@@ -1,22 +1,16 @@
-"""Chinese or English: texts in both, and which one a request prefers."""
+"""Chinese or English: which one a request prefers, and what verdicts say in either."""
 
 from functools import lru_cache
-from typing import NamedTuple
 
 import falcon
 
 from app.domain.codes import Code
+from app.domain.texts import Text
 
 
-class Text(NamedTuple):
-    """A text for people in both languages."""
-
-    zh: str
-    en: str
-
-    def in_language_of(self, request: falcon.Request) -> str:
-        """Return the Chinese text, or the English where the request's Accept-Language prefers it."""
-        return self.en if prefers_english(request.get_header("ACCEPT-LANGUAGE") or "") else self.zh
+def in_language_of(request: falcon.Request, text: Text) -> str:
+    """Return the Chinese text, or the English where the request's Accept-Language prefers it."""
+    return text.en if prefers_english(request.get_header("ACCEPT-LANGUAGE") or "") else text.zh
 
 
 @lru_cache(maxsize=256)
@@ -68,6 +62,6 @@ VERDICTS: dict[Code, Text] = {
 def verdict_message(code: Code, reference: str, request: falcon.Request) -> str:
     """Return what to tell the customer; a rejection's message ends with its reference."""
     text = VERDICTS[code]
-    if code is Code.OK:
-        return text.in_language_of(request)
-    return Text(f"{text.zh}（参考号：{reference}）", f"{text.en} (reference: {reference})").in_language_of(request)
+    if code is not Code.OK:
+        text = Text(f"{text.zh}（参考号：{reference}）", f"{text.en} (reference: {reference})")
+    return in_language_of(request, text)

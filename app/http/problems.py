@@ -8,7 +8,8 @@ from typing import Any
 import falcon
 
 from app import metrics
-from app.http.languages import Text
+from app.domain.texts import Text
+from app.http.languages import in_language_of
 from app.storage.database import DatabaseUnavailableError
 
 RETRY_AFTER_SECONDS = 2
@@ -98,7 +99,7 @@ def respond(request: falcon.Request, response: falcon.Response, problem: Problem
         "title": problem.status.partition(" ")[2],
         "status": int(problem.status[:3]),
         "code": problem.code,
-        "detail": problem.detail.in_language_of(request),
+        "detail": in_language_of(request, problem.detail),
         "request_id": request.context.request_id,
     }
     if problem.field is not None:

@@ -8,7 +8,7 @@ import falcon
 import msgspec
 from msgspec import Meta
 
-from app.http.languages import Text
+from app.domain.texts import Text
 from app.http.problems import body_too_large, invalid_request, unsupported_media_type
 
 MAX_BODY_BYTES = 64 * 1024

@@ -1,0 +1,216 @@
+"""What operators do to cards (protocol, section 2, "What operators do"). Over several cards: all or nothing."""
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from app.domain import cards
+from app.domain.cards import ID_RANDOM_BYTES, extended, id_from_random, parse_card_id
+from app.domain.codes import CardStatus, EventKind
+from app.domain.texts import RefusedError
+from app.storage import bindings, journal, models
+from app.storage import cards as card_rows
+from app.storage.cards import NewCard
+from app.storage.database import Database
+
+MAX_COUNT = 1_000_000
+MAX_TEXT = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """Who acts, as the journal names them."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What an action did: the cards it changed, and those it revived whose machine has moved on."""
+
+    changed: tuple[str, ...]
+    revived_unbound: tuple[str, ...] = ()
+
+
+class CardNotFoundError(RefusedError):
+    """No such card."""
+
+    def __init__(self, card_id: str) -> None:
+        super().__init__(f"卡密 {card_id} 不存在", f"there is no card {card_id}")
+
+
+class Administration:
+    """The operators' actions on one database.
+
+    Args:
+        database: Connected without a limit on a statement's time.
+        operator: Who acts.
+        clock: Returns the time now, aware.
+    """
+
+    def __init__(self, database: Database, operator: Operator, clock: Callable[[], datetime]) -> None:
+        self._database = database
+        self._operator = operator
+        self._clock = clock
+
+    def issue(
+        self,
+        count: int,
+        validity: timedelta | None,
+        batch: str | None = None,
+        note: str | None = None,
+        progress: Callable[[int], None] = lambda _done: None,
+    ) -> list[NewCard]:
+        """Issue `count` new cards in one transaction.
+
+        Args:
+            count: How many, from 1 to `MAX_COUNT`.
+            validity: How long each lasts once activated; None for permanent.
+            batch: The vendor's name for these cards.
+            note: The vendor's note on each.
+            progress: Called with how many more are in.
+
+        Raises:
+            RefusedError: a number or a text is out of bounds.
+        """
+        if not 1 <= count <= MAX_COUNT:
+            raise RefusedError(f"数量必须是 1 到 {MAX_COUNT}", f"the count must be from 1 to {MAX_COUNT}")
+        _check_text("batch", batch)
+        _check_text("note", note)
+        new_cards = [
+            NewCard(id_from_random(secrets.token_bytes(ID_RANDOM_BYTES)), validity, batch, note) for _ in range(count)
+        ]
+        now = self._clock()
+        details = {"count": count, "batch": batch, "validity": cards.format_validity(validity)}
+
+        def write() -> None:
+            with self._database.atomic():
+                for done in card_rows.insert(self._database, new_cards, now):
+                    progress(done)
+                journal.append([self._entry(EventKind.ISSUED, now, None, details)])
+
+        self._database.with_connection(write)
+        return new_cards
+
+    def freeze(self, card_ids: list[str]) -> Outcome:
+        """Freeze cards: they are refused until unfrozen, and their time goes on."""
+
+        def change(row: models.Card, now: datetime) -> bool:
+            if row.frozen_at is not None:
+                return False
+            models.Card.update(frozen_at=now).where(models.Card.id == row.id).execute()
+            return True
+
+        return self._act(card_ids, EventKind.FROZEN, change)
+
+    def unfreeze(self, card_ids: list[str]) -> Outcome:
+        """Unfreeze cards."""
+
+        def change(row: models.Card, _now: datetime) -> bool:
+            if row.frozen_at is None:
+                return False
+            models.Card.update(frozen_at=None).where(models.Card.id == row.id).execute()
+            return True
+
+        return self._act(card_ids, EventKind.UNFROZEN, change)
+
+    def unbind(self, card_ids: list[str]) -> Outcome:
+        """Forget the cards' clients: each binds to whoever asks next."""
+
+        def change(row: models.Card, _now: datetime) -> bool:
+            return bool(models.Client.delete().where(models.Client.card == row.id).execute())
+
+        return self._act(card_ids, EventKind.UNBOUND, change)
+
+    def extend(self, card_ids: list[str], by: timedelta) -> Outcome:
+        """Add time to cards.
+
+        Raises:
+            RefusedError: one is permanent, or would last longer than 100 years.
+        """
+
+        def change(row: models.Card, now: datetime) -> bool:
+            after = extended(card_rows.as_domain(row), by, now)
+            (
+                models.Card.update(validity=after.validity, expires_at=after.expires_at)
+                .where(models.Card.id == row.id)
+                .execute()
+            )
+            return True
+
+        return self._act(card_ids, EventKind.EXTENDED, change, {"by": cards.format_validity(by)})
+
+    def delete(self, card_ids: list[str]) -> Outcome:
+        """Delete cards that were never activated.
+
+        Raises:
+            RefusedError: one was activated.
+        """
+
+        def change(row: models.Card, _now: datetime) -> bool:
+            if row.is_activated:
+                raise RefusedError(
+                    f"卡密 {row.id} 已激活，不能删除（可以冻结）",
+                    f"card {row.id} was activated and cannot be deleted (it can be frozen)",
+                )
+            models.Card.delete().where(models.Card.id == row.id).execute()
+            return True
+
+        return self._act(card_ids, EventKind.DELETED, change)
+
+    def _act(
+        self,
+        card_ids: list[str],
+        kind: EventKind,
+        change: Callable[[models.Card, datetime], bool],
+        details: dict[str, object] | None = None,
+    ) -> Outcome:
+        """Change each card under its lock, with its journal entry, all in one transaction."""
+        wanted = list(dict.fromkeys(_canonical(card_id) for card_id in card_ids))
+
+        def write() -> Outcome:
+            with self._database.atomic():
+                rows = {row.id: row for row in bindings.lock_cards(wanted)}
+                # Read after the lock was got: whoever held it may have acted a moment ago.
+                now = self._clock()
+                for card_id in wanted:
+                    if card_id not in rows:
+                        raise CardNotFoundError(card_id)
+                changed = [card_id for card_id in wanted if change(rows[card_id], now)]
+                journal.append([self._entry(kind, now, card_id, details) for card_id in changed])
+                return Outcome(tuple(changed), tuple(_revived_unbound(rows, changed, now)))
+
+        return self._database.with_connection(write)
+
+    def _entry(
+        self, kind: EventKind, now: datetime, card_id: str | None, details: dict[str, object] | None
+    ) -> journal.Entry:
+        return journal.Entry(at=now, kind=kind, card_id=card_id, actor=self._operator.name, details=details)
+
+
+def _revived_unbound(before: dict[str, models.Card], changed: list[str], now: datetime) -> list[str]:
+    """Return the changed cards that were not live, are so now, and have no client."""
+    after = {row.id: row for row in models.Card.select().where(models.Card.id.in_(changed))}
+    revived = [
+        card_id
+        for card_id, row in after.items()
+        if card_rows.as_domain(row).status(now) is CardStatus.ACTIVE
+        and card_rows.as_domain(before[card_id]).status(now) is not CardStatus.ACTIVE
+    ]
+    bound = card_rows.bound_cards(revived)
+    return [card_id for card_id in revived if card_id not in bound]
+
+
+def _canonical(text: str) -> str:
+    card_id = parse_card_id(text)
+    if card_id is None:
+        raise CardNotFoundError(ascii(text)[1:-1])
+    return card_id
+
+
+def _check_text(name: str, value: str | None) -> None:
+    if value is not None and (not 1 <= len(value) <= MAX_TEXT or not value.isprintable()):
+        raise RefusedError(
+            f"{name} 必须是 1 到 {MAX_TEXT} 个可打印字符", f"{name} must be 1 to {MAX_TEXT} printable characters"
+        )

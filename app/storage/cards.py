@@ -1,0 +1,140 @@
+"""Cards in bulk and one by one, for those who administer them."""
+
+import csv
+import io
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from peewee import Expression, Tuple, fn
+
+from app.domain import cards
+from app.domain.codes import CardStatus
+from app.storage.database import Database
+from app.storage.models import Card, Client
+
+PAGE_ROWS = 5_000
+
+
+@dataclass(frozen=True, slots=True)
+class NewCard:
+    """A card about to be issued."""
+
+    id: str
+    validity: timedelta | None
+    batch: str | None
+    note: str | None
+
+
+def as_domain(row: Card) -> cards.Card:
+    """Return the row as the rules see it."""
+    return cards.Card(row.id, row.validity, row.activated_at, row.expires_at, row.frozen_at)
+
+
+def insert(database: Database, new_cards: Iterable[NewCard], created_at: datetime) -> Iterator[int]:
+    """Copy cards into the table, within the caller's transaction; yields how many of each page are in."""
+    columns = ("id", "validity", "batch", "note", "created_at")
+    names = ", ".join(f'"{getattr(Card, column).column_name}"' for column in columns)
+    statement = f'COPY "{Card._meta.table_name}" ({names}) FROM STDIN WITH (FORMAT csv)'
+    with database.cursor() as cursor:
+        for page in _pages(new_cards):
+            buffer = io.StringIO()
+            # None comes out as nothing at all, which COPY reads as NULL; there are no empty texts.
+            writer = csv.writer(buffer)
+            writer.writerows(
+                (card.id, _interval(card.validity), card.batch, card.note, created_at.isoformat()) for card in page
+            )
+            buffer.seek(0)
+            cursor.copy_expert(statement, buffer)
+            yield len(page)
+
+
+def _interval(validity: timedelta | None) -> str | None:
+    return None if validity is None else f"{int(validity.total_seconds())} seconds"
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which cards `search` looks for; None means any. `text` is found in IDs, notes, hardware and addresses."""
+
+    status: CardStatus | None = None
+    batch: str | None = None
+    text: str | None = None
+
+
+def search(wanted: Filter, now: datetime) -> Iterator[Card]:
+    """Yield matching cards, oldest first, each with its client (or None) as `bound`; page by page."""
+    query = _filtered(wanted, now).order_by(Card.created_at, Card.id)
+    after: Card | None = None
+    while True:
+        page = query
+        if after is not None:
+            page = query.where(Tuple(Card.created_at, Card.id) > Tuple(after.created_at, after.id))
+        rows = list(page.limit(PAGE_ROWS))
+        if not rows:
+            return
+        clients = {client.card_id: client for client in Client.select().where(Client.card.in_([r.id for r in rows]))}
+        for row in rows:
+            row.bound = clients.get(row.id)
+            yield row
+        after = rows[-1]
+
+
+def _filtered(wanted: Filter, now: datetime) -> Any:  # noqa: ANN401  # a peewee query
+    query = Card.select()
+    if wanted.status is not None:
+        query = query.where(status_is(wanted.status, now))
+    if wanted.batch is not None:
+        query = query.where(Card.batch == wanted.batch)
+    if wanted.text is not None:
+        beginning = cards.parse_card_id_beginning(wanted.text)
+        found = Card.note.contains(wanted.text) | Card.id.in_(
+            Client.select(Client.card).where(
+                Client.hardware.contains(wanted.text) | Client.ip.startswith(wanted.text)
+            )
+        )
+        if beginning:
+            found |= Card.id.startswith(beginning)
+        query = query.where(found)
+    return query
+
+
+def status_is(status: CardStatus, now: datetime) -> Expression:
+    """Return the condition for a card's status: `app.domain.cards.Card.status` in SQL, held to it by a test."""
+    frozen = Card.frozen_at.is_null(is_null=False)
+    expired = fn.COALESCE(Card.expires_at <= now, False)  # noqa: FBT003
+    match status:
+        case CardStatus.FROZEN:
+            return frozen
+        case CardStatus.UNUSED:
+            return ~frozen & ~Card.is_activated
+        case CardStatus.EXPIRED:
+            return ~frozen & Card.is_activated & expired
+        case CardStatus.ACTIVE:
+            return ~frozen & Card.is_activated & ~expired
+
+
+def find(card_id: str) -> tuple[Card, Client | None] | None:
+    """Return a card and its client, or None."""
+    row = (
+        Card.select(Card, Client)
+        .join(Client, "LEFT OUTER", on=(Client.card == Card.id), attr="bound")
+        .where(Card.id == card_id)
+        .first()
+    )
+    if row is None:
+        return None
+    bound = getattr(row, "bound", None)
+    return row, bound if bound is not None and bound.id is not None else None
+
+
+def bound_cards(card_ids: list[str]) -> set[str]:
+    """Return those of the cards that have a client."""
+    return {client.card_id for client in Client.select(Client.card).where(Client.card.in_(card_ids))}
+
+
+def _pages(items: Iterable[NewCard]) -> Iterator[list[NewCard]]:
+    iterator = iter(items)
+    while page := [card for _, card in zip(range(PAGE_ROWS), iterator, strict=False)]:
+        yield page

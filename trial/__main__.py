@@ -1,0 +1,119 @@
+"""python -m trial: PostgreSQL, the service and a demonstration, then serving until Ctrl-C."""
+
+import contextlib
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyrage
+
+from trial import binaries
+from trial.demo import Demo
+from trial.environment import Trial, write_secret
+from trial.errors import TrialError, tail
+from trial.postgres import EmbeddedPostgres
+from trial.preflight import claim
+from trial.service import Service
+from trial.speech import say, step
+from trial.stopping import Stopping, StopRequested
+
+_WATCH_SECONDS = 0.5
+_RESTART_SECONDS = 5
+_LOG_BYTES = 10_000_000
+
+
+def main() -> int:
+    """Runs the trial service; returns its exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.reconfigure(errors="replace")  # type: ignore[union-attr]  # where Chinese cannot be shown
+    stopping = Stopping()
+    ready = False
+    try:
+        trial = Trial.from_environ(os.environ, uid=os.geteuid())
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(claim(trial))
+            service, postgres = _start(trial, stack, stopping)
+            ready = True
+            say(f"ready: {trial.url}")
+            _watch(service, postgres, stopping)
+    except TrialError as error:
+        if error.detail:
+            print(error.detail, file=sys.stderr)
+        print(f"kadun: {error}", file=sys.stderr)
+        return 1
+    except StopRequested:
+        step("已停止。", "Stopped.")
+        return 0 if ready else 130
+    return 0
+
+
+def _start(trial: Trial, stack: contextlib.ExitStack, stopping: Stopping) -> tuple[Service, EmbeddedPostgres]:
+    """Brings everything up; `stack` takes it down again, however this ends."""
+    trial.logs.mkdir(exist_ok=True)
+    for log in trial.logs.glob("*.log"):
+        _rotate(log)
+    if not binaries.is_installed(trial.binaries):
+        step("正在安装 PostgreSQL（仅首次）…", "Installing PostgreSQL (the first time only) …")
+        binaries.install_binaries(trial.binaries)
+    step("正在启动 PostgreSQL 与服务 …", "Starting PostgreSQL and the service …")
+    postgres = EmbeddedPostgres(trial.binaries, trial.cluster, log=trial.logs / "postgresql.log")
+    stack.callback(postgres.stop)
+    with stopping.deferred():
+        postgres.start()
+    write_secret(trial.database_url_file, postgres.url())
+    if not trial.kernal_data_key_file.exists():
+        write_secret(trial.kernal_data_key_file, f"{pyrage.x25519.Identity.generate()}\n")
+    environ = trial.service_environment(os.environ)
+    _migrate(environ)
+    service = Service(trial, environ)
+    stack.callback(service.stop)
+    with stopping.deferred():
+        service.start()
+    service.wait_ready()
+    Demo(trial, environ).show()
+    say(f"数据目录  all state: {trial.data_dir}", "管理卡密  manage cards: scripts/cardctl --help")
+    step("按 Ctrl-C 停止。", "Ctrl-C stops it.")
+    return service, postgres
+
+
+def _migrate(environ: dict[str, str]) -> None:
+    command = [sys.executable, "-P", "-m", "app", "migrate"]
+    done = subprocess.run(
+        command, check=False, env=environ, stdin=subprocess.DEVNULL, capture_output=True, text=True
+    )
+    if done.returncode:
+        raise TrialError(
+            "数据库升级失败。", "Could not bring the database up to date.", detail=tail(done.stderr)
+        )
+
+
+def _watch(service: Service, postgres: EmbeddedPostgres, stopping: Stopping) -> None:
+    """Serves until told to stop; a PostgreSQL that has died is started again.
+
+    Raises:
+        TrialError: The service has ended.
+    """
+    while True:
+        service.require_running()
+        if postgres.pid is None:
+            step("PostgreSQL 已退出，正在重启 …", "PostgreSQL has ended; starting it again …")
+            try:
+                with stopping.deferred():
+                    postgres.start()
+            except TrialError as error:
+                print(f"kadun: {error}", file=sys.stderr)
+                time.sleep(_RESTART_SECONDS)
+        time.sleep(_WATCH_SECONDS)
+
+
+def _rotate(log: Path) -> None:
+    """Keeps the last log beside the new one once it is large."""
+    if log.stat().st_size > _LOG_BYTES:
+        log.replace(log.with_suffix(".log.1"))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
