@@ -46,7 +46,9 @@ def create_app(settings: Settings) -> falcon.App[Any, Any]:
     problems.install(app)
     app.add_route(
         "/v1/verify",
-        VerifyResource(verification, behind_proxy=settings.behind_proxy, require_sealed=settings.require_sealed),
+        VerifyResource(
+            verification, behind_proxy=settings.behind_proxy, require_sealed=settings.require_sealed
+        ),
     )
     app.add_route("/.well-known/jwks.json", KeySetResource(signer, utc_now))
     app.add_route("/healthz", HealthResource())

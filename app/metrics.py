@@ -7,7 +7,8 @@ from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram, g
 verdicts = Counter("kadun_verdicts_total", "Verdicts given, by code.", ["code"])
 problems = Counter("kadun_problems_total", "Answers that are no verdict, by code.", ["code"])
 refusals_not_journalled = Counter(
-    "kadun_refusals_not_journalled_total", "Refusals over one address's share, counted here and not journalled."
+    "kadun_refusals_not_journalled_total",
+    "Refusals over one address's share, counted here and not journalled.",
 )
 verify_seconds = Histogram(
     "kadun_verify_seconds",

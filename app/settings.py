@@ -45,12 +45,9 @@ class Settings:
         Raises:
             SettingsError: a setting is wrong or missing.
         """
-        database_url = _secret(env, "DATABASE_URL")
-        if not database_url.startswith(("postgresql://", "postgres://")):
-            raise SettingsError("DATABASE_URL must be like postgresql://user:password@host:5432/name")
         grace = env.get("KADUN_OFFLINE_GRACE", "")
         return cls(
-            database_url=database_url,
+            database_url=database_url_from(env),
             kernal_data_key=_secret(env, "KERNAL_DATA_KEY"),
             keys_dir=Path(_required(env, "KADUN_KEYS_DIR")),
             issuer=env.get("KADUN_ISSUER") or "kadun",
@@ -60,10 +57,34 @@ class Settings:
             timezone=_timezone(env.get("KADUN_TIMEZONE") or "Asia/Shanghai"),
             journal_keep=timedelta(days=_integer(env, "KADUN_JOURNAL_KEEP_DAYS", 365, 1, 36_500)),
             log_level=_choice(env, "KADUN_LOG_LEVEL", "info", LOG_LEVELS),
-            bind=_bind(env.get("KADUN_BIND") or "127.0.0.1:8000"),
+            bind=bind_from(env),
             workers=_integer(env, "KADUN_WORKERS", 2, 1, 64),
             threads=_integer(env, "KADUN_THREADS", 8, 1, 64),
         )
+
+
+def database_url_from(env: Mapping[str, str]) -> str:
+    """Return the database's URL alone: the migration step needs no other setting.
+
+    Raises:
+        SettingsError: it is missing or no such URL.
+    """
+    url = _secret(env, "DATABASE_URL")
+    if not url.startswith(("postgresql://", "postgres://")):
+        raise SettingsError("DATABASE_URL must be like postgresql://user:password@host:5432/name")
+    return url
+
+
+def bind_from(env: Mapping[str, str]) -> str:
+    """Return where the service listens, `host:port` or `unix:/path`: a health check needs no other setting.
+
+    Raises:
+        SettingsError: it is neither.
+    """
+    value = env.get("KADUN_BIND") or "127.0.0.1:8000"
+    if not re.fullmatch(r"unix:/[^\0]+|(\[[0-9a-fA-F:.]+\]|[^:/\s]+):[0-9]{1,5}", value):
+        raise SettingsError(f"KADUN_BIND is {value!r}: it must be host:port or unix:/path/to/socket")
+    return value
 
 
 def _required(env: Mapping[str, str], name: str) -> str:
@@ -124,9 +145,3 @@ def _timezone(value: str) -> ZoneInfo:
         return ZoneInfo(value)
     except (KeyError, OSError, ValueError) as error:  # ZoneInfoNotFoundError is a KeyError
         raise SettingsError(f"KADUN_TIMEZONE is {value!r}: it must be a name like Asia/Shanghai") from error
-
-
-def _bind(value: str) -> str:
-    if not re.fullmatch(r"unix:/[^\0]+|(\[[0-9a-fA-F:.]+\]|[^:/\s]+):[0-9]{1,5}", value):
-        raise SettingsError(f"KADUN_BIND is {value!r}: it must be host:port or unix:/path/to/socket")
-    return value

@@ -45,7 +45,9 @@ def _quality(parameters: str) -> float:
 
 VERDICTS: dict[Code, Text] = {
     Code.OK: Text("验证通过。", "Accepted."),
-    Code.CARD_NOT_FOUND: Text("卡密不存在，请检查输入是否正确。", "No such card: please check what you typed."),
+    Code.CARD_NOT_FOUND: Text(
+        "卡密不存在，请检查输入是否正确。", "No such card: please check what you typed."
+    ),
     Code.CARD_FROZEN: Text("卡密已被冻结，请联系卖家。", "This card is frozen: please contact the seller."),
     Code.CARD_EXPIRED: Text("卡密已过期，请续费或更换卡密。", "This card has expired: please renew it."),
     Code.CLIENT_MISMATCH: Text(

@@ -64,14 +64,17 @@ def body_too_large(limit_bytes: int) -> Problem:
 def unsupported_media_type() -> Problem:
     """The body is not declared as JSON."""
     detail = Text(
-        "请求的 Content-Type 必须是 application/json（UTF-8）。", "Content-Type must be application/json, in UTF-8."
+        "请求的 Content-Type 必须是 application/json（UTF-8）。",
+        "Content-Type must be application/json, in UTF-8.",
     )
     return Problem(falcon.HTTP_415, ProblemCode.UNSUPPORTED_MEDIA_TYPE, detail)
 
 
 def unavailable() -> Problem:
     """The database is away, or the installation is at fault."""
-    detail = Text("服务暂时不可用，请稍后再试。", "The service is unavailable for the moment: please try again.")
+    detail = Text(
+        "服务暂时不可用，请稍后再试。", "The service is unavailable for the moment: please try again."
+    )
     headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
     return Problem(falcon.HTTP_503, ProblemCode.UNAVAILABLE, detail, headers=headers)
 
@@ -79,7 +82,9 @@ def unavailable() -> Problem:
 def _from_falcon(error: falcon.HTTPError) -> Problem:
     headers = dict(error.headers or {})
     if isinstance(error, falcon.HTTPNotFound):
-        return Problem(falcon.HTTP_404, ProblemCode.NOT_FOUND, Text("没有这个地址。", "There is nothing here."))
+        return Problem(
+            falcon.HTTP_404, ProblemCode.NOT_FOUND, Text("没有这个地址。", "There is nothing here.")
+        )
     if isinstance(error, falcon.HTTPMethodNotAllowed):
         detail = Text("此地址不支持该请求方法。", "This resource does not support the method.")
         return Problem(falcon.HTTP_405, ProblemCode.METHOD_NOT_ALLOWED, detail, headers=headers)
@@ -115,13 +120,19 @@ def _on_problem(request: falcon.Request, response: falcon.Response, error: Probl
 
 
 def _on_http_error(
-    request: falcon.Request, response: falcon.Response, error: falcon.HTTPError, _params: Any  # noqa: ANN401
+    request: falcon.Request,
+    response: falcon.Response,
+    error: falcon.HTTPError,
+    _params: Any,  # noqa: ANN401
 ) -> None:
     respond(request, response, _from_falcon(error))
 
 
 def _on_unavailable(
-    request: falcon.Request, response: falcon.Response, _error: DatabaseUnavailableError, _params: Any  # noqa: ANN401
+    request: falcon.Request,
+    response: falcon.Response,
+    _error: DatabaseUnavailableError,
+    _params: Any,  # noqa: ANN401
 ) -> None:
     respond(request, response, unavailable())
 

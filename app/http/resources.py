@@ -46,7 +46,11 @@ def client_address(request: falcon.Request, *, behind_proxy: bool) -> str:
     except ValueError as error:
         logger.critical(
             "the installation is at fault: no single valid client address",
-            extra={"header": ADDRESS_HEADER if behind_proxy else "peer", "seen": ascii(seen), "request_id": request.context.request_id},
+            extra={
+                "header": ADDRESS_HEADER if behind_proxy else "peer",
+                "seen": ascii(seen),
+                "request_id": request.context.request_id,
+            },
         )
         raise unavailable() from error
 

@@ -30,7 +30,10 @@ PUBLIC_KEY_REQUIREMENT = Text(
     "must be an X25519 public key in base64url (43 characters, no padding, not of low order)",
 )
 REQUIREMENTS: dict[str, Text] = {
-    "card_id": Text("必须是 1 到 64 个字符的字符串，且不全是空白", "must be a string of 1 to 64 characters, not all white space"),
+    "card_id": Text(
+        "必须是 1 到 64 个字符的字符串，且不全是空白",
+        "must be a string of 1 to 64 characters, not all white space",
+    ),
     "hardware": Text("必须是 1 到 1024 个字符的字符串", "must be a string of 1 to 1,024 characters"),
     "function": Text("必须是 1 到 64 个字符的字符串", "must be a string of 1 to 64 characters"),
     "nonce": Text("必须是 16 到 64 个 base64url 字符", "must be 16 to 64 characters of base64url"),
@@ -84,7 +87,10 @@ def parse_verify_request(body: bytes) -> VerifyRequest:
         value = getattr(request, name)
         if value is not None and not _storable(value):
             raise invalid_request(
-                Text(f"{name} 不能含有 NUL 字符或不成对的代理字符。", f"{name} must not hold NUL characters or lone surrogates."),
+                Text(
+                    f"{name} 不能含有 NUL 字符或不成对的代理字符。",
+                    f"{name} must not hold NUL characters or lone surrogates.",
+                ),
                 name,
             )
     return request
@@ -93,13 +99,17 @@ def parse_verify_request(body: bytes) -> VerifyRequest:
 def _decode_object(body: bytes) -> dict[str, Any]:
     """Decode a JSON object (RFC 8259) strictly: UTF-8, no key twice, no NaN, no depth that exhausts the stack."""
     try:
-        document = json.loads(body.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant)
+        document = json.loads(
+            body.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant
+        )
     except _DuplicateKeyError as error:
         raise invalid_request(
             Text(f"字段 {error.key} 出现了两次。", f"The field {error.key} is given twice."), error.key
         ) from error
     except (ValueError, RecursionError) as error:
-        raise invalid_request(Text("请求体必须是 UTF-8 编码的 JSON。", "The body must be JSON in UTF-8.")) from error
+        raise invalid_request(
+            Text("请求体必须是 UTF-8 编码的 JSON。", "The body must be JSON in UTF-8.")
+        ) from error
     if not isinstance(document, dict):
         raise invalid_request(Text("请求体必须是一个 JSON 对象。", "The body must be a JSON object."))
     return document
@@ -147,7 +157,8 @@ def _wrong(field: str) -> Exception:
     if requirement is None:
         known = ", ".join(REQUIREMENTS)
         return invalid_request(
-            Text(f"未知字段 {shown}；可用字段：{known}。", f"Unknown field {shown}; the fields are {known}."), shown
+            Text(f"未知字段 {shown}；可用字段：{known}。", f"Unknown field {shown}; the fields are {known}."),
+            shown,
         )
     return invalid_request(Text(f"{field} {requirement.zh}。", f"{field} {requirement.en}."), field)
 

@@ -79,7 +79,8 @@ class Administration:
         _check_text("batch", batch)
         _check_text("note", note)
         new_cards = [
-            NewCard(id_from_random(secrets.token_bytes(ID_RANDOM_BYTES)), validity, batch, note) for _ in range(count)
+            NewCard(id_from_random(secrets.token_bytes(ID_RANDOM_BYTES)), validity, batch, note)
+            for _ in range(count)
         ]
         now = self._clock()
         details = {"count": count, "batch": batch, "validity": cards.format_validity(validity)}
@@ -212,5 +213,6 @@ def _canonical(text: str) -> str:
 def _check_text(name: str, value: str | None) -> None:
     if value is not None and (not 1 <= len(value) <= MAX_TEXT or not value.isprintable()):
         raise RefusedError(
-            f"{name} 必须是 1 到 {MAX_TEXT} 个可打印字符", f"{name} must be 1 to {MAX_TEXT} printable characters"
+            f"{name} 必须是 1 到 {MAX_TEXT} 个可打印字符",
+            f"{name} must be 1 to {MAX_TEXT} printable characters",
         )

@@ -121,7 +121,11 @@ class Verification:
         if decision.is_refresh and bindings.refresh(self._database, facts, judged):
             return decision
         new_client_id = id_from_random(secrets.token_bytes(ID_RANDOM_BYTES))
-        return decision if bindings.apply(self._database, facts, decision, judged, entries, new_client_id) else None
+        return (
+            decision
+            if bindings.apply(self._database, facts, decision, judged, entries, new_client_id)
+            else None
+        )
 
     def _claims(
         self, question: Question, judged: bindings.Judged, decision: Decision, jti: str

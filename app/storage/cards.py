@@ -43,7 +43,8 @@ def insert(database: Database, new_cards: Iterable[NewCard], created_at: datetim
             # None comes out as nothing at all, which COPY reads as NULL; there are no empty texts.
             writer = csv.writer(buffer)
             writer.writerows(
-                (card.id, _interval(card.validity), card.batch, card.note, created_at.isoformat()) for card in page
+                (card.id, _interval(card.validity), card.batch, card.note, created_at.isoformat())
+                for card in page
             )
             buffer.seek(0)
             cursor.copy_expert(statement, buffer)
@@ -74,7 +75,9 @@ def search(wanted: Filter, now: datetime) -> Iterator[Card]:
         rows = list(page.limit(PAGE_ROWS))
         if not rows:
             return
-        clients = {client.card_id: client for client in Client.select().where(Client.card.in_([r.id for r in rows]))}
+        clients = {
+            client.card_id: client for client in Client.select().where(Client.card.in_([r.id for r in rows]))
+        }
         for row in rows:
             row.bound = clients.get(row.id)
             yield row

@@ -15,7 +15,9 @@ logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
 # Bounds for every statement, so that no worker thread waits for ever (gunicorn does not end a hung request).
-_SESSION_OPTIONS = "-c statement_timeout=10s -c lock_timeout=5s -c idle_in_transaction_session_timeout=30s -c timezone=UTC"
+_SESSION_OPTIONS = (
+    "-c statement_timeout=10s -c lock_timeout=5s -c idle_in_transaction_session_timeout=30s -c timezone=UTC"
+)
 # SQLSTATE classes: 40001 and 40P01 ask for another try, 55P03 and 57014 are our own timeouts, 53 and 57P are
 # a server out of resources or going down, 08 a broken connection, 25006 a standby that was promoted elsewhere.
 _TRY_AGAIN = ("40001", "40P01")
@@ -128,15 +130,23 @@ class Database(peewee.PostgresqlDatabase):  # type: ignore[misc]
             raise self._sort(error) from error
 
     def _sort(self, error: Exception) -> Exception:
-        cause = getattr(error, "orig", None) or error.__context__ if isinstance(error, peewee.PeeweeException) else error
+        cause = (
+            getattr(error, "orig", None) or error.__context__
+            if isinstance(error, peewee.PeeweeException)
+            else error
+        )
         state = getattr(cause, "pgcode", None)
         if state is not None and state.startswith(_TRY_AGAIN):
             return ConflictError(state)
-        connection_lost = state is None and isinstance(cause, (psycopg2.OperationalError, psycopg2.InterfaceError))
+        connection_lost = state is None and isinstance(
+            cause, (psycopg2.OperationalError, psycopg2.InterfaceError)
+        )
         if not connection_lost and not (state or "").startswith(_AWAY):
             return error
         self._drop_connection()
-        logger.warning("database away", extra={"sqlstate": state, "reason": str(cause).strip().split("\n")[0]})
+        logger.warning(
+            "database away", extra={"sqlstate": state, "reason": str(cause).strip().split("\n")[0]}
+        )
         return DatabaseUnavailableError(str(cause).strip().split("\n")[0])
 
     def _drop_connection(self) -> None:

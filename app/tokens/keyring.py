@@ -51,7 +51,9 @@ class Key:
 
     def signing_key(self) -> Ed25519PrivateKey:
         """Return the private key object."""
-        jwk = OKPKey.import_key({"kty": "OKP", "crv": "Ed25519", "x": self.public["x"], "d": self.private or ""})
+        jwk = OKPKey.import_key(
+            {"kty": "OKP", "crv": "Ed25519", "x": self.public["x"], "d": self.private or ""}
+        )
         private = jwk.private_key
         if not isinstance(private, Ed25519PrivateKey):
             raise TypeError(f"{self.kid} is no Ed25519 private key")
@@ -166,7 +168,9 @@ def _locked(folder: Path) -> Iterator[None]:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
-        raise KeyRingError(f"cannot write to the folder of the signing keys {folder}: {error.strerror}") from error
+        raise KeyRingError(
+            f"cannot write to the folder of the signing keys {folder}: {error.strerror}"
+        ) from error
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
@@ -202,5 +206,3 @@ def _write(folder: Path, ring: KeyRing) -> None:
             os.close(directory)
     except OSError as error:
         raise KeyRingError(f"cannot write the signing keys in {folder}: {error.strerror}") from error
-
-

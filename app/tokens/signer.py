@@ -58,7 +58,9 @@ class Signer:
                     self._loaded = self._load()
                     logger.info("signing key taken up", extra={"kid": self._loaded.ring.current.kid})
             except (keyring.KeyRingError, OSError) as error:
-                logger.error("the signing keys cannot be read again; the old ones go on", extra={"reason": str(error)})  # noqa: TRY400
+                logger.error(
+                    "the signing keys cannot be read again; the old ones go on", extra={"reason": str(error)}
+                )  # noqa: TRY400
         return self._loaded
 
     def _version(self) -> tuple[int, int]:

@@ -134,7 +134,7 @@ class HttpTransport:
 
 
 def _reason(failure: BaseException) -> str:
-    """The innermost failure, such as `ConnectionRefusedError`; what requests wraps around it is long and vague."""
+    """The innermost failure, such as `ConnectionRefusedError`; what stands around it is long and vague."""
     while (inner := failure.__cause__ or failure.__context__) is not None:
         failure = inner
     return f"{type(failure).__name__}: {failure}"

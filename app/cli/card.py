@@ -1,0 +1,260 @@
+"""`cardctl card …`."""
+
+import csv
+import sys
+from collections.abc import Iterable, Iterator
+from datetime import timedelta
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import Progress
+
+from app.cli import output
+from app.cli.context import Session, format_option, pass_session, utc_now
+from app.domain.cards import ValidityError, format_validity, parse_card_id, parse_duration, parse_validity
+from app.domain.codes import CardStatus
+from app.services.administration import CardNotFoundError, Outcome
+from app.storage import cards, models
+
+PROGRESS_FROM = 10_000
+Row = dict[str, Any]
+
+
+class Validity(click.ParamType):
+    """A validity: a duration or `permanent`."""
+
+    name = "validity"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> timedelta | str:  # noqa: ANN401  # click's signature
+        """Return the duration, or `permanent`, which click could not tell from "not given" as None."""
+        try:
+            return parse_validity(value) or "permanent"
+        except ValidityError as error:
+            self.fail(str(error), param, ctx)
+
+
+class Duration(click.ParamType):
+    """A duration."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> timedelta:  # noqa: ANN401  # click's signature
+        """Return the duration."""
+        try:
+            return parse_duration(value)
+        except ValidityError as error:
+            self.fail(str(error), param, ctx)
+
+
+@click.group()
+def card() -> None:
+    """卡密 / Cards."""
+
+
+@card.command()
+@click.option("--validity", type=Validity(), required=True, help="30s 45m 12h 30d 1w, day … year, permanent")
+@click.option(
+    "--count", type=click.IntRange(1, 1_000_000), default=1, show_default=True, help="数量 / How many."
+)
+@click.option("--batch", help="批次 / Your name for these cards.")
+@click.option("--note", help="备注 / A note on each.")
+@format_option("table", "json", "csv", "txt")
+@pass_session
+def issue(  # noqa: PLR0913  # one argument an option
+    session: Session,
+    validity: timedelta | str,
+    count: int,
+    batch: str | None,
+    note: str | None,
+    output_format: str,
+) -> None:
+    """发卡 / Issue cards, all or none."""
+    lasting = validity if isinstance(validity, timedelta) else None
+    shown = sys.stderr.isatty() and count >= PROGRESS_FROM
+    with Progress(console=Console(stderr=True), transient=True, disable=not shown) as progress:
+        task = progress.add_task("发卡 / Issuing", total=count)
+        issued = session.administration.issue(
+            count, lasting, batch, note, lambda done: progress.update(task, advance=done)
+        )
+    rows: Iterator[Row] = (
+        {"id": c.id, "validity_seconds": output.seconds(c.validity), "batch": c.batch, "note": c.note}
+        for c in issued
+    )
+    _print(rows, output_format)
+
+
+@card.command("list")
+@click.option(
+    "--status", type=click.Choice([s.value for s in CardStatus]), help="状态 / Only cards in this state."
+)
+@click.option("--batch", help="批次 / Only this batch.")
+@click.option("--search", help="卡密、备注、硬件或地址 / In IDs, notes, hardware, addresses.")
+@format_option("table", "json", "csv", "txt")
+@pass_session
+def list_cards(
+    session: Session, status: str | None, batch: str | None, search: str | None, output_format: str
+) -> None:
+    """列出卡密 / List cards, oldest first."""
+    wanted = cards.Filter(None if status is None else CardStatus(status), batch, search)
+    now = utc_now()
+
+    def rows() -> Iterator[Row]:
+        for row in cards.search(wanted, now):
+            yield {
+                "id": row.id,
+                "status": cards.as_domain(row).status(now).value,
+                "validity_seconds": output.seconds(row.validity),
+                "activated_at": output.local(row.activated_at, session.zone),
+                "expires_at": output.local(row.expires_at, session.zone),
+                "batch": row.batch,
+                "note": row.note,
+                "hardware": row.bound.hardware if row.bound else None,
+                "ip": row.bound.ip if row.bound else None,
+            }
+
+    session.database.with_connection(lambda: _print(rows(), output_format))
+
+
+@card.command()
+@click.argument("card_id", metavar="ID")
+@format_option("table", "json")
+@pass_session
+def show(session: Session, card_id: str, output_format: str) -> None:
+    """查看一张卡密 / Show a card and its client."""
+    canonical = parse_card_id(card_id)
+    found = None if canonical is None else session.database.with_connection(lambda: cards.find(canonical))
+    if found is None:
+        raise CardNotFoundError(output.shown(card_id))
+    row, client = found
+    document = {
+        "card": {**_columns(row, session), "status": cards.as_domain(row).status(utc_now()).value},
+        "client": None if client is None else _columns(client, session),
+    }
+    if output_format == "json":
+        output.print_json(document)
+        return
+    validity = {"validity": format_validity(row.validity)}
+    output.print_fields([(f"card.{k}", v) for k, v in (document["card"] | validity).items()])
+    output.print_fields([(f"client.{k}", v) for k, v in (document["client"] or {"client": "—"}).items()])
+
+
+def _columns(row: models.Card | models.Client, session: Session) -> Row:
+    """Return a row by its column names, times with offset, a validity in seconds."""
+    values: Row = {}
+    for field in row._meta.sorted_fields:  # noqa: SLF001  # peewee's documented way to a model's columns
+        value = row.__data__.get(field.name)
+        if isinstance(value, timedelta):
+            value = output.seconds(value)
+        elif hasattr(value, "astimezone"):
+            value = output.local(value, session.zone)
+        values[field.column_name] = value
+    return values
+
+
+def _print(rows: Iterator[Row], output_format: str) -> None:
+    if output_format == "json":
+        output.print_json_list(rows)
+    elif output_format == "txt":
+        for row in rows:
+            sys.stdout.write(row["id"] + "\n")
+    elif output_format == "csv":
+        _print_csv(rows)
+    else:
+        first = next(rows, None)
+        if first is None:
+            output.say("没有符合条件的卡密 / No cards match")
+            return
+        cells = ([_cell(name, value) for name, value in row.items()] for row in _chain(first, rows))
+        output.print_table([HEADINGS[name] for name in first], cells)
+
+
+HEADINGS = {
+    "id": "卡密 ID",
+    "status": "状态 status",
+    "validity_seconds": "有效期 validity",
+    "activated_at": "激活 activated",
+    "expires_at": "到期 expires",
+    "batch": "批次 batch",
+    "note": "备注 note",
+    "hardware": "硬件 hardware",
+    "ip": "地址 IP",
+}
+
+
+def _cell(name: str, value: Any) -> str | None:  # noqa: ANN401  # any column's value
+    if name == "validity_seconds":
+        return format_validity(None if value is None else timedelta(seconds=value))
+    return None if value is None else str(value)
+
+
+def _print_csv(rows: Iterable[Row]) -> None:
+    writer = None
+    for row in rows:
+        if writer is None:
+            writer = csv.DictWriter(sys.stdout, row, lineterminator="\n")
+            writer.writeheader()
+        writer.writerow({k: _harmless(output.shown(v)) if isinstance(v, str) else v for k, v in row.items()})
+
+
+def _harmless(text: str) -> str:
+    """Keep a spreadsheet from taking a text that a stranger sent for a formula."""
+    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
+
+
+def _chain(first: Row, rest: Iterator[Row]) -> Iterator[Row]:
+    yield first
+    yield from rest
+
+
+def _report(outcome: Outcome, zh: str, en: str) -> None:
+    output.say(f"{zh} {len(outcome.changed)} 张 / {en} {len(outcome.changed)}")
+    for card_id in outcome.revived_unbound:
+        output.say(
+            f"注意：{card_id} 重新生效，但未绑定任何设备，将绑定下一个使用它的设备 / "
+            f"Note: {card_id} is live again but bound to no machine: it binds to whoever asks next"
+        )
+
+
+_ids = click.argument("card_ids", metavar="ID...", nargs=-1, required=True)
+
+
+@card.command()
+@_ids
+@pass_session
+def freeze(session: Session, card_ids: tuple[str, ...]) -> None:
+    """冻结 / Freeze cards; their time goes on."""
+    _report(session.administration.freeze(list(card_ids)), "已冻结", "Frozen:")
+
+
+@card.command()
+@_ids
+@pass_session
+def unfreeze(session: Session, card_ids: tuple[str, ...]) -> None:
+    """解冻 / Unfreeze cards."""
+    _report(session.administration.unfreeze(list(card_ids)), "已解冻", "Unfrozen:")
+
+
+@card.command()
+@_ids
+@pass_session
+def unbind(session: Session, card_ids: tuple[str, ...]) -> None:
+    """解绑 / Unbind cards: each binds to whoever asks next."""
+    _report(session.administration.unbind(list(card_ids)), "已解绑", "Unbound:")
+
+
+@card.command()
+@_ids
+@click.option("--by", type=Duration(), required=True, help="30s 45m 12h 30d 1w, day … year")
+@pass_session
+def extend(session: Session, card_ids: tuple[str, ...], by: timedelta) -> None:
+    """延期 / Add time to cards."""
+    _report(session.administration.extend(list(card_ids), by), "已延期", "Extended:")
+
+
+@card.command()
+@_ids
+@pass_session
+def delete(session: Session, card_ids: tuple[str, ...]) -> None:
+    """删除未激活的卡密 / Delete cards that were never activated."""
+    _report(session.administration.delete(list(card_ids)), "已删除", "Deleted:")

@@ -1,0 +1,71 @@
+"""What commands share: settings, a database connection, who acts, and how failures end."""
+
+import getpass
+import os
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import Any, TypeVar
+from zoneinfo import ZoneInfo
+
+import click
+
+from app.services.administration import Administration, Operator
+from app.settings import Settings
+from app.storage import schema
+from app.storage.database import Database, connect_to
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def utc_now() -> datetime:
+    """Return the time now, aware."""
+    return datetime.fromtimestamp(time.time(), UTC)
+
+
+class Session:
+    """One run of the command line; everything in it is made when first asked for."""
+
+    @cached_property
+    def settings(self) -> Settings:
+        """The settings, from the environment."""
+        return Settings.from_env()
+
+    @cached_property
+    def database(self) -> Database:
+        """The database, its schema checked, without a limit on a statement's time."""
+        return connect_to(Database(self.settings.database_url, on_connect=schema.check_version, bulk=True))
+
+    @cached_property
+    def administration(self) -> Administration:
+        """The operators' actions."""
+        return Administration(self.database, Operator(operator_name()), utc_now)
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """The vendor's time zone."""
+        return self.settings.timezone
+
+
+def operator_name() -> str:
+    """Return who acts, for the journal."""
+    try:
+        return f"cardctl:{os.environ.get('SUDO_USER') or getpass.getuser()}"
+    except (KeyError, OSError):  # a container's user has no name
+        return f"cardctl:uid{os.getuid()}"
+
+
+pass_session = click.make_pass_decorator(Session, ensure=True)
+
+
+def format_option(*choices: str) -> Callable[[Command], Command]:
+    """Return the `--format` option; the first choice is the default."""
+    return click.option(
+        "--format",
+        "output_format",
+        type=click.Choice(choices),
+        default=choices[0],
+        show_default=True,
+        help="输出格式 / How to print it.",
+    )

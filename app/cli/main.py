@@ -1,0 +1,67 @@
+"""The root of the command line, and how it ends: 0 done, 1 refused or failed with one line, 2 usage."""
+
+import os
+import sys
+from typing import NoReturn
+
+import click
+import peewee
+
+from app.cli import output
+from app.cli.card import card
+from app.cli.events import events
+from app.cli.key import key, seal
+from app.cli.system import healthcheck, migrate
+from app.domain.texts import RefusedError
+from app.settings import SettingsError
+from app.storage.database import ConflictError, DatabaseUnavailableError
+from app.storage.schema import SchemaMismatchError
+from app.tokens.keyring import KeyRingError
+from app.tokens.sealing import NoRecipientError
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def cardctl() -> None:
+    """卡盾卡密管理 / Kadun's card administration."""
+
+
+for _command in (card, events, key, seal, migrate, healthcheck):
+    cardctl.add_command(_command)
+
+
+def main() -> NoReturn:
+    """Run the command line and exit."""
+    try:
+        cardctl(prog_name=os.environ.get("KADUN_PROGRAM_NAME", "cardctl"), standalone_mode=False)
+        sys.stdout.flush()
+    except click.UsageError as error:
+        error.show()
+        sys.exit(2)
+    except click.exceptions.Exit as error:
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        _fail(error.format_message())
+    except (click.Abort, KeyboardInterrupt):
+        _fail("已取消，未做任何更改 / Cancelled: nothing was changed")
+    except BrokenPipeError:
+        # Whoever read our output has seen enough; nothing more can be said there.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except (RefusedError, SettingsError, KeyRingError, NoRecipientError, SchemaMismatchError) as error:
+        _fail(str(error))
+    except DatabaseUnavailableError as error:
+        _fail(f"数据库不可用 / The database is unavailable: {error}")
+    except ConflictError:
+        _fail(
+            "与另一操作冲突，未做任何更改，请重试 / Another operation was in the way: nothing was changed, try again"
+        )
+    except peewee.PeeweeException as error:
+        _fail(f"数据库拒绝了操作，未做任何更改 / The database refused, nothing was changed: {error}")
+    except OSError as error:
+        _fail(f"{error.filename or ''}: {error.strerror or error}")
+    sys.exit(0)
+
+
+def _fail(message: str) -> NoReturn:
+    output.say(f"cardctl: {' '.join(message.split())}")
+    sys.exit(1)

@@ -1,0 +1,97 @@
+"""How the command line shows things: tables for people, one JSON document for programs."""
+
+import json
+import re
+import sys
+import unicodedata
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from itertools import chain, islice
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text as RichText
+
+RICH_ROWS = 2_000
+"""A table of more rows than this is written as plain columns, as it comes: laying it out would take minutes."""
+
+_DANGEROUS = {
+    "Cc",
+    "Cf",
+    "Cs",
+    "Zl",
+    "Zp",
+}  # control and format (bidirectional among them), lone surrogates, breaks
+_JSON_DANGEROUS = re.compile(
+    "[\x7f-\x9f\u00ad\u0600-\u0605\u061c\u06dd\u070f\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0001-\U000e007f]"
+)
+
+
+def shown(text: str) -> str:
+    """Return a text with control and bidirectional characters escaped: what clients sent may hold anything."""
+    return "".join(c if unicodedata.category(c) not in _DANGEROUS else ascii(c)[1:-1] for c in text)
+
+
+def local(moment: datetime | None, zone: ZoneInfo) -> str | None:
+    """Return a time in ISO 8601 in the vendor's zone, with its offset."""
+    return None if moment is None else moment.astimezone(zone).isoformat()
+
+
+def seconds(validity: timedelta | None) -> int | None:
+    """Return a validity in seconds, None for permanent."""
+    return None if validity is None else int(validity.total_seconds())
+
+
+def _json(value: object) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return _JSON_DANGEROUS.sub(lambda match: json.dumps(match[0])[1:-1], text)
+
+
+def print_json(value: object) -> None:
+    """Print one JSON document."""
+    sys.stdout.write(_json(value) + "\n")
+
+
+def print_json_list(items: Iterable[object]) -> None:
+    """Print one JSON list, an item a line, without holding it all."""
+    iterator = iter(items)
+    first = next(iterator, None)
+    if first is None:
+        sys.stdout.write("[]\n")
+        return
+    sys.stdout.write("[" + _json(first))
+    for item in iterator:
+        sys.stdout.write(",\n" + _json(item))
+    sys.stdout.write("]\n")
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[str | None]]) -> None:
+    """Print a table; cells are shown literally, without markup."""
+    iterator = iter(rows)
+    head = list(islice(iterator, RICH_ROWS + 1))
+    if len(head) > RICH_ROWS:
+        sys.stdout.write("\t".join(columns) + "\n")
+        for row in chain(head, iterator):
+            sys.stdout.write("\t".join(shown(cell or "") for cell in row) + "\n")
+        return
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for index, column in enumerate(columns):
+        table.add_column(column, overflow="fold", no_wrap=index == 0)
+    for row in head:
+        table.add_row(*(RichText(shown(cell or "")) for cell in row))
+    # A file or a pipe has no width: nothing is folded there, so that programs can search it.
+    width = None if sys.stdout.isatty() else 400
+    Console(markup=False, highlight=False, emoji=False, width=width).print(table)
+
+
+def print_fields(fields: Iterable[tuple[str, Any]]) -> None:
+    """Print names and values, a line each."""
+    print_table(("", ""), ((name, None if value is None else str(value)) for name, value in fields))
+
+
+def say(text: str) -> None:
+    """Tell the person something on stderr, which is not what a program reads."""
+    sys.stderr.write(shown(text) + "\n")

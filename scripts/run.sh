@@ -1,0 +1,37 @@
+#!/usr/bin/env bash
+# 试用：在本机启动卡盾与内嵌的 PostgreSQL，并演示一遍完整流程；按 Ctrl-C 停止。
+# The trial service: Kadun with a PostgreSQL of its own, and a demonstration; serves until Ctrl-C.
+#
+#   scripts/run.sh
+#
+#   KADUN_PORT      端口 its port on 127.0.0.1 (8000)
+#   KADUN_DATA_DIR  全部数据所在目录 the folder of all its state: .trial in the checkout, or for root
+#                   one under /var/lib/kadun-trial
+#   KADUN_PYTHON    所用 Python the Python 3.11 or newer to set up with
+#
+# scripts/cardctl 管理卡密，识别同样的变量。scripts/cardctl manages its cards and heeds the same variables.
+set -euo pipefail
+
+ROOT=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
+# shellcheck source=scripts/lib/common.sh
+source "$ROOT/scripts/lib/common.sh"
+# shellcheck source=scripts/lib/python.sh
+source "$ROOT/scripts/lib/python.sh"
+
+case ${1:-} in
+    "") ;;
+    -h | --help) print_help "$ROOT/scripts/run.sh"; exit ;;
+    *) usage_error "unknown argument: $1" ;;
+esac
+
+# A closed stream would hand its number to the next file that is opened.
+{ : <&0; } 2>/dev/null || exec </dev/null
+{ : >&1; } 2>/dev/null || exec >/dev/null
+{ : >&2; } 2>/dev/null || exec 2>/dev/null
+
+# A taken port or an unusable folder shows at once, not after a minute of setting up.
+python=$VENV_PYTHON
+venv_works || python=$(find_python)
+"$python" -P -m trial.preflight
+ensure_venv requirements.txt requirements-trial.txt
+exec "$VENV_PYTHON" -P -m trial

@@ -1,0 +1,154 @@
+#!/usr/bin/env bash
+# Sets up and runs every test; ends with one line per tier and exit status 1 if anything failed.
+#
+#   scripts/test.sh [--containers] [--tier NAME]
+#
+#   --containers   also the tier `containers`, which wants a running Docker engine with Compose
+#   --tier NAME    only lint, unit, integration, e2e or containers
+#
+# As root on Debian or Ubuntu it installs what a tier needs. Otherwise a tier that lacks something is left out,
+# with a line that says how to bring it; with CI=true that is a failure.
+set -euo pipefail
+
+ROOT=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
+# shellcheck source=scripts/lib/common.sh
+source "$ROOT/scripts/lib/common.sh"
+# shellcheck source=scripts/lib/python.sh
+source "$ROOT/scripts/lib/python.sh"
+# shellcheck source=scripts/lib/tools.sh
+source "$ROOT/scripts/lib/tools.sh"
+
+TIERS=(lint unit integration e2e)
+while (($#)); do
+    case $1 in
+        -h | --help) print_help "$ROOT/scripts/test.sh"; exit ;;
+        --containers) TIERS+=(containers) ;;
+        --tier)
+            case ${2:-} in
+                lint | unit | integration | e2e | containers) TIERS=("$2") && shift ;;
+                *) usage_error "--tier wants lint, unit, integration, e2e or containers" ;;
+            esac ;;
+        *) usage_error "unknown argument: $1" ;;
+    esac
+    shift
+done
+
+declare -A OUTCOME=()
+PASSED=0 FAILED=0 LEFT_OUT=0
+SCRATCH=$(mktemp -d)
+trap 'rm -rf "$SCRATCH"; allow_services' EXIT
+
+# record TIER PASSED FAILED SECONDS
+record() {
+    OUTCOME[$1]="$2 passed$( (($3 == 0)) || echo ", $3 FAILED") in $4 s"
+    PASSED=$((PASSED + $2)) FAILED=$((FAILED + $3))
+}
+
+# leave_out TIER WHY
+leave_out() {
+    OUTCOME[$1]="LEFT OUT: $2"
+    LEFT_OUT=$((LEFT_OUT + 1))
+    printf '\n!!! %s is left out: %s\n' "$1" "$2"
+}
+
+# check TIER NAME COMMAND…: one check of a tier that is no pytest run; says nothing unless it fails.
+check() {
+    local tier=$1 name=$2
+    shift 2
+    if "$@" >"$SCRATCH/check" 2>&1; then
+        CHECKS_PASSED=$((CHECKS_PASSED + 1))
+    else
+        CHECKS_FAILED=$((CHECKS_FAILED + 1))
+        cat "$SCRATCH/check"
+        printf '%s: %s failed\n' "$tier" "$name"
+    fi
+}
+
+# count WORDS: how many of pytest's closing line are WORDS.
+count() {
+    grep -oE "[0-9]+ ($1)" "$SCRATCH/closing" | awk '{ n += $1 } END { print n + 0 }'
+}
+
+# run_pytest TIER COMMAND…
+run_pytest() {
+    local tier=$1 start=$SECONDS status=0 failed
+    shift
+    "$@" 2>&1 </dev/null | tee "$SCRATCH/pytest" || status=$?
+    tail -n 1 "$SCRATCH/pytest" >"$SCRATCH/closing"
+    failed=$(count 'failed|errors?')
+    ((status == 0 || failed > 0)) || failed=1 # collected nothing, or died
+    record "$tier" "$(count passed)" "$failed" $((SECONDS - start))
+}
+
+# shell_scripts: every one here, whatever its name.
+shell_scripts() {
+    grep -rlE --include='*' '^(#!.*[/ ](ba)?sh$|# shellcheck shell=)' .ci scripts nginx
+}
+
+tier_lint() {
+    local start=$SECONDS
+    local -a scripts
+    CHECKS_PASSED=0 CHECKS_FAILED=0
+    mapfile -t scripts < <(shell_scripts)
+    check lint "ruff format" "$VENV_PYTHON" -m ruff format --check .
+    check lint "ruff check" "$VENV_PYTHON" -m ruff check .
+    check lint mypy "$VENV_PYTHON" -m mypy
+    check lint import-linter "$VENV_PYTHON" "$VENV/bin/lint-imports"
+    check lint shellcheck "$VENV/bin/shellcheck" -x "${scripts[@]}"
+    record lint "$CHECKS_PASSED" "$CHECKS_FAILED" $((SECONDS - start))
+}
+
+tier_unit() { run_pytest unit "$VENV_PYTHON" -m coverage run -m pytest tests/unit; }
+
+tier_integration() { run_pytest integration "$VENV_PYTHON" -m coverage run -m pytest tests/integration; }
+
+tier_e2e() {
+    if bring_tools nginx openssl ip:iproute2 curl; then
+        run_pytest e2e "$VENV_PYTHON" -m pytest tests/e2e -m "not containers"
+    else
+        leave_out e2e "$MISSING missing; as root: apt-get install $MISSING"
+    fi
+}
+
+tier_containers() {
+    if docker compose version >/dev/null 2>&1 && docker info >/dev/null 2>&1; then
+        run_pytest containers "$VENV_PYTHON" -m pytest tests/e2e -m containers
+    else
+        echo "containers: start a Docker engine with Compose first" >&2
+        record containers 0 1 0
+    fi
+}
+
+# tier_coverage: what unit and integration reached, together.
+tier_coverage() {
+    local start=$SECONDS
+    CHECKS_PASSED=0 CHECKS_FAILED=0
+    "$VENV_PYTHON" -m coverage combine --quiet
+    check coverage "at least 95% over all" "$VENV_PYTHON" -m coverage report --skip-covered --fail-under=95
+    check coverage "100% of the rules and the tokens" \
+        "$VENV_PYTHON" -m coverage report --include='app/domain/*,app/tokens/*' --fail-under=100
+    record coverage "$CHECKS_PASSED" "$CHECKS_FAILED" $((SECONDS - start))
+    OUTCOME[coverage]+=" ($("$VENV_PYTHON" -m coverage report --format=total || true)%)"
+}
+
+cd "$ROOT"
+ensure_venv requirements.txt requirements-trial.txt requirements-dev.txt
+# shellcheck disable=SC2086  # the names are words
+unset ${!KADUN_@} ${!DATABASE_URL@} ${!KERNAL_DATA_KEY@} # a developer's own settings are not the tests'
+export COVERAGE_FILE=$ROOT/.coverage
+rm -f "$ROOT"/.coverage "$ROOT"/.coverage.*
+
+if [[ ${TIERS[*]} == *"unit integration"* ]]; then
+    TIERS=(lint unit integration coverage "${TIERS[@]:3}")
+fi
+for tier in "${TIERS[@]}"; do
+    printf '\n=== %s\n' "$tier"
+    "tier_$tier"
+done
+
+echo
+for tier in "${TIERS[@]}"; do
+    printf '%s: %s\n' "$tier" "${OUTCOME[$tier]}"
+done
+printf '%d passed, %d failed\n' "$PASSED" "$FAILED"
+((FAILED == 0)) && { ((LEFT_OUT == 0)) || [[ ${CI:-} != true ]]; }

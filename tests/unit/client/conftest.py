@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+from typing import Callable
+
+import pytest
+
+from kadun import Client
+from kadun.patience import Patience
+from tests.unit.client.forge import CARD, HARDWARE, FakeServer, SigningKey, pinned
+
+
+@pytest.fixture(scope="session")
+def signing_key() -> SigningKey:
+    return SigningKey()
+
+
+@pytest.fixture
+def server(signing_key: SigningKey) -> FakeServer:
+    return FakeServer(signing_key)
+
+
+@pytest.fixture
+def pauses() -> list[float]:
+    """The seconds that a client waited between its tries."""
+    return []
+
+
+@pytest.fixture
+def make_client(signing_key: SigningKey, server: FakeServer, pauses: list[float]) -> Callable[..., Client]:
+    def make(**changes: object) -> Client:
+        settings: dict[str, object] = {
+            "public_keys": pinned(signing_key),
+            "card_id": CARD,
+            "hardware": HARDWARE,
+            "transport": server,
+            "patience": Patience(sleep=pauses.append),
+        }
+        return Client("http://card.invalid", **{**settings, **changes})  # type: ignore[arg-type]
+
+    return make
+
+
+@pytest.fixture
+def client(make_client: Callable[..., Client]) -> Client:
+    return make_client()

@@ -1,0 +1,169 @@
+"""The key and what it opens; and that the key shows nowhere."""
+
+from __future__ import annotations
+
+import copy
+import io
+import pickle
+import traceback
+from dataclasses import asdict
+from pathlib import Path
+
+import pyrage
+import pytest
+
+from kadun import CardRejected, Client, KadunError, Secret, UnsealFailed, UntrustedAnswer
+from tests.unit.client.forge import FakeServer, reject
+
+CORE = "汇率表".encode()
+
+
+@pytest.fixture
+def identity() -> pyrage.x25519.Identity:
+    return pyrage.x25519.Identity.generate()
+
+
+@pytest.fixture
+def sealed(identity: pyrage.x25519.Identity) -> bytes:
+    return pyrage.encrypt(CORE, [identity.to_public()])
+
+
+@pytest.fixture
+def opened(client: Client, server: FakeServer, identity: pyrage.x25519.Identity) -> Client:
+    server.data_key = str(identity)
+    client.open()
+    return client
+
+
+def test_core_data_is_unsealed_from_a_file_and_from_a_stream(
+    opened: Client, sealed: bytes, tmp_path: Path
+) -> None:
+    path = tmp_path / "核心.age"
+    path.write_bytes(sealed)
+    assert opened.unseal(path) == CORE
+    assert opened.unseal(str(path)) == CORE
+    assert opened.unseal(io.BytesIO(sealed)) == CORE
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_each_identity_of_the_key_is_tried(
+    place: int, newline: str, client: Client, server: FakeServer, identity: pyrage.x25519.Identity, sealed: bytes
+) -> None:
+    lines = [str(pyrage.x25519.Identity.generate()) for _ in range(2)]
+    lines.insert(place, str(identity))
+    server.data_key = newline.join(["# made by age-keygen", *lines, ""])
+    client.open()
+    assert client.unseal(io.BytesIO(sealed)) == CORE
+
+
+def test_a_mistyped_identity_does_not_keep_the_others_from_being_tried(
+    client: Client, server: FakeServer, identity: pyrage.x25519.Identity, sealed: bytes
+) -> None:
+    server.data_key = f"AGE-SECRET-KEY-1MISTYPED\n{identity}"
+    client.open()
+    assert client.unseal(io.BytesIO(sealed)) == CORE
+
+
+def test_a_vendors_own_key_is_handed_out_as_it_is(client: Client, server: FakeServer) -> None:
+    server.data_key = "  自己的密钥 \n"
+    key = client.open().data_key
+    assert key is not None
+    assert key.reveal() == "  自己的密钥 \n"
+    with pytest.raises(UnsealFailed, match="own scheme"):
+        client.unseal(io.BytesIO(b"whatever"))
+
+
+@pytest.mark.parametrize("damage", [b"", b"no age file", None])
+def test_damaged_core_data_fails_clearly(damage: bytes | None, opened: Client, sealed: bytes) -> None:
+    with pytest.raises(UnsealFailed) as caught:
+        opened.unseal(io.BytesIO(sealed[:-1] if damage is None else damage))
+    assert "核心数据" in caught.value.message
+
+
+def test_core_data_for_another_key_fails_clearly(opened: Client) -> None:
+    other = pyrage.encrypt(CORE, [pyrage.x25519.Identity.generate().to_public()])
+    with pytest.raises(UnsealFailed):
+        opened.unseal(io.BytesIO(other))
+
+
+def test_a_missing_file_is_an_os_error(opened: Client, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        opened.unseal(tmp_path / "missing.age")
+
+
+def test_nothing_is_unsealed_before_the_program_was_opened(client: Client, sealed: bytes) -> None:
+    client.report("导出报表")
+    with pytest.raises(UnsealFailed, match="open"):
+        client.unseal(io.BytesIO(sealed))
+
+
+@pytest.mark.parametrize("code", ["CARD_FROZEN", "CARD_EXPIRED"])
+@pytest.mark.parametrize("function", ["open", "report"])
+def test_a_signed_no_ends_what_an_earlier_yes_allowed(
+    function: str, code: str, opened: Client, server: FakeServer, sealed: bytes
+) -> None:
+    server.tweak = reject(code)
+    with pytest.raises(CardRejected):
+        opened.open() if function == "open" else opened.report("导出报表")
+    with pytest.raises(UnsealFailed):
+        opened.unseal(io.BytesIO(sealed))
+
+
+def test_a_lie_does_not_end_it(opened: Client, server: FakeServer, sealed: bytes) -> None:
+    server.header = {"typ": "JWT"}
+    with pytest.raises(UntrustedAnswer):
+        opened.report("导出报表")
+    assert opened.unseal(io.BytesIO(sealed)) == CORE
+
+
+def test_the_key_is_not_shown_by_anything_that_holds_it(
+    opened: Client, identity: pyrage.x25519.Identity
+) -> None:
+    verdict = opened.open()
+    for holder in (opened, verdict, verdict.data_key, vars(opened), vars(verdict)):
+        assert str(identity) not in f"{holder!r} {holder}"
+
+
+@pytest.mark.parametrize("way", [pickle.dumps, copy.copy, copy.deepcopy])
+def test_the_key_is_not_copied(way: object, opened: Client) -> None:
+    verdict = opened.open()
+    for holder in (verdict.data_key, verdict, opened):
+        if way is copy.copy and not isinstance(holder, Secret):
+            continue  # a shallow copy of its holder refers to the same secret
+        with pytest.raises(TypeError):
+            way(holder)  # type: ignore[operator]
+    with pytest.raises(TypeError):
+        asdict(verdict)
+
+
+def shown(error: BaseException) -> str:
+    """All that a debugging tool could print: each frame's local variables, and the errors behind the error."""
+    return "".join(traceback.TracebackException.from_exception(error, capture_locals=True).format())
+
+
+def test_no_traceback_shows_the_key_even_with_local_variables(
+    opened: Client, server: FakeServer, identity: pyrage.x25519.Identity
+) -> None:
+    other = pyrage.encrypt(CORE, [pyrage.x25519.Identity.generate().to_public()])
+    server.script = [lambda request: server.truth({**request, "nonce": "another"})]
+    errors: list[BaseException] = []
+    for failing in (lambda: opened.unseal(io.BytesIO(other)), opened.open):
+        try:
+            failing()
+        except KadunError as error:
+            errors.append(error)
+    assert len(errors) == 2
+    for error in errors:
+        text = shown(error)
+        assert "opened" in text or "self" in text  # locals are there to be seen
+        for line in text.splitlines():
+            if "identity = " not in line:
+                assert str(identity) not in line.replace(f"data_key = {str(identity)!r}", "")
+
+
+def test_no_traceback_shows_a_key_that_turned_out_to_be_no_text(client: Client, server: FakeServer) -> None:
+    server.data_key = b"half a secret \xff"
+    with pytest.raises(UntrustedAnswer) as caught:
+        client.open()
+    assert "half a secret" not in shown(caught.value)

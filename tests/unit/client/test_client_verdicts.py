@@ -1,0 +1,202 @@
+"""What a believed verdict tells the program, yes or no."""
+
+from __future__ import annotations
+
+import pickle
+from datetime import datetime, timezone
+from typing import Any, Callable
+
+import pytest
+
+from kadun import Client, RequestRefused, ServerUnreachable
+from kadun import CardRejected, KadunError, UntrustedAnswer
+from kadun.answers import Answer
+from kadun.errors import printable
+from tests.unit.client.forge import CARD, HARDWARE, NOW, OPEN, FakeServer, reject, setting
+
+MakeClient = Callable[..., Client]
+CODES = ["CARD_NOT_FOUND", "CARD_FROZEN", "CARD_EXPIRED", "CLIENT_MISMATCH", "CLIENT_HAS_ANOTHER_CARD"]
+
+
+def test_opening_asks_exactly_what_the_protocol_wants(client: Client, server: FakeServer) -> None:
+    client.open()
+    (request,) = server.requests
+    assert set(request) == {"card_id", "hardware", "function", "nonce", "client_public_key"}
+    assert (request["card_id"], request["hardware"], request["function"]) == (CARD, HARDWARE, OPEN)
+    assert len(request["client_public_key"]) == 43
+    assert 16 <= len(request["nonce"]) <= 64
+
+
+def test_a_report_asks_for_no_key(client: Client, server: FakeServer) -> None:
+    verdict = client.report("导出报表")
+    assert "client_public_key" not in server.requests[0]
+    assert (verdict.function, verdict.data_key) == ("导出报表", None)
+
+
+def test_nonce_and_public_key_are_new_for_each_opening(client: Client, server: FakeServer) -> None:
+    client.open()
+    client.open()
+    first, second = server.requests
+    assert first["nonce"] != second["nonce"]
+    assert first["client_public_key"] != second["client_public_key"]
+
+
+def test_a_verdict_shows_the_servers_times(client: Client, server: FakeServer) -> None:
+    server.tweak = setting(activated=True, offline_until=NOW + 3600)
+    verdict = client.open()
+    assert verdict.activated
+    assert verdict.issued_at == datetime.fromtimestamp(NOW, timezone.utc)
+    assert verdict.card_activated_at == datetime.fromtimestamp(NOW - 86_400, timezone.utc)
+    assert verdict.card_expires_at == datetime.fromtimestamp(NOW + 86_400, timezone.utc)
+    assert verdict.offline_until == datetime.fromtimestamp(NOW + 3600, timezone.utc)
+    assert verdict.reference == "REF45678"
+
+
+def test_a_permanent_card_has_no_expiry(client: Client, server: FakeServer) -> None:
+    server.tweak = setting(card_expires_at=None)
+    assert client.open().card_expires_at is None
+
+
+@pytest.mark.parametrize("server_time", [0, 4_102_444_800])
+def test_a_wrong_local_clock_does_not_matter(server_time: int, client: Client, server: FakeServer) -> None:
+    """To a client, a clock that is decades off and a server that is decades off are the same."""
+    server.tweak = setting(iat=server_time, exp=server_time + 300)
+    assert client.open().accepted
+
+
+def test_a_token_of_300_seconds_is_the_longest(client: Client, server: FakeServer) -> None:
+    server.tweak = setting(iat=NOW, exp=NOW + 1)
+    assert client.open().accepted
+    server.tweak = setting(iat=NOW, exp=NOW + 300)
+    assert client.open().accepted
+
+
+@pytest.mark.parametrize("code", CODES)
+@pytest.mark.parametrize("language", ["zh", "en"])
+def test_a_signed_no_is_told_to_the_customer_with_its_reference(
+    code: str, language: str, make_client: MakeClient, server: FakeServer
+) -> None:
+    server.tweak = reject(code)
+    with pytest.raises(CardRejected) as caught:
+        make_client(language=language).open()
+    error = caught.value
+    assert (error.code, error.reference) == (code, "REF45678")
+    assert ("参考号 REF45678" if language == "zh" else "reference REF45678") in error.message
+    assert error.message.isascii() == (language == "en")
+    assert str(error) == error.message
+    assert server.language == language
+
+
+def test_each_code_has_its_own_message(client: Client, server: FakeServer) -> None:
+    messages = set()
+    for code in CODES:
+        server.tweak = reject(code)
+        with pytest.raises(CardRejected) as caught:
+            client.open()
+        messages.add(caught.value.message)
+    assert len(messages) == len(CODES)
+
+
+@pytest.mark.parametrize("language", ["zh", "en"])
+def test_a_code_younger_than_this_release_is_shown_as_it_is(
+    language: str, make_client: MakeClient, server: FakeServer
+) -> None:
+    server.tweak = reject("CARD_ON_HOLIDAY")
+    with pytest.raises(CardRejected, match=r"CARD_ON_HOLIDAY.*REF45678"):
+        make_client(language=language).open()
+
+
+def test_unsigned_words_and_statuses_count_for_nothing(client: Client, server: FakeServer) -> None:
+    def contradict(request: dict[str, Any]) -> Answer:
+        answer = server.truth(request)
+        return Answer(403, answer.body.replace(b'"code": "OK"', b'"code": "CARD_FROZEN"', 1))
+
+    server.script = [contradict, lambda request: Answer(503, server.truth(request).body)]
+    assert client.open().accepted
+    assert client.open().accepted
+    server.tweak = reject("CARD_FROZEN")
+    with pytest.raises(CardRejected) as caught:  # the body beside this token says OK, with 200
+        client.open()
+    assert "unsigned" not in caught.value.message
+
+
+def test_what_the_customer_typed_loses_the_white_space_around_it(
+    make_client: MakeClient, server: FakeServer
+) -> None:
+    assert make_client(card_id=f" \t{CARD}\n").open().accepted
+    assert server.requests[0]["card_id"] == CARD
+
+
+@pytest.mark.parametrize("language", ["zh", "en"])
+def test_a_refused_request_says_why_without_its_control_characters(
+    language: str, make_client: MakeClient, server: FakeServer
+) -> None:
+    problem = b'{"code": "INVALID_REQUEST", "detail": "card_id: at most 64\\u001b[2J\\u202e"}'
+    server.script = [Answer(400, problem)]
+    with pytest.raises(RequestRefused) as caught:
+        make_client(language=language).open()
+    assert caught.value.code == "INVALID_REQUEST"
+    assert caught.value.detail == "card_id: at most 64?[2J?"
+    assert caught.value.message.isascii() == (language == "en")
+
+
+@pytest.mark.parametrize("name", ["card_id", "hardware"])
+def test_text_that_utf8_cannot_write_is_refused_without_asking(
+    name: str, make_client: MakeClient, server: FakeServer
+) -> None:
+    with pytest.raises(RequestRefused, match=name):
+        make_client(**{name: "\udcff"}).open()
+    assert server.requests == []
+
+
+def test_open_is_not_to_be_reported(client: Client) -> None:
+    with pytest.raises(ValueError, match="open"):
+        client.report(OPEN)
+
+
+def test_a_language_that_there_is_not_is_refused(make_client: MakeClient) -> None:
+    with pytest.raises(ValueError, match="zh, en"):
+        make_client(language="fr")
+
+
+@pytest.mark.parametrize("language", ["zh", "en"])
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (Answer(500, b""), ServerUnreachable),
+        (Answer(200, b""), UntrustedAnswer),
+        (ServerUnreachable("no route"), ServerUnreachable),
+    ],
+)
+def test_every_failure_has_a_message_in_the_customers_language(
+    answer: Answer | Exception,
+    error: type[KadunError],
+    language: str,
+    make_client: MakeClient,
+    server: FakeServer,
+) -> None:
+    server.script = [answer]
+    with pytest.raises(error) as caught:
+        make_client(language=language).open()
+    assert caught.value.message
+    assert caught.value.message.isascii() == (language == "en")
+    assert caught.value.detail in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        CardRejected("CARD_FROZEN", "冻结", "REF45678"),
+        ServerUnreachable("HTTP 503", 7, passing=True, busy=True),
+        UntrustedAnswer("the nonce"),
+        RequestRefused("INVALID_REQUEST", "card_id"),
+    ],
+)
+def test_an_error_survives_the_way_to_another_process(error: KadunError) -> None:
+    copy = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own bytes
+    assert type(copy) is type(error)
+    assert vars(copy) == vars(error)
+
+
+def test_foreign_text_is_cut_short() -> None:
+    assert printable("x" * 1000) == "x" * 200
