@@ -13,9 +13,9 @@ COPY requirements.txt ./
 RUN --mount=type=cache,target=/root/.cache/pip \
     PIP_ROOT_USER_ACTION=ignore pip install --require-hashes --only-binary :all: -r requirements.txt
 
-# Compiled here, since the container cannot write later.
+# Readable whatever the umask of the checkout was, and compiled here, since the container cannot write later.
 COPY app app
-RUN python -m compileall -q app
+RUN chmod -R a+rX app && python -m compileall -q app
 ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 
 USER kadun

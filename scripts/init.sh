@@ -20,6 +20,8 @@ source "$ROOT/scripts/lib/common.sh"
 source "$ROOT/scripts/lib/identity.sh"
 # shellcheck source=scripts/lib/dotenv.sh
 source "$ROOT/scripts/lib/dotenv.sh"
+# shellcheck source=scripts/lib/selfsigned.sh
+source "$ROOT/scripts/lib/selfsigned.sh"
 
 APP_UID=10001 # the user in the image, when root prepares; else whoever prepares is the container's user too
 declare -A chosen=()
@@ -61,9 +63,6 @@ check_domain() {
         || usage_error "不是域名或 IP neither a host name (write 中文 names as xn--…) nor an IP address: $1"
 }
 
-is_ipv6() { [[ $1 == *:*:* && $1 =~ ^[0-9A-Fa-f:.]+$ ]]; }
-is_ip() { [[ $1 =~ ^[0-9]+(\.[0-9]+){3}$ ]] || is_ipv6 "$1"; }
-
 # Everything that could refuse comes before anything is written.
 check_state() {
     local name
@@ -97,11 +96,11 @@ has_cluster() {
 check_certificate() {
     local name check
     if [[ ! -e https_certificates/fullchain.pem ]]; then
-        self_signed <(new_key) >/dev/null 2>&1 \
+        self_signed <(new_key) "${domains[@]}" >/dev/null 2>&1 \
             || die "无法生成证书：请检查 --domain。Cannot make a certificate: is each --domain a host name or an IP address?"
         return
     fi
-    for name in ${domains[@]+"${domains[@]}"}; do
+    for name in "${domains[@]}"; do
         check=-checkhost
         if is_ip "$name"; then check=-checkip; fi
         openssl x509 -in https_certificates/fullchain.pem -noout "$check" "$name" | grep -q 'does match' \
@@ -142,6 +141,7 @@ make_folder() {
 }
 
 make_folders() {
+    make_folder https_certificates 755 0
     make_folder secrets 700 0
     make_folder data/keys 700 "$APP_UID" # the service's signing keys
     make_folder data/acme 755 0          # nginx's workers read what certbot writes here
@@ -161,33 +161,7 @@ database_url() {
 make_certificate() {
     local folder=https_certificates
     [[ -e $folder/privkey.pem ]] || place $folder/privkey.pem 600 0 new_key
-    [[ -e $folder/fullchain.pem ]] || place $folder/fullchain.pem 644 0 self_signed $folder/privkey.pem
-}
-
-new_key() {
-    openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256
-}
-
-# self_signed KEY: valid for ten years, since nobody renews it; a real one takes its place once there is a domain.
-self_signed() {
-    local name names=DNS:localhost,IP:127.0.0.1,IP:::1
-    for name in "$(hostname 2>/dev/null || cat /proc/sys/kernel/hostname)" ${domains[@]+"${domains[@]}"}; do
-        if is_ip "$name"; then names+=,IP:$name; elif [[ $name != localhost ]]; then names+=,DNS:$name; fi
-    done
-    openssl req -x509 -new -sha256 -days 3650 -key "$1" -config /dev/stdin <<END
-[req]
-prompt = no
-distinguished_name = subject
-x509_extensions = extensions
-[subject]
-CN = Kadun self-signed
-[extensions]
-basicConstraints = critical, CA:FALSE
-keyUsage = critical, digitalSignature
-extendedKeyUsage = serverAuth
-subjectKeyIdentifier = hash
-subjectAltName = $names
-END
+    [[ -e $folder/fullchain.pem ]] || place $folder/fullchain.pem 644 0 self_signed $folder/privkey.pem "${domains[@]}"
 }
 
 # Last of all: without it Compose starts nothing. It holds no secret, so anybody may read it.

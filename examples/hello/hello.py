@@ -109,7 +109,9 @@ def convert(core: bytes, chosen: argparse.Namespace, texts: dict[str, str]) -> s
         table = json.loads(core)
         rates = {currency: Decimal(rate) for currency, rate in table["rates"].items()}
         title, date = table["title"], table["date"]
-    except (ValueError, TypeError, KeyError, AttributeError, InvalidOperation):
+        if min(rates.values()) <= 0:
+            raise ValueError("a rate must be positive")  # noqa: TRY301 - one way out for all that is wrong
+    except (ValueError, TypeError, KeyError, AttributeError, InvalidOperation):  # not the data that we sealed
         raise CannotConvertError(texts["table"]) from None
     for currency in (chosen.source, chosen.target):
         if currency not in rates:

@@ -15,6 +15,8 @@ from pathlib import Path
 
 from kadun.errors import HardwareUnknown
 
+MACHINE_ID_FILES = (Path("/etc/machine-id"), Path("/var/lib/dbus/machine-id"))
+IOREG = "/usr/sbin/ioreg"
 _IDENTIFIER = re.compile(r"[0-9A-Fa-f-]{32,36}")
 
 
@@ -42,11 +44,11 @@ def _identifier() -> str:
             with winreg.OpenKey(winreg.HKEY_LOCAL_MACHINE, path, 0, flags) as key:
                 return str(winreg.QueryValueEx(key, "MachineGuid")[0])
         if sys.platform == "darwin":
-            command = ["/usr/sbin/ioreg", "-rd1", "-c", "IOPlatformExpertDevice"]
+            command = [IOREG, "-rd1", "-c", "IOPlatformExpertDevice"]
             shown = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False).stdout
             found = re.search(r'"IOPlatformUUID" = "([^"]+)"', shown)
             return found.group(1) if found else ""
-        for path in (Path("/etc/machine-id"), Path("/var/lib/dbus/machine-id")):
+        for path in MACHINE_ID_FILES:
             if path.is_file() and path.stat().st_size:
                 return path.read_text(encoding="ascii")
     except (OSError, ValueError, subprocess.TimeoutExpired):

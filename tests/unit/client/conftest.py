@@ -1,12 +1,15 @@
 from __future__ import annotations
 
-from typing import Callable
+from typing import TYPE_CHECKING
 
 import pytest
-
 from kadun import Client
 from kadun.patience import Patience
+
 from tests.unit.client.forge import CARD, HARDWARE, FakeServer, SigningKey, pinned
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 @pytest.fixture(scope="session")

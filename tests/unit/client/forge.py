@@ -6,12 +6,12 @@ import base64
 import hashlib
 import hmac
 import json
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from joserfc.jwe import encrypt_compact
 from joserfc.jwk import OKPKey
-
 from kadun.answers import Answer
 
 ISSUER = "kadun"
@@ -110,7 +110,9 @@ class FakeServer:
     An entry is an `Answer`, an exception to raise, or a function from the request to either.
     """
 
-    def __init__(self, key: SigningKey, data_key: str | bytes = "the key", tweak: Tweak | None = None) -> None:
+    def __init__(
+        self, key: SigningKey, data_key: str | bytes = "the key", tweak: Tweak | None = None
+    ) -> None:
         self.key = key
         self.data_key = data_key
         self.tweak: Tweak = tweak or (lambda _claims: None)

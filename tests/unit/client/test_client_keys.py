@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import random
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 import pytest
-
 from kadun import Client, ServerUnreachable, UntrustedAnswer
 from kadun.answers import Answer
 from kadun.keys import TrustedKeys
+
 from tests.unit.client.forge import FakeServer, SigningKey, pinned
 
 MakeClient = Callable[..., Client]
@@ -18,7 +19,7 @@ MakeClient = Callable[..., Client]
 
 def chain_of(first: SigningKey, length: int) -> tuple[list[SigningKey], list[str]]:
     keys = [first, *(SigningKey() for _ in range(length))]
-    return keys, [older.endorse(newer) for older, newer in zip(keys, keys[1:])]
+    return keys, [keys[age].endorse(keys[age + 1]) for age in range(length)]
 
 
 @pytest.mark.parametrize("length", [1, 2, 3, 4, 5])
@@ -76,6 +77,15 @@ def test_a_key_that_endorses_itself_is_never_believed(client: Client, server: Fa
     server.endorsements = [server.key.endorse(server.key)]
     with pytest.raises(UntrustedAnswer, match="vouches"):
         client.open()
+
+
+def test_an_endorsement_need_not_name_the_issuer_and_may_come_twice(
+    client: Client, server: FakeServer, signing_key: SigningKey
+) -> None:
+    server.key = SigningKey()
+    claims = {"aud": "kadun-client", "jwk": server.key.jwk}
+    server.endorsements = [signing_key.sign(claims, {"typ": "key+jwt"}), signing_key.endorse(server.key)]
+    assert client.open().accepted
 
 
 @pytest.mark.parametrize("missing", [0, 1, 2])
@@ -159,9 +169,7 @@ def test_a_busy_server_at_the_key_set_is_unreachable_not_untrusted(
     assert len(pauses) == 2
 
 
-def test_pinned_keys_may_be_json_text(
-    make_client: MakeClient, signing_key: SigningKey
-) -> None:
+def test_pinned_keys_may_be_json_text(make_client: MakeClient, signing_key: SigningKey) -> None:
     assert make_client(public_keys=json.dumps(pinned(SigningKey(), signing_key))).open().accepted
 
 

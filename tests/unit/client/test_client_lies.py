@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-
 from kadun import Client, KadunError, UntrustedAnswer
 from kadun.answers import Answer
 from kadun.keys import TrustedKeys
 from kadun.question import Question
 from kadun.sealing import Envelope
 from kadun.verdict import check
+
 from tests.unit.client.forge import (
     CARD,
     HARDWARE,
@@ -74,7 +74,16 @@ CLAIM_LIES: dict[str, Tweak] = {
     "a sealed key that is no JWE": setting(KERNAL_DATA_KEY_SEALED="sealed"),
     "a sealed key that is a number": setting(KERNAL_DATA_KEY_SEALED=5),
     "a sealed key for someone else": setting(KERNAL_DATA_KEY_SEALED=seal("the key", Envelope().public_key)),
-    **{f"no {name}": without(name) for name in claims_for({**dict.fromkeys(("card_id", "nonce", "hardware"), "x"), "function": OPEN, "client_public_key": Envelope().public_key})},
+    **{
+        f"no {name}": without(name)
+        for name in claims_for(
+            {
+                **dict.fromkeys(("card_id", "nonce", "hardware"), "x"),
+                "function": OPEN,
+                "client_public_key": Envelope().public_key,
+            }
+        )
+    },
 }
 
 
@@ -214,7 +223,10 @@ def test_a_verdict_cannot_be_replayed(client: Client, server: FakeServer) -> Non
         client.open()
 
 
-@pytest.mark.parametrize("payload", [b"", b"[]", b"null", b"{", b'{"iss":"kadun","iss":"kadun"}', b"\xff", b"{\"a\":NaN}", b"[" * 100_000])
+@pytest.mark.parametrize(
+    "payload",
+    [b"", b"[]", b"null", b"{", b'{"iss":"kadun","iss":"kadun"}', b"\xff", b'{"a":NaN}', b"[" * 100_000],
+)
 def test_a_signed_payload_that_is_no_plain_object_is_not_believed(
     payload: bytes, client: Client, server: FakeServer, signing_key: SigningKey
 ) -> None:
@@ -291,7 +303,9 @@ def test_every_other_spelling_of_the_signature_is_refused(signing_key: SigningKe
     keys = TrustedKeys(pinned(signing_key))
     alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
     signature = unb64(token.rsplit(".", 1)[1])
-    twins = [token[:-1] + last for last in alphabet if unb64((token[:-1] + last).rsplit(".", 1)[1]) == signature]
+    twins = [
+        token[:-1] + last for last in alphabet if unb64((token[:-1] + last).rsplit(".", 1)[1]) == signature
+    ]
     assert len(twins) == 16
     for twin in set(twins) - {token}:
         with pytest.raises(UntrustedAnswer):
@@ -343,7 +357,12 @@ json_values = st.recursive(
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-@given(claim=st.sampled_from(sorted(claims_for({"card_id": "x", "nonce": "x", "hardware": "x", "function": "f"}))), value=json_values)
+@given(
+    claim=st.sampled_from(
+        sorted(claims_for({"card_id": "x", "nonce": "x", "hardware": "x", "function": "f"}))
+    ),
+    value=json_values,
+)
 def test_a_claim_of_any_shape_ends_in_a_verdict_or_in_an_error_of_ours(
     claim: str, value: object, client: Client, server: FakeServer
 ) -> None:
@@ -356,7 +375,9 @@ def test_a_claim_of_any_shape_ends_in_a_verdict_or_in_an_error_of_ours(
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-@given(status=st.integers(200, 599), body=st.binary() | json_values.map(lambda value: json.dumps(value).encode()))
+@given(
+    status=st.integers(200, 599), body=st.binary() | json_values.map(lambda value: json.dumps(value).encode())
+)
 def test_an_answer_of_any_shape_ends_in_an_error_of_ours(
     status: int, body: bytes, client: Client, server: FakeServer
 ) -> None:

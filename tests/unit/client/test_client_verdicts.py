@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import pickle
-from datetime import datetime, timezone
-from typing import Any, Callable
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
 
 import pytest
-
-from kadun import Client, RequestRefused, ServerUnreachable
-from kadun import CardRejected, KadunError, UntrustedAnswer
+from kadun import CardRejected, Client, KadunError, RequestRefused, ServerUnreachable, UntrustedAnswer
 from kadun.answers import Answer
 from kadun.errors import printable
+
 from tests.unit.client.forge import CARD, HARDWARE, NOW, OPEN, FakeServer, reject, setting
 
 MakeClient = Callable[..., Client]
@@ -45,10 +45,9 @@ def test_a_verdict_shows_the_servers_times(client: Client, server: FakeServer) -
     server.tweak = setting(activated=True, offline_until=NOW + 3600)
     verdict = client.open()
     assert verdict.activated
-    assert verdict.issued_at == datetime.fromtimestamp(NOW, timezone.utc)
-    assert verdict.card_activated_at == datetime.fromtimestamp(NOW - 86_400, timezone.utc)
-    assert verdict.card_expires_at == datetime.fromtimestamp(NOW + 86_400, timezone.utc)
-    assert verdict.offline_until == datetime.fromtimestamp(NOW + 3600, timezone.utc)
+    times = [verdict.issued_at, verdict.card_activated_at, verdict.card_expires_at, verdict.offline_until]
+    assert [time and time.timestamp() for time in times] == [NOW, NOW - 86_400, NOW + 86_400, NOW + 3600]
+    assert all(time and time.utcoffset() == timedelta(0) for time in times)
     assert verdict.reference == "REF45678"
 
 

@@ -1,0 +1,264 @@
+"""What the use case writes, verdict by verdict, on a real PostgreSQL."""
+
+from datetime import timedelta
+
+import jwt
+import pytest
+
+from app.domain.cards import Card as DomainCard
+from app.domain.codes import CardStatus, Code, EventKind
+from app.services.administration import Administration, CardNotFoundError
+from app.services.verification import Question, Verdict, Verification
+from app.storage import cards
+from app.storage.models import Card, Client, Event, Usage
+from app.domain.texts import RefusedError
+from tests.conftest import Clock
+
+OPEN = "打开程序"
+DAYS_30 = timedelta(days=30)
+
+
+def ask(
+    verification: Verification, card_id: str, hardware: str = "h1", address: str = "198.51.100.1", function: str = OPEN
+) -> Verdict:
+    return verification.verify(Question(card_id, hardware, function, "n" * 22, address))
+
+
+def claims(verdict: Verdict) -> dict[str, object]:
+    return jwt.decode(verdict.token, options={"verify_signature": False})
+
+
+def kinds() -> list[str]:
+    return [event.kind for event in Event.select().order_by(Event.id) if event.kind != EventKind.ISSUED]
+
+
+@pytest.fixture
+def card_id(administration: Administration) -> str:
+    return administration.issue(1, DAYS_30)[0].id
+
+
+@pytest.fixture
+def other_id(administration: Administration) -> str:
+    return administration.issue(1, DAYS_30)[0].id
+
+
+def test_the_first_request_activates_and_binds(verification: Verification, card_id: str, clock: Clock) -> None:
+    verdict = ask(verification, card_id)
+    token = claims(verdict)
+    card, client = Card.get_by_id(card_id), Client.get()
+    whole = clock.now.replace(microsecond=0)
+    assert verdict.code is Code.OK
+    assert (token["activated"], token["KERNAL_DATA_KEY"]) == (True, "the-vendor's-own-key")
+    assert token["card_activated_at"] == whole.timestamp()
+    assert token["card_expires_at"] == (whole + DAYS_30).timestamp()
+    assert (card.is_activated, card.activated_at, card.expires_at) == (True, whole, whole + DAYS_30)
+    assert (client.card_id, client.hardware, client.ip, client.function) == (card_id, "h1", "198.51.100.1", OPEN)
+    assert kinds() == [EventKind.ACTIVATED]
+
+
+def test_the_second_request_only_refreshes_and_counts(
+    verification: Verification, card_id: str, clock: Clock
+) -> None:
+    ask(verification, card_id)
+    clock.advance(timedelta(minutes=1))
+    assert claims(ask(verification, card_id))["activated"] is False
+    assert Client.get().requested_at == clock.now
+    assert (Usage.get().count, Usage.get().last_at) == (2, clock.now)
+    assert kinds() == [EventKind.ACTIVATED]
+
+
+def test_another_function_gets_success_and_no_key(verification: Verification, card_id: str) -> None:
+    token = claims(ask(verification, card_id, function="导出报表"))
+    assert token["accepted"] is True
+    assert not {"KERNAL_DATA_KEY", "KERNAL_DATA_KEY_SEALED", "offline_until"} & set(token)
+
+
+def test_a_changed_address_is_accepted_and_journalled(verification: Verification, card_id: str) -> None:
+    ask(verification, card_id)
+    assert ask(verification, card_id, address="203.0.113.9").code is Code.OK
+    event = Event.get(Event.kind == EventKind.ENVIRONMENT_CHANGED)
+    assert event.details["before"] == {"hardware": "h1", "ip": "198.51.100.1"}
+    assert Client.get().ip == "203.0.113.9"
+
+
+def test_a_move_within_one_ipv6_network_updates_the_row_and_is_no_event(
+    verification: Verification, card_id: str
+) -> None:
+    ask(verification, card_id, address="2001:db8::1")
+    assert ask(verification, card_id, address="2001:db8::ffff").code is Code.OK
+    assert Client.get().ip == "2001:db8::ffff"
+    assert kinds() == [EventKind.ACTIVATED]
+
+
+def test_another_machine_is_refused_journalled_and_changes_nothing(
+    verification: Verification, card_id: str
+) -> None:
+    ask(verification, card_id)
+    before = list(Client.select().dicts()), list(Card.select().dicts()), list(Usage.select().dicts())
+    verdict = ask(verification, card_id, hardware="h2", address="203.0.113.9")
+    token = claims(verdict)
+    assert (verdict.code, token["accepted"]) == (Code.CLIENT_MISMATCH, False)
+    assert not {"card_activated_at", "card_expires_at", "KERNAL_DATA_KEY"} & set(token)
+    assert (list(Client.select().dicts()), list(Card.select().dicts()), list(Usage.select().dicts())) == before
+    event = Event.get(Event.code == Code.CLIENT_MISMATCH)
+    assert (event.hardware, event.ip, event.reference) == ("h2", "203.0.113.9", str(token["jti"])[-8:])
+
+
+def test_a_machine_with_a_live_card_is_refused_another(
+    verification: Verification, card_id: str, other_id: str
+) -> None:
+    ask(verification, card_id)
+    assert ask(verification, other_id).code is Code.CLIENT_HAS_ANOTHER_CARD
+    assert Card.get_by_id(other_id).is_activated is False
+
+
+def test_a_renewal_keeps_the_client_and_releases_the_old_card(
+    verification: Verification, card_id: str, other_id: str, clock: Clock
+) -> None:
+    ask(verification, card_id)
+    client_id = Client.get().id
+    clock.advance(DAYS_30)
+    assert ask(verification, card_id).code is Code.CARD_EXPIRED
+    assert ask(verification, other_id).code is Code.OK
+    assert (Client.get().id, Client.get().card_id) == (client_id, other_id)
+    released = Event.get(Event.kind == EventKind.RELEASED)
+    assert (released.card_id, released.details["moved_to"]) == (card_id, other_id)
+
+
+def test_a_card_with_a_client_of_its_own_keeps_that_one(
+    verification: Verification, administration: Administration, card_id: str, other_id: str
+) -> None:
+    ask(verification, card_id, hardware="h1", address="198.51.100.1")
+    ask(verification, other_id, hardware="h2", address="198.51.100.2")
+    own = Client.get(Client.card == other_id).id
+    administration.freeze([card_id])
+    assert ask(verification, other_id, hardware="h1", address="198.51.100.2").code is Code.OK
+    assert [(c.id, c.card_id, c.hardware) for c in Client.select()] == [(own, other_id, "h1")]
+
+
+def test_an_operator_who_revives_a_released_card_is_told(
+    verification: Verification, administration: Administration, card_id: str, other_id: str
+) -> None:
+    ask(verification, card_id)
+    administration.freeze([card_id])
+    ask(verification, other_id)
+    assert administration.unfreeze([card_id]).revived_unbound == (card_id,)
+
+
+def test_a_permanent_card_has_no_expiry(verification: Verification, administration: Administration) -> None:
+    card_id = administration.issue(1, None)[0].id
+    assert claims(ask(verification, card_id))["card_expires_at"] is None
+
+
+def test_a_card_typed_with_dashes_is_the_card_and_the_token_says_what_was_sent(
+    verification: Verification, card_id: str
+) -> None:
+    typed = " " + "-".join(card_id[i : i + 4] for i in range(0, 32, 4)).lower()
+    assert claims(ask(verification, typed))["sub"] == typed
+    assert Client.get().card_id == card_id
+
+
+def test_after_64_functions_of_a_day_the_rest_count_together(verification: Verification, card_id: str) -> None:
+    for number in range(70):
+        assert ask(verification, card_id, function=f"f{number}").code is Code.OK
+    assert ask(verification, card_id, function="f3").code is Code.OK
+    counts = {row.function: row.count for row in Usage.select()}
+    assert (len(counts), counts["其他"], counts["f3"]) == (65, 6, 2)
+
+
+def test_usage_counts_by_the_vendors_day(verification: Verification, card_id: str, clock: Clock) -> None:
+    clock.now = clock.now.replace(hour=15, minute=59)
+    ask(verification, card_id)
+    clock.advance(timedelta(minutes=1))  # midnight in Shanghai
+    ask(verification, card_id)
+    assert [str(row.day) for row in Usage.select().order_by(Usage.day)] == ["2026-03-01", "2026-03-02"]
+
+
+def test_refusals_of_strangers_fill_the_journal_only_so_far(
+    verification: Verification, card_id: str, clock: Clock
+) -> None:
+    ask(verification, card_id)
+    for _ in range(30):
+        ask(verification, "0" * 32, address="203.0.113.5")
+        ask(verification, card_id, hardware="h2", address="203.0.113.5")
+    counted = [Event.select().where(Event.code == c).count() for c in (Code.CARD_NOT_FOUND, Code.CLIENT_MISMATCH)]
+    assert counted == [20, 30]
+    clock.advance(timedelta(minutes=1, seconds=1))
+    ask(verification, "0" * 32, address="203.0.113.5")
+    assert Event.select().where(Event.code == Code.CARD_NOT_FOUND).count() == 21
+
+
+def test_one_ipv6_network_is_one_stranger(verification: Verification) -> None:
+    for number in range(30):
+        ask(verification, "0" * 32, address=f"2001:db8::{number:x}")
+    assert Event.select().count() == 20
+
+
+def test_the_sql_of_a_status_is_the_rules_own(
+    verification: Verification, administration: Administration, clock: Clock
+) -> None:
+    made = [card.id for validity in (DAYS_30, timedelta(days=1), None) for card in administration.issue(4, validity)]
+    for number, card_id in enumerate(made):
+        if number % 4 >= 2:
+            ask(verification, card_id, hardware=f"machine {number}")
+    administration.freeze([card_id for number, card_id in enumerate(made) if number % 2])
+    for now in (clock.now, clock.now.replace(microsecond=0) + timedelta(days=1), clock.now + timedelta(days=400)):
+        for status in CardStatus:
+            found = {row.id for row in Card.select().where(cards.status_is(status, now))}
+            assert found == {row.id for row in Card.select() if cards.as_domain(row).status(now) is status}
+
+
+def test_extending_adds_to_what_is_there(
+    verification: Verification, administration: Administration, card_id: str, other_id: str, clock: Clock
+) -> None:
+    ask(verification, card_id)
+    administration.extend([card_id, other_id], timedelta(days=1))
+    assert Card.get_by_id(other_id).validity == timedelta(days=31)
+    assert Card.get_by_id(card_id).expires_at == clock.now.replace(microsecond=0) + timedelta(days=31)
+    clock.advance(timedelta(days=100))
+    administration.extend([card_id], timedelta(days=1))
+    assert Card.get_by_id(card_id).expires_at == clock.now.replace(microsecond=0) + timedelta(days=1)
+
+
+def test_a_command_over_several_cards_is_all_or_nothing(administration: Administration, card_id: str) -> None:
+    permanent = administration.issue(1, None)[0].id
+    with pytest.raises(RefusedError, match="permanent"):
+        administration.extend([card_id, permanent], timedelta(days=1))
+    with pytest.raises(CardNotFoundError):
+        administration.freeze([card_id, "Z" * 32])
+    assert (Card.get_by_id(card_id).validity, Card.get_by_id(card_id).frozen_at) == (DAYS_30, None)
+    assert kinds() == []
+
+
+def test_what_is_so_already_succeeds_and_is_not_journalled(administration: Administration, card_id: str) -> None:
+    for action in (administration.unfreeze, administration.unbind, administration.freeze, administration.freeze):
+        action([card_id])
+    assert kinds() == [EventKind.FROZEN]
+
+
+def test_only_cards_never_activated_are_deleted_and_the_journal_stays(
+    verification: Verification, administration: Administration, card_id: str, other_id: str
+) -> None:
+    ask(verification, card_id)
+    with pytest.raises(RefusedError, match="activated"):
+        administration.delete([other_id, card_id])
+    administration.delete([other_id])
+    assert [row.id for row in Card.select()] == [card_id]
+    assert Event.get(Event.kind == EventKind.DELETED).card_id == other_id
+
+
+def test_an_unbound_card_binds_to_whoever_asks_next_with_its_expiry_unchanged(
+    verification: Verification, administration: Administration, card_id: str, clock: Clock
+) -> None:
+    ask(verification, card_id)
+    expires_at = Card.get_by_id(card_id).expires_at
+    administration.unbind([card_id])
+    clock.advance(timedelta(days=1))
+    assert claims(ask(verification, card_id, hardware="h2", address="203.0.113.2"))["activated"] is False
+    assert Card.get_by_id(card_id).expires_at == expires_at
+    assert kinds() == [EventKind.ACTIVATED, EventKind.UNBOUND, EventKind.BOUND]
+
+
+def test_the_rules_card_is_read_back_whole(database: object, administration: Administration) -> None:
+    card = administration.issue(1, timedelta(days=36_500))[0]
+    assert cards.as_domain(Card.get_by_id(card.id)) == DomainCard(card.id, timedelta(days=36_500), None, None, None)

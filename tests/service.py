@@ -1,0 +1,143 @@
+"""A real gunicorn with the real app, as a process, for tests."""
+
+import http.client
+import json
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import jwt
+
+ROOT = Path(__file__).resolve().parent.parent
+OPEN = "打开程序"
+
+
+class Answer(NamedTuple):
+    status: int
+    headers: dict[str, str]
+    body: dict[str, Any]
+
+    @property
+    def claims(self) -> dict[str, Any]:
+        """The token's claims, unverified."""
+        return jwt.decode(self.body["token"], options={"verify_signature": False})
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+def wait_for(condition: Any, seconds: float = 20) -> Any:
+    """Return the first true value of `condition()`; fail when there is none in time."""
+    deadline = time.monotonic() + seconds
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise AssertionError(f"it did not come true in {seconds} s")
+        time.sleep(0.05)  # between two looks
+
+
+def question(card_id: str, hardware: str = "machine-1", function: str = OPEN, **more: Any) -> dict[str, Any]:
+    return {
+        "card_id": card_id,
+        "hardware": hardware,
+        "function": function,
+        "nonce": secrets.token_urlsafe(24),
+        **more,
+    }
+
+
+class Service:
+    """The service on a port of 127.0.0.1, behind no proxy unless its settings say so."""
+
+    def __init__(self, folder: Path, database_url: str, **settings: str) -> None:
+        self.port = free_port()
+        self.folder = folder
+        self.log = folder / "service.log"
+        self.environment = {
+            "PATH": os.environ["PATH"],
+            "DATABASE_URL": database_url,
+            "KERNAL_DATA_KEY": "AGE-SECRET-KEY-1GFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPQ4EGAEX",
+            "KADUN_KEYS_DIR": str(folder / "keys"),
+            "KADUN_BIND": f"127.0.0.1:{self.port}",
+            **settings,
+        }
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> Self:
+        self.process = self.spawn()
+        wait_for(lambda: self._answers() or self.process.poll() is not None)
+        assert self.process.poll() is None, self.log.read_text()
+        return self
+
+    def spawn(self) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "gunicorn", "--config", "python:app.gunicorn_conf", "app.wsgi:app"]
+        with self.log.open("ab") as log:
+            return subprocess.Popen(command, cwd=ROOT, env=self.environment, stderr=log, stdout=log)
+
+    def stop(self) -> None:
+        if self.process is not None:
+            self.process.terminate()
+            self.process.wait(20)
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def _answers(self) -> bool:
+        try:
+            return self.get("/healthz").status == 200
+        except OSError:
+            return False
+
+    def cardctl(self, *arguments: str, check: bool = True, text: str = "") -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [sys.executable, "-m", "app", *arguments],
+            cwd=ROOT,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            input=text,
+            check=False,
+        )
+        assert not check or done.returncode == 0, done.stderr
+        return done
+
+    def issue(self, count: int = 1, validity: str = "30d") -> list[str]:
+        printed = self.cardctl("card", "issue", "--validity", validity, "--count", str(count), "--format", "txt")
+        return printed.stdout.split()
+
+    def request(
+        self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
+    ) -> Answer:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=40)
+        try:
+            connection.request(method, path, body, headers or {})
+            answer = connection.getresponse()
+            content = answer.read()
+        finally:
+            connection.close()
+        parsed = json.loads(content) if "json" in (answer.headers["Content-Type"] or "") and content else {}
+        return Answer(answer.status, {k.lower(): v for k, v in answer.getheaders()}, parsed)
+
+    def get(self, path: str) -> Answer:
+        return self.request("GET", path)
+
+    def post(self, body: bytes, headers: dict[str, str] | None = None) -> Answer:
+        return self.request("POST", "/v1/verify", body, {"Content-Type": "application/json", **(headers or {})})
+
+    def verify(self, document: dict[str, Any], *, address: str | None = None, **headers: str) -> Answer:
+        """Ask; `address` is what the proxy is to have seen."""
+        if address is not None:
+            headers["X-Real-IP"] = address
+        return self.post(json.dumps(document).encode(), headers)

@@ -1,0 +1,258 @@
+"""HTTP with real sockets: bounds on time and size, and nobody followed."""
+
+from __future__ import annotations
+
+import datetime as dt
+import socket
+import time
+import zlib
+from collections.abc import Callable
+from ipaddress import IPv4Address
+from typing import TYPE_CHECKING
+
+import pytest
+import requests
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from kadun import Client, ServerUnreachable, UntrustedAnswer
+from kadun.transport import LARGEST_BODY_BYTES, HttpTransport
+
+from tests.unit.client.forge import CARD, HARDWARE, FakeServer, SigningKey, pinned
+from tests.unit.client.local_http import Handler, forged, serving
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+MakeClient = Callable[..., Client]
+
+
+@pytest.fixture(autouse=True)
+def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_PROXY", "*")
+
+
+def test_a_card_opens_over_http(server: FakeServer, signing_key: SigningKey) -> None:
+    with serving(forged(server)) as local:
+        client = Client(f"{local.url}/", public_keys=pinned(signing_key), card_id=CARD, hardware=HARDWARE)
+        assert client.open().accepted
+    ((method, path, headers, _body),) = local.seen
+    assert (method, path) == ("POST", "/v1/verify")
+    assert headers["Content-Type"] == "application/json"
+    assert headers["Accept-Language"].startswith("zh")
+
+
+def test_new_keys_are_fetched_over_http(server: FakeServer, signing_key: SigningKey) -> None:
+    server.key = SigningKey()
+    server.endorsements = [signing_key.endorse(server.key)]
+    with serving(forged(server)) as local:
+        client = Client(
+            local.url, public_keys=pinned(signing_key), card_id=CARD, hardware=HARDWARE, language="en"
+        )
+        assert client.open().accepted
+    assert [(method, path) for method, path, _headers, _body in local.seen] == [
+        ("POST", "/v1/verify"),
+        ("GET", "/.well-known/jwks.json"),
+    ]
+    assert local.seen[0][2]["Accept-Language"] == "en"
+
+
+def test_a_redirect_is_not_followed(make_client: MakeClient, server: FakeServer) -> None:
+    with serving(forged(server)) as genuine:
+
+        def redirect(handler: Handler, _body: bytes) -> None:
+            handler.send(307, b"", Location=f"{genuine.url}/v1/verify")
+
+        with serving(redirect) as local, pytest.raises(UntrustedAnswer, match="307"):
+            make_client(transport=HttpTransport(local.url)).open()
+    assert genuine.seen == []
+
+
+def test_an_answer_of_just_the_largest_size_is_read() -> None:
+    body = b" " * LARGEST_BODY_BYTES
+    with serving(lambda handler, _body: handler.send(200, body)) as local:
+        assert HttpTransport(local.url).exchange("/", b"", "zh").body == body
+
+
+@pytest.mark.parametrize("announced", [True, False])
+def test_an_oversized_or_endless_answer_is_cut_off(announced: bool) -> None:  # noqa: FBT001 - a parameter of tests
+    def respond(handler: Handler, _body: bytes) -> None:
+        if announced:
+            handler.send(200, b" " * (LARGEST_BODY_BYTES + 1))
+            return
+        handler.send_response(200)
+        handler.end_headers()
+        while not handler.server.released.is_set():
+            handler.wfile.write(b" " * 65_536)
+
+    with serving(respond) as local, pytest.raises(UntrustedAnswer, match="1 MiB"):
+        HttpTransport(local.url).exchange("/", b"", "zh")
+
+
+def test_a_compressed_answer_is_not_inflated(make_client: MakeClient) -> None:
+    bomb = zlib.compress(b" " * 50_000_000)
+
+    def respond(handler: Handler, _body: bytes) -> None:
+        handler.send(200, bomb, Content_Encoding="deflate")
+
+    with serving(respond) as local:
+        transport = HttpTransport(local.url)
+        assert transport.exchange("/", b"", "zh").body == bomb
+        with pytest.raises(UntrustedAnswer):
+            make_client(transport=transport).open()
+    assert local.seen[0][2]["Accept-Encoding"] == "identity"
+
+
+def wait_silently(handler: Handler, _body: bytes) -> None:
+    handler.server.released.wait()
+
+
+def drip_headers(handler: Handler, _body: bytes) -> None:
+    handler.wfile.write(b"HTTP/1.1 200 OK\r\n")
+    while not handler.server.released.wait(0.05):
+        handler.wfile.write(b"X-Slow: yes\r\n")
+
+
+def drip_body(handler: Handler, _body: bytes) -> None:
+    handler.send_response(200)
+    handler.send_header("Content-Length", "1000000")
+    handler.end_headers()
+    while not handler.server.released.wait(0.05):
+        handler.wfile.write(b" ")
+
+
+@pytest.mark.parametrize("respond", [wait_silently, drip_headers, drip_body])
+def test_a_server_that_hangs_or_drips_is_given_up_in_time(
+    respond: Callable[[Handler, bytes], None], make_client: MakeClient
+) -> None:
+    with serving(respond) as local:
+        client = make_client(transport=HttpTransport(local.url, timeout_seconds=0.5))
+        started = time.monotonic()
+        with pytest.raises(ServerUnreachable, match=r"within 0\.5 seconds"):
+            client.open()
+        assert time.monotonic() - started < 3  # one try: the customer has waited long enough
+    assert len(local.seen) == 1
+
+
+def cut_short(handler: Handler, _body: bytes) -> None:
+    handler.send_response(200)
+    handler.send_header("Content-Length", "1000")
+    handler.end_headers()
+    handler.wfile.write(b'{"token":')
+
+
+def hang_up(_handler: Handler, _body: bytes) -> None:
+    """Close the connection without a word."""
+
+
+def speak_no_http(handler: Handler, _body: bytes) -> None:
+    handler.wfile.write(b"220 mail.example.com ESMTP\r\n")
+
+
+@pytest.mark.parametrize("respond", [cut_short, hang_up, speak_no_http])
+def test_a_broken_answer_is_tried_again_and_then_unreachable(
+    respond: Callable[[Handler, bytes], None], make_client: MakeClient
+) -> None:
+    with serving(respond) as local, pytest.raises(ServerUnreachable):
+        make_client(transport=HttpTransport(local.url)).open()
+    assert len(local.seen) == 3
+
+
+def test_a_connection_that_breaks_once_does_no_harm(make_client: MakeClient, server: FakeServer) -> None:
+    genuine = forged(server)
+
+    def respond(handler: Handler, body: bytes) -> None:
+        (cut_short if len(handler.server.seen) == 1 else genuine)(handler, body)
+
+    with serving(respond) as local:
+        assert make_client(transport=HttpTransport(local.url)).open().accepted
+
+
+def test_nobody_listening_is_unreachable_and_says_why(make_client: MakeClient) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))  # taken, but not listening
+        url = f"http://127.0.0.1:{unused.getsockname()[1]}"
+        with pytest.raises(ServerUnreachable, match="ConnectionRefusedError"):
+            make_client(transport=HttpTransport(url)).open()
+
+
+def test_a_server_without_tls_behind_https_is_unreachable(
+    make_client: MakeClient, server: FakeServer
+) -> None:
+    with serving(forged(server)) as local, pytest.raises(ServerUnreachable):
+        make_client(transport=HttpTransport(local.url.replace("http:", "https:"))).open()
+    assert server.requests == []
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    """A self-signed certificate for 127.0.0.1, with its key in the same file."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = dt.datetime.now(dt.UTC)
+    built = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - dt.timedelta(days=1))
+        .not_valid_after(now + dt.timedelta(days=1))
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1"))]), critical=False
+        )
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    path = tmp_path / "certificate.pem"
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    path.write_bytes(built.public_bytes(serialization.Encoding.PEM) + private)
+    return path
+
+
+def test_a_private_ca_is_believed_only_when_named(
+    make_client: MakeClient, server: FakeServer, certificate: Path
+) -> None:
+    with serving(forged(server), certificate=certificate) as local:
+        with pytest.raises(ServerUnreachable, match="SSL"):
+            make_client(transport=HttpTransport(local.url)).open()
+        assert server.requests == []
+        assert make_client(transport=HttpTransport(local.url, ca_file=certificate)).open().accepted
+
+
+def test_a_ca_file_named_by_the_vendor_outweighs_the_environments(
+    make_client: MakeClient, server: FakeServer, certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", requests.certs.where())
+    with serving(forged(server), certificate=certificate) as local:
+        assert make_client(transport=HttpTransport(local.url, ca_file=certificate)).open().accepted
+
+
+def test_passwords_of_a_netrc_file_stay_at_home(
+    make_client: MakeClient, server: FakeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login customer password secret\n", encoding="ascii")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(netrc))
+    with serving(forged(server)) as local:
+        make_client(transport=HttpTransport(local.url)).open()
+    assert "Authorization" not in local.seen[0][2]
+
+
+@pytest.mark.parametrize(
+    "base_url",
+    ["", "card.example.com", "ftp://card.example.com", "https://", "https://a/?b=c", "https://a/#b"],
+)
+def test_an_address_that_is_none_is_refused_at_once(base_url: str) -> None:
+    with pytest.raises(ValueError, match="base_url"):
+        HttpTransport(base_url)
+
+
+def test_a_timeout_that_is_none_is_refused_at_once() -> None:
+    with pytest.raises(ValueError, match="timeout_seconds"):
+        HttpTransport("https://card.example.com", timeout_seconds=0)
+
+
+def test_a_missing_ca_file_is_refused_at_once(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="ca_file"):
+        HttpTransport("https://card.example.com", ca_file=tmp_path / "missing.pem")
