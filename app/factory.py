@@ -16,7 +16,7 @@ from app.http.resources import (
     VerifyResource,
 )
 from app.services import startup
-from app.services.verification import Verification, VerdictTerms
+from app.services.verification import VerdictTerms, Verification
 from app.settings import Settings
 from app.storage import schema
 from app.storage.database import Database, connect_to
@@ -46,9 +46,7 @@ def create_app(settings: Settings) -> falcon.App[Any, Any]:
     problems.install(app)
     app.add_route(
         "/v1/verify",
-        VerifyResource(
-            verification, behind_proxy=settings.behind_proxy, require_sealed=settings.require_sealed
-        ),
+        VerifyResource(verification, behind_proxy=settings.behind_proxy, require_sealed=settings.require_sealed),
     )
     app.add_route("/.well-known/jwks.json", KeySetResource(signer, utc_now))
     app.add_route("/healthz", HealthResource())

@@ -228,7 +228,7 @@ umask 077
 if [[ $EUID != 0 ]]; then APP_UID=$EUID; fi
 if [[ -e .env ]]; then APP_UID=$(dotenv_value .env KADUN_UID); fi
 exec {lock}<"$ROOT"
-flock -n "$lock" || die "另一个脚本正在此运行，请稍候再试。Another script is at work here: try again when it is done"
+flock -w 30 "$lock" || die "另一个脚本正在此运行，请稍候再试。Another script is at work here: try again when it is done"
 check_state
 mkdir -p data
 make_folders

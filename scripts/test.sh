@@ -64,9 +64,9 @@ check() {
     fi
 }
 
-# count WORDS: how many of pytest's closing line are WORDS.
+# count WORDS: how many of the tests in pytest's closing line, "2 failed, 31 passed in 4.20s", have these words.
 count() {
-    grep -oE "[0-9]+ ($1)" "$SCRATCH/closing" | awk '{ n += $1 } END { print n + 0 }'
+    tail -n 1 "$SCRATCH/pytest" | { grep -oE "[0-9]+ ($1)\b" || true; } | awk '{ n += $1 } END { print n + 0 }'
 }
 
 # run_pytest TIER COMMAND…
@@ -74,7 +74,6 @@ run_pytest() {
     local tier=$1 start=$SECONDS status=0 failed
     shift
     "$@" 2>&1 </dev/null | tee "$SCRATCH/pytest" || status=$?
-    tail -n 1 "$SCRATCH/pytest" >"$SCRATCH/closing"
     failed=$(count 'failed|errors?')
     ((status == 0 || failed > 0)) || failed=1 # collected nothing, or died
     record "$tier" "$(count passed)" "$failed" $((SECONDS - start))

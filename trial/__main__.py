@@ -81,13 +81,9 @@ def _start(trial: Trial, stack: contextlib.ExitStack, stopping: Stopping) -> tup
 
 def _migrate(environ: dict[str, str]) -> None:
     command = [sys.executable, "-P", "-m", "app", "migrate"]
-    done = subprocess.run(
-        command, check=False, env=environ, stdin=subprocess.DEVNULL, capture_output=True, text=True
-    )
+    done = subprocess.run(command, check=False, env=environ, stdin=subprocess.DEVNULL, capture_output=True, text=True)
     if done.returncode:
-        raise TrialError(
-            "数据库升级失败。", "Could not bring the database up to date.", detail=tail(done.stderr)
-        )
+        raise TrialError("数据库升级失败。", "Could not bring the database up to date.", detail=tail(done.stderr))
 
 
 def _watch(service: Service, postgres: EmbeddedPostgres, stopping: Stopping) -> None:

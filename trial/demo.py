@@ -128,6 +128,4 @@ def _relative(path: Path) -> str:
 
 
 def _failure(what: str, done: subprocess.CompletedProcess[str]) -> TrialError:
-    return TrialError(
-        f"演示失败（{what}）。", f"The demo failed ({what}).", detail=tail(done.stderr or done.stdout)
-    )
+    return TrialError(f"演示失败（{what}）。", f"The demo failed ({what}).", detail=tail(done.stderr or done.stdout))

@@ -102,9 +102,7 @@ def write_secret(path: Path, text: str) -> None:
     """Writes `text` to `path`, readable by its owner only, whole or not at all."""
     making = path.with_name(f".{path.name}.new")
     making.unlink(missing_ok=True)
-    with os.fdopen(
-        os.open(making, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8"
-    ) as file:
+    with os.fdopen(os.open(making, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())

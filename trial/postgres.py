@@ -153,9 +153,7 @@ class EmbeddedPostgres:
         """
         while has_orphans(self._cluster):
             if time.monotonic() > deadline:
-                raise self._failure(
-                    "旧 PostgreSQL 进程仍在运行", "Processes of a killed PostgreSQL still run"
-                )
+                raise self._failure("旧 PostgreSQL 进程仍在运行", "Processes of a killed PostgreSQL still run")
             time.sleep(0.05)
         pid_file(self._cluster).unlink(missing_ok=True)
 
@@ -188,9 +186,7 @@ class EmbeddedPostgres:
         command = [str(program(self._binaries, "pg_ctl")), action, "-s", "-w", "-D", data, *options]
         try:
             with self._log.open("a") as log:
-                done = self._account.run(
-                    [*command, "-t", str(_WAIT_SECONDS)], stdout=log, environ=PROGRAM_ENVIRONMENT
-                )
+                done = self._account.run([*command, "-t", str(_WAIT_SECONDS)], stdout=log, environ=PROGRAM_ENVIRONMENT)
         except OSError as error:
             raise self._failure("PostgreSQL 无法运行", f"Cannot run PostgreSQL ({error.strerror})") from error
         return done.returncode == 0
@@ -200,6 +196,4 @@ class EmbeddedPostgres:
             detail = tail(self._log.read_text(errors="replace"), lines=10)
         except OSError:
             detail = ""
-        return TrialError(
-            f"{chinese}，日志：{self._log}。", f"{english}; its log: {self._log}.", detail=detail
-        )
+        return TrialError(f"{chinese}，日志：{self._log}。", f"{english}; its log: {self._log}.", detail=detail)

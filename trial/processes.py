@@ -80,8 +80,7 @@ def require_reachable(path: Path, account: Account) -> None:
     barred = first_barred_folder(path, account)
     if barred:
         raise TrialError(
-            f"PostgreSQL 的运行账户无法进入 {barred}："
-            f"请用 KADUN_DATA_DIR 指定别处，或执行 chmod o+x {barred}。",
+            f"PostgreSQL 的运行账户无法进入 {barred}：请用 KADUN_DATA_DIR 指定别处，或执行 chmod o+x {barred}。",
             f"The account that runs PostgreSQL cannot enter {barred}: "
             f"set KADUN_DATA_DIR to a folder elsewhere, or chmod o+x {barred}.",
         )

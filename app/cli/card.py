@@ -21,7 +21,7 @@ PROGRESS_FROM = 10_000
 Row = dict[str, Any]
 
 
-class Validity(click.ParamType):
+class Validity(click.ParamType[Any]):
     """A validity: a duration or `permanent`."""
 
     name = "validity"
@@ -34,7 +34,7 @@ class Validity(click.ParamType):
             self.fail(str(error), param, ctx)
 
 
-class Duration(click.ParamType):
+class Duration(click.ParamType[timedelta]):
     """A duration."""
 
     name = "duration"
@@ -54,9 +54,7 @@ def card() -> None:
 
 @card.command()
 @click.option("--validity", type=Validity(), required=True, help="30s 45m 12h 30d 1w, day … year, permanent")
-@click.option(
-    "--count", type=click.IntRange(1, 1_000_000), default=1, show_default=True, help="数量 / How many."
-)
+@click.option("--count", type=click.IntRange(1, 1_000_000), default=1, show_default=True, help="数量 / How many.")
 @click.option("--batch", help="批次 / Your name for these cards.")
 @click.option("--note", help="备注 / A note on each.")
 @format_option("table", "json", "csv", "txt")
@@ -78,29 +76,24 @@ def issue(  # noqa: PLR0913  # one argument an option
             count, lasting, batch, note, lambda done: progress.update(task, advance=done)
         )
     rows: Iterator[Row] = (
-        {"id": c.id, "validity_seconds": output.seconds(c.validity), "batch": c.batch, "note": c.note}
-        for c in issued
+        {"id": c.id, "validity_seconds": output.seconds(c.validity), "batch": c.batch, "note": c.note} for c in issued
     )
     _print(rows, output_format)
 
 
 @card.command("list")
-@click.option(
-    "--status", type=click.Choice([s.value for s in CardStatus]), help="状态 / Only cards in this state."
-)
+@click.option("--status", type=click.Choice([s.value for s in CardStatus]), help="状态 / Only cards in this state.")
 @click.option("--batch", help="批次 / Only this batch.")
 @click.option("--search", help="卡密、备注、硬件或地址 / In IDs, notes, hardware, addresses.")
 @format_option("table", "json", "csv", "txt")
 @pass_session
-def list_cards(
-    session: Session, status: str | None, batch: str | None, search: str | None, output_format: str
-) -> None:
+def list_cards(session: Session, status: str | None, batch: str | None, search: str | None, output_format: str) -> None:
     """列出卡密 / List cards, oldest first."""
     wanted = cards.Filter(None if status is None else CardStatus(status), batch, search)
     now = utc_now()
 
     def rows() -> Iterator[Row]:
-        for row in cards.search(wanted, now):
+        for row, client in cards.search(wanted, now):
             yield {
                 "id": row.id,
                 "status": cards.as_domain(row).status(now).value,
@@ -109,8 +102,8 @@ def list_cards(
                 "expires_at": output.local(row.expires_at, session.zone),
                 "batch": row.batch,
                 "note": row.note,
-                "hardware": row.bound.hardware if row.bound else None,
-                "ip": row.bound.ip if row.bound else None,
+                "hardware": client.hardware if client else None,
+                "ip": client.ip if client else None,
             }
 
     session.database.with_connection(lambda: _print(rows(), output_format))
@@ -127,7 +120,7 @@ def show(session: Session, card_id: str, output_format: str) -> None:
     if found is None:
         raise CardNotFoundError(output.shown(card_id))
     row, client = found
-    document = {
+    document: dict[str, Any] = {
         "card": {**_columns(row, session), "status": cards.as_domain(row).status(utc_now()).value},
         "client": None if client is None else _columns(client, session),
     }

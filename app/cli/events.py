@@ -14,9 +14,7 @@ from app.domain.codes import Code, EventKind
 from app.storage import journal, models
 
 TABLE_ROWS = 200
-_KINDS: dict[str, EventKind | Code] = {k.value: k for k in EventKind} | {
-    c.value: c for c in Code if c is not Code.OK
-}
+_KINDS: dict[str, EventKind | Code] = {k.value: k for k in EventKind} | {c.value: c for c in Code if c is not Code.OK}
 
 
 @click.command()
@@ -60,7 +58,7 @@ def events(  # noqa: PLR0913  # one argument an option
             "功能 function",
             "其他 more",
         ),
-        (_cells(event, session) for event in found[:TABLE_ROWS]),
+        (list(_cells(event, session)) for event in found[:TABLE_ROWS]),
     )
     if len(found) > TABLE_ROWS:
         output.say(

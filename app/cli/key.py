@@ -77,9 +77,7 @@ def recipient(session: Session) -> None:
 
 @click.command()
 @click.argument("source", metavar="FILE")
-@click.option(
-    "-o", "--output", "target", metavar="FILE.age", required=True, help="输出文件 / Where to write it."
-)
+@click.option("-o", "--output", "target", metavar="FILE.age", required=True, help="输出文件 / Where to write it.")
 @pass_session
 def seal(session: Session, source: str, target: str) -> None:
     """加密核心数据 / Seal a file for KERNAL_DATA_KEY; `-` is standard input or output."""

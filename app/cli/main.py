@@ -1,5 +1,6 @@
 """The root of the command line, and how it ends: 0 done, 1 refused or failed with one line, 2 usage."""
 
+import logging
 import os
 import sys
 from typing import NoReturn
@@ -31,6 +32,8 @@ for _command in (card, events, key, seal, migrate, healthcheck):
 
 def main() -> NoReturn:
     """Run the command line and exit."""
+    # What went wrong is said once, by `_fail`; the service's log lines are not for this screen.
+    logging.getLogger().addHandler(logging.NullHandler())
     try:
         cardctl(prog_name=os.environ.get("KADUN_PROGRAM_NAME", "cardctl"), standalone_mode=False)
         sys.stdout.flush()
@@ -39,27 +42,32 @@ def main() -> NoReturn:
         sys.exit(2)
     except click.exceptions.Exit as error:
         sys.exit(error.exit_code)
-    except click.ClickException as error:
-        _fail(error.format_message())
-    except (click.Abort, KeyboardInterrupt):
-        _fail("已取消，未做任何更改 / Cancelled: nothing was changed")
     except BrokenPipeError:
         # Whoever read our output has seen enough; nothing more can be said there.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
-    except (RefusedError, SettingsError, KeyRingError, NoRecipientError, SchemaMismatchError) as error:
-        _fail(str(error))
-    except DatabaseUnavailableError as error:
-        _fail(f"数据库不可用 / The database is unavailable: {error}")
-    except ConflictError:
-        _fail(
-            "与另一操作冲突，未做任何更改，请重试 / Another operation was in the way: nothing was changed, try again"
-        )
-    except peewee.PeeweeException as error:
-        _fail(f"数据库拒绝了操作，未做任何更改 / The database refused, nothing was changed: {error}")
-    except OSError as error:
-        _fail(f"{error.filename or ''}: {error.strerror or error}")
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  # never a traceback: one line, whatever it is
+        _fail(_explanation(error))
     sys.exit(0)
+
+
+def _explanation(error: BaseException) -> str:  # noqa: PLR0911  # a table, a line a kind
+    match error:
+        case click.ClickException():
+            return error.format_message()
+        case click.Abort() | KeyboardInterrupt():
+            return "已取消，未做任何更改 / Cancelled: nothing was changed"
+        case RefusedError() | SettingsError() | KeyRingError() | NoRecipientError() | SchemaMismatchError():
+            return str(error)
+        case DatabaseUnavailableError():
+            return f"数据库不可用 / The database is unavailable: {error}"
+        case ConflictError():
+            return "与另一操作冲突，未做更改，请重试 / Another operation was in the way: nothing was changed, try again"
+        case peewee.PeeweeException():
+            return f"数据库拒绝了操作，未做任何更改 / The database refused, nothing was changed: {error}"
+        case OSError():
+            return f"{error.filename or ''}: {error.strerror or error}"
+        case _:
+            return f"内部错误 / An internal error: {type(error).__name__}: {error}"
 
 
 def _fail(message: str) -> NoReturn:

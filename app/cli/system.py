@@ -37,16 +37,12 @@ def healthcheck() -> None:
     """服务是否就绪 / Ask the service here whether it is ready; exit 1 when it is not."""
     bind = bind_from(os.environ)
     path = bind.removeprefix("unix:")
-    connection = (
-        _UnixConnection(path) if path != bind else http.client.HTTPConnection(bind, timeout=TIMEOUT_SECONDS)
-    )
+    connection = _UnixConnection(path) if path != bind else http.client.HTTPConnection(bind, timeout=TIMEOUT_SECONDS)
     try:
         connection.request("GET", "/readyz")
         status = connection.getresponse().status
     except (OSError, http.client.HTTPException) as error:
-        raise click.ClickException(
-            f"服务没有响应 / The service does not answer at {bind}: {error}"
-        ) from error
+        raise click.ClickException(f"服务没有响应 / The service does not answer at {bind}: {error}") from error
     finally:
         connection.close()
     if status != http.HTTPStatus.OK:

@@ -106,15 +106,12 @@ def decide(facts: Facts, request: Request, now: datetime) -> Decision:
     released = facts.rival
     if facts.rival_card is not None and facts.rival_card.status(now) is CardStatus.ACTIVE:
         return Decision(Code.CLIENT_HAS_ANOTHER_CARD, card)
-    if client is not None:
-        binding = Binding.KEEP
-    else:
-        binding = Binding.CREATE if released is None else Binding.MOVE
+    without_client = Binding.CREATE if released is None else Binding.MOVE
     return Decision(
         Code.OK,
         card if card.is_activated else _activated(card, now),
         activates=not card.is_activated,
-        binding=binding,
+        binding=without_client if client is None else Binding.KEEP,
         released=released,
         hardware_changed=hardware_changed,
         address_changed=address_changed,

@@ -24,8 +24,7 @@ def prefers_english(accept_language: str) -> bool:
         if language not in best:
             continue
         quality = _quality(parameters)
-        if quality > best[language]:
-            best[language] = quality
+        best[language] = max(best[language], quality)
         order.append(language)
     if best["en"] == best["zh"]:
         return best["en"] > 0 and order[0] == "en"
@@ -45,9 +44,7 @@ def _quality(parameters: str) -> float:
 
 VERDICTS: dict[Code, Text] = {
     Code.OK: Text("验证通过。", "Accepted."),
-    Code.CARD_NOT_FOUND: Text(
-        "卡密不存在，请检查输入是否正确。", "No such card: please check what you typed."
-    ),
+    Code.CARD_NOT_FOUND: Text("卡密不存在，请检查输入是否正确。", "No such card: please check what you typed."),
     Code.CARD_FROZEN: Text("卡密已被冻结，请联系卖家。", "This card is frozen: please contact the seller."),
     Code.CARD_EXPIRED: Text("卡密已过期，请续费或更换卡密。", "This card has expired: please renew it."),
     Code.CLIENT_MISMATCH: Text(

@@ -44,7 +44,7 @@ class RequestLog:
                 "request_id": context.request_id,
                 "method": request.method,
                 "path": request.path,
-                "status": int(response.status[:3]),
+                "status": int(str(response.status)[:3]),
                 "milliseconds": round((time.perf_counter() - context.started) * 1000, 2),
                 **context.outcome,
             }

@@ -72,9 +72,7 @@ def unsupported_media_type() -> Problem:
 
 def unavailable() -> Problem:
     """The database is away, or the installation is at fault."""
-    detail = Text(
-        "服务暂时不可用，请稍后再试。", "The service is unavailable for the moment: please try again."
-    )
+    detail = Text("服务暂时不可用，请稍后再试。", "The service is unavailable for the moment: please try again.")
     headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
     return Problem(falcon.HTTP_503, ProblemCode.UNAVAILABLE, detail, headers=headers)
 
@@ -82,9 +80,7 @@ def unavailable() -> Problem:
 def _from_falcon(error: falcon.HTTPError) -> Problem:
     headers = dict(error.headers or {})
     if isinstance(error, falcon.HTTPNotFound):
-        return Problem(
-            falcon.HTTP_404, ProblemCode.NOT_FOUND, Text("没有这个地址。", "There is nothing here.")
-        )
+        return Problem(falcon.HTTP_404, ProblemCode.NOT_FOUND, Text("没有这个地址。", "There is nothing here."))
     if isinstance(error, falcon.HTTPMethodNotAllowed):
         detail = Text("此地址不支持该请求方法。", "This resource does not support the method.")
         return Problem(falcon.HTTP_405, ProblemCode.METHOD_NOT_ALLOWED, detail, headers=headers)

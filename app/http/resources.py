@@ -11,8 +11,8 @@ from app import metrics
 from app.domain.addresses import canonical_address
 from app.domain.codes import Code
 from app.domain.policy import OPEN_PROGRAM
-from app.http import schemas
 from app.domain.texts import Text
+from app.http import schemas
 from app.http.languages import verdict_message
 from app.http.problems import invalid_request, unavailable
 from app.services.verification import Question, Verification

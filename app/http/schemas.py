@@ -99,17 +99,13 @@ def parse_verify_request(body: bytes) -> VerifyRequest:
 def _decode_object(body: bytes) -> dict[str, Any]:
     """Decode a JSON object (RFC 8259) strictly: UTF-8, no key twice, no NaN, no depth that exhausts the stack."""
     try:
-        document = json.loads(
-            body.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant
-        )
+        document = json.loads(body.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant)
     except _DuplicateKeyError as error:
         raise invalid_request(
             Text(f"字段 {error.key} 出现了两次。", f"The field {error.key} is given twice."), error.key
         ) from error
     except (ValueError, RecursionError) as error:
-        raise invalid_request(
-            Text("请求体必须是 UTF-8 编码的 JSON。", "The body must be JSON in UTF-8.")
-        ) from error
+        raise invalid_request(Text("请求体必须是 UTF-8 编码的 JSON。", "The body must be JSON in UTF-8.")) from error
     if not isinstance(document, dict):
         raise invalid_request(Text("请求体必须是一个 JSON 对象。", "The body must be a JSON object."))
     return document

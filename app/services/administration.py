@@ -79,11 +79,14 @@ class Administration:
         _check_text("batch", batch)
         _check_text("note", note)
         new_cards = [
-            NewCard(id_from_random(secrets.token_bytes(ID_RANDOM_BYTES)), validity, batch, note)
-            for _ in range(count)
+            NewCard(id_from_random(secrets.token_bytes(ID_RANDOM_BYTES)), validity, batch, note) for _ in range(count)
         ]
         now = self._clock()
-        details = {"count": count, "batch": batch, "validity": cards.format_validity(validity)}
+        details: dict[str, object] = {
+            "count": count,
+            "batch": batch,
+            "validity": cards.format_validity(validity),
+        }
 
         def write() -> None:
             with self._database.atomic():

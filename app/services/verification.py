@@ -9,8 +9,6 @@ from datetime import datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from joserfc.jwk import OKPKey
-
 from app import metrics
 from app.domain.cards import ID_RANDOM_BYTES, id_from_random, parse_card_id
 from app.domain.codes import Code, EventKind
@@ -19,7 +17,7 @@ from app.storage import bindings, journal
 from app.storage.database import ConflictError, Database, DatabaseUnavailableError
 from app.storage.journal import Entry
 from app.tokens.keyring import AUDIENCE
-from app.tokens.sealing import seal_to
+from app.tokens.sealing import PublicKey, seal_to
 from app.tokens.signer import Signer
 
 TOKEN_SECONDS = 300
@@ -38,7 +36,7 @@ class Question:
     nonce: str
     address: str
     claimed_ip: str | None = None
-    public_key: OKPKey | None = None
+    public_key: PublicKey | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +68,7 @@ class Verification:
         clock: Returns the time now, aware.
     """
 
-    def __init__(
-        self, database: Database, signer: Signer, terms: VerdictTerms, clock: Callable[[], datetime]
-    ) -> None:
+    def __init__(self, database: Database, signer: Signer, terms: VerdictTerms, clock: Callable[[], datetime]) -> None:
         self._database = database
         self._signer = signer
         self._terms = terms
@@ -121,15 +117,10 @@ class Verification:
         if decision.is_refresh and bindings.refresh(self._database, facts, judged):
             return decision
         new_client_id = id_from_random(secrets.token_bytes(ID_RANDOM_BYTES))
-        return (
-            decision
-            if bindings.apply(self._database, facts, decision, judged, entries, new_client_id)
-            else None
-        )
+        applied = bindings.apply(self._database, facts, decision, judged, entries=entries, new_client_id=new_client_id)
+        return decision if applied else None
 
-    def _claims(
-        self, question: Question, judged: bindings.Judged, decision: Decision, jti: str
-    ) -> dict[str, Any]:
+    def _claims(self, question: Question, judged: bindings.Judged, decision: Decision, jti: str) -> dict[str, Any]:
         issued_at = int(judged.now.timestamp())
         claims: dict[str, Any] = {
             "iss": self._terms.issuer,

@@ -38,7 +38,7 @@ def read_facts(database: Database, card_id: str, hardware_sha256: str) -> Facts:
 def refresh(database: Database, facts: Facts, judged: Judged) -> bool:
     """Record an accepted request that changes nothing else, in one guarded statement.
 
-    False when the guard misses, or when this is the day's first request of this function: then `apply` does it.
+    False when the guard misses, or when this is the day's first request of this function: `apply` does it then.
     """
     card, client = facts.card, facts.client
     if card is None or client is None:
@@ -58,17 +58,18 @@ def refresh(database: Database, facts: Facts, judged: Judged) -> bool:
     return row is not None
 
 
-def apply(
+def apply(  # noqa: PLR0913  # one decision and all that is written with it
     database: Database,
     facts: Facts,
     decision: Decision,
     judged: Judged,
+    *,
     entries: list[journal.Entry],
     new_client_id: str,
 ) -> bool:
     """Write what an accepted decision changes, all or nothing, if the facts still hold.
 
-    The cards concerned are locked (as every writer of their rows does first), the facts read again and compared.
+    The cards concerned are locked (as every writer of their rows does first), the facts read again, compared.
     Two machines with unlocked business in common (one hardware, two unused cards) meet at the unique
     constraints instead.
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from peewee import Expression, Tuple, fn
+from peewee import JOIN, Tuple, fn
 
 from app.domain import cards
 from app.domain.codes import CardStatus
@@ -36,15 +36,15 @@ def insert(database: Database, new_cards: Iterable[NewCard], created_at: datetim
     """Copy cards into the table, within the caller's transaction; yields how many of each page are in."""
     columns = ("id", "validity", "batch", "note", "created_at")
     names = ", ".join(f'"{getattr(Card, column).column_name}"' for column in columns)
-    statement = f'COPY "{Card._meta.table_name}" ({names}) FROM STDIN WITH (FORMAT csv)'
+    table = Card._meta.table_name  # noqa: SLF001  # peewee's documented way to a model's table
+    statement = f'COPY "{table}" ({names}) FROM STDIN WITH (FORMAT csv)'
     with database.cursor() as cursor:
         for page in _pages(new_cards):
             buffer = io.StringIO()
             # None comes out as nothing at all, which COPY reads as NULL; there are no empty texts.
             writer = csv.writer(buffer)
             writer.writerows(
-                (card.id, _interval(card.validity), card.batch, card.note, created_at.isoformat())
-                for card in page
+                (card.id, _interval(card.validity), card.batch, card.note, created_at.isoformat()) for card in page
             )
             buffer.seek(0)
             cursor.copy_expert(statement, buffer)
@@ -64,8 +64,8 @@ class Filter:
     text: str | None = None
 
 
-def search(wanted: Filter, now: datetime) -> Iterator[Card]:
-    """Yield matching cards, oldest first, each with its client (or None) as `bound`; page by page."""
+def search(wanted: Filter, now: datetime) -> Iterator[tuple[Card, Client | None]]:
+    """Yield matching cards with their clients (None when unbound), oldest first, page by page."""
     query = _filtered(wanted, now).order_by(Card.created_at, Card.id)
     after: Card | None = None
     while True:
@@ -75,9 +75,7 @@ def search(wanted: Filter, now: datetime) -> Iterator[Card]:
         rows = list(page.limit(PAGE_ROWS))
         if not rows:
             return
-        clients = {
-            client.card_id: client for client in Client.select().where(Client.card.in_([r.id for r in rows]))
-        }
+        clients = {client.card_id: client for client in Client.select().where(Client.card.in_([r.id for r in rows]))}
         for row in rows:
             row.bound = clients.get(row.id)
             yield row
@@ -93,9 +91,7 @@ def _filtered(wanted: Filter, now: datetime) -> Any:  # noqa: ANN401  # a peewee
     if wanted.text is not None:
         beginning = cards.parse_card_id_beginning(wanted.text)
         found = Card.note.contains(wanted.text) | Card.id.in_(
-            Client.select(Client.card).where(
-                Client.hardware.contains(wanted.text) | Client.ip.startswith(wanted.text)
-            )
+            Client.select(Client.card).where(Client.hardware.contains(wanted.text) | Client.ip.startswith(wanted.text))
         )
         if beginning:
             found |= Card.id.startswith(beginning)
@@ -103,7 +99,7 @@ def _filtered(wanted: Filter, now: datetime) -> Any:  # noqa: ANN401  # a peewee
     return query
 
 
-def status_is(status: CardStatus, now: datetime) -> Expression:
+def status_is(status: CardStatus, now: datetime) -> Any:  # noqa: ANN401  # a peewee expression
     """Return the condition for a card's status: `app.domain.cards.Card.status` in SQL, held to it by a test."""
     frozen = Card.frozen_at.is_null(is_null=False)
     expired = fn.COALESCE(Card.expires_at <= now, False)  # noqa: FBT003
@@ -122,7 +118,7 @@ def find(card_id: str) -> tuple[Card, Client | None] | None:
     """Return a card and its client, or None."""
     row = (
         Card.select(Card, Client)
-        .join(Client, "LEFT OUTER", on=(Client.card == Card.id), attr="bound")
+        .join(Client, JOIN.LEFT_OUTER, on=(Client.card == Card.id), attr="bound")
         .where(Card.id == card_id)
         .first()
     )

@@ -32,7 +32,7 @@ class ConflictError(Exception):
     """Another transaction was in the way: read again and decide again."""
 
 
-class Database(peewee.PostgresqlDatabase):  # type: ignore[misc]
+class Database(peewee.PostgresqlDatabase):
     """A PostgreSQL database whose connections carry prepared statements.
 
     Args:
@@ -131,22 +131,16 @@ class Database(peewee.PostgresqlDatabase):  # type: ignore[misc]
 
     def _sort(self, error: Exception) -> Exception:
         cause = (
-            getattr(error, "orig", None) or error.__context__
-            if isinstance(error, peewee.PeeweeException)
-            else error
+            getattr(error, "orig", None) or error.__context__ if isinstance(error, peewee.PeeweeException) else error
         )
         state = getattr(cause, "pgcode", None)
         if state is not None and state.startswith(_TRY_AGAIN):
             return ConflictError(state)
-        connection_lost = state is None and isinstance(
-            cause, (psycopg2.OperationalError, psycopg2.InterfaceError)
-        )
+        connection_lost = state is None and isinstance(cause, (psycopg2.OperationalError, psycopg2.InterfaceError))
         if not connection_lost and not (state or "").startswith(_AWAY):
             return error
         self._drop_connection()
-        logger.warning(
-            "database away", extra={"sqlstate": state, "reason": str(cause).strip().split("\n")[0]}
-        )
+        logger.warning("database away", extra={"sqlstate": state, "reason": str(cause).strip().split("\n")[0]})
         return DatabaseUnavailableError(str(cause).strip().split("\n")[0])
 
     def _drop_connection(self) -> None:

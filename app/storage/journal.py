@@ -97,11 +97,7 @@ def search(wanted: Filter, *, limit: int | None = None) -> Iterator[Event]:
 
 
 def prune(before: datetime) -> int:
-    """Delete up to `PRUNE_BATCH` rejections older than `before`; return how many. Nothing else is ever deleted."""
-    old = (
-        Event.select(Event.id)
-        .where((Event.kind == EventKind.REJECTED) & (Event.at < before))
-        .limit(PRUNE_BATCH)
-    )
+    """Delete up to `PRUNE_BATCH` rejections older than `before`, and nothing else; return how many."""
+    old = Event.select(Event.id).where((Event.kind == EventKind.REJECTED) & (Event.at < before)).limit(PRUNE_BATCH)
     count: int = Event.delete().where(Event.id.in_(old)).execute()
     return count

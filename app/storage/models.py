@@ -1,4 +1,4 @@
-"""The tables (protocol, section 4). Columns are named here and nowhere else; constraints are in migrations."""
+"""The tables (protocol, section 4). Columns are named here and nowhere else; constraints in migrations."""
 
 from peewee import (
     BigIntegerField,
@@ -80,5 +80,5 @@ class Usage(_Table):
     count = BigIntegerField()
     last_at = DateTimeTZField(index=False)
 
-    class Meta:
+    class Meta:  # noqa: D106  # peewee's options
         primary_key = CompositeKey("card", "day", "function")

@@ -8,7 +8,7 @@ from app.storage.models import Usage
 
 FUNCTIONS_A_DAY = 64
 OTHER_FUNCTIONS = "其他"
-"""Where the rest of a card's functions count after `FUNCTIONS_A_DAY` in a day, so that nobody floods the table."""
+"""Where a card's functions count after the first `FUNCTIONS_A_DAY` of a day: nobody floods the table."""
 
 
 def count(card_id: str, day: date, function: str, now: datetime) -> None:
@@ -17,9 +17,7 @@ def count(card_id: str, day: date, function: str, now: datetime) -> None:
     known = of_the_day.where(Usage.function == function).exists()
     crowded = not known and of_the_day.where(Usage.function != OTHER_FUNCTIONS).count() >= FUNCTIONS_A_DAY
     (
-        Usage.insert(
-            card=card_id, day=day, function=OTHER_FUNCTIONS if crowded else function, count=1, last_at=now
-        )
+        Usage.insert(card=card_id, day=day, function=OTHER_FUNCTIONS if crowded else function, count=1, last_at=now)
         .on_conflict(
             conflict_target=[Usage.card, Usage.day, Usage.function],
             update={Usage.count: Usage.count + SQL("1"), Usage.last_at: now},

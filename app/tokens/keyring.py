@@ -1,7 +1,7 @@
 """The key ring: Ed25519 keys on disk, rotated without a gap (protocol, section 3, "Keys").
 
-One file, `keyring.json`, mode 0600, replaced whole by rename. Keys stand in their order of birth: retired ones
-(public halves only), the current one, the next. The next is published before it signs, and endorsed by the
+One file, `keyring.json`, mode 0600, replaced whole by rename. Keys stand in their order of birth: retired
+ones (public halves only), the current one, the next. The next is published before it signs, and endorsed by the
 one before it, so that clients find their way from any key that they once pinned.
 """
 
@@ -51,9 +51,7 @@ class Key:
 
     def signing_key(self) -> Ed25519PrivateKey:
         """Return the private key object."""
-        jwk = OKPKey.import_key(
-            {"kty": "OKP", "crv": "Ed25519", "x": self.public["x"], "d": self.private or ""}
-        )
+        jwk = OKPKey.import_key({"kty": "OKP", "crv": "Ed25519", "x": self.public["x"], "d": self.private or ""})
         private = jwk.private_key
         if not isinstance(private, Ed25519PrivateKey):
             raise TypeError(f"{self.kid} is no Ed25519 private key")
@@ -76,9 +74,7 @@ class KeyRing:
         """Return the public JWKs: lately retired, current, next."""
         oldest = now - RETIRED_FOR
         return [
-            key.public
-            for key in self.keys
-            if key.retired_at is None or datetime.fromisoformat(key.retired_at) > oldest
+            key.public for key in self.keys if key.retired_at is None or datetime.fromisoformat(key.retired_at) > oldest
         ]
 
     def rotated(self, now: datetime) -> "KeyRing":
@@ -168,9 +164,7 @@ def _locked(folder: Path) -> Iterator[None]:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
-        raise KeyRingError(
-            f"cannot write to the folder of the signing keys {folder}: {error.strerror}"
-        ) from error
+        raise KeyRingError(f"cannot write to the folder of the signing keys {folder}: {error.strerror}") from error
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

@@ -1,4 +1,4 @@
-"""KERNAL_DATA_KEY in sealed form: for one client's ephemeral key (JWE), and as the age recipient for files."""
+"""KERNAL_DATA_KEY in sealed form: for a client's ephemeral key (JWE), and as the age recipient for files."""
 
 import base64
 import binascii
@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 from joserfc import jwe
 from joserfc.jwk import OKPKey
 
+PublicKey = OKPKey
 PUBLIC_KEY_CHARACTERS = 43  # 32 bytes in base64url without padding
 
 
@@ -57,7 +58,8 @@ def age_recipient(kernal_data_key: str) -> pyrage.x25519.Recipient:
         return pyrage.x25519.Identity.from_str(first).to_public()
     except pyrage.IdentityError as error:
         raise NoRecipientError(
-            "KERNAL_DATA_KEY is a key of your own scheme, no age identity (AGE-SECRET-KEY-1…): seal with your own tool"
+            "KERNAL_DATA_KEY 不是 age 密钥，请用您自己的工具加密 / KERNAL_DATA_KEY is a key of your own scheme, "
+            "no age identity (AGE-SECRET-KEY-1…): seal with your own tool"
         ) from error
 
 

@@ -1,7 +1,6 @@
 """Signing with the current key of a ring that may be rotated under a running service."""
 
 import logging
-import os
 import time
 from datetime import datetime
 from pathlib import Path
@@ -58,13 +57,11 @@ class Signer:
                     self._loaded = self._load()
                     logger.info("signing key taken up", extra={"kid": self._loaded.ring.current.kid})
             except (keyring.KeyRingError, OSError) as error:
-                logger.error(
-                    "the signing keys cannot be read again; the old ones go on", extra={"reason": str(error)}
-                )  # noqa: TRY400
+                logger.warning("the signing keys cannot be read again", extra={"reason": str(error)})
         return self._loaded
 
     def _version(self) -> tuple[int, int]:
-        status = os.stat(self._folder / keyring.FILE)
+        status = (self._folder / keyring.FILE).stat()
         return status.st_ino, status.st_mtime_ns
 
     def _load(self) -> _Loaded:

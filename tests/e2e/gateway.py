@@ -1,5 +1,6 @@
-"""A real nginx on the project's own configuration, for tests."""
+"""A real nginx on the project's own configuration, and a plain client for it."""
 
+import http.client
 import json
 import os
 import re
@@ -7,102 +8,232 @@ import shutil
 import socket
 import ssl
 import subprocess
-import time
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from tests.service import free_port, wait_for
+
 ROOT = Path(__file__).resolve().parents[2]
-SETTINGS = {"KADUN_HSTS": "max-age=63072000", "KADUN_RATE": "1000", "KADUN_BURST": "1000"}
+DEFAULTS = {"KADUN_HSTS": "max-age=63072000", "KADUN_RATE": "1000", "KADUN_BURST": "1000"}
+MOVES = {
+    "/etc/nginx": "etc",
+    "/var/log/nginx": "log",
+    "/var/cache/nginx": "cache",
+    "/run/nginx.pid": "run/pid",
+}
 # Lets a test speak as any address. The project's own configuration never believes a header.
 BELIEVE_TEST_ADDRESS = "set_real_ip_from 127.0.0.1; real_ip_header X-Test-Address;\n"
 
 
-def free_port() -> int:
-    """A TCP port that nothing listens on, on either family."""
-    with socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True) as listener:
-        return int(listener.getsockname()[1])
+@dataclass(frozen=True)
+class Answer:
+    """An HTTP response; header names in lower case."""
 
+    status: int
+    headers: dict[str, str]
+    body: bytes
 
-def self_signed(folder: Path) -> None:
-    """Puts fullchain.pem and privkey.pem for localhost into a folder."""
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
-         "-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1,IP:::1",
-         "-keyout", folder / "privkey.pem", "-out", folder / "fullchain.pem"],
-        check=True,
-        capture_output=True,
-    )  # fmt: skip
+    def json(self) -> Any:
+        """The body as JSON."""
+        return json.loads(self.body)
+
+    def require_problem(self, status: int, code: str) -> None:
+        """Asserts that this is such a problem, in the one shape that all of them have, in both languages."""
+        assert self.status == status, self
+        assert self.headers["content-type"] == "application/problem+json"
+        problem = self.json()
+        assert {"type": "about:blank", "status": status, "code": code}.items() <= problem.items()
+        assert re.search(r"[\u4e00-\u9fff].* / [A-Z].*\.", problem["detail"])
+        assert problem["title"]
+        assert re.fullmatch(r"[0-9a-f]{32}", problem["request_id"])
 
 
 class Gateway:
-    """nginx in a folder of its own; its configuration is the project's, with only the fixed paths moved there."""
+    """nginx in a folder of its own, with the project's configuration; only fixed paths are moved there."""
 
     def __init__(self, folder: Path, app_socket: Path, *, believe_test_address: bool = False, **settings: str) -> None:
+        """`settings` are the template's variables; a KADUN_HTTPS_PORT is spoken of, never listened on."""
         self.folder = folder
+        self.log, self.acme, self.certificates = folder / "log", folder / "acme", folder / "certificates"
         self.http_port, self.https_port = free_port(), free_port()
-        self.acme = folder / "acme"
         self._process: subprocess.Popen[bytes] | None = None
-        self._settings = SETTINGS | settings | {
+        self._settings = {
             "KADUN_HTTP_PORT": str(self.http_port),
             "KADUN_HTTPS_PORT": str(self.https_port),
-            "KADUN_CERTIFICATES": str(folder / "certificates"),
+            "KADUN_CERTIFICATES": str(self.certificates),
             "KADUN_ACME_ROOT": str(self.acme),
             "KADUN_SOCKET": str(app_socket),
-        }  # fmt: skip
-        self._write_configuration(BELIEVE_TEST_ADDRESS if believe_test_address else "")
-
-    def _write_configuration(self, extra: str) -> None:
+            **DEFAULTS,
+            **settings,
+        }
         for name in ("etc/conf.d", "log", "run", "cache", "certificates", "acme/.well-known/acme-challenge"):
-            (self.folder / name).mkdir(parents=True)
-        self_signed(self.folder / "certificates")
+            (folder / name).mkdir(parents=True)
+        _self_signed(self.certificates)
+        self._write_configuration()
+        (folder / "etc/conf.d/test.conf").write_text(BELIEVE_TEST_ADDRESS if believe_test_address else "")
+
+    def _write_configuration(self) -> None:
         etc = self.folder / "etc"
         shutil.copytree(ROOT / "nginx/kadun", etc / "kadun")
         for file in (etc / "kadun").iterdir():
             file.write_text(self._moved(file.read_text()))
-        main = (ROOT / "nginx/nginx.conf").read_text()
         user = "user root;" if os.geteuid() == 0 else ""
-        (etc / "nginx.conf").write_text(self._moved(main.replace("user nginx;", user)))
+        main = (ROOT / "nginx/nginx.conf").read_text().replace("user nginx;", user)
+        (etc / "nginx.conf").write_text(self._moved(main))
         template = (ROOT / "nginx/templates/kadun.conf.template").read_text()
         rendered = re.sub(r"\$\{(KADUN_\w+)\}", lambda match: self._settings[match[1]], template)
+        said = self._settings["KADUN_HTTPS_PORT"]
+        rendered = re.sub(rf"(listen (?:\[::\]:)?){said} ssl", rf"\g<1>{self.https_port} ssl", rendered)
         (etc / "conf.d/kadun.conf").write_text(self._moved(_for_this_nginx(rendered)))
-        (etc / "conf.d/test.conf").write_text(extra)
 
     def _moved(self, text: str) -> str:
-        moves = {"/etc/nginx": "etc", "/var/log/nginx": "log", "/var/cache/nginx": "cache", "/run/nginx.pid": "run/pid"}
-        for fixed, own in moves.items():
+        for fixed, own in MOVES.items():
             text = text.replace(fixed, str(self.folder / own))
         return text
 
-    def start(self) -> Self:
-        """Starts nginx and waits until it accepts connections."""
-        command = ["nginx", "-p", self.folder, "-e", self.folder / "log/error.log", "-c", self.folder / "etc/nginx.conf"]
+    def __enter__(self) -> Self:
+        command = [
+            "nginx",
+            "-p",
+            self.folder,
+            "-e",
+            self.log / "error.log",
+            "-c",
+            self.folder / "etc/nginx.conf",
+        ]
         self._process = subprocess.Popen([*command, "-g", "daemon off;"])
-        deadline = time.monotonic() + 20
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", self.https_port), timeout=1).close()
-            except OSError:
-                if self._process.poll() is not None or time.monotonic() > deadline:
-                    raise AssertionError((self.folder / "log/error.log").read_text()) from None
-                time.sleep(0.02)
-            else:
-                return self
+        wait_for(self._listens)
+        return self
 
-    def stop(self) -> None:
-        """Ends nginx, its workers included."""
+    def __exit__(self, *_: object) -> None:
         if self._process is not None:
             self._process.terminate()
             self._process.wait(timeout=20)
 
-    def context(self, *, alpn: str = "http/1.1") -> ssl.SSLContext:
+    def _listens(self) -> bool:
+        assert self._process is not None
+        assert self._process.poll() is None, (self.log / "error.log").read_text()
+        try:
+            socket.create_connection(("127.0.0.1", self.https_port), timeout=1).close()
+        except OSError:
+            return False
+        return True
+
+    @property
+    def pid(self) -> int:
+        """The master process."""
+        assert self._process is not None
+        return self._process.pid
+
+    def context(self, alpn: str = "http/1.1") -> ssl.SSLContext:
         """A TLS context that trusts this gateway's certificate and nothing else."""
-        context = ssl.create_default_context(cafile=self.folder / "certificates/fullchain.pem")
+        context = ssl.create_default_context(cafile=self.certificates / "fullchain.pem")
         context.set_alpn_protocols([alpn])
         return context
 
+    def ask(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        *,
+        to: str = "127.0.0.1",
+        source: str | None = None,
+    ) -> Answer:
+        """One request over HTTPS, `source` being the client's own address."""
+        here = (source, 0) if source else None
+        connection = http.client.HTTPSConnection(
+            to, self.https_port, context=self.context(), source_address=here, timeout=30
+        )
+        return _exchange(connection, method, path, body, headers or {})
+
+    def ask_plain(self, path: str, headers: Mapping[str, str] | None = None, *, to: str = "127.0.0.1") -> Answer:
+        """One GET over HTTP."""
+        connection = http.client.HTTPConnection(to, self.http_port, timeout=30)
+        return _exchange(connection, "GET", path, None, headers or {})
+
+    def connect(self, newest: ssl.TLSVersion = ssl.TLSVersion.MAXIMUM_SUPPORTED) -> ssl.SSLSocket:
+        """A bare TLS connection, for bytes that no HTTP library would send."""
+        plain = socket.create_connection(("127.0.0.1", self.https_port), timeout=30)
+        context = self.context()
+        context.maximum_version = newest
+        return context.wrap_socket(plain, server_hostname="127.0.0.1")
+
+    def ask_raw(self, request: bytes) -> Answer:
+        """Sends these very bytes and reads the answer."""
+        with self.connect() as connection:
+            connection.sendall(request)
+            return read_answer(connection)
+
     def access_log(self) -> list[dict[str, Any]]:
         """The lines of the access log so far."""
-        return [json.loads(line) for line in (self.folder / "log/access.log").read_text().splitlines()]
+        return [json.loads(line) for line in _text(self.log / "access.log").splitlines()]
+
+    def logged(self, path: str) -> dict[str, Any]:
+        """The access log's line for a path; nginx writes it after the answer."""
+        line: dict[str, Any] = wait_for(
+            lambda: next((line for line in self.access_log() if line["path"] == path), None)
+        )
+        return line
+
+
+def read_answer(connection: socket.socket) -> Answer:
+    """The next answer on a connection."""
+    response = http.client.HTTPResponse(connection)
+    response.begin()
+    return _answer(response)
+
+
+def _exchange(
+    connection: http.client.HTTPConnection,
+    method: str,
+    path: str,
+    body: bytes | None,
+    headers: Mapping[str, str],
+) -> Answer:
+    try:
+        connection.request(method, path, body, dict(headers))
+        return _answer(connection.getresponse())
+    finally:
+        connection.close()
+
+
+def _answer(response: http.client.HTTPResponse) -> Answer:
+    headers = {name.lower(): value for name, value in response.getheaders()}
+    return Answer(response.status, headers, response.read())
+
+
+def _text(file: Path) -> str:
+    """What nginx logged. It writes bytes beyond ASCII as they came, and they need not be UTF-8."""
+    return file.read_text("utf-8", "replace")
+
+
+def _self_signed(folder: Path) -> None:
+    names = "subjectAltName=DNS:localhost,IP:127.0.0.1,IP:::1"
+    key = [
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+        "-nodes",
+        "-keyout",
+        folder / "privkey.pem",
+    ]
+    certificate = [
+        "-x509",
+        "-days",
+        "2",
+        "-subj",
+        "/CN=localhost",
+        "-addext",
+        names,
+        "-out",
+        folder / "fullchain.pem",
+    ]
+    subprocess.run(["openssl", "req", *key, *certificate], check=True, capture_output=True)
 
 
 def _for_this_nginx(text: str) -> str:

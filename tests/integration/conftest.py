@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from app.services.administration import Administration, Operator
-from app.services.verification import Verification, VerdictTerms
+from app.services.verification import VerdictTerms, Verification
 from app.storage.database import Database
 from app.tokens import keyring
 from app.tokens.signer import Signer

@@ -7,11 +7,11 @@ import pytest
 
 from app.domain.cards import Card as DomainCard
 from app.domain.codes import CardStatus, Code, EventKind
+from app.domain.texts import RefusedError
 from app.services.administration import Administration, CardNotFoundError
 from app.services.verification import Question, Verdict, Verification
 from app.storage import cards
 from app.storage.models import Card, Client, Event, Usage
-from app.domain.texts import RefusedError
 from tests.conftest import Clock
 
 OPEN = "打开程序"
@@ -19,7 +19,11 @@ DAYS_30 = timedelta(days=30)
 
 
 def ask(
-    verification: Verification, card_id: str, hardware: str = "h1", address: str = "198.51.100.1", function: str = OPEN
+    verification: Verification,
+    card_id: str,
+    hardware: str = "h1",
+    address: str = "198.51.100.1",
+    function: str = OPEN,
 ) -> Verdict:
     return verification.verify(Question(card_id, hardware, function, "n" * 22, address))
 
@@ -52,13 +56,16 @@ def test_the_first_request_activates_and_binds(verification: Verification, card_
     assert token["card_activated_at"] == whole.timestamp()
     assert token["card_expires_at"] == (whole + DAYS_30).timestamp()
     assert (card.is_activated, card.activated_at, card.expires_at) == (True, whole, whole + DAYS_30)
-    assert (client.card_id, client.hardware, client.ip, client.function) == (card_id, "h1", "198.51.100.1", OPEN)
+    assert (client.card_id, client.hardware, client.ip, client.function) == (
+        card_id,
+        "h1",
+        "198.51.100.1",
+        OPEN,
+    )
     assert kinds() == [EventKind.ACTIVATED]
 
 
-def test_the_second_request_only_refreshes_and_counts(
-    verification: Verification, card_id: str, clock: Clock
-) -> None:
+def test_the_second_request_only_refreshes_and_counts(verification: Verification, card_id: str, clock: Clock) -> None:
     ask(verification, card_id)
     clock.advance(timedelta(minutes=1))
     assert claims(ask(verification, card_id))["activated"] is False
@@ -90,23 +97,23 @@ def test_a_move_within_one_ipv6_network_updates_the_row_and_is_no_event(
     assert kinds() == [EventKind.ACTIVATED]
 
 
-def test_another_machine_is_refused_journalled_and_changes_nothing(
-    verification: Verification, card_id: str
-) -> None:
+def test_another_machine_is_refused_journalled_and_changes_nothing(verification: Verification, card_id: str) -> None:
     ask(verification, card_id)
     before = list(Client.select().dicts()), list(Card.select().dicts()), list(Usage.select().dicts())
     verdict = ask(verification, card_id, hardware="h2", address="203.0.113.9")
     token = claims(verdict)
     assert (verdict.code, token["accepted"]) == (Code.CLIENT_MISMATCH, False)
     assert not {"card_activated_at", "card_expires_at", "KERNAL_DATA_KEY"} & set(token)
-    assert (list(Client.select().dicts()), list(Card.select().dicts()), list(Usage.select().dicts())) == before
+    assert (
+        list(Client.select().dicts()),
+        list(Card.select().dicts()),
+        list(Usage.select().dicts()),
+    ) == before
     event = Event.get(Event.code == Code.CLIENT_MISMATCH)
     assert (event.hardware, event.ip, event.reference) == ("h2", "203.0.113.9", str(token["jti"])[-8:])
 
 
-def test_a_machine_with_a_live_card_is_refused_another(
-    verification: Verification, card_id: str, other_id: str
-) -> None:
+def test_a_machine_with_a_live_card_is_refused_another(verification: Verification, card_id: str, other_id: str) -> None:
     ask(verification, card_id)
     assert ask(verification, other_id).code is Code.CLIENT_HAS_ANOTHER_CARD
     assert Card.get_by_id(other_id).is_activated is False
@@ -202,7 +209,11 @@ def test_the_sql_of_a_status_is_the_rules_own(
         if number % 4 >= 2:
             ask(verification, card_id, hardware=f"machine {number}")
     administration.freeze([card_id for number, card_id in enumerate(made) if number % 2])
-    for now in (clock.now, clock.now.replace(microsecond=0) + timedelta(days=1), clock.now + timedelta(days=400)):
+    for now in (
+        clock.now,
+        clock.now.replace(microsecond=0) + timedelta(days=1),
+        clock.now + timedelta(days=400),
+    ):
         for status in CardStatus:
             found = {row.id for row in Card.select().where(cards.status_is(status, now))}
             assert found == {row.id for row in Card.select() if cards.as_domain(row).status(now) is status}
@@ -231,7 +242,12 @@ def test_a_command_over_several_cards_is_all_or_nothing(administration: Administ
 
 
 def test_what_is_so_already_succeeds_and_is_not_journalled(administration: Administration, card_id: str) -> None:
-    for action in (administration.unfreeze, administration.unbind, administration.freeze, administration.freeze):
+    for action in (
+        administration.unfreeze,
+        administration.unbind,
+        administration.freeze,
+        administration.freeze,
+    ):
         action([card_id])
     assert kinds() == [EventKind.FROZEN]
 

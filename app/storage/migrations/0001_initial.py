@@ -1,5 +1,7 @@
 """The two tables of the mission, the journal and the usage counts, with what must always hold."""
 
+from typing import Any
+
 # The rows that are written all the time keep room in their pages, so that updates stay in place (HOT).
 STATEMENTS = """
 CREATE TABLE card (
@@ -75,5 +77,5 @@ CREATE TRIGGER event_no_truncate BEFORE TRUNCATE ON event
 """
 
 
-def up(_migrator, db):
+def up(_migrator: Any, db: Any) -> None:
     db.execute_sql(STATEMENTS)

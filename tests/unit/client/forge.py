@@ -110,9 +110,7 @@ class FakeServer:
     An entry is an `Answer`, an exception to raise, or a function from the request to either.
     """
 
-    def __init__(
-        self, key: SigningKey, data_key: str | bytes = "the key", tweak: Tweak | None = None
-    ) -> None:
+    def __init__(self, key: SigningKey, data_key: str | bytes = "the key", tweak: Tweak | None = None) -> None:
         self.key = key
         self.data_key = data_key
         self.tweak: Tweak = tweak or (lambda _claims: None)

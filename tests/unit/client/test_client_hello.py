@@ -41,9 +41,7 @@ class Program:
     ) -> subprocess.CompletedProcess[str]:
         options = {**self.options, **changes}
         command = [sys.executable, str(HELLO / "hello.py"), *extra]
-        command += [
-            part for name, value in options.items() if value is not None for part in (f"--{name}", value)
-        ]
+        command += [part for name, value in options.items() if value is not None for part in (f"--{name}", value)]
         kept = {name: value for name, value in os.environ.items() if not name.startswith("KADUN_")}
         return subprocess.run(
             command,
@@ -82,9 +80,7 @@ def test_it_speaks_english_and_reads_its_environment(program: Program) -> None:
     program.server.tweak = setting(card_expires_at=None)
     environment = {f"KADUN_{name.upper()}": value for name, value in program.options.items()}
     nothing = dict.fromkeys(program.options)
-    done = program.run(
-        "--amount", "2.5", "--from", "EUR", "--language", "en", environment=environment, **nothing
-    )
+    done = program.run("--amount", "2.5", "--from", "EUR", "--language", "en", environment=environment, **nothing)
     assert (done.returncode, done.stderr) == (0, "")
     assert "The card is good for ever" in done.stdout
     assert "2.5 EUR = 20.52 CNY" in done.stdout

@@ -66,6 +66,7 @@ CLAIM_LIES: dict[str, Tweak] = {
     "jti is short": setting(jti="short"),
     "jti holds an escape": setting(jti="reference\x1b[2J"),
     "jti is a number": setting(jti=12345678),
+    "the expiry is true": setting(card_expires_at=True),
     "the expiry is text": setting(card_expires_at="2030-01-01"),
     "the expiry is beyond all calendars": setting(card_expires_at=10**18),
     "the activation is null": setting(card_activated_at=None),
@@ -88,9 +89,7 @@ CLAIM_LIES: dict[str, Tweak] = {
 
 
 @pytest.mark.parametrize("lie", CLAIM_LIES)
-def test_a_signed_token_with_one_wrong_claim_is_not_believed(
-    lie: str, client: Client, server: FakeServer
-) -> None:
+def test_a_signed_token_with_one_wrong_claim_is_not_believed(lie: str, client: Client, server: FakeServer) -> None:
     server.tweak = CLAIM_LIES[lie]
     with pytest.raises(UntrustedAnswer):
         client.open()
@@ -100,9 +99,7 @@ def test_the_same_token_without_a_lie_is_believed(client: Client) -> None:
     assert client.open().accepted
 
 
-def test_the_key_in_clear_instead_of_the_sealed_one_is_not_believed(
-    client: Client, server: FakeServer
-) -> None:
+def test_the_key_in_clear_instead_of_the_sealed_one_is_not_believed(client: Client, server: FakeServer) -> None:
     def tweak(claims: dict[str, Any]) -> None:
         del claims["KERNAL_DATA_KEY_SEALED"]
         claims["KERNAL_DATA_KEY"] = "the key"
@@ -114,9 +111,7 @@ def test_the_key_in_clear_instead_of_the_sealed_one_is_not_believed(
 
 @pytest.mark.parametrize("name", ["KERNAL_DATA_KEY", "KERNAL_DATA_KEY_SEALED", "offline_until"])
 @pytest.mark.parametrize("function", [OPEN, "导出报表"])
-def test_what_was_not_earned_is_not_believed(
-    name: str, function: str, client: Client, server: FakeServer
-) -> None:
+def test_what_was_not_earned_is_not_believed(name: str, function: str, client: Client, server: FakeServer) -> None:
     def tweak(claims: dict[str, Any]) -> None:
         if function == OPEN:
             reject("CARD_FROZEN")(claims)
@@ -127,9 +122,14 @@ def test_what_was_not_earned_is_not_believed(
         client.open() if function == OPEN else client.report(function)
 
 
-def test_a_no_that_claims_to_have_activated_the_card_is_not_believed(
-    client: Client, server: FakeServer
-) -> None:
+@pytest.mark.parametrize("code", ["", "ok", "CARD FROZEN", "CARD_FROZEN\x1b[2J", "\u5361", "X" * 65])
+def test_a_no_with_a_code_that_is_none_is_not_believed(code: str, client: Client, server: FakeServer) -> None:
+    server.tweak = reject(code)
+    with pytest.raises(UntrustedAnswer):
+        client.open()
+
+
+def test_a_no_that_claims_to_have_activated_the_card_is_not_believed(client: Client, server: FakeServer) -> None:
     def tweak(claims: dict[str, Any]) -> None:
         reject("CARD_FROZEN")(claims)
         claims["activated"] = True
@@ -140,9 +140,7 @@ def test_a_no_that_claims_to_have_activated_the_card_is_not_believed(
 
 
 @pytest.mark.parametrize("missing", ["card_activated_at", "card_expires_at"])
-def test_an_expired_card_without_its_dates_is_not_believed(
-    missing: str, client: Client, server: FakeServer
-) -> None:
+def test_an_expired_card_without_its_dates_is_not_believed(missing: str, client: Client, server: FakeServer) -> None:
     def tweak(claims: dict[str, Any]) -> None:
         reject("CARD_EXPIRED")(claims)
         del claims[missing]
@@ -262,9 +260,7 @@ def test_a_signed_payload_that_is_no_plain_object_is_not_believed(
     ],
     ids=lambda answer: f"{answer.status} {answer.body[:30]!r}",
 )
-def test_an_answer_that_is_no_verdict_is_not_believed(
-    answer: Answer, client: Client, server: FakeServer
-) -> None:
+def test_an_answer_that_is_no_verdict_is_not_believed(answer: Answer, client: Client, server: FakeServer) -> None:
     server.script = [answer]
     with pytest.raises(UntrustedAnswer):
         client.open()
@@ -303,9 +299,7 @@ def test_every_other_spelling_of_the_signature_is_refused(signing_key: SigningKe
     keys = TrustedKeys(pinned(signing_key))
     alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
     signature = unb64(token.rsplit(".", 1)[1])
-    twins = [
-        token[:-1] + last for last in alphabet if unb64((token[:-1] + last).rsplit(".", 1)[1]) == signature
-    ]
+    twins = [token[:-1] + last for last in alphabet if unb64((token[:-1] + last).rsplit(".", 1)[1]) == signature]
     assert len(twins) == 16
     for twin in set(twins) - {token}:
         with pytest.raises(UntrustedAnswer):
@@ -358,9 +352,7 @@ json_values = st.recursive(
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(
-    claim=st.sampled_from(
-        sorted(claims_for({"card_id": "x", "nonce": "x", "hardware": "x", "function": "f"}))
-    ),
+    claim=st.sampled_from(sorted(claims_for({"card_id": "x", "nonce": "x", "hardware": "x", "function": "f"}))),
     value=json_values,
 )
 def test_a_claim_of_any_shape_ends_in_a_verdict_or_in_an_error_of_ours(
@@ -375,9 +367,7 @@ def test_a_claim_of_any_shape_ends_in_a_verdict_or_in_an_error_of_ours(
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-@given(
-    status=st.integers(200, 599), body=st.binary() | json_values.map(lambda value: json.dumps(value).encode())
-)
+@given(status=st.integers(200, 599), body=st.binary() | json_values.map(lambda value: json.dumps(value).encode()))
 def test_an_answer_of_any_shape_ends_in_an_error_of_ours(
     status: int, body: bytes, client: Client, server: FakeServer
 ) -> None:

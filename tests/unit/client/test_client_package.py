@@ -19,9 +19,7 @@ def test_everything_promised_is_there() -> None:
 
 
 def test_every_error_of_ours_is_a_kadun_error() -> None:
-    errors = [
-        value for value in vars(kadun).values() if isinstance(value, type) and issubclass(value, Exception)
-    ]
+    errors = [value for value in vars(kadun).values() if isinstance(value, type) and issubclass(value, Exception)]
     assert len(errors) == 7
     assert all(issubclass(error, kadun.KadunError) for error in errors)
 

@@ -45,9 +45,7 @@ def test_retry_after_is_heeded(client: Client, server: FakeServer, pauses: list[
     assert 4 < pauses[0] <= 4.5
 
 
-def test_a_long_retry_after_is_left_to_the_caller(
-    client: Client, server: FakeServer, pauses: list[float]
-) -> None:
+def test_a_long_retry_after_is_left_to_the_caller(client: Client, server: FakeServer, pauses: list[float]) -> None:
     server.script = [Answer(429, b"", retry_after="60")]
     with pytest.raises(ServerUnreachable) as caught:
         client.open()

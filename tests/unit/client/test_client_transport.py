@@ -47,9 +47,7 @@ def test_new_keys_are_fetched_over_http(server: FakeServer, signing_key: Signing
     server.key = SigningKey()
     server.endorsements = [signing_key.endorse(server.key)]
     with serving(forged(server)) as local:
-        client = Client(
-            local.url, public_keys=pinned(signing_key), card_id=CARD, hardware=HARDWARE, language="en"
-        )
+        client = Client(local.url, public_keys=pinned(signing_key), card_id=CARD, hardware=HARDWARE, language="en")
         assert client.open().accepted
     assert [(method, path) for method, path, _headers, _body in local.seen] == [
         ("POST", "/v1/verify"),
@@ -177,9 +175,7 @@ def test_nobody_listening_is_unreachable_and_says_why(make_client: MakeClient) -
             make_client(transport=HttpTransport(url)).open()
 
 
-def test_a_server_without_tls_behind_https_is_unreachable(
-    make_client: MakeClient, server: FakeServer
-) -> None:
+def test_a_server_without_tls_behind_https_is_unreachable(make_client: MakeClient, server: FakeServer) -> None:
     with serving(forged(server)) as local, pytest.raises(ServerUnreachable):
         make_client(transport=HttpTransport(local.url.replace("http:", "https:"))).open()
     assert server.requests == []
@@ -195,9 +191,7 @@ def certificate(tmp_path: Path) -> Path:
         x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
         .not_valid_before(now - dt.timedelta(days=1))
         .not_valid_after(now + dt.timedelta(days=1))
-        .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1"))]), critical=False
-        )
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1"))]), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(key, hashes.SHA256())
     )

@@ -39,9 +39,7 @@ def opened(client: Client, server: FakeServer, identity: pyrage.x25519.Identity)
     return client
 
 
-def test_core_data_is_unsealed_from_a_file_and_from_a_stream(
-    opened: Client, sealed: bytes, tmp_path: Path
-) -> None:
+def test_core_data_is_unsealed_from_a_file_and_from_a_stream(opened: Client, sealed: bytes, tmp_path: Path) -> None:
     path = tmp_path / "核心.age"
     path.write_bytes(sealed)
     assert opened.unseal(path) == CORE
@@ -51,9 +49,7 @@ def test_core_data_is_unsealed_from_a_file_and_from_a_stream(
 
 @pytest.mark.parametrize("place", [0, 1, 2])
 @pytest.mark.parametrize("newline", ["\n", "\r\n"])
-def test_each_identity_of_the_key_is_tried(
-    place: int, newline: str, client: Client, server: FakeServer
-) -> None:
+def test_each_identity_of_the_key_is_tried(place: int, newline: str, client: Client, server: FakeServer) -> None:
     identities = [pyrage.x25519.Identity.generate() for _ in range(3)]
     server.data_key = newline.join(["# made by age-keygen", *map(str, identities), ""])
     client.open()
@@ -121,9 +117,7 @@ def test_a_lie_does_not_end_it(opened: Client, server: FakeServer, sealed: bytes
     assert opened.unseal(io.BytesIO(sealed)) == CORE
 
 
-def test_the_key_is_not_shown_by_anything_that_holds_it(
-    opened: Client, identity: pyrage.x25519.Identity
-) -> None:
+def test_the_key_is_not_shown_by_anything_that_holds_it(opened: Client, identity: pyrage.x25519.Identity) -> None:
     verdict = opened.open()
     for holder in (opened, verdict, verdict.data_key, vars(opened), vars(verdict)):
         assert str(identity) not in f"{holder!r} {holder}"

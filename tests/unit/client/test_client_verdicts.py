@@ -119,9 +119,7 @@ def test_unsigned_words_and_statuses_count_for_nothing(client: Client, server: F
     assert "unsigned" not in caught.value.message
 
 
-def test_what_the_customer_typed_loses_the_white_space_around_it(
-    make_client: MakeClient, server: FakeServer
-) -> None:
+def test_what_the_customer_typed_loses_the_white_space_around_it(make_client: MakeClient, server: FakeServer) -> None:
     assert make_client(card_id=f" \t{CARD}\n").open().accepted
     assert server.requests[0]["card_id"] == CARD
 

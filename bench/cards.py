@@ -1,0 +1,99 @@
+"""Cards in bulk, made inside PostgreSQL: all that belongs to card number i follows from i.
+
+So pgbench and wrk's Lua, which know numbers and little else, name any of a million cards without a list.
+"""
+
+import contextlib
+from datetime import UTC, date, datetime
+from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo
+
+import psycopg2
+
+from app.domain.policy import OPEN_PROGRAM
+from app.storage import schema
+from app.storage.database import Database, connect_to
+from trial.ports import LOOPBACK
+
+EXPIRES_AT = datetime(2100, 1, 1, tzinfo=UTC)
+HARDWARE = "cpu=GenuineIntel-06-9E-0A;board=PF1Z2Y3X4W5V;disk=S3Z8NB0K123456;bench="
+"""What goes before a card's number in its hardware string."""
+
+# An ID is 32 digits: 16 that scatter the numbers over the index as random IDs would be, and 16 that keep them
+# apart. Every product stays below 2**53, since Lua counts in doubles.
+SCATTERED = "1000000000000000 + mod({i} * 618033989, 1000000007) * 1000000"
+COUNTED = "1000000000000000 + {i}"
+FIRST_CARD_ID = "10000000000000001000000000000000"
+
+_ID = f"({SCATTERED.format(i='i')})::text || ({COUNTED.format(i='i')})::text"
+_CARDS = f"""
+INSERT INTO card (id, validity, is_activated, activated_at, expires_at, created_at)
+SELECT {_ID}, interval '36500 days', %(bound)s,
+       CASE WHEN %(bound)s THEN now() END, CASE WHEN %(bound)s THEN %(expires_at)s::timestamptz END, now()
+FROM generate_series(0, %(cards)s::bigint - 1) AS i
+"""  # noqa: S608  # constants
+_CLIENTS = f"""
+INSERT INTO client (id, card_id, hardware, hardware_sha256, ip, requested_at, function)
+SELECT {_ID}, {_ID}, %(hardware)s || i, encode(sha256(convert_to(%(hardware)s || i, 'UTF8')), 'hex'),
+       %(ip)s, now(), %(function)s
+FROM generate_series(0, %(cards)s::bigint - 1) AS i
+"""  # noqa: S608  # constants
+_USAGE = f"""
+INSERT INTO usage (card_id, day, function, count, last_at)
+SELECT {_ID}, %(day)s, %(function)s, 1, now() FROM generate_series(0, %(cards)s::bigint - 1) AS i
+"""  # noqa: S608  # constants
+
+
+def noon_zone(now: datetime) -> ZoneInfo:
+    """Return a time zone where it is about noon: the day must not change under a measurement."""
+    return ZoneInfo(f"Etc/GMT{now.astimezone(UTC).hour - 12:+d}")
+
+
+class CardTable(NamedTuple):
+    """A database with so many cards, bound ones (`is_bound`) or unused ones."""
+
+    url: str
+    cards: int
+    day: date
+    is_bound: bool
+
+    def fill(self) -> None:
+        """Make the tables and the cards, and leave them as autovacuum would: vacuumed, with statistics."""
+        owner = connect_to(Database(self.url, bulk=True))
+        with owner.connection_context():
+            schema.migrate(owner, lambda _line: None)
+        values = {
+            "cards": self.cards,
+            "bound": self.is_bound,
+            "expires_at": EXPIRES_AT,
+            "hardware": HARDWARE,
+            "ip": LOOPBACK,
+            "function": OPEN_PROGRAM,
+            "day": self.day,
+        }
+        with contextlib.closing(psycopg2.connect(self.url)) as connection:
+            connection.autocommit = True
+            with connection.cursor() as cursor:
+                for statement in (_CARDS, _CLIENTS, _USAGE) if self.is_bound else (_CARDS,):
+                    cursor.execute(statement, values)
+                cursor.execute("VACUUM (ANALYZE)")
+                cursor.execute("CHECKPOINT")
+
+    def accepted(self) -> int:
+        """Return how many requests were ever accepted, by the usage counts."""
+        return int(self._ask("SELECT coalesce(sum(count), 0) FROM usage"))
+
+    def activated(self) -> int:
+        """Return how many cards are activated and bound."""
+        return int(self._ask("SELECT count(*) FROM card JOIN client ON card_id = card.id WHERE is_activated"))
+
+    def _ask(self, question: str) -> Any:  # noqa: ANN401  # a column
+        with contextlib.closing(psycopg2.connect(self.url)) as connection, connection.cursor() as cursor:
+            cursor.execute(question)
+            row = cursor.fetchone()
+            return row[0] if row else None
+
+
+def disk_bytes(cards: int) -> int:
+    """Return about how much room so many cards take, with the log of writing them."""
+    return cards * 4_000

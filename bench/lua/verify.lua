@@ -1,0 +1,23 @@
+-- Asks for cards by number, each with its recorded hardware; bench/cards.py has the same formulas.
+-- Arguments: hardware prefix, function, public key or "-", "random" or "each", first number, how many.
+dofile(debug.getinfo(1, "S").source:match("^@(.*/)") .. "summary.lua")
+
+local body, mode, first, count
+local number = 0
+
+function init(args)
+  local public_key = args[3] ~= "-" and string.format(', "client_public_key": "%s"', args[3]) or ""
+  body = string.format(
+    '{"card_id": "%%.0f%%.0f", "hardware": "%s%%d", "function": "%s", "nonce": "bench-nonce-%%020d"%s}',
+    args[1], args[2], public_key)
+  mode, first, count = args[4], tonumber(args[5]), tonumber(args[6])
+  math.randomseed(os.time())
+  wrk.headers["Content-Type"] = "application/json"
+end
+
+function request()
+  local i = first + (mode == "random" and math.random(0, count - 1) or math.min(number, count - 1))
+  number = number + 1
+  local scattered = 1000000000000000 + ((i * 618033989) % 1000000007) * 1000000
+  return wrk.format("POST", nil, nil, string.format(body, scattered, 1000000000000000 + i, i, number))
+end

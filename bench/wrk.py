@@ -1,0 +1,64 @@
+"""Load over HTTP, by wrk."""
+
+import json
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+from app.domain.policy import OPEN_PROGRAM
+from bench import children
+from bench.cards import HARDWARE
+from bench.errors import BenchError
+
+_LUA = Path(__file__).parent / "lua"
+_GRACE_SECONDS = 30
+
+
+class Load(NamedTuple):
+    """What wrk counted; latencies in microseconds."""
+
+    requests: int
+    per_second: float
+    p50: int
+    p99: int
+
+
+class Questions(NamedTuple):
+    """Which cards are asked for: `count` numbers from `first`, at random for ever, or `each` once in turn."""
+
+    first: int
+    count: int
+    each: bool = False
+    public_key: str | None = None
+
+    def arguments(self) -> list[str]:
+        """Return them as verify.lua takes them."""
+        mode = "each" if self.each else "random"
+        return [HARDWARE, OPEN_PROGRAM, self.public_key or "-", mode, str(self.first), str(self.count)]
+
+
+def run(url: str, questions: Questions | None, *, connections: int, seconds: int) -> Load:
+    """Put load on `url` for so many seconds; plain GETs when there are no questions.
+
+    Raises:
+        BenchError: any request failed: such a figure would not mean what it says.
+    """
+    script = "summary.lua" if questions is None else "verify.lua"
+    # One thread: wrk needs little, and the cores are for the service.
+    command = ["wrk", "--threads", "1", "--connections", str(connections), "--duration", f"{seconds}s"]
+    command += ["--timeout", "10s", "--script", str(_LUA / script), url]
+    if questions is not None:
+        command += ["--", *questions.arguments()]
+    environ = {"PATH": os.environ["PATH"], "LC_ALL": "C"}
+    printed = children.run(command, environ=environ, seconds=seconds + _GRACE_SECONDS)
+    summary = [line.removeprefix("summary ") for line in printed.splitlines() if line.startswith("summary ")]
+    if not summary:
+        raise BenchError(f"wrk printed no summary: {printed.strip()[-200:]!r}")
+    counted = json.loads(summary[0])
+    if counted["failed"] or counted["broken"] or not counted["requests"]:
+        raise BenchError(
+            f"of {counted['requests']} requests to {url}, {counted['failed']} were answered with an error "
+            f"and {counted['broken']} not at all"
+        )
+    per_second = counted["requests"] / counted["microseconds"] * 1e6
+    return Load(counted["requests"], per_second, counted["p50"], counted["p99"])

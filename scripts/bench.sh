@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# Measures how fast Kadun is on this machine, and how near that is to what its parts allow; about eight minutes.
+# docs/performance.md says what each figure means. Everything stays on 127.0.0.1 and is removed at the end.
+#
+#   scripts/bench.sh [--quick] [--seconds N] [--rounds N] [--cards N[,N…]]
+#
+#   --quick         1 s, 3 rounds, 1,000 cards: does it work, and about how fast
+#   --seconds N     for each measurement (5)
+#   --rounds N      of all measurements; the figures are their medians (5)
+#   --cards N[,N…]  numbers of bound cards, each measured (1000,100000,1000000)
+#
+# It needs wrk, which it installs as root on Debian or Ubuntu.
+set -euo pipefail
+
+ROOT=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
+# shellcheck source=scripts/lib/common.sh
+source "$ROOT/scripts/lib/common.sh"
+# shellcheck source=scripts/lib/python.sh
+source "$ROOT/scripts/lib/python.sh"
+# shellcheck source=scripts/lib/tools.sh
+source "$ROOT/scripts/lib/tools.sh"
+
+for argument; do
+    case $argument in
+        -h | --help) print_help "$ROOT/scripts/bench.sh"; exit ;;
+    esac
+done
+
+SCRATCH=$(mktemp -d)
+trap 'rm -rf "$SCRATCH"; allow_services' EXIT
+ensure_venv requirements.txt requirements-trial.txt
+bring_tools wrk >&2 || die "$MISSING missing: install it first (apt-get install $MISSING)"
+rm -rf "$SCRATCH"
+trap - EXIT
+exec "$VENV_PYTHON" -P -m bench "$@"

@@ -1,0 +1,230 @@
+"""scripts/init.sh: makes everything once, refuses what would lose data, survives being killed anywhere."""
+
+import os
+import re
+import shutil
+import socket
+import stat
+import subprocess
+from pathlib import Path
+
+import pyrage
+import pytest
+
+from tests.service import free_port
+
+ROOT = Path(__file__).resolve().parents[2]
+SECRETS = ["secrets/db_password", "secrets/database_url", "secrets/kernal_data_key"]
+CERTIFICATES = ["https_certificates/privkey.pem", "https_certificates/fullchain.pem"]
+EVERYTHING = [*SECRETS, *CERTIFICATES, ".env"]
+APP_UID = 10001 if os.geteuid() == 0 else os.geteuid()
+KILLER = """#!/bin/bash
+# Stands in for a program and kills the script at its Nth call, before (or after) doing the work.
+echo >>"$KILLER_COUNT"
+if (($(wc -l <"$KILLER_COUNT") == KILLER_AT)); then
+    [[ $KILLER_AFTER == 0 ]] || "/usr/bin/${0##*/}" "$@"
+    kill -9 $PPID
+    exit
+fi
+exec "/usr/bin/${0##*/}" "$@"
+"""
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    folder = tmp_path / "a checkout"
+    (folder / "https_certificates").mkdir(parents=True)
+    shutil.copytree(ROOT / "scripts", folder / "scripts")
+    return folder
+
+
+@pytest.fixture
+def ports() -> list[str]:
+    return ["--http-port", str(free_port()), "--https-port", str(free_port())]
+
+
+def init(checkout: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [checkout / "scripts/init.sh", *arguments]
+    return subprocess.run(command, cwd="/", env=os.environ | environment, capture_output=True, text=True, check=False)
+
+
+def contents(checkout: Path) -> dict[str, tuple[int, int, bytes]]:
+    """Everything but the scripts: when last changed, mode, bytes."""
+    found = {}
+    for path in checkout.rglob("*"):
+        name = str(path.relative_to(checkout))
+        if not name.startswith("scripts"):
+            status = path.stat()
+            found[name] = (status.st_ctime_ns, status.st_mode, path.read_bytes() if path.is_file() else b"")
+    return found
+
+
+def refuses(done: subprocess.CompletedProcess[str], words: str) -> None:
+    assert (done.returncode, done.stdout) == (1, "")
+    assert words in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def is_complete(checkout: Path) -> None:
+    """All is there, fits together, and has the right modes."""
+    names = {str(path.relative_to(checkout)) for path in checkout.rglob("*") if path.is_file()}
+    assert {name for name in names if not name.startswith("scripts")} == set(EVERYTHING)
+    password, url, key = ((checkout / name).read_text().strip() for name in SECRETS)
+    assert re.fullmatch(r"[0-9a-f]{48}", password)
+    assert url == f"postgresql://kadun:{password}@database:5432/kadun"
+    pyrage.x25519.Identity.from_str(key)
+    public = [
+        subprocess.run(["openssl", *command, "-in", checkout / name], check=True, capture_output=True).stdout
+        for command, name in zip([["pkey", "-pubout"], ["x509", "-noout", "-pubkey"]], CERTIFICATES, strict=True)
+    ]
+    assert public[0] == public[1]
+    for name in [*SECRETS, CERTIFICATES[0]]:
+        assert stat.S_IMODE((checkout / name).stat().st_mode) == 0o600, name
+    for name in (CERTIFICATES[1], ".env"):
+        assert stat.S_IMODE((checkout / name).stat().st_mode) == 0o644, name
+    for name in ("secrets", "data/keys", "data/postgres"):
+        assert stat.S_IMODE((checkout / name).stat().st_mode) == 0o700, name
+    assert stat.S_IMODE((checkout / "data/acme").stat().st_mode) == 0o755
+    for name in ("secrets/database_url", "secrets/kernal_data_key", "data/keys"):
+        assert (checkout / name).stat().st_uid == APP_UID
+    assert f"\nKADUN_UID={APP_UID}\n" in (checkout / ".env").read_text()
+
+
+def test_everything_is_made_once_and_a_second_run_changes_nothing(checkout: Path, ports: list[str]) -> None:
+    first = init(checkout, *ports, "--project", "shop")
+    assert first.returncode == 0, first.stderr
+    assert first.stdout.splitlines()[-1].endswith("docker compose up -d --wait")
+    is_complete(checkout)
+    before = contents(checkout)
+    second = init(checkout)
+    assert (second.returncode, second.stderr) == (0, "")
+    assert "未作改动" in second.stdout
+    assert "nothing changed" in second.stdout
+    assert contents(checkout) == before
+
+
+def test_no_secret_is_printed(checkout: Path, ports: list[str]) -> None:
+    done = init(checkout, *ports)
+    for name in SECRETS:
+        assert (checkout / name).read_text().strip() not in done.stdout + done.stderr
+
+
+def test_the_certificate_names_what_was_asked_for(checkout: Path, ports: list[str]) -> None:
+    names = ["card.example.com", "*.example.org", "192.0.2.7", "2001:db8::7"]
+    asked = [word for name in names for word in ("--domain", name)]
+    assert init(checkout, *ports, *asked).returncode == 0
+    shown = subprocess.run(
+        ["openssl", "x509", "-in", checkout / CERTIFICATES[1], "-noout", "-text"],
+        capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    for name in ("DNS:localhost", "DNS:card.example.com", "DNS:*.example.org", "IP Address:192.0.2.7"):
+        assert name in shown
+    assert "IP Address:2001:DB8:0:0:0:0:0:7" in shown
+    assert "CA:FALSE" in shown
+    assert init(checkout, *asked).returncode == 0
+    refuses(init(checkout, "--domain", "other.example.com"), "does not name other.example.com")
+
+
+@pytest.mark.parametrize("program", ["mv", "openssl"])
+@pytest.mark.parametrize("after", ["0", "1"])
+def test_killed_anywhere_it_leaves_nothing_half_made_and_the_next_run_completes_it(
+    checkout: Path, tmp_path: Path, ports: list[str], program: str, after: str
+) -> None:
+    shim = tmp_path / "shim" / program
+    shim.parent.mkdir()
+    shim.write_text(KILLER)
+    shim.chmod(0o755)
+    path = f"{shim.parent}:{os.environ['PATH']}"
+    for at in range(1, 30):
+        count = tmp_path / f"count-{at}"
+        done = init(checkout, *ports, PATH=path, KILLER_COUNT=str(count), KILLER_AT=str(at), KILLER_AFTER=after)
+        if count.read_text().count("\n") < at:  # it came to its end before
+            break
+        kept = {name: (checkout / name).read_bytes() for name in EVERYTHING if (checkout / name).exists()}
+        assert all(kept.values())
+        again = init(checkout, *ports)
+        assert again.returncode == 0, again.stderr
+        is_complete(checkout)
+        assert {name: (checkout / name).read_bytes() for name in kept} == kept
+        for name in (".env", "secrets", "data", *CERTIFICATES):
+            path_made = checkout / name
+            shutil.rmtree(path_made) if path_made.is_dir() else path_made.unlink()
+    assert done.returncode == 0
+    assert at > 2, "it was killed at least twice"
+
+
+@pytest.mark.parametrize("name", ["secrets/db_password", "secrets/kernal_data_key"])
+def test_no_secret_is_made_anew_over_existing_data(checkout: Path, ports: list[str], name: str) -> None:
+    assert init(checkout, *ports).returncode == 0
+    (checkout / "data/postgres/PG_VERSION").write_text("17\n")
+    (checkout / name).unlink()
+    before = contents(checkout)
+    refuses(init(checkout), f"{name} is missing: put it back from a backup")
+    assert contents(checkout) == before
+
+
+def test_a_url_without_its_password_is_not_guessed_at(checkout: Path, ports: list[str]) -> None:
+    assert init(checkout, *ports).returncode == 0
+    (checkout / "secrets/db_password").unlink()
+    refuses(init(checkout), "secrets/db_password is missing")
+
+
+def test_a_certificate_without_its_key_is_left_alone(checkout: Path, ports: list[str]) -> None:
+    (checkout / CERTIFICATES[1]).write_text("someone's certificate")
+    refuses(init(checkout, *ports), "fullchain.pem without privkey.pem")
+    assert not (checkout / "secrets").exists()
+
+
+def test_a_certificate_of_ones_own_is_kept(checkout: Path, ports: list[str]) -> None:
+    for name in CERTIFICATES:
+        (checkout / name).write_text(f"my own {name}")
+    assert init(checkout, *ports).returncode == 0
+    assert [(checkout / name).read_text() for name in CERTIFICATES] == [f"my own {name}" for name in CERTIFICATES]
+
+
+def test_a_taken_port_is_refused_before_anything_is_made(checkout: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        refuses(init(checkout, "--https-port", port, "--http-port", str(free_port())), f"Port {port} is taken")
+    assert not (checkout / "secrets").exists()
+
+
+def test_what_env_says_already_is_not_overruled(checkout: Path, ports: list[str]) -> None:
+    assert init(checkout, *ports).returncode == 0
+    refuses(init(checkout, "--https-port", "9"), f"says KADUN_HTTPS_PORT={ports[3]}: edit it there")
+    assert init(checkout, *ports).returncode == 0
+
+
+def test_without_openssl_it_says_how_to_bring_it(checkout: Path, tmp_path: Path) -> None:
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for name in ("bash", "env", "dirname", "flock", "stat", "sed", "tail", "rm"):
+        (tools / name).symlink_to(shutil.which(name) or name)
+    refuses(init(checkout, PATH=str(tools)), "apt-get install openssl")
+    assert not (checkout / "secrets").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--nonsense"], ["extra"], ["--domain"], ["--domain", ""], ["--domain", "a b"], ["--domain", "a/b"],
+        ["--domain", "中文.com"], ["--http-port", "0"], ["--http-port", "65536"], ["--https-port", "http"],
+        ["--http-port", "8443", "--https-port", "8443"], ["--https-port", "80"],
+        ["--project", "My Shop"], ["--project", "-x"],
+    ],
+)  # fmt: skip
+def test_wrong_arguments_are_refused_with_one_line(checkout: Path, arguments: list[str]) -> None:
+    done = init(checkout, *arguments)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert not (checkout / "secrets").exists()
+
+
+def test_a_name_that_is_none_is_refused_before_anything_is_made(checkout: Path, ports: list[str]) -> None:
+    refuses(init(checkout, *ports, "--domain", "1.2.3.999"), "is each --domain a host name or an IP address?")
+    assert not (checkout / "secrets").exists()
+
+
+def test_help_goes_to_standard_output(checkout: Path) -> None:
+    done = init(checkout, "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "--https-port PORT" in done.stdout

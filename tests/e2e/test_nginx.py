@@ -1,0 +1,149 @@
+"""The app behind nginx: whose address counts, what can be reached, what is logged, and the app away."""
+
+import pytest
+
+from tests.e2e.conftest import GatewayMaker
+from tests.e2e.gateway import Answer, Gateway
+from tests.e2e.socket_service import SocketService, body
+
+JSON = {"Content-Type": "application/json"}
+FORGED = "192.0.2.66"
+ADDRESS_HEADERS = [
+    f"X-Real-IP: {FORGED}",
+    f"X-Real-IP: {FORGED}\r\nX-Real-IP: 192.0.2.67",
+    f"x-real-ip: {FORGED}",
+    f"X_Real_IP: {FORGED}",
+    "X-Real-IP:",
+    f"X-Forwarded-For: {FORGED}",
+    f"X-Forwarded-For: {FORGED}, 127.0.0.1",
+    f"Forwarded: for={FORGED};proto=https;by=127.0.0.1",
+    f"CF-Connecting-IP: {FORGED}",
+    f"True-Client-IP: {FORGED}",
+    f"X-Client-IP: {FORGED}\r\nX-Cluster-Client-IP: {FORGED}\r\nClient-IP: {FORGED}",
+    f"X-Test-Address: {FORGED}",
+    f"Connection: X-Real-IP\r\nX-Real-IP: {FORGED}",
+]
+
+
+def open_program(
+    gateway: Gateway, card: str, hardware: str, *, to: str = "127.0.0.1", source: str | None = None
+) -> Answer:
+    return gateway.ask("POST", "/v1/verify", body(card, hardware), JSON, to=to, source=source)
+
+
+@pytest.mark.parametrize(("to", "source"), [("127.0.0.1", "127.0.0.1"), ("127.0.0.1", "127.0.0.77"), ("::1", "::1")])
+def test_the_address_that_nginx_saw_is_recorded(gateway: Gateway, service: SocketService, to: str, source: str) -> None:
+    card = service.new_card()
+    assert open_program(gateway, card, f"pc of {card}", to=to, source=source).json()["code"] == "OK"
+    assert service.recorded_address(card) == source
+
+
+@pytest.mark.parametrize("header", ADDRESS_HEADERS)
+def test_a_forged_address_is_never_recorded(gateway: Gateway, service: SocketService, header: str) -> None:
+    card = service.new_card()
+    sent = body(card, f"pc of {card}")
+    headers = f"Host: x\r\nContent-Type: application/json\r\nContent-Length: {len(sent)}\r\n{header}"
+    raw = f"POST /v1/verify HTTP/1.1\r\n{headers}\r\n\r\n".encode() + sent
+    assert gateway.ask_raw(raw).json()["code"] == "OK"
+    assert service.recorded_address(card) == "127.0.0.1"
+
+
+def test_a_forged_address_opens_nobody_elses_card(gateway: Gateway, service: SocketService) -> None:
+    card = service.new_card()
+    assert open_program(gateway, card, f"pc of {card}", source="127.0.0.2").status == 200
+    forged = JSON | {"X-Real-IP": "127.0.0.2", "X-Forwarded-For": "127.0.0.2", "Forwarded": "for=127.0.0.2"}
+    answer = gateway.ask("POST", "/v1/verify", body(card, "another pc"), forged, source="127.0.0.3")
+    assert answer.json()["code"] == "CLIENT_MISMATCH"
+    assert service.recorded_address(card) == "127.0.0.2"
+
+
+@pytest.mark.parametrize("path", ["/.well-known/jwks.json", "/healthz", "/readyz"])
+def test_public_places_are_reached(gateway: Gateway, path: str) -> None:
+    assert gateway.ask("GET", path).status == 200
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/metrics", "/metrics/", "/metrics?x=1", "//metrics", "/./metrics", "/%6detrics", "/%6Detrics",
+        "/METRICS", "/v1/../metrics", "/v1/..%2fmetrics", "/v1/%2e%2e/metrics", "/v1/%2E%2E%2Fmetrics",
+        "/v1/x/../../metrics", "/v1//../../metrics", "/healthz/../metrics", "/readyz/../metrics",
+        "/.well-known/../metrics", "/metrics#/v1/", "/metrics;/v1/", "/metrics%00", "/metrics%2f",
+        "/v1/..;/metrics", "/v1/metrics", "/metrics/../v1/../metrics", "http://x/metrics", "http://x//metrics",
+        "/v1", "/", "/healthz/", "/readyz/x", "/.well-known/", "/index.html", "/kadun-problem",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_nothing_else_is_reached_however_it_is_spelled(gateway: Gateway, method: str, path: str) -> None:
+    answer = gateway.ask_raw(f"{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n".encode())
+    assert answer.status in (400, 404)
+    assert answer.json()["code"] in ("INVALID_REQUEST", "NOT_FOUND")
+    assert b"# HELP" not in answer.body
+
+
+def test_the_app_itself_does_have_metrics(service: SocketService) -> None:
+    assert b"# HELP" in service.ask_directly("/metrics")
+
+
+def test_the_app_sees_the_path_as_nginx_understood_it(gateway: Gateway) -> None:
+    answer = gateway.ask_raw(b"GET /metrics/../v1//%6eowhere HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert (answer.status, answer.json()["code"]) == (404, "NOT_FOUND")
+    assert "x-request-id" in answer.headers  # the app's own answer
+
+
+def test_while_the_app_is_away_clients_are_asked_to_wait_and_then_served_by_the_same_nginx(
+    make_gateway: GatewayMaker, service: SocketService
+) -> None:
+    gateway = make_gateway(service.socket)
+    for end in (service.stop, service.kill):  # without a socket, and with one that nobody answers
+        assert gateway.ask("GET", "/readyz").status == 200
+        end()
+        for path in ("/v1/verify", "/readyz", "/.well-known/jwks.json"):
+            answer = gateway.ask("GET", path)
+            answer.require_problem(503, "UNAVAILABLE")
+            assert answer.headers["retry-after"] == "5"
+        service.start()
+        assert gateway.ask("GET", "/readyz").status == 200
+
+
+def test_a_request_is_logged_once_under_the_apps_id_and_without_its_query(gateway: Gateway) -> None:
+    answer = gateway.ask("GET", "/v1/nowhere-1?token=SECRET", headers={"User-Agent": 'me "\\'}, source="127.0.0.9")
+    line = gateway.logged("/v1/nowhere-1")
+    assert line["request_id"] == answer.headers["x-request-id"]
+    expected = {
+        "address": "127.0.0.9",
+        "method": "GET",
+        "status": 404,
+        "protocol": "HTTP/1.1",
+        "upstream_status": "404",
+    }
+    assert expected.items() <= line.items()
+
+
+def test_no_query_reaches_any_log_whatever_happens(make_gateway: GatewayMaker) -> None:
+    gateway = make_gateway(KADUN_RATE="1", KADUN_BURST="1")
+    for number in range(6):  # 503, for there is no app; then 429
+        gateway.ask("GET", f"/v1/files/{number}?token=SECRET", headers={"Referer": "https://x/?token=SECRET"})
+    gateway.ask("POST", "/v1/verify?token=SECRET", b"x" * 70_000)
+    gateway.ask("GET", "/nowhere?token=SECRET")
+    gateway.ask_plain("/v1/files/7?token=SECRET")
+    gateway.ask_raw(b"GET /v1/files/8?token=SECRET HTTP/1.1\r\n\r\n")
+    gateway.logged("/v1/files/8")
+    assert {429, 503, 413, 404, 301, 400} <= {line["status"] for line in gateway.access_log()}
+    for log in gateway.log.iterdir():
+        assert "SECRET" not in log.read_text(), log
+
+
+def test_a_clients_own_request_id_is_not_believed(gateway: Gateway) -> None:
+    answer = gateway.ask("GET", "/readyz", headers={"X-Request-ID": "f" * 32})
+    assert answer.headers["x-request-id"] != "f" * 32
+
+
+def test_every_log_line_is_json(gateway: Gateway) -> None:
+    with gateway.connect():
+        pass
+    with gateway.connect() as connection:
+        connection.sendall(b"\x00\xff\n\n")
+    gateway.ask_raw(b'GET /v1/\xe5\xbc\x80\x80"\' HTTP/1.1\r\nHost: x\r\nUser-Agent: \xff"\\\r\n\r\n')
+    gateway.ask("GET", "/v1/last")
+    gateway.logged("/v1/last")  # reads every line as JSON

@@ -1,0 +1,120 @@
+"""What nginx itself refuses: too large, too often, too many, malformed. Each is a problem like the app's."""
+
+import select
+import ssl
+
+import pytest
+
+from tests.e2e.conftest import GatewayMaker
+from tests.e2e.gateway import Answer, Gateway, read_answer
+from tests.e2e.socket_service import SocketService, body
+from tests.service import wait_for
+
+LIMIT = 64 * 1024
+JSON = {"Content-Type": "application/json"}
+
+
+def test_a_body_of_64_kib_reaches_the_app_and_a_longer_one_does_not(gateway: Gateway) -> None:
+    sent = b'{"card_id": "' + b"x" * LIMIT
+    gateway_answer = gateway.ask("POST", "/v1/verify", sent[: LIMIT + 1], JSON)
+    gateway_answer.require_problem(413, "BODY_TOO_LARGE")
+    app_answer = gateway.ask("POST", "/v1/verify", sent[:LIMIT], JSON)
+    assert (app_answer.status, app_answer.json()["code"]) == (400, "INVALID_REQUEST")
+    assert "x-request-id" in app_answer.headers
+
+
+def test_a_long_body_in_chunks_is_refused_too(gateway: Gateway) -> None:
+    chunk = b"8000\r\n" + b"x" * 0x8000 + b"\r\n"
+    head = b"POST /v1/verify HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    gateway.ask_raw(head + chunk * 3 + b"0\r\n\r\n").require_problem(413, "BODY_TOO_LARGE")
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "status", "code"),
+    [
+        (b"GARBAGE\r\n\r\n", 400, "INVALID_REQUEST"),
+        (b"GET / HTTP/1.1\r\n\r\n", 400, "INVALID_REQUEST"),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400, "INVALID_REQUEST"),
+        (b"GET /v1/%zz HTTP/1.1\r\nHost: x\r\n\r\n", 400, "INVALID_REQUEST"),
+        (b"GET /v1/\x00 HTTP/1.1\r\nHost: x\r\n\r\n", 400, "INVALID_REQUEST"),
+        (b"POST /v1/verify HTTP/1.1\r\nHost: x\r\nContent-Length: x\r\n\r\n", 400, "INVALID_REQUEST"),
+        (b"POST /v1/verify HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\n\r\n", 501, "INVALID_REQUEST"),
+        (b"GET /readyz HTTP/9.0\r\nHost: x\r\n\r\n", 505, "INVALID_REQUEST"),
+        (b"GET /v1/" + b"x" * 20_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", 414, "INVALID_REQUEST"),
+        (b"GET /v1/x HTTP/1.1\r\nHost: x\r\nA: " + b"x" * 20_000 + b"\r\n\r\n", 431, "INVALID_REQUEST"),
+        (b"TRACE /v1/verify HTTP/1.1\r\nHost: x\r\n\r\n", 405, "METHOD_NOT_ALLOWED"),
+        (b"CONNECT / HTTP/1.1\r\nHost: x\r\n\r\n", 405, "METHOD_NOT_ALLOWED"),
+    ],
+)  # fmt: skip
+def test_what_is_no_proper_request_is_a_problem(gateway: Gateway, request_bytes: bytes, status: int, code: str) -> None:
+    gateway.ask_raw(request_bytes).require_problem(status, code)
+
+
+def test_the_apps_own_refusals_pass_untouched(gateway: Gateway) -> None:
+    answer = gateway.ask("POST", "/v1/verify", b"{", JSON | {"Accept-Language": "en"})
+    assert answer.status == 400
+    assert answer.json()["detail"].isascii()
+    assert answer.headers["x-request-id"] == answer.json()["request_id"]
+    assert gateway.ask("DELETE", "/v1/verify").status == 405
+    assert gateway.ask("GET", "/v1/nowhere").json()["code"] == "NOT_FOUND"
+
+
+def refusals(answers: list[Answer]) -> list[Answer]:
+    return [answer for answer in answers if answer.status == 429]
+
+
+def test_who_asks_too_often_is_told_when_to_come_back(make_gateway: GatewayMaker, service: SocketService) -> None:
+    gateway = make_gateway(service.socket, KADUN_RATE="1", KADUN_BURST="3")
+    answers = [gateway.ask("GET", "/readyz", source="127.0.0.2") for _ in range(20)]
+    assert [answer.status for answer in answers[:4]] == [200] * 4
+    refused = refusals(answers)
+    refused[0].require_problem(429, "TOO_MANY_REQUESTS")
+    assert refused[0].headers["retry-after"] == "1"
+    assert gateway.ask("GET", "/readyz", source="127.0.0.3").status == 200
+
+
+def test_customers_behind_one_address_have_room_by_default(make_gateway: GatewayMaker, service: SocketService) -> None:
+    gateway = make_gateway(service.socket, KADUN_RATE="10", KADUN_BURST="40")
+    assert not refusals([gateway.ask("GET", "/readyz") for _ in range(41)])
+
+
+@pytest.mark.parametrize(
+    ("addresses", "limited"),
+    [
+        ([f"2001:db8:0:1:{host:x}::1" for host in range(20)], True),  # one /64
+        ([f"a0a:a0a:a0a:a0a:a0a:a0a:a0a:a{host:02x}" for host in range(20)], True),  # line ends in it
+        ([f"2001:db8:0:{network:x}::1" for network in range(20)], False),  # as many networks
+        ([f"192.0.2.{host}" for host in range(20)], False),  # as many IPv4 addresses
+        (["192.0.2.1"] * 20, True),
+    ],
+)  # fmt: skip
+def test_an_ipv6_client_counts_by_its_network(
+    make_gateway: GatewayMaker, service: SocketService, addresses: list[str], *, limited: bool
+) -> None:
+    gateway = make_gateway(service.socket, believe_test_address=True, KADUN_RATE="1", KADUN_BURST="3")
+    answers = [gateway.ask("GET", "/readyz", headers={"X-Test-Address": address}) for address in addresses]
+    assert bool(refusals(answers)) is limited
+
+
+def test_the_whole_address_is_recorded_nevertheless(make_gateway: GatewayMaker, service: SocketService) -> None:
+    gateway = make_gateway(service.socket, believe_test_address=True)
+    card = service.new_card()
+    headers = JSON | {"X-Test-Address": "2001:db8:0:1:2:3:4:5"}
+    assert gateway.ask("POST", "/v1/verify", body(card, f"pc of {card}"), headers).status == 200
+    assert service.recorded_address(card) == "2001:db8:0:1:2:3:4:5"
+
+
+def test_one_address_holds_at_most_50_requests_open(make_gateway: GatewayMaker) -> None:
+    gateway = make_gateway()
+    unfinished = b"POST /v1/verify HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n"
+    # TLS 1.2, where nothing but an answer makes a connection readable: 1.3 sends tickets after the handshake.
+    connections = [gateway.connect(ssl.TLSVersion.TLSv1_2) for _ in range(51)]
+    try:
+        for connection in connections:
+            connection.sendall(unfinished)
+        answered = wait_for(lambda: select.select(connections, [], [], 0)[0], seconds=9)
+        assert len(answered) == 1
+        read_answer(answered[0]).require_problem(429, "TOO_MANY_REQUESTS")
+    finally:
+        for connection in connections:
+            connection.close()

@@ -1,0 +1,117 @@
+"""How nginx is reached: TLS, HTTP/2, the redirect, the ACME path, HSTS."""
+
+import socket
+import subprocess
+
+import pytest
+
+from tests.e2e.conftest import GatewayMaker
+from tests.e2e.gateway import Gateway
+
+
+def handshake(gateway: Gateway, *options: str) -> str:
+    command = ["openssl", "s_client", "-connect", f"127.0.0.1:{gateway.https_port}", *options]
+    return subprocess.run(command, input="", capture_output=True, text=True, check=False, timeout=30).stdout
+
+
+@pytest.mark.parametrize(("version", "name"), [("-tls1_2", "TLSv1.2"), ("-tls1_3", "TLSv1.3")])
+def test_tls_1_2_and_1_3_are_spoken(gateway: Gateway, version: str, name: str) -> None:
+    shown = handshake(gateway, version)
+    assert f"New, {name}, Cipher is " in shown
+    assert "Cipher is (NONE)" not in shown
+
+
+@pytest.mark.parametrize("version", ["-tls1", "-tls1_1"])
+def test_older_tls_is_refused_by_the_server(gateway: Gateway, version: str) -> None:
+    # @SECLEVEL=0 makes the client willing, so that a refusal is the server's.
+    command = [
+        "openssl",
+        "s_client",
+        "-connect",
+        f"127.0.0.1:{gateway.https_port}",
+        version,
+        "-cipher",
+        "DEFAULT:@SECLEVEL=0",
+    ]
+    done = subprocess.run(command, input="", capture_output=True, text=True, check=False, timeout=30)
+    assert "alert protocol version" in done.stderr
+
+
+@pytest.mark.parametrize("cipher", ["AES128-SHA", "AES256-GCM-SHA384", "ECDHE-ECDSA-AES256-SHA"])
+def test_ciphers_without_forward_secrecy_or_authentication_are_refused(gateway: Gateway, cipher: str) -> None:
+    assert "Cipher is (NONE)" in handshake(gateway, "-tls1_2", "-cipher", f"{cipher}:@SECLEVEL=0")
+
+
+def test_http_2_is_agreed_on_and_spoken(gateway: Gateway) -> None:
+    with socket.create_connection(("127.0.0.1", gateway.https_port)) as plain:
+        context = gateway.context(alpn="h2")
+        with context.wrap_socket(plain, server_hostname="localhost") as connection:
+            assert connection.selected_alpn_protocol() == "h2"
+    url = f"https://localhost:{gateway.https_port}/readyz"
+    command = [
+        "curl",
+        "-sS",
+        "--http2",
+        "--cacert",
+        gateway.certificates / "fullchain.pem",
+        "-w",
+        "\n%{http_version}",
+        url,
+    ]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert shown == '{"status": "ready"}\n2'
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+def test_both_families_are_served(gateway: Gateway, address: str) -> None:
+    assert gateway.ask("GET", "/readyz", to=address).status == 200
+    assert gateway.ask_plain("/", to=address).status == 301
+
+
+def test_http_redirects_to_https_and_names_the_port(gateway: Gateway) -> None:
+    answer = gateway.ask_plain("/v1/verify?a=b", {"Host": "card.example.com"})
+    assert answer.status == 301
+    assert answer.headers["location"] == f"https://card.example.com:{gateway.https_port}/v1/verify?a=b"
+
+
+def test_the_redirect_leaves_out_the_port_when_it_is_443(make_gateway: GatewayMaker) -> None:
+    answer = make_gateway(KADUN_HTTPS_PORT="443").ask_plain("/", {"Host": "card.example.com:80"})
+    assert answer.headers["location"] == "https://card.example.com/"
+
+
+def test_acme_challenges_are_answered_over_http(gateway: Gateway) -> None:
+    (gateway.acme / ".well-known/acme-challenge/token").write_text("token.thumbprint")
+    answer = gateway.ask_plain("/.well-known/acme-challenge/token")
+    assert (answer.status, answer.body) == (200, b"token.thumbprint")
+    gateway.ask_plain("/.well-known/acme-challenge/other").require_problem(404, "NOT_FOUND")
+    gateway.ask_plain("/.well-known/acme-challenge/").require_problem(404, "NOT_FOUND")
+
+
+def test_nothing_but_challenges_is_read_from_the_acme_folder(gateway: Gateway) -> None:
+    (gateway.acme / "secret").write_text("secret")
+    for path in (
+        "/secret",
+        "/.well-known/acme-challenge/../../secret",
+        "/.well-known/acme-challenge/%2e%2e/%2e%2e/secret",
+    ):
+        assert gateway.ask_plain(path).status == 301
+
+
+@pytest.mark.parametrize("path", ["/readyz", "/nowhere", "/v1/nowhere"])
+def test_hsts_stands_on_every_https_answer_and_on_no_other(gateway: Gateway, path: str) -> None:
+    assert gateway.ask("GET", path).headers["strict-transport-security"] == "max-age=63072000"
+    assert "strict-transport-security" not in gateway.ask_plain(path).headers
+
+
+def test_hsts_can_be_switched_off(make_gateway: GatewayMaker) -> None:
+    assert "strict-transport-security" not in make_gateway(KADUN_HSTS="").ask("GET", "/nowhere").headers
+
+
+def test_no_version_is_told(gateway: Gateway) -> None:
+    assert gateway.ask("GET", "/readyz").headers["server"] == "nginx"
+
+
+def test_http_on_the_https_port_is_a_problem(gateway: Gateway) -> None:
+    with socket.create_connection(("127.0.0.1", gateway.https_port)) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert connection.recv(4096).startswith(b"HTTP/1.1 400 ")

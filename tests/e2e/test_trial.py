@@ -1,0 +1,196 @@
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.trial_runner import TrialRun, processes_of
+from tests.service import ROOT, free_port, wait_for
+from trial.postmaster import running_postmaster
+
+NOBODY = 65_534
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder that every account reaches; pytest's own are closed to others."""
+    made = Path(tempfile.mkdtemp(prefix="kadun-trial-test-", dir="/var/tmp"))
+    made.chmod(0o755)
+    yield made
+    assert processes_of(made) == []
+    shutil.rmtree(made)
+
+
+def status(url: str) -> int:
+    try:
+        with urllib.request.urlopen(url, timeout=10) as response:  # noqa: S310  # our own address
+            return int(response.status)
+    except urllib.error.HTTPError as error:
+        error.close()
+        return error.code
+
+
+def refused(run: TrialRun) -> str:
+    """Start what must not start; return the one line that says why."""
+    run.start()
+    assert run.wait() == 1
+    line, *more = run.output.splitlines()
+    assert more == []
+    return line
+
+
+def demo_card(output: str) -> str:
+    return re.findall(r"--hardware demo-([0-9A-Z]{32}) ", output)[0]
+
+
+def test_a_first_start_shows_the_main_job_and_a_second_finds_its_data(folder: Path) -> None:
+    with TrialRun(folder) as first:
+        assert "100 USD = 712.00 CNY" in first.output
+        assert "卡密已激活" in first.output
+        assert "\x1b" not in first.output
+        card = demo_card(first.output)
+        shown = first.cardctl("card", "show", card, "--format", "json")
+        assert shown.stderr == ""
+        assert json.loads(shown.stdout)["client"]["hardware"] == f"demo-{card}"
+        assert status(f"{first.url}/readyz") == 200
+        assert first.interrupt() == 0
+    assert "Traceback" not in first.output
+    assert processes_of(folder) == []
+
+    with TrialRun(folder) as second:
+        assert demo_card(second.output) == card
+        assert "100 USD = 712.00 CNY" in second.output
+        assert "卡密已激活" not in second.output
+
+
+def test_a_demo_card_that_no_longer_opens_is_followed_by_another(folder: Path) -> None:
+    with TrialRun(folder) as first:
+        card = demo_card(first.output)
+        assert first.cardctl("card", "freeze", card).returncode == 0
+    with TrialRun(folder) as second:
+        assert demo_card(second.output) != card
+        assert "100 USD = 712.00 CNY" in second.output
+
+
+def test_sigterm_ends_it_as_ctrl_c_does(folder: Path) -> None:
+    with TrialRun(folder) as run:
+        assert run.process is not None
+        run.process.terminate()
+        assert run.wait() == 0
+
+
+def test_after_a_kill_nothing_stands_in_the_way_of_a_new_start(folder: Path) -> None:
+    with TrialRun(folder) as killed:
+        card = demo_card(killed.output)
+        killed.kill()
+    with TrialRun(folder, port=killed.port) as again:
+        assert demo_card(again.output) == card
+
+
+def test_a_postgresql_that_dies_is_started_again(folder: Path) -> None:
+    with TrialRun(folder) as run:
+        cluster = run.data_dir / "cluster"
+        postmaster = running_postmaster(cluster)
+        assert postmaster is not None
+        os.kill(postmaster.pid, signal.SIGKILL)
+        wait_for(lambda: (now := running_postmaster(cluster)) and now.pid != postmaster.pid)
+        wait_for(lambda: status(f"{run.url}/readyz") == 200)
+        assert run.cardctl("card", "list").returncode == 0
+
+
+def test_a_service_that_dies_ends_it_and_its_log_is_shown(folder: Path) -> None:
+    with TrialRun(folder) as run:
+        service = int((run.data_dir / "service.pid").read_text().split()[0])
+        os.kill(service, signal.SIGKILL)
+        assert run.wait() == 1
+    assert "The service has ended" in run.output.splitlines()[-1]
+    assert "Traceback" not in run.output
+    wait_for(lambda: processes_of(folder) == [])
+
+
+def test_a_taken_port_is_refused_and_nothing_is_made(folder: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        run = TrialRun(folder, port=listener.getsockname()[1])
+        assert f"Port {run.port} is taken" in refused(run)
+    assert not run.data_dir.exists()
+
+
+def test_a_second_service_on_the_same_folder_is_refused(folder: Path) -> None:
+    with TrialRun(folder) as first:
+        second = TrialRun(folder)
+        assert f"already runs on {first.data_dir}" in refused(second)
+        assert status(f"{first.url}/readyz") == 200
+
+
+def test_a_folder_that_cannot_serve_is_refused_and_nothing_is_made(folder: Path) -> None:
+    # Root may write anywhere, but PostgreSQL's account must get there; anyone else must be able to write.
+    barred = folder / "barred"
+    barred.mkdir()
+    barred.chmod(0o700 if os.getuid() == 0 else 0o500)
+    line = refused(TrialRun(folder, data_dir=barred / "state"))
+    assert f"cannot enter {barred}" in line or f"Cannot use the data folder {barred}" in line
+    assert "KADUN_DATA_DIR" in line
+    assert list(barred.iterdir()) == []
+
+
+def test_a_wrong_port_is_refused(folder: Path) -> None:
+    run = TrialRun(folder)
+    run.environ["KADUN_PORT"] = "http"
+    assert "KADUN_PORT is no port: 'http'" in refused(run)
+
+
+def test_cardctl_without_a_running_trial_says_what_to_start(folder: Path) -> None:
+    refusal = TrialRun(folder).cardctl("card", "list")
+    assert refusal.returncode == 1
+    assert re.fullmatch(r"cardctl: .*start scripts/run\.sh first\.\n", refusal.stderr)
+    assert refusal.stdout == ""
+    assert not (folder / "state").exists()
+
+
+def test_an_ordinary_user_needs_nothing_but_the_checkout(folder: Path) -> None:
+    checkout = folder / "kadun"
+    state = ("data", "secrets", ".env", ".trial", ".venv", ".git", ".*_cache", ".hypothesis", "__pycache__")
+    shutil.copytree(ROOT, checkout, ignore=shutil.ignore_patterns(*state))
+    uid = NOBODY if os.getuid() == 0 else None
+    if uid:
+        subprocess.run(["chown", "-R", f"{uid}:{uid}", folder], check=True)
+    run = TrialRun(folder, data_dir=checkout / ".trial", root=checkout, uid=uid)
+    del run.environ["KADUN_DATA_DIR"]  # where it then is, is part of the promise
+    with run:
+        assert "100 USD = 712.00 CNY" in run.output
+        assert run.cardctl("card", "list", "--format", "json").returncode == 0
+        assert run.interrupt() == 0
+    assert (run.data_dir / "cluster" / "data" / "PG_VERSION").exists()
+
+
+@pytest.mark.parametrize("script", ["run.sh", "test.sh", "cardctl"])
+def test_a_script_explains_itself(script: str, folder: Path) -> None:
+    environ = os.environ | {"KADUN_DATA_DIR": str(folder / "state"), "KADUN_PORT": str(free_port())}
+    told = subprocess.run(
+        [ROOT / "scripts" / script, "--help"],
+        env=environ,
+        cwd="/",
+        capture_output=True,
+        check=False,
+        text=True,
+    )
+    assert (told.returncode, told.stderr) == (0, "")
+    assert script.removesuffix(".sh") in told.stdout
+
+
+@pytest.mark.parametrize("script", ["run.sh", "test.sh"])
+def test_an_unknown_argument_is_a_usage_error(script: str) -> None:
+    told = subprocess.run(
+        [ROOT / "scripts" / script, "--nonsense"], cwd="/", capture_output=True, check=False, text=True
+    )
+    assert (told.returncode, told.stdout) == (2, "")
+    assert told.stderr.count("\n") == 1

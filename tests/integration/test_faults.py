@@ -1,0 +1,125 @@
+"""PostgreSQL stopped under load, workers killed: what was acknowledged stands, and all comes back."""
+
+import os
+import signal
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Self
+
+import pytest
+
+from app.storage import schema
+from app.storage.database import Database, connect_to
+from app.storage.models import Card
+from tests.service import Service, question, wait_for
+from trial.postgres import EmbeddedPostgres
+
+THREADS = 8
+
+
+@pytest.fixture
+def own_postgres(postgres_binaries: Path, cluster_folder: Path, tmp_path: Path) -> Iterator[EmbeddedPostgres]:
+    """A PostgreSQL of this test's own, writing to the disk for real."""
+    with EmbeddedPostgres(postgres_binaries, cluster_folder / tmp_path.name) as running:
+        owner = connect_to(Database(running.url(), bulk=True))
+        schema.migrate(owner, lambda _line: None)
+        owner.close()
+        yield running
+
+
+class Load:
+    """Threads that activate one card after another until told to stop."""
+
+    def __init__(self, service: Service, cards: list[str]) -> None:
+        self._service = service
+        self._cards = iter(cards)
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self.activated: list[str] = []
+        self.statuses: Counter[int] = Counter()
+        self.without_retry_after = 0
+        self._threads = [threading.Thread(target=self._run) for _ in range(THREADS)]
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(60)
+            assert not thread.is_alive()
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            with self._lock:
+                card_id = next(self._cards, None)
+            if card_id is None:
+                return
+            answer = self._service.verify(question(card_id, hardware=f"machine of {card_id}"))
+            with self._lock:
+                self.statuses[answer.status] += 1
+                if answer.status == 200:
+                    self.activated.append(card_id)
+                elif "retry-after" not in answer.headers:
+                    self.without_retry_after += 1
+
+    def reached(self, status: int, more: int) -> None:
+        """Wait until `more` answers of this status have come."""
+        goal = self.statuses[status] + more
+        wait_for(lambda: self.statuses[status] >= goal, 40)
+
+
+@pytest.mark.parametrize("mode", ["fast", "kill"])
+def test_the_database_goes_and_comes_back_under_load(own_postgres: EmbeddedPostgres, tmp_path: Path, mode: str) -> None:
+    with Service(tmp_path, own_postgres.url()) as service:
+        with Load(service, service.issue(60_000)) as load:
+            load.reached(200, 50)
+            if mode == "fast":
+                own_postgres.stop()
+            else:
+                os.kill(own_postgres.pid or 0, signal.SIGKILL)
+            load.reached(503, 30)
+            assert service.get("/healthz").status == 200
+            if mode == "fast":
+                assert service.get("/readyz").status == 503
+            own_postgres.start()
+            load.reached(200, 200)
+        assert set(load.statuses) == {200, 503}
+        assert load.without_retry_after == 0
+        assert service.get("/readyz").status == 200
+        database = connect_to(Database(own_postgres.url(), bulk=True))
+        database.connect()
+        found = {row.id for row in Card.select(Card.id).where(Card.is_activated)}
+        database.close()
+        assert set(load.activated) <= found
+
+
+def test_a_killed_worker_is_replaced_and_the_rest_serve_on(service: Service) -> None:
+    (card_id,) = service.issue()
+    workers = wait_for(lambda: children(service.process.pid) if service.process else [])
+    assert len(workers) == 2
+    os.kill(workers[0], signal.SIGKILL)
+    for _ in range(20):
+        assert service.verify(question(card_id)).status == 200
+    wait_for(lambda: len(children(service.process.pid)) == 2 and workers[0] not in children(service.process.pid))
+    assert service.verify(question(card_id)).status == 200
+
+
+def children(pid: int) -> list[int]:
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def test_a_service_that_starts_before_its_database_serves_once_it_is_there(
+    own_postgres: EmbeddedPostgres, tmp_path: Path
+) -> None:
+    with Service(tmp_path, own_postgres.url()) as first:
+        (card_id,) = first.issue()
+    own_postgres.stop()
+    with Service(tmp_path, own_postgres.url()) as service:
+        assert service.verify(question(card_id)).status == 503
+        own_postgres.start()
+        wait_for(lambda: service.verify(question(card_id)).status == 200)

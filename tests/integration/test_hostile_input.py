@@ -1,0 +1,267 @@
+"""Raw bytes of every kind, to the real service: the promised error, never a 500."""
+
+import json
+import socket
+from typing import Any
+
+import pytest
+
+from app.storage.database import Database
+from app.storage.models import Client, Event
+from tests.service import Answer, Service, question
+
+GOOD = question("0" * 32)
+NONCE = GOOD["nonce"]
+
+
+def changed(**fields: Any) -> bytes:
+    return json.dumps({**GOOD, **fields}).encode()
+
+
+def without(name: str) -> bytes:
+    return json.dumps({k: v for k, v in GOOD.items() if k != name}).encode()
+
+
+def with_raw(name: str, raw: bytes) -> bytes:
+    return json.dumps({**GOOD, name: "@@"}).encode().replace(b'"@@"', raw)
+
+
+MALFORMED = {
+    "nothing": b"",
+    "white space": b"  \n",
+    "no JSON": b"hello",
+    "half": b'{"card_id": "',
+    "a list": b"[]",
+    "null": b"null",
+    "a number": b"1",
+    "a string": b'"x"',
+    "deep lists": b"[" * 30_000,
+    "deep objects": b'{"a":' * 10_000,
+    "deep and closed": b"[" * 30_000 + b"]" * 30_000,
+    "deep inside a field": with_raw("hardware", b"[" * 20_000 + b"]" * 20_000),
+    "NaN": with_raw("hardware", b"NaN"),
+    "Infinity": with_raw("hardware", b"-Infinity"),
+    "a huge number": with_raw("hardware", b"9" * 20_000),
+    "a huge exponent": with_raw("hardware", b"1e999999"),
+    "UTF-16": json.dumps(GOOD).encode("utf-16"),
+    "a byte order mark": b"\xef\xbb\xbf" + json.dumps(GOOD).encode(),
+    "Latin-1": b'{"card_id": "\xe9"}',
+    "overlong UTF-8": with_raw("hardware", b'"\xc0\x80"'),
+    "a surrogate in UTF-8": with_raw("hardware", b'"\xed\xa0\x80"'),
+    "a raw control character": with_raw("hardware", b'"a\x00b"'),
+    "a trailing comma": json.dumps(GOOD).encode()[:-1] + b",}",
+    "two documents": json.dumps(GOOD).encode() * 2,
+    "a comment": b"/* */" + json.dumps(GOOD).encode(),
+    "single quotes": b"{'card_id': 'x'}",
+}
+WRONG_FIELDS = {
+    ("card_id", "missing"): without("card_id"),
+    ("hardware", "missing"): without("hardware"),
+    ("function", "missing"): without("function"),
+    ("nonce", "missing"): without("nonce"),
+    ("card_id", "empty"): changed(card_id=""),
+    ("card_id", "white space"): changed(card_id=" \t\u3000"),
+    ("card_id", "too long"): changed(card_id="0" * 65),
+    ("card_id", "a number"): changed(card_id=1),
+    ("card_id", "null"): changed(card_id=None),
+    ("card_id", "a list"): changed(card_id=["0"]),
+    ("hardware", "empty"): changed(hardware=""),
+    ("hardware", "too long"): changed(hardware="硬" * 1025),
+    ("hardware", "NUL"): changed(hardware="a\0b"),
+    ("hardware", "lone surrogate"): with_raw("hardware", b'"\\ud800"'),
+    ("hardware", "reversed surrogates"): with_raw("hardware", b'"\\udc00\\ud800"'),
+    ("hardware", "true"): changed(hardware=True),
+    ("function", "too long"): changed(function="f" * 65),
+    ("function", "NUL"): changed(function="\0"),
+    ("nonce", "too short"): changed(nonce="a" * 15),
+    ("nonce", "too long"): changed(nonce="a" * 65),
+    ("nonce", "not base64url"): changed(nonce="a" * 20 + "+/"),
+    ("nonce", "a final newline"): changed(nonce="a" * 20 + "\n"),
+    ("ip", "too long"): changed(ip="1" * 65),
+    ("ip", "a number"): changed(ip=7),
+    ("ip", "NUL"): changed(ip="1\0"),
+    ("client_public_key", "too short"): changed(client_public_key="A" * 42),
+    ("client_public_key", "padded"): changed(client_public_key="A" * 43 + "="),
+    ("client_public_key", "of low order"): changed(client_public_key="A" * 43),
+    ("client_public_key", "of low order, one"): changed(client_public_key="AQ" + "A" * 41),
+    ("client_public_key", "not canonical"): changed(client_public_key="_" * 43),
+    ("card_id", "given twice"): json.dumps(GOOD).encode()[:-1] + b',"card_id":"0"}',
+    ("extra", "unknown"): changed(extra=1),
+}
+
+
+def is_problem(answer: Answer, status: int, code: str) -> None:
+    assert (answer.status, answer.body.get("code")) == (status, code)
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert "token" not in answer.body
+    assert answer.body["status"] == status
+
+
+def test_malformed_bodies_are_refused(service: Service) -> None:
+    for name, body in MALFORMED.items():
+        answer = service.post(body)
+        assert answer.body.get("code") == "INVALID_REQUEST", name
+        is_problem(answer, 400, "INVALID_REQUEST")
+
+
+def test_wrong_fields_are_named(service: Service) -> None:
+    for (field, name), body in WRONG_FIELDS.items():
+        answer = service.post(body)
+        assert answer.body.get("field") == field, name
+        is_problem(answer, 400, "INVALID_REQUEST")
+        assert field in answer.body["detail"]
+
+
+def test_no_malformed_request_reaches_the_rules(service: Service, database: Database) -> None:
+    for body in (*MALFORMED.values(), *WRONG_FIELDS.values()):
+        service.post(body)
+    assert Event.select().count() == 0
+
+
+def test_what_is_odd_but_allowed_is_judged(service: Service) -> None:
+    for body in (
+        changed(ip=None, client_public_key=None),
+        changed(hardware="𝔥" * 1024, function="\u202eevil", ip="<script>"),
+        changed(card_id="  " + "é" * 40 + "  "),
+        json.dumps(GOOD, indent=4).encode(),
+    ):
+        answer = service.post(body)
+        assert (answer.status, answer.body["code"]) == (404, "CARD_NOT_FOUND")
+        assert answer.claims["code"] == "CARD_NOT_FOUND"
+
+
+def test_a_body_over_64_kib_is_refused_with_or_without_a_length(service: Service) -> None:
+    large = changed(hardware="x" * 70_000)
+    is_problem(service.post(large), 413, "BODY_TOO_LARGE")
+    with socket.create_connection(("127.0.0.1", service.port), 20) as connection:
+        connection.sendall(
+            b"POST /v1/verify HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            b"Transfer-Encoding: chunked\r\n\r\n" + b"%x\r\n" % len(large) + large + b"\r\n0\r\n\r\n"
+        )
+        assert connection.recv(4096).startswith(b"HTTP/1.1 413 ")
+
+
+def test_a_chunked_body_is_read(service: Service) -> None:
+    body = json.dumps(GOOD).encode()
+    with socket.create_connection(("127.0.0.1", service.port), 20) as connection:
+        connection.sendall(
+            b"POST /v1/verify HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            b"Transfer-Encoding: chunked\r\n\r\n" + b"%x\r\n" % len(body) + body + b"\r\n0\r\n\r\n"
+        )
+        assert connection.recv(4096).startswith(b"HTTP/1.1 404 ")
+
+
+@pytest.mark.parametrize(
+    "media_type",
+    [
+        None,
+        "",
+        "text/plain",
+        "application/x-www-form-urlencoded",
+        "application/json; charset=gbk",
+        "application/jsonx",
+    ],
+)
+def test_another_media_type_is_refused(service: Service, media_type: str | None) -> None:
+    headers = {} if media_type is None else {"Content-Type": media_type}
+    is_problem(service.request("POST", "/v1/verify", changed(), headers), 415, "UNSUPPORTED_MEDIA_TYPE")
+
+
+def test_json_with_utf8_named_is_taken(service: Service) -> None:
+    assert service.post(changed(), {"Content-Type": "Application/JSON; charset=UTF-8"}).status == 404
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/", "/v1", "/v1/", "/v1/verify/", "/V1/verify", "/v1/verify%00", "/%ff%fe", "/..%2f..%2fetc/passwd"],
+)
+def test_odd_paths_are_not_found(service: Service, path: str) -> None:
+    is_problem(service.request("GET", path), 404, "NOT_FOUND")
+
+
+@pytest.mark.parametrize("accept", ["text/html", "application/xml", "*/*", "image/png", "nonsense"])
+def test_errors_are_problems_whatever_is_accepted(service: Service, accept: str) -> None:
+    is_problem(service.request("GET", "/nothing", headers={"Accept": accept}), 404, "NOT_FOUND")
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "PATCH"])
+def test_verify_knows_one_method(service: Service, method: str) -> None:
+    answer = service.request(method, "/v1/verify", changed(), {"Content-Type": "application/json"})
+    is_problem(answer, 405, "METHOD_NOT_ALLOWED")
+    assert "POST" in answer.headers["allow"]
+
+
+def test_head_answers_as_get_without_a_body(service: Service) -> None:
+    for path in ("/healthz", "/readyz", "/.well-known/jwks.json"):
+        assert service.request("HEAD", path).status == service.get(path).status == 200
+    assert service.request("HEAD", "/v1/verify").status == 405
+
+
+def test_problems_are_told_in_the_readers_language(service: Service) -> None:
+    chinese, english = (service.post(b"{}", {"Accept-Language": tag}) for tag in ("zh-CN", "en-GB, zh;q=0.5"))
+    assert "必须" in chinese.body["detail"]
+    assert "must be" in english.body["detail"]
+
+
+FORGERIES = {
+    "X-Forwarded-For": "203.0.113.7",
+    "X-Real-IP": "203.0.113.7",
+    "Forwarded": "for=203.0.113.7",
+    "CF-Connecting-IP": "203.0.113.7",
+    "True-Client-IP": "203.0.113.7",
+}
+
+
+def test_without_a_proxy_no_header_and_no_field_is_believed_for_the_address(
+    service: Service, database: Database
+) -> None:
+    (card_id,) = service.issue()
+    assert service.verify(question(card_id, ip="203.0.113.7"), **FORGERIES).status == 200
+    assert Client.get().ip == "127.0.0.1"
+    event = Event.get(Event.kind == "activated")
+    assert (event.ip, event.claimed_ip) == ("127.0.0.1", "203.0.113.7")
+
+
+def test_behind_a_proxy_only_its_own_header_is_believed(proxied: Service, database: Database) -> None:
+    (card_id,) = proxied.issue()
+    assert proxied.verify(question(card_id), address="198.51.100.1").status == 200
+    forged = {name: value for name, value in FORGERIES.items() if name != "X-Real-IP"}
+    answer = proxied.verify(
+        question(card_id, hardware="another", ip="198.51.100.1"),
+        address="203.0.113.7",
+        **dict.fromkeys(forged, "198.51.100.1"),
+    )
+    assert answer.claims["code"] == "CLIENT_MISMATCH"
+
+
+@pytest.mark.parametrize("seen", [None, "", "localhost", "1.2.3.4, 5.6.7.8", "fe80::1%eth0", "999.1.1.1"])
+def test_a_proxy_that_gives_no_valid_address_is_a_fault_of_the_installation(proxied: Service, seen: str | None) -> None:
+    answer = proxied.verify(question("0" * 32), address=seen)
+    is_problem(answer, 503, "UNAVAILABLE")
+    assert answer.headers["retry-after"]
+    assert "the installation is at fault" in proxied.log.read_text()
+
+
+def test_a_repeated_address_header_is_refused(proxied: Service) -> None:
+    body = json.dumps(GOOD).encode()
+    with socket.create_connection(("127.0.0.1", proxied.port), 20) as connection:
+        connection.sendall(
+            b"POST /v1/verify HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nX-Real-IP: 1.2.3.4\r\n"
+            b"X-Real-IP: 1.2.3.4\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+        )
+        assert connection.recv(4096).startswith(b"HTTP/1.1 503 ")
+
+
+def test_metrics_are_not_for_whoever_came_through_the_proxy(proxied: Service) -> None:
+    assert proxied.get("/metrics").status == 200
+    is_problem(proxied.request("GET", "/metrics", headers={"X-Real-IP": "198.51.100.1"}), 404, "NOT_FOUND")
+
+
+def test_hostile_bytes_leave_no_secret_and_no_traceback_in_the_log(service: Service) -> None:
+    (card_id,) = service.issue()
+    service.verify(question(card_id))
+    service.post(MALFORMED["deep lists"])
+    log = service.log.read_text()
+    assert "Traceback" not in log
+    for secret in (card_id, "AGE-SECRET-KEY", service.environment["DATABASE_URL"]):
+        assert secret not in log

@@ -1,0 +1,75 @@
+"""Many at once, over four processes: exactly one winner, always."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from app.storage.database import Database
+from app.storage.models import Card, Client, Event, Usage
+from tests.service import Answer, Service, question
+
+CARDS = 200
+DEVICES = 8
+
+
+def at_once(calls: list[Callable[[], Answer]]) -> list[Answer]:
+    with ThreadPoolExecutor(len(calls)) as pool:
+        return list(pool.map(lambda call: call(), calls))
+
+
+def asking(service: Service, card_id: str, machine: int, round_: int = 0) -> Callable[[], Answer]:
+    document = question(card_id, hardware=f"machine {round_}-{machine}")
+    return lambda: service.verify(document, address=f"10.{round_ // 250}.{round_ % 250}.{machine + 1}")
+
+
+def codes(answers: list[Answer]) -> list[Any]:
+    return sorted(answer.claims["code"] for answer in answers)
+
+
+def test_eight_devices_that_race_for_a_card_find_one_winner(proxied: Service, database: Database) -> None:
+    issued = proxied.issue(CARDS)
+    for number, card_id in enumerate(issued):
+        answers = at_once([asking(proxied, card_id, machine, number) for machine in range(DEVICES)])
+        assert codes(answers) == ["CLIENT_MISMATCH"] * (DEVICES - 1) + ["OK"], card_id
+        (winner,) = (a for a in answers if a.status == 200)
+        assert winner.claims["activated"] is True
+        assert Client.get(Client.card == card_id).hardware_sha256 == winner.claims["hardware_sha256"]
+    assert Event.select().where(Event.kind == "activated").count() == CARDS
+    assert Event.select().where(Event.code == "CLIENT_MISMATCH").count() == CARDS * (DEVICES - 1)
+
+
+def test_a_machine_that_races_with_four_cards_wins_one(proxied: Service, database: Database) -> None:
+    for number in range(20):
+        issued = proxied.issue(4)
+        answers = at_once([asking(proxied, card_id, 0, number) for card_id in issued])
+        assert codes(answers) == ["CLIENT_HAS_ANOTHER_CARD"] * 3 + ["OK"]
+        assert Card.select().where(Card.id.in_(issued) & Card.is_activated).count() == 1
+
+
+def test_requests_of_one_client_at_once_are_all_counted(proxied: Service, database: Database) -> None:
+    (card_id,) = proxied.issue()
+    for _ in range(10):
+        assert codes(at_once([asking(proxied, card_id, 0)] * 8)) == ["OK"] * 8
+    assert Usage.get().count == 80
+    assert Event.select().where(Event.kind == "activated").count() == 1
+
+
+def test_an_operator_who_extends_during_an_activation_loses_nothing(proxied: Service, database: Database) -> None:
+    for number in range(5):
+        (card_id,) = proxied.issue(validity="1d")
+        with ThreadPoolExecutor(2) as pool:
+            extending = pool.submit(proxied.cardctl, "card", "extend", card_id, "--by", "1d")
+            while not extending.done():
+                answer = asking(proxied, card_id, 0, number)()
+                assert answer.status == 200
+        card = Card.get_by_id(card_id)
+        assert (card.expires_at - card.activated_at).days == 2
+
+
+def test_a_card_that_was_frozen_opens_nothing_from_then_on(proxied: Service, database: Database) -> None:
+    (card_id,) = proxied.issue()
+    with ThreadPoolExecutor(1) as pool:
+        freezing = pool.submit(proxied.cardctl, "card", "freeze", card_id)
+        while not freezing.done():
+            asking(proxied, card_id, 0)()
+    assert asking(proxied, card_id, 0)().claims["code"] == "CARD_FROZEN"

@@ -1,0 +1,128 @@
+"""Migrations, and what the database itself enforces."""
+
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
+import peewee
+import pytest
+
+from app.services import housekeeping
+from app.services.administration import Administration
+from app.services.verification import Question, Verification
+from app.storage import schema
+from app.storage.database import Database
+from app.storage.models import Card, Client, Event
+from tests.conftest import Clock
+from trial.postgres import EmbeddedPostgres
+
+
+def test_four_migrations_at_once_are_one(postgres: EmbeddedPostgres) -> None:
+    postgres.create_database("at_once")
+
+    def run(_number: int) -> list[str]:
+        lines: list[str] = []
+        database = Database(postgres.url("at_once"), bulk=True)
+        schema.migrate(database, lines.append)
+        database.close()
+        return lines
+
+    with ThreadPoolExecutor(4) as pool:
+        reports = list(pool.map(run, range(4)))
+    assert sum("applied 0001_initial" in lines for lines in reports) == 1
+    assert all(lines[-1] == f"schema is {schema.expected_version()}" for lines in reports)
+
+
+def test_an_empty_database_is_refused_by_name(postgres: EmbeddedPostgres) -> None:
+    postgres.create_database("empty")
+    database = Database(postgres.url("empty"), on_connect=schema.check_version)
+    with pytest.raises(schema.SchemaMismatchError, match=r"schema is empty.*cardctl migrate"):
+        database.connect()
+    assert database.is_closed()
+
+
+def test_a_newer_database_is_not_migrated(database: Database, database_url: str) -> None:
+    database.execute_sql("INSERT INTO schema_migration (name, applied) VALUES ('9999_future', now())")
+    try:
+        with pytest.raises(schema.SchemaMismatchError, match="older than its database"):
+            schema.migrate(Database(database_url, bulk=True), lambda _line: None)
+    finally:
+        database.execute_sql("DELETE FROM schema_migration WHERE name = '9999_future'")
+
+
+FORBIDDEN = {
+    "an ID that is none": "UPDATE card SET id = 'x'",
+    "activated without a time": "UPDATE card SET is_activated = true",
+    "a time without activation": "UPDATE card SET activated_at = now()",
+    "an expiry without activation": "UPDATE card SET expires_at = now()",
+    "a timed card without an expiry": "UPDATE card SET is_activated = true, activated_at = now()",
+    "no validity at all": "UPDATE card SET validity = interval '0'",
+    "a client of no card": "INSERT INTO client SELECT repeat('1',32), 'x', '', encode(sha256(''), 'hex'), '', now(), ''",
+    "a wrong digest": "INSERT INTO client SELECT repeat('1', 32), id, 'h', 'digest', '::1', now(), 'f' FROM card",
+}
+
+
+@pytest.mark.parametrize("statement", FORBIDDEN.values(), ids=FORBIDDEN)
+def test_the_database_refuses(database: Database, administration: Administration, statement: str) -> None:
+    administration.issue(1, timedelta(days=1))
+    with pytest.raises(peewee.IntegrityError):
+        database.execute_sql(statement)
+
+
+def test_a_card_has_one_client_and_a_machine_one_card(database: Database, administration: Administration) -> None:
+    first, second = (card.id for card in administration.issue(2, None))
+    insert = "INSERT INTO client SELECT %s, %s, %s, encode(sha256(%s), 'hex'), '::1', now(), 'f'"
+    database.execute_sql(insert, ("1" * 32, first, "h", b"h"))
+    with pytest.raises(peewee.IntegrityError, match="client_card_id_key"):
+        database.execute_sql(insert, ("2" * 32, first, "i", b"i"))
+    with pytest.raises(peewee.IntegrityError, match="client_hardware_sha256_key"):
+        database.execute_sql(insert, ("2" * 32, second, "h", b"h"))
+
+
+@pytest.mark.parametrize("statement", ["UPDATE event SET ip = 'x'", "DELETE FROM event", "TRUNCATE event"])
+def test_the_journal_is_append_only(database: Database, administration: Administration, statement: str) -> None:
+    administration.issue(1, None)
+    with pytest.raises(peewee.PeeweeException, match="append-only"):
+        database.execute_sql(statement)
+
+
+def test_only_old_rejections_are_pruned(
+    verification: Verification, administration: Administration, clock: Clock
+) -> None:
+    card_id = administration.issue(1, None)[0].id
+    verification.verify(Question(card_id, "h", "f", "n" * 20, "198.51.100.1"))
+    verification.verify(Question("0" * 32, "h", "f", "n" * 20, "198.51.100.1"))
+    clock.advance(timedelta(days=300))
+    verification.verify(Question("0" * 32, "h", "f", "n" * 20, "198.51.100.1"))
+    assert housekeeping.prune_journal(timedelta(days=365), clock.now) == 0
+    clock.advance(timedelta(days=100))
+    assert housekeeping.prune_journal(timedelta(days=365), clock.now) == 1
+    assert [event.kind for event in Event.select().order_by(Event.id)] == ["issued", "activated", "rejected"]
+
+
+def test_a_verification_of_a_bound_card_is_two_statements_by_index(
+    database: Database, verification: Verification, administration: Administration
+) -> None:
+    """What speed rests on: the number of statements, and their plans."""
+    card_id = administration.issue(1, None)[0].id
+    question = Question(card_id, "h", "f", "n" * 20, "198.51.100.1")
+    verification.verify(question)
+    ran: list[str] = []
+    run_prepared, execute_sql = database.run_prepared, database.execute_sql
+
+    def noting(name: str, *arguments: object) -> tuple[object, ...] | None:
+        ran.append(name)
+        return run_prepared(name, *arguments)
+
+    database.run_prepared = noting
+    database.execute_sql = lambda *a, **k: (ran.append(str(a[0])), execute_sql(*a, **k))[1]
+    verification.verify(question)
+    assert ran == ["read_facts", "refresh"]
+    client = Client.get()
+    database.execute_sql("SET enable_seqscan = off")  # a table of one row is read whole otherwise
+    digest = client.hardware_sha256
+    refresh = f"'{client.id}', '{card_id}', '{digest}', '198.51.100.1', NULL, '198.51.100.1', now(), 'f', '2026-03-01'"
+    for call in (f"EXECUTE read_facts('{card_id}', '{digest}')", f"EXECUTE refresh({refresh})"):
+        plan = "\n".join(row[0] for row in execute_sql(f"EXPLAIN {call}").fetchall())
+        assert "Index Scan" in plan
+        assert "Seq Scan" not in plan
+    assert Card.select().count() == 1

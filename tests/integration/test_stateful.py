@@ -1,0 +1,170 @@
+"""The real service on a real PostgreSQL, held against a small model by Hypothesis."""
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import jwt
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from app.services.administration import Administration, Operator
+from app.services.verification import Question, VerdictTerms, Verification
+from app.storage.database import Database
+from app.storage.models import Card, Client, Event
+from app.tokens import keyring
+from app.tokens.signer import Signer
+from tests.conftest import Clock
+
+CARDS = 4
+MACHINES = st.sampled_from(["h1", "h2", "h3"])
+ADDRESSES = st.sampled_from(["198.51.100.1", "198.51.100.2", "2001:db8::1", "2001:db8::2", "2001:db8:0:1::1"])
+NETWORK = {"2001:db8::2": "2001:db8::1"}  # of the addresses above, these two count as one
+INDEX = st.integers(0, CARDS - 1)
+DAY = timedelta(days=1)
+
+
+@dataclass
+class ModelCard:
+    """What the protocol's section 2 says, written a second time and otherwise."""
+
+    validity: timedelta | None
+    expires: datetime | None = None
+    activated: bool = False
+    frozen: bool = False
+    machine: str | None = None
+    address: str | None = None
+
+    def live(self, now: datetime) -> bool:
+        return self.activated and not self.frozen and not self.expired(now)
+
+    def expired(self, now: datetime) -> bool:
+        return self.activated and self.expires is not None and now >= self.expires
+
+    def release(self) -> None:
+        self.machine = self.address = None
+
+
+@dataclass
+class Model:
+    cards: list[ModelCard] = field(default_factory=list)
+
+    def ask(self, index: int, machine: str, address: str, now: datetime) -> str:
+        card = self.cards[index]
+        if card.frozen:
+            return "CARD_FROZEN"
+        if card.expired(now):
+            return "CARD_EXPIRED"
+        if card.machine is not None and card.machine != machine and card.address != address:
+            return "CLIENT_MISMATCH"
+        for other in self.cards:
+            if other is not card and other.machine == machine:
+                if other.live(now):
+                    return "CLIENT_HAS_ANOTHER_CARD"
+                other.release()
+        if not card.activated:
+            card.activated = True
+            card.expires = None if card.validity is None else now.replace(microsecond=0) + card.validity
+        card.machine, card.address = machine, address
+        return "OK"
+
+
+def machine_of(database: Database, keys: Path) -> type[RuleBasedStateMachine]:  # noqa: C901  # the rules stand together
+    class Gate(RuleBasedStateMachine):
+        @initialize(validities=st.lists(st.sampled_from([DAY, 3 * DAY, None]), min_size=CARDS, max_size=CARDS))
+        def issue(self, validities: list[timedelta | None]) -> None:
+            database.execute_sql("SET session_replication_role = replica")
+            database.execute_sql("TRUNCATE card, client, event, usage")
+            database.execute_sql("SET session_replication_role = DEFAULT")
+            self.clock = Clock()
+            terms = VerdictTerms("kadun", "key", ZoneInfo("Asia/Shanghai"))
+            self.verification = Verification(database, Signer(keys), terms, self.clock)
+            self.administration = Administration(database, Operator("model"), self.clock)
+            self.ids = [self.administration.issue(1, validity)[0].id for validity in validities]
+            self.model = Model([ModelCard(validity) for validity in validities])
+
+        @rule(index=INDEX, machine=MACHINES, address=ADDRESSES)
+        def ask(self, index: int, machine: str, address: str) -> None:
+            before = Event.select().count()
+            question = Question(self.ids[index], machine, "打开程序", "n" * 20, address)
+            verdict = self.verification.verify(question)
+            expected = self.model.ask(index, machine, NETWORK.get(address, address), self.clock.now)
+            assert verdict.code == expected
+            claims = jwt.decode(verdict.token, options={"verify_signature": False})
+            assert claims["accepted"] is ("KERNAL_DATA_KEY" in claims) is (expected == "OK")
+            if expected.startswith("CLIENT"):
+                assert Event.select().count() == before + 1
+            self.compare()
+
+        @rule(index=INDEX)
+        def freeze(self, index: int) -> None:
+            self.administration.freeze([self.ids[index]])
+            self.model.cards[index].frozen = True
+            self.compare()
+
+        @rule(index=INDEX)
+        def unfreeze(self, index: int) -> None:
+            outcome = self.administration.unfreeze([self.ids[index]])
+            card = self.model.cards[index]
+            told = card.frozen and card.activated and not card.expired(self.clock.now) and card.machine is None
+            card.frozen = False
+            assert bool(outcome.revived_unbound) is told
+            self.compare()
+
+        @rule(index=INDEX)
+        def unbind(self, index: int) -> None:
+            self.administration.unbind([self.ids[index]])
+            self.model.cards[index].release()
+            self.compare()
+
+        @precondition(lambda self: any(card.validity for card in self.model.cards))
+        @rule(data=st.data())
+        def extend(self, data: st.DataObject) -> None:
+            index = data.draw(st.sampled_from([i for i, card in enumerate(self.model.cards) if card.validity]))
+            self.administration.extend([self.ids[index]], DAY)
+            card = self.model.cards[index]
+            assert card.validity is not None
+            if card.expires is None:
+                card.validity += DAY
+            else:
+                card.expires = max(card.expires, self.clock.now.replace(microsecond=0)) + DAY
+            self.compare()
+
+        @rule(by=st.sampled_from([timedelta(seconds=1), DAY - timedelta(seconds=1), DAY, 5 * DAY]))
+        def wait(self, by: timedelta) -> None:
+            self.clock.advance(by)
+
+        def compare(self) -> None:
+            """Compare all rows with the model: one card, one client, always."""
+            for card_id, card in zip(self.ids, self.model.cards, strict=True):
+                row, client = Card.get_by_id(card_id), Client.get_or_none(Client.card == card_id)
+                assert (row.is_activated, row.expires_at) == (card.activated, card.expires)
+                assert (row.frozen_at is not None) is card.frozen
+                bound = None if client is None else (client.hardware, NETWORK.get(client.ip, client.ip))
+                assert bound == (None if card.machine is None else (card.machine, card.address))
+
+    return Gate
+
+
+@pytest.mark.timeout(400)
+def test_the_service_behaves_as_the_model_whatever_happens(database: Database, tmp_path: Path, clock: Clock) -> None:
+    keyring.create(tmp_path, clock.now)
+    run_state_machine_as_test(
+        machine_of(database, tmp_path),
+        settings=settings(
+            max_examples=60,
+            stateful_step_count=40,
+            deadline=None,
+            derandomize=True,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )

@@ -1,0 +1,48 @@
+"""Reading what strangers wrote, by itself: PyJWT's newest releases are as strict, older ones are not."""
+
+from __future__ import annotations
+
+import pytest
+from kadun import UntrustedAnswer
+from kadun.strict import base64url, json_object, unpadded
+
+
+@pytest.mark.parametrize("raw", [b"a", b"ab", b"abc", bytes(range(256))])
+def test_base64url_comes_back_as_it_went(raw: bytes) -> None:
+    assert base64url(unpadded(raw), "it") == raw
+
+
+@pytest.mark.parametrize(
+    "text", ["", "A", "AB", "AAB", "AA==", "AA=", "A+A", "A/A", "AA\n", " AA", "A.A", "ＡＡ", "AAAAA"]
+)
+def test_base64url_in_any_other_spelling_is_refused(text: str) -> None:
+    with pytest.raises(UntrustedAnswer, match="it is not canonical"):
+        base64url(text, "it")
+
+
+def test_a_json_object_is_read() -> None:
+    assert json_object('{"a": ["卡", 1.5, null]}'.encode(), "it") == {"a": ["卡", 1.5, None]}
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        b"1",
+        b"[]",
+        b"null",
+        b'{"a": 1, "a": 1}',
+        b'{"b": {"a": 1, "a": 2}}',
+        b'{"a": NaN}',
+        b'{"a": -Infinity}',
+        b'{"a": "\xff"}',
+        b"\xef\xbb\xbf{}",
+        b'{"a": 1} {}',
+        b'{"a":' * 100_000,
+        b'{"a": ' + b"9" * 10_000 + b"}",
+    ],
+    ids=lambda raw: repr(raw[:20]),
+)
+def test_json_that_leaves_anything_to_interpretation_is_refused(raw: bytes) -> None:
+    with pytest.raises(UntrustedAnswer, match="it is not a JSON object"):
+        json_object(raw, "it")

@@ -1,0 +1,115 @@
+"""When two addresses are the same one."""
+
+from ipaddress import IPv4Address, IPv6Address
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.domain.addresses import canonical_address, network_of, same_address
+
+addresses = st.one_of(
+    st.ip_addresses(v=4).map(str),
+    st.ip_addresses(v=6).map(str),
+    st.ip_addresses(v=4).map(lambda address: f"::ffff:{address}"),
+    st.ip_addresses(v=6, network="2001:db8::/62").map(str),  # few networks, so that some are equal
+)
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "same"),
+    [
+        ("203.0.113.7", "203.0.113.7", True),
+        ("203.0.113.7", "203.0.113.8", False),
+        ("::ffff:203.0.113.7", "203.0.113.7", True),
+        ("::ffff:cb00:7107", "203.0.113.7", True),
+        ("::ffff:203.0.113.7", "::ffff:203.0.113.8", False),
+        ("2001:db8::1", "2001:db8:0:0:ffff:ffff:ffff:ffff", True),
+        ("2001:DB8::1", "2001:db8:0:0::1", True),
+        ("2001:db8::1", "2001:db8:0:1::1", False),
+        ("2001:db8:0:1::", "2001:db8:0:0:ffff:ffff:ffff:ffff", False),
+        ("::1", "127.0.0.1", False),
+        ("::203.0.113.7", "203.0.113.7", False),
+        ("::cb00:7107", "203.0.113.7", False),
+    ],
+)
+def test_addresses_are_the_same_when_equal_or_within_one_ipv6_network(left: str, right: str, *, same: bool) -> None:
+    assert same_address(left, right) is same
+    assert same_address(right, left) is same
+
+
+@given(addresses, addresses)
+def test_same_address_is_symmetric(left: str, right: str) -> None:
+    assert same_address(left, right) is same_address(right, left)
+
+
+@given(addresses)
+def test_an_address_is_the_same_as_itself_and_as_its_canonical_form(address: str) -> None:
+    assert same_address(address, address)
+    assert same_address(address, canonical_address(address))
+
+
+@given(addresses, addresses, addresses)
+def test_same_address_is_transitive(first: str, second: str, third: str) -> None:
+    if same_address(first, second) and same_address(second, third):
+        assert same_address(first, third)
+
+
+@given(st.ip_addresses(v=4), st.ip_addresses(v=6))
+def test_the_two_families_never_match(left: IPv4Address, right: IPv6Address) -> None:
+    if right.ipv4_mapped is None:
+        assert not same_address(str(left), str(right))
+
+
+@given(st.ip_addresses(v=6), st.integers(0, 2**64 - 1))
+def test_any_host_of_one_64_bit_network_is_the_same(address: IPv6Address, host: int) -> None:
+    if address.ipv4_mapped is None:
+        neighbour = IPv6Address(int(address) >> 64 << 64 | host)
+        if neighbour.ipv4_mapped is None:
+            assert same_address(str(address), str(neighbour))
+
+
+@pytest.mark.parametrize(
+    ("text", "canonical"),
+    [
+        ("203.0.113.7", "203.0.113.7"),
+        ("::ffff:203.0.113.7", "203.0.113.7"),
+        ("::FFFF:CB00:7107", "203.0.113.7"),
+        ("2001:DB8:0:0:0:0:0:1", "2001:db8::1"),
+    ],
+)
+def test_an_address_has_one_spelling(text: str, canonical: str) -> None:
+    assert canonical_address(text) == canonical
+
+
+@pytest.mark.parametrize(("address", "network"), [("203.0.113.7", "203.0.113.7"), ("2001:db8::1", "2001:db8::/64")])
+def test_what_counts_as_one_address_is_an_ipv4_address_or_an_ipv6_network(address: str, network: str) -> None:
+    assert network_of(address) == network
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        " ",
+        "localhost",
+        "203.0.113",
+        "203.0.113.7 ",
+        "203.0.113.7, 198.51.100.9",
+        "203.0.113.07",
+        "203.0.113.256",
+        "203.0.113.7:80",
+        "203.0.113.0/24",
+        "[2001:db8::1]",
+        "2001:db8::1::",
+        "fe80::1%eth0",
+        "２０３.0.113.7",
+        "unix:",
+        "\0",
+    ],
+)
+def test_what_is_no_address_is_refused(text: str) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011  # the standard library's own words
+        canonical_address(text)
+    with pytest.raises(ValueError):  # noqa: PT011
+        network_of(text)

@@ -1,0 +1,271 @@
+"""Card IDs as people type them, durations, validities, and what extending does."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from app.domain import cards
+from app.domain.cards import Card, ValidityError
+from app.domain.codes import CardStatus
+
+NOW = datetime(2026, 3, 1, 12, 0, 0, 250_000, tzinfo=UTC)
+WHOLE_NOW = NOW.replace(microsecond=0)
+DAY = timedelta(days=1)
+ID = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+
+UNUSED = Card(ID, 30 * DAY, None, None, None)
+ACTIVE = replace(UNUSED, activated_at=WHOLE_NOW - DAY, expires_at=WHOLE_NOW + 29 * DAY)
+EXPIRED = replace(UNUSED, activated_at=WHOLE_NOW - 40 * DAY, expires_at=WHOLE_NOW - 10 * DAY)
+
+ids = st.binary(min_size=cards.ID_RANDOM_BYTES, max_size=cards.ID_RANDOM_BYTES).map(cards.id_from_random)
+lifetimes = st.integers(1, 100 * 365 * 86_400).map(lambda seconds: timedelta(seconds=seconds))
+
+
+@given(ids)
+def test_a_new_id_is_32_characters_of_crockfords_base32_and_reads_as_itself(card_id: str) -> None:
+    assert len(card_id) == 32
+    assert set(card_id) <= set(ID)
+    assert cards.parse_card_id(card_id) == card_id
+
+
+def test_an_id_is_crockfords_base32_of_its_bytes() -> None:
+    number = 0x0123_4567_89AB_CDEF_0123_4567_89AB_CDEF_0123_4567
+    expected = "".join(ID[number >> shift & 31] for shift in range(155, -1, -5))
+    assert cards.id_from_random(number.to_bytes(20, "big")) == expected
+
+
+@given(st.binary(min_size=20, max_size=20), st.binary(min_size=20, max_size=20))
+def test_different_bytes_make_different_ids(left: bytes, right: bytes) -> None:
+    assume(left != right)
+    assert cards.id_from_random(left) != cards.id_from_random(right)
+
+
+@pytest.mark.parametrize("length", [0, 19, 21, 32])
+def test_an_id_takes_exactly_20_random_bytes(length: int) -> None:
+    with pytest.raises(ValueError, match="20 random bytes"):
+        cards.id_from_random(bytes(length))
+
+
+@given(ids)
+def test_the_grouped_form_and_lower_case_read_as_the_id(card_id: str) -> None:
+    assert cards.parse_card_id(cards.grouped(card_id)) == card_id
+    assert cards.parse_card_id(cards.grouped(card_id).lower()) == card_id
+
+
+def test_the_grouped_form_is_eight_groups_of_four() -> None:
+    assert cards.grouped(ID) == "0123-4567-89AB-CDEF-GHJK-MNPQ-RSTV-WXYZ"
+
+
+@pytest.mark.parametrize(
+    "between",
+    [" ", "\t", "\n", "\r\n", "\u00a0", "\u3000", "-", "\u2010", "\u2013", "\u2014", "\uff0d", " - "],
+)
+def test_white_space_and_dashes_of_every_kind_go(between: str) -> None:
+    assert cards.parse_card_id(between + between.join(ID) + between) == ID
+
+
+@pytest.mark.parametrize(("typed", "read"), [("I", "1"), ("i", "1"), ("L", "1"), ("l", "1"), ("O", "0"), ("o", "0")])
+def test_letters_that_look_like_digits_read_as_these(typed: str, read: str) -> None:
+    assert cards.parse_card_id(typed * 32) == read * 32
+    assert cards.parse_card_id(typed + ID[1:]) == read + ID[1:]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        " ",
+        "-" * 32,
+        ID[:-1],
+        ID + "0",
+        "U" + ID[1:],
+        "u" + ID[1:],
+        "０" + ID[1:],  # full width
+        "Ａ" + ID[1:],
+        "ａ" + ID[1:],
+        "٠" + ID[1:],  # a digit to Unicode, not to us
+        "\u0131" + ID[1:],  # upper case I to Unicode, not to us
+        "\u017f" + ID[1:],
+        "\u212a" + ID[1:],  # the Kelvin sign, lower case k to Unicode
+        "_" + ID[1:],
+        "\0" + ID[1:],
+        "\u200b" + ID,
+        "\ud800" + ID[1:],
+        "卡" * 32,
+    ],
+)
+def test_anything_else_is_no_cards_id(text: str) -> None:
+    assert cards.parse_card_id(text) is None
+
+
+@given(st.text())
+def test_whatever_is_typed_reads_as_an_id_or_as_none(text: str) -> None:
+    read = cards.parse_card_id(text)
+    assert read is None or cards.parse_card_id(read) == read
+
+
+@pytest.mark.parametrize(
+    ("text", "beginning"),
+    [
+        ("0", "0"),
+        ("abcd-ef", "ABCDEF"),
+        (" oil ", "011"),
+        (ID, ID),
+        (ID + "0", None),
+        ("", None),
+        ("--", None),
+        ("abu", None),
+        ("Ａ", None),
+    ],
+)
+def test_the_beginning_of_an_id_is_read_like_an_id(text: str, beginning: str | None) -> None:
+    assert cards.parse_card_id_beginning(text) == beginning
+
+
+@pytest.mark.parametrize(
+    ("text", "duration"),
+    [
+        ("30s", timedelta(seconds=30)),
+        ("45m", timedelta(minutes=45)),
+        ("12h", timedelta(hours=12)),
+        ("30d", 30 * DAY),
+        ("1w", 7 * DAY),
+        ("day", DAY),
+        ("week", 7 * DAY),
+        ("month", 30 * DAY),
+        ("quarter", 90 * DAY),
+        ("year", 365 * DAY),
+        ("1s", cards.MIN_VALIDITY),
+        ("36500d", cards.MAX_VALIDITY),
+        ("3153600000s", cards.MAX_VALIDITY),
+        ("007d", 7 * DAY),
+    ],
+)
+def test_a_duration_is_read(text: str, duration: timedelta) -> None:
+    assert cards.parse_duration(text) == duration
+    assert cards.parse_validity(text) == duration
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        " ",
+        "30",
+        "d",
+        "30 d",
+        " 30d",
+        "30d\n",
+        "-1d",
+        "+1d",
+        "1.5d",
+        "1e3s",
+        "30D",
+        "1y",
+        "1d1h",
+        "３０d",
+        "12345678901s",
+        "Month",
+        "0x1d",
+    ],
+)
+def test_what_is_no_duration_is_refused_in_both_languages(text: str) -> None:
+    with pytest.raises(ValidityError, match="is no duration") as refusal:
+        cards.parse_duration(text)
+    assert "不是有效时长" in refusal.value.text.zh
+    assert str(refusal.value) == f"{refusal.value.text.zh} / {refusal.value.text.en}"
+
+
+@pytest.mark.parametrize("text", ["0s", "0d", "36501d", "3153600001s", "9999999999w"])
+def test_a_duration_beyond_the_bounds_is_refused(text: str) -> None:
+    with pytest.raises(ValidityError, match="from 1 second to 100 years"):
+        cards.parse_duration(text)
+
+
+def test_permanent_is_a_validity_and_no_duration() -> None:
+    assert cards.parse_validity("permanent") is None
+    with pytest.raises(ValidityError):
+        cards.parse_duration("permanent")
+
+
+@given(st.none() | lifetimes)
+def test_a_validity_reads_as_it_is_written(validity: timedelta | None) -> None:
+    assert cards.parse_validity(cards.format_validity(validity)) == validity
+
+
+@pytest.mark.parametrize(
+    ("validity", "text"),
+    [
+        (None, "permanent"),
+        (30 * DAY, "30d"),
+        (timedelta(hours=36), "36h"),
+        (timedelta(minutes=90), "90m"),
+        (timedelta(seconds=90), "90s"),
+    ],
+)
+def test_a_validity_is_written_in_the_largest_unit_that_divides_it(validity: timedelta | None, text: str) -> None:
+    assert cards.format_validity(validity) == text
+
+
+@pytest.mark.parametrize(
+    ("card", "status"),
+    [
+        (UNUSED, CardStatus.UNUSED),
+        (ACTIVE, CardStatus.ACTIVE),
+        (EXPIRED, CardStatus.EXPIRED),
+        (replace(ACTIVE, expires_at=NOW), CardStatus.EXPIRED),
+        (replace(ACTIVE, validity=None, expires_at=None), CardStatus.ACTIVE),
+        (replace(UNUSED, frozen_at=NOW), CardStatus.FROZEN),
+        (replace(ACTIVE, frozen_at=NOW), CardStatus.FROZEN),
+        (replace(EXPIRED, frozen_at=NOW), CardStatus.FROZEN),
+    ],
+)
+def test_a_status_is_the_first_that_holds(card: Card, status: CardStatus) -> None:
+    assert card.status(NOW) is status
+    assert card.is_activated is (card.activated_at is not None)
+
+
+def test_extending_an_unused_card_adds_to_its_validity() -> None:
+    assert cards.extended(UNUSED, DAY, NOW) == replace(UNUSED, validity=31 * DAY)
+
+
+def test_extending_an_active_card_adds_to_its_expiry() -> None:
+    assert cards.extended(ACTIVE, DAY, NOW) == replace(ACTIVE, expires_at=WHOLE_NOW + 30 * DAY)
+
+
+def test_extending_an_expired_card_adds_to_now_in_whole_seconds() -> None:
+    assert cards.extended(EXPIRED, DAY, NOW) == replace(EXPIRED, expires_at=WHOLE_NOW + DAY)
+
+
+def test_extending_a_frozen_card_leaves_it_frozen() -> None:
+    frozen = replace(ACTIVE, frozen_at=NOW)
+    assert cards.extended(frozen, DAY, NOW).frozen_at == NOW
+
+
+@pytest.mark.parametrize("activated_at", [None, WHOLE_NOW])
+def test_a_permanent_card_is_not_extended(activated_at: datetime | None) -> None:
+    with pytest.raises(ValidityError, match="permanent card"):
+        cards.extended(replace(UNUSED, validity=None, activated_at=activated_at), DAY, NOW)
+
+
+@pytest.mark.parametrize("card", [UNUSED, ACTIVE, EXPIRED])
+def test_no_card_is_extended_beyond_100_years(card: Card) -> None:
+    left = card.validity if card.expires_at is None else max(card.expires_at - WHOLE_NOW, timedelta())
+    assert left is not None
+    longest = cards.MAX_VALIDITY - left
+    assert cards.extended(card, longest, NOW)
+    with pytest.raises(ValidityError, match="longer than 100 years"):
+        cards.extended(card, longest + cards.MIN_VALIDITY, NOW)
+
+
+@given(st.sampled_from([ACTIVE, EXPIRED]), st.integers(1, 86_400 * 365))
+def test_an_extended_card_lives_at_least_so_long(card: Card, seconds: int) -> None:
+    by = timedelta(seconds=seconds)
+    longer = cards.extended(card, by, NOW)
+    assert longer.expires_at is not None
+    assert longer.expires_at >= WHOLE_NOW + by
+    assert longer.expires_at.microsecond == 0
+    assert longer.validity == card.validity

@@ -1,0 +1,72 @@
+"""The documents keep up with the code: what a person may set, ask or meet stands there."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from app.domain.codes import Code
+from app.http.problems import ProblemCode
+
+ROOT = Path(__file__).resolve().parents[2]
+READMES = ("README.md", "README.zh-CN.md")
+FENCE = re.compile(r"^```[^\n]*\n.*?^```$", re.MULTILINE | re.DOTALL)
+SETTINGS = sorted(
+    set(re.findall(r'"(KADUN_[A-Z_]+|DATABASE_URL|KERNAL_DATA_KEY)"', (ROOT / "app/settings.py").read_text()))
+)
+ROUTES = re.findall(r'add_route\(\s*"([^"]+)"', (ROOT / "app/factory.py").read_text())
+
+
+def document(name: str) -> str:
+    return (ROOT / name).read_text("utf-8")
+
+
+def headings(text: str) -> list[str]:
+    return re.findall(r"^(#+) ", FENCE.sub("", text), re.MULTILINE)
+
+
+def test_the_code_was_read() -> None:
+    assert {"DATABASE_URL", "KERNAL_DATA_KEY", "KADUN_KEYS_DIR", "KADUN_THREADS"} <= set(SETTINGS)
+    assert {"/v1/verify", "/metrics"} <= set(ROUTES)
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_every_setting_has_its_row_in_the_architecture(name: str) -> None:
+    assert re.search(rf"^\| `{name}`", document("docs/architecture.md"), re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", ["DATABASE_URL_FILE", "KERNAL_DATA_KEY_FILE", "PROMETHEUS_MULTIPROC_DIR"])
+def test_what_is_read_under_another_name_stands_there_too(name: str) -> None:
+    assert f"`{name}`" in document("docs/architecture.md")
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_every_route_stands_in_the_protocol(route: str) -> None:
+    assert re.search(rf"`[A-Z]+ {re.escape(route)}`", document("docs/protocol.md"))
+
+
+@pytest.mark.parametrize("code", [*Code, *ProblemCode])
+def test_every_code_has_its_row_in_the_protocol(code: str) -> None:
+    assert re.search(rf"^\| `{code}` \| [0-9]{{3}} \|", document("docs/protocol.md"), re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", [*READMES, "docs/architecture.md", "CHANGELOG.md"])
+def test_every_script_that_is_named_exists_and_runs(name: str) -> None:
+    scripts = set(re.findall(r"scripts/[\w-]+(?:\.sh)?", document(name)))
+    assert scripts
+    assert [script for script in scripts if not (ROOT / script).stat().st_mode & 0o100] == []
+
+
+@pytest.mark.parametrize(
+    "name", [*READMES, "CHANGELOG.md", *(str(p.relative_to(ROOT)) for p in ROOT.glob("docs/**/*.md"))]
+)
+def test_every_link_inside_leads_somewhere(name: str) -> None:
+    links = re.findall(r"\]\(([^)#]+)", FENCE.sub("", document(name)))
+    assert [link for link in links if "://" not in link and not (ROOT / name).parent.joinpath(link).exists()] == []
+
+
+def test_both_readmes_have_the_same_headings_and_code() -> None:
+    english, chinese = (document(name) for name in READMES)
+    assert headings(english) == headings(chinese)
+    assert FENCE.findall(english) == FENCE.findall(chinese)
+    assert FENCE.findall(english)

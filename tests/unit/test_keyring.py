@@ -1,0 +1,329 @@
+"""The key ring on disk: made once, rotated without a gap, endorsed without a break."""
+
+import base64
+import json
+import stat
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import jwt
+import pytest
+from joserfc.jwk import OKPKey
+
+from app.tokens import keyring
+from app.tokens.keyring import KeyRing, KeyRingError
+
+NOW = datetime(2026, 3, 1, 12, 0, 0, 250_000, tzinfo=UTC)
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "state" / "keys"
+
+
+def stored(folder: Path) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads((folder / keyring.FILE).read_text())
+    return document
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def decoded(endorsement: str, public: dict[str, str]) -> dict[str, Any]:
+    # The keys of these tests are made at a time of our own: the machine's clock has no say.
+    claims: dict[str, Any] = jwt.decode(
+        endorsement,
+        jwt.PyJWK(public).key,
+        algorithms=["EdDSA"],
+        audience="kadun-client",
+        options={"verify_iat": False},
+    )
+    return claims
+
+
+def follow(ring: KeyRing, pinned: dict[str, str]) -> list[str]:
+    """Walk the endorsements from a pinned key as a client does; return the IDs of keys believed."""
+    believed = {pinned["kid"]: pinned}
+    for endorsement in ring.endorsements:
+        header = jwt.get_unverified_header(endorsement)
+        if header["kid"] not in believed:
+            continue
+        assert header == {"alg": "EdDSA", "typ": "key+jwt", "kid": header["kid"]}
+        claims = decoded(endorsement, believed[header["kid"]])
+        believed[claims["jwk"]["kid"]] = claims["jwk"]
+    return list(believed)
+
+
+def test_a_new_ring_has_a_current_and_a_next_key(folder: Path) -> None:
+    ring = keyring.create(folder, NOW)
+    assert ring.current == ring.keys[0]
+    assert len(ring.keys) == 2
+    assert len(ring.endorsements) == 1
+    assert keyring.load(folder) == ring
+    assert keyring.exists(folder)
+
+
+def test_there_is_no_ring_before_it_is_made(folder: Path) -> None:
+    assert not keyring.exists(folder)
+    with pytest.raises(KeyRingError, match=r"cannot read the signing keys .*keyring.json: No such file"):
+        keyring.load(folder)
+
+
+def test_the_folder_and_its_files_are_their_owners_alone(folder: Path) -> None:
+    keyring.create(folder, NOW)
+    assert mode(folder) == 0o700
+    keyring.rotate(folder, NOW)
+    assert {path.name: mode(path) for path in folder.iterdir()} == {keyring.FILE: 0o600, ".lock": 0o600}
+
+
+def test_making_a_ring_twice_keeps_the_first(folder: Path) -> None:
+    ring = keyring.create(folder, NOW)
+    assert keyring.create(folder, NOW + timedelta(days=1)) == ring
+
+
+def test_a_published_key_is_a_public_jwk_whose_kid_is_its_thumbprint(folder: Path) -> None:
+    for public in keyring.create(folder, NOW).published(NOW):
+        assert set(public) == {"kty", "crv", "x", "kid", "use", "alg"}
+        fixed = {name: public[name] for name in ("kty", "crv", "use", "alg")}
+        assert fixed == {"kty": "OKP", "crv": "Ed25519", "use": "sig", "alg": "EdDSA"}
+        assert len(base64.urlsafe_b64decode(public["x"] + "=")) == 32
+        thumbprint = OKPKey.import_key({name: public[name] for name in ("kty", "crv", "x")}).thumbprint()
+        assert public["kid"] == thumbprint
+
+
+def test_a_keys_signature_verifies_with_its_public_half(folder: Path) -> None:
+    key = keyring.create(folder, NOW).current
+    jwt.PyJWK(key.public).key.verify(key.signing_key().sign(b"message"), b"message")
+
+
+def test_a_keys_repr_holds_no_secret(folder: Path) -> None:
+    ring = keyring.create(folder, NOW)
+    assert repr(ring.current) == f"Key({ring.current.kid})"
+    for key in ring.keys:
+        assert key.private
+        assert key.private not in repr(ring)
+
+
+def test_rotation_puts_the_next_key_to_work_and_publishes_another(folder: Path) -> None:
+    before = keyring.create(folder, NOW)
+    after = keyring.rotate(folder, NOW + timedelta(days=1))
+    assert after.current == before.keys[-1]
+    assert [key.kid for key in after.keys[:2]] == [key.kid for key in before.keys]
+    assert after.keys[-1].kid not in {key.kid for key in before.keys}
+    assert keyring.load(folder) == after
+
+
+def test_a_retired_keys_private_half_is_gone(folder: Path) -> None:
+    secret = keyring.create(folder, NOW).current.private
+    assert secret
+    assert secret in (folder / keyring.FILE).read_text()
+    ring = keyring.rotate(folder, NOW)
+    assert ring.keys[0].private is None
+    assert all(secret not in path.read_text() for path in folder.iterdir())
+    with pytest.raises(ValueError):  # noqa: PT011  # the library's own words
+        ring.keys[0].signing_key()
+
+
+def test_endorsements_lead_from_any_key_to_the_newest(folder: Path) -> None:
+    ring = keyring.create(folder, NOW)
+    for rotation in range(1, 6):
+        ring = keyring.rotate(folder, NOW + timedelta(days=rotation))
+    kids = [key.kid for key in ring.keys]
+    assert len(set(kids)) == 7
+    for position, key in enumerate(ring.keys):
+        assert follow(ring, key.public) == kids[position:]
+
+
+def test_an_endorsement_is_signed_by_the_key_before_and_by_no_other(folder: Path) -> None:
+    keyring.create(folder, NOW)
+    ring = keyring.rotate(folder, NOW)
+    for signer, endorsement in zip(ring.keys, ring.endorsements, strict=False):
+        for key in ring.keys:
+            if key.kid == signer.kid:
+                claims = decoded(endorsement, key.public)
+                assert set(claims) == {"aud", "iat", "jwk"}
+                assert "d" not in claims["jwk"]
+            else:
+                with pytest.raises(jwt.InvalidSignatureError):
+                    decoded(endorsement, key.public)
+
+
+@pytest.mark.parametrize(
+    ("later", "published"),
+    [
+        (timedelta(0), True),
+        (timedelta(minutes=15) - timedelta(seconds=1), True),
+        (timedelta(minutes=15), False),
+        (timedelta(days=365), False),
+    ],
+)
+def test_a_retired_key_is_published_for_15_minutes(folder: Path, later: timedelta, *, published: bool) -> None:
+    retired = keyring.create(folder, NOW).current
+    ring = keyring.rotate(folder, NOW)
+    kids = [public["kid"] for public in ring.published(NOW + later)]
+    assert (retired.kid in kids) is published
+    assert kids[-2:] == [key.kid for key in ring.keys[-2:]]
+
+
+def test_the_next_key_is_published_before_it_signs(folder: Path) -> None:
+    published = {public["kid"] for public in keyring.create(folder, NOW).published(NOW)}
+    assert keyring.rotate(folder, NOW).current.kid in published
+
+
+def shorten(text: str) -> str:
+    return text[: len(text) // 2]
+
+
+def editing(change: Callable[[dict[str, Any]], object]) -> Callable[[str], str]:
+    def edit(text: str) -> str:
+        document = json.loads(text)
+        change(document)
+        return json.dumps(document)
+
+    return edit
+
+
+DAMAGES: dict[str, Callable[[str], str]] = {
+    "empty": lambda _: "",
+    "cut short": shorten,
+    "a list": lambda _: "[]",
+    "null": lambda _: "null",
+    "no keys": editing(lambda ring: ring.pop("keys")),
+    "an empty list of keys": editing(lambda ring: ring.update(keys=[])),
+    "one key only": editing(lambda ring: ring["keys"].pop()),
+    "no endorsements": editing(lambda ring: ring.pop("endorsements")),
+    "an unknown field in a key": editing(lambda ring: ring["keys"][0].update(surprise=1)),
+    "no private half of the current key": editing(lambda ring: ring["keys"][0].update(private=None)),
+    "no private half of the next key": editing(lambda ring: ring["keys"][1].update(private=None)),
+    "a private half cut short": editing(lambda ring: ring["keys"][0].update(private="AAAA")),
+    "a private half that is no base64": editing(lambda ring: ring["keys"][0].update(private="!" * 43)),
+    "no public half": editing(lambda ring: ring["keys"][0]["public"].pop("x")),
+    "private halves exchanged": editing(lambda ring: ring["keys"][0].update(private=ring["keys"][1]["private"])),
+    "a public key without its ID": editing(lambda ring: ring["keys"][0]["public"].pop("kid")),
+    "a time that is none": editing(lambda ring: ring["keys"][0].update(retired_at="yesterday")),
+    "another endorsement's key": editing(lambda ring: ring["keys"][1]["public"].update(use="enc")),
+    "an endorsement lost": editing(lambda ring: ring.update(endorsements=[])),
+    "an endorsement that is no text": editing(lambda ring: ring.update(endorsements=[None])),
+    "a public half that is no object": editing(lambda ring: ring["keys"][0].update(public="x")),
+}
+
+
+@pytest.mark.parametrize("damage", list(DAMAGES.values()), ids=list(DAMAGES))
+def test_a_damaged_ring_is_refused_and_left_as_it_is(folder: Path, damage: Callable[[str], str]) -> None:
+    keyring.create(folder, NOW)
+    file = folder / keyring.FILE
+    damaged = damage(file.read_text())
+    file.write_text(damaged)
+    for use in (
+        lambda: keyring.load(folder),
+        lambda: keyring.create(folder, NOW),
+        lambda: keyring.rotate(folder, NOW),
+    ):
+        with pytest.raises(KeyRingError, match="are damaged: restore them from a backup"):
+            use()
+    assert file.read_text() == damaged
+
+
+def test_bytes_that_are_no_text_are_a_damaged_ring(folder: Path) -> None:
+    keyring.create(folder, NOW)
+    (folder / keyring.FILE).write_bytes(b"\xff\xfe\x00\x80")
+    with pytest.raises(KeyRingError, match="damaged"):
+        keyring.load(folder)
+
+
+def test_a_key_of_another_kind_from_the_library_does_not_sign(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = keyring.create(folder, NOW).current
+    other = OKPKey.generate_key("X25519", private=True)
+    monkeypatch.setattr(OKPKey, "import_key", lambda _: other)
+    with pytest.raises(TypeError, match="no Ed25519 private key"):
+        key.signing_key()
+
+
+def test_an_unreadable_ring_is_refused(folder: Path) -> None:
+    (folder / keyring.FILE).mkdir(parents=True)  # root reads any file, but nobody reads a folder
+    with pytest.raises(KeyRingError, match=r"cannot read the signing keys .*: Is a directory"):
+        keyring.load(folder)
+
+
+def test_rotating_what_is_not_there_is_refused_and_makes_no_ring(folder: Path) -> None:
+    with pytest.raises(KeyRingError, match="cannot read the signing keys"):
+        keyring.rotate(folder, NOW)
+    assert not keyring.exists(folder)
+
+
+def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(KeyRingError, match=r"cannot write to the folder of the signing keys .*: Not a directory"):
+        keyring.create(tmp_path / "file" / "keys", NOW)
+
+
+def test_a_folder_that_cannot_be_written_keeps_its_ring(folder: Path) -> None:
+    ring = keyring.create(folder, NOW)
+    (folder / f"{keyring.FILE}.partial").mkdir()
+    with pytest.raises(KeyRingError, match="cannot write the signing keys in"):
+        keyring.rotate(folder, NOW)
+    assert keyring.load(folder) == ring
+
+
+def test_what_an_interrupted_write_left_behind_does_not_matter(folder: Path) -> None:
+    ring = keyring.create(folder, NOW)
+    partial = folder / f"{keyring.FILE}.partial"
+    partial.write_text("{")
+    assert keyring.rotate(folder, NOW).current == ring.keys[-1]
+    assert not partial.exists()
+
+
+PROGRAM = """
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from app.tokens import keyring
+
+print("ready", flush=True)
+sys.stdin.readline()
+ring = getattr(keyring, sys.argv[1])(Path(sys.argv[2]), datetime.now(UTC))
+print(*(key.kid for key in ring.keys))
+"""
+
+
+def at_once(count: int, action: str, folder: Path) -> list[list[str]]:
+    """Let several processes do the same at one moment; return the key IDs that each sees."""
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, action, str(folder)],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(count)
+    ]
+    for process in processes:
+        assert process.stdout
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        assert process.stdin
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    seen = [process.communicate(timeout=60)[0].split() for process in processes]
+    assert all(process.returncode == 0 for process in processes)
+    return seen
+
+
+def test_processes_that_create_at_once_get_one_ring(folder: Path) -> None:
+    seen = at_once(4, "create", folder)
+    assert seen == [[key.kid for key in keyring.load(folder).keys]] * 4
+
+
+def test_processes_that_rotate_at_once_lose_no_rotation(folder: Path) -> None:
+    keyring.create(folder, NOW)
+    seen = at_once(4, "rotate", folder)
+    ring = keyring.load(folder)
+    assert sorted(len(kids) for kids in seen) == [3, 4, 5, 6]
+    assert follow(ring, ring.keys[0].public) == [key.kid for key in ring.keys]

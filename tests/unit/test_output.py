@@ -1,0 +1,136 @@
+"""The command line's output: harmless on a terminal, exact for programs."""
+
+import json
+import unicodedata
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.cli import output
+
+HARMFUL = [
+    "\x1b",
+    "\x07",
+    "\r",
+    "\x7f",
+    "\x9b",  # CSI in one byte
+    "\u061c",
+    "\u200e",
+    "\u200f",
+    "\u202a",
+    "\u202b",
+    "\u202c",
+    "\u202d",
+    "\u202e",
+    "\u2066",
+    "\u2067",
+    "\u2068",
+    "\u2069",
+    "\u2028",
+    "\u2029",
+    "\u200b",
+    "\ufeff",
+    "\U000e0041",
+]
+texts = st.text(st.characters(exclude_categories=["Cs"]))
+
+
+@pytest.mark.parametrize("character", [*HARMFUL, "\0", "\n", "\t", "\ud800"], ids=ascii)
+def test_a_control_or_bidirectional_character_is_shown_escaped(character: str) -> None:
+    assert output.shown(f"a{character}b") == f"a{ascii(character)[1:-1]}b"
+
+
+def test_honest_text_is_shown_as_it_is() -> None:
+    text = "打开程序 Ünïcode [bold]markup[/bold] \\ 'quotes' 🔑 \U00020000"
+    assert output.shown(text) == text
+
+
+@given(st.text(st.characters()))
+def test_what_is_shown_holds_nothing_that_moves_a_cursor_or_turns_the_line(text: str) -> None:
+    assert not {unicodedata.category(c) for c in output.shown(text)} & {"Cc", "Cf", "Cs", "Zl", "Zp"}
+
+
+@pytest.mark.parametrize("character", HARMFUL, ids=ascii)
+def test_json_escapes_what_is_harmful_and_means_the_same(character: str, capsys: pytest.CaptureFixture[str]) -> None:
+    value = {"hardware": f"a{character}b", f"{character}": 1}
+    output.print_json(value)
+    printed = capsys.readouterr().out
+    assert character not in printed.removesuffix("\n")
+    assert json.loads(printed) == value
+
+
+@given(st.dictionaries(texts, st.none() | st.integers() | texts | st.lists(texts)))
+def test_json_reads_as_what_was_printed(value: dict[str, Any]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        written: list[str] = []
+        patch.setattr(output.sys, "stdout", type("Out", (), {"write": staticmethod(written.append)}))
+        output.print_json(value)
+    assert json.loads("".join(written)) == value
+
+
+def test_json_shows_chinese_as_chinese(capsys: pytest.CaptureFixture[str]) -> None:
+    output.print_json({"function": "打开程序"})
+    assert capsys.readouterr().out == '{"function": "打开程序"}\n'
+
+
+@pytest.mark.parametrize("items", [[], [1], [{"id": "A\u202e"}, {"id": "B"}, None]])
+def test_a_list_is_one_json_document(items: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
+    output.print_json_list(iter(items))
+    printed = capsys.readouterr().out
+    assert json.loads(printed) == items
+    assert printed.endswith("]\n")
+    assert "\u202e" not in printed
+
+
+def test_a_long_list_is_written_an_item_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    output.print_json_list(range(3))
+    assert capsys.readouterr().out == "[0,\n1,\n2]\n"
+
+
+def test_a_table_shows_markup_and_escapes_literally(capsys: pytest.CaptureFixture[str]) -> None:
+    output.print_table(("id", "note"), [("A", "[red]:key:[/red]\x1b[31m\u202e"), ("B", None)])
+    printed = capsys.readouterr().out
+    assert "[red]:key:[/red]\\x1b[31m\\u202e" in printed
+    assert "\x1b" not in printed
+
+
+def test_a_table_in_a_pipe_keeps_long_cells_on_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    output.print_table(("id", "note"), [("A" * 32, "n" * 200)])
+    assert "n" * 200 in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("rows", [output.RICH_ROWS, output.RICH_ROWS + 1, output.RICH_ROWS + 2])
+def test_a_table_of_any_length_shows_every_row(rows: int, capsys: pytest.CaptureFixture[str]) -> None:
+    output.print_table(("id", "note"), ((f"card-{row}", "\x1b" if row % 2 else None) for row in range(rows)))
+    printed = capsys.readouterr().out
+    shown = [line.split()[0] for line in printed.splitlines() if line.strip().startswith("card-")]
+    assert shown == [f"card-{row}" for row in range(rows)]
+    assert "\x1b" not in printed
+
+
+def test_fields_are_shown_a_line_each(capsys: pytest.CaptureFixture[str]) -> None:
+    output.print_fields([("id", "A"), ("count", 3), ("batch", None)])
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["id", "A"] in lines
+    assert ["count", "3"] in lines
+    assert ["batch"] in lines
+
+
+def test_what_is_said_goes_to_stderr_and_is_escaped(capsys: pytest.CaptureFixture[str]) -> None:
+    output.say("no such card: \x1b]0;title\x07")
+    assert capsys.readouterr() == ("", "no such card: \\x1b]0;title\\x07\n")
+
+
+def test_times_are_shown_in_the_vendors_zone_with_their_offset() -> None:
+    moment = datetime(2026, 3, 1, 20, 0, tzinfo=UTC)
+    assert output.local(moment, ZoneInfo("Asia/Shanghai")) == "2026-03-02T04:00:00+08:00"
+    assert output.local(None, ZoneInfo("Asia/Shanghai")) is None
+
+
+def test_validities_are_told_in_seconds() -> None:
+    assert output.seconds(timedelta(days=30)) == 2_592_000
+    assert output.seconds(None) is None

@@ -1,0 +1,273 @@
+"""Every branch of the rules (protocol, section 2), their order, and what holds whatever the facts."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from itertools import product
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.domain.cards import Card
+from app.domain.codes import CardStatus, Code
+from app.domain.policy import OPEN_PROGRAM, Binding, Client, Decision, Facts, Request, decide
+
+NOW = datetime(2026, 3, 1, 12, 0, 0, 250_000, tzinfo=UTC)
+WHOLE_NOW = NOW.replace(microsecond=0)
+MONTH = timedelta(days=30)
+SECOND = timedelta(seconds=1)
+
+UNUSED = Card("A" * 32, MONTH, None, None, None)
+ACTIVE = replace(UNUSED, activated_at=WHOLE_NOW - SECOND, expires_at=WHOLE_NOW - SECOND + MONTH)
+EXPIRED = replace(UNUSED, activated_at=WHOLE_NOW - MONTH - SECOND, expires_at=WHOLE_NOW - SECOND)
+FROZEN = replace(ACTIVE, frozen_at=NOW)
+PERMANENT = replace(ACTIVE, validity=None, expires_at=None)
+
+HOME, CAFE = "203.0.113.7", "198.51.100.9"
+BOUND = Client("C" * 32, ACTIVE.id, "disk-1", HOME)
+RIVAL = Client("D" * 32, "B" * 32, "disk-1", CAFE)
+ASKED = Request("disk-1", HOME, OPEN_PROGRAM)
+
+
+def rival_of(card: Card) -> Card:
+    """Return a card in the same state, but another one."""
+    return replace(card, id=RIVAL.card_id)
+
+
+def test_an_unknown_card_is_not_found() -> None:
+    assert decide(Facts(), ASKED, NOW) == Decision(Code.CARD_NOT_FOUND)
+
+
+def test_an_unknown_card_is_not_found_even_from_a_known_machine() -> None:
+    assert decide(Facts(None, None, RIVAL, rival_of(ACTIVE)), ASKED, NOW).code is Code.CARD_NOT_FOUND
+
+
+@pytest.mark.parametrize("card", [UNUSED, ACTIVE, EXPIRED, PERMANENT])
+def test_a_frozen_card_is_refused_whatever_else_it_is(card: Card) -> None:
+    frozen = replace(card, frozen_at=NOW)
+    assert decide(Facts(frozen), ASKED, NOW) == Decision(Code.CARD_FROZEN, frozen)
+
+
+@pytest.mark.parametrize(
+    ("left", "code"),
+    [
+        (SECOND, Code.OK),
+        (timedelta(microseconds=1), Code.OK),
+        (0 * SECOND, Code.CARD_EXPIRED),
+        (-MONTH, Code.CARD_EXPIRED),
+    ],
+)
+def test_a_card_expires_at_its_expiry_and_not_before(left: timedelta, code: Code) -> None:
+    card = replace(ACTIVE, expires_at=NOW + left)
+    assert decide(Facts(card, BOUND), ASKED, NOW).code is code
+
+
+def test_an_expired_verdict_knows_the_card_whose_times_it_tells() -> None:
+    assert decide(Facts(EXPIRED, BOUND), ASKED, NOW).card == EXPIRED
+
+
+def test_a_permanent_card_never_expires() -> None:
+    assert decide(Facts(PERMANENT, BOUND), ASKED, NOW + 10_000 * MONTH).code is Code.OK
+
+
+def test_another_machine_at_another_address_is_refused() -> None:
+    asked = Request("disk-2", CAFE, OPEN_PROGRAM)
+    assert decide(Facts(ACTIVE, BOUND), asked, NOW) == Decision(Code.CLIENT_MISMATCH, ACTIVE)
+
+
+def test_a_new_address_of_the_same_machine_is_accepted_and_told() -> None:
+    decision = decide(Facts(ACTIVE, BOUND), replace(ASKED, address=CAFE), NOW)
+    assert decision == Decision(Code.OK, ACTIVE, binding=Binding.KEEP, address_changed=True)
+    assert not decision.is_refresh
+
+
+def test_a_new_machine_at_the_same_address_is_accepted_and_told() -> None:
+    decision = decide(Facts(ACTIVE, BOUND), replace(ASKED, hardware="disk-2"), NOW)
+    assert decision == Decision(Code.OK, ACTIVE, binding=Binding.KEEP, hardware_changed=True)
+    assert not decision.is_refresh
+
+
+def test_the_same_machine_at_the_same_address_only_refreshes() -> None:
+    decision = decide(Facts(ACTIVE, BOUND), ASKED, NOW)
+    assert decision == Decision(Code.OK, ACTIVE, binding=Binding.KEEP)
+    assert decision.is_refresh
+
+
+def test_a_move_within_one_ipv6_network_is_no_change() -> None:
+    bound = replace(BOUND, address="2001:db8:0:1::1")
+    decision = decide(Facts(ACTIVE, bound), replace(ASKED, address="2001:db8:0:1:ffff::2"), NOW)
+    assert decision.is_refresh
+
+
+def test_the_next_ipv6_network_is_another_address() -> None:
+    bound = replace(BOUND, address="2001:db8:0:1::1")
+    asked = Request("disk-2", "2001:db8:0:2::1", OPEN_PROGRAM)
+    assert decide(Facts(ACTIVE, bound), asked, NOW).code is Code.CLIENT_MISMATCH
+
+
+@pytest.mark.parametrize("hardware", ["Disk-1", " disk-1", "disk-1 ", "disk-１", "disk-1\u0301"])
+def test_hardware_is_compared_exactly_as_sent(hardware: str) -> None:
+    asked = Request(hardware, CAFE, OPEN_PROGRAM)
+    assert decide(Facts(ACTIVE, BOUND), asked, NOW).code is Code.CLIENT_MISMATCH
+
+
+@pytest.mark.parametrize("card", [ACTIVE, PERMANENT])
+@pytest.mark.parametrize(("own", "client"), [(UNUSED, None), (ACTIVE, None), (ACTIVE, BOUND)])
+def test_a_machine_with_another_live_card_is_refused(card: Card, own: Card, client: Client | None) -> None:
+    facts = Facts(own, client, RIVAL, rival_of(card))
+    assert decide(facts, ASKED, NOW) == Decision(Code.CLIENT_HAS_ANOTHER_CARD, own)
+
+
+@pytest.mark.parametrize("dead", [EXPIRED, FROZEN, replace(PERMANENT, frozen_at=NOW)])
+def test_a_machine_moves_from_a_dead_card_to_a_new_one_with_its_client(dead: Card) -> None:
+    decision = decide(Facts(UNUSED, None, RIVAL, rival_of(dead)), ASKED, NOW)
+    assert (decision.code, decision.binding, decision.released) == (Code.OK, Binding.MOVE, RIVAL)
+    assert decision.activates
+    assert not decision.is_refresh
+
+
+@pytest.mark.parametrize("dead", [EXPIRED, FROZEN])
+def test_a_card_that_has_its_own_client_keeps_it_when_the_machine_leaves_a_dead_card(dead: Card) -> None:
+    facts = Facts(ACTIVE, replace(BOUND, hardware="disk-0"), RIVAL, rival_of(dead))
+    decision = decide(facts, ASKED, NOW)
+    assert decision == Decision(Code.OK, ACTIVE, binding=Binding.KEEP, released=RIVAL, hardware_changed=True)
+    assert not decision.is_refresh
+
+
+def test_a_refused_machine_does_not_leave_its_dead_card() -> None:
+    facts = Facts(ACTIVE, replace(BOUND, hardware="disk-0", address=CAFE), RIVAL, rival_of(EXPIRED))
+    assert decide(facts, ASKED, NOW) == Decision(Code.CLIENT_MISMATCH, ACTIVE)
+
+
+def test_an_unused_card_is_activated_and_bound() -> None:
+    activated = replace(UNUSED, activated_at=WHOLE_NOW, expires_at=WHOLE_NOW + MONTH)
+    decision = decide(Facts(UNUSED), ASKED, NOW)
+    assert decision == Decision(Code.OK, activated, activates=True, binding=Binding.CREATE)
+    assert decision.accepted
+    assert not decision.is_refresh
+
+
+def test_an_unused_permanent_card_is_activated_without_an_expiry() -> None:
+    decision = decide(Facts(replace(UNUSED, validity=None)), ASKED, NOW)
+    assert decision.card == replace(UNUSED, validity=None, activated_at=WHOLE_NOW)
+    assert decision.activates
+
+
+def test_an_unbound_card_binds_to_whoever_asks_and_keeps_its_expiry() -> None:
+    assert decide(Facts(ACTIVE), ASKED, NOW) == Decision(Code.OK, ACTIVE, binding=Binding.CREATE)
+
+
+def test_an_unused_card_that_has_a_client_already_is_activated_and_is_no_refresh() -> None:
+    decision = decide(Facts(UNUSED, BOUND), ASKED, NOW)
+    assert (decision.binding, decision.activates, decision.is_refresh) == (Binding.KEEP, True, False)
+
+
+def test_the_function_that_earns_the_key_is_these_four_characters() -> None:
+    assert OPEN_PROGRAM == "\u6253\u5f00\u7a0b\u5e8f"
+
+
+@pytest.mark.parametrize("code", list(Code))
+def test_only_ok_is_accepted(code: Code) -> None:
+    assert Decision(code).accepted is (code is Code.OK)
+
+
+@pytest.mark.parametrize("faults", list(product([False, True], repeat=5)))
+def test_the_first_rule_that_is_broken_gives_the_code(faults: tuple[bool, ...]) -> None:
+    missing, frozen, expired, mismatch, rivalled = faults
+    card = replace(EXPIRED if expired else ACTIVE, frozen_at=NOW if frozen else None)
+    facts = Facts(
+        None if missing else card,
+        None if missing else replace(BOUND, hardware="disk-0", address=CAFE if mismatch else HOME),
+        RIVAL if rivalled else None,
+        rival_of(ACTIVE) if rivalled else None,
+    )
+    in_order = [
+        Code.CARD_NOT_FOUND,
+        Code.CARD_FROZEN,
+        Code.CARD_EXPIRED,
+        Code.CLIENT_MISMATCH,
+        Code.CLIENT_HAS_ANOTHER_CARD,
+    ]
+    expected = next((code for code, fault in zip(in_order, faults, strict=True) if fault), Code.OK)
+    assert decide(facts, ASKED, NOW).code is expected
+
+
+hardwares = st.sampled_from(["disk-1", "disk-2", "disk-3"])
+addresses = st.sampled_from([HOME, CAFE, "2001:db8::1", "2001:db8::2", "2001:db8:1::1", "::ffff:203.0.113.7"])
+moments = st.integers(-3_000_000, 3_000_000).map(lambda seconds: WHOLE_NOW + timedelta(seconds=seconds))
+validities = st.none() | st.integers(1, 3_000_000).map(lambda seconds: timedelta(seconds=seconds))
+requests = st.builds(Request, hardwares, addresses, st.sampled_from([OPEN_PROGRAM, "导出"]))
+
+
+@st.composite
+def cards(draw: st.DrawFn, card_id: str) -> Card:
+    validity, activated_at = draw(validities), draw(st.none() | moments)
+    expires_at = None if activated_at is None or validity is None else activated_at + validity
+    return Card(card_id, validity, activated_at, expires_at, draw(st.none() | moments))
+
+
+@st.composite
+def situations(draw: st.DrawFn) -> tuple[Facts, Request]:
+    """Facts and a request as the database can hold them: a machine is the recorded one of one client only."""
+    request = draw(requests)
+    card = draw(st.none() | cards(ACTIVE.id))
+    client = None
+    if card is not None and card.is_activated and draw(st.booleans()):
+        client = Client(BOUND.id, card.id, draw(hardwares), draw(addresses))
+    rival = rival_card = None
+    if (client is None or client.hardware != request.hardware) and draw(st.booleans()):
+        rival = replace(RIVAL, hardware=request.hardware, address=draw(addresses))
+        rival_card = draw(cards(RIVAL.card_id))
+    return Facts(card, client, rival, rival_card), request
+
+
+@given(situations())
+def test_a_rejection_has_no_writes(situation: tuple[Facts, Request]) -> None:
+    facts, request = situation
+    decision = decide(facts, request, NOW)
+    if not decision.accepted:
+        assert decision == Decision(decision.code, facts.card)
+
+
+@given(situations())
+def test_an_accepted_card_is_live_and_bound(situation: tuple[Facts, Request]) -> None:
+    facts, request = situation
+    decision = decide(facts, request, NOW)
+    if decision.accepted:
+        assert decision.card is not None
+        assert decision.card.status(NOW) is CardStatus.ACTIVE
+        assert decision.binding is not None
+        assert (decision.binding is Binding.KEEP) is (facts.client is not None)
+        assert decision.released == facts.rival
+
+
+@given(situations())
+def test_an_activation_lasts_exactly_the_validity_and_happens_once(situation: tuple[Facts, Request]) -> None:
+    facts, request = situation
+    decision = decide(facts, request, NOW)
+    if decision.activates:
+        assert facts.card is not None
+        assert facts.card.activated_at is None
+        assert decision.card is not None
+        activated_at, expires_at = decision.card.activated_at, decision.card.expires_at
+        assert activated_at == WHOLE_NOW
+        assert (expires_at and expires_at - activated_at) == facts.card.validity
+    elif decision.accepted:
+        assert decision.card == facts.card
+
+
+@given(situations())
+def test_whoever_was_accepted_is_accepted_again_and_only_refreshes(situation: tuple[Facts, Request]) -> None:
+    facts, request = situation
+    decision = decide(facts, request, NOW)
+    if decision.accepted:
+        client = Client(BOUND.id, ACTIVE.id, request.hardware, request.address)
+        again = decide(Facts(decision.card, client), request, NOW)
+        assert again.accepted
+        assert again.is_refresh
+
+
+@given(situations(), st.text(min_size=1, max_size=8))
+def test_the_function_never_changes_the_decision(situation: tuple[Facts, Request], function: str) -> None:
+    facts, request = situation
+    assert decide(facts, request, NOW) == decide(facts, replace(request, function=function), NOW)

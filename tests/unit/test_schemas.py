@@ -1,0 +1,314 @@
+"""The form of a verify request: what is wrong is named, before any rule."""
+
+import io
+import json
+from typing import Any
+
+import falcon
+import falcon.testing
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.http.problems import Problem, ProblemCode
+from app.http.schemas import MAX_BODY_BYTES, REQUIREMENTS, VerifyRequest, parse_verify_request, read_body
+
+GOOD: dict[str, Any] = {
+    "card_id": "0123-4567-89AB-CDEF-GHJK-MNPQ-RSTV-WXYZ",
+    "hardware": "disk-1",
+    "function": "打开程序",
+    "nonce": "n" * 22,
+    "ip": "203.0.113.7",
+    "client_public_key": "A" * 43,
+}
+REQUIRED = ["card_id", "hardware", "function", "nonce"]
+OPTIONAL = ["ip", "client_public_key"]
+
+
+def parsed(**changes: object) -> VerifyRequest:
+    return parse_verify_request(json.dumps({**GOOD, **changes}).encode())
+
+
+def problem(body: bytes) -> Problem:
+    with pytest.raises(Problem) as refused:
+        parse_verify_request(body)
+    assert (refused.value.status, refused.value.code) == (falcon.HTTP_400, ProblemCode.INVALID_REQUEST)
+    json.dumps([refused.value.field, *refused.value.detail], ensure_ascii=False).encode()
+    return refused.value
+
+
+def wrong(**changes: object) -> Problem:
+    return problem(json.dumps({**GOOD, **changes}).encode())
+
+
+def test_a_good_request_is_read_exactly_as_sent() -> None:
+    assert msgspec.structs.asdict(parsed()) == GOOD
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"card_id": "x"},
+        {"card_id": " 0123 "},
+        {"card_id": "卡" * 64},
+        {"hardware": "h"},
+        {"hardware": "\U00020000" * 1024},
+        {"hardware": " "},
+        {"hardware": "e\u0301\n\u200b"},
+        {"function": "f" * 64},
+        {"function": "\u3000"},
+        {"nonce": "n" * 16},
+        {"nonce": "-_" * 32},
+        {"ip": ""},
+        {"ip": "anything that a client believes"},
+        {"ip": "1" * 64},
+        {"client_public_key": "-" * 43},
+    ],
+)
+def test_what_is_within_the_bounds_is_kept_without_a_change(changes: dict[str, str]) -> None:
+    assert msgspec.structs.asdict(parsed(**changes)) == {**GOOD, **changes}
+
+
+@pytest.mark.parametrize("field", OPTIONAL)
+def test_an_optional_field_that_is_null_or_missing_counts_as_absent(field: str) -> None:
+    without = {name: value for name, value in GOOD.items() if name != field}
+    assert getattr(parsed(**{field: None}), field) is None
+    assert parse_verify_request(json.dumps(without).encode()) == parsed(**{field: None})
+
+
+@pytest.mark.parametrize("field", REQUIRED)
+def test_a_required_field_that_is_missing_or_null_is_named(field: str) -> None:
+    without = {name: value for name, value in GOOD.items() if name != field}
+    assert problem(json.dumps(without).encode()).field == field
+    assert wrong(**{field: None}).field == field
+
+
+@pytest.mark.parametrize("field", list(GOOD))
+@pytest.mark.parametrize("value", [2, 1.5, True, [], ["disk-1"], {}, {"disk-1": 1}, 10**400])
+def test_a_field_of_the_wrong_type_is_named(field: str, value: object) -> None:
+    refused = wrong(**{field: value})
+    assert refused.field == field
+    assert refused.detail == (f"{field} {REQUIREMENTS[field].zh}。", f"{field} {REQUIREMENTS[field].en}.")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("card_id", ""),
+        ("card_id", " \t\n\u3000"),
+        ("card_id", "x" * 65),
+        ("hardware", ""),
+        ("hardware", "\U00020000" * 1025),
+        ("function", ""),
+        ("function", "f" * 65),
+        ("nonce", ""),
+        ("nonce", "n" * 15),
+        ("nonce", "n" * 65),
+        ("nonce", "n" * 21 + "="),
+        ("nonce", "n" * 21 + "+"),
+        ("nonce", "n" * 22 + "\n"),
+        ("nonce", "\n" + "n" * 22),
+        ("nonce", "ｎ" * 22),
+        ("ip", "1" * 65),
+        ("client_public_key", ""),
+        ("client_public_key", "A" * 42),
+        ("client_public_key", "A" * 44),
+        ("client_public_key", "A" * 43 + "="),
+        ("client_public_key", "A" * 43 + "\n"),
+        ("client_public_key", "A" * 42 + "/"),
+    ],
+)
+def test_a_field_out_of_bounds_is_named_with_what_it_must_be(field: str, value: str) -> None:
+    refused = wrong(**{field: value})
+    assert refused.field == field
+    assert REQUIREMENTS[field].en in refused.detail.en
+    assert REQUIREMENTS[field].zh in refused.detail.zh
+
+
+def test_a_wrong_field_is_named_beside_an_optional_one_that_is_absent() -> None:
+    body = {**GOOD, "client_public_key": "short"}
+    del body["ip"]
+    assert problem(json.dumps(body).encode()).field == "client_public_key"
+
+
+@pytest.mark.parametrize("field", list(GOOD))
+@pytest.mark.parametrize("character", ["\0", "\udfff"])
+def test_nul_and_lone_surrogates_are_refused_everywhere(field: str, character: str) -> None:
+    # The body is good UTF-8: the character is written as an escape.
+    assert wrong(**{field: character + GOOD[field][1:]}).field == field
+
+
+def test_a_pair_of_surrogates_is_one_character() -> None:
+    body = json.dumps(GOOD).replace('"disk-1"', '"\\ud840\\udc00"').encode()
+    assert parse_verify_request(body).hardware == "\U00020000"
+
+
+@pytest.mark.parametrize("field", list(GOOD))
+def test_a_key_given_twice_is_named(field: str) -> None:
+    once = json.dumps(GOOD)[:-1]
+    escaped = f"\\u{ord(field[0]):04x}{field[1:]}"
+    for again in (field, escaped):
+        refused = problem(f'{once}, "{again}": {json.dumps(GOOD[field])}}}'.encode())
+        assert refused.field == field
+        assert "twice" in refused.detail.en
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("Card_id", "Card_id"),
+        ("", ""),
+        ("__class__", "__class__"),
+        ("卡密", "\\u5361\\u5bc6"),
+        ("\0", "\\x00"),
+        ("\x1b[31m\n", "\\x1b[31m\\n"),
+        ("\u202e", "\\u202e"),
+        ("\ud800", "\\ud800"),
+        ("x" * 50_000, "x" * 64),
+    ],
+)
+def test_an_unknown_field_is_named_harmlessly(name: str, shown: str) -> None:
+    refused = wrong(**{name: 1})
+    assert refused.field == shown
+    assert refused.detail.en.startswith(f"Unknown field {shown}; the fields are card_id, ")
+
+
+@pytest.mark.parametrize("name", ["\0", "\ud800", "\u202e", "x" * 10_000])
+def test_an_unknown_field_given_twice_is_named_harmlessly(name: str) -> None:
+    key = json.dumps(name)
+    assert problem(f"{{{key}: 1, {key}: 2}}".encode()).field == ascii(name[:64])[1:-1]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b" ",
+        b"{",
+        b"{}{}",
+        b"{'card_id': 1}",
+        b'{"card_id": "x",}',
+        b'{"card_id": NaN}',
+        b'{"card_id": Infinity}',
+        b'{"card_id": -Infinity}',
+        b'{"card_id": "\n"}',
+        b'{"card_id": "\xff"}',
+        b'{"card_id": "\xed\xa0\x80"}',
+        b"\xef\xbb\xbf{}",
+        "{}".encode("utf-16"),
+        b'{"ip": ' + b"9" * 5000 + b"}",
+        b"[" * 60_000,
+        b'{"ip":' * 10_000,
+        b'{"ip":' + b"[" * 30_000 + b"]" * 30_000 + b"}",
+        b"\0",
+    ],
+    ids=lambda body: ascii(body[:20]),
+)
+def test_what_is_no_json_is_refused(body: bytes) -> None:
+    refused = problem(body)
+    assert refused.field is None
+    assert refused.detail.en == "The body must be JSON in UTF-8."
+
+
+@pytest.mark.parametrize("body", [b"null", b"true", b"1", b'"card_id"', b"[]", b"[{}]"])
+def test_json_that_is_no_object_is_refused(body: bytes) -> None:
+    assert problem(body).detail.en == "The body must be a JSON object."
+
+
+def test_nesting_that_can_be_read_is_still_the_wrong_type() -> None:
+    assert problem(b'{"card_id": ' + b"[" * 500 + b"]" * 500 + b"}").field == "card_id"
+
+
+@given(st.binary())
+def test_any_bytes_are_a_problem(body: bytes) -> None:
+    problem(body)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(), max_size=70),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@given(st.dictionaries(st.sampled_from(list(GOOD)) | st.text(st.characters(), max_size=9), json_values, max_size=3))
+def test_any_fields_are_a_request_or_a_problem_that_can_be_told(fields: dict[str, Any]) -> None:
+    body = json.dumps({**GOOD, **fields}).encode()
+    try:
+        request = parse_verify_request(body)
+    except Problem:
+        problem(body)
+    else:
+        for value in msgspec.structs.asdict(request).values():
+            assert value is None or "\0" not in value.encode().decode()
+
+
+def test_every_field_says_what_it_must_be() -> None:
+    assert set(REQUIREMENTS) == set(VerifyRequest.__struct_fields__) == set(GOOD)
+    for requirement in REQUIREMENTS.values():
+        assert requirement.zh.startswith("必须")
+        assert requirement.en.startswith("must")
+
+
+def posting(body: bytes = b"{}", content_type: str | None = "application/json", **environ: str) -> falcon.Request:
+    made = falcon.testing.create_environ(method="POST", body=body)
+    made.pop("CONTENT_TYPE", None)
+    if content_type is not None:
+        made["CONTENT_TYPE"] = content_type
+    return falcon.Request({**made, **environ})
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        "application/json",
+        "Application/JSON",
+        "application/json; charset=utf-8",
+        'application/json;charset="UTF-8"',
+    ],
+)
+def test_a_body_declared_as_json_is_read(content_type: str) -> None:
+    assert read_body(posting(b'{"a":1}', content_type)) == b'{"a":1}'
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        None,
+        "",
+        "text/plain",
+        "application/jsonp",
+        "application/x-www-form-urlencoded",
+        "application/json; charset=gbk",
+    ],
+)
+def test_a_body_declared_as_anything_else_is_refused(content_type: str | None) -> None:
+    with pytest.raises(Problem) as refused:
+        read_body(posting(content_type=content_type))
+    assert refused.value.status == falcon.HTTP_415
+
+
+def test_a_body_of_64_kib_is_read_and_one_byte_more_is_not() -> None:
+    assert len(read_body(posting(b" " * MAX_BODY_BYTES))) == MAX_BODY_BYTES == 65_536
+    with pytest.raises(Problem) as refused:
+        read_body(posting(b" " * (MAX_BODY_BYTES + 1)))
+    assert refused.value.status == falcon.HTTP_413
+
+
+@pytest.mark.parametrize("excess", [0, 1])
+def test_a_chunked_body_has_the_same_limit(excess: int) -> None:
+    request = posting(b"")
+    environ = {
+        **request.env,
+        "wsgi.input": io.BytesIO(b" " * (MAX_BODY_BYTES + excess)),
+        "wsgi.input_terminated": True,
+    }
+    environ.pop("CONTENT_LENGTH", None)
+    chunked = falcon.Request(environ)
+    if not excess:
+        assert len(read_body(chunked)) == MAX_BODY_BYTES
+        return
+    with pytest.raises(Problem) as refused:
+        read_body(chunked)
+    assert refused.value.status == falcon.HTTP_413

@@ -1,0 +1,171 @@
+"""KERNAL_DATA_KEY in sealed form, for clients and for files."""
+
+import base64
+import io
+import json
+import secrets
+
+import pyrage
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from joserfc import jwe
+from joserfc.errors import JoseError
+from joserfc.jwk import OKPKey
+
+from app.tokens import sealing
+from app.tokens.sealing import NoRecipientError, PublicKeyError
+
+P = 2**255 - 19
+# Every encoding of a point of small order (https://cr.yp.to/ecdh.html#validate), the unused bit aside.
+LOW_ORDER = [
+    0,
+    1,
+    325606250916557431795983626356110631294008115727848805560023387167927233504,
+    39382357235489614581723060781553021112529911719440698176882885853963445705823,
+    P - 1,
+    P,
+    P + 1,
+]
+
+
+def encode(raw: bytes) -> str:
+    return base64.urlsafe_b64encode(raw).decode().rstrip("=")
+
+
+def public_half(key: OKPKey) -> str:
+    return str(key.as_dict(private=False)["x"])
+
+
+@pytest.fixture(scope="module")
+def client_key() -> OKPKey:
+    return OKPKey.generate_key("X25519", private=True)
+
+
+def test_the_sealed_form_names_algorithm_encryption_and_ephemeral_key_only(client_key: OKPKey) -> None:
+    sealed = sealing.seal_to(sealing.parse_public_key(public_half(client_key)), "secret")
+    header, encrypted_key, *_ = sealed.split(".")
+    protected = json.loads(base64.urlsafe_b64decode(header + "=="))
+    assert set(protected) == {"alg", "enc", "epk"}
+    assert (protected["alg"], protected["enc"]) == ("ECDH-ES", "A256GCM")
+    assert set(protected["epk"]) == {"kty", "crv", "x"}
+    assert (protected["epk"]["kty"], protected["epk"]["crv"]) == ("OKP", "X25519")
+    assert encrypted_key == ""
+
+
+@given(st.text(min_size=1, alphabet=st.characters(exclude_categories=["Cs"])))
+def test_the_sealed_form_opens_with_the_private_half(text: str) -> None:
+    key = OKPKey.generate_key("X25519", private=True)
+    sealed = sealing.seal_to(sealing.parse_public_key(public_half(key)), text)
+    assert (jwe.decrypt_compact(sealed, key).plaintext or b"").decode() == text
+
+
+def test_sealing_twice_uses_two_ephemeral_keys(client_key: OKPKey) -> None:
+    public = sealing.parse_public_key(public_half(client_key))
+    first, second = (sealing.seal_to(public, "secret").split(".")[0] for _ in range(2))
+    assert first != second
+
+
+def test_another_key_does_not_open_it(client_key: OKPKey) -> None:
+    sealed = sealing.seal_to(sealing.parse_public_key(public_half(client_key)), "secret")
+    with pytest.raises(JoseError):
+        jwe.decrypt_compact(sealed, OKPKey.generate_key("X25519", private=True))
+
+
+@pytest.mark.parametrize("top_bit", [0, 1 << 255])
+@pytest.mark.parametrize("coordinate", LOW_ORDER)
+def test_a_public_key_of_low_order_is_refused(coordinate: int, top_bit: int) -> None:
+    with pytest.raises(PublicKeyError, match="low order"):
+        sealing.parse_public_key(encode((coordinate | top_bit).to_bytes(32, "little")))
+
+
+GOOD = encode(bytes(range(1, 33)))
+
+
+def test_any_other_point_is_a_public_key() -> None:
+    assert public_half(sealing.parse_public_key(GOOD)) == GOOD
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "=",
+        GOOD[:-1],
+        GOOD + "A",
+        GOOD + "=",
+        GOOD[:-1] + "=",
+        " " + GOOD[1:],
+        GOOD[:-1] + "\n",
+        GOOD[:10] + "+" + GOOD[11:],
+        GOOD[:10] + "/" + GOOD[11:],
+        GOOD[:10] + "!" + GOOD[11:],
+        GOOD[:10] + "，" + GOOD[11:],
+        "\ud800" * 43,
+        "=" * 43,
+        encode(bytes(31)),
+        encode(bytes(33)),
+        encode(bytes(64)),
+    ],
+)
+def test_what_is_not_32_bytes_in_base64url_is_refused(text: str) -> None:
+    with pytest.raises(PublicKeyError, match="base64url"):
+        sealing.parse_public_key(text)
+
+
+@pytest.mark.parametrize("last", sorted(set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_")))
+def test_only_the_canonical_spelling_of_the_last_bits_is_read(last: str) -> None:
+    text = GOOD[:-1] + last
+    canonical = encode(base64.urlsafe_b64decode(text + "=")) == text
+    if canonical:
+        assert public_half(sealing.parse_public_key(text)) == text
+    else:
+        with pytest.raises(PublicKeyError, match="canonical"):
+            sealing.parse_public_key(text)
+
+
+def test_one_in_four_last_characters_is_canonical() -> None:
+    # Guards the test above, whose oracle is itself an encoder: the last character carries 4 bits of 6.
+    assert GOOD[-1] in "AEIMQUYcgkosw048"
+
+
+def test_the_recipient_is_the_identitys_own() -> None:
+    identity = pyrage.x25519.Identity.generate()
+    assert str(sealing.age_recipient(str(identity))) == str(identity.to_public())
+
+
+@pytest.mark.parametrize("separator", ["\n", "\r\n", "\n\n", " \n "])
+def test_of_several_identities_the_first_is_sealed_to(separator: str) -> None:
+    newest, older = pyrage.x25519.Identity.generate(), pyrage.x25519.Identity.generate()
+    recipient = sealing.age_recipient(f" {newest}{separator}{older}\n")
+    target = io.BytesIO()
+    sealing.seal_file(io.BytesIO(b"core data"), target, recipient)
+    assert pyrage.decrypt(target.getvalue(), [newest]) == b"core data"
+    with pytest.raises(pyrage.DecryptError):
+        pyrage.decrypt(target.getvalue(), [older])
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "my own scheme",
+        "核心数据密钥",
+        "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kudwhvz7qzjcqzm",
+        "AGE-SECRET-KEY-1QQQQ",
+        "AGE-SECRET-KEY-1QQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQ",
+        "own\n" + str(pyrage.x25519.Identity.generate()),
+    ],
+)
+def test_a_key_of_the_vendors_own_scheme_has_no_recipient(key: str) -> None:
+    with pytest.raises(NoRecipientError, match="a key of your own scheme") as refusal:
+        sealing.age_recipient(key)
+    assert key not in str(refusal.value)
+
+
+@pytest.mark.parametrize("size", [0, 1, 64 * 1024, 64 * 1024 + 1, 300_000])
+def test_a_sealed_file_is_a_plain_age_file_of_any_size(size: int) -> None:
+    identity = pyrage.x25519.Identity.generate()
+    content, target = secrets.token_bytes(size), io.BytesIO()
+    sealing.seal_file(io.BytesIO(content), target, sealing.age_recipient(str(identity)))
+    assert target.getvalue().startswith(b"age-encryption.org/v1\n-> X25519 ")
+    assert pyrage.decrypt(target.getvalue(), [identity]) == content

@@ -1,0 +1,191 @@
+"""Every setting: its default, what is accepted, and one clear line for what is not."""
+
+from dataclasses import fields
+from datetime import timedelta
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from app.settings import Settings, SettingsError, bind_from, database_url_from
+
+NEEDED = {
+    "DATABASE_URL": "postgresql://kadun:pass-word@localhost:5432/kadun",
+    "KERNAL_DATA_KEY": "AGE-SECRET-KEY-1EXAMPLE",
+    "KADUN_KEYS_DIR": "/var/lib/kadun/keys",
+}
+
+
+def refusal(**changes: str) -> str:
+    """Return the line that refuses these settings."""
+    with pytest.raises(SettingsError) as refused:
+        Settings.from_env({**NEEDED, **changes})
+    line = str(refused.value)
+    assert "\n" not in line
+    return line
+
+
+def test_three_settings_are_enough() -> None:
+    assert Settings.from_env(NEEDED) == Settings(
+        database_url=NEEDED["DATABASE_URL"],
+        kernal_data_key=NEEDED["KERNAL_DATA_KEY"],
+        keys_dir=Path("/var/lib/kadun/keys"),
+        issuer="kadun",
+        behind_proxy=False,
+        require_sealed=False,
+        offline_grace=None,
+        timezone=ZoneInfo("Asia/Shanghai"),
+        journal_keep=timedelta(days=365),
+        log_level="info",
+        bind="127.0.0.1:8000",
+        workers=2,
+        threads=8,
+    )
+
+
+OPTIONAL = [
+    ("KADUN_ISSUER", "卡盾", "issuer", "卡盾"),
+    ("KADUN_BEHIND_PROXY", "true", "behind_proxy", True),
+    ("KADUN_BEHIND_PROXY", "false", "behind_proxy", False),
+    ("KADUN_REQUIRE_SEALED", "true", "require_sealed", True),
+    ("KADUN_OFFLINE_GRACE", "12h", "offline_grace", timedelta(hours=12)),
+    ("KADUN_OFFLINE_GRACE", "week", "offline_grace", timedelta(days=7)),
+    ("KADUN_TIMEZONE", "Europe/Berlin", "timezone", ZoneInfo("Europe/Berlin")),
+    ("KADUN_JOURNAL_KEEP_DAYS", "1", "journal_keep", timedelta(days=1)),
+    ("KADUN_JOURNAL_KEEP_DAYS", "36500", "journal_keep", timedelta(days=36_500)),
+    ("KADUN_LOG_LEVEL", "debug", "log_level", "debug"),
+    ("KADUN_LOG_LEVEL", "error", "log_level", "error"),
+    ("KADUN_BIND", "unix:/run/kadun/kadun.sock", "bind", "unix:/run/kadun/kadun.sock"),
+    ("KADUN_BIND", "[::1]:8000", "bind", "[::1]:8000"),
+    ("KADUN_BIND", "localhost:65535", "bind", "localhost:65535"),
+    ("KADUN_WORKERS", "64", "workers", 64),
+    ("KADUN_THREADS", "1", "threads", 1),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "attribute", "read"), OPTIONAL)
+def test_a_setting_is_read(name: str, value: str, attribute: str, read: object) -> None:
+    assert getattr(Settings.from_env({**NEEDED, name: value}), attribute) == read
+
+
+@pytest.mark.parametrize("name", sorted({name for name, *_ in OPTIONAL}))
+def test_an_optional_setting_that_is_empty_counts_as_absent(name: str) -> None:
+    assert Settings.from_env({**NEEDED, name: ""}) == Settings.from_env(NEEDED)
+
+
+def test_no_setting_is_left_out_of_these_tests() -> None:
+    needed = {"database_url", "kernal_data_key", "keys_dir"}
+    assert {field.name for field in fields(Settings)} == needed | {attribute for *_, attribute, _ in OPTIONAL}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "right"),
+    [
+        ("DATABASE_URL", "mysql://kadun@localhost/kadun", "postgresql://user:password@host:5432/name"),
+        ("DATABASE_URL", "localhost", "postgresql://user:password@host:5432/name"),
+        ("KADUN_BEHIND_PROXY", "yes", "true or false"),
+        ("KADUN_BEHIND_PROXY", "True", "true or false"),
+        ("KADUN_REQUIRE_SEALED", "1", "true or false"),
+        ("KADUN_OFFLINE_GRACE", "soon", "write 30s"),
+        ("KADUN_OFFLINE_GRACE", "0s", "from 1 second"),
+        ("KADUN_OFFLINE_GRACE", "permanent", "write 30s"),
+        ("KADUN_TIMEZONE", "Shanghai", "Asia/Shanghai"),
+        ("KADUN_TIMEZONE", "Asia", "Asia/Shanghai"),
+        ("KADUN_TIMEZONE", "../../etc/passwd", "Asia/Shanghai"),
+        ("KADUN_TIMEZONE", "/etc/localtime", "Asia/Shanghai"),
+        ("KADUN_TIMEZONE", "tzdata.zi", "Asia/Shanghai"),
+        ("KADUN_JOURNAL_KEEP_DAYS", "0", "from 1 to 36500"),
+        ("KADUN_JOURNAL_KEEP_DAYS", "36501", "from 1 to 36500"),
+        ("KADUN_JOURNAL_KEEP_DAYS", "1.5", "from 1 to 36500"),
+        ("KADUN_LOG_LEVEL", "INFO", "debug or info or warning or error"),
+        ("KADUN_BIND", "8000", "host:port or unix:/path"),
+        ("KADUN_BIND", "localhost", "host:port or unix:/path"),
+        ("KADUN_BIND", "::1:8000", "host:port or unix:/path"),
+        ("KADUN_BIND", "unix:kadun.sock", "host:port or unix:/path"),
+        ("KADUN_BIND", "127.0.0.1:http", "host:port or unix:/path"),
+        ("KADUN_BIND", "http://127.0.0.1:8000", "host:port or unix:/path"),
+        ("KADUN_BIND", "127.0.0.1:65536", "host:port or unix:/path"),
+        ("KADUN_WORKERS", "0", "from 1 to 64"),
+        ("KADUN_WORKERS", "65", "from 1 to 64"),
+        ("KADUN_WORKERS", "two", "from 1 to 64"),
+        ("KADUN_WORKERS", "２", "from 1 to 64"),
+        ("KADUN_THREADS", "-1", "from 1 to 64"),
+        ("KADUN_THREADS", " 8", "from 1 to 64"),
+        ("KADUN_THREADS", "1" * 5000, "from 1 to 64"),
+    ],
+)
+def test_a_wrong_setting_is_named_with_what_would_have_been_right(name: str, value: str, right: str) -> None:
+    line = refusal(**{name: value})
+    assert line.startswith(name)
+    assert right in line
+
+
+@pytest.mark.parametrize("name", sorted(NEEDED))
+@pytest.mark.parametrize("value", [None, ""])
+def test_a_missing_setting_is_named(name: str, value: str | None) -> None:
+    env = {**NEEDED, name: value or ""}
+    if value is None:
+        del env[name]
+    with pytest.raises(SettingsError, match=f"^{name} is not set"):
+        Settings.from_env(env)
+
+
+@pytest.mark.parametrize("name", ["DATABASE_URL", "KERNAL_DATA_KEY"])
+class TestASecret:
+    """Each secret is also read from a file."""
+
+    def test_is_read_from_a_file_without_the_last_line_end(self, name: str, tmp_path: Path) -> None:
+        file = tmp_path / "secret"
+        file.write_text(NEEDED[name] + "\r\n")
+        env = {key: value for key, value in NEEDED.items() if key != name}
+        assert Settings.from_env({**env, f"{name}_FILE": str(file)}) == Settings.from_env(NEEDED)
+
+    def test_is_not_given_twice(self, name: str, tmp_path: Path) -> None:
+        file = tmp_path / "secret"
+        file.write_text(NEEDED[name])
+        assert refusal(**{f"{name}_FILE": str(file)}) == f"both {name} and {name}_FILE are set: keep one"
+
+    @pytest.mark.parametrize(
+        ("content", "why"), [(b"", "is empty"), (b" \n\n", "is empty"), (b"\xff\xfe", "is not UTF-8 text")]
+    )
+    def test_is_refused_where_its_file_holds_none(self, name: str, content: bytes, why: str, tmp_path: Path) -> None:
+        file = tmp_path / "secret"
+        file.write_bytes(content)
+        assert refusal(**{name: "", f"{name}_FILE": str(file)}) == f"{name}_FILE: {file} {why}"
+
+    def test_is_refused_where_its_file_is_missing(self, name: str, tmp_path: Path) -> None:
+        line = refusal(**{name: "", f"{name}_FILE": str(tmp_path / "none")})
+        assert line == f"{name}_FILE: cannot read {tmp_path / 'none'}: No such file or directory"
+
+    def test_is_refused_where_its_file_is_a_folder(self, name: str, tmp_path: Path) -> None:
+        line = refusal(**{name: "", f"{name}_FILE": str(tmp_path)})
+        assert line == f"{name}_FILE: cannot read {tmp_path}: Is a directory"
+
+    def test_of_white_space_is_none(self, name: str) -> None:
+        assert f"{name} is not set: set it, or {name}_FILE" in refusal(**{name: " \n"})
+
+    def test_is_not_in_the_repr(self, name: str) -> None:
+        assert NEEDED[name] not in repr(Settings.from_env(NEEDED))
+
+
+def test_several_keys_stay_several_lines() -> None:
+    settings = Settings.from_env({**NEEDED, "KERNAL_DATA_KEY": "newest\nolder\n"})
+    assert settings.kernal_data_key == "newest\nolder"
+
+
+def test_a_wrong_database_url_is_not_shown_since_it_holds_the_password() -> None:
+    assert "hunter2" not in refusal(DATABASE_URL="postgres:kadun:hunter2@localhost")
+
+
+def test_migrating_needs_the_databases_url_alone() -> None:
+    assert database_url_from({"DATABASE_URL": "postgres://localhost/kadun"}) == "postgres://localhost/kadun"
+
+
+def test_a_health_check_needs_no_setting() -> None:
+    assert bind_from({}) == "127.0.0.1:8000"
+
+
+def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {**NEEDED, "KADUN_ISSUER": "from-the-environment"}.items():
+        monkeypatch.setenv(name, value)
+    assert Settings.from_env().issuer == "from-the-environment"

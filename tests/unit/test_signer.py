@@ -1,0 +1,128 @@
+"""Signing goes on while the key ring is rotated, damaged and repaired under it."""
+
+import json
+import logging
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import jwt
+import pytest
+
+from app.tokens import keyring
+from app.tokens.keyring import KeyRingError
+from app.tokens.signer import Signer
+
+NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
+CLAIMS = {"aud": "kadun-client", "code": "OK", "function": "打开程序", "card_expires_at": None}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    keyring.create(tmp_path / "keys", NOW)
+    return tmp_path / "keys"
+
+
+def kid(signer: Signer) -> str:
+    signed: str = jwt.get_unverified_header(signer.sign_verdict(CLAIMS))["kid"]
+    return signed
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Ask until it holds: the signer looks once a second."""
+    give_up_at = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < give_up_at, "it never came true"
+        time.sleep(0.02)
+
+
+def test_a_verdict_is_a_jws_that_names_its_type_and_key(folder: Path) -> None:
+    token = Signer(folder).sign_verdict(CLAIMS)
+    current = keyring.load(folder).current
+    assert jwt.get_unverified_header(token) == {"alg": "EdDSA", "typ": "verdict+jwt", "kid": current.kid}
+    key = jwt.PyJWK(current.public).key
+    assert jwt.decode(token, key, algorithms=["EdDSA"], audience="kadun-client") == CLAIMS
+
+
+def test_the_key_set_is_what_the_ring_publishes(folder: Path) -> None:
+    ring = keyring.rotate(folder, NOW)
+    signer = Signer(folder)
+    document: dict[str, Any] = signer.key_set(NOW)
+    assert document == {"keys": [key.public for key in ring.keys], "endorsements": list(ring.endorsements)}
+    assert document == json.loads(json.dumps(document))
+    later = signer.key_set(NOW + timedelta(minutes=15))
+    assert later == {"keys": [key.public for key in ring.keys[1:]], "endorsements": list(ring.endorsements)}
+
+
+def test_a_rotation_is_taken_up_by_a_running_signer(folder: Path) -> None:
+    signer = Signer(folder)
+    before = kid(signer)
+    rotated = keyring.rotate(folder, NOW)
+    assert before != rotated.current.kid
+    until(lambda: kid(signer) == rotated.current.kid)
+    assert signer.key_set(NOW)["keys"] == rotated.published(NOW)
+
+
+def test_several_rotations_between_two_looks_are_taken_up(folder: Path) -> None:
+    signer = Signer(folder)
+    for _ in range(3):
+        rotated = keyring.rotate(folder, NOW)
+    until(lambda: kid(signer) == rotated.current.kid)
+
+
+@pytest.mark.parametrize("damage", ["damaged", "gone"])
+def test_old_keys_go_on_while_the_new_file_is_unusable(
+    folder: Path, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    signer = Signer(folder)
+    before = kid(signer)
+    file = folder / keyring.FILE
+    good = keyring.rotate(folder, NOW)
+    rotated = file.read_bytes()
+    if damage == "damaged":
+        file.write_bytes(rotated[: len(rotated) // 2])
+    else:
+        file.unlink()
+
+    def complained() -> bool:
+        assert kid(signer) == before
+        return any(record.message.startswith("the signing keys cannot be read again") for record in caplog.records)
+
+    until(complained)
+    assert all(record.levelno >= logging.WARNING for record in caplog.records)
+    file.write_bytes(rotated)
+    until(lambda: kid(signer) == good.current.kid)
+
+
+def test_taking_up_a_key_is_logged_without_its_secret(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    signer = Signer(folder)
+    rotated = keyring.rotate(folder, NOW)
+    until(lambda: kid(signer) == rotated.current.kid)
+    (record,) = caplog.records
+    assert record.message == "signing key taken up"
+    assert record.__dict__["kid"] == rotated.current.kid
+    assert all(key.private not in str(record.__dict__) for key in rotated.keys if key.private)
+
+
+def test_looking_at_an_unchanged_ring_changes_nothing(
+    folder: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.tokens.signer._SECONDS_BETWEEN_LOOKS", 0.0)
+    caplog.set_level(logging.INFO)
+    signer = Signer(folder)
+    assert {kid(signer) for _ in range(3)} == {keyring.load(folder).current.kid}
+    assert caplog.records == []
+
+
+def test_a_signer_without_a_ring_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(KeyRingError, match="cannot read the signing keys"):
+        Signer(tmp_path)
+
+
+def test_a_signer_with_a_damaged_ring_is_refused(folder: Path) -> None:
+    (folder / keyring.FILE).write_text("{")
+    with pytest.raises(KeyRingError, match="damaged"):
+        Signer(folder)
