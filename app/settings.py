@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 
 from app.domain.cards import ValidityError, parse_duration
 
+MAX_PORT = 65_535
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -84,6 +85,11 @@ def bind_from(env: Mapping[str, str]) -> str:
     value = env.get("KADUN_BIND") or "127.0.0.1:8000"
     if not re.fullmatch(r"unix:/[^\0]+|(\[[0-9a-fA-F:.]+\]|[^:/\s]+):[0-9]{1,5}", value):
         raise SettingsError(f"KADUN_BIND is {value!r}: it must be host:port or unix:/path/to/socket")
+    port = value.rpartition(":")[2]
+    if not value.startswith("unix:") and not 1 <= int(port) <= MAX_PORT:
+        raise SettingsError(
+            f"KADUN_BIND is {value!r}: it must be host:port or unix:/path, the port from 1 to 65535"
+        )
     return value
 
 

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import psycopg2
@@ -40,8 +41,11 @@ def main() -> int:
             folder.chmod(0o711)
         bench = Bench(folder, binaries, plan, _say)
         with bench.running(stopping):
+            beside = bench.beside()
             rounds = list(bench.measure())
+            busy = beside.cores()
             figures = report.figures(plan, rounds, bench.memory())
+        print(f"beside: other programs kept {busy:.2f} cores busy during the rounds")
         print(f"\n{figures}")
     except (BenchError, TrialError, psycopg2.Error, OSError) as error:
         print(f"bench: {str(error).strip().splitlines()[0]}", file=sys.stderr)
@@ -73,7 +77,7 @@ def _plan() -> Plan:
     return Plan(given.seconds or seconds, given.rounds or rounds, given.cards or cards)
 
 
-def _number(low: int, high: int):  # type: ignore[no-untyped-def]  # noqa: ANN202
+def _number(low: int, high: int) -> Callable[[str], int]:
     def number(text: str) -> int:
         if not text.isascii() or not text.isdigit() or not low <= int(text) <= high:
             raise argparse.ArgumentTypeError(f"{text!r} is no whole number from {low} to {high}")

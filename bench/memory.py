@@ -16,14 +16,15 @@ class Memory(NamedTuple):
 
 def of_tree(pid: int) -> Memory:
     """Return what the process and its descendants hold now."""
-    rollups = [_rollup(member) for member in _tree(pid)]
+    rollups = [_rollup(member) for member in tree(pid)]
     return Memory(
         sum(rollup.get("Pss", 0) for rollup in rollups) // _MIB,
         sum(rollup.get("Rss", 0) for rollup in rollups) // _MIB,
     )
 
 
-def _tree(pid: int) -> list[int]:
+def tree(pid: int) -> list[int]:
+    """Return the numbers of a process and of all that descend from it."""
     members = [pid]
     for member in members:  # grows while it is walked
         members.extend(_children(member))

@@ -1,5 +1,6 @@
 """The measurements: everything is set up once, then measured in turns, several times."""
 
+import os
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -15,6 +16,7 @@ from joserfc.jwk import OKPKey
 from app.domain.policy import OPEN_PROGRAM
 from app.tokens import keyring
 from bench import memory, pgbench, signing, wrk
+from bench.beside import Beside
 from bench.cards import FIRST_CARD_ID, HARDWARE, CardTable, noon_zone
 from bench.errors import BenchError
 from bench.gunicorn import CONNECTIONS, Gunicorn
@@ -109,14 +111,21 @@ class Bench:
 
     def memory(self) -> dict[str, memory.Memory]:
         """Return what gunicorn (of the most cards) and PostgreSQL (with everybody's connections) hold."""
-        postmaster = self._postgres.pid
-        if postmaster is None:
-            raise BenchError("PostgreSQL has ended")
         most = max(self._services)
         return {
             "gunicorn": memory.of_tree(self._services[most].pid),
-            "PostgreSQL": memory.of_tree(postmaster),
+            "PostgreSQL": memory.of_tree(self._postmaster()),
         }
+
+    def beside(self) -> Beside:
+        """Return a count, from now on, of what others use of the cores."""
+        return Beside(os.getpid(), self._postmaster())
+
+    def _postmaster(self) -> int:
+        pid = self._postgres.pid
+        if pid is None:
+            raise BenchError("PostgreSQL has ended")
+        return pid
 
     def _table(self, name: str, cards: int, *, is_bound: bool = True) -> CardTable:
         self._say(f"making {cards:,} {'bound' if is_bound else 'unused'} cards …")

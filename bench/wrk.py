@@ -24,17 +24,17 @@ class Load(NamedTuple):
 
 
 class Questions(NamedTuple):
-    """Which cards are asked for: `count` numbers from `first`, at random for ever, or `each` once in turn."""
+    """Which cards are asked for: `cards` numbers from `first`, at random for ever, or `each` once in turn."""
 
     first: int
-    count: int
+    cards: int
     each: bool = False
     public_key: str | None = None
 
     def arguments(self) -> list[str]:
         """Return them as verify.lua takes them."""
         mode = "each" if self.each else "random"
-        return [HARDWARE, OPEN_PROGRAM, self.public_key or "-", mode, str(self.first), str(self.count)]
+        return [HARDWARE, OPEN_PROGRAM, self.public_key or "-", mode, str(self.first), str(self.cards)]
 
 
 def run(url: str, questions: Questions | None, *, connections: int, seconds: int) -> Load:

@@ -78,7 +78,7 @@ def parse_verify_request(body: bytes) -> VerifyRequest:
     document = _decode_object(body)
     try:
         request = msgspec.convert(document, VerifyRequest)
-    except msgspec.ValidationError as error:
+    except (msgspec.ValidationError, UnicodeEncodeError) as error:  # a key with a lone surrogate is no UTF-8
         field = _offending_field(document)
         if field is None:
             raise invalid_request(Text("请求字段有误。", f"{error}.")) from error

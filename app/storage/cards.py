@@ -75,10 +75,9 @@ def search(wanted: Filter, now: datetime) -> Iterator[tuple[Card, Client | None]
         rows = list(page.limit(PAGE_ROWS))
         if not rows:
             return
-        clients = {client.card_id: client for client in Client.select().where(Client.card.in_([r.id for r in rows]))}
-        for row in rows:
-            row.bound = clients.get(row.id)
-            yield row
+        bound = Client.select().where(Client.card.in_([row.id for row in rows]))
+        clients = {client.card_id: client for client in bound}
+        yield from ((row, clients.get(row.id)) for row in rows)
         after = rows[-1]
 
 

@@ -12,12 +12,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from joserfc.jwk import OKPKey
+from jwt.types import Options
 
 AUDIENCE = "kadun-client"
 ENDORSEMENT_TYPE = "key+jwt"
@@ -117,13 +119,26 @@ def load(folder: Path) -> KeyRing:
     try:
         stored = json.loads(path.read_bytes())
         ring = KeyRing(tuple(Key(**key) for key in stored["keys"]), tuple(stored["endorsements"]))
-        ring.current.signing_key()
-        ring.keys[-1].signing_key()
+        _check(ring)
     except OSError as error:
         raise KeyRingError(f"cannot read the signing keys {path}: {error.strerror}") from error
     except Exception as error:
         raise KeyRingError(f"the signing keys {path} are damaged: restore them from a backup") from error
     return ring
+
+
+def _check(ring: KeyRing) -> None:
+    # All that is relied on later, so that a running service never takes up a damaged ring.
+    options = Options(verify_iat=False)  # a clock set back is no damage
+    for (signer, endorsed), endorsement in zip(pairwise(ring.keys), ring.endorsements, strict=True):
+        public = jwt.PyJWK(signer.public).key
+        claims = jwt.decode(endorsement, public, algorithms=[ALGORITHM], audience=AUDIENCE, options=options)
+        if claims["jwk"] != endorsed.public or jwt.get_unverified_header(endorsement)["kid"] != signer.kid:
+            raise ValueError("an endorsement is of another key")
+    for key in ring.keys:
+        datetime.fromisoformat(key.retired_at or key.created_at)
+    for key in (ring.current, ring.keys[-1]):
+        jwt.PyJWK(key.public).key.verify(key.signing_key().sign(b"check"), b"check")
 
 
 def exists(folder: Path) -> bool:

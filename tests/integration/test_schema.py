@@ -56,7 +56,7 @@ FORBIDDEN = {
     "an expiry without activation": "UPDATE card SET expires_at = now()",
     "a timed card without an expiry": "UPDATE card SET is_activated = true, activated_at = now()",
     "no validity at all": "UPDATE card SET validity = interval '0'",
-    "a client of no card": "INSERT INTO client SELECT repeat('1',32), 'x', '', encode(sha256(''), 'hex'), '', now(), ''",
+    "a client of no card": "INSERT INTO client SELECT repeat('1',32),'x', '', encode(sha256(''),'hex'), '', now(), ''",
     "a wrong digest": "INSERT INTO client SELECT repeat('1', 32), id, 'h', 'digest', '::1', now(), 'f' FROM card",
 }
 

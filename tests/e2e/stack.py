@@ -1,0 +1,143 @@
+"""A copy of this checkout that runs in containers, and a network of its own to reach it from."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Self
+from uuid import uuid4
+
+from tests.service import free_port
+
+ROOT = Path(__file__).resolve().parents[2]
+SECRETS = ("db_password", "database_url", "kernal_data_key")
+SERVICES = ("app", "database", "nginx")
+
+
+def run(*command: str | Path, check: bool = True, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Runs a command; its output is what a failure shows."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False, **options)
+    assert done.returncode == 0 or not check, f"{command}: {done.stdout}{done.stderr}"
+    return done
+
+
+def copy_checkout(folder: Path) -> None:
+    """Copies what a clone of this working tree would hold: no secrets, no data, no settings."""
+    # safe.directory: the tree may be another user's.
+    list_files = ("git", "-c", "safe.directory=*", "ls-files", "-z", "--cached", "--others", "--exclude-standard")
+    for name in filter(None, run(*list_files, cwd=ROOT).stdout.split("\0")):
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+
+
+class Stack:
+    """The project's own compose file under a project name and on ports of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.project = f"kadun-test-{uuid4().hex[:8]}"
+        self.http_port, self.https_port = free_port(), free_port()
+        ours = ("KADUN_", "COMPOSE_", "DATABASE_URL", "KERNAL_DATA_KEY")
+        self._environment = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+        copy_checkout(folder)
+
+    def init(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Runs scripts/init.sh."""
+        return run(self.folder / "scripts/init.sh", *arguments, check=check, env=self._environment, cwd="/")
+
+    def init_anew(self, *domains: str) -> None:
+        """Runs scripts/init.sh for this stack's ports and name, and for a certificate with these names."""
+        ports = ("--http-port", str(self.http_port), "--https-port", str(self.https_port))
+        names = (word for domain in domains for word in ("--domain", domain))
+        self.init("--project", self.project, *ports, *names)
+
+    def compose(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Runs `docker compose` in the copy, as a vendor would."""
+        return run("docker", "compose", *arguments, check=check, cwd=self.folder, env=self._environment)
+
+    def up(self, *options: str) -> None:
+        """Brings it up and waits until it is healthy; its logs are what a failure shows."""
+        done = self.compose("up", "--detach", "--wait", *options, check=False)
+        assert done.returncode == 0, done.stderr + self.compose("logs", "--no-color").stdout
+
+    def cardctl(self, *arguments: str) -> Any:
+        """What scripts/cardctl prints as JSON, called from elsewhere."""
+        command = (self.folder / "scripts/cardctl", *arguments)
+        return json.loads(run(*command, env=self._environment, cwd="/").stdout)
+
+    def seal(self, source: Path, target: Path) -> None:
+        """Seals a file of the host's."""
+        run(self.folder / "scripts/cardctl", "seal", source, "-o", target, env=self._environment, cwd="/")
+
+    def new_card(self) -> str:
+        """The ID of a fresh card."""
+        issued = self.cardctl("card", "issue", "--validity", "30d", "--count", "1", "--format", "json")
+        return str(issued[0]["id"])
+
+    def bound_client(self, card: str) -> dict[str, Any]:
+        """The client's row of a card."""
+        client = self.cardctl("card", "show", card, "--format", "json")["client"]
+        assert isinstance(client, dict)
+        return client
+
+    def inspect(self, service: str) -> dict[str, Any]:
+        """What the engine knows of a service's container."""
+        container = self.compose("ps", "--all", "--quiet", service).stdout.strip()
+        found: dict[str, Any] = json.loads(run("docker", "inspect", container).stdout)[0]
+        return found
+
+    def processes(self, service: str) -> Iterator[tuple[int, dict[str, str]]]:
+        """The service's processes, by their numbers on the host, each with what /proc says of its status."""
+        container = self.inspect(service)["Id"]
+        for pid in run("docker", "top", container, "-eo", "pid").stdout.split()[1:]:
+            lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+            yield int(pid), {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
+
+    def remove(self) -> None:
+        """Leaves nothing behind, whatever state it is in."""
+        if (self.folder / ".env").exists():
+            self.compose("down", "--volumes", "--remove-orphans", "--timeout", "5", check=False)
+            run("docker", "image", "rm", "--force", f"{self.project}-app", check=False)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class Namespace:
+    """A machine of its own as far as the network goes: a namespace joined to this one by a cable. Needs root."""
+
+    def __init__(self) -> None:
+        tag = uuid4().hex
+        self.name = f"kadun-{tag[:8]}"
+        self._here, self._there = f"kd{tag[:8]}h", f"kd{tag[:8]}n"
+        net = int(tag[:2], 16)  # 198.18.0.0/15 is for such trials (RFC 2544)
+        self.host_ipv4, self.ipv4 = f"198.18.{net}.1", f"198.18.{net}.2"
+        self.host_ipv6, self.ipv6 = f"fd6b:6164:756e:{net:x}::1", f"fd6b:6164:756e:{net:x}::2"
+
+    def __enter__(self) -> Self:
+        run("ip", "netns", "add", self.name)
+        run("ip", "link", "add", self._here, "type", "veth", "peer", self._there, "netns", self.name)
+        for ip, device, ipv4, ipv6 in (
+            (("ip",), self._here, self.host_ipv4, self.host_ipv6),
+            (("ip", "-netns", self.name), self._there, self.ipv4, self.ipv6),
+        ):
+            run(*ip, "address", "add", f"{ipv4}/24", "dev", device)
+            run(*ip, "address", "add", f"{ipv6}/64", "dev", device, "nodad")
+            run(*ip, "link", "set", device, "up")
+        run("ip", "-netns", self.name, "link", "set", "lo", "up")  # where urllib3 looks whether there is IPv6
+        # So that its packets for any other address, a container's for example, reach this machine.
+        run("ip", "-netns", self.name, "route", "add", "default", "via", self.host_ipv4)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        run("ip", "link", "del", self._here, check=False)
+        run("ip", "netns", "del", self.name, check=False)
+
+    def python(self, code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Runs Python there, with the SDK and nothing else of the project."""
+        return run(
+            "ip", "netns", "exec", self.name, sys.executable, "-c", code, *arguments,
+            env=os.environ | {"PYTHONPATH": str(ROOT / "client/src")}, cwd="/",
+        )  # fmt: skip
