@@ -8,6 +8,9 @@ from datetime import timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
+from psycopg2 import ProgrammingError
+from psycopg2.extensions import parse_dsn
+
 from app.domain.cards import ValidityError, parse_duration
 
 MAX_PORT = 65_535
@@ -73,6 +76,15 @@ def database_url_from(env: Mapping[str, str]) -> str:
     url = _secret(env, "DATABASE_URL")
     if not url.startswith(("postgresql://", "postgres://")):
         raise SettingsError("DATABASE_URL must be like postgresql://user:password@host:5432/name")
+    try:
+        ports = parse_dsn(url).get("port", "").split(",")
+    except ProgrammingError as error:
+        # libpq's message may quote the URL, and with it the password.
+        raise SettingsError(
+            "DATABASE_URL is malformed: % and other special characters in it must be %-encoded"
+        ) from error
+    if not all(re.fullmatch(r"[0-9]{0,5}", port) and 0 <= int(port or 1) <= MAX_PORT for port in ports):
+        raise SettingsError("DATABASE_URL names a port that is not from 1 to 65535")
     return url
 
 
@@ -87,9 +99,7 @@ def bind_from(env: Mapping[str, str]) -> str:
         raise SettingsError(f"KADUN_BIND is {value!r}: it must be host:port or unix:/path/to/socket")
     port = value.rpartition(":")[2]
     if not value.startswith("unix:") and not 1 <= int(port) <= MAX_PORT:
-        raise SettingsError(
-            f"KADUN_BIND is {value!r}: it must be host:port or unix:/path, the port from 1 to 65535"
-        )
+        raise SettingsError(f"KADUN_BIND is {value!r}: it must be host:port or unix:/path, the port from 1 to 65535")
     return value
 
 
@@ -109,6 +119,8 @@ def _secret(env: Mapping[str, str], name: str) -> str:
         value = env.get(name, "")
         if not value.strip():
             raise SettingsError(f"{name} is not set: set it, or {name}_FILE to a file that holds it")
+        if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
+            raise SettingsError(f"{name} is not UTF-8 text")
     else:
         try:
             value = Path(path).read_text("utf-8")

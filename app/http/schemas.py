@@ -2,6 +2,7 @@
 
 import json
 from functools import lru_cache
+from itertools import chain
 from typing import Annotated, Any
 
 import falcon
@@ -79,10 +80,7 @@ def parse_verify_request(body: bytes) -> VerifyRequest:
     try:
         request = msgspec.convert(document, VerifyRequest)
     except (msgspec.ValidationError, UnicodeEncodeError) as error:  # a key with a lone surrogate is no UTF-8
-        field = _offending_field(document)
-        if field is None:
-            raise invalid_request(Text("请求字段有误。", f"{error}.")) from error
-        raise _wrong(field) from error
+        raise _wrong(_offending_field(document)) from error
     for name in VerifyRequest.__struct_fields__:
         value = getattr(request, name)
         if value is not None and not _storable(value):
@@ -129,22 +127,24 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(name)
 
 
-def _offending_field(document: dict[str, Any]) -> str | None:
-    """Return the first field that is unknown, missing or wrong."""
+def _offending_field(document: dict[str, Any]) -> str:
+    """Return the first field that is unknown, missing or wrong, of a document that has one."""
     known = {field.name: field for field in msgspec.structs.fields(VerifyRequest)}
-    for name in document:
-        if name not in known:
-            return name
-    for name, field in known.items():
-        if name not in document:
-            if field.required:
-                return name
-            continue
-        try:
-            msgspec.convert(document[name], field.type)
-        except msgspec.ValidationError:
-            return name
-    return None
+    unknown = (name for name in document if name not in known)
+    faulty = (
+        name
+        for name, field in known.items()
+        if (not _converts(document[name], field.type) if name in document else field.required)
+    )
+    return next(chain(unknown, faulty))
+
+
+def _converts(value: object, wanted: Any) -> bool:  # noqa: ANN401  # a type, as msgspec takes it
+    try:
+        msgspec.convert(value, wanted)
+    except msgspec.ValidationError:
+        return False
+    return True
 
 
 def _wrong(field: str) -> Exception:

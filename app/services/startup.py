@@ -29,6 +29,10 @@ def prepare(database: Database, keys_dir: Path, now: datetime) -> None:
     except schema.SchemaMismatchError:
         raise
     except DatabaseUnavailableError as error:
+        if not keyring.exists(keys_dir):
+            raise keyring.KeyRingError(
+                f"the first start makes the signing keys and needs the database, which is away: {error}"
+            ) from error
         logger.warning("starting without the database", extra={"reason": str(error)})
     finally:
         database.close()

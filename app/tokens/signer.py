@@ -65,6 +65,9 @@ class Signer:
         return status.st_ino, status.st_mtime_ns
 
     def _load(self) -> _Loaded:
-        version = self._version() if keyring.exists(self._folder) else (0, 0)
+        try:
+            version = self._version()
+        except OSError:
+            version = (0, 0)  # `load` says what is wrong
         ring = keyring.load(self._folder)
         return _Loaded(ring, ring.current.signing_key(), version)

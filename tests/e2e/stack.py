@@ -135,9 +135,9 @@ class Namespace:
         run("ip", "link", "del", self._here, check=False)
         run("ip", "netns", "del", self.name, check=False)
 
-    def python(self, code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def python(self, code: str, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Runs Python there, with the SDK and nothing else of the project."""
         return run(
             "ip", "netns", "exec", self.name, sys.executable, "-c", code, *arguments,
-            env=os.environ | {"PYTHONPATH": str(ROOT / "client/src")}, cwd="/",
+            check=check, env=os.environ | {"PYTHONPATH": str(ROOT / "client/src")}, cwd="/",
         )  # fmt: skip

@@ -27,7 +27,7 @@ try:
 except kadun.CardRejected as error:
     print(json.dumps({"code": error.code}))
 """
-REACHES = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=3)"
+REACHES = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=1)"
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,7 @@ class Customer:
         return answer
 
     def reaches(self, address: str, port: int) -> bool:
-        command = ("ip", "netns", "exec", self.network.name, "python3", "-c", REACHES, address, str(port))
-        return run(*command, check=False).returncode == 0
+        return self.network.python(REACHES, address, str(port), check=False).returncode == 0
 
 
 @pytest.fixture(scope="module")

@@ -37,6 +37,8 @@ def status(url: str) -> int:
     except urllib.error.HTTPError as error:
         error.close()
         return error.code
+    except OSError:
+        return 0
 
 
 def refused(run: TrialRun) -> str:
@@ -94,6 +96,18 @@ def test_after_a_kill_nothing_stands_in_the_way_of_a_new_start(folder: Path) -> 
         killed.kill()
     with TrialRun(folder, port=killed.port) as again:
         assert demo_card(again.output) == card
+
+
+def test_a_reader_who_goes_away_is_no_reason_to_stop(folder: Path) -> None:
+    run = TrialRun(folder)
+    command = f"exec {run.root}/scripts/run.sh | head -n 1"
+    with subprocess.Popen(
+        ["bash", "-c", command], env=run.environ, cwd="/", stdout=subprocess.DEVNULL, start_new_session=True
+    ) as shell:
+        wait_for(lambda: status(f"{run.url}/readyz") == 200, 60)
+        wait_for(lambda: (run.data_dir / "demo" / "card").exists(), 60)
+        os.killpg(shell.pid, signal.SIGINT)
+    assert processes_of(folder) == []
 
 
 def test_a_postgresql_that_dies_is_started_again(folder: Path) -> None:
