@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -142,6 +143,7 @@ class Bench:
             "KERNAL_DATA_KEY_FILE": str(self._folder / "kernal_data_key"),
             "KADUN_KEYS_DIR": str(self._folder / "keys"),
             "KADUN_TIMEZONE": self._zone.key,
+            "PROMETHEUS_MULTIPROC_DIR": tempfile.mkdtemp(prefix="metrics-", dir=self._folder),
         }
         service = Gunicorn(application, environ, self._folder / "service.log")
         stack.callback(service.stop)

@@ -81,7 +81,7 @@ run_pytest() {
 
 # shell_scripts: every one here, whatever its name.
 shell_scripts() {
-    grep -rlE --include='*' '^(#!.*[/ ](ba)?sh$|# shellcheck shell=)' .ci scripts nginx
+    grep -rlE '^(#!.*[/ ](ba)?sh$|# shellcheck shell=)' .ci scripts nginx
 }
 
 tier_lint() {

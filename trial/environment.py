@@ -35,7 +35,7 @@ class Trial:
         """
         named = environ.get("KADUN_DATA_DIR", "")
         folder = Path(named) if named else default_data_dir(uid=uid, checkout=checkout)
-        return cls(data_dir=folder.resolve(), port=_port(environ.get("KADUN_PORT", "") or _DEFAULT_PORT))
+        return cls(data_dir=Path(os.path.realpath(folder)), port=_port(environ.get("KADUN_PORT", "") or _DEFAULT_PORT))
 
     @property
     def url(self) -> str:

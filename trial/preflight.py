@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from trial.environment import Trial
 from trial.errors import TrialError
 from trial.ports import why_not
-from trial.processes import postgresql_account, require_reachable
+from trial.processes import exists, postgresql_account, require_reachable
 from trial.service import end_leftover, leftover
 
 
@@ -44,7 +44,7 @@ def check(trial: Trial) -> None:
         TrialError: It could not; the message says why and what to do.
     """
     _check_folder(trial)
-    if not trial.data_dir.exists():
+    if not exists(trial.data_dir):
         _check_port(trial.port)
         return
     with _locked(trial):
@@ -78,7 +78,7 @@ def _lock(folder: int, trial: Trial) -> None:
 
 
 def _check_folder(trial: Trial) -> None:
-    nearest = next(folder for folder in (trial.data_dir, *trial.data_dir.parents) if folder.exists())
+    nearest = next(folder for folder in (trial.data_dir, *trial.data_dir.parents) if exists(folder))
     if not nearest.is_dir():
         raise _unusable(trial, NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)))
     if not os.access(nearest, os.W_OK | os.X_OK):
@@ -88,7 +88,7 @@ def _check_folder(trial: Trial) -> None:
 
 def _make_folder(trial: Trial) -> None:
     for folder in reversed([trial.data_dir, *trial.data_dir.parents]):
-        if not folder.exists():
+        if not exists(folder):
             folder.mkdir(exist_ok=True)
             # PostgreSQL's account passes through, whatever root's umask says.
             folder.chmod(0o711 if folder == trial.data_dir else 0o755)

@@ -61,12 +61,17 @@ def postgresql_account() -> Account:
     return Account(entry.pw_uid, entry.pw_gid)
 
 
+def exists(path: Path) -> bool:
+    """Tells whether this process can see `path`; Path.exists fails where a folder on the way bars it."""
+    return os.access(path, os.F_OK)
+
+
 def first_barred_folder(path: Path, account: Account) -> Path | None:
     """Returns the topmost existing folder on the way to `path`, itself included, that bars `account`.
 
     The system is asked, as that account: mode bits alone know nothing of access lists.
     """
-    folders = [str(folder) for folder in reversed([path, *path.parents]) if folder.exists()]
+    folders = [str(folder) for folder in reversed([path, *path.parents]) if exists(folder)]
     asked = account.run(["/bin/sh", "-c", _REPORT_FIRST_BARRED, "sh", *folders], environ={"PATH": os.defpath})
     return Path(asked.stdout) if asked.returncode else None
 

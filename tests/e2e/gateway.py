@@ -9,11 +9,11 @@ import socket
 import ssl
 import subprocess
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from tests.service import free_port, wait_for
+from tests.e2e.exchange import Answer, exchange, quiet_port, read_answer
+from tests.service import wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 DEFAULTS = {"KADUN_HSTS": "max-age=63072000", "KADUN_RATE": "1000", "KADUN_BURST": "1000"}
@@ -27,29 +27,6 @@ MOVES = {
 BELIEVE_TEST_ADDRESS = "set_real_ip_from 127.0.0.1; real_ip_header X-Test-Address;\n"
 
 
-@dataclass(frozen=True)
-class Answer:
-    """An HTTP response; header names in lower case."""
-
-    status: int
-    headers: dict[str, str]
-    body: bytes
-
-    def json(self) -> Any:
-        """The body as JSON."""
-        return json.loads(self.body)
-
-    def require_problem(self, status: int, code: str) -> None:
-        """Asserts that this is such a problem, in the one shape that all of them have, in both languages."""
-        assert self.status == status, self
-        assert self.headers["content-type"] == "application/problem+json"
-        problem = self.json()
-        assert {"type": "about:blank", "status": status, "code": code}.items() <= problem.items()
-        assert re.search(r"[\u4e00-\u9fff].* / [A-Z].*\.", problem["detail"])
-        assert problem["title"]
-        assert re.fullmatch(r"[0-9a-f]{32}", problem["request_id"])
-
-
 class Gateway:
     """nginx in a folder of its own, with the project's configuration; only fixed paths are moved there."""
 
@@ -57,7 +34,7 @@ class Gateway:
         """`settings` are the template's variables; a KADUN_HTTPS_PORT is spoken of, never listened on."""
         self.folder = folder
         self.log, self.acme, self.certificates = folder / "log", folder / "acme", folder / "certificates"
-        self.http_port, self.https_port = free_port(), free_port()
+        self.http_port, self.https_port = quiet_port(), quiet_port()
         self._process: subprocess.Popen[bytes] | None = None
         self._settings = {
             "KADUN_HTTP_PORT": str(self.http_port),
@@ -148,12 +125,12 @@ class Gateway:
         connection = http.client.HTTPSConnection(
             to, self.https_port, context=self.context(), source_address=here, timeout=30
         )
-        return _exchange(connection, method, path, body, headers or {})
+        return exchange(connection, method, path, body, headers or {})
 
     def ask_plain(self, path: str, headers: Mapping[str, str] | None = None, *, to: str = "127.0.0.1") -> Answer:
         """One GET over HTTP."""
         connection = http.client.HTTPConnection(to, self.http_port, timeout=30)
-        return _exchange(connection, "GET", path, None, headers or {})
+        return exchange(connection, "GET", path, None, headers or {})
 
     def connect(self, newest: ssl.TLSVersion = ssl.TLSVersion.MAXIMUM_SUPPORTED) -> ssl.SSLSocket:
         """A bare TLS connection, for bytes that no HTTP library would send."""
@@ -178,32 +155,6 @@ class Gateway:
             lambda: next((line for line in self.access_log() if line["path"] == path), None)
         )
         return line
-
-
-def read_answer(connection: socket.socket) -> Answer:
-    """The next answer on a connection."""
-    response = http.client.HTTPResponse(connection)
-    response.begin()
-    return _answer(response)
-
-
-def _exchange(
-    connection: http.client.HTTPConnection,
-    method: str,
-    path: str,
-    body: bytes | None,
-    headers: Mapping[str, str],
-) -> Answer:
-    try:
-        connection.request(method, path, body, dict(headers))
-        return _answer(connection.getresponse())
-    finally:
-        connection.close()
-
-
-def _answer(response: http.client.HTTPResponse) -> Answer:
-    headers = {name.lower(): value for name, value in response.getheaders()}
-    return Answer(response.status, headers, response.read())
 
 
 def _text(file: Path) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Self
 from uuid import uuid4
 
-from tests.service import free_port
+from tests.e2e.exchange import quiet_port
 
 ROOT = Path(__file__).resolve().parents[2]
 SECRETS = ("db_password", "database_url", "kernal_data_key")
@@ -40,7 +40,7 @@ class Stack:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.project = f"kadun-test-{uuid4().hex[:8]}"
-        self.http_port, self.https_port = free_port(), free_port()
+        self.http_port, self.https_port = quiet_port(), quiet_port()
         ours = ("KADUN_", "COMPOSE_", "DATABASE_URL", "KERNAL_DATA_KEY")
         self._environment = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
         copy_checkout(folder)

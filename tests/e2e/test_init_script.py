@@ -11,7 +11,7 @@ from pathlib import Path
 import pyrage
 import pytest
 
-from tests.service import free_port
+from tests.e2e.exchange import quiet_port
 
 ROOT = Path(__file__).resolve().parents[2]
 SECRETS = ["secrets/db_password", "secrets/database_url", "secrets/kernal_data_key"]
@@ -40,7 +40,7 @@ def checkout(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def ports() -> list[str]:
-    return ["--http-port", str(free_port()), "--https-port", str(free_port())]
+    return ["--http-port", str(quiet_port()), "--https-port", str(quiet_port())]
 
 
 def init(checkout: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -185,7 +185,7 @@ def test_a_certificate_of_ones_own_is_kept(checkout: Path, ports: list[str]) -> 
 def test_a_taken_port_is_refused_before_anything_is_made(checkout: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        refuses(init(checkout, "--https-port", port, "--http-port", str(free_port())), f"Port {port} is taken")
+        refuses(init(checkout, "--https-port", port, "--http-port", str(quiet_port())), f"Port {port} is taken")
     assert not (checkout / "secrets").exists()
 
 

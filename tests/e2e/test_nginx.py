@@ -3,7 +3,8 @@
 import pytest
 
 from tests.e2e.conftest import GatewayMaker
-from tests.e2e.gateway import Answer, Gateway
+from tests.e2e.exchange import Answer
+from tests.e2e.gateway import Gateway
 from tests.e2e.socket_service import SocketService, body
 
 JSON = {"Content-Type": "application/json"}

@@ -6,7 +6,8 @@ import ssl
 import pytest
 
 from tests.e2e.conftest import GatewayMaker
-from tests.e2e.gateway import Answer, Gateway, read_answer
+from tests.e2e.exchange import Answer, read_answer
+from tests.e2e.gateway import Gateway
 from tests.e2e.socket_service import SocketService, body
 from tests.service import wait_for
 
@@ -81,7 +82,7 @@ def test_customers_behind_one_address_have_room_by_default(make_gateway: Gateway
 @pytest.mark.parametrize(
     ("addresses", "limited"),
     [
-        ([f"2001:db8:0:1:{host:x}::1" for host in range(20)], True),  # one /64
+        ([f"2001:db8:0:1:{host:x}00::1" for host in range(20)], True),  # one /64
         ([f"a0a:a0a:a0a:a0a:a0a:a0a:a0a:a{host:02x}" for host in range(20)], True),  # line ends in it
         ([f"2001:db8:0:{network:x}::1" for network in range(20)], False),  # as many networks
         ([f"192.0.2.{host}" for host in range(20)], False),  # as many IPv4 addresses

@@ -2,11 +2,12 @@
 
 import socket
 import subprocess
+from pathlib import Path
 
 import pytest
 
 from tests.e2e.conftest import GatewayMaker
-from tests.e2e.gateway import Gateway
+from tests.e2e.gateway import ROOT, Gateway
 
 
 def handshake(gateway: Gateway, *options: str) -> str:
@@ -115,3 +116,19 @@ def test_http_on_the_https_port_is_a_problem(gateway: Gateway) -> None:
     with socket.create_connection(("127.0.0.1", gateway.https_port)) as connection:
         connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
         assert connection.recv(4096).startswith(b"HTTP/1.1 400 ")
+
+
+def test_where_the_kernel_has_no_ipv6_nginx_listens_on_ipv4_alone(tmp_path: Path) -> None:
+    gateway = Gateway(tmp_path / "nginx", tmp_path / "nobody.sock")
+    script = (ROOT / "nginx/entrypoint/30-without-ipv6.sh").read_text()
+    for has_ipv6 in (True, False):
+        kernel = tmp_path if has_ipv6 else tmp_path / "nothing"
+        moved = script.replace("/proc/net/if_inet6", str(kernel)).replace("/etc/nginx", str(gateway.folder / "etc"))
+        subprocess.run(["sh", "-c", moved], check=True)
+        with gateway:
+            assert gateway.ask("GET", "/nowhere").status == 404
+            if has_ipv6:
+                assert gateway.ask_plain("/", to="::1").status == 301
+            else:
+                with pytest.raises(ConnectionRefusedError):
+                    gateway.ask_plain("/", to="::1")

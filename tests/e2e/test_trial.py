@@ -105,7 +105,7 @@ def test_a_reader_who_goes_away_is_no_reason_to_stop(folder: Path) -> None:
         ["bash", "-c", command], env=run.environ, cwd="/", stdout=subprocess.DEVNULL, start_new_session=True
     ) as shell:
         wait_for(lambda: status(f"{run.url}/readyz") == 200, 60)
-        wait_for(lambda: (run.data_dir / "demo" / "card").exists(), 60)
+        wait_for((run.data_dir / "demo" / "card").exists, 60)
         os.killpg(shell.pid, signal.SIGINT)
     assert processes_of(folder) == []
 

@@ -51,6 +51,14 @@ def test_a_file_in_the_folders_place_is_refused(trial: Trial) -> None:
     assert trial.data_dir.read_text() == "not mine"
 
 
+def test_a_folder_behind_one_that_bars_the_way_is_refused(trial: Trial) -> None:
+    trial.data_dir.mkdir(mode=0o600)
+    with pytest.raises(TrialError, match=r"set KADUN_DATA_DIR") as refusal:
+        check(Trial(trial.data_dir / "further" / "in", trial.port))
+    assert str(trial.data_dir) in str(refusal.value)
+    trial.data_dir.chmod(0o700)
+
+
 def test_postgresqls_account_passes_through_the_folder_and_lists_nothing(trial: Trial) -> None:
     with claim(trial):
         assert trial.data_dir.stat().st_mode & 0o777 == 0o711

@@ -60,6 +60,7 @@ def test_the_topmost_folder_that_bars_the_way_is_named(open_folder: Path) -> Non
     barred.chmod(0o600)
     with pytest.raises(TrialError, match=f"cannot enter {barred}: set KADUN_DATA_DIR") as refusal:
         require_reachable(barred / "inner" / "cluster", postgresql_account())
+    barred.chmod(0o700)
     assert "\n" not in str(refusal.value)
 
 

@@ -1,0 +1,71 @@
+"""Requests, answers, and a port to exchange them on."""
+
+import contextlib
+import http.client
+import json
+import re
+import secrets
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An HTTP response; header names in lower case."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    def json(self) -> Any:
+        """The body as JSON."""
+        return json.loads(self.body)
+
+    def require_problem(self, status: int, code: str) -> None:
+        """Asserts that this is such a problem, in the one shape that all of them have, in both languages."""
+        assert self.status == status, self
+        assert self.headers["content-type"] == "application/problem+json"
+        problem = self.json()
+        assert {"type": "about:blank", "status": status, "code": code}.items() <= problem.items()
+        assert re.search(r"[\u4e00-\u9fff].* / [A-Z].*\.", problem["detail"])
+        assert problem["title"]
+        assert re.fullmatch(r"[0-9a-f]{32}", problem["request_id"])
+
+
+def quiet_port() -> int:
+    """A TCP port that nothing listens on, and that no outgoing connection takes: below the kernel's range for those."""
+    while True:
+        port = 20_000 + secrets.randbelow(12_000)
+        with (
+            contextlib.suppress(OSError),
+            socket.create_server(("::", port), family=socket.AF_INET6, dualstack_ipv6=True),
+        ):
+            return port
+
+
+def read_answer(connection: socket.socket) -> Answer:
+    """The next answer on a connection."""
+    response = http.client.HTTPResponse(connection)
+    response.begin()
+    return _answer(response)
+
+
+def exchange(
+    connection: http.client.HTTPConnection,
+    method: str,
+    path: str,
+    body: bytes | None,
+    headers: Mapping[str, str],
+) -> Answer:
+    try:
+        connection.request(method, path, body, dict(headers))
+        return _answer(connection.getresponse())
+    finally:
+        connection.close()
+
+
+def _answer(response: http.client.HTTPResponse) -> Answer:
+    headers = {name.lower(): value for name, value in response.getheaders()}
+    return Answer(response.status, headers, response.read())
