@@ -63,7 +63,7 @@ class Service:
         self.folder = folder
         self.log = folder / "service.log"
         self.environment = {
-            "PATH": os.environ["PATH"],
+            **{name: value for name, value in os.environ.items() if name == "PATH" or name.startswith("COVERAGE_")},
             "DATABASE_URL": database_url,
             "KERNAL_DATA_KEY": "AGE-SECRET-KEY-1GFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPQ4EGAEX",
             "KADUN_KEYS_DIR": str(folder / "keys"),

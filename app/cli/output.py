@@ -78,13 +78,12 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str | None]]) ->
             sys.stdout.write("\t".join(shown(cell or "") for cell in row) + "\n")
         return
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for index, column in enumerate(columns):
-        table.add_column(column, overflow="fold", no_wrap=index == 0)
+    for column in columns:
+        table.add_column(column, overflow="fold", max_width=48)
     for row in head:
         table.add_row(*(RichText(shown(cell or "")) for cell in row))
-    # A file or a pipe has no width: nothing is folded there, so that programs can search it.
-    width = None if sys.stdout.isatty() else 400
-    Console(markup=False, highlight=False, emoji=False, width=width).print(table)
+    # Wider than most terminals: they wrap lines more readably than a table can squeeze its columns.
+    Console(markup=False, highlight=False, emoji=False, width=400).print(table)
 
 
 def print_fields(fields: Iterable[tuple[str, Any]]) -> None:

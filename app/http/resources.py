@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 import falcon
+import msgspec
 
 from app import metrics
 from app.domain.addresses import canonical_address
@@ -74,7 +75,7 @@ class VerifyResource:
         response.set_header("Cache-Control", "no-store")
         message = verdict_message(verdict.code, verdict.reference, request)
         document = {"code": verdict.code, "message": message, "token": verdict.token}
-        response.data = json.dumps(document, ensure_ascii=False).encode()
+        response.data = msgspec.json.encode(document)
 
     def _question(self, request: falcon.Request) -> Question:
         body = schemas.parse_verify_request(schemas.read_body(request))

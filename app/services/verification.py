@@ -90,7 +90,7 @@ class Verification:
             day=now.astimezone(self._terms.timezone).date(),
         )
         decision = self._judge(judged, question, jti[-REFERENCE_LENGTH:])
-        metrics.verdicts.labels(decision.code).inc()
+        metrics.count_verdict(decision.code)
         token = self._signer.sign_verdict(self._claims(question, judged, decision, jti))
         return Verdict(decision.code, token, jti[-REFERENCE_LENGTH:])
 

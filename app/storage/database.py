@@ -122,7 +122,8 @@ class Database(peewee.PostgresqlDatabase):
 
     def _sorted(self, work: Callable[[], Result]) -> Result:
         try:
-            self.connect(reuse_if_open=True)
+            if self.is_closed():  # asked first, since `connect` takes a lock that all threads share
+                self.connect(reuse_if_open=True)
             return work()
         except (peewee.IntegrityError, psycopg2.IntegrityError):
             raise

@@ -132,6 +132,12 @@ class Gateway:
         connection = http.client.HTTPConnection(to, self.http_port, timeout=30)
         return exchange(connection, "GET", path, None, headers or {})
 
+    def curl(self, path: str, *options: str) -> str:
+        """What curl shows of an answer over HTTP/2, which Python does not speak."""
+        trust = ("--cacert", str(self.certificates / "fullchain.pem"))
+        command = ["curl", "--silent", "--http2", *trust, *options, f"https://localhost:{self.https_port}{path}"]
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout
+
     def connect(self, newest: ssl.TLSVersion = ssl.TLSVersion.MAXIMUM_SUPPORTED) -> ssl.SSLSocket:
         """A bare TLS connection, for bytes that no HTTP library would send."""
         plain = socket.create_connection(("127.0.0.1", self.https_port), timeout=30)

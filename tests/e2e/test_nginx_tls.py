@@ -48,18 +48,7 @@ def test_http_2_is_agreed_on_and_spoken(gateway: Gateway) -> None:
         context = gateway.context(alpn="h2")
         with context.wrap_socket(plain, server_hostname="localhost") as connection:
             assert connection.selected_alpn_protocol() == "h2"
-    url = f"https://localhost:{gateway.https_port}/readyz"
-    command = [
-        "curl",
-        "-sS",
-        "--http2",
-        "--cacert",
-        gateway.certificates / "fullchain.pem",
-        "-w",
-        "\n%{http_version}",
-        url,
-    ]
-    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    shown = gateway.curl("/readyz", "--write-out", "\n%{http_version}")
     assert shown == '{"status": "ready"}\n2'
 
 
