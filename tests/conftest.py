@@ -54,7 +54,7 @@ def postgres(postgres_binaries: Path, cluster_folder: Path) -> Iterator[Embedded
 
 
 @pytest.fixture(scope="session")
-def _schema(postgres: EmbeddedPostgres) -> str:
+def migrated_url(postgres: EmbeddedPostgres) -> str:
     url = postgres.url()
     owner = Database(url, bulk=True)
     connect_to(owner)
@@ -64,15 +64,15 @@ def _schema(postgres: EmbeddedPostgres) -> str:
 
 
 @pytest.fixture
-def database_url(_schema: str) -> str:
+def database_url(migrated_url: str) -> str:
     """The URL of a database with the current schema and no rows."""
-    owner = Database(_schema, bulk=True)
+    owner = Database(migrated_url, bulk=True)
     owner.connect()
     # The journal refuses to be emptied, except by a superuser who switches its triggers off.
     owner.execute_sql("SET session_replication_role = replica")
     owner.execute_sql("TRUNCATE card, client, event, usage RESTART IDENTITY")
     owner.close()
-    return _schema
+    return migrated_url
 
 
 @pytest.fixture

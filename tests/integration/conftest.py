@@ -1,6 +1,7 @@
 """The running service, and the use cases without it."""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -27,15 +28,39 @@ def administration(database: Database, clock: Clock) -> Administration:
     return Administration(database, Operator("tester"), clock)
 
 
-@pytest.fixture
-def service(database_url: str, tmp_path: Path) -> Iterator[Service]:
-    """The service without a proxy: the peer's address counts."""
-    with Service(tmp_path, database_url) as running:
+def with_keys(folder: Path) -> Path:
+    """Make the signing keys: a service whose database has active cards refuses to make new ones."""
+    keyring.create(folder / "keys", datetime.now(UTC))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def _running(migrated_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    with Service(with_keys(tmp_path_factory.mktemp("service")), migrated_url) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def _running_behind_proxy(migrated_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    settings = {"KADUN_BEHIND_PROXY": "true", "KADUN_WORKERS": "4", "KADUN_THREADS": "4"}
+    with Service(with_keys(tmp_path_factory.mktemp("proxied")), migrated_url, **settings) as running:
         yield running
 
 
 @pytest.fixture
-def proxied(database_url: str, tmp_path: Path) -> Iterator[Service]:
+def service(_running: Service, database_url: str) -> Service:
+    """The service without a proxy, where the peer's address counts; one process for all tests, its tables empty."""
+    return _running
+
+
+@pytest.fixture
+def proxied(_running_behind_proxy: Service, database_url: str) -> Service:
     """The service as behind a proxy: X-Real-IP counts, so that a test can speak as any address. Four processes."""
-    with Service(tmp_path, database_url, KADUN_BEHIND_PROXY="true", KADUN_WORKERS="4", KADUN_THREADS="4") as running:
+    return _running_behind_proxy
+
+
+@pytest.fixture
+def own_service(database_url: str, tmp_path: Path) -> Iterator[Service]:
+    """A service for one test, which changes its keys or counts from nothing."""
+    with Service(tmp_path, database_url) as running:
         yield running

@@ -98,18 +98,11 @@ def test_a_table_shows_markup_and_escapes_literally(capsys: pytest.CaptureFixtur
     assert "\x1b" not in printed
 
 
-def test_a_table_in_a_pipe_keeps_long_cells_on_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_long_cell_is_folded_and_an_id_never(capsys: pytest.CaptureFixture[str]) -> None:
     output.print_table(("id", "note"), [("A" * 32, "n" * 200)])
-    assert "n" * 200 in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("rows", [output.RICH_ROWS, output.RICH_ROWS + 1, output.RICH_ROWS + 2])
-def test_a_table_of_any_length_shows_every_row(rows: int, capsys: pytest.CaptureFixture[str]) -> None:
-    output.print_table(("id", "note"), ((f"card-{row}", "\x1b" if row % 2 else None) for row in range(rows)))
     printed = capsys.readouterr().out
-    shown = [line.split()[0] for line in printed.splitlines() if line.strip().startswith("card-")]
-    assert shown == [f"card-{row}" for row in range(rows)]
-    assert "\x1b" not in printed
+    assert "A" * 32 in printed
+    assert printed.count("n") >= 200
 
 
 def test_fields_are_shown_a_line_each(capsys: pytest.CaptureFixture[str]) -> None:
