@@ -1,11 +1,10 @@
 """Wiring, and nothing else."""
 
-import time
-from datetime import UTC, datetime
 from typing import Any
 
 import falcon
 
+from app.clock import utc_now
 from app.http import problems
 from app.http.middleware import RequestLog
 from app.http.resources import (
@@ -22,11 +21,6 @@ from app.storage import schema
 from app.storage.database import Database, connect_to
 from app.storage.statements import PREPARED
 from app.tokens.signer import Signer
-
-
-def utc_now() -> datetime:
-    """Return the time now, aware."""
-    return datetime.fromtimestamp(time.time(), UTC)
 
 
 def create_app(settings: Settings) -> falcon.App[Any, Any]:

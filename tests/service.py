@@ -4,7 +4,6 @@ import http.client
 import json
 import os
 import secrets
-import socket
 import subprocess
 import sys
 import time
@@ -12,6 +11,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import jwt
+
+from tests.e2e.exchange import quiet_port
 
 ROOT = Path(__file__).resolve().parent.parent
 OPEN = "打开程序"
@@ -26,11 +27,6 @@ class Answer(NamedTuple):
     def claims(self) -> dict[str, Any]:
         """The token's claims, unverified."""
         return jwt.decode(self.body["token"], options={"verify_signature": False})
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 def wait_for(condition: Any, seconds: float = 20) -> Any:
@@ -59,7 +55,7 @@ class Service:
     """The service on a port of 127.0.0.1, behind no proxy unless its settings say so."""
 
     def __init__(self, folder: Path, database_url: str, **settings: str) -> None:
-        self.port = free_port()
+        self.port = quiet_port()
         self.folder = folder
         self.log = folder / "service.log"
         self.environment = {

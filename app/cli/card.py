@@ -4,6 +4,7 @@ import csv
 import sys
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
+from itertools import chain
 from typing import Any
 
 import click
@@ -11,7 +12,8 @@ from rich.console import Console
 from rich.progress import Progress
 
 from app.cli import output
-from app.cli.context import Session, format_option, pass_session, utc_now
+from app.cli.context import Session, format_option, pass_session
+from app.clock import utc_now
 from app.domain.cards import ValidityError, format_validity, parse_card_id, parse_duration, parse_validity
 from app.domain.codes import CardStatus
 from app.services.administration import CardNotFoundError, Outcome
@@ -158,7 +160,7 @@ def _print(rows: Iterator[Row], output_format: str) -> None:
         if first is None:
             output.say("没有符合条件的卡密 / No cards match")
             return
-        cells = ([_cell(name, value) for name, value in row.items()] for row in _chain(first, rows))
+        cells = ([_cell(name, value) for name, value in row.items()] for row in chain([first], rows))
         output.print_table([HEADINGS[name] for name in first], cells)
 
 
@@ -193,11 +195,6 @@ def _print_csv(rows: Iterable[Row]) -> None:
 def _harmless(text: str) -> str:
     """Keep a spreadsheet from taking a text that a stranger sent for a formula."""
     return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
-
-
-def _chain(first: Row, rest: Iterator[Row]) -> Iterator[Row]:
-    yield first
-    yield from rest
 
 
 def _report(outcome: Outcome, zh: str, en: str) -> None:

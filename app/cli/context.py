@@ -2,26 +2,20 @@
 
 import getpass
 import os
-import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, TypeVar
 from zoneinfo import ZoneInfo
 
 import click
 
+from app.clock import utc_now
 from app.services.administration import Administration, Operator
 from app.settings import Settings
 from app.storage import schema
 from app.storage.database import Database, connect_to
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-
-
-def utc_now() -> datetime:
-    """Return the time now, aware."""
-    return datetime.fromtimestamp(time.time(), UTC)
 
 
 class Session:

@@ -8,7 +8,8 @@ import click
 
 from app.cli import output
 from app.cli.card import Duration
-from app.cli.context import Session, format_option, pass_session, utc_now
+from app.cli.context import Session, format_option, pass_session
+from app.clock import utc_now
 from app.domain.cards import parse_card_id
 from app.domain.codes import Code, EventKind
 from app.storage import journal, models

@@ -11,7 +11,8 @@ from typing import BinaryIO
 import click
 
 from app.cli import output
-from app.cli.context import Session, operator_name, pass_session, utc_now
+from app.cli.context import Session, operator_name, pass_session
+from app.clock import utc_now
 from app.domain.codes import EventKind
 from app.storage import journal
 from app.tokens import keyring, sealing

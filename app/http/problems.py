@@ -57,8 +57,7 @@ def body_too_large(limit_bytes: int) -> Problem:
     """The body is larger than any honest request."""
     kib = limit_bytes // 1024
     detail = Text(f"请求体不得超过 {kib} KiB。", f"The body must be at most {kib} KiB.")
-    # The rest of the body is not read, so the connection is of no more use.
-    return Problem(falcon.HTTP_413, ProblemCode.BODY_TOO_LARGE, detail, headers={"Connection": "close"})
+    return Problem(falcon.HTTP_413, ProblemCode.BODY_TOO_LARGE, detail)
 
 
 def unsupported_media_type() -> Problem:

@@ -4,10 +4,11 @@ import logging
 import random
 import threading
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import peewee
 
+from app.clock import utc_now
 from app.storage import journal
 from app.storage.database import ConflictError, DatabaseUnavailableError
 from app.storage.models import database
@@ -34,7 +35,7 @@ def _run(journal_keep: timedelta) -> None:
         # Spread, so that the workers do not all come at once.
         time.sleep(INTERVAL_SECONDS * random.uniform(0.5, 1.5))  # noqa: S311
         try:
-            deleted = prune_journal(journal_keep, datetime.now(UTC))
+            deleted = prune_journal(journal_keep, utc_now())
             if deleted:
                 logger.info("old rejections pruned", extra={"count": deleted})
         except (DatabaseUnavailableError, ConflictError, peewee.PeeweeException):
