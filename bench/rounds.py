@@ -1,6 +1,7 @@
 """The measurements: everything is set up once, then measured in turns, several times."""
 
 import os
+import re
 import secrets
 import tempfile
 from collections.abc import Callable, Iterator
@@ -21,13 +22,19 @@ from bench.beside import Beside
 from bench.cards import FIRST_CARD_ID, HARDWARE, CardTable, noon_zone
 from bench.errors import BenchError
 from bench.gunicorn import CONNECTIONS, Gunicorn
-from trial.environment import write_secret
+from trial.environment import CHECKOUT, write_secret
 from trial.postgres import EmbeddedPostgres
 from trial.stopping import Stopping
 
 _WARM_UP_SECONDS = 2
 _ACTIVATIONS_CEILING = 8_000
 """More than this many activations a second are not expected: so many unused cards are made."""
+
+
+def compose_settings() -> dict[str, str]:
+    """Return PostgreSQL's settings as docker-compose.yml gives them to the real stack."""
+    compose = (CHECKOUT / "docker-compose.yml").read_text(encoding="utf-8")
+    return dict(re.findall(r"-c, (\w+)=(\w+)", compose))
 
 
 class Plan(NamedTuple):
@@ -73,7 +80,9 @@ class Bench:
         self._public_key = str(OKPKey.generate_key("X25519").as_dict(private=False)["x"])
         self._activation_cards = _ACTIVATIONS_CEILING * plan.seconds
         # A service for each number of cards, each with its connections, and pgbench beside them.
-        self._postgres = EmbeddedPostgres(binaries, folder / "cluster", settings={"max_connections": "200"})
+        self._postgres = EmbeddedPostgres(
+            binaries, folder / "cluster", settings=compose_settings() | {"max_connections": "200"}
+        )
 
     @contextmanager
     def running(self, stopping: Stopping) -> Iterator[None]:
