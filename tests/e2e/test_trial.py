@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.exchange import quiet_port
 from tests.e2e.trial_runner import TrialRun, processes_of
-from tests.service import ROOT, free_port, wait_for
+from tests.service import ROOT, wait_for
 from trial.postmaster import running_postmaster
 
 NOBODY = 65_534
@@ -188,7 +189,7 @@ def test_an_ordinary_user_needs_nothing_but_the_checkout(folder: Path) -> None:
 
 @pytest.mark.parametrize("script", ["run.sh", "test.sh", "cardctl"])
 def test_a_script_explains_itself(script: str, folder: Path) -> None:
-    environ = os.environ | {"KADUN_DATA_DIR": str(folder / "state"), "KADUN_PORT": str(free_port())}
+    environ = os.environ | {"KADUN_DATA_DIR": str(folder / "state"), "KADUN_PORT": str(quiet_port())}
     told = subprocess.run(
         [ROOT / "scripts" / script, "--help"],
         env=environ,

@@ -6,7 +6,8 @@ import subprocess
 from pathlib import Path
 from typing import Self
 
-from tests.service import ROOT, free_port, wait_for
+from tests.e2e.exchange import quiet_port
+from tests.service import ROOT, wait_for
 
 START_SECONDS = 180  # the first time, packages are downloaded
 
@@ -24,7 +25,7 @@ class TrialRun:
         uid: int | None = None,
     ) -> None:
         self.data_dir = data_dir or folder / "state"
-        self.port = port or free_port()
+        self.port = port or quiet_port()
         self.root = root
         self.uid = uid
         self._printed = folder / f"printed-{self.port}"
