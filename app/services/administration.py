@@ -94,7 +94,7 @@ class Administration:
                     progress(done)
                 journal.append([self._entry(EventKind.ISSUED, now, None, details)])
 
-        self._database.with_connection(write)
+        self._database.with_connection(write, once=True)
         return new_cards
 
     def freeze(self, card_ids: list[str]) -> Outcome:
@@ -185,7 +185,7 @@ class Administration:
                 journal.append([self._entry(kind, now, card_id, details) for card_id in changed])
                 return Outcome(tuple(changed), tuple(_revived_unbound(rows, changed, now)))
 
-        return self._database.with_connection(write)
+        return self._database.with_connection(write, once=True)
 
     def _entry(
         self, kind: EventKind, now: datetime, card_id: str | None, details: dict[str, object] | None

@@ -5,6 +5,7 @@ import io
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import Any
 
 from peewee import JOIN, Tuple, fn
@@ -134,5 +135,5 @@ def bound_cards(card_ids: list[str]) -> set[str]:
 
 def _pages(items: Iterable[NewCard]) -> Iterator[list[NewCard]]:
     iterator = iter(items)
-    while page := [card for _, card in zip(range(PAGE_ROWS), iterator, strict=False)]:
+    while page := list(islice(iterator, PAGE_ROWS)):
         yield page

@@ -102,10 +102,11 @@ class Database(peewee.PostgresqlDatabase):
             row: tuple[Any, ...] | None = cursor.fetchone()
             return row
 
-    def with_connection(self, work: Callable[[], Result]) -> Result:
+    def with_connection(self, work: Callable[[], Result], *, once: bool = False) -> Result:
         """Run `work`, once more on a new connection if the one that it had kept turns out to be broken.
 
-        Safe for work that judges anew what it finds: a commit whose answer was lost is simply found done.
+        Safe for work that judges anew what it finds: a commit whose answer was lost is simply found done. What
+        would add up instead (extending a card) asks to be run `once`.
 
         Raises:
             DatabaseUnavailableError: The database cannot be reached or does not answer in time.
@@ -116,7 +117,7 @@ class Database(peewee.PostgresqlDatabase):
             return self._sorted(work)
         except DatabaseUnavailableError:
             broken = self.is_closed()  # set by `_sorted`
-            if not (kept and broken):
+            if once or not (kept and broken):
                 raise
         return self._sorted(work)
 

@@ -10,7 +10,7 @@ from app.services import housekeeping
 from app.services.administration import Administration
 from app.services.verification import Question, Verification
 from app.storage import schema
-from app.storage.database import Database
+from app.storage.database import Database, DatabaseUnavailableError
 from app.storage.models import Card, Client, Event
 from tests.conftest import Clock
 from trial.postgres import EmbeddedPostgres
@@ -126,3 +126,18 @@ def test_a_verification_of_a_bound_card_is_two_statements_by_index(
         assert "Index Scan" in plan
         assert "Seq Scan" not in plan
     assert Card.select().count() == 1
+
+
+@pytest.mark.parametrize(("once", "runs"), [(False, 2), (True, 1)])
+def test_work_whose_kept_connection_broke_is_run_again_unless_it_adds_up(
+    database: Database, *, once: bool, runs: int
+) -> None:
+    started: list[int] = []
+
+    def lose_the_connection() -> None:
+        started.append(1)
+        database.execute_sql("SELECT pg_terminate_backend(pg_backend_pid())")
+
+    with pytest.raises(DatabaseUnavailableError):
+        database.with_connection(lose_the_connection, once=once)
+    assert len(started) == runs
