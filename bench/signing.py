@@ -1,4 +1,4 @@
-"""S: the signatures alone, by PyJWT through the app's own signer."""
+"""S: the signatures alone, by the app's own signer."""
 
 import os
 import time

@@ -1,10 +1,9 @@
 """Card IDs and validities: how they are written, read and added to (protocol, sections 2 and 5)."""
 
-import base64
 import re
 import unicodedata
-from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from app.domain.codes import CardStatus
 from app.domain.texts import RefusedError
@@ -15,7 +14,7 @@ MIN_VALIDITY = timedelta(seconds=1)
 MAX_VALIDITY = timedelta(days=100 * 365)
 
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
-_FROM_RFC4648 = str.maketrans("ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", _CROCKFORD)
+_PAIRS = [high + low for high in _CROCKFORD for low in _CROCKFORD]  # of 10 bits
 _ID = re.compile(f"[{_CROCKFORD}]{{{ID_LENGTH}}}")
 # ASCII only: no Unicode case mapping takes part in what a card's ID is.
 _READ_AS = str.maketrans("abcdefghijklmnopqrstuvwxyzILO", "ABCDEFGH1JK1MN0PQRSTUVWXYZ110")
@@ -32,7 +31,8 @@ def id_from_random(random_bytes: bytes) -> str:
     """Write `ID_RANDOM_BYTES` random bytes as an ID: 32 characters of Crockford's base32."""
     if len(random_bytes) != ID_RANDOM_BYTES:
         raise ValueError(f"an ID takes {ID_RANDOM_BYTES} random bytes, not {len(random_bytes)}")
-    return base64.b32encode(random_bytes).decode("ascii").translate(_FROM_RFC4648)
+    number = int.from_bytes(random_bytes)
+    return "".join([_PAIRS[number >> shift & 1023] for shift in range(150, -1, -10)])
 
 
 def parse_card_id(text: str) -> str | None:
@@ -101,8 +101,7 @@ def format_validity(validity: timedelta | None) -> str:
     return f"{seconds // _UNITS[unit]}{unit}"
 
 
-@dataclass(frozen=True, slots=True)
-class Card:
+class Card(NamedTuple):
     """A card as the rules see it. `validity` None means permanent; times are aware."""
 
     id: str

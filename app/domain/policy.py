@@ -1,8 +1,8 @@
 """The rules (protocol, section 2). This is their only home."""
 
-from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import Enum
+from typing import NamedTuple
 
 from app.domain.addresses import same_address
 from app.domain.cards import Card
@@ -12,8 +12,7 @@ OPEN_PROGRAM = "打开程序"
 """The function that earns KERNAL_DATA_KEY: these four characters and no others."""
 
 
-@dataclass(frozen=True, slots=True)
-class Client:
+class Client(NamedTuple):
     """The environment that a card is bound to, as recorded."""
 
     id: str
@@ -22,8 +21,7 @@ class Client:
     address: str
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
+class Facts(NamedTuple):
     """All that the rules need to know, read at one moment.
 
     `rival` is the client of *another* card whose recorded hardware is the request's, `rival_card` its card.
@@ -35,8 +33,7 @@ class Facts:
     rival_card: Card | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """What is asked: the hardware as sent, the address that the proxy saw, the function as sent."""
 
     hardware: str
@@ -55,8 +52,7 @@ class Binding(Enum):
     """The card has none, and this machine's client comes over from a card that is no longer live."""
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """What the rules say, and all that has to be written for it.
 
     `card` is the card as it is after the decision; `released` the client that its dead card loses.
@@ -121,4 +117,4 @@ def decide(facts: Facts, request: Request, now: datetime) -> Decision:
 def _activated(card: Card, now: datetime) -> Card:
     # Expiries are whole seconds, so the activation is too: the difference is the validity exactly.
     at = now.replace(microsecond=0)
-    return replace(card, activated_at=at, expires_at=None if card.validity is None else at + card.validity)
+    return card._replace(activated_at=at, expires_at=None if card.validity is None else at + card.validity)

@@ -26,6 +26,9 @@ class VerifyRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     client_public_key: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{43}\Z")] | None = None
 
 
+_decode = msgspec.json.Decoder(VerifyRequest).decode
+_QUOTES_A_FIELD = 4  # two for its name, two for its value
+
 PUBLIC_KEY_REQUIREMENT = Text(
     "必须是 X25519 公钥的 base64url 编码（43 个字符，无填充，且不是低阶点）",
     "must be an X25519 public key in base64url (43 characters, no padding, not of low order)",
@@ -55,10 +58,12 @@ def read_body(request: falcon.Request) -> bytes:
     length = request.content_length
     if length is not None and length > MAX_BODY_BYTES:
         raise body_too_large(MAX_BODY_BYTES)
+    if length is not None:
+        body: bytes = request.stream.read(length)
+        return body
     # Without a length the body is chunked (gunicorn ends the stream) or absent.
-    chunked = request.env.get("wsgi.input_terminated") and length is None
-    stream = request.stream if chunked else request.bounded_stream
-    body: bytes = stream.read(MAX_BODY_BYTES + 1)
+    stream = request.stream if request.env.get("wsgi.input_terminated") else request.bounded_stream
+    body = stream.read(MAX_BODY_BYTES + 1)
     if len(body) > MAX_BODY_BYTES:
         raise body_too_large(MAX_BODY_BYTES)
     return body
@@ -76,6 +81,9 @@ def parse_verify_request(body: bytes) -> VerifyRequest:
     Raises:
         Problem: 400, naming the field and what it must be.
     """
+    request = _plain(body)
+    if request is not None:
+        return request
     document = _decode_object(body)
     try:
         request = msgspec.convert(document, VerifyRequest)
@@ -92,6 +100,22 @@ def parse_verify_request(body: bytes) -> VerifyRequest:
                 name,
             )
     return request
+
+
+def _plain(body: bytes) -> VerifyRequest | None:
+    """Return an impeccable request without escapes, as nearly all are, at a fraction of the price; else None.
+
+    What msgspec lets through, keys given twice, NUL and lone surrogates, is not in here: each needs a further quote
+    or a backslash (or is no UTF-8, which msgspec refuses).
+    """
+    if b"\\" in body:
+        return None
+    try:
+        request = _decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    fields = 4 + (request.ip is not None) + (request.client_public_key is not None)
+    return request if body.count(b'"') == _QUOTES_A_FIELD * fields else None
 
 
 def _decode_object(body: bytes) -> dict[str, Any]:

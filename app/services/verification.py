@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from app import metrics
@@ -26,8 +26,7 @@ _ATTEMPTS = 50  # each miss means that somebody else got on; with this many some
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
+class Question(NamedTuple):
     """A checked request. `address` is what the proxy saw, `claimed_ip` what the client believes."""
 
     card_id: str
@@ -39,8 +38,7 @@ class Question:
     public_key: PublicKey | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """The answer: its code, the signed token, and the reference that the vendor finds in the journal."""
 
     code: Code
@@ -109,12 +107,12 @@ class Verification:
         """Read, decide, write under a guard; None when the guard misses."""
         facts = bindings.read_facts(self._database, judged.card_id, judged.hardware_sha256)
         decision = decide(facts, judged.request, judged.now)
+        if decision.is_refresh and bindings.refresh(self._database, facts, judged):
+            return decision
         entries = _entries(facts, decision, judged, question.claimed_ip, reference)
         if not decision.accepted:
             if not journal.append_rejection(entries[0]):
                 metrics.refusals_not_journalled.inc()
-            return decision
-        if decision.is_refresh and bindings.refresh(self._database, facts, judged):
             return decision
         new_client_id = id_from_random(secrets.token_bytes(ID_RANDOM_BYTES))
         applied = bindings.apply(self._database, facts, decision, judged, entries=entries, new_client_id=new_client_id)

@@ -1,7 +1,7 @@
 """Facts for the rules, and the guarded writes that apply a decision."""
 
-from dataclasses import dataclass
 from datetime import date, datetime
+from typing import NamedTuple
 
 import peewee
 from psycopg2.errors import ForeignKeyViolation, UniqueViolation
@@ -12,8 +12,7 @@ from app.storage import journal, models, usage
 from app.storage.database import Database
 
 
-@dataclass(frozen=True, slots=True)
-class Judged:
+class Judged(NamedTuple):
     """A request and all that is written with it. `day` is the vendor's day of `now`."""
 
     card_id: str

@@ -87,7 +87,7 @@ def test_an_interrupted_issue_leaves_no_card(offline: Service, database: Databas
     ).fetchone():
         assert process.poll() is None
     process.send_signal(2)
-    _, said = process.communicate(timeout=30)
+    _, said = process.communicate(timeout=90)
     assert (process.returncode, len(said.strip().splitlines())) == (1, 1)
     assert "Traceback" not in said
     assert Card.select().count() == 0

@@ -1,6 +1,5 @@
 """Card IDs as people type them, durations, validities, and what extending does."""
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -17,8 +16,8 @@ DAY = timedelta(days=1)
 ID = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
 UNUSED = Card(ID, 30 * DAY, None, None, None)
-ACTIVE = replace(UNUSED, activated_at=WHOLE_NOW - DAY, expires_at=WHOLE_NOW + 29 * DAY)
-EXPIRED = replace(UNUSED, activated_at=WHOLE_NOW - 40 * DAY, expires_at=WHOLE_NOW - 10 * DAY)
+ACTIVE = UNUSED._replace(activated_at=WHOLE_NOW - DAY, expires_at=WHOLE_NOW + 29 * DAY)
+EXPIRED = UNUSED._replace(activated_at=WHOLE_NOW - 40 * DAY, expires_at=WHOLE_NOW - 10 * DAY)
 
 ids = st.binary(min_size=cards.ID_RANDOM_BYTES, max_size=cards.ID_RANDOM_BYTES).map(cards.id_from_random)
 lifetimes = st.integers(1, 100 * 365 * 86_400).map(lambda seconds: timedelta(seconds=seconds))
@@ -216,11 +215,11 @@ def test_a_validity_is_written_in_the_largest_unit_that_divides_it(validity: tim
         (UNUSED, CardStatus.UNUSED),
         (ACTIVE, CardStatus.ACTIVE),
         (EXPIRED, CardStatus.EXPIRED),
-        (replace(ACTIVE, expires_at=NOW), CardStatus.EXPIRED),
-        (replace(ACTIVE, validity=None, expires_at=None), CardStatus.ACTIVE),
-        (replace(UNUSED, frozen_at=NOW), CardStatus.FROZEN),
-        (replace(ACTIVE, frozen_at=NOW), CardStatus.FROZEN),
-        (replace(EXPIRED, frozen_at=NOW), CardStatus.FROZEN),
+        (ACTIVE._replace(expires_at=NOW), CardStatus.EXPIRED),
+        (ACTIVE._replace(validity=None, expires_at=None), CardStatus.ACTIVE),
+        (UNUSED._replace(frozen_at=NOW), CardStatus.FROZEN),
+        (ACTIVE._replace(frozen_at=NOW), CardStatus.FROZEN),
+        (EXPIRED._replace(frozen_at=NOW), CardStatus.FROZEN),
     ],
 )
 def test_a_status_is_the_first_that_holds(card: Card, status: CardStatus) -> None:
@@ -229,26 +228,26 @@ def test_a_status_is_the_first_that_holds(card: Card, status: CardStatus) -> Non
 
 
 def test_extending_an_unused_card_adds_to_its_validity() -> None:
-    assert cards.extended(UNUSED, DAY, NOW) == replace(UNUSED, validity=31 * DAY)
+    assert cards.extended(UNUSED, DAY, NOW) == UNUSED._replace(validity=31 * DAY)
 
 
 def test_extending_an_active_card_adds_to_its_expiry() -> None:
-    assert cards.extended(ACTIVE, DAY, NOW) == replace(ACTIVE, expires_at=WHOLE_NOW + 30 * DAY)
+    assert cards.extended(ACTIVE, DAY, NOW) == ACTIVE._replace(expires_at=WHOLE_NOW + 30 * DAY)
 
 
 def test_extending_an_expired_card_adds_to_now_in_whole_seconds() -> None:
-    assert cards.extended(EXPIRED, DAY, NOW) == replace(EXPIRED, expires_at=WHOLE_NOW + DAY)
+    assert cards.extended(EXPIRED, DAY, NOW) == EXPIRED._replace(expires_at=WHOLE_NOW + DAY)
 
 
 def test_extending_a_frozen_card_leaves_it_frozen() -> None:
-    frozen = replace(ACTIVE, frozen_at=NOW)
+    frozen = ACTIVE._replace(frozen_at=NOW)
     assert cards.extended(frozen, DAY, NOW).frozen_at == NOW
 
 
 @pytest.mark.parametrize("activated_at", [None, WHOLE_NOW])
 def test_a_permanent_card_is_not_extended(activated_at: datetime | None) -> None:
     with pytest.raises(ValidityError, match="permanent card"):
-        cards.extended(replace(UNUSED, validity=None, activated_at=activated_at), DAY, NOW)
+        cards.extended(UNUSED._replace(validity=None, activated_at=activated_at), DAY, NOW)
 
 
 @pytest.mark.parametrize("card", [UNUSED, ACTIVE, EXPIRED])

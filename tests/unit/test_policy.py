@@ -1,6 +1,5 @@
 """Every branch of the rules (protocol, section 2), their order, and what holds whatever the facts."""
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import product
 
@@ -18,10 +17,10 @@ MONTH = timedelta(days=30)
 SECOND = timedelta(seconds=1)
 
 UNUSED = Card("A" * 32, MONTH, None, None, None)
-ACTIVE = replace(UNUSED, activated_at=WHOLE_NOW - SECOND, expires_at=WHOLE_NOW - SECOND + MONTH)
-EXPIRED = replace(UNUSED, activated_at=WHOLE_NOW - MONTH - SECOND, expires_at=WHOLE_NOW - SECOND)
-FROZEN = replace(ACTIVE, frozen_at=NOW)
-PERMANENT = replace(ACTIVE, validity=None, expires_at=None)
+ACTIVE = UNUSED._replace(activated_at=WHOLE_NOW - SECOND, expires_at=WHOLE_NOW - SECOND + MONTH)
+EXPIRED = UNUSED._replace(activated_at=WHOLE_NOW - MONTH - SECOND, expires_at=WHOLE_NOW - SECOND)
+FROZEN = ACTIVE._replace(frozen_at=NOW)
+PERMANENT = ACTIVE._replace(validity=None, expires_at=None)
 
 HOME, CAFE = "203.0.113.7", "198.51.100.9"
 BOUND = Client("C" * 32, ACTIVE.id, "disk-1", HOME)
@@ -31,7 +30,7 @@ ASKED = Request("disk-1", HOME, OPEN_PROGRAM)
 
 def rival_of(card: Card) -> Card:
     """Return a card in the same state, but another one."""
-    return replace(card, id=RIVAL.card_id)
+    return card._replace(id=RIVAL.card_id)
 
 
 def test_an_unknown_card_is_not_found() -> None:
@@ -44,7 +43,7 @@ def test_an_unknown_card_is_not_found_even_from_a_known_machine() -> None:
 
 @pytest.mark.parametrize("card", [UNUSED, ACTIVE, EXPIRED, PERMANENT])
 def test_a_frozen_card_is_refused_whatever_else_it_is(card: Card) -> None:
-    frozen = replace(card, frozen_at=NOW)
+    frozen = card._replace(frozen_at=NOW)
     assert decide(Facts(frozen), ASKED, NOW) == Decision(Code.CARD_FROZEN, frozen)
 
 
@@ -58,7 +57,7 @@ def test_a_frozen_card_is_refused_whatever_else_it_is(card: Card) -> None:
     ],
 )
 def test_a_card_expires_at_its_expiry_and_not_before(left: timedelta, code: Code) -> None:
-    card = replace(ACTIVE, expires_at=NOW + left)
+    card = ACTIVE._replace(expires_at=NOW + left)
     assert decide(Facts(card, BOUND), ASKED, NOW).code is code
 
 
@@ -76,13 +75,13 @@ def test_another_machine_at_another_address_is_refused() -> None:
 
 
 def test_a_new_address_of_the_same_machine_is_accepted_and_told() -> None:
-    decision = decide(Facts(ACTIVE, BOUND), replace(ASKED, address=CAFE), NOW)
+    decision = decide(Facts(ACTIVE, BOUND), ASKED._replace(address=CAFE), NOW)
     assert decision == Decision(Code.OK, ACTIVE, binding=Binding.KEEP, address_changed=True)
     assert not decision.is_refresh
 
 
 def test_a_new_machine_at_the_same_address_is_accepted_and_told() -> None:
-    decision = decide(Facts(ACTIVE, BOUND), replace(ASKED, hardware="disk-2"), NOW)
+    decision = decide(Facts(ACTIVE, BOUND), ASKED._replace(hardware="disk-2"), NOW)
     assert decision == Decision(Code.OK, ACTIVE, binding=Binding.KEEP, hardware_changed=True)
     assert not decision.is_refresh
 
@@ -94,13 +93,13 @@ def test_the_same_machine_at_the_same_address_only_refreshes() -> None:
 
 
 def test_a_move_within_one_ipv6_network_is_no_change() -> None:
-    bound = replace(BOUND, address="2001:db8:0:1::1")
-    decision = decide(Facts(ACTIVE, bound), replace(ASKED, address="2001:db8:0:1:ffff::2"), NOW)
+    bound = BOUND._replace(address="2001:db8:0:1::1")
+    decision = decide(Facts(ACTIVE, bound), ASKED._replace(address="2001:db8:0:1:ffff::2"), NOW)
     assert decision.is_refresh
 
 
 def test_the_next_ipv6_network_is_another_address() -> None:
-    bound = replace(BOUND, address="2001:db8:0:1::1")
+    bound = BOUND._replace(address="2001:db8:0:1::1")
     asked = Request("disk-2", "2001:db8:0:2::1", OPEN_PROGRAM)
     assert decide(Facts(ACTIVE, bound), asked, NOW).code is Code.CLIENT_MISMATCH
 
@@ -118,7 +117,7 @@ def test_a_machine_with_another_live_card_is_refused(card: Card, own: Card, clie
     assert decide(facts, ASKED, NOW) == Decision(Code.CLIENT_HAS_ANOTHER_CARD, own)
 
 
-@pytest.mark.parametrize("dead", [EXPIRED, FROZEN, replace(PERMANENT, frozen_at=NOW)])
+@pytest.mark.parametrize("dead", [EXPIRED, FROZEN, PERMANENT._replace(frozen_at=NOW)])
 def test_a_machine_moves_from_a_dead_card_to_a_new_one_with_its_client(dead: Card) -> None:
     decision = decide(Facts(UNUSED, None, RIVAL, rival_of(dead)), ASKED, NOW)
     assert (decision.code, decision.binding, decision.released) == (Code.OK, Binding.MOVE, RIVAL)
@@ -128,19 +127,19 @@ def test_a_machine_moves_from_a_dead_card_to_a_new_one_with_its_client(dead: Car
 
 @pytest.mark.parametrize("dead", [EXPIRED, FROZEN])
 def test_a_card_that_has_its_own_client_keeps_it_when_the_machine_leaves_a_dead_card(dead: Card) -> None:
-    facts = Facts(ACTIVE, replace(BOUND, hardware="disk-0"), RIVAL, rival_of(dead))
+    facts = Facts(ACTIVE, BOUND._replace(hardware="disk-0"), RIVAL, rival_of(dead))
     decision = decide(facts, ASKED, NOW)
     assert decision == Decision(Code.OK, ACTIVE, binding=Binding.KEEP, released=RIVAL, hardware_changed=True)
     assert not decision.is_refresh
 
 
 def test_a_refused_machine_does_not_leave_its_dead_card() -> None:
-    facts = Facts(ACTIVE, replace(BOUND, hardware="disk-0", address=CAFE), RIVAL, rival_of(EXPIRED))
+    facts = Facts(ACTIVE, BOUND._replace(hardware="disk-0", address=CAFE), RIVAL, rival_of(EXPIRED))
     assert decide(facts, ASKED, NOW) == Decision(Code.CLIENT_MISMATCH, ACTIVE)
 
 
 def test_an_unused_card_is_activated_and_bound() -> None:
-    activated = replace(UNUSED, activated_at=WHOLE_NOW, expires_at=WHOLE_NOW + MONTH)
+    activated = UNUSED._replace(activated_at=WHOLE_NOW, expires_at=WHOLE_NOW + MONTH)
     decision = decide(Facts(UNUSED), ASKED, NOW)
     assert decision == Decision(Code.OK, activated, activates=True, binding=Binding.CREATE)
     assert decision.accepted
@@ -148,8 +147,8 @@ def test_an_unused_card_is_activated_and_bound() -> None:
 
 
 def test_an_unused_permanent_card_is_activated_without_an_expiry() -> None:
-    decision = decide(Facts(replace(UNUSED, validity=None)), ASKED, NOW)
-    assert decision.card == replace(UNUSED, validity=None, activated_at=WHOLE_NOW)
+    decision = decide(Facts(UNUSED._replace(validity=None)), ASKED, NOW)
+    assert decision.card == UNUSED._replace(validity=None, activated_at=WHOLE_NOW)
     assert decision.activates
 
 
@@ -174,10 +173,10 @@ def test_only_ok_is_accepted(code: Code) -> None:
 @pytest.mark.parametrize("faults", list(product([False, True], repeat=5)))
 def test_the_first_rule_that_is_broken_gives_the_code(faults: tuple[bool, ...]) -> None:
     missing, frozen, expired, mismatch, rivalled = faults
-    card = replace(EXPIRED if expired else ACTIVE, frozen_at=NOW if frozen else None)
+    card = (EXPIRED if expired else ACTIVE)._replace(frozen_at=NOW if frozen else None)
     facts = Facts(
         None if missing else card,
-        None if missing else replace(BOUND, hardware="disk-0", address=CAFE if mismatch else HOME),
+        None if missing else BOUND._replace(hardware="disk-0", address=CAFE if mismatch else HOME),
         RIVAL if rivalled else None,
         rival_of(ACTIVE) if rivalled else None,
     )
@@ -216,7 +215,7 @@ def situations(draw: st.DrawFn) -> tuple[Facts, Request]:
         client = Client(BOUND.id, card.id, draw(hardwares), draw(addresses))
     rival = rival_card = None
     if (client is None or client.hardware != request.hardware) and draw(st.booleans()):
-        rival = replace(RIVAL, hardware=request.hardware, address=draw(addresses))
+        rival = RIVAL._replace(hardware=request.hardware, address=draw(addresses))
         rival_card = draw(cards(RIVAL.card_id))
     return Facts(card, client, rival, rival_card), request
 
@@ -270,4 +269,4 @@ def test_whoever_was_accepted_is_accepted_again_and_only_refreshes(situation: tu
 @given(situations(), st.text(min_size=1, max_size=8))
 def test_the_function_never_changes_the_decision(situation: tuple[Facts, Request], function: str) -> None:
     facts, request = situation
-    assert decide(facts, request, NOW) == decide(facts, replace(request, function=function), NOW)
+    assert decide(facts, request, NOW) == decide(facts, request._replace(function=function), NOW)

@@ -312,3 +312,41 @@ def test_a_chunked_body_has_the_same_limit(excess: int) -> None:
     with pytest.raises(Problem) as refused:
         read_body(chunked)
     assert refused.value.status == falcon.HTTP_413
+
+
+RAW_VALUES = st.one_of(
+    st.sampled_from(
+        ['"x"', '"0123456789abcdef"', '"打开程序"', '"203.0.113.7"', f'"{"A" * 43}"', "null", "1", "[]", '{"a": "b"}']
+    ),
+    st.text(st.characters(exclude_characters='"\\'), max_size=70).map(lambda text: f'"{text}"'),
+)
+
+
+def outcome(body: bytes) -> object:
+    try:
+        return parse_verify_request(body)
+    except Problem as refused:
+        return refused.code, refused.field, refused.detail
+
+
+@given(members=st.lists(st.tuples(st.sampled_from([*GOOD, "color"]), RAW_VALUES), max_size=8), complete=st.booleans())
+def test_a_body_means_the_same_with_and_without_escapes(*, members: list[tuple[str, str]], complete: bool) -> None:
+    if complete:
+        members = [(name, json.dumps(value, ensure_ascii=False)) for name, value in GOOD.items()] + members[:1]
+    else:
+        members = [("card_id", '"x"'), *members]
+    body = ("{" + ", ".join(f'"{name}": {value}' for name, value in members) + "}").encode("utf-8", "surrogatepass")
+    assert outcome(body) == outcome(body.replace(b'"card_id"', b'"\\u0063ard_id"'))
+
+
+@pytest.mark.parametrize("optional", [{}, {"ip": None}, {"client_public_key": None}])
+def test_a_request_without_escapes_is_read_as_sent(optional: dict[str, None]) -> None:
+    sent = {name: GOOD[name] for name in REQUIRED} | optional
+    request = parse_verify_request(json.dumps(sent, ensure_ascii=False).encode())
+    assert msgspec.structs.asdict(request) == sent | dict.fromkeys(OPTIONAL)
+
+
+@pytest.mark.parametrize("twice", [*REQUIRED, *OPTIONAL])
+def test_a_key_given_twice_is_refused_without_escapes_too(twice: str) -> None:
+    body = json.dumps(GOOD, ensure_ascii=False)[:-1] + f', "{twice}": {json.dumps(GOOD[twice], ensure_ascii=False)}}}'
+    assert problem(body.encode()).field == twice
