@@ -32,9 +32,9 @@ _ACTIVATIONS_CEILING = 8_000
 
 
 def compose_settings() -> dict[str, str]:
-    """Return PostgreSQL's settings as docker-compose.yml gives them to the real stack."""
+    """Return PostgreSQL's settings as docker-compose.yml gives them to the real stack, where .env says no other."""
     compose = (CHECKOUT / "docker-compose.yml").read_text(encoding="utf-8")
-    return dict(re.findall(r"-c, (\w+)=(\w+)", compose))
+    return dict(re.findall(r'-c, "?(\w+)=(?:\$\{\w+:-)?(\w+)', compose))
 
 
 class Plan(NamedTuple):

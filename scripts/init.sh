@@ -3,12 +3,15 @@
 # Prepares this checkout for `docker compose up -d --wait`, once: secrets, .env, the data folders and a
 # self-signed first certificate. Run again it changes nothing; what an interrupted run left out it adds.
 #
-#   scripts/init.sh [--domain NAME]… [--http-port 80] [--https-port 443] [--project kadun]
+#   scripts/init.sh [--domain NAME]… [--http-port 80] [--https-port 443] [--project kadun] [--database-host HOST]
 #
 #   --domain NAME       证书中的域名或 IP，可多次 a host name or IP for the certificate; may be repeated
 #   --http-port PORT    HTTP 端口 where HTTP listens (80); it only redirects
 #   --https-port PORT   HTTPS 端口 where HTTPS listens (443)
 #   --project NAME      项目名 the Compose project (kadun): two stacks on one machine need two names
+#   --database-host HOST[:PORT][,HOST[:PORT]…]
+#                       使用本机（127.0.0.1）或别处的 PostgreSQL，而非容器中的
+#                       PostgreSQL on this machine (127.0.0.1) or elsewhere, instead of the one in a container
 #
 # 其余设置见 .env。All other settings stand in .env, which this makes.
 set -euo pipefail
@@ -20,6 +23,10 @@ source "$ROOT/scripts/lib/common.sh"
 source "$ROOT/scripts/lib/identity.sh"
 # shellcheck source=scripts/lib/dotenv.sh
 source "$ROOT/scripts/lib/dotenv.sh"
+# shellcheck source=scripts/lib/envtext.sh
+source "$ROOT/scripts/lib/envtext.sh"
+# shellcheck source=scripts/lib/secrets.sh
+source "$ROOT/scripts/lib/secrets.sh"
 # shellcheck source=scripts/lib/selfsigned.sh
 source "$ROOT/scripts/lib/selfsigned.sh"
 
@@ -32,13 +39,14 @@ parse_arguments() {
     while (($#)); do
         case $1 in
             -h | --help) print_help "$ROOT/scripts/init.sh"; exit ;;
-            --domain | --http-port | --https-port | --project)
+            --domain | --http-port | --https-port | --project | --database-host)
                 [[ -n ${2:-} ]] || usage_error "缺少参数 a value is missing: $1"
                 case $1 in
                     --domain) check_domain "$2"; domains+=("$2") ;;
                     --http-port) check_port "$2"; chosen[KADUN_HTTP_PORT]=$2 ;;
                     --https-port) check_port "$2"; chosen[KADUN_HTTPS_PORT]=$2 ;;
                     --project) check_project "$2"; chosen[COMPOSE_PROJECT_NAME]=$2 ;;
+                    --database-host) check_hosts "$2"; DATABASE_HOSTS=$2 ;;
                 esac
                 shift 2
                 ;;
@@ -73,23 +81,11 @@ check_state() {
         [[ ! -e .env || $(dotenv_value .env "$name") == "${chosen[$name]}" ]] \
             || die ".env 已存在且 $name 不同，请直接修改 .env。.env exists and says $name=$(dotenv_value .env "$name"): edit it there"
     done
-    if has_cluster; then
-        for name in db_password kernal_data_key; do
-            [[ -e secrets/$name ]] || die "data/postgres 已有数据库，但缺少 secrets/$name：请从备份恢复，不会另行生成。data/postgres already holds a database, but secrets/$name is missing: put it back from a backup; a new one would not fit"
-        done
-    fi
-    [[ -e secrets/db_password || ! -e secrets/database_url ]] \
-        || die "缺少 secrets/db_password：请恢复，或删除 secrets/database_url 后重试。secrets/db_password is missing: put it back, or remove secrets/database_url as well"
+    check_database
     [[ -e https_certificates/privkey.pem || ! -e https_certificates/fullchain.pem ]] \
         || die "https_certificates/ 有证书而无 privkey.pem：请补上或移走证书。https_certificates/ holds fullchain.pem without privkey.pem: add the key, or move the certificate away"
     check_certificate
     [[ -e .env ]] || check_ports_free
-}
-
-# A folder that its owner has closed is PostgreSQL's, once it has run.
-has_cluster() {
-    [[ -d data/postgres ]] || return 1
-    [[ ! -r data/postgres || ! -x data/postgres || -n $(ls -A data/postgres) ]]
 }
 
 # The names go into the certificate, or stand there already. OpenSSL knows best what a name is.
@@ -145,17 +141,12 @@ make_folders() {
     make_folder secrets 700 0
     make_folder data/keys 700 "$APP_UID" # the service's signing keys
     make_folder data/acme 755 0          # nginx's workers read what certbot writes here
-    make_folder data/postgres 700 0      # PostgreSQL's own user takes it over at its first start
+    is_external || make_folder data/postgres 700 0 # PostgreSQL's own user takes it over at its first start
 }
 
-make_secrets() {
-    [[ -e secrets/db_password ]] || place secrets/db_password 600 0 openssl rand -hex 24
-    [[ -e secrets/database_url ]] || place secrets/database_url 600 "$APP_UID" database_url
-    [[ -e secrets/kernal_data_key ]] || place secrets/kernal_data_key 600 "$APP_UID" new_identity
-}
-
-database_url() {
-    printf 'postgresql://kadun:%s@database:5432/kadun\n' "$(<secrets/db_password)"
+# Users of the containers read what lies there, whatever the umask was that it was cloned under.
+open_to_containers() {
+    [[ ! -d postgres ]] || find postgres ! -perm -o+r -exec chmod a+rX {} +
 }
 
 make_certificate() {
@@ -169,47 +160,6 @@ make_env() {
     [[ -e .env ]] || place .env 644 0 env_text
 }
 
-env_text() {
-    local project=${chosen[COMPOSE_PROJECT_NAME]:-kadun}
-    cat <<END
-# 由 scripts/init.sh 生成；修改后执行 docker compose up -d --wait 生效。此处不放任何密码。
-# Made by scripts/init.sh; after an edit run: docker compose up -d --wait. No secret belongs here.
-
-COMPOSE_PROJECT_NAME=$project
-KADUN_HTTP_PORT=${chosen[KADUN_HTTP_PORT]:-80}
-KADUN_HTTPS_PORT=${chosen[KADUN_HTTPS_PORT]:-443}
-
-# 容器内运行服务的用户，须能读取 secrets/ 与 data/keys。
-# The service's user inside; secrets/ and data/keys are this user's.
-KADUN_UID=$APP_UID
-
-# 镜像与 Python 包的来源，国内可换成镜像站；PIP_INDEX_URL 留空为默认。
-# Where images and Python packages come from; an empty PIP_INDEX_URL is pip's default.
-KADUN_APP_IMAGE=$project-app
-KADUN_PYTHON_IMAGE=python:3.13-slim-trixie
-KADUN_POSTGRES_IMAGE=postgres:17-trixie
-KADUN_NGINX_IMAGE=nginx:1.28-trixie
-PIP_INDEX_URL=
-
-# 每个客户地址每秒的请求数与突发数。Requests a second from one address, and how many more at once.
-KADUN_RATE=10
-KADUN_BURST=40
-# HSTS 响应头，留空则不发送。The Strict-Transport-Security header; empty: none.
-KADUN_HSTS=max-age=63072000
-
-# 服务的设置，此处为默认值；KADUN_OFFLINE_GRACE（如 12h）默认不允许离线启动。
-# The service's settings with their defaults; KADUN_OFFLINE_GRACE, such as 12h, allows offline starts.
-#KADUN_ISSUER=kadun
-#KADUN_REQUIRE_SEALED=false
-#KADUN_OFFLINE_GRACE=
-#KADUN_TIMEZONE=Asia/Shanghai
-#KADUN_JOURNAL_KEEP_DAYS=365
-#KADUN_LOG_LEVEL=info
-#KADUN_WORKERS=2
-#KADUN_THREADS=8
-END
-}
-
 report() {
     if ((${#made[@]})); then
         printf '已生成 made: %s\n' "${made[*]}"
@@ -218,6 +168,9 @@ report() {
     fi
     if [[ " ${made[*]-} " == *" secrets/kernal_data_key "* ]]; then
         echo "请备份 secrets/ 与 data/keys/：丢失后已发出的程序将无法解密。Back up secrets/ and data/keys/: programs in the field depend on them."
+    fi
+    if is_external; then
+        echo "先在数据库中建立角色（可重复执行）first make the roles in the database (as often as you like): $(printf '%q' "$ROOT")/scripts/database-roles.sh | sudo -u postgres psql"
     fi
     echo "下一步 next: cd $(printf '%q' "$ROOT") && docker compose up -d --wait"
 }
@@ -232,6 +185,7 @@ flock -w 30 "$lock" || die "另一个脚本正在此运行，请稍候再试。A
 check_state
 mkdir -p data
 make_folders
+open_to_containers
 trap 'rm -f secrets/.new' EXIT
 make_secrets
 make_certificate

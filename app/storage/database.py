@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any, TypeVar
 
 import peewee
@@ -96,11 +97,10 @@ class Database(peewee.PostgresqlDatabase):
         Raises:
             psycopg2.Error: as the driver raises it; `with_connection` sorts these.
         """
-        marks = ",".join(["%s"] * len(arguments))
-        with self.connection().cursor() as cursor:
-            cursor.execute(f"EXECUTE {name}({marks})", arguments)
-            row: tuple[Any, ...] | None = cursor.fetchone()
-            return row
+        cursor = self.connection().cursor()
+        cursor.execute(_execute(name, len(arguments)), arguments)
+        row: tuple[Any, ...] | None = cursor.fetchone()
+        return row
 
     def with_connection(self, work: Callable[[], Result], *, once: bool = False) -> Result:
         """Run `work`, once more on a new connection if the one that it had kept turns out to be broken.
@@ -142,14 +142,26 @@ class Database(peewee.PostgresqlDatabase):
         if not connection_lost and not (state or "").startswith(_AWAY):
             return error
         self._drop_connection()
-        logger.warning("database away", extra={"sqlstate": state, "reason": str(cause).strip().split("\n")[0]})
-        return DatabaseUnavailableError(str(cause).strip().split("\n")[0])
+        reason = _reason(str(cause))
+        logger.warning("database away", extra={"sqlstate": state, "reason": reason})
+        return DatabaseUnavailableError(reason)
 
     def _drop_connection(self) -> None:
         try:
             self.close()
         except (peewee.PeeweeException, psycopg2.Error):
             self._state.reset()
+
+
+@cache
+def _execute(name: str, arguments: int) -> str:
+    return f"EXECUTE {name}({','.join(['%s'] * arguments)})"
+
+
+def _reason(message: str) -> str:
+    # Of several hosts each has its line, and any of them may be the one that tells.
+    lines = message.strip().split("\n")
+    return "; ".join(line for line in lines if line.startswith("connection to server")) or lines[0]
 
 
 def connect_to(database: Database) -> Database:

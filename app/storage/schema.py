@@ -8,6 +8,7 @@ import psycopg2
 from playhouse.migrations import Runner
 
 from app.storage.database import Database, DatabaseUnavailableError
+from app.storage.grants import set_grants
 
 _HISTORY = "schema_migration"
 _FOLDER = Path(__file__).parent / "migrations"
@@ -54,7 +55,7 @@ def current_version(connection: Any) -> str | None:  # noqa: ANN401  # a psycopg
 
 
 def migrate(database: Database, report: Callable[[str], None]) -> None:
-    """Bring the schema up to date, each migration in a transaction, alone under a lock.
+    """Bring the schema up to date, each migration in a transaction, alone under a lock, and set the roles' rights.
 
     Args:
         database: Connected as the owner of the tables, with no limit on a statement's time.
@@ -73,6 +74,7 @@ def migrate(database: Database, report: Callable[[str], None]) -> None:
                 check_version(connection)
             for name in Runner(database, str(_FOLDER), _HISTORY).up():
                 report(f"applied {name}")
+            set_grants(database)
         finally:
             database.execute_sql("SELECT pg_advisory_unlock(%s)", (_LOCK,))
 

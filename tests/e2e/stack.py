@@ -1,8 +1,10 @@
 """A copy of this checkout that runs in containers, and a network of its own to reach it from."""
 
+import http.client
 import json
 import os
 import shutil
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,10 +12,11 @@ from pathlib import Path
 from typing import Any, Self
 from uuid import uuid4
 
-from tests.e2e.exchange import quiet_port
+from tests.e2e.exchange import exchange, quiet_port
+from tests.service import question
 
 ROOT = Path(__file__).resolve().parents[2]
-SECRETS = ("db_password", "database_url", "kernal_data_key")
+SECRETS = ("db_password", "owner_url", "backup_url", "database_url", "kernal_data_key")
 SERVICES = ("app", "database", "nginx")
 
 
@@ -44,6 +47,10 @@ class Stack:
         ours = ("KADUN_", "COMPOSE_", "DATABASE_URL", "KERNAL_DATA_KEY")
         self._environment = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
         copy_checkout(folder)
+
+    def script(self, name: str, *arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
+        """Runs a script of the copy's, from elsewhere."""
+        return run(self.folder / "scripts" / name, *arguments, **{"env": self._environment, "cwd": "/"} | options)
 
     def init(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Runs scripts/init.sh."""
@@ -83,6 +90,28 @@ class Stack:
         client = self.cardctl("card", "show", card, "--format", "json")["client"]
         assert isinstance(client, dict)
         return client
+
+    def as_role(self, role: str, *command: str, text: str = "", check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Runs a PostgreSQL program as owner, backup or app, where the vendor's scripts run it."""
+        words = ("docker", "compose", "exec", "-T", "database", "as-role", role, *command)
+        return run(*words, check=check, cwd=self.folder, env=self._environment, input=text)
+
+    def sql(self, role: str, statement: str, database: str = "kadun") -> str:
+        """What a statement returns, unadorned, its rows on lines."""
+        options = ("-X", "-q", "-t", "-A", "-v", "ON_ERROR_STOP=1", "-v", "VERBOSITY=verbose")
+        return self.as_role(role, "--database", database, "psql", *options, text=statement).stdout.strip()
+
+    def connection(self) -> http.client.HTTPSConnection:
+        """A connection of a customer's that trusts this stack's certificate."""
+        context = ssl.create_default_context(cafile=self.folder / "https_certificates/fullchain.pem")
+        return http.client.HTTPSConnection("localhost", self.https_port, timeout=10, context=context)
+
+    def verify(self, card: str, hardware: str) -> dict[str, Any]:
+        """The answer to a customer's 打开程序, over HTTPS."""
+        body = json.dumps(question(card, hardware)).encode()
+        headers = {"Content-Type": "application/json"}
+        answer: dict[str, Any] = exchange(self.connection(), "POST", "/v1/verify", body, headers).json()
+        return answer
 
     def inspect(self, service: str) -> dict[str, Any]:
         """What the engine knows of a service's container."""

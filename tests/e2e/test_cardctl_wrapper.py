@@ -18,8 +18,9 @@ from tests.service import ROOT
 
 DOCKER = """\
 #!/bin/bash
-printf '%s\\n' "$*" >>"{folder}/calls"
-while [[ $1 != exec && $1 != ps ]]; do shift; done
+printf '%s\\n' "$PWD: $*" >>"{folder}/calls"
+while [[ $1 != exec && $1 != ps && $1 != run ]]; do shift; done
+[[ $1 != run ]] || exit 0
 if [[ $1 == ps ]]; then cat "{folder}/running"; exit; fi
 printf '%s\\0' "${{@:2}}" >"{folder}/arguments"
 input=/dev/null
@@ -88,11 +89,18 @@ def checkout(tmp_path: Path) -> Checkout:
 
 def test_it_asks_this_checkouts_containers_wherever_the_caller_stands(checkout: Checkout) -> None:
     checkout.cardctl("--help")
-    ours = f"compose --project-directory {checkout.root} --file {checkout.root}/docker-compose.yml"
     assert checkout.calls == [
-        f"{ours} ps --quiet --status running app",
-        f"{ours} exec -T app python -m app --help",
+        f"{checkout.root}: compose ps --quiet --status running app",
+        f"{checkout.root}: compose exec -T app python -m app --help",
     ]
+
+
+def test_a_migration_runs_as_the_owner_in_a_container_of_its_own_even_while_the_service_is_down(
+    checkout: Checkout,
+) -> None:
+    checkout.down()
+    assert checkout.cardctl("migrate").returncode == 0
+    assert checkout.calls == [f"{checkout.root}: compose run --rm -T migrate python -m app migrate"]
 
 
 def test_arguments_arrive_as_they_were(checkout: Checkout) -> None:

@@ -14,7 +14,8 @@ import pytest
 from tests.e2e.exchange import quiet_port
 
 ROOT = Path(__file__).resolve().parents[2]
-SECRETS = ["secrets/db_password", "secrets/database_url", "secrets/kernal_data_key"]
+ROLES = {"owner_url": "kadun_owner", "backup_url": "kadun_backup", "database_url": "kadun_app"}
+SECRETS = ["secrets/db_password", "secrets/kernal_data_key", *(f"secrets/{name}" for name in ROLES)]
 CERTIFICATES = ["https_certificates/privkey.pem", "https_certificates/fullchain.pem"]
 EVERYTHING = [*SECRETS, *CERTIFICATES, ".env"]
 APP_UID = 10001 if os.geteuid() == 0 else os.geteuid()
@@ -69,9 +70,13 @@ def is_complete(checkout: Path) -> None:
     """All is there, fits together, and has the right modes."""
     names = {str(path.relative_to(checkout)) for path in checkout.rglob("*") if path.is_file()}
     assert {name for name in names if not name.startswith("scripts")} == set(EVERYTHING)
-    password, url, key = ((checkout / name).read_text().strip() for name in SECRETS)
-    assert re.fullmatch(r"[0-9a-f]{48}", password)
-    assert url == f"postgresql://kadun:{password}@database:5432/kadun"
+    passwords = [(checkout / "secrets/db_password").read_text()]
+    for name, role in ROLES.items():
+        url = (checkout / "secrets" / name).read_text()
+        passwords.append(url.removeprefix(f"postgresql://{role}:").removesuffix("@database:5432/kadun\n") + "\n")
+    assert [password for password in passwords if not re.fullmatch(r"[0-9a-f]{48}\n", password)] == []
+    assert len(set(passwords)) == 4, "each role has a password of its own"
+    key = (checkout / "secrets/kernal_data_key").read_text().strip()
     pyrage.x25519.Identity.from_str(key)
     public = [
         subprocess.run(["openssl", *command, "-in", checkout / name], check=True, capture_output=True).stdout
@@ -85,7 +90,7 @@ def is_complete(checkout: Path) -> None:
     for name in ("secrets", "data/keys", "data/postgres"):
         assert stat.S_IMODE((checkout / name).stat().st_mode) == 0o700, name
     assert stat.S_IMODE((checkout / "data/acme").stat().st_mode) == 0o755
-    for name in ("secrets/database_url", "secrets/kernal_data_key", "data/keys"):
+    for name in (*(f"secrets/{name}" for name in ROLES), "secrets/kernal_data_key", "data/keys"):
         assert (checkout / name).stat().st_uid == APP_UID
     assert f"\nKADUN_UID={APP_UID}\n" in (checkout / ".env").read_text()
 
@@ -153,7 +158,7 @@ def test_killed_anywhere_it_leaves_nothing_half_made_and_the_next_run_completes_
     assert at > 2, "it was killed at least twice"
 
 
-@pytest.mark.parametrize("name", ["secrets/db_password", "secrets/kernal_data_key"])
+@pytest.mark.parametrize("name", SECRETS)
 def test_no_secret_is_made_anew_over_existing_data(checkout: Path, ports: list[str], name: str) -> None:
     assert init(checkout, *ports).returncode == 0
     (checkout / "data/postgres/PG_VERSION").write_text("17\n")
@@ -163,10 +168,69 @@ def test_no_secret_is_made_anew_over_existing_data(checkout: Path, ports: list[s
     assert contents(checkout) == before
 
 
-def test_a_url_without_its_password_is_not_guessed_at(checkout: Path, ports: list[str]) -> None:
+def test_an_older_checkouts_data_are_left_alone_and_the_way_on_is_named(checkout: Path, ports: list[str]) -> None:
     assert init(checkout, *ports).returncode == 0
-    (checkout / "secrets/db_password").unlink()
-    refuses(init(checkout), "secrets/db_password is missing")
+    (checkout / "data/postgres/PG_VERSION").write_text("17\n")
+    (checkout / "secrets/database_url").write_text("postgresql://kadun:0@database:5432/kadun\n")
+    for name in ("owner_url", "backup_url"):
+        (checkout / "secrets" / name).unlink()
+    before = contents(checkout)
+    refuses(init(checkout), "without separate roles: docs/operations.md")
+    assert contents(checkout) == before
+
+
+HOSTS = "[2001:db8::1]:5433,db.example.com"
+
+
+def test_a_database_elsewhere_is_written_into_the_urls_and_chosen_by_compose(checkout: Path, ports: list[str]) -> None:
+    done = init(checkout, *ports, "--database-host", HOSTS)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-2].endswith("/scripts/database-roles.sh | sudo -u postgres psql")
+    for name, role in ROLES.items():
+        url = (checkout / "secrets" / name).read_text()
+        wanted = f"@{re.escape(HOSTS)}/kadun\\?sslmode=require&target_session_attrs=read-write"
+        assert re.fullmatch(rf"postgresql://{role}:[0-9a-f]{{48}}{wanted}\n", url)
+    assert not (checkout / "secrets/db_password").exists(), "it would be the container's"
+    assert not (checkout / "data/postgres").exists()
+    files = "docker-compose.yml:docker-compose.external-database.yml"
+    assert f"\nCOMPOSE_FILE={files}\n" in (checkout / ".env").read_text()
+    before = contents(checkout)
+    for again in ([], ["--database-host", HOSTS]):
+        assert "nothing changed" in init(checkout, *again).stdout
+    refuses(init(checkout, "--database-host", "elsewhere"), f"says that the database is at {HOSTS}: edit")
+    assert contents(checkout) == before
+
+
+def test_what_containers_read_is_readable_though_it_was_cloned_under_a_strict_umask(
+    checkout: Path, ports: list[str]
+) -> None:
+    shutil.copytree(ROOT / "postgres", checkout / "postgres")
+    for path in (checkout / "postgres").rglob("*"):
+        path.chmod(path.stat().st_mode & 0o700)
+    (checkout / "postgres").chmod(0o700)
+    assert init(checkout, *ports).returncode == 0
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (checkout / "postgres").rglob("*")}
+    assert (modes["init"], modes["as-role"], modes["roles.sql"]) == (0o755, 0o755, 0o644)
+    assert stat.S_IMODE((checkout / "postgres").stat().st_mode) == 0o755
+
+
+def test_a_database_on_this_machine_needs_no_tls(checkout: Path, ports: list[str]) -> None:
+    assert init(checkout, *ports, "--database-host", "127.0.0.1").returncode == 0
+    assert (checkout / "secrets/owner_url").read_text().endswith("@127.0.0.1/kadun\n")
+
+
+def test_secrets_and_env_that_disagree_about_the_database_are_not_guessed_at(checkout: Path, ports: list[str]) -> None:
+    assert init(checkout, *ports, "--database-host", "127.0.0.1").returncode == 0
+    dotenv = checkout / ".env"
+    text = dotenv.read_text()
+    dotenv.write_text(re.sub("^COMPOSE_FILE=.*\n", "", text, flags=re.MULTILINE))
+    refuses(init(checkout), "add this to .env: COMPOSE_FILE=docker-compose.yml:docker-compose.external-database.yml")
+    dotenv.write_text(text)
+    url = checkout / "secrets/owner_url"
+    url.write_text(url.read_text().replace("127.0.0.1", "database:5432"))
+    refuses(init(checkout), "remove COMPOSE_FILE from .env")
+    url.unlink()
+    refuses(init(checkout), "secrets/owner_url is missing: put it back")
 
 
 def test_a_certificate_without_its_key_is_left_alone(checkout: Path, ports: list[str]) -> None:
@@ -211,6 +275,7 @@ def test_without_openssl_it_says_how_to_bring_it(checkout: Path, tmp_path: Path)
         ["--domain", "中文.com"], ["--http-port", "0"], ["--http-port", "65536"], ["--https-port", "http"],
         ["--http-port", "8443", "--https-port", "8443"], ["--https-port", "80"],
         ["--project", "My Shop"], ["--project", "-x"],
+        ["--database-host", "postgresql://u:p@h/d"], ["--database-host", "a,"], ["--database-host", "database"],
     ],
 )  # fmt: skip
 def test_wrong_arguments_are_refused_with_one_line(checkout: Path, arguments: list[str]) -> None:

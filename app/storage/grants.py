@@ -1,0 +1,34 @@
+"""What the service's and the backup's roles may do inside the database; `postgres/roles.sql` makes the roles."""
+
+from app.storage.database import Database
+
+_SEPARATE_ROLES = "SELECT FROM pg_roles WHERE rolname IN ('kadun_app', 'kadun_backup')"
+
+# The default privileges are for the tables that this owner makes from now on: a restore's, before its own migration.
+# DELETE of the journal is for pruning; triggers keep it to rejections.
+_GRANTS = """
+DO $$ BEGIN
+    EXECUTE 'REVOKE ALL ON DATABASE ' || quote_ident(current_database()) || ' FROM PUBLIC';
+    EXECUTE 'GRANT CONNECT ON DATABASE ' || quote_ident(current_database()) || ' TO kadun_app, kadun_backup';
+END $$;
+GRANT USAGE ON SCHEMA public TO kadun_app, kadun_backup;
+
+ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO kadun_app;
+ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT USAGE ON SEQUENCES TO kadun_app;
+ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT ON TABLES TO kadun_backup;
+ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT ON SEQUENCES TO kadun_backup;
+
+GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO kadun_app;
+GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO kadun_app;
+GRANT SELECT ON ALL TABLES IN SCHEMA public TO kadun_backup;
+GRANT SELECT ON ALL SEQUENCES IN SCHEMA public TO kadun_backup;
+REVOKE UPDATE ON event FROM kadun_app;
+REVOKE INSERT, UPDATE, DELETE ON schema_migration FROM kadun_app;
+"""
+
+
+def set_grants(database: Database) -> None:
+    """Set all of them anew, as the tables' owner. A database of one role, such as the trial's, needs none."""
+    with database.atomic():
+        if len(database.execute_sql(_SEPARATE_ROLES).fetchall()) == 2:  # noqa: PLR2004  # both
+            database.execute_sql(_GRANTS)

@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# The image runs this once, as user postgres, when it has made the cluster.
+set -euo pipefail
+
+# shellcheck source=postgres/url.sh
+source /usr/local/lib/kadun/url.sh
+
+# The administrator comes through the container's own socket, never over the network.
+sed -i "s/^host all all all /host all kadun_owner,kadun_app,kadun_backup all /" "$PGDATA/pg_hba.conf"
+
+# entrypoint.sh has laid the secrets there for this one run.
+role_variables /run/postgresql/.secrets \
+    | cat - /usr/local/lib/kadun/roles.sql \
+    | psql --no-psqlrc --username="$POSTGRES_USER" --dbname=postgres --no-password

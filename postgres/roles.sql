@@ -1,0 +1,46 @@
+-- Kadun's roles and its database: makes what is missing and sets the rest right, as often as it is run.
+--
+-- For psql, as an administrator of the cluster. It wants variables: database, owner_password, backup_password,
+-- app_password. scripts/database-roles.sh prints them and this file, ready for psql.
+--
+-- kadun_owner owns the database and all in it: migrations and restores run as it. kadun_app serves: it reads and
+-- writes rows, and can make, change or drop nothing. kadun_backup reads. What the latter two may do inside the
+-- database is granted there, by the owner, after each migration: app/storage/grants.py.
+
+\set ON_ERROR_STOP on
+\set QUIET on
+SET client_min_messages = warning;
+
+SELECT current_setting('server_version_num')::int >= 150000 AS is_recent,
+    rolsuper AS is_superuser FROM pg_roles WHERE rolname = current_user \gset
+\if :is_recent
+\else
+    DO $$ BEGIN RAISE EXCEPTION 'Kadun wants PostgreSQL 15 or newer'; END $$;
+\endif
+\if :{?database}
+\else
+    DO $$ BEGIN RAISE EXCEPTION 'run this by scripts/database-roles.sh, which sets its variables'; END $$;
+\endif
+\if :is_superuser
+    SET log_statement = none; -- no password into the server's log
+    SET log_min_duration_statement = -1;
+    SET log_min_error_statement = panic;
+\endif
+
+SELECT format('CREATE ROLE %I', name)
+    FROM unnest(ARRAY['kadun_owner', 'kadun_app', 'kadun_backup']) AS name
+    WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = name) \gexec
+ALTER ROLE kadun_owner LOGIN CREATEDB NOCREATEROLE PASSWORD :'owner_password';
+ALTER ROLE kadun_app LOGIN NOCREATEDB NOCREATEROLE PASSWORD :'app_password';
+ALTER ROLE kadun_backup LOGIN NOCREATEDB NOCREATEROLE PASSWORD :'backup_password';
+GRANT kadun_app, kadun_backup TO kadun_owner; -- so that it may end their sessions before databases change names
+\if :is_superuser
+\else
+    GRANT kadun_owner TO CURRENT_USER; -- whoever is no superuser gives databases only to roles of their own
+\endif
+
+SELECT format('CREATE DATABASE %I OWNER kadun_owner ENCODING ''UTF8'' TEMPLATE template0', :'database')
+    WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = :'database') \gexec
+ALTER DATABASE :"database" OWNER TO kadun_owner;
+REVOKE ALL ON DATABASE :"database" FROM PUBLIC;
+GRANT CONNECT ON DATABASE :"database" TO kadun_app, kadun_backup;

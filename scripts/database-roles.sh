@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# 输出建立数据库角色的 SQL（含密码），供 PostgreSQL 管理员执行；可重复执行。
+# Prints the SQL that makes Kadun's roles and database in a PostgreSQL of your own, with the passwords that
+# secrets/ holds, for psql as its administrator. It can be run again at any time.
+#
+#   scripts/database-roles.sh | sudo -u postgres psql                   PostgreSQL 在本机 on this machine
+#   scripts/database-roles.sh | ssh HOST sudo -u postgres psql          在另一台 on another
+#   scripts/database-roles.sh | psql 'host=… user=admin dbname=postgres'   云数据库 a cloud's
+#
+# 先执行 scripts/init.sh --database-host HOST。First: scripts/init.sh --database-host HOST.
+set -euo pipefail
+
+ROOT=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
+# shellcheck source=scripts/lib/common.sh
+source "$ROOT/scripts/lib/common.sh"
+# shellcheck source=postgres/url.sh
+source "$ROOT/postgres/url.sh"
+
+case ${1:-} in
+    -h | --help) print_help "$0"; exit ;;
+    '') ;;
+    *) usage_error "未知参数 unknown argument: $1" ;;
+esac
+[[ ! -t 1 ]] || die "输出含密码，请接管道交给 psql。The output holds passwords: pipe it into psql, see --help"
+[[ -e $ROOT/secrets/owner_url ]] || die "缺少 secrets/：请先执行 scripts/init.sh。No secrets/ here yet: run scripts/init.sh first"
+variables=$(role_variables "$ROOT/secrets") \
+    || die "无法读取 secrets/ 中的 URL。Cannot read the URLs in secrets/: want postgresql://USER:PASSWORD@HOST/NAME, readable by you"
+printf '%s\n' "$variables"
+cat "$ROOT/postgres/roles.sql"

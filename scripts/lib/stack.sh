@@ -1,0 +1,58 @@
+# shellcheck shell=bash
+# This checkout's containers, for scripts that work on them. Sourced after common.sh and dotenv.sh, never run.
+# Needs ROOT, the checkout.
+
+# say MESSAGE, warn MESSAGE: one line for the vendor, Chinese first, on standard output or standard error.
+say() { printf '%s\n' "$1"; }
+warn() { printf '%s: %s\n' "${0##*/}" "$1" >&2; }
+
+# compose ARGUMENT…: docker compose of this checkout, wherever the caller stands. No --file: COMPOSE_FILE in .env counts.
+compose() {
+    (cd "$ROOT" && exec docker compose "$@")
+}
+
+# setting NAME DEFAULT: what .env says, or the default where it says nothing.
+setting() {
+    local value=''
+    [[ ! -e $ROOT/.env ]] || value=$(dotenv_value "$ROOT/.env" "$1")
+    printf '%s' "${value:-${2:-}}"
+}
+
+# require_stack: this checkout has been prepared, and Docker answers.
+require_stack() {
+    [[ -e $ROOT/.env ]] || die "尚未初始化：请先执行 scripts/init.sh。Not prepared yet: run scripts/init.sh first"
+    need docker docker.io
+    docker compose version >/dev/null 2>&1 \
+        || die "缺少 Docker Compose。Docker Compose is missing: apt-get install docker-compose-plugin"
+    docker info >/dev/null 2>&1 \
+        || die "Docker 没有响应：请检查其是否运行、您是否有权限。Docker does not answer: is it running, and may $(id -un) use it?"
+}
+
+# require_running SERVICE…: each of them runs.
+require_running() {
+    local service running
+    running=$(compose ps --services --status running 2>&1 </dev/null) \
+        || die "无法查询容器。Cannot ask for the containers: ${running##*$'\n'}"
+    for service in "$@"; do
+        grep -qxF "$service" <<<"$running" \
+            || die "容器 $service 未运行：请先执行 docker compose up -d。Container $service is down: docker compose up -d starts it"
+    done
+}
+
+# in_database COMMAND…: inside service `database`, where the tools are of its PostgreSQL's version:
+# in_database as-role backup pg_dump -Fc >FILE. It takes standard input: give </dev/null where it has none.
+in_database() {
+    compose exec -T database "$@"
+}
+
+# lock_stack [SECONDS]: backup, restore, upgrade and their like take turns; it waits that long, by default not at all.
+# Held until the script ends. A script that another one calls goes on under its caller's lock.
+lock_stack() {
+    local folder=$ROOT/scripts lock # the folder: git and import replace files
+    if [[ -n ${KADUN_LOCK:-} && /proc/self/fd/$KADUN_LOCK -ef $folder ]]; then return; fi
+    need flock util-linux
+    exec {lock}<"$folder"
+    flock --wait "${1:-0}" "$lock" \
+        || die "另一个备份、恢复或升级正在进行，请稍候再试。A backup, restore or upgrade is under way here: try again when it is done"
+    export KADUN_LOCK=$lock
+}
