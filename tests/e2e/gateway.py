@@ -16,7 +16,8 @@ from tests.e2e.exchange import Answer, exchange, quiet_port, read_answer
 from tests.service import wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
-DEFAULTS = {"KADUN_HSTS": "max-age=63072000", "KADUN_RATE": "1000", "KADUN_BURST": "1000"}
+HSTS = "max-age=63072000"
+DEFAULTS = {"KADUN_RATE": "1000", "KADUN_BURST": "1000"}
 MOVES = {
     "/etc/nginx": "etc",
     "/var/log/nginx": "log",
@@ -48,6 +49,8 @@ class Gateway:
         for name in ("etc/conf.d", "log", "run", "cache", "certificates", "acme/.well-known/acme-challenge"):
             (folder / name).mkdir(parents=True)
         _self_signed(self.certificates)
+        # As behind a certificate that is publicly trusted.
+        (self.certificates / "hsts.conf").write_text(f'add_header Strict-Transport-Security "{HSTS}" always;\n')
         self._write_configuration()
         (folder / "etc/conf.d/test.conf").write_text(BELIEVE_TEST_ADDRESS if believe_test_address else "")
 

@@ -1,0 +1,208 @@
+#!/usr/bin/env bash
+# 启用证书：检查、就位、重新加载 nginx 并确认已生效；任何一步失败都恢复原证书。
+# Puts a certificate to use: checks the pair, places it in https_certificates/, reloads nginx and sees that it is
+# served. Whatever fails, the old pair is put back, and this says so loudly, since certbot hides what a hook says: on
+# stderr, in syslog (journalctl -t kadun-certificate), in data/certificates.log and to KADUN_BACKUP_WEBHOOK.
+#
+#   scripts/deploy-certificate.sh FULLCHAIN PRIVKEY [--domain NAME]…
+#
+#   FULLCHAIN       证书链（PEM，服务器证书在前）the chain in PEM, the server's certificate first
+#   PRIVKEY         无密码的 PEM 私钥 its private key in PEM, without a password
+#   --domain NAME   证书必须包含的域名或 IP，可多次 a host name or IP that it must name; may be repeated
+#
+# 不带参数时由 certbot 调用（RENEWED_LINEAGE、RENEWED_DOMAINS）。Without arguments it is certbot's deploy hook.
+# nginx 未运行时只放置文件。Where nginx is not running it only places the files.
+set -euo pipefail
+
+ROOT=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
+# shellcheck source=scripts/lib/common.sh
+source "$ROOT/scripts/lib/common.sh"
+# shellcheck source=scripts/lib/dotenv.sh
+source "$ROOT/scripts/lib/dotenv.sh"
+# shellcheck source=scripts/lib/stack.sh
+source "$ROOT/scripts/lib/stack.sh"
+# shellcheck source=scripts/lib/notice.sh
+source "$ROOT/scripts/lib/notice.sh"
+# shellcheck source=scripts/lib/selfsigned.sh
+source "$ROOT/scripts/lib/selfsigned.sh"
+# shellcheck source=scripts/lib/certificate.sh
+source "$ROOT/scripts/lib/certificate.sh"
+
+FOLDER=$ROOT/https_certificates
+FILES=(fullchain.pem privkey.pem hsts.conf)
+SECONDS_TO_SERVE=30
+# shellcheck disable=SC2034 # for notice.sh: no log of backups is ours to write to
+BACKUP_FOLDER=''
+chain='' key='' work='' swapped='' reloaded='' told=''
+domains=()
+
+parse_arguments() {
+    while (($#)); do
+        case $1 in
+            -h | --help) print_help "$ROOT/scripts/deploy-certificate.sh"; exit ;;
+            --domain)
+                [[ -n ${2:-} ]] || usage_error "缺少参数 a value is missing: $1"
+                domains+=("$2")
+                shift
+                ;;
+            -*) usage_error "未知参数 unknown argument: $1" ;;
+            *)
+                if [[ -z $chain ]]; then chain=$1; elif [[ -z $key ]]; then key=$1; else
+                    usage_error "未知参数 unknown argument: $1"
+                fi
+                ;;
+        esac
+        shift
+    done
+    if [[ -n $key ]]; then return; fi
+    [[ -z $chain && -n ${RENEWED_LINEAGE:-} ]] || usage_error "需要 FULLCHAIN 与 PRIVKEY FULLCHAIN and PRIVKEY are needed"
+    chain=$RENEWED_LINEAGE/fullchain.pem key=$RENEWED_LINEAGE/privkey.pem
+    read -ra domains <<<"${domains[*]} ${RENEWED_DOMAINS:-}"
+}
+
+# record OUTCOME TEXT: one line into the log and the system's. certbot swallows a hook's exit status.
+record() {
+    printf '%s %s %s\n' "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$1" "$2" >>"$ROOT/data/certificates.log" || true
+    own "$ROOT/data/certificates.log" || true
+    if command -v logger >/dev/null; then
+        logger --tag kadun-certificate --priority "daemon.$3" -- "$ROOT: $1 $2" 2>/dev/null || true
+    fi
+}
+
+# refuse TEXT: the new certificate is not used; the old one is.
+refuse() {
+    put_back
+    told=yes
+    record FAILED "$1" err
+    notify certificate failed "$1"
+    printf '!!! 新证书未启用，原证书继续使用。The new certificate is NOT in use; the old one stays.\n' >&2
+    die "$1"
+}
+
+# copy_pair: into a folder beside their place, so that a rename puts them there; cp -L, since live/ holds links.
+copy_pair() {
+    mkdir "$work/new" "$work/old" "$work/chain"
+    local said
+    said=$(cp -L -- "$chain" "$work/new/fullchain.pem" 2>&1) || refuse "无法复制证书 cannot copy the certificate: $said"
+    said=$(cp -L -- "$key" "$work/new/privkey.pem" 2>&1) || refuse "无法复制私钥 cannot copy the private key: $said"
+    chmod 644 "$work/new/fullchain.pem"
+    chmod 600 "$work/new/privkey.pem"
+}
+
+# write_hsts: only behind a certificate that every browser trusts, or a visitor could not come back without it.
+write_hsts() {
+    local value
+    value=$(setting KADUN_HSTS max-age=63072000)
+    is_publicly_trusted "$work/chain/0.pem" "$work/new/fullchain.pem" || return 0
+    if ! grep -q '^KADUN_HSTS=' .env || [[ -n $(dotenv_value .env KADUN_HSTS) ]]; then
+        [[ $value =~ ^[A-Za-z0-9=\;\ -]+$ ]] || refuse ".env 中 KADUN_HSTS 无效 KADUN_HSTS in .env is no value of that header: $value"
+        printf 'add_header Strict-Transport-Security "%s" always;\n' "$value" >"$work/new/hsts.conf"
+        chmod 644 "$work/new/hsts.conf"
+    fi
+}
+
+# own FILE…: owners as their folder's, whoever runs this.
+own() {
+    if [[ $EUID == 0 ]]; then chown --reference="$FOLDER" -- "$@"; fi
+}
+
+# swap FROM: its files take their places, each by rename; what it lacks goes.
+swap() {
+    local name
+    for name in "${FILES[@]}"; do
+        if [[ -e $1/$name ]]; then mv -fT -- "$1/$name" "$FOLDER/$name"; else rm -f -- "$FOLDER/$name"; fi
+    done
+    sync "$FOLDER"
+}
+
+place() {
+    local name
+    own "$work"/new/*
+    for name in "${FILES[@]}"; do
+        if [[ -e $FOLDER/$name ]]; then cp -pL -- "$FOLDER/$name" "$work/old/"; fi
+    done
+    sync "$work"/new/* "$work"/old
+    swapped=yes
+    swap "$work/new"
+}
+
+# put_back: the old files, and nginx on them.
+put_back() {
+    [[ -n $swapped ]] || return 0
+    swapped=''
+    swap "$work/old"
+    if [[ -n $reloaded ]]; then in_nginx nginx -s reload >/dev/null 2>&1 || true; fi
+}
+
+in_nginx() {
+    compose exec -T nginx "$@" </dev/null
+}
+
+# served PORT: the SHA-256 of the certificate that is served there.
+served() {
+    timeout 5 openssl s_client -connect "127.0.0.1:$1" </dev/null 2>/dev/null | fingerprint
+}
+
+fingerprint() {
+    openssl x509 -noout -fingerprint -sha256 2>/dev/null || true
+}
+
+# reload: nginx takes the pair up, which is only true once clients are shown it, time and again: for some 100 ms
+# workers of both configurations answer.
+reload() {
+    local said port wanted deadline seen=0
+    said=$(in_nginx nginx -t 2>&1) || refuse "nginx 配置检查未通过 nginx -t fails: $(first_problem "$said")"
+    reloaded=yes
+    said=$(in_nginx nginx -s reload 2>&1) || refuse "nginx 无法重新加载 nginx cannot reload: $(first_problem "$said")"
+    port=$(setting KADUN_HTTPS_PORT 443)
+    wanted=$(fingerprint <"$FOLDER/fullchain.pem")
+    deadline=$((SECONDS + SECONDS_TO_SERVE))
+    until ((seen == 5)); do
+        if [[ $(served "$port") == "$wanted" ]]; then seen=$((seen + 1)); else seen=0; fi
+        ((SECONDS < deadline)) || refuse "重新加载后端口 $port 未使用新证书。Port $port does not serve the new certificate after the reload"
+        sleep 0.1
+    done
+}
+
+# first_problem TEXT: the line of nginx's that says it.
+first_problem() {
+    grep -m 1 -E '\[(emerg|alert|crit|error)\]' <<<"$1" || tail -n 1 <<<"$1"
+}
+
+# finish: an end that nobody foresaw, a full disk's for example, is told as well.
+finish() {
+    local status=$?
+    if [[ -z $told ]]; then (refuse "意外中止 ended unexpectedly (status $status)") || true; fi
+    rm -rf -- "$work"
+}
+
+parse_arguments "$@"
+if [[ -n $chain ]]; then chain=$(realpath -m -- "$chain") key=$(realpath -m -- "$key"); fi
+cd "$ROOT"
+umask 077
+need openssl openssl
+[[ -e .env && -d $FOLDER ]] || die "请先运行 scripts/init.sh。Run scripts/init.sh first"
+[[ -w $FOLDER && -w data ]] || die "请以 root 运行。Run this as root, or as the owner of $FOLDER"
+exec {lock}<"$FOLDER"
+flock -w 120 "$lock" || die "另一张证书正在启用。Another certificate is being put to use: try again when that is done"
+rm -rf -- "$FOLDER"/.deploy.* # of a run that was killed
+work=$(mktemp -d "$FOLDER/.deploy.XXXXXX")
+trap finish EXIT
+trap 'refuse "被中断 interrupted"' HUP INT TERM
+copy_pair
+problem=$(certificate_problem "$work/new/fullchain.pem" "$work/new/privkey.pem" "$work/chain" "${domains[@]}")
+[[ -z $problem ]] || refuse "$problem"
+write_hsts
+place
+if nginx_runs; then
+    reload
+    state="已启用 in use"
+else
+    state="已放置，下次启动时生效 placed; nginx is not running and takes it at its next start"
+fi
+swapped=''
+facts="serial=$(certificate_fact "$FOLDER/fullchain.pem" serial) until=$(date -u -d "$(certificate_fact "$FOLDER/fullchain.pem" enddate)" +%Y-%m-%d)"
+facts+=" names=$(certificate_names "$FOLDER/fullchain.pem" | tr ' ' ,) hsts=$([[ -e $FOLDER/hsts.conf ]] && echo yes || echo no)"
+told=yes
+record OK "$facts" info
+echo "证书$state: $facts"

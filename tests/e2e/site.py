@@ -1,0 +1,133 @@
+"""A stack as its customers see it, customers who ask all the while, and the webhook that a vendor is told by."""
+
+import http.client
+import http.server
+import json
+import socket
+import ssl
+import threading
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from tests.e2e.exchange import Answer, read_answer
+from tests.e2e.pki import Issued
+from tests.e2e.stack import Stack, run
+
+
+@dataclass(frozen=True)
+class Site:
+    """A stack, and what its customers see of it."""
+
+    stack: Stack
+
+    @property
+    def folder(self) -> Path:
+        return self.stack.folder / "https_certificates"
+
+    def served(self) -> str:
+        """The certificate that is served, whoever trusts it."""
+        return ssl.get_server_certificate(("127.0.0.1", self.stack.https_port))
+
+    def placed(self) -> dict[str, bytes]:
+        return {file.name: file.read_bytes() for file in self.folder.iterdir()}
+
+    def workers(self) -> set[int]:
+        """nginx's processes; a reload starts new ones."""
+        return {pid for pid, status in self.stack.processes("nginx") if status["Name"] == "nginx"}
+
+    def log(self) -> list[str]:
+        return (self.stack.folder / "data/certificates.log").read_text().splitlines()
+
+    def deploy(self, pair: Issued, folder: Path, *options: str, key: Issued | None = None, check: bool = True) -> str:
+        """Runs scripts/deploy-certificate.sh by hand; returns what it said on standard error."""
+        (folder / "chain.pem").write_bytes(pair.pem)
+        (folder / "key.pem").write_bytes((key or pair).key_bytes())
+        done = run(
+            self.stack.folder / "scripts/deploy-certificate.sh",
+            "chain.pem",
+            "key.pem",
+            *options,
+            check=check,
+            cwd=folder,
+        )
+        assert check or done.returncode == 1
+        return done.stderr
+
+
+def ask(port: int, name: str, ca_file: Path, path: str = "/readyz") -> tuple[str, Answer]:
+    """One GET over a TLS connection of its own; returns the certificate's serial too."""
+    context = ssl.create_default_context(cafile=ca_file)
+    with (
+        socket.create_connection(("127.0.0.1", port), timeout=30) as plain,
+        context.wrap_socket(plain, server_hostname=name) as connection,
+    ):
+        connection.sendall(f"GET {path} HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n".encode())
+        answer = read_answer(connection)
+        shown = connection.getpeercert()
+        assert shown
+        return str(shown["serialNumber"]), answer
+
+
+class Load:
+    """Customers who ask without a pause, each time over a new connection, until the end of the block."""
+
+    def __init__(self, question: Callable[[], tuple[str, Answer]], customers: int = 4) -> None:
+        self.served: Counter[str] = Counter()  # how often each certificate was shown, by its serial
+        self.failures: list[str] = []
+        self._question = question
+        self._over = threading.Event()
+        self._customers = [threading.Thread(target=self._ask) for _ in range(customers)]
+
+    def _ask(self) -> None:
+        while not self._over.is_set():
+            try:
+                serial, answer = self._question()
+            except (OSError, ValueError, http.client.HTTPException) as error:
+                self.failures.append(repr(error))
+                continue
+            self.served[serial] += 1
+            if answer.status != 200:
+                self.failures.append(repr(answer))
+
+    def __enter__(self) -> Self:
+        for customer in self._customers:
+            customer.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        for customer in self._customers:
+            customer.join()
+
+
+class Webhook:
+    """Where a failure is told; keeps each JSON document that it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[dict[str, Any]] = []
+        told = self.told
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                told.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+                self.send_response(204)
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._thread = threading.Thread(target=self._server.serve_forever)
+        self.url = f"http://127.0.0.1:{self._server.server_port}/"
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()

@@ -1,0 +1,197 @@
+"""scripts/deploy-certificate.sh before any container runs: which certificates it takes, and which it refuses."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from tests.e2e.pki import Issued
+from tests.e2e.stack import Stack, run
+
+PLACED = ("fullchain.pem", "privkey.pem", "hsts.conf")
+ROOT_CA = Issued.make("A root", authority=True)
+MIDDLE = Issued.make("An intermediate", issuer=ROOT_CA, authority=True)
+GOOD = Issued.make("card.test", "*.card.test", "192.0.2.7", issuer=MIDDLE)
+OTHER = Issued.make("card.test", issuer=MIDDLE)
+NAMELESS_CA = Issued.make("card.test", authority=True)
+
+
+def on_their_own(**dates: int) -> Issued:
+    return Issued.make("card.test", **dates)
+
+
+EXPIRED, FUTURE = on_their_own(first_day=-9, days=8), on_their_own(first_day=1)
+OLD_MIDDLE = Issued.make("An old intermediate", issuer=ROOT_CA, authority=True, first_day=-9, days=8)
+CHAIN = GOOD.pem + MIDDLE.pem
+REFUSED: dict[str, tuple[bytes, bytes, str]] = {
+    "a key of another certificate": (CHAIN, OTHER.key_bytes(), "The private key is not this certificate's"),
+    "a key with a password": (CHAIN, GOOD.key_bytes(password=b"secret"), "The private key has a password"),
+    "a key in DER": (CHAIN, GOOD.key_bytes(Encoding.DER), "The private key is in DER"),
+    "a key cut short": (CHAIN, GOOD.key_bytes()[:90] + b"\n", "the private key is damaged"),
+    "no key": (CHAIN, b"", "holds no private key in PEM"),
+    "a certificate in DER": (GOOD.der, GOOD.key_bytes(), "The certificate is in DER"),
+    "no certificate": (b"", GOOD.key_bytes(), "holds no certificate in PEM"),
+    "a chain cut short": (CHAIN[:-200], GOOD.key_bytes(), "Certificate 2 of the chain is damaged"),
+    "a chain with the key in it": (CHAIN + GOOD.key_bytes(), GOOD.key_bytes(), "also holds a private key"),
+    "an expired one": (EXPIRED.pem, EXPIRED.key_bytes(), "Certificate 1 of the chain expired on"),
+    "one of tomorrow": (FUTURE.pem, FUTURE.key_bytes(), "Certificate 1 of the chain is not valid before"),
+    "an expired issuer": (GOOD.pem + OLD_MIDDLE.pem, GOOD.key_bytes(), "Certificate 2 of the chain expired on"),
+    "the issuer first": (MIDDLE.pem + GOOD.pem, GOOD.key_bytes(), "The chain is in the wrong order"),
+    "issuers in the wrong order": (GOOD.pem + ROOT_CA.pem + MIDDLE.pem, GOOD.key_bytes(), "has not issued number 1"),
+    "no issuer": (GOOD.pem, GOOD.key_bytes(), "The chain is not whole"),
+    "no names": (NAMELESS_CA.pem, NAMELESS_CA.key_bytes(), "The certificate has no subjectAltName"),
+}
+
+Deploy = Callable[..., CompletedProcess[str]]
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    stack = Stack(tmp_path_factory.mktemp("a checkout"))  # with a space in its path
+    stack.init_anew()
+    yield stack.folder
+    shutil.rmtree(stack.folder)
+
+
+@pytest.fixture
+def deploy(checkout: Path, tmp_path: Path) -> Deploy:
+    def run_it(
+        chain: bytes, key: bytes, *options: str, check: bool = True, trust: bytes = ROOT_CA.pem
+    ) -> CompletedProcess[str]:
+        for name, content in (("chain", chain), ("key", key), ("trusted", trust)):
+            (tmp_path / name).write_bytes(content)
+        # No docker is found: nothing runs here.
+        environment = {
+            "PATH": path_with_neither_docker_nor_certbot(tmp_path),
+            "SSL_CERT_FILE": str(tmp_path / "trusted"),
+        }
+        script = checkout / "scripts/deploy-certificate.sh"
+        return run(script, "chain", "key", *options, check=check, env=environment, cwd=tmp_path)
+
+    return run_it
+
+
+def path_with_neither_docker_nor_certbot(folder: Path) -> str:
+    tools = folder / "tools"
+    if not tools.exists():
+        tools.mkdir()
+        for place in ("/usr/bin", "/bin"):
+            for program in os.scandir(place):
+                if program.name not in ("docker", "certbot") and not (tools / program.name).is_symlink():
+                    (tools / program.name).symlink_to(program.path)
+    return str(tools)
+
+
+def state(checkout: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in (checkout / "https_certificates").iterdir()}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_what_cannot_be_served_is_refused_in_one_clear_line_and_changes_nothing(
+    what: str, checkout: Path, deploy: Deploy
+) -> None:
+    chain, key, complaint = REFUSED[what]
+    before = state(checkout)
+    done = deploy(chain, key, check=False)
+    assert done.returncode == 1
+    banner, line = done.stderr.splitlines()
+    assert banner.startswith("!!! 新证书未启用")
+    assert complaint in line
+    assert state(checkout) == before
+    assert complaint in (checkout / "data/certificates.log").read_text().splitlines()[-1]
+    assert "secret" not in done.stderr
+
+
+@pytest.mark.parametrize("name", ["card.test", "www.card.test", "192.0.2.7"])
+def test_names_and_wildcards_and_addresses_that_it_must_have_are_found(name: str, deploy: Deploy) -> None:
+    assert "placed; nginx is not running" in deploy(CHAIN, GOOD.key_bytes(), "--domain", name).stdout
+
+
+@pytest.mark.parametrize("name", ["other.test", "a.b.card.test", "192.0.2.8"])
+def test_a_name_that_it_lacks_is_told(name: str, deploy: Deploy) -> None:
+    done = deploy(CHAIN, GOOD.key_bytes(), "--domain", "card.test", "--domain", name, check=False)
+    assert done.returncode == 1
+    assert f"does not name {name}; it names: card.test *.card.test 192.0.2.7" in done.stderr
+
+
+def test_the_pair_is_placed_with_tight_permissions_and_nothing_else_is_left(checkout: Path, deploy: Deploy) -> None:
+    deploy(CHAIN, GOOD.key_bytes())
+    folder = checkout / "https_certificates"
+    assert set(PLACED) == state(checkout).keys() - {"README.md"}
+    modes = {name: (folder / name).stat().st_mode & 0o777 for name in PLACED}
+    assert modes == {"fullchain.pem": 0o644, "privkey.pem": 0o600, "hsts.conf": 0o644}
+    assert (folder / "fullchain.pem").read_bytes() == CHAIN
+
+
+def test_hsts_goes_with_public_trust_and_with_the_setting(checkout: Path, deploy: Deploy) -> None:
+    hsts, settings = checkout / "https_certificates/hsts.conf", checkout / ".env"
+    own, text = on_their_own(), settings.read_text()
+    assert "hsts=yes" in deploy(CHAIN, GOOD.key_bytes()).stdout
+    assert hsts.read_text() == 'add_header Strict-Transport-Security "max-age=63072000" always;\n'
+    assert "hsts=no" in deploy(own.pem, own.key_bytes()).stdout
+    assert not hsts.exists()
+    try:
+        for value, shown in (("", None), ("max-age=60; preload", 'Security "max-age=60; preload" always')):
+            settings.write_text(text.replace("KADUN_HSTS=max-age=63072000", f"KADUN_HSTS={value}"))
+            deploy(CHAIN, GOOD.key_bytes())
+            assert (shown in hsts.read_text()) if shown else not hsts.exists()
+        settings.write_text(text.replace("KADUN_HSTS=max-age=63072000", 'KADUN_HSTS=" always; return 444; #'))
+        refused = deploy(CHAIN, GOOD.key_bytes(), check=False)
+        assert refused.returncode == 1
+        assert "KADUN_HSTS in .env is no value of that header" in refused.stderr
+    finally:
+        settings.write_text(text)
+
+
+def test_the_pair_in_place_can_be_deployed_again(checkout: Path, deploy: Deploy) -> None:
+    deploy(CHAIN, GOOD.key_bytes())
+    folder = checkout / "https_certificates"
+    before = state(checkout)
+    again = run(checkout / "scripts/deploy-certificate.sh", "fullchain.pem", "privkey.pem", cwd=folder)
+    assert "serial=" + GOOD.serial in again.stdout
+    assert state(checkout)["fullchain.pem"] == before["fullchain.pem"]
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "complaint"),
+    [
+        ("deploy", (), "FULLCHAIN and PRIVKEY are needed"),
+        ("deploy", ("chain",), "FULLCHAIN and PRIVKEY are needed"),
+        ("deploy", ("chain", "key", "more"), "unknown argument: more"),
+        ("deploy", ("--force",), "unknown argument: --force"),
+        ("issue", (), "a domain is needed"),
+        ("issue", ("card.test", "--force"), "unknown argument: --force"),
+        ("issue", ("192.0.2.7",), "For an IP address use a certificate of your own"),
+        ("issue", ("*.card.test",), "a wildcard needs --dns"),
+        ("issue", ("卡.test",), "xn--"),
+        ("issue", ("card.test", "--standalone", "--dns", "manual"), "exclude each other"),
+        ("issue", ("card.test", "--staging", "--server", "https://acme.test"), "exclude each other"),
+        ("issue", ("card.test", "--email"), "a value is missing: --email"),
+    ],
+)
+def test_wrong_usage_is_told_with_status_2(
+    checkout: Path, script: str, arguments: tuple[str, ...], complaint: str
+) -> None:
+    done = run(checkout / f"scripts/{script}-certificate.sh", *arguments, check=False, cwd="/")
+    assert done.returncode == 2
+    assert complaint in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("script", ["deploy", "issue"])
+def test_help_is_the_comment_at_the_head(checkout: Path, script: str) -> None:
+    shown = run(checkout / f"scripts/{script}-certificate.sh", "--help", cwd="/").stdout
+    assert f"scripts/{script}-certificate.sh" in shown
+    assert "set -euo" not in shown
+
+
+def test_without_certbot_issue_says_what_to_install(checkout: Path, tmp_path: Path) -> None:
+    tools = Path(path_with_neither_docker_nor_certbot(tmp_path))
+    script = checkout / "scripts/issue-certificate.sh"
+    done = run(script, "card.test", check=False, cwd="/", env={"PATH": str(tools)})
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "certbot is missing: install it first (apt-get install certbot)" in done.stderr
