@@ -23,6 +23,8 @@ source "$ROOT/scripts/lib/tools.sh"
 for argument; do
     case $argument in
         -h | --help) print_help "$ROOT/scripts/bench.sh"; exit ;;
+        --quick | --seconds | --seconds=* | --rounds | --rounds=* | --cards | --cards=* | [!-]*) ;; # the program checks them
+        *) usage_error "unknown argument: $argument" ;;
     esac
 done
 

@@ -1,0 +1,137 @@
+# shellcheck shell=bash
+# How scripts/provision.sh says what it does, does it, and writes files. Sourced after common.sh, never run.
+
+LOG=/var/log/kadun-provision.log
+DRY_RUN=''
+NOT_POSSIBLE=() # what a container or a chroot does not allow
+STEP=0 STEPS_IN_ALL=0
+
+# prepare: the surroundings of every command that follows.
+prepare() {
+    umask 022 # whatever root's is: apt's own user reads the keys, everyone the settings
+    export LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive NEEDRESTART_MODE=a PATH=$PATH:/usr/sbin:/sbin
+    SCRATCH=$(mktemp -d)
+    trap 'rm -rf "$SCRATCH"' EXIT
+    if [[ -n $DRY_RUN ]]; then return; fi
+    (umask 077 && : >>"$LOG") 2>/dev/null || die "无法写入 cannot write $LOG"
+}
+
+# step CHINESE ENGLISH: the heading of the next one.
+step() {
+    STEP=$((STEP + 1))
+    printf '[%d/%d] %s  %s\n' "$STEP" "$STEPS_IN_ALL" "$1" "$2"
+}
+
+# already WHAT: nothing is to be done.
+already() {
+    printf '      已是如此 already so: %s\n' "$1"
+}
+
+# tell TEXT
+tell() {
+    printf '      %s\n' "$1"
+}
+
+# not_possible WHAT: this place does not allow it; a real server would.
+not_possible() {
+    NOT_POSSIBLE+=("$1")
+    printf '      此处无法 not possible here: %s\n' "$1"
+}
+
+# run COMMAND…: says so and runs it, or ends with what it complained about; a dry run only says so.
+run() {
+    attempt "$@" || failed "" "$@"
+}
+
+# attempt COMMAND…: the same, but leaves it to the caller to deal with a failure.
+attempt() {
+    local words
+    printf -v words ' %q' "$@"
+    if [[ -n $DRY_RUN ]]; then
+        tell "将执行 would run:$words"
+        return
+    fi
+    tell "执行 runs:$words"
+    printf '\n# %(%F %T%z)T%s\n' -1 "$words" >>"$LOG"
+    "$@" </dev/null >>"$LOG" 2>&1
+}
+
+# failed HINT COMMAND…: the end; what was done stays done.
+failed() {
+    local hint=$1 words complaint
+    shift
+    printf -v words ' %q' "$@"
+    complaint=$(tail -n 30 "$LOG" | grep -E '^E: |[Ee]rror' | tail -n 1 || true)
+    [[ -n $complaint ]] || complaint=$(tail -n 1 "$LOG")
+    die "失败，修正后再运行即可继续（日志 $LOG）。Failed, run it again once this is put right:$words: $complaint$hint"
+}
+
+# holds FILE TEXT: the file is there and says just that.
+holds() {
+    [[ -f $1 && $(<"$1") == "$2" ]]
+}
+
+# write FILE TEXT [MODE]: the file says just that, whole or not at all; whose it was stays as it was.
+write() {
+    local file=$1 text=$2 mode=${3:-644} new=$1.kadun-new
+    if [[ -n $DRY_RUN ]]; then
+        tell "将写入 would write: $file"
+        return
+    fi
+    tell "写入 writes: $file"
+    mkdir -p "$(dirname "$file")"
+    # To the real file behind a link, such as a resolved sources.list.
+    if [[ -L $file ]]; then file=$(readlink -f "$file") && new=$file.kadun-new; fi
+    printf '%s\n' "$text" >"$new"
+    chmod "$mode" "$new"
+    if [[ -e $file ]]; then
+        chown --reference="$file" "$new"
+        chmod --reference="$file" "$new"
+    fi
+    sync "$new"
+    mv -fT "$new" "$file"
+}
+
+# runs_systemd: PID 1 is systemd, so that services can be started.
+runs_systemd() {
+    [[ -d /run/systemd/system ]]
+}
+
+# in_container: the kernel, its clock and its memory are the host's affair.
+in_container() {
+    runs_systemd && command -v systemd-detect-virt >/dev/null && systemd-detect-virt --container --quiet
+}
+
+# start UNIT…: each runs now and after every boot; true when that was so already.
+start() {
+    local unit so=0
+    if ! runs_systemd; then
+        not_possible "启动 $*，因为 1 号进程不是 systemd; starting $*, since PID 1 is not systemd"
+        return
+    fi
+    for unit in "$@"; do
+        if ! systemctl is-active --quiet "$unit" || ! systemctl is-enabled --quiet "$unit" 2>/dev/null; then
+            run systemctl enable --now "$unit"
+            so=1
+        fi
+    done
+    return "$so"
+}
+
+# installed PACKAGE
+installed() {
+    [[ $(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null) == installed ]]
+}
+
+# not_installed PACKAGE…: those that are missing, a line each.
+not_installed() {
+    local package
+    for package in "$@"; do
+        installed "$package" || printf '%s\n' "$package"
+    done
+}
+
+# version_at_least HAVE WANTED
+version_at_least() {
+    [[ -n $1 && $(printf '%s\n' "$1" "$2" | sort -V | head -n 1) == "$2" ]]
+}

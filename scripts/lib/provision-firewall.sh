@@ -1,0 +1,156 @@
+# shellcheck shell=bash
+# provision.sh's firewall, and how it finds where SSH listens. Sourced after provision-core.sh, never run.
+
+AT_BOOT="启用防火墙，开机时启用; switching the firewall on, which happens at the next boot"
+
+# step_firewall: in come SSH, HTTP and HTTPS and nothing else; out goes everything; IPv4 and IPv6.
+step_firewall() {
+    step "防火墙" "Firewall"
+    local port
+    local -a ports=() web=()
+    mapfile -t ports < <(ssh_ports)
+    web=("$(env_port KADUN_HTTP_PORT 80)" "$(env_port KADUN_HTTPS_PORT 443)")
+    if ((${#ports[@]})); then
+        tell "SSH 端口 SSH listens on: ${ports[*]}"
+    else
+        tell "未发现 SSH 服务，放行 22。No SSH server was found: 22 is allowed, for the one to come"
+        ports=(22)
+    fi
+    ports+=("${web[@]}")
+    if firewall_is_so "${ports[@]}"; then
+        already "UFW 只放行 lets in: ${ports[*]}"
+        tell_other_rules "${ports[@]}"
+        return
+    fi
+    refuse_rivals
+    if ! grep -q '^IPV6=yes' /etc/default/ufw 2>/dev/null; then run set_setting /etc/default/ufw IPV6 yes; fi
+    run ufw default deny incoming
+    run ufw default allow outgoing
+    for port in "${ports[@]}"; do
+        is_allowed "$port" || run ufw allow "$port/tcp" comment kadun
+    done
+    enable_firewall "${ports[@]}"
+    tell_other_rules "${ports[@]}"
+}
+
+# enable_firewall PORT…: once each port is among the rules, and not before.
+enable_firewall() {
+    local port
+    if [[ -z $DRY_RUN ]]; then
+        for port in "$@"; do
+            is_allowed "$port" || die "UFW 未记下端口 $port，防火墙未启用。UFW did not take port $port: the firewall stays off"
+        done
+    fi
+    if runs_systemd; then
+        run ufw --force enable
+        run systemctl enable ufw
+    else # a chroot's firewall would be its host's; from here on it starts with the machine
+        run set_setting /etc/ufw/ufw.conf ENABLED yes
+        not_possible "$AT_BOOT"
+    fi
+}
+
+# firewall_is_so PORT…: rules, defaults and switch are as they should be, so far as this place allows.
+firewall_is_so() {
+    local port
+    command -v ufw >/dev/null || return 1
+    grep -q '^IPV6=yes' /etc/default/ufw && grep -q '^DEFAULT_INPUT_POLICY="DROP"' /etc/default/ufw \
+        && grep -q '^DEFAULT_OUTPUT_POLICY="ACCEPT"' /etc/default/ufw && grep -q '^ENABLED=yes' /etc/ufw/ufw.conf \
+        || return 1
+    for port in "$@"; do
+        is_allowed "$port" || return 1
+    done
+    if runs_systemd; then
+        ufw status | grep -q '^Status: active' && systemctl is-enabled --quiet ufw
+    else
+        not_possible "$AT_BOOT"
+    fi
+}
+
+# is_allowed PORT: among UFW's rules, whether it is on or off. `limit` lets in as well.
+is_allowed() {
+    [[ -n $(command -v ufw) ]] && ufw show added | grep -qE "^ufw (allow|limit) (in )?$1(/tcp)?( comment .*)?$"
+}
+
+# tell_other_rules PORT…: what else the machine's owner lets in. It is left alone.
+tell_other_rules() {
+    local ours others
+    [[ -n $(command -v ufw) ]] || return 0
+    ours=$(IFS='|' && printf '%s' "$*")
+    others=$(ufw show added | grep -E '^ufw (route )?(allow|limit) ' \
+        | grep -vE "^ufw (allow|limit) (in )?($ours)(/tcp)?( comment .*)?$" | sed 's/^ufw //' | paste -sd ';' || true)
+    [[ -z $others ]] || tell "另有规则（未改动） other rules, not ours and left alone: $others"
+}
+
+# refuse_rivals: what would fight with UFW, or shut SSH out although it is allowed.
+refuse_rivals() {
+    if runs_systemd && systemctl is-active --quiet firewalld; then
+        die "firewalld 正在运行，请二选一：systemctl disable --now firewalld。firewalld runs here, and UFW is set up: keep one of them"
+    fi
+    command -v ufw >/dev/null && ! grep -q '^ENABLED=yes' /etc/ufw/ufw.conf || return 0
+    ! ufw show added | grep -qE '^ufw (insert [0-9]+ |prepend )?(deny|reject) (in )?' \
+        || die "UFW 未启用却已有 deny 规则，可能挡住 SSH，请先查看 ufw show added。UFW is off and holds deny rules, which may shut SSH out: look at ufw show added first"
+}
+
+# env_port NAME DEFAULT
+env_port() {
+    local port=''
+    if [[ -e $ROOT/.env ]]; then port=$(dotenv_value "$ROOT/.env" "$1"); fi
+    [[ $port =~ ^[0-9]+$ ]] || port=$2
+    printf '%s' "$port"
+}
+
+# ssh_ports: each port that an SSH server has, a line each: as configured, as systemd listens for it, as this very
+# session came in, as it listens at this moment, and as asked for. Rather one too many than one too few.
+ssh_ports() {
+    {
+        configured_ssh_ports
+        socket_ssh_ports
+        session_ssh_ports
+        listening_ssh_ports
+        printf '%s\n' "${SSH_PORTS[@]}"
+    } | grep -xE '[1-9][0-9]{0,4}' | sort -nu || true
+}
+
+# configured_ssh_ports: as sshd itself reads its files; by a plain reading where it cannot start (no host keys yet).
+configured_ssh_ports() {
+    local sshd said
+    sshd=$(command -v sshd) || return 0
+    if said=$("$sshd" -T 2>/dev/null) && grep -q '^listenaddress ' <<<"$said"; then
+        sed -n 's/^listenaddress .*:\([0-9]*\)$/\1/p' <<<"$said"
+        return
+    fi
+    said=$(cat /etc/ssh/sshd_config /etc/ssh/sshd_config.d/*.conf 2>/dev/null \
+        | sed -nE 's/^[[:space:]]*port[[:space:]=]+"?([0-9]+).*/\1/Ip; s/^[[:space:]]*listenaddress[[:space:]=]+\S+:([0-9]+).*/\1/Ip')
+    printf '%s\n' "${said:-22}"
+}
+
+# socket_ssh_ports: where systemd listens on sshd's behalf, as Ubuntu has it. Each value after an empty one counts anew.
+socket_ssh_ports() {
+    local unit=ssh.socket
+    command -v systemctl >/dev/null && systemctl is-enabled --quiet "$unit" 2>/dev/null || return 0
+    {
+        if runs_systemd; then
+            systemctl show --property=Listen --value "$unit" | sed 's/ (.*//'
+        else
+            cat /etc/systemd/system/$unit /etc/systemd/system/$unit.d/*.conf 2>/dev/null \
+                | awk -F= '/^ListenStream=/ { if ($2 == "") n = 0; else v[++n] = $2 } END { for (i = 1; i <= n; i++) print v[i] }'
+        fi
+    } | sed -n '/^vsock:/d; s/^\(.*:\)\{0,1\}\([0-9][0-9]*\)$/\2/p'
+}
+
+# session_ssh_ports: SSH_CONNECTION of this process or of one above it: sudo takes the variable away.
+session_ssh_ports() {
+    local pid=$$
+    while ((pid > 0)); do
+        { tr '\0' '\n' <"/proc/$pid/environ"; } 2>/dev/null | sed -n 's/^SSH_CONNECTION=.* \([0-9]*\)$/\1/p'
+        pid=$(sed -n 's/^PPid:[[:space:]]*//p' "/proc/$pid/status" 2>/dev/null) || return 0
+        [[ -n $pid ]] || return 0
+    done
+}
+
+# listening_ssh_ports: not on the loopback, where sshd listens for what clients forward.
+listening_ssh_ports() {
+    command -v ss >/dev/null || return 0
+    ss -Hltnp | awk '/"(sshd|dropbear)"/ && $4 !~ /^(127\.|\[::1\])/ { sub(/.*:/, "", $4); print $4 }'
+}

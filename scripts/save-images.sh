@@ -1,0 +1,83 @@
+#!/usr/bin/env bash
+# 把本系统的全部镜像存入一个文件，供连不上镜像仓库的服务器使用。
+# Makes one file of all images of this checkout's stack, for a machine that reaches no registry: the app's, built
+# from this checkout first, and those of PostgreSQL and nginx, pulled where they are missing.
+#
+#   scripts/save-images.sh FILE      FILE ends in .tar.zst (zstd) or .tar.gz (gzip)
+#
+# 另写校验文件 FILE.sha256，请一并复制。It writes FILE.sha256 too: copy both, and on the other machine, with the same
+# checkout and processor family, run scripts/load-images.sh FILE.
+set -euo pipefail
+
+ROOT=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
+# shellcheck source=scripts/lib/common.sh
+source "$ROOT/scripts/lib/common.sh"
+# shellcheck source=scripts/lib/dotenv.sh
+source "$ROOT/scripts/lib/dotenv.sh"
+# shellcheck source=scripts/lib/stack.sh
+source "$ROOT/scripts/lib/stack.sh"
+# shellcheck source=scripts/lib/images.sh
+source "$ROOT/scripts/lib/images.sh"
+
+parse_arguments() {
+    FILE=''
+    while (($#)); do
+        case $1 in
+            -h | --help) print_help "$ROOT/scripts/save-images.sh"; exit ;;
+            -*) usage_error "未知参数 unknown argument: $1" ;;
+            *)
+                [[ -z $FILE ]] || usage_error "只能有一个文件 one FILE only: $1"
+                FILE=$1
+                ;;
+        esac
+        shift
+    done
+    [[ -n $FILE ]] || usage_error "缺少文件名 FILE is missing"
+    choose_packer "$FILE"
+}
+
+# check_target: refuses before an image is built.
+check_target() {
+    local folder
+    folder=$(dirname -- "$FILE")
+    [[ ! -e $FILE ]] || die "文件已存在，请换个名字。It exists, choose another name: $FILE"
+    [[ -d $folder && -w $folder ]] || die "无法写入此目录 cannot write there: $folder"
+}
+
+# fetch_images: the app's is built (from the cache where nothing changed), the others pulled unless they are here.
+fetch_images() {
+    local image app
+    app=$(setting KADUN_APP_IMAGE '')
+    say "正在构建 building: $app"
+    compose build --quiet app </dev/null || die "构建失败。The app's image could not be built"
+    for image in "${IMAGES[@]}"; do
+        if has_image "$image"; then continue; fi
+        say "正在拉取 pulling: $image"
+        docker pull --quiet "$image" >/dev/null || die "无法拉取，可换镜像站（scripts/provision.sh --mirror-registry）。Cannot be pulled; a mirror may help (scripts/provision.sh --mirror-registry): $image"
+    done
+}
+
+# save_images: under other names until both files are whole.
+save_images() {
+    local sum name
+    name=$(basename -- "$FILE")
+    trap 'rm -f -- "$FILE.partial" "$FILE.sha256.partial"' EXIT
+    docker save "${IMAGES[@]}" | "$PACKER" -q >"$FILE.partial" \
+        || die "写入失败（磁盘已满？），未生成文件。Could not be written (disk full?), nothing was made: $FILE"
+    "$PACKER" -qd <"$FILE.partial" | tar -t >/dev/null || die "写成的文件无法读回。What was written cannot be read back: $FILE"
+    sum=$(sha256sum <"$FILE.partial")
+    printf '%s  %s\n' "${sum%% *}" "$name" >"$FILE.sha256.partial"
+    sync -- "$FILE.partial" "$FILE.sha256.partial"
+    mv -fT -- "$FILE.sha256.partial" "$FILE.sha256"
+    mv -fT -- "$FILE.partial" "$FILE"
+}
+
+parse_arguments "$@"
+check_target
+require_stack
+find_images
+fetch_images
+save_images
+printf '已保存 saved: %s\n' "${IMAGES[@]}"
+say "文件 files: $FILE ($(du -h -- "$FILE" | cut -f 1)), $FILE.sha256"
+say "在另一台服务器上 on the other machine: scripts/load-images.sh $(basename -- "$FILE")"
