@@ -10,6 +10,7 @@ import peewee
 
 from app.cli import output
 from app.cli.card import card
+from app.cli.doctor import doctor
 from app.cli.events import events
 from app.cli.key import key, seal
 from app.cli.system import healthcheck, migrate
@@ -26,7 +27,7 @@ def cardctl() -> None:
     """卡盾卡密管理 / Kadun's card administration."""
 
 
-for _command in (card, events, key, seal, migrate, healthcheck):
+for _command in (card, events, key, seal, migrate, healthcheck, doctor):
     cardctl.add_command(_command)
 
 

@@ -1,0 +1,72 @@
+"""What the doctor asks the database: its clock, what the roles may do, what the journal recorded."""
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+from app.domain.codes import EventKind
+from app.storage.models import Event
+
+QUESTION = "cardctl doctor"
+"""What scripts/lib/hostfacts.sh gives as card, hardware and function."""
+
+# Attributes of the role that asks and of the stack's other two, where the database has them.
+_ATTRIBUTES = """
+SELECT rolname, array_remove(ARRAY[
+    CASE WHEN rolsuper THEN 'SUPERUSER' END, CASE WHEN rolcreaterole THEN 'CREATEROLE' END,
+    CASE WHEN rolcreatedb AND rolname <> 'kadun_owner' THEN 'CREATEDB' END,
+    CASE WHEN rolreplication THEN 'REPLICATION' END, CASE WHEN rolbypassrls THEN 'BYPASSRLS' END], NULL)
+FROM pg_roles WHERE rolname IN (current_user, 'kadun_owner', 'kadun_backup') ORDER BY rolname
+"""
+# What the role that serves must not be able to do. A superuser can do it all, which is said once, above.
+_RIGHTS = """
+SELECT array_remove(ARRAY[
+    CASE WHEN has_database_privilege(current_database(), 'CREATE') THEN 'CREATE in the database' END,
+    CASE WHEN has_schema_privilege('public', 'CREATE') THEN 'CREATE in schema public' END,
+    CASE WHEN EXISTS (SELECT FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'S')
+        AND pg_has_role(relowner, 'USAGE')) THEN 'owns tables' END,
+    CASE WHEN has_table_privilege('event', 'UPDATE') THEN 'UPDATE of the journal' END,
+    CASE WHEN has_table_privilege('event', 'TRUNCATE') THEN 'TRUNCATE of the journal' END], NULL)
+FROM pg_roles WHERE rolname = current_user AND NOT rolsuper
+"""
+_BACKUP_RIGHTS = """
+SELECT EXISTS (SELECT FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'r'
+    AND has_table_privilege('kadun_backup', oid, 'INSERT, UPDATE, DELETE, TRUNCATE'))
+FROM pg_roles WHERE rolname = 'kadun_backup' AND NOT rolsuper
+"""
+
+
+def clock(connection: Any) -> datetime:  # noqa: ANN401  # a psycopg2 connection
+    """Return the database's time now."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT clock_timestamp()")
+        now: datetime = cursor.fetchone()[0]
+        return now
+
+
+def role_problems(connection: Any) -> dict[str, list[str]]:  # noqa: ANN401  # a psycopg2 connection
+    """Return for each role what it could do and must not, in PostgreSQL's words; the tables must be there."""
+    with connection.cursor() as cursor:
+        cursor.execute(_ATTRIBUTES)
+        problems: dict[str, list[str]] = {name: list(attributes) for name, attributes in cursor.fetchall()}
+        cursor.execute("SELECT current_user::text")
+        mine = problems.setdefault(cursor.fetchone()[0], [])
+        cursor.execute(_RIGHTS)
+        for (rights,) in cursor.fetchall():
+            mine += rights
+        cursor.execute(_BACKUP_RIGHTS)
+        if any(may_write for (may_write,) in cursor.fetchall()):
+            problems["kadun_backup"].append("writes tables")
+    return problems
+
+
+def recorded_addresses(references: Iterable[str]) -> dict[str, str | None]:
+    """Return the address that the journal has for each of these references that it knows."""
+    found = Event.select(Event.reference, Event.ip).where(Event.reference.in_(list(references)))
+    return dict(found.tuples())
+
+
+def forget(references: Iterable[str]) -> None:
+    """Delete the doctor's own refused questions: they neither fill the journal nor count as anybody's refusals."""
+    own = (Event.kind == EventKind.REJECTED) & (Event.hardware == QUESTION)
+    Event.delete().where(own & Event.reference.in_(list(references))).execute()

@@ -1,0 +1,143 @@
+"""Facts of a stack as it should be, for the tests of `cardctl doctor` to change one at a time."""
+
+import base64
+import json
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from typing import Any
+
+import msgspec
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from app.services.doctor import HostFacts
+from app.services.doctor.facts import DatabaseFacts, InsideFacts, Mode, Role
+
+NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
+LOCAL_SOCKETS = """\
+udp UNCONN 0 0 127.0.0.53%lo:53 0.0.0.0:* users:(("systemd-resolve",pid=1,fd=1))
+udp UNCONN 0 0 10.0.0.5%eth0:68 0.0.0.0:*
+udp UNCONN 0 0 [fe80::1]%eth0:546 [::]:*
+tcp LISTEN 0 128 0.0.0.0:22 0.0.0.0:* users:(("sshd",pid=2,fd=3))
+tcp LISTEN 0 128 *:2222 *:* users:(("sshd",pid=3,fd=3))
+tcp LISTEN 0 128 0.0.0.0:80 0.0.0.0:*
+tcp LISTEN 0 128 [::]:443 [::]:*
+tcp LISTEN 0 128 [::1]:5432 [::]:*
+tcp LISTEN 0 128 [::ffff:127.0.0.1]:631 *:*
+tcp LISTEN 0 128 172.17.0.1:5432 0.0.0.0:* users:(("postgres",pid=9,fd=5))"""
+UFW = """\
+Status: active
+Logging: on (low)
+Default: deny (incoming), allow (outgoing), deny (routed)
+New profiles: skip
+
+To                         Action      From
+--                         ------      ----
+22/tcp                     ALLOW IN    Anywhere
+2222/tcp                   LIMIT IN    Anywhere
+22/tcp (OpenSSH)           ALLOW IN    Anywhere
+80,443/tcp                 ALLOW IN    Anywhere                   # nginx
+8443/tcp on eth0           ALLOW IN    Anywhere
+5000                       ALLOW IN    10.0.0.0/8
+6000:6007/udp              ALLOW IN    Anywhere
+5000/tcp                   DENY IN     Anywhere
+22/tcp (OpenSSH (v6))      ALLOW IN    Anywhere (v6)
+9000 (v6)                  ALLOW IN    Anywhere (v6)
+
+5000                       ALLOW OUT   Anywhere
+5000 (v6)                  ALLOW FWD   Anywhere (v6)"""
+
+
+def pem(*names: str, days: float = 90, since: float = 1, issuer: str = "") -> str:
+    """A certificate for these names, which ends in so many days."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([]))
+        .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, issuer)] if issuer else []))
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(NOW - timedelta(days=since))
+        .not_valid_after(NOW + timedelta(days=days))
+    )
+    if names:
+        general = [x509.DNSName(n) if not n[-1].isdigit() else x509.IPAddress(ip_address(n)) for n in names]
+        builder = builder.add_extension(x509.SubjectAlternativeName(general), critical=True)
+    return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
+
+
+GOOD_PEM = pem("example.com", "*.example.org", "203.0.113.9")
+REFERENCE = "ABCD2345"
+
+
+def answer(reference: str) -> str:
+    claims = base64.urlsafe_b64encode(json.dumps({"jti": f"0000{reference}"}).encode()).decode().rstrip("=")
+    return json.dumps({"code": "CARD_NOT_FOUND", "token": f"e30.{claims}.c2ln"})
+
+
+def container(service: str, **changes: Any) -> dict[str, Any]:
+    return {
+        "service": service,
+        "oneoff": "False",
+        "state": "running",
+        "health": "healthy",
+        "exit_code": 0,
+        "out_of_memory": False,
+        "started": "2026-11-25T11:00:00.123456789Z",
+        "restarts": 0,
+        "image": f"sha256:{service}",
+        "image_name": service,
+    } | changes
+
+
+MIGRATION = container("migrate", state="exited", health=None)
+CERTIFICATE = {"served": GOOD_PEM, "verified": "0", "file": GOOD_PEM, "key_matches": True, "trust_store": True}
+BACKUP = {"last_good": "2026-11-25T03:30:00Z kadun-1.dump", "size": 9, "installed": 0}
+DISK = {"name": "data", "folder": "/d", "size": 100 << 30, "free": 50 << 30, "inodes": 1000, "inodes_free": 900}
+ASK = {"address": "::ffff:198.51.100.1", "status": 404, "answer": answer(REFERENCE)}
+PERMISSIONS = """\
+700 0 secrets
+600 10001 secrets/database_url
+600 0 https_certificates/privkey.pem
+700 10001 data/keys
+600 10001 data/keys/keyring.json"""
+HOST: dict[str, Any] = {
+    "root": True,
+    "http_port": 80,
+    "https_port": 443,
+    "domains": "example.com",
+    "known_ports": None,
+    "containers": [*map(container, ("database", "app", "nginx")), MIGRATION],
+    "images": {"database": "sha256:database", "app": "sha256:app", "nginx": None},
+    "program": "digest",
+    "certificate": CERTIFICATE,
+    "proxy": [ASK],
+    "synchronised": "yes",
+    "disks": [DISK],
+    "backup": BACKUP,
+    "sockets": LOCAL_SOCKETS,
+    "ssh_ports": "22",
+    "bridges": "172.17.0.1 fe80::42",
+    "ufw": UFW,
+    "permissions": PERMISSIONS,
+    "secrets_in_env": None,
+}
+DATABASE = DatabaseFacts("0001_initial", 0.01, (Role("kadun_app", ()),), {REFERENCE: "198.51.100.1"})
+INSIDE = InsideFacts(
+    settings=None,
+    behind_proxy=True,
+    schema_expected="0001_initial",
+    database=DATABASE,
+    key_ids=("current", "next"),
+    data_key=(True,),
+    data_key_length=74,
+    modes=(Mode("/keys", 0o700, 0o700), Mode("/keys/keyring.json", 0o600, 0o600)),
+    kernel_synchronised=True,
+    program="digest",
+)
+
+
+def host_facts(**changes: Any) -> HostFacts:
+    return msgspec.json.decode(json.dumps(HOST | changes), type=HostFacts)

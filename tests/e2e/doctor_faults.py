@@ -1,0 +1,253 @@
+"""Faults that `cardctl doctor` must find: each is planted in a running stack, and healed on the way out."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from tests.e2e.stack import Stack, run
+from tests.service import wait_for
+
+DOMAIN = "kadun.test"
+Findings = dict[str, str]
+Fault = Callable[[Stack], AbstractContextManager[object]]
+
+
+@contextmanager
+def rewritten(path: Path, text: str) -> Iterator[None]:
+    """Changes a file in its place, which is how a mounted one is changed."""
+    before = path.read_bytes()
+    path.write_text(text)
+    try:
+        yield
+    finally:
+        path.write_bytes(before)
+
+
+@contextmanager
+def mode(path: Path, bits: int) -> Iterator[None]:
+    before = path.stat().st_mode
+    path.chmod(bits)
+    try:
+        yield
+    finally:
+        path.chmod(before)
+
+
+def reload_nginx(stack: Stack) -> None:
+    stack.compose("exec", "-T", "nginx", "nginx", "-s", "reload")
+
+
+@contextmanager
+def certificate(stack: Stack, name: str, *, days: int, served: bool) -> Iterator[None]:
+    """Puts another self-signed pair into its place, and lets nginx take it up or not."""
+    folder = stack.folder / "https_certificates"
+    files = [folder / "fullchain.pem", folder / "privkey.pem"]
+    before = [file.read_bytes() for file in files]
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject, now = x509.Name([]), datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=90))
+        .not_valid_after(now + timedelta(days=days))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    files[0].write_bytes(made.public_bytes(pem))
+    files[1].write_bytes(key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
+    try:
+        if served:
+            reload_nginx(stack)
+            wait_for(lambda: _served(stack) == made)
+        yield
+    finally:
+        for file, content in zip(files, before, strict=True):
+            file.write_bytes(content)
+        reload_nginx(stack)
+        wait_for(lambda: _served(stack) == x509.load_pem_x509_certificate(before[0]))
+
+
+def _served(stack: Stack) -> x509.Certificate:
+    command = ("openssl", "s_client", "-connect", f"127.0.0.1:{stack.https_port}")
+    return x509.load_pem_x509_certificate(run(*command, input="").stdout.encode())
+
+
+@contextmanager
+def nginx_says(stack: Stack, old: str, new: str) -> Iterator[None]:
+    """Changes what nginx hands to the app."""
+    file = stack.folder / "nginx/kadun/proxy.conf"
+    text = file.read_text()
+    assert old in text
+    try:
+        with rewritten(file, text.replace(old, new)):
+            _reloaded(stack)
+            yield
+    finally:
+        _reloaded(stack)
+
+
+def _reloaded(stack: Stack) -> None:
+    """Reloads nginx and waits until its workers are new ones."""
+
+    def workers() -> set[int]:
+        with suppress(FileNotFoundError):  # one ended while we looked: look again
+            return {pid for pid, status in stack.processes("nginx") if "0" not in status["Uid"].split()}
+        return set()
+
+    before = wait_for(workers)
+    reload_nginx(stack)
+    wait_for(lambda: (now := workers()) and not now & before)
+
+
+@contextmanager
+def sql(stack: Stack, plant: str, heal: str) -> Iterator[None]:
+    """Runs statements as the database's superuser, inside."""
+
+    def execute(statement: str) -> None:
+        stack.compose("exec", "-T", "database", "psql", "-qX", "-U", "postgres", "-d", "kadun", "-c", statement)
+
+    execute(plant)
+    try:
+        yield
+    finally:
+        execute(heal)
+
+
+@contextmanager
+def stopped(stack: Stack, service: str) -> Iterator[None]:
+    stack.compose("stop", "--timeout", "1", service)
+    try:
+        yield
+    finally:
+        stack.up()
+
+
+@contextmanager
+def nearly_full_backup_disk(stack: Stack) -> Iterator[None]:
+    folder = stack.folder / "data/backups"
+    aside = folder.rename(folder.with_name("aside"))
+    folder.mkdir()
+    run("mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", folder)
+    try:
+        shutil.copytree(aside, folder, dirs_exist_ok=True)
+        yield
+    finally:
+        run("umount", folder)
+        folder.rmdir()
+        aside.rename(folder)
+
+
+def old_backup(stack: Stack) -> AbstractContextManager[None]:
+    file = stack.folder / "data/backups/last-good"
+    name = file.read_text().split()[1]
+    return rewritten(file, f"{datetime.now(UTC) - timedelta(hours=27):%Y-%m-%dT%H:%M:%SZ} {name}\n")
+
+
+@contextmanager
+def backup_gone(stack: Stack) -> Iterator[None]:
+    name = (stack.folder / "data/backups/last-good").read_text().split()[1]
+    file = stack.folder / "data/backups" / name
+    file.rename(file.with_name("aside"))
+    try:
+        yield
+    finally:
+        file.with_name("aside").rename(file)
+
+
+def secret_in_env(stack: Stack) -> AbstractContextManager[None]:
+    password = (stack.folder / "secrets/db_password").read_text().strip()
+    file = stack.folder / ".env"
+    return rewritten(file, f"{file.read_text()}\nNOTE={password}\n")
+
+
+def short_key(stack: Stack) -> AbstractContextManager[None]:
+    return rewritten(stack.folder / "secrets/kernal_data_key", "changeme\n")
+
+
+def damaged_ring(stack: Stack) -> AbstractContextManager[None]:
+    file = stack.folder / "data/keys/keyring.json"
+    return rewritten(file, file.read_text()[:-100])
+
+
+FAULTS: dict[str, tuple[Fault, Findings]] = {
+    "an expired certificate is served": (
+        lambda stack: certificate(stack, DOMAIN, days=-1, served=True),
+        {"certificate": "FAIL"},
+    ),
+    "the certificate ends in ten days": (
+        lambda stack: certificate(stack, DOMAIN, days=10, served=True),
+        {"certificate": "WARN"},
+    ),
+    "the certificate names somebody else": (
+        lambda stack: certificate(stack, "else.test", days=90, served=True),
+        {"certificate-names": "FAIL"},
+    ),
+    "a new certificate lies there that nginx does not serve": (
+        lambda stack: certificate(stack, DOMAIN, days=90, served=False),
+        {"certificate-file": "FAIL"},
+    ),
+    "others may read the signing keys": (
+        lambda stack: mode(stack.folder / "data/keys/keyring.json", 0o644),
+        {"permissions": "FAIL"},
+    ),
+    "others may look into the folder of secrets": (
+        lambda stack: mode(stack.folder / "secrets", 0o755),
+        {"permissions": "FAIL"},
+    ),
+    "a secret stands in .env": (secret_in_env, {"env": "FAIL"}),
+    "the last backup is 27 hours old": (old_backup, {"backup": "FAIL"}),
+    "the last backup's file is gone": (backup_gone, {"backup": "FAIL"}),
+    "the disk of the backups is nearly full": (nearly_full_backup_disk, {"disk-backups": "FAIL"}),
+    "the app's role is a superuser": (
+        lambda stack: sql(stack, "ALTER ROLE kadun_app SUPERUSER", "ALTER ROLE kadun_app NOSUPERUSER"),
+        {"roles": "FAIL"},
+    ),
+    "the app's role may make tables": (
+        lambda stack: sql(
+            stack, "GRANT CREATE ON SCHEMA public TO kadun_app", "REVOKE CREATE ON SCHEMA public FROM kadun_app"
+        ),
+        {"roles": "FAIL"},
+    ),
+    "the schema is behind the program": (
+        lambda stack: sql(
+            stack,
+            "UPDATE schema_migration SET name = '0000_' || name",
+            "UPDATE schema_migration SET name = substr(name, 6)",
+        ),
+        {"schema": "FAIL", "proxy": "WARN"},  # the service refuses such a database, so nobody can ask it
+    ),
+    "the key of the core data can be guessed": (short_key, {"data-key": "FAIL"}),
+    "the signing keys are damaged": (damaged_ring, {"keys": "FAIL"}),
+    "nginx hands over the gateway's address": (
+        lambda stack: nginx_says(stack, "X-Real-IP $remote_addr", "X-Real-IP 172.18.0.1"),
+        {"proxy": "FAIL"},
+    ),
+    "nginx believes what a client writes of its address": (
+        lambda stack: nginx_says(
+            stack, "proxy_http_version", "set_real_ip_from 0.0.0.0/0;\nset_real_ip_from ::/0;\nproxy_http_version"
+        ),
+        {"proxy": "FAIL"},
+    ),
+    "nginx hands over no address": (
+        lambda stack: nginx_says(stack, "proxy_set_header X-Real-IP $remote_addr;", ""),
+        {"proxy": "FAIL"},
+    ),
+    "nginx is stopped": (
+        lambda stack: stopped(stack, "nginx"),
+        {"containers": "FAIL", "proxy": "WARN"}
+        | dict.fromkeys(
+            ("certificate", "certificate-names", "certificate-chain", "certificate-file"), "WARN"
+        ),  # not checked
+    ),
+    "the app is stopped": (lambda stack: stopped(stack, "app"), {"containers": "FAIL", "proxy": "WARN"}),
+}

@@ -1,0 +1,189 @@
+"""`cardctl doctor` where the service runs: what it gathers by itself, from a real database and real keys."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+import pytest
+
+from app.storage.database import Database
+from app.storage.models import Event
+from tests.conftest import EmbeddedPostgres
+from tests.doctor_facts import HOST
+from tests.service import Service, question
+
+LEAST = (
+    "GRANT USAGE ON SCHEMA public TO {role}",
+    "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role}",
+    "REVOKE UPDATE ON event FROM {role}",
+)
+
+
+@pytest.fixture
+def keyed(database_url: str, tmp_path: Path) -> Service:
+    service = Service(tmp_path, database_url)
+    service.cardctl("key", "create")
+    return service
+
+
+@pytest.fixture
+def role(database: Database) -> Iterator[str]:
+    """A role that may log in and nothing else."""
+    name = f"doctor_{uuid4().hex[:8]}"
+    database.execute_sql(f"CREATE ROLE {name} LOGIN PASSWORD 'of-a-test'")
+    yield name
+    database.execute_sql(f"DROP OWNED BY {name}")
+    database.execute_sql(f"DROP ROLE {name}")
+
+
+def findings(service: Service, *arguments: str, text: str = "") -> dict[str, Any]:
+    done = service.cardctl("doctor", "--format", "json", *arguments, check=False, text=text)
+    assert "Traceback" not in done.stderr
+    lines = json.loads(done.stdout)
+    failed = any(line["status"] == "FAIL" for line in lines)
+    assert (done.returncode, len(done.stderr.splitlines())) == (failed, failed)
+    return {line["check"]: line for line in lines}
+
+
+def differing(found: dict[str, Any]) -> dict[str, str]:
+    """What is not OK; whether this machine's clock is synchronised is its own affair."""
+    return {check: line["status"] for check, line in found.items() if line["status"] != "OK" and check != "clock"}
+
+
+def served_as(service: Service, role: str) -> Service:
+    url = urlsplit(service.environment["DATABASE_URL"])
+    service.environment["DATABASE_URL"] = url._replace(
+        netloc=f"{role}:of-a-test@{url.netloc.rpartition('@')[2]}"
+    ).geturl()
+    service.environment["KADUN_BEHIND_PROXY"] = "true"
+    return service
+
+
+def test_a_trial_is_well_though_its_role_may_do_anything(keyed: Service) -> None:
+    found = findings(keyed)
+    assert differing(found) == {"roles": "WARN"}
+    assert "SUPERUSER" in found["roles"]["message_en"]
+    assert set(found) == {"settings", "database", "schema", "roles", "keys", "data-key", "clock", "permissions"}
+
+
+def test_a_person_reads_lines_and_a_summary(keyed: Service) -> None:
+    done = keyed.cardctl("doctor")
+    assert "OK    schema       结构为最新：" in done.stdout
+    assert done.stderr.startswith("没有发现错误 / Nothing is wrong: 6 OK, 2 WARN") or "7 OK, 1 WARN" in done.stderr
+
+
+def test_open_keys_are_found(keyed: Service) -> None:
+    (keyed.folder / "keys/keyring.json").chmod(0o644)
+    assert differing(findings(keyed)) == {"roles": "WARN", "permissions": "FAIL"}
+
+
+def test_lost_keys_are_found(keyed: Service) -> None:
+    (keyed.folder / "keys/keyring.json").unlink()
+    assert differing(findings(keyed)) == {"roles": "WARN", "keys": "FAIL"}
+
+
+def test_wrong_settings_do_not_stop_it(keyed: Service) -> None:
+    keyed.environment["KADUN_TIMEZONE"] = "Mars"
+    found = findings(keyed)
+    assert differing(found) == {"roles": "WARN", "settings": "FAIL", "data-key": "WARN"}
+    assert "KADUN_TIMEZONE" in found["settings"]["message_en"]
+    del keyed.environment["DATABASE_URL"]
+    assert differing(findings(keyed))["database"] == "FAIL"
+
+
+def test_a_key_of_the_vendors_own_is_fine_unless_it_can_be_guessed(keyed: Service) -> None:
+    keyed.environment["KERNAL_DATA_KEY"] = "a scheme of my own, long enough"
+    assert differing(findings(keyed)) == {"roles": "WARN"}
+    keyed.environment["KERNAL_DATA_KEY"] = "changeme"
+    assert differing(findings(keyed)) == {"roles": "WARN", "data-key": "FAIL"}
+
+
+def test_a_database_that_is_away_is_found(keyed: Service) -> None:
+    keyed.environment["DATABASE_URL"] = "postgresql://kadun:hidden@127.0.0.1:1/kadun"
+    found = findings(keyed)
+    assert differing(found) == {"database": "FAIL", "schema": "WARN", "roles": "WARN"}
+    assert "hidden" not in json.dumps(found)
+
+
+def test_an_empty_database_is_found(keyed: Service, postgres: EmbeddedPostgres) -> None:
+    postgres.create_database("for_the_doctor")
+    keyed.environment["DATABASE_URL"] = postgres.url("for_the_doctor")
+    found = findings(keyed)
+    assert differing(found) == {"schema": "FAIL"}
+    assert "cardctl migrate" in found["schema"]["message_en"]
+
+
+def test_a_role_that_can_do_what_it_needs_and_no_more_is_well(keyed: Service, database: Database, role: str) -> None:
+    for grant in LEAST:
+        database.execute_sql(grant.format(role=role))
+    assert differing(findings(served_as(keyed, role))) == {}
+
+
+@pytest.mark.parametrize(
+    ("grant", "problem"),
+    [
+        ("ALTER ROLE {role} SUPERUSER", "SUPERUSER"),
+        ("ALTER ROLE {role} CREATEDB", "CREATEDB"),
+        ("ALTER ROLE {role} CREATEROLE", "CREATEROLE"),
+        ("GRANT CREATE ON SCHEMA public TO {role}", "CREATE in schema public"),
+        ("GRANT UPDATE ON event TO {role}", "UPDATE of the journal"),
+        ("GRANT TRUNCATE ON event TO {role}", "TRUNCATE of the journal"),
+        ("GRANT {owner} TO {role}", "owns tables"),
+    ],
+)
+def test_a_role_that_can_do_more_is_found(
+    keyed: Service, database: Database, role: str, grant: str, problem: str
+) -> None:
+    owner = urlsplit(keyed.environment["DATABASE_URL"]).username
+    for statement in (*LEAST, grant):
+        database.execute_sql(statement.format(role=role, owner=owner))
+    found = findings(served_as(keyed, role))
+    assert differing(found) == {"roles": "FAIL"}
+    assert f"{role}: " in found["roles"]["message_en"]
+    assert problem in found["roles"]["message_en"]
+
+
+def test_a_role_that_can_do_nothing_is_found(keyed: Service, role: str) -> None:
+    found = findings(served_as(keyed, role))
+    assert differing(found) == {"database": "FAIL", "schema": "WARN", "roles": "WARN"}
+    assert "permission denied" in found["database"]["message_en"]
+
+
+@pytest.mark.parametrize(("recorded", "status"), [("198.51.100.7", "OK"), ("172.18.0.1", "FAIL")])
+def test_the_address_that_the_app_took_is_compared_with_the_true_one_and_the_question_forgotten(
+    proxied: Service, database: Database, recorded: str, status: str
+) -> None:
+    other = proxied.verify(question("0" * 32), address="198.51.100.7")
+    asked = proxied.verify(question("cardctl doctor", "cardctl doctor", "cardctl doctor"), address=recorded)
+    ask = {"address": "198.51.100.7", "status": asked.status, "answer": json.dumps(asked.body)}
+    found = findings(proxied, "--host-facts", "-", text=json.dumps(HOST | {"proxy": [ask]}))
+    assert found["proxy"]["status"] == status
+    assert [event.reference for event in Event.select()] == [other.claims["jti"][-8:]]
+
+
+def test_the_host_alone_is_judged_without_any_settings(keyed: Service) -> None:
+    keyed.environment = {"PATH": keyed.environment["PATH"]}
+    found = findings(keyed, "--host-only", "--host-facts", "-", text=json.dumps(HOST))
+    assert "schema" not in found
+    assert found["ports"]["status"] == "OK"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text", "status"),
+    [
+        (["--host-facts", "-"], "{}", 1),
+        (["--host-facts", "-"], "", 1),
+        (["--host-facts", "-"], json.dumps(HOST | {"unknown": 1}), 1),
+        (["--host-only"], "", 2),
+        (["--format", "xml"], "", 2),
+    ],
+)
+def test_wrong_facts_and_wrong_use_are_said_in_a_line(
+    keyed: Service, arguments: list[str], text: str, status: int
+) -> None:
+    done = keyed.cardctl("doctor", *arguments, check=False, text=text)
+    assert (done.returncode, done.stdout) == (status, "")
+    assert status == 2 or len(done.stderr.splitlines()) == 1
