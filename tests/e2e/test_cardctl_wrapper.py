@@ -198,8 +198,14 @@ def test_seal_takes_and_makes_the_callers_files(checkout: Checkout, option: list
 
 
 def test_seal_works_as_a_filter(checkout: Checkout) -> None:
-    done = checkout.cardctl("seal", "-", "-o", "-", stdin=None, input="core", encoding="latin-1")
-    assert pyrage.decrypt(done.stdout.encode("latin-1"), [checkout.identity]) == b"core"
+    done = subprocess.run(
+        [checkout.root / "scripts/cardctl", "seal", "-", "-o", "-"],
+        env=checkout.environ,
+        input=b"core",
+        capture_output=True,
+        check=True,
+    )
+    assert pyrage.decrypt(done.stdout, [checkout.identity]) == b"core"
 
 
 @pytest.mark.parametrize(

@@ -85,6 +85,7 @@ def test_a_certificate_for_two_names_takes_the_self_signed_ones_place(site: Site
         "privkey.pem": 0o600,
     }
     assert " OK serial=" in site.log()[-1]
+    assert f"KADUN_DOMAIN={' '.join(NAMES)}" in (site.stack.folder / ".env").read_text().splitlines()
     again = authority.issue(site.stack.folder, *NAMES)
     assert "not yet due for renewal" in again.stdout
     assert len(site.log()) == 1, "nothing was due, so nothing was deployed"
