@@ -1,0 +1,131 @@
+#!/usr/bin/env bash
+# 安装定时备份与每周验证：/etc/cron.d/kadun-项目名；可重复运行，多套服务互不影响。
+# Has cron back this stack up every day and prove a backup every week: /etc/cron.d/kadun-PROJECT. Run again it changes what
+# is there; stacks of other names have files of their own.
+#
+#   scripts/install-cron.sh [--backup-at 03:17] [--verify-at 04:47] [--verify-on sun] [--mail ADDRESS] [--identity FILE]
+#   scripts/install-cron.sh --remove
+#
+#   --backup-at HH:MM   每天备份的时间 when to back up, every day, in the machine's time zone
+#   --verify-at HH:MM   验证的时间与星期 when to prove the newest backup,
+#   --verify-on DAY     and on which day: sun, mon, tue, wed, thu, fri, sat; daily; or never
+#   --mail ADDRESS      失败时发邮件到此地址 whom cron mails what failed; needs a mail system; without it root is mailed
+#   --identity FILE     加密备份的 age 私钥 opens encrypted backups for the weekly proof; without it checksums only
+#   --remove            删除 takes the file away again
+#
+# 结果见 data/backups/backup.log。Every run leaves a line in backup.log in the backup folder.
+set -euo pipefail
+
+ROOT=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
+# shellcheck source=scripts/lib/common.sh
+source "$ROOT/scripts/lib/common.sh"
+# shellcheck source=scripts/lib/backup.sh
+source "$ROOT/scripts/lib/backup.sh"
+
+FOLDER=/etc/cron.d
+action=install backup_at=03:17 verify_at=04:47 verify_on=sun mail='' identity=''
+
+parse_arguments() {
+    while (($#)); do
+        case $1 in
+            -h | --help) print_help "$ROOT/scripts/install-cron.sh"; exit ;;
+            --remove) action=remove ;;
+            --backup-at | --verify-at | --verify-on | --mail | --identity)
+                [[ -n ${2:-} ]] || usage_error "缺少参数 a value is missing: $1"
+                case $1 in
+                    --backup-at) check_time "$2"; backup_at=$2 ;;
+                    --verify-at) check_time "$2"; verify_at=$2 ;;
+                    --verify-on) check_day "$2"; verify_on=$2 ;;
+                    --mail) check_mail "$2"; mail=$2 ;;
+                    --identity) identity=$(absolute "$2") ;;
+                esac
+                shift
+                ;;
+            *) usage_error "未知参数 unknown argument: $1" ;;
+        esac
+        shift
+    done
+}
+
+check_time() {
+    [[ $1 =~ ^([01][0-9]|2[0-3]):[0-5][0-9]$ ]] || usage_error "时间格式为 HH:MM a time is HH:MM, such as 03:17: $1"
+}
+
+check_day() {
+    [[ $1 =~ ^(sun|mon|tue|wed|thu|fri|sat|daily|never)$ ]] || usage_error "星期为 a day is sun, mon, … sat, daily or never: $1"
+}
+
+check_mail() {
+    [[ $1 =~ ^[A-Za-z0-9@._+-]+$ ]] || usage_error "邮件地址无效 no mail address: $1"
+}
+
+# shell_word TEXT: as cron hands it to sh; cron itself wants % escaped.
+shell_word() {
+    local word
+    word="'${1//\'/\'\\\'\'}'"
+    [[ $1 == *[!A-Za-z0-9@%+=:,./_-]* ]] || word=$1
+    printf '%s' "${word//%/\\%}"
+}
+
+# line TIME DAY SCRIPT ARGUMENT…
+line() {
+    local time=$1 day=$2 word
+    shift 2
+    printf '%d %d * * %s root' "$((10#${time#*:}))" "$((10#${time%:*}))" "$day"
+    for word in "$@"; do printf ' %s' "$(shell_word "$word")"; done
+    printf '\n'
+}
+
+# table: the whole file. cron knows neither the shell's PATH nor its variables.
+table() {
+    local docker path=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+    local -a with=()
+    docker=$(dirname -- "$(command -v docker)")
+    [[ :$path: == *":$docker:"* ]] || path+=:$docker
+    [[ -z $identity ]] || with=(--identity "$identity")
+    printf '# Kadun 卡盾: scripts/install-cron.sh\n# %s\n' "$ROOT"
+    printf 'SHELL=/bin/sh\nPATH=%s\n' "$path"
+    [[ -z $mail ]] || printf 'MAILTO=%s\n' "$mail"
+    line "$backup_at" '*' "$ROOT/scripts/backup.sh" --quiet
+    [[ $verify_on != never ]] || return 0
+    line "$verify_at" "${verify_on/daily/*}" "$ROOT/scripts/verify-backup.sh" --quiet "${with[@]}"
+}
+
+install_table() {
+    local new=$FOLDER/.kadun-$project.new # cron passes over names with a dot
+    require_stack
+    [[ -d $FOLDER ]] || die "未安装 cron。cron is missing: apt-get install cron"
+    command -v cron >/dev/null || command -v crond >/dev/null || [[ -x /usr/sbin/cron ]] \
+        || die "未安装 cron。cron is missing: apt-get install cron"
+    [[ $ROOT != *$'\n'* ]] || die "路径含换行，cron 不支持。cron cannot call a path with a line break in it"
+    [[ -z $identity || -r $identity ]] || die "无法读取 cannot read $identity"
+    umask 022
+    { table >"$new" && chmod 644 "$new" && sync "$new" && mv -f "$new" "$file"; } \
+        || { rm -f "$new"; die "无法写入 cannot write $file"; }
+    say "已安装 installed: $file"
+    grep ' root ' "$file"
+    if [[ ! -e /run/crond.pid && ! -e /var/run/crond.pid ]] && ! systemctl is-active --quiet cron 2>/dev/null; then
+        warn "cron 似乎未运行。cron does not seem to run: systemctl enable --now cron"
+    fi
+}
+
+remove_table() {
+    if [[ -e $file ]]; then
+        rm -f "$file" || die "无法删除 cannot remove $file"
+        say "已删除 removed: $file"
+    else
+        say "未安装，未作改动。It was not installed: nothing changed"
+    fi
+}
+
+parse_arguments "$@"
+[[ $EUID == 0 ]] || die "请以 root 运行。Run as root: sudo scripts/install-cron.sh"
+[[ -e $ROOT/.env ]] || die "尚未初始化：请先执行 scripts/init.sh。Not prepared yet: run scripts/init.sh first"
+project=$(setting COMPOSE_PROJECT_NAME kadun)
+file=$FOLDER/kadun-$project
+if [[ -e $file ]] && ! grep -qxF "# $ROOT" "$file"; then
+    other=$(sed -n '2s/^# //p' "$file")
+    # A stack that moved within the machine leaves such a file behind; one that is still there keeps it.
+    [[ ! -e $other/scripts/backup.sh ]] || die "$file 属于 $other 的服务：两套服务须有不同的项目名。It is that of $other: two stacks need two names"
+fi
+"${action}_table"

@@ -1,0 +1,27 @@
+# shellcheck shell=bash
+# Runs inside service `database`, handed to its bash by lib/dump.sh: snapshot.sh MANIFEST_SQL
+# stdout: a dump in pg_dump's custom format. stderr: the errors, and behind `kadun: ` the SHA-256 of what was
+# written and what the database held, seen in the dump's own snapshot, whatever was committed meanwhile.
+set -euo pipefail
+
+coproc SESSION { as-role backup psql --no-psqlrc --quiet --tuples-only --no-align --set=ON_ERROR_STOP=1; }
+session=$SESSION_PID answers=${SESSION[0]} questions=${SESSION[1]}
+
+# ask LINE…: for the session that holds the snapshot.
+ask() { printf '%s\n' "$@" >&"$questions"; }
+
+ask "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;" \
+    "SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0;" \
+    "SELECT CASE WHEN to_regclass('public.schema_migration') IS NULL THEN 'empty' ELSE pg_export_snapshot() END;"
+IFS= read -r -t 60 snapshot <&"$answers" || { wait "$session"; exit 1; }
+[[ $snapshot != empty ]] || { echo "the database is empty: it has no schema yet" >&2; exit 1; }
+
+as-role backup pg_dump --format=custom --snapshot="$snapshot" --lock-wait-timeout=60s \
+    | { tee >(sha256sum | sed 's/^/kadun: sha256 /; s/ *-$//' >&2) && wait $!; }
+
+ask "SELECT 'taken ' || to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"');" \
+    "SELECT 'postgresql ' || current_setting('server_version_num');" \
+    "SELECT 'bytes ' || pg_database_size(current_database());" "$1"
+exec {questions}>&-
+sed 's/^/kadun: /' <&"$answers" >&2
+wait "$session"

@@ -1,0 +1,169 @@
+"""The backup scripts of a stack, as cron or a vendor calls them, and what they leave."""
+
+import os
+import subprocess
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+from tests.e2e.stack import Stack, run
+from tests.service import wait_for
+
+FAULTS = {
+    "truncated": "{ head -c 20000; cat >/dev/null; }",
+    "bit-flipped": r"{ head -c 20000; head -c 1 | tr '\000-\377' '\001-\377\000'; cat; }",
+    "empty": "cat >/dev/null",
+}
+"""What can befall a dump on its way, as a shell's filter."""
+
+SPOILER = """#!/bin/bash
+# Stands between the script and the engine: what the dump's command writes is spoilt on its way, and nobody says so.
+[[ " $* " == *" snapshot "* ]] || exec {docker} "$@"
+{docker} "$@" | {fault}
+"""
+
+
+class Backups:
+    """The scripts of one stack and its backup folder."""
+
+    def __init__(self, stack: Stack) -> None:
+        self.stack = stack
+        self.folder = stack.folder / "data/backups"
+        self.environment = {name: value for name, value in os.environ.items() if not name.startswith("KADUN_")}
+
+    def script(self, name: str, *arguments: str | Path, check: bool = True, **environment: str) -> Any:
+        """Runs a script of the stack's, from elsewhere."""
+        command = (self.stack.folder / "scripts" / name, *arguments)
+        return run(*command, check=check, env=self.environment | environment, cwd="/")
+
+    def start(self, name: str, *arguments: str) -> subprocess.Popen[str]:
+        """The same, going on."""
+        return subprocess.Popen(
+            [self.stack.folder / "scripts" / name, *arguments],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd="/", env=self.environment,
+        )  # fmt: skip
+
+    def take(self) -> Path:
+        """A fresh backup."""
+        self.script("backup.sh", "--quiet")
+        return self.newest()
+
+    def newest(self) -> Path:
+        return self.folder / (self.folder / "last-good").read_text().split()[1]
+
+    def contents(self) -> dict[str, bytes]:
+        """All finished files, and any unfinished one."""
+        own = ("backup.log", ".project")
+        return {file.name: file.read_bytes() for file in self.folder.iterdir() if file.name not in own}
+
+    def log(self) -> list[str]:
+        return (self.folder / "backup.log").read_text().splitlines()
+
+    def refused(self, name: str, *arguments: str | Path, says: str, **environment: str) -> None:
+        """It fails with one line that says so, on standard error; what was there stays as it was."""
+        before = self.contents()
+        done = self.script(name, *arguments, check=False, **environment)
+        assert done.returncode == 1, done.stdout + done.stderr
+        assert done.stderr.count("\n") == 1
+        assert says in done.stderr
+        assert self.contents() == before
+
+    @contextmanager
+    def settings(self, **values: str) -> Iterator[None]:
+        """With lines added to .env."""
+        file = self.stack.folder / ".env"
+        before = file.read_text()
+        file.write_text(before + "".join(f"{name}={value}\n" for name, value in values.items()))
+        try:
+            yield
+        finally:
+            file.write_text(before)
+
+    @contextmanager
+    def table_locked(self) -> Iterator[subprocess.Popen[str]]:
+        """A backup that has begun and waits for a lock on a table, which is let go at the end."""
+        words = ("docker", "compose", "exec", "-T", "database", "as-role", "owner", "psql", "-X", "-q")
+        holder = subprocess.Popen(
+            words, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
+            cwd=self.stack.folder, env=self.environment,
+        )  # fmt: skip
+        assert holder.stdin
+        try:
+            holder.stdin.write("BEGIN; LOCK TABLE card;\n")
+            holder.stdin.flush()
+            wait_for(lambda: self._sessions("mode = 'AccessExclusiveLock' AND granted"))
+            backup = self.start("backup.sh")
+            wait_for(lambda: self._sessions("mode = 'AccessShareLock' AND NOT granted") or backup.poll() is not None)
+            yield backup
+        finally:
+            holder.communicate("COMMIT;\n", timeout=30)
+
+    def _sessions(self, condition: str) -> bool:
+        question = "SELECT count(*) FROM pg_locks WHERE relation = 'card'::regclass AND "
+        return self.stack.sql("owner", question + condition) != "0"
+
+    def spoiler(self, folder: Path, fault: str) -> str:
+        """A PATH with a `docker` that spoils dumps."""
+        docker = run("sh", "-c", "command -v docker").stdout.strip()
+        file = folder / "docker"
+        file.write_text(SPOILER.format(docker=docker, fault=FAULTS[fault]))
+        file.chmod(0o755)
+        return f"{folder}:{os.environ['PATH']}"
+
+
+class Activations:
+    """Customers who open the program for the first time, one after another, until they are told to stop."""
+
+    def __init__(self, stack: Stack, cards: list[str], customers: int = 3) -> None:
+        self._stack, self._cards = stack, iter(cards)
+        self._lock, self._done = threading.Lock(), threading.Event()
+        self._pool = ThreadPoolExecutor(customers)
+        self._running = [self._pool.submit(self._activate) for _ in range(customers)]
+        self.acknowledged: list[str] = []
+
+    def _activate(self) -> None:
+        while not self._done.is_set():
+            with self._lock:
+                card = next(self._cards)
+            if self._stack.verify(card, f"pc of {card}")["code"] == "OK":
+                self.acknowledged.append(card)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._pool.shutdown()
+        for one in self._running:
+            one.result()
+
+
+def damage(file: Path, how: str) -> None:
+    """Does to a file what befalls files."""
+    content = file.read_bytes()
+    middle = len(content) // 2
+    match how:
+        case "truncated":
+            file.write_bytes(content[:middle])
+        case "bit-flipped":
+            file.write_bytes(content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :])
+        case "empty":
+            file.write_bytes(b"")
+
+
+def sum_anew(file: Path) -> None:
+    """Makes a checksum over a damaged file, as a careless copy would."""
+    digest = run("sha256sum", file).stdout.split()[0]
+    sums = file.with_name(f"{file.name}.sha256")
+    lines = sums.read_text().splitlines()
+    sums.write_text("\n".join([f"{digest}  {file.name}", *lines[1:]]) + "\n")
+
+
+def fill(stack: Stack, cards: int, batch: str = "first") -> None:
+    """Cards by the thousand, of the smallest digits that there are."""
+    columns = "id, validity, batch, created_at"
+    values = f"upper(md5(random()::text)), interval '30 days', '{batch}', now()"
+    stack.sql("owner", f"INSERT INTO card ({columns}) SELECT {values} FROM generate_series(1, {cards})")  # noqa: S608

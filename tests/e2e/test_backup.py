@@ -1,0 +1,259 @@
+"""scripts/backup.sh against real containers: what it makes, and what it leaves alone when something is in the way."""
+
+import json
+import signal
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+
+from tests.e2e.backups import FAULTS, Backups, damage, fill
+from tests.e2e.exchange import quiet_port
+from tests.e2e.stack import Stack, run
+
+pytestmark = [pytest.mark.containers, pytest.mark.timeout(900)]
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    stack = Stack(tmp_path_factory.mktemp("stack"))
+    try:
+        stack.init_anew("localhost")
+        stack.up("--scale", "nginx=0")
+        fill(stack, 2000)
+        yield stack
+    finally:
+        stack.remove()
+
+
+@pytest.fixture
+def backups(stack: Stack) -> Backups:
+    """With one good backup to lose."""
+    backups = Backups(stack)
+    if not (backups.folder / "last-good").exists():
+        backups.take()
+    return backups
+
+
+@pytest.fixture
+def webhook() -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    heard: list[dict[str, Any]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            heard.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/a-secret-token", heard
+        server.shutdown()
+
+
+def test_a_backup_is_whole_and_private_and_can_be_verified(backups: Backups) -> None:
+    done = backups.script("backup.sh")
+    file = backups.newest()
+    assert str(file) in done.stdout
+    assert done.stdout.count("\n") == 1
+    assert done.stderr == ""
+    names = {file.name, f"{file.name}.sha256", f"{file.stem}.manifest"}
+    assert names <= set(backups.contents())
+    assert all((backups.folder / name).stat().st_mode & 0o777 == 0o600 for name in names)
+    run("sha256sum", "--check", f"{file.name}.sha256", cwd=backups.folder)
+    assert f"backup ok: {file.name}, " in backups.log()[-1]
+    verified = backups.script("verify-backup.sh")
+    assert f"{file} (card 2000, client 0)" in verified.stdout
+    assert f"verify ok: {file.name}, " in backups.log()[-1]
+    assert backups.stack.sql("owner", "SELECT count(*) FROM pg_database WHERE datname LIKE 'kadun_%'") == "0"
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_dump_spoilt_on_its_way_is_no_backup(backups: Backups, tmp_path: Path, fault: str) -> None:
+    backups.refused("backup.sh", says="is not what pg_dump wrote", PATH=backups.spoiler(tmp_path, fault))
+    assert "backup failed: " in backups.log()[-1]
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_reading_a_dump_whole_finds_what_its_list_of_contents_does_not(
+    backups: Backups, tmp_path: Path, fault: str
+) -> None:
+    file = tmp_path / "a.dump"
+    file.write_bytes(backups.newest().read_bytes())
+    check = 'ROOT=$1; for part in common dotenv stack dump; do source "$1/scripts/lib/$part.sh"; done; check_dump "$2"'
+    command = ("bash", "-c", check, "check", backups.stack.folder, file)
+    run(*command)
+    damage(file, fault)
+    refused = run(*command, check=False)
+    assert refused.returncode == 1
+    assert refused.stderr.count("\n") == 1
+    assert str(file) in refused.stderr
+
+
+def test_a_full_disk_leaves_the_old_backups_alone(backups: Backups, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    run("mount", "-t", "tmpfs", "-o", "size=1536k", "tmpfs", disk)
+    try:
+        with backups.settings(KADUN_BACKUP_DIR=str(disk), COMPOSE_PROJECT_NAME=backups.stack.project):
+            small = Backups(backups.stack)
+            small.folder = disk
+            filler = disk / "filler"
+            filler.write_bytes(bytes(1024 * 1024))
+            (disk / "last-good").write_text("")
+            small.refused("backup.sh", says="Not enough space")
+            filler.unlink()
+            (disk / "last-good").unlink()
+            # Room by all that is known beforehand: the last backup was small.
+            for name in backups.contents():
+                (disk / name).write_bytes((backups.folder / name).read_bytes())
+            kept = small.newest()
+            fill(backups.stack, 150_000, "filler")
+            try:
+                small.refused("backup.sh", says="space")
+            finally:
+                backups.stack.sql("owner", "DELETE FROM card WHERE batch = 'filler'")
+            assert "backup failed: " in small.log()[-1]
+            small.script("verify-backup.sh", kept)
+    finally:
+        run("umount", disk)
+
+
+def test_a_second_run_at_once_gives_way(backups: Backups) -> None:
+    with backups.table_locked() as first:
+        second = backups.script("backup.sh", check=False)
+        assert second.returncode == 1
+        assert "try again when it is done" in second.stderr
+        assert second.stderr.count("\n") == 1
+        assert first.poll() is None
+    out, err = first.communicate(timeout=60)
+    assert first.returncode == 0, err
+    assert str(backups.newest()) in out
+    backups.script("verify-backup.sh")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_run_that_is_killed_leaves_no_half_a_backup(backups: Backups, number: signal.Signals) -> None:
+    before = backups.contents()
+    with backups.table_locked() as backup:
+        assert any(name.endswith(".partial") for name in backups.contents())
+        backup.send_signal(number)
+        assert backup.wait(timeout=30) != 0
+        after = backups.contents()
+    backup.communicate(timeout=30)
+    assert before.items() <= after.items()
+    if number == signal.SIGTERM:
+        assert after == before
+        assert "backup failed: " in backups.log()[-1]
+    backups.take()
+    assert not any(name.endswith(".partial") for name in backups.contents())
+
+
+def test_a_stopped_database_is_said(backups: Backups) -> None:
+    backups.stack.compose("stop", "database")
+    try:
+        backups.refused("backup.sh", says="Container database is down")
+        backups.refused("verify-backup.sh", says="Container database is down")
+    finally:
+        backups.stack.compose("up", "--detach", "--wait", "database")
+
+
+def test_only_what_the_rule_lets_go_is_removed(backups: Backups) -> None:
+    ours = [f"kadun-202001{day:02}T030000Z.dump" for day in range(1, 11)]
+    strangers = [
+        "kadun-before-restore-20200101T030000Z.dump",
+        "kadun-2020.dump",
+        "notes.txt",
+        "kadun-20200105T030000Z.dump.copy",
+    ]
+    unfinished = "kadun-20200102T040000Z.dump"  # without a checksum: not ours to judge
+    for name in [*ours, *strangers, unfinished]:
+        (backups.folder / name).write_text("a dump")
+    for name in ours:
+        (backups.folder / f"{name}.sha256").write_text("a sum")
+    numbers = {"DAILY": "3", "WEEKLY": "0", "MONTHLY": "0"}
+    with backups.settings(**{f"KADUN_BACKUP_KEEP_{name}": value for name, value in numbers.items()}):
+        newest = backups.take()
+    left = set(backups.contents())
+    assert {newest.name, ours[-1], ours[-2], *strangers, unfinished} <= left
+    assert not left & set(ours[:-2])
+    assert not any(name.startswith(tuple(ours[:-2])) and name.endswith(".sha256") for name in left)
+    with backups.settings(KADUN_BACKUP_KEEP_DAILY="some"):
+        backups.refused("backup.sh", says="KADUN_BACKUP_KEEP_DAILY")
+    for name in left - {newest.name, f"{newest.name}.sha256", f"{newest.stem}.manifest", "last-good"}:
+        (backups.folder / name).unlink()
+
+
+def test_an_encrypted_backup_is_read_by_its_identity_only(backups: Backups, tmp_path: Path) -> None:
+    identity, other = tmp_path / "identity", tmp_path / "other"
+    for file in (identity, other):
+        run("age-keygen", "-o", file)
+    with backups.settings(KADUN_BACKUP_RECIPIENT=run("age-keygen", "-y", identity).stdout.strip()):
+        file = backups.take()
+    assert file.name.endswith(".dump.age")
+    assert {name for name in backups.contents() if name.startswith(file.name[:22])} == {
+        file.name, f"{file.name}.sha256", file.name.replace(".dump", ".manifest"),
+    }  # fmt: skip
+    assert b"PGDMP" not in file.read_bytes()
+    assert "card 2000" in backups.script("verify-backup.sh", "--identity", identity, file).stdout
+    assert "SHA-256 only" in backups.script("verify-backup.sh", file).stdout
+    backups.refused("verify-backup.sh", "--identity", other, file, says="no identity matched")
+    with backups.settings(KADUN_BACKUP_RECIPIENT="age1nonsense"):
+        backups.refused("backup.sh", says="KADUN_BACKUP_RECIPIENT")
+
+
+def test_hooks_get_the_finished_file_and_one_that_fails_is_said(backups: Backups, tmp_path: Path) -> None:
+    hooks, away = tmp_path / "hooks", tmp_path / "away"
+    hooks.mkdir()
+    away.mkdir()
+    (hooks / "10-copy").write_text(f'#!/bin/sh\ncp "${{1%%.dump*}}".* {away}\n')
+    (hooks / "README").write_text("not a program")
+    (hooks / "10-copy").chmod(0o755)
+    with backups.settings(KADUN_BACKUP_HOOKS=str(hooks)):
+        file = backups.take()
+        backups.script("verify-backup.sh", away / file.name)
+        (hooks / "20-fails").write_text("#!/bin/sh\necho the other side is away >&2\nexit 3\n")
+        (hooks / "20-fails").chmod(0o755)
+        done = backups.script("backup.sh", check=False)
+    assert done.returncode == 1
+    assert "20-fails (the other side is away)" in done.stderr
+    assert backups.newest() != file
+    backups.script("verify-backup.sh", away / backups.newest().name)
+
+
+def test_the_webhook_is_told_and_one_that_is_away_harms_nothing(
+    backups: Backups, webhook: tuple[str, list[dict[str, Any]]]
+) -> None:
+    url, heard = webhook
+    with backups.settings(KADUN_BACKUP_WEBHOOK=url):
+        file = backups.take()
+        with backups.settings(KADUN_BACKUP_KEEP_DAILY='"\\'):
+            backups.script("backup.sh", check=False)
+    assert [(one["event"], one["status"], one["file"]) for one in heard] == [
+        ("backup", "ok", file.name), ("backup", "failed", ""),
+    ]  # fmt: skip
+    assert heard[0]["project"] == backups.stack.project
+    assert '"\\' in heard[1]["message"]
+    secret = backups.stack.folder / "secrets/backup_webhook"
+    secret.write_text(f"http://127.0.0.1:{quiet_port()}/a-secret-token\n")
+    try:
+        done = backups.script("backup.sh")
+    finally:
+        secret.unlink()
+    assert "The notice could not be sent" in done.stderr
+    assert "a-secret-token" not in done.stderr + "".join(backups.log())
+    assert backups.newest() != file
+
+
+@pytest.mark.parametrize("name", ["backup.sh", "verify-backup.sh", "restore.sh", "install-cron.sh"])
+def test_every_script_explains_itself_and_takes_no_unknown_argument(backups: Backups, name: str) -> None:
+    assert f"scripts/{name}" in backups.script(name, "--help").stdout
+    unknown = backups.script(name, "--nonsense", check=False)
+    assert unknown.returncode == 2
+    assert "unknown argument: --nonsense" in unknown.stderr

@@ -1,0 +1,242 @@
+"""From a dead machine to a serving one: a backup taken under load, restored into a stack that never ran."""
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.backups import FAULTS, Activations, Backups, damage, fill, sum_anew
+from tests.e2e.stack import Stack, run
+from tests.service import wait_for
+
+pytestmark = [pytest.mark.containers, pytest.mark.timeout(900)]
+
+TABLES = ("card", "client")
+
+
+@dataclass
+class House:
+    """A stack that serves, and an empty one beside it that takes its backups in."""
+
+    old: Backups
+    new: Backups
+    backup: Path
+    acknowledged: list[str]
+
+    def restore(self, file: Path, *options: str | Path) -> str:
+        """What restore.sh says in the new house."""
+        return str(self.new.script("restore.sh", *options, file).stdout)
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    old, new = Stack(tmp_path_factory.mktemp("old")), Stack(tmp_path_factory.mktemp("new"))
+    try:
+        for stack in (old, new):
+            stack.init_anew("localhost")
+        with (old.folder / ".env").open("a") as settings:
+            settings.write("KADUN_RATE=10000\nKADUN_BURST=10000\n")
+        old.up()
+        fill(old, 5000)
+        cards = old.sql("owner", "SELECT id FROM card").split()
+        backups = Backups(old)
+        with Activations(old, cards) as customers:
+            wait_for(lambda: len(customers.acknowledged) >= 40)
+            acknowledged = list(customers.acknowledged)
+            backup = backups.take()
+            wait_for(lambda: len(customers.acknowledged) >= len(acknowledged) + 40)
+        yield House(backups, Backups(new), backup, acknowledged)
+    finally:
+        old.remove()
+        new.remove()
+
+
+@pytest.fixture(scope="module")
+def restored(house: House) -> House:
+    """After the first restore, into a stack in which `docker compose up` never ran."""
+    refused = house.new.script("restore.sh", house.backup, check=False)
+    assert refused.returncode == 1
+    assert "put data/keys/ and secrets/kernal_data_key back first" in refused.stderr
+    for name in ("data/keys", "secrets/kernal_data_key"):
+        run("cp", "-aT", house.old.stack.folder / name, house.new.stack.folder / name)
+    said = house.restore(house.backup)
+    assert "已恢复 restored" in said
+    assert databases(house.new) == {"kadun"}
+    return house
+
+
+def rows(backups: Backups, table: str) -> list[str]:
+    return backups.stack.sql("owner", f"COPY (SELECT * FROM {table} ORDER BY id) TO STDOUT").splitlines()  # noqa: S608
+
+
+def rows_in(backups: Backups, file: Path, table: str) -> list[str]:
+    """What a dump holds of a table."""
+    command = (
+        "docker",
+        "compose",
+        "exec",
+        "-T",
+        "database",
+        "pg_restore",
+        "--data-only",
+        f"--table={table}",
+        "-f",
+        "-",
+    )
+    with file.open() as dump:
+        lines = run(*command, cwd=backups.stack.folder, env=backups.environment, stdin=dump).stdout.splitlines()
+    start = next(number for number, line in enumerate(lines) if line.startswith("COPY "))
+    return lines[start + 1 : lines.index("\\.")]
+
+
+def databases(backups: Backups) -> set[str]:
+    return set(backups.stack.sql("owner", "SELECT datname FROM pg_database WHERE datname LIKE 'kadun%'").split())
+
+
+def carry(file: Path, folder: Path) -> Path:
+    """A copy with all that belongs to it."""
+    for part in file.parent.glob(f"{file.name.partition('.')[0]}.*"):
+        shutil.copy(part, folder)
+    return folder / file.name
+
+
+def test_every_activation_acknowledged_before_the_dump_is_in_the_empty_stack(restored: House) -> None:
+    activated = set(restored.new.stack.sql("owner", "SELECT id FROM card WHERE is_activated").split())
+    assert len(restored.acknowledged) >= 40
+    assert activated >= set(restored.acknowledged)
+    bound = set(restored.new.stack.sql("owner", "SELECT card_id FROM client").split())
+    assert bound == activated
+    journalled = set(restored.new.stack.sql("owner", "SELECT card_id FROM event WHERE kind = 'activated'").split())
+    assert journalled == activated
+    serving = restored.old.stack.sql("owner", "SELECT count(*) FROM card WHERE is_activated")
+    assert int(serving) > len(activated), "the backup was taken under load"
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_the_tables_are_the_dumps_row_for_row(restored: House, table: str) -> None:
+    dumped = rows_in(restored.old, restored.backup, table)
+    assert len(dumped) >= 40
+    assert rows(restored.new, table) == sorted(dumped)
+
+
+def test_a_customer_goes_on_where_it_was(restored: House) -> None:
+    card = restored.acknowledged[0]
+    assert restored.new.stack.verify(card, f"pc of {card}")["code"] == "OK"
+
+
+def test_the_restored_service_has_its_rights_and_no_more(restored: House) -> None:
+    assert restored.new.take().exists()
+    for statement in ("DROP TABLE card", "CREATE TABLE mine ()", "UPDATE event SET kind = 'x'"):
+        refused = restored.new.stack.as_role("app", "psql", "-X", "-c", statement, check=False)
+        assert refused.returncode != 0, statement
+
+
+@pytest.mark.parametrize("summed_anew", [False, True])
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_damaged_backup_is_refused(restored: House, tmp_path: Path, fault: str, *, summed_anew: bool) -> None:
+    file = carry(restored.backup, tmp_path)
+    damage(file, fault)
+    if summed_anew:
+        sum_anew(file)
+    before = restored.new.stack.inspect("app")["State"]["StartedAt"], databases(restored.new)
+    for script in ("verify-backup.sh", "restore.sh"):
+        restored.new.refused(script, file, says=str(file))
+    assert (restored.new.stack.inspect("app")["State"]["StartedAt"], databases(restored.new)) == before
+
+
+def test_a_backup_without_its_checksum_or_with_anothers_manifest_is_refused(restored: House, tmp_path: Path) -> None:
+    file = carry(restored.backup, tmp_path)
+    manifest = file.with_suffix(".manifest")
+    manifest.write_text(manifest.read_text().replace("table client ", "table client 1"))
+    restored.new.refused("restore.sh", file, says="damaged")
+    sums = file.with_name(f"{file.name}.sha256")
+    sums.write_text(sums.read_text().splitlines()[0] + "\n")
+    for script in ("verify-backup.sh", "restore.sh"):
+        refused = restored.new.script(script, file, check=False)
+        assert refused.returncode == 1
+        assert "What was restored differs from what was dumped: table client" in refused.stderr
+    sums.unlink()
+    restored.new.refused("restore.sh", file, says=".sha256 is missing")
+
+
+def test_an_encrypted_backup_replaces_what_is_there_which_is_kept_until_told(restored: House, tmp_path: Path) -> None:
+    identity = tmp_path / "identity"
+    run("age-keygen", "-o", identity)
+    with restored.old.settings(KADUN_BACKUP_RECIPIENT=run("age-keygen", "-y", identity).stdout.strip()):
+        file = restored.old.take()
+    there = {table: rows(restored.new, table) for table in TABLES}
+    restored.new.refused("restore.sh", file, says="--identity")
+    said = restored.restore(file, "--identity", identity)
+    for table in TABLES:
+        assert rows(restored.new, table) == rows(restored.old, table)
+        assert rows(restored.new, table) != there[table]
+    (kept,) = databases(restored.new) - {"kadun"}
+    assert kept in said
+    assert restored.new.stack.sql("owner", "SELECT count(*) FROM card", kept) == "5000"
+    safety = max(restored.new.folder.glob("kadun-before-restore-*.dump"))
+    assert str(safety) in said
+    assert {table: rows_in(restored.new, safety, table) for table in TABLES}["card"]
+    restored.new.script("verify-backup.sh", safety)
+    assert kept in restored.new.script("restore.sh", "--drop-old").stdout
+    assert databases(restored.new) == {"kadun"}
+
+
+def test_a_backup_that_the_service_cannot_start_on_leaves_the_old_database_serving(restored: House) -> None:
+    file = with_schema(restored.old, "0000_ancient")  # its tables are there, so that the migration fails
+    before = {table: rows(restored.new, table) for table in TABLES}
+    done = restored.new.script("restore.sh", file, check=False)
+    assert done.returncode == 1
+    assert "The service does not start on what was restored" in done.stderr
+    assert databases(restored.new) == {"kadun"}
+    assert {table: rows(restored.new, table) for table in TABLES} == before
+    card = restored.acknowledged[1]
+    assert restored.new.stack.verify(card, f"pc of {card}")["code"] == "OK"
+
+
+def test_a_restore_that_is_ended_halfway_changes_nothing(restored: House) -> None:
+    before = {table: rows(restored.new, table) for table in TABLES}
+    restoring = restored.new.start("restore.sh", "--no-safety-dump", str(restored.backup))
+    wait_for(lambda: any(name.startswith("kadun_restoring_") for name in databases(restored.new)))
+    restoring.terminate()
+    said = restoring.communicate(timeout=60)
+    assert restoring.returncode not in {0, 1}, said
+    assert databases(restored.new) == {"kadun"}
+    assert {table: rows(restored.new, table) for table in TABLES} == before
+
+
+def test_a_backup_of_a_newer_program_is_refused(restored: House) -> None:
+    file = with_schema(restored.old, "9999_future")
+    refused = restored.new.script("restore.sh", "--no-safety-dump", file, check=False)
+    assert refused.returncode == 1
+    assert "9999_future is newer than this program's" in refused.stderr
+    assert databases(restored.new) == {"kadun"}
+
+
+def test_a_backup_of_an_older_program_is_migrated_at_the_start(restored: House, tmp_path: Path) -> None:
+    stack, file = restored.old.stack, tmp_path / "old.dump"
+    stack.sql("owner", "CREATE DATABASE kadun_old", "postgres")
+    history = stack.as_role("owner", "pg_dump", "--table=schema_migration", "--no-privileges").stdout
+    stack.sql("owner", f"{history}\nUPDATE public.schema_migration SET name = '0000_ancient'", "kadun_old")
+    command = ("docker", "compose", "exec", "-T", "database", "as-role", "owner", "--database", "kadun_old")
+    with file.open("wb") as dump:
+        subprocess.run([*command, "pg_dump", "-Fc"], stdout=dump, cwd=stack.folder, check=True)
+    digest = run("sha256sum", file.name, cwd=tmp_path).stdout
+    file.with_name("old.dump.sha256").write_text(digest)
+    done = restored.new.script("restore.sh", file)
+    assert "0000_ancient" in done.stdout
+    assert "the rows are not compared" in done.stderr
+    assert restored.new.stack.sql("owner", "SELECT count(*) FROM card") == "0"
+    assert restored.new.stack.new_card()
+
+
+def with_schema(backups: Backups, name: str) -> Path:
+    """A backup whose schema bears this name."""
+    before = backups.stack.sql("owner", "SELECT name FROM schema_migration")
+    backups.stack.sql("owner", f"UPDATE schema_migration SET name = '{name}'")  # noqa: S608
+    try:
+        return backups.take()
+    finally:
+        backups.stack.sql("owner", f"UPDATE schema_migration SET name = '{before}'")  # noqa: S608
