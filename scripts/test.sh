@@ -81,7 +81,7 @@ run_pytest() {
 
 # shell_scripts: every one here, whatever its name.
 shell_scripts() {
-    grep -rlE '^(#!.*[/ ](ba)?sh$|# shellcheck shell=)' .ci scripts nginx
+    grep -rlE '^(#!.*[/ ](ba)?sh$|# shellcheck shell=)' .ci scripts nginx postgres
 }
 
 tier_lint() {
@@ -110,11 +110,14 @@ tier_e2e() {
 }
 
 tier_containers() {
-    if docker compose version >/dev/null 2>&1 && docker info >/dev/null 2>&1; then
-        run_pytest containers "$VENV_PYTHON" -m pytest tests/e2e -m containers
-    else
+    if ! docker compose version >/dev/null 2>&1 || ! docker info >/dev/null 2>&1; then
         echo "containers: start a Docker engine with Compose first" >&2
         record containers 0 1 0
+    elif bring_tools openssl curl ip:iproute2 ps:procps certbot pebble age cron gpg:gnupg zstd debootstrap git \
+        ssh:openssh-client sshd:openssh-server; then
+        run_pytest containers "$VENV_PYTHON" -m pytest tests/e2e -m containers --durations=25
+    else
+        leave_out containers "$MISSING missing; as root: apt-get install $MISSING"
     fi
 }
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -12,10 +11,10 @@ import pyrage
 from trial import binaries
 from trial.demo import Demo
 from trial.environment import Trial, write_secret
-from trial.errors import TrialError, tail
+from trial.errors import TrialError
 from trial.postgres import EmbeddedPostgres
 from trial.preflight import claim
-from trial.service import Service
+from trial.service import Service, migrate
 from trial.speech import say, step
 from trial.stopping import Stopping, StopRequested
 
@@ -67,7 +66,7 @@ def _start(trial: Trial, stack: contextlib.ExitStack, stopping: Stopping) -> tup
     if not trial.kernal_data_key_file.exists():
         write_secret(trial.kernal_data_key_file, f"{pyrage.x25519.Identity.generate()}\n")
     environ = trial.service_environment(os.environ)
-    _migrate(environ)
+    migrate(environ)
     service = Service(trial, environ)
     stack.callback(service.stop)
     with stopping.deferred():
@@ -77,13 +76,6 @@ def _start(trial: Trial, stack: contextlib.ExitStack, stopping: Stopping) -> tup
     say(f"数据目录  all state: {trial.data_dir}", "管理卡密  manage cards: scripts/cardctl --help")
     step("按 Ctrl-C 停止。", "Ctrl-C stops it.")
     return service, postgres
-
-
-def _migrate(environ: dict[str, str]) -> None:
-    command = [sys.executable, "-P", "-m", "app", "migrate"]
-    done = subprocess.run(command, check=False, env=environ, stdin=subprocess.DEVNULL, capture_output=True, text=True)
-    if done.returncode:
-        raise TrialError("数据库升级失败。", "Could not bring the database up to date.", detail=tail(done.stderr))
 
 
 def _watch(service: Service, postgres: EmbeddedPostgres, stopping: Stopping) -> None:

@@ -37,6 +37,18 @@ def claim(trial: Trial) -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def hold(trial: Trial) -> Iterator[None]:
+    """Holds an existing trial's folder for this process alone; nothing is to serve from it.
+
+    Raises:
+        TrialError: A trial runs on it.
+    """
+    with _locked(trial):
+        end_leftover(trial)
+        yield
+
+
 def check(trial: Trial) -> None:
     """Makes sure that a trial service could start, as far as this shows without making anything.
 

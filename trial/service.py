@@ -92,6 +92,18 @@ class Service:
         return TrialError(f"{chinese}，日志：{self.log}。", f"{english}; its log: {self.log}.", detail=detail)
 
 
+def migrate(environ: dict[str, str]) -> None:
+    """Brings the database that `environ` names up to date.
+
+    Raises:
+        TrialError: It cannot be; the end of what was printed says why.
+    """
+    command = [sys.executable, "-P", "-m", "app", "migrate"]
+    done = subprocess.run(command, check=False, env=environ, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    if done.returncode:
+        raise TrialError("数据库升级失败。", "Could not bring the database up to date.", detail=tail(done.stderr))
+
+
 def leftover(trial: Trial) -> int | None:
     """Returns the process of a service that a killed trial left behind, or None."""
     try:

@@ -10,6 +10,7 @@ from app.http.problems import ProblemCode
 
 ROOT = Path(__file__).resolve().parents[2]
 READMES = ("README.md", "README.zh-CN.md")
+MANUALS = ("docs/operations.md", "docs/operations.zh-CN.md")
 FENCE = re.compile(r"^```[^\n]*\n.*?^```$", re.MULTILINE | re.DOTALL)
 SETTINGS = sorted(
     set(re.findall(r'"(KADUN_[A-Z_]+|DATABASE_URL|KERNAL_DATA_KEY)"', (ROOT / "app/settings.py").read_text()))
@@ -50,7 +51,7 @@ def test_every_code_has_its_row_in_the_protocol(code: str) -> None:
     assert re.search(rf"^\| `{code}` \| [0-9]{{3}} \|", document("docs/protocol.md"), re.MULTILINE)
 
 
-@pytest.mark.parametrize("name", [*READMES, "docs/architecture.md", "CHANGELOG.md"])
+@pytest.mark.parametrize("name", [*READMES, *MANUALS, "docs/architecture.md", "CHANGELOG.md"])
 def test_every_script_that_is_named_exists_and_runs(name: str) -> None:
     scripts = set(re.findall(r"scripts/[\w-]+(?:\.sh)?", document(name)))
     assert scripts
@@ -65,8 +66,30 @@ def test_every_link_inside_leads_somewhere(name: str) -> None:
     assert [link for link in links if "://" not in link and not (ROOT / name).parent.joinpath(link).exists()] == []
 
 
-def test_both_readmes_have_the_same_headings_and_code() -> None:
-    english, chinese = (document(name) for name in READMES)
+@pytest.mark.parametrize("pair", [READMES, MANUALS])
+def test_both_languages_have_the_same_headings(pair: tuple[str, str]) -> None:
+    english, chinese = (document(name) for name in pair)
     assert headings(english) == headings(chinese)
+
+
+def test_every_script_for_the_vendor_stands_in_the_manuals() -> None:
+    scripts = [path.name for path in ROOT.glob("scripts/*.sh") if path.name not in ("run.sh", "test.sh", "bench.sh")]
+    assert [(name, script) for name in MANUALS for script in scripts if script not in document(name)] == []
+
+
+def test_both_manuals_have_the_same_commands() -> None:
+    def commands(name: str) -> list[str]:
+        lines = (line.partition("#")[0].split() for line in document(name).splitlines() if line.startswith("    "))
+        return [words[0] for words in lines if words]
+
+    english, chinese = (commands(name) for name in MANUALS)
+    assert len(english) > 50
+    # What the programs print is in two languages on one line, Chinese first; all else is the same.
+    assert [word for word in chinese if word.isascii()] == [word for word in english if word in chinese]
+    assert len(english) == len(chinese)
+
+
+def test_both_readmes_have_the_same_code() -> None:
+    english, chinese = (document(name) for name in READMES)
     assert FENCE.findall(english) == FENCE.findall(chinese)
     assert FENCE.findall(english)

@@ -1,0 +1,165 @@
+#!/usr/bin/env bash
+# 在本机导入迁移包（scripts/export.sh 所导出），启动服务；或把试用数据转入正式服务。
+# Brings up here, in this checkout, what scripts/export.sh exported elsewhere; or takes a trial's data over.
+#
+#   scripts/import.sh FILE [--identity FILE] [--http-port N] [--https-port N] [--project NAME]
+#   scripts/import.sh --trial [DATA_DIR] [--http-port N] [--https-port N] [--project NAME]
+#   scripts/import.sh --prepare ENV [--http-port N] …
+#
+#   FILE                迁移包，- 为标准输入 the bundle; - is standard input. A passphrase is asked for on the terminal
+#   --identity FILE     解密用的 age 私钥 the age identity, where it was encrypted to a recipient
+#   --trial [DATA_DIR]  转入试用数据（scripts/run.sh）；先停止试用 takes over the trial of scripts/run.sh, which must have
+#                       been stopped: cards, clients, journal, usage and keys. DATA_DIR is its KADUN_DATA_DIR
+#   --prepare ENV       只做准备，不导入 prepares alone, from the other server's .env (- is standard input): scripts/init.sh,
+#                       the image, an empty database. It makes the import itself short
+#   --http-port, --https-port, --project
+#                       本机的端口与项目名 this machine's ports and project name; default: those in .env here, else
+#                       the old server's
+#
+# 已有卡密的服务不会被覆盖。中断或失败后可重新运行。It never overwrites a service that has cards, and after an
+# interruption or a failure it may be run again.
+set -euo pipefail
+
+ROOT=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
+# shellcheck source=scripts/lib/common.sh
+source "$ROOT/scripts/lib/common.sh"
+# shellcheck source=scripts/lib/dotenv.sh
+source "$ROOT/scripts/lib/dotenv.sh"
+# shellcheck source=scripts/lib/stack.sh
+source "$ROOT/scripts/lib/stack.sh"
+# shellcheck source=scripts/lib/dump.sh
+source "$ROOT/scripts/lib/dump.sh"
+# shellcheck source=scripts/lib/images.sh
+source "$ROOT/scripts/lib/images.sh"
+# shellcheck source=scripts/lib/swap.sh
+source "$ROOT/scripts/lib/swap.sh"
+# shellcheck source=scripts/lib/bundle.sh
+source "$ROOT/scripts/lib/bundle.sh"
+# shellcheck source=scripts/lib/envfile.sh
+source "$ROOT/scripts/lib/envfile.sh"
+# shellcheck source=scripts/lib/arrival.sh
+source "$ROOT/scripts/lib/arrival.sh"
+
+file='' identity='' trial='' prepare='' STAGED='' TAKEN=''
+init_options=()
+
+parse_arguments() {
+    while (($#)); do
+        case $1 in
+            -h | --help) print_help "$ROOT/scripts/import.sh"; exit ;;
+            --identity | --prepare | --http-port | --https-port | --project)
+                [[ -n ${2:-} ]] || usage_error "缺少参数 a value is missing: $1"
+                case $1 in
+                    --identity) identity=$2 ;;
+                    --prepare) prepare=$2 ;;
+                    *) init_options+=("$1" "$2") ;;
+                esac
+                shift
+                ;;
+            --trial)
+                trial=default
+                if [[ -n ${2:-} && $2 != -* ]]; then trial=$2 && shift; fi
+                ;;
+            - | [!-]*)
+                [[ -z $file ]] || usage_error "只能导入一个迁移包 one bundle at a time: $1"
+                file=$1
+                ;;
+            *) usage_error "未知参数 unknown argument: $1" ;;
+        esac
+        shift
+    done
+    local -a chosen=(${file:+x} ${trial:+x} ${prepare:+x})
+    ((${#chosen[@]} == 1)) || usage_error "请指定迁移包、--trial 或 --prepare 之一。Name a bundle, or --trial, or --prepare"
+    [[ -z $identity || -n $file ]] || usage_error "--identity 只用于迁移包 is for a bundle"
+    [[ -z $file || $file == - || -r $file ]] || die "无法读取 cannot read $file"
+    [[ -z $identity || -r $identity ]] || die "无法读取 cannot read $identity"
+    [[ -z $prepare || $prepare == - || -r $prepare ]] || die "无法读取 cannot read $prepare"
+}
+
+# receive: what arrives, in STAGED, checked. Nothing else has been touched yet.
+receive() {
+    if [[ -n $trial ]]; then
+        receive_trial
+    elif [[ $file == - ]]; then
+        unpack "$STAGED" "$identity"
+    else
+        unpack "$STAGED" "$identity" <"$file"
+    fi
+    check_bundle "$STAGED"
+}
+
+# receive_trial: the trial's state as a bundle's content. Its PostgreSQL is started for the purpose, and stopped.
+receive_trial() {
+    # shellcheck source=scripts/lib/python.sh
+    source "$ROOT/scripts/lib/python.sh"
+    if [[ $trial != default ]]; then export KADUN_DATA_DIR=$trial; fi
+    ensure_venv requirements.txt requirements-trial.txt
+    trial=$("$VENV_PYTHON" -P -m trial.carry "$STAGED") || exit 1
+    write_manifest "$STAGED" "created=$(date -u +%Y-%m-%dT%H:%M:%SZ)" "trial=$trial" "version=$(app_version)" \
+        "schema=$(sed -n 's/^schema //p' "$STAGED/database.manifest")"
+}
+
+# install_all: the database and the files, unless an earlier try has got so far.
+install_all() {
+    local kept='' env=$STAGED/env
+    if [[ -n $trial ]]; then env=''; fi
+    TAKEN=$(prepare_checkout "$env" "${init_options[@]}") || exit 1
+    start_database
+    if holds_data; then
+        stands_already || refuse
+        say "数据已在上次导入，继续启动。The data came in with an earlier try: going on with the start."
+        return
+    fi
+    if [[ -n $(schema_of "$LIVE") ]]; then # it has been up: its keys may have been shown to somebody
+        kept=$ROOT/data/.replaced-$(date -u +%Y%m%dT%H%M%SZ)
+    fi
+    compose rm --force --stop app migrate nginx >/dev/null 2>&1 </dev/null # they hold the old secrets
+    place_files "$kept"
+    restore_database
+}
+
+refuse() {
+    die "此处的服务已有数据，不会覆盖：请在新的目录导入。The service here has data and will not be overwritten: import into another checkout, or empty this one: docker compose down, then move .env, secrets and data away"
+}
+
+report() {
+    local rows
+    rows=$(sed -n 's/^table \([a-z_]*\) \([0-9]*\) .*/\1 \2/p' "$STAGED/database.manifest" | grep -v schema_migration \
+        | paste -sd, | sed 's/,/, /g')
+    say "已导入，服务正常 imported, and the service is healthy: $rows"
+    [[ -z $TAKEN ]] || say "已沿用的设置 settings taken over into .env: ${TAKEN//$'\n'/ }"
+    say "端口 ports: $(setting KADUN_HTTP_PORT 80), $(setting KADUN_HTTPS_PORT 443); 项目 project: $(setting COMPOSE_PROJECT_NAME kadun)"
+    say "下一步 next:"
+    say "  1. 域名解析改为本机地址。Point the domain's DNS records (A, AAAA) at this machine."
+    say "  2. 解析生效后签发证书。When they have taken effect: scripts/issue-certificate.sh DOMAIN"
+    say "  3. 定时备份。Backups: scripts/install-cron.sh"
+    say "  4. 检查。Check: scripts/cardctl doctor"
+}
+
+prepare_only() {
+    local env=$prepare
+    if [[ $env == - ]]; then env=$STAGED/env && cat >"$env"; fi
+    prepare_checkout "$env" "${init_options[@]}" >/dev/null
+    start_database
+    if holds_data; then refuse; fi
+    make_image
+    say "准备就绪 ready for the import"
+}
+
+umask 077
+parse_arguments "$@"
+require_docker
+[[ -w $ROOT ]] || die "此目录属于其他用户：请以其身份运行。This checkout is another user's: run as $(stat -c %U "$ROOT"), or as root"
+lock_stack
+mkdir -p "$ROOT/data"
+rm -rf -- "$ROOT"/data/.import.* # what a killed one left
+STAGED=$(mktemp -d "$ROOT/data/.import.XXXXXX")
+trap 'rm -rf -- "$STAGED"' EXIT
+if [[ -n $prepare ]]; then
+    prepare_only
+    exit
+fi
+receive
+install_all
+start_all
+report

@@ -1,0 +1,83 @@
+# shellcheck shell=bash
+# The other server of scripts/migrate-to.sh, over SSH. Sourced after bundle.sh, never run.
+# Needs HOST, DIRECTORY and SSH_OPTIONS. One connection serves all commands, so that a password is typed once.
+
+FAR_SOCKET=''
+
+open_far() {
+    FAR_SOCKET=$(mktemp -d)
+    SSH_OPTIONS+=(-o ControlMaster=auto -o "ControlPath=$FAR_SOCKET/%C" -o ControlPersist=60
+        -o ServerAliveInterval=15 -o ServerAliveCountMax=8 -o ConnectTimeout=20)
+    ssh "${SSH_OPTIONS[@]}" -- "$HOST" true </dev/null \
+        || die "无法登录 $HOST（ssh 的原因见上）。Cannot log in to $HOST; what ssh says of it stands above"
+}
+
+close_far() {
+    [[ -n $FAR_SOCKET ]] || return 0
+    ssh "${SSH_OPTIONS[@]}" -O exit -- "$HOST" >/dev/null 2>&1 || true
+    rm -rf -- "$FAR_SOCKET"
+}
+
+# quoted WORD…: as one line that any shell reads as these words.
+quoted() {
+    local word
+    for word in "$@"; do printf "'%s' " "${word//\'/\'\\\'\'}"; done
+}
+
+# far COMMAND…: there, with this standard input.
+far() {
+    # shellcheck disable=SC2029  # quoted for the shell on the other side
+    ssh "${SSH_OPTIONS[@]}" -- "$HOST" "$(quoted "$@")"
+}
+
+# far_here COMMAND…: in the other server's checkout.
+far_here() {
+    # shellcheck disable=SC2016  # for the bash on the other side
+    far bash -c 'cd -- "$1" && shift && exec "$@"' bash "$DIRECTORY" "$@"
+}
+
+# check_far KILOBYTES: Docker, tools, room and the folder are as they must be. Prints what the folder holds: code or nothing.
+check_far() {
+    far bash -s -- "$DIRECTORY" "$1" "$(own_schema)" <<'END'
+        fail() { printf '%s: %s\n' "$(hostname)" "$1" >&2; exit 1; }
+        for program in docker tar openssl flock awk sha256sum; do
+            command -v "$program" >/dev/null || fail "缺少 $program。It lacks $program: run scripts/provision.sh there first"
+        done
+        docker compose version >/dev/null 2>&1 || fail "缺少 Docker Compose。It lacks Docker Compose: run scripts/provision.sh there first"
+        docker info >/dev/null 2>&1 || fail "Docker 没有响应。Docker does not answer there: does it run, and may $(id -un) use it?"
+        folder=$1
+        while [[ ! -e $folder ]]; do folder=$(dirname -- "$folder"); done
+        [[ -d $folder && -w $folder ]] || fail "无法写入 $(id -un) cannot write to $folder: log in as another user, or choose another --directory"
+        free=$(df -Pk -- "$folder" | awk 'NR == 2 { print $4 }')
+        ((free >= $2)) || fail "磁盘空间不足，需 $(($2 / 1024)) MB。Not enough room in $folder: $(($2 / 1024)) MB are needed, $((free / 1024)) MB are free"
+        if [[ -e $1/scripts/import.sh ]]; then
+            cd -- "$1/app/storage/migrations" || exit 1
+            schema=$(printf '%s\n' [0-9]*.py | sort | tail -n 1)
+            [[ ! ${schema%.py} < $3 ]] || fail "$1 中的代码较旧：请先更新。The code in $1 is older than here (schema ${schema%.py}, here $3): update it first"
+            echo code
+        elif [[ -d $1 && -n $(ls -A -- "$1") ]]; then
+            fail "$1 非空且不是卡盾的目录。$1 is not empty, and no checkout of Kadun: choose another --directory"
+        else
+            echo nothing
+        fi
+END
+}
+
+# send_code: this checkout's, whole or not at all; with its history where it is a clone, so that it can be upgraded.
+send_code() {
+    # shellcheck disable=SC2016  # for the bash on the other side
+    pack_code | far bash -c 'rm -rf -- "$1.new" && mkdir -p -- "$1.new" && tar -x -C "$1.new" -f - --no-same-owner &&
+        mkdir -p -- "$1" && mv -T -- "$1.new" "$1"' bash "$DIRECTORY"
+}
+
+# pack_code: a tar of the code, none of what scripts/init.sh and the service make.
+pack_code() {
+    local -a git=(git -c safe.directory='*' -C "$ROOT")
+    if command -v git >/dev/null && [[ -d $ROOT/.git ]] && "${git[@]}" rev-parse HEAD >/dev/null 2>&1; then
+        { "${git[@]}" ls-files -z --cached; printf '.git\0'; } \
+            | tar --create --file - --directory "$ROOT" --null --ignore-failed-read --files-from -
+    else
+        tar --create --file - --directory "$ROOT" --anchored --exclude=./.env --exclude=./secrets --exclude=./data \
+            --exclude=./.venv --exclude=./.trial --exclude='./https_certificates/[!R]*' --exclude='./.*_cache' .
+    fi
+}

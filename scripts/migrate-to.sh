@@ -1,0 +1,163 @@
+#!/usr/bin/env bash
+# 通过 SSH 把整套服务搬到另一台服务器：期间本机回答 503，客户端自动重试，不丢任何数据。
+# Moves the whole service to another server over SSH. Meanwhile this one answers 503 with Retry-After, which clients
+# heed, so that nothing is lost. On any failure this one serves again.
+#
+#   scripts/migrate-to.sh USER@HOST [--directory DIR] [--ssh-port N] [--ssh-option OPTION]…
+#                         [--http-port N] [--https-port N] [--project NAME]
+#   scripts/migrate-to.sh --resume-here
+#
+#   USER@HOST           新服务器，须已装 Docker（scripts/provision.sh） the new server, which has Docker
+#   --directory DIR     那里的目录 the folder there (the same as here). An empty or missing one gets this checkout's code;
+#                       a checkout there must be as new as this one
+#   --ssh-port N        SSH 端口 its SSH port
+#   --ssh-option OPTION 传给 ssh -o 的选项，可多次 an option for ssh -o, such as IdentityFile=…; may be repeated
+#   --http-port, --https-port, --project
+#                       那里的端口与项目名 ports and project name there (the same as here)
+#   --resume-here       撤销搬迁，本机恢复服务 undoes the move: this server serves again
+#
+# 完成后按提示修改域名解析；本机保持 503，直到您停用它。Afterwards it prints the DNS step; this server stays at 503 until
+# you take it down. What was done on the new one after the move is not here: think before --resume-here.
+set -euo pipefail
+
+ROOT=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
+# shellcheck source=scripts/lib/common.sh
+source "$ROOT/scripts/lib/common.sh"
+# shellcheck source=scripts/lib/dotenv.sh
+source "$ROOT/scripts/lib/dotenv.sh"
+# shellcheck source=scripts/lib/stack.sh
+source "$ROOT/scripts/lib/stack.sh"
+# shellcheck source=scripts/lib/dump.sh
+source "$ROOT/scripts/lib/dump.sh"
+# shellcheck source=scripts/lib/bundle.sh
+source "$ROOT/scripts/lib/bundle.sh"
+# shellcheck source=scripts/lib/far.sh
+source "$ROOT/scripts/lib/far.sh"
+
+MOVED=$ROOT/data/moved-to # where to; while it is there this server is on leave
+HOST='' DIRECTORY=$ROOT STEP='' resume=''
+SSH_OPTIONS=()
+import_options=()
+
+parse_arguments() {
+    while (($#)); do
+        case $1 in
+            -h | --help) print_help "$ROOT/scripts/migrate-to.sh"; exit ;;
+            --resume-here) resume=yes ;;
+            --directory | --ssh-port | --ssh-option | --http-port | --https-port | --project)
+                [[ -n ${2:-} ]] || usage_error "缺少参数 a value is missing: $1"
+                case $1 in
+                    --directory) DIRECTORY=$2 ;;
+                    --ssh-port) SSH_OPTIONS+=(-p "$2") ;;
+                    --ssh-option) SSH_OPTIONS+=(-o "$2") ;;
+                    *) import_options+=("$1" "$2") ;;
+                esac
+                shift
+                ;;
+            -*) usage_error "未知参数 unknown argument: $1" ;;
+            *)
+                [[ -z $HOST ]] || usage_error "只能搬到一台服务器 one server at a time: $1"
+                HOST=$1
+                ;;
+        esac
+        shift
+    done
+    [[ -n $resume || -n $HOST ]] || usage_error "请写明新服务器 name the new server: USER@HOST"
+    [[ -z $resume || -z $HOST ]] || usage_error "--resume-here 不带服务器 takes no server"
+    [[ $DIRECTORY == /* ]] || usage_error "--directory 须为绝对路径 must be an absolute path: $DIRECTORY"
+}
+
+# serve_again: this server, as before the move.
+serve_again() {
+    rm -f -- "$MOVED"
+    compose up --detach --wait --no-build >/dev/null 2>&1 </dev/null
+}
+
+resume_here() {
+    serve_again || die "服务未能启动：docker compose logs app。The service does not start: see docker compose logs app"
+    say "本机已恢复服务。This server serves again."
+    say "如新服务器已接待客户，其数据不在本机：请停止那边，或从那边搬回。If the new server has served customers, what it knows of them is not here: stop it, or move back from there."
+}
+
+# finish: whatever went wrong, this server serves again, and the new one does not.
+finish() {
+    local status=$?
+    trap - EXIT
+    trap '' INT TERM HUP
+    set +e
+    if [[ -n $STEP ]]; then
+        if serve_again; then
+            warn "搬迁未完成，本机已恢复服务。The move failed; this server serves again"
+        else
+            warn "搬迁未完成，且本机未能启动：docker compose up -d --wait。The move failed, and this server does not start: docker compose up -d --wait"
+        fi
+        ((status)) || status=1
+        if [[ $STEP == imported ]]; then far_here docker compose stop app >/dev/null 2>&1 </dev/null; fi
+    fi
+    close_far
+    exit "$status"
+}
+
+# kilobytes_needed: for the database three times over (dump, restored, its log), the files, and the images.
+kilobytes_needed() {
+    local database files
+    database=$(in_database as-role backup psql --no-psqlrc --tuples-only --no-align \
+        --command "SELECT pg_database_size(current_database()) / 1024" </dev/null) || die "数据库没有响应 the database does not answer"
+    files=$(du -sk --exclude=postgres --exclude=backups "$ROOT/data" | cut -f1)
+    printf '%s' $((3 * database + 2 * files + 1024 * 1024))
+}
+
+# prepare_far: all that can be done there while this server still serves, the image above all.
+prepare_far() {
+    local holds
+    holds=$(check_far "$(kilobytes_needed)") || exit 1
+    if [[ $holds == nothing ]]; then
+        say "正在发送代码 sending the code: $HOST:$DIRECTORY"
+        send_code || die "代码发送失败 could not send the code"
+    fi
+    say "新服务器准备中（镜像、空数据库）… The new server gets ready (image, empty database) …"
+    far_here scripts/import.sh --prepare - "${import_options[@]}" <"$ROOT/.env" >/dev/null \
+        || die "新服务器未能就绪（原因见上），本机照常服务。The new server did not get ready, for what stands above; this one goes on serving"
+}
+
+move() {
+    local start=$SECONDS
+    say "本机暂停服务（503），开始搬迁… This server answers 503 from now on; moving …"
+    STEP=stopped
+    printf '%s %s\n' "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$HOST:$DIRECTORY" >"$MOVED"
+    compose stop app >/dev/null 2>&1 </dev/null || die "无法停止服务 could not stop the service"
+    STEP=imported
+    "$ROOT/scripts/export.sh" -o - --unencrypted | far_here scripts/import.sh - "${import_options[@]}" >/dev/null \
+        || die "导入失败（原因见上）。The import over there failed, for what stands above"
+    far_here scripts/cardctl healthcheck >/dev/null </dev/null || die "新服务器不健康。The new server is not healthy"
+    STEP=''
+    say "搬迁完成，用时 $((SECONDS - start)) 秒，新服务器运行正常。Moved in $((SECONDS - start)) s, and the new server is healthy: $HOST:$DIRECTORY"
+}
+
+report() {
+    local domain
+    domain=$(setting KADUN_DOMAIN)
+    say "下一步 next:"
+    say "  1. 把域名${domain:+ $domain }的解析（A、AAAA）改为新服务器的地址。Point the DNS records (A, AAAA)${domain:+ of $domain} at the new server."
+    say "     本机继续回答 503，客户端会重试。This server goes on answering 503, so that clients ask again."
+    say "  2. 在新服务器上 on the new server: scripts/issue-certificate.sh DOMAIN; scripts/install-cron.sh; scripts/cardctl doctor"
+    say "  3. 一切正常后在本机 when all is well, here: docker compose down"
+    say "  反悔则 or, to undo the move: scripts/migrate-to.sh --resume-here"
+}
+
+umask 077
+parse_arguments "$@"
+require_stack
+lock_stack
+if [[ -n $resume ]]; then
+    resume_here
+    exit
+fi
+require_running database app nginx
+need ssh openssh-client
+trap finish EXIT
+trap 'exit 130' INT TERM HUP
+open_far
+prepare_far
+move
+report

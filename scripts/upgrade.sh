@@ -1,0 +1,196 @@
+#!/usr/bin/env bash
+# 升级：备份、取得新代码与镜像、升级数据库、切换；失败则自动退回原版本。
+# Upgrades the service: backup, new code and image, migration, switch. On failure the old image, the old code and, where
+# it had been migrated, the old database are put back.
+#
+#   scripts/upgrade.sh [--no-pull] [--image-archive FILE]
+#
+#   --no-pull             不执行 git pull：代码已由您更新 no git pull: you have put the new code here already. Code that you
+#                         have changed yourself is not put back on failure: the image is
+#   --image-archive FILE  从文件载入镜像而不构建（scripts/save-images.sh 所存） loads the image from a file that
+#                         scripts/save-images.sh made, instead of building it
+#
+# 中断通常只有几秒，客户端会自动重试；实际时长写入 data/upgrade.log。The gap is a few seconds, in which clients get a 503
+# and ask again; how long it was is printed and goes into data/upgrade.log.
+set -euo pipefail
+
+ROOT=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
+# shellcheck source=scripts/lib/common.sh
+source "$ROOT/scripts/lib/common.sh"
+# shellcheck source=scripts/lib/backup.sh
+source "$ROOT/scripts/lib/backup.sh"
+# shellcheck source=scripts/lib/swap.sh
+source "$ROOT/scripts/lib/swap.sh"
+# shellcheck source=scripts/lib/rollback.sh
+source "$ROOT/scripts/lib/rollback.sh"
+
+pull=yes archive='' STEP='' WATCH='' OLD_COMMIT='' OLD_SCHEMA='' NEW_SCHEMA='' DUMP='' GAPS=''
+TIME=$(date -u +%Y%m%dT%H%M%SZ)
+
+parse_arguments() {
+    while (($#)); do
+        case $1 in
+            -h | --help) print_help "$ROOT/scripts/upgrade.sh"; exit ;;
+            --no-pull) pull='' ;;
+            --image-archive)
+                [[ -n ${2:-} ]] || usage_error "缺少参数 a value is missing: $1"
+                [[ -r $2 ]] || die "无法读取 cannot read $2"
+                archive=$(realpath -- "$2")
+                shift
+                ;;
+            *) usage_error "未知参数 unknown argument: $1" ;;
+        esac
+        shift
+    done
+}
+
+# get_code: the newest of this branch.
+get_code() {
+    local said
+    [[ -n $pull ]] || return 0
+    need git git
+    OLD_COMMIT=$(git_here rev-parse HEAD 2>/dev/null) \
+        || die "此目录不是 git 克隆：更新代码后加 --no-pull。This is no git clone: put the new code here and use --no-pull"
+    STEP=code
+    said=$(git_here pull --quiet --ff-only 2>&1 </dev/null) \
+        || die "git pull 失败，未作改动。git pull failed, and nothing was changed: $(last_line "$said")"
+}
+
+# get_image: built or loaded; the one that runs stays under another name.
+get_image() {
+    local said
+    OLD_IMAGE=$(docker inspect --format '{{.Image}}' "$(compose ps --quiet app </dev/null)") || die "无法查询容器 cannot ask for the containers"
+    docker tag "$OLD_IMAGE" "$(previous_image "$APP_IMAGE")"
+    STEP=image
+    if [[ -n $archive ]]; then
+        "$ROOT/scripts/load-images.sh" "$archive" >/dev/null || exit 1
+    else
+        say "正在构建镜像… Building the image …"
+        said=$(compose build --quiet app 2>&1 </dev/null) || die "镜像构建失败。The image could not be built: $(last_line "$said")"
+    fi
+    NEW_SCHEMA=$(docker run --rm --network none --read-only "$APP_IMAGE" \
+        python -c 'from app.storage.schema import expected_version as v; print(v())' 2>&1 </dev/null) \
+        || die "新镜像无法运行。The new image does not run: $(last_line "$NEW_SCHEMA")"
+    [[ $NEW_SCHEMA == "$(own_schema)" ]] \
+        || die "镜像（$NEW_SCHEMA）与代码（$(own_schema)）不是同一版本。Image ($NEW_SCHEMA) and code ($(own_schema)) are of different versions"
+    [[ ! $OLD_SCHEMA > $NEW_SCHEMA ]] \
+        || die "新版本比数据库旧（$OLD_SCHEMA）。This version is older than its database ($OLD_SCHEMA)"
+}
+
+# take_dump: of what the upgrade starts from. Before a migration the service stops first: what it acknowledged is in it.
+take_dump() {
+    local name=kadun-before-upgrade-$TIME.dump
+    if [[ $NEW_SCHEMA != "$OLD_SCHEMA" ]]; then
+        say "数据库将从 $OLD_SCHEMA 升级到 $NEW_SCHEMA。The database goes from $OLD_SCHEMA to $NEW_SCHEMA"
+        STEP=switch
+        compose stop app >/dev/null 2>&1 </dev/null || die "无法停止服务 could not stop the service"
+    fi
+    make_dump "$BACKUP_FOLDER/$name.partial" "$BACKUP_FOLDER/$(manifest_of "$name").partial"
+    check_dump "$BACKUP_FOLDER/$name.partial"
+    finish_files "$BACKUP_FOLDER" "$name"
+    DUMP=$BACKUP_FOLDER/$name
+    remove_old_dumps
+}
+
+# remove_old_dumps: the newest three stay.
+remove_old_dumps() {
+    local -a dumps=("$BACKUP_FOLDER"/kadun-before-upgrade-*.dump)
+    while ((${#dumps[@]} > 3)); do
+        rm -f -- "${dumps[0]}" "${dumps[0]}.sha256" "$(manifest_of "${dumps[0]}")"
+        dumps=("${dumps[@]:1}")
+    done
+}
+
+switch() {
+    local said
+    STEP=switch
+    said=$(compose up --detach --wait --wait-timeout 180 2>&1 </dev/null) \
+        || die "新版本未能启动。The new version does not start: $(last_line "$said"): $(last_words)"
+    renew_nginx || die "nginx 未能启动 nginx does not start"
+    said=$(compose exec -T app python -m app healthcheck 2>&1 </dev/null) \
+        || die "新版本不健康。The new version is not healthy: $(last_line "$said")"
+}
+
+# last_words: what migrate and app said last.
+last_words() {
+    compose logs --no-color --no-log-prefix --tail 1 migrate app 2>/dev/null </dev/null | tr '\n' ' ' || true
+}
+
+# finish: after a failure everything is as it was; the stopwatch stops.
+finish() {
+    local status=$?
+    trap - EXIT
+    trap '' INT TERM HUP
+    if [[ -n $STEP ]]; then
+        ((status)) || status=1
+        (roll_back) || warn "退回未完成，请按上面的提示处理，备份在 $DUMP。The way back was not completed; the dump is $DUMP"
+    fi
+    stop_watch
+    exit "$status"
+}
+
+roll_back() {
+    local aside=${LIVE}_failed_upgrade_${TIME,,} now newer
+    code_back "$OLD_COMMIT"
+    if [[ $STEP == code ]]; then return; fi
+    docker tag "$OLD_IMAGE" "$APP_IMAGE" || die "无法恢复旧镜像：docker tag $OLD_IMAGE $APP_IMAGE。The old image could not be put back"
+    if [[ $STEP == image ]]; then warn "未作改动，原版本照常服务。Nothing was changed; the old version goes on serving"; return; fi
+    now=$(schema_of "$LIVE") || die "数据库没有响应 the database does not answer"
+    if [[ -n $DUMP && $now != "$OLD_SCHEMA" ]]; then
+        compose stop app >/dev/null 2>&1 </dev/null
+        newer=$(journal_end "$LIVE") || die "无法读取 cannot read $LIVE"
+        database_back "$DUMP" "$aside"
+        newer=$((newer - $(journal_end "$LIVE")))
+        warn "数据库已恢复到升级前，升级后的保留为 $aside（其中多 $newer 条日志）。The database is as before the upgrade; the migrated one is kept as $aside, with $newer journal entries more"
+    fi
+    compose up --detach --wait --wait-timeout 180 >/dev/null 2>&1 </dev/null \
+        || die "原版本也未能启动：docker compose logs。The old version does not start either: see docker compose logs"
+    renew_nginx || true
+    warn "升级失败，已退回原版本并正常服务。The upgrade failed; the old version is back and serves"
+    [[ -n $pull ]] || warn "代码未动：请自行放回旧代码。The code is as you put it: put the old code back yourself"
+}
+
+stop_watch() {
+    if [[ -n $WATCH ]]; then kill "$WATCH" 2>/dev/null || true; fi
+    if [[ -n $GAPS ]]; then rm -f -- "$GAPS"; fi
+}
+
+# start_watch: where there is curl.
+start_watch() {
+    command -v curl >/dev/null || return 0
+    GAPS=$(mktemp)
+    watch_gap "$GAPS" </dev/null >/dev/null 2>&1 &
+    WATCH=$!
+}
+
+report() {
+    local gap='?' version
+    if [[ -n $GAPS ]]; then
+        sleep 0.5 # until the stopwatch has seen it
+        gap=$(gap_in "$GAPS")
+    fi
+    version=$(git_here rev-parse --short=12 HEAD 2>/dev/null || true)
+    printf '%s %s %s gap=%ss\n' "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "${version:--}" "$NEW_SCHEMA" "$gap" >>"$ROOT/data/upgrade.log"
+    say "升级完成${version:+（$version）}，中断 $gap 秒。Upgraded${version:+ to $version}; the service was away for $gap s"
+    say "升级前的备份 the dump before: $DUMP"
+    say "升级前的镜像 the image before: $(previous_image "$APP_IMAGE")"
+}
+
+umask 077
+parse_arguments "$@"
+require_stack
+lock_stack 5
+require_running database app nginx
+find_folder
+find_live
+APP_IMAGE=$(setting KADUN_APP_IMAGE kadun-app)
+OLD_SCHEMA=$(schema_of "$LIVE")
+trap finish EXIT
+trap 'exit 130' INT TERM HUP
+get_code
+get_image
+start_watch
+take_dump
+switch
+STEP=''
+report

@@ -1,0 +1,82 @@
+"""Moving house, for tests: a vendor's program out in the field, and a terminal to type a passphrase on."""
+
+import contextlib
+import json
+import os
+import pty
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import kadun
+
+from tests.e2e.stack import ROOT, Stack
+
+MANIFEST_SQL = ROOT / "scripts/lib/manifest.sql"
+CORE_DATA = b"what the program cannot do without\n"
+
+
+@dataclass(frozen=True)
+class Program:
+    """What a customer has: the public keys and sealed data as shipped, and a card; only the address may change."""
+
+    keys: str
+    core: Path
+    card: str
+    hardware: str
+
+    def open(self, https_port: int, ca: Path) -> dict[str, Any]:
+        """Opens the program against a server on this machine: what its card got and its data said."""
+        client = kadun.Client(
+            f"https://127.0.0.1:{https_port}",
+            public_keys=self.keys,
+            card_id=self.card,
+            hardware=self.hardware,
+            ca_file=ca,
+        )
+        verdict = client.open()
+        return {
+            "activated": verdict.activated,
+            "expires_at": verdict.card_expires_at,
+            "core": client.unseal(self.core),
+        }
+
+    def open_on(self, stack: Stack) -> dict[str, Any]:
+        """Opens it against a stack whose certificate it trusts."""
+        return self.open(stack.https_port, stack.folder / "https_certificates/fullchain.pem")
+
+
+def ship(stack: Stack, folder: Path, hardware: str) -> Program:
+    """A program as the vendor ships it from this stack, with a fresh card for one customer."""
+    (folder / "core").write_bytes(CORE_DATA)
+    (folder / "core.age").unlink(missing_ok=True)
+    stack.seal(folder / "core", folder / "core.age")
+    return Program(json.dumps(stack.cardctl("key", "export")), folder / "core.age", stack.new_card(), hardware)
+
+
+def type_at(command: list[str | Path], answers: list[str]) -> tuple[int, str]:
+    """Runs a command on a terminal of its own and types an answer at each prompt for a passphrase.
+
+    Returns its exit status and what the terminal showed.
+    """
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir("/")
+        os.execv(command[0], [str(word) for word in command])  # noqa: S606  # no shell is wanted
+    shown = fresh = ""
+    waiting = list(answers)
+    with contextlib.suppress(OSError):  # EIO: the last one on the other side has gone
+        while chunk := os.read(terminal, 4096).decode(errors="replace"):
+            shown += chunk
+            fresh += chunk
+            if waiting and re.search(r"passphrase[^\n]*: *$", fresh):
+                os.write(terminal, f"{waiting.pop(0)}\n".encode())
+                fresh = ""
+    os.close(terminal)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), shown
+
+
+def contents(stack: Stack) -> str:
+    """Every table of a stack with its count of rows and a digest of them."""
+    return stack.as_role("owner", "psql", "-qAt", text=MANIFEST_SQL.read_text()).stdout

@@ -1,0 +1,233 @@
+"""Moving house: scripts/export.sh here, scripts/import.sh into a second stack beside it, and nobody notices."""
+
+import os
+import shutil
+import signal
+import stat
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.moving import CORE_DATA, Program, contents, ship, type_at
+from tests.e2e.stack import Stack, copy_checkout, run
+from tests.service import wait_for
+
+pytestmark = [pytest.mark.containers, pytest.mark.timeout(900)]
+
+PASSPHRASE = "correct horse battery"  # as typed
+
+
+@dataclass(frozen=True)
+class Departure:
+    """The old server: exported twice, once for each way of encrypting, and as it was then."""
+
+    stack: Stack
+    program: Program
+    opened: dict[str, object]
+    locked: Path  # by the passphrase
+    sealed: Path  # to the recipient of `identity`
+    identity: Path
+
+
+@pytest.fixture(scope="module")
+def departure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Departure]:
+    folder = tmp_path_factory.mktemp("departure")
+    stack = Stack(tmp_path_factory.mktemp("old"))
+    try:
+        stack.init_anew("kadun.test")
+        with (stack.folder / ".env").open("a") as settings:
+            settings.write("KADUN_ISSUER=迁移&co \\1\nKADUN_OFFLINE_GRACE=12h\n")  # with what tools take for their own
+        stack.up()
+        (stack.folder / "data/files").mkdir()
+        (stack.folder / "data/files/带空格 licensed.bin").write_bytes(os.urandom(1000))
+        program = ship(stack, folder, "the customer's pc")
+        first = program.open_on(stack)
+        assert first["activated"]
+        identity = folder / "identity"
+        run("age-keygen", "-o", identity)
+        recipient = run("age-keygen", "-y", identity).stdout.strip()
+        sealed, locked = folder / "sealed.tar.age", folder / "locked.tar.age"
+        stack.script("export.sh", "-o", sealed, "--recipient", recipient)
+        export = [stack.folder / "scripts/export.sh", "-o", locked, "--passphrase"]
+        status, shown = type_at(export, [PASSPHRASE, PASSPHRASE])
+        assert status == 0, shown
+        yield Departure(stack, program, first, locked, sealed, identity)
+    finally:
+        stack.remove()
+
+
+@pytest.fixture(scope="module")
+def arrival(tmp_path_factory: pytest.TempPathFactory, departure: Departure) -> Iterator[Stack]:
+    """The new server, brought up by an import that was killed halfway and run again, the old one still running."""
+    stack = Stack(tmp_path_factory.mktemp("new"))
+    try:
+        options = ("--project", stack.project, "--http-port", str(stack.http_port))
+        command = [
+            stack.folder / "scripts/import.sh",
+            departure.locked,
+            *options,
+            "--https-port",
+            str(stack.https_port),
+        ]
+        killed_once_it_has_placed_the_secrets(stack, departure)
+        status, shown = type_at([str(word) for word in command], [PASSPHRASE])
+        assert status == 0, shown
+        assert "card 1, client 1" in shown
+        yield stack
+    finally:
+        stack.remove()
+
+
+def killed_once_it_has_placed_the_secrets(stack: Stack, departure: Departure) -> None:
+    ports = ("--http-port", str(stack.http_port), "--https-port", str(stack.https_port))
+    command = [stack.folder / "scripts/import.sh", departure.sealed, "--identity", departure.identity]
+    process = subprocess.Popen(
+        [*command, "--project", stack.project, *ports],
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
+        cwd="/",
+    )
+    key = stack.folder / "secrets/kernal_data_key"
+    expected = (departure.stack.folder / "secrets/kernal_data_key").read_bytes()
+    wait_for(lambda: key.exists() and key.read_bytes() == expected)
+    os.killpg(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+
+
+def test_a_client_with_pinned_keys_opens_its_card_at_the_new_place_unchanged(
+    departure: Departure, arrival: Stack
+) -> None:
+    before = departure.stack.cardctl("card", "show", departure.program.card, "--format", "json")
+    assert arrival.cardctl("card", "show", departure.program.card, "--format", "json") == before
+    opened = departure.program.open_on(arrival)
+    assert opened == departure.opened | {"activated": False}
+    assert opened["core"] == CORE_DATA
+    after = arrival.cardctl("card", "show", departure.program.card, "--format", "json")
+    assert after["card"] == before["card"]
+    assert after["client"] | {"requested_at": None} == before["client"] | {"requested_at": None}
+
+
+def test_every_row_has_arrived_and_passwords_have_not(departure: Departure, arrival: Stack) -> None:
+    old, new = departure.stack, arrival
+    journal = ("events", "--format", "json")
+    assert new.cardctl(*journal) == old.cardctl(*journal)
+    assert new.sql("backup", "SELECT * FROM card") == old.sql("backup", "SELECT * FROM card")
+    for secret in ("db_password", "owner_url", "backup_url", "database_url"):
+        assert (new.folder / "secrets" / secret).read_bytes() != (old.folder / "secrets" / secret).read_bytes()
+
+
+def test_settings_arrive_and_what_is_a_machines_own_stays(departure: Departure, arrival: Stack) -> None:
+    old, new = ((stack.folder / ".env").read_text() for stack in (departure.stack, arrival))
+    own = ("COMPOSE_PROJECT_NAME", "KADUN_HTTP_PORT", "KADUN_HTTPS_PORT", "KADUN_APP_IMAGE")
+    taken_over = [{line for line in text.splitlines() if not line.startswith((*own, "#"))} for text in (old, new)]
+    assert taken_over[0] == taken_over[1]
+    for line in (f"COMPOSE_PROJECT_NAME={arrival.project}", f"KADUN_HTTPS_PORT={arrival.https_port}"):
+        assert f"\n{line}\n" in new
+
+
+def test_files_arrive_with_the_owners_and_modes_that_the_service_needs(departure: Departure, arrival: Stack) -> None:
+    for name in ("secrets/kernal_data_key", "data/keys/keyring.json", "https_certificates/privkey.pem"):
+        old, new = departure.stack.folder / name, arrival.folder / name
+        assert new.read_bytes() == old.read_bytes()
+        assert (new.stat().st_mode, new.stat().st_uid) == (old.stat().st_mode, old.stat().st_uid)
+        assert stat.S_IMODE(new.stat().st_mode) == 0o600
+    (old,) = (departure.stack.folder / "data/files").iterdir()
+    (new,) = (arrival.folder / "data/files").iterdir()
+    assert (new.name, new.read_bytes()) == (old.name, old.read_bytes())
+    assert list((arrival.folder / "data").glob(".import*")) == [], "no secret lies about"
+
+
+def test_a_service_with_data_is_never_overwritten(departure: Departure, arrival: Stack) -> None:
+    arrival.new_card()
+    before, ring = contents(arrival), (arrival.folder / "data/keys/keyring.json").stat()
+    again = arrival.script("import.sh", departure.sealed, "--identity", departure.identity, check=False)
+    assert again.returncode == 1
+    assert again.stderr.count("\n") == 1
+    assert "The service here has data and will not be overwritten" in again.stderr
+    assert contents(arrival) == before
+    assert (arrival.folder / "data/keys/keyring.json").stat() == ring
+    departure.program.open_on(arrival)
+
+
+def test_a_damaged_or_foreign_bundle_is_refused_before_anything_is_changed(
+    departure: Departure, tmp_path: Path
+) -> None:
+    fresh, bundle = tmp_path / "fresh", tmp_path / "bundle"
+    copy_checkout(fresh)
+    whole = departure.sealed.read_bytes()
+    middle = len(whole) // 2
+    flipped = whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :]
+    plain = subprocess.run(("age", "-d", "-i", departure.identity, departure.sealed), capture_output=True, check=True)
+    altered = plain.stdout.replace(b"KADUN_RATE=10", b"KADUN_RATE=99")
+    assert altered != plain.stdout
+    stranger = tmp_path / "stranger"
+    run("age-keygen", "-o", stranger)
+    for content, identity, complaint in (
+        (whole[:middle], departure.identity, "Cannot decrypt the bundle, or it is cut off"),
+        (flipped, departure.identity, "Cannot decrypt the bundle, or it is cut off"),
+        (whole, stranger, "Cannot decrypt the bundle"),
+        (altered, departure.identity, "a checksum does not match"),
+        (plain.stdout[: len(plain.stdout) // 2], departure.identity, "damaged or cut off"),
+        (b"", departure.identity, "damaged or cut off"),
+    ):
+        bundle.write_bytes(content)
+        refused = run(fresh / "scripts/import.sh", bundle, "--identity", identity, check=False, cwd="/")
+        assert refused.returncode == 1
+        assert complaint in refused.stderr.splitlines()[-1]
+        assert not (fresh / ".env").exists()
+        assert not (fresh / "secrets").exists()
+        assert list((fresh / "data").iterdir()) == []
+    status, shown = type_at([fresh / "scripts/import.sh", departure.locked], ["wrong"])
+    assert status == 1
+    assert "is it the right passphrase" in shown
+
+
+def test_an_export_is_never_left_unencrypted_or_half_written(departure: Departure, tmp_path: Path) -> None:
+    stack, bundle = departure.stack, tmp_path / "bundle"
+    undecided = stack.script("export.sh", "-o", bundle, check=False)
+    assert undecided.returncode == 2
+    assert "Say how to encrypt" in undecided.stderr
+    plain = stack.script("export.sh", "-o", bundle, "--unencrypted", check=False)
+    assert plain.returncode == 1
+    assert "never written to a disk" in plain.stderr
+    with bundle.open("wb") as file:
+        command = (stack.folder / "scripts/export.sh", "-o", "-", "--unencrypted")
+        redirected = subprocess.run(command, stdout=file, stderr=subprocess.PIPE, check=False)
+    assert redirected.returncode == 1
+    assert bundle.read_bytes() == b""
+    recipient = run("age-keygen", "-y", departure.identity).stdout.strip()
+    kept = stack.script("export.sh", "-o", departure.sealed, "--recipient", recipient, check=False)
+    assert kept.returncode == 1
+    assert "exists already" in kept.stderr
+    run("mount", "-t", "tmpfs", "-o", "size=8k", "none", tmp_path)
+    try:
+        full = stack.script("export.sh", "-o", tmp_path / "full", "--recipient", recipient, check=False)
+        assert full.returncode == 1
+        assert "is the disk full?" in full.stderr.splitlines()[-1]
+        assert list(tmp_path.iterdir()) == []
+    finally:
+        run("umount", tmp_path)
+    assert list((stack.folder / "data").glob(".export*")) == []
+
+
+def test_another_checkouts_project_is_never_taken_over(departure: Departure, tmp_path: Path) -> None:
+    copy_checkout(tmp_path / "fresh")
+    free = ("--http-port", str(departure.stack.http_port + 1), "--https-port", str(departure.stack.https_port + 1))
+    command = (tmp_path / "fresh/scripts/import.sh", departure.sealed, "--identity", departure.identity, *free)
+    refused = run(*command, check=False)
+    assert refused.returncode == 1
+    assert f"Project {departure.stack.project} runs from {departure.stack.folder}" in refused.stderr
+    assert not (tmp_path / "fresh/.env").exists()
+    shutil.rmtree(tmp_path / "fresh")
+    departure.program.open_on(departure.stack)
+
+
+@pytest.mark.parametrize("script", ["export.sh", "import.sh", "migrate-to.sh", "upgrade.sh"])
+def test_help_is_given_and_an_unknown_argument_refused(departure: Departure, script: str) -> None:
+    assert f"scripts/{script}" in departure.stack.script(script, "--help").stdout
+    unknown = departure.stack.script(script, "--nonsense", check=False)
+    assert unknown.returncode == 2
+    assert "unknown argument: --nonsense" in unknown.stderr

@@ -1,0 +1,203 @@
+"""scripts/upgrade.sh: to a newer version under load, and back from two that do not work."""
+
+import shutil
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Self
+
+import pytest
+
+from tests.e2e.moving import Program, contents, ship
+from tests.e2e.stack import Stack, run
+
+pytestmark = [pytest.mark.containers, pytest.mark.timeout(900)]
+
+MIGRATION = "def up(_migrator, db):\n    db.execute_sql('{}')\n"
+
+
+class Vendor:
+    """A stack in a clone, and the repository upstream that it is upgraded from."""
+
+    def __init__(self, stack: Stack, upstream: Path) -> None:
+        self.stack, self.upstream = stack, upstream
+        stack_files = [path.name for path in stack.folder.iterdir()]
+        upstream.mkdir()
+        for name in stack_files:
+            copy = shutil.copytree if (stack.folder / name).is_dir() else shutil.copy2
+            copy(stack.folder / name, upstream / name)
+        self._git(upstream, "init", "--quiet", "--initial-branch=main")
+        self.release("first")
+        self._git(upstream, "clone", "--quiet", upstream, upstream.parent / "clone")
+        (upstream.parent / "clone/.git").rename(stack.folder / ".git")
+
+    @staticmethod
+    def _git(folder: Path, *arguments: str | Path) -> str:
+        identity = ("-c", "user.name=vendor", "-c", "user.email=vendor@kadun.test", "-c", "safe.directory=*")
+        return run("git", *identity, *arguments, cwd=folder).stdout.strip()
+
+    def release(self, name: str, files: dict[str, str] | None = None) -> str:
+        """A commit upstream; returns it."""
+        for path, content in (files or {}).items():
+            (self.upstream / path).write_text(content)
+        self._git(self.upstream, "add", "--all")
+        self._git(self.upstream, "commit", "--quiet", "--allow-empty", "--message", name)
+        return self._git(self.upstream, "rev-parse", "HEAD")
+
+    def withdraw(self) -> None:
+        """The last commit upstream never was."""
+        self._git(self.upstream, "reset", "--hard", "--quiet", "HEAD~1")
+
+    def commit(self) -> str:
+        """Where the stack's clone stands, its files included."""
+        assert self._git(self.stack.folder, "status", "--porcelain", "--untracked-files=no") == ""
+        return self._git(self.stack.folder, "rev-parse", "HEAD")
+
+    def image(self) -> str:
+        """The image that the app's container runs, which is also what its name stands for."""
+        image = str(self.stack.inspect("app")["Image"])
+        assert (
+            run("docker", "image", "inspect", "--format", "{{.Id}}", f"{self.stack.project}-app").stdout.strip()
+            == image
+        )
+        return image
+
+
+@pytest.fixture(scope="module")
+def vendor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vendor]:
+    stack = Stack(tmp_path_factory.mktemp("stack"))
+    try:
+        vendor = Vendor(stack, tmp_path_factory.mktemp("git") / "upstream")
+        stack.init_anew("kadun.test")
+        stack.up()
+        yield vendor
+    finally:
+        run("docker", "image", "rm", "--force", f"{stack.project}-app:previous", check=False)
+        stack.remove()
+
+
+@pytest.fixture(scope="module")
+def program(vendor: Vendor, tmp_path_factory: pytest.TempPathFactory) -> Program:
+    program = ship(vendor.stack, tmp_path_factory.mktemp("program"), "a pc")
+    program.open_on(vendor.stack)
+    return program
+
+
+class Customer(threading.Thread):
+    """Opens the program over and over, as the SDK does it, with its retries."""
+
+    def __init__(self, stack: Stack, program: Program) -> None:
+        super().__init__()
+        self.stack, self.program = stack, program
+        self.opened = 0
+        self.failures: list[Exception] = []
+        self.stopping = threading.Event()
+
+    def run(self) -> None:
+        while not self.stopping.wait(0.3):
+            try:
+                self.program.open_on(self.stack)
+                self.opened += 1
+            except Exception as error:  # noqa: BLE001  # whatever it is, the test is to show it
+                self.failures.append(error)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stopping.set()
+        self.join()
+
+
+def migration(stack: Stack, number: int) -> str:
+    newest = max(path.name for path in (stack.folder / "app/storage/migrations").glob("[0-9]*.py"))
+    return f"app/storage/migrations/{int(newest[:4]) + number:04d}_more.py"
+
+
+def gap(stack: Stack) -> float:
+    """How long the last upgrade took the service away, in seconds, as it says itself."""
+    return float((stack.folder / "data/upgrade.log").read_text().rpartition("gap=")[2].rstrip("s\n"))
+
+
+def test_an_upgrade_that_migrates_is_noticed_by_no_customer(vendor: Vendor, program: Program) -> None:
+    stack, old_image = vendor.stack, vendor.image()
+    new = migration(stack, 1)
+    commit = vendor.release(
+        "second",
+        {
+            new: MIGRATION.format("CREATE TABLE more (id int)"),
+            "nginx/kadun/log.conf": (vendor.upstream / "nginx/kadun/log.conf").read_text() + "# changed\n",
+        },
+    )
+    nginx = stack.inspect("nginx")["State"]["StartedAt"]
+    with Customer(stack, program) as customer:
+        done = stack.script("upgrade.sh")
+    assert customer.failures == []
+    assert customer.opened > 3
+    assert f"Upgraded to {commit[:12]}; the service was away for " in done.stdout
+    assert vendor.commit() == commit
+    assert vendor.image() != old_image
+    assert "table more 0 0" in contents(stack)
+    assert stack.inspect("nginx")["State"]["StartedAt"] != nginx, "it has read its new configuration"
+    assert 0 < gap(stack) < 15
+    (dump,) = (stack.folder / "data/backups").glob("*.dump")
+    assert "the dump before: " + str(dump) in done.stdout
+
+
+def test_an_upgrade_without_a_migration_is_short(vendor: Vendor, program: Program) -> None:
+    stack, image = vendor.stack, vendor.image()
+    commit = vendor.release("third", {"app/__init__.py": '"""Another version."""\n'})
+    with Customer(stack, program) as customer:
+        stack.script("upgrade.sh")
+    assert customer.failures == []
+    assert vendor.commit() == commit
+    assert vendor.image() != image
+    assert 0 < gap(stack) < 10
+
+
+def test_a_version_that_does_not_start_is_taken_back_with_its_migration(vendor: Vendor, program: Program) -> None:
+    stack, image, commit = vendor.stack, vendor.image(), vendor.commit()
+    before = contents(stack)
+    vendor.release(
+        "broken",
+        {
+            migration(stack, 1): MIGRATION.format("CREATE TABLE regret (id int)"),
+            "app/wsgi.py": "raise SystemExit('this version does not work')\n",
+        },
+    )
+    with Customer(stack, program) as customer:
+        failed = stack.script("upgrade.sh", check=False)
+    vendor.withdraw()
+    assert failed.returncode == 1
+    assert "The new version does not start" in failed.stderr
+    assert "The database is as before the upgrade" in failed.stderr
+    assert "The upgrade failed; the old version is back and serves" in failed.stderr
+    assert (vendor.image(), vendor.commit()) == (image, commit)
+    assert "regret" not in contents(stack)
+    assert before.splitlines()[0] == contents(stack).splitlines()[0], "the schema"
+    program.open_on(stack)
+    assert customer.opened > 0
+
+
+def test_a_migration_that_fails_leaves_everything_as_it_was(vendor: Vendor, program: Program) -> None:
+    stack, image, commit = vendor.stack, vendor.image(), vendor.commit()
+    vendor.release("worse", {migration(stack, 1): MIGRATION.format("SELECT nonsense")})
+    failed = stack.script("upgrade.sh", check=False)
+    vendor.withdraw()
+    assert failed.returncode == 1
+    assert "the old version is back and serves" in failed.stderr
+    assert (vendor.image(), vendor.commit()) == (image, commit)
+    program.open_on(stack)
+
+
+def test_an_image_that_cannot_be_built_changes_nothing(vendor: Vendor, program: Program) -> None:
+    stack, image, commit = vendor.stack, vendor.image(), vendor.commit()
+    vendor.release("unbuildable", {"Dockerfile": "FROM nowhere.invalid/kadun\n"})
+    with Customer(stack, program) as customer:
+        failed = stack.script("upgrade.sh", check=False)
+    vendor.withdraw()
+    assert failed.returncode == 1
+    assert "The image could not be built" in failed.stderr
+    assert customer.failures == []
+    assert (vendor.image(), vendor.commit()) == (image, commit)
