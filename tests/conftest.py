@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -16,6 +17,9 @@ from trial.postgres import EmbeddedPostgres, install_binaries
 
 ROOT = Path(__file__).resolve().parent.parent
 START = datetime(2026, 3, 1, 12, 0, 0, 250_000, tzinfo=UTC)
+
+# A shell's background jobs ignore Ctrl-C, and what they start inherits that. Tests interrupt programs all the same.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class Clock:
