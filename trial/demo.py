@@ -84,6 +84,7 @@ class Demo:
             "hardware": f"demo-{card}",
             "keys": str(self._keys),
             "core": str(self._sealed),
+            "state": str(self._trial.demo / "state"),
         }
         return [word for name, value in options.items() for word in (f"--{name}", value)]
 

@@ -15,9 +15,11 @@ from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kadun import Client, KadunError
+from kadun import PLATFORM_FOLDER, Client, KadunError
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from kadun import Verdict
 
 TEXTS = {
@@ -26,6 +28,7 @@ TEXTS = {
         "activated": "卡密已激活",
         "until": "卡密有效，有效期至 {time}",
         "permanent": "卡密有效，永久卡",
+        "offline": "离线使用，最迟 {time} 前需要联网一次",
         "result": "{amount} {source} = {result} {target}（{title}，{date}）",
         "unknown": "汇率表里没有 {currency}，可选：{known}",
         "table": "核心数据里没有汇率表",
@@ -38,6 +41,7 @@ TEXTS = {
         "activated": "The card is now activated",
         "until": "The card is good until {time}",
         "permanent": "The card is good for ever",
+        "offline": "Offline; connect to the network before {time}",
         "result": "{amount} {source} = {result} {target} ({title}, {date})",
         "unknown": "The table has no {currency}; it has: {known}",
         "table": "The core data holds no table of rates",
@@ -85,10 +89,14 @@ def run(chosen: argparse.Namespace, texts: dict[str, str]) -> None:
         hardware=chosen.hardware or None,
         language=chosen.language,
         ca_file=chosen.ca or None,
+        state_dir=chosen.state or PLATFORM_FOLDER,
+        program="kadun-hello",
     )
-    welcome(client.open(), texts)
+    verdict = client.open()
+    welcome(verdict, texts)
     core = client.unseal(chosen.core)
-    client.report("汇率换算")
+    if not verdict.offline:
+        client.report("汇率换算")
     print(convert(core, chosen, texts))
 
 
@@ -99,8 +107,14 @@ def welcome(verdict: Verdict, texts: dict[str, str]) -> None:
     if verdict.card_expires_at is None:
         print(texts["permanent"])
     else:
-        local = verdict.card_expires_at.astimezone()
-        print(texts["until"].format(time=f"{local:%Y-%m-%d %H:%M %z}"))
+        print(texts["until"].format(time=local(verdict.card_expires_at)))
+    if verdict.offline and verdict.offline_until is not None:
+        print(texts["offline"].format(time=local(verdict.offline_until)))
+
+
+def local(time: datetime) -> str:
+    """A time as the customer's clock shows it, with its offset."""
+    return f"{time.astimezone():%Y-%m-%d %H:%M %z}"
 
 
 def convert(core: bytes, chosen: argparse.Namespace, texts: dict[str, str]) -> str:
@@ -130,6 +144,7 @@ def arguments() -> argparse.Namespace:
         "core": "加密的核心数据 / core data, sealed with `cardctl seal`",
         "ca": "私有根证书 / a private CA's PEM file",
         "hardware": "自定机器码 / a machine string of your own",
+        "state": "状态文件夹 / a folder for state, instead of the system's own",
     }.items():
         parser.add_argument(f"--{name}", default=os.environ.get(f"KADUN_{name.upper()}"), help=help_text)
     language = "en" if os.environ.get("KADUN_LANGUAGE") == "en" else "zh"

@@ -6,6 +6,11 @@ The names below are the public interface; everything else may move between relea
 from kadun.client import Client
 from kadun.errors import (
     CardRejected,
+    CoreFunctionError,
+    DownloadFailed,
+    FunctionFailed,
+    FunctionNotFound,
+    FunctionTimeout,
     HardwareUnknown,
     KadunError,
     RequestRefused,
@@ -13,13 +18,22 @@ from kadun.errors import (
     UnsealFailed,
     UntrustedAnswer,
 )
+from kadun.heartbeat import Heartbeat
 from kadun.secret import Secret
+from kadun.store import PLATFORM_FOLDER
 from kadun.verdict import Verdict
 
 __all__ = [
+    "PLATFORM_FOLDER",
     "CardRejected",
     "Client",
+    "CoreFunctionError",
+    "DownloadFailed",
+    "FunctionFailed",
+    "FunctionNotFound",
+    "FunctionTimeout",
     "HardwareUnknown",
+    "Heartbeat",
     "KadunError",
     "RequestRefused",
     "Secret",

@@ -36,7 +36,7 @@ def token_in(answer: Answer) -> str:
     token = document.get("token") if document else None
     if isinstance(token, str):
         return token
-    raise _no_verdict(answer, document or {})
+    raise no_verdict(answer, document or {})
 
 
 def key_set_in(answer: Answer) -> bytes:
@@ -48,10 +48,11 @@ def key_set_in(answer: Answer) -> bytes:
     """
     if _object_or_none(answer.body) is not None and answer.status not in _WORTH_ASKING_AGAIN:
         return answer.body
-    raise _no_verdict(answer, {})
+    raise no_verdict(answer, {})
 
 
-def _no_verdict(answer: Answer, problem: dict[str, Any]) -> KadunError:
+def no_verdict(answer: Answer, problem: dict[str, Any]) -> KadunError:
+    """What an answer amounts to that should have been something else."""
     code = problem.get("code")
     passing = answer.status in _WORTH_ASKING_AGAIN
     if passing or answer.status in _SERVER_ERRORS:

@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import os
+import time
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Callable, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, Callable, TypeVar
 
-from kadun import messages, sealing
+from kadun import execution, messages, sealing
 from kadun.answers import key_set_in, token_in
-from kadun.errors import CardRejected, KadunError, ServerUnreachable, UnsealFailed
+from kadun.downloads import DOWNLOAD, Downloader
+from kadun.errors import KadunError, ServerUnreachable, UnsealFailed, UntrustedAnswer, signed_no
 from kadun.hardware import machine_string
 from kadun.keys import TrustedKeys
+from kadun.offline import Memory
 from kadun.patience import Patience
 from kadun.question import OPEN, Question
+from kadun.store import PLATFORM_FOLDER, Store
 from kadun.tokens import key_id
 from kadun.transport import HttpTransport
 from kadun.verdict import Verdict, check
 
 if TYPE_CHECKING:
+    from kadun.downloads import Progress
     from kadun.keys import PublicKeys
+    from kadun.offline import Clock
     from kadun.secret import Secret
+    from kadun.store import StateDir
     from kadun.transport import Transport
 
 _Result = TypeVar("_Result")
@@ -43,8 +51,11 @@ class Client:
         language: str = "zh",
         ca_file: str | os.PathLike[str] | None = None,
         timeout_seconds: float = 10,
+        program: str | None = None,
+        state_dir: StateDir = PLATFORM_FOLDER,
         transport: Transport | None = None,
         patience: Patience | None = None,
+        clock: Clock = time.time,
     ) -> None:
         """Prepare; nothing is sent yet.
 
@@ -52,12 +63,17 @@ class Client:
             base_url: where the server is: `https://card.example.com`.
             public_keys: what `cardctl key export` prints, as a dict or as JSON text. Ship it in the program.
             card_id: what the customer typed; white space around it is dropped.
-            hardware: a string of your own for this machine; by default `kadun.hardware.machine_string()`.
+            hardware: a string of your own for this machine; by default `kadun.hardware.machine_string(program)`.
             language: of the messages for customers, `zh` or `en`.
             ca_file: a PEM file of certificates to trust instead of the usual ones, for a private CA.
             timeout_seconds: for each try, from the look-up of the name to the answer's last byte.
+            program: your program's name, by which it keeps its state apart, and the machine's string; by default
+                the server's name (`iss`). A released program must not change it: its customers' cards are bound.
+            state_dir: a folder for what is kept between starts: learned keys, and the verdict for offline starts.
+                By default the platform's own; with None nothing is kept, and there are no offline starts.
             transport: another way to travel than HTTP with these settings.
             patience: how often to try, and how long to wait in between.
+            clock: seconds since 1970. It counts for offline starts alone, see `kadun.offline`.
 
         Raises:
             ValueError: an argument makes no sense.
@@ -73,10 +89,16 @@ class Client:
             base_url, ca_file=ca_file, timeout_seconds=timeout_seconds
         )
         self._patience = patience or Patience()
+        self._program = program or self._keys.issuer
+        store = Store(state_dir, self._program, self._keys.issuer, self._card_id)
+        self._memory = Memory(store, self._keys, clock)
         self._data_key: Secret | None = None
 
     def open(self) -> Verdict:
         """Ask to open the program (打开程序). Afterwards `unseal` works.
+
+        Where the server does not answer, or what answers is not the server, the last yes to this card on this
+        machine stands in, if the vendor allows that and its time is not over: then the verdict is `offline`.
 
         Raises:
             CardRejected: the server says no; show `message` to the customer.
@@ -85,9 +107,15 @@ class Client:
             RequestRefused: the server refuses the form of the request.
             HardwareUnknown: no `hardware` was given, and the system has no identifier.
         """
-        verdict = self._speaking(lambda: self._ask(OPEN, sealing.Envelope()))
+        verdict = self._speaking(self._open)
         self._data_key = verdict.data_key
         return verdict
+
+    def _open(self) -> Verdict:
+        try:
+            return self._ask(OPEN, sealing.Envelope())
+        except (ServerUnreachable, UntrustedAnswer) as failure:
+            return self._memory.stand_in_for(failure, self._card_id, self._machine())
 
     def report(self, function: str) -> Verdict:
         """Ask whether another function of the program may run. It earns no key.
@@ -102,6 +130,49 @@ class Client:
         if function == OPEN:
             raise ValueError(f"use open() for {OPEN}")
         return self._speaking(lambda: self._ask(function, None))
+
+    def download(self, name: str, target: str | os.PathLike[str], *, on_progress: Progress | None = None) -> Path:
+        """Fetch a file of the vendor's, unless the very same is at the target already.
+
+        The target is replaced whole, once size and SHA-256 are those of the signed verdict. What arrives before a
+        connection breaks stays beside it, as `TARGET.part`, and the next call goes on from there.
+
+        Args:
+            name: the file's, as `cardctl file list` shows it.
+            target: where it shall stand; the folder must exist.
+            on_progress: called with the bytes there are and the bytes there will be. What it raises ends the download.
+
+        Raises:
+            DownloadFailed: there is no such file, it arrived damaged, or it cannot be saved.
+            ValueError: the target is a folder.
+            CardRejected: as with `open`, and so are the others.
+        """
+        ask = partial(self._ask, DOWNLOAD, None, path="/v1/files")
+        downloader = Downloader(ask, self._transport, self._patience)
+        return self._speaking(lambda: downloader.fetch(name, target, on_progress))
+
+    def execute(self, function: str, arguments: dict[str, Any]) -> Any:  # noqa: ANN401 - whatever JSON holds
+        """Have the server carry out a function of the vendor's, and return its result.
+
+        It is asked once: when the answer is lost, nobody knows here whether the function ran. Only while no
+        connection comes about is it tried again; `ServerUnreachable.sent` tells the two apart.
+
+        Args:
+            function: the name under which the vendor installed it.
+            arguments: a JSON object.
+
+        Raises:
+            ValueError: the arguments are no JSON object, or the function is 打开程序. Nothing was sent.
+            CoreFunctionError: the card is good, but there is no such function (FunctionNotFound), it failed
+                (FunctionFailed) or took too long (FunctionTimeout).
+            CardRejected: as with `open`, and so are the others.
+        """
+        if function == OPEN:
+            raise ValueError(f"use open() for {OPEN}")
+        checked = execution.checked(arguments)
+        return self._speaking(
+            lambda: self._ask(function, None, path="/v1/execute", arguments=checked).claims.value("result")
+        )
 
     def unseal(self, source: str | os.PathLike[str] | BinaryIO) -> bytes:
         """Decrypt core data in memory, with the key of the last `open`.
@@ -121,26 +192,40 @@ class Client:
         sealed = Path(source).read_bytes() if isinstance(source, (str, os.PathLike)) else source.read()
         return sealing.unseal(sealed, self._data_key)
 
-    def _ask(self, function: str, envelope: sealing.Envelope | None) -> Verdict:
-        if self._hardware is None:
-            self._hardware = machine_string()
+    def _ask(
+        self,
+        function: str,
+        envelope: sealing.Envelope | None,
+        *,
+        path: str = "/v1/verify",
+        arguments: dict[str, Any] | None = None,
+    ) -> Verdict:
+        hardware = self._machine()
         public_key = envelope.public_key if envelope else None
 
         def attempt() -> tuple[Question, str]:
             # A new nonce each time: an answer to a try that we gave up must not count for the next.
-            question = Question(self._card_id, str(self._hardware), function, public_key)
-            answer = self._transport.exchange("/v1/verify", question.body(), self._language)
+            question = Question(self._card_id, hardware, function, public_key, arguments=arguments)
+            answer = self._transport.exchange(path, question.body(), self._language)
             return question, token_in(answer)
 
-        question, token = self._patiently(attempt)
+        question, token = self._patiently(attempt if arguments is None else execution.at_most_once(attempt))
+        if key_id(token) not in self._keys:
+            self._memory.recall_keys(hardware)
         if key_id(token) not in self._keys:
             self._keys.learn(self._patiently(self._fetch_key_set))
         verdict = check(token, question, self._keys, envelope)
+        self._memory.keep(token, question, envelope, verdict)
+        if verdict.ends_what_was_allowed:
+            self._data_key = None
         if not verdict.accepted:
-            self._data_key = None  # a signed no ends what an earlier yes allowed
-            message = messages.rejection(verdict.code, verdict.reference, self._language)
-            raise CardRejected(verdict.code, message, verdict.reference)
+            raise signed_no(verdict.code, verdict.reference, self._language)
         return verdict
+
+    def _machine(self) -> str:
+        if self._hardware is None:
+            self._hardware = machine_string(self._program)
+        return self._hardware
 
     def _fetch_key_set(self) -> bytes:
         return key_set_in(self._transport.exchange("/.well-known/jwks.json", None, self._language))

@@ -12,7 +12,7 @@ from kadun.strict import base64url, json_object, unpadded
 from kadun.tokens import AUDIENCE, key_id, verified
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 PublicKeys = Union["Mapping[str, Any]", str]
 _ENDORSEMENT = "key+jwt"
@@ -41,6 +41,12 @@ class TrustedKeys:
             self._keys = dict(_load(key) for key in keys)
         except UntrustedAnswer as refusal:
             raise ValueError(f"public_keys: {refusal.detail}") from None
+        self._endorsements: list[str] = []
+
+    @property
+    def endorsements(self) -> tuple[str, ...]:
+        """The endorsements that led from the pinned keys to the others: what to keep, and to `follow` again."""
+        return tuple(self._endorsements)
 
     def __contains__(self, kid: str) -> bool:
         return kid in self._keys
@@ -67,6 +73,15 @@ class TrustedKeys:
         endorsements = json_object(key_set, "the key set").get("endorsements")
         if not isinstance(endorsements, list):
             raise UntrustedAnswer("the key set has no endorsements")
+        self.follow(endorsements)
+
+    def follow(self, endorsements: Sequence[object]) -> None:
+        """Learn the keys that these endorsements reach from ours, in whatever order they stand.
+
+        Raises:
+            UntrustedAnswer: one is no token, or one by a trusted key is false. What was learned before it stays:
+                each key entered by a signature of its own.
+        """
         by_endorser: dict[str, list[str]] = {}
         for endorsement in endorsements:
             if not isinstance(endorsement, str):
@@ -80,6 +95,7 @@ class TrustedKeys:
                 kid, key = self._endorsed(endorsement)
                 if kid not in self._keys:
                     self._keys[kid] = key
+                    self._endorsements.append(endorsement)
                     newly_trusted.append(kid)
 
     def _endorsed(self, endorsement: str) -> tuple[str, Ed25519PublicKey]:

@@ -21,6 +21,19 @@ _TEXTS: dict[str, tuple[str, str]] = {
         "This device already has another valid card. Please use that one",
     ),
     "rejected": ("卡密校验未通过", "The card was not accepted"),
+    # Verdicts of /v1/execute: the card is good, the function gave no result.
+    "FUNCTION_NOT_FOUND": (
+        "服务器上没有此功能，请更新程序或联系卖家",
+        "The server does not have this function. Please update the program or contact the seller",
+    ),
+    "FUNCTION_FAILED": (
+        "服务器执行此功能时出错，请稍后再试或联系卖家",
+        "The server failed to carry out this function. Please try again later or contact the seller",
+    ),
+    "FUNCTION_TIMEOUT": (
+        "服务器执行此功能超时，请稍后再试或联系卖家",
+        "This function took the server too long. Please try again later or contact the seller",
+    ),
     # Everything that is no verdict.
     "error": ("出现错误", "Something went wrong"),
     "unreachable": (
@@ -32,9 +45,38 @@ _TEXTS: dict[str, tuple[str, str]] = {
         "收到的答复不是来自正版验证服务器，请检查网络（例如是否需要先登录上网）后重试",
         "The answer is not from the genuine server. Please check the network (a sign-in page?) and retry",
     ),
+    "offline_over": (
+        "无法联网验证，离线使用期限也已到，请检查网络（例如是否需要先登录上网）后重试",
+        "The server cannot be reached, and the time for use without it is over. Please check the network",
+    ),
     "refused": (
         "服务器不接受此请求，请检查卡密是否输入完整，或更新程序",
         "The server does not accept this request. Please check the card, or update the program",
+    ),
+    # Downloads; {name} is the file's.
+    "download_missing": (
+        "服务器上没有文件 {name}，请更新程序或联系卖家",
+        "The server has no file {name}. Please update the program or contact the seller",
+    ),
+    "download_refused": (
+        "服务器不让下载文件 {name}，请稍后再试或联系卖家",
+        "The server would not hand out the file {name}. Please try again later or contact the seller",
+    ),
+    "download_damaged": (
+        "文件 {name} 下载后校验不符，已丢弃，请重试",
+        "The file {name} arrived damaged and was thrown away. Please try again",
+    ),
+    "download_disk_full": (
+        "磁盘空间不足，无法保存文件 {name}，请清理磁盘后重试",
+        "The disk is too full for the file {name}. Please free some space and try again",
+    ),
+    "download_not_saved": (
+        "无法保存文件 {name}，请检查文件夹权限，以及文件是否正在使用",
+        "The file {name} cannot be saved. Please check the folder's permissions, and whether the file is in use",
+    ),
+    "download_under_way": (
+        "文件 {name} 正由另一个程序下载，请等它完成",
+        "Another program is downloading the file {name}. Please wait for it to finish",
     ),
     "unseal": (
         "核心数据无法解密，请更新程序或联系卖家",
@@ -59,4 +101,11 @@ def rejection(code: str, reference: str, language: str) -> str:
     why = text(code if known else "rejected", language)
     if not known:  # a code that is younger than this release
         why += f" ({code})" if language == "en" else f"（{code}）"
-    return f"{why} (reference {reference})" if language == "en" else f"{why}（参考号 {reference}）"
+    return with_reference(why, reference, language)
+
+
+def with_reference(message: str, reference: str, language: str) -> str:
+    """Add the reference, where there was a signed answer to refer to."""
+    if not reference:
+        return message
+    return f"{message} (reference {reference})" if language == "en" else f"{message}（参考号 {reference}）"

@@ -6,6 +6,7 @@ import hashlib
 import json
 import secrets
 from dataclasses import dataclass, field
+from typing import Any
 
 from kadun.errors import RequestRefused
 
@@ -26,6 +27,7 @@ class Question:
     function: str
     client_public_key: str | None = None
     nonce: str = field(default_factory=_fresh_nonce)
+    arguments: dict[str, Any] | None = field(default=None, repr=False)
 
     @property
     def hardware_sha256(self) -> str:
@@ -39,7 +41,7 @@ class Question:
             RequestRefused: a string holds lone surrogates (arguments of a badly set terminal do), which UTF-8
                 cannot write.
         """
-        fields = {
+        fields: dict[str, Any] = {
             "card_id": self.card_id,
             "hardware": self.hardware,
             "function": self.function,
@@ -49,7 +51,9 @@ class Question:
             fields["client_public_key"] = self.client_public_key
         for name, value in fields.items():
             _utf8(name, value)
-        return json.dumps(fields).encode("ascii")
+        if self.arguments is not None:  # `execution.checked` has looked at them
+            fields["arguments"] = self.arguments
+        return json.dumps(fields, allow_nan=False).encode("ascii")
 
 
 def _utf8(name: str, value: str) -> bytes:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pyrage
 from joserfc.errors import JoseError
 from joserfc.jwe import decrypt_compact
@@ -20,8 +22,22 @@ class Envelope:
 
     __slots__ = ("_key",)
 
-    def __init__(self) -> None:
-        self._key = OKPKey.generate_key("X25519")
+    def __init__(self, key: OKPKey | None = None) -> None:
+        self._key = key or OKPKey.generate_key("X25519")
+
+    @classmethod
+    def restored(cls, secret: Secret) -> Envelope | None:
+        """The envelope whose `secret` was kept for offline starts; None when that is no X25519 private key."""
+        try:
+            members = json.loads(secret.reveal())
+            return cls(OKPKey.import_key({"kty": "OKP", "crv": "X25519", "x": members["x"], "d": members["d"]}))
+        except (JoseError, ValueError, TypeError, KeyError):
+            return None
+
+    def secret(self) -> Secret:
+        """The key pair itself, as text. Whoever has it reads what was sealed to it: keep it encrypted."""
+        members = self._key.as_dict(private=True)
+        return Secret(json.dumps({"x": members["x"], "d": members["d"]}))
 
     @property
     def public_key(self) -> str:
@@ -35,7 +51,7 @@ class Envelope:
             UntrustedAnswer: it is of another kind, was sealed to another key, or holds no text.
         """
         what = "the sealed key's header"
-        header = json_object(base64url(sealed.split(".", 1)[0], what), what)
+        header = json_object(base64url(_parts(sealed)[0], what), what)
         epk = header.get("epk")
         if header != {"alg": "ECDH-ES", "enc": "A256GCM", "epk": epk} or not isinstance(epk, dict):
             raise UntrustedAnswer(f"{what} is not alg ECDH-ES, enc A256GCM and epk")
@@ -52,6 +68,16 @@ class Envelope:
             return Secret(plaintext.decode("utf-8")) if plaintext else None
         except (JoseError, ValueError, TypeError, AssertionError):  # joserfc's, cryptography's, base64's
             return None
+
+
+def _parts(sealed: str) -> list[str]:
+    """The five parts of a compact JWE: Python before 3.11 decodes more spellings than the canonical one."""
+    parts = sealed.split(".")
+    if len(parts) != 5 or parts.pop(1):  # noqa: PLR2004 - header, encrypted key (none), nonce, ciphertext, tag
+        raise UntrustedAnswer("the sealed key is no compact JWE for ECDH-ES")
+    for part in parts:
+        base64url(part, "a part of the sealed key")
+    return parts
 
 
 def unseal(sealed: bytes, key: Secret) -> bytes:

@@ -12,7 +12,7 @@ from kadun.errors import UntrustedAnswer
 from kadun.strict import base64url, json_object
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
@@ -69,6 +69,19 @@ class Claims:
         if not isinstance(value, dict):
             raise UntrustedAnswer(f"claim {name} is missing or no object")
         return value
+
+    def sequence(self, name: str) -> Sequence[Any]:
+        """A claim that must be a JSON array."""
+        value = self._values.get(name)
+        if not isinstance(value, list):
+            raise UntrustedAnswer(f"claim {name} is missing or no array")
+        return value
+
+    def value(self, name: str) -> Any:  # noqa: ANN401 - whatever JSON holds
+        """A claim that may be any JSON value, null included, but must be there."""
+        if name not in self._values:
+            raise UntrustedAnswer(f"claim {name} is missing")
+        return self._values[name]
 
     def require(self, name: str, expected: str) -> None:
         """Insist that a claim is exactly the string `expected`.

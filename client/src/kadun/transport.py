@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import queue
+import ssl
 import threading
 import time
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
@@ -14,9 +16,12 @@ import urllib3
 
 from kadun.answers import Answer
 from kadun.errors import ServerUnreachable, UntrustedAnswer
+from kadun.streaming import Stream
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Iterator, Mapping
+    from contextlib import AbstractContextManager
 
 LARGEST_BODY_BYTES = 1024 * 1024
 _CHUNK_BYTES = 64 * 1024
@@ -31,6 +36,13 @@ class Transport(Protocol):
         Raises:
             ServerUnreachable: no whole answer came in time.
             UntrustedAnswer: the answer is larger than any of ours.
+        """
+
+    def stream(self, path: str, headers: Mapping[str, str]) -> AbstractContextManager[Stream]:
+        """GET something large from a path of the server, piece by piece.
+
+        Raises:
+            ServerUnreachable: the answer did not begin in time; while it is read, too few bytes came in time.
         """
 
 
@@ -84,16 +96,29 @@ class HttpTransport:
             raise result
         return result
 
+    def stream(self, path: str, headers: Mapping[str, str]) -> AbstractContextManager[Stream]:
+        """See `Transport`."""
+        return Stream(lambda: self._response(path, None, headers), self._timeout_seconds)
+
     def _exchange(self, path: str, body: bytes | None, language: str) -> Answer:
         deadline = time.monotonic() + self._timeout_seconds
         headers = {
             "Accept": "application/json",
-            "Accept-Encoding": "identity",  # nothing to inflate, so the bound on the size is a real one
             "Accept-Language": "en" if language == "en" else "zh-CN,zh",
-            "User-Agent": "kadun",
         }
         if body is not None:
             headers["Content-Type"] = "application/json"
+        with self._response(path, body, headers) as response:
+            content = self._content(response, deadline)
+            return Answer(response.status_code, content, response.headers.get("Retry-After"))
+
+    @contextmanager
+    def _response(self, path: str, body: bytes | None, headers: Mapping[str, str]) -> Iterator[requests.Response]:
+        """The answer with its body still to be read; failures until the end of the block become ours."""
+        always = {
+            "Accept-Encoding": "identity",  # nothing to inflate, so the bound on the size is a real one
+            "User-Agent": "kadun",
+        }
         try:
             with (
                 requests.Session() as session,
@@ -101,7 +126,7 @@ class HttpTransport:
                     "GET" if body is None else "POST",
                     self._base_url + path,
                     data=body,
-                    headers=headers,
+                    headers={**always, **headers},
                     auth=_no_credentials,
                     timeout=self._timeout_seconds,
                     verify=self._verify,
@@ -109,14 +134,11 @@ class HttpTransport:
                     stream=True,
                 ) as response,
             ):
-                content = self._content(response, deadline)
-                return Answer(response.status_code, content, response.headers.get("Retry-After"))
+                yield response
         except (requests.Timeout, urllib3.exceptions.TimeoutError):
             raise self._too_late() from None
-        except (requests.exceptions.SSLError, requests.exceptions.InvalidURL) as failure:
-            raise ServerUnreachable(_reason(failure)) from None
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as failure:
-            raise ServerUnreachable(_reason(failure), passing=True) from None
+            raise _unreachable(failure) from None
 
     def _content(self, response: requests.Response, deadline: float) -> bytes:
         content = bytearray()
@@ -125,6 +147,8 @@ class HttpTransport:
                 raise self._too_late()
             chunk = response.raw.read(_CHUNK_BYTES, decode_content=False)
             if not chunk:
+                if not content and _breaks_off(response):
+                    raise ServerUnreachable("the connection broke off in the midst of the headers", passing=True)
                 return bytes(content)
             content += chunk
         raise UntrustedAnswer("the answer is larger than 1 MiB")
@@ -133,11 +157,32 @@ class HttpTransport:
         return ServerUnreachable(f"no answer within {self._timeout_seconds:g} seconds")
 
 
-def _reason(failure: BaseException) -> str:
-    """The innermost failure, such as `ConnectionRefusedError`; what stands around it is long and vague."""
-    while (inner := failure.__cause__ or failure.__context__) is not None:
-        failure = inner
-    return f"{type(failure).__name__}: {failure}"
+def _breaks_off(response: requests.Response) -> bool:
+    """Whether an empty answer is none: where a connection ends, http.client takes the headers to end."""
+    announced = "Content-Length" in response.headers or "Transfer-Encoding" in response.headers
+    return response.status_code == requests.codes.ok and not announced
+
+
+# What asking again cannot mend: a certificate that is not believed, no TLS at all, a proxy's address that is none.
+_LASTING = (
+    requests.exceptions.SSLError,
+    requests.exceptions.InvalidURL,
+    requests.exceptions.InvalidSchema,
+)
+_NEVER_CONNECTED = (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError)
+
+
+def _unreachable(failure: Exception) -> ServerUnreachable:
+    """Our own error, with the innermost reason, such as `ConnectionRefusedError`: what stands around it is vague."""
+    chain: list[BaseException] = [failure]
+    while (inner := chain[-1].__cause__ or chain[-1].__context__) is not None:
+        chain.append(inner)
+    cut_off = isinstance(chain[-1], (ssl.SSLEOFError, ssl.SSLZeroReturnError))  # in the midst of TLS's greeting
+    return ServerUnreachable(
+        f"{type(chain[-1]).__name__}: {chain[-1]}",
+        passing=cut_off or not isinstance(failure, _LASTING),
+        sent=not any(isinstance(link, _NEVER_CONNECTED) for link in chain),
+    )
 
 
 def _no_credentials(request: requests.PreparedRequest) -> requests.PreparedRequest:

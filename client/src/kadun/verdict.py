@@ -23,6 +23,7 @@ _LONGEST_LIFE_SECONDS = 300
 _CODE = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
 _JTI = re.compile(r"[\x21-\x7e]{8,128}")
 _REFERENCE_LENGTH = 8
+_NO_CLAIMS = Claims({})
 _CLEAR, _SEALED = "KERNAL_DATA_KEY", "KERNAL_DATA_KEY_SEALED"
 
 
@@ -40,7 +41,9 @@ class Verdict:
         card_activated_at: when the card was first used; None on most rejections.
         card_expires_at: None for a permanent card, and on most rejections.
         offline_until: until when this verdict may stand in for the server, where the vendor allows that.
+        offline: the server did not answer, and its last yes on this machine stood in. Worth showing.
         data_key: KERNAL_DATA_KEY, on an accepted opening only.
+        claims: all that was signed; what a download or an execution reads on.
     """
 
     code: str
@@ -52,7 +55,14 @@ class Verdict:
     card_activated_at: datetime | None = None
     card_expires_at: datetime | None = None
     offline_until: datetime | None = None
+    offline: bool = False
     data_key: Secret | None = field(default=None, repr=False, compare=False)
+    claims: Claims = field(default=_NO_CLAIMS, repr=False, compare=False)
+
+    @property
+    def ends_what_was_allowed(self) -> bool:
+        """Whether this is a no to the card. A function of the server that failed (FUNCTION_…) is none."""
+        return not self.accepted and not self.code.startswith("FUNCTION_")
 
 
 def check(token: str, question: Question, keys: TrustedKeys, envelope: Envelope | None) -> Verdict:
@@ -80,7 +90,7 @@ def check(token: str, question: Question, keys: TrustedKeys, envelope: Envelope 
     if accepted is not (code == "OK"):
         raise UntrustedAnswer("claim accepted contradicts code")
     activated = claims.boolean("activated")
-    if activated and not accepted:
+    if activated and not accepted and not code.startswith("FUNCTION_"):  # these cards were accepted, then activated
         raise UntrustedAnswer("claim activated contradicts code")
     dated = accepted or code == "CARD_EXPIRED"
     return Verdict(
@@ -94,6 +104,7 @@ def check(token: str, question: Question, keys: TrustedKeys, envelope: Envelope 
         card_expires_at=claims.time_or_null("card_expires_at") if dated else None,
         offline_until=_offline_until(claims, opened=accepted and question.function == OPEN),
         data_key=_data_key(claims, envelope if accepted else None),
+        claims=claims,
     )
 
 

@@ -10,6 +10,15 @@ from tests.unit.client.forge import CARD, HARDWARE, FakeServer, SigningKey, pinn
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
+
+
+@pytest.fixture(autouse=True)
+def state_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The platform's folder for state, a new one for each test and the programs that it starts."""
+    folder = tmp_path_factory.mktemp("state-home")
+    monkeypatch.setenv("XDG_STATE_HOME", str(folder))
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
+import struct
 import threading
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -39,6 +41,11 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header(name.replace("_", "-"), value)
         self.end_headers()
         self.wfile.write(body)
+
+    def reset(self) -> None:
+        """Break the connection off as a firewall does, without the usual goodbye (FIN) of `close`."""
+        with socket.socket(fileno=self.connection.detach()) as connection:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
     def log_message(self, *_args: object) -> None:
         """Be silent."""

@@ -6,7 +6,9 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import pyrage
 import pytest
@@ -84,6 +86,21 @@ def test_it_speaks_english_and_reads_its_environment(program: Program) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert "The card is good for ever" in done.stdout
     assert "2.5 EUR = 20.52 CNY" in done.stdout
+
+
+def test_without_the_server_it_goes_on_where_the_vendor_allows_that(program: Program, tmp_path: Path) -> None:
+    def allow(claims: dict[str, Any]) -> None:
+        if claims["function"] == "打开程序":
+            claims["offline_until"] = claims["card_expires_at"] = int(time.time()) + 3600
+
+    program.server.tweak = allow
+    state = str(tmp_path / "state")
+    assert program.run(state=state).returncode == 0
+    done = program.run(server="http://127.0.0.1:1", state=state)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "离线使用" in done.stdout
+    assert "100 USD = 712.00 CNY" in done.stdout
+    assert program.run(server="http://127.0.0.1:1", state=str(tmp_path / "another")).returncode == 1
 
 
 def test_a_bad_card_shows_the_customers_message_and_exits_with_1(program: Program) -> None:

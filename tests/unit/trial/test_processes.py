@@ -65,7 +65,7 @@ def test_the_topmost_folder_that_bars_the_way_is_named(open_folder: Path) -> Non
 
 
 def test_a_living_process_has_arguments_and_a_start_time() -> None:
-    assert any("pytest" in argument for argument in command_line(os.getpid()))
+    assert any("python" in argument for argument in command_line(os.getpid()))
     assert start_time(os.getpid()) == start_time(os.getpid()) is not None
 
 

@@ -1,0 +1,109 @@
+"""`python -m kadun seal`: seal core data on the vendor's own PC, with the public recipient alone.
+
+Exit status: 0 done, 1 failed, 2 usage; each failure is one line on standard error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import sys
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+import pyrage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; the exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a console without Chinese: question marks, no traceback
+    parser, command = _parsers()
+    chosen = parser.parse_args(arguments)
+    source, target = Path(chosen.source), Path(chosen.output)
+    try:
+        if target.exists() and source.samefile(target):
+            command.error("FILE 与输出相同 / FILE and the output are the same file")
+        seal(source, target, chosen.recipient)
+    except OSError as failure:
+        return _failed(f"{failure.strerror or failure}: {failure.filename or chosen.output}")
+    except pyrage.EncryptError as failure:  # what reading or writing raised, as text
+        return _failed(str(failure))
+    except KeyboardInterrupt:
+        return _failed("已中断 / interrupted")
+    return 0
+
+
+def seal(source: Path, target: Path, recipient: pyrage.x25519.Recipient) -> None:
+    """Write `source` to `target` as an age file, as a stream; `target` appears whole or not at all.
+
+    Raises:
+        OSError, pyrage.EncryptError: a file cannot be read or written.
+    """
+    with source.open("rb") as plain, _replaced(target) as sealed:
+        pyrage.encrypt_io(plain, sealed, [recipient])
+
+
+@contextmanager
+def _replaced(target: Path) -> Iterator[BinaryIO]:
+    """Give a file to write, which takes `target`'s place only when all went well."""
+    handle, partial = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:64]}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        Path(partial).chmod(0o644)  # mkstemp's 600 is for secrets; this is what customers get
+        Path(partial).replace(target)
+    except BaseException:
+        Path(partial).unlink()
+        raise
+
+
+def _parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
+    parser = argparse.ArgumentParser(prog="python -m kadun", description="卡盾客户端工具 / Kadun's client tools")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    command = commands.add_parser(
+        "seal",
+        help="加密核心数据 / seal core data",
+        description="在本机加密核心数据，只需公钥，明文不离开本机 / "
+        "Seal core data on this machine; the recipient is public, and the plain data stays here.",
+    )
+    command.add_argument("source", metavar="FILE", help="要加密的文件 / what to seal")
+    command.add_argument("-o", "--output", metavar="FILE.age", required=True, help="输出文件 / where to write it")
+    command.add_argument(
+        "--recipient",
+        metavar="age1…",
+        required=True,
+        type=_recipient,
+        help="`cardctl key recipient` 打印的公钥 / what `cardctl key recipient` prints",
+    )
+    return parser, command
+
+
+def _recipient(text: str) -> pyrage.x25519.Recipient:
+    if text.upper().startswith("AGE-SECRET-KEY-"):  # not shown again: logs and screens keep what is printed
+        raise argparse.ArgumentTypeError(
+            "这是私钥，请勿外传！这里只要公钥 age1… / that is the SECRET key; keep it to yourself: "
+            "what is wanted is the recipient, age1…"
+        )
+    try:
+        return pyrage.x25519.Recipient.from_str(text.strip())
+    except pyrage.RecipientError:
+        raise argparse.ArgumentTypeError("不是 age1… 公钥 / not an age recipient (age1…)") from None
+
+
+def _failed(why: str) -> int:
+    sys.stderr.write(f"失败 / failed: {why}\n")
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,174 @@
+"""Files of the vendor's (PROTOCOL section 3, "Files"): offered in a signed verdict, fetched, checked, put in place."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Callable
+
+from kadun.answers import Answer, no_verdict
+from kadun.errors import DownloadFailed, ServerUnreachable, UntrustedAnswer
+from kadun.partial import Partial, sha256_of
+
+if TYPE_CHECKING:
+    from kadun.patience import Patience
+    from kadun.streaming import Stream
+    from kadun.transport import Transport
+    from kadun.verdict import Verdict
+
+DOWNLOAD = "文件下载"  # how it stands in the server's records
+Progress = Callable[[int, int], object]
+
+# A path on the same server: one slash at its start, not two, and nothing that some reader takes for a slash.
+_PATH = re.compile(r"/(?!/)[!-~]{0,4095}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_STRONG_ETAG = re.compile(r'"[!#-~]{0,200}"')
+_CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19})")
+_LENGTH = re.compile(r"\d{1,19}")
+_WHOLE, _PART, _NO_SUCH_RANGE = 200, 206, 416
+_LINK_REFUSED = frozenset({403, 404})
+_FRUITFUL_BYTES = 64 * 1024  # a try that brought this much was no vain one
+_VAIN_LINKS = 2
+_MOST_RECEIVED = 4  # times the file's size
+
+
+@dataclass(frozen=True)
+class Offer:
+    """One version of one file, as a verdict offers it."""
+
+    name: str
+    size: int
+    sha256: str
+    url: str = field(repr=False)  # whoever has it may download, for ten minutes
+    reference: str
+
+
+def offered(verdict: Verdict, name: str) -> Offer:
+    """The file of this name among those that a verdict offers.
+
+    Raises:
+        DownloadFailed: there is none.
+        UntrustedAnswer: the list is no list of files, or the file's address leads to another server.
+    """
+    found = [
+        entry for entry in verdict.claims.sequence("files") if isinstance(entry, dict) and entry.get("name") == name
+    ]
+    if not found:
+        raise DownloadFailed("missing", name, verdict.reference)
+    entry = found[0]
+    size, sha256, url = entry.get("size"), entry.get("sha256"), entry.get("url")
+    if len(found) > 1 or isinstance(size, bool) or not isinstance(size, int) or size < 0:
+        raise UntrustedAnswer("claim files names a file twice or without its size")
+    if not isinstance(sha256, str) or not _SHA256.fullmatch(sha256):
+        raise UntrustedAnswer("claim files names a file without its SHA-256")
+    if not isinstance(url, str) or not _PATH.fullmatch(url) or "\\" in url or "#" in url:
+        raise UntrustedAnswer("claim files holds an address that is no path on the same server")
+    return Offer(name, size, sha256, url, verdict.reference)
+
+
+class Downloader:
+    """Fetches a file to a target, through whatever the network does meanwhile."""
+
+    def __init__(self, ask: Callable[[], Verdict], transport: Transport, patience: Patience) -> None:
+        self._ask = ask
+        self._transport = transport
+        self._patience = patience
+        self._on_progress: Progress = lambda _done, _total: None
+        self._received = 0
+
+    def fetch(self, name: str, target: str | os.PathLike[str], on_progress: Progress | None) -> Path:
+        """Fetch the file unless it is there already.
+
+        Raises:
+            DownloadFailed, KadunError, ValueError: see `Client.download`.
+        """
+        place = Path(os.path.realpath(target))  # a link to the target stays a link
+        if place.is_dir():
+            raise ValueError(f"target {target} is a folder; name a file in it")
+        self._on_progress = on_progress or self._on_progress
+        vain_links = 0
+        while vain_links < _VAIN_LINKS:  # an expired link is replaced by a new one; but a new one must work
+            offer = offered(self._ask(), name)
+            if _is_there(offer, place):
+                self._on_progress(offer.size, offer.size)
+                return place
+            with Partial(place, offer) as partial:
+                before = partial.size
+                if self._fetched(offer, partial):
+                    return place
+                vain_links = 0 if partial.size - before >= _FRUITFUL_BYTES else vain_links + 1
+        raise DownloadFailed("refused", name, offer.reference)
+
+    def _fetched(self, offer: Offer, partial: Partial) -> bool:
+        """Fetch all that is missing, and install it. False when the link is refused: ask for another."""
+        tries_made, spoilt = 0, False
+        while True:
+            before = partial.size
+            try:
+                if before < offer.size and not self._continued(offer, partial):
+                    return False
+            except ServerUnreachable as failure:
+                tries_made = 1 if partial.size - before >= _FRUITFUL_BYTES else tries_made + 1
+                self._patience.wait_after(failure, tries_made)
+                continue
+            if partial.install():
+                return True
+            if spoilt or not before:
+                raise DownloadFailed("damaged", offer.name, offer.reference, "its SHA-256 is another")
+            spoilt = True  # perhaps what an earlier try left, by a power cut for instance: once more, from the start
+
+    def _continued(self, offer: Offer, partial: Partial) -> bool:
+        headers = {}
+        if partial.size:
+            headers["Range"] = f"bytes={partial.size}-"
+            if partial.etag:
+                headers["If-Range"] = partial.etag  # another version since then comes whole
+        with self._transport.stream(offer.url, headers) as answer:
+            if answer.status in _LINK_REFUSED:
+                return False
+            if answer.status == _NO_SUCH_RANGE:
+                partial.restart(None)
+                raise ServerUnreachable("HTTP 416", passing=True)
+            self._check_head(answer, offer, partial)
+            for piece in answer.pieces():
+                if partial.size + len(piece) > offer.size:
+                    raise UntrustedAnswer("more bytes than the file has")
+                partial.append(piece)
+                self._received += len(piece)
+                if self._received > _MOST_RECEIVED * offer.size + _FRUITFUL_BYTES:  # a server that plays with us
+                    raise UntrustedAnswer("the file started over again and again")
+                self._on_progress(partial.size, offer.size)
+        if partial.size < offer.size:
+            raise ServerUnreachable("the connection broke off", passing=True)
+        return True
+
+    @staticmethod
+    def _check_head(answer: Stream, offer: Offer, partial: Partial) -> None:
+        """Make sure that these are the bytes asked for, before any that are there already are given up."""
+        if answer.status not in (_WHOLE, _PART):
+            raise no_verdict(Answer(answer.status, b"", answer.headers.get("Retry-After")), {})
+        start = 0 if answer.status == _WHOLE else partial.size
+        if _length(answer) != offer.size - start:  # a sign-in page, for instance
+            raise UntrustedAnswer("the answer is not as long as the file")
+        if answer.status == _PART:
+            span = _CONTENT_RANGE.fullmatch(answer.headers.get("Content-Range", ""))
+            if not span or [int(part) for part in span.groups()] != [start, offer.size - 1, offer.size]:
+                raise UntrustedAnswer("the answer holds other bytes than were asked for")
+            return
+        etag = answer.headers.get("ETag", "")
+        partial.restart(etag if _STRONG_ETAG.fullmatch(etag) else None)  # RFC 9110, 13.1.5: weak ones do not do
+
+
+def _is_there(offer: Offer, place: Path) -> bool:
+    try:
+        with place.open("rb") as file:
+            return os.fstat(file.fileno()).st_size == offer.size and sha256_of(file) == offer.sha256
+    except OSError:  # not there, or not to be read: then it is fetched
+        return False
+
+
+def _length(answer: Stream) -> int | None:
+    length = answer.headers.get("Content-Length", "")
+    return int(length) if _LENGTH.fullmatch(length) else None

@@ -1,0 +1,186 @@
+"""The part of a download that has arrived: beside its target, kept between starts, one program at a time."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import sys
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, BinaryIO, final
+
+from kadun.errors import DownloadFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from kadun.downloads import Offer
+
+_BLOCK_BYTES = 1024 * 1024
+_FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
+
+
+@final
+class Partial:
+    """`NAME.part` beside the target, and `NAME.part.json`, which says whose bytes it holds. A context manager.
+
+    Every trouble with the disk becomes `DownloadFailed`, and the target stays as it was.
+    """
+
+    def __init__(self, target: Path, offer: Offer) -> None:
+        self._target = target
+        self._path = target.with_name(f"{target.name}.part")
+        self._note = target.with_name(f"{target.name}.part.json")
+        self._offer = offer
+        self._size = 0
+        self._etag: str | None = None
+
+    @property
+    def size(self) -> int:
+        """How many bytes have arrived."""
+        return self._size
+
+    @property
+    def etag(self) -> str | None:
+        """The strong ETag under which they came, if there was one."""
+        return self._etag
+
+    def __enter__(self) -> Partial:
+        """Take what an earlier try has left, if it is of the same version of the file.
+
+        Raises:
+            DownloadFailed: another program is at it, or the disk does not let us.
+        """
+        with self._saving():
+            self._file = self._opened()
+        if not self._recalled():
+            try:
+                self.restart(None)
+            except DownloadFailed:
+                self._file.close()
+                raise
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        """Close the file and leave it for the next try; an empty one is of no use to anybody."""
+        if not self._size:
+            self.discard()
+        self._file.close()
+
+    def restart(self, etag: str | None) -> None:
+        """Begin anew, with bytes that come under this ETag."""
+        with self._saving():
+            self._file.truncate(0)
+            self._note.write_text(json.dumps({"sha256": self._offer.sha256, "etag": etag}), encoding="ascii")
+            self._size, self._etag = 0, etag
+            if shutil.disk_usage(self._path.parent).free < self._offer.size:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def append(self, piece: bytes) -> None:
+        """Write the bytes that come next."""
+        with self._saving():
+            self._file.seek(self._size)
+            self._file.write(piece)
+            self._file.flush()
+            self._size += len(piece)
+
+    def install(self) -> bool:
+        """Put the whole file in the target's place; False, and the partial gone, when it is not the right one."""
+        with self._saving():
+            right = self._size == self._offer.size and sha256_of(self._file) == self._offer.sha256
+            if not right:
+                self.restart(None)
+                return False
+            os.fsync(self._file.fileno())
+            if sys.platform == "win32":
+                self._file.close()  # Windows renames no open file
+            self._path.replace(self._target)
+        _remove(self._note)
+        return True
+
+    def discard(self) -> None:
+        """Remove both files, as far as the system lets us."""
+        self._size = 0
+        if sys.platform == "win32":
+            self._file.close()
+        _remove(self._path)  # elsewhere while it is still ours: once it is closed, another program may be at it
+        _remove(self._note)
+        self._file.close()
+
+    def _opened(self) -> BinaryIO:
+        while True:
+            file = os.fdopen(os.open(self._path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666), "r+b")
+            try:
+                self._lock(file)
+                if os.path.samestat(os.fstat(file.fileno()), self._path.stat()):
+                    return file
+            except FileNotFoundError:
+                pass  # another program has just finished with the very file that we opened: not ours to write into
+            except BaseException:
+                file.close()
+                raise
+            file.close()
+
+    def _lock(self, file: BinaryIO) -> None:
+        if not _locked(file):
+            raise DownloadFailed("under_way", self._offer.name, self._offer.reference)
+
+    def _recalled(self) -> bool:
+        try:
+            note = json.loads(self._note.read_text(encoding="ascii"))
+            size = os.fstat(self._file.fileno()).st_size
+            if note["sha256"] != self._offer.sha256 or size > self._offer.size:
+                return False
+            self._size, self._etag = size, note["etag"] if isinstance(note["etag"], str) else None
+        except (OSError, ValueError, TypeError, KeyError):
+            return False
+        return True
+
+    @contextmanager
+    def _saving(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as failure:
+            full = failure.errno in _FULL
+            if full and hasattr(self, "_file"):
+                self.discard()  # a full disk harms more than this program
+            reason = "disk_full" if full else "not_saved"
+            detail = f"{type(failure).__name__}: {failure.strerror}"
+            raise DownloadFailed(reason, self._offer.name, self._offer.reference, detail) from None
+
+
+def _remove(path: Path) -> None:
+    with suppress(OSError):  # gone already, or to be left to the next time
+        path.unlink()
+
+
+def sha256_of(file: BinaryIO) -> str:
+    """The hex digest of a whole file."""
+    digest = hashlib.sha256()
+    file.seek(0)
+    while block := file.read(_BLOCK_BYTES):
+        digest.update(block)
+    return digest.hexdigest()
+
+
+def _locked(file: BinaryIO) -> bool:
+    """Whether this program now has the file for itself, until it is closed.
+
+    Only a lock that another holds counts: some network drives know no locks, and a single program needs none.
+    """
+    try:
+        if sys.platform == "win32":
+            import msvcrt  # noqa: PLC0415 - there is none elsewhere
+
+            file.seek(2**40)  # far behind any byte of ours: Windows' locks keep others from reading, too
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl  # noqa: PLC0415 - there is none on Windows
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as failure:
+        return failure.errno not in (errno.EACCES, errno.EAGAIN, errno.EDEADLK)
+    return True

@@ -1,0 +1,115 @@
+"""A large answer, piece by piece, with a bound on the time that each piece may take."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from typing import TYPE_CHECKING, Callable, Union, final
+
+from kadun.errors import ServerUnreachable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from contextlib import AbstractContextManager
+
+    import requests
+
+FEWEST_BYTES = 1024
+_PIECE_BYTES = 256 * 1024
+_PIECES_AHEAD = 4
+_LOOK_UP_SECONDS = 0.2
+_Item = Union["tuple[int, Mapping[str, str]]", bytes, Exception]
+
+
+@final
+class Stream:
+    """An answer whose body is still on its way. A context manager; the request is sent on entering.
+
+    A thread of its own reads, as in `HttpTransport.exchange` and for the same reason: sockets' timeouts bound
+    neither the look-up of a name nor a server that sends a byte now and then.
+
+    Attributes:
+        status: the HTTP status.
+        headers: the answer's, their names in any case.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+
+    def __init__(
+        self, response: Callable[[], AbstractContextManager[requests.Response]], timeout_seconds: float
+    ) -> None:
+        self._response = response
+        self._timeout_seconds = timeout_seconds
+        self._items: queue.Queue[_Item] = queue.Queue(maxsize=_PIECES_AHEAD)
+        self._left = threading.Event()
+
+    def __enter__(self) -> Stream:
+        """Send the request and wait for the answer's beginning.
+
+        Raises:
+            ServerUnreachable: it did not come in time.
+        """
+        threading.Thread(target=self._read, name="kadun-stream", daemon=True).start()
+        head = self._next(self._timeout_seconds)
+        if not isinstance(head, tuple):
+            self._left.set()
+            raise head if isinstance(head, Exception) else self._too_late()
+        self.status, self.headers = head
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        """Let go; the thread ends with the next bytes or at the socket's own timeout."""
+        self._left.set()
+
+    def pieces(self) -> Iterator[bytes]:
+        """The body. It may end early: compare with the length.
+
+        Raises:
+            ServerUnreachable: it broke off, or fewer than 1 KiB came within the timeout. Worth resuming at once.
+        """
+        waited, received = 0.0, 0
+        while True:
+            started = time.monotonic()
+            piece = self._next(self._timeout_seconds - waited)
+            waited += time.monotonic() - started  # what our own side does between two pieces does not count
+            if piece is None or isinstance(piece, ServerUnreachable):
+                raise ServerUnreachable((piece or self._too_late()).detail, passing=True)
+            if not isinstance(piece, bytes):
+                raise piece if isinstance(piece, Exception) else TypeError("a second head")
+            if not piece:
+                return
+            received += len(piece)
+            if received >= FEWEST_BYTES:
+                waited, received = 0.0, 0
+            yield piece
+
+    def _next(self, seconds: float) -> _Item | None:
+        try:
+            return self._items.get(timeout=max(seconds, 0))
+        except queue.Empty:
+            return None
+
+    def _read(self) -> None:
+        try:
+            with self._response() as response:
+                self._hand_over((response.status_code, response.headers))
+                while not self._left.is_set():
+                    piece = response.raw.read1(_PIECE_BYTES, decode_content=False)
+                    self._hand_over(piece)
+                    if not piece:
+                        return
+        except Exception as failure:  # noqa: BLE001 - carried over to the reader's thread, and raised there
+            self._hand_over(failure)
+
+    def _hand_over(self, item: _Item) -> None:
+        while not self._left.is_set():
+            try:
+                self._items.put(item, timeout=_LOOK_UP_SECONDS)
+            except queue.Full:
+                continue  # whoever reads takes their time; have they left?
+            return
+
+    def _too_late(self) -> ServerUnreachable:
+        return ServerUnreachable(f"no answer within {self._timeout_seconds:g} seconds")

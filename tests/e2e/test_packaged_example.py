@@ -1,0 +1,213 @@
+"""examples/desk, packaged with PyInstaller: the SDK survives it, over HTTPS through nginx with a private CA."""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from kadun import HardwareUnknown
+from kadun.hardware import machine_string
+
+from tests.e2e.gateway import Gateway
+from tests.e2e.socket_service import SocketService, body
+from tests.unit.client.desk_program import CORE, DESK, ROOT, DeskProgram
+from trial.postgres import EmbeddedPostgres
+
+ProgramMaker = Callable[[Path], DeskProgram]
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory, postgres: EmbeddedPostgres) -> Iterator[SocketService]:
+    postgres.create_database("packaged_example")
+    running = SocketService(tmp_path_factory.mktemp("service"), postgres.url("packaged_example"))
+    running.environment["KADUN_OFFLINE_GRACE"] = "1d"
+    running.cardctl("migrate")
+    with running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def vendor(
+    tmp_path_factory: pytest.TempPathFactory, service: SocketService, gateway: Gateway
+) -> Callable[[Path], DeskProgram]:
+    """Makes the program as the vendor sets it up for this server, in a folder."""
+    sealed = tmp_path_factory.mktemp("sealed") / "tariff.json.age"
+    recipient = service.cardctl("key", "recipient").stdout.strip()
+    seal = [sys.executable, "-m", "kadun", "seal", str(CORE), "-o", str(sealed), "--recipient", recipient]
+    subprocess.run(seal, env={"PYTHONPATH": str(ROOT / "client" / "src")}, check=True)
+    settings = {
+        "SERVER": f"https://127.0.0.1:{gateway.https_port}",
+        "PUBLIC_KEYS": service.cardctl("key", "export").stdout,
+        "CA_FILE": "ca.pem",
+        "HEARTBEAT_SECONDS": 0.5,
+        "HARDWARE": _own_string_where_there_is_none(),
+    }
+
+    def make(folder: Path) -> DeskProgram:
+        program = DeskProgram(folder, settings, sealed.read_bytes())
+        shutil.copy(gateway.certificates / "fullchain.pem", program.source / "ca.pem")
+        return program
+
+    return make
+
+
+def _own_string_where_there_is_none() -> str | None:
+    try:
+        machine_string()
+    except HardwareUnknown:  # a container
+        return "of the vendor's own"
+    return None
+
+
+@pytest.fixture(scope="module")
+def packaged(tmp_path_factory: pytest.TempPathFactory, vendor: ProgramMaker) -> Path:
+    """The folder that goes to customers."""
+    return package(vendor(tmp_path_factory.mktemp("vendor")))
+
+
+def package(program: DeskProgram, *more: str) -> Path:
+    """Run the very command that the example's README gives."""
+    written = re.search(r"^pyinstaller .*desk\.py$", (DESK / "README.md").read_text("utf-8"), re.MULTILINE)
+    assert written, "the README names no command"
+    _pyinstaller, *arguments = shlex.split(written[0])
+    certificate = ("--add-data", "ca.pem:.")
+    done = subprocess.run(
+        [sys.executable, "-m", "PyInstaller", "--log-level", "WARN", *certificate, *more, *arguments],
+        cwd=program.source,
+        env={
+            "PATH": os.environ["PATH"],  # objdump and ldd
+            "HOME": str(program.home),
+            "PYTHONPATH": str(ROOT / "client" / "src"),
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return program.source / "dist"
+
+
+@pytest.fixture
+def program(tmp_path: Path, packaged: Path, vendor: ProgramMaker) -> DeskProgram:
+    """What a customer has: the packaged folder, no Python and no source."""
+    return delivered(packaged, Path("desk/desk"), tmp_path, vendor)
+
+
+def delivered(dist: Path, binary: Path, folder: Path, vendor: ProgramMaker) -> DeskProgram:
+    """Carry what was packaged to a customer's machine."""
+    program = vendor(folder)
+    shutil.rmtree(program.source)
+    shutil.copytree(dist, program.source)
+    program.command = [str(program.source / binary)]
+    program.environment = {"HOME": str(program.home)}
+    return program
+
+
+@pytest.fixture
+def card(service: SocketService) -> Iterator[str]:
+    """A fresh card; this machine is free for the next one afterwards."""
+    card = service.new_card()
+    yield card
+    service.cardctl("card", "unbind", card)
+
+
+@contextmanager
+def down(gateway: Gateway) -> Iterator[None]:
+    """The server cannot be reached meanwhile."""
+    gateway.__exit__()
+    try:
+        yield
+    finally:
+        gateway.__enter__()
+
+
+def test_it_opens_unseals_and_remembers_the_card(program: DeskProgram, card: str) -> None:
+    first = program.run(card, "广东 3.5")
+    assert (first.returncode, first.stderr) == (0, "")
+    assert "卡密已激活" in first.stdout
+    assert "广东 3.5 kg：14 元" in first.stdout
+    second = program.run("上海 1", options=["--language", "en"])
+    assert (second.returncode, second.stderr) == (0, "")
+    assert "The card is good until" in second.stdout
+    assert "上海 1 kg: CNY 10" in second.stdout
+
+
+def test_it_is_known_by_this_machines_own_string(program: DeskProgram, card: str, service: SocketService) -> None:
+    assert program.run(card).returncode == 0
+    expected = _own_string_where_there_is_none() or machine_string("kadun-desk")
+    assert f'"hardware": "{expected}"' in service.cardctl("card", "show", card, "--format", "json").stdout
+
+
+def test_a_frozen_card_is_refused_in_chinese_and_the_journal_has_the_reference(
+    program: DeskProgram, card: str, service: SocketService
+) -> None:
+    assert program.run(card).returncode == 0
+    service.cardctl("card", "freeze", card)
+    refused = program.run()
+    assert refused.returncode == 1
+    message = re.fullmatch(r"无法使用：卡密已被冻结，请联系卖家（参考号 (\S{8})）\n", refused.stderr)
+    assert message, refused.stderr
+    assert card in service.cardctl("events", "--reference", message[1], "--format", "json").stdout
+    service.cardctl("card", "unfreeze", card)
+    assert program.run().returncode == 0
+
+
+def test_a_card_that_another_machine_uses_is_refused(
+    program: DeskProgram, service: SocketService, gateway: Gateway
+) -> None:
+    shared = service.new_card()
+    headers = {"Content-Type": "application/json"}
+    assert gateway.ask("POST", "/v1/verify", body(shared, "its owner's"), headers, source="127.0.0.2").status == 200
+    refused = program.run(shared)
+    assert refused.returncode == 1
+    assert "卡密已绑定其他设备，如已更换设备请联系卖家解绑（参考号 " in refused.stderr
+
+
+def test_it_starts_without_the_server_where_the_vendor_allows_that(
+    program: DeskProgram, card: str, gateway: Gateway
+) -> None:
+    assert program.run(card).returncode == 0
+    with down(gateway):
+        offline = program.run("新疆 2")
+    assert offline.returncode == 0, offline.stderr
+    assert "当前离线使用，请在" in offline.stdout
+    assert "新疆 2 kg：30 元" in offline.stdout
+
+
+@pytest.mark.timeout(60)
+def test_it_notices_while_it_runs_that_the_card_was_frozen(
+    program: DeskProgram, card: str, service: SocketService
+) -> None:
+    with program.start() as running:
+        assert running.stdin
+        assert running.stdout
+        assert running.stderr
+        running.stdin.write(f"{card}\n")
+        while "地区：" not in running.stdout.readline():
+            assert running.poll() is None
+        service.cardctl("card", "freeze", card)
+        assert "卡密已被冻结" in running.stderr.readline()
+        running.stdin.write("广东 1\n")
+        assert running.wait(30) == 1
+
+
+def test_a_single_file_does_it_too(
+    tmp_path_factory: pytest.TempPathFactory, tmp_path: Path, vendor: ProgramMaker, card: str
+) -> None:
+    dist = package(vendor(tmp_path_factory.mktemp("vendor")), "--onefile")
+    done = delivered(dist, Path("desk"), tmp_path, vendor).run(card, "广东 1")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "广东 1 kg：8 元" in done.stdout
+
+
+def test_no_core_data_in_clear_and_no_sealing_secret_goes_to_customers(packaged: Path, service: SocketService) -> None:
+    shipped = [path.read_bytes() for path in packaged.rglob("*") if path.is_file()]
+    assert len(shipped) > 10
+    assert not any(CORE.read_bytes() in content for content in shipped)
+    assert not any(service.environment["KERNAL_DATA_KEY"].encode() in content for content in shipped)

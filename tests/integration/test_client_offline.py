@@ -1,0 +1,182 @@
+"""Offline starts and learned keys of the SDK against the running service. Only the client's clock is ours."""
+
+from __future__ import annotations
+
+import io
+import time
+from typing import TYPE_CHECKING
+
+import pyrage
+import pytest
+from kadun import CardRejected, Client, ServerUnreachable
+from kadun.patience import Patience
+from kadun.transport import HttpTransport
+
+from tests.e2e.exchange import quiet_port
+from tests.service import Service
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from kadun.answers import Answer
+
+DAY = 86_400
+YEAR_2100 = 4_102_444_800.0
+CORE = "汇率表".encode()
+KEY_SET = "/.well-known/jwks.json"
+AT_ONCE = Patience(sleep=lambda _seconds: None)
+
+
+class Recorded(HttpTransport):
+    """The usual way over HTTP, which writes down what was asked for."""
+
+    def __init__(self, address: str, asked: list[str]) -> None:
+        super().__init__(address)
+        self._asked = asked
+
+    def exchange(self, path: str, body: bytes | None, language: str) -> Answer:
+        self._asked.append(path)
+        return super().exchange(path, body, language)
+
+
+class Machine:
+    """A customer's machine: a clock that can be set, a folder for state, and a network that can be unplugged."""
+
+    def __init__(self, service: Service, folder: Path, card_id: str) -> None:
+        self.keys = service.cardctl("key", "export").stdout  # what this release of the program ships
+        self.card_id = card_id
+        self.folder = folder
+        self.address = self.genuine = f"http://127.0.0.1:{service.port}"
+        self.asked: list[str] = []
+        self.set_back_by: float = 0
+
+    def start(self, hardware: str = "machine-1") -> Client:
+        return Client(
+            self.address,
+            self.keys,
+            self.card_id,
+            hardware=hardware,
+            state_dir=self.folder,
+            transport=Recorded(self.address, self.asked),
+            patience=AT_ONCE,
+            clock=lambda: time.time() - self.set_back_by,
+        )
+
+    def unplug(self) -> None:
+        self.address = f"http://127.0.0.1:{quiet_port()}"
+
+    def plug_in(self) -> None:
+        self.address = self.genuine
+
+
+@pytest.fixture
+def generous(database_url: str, tmp_path: Path) -> Iterator[Service]:
+    """The service of a vendor who allows offline starts for a week."""
+    with Service(tmp_path, database_url, KADUN_OFFLINE_GRACE="7d") as service:
+        yield service
+
+
+@pytest.fixture
+def machine(generous: Service, tmp_path: Path) -> Machine:
+    (card_id,) = generous.issue()
+    return Machine(generous, tmp_path / "state", card_id)
+
+
+def refused(start: Callable[[], Client]) -> str:
+    with pytest.raises(ServerUnreachable) as caught:
+        start().open()
+    return caught.value.detail
+
+
+def test_a_program_starts_without_the_server_for_as_long_as_the_vendor_allows(
+    generous: Service, machine: Machine
+) -> None:
+    online = machine.start().open()
+    assert (online.offline, online.activated) == (False, True)
+    assert online.offline_until is not None
+    assert (online.offline_until - online.issued_at).days == 7
+    generous.stop()  # the server itself is gone, not only the way to it
+    client = machine.start()
+    offline = client.open()
+    assert (offline.offline, offline.activated, offline.reference) == (True, False, online.reference)
+    identity = pyrage.x25519.Identity.from_str(generous.environment["KERNAL_DATA_KEY"])
+    assert client.unseal(io.BytesIO(pyrage.encrypt(CORE, [identity.to_public()]))) == CORE
+    machine.set_back_by = -7 * DAY - 1
+    assert "ended at" in refused(machine.start)
+    machine.set_back_by = 0
+    assert "ended at" in refused(machine.start)
+    generous.start()
+    assert not machine.start().open().offline
+    machine.unplug()
+    assert machine.start().open().offline
+
+
+def test_online_starts_work_and_offline_starts_end_whatever_the_clock_says(machine: Machine) -> None:
+    for machine.set_back_by in (time.time(), time.time() - YEAR_2100, 3 * DAY):  # 1970, 2100, three days ago
+        machine.plug_in()
+        assert not machine.start().open().offline
+        machine.unplug()
+        starts = 0
+        while starts < 30:
+            try:
+                assert machine.start().open().offline
+            except ServerUnreachable:
+                break
+            starts += 1
+        assert starts == (0 if machine.set_back_by < 0 else 23)
+
+
+def test_no_other_machine_starts_with_a_copy(machine: Machine) -> None:
+    machine.start().open()
+    machine.unplug()
+    refused(lambda: machine.start(hardware="machine-2"))
+    assert machine.start().open().offline
+
+
+@pytest.mark.parametrize("heard_by", ["open", "report"])
+def test_a_frozen_card_is_over_once_the_no_was_heard(heard_by: str, generous: Service, machine: Machine) -> None:
+    machine.start().open()
+    generous.cardctl("card", "freeze", machine.card_id)
+    machine.unplug()
+    assert machine.start().open().offline  # what nobody has heard cannot count
+    machine.plug_in()
+    client = machine.start()
+    with pytest.raises(CardRejected) as caught:
+        client.open() if heard_by == "open" else client.report("导出报表")
+    assert caught.value.code == "CARD_FROZEN"
+    machine.unplug()
+    refused(machine.start)
+    generous.cardctl("card", "unfreeze", machine.card_id)
+    machine.plug_in()
+    machine.start().open()
+    machine.unplug()
+    assert machine.start().open().offline
+
+
+def test_a_vendor_who_allows_none_leaves_nothing_on_the_disk(service: Service, tmp_path: Path) -> None:
+    (card_id,) = service.issue()
+    machine = Machine(service, tmp_path / "state", card_id)
+    assert machine.start().open().offline_until is None
+    assert not machine.folder.exists()
+    machine.unplug()
+    refused(machine.start)
+
+
+def test_keys_learned_through_rotations_are_kept_for_starts_without_the_key_set(
+    generous: Service, machine: Machine
+) -> None:
+    for _ in range(3):
+        generous.cardctl("key", "rotate")
+    generous.stop()
+    generous.start()  # rather than to wait until the running workers look
+    machine.start().open()
+    machine.unplug()
+    assert machine.start().open().offline  # signed by a key that this release never pinned
+    machine.plug_in()
+    machine.start().open()
+    assert machine.asked.count(KEY_SET) == 1
+    for path in machine.folder.iterdir():
+        path.unlink()
+    machine.start().open()
+    assert machine.asked.count(KEY_SET) == 2

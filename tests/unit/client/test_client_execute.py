@@ -1,0 +1,292 @@
+"""Functions on the server: one question, one answer, and no second run by mistake."""
+
+from __future__ import annotations
+
+import io
+import json
+import socket
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import pyrage
+import pytest
+from kadun import (
+    CardRejected,
+    Client,
+    CoreFunctionError,
+    FunctionFailed,
+    FunctionNotFound,
+    FunctionTimeout,
+    ServerUnreachable,
+    UnsealFailed,
+    UntrustedAnswer,
+)
+from kadun.answers import Answer
+from kadun.transport import HttpTransport
+
+from tests.unit.client.forge import OPEN, FakeServer, SigningKey, reject, setting
+from tests.unit.client.local_http import Handler, forged, serving
+
+if TYPE_CHECKING:
+    from tests.unit.client.forge import Tweak
+    from tests.unit.client.local_http import Respond
+
+MakeClient = Callable[..., Client]
+FUNCTION = "汇率换算"
+FAILURES = {
+    "FUNCTION_NOT_FOUND": (404, FunctionNotFound),
+    "FUNCTION_FAILED": (502, FunctionFailed),
+    "FUNCTION_TIMEOUT": (504, FunctionTimeout),
+    "FUNCTION_ON_HOLIDAY": (503, CoreFunctionError),  # a code younger than this release
+}
+
+
+@pytest.fixture(autouse=True)
+def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_PROXY", "*")
+
+
+def failing(code: str, *, activated: bool = False) -> Tweak:
+    def tweak(claims: dict[str, Any]) -> None:
+        reject(code)(claims)
+        claims["activated"] = activated
+
+    return tweak
+
+
+def signed_with(status: int, server: FakeServer) -> Respond:
+    """The forged server over HTTP, with a status that a proxy gives to what it knows nothing of."""
+
+    def respond(handler: Handler, body: bytes) -> None:
+        handler.send(status, server.exchange(handler.path, body, "").body, Content_Type="application/json")
+
+    return respond
+
+
+@pytest.mark.parametrize("result", [{"CNY": 712.5, "备注": None}, [1, "二"], "文本", 7, 0, False, None])
+def test_the_result_comes_back_as_it_was_signed(result: Any, make_client: MakeClient, server: FakeServer) -> None:
+    server.tweak = setting(result=result)
+    with serving(forged(server)) as local:
+        arguments = {"amount": 100, "to": ["人民币", None], "exact": True}
+        assert make_client(transport=HttpTransport(local.url)).execute(FUNCTION, arguments) == result
+    (request,) = server.requests
+    assert (request["function"], request["arguments"]) == (FUNCTION, arguments)
+    assert set(request) == {"card_id", "hardware", "function", "nonce", "arguments"}
+    assert server.paths == ["/v1/execute"]
+
+
+def test_no_arguments_are_an_empty_object(client: Client, server: FakeServer) -> None:
+    server.tweak = setting(result=1)
+    client.execute(FUNCTION, {})
+    assert server.requests[0]["arguments"] == {}
+
+
+CIRCLE: dict[str, Any] = {}
+CIRCLE["self"] = CIRCLE
+DEEP: Any = []
+for _ in range(100_000):
+    DEEP = [DEEP]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        None,
+        [],
+        "{}",
+        7,
+        {1: "one"},
+        {"a": [{True: 1}]},
+        {"a": float("nan")},
+        {"a": float("inf")},
+        {"a": object()},
+        {"a": b"bytes"},
+        {"a": {1, 2}},
+        {"a": "秘密\udcff"},
+        {"\udcff": 1},
+        CIRCLE,
+        {"a": DEEP},
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_arguments_that_are_no_json_object_are_refused_before_anything_is_sent(
+    arguments: Any, client: Client, server: FakeServer
+) -> None:
+    with pytest.raises(ValueError, match="arguments") as caught:
+        client.execute(FUNCTION, arguments)
+    assert server.paths == []
+    assert "秘密" not in str(caught.value)
+
+
+def test_opening_is_not_to_be_executed(client: Client, server: FakeServer) -> None:
+    with pytest.raises(ValueError, match="open"):
+        client.execute(OPEN, {})
+    assert server.paths == []
+
+
+@pytest.mark.parametrize("code", FAILURES)
+@pytest.mark.parametrize("language", ["zh", "en"])
+def test_a_function_that_gave_no_result_is_a_clear_error_and_asked_once(
+    code: str, language: str, make_client: MakeClient, server: FakeServer
+) -> None:
+    status, error = FAILURES[code]
+    server.tweak = failing(code)
+    with serving(signed_with(status, server)) as local, pytest.raises(error) as caught:
+        make_client(transport=HttpTransport(local.url), language=language).execute(FUNCTION, {})
+    assert type(caught.value) is error
+    assert isinstance(caught.value, CoreFunctionError)
+    assert not isinstance(caught.value, CardRejected)  # the card is good
+    assert (caught.value.code, caught.value.reference) == (code, "REF45678")
+    assert ("（参考号 REF45678）" if language == "zh" else "(reference REF45678)") in caught.value.message
+    assert caught.value.message.isascii() == (language == "en")
+    assert len(local.seen) == 1
+
+
+def test_each_failure_has_its_own_message(client: Client, server: FakeServer) -> None:
+    messages = set()
+    for code in FAILURES:
+        server.tweak = failing(code)
+        with pytest.raises(CoreFunctionError) as caught:
+            client.execute(FUNCTION, {})
+        messages.add(caught.value.message)
+    assert len(messages) == len(FAILURES)
+
+
+def test_a_failed_function_leaves_the_program_open_and_a_no_to_the_card_does_not(
+    client: Client, server: FakeServer
+) -> None:
+    identity = pyrage.x25519.Identity.generate()
+    sealed = pyrage.encrypt(b"core", [identity.to_public()])
+    server.data_key = str(identity)
+    client.open()
+    server.tweak = failing("FUNCTION_FAILED")
+    with pytest.raises(FunctionFailed):
+        client.execute(FUNCTION, {})
+    assert client.unseal(io.BytesIO(sealed)) == b"core"
+    server.tweak = reject("CARD_FROZEN")
+    with pytest.raises(CardRejected):
+        client.execute(FUNCTION, {})
+    with pytest.raises(UnsealFailed):
+        client.unseal(io.BytesIO(sealed))
+
+
+def test_a_card_may_be_activated_by_a_function_that_then_fails(client: Client, server: FakeServer) -> None:
+    server.tweak = failing("FUNCTION_FAILED", activated=True)
+    with pytest.raises(FunctionFailed):
+        client.execute(FUNCTION, {})
+
+
+def test_a_no_to_the_card_cannot_have_activated_it(client: Client, server: FakeServer) -> None:
+    server.tweak = failing("CARD_FROZEN", activated=True)
+    with pytest.raises(UntrustedAnswer, match="activated"):
+        client.execute(FUNCTION, {})
+
+
+def test_a_yes_without_a_result_is_not_believed(client: Client, server: FakeServer) -> None:
+    """Somebody on the way might ask /v1/verify in place of /v1/execute: a genuine verdict, but no result."""
+    with pytest.raises(UntrustedAnswer, match="result"):
+        client.execute(FUNCTION, {})
+
+
+@pytest.mark.parametrize("claim", ["nonce", "function", "sub", "hardware_sha256", "aud", "iss"])
+def test_a_result_for_somebody_or_something_else_is_not_believed(
+    claim: str, client: Client, server: FakeServer
+) -> None:
+    server.tweak = setting(result=1, **{claim: "another"})
+    with pytest.raises(UntrustedAnswer, match=claim):
+        client.execute(FUNCTION, {})
+
+
+def test_a_result_that_somebody_else_signed_is_not_believed(client: Client, server: FakeServer) -> None:
+    server.tweak = setting(result=1)
+    server.key = SigningKey()
+    with pytest.raises(UntrustedAnswer):
+        client.execute(FUNCTION, {})
+    assert len(server.requests) == 1
+
+
+def test_a_new_key_is_learned_without_running_the_function_again(
+    client: Client, server: FakeServer, signing_key: SigningKey
+) -> None:
+    server.tweak = setting(result=1)
+    server.key = SigningKey()
+    server.endorsements = [signing_key.endorse(server.key)]
+    assert client.execute(FUNCTION, {}) == 1
+    assert server.paths == ["/v1/execute", "/.well-known/jwks.json"]
+
+
+def hang_up(_handler: Handler, _body: bytes) -> None:
+    """Close the connection without a word, after the request has been read."""
+
+
+def reset(handler: Handler, _body: bytes) -> None:
+    handler.reset()
+
+
+def cut_short(handler: Handler, _body: bytes) -> None:
+    handler.wfile.write(b'HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{"token":')
+
+
+def busy(status: int) -> Respond:
+    return lambda handler, _body: handler.send(status, b"{}", Retry_After="1")
+
+
+@pytest.mark.parametrize("respond", [hang_up, reset, cut_short, busy(429), busy(502), busy(503), busy(504)])
+def test_what_may_have_run_is_not_run_again(
+    respond: Respond, make_client: MakeClient, server: FakeServer, pauses: list[float]
+) -> None:
+    with serving(respond) as local:
+        client = make_client(transport=HttpTransport(local.url))
+        with pytest.raises(ServerUnreachable) as caught:
+            client.execute(FUNCTION, {})
+        assert (len(local.seen), pauses) == (1, [])
+        assert caught.value.sent
+        with pytest.raises(ServerUnreachable):  # whereas a report may be asked again
+            client.report("导出报表")
+        assert len(local.seen) == (2 if caught.value.detail == "HTTP 504" else 4)
+
+
+def test_how_long_a_busy_server_wants_to_be_left_alone_is_handed_on(make_client: MakeClient) -> None:
+    with serving(lambda handler, _body: handler.send(503, b"", Retry_After="2")) as local:
+        with pytest.raises(ServerUnreachable) as caught:
+            make_client(transport=HttpTransport(local.url)).execute(FUNCTION, {})
+        assert caught.value.retry_after == 2
+
+
+class LateServer:
+    """Nobody listens at first, and then the server does."""
+
+    def __init__(self, dead: str, alive: str, refusals: int) -> None:
+        self.ways = [HttpTransport(dead)] * refusals + [HttpTransport(alive)] * 9
+
+    def exchange(self, path: str, body: bytes | None, language: str) -> Answer:
+        return self.ways.pop(0).exchange(path, body, language)
+
+
+def test_a_connection_that_never_came_about_is_tried_again(
+    make_client: MakeClient, server: FakeServer, pauses: list[float]
+) -> None:
+    server.tweak = setting(result="ran")
+    with socket.socket() as unused, serving(forged(server)) as local:
+        unused.bind(("127.0.0.1", 0))  # taken, but not listening
+        dead = f"http://127.0.0.1:{unused.getsockname()[1]}"
+        client = make_client(transport=LateServer(dead, local.url, refusals=2))
+        assert client.execute(FUNCTION, {}) == "ran"
+        assert (len(pauses), len(local.seen)) == (2, 1)
+        with pytest.raises(ServerUnreachable, match="ConnectionRefused") as caught:
+            make_client(transport=LateServer(dead, local.url, refusals=3)).execute(FUNCTION, {})
+    assert not caught.value.sent
+    assert len(local.seen) == 1
+
+
+def test_a_name_that_leads_nowhere_was_never_sent_to(make_client: MakeClient, pauses: list[float]) -> None:
+    with pytest.raises(ServerUnreachable) as caught:
+        make_client(transport=HttpTransport("http://card.invalid")).execute(FUNCTION, {})
+    assert not caught.value.sent
+
+
+def test_arguments_show_neither_in_the_question_nor_in_errors(client: Client, server: FakeServer) -> None:
+    server.script = [Answer(400, json.dumps({"code": "INVALID_REQUEST", "detail": "arguments"}).encode())]
+    with pytest.raises(Exception, match=r"INVALID_REQUEST|arguments") as caught:
+        client.execute(FUNCTION, {"password": "hush-hush"})
+    assert "hush-hush" not in f"{caught.value!r} {caught.value}"
