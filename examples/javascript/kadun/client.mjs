@@ -1,0 +1,132 @@
+// The client: asks, believes nothing unchecked, and unseals the core data.
+
+import { randomBytes } from "node:crypto";
+import { setTimeout as sleep } from "node:timers/promises";
+
+import { decryptAge } from "./age.mjs";
+import { CardRejected, RequestRefused, ServerUnreachable, UnsealFailed, UntrustedAnswer } from "./errors.mjs";
+import { TrustedKeys } from "./keys.mjs";
+import { Envelope } from "./sealing.mjs";
+import { jsonObject, own } from "./strict.mjs";
+import { keyId } from "./tokens.mjs";
+import { exchange } from "./transport.mjs";
+import { OPEN, checkVerdict } from "./verdict.mjs";
+
+const TRIES = 3;
+const FIRST_PAUSE_SECONDS = 0.5;
+const LONGEST_PAUSE_SECONDS = 5;
+const WORTH_ASKING_AGAIN = [429, 502, 503];
+
+export class Client {
+  #baseUrl;
+  #keys;
+  #cardId;
+  #hardware;
+  #options;
+  #dataKey = null;
+
+  /**
+   * `publicKeys`: what `cardctl key export` prints, parsed. `hardware`: what identifies this machine. `ca`: the PEM
+   * of a private CA. `timeoutMs`: for each try, from the look-up of the name to the last byte.
+   */
+  constructor(baseUrl, { publicKeys, cardId, hardware, language = "zh", timeoutMs = 10_000, ca = undefined }) {
+    this.#baseUrl = baseUrl;
+    this.#keys = new TrustedKeys(publicKeys);
+    this.#cardId = cardId.trim();
+    this.#hardware = hardware;
+    this.#options = { language, timeoutMs, ca };
+  }
+
+  /** Ask to open the program. Throws CardRejected, ServerUnreachable, UntrustedAnswer, RequestRefused. */
+  async open() {
+    const verdict = await this.#ask(OPEN, new Envelope());
+    this.#dataKey = verdict.dataKey;
+    return verdict;
+  }
+
+  /** Ask whether another function may run. It earns no key. */
+  async report(functionName) {
+    return this.#ask(functionName, null);
+  }
+
+  /** Decrypt core data (the bytes of an age file) with the key of the last `open`. Throws UnsealFailed. */
+  unseal(sealed) {
+    if (this.#dataKey === null) throw new UnsealFailed("open() comes first, and must have been accepted");
+    return decryptAge(sealed, this.#dataKey);
+  }
+
+  async #ask(functionName, envelope) {
+    const { request, token } = await this.#patiently(async () => {
+      const fresh = {
+        card_id: this.#cardId,
+        hardware: this.#hardware,
+        function: functionName,
+        nonce: randomBytes(24).toString("base64url"), // a new one each try: an answer to the last must not count
+        ...(envelope ? { client_public_key: envelope.publicKey } : {}),
+      };
+      const answer = await exchange(this.#baseUrl, "/v1/verify", JSON.stringify(fresh), this.#options);
+      return { request: fresh, token: tokenIn(answer) };
+    });
+    if (!this.#keys.has(keyId(token))) {
+      const fetchKeys = () => exchange(this.#baseUrl, "/.well-known/jwks.json", null, this.#options);
+      this.#keys.learn(await this.#patiently(async () => keySetIn(await fetchKeys())));
+    }
+    const verdict = checkVerdict(token, request, this.#keys, envelope);
+    if (!verdict.accepted) {
+      this.#dataKey = null; // a signed no ends what an earlier yes allowed
+      throw new CardRejected(verdict.code, verdict.reference);
+    }
+    return verdict;
+  }
+
+  async #patiently(attempt) {
+    for (let tries = 1; ; tries += 1) {
+      try {
+        return await attempt();
+      } catch (failure) {
+        const wait = failure.retryAfter ?? 0;
+        const again = failure instanceof ServerUnreachable && failure.passing && wait <= LONGEST_PAUSE_SECONDS;
+        if (!again || tries >= TRIES) throw failure;
+        const pause = FIRST_PAUSE_SECONDS * 2 ** (tries - 1) * (0.5 + Math.random() / 2);
+        await sleep((wait + pause) * 1000);
+      }
+    }
+  }
+}
+
+// Only the token counts, whatever the status beside it says.
+function tokenIn(answer) {
+  const document = objectOrNull(answer.body) ?? {};
+  const token = own(document, "token");
+  if (typeof token === "string") return token;
+  throw noVerdict(answer, document);
+}
+
+function keySetIn(answer) {
+  if (objectOrNull(answer.body) && !WORTH_ASKING_AGAIN.includes(answer.status)) return answer.body;
+  throw noVerdict(answer, {});
+}
+
+function noVerdict({ status, retryAfter }, document) {
+  const passing = WORTH_ASKING_AGAIN.includes(status);
+  if (passing || status >= 500) {
+    const seconds = /^\d{1,6}$/.test(retryAfter ?? "") ? Number(retryAfter) : null;
+    const tooLong = /^\d{7,}$/.test(retryAfter ?? "");
+    return new ServerUnreachable(`HTTP ${status}`, { passing: passing && !tooLong, retryAfter: seconds });
+  }
+  const code = own(document, "code");
+  if (status >= 400 && typeof code === "string") return new RequestRefused(`${status}: ${printable(code)}`);
+  return new UntrustedAnswer(`HTTP ${status} without a verdict`);
+}
+
+function objectOrNull(body) {
+  try {
+    return jsonObject(body, "the answer");
+  } catch {
+    return null;
+  }
+}
+
+function printable(text) {
+  return text.slice(0, 200).replace(/[^\x20-\x7e]/g, "?");
+}

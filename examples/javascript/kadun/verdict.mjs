@@ -1,0 +1,54 @@
+// The check on a verdict: everything in docs/protocol.md under "What a client must check", before a word is believed.
+
+import { createHash } from "node:crypto";
+
+import { UntrustedAnswer } from "./errors.mjs";
+import { own } from "./strict.mjs";
+import { AUDIENCE, keyId, requireClaim, verified } from "./tokens.mjs";
+
+export const OPEN = "打开程序"; // the one function that earns the key
+
+/** `request`: the body as sent. `envelope`: null where no key was asked for. */
+export function checkVerdict(token, request, keys, envelope) {
+  const claims = verified(token, keys.get(keyId(token)), "verdict+jwt");
+  requireClaim(claims, "aud", AUDIENCE);
+  requireClaim(claims, "iss", keys.issuer);
+  requireClaim(claims, "nonce", request.nonce);
+  requireClaim(claims, "sub", request.card_id);
+  requireClaim(claims, "function", request.function);
+  requireClaim(claims, "hardware_sha256", createHash("sha256").update(request.hardware, "utf8").digest("hex"));
+  const span = time(claims, "exp") - time(claims, "iat"); // never compared with this machine's clock
+  if (!(span > 0 && span <= 300)) throw new UntrustedAnswer("exp is not within 300 seconds after iat");
+
+  const [code, accepted, jti] = ["code", "accepted", "jti"].map((name) => own(claims, name));
+  if (typeof code !== "string" || !/^[A-Z][A-Z0-9_]{0,63}$/.test(code)) throw new UntrustedAnswer("code is malformed");
+  if (typeof jti !== "string" || !/^[!-~]{8,128}$/.test(jti)) throw new UntrustedAnswer("jti is malformed");
+  if (typeof accepted !== "boolean" || accepted !== (code === "OK")) {
+    throw new UntrustedAnswer("accepted contradicts code");
+  }
+
+  if (Object.hasOwn(claims, "KERNAL_DATA_KEY")) throw new UntrustedAnswer("the key came in clear");
+  const earned = accepted && envelope !== null;
+  if (!earned && Object.hasOwn(claims, "KERNAL_DATA_KEY_SEALED")) throw new UntrustedAnswer("a key not earned");
+  const verdict = {
+    code,
+    accepted,
+    reference: jti.slice(-8),
+    activated: own(claims, "activated") === true,
+    issuedAt: new Date(claims.iat * 1000),
+    cardExpiresAt: typeof own(claims, "card_expires_at") === "number" ? new Date(claims.card_expires_at * 1000) : null,
+  };
+  if (earned) {
+    const dataKey = envelope.open(own(claims, "KERNAL_DATA_KEY_SEALED"));
+    if (!dataKey) throw new UntrustedAnswer("the sealed key is empty");
+    // Not enumerable, so that neither console.log nor JSON.stringify shows it.
+    Object.defineProperty(verdict, "dataKey", { value: dataKey, enumerable: false });
+  }
+  return verdict;
+}
+
+function time(claims, name) {
+  const value = own(claims, name);
+  if (typeof value !== "number" || !Number.isFinite(value)) throw new UntrustedAnswer(`${name} is no time`);
+  return value;
+}

@@ -1,0 +1,36 @@
+// A program that opens with a good card and prints its core data; says why not with a bad one.
+//
+//   KADUN_URL=https://card.example.com KADUN_KEYS=keys.json KADUN_CARD=卡密 KADUN_HARDWARE=机器码 \
+//     KADUN_CORE=core.age node open.mjs
+//
+// Exit status: 0 opened, 3 the card was rejected, 1 anything else; as `python -m kadun.hostile` wants it.
+
+import { readFile } from "node:fs/promises";
+
+import { CardRejected, Client, KadunError } from "./kadun/index.mjs";
+
+const settings = process.env;
+const language = settings.KADUN_LANGUAGE === "en" ? "en" : "zh";
+const text = (path) => readFile(path, "utf8");
+
+try {
+  for (const name of ["KADUN_URL", "KADUN_KEYS", "KADUN_CARD", "KADUN_HARDWARE", "KADUN_CORE"]) {
+    if (!settings[name]) throw new Error(`${name} is not set`);
+  }
+  const client = new Client(settings.KADUN_URL, {
+    publicKeys: JSON.parse(await text(settings.KADUN_KEYS)),
+    cardId: settings.KADUN_CARD,
+    hardware: settings.KADUN_HARDWARE,
+    language,
+    timeoutMs: 1000 * Number(settings.KADUN_TIMEOUT_SECONDS ?? 10),
+    ca: settings.KADUN_CA ? await text(settings.KADUN_CA) : undefined,
+  });
+  const verdict = await client.open();
+  const core = client.unseal(await readFile(settings.KADUN_CORE));
+  if (verdict.activated) console.error("卡密已激活 / the card is now activated");
+  process.stdout.write(core);
+} catch (failure) {
+  const known = failure instanceof KadunError;
+  console.error(known ? `${failure.forCustomer(language)} [${failure.message}]` : `${failure.message}`);
+  process.exitCode = failure instanceof CardRejected ? 3 : 1;
+}

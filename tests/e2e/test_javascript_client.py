@@ -1,0 +1,132 @@
+"""The client for Node.js: the test vectors, every lie of the kit, and the real service behind nginx."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.gateway import Gateway
+from tests.e2e.socket_service import SocketService
+from tests.service import ROOT
+
+CLIENT = ROOT / "examples" / "javascript"
+CORE = "核心数据：1 USD = 7.12 CNY\n"
+Open = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def node() -> str:
+    found = shutil.which("node")
+    assert found, "node is missing; scripts/test.sh brings it"
+    return found
+
+
+def test_it_reads_the_test_vectors_as_they_are_meant() -> None:
+    command = [node(), "--test", "--test-reporter", "tap", "test/vectors.test.mjs"]
+    done = subprocess.run(command, cwd=CLIENT, capture_output=True, encoding="utf-8", timeout=120, check=False)
+    assert done.returncode == 0, done.stdout
+    assert "# fail 0" in done.stdout
+    assert "# skipped 0" in done.stdout
+
+
+def test_it_believes_no_lie_of_the_kit_and_honours_every_honest_answer() -> None:
+    kit = [sys.executable, "-m", "kadun.hostile", "--format", "json", "--client-timeout", "3", "--timeout", "40"]
+    done = subprocess.run(
+        [*kit, "--", node(), str(CLIENT / "open.mjs")],
+        env={**os.environ, "PYTHONPATH": str(ROOT / "client" / "src"), "PYTHONUTF8": "1"},
+        capture_output=True,
+        encoding="utf-8",
+        timeout=200,
+        check=False,
+    )
+    found = json.loads(done.stdout)
+    assert [row for row in found["results"] if row["outcome"] not in ("refused", "honoured")] == []
+    assert found["summary"]["lies"] > 270
+    assert found["summary"]["honoured"] == 17
+    # It refused because it checked, not because it broke: each refusal is an error of its own, for the customer.
+    refusals = [row["note"] for row in found["results"] if row["outcome"] == "refused" and row["status"] is not None]
+    assert [note for note in refusals if not any("\u4e00" <= letter <= "\u9fff" for letter in note)] == []
+    assert done.returncode == 0
+
+
+def test_it_needs_nothing_from_a_registry() -> None:
+    package = json.loads((CLIENT / "package.json").read_text("utf-8"))
+    assert not {"dependencies", "devDependencies", "optionalDependencies", "peerDependencies"} & package.keys()
+    for path in CLIENT.rglob("*.mjs"):
+        imports = [line for line in path.read_text("utf-8").splitlines() if " from " in line and "import" in line]
+        assert all('"node:' in line or '"./' in line or '"../' in line for line in imports), path
+
+
+@pytest.fixture
+def opens(gateway: Gateway, service: SocketService, tmp_path: Path) -> Open:
+    """Starts the example as a customer would, through nginx with its private CA."""
+    (tmp_path / "keys.json").write_text(service.cardctl("key", "export").stdout, encoding="utf-8")
+    (tmp_path / "core.txt").write_text(CORE, encoding="utf-8")
+    service.cardctl("seal", str(tmp_path / "core.txt"), "-o", str(tmp_path / "core.age"))
+
+    def start(card: str, hardware: str = "node-1", **changes: str) -> subprocess.CompletedProcess[str]:
+        environment = {
+            "PATH": os.environ["PATH"],
+            "KADUN_URL": f"https://localhost:{gateway.https_port}",
+            "KADUN_CA": str(gateway.certificates / "fullchain.pem"),
+            "KADUN_KEYS": str(tmp_path / "keys.json"),
+            "KADUN_CORE": str(tmp_path / "core.age"),
+            "KADUN_CARD": card,
+            "KADUN_HARDWARE": hardware,
+            **changes,
+        }
+        command = [node(), str(CLIENT / "open.mjs")]
+        return subprocess.run(command, env=environment, capture_output=True, encoding="utf-8", timeout=60, check=False)
+
+    return start
+
+
+def test_it_opens_with_a_card_of_the_real_service_and_unseals_the_core_data(
+    opens: Open, service: SocketService
+) -> None:
+    card = service.new_card()
+    first, second = opens(card), opens(f" {card} ")
+    assert (first.returncode, first.stdout) == (0, CORE), first.stderr
+    assert "卡密已激活" in first.stderr
+    assert (second.returncode, second.stdout, second.stderr) == (0, CORE, "")
+
+
+def test_a_no_of_the_real_service_comes_with_its_reference(opens: Open, service: SocketService) -> None:
+    card = service.new_card()
+    assert opens(card, "node-frozen").returncode == 0
+    service.cardctl("card", "freeze", card)
+    done = opens(card, "node-frozen")
+    assert (done.returncode, done.stdout) == (3, "")
+    reference = done.stderr.split("参考号 ")[1].split("）")[0]
+    found = json.loads(service.cardctl("events", "--reference", reference, "--format", "json").stdout)
+    assert [event["kind"] for event in found] == ["rejected"]
+
+
+def test_it_speaks_english_where_asked(opens: Open) -> None:
+    done = opens("0" * 32, KADUN_LANGUAGE="en")
+    assert done.returncode == 3
+    assert done.stderr.startswith("No such card: please check what you typed (reference: ")
+
+
+def test_it_follows_a_rotation_of_the_real_keys(opens: Open, service: SocketService) -> None:
+    card = service.new_card()
+    assert opens(card, "node-rotated").returncode == 0
+    pinned = json.loads(service.cardctl("key", "export").stdout)
+    for _ in range(3):
+        service.cardctl("key", "rotate")
+    newest = json.loads(service.cardctl("key", "export").stdout)
+    assert not {key["kid"] for key in pinned["keys"]} & {key["kid"] for key in newest["keys"]}
+    done = opens(card, "node-rotated")
+    assert (done.returncode, done.stdout) == (0, CORE), done.stderr
+
+
+def test_a_certificate_of_nobody_is_refused_and_so_is_a_server_that_is_away(opens: Open, tmp_path: Path) -> None:
+    unknown = opens("0" * 32, KADUN_CA="")
+    away = opens("0" * 32, KADUN_URL="https://127.0.0.1:1")
+    for done in (unknown, away):
+        assert (done.returncode, done.stdout) == (1, "")
+        assert "无法连接验证服务器" in done.stderr

@@ -1,0 +1,217 @@
+"""A client that leaves out the checks it is told to leave out, for the kit to find out."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import http.client
+import json
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import urljoin, urlsplit
+
+import pyrage
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from kadun.errors import KadunError
+from kadun.hostile.subject import Finished, Settings
+from kadun.sealing import Envelope
+from kadun.strict import base64url, json_object, unpadded
+
+Json = dict[str, Any]
+Predicate = Callable[[Json, Json, Json], bool]
+REFUSED = Finished(1, b"")
+_LARGEST = 1 << 20
+
+# What a verdict must say: from its claims, the request and the pinned document.
+CLAIMS: dict[str, Predicate] = {
+    "nonce": lambda claims, request, _pinned: claims.get("nonce") == request["nonce"],
+    "sub": lambda claims, request, _pinned: claims.get("sub") == request["card_id"],
+    "function": lambda claims, request, _pinned: claims.get("function") == request["function"],
+    "hardware": lambda claims, request, _: claims.get("hardware_sha256") == _sha256(request["hardware"]),
+    "aud": lambda claims, _request, _pinned: claims.get("aud") == "kadun-client",
+    "iss": lambda claims, _request, pinned: claims.get("iss") == pinned["iss"],
+    "exp": lambda claims, _request, _pinned: _is_span(claims.get("iat"), claims.get("exp")),
+    "code": lambda claims, _request, _pinned: (claims.get("code") == "OK") is bool(claims.get("accepted")),
+    "accepted": lambda claims, _request, _pinned: isinstance(claims.get("accepted"), bool),
+}
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _is_span(iat: object, exp: object) -> bool:
+    numbers = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in (iat, exp))
+    return numbers and 0 < exp - iat <= 300  # type: ignore[operator]
+
+
+class LiedToError(Exception):
+    """It noticed."""
+
+
+class Gullible:
+    """A subject for the kit. Each name that it is given is a check that it leaves out, or a folly that it commits."""
+
+    def __init__(self, *follies: str) -> None:
+        self.follies = follies
+        self.envelope = Envelope()  # used again by `same-key`
+        self.redirects = 5 if "redirects" in follies else 0
+        self.largest = None if "bounds" in follies else _LARGEST
+
+    def __call__(self, settings: Settings, _limit_seconds: float) -> Finished:
+        try:
+            return self.start(settings)
+        except (
+            LiedToError,
+            KadunError,
+            OSError,
+            http.client.HTTPException,
+            ValueError,
+            LookupError,
+            TypeError,
+            AttributeError,
+            RecursionError,
+        ):
+            return REFUSED
+
+    def start(self, settings: Settings) -> Finished:
+        pinned = json.loads(Path(settings.keys).read_text())
+        envelope = self.envelope if "same-key" in self.follies else Envelope()
+        request = {
+            "card_id": settings.card,
+            "hardware": settings.hardware,
+            "function": settings.function,
+        }
+        if "asks-clear" not in self.follies:
+            request["client_public_key"] = envelope.public_key
+        for _try in range(2):
+            request["nonce"] = "A" * 32 if "same-nonce" in self.follies else secrets.token_urlsafe(24)
+            status, body = self.exchange(settings, "/v1/verify", json.dumps(request).encode())
+            if status != 503:
+                break
+        document = self.read(body)
+        if "words" in self.follies and document.get("code") == "CARD_FROZEN":
+            return Finished(3, b"")
+        claims = self.verified(settings, pinned, document["token"])
+        for name, holds in CLAIMS.items():
+            if name not in self.follies and not holds(claims, request, pinned):
+                raise LiedToError(name)
+        if not claims.get("accepted") and claims.get("code") != "OK":
+            return Finished(3, b"")
+        return Finished(0, self.unsealed(settings, claims, envelope))
+
+    def unsealed(self, settings: Settings, claims: Json, envelope: Envelope) -> bytes:
+        if "KERNAL_DATA_KEY" in claims:
+            if not {"clear", "asks-clear"} & set(self.follies):
+                raise LiedToError("clear")
+            key = claims["KERNAL_DATA_KEY"]
+        else:
+            key = envelope.open(claims["KERNAL_DATA_KEY_SEALED"]).reveal()
+        lines = [line for line in key.splitlines() if line.startswith("AGE-")]
+        identities = [pyrage.x25519.Identity.from_str(line) for line in lines]
+        return bytes(pyrage.decrypt(Path(settings.core).read_bytes(), identities))
+
+    def verified(self, settings: Settings, pinned: Json, token: str, typ: str = "verdict+jwt") -> Json:
+        first, second, third = token.split(".")[: 3 if "parts" in self.follies else None]
+        header = self.read(self.decode(first))
+        if header.get("typ") != typ and "typ" not in self.follies:
+            raise LiedToError("typ")
+        if "crit" in header and "crit" not in self.follies:
+            raise LiedToError("crit")
+        signed, signature = f"{first}.{second}".encode(), self.decode(third) if third else b""
+        keys = self.keys(settings, pinned, header) if typ == "verdict+jwt" else self.pinned_keys(pinned)
+        if not self.holds(header, keys, signed, signature):
+            raise LiedToError("signature")
+        return self.read(self.decode(second))
+
+    def holds(self, header: Json, keys: dict[str, bytes], signed: bytes, signature: bytes) -> bool:
+        alg = header.get("alg")
+        if "none" in self.follies and str(alg).lower() == "none":
+            return True
+        kid = header.get("kid")
+        own = header.get("jwk", {}).get("x") if "jwk" in self.follies else None
+        tried = list(keys.values()) if "kid" in self.follies else [keys[kid]] if kid in keys else []
+        tried = [base64url(own, "own key")] if own else tried
+        if "hs256" in self.follies and alg == "HS256":
+            return any(hmac.digest(raw, signed, "sha256") == signature for raw in tried)
+        if alg != "EdDSA" and "alg" not in self.follies:
+            return False
+        return bool(tried) if "signature" in self.follies else any(_signed(raw, signed, signature) for raw in tried)
+
+    def pinned_keys(self, pinned: Json) -> dict[str, bytes]:
+        return {jwk["kid"]: base64url(jwk["x"], "a key") for jwk in pinned["keys"]}
+
+    def keys(self, settings: Settings, pinned: Json, header: Json) -> dict[str, bytes]:
+        trusted = self.pinned_keys(pinned)
+        if header.get("kid") in trusted and "set" not in self.follies:
+            return trusted
+        _status, body = self.exchange(settings, "/.well-known/jwks.json", None)
+        document = self.read(body)
+        if "set" in self.follies:  # whatever the network says, even about the pinned kid
+            return {**trusted, **self.pinned_keys(document)}
+        waiting = list(document["endorsements"])
+        while True:
+            kids = {kid: {"kid": kid, "x": unpadded(raw)} for kid, raw in trusted.items()}
+            found = [entry for entry in waiting if self._kid(entry) in trusted]
+            if not found:
+                return trusted
+            for entry in found:
+                claims = self.verified(settings, {"keys": list(kids.values())}, entry, "key+jwt")
+                if claims.get("aud") != "kadun-client" and "endorsed-aud" not in self.follies:
+                    raise LiedToError("aud of an endorsement")
+                jwk = claims["jwk"]
+                members = json.dumps({"crv": "Ed25519", "kty": "OKP", "x": jwk["x"]}, separators=(",", ":"))
+                thumbprint = unpadded(hashlib.sha256(members.encode()).digest())
+                if jwk["kid"] != thumbprint and "thumbprint" not in self.follies:
+                    raise LiedToError("thumbprint")
+                trusted[jwk["kid"]] = base64url(jwk["x"], "a key")
+                waiting.remove(entry)
+
+    def _kid(self, endorsement: str) -> object:
+        return self.read(self.decode(endorsement.split(".", 1)[0])).get("kid")
+
+    def read(self, raw: bytes) -> Json:
+        if "json" in self.follies:
+            return dict(json.loads(raw))
+        return json_object(raw, "JSON")
+
+    def decode(self, text: str) -> bytes:
+        if "base64" in self.follies:
+            return base64.urlsafe_b64decode(text.rstrip("=") + "=" * (-len(text.rstrip("=")) % 4))
+        return base64url(text, "base64url")
+
+    def exchange(self, settings: Settings, path: str, body: bytes | None) -> tuple[int, bytes]:
+        url = settings.url + path
+        for _hop in range(self.redirects + 1):
+            status, content, location = self._once(url, body, settings.timeout_seconds)
+            if location is None or not self.redirects:
+                return status, content
+            url = urljoin(url, location)
+            body = body if status in (307, 308) else None
+        raise LiedToError("redirects")
+
+    def _once(self, url: str, body: bytes | None, timeout: float) -> tuple[int, bytes, str | None]:
+        parts = urlsplit(url)
+        # Bounds each read, not the whole: what comes byte by byte never ends.
+        connection = http.client.HTTPConnection(str(parts.hostname), parts.port, timeout=timeout)
+        try:
+            connection.request("GET" if body is None else "POST", parts.path, body)
+            response = connection.getresponse()
+            content = response.read(self.largest and self.largest + 1)
+        finally:
+            connection.close()
+        if self.largest and len(content) > self.largest:
+            raise LiedToError("bounds")
+        return response.status, content, response.headers["Location"]
+
+
+def _signed(raw: bytes, signed: bytes, signature: bytes) -> bool:
+    try:
+        Ed25519PublicKey.from_public_bytes(raw).verify(signature, signed)
+    except InvalidSignature:
+        return False
+    return True

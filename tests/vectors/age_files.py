@@ -1,0 +1,158 @@
+"""age files (https://age-encryption.org/v1) by hand, so that they come out the same each time, and wrong at will."""
+
+import base64
+import hashlib
+import hmac
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from kadun.hostile.forging import Randomness
+
+CHUNK = 64 * 1024
+Vector = dict[str, Any]
+
+
+class Seeded:
+    """Bytes that look random, and are the same for the same name."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._count = 0
+
+    def __call__(self, size: int) -> bytes:
+        self._count += 1
+        return hashlib.shake_256(f"kadun test vectors, {self._name}, {self._count}".encode()).digest(size)
+
+
+CORE = "核心数据：1 USD = 7.12 CNY\n".encode()
+LONG = hashlib.shake_256(b"long").digest(CHUNK + 1)
+IDENTITY, OTHER = Seeded("identity")(32), Seeded("other identity")(32)
+_VERSION = b"age-encryption.org/v1"
+_BECH32 = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
+_GENERATORS = (0x3B6A57B2, 0x26508E6D, 0x1EA119FA, 0x3D4233DD, 0x2A1462B3)
+
+
+def identity(raw: bytes) -> str:
+    """`AGE-SECRET-KEY-1…`: Bech32 (BIP 173) of 32 bytes."""
+    prefix = "age-secret-key-"
+    bits = "".join(f"{byte:08b}" for byte in raw) + "0000"
+    values = [int(bits[start : start + 5], 2) for start in range(0, len(bits), 5)]
+    spread = [ord(letter) >> 5 for letter in prefix] + [0] + [ord(letter) & 31 for letter in prefix]
+    sum_ = _polymod([*spread, *values, *[0] * 6]) ^ 1
+    values += [sum_ >> 5 * (5 - place) & 31 for place in range(6)]
+    return (prefix + "1" + "".join(_BECH32[value] for value in values)).upper()
+
+
+def _polymod(values: list[int]) -> int:
+    total = 1
+    for value in values:
+        top = total >> 25
+        total = (total & 0x1FFFFFF) << 5 ^ value
+        for bit, generator in enumerate(_GENERATORS):
+            total ^= generator if top >> bit & 1 else 0
+    return total
+
+
+def encrypt(
+    plaintext: bytes,
+    recipients: list[bytes],
+    randomness: Randomness,
+    *,
+    spoil_header: Callable[[bytes], bytes] = lambda header: header,
+) -> bytes:
+    """An age file for these identities (raw private keys); `spoil_header` changes the header under its MAC."""
+    file_key = randomness(16)
+    header = _VERSION + b"\n" + b"".join(_stanza(file_key, recipient, randomness) for recipient in recipients) + b"---"
+    mac = hmac.digest(_derive(file_key, b"", b"header"), header, "sha256")
+    nonce = randomness(16)
+    body = _stream(plaintext, _derive(file_key, nonce, b"payload"))
+    return spoil_header(header + b" " + _base64(mac) + b"\n") + nonce + body
+
+
+def _stanza(file_key: bytes, recipient: bytes, randomness: Randomness) -> bytes:
+    public = X25519PrivateKey.from_private_bytes(recipient).public_key().public_bytes_raw()
+    ephemeral = X25519PrivateKey.from_private_bytes(randomness(32))
+    share = ephemeral.public_key().public_bytes_raw()
+    shared = ephemeral.exchange(X25519PublicKey.from_public_bytes(public))
+    wrap = ChaCha20Poly1305(_derive(shared, share + public, _VERSION + b"/X25519"))
+    return b"-> X25519 %s\n%s\n" % (_base64(share), _base64(wrap.encrypt(bytes(12), file_key, None)))
+
+
+def _stream(plaintext: bytes, key: bytes) -> bytes:
+    pieces = [plaintext[start : start + CHUNK] for start in range(0, len(plaintext), CHUNK)] or [b""]
+    cipher = ChaCha20Poly1305(key)
+    nonces = (count.to_bytes(11, "big") + bytes([count == len(pieces) - 1]) for count in range(len(pieces)))
+    return b"".join(cipher.encrypt(nonce, piece, None) for nonce, piece in zip(nonces, pieces, strict=True))
+
+
+def _derive(secret: bytes, salt: bytes, info: bytes) -> bytes:
+    return HKDF(hashes.SHA256(), 32, salt, info).derive(secret)
+
+
+def _base64(raw: bytes) -> bytes:
+    return base64.b64encode(raw).rstrip(b"=")
+
+
+def _file(name: str, plaintext: bytes = CORE, recipients: tuple[bytes, ...] = (IDENTITY,), **more: Any) -> bytes:
+    return encrypt(plaintext, list(recipients), Seeded(f"age {name}"), **more)
+
+
+def _good() -> dict[str, tuple[str, bytes, bytes]]:
+    mine, other = identity(IDENTITY), identity(OTHER)
+    return {
+        "one recipient": (mine, _file("one"), CORE),
+        "two recipients": (mine, _file("two", recipients=(OTHER, IDENTITY)), CORE),
+        "several identities": (f"{other}\r\n# 注释\n {mine} \n", _file("several"), CORE),
+        "nothing inside": (mine, _file("empty", b""), b""),
+        "exactly one chunk": (mine, _file("chunk", LONG[:-1]), LONG[:-1]),
+        "two chunks": (mine, _file("chunks", LONG), LONG),
+    }
+
+
+def _bad() -> dict[str, tuple[str, bytes]]:
+    mine, other, whole = identity(IDENTITY), identity(OTHER), _file("bad")
+    return {
+        "another identity": (other, whole),
+        "no identity at all": ("卖家自己的密钥", whole),
+        "a mistyped identity": (mine[:-1] + _another(mine[-1]), whole),
+        "the last byte missing": (mine, whole[:-1]),
+        "a byte too many": (mine, whole + b"\0"),
+        "one bit changed": (mine, whole[:-1] + bytes([whole[-1] ^ 1])),
+        "the MAC of the header changed": (mine, _file("mac", spoil_header=_with_other_mac)),
+        "the header changed under its MAC": (mine, _file("stanza", spoil_header=_with_grease)),
+        "another version": (mine, whole.replace(_VERSION, b"age-encryption.org/v2")),
+        "the last chunk missing": (mine, _file("chunks cut", LONG)[: -(16 + 1)]),
+        "no age file": (mine, b"PK\x03\x04"),
+        "empty": (mine, b""),
+    }
+
+
+def _another(letter: str) -> str:
+    return "Q" if letter != "Q" else "P"
+
+
+def _with_other_mac(header: bytes) -> bytes:
+    return header[:-10] + _another(header[-10:-9].decode()).encode() + header[-9:]
+
+
+def _with_grease(header: bytes) -> bytes:
+    return header.replace(b"\n---", b"\n-> grease x\n\n---")
+
+
+def age_files() -> Iterator[Vector]:
+    """Sealed core data, good and damaged, with KERNAL_DATA_KEY."""
+    for name, (key, content, plaintext) in _good().items():
+        vector: Vector = {"name": name, "data_key": key, "file_base64": base64.b64encode(content).decode()}
+        digest = hashlib.sha256(plaintext).hexdigest()
+        yield vector | {"expected": "opened", "plaintext_sha256": digest, "plaintext_bytes": len(plaintext)}
+    for name, (key, content) in _bad().items():
+        yield {
+            "name": name,
+            "data_key": key,
+            "file_base64": base64.b64encode(content).decode(),
+            "expected": "refused",
+        }
