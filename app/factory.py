@@ -27,6 +27,7 @@ def create_app(settings: Settings) -> falcon.App[Any, Any]:
     """Build the service.
 
     Raises:
+        MovedAwayError: the service has moved to another server.
         SchemaMismatchError: the database has another schema.
         KeyRingError: there are no usable signing keys.
     """

@@ -3,11 +3,12 @@
 import sys
 
 from app.factory import create_app
+from app.services.startup import MovedAwayError
 from app.settings import Settings, SettingsError
 from app.storage.schema import SchemaMismatchError
 from app.tokens.keyring import KeyRingError
 
 try:
     app = create_app(Settings.from_env())
-except (SettingsError, SchemaMismatchError, KeyRingError) as error:
+except (SettingsError, MovedAwayError, SchemaMismatchError, KeyRingError) as error:
     sys.exit(f"kadun: {error}")

@@ -3,17 +3,12 @@
 # That user gets what it needs of the secrets here: on the host they are others', and nobody else can read them.
 set -euo pipefail
 
-# is_half_made: there is a cluster, with no database beyond those that initdb makes. Where that cannot be seen for sure, no.
-is_half_made() {
-    local names
-    [[ -e $PGDATA/pg_wal ]] && names=$(find "$PGDATA/base" -mindepth 1 -maxdepth 1 -printf '%f\n') || return 1
-    ! grep -qE '^[0-9]{5,}$' <<<"$names"
-}
-
-# What a first start leaves that was killed, the image would take for a whole one. Nobody has been let in yet.
-if is_half_made; then
+# What a first start leaves that was killed, the image would take for a whole cluster. Nobody has been let in yet: the
+# mark is there from before initdb (initdb, beside this) until the roles are made (init/10-roles.sh), and never again.
+if [[ -d $PGDATA/.first-start ]]; then
     echo "the first start was interrupted: it begins again" >&2
-    find "$PGDATA" -mindepth 1 -delete
+    find "$PGDATA" -mindepth 1 ! -path "$PGDATA/.first-start" -delete # the mark goes last
+    rmdir "$PGDATA/.first-start"
 fi
 
 folder=/run/postgresql/.secrets
@@ -21,5 +16,6 @@ install -d -o postgres -m 700 "$folder"
 install -o postgres -m 400 /run/secrets/db_password "$folder"
 if [[ ! -s $PGDATA/PG_VERSION ]]; then # the roles are made once
     install -o postgres -m 400 /run/secrets/{owner,backup,database}_url "$folder"
+    export PATH=/usr/local/lib/kadun:$PATH # the initdb there
 fi
 exec docker-entrypoint.sh "$@"

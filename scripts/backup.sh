@@ -17,6 +17,7 @@
 #   KADUN_BACKUP_RECIPIENT      age 公钥，设置后加密 an age recipient (age1…): backups are then encrypted to it
 #   KADUN_BACKUP_HOOKS          异地备份程序目录 a folder of programs (./data/backup-hooks.d), each called with the finished
 #                               file's path: rclone, rsync, anything that carries it and its .sha256 and .manifest away
+#   KADUN_BACKUP_HOOK_SECONDS   每个程序的时限（秒）for how long each of them may run (3600) before it is killed
 #   KADUN_BACKUP_WEBHOOK        通知地址 a URL that is told of success and failure, in JSON; one that is secret belongs into
 #                               the file secrets/backup_webhook instead
 #
@@ -29,8 +30,8 @@ source "$ROOT/scripts/lib/common.sh"
 # shellcheck source=scripts/lib/backup.sh
 source "$ROOT/scripts/lib/backup.sh"
 
-quiet=false DONE=false daily=0 weekly=0 monthly=0
-NAME=''
+quiet=false DONE=false daily=0 weekly=0 monthly=0 limit=0
+NAME='' SAID='' HOOK=''
 
 parse_arguments() {
     while (($#)); do
@@ -48,6 +49,8 @@ finish() {
     local status=$?
     trap - EXIT
     $DONE || ((status != 0)) || status=143 # a signal that ends bash leaves no status
+    if [[ -n $HOOK ]]; then kill -- "-$HOOK" 2>/dev/null || true; fi
+    if [[ -n $SAID ]]; then rm -f -- "$SAID"; fi
     if [[ -n $NAME ]]; then remove_leftovers; fi
     ((status == 0)) || tell_failure backup "$status"
     exit "$status"
@@ -84,10 +87,7 @@ take_backup() {
         encrypt "$BACKUP_FOLDER/${plain%.dump}.manifest.partial" "$recipient" "$BACKUP_FOLDER/$(manifest_of "$NAME").partial"
     fi
     finish_files "$BACKUP_FOLDER" "$NAME"
-    if ! { printf '%s %s\n' "$(date --utc +%Y-%m-%dT%H:%M:%SZ)" "$NAME" >"$BACKUP_FOLDER/.last-good" \
-        && mv -f -- "$BACKUP_FOLDER/.last-good" "$BACKUP_FOLDER/last-good"; } 2>/dev/null; then
-        die "无法写入 cannot write $BACKUP_FOLDER/last-good"
-    fi
+    note last-good "$NAME"
 }
 
 remove_surplus() {
@@ -97,17 +97,34 @@ remove_surplus() {
     done < <(backups | surplus "$daily" "$weekly" "$monthly")
 }
 
-# run_hooks: each executable of the folder, with the finished file. One that fails is said and makes the run fail in the end.
+# run_hooks: each executable of the folder, with the finished file. One that fails, or does not end, is said and makes the
+# run fail in the end; last-away tells doctor when all of them were done.
 run_hooks() {
-    local folder hook said failed=''
+    local folder hook failed='' status ran=false
     folder=$(setting KADUN_BACKUP_HOOKS ./data/backup-hooks.d)
     [[ $folder == /* ]] || folder=$ROOT/${folder#./}
     for hook in "$folder"/*; do
         [[ -f $hook && -x $hook ]] || continue
-        said=$(exec {KADUN_LOCK}>&-; "$hook" "$BACKUP_FOLDER/$NAME" 2>&1 </dev/null) && continue
-        failed+=" ${hook##*/} ($(last_line "$said"))"
+        ran=true status=0
+        run_hook "$hook" || status=$?
+        case $status in
+            0) ;;
+            124 | 137) failed+=" ${hook##*/} ($limit 秒内未结束 not done within $limit s)" ;;
+            *) failed+=" ${hook##*/} ($(tr -d '\0' <"$SAID" | tail -n 1))" ;;
+        esac
     done
     [[ -z $failed ]] || die "备份已完成，但异地副本失败。The backup $NAME is good, but it was not carried away:$failed"
+    if $ran; then note last-away "$NAME"; fi
+}
+
+# run_hook PROGRAM: what it says goes into a file: a pipe would be held open by what it leaves running.
+run_hook() {
+    (unlock_child; exec timeout --kill-after=10 "$limit" "$1" "$BACKUP_FOLDER/$NAME") >"$SAID" 2>&1 </dev/null &
+    HOOK=$! # and of its group, which timeout makes
+    local status=0
+    wait "$HOOK" || status=$?
+    HOOK=''
+    return "$status"
 }
 
 parse_arguments "$@"
@@ -119,9 +136,10 @@ find_folder
 lock_stack 2
 claim_folder
 remove_leftovers
-read_kept daily KADUN_BACKUP_KEEP_DAILY 7
-read_kept weekly KADUN_BACKUP_KEEP_WEEKLY 5
-read_kept monthly KADUN_BACKUP_KEEP_MONTHLY 12
+read_number daily KADUN_BACKUP_KEEP_DAILY 7 0 9999
+read_number weekly KADUN_BACKUP_KEEP_WEEKLY 5 0 9999
+read_number monthly KADUN_BACKUP_KEEP_MONTHLY 12 0 9999
+read_number limit KADUN_BACKUP_HOOK_SECONDS 3600 1 999999
 recipient=$(setting KADUN_BACKUP_RECIPIENT)
 [[ -z $recipient ]] || need age age
 [[ -z $(webhook_url) ]] || need curl curl
@@ -129,6 +147,7 @@ require_running database
 require_room
 take_backup
 remove_surplus
+SAID=$(mktemp)
 run_hooks
 size=$(megabytes "$(stat --format=%s -- "$BACKUP_FOLDER/$NAME")")
 log_run backup ok: "$NAME, $size, $((SECONDS - started)) s"

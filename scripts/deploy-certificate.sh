@@ -106,11 +106,17 @@ own() {
     if [[ $EUID == 0 ]]; then chown --reference="$FOLDER" -- "$@"; fi
 }
 
-# swap FROM: its files take their places, each by rename; what it lacks goes.
+# swap FROM: its files take their places, each by rename; what it lacks goes. A link is renamed, so that FROM stays whole
+# and a run that is killed here can be undone by the next.
 swap() {
     local name
     for name in "${FILES[@]}"; do
-        if [[ -e $1/$name ]]; then mv -fT -- "$1/$name" "$FOLDER/$name"; else rm -f -- "$FOLDER/$name"; fi
+        if [[ -e $1/$name ]]; then
+            ln -f -- "$1/$name" "$1/.$name"
+            mv -fT -- "$1/.$name" "$FOLDER/$name"
+        else
+            rm -f -- "$FOLDER/$name"
+        fi
     done
     sync "$FOLDER"
 }
@@ -132,6 +138,26 @@ put_back() {
     swapped=''
     swap "$work/old"
     if [[ -n $reloaded ]]; then in_nginx nginx -s reload >/dev/null 2>&1 || true; fi
+}
+
+# recover: a run that was killed may have left one file of each pair. The old pair comes back; nothing else of it stays.
+recover() {
+    local left
+    for left in "$FOLDER"/.deploy.*/old; do
+        if [[ -d $left ]] && ! is_pair "$FOLDER" && is_pair "$left"; then
+            swap "$left"
+            record RECOVERED "中断的启用已撤销，原证书已恢复 a run that was killed is undone: the old pair is back" warning
+        fi
+    done
+    rm -rf -- "$FOLDER"/.deploy.*
+}
+
+# is_pair FOLDER: its certificate and its key belong together.
+is_pair() {
+    local of_certificate of_key
+    of_certificate=$(openssl x509 -in "$1/fullchain.pem" -pubkey -noout 2>/dev/null) || return 1
+    of_key=$(openssl pkey -in "$1/privkey.pem" -pubout 2>/dev/null) || return 1
+    [[ $of_certificate == "$of_key" ]]
 }
 
 in_nginx() {
@@ -185,7 +211,7 @@ need openssl openssl
 [[ -w $FOLDER && -w data ]] || die "请以 root 运行。Run this as root, or as the owner of $FOLDER"
 exec {lock}<"$FOLDER"
 flock -w 120 "$lock" || die "另一张证书正在启用。Another certificate is being put to use: try again when that is done"
-rm -rf -- "$FOLDER"/.deploy.* # of a run that was killed
+recover
 work=$(mktemp -d "$FOLDER/.deploy.XXXXXX")
 trap finish EXIT
 trap 'refuse "被中断 interrupted"' HUP INT TERM

@@ -123,7 +123,7 @@ clean_up() {
 
 umask 077
 parse_arguments "$@"
-require_stack
+require_stack ${KADUN_LOCK:+moved} # scripts/migrate-to.sh, which holds the lock, has just said so
 choose_encryption
 require_running database
 lock_stack

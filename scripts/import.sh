@@ -101,21 +101,31 @@ receive_trial() {
 
 # install_all: the database and the files, unless an earlier try has got so far.
 install_all() {
-    local kept='' env=$STAGED/env
+    local kept env=$STAGED/env
     if [[ -n $trial ]]; then env=''; fi
     TAKEN=$(prepare_checkout "$env" "${init_options[@]}") || exit 1
     start_database
-    if holds_data; then
-        stands_already || refuse
-        say "数据已在上次导入，继续启动。The data came in with an earlier try: going on with the start."
-        return
+    if holds_data "$LIVE"; then
+        if stands_already; then
+            say "数据已在上次导入，继续启动。The data came in with an earlier try: going on with the start."
+            return
+        fi
+        if ! same_house || ! arrived_untouched; then refuse; fi
+        AGAIN=yes
     fi
-    if [[ -n $(schema_of "$LIVE") ]]; then # it has been up: its keys may have been shown to somebody
-        kept=$ROOT/data/.replaced-$(date -u +%Y%m%dT%H%M%SZ)
-    fi
+    discard_replaced
     compose rm --force --stop app migrate nginx >/dev/null 2>&1 </dev/null # they hold the old secrets
+    require_still_replaceable
+    kept=$ROOT/data/.replaced-$(date -u +%Y%m%dT%H%M%SZ) # programs in the field may depend on those keys
     place_files "$kept"
     restore_database
+}
+
+# require_still_replaceable: the service has stopped; it may have written until then.
+require_still_replaceable() {
+    if [[ -n $AGAIN ]]; then arrived_untouched && return; elif ! holds_data "$LIVE"; then return; fi
+    compose up --detach --no-build >/dev/null 2>&1 </dev/null || true
+    refuse
 }
 
 refuse() {
@@ -141,7 +151,7 @@ prepare_only() {
     if [[ $env == - ]]; then env=$STAGED/env && cat >"$env"; fi
     prepare_checkout "$env" "${init_options[@]}" >/dev/null
     start_database
-    if holds_data; then refuse; fi
+    if holds_data "$LIVE" && ! arrived_untouched; then refuse; fi # the import itself asks whose that is
     make_image
     say "准备就绪 ready for the import"
 }

@@ -144,11 +144,6 @@ make_folders() {
     is_external || make_folder data/postgres 700 0 # PostgreSQL's own user takes it over at its first start
 }
 
-# Users of the containers read what lies there, whatever the umask was that it was cloned under.
-open_to_containers() {
-    [[ ! -d postgres ]] || find postgres ! -perm -o+r -exec chmod a+rX {} +
-}
-
 make_certificate() {
     local folder=https_certificates
     [[ -e $folder/privkey.pem ]] || place $folder/privkey.pem 600 0 new_key

@@ -34,7 +34,6 @@ source "$ROOT/scripts/lib/bundle.sh"
 # shellcheck source=scripts/lib/far.sh
 source "$ROOT/scripts/lib/far.sh"
 
-MOVED=$ROOT/data/moved-to # where to; while it is there this server is on leave
 HOST='' DIRECTORY=$ROOT STEP='' resume=''
 SSH_OPTIONS=()
 import_options=()
@@ -65,6 +64,12 @@ parse_arguments() {
     [[ -n $resume || -n $HOST ]] || usage_error "请写明新服务器 name the new server: USER@HOST"
     [[ -z $resume || -z $HOST ]] || usage_error "--resume-here 不带服务器 takes no server"
     [[ $DIRECTORY == /* ]] || usage_error "--directory 须为绝对路径 must be an absolute path: $DIRECTORY"
+}
+
+# mark_moved: whole or not at all; for the service's user to read.
+mark_moved() {
+    printf '%s %s\n' "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$HOST:$DIRECTORY" >"$MOVED.new" \
+        && chmod 644 -- "$MOVED.new" && mv -fT -- "$MOVED.new" "$MOVED" && sync -- "$MOVED" "$(dirname -- "$MOVED")"
 }
 
 # serve_again: this server, as before the move.
@@ -124,7 +129,7 @@ move() {
     local start=$SECONDS
     say "本机暂停服务（503），开始搬迁… This server answers 503 from now on; moving …"
     STEP=stopped
-    printf '%s %s\n' "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$HOST:$DIRECTORY" >"$MOVED"
+    mark_moved || die "无法写入 cannot write $MOVED"
     compose stop app >/dev/null 2>&1 </dev/null || die "无法停止服务 could not stop the service"
     STEP=imported
     "$ROOT/scripts/export.sh" -o - --unencrypted | far_here scripts/import.sh - "${import_options[@]}" >/dev/null \
@@ -147,7 +152,7 @@ report() {
 
 umask 077
 parse_arguments "$@"
-require_stack
+require_stack ${resume:+moved}
 lock_stack
 if [[ -n $resume ]]; then
     resume_here

@@ -11,11 +11,11 @@
 #   --docker distribution     从发行版安装（Debian 12 不行） from the distribution's packages; not on Debian 12
 #   --ssh-port PORT           另外放行的 SSH 端口，可多次 one more SSH port to allow; those in use are found
 #
-# 国内镜像，各自可选 Mirrors, each optional:
+# 国内镜像站，各自可选 Mirrors, each optional:
 #   --mirror-apt URL          发行版软件源，以 /debian 或 /ubuntu 结尾 in place of the distribution's own source;
 #                             Debian's security updates then come from URL-security
 #   --mirror-docker-apt URL   代替 in place of https://download.docker.com
-#   --mirror-registry URL     Docker Hub 的镜像 a mirror of Docker Hub, which goes into /etc/docker/daemon.json
+#   --mirror-registry URL     Docker Hub 的镜像站 a mirror of Docker Hub, which goes into /etc/docker/daemon.json
 #   --mirror-pip URL          Python 包索引 the Python package index, for .env
 #
 # 防火墙只放行 SSH、HTTP、HTTPS（端口取自 .env，默认 80 和 443）；先放行正在使用的 SSH 端口再启用。
@@ -105,12 +105,11 @@ check_machine() {
         || die "Debian 12 自带的 Docker 与 Compose 太旧：请去掉 --docker distribution。Debian 12's own Docker and Compose are too old: leave --docker distribution out"
 }
 
-# os_release NAME: what /etc/os-release says, without its quotes.
+# os_release NAME: what /etc/os-release says.
 os_release() {
     local value=''
     if [[ -r /etc/os-release ]]; then value=$(dotenv_value /etc/os-release "$1"); fi
-    value=${value#[\"\']}
-    printf '%s' "${value%[\"\']}"
+    printf '%s' "$value"
 }
 
 # report: the last words.

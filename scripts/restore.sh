@@ -9,7 +9,7 @@
 #   FILE                backups/kadun-TIME.dump[.age]，旁边须有 .sha256 with its .sha256 beside it
 #   --identity FILE     age 私钥文件 the identity that opens an encrypted backup
 #   --no-safety-dump    现有数据库已损坏、无法导出时 where what is there cannot be dumped any more; it is kept all the same
-#   --drop-old          删除以往恢复时保留的旧数据库 drops the databases that earlier restores kept
+#   --drop-old          删除以往恢复时保留的数据库 drops the databases that earlier restores kept
 #
 # 密钥不在备份中：换了机器时，先放回 secrets/ 与 data/keys/。No keys are in a backup: on a new machine put secrets/ and
 # data/keys/ back first (scripts/import.sh does both), or programs in the field will not believe this server.
@@ -28,6 +28,7 @@ FILE='' ACTION=restore
 safety=true
 SAFETY='' # the safety dump
 STEP=''   # how far it came: made, stopped, swapped; what `finish` has to undo
+JOURNAL='' # the last journal entry of what is restored
 
 parse_arguments() {
     while (($#)); do
@@ -68,18 +69,21 @@ finish() {
     exit "$status"
 }
 
-# undo_restore: the old database serves again.
+# undo_restore: the old database serves again. What was restored is kept where it has served: somebody may have been
+# told of what is in it.
 undo_restore() {
-    case $STEP in
-        swapped)
-            compose stop app >/dev/null 2>&1 </dev/null
-            if ! swap_databases "$LIVE" "$NEW" "$OLD" >/dev/null 2>&1; then
-                warn "无法换回原数据库：它仍在，名为 $OLD。The old database could not be put back: it is there as $OLD"
-                return
-            fi
-            ;;
-    esac
-    [[ -z $STEP ]] || drop_database "$NEW" >/dev/null 2>&1
+    [[ -n $STEP ]] || return 0
+    # Ctrl-C ends our side of an exchange that goes on in the container: without NEW there is none any more.
+    [[ $STEP == swapped ]] || drop_database "$NEW" >/dev/null 2>&1
+    if [[ $STEP == stopped ]] && (exists "$OLD"); then STEP=swapped; fi
+    if [[ $STEP == swapped ]]; then
+        compose stop app >/dev/null 2>&1 </dev/null
+        if ! swap_back "$OLD" "$FAILED" "$JOURNAL"; then
+            warn "无法换回原数据库：它仍在，名为 $OLD。The old database could not be put back: it is there as $OLD"
+            return
+        fi
+        warn "恢复出的数据库保留为 $FAILED（其中多 $NEWER 条日志），--drop-old 可删除。What was restored is kept as $FAILED, with $NEWER journal entries more; --drop-old drops it"
+    fi
     case $STEP in
         stopped | swapped)
             if $was_running; then
@@ -93,7 +97,10 @@ undo_restore() {
 
 # start_database: on an empty server this makes the cluster and its roles.
 start_database() {
-    local said
+    local said folder=$ROOT/data/postgres
+    if [[ ! -d $folder && $(setting COMPOSE_FILE) != *external* ]]; then # a broken one was moved away
+        mkdir -m 700 "$folder" || die "无法创建 cannot make $folder"
+    fi
     said=$(compose up --detach --wait database 2>&1 </dev/null) \
         || die "数据库无法启动。The database does not start (docker compose logs database; a cluster beyond repair: move data/postgres away and run this again): $(last_line "$said")"
 }
@@ -110,6 +117,15 @@ dump_safely() {
     check_dump "$BACKUP_FOLDER/$name.partial"
     finish_files "$BACKUP_FOLDER" "$name"
     say "现有数据已备份 what is there is safe in: $BACKUP_FOLDER/$name"
+}
+
+# settle_safety: the dump of what was there is from now on encrypted where backups are; the newest three stay.
+settle_safety() {
+    [[ -n $SAFETY ]] || return 0
+    local sealed
+    sealed=$(seal_dump "$BACKUP_FOLDER/$SAFETY")
+    if [[ $sealed == *.age ]]; then say "已加密 encrypted: $sealed"; fi
+    keep_newest kadun-before-restore- 3
 }
 
 remove_safety_leftovers() {
@@ -133,6 +149,7 @@ make_new() {
     compare_contents "$FILE" "$NEW"
     require_keys
     prepare_database "$NEW" || die "无法设置 cannot set up $NEW"
+    JOURNAL=$(journal_end "$NEW" 2>/dev/null) || JOURNAL='' # an old schema may have none
 }
 
 # last_words: what migrate and app said last.
@@ -174,15 +191,20 @@ restore() {
     else
         drop_database "$OLD" >/dev/null 2>&1 || true # it was empty
     fi
+    settle_safety
     say "已恢复 restored: $FILE ($(contents_summary "$FILE"))"
 }
 
 drop_old() {
     local found
     require_running database
-    found=$(list_databases "${LIVE}_before_restore_") || die "数据库没有响应。The database does not answer"
-    drop_databases "${LIVE}_before_restore_"
-    say "已删除 dropped: ${found:-无 nothing}"
+    local prefix names=''
+    for prefix in before failed; do
+        found=$(list_databases "${LIVE}_${prefix}_restore_") || die "数据库没有响应。The database does not answer"
+        drop_databases "${LIVE}_${prefix}_restore_"
+        names+=${found:+ $found}
+    done
+    say "已删除 dropped:${names:- 无 nothing}"
 }
 
 parse_arguments "$@"
@@ -192,7 +214,7 @@ lock_stack 5
 was_running=false DONE=false
 TIME=$(date --utc +%Y%m%dT%H%M%SZ)
 find_live
-OLD=${LIVE}_before_restore_${TIME,,} NEW=${LIVE}_restoring_${TIME,,}
+OLD=${LIVE}_before_restore_${TIME,,} NEW=${LIVE}_restoring_${TIME,,} FAILED=${LIVE}_failed_restore_${TIME,,}
 trap finish EXIT
 "$ACTION"
 DONE=true

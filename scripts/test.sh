@@ -33,6 +33,9 @@ while (($#)); do
     shift
 done
 
+# Tests that mostly wait for other programs; those of one file share what they start.
+IN_PARALLEL=(--numprocesses 2 --dist loadfile)
+
 declare -A OUTCOME=()
 PASSED=0 FAILED=0 LEFT_OUT=0
 SCRATCH=$(mktemp -d)
@@ -97,13 +100,13 @@ tier_lint() {
     record lint "$CHECKS_PASSED" "$CHECKS_FAILED" $((SECONDS - start))
 }
 
-tier_unit() { run_pytest unit "$VENV_PYTHON" -m coverage run -m pytest tests/unit; }
+tier_unit() { run_pytest unit "$VENV_PYTHON" -m coverage run -m pytest tests/unit --numprocesses 3; }
 
 tier_integration() { run_pytest integration "$VENV_PYTHON" -m coverage run -m pytest tests/integration; }
 
 tier_e2e() {
-    if bring_tools nginx openssl ip:iproute2 curl; then
-        run_pytest e2e "$VENV_PYTHON" -m pytest tests/e2e -m "not containers"
+    if bring_tools nginx openssl ip:iproute2 curl node:nodejs objdump:binutils && bring_libpython; then
+        run_pytest e2e "$VENV_PYTHON" -m pytest tests/e2e -m "not containers" "${IN_PARALLEL[@]}"
     else
         leave_out e2e "$MISSING missing; as root: apt-get install $MISSING"
     fi
@@ -114,8 +117,8 @@ tier_containers() {
         echo "containers: start a Docker engine with Compose first" >&2
         record containers 0 1 0
     elif bring_tools openssl curl ip:iproute2 ps:procps certbot pebble age cron gpg:gnupg zstd debootstrap git \
-        ssh:openssh-client sshd:openssh-server; then
-        run_pytest containers "$VENV_PYTHON" -m pytest tests/e2e -m containers --durations=25
+        ssh:openssh-client sshd:openssh-server /usr/share/keyrings/ubuntu-archive-keyring.gpg:ubuntu-keyring; then
+        run_pytest containers "$VENV_PYTHON" -m pytest tests/e2e -m containers "${IN_PARALLEL[@]}" --durations=25
     else
         leave_out containers "$MISSING missing; as root: apt-get install $MISSING"
     fi

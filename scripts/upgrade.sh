@@ -54,6 +54,7 @@ get_code() {
     STEP=code
     said=$(git_here pull --quiet --ff-only 2>&1 </dev/null) \
         || die "git pull 失败，未作改动。git pull failed, and nothing was changed: $(last_line "$said")"
+    open_to_containers
 }
 
 # get_image: built or loaded; the one that runs stays under another name.
@@ -77,10 +78,18 @@ get_image() {
         || die "新版本比数据库旧（$OLD_SCHEMA）。This version is older than its database ($OLD_SCHEMA)"
 }
 
+# require_room: for the dump, while nothing has been changed. The database's size is in BYTES.
+require_room() {
+    BYTES=$(owner_sql "$LIVE" "SELECT pg_database_size('$LIVE')") && [[ $BYTES =~ ^[0-9]+$ ]] \
+        || die "数据库没有响应 the database does not answer"
+    require_space "$BACKUP_FOLDER" $((BYTES / (${#recipient} ? 1 : 2) + 1048576)) # twice where it is encrypted
+}
+
 # take_dump: of what the upgrade starts from. Before a migration the service stops first: what it acknowledged is in it.
 take_dump() {
     local name=kadun-before-upgrade-$TIME.dump
     if [[ $NEW_SCHEMA != "$OLD_SCHEMA" ]]; then
+        require_database_space "$BYTES" # for the way back
         say "数据库将从 $OLD_SCHEMA 升级到 $NEW_SCHEMA。The database goes from $OLD_SCHEMA to $NEW_SCHEMA"
         STEP=switch
         compose stop app >/dev/null 2>&1 </dev/null || die "无法停止服务 could not stop the service"
@@ -94,7 +103,11 @@ take_dump() {
 
 # remove_old_dumps: the newest three stay.
 remove_old_dumps() {
-    local -a dumps=("$BACKUP_FOLDER"/kadun-before-upgrade-*.dump)
+    local dump
+    local -a dumps=()
+    for dump in "$BACKUP_FOLDER"/kadun-before-upgrade-*; do
+        if [[ $dump == *.dump || $dump == *.dump.age ]]; then dumps+=("$dump"); fi
+    done
     while ((${#dumps[@]} > 3)); do
         rm -f -- "${dumps[0]}" "${dumps[0]}.sha256" "$(manifest_of "${dumps[0]}")"
         dumps=("${dumps[@]:1}")
@@ -104,7 +117,7 @@ remove_old_dumps() {
 switch() {
     local said
     STEP=switch
-    said=$(compose up --detach --wait --wait-timeout 180 2>&1 </dev/null) \
+    said=$(start_stack 2>&1) \
         || die "新版本未能启动。The new version does not start: $(last_line "$said"): $(last_words)"
     renew_nginx || die "nginx 未能启动 nginx does not start"
     said=$(compose exec -T app python -m app healthcheck 2>&1 </dev/null) \
@@ -125,12 +138,13 @@ finish() {
         ((status)) || status=1
         (roll_back) || warn "退回未完成，请按上面的提示处理，备份在 $DUMP。The way back was not completed; the dump is $DUMP"
     fi
+    remove_leftovers
     stop_watch
     exit "$status"
 }
 
 roll_back() {
-    local aside=${LIVE}_failed_upgrade_${TIME,,} now newer
+    local aside=${LIVE}_failed_upgrade_${TIME,,} now
     code_back "$OLD_COMMIT"
     if [[ $STEP == code ]]; then return; fi
     docker tag "$OLD_IMAGE" "$APP_IMAGE" || die "无法恢复旧镜像：docker tag $OLD_IMAGE $APP_IMAGE。The old image could not be put back"
@@ -138,12 +152,10 @@ roll_back() {
     now=$(schema_of "$LIVE") || die "数据库没有响应 the database does not answer"
     if [[ -n $DUMP && $now != "$OLD_SCHEMA" ]]; then
         compose stop app >/dev/null 2>&1 </dev/null
-        newer=$(journal_end "$LIVE") || die "无法读取 cannot read $LIVE"
         database_back "$DUMP" "$aside"
-        newer=$((newer - $(journal_end "$LIVE")))
-        warn "数据库已恢复到升级前，升级后的保留为 $aside（其中多 $newer 条日志）。The database is as before the upgrade; the migrated one is kept as $aside, with $newer journal entries more"
+        warn "数据库已恢复到升级前，升级后的保留为 $aside（其中多 $NEWER 条日志）。The database is as before the upgrade; the migrated one is kept as $aside, with $NEWER journal entries more"
     fi
-    compose up --detach --wait --wait-timeout 180 >/dev/null 2>&1 </dev/null \
+    start_stack >/dev/null 2>&1 \
         || die "原版本也未能启动：docker compose logs。The old version does not start either: see docker compose logs"
     renew_nginx || true
     warn "升级失败，已退回原版本并正常服务。The upgrade failed; the old version is back and serves"
@@ -184,6 +196,11 @@ require_running database app nginx
 find_folder
 find_live
 APP_IMAGE=$(setting KADUN_APP_IMAGE kadun-app)
+recipient=$(setting KADUN_BACKUP_RECIPIENT)
+[[ -z $recipient ]] || need age age
+claim_folder
+remove_leftovers
+require_room
 OLD_SCHEMA=$(schema_of "$LIVE")
 trap finish EXIT
 trap 'exit 130' INT TERM HUP
@@ -193,4 +210,5 @@ start_watch
 take_dump
 switch
 STEP=''
+DUMP=$(seal_dump "$DUMP")
 report

@@ -74,8 +74,9 @@ restore_scratch() {
     compare_contents "$FILE" "$SCRATCH"
 }
 
-# conclude WORDS: to the log, the webhook and the screen.
+# conclude WORDS [WORD]: to the log, the webhook, the screen and, of one of the nightly backups, doctor.
 conclude() {
+    if [[ ${FILE%/*} -ef $BACKUP_FOLDER && ${FILE##*/} =~ $BACKUP_NAME ]]; then note last-verified "${FILE##*/}${2:+ $2}"; fi
     log_run verify ok: "${FILE##*/}, $1"
     notify verify ok "${FILE##*/}, $1" "${FILE##*/}"
     $quiet || say "备份可用 good: $FILE ($1)"
@@ -91,7 +92,7 @@ lock_stack 900 # a backup may be under way
 find_file
 check_sum "$FILE"
 if [[ $FILE == *.age && -z $DUMP_IDENTITY ]]; then
-    conclude "已加密，仅核对 SHA-256；用 --identity 完整验证 encrypted: SHA-256 only, --identity verifies it whole"
+    conclude "已加密，仅核对 SHA-256；用 --identity 完整验证 encrypted: SHA-256 only, --identity verifies it whole" sha256
     exit
 fi
 require_identity "$FILE"

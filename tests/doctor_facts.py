@@ -94,7 +94,14 @@ def container(service: str, **changes: Any) -> dict[str, Any]:
 
 MIGRATION = container("migrate", state="exited", health=None)
 CERTIFICATE = {"served": GOOD_PEM, "verified": "0", "file": GOOD_PEM, "key_matches": True, "trust_store": True}
-BACKUP = {"last_good": "2026-11-25T03:30:00Z kadun-1.dump", "size": 9, "installed": 0}
+BACKUP = {
+    "last_good": "2026-11-25T03:30:00Z kadun-1.dump",
+    "size": 9,
+    "installed": 0,
+    "last_verified": "2026-11-22T04:47:00Z kadun-0.dump",
+    "last_away": "2026-11-25T03:31:00Z kadun-1.dump",
+    "hooks": 1,
+}
 DISK = {"name": "data", "folder": "/d", "size": 100 << 30, "free": 50 << 30, "inodes": 1000, "inodes_free": 900}
 ASK = {"address": "::ffff:198.51.100.1", "status": 404, "answer": answer(REFERENCE)}
 PERMISSIONS = """\
@@ -121,6 +128,7 @@ HOST: dict[str, Any] = {
     "ssh_ports": "22",
     "bridges": "172.17.0.1 fe80::42",
     "ufw": UFW,
+    "ipv6_unfiltered": False,
     "permissions": PERMISSIONS,
     "secrets_in_env": None,
 }

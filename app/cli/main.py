@@ -15,6 +15,7 @@ from app.cli.events import events
 from app.cli.key import key, seal
 from app.cli.system import healthcheck, migrate
 from app.domain.texts import RefusedError
+from app.services.startup import MovedAwayError
 from app.settings import SettingsError
 from app.storage.database import ConflictError, DatabaseUnavailableError
 from app.storage.schema import SchemaMismatchError
@@ -58,6 +59,8 @@ def _explanation(error: BaseException) -> str:  # noqa: PLR0911  # a table, a li
         case click.Abort() | KeyboardInterrupt():
             return "已取消，未做任何更改 / Cancelled: nothing was changed"
         case RefusedError() | SettingsError() | KeyRingError() | NoRecipientError() | SchemaMismatchError():
+            return str(error)
+        case MovedAwayError():
             return str(error)
         case DatabaseUnavailableError():
             return f"数据库不可用 / The database is unavailable: {error}"

@@ -11,6 +11,31 @@ from app.tokens import keyring
 
 logger = logging.getLogger(__name__)
 
+MOVED = "moved-to"  # in the folder of the keys, which every container of ours sees
+
+
+class MovedAwayError(Exception):
+    """The service has moved to another server, and must not serve here as well."""
+
+
+def check_home(keys_dir: Path) -> None:
+    """See that scripts/migrate-to.sh has not moved the service away: two that serve would part for good.
+
+    Raises:
+        MovedAwayError: it has, and says where to.
+    """
+    try:
+        at, _, place = (keys_dir / MOVED).read_text("utf-8").strip().partition(" ")
+    except FileNotFoundError:
+        return
+    except OSError:
+        at = place = "?"
+    raise MovedAwayError(
+        f"服务已搬迁到 {place}（{at}），此处不再启动；撤销搬迁：scripts/migrate-to.sh --resume-here / "
+        f"The service moved to {place} at {at} and does not start here; "
+        "to undo the move: scripts/migrate-to.sh --resume-here"
+    )
+
 
 def prepare(database: Database, keys_dir: Path, now: datetime) -> None:
     """Check the schema, and make the signing keys if this is the first start.
@@ -19,9 +44,11 @@ def prepare(database: Database, keys_dir: Path, now: datetime) -> None:
     open: the workers are forked after this.
 
     Raises:
+        MovedAwayError: the service has moved to another server.
         SchemaMismatchError: the database has another schema.
         KeyRingError: the keys cannot be made, or are missing where clients depend on them.
     """
+    check_home(keys_dir)
     try:
         database.with_connection(lambda: schema.check_version(database.connection()))
         if not keyring.exists(keys_dir):

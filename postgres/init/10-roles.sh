@@ -12,3 +12,8 @@ sed -i "s/^host all all all /host all kadun_owner,kadun_app,kadun_backup all /" 
 role_variables /run/postgresql/.secrets \
     | cat - /usr/local/lib/kadun/roles.sql \
     | psql --no-psqlrc --username="$POSTGRES_USER" --dbname=postgres --no-password
+
+# From here on this is a cluster that nothing deletes.
+sync
+if [[ -d $PGDATA/.first-start ]]; then rmdir "$PGDATA/.first-start"; fi
+sync "$PGDATA"

@@ -5,6 +5,7 @@
 APP_FOLDERS=(keys files functions) # in data/: the service's own
 ARRIVED=$ROOT/data/.arrived        # which bundle's database stands here; written once it does
 ARRIVING=kadun_arriving            # the database's name until it is checked
+AGAIN=''                           # whether an earlier try's database is being replaced
 
 # require_own_project NAME: no other checkout's containers bear this project name; Compose would take them over.
 require_own_project() {
@@ -54,10 +55,44 @@ make_image() {
         || die "镜像构建失败：请检查网络与 .env 中的镜像站。The image could not be built, check the network and the mirrors in .env: $(last_line "$log")"
 }
 
-# holds_data: this stack's database has cards or a journal.
+# holds_data DATABASE: it has cards or a journal. A database that cannot be asked is not an empty one: that ends the script.
 holds_data() {
-    [[ $(owner_sql "$LIVE" "SELECT to_regclass('public.card') IS NOT NULL") == t ]] || return 1
-    [[ $(owner_sql "$LIVE" "SELECT EXISTS (SELECT FROM card) OR EXISTS (SELECT FROM event)") == t ]]
+    local found
+    found=$(owner_sql "$1" "SELECT to_regclass('public.card') IS NOT NULL") && [[ $found == [tf] ]] \
+        || die "无法读取数据库 $1，未作改动。Database $1 cannot be read; nothing was changed"
+    [[ $found == t ]] || return 1
+    found=$(owner_sql "$1" "SELECT EXISTS (SELECT FROM card) OR EXISTS (SELECT FROM event)") && [[ $found == [tf] ]] \
+        || die "无法读取数据库 $1，未作改动。Database $1 cannot be read; nothing was changed"
+    [[ $found == t ]]
+}
+
+# discard_replaced [AGAIN]: what an import took the place of, or a killed one, was empty, or this house's earlier
+# arrival; else it stays.
+discard_replaced() {
+    local aside
+    aside=kadun_before_import_$(date -u +%Y%m%dt%H%M%Sz)
+    exists kadun_was_empty || return 0
+    if [[ -z ${1:-} ]] && holds_data kadun_was_empty; then
+        owner_sql postgres "ALTER DATABASE kadun_was_empty RENAME TO $aside" \
+            || die "无法改名 cannot rename database kadun_was_empty, which has data"
+        warn "被替换的数据库中有数据，保留为 $aside。The database that was replaced has data: it is kept as $aside"
+    else
+        drop_database kadun_was_empty >/dev/null 2>&1 || die "无法删除 cannot drop database kadun_was_empty"
+    fi
+}
+
+# arrived_untouched: the database here came in with an import, and nothing has entered its journal since.
+arrived_untouched() {
+    local end now
+    [[ -e $ARRIVED ]] || return 1
+    end=$(sed -n 's/^journal //p' "$ARRIVED")
+    now=$(journal_end "$LIVE") || die "无法读取数据库 cannot read database $LIVE"
+    [[ -n $end && $now == "$end" ]]
+}
+
+# same_house: what arrives has the key of what is here.
+same_house() {
+    cmp -s "$STAGED/secrets/kernal_data_key" "$ROOT/secrets/kernal_data_key"
 }
 
 # source_of FOLDER: what tells one bundle from another; a trial's, made anew for each try, by its folder.
@@ -69,7 +104,7 @@ source_of() {
 
 # stands_already: an earlier try got as far as the database.
 stands_already() {
-    [[ -e $ARRIVED && $(<"$ARRIVED") == "$(source_of "$STAGED")" ]] || same_contents "$LIVE"
+    [[ -e $ARRIVED && $(head -n 1 "$ARRIVED") == "$(source_of "$STAGED")" ]] || same_contents "$LIVE"
 }
 
 # contents: of a manifest or a database, without what each database has for itself.
@@ -116,7 +151,7 @@ swap_in() {
 # restore_database: into a database beside the empty one, which it replaces once it is what the manifest says.
 restore_database() {
     local said
-    said=$(drop_database "$ARRIVING" 2>&1 && drop_database kadun_was_empty 2>&1) \
+    said=$(drop_database "$ARRIVING" 2>&1) \
         || die "无法准备数据库。Cannot prepare the database: $(last_line "$said")"
     if [[ -e $STAGED/database.dump ]]; then
         restore_dump "$STAGED/database.dump" "$ARRIVING"
@@ -128,8 +163,8 @@ restore_database() {
     prepare_database "$ARRIVING" || die "无法设置数据库 cannot set up the database"
     said=$(swap_databases "$LIVE" kadun_was_empty "$ARRIVING" 2>&1) \
         || die "无法启用恢复的数据库。Cannot put the restored database in place: $(last_line "$said")"
-    drop_database kadun_was_empty >/dev/null 2>&1 || true
-    source_of "$STAGED" >"$ARRIVED"
+    discard_replaced "$AGAIN"
+    printf '%s\njournal %s\n' "$(source_of "$STAGED")" "$(journal_end "$LIVE")" >"$ARRIVED"
 }
 
 # load_rows FILE: rows alone, from a PostgreSQL of whatever version, into the schema that this version makes.

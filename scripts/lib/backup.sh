@@ -14,14 +14,15 @@ source "$ROOT/scripts/lib/notice.sh"
 
 BACKUP_FOLDER='' # set by find_folder
 
-# find_folder: sets BACKUP_FOLDER, as an absolute path; makes it where it is the default one.
+# find_folder: sets BACKUP_FOLDER, as an absolute path; makes it where it is the default one, and no other: neither what
+# a slip of the pen names, nor the mount point of a disk that is not mounted, which would be filled in its place.
 find_folder() {
     local folder
     folder=$(setting KADUN_BACKUP_DIR ./data/backups)
     [[ $folder == /* ]] || folder=$ROOT/${folder#./}
+    folder=${folder%/}
     BACKUP_FOLDER=$folder
-    if [[ $folder == "$ROOT"/* && ! -d $folder ]]; then mkdir -p -- "$folder" 2>/dev/null || true; fi
-    # Elsewhere it is not made: a disk that is not mounted must not be filled in its mount point's place.
+    if [[ $folder == "$ROOT/data/backups" && ! -d $folder ]]; then mkdir -p -- "$folder" 2>/dev/null || true; fi
     [[ -d $folder ]] || die "备份目录不存在（磁盘未挂载？）。The backup folder does not exist (a disk that is not mounted?): $folder"
     [[ -w $folder && -x $folder ]] || die "无权写入备份目录。The backup folder cannot be written to: $folder"
 }
@@ -49,12 +50,24 @@ backups() {
 # newest_backup: its name, or nothing.
 newest_backup() { backups | tail -n 1; }
 
-# read_kept VARIABLE NAME DEFAULT: a number of backups to keep, from .env.
-read_kept() {
+# read_number VARIABLE NAME DEFAULT LEAST MOST: a whole number, from .env.
+read_number() {
     local value
     value=$(setting "$2" "$3")
-    [[ $value =~ ^[0-9]{1,4}$ ]] || die ".env: $2 须为 0–9999 的整数 is a number from 0 to 9999: $value"
+    if [[ ! $value =~ ^[0-9]{1,6}$ ]] || ((10#$value < $4 || 10#$value > $5)); then
+        die ".env: $2 须为 $4–$5 的整数 is a number from $4 to $5: $value"
+    fi
     printf -v "$1" '%d' "$((10#$value))"
+}
+
+# note FILE WORD…: a line in a file of the backup folder's, with the time, in the place of the one before: last-good,
+# last-verified and last-away, which doctor reads.
+note() {
+    local file=$BACKUP_FOLDER/.$1 final=$BACKUP_FOLDER/$1
+    shift
+    if ! { printf '%s %s\n' "$(date --utc +%Y-%m-%dT%H:%M:%SZ)" "$*" >"$file" && mv -f -- "$file" "$final"; } 2>/dev/null; then
+        die "无法写入 cannot write $final"
+    fi
 }
 
 # free_bytes FOLDER
@@ -119,11 +132,22 @@ remove_backup() {
     rm -f -- "$BACKUP_FOLDER/$1" "$BACKUP_FOLDER/$1.sha256" "$BACKUP_FOLDER/$manifest"
 }
 
+# keep_newest PREFIX NUMBER: of the dumps that begin so, encrypted or not.
+keep_newest() {
+    local -a dumps
+    mapfile -t dumps < <(cd "$BACKUP_FOLDER" && printf '%s\n' "$1"*.dump "$1"*.dump.age \
+        | grep -E "^$1[0-9]{8}T[0-9]{6}Z\.dump(\.age)?\$" | LC_ALL=C sort)
+    while ((${#dumps[@]} > $2)); do
+        remove_backup "${dumps[0]}"
+        dumps=("${dumps[@]:1}")
+    done
+}
+
 # remove_leftovers: what a killed run left here. Under the lock only.
 remove_leftovers() {
     local file
     for file in "$BACKUP_FOLDER"/kadun-*.partial; do
-        if [[ ${file##*/} =~ ^kadun-[0-9]{8}T[0-9]{6}Z\.(dump|manifest)(\.age)?(\.sha256)?\.partial$ ]]; then
+        if [[ ${file##*/} =~ ^kadun-(before-(upgrade|restore)-)?[0-9]{8}T[0-9]{6}Z\.(dump|manifest)(\.age)?(\.sha256)?\.partial$ ]]; then
             rm -f -- "$file"
         fi
     done

@@ -17,6 +17,11 @@ print_help() {
     sed -n '2,/^[^#]/ { s/^# \{0,1\}//p }' "$1"
 }
 
+# open_to_containers: users of the containers read what lies in postgres/, whatever umask it was written under.
+open_to_containers() {
+    [[ ! -d $ROOT/postgres ]] || find "$ROOT/postgres" ! -perm -o+r -exec chmod a+rX {} +
+}
+
 # need COMMAND PACKAGE: ends when a program is missing, naming the package that brings it.
 need() {
     command -v "$1" >/dev/null || die "$1 is missing: install it first (apt-get install $2)"

@@ -13,8 +13,12 @@ doctor() {
     fi
     facts=$(host_facts)
     if runs app; then
-        compose exec -T app python -m app doctor --host-facts - "$@" <<<"$facts"
-        return
+        report=$(compose exec -T app python -m app doctor --host-facts - "$@" <<<"$facts") || status=$?
+        if [[ -n $report ]]; then
+            printf '%s\n' "$report"
+            return "$status"
+        fi
+        status=0 # it died beneath us, as one that does not start does over and over
     fi
     image=$(setting KADUN_APP_IMAGE '')
     if ! docker image inspect "$image" >/dev/null 2>&1; then

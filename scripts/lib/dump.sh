@@ -62,17 +62,20 @@ open_dump() {
 
 # check_sum FILE: it is, byte for byte, what FILE.sha256 says, and so is its manifest.
 check_sum() {
-    local sum name file
+    local sum _ file=$1 compared=0
     [[ -r $1 ]] || die "无法读取 cannot read $1"
     [[ -r $1.sha256 ]] || die "缺少校验文件 $1.sha256。The checksum $1.sha256 is missing: copy it along with the dump"
-    file=$1
-    while read -r sum name; do # the dump's line first, then the manifest's
-        if [[ -e $file && $(sha256_of "$file") != "$sum" ]]; then
-            die "$file 已损坏（SHA-256 不符），请换一份备份。It is damaged (its SHA-256 differs): take another backup"
+    while read -r sum _ || [[ -n $sum ]]; do # the dump's line first, then the manifest's; the last may lack its end
+        sum=${sum%$'\r'}
+        [[ -n $sum ]] || continue
+        if [[ -e $file ]]; then
+            [[ $(sha256_of "$file") == "${sum,,}" ]] \
+                || die "$file 已损坏（SHA-256 不符），请换一份备份。It is damaged (its SHA-256 differs): take another backup"
+            compared=$((compared + 1))
         fi
         file=$(manifest_of "$1")
     done <"$1.sha256"
-    [[ -n ${name:-} || $file != "$1" ]] || die "$1.sha256 是空的 is empty"
+    ((compared)) || die "$1.sha256 是空的 is empty"
 }
 
 # check_dump FILE: reads it whole, as a restore would. A list of its contents alone would pass a truncated one.
@@ -81,6 +84,28 @@ check_dump() {
     [[ -s $1 ]] || die "$1 不存在或为空 is missing or empty"
     said=$({ open_dump "$1" | in_database pg_restore --file=/dev/null; } 2>&1) \
         || die "$1 不是完整的备份。It is no whole dump: $(error_line "$said")"
+}
+
+# seal_dump FILE: where backups are encrypted (KADUN_BACKUP_RECIPIENT), a finished dump is from now on too, with its
+# manifest. Prints the name of what stays; never fails: a dump that cannot be encrypted stays as it is, and that is said.
+# Needs lib/backup.sh.
+seal_dump() {
+    local file=$1 sealed=$1.age recipient said
+    recipient=$(setting KADUN_BACKUP_RECIPIENT)
+    if [[ -n $recipient && $file != *.age ]]; then
+        if said=$({
+            age --encrypt --recipient "$recipient" --output "$sealed.partial" -- "$file" \
+                && age --encrypt --recipient "$recipient" --output "$(manifest_of "$sealed").partial" -- "$(manifest_of "$file")" \
+                && finish_files "$(dirname -- "$sealed")" "$(basename -- "$sealed")"
+        } 2>&1); then
+            rm -f -- "$file" "$file.sha256" "$(manifest_of "$file")"
+            file=$sealed
+        else
+            rm -f -- "$sealed.partial" "$sealed.sha256.partial" "$(manifest_of "$sealed").partial"
+            warn "未能加密，明文保留在 $file。It could not be encrypted and is kept in clear: $(error_line "$said")"
+        fi
+    fi
+    printf '%s' "$file"
 }
 
 # owner_sql DATABASE SQL: as its owner; the answer's columns are parted by |.
@@ -138,7 +163,8 @@ compare_contents() {
         || die "无法读取清单 cannot read the manifest $manifest"
     actual=$(contents_of "$2") || die "无法读取恢复后的数据库 cannot read database $2"
     differing=$(comm -3 <(sort <<<"$expected") <(sort <<<"$actual") | tr -s '\t\n' ' ')
-    [[ -z $differing ]] || die "恢复后的内容与备份时不一致。What was restored differs from what was dumped: $differing"
+    differing=${differing# } # a tab is before what the manifest has not
+    [[ -z $differing ]] || die "恢复后的内容与备份时不一致。What was restored differs from what was dumped: ${differing% }"
 }
 
 # contents_summary FILE: for people, the rows of the two tables, from the manifest.

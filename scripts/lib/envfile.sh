@@ -41,7 +41,9 @@ take_settings() {
         value=$(dotenv_value "$from" "$name")
         [[ $name != KADUN_ISSUER || -n $value ]] || value=kadun
         [[ $value == "$(dotenv_value "$to" "$name")" ]] && continue
-        set_setting "$to" "$name" "$value"
+        # In its quotes, if it has any; those of a default are ours.
+        if [[ $value == "$(dotenv_value "$from" "$name")" ]]; then value=$(dotenv_text "$from" "$name"); fi
+        set_setting "$to" "$name" "${value%$'\r'}"
         printf '%s\n' "$name"
     done | sort
 }

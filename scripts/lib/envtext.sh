@@ -54,15 +54,17 @@ KADUN_HSTS=max-age=63072000
 #KADUN_DB_MEMORY=416m
 #KADUN_DB_SHARED_BUFFERS=128MB
 
-# 备份（scripts/backup.sh --help），此处为默认值；设置 RECIPIENT（age1…）后备份将加密。含密钥的通知地址请写入 secrets/backup_webhook。
-# Backups (scripts/backup.sh --help) with their defaults; with a RECIPIENT (age1…) they are encrypted. A webhook's
-# address that is secret belongs into secrets/backup_webhook instead.
+# 备份（scripts/backup.sh --help），此处为默认值；设置 RECIPIENT（age1…）后备份将加密，升级与恢复前的导出在成功后也会加密。含密钥的通知地址请写入 secrets/backup_webhook。
+# Backups (scripts/backup.sh --help) with their defaults; with a RECIPIENT (age1…) they are encrypted, and so are,
+# after success, the dumps from before an upgrade or a restore. A webhook's address that is secret belongs into
+# secrets/backup_webhook instead.
 #KADUN_BACKUP_DIR=./data/backups
 #KADUN_BACKUP_KEEP_DAILY=7
 #KADUN_BACKUP_KEEP_WEEKLY=5
 #KADUN_BACKUP_KEEP_MONTHLY=12
 #KADUN_BACKUP_RECIPIENT=
 #KADUN_BACKUP_HOOKS=./data/backup-hooks.d
+#KADUN_BACKUP_HOOK_SECONDS=3600
 #KADUN_BACKUP_WEBHOOK=
 END
 }

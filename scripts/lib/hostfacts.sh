@@ -102,14 +102,18 @@ disk_facts() {
         "$1" "$(json_string "$2")" "${size:-null}" "${free:-null}" "$inodes" "$inodes_free"
 }
 
-# backup_facts FOLDER: the newest good backup's line, whether its file is there still, and how long we have been here.
+# backup_facts FOLDER HOOKS: the newest good backup's line, whether its file is there still, how long we have been here,
+# the lines of the newest that was proven and of the newest that was carried away, and how many programs do that.
 backup_facts() {
     local line file
     line=$(tail -n 1 "$1/last-good" 2>/dev/null || true)
     file=${line#* }
-    printf '{"last_good":%s,"size":%s,"installed":%s}' "$(json_string "$line")" \
+    printf '{"last_good":%s,"size":%s,"installed":%s,"last_verified":%s,"last_away":%s,"hooks":%d}' "$(json_string "$line")" \
         "$({ stat -c %s -- "$1/$file" 2>/dev/null || true; } | grep . || echo null)" \
-        "$({ stat -c %Y -- "$ROOT/.env" 2>/dev/null || true; } | grep . || echo null)"
+        "$({ stat -c %Y -- "$ROOT/.env" 2>/dev/null || true; } | grep . || echo null)" \
+        "$({ tail -n 1 "$1/last-verified" 2>/dev/null || true; } | json_string)" \
+        "$({ tail -n 1 "$1/last-away" 2>/dev/null || true; } | json_string)" \
+        "$({ find -L "$2" -mindepth 1 -maxdepth 1 -type f -perm /111 ! -name '.*' -printf x 2>/dev/null || true; } | wc -c)"
 }
 
 # ssh_ports: where the SSH server listens, as far as it tells us.
@@ -129,6 +133,15 @@ ufw_status() {
         echo missing
     else
         LC_ALL=C ufw status verbose 2>/dev/null || true
+    fi
+}
+
+# ipv6_unfiltered: there is IPv6, and UFW is told to leave it alone.
+ipv6_unfiltered() {
+    if [[ -s /proc/net/if_inet6 ]] && grep -qiE '^[[:space:]]*IPV6=["'\'']?no' /etc/default/ufw 2>/dev/null; then
+        echo true
+    else
+        echo false
     fi
 }
 
@@ -163,9 +176,16 @@ secrets_in_env() {
     done <"$ROOT/.env" | sort -u | paste -sd' '
 }
 
+# moved_fact: a member of the object, where the service has moved away.
+moved_fact() {
+    local place
+    place=$(moved_to)
+    [[ -z $place ]] || printf ',\n"moved_to": %s' "$(json_string "$place")"
+}
+
 # host_facts: all of it.
 host_facts() {
-    local backups https http domains
+    local backups hooks https http domains
     local -a ids
     mapfile -t ids < <(compose ps --all --quiet 2>/dev/null </dev/null)
     http=$(setting KADUN_HTTP_PORT 80) https=$(setting KADUN_HTTPS_PORT 443)
@@ -176,6 +196,8 @@ host_facts() {
     domains=${domains//[,\"]/ }
     backups=$(setting KADUN_BACKUP_DIR "$ROOT/data/backups")
     if [[ $backups != /* ]]; then backups=$ROOT/${backups#./}; fi
+    hooks=$(setting KADUN_BACKUP_HOOKS "$ROOT/data/backup-hooks.d")
+    if [[ $hooks != /* ]]; then hooks=$ROOT/${hooks#./}; fi
     cat <<END
 {"root": $([[ $EUID == 0 ]] && echo true || echo false),
 "http_port": $((10#$http)), "https_port": $((10#$https)), "domains": $(json_string "$domains"),
@@ -187,12 +209,13 @@ host_facts() {
 "proxy": $(proxy_facts "$https" | json_list),
 "synchronised": $({ timedatectl show --property=NTPSynchronized --value 2>/dev/null || true; } | json_string),
 "disks": $({ disk_facts data "$ROOT/data" && disk_facts backups "$backups"; } | json_list),
-"backup": $(backup_facts "$backups"),
+"backup": $(backup_facts "$backups" "$hooks"),
 "sockets": $({ ss -H -tulnp 2>/dev/null || true; } | json_string),
 "ssh_ports": $(ssh_ports | json_string),
 "bridges": $(bridge_addresses | paste -sd' ' | json_string),
 "ufw": $(ufw_status | json_string),
+"ipv6_unfiltered": $(ipv6_unfiltered),
 "permissions": $(permission_facts "$backups" | json_string),
-"secrets_in_env": $(secrets_in_env | json_string)}
+"secrets_in_env": $(secrets_in_env | json_string)$(moved_fact)}
 END
 }

@@ -31,7 +31,7 @@ step_apt_mirror() {
     local -a changed=()
     move_docker_source
     if [[ -z $MIRROR_APT ]]; then
-        already "未指定镜像 no mirror was asked for"
+        already "未指定镜像站 no mirror was asked for"
         return
     fi
     for file in /etc/apt/sources.list /etc/apt/sources.list.d/{debian,ubuntu}.{sources,list}; do

@@ -140,13 +140,13 @@ add_docker_source() {
     if ! holds "$DOCKER_SOURCE" "$(docker_source)"; then write "$DOCKER_SOURCE" "$(docker_source)"; fi
     if attempt apt-get update; then return; fi
     rm -f "$DOCKER_SOURCE" # or every other use of apt would fail from now on
-    failed "（可用 --mirror-docker-apt 换镜像 --mirror-docker-apt names a mirror）" apt-get update
+    failed "（可用 --mirror-docker-apt 换镜像站 --mirror-docker-apt names a mirror）" apt-get update
 }
 
 fetch_docker_key() {
     local new=$SCRATCH/docker.asc
     attempt curl -fsSL --retry 2 --max-time 60 -o "$new" "$(docker_address)/gpg" \
-        || die "无法取得 Docker 的密钥：请用 --mirror-docker-apt 指定镜像，或用 --docker distribution。Cannot fetch $(docker_address)/gpg: name a mirror with --mirror-docker-apt, or use --docker distribution"
+        || die "无法取得 Docker 的密钥：请用 --mirror-docker-apt 指定镜像站，或用 --docker distribution。Cannot fetch $(docker_address)/gpg: name a mirror with --mirror-docker-apt, or use --docker distribution"
     if [[ -n $DRY_RUN ]]; then
         tell "将核对指纹 would check its fingerprint: $DOCKER_FINGERPRINT"
     else

@@ -23,14 +23,37 @@ step_firewall() {
         return
     fi
     refuse_rivals
-    if ! grep -q '^IPV6=yes' /etc/default/ufw 2>/dev/null; then run set_setting /etc/default/ufw IPV6 yes; fi
+    # On, and yet not loaded, it refuses new rules. Off it takes them; it is switched on below.
+    if grep -q '^ENABLED=yes' /etc/ufw/ufw.conf 2>/dev/null && ufw status | grep -q '^Status: inactive'; then
+        run set_setting /etc/ufw/ufw.conf ENABLED no
+    fi
+    open_ports "${ports[@]}"
+    # After that: a firewall that is on already obeys at once, and this session must outlive it.
     run ufw default deny incoming
     run ufw default allow outgoing
-    for port in "${ports[@]}"; do
-        is_allowed "$port" || run ufw allow "$port/tcp" comment kadun
-    done
     enable_firewall "${ports[@]}"
     tell_other_rules "${ports[@]}"
+}
+
+# open_ports PORT…: a rule for each that has none.
+open_ports() {
+    local port sources anew=''
+    if ! grep -q '^IPV6=yes' /etc/default/ufw 2>/dev/null; then
+        anew=yes # what was allowed without IPv6 is allowed once more, with it
+        run set_setting /etc/default/ufw IPV6 yes
+    fi
+    for port in "$@"; do
+        sources=$(sources_of "$port" | paste -sd ' ')
+        if is_open "$port"; then
+            [[ -n $anew ]] || continue
+        elif is_allowed "$port"; then
+            tell "端口 $port 只对 $sources 放行（您的规则，未改动）。Port $port is for $sources only: your own rule, left alone"
+            continue
+        elif [[ -n $sources ]]; then
+            tell "端口 $port 的规则（$sources）不含本次会话，改为对所有地址放行。Your rules for port $port ($sources) leave this very session out: it is opened to all"
+        fi
+        run ufw allow "$port/tcp" comment kadun
+    done
 }
 
 # enable_firewall PORT…: once each port is among the rules, and not before.
@@ -67,9 +90,35 @@ firewall_is_so() {
     fi
 }
 
-# is_allowed PORT: among UFW's rules, whether it is on or off. `limit` lets in as well.
+# is_allowed PORT: among UFW's rules, whether it is on or off. Rules for certain addresses are their owner's choice, so long
+# as they let each SSH session in by which we may have come.
 is_allowed() {
+    local sources from
+    is_open "$1" && return
+    sources=$(sources_of "$1")
+    [[ -n $sources ]] || return 1
+    while read -r from; do
+        is_within "$from" "$sources" || return 1
+    done < <(ssh_sessions | awk -v port="$1" '$4 == port { print $1 }' | sort -u)
+}
+
+# is_open PORT: to all. `limit` lets in as well.
+is_open() {
     [[ -n $(command -v ufw) ]] && ufw show added | grep -qE "^ufw (allow|limit) (in )?$1(/tcp)?( comment .*)?$"
+}
+
+# sources_of PORT: the addresses and networks that rules let in to it, on any interface, a line each.
+sources_of() {
+    [[ -z $(command -v ufw) ]] || ufw show added \
+        | sed -nE "s/^ufw (allow|limit) (in )?from ([0-9a-fA-F.:\/]+) to any port ([0-9]+[,:])*$1([,:][0-9]+)*( proto tcp)?( comment .*)?\$/\3/p"
+}
+
+# is_within ADDRESS NETWORKS: UFW is written in Python, so there is one.
+is_within() {
+    python3 -c 'import ipaddress, sys
+address = ipaddress.ip_address(sys.argv[1].partition("%")[0])
+sys.exit(not any(address in ipaddress.ip_network(network, strict=False) for network in sys.argv[2].split()))' "$1" "$2" \
+        2>/dev/null
 }
 
 # tell_other_rules PORT…: what else the machine's owner lets in. It is left alone.
@@ -139,11 +188,15 @@ socket_ssh_ports() {
     } | sed -n '/^vsock:/d; s/^\(.*:\)\{0,1\}\([0-9][0-9]*\)$/\2/p'
 }
 
-# session_ssh_ports: SSH_CONNECTION of this process or of one above it: sudo takes the variable away.
-session_ssh_ports() {
+# session_ssh_ports: those by which we came.
+session_ssh_ports() { ssh_sessions | cut -d ' ' -f 4; }
+
+# ssh_sessions: SSH_CONNECTION (from, its port, to, its port) of this process or of one above it: sudo takes the variable
+# away.
+ssh_sessions() {
     local pid=$$
     while ((pid > 0)); do
-        { tr '\0' '\n' <"/proc/$pid/environ"; } 2>/dev/null | sed -n 's/^SSH_CONNECTION=.* \([0-9]*\)$/\1/p'
+        { tr '\0' '\n' <"/proc/$pid/environ"; } 2>/dev/null | sed -nE 's/^SSH_CONNECTION=(\S+ \S+ \S+ [0-9]+)$/\1/p'
         pid=$(sed -n 's/^PPid:[[:space:]]*//p' "/proc/$pid/status" 2>/dev/null) || return 0
         [[ -n $pid ]] || return 0
     done

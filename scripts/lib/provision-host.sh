@@ -106,7 +106,7 @@ step_pip_mirror() {
     step "Python 包索引" "Python package index"
     local file=$ROOT/.env
     if [[ -z $MIRROR_PIP ]]; then
-        already "未指定镜像 no mirror was asked for"
+        already "未指定镜像站 no mirror was asked for"
     elif [[ ! -e $file ]]; then
         remember_pip_mirror
     elif [[ $(dotenv_value "$file" PIP_INDEX_URL) == "$MIRROR_PIP" ]]; then

@@ -35,7 +35,7 @@ ensure_venv() {
         if ! { venv_works || make_venv "$log"; } || ! install_packages "$log" "$@"; then
             tail -n 15 "$log" >&2
             rm -f "$log"
-            die "Python 依赖安装失败：请检查网络，可用 PIP_INDEX_URL 指定镜像。Could not set up Python packages: check the network; PIP_INDEX_URL names a mirror"
+            die "Python 依赖安装失败：请检查网络，可用 PIP_INDEX_URL 指定镜像站。Could not set up Python packages: check the network; PIP_INDEX_URL names a mirror"
         fi
     fi
     rm -f "$log"

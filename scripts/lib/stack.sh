@@ -18,8 +18,25 @@ setting() {
     printf '%s' "${value:-${2:-}}"
 }
 
-# require_stack: this checkout has been prepared, and Docker answers.
+# moved_to: where scripts/migrate-to.sh has moved this service, and when; nothing where it serves here. The containers
+# see the same file, and the service does not start beside it (app/services/startup.py).
+MOVED=$ROOT/data/keys/moved-to
+moved_to() {
+    [[ ! -e $MOVED ]] || cat -- "$MOVED" 2>/dev/null || printf '?'
+}
+
+# require_home: the service has not moved away: what was done here would be lost, or be done twice.
+require_home() {
+    local place
+    place=$(moved_to)
+    [[ -z $place ]] \
+        || die "服务已搬迁到 ${place#* }（${place%% *}）：请在那里操作；要撤销搬迁：scripts/migrate-to.sh --resume-here。The service moved to ${place#* } at ${place%% *}: work there; to undo the move: scripts/migrate-to.sh --resume-here"
+}
+
+# require_stack [moved]: this checkout has been prepared, Docker answers, and, unless that is said not to matter, the
+# service has not moved away.
 require_stack() {
+    [[ ${1:-} == moved ]] || require_home
     [[ -e $ROOT/.env ]] || die "尚未初始化：请先执行 scripts/init.sh。Not prepared yet: run scripts/init.sh first"
     need docker docker.io
     docker compose version >/dev/null 2>&1 \
@@ -43,6 +60,11 @@ require_running() {
 # in_database as-role backup pg_dump -Fc >FILE. It takes standard input: give </dev/null where it has none.
 in_database() {
     compose exec -T database "$@"
+}
+
+# unlock_child: for what goes on in the background: the lock is the script's, and ends with it, even by kill -9.
+unlock_child() {
+    if [[ -n ${KADUN_LOCK:-} ]]; then exec {KADUN_LOCK}>&-; fi
 }
 
 # lock_stack [SECONDS]: backup, restore, upgrade and their like take turns; it waits that long, by default not at all.

@@ -19,6 +19,27 @@ prepare_database() {
         && owner_sql "$1" "SET client_min_messages = error; ANALYZE"
 }
 
+# exists DATABASE: fails where there is none, ends the script where that cannot be asked.
+exists() {
+    local found
+    found=$(owner_sql postgres "SELECT count(*) FROM pg_database WHERE datname = '$1'") && [[ $found == [01] ]] \
+        || die "数据库没有响应。The database does not answer"
+    [[ $found == 1 ]]
+}
+
+# journal_end DATABASE: the number of its last entry.
+journal_end() { owner_sql "$1" "SELECT coalesce(max(id), 0) FROM event"; }
+
+# swap_back BACK ASIDE END: BACK takes LIVE's place, and what has served meanwhile is kept as ASIDE. Sets NEWER: how
+# many entries its journal has beyond END.
+# shellcheck disable=SC2034  # NEWER is the caller's
+swap_back() {
+    NEWER=''
+    if [[ $3 =~ ^[0-9]+$ ]]; then NEWER=$(owner_sql "$LIVE" "SELECT count(*) FROM event WHERE id > $3" 2>/dev/null) || NEWER=''; fi
+    NEWER=${NEWER:-?}
+    swap_databases "$LIVE" "$2" "$1" >/dev/null 2>&1
+}
+
 # swap_databases LIVE ASIDE NEW: LIVE becomes ASIDE and NEW becomes LIVE, both or neither.
 swap_databases() {
     owner_sql postgres "

@@ -5,8 +5,8 @@ readonly POLICY=/usr/sbin/policy-rc.d POLICY_MARK="# kadun: no package starts it
 
 PATH+=:/usr/sbin:/sbin # where nginx and ip lie, and an ordinary user does not look
 
-# bring_tools PROGRAM[:PACKAGE]…: installs what is missing, as root on Debian and Ubuntu. Where it cannot,
-# it fails and leaves the packages that are missing in MISSING.
+# bring_tools PROGRAM[:PACKAGE]…: installs what is missing, as root on Debian and Ubuntu; a file may stand for a program,
+# by its absolute path. Where it cannot, it fails and leaves the packages that are missing in MISSING.
 bring_tools() {
     local -a packages
     local packages_text
@@ -27,10 +27,25 @@ bring_tools() {
     [[ -z $MISSING ]]
 }
 
+# bring_libpython: the shared library of .venv's Python, which packaging a program wants and Debian splits off.
+bring_libpython() {
+    if has_libpython; then return; fi
+    MISSING=lib$("$VENV_PYTHON" -c 'import sys; print("python%d.%d" % sys.version_info[:2])')
+    [[ $EUID == 0 ]] && command -v apt-get >/dev/null || return 1
+    echo "installing $MISSING …"
+    apt_install "$MISSING" >"$SCRATCH/apt" 2>&1 || tail -n 15 "$SCRATCH/apt" >&2
+    has_libpython
+}
+
+has_libpython() {
+    "$VENV_PYTHON" -c 'import ctypes, sysconfig
+if sysconfig.get_config_var("Py_ENABLE_SHARED"): ctypes.CDLL(sysconfig.get_config_var("INSTSONAME"))' 2>/dev/null
+}
+
 missing_packages() {
     local tool
     for tool in "$@"; do
-        command -v "${tool%%:*}" >/dev/null || printf '%s ' "${tool##*:}"
+        [[ ${tool%%:*} == /* && -e ${tool%%:*} ]] || command -v "${tool%%:*}" >/dev/null || printf '%s ' "${tool##*:}"
     done | sed 's/ $//'
 }
 

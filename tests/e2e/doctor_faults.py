@@ -164,6 +164,24 @@ def backup_gone(stack: Stack) -> Iterator[None]:
         file.with_name("aside").rename(file)
 
 
+def old_proof(stack: Stack) -> AbstractContextManager[None]:
+    file = stack.folder / "data/backups/last-verified"
+    name = file.read_text().split()[1]
+    return rewritten(file, f"{datetime.now(UTC) - timedelta(days=9):%Y-%m-%dT%H:%M:%SZ} {name}\n")
+
+
+@contextmanager
+def failing_hook(stack: Stack) -> Iterator[None]:
+    """It is there, and nothing tells that it was ever done."""
+    hook = stack.folder / "data/backup-hooks.d/50-away"
+    hook.parent.mkdir()
+    hook.touch(0o755)
+    try:
+        yield
+    finally:
+        shutil.rmtree(hook.parent)
+
+
 def secret_in_env(stack: Stack) -> AbstractContextManager[None]:
     password = (stack.folder / "secrets/db_password").read_text().strip()
     file = stack.folder / ".env"
@@ -207,6 +225,8 @@ FAULTS: dict[str, tuple[Fault, Findings]] = {
     "a secret stands in .env": (secret_in_env, {"env": "FAIL"}),
     "the last backup is 27 hours old": (old_backup, {"backup": "FAIL"}),
     "the last backup's file is gone": (backup_gone, {"backup": "FAIL"}),
+    "the last proof of a backup is nine days old": (old_proof, {"backup-proof": "WARN"}),
+    "no backup was ever carried away": (failing_hook, {"backup-away": "WARN"}),
     "the disk of the backups is nearly full": (nearly_full_backup_disk, {"disk-backups": "FAIL"}),
     "the app's role is a superuser": (
         lambda stack: sql(stack, "ALTER ROLE kadun_app SUPERUSER", "ALTER ROLE kadun_app NOSUPERUSER"),

@@ -1,8 +1,10 @@
 """A copy of this checkout that runs in containers, and a network of its own to reach it from."""
 
 import http.client
+import itertools
 import json
 import os
+import secrets
 import shutil
 import ssl
 import subprocess
@@ -134,6 +136,9 @@ class Stack:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
+_NETS = itertools.count(secrets.randbelow(256))  # no two of them share one
+
+
 class Namespace:
     """A machine of its own as far as the network goes: a namespace joined to this one by a cable. Needs root."""
 
@@ -141,7 +146,7 @@ class Namespace:
         tag = uuid4().hex
         self.name = f"kadun-{tag[:8]}"
         self._here, self._there = f"kd{tag[:8]}h", f"kd{tag[:8]}n"
-        net = int(tag[:2], 16)  # 198.18.0.0/15 is for such trials (RFC 2544)
+        net = next(_NETS) % 256  # 198.18.0.0/15 is for such trials (RFC 2544)
         self.host_ipv4, self.ipv4 = f"198.18.{net}.1", f"198.18.{net}.2"
         self.host_ipv6, self.ipv6 = f"fd6b:6164:756e:{net:x}::1", f"fd6b:6164:756e:{net:x}::2"
 

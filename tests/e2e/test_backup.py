@@ -1,7 +1,9 @@
 """scripts/backup.sh against real containers: what it makes, and what it leaves alone when something is in the way."""
 
 import json
+import os
 import signal
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -71,6 +73,7 @@ def test_a_backup_is_whole_and_private_and_can_be_verified(backups: Backups) -> 
     verified = backups.script("verify-backup.sh")
     assert f"{file} (card 2000, client 0)" in verified.stdout
     assert f"verify ok: {file.name}, " in backups.log()[-1]
+    assert (backups.folder / "last-verified").read_text().split()[1:] == [file.name]
     assert backups.stack.sql("owner", "SELECT count(*) FROM pg_database WHERE datname LIKE 'kadun_%'") == "0"
 
 
@@ -107,7 +110,7 @@ def test_a_full_disk_leaves_the_old_backups_alone(backups: Backups, tmp_path: Pa
             filler = disk / "filler"
             filler.write_bytes(bytes(1024 * 1024))
             (disk / "last-good").write_text("")
-            small.refused("backup.sh", says="Not enough space")
+            small.refused("backup.sh", says="Not enough space: about ")
             filler.unlink()
             (disk / "last-good").unlink()
             # Room by all that is known beforehand: the last backup was small.
@@ -116,7 +119,8 @@ def test_a_full_disk_leaves_the_old_backups_alone(backups: Backups, tmp_path: Pa
             kept = small.newest()
             fill(backups.stack, 150_000, "filler")
             try:
-                small.refused("backup.sh", says="space")
+                small.refused("backup.sh", says="The dump failed and nothing was kept: ")
+                assert "no space left on device" in small.log()[-1].lower()
             finally:
                 backups.stack.sql("owner", "DELETE FROM card WHERE batch = 'filler'")
             assert "backup failed: " in small.log()[-1]
@@ -215,9 +219,11 @@ def test_hooks_get_the_finished_file_and_one_that_fails_is_said(backups: Backups
     (hooks / "10-copy").write_text(f'#!/bin/sh\ncp "${{1%%.dump*}}".* {away}\n')
     (hooks / "README").write_text("not a program")
     (hooks / "10-copy").chmod(0o755)
+    assert not (backups.folder / "last-away").exists()
     with backups.settings(KADUN_BACKUP_HOOKS=str(hooks)):
         file = backups.take()
         backups.script("verify-backup.sh", away / file.name)
+        assert (backups.folder / "last-away").read_text().split()[1:] == [file.name]
         (hooks / "20-fails").write_text("#!/bin/sh\necho the other side is away >&2\nexit 3\n")
         (hooks / "20-fails").chmod(0o755)
         done = backups.script("backup.sh", check=False)
@@ -225,6 +231,36 @@ def test_hooks_get_the_finished_file_and_one_that_fails_is_said(backups: Backups
     assert "20-fails (the other side is away)" in done.stderr
     assert backups.newest() != file
     backups.script("verify-backup.sh", away / backups.newest().name)
+    assert (backups.folder / "last-away").read_text().split()[1:] == [file.name], "not all of them were done"
+
+
+def test_a_hook_that_hangs_is_ended_with_its_children_and_holds_nothing_up(backups: Backups, tmp_path: Path) -> None:
+    hooks = tmp_path / "hooks"
+    hooks.mkdir()
+    (hooks / "10-hangs").write_text(f"#!/bin/sh\nsleep 601 &\necho $! >{tmp_path}/child\nwait\n")
+    (hooks / "20-leaves").write_text(f"#!/bin/sh\nsetsid sleep 602 &\necho $! >{tmp_path}/left\n")
+    for hook in hooks.iterdir():
+        hook.chmod(0o755)
+    try:
+        with backups.settings(KADUN_BACKUP_HOOKS=str(hooks), KADUN_BACKUP_HOOK_SECONDS="2"):
+            started = time.monotonic()
+            done = backups.script("backup.sh", check=False)
+            assert time.monotonic() - started < 60
+        assert done.returncode == 1
+        assert "10-hangs (2 秒内未结束 not done within 2 s)\n" in done.stderr
+        assert not is_alive(tmp_path / "child")
+        assert is_alive(tmp_path / "left"), "what a program leaves running is its own affair"
+        backups.take()
+        with backups.settings(KADUN_BACKUP_HOOK_SECONDS="0"):
+            backups.refused("backup.sh", says="KADUN_BACKUP_HOOK_SECONDS")
+    finally:
+        os.kill(int((tmp_path / "left").read_text()), signal.SIGKILL)
+
+
+def is_alive(file: Path) -> bool:
+    """Whether the process runs whose number is in the file; one that nobody has buried yet does not."""
+    status = Path(f"/proc/{file.read_text().strip()}/stat")
+    return status.exists() and status.read_text().rpartition(")")[2].split()[0] != "Z"
 
 
 def test_the_webhook_is_told_and_one_that_is_away_harms_nothing(

@@ -1,6 +1,7 @@
 """scripts/deploy-certificate.sh before any container runs: which certificates it takes, and which it refuses."""
 
 import os
+import shlex
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -125,6 +126,35 @@ def test_the_pair_is_placed_with_tight_permissions_and_nothing_else_is_left(chec
     modes = {name: (folder / name).stat().st_mode & 0o777 for name in PLACED}
     assert modes == {"fullchain.pem": 0o644, "privkey.pem": 0o600, "hsts.conf": 0o644}
     assert (folder / "fullchain.pem").read_bytes() == CHAIN
+
+
+@pytest.mark.parametrize("placed", [1, 2])
+def test_a_run_killed_between_two_renames_is_undone_by_the_next(checkout: Path, deploy: Deploy, placed: int) -> None:
+    deploy(CHAIN, GOOD.key_bytes())
+    before, folder = state(checkout), checkout / "https_certificates"
+    tools = folder / ".killer"
+    tools.mkdir()
+    # The system's mv, which is killed with its caller after so many renames into place.
+    killer = f'#!/bin/bash\n/bin/mv "$@"; echo >>{shlex.quote(str(tools))}/done\n'
+    killer += f"[[ $(wc -l <{shlex.quote(str(tools))}/done) != {placed} ]] || kill -9 $PPID\n"
+    (tools / "mv").write_text(killer)
+    (tools / "mv").chmod(0o755)
+    other = Issued.make("other.test")
+    (tools / "chain").write_bytes(other.pem)
+    (tools / "key").write_bytes(other.key_bytes())
+    path = {"PATH": f"{tools}:{os.environ['PATH']}"}
+    killed = run(checkout / "scripts/deploy-certificate.sh", "chain", "key", check=False, cwd=tools, env=path)
+    shutil.rmtree(tools)
+    assert killed.returncode == -9
+    assert (folder / "fullchain.pem").read_bytes() == other.pem
+    deploy(b"", b"", check=False)  # whatever the next run is, and whatever comes of it
+    whole = state(checkout)
+    if placed == 1:  # a certificate beside another's key
+        assert whole == before
+        assert "the old pair is back" in (checkout / "data/certificates.log").read_text()
+    else:
+        assert (whole["fullchain.pem"], whole["privkey.pem"]) == (other.pem, other.key_bytes())
+    assert not list(folder.glob(".deploy.*"))
 
 
 def test_hsts_goes_with_public_trust_and_with_the_setting(checkout: Path, deploy: Deploy) -> None:

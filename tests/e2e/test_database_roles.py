@@ -47,6 +47,9 @@ BACKUP_CANNOT = (
 )  # fmt: skip
 
 
+INITDB = "chown postgres $PGDATA && setpriv --reuid=postgres --clear-groups -- initdb --username=postgres"
+
+
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     stack = Stack(tmp_path_factory.mktemp("stack"))
@@ -64,9 +67,13 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 def half_made(stack: Stack) -> None:
     """Leaves what a first start leaves that was killed when the cluster was made and the roles were not."""
-    initdb = "chown postgres $PGDATA && setpriv --reuid=postgres --clear-groups -- initdb --username=postgres"
-    stack.compose("run", "--rm", "--no-deps", "-T", "--entrypoint", "bash", "database", "-c", initdb)
+    bash(stack, f"PATH=/usr/local/lib/kadun:$PATH; {INITDB}")
     assert (stack.folder / "data/postgres/PG_VERSION").exists()
+
+
+def bash(stack: Stack, code: str) -> str:
+    """Runs it in a container of the database's of its own; returns what it printed."""
+    return stack.compose("run", "--rm", "--no-deps", "-T", "--entrypoint", "bash", "database", "-euc", code).stdout
 
 
 def answers(stack: Stack, role: str, statements: tuple[str, ...]) -> dict[str, str]:
@@ -82,6 +89,14 @@ def test_a_first_start_that_was_interrupted_has_begun_again(stack: Stack) -> Non
     stack.up()
     assert stack.compose("logs", "database").stdout.count("it begins again") == 1
     assert stack.sql("app", "SELECT count(*) FROM card") == "1"
+
+
+def test_a_cluster_that_nobody_marked_is_never_deleted_however_empty(stack: Stack) -> None:
+    assert not (stack.folder / "data/postgres/.first-start").exists()
+    elsewhere = f"export PGDATA=/tmp/cluster; mkdir -m 700 $PGDATA; {INITDB}"
+    start = "/usr/local/lib/kadun/entrypoint.sh find $PGDATA -name PG_VERSION -path $PGDATA/PG_VERSION"
+    assert bash(stack, f"{elsewhere} >/dev/null; {start}") == "/tmp/cluster/PG_VERSION\n"
+    assert bash(stack, f"PATH=/usr/local/lib/kadun:$PATH; {elsewhere} >/dev/null; {start}") == ""
 
 
 def test_the_services_role_can_make_change_and_drop_nothing_and_rewrite_no_history(stack: Stack) -> None:

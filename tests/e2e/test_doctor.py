@@ -42,7 +42,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     try:
         stack.init_anew(DOMAIN)
         stack.up()
-        run(stack.folder / "scripts/backup.sh", env=stack._environment, cwd="/")  # noqa: SLF001
+        for script in ("backup.sh", "verify-backup.sh"):
+            stack.script(script)
         yield stack
     finally:
         stack.remove()

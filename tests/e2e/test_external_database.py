@@ -92,6 +92,23 @@ def test_the_tools_work_as_if_the_database_were_in_its_container(stack: Stack) -
     stack.sql("owner", "DROP DATABASE restored")
 
 
+def test_it_is_backed_up_restored_and_upgraded_as_if_it_were_in_its_container(stack: Stack) -> None:
+    there, later = stack.new_card(), "SELECT count(*) FROM card"
+    stack.verify(there, f"pc of {there}")
+    count = stack.sql("app", later)
+    stack.script("backup.sh")
+    (backup,) = (stack.folder / "data/backups").glob("kadun-2*.dump")
+    stack.new_card()
+    stack.script("restore.sh", backup)
+    assert stack.sql("app", later) == count
+    assert stack.verify(there, f"pc of {there}")["code"] == "OK"
+    assert "kadun_before_restore_" in stack.script("restore.sh", "--drop-old").stdout
+    done = stack.script("upgrade.sh", "--no-pull")
+    assert "Upgraded" in done.stdout
+    run("docker", "image", "rm", "--force", f"{stack.project}-app:previous", check=False)
+    assert stack.verify(there, f"pc of {there}")["code"] == "OK"
+
+
 def test_rights_are_as_in_the_container(stack: Stack) -> None:
     options = ("-X", "-q", "-v", "ON_ERROR_STOP=1", "-v", "VERBOSITY=sqlstate")
     for role, statement in (

@@ -1,8 +1,11 @@
 """scripts/migrate-to.sh over a real sshd, into another folder of this very machine: nothing acknowledged is lost."""
 
+import os
 import shutil
+import signal
 import subprocess
 import threading
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from http.client import HTTPException
@@ -28,6 +31,8 @@ UsePAM no
 PasswordAuthentication no
 PermitRootLogin yes
 """
+# What a slow server does: it gets ready, and then there is no end to it.
+SLOW_IMPORT = "#!/bin/sh\ncase $1 in --prepare) cat >/dev/null; exit 0 ;; esac\nexec sleep 60\n"
 # What a broken server does: it gets ready, and fails when it counts.
 BROKEN_IMPORT = "#!/bin/sh\ncat >/dev/null\ncase $1 in --prepare) exit 0 ;; esac\necho 'the disk broke' >&2\nexit 1\n"
 
@@ -81,21 +86,21 @@ def old(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 
 class Customers(threading.Thread):
-    """They activate one card after the other on a server until told to stop."""
+    """They activate one card after the other on a server until told to stop, and then open it again and again."""
 
     def __init__(self, stack: Stack) -> None:
         super().__init__()
         self.stack = stack
-        issued = stack.cardctl("card", "issue", "--validity", "30d", "--count", "400", "--format", "json")
-        self.cards = [card["id"] for card in issued]
+        issued = stack.cardctl("card", "issue", "--validity", "30d", "--count", "100", "--format", "json")
+        self.cards = deque(card["id"] for card in issued)
         self.acknowledged: list[str] = []
         self.statuses: list[int] = []
         self.strange: list[str] = []
         self.stopping = threading.Event()
 
     def run(self) -> None:
-        while self.cards and not self.stopping.wait(0.15):  # within what one address may ask
-            card = self.cards.pop()
+        while not self.stopping.wait(0.15):  # within what one address may ask
+            card = self.cards.popleft()
             try:
                 status, retry_after = self.ask(card)
             except (OSError, HTTPException) as error:
@@ -104,7 +109,10 @@ class Customers(threading.Thread):
             self.statuses.append(status)
             if status == 200:
                 self.acknowledged.append(card)
-            elif status != 503 or retry_after is None:
+                self.cards.append(card)
+                continue
+            self.cards.appendleft(card)
+            if status != 503 or retry_after is None:
                 self.strange.append(f"{status} {retry_after}")
 
     def ask(self, card: str) -> tuple[int, str | None]:
@@ -160,7 +168,68 @@ def test_when_the_import_fails_over_there_this_server_serves_again(old: Stack, d
     assert customers.ask(customers.cards.pop())[0] == 200
 
 
-def test_the_whole_house_moves_and_no_acknowledged_activation_is_lost(
+class Move:
+    """migrate-to.sh, under way: this server has stopped serving."""
+
+    def __init__(self, old: Stack, door: Door, log: Path, *options: str | Path) -> None:
+        command = (old.folder / "scripts/migrate-to.sh", "root@127.0.0.1", *door.options(), *options)
+        self._log = log  # a file: ssh's own child keeps what it was given open for a while
+        with log.open("w") as file:
+            self.process = subprocess.Popen(command, stdout=file, stderr=file, start_new_session=True)
+        wait_for(lambda: old.inspect("app")["State"]["Status"] == "exited" or self.process.poll() is not None, 120)
+
+    def kill(self, number: signal.Signals) -> None:
+        """As a terminal or the kernel does it: all that belong to it get the signal."""
+        os.killpg(self.process.pid, number)
+
+    def end(self) -> str:
+        """What it has said, once it has ended."""
+        self.process.wait(120)
+        return self._log.read_text()
+
+
+@pytest.fixture
+def slow(tmp_path: Path) -> Path:
+    copy_checkout(tmp_path / "slow")
+    (tmp_path / "slow/scripts/import.sh").write_text(SLOW_IMPORT)
+    return tmp_path / "slow"
+
+
+def test_ctrl_c_brings_this_server_back(old: Stack, door: Door, slow: Path) -> None:
+    moving = Move(old, door, slow / "log", "--directory", slow)
+    moving.kill(signal.SIGINT)
+    assert "The move failed; this server serves again" in moving.end()
+    assert moving.process.returncode == 130
+    card = old.new_card()
+    assert old.verify(card, f"pc of {card}")["code"] == "OK"
+
+
+def test_after_a_power_cut_it_serves_only_when_told(old: Stack, door: Door, slow: Path) -> None:
+    moving = Move(old, door, slow / "log", "--directory", slow)
+    moving.kill(signal.SIGKILL)
+    moving.end()
+    moved = f"The service moved to root@127.0.0.1:{slow} at "
+    up = old.compose("up", "--detach", "--wait", check=False)
+    assert up.returncode != 0
+    assert moved in old.compose("logs", "migrate").stdout
+    run("docker", "start", str(old.inspect("app")["Id"]))  # past Compose, and so past `migrate`
+    wait_for(lambda: moved in old.compose("logs", "app").stdout)
+    card = old.script("cardctl", "card", "issue", "--validity", "1d", "--count", "1", check=False)
+    assert moved in card.stderr
+    assert moved in old.script("cardctl", "doctor", check=False).stdout
+    assert "This server serves again" in old.script("migrate-to.sh", "--resume-here").stdout
+    number = old.new_card()
+    assert old.verify(number, f"pc of {number}")["code"] == "OK"
+
+
+def cut_off(door: Door) -> None:
+    """Ends the sessions of sshd, as a lost connection does."""
+    server = (door.folder / "pid").read_text().strip()
+    for pid in run("ps", "--ppid", server, "-o", "pid=").stdout.split():
+        os.kill(int(pid), signal.SIGKILL)
+
+
+def test_the_whole_house_moves_at_the_second_try_and_no_acknowledged_activation_is_lost(
     old: Stack, door: Door, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     new = Stack(tmp_path_factory.mktemp("elsewhere") / "not yet there")
@@ -171,8 +240,18 @@ def test_the_whole_house_moves_and_no_acknowledged_activation_is_lost(
         customers = Customers(old)
         customers.start()
         ports = ("--http-port", str(new.http_port), "--https-port", str(new.https_port))
-        moved = migrate(old, door, "--directory", new.folder, "--project", new.project, *ports)
+        there = ("--directory", new.folder, "--project", new.project, *ports)
+        first = Move(old, door, tmp_path_factory.mktemp("first") / "log", *there)
+        wait_for(lambda: (new.folder / "data/.arrived").exists() or first.process.poll() is not None, 120)
+        cut_off(door)
+        assert "The move failed; this server serves again" in first.end()
+        seen = len(customers.acknowledged)
+        wait_for(lambda: len(customers.acknowledged) > seen + 3)
+        # The import over there may go on without us, and it is one at a time.
+        wait_for(lambda: run("flock", "-n", new.folder / "scripts", "true", check=False).returncode == 0, 120)
+        moved = migrate(old, door, *there)
         assert moved.returncode == 0, moved.stderr
+        assert new.sql("backup", "SELECT string_agg(datname, ' ') FROM pg_database WHERE datname ~ 'kadun'") == "kadun"
         asked = len(customers.statuses)
         wait_for(lambda: len(customers.statuses) > asked + 3 or customers.strange)
         customers.finish()

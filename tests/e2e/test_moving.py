@@ -138,6 +138,8 @@ def test_files_arrive_with_the_owners_and_modes_that_the_service_needs(departure
     (new,) = (arrival.folder / "data/files").iterdir()
     assert (new.name, new.read_bytes()) == (old.name, old.read_bytes())
     assert list((arrival.folder / "data").glob(".import*")) == [], "no secret lies about"
+    kept = [file.read_bytes() for file in (arrival.folder / "data").glob(".replaced-*/secrets/kernal_data_key")]
+    assert len(set(kept)) == 2, "the key that this server had made for itself, and the one of the killed import"
 
 
 def test_a_service_with_data_is_never_overwritten(departure: Departure, arrival: Stack) -> None:
@@ -211,6 +213,30 @@ def test_an_export_is_never_left_unencrypted_or_half_written(departure: Departur
     finally:
         run("umount", tmp_path)
     assert list((stack.folder / "data").glob(".export*")) == []
+
+
+DEAF = """#!/bin/bash
+# An engine whose database starts and then answers nothing.
+[[ $1 == compose && $2 == exec ]] || exit 0
+echo 'no space left on device' >&2
+exit 1
+"""
+
+
+def test_a_database_that_cannot_be_asked_is_not_taken_for_an_empty_one(departure: Departure, tmp_path: Path) -> None:
+    fresh = Stack(tmp_path / "fresh")
+    fresh.init_anew()
+    (fresh.folder / "data/keys/keyring.json").write_text("what programs in the field believe")
+    (tmp_path / "docker").write_text(DEAF)
+    (tmp_path / "docker").chmod(0o755)
+    keys = ("data/keys/keyring.json", "secrets/kernal_data_key", "secrets/owner_url")
+    before = [(fresh.folder / name).read_bytes() for name in keys]
+    command = (fresh.folder / "scripts/import.sh", departure.sealed, "--identity", departure.identity)
+    refused = run(*command, check=False, env=os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"})
+    assert refused.returncode == 1
+    assert "Database kadun cannot be read; nothing was changed" in refused.stderr
+    assert [(fresh.folder / name).read_bytes() for name in keys] == before
+    shutil.rmtree(fresh.folder)
 
 
 def test_another_checkouts_project_is_never_taken_over(departure: Departure, tmp_path: Path) -> None:

@@ -1,19 +1,22 @@
-"""scripts/provision.sh on a bare Debian 13: in a chroot, so that all is real but systemd and the memory."""
+"""scripts/provision.sh on a bare Debian 13, in a chroot: all is real but systemd and the memory. And on others."""
 
 import json
 import re
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
 from tests.e2e.bare_machine import BareMachine, greeting
 from tests.e2e.docker_offer import SigningKey, offer_docker
+from tests.e2e.other_releases import Smoke, provision
 from tests.service import wait_for
 
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(900)]
 
 STEPS = 11
+OTHERS = {"bookworm": "debian", "noble": "ubuntu"}  # Debian 12, Ubuntu 24.04
 CONFIGURED, SYSTEMDS, SESSIONS, RUNNING = 2222, 2201, 2202, 2203
 REGISTRY, PIP = "https://registry.example", "https://index.example/simple"
 SSH = f"Port {CONFIGURED}\nListenAddress 0.0.0.0\nListenAddress ::\n"
@@ -24,6 +27,14 @@ SERVE = """
 /usr/sbin/sshd -p 5000
 sleep infinity
 """
+
+
+@pytest.fixture(scope="module", autouse=True)
+def others(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[Smoke]]]:
+    """The other releases, in threads of their own while the tests of Debian 13 go on: they wait for packages mostly."""
+    folders = {codename: tmp_path_factory.mktemp(codename) for codename in OTHERS}
+    with ThreadPoolExecutor() as pool:
+        yield {name: pool.submit(provision, folders[name], system, name) for name, system in OTHERS.items()}
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +119,8 @@ def test_a_dry_run_shows_every_step_and_changes_nothing(machine: BareMachine, ar
         "dry run: nothing was changed",
     ):
         assert re.search(words.replace("writes\\|", "would "), shown), words
+    order = [shown.index(f"ufw {words}") for words in (f"allow {CONFIGURED}/tcp", "default deny incoming")]
+    assert order == sorted(order), "a firewall that is on obeys at once"
 
 
 def test_a_mirror_that_does_not_answer_leaves_the_old_source_in_place(machine: BareMachine) -> None:
@@ -196,6 +209,23 @@ def test_ssh_is_found_wherever_it_listens(second: str, machine: BareMachine) -> 
         assert f"would run: ufw allow {port}/tcp" in shown
 
 
+def test_a_rule_for_certain_addresses_is_left_unless_it_leaves_this_session_out(
+    second: str, machine: BareMachine
+) -> None:
+    script, opens = "/opt/kadun/scripts/provision.sh", f"would run: ufw allow {CONFIGURED}/tcp"
+    office = ("allow", "from", "192.0.2.0/24", "to", "any", "port", str(CONFIGURED), "proto", "tcp")
+    with machine.replaced("/etc/ufw/ufw.conf", "ENABLED=yes", "ENABLED=no"):  # so that none of it is put to use
+        machine.run("ufw", "delete", "allow", f"{CONFIGURED}/tcp")
+        machine.run("ufw", *office)
+        for address, opened in (("192.0.2.7", False), ("203.0.113.7", True)):
+            session = f"SSH_CONNECTION={address} 50000 198.51.100.1 {CONFIGURED}"
+            shown = machine.run("env", session, script, "--dry-run").stdout
+            assert (opens in shown) is opened
+            assert ("leave this very session out: it is opened to all" in shown) is opened
+        machine.run("ufw", "delete", *office)
+        machine.run("ufw", "allow", f"{CONFIGURED}/tcp", "comment", "kadun")
+
+
 def test_sshds_files_are_read_where_it_cannot_start_itself(second: str, machine: BareMachine) -> None:
     with machine.replaced(
         "/etc/ssh/sshd_config.d/port.conf", "(?s).*", "port=2299\nlistenAddress [::]:2300\nNonsense\n"
@@ -258,3 +288,17 @@ def test_dockers_own_source_takes_the_place_of_the_distributions(
     assert "already so: Docker 29.0.0, Compose 2.40.0" in again
     assert f"URIs: {machine.server.url}/linux/debian\n" in machine.read("/etc/apt/sources.list.d/docker.sources")
     assert not (machine.root / "etc/apt/sources.list.d/docker.list").exists()
+
+
+@pytest.mark.parametrize("codename", OTHERS)
+def test_another_release_is_shown_provisioned_and_then_found_so(
+    others: dict[str, Future[Smoke]], codename: str
+) -> None:
+    said = others[codename].result()
+    assert "dry run: nothing was changed" in said.dry
+    # Apt looks its lists up before the first update here, and remembers what it found.
+    assert [name for name in said.changed_by_dry_run if not name.startswith("var/cache/apt")] == []
+    assert "The server is ready." in said.first
+    assert "its fingerprint is right" in said.first
+    assert [section for section in sections(said.second) if "already so" not in section] == []
+    assert re.findall(r"allow (\S+)", said.rules) == ["22/tcp", "80/tcp", "443/tcp"]

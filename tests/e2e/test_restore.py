@@ -1,5 +1,6 @@
 """From a dead machine to a serving one: a backup taken under load, restored into a stack that never ran."""
 
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -15,6 +16,15 @@ from tests.service import wait_for
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(900)]
 
 TABLES = ("card", "client")
+MEDDLER = """#!/bin/bash
+# Stands before the engine: one command is carried out in full, and the script is told that it failed.
+[[ "$*" == {when} && ! -e {folder}/done ]] || exec {docker} "$@"
+{docker} "$@" >/dev/null || exit
+touch {folder}/done
+until [[ -e {folder}/go ]]; do read -rt 0.05 <> <(:) || :; done
+exit 1
+"""
+MEDDLINGS = {"the exchange": "*'RENAME TO'*before_restore*", "the start": "'compose up --detach --wait'"}
 
 
 @dataclass
@@ -57,6 +67,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
 @pytest.fixture(scope="module")
 def restored(house: House) -> House:
     """After the first restore, into a stack in which `docker compose up` never ran."""
+    (house.new.stack.folder / "data/postgres").rmdir()  # as if what was in it had been moved away
     refused = house.new.script("restore.sh", house.backup, check=False)
     assert refused.returncode == 1
     assert "put data/keys/ and secrets/kernal_data_key back first" in refused.stderr
@@ -169,17 +180,19 @@ def test_an_encrypted_backup_replaces_what_is_there_which_is_kept_until_told(res
         file = restored.old.take()
     there = {table: rows(restored.new, table) for table in TABLES}
     restored.new.refused("restore.sh", file, says="--identity")
-    said = restored.restore(file, "--identity", identity)
+    with restored.new.settings(KADUN_BACKUP_RECIPIENT=run("age-keygen", "-y", identity).stdout.strip()):
+        said = restored.restore(file, "--identity", identity)
     for table in TABLES:
         assert rows(restored.new, table) == rows(restored.old, table)
         assert rows(restored.new, table) != there[table]
     (kept,) = databases(restored.new) - {"kadun"}
     assert kept in said
     assert restored.new.stack.sql("owner", "SELECT count(*) FROM card", kept) == "5000"
-    safety = max(restored.new.folder.glob("kadun-before-restore-*.dump"))
-    assert str(safety) in said
-    assert {table: rows_in(restored.new, safety, table) for table in TABLES}["card"]
-    restored.new.script("verify-backup.sh", safety)
+    (safety,) = restored.new.folder.glob("kadun-before-restore-*.dump.age")
+    assert f"encrypted: {safety}" in said
+    beside = {file.name for file in restored.new.folder.glob(f"{safety.name.partition('.')[0]}.*")}
+    assert beside == {safety.name, f"{safety.name}.sha256", safety.name.replace(".dump", ".manifest")}, "none in clear"
+    assert "card 5000" in restored.new.script("verify-backup.sh", "--identity", identity, safety).stdout
     assert kept in restored.new.script("restore.sh", "--drop-old").stdout
     assert databases(restored.new) == {"kadun"}
 
@@ -190,10 +203,48 @@ def test_a_backup_that_the_service_cannot_start_on_leaves_the_old_database_servi
     done = restored.new.script("restore.sh", file, check=False)
     assert done.returncode == 1
     assert "The service does not start on what was restored" in done.stderr
-    assert databases(restored.new) == {"kadun"}
+    (kept,) = databases(restored.new) - {"kadun"}
+    assert f"What was restored is kept as {kept}, with 0 journal entries more" in done.stderr
     assert {table: rows(restored.new, table) for table in TABLES} == before
     card = restored.acknowledged[1]
     assert restored.new.stack.verify(card, f"pc of {card}")["code"] == "OK"
+    assert kept in restored.new.script("restore.sh", "--drop-old").stdout
+    assert databases(restored.new) == {"kadun"}
+
+
+@pytest.mark.parametrize("what", MEDDLINGS)
+def test_what_was_cut_off_after_it_took_effect_is_undone_and_keeps_what_it_acknowledged(
+    restored: House, tmp_path: Path, what: str
+) -> None:
+    stack = restored.new.stack
+    before = {table: rows(restored.new, table) for table in TABLES}
+    docker = run("sh", "-c", "command -v docker").stdout.strip()
+    (tmp_path / "docker").write_text(MEDDLER.format(docker=docker, folder=tmp_path, when=MEDDLINGS[what]))
+    (tmp_path / "docker").chmod(0o755)
+    path = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    restoring = subprocess.Popen(
+        (stack.folder / "scripts/restore.sh", "--no-safety-dump", restored.backup),
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=restored.new.environment | path,
+    )  # fmt: skip
+    wait_for(lambda: (tmp_path / "done").exists() or restoring.poll() is not None, 60)
+    acknowledged = []
+    if what == "the start":
+        acknowledged = stack.sql("owner", "SELECT id FROM card WHERE NOT is_activated LIMIT 2").split()
+        assert [stack.verify(card, f"pc of {card}")["code"] for card in acknowledged] == ["OK", "OK"]
+    (tmp_path / "go").touch()
+    _, said = restoring.communicate(timeout=60)
+    assert restoring.returncode == 1
+    assert "Nothing was restored: the old database is in its place" in said
+    (kept,) = databases(restored.new) - {"kadun"}
+    events = int(stack.sql("owner", "SELECT count(*) FROM event", kept))
+    manifest = restored.backup.with_suffix(".manifest").read_text()
+    more = events - int(manifest.partition("table event ")[2].split()[0])
+    assert more >= len(acknowledged)
+    assert f"is kept as {kept}, with {more} journal entries more" in said
+    assert set(acknowledged) <= set(stack.sql("owner", "SELECT id FROM card WHERE is_activated", kept).split())
+    assert {table: rows(restored.new, table) for table in TABLES} == before
+    assert stack.inspect("app")["State"]["Health"]["Status"] == "healthy"
+    restored.new.script("restore.sh", "--drop-old")
 
 
 def test_a_restore_that_is_ended_halfway_changes_nothing(restored: House) -> None:

@@ -128,8 +128,12 @@ def test_an_upgrade_that_migrates_is_noticed_by_no_customer(vendor: Vendor, prog
         {
             new: MIGRATION.format("CREATE TABLE more (id int)"),
             "nginx/kadun/log.conf": (vendor.upstream / "nginx/kadun/log.conf").read_text() + "# changed\n",
+            "postgres/url.sh": (vendor.upstream / "postgres/url.sh").read_text() + "# changed\n",
         },
     )
+    leftover = stack.folder / "data/backups/kadun-before-upgrade-20260101T000000Z.dump.partial"
+    leftover.parent.mkdir()
+    leftover.write_text("half a dump")
     nginx = stack.inspect("nginx")["State"]["StartedAt"]
     with Customer(stack, program) as customer:
         done = stack.script("upgrade.sh")
@@ -140,20 +144,56 @@ def test_an_upgrade_that_migrates_is_noticed_by_no_customer(vendor: Vendor, prog
     assert vendor.image() != old_image
     assert "table more 0 0" in contents(stack)
     assert stack.inspect("nginx")["State"]["StartedAt"] != nginx, "it has read its new configuration"
-    assert 0 < gap(stack) < 15
+    assert gap(stack) > 0
+    for name in ("postgres/url.sh", "nginx/kadun/log.conf", new):
+        assert (stack.folder / name).stat().st_mode & 0o444 == 0o444, "the containers' users read it"
+    assert not leftover.exists()
     (dump,) = (stack.folder / "data/backups").glob("*.dump")
     assert "the dump before: " + str(dump) in done.stdout
 
 
-def test_an_upgrade_without_a_migration_is_short(vendor: Vendor, program: Program) -> None:
+def test_an_upgrade_without_a_migration_leaves_no_dump_in_clear_where_backups_are_encrypted(
+    vendor: Vendor, program: Program, tmp_path: Path
+) -> None:
     stack, image = vendor.stack, vendor.image()
+    run("age-keygen", "-o", tmp_path / "identity")
+    recipient = run("age-keygen", "-y", tmp_path / "identity").stdout.strip()
+    settings = (stack.folder / ".env").read_text()
+    (stack.folder / ".env").write_text(f"{settings}KADUN_BACKUP_RECIPIENT={recipient}\n")
+    before = set((stack.folder / "data/backups").glob("*"))
+    nginx = stack.inspect("nginx")["State"]["StartedAt"]
     commit = vendor.release("third", {"app/__init__.py": '"""Another version."""\n'})
     with Customer(stack, program) as customer:
-        stack.script("upgrade.sh")
+        done = stack.script("upgrade.sh")
+    (stack.folder / ".env").write_text(settings)
+    assert stack.inspect("nginx")["State"]["StartedAt"] == nginx, "it has no new configuration"
     assert customer.failures == []
     assert vendor.commit() == commit
     assert vendor.image() != image
-    assert 0 < gap(stack) < 10
+    assert gap(stack) > 0
+    made = set((stack.folder / "data/backups").glob("kadun-before-upgrade-*")) - before
+    assert {"".join(file.suffixes) for file in made} == {".dump.age", ".dump.age.sha256", ".manifest.age"}
+    (dump,) = (file for file in made if file.suffix == ".age" and ".dump" in file.name)
+    assert str(dump) in done.stdout
+    stack.script("verify-backup.sh", "--identity", tmp_path / "identity", dump)
+
+
+def test_an_upgrade_without_room_for_its_dump_changes_nothing(vendor: Vendor, tmp_path: Path) -> None:
+    stack, commit, started = vendor.stack, vendor.commit(), vendor.stack.inspect("app")["State"]["StartedAt"]
+    settings = (stack.folder / ".env").read_text()
+    vendor.release("too large")
+    run("mount", "-t", "tmpfs", "-o", "size=64k", "none", tmp_path)
+    try:
+        (stack.folder / ".env").write_text(f"{settings}KADUN_BACKUP_DIR={tmp_path}\n")
+        full = stack.script("upgrade.sh", check=False)
+    finally:
+        (stack.folder / ".env").write_text(settings)
+        run("umount", tmp_path)
+        vendor.withdraw()
+    assert full.returncode == 1
+    assert "Not enough space" in full.stderr
+    assert vendor.commit() == commit
+    assert stack.inspect("app")["State"]["StartedAt"] == started
 
 
 def test_a_version_that_does_not_start_is_taken_back_with_its_migration(vendor: Vendor, program: Program) -> None:

@@ -52,11 +52,20 @@ def containers(*changed: dict[str, Any]) -> dict[str, Any]:
     return {"containers": list(by_service.values())}
 
 
+def never_backed_up(**changes: Any) -> dict[str, Any]:
+    return {"backup": BACKUP | {"last_good": None} | changes}
+
+
 def sockets(*lines: str) -> dict[str, Any]:
     return {"sockets": "\n".join([LOCAL_SOCKETS, *lines])}
 
 
-STRANGER = 'tcp LISTEN 0 128 0.0.0.0:5000 0.0.0.0:* users:(("python3",pid=9,fd=5))'
+def stranger(address: str) -> str:
+    return f'tcp LISTEN 0 128 {address}:5000 {address}:* users:(("python3",pid=9,fd=5))'
+
+
+WITHOUT_IPV6 = {"ipv6_unfiltered": True}
+STRANGER = stranger("0.0.0.0")  # noqa: S104
 PUBLISHED = 'tcp LISTEN 0 128 0.0.0.0:8080 0.0.0.0:* users:(("docker-proxy",pid=9,fd=5))'
 
 
@@ -111,8 +120,19 @@ PUBLISHED = 'tcp LISTEN 0 128 0.0.0.0:8080 0.0.0.0:* users:(("docker-proxy",pid=
         ({"backup": BACKUP | {"last_good": "2026-11-25T03:30:00 kadun-1.dump"}}, {"backup": "FAIL"}),
         ({"backup": BACKUP | {"size": None}}, {"backup": "FAIL"}),
         ({"backup": BACKUP | {"size": 0}}, {"backup": "FAIL"}),
-        ({"backup": BACKUP | {"last_good": None}}, {"backup": "FAIL"}),
-        ({"backup": BACKUP | {"last_good": None, "installed": int(NOW.timestamp()) - 3600}}, {"backup": "WARN"}),
+        (never_backed_up(), {"backup": "FAIL", "backup-away": "WARN"}),
+        (never_backed_up(installed=int(NOW.timestamp()) - 3600, hooks=0), {"backup": "WARN"}),
+        ({"backup": BACKUP | {"last_verified": None}}, {"backup-proof": "WARN"}),
+        ({"backup": BACKUP | {"last_verified": "2026-11-17T11:59:00Z kadun-0.dump"}}, {"backup-proof": "WARN"}),
+        ({"backup": BACKUP | {"last_verified": "2026-11-17T12:01:00Z kadun-0.dump"}}, {}),
+        ({"backup": BACKUP | {"last_verified": "2026-11-24T12:01:00Z kadun-0.dump.age sha256"}}, {}),
+        ({"backup": BACKUP | {"last_verified": "2026-11-26T12:01:00Z kadun-0.dump"}}, {"backup-proof": "WARN"}),
+        ({"backup": BACKUP | {"last_verified": "2026-11-24T12:01:00 kadun-0.dump"}}, {"backup-proof": "WARN"}),
+        ({"backup": BACKUP | {"last_away": None}}, {"backup-away": "WARN"}),
+        ({"backup": BACKUP | {"last_away": None, "hooks": 0}}, {}),
+        ({"backup": BACKUP | {"last_away": "2026-11-24T01:29:00Z kadun-0.dump"}}, {"backup-away": "WARN"}),
+        ({"backup": BACKUP | {"last_away": "2026-11-24T03:31:00Z kadun-0.dump"}}, {}),
+        ({"backup": BACKUP | {"last_away": "nonsense"}}, {"backup-away": "WARN"}),
         (sockets(STRANGER) | {"ufw": None}, {"ports": "FAIL", "firewall": "WARN"}),
         (sockets(STRANGER) | {"ufw": "missing"}, {"ports": "FAIL", "firewall": "WARN"}),
         (sockets(STRANGER) | {"ufw": "Status: inactive"}, {"ports": "FAIL", "firewall": "WARN"}),
@@ -128,6 +148,12 @@ PUBLISHED = 'tcp LISTEN 0 128 0.0.0.0:8080 0.0.0.0:* users:(("docker-proxy",pid=
         (sockets("tcp LISTEN 0 5 [2001:db8::1]:9000 [::]:*"), {"ports": "FAIL"}),
         (sockets("udp UNCONN 0 5 *:6003 *:*"), {"ports": "FAIL"}),
         (sockets(PUBLISHED), {"ports": "FAIL"}),
+        (sockets(PUBLISHED.replace("docker-proxy", "dockerd")), {"ports": "FAIL"}),
+        (sockets(STRANGER) | WITHOUT_IPV6, {"firewall": "WARN"}),
+        (sockets(stranger("*")) | WITHOUT_IPV6, {"firewall": "WARN", "ports": "FAIL"}),
+        (sockets(stranger("[::]")) | WITHOUT_IPV6, {"firewall": "WARN", "ports": "FAIL"}),
+        (sockets(stranger("[::ffff:192.0.2.1]")) | WITHOUT_IPV6, {"firewall": "WARN"}),
+        (sockets(stranger("[::]")), {}),
         ({"sockets": None}, {"ports": "WARN"}),
         ({"secrets_in_env": "NOTE"}, {"env": "FAIL"}),
         ({"permissions": PERMISSIONS.replace("700 0 secrets", "755 0 secrets")}, {"permissions": "FAIL"}),
@@ -235,3 +261,11 @@ def test_every_line_is_in_both_languages_and_each_check_is_there_once(host: dict
 def test_the_facts_are_those_that_the_script_gathers() -> None:
     script = (Path(__file__).resolve().parents[2] / "scripts/lib/hostfacts.sh").read_text("utf-8")
     assert [name for name in HOST if f'"{name}": ' not in script] == []
+
+
+def test_a_service_that_has_moved_away_is_not_told_to_be_started() -> None:
+    stopped = containers(container("app", state="exited", health=None))
+    found = examined(**stopped, moved_to="2026-11-25T12:00:00Z root@new:/srv/kadun")["containers"]
+    assert found.status is Status.WARN
+    assert "The service moved to root@new:/srv/kadun at 2026-11-25T12:00:00Z" in found.message_en
+    assert "up -d" not in found.message_en + found.message_zh

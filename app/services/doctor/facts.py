@@ -51,11 +51,17 @@ class Disk(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Backup(msgspec.Struct, forbid_unknown_fields=True):
-    """The newest good backup: its line, the size of its file, None when gone; and when .env was made (Unix time)."""
+    """The newest good backup: its line, the size of its file, None when gone; and when .env was made (Unix time).
+
+    Then the lines of the newest that was proven and of the newest that was carried away, and how many hooks do that.
+    """
 
     last_good: str | None
     size: int | None
     installed: int | None
+    last_verified: str | None
+    last_away: str | None
+    hooks: int
 
 
 class HostFacts(msgspec.Struct, forbid_unknown_fields=True):
@@ -78,8 +84,10 @@ class HostFacts(msgspec.Struct, forbid_unknown_fields=True):
     ssh_ports: str | None
     bridges: str | None
     ufw: str | None
+    ipv6_unfiltered: bool
     permissions: str | None
     secrets_in_env: str | None
+    moved_to: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,17 +1,15 @@
-"""Checks of the host: containers, disk, backup, permissions."""
+"""Checks of the host: containers, disk, permissions."""
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
-from app.services.doctor.facts import Backup, Container, Disk, HostFacts, Mode
+from app.services.doctor.facts import Container, Disk, HostFacts, Mode
 from app.services.doctor.finding import Finding, fail, ok, unchecked, warn
 
 SERVICES = ("database", "app", "nginx")
 GIB, MIB = 1 << 30, 1 << 20
 FREE_FAIL, FREE_WARN, PERCENT_WARN, PLENTY = 512 * MIB, 2 * GIB, 10, 20 * GIB
 INODES_PERCENT_FAIL, INODES_PERCENT_WARN = 2, 10
-BACKUP_AGE = timedelta(hours=26)  # a day, and time for a slow one
-CLOCK_TOLERANCE = timedelta(minutes=5)
 RESTARTED_LATELY = timedelta(days=1)
 _OTHERS = 0o077
 _SHOWN = 3
@@ -35,7 +33,16 @@ def is_healthy(facts: HostFacts, service: str) -> bool:
 
 
 def containers(facts: HostFacts) -> Finding:
-    """Every service runs and is healthy, and the migration went through."""
+    """Every service runs and is healthy, and the migration went through; or it has moved away, and none should."""
+    if facts.moved_to is not None:
+        at, _, place = facts.moved_to.partition(" ")
+        return warn(
+            "containers",
+            f"服务已搬迁到 {place}（{at}），本机只回答 503。那边正常后 docker compose down；"
+            "撤销：scripts/migrate-to.sh --resume-here",
+            f"The service moved to {place} at {at}; here is a 503 only. When all is well there: docker compose down; "
+            "to undo the move: scripts/migrate-to.sh --resume-here",
+        )
     wrong, starting = [], []
     for service in SERVICES:
         container = _of(facts, service)
@@ -128,38 +135,6 @@ def disk(facts: Disk) -> Finding:
     if facts.free < FREE_WARN or (percent < PERCENT_WARN and facts.free < PLENTY) or inodes < INODES_PERCENT_WARN:
         return warn(check, f"磁盘空间不多：{zh}", f"Getting full: {en}")
     return ok(check, zh, en)
-
-
-def backup(facts: Backup, now: datetime) -> Finding:
-    """The last good backup is not older than a day and a bit, and its file is there still."""
-    if facts.last_good is None:
-        return _no_backup(facts, now)
-    text, _, name = facts.last_good.partition(" ")
-    try:
-        age = now - datetime.fromisoformat(text)
-    except (ValueError, TypeError):  # TypeError: a time without an offset
-        return fail("backup", "last-good 无法解读", "last-good cannot be read: run scripts/backup.sh")
-    hours = int(age.total_seconds() // 3600)
-    if age < -CLOCK_TOLERANCE:
-        return fail(
-            "backup", f"上次备份在未来（{text}）：时钟有误", f"The last one lies ahead ({text}): a clock is wrong"
-        )
-    if age > BACKUP_AGE:
-        return fail(
-            "backup",
-            f"上次成功的备份在 {hours} 小时前：请查看 data/backups/backup.log，并运行 scripts/backup.sh",
-            f"The last good one is {hours} h old: look at data/backups/backup.log and run scripts/backup.sh",
-        )
-    if not facts.size:
-        return fail("backup", f"备份文件不见了：{name}", f"Its file is gone: {name}. Run scripts/backup.sh")
-    return ok("backup", f"{max(hours, 0)} 小时前：{name}", f"{max(hours, 0)} h old: {name}")
-
-
-def _no_backup(facts: Backup, now: datetime) -> Finding:
-    zh = "还没有备份：运行 scripts/backup.sh，并用 scripts/install-cron.sh 每天执行"
-    en = "There is none yet: run scripts/backup.sh, and scripts/install-cron.sh for every day"
-    fresh = facts.installed is not None and now.timestamp() - facts.installed < BACKUP_AGE.total_seconds()
-    return warn("backup", zh, en) if fresh else fail("backup", zh, en)
 
 
 def secrets_in_env(facts: HostFacts) -> Finding:

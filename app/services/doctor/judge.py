@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from app.services.doctor import certificate, host, inside, network
+from app.services.doctor import backups, certificate, host, inside, network
 from app.services.doctor.facts import Facts, HostFacts, Mode
 from app.services.doctor.finding import Finding
 
@@ -35,7 +35,7 @@ def examine_host(facts: HostFacts, now: datetime, modes: Sequence[Mode] = ()) ->
         host.images(facts),
         *certificate.findings(facts.certificate, facts.domains, now, nginx_runs=nginx_runs),
         *(host.disk(disk) for disk in facts.disks),
-        host.backup(facts.backup, now),
+        *backups.findings(facts.backup, now),
         network.ports(facts),
         network.firewall(facts),
         host.permissions(facts, modes),

@@ -14,6 +14,8 @@ from app.services.doctor.finding import Finding, fail, ok, unchecked, warn
 from app.services.doctor.host import is_healthy
 
 _HARMLESS = {"68/udp", "546/udp"}  # answers to this machine's own DHCP client
+# What Docker publishes goes round UFW by rules of its own; without the userland proxy the engine itself holds the port.
+_ROUND_UFW = {"docker-proxy", "dockerd"}
 _DENIES = re.compile(r"^Default: (deny|reject) \(incoming\)", re.MULTILINE)
 # A rule of `ufw status verbose` that lets everybody in: to where, and what "where" may be.
 _RULE = re.compile(r"^(?P<to>\S.*?)\s{2,}(?:ALLOW|LIMIT)(?: IN)?\s+Anywhere")
@@ -26,6 +28,7 @@ class Listener(NamedTuple):
     port: int
     protocol: str
     program: str
+    ipv6: bool
 
     @property
     def name(self) -> str:
@@ -39,11 +42,11 @@ def listeners(facts: HostFacts) -> Iterator[Listener]:
     for line in (facts.sockets or "").splitlines():
         protocol, _, _, _, local, *more = line.split()
         address, _, port = local.rpartition(":")
-        address = address.strip("[]").partition("%")[0]
+        address = address.strip("[]").partition("%")[0].rstrip("]")
         if address in bridges or not _reachable(address):
             continue
         program = re.search(r'\(\("([^"]+)"', more[-1]) if more else None
-        yield Listener(int(port), protocol, program[1] if program else "")
+        yield Listener(int(port), protocol, program[1] if program else "", ipv6=_takes_ipv6(address))
 
 
 def _reachable(address: str) -> bool:
@@ -55,6 +58,15 @@ def _reachable(address: str) -> bool:
     return not (mapped.is_loopback or mapped.is_link_local)
 
 
+def _takes_ipv6(address: str) -> bool:
+    """Tell whether connections over IPv6 arrive there: "*" is both families."""
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return True
+    return parsed.version == 6 and parsed.ipv4_mapped is None  # noqa: PLR2004  # its name
+
+
 def ports(facts: HostFacts) -> Finding:
     """Nothing but SSH and nginx listens for the world, or the firewall keeps it out."""
     if facts.sockets is None:
@@ -62,8 +74,7 @@ def ports(facts: HostFacts) -> Finding:
     ssh = {f"{port}/tcp" for port in (facts.ssh_ports or "").split()}
     ours = {f"{facts.http_port}/tcp", f"{facts.https_port}/tcp"} | ssh | _HARMLESS | _meant(facts)
     strangers = {s for s in listeners(facts) if s.name not in ours and s.program not in ("sshd", "sshd-session")}
-    # What Docker publishes goes round UFW, by rules of its own.
-    shielded = {s for s in strangers if _shields(facts.ufw, s) and s.program != "docker-proxy"}
+    shielded = {s for s in strangers if _shields(facts, s)}
     bare = strangers - shielded
     if bare:
         return fail(
@@ -86,11 +97,13 @@ def _listed(found: set[Listener]) -> str:
     return ", ".join(f"{s.name} {s.program}".strip() for s in sorted(found))
 
 
-def _shields(ufw: str | None, listener: Listener) -> bool:
+def _shields(facts: HostFacts, listener: Listener) -> bool:
     """Tell whether UFW keeps everybody out and no rule of its lets everybody reach this listener."""
-    if not ufw or not _is_closed(ufw):
+    if not facts.ufw or not _is_closed(facts.ufw) or listener.program in _ROUND_UFW:
         return False
-    rules = (_RULE.match(line) for line in ufw.splitlines())
+    if listener.ipv6 and facts.ipv6_unfiltered:
+        return False
+    rules = (_RULE.match(line) for line in facts.ufw.splitlines())
     return not any(_lets_in(rule["to"], listener) for rule in rules if rule is not None)
 
 
@@ -117,6 +130,12 @@ def firewall(facts: HostFacts) -> Finding:
             "firewall",
             "UFW 未启用或默认放行：若云服务商的安全组已限制端口则无妨，否则运行 scripts/provision.sh",
             "UFW is not active or lets in by default: fine behind a security group, else run scripts/provision.sh",
+        )
+    if facts.ipv6_unfiltered:
+        return warn(
+            "firewall",
+            "UFW 不管 IPv6（/etc/default/ufw 中 IPV6=no）：请运行 scripts/provision.sh",
+            "UFW leaves IPv6 alone (IPV6=no in /etc/default/ufw): run scripts/provision.sh",
         )
     return ok("firewall", "UFW 已启用，默认拒绝", "UFW is active and denies by default")
 

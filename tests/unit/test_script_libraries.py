@@ -1,0 +1,151 @@
+"""scripts/lib/ in bash itself, with commands in a database's or an engine's place that answer what a test wants."""
+
+import os
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.service import ROOT, wait_for
+
+SOURCES = "common backup swap bundle envfile arrival rollback"
+PRELUDE = """
+set -euo pipefail
+ROOT=$1
+for module in {sources}; do source "$ROOT/scripts/lib/$module.sh"; done
+LIVE=kadun STAGED=$ROOT/data/staged BACKUP_FOLDER=$ROOT/data
+owner_sql() {{ # what the test says that the database answers to this
+    printf '%s\\n' "$1: $2" >>"$ROOT/asked"
+    answer "$1" "$2"
+}}
+"""
+# A database named kadun_was_empty with cards in it, which an earlier import left.
+FULL = """
+answer() {
+    case $2 in
+        *to_regclass* | *EXISTS*) echo t ;;
+        *pg_database*) echo 1 ;;
+        *max* | *"id > 4") echo 7 ;;
+    esac
+}
+"""
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    folder = tmp_path / "checkout"
+    for name in ("scripts", "postgres"):
+        shutil.copytree(ROOT / name, folder / name)
+    (folder / "data/keys").mkdir(parents=True)
+    (folder / ".env").touch()
+    return folder
+
+
+def bash(checkout: Path, code: str) -> subprocess.CompletedProcess[str]:
+    command = ("bash", "-c", PRELUDE.format(sources=SOURCES) + code, "script.sh", checkout)
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+
+
+def asked(checkout: Path) -> str:
+    return (checkout / "asked").read_text()
+
+
+@pytest.mark.parametrize("answer", ["return 1", "echo", "echo 'could not connect'"])
+def test_a_database_that_cannot_be_asked_is_neither_empty_nor_full(checkout: Path, answer: str) -> None:
+    done = bash(checkout, f"answer() {{ {answer}; }}\nif holds_data kadun; then echo full; else echo empty; fi")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "Database kadun cannot be read" in done.stderr
+
+
+@pytest.mark.parametrize("answer", ["return 1", "echo"])
+def test_whether_a_database_exists_is_never_guessed(checkout: Path, answer: str) -> None:
+    done = bash(checkout, f"answer() {{ {answer}; }}\nif exists kadun; then echo yes; else echo no; fi")
+    assert (done.returncode, done.stdout) == (1, "")
+
+
+def test_a_database_with_cards_that_an_import_has_replaced_is_kept(checkout: Path) -> None:
+    done = bash(checkout, f"{FULL}\ndiscard_replaced")
+    assert done.returncode == 0, done.stderr
+    assert "it is kept as kadun_before_import_" in done.stderr
+    assert "RENAME TO kadun_before_import_" in asked(checkout)
+    assert "DROP" not in asked(checkout)
+    again = bash(checkout, f"{FULL}\ndiscard_replaced yes")  # of this house's own earlier try
+    assert again.returncode == 0
+    assert 'DROP DATABASE IF EXISTS "kadun_was_empty"' in asked(checkout)
+
+
+@pytest.mark.parametrize(("arrived", "untouched"), [("7", "yes"), ("6", "no"), ("", "no"), (None, "no")])
+def test_an_arrival_may_be_replaced_while_nothing_has_entered_its_journal(
+    checkout: Path, arrived: str | None, untouched: str
+) -> None:
+    if arrived is not None:
+        (checkout / "data/.arrived").write_text(f"a digest\n{f'journal {arrived}' if arrived else ''}\n")
+    assert bash(checkout, f"{FULL}\nif arrived_untouched; then echo yes; else echo no; fi").stdout.strip() == untouched
+
+
+def test_another_houses_arrival_is_not_replaced(checkout: Path) -> None:
+    for folder, key in (("secrets", "ours"), ("data/staged/secrets", "theirs")):
+        (checkout / folder).mkdir(parents=True)
+        (checkout / folder / "kernal_data_key").write_text(key)
+    assert bash(checkout, "same_house").returncode == 1
+    shutil.copy(checkout / "secrets/kernal_data_key", checkout / "data/staged/secrets/kernal_data_key")
+    assert bash(checkout, "same_house").returncode == 0
+
+
+def test_what_has_served_is_put_aside_and_its_newer_entries_are_counted(checkout: Path) -> None:
+    done = bash(checkout, f'{FULL}\nswap_back old aside 4; echo "$NEWER"; swap_back old aside ""; echo "$NEWER"')
+    assert done.stdout.split() == ["7", "?"], done.stderr
+    assert 'ALTER DATABASE "kadun" RENAME TO "aside"' in asked(checkout)
+    assert 'ALTER DATABASE "old" RENAME TO "kadun"' in asked(checkout)
+
+
+def test_the_lock_ends_with_a_killed_script_and_so_does_its_stopwatch(checkout: Path, tmp_path: Path) -> None:
+    code = "lock_stack\nwatch_gap /dev/null </dev/null >/dev/null 2>&1 & echo $!; wait"
+    command = ("bash", "-c", PRELUDE.format(sources=SOURCES) + code, "script.sh", checkout)
+    (tmp_path / "curl").write_text("#!/bin/sh\nexit 7\n")
+    (tmp_path / "curl").chmod(0o755)
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | {"PATH": path}) as script:
+        assert script.stdout
+        watch = int(script.stdout.readline())
+        assert bash(checkout, "lock_stack").returncode == 1, "it is held"
+        script.send_signal(signal.SIGKILL)
+    assert bash(checkout, "lock_stack").returncode == 0
+    wait_for(lambda: not Path(f"/proc/{watch}").exists())
+
+
+def test_leftovers_of_every_kind_of_dump_go_and_nothing_else(checkout: Path) -> None:
+    ours = ("kadun-", "kadun-before-upgrade-", "kadun-before-restore-")
+    gone = [f"{name}20260101T000000Z.{end}.partial" for name in ours for end in ("dump", "dump.age.sha256", "manifest")]
+    stay = ["kadun-before-upgrade-20260101T000000Z.dump", "kadun-before-christmas.dump.partial"]
+    for name in (*gone, *stay):
+        (checkout / "data" / name).touch()
+    assert bash(checkout, "remove_leftovers").returncode == 0
+    assert sorted(file.name for file in (checkout / "data").glob("kadun*")) == sorted(stay)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("cardctl", "card", "issue", "--validity", "30d", "--count", "1"),
+        ("cardctl", "migrate"),
+        ("backup.sh",),
+        ("verify-backup.sh",),
+        ("restore.sh", "/some.dump"),
+        ("upgrade.sh",),
+        ("export.sh", "--passphrase"),
+        ("migrate-to.sh", "root@elsewhere"),
+    ],
+)
+def test_where_the_service_has_moved_away_nothing_is_done_to_what_stayed(
+    checkout: Path, command: tuple[str, ...]
+) -> None:
+    (checkout / "data/keys/moved-to").write_text("2026-11-25T12:00:00Z root@new:/srv/kadun\n")
+    script = (checkout / "scripts" / command[0], *command[1:])
+    done = subprocess.run(script, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+    assert done.returncode == 1
+    assert "The service moved to root@new:/srv/kadun at 2026-11-25T12:00:00Z" in done.stderr
+    assert "scripts/migrate-to.sh --resume-here" in done.stderr
+    assert done.stderr.count("\n") == 1

@@ -1,0 +1,32 @@
+"""A service that has moved to another server does not start beside what it left."""
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from app.cli.system import migrate
+from app.services.startup import MOVED, MovedAwayError, check_home
+
+
+def test_a_service_that_is_at_home_starts(tmp_path: Path) -> None:
+    check_home(tmp_path)
+    check_home(tmp_path / "no such folder")
+
+
+@pytest.mark.parametrize("unreadable", [False, True])
+def test_one_that_has_moved_away_says_where_to(tmp_path: Path, *, unreadable: bool) -> None:
+    if unreadable:
+        (tmp_path / MOVED).mkdir()
+    else:
+        (tmp_path / MOVED).write_text("2026-11-25T12:00:00Z root@new:/srv/kadun\n")
+    with pytest.raises(MovedAwayError) as caught:
+        check_home(tmp_path)
+    assert "scripts/migrate-to.sh --resume-here" in str(caught.value)
+    assert unreadable or "The service moved to root@new:/srv/kadun at 2026-11-25T12:00:00Z" in str(caught.value)
+
+
+def test_nor_is_its_database_migrated(tmp_path: Path) -> None:
+    (tmp_path / MOVED).write_text("2026-11-25T12:00:00Z root@new:/srv/kadun\n")
+    done = CliRunner().invoke(migrate, env={"KADUN_KEYS_DIR": str(tmp_path), "DATABASE_URL": "postgresql://nowhere/x"})
+    assert isinstance(done.exception, MovedAwayError)
