@@ -13,6 +13,8 @@ import pytest
 from tests.e2e.gateway import Gateway
 from tests.e2e.socket_service import SocketService
 from tests.service import ROOT
+from tests.unit.client.forge import SigningKey, pinned, refusal
+from tests.unit.client.local_http import serving
 
 CLIENT = ROOT / "examples" / "javascript"
 CORE = "核心数据：1 USD = 7.12 CNY\n"
@@ -59,6 +61,33 @@ def test_it_needs_nothing_from_a_registry() -> None:
     for path in CLIENT.rglob("*.mjs"):
         imports = [line for line in path.read_text("utf-8").splitlines() if " from " in line and "import" in line]
         assert all('"node:' in line or '"./' in line or '"../' in line for line in imports), path
+
+
+@pytest.mark.parametrize(
+    ("code", "content_type", "said"),
+    [
+        ("INVALID_REQUEST", "application/problem+json; charset=utf-8", "请求有误"),
+        ("INVALID_REQUEST", "application/json", "答复不可信"),
+        ("PORTAL_LOGIN", "application/problem+json", "答复不可信"),
+    ],
+)
+def test_only_a_refusal_of_our_own_server_speaks_of_the_card(
+    code: str, content_type: str, said: str, tmp_path: Path
+) -> None:
+    (tmp_path / "keys.json").write_text(json.dumps(pinned(SigningKey())), encoding="utf-8")
+    answer = refusal(400, code, content_type=content_type)
+    with serving(lambda handler, _body: handler.send(400, answer.body, Content_Type=content_type)) as local:
+        settings = {
+            "KADUN_URL": local.url,
+            "KADUN_KEYS": str(tmp_path / "keys.json"),
+            "KADUN_CORE": str(tmp_path / "core.age"),
+            "KADUN_CARD": "0" * 32,
+            "KADUN_HARDWARE": "node-1",
+        }
+        command = [node(), str(CLIENT / "open.mjs")]
+        done = subprocess.run(command, env=settings, capture_output=True, encoding="utf-8", timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert said in done.stderr
 
 
 @pytest.fixture

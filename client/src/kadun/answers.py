@@ -9,6 +9,11 @@ from typing import Any
 from kadun.errors import KadunError, RequestRefused, ServerUnreachable, UntrustedAnswer
 from kadun.strict import json_object
 
+# What our server calls a refused form (PROTOCOL section 3). Other pages are somebody else's: a portal's, a proxy's.
+_PROBLEM = "application/problem+json"
+_REFUSALS = frozenset(
+    {"INVALID_REQUEST", "NOT_FOUND", "METHOD_NOT_ALLOWED", "BODY_TOO_LARGE", "UNSUPPORTED_MEDIA_TYPE"}
+)
 _WORTH_ASKING_AGAIN = frozenset({429, 502, 503})
 _SECONDS = re.compile(r"[0-9]{1,6}")
 _SERVER_ERRORS = range(500, 600)
@@ -22,6 +27,7 @@ class Answer:
     status: int
     body: bytes
     retry_after: str | None = None
+    content_type: str | None = None
 
 
 def token_in(answer: Answer) -> str:
@@ -53,14 +59,21 @@ def key_set_in(answer: Answer) -> bytes:
 
 def no_verdict(answer: Answer, problem: dict[str, Any]) -> KadunError:
     """What an answer amounts to that should have been something else."""
-    code = problem.get("code")
     passing = answer.status in _WORTH_ASKING_AGAIN
     if passing or answer.status in _SERVER_ERRORS:
         wait = _seconds(answer.retry_after)
         return ServerUnreachable(f"HTTP {answer.status}", wait, passing=passing, busy=True)
-    if answer.status in _CLIENT_ERRORS and isinstance(code, str):
-        return RequestRefused(code, str(problem.get("detail") or problem.get("title") or ""))
+    if _is_refusal(answer, problem):
+        return RequestRefused(problem["code"], str(problem.get("detail") or problem.get("title") or ""))
     return UntrustedAnswer(f"HTTP {answer.status} without a verdict")
+
+
+def _is_refusal(answer: Answer, problem: dict[str, Any]) -> bool:
+    """Whether our own server refuses the form. It is not signed, so whatever is not just so is not ours."""
+    media_type = (answer.content_type or "").partition(";")[0].strip().lower()
+    code = problem.get("code")
+    known = isinstance(code, str) and code in _REFUSALS
+    return known and media_type == _PROBLEM and answer.status in _CLIENT_ERRORS
 
 
 def _object_or_none(body: bytes) -> dict[str, Any] | None:

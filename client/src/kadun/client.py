@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from kadun.downloads import Progress
     from kadun.keys import PublicKeys
     from kadun.offline import Clock
-    from kadun.secret import Secret
     from kadun.store import StateDir
     from kadun.transport import Transport
 
@@ -73,7 +72,7 @@ class Client:
                 By default the platform's own; with None nothing is kept, and there are no offline starts.
             transport: another way to travel than HTTP with these settings.
             patience: how often to try, and how long to wait in between.
-            clock: seconds since 1970. It counts for offline starts alone, see `kadun.offline`.
+            clock: seconds since 1970. It counts for offline starts alone, see `kadun.clocks`.
 
         Raises:
             ValueError: an argument makes no sense.
@@ -92,7 +91,6 @@ class Client:
         self._program = program or self._keys.issuer
         store = Store(state_dir, self._program, self._keys.issuer, self._card_id)
         self._memory = Memory(store, self._keys, clock)
-        self._data_key: Secret | None = None
 
     def open(self) -> Verdict:
         """Ask to open the program (打开程序). Afterwards `unseal` works.
@@ -107,9 +105,7 @@ class Client:
             RequestRefused: the server refuses the form of the request.
             HardwareUnknown: no `hardware` was given, and the system has no identifier.
         """
-        verdict = self._speaking(self._open)
-        self._data_key = verdict.data_key
-        return verdict
+        return self._speaking(self._open)
 
     def _open(self) -> Verdict:
         try:
@@ -187,10 +183,11 @@ class Client:
         return self._speaking(lambda: self._unseal(source))
 
     def _unseal(self, source: str | os.PathLike[str] | BinaryIO) -> bytes:
-        if self._data_key is None:
+        data_key = self._memory.data_key
+        if data_key is None:
             raise UnsealFailed("open() comes first, and must have been accepted")
         sealed = Path(source).read_bytes() if isinstance(source, (str, os.PathLike)) else source.read()
-        return sealing.unseal(sealed, self._data_key)
+        return sealing.unseal(sealed, data_key)
 
     def _ask(
         self,
@@ -201,6 +198,7 @@ class Client:
         arguments: dict[str, Any] | None = None,
     ) -> Verdict:
         hardware = self._machine()
+        begun = self._memory.begin(hardware)
         public_key = envelope.public_key if envelope else None
 
         def attempt() -> tuple[Question, str]:
@@ -215,9 +213,7 @@ class Client:
         if key_id(token) not in self._keys:
             self._keys.learn(self._patiently(self._fetch_key_set))
         verdict = check(token, question, self._keys, envelope)
-        self._memory.keep(token, question, envelope, verdict)
-        if verdict.ends_what_was_allowed:
-            self._data_key = None
+        verdict = self._memory.keep(token, question, envelope, verdict, begun)
         if not verdict.accepted:
             raise signed_no(verdict.code, verdict.reference, self._language)
         return verdict
@@ -228,7 +224,9 @@ class Client:
         return self._hardware
 
     def _fetch_key_set(self) -> bytes:
-        return key_set_in(self._transport.exchange("/.well-known/jwks.json", None, self._language))
+        return execution.after_sending(
+            lambda: key_set_in(self._transport.exchange("/.well-known/jwks.json", None, self._language))
+        )
 
     def _patiently(self, attempt: Callable[[], _Result]) -> _Result:
         tries_made = 0

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Callable
 
 from kadun.answers import Answer, no_verdict
 from kadun.errors import DownloadFailed, ServerUnreachable, UntrustedAnswer
-from kadun.partial import Partial, sha256_of
+from kadun.partial import STRONG_ETAG, Partial, sha256_of
 
 if TYPE_CHECKING:
     from kadun.patience import Patience
@@ -24,7 +24,6 @@ Progress = Callable[[int, int], object]
 # A path on the same server: one slash at its start, not two, and nothing that some reader takes for a slash.
 _PATH = re.compile(r"/(?!/)[!-~]{0,4095}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_STRONG_ETAG = re.compile(r'"[!#-~]{0,200}"')
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19})")
 _LENGTH = re.compile(r"\d{1,19}")
 _WHOLE, _PART, _NO_SUCH_RANGE = 200, 206, 416
@@ -158,7 +157,7 @@ class Downloader:
                 raise UntrustedAnswer("the answer holds other bytes than were asked for")
             return
         etag = answer.headers.get("ETag", "")
-        partial.restart(etag if _STRONG_ETAG.fullmatch(etag) else None)  # RFC 9110, 13.1.5: weak ones do not do
+        partial.restart(etag if STRONG_ETAG.fullmatch(etag) else None)  # RFC 9110, 13.1.5: weak ones do not do
 
 
 def _is_there(offer: Offer, place: Path) -> bool:

@@ -39,6 +39,15 @@ def at_most_once(attempt: Callable[[], _Result]) -> Callable[[], _Result]:
     return guarded
 
 
+def after_sending(attempt: Callable[[], _Result]) -> _Result:
+    """What follows an answer: its failure is never one of which `sent` says that the function did not run."""
+    try:
+        return attempt()
+    except ServerUnreachable as failure:
+        failure.sent = True
+        raise
+
+
 def _check_keys(value: object) -> None:
     """Python would write the key 1 as "1" and True as "true" without a word."""
     if isinstance(value, dict):

@@ -9,6 +9,7 @@ import time
 from typing import TYPE_CHECKING, Callable, final
 
 from kadun.errors import CardRejected, KadunError, ServerUnreachable
+from kadun.messages import rejection
 from kadun.question import OPEN
 
 if TYPE_CHECKING:
@@ -33,7 +34,9 @@ class Heartbeat:
     with Heartbeat(client, on_rejected=lambda error: window.close_with(error.message)):
         run_the_program()
 
-    The callbacks run on the heartbeat's thread. Whatever they raise is logged (logger `kadun`) and harms nothing.
+    The callbacks run on the heartbeat's thread. Whatever they raise is logged (logger `kadun`) and harms nothing; so
+    `sys.exit()` there ends nothing either: set a flag that the program looks at, or call `os._exit(1)`, which ends it
+    on the spot. (`_thread.interrupt_main()` wakes no program that sleeps or waits.)
     """
 
     def __init__(  # noqa: PLR0913 - all but one are named, and have a default
@@ -54,6 +57,8 @@ class Heartbeat:
             interval_seconds: how long between two beats, at most a week; each is up to a tenth sooner, so that
                 customers who start together do not ask together. After a failed one, at most a minute.
             on_rejected: called once, with the signed no: expired, frozen, … Afterwards the heartbeat is over.
+                Where the server cannot be asked and the card's time, by the server's last word, is over, it is
+                called with a `CARD_EXPIRED` of our own, whose `reference` is empty: blocking the server is no use.
             on_unreachable: called after each beat that got no answer to believe, with the error. It says
                 nothing about the card: the network may be away. The heartbeat goes on.
             verdict: what `open` returned. It saves the first beat, which otherwise comes at the start.
@@ -121,7 +126,7 @@ class Heartbeat:
             return 0
         except KadunError as failure:
             self._call(self._on_unreachable, failure)
-            return self._after_failure(failure)
+            return self._after_failure(failure.retry_after if isinstance(failure, ServerUnreachable) else None)
         except Exception:  # noqa: BLE001
             # Never into the program: a thread's traceback would go to the customer's screen.
             _log.exception("a heartbeat failed in an unforeseen way")
@@ -143,10 +148,16 @@ class Heartbeat:
         # Not below a second, or a server whose clock is behind would be asked without end.
         return max(self._expiry - time.monotonic(), 0) + _AFTER_EXPIRY_SECONDS
 
-    def _after_failure(self, failure: KadunError | None) -> float:
-        asked_for = failure.retry_after if isinstance(failure, ServerUnreachable) else None
+    def _after_failure(self, asked_for: int | None) -> float:
+        if self._expiry is not None and time.monotonic() >= self._expiry:
+            # Known by the server's own word, be it signed once more or not.
+            message = rejection("CARD_EXPIRED", "", self._client._language)  # noqa: SLF001 - one package
+            self._call(self._on_rejected, CardRejected("CARD_EXPIRED", message))
+            self.stop()
+            return 0
         pause = min(self._interval_seconds, _LONGEST_OUTAGE_PAUSE_SECONDS) * _random.uniform(_SHORTEST_JITTER, 1)
-        return max(pause, asked_for or 0)
+        # Whoever blocks the server could ask for days: the expiry is not slept through.
+        return min(max(pause, asked_for or 0), self._until_expired())
 
     def _call(self, callback: Callable[..., object] | None, error: KadunError) -> None:
         if callback is None or self._stopped.is_set():
@@ -155,3 +166,5 @@ class Heartbeat:
             callback(error)
         except Exception:  # noqa: BLE001 - whatever it is, the heartbeat goes on
             _log.exception("a callback of the heartbeat raised")
+        except BaseException:  # noqa: BLE001 - SystemExit would end this thread alone, without a word
+            _log.warning("a callback of the heartbeat raised what ends no program from a thread", exc_info=True)

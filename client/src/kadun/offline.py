@@ -1,13 +1,8 @@
 """Offline starts: the last good verdict stands in when the server cannot be reached, never when it says no.
 
-The rules, and what they are worth:
-
-- Only where the vendor allows it: the kept verdict carries `offline_until`. The server's time, from the verdict's
-  `iat` on, is what counts; every online verdict sets it anew, whatever the local clock has said in between.
-- Offline, time is the local clock, but never earlier than the highest time seen plus a second. A clock that is more
-  than five minutes behind that was turned back, stopped or lost: then each start uses up a 24th of the time allowed.
-  So a clock in the past shuts nobody out at once, and turning it back is worth some starts, not the freedom to go on
-  for ever. A clock that is ahead ends offline starts early, until the server is heard again.
+- Only where the vendor allows it: the kept verdict carries `offline_until`. How late it is then, `kadun.clocks` judges.
+- A signed no ends it, for this card in whichever spelling. When it was said is kept, so that a yes which the server
+  said before, and which comes later, in another thread or process, brings nothing back.
 - The time of an offline start is written down before it counts, also that of one that came too late. Where it
   cannot be written down, there is no offline start.
 - What no file can prevent: a customer who copies it, and puts the copy back together with the clock, has those starts
@@ -19,42 +14,31 @@ from __future__ import annotations
 import threading
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Callable
+from typing import TYPE_CHECKING, Callable, NamedTuple
 
-from kadun.errors import UntrustedAnswer
+from kadun.cards import one_spelling
+from kadun.clocks import heard
+from kadun.errors import RequestRefused, UntrustedAnswer
 from kadun.question import OPEN, Question
 from kadun.sealing import Envelope
-from kadun.store import LATEST_TIME, Kept, State
+from kadun.store import Kept, Refusal, State
 from kadun.verdict import check
 
 if TYPE_CHECKING:
     from kadun.errors import KadunError
     from kadun.keys import TrustedKeys
+    from kadun.secret import Secret
     from kadun.store import Store
     from kadun.verdict import Verdict
 
 Clock = Callable[[], float]
-LEAST_STEP_SECONDS = 1
-"""How much each offline start moves time forward at least."""
-
-TOLERATED_LAG_SECONDS = 300
-"""So far a clock may be behind the highest time seen; clocks are set right, and programs started twice."""
-
-STARTS_WITHOUT_CLOCK = 24
-"""Into so many starts the time allowed is divided where the clock says nothing."""
 
 
-def time_of_start(seen: float, clock: float, allowed_seconds: float) -> float:
-    """What time an offline start counts as, in seconds since 1970.
+class Heard(NamedTuple):
+    """The last no that was known when a request began: by this client, and by the file."""
 
-    Args:
-        seen: the highest time seen before it.
-        clock: what this machine's clock says.
-        allowed_seconds: how long the vendor allows offline starts in all.
-    """
-    if clock < seen - TOLERATED_LAG_SECONDS:
-        return min(seen + max(allowed_seconds / STARTS_WITHOUT_CLOCK, LEAST_STEP_SECONDS), LATEST_TIME)
-    return min(max(seen + LEAST_STEP_SECONDS, clock), LATEST_TIME)
+    here: Verdict | None
+    kept: Refusal | None
 
 
 class Memory:
@@ -67,39 +51,74 @@ class Memory:
         self._store = store
         self._keys = keys
         self._clock = clock
-        self._lock = threading.Lock()  # between reading the file and writing it
+        self._lock = threading.Lock()  # around the file, the key and the last no, which change together
+        self._last_no: Verdict | None = None
+        self._data_key: Secret | None = None
+
+    @property
+    def data_key(self) -> Secret | None:
+        """The key of the last opening, online or not, that no later no has ended."""
+        return self._data_key
 
     def recall_keys(self, hardware: str) -> None:
         """Learn again the keys that were learned before, from their endorsements; a false one ends it."""
         self._follow(self._store.load(hardware))
 
-    def keep(self, token: str, question: Question, envelope: Envelope | None, verdict: Verdict) -> None:
+    def begin(self, hardware: str) -> Heard:
+        """To be called before a request is sent: its answer is later than every no that is known now."""
+        return Heard(self._last_no, self._store.load(hardware).refusal)
+
+    def keep(
+        self, token: str, question: Question, envelope: Envelope | None, verdict: Verdict, begun: Heard
+    ) -> Verdict:
         """Remember an online verdict: its time, and itself where it may stand in; a no ends what was kept.
 
         A folder that cannot be written is no reason to fail: the server has said yes.
+
+        Returns:
+            What holds for an opening: the verdict, or a later no that was heard while it was under way.
         """
         with self._lock:
-            self._keep(token, question, envelope, verdict)
+            later_no = self._last_no if self._last_no is not begun.here else None
+            if verdict.ends_what_was_allowed:
+                self._last_no, self._data_key = verdict, None
+            elif later_no and verdict.issued_at <= later_no.issued_at:
+                return later_no if envelope else verdict
+            elif envelope and verdict.accepted:
+                self._last_no, self._data_key = None, verdict.data_key
+            kept = None
+            if envelope:
+                times = heard(_seconds(verdict), self._clock())
+                kept = Kept(token, question.card_id, question.nonce, envelope.secret(), times)
+            self._write(question.hardware, lambda before: self._after(before, verdict, kept, begun))
+            return verdict
 
-    def _keep(self, token: str, question: Question, envelope: Envelope | None, verdict: Verdict) -> None:
-        before = self._store.load(question.hardware)
-        after = State(self._keys.endorsements or before.endorsements, before.kept)
-        now = verdict.issued_at.timestamp()
+    def _after(self, before: State, verdict: Verdict, kept: Kept | None, begun: Heard) -> State:
+        after = State(self._keys.endorsements or before.endorsements, before.kept, before.refusal)
+        said_at, no = _seconds(verdict), before.refusal
         if verdict.ends_what_was_allowed:
-            after = replace(after, kept=None)
-        elif envelope and verdict.accepted:
-            allowed = verdict.offline_until is not None
-            kept = Kept(token, question.nonce, envelope.secret(), now) if allowed else None
-            after = replace(after, kept=kept)
-        elif after.kept:
-            after = replace(after, kept=replace(after.kept, seen=now))
-        if after == before:
+            mistyped = verdict.code == "CARD_NOT_FOUND" and before == State()  # else each slip would leave a file
+            return replace(after, kept=None, refusal=None if mistyped else Refusal(said_at, verdict.reference))
+        if no and no != begun.kept and said_at <= no.at:
+            return after  # another process has heard a later no
+        if kept and verdict.accepted:
+            return State(after.endorsements, kept if verdict.offline_until else None)
+        if after.kept:
+            return replace(after, kept=replace(after.kept, times=heard(said_at, self._clock())))
+        return after
+
+    def _write(self, hardware: str, change: Callable[[State], State]) -> None:
+        before = self._store.load(hardware)
+        if change(before) == before:
             return
-        try:
-            self._store.save(after, question.hardware)
-        except OSError:
-            if before.kept and not after.kept:  # better no file than one that says yes
-                self._store.erase()
+        with self._store.alone():
+            before = self._store.load(hardware)
+            after = change(before)
+            try:
+                self._store.save(after, hardware)
+            except OSError:
+                if before.kept and not after.kept:  # better no file than one that says yes
+                    self._store.erase()
 
     def stand_in_for(self, failure: KadunError, card_id: str, hardware: str) -> Verdict:
         """The kept verdict, checked as if it had come just now.
@@ -108,7 +127,12 @@ class Memory:
             KadunError: the failure itself: nothing is kept, or its time is over or cannot be written down.
         """
         with self._lock:
-            return self._stand_in_for(failure, card_id, hardware)
+            if self._store.load(hardware).kept is None:
+                raise failure
+            with self._store.alone():
+                verdict = self._stand_in_for(failure, card_id, hardware)
+            self._data_key = verdict.data_key
+            return verdict
 
     def _stand_in_for(self, failure: KadunError, card_id: str, hardware: str) -> Verdict:
         state = self._store.load(hardware)
@@ -118,15 +142,17 @@ class Memory:
         verdict = self._checked(state.kept, card_id, hardware)
         if verdict is None or verdict.offline_until is None:  # only an accepted opening carries it
             raise failure
-        begins = verdict.issued_at.timestamp()
+        if self._last_no and verdict.issued_at <= self._last_no.issued_at:  # it could not be erased
+            raise failure
+        begins = _seconds(verdict)
         ends = min(verdict.offline_until, verdict.card_expires_at or verdict.offline_until)
-        now = time_of_start(max(state.kept.seen, begins), self._clock(), ends.timestamp() - begins)
+        times = state.kept.times.not_before(begins).started(self._clock(), ends.timestamp() - begins)
         try:
-            self._store.save(replace(state, kept=replace(state.kept, seen=now)), hardware)
+            self._store.save(replace(state, kept=replace(state.kept, times=times)), hardware)
         except OSError as refusal:
             failure.offline_refused(f"their time cannot be written down ({type(refusal).__name__})", over=False)
             raise failure from None
-        if now >= ends.timestamp():
+        if times.spent >= ends.timestamp():
             failure.offline_refused(f"their time ended at {ends:%Y-%m-%d %H:%M:%S} UTC", over=True)
             raise failure
         return replace(verdict, offline=True, activated=False)
@@ -137,10 +163,14 @@ class Memory:
 
     def _checked(self, kept: Kept, card_id: str, hardware: str) -> Verdict | None:
         envelope = Envelope.restored(kept.envelope)
-        if envelope is None:
+        if envelope is None or one_spelling(kept.card_id) != one_spelling(card_id):
             return None
-        question = Question(card_id, hardware, OPEN, envelope.public_key, kept.nonce)
+        question = Question(kept.card_id, hardware, OPEN, envelope.public_key, kept.nonce)
         try:
             return check(kept.token, question, self._keys, envelope)
-        except UntrustedAnswer:
+        except (UntrustedAnswer, RequestRefused):
             return None
+
+
+def _seconds(verdict: Verdict) -> float:
+    return verdict.issued_at.timestamp()

@@ -6,11 +6,13 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import sys
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, BinaryIO, final
 
+from kadun import files
 from kadun.errors import DownloadFailed
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
     from kadun.downloads import Offer
 
+STRONG_ETAG = re.compile(r'"[!#-~]{0,200}"')
 _BLOCK_BYTES = 1024 * 1024
 _FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
@@ -66,6 +69,8 @@ class Partial:
 
     def __exit__(self, *_exception: object) -> None:
         """Close the file and leave it for the next try; an empty one is of no use to anybody."""
+        if self._file.closed:  # given up or put in place: what stands there now may be another program's
+            return
         if not self._size:
             self.discard()
         self._file.close()
@@ -97,8 +102,9 @@ class Partial:
             os.fsync(self._file.fileno())
             if sys.platform == "win32":
                 self._file.close()  # Windows renames no open file
-            self._path.replace(self._target)
+            files.replace(self._path, self._target)
         _remove(self._note)
+        self._file.close()
         return True
 
     def discard(self) -> None:
@@ -134,8 +140,9 @@ class Partial:
             size = os.fstat(self._file.fileno()).st_size
             if note["sha256"] != self._offer.sha256 or size > self._offer.size:
                 return False
-            self._size, self._etag = size, note["etag"] if isinstance(note["etag"], str) else None
-        except (OSError, ValueError, TypeError, KeyError):
+            etag = note["etag"]  # anybody may have written it, and it goes into a header
+            self._size, self._etag = size, etag if isinstance(etag, str) and STRONG_ETAG.fullmatch(etag) else None
+        except (OSError, ValueError, TypeError, KeyError, RecursionError):
             return False
         return True
 

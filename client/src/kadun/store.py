@@ -1,4 +1,4 @@
-"""One encrypted file per program and card: what is kept between two starts of a program.
+"""One encrypted file per program, server and card: what is kept between two starts of a program.
 
 It is readable on this machine only, since its key comes from the machine's hardware string. That keeps copies from
 working elsewhere; it keeps nothing from the customer, who has the hardware string too. So nothing in it is believed:
@@ -12,26 +12,30 @@ import json
 import os
 import secrets
 import tempfile
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import Any, Union
+from typing import TYPE_CHECKING, Any, Union
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from kadun import files
+from kadun.cards import one_spelling
+from kadun.clocks import Times, times_in
 from kadun.errors import UntrustedAnswer
 from kadun.secret import Secret
 from kadun.strict import json_object
 
-_MAGIC = b"kadun state 1\n"
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+_MAGIC = b"kadun state 2\n"
 _NONCE_BYTES = 12
 _LARGEST_FILE_BYTES = 4 * 1024 * 1024
-LATEST_TIME = 253_402_300_799.0
-"""The end of the year 9999, in seconds since 1970: no time beyond it is one."""
 
 
 class _Platform(Enum):
@@ -51,23 +55,34 @@ class Kept:
 
     Attributes:
         token: the verdict as the server signed it.
-        nonce: of the request that it answers.
+        card_id: the card as it was spelt in the request that it answers; the token speaks of that spelling.
+        nonce: of that request.
         envelope: the private key that the token's key is sealed to.
-        seen: the highest time ever seen, in seconds since 1970: the server's, or this machine's at offline starts.
+        times: how late it is, see `kadun.clocks`.
     """
 
     token: str
+    card_id: str
     nonce: str
     envelope: Secret
-    seen: float
+    times: Times
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """The last signed no: when the server said it, in seconds since 1970, and its reference."""
+
+    at: float
+    reference: str
 
 
 @dataclass(frozen=True)
 class State:
-    """All that is kept: the endorsements of learned keys, and the verdict where offline starts are allowed."""
+    """All that is kept: the endorsements of learned keys, a yes where offline starts are allowed, or the last no."""
 
     endorsements: tuple[str, ...] = ()
     kept: Kept | None = field(default=None)
+    refusal: Refusal | None = None
 
 
 class Store:
@@ -80,10 +95,10 @@ class Store:
             folder: a folder of the vendor's choice, `PLATFORM_FOLDER`, or None to keep nothing.
             program: the program's name; programs of different names share nothing.
             issuer: the name of the server (`iss`).
-            card_id: the card as the customer typed it.
+            card_id: the card, in whichever spelling.
         """
         # As JSON, so that no two triples come out the same; and ASCII, so that any string will do.
-        self._context = json.dumps([program, issuer, card_id]).encode("ascii")
+        self._context = json.dumps([program, issuer, one_spelling(card_id)]).encode("ascii")
         place = _platform_folder() if isinstance(folder, _Platform) else folder
         name = hashlib.sha256(_MAGIC + self._context).hexdigest()[:32]
         self._path = None if place is None else Path(place) / f"{name}.state"
@@ -106,8 +121,7 @@ class Store:
         if self._path is None:
             raise FileNotFoundError("there is no folder to keep state in")
         if state == State():
-            with suppress(FileNotFoundError):
-                self._path.unlink()
+            files.remove(self._path)
             return
         nonce = secrets.token_bytes(_NONCE_BYTES)
         blob = _MAGIC + nonce + self._cipher(hardware).encrypt(nonce, _plaintext(state), _MAGIC)
@@ -115,10 +129,13 @@ class Store:
         _replace(self._path, blob)
 
     def erase(self) -> None:
-        """Remove the file; where even that is refused, there is nothing more to be done."""
+        """Remove the file, or its contents; where even that is refused, there is nothing more to be done."""
         if self._path is not None:
-            with suppress(OSError):
-                self._path.unlink()
+            files.remove_or_empty(self._path)
+
+    def alone(self) -> AbstractContextManager[None]:
+        """From reading the file to writing it, keep other processes out. One lock serves the whole folder."""
+        return nullcontext() if self._path is None else files.locked(self._path.with_name("lock"))
 
     def _read(self) -> bytes:
         if self._path is None:
@@ -153,7 +170,7 @@ def _replace(path: Path, blob: bytes) -> None:
             file.write(blob)
             file.flush()
             os.fsync(file.fileno())
-        Path(beside).replace(path)
+        files.replace(Path(beside), path)
     except BaseException:
         with suppress(OSError):
             Path(beside).unlink()
@@ -165,26 +182,40 @@ def _plaintext(state: State) -> bytes:
     if state.kept:
         document["kept"] = {
             "token": state.kept.token,
+            "card_id": state.kept.card_id,
             "nonce": state.kept.nonce,
             "envelope": state.kept.envelope.reveal(),
-            "seen": state.kept.seen,
+            "times": list(state.kept.times),
         }
+    if state.refusal:
+        document["refusal"] = {"at": state.refusal.at, "reference": state.refusal.reference}
     return json.dumps(document).encode("ascii")
 
 
 def _state(plaintext: bytes) -> State:
     document = json_object(plaintext, "the state")
-    endorsements, kept = document.get("endorsements"), document.get("kept")
+    endorsements, kept, refusal = (document.get(name) for name in ("endorsements", "kept", "refusal"))
     if not isinstance(endorsements, list) or not all(isinstance(entry, str) for entry in endorsements):
         return State()
-    return State(tuple(endorsements), _kept(kept) if isinstance(kept, dict) else None)
+    return State(
+        tuple(endorsements),
+        _kept(kept) if isinstance(kept, dict) else None,
+        _refusal(refusal) if isinstance(refusal, dict) else None,
+    )
 
 
 def _kept(members: dict[str, Any]) -> Kept | None:
-    token, nonce, envelope = (members.get(name) for name in ("token", "nonce", "envelope"))
-    seen = members.get("seen")
-    if not (isinstance(token, str) and isinstance(nonce, str) and isinstance(envelope, str)):
+    token, card_id, nonce, envelope = (members.get(name) for name in ("token", "card_id", "nonce", "envelope"))
+    if not (isinstance(token, str) and isinstance(card_id, str)):
         return None
-    if isinstance(seen, bool) or not isinstance(seen, (int, float)) or not 0 <= seen <= LATEST_TIME:
+    if not (isinstance(nonce, str) and isinstance(envelope, str)):
         return None
-    return Kept(token, nonce, Secret(envelope), seen)
+    times = times_in(members.get("times"))
+    return times and Kept(token, card_id, nonce, Secret(envelope), times)
+
+
+def _refusal(members: dict[str, Any]) -> Refusal | None:
+    at, reference = members.get("at"), members.get("reference")
+    if not isinstance(reference, str) or isinstance(at, bool) or not isinstance(at, (int, float)):
+        return None
+    return Refusal(at, reference)

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     import requests
 
+    from kadun.connections import Connections
+
 FEWEST_BYTES = 1024
 _PIECE_BYTES = 256 * 1024
 _PIECES_AHEAD = 4
@@ -38,9 +40,13 @@ class Stream:
     headers: Mapping[str, str]
 
     def __init__(
-        self, response: Callable[[], AbstractContextManager[requests.Response]], timeout_seconds: float
+        self,
+        response: Callable[[], AbstractContextManager[requests.Response]],
+        timeout_seconds: float,
+        connections: Connections,
     ) -> None:
         self._response = response
+        self._connections = connections
         self._timeout_seconds = timeout_seconds
         self._items: queue.Queue[_Item] = queue.Queue(maxsize=_PIECES_AHEAD)
         self._left = threading.Event()
@@ -52,16 +58,24 @@ class Stream:
             ServerUnreachable: it did not come in time.
         """
         threading.Thread(target=self._read, name="kadun-stream", daemon=True).start()
-        head = self._next(self._timeout_seconds)
+        try:
+            head = self._next(self._timeout_seconds)
+        except BaseException:  # Ctrl+C: then there is no block to leave
+            self._leave()
+            raise
         if not isinstance(head, tuple):
-            self._left.set()
+            self._leave()
             raise head if isinstance(head, Exception) else self._too_late()
         self.status, self.headers = head
         return self
 
     def __exit__(self, *_exception: object) -> None:
-        """Let go; the thread ends with the next bytes or at the socket's own timeout."""
+        """Let go of the connection, whereby the thread ends."""
+        self._leave()
+
+    def _leave(self) -> None:
         self._left.set()
+        self._connections.cut()
 
     def pieces(self) -> Iterator[bytes]:
         """The body. It may end early: compare with the length.

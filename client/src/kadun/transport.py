@@ -15,6 +15,7 @@ import requests
 import urllib3
 
 from kadun.answers import Answer
+from kadun.connections import Connections, WatchedAdapter
 from kadun.errors import ServerUnreachable, UntrustedAnswer
 from kadun.streaming import Stream
 
@@ -78,12 +79,14 @@ class HttpTransport:
 
         A thread of its own does the work: the timeouts of sockets neither bound the look-up of a name nor an
         answer that comes one byte at a time, and this call must return in time whatever the other side does.
+        Whoever gives up cuts the connection, so that the thread ends, too.
         """
         outcome: queue.Queue[Answer | Exception] = queue.Queue(maxsize=1)
+        connections = Connections()
 
         def work() -> None:
             try:
-                outcome.put(self._exchange(path, body, language))
+                outcome.put(self._exchange(path, body, language, connections))
             except Exception as failure:  # noqa: BLE001 - carried over to the caller's thread, and raised there
                 outcome.put(failure)
 
@@ -92,15 +95,18 @@ class HttpTransport:
             result = outcome.get(timeout=self._timeout_seconds)
         except queue.Empty:
             raise self._too_late() from None
+        finally:
+            connections.cut()
         if isinstance(result, Exception):
             raise result
         return result
 
     def stream(self, path: str, headers: Mapping[str, str]) -> AbstractContextManager[Stream]:
         """See `Transport`."""
-        return Stream(lambda: self._response(path, None, headers), self._timeout_seconds)
+        connections = Connections()
+        return Stream(lambda: self._response(path, None, headers, connections), self._timeout_seconds, connections)
 
-    def _exchange(self, path: str, body: bytes | None, language: str) -> Answer:
+    def _exchange(self, path: str, body: bytes | None, language: str, connections: Connections) -> Answer:
         deadline = time.monotonic() + self._timeout_seconds
         headers = {
             "Accept": "application/json",
@@ -108,12 +114,15 @@ class HttpTransport:
         }
         if body is not None:
             headers["Content-Type"] = "application/json"
-        with self._response(path, body, headers) as response:
+        with self._response(path, body, headers, connections) as response:
             content = self._content(response, deadline)
-            return Answer(response.status_code, content, response.headers.get("Retry-After"))
+            told = response.headers
+            return Answer(response.status_code, content, told.get("Retry-After"), told.get("Content-Type"))
 
     @contextmanager
-    def _response(self, path: str, body: bytes | None, headers: Mapping[str, str]) -> Iterator[requests.Response]:
+    def _response(
+        self, path: str, body: bytes | None, headers: Mapping[str, str], connections: Connections
+    ) -> Iterator[requests.Response]:
         """The answer with its body still to be read; failures until the end of the block become ours."""
         always = {
             "Accept-Encoding": "identity",  # nothing to inflate, so the bound on the size is a real one
@@ -121,7 +130,7 @@ class HttpTransport:
         }
         try:
             with (
-                requests.Session() as session,
+                self._session(connections) as session,
                 session.request(
                     "GET" if body is None else "POST",
                     self._base_url + path,
@@ -137,15 +146,24 @@ class HttpTransport:
                 yield response
         except (requests.Timeout, urllib3.exceptions.TimeoutError):
             raise self._too_late() from None
-        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as failure:
-            raise _unreachable(failure) from None
+        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as failure:
+            raise _unreachable(failure, opened=connections.opened) from None
+        finally:
+            connections.cut()
+
+    @staticmethod
+    def _session(connections: Connections) -> requests.Session:
+        session = requests.Session()
+        for scheme in ("http://", "https://"):
+            session.mount(scheme, WatchedAdapter(connections))
+        return session
 
     def _content(self, response: requests.Response, deadline: float) -> bytes:
         content = bytearray()
         while len(content) <= LARGEST_BODY_BYTES:
             if time.monotonic() > deadline:
                 raise self._too_late()
-            chunk = response.raw.read(_CHUNK_BYTES, decode_content=False)
+            chunk = response.raw.read1(_CHUNK_BYTES, decode_content=False)  # what is there, without waiting for more
             if not chunk:
                 if not content and _breaks_off(response):
                     raise ServerUnreachable("the connection broke off in the midst of the headers", passing=True)
@@ -166,14 +184,19 @@ def _breaks_off(response: requests.Response) -> bool:
 # What asking again cannot mend: a certificate that is not believed, no TLS at all, a proxy's address that is none.
 _LASTING = (
     requests.exceptions.SSLError,
-    requests.exceptions.InvalidURL,
     requests.exceptions.InvalidSchema,
 )
-_NEVER_CONNECTED = (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError)
+_NEVER_CONNECTED = (
+    urllib3.exceptions.NewConnectionError,
+    urllib3.exceptions.ConnectTimeoutError,
+    requests.exceptions.InvalidSchema,  # a SOCKS proxy
+)
 
 
-def _unreachable(failure: Exception) -> ServerUnreachable:
+def _unreachable(failure: Exception, *, opened: bool) -> ServerUnreachable:
     """Our own error, with the innermost reason, such as `ConnectionRefusedError`: what stands around it is vague."""
+    if isinstance(failure, ValueError) and not isinstance(failure, (ssl.SSLError, requests.exceptions.InvalidSchema)):
+        return _malformed(failure, opened=opened)
     chain: list[BaseException] = [failure]
     while (inner := chain[-1].__cause__ or chain[-1].__context__) is not None:
         chain.append(inner)
@@ -183,6 +206,12 @@ def _unreachable(failure: Exception) -> ServerUnreachable:
         passing=cut_off or not isinstance(failure, _LASTING),
         sent=not any(isinstance(link, _NEVER_CONNECTED) for link in chain),
     )
+
+
+def _malformed(failure: Exception, *, opened: bool) -> ServerUnreachable:
+    """For what cannot be asked at all. Not its text: that may quote a proxy's user and password."""
+    kind = type(failure).__name__  # UnicodeEncodeError, for instance
+    return ServerUnreachable(f"{kind}: the address of a proxy, or of the server, is none", sent=opened)
 
 
 def _no_credentials(request: requests.PreparedRequest) -> requests.PreparedRequest:

@@ -16,6 +16,8 @@ const TRIES = 3;
 const FIRST_PAUSE_SECONDS = 0.5;
 const LONGEST_PAUSE_SECONDS = 5;
 const WORTH_ASKING_AGAIN = [429, 502, 503];
+// What our server calls a refused form. Other pages are somebody else's: a portal's, a proxy's.
+const REFUSALS = ["INVALID_REQUEST", "NOT_FOUND", "METHOD_NOT_ALLOWED", "BODY_TOO_LARGE", "UNSUPPORTED_MEDIA_TYPE"];
 
 export class Client {
   #baseUrl;
@@ -107,7 +109,7 @@ function keySetIn(answer) {
   throw noVerdict(answer, {});
 }
 
-function noVerdict({ status, retryAfter }, document) {
+function noVerdict({ status, retryAfter, contentType }, document) {
   const passing = WORTH_ASKING_AGAIN.includes(status);
   if (passing || status >= 500) {
     const seconds = /^\d{1,6}$/.test(retryAfter ?? "") ? Number(retryAfter) : null;
@@ -115,7 +117,8 @@ function noVerdict({ status, retryAfter }, document) {
     return new ServerUnreachable(`HTTP ${status}`, { passing: passing && !tooLong, retryAfter: seconds });
   }
   const code = own(document, "code");
-  if (status >= 400 && typeof code === "string") return new RequestRefused(`${status}: ${printable(code)}`);
+  const problem = (contentType ?? "").split(";")[0].trim().toLowerCase() === "application/problem+json";
+  if (status >= 400 && problem && REFUSALS.includes(code)) return new RequestRefused(`${status}: ${code}`);
   return new UntrustedAnswer(`HTTP ${status} without a verdict`);
 }
 
@@ -125,8 +128,4 @@ function objectOrNull(body) {
   } catch {
     return null;
   }
-}
-
-function printable(text) {
-  return text.slice(0, 200).replace(/[^\x20-\x7e]/g, "?");
 }

@@ -7,7 +7,7 @@ import { ServerUnreachable, UntrustedAnswer } from "./errors.mjs";
 
 const LARGEST_BODY_BYTES = 1024 * 1024;
 
-/** POST `body` to a path of the server, or GET the path when there is none: `{status, body, retryAfter}`. */
+/** POST `body` to a path of the server, or GET the path when there is none: `{status, body, retryAfter, contentType}`. */
 export function exchange(baseUrl, path, body, { timeoutMs, language, ca }) {
   const url = new URL(baseUrl.replace(/\/+$/, "") + path);
   return new Promise((resolve, reject) => {
@@ -46,7 +46,8 @@ export function exchange(baseUrl, path, body, { timeoutMs, language, ca }) {
       response.on("error", broken);
       response.on("end", () => {
         const retryAfter = response.headers["retry-after"];
-        finish(null, { status: response.statusCode, body: Buffer.concat(chunks), retryAfter });
+        const contentType = response.headers["content-type"];
+        finish(null, { status: response.statusCode, body: Buffer.concat(chunks), retryAfter, contentType });
       });
     });
     request.end(body ?? undefined);

@@ -104,6 +104,11 @@ def verdict_answer(token: str, status: int = 200) -> Answer:
     return Answer(status, json.dumps({"code": "OK", "message": "unsigned words", "token": token}).encode())
 
 
+def refusal(status: int, code: object, detail: str = "", content_type: str = "application/problem+json") -> Answer:
+    """How the real server refuses the form of a request."""
+    return Answer(status, json.dumps({"code": code, "detail": detail}).encode(), content_type=content_type)
+
+
 class FakeServer:
     """A transport that answers by itself; `script` stands before the truth, one entry a request.
 

@@ -32,7 +32,7 @@ class Handler(BaseHTTPRequestHandler):
         self.close_connection = True
         self.server.respond(self, body)
 
-    do_GET = do_POST  # noqa: N815 - the standard library's own name
+    do_GET = do_CONNECT = do_POST  # noqa: N815 - the standard library's own names
 
     def send(self, status: int, body: bytes, **headers: Any) -> None:
         self.send_response(status)
@@ -80,7 +80,7 @@ class LocalServer(ThreadingHTTPServer):
 @contextmanager
 def serving(respond: Respond, certificate: Path | None = None) -> Iterator[LocalServer]:
     with LocalServer(respond, certificate) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.005})
         thread.start()
         try:
             yield server
@@ -96,6 +96,6 @@ def forged(fake: FakeServer) -> Respond:
     def respond(handler: Handler, body: bytes) -> None:
         language = handler.headers.get("Accept-Language", "")
         answer = fake.exchange(handler.path, body or None, language)
-        handler.send(answer.status, answer.body, Content_Type="application/json")
+        handler.send(answer.status, answer.body, Content_Type=answer.content_type or "application/json")
 
     return respond

@@ -134,33 +134,45 @@ class Registry(ModuleType):
 
     KEY_READ, KEY_WOW64_64KEY, HKEY_LOCAL_MACHINE = 0x20019, 0x0100, 0x80000002
 
-    def __init__(self, guid: str | None) -> None:
+    def __init__(self, guid: str | None, key_failure: OSError | None = None, failure: OSError | None = None) -> None:
         super().__init__("winreg")
         self.guid = guid
+        self.key_failure = key_failure
+        self.failure = failure
 
     def OpenKey(  # noqa: N802 - as Windows has it
         self, root: int, path: str, _reserved: int, access: int
     ) -> nullcontext[str]:
         assert (root, access) == (self.HKEY_LOCAL_MACHINE, self.KEY_READ | self.KEY_WOW64_64KEY)
+        if self.key_failure:
+            raise self.key_failure
         return nullcontext(path)
 
     def QueryValueEx(self, key: str, name: str) -> tuple[str, int]:  # noqa: N802 - as Windows has it
         assert (key, name) == (r"SOFTWARE\Microsoft\Cryptography", "MachineGuid")
+        if self.failure:
+            raise self.failure
         if self.guid is None:
             raise FileNotFoundError(2, "The system cannot find the file specified")
         return self.guid, 1
 
 
 class Kernel32:
-    """As much of Windows' kernel32 as is asked for. Plain functions, since ctypes' take attributes too."""
+    """As much of Windows' kernel32 as is asked for. Plain functions, since ctypes' take attributes too.
 
-    def __init__(self, machine: Windows) -> None:
+    `failing` is a call that fails, with this error.
+    """
+
+    def __init__(self, machine: Windows, failing: str = "", error: int = 0) -> None:
         self.open_handles = 0
+        self.last_error = 0
         firmware = machine.firmware.raw() if machine.firmware else b""
         descriptor = disk_descriptor(machine.disk)
 
         def firmware_table(provider: int, table: int, buffer: Any, size: int) -> int:
             assert (provider, table) == (0x52534D42, 0)
+            if not firmware:
+                self.last_error = 1  # ERROR_INVALID_FUNCTION: no such provider
             if buffer is not None and size >= len(firmware):
                 ctypes.memmove(buffer, firmware, len(firmware))
             return len(firmware)
@@ -172,8 +184,6 @@ class Kernel32:
 
         def create_file(path: str, access: int, *_: object) -> int | None:
             assert (path, access) == (r"\\.\D:", 0)
-            if machine.disk is None:
-                return INVALID_HANDLE
             self.open_handles += 1
             return 0x1A4
 
@@ -195,6 +205,20 @@ class Kernel32:
         self.CreateFileW = create_file
         self.DeviceIoControl = device_io_control
         self.CloseHandle = close_handle
+        if failing:
+            self._fail(failing, error)
+
+    def _fail(self, failing: str, error: int) -> None:
+        call = failing.rsplit(maxsplit=1)[-1]
+        works = getattr(self, call)
+
+        def fails(*arguments: Any) -> int | None:
+            if failing.startswith("the second") and arguments[2] is None:  # the first asks for the size
+                return works(*arguments)  # type: ignore[no-any-return]
+            self.last_error = error
+            return INVALID_HANDLE if call == "CreateFileW" else 0
+
+        setattr(self, call, fails)
 
 
 def ioreg(platform_uuid: str, serial: str | None) -> str:

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from kadun import CardRejected, Client, DownloadFailed, ServerUnreachable, UntrustedAnswer
+from kadun.downloads import Offer
+from kadun.partial import Partial
 from kadun.transport import HttpTransport
 
 from tests.unit.client.file_server import CONTENT, NAME, SIZE, FileServer, refuse, sha256
@@ -237,6 +239,17 @@ def test_a_part_that_nobody_can_tell_anything_about_is_thrown_away(
     Path(f"{target}.part.json").write_bytes(note.encode("utf-8", "surrogateescape"))
     client.download(NAME, target)
     assert files.ranges == [None]
+    assert target.read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("etag", ['"文"', '"v1\r\nX-Injected: 1"', 'W/"v1"', "v1", '"\x00"', 7, ["v1"], {}, True])
+def test_a_remembered_etag_that_is_none_goes_into_no_header(
+    etag: object, client: Client, files: FileServer, target: Path
+) -> None:
+    Path(f"{target}.part").write_bytes(CONTENT[:100_000])
+    Path(f"{target}.part.json").write_text(json.dumps({"sha256": sha256(CONTENT), "etag": etag}), encoding="ascii")
+    client.download(NAME, target)
+    assert [headers.get("If-Range") for _path, headers in files.gets] == [None]
     assert target.read_bytes() == CONTENT
 
 
@@ -481,6 +494,32 @@ def test_a_disk_without_room_is_said_before_anything_is_fetched(
         client.download(NAME, target)
     assert caught.value.reason == "disk_full"
     assert (target.read_bytes(), left_in(target.parent)) == (b"old", [NAME])
+
+
+def part_of(target: Path, size: int) -> Partial:
+    return Partial(target, Offer(NAME, size, sha256(CONTENT), "/", "REF45678"))
+
+
+def test_a_part_given_up_for_want_of_room_is_not_discarded_again_when_it_is_another_programs(target: Path) -> None:
+    Path(f"{target}.part").write_bytes(b"some")
+    Path(f"{target}.part.json").write_text(json.dumps({"sha256": sha256(CONTENT), "etag": None}), encoding="ascii")
+    with part_of(target, 2**60) as ours:
+        with pytest.raises(DownloadFailed, match="磁盘空间不足"):
+            ours.restart(None)
+        assert left_in(target.parent) == []
+        theirs = part_of(target, SIZE).__enter__()  # another program finds the lock free, and some room
+        theirs.append(b"their bytes")
+    assert left_in(target.parent) == [f"{NAME}.part", f"{NAME}.part.json"]
+    theirs.__exit__()
+
+
+def test_an_empty_file_put_in_place_leaves_what_another_program_began_since(target: Path) -> None:
+    with Partial(target, Offer(NAME, 0, sha256(b""), "/", "REF45678")) as ours:
+        assert ours.install()
+        theirs = part_of(target, SIZE).__enter__()
+        theirs.append(b"their bytes")
+    assert left_in(target.parent) == [NAME, f"{NAME}.part", f"{NAME}.part.json"]
+    theirs.__exit__()
 
 
 def test_a_write_that_the_system_refuses_leaves_the_target_alone(

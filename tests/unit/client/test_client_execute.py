@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -21,13 +20,14 @@ from kadun import (
     UnsealFailed,
     UntrustedAnswer,
 )
-from kadun.answers import Answer
 from kadun.transport import HttpTransport
 
-from tests.unit.client.forge import OPEN, FakeServer, SigningKey, reject, setting
+from tests.unit.client.forge import OPEN, FakeServer, SigningKey, refusal, reject, setting
 from tests.unit.client.local_http import Handler, forged, serving
 
 if TYPE_CHECKING:
+    from kadun.answers import Answer
+
     from tests.unit.client.forge import Tweak
     from tests.unit.client.local_http import Respond
 
@@ -253,6 +253,30 @@ def test_how_long_a_busy_server_wants_to_be_left_alone_is_handed_on(make_client:
         assert caught.value.retry_after == 2
 
 
+class Keyless:
+    """Has the question answered, and cannot reach the key set: it is asked on a connection of its own."""
+
+    def __init__(self, server: FakeServer, dead: str) -> None:
+        self.server = server
+        self.dead = HttpTransport(dead)
+
+    def exchange(self, path: str, body: bytes | None, language: str) -> Answer:
+        return (self.dead if body is None else self.server).exchange(path, body, language)
+
+
+def test_a_function_whose_verdict_has_a_key_that_cannot_be_fetched_has_run(
+    make_client: MakeClient, server: FakeServer, pauses: list[float]
+) -> None:
+    server.key = SigningKey()  # rotated since the last start
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))  # taken, but not listening
+        client = make_client(transport=Keyless(server, f"http://127.0.0.1:{unused.getsockname()[1]}"))
+        with pytest.raises(ServerUnreachable, match="ConnectionRefused") as caught:
+            client.execute(FUNCTION, {})
+    assert (len(server.requests), len(pauses)) == (1, 2)
+    assert caught.value.sent
+
+
 class LateServer:
     """Nobody listens at first, and then the server does."""
 
@@ -286,7 +310,7 @@ def test_a_name_that_leads_nowhere_was_never_sent_to(make_client: MakeClient, pa
 
 
 def test_arguments_show_neither_in_the_question_nor_in_errors(client: Client, server: FakeServer) -> None:
-    server.script = [Answer(400, json.dumps({"code": "INVALID_REQUEST", "detail": "arguments"}).encode())]
+    server.script = [refusal(400, "INVALID_REQUEST", "arguments")]
     with pytest.raises(Exception, match=r"INVALID_REQUEST|arguments") as caught:
         client.execute(FUNCTION, {"password": "hush-hush"})
     assert "hush-hush" not in f"{caught.value!r} {caught.value}"

@@ -23,7 +23,7 @@ from tests.unit.client.local_http import Handler, forged, serving
 if TYPE_CHECKING:
     from pathlib import Path
 
-TIMEOUT_SECONDS = 0.3  # for what ends by it alone
+TIMEOUT_SECONDS = 0.1  # for what ends by it alone
 AMPLE_SECONDS = 5.0  # for what must end long before it
 SLACK_SECONDS = 3.0  # generous beside what two busy cores take
 Serve = Callable[[Handler, bytes], None]
@@ -145,7 +145,7 @@ FAULTS: dict[str, tuple[Serve, type[KadunError]]] = {
 
 
 def client_for(url: str, key: SigningKey, **settings: Any) -> Client:
-    settings = {"timeout_seconds": TIMEOUT_SECONDS, "patience": Patience(first_pause_seconds=0.02), **settings}
+    settings = {"timeout_seconds": TIMEOUT_SECONDS, "patience": Patience(first_pause_seconds=0.002), **settings}
     return Client(url, pinned(key), CARD, hardware=HARDWARE, state_dir=None, **settings)
 
 

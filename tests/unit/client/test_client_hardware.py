@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import machineid
 import pytest
@@ -43,14 +43,20 @@ NOBODY = 65534
 
 
 @pytest.fixture
-def on_windows(monkeypatch: pytest.MonkeyPatch) -> Callable[[Windows], str]:
+def on_windows(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
     """The string of a recorded Windows machine."""
 
-    def string_of(machine: Windows) -> str:
+    def string_of(machine: Windows, *failing: Any, **registry: OSError) -> str:
         monkeypatch.setattr(sys, "platform", "win32")
-        kernel32 = Kernel32(machine)
-        monkeypatch.setattr(ctypes, "WinDLL", {"kernel32": kernel32}.__getitem__, raising=False)
-        monkeypatch.setitem(sys.modules, "winreg", Registry(machine.machine_guid))
+        kernel32 = Kernel32(machine, *failing)
+
+        def library(name: str, *, use_last_error: bool) -> Kernel32:
+            assert (name, use_last_error) == ("kernel32", True)
+            return kernel32
+
+        monkeypatch.setattr(ctypes, "WinDLL", library, raising=False)
+        monkeypatch.setattr(ctypes, "get_last_error", lambda: kernel32.last_error, raising=False)
+        monkeypatch.setitem(sys.modules, "winreg", Registry(machine.machine_guid, **registry))
         try:
             return hardware.machine_string()
         finally:
@@ -137,9 +143,54 @@ def test_windows_with_nothing_genuine_is_said_to_have_no_identifier(
 
 def test_a_windows_that_lacks_a_call_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "win32")
-    monkeypatch.setattr(ctypes, "WinDLL", {"kernel32": object()}.__getitem__, raising=False)
+    monkeypatch.setattr(ctypes, "WinDLL", lambda *_arguments, **_settings: object(), raising=False)
     with pytest.raises(HardwareUnknown, match="AttributeError"):
         hardware.machine_string()
+
+
+FAILING = {
+    "the firmware": (THINKPAD, "GetSystemFirmwareTable"),
+    "the firmware at the second call": (THINKPAD, "the second GetSystemFirmwareTable"),
+    "the folder of Windows": (WHITE_LABEL, "GetSystemWindowsDirectoryW"),
+    "the disk": (WHITE_LABEL, "CreateFileW"),
+    "the disk's serial": (WHITE_LABEL, "DeviceIoControl"),
+}
+
+
+@pytest.mark.parametrize("error", [5, 8, 21, 1450], ids=["access", "memory", "not ready", "resources"])
+@pytest.mark.parametrize("what", FAILING)
+def test_a_windows_where_a_call_fails_gets_no_string_rather_than_another(
+    what: str, error: int, on_windows: Callable[..., str]
+) -> None:
+    machine, call = FAILING[what]
+    with pytest.raises(HardwareUnknown, match=f"could not be read.*Errno {error}"):
+        on_windows(machine, call, error)
+
+
+@pytest.mark.parametrize("error", [1, 50, 1168], ids=["no such function", "not supported", "not found"])
+def test_what_a_windows_machine_does_not_have_is_left_out(error: int, on_windows: Callable[..., str]) -> None:
+    without_firmware = on_windows(THINKPAD.but(firmware=None))
+    assert on_windows(THINKPAD, "GetSystemFirmwareTable", error) == without_firmware
+    assert on_windows(WHITE_LABEL, "DeviceIoControl", error) == on_windows(WHITE_LABEL.but(disk=None))
+    for call in ("GetSystemWindowsDirectoryW", "CreateFileW"):  # these every Windows has
+        with pytest.raises(HardwareUnknown):
+            on_windows(WHITE_LABEL, call, error)
+
+
+@pytest.mark.parametrize(
+    "registry",
+    [
+        {"failure": PermissionError(13, "Access is denied")},
+        {"failure": OSError(22, "Insufficient system resources exist")},
+        {"key_failure": PermissionError(13, "Access is denied")},
+        {"key_failure": FileNotFoundError(2, "The system cannot find the file specified")},
+    ],
+)
+def test_a_registry_that_cannot_be_read_yields_no_string_rather_than_another(
+    registry: dict[str, OSError], on_windows: Callable[..., str]
+) -> None:
+    with pytest.raises(HardwareUnknown, match="could not be read"):
+        on_windows(THINKPAD, **registry)
 
 
 @pytest.fixture
@@ -187,10 +238,18 @@ def on_linux(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., str]]:
     folder = Path(tempfile.mkdtemp())  # not tmp_path, into which nobody but the user sees
     folder.chmod(0o755)
     monkeypatch.setattr(linux, "BOARD_SERIAL", folder / "serial-number")
+    monkeypatch.setattr(linux, "MACHINE_ID", folder / "machine-id")
 
-    def string_of(machine_id: str | None, board_serial: str | None = None, mode: int = 0o444) -> str:
+    def string_of(
+        machine_id: str | None, board_serial: str | None = None, mode: int = 0o444, *, dbus: str | None = None
+    ) -> str:
         monkeypatch.setattr(sys, "platform", "linux")
-        monkeypatch.setattr(machineid, "__read__", {"/etc/machine-id": machine_id}.get)
+        monkeypatch.setattr(
+            machineid, "__read__", {"/etc/machine-id": machine_id, "/var/lib/dbus/machine-id": dbus}.get
+        )
+        linux.MACHINE_ID.unlink(missing_ok=True)
+        if machine_id is not None:
+            linux.MACHINE_ID.write_text(f"{machine_id}\n", encoding="utf-8")
         linux.BOARD_SERIAL.unlink(missing_ok=True)
         if board_serial is not None:
             linux.BOARD_SERIAL.write_text(f"{board_serial}\0", encoding="ascii")
@@ -212,6 +271,33 @@ def test_linux_is_known_by_its_machine_id_and_the_boards_serial(on_linux: Callab
     assert on_linux(MACHINE_ID, "0000000000000000") in strings
 
 
+def test_linux_goes_by_etc_machine_id_and_only_without_it_by_that_of_dbus(on_linux: Callable[..., str]) -> None:
+    other = MACHINE_ID[::-1]
+    assert on_linux(MACHINE_ID, dbus=other) == on_linux(MACHINE_ID)
+    assert on_linux(None, dbus=other) == on_linux("uninitialized", dbus=other) == on_linux(other)
+
+
+def test_a_linux_whose_machine_id_cannot_be_read_gets_no_string_rather_than_another(
+    on_linux: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_linux(None, dbus=MACHINE_ID)
+    monkeypatch.setattr(linux, "MACHINE_ID", linux.BOARD_SERIAL.parent)  # a folder: not even root reads it
+    with pytest.raises(HardwareUnknown, match="IsADirectoryError"):
+        hardware.machine_string()
+
+
+def test_a_linux_whose_boards_serial_cannot_be_read_gets_no_string_rather_than_another(
+    on_linux: Callable[..., str],
+) -> None:
+    on_linux(MACHINE_ID)
+    linux.BOARD_SERIAL.mkdir(mode=0o755)
+    try:
+        with pytest.raises(HardwareUnknown, match="IsADirectoryError"):
+            hardware.machine_string()
+    finally:
+        linux.BOARD_SERIAL.rmdir()
+
+
 @pytest.mark.parametrize(
     "machine_id", [None, "", "uninitialized", "0" * 32, "00000000-0000-0000-0000-000000000000", "é", "12"]
 )
@@ -225,6 +311,7 @@ def test_a_linux_without_a_machine_id_is_said_to_have_no_identifier(
 
 def test_the_id_of_a_container_does_not_count_since_each_start_has_another(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(linux, "MACHINE_ID", Path("/no/such/file"))
     monkeypatch.setattr(machineid, "id", lambda: "fbc23b5cadda6cc86786c04341c95a19b3b9b6504d044b5a9e1bd928d37deb36")
     with pytest.raises(HardwareUnknown):
         hardware.machine_string()
@@ -322,6 +409,7 @@ def test_a_machine_without_an_identifier_still_opens_with_the_vendors_own_string
     make_client: Callable[..., Client], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(machineid, "id", str)
+    monkeypatch.setattr(linux, "MACHINE_ID", Path("/no/such/file"))
     monkeypatch.setattr(linux, "BOARD_SERIAL", Path("/no/such/file"))
     with pytest.raises(HardwareUnknown) as caught:
         make_client(hardware=None, language="en").open()

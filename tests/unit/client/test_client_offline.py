@@ -20,7 +20,7 @@ from kadun import (
     UntrustedAnswer,
 )
 from kadun.answers import Answer
-from kadun.offline import time_of_start
+from kadun.clocks import LATEST_TIME, heard
 from kadun.store import Store
 
 from tests.unit.client.forge import (
@@ -33,6 +33,7 @@ from tests.unit.client.forge import (
     Tweak,
     claims_for,
     pinned,
+    refusal,
     reject,
     setting,
     verdict_answer,
@@ -231,7 +232,7 @@ def test_a_function_of_the_server_that_failed_is_no_no_to_the_card(start: MakeCl
 
 def test_a_request_that_was_refused_is_not_made_good(start: MakeClient, server: FakeServer) -> None:
     start().open()
-    unplug(server, Answer(400, b'{"code": "INVALID_REQUEST", "detail": "nonce"}'))
+    unplug(server, refusal(400, "INVALID_REQUEST", "nonce"))
     refused(start(), RequestRefused)
     unplug(server)
     assert start().open().offline
@@ -325,20 +326,114 @@ def starts_until_refused(start: MakeClient, clock: Clock, seconds_between: float
     raise AssertionError(f"still allowed after {most} starts")
 
 
-@pytest.mark.parametrize("time", [YEAR_1970, NOW - DAY])
-def test_with_a_clock_in_the_past_each_start_uses_up_a_24th(
-    time: float, start: MakeClient, server: FakeServer, clock: Clock
+OFFSETS = {"8 hours slow": -8 * 3600.0, "8 days fast": 8.0 * DAY, "1970": YEAR_1970 - NOW, "2100": YEAR_2100 - NOW}
+
+
+@pytest.mark.parametrize("offset", OFFSETS.values(), ids=OFFSETS)
+def test_a_clock_that_is_always_wrong_by_the_same_is_as_good_as_a_right_one(
+    offset: float, start: MakeClient, server: FakeServer, clock: Clock
+) -> None:
+    clock.now = NOW + offset
+    start().open()
+    unplug(server)
+    for second in (0, 1000, 2 * DAY, GRACE - 1):
+        clock.now = NOW + offset + second
+        assert start().open().offline
+    clock.now = NOW + offset + GRACE
+    refused(start())
+
+
+@pytest.mark.parametrize("offset", OFFSETS.values(), ids=OFFSETS)
+def test_a_report_tells_how_wrong_the_clock_is_as_well(
+    offset: float, start: MakeClient, server: FakeServer, clock: Clock
+) -> None:
+    start().open()
+    clock.now = NOW + offset + DAY  # wrong from here on, and the server has said what is right
+    server.tweak = at(NOW + DAY)
+    start().report("导出报表")
+    unplug(server)
+    clock.now = NOW + offset + GRACE - 1
+    assert start().open().offline
+    clock.now = NOW + offset + GRACE
+    refused(start())
+
+
+def test_a_slow_clock_that_was_set_right_in_between_costs_what_it_was_slow_by(
+    start: MakeClient, server: FakeServer, clock: Clock
+) -> None:
+    clock.now = NOW - 8 * 3600
+    start().open()
+    unplug(server)
+    clock.now = NOW + GRACE - 8 * 3600 - 1  # right: 8 hours are left
+    assert start().open().offline
+    clock.now += 1
+    refused(start())
+    plug_in(server)
+    server.tweak = at(int(clock.now))
+    start().open()
+    unplug(server)
+    clock.now += GRACE - 1
+    assert start().open().offline
+
+
+@pytest.mark.parametrize("fast_by", [3600, 8 * DAY, YEAR_2100 - NOW])
+def test_a_fast_clock_that_was_set_right_in_between_costs_a_24th_once(
+    fast_by: float, start: MakeClient, server: FakeServer, clock: Clock
+) -> None:
+    clock.now = NOW + fast_by
+    start().open()
+    unplug(server)
+    for clock.now in (NOW + 1, NOW + 2 * DAY, NOW + 1 + GRACE * 23 / 24 - 1):
+        assert start().open().offline
+    clock.now += 2
+    refused(start())
+
+
+def test_a_clock_set_right_by_minutes_costs_nothing(start: MakeClient, server: FakeServer, clock: Clock) -> None:
+    clock.now = NOW + 300
+    start().open()
+    unplug(server)
+    for clock.now in (NOW + 1, NOW + DAY, NOW + GRACE + 299):
+        assert start().open().offline
+    clock.now += 1
+    refused(start())
+
+
+def test_a_clock_set_back_before_each_start_is_worth_a_24th_each(
+    start: MakeClient, server: FakeServer, clock: Clock
 ) -> None:
     start().open()
     unplug(server)
-    clock.now = time
-    assert starts_until_refused(start, clock, 0, most=50) == 23
+    assert starts_until_refused(start, clock, -301, most=50) == 24  # the first was not set back
+
+
+@pytest.mark.parametrize("step", [0, 1, 100, -1, -299])
+def test_a_clock_that_stands_still_or_creeps_is_worth_a_thousand_starts(step: float) -> None:
+    times, clock, count = heard(NOW, NOW), float(NOW), 0
+    while times.spent < NOW + GRACE:
+        clock += step
+        times = times.started(clock, GRACE)
+        count += 1
+    assert count == pytest.approx(1000, abs=1) if step >= 0 else 23 < count < 1000
 
 
 def test_a_stopped_clock_ends_too(start: MakeClient, server: FakeServer, clock: Clock) -> None:
+    server.tweak = setting(offline_until=NOW + 3600, card_expires_at=None)
     start().open()
     unplug(server)
-    assert starts_until_refused(start, clock, 0, most=400) == 300 + 24  # five minutes by seconds
+    assert starts_until_refused(start, clock, 0, most=100) == 59  # a minute each
+
+
+def test_who_starts_less_often_than_once_a_step_loses_nothing(
+    start: MakeClient, server: FakeServer, clock: Clock
+) -> None:
+    start().open()
+    unplug(server)
+    for clock.now in (NOW + 1, NOW + DAY, NOW + 5 * DAY):
+        for _ in range(10):  # ten at once, now and then
+            assert start().open().offline
+    clock.now = NOW + GRACE - 1
+    assert start().open().offline
 
 
 def test_a_clock_turned_back_again_and_again_does_not_go_on_for_ever(
@@ -389,33 +484,35 @@ def test_the_servers_time_counts_from_the_first_offline_start_on(
     server.tweak = at(NOW + 6 * DAY)
     start().report("导出报表")  # the server has said how late it is
     unplug(server)
-    clock.now = NOW  # and the local clock was turned back: a day is left of seven
-    assert starts_until_refused(start, clock, 0, most=50) == 3
+    clock.now = NOW - DAY  # and the local clock was turned back: a day is left of seven
+    assert starts_until_refused(start, clock, -DAY, most=50) == 3
 
 
 @pytest.mark.parametrize(
-    ("clock", "expected"),
+    ("clock", "spent", "reached"),
     [
-        (1001.0, 1001.0),  # goes on
-        (1000.0, 1001.0),  # stands still
-        (700.0, 1001.0),  # was set right by a little
-        (699.0, 4600.0),  # was turned back
-        (0.0, 4600.0),
-        (-5.0, 4600.0),
-        (float("-inf"), 4600.0),
-        (float("nan"), 1001.0),
-        (1e12, 253_402_300_799.0),  # beyond the year 9999
-        (float("inf"), 253_402_300_799.0),
+        (1100.0, 1100.0, 1100.0),  # goes on
+        (1000.0, 1086.4, 1000.0),  # stands still
+        (1001.0, 1086.4, 1001.0),  # creeps
+        (700.0, 1086.4, 1000.0),  # was set right by a little
+        (699.0, 4600.0, 4600.0),  # was set back
+        (0.0, 4600.0, 4600.0),
+        (-5.0, 4600.0, 4600.0),
+        (float("-inf"), 4600.0, 4600.0),
+        (float("nan"), 4600.0, 4600.0),
+        (1e12, LATEST_TIME, LATEST_TIME),
+        (float("inf"), LATEST_TIME, LATEST_TIME),
     ],
 )
-def test_what_time_an_offline_start_counts_as(clock: float, expected: float) -> None:
-    assert time_of_start(1000.0, clock, allowed_seconds=DAY) == expected
+def test_what_time_an_offline_start_counts_as(clock: float, spent: float, reached: float) -> None:
+    assert heard(1000.0, 1000.0).started(clock, allowed_seconds=DAY)[:2] == (spent, reached)
 
 
-def test_a_clock_that_says_nothing_leaves_each_allowance_the_same_number_of_starts() -> None:
-    for allowed in (600, DAY, 365 * DAY):
-        assert time_of_start(0.0, -1e9, allowed) == allowed / 24
-    assert time_of_start(0.0, -1e9, 1) == 1
+@pytest.mark.parametrize("strange", [float("nan"), float("inf"), float("-inf"), 1e300])
+def test_a_clock_that_was_no_clock_when_the_server_was_heard_leaves_some_starts(strange: float) -> None:
+    times = heard(1000.0, strange)
+    assert times.started(strange, DAY).spent == 1086.4
+    assert times.started(5000.0, DAY).spent >= 1086.4
 
 
 # What must not show
@@ -425,7 +522,7 @@ def test_neither_the_key_nor_what_unseals_it_is_on_disk_in_clear(
     start: MakeClient, server: FakeServer, state_home: Path, identities: list[pyrage.x25519.Identity]
 ) -> None:
     start().open()
-    files = [path for path in state_home.rglob("*") if path.is_file()]
+    files = list(state_home.rglob("*.state"))
     assert len(files) == 1
     content = files[0].read_bytes() + files[0].name.encode()
     for clear in (*map(str, identities), CARD, "envelope", "KERNAL", "eyJ"):

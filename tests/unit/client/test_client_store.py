@@ -2,22 +2,41 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import os
 import resource
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from kadun import PLATFORM_FOLDER, CardRejected, Client, Secret, ServerUnreachable, UntrustedAnswer
+from kadun import (
+    PLATFORM_FOLDER,
+    CardRejected,
+    Client,
+    Heartbeat,
+    Secret,
+    ServerUnreachable,
+    UnsealFailed,
+    UntrustedAnswer,
+)
+from kadun import files as kadun_files
+from kadun.cards import one_spelling
+from kadun.clocks import Times
+from kadun.downloads import Offer
+from kadun.partial import Partial
 from kadun.sealing import Envelope
-from kadun.store import Kept, State, Store
+from kadun.store import Kept, Refusal, State, Store
 
+from app.domain.cards import parse_card_id
 from tests.unit.client.forge import (
     CARD,
     HARDWARE,
@@ -28,6 +47,9 @@ from tests.unit.client.forge import (
     reject,
     setting,
 )
+
+if TYPE_CHECKING:
+    from kadun.answers import Answer
 
 MakeClient = Callable[..., Client]
 ALLOWED = setting(offline_until=NOW + 86_400)
@@ -66,8 +88,13 @@ def offline(client: Client, server: FakeServer) -> bool:
         server.script = []
 
 
+def files(folder: Path) -> list[Path]:
+    """All but the lock, which is empty."""
+    return [path for path in folder.iterdir() if path.name != "lock" or path.stat().st_size]
+
+
 def only_file(folder: Path) -> Path:
-    (path,) = folder.iterdir()
+    (path,) = files(folder)
     return path
 
 
@@ -184,10 +211,18 @@ def verdict_with(key: SigningKey, store: Store, **changes: Any) -> str:
         {"envelope": Secret('{"x": "AA", "d": "AA"}')},
         {"envelope": Envelope().secret()},
         {"token": "no.token.here"},
-        {"seen": -1.0},
-        {"seen": float("inf")},
-        {"seen": float("nan")},
-        {"seen": 1e300},
+        {"card_id": "F" * 32},
+        {"card_id": CARD.lower()},  # the same card, but not what the server signed
+        {"card_id": "\udcff"},
+        {"times": Times(-1.0, 0.0, 0.0)},
+        {"times": Times(float("inf"), 0.0, 0.0)},
+        {"times": Times(float("nan"), 0.0, 0.0)},
+        {"times": Times(1e300, 0.0, 0.0)},
+        {"times": Times(NOW, 1e300, 0.0)},
+        {"times": Times(NOW, NOW, float("-inf"))},
+        {"times": Times(NOW, NOW, float("nan"))},
+        {"times": (NOW, NOW)},
+        {"times": ("1", "2", "3")},
     ],
     ids=str,
 )
@@ -237,14 +272,26 @@ def test_a_verdict_that_the_customer_signed_does_not_stand_in(
     assert not offline(start(), server)
 
 
+def test_another_cards_verdict_does_not_stand_in_for_this_one(
+    start: MakeClient, store: Store, server: FakeServer, folder: Path
+) -> None:
+    server.tweak = ALLOWED
+    other = "F" * 32
+    start(card_id=other).open()
+    theirs = Store(folder, "kadun", "kadun", other).load(HARDWARE)
+    assert theirs.kept is not None
+    store.save(theirs, HARDWARE)
+    assert not offline(start(), server)
+
+
 def test_the_time_seen_cannot_be_put_before_the_verdict(start: MakeClient, store: Store, server: FakeServer) -> None:
     server.tweak = ALLOWED
     start().open()
-    put(store, seen=0.0)
+    put(store, times=Times(0.0, 0.0, 0.0))
     assert offline(start(clock=lambda: 0.0), server)
     kept = store.load(HARDWARE).kept
     assert kept is not None
-    assert kept.seen == NOW + 3600  # a 24th of the day allowed, from the verdict on
+    assert kept.times.spent == NOW + 3600  # a 24th of the day allowed, from the verdict on
 
 
 # The file
@@ -303,7 +350,7 @@ def test_another_programs_file_is_foreign_even_under_our_name(
 
 
 def test_another_machine_reads_nothing_from_a_copy(store: Store) -> None:
-    state = State(("x",), Kept("t", "n", Secret("e"), 1.0))
+    state = State(("x",), Kept("t", "c", "n", Secret("e"), Times(1.0, 1.0, 0.0)))
     store.save(state, HARDWARE)
     assert store.load("machine-2") == State()
     assert store.load(HARDWARE).endorsements == ("x",)
@@ -324,13 +371,31 @@ def test_the_file_is_its_owners_alone(start: MakeClient, server: FakeServer, fol
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 
-def test_a_no_leaves_no_file_where_nothing_else_is_kept(start: MakeClient, server: FakeServer, folder: Path) -> None:
+def test_a_no_leaves_nothing_but_when_it_was_said(
+    start: MakeClient, server: FakeServer, store: Store, folder: Path
+) -> None:
     server.tweak = ALLOWED
     start().open()
     server.tweak = reject("CARD_FROZEN")
+    with pytest.raises(CardRejected) as caught:
+        start().open()
+    assert store.load(HARDWARE) == State(refusal=Refusal(NOW, caught.value.reference))
+    server.tweak = setting()
+    start().open()
+    assert files(folder) == []
+
+
+def test_a_mistyped_card_leaves_no_file(start: MakeClient, server: FakeServer, folder: Path) -> None:
+    server.tweak = reject("CARD_NOT_FOUND")
     with pytest.raises(CardRejected):
         start().open()
-    assert list(folder.iterdir()) == []
+    assert not folder.exists() or files(folder) == []
+
+
+@pytest.mark.parametrize("at", ["1", True, None])
+def test_a_no_of_another_shape_counts_as_absent(at: Any, store: Store) -> None:
+    store.save(State(("x",), refusal=Refusal(at, "REF45678")), HARDWARE)
+    assert store.load(HARDWARE) == State(("x",))
 
 
 def test_a_report_makes_no_file_and_an_unchanged_state_is_not_written(
@@ -393,7 +458,7 @@ def test_a_full_disk_prevents_no_online_start(start: MakeClient, server: FakeSer
     server.tweak = ALLOWED
     with full_disk():
         assert start().open().accepted
-    assert list(folder.iterdir()) == []
+    assert files(folder) == []
 
 
 def test_where_its_time_cannot_be_written_down_there_is_no_offline_start(start: MakeClient, server: FakeServer) -> None:
@@ -413,7 +478,7 @@ def test_a_no_erases_the_verdict_even_on_a_full_disk(start: MakeClient, server: 
     server.tweak = reject("CARD_FROZEN")
     with full_disk(), pytest.raises(CardRejected):
         start().open()
-    assert list(folder.iterdir()) == []
+    assert files(folder) == []
 
 
 def test_without_a_folder_nothing_is_kept(make_client: MakeClient, server: FakeServer, state_home: Path) -> None:
@@ -471,3 +536,237 @@ for turn in range(60):
     assert [writer.returncode for writer in writers] == [0, 0]
     assert seen - {()} == {("x" * 5000,)}
     assert len(list(folder.iterdir())) == 1
+
+
+# Spellings of one card
+
+SPELLINGS = [
+    CARD.lower(),
+    " ".join(CARD),
+    "\u2014".join(CARD[i : i + 4] for i in range(0, 32, 4)),
+    CARD.replace("0", "o").replace("1", "l"),
+    CARD.replace("0", "O").replace("1", "I"),
+]
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_a_no_to_any_spelling_of_a_card_erases_the_yes_to_another(
+    spelling: str, start: MakeClient, server: FakeServer
+) -> None:
+    server.tweak = ALLOWED
+    start().open()
+    assert offline(start(card_id=spelling), server)
+    server.tweak = reject("CARD_FROZEN")
+    with pytest.raises(CardRejected):
+        start(card_id=spelling).open()
+    for card in (CARD, *SPELLINGS):
+        assert not offline(start(card_id=card), server)
+
+
+def test_spellings_are_those_of_the_server() -> None:
+    for typed in (*SPELLINGS, f"\u3000{CARD}\u2011", CARD):
+        assert one_spelling(typed) == parse_card_id(typed) == CARD
+    for other in (CARD[1:], CARD.replace("A", "\uff21"), CARD.replace("S", "\u017f"), f"{CARD}\u00ad"):
+        assert one_spelling(other) != CARD
+        assert parse_card_id(other) is None
+
+
+# Several at once
+
+
+def begun_before(server: FakeServer, start: MakeClient, what_comes_between: Callable[[], None]) -> Client:
+    """A client whose opening the server has answered already, when this happens before the answer arrives."""
+    server.tweak = setting(offline_until=NOW + 86_400)
+
+    def late(request: dict[str, Any]) -> Answer:
+        answer = server.truth(request)
+        what_comes_between()
+        return answer
+
+    server.script = [late]
+    return start()
+
+
+def refuse(client: Client, server: FakeServer, at: int = NOW + 1) -> None:
+    def no(claims: dict[str, Any]) -> None:
+        reject("CARD_FROZEN")(claims)
+        claims.update(iat=at, exp=at + 300)
+
+    server.tweak = no
+    with pytest.raises(CardRejected):
+        client.report("心跳")
+
+
+@pytest.mark.parametrize("at", [NOW, NOW + 1])
+@pytest.mark.parametrize("openings_before", [0, 1])
+def test_a_later_no_to_another_process_is_not_undone_by_a_yes_under_way(
+    at: int, openings_before: int, start: MakeClient, server: FakeServer, store: Store
+) -> None:
+    server.tweak = ALLOWED
+    for _ in range(openings_before):
+        start().open()
+    client = begun_before(server, start, lambda: refuse(start(), server, at))
+    assert client.open().accepted  # its own answer was a genuine yes
+    assert store.load(HARDWARE).kept is None
+    assert not offline(start(), server)
+    assert not offline(client, server)
+    server.tweak = ALLOWED  # unfrozen: even if no second has passed
+    start().open()
+    assert offline(start(), server)
+
+
+def test_an_earlier_no_does_not_stop_a_later_yes(start: MakeClient, server: FakeServer) -> None:
+    client = begun_before(server, start, lambda: refuse(start(), server, NOW - 1))
+    client.open()
+    assert offline(start(), server)
+
+
+def test_a_heartbeats_no_ends_an_opening_that_was_under_way(start: MakeClient, server: FakeServer) -> None:
+    server.tweak = ALLOWED
+    client = start()
+    client.open()
+    refused: list[str] = []
+    heard = threading.Event()
+
+    def hear(no: CardRejected) -> None:
+        refused.append(no.code)
+        heard.set()
+
+    def beat() -> None:
+        def no(claims: dict[str, Any]) -> None:
+            reject("CARD_FROZEN")(claims)
+            claims.update(iat=NOW + 1, exp=NOW + 301)
+
+        server.tweak = no
+        with Heartbeat(client, on_rejected=hear):
+            assert heard.wait(10)
+
+    def late(request: dict[str, Any]) -> Answer:
+        answer = server.truth(request)
+        beat()
+        return answer
+
+    server.script = [late]
+    with pytest.raises(CardRejected) as caught:
+        client.open()
+    assert [caught.value.code] == refused == ["CARD_FROZEN"]
+    with pytest.raises(UnsealFailed):
+        client.unseal(io.BytesIO(b""))
+    assert not offline(client, server)
+    server.tweak = ALLOWED  # unfrozen
+    assert client.open().accepted
+
+
+def test_processes_take_turns_from_reading_the_file_to_writing_it(store: Store, folder: Path) -> None:
+    """Each of two processes adds a hundred to what it reads; without the lock some are lost."""
+    program = f"""
+from kadun.store import State, Store
+store = Store({str(folder)!r}, "kadun", "kadun", {CARD!r})
+for turn in range(100):
+    with store.alone():
+        state = store.load({HARDWARE!r})
+        store.save(State((*state.endorsements, "x")), {HARDWARE!r})
+"""
+    environment = {**os.environ, "PYTHONPATH": str(SOURCE)}
+    writers = [subprocess.Popen([sys.executable, "-c", program], env=environment) for _ in range(2)]
+    assert [writer.wait() for writer in writers] == [0, 0]
+    assert len(store.load(HARDWARE).endorsements) == 200
+
+
+def test_an_offline_start_waits_for_the_process_that_is_writing(
+    start: MakeClient, server: FakeServer, store: Store
+) -> None:
+    """It must not write back the yes that it read before that process heard a no."""
+    server.tweak = ALLOWED
+    start().open()
+    outcome: list[bool] = []
+    client = start()
+    starting = threading.Thread(target=lambda: outcome.append(offline(client, server)))
+    with store.alone():
+        starting.start()
+        starting.join(0.3)
+        assert starting.is_alive()
+        store.save(State(refusal=Refusal(NOW + 1, "REF45678")), HARDWARE)
+    starting.join()
+    assert outcome == [False]
+    assert store.load(HARDWARE).kept is None
+
+
+def test_a_process_that_hangs_with_the_lock_shuts_nobody_out(
+    start: MakeClient, server: FakeServer, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kadun_files, "_LOCK_SECONDS", 0.1)
+    server.tweak = ALLOWED
+    with store.alone():
+        start().open()
+        assert offline(start(), server)
+
+
+# Windows, where a virus scanner looks into each new file
+
+
+class Scanner:
+    """It has a file open for so many tries; Windows neither replaces nor removes an open file."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, tries: float) -> None:
+        self.tries = tries
+        monkeypatch.setattr(sys, "platform", "win32")
+        monkeypatch.setitem(sys.modules, "msvcrt", SimpleNamespace(LK_NBLCK=2, locking=lambda *_arguments: None))
+        for call in ("replace", "unlink"):
+            monkeypatch.setattr(Path, call, self.refusing(getattr(Path, call)))
+
+    def refusing(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        def refused(path: Path, *arguments: Any, **settings: Any) -> Any:
+            if self.tries > 0 and path.exists():
+                self.tries -= 1
+                raise PermissionError(13, "The process cannot access the file because it is being used")
+            return call(path, *arguments, **settings)
+
+        return refused
+
+
+def test_a_virus_scanner_is_waited_for(
+    start: MakeClient, server: FakeServer, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.tweak = ALLOWED
+    scanner = Scanner(monkeypatch, tries=5)
+    start().open()
+    assert scanner.tries == 0
+    assert store.load(HARDWARE).kept is not None
+    scanner.tries = 5
+    store.save(State(), HARDWARE)
+    assert store.load(HARDWARE) == State()
+
+
+def test_a_no_counts_even_where_the_file_can_be_neither_replaced_nor_removed(
+    start: MakeClient, server: FakeServer, store: Store, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kadun_files, "_SCANNERS_SECONDS", 0.1)
+    server.tweak = ALLOWED
+    start().open()
+    Scanner(monkeypatch, tries=float("inf"))
+    refuse(start(), server)
+    assert [path.stat().st_size for path in folder.iterdir() if path.suffix == ".state"] == [0]
+    assert not offline(start(), server)
+
+
+def test_a_download_is_put_in_place_once_the_scanner_lets_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = b"the model"
+    target = tmp_path / "model.bin"
+    scanner = Scanner(monkeypatch, tries=0)
+    offer = Offer("model.bin", len(content), hashlib.sha256(content).hexdigest(), "/v1/files/model.bin", "REF45678")
+    with Partial(target, offer) as part:
+        part.append(content)
+        scanner.tries = 5
+        assert part.install()
+    assert target.read_bytes() == content
+
+
+def test_elsewhere_a_refusal_is_one_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scanner = Scanner(monkeypatch, tries=5)
+    monkeypatch.setattr(sys, "platform", "linux")
+    file = tmp_path / "file"
+    file.touch()
+    with pytest.raises(PermissionError):
+        kadun_files.remove(file)
+    assert scanner.tries == 4

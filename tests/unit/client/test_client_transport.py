@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import datetime as dt
 import socket
+import threading
 import time
+import traceback
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from ipaddress import IPv4Address
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,15 +21,33 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from kadun import Client, ServerUnreachable, UntrustedAnswer
+from kadun.connections import Connections
 from kadun.transport import LARGEST_BODY_BYTES, HttpTransport
 
 from tests.unit.client.forge import CARD, HARDWARE, FakeServer, SigningKey, pinned
 from tests.unit.client.local_http import Handler, forged, serving
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from tests.unit.client.local_http import Respond
 
 MakeClient = Callable[..., Client]
+SOON = 10  # seconds within which whatever is awaited must come
+
+
+def wait_until(holds: Callable[[], object]) -> None:
+    deadline = time.monotonic() + SOON
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def sockets_open() -> int:
+    """How many this process has, those of the test's own server among them."""
+    count = 0
+    for link in Path("/proc/self/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed meanwhile
+            count += str(link.readlink()).startswith("socket:")
+    return count
 
 
 @pytest.fixture(autouse=True)
@@ -131,6 +153,124 @@ def test_a_server_that_hangs_or_drips_is_given_up_in_time(
             client.open()
         assert time.monotonic() - started < 3  # one try: the customer has waited long enough
     assert len(local.seen) == 1
+
+
+@contextmanager
+def dripping_greeting() -> Iterator[str]:
+    """Begins a greeting of TLS, and sends a byte of it now and then."""
+    over = threading.Event()
+
+    def serve(connection: socket.socket) -> None:
+        with connection, suppress(OSError):
+            connection.sendall(b"\x16\x03\x03\x3f\x00")
+            while not over.wait(0.05):
+                connection.sendall(b"\x02")
+
+    def listen() -> None:
+        with suppress(OSError):
+            while not over.is_set():
+                servers.append(threading.Thread(target=serve, args=(listener.accept()[0],)))
+                servers[-1].start()
+
+    servers = [threading.Thread(target=listen)]
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        servers[0].start()
+        try:
+            yield f"https://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            over.set()
+            listener.shutdown(socket.SHUT_RDWR)
+            for server in servers:
+                server.join()
+
+
+@contextmanager
+def served_by(respond: Respond) -> Iterator[str]:
+    with serving(respond) as local:
+        yield local.url
+
+
+@contextmanager
+def proxied_by(respond: Respond) -> Iterator[str]:
+    """A proxy that never comes to the end of its answer to CONNECT."""
+    with serving(respond) as local, pytest.MonkeyPatch.context() as environment:
+        environment.delenv("NO_PROXY")
+        environment.setenv("https_proxy", local.url)
+        yield "https://card.invalid"
+
+
+ENDLESS = {
+    "silence": lambda: served_by(wait_silently),
+    "headers": lambda: served_by(drip_headers),
+    "body": lambda: served_by(drip_body),
+    "TLS": dripping_greeting,
+    "a proxy": lambda: proxied_by(drip_headers),
+}
+
+
+def exchanged(transport: HttpTransport) -> None:
+    transport.exchange("/v1/verify", b"{}", "zh")
+
+
+def streamed(transport: HttpTransport) -> None:
+    with transport.stream("/v1/files/x", {}) as answer:
+        list(answer.pieces())
+
+
+def at_work() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith(("kadun-exchange", "kadun-stre"))]
+
+
+@pytest.mark.parametrize("endless", ENDLESS)
+@pytest.mark.parametrize("ask", [exchanged, streamed])
+def test_what_is_given_up_leaves_no_thread_and_no_socket_behind(
+    ask: Callable[[HttpTransport], None], endless: str
+) -> None:
+    with ENDLESS[endless]() as url:
+        transport = HttpTransport(url, timeout_seconds=0.2)
+        before = sockets_open()
+        for _ in range(3):
+            with pytest.raises(ServerUnreachable, match="within"):
+                ask(transport)
+        wait_until(lambda: not at_work())  # while the other side still drips
+        wait_until(lambda: sockets_open() <= before + 3)  # the servers' own ends of the three
+
+
+def test_a_connection_that_comes_about_too_late_is_closed_at_once() -> None:
+    connections = Connections()
+    connections.cut()
+    ours, theirs = socket.socketpair()
+    with theirs:
+        with pytest.raises(TimeoutError):
+            connections.keep(ours)
+        assert theirs.recv(1) == b""
+
+
+@pytest.mark.parametrize("user", ["张三:口令", "张:", "user:口令", "x:\udcff"])
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_proxys_user_that_no_header_can_hold_is_unreachable_and_stays_secret(
+    scheme: str, user: str, make_client: MakeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("NO_PROXY")
+    monkeypatch.setenv(f"{scheme}_proxy", f"http://{user}@127.0.0.1:1")
+    client = make_client(transport=HttpTransport(f"{scheme}://card.invalid"), state_dir=None)
+    for call in (client.open, lambda: client.execute("汇率换算", {})):
+        with pytest.raises(ServerUnreachable) as caught:
+            call()
+        assert (caught.value.passing, caught.value.sent) == (False, False)
+        assert not set("张三口令\udcff") & set(str(caught.value.detail))
+
+
+@pytest.mark.parametrize("proxy", ["http://user:hush-hush@[", "http://user:hush-hush", "http://user:hush-hush@:x"])
+def test_a_proxys_password_stands_in_no_error(
+    proxy: str, make_client: MakeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("NO_PROXY")
+    monkeypatch.setenv("http_proxy", proxy)
+    with pytest.raises(ServerUnreachable) as caught:
+        make_client(transport=HttpTransport("http://card.invalid")).open()
+    assert "hush" not in "".join(traceback.format_exception(caught.type, caught.value, None))
+    assert "hush" not in caught.value.detail
 
 
 def cut_short(handler: Handler, _body: bytes) -> None:

@@ -12,7 +12,7 @@ from kadun import CardRejected, Client, KadunError, RequestRefused, ServerUnreac
 from kadun.answers import Answer
 from kadun.errors import printable
 
-from tests.unit.client.forge import CARD, HARDWARE, NOW, OPEN, FakeServer, reject, setting
+from tests.unit.client.forge import CARD, HARDWARE, NOW, OPEN, FakeServer, refusal, reject, setting
 
 MakeClient = Callable[..., Client]
 CODES = ["CARD_NOT_FOUND", "CARD_FROZEN", "CARD_EXPIRED", "CLIENT_MISMATCH", "CLIENT_HAS_ANOTHER_CARD"]
@@ -128,13 +128,53 @@ def test_what_the_customer_typed_loses_the_white_space_around_it(make_client: Ma
 def test_a_refused_request_says_why_without_its_control_characters(
     language: str, make_client: MakeClient, server: FakeServer
 ) -> None:
-    problem = b'{"code": "INVALID_REQUEST", "detail": "card_id: at most 64\\u001b[2J\\u202e"}'
-    server.script = [Answer(400, problem)]
+    server.script = [refusal(400, "INVALID_REQUEST", "card_id: at most 64\x1b[2J\u202e")]
     with pytest.raises(RequestRefused) as caught:
         make_client(language=language).open()
     assert caught.value.code == "INVALID_REQUEST"
     assert caught.value.detail == "card_id: at most 64?[2J?"
     assert caught.value.message.isascii() == (language == "en")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        refusal(400, "INVALID_REQUEST", content_type="application/problem+json; charset=utf-8"),
+        refusal(404, "NOT_FOUND", content_type="Application/Problem+JSON"),
+        refusal(405, "METHOD_NOT_ALLOWED"),
+        refusal(413, "BODY_TOO_LARGE"),
+        refusal(415, "UNSUPPORTED_MEDIA_TYPE"),
+    ],
+)
+def test_each_refusal_of_the_servers_is_one(answer: Answer, client: Client, server: FakeServer) -> None:
+    server.script = [answer]
+    with pytest.raises(RequestRefused):
+        client.open()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Answer(400, b'{"code": "INVALID_REQUEST"}'),
+        refusal(400, "INVALID_REQUEST", content_type="application/json"),
+        refusal(400, "INVALID_REQUEST", content_type="text/html; application/problem+json"),
+        refusal(403, "PORTAL_LOGIN"),
+        refusal(403, "CARD_FROZEN"),
+        refusal(400, "invalid_request"),
+        refusal(400, ["INVALID_REQUEST"]),
+        refusal(200, "INVALID_REQUEST"),
+        refusal(302, "NOT_FOUND"),
+    ],
+)
+def test_a_json_page_of_somebody_else_is_no_refusal(answer: Answer, client: Client, server: FakeServer) -> None:
+    """A portal's; the customer would be told to check the card, and an offline start be lost."""
+    server.tweak = setting(offline_until=NOW + 3600)
+    client.open()
+    server.script = [answer]
+    with pytest.raises(UntrustedAnswer):
+        client.report("导出报表")
+    server.script = [answer]
+    assert client.open().offline
 
 
 @pytest.mark.parametrize("name", ["card_id", "hardware"])

@@ -19,4 +19,9 @@ def machine_id() -> str | None:
         found = str(machineid.id())
     except machineid.MachineIdNotFound:
         return None
+    return in_form(found)
+
+
+def in_form(found: str) -> str | None:
+    """What was found, if it can be an installation's identifier."""
     return found if _FORM.fullmatch(found) else None

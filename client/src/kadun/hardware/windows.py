@@ -24,6 +24,11 @@ _SERIAL_OFFSET_AT = 24  # in STORAGE_DEVICE_DESCRIPTOR
 _LONGEST_PATH = 260
 _LARGEST_DESCRIPTOR_BYTES = 4096
 _INVALID_HANDLE = ctypes.c_void_p(-1).value
+_NO_SUCH_THING = {1, 50, 1168}
+"""ERROR_INVALID_FUNCTION, ERROR_NOT_SUPPORTED, ERROR_NOT_FOUND: this machine never answers this question.
+
+Other errors may be gone at the next start, and then the string would be another one: they are raised.
+"""
 
 
 def identifiers() -> dict[str, str]:
@@ -31,6 +36,9 @@ def identifiers() -> dict[str, str]:
 
     Windows copied with its disk shares the MachineGuid, and cheap boards report dummies. Where both may come
     together, and only there, the system disk's serial number tells machines apart.
+
+    Raises:
+        OSError: one could not be read. What this machine does not have is left out instead.
     """
     kernel32 = _kernel32()
     firmware = genuine(identifiers_in(firmware_table(kernel32)))
@@ -39,23 +47,37 @@ def identifiers() -> dict[str, str]:
 
 
 def firmware_table(kernel32: Any) -> bytes:  # noqa: ANN401 - a library's functions
-    """RawSMBIOSData, or nothing where there is none (GetSystemFirmwareTable)."""
+    """RawSMBIOSData, or nothing where there is none (GetSystemFirmwareTable).
+
+    Raises:
+        OSError: the call failed for another reason.
+    """
     size = kernel32.GetSystemFirmwareTable(_RSMB, 0, None, 0)
-    table = ctypes.create_string_buffer(max(size, 1))
-    written = kernel32.GetSystemFirmwareTable(_RSMB, 0, table, size) if size else 0
-    return table.raw[:written] if written <= size else b""
+    if not size:
+        return _nothing("GetSystemFirmwareTable")
+    table = ctypes.create_string_buffer(size)
+    written = kernel32.GetSystemFirmwareTable(_RSMB, 0, table, size)
+    if not written:
+        return _nothing("GetSystemFirmwareTable")
+    if written > size:
+        raise OSError("GetSystemFirmwareTable: the table grew meanwhile")
+    return table.raw[:written]
 
 
 def disk_descriptor(kernel32: Any) -> bytes:  # noqa: ANN401 - a library's functions
-    """STORAGE_DEVICE_DESCRIPTOR of the disk with Windows on it, or nothing.
+    """STORAGE_DEVICE_DESCRIPTOR of the disk with Windows on it, or nothing where its driver has none.
 
     The volume is opened for no access at all, which needs no privileges and suffices for this question.
+
+    Raises:
+        OSError: a call failed for another reason.
     """
     folder = ctypes.create_unicode_buffer(_LONGEST_PATH)
-    kernel32.GetSystemWindowsDirectoryW(folder, _LONGEST_PATH)
+    if not kernel32.GetSystemWindowsDirectoryW(folder, _LONGEST_PATH):
+        raise _failed("GetSystemWindowsDirectoryW")
     volume = kernel32.CreateFileW(rf"\\.\{folder.value[:2]}", 0, _SHARE_READ_WRITE, None, _OPEN_EXISTING, 0, None)
     if volume in (None, 0, _INVALID_HANDLE):
-        return b""
+        raise _failed("CreateFileW")
     try:
         answer, written = ctypes.create_string_buffer(_LARGEST_DESCRIPTOR_BYTES), wintypes.DWORD()
         answered = kernel32.DeviceIoControl(
@@ -68,7 +90,7 @@ def disk_descriptor(kernel32: Any) -> bytes:  # noqa: ANN401 - a library's funct
             ctypes.byref(written),
             None,
         )
-        return answer.raw[: written.value] if answered else b""
+        return answer.raw[: written.value] if answered else _nothing("DeviceIoControl")
     finally:
         kernel32.CloseHandle(volume)
 
@@ -79,11 +101,25 @@ def disk_serial_in(descriptor: bytes) -> str | None:
     return descriptor[at:].split(b"\0", 1)[0].decode("latin-1") if at else None
 
 
+def _nothing(call: str) -> bytes:
+    """No bytes, where the call that has just failed says that there are none to be had."""
+    failure = _failed(call)
+    if failure.errno in _NO_SUCH_THING:
+        return b""
+    raise failure
+
+
+def _failed(call: str) -> OSError:
+    if sys.platform == "win32":
+        return OSError(ctypes.get_last_error(), f"{call} failed")
+    return OSError(0, "this is not Windows")
+
+
 def _kernel32() -> Any:  # noqa: ANN401 - a library's functions
     """Our own handle on the library, so that these declarations meet nobody else's."""
     if sys.platform != "win32":
         raise OSError("this is not Windows")
-    kernel32 = ctypes.WinDLL("kernel32")
+    kernel32 = ctypes.WinDLL("kernel32", use_last_error=True)
     dword, handle, pointer = wintypes.DWORD, wintypes.HANDLE, wintypes.LPVOID
     kernel32.GetSystemFirmwareTable.restype = wintypes.UINT
     kernel32.GetSystemFirmwareTable.argtypes = [dword, dword, pointer, dword]
@@ -100,9 +136,9 @@ def _machine_guid() -> str | None:
         import winreg  # noqa: PLC0415 - there is none elsewhere
 
         flags = winreg.KEY_READ | winreg.KEY_WOW64_64KEY  # 32-bit programs see another branch otherwise
-        try:
-            with winreg.OpenKey(winreg.HKEY_LOCAL_MACHINE, r"SOFTWARE\Microsoft\Cryptography", 0, flags) as key:
+        with winreg.OpenKey(winreg.HKEY_LOCAL_MACHINE, r"SOFTWARE\Microsoft\Cryptography", 0, flags) as key:
+            try:
                 return str(winreg.QueryValueEx(key, "MachineGuid")[0])
-        except OSError:
-            pass
+            except FileNotFoundError:  # the value alone may be absent; the key is on every Windows
+                return None
     return None
