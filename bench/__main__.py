@@ -61,7 +61,7 @@ def main() -> int:
 
 def _plan() -> Plan:
     parser = argparse.ArgumentParser(prog="scripts/bench.sh", description="Measures Kadun on this machine.")
-    parser.add_argument("--seconds", type=_number(1, 600), metavar="N", help="for each measurement (5)")
+    parser.add_argument("--seconds", type=_number(1, 600), metavar="N", help="for each run of a measurement (5)")
     parser.add_argument("--rounds", type=_number(1, 99), metavar="N", help="of all measurements (5)")
     parser.add_argument(
         "--cards",

@@ -27,6 +27,7 @@ from trial.postgres import EmbeddedPostgres
 from trial.stopping import Stopping
 
 _WARM_UP_SECONDS = 2
+_NEW_CONNECTIONS = 3
 _ACTIVATIONS_CEILING = 8_000
 """More than this many activations a second are not expected: so many unused cards are made."""
 
@@ -109,7 +110,7 @@ class Bench:
             self._say(f"round {number + 1} of {self._plan.rounds} …")
             first = number * self._activation_cards + _ACTIVATIONS_CEILING * _WARM_UP_SECONDS
             measured = Round(
-                empty=self._wrk(f"{self._empty.url}/empty").per_second,
+                empty=self._best(f"{self._empty.url}/empty").per_second,
                 signatures=self._sign(),
                 activations=self._activate(first, self._activation_cards, self._plan.seconds),
             )
@@ -178,13 +179,18 @@ class Bench:
     def _warm_up(self) -> None:
         self._say("warming up …")
         self._activate(0, _ACTIVATIONS_CEILING * _WARM_UP_SECONDS, _WARM_UP_SECONDS)
-        self._wrk(f"{self._empty.url}/empty")
+        self._best(f"{self._empty.url}/empty")
         for cards, table in self._tables.items():
             self._pgbench(table)
             self._verify(cards)
 
-    def _wrk(self, url: str, questions: wrk.Questions | None = None, seconds: int = 0) -> wrk.Load:
-        return wrk.run(url, questions, connections=CONNECTIONS, seconds=seconds or self._plan.seconds)
+    def _best(self, url: str, questions: wrk.Questions | None = None) -> wrk.Load:
+        """Return the best of some runs, each with new connections: one worker may get them all, and the other idles."""
+        runs = [
+            wrk.run(url, questions, connections=CONNECTIONS, seconds=self._plan.seconds)
+            for _ in range(_NEW_CONNECTIONS)
+        ]
+        return max(runs, key=lambda load: load.per_second)
 
     def _pgbench(self, table: CardTable) -> float:
         return pgbench.run(self._binaries, table, connections=CONNECTIONS, seconds=self._plan.seconds)
@@ -196,7 +202,7 @@ class Bench:
         table = self._tables[cards]
         before = table.accepted()
         questions = wrk.Questions(0, cards, public_key=public_key)
-        load = self._wrk(f"{self._services[cards].url}/v1/verify", questions)
+        load = self._best(f"{self._services[cards].url}/v1/verify", questions)
         if table.accepted() - before < load.requests:
             raise BenchError(f"of {load.requests} requests only {table.accepted() - before} were accepted")
         return load
@@ -204,7 +210,8 @@ class Bench:
     def _activate(self, first: int, count: int, seconds: int) -> wrk.Load:
         before = self._unused.activated()
         questions = wrk.Questions(first, count, each=True)
-        load = self._wrk(f"{self._activating.url}/v1/verify", questions, seconds)
+        url = f"{self._activating.url}/v1/verify"
+        load = wrk.run(url, questions, connections=CONNECTIONS, seconds=seconds)
         activated = self._unused.activated() - before
         if activated < load.requests:
             raise BenchError(

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Measures how fast Kadun is on this machine, and how near that is to what its parts allow; about eight minutes.
+# Measures how fast Kadun is on this machine, and how near that is to what its parts allow; about twenty minutes.
 # docs/performance.md says what each figure means. Everything stays on 127.0.0.1 and is removed at the end.
 #
 #   scripts/bench.sh [--quick] [--seconds N] [--rounds N] [--cards N[,N…]]
 #   scripts/bench.sh --client [--starts N]
 #
 #   --quick         1 s, 3 rounds, 1,000 cards: does it work, and about how fast
-#   --seconds N     for each measurement (5)
+#   --seconds N     for each run of a measurement (5)
 #   --rounds N      of all measurements; the figures are their medians (5)
 #   --cards N[,N…]  numbers of bound cards, each measured (1000,100000,1000000)
 #   --client        instead: what the SDK adds to the start of a customer's program; about half a minute

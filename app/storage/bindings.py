@@ -27,11 +27,11 @@ def read_facts(database: Database, card_id: str, hardware_sha256: str) -> Facts:
     row = database.run_prepared("read_facts", card_id, hardware_sha256)
     if row is None:
         return Facts()
-    card = Card(*row[0:5])
-    client = None if row[5] is None else Client(row[5], card.id, row[6], row[7])
-    if row[8] is None:
+    card = Card(card_id, *row[0:4])
+    client = None if row[4] is None else Client(row[4], card_id, row[5], row[6])
+    if row[7] is None:
         return Facts(card, client)
-    return Facts(card, client, Client(*row[8:12]), Card(row[9], *row[12:16]))
+    return Facts(card, client, Client(*row[7:11]), Card(row[8], *row[11:15]))
 
 
 def refresh(database: Database, facts: Facts, judged: Judged) -> bool:

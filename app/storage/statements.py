@@ -13,7 +13,6 @@ def _read_facts() -> Query:
     rival, rival_card = Client.alias("rival"), Card.alias("rival_card")
     return (
         Card.select(
-            Card.id,
             Card.validity,
             Card.activated_at,
             Card.expires_at,
@@ -78,7 +77,7 @@ def _refresh() -> Query:
         )
         .returning(Usage.card),
     )
-    return Select((seen,), (seen.c.id, fn.set_config("synchronous_commit", "off", True))).with_cte(  # noqa: FBT003
+    return Select((seen,), (fn.set_config("synchronous_commit", "off", True),)).with_cte(  # noqa: FBT003
         seen, counted
     )
 
