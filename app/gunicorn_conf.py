@@ -1,6 +1,5 @@
 """gunicorn's settings; the names below are gunicorn's own."""
 
-import gc
 import os
 import shutil
 import sys
@@ -30,8 +29,6 @@ worker_tmp_dir = "/dev/shm"  # noqa: S108  # heartbeats in memory, not on a busy
 accesslog = None  # the app logs each request itself, without secrets
 logconfig_dict = logs.configuration(_settings.log_level)
 
-_OBJECTS_BETWEEN_LOOKS = 50_000
-
 _own_metrics_dir = "PROMETHEUS_MULTIPROC_DIR" not in os.environ
 if _own_metrics_dir:
     # Before prometheus_client is imported: it looks once.
@@ -46,10 +43,6 @@ def post_worker_init(_worker: Any) -> None:  # noqa: ANN401  # gunicorn is untyp
     """Start what a worker does beside serving."""
     from app.services import housekeeping  # noqa: PLC0415  # after the fork, when the models know their database
 
-    # Nothing of what a worker starts with becomes garbage, and a request's objects go by themselves: to look less often
-    # saves a twentieth of a request, and leaves the memory that the workers share shared.
-    gc.freeze()
-    gc.set_threshold(_OBJECTS_BETWEEN_LOOKS, 50, 50)
     housekeeping.start(_settings.journal_keep)
 
 
