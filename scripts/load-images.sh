@@ -18,23 +18,6 @@ source "$ROOT/scripts/lib/stack.sh"
 # shellcheck source=scripts/lib/images.sh
 source "$ROOT/scripts/lib/images.sh"
 
-parse_arguments() {
-    FILE=''
-    while (($#)); do
-        case $1 in
-            -h | --help) print_help "$ROOT/scripts/load-images.sh"; exit ;;
-            -*) usage_error "未知参数 unknown argument: $1" ;;
-            *)
-                [[ -z $FILE ]] || usage_error "只能有一个文件 one FILE only: $1"
-                FILE=$1
-                ;;
-        esac
-        shift
-    done
-    [[ -n $FILE ]] || usage_error "缺少文件名 FILE is missing"
-    choose_packer "$FILE"
-}
-
 # check_file: it is, byte for byte, what save-images.sh wrote. Its name may have changed since.
 check_file() {
     local sum wanted
@@ -68,7 +51,7 @@ check_complete() {
     done
 }
 
-parse_arguments "$@"
+parse_file "$@"
 check_file
 require_docker
 loaded=$("$PACKER" -qd <"$FILE" | docker load | sed -n 's/^Loaded image: //p') \

@@ -19,23 +19,6 @@ source "$ROOT/scripts/lib/stack.sh"
 # shellcheck source=scripts/lib/images.sh
 source "$ROOT/scripts/lib/images.sh"
 
-parse_arguments() {
-    FILE=''
-    while (($#)); do
-        case $1 in
-            -h | --help) print_help "$ROOT/scripts/save-images.sh"; exit ;;
-            -*) usage_error "未知参数 unknown argument: $1" ;;
-            *)
-                [[ -z $FILE ]] || usage_error "只能有一个文件 one FILE only: $1"
-                FILE=$1
-                ;;
-        esac
-        shift
-    done
-    [[ -n $FILE ]] || usage_error "缺少文件名 FILE is missing"
-    choose_packer "$FILE"
-}
-
 # check_target: refuses before an image is built.
 check_target() {
     local folder
@@ -72,7 +55,7 @@ save_images() {
     mv -fT -- "$FILE.partial" "$FILE"
 }
 
-parse_arguments "$@"
+parse_file "$@"
 check_target
 require_stack
 find_images

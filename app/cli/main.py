@@ -58,9 +58,9 @@ def _explanation(error: BaseException) -> str:  # noqa: PLR0911  # a table, a li
             return error.format_message()
         case click.Abort() | KeyboardInterrupt():
             return "已取消，未做任何更改 / Cancelled: nothing was changed"
-        case RefusedError() | SettingsError() | KeyRingError() | NoRecipientError() | SchemaMismatchError():
+        case RefusedError() | SettingsError() | KeyRingError() | NoRecipientError():
             return str(error)
-        case MovedAwayError():
+        case SchemaMismatchError() | MovedAwayError():
             return str(error)
         case DatabaseUnavailableError():
             return f"数据库不可用 / The database is unavailable: {error}"

@@ -57,11 +57,6 @@ def _unified(text: str) -> str:
     return kept.translate(_READ_AS)
 
 
-def grouped(card_id: str) -> str:
-    """Return an ID in eight groups of four, as people read it out."""
-    return "-".join(card_id[i : i + 4] for i in range(0, len(card_id), 4))
-
-
 def parse_duration(text: str) -> timedelta:
     """Read `30s`, `45m`, `12h`, `30d`, `1w`, or one of day, week, month, quarter, year.
 

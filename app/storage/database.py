@@ -97,7 +97,7 @@ class Database(peewee.PostgresqlDatabase):
         Raises:
             psycopg2.Error: as the driver raises it; `with_connection` sorts these.
         """
-        cursor = self._state.conn.cursor()
+        cursor = self.connection().cursor()
         cursor.execute(_execute(name, len(arguments)), arguments)
         row: tuple[Any, ...] | None = cursor.fetchone()
         return row
@@ -112,18 +112,18 @@ class Database(peewee.PostgresqlDatabase):
             DatabaseUnavailableError: The database cannot be reached or does not answer in time.
             ConflictError: The server asks for another try (deadlock, serialisation failure).
         """
-        kept = not self._state.closed
+        kept = not self.is_closed()
         try:
             return self._sorted(work)
         except DatabaseUnavailableError:
-            broken = self._state.closed  # set by `_sorted`
+            broken = self.is_closed()  # set by `_sorted`
             if once or not (kept and broken):
                 raise
         return self._sorted(work)
 
     def _sorted(self, work: Callable[[], Result]) -> Result:
         try:
-            if self._state.closed:  # asked first, since `connect` takes a lock that all threads share
+            if self.is_closed():  # asked first, since `connect` takes a lock that all threads share
                 self.connect(reuse_if_open=True)
             return work()
         except (peewee.IntegrityError, psycopg2.IntegrityError):

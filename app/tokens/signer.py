@@ -1,6 +1,6 @@
 """Signing with the current key of a ring that may be rotated under a running service."""
 
-import binascii
+import base64
 import logging
 import time
 from datetime import datetime
@@ -15,7 +15,6 @@ from app.tokens import keyring
 VERDICT_TYPE = "verdict+jwt"
 
 _SECONDS_BETWEEN_LOOKS = 1.0
-_URL_SAFE = bytes.maketrans(b"+/", b"-_")  # RFC 4648, section 5
 logger = logging.getLogger(__name__)
 
 
@@ -80,4 +79,4 @@ class Signer:
 
 
 def _base64url(data: bytes) -> bytes:
-    return binascii.b2a_base64(data, newline=False).translate(_URL_SAFE).rstrip(b"=")
+    return base64.urlsafe_b64encode(data).rstrip(b"=")

@@ -2,6 +2,24 @@
 # What save-images.sh and load-images.sh share. Sourced after stack.sh, never run.
 # shellcheck disable=SC2034  # PACKER and IMAGES are for the scripts that source this
 
+# parse_file ARGUMENT…: the one archive that the caller names, into FILE.
+parse_file() {
+    FILE=''
+    while (($#)); do
+        case $1 in
+            -h | --help) print_help "$0"; exit ;;
+            -*) usage_error "未知参数 unknown argument: $1" ;;
+            *)
+                [[ -z $FILE ]] || usage_error "只能有一个文件 one FILE only: $1"
+                FILE=$1
+                ;;
+        esac
+        shift
+    done
+    [[ -n $FILE ]] || usage_error "缺少文件名 FILE is missing"
+    choose_packer "$FILE"
+}
+
 # choose_packer FILE: its name says how it is packed; PACKER, which is there, does that, and undoes it with -d.
 choose_packer() {
     case $1 in
@@ -9,13 +27,6 @@ choose_packer() {
         *.tar.gz) PACKER=gzip && need gzip gzip ;;
         *) usage_error "文件名须以 .tar.zst 或 .tar.gz 结尾 FILE must end in .tar.zst or .tar.gz: $1" ;;
     esac
-}
-
-# require_docker: for a machine where scripts/init.sh may not have run.
-require_docker() {
-    need docker docker.io
-    docker info >/dev/null 2>&1 \
-        || die "Docker 没有响应：请检查其是否运行、您是否有权限。Docker does not answer: is it running, and may $(id -un) use it?"
 }
 
 # find_images: what this checkout's stack starts, into IMAGES.

@@ -38,6 +38,11 @@ require_home() {
 require_stack() {
     [[ ${1:-} == moved ]] || require_home
     [[ -e $ROOT/.env ]] || die "尚未初始化：请先执行 scripts/init.sh。Not prepared yet: run scripts/init.sh first"
+    require_docker
+}
+
+# require_docker: Docker with Compose answers, also where scripts/init.sh has not run yet.
+require_docker() {
     need docker docker.io
     docker compose version >/dev/null 2>&1 \
         || die "缺少 Docker Compose。Docker Compose is missing: apt-get install docker-compose-plugin"
