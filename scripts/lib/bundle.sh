@@ -60,13 +60,14 @@ stage_files() {
     [[ -z $odd ]] || die "无法搬迁（既非文件也非目录）。This is neither a file nor a folder and cannot travel: ${odd#"$1"/}"
 }
 
-# write_manifest FOLDER NAME=VALUE…: the manifest of what is staged there.
+# write_manifest FOLDER NAME=VALUE…: the manifest of what is staged there. Its number tells it from one of the same
+# second and content.
 write_manifest() {
     local folder=$1
     shift
     (
         cd "$folder"
-        printf '%s\n' "format=$BUNDLE_FORMAT" "$@" ""
+        printf '%s\n' "format=$BUNDLE_FORMAT" "number=$(od -An -N8 -tx8 /dev/urandom | tr -d ' ')" "$@" ""
         find . -type f ! -path ./manifest ! -path ./.manifest -print0 | LC_ALL=C sort -z | xargs -0 sha256sum -b --
     ) >"$folder/.manifest" && mv -f "$folder/.manifest" "$folder/manifest"
 }

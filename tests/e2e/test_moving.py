@@ -146,7 +146,7 @@ def test_a_service_with_data_is_never_overwritten(departure: Departure, arrival:
     arrival.new_card()
     before, ring = contents(arrival), (arrival.folder / "data/keys/keyring.json").stat()
     again = arrival.script("import.sh", departure.sealed, "--identity", departure.identity, check=False)
-    assert again.returncode == 1
+    assert again.returncode == 1, again.stdout
     assert again.stderr.count("\n") == 1
     assert "The service here has data and will not be overwritten" in again.stderr
     assert contents(arrival) == before
