@@ -6,6 +6,7 @@ import falcon
 
 from app.clock import utc_now
 from app.http import problems
+from app.http.door import Door
 from app.http.middleware import RequestLog
 from app.http.resources import (
     HealthResource,
@@ -15,7 +16,8 @@ from app.http.resources import (
     VerifyResource,
 )
 from app.services import startup
-from app.services.verification import VerdictTerms, Verification
+from app.services.gate import Gate
+from app.services.verification import KeyTerms, Verification
 from app.settings import Settings
 from app.storage import schema
 from app.storage.database import Database, connect_to
@@ -34,15 +36,14 @@ def create_app(settings: Settings) -> falcon.App[Any, Any]:
     database = connect_to(Database(settings.database_url, prepared=PREPARED, on_connect=schema.check_version))
     startup.prepare(database, settings.keys_dir, utc_now())
     signer = Signer(settings.keys_dir)
-    terms = VerdictTerms(settings.issuer, settings.kernal_data_key, settings.timezone, settings.offline_grace)
-    verification = Verification(database, signer, terms, utc_now)
+    gate = Gate(database, signer, settings.issuer, settings.timezone, utc_now)
+    verification = Verification(gate, KeyTerms(settings.kernal_data_key, settings.offline_grace))
+
+    door = Door(behind_proxy=settings.behind_proxy, require_sealed=settings.require_sealed)
 
     app = falcon.App(middleware=[RequestLog(behind_proxy=settings.behind_proxy)])
     problems.install(app)
-    app.add_route(
-        "/v1/verify",
-        VerifyResource(verification, behind_proxy=settings.behind_proxy, require_sealed=settings.require_sealed),
-    )
+    app.add_route("/v1/verify", VerifyResource(verification, door))
     app.add_route("/.well-known/jwks.json", KeySetResource(signer, utc_now))
     app.add_route("/healthz", HealthResource())
     app.add_route("/readyz", ReadinessResource(database))

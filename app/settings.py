@@ -31,6 +31,9 @@ class Settings:
     database_url: str = field(repr=False)
     kernal_data_key: str = field(repr=False)
     keys_dir: Path
+    files_dir: Path
+    functions_socket: Path
+    function_seconds: int
     issuer: str
     behind_proxy: bool
     require_sealed: bool
@@ -54,6 +57,9 @@ class Settings:
             database_url=database_url_from(env),
             kernal_data_key=_secret(env, "KERNAL_DATA_KEY"),
             keys_dir=Path(_required(env, "KADUN_KEYS_DIR")),
+            files_dir=Path(_required(env, "KADUN_FILES_DIR")),
+            functions_socket=Path(_required(env, "KADUN_FUNCTIONS_SOCKET")),
+            function_seconds=_integer(env, "KADUN_FUNCTION_SECONDS", 30, 1, 300),
             issuer=env.get("KADUN_ISSUER") or "kadun",
             behind_proxy=_boolean(env, "KADUN_BEHIND_PROXY"),
             require_sealed=_boolean(env, "KADUN_REQUIRE_SEALED"),

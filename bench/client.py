@@ -136,6 +136,8 @@ def _service(stopping: Stopping) -> Iterator[tuple[str, str, Path]]:
             "DATABASE_URL": table.url,
             "KERNAL_DATA_KEY_FILE": str(folder / "kernal_data_key"),
             "KADUN_KEYS_DIR": str(folder / "keys"),
+            "KADUN_FILES_DIR": str(folder / "files"),
+            "KADUN_FUNCTIONS_SOCKET": str(folder / "functions.sock"),
             "PROMETHEUS_MULTIPROC_DIR": tempfile.mkdtemp(prefix="metrics-", dir=folder),
         }
         service = Gunicorn("app.wsgi:app", environ, folder / "service.log")

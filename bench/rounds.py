@@ -152,6 +152,8 @@ class Bench:
             "DATABASE_URL": table.url,
             "KERNAL_DATA_KEY_FILE": str(self._folder / "kernal_data_key"),
             "KADUN_KEYS_DIR": str(self._folder / "keys"),
+            "KADUN_FILES_DIR": str(self._folder / "files"),
+            "KADUN_FUNCTIONS_SOCKET": str(self._folder / "functions.sock"),
             "KADUN_TIMEZONE": self._zone.key,
             "PROMETHEUS_MULTIPROC_DIR": tempfile.mkdtemp(prefix="metrics-", dir=self._folder),
         }

@@ -63,6 +63,8 @@ class Service:
             "DATABASE_URL": database_url,
             "KERNAL_DATA_KEY": "AGE-SECRET-KEY-1GFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPQ4EGAEX",
             "KADUN_KEYS_DIR": str(folder / "keys"),
+            "KADUN_FILES_DIR": str(folder / "files"),
+            "KADUN_FUNCTIONS_SOCKET": str(folder / "functions.sock"),
             "KADUN_BIND": f"127.0.0.1:{self.port}",
             **settings,
         }

@@ -68,6 +68,11 @@ class Trial:
         return self.data_dir / "logs"
 
     @property
+    def functions_socket(self) -> Path:
+        """Where the service of the core functions listens."""
+        return self.data_dir / "functions.sock"
+
+    @property
     def demo(self) -> Path:
         """What the demonstration made: its card, the exported keys, the sealed core data."""
         return self.data_dir / "demo"
@@ -80,6 +85,8 @@ class Trial:
             "DATABASE_URL_FILE": str(self.database_url_file),
             "KERNAL_DATA_KEY_FILE": str(self.kernal_data_key_file),
             "KADUN_KEYS_DIR": str(self.data_dir / "keys"),
+            "KADUN_FILES_DIR": str(self.data_dir / "files"),
+            "KADUN_FUNCTIONS_SOCKET": str(self.functions_socket),
             "KADUN_BIND": f"127.0.0.1:{self.port}",
             "KADUN_BEHIND_PROXY": "false",
             "PYTHONPATH": os.pathsep.join(paths),

@@ -12,6 +12,9 @@ class Code(StrEnum):
     CARD_EXPIRED = "CARD_EXPIRED"
     CLIENT_MISMATCH = "CLIENT_MISMATCH"
     CLIENT_HAS_ANOTHER_CARD = "CLIENT_HAS_ANOTHER_CARD"
+    FUNCTION_NOT_FOUND = "FUNCTION_NOT_FOUND"
+    FUNCTION_FAILED = "FUNCTION_FAILED"
+    FUNCTION_TIMEOUT = "FUNCTION_TIMEOUT"
 
 
 class EventKind(StrEnum):
@@ -29,6 +32,9 @@ class EventKind(StrEnum):
     EXTENDED = "extended"
     DELETED = "deleted"
     KEY_ROTATED = "key_rotated"
+    FILE_ADDED = "file_added"
+    FILE_REMOVED = "file_removed"
+    FILE_DOWNLOADED = "file_downloaded"
 
 
 class CardStatus(StrEnum):

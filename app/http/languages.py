@@ -55,6 +55,17 @@ VERDICTS: dict[Code, Text] = {
         "本设备已绑定另一张有效卡密，请使用原卡密。",
         "This machine already has another valid card: please use that one.",
     ),
+    Code.FUNCTION_NOT_FOUND: Text(
+        "服务器上没有这个功能，请更新程序或联系卖家。",
+        "The server has no such function: please update the program or contact the seller.",
+    ),
+    Code.FUNCTION_FAILED: Text(
+        "功能执行失败，请联系卖家。", "The function failed on the server: please contact the seller."
+    ),
+    Code.FUNCTION_TIMEOUT: Text(
+        "功能执行超时，请稍后再试或联系卖家。",
+        "The function took too long: please try again later, or contact the seller.",
+    ),
 }
 
 

@@ -1,9 +1,10 @@
 """Requests' form, checked strictly before any rule (protocol, section 3)."""
 
 import json
+import math
 from functools import lru_cache
 from itertools import chain
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import falcon
 import msgspec
@@ -26,6 +27,13 @@ class VerifyRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     client_public_key: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{43}\Z")] | None = None
 
 
+class ExecuteRequest(VerifyRequest, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The body of `POST /v1/execute`."""
+
+    arguments: dict[str, Any]
+
+
+Asked = TypeVar("Asked", bound=VerifyRequest)
 _decode = msgspec.json.Decoder(VerifyRequest).decode
 _QUOTES_A_FIELD = 4  # two for its name, two for its value
 
@@ -43,6 +51,7 @@ REQUIREMENTS: dict[str, Text] = {
     "nonce": Text("必须是 16 到 64 个 base64url 字符", "must be 16 to 64 characters of base64url"),
     "ip": Text("必须是不超过 64 个字符的字符串", "must be a string of at most 64 characters"),
     "client_public_key": PUBLIC_KEY_REQUIREMENT,
+    "arguments": Text("必须是一个 JSON 对象", "must be a JSON object"),
 }
 """What each field must be, for the person who reads the error."""
 
@@ -81,21 +90,30 @@ def parse_verify_request(body: bytes) -> VerifyRequest:
     Raises:
         Problem: 400, naming the field and what it must be.
     """
-    request = _plain(body)
-    if request is not None:
-        return request
+    return _plain(body) or _parse(body, VerifyRequest)
+
+
+def parse_execute_request(body: bytes) -> ExecuteRequest:
+    """Read an execute request.
+
+    Raises:
+        Problem: 400, naming the field and what it must be.
+    """
+    return _parse(body, ExecuteRequest)
+
+
+def _parse(body: bytes, kind: type[Asked]) -> Asked:
     document = _decode_object(body)
     try:
-        request = msgspec.convert(document, VerifyRequest)
+        request = msgspec.convert(document, kind)
     except (msgspec.ValidationError, UnicodeEncodeError) as error:  # a key with a lone surrogate is no UTF-8
-        raise _wrong(_offending_field(document)) from error
-    for name in VerifyRequest.__struct_fields__:
-        value = getattr(request, name)
-        if value is not None and not _storable(value):
+        raise _wrong(_offending_field(document, kind), kind) from error
+    for name in kind.__struct_fields__:
+        if not _sound(getattr(request, name)):
             raise invalid_request(
                 Text(
-                    f"{name} 不能含有 NUL 字符或不成对的代理字符。",
-                    f"{name} must not hold NUL characters or lone surrogates.",
+                    f"{name} 不能含有 NUL 字符、不成对的代理字符或超出范围的数。",
+                    f"{name} must not hold NUL characters, lone surrogates or numbers beyond all bounds.",
                 ),
                 name,
             )
@@ -151,9 +169,9 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(name)
 
 
-def _offending_field(document: dict[str, Any]) -> str:
+def _offending_field(document: dict[str, Any], kind: type[VerifyRequest]) -> str:
     """Return the first field that is unknown, missing or wrong, of a document that has one."""
-    known = {field.name: field for field in msgspec.structs.fields(VerifyRequest)}
+    known = {field.name: field for field in msgspec.structs.fields(kind)}
     unknown = (name for name in document if name not in known)
     faulty = (
         name
@@ -171,15 +189,15 @@ def _converts(value: object, wanted: Any) -> bool:  # noqa: ANN401  # a type, as
     return True
 
 
-def _wrong(field: str) -> Exception:
-    requirement = REQUIREMENTS.get(field)
+def _wrong(field: str, kind: type[VerifyRequest]) -> Exception:
     shown = _shown(field)
-    if requirement is None:
-        known = ", ".join(REQUIREMENTS)
+    if field not in kind.__struct_fields__:
+        known = ", ".join(kind.__struct_fields__)
         return invalid_request(
             Text(f"未知字段 {shown}；可用字段：{known}。", f"Unknown field {shown}; the fields are {known}."),
             shown,
         )
+    requirement = REQUIREMENTS[field]
     return invalid_request(Text(f"{field} {requirement.zh}。", f"{field} {requirement.en}."), field)
 
 
@@ -188,12 +206,12 @@ def _shown(name: str) -> str:
     return ascii(name[:64])[1:-1]
 
 
-def _storable(value: str) -> bool:
-    # PostgreSQL's text holds neither NUL nor surrogates.
-    if "\0" in value:
-        return False
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+def _sound(value: object) -> bool:
+    """Tell whether PostgreSQL's text and every reader of JSON can hold a value: no NUL, no surrogate, no infinity."""
+    if isinstance(value, str):
+        return "\0" not in value and (value.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in value))
+    if isinstance(value, float):
+        return math.isfinite(value)
+    if isinstance(value, dict):
+        return all(_sound(name) and _sound(member) for name, member in value.items())
+    return all(map(_sound, value)) if isinstance(value, list) else True

@@ -12,10 +12,17 @@ from app.domain.codes import Code, EventKind
 from app.storage.models import Event
 
 REFUSALS_A_MINUTE = 20
-"""So many refusals of unknown, frozen or expired cards are kept from one address; the rest only count."""
+"""So many refusals, mismatches apart, are kept from one address; the rest only count."""
 PRUNE_BATCH = 10_000
 
-BOUNDED_CODES = (Code.CARD_NOT_FOUND, Code.CARD_FROZEN, Code.CARD_EXPIRED)
+BOUNDED_CODES = (
+    Code.CARD_NOT_FOUND,
+    Code.CARD_FROZEN,
+    Code.CARD_EXPIRED,
+    Code.FUNCTION_NOT_FOUND,
+    Code.FUNCTION_FAILED,
+    Code.FUNCTION_TIMEOUT,
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,6 +71,25 @@ class Event(_Table):
     details = BinaryJSONField(null=True, index=False)
 
 
+class File(_Table):
+    """文件: what licensed clients may fetch, by name; the bytes lie in KADUN_FILES_DIR under their SHA-256."""
+
+    name = TextField(primary_key=True)
+    size = BigIntegerField()
+    sha256 = TextField(index=False)
+    added_at = DateTimeTZField(index=False)
+
+
+class FileBatch(_Table):
+    """The batches of cards that a file is for; a file without any is for every card."""
+
+    file = ForeignKeyField(File, column_name="file_name", index=False, on_delete="CASCADE")
+    batch = TextField()
+
+    class Meta:  # noqa: D106  # peewee's options
+        primary_key = CompositeKey("file", "batch")
+
+
 class Usage(_Table):
     """使用记录: accepted requests, counted for each card, day (in KADUN_TIMEZONE) and function."""
 

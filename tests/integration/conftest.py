@@ -8,7 +8,8 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from app.services.administration import Administration, Operator
-from app.services.verification import VerdictTerms, Verification
+from app.services.gate import Gate
+from app.services.verification import KeyTerms, Verification
 from app.storage.database import Database
 from app.tokens import keyring
 from app.tokens.signer import Signer
@@ -17,10 +18,14 @@ from tests.service import Service
 
 
 @pytest.fixture
-def verification(database: Database, clock: Clock, tmp_path: Path) -> Verification:
+def gate(database: Database, clock: Clock, tmp_path: Path) -> Gate:
     keyring.create(tmp_path / "keys", clock.now)
-    terms = VerdictTerms("kadun", "the-vendor's-own-key", ZoneInfo("Asia/Shanghai"))
-    return Verification(database, Signer(tmp_path / "keys"), terms, clock)
+    return Gate(database, Signer(tmp_path / "keys"), "kadun", ZoneInfo("Asia/Shanghai"), clock)
+
+
+@pytest.fixture
+def verification(gate: Gate) -> Verification:
+    return Verification(gate, KeyTerms("the-vendor's-own-key"))
 
 
 @pytest.fixture

@@ -8,7 +8,8 @@ import pytest
 
 from app.services import housekeeping
 from app.services.administration import Administration
-from app.services.verification import Question, Verification
+from app.services.gate import Question
+from app.services.verification import Verification
 from app.storage import schema
 from app.storage.database import Database, DatabaseUnavailableError
 from app.storage.models import Card, Client, Event

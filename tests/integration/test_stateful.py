@@ -18,7 +18,8 @@ from hypothesis.stateful import (
 )
 
 from app.services.administration import Administration, Operator
-from app.services.verification import Question, VerdictTerms, Verification
+from app.services.gate import Gate, Question
+from app.services.verification import KeyTerms, Verification
 from app.storage.database import Database
 from app.storage.models import Card, Client, Event
 from app.tokens import keyring
@@ -79,15 +80,15 @@ class Model:
 
 
 def machine_of(database: Database, keys: Path) -> type[RuleBasedStateMachine]:  # noqa: C901  # the rules stand together
-    class Gate(RuleBasedStateMachine):
+    class Customers(RuleBasedStateMachine):
         @initialize(validities=st.lists(st.sampled_from([DAY, 3 * DAY, None]), min_size=CARDS, max_size=CARDS))
         def issue(self, validities: list[timedelta | None]) -> None:
             database.execute_sql("SET session_replication_role = replica")
             database.execute_sql("TRUNCATE card, client, event, usage")
             database.execute_sql("SET session_replication_role = DEFAULT")
             self.clock = Clock()
-            terms = VerdictTerms("kadun", "key", ZoneInfo("Asia/Shanghai"))
-            self.verification = Verification(database, Signer(keys), terms, self.clock)
+            gate = Gate(database, Signer(keys), "kadun", ZoneInfo("Asia/Shanghai"), self.clock)
+            self.verification = Verification(gate, KeyTerms("key"))
             self.administration = Administration(database, Operator("model"), self.clock)
             self.ids = [self.administration.issue(1, validity)[0].id for validity in validities]
             self.model = Model([ModelCard(validity) for validity in validities])
@@ -152,7 +153,7 @@ def machine_of(database: Database, keys: Path) -> type[RuleBasedStateMachine]:  
                 bound = None if client is None else (client.hardware, NETWORK.get(client.ip, client.ip))
                 assert bound == (None if card.machine is None else (card.machine, card.address))
 
-    return Gate
+    return Customers
 
 
 @pytest.mark.timeout(400)

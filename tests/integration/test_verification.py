@@ -9,7 +9,8 @@ from app.domain.cards import Card as DomainCard
 from app.domain.codes import CardStatus, Code, EventKind
 from app.domain.texts import RefusedError
 from app.services.administration import Administration, CardNotFoundError
-from app.services.verification import Question, Verdict, Verification
+from app.services.gate import Question, Verdict
+from app.services.verification import Verification
 from app.storage import cards
 from app.storage.models import Card, Client, Event, Usage
 from tests.conftest import Clock

@@ -13,6 +13,8 @@ NEEDED = {
     "DATABASE_URL": "postgresql://kadun:pass-word@localhost:5432/kadun",
     "KERNAL_DATA_KEY": "AGE-SECRET-KEY-1EXAMPLE",
     "KADUN_KEYS_DIR": "/var/lib/kadun/keys",
+    "KADUN_FILES_DIR": "/var/lib/kadun/files",
+    "KADUN_FUNCTIONS_SOCKET": "/run/kadun-functions/functions.sock",
 }
 
 
@@ -25,11 +27,14 @@ def refusal(**changes: str) -> str:
     return line
 
 
-def test_three_settings_are_enough() -> None:
+def test_five_settings_are_enough() -> None:
     assert Settings.from_env(NEEDED) == Settings(
         database_url=NEEDED["DATABASE_URL"],
         kernal_data_key=NEEDED["KERNAL_DATA_KEY"],
         keys_dir=Path("/var/lib/kadun/keys"),
+        files_dir=Path("/var/lib/kadun/files"),
+        functions_socket=Path("/run/kadun-functions/functions.sock"),
+        function_seconds=30,
         issuer="kadun",
         behind_proxy=False,
         require_sealed=False,
@@ -53,6 +58,7 @@ OPTIONAL = [
     ("KADUN_TIMEZONE", "Europe/Berlin", "timezone", ZoneInfo("Europe/Berlin")),
     ("KADUN_JOURNAL_KEEP_DAYS", "1", "journal_keep", timedelta(days=1)),
     ("KADUN_JOURNAL_KEEP_DAYS", "36500", "journal_keep", timedelta(days=36_500)),
+    ("KADUN_FUNCTION_SECONDS", "300", "function_seconds", 300),
     ("KADUN_LOG_LEVEL", "debug", "log_level", "debug"),
     ("KADUN_LOG_LEVEL", "error", "log_level", "error"),
     ("KADUN_BIND", "unix:/run/kadun/kadun.sock", "bind", "unix:/run/kadun/kadun.sock"),
@@ -74,7 +80,7 @@ def test_an_optional_setting_that_is_empty_counts_as_absent(name: str) -> None:
 
 
 def test_no_setting_is_left_out_of_these_tests() -> None:
-    needed = {"database_url", "kernal_data_key", "keys_dir"}
+    needed = {"database_url", "kernal_data_key", "keys_dir", "files_dir", "functions_socket"}
     assert {field.name for field in fields(Settings)} == needed | {attribute for *_, attribute, _ in OPTIONAL}
 
 
@@ -83,6 +89,7 @@ def test_no_setting_is_left_out_of_these_tests() -> None:
     [
         ("DATABASE_URL", "mysql://kadun@localhost/kadun", "postgresql://user:password@host:5432/name"),
         ("DATABASE_URL", "localhost", "postgresql://user:password@host:5432/name"),
+        ("KADUN_FUNCTION_SECONDS", "0", "from 1 to 300"),
         ("KADUN_BEHIND_PROXY", "yes", "true or false"),
         ("KADUN_BEHIND_PROXY", "True", "true or false"),
         ("KADUN_REQUIRE_SEALED", "1", "true or false"),

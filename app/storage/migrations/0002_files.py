@@ -1,0 +1,28 @@
+"""Licensed files, and the journal's bound for what functions refuse."""
+
+from typing import Any
+
+# A name is one segment of a path and starts with no dot; domain/files.py has the whole rule.
+STATEMENTS = """
+CREATE TABLE file (
+    name text PRIMARY KEY CHECK (length(name) <= 100 AND name ~ '^[^./\\\\[:cntrl:]][^/\\\\[:cntrl:]]*$'),
+    size bigint NOT NULL CHECK (size >= 0),
+    sha256 text NOT NULL CHECK (sha256 ~ '^[0-9a-f]{64}$'),
+    added_at timestamptz NOT NULL
+);
+CREATE TABLE file_batch (
+    file_name text NOT NULL REFERENCES file (name) ON DELETE CASCADE,
+    batch text NOT NULL,
+    PRIMARY KEY (file_name, batch)
+);
+
+DROP INDEX event_refusals;
+CREATE INDEX event_refusals ON event (ip_network, at) WHERE code IN (
+    'CARD_NOT_FOUND', 'CARD_FROZEN', 'CARD_EXPIRED', 'FUNCTION_NOT_FOUND', 'FUNCTION_FAILED', 'FUNCTION_TIMEOUT'
+);
+CREATE INDEX event_downloads ON event (card_id, (details ->> 'sha256'), at) WHERE kind = 'file_downloaded';
+"""
+
+
+def up(_migrator: Any, db: Any) -> None:
+    db.execute_sql(STATEMENTS)
