@@ -12,13 +12,11 @@ from psycopg2 import ProgrammingError
 from psycopg2.extensions import parse_dsn
 
 from app.domain.cards import ValidityError, parse_duration
+from app.environment import LOG_LEVELS, SettingsError, boolean, choice, integer, required
+
+__all__ = ["Settings", "SettingsError", "bind_from", "database_url_from"]
 
 MAX_PORT = 65_535
-LOG_LEVELS = ("debug", "info", "warning", "error")
-
-
-class SettingsError(Exception):
-    """A setting is wrong or missing. The message names it and says what would have been right."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,20 +54,20 @@ class Settings:
         return cls(
             database_url=database_url_from(env),
             kernal_data_key=_secret(env, "KERNAL_DATA_KEY"),
-            keys_dir=Path(_required(env, "KADUN_KEYS_DIR")),
-            files_dir=Path(_required(env, "KADUN_FILES_DIR")),
-            functions_socket=Path(_required(env, "KADUN_FUNCTIONS_SOCKET")),
-            function_seconds=_integer(env, "KADUN_FUNCTION_SECONDS", 30, 1, 300),
+            keys_dir=Path(required(env, "KADUN_KEYS_DIR")),
+            files_dir=Path(required(env, "KADUN_FILES_DIR")),
+            functions_socket=Path(required(env, "KADUN_FUNCTIONS_SOCKET")),
+            function_seconds=integer(env, "KADUN_FUNCTION_SECONDS", 30, 1, 300),
             issuer=env.get("KADUN_ISSUER") or "kadun",
-            behind_proxy=_boolean(env, "KADUN_BEHIND_PROXY"),
-            require_sealed=_boolean(env, "KADUN_REQUIRE_SEALED"),
+            behind_proxy=boolean(env, "KADUN_BEHIND_PROXY"),
+            require_sealed=boolean(env, "KADUN_REQUIRE_SEALED"),
             offline_grace=_duration("KADUN_OFFLINE_GRACE", grace) if grace else None,
             timezone=_timezone(env.get("KADUN_TIMEZONE") or "Asia/Shanghai"),
-            journal_keep=timedelta(days=_integer(env, "KADUN_JOURNAL_KEEP_DAYS", 365, 1, 36_500)),
-            log_level=_choice(env, "KADUN_LOG_LEVEL", "info", LOG_LEVELS),
+            journal_keep=timedelta(days=integer(env, "KADUN_JOURNAL_KEEP_DAYS", 365, 1, 36_500)),
+            log_level=choice(env, "KADUN_LOG_LEVEL", "info", LOG_LEVELS),
             bind=bind_from(env),
-            workers=_integer(env, "KADUN_WORKERS", 2, 1, 64),
-            threads=_integer(env, "KADUN_THREADS", 8, 1, 64),
+            workers=integer(env, "KADUN_WORKERS", 2, 1, 64),
+            threads=integer(env, "KADUN_THREADS", 8, 1, 64),
         )
 
 
@@ -109,13 +107,6 @@ def bind_from(env: Mapping[str, str]) -> str:
     return value
 
 
-def _required(env: Mapping[str, str], name: str) -> str:
-    value = env.get(name, "")
-    if not value:
-        raise SettingsError(f"{name} is not set")
-    return value
-
-
 def _secret(env: Mapping[str, str], name: str) -> str:
     """Read a secret from NAME, or from the file that NAME_FILE names."""
     path = env.get(f"{name}_FILE", "")
@@ -137,24 +128,6 @@ def _secret(env: Mapping[str, str], name: str) -> str:
         if not value.strip():
             raise SettingsError(f"{name}_FILE: {path} is empty")
     return value.strip()
-
-
-def _boolean(env: Mapping[str, str], name: str) -> bool:
-    return _choice(env, name, "false", ("true", "false")) == "true"
-
-
-def _choice(env: Mapping[str, str], name: str, default: str, choices: tuple[str, ...]) -> str:
-    value = env.get(name) or default
-    if value not in choices:
-        raise SettingsError(f"{name} is {value!r}: it must be {' or '.join(choices)}")
-    return value
-
-
-def _integer(env: Mapping[str, str], name: str, default: int, low: int, high: int) -> int:
-    value = env.get(name) or str(default)
-    if not re.fullmatch(r"[0-9]{1,9}", value) or not low <= int(value) <= high:
-        raise SettingsError(f"{name} is {value!r}: it must be a whole number from {low} to {high}")
-    return int(value)
 
 
 def _duration(name: str, value: str) -> timedelta:

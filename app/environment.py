@@ -1,0 +1,55 @@
+"""How settings are read from an environment: exactly, or refused with one line. Standard library only."""
+
+import re
+from collections.abc import Mapping
+
+LOG_LEVELS = ("debug", "info", "warning", "error")
+
+
+class SettingsError(Exception):
+    """A setting is wrong or missing. The message names it and says what would have been right."""
+
+
+def required(env: Mapping[str, str], name: str) -> str:
+    """Return a setting that has no default.
+
+    Raises:
+        SettingsError: it is missing.
+    """
+    value = env.get(name, "")
+    if not value:
+        raise SettingsError(f"{name} is not set")
+    return value
+
+
+def boolean(env: Mapping[str, str], name: str) -> bool:
+    """Return a setting that is `true` or `false`, the default.
+
+    Raises:
+        SettingsError: it is neither.
+    """
+    return choice(env, name, "false", ("true", "false")) == "true"
+
+
+def choice(env: Mapping[str, str], name: str, default: str, choices: tuple[str, ...]) -> str:
+    """Return a setting that is one of a few words.
+
+    Raises:
+        SettingsError: it is none of them.
+    """
+    value = env.get(name) or default
+    if value not in choices:
+        raise SettingsError(f"{name} is {value!r}: it must be {' or '.join(choices)}")
+    return value
+
+
+def integer(env: Mapping[str, str], name: str, default: int, low: int, high: int) -> int:
+    """Return a setting that is a whole number from `low` to `high`.
+
+    Raises:
+        SettingsError: it is none.
+    """
+    value = env.get(name) or str(default)
+    if not re.fullmatch(r"[0-9]{1,9}", value) or not low <= int(value) <= high:
+        raise SettingsError(f"{name} is {value!r}: it must be a whole number from {low} to {high}")
+    return int(value)

@@ -1,0 +1,101 @@
+"""The functions service over HTTP. Only the app and the operator's command line ask it, over a Unix socket."""
+
+import logging
+import time
+from typing import Any
+
+import falcon
+import msgspec
+
+from app.functions.guardian import MAX_REQUEST_BYTES
+from app.functions.library import Library, NotLoadedError
+from app.functions.outcomes import CallRequest, NotFound
+from app.functions.slots import BusyError, Slots
+
+_RETRY_AFTER_SECONDS = 2
+_RELOADS_AT_ONCE = 2
+logger = logging.getLogger(__name__)
+
+
+class HealthResource:
+    """`GET /healthz`: the process answers."""
+
+    def on_get(self, _request: falcon.Request, response: falcon.Response) -> None:
+        """Answer."""
+        response.media = {"status": "ok"}
+
+
+class FunctionsResource:
+    """`GET /functions`: what is loaded, and what is broken."""
+
+    def __init__(self, library: Library) -> None:
+        self._library = library
+
+    def on_get(self, _request: falcon.Request, response: falcon.Response) -> None:
+        """Answer a `Listing`; 503 while nothing is loaded."""
+        response.data = msgspec.json.encode(self._library.listing())
+
+
+class ReloadResource:
+    """`POST /reload`: the same, once the modules are loaded anew."""
+
+    def __init__(self, library: Library) -> None:
+        self._library = library
+        self._slots = Slots(2 * _RELOADS_AT_ONCE)
+
+    def on_post(self, _request: falcon.Request, response: falcon.Response) -> None:
+        """Answer a `Listing`; 503 when it takes too long, or others are waiting already."""
+        with self._slots.taken_by("reload"):
+            response.data = msgspec.json.encode(self._library.reload())
+
+
+class CallResource:
+    """`POST /call`: run a function."""
+
+    def __init__(self, library: Library, slots: Slots) -> None:
+        self._library = library
+        self._slots = slots
+
+    def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
+        """Answer an `Outcome`; 400 for what is no `CallRequest`, 503 when all places are taken."""
+        body = request.bounded_stream.read(MAX_REQUEST_BYTES + 1)
+        if len(body) > MAX_REQUEST_BYTES:
+            raise falcon.HTTPContentTooLarge
+        try:
+            call = msgspec.json.decode(body, type=CallRequest)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise falcon.HTTPBadRequest(description=str(error)) from error
+        began = time.monotonic()
+        with self._slots.taken_by(call.caller.card_id):
+            said = self._library.call(call.function, body)
+        if said is None:
+            response.data = msgspec.json.encode(NotFound())
+            return
+        response.data = said.outcome
+        extra: dict[str, Any] = {"function": call.function, "milliseconds": round((time.monotonic() - began) * 1000)}
+        if said.printed:
+            extra["printed"] = said.printed.decode("utf-8", "replace")
+        logger.info("function called", extra=extra)
+
+
+def _unavailable(_request: falcon.Request, response: falcon.Response, _error: Exception, _params: Any) -> None:  # noqa: ANN401
+    response.status = falcon.HTTP_503
+    response.set_header("Retry-After", str(_RETRY_AFTER_SECONDS))
+    response.media = {"error": "busy, or not loaded yet"}
+
+
+def create_app(library: Library, concurrency: int) -> falcon.App[Any, Any]:
+    """Build the service.
+
+    Args:
+        library: The functions.
+        concurrency: How many calls may run at once.
+    """
+    app = falcon.App()
+    app.add_error_handler(BusyError, _unavailable)
+    app.add_error_handler(NotLoadedError, _unavailable)
+    app.add_route("/healthz", HealthResource())
+    app.add_route("/functions", FunctionsResource(library))
+    app.add_route("/reload", ReloadResource(library))
+    app.add_route("/call", CallResource(library, Slots(concurrency)))
+    return app

@@ -1,0 +1,131 @@
+"""One call, in a process of its own: check the arguments, run the function, write down what came of it."""
+
+import json
+import re
+import traceback
+from collections.abc import Callable
+from datetime import UTC
+from typing import Any
+
+import msgspec
+
+from app.domain.texts import RefusedError
+from app.functions.decorator import Caller, Offer
+from app.functions.outcomes import CallRequest, Failed, Invalid
+
+MAX_DETAIL = 4_000
+MAX_DEPTH = 64
+MAX_FRAMES = 30  # the last: an endless recursion may have millions
+_AT = re.compile(r" - at `\$(?P<path>.*)`$")
+_NAMED_FIELD = re.compile(r"^Object (?:missing required|contains unknown) field `(?P<name>.*?)`")
+
+
+class ResultError(RefusedError):
+    """What the function returned is no JSON value, or is too large. The message says why."""
+
+
+def outcome_of(offer: Offer, request: CallRequest, max_result_bytes: int, before_failing: Callable[[], None]) -> bytes:
+    """Run a function, and return the outcome as JSON; never raises.
+
+    Args:
+        offer: The function.
+        request: What is asked.
+        max_result_bytes: How large the result may be as JSON in UTF-8.
+        before_failing: What to do before an exception is written down.
+    """
+    arguments: Any = request.arguments
+    caller = request.caller
+    expires_at = None if caller.expires_at is None else caller.expires_at.astimezone(UTC)
+    try:
+        if offer.schema is not None:
+            try:
+                arguments = msgspec.convert(arguments, offer.schema)
+            except msgspec.ValidationError as error:
+                return msgspec.json.encode(invalid(str(error)))
+        result = offer.function(arguments, Caller(caller.card_id, caller.client_id, expires_at))
+        return b'{"outcome":"ok","result":' + encode(result, max_result_bytes) + b"}"
+    except BaseException as error:  # noqa: BLE001  # SystemExit and KeyboardInterrupt are the function's own too
+        before_failing()
+        return msgspec.json.encode(failed(_story(error)))
+
+
+def encode(result: object, max_bytes: int) -> bytes:
+    """Return a result as JSON in UTF-8.
+
+    Raises:
+        ResultError: it is no JSON value, nested too deeply, or too large.
+    """
+    try:
+        encoded = json.dumps(result, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    except UnicodeEncodeError:
+        raise ResultError(
+            "结果不是 JSON：文本中含有不成对的代理字符", "the result is no JSON: a text in it holds a lone surrogate"
+        ) from None
+    except (TypeError, ValueError) as error:
+        raise ResultError(f"结果不是 JSON：{error}", f"the result is no JSON: {error}") from None
+    except RecursionError:
+        raise _too_deep() from None
+    except MemoryError:
+        raise ResultError(
+            "结果太大，在一次调用的内存内无法写成 JSON",
+            "the result is too large to be written as JSON in the memory of a call",
+        ) from None
+    if len(encoded) > max_bytes:
+        raise ResultError(
+            f"结果写成 JSON 有 {len(encoded):,} 字节，上限为 {max_bytes:,}",
+            f"the result has {len(encoded):,} bytes as JSON: at most {max_bytes:,} are allowed",
+        )
+    _check_structure(result)
+    return encoded
+
+
+def invalid(message: str) -> Invalid:
+    """Return the outcome for arguments that msgspec refused with `message`: which field, and what is wrong."""
+    at = _AT.search(message)
+    field = "arguments" + (at["path"] if at else "")
+    named = _NAMED_FIELD.match(message)
+    return Invalid(
+        field=f"{field}.{named['name']}" if named else field, message=message[: at.start()] if at else message
+    )
+
+
+def failed(detail: object) -> Failed:
+    """Return the outcome for a call without a result; `detail` is cut, and made such that every reader can hold it."""
+    sound = str(detail).replace("\0", "\\x00").encode("utf-8", "backslashreplace").decode()
+    return Failed(sound if len(sound) <= MAX_DETAIL else "…" + sound[1 - MAX_DETAIL :])
+
+
+def _story(error: BaseException) -> str:
+    if isinstance(error, ResultError):
+        return str(error)
+    try:
+        # From the vendor's own code on: our line that called it tells nothing.
+        after_ours = error.__traceback__ and error.__traceback__.tb_next
+        return "".join(traceback.format_exception(type(error), error, after_ours, limit=-MAX_FRAMES))
+    except BaseException:  # noqa: BLE001  # an exception can be so odd that it cannot be shown
+        return f"{type(error).__name__}, which cannot be shown"
+
+
+def _check_structure(result: object) -> None:
+    """Refuse what json writes differently from what it is told, and what readers may be too shallow for."""
+    level = [result]
+    for _ in range(MAX_DEPTH):
+        below: list[object] = []
+        for value in level:
+            if isinstance(value, dict):
+                if not all(isinstance(key, str) for key in value):
+                    raise ResultError(
+                        "结果不是 JSON：对象的键必须是文本",
+                        "the result is no JSON: an object has a key that is no text",
+                    )
+                below += value.values()
+            elif isinstance(value, list | tuple):
+                below += value
+        if not below:
+            return
+        level = below
+    raise _too_deep()
+
+
+def _too_deep() -> ResultError:
+    return ResultError(f"结果的嵌套超过 {MAX_DEPTH} 层", f"the result is nested deeper than {MAX_DEPTH} levels")

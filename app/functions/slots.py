@@ -1,0 +1,39 @@
+"""How many calls run at once: of all cards together, and of one card."""
+
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class BusyError(Exception):
+    """All places are taken, or this card has its share already."""
+
+
+class Slots:
+    """Places for calls; one card gets at most half of them, and at least one."""
+
+    def __init__(self, places: int) -> None:
+        self._places = places
+        self._share = max(1, places // 2)
+        self._lock = threading.Lock()
+        self._taken: Counter[str] = Counter()
+
+    @contextmanager
+    def taken_by(self, card_id: str) -> Iterator[None]:
+        """Take a place for as long as the context lasts.
+
+        Raises:
+            BusyError: there is none.
+        """
+        with self._lock:
+            if self._taken.total() >= self._places or self._taken[card_id] >= self._share:
+                raise BusyError
+            self._taken[card_id] += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._taken[card_id] -= 1
+                if not self._taken[card_id]:
+                    del self._taken[card_id]

@@ -1,0 +1,201 @@
+"""Two processes for one generation of the vendor's modules: `python -m app.functions.zygote CONTROL LIFELINE CRASH`.
+
+The zygote imports the modules, tells the service about each, and then forks a guardian for every call that the
+service hands it: what is imported once is there in each call, at no cost. Its parent, the keeper, does nothing but end
+all that comes of it, when the service closes the lifeline or is gone itself.
+"""
+
+import faulthandler
+import gc
+import os
+import select
+import signal
+import socket
+import sys
+import traceback
+from pathlib import Path
+from typing import NoReturn
+
+import msgspec
+
+from app.domain.texts import Text
+from app.functions import frames, modules, processes
+from app.functions.decorator import Offer, offers
+from app.functions.guardian import Limits, guard
+from app.functions.outcomes import BrokenModule, FunctionInfo
+
+FOLDER = "(folder)"
+"""Stands for the folder itself where a module is named."""
+MAX_DOC = 1_000
+MAX_REPORT_BYTES = 8 * 1024 * 1024
+MAX_ORDERS_BYTES = 1024 * 1024
+STDERR = 2
+SIGNALLED = 128
+"""The keeper exits with this plus the number of the signal that ended the zygote, as shells do."""
+_LOOK_MILLISECONDS = 250
+
+
+class Orders(msgspec.Struct, frozen=True):
+    """What the service tells a zygote: where the modules are, which to leave out, what a call may take."""
+
+    folder: str
+    left_out: list[str]
+    limits: Limits
+
+
+class Importing(msgspec.Struct, frozen=True, tag="importing"):
+    """The import of a module begins."""
+
+    module: str
+
+
+class Broken(msgspec.Struct, frozen=True, tag="broken"):
+    """The import of a module failed; `error` is its traceback."""
+
+    module: str
+    error: str
+
+
+class Ready(msgspec.Struct, frozen=True, tag="ready"):
+    """All modules are imported; `refused` names those that offer a function under a name given twice."""
+
+    functions: list[FunctionInfo]
+    refused: list[BrokenModule]
+
+
+Report = Importing | Broken | Ready
+
+
+def main() -> NoReturn:
+    """Be the keeper, and fork the zygote."""
+    descriptors = [int(number) for number in sys.argv[1:]]
+    for descriptor in descriptors:
+        os.set_inheritable(descriptor, False)  # noqa: FBT003  # for programs that modules start
+    control, lifeline = (socket.socket(fileno=descriptor) for descriptor in descriptors[:2])
+    processes.adopt_orphans()
+    keeper = os.getpid()
+    zygote = os.fork()
+    if zygote == 0:
+        processes.die_with(keeper)
+        lifeline.close()
+        _be_zygote(control, descriptors[2])
+    control.close()
+    status = _wait(lifeline, zygote)
+    processes.end_descendants()
+    os._exit(status if status >= 0 else SIGNALLED - status)
+
+
+def _wait(lifeline: socket.socket, zygote: int) -> int:
+    """Wait until the service lets go, or the zygote ends; return the latter's exit code."""
+    poll = select.poll()
+    poll.register(lifeline, select.POLLIN)
+    while not poll.poll(_LOOK_MILLISECONDS):
+        ended, status = os.waitpid(-1, os.WNOHANG)
+        if ended == zygote:
+            return os.waitstatus_to_exitcode(status)
+    return 0
+
+
+def _be_zygote(control: socket.socket, crash: int) -> NoReturn:
+    try:
+        orders = msgspec.json.decode(frames.receive(control, MAX_ORDERS_BYTES), type=Orders)
+        faulthandler.enable(crash)  # where the service finds what it cannot be told any more
+        _import_all(Path(orders.folder), orders.left_out, control, crash)
+        faulthandler.enable(STDERR)
+        os.close(crash)
+        _serve(control, orders.limits)
+    except (EOFError, ConnectionError):  # the service is gone, and with it the reason to be
+        pass
+    except BaseException:  # noqa: BLE001  # the process must end here, whatever happens
+        traceback.print_exc()
+        os._exit(1)
+    os._exit(0)
+
+
+def _import_all(folder: Path, left_out: list[str], control: socket.socket, crash: int) -> None:
+    def report(message: Report) -> None:
+        control.sendall(frames.frame(msgspec.json.encode(message)))
+
+    try:
+        os.chdir(folder)  # a module finds its tables beside itself
+        names = modules.names_in(folder)
+    except OSError as error:
+        report(Ready([], [BrokenModule(FOLDER, str(_unreadable(error)))]))
+        return
+    modules.make_importable(folder)
+    for name in names:
+        if name not in left_out:
+            report(Importing(name))
+            faulthandler.dump_traceback_later(modules.IMPORT_SECONDS + 1, file=crash)
+            failure = modules.error_of_importing(name, folder)
+            faulthandler.cancel_dump_traceback_later()
+            if failure is not None:
+                report(Broken(name, failure))
+    report(_ready())
+
+
+def _ready() -> Ready:
+    twice = dict(modules.named_twice(offers))
+    refused = [
+        BrokenModule(module, str(_named_twice(name, where)))
+        for name, where in twice.items()
+        for module in dict.fromkeys(where)
+    ]
+    functions = [
+        FunctionInfo(offer.name, offer.module, offer.json_schema(), (offer.function.__doc__ or "").strip()[:MAX_DOC])
+        for offer in offers
+        if offer.name not in twice
+    ]
+    return Ready(functions, refused)
+
+
+def _unreadable(error: OSError) -> Text:
+    return Text(f"无法读取功能目录：{error}", f"the functions folder cannot be read: {error}")
+
+
+def _named_twice(name: str, where: list[str]) -> Text:
+    return Text(
+        f"多个功能使用了名称 {name!r}（{'、'.join(where)}）：均不提供",
+        f"several functions have the name {name!r}, in {' and '.join(where)}: none is served",
+    )
+
+
+def _serve(control: socket.socket, limits: Limits) -> None:
+    """Fork a guardian for every socket that comes."""
+    # Whatever the modules have set: guardians wait for their children, and nobody has to wait for guardians.
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGALRM):
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    served = {offer.name: offer for offer in offers}
+    gc.collect()
+    gc.freeze()  # memory that no collection writes to stays shared with the calls
+    while True:
+        _, descriptors, _, _ = socket.recv_fds(control, 1, 1)
+        if not descriptors:
+            raise EOFError
+        with socket.socket(fileno=descriptors[0]) as service:
+            try:
+                guardian = os.fork()
+            except OSError:  # no more processes: the caller sees its socket closed
+                traceback.print_exc()
+                continue
+            if guardian == 0:
+                control.close()
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                _be_guardian(service, served, limits)
+
+
+def _be_guardian(service: socket.socket, served: dict[str, Offer], limits: Limits) -> NoReturn:
+    try:
+        guard(service, served, limits)
+    except (EOFError, ConnectionError):  # the service has gone
+        pass
+    except BaseException:  # noqa: BLE001  # the process must end here, whatever happens
+        traceback.print_exc()
+    while not processes.end_descendants():
+        pass
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,86 @@
+"""What a vendor might install, good and bad: the functions that tests of `POST /v1/execute` call."""
+
+import os
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+
+from app.functions import Caller, core_function
+
+
+class Order(msgspec.Struct, forbid_unknown_fields=True):
+    amount: Annotated[int, msgspec.Meta(ge=1)]
+    to: str = "CNY"
+    note: str | None = None
+
+
+@core_function("求和")
+def add(arguments: dict[str, Any], caller: Caller) -> object:
+    return {"sum": arguments["a"] + arguments["b"]}
+
+
+@core_function("来者")
+def who(arguments: dict[str, Any], caller: Caller) -> object:
+    until = caller.expires_at
+    return [caller.card_id, caller.client_id, None if until is None else until.isoformat()]
+
+
+@core_function("下单")
+def order(arguments: Order, caller: Caller) -> object:
+    return arguments.amount
+
+
+@core_function("原样")
+def echo(arguments: dict[str, Any], caller: Caller) -> object:
+    return arguments["value"]
+
+
+@core_function("多大")
+def large(arguments: dict[str, Any], caller: Caller) -> object:
+    return str(arguments.get("of", "核")) * arguments["length"]
+
+
+@core_function("多深")
+def deep(arguments: dict[str, Any], caller: Caller) -> object:
+    nested: object = 1
+    for _ in range(arguments["depth"]):
+        nested = [nested]
+    return nested
+
+
+@core_function("泄密")
+def leak(arguments: dict[str, Any], caller: Caller) -> object:
+    raise ValueError(f"password {arguments['secret']} refused")
+
+
+@core_function("怪话")
+def odd(arguments: dict[str, Any], caller: Caller) -> object:
+    raise ValueError("NUL \0, half a pair \ud800, \x1b[31mred")
+
+
+@core_function("退出")
+def leave(arguments: dict[str, Any], caller: Caller) -> object:
+    os._exit(3)
+
+
+@core_function("集合")
+def no_json(arguments: dict[str, Any], caller: Caller) -> object:
+    return {1, 2}
+
+
+@core_function("死循环")
+def hang(arguments: dict[str, Any], caller: Caller) -> object:
+    while True:
+        pass
+
+
+@core_function("等待")
+def wait(arguments: dict[str, Any], caller: Caller) -> object:
+    """Say that it has begun, and go on when it is told to."""
+    folder = Path(arguments["folder"])
+    (folder / f"begun-{os.getpid()}").touch()
+    while not (folder / "go").exists():
+        time.sleep(0.01)
+    return "done"

@@ -1,0 +1,307 @@
+"""What no function should do. A module of the functions service, copied into its folder by the tests."""
+
+import ctypes
+import os
+import resource
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import msgspec
+from app.functions import core_function
+
+
+class Amount(msgspec.Struct):
+    amount: int
+    unit: str = "g"
+
+
+class OddError(Exception):
+    def __str__(self):
+        raise RuntimeError
+
+
+@core_function("busy")
+def busy(arguments, caller):
+    while True:
+        pass
+
+
+@core_function("asleep")
+def asleep(arguments, caller):
+    time.sleep(arguments.get("seconds", 1000))
+
+
+@core_function("deaf")
+def deaf(arguments, caller):
+    for number in range(1, 32):
+        if number not in (signal.SIGKILL, signal.SIGSTOP):
+            signal.signal(number, signal.SIG_IGN)
+    while True:
+        try:
+            time.sleep(1000)
+        except BaseException:
+            pass
+
+
+@core_function("blocked in C")
+def blocked(arguments, caller):
+    ctypes.PyDLL(None).sleep(1000)  # with the interpreter's lock held
+
+
+@core_function("printing")
+def printing(arguments, caller):
+    while True:
+        os.write(1, b"x" * 65536)
+
+
+@core_function("descriptors closed, asleep")
+def closed(arguments, caller):
+    os.closerange(0, 100)
+    time.sleep(1000)
+
+
+@core_function("exit")
+def leave(arguments, caller):
+    os._exit(7)
+
+
+@core_function("exit well")
+def leave_well(arguments, caller):
+    os._exit(0)
+
+
+@core_function("segfault")
+def segfault(arguments, caller):
+    ctypes.string_at(0)
+
+
+@core_function("killed")
+def killed(arguments, caller):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@core_function("2 GiB")
+def two_gib(arguments, caller):
+    return len(bytearray(2 * 1024**3))
+
+
+@core_function("memory, bit by bit")
+def bit_by_bit(arguments, caller):
+    kept = []
+    while True:
+        kept.append("x" * 10_000 + str(len(kept)))
+
+
+@core_function("100 MiB result")
+def large(arguments, caller):
+    # One list of one string's references: small here, large as JSON.
+    resource.setrlimit(resource.RLIMIT_DATA, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    return "x" * 100 * 1024**2
+
+
+@core_function("result beyond memory")
+def beyond(arguments, caller):
+    return ["x" * 1024**2] * 500
+
+
+@core_function("recursion")
+def recursion(arguments, caller):
+    return recursion(arguments, caller)
+
+
+@core_function("recursion in C")
+def recursion_in_c(arguments, caller):
+    sys.setrecursionlimit(10**9)
+    nested = []
+    for _ in range(10**5):
+        nested = [nested]
+    return repr(nested)
+
+
+@core_function("secret")
+def secret(arguments, caller):
+    raise ValueError("hunter2")
+
+
+@core_function("leaves")
+def leaves(arguments, caller):
+    sys.exit(0)
+
+
+@core_function("interrupted")
+def interrupted(arguments, caller):
+    raise KeyboardInterrupt
+
+
+@core_function("thread without end")
+def thread_without_end(arguments, caller):
+    threading.Thread(target=time.sleep, args=(1000,)).start()
+    return "done"
+
+
+@core_function("fork that returns")
+def fork_that_returns(arguments, caller):
+    return "not me" if os.fork() == 0 else "done"
+
+
+@core_function("output closed")
+def output_closed(arguments, caller):
+    sys.stdout.close()
+    sys.stderr = None
+    os.closerange(0, 3)
+    return "done"
+
+
+def stay():
+    for _ in range(3):
+        subprocess.Popen(["/bin/sh", "-c", "trap '' HUP TERM INT; sleep 1000 & sleep 1001"], start_new_session=True)
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            os.setsid()
+            while True:
+                time.sleep(1)
+        os._exit(0)
+    time.sleep(0.2)
+
+
+@core_function("children that stay")
+def children_that_stay(arguments, caller):
+    stay()
+    return "done"
+
+
+@core_function("children that stay, and hangs")
+def children_that_stay_and_hangs(arguments, caller):
+    stay()
+    time.sleep(1000)
+
+
+@core_function("200 processes")
+def many_processes(arguments, caller):
+    for _ in range(200):
+        if os.fork() == 0:
+            os.setsid()
+            time.sleep(1000)
+    time.sleep(1000)
+
+
+@core_function("guardian killed")
+def guardian_killed(arguments, caller):
+    os.kill(os.getppid(), signal.SIGKILL)
+    time.sleep(1000)
+
+
+@core_function("garbage in every descriptor")
+def garbage(arguments, caller):
+    for descriptor in range(3, 30):
+        try:
+            os.write(descriptor, b"\0\0\0\5hello")
+        except OSError:
+            pass
+    time.sleep(1000)
+
+
+@core_function("large file")
+def large_file(arguments, caller):
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    with open("/tmp/kadun-large-file", "wb", buffering=0) as file:
+        os.unlink(file.name)
+        for _ in range(100):
+            file.write(b"x" * 1024**2)
+
+
+RESULTS = {
+    "set": lambda: {1, 2},
+    "bytes": lambda: b"x",
+    "NaN": lambda: [float("nan")],
+    "surrogate": lambda: {"a": "\ud800"},
+    "numbers as keys": lambda: {1: "a"},
+    "huge number": lambda: 10**5000,
+    "generator": lambda: (number for number in range(3)),
+}
+for name, make in RESULTS.items():
+    core_function(name)(lambda arguments, caller, make=make: make())
+
+
+@core_function("cycle")
+def cycle(arguments, caller):
+    made = []
+    made.append(made)
+    return made
+
+
+@core_function("deep")
+def deep(arguments, caller):
+    made = []
+    for _ in range(64):
+        made = [made]
+    return made
+
+
+@core_function("very deep")
+def very_deep(arguments, caller):
+    made = []
+    for _ in range(100_000):
+        made = {"a": made}
+    return made
+
+
+@core_function("NUL in its message")
+def odd_message(arguments, caller):
+    raise ValueError("a\0b\ud800c")
+
+
+@core_function("cannot be shown")
+def cannot_be_shown(arguments, caller):
+    raise OddError
+
+
+@core_function("prints much")
+def prints_much(arguments, caller):
+    print("the beginning")
+    for _ in range(1000):
+        print("x" * 1000)
+    return "done"
+
+
+@core_function("surroundings")
+def surroundings(arguments, caller):
+    descriptors = []
+    for descriptor in range(100):
+        try:
+            descriptors.append(os.readlink(f"/proc/self/fd/{descriptor}").partition(":")[0])
+        except OSError:
+            pass
+    with open("/proc/self/oom_score_adj") as file:
+        adjustment = file.read().strip()
+    with open("/proc/self/environ") as file:
+        environment = [entry.partition("=")[0] for entry in file.read().split("\0") if entry]
+    return {
+        "environment": sorted({*os.environ, *environment}),
+        "descriptors": descriptors,
+        "niceness": os.nice(0),
+        "oom_score_adj": adjustment,
+        "core": resource.getrlimit(resource.RLIMIT_CORE)[0],
+        "leads a session": os.getsid(0) == os.getpid(),
+        "folder": os.getcwd(),
+        "threads": threading.active_count(),
+    }
+
+
+@core_function("caller")
+def caller_told(arguments, caller):
+    return [caller.card_id, caller.client_id, str(caller.expires_at)]
+
+
+@core_function("checked")
+def checked(arguments: Amount, caller):
+    return f"{arguments.amount} {arguments.unit}"
+
+
+@core_function("validates itself")
+def validates_itself(arguments, caller):
+    return msgspec.convert({}, Amount)

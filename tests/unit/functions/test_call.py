@@ -1,0 +1,184 @@
+import json
+import math
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Annotated, Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.functions.call import MAX_DEPTH, MAX_DETAIL, ResultError, encode, failed, invalid, outcome_of
+from app.functions.decorator import Caller, Offer
+from app.functions.outcomes import CallerFacts, CallRequest, Failed, Invalid, Outcome, Returned
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**70), 2**70)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=20,
+)
+
+
+class Inner(msgspec.Struct, forbid_unknown_fields=True):
+    count: int
+
+
+class Order(msgspec.Struct):
+    amount: Annotated[int, msgspec.Meta(ge=1)]
+    items: list[Inner] = []
+    prices: dict[str, float] = {}
+
+
+def run(function: Any, arguments: Any = None, schema: Any = None, caller: CallerFacts | None = None) -> Outcome:
+    request = CallRequest("name", arguments or {}, caller or CallerFacts("card", "client", None))
+    outcome = outcome_of(Offer("name", function, schema), request, 1000, lambda: None)
+    return msgspec.json.decode(outcome, type=Outcome)  # type: ignore[arg-type]
+
+
+@given(JSON)
+def test_any_json_value_arrives_as_it_is(value: object) -> None:
+    assert json.loads(encode(value, 10**6)) == value
+
+
+def nested(depth: int) -> list[Any]:
+    made: list[Any] = []
+    for _ in range(depth - 1):
+        made = [made]
+    return made
+
+
+@pytest.mark.parametrize(
+    "value", [math.nan, math.inf, {1}, b"", object(), {1: 2}, {"a": [{None: 1}]}, "\udc80", {"\ud800": 1}, 1j]
+)
+def test_what_is_no_json_is_refused(value: object) -> None:
+    with pytest.raises(ResultError, match=r"结果不是 JSON.* / the result is no JSON"):
+        encode(value, 1000)
+
+
+def test_a_number_longer_than_python_writes_is_refused() -> None:
+    with pytest.raises(ResultError, match="Exceeds the limit"):
+        encode(10**5000, 10_000)
+
+
+def test_depth_has_a_bound() -> None:
+    assert encode(nested(MAX_DEPTH - 1), 1000)
+    for depth in (MAX_DEPTH + 1, 10_000):
+        with pytest.raises(ResultError, match="nested deeper than 64 levels"):
+            encode(nested(depth), 10**6)
+
+
+def test_size_is_counted_in_bytes_of_utf_8() -> None:
+    assert encode("卡" * 10, 32) == ('"' + "卡" * 10 + '"').encode()
+    with pytest.raises(ResultError, match="the result has 32 bytes as JSON: at most 31 are allowed"):
+        encode("卡" * 10, 31)
+
+
+def test_a_tuple_is_a_list() -> None:
+    assert encode((1, 2), 100) == b"[1,2]"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "field", "message"),
+    [
+        ({}, "arguments.amount", "Object missing required field `amount`"),
+        ({"amount": "1"}, "arguments.amount", "Expected `int`, got `str`"),
+        ({"amount": 1.5}, "arguments.amount", "Expected `int`, got `float`"),
+        ({"amount": 0}, "arguments.amount", "Expected `int` >= 1"),
+        ({"amount": 1, "items": [{}]}, "arguments.items[0].count", "Object missing required field `count`"),
+        ({"amount": 1, "items": [{"count": 1, "x": 2}]}, "arguments.items[0].x", "Object contains unknown field `x`"),
+        ({"amount": 1, "prices": {"a": "b"}}, "arguments.prices[...]", "Expected `float`, got `str`"),
+        ({"amount": 1, "prices": []}, "arguments.prices", "Expected `object`, got `array`"),
+    ],
+)
+def test_arguments_that_do_not_fit_name_the_field(arguments: dict[str, Any], field: str, message: str) -> None:
+    assert run(lambda _arguments, _caller: None, arguments, Order) == Invalid(field, message)
+
+
+def test_a_message_without_a_place_is_about_the_arguments() -> None:
+    assert invalid("Expected `array`, got `object`") == Invalid("arguments", "Expected `array`, got `object`")
+
+
+def test_arguments_are_converted_to_their_type() -> None:
+    assert run(
+        lambda arguments, _caller: arguments.items[0].count, {"amount": 1, "items": [{"count": 7}]}, Order
+    ) == Returned(7)
+    assert run(lambda arguments, _caller: arguments, {"amount": "x"}) == Returned({"amount": "x"})
+
+
+def test_the_callers_expiry_is_in_utc() -> None:
+    until = datetime(2027, 1, 1, 8, tzinfo=timezone(timedelta(hours=8)))
+    seen: list[Caller] = []
+    run(lambda _arguments, caller: seen.append(caller), caller=CallerFacts("card", "client", until))
+    assert seen == [Caller("card", "client", datetime(2027, 1, 1, tzinfo=UTC))]
+    assert seen[0].expires_at is not None
+    assert seen[0].expires_at.tzinfo is UTC
+
+
+def test_an_exception_is_a_failure_with_the_vendors_own_lines() -> None:
+    def raises(arguments: object, caller: object) -> None:
+        raise ValueError("hunter2")
+
+    outcome = run(raises)
+    assert isinstance(outcome, Failed)
+    assert outcome.detail.startswith("Traceback")
+    assert "app/functions/call.py" not in outcome.detail
+    assert "in raises" in outcome.detail
+    assert outcome.detail.endswith("ValueError: hunter2\n")
+
+
+@pytest.mark.parametrize(
+    "error", [SystemExit(3), KeyboardInterrupt(), GeneratorExit(), MemoryError(), RecursionError()]
+)
+def test_whatever_is_raised_is_a_failure(error: BaseException) -> None:
+    def raises(arguments: object, caller: object) -> None:
+        raise error
+
+    outcome = run(raises)
+    assert isinstance(outcome, Failed)
+    assert type(error).__name__ in outcome.detail
+
+
+def test_a_result_that_will_not_do_is_a_failure_without_a_traceback() -> None:
+    outcome = run(lambda _arguments, _caller: {1, 2})
+    assert isinstance(outcome, Failed)
+    assert outcome.detail.startswith("结果不是 JSON")
+
+
+def test_an_exception_that_cannot_be_shown_is_named() -> None:
+    class OddError(Exception):
+        @property
+        def __cause__(self) -> None:
+            raise RuntimeError
+
+    def raises(arguments: object, caller: object) -> None:
+        raise OddError
+
+    assert run(raises) == Failed("OddError, which cannot be shown")
+
+
+def test_of_an_endless_recursion_the_end_is_told() -> None:
+    def recursion(arguments: object, caller: object) -> object:
+        return recursion(arguments, caller)
+
+    outcome = run(recursion)
+    assert isinstance(outcome, Failed)
+    assert "RecursionError" in outcome.detail
+
+
+@given(st.text(alphabet=st.characters(codec=None, exclude_categories=())))
+def test_a_detail_can_be_held_by_every_reader(text: str) -> None:
+    detail = failed(text).detail
+    assert "\0" not in detail
+    assert detail.encode().decode() == detail
+
+
+def test_of_a_long_detail_the_end_is_kept() -> None:
+    detail = failed("a" * 5_000 + "end").detail
+    assert len(detail) == MAX_DETAIL
+    assert detail.startswith("…a")
+    assert detail.endswith("aend")
+    assert failed("a" * MAX_DETAIL).detail == "a" * MAX_DETAIL

@@ -1,0 +1,116 @@
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Annotated, Any, TypedDict
+
+import msgspec
+import pytest
+
+from app.domain.texts import RefusedError
+from app.functions import Caller, core_function
+from app.functions.decorator import Offer, offers
+
+if TYPE_CHECKING:
+    from nowhere import Unknown
+
+
+class Amount(msgspec.Struct):
+    amount: Annotated[int, msgspec.Meta(ge=1)]
+
+
+class AmountDict(TypedDict):
+    amount: int
+
+
+@dataclasses.dataclass
+class AmountData:
+    amount: int
+
+
+@pytest.fixture(autouse=True)
+def _clean() -> Iterator[None]:
+    offers.clear()
+    yield
+    offers.clear()
+
+
+def offered(function: Callable[..., object], **how: Any) -> Offer:
+    assert core_function("name", **how)(function) is function
+    return offers[-1]
+
+
+@pytest.mark.parametrize("kind", [Amount, AmountDict, AmountData, dict[str, int]])
+def test_the_first_parameters_annotation_is_the_type_of_the_arguments(kind: type) -> None:
+    def function(arguments: kind, caller: Caller) -> None: ...  # type: ignore[valid-type]
+
+    assert offered(function).schema == kind
+    assert offered(function).json_schema()
+
+
+@pytest.mark.parametrize("kind", [dict, Any, object, None, dict[str, Any]])
+def test_an_annotation_that_says_nothing_is_no_check(kind: object) -> None:
+    def function(arguments: kind, caller: Caller) -> None: ...  # type: ignore[valid-type]
+
+    assert offered(function).json_schema() is None
+
+
+def test_no_annotation_is_no_check() -> None:
+    assert offered(lambda _arguments, _caller: None).schema is None
+
+
+def test_the_schema_given_goes_before_the_annotation() -> None:
+    def function(arguments: dict[str, int], caller: Caller) -> None: ...
+
+    assert offered(function, schema=Amount).schema is Amount
+
+
+def test_annotations_may_be_texts_and_those_of_others_may_be_for_type_checkers_only() -> None:
+    def function(arguments: "Amount", caller: "Unknown") -> "Unknown": ...
+
+    assert offered(function).schema is Amount
+
+
+def test_an_offer_names_its_module_or_package() -> None:
+    def function(arguments: dict, caller: Caller) -> None: ...  # type: ignore[type-arg]
+
+    function.__module__ = "package.inner"
+    assert offered(function).module == "package"
+
+
+@pytest.mark.parametrize("name", ["", "x" * 65, None, 5, len])
+def test_a_name_that_will_not_do_is_refused(name: Any) -> None:
+    with pytest.raises(RefusedError, match="1 to 64 characters"):
+        core_function(name)
+
+
+def test_the_function_that_opens_the_program_is_none_of_these() -> None:
+    with pytest.raises(RefusedError, match="what opens the program"):
+        core_function("打开程序")
+
+
+def test_names_may_be_as_long_as_a_request_may_have_them() -> None:
+    core_function("功" * 64)(lambda _arguments, _caller: None)
+    assert offers
+
+
+@pytest.mark.parametrize(
+    "function", [lambda: None, lambda _a: None, lambda _a, _b, _c: None, lambda _a, *, _caller: None]
+)
+def test_what_does_not_take_arguments_and_caller_is_refused(function: Callable[..., object]) -> None:
+    with pytest.raises(RefusedError, match=r"must take \(arguments, caller\)"):
+        core_function("name")(function)
+    assert offers == []
+
+
+async def _coroutine(arguments: object, caller: Caller) -> None: ...
+
+
+@pytest.mark.parametrize("what", [_coroutine, Amount, "text"])
+def test_what_is_no_plain_function_is_refused(what: Any) -> None:
+    with pytest.raises(RefusedError, match="plain function"):
+        core_function("name")(what)
+
+
+def test_a_type_that_cannot_be_checked_is_refused() -> None:
+    with pytest.raises(RefusedError, match="cannot be checked"):
+        core_function("name", schema=Callable[[], None])(lambda _arguments, _caller: None)
+    assert offers == []

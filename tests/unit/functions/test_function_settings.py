@@ -1,0 +1,56 @@
+from pathlib import Path
+
+import pytest
+
+from app.environment import SettingsError
+from app.functions.settings import FunctionSettings
+
+LEAST = {"KADUN_FUNCTIONS_DIR": "/data/functions", "KADUN_FUNCTIONS_SOCKET": "/run/functions.sock"}
+
+
+def test_the_defaults() -> None:
+    assert FunctionSettings.from_env(LEAST) == FunctionSettings(
+        folder=Path("/data/functions"),
+        socket=Path("/run/functions.sock"),
+        seconds=30,
+        memory_mb=192,
+        concurrency=4,
+        result_kb=256,
+        log_level="info",
+    )
+
+
+@pytest.mark.parametrize("name", sorted(LEAST))
+def test_what_is_missing_is_named(name: str) -> None:
+    with pytest.raises(SettingsError, match=f"{name} is not set"):
+        FunctionSettings.from_env({**LEAST, name: ""})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("KADUN_FUNCTION_SECONDS", "0"),
+        ("KADUN_FUNCTION_SECONDS", "301"),
+        ("KADUN_FUNCTION_MEMORY_MB", "8"),
+        ("KADUN_FUNCTION_CONCURRENCY", "65"),
+        ("KADUN_FUNCTION_RESULT_KB", "513"),
+        ("KADUN_LOG_LEVEL", "loud"),
+    ],
+)
+def test_what_is_out_of_bounds_is_refused(name: str, value: str) -> None:
+    with pytest.raises(SettingsError, match=name):
+        FunctionSettings.from_env({**LEAST, name: value})
+
+
+def test_relative_paths_are_meant_from_here() -> None:
+    settings = FunctionSettings.from_env({"KADUN_FUNCTIONS_DIR": "functions", "KADUN_FUNCTIONS_SOCKET": "x.sock"})
+    assert settings.folder == Path.cwd() / "functions"
+    assert settings.socket == Path.cwd() / "x.sock"
+
+
+@pytest.mark.parametrize("name", ["DATABASE_URL", "KERNAL_DATA_KEY", "DATABASE_URL_FILE", "KERNAL_DATA_KEY_FILE"])
+def test_a_secret_in_sight_is_refused_and_not_shown(name: str) -> None:
+    with pytest.raises(SettingsError, match=f"{name} is set") as refusal:
+        FunctionSettings.from_env({**LEAST, name: "hunter2"})
+    assert "hunter2" not in str(refusal.value)
+    assert FunctionSettings.from_env({**LEAST, name: ""})

@@ -1,0 +1,103 @@
+"""The service's HTTP, over a library of functions that is none."""
+
+import json
+from typing import Any
+
+import pytest
+from falcon import testing
+
+from app.functions.api import create_app
+from app.functions.generation import Said
+from app.functions.guardian import MAX_REQUEST_BYTES
+from app.functions.library import NotLoadedError
+from app.functions.outcomes import BrokenModule, FunctionInfo, Listing
+
+CALL: dict[str, Any] = {
+    "function": "名",
+    "arguments": {},
+    "caller": {"card_id": "card", "client_id": "client", "expires_at": "2027-01-01T00:00:00+00:00"},
+}
+
+
+class Shelf:
+    """Has one function, once it is loaded."""
+
+    def __init__(self) -> None:
+        self.is_loaded = True
+        self.requests: list[bytes] = []
+
+    def listing(self) -> Listing:
+        if not self.is_loaded:
+            raise NotLoadedError
+        return Listing([FunctionInfo("名", "module", None, "")], [BrokenModule("other", "why")], 3)
+
+    reload = listing
+
+    def call(self, function: str, request: bytes) -> Said | None:
+        if not self.is_loaded:
+            raise NotLoadedError
+        self.requests.append(request)
+        return Said(b'{"outcome":"ok","result":1}', b"\xff") if function == "名" else None
+
+
+@pytest.fixture
+def shelf() -> Shelf:
+    return Shelf()
+
+
+@pytest.fixture
+def service(shelf: Shelf) -> testing.TestClient:
+    return testing.TestClient(create_app(shelf, 2))  # type: ignore[arg-type]
+
+
+def test_the_process_answers(service: testing.TestClient) -> None:
+    assert service.simulate_get("/healthz").json == {"status": "ok"}
+
+
+@pytest.mark.parametrize(("method", "path"), [("GET", "/functions"), ("POST", "/reload")])
+def test_a_listing(service: testing.TestClient, method: str, path: str) -> None:
+    assert service.simulate_request(method, path).json == {
+        "functions": [{"name": "名", "module": "module", "schema": None, "doc": ""}],
+        "broken": [{"module": "other", "error": "why"}],
+        "generation": 3,
+    }
+
+
+@pytest.mark.parametrize(("method", "path"), [("GET", "/functions"), ("POST", "/reload"), ("POST", "/call")])
+def test_while_nothing_is_loaded_the_service_is_unavailable(
+    service: testing.TestClient, shelf: Shelf, method: str, path: str
+) -> None:
+    shelf.is_loaded = False
+    answer = service.simulate_request(method, path, body=json.dumps(CALL))
+    assert answer.status_code == 503
+    assert answer.headers["Retry-After"] == "2"
+
+
+def test_a_call_is_handed_on_as_it_came(service: testing.TestClient, shelf: Shelf) -> None:
+    body = json.dumps(CALL)
+    assert service.simulate_post("/call", body=body).json == {"outcome": "ok", "result": 1}
+    assert shelf.requests == [body.encode()]
+    assert service.simulate_post("/call", json={**CALL, "function": "none"}).json == {"outcome": "not_found"}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "",
+        "[]",
+        "{",
+        b"\xff",
+        "[" * 100_000,
+        json.dumps({**CALL, "more": 1}),
+        json.dumps({**CALL, "arguments": []}),
+        json.dumps({**CALL, "caller": {"card_id": "card", "client_id": "client"}}),
+        json.dumps({**CALL, "caller": {**CALL["caller"], "expires_at": "2027-01-01T00:00:00"}}),
+    ],
+)
+def test_what_is_no_call_is_a_bad_request(service: testing.TestClient, shelf: Shelf, body: str | bytes) -> None:
+    assert service.simulate_post("/call", body=body).status_code == 400
+    assert shelf.requests == []
+
+
+def test_a_body_beyond_all_bounds_is_too_large(service: testing.TestClient) -> None:
+    assert service.simulate_post("/call", body="x" * (MAX_REQUEST_BYTES + 1)).status_code == 413

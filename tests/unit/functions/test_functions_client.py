@@ -1,0 +1,133 @@
+"""The client against a service that answers what it should not."""
+
+import contextlib
+import re
+import socket
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from app.functions.client import (
+    MAX_ANSWER_BYTES,
+    Caller,
+    FunctionsBusyError,
+    FunctionsClient,
+    FunctionsUnavailableError,
+    Returned,
+)
+
+CALLER = Caller("card", "client", datetime(2027, 1, 1, tzinfo=UTC))
+
+
+class Liar:
+    """Answers every request alike."""
+
+    def __init__(self, path: Path) -> None:
+        self.answer = b""
+        self.requests: list[bytes] = []
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(str(path))
+        self.listener.listen()
+        self.thread = threading.Thread(target=self._serve)
+        self.thread.start()
+
+    def says(self, status: int, body: bytes, length: int | None = None) -> None:
+        self.answer = (
+            b"HTTP/1.1 %d X\r\nContent-Length: %d\r\n\r\n" % (status, len(body) if length is None else length) + body
+        )
+
+    def stop(self) -> None:
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
+        self.thread.join()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                connection, _ = self.listener.accept()
+            except OSError:
+                return
+            with connection, connection.makefile("rb") as reader:
+                head = b"".join(iter(reader.readline, b"\r\n"))
+                length = re.search(rb"Content-Length: (\d+)", head)
+                self.requests.append(head + reader.read(int(length[1]) if length else 0))
+                with contextlib.suppress(OSError):
+                    connection.sendall(self.answer)
+
+
+@pytest.fixture
+def liar(tmp_path: Path) -> Iterator[Liar]:
+    running = Liar(tmp_path / "x.sock")
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def client(tmp_path: Path) -> FunctionsClient:
+    return FunctionsClient(tmp_path / "x.sock", 1)
+
+
+def test_a_call_and_its_result(liar: Liar, client: FunctionsClient) -> None:
+    liar.says(200, '{"outcome":"ok","result":{"价":1}}'.encode())
+    assert client.call("名", {"a": 1}, CALLER) == Returned({"价": 1})
+    assert liar.requests[0].startswith(b"POST /call HTTP/1.1\r\n")
+    assert '"function": "名", "arguments": {"a": 1}'.encode() in liar.requests[0]
+    assert b'"expires_at": "2027-01-01T00:00:00+00:00"' in liar.requests[0]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{}",
+        b"null",
+        b"not json",
+        b'{"outcome":"ok"}',
+        b'{"outcome":"fine","result":1}',
+        b'{"outcome":"failed","detail":1}',
+        b'{"outcome":"ok","result":NaN}',
+        b'{"outcome":"ok","result":"\xff"}',
+        b'{"outcome":"ok","result":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+        b'{"outcome":"ok","result":1} {}',
+    ],
+)
+def test_an_answer_of_another_shape_is_no_outcome(liar: Liar, client: FunctionsClient, body: bytes) -> None:
+    liar.says(200, body)
+    with pytest.raises(FunctionsUnavailableError):
+        client.call("name", {}, CALLER)
+
+
+def test_an_answer_beyond_all_bounds_is_not_read(liar: Liar, client: FunctionsClient) -> None:
+    liar.says(200, b'{"outcome":"ok","result":"' + b"x" * MAX_ANSWER_BYTES + b'"}')
+    with pytest.raises(FunctionsUnavailableError, match="4194305 bytes"):
+        client.call("name", {}, CALLER)
+
+
+@pytest.mark.parametrize("status", [302, 400, 404, 413, 500])
+def test_another_status_is_no_outcome(liar: Liar, client: FunctionsClient, status: int) -> None:
+    liar.says(status, b'{"outcome":"ok","result":1}')
+    with pytest.raises(FunctionsUnavailableError) as refusal:
+        client.call("name", {}, CALLER)
+    assert not isinstance(refusal.value, FunctionsBusyError)
+
+
+def test_busy_is_told_apart(liar: Liar, client: FunctionsClient) -> None:
+    liar.says(503, b"")
+    with pytest.raises(FunctionsBusyError):
+        client.call("name", {}, CALLER)
+
+
+@pytest.mark.parametrize("answer", [b"", b"garbage\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nxy"])
+def test_what_is_no_http_is_no_answer(liar: Liar, client: FunctionsClient, answer: bytes) -> None:
+    liar.answer = answer
+    with pytest.raises(FunctionsUnavailableError):
+        client.list()
+
+
+def test_no_socket_and_no_folder_are_no_service(tmp_path: Path) -> None:
+    for path in (tmp_path / "none.sock", tmp_path / "none" / "none.sock"):
+        with pytest.raises(FunctionsUnavailableError, match="no answer"):
+            FunctionsClient(path, 1).reload()

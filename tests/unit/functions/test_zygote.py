@@ -1,0 +1,210 @@
+"""The zygote and its guardians, asked as the service asks them. What can go wrong in a call stands in integration."""
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from app.functions import frames, zygote
+from app.functions.guardian import Limits
+from app.functions.outcomes import CallerFacts, CallRequest, Failed, Outcome, Returned, TimedOut
+from tests.processes import processes_in
+from tests.service import ROOT, wait_for
+
+MODULE = """
+import os, sys, time
+from app.functions import core_function
+print("imported")
+PID = os.getpid()
+
+@core_function("echo")
+def echo(arguments, caller):
+    "Returns them."
+    print("printed", end="")
+    return [arguments, os.getppid() != PID]
+
+@core_function("hang")
+def hang(arguments, caller):
+    os.close(1), os.close(2)
+    time.sleep(600)
+
+@core_function("exit")
+def leave(arguments, caller):
+    print("last words")
+    if os.fork() == 0:
+        time.sleep(600)
+    os._exit(4)
+
+@core_function("silent")
+def silent(arguments, caller):
+    os.closerange(3, 100)
+    time.sleep(0.2)
+    os._exit(5)
+
+@core_function("garbage")
+def garbage(arguments, caller):
+    for descriptor in range(3, 20):
+        try:
+            os.write(descriptor, bytes(arguments["bytes"]))
+        except OSError:
+            pass
+    time.sleep(600)
+
+@core_function("crowd")
+def crowd(arguments, caller):
+    for _ in range(70):
+        os.posix_spawn("/bin/sleep", ["sleep", "600"], {})
+    time.sleep(600)
+
+@core_function("twice")
+def once(arguments, caller): ...
+@core_function("twice")
+def twice(arguments, caller): ...
+"""
+
+
+class Running:
+    """A zygote with its keeper."""
+
+    def __init__(self) -> None:
+        self.control, control = socket.socketpair()
+        self.lifeline, lifeline = socket.socketpair()
+        self.crash = os.memfd_create("crash")
+        ends = (control.fileno(), lifeline.fileno(), self.crash)
+        with control, lifeline:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "app.functions.zygote", *map(str, ends)], cwd=ROOT, pass_fds=ends
+            )
+        self.control.settimeout(20)
+
+    def load(self, folder: Path, *left_out: str) -> list[zygote.Report]:
+        orders = zygote.Orders(str(folder), list(left_out), Limits(2, 64 * 1024**2, 1000))
+        self.control.sendall(frames.frame(msgspec.json.encode(orders)))
+        reports: list[zygote.Report] = []
+        while not reports or not isinstance(reports[-1], zygote.Ready):
+            content = frames.receive(self.control, zygote.MAX_REPORT_BYTES)
+            reports.append(msgspec.json.decode(content, type=zygote.Report))  # type: ignore[arg-type]
+        return reports
+
+    def begin(self, function: str, **arguments: object) -> socket.socket:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            socket.send_fds(self.control, [b"c"], [theirs.fileno()])
+        ours.settimeout(20)
+        request = CallRequest(function, arguments, CallerFacts("card", "client", None))
+        ours.sendall(frames.frame(msgspec.json.encode(request)))
+        return ours
+
+    def call(self, function: str, **arguments: object) -> tuple[bytes, Outcome]:
+        with self.begin(function, **arguments) as ours:
+            printed = frames.receive(ours, 100_000)
+            return printed, msgspec.json.decode(frames.receive(ours, 100_000), type=Outcome)  # type: ignore[arg-type]
+
+    def close(self) -> int:
+        """Let go of the zygote, and return the keeper's exit code."""
+        self.control.close()
+        code = self.process.wait(20)
+        self.lifeline.close()
+        os.close(self.crash)
+        return code
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "module.py").write_text(MODULE)
+    return tmp_path
+
+
+@pytest.fixture
+def running() -> Iterator[Running]:
+    made = Running()
+    yield made
+    assert made.close() == 0
+
+
+def test_modules_are_imported_one_after_another_and_told_about(running: Running, folder: Path) -> None:
+    (folder / "broken.py").write_text("1 / 0")
+    (folder / "left_out.py").write_text("raise SystemExit")
+    first, error, second, ready = running.load(folder, "left_out")
+    assert (first, second) == (zygote.Importing("broken"), zygote.Importing("module"))
+    assert isinstance(error, zygote.Broken)
+    assert "ZeroDivisionError" in error.error
+    assert isinstance(ready, zygote.Ready)
+    assert [function.name for function in ready.functions] == ["echo", "hang", "exit", "silent", "garbage", "crowd"]
+    assert ready.functions[0].doc == "Returns them."
+    assert ["several functions have the name 'twice'" in broken.error for broken in ready.refused] == [True]
+
+
+def test_a_folder_that_cannot_be_read_is_told_about(running: Running, tmp_path: Path) -> None:
+    (ready,) = running.load(tmp_path / "none")
+    assert isinstance(ready, zygote.Ready)
+    assert ready.refused[0].module == zygote.FOLDER
+
+
+def test_calls_run_in_processes_of_their_own(running: Running, folder: Path) -> None:
+    running.load(folder)
+    for _ in range(3):
+        assert running.call("echo", a=1) == (b"printed", Returned([{"a": 1}, True]))
+
+
+def test_a_call_that_hangs_times_out(running: Running, folder: Path) -> None:
+    running.load(folder)
+    assert running.call("hang") == (b"", TimedOut())
+
+
+def test_of_a_process_that_ends_the_last_words_are_kept(running: Running, folder: Path) -> None:
+    running.load(folder)
+    printed, outcome = running.call("exit")
+    assert printed == b"last words\n"
+    assert outcome == Failed("last words\n\n进程退出，状态 4 / its process ended with exit status 4")
+
+
+def test_a_process_that_closed_its_pipe_is_waited_for(running: Running, folder: Path) -> None:
+    running.load(folder)
+    assert running.call("silent") == (b"", Failed("进程退出，状态 5 / its process ended with exit status 5"))
+
+
+@pytest.mark.parametrize("content", [b"\0\0\0\3{}}", b"\xff" * 50_000, b"\0\0\0\0\0"])
+def test_what_is_no_outcome_is_a_failure(running: Running, folder: Path, content: bytes) -> None:
+    running.load(folder)
+    assert running.call("garbage", bytes=list(content))[1] == Failed(
+        "进程写出的不是结果 / its process wrote what is no outcome"
+    )
+
+
+def test_a_crowd_is_a_failure(running: Running, folder: Path) -> None:
+    running.load(folder)
+    assert running.call("crowd")[1] == Failed("启动了超过 64 个进程 / it started more than 64 processes")
+
+
+def test_a_caller_who_leaves_ends_the_call(running: Running, folder: Path) -> None:
+    running.load(folder)
+    with running.begin("hang"):
+        wait_for(lambda: len(processes_in(folder)) == 1 + 2)
+    wait_for(lambda: len(processes_in(folder)) == 1)
+    assert running.call("echo")[1] == Returned([{}, True])
+
+
+def test_the_keeper_ends_everything_when_the_service_is_gone(folder: Path) -> None:
+    made = Running()
+    made.load(folder)
+    with made.begin("hang") as call:
+        wait_for(lambda: len(processes_in(folder)) == 1 + 2)
+        made.lifeline.close()
+        assert made.close() == 0
+        assert processes_in(folder) == []
+        with pytest.raises((EOFError, OSError)):
+            frames.receive(call, 1000)
+
+
+def test_the_keeper_tells_how_the_zygote_ended(tmp_path: Path) -> None:
+    (tmp_path / "crash.py").write_text("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
+    made = Running()
+    with pytest.raises(EOFError):
+        made.load(tmp_path)
+    assert made.close() == zygote.SIGNALLED + 9
