@@ -20,6 +20,7 @@ workers = _settings.workers
 threads = _settings.threads
 worker_class = "gthread"
 preload_app = True  # one copy of the code in memory, and a failed start is one line, once
+limit_request_line = 8190  # as much as nginx lets through, so that it is the app that answers
 umask = 0o007  # the socket is for nginx's group, not for everybody
 timeout = 30
 graceful_timeout = 30

@@ -1,6 +1,19 @@
 """Structured logs: one JSON object a line on stderr, times in UTC."""
 
+import logging
+import re
 from typing import Any
+
+_QUERY = re.compile(r"\?[^\s'\"]+")
+
+
+class WithoutQueries(logging.Filter):
+    """Cuts query strings out of gunicorn's lines, which quote a malformed request whole: a link's token is in there."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Let the line pass, cut."""
+        record.msg, record.args = _QUERY.sub("?…", record.getMessage()), ()
+        return True
 
 
 def configuration(level: str) -> dict[str, Any]:
@@ -12,6 +25,7 @@ def configuration(level: str) -> dict[str, Any]:
     return {
         "version": 1,
         "disable_existing_loggers": False,
+        "filters": {"without_queries": {"()": WithoutQueries}},
         "formatters": {
             "json": {
                 "()": "pythonjsonlogger.json.JsonFormatter",
@@ -24,7 +38,12 @@ def configuration(level: str) -> dict[str, Any]:
         "handlers": {"stderr": {"class": "logging.StreamHandler", "stream": "ext://sys.stderr", "formatter": "json"}},
         "root": {"level": level.upper(), "handlers": ["stderr"]},
         "loggers": {
-            "gunicorn.error": {"level": level.upper(), "handlers": ["stderr"], "propagate": False},
+            "gunicorn.error": {
+                "level": level.upper(),
+                "handlers": ["stderr"],
+                "filters": ["without_queries"],
+                "propagate": False,
+            },
             "gunicorn.access": {"level": "CRITICAL", "handlers": [], "propagate": False},
         },
     }

@@ -79,7 +79,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str | None]]) ->
         return
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
-        table.add_column(column, overflow="fold", max_width=48)
+        table.add_column(column, overflow="fold", max_width=64)
     for row in head:
         table.add_row(*(RichText(shown(cell or "")) for cell in row))
     # Wider than most terminals: they wrap lines more readably than a table can squeeze its columns.

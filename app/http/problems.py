@@ -20,6 +20,7 @@ class ProblemCode(StrEnum):
     """The `code` of a problem."""
 
     INVALID_REQUEST = "INVALID_REQUEST"
+    LINK_REFUSED = "LINK_REFUSED"
     NOT_FOUND = "NOT_FOUND"
     METHOD_NOT_ALLOWED = "METHOD_NOT_ALLOWED"
     BODY_TOO_LARGE = "BODY_TOO_LARGE"

@@ -76,8 +76,8 @@ class Administration:
         """
         if not 1 <= count <= MAX_COUNT:
             raise RefusedError(f"数量必须是 1 到 {MAX_COUNT}", f"the count must be from 1 to {MAX_COUNT}")
-        _check_text("batch", batch)
-        _check_text("note", note)
+        check_text("batch", batch)
+        check_text("note", note)
         new_cards = [
             NewCard(id_from_random(secrets.token_bytes(ID_RANDOM_BYTES)), validity, batch, note) for _ in range(count)
         ]
@@ -213,7 +213,12 @@ def _canonical(text: str) -> str:
     return card_id
 
 
-def _check_text(name: str, value: str | None) -> None:
+def check_text(name: str, value: str | None) -> None:
+    """Refuse a vendor's own text that is empty, too long or not printable; None is none.
+
+    Raises:
+        RefusedError: names it and says what it must be.
+    """
     if value is not None and (not 1 <= len(value) <= MAX_TEXT or not value.isprintable()):
         raise RefusedError(
             f"{name} 必须是 1 到 {MAX_TEXT} 个可打印字符",

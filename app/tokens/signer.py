@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from app.tokens import keyring
 
 VERDICT_TYPE = "verdict+jwt"
+LINK_TYPE = "download+jwt"
 
 _SECONDS_BETWEEN_LOOKS = 1.0
 logger = logging.getLogger(__name__)
@@ -22,11 +23,11 @@ class _Loaded(NamedTuple):
     ring: keyring.KeyRing
     key: Ed25519PrivateKey
     version: tuple[int, int]
-    header: bytes
+    headers: dict[str, bytes]
 
 
 class Signer:
-    """Signs verdicts, and looks once a second whether the key ring was rotated.
+    """Signs verdicts and links, and looks once a second whether the key ring was rotated.
 
     A damaged or unreadable new ring is logged and the old one goes on: verdicts do not stop for it.
 
@@ -41,16 +42,23 @@ class Signer:
 
     def sign_verdict(self, claims: dict[str, Any]) -> str:
         """Return the claims as a compact JWS of type `verdict+jwt`."""
-        # RFC 7515, section 3.1. Put together here, since PyJWT's way there costs as much again as the signature,
-        # in every request; the header changes with the key alone.
-        loaded = self._current()
-        signed = loaded.header + b"." + _base64url(msgspec.json.encode(claims))
-        return (signed + b"." + _base64url(loaded.key.sign(signed))).decode("ascii")
+        return self._sign(VERDICT_TYPE, claims)
+
+    def sign_link(self, claims: dict[str, Any]) -> str:
+        """Return the claims as a compact JWS of type `download+jwt`."""
+        return self._sign(LINK_TYPE, claims)
 
     def key_set(self, now: datetime) -> dict[str, Any]:
         """Return the published JWK set (RFC 7517) with its `endorsements`."""
         ring = self._current().ring
         return {"keys": ring.published(now), "endorsements": list(ring.endorsements)}
+
+    def _sign(self, kind: str, claims: dict[str, Any]) -> str:
+        # RFC 7515, section 3.1. Put together here, since PyJWT's way there costs as much again as the signature,
+        # in every request; the header changes with the key alone.
+        loaded = self._current()
+        signed = loaded.headers[kind] + b"." + _base64url(msgspec.json.encode(claims))
+        return (signed + b"." + _base64url(loaded.key.sign(signed))).decode("ascii")
 
     def _current(self) -> _Loaded:
         # Threads may look twice at once; each assignment is of a whole, so none sees a half.
@@ -74,8 +82,12 @@ class Signer:
         except OSError:
             version = (0, 0)  # `load` says what is wrong
         ring = keyring.load(self._folder)
-        header = {"alg": keyring.ALGORITHM, "typ": VERDICT_TYPE, "kid": ring.current.kid}
-        return _Loaded(ring, ring.current.signing_key(), version, _base64url(msgspec.json.encode(header)))
+        headers = {kind: _header(kind, ring.current.kid) for kind in (VERDICT_TYPE, LINK_TYPE)}
+        return _Loaded(ring, ring.current.signing_key(), version, headers)
+
+
+def _header(kind: str, kid: str) -> bytes:
+    return _base64url(msgspec.json.encode({"alg": keyring.ALGORITHM, "typ": kind, "kid": kid}))
 
 
 def _base64url(data: bytes) -> bytes:

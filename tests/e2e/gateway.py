@@ -2,9 +2,7 @@
 
 import http.client
 import json
-import os
 import re
-import shutil
 import socket
 import ssl
 import subprocess
@@ -12,18 +10,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
+from bench import nginx_conf
 from tests.e2e.exchange import Answer, exchange, quiet_port, read_answer
 from tests.service import wait_for
 
-ROOT = Path(__file__).resolve().parents[2]
 HSTS = "max-age=63072000"
 DEFAULTS = {"KADUN_RATE": "1000", "KADUN_BURST": "1000"}
-MOVES = {
-    "/etc/nginx": "etc",
-    "/var/log/nginx": "log",
-    "/var/cache/nginx": "cache",
-    "/run/nginx.pid": "run/pid",
-}
 # Lets a test speak as any address. The project's own configuration never believes a header.
 BELIEVE_TEST_ADDRESS = "set_real_ip_from 127.0.0.1; real_ip_header X-Test-Address;\n"
 
@@ -37,53 +29,24 @@ class Gateway:
         self.log, self.acme, self.certificates = folder / "log", folder / "acme", folder / "certificates"
         self.http_port, self.https_port = quiet_port(), quiet_port()
         self._process: subprocess.Popen[bytes] | None = None
-        self._settings = {
+        variables = {
             "KADUN_HTTP_PORT": str(self.http_port),
             "KADUN_HTTPS_PORT": str(self.https_port),
-            "KADUN_CERTIFICATES": str(self.certificates),
-            "KADUN_ACME_ROOT": str(self.acme),
             "KADUN_SOCKET": str(app_socket),
+            "KADUN_FILES": str(app_socket.parent / "files"),
             **DEFAULTS,
             **settings,
         }
-        for name in ("etc/conf.d", "log", "run", "cache", "certificates", "acme/.well-known/acme-challenge"):
-            (folder / name).mkdir(parents=True)
-        _self_signed(self.certificates)
+        nginx_conf.write(folder, variables)
+        site = folder / "etc/conf.d/kadun.conf"
+        said = variables["KADUN_HTTPS_PORT"]
+        site.write_text(re.sub(rf"(listen (?:\[::\]:)?){said} ssl", rf"\g<1>{self.https_port} ssl", site.read_text()))
         # As behind a certificate that is publicly trusted.
         (self.certificates / "hsts.conf").write_text(f'add_header Strict-Transport-Security "{HSTS}" always;\n')
-        self._write_configuration()
         (folder / "etc/conf.d/test.conf").write_text(BELIEVE_TEST_ADDRESS if believe_test_address else "")
 
-    def _write_configuration(self) -> None:
-        etc = self.folder / "etc"
-        shutil.copytree(ROOT / "nginx/kadun", etc / "kadun")
-        for file in (etc / "kadun").iterdir():
-            file.write_text(self._moved(file.read_text()))
-        user = "user root;" if os.geteuid() == 0 else ""
-        main = (ROOT / "nginx/nginx.conf").read_text().replace("user nginx;", user)
-        (etc / "nginx.conf").write_text(self._moved(main))
-        template = (ROOT / "nginx/templates/kadun.conf.template").read_text()
-        rendered = re.sub(r"\$\{(KADUN_\w+)\}", lambda match: self._settings[match[1]], template)
-        said = self._settings["KADUN_HTTPS_PORT"]
-        rendered = re.sub(rf"(listen (?:\[::\]:)?){said} ssl", rf"\g<1>{self.https_port} ssl", rendered)
-        (etc / "conf.d/kadun.conf").write_text(self._moved(_for_this_nginx(rendered)))
-
-    def _moved(self, text: str) -> str:
-        for fixed, own in MOVES.items():
-            text = text.replace(fixed, str(self.folder / own))
-        return text
-
     def __enter__(self) -> Self:
-        command = [
-            "nginx",
-            "-p",
-            self.folder,
-            "-e",
-            self.log / "error.log",
-            "-c",
-            self.folder / "etc/nginx.conf",
-        ]
-        self._process = subprocess.Popen([*command, "-g", "daemon off;"])
+        self._process = subprocess.Popen(nginx_conf.command(self.folder))
         wait_for(self._listens)
         return self
 
@@ -169,38 +132,3 @@ class Gateway:
 def _text(file: Path) -> str:
     """What nginx logged. It writes bytes beyond ASCII as they came, and they need not be UTF-8."""
     return file.read_text("utf-8", "replace")
-
-
-def _self_signed(folder: Path) -> None:
-    names = "subjectAltName=DNS:localhost,IP:127.0.0.1,IP:::1"
-    key = [
-        "-newkey",
-        "ec",
-        "-pkeyopt",
-        "ec_paramgen_curve:P-256",
-        "-nodes",
-        "-keyout",
-        folder / "privkey.pem",
-    ]
-    certificate = [
-        "-x509",
-        "-days",
-        "2",
-        "-subj",
-        "/CN=localhost",
-        "-addext",
-        names,
-        "-out",
-        folder / "fullchain.pem",
-    ]
-    subprocess.run(["openssl", "req", *key, *certificate], check=True, capture_output=True)
-
-
-def _for_this_nginx(text: str) -> str:
-    """`http2 on` came with nginx 1.25.1; a distribution's older one says the same on the listen lines."""
-    version = subprocess.run(["nginx", "-v"], check=True, capture_output=True, text=True).stderr
-    number = re.search(r"nginx/(\d+)\.(\d+)\.(\d+)", version)
-    assert number, version
-    if tuple(map(int, number.groups())) >= (1, 25, 1):
-        return text
-    return text.replace("http2 on;", "").replace(" ssl default_server;", " ssl http2 default_server;")

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.conftest import GatewayMaker
-from tests.e2e.gateway import HSTS, ROOT, Gateway
+from tests.e2e.gateway import HSTS, Gateway
+from tests.service import ROOT
 
 
 def handshake(gateway: Gateway, *options: str) -> str:

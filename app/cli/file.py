@@ -1,0 +1,142 @@
+"""`cardctl file …`."""
+
+import os
+import stat
+import sys
+import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import click
+from rich.console import Console
+from rich.filesize import decimal
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+from app.cli import output
+from app.cli.context import Session, format_option, operator_name, pass_session
+from app.clock import utc_now
+from app.services.administration import Operator
+from app.services.file_store import FileStore, StoredFile
+from app.storage.blobs import Blobs
+
+
+@click.group()
+def file() -> None:
+    """授权文件 / Licensed files."""
+
+
+def _store(session: Session) -> FileStore:
+    return FileStore(session.database, Blobs(session.settings.files_dir), Operator(operator_name()), utc_now)
+
+
+@file.command()
+@click.argument("path")
+@click.option("--name", help="客户端所用的文件名 / What clients ask for; PATH's own name by default.")
+@click.option(
+    "--batch", "batches", multiple=True, help="仅限该批次的卡密，可多次 / Only for cards of this batch; repeat."
+)
+@click.option("--all-cards", is_flag=True, help="所有卡密可用 / For every card again.")
+@click.option("--size", type=click.IntRange(min=0), help="标准输入的字节数 / How many bytes standard input will bring.")
+@format_option("table", "json")
+@pass_session
+def add(  # noqa: PLR0913  # one argument an option
+    session: Session,
+    path: str,
+    name: str | None,
+    batches: tuple[str, ...],
+    size: int | None,
+    output_format: str,
+    *,
+    all_cards: bool,
+) -> None:
+    """添加或更新文件 / Add a file, or a new version of it; PATH `-` is standard input."""
+    if path == "-" and name is None:
+        raise click.UsageError("标准输入需要 --name / standard input needs --name")
+    if batches and all_cards:
+        raise click.UsageError("--batch 与 --all-cards 只能选一个 / --batch or --all-cards, not both")
+    name = _typed(Path(path).name if name is None else name)
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with (
+        _source(path, size) as (source, known_size),
+        Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress,
+    ):
+        task = progress.add_task("添加 / Adding", total=known_size)
+        stored = _store(session).add(
+            name,
+            source,
+            size=known_size,
+            batches=batches or (() if all_cards else None),
+            progress=lambda more: progress.update(task, advance=more),
+        )
+    _print([stored], output_format, session)
+
+
+@file.command("list")
+@format_option("table", "json")
+@pass_session
+def list_files(session: Session, output_format: str) -> None:
+    """列出文件 / List the files."""
+    stored = _store(session).listed()
+    if not stored and output_format == "table":
+        output.say("没有文件 / There are no files")
+        return
+    _print(stored, output_format, session)
+
+
+@file.command()
+@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@pass_session
+def remove(session: Session, names: tuple[str, ...]) -> None:
+    """移除文件 / Remove files, all or none; downloads that are under way go on."""
+    wanted = list(dict.fromkeys(map(_typed, names)))
+    _store(session).remove(wanted)
+    output.say(f"已移除 {len(wanted)} 个 / Removed: {len(wanted)}")
+
+
+def _typed(name: str) -> str:
+    """Return a name as a keyboard gives it: macOS takes its letters apart."""
+    return unicodedata.normalize("NFC", name)
+
+
+@contextmanager
+def _source(path: str, size: int | None) -> Iterator[tuple[BinaryIO, int | None]]:
+    """Open what is to be read, and find out how much it is where that can be known."""
+    if path == "-":
+        yield sys.stdin.buffer, size
+        return
+    with Path(path).open("rb") as source:
+        status = os.fstat(source.fileno())
+        yield source, status.st_size if stat.S_ISREG(status.st_mode) else size
+
+
+def _print(stored: list[StoredFile], output_format: str, session: Session) -> None:
+    if output_format == "json":
+        output.print_json_list(_document(one, session) for one in stored)
+        return
+    headings = ("文件 name", "大小 size", "SHA-256", "添加 added", "批次 batches", "状态 state")
+    output.print_table(headings, (_cells(one, session) for one in stored))
+
+
+def _document(stored: StoredFile, session: Session) -> dict[str, Any]:
+    return {
+        "name": stored.name,
+        "size": stored.size,
+        "sha256": stored.sha256,
+        "added_at": output.local(stored.added_at, session.zone),
+        "batches": list(stored.batches),
+        "missing": stored.missing,
+    }
+
+
+def _cells(stored: StoredFile, session: Session) -> list[str | None]:
+    return [
+        stored.name,
+        decimal(stored.size),
+        stored.sha256,
+        output.local(stored.added_at, session.zone),
+        ", ".join(stored.batches) or "所有卡密 every card",
+        "缺失 missing" if stored.missing else "",
+    ]

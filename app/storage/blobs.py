@@ -1,0 +1,148 @@
+"""The bytes of licensed files: one folder, each file under the SHA-256 of what it holds.
+
+A name never becomes a path. Files that are not ours are left alone.
+"""
+
+import fcntl
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+from app.domain.texts import RefusedError
+
+BLOCK_BYTES = 1024 * 1024
+SPARE_BYTES = 64 * 1024 * 1024
+"""Left free on the disk, which may be the database's as well."""
+_UNFINISHED = ".adding-"
+
+
+class Blob(NamedTuple):
+    """What is known of some bytes: `sha256` in lower-case hex, `size` in bytes."""
+
+    sha256: str
+    size: int
+
+
+class Received(NamedTuple):
+    """Bytes on the disk that have no place yet."""
+
+    blob: Blob
+    partial: Path
+
+
+class Blobs:
+    """The folder. It is made when the first file comes, where its parent exists."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def holds(self, blob: Blob) -> bool:
+        """Tell whether these bytes are there."""
+        try:
+            return (self._folder / blob.sha256).stat().st_size == blob.size
+        except OSError:
+            return False
+
+    def open(self, blob: Blob) -> BinaryIO:
+        """Open the bytes; who has them open keeps them whole, whatever happens to the file.
+
+        Raises:
+            OSError: they are not there, or cannot be read.
+        """
+        return (self._folder / blob.sha256).open("rb")
+
+    @contextmanager
+    def receiving(
+        self, source: BinaryIO, size: int | None, progress: Callable[[int], None] = lambda _bytes: None
+    ) -> Iterator[Received]:
+        """Write a stream to the disk; what is not installed by the end is removed.
+
+        Args:
+            source: Read to its end.
+            size: How many bytes it has, where that is known.
+            progress: Called with how many more are written.
+
+        Raises:
+            RefusedError: the disk has no room for it, or it ended before `size`.
+            OSError: the folder or the source cannot be used.
+        """
+        self._make_folder()
+        self._sweep()
+        self._check_room(size or 0)
+        with self._unfinished() as (partial, path):
+            blob = self._copy(source, partial, progress)
+            if size is not None and blob.size != size:
+                raise RefusedError(
+                    f"应有 {size} 字节，却收到 {blob.size} 字节，未添加",
+                    f"{size} bytes were announced and {blob.size} came: nothing was added",
+                )
+            partial.flush()
+            os.fchmod(partial.fileno(), 0o644)  # nginx, which sends it, is another user
+            os.fsync(partial.fileno())
+            yield Received(blob, path)
+
+    def install(self, received: Received) -> None:
+        """Put received bytes in their place, for good."""
+        received.partial.replace(self._folder / received.blob.sha256)
+        folder = os.open(self._folder, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+    def remove(self, sha256: str) -> None:
+        """Remove the bytes; downloads that are under way go on."""
+        (self._folder / sha256).unlink(missing_ok=True)
+
+    def _make_folder(self) -> None:
+        with suppress(FileExistsError):
+            self._folder.mkdir()
+            self._folder.chmod(0o755)  # whatever the umask: nginx is another user
+
+    def _sweep(self) -> None:
+        """Remove what killed additions left: whoever still writes holds a lock."""
+        for path in self._folder.glob(f"{_UNFINISHED}*"):
+            with suppress(OSError), path.open("rb") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                path.unlink()
+
+    @contextmanager
+    def _unfinished(self) -> Iterator[tuple[BinaryIO, Path]]:
+        file, path = self._locked_file()
+        with file:
+            try:
+                yield file, path
+            finally:
+                path.unlink(missing_ok=True)
+
+    def _locked_file(self) -> tuple[BinaryIO, Path]:
+        while True:
+            handle, name = tempfile.mkstemp(prefix=_UNFINISHED, dir=self._folder)
+            file = os.fdopen(handle, "wb")
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if Path(name).exists():
+                return file, Path(name)
+            file.close()  # swept away before it was locked
+
+    def _copy(self, source: BinaryIO, target: BinaryIO, progress: Callable[[int], None]) -> Blob:
+        digest, size = hashlib.sha256(), 0
+        while block := source.read(BLOCK_BYTES):
+            self._check_room(len(block))
+            target.write(block)
+            digest.update(block)
+            size += len(block)
+            progress(len(block))
+        return Blob(digest.hexdigest(), size)
+
+    def _check_room(self, wanted: int) -> None:
+        if shutil.disk_usage(self._folder).free < wanted + SPARE_BYTES:
+            raise _no_room(self._folder)
+
+
+def _no_room(folder: Path) -> RefusedError:
+    return RefusedError(f"{folder} 所在磁盘空间不足，未添加", f"the disk of {folder} has no room: nothing was added")

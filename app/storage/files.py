@@ -1,0 +1,107 @@
+"""The rows of licensed files, and the journal's of who fetched them."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from peewee import fn, prefetch
+
+from app.domain.codes import EventKind
+from app.storage import bindings, journal
+from app.storage.blobs import Blob
+from app.storage.database import Database
+from app.storage.journal import Entry
+from app.storage.models import Card, Client, Event, File, FileBatch
+
+_LOCK = 0x6B6164756E66  # "kadunf": whoever changes files, rows or bytes, does it alone
+
+
+def lock(database: Database) -> None:
+    """Be the only one who changes files, for the rest of the transaction."""
+    database.execute_sql("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
+
+
+def find(name: str) -> File | None:
+    """Return the file of this name, or None."""
+    row: File | None = File.get_or_none(File.name == name)
+    return row
+
+
+def count() -> int:
+    """Return how many files there are."""
+    return int(File.select().count())
+
+
+def listed() -> list[tuple[File, list[str]]]:
+    """Return all files by name, each with the batches that it is for; none means every card."""
+    rows = prefetch(File.select().order_by(File.name), FileBatch.select().order_by(FileBatch.batch))
+    return [(row, [of.batch for of in row.filebatch_set]) for row in rows]
+
+
+def for_card(card_id: str) -> list[File]:
+    """Return the files that are for this card, by name."""
+    restrictions = FileBatch.select().where(FileBatch.file == File.name)
+    batch = Card.select(Card.batch).where(Card.id == card_id)
+    return list(
+        File.select()
+        .where(~fn.EXISTS(restrictions) | fn.EXISTS(restrictions.where(FileBatch.batch == batch)))
+        .order_by(File.name)
+    )
+
+
+def put(name: str, blob: Blob, now: datetime, batches: Iterable[str] | None) -> list[str]:
+    """Write a file's row, and its batches unless they are None; return the batches that it is for now."""
+    columns = {File.size: blob.size, File.sha256: blob.sha256, File.added_at: now}
+    File.insert({File.name: name, **columns}).on_conflict(conflict_target=[File.name], update=columns).execute()
+    if batches is not None:
+        FileBatch.delete().where(FileBatch.file == name).execute()
+        for batch in sorted(set(batches)):
+            FileBatch.insert(file=name, batch=batch).execute()
+    return [of.batch for of in FileBatch.select().where(FileBatch.file == name).order_by(FileBatch.batch)]
+
+
+def delete(names: list[str]) -> None:
+    """Delete files' rows."""
+    File.delete().where(File.name.in_(names)).execute()
+
+
+def is_wanted(sha256: str) -> bool:
+    """Tell whether some file has these bytes."""
+    return bool(File.select().where(File.sha256 == sha256).exists())
+
+
+def note_download(database: Database, client_id: str, entry: Entry, since: datetime) -> bool:
+    """Journal who fetches a file, unless that was done since a time.
+
+    Args:
+        database: Asked for transactions.
+        client_id: Who fetches.
+        entry: Of kind `FILE_DOWNLOADED`, without its card; `details` has `name` and `sha256`.
+        since: The day's beginning.
+
+    Returns:
+        False when there is no such client any more; nothing is written then.
+    """
+    card_id = Client.select(Client.card).where(Client.id == client_id).scalar()
+    if card_id is None:
+        return False
+    entry = replace(entry, card_id=card_id)
+    if not noted_downloads(entry, since).exists():
+        with database.atomic():
+            bindings.lock_cards([card_id])  # so that of two requests at once one writes
+            if not noted_downloads(entry, since).exists():
+                journal.append([entry])
+    return True
+
+
+def noted_downloads(entry: Entry, since: datetime) -> Any:  # noqa: ANN401  # a peewee query
+    """Return the query for what the journal has of the same download since a time."""
+    details = entry.details or {}
+    return Event.select(Event.id).where(
+        (Event.kind == EventKind.FILE_DOWNLOADED)
+        & (Event.card_id == entry.card_id)
+        & (Event.details["sha256"] == details["sha256"])
+        & (Event.details["name"] == details["name"])
+        & (Event.at >= since)
+    )

@@ -1,0 +1,63 @@
+"""Files put up with the command line, offered by the service, fetched by a plain client."""
+
+import hashlib
+import http.client
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tests.service import Answer, Service, question
+
+DOWNLOAD = "文件下载"
+
+
+class Fetched(NamedTuple):
+    status: int
+    headers: dict[str, str]
+    content: bytes
+
+    @property
+    def code(self) -> str:
+        """The code of a problem."""
+        return str(json.loads(self.content)["code"])
+
+
+def put(service: Service, name: str, content: bytes, *options: str) -> dict[str, Any]:
+    """Add a file; return what `cardctl file add` says of it."""
+    source = service.folder / "to-add"
+    source.write_bytes(content)
+    printed = service.cardctl("file", "add", str(source), "--name", name, "--format", "json", *options)
+    (stored,) = json.loads(printed.stdout)
+    return dict(stored)
+
+
+def ask(service: Service, card_id: str, hardware: str = "machine-1", **more: Any) -> Answer:
+    """Ask for the files."""
+    body = json.dumps(question(card_id, hardware, DOWNLOAD, **more)).encode()
+    return service.request("POST", "/v1/files", body, {"Content-Type": "application/json"})
+
+
+def links(service: Service, card_id: str, **more: Any) -> dict[str, str]:
+    """Return the addresses of the files that are offered, by name."""
+    return {entry["name"]: entry["url"] for entry in ask(service, card_id, **more).claims["files"]}
+
+
+def fetch(service: Service, url: str, *, method: str = "GET", **headers: str) -> Fetched:
+    """Ask for an address; underscores in the headers' names stand for dashes."""
+    connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=40)
+    try:
+        connection.request(method, url, headers={name.replace("_", "-"): value for name, value in headers.items()})
+        answer = connection.getresponse()
+        return Fetched(answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read())
+    finally:
+        connection.close()
+
+
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def blobs(service: Service) -> set[str]:
+    """The names in the folder of the files."""
+    folder = Path(service.environment["KADUN_FILES_DIR"])
+    return {path.name for path in folder.iterdir()} if folder.exists() else set()

@@ -1,0 +1,281 @@
+"""Licensed files through nginx: the app judges the link, nginx sends the bytes."""
+
+import json
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import quote
+
+import jwt
+import kadun
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from tests.downloads import DOWNLOAD, put, sha256
+from tests.e2e.conftest import GatewayMaker
+from tests.e2e.gateway import HSTS, Gateway
+from tests.e2e.socket_service import SocketService
+from tests.service import question
+
+JSON = {"Content-Type": "application/json"}
+NAME = "数据 (v1) [α]@a,b=c~d+e.bin"
+CONTENT = b"".join(number.to_bytes(4, "big") for number in range(75_000))
+ETAG = f'"{sha256(CONTENT)}"'
+CANARIES = (b"CANARY in the folder", b"CANARY beside it", b"the other file's")
+
+
+@pytest.fixture(scope="module")
+def card(service: SocketService) -> str:
+    put(service, NAME, CONTENT)
+    return service.new_card()
+
+
+@pytest.fixture
+def url(gateway: Gateway, card: str) -> str:
+    return links(gateway, card)[NAME]
+
+
+def links(gateway: Gateway, card: str) -> dict[str, str]:
+    """The addresses of the files that are offered, by name."""
+    body = json.dumps(question(card, f"pc of {card}", DOWNLOAD)).encode()
+    answer = gateway.ask("POST", "/v1/files", body, JSON)
+    claims = jwt.decode(answer.json()["token"], options={"verify_signature": False})
+    return {entry["name"]: entry["url"] for entry in claims["files"]}
+
+
+def test_nginx_sends_the_bytes_under_the_apps_headers(gateway: Gateway, url: str) -> None:
+    answer = gateway.ask("GET", url)
+    assert (answer.status, answer.body) == (200, CONTENT)
+    expected = {
+        "etag": ETAG,
+        "content-type": "application/octet-stream",
+        "content-disposition": f"attachment; filename*=UTF-8''{quote(NAME)}",
+        "cache-control": "private, no-store",
+        "x-content-type-options": "nosniff",
+        "strict-transport-security": HSTS,
+        "accept-ranges": "bytes",
+    }
+    assert expected.items() <= answer.headers.items()
+    assert not {"last-modified", "x-accel-redirect", "retry-after"} & set(answer.headers)
+    line = next(line for line in reversed(gateway.access_log()) if line["method"] == "GET")
+    assert line["request_id"] == answer.headers["x-request-id"]
+
+
+def test_head_says_what_get_would(gateway: Gateway, url: str) -> None:
+    answer = gateway.ask("HEAD", url)
+    assert (answer.status, answer.body) == (200, b"")
+    assert (answer.headers["content-length"], answer.headers["etag"]) == (str(len(CONTENT)), ETAG)
+
+
+def test_http_2_brings_the_same(gateway: Gateway, url: str, tmp_path: Path) -> None:
+    gateway.curl(url, "--output", str(tmp_path / "got"), "--range", "1000-")
+    assert (tmp_path / "got").read_bytes() == CONTENT[1000:]
+
+
+@pytest.mark.parametrize(
+    ("headers", "status", "part"),
+    [
+        ({"Range": "bytes=10-19"}, 206, slice(10, 20)),
+        ({"Range": "bytes=10-", "If-Range": ETAG}, 206, slice(10, None)),
+        ({"Range": "bytes=-5"}, 206, slice(-5, None)),
+        ({"Range": "bytes=10-", "If-Range": '"other"'}, 200, slice(None)),
+        ({"Range": "bytes=10-", "If-Range": "Wed, 21 Oct 2099 07:28:00 GMT"}, 200, slice(None)),
+        ({"Range": "bytes=1-2,5-6"}, 200, slice(None)),
+        ({"If-None-Match": '"other"'}, 200, slice(None)),
+        ({"If-Modified-Since": "Wed, 21 Oct 2099 07:28:00 GMT"}, 200, slice(None)),
+        ({"If-None-Match": ETAG}, 304, slice(0)),
+    ],
+    ids=str,
+)
+def test_parts_and_conditions_hold_by_our_etag(
+    gateway: Gateway, url: str, headers: dict[str, str], status: int, part: slice
+) -> None:
+    answer = gateway.ask("GET", url, headers=headers)
+    assert (answer.status, answer.body, answer.headers["etag"]) == (status, CONTENT[part], ETAG)
+    if status == 206:
+        first = range(len(CONTENT))[part][0]
+        expected = f"bytes {first}-{first + len(answer.body) - 1}/{len(CONTENT)}"
+        assert answer.headers["content-range"] == expected
+
+
+def test_bytes_that_do_not_exist_are_a_problem_that_says_how_many_there_are(gateway: Gateway, url: str) -> None:
+    answer = gateway.ask("GET", url, headers={"Range": f"bytes={len(CONTENT)}-"})
+    answer.require_problem(416, "INVALID_REQUEST")
+    assert answer.headers["content-range"] == f"bytes */{len(CONTENT)}"
+
+
+def test_a_refused_link_is_the_apps_problem_and_brings_nothing(gateway: Gateway, url: str) -> None:
+    for refused in (url.partition("?")[0], url.replace("token=", "token=x"), url[:-4] + "AAAA", url + "x" * 6000):
+        answer = gateway.ask("GET", refused)
+        assert (answer.status, answer.json()["code"]) == (403, "LINK_REFUSED")
+        assert "etag" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/_kadun_files/{}", "/_kadun_files/../_kadun_files/{}", "/%5fkadun_files/{}", "//_kadun_files/{}",
+        "/v1/../_kadun_files/{}", "/v1/%2e%2e/_kadun_files/{}", "/_kadun_files/canary.txt", "/_kadun_files/",
+        "/_kadun_files", "/_kadun_files/..%2ffiles.txt", "/_KADUN_FILES/{}", "http://x/_kadun_files/{}",
+    ],
+)  # fmt: skip
+def test_nobody_reaches_the_folder_without_the_app(
+    gateway: Gateway, service: SocketService, card: str, path: str
+) -> None:
+    (service.folder / "files" / "canary.txt").write_bytes(CANARIES[0])
+    (service.folder / "files.txt").write_bytes(CANARIES[1])
+    target = path.format(sha256(CONTENT))
+    answer = gateway.ask_raw(f"GET {target} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    answer.require_problem(404, "NOT_FOUND")
+
+
+def test_no_header_of_a_clients_makes_nginx_send_a_file(gateway: Gateway, card: str) -> None:
+    headers = {"X-Accel-Redirect": f"/_kadun_files/{sha256(CONTENT)}"}
+    for path in ("/readyz", "/v1/files/x", "/v1/nowhere"):
+        assert gateway.ask("GET", path, headers=headers).body != CONTENT
+
+
+def test_bytes_that_nginx_does_not_find_are_a_problem(
+    make_gateway: GatewayMaker, service: SocketService, url: str, tmp_path: Path
+) -> None:
+    gateway = make_gateway(service.socket, KADUN_FILES=str(tmp_path / "empty"))
+    answer = gateway.ask("GET", url)
+    answer.require_problem(404, "NOT_FOUND")
+    assert "etag" not in answer.headers
+
+
+@pytest.mark.parametrize("change", ["replace", "remove"])
+def test_a_download_under_way_ends_whole_whatever_becomes_of_the_file(
+    gateway: Gateway, service: SocketService, change: str
+) -> None:
+    content = secrets.token_bytes(1024 * 1024) * 48  # more than sockets and buffers hold
+    name = f"to {change}"
+    put(service, name, content)
+    url = links(gateway, service.new_card())[name]
+    with gateway.connect() as connection:
+        connection.sendall(f"GET {url} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+        got = bytearray(connection.recv(1000))
+        if change == "replace":
+            put(service, name, b"version 2")
+        else:
+            service.cardctl("file", "remove", name)
+        assert not (service.folder / "files" / sha256(content)).exists()
+        while piece := connection.recv(1024 * 1024):
+            got += piece
+    assert bytes(got).partition(b"\r\n\r\n")[2] == content
+    if change == "replace":
+        service.cardctl("file", "remove", name)
+
+
+@pytest.fixture
+def make_client(gateway: Gateway, service: SocketService, tmp_path: Path) -> Callable[[str], kadun.Client]:
+    def make(card: str) -> kadun.Client:
+        return kadun.Client(
+            f"https://localhost:{gateway.https_port}",
+            public_keys=json.loads(service.cardctl("key", "export").stdout),
+            card_id=card,
+            hardware=f"pc of {card}",
+            ca_file=gateway.certificates / "fullchain.pem",
+            state_dir=None,
+        )
+
+    return make
+
+
+class BrokenOffError(Exception):
+    """The customer pulls the plug."""
+
+
+def test_the_sdk_fetches_a_file_and_resumes_an_interrupted_one(
+    gateway: Gateway, service: SocketService, make_client: Callable[[str], kadun.Client], tmp_path: Path
+) -> None:
+    content = secrets.token_bytes(5_000_000)
+    put(service, "update 1.age", content)
+    client, target = make_client(service.new_card()), tmp_path / "core.age"
+
+    def pull_the_plug(done: int, _total: int) -> None:
+        if done > 2_000_000:
+            raise BrokenOffError
+
+    with pytest.raises(BrokenOffError):
+        client.download("update 1.age", target, on_progress=pull_the_plug)
+    assert not target.exists()
+    arrived = (tmp_path / "core.age.part").stat().st_size
+    assert 2_000_000 < arrived < 5_000_000
+    assert sha256(client.download("update 1.age", target).read_bytes()) == sha256(content)
+    line = gateway.logged("/v1/files/update%201.age")
+    assert line["status"] == 200
+    resumed = [line for line in gateway.access_log() if line["status"] == 206][-1]
+    assert resumed["bytes"] == 5_000_000 - arrived
+    put(service, "update 1.age", b"version 2")
+    assert client.download("update 1.age", target).read_bytes() == b"version 2"
+
+
+def test_the_sdk_begins_anew_when_the_file_was_replaced_meanwhile(
+    service: SocketService, make_client: Callable[[str], kadun.Client], tmp_path: Path
+) -> None:
+    first, second = (secrets.token_bytes(3_000_000) for _ in range(2))
+    put(service, "moving", first)
+    client = make_client(service.new_card())
+
+    def replace_it(done: int, _total: int) -> None:
+        if done > 1_000_000:
+            put(service, "moving", second)
+            raise BrokenOffError
+
+    with pytest.raises(BrokenOffError):
+        client.download("moving", tmp_path / "moving", on_progress=replace_it)
+    assert client.download("moving", tmp_path / "moving").read_bytes() == second
+
+
+PIECES = st.one_of(
+    st.sampled_from(
+        [
+            "..", ".", "/", "//", "\\", "%2e%2e", "%2E", "%2f", "%5c", "%252e%252e", "%252f", "%00", "%0a", "%c0%af",
+            "%ff", "．．", "／", "∕", "canary.txt", "files.txt", "_kadun_files/", "v1/files/", "etc/passwd",
+            quote(NAME),
+            "keys/keyring.json", "other", sha256(CONTENT), sha256(CANARIES[2]), ";", "?", "#",
+        ]
+    ),
+    st.text(max_size=5),
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def tokens(gateway: Gateway, service: SocketService, card: str) -> dict[str, str]:
+    """Secrets round about the file, and tokens by name."""
+    (service.folder / "files" / "canary.txt").write_bytes(CANARIES[0])
+    (service.folder / "files.txt").write_bytes(CANARIES[1])
+    put(service, "other", CANARIES[2])
+    good = links(gateway, card)[NAME].partition("token=")[2]
+    return {"good": good, "forged": good[:-20] + "A" * 20, "none": ""}
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@example(pieces=[quote(NAME)], kind="good")
+@given(pieces=st.lists(PIECES, max_size=8), kind=st.sampled_from(["good", "forged", "none"]))
+def test_whatever_is_asked_for_nothing_but_the_links_own_file_is_served(
+    gateway: Gateway, tokens: dict[str, str], pieces: list[str], kind: str
+) -> None:
+    path = quote("/v1/files/" + "".join(pieces), safe="/%\\;?#")
+    head = f"GET {path}?token={tokens[kind]} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    answer = gateway.ask_raw(head.encode())
+    if answer.status == 200:
+        assert (kind, answer.body) == ("good", CONTENT)
+    assert answer.status in (200, 400, 403, 404, 405)
+    assert not [canary for canary in (*CANARIES, b"root:", b"private") if canary in answer.body]
+
+
+def test_no_token_reaches_a_log_when_files_are_fetched(make_gateway: GatewayMaker, service: SocketService) -> None:
+    gateway = make_gateway(service.socket)
+    put(service, NAME, CONTENT)
+    url = links(gateway, service.new_card())[NAME]
+    token = url.partition("token=")[2]
+    for changed in (url, url + "x", url.replace("/v1/files/", "/v1/files/x"), f"/_kadun_files/x?token={token}"):
+        gateway.ask("GET", changed)
+        gateway.ask("GET", changed, headers={"Range": "bytes=999999999-"})
+    gateway.ask("GET", "/last")
+    gateway.logged("/last")
+    for log in (*gateway.log.iterdir(), service.log):
+        assert token not in log.read_text(), log

@@ -1,0 +1,254 @@
+"""`cardctl file …`, as a program: what it does to rows, bytes and journal, and what a crash leaves of it."""
+
+import json
+import os
+import pty
+import secrets
+import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.storage.database import Database
+from app.storage.models import Event, File, FileBatch
+from tests.downloads import blobs, put, sha256
+from tests.service import ROOT, Service, wait_for
+
+
+@pytest.fixture
+def offline(database_url: str, tmp_path: Path) -> Service:
+    """The service's settings with the command line alone; nothing listens."""
+    return Service(tmp_path, database_url)
+
+
+def listed(service: Service) -> list[dict[str, Any]]:
+    return list(json.loads(service.cardctl("file", "list", "--format", "json").stdout))
+
+
+def adding(service: Service, *arguments: str) -> subprocess.Popen[bytes]:
+    """`cardctl file add` as a process, which reads what we write to it."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "app", "file", "add", "-", *arguments],
+        cwd=ROOT,
+        env=service.environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def feed(process: subprocess.Popen[bytes], content: bytes) -> None:
+    assert process.stdin
+    process.stdin.write(content)
+    process.stdin.flush()
+
+
+def unfinished(service: Service) -> list[Path]:
+    return [
+        path
+        for path in Path(service.environment["KADUN_FILES_DIR"]).glob(".adding-*")
+        if path.stat().st_size >= 1024 * 1024
+    ]
+
+
+def test_an_added_file_is_listed_stored_and_journalled(offline: Service, database: Database) -> None:
+    content = secrets.token_bytes(3_000_000)
+    source = offline.folder / "核心.bin"
+    source.write_bytes(content)
+    (stored,) = json.loads(offline.cardctl("file", "add", str(source), "--format", "json").stdout)
+    assert datetime.fromisoformat(stored["added_at"]).utcoffset() is not None
+    expected = {"name": "核心.bin", "size": 3_000_000, "sha256": sha256(content), "batches": [], "missing": False}
+    assert {**expected, "added_at": stored["added_at"]} == stored
+    assert listed(offline) == [stored]
+    assert blobs(offline) == {sha256(content)}
+    event = Event.get()
+    assert (event.kind, event.actor[:8]) == ("file_added", "cardctl:")
+    details = {"name": "核心.bin", "size": 3_000_000, "sha256": sha256(content), "batches": [], "replaced": None}
+    assert event.details == details
+
+
+def test_a_table_is_printed_for_people(offline: Service) -> None:
+    assert "没有文件" in offline.cardctl("file", "list").stderr
+    put(offline, "a.bin", b"12345", "--batch", "gold")
+    put(offline, "b.bin", b"")
+    shown = offline.cardctl("file", "list").stdout
+    for word in ("a.bin", "5 bytes", sha256(b"12345"), "gold", "b.bin", "every card"):
+        assert word in shown
+    assert "missing" not in shown
+
+
+def test_standard_input_needs_a_name_and_keeps_to_its_announced_size(offline: Service, database: Database) -> None:
+    assert offline.cardctl("file", "add", "-", check=False).returncode == 2
+    assert offline.cardctl("file", "add", "-", "--name", "a", text="hello").returncode == 0
+    assert offline.cardctl("file", "add", "-", "--name", "b", "--size", "5", text="hello").returncode == 0
+    cut = offline.cardctl("file", "add", "-", "--name", "c", "--size", "6", text="hello", check=False)
+    assert (cut.returncode, "6 bytes were announced and 5 came" in cut.stderr) == (1, True)
+    assert [(file["name"], file["size"]) for file in listed(offline)] == [("a", 5), ("b", 5)]
+    assert blobs(offline) == {sha256(b"hello")}
+
+
+def test_a_new_version_takes_the_place_of_the_old(offline: Service, database: Database) -> None:
+    put(offline, "a", b"one")
+    put(offline, "a", b"two")
+    assert [(file["name"], file["sha256"]) for file in listed(offline)] == [("a", sha256(b"two"))]
+    assert blobs(offline) == {sha256(b"two")}
+    assert [event.details["replaced"] for event in Event.select().order_by(Event.id)] == [None, sha256(b"one")]
+
+
+def test_the_same_bytes_under_two_names_stay_while_one_has_them(offline: Service, database: Database) -> None:
+    for name in ("a", "b"):
+        put(offline, name, b"same")
+    put(offline, "a", b"same")
+    offline.cardctl("file", "remove", "a")
+    assert blobs(offline) == {sha256(b"same")}
+    put(offline, "b", b"other")
+    assert blobs(offline) == {sha256(b"other")}
+
+
+def test_adding_again_keeps_the_restriction_unless_told_otherwise(offline: Service, database: Database) -> None:
+    assert put(offline, "a", b"1", "--batch", "gold", "--batch", "春季", "--batch", "gold")["batches"] == [
+        "gold",
+        "春季",
+    ]
+    assert put(offline, "a", b"2")["batches"] == ["gold", "春季"]
+    assert put(offline, "a", b"3", "--batch", "silver")["batches"] == ["silver"]
+    assert put(offline, "a", b"3", "--all-cards")["batches"] == []
+    assert put(offline, "a", b"4")["batches"] == []
+    both = offline.cardctl("file", "add", "-", "--name", "a", "--all-cards", "--batch", "x", text="5", check=False)
+    assert both.returncode == 2
+    for wrong in ("", "x" * 201, "a\nb"):
+        assert (
+            offline.cardctl("file", "add", "-", "--name", "a", "--batch", wrong, text="5", check=False).returncode == 1
+        )
+    assert listed(offline)[0]["sha256"] == sha256(b"4")
+
+
+def test_removing_is_all_or_nothing(offline: Service, database: Database) -> None:
+    for name in ("a", "b", "c"):
+        put(offline, name, name.encode(), "--batch", "gold")
+    refused = offline.cardctl("file", "remove", "a", "x", "b", check=False)
+    assert (refused.returncode, "there is no file x" in refused.stderr) == (1, True)
+    assert len(listed(offline)) == len(blobs(offline)) == 3
+    assert "已移除 2 个" in offline.cardctl("file", "remove", "a", "b", "a").stderr
+    assert [file["name"] for file in listed(offline)] == ["c"]
+    assert blobs(offline) == {sha256(b"c")}
+    assert {row.file.name for row in FileBatch.select()} == {"c"}
+    removed = Event.select().where(Event.kind == "file_removed").order_by(Event.id)
+    assert [event.details for event in removed] == [
+        {"name": name, "size": 1, "sha256": sha256(name.encode())} for name in ("a", "b")
+    ]
+
+
+def test_missing_bytes_are_shown_and_healed_by_adding_again(offline: Service, database: Database) -> None:
+    put(offline, "a", b"one")
+    (Path(offline.environment["KADUN_FILES_DIR"]) / sha256(b"one")).unlink()
+    assert listed(offline)[0]["missing"] is True
+    assert "缺失 missing" in offline.cardctl("file", "list").stdout
+    put(offline, "a", b"one")
+    assert listed(offline)[0]["missing"] is False
+    (Path(offline.environment["KADUN_FILES_DIR"]) / sha256(b"one")).unlink()
+    assert offline.cardctl("file", "remove", "a").returncode == 0
+
+
+@pytest.mark.parametrize("name", ["../x", "/etc/passwd", ".hidden", "a\u202eb", "ａ", "CON", "a/b", "", "x" * 101])
+def test_a_name_that_is_not_safe_is_refused_before_anything_is_read(offline: Service, name: str) -> None:
+    refused = offline.cardctl("file", "add", "-", "--name", name, text="x", check=False)
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("cardctl: 文件名")
+    assert blobs(offline) == set()
+    assert listed(offline) == []
+
+
+def test_a_name_typed_letter_and_accent_apart_is_the_name(offline: Service, database: Database) -> None:
+    put(offline, "e\u0301.txt", b"x")
+    assert [file["name"] for file in listed(offline)] == ["\u00e9.txt"]
+    assert offline.cardctl("file", "remove", "e\u0301.txt").returncode == 0
+
+
+def test_what_cannot_be_read_is_one_line(offline: Service, tmp_path: Path) -> None:
+    for path, reason in ((str(tmp_path / "none"), "No such file"), (str(tmp_path), "Is a directory")):
+        failed = offline.cardctl("file", "add", path, "--name", "a", check=False)
+        assert (failed.returncode, len(failed.stderr.splitlines())) == (1, 1)
+        assert reason in failed.stderr
+
+
+def test_a_file_larger_than_the_disk_is_refused_at_once(offline: Service, tmp_path: Path) -> None:
+    with (tmp_path / "sparse").open("wb") as file:
+        file.truncate(8 * 2**40)
+    refused = offline.cardctl("file", "add", str(tmp_path / "sparse"), check=False)
+    assert (refused.returncode, "has no room" in refused.stderr) == (1, True)
+    assert blobs(offline) == set()
+
+
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
+def test_an_addition_that_is_ended_leaves_the_old_version(offline: Service, database: Database, end: int) -> None:
+    put(offline, "a", b"old")
+    process = adding(offline, "--name", "a")
+    feed(process, bytes(5_000_000))
+    wait_for(lambda: unfinished(offline))
+    process.send_signal(end)
+    _, said = process.communicate()
+    assert process.returncode != 0
+    assert end == signal.SIGKILL or "已取消" in said.decode()
+    assert [(file["sha256"], file["missing"]) for file in listed(offline)] == [(sha256(b"old"), False)]
+    assert blobs(offline) == {sha256(b"old")} | {path.name for path in unfinished(offline)}
+    put(offline, "b", b"another")  # sweeps
+    assert blobs(offline) == {sha256(b"old"), sha256(b"another")}
+    assert Event.select().count() == 2
+
+
+def test_while_one_addition_takes_its_time_another_goes_through_and_both_end_well(
+    offline: Service, database: Database
+) -> None:
+    slow = adding(offline, "--name", "a", "--format", "json")
+    feed(slow, bytes(2_000_000))
+    wait_for(lambda: unfinished(offline))
+    put(offline, "a", b"quick")
+    assert [file["sha256"] for file in listed(offline)] == [sha256(b"quick")]
+    printed, said = slow.communicate(b"end")
+    assert slow.returncode == 0, said
+    content = bytes(2_000_000) + b"end"
+    assert json.loads(printed)[0]["sha256"] == sha256(content)
+    assert [file["sha256"] for file in listed(offline)] == [sha256(content)]
+    assert blobs(offline) == {sha256(content)}
+
+
+def test_many_changes_at_once_leave_rows_and_bytes_in_step(offline: Service, database: Database) -> None:
+    contents = [b"x" * size for size in range(1, 4)]
+
+    def change(number: int) -> int:
+        name, content = f"file {number % 2}", contents[number % 3]
+        if number % 4 == 3:
+            return offline.cardctl("file", "remove", name, check=False).returncode
+        text = content.decode()
+        return offline.cardctl("file", "add", "-", "--name", name, text=text).returncode
+
+    with ThreadPoolExecutor(4) as pool:
+        assert set(pool.map(change, range(16))) <= {0, 1}
+    assert blobs(offline) == {row.sha256 for row in File.select()}
+    assert not any(file["missing"] for file in listed(offline))
+
+
+def test_progress_is_shown_on_a_terminal_and_where_it_is_asked_for(offline: Service, database: Database) -> None:
+    source = offline.folder / "source"
+    source.write_bytes(bytes(20_000_000))
+    command = [sys.executable, "-m", "app", "file", "add", str(source), "--name", "a", "--format", "json"]
+
+    def said(stderr: int, **environment: str) -> str:
+        env = {**offline.environment, "TERM": "xterm", **environment}
+        done = subprocess.run(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=stderr, check=True)
+        assert json.loads(done.stdout)[0]["size"] == 20_000_000
+        return done.stderr.decode() if done.stderr else ""
+
+    assert said(subprocess.PIPE) == ""
+    assert "Adding" in said(subprocess.PIPE, FORCE_COLOR="1", COLUMNS="100")
+    parent, child = pty.openpty()
+    said(child)
+    os.close(child)
+    assert "添加".encode() in os.read(parent, 65_536)
+    os.close(parent)

@@ -1,0 +1,166 @@
+"""Files without a command line or HTTP: what a failure in the middle leaves, and how the journal counts days."""
+
+import io
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from app.domain.texts import RefusedError
+from app.services.administration import Administration, Operator
+from app.services.file_store import FileStore
+from app.services.files import FileTransfer
+from app.services.gate import Gate, Question
+from app.storage.blobs import Blob, Blobs, Received
+from app.storage.database import Database
+from app.storage.models import Client, Event, File
+from app.tokens.links import Link, LinkRefusedError, Links
+from app.tokens.signer import Signer
+from tests.conftest import Clock
+from tests.downloads import DOWNLOAD, sha256
+
+
+class PowerCutError(Exception):
+    """Everything ends here."""
+
+
+class FailingBlobs(Blobs):
+    """A folder that the power is cut over, once bytes are in place or before they are removed."""
+
+    fails_at = ""
+
+    def install(self, received: Received) -> None:
+        super().install(received)
+        self._cut("install")
+
+    def remove(self, sha256: str) -> None:
+        self._cut("remove")
+        super().remove(sha256)
+
+    def _cut(self, where: str) -> None:
+        if where == self.fails_at:
+            raise PowerCutError
+
+
+@pytest.fixture
+def blobs(tmp_path: Path) -> FailingBlobs:
+    return FailingBlobs(tmp_path / "files")
+
+
+@pytest.fixture
+def store(database: Database, blobs: FailingBlobs, clock: Clock) -> FileStore:
+    return FileStore(database, blobs, Operator("tester"), clock)
+
+
+def add(store: FileStore, name: str, content: bytes) -> str:
+    return store.add(name, io.BytesIO(content), size=len(content)).sha256
+
+
+def read(blobs: Blobs, store: FileStore, name: str) -> bytes:
+    """The bytes of a file as a customer would get them."""
+    (file,) = (one for one in store.listed() if one.name == name)
+    assert not file.missing
+    with blobs.open(Blob(file.sha256, file.size)) as source:
+        return source.read()
+
+
+def test_a_failure_before_the_commit_leaves_the_old_version(
+    store: FileStore, blobs: FailingBlobs, database: Database
+) -> None:
+    add(store, "a", b"old")
+    blobs.fails_at = "install"
+    with pytest.raises(PowerCutError):
+        add(store, "a", b"new")
+    assert read(blobs, store, "a") == b"old"
+    assert Event.select().count() == 1
+    blobs.fails_at = ""
+    add(store, "a", b"new")
+    assert read(blobs, store, "a") == b"new"
+
+
+def test_a_failure_after_the_commit_leaves_the_new_version(
+    store: FileStore, blobs: FailingBlobs, database: Database
+) -> None:
+    add(store, "a", b"old")
+    blobs.fails_at = "remove"
+    with pytest.raises(PowerCutError):
+        add(store, "a", b"new")
+    assert read(blobs, store, "a") == b"new"
+    assert Event.select().count() == 2
+    with pytest.raises(PowerCutError):
+        store.remove(["a"])
+    assert store.listed() == []
+
+
+def test_a_name_is_refused_before_its_bytes_are_read(store: FileStore) -> None:
+    source = io.BytesIO(b"x")
+    with pytest.raises(RefusedError):
+        store.add("../a", source)
+    assert source.tell() == 0
+
+
+@pytest.fixture
+def transfer(gate: Gate, blobs: FailingBlobs, database: Database, clock: Clock, tmp_path: Path) -> FileTransfer:
+    links = Links(Signer(tmp_path / "keys"), "kadun")
+    return FileTransfer(gate, links, blobs, database, timezone=ZoneInfo("Asia/Shanghai"), clock=clock)
+
+
+@pytest.fixture
+def card_id(administration: Administration) -> str:
+    return administration.issue(1, timedelta(days=30))[0].id
+
+
+@pytest.fixture
+def new_link(transfer: FileTransfer, card_id: str, store: FileStore) -> Callable[[], Link]:
+    def link() -> Link:
+        transfer.offer(Question(card_id, "h1", DOWNLOAD, "n" * 22, "198.51.100.1"))
+        return Link(name="a", size=1, sha256=sha256(b"x"), client_id=Client.get().id, reference="R" * 8)
+
+    return link
+
+
+def downloads() -> int:
+    return int(Event.select().where(Event.kind == "file_downloaded").count())
+
+
+def test_a_download_is_journalled_once_for_each_of_the_vendors_days(
+    transfer: FileTransfer, new_link: Callable[[], Link], clock: Clock
+) -> None:
+    link = new_link()  # at 20:00 in Shanghai
+    transfer.note(link, "198.51.100.1")
+    clock.advance(timedelta(hours=3, minutes=59))
+    transfer.note(link, "198.51.100.2")
+    assert downloads() == 1
+    clock.advance(timedelta(minutes=2))
+    transfer.note(link, "198.51.100.1")
+    transfer.note(link, "198.51.100.1")
+    assert downloads() == 2
+
+
+def test_a_client_that_is_no_more_fetches_nothing(
+    transfer: FileTransfer, new_link: Callable[[], Link], administration: Administration, card_id: str
+) -> None:
+    link = new_link()
+    administration.unbind([card_id])
+    with pytest.raises(LinkRefusedError, match="no more"):
+        transfer.note(link, "198.51.100.1")
+    assert downloads() == 0
+
+
+def test_a_renewed_client_goes_on_with_its_links_under_its_new_card(
+    transfer: FileTransfer, new_link: Callable[[], Link], administration: Administration, card_id: str
+) -> None:
+    link = new_link()
+    administration.freeze([card_id])
+    renewed = administration.issue(1, None)[0].id
+    transfer.offer(Question(renewed, "h1", DOWNLOAD, "n" * 22, "198.51.100.1"))
+    transfer.note(link, "198.51.100.1")
+    assert Event.get(Event.kind == "file_downloaded").card_id == renewed
+
+
+def test_a_row_that_is_not_of_ours_is_refused_by_the_database_itself(database: Database, store: FileStore) -> None:
+    for name in ("../a", "a/b", ".a", "", "a" * 101, "a\nb", "a\\b"):
+        with pytest.raises(Exception, match="file_name_check"), database.atomic():
+            File.insert(name=name, size=0, sha256="a" * 64, added_at=Clock().now).execute()

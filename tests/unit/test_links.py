@@ -1,0 +1,172 @@
+"""Download links: only what the server itself signed, for this very purpose, and only for ten minutes."""
+
+import base64
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from app.tokens import keyring
+from app.tokens.links import LINK_SECONDS, Link, LinkRefusedError, Links
+from app.tokens.signer import Signer
+
+NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
+LINK = Link(name="数据.bin", size=5, sha256="ab" * 32, client_id="C" * 32, reference="R" * 8)
+CLAIMS = {
+    "iss": "kadun",
+    "aud": "kadun-download",
+    "iat": int(NOW.timestamp()),
+    "exp": int(NOW.timestamp()) + 600,
+    "name": "数据.bin",
+    "size": 5,
+    "sha256": "ab" * 32,
+    "sub": "C" * 32,
+    "reference": "R" * 8,
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("keys")
+    keyring.create(folder, NOW)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def links(folder: Path) -> Links:
+    return Links(Signer(folder), "kadun")
+
+
+def signed(folder: Path, claims: Any, *, key: Any = None, **header: Any) -> str:
+    """A token of the genuine key, right but for what is said."""
+    current = keyring.load(folder).current
+    shown = {"alg": "EdDSA", "typ": "download+jwt", "kid": current.kid} | header
+    signing_input = b".".join(base64url(json.dumps(part).encode()) for part in (shown, claims))
+    signature = (key or current.signing_key()).sign(signing_input)
+    return (signing_input + b"." + base64url(signature)).decode()
+
+
+def base64url(data: bytes) -> bytes:
+    return base64.urlsafe_b64encode(data).rstrip(b"=")
+
+
+def test_a_link_comes_back_as_it_was_made(folder: Path, links: Links) -> None:
+    token = links.sign(LINK, NOW)
+    assert links.read(token, NOW) == LINK
+    current = keyring.load(folder).current
+    assert jwt.get_unverified_header(token) == {"alg": "EdDSA", "typ": "download+jwt", "kid": current.kid}
+    assert jwt.decode(token, options={"verify_signature": False}) == CLAIMS
+    assert links.read(signed(folder, CLAIMS), NOW) == LINK
+
+
+def test_a_link_holds_to_the_last_second_and_no_longer(links: Links) -> None:
+    token = links.sign(LINK, NOW)
+    assert links.read(token, NOW + timedelta(seconds=LINK_SECONDS, microseconds=-1)) == LINK
+    with pytest.raises(LinkRefusedError, match="expired"):
+        links.read(token, NOW + timedelta(seconds=LINK_SECONDS))
+
+
+def test_a_link_outlives_a_rotation_but_not_its_key(tmp_path: Path) -> None:
+    keyring.create(tmp_path, NOW)
+    token = Links(Signer(tmp_path), "kadun").sign(LINK, NOW)
+    keyring.rotate(tmp_path, NOW)
+    rotated = Links(Signer(tmp_path), "kadun")
+    assert rotated.read(token, NOW + timedelta(seconds=599)) == LINK
+    late = signed(tmp_path, CLAIMS | {"exp": CLAIMS["exp"] + 10_000}, kid=keyring.load(tmp_path).keys[0].kid)  # type: ignore[operator]
+    with pytest.raises(LinkRefusedError):
+        rotated.read(late, NOW + timedelta(minutes=15))
+
+
+def test_a_verdict_is_no_link_even_if_it_says_so(folder: Path, links: Links) -> None:
+    for token in (Signer(folder).sign_verdict(CLAIMS), signed(folder, CLAIMS, typ="key+jwt")):
+        with pytest.raises(LinkRefusedError, match="another type"):
+            links.read(token, NOW)
+
+
+@pytest.mark.parametrize("typ", [None, "", "JWT", "Download+JWT", 1, ["download+jwt"]])
+def test_another_type_is_refused(folder: Path, links: Links, typ: object) -> None:
+    with pytest.raises(LinkRefusedError):
+        links.read(signed(folder, CLAIMS, typ=typ), NOW)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"aud": "kadun-client"}, {"aud": None}, {"iss": "other"}, {"iss": None}, {"exp": None}, {"exp": "never"},
+        {"iat": None}, {"name": None}, {"name": 5}, {"size": "5"}, {"size": 5.5}, {"sub": None}, {"sub": 1},
+        {"sha256": "AB" * 32}, {"sha256": "../" + "a" * 61}, {"sha256": "ab" * 32 + "\n"}, {"reference": None},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_token_that_lacks_a_claim_or_has_another_is_refused(
+    folder: Path, links: Links, change: dict[str, Any]
+) -> None:
+    claims = {name: value for name, value in (CLAIMS | change).items() if value is not None}
+    with pytest.raises(LinkRefusedError):
+        links.read(signed(folder, claims), NOW)
+
+
+@pytest.mark.parametrize("claims", [[], "x", 1, None, {}], ids=str)
+def test_claims_that_are_none_are_refused(folder: Path, links: Links, claims: object) -> None:
+    with pytest.raises(LinkRefusedError):
+        links.read(signed(folder, claims), NOW)
+
+
+def test_another_key_under_our_kid_is_refused(folder: Path, links: Links) -> None:
+    with pytest.raises(LinkRefusedError):
+        links.read(signed(folder, CLAIMS, key=Ed25519PrivateKey.generate()), NOW)
+
+
+@pytest.mark.parametrize("kid", ["", "x", None, 1, {}])
+def test_an_unknown_key_is_refused(folder: Path, links: Links, kid: object) -> None:
+    with pytest.raises(LinkRefusedError):
+        links.read(signed(folder, CLAIMS, kid=kid), NOW)
+
+
+@pytest.mark.parametrize("alg", ["none", "None", "HS256", "ES256", "", None, 5])
+def test_another_algorithm_is_refused(folder: Path, links: Links, alg: object) -> None:
+    with pytest.raises(LinkRefusedError):
+        links.read(signed(folder, CLAIMS, alg=alg), NOW)
+
+
+def test_a_secret_made_of_the_public_key_is_no_signature(folder: Path, links: Links) -> None:
+    current = keyring.load(folder).current
+    headers = {"typ": "download+jwt", "kid": current.kid}
+    token = jwt.encode(CLAIMS, current.public["x"], algorithm="HS256", headers=headers)
+    with pytest.raises(LinkRefusedError):
+        links.read(token, NOW)
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        "", ".", "..", "...", "a.b.c", "é.é.é", "\ud800.a.b", "\0", "a" * 4000,
+        base64url(b"[" * 2500).decode() + ".e30.AA",
+        base64url(b'{"a":' * 600).decode() + ".e30.AA",
+        base64url(b"[]").decode() + ".e30.AA",
+        base64url(b"\xff").decode() + ".e30.AA",
+    ],
+    ids=lambda token: ascii(token[:20]),
+)  # fmt: skip
+def test_what_is_no_token_is_refused(links: Links, token: str) -> None:
+    with pytest.raises(LinkRefusedError):
+        links.read(token, NOW)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_no_changed_letter_leaves_a_link_valid_for_anything_else(links: Links, data: st.DataObject) -> None:
+    token = links.sign(LINK, NOW)
+    at = data.draw(st.integers(0, len(token) - 1))
+    letter = data.draw(st.sampled_from("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.=%/ é"))
+    changed = token[:at] + letter + token[at + 1 :]
+    try:
+        assert links.read(changed, NOW) == LINK  # the spare bits of the signature's last letter, for instance
+    except LinkRefusedError:
+        assert changed != token

@@ -1,0 +1,93 @@
+"""Which part of a file a request asks for."""
+
+import falcon
+import pytest
+from falcon.testing import create_environ
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.http.ranges import Part, is_known, wanted_part
+
+ETAG = '"abc"'
+
+
+def request(method: str = "GET", **headers: str) -> falcon.Request:
+    given_headers = {name.replace("_", "-"): value for name, value in headers.items()}
+    return falcon.Request(create_environ(method=method, headers=given_headers))
+
+
+def part(value: str, size: int = 100) -> Part | None:
+    return wanted_part(request(Range=value), size, ETAG)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("bytes=0-0", (0, 1)), ("bytes=10-", (10, 90)), ("bytes=10-19", (10, 10)), ("bytes=99-", (99, 1)),
+        ("bytes=90-200", (90, 10)), ("bytes=-1", (99, 1)), ("bytes=-200", (0, 100)), ("Bytes=0-", (0, 100)),
+        (" bytes=1-2 ", (1, 2)), ("bytes=0-9999999999999999999", (0, 100)),
+    ],
+)  # fmt: skip
+def test_a_single_part_is_found(value: str, expected: tuple[int, int]) -> None:
+    assert part(value) == expected
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "", "bytes=", "bytes=-", "bytes=5-4", "bytes=0-1,5-6", "items=0-1", "bytes 0-1", "bytes=a-b", "bytes=0x1-2",
+        "bytes=1--2", "bytes=+1-2", "bytes=٣-", "bytes=" + "9" * 30 + "-",
+    ],
+)  # fmt: skip
+def test_what_is_unclear_or_several_parts_is_answered_with_the_whole(value: str) -> None:
+    assert part(value) is None
+
+
+@pytest.mark.parametrize(("value", "size"), [("bytes=100-", 100), ("bytes=-0", 100), ("bytes=0-", 0), ("bytes=-5", 0)])
+def test_bytes_that_do_not_exist_are_refused(value: str, size: int) -> None:
+    with pytest.raises(ValueError, match="no such bytes"):
+        part(value, size)
+
+
+@pytest.mark.parametrize("if_range", ['"other"', 'W/"abc"', "abc", "Wed, 21 Oct 2015 07:28:00 GMT", "*"])
+def test_a_part_of_another_version_is_answered_with_the_whole(if_range: str) -> None:
+    assert wanted_part(request(Range="bytes=1-2", If_Range=if_range), 100, ETAG) is None
+    assert wanted_part(request(Range="bytes=1-2", If_Range=ETAG), 100, ETAG) == (1, 2)
+
+
+def test_a_head_request_is_about_the_whole() -> None:
+    assert wanted_part(request("HEAD", Range="bytes=1-2"), 100, ETAG) is None
+
+
+def test_no_range_is_the_whole() -> None:
+    assert wanted_part(request(), 100, ETAG) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "known"),
+    [
+        ('"abc"', True),
+        ('W/"abc"', True),
+        ('"x", "abc"', True),
+        ("*", True),
+        ('"x"', False),
+        ("abc", False),
+        ("", False),
+    ],
+)
+def test_a_version_that_the_client_has_is_recognised(value: str, *, known: bool) -> None:
+    assert is_known(request(If_None_Match=value), ETAG) is known
+    assert not is_known(request(), ETAG)
+
+
+@given(st.text(alphabet="bytes=0123456789-, ", max_size=20), st.integers(0, 50))
+def test_whatever_is_asked_the_part_lies_within_the_file(value: str, size: int) -> None:
+    for asked in (value, f"bytes={value}"):
+        try:
+            found = part(asked, size)
+        except ValueError:
+            continue
+        if found is not None:
+            assert found.start >= 0
+            assert found.length > 0
+            assert found.start + found.length <= size
