@@ -5,8 +5,11 @@ from typing import Any
 import falcon
 
 from app.clock import utc_now
+from app.functions.client import FunctionsClient
 from app.http import problems
 from app.http.door import Door
+from app.http.execute import ExecuteResource
+from app.http.files import DownloadResource, OfferResource
 from app.http.middleware import RequestLog
 from app.http.resources import (
     HealthResource,
@@ -16,12 +19,16 @@ from app.http.resources import (
     VerifyResource,
 )
 from app.services import startup
+from app.services.files import FileTransfer
+from app.services.functions import Execution
 from app.services.gate import Gate
 from app.services.verification import KeyTerms, Verification
 from app.settings import Settings
 from app.storage import schema
+from app.storage.blobs import Blobs
 from app.storage.database import Database, connect_to
 from app.storage.statements import PREPARED
+from app.tokens.links import Links
 from app.tokens.signer import Signer
 
 
@@ -38,12 +45,25 @@ def create_app(settings: Settings) -> falcon.App[Any, Any]:
     signer = Signer(settings.keys_dir)
     gate = Gate(database, signer, settings.issuer, settings.timezone, utc_now)
     verification = Verification(gate, KeyTerms(settings.kernal_data_key, settings.offline_grace))
+    transfer = FileTransfer(
+        gate,
+        Links(signer, settings.issuer),
+        Blobs(settings.files_dir),
+        database,
+        timezone=settings.timezone,
+        clock=utc_now,
+    )
+    functions = FunctionsClient(settings.functions_socket, settings.function_seconds)
+    execution = Execution(gate, functions, at_once=max(1, settings.threads // 4))
 
     door = Door(behind_proxy=settings.behind_proxy, require_sealed=settings.require_sealed)
 
     app = falcon.App(middleware=[RequestLog(behind_proxy=settings.behind_proxy)])
     problems.install(app)
     app.add_route("/v1/verify", VerifyResource(verification, door))
+    app.add_route("/v1/files", OfferResource(transfer, door))
+    app.add_route("/v1/files/{name}", DownloadResource(transfer, door))
+    app.add_route("/v1/execute", ExecuteResource(execution, door))
     app.add_route("/.well-known/jwks.json", KeySetResource(signer, utc_now))
     app.add_route("/healthz", HealthResource())
     app.add_route("/readyz", ReadinessResource(database))

@@ -5,6 +5,7 @@ import os
 import sys
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import pyrage
 
@@ -14,7 +15,7 @@ from trial.environment import Trial, write_secret
 from trial.errors import TrialError
 from trial.postgres import EmbeddedPostgres
 from trial.preflight import claim
-from trial.service import Service, migrate
+from trial.service import FunctionsService, Service, migrate
 from trial.speech import say, step
 from trial.stopping import Stopping, StopRequested
 
@@ -34,10 +35,10 @@ def main() -> int:
         trial = Trial.from_environ(os.environ, uid=os.geteuid())
         with contextlib.ExitStack() as stack:
             stack.enter_context(claim(trial))
-            service, postgres = _start(trial, stack, stopping)
+            running = _start(trial, stack, stopping)
             ready = True
             say(f"ready: {trial.url}")
-            _watch(service, postgres, stopping)
+            _watch(running, stopping)
     except TrialError as error:
         if error.detail:
             print(error.detail, file=sys.stderr)
@@ -49,7 +50,13 @@ def main() -> int:
     return 0
 
 
-def _start(trial: Trial, stack: contextlib.ExitStack, stopping: Stopping) -> tuple[Service, EmbeddedPostgres]:
+class _Running(NamedTuple):
+    postgres: EmbeddedPostgres
+    service: Service
+    functions: FunctionsService
+
+
+def _start(trial: Trial, stack: contextlib.ExitStack, stopping: Stopping) -> _Running:
     """Brings everything up; `stack` takes it down again, however this ends."""
     trial.logs.mkdir(exist_ok=True)
     for log in trial.logs.glob("*.log"):
@@ -69,31 +76,47 @@ def _start(trial: Trial, stack: contextlib.ExitStack, stopping: Stopping) -> tup
     migrate(environ)
     service = Service(trial, environ)
     stack.callback(service.stop)
+    trial.functions.mkdir(exist_ok=True)
+    functions = FunctionsService(trial, trial.functions_environment(os.environ))
+    stack.callback(functions.stop)  # before the service, which a call under way would hold up
     with stopping.deferred():
         service.start()
+        functions.start()
     service.wait_ready()
+    functions.wait_listening()
     Demo(trial, environ).show()
-    say(f"数据目录  all state: {trial.data_dir}", "管理卡密  manage cards: scripts/cardctl --help")
+    say(
+        f"数据目录  all state: {trial.data_dir}",
+        f"核心功能  core functions: {trial.functions}",
+        "管理卡密  manage cards: scripts/cardctl --help",
+    )
     step("按 Ctrl-C 停止。", "Ctrl-C stops it.")
-    return service, postgres
+    return _Running(postgres, service, functions)
 
 
-def _watch(service: Service, postgres: EmbeddedPostgres, stopping: Stopping) -> None:
-    """Serves until told to stop; a PostgreSQL that has died is started again.
+def _watch(running: _Running, stopping: Stopping) -> None:
+    """Serves until told to stop; what has died beside the service is started again.
 
     Raises:
         TrialError: The service has ended.
     """
     while True:
-        service.require_running()
-        if postgres.pid is None:
+        running.service.require_running()
+        if running.postgres.pid is None:
             step("PostgreSQL 已退出，正在重启 …", "PostgreSQL has ended; starting it again …")
             try:
                 with stopping.deferred():
-                    postgres.start()
+                    running.postgres.start()
             except TrialError as error:
                 print(f"kadun: {error}", file=sys.stderr)
                 time.sleep(_RESTART_SECONDS)
+        if running.functions.has_ended:
+            log = running.functions.log
+            step(f"核心功能服务已退出，正在重启，日志：{log}", "The functions' service has ended; starting it again …")
+            time.sleep(_RESTART_SECONDS)
+            with stopping.deferred():
+                running.functions.stop()  # what is left of it
+                running.functions.start()
         time.sleep(_WATCH_SECONDS)
 
 

@@ -15,6 +15,7 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 
 _HIGHEST_PORT = 65_535
 _DEFAULT_PORT = "8000"
+_PLAIN = ("PATH", "LANG", "LC_ALL", "TZ", "KADUN_LOG_LEVEL")  # no secret in them, nor the way to one
 # The trial's own variables, which the service does not know, and those that name another database or key.
 _NOT_PASSED_ON = ("KADUN_DATA_DIR", "KADUN_PORT", "KADUN_PYTHON", "DATABASE_URL", "KERNAL_DATA_KEY")
 
@@ -68,6 +69,11 @@ class Trial:
         return self.data_dir / "logs"
 
     @property
+    def functions(self) -> Path:
+        """The vendor's core functions."""
+        return self.data_dir / "functions"
+
+    @property
     def functions_socket(self) -> Path:
         """Where the service of the core functions listens."""
         return self.data_dir / "functions.sock"
@@ -86,10 +92,20 @@ class Trial:
             "KERNAL_DATA_KEY_FILE": str(self.kernal_data_key_file),
             "KADUN_KEYS_DIR": str(self.data_dir / "keys"),
             "KADUN_FILES_DIR": str(self.data_dir / "files"),
+            "KADUN_FUNCTIONS_DIR": str(self.functions),
             "KADUN_FUNCTIONS_SOCKET": str(self.functions_socket),
             "KADUN_BIND": f"127.0.0.1:{self.port}",
             "KADUN_BEHIND_PROXY": "false",
             "PYTHONPATH": os.pathsep.join(paths),
+        }
+
+    def functions_environment(self, environ: Mapping[str, str]) -> dict[str, str]:
+        """Returns the environment of the functions' service: what the vendor's code needs, and nothing to give away."""
+        mine = {name: value for name, value in environ.items() if name in _PLAIN or name.startswith("KADUN_FUNCTION_")}
+        return mine | {
+            "KADUN_FUNCTIONS_DIR": str(self.functions),
+            "KADUN_FUNCTIONS_SOCKET": str(self.functions_socket),
+            "PYTHONPATH": str(CHECKOUT),
         }
 
 

@@ -10,11 +10,12 @@ import os
 import sys
 from collections.abc import Iterator
 
+from trial.child import leftover
 from trial.environment import Trial
 from trial.errors import TrialError
 from trial.ports import why_not
 from trial.processes import exists, postgresql_account, require_reachable
-from trial.service import end_leftover, leftover
+from trial.service import SERVICE, end_leftovers
 
 
 @contextlib.contextmanager
@@ -32,7 +33,7 @@ def claim(trial: Trial) -> Iterator[None]:
     except OSError as error:
         raise _unusable(trial, error) from error
     with _locked(trial):
-        end_leftover(trial)
+        end_leftovers(trial)
         _check_port(trial.port)
         yield
 
@@ -45,7 +46,7 @@ def hold(trial: Trial) -> Iterator[None]:
         TrialError: A trial runs on it.
     """
     with _locked(trial):
-        end_leftover(trial)
+        end_leftovers(trial)
         yield
 
 
@@ -60,7 +61,7 @@ def check(trial: Trial) -> None:
         _check_port(trial.port)
         return
     with _locked(trial):
-        if leftover(trial) is None:  # else the port is its own, and it will be ended
+        if leftover(trial, SERVICE) is None:  # else the port is its own, and it will be ended
             _check_port(trial.port)
 
 

@@ -1,5 +1,6 @@
 """`cardctl events`."""
 
+import sys
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
@@ -15,6 +16,7 @@ from app.domain.codes import Code, EventKind
 from app.storage import journal, models
 
 TABLE_ROWS = 200
+_TRACEBACK = "detail"  # of a core function that failed: many lines
 _KINDS: dict[str, EventKind | Code] = {k.value: k for k in EventKind} | {c.value: c for c in Code if c is not Code.OK}
 
 
@@ -61,6 +63,9 @@ def events(  # noqa: PLR0913  # one argument an option
         ),
         (list(_cells(event, session)) for event in found[:TABLE_ROWS]),
     )
+    if reference is not None:
+        for event in found:
+            sys.stdout.writelines(f"{output.shown(line)}\n" for line in _traceback(event).splitlines())
     if len(found) > TABLE_ROWS:
         output.say(
             f"仅显示最新 {TABLE_ROWS} 条，可用 --since 等筛选 / Only the newest {TABLE_ROWS}: filter with --since …"
@@ -79,7 +84,12 @@ def _cells(event: models.Event, session: Session) -> Iterator[str | None]:
     yield event.ip
     yield event.hardware
     yield event.function
-    more = [event.actor, *(f"{k}={v}" for k, v in (event.details or {}).items() if v is not None)]
+    details = {k: v for k, v in (event.details or {}).items() if v is not None and k != _TRACEBACK}
+    more = [event.actor, *(f"{k}={v}" for k, v in details.items()), _traceback(event).strip().rpartition("\n")[2]]
     if event.claimed_ip and event.claimed_ip != event.ip:
         more.append(f"claimed_ip={event.claimed_ip}")
     yield " ".join(part for part in more if part)
+
+
+def _traceback(event: models.Event) -> str:
+    return str((event.details or {}).get(_TRACEBACK, ""))

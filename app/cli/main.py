@@ -12,9 +12,12 @@ from app.cli import output
 from app.cli.card import card
 from app.cli.doctor import doctor
 from app.cli.events import events
+from app.cli.file import file
+from app.cli.function import function
 from app.cli.key import key, seal
 from app.cli.system import healthcheck, migrate
 from app.domain.texts import RefusedError
+from app.functions.client import FunctionsUnavailableError
 from app.services.startup import MovedAwayError
 from app.settings import SettingsError
 from app.storage.database import ConflictError, DatabaseUnavailableError
@@ -28,7 +31,7 @@ def cardctl() -> None:
     """卡盾卡密管理 / Kadun's card administration."""
 
 
-for _command in (card, events, key, seal, migrate, healthcheck, doctor):
+for _command in (card, events, file, function, key, seal, migrate, healthcheck, doctor):
     cardctl.add_command(_command)
 
 
@@ -64,6 +67,8 @@ def _explanation(error: BaseException) -> str:  # noqa: PLR0911  # a table, a li
             return str(error)
         case DatabaseUnavailableError():
             return f"数据库不可用 / The database is unavailable: {error}"
+        case FunctionsUnavailableError():
+            return f"核心功能服务不可用 / The functions' service is unavailable: {error}"
         case ConflictError():
             return "与另一操作冲突，未做更改，请重试 / Another operation was in the way: nothing was changed, try again"
         case peewee.PeeweeException():

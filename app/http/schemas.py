@@ -14,6 +14,8 @@ from app.domain.texts import Text
 from app.http.problems import body_too_large, invalid_request, unsupported_media_type
 
 MAX_BODY_BYTES = 64 * 1024
+MAX_NESTING = 64
+"""Objects and arrays inside each other, in `arguments`: far from where any reader of JSON gives up."""
 
 
 class VerifyRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -112,8 +114,9 @@ def _parse(body: bytes, kind: type[Asked]) -> Asked:
         if not _sound(getattr(request, name)):
             raise invalid_request(
                 Text(
-                    f"{name} 不能含有 NUL 字符、不成对的代理字符或超出范围的数。",
-                    f"{name} must not hold NUL characters, lone surrogates or numbers beyond all bounds.",
+                    f"{name} 不能含有 NUL 字符、不成对的代理字符、超出范围的数或超过 {MAX_NESTING} 层的嵌套。",
+                    f"{name} must not hold NUL characters, lone surrogates, numbers beyond all bounds "
+                    f"or more than {MAX_NESTING} levels.",
                 ),
                 name,
             )
@@ -206,12 +209,14 @@ def _shown(name: str) -> str:
     return ascii(name[:64])[1:-1]
 
 
-def _sound(value: object) -> bool:
+def _sound(value: object, levels: int = MAX_NESTING) -> bool:
     """Tell whether PostgreSQL's text and every reader of JSON can hold a value: no NUL, no surrogate, no infinity."""
+    if not levels and isinstance(value, dict | list):
+        return False
     if isinstance(value, str):
         return "\0" not in value and (value.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in value))
     if isinstance(value, float):
         return math.isfinite(value)
     if isinstance(value, dict):
-        return all(_sound(name) and _sound(member) for name, member in value.items())
-    return all(map(_sound, value)) if isinstance(value, list) else True
+        return all(_sound(name) and _sound(member, levels - 1) for name, member in value.items())
+    return all(_sound(member, levels - 1) for member in value) if isinstance(value, list) else True

@@ -42,11 +42,15 @@ class Question(NamedTuple):
 
 
 class Ruling(NamedTuple):
-    """What the rules said to a question, written down already. `jti` will be the verdict's."""
+    """What the rules said to a question, written down already. `jti` will be the verdict's.
+
+    `client_id` names the client that an accepted card is bound to now; it is None on rejections.
+    """
 
     question: Question
     judged: bindings.Judged
     decision: Decision
+    client_id: str | None
     jti: str
 
     @property
@@ -98,7 +102,8 @@ class Gate:
             now=now,
             day=now.astimezone(self._timezone).date(),
         )
-        return Ruling(question, judged, self._decision(judged, question, jti[-REFERENCE_LENGTH:]), jti)
+        decision, client_id = self._decision(judged, question, jti[-REFERENCE_LENGTH:])
+        return Ruling(question, judged, decision, client_id, jti)
 
     def answer(self, ruling: Ruling, code: Code | None = None, claims: dict[str, Any] | None = None) -> Verdict:
         """Sign the verdict.
@@ -123,30 +128,33 @@ class Gate:
         self._database.with_connection(lambda: _append_rejection(entry))
         return self.answer(ruling, code)
 
-    def _decision(self, judged: bindings.Judged, question: Question, reference: str) -> Decision:
+    def _decision(self, judged: bindings.Judged, question: Question, reference: str) -> tuple[Decision, str | None]:
         for _ in range(_ATTEMPTS):
             try:
-                decision = self._database.with_connection(lambda: self._attempt(judged, question, reference))
+                decided = self._database.with_connection(lambda: self._attempt(judged, question, reference))
             except ConflictError:
                 continue
-            if decision is not None:
-                return decision
+            if decided is not None:
+                return decided
         logger.error("gave up deciding: the facts changed at every attempt", extra={"reference": reference})
         raise DatabaseUnavailableError("the facts changed at every attempt")
 
-    def _attempt(self, judged: bindings.Judged, question: Question, reference: str) -> Decision | None:
-        """Read, decide, write under a guard; None when the guard misses."""
+    def _attempt(
+        self, judged: bindings.Judged, question: Question, reference: str
+    ) -> tuple[Decision, str | None] | None:
+        """Read, decide, write under a guard; return the decision and the client's ID, None when the guard misses."""
         facts = bindings.read_facts(self._database, judged.card_id, judged.hardware_sha256)
         decision = decide(facts, judged.request, judged.now)
-        if decision.is_refresh and bindings.refresh(self._database, facts, judged):
-            return decision
+        client = facts.client or decision.released  # who moves to a card without a client keeps the ID
+        if client is not None and decision.is_refresh and bindings.refresh(self._database, facts, judged):
+            return decision, client.id
         entries = _entries(facts, decision, judged, question.claimed_ip, reference)
         if not decision.accepted:
             _append_rejection(entries[0])
-            return decision
-        new_client_id = id_from_random(secrets.token_bytes(ID_RANDOM_BYTES))
-        applied = bindings.apply(self._database, facts, decision, judged, entries=entries, new_client_id=new_client_id)
-        return decision if applied else None
+            return decision, None
+        client_id = id_from_random(secrets.token_bytes(ID_RANDOM_BYTES)) if client is None else client.id
+        applied = bindings.apply(self._database, facts, decision, judged, entries=entries, new_client_id=client_id)
+        return (decision, client_id) if applied else None
 
     def _claims(self, ruling: Ruling, code: Code) -> dict[str, Any]:
         question, judged = ruling.question, ruling.judged

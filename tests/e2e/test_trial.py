@@ -12,11 +12,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from kadun import Client
 
 from tests.e2e.exchange import quiet_port
 from tests.e2e.trial_runner import TrialRun, processes_of
 from tests.service import ROOT, wait_for
+from tests.wheels import write_wheel
 from trial.postmaster import running_postmaster
+from trial.processes import start_time
 
 NOBODY = 65_534
 
@@ -49,6 +52,10 @@ def refused(run: TrialRun) -> str:
     line, *more = run.output.splitlines()
     assert more == []
     return line
+
+
+def new_card(run: TrialRun) -> str:
+    return run.cardctl("card", "issue", "--validity", "1d", "--format", "txt").stdout.strip()
 
 
 def demo_card(output: str) -> str:
@@ -130,6 +137,101 @@ def test_a_service_that_dies_ends_it_and_its_log_is_shown(folder: Path) -> None:
     assert "The service has ended" in run.output.splitlines()[-1]
     assert "Traceback" not in run.output
     wait_for(lambda: processes_of(folder) == [])
+
+
+FUNCTIONS = """
+import os
+import time
+from pathlib import Path
+
+from app.functions import core_function
+
+RECORDS = Path(__file__).parent
+
+
+@core_function("环境")
+def environment(arguments, caller):
+    return dict(os.environ)
+
+
+@core_function("等待")
+def wait(arguments, caller):
+    (RECORDS / "waiting").write_text(str(os.getpid()))
+    time.sleep(600)
+"""
+
+
+def with_functions(run: TrialRun) -> None:
+    (run.data_dir / "functions" / "mine.py").write_text(FUNCTIONS, "utf-8")
+    wait_for(lambda: "等待" in run.cardctl("function", "list").stdout, 60)
+
+
+def functions_pid(run: TrialRun) -> int:
+    return int((run.data_dir / "functions.pid").read_text().split()[0])
+
+
+def test_core_functions_are_served_and_know_no_secret(folder: Path) -> None:
+    with TrialRun(folder) as run:
+        with_functions(run)
+        client = Client(run.url, run.cardctl("key", "export").stdout, new_card(run), hardware="h", state_dir=None)
+        seen = client.execute("环境", {})
+        told = Path(f"/proc/{functions_pid(run)}/environ").read_text()
+        assert str(run.data_dir / "functions.sock") in told
+        for known in (told, json.dumps(seen)):
+            assert not re.search("DATABASE_URL|KERNAL_DATA_KEY|KADUN_KEYS_DIR|AGE-SECRET-KEY", known)
+        assert json.loads(run.cardctl("function", "run", "环境").stdout).keys() == seen.keys()
+
+
+def test_packages_for_core_functions_are_installed_on_the_trial(folder: Path) -> None:
+    with TrialRun(folder) as run:
+        functions = run.data_dir / "functions"
+        write_wheel(functions, "1.0")
+        (functions / "requirements.txt").write_text("./tiny-1.0-py3-none-any.whl\n")
+        (functions / "mine.py").write_text(f"import tiny\n{FUNCTIONS}", "utf-8")
+        installed = run.cardctl("function", "install")
+        assert (installed.returncode, "等待" in installed.stdout) == (0, True), installed.stderr
+
+
+def test_a_functions_service_that_dies_is_started_again(folder: Path) -> None:
+    with TrialRun(folder) as run:
+        with_functions(run)
+        killed = functions_pid(run)
+        os.kill(killed, signal.SIGKILL)
+        wait_for(lambda: functions_pid(run) != killed)
+        wait_for(lambda: run.cardctl("function", "run", "环境").returncode == 0, 60)
+
+
+@pytest.mark.parametrize("ending", ["interrupt", "kill"])
+def test_no_call_outlives_the_trial(folder: Path, ending: str) -> None:
+    with TrialRun(folder) as run:
+        with_functions(run)
+        waiting = run.data_dir / "functions" / "waiting"
+        with subprocess.Popen(
+            [run.root / "scripts" / "cardctl", "function", "run", "等待"],
+            env=run.environ,
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        ) as calling:
+            pid = wait_for(lambda: waiting.exists() and waiting.read_text())
+            assert start_time(int(pid)) is not None
+            getattr(run, ending)()
+            calling.wait()
+        wait_for(lambda: start_time(int(pid)) is None)
+        wait_for(lambda: [known for known in processes_of(folder) if "app.functions" in known] == [])
+    if ending == "kill":  # the next start ends the PostgreSQL that a kill leaves
+        with TrialRun(folder):
+            pass
+
+
+def test_a_wrong_setting_of_the_functions_stops_the_start(folder: Path) -> None:
+    run = TrialRun(folder)
+    run.environ["KADUN_FUNCTION_MEMORY_MB"] = "plenty"
+    run.start()
+    assert run.wait() == 1
+    assert "KADUN_FUNCTION_MEMORY_MB is 'plenty'" in run.output
+    assert "The functions' service does not start" in run.output.splitlines()[-1]
 
 
 def test_a_taken_port_is_refused_and_nothing_is_made(folder: Path) -> None:

@@ -1,5 +1,6 @@
 """`cardctl doctor` where the service runs: what it gathers by itself, from a real database and real keys."""
 
+import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -49,8 +50,9 @@ def findings(service: Service, *arguments: str, text: str = "") -> dict[str, Any
 
 
 def differing(found: dict[str, Any]) -> dict[str, str]:
-    """What is not OK; whether this machine's clock is synchronised is its own affair."""
-    return {check: line["status"] for check, line in found.items() if line["status"] != "OK" and check != "clock"}
+    """What is not OK; whether this machine's clock is synchronised is its own affair, and no functions are served."""
+    apart = {"clock", "functions"}
+    return {check: line["status"] for check, line in found.items() if line["status"] != "OK" and check not in apart}
 
 
 def served_as(service: Service, role: str) -> Service:
@@ -66,13 +68,26 @@ def test_a_trial_is_well_though_its_role_may_do_anything(keyed: Service) -> None
     found = findings(keyed)
     assert differing(found) == {"roles": "WARN"}
     assert "SUPERUSER" in found["roles"]["message_en"]
-    assert set(found) == {"settings", "database", "schema", "roles", "keys", "data-key", "clock", "permissions"}
+    inside = {
+        "settings",
+        "database",
+        "schema",
+        "roles",
+        "keys",
+        "data-key",
+        "files",
+        "functions",
+        "clock",
+        "permissions",
+    }
+    assert set(found) == inside
+    assert found["functions"]["status"] == "WARN", "nobody serves them here"
 
 
 def test_a_person_reads_lines_and_a_summary(keyed: Service) -> None:
     done = keyed.cardctl("doctor")
     assert "OK    schema       结构为最新：" in done.stdout
-    assert done.stderr.startswith("没有发现错误 / Nothing is wrong: 6 OK, 2 WARN") or "7 OK, 1 WARN" in done.stderr
+    assert done.stderr.startswith("没有发现错误 / Nothing is wrong: 7 OK, 3 WARN") or "8 OK, 2 WARN" in done.stderr
 
 
 def test_open_keys_are_found(keyed: Service) -> None:
@@ -94,6 +109,17 @@ def test_wrong_settings_do_not_stop_it(keyed: Service) -> None:
     assert differing(findings(keyed))["database"] == "FAIL"
 
 
+def test_files_whose_bytes_are_lost_are_named(keyed: Service) -> None:
+    for name in ("core.age", "extra.bin"):
+        keyed.cardctl("file", "add", "-", "--name", name, text=name)
+    assert differing(findings(keyed)) == {"roles": "WARN"}
+    (keyed.folder / "files" / hashlib.sha256(b"core.age").hexdigest()).unlink()
+    found = findings(keyed)
+    assert differing(found) == {"roles": "WARN", "files": "FAIL"}
+    assert "core.age" in found["files"]["message_en"]
+    assert "extra.bin" not in found["files"]["message_en"]
+
+
 def test_a_key_of_the_vendors_own_is_fine_unless_it_can_be_guessed(keyed: Service) -> None:
     keyed.environment["KERNAL_DATA_KEY"] = "a scheme of my own, long enough"
     assert differing(findings(keyed)) == {"roles": "WARN"}
@@ -104,7 +130,7 @@ def test_a_key_of_the_vendors_own_is_fine_unless_it_can_be_guessed(keyed: Servic
 def test_a_database_that_is_away_is_found(keyed: Service) -> None:
     keyed.environment["DATABASE_URL"] = "postgresql://kadun:hidden@127.0.0.1:1/kadun"
     found = findings(keyed)
-    assert differing(found) == {"database": "FAIL", "schema": "WARN", "roles": "WARN"}
+    assert differing(found) == {"database": "FAIL", "schema": "WARN", "roles": "WARN", "files": "WARN"}
     assert "hidden" not in json.dumps(found)
 
 
@@ -112,7 +138,7 @@ def test_an_empty_database_is_found(keyed: Service, postgres: EmbeddedPostgres) 
     postgres.create_database("for_the_doctor")
     keyed.environment["DATABASE_URL"] = postgres.url("for_the_doctor")
     found = findings(keyed)
-    assert differing(found) == {"schema": "FAIL"}
+    assert differing(found) == {"schema": "FAIL", "files": "WARN"}
     assert "cardctl migrate" in found["schema"]["message_en"]
 
 
@@ -148,7 +174,7 @@ def test_a_role_that_can_do_more_is_found(
 
 def test_a_role_that_can_do_nothing_is_found(keyed: Service, role: str) -> None:
     found = findings(served_as(keyed, role))
-    assert differing(found) == {"database": "FAIL", "schema": "WARN", "roles": "WARN"}
+    assert differing(found) == {"database": "FAIL", "schema": "WARN", "roles": "WARN", "files": "WARN"}
     assert "permission denied" in found["database"]["message_en"]
 
 

@@ -12,9 +12,8 @@ ROOT = Path(__file__).resolve().parents[2]
 READMES = ("README.md", "README.zh-CN.md")
 MANUALS = ("docs/operations.md", "docs/operations.zh-CN.md")
 FENCE = re.compile(r"^```[^\n]*\n.*?^```$", re.MULTILINE | re.DOTALL)
-SETTINGS = sorted(
-    set(re.findall(r'"(KADUN_[A-Z_]+|DATABASE_URL|KERNAL_DATA_KEY)"', (ROOT / "app/settings.py").read_text()))
-)
+READ_IN = "".join((ROOT / name).read_text() for name in ("app/settings.py", "app/functions/settings.py"))
+SETTINGS = sorted(set(re.findall(r'"(KADUN_[A-Z_]+|DATABASE_URL|KERNAL_DATA_KEY)"', READ_IN)))
 ROUTES = re.findall(r'add_route\(\s*"([^"]+)"', (ROOT / "app/factory.py").read_text())
 
 
@@ -27,7 +26,7 @@ def headings(text: str) -> list[str]:
 
 
 def test_the_code_was_read() -> None:
-    assert {"DATABASE_URL", "KERNAL_DATA_KEY", "KADUN_KEYS_DIR", "KADUN_THREADS"} <= set(SETTINGS)
+    assert {"DATABASE_URL", "KERNAL_DATA_KEY", "KADUN_KEYS_DIR", "KADUN_FUNCTIONS_DIR"} <= set(SETTINGS)
     assert {"/v1/verify", "/metrics"} <= set(ROUTES)
 
 

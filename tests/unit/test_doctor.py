@@ -182,7 +182,7 @@ def database(**changes: Any) -> dict[str, Any]:
     return {"database": replace(DATABASE, **changes)}
 
 
-UNSEEN = {"schema": "WARN", "roles": "WARN", "proxy": "WARN"}
+UNSEEN = {"schema": "WARN", "roles": "WARN", "files": "WARN", "proxy": "WARN"}
 
 
 @pytest.mark.parametrize(
@@ -195,6 +195,11 @@ UNSEEN = {"schema": "WARN", "roles": "WARN", "proxy": "WARN"}
         (database(schema_found="0002_after"), {"schema": "FAIL", "proxy": "WARN"}),
         (database(roles=(Role("kadun_app", ("SUPERUSER",)),)), {"roles": "FAIL"}),
         ({"key_ids": "damaged"}, {"keys": "FAIL"}),
+        (database(files=None), {"files": "WARN"}),
+        (database(lost_files=("core.age",)), {"files": "FAIL"}),
+        ({"closed_folder": "/files"}, {"files": "FAIL"}),
+        ({"functions": None}, {"functions": "WARN"}),
+        ({"broken": ("prices.py",)}, {"functions": "FAIL"}),
         ({"data_key": (True, True)}, {}),
         ({"data_key": (True, False)}, {"data-key": "WARN"}),
         ({"data_key": (False,)}, {}),
@@ -235,10 +240,29 @@ def test_an_app_that_is_away_is_no_fault_of_the_proxy() -> None:
     assert differing(examined(**changed)) == {"containers": "FAIL", "proxy": "WARN"}
 
 
+def test_what_is_lost_or_broken_is_named_as_far_as_a_line_can_hold() -> None:
+    names = tuple(f"part{number}.age" for number in range(9))
+    found = examined(replace(INSIDE, database=replace(DATABASE, lost_files=names[:2]), broken=names))
+    assert "part0.age, part1.age." in found["files"].message_en
+    assert "part4.age, … (9)." in found["functions"].message_en
+
+
 def test_inside_alone_what_only_the_host_knows_is_left_out() -> None:
     trial = replace(INSIDE, behind_proxy=False, database=replace(DATABASE, roles=(Role("kadun", ("SUPERUSER",)),)))
     found = {finding.check: finding for finding in examine(Facts(NOW, trial))}
-    assert set(found) == {"settings", "database", "schema", "roles", "keys", "data-key", "clock", "permissions"}
+    inside = {
+        "settings",
+        "database",
+        "schema",
+        "roles",
+        "keys",
+        "data-key",
+        "files",
+        "functions",
+        "clock",
+        "permissions",
+    }
+    assert set(found) == inside
     assert differing(found) == {"roles": "WARN"}, "a trial makes do with one role"
     open_ring = replace(INSIDE, modes=(Mode("/keys", 0o755, 0o700), Mode("/keys/keyring.json", None, 0o600)))
     assert differing({f.check: f for f in examine(Facts(NOW, open_ring))}) == {"permissions": "FAIL"}

@@ -14,9 +14,11 @@ from hypothesis import strategies as st
 from app.http.problems import Problem, ProblemCode
 from app.http.schemas import (
     MAX_BODY_BYTES,
+    MAX_NESTING,
     REQUIREMENTS,
     ExecuteRequest,
     VerifyRequest,
+    parse_execute_request,
     parse_verify_request,
     read_body,
 )
@@ -249,6 +251,70 @@ def test_any_fields_are_a_request_or_a_problem_that_can_be_told(fields: dict[str
     else:
         for value in msgspec.structs.asdict(request).values():
             assert value is None or "\0" not in value.encode().decode()
+
+
+def executing(arguments: str) -> bytes:
+    return json.dumps({**GOOD, "arguments": "@@"}).replace('"@@"', arguments).encode()
+
+
+def nested(levels: int, opening: str, closing: str) -> str:
+    return '{"deep": ' + opening * (levels - 1) + "1" + closing * (levels - 1) + "}"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {},
+        {"金额": 1.5, "nothing": None, "rows": [[1, -1], {"a": True}], "text": "\n", "big": 10**400},
+        json.loads(nested(MAX_NESTING, "[", "]")),
+        json.loads(nested(MAX_NESTING, '{"a": ', "}")),
+    ],
+)
+def test_arguments_are_read_exactly_as_sent(arguments: dict[str, Any]) -> None:
+    assert parse_execute_request(executing(json.dumps(arguments))).arguments == arguments
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "null",
+        "[]",
+        '"{}"',
+        "1",
+        '{"a": "\\u0000"}',
+        '{"\\u0000": 1}',
+        '{"a": [{"\\ud800": 1}]}',
+        '{"a": 1e999}',
+        nested(MAX_NESTING + 1, "[", "]"),
+        nested(MAX_NESTING + 1, '{"a": ', "}"),
+        nested(900, "[", "]"),
+        nested(900, '{"a": ', "}"),
+    ],
+    ids=lambda arguments: arguments[:20],
+)
+def test_arguments_that_no_function_could_use_are_refused(arguments: str) -> None:
+    with pytest.raises(Problem) as refused:
+        parse_execute_request(executing(arguments))
+    assert (refused.value.code, refused.value.field) == (ProblemCode.INVALID_REQUEST, "arguments")
+
+
+@given(st.dictionaries(st.text(), json_values, max_size=3))
+def test_any_arguments_arrive_as_sent_or_are_refused(arguments: dict[str, Any]) -> None:
+    written = json.dumps(arguments)
+    try:
+        read = parse_execute_request(executing(written)).arguments
+    except Problem:
+        assert "\\u" in written or "NaN" in written or "Infinity" in written
+    else:
+        assert json.dumps(read) == written
+
+
+def test_arguments_are_required_and_no_other_field_is_new() -> None:
+    for body in (json.dumps(GOOD).encode(), json.dumps({**GOOD, "argument": {}}).encode()):
+        with pytest.raises(Problem) as refused:
+            parse_execute_request(body)
+        assert refused.value.field in ("arguments", "argument")
+    assert problem(executing("{}")).field == "arguments"  # verification takes none
 
 
 def test_every_field_says_what_it_must_be() -> None:

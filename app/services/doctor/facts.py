@@ -100,12 +100,18 @@ class Role:
 
 @dataclass(frozen=True, slots=True)
 class DatabaseFacts:
-    """What the database told. `recorded` is the address in the journal by a verdict's reference."""
+    """What the database told.
+
+    `recorded` is the address in the journal by a verdict's reference. `files` counts the licensed files; `lost_files`
+    are the names of those whose bytes are not there; None and empty where this program does not know the schema.
+    """
 
     schema_found: str | None
     clock_offset_seconds: float
     roles: tuple[Role, ...]
     recorded: dict[str, str | None] = field(default_factory=dict)
+    files: int | None = None
+    lost_files: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +125,11 @@ class Mode:
 
 @dataclass(frozen=True, slots=True)
 class InsideFacts:
-    """What is seen where the service runs; an error's text stands where the thing itself could not be had."""
+    """What is seen where the service runs; an error's text stands where the thing itself could not be had.
+
+    `functions` counts the loaded ones, None where nobody answers; `broken` are the modules that could not be loaded.
+    `closed_folder` is that of licensed files where it is there and cannot be written.
+    """
 
     settings: str | None
     behind_proxy: bool
@@ -131,6 +141,9 @@ class InsideFacts:
     modes: tuple[Mode, ...]
     kernel_synchronised: bool | None
     program: str
+    closed_folder: str | None = None
+    functions: int | None = 0
+    broken: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,13 +11,16 @@ import psycopg2
 
 import app
 from app.clock import utc_now
+from app.functions.client import FunctionsClient, FunctionsUnavailableError
 from app.services.doctor.facts import DatabaseFacts, InsideFacts, Mode, Role
 from app.settings import Settings, SettingsError, database_url_from
-from app.storage import inspection, schema
+from app.storage import files, inspection, schema
+from app.storage.blobs import Blob, Blobs
 from app.storage.database import ConflictError, Database, DatabaseUnavailableError, connect_to
 from app.tokens import keyring, sealing
 
 _TIMEX_BYTES = 512  # more than a struct timex holds
+_FUNCTIONS_SECONDS = 5
 _UNSYNCHRONISED = 5  # TIME_ERROR, adjtimex(2)
 
 
@@ -34,31 +37,44 @@ def gather(env: Mapping[str, str], references: Sequence[str]) -> InsideFacts:
     except SettingsError as problem:
         error = str(problem)
     keys_dir = Path(env.get("KADUN_KEYS_DIR") or "keys")
+    files_dir = Path(env.get("KADUN_FILES_DIR") or "files")
+    functions, broken = _functions(Path(env.get("KADUN_FUNCTIONS_SOCKET") or "functions.sock"))
     return InsideFacts(
         settings=error,
         behind_proxy=behind_proxy,
         schema_expected=schema.expected_version(),
-        database=_database(env, references),
+        database=_database(env, references, files_dir),
         key_ids=_key_ids(keys_dir),
         data_key=tuple(_is_identity(line) for line in data_key.splitlines() if line.strip()),
         data_key_length=len(data_key),
         modes=(_mode(keys_dir, 0o700), _mode(keys_dir / keyring.FILE, 0o600)),
         kernel_synchronised=_kernel_synchronised(),
         program=program_digest(Path(app.__file__).parent),
+        closed_folder=str(files_dir) if files_dir.exists() and not os.access(files_dir, os.W_OK | os.X_OK) else None,
+        functions=functions,
+        broken=broken,
     )
 
 
-def _database(env: Mapping[str, str], references: Sequence[str]) -> DatabaseFacts | str:
+def _functions(socket: Path) -> tuple[int | None, tuple[str, ...]]:
+    try:
+        loaded = FunctionsClient(socket, _FUNCTIONS_SECONDS).list()
+    except FunctionsUnavailableError:
+        return None, ()
+    return len(loaded.functions), tuple(one.module for one in loaded.broken)
+
+
+def _database(env: Mapping[str, str], references: Sequence[str], files_dir: Path) -> DatabaseFacts | str:
     try:
         database = connect_to(Database(database_url_from(env)))
-        return database.with_connection(lambda: _ask(database, references))
+        return database.with_connection(lambda: _ask(database, references, Blobs(files_dir)))
     except (SettingsError, DatabaseUnavailableError, ConflictError) as error:
         return str(error)
     except (psycopg2.Error, peewee.PeeweeException) as error:  # whoever may not even read the tables
         return str(error).strip().split("\n")[0]
 
 
-def _ask(database: Database, references: Sequence[str]) -> DatabaseFacts:
+def _ask(database: Database, references: Sequence[str], blobs: Blobs) -> DatabaseFacts:
     connection = database.connection()
     before = utc_now()
     theirs = inspection.clock(connection)
@@ -70,7 +86,16 @@ def _ask(database: Database, references: Sequence[str]) -> DatabaseFacts:
     roles = tuple(Role(name, tuple(wrong)) for name, wrong in inspection.role_problems(connection).items())
     recorded = inspection.recorded_addresses(references)
     inspection.forget(references)
-    return DatabaseFacts(found, offset.total_seconds(), roles, recorded)
+    listed = [row for row, _ in files.listed()] if found == schema.expected_version() else None
+    lost = [row.name for row in listed or () if not blobs.holds(Blob(row.sha256, row.size))]
+    return DatabaseFacts(
+        found,
+        offset.total_seconds(),
+        roles,
+        recorded,
+        files=None if listed is None else len(listed),
+        lost_files=tuple(lost),
+    )
 
 
 def _key_ids(folder: Path) -> tuple[str, ...] | str:

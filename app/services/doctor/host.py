@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from app.services.doctor.facts import Container, Disk, HostFacts, Mode
 from app.services.doctor.finding import Finding, fail, ok, unchecked, warn
 
-SERVICES = ("database", "app", "nginx")
+SERVICES = ("database", "app", "functions", "nginx")
 GIB, MIB = 1 << 30, 1 << 20
 FREE_FAIL, FREE_WARN, PERCENT_WARN, PLENTY = 512 * MIB, 2 * GIB, 10, 20 * GIB
 INODES_PERCENT_FAIL, INODES_PERCENT_WARN = 2, 10

@@ -6,6 +6,7 @@ from app.services.doctor.host import too_open
 
 CLOCK_FAIL_SECONDS, CLOCK_WARN_SECONDS = 30.0, 3.0
 SHORTEST_KEY = 16
+_SHOWN = 5
 _AWAY = "数据库不可用", "the database is away"
 
 
@@ -82,6 +83,49 @@ def data_key(facts: InsideFacts) -> Finding:
             f"KERNAL_DATA_KEY has {facts.data_key_length} characters: anyone can guess it",
         )
     return ok(check, "自有方案的密钥（seal 不可用）", "A key of your own scheme (seal refuses it)")
+
+
+def files(facts: InsideFacts) -> Finding:
+    """The bytes of every licensed file are there, and more can be added."""
+    if facts.closed_folder is not None:
+        return fail(
+            "files",
+            f"服务无法写入 {facts.closed_folder}：请执行 scripts/init.sh，或改回其所有者",
+            f"The service cannot write to {facts.closed_folder}: run scripts/init.sh, or give it back its owner",
+        )
+    if isinstance(facts.database, str):
+        return unchecked("files", *_AWAY)
+    if facts.database.files is None:
+        return unchecked("files", "数据库结构不符", "the schema is another")
+    lost = facts.database.lost_files
+    if lost:
+        listed = _some(lost)
+        return fail(
+            "files",
+            f"内容丢失：{listed}。请放回 data/files，或重新添加（cardctl file add）",
+            f"The bytes are lost: {listed}. Put data/files back, or add them again (cardctl file add)",
+        )
+    count = facts.database.files
+    return ok("files", f"{count} 个文件，内容都在", f"{count} in the list, and their bytes are there")
+
+
+def functions(facts: InsideFacts) -> Finding:
+    """The functions' service answers, and every module there could be loaded."""
+    if facts.functions is None:
+        return unchecked("functions", "核心功能的服务没有响应", "the service that runs them does not answer")
+    if facts.broken:
+        listed = _some(facts.broken)
+        return fail(
+            "functions",
+            f"无法加载：{listed}。原因见 cardctl function list",
+            f"Cannot be loaded: {listed}. cardctl function list says why",
+        )
+    return ok("functions", f"{facts.functions} 个核心功能已加载", f"{facts.functions} loaded")
+
+
+def _some(names: tuple[str, ...]) -> str:
+    more = f", … ({len(names)})" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more
 
 
 def clock(facts: Facts) -> Finding:

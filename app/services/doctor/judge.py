@@ -18,6 +18,8 @@ def examine(facts: Facts) -> list[Finding]:
         inside.roles(facts.inside),
         inside.keys(facts.inside),
         inside.data_key(facts.inside),
+        inside.files(facts.inside),
+        inside.functions(facts.inside),
         inside.clock(facts),
     ]
     if facts.host is None:

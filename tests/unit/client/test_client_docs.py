@@ -188,13 +188,6 @@ def test_every_message_has_its_row_in_the_troubleshooting(document: Path, langua
     assert [message for message in shown if f"\n| {message} |" not in text] == []
 
 
-@pytest.mark.parametrize("document", BOTH, ids=lambda path: path.name)
-def test_what_the_server_lacks_is_said_as_long_as_it_lacks_it(document: Path) -> None:
-    routes = (ROOT / "app" / "factory.py").read_text("utf-8")
-    lacking = "尚未提供" if document is CHINESE else "does not have them yet"
-    assert (lacking in document.read_text("utf-8")) == ('"/v1/execute"' not in routes or '"/v1/files"' not in routes)
-
-
 def test_every_command_exists(scene: Scene, tmp_path: Path) -> None:
     lines = [line for block in blocks(ENGLISH) if block.language == "sh" for line in block.text.splitlines()]
     text = ENGLISH.read_text("utf-8")

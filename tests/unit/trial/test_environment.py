@@ -64,6 +64,28 @@ def test_the_service_is_told_this_trials_database_and_key_and_no_other() -> None
     assert (told["KADUN_OFFLINE_GRACE"], told["HOME"]) == ("7d", "/home/a")
 
 
+def test_the_functions_service_is_told_nothing_that_it_could_give_away() -> None:
+    told = Trial(Path("/srv/trial"), 8123).functions_environment(
+        {
+            "PATH": "/usr/bin",
+            "HOME": "/home/a",
+            "DATABASE_URL": "postgresql://elsewhere",
+            "KERNAL_DATA_KEY_FILE": "/elsewhere",
+            "AWS_SECRET_ACCESS_KEY": "somebody's",
+            "KADUN_KEYS_DIR": "/elsewhere",
+            "KADUN_FUNCTION_SECONDS": "5",
+            "KADUN_FUNCTIONS_DIR": "/elsewhere",
+        }
+    )
+    assert told == {
+        "PATH": "/usr/bin",
+        "PYTHONPATH": str(CHECKOUT),
+        "KADUN_FUNCTION_SECONDS": "5",
+        "KADUN_FUNCTIONS_DIR": "/srv/trial/functions",
+        "KADUN_FUNCTIONS_SOCKET": "/srv/trial/functions.sock",
+    }
+
+
 def test_a_secret_is_its_owners_only_and_replaced_whole(tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     write_secret(secret, "first and longer")

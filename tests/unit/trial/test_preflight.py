@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from trial.child import leftover
 from trial.environment import Trial, write_secret
 from trial.errors import TrialError
 from trial.ports import free_port
 from trial.preflight import check, claim
 from trial.processes import start_time
-from trial.service import end_leftover, leftover
+from trial.service import FUNCTIONS, SERVICE, end_leftovers
 
 
 @pytest.fixture
@@ -64,21 +65,22 @@ def test_postgresqls_account_passes_through_the_folder_and_lists_nothing(trial: 
         assert trial.data_dir.stat().st_mode & 0o777 == 0o711
 
 
-def test_what_a_killed_trial_left_running_is_ended(trial: Trial) -> None:
+@pytest.mark.parametrize("name", [SERVICE, FUNCTIONS])
+def test_what_a_killed_trial_left_running_is_ended(trial: Trial, name: str) -> None:
     trial.data_dir.mkdir()
     with subprocess.Popen(["sleep", "600"], start_new_session=True) as left:
-        write_secret(trial.data_dir / "service.pid", f"{left.pid} {start_time(left.pid)}")
-        assert leftover(trial) == left.pid
-        end_leftover(trial)
+        write_secret(trial.data_dir / f"{name}.pid", f"{left.pid} {start_time(left.pid)}")
+        assert leftover(trial, name) == left.pid
+        end_leftovers(trial)
     assert left.returncode == -15
-    assert leftover(trial) is None
+    assert leftover(trial, name) is None
 
 
 def test_a_process_that_merely_has_the_number_by_now_is_left_alone(trial: Trial) -> None:
     trial.data_dir.mkdir()
     with subprocess.Popen(["cat"], stdin=subprocess.PIPE, start_new_session=True) as other:
         write_secret(trial.data_dir / "service.pid", f"{other.pid} 1")
-        end_leftover(trial)
+        end_leftovers(trial)
         assert other.poll() is None
         other.communicate()
     assert other.returncode == 0

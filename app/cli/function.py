@@ -1,0 +1,159 @@
+"""`cardctl function …`."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import click
+import msgspec
+
+from app.cli import output
+from app.cli.context import Session, format_option, pass_session
+from app.domain.cards import parse_card_id
+from app.functions.client import (
+    Caller,
+    Failed,
+    FunctionsClient,
+    Invalid,
+    Listing,
+    NotFound,
+    Returned,
+    TimedOut,
+)
+from app.services import requirements
+from app.services.administration import CardNotFoundError
+from app.settings import SettingsError
+from app.storage import cards
+
+_NOBODY = "0" * 32
+"""Stands for the card and the client where no card is named."""
+
+
+@click.group()
+def function() -> None:
+    """核心功能 / Core functions, which run on the server."""
+
+
+def _client(session: Session) -> FunctionsClient:
+    return FunctionsClient(session.settings.functions_socket, session.settings.function_seconds)
+
+
+@function.command("list")
+@format_option("table", "json")
+@pass_session
+def list_functions(session: Session, output_format: str) -> None:
+    """列出功能与无法加载的模块 / List functions, and modules that are broken; exit 1 when one is."""
+    _show(_client(session).list(), output_format)
+
+
+@function.command()
+@format_option("table", "json")
+@pass_session
+def reload(session: Session, output_format: str) -> None:
+    """重新加载 / Load all modules anew, and list them; calls under way end on the old ones."""
+    _show(_client(session).reload(), output_format)
+
+
+def _show(listing: Listing, output_format: str) -> None:
+    if output_format == "json":
+        output.print_json(msgspec.to_builtins(listing))
+    elif not listing.functions and not listing.broken:
+        output.say("没有功能，请将 .py 文件放入功能目录 / There are no functions: put .py files into their folder")
+    else:
+        output.print_table(
+            ("功能 function", "模块 module", "参数 arguments", "说明 about"),
+            ((f.name, f.module, _arguments(f.schema), f.doc.partition("\n")[0]) for f in listing.functions),
+        )
+        for broken in listing.broken:
+            error = broken.error.strip().rpartition("\n")[2]
+            sys.stdout.write(output.shown(f"无法加载 / broken: {broken.module}: {error}") + "\n")
+    if listing.broken:
+        names = ", ".join(b.module for b in listing.broken)
+        raise click.ClickException(
+            f"有模块无法加载（--format json 显示全部错误） / Broken, --format json tells all: {names}"
+        )
+
+
+def _arguments(schema: dict[str, Any] | None) -> str:
+    """Return a line that says what a function takes: names and types, those in brackets optional."""
+    if schema is None:
+        return "{…}"
+    definitions = schema.get("$defs", {})
+    target = definitions.get(schema.get("$ref", "").rpartition("/")[2], schema)
+    required = target.get("required", ())
+    named = [(name, f"{name}: {_type(kind)}") for name, kind in target.get("properties", {}).items()]
+    return ", ".join(text if name in required else f"[{text}]" for name, text in named) or "{…}"
+
+
+def _type(schema: dict[str, Any]) -> str:
+    if "anyOf" in schema:
+        return " | ".join(map(_type, schema["anyOf"]))
+    return str(schema.get("type") or schema.get("$ref", "any").rpartition("/")[2])
+
+
+@function.command()
+@click.argument("name")
+@click.option("--arguments", metavar="JSON", help="参数 / The arguments, a JSON object.")
+@click.option(
+    "--arguments-file", type=click.File("rb"), metavar="FILE", help="参数文件 / Read them here; - is standard input."
+)
+@click.option("--card", "card_id", help="以哪张卡密的名义 / The card to call it as; it is not judged.")
+@pass_session
+def run(
+    session: Session, name: str, arguments: str | None, arguments_file: BinaryIO | None, card_id: str | None
+) -> None:
+    """运行功能并打印结果 / Run a function and print its result, or its traceback."""
+    if arguments is not None and arguments_file is not None:
+        raise click.UsageError("--arguments 与 --arguments-file 只能用一个 / Give one of the two")
+    text = arguments_file.read() if arguments_file is not None else ("{}" if arguments is None else arguments).encode()
+    match _client(session).call(name, _object(text), _caller(session, card_id)):
+        case Returned(result):
+            output.print_json(result)
+        case Invalid(field, message):
+            raise click.ClickException(f"参数有误 / The arguments do not fit: {field}: {message}")
+        case NotFound():
+            raise click.ClickException(f"没有功能 {name} / There is no function {name}: cardctl function list")
+        case TimedOut():
+            limit = session.settings.function_seconds
+            raise click.ClickException(f"执行超过 {limit} 秒，已终止 / It took longer than {limit} s and was ended")
+        case Failed(detail):
+            for line in detail.splitlines():
+                output.say(line)
+            raise click.ClickException("功能执行失败 / The function failed")
+
+
+def _object(text: bytes) -> dict[str, Any]:
+    try:
+        given = json.loads(text)
+        json.dumps(given, ensure_ascii=False, allow_nan=False).encode()  # what can be read cannot all be sent
+    except (ValueError, RecursionError) as error:
+        raise click.UsageError(f"参数不是 JSON / The arguments are no JSON: {error}") from error
+    if not isinstance(given, dict):
+        raise click.UsageError("参数必须是 JSON 对象 / The arguments must be a JSON object")
+    return given
+
+
+def _caller(session: Session, card_id: str | None) -> Caller:
+    if card_id is None:
+        return Caller(_NOBODY, _NOBODY, None)
+    canonical = parse_card_id(card_id)
+    found = None if canonical is None else session.database.with_connection(lambda: cards.find(canonical))
+    if found is None:
+        raise CardNotFoundError(output.shown(card_id))
+    card, client = found
+    return Caller(card.id, _NOBODY if client is None else client.id, card.expires_at)
+
+
+@function.command()
+def install() -> None:
+    """安装依赖 / Install what requirements.txt in the functions folder names, and load all modules anew."""
+    # No settings and no database: it runs where there are neither secrets nor the service.
+    folder, socket = os.environ.get("KADUN_FUNCTIONS_DIR"), os.environ.get("KADUN_FUNCTIONS_SOCKET")
+    if not folder:
+        raise SettingsError("KADUN_FUNCTIONS_DIR is not set")
+    target = requirements.install(Path(folder))
+    output.say(f"已安装到 / Installed into {target}")
+    if socket:
+        _show(FunctionsClient(Path(socket), 0).reload(), "table")

@@ -1,0 +1,88 @@
+"""Core functions (核心功能执行): the gate first, then the vendor's code, in a service of its own."""
+
+import logging
+import threading
+from typing import Any
+
+from app.domain.codes import Code
+from app.domain.policy import OPEN_PROGRAM
+from app.functions.client import (
+    Caller,
+    Failed,
+    FunctionsBusyError,
+    FunctionsClient,
+    FunctionsUnavailableError,
+    Invalid,
+    NotFound,
+    Outcome,
+    Returned,
+    TimedOut,
+)
+from app.services.gate import Gate, Question, Ruling, Verdict
+
+logger = logging.getLogger(__name__)
+
+
+class InvalidArgumentsError(Exception):
+    """The arguments are not what the function wants: `field` is like `arguments.amount`, `message` what is wrong."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(f"{field}: {message}")
+        self.field = field
+        self.message = message
+
+
+class Execution:
+    """Answers `POST /v1/execute`.
+
+    Args:
+        gate: Judges the card.
+        functions: Asks the service that runs the vendor's code.
+        at_once: So many calls of this process at once, so that slow functions leave threads for verification.
+    """
+
+    def __init__(self, gate: Gate, functions: FunctionsClient, at_once: int) -> None:
+        self._gate = gate
+        self._functions = functions
+        self._places = threading.BoundedSemaphore(at_once)
+
+    def execute(self, question: Question, arguments: dict[str, Any]) -> Verdict:
+        """Judge a request, have the function run if it is accepted, and return the signed verdict.
+
+        Raises:
+            InvalidArgumentsError: the function did not run.
+            FunctionsUnavailableError: too many calls at once, or the service that runs them is away.
+            DatabaseUnavailableError: the database is away.
+        """
+        ruling = self._gate.judge(question)
+        if not ruling.decision.accepted:
+            return self._gate.answer(ruling)
+        match self._outcome(ruling, arguments):
+            case Returned(result):
+                return self._gate.answer(ruling, claims={"result": result})
+            case Invalid(field, message):
+                raise InvalidArgumentsError(field, message)
+            case NotFound():
+                return self._gate.reject(ruling, Code.FUNCTION_NOT_FOUND)
+            case TimedOut():
+                return self._gate.reject(ruling, Code.FUNCTION_TIMEOUT)
+            case Failed(detail):
+                return self._gate.reject(ruling, Code.FUNCTION_FAILED, {"detail": detail})
+
+    def _outcome(self, ruling: Ruling, arguments: dict[str, Any]) -> Outcome:
+        function, card = ruling.question.function, ruling.decision.card
+        if function == OPEN_PROGRAM:  # what earns the key elsewhere runs nothing here, whatever is installed
+            return NotFound()
+        if card is None or ruling.client_id is None:
+            raise ValueError("an accepted ruling has a card and its client")
+        if not self._places.acquire(blocking=False):
+            raise FunctionsBusyError("this process's share of calls is under way")
+        try:
+            return self._functions.call(function, arguments, Caller(card.id, ruling.client_id, card.expires_at))
+        except FunctionsBusyError:
+            raise
+        except FunctionsUnavailableError as error:
+            logger.warning("functions service away", extra={"reason": str(error), "reference": ruling.reference})
+            raise
+        finally:
+            self._places.release()

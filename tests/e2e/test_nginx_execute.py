@@ -1,0 +1,46 @@
+"""Core functions behind nginx: what the app says passes, whatever its status, and long calls are waited for."""
+
+from collections.abc import Iterator
+
+import pytest
+from kadun import Client, FunctionFailed, FunctionNotFound, FunctionTimeout
+
+from tests.e2e.gateway import Gateway
+from tests.e2e.socket_service import SocketService
+from tests.functions_service import FunctionsService
+
+
+@pytest.fixture(scope="module")
+def functions(service: SocketService) -> Iterator[FunctionsService]:
+    with FunctionsService(service.folder, KADUN_FUNCTION_SECONDS="2").with_shop() as running:
+        yield running
+
+
+@pytest.fixture
+def client(gateway: Gateway, service: SocketService, functions: FunctionsService) -> Client:
+    return Client(
+        f"https://localhost:{gateway.https_port}",
+        service.cardctl("key", "export").stdout,
+        card := service.new_card(),
+        hardware=f"pc of {card}",
+        ca_file=gateway.certificates / "fullchain.pem",
+        state_dir=None,
+        timeout_seconds=30,
+    )
+
+
+def test_a_function_runs_behind_nginx(client: Client) -> None:
+    assert client.execute("求和", {"a": "卡", "b": "盾"}) == {"sum": "卡盾"}
+
+
+@pytest.mark.parametrize(
+    ("function", "error"), [("没有的", FunctionNotFound), ("退出", FunctionFailed), ("死循环", FunctionTimeout)]
+)
+def test_a_verdict_of_404_502_or_504_is_the_apps_own(client: Client, function: str, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        client.execute(function, {})
+
+
+def test_the_largest_result_passes(client: Client) -> None:
+    length = 256 * 1024 - 2
+    assert len(client.execute("多大", {"length": length, "of": "x"})) == length

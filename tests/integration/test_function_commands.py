@@ -1,0 +1,183 @@
+"""`cardctl function …` against the running functions' service; the service itself need not run."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from app.storage.database import Database
+from app.storage.models import Card, Client, Event, Usage
+from tests.functions_service import FunctionsService
+from tests.service import OPEN, Service, question
+from tests.wheels import write_wheel
+
+SECRETS = ("DATABASE_URL", "KERNAL_DATA_KEY")
+
+
+@pytest.fixture(scope="module")
+def _shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FunctionsService]:
+    with FunctionsService(tmp_path_factory.mktemp("shop"), KADUN_FUNCTION_SECONDS="2").with_shop() as running:
+        yield running
+
+
+@pytest.fixture
+def shop(_shop: FunctionsService, database_url: str) -> Service:
+    """The settings with the command line alone: only the functions' service listens."""
+    return Service(_shop.modules.parent, database_url, KADUN_FUNCTION_SECONDS="2")
+
+
+@pytest.fixture
+def functions(tmp_path: Path) -> Iterator[FunctionsService]:
+    """One for a test that changes it."""
+    with FunctionsService(tmp_path) as running:
+        yield running
+
+
+@pytest.fixture
+def offline(functions: FunctionsService, database_url: str) -> Service:
+    """The settings with the command line alone, for `functions`."""
+    folder = functions.modules
+    return Service(folder.parent, database_url, KADUN_FUNCTIONS_DIR=str(folder))
+
+
+def test_functions_are_listed_with_what_they_take(shop: Service) -> None:
+    listed = json.loads(shop.cardctl("function", "list", "--format", "json").stdout)
+    by_name = {function["name"]: function for function in listed["functions"]}
+    assert by_name["求和"]["module"] == by_name["下单"]["module"] == "shop"
+    assert listed["broken"] == []
+    (line,) = [line for line in shop.cardctl("function", "list").stdout.splitlines() if "下单" in line]
+    assert "amount: integer, [to: string], [note: string | null]" in line
+    assert "Say that it has begun" in shop.cardctl("function", "list").stdout
+
+
+def test_a_broken_module_is_named_with_its_error_and_is_an_exit_status(
+    offline: Service, functions: FunctionsService
+) -> None:
+    (functions.with_shop().modules / "tax.py").write_text("import no_such_package\n")
+    told = offline.cardctl("function", "reload", check=False)
+    assert told.returncode == 1
+    assert "\n无法加载 / broken: tax: ModuleNotFoundError: No module named 'no_such_package'\n" in told.stdout
+    assert "求和" in told.stdout
+    assert told.stderr.strip().endswith(": tax")
+    assert told.stderr.count("\n") == 1
+    in_full = offline.cardctl("function", "list", "--format", "json", check=False)
+    assert in_full.returncode == 1
+    (broken,) = json.loads(in_full.stdout)["broken"]
+    assert "Traceback" in broken["error"]
+
+
+def test_a_function_is_run_and_its_result_printed(shop: Service) -> None:
+    ran = shop.cardctl("function", "run", "求和", "--arguments", '{"a": 1, "b": 2}')
+    assert (json.loads(ran.stdout), ran.stderr) == ({"sum": 3}, "")
+
+
+def test_arguments_come_from_a_file_or_from_standard_input(shop: Service, tmp_path: Path) -> None:
+    source = tmp_path / "arguments.json"
+    source.write_text('{"a": "卡", "b": "盾"}', "utf-8")
+    for ran in (
+        shop.cardctl("function", "run", "求和", "--arguments-file", str(source)),
+        shop.cardctl("function", "run", "求和", "--arguments-file", "-", text=source.read_text("utf-8")),
+    ):
+        assert json.loads(ran.stdout) == {"sum": "卡盾"}
+
+
+@pytest.mark.parametrize("arguments", ["", "x", "[]", "null", '{"a": NaN}', '{"a": "\\ud800"}', "[" * 100_000])
+def test_what_is_no_json_object_is_a_usage_error(shop: Service, arguments: str) -> None:
+    told = shop.cardctl("function", "run", "求和", "--arguments", arguments, check=False)
+    assert (told.returncode, told.stdout) == (2, "")
+
+
+def test_arguments_are_given_once(shop: Service) -> None:
+    given = ["--arguments", "{}", "--arguments-file", "-"]
+    assert shop.cardctl("function", "run", "求和", *given, check=False).returncode == 2
+
+
+def test_a_function_is_run_as_the_card_that_is_named(shop: Service, database: Database) -> None:
+    (card_id,) = shop.issue()
+    with shop:
+        shop.verify(question(card_id))
+    used = Usage.select().count()
+    ran = json.loads(shop.cardctl("function", "run", "来者", "--card", card_id.lower()).stdout)
+    assert ran == [card_id, Client.get().id, Card.get().expires_at.isoformat()]
+    assert Usage.select().count() == used  # the vendor's own try is nobody's use
+    nobody = json.loads(shop.cardctl("function", "run", "来者").stdout)
+    assert nobody == ["0" * 32, "0" * 32, None]
+
+
+def test_a_card_that_nobody_has_is_refused(shop: Service) -> None:
+    told = shop.cardctl("function", "run", "来者", "--card", "Z" * 32, check=False)
+    assert told.returncode == 1
+    assert "there is no card" in told.stderr
+
+
+def test_a_failure_shows_its_traceback_to_the_vendor(shop: Service, database: Database) -> None:
+    told = shop.cardctl("function", "run", "泄密", "--arguments", '{"secret": "hunter2"}', check=False)
+    assert (told.returncode, told.stdout) == (1, "")
+    assert "Traceback (most recent call last):\n" in told.stderr
+    assert "ValueError: password hunter2 refused\n" in told.stderr
+    assert Event.select().where(Event.kind == "rejected").count() == 0
+
+
+def test_a_traceback_cannot_take_over_the_terminal(shop: Service) -> None:
+    told = shop.cardctl("function", "run", "怪话", check=False)
+    assert "\\x1b[31mred" in told.stderr
+    assert "\x1b" not in told.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "said"),
+    [
+        ("没有的", "{}", "There is no function 没有的"),
+        (OPEN, "{}", f"There is no function {OPEN}"),
+        ("死循环", "{}", "longer than 2 s"),
+        ("下单", '{"amount": "many"}', "arguments.amount: "),
+        ("退出", "{}", "The function failed"),
+    ],
+)
+def test_every_other_failure_is_one_line_or_its_last(shop: Service, name: str, arguments: str, said: str) -> None:
+    told = shop.cardctl("function", "run", name, "--arguments", arguments, check=False)
+    assert (told.returncode, told.stdout) == (1, "")
+    assert said in told.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("command", [("list",), ("reload",), ("run", "求和")])
+def test_a_service_that_is_away_is_said_in_one_line(
+    offline: Service, functions: FunctionsService, command: tuple[str, ...]
+) -> None:
+    functions.stop()
+    told = offline.cardctl("function", *command, check=False)
+    functions.start()
+    assert (told.returncode, told.stdout, told.stderr.count("\n")) == (1, "", 1)
+    assert "The functions' service is unavailable" in told.stderr
+
+
+def test_requirements_are_installed_and_taken_up_without_a_word_of_secrets(
+    offline: Service, functions: FunctionsService
+) -> None:
+    (functions.modules / "pay.py").write_text(
+        "import tiny\nfrom app.functions import core_function\n\n\n"
+        "@core_function('版本')\ndef version(arguments, caller):\n    return tiny.VERSION\n"
+    )
+    offline.cardctl("function", "reload", check=False)
+    write_wheel(functions.modules, "1.0")
+    (functions.modules / "requirements.txt").write_text("./tiny-1.0-py3-none-any.whl\n")
+    without_secrets = {k: v for k, v in offline.environment.items() if k not in SECRETS}
+    offline.environment, settings = without_secrets, offline.environment
+    installed = offline.cardctl("function", "install")
+    offline.environment = settings
+    assert "Installed into" in installed.stderr
+    assert "版本" in installed.stdout
+    assert json.loads(offline.cardctl("function", "run", "版本").stdout) == "1.0"
+
+
+def test_without_requirements_there_is_nothing_to_install(offline: Service) -> None:
+    told = offline.cardctl("function", "install", check=False)
+    assert (told.returncode, told.stderr.count("\n")) == (1, 1)
+    assert "requirements.txt: nothing to install" in told.stderr
+
+
+def test_installing_wants_to_know_the_folder(offline: Service) -> None:
+    del offline.environment["KADUN_FUNCTIONS_DIR"]
+    told = offline.cardctl("function", "install", check=False)
+    assert (told.returncode, told.stderr) == (1, "cardctl: KADUN_FUNCTIONS_DIR is not set\n")

@@ -1,0 +1,99 @@
+"""Packages for core functions, installed by the real pip from wheels that lie beside the requirements."""
+
+import fcntl
+import os
+import sysconfig
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from app.domain.texts import RefusedError
+from app.services.requirements import install, packages_dir
+from tests.wheels import write_wheel
+
+
+@pytest.fixture
+def functions(tmp_path: Path) -> Path:
+    folder = tmp_path / "functions"
+    folder.mkdir()
+    return folder
+
+
+def require(functions: Path, text: str) -> None:
+    (functions / "requirements.txt").write_text(text)
+
+
+def test_wheels_are_installed_for_this_interpreter_beside_the_functions(functions: Path) -> None:
+    write_wheel(functions, "1.0")
+    require(functions, "./tiny-1.0-py3-none-any.whl\n")
+    target = install(functions)
+    assert target == functions.parent / "functions-packages" / sysconfig.get_config_var("SOABI")
+    assert (target / "tiny.py").read_text() == 'VERSION = "1.0"\n'
+    assert (target / "tiny.py").stat().st_mode & 0o444 == 0o444
+
+
+def test_what_is_no_longer_named_goes(functions: Path) -> None:
+    write_wheel(functions, "1.0")
+    write_wheel(functions, "2.0", name="other")
+    require(functions, "./tiny-1.0-py3-none-any.whl\n")
+    install(functions)
+    require(functions, "./other-2.0-py3-none-any.whl\n")
+    target = install(functions)
+    assert {path.name for path in target.glob("*.py")} == {"other.py"}
+    assert [path.name for path in target.parent.iterdir()] == [target.name]
+
+
+def test_a_file_that_names_nothing_empties_the_folder(functions: Path) -> None:
+    require(functions, "# nothing yet\n")
+    assert list(install(functions).iterdir()) == []
+
+
+def test_a_failure_leaves_the_old_packages_as_they_are(functions: Path) -> None:
+    write_wheel(functions, "1.0")
+    require(functions, "./tiny-1.0-py3-none-any.whl\n")
+    target = install(functions)
+    require(functions, "./tiny-1.0-py3-none-any.whl\n./missing-1.0-py3-none-any.whl\n")
+    with pytest.raises(RefusedError, match="nothing was changed"):
+        install(functions)
+    assert (target / "tiny.py").exists()
+    assert [path.name for path in target.parent.iterdir()] == [target.name]
+
+
+def test_source_distributions_are_not_taken_since_building_them_would_run_their_code(
+    functions: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    setup = functions / "setup.py"
+    setup.write_text("raise SystemExit('this ran')")
+    with tarfile.open(functions / "evil-1.0.tar.gz", "w:gz") as archive:
+        archive.add(setup, "evil-1.0/setup.py")
+    require(functions, "--no-index\n--find-links .\nevil\n")
+    with pytest.raises(RefusedError, match="pip failed"):
+        install(functions)
+    assert "No matching distribution found for evil" in capfd.readouterr().err
+
+
+def test_a_module_in_the_folder_does_not_take_the_place_of_pips_own(functions: Path) -> None:
+    (functions / "json.py").write_text("raise SystemExit('the vendor has a json.py')")
+    write_wheel(functions, "1.0")
+    require(functions, "./tiny-1.0-py3-none-any.whl\n")
+    assert (install(functions) / "tiny.py").exists()
+
+
+def test_without_a_list_there_is_nothing_to_install(functions: Path) -> None:
+    with pytest.raises(RefusedError, match=r"requirements\.txt: nothing to install"):
+        install(functions)
+    assert not packages_dir(functions).parent.exists()
+
+
+def test_two_installations_do_not_mix(functions: Path) -> None:
+    require(functions, "")
+    folder = packages_dir(functions).parent
+    folder.mkdir()
+    handle = os.open(folder, os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    try:
+        with pytest.raises(RefusedError, match="another installation"):
+            install(functions)
+    finally:
+        os.close(handle)

@@ -1,0 +1,92 @@
+"""The worked examples of docs/files-and-functions.md, as they stand there, against a real service."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from kadun import Client, RequestRefused
+
+from tests.functions_service import FunctionsService
+from tests.integration.conftest import with_keys
+from tests.service import ROOT, Service, wait_for
+
+DOCUMENTS = (ROOT / "docs/files-and-functions.md", ROOT / "docs/files-and-functions.zh-CN.md")
+
+
+@pytest.fixture(scope="module")
+def _pair(migrated_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    folder = with_keys(tmp_path_factory.mktemp("examples"))
+    functions = FunctionsService(folder)
+    shutil.copy(ROOT / "examples/functions/exchange_rates.py", functions.modules)
+    with functions, Service(folder, migrated_url) as service:
+        yield service
+
+
+@pytest.fixture
+def service(_pair: Service, database_url: str) -> Service:
+    return _pair
+
+
+def exported_keys(service: Service, folder: Path) -> Path:
+    (folder / "keys.json").write_text(service.cardctl("key", "export").stdout)
+    return folder / "keys.json"
+
+
+def offer(service: Service, folder: Path, title: str) -> None:
+    """The vendor's part: seal, and add under the same name."""
+    (folder / "core.json").write_text(json.dumps({"title": title}))
+    service.cardctl("seal", str(folder / "core.json"), "-o", str(folder / "vendor.age"))
+    service.cardctl("file", "add", str(folder / "vendor.age"), "--name", "core.json.age")
+
+
+def test_a_running_program_takes_up_new_core_data_until_its_card_is_frozen(service: Service, tmp_path: Path) -> None:
+    (card_id,) = service.issue()
+    offer(service, tmp_path, "first")
+    (tmp_path / "customer").mkdir()
+    command = [sys.executable, str(ROOT / "examples/updates/updates.py"), "--interval", "0.2", "--card", card_id]
+    command += ["--server", f"http://127.0.0.1:{service.port}", "--keys", str(exported_keys(service, tmp_path))]
+    command += ["--core", str(tmp_path / "customer/core.json.age")]
+    shown = tmp_path / "shown"
+    environment = {"PATH": "/usr/bin", "PYTHONPATH": str(ROOT / "client/src"), "HOME": str(tmp_path), "LANG": "C.UTF-8"}
+    with shown.open("wb") as output:
+        program = subprocess.Popen(command, stdout=output, stderr=output, env=environment)
+    try:
+        wait_for(lambda: "core data: first" in shown.read_text())
+        offer(service, tmp_path, "second")
+        wait_for(lambda: "core data: second" in shown.read_text())
+        assert b"second" not in (tmp_path / "customer/core.json.age").read_bytes(), "what lies there is sealed"
+        service.cardctl("card", "freeze", card_id)
+        assert program.wait(20) == 1
+    finally:
+        program.kill()
+        program.wait()
+    assert "卡密已被冻结" in shown.read_text()
+    assert shown.read_text().count("core data: ") == 2, "nothing is taken up twice"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_the_vendor_sees_what_the_documents_show(service: Service, document: Path) -> None:
+    text = document.read_text("utf-8")
+    command = re.search(r"scripts/cardctl function run (\S+) --arguments '(.*)'\n\n    (\{.*\})\n", text)
+    assert command
+    done = service.cardctl("function", "run", command[1], "--arguments", command[2])
+    assert json.loads(done.stdout) == json.loads(command[3])
+
+
+def test_a_program_gets_the_result_and_never_the_rates(service: Service, tmp_path: Path) -> None:
+    (card_id,) = service.issue()
+    keys = exported_keys(service, tmp_path).read_text()
+    url = f"http://127.0.0.1:{service.port}"
+    client = Client(url, public_keys=keys, card_id=card_id, hardware="pc", state_dir=None)
+    result = client.execute("汇率换算", {"amount": 12.5, "source": "EUR", "target": "HKD"})
+    assert (result["amount"], result["currency"]) == ("112.04", "HKD")
+    assert result["card_until"].endswith("+00:00")
+    assert "no rate for XYZ" in client.execute("汇率换算", {"amount": 1, "source": "XYZ"})["error"]
+    with pytest.raises(RequestRefused) as refused:
+        client.execute("汇率换算", {"amount": -1})
+    assert "arguments.amount" in refused.value.detail
