@@ -4,6 +4,7 @@
 #
 #   scripts/bench.sh [--quick] [--seconds N] [--rounds N] [--cards N[,N…]]
 #   scripts/bench.sh --client [--starts N]
+#   scripts/bench.sh --files|--functions [--quick] [--seconds N] [--rounds N]
 #
 #   --quick         1 s, 3 rounds, 1,000 cards: does it work, and about how fast
 #   --seconds N     for each run of a measurement (5)
@@ -11,8 +12,10 @@
 #   --cards N[,N…]  numbers of bound cards, each measured (1000,100000,1000000)
 #   --client        instead: what the SDK adds to the start of a customer's program; about half a minute
 #   --starts N      of that program (15)
+#   --files         instead: downloads through nginx, and verifications beside 200 of them; about five minutes
+#   --functions     instead: verifications beside core functions that hang, and what a call costs; about four minutes
 #
-# It needs wrk, which it installs as root on Debian or Ubuntu.
+# It needs wrk (--files: nginx, curl and openssl), which it installs as root on Debian or Ubuntu.
 set -euo pipefail
 
 ROOT=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
@@ -23,11 +26,13 @@ source "$ROOT/scripts/lib/python.sh"
 # shellcheck source=scripts/lib/tools.sh
 source "$ROOT/scripts/lib/tools.sh"
 
-MEASURED=bench
-if [[ ${1:-} == --client ]]; then
-    MEASURED=bench.client
-    shift
-fi
+MEASURED=bench TOOLS=(wrk)
+case ${1:-} in
+    --client) MEASURED=bench.client TOOLS=() ;;
+    --files) MEASURED=bench.files TOOLS=(nginx curl openssl) ;;
+    --functions) MEASURED=bench.functions ;;
+esac
+[[ $MEASURED == bench ]] || shift
 for argument; do
     case $argument in
         -h | --help) print_help "$ROOT/scripts/bench.sh"; exit ;;
@@ -39,7 +44,7 @@ done
 SCRATCH=$(mktemp -d)
 trap 'rm -rf "$SCRATCH"; allow_services' EXIT
 ensure_venv requirements.txt requirements-trial.txt
-[[ $MEASURED == bench.client ]] || bring_tools wrk >&2 || die "$MISSING missing: install it first (apt-get install $MISSING)"
+bring_tools "${TOOLS[@]}" >&2 || die "$MISSING missing: install it first (apt-get install $MISSING)"
 rm -rf "$SCRATCH"
 trap - EXIT
 exec "$VENV_PYTHON" -P -m "$MEASURED" "$@"

@@ -86,10 +86,13 @@ check_output() {
 
 # stage: everything that travels, with the manifest, in a folder beside the data.
 stage() {
+    local lost
     rm -rf -- "$ROOT"/data/.export.* # what a killed one left
     staged=$(mktemp -d "$ROOT/data/.export.XXXXXX")
     make_dump "$staged/database.dump" "$staged/database.manifest"
     stage_files "$staged"
+    lost=$(missing_files "$staged/database.dump" "$staged/data/files") || die "无法读取备份 cannot read the dump"
+    [[ -z $lost ]] || warn "这些文件的内容不在包内；若刚被替换，请重新导出，否则请重新添加。The bytes of these files are not in the bundle: if they were just replaced export again, else add them again: ${lost//$'\n'/, }"
     write_manifest "$staged" "created=$(date -u +%Y-%m-%dT%H:%M:%SZ)" \
         "project=$(setting COMPOSE_PROJECT_NAME kadun)" "version=$(app_version)" "commit=$(app_commit)" \
         "schema=$(sed -n 's/^schema //p' "$staged/database.manifest")"

@@ -114,7 +114,7 @@ install_all() {
         AGAIN=yes
     fi
     discard_replaced
-    compose rm --force --stop app migrate nginx >/dev/null 2>&1 </dev/null # they hold the old secrets
+    compose rm --force --stop app functions migrate nginx >/dev/null 2>&1 </dev/null # they hold the old secrets and folders
     require_still_replaceable
     kept=$ROOT/data/.replaced-$(date -u +%Y%m%dT%H%M%SZ) # programs in the field may depend on those keys
     place_files "$kept"
@@ -172,4 +172,5 @@ fi
 receive
 install_all
 start_all
+install_requirements
 report

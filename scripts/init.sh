@@ -126,9 +126,15 @@ place() {
     made+=("$file")
 }
 
-# make_folder FOLDER MODE OWNER
+# make_folder FOLDER MODE OWNER: an empty one of root's, which the engine made to mount it, becomes the owner's.
 make_folder() {
-    [[ ! -d $1 ]] || return 0
+    if [[ -d $1 ]]; then
+        [[ $EUID == 0 && $3 != 0 && $(stat -c %u "$1") == 0 && -z $(ls -A "$1") ]] || return 0
+        chown "$3:0" "$1"
+        chmod "$2" "$1"
+        made+=("$1/")
+        return
+    fi
     mkdir -p "$1.new"
     chmod "$2" "$1.new"
     if [[ $EUID == 0 ]]; then chown "$3:0" "$1.new"; fi
@@ -141,6 +147,9 @@ make_folders() {
     make_folder secrets 700 0
     make_folder data/keys 700 "$APP_UID" # the service's signing keys
     make_folder data/acme 755 0          # nginx's workers read what certbot writes here
+    make_folder data/files 755 "$APP_UID" # cardctl file add writes, nginx's workers read
+    make_folder data/functions 755 0      # the vendor's code, which nothing here may change
+    make_folder data/functions-packages 755 "$APP_UID" # cardctl function install writes
     is_external || make_folder data/postgres 700 0 # PostgreSQL's own user takes it over at its first start
 }
 

@@ -128,6 +128,13 @@ settle_safety() {
     keep_newest kadun-before-restore- 3
 }
 
+# warn_of_lost_files: a backup lists files, and has no bytes.
+warn_of_lost_files() {
+    local lost
+    lost=$(missing_files "$FILE" "$ROOT/data/files" 2>/dev/null) || lost='?'
+    [[ -z $lost ]] || warn "这些文件的内容不在 data/files：请放回，或重新添加（cardctl file add）。The bytes of these files are not in data/files: put them back, or add them again (cardctl file add): ${lost//$'\n'/, }"
+}
+
 remove_safety_leftovers() {
     [[ -z $SAFETY ]] || rm -f -- "$BACKUP_FOLDER/$SAFETY.partial" "$BACKUP_FOLDER/$SAFETY.sha256.partial" \
         "$BACKUP_FOLDER/$(manifest_of "$SAFETY").partial"
@@ -192,6 +199,7 @@ restore() {
         drop_database "$OLD" >/dev/null 2>&1 || true # it was empty
     fi
     settle_safety
+    warn_of_lost_files
     say "已恢复 restored: $FILE ($(contents_summary "$FILE"))"
 }
 

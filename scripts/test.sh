@@ -102,7 +102,7 @@ tier_lint() {
 
 tier_unit() { run_pytest unit "$VENV_PYTHON" -m coverage run -m pytest tests/unit --numprocesses 3; }
 
-tier_integration() { run_pytest integration "$VENV_PYTHON" -m coverage run -m pytest tests/integration; }
+tier_integration() { run_pytest integration "$VENV_PYTHON" -m coverage run -m pytest tests/integration "${IN_PARALLEL[@]}"; }
 
 tier_e2e() {
     if bring_tools nginx openssl ip:iproute2 curl node:nodejs objdump:binutils && bring_libpython; then

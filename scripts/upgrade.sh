@@ -57,6 +57,9 @@ get_code() {
     open_to_containers
 }
 
+# make_folders: those that the new version has beside the old one's.
+make_folders() { "$ROOT/scripts/init.sh" >/dev/null </dev/null || exit 1; }
+
 # get_image: built or loaded; the one that runs stays under another name.
 get_image() {
     local said
@@ -205,6 +208,7 @@ OLD_SCHEMA=$(schema_of "$LIVE")
 trap finish EXIT
 trap 'exit 130' INT TERM HUP
 get_code
+make_folders
 get_image
 start_watch
 take_dump

@@ -116,7 +116,7 @@ HOST: dict[str, Any] = {
     "https_port": 443,
     "domains": "example.com",
     "known_ports": None,
-    "containers": [*map(container, ("database", "app", "nginx")), MIGRATION],
+    "containers": [*map(container, ("database", "app", "functions", "nginx")), MIGRATION],
     "images": {"database": "sha256:database", "app": "sha256:app", "nginx": None},
     "program": "digest",
     "certificate": CERTIFICATE,
@@ -132,7 +132,7 @@ HOST: dict[str, Any] = {
     "permissions": PERMISSIONS,
     "secrets_in_env": None,
 }
-DATABASE = DatabaseFacts("0001_initial", 0.01, (Role("kadun_app", ()),), {REFERENCE: "198.51.100.1"})
+DATABASE = DatabaseFacts("0001_initial", 0.01, (Role("kadun_app", ()),), {REFERENCE: "198.51.100.1"}, files=2)
 INSIDE = InsideFacts(
     settings=None,
     behind_proxy=True,

@@ -131,6 +131,7 @@ place_files() {
             *) [[ " ${APP_FOLDERS[*]} " != *" ${entry##*/} "* ]] || own "$uid" "$entry" ;;
         esac
         if [[ $entry == */data/keys ]]; then chmod 700 -- "$entry" && chmod -R go= -- "$entry"; fi
+        if [[ $entry == */data/files ]]; then chmod -R a+rX -- "$entry"; fi # nginx's workers read them
         swap_in "$entry" "$ROOT/${entry#"$STAGED"/}" "$kept"
     done
     sync -f -- "$ROOT/data"
@@ -185,4 +186,12 @@ start_all() {
     make_image
     log=$(compose up --detach --wait 2>&1 </dev/null) \
         || die "服务未能启动，修复后可重新运行本命令：docker compose logs。The service did not start; when it is mended run this again. See docker compose logs: $(last_line "$log")"
+}
+
+# install_requirements: packages do not travel; without them functions are named as broken, and all else serves.
+install_requirements() {
+    [[ -e $ROOT/data/functions/requirements.txt ]] || return 0
+    say "正在安装核心功能所需的包… Installing what the functions require …"
+    "$ROOT/scripts/cardctl" function install >/dev/null </dev/null \
+        || warn "核心功能所需的包未能安装：请执行 scripts/cardctl function install。What the functions require could not be installed: run scripts/cardctl function install"
 }

@@ -10,8 +10,8 @@ BUNDLE_FORMAT=1
 AGE_MAGIC=age-encryption.org/v1
 # Made anew by each server's own init.sh: a password need not travel.
 NOT_TRAVELLING_SECRETS=(db_password database_url owner_url backup_url)
-# The database travels as a dump; backups and certbot's challenges belong to the machine.
-NOT_TRAVELLING_DATA=(postgres acme backups pip-index-url certificates.log upgrade.log)
+# The database travels as a dump; backups, certbot's challenges and packages for this Python belong to the machine.
+NOT_TRAVELLING_DATA=(postgres acme backups functions-packages pip-index-url certificates.log upgrade.log)
 
 # app_version: the code's version, as far as it can be known.
 app_version() {
@@ -53,7 +53,7 @@ stage_files() {
     stage_folder "$1" secrets "${NOT_TRAVELLING_SECRETS[@]}" || return 1
     stage_folder "$1" https_certificates README.md || return 1
     stage_folder "$1" data "${NOT_TRAVELLING_DATA[@]}" || return 1
-    rm -f -- "$1/data/keys/${MOVED##*/}"*
+    rm -f -- "$1/data/keys/${MOVED##*/}"* "$1"/data/files/.adding-*
     cp -- "$ROOT/.env" "$1/env" || return 1
     local odd
     odd=$(find "$1" ! -type f ! -type d -print -quit)

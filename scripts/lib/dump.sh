@@ -167,6 +167,14 @@ compare_contents() {
     [[ -z $differing ]] || die "恢复后的内容与备份时不一致。What was restored differs from what was dumped: ${differing% }"
 }
 
+# missing_files FILE FOLDER: the names of the files that the dump lists and whose bytes the folder has not, a line each.
+missing_files() {
+    local name sum
+    open_dump "$1" | in_database pg_restore --data-only --table=file --file=- \
+        | awk -F '\t' '/^COPY / { rows = 1; next } /^\\\.$/ { rows = 0 } rows { print $3 "\t" $1 }' \
+        | while IFS=$'\t' read -r sum name; do [[ -e $2/$sum ]] || printf '%s\n' "$name"; done
+}
+
 # contents_summary FILE: for people, the rows of the two tables, from the manifest.
 contents_summary() {
     open_dump "$(manifest_of "$1")" 2>/dev/null | awk '$1 == "table" && ($2 == "card" || $2 == "client") { printf "%s%s %s", s, $2, $3; s = ", " }' || true

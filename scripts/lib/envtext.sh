@@ -49,6 +49,17 @@ KADUN_HSTS=max-age=63072000
 #KADUN_WORKERS=2
 #KADUN_THREADS=8
 
+# 核心功能（data/functions），此处为默认值：每次调用的秒数与内存、同时调用数、结果大小、容器的内存上限与网络
+# （none 无网络，bridge 可上网）。
+# Core functions with their defaults: seconds and memory of a call, calls at once, size of a result, then memory and
+# network of their container; KADUN_FUNCTIONS_NETWORK=bridge lets them out to the internet.
+#KADUN_FUNCTION_SECONDS=30
+#KADUN_FUNCTION_MEMORY_MB=192
+#KADUN_FUNCTION_CONCURRENCY=4
+#KADUN_FUNCTION_RESULT_KB=256
+#KADUN_FUNCTIONS_MEMORY=256m
+#KADUN_FUNCTIONS_NETWORK=none
+
 # 数据库容器的内存上限与缓冲区：2 GB 以上内存可改为 1g 与 256MB。
 # The database container's memory and buffers; with 2 GB of memory or more: 1g and 256MB.
 #KADUN_DB_MEMORY=416m

@@ -1,5 +1,6 @@
 """Faults that `cardctl doctor` must find: each is planted in a running stack, and healed on the way out."""
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -197,6 +198,41 @@ def damaged_ring(stack: Stack) -> AbstractContextManager[None]:
     return rewritten(file, file.read_text()[:-100])
 
 
+@contextmanager
+def lost_file(stack: Stack) -> Iterator[None]:
+    (stack.folder / "core.age").write_text("core data")
+    stack.script("cardctl", "file", "add", stack.folder / "core.age")
+    for blob in (stack.folder / "data/files").iterdir():
+        blob.unlink()
+    try:
+        yield
+    finally:
+        stack.script("cardctl", "file", "remove", "core.age")
+
+
+@contextmanager
+def closed_files(stack: Stack) -> Iterator[None]:
+    folder = stack.folder / "data/files"
+    owner = folder.stat().st_uid
+    os.chown(folder, 0, -1)
+    try:
+        yield
+    finally:
+        os.chown(folder, owner, -1)
+
+
+@contextmanager
+def broken_module(stack: Stack) -> Iterator[None]:
+    module = stack.folder / "data/functions/prices.py"
+    module.write_text("import nothing_of_this_name\n")
+    try:
+        stack.script("cardctl", "function", "reload", check=False)
+        yield
+    finally:
+        module.unlink()
+        stack.script("cardctl", "function", "reload")
+
+
 FAULTS: dict[str, tuple[Fault, Findings]] = {
     "an expired certificate is served": (
         lambda stack: certificate(stack, DOMAIN, days=-1, served=True),
@@ -244,7 +280,11 @@ FAULTS: dict[str, tuple[Fault, Findings]] = {
             "UPDATE schema_migration SET name = '0000_' || name",
             "UPDATE schema_migration SET name = substr(name, 6)",
         ),
-        {"schema": "FAIL", "proxy": "WARN"},  # the service refuses such a database, so nobody can ask it
+        {
+            "schema": "FAIL",
+            "files": "WARN",
+            "proxy": "WARN",
+        },  # the service refuses such a database, so nobody can ask it
     ),
     "the key of the core data can be guessed": (short_key, {"data-key": "FAIL"}),
     "the signing keys are damaged": (damaged_ring, {"keys": "FAIL"}),
@@ -268,6 +308,13 @@ FAULTS: dict[str, tuple[Fault, Findings]] = {
         | dict.fromkeys(
             ("certificate", "certificate-names", "certificate-chain", "certificate-file"), "WARN"
         ),  # not checked
+    ),
+    "the bytes of a licensed file are lost": (lost_file, {"files": "FAIL"}),
+    "the service cannot write where licensed files lie": (closed_files, {"files": "FAIL"}),
+    "a module of functions does not load": (broken_module, {"functions": "FAIL"}),
+    "the functions are stopped": (
+        lambda stack: stopped(stack, "functions"),
+        {"containers": "FAIL", "functions": "WARN"},
     ),
     "the app is stopped": (lambda stack: stopped(stack, "app"), {"containers": "FAIL", "proxy": "WARN"}),
 }

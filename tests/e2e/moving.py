@@ -26,15 +26,24 @@ class Program:
     card: str
     hardware: str
 
-    def open(self, https_port: int, ca: Path) -> dict[str, Any]:
-        """Opens the program against a server on this machine: what its card got and its data said."""
-        client = kadun.Client(
+    def client(self, https_port: int, ca: Path, **options: Any) -> kadun.Client:
+        """The SDK in it, as it speaks to a server on this machine."""
+        return kadun.Client(
             f"https://127.0.0.1:{https_port}",
             public_keys=self.keys,
             card_id=self.card,
             hardware=self.hardware,
             ca_file=ca,
+            **options,
         )
+
+    def client_of(self, stack: Stack, **options: Any) -> kadun.Client:
+        """The same, as it speaks to a stack whose certificate it trusts."""
+        return self.client(stack.https_port, stack.folder / "https_certificates/fullchain.pem", **options)
+
+    def open(self, https_port: int, ca: Path) -> dict[str, Any]:
+        """Opens the program against a server on this machine: what its card got and its data said."""
+        client = self.client(https_port, ca)
         verdict = client.open()
         return {
             "activated": verdict.activated,

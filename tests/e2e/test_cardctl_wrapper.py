@@ -28,6 +28,7 @@ if [[ $2 == -T ]]; then input="{folder}/input"; cat >"$input"; fi
 while [[ $1 != python ]]; do shift; done
 shift
 cd / && exec env -i PYTHONPATH="{root}" DATABASE_URL=postgresql://nowhere KADUN_KEYS_DIR=/nonexistent \\
+    KADUN_FILES_DIR=/nonexistent KADUN_FUNCTIONS_SOCKET=/nonexistent \\
     KERNAL_DATA_KEY="$(<"{folder}/key")" {python} -P "$@" <"$input"
 """
 
@@ -229,6 +230,56 @@ def test_a_refused_seal_leaves_all_as_it_was(checkout: Checkout, arguments: list
     assert refusal.stderr
     assert status == 2 or refusal.stderr.count("\n") == 1
     assert [(path.name, path.read_text()) for path in checkout.callers.iterdir()] == [("core", "core")]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["汇率 2026.dat", "--batch", "pro", "--batch=a b"],
+        ["--batch", "pro", "--batch=a b", "--name=汇率 2026.dat", "other.dat"],
+        ["--name", "汇率 2026.dat", "./other.dat", "--batch", "pro", "--batch=a b"],
+    ],
+)
+def test_a_file_is_sent_through_the_wall_with_its_name_and_size(checkout: Checkout, arguments: list[str]) -> None:
+    content = b"\0\r\n\xff" * 1000
+    for name in ("汇率 2026.dat", "other.dat"):
+        (checkout.callers / name).write_bytes(content)
+    checkout.cardctl("file", "add", *arguments)
+    head, words = checkout.passed_on[:8], checkout.passed_on[8:]
+    assert head == ["-T", "app", "python", "-m", "app", "file", "add", "-"]
+    assert sorted(words) == sorted(["--batch", "pro", "--batch=a b", "--name", "汇率 2026.dat", "--size", "4000"])
+    assert (checkout.folder / "input").read_bytes() == content
+
+
+def test_a_file_from_a_pipe_is_sent_as_it_comes(checkout: Checkout) -> None:
+    command = [checkout.root / "scripts/cardctl", "file", "add", "-", "--name", "core.age"]
+    subprocess.run(command, env=checkout.environ, input=b"core", capture_output=True, check=False)
+    assert checkout.passed_on[5:] == ["file", "add", "-", "--name", "core.age"]
+    assert (checkout.folder / "input").read_bytes() == b"core"
+
+
+@pytest.mark.parametrize("path", ["missing", "."])
+def test_what_is_no_file_is_refused_before_anything_is_sent(checkout: Checkout, path: str) -> None:
+    refusal = checkout.cardctl("file", "add", path)
+    assert (refusal.returncode, refusal.stderr.count("\n")) == (1, 1)
+    assert not [call for call in checkout.calls if "exec" in call]
+
+
+@pytest.mark.parametrize("option", [["--arguments-file", "a b.json"], ["--arguments-file=a b.json"]])
+def test_arguments_in_a_file_are_the_callers(checkout: Checkout, option: list[str]) -> None:
+    (checkout.callers / "a b.json").write_text('{"amount": 1}')
+    checkout.cardctl("function", "run", *option, "汇率换算")
+    words = ["--arguments-file", "-", "汇率换算"]
+    assert checkout.passed_on == ["-T", "app", "python", "-m", "app", "function", "run", *words]
+    assert (checkout.folder / "input").read_text() == '{"amount": 1}'
+
+
+def test_requirements_are_installed_by_a_container_of_their_own_and_then_taken_up(checkout: Checkout) -> None:
+    checkout.cardctl("function", "install")
+    assert [call.removeprefix(f"{checkout.root}: compose ") for call in checkout.calls[1:]] == [
+        "--progress quiet run --rm -T functions-install",
+        "exec -T app python -m app function reload",
+    ]
 
 
 def test_a_seal_that_fails_inside_keeps_the_file_of_before(checkout: Checkout) -> None:

@@ -16,6 +16,14 @@ from tests.service import ROOT
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(900)]
 
 CORE_DATA = b"sealed while it was a trial\n"
+FUNCTION = """
+from app.functions import core_function
+
+
+@core_function("加一")
+def increase(arguments, caller):
+    return arguments["number"] + 1
+"""
 
 
 def test_cards_clients_and_keys_of_a_trial_go_on_in_the_real_stack(tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -28,6 +36,8 @@ def test_cards_clients_and_keys_of_a_trial_go_on_in_the_real_stack(tmp_path_fact
     try:
         with TrialRun(folder, root=ROOT) as trial:
             program, first = open_on_trial(trial, folder)
+            trial.cardctl("file", "add", str(program.core))
+            (folder / "state/functions/vendor.py").write_text(FUNCTION)
             unused, events = (
                 json.loads(trial.cardctl("card", "issue", "--validity", "7d", "--format", "json").stdout),
                 (
@@ -46,6 +56,10 @@ def test_cards_clients_and_keys_of_a_trial_go_on_in_the_real_stack(tmp_path_fact
         assert stack.cardctl(*events) == journal
         assert program.open_on(stack) == first | {"activated": False}
         assert Program(program.keys, program.core, unused[0]["id"], "a new customer").open_on(stack)["activated"]
+        client = program.client_of(stack)
+        client.download(program.core.name, folder / "fetched")
+        assert (folder / "fetched").read_bytes() == program.core.read_bytes()
+        assert client.execute("加一", {"number": 1}) == 2
         again = stack.script("import.sh", *options, *ports)
         assert "The data came in with an earlier try" in again.stdout
         assert program.open_on(stack) == first | {"activated": False}

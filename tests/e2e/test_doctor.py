@@ -120,7 +120,7 @@ def test_it_leaves_nothing_behind(stack: Stack) -> None:
     containers = run(
         "docker", "ps", "--all", "--quiet", "--filter", f"label=com.docker.compose.project={stack.project}"
     )
-    assert len(containers.stdout.split()) == 4
+    assert len(containers.stdout.split()) == 5
 
 
 def test_no_secret_leaves_the_host(stack: Stack) -> None:

@@ -89,8 +89,10 @@ def is_complete(checkout: Path) -> None:
         assert stat.S_IMODE((checkout / name).stat().st_mode) == 0o644, name
     for name in ("secrets", "data/keys", "data/postgres"):
         assert stat.S_IMODE((checkout / name).stat().st_mode) == 0o700, name
-    assert stat.S_IMODE((checkout / "data/acme").stat().st_mode) == 0o755
-    for name in (*(f"secrets/{name}" for name in ROLES), "secrets/kernal_data_key", "data/keys"):
+    for name in ("acme", "files", "functions", "functions-packages"):
+        assert stat.S_IMODE((checkout / "data" / name).stat().st_mode) == 0o755, name
+    written = ("data/keys", "data/files", "data/functions-packages")
+    for name in (*(f"secrets/{name}" for name in ROLES), "secrets/kernal_data_key", *written):
         assert (checkout / name).stat().st_uid == APP_UID
     assert f"\nKADUN_UID={APP_UID}\n" in (checkout / ".env").read_text()
 
@@ -106,6 +108,17 @@ def test_everything_is_made_once_and_a_second_run_changes_nothing(checkout: Path
     assert "未作改动" in second.stdout
     assert "nothing changed" in second.stdout
     assert contents(checkout) == before
+
+
+def test_folders_that_the_engine_made_to_mount_them_become_the_services(checkout: Path, ports: list[str]) -> None:
+    assert init(checkout, *ports).returncode == 0
+    folders = [checkout / "data" / name for name in ("files", "functions-packages")]
+    for folder in folders:
+        folder.rmdir()
+        folder.mkdir(0o700)
+    done = init(checkout)
+    assert done.returncode == 0, done.stderr
+    is_complete(checkout)
 
 
 def test_no_secret_is_printed(checkout: Path, ports: list[str]) -> None:

@@ -1,5 +1,6 @@
 """Moving house: scripts/export.sh here, scripts/import.sh into a second stack beside it, and nobody notices."""
 
+import hashlib
 import os
 import shutil
 import signal
@@ -14,9 +15,20 @@ import pytest
 from tests.e2e.moving import CORE_DATA, Program, contents, ship, type_at
 from tests.e2e.stack import Stack, copy_checkout, run
 from tests.service import wait_for
+from tests.wheels import write_wheel
 
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(900)]
 
+LICENSED = os.urandom(1000)
+FUNCTION = """
+import tiny
+from app.functions import core_function
+
+
+@core_function("版本")
+def version(arguments, caller):
+    return tiny.VERSION
+"""
 PASSPHRASE = "correct horse battery"  # as typed
 
 
@@ -41,8 +53,13 @@ def departure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Departure]:
         with (stack.folder / ".env").open("a") as settings:
             settings.write("KADUN_ISSUER=迁移&co \\1\nKADUN_OFFLINE_GRACE=12h\n")  # with what tools take for their own
         stack.up()
-        (stack.folder / "data/files").mkdir()
-        (stack.folder / "data/files/带空格 licensed.bin").write_bytes(os.urandom(1000))
+        (folder / "licensed.bin").write_bytes(LICENSED)
+        stack.script("cardctl", "file", "add", "--name", "带空格 licensed.bin", folder / "licensed.bin")
+        (stack.folder / "data/files/.adding-now").write_bytes(b"half a file")
+        functions = stack.folder / "data/functions"
+        (functions / "vendor.py").write_text(FUNCTION)
+        (functions / "requirements.txt").write_text(f"./{write_wheel(functions, '1.0').name}\n")
+        stack.script("cardctl", "function", "install")
         program = ship(stack, folder, "the customer's pc")
         first = program.open_on(stack)
         assert first["activated"]
@@ -134,9 +151,16 @@ def test_files_arrive_with_the_owners_and_modes_that_the_service_needs(departure
         assert new.read_bytes() == old.read_bytes()
         assert (new.stat().st_mode, new.stat().st_uid) == (old.stat().st_mode, old.stat().st_uid)
         assert stat.S_IMODE(new.stat().st_mode) == 0o600
-    (old,) = (departure.stack.folder / "data/files").iterdir()
-    (new,) = (arrival.folder / "data/files").iterdir()
-    assert (new.name, new.read_bytes()) == (old.name, old.read_bytes())
+    for folder in ("data/files", "data/functions"):
+        old, new = (
+            {path.name: path.read_bytes() for path in (stack.folder / folder).glob("[!.]*")}
+            for stack in (departure.stack, arrival)
+        )
+        assert old == new != {}
+    uid = (arrival.folder / "data/keys").stat().st_uid
+    for path in (arrival.folder / "data/files", *(arrival.folder / "data/files").iterdir()):
+        assert (path.stat().st_uid, path.stat().st_mode & 0o044) == (uid, 0o044), "nginx is another user"
+    assert not (arrival.folder / "data/files/.adding-now").exists()
     assert list((arrival.folder / "data").glob(".import*")) == [], "no secret lies about"
     kept = [file.read_bytes() for file in (arrival.folder / "data").glob(".replaced-*/secrets/kernal_data_key")]
     assert len(set(kept)) == 2, "the key that this server had made for itself, and the one of the killed import"
@@ -152,6 +176,15 @@ def test_a_service_with_data_is_never_overwritten(departure: Departure, arrival:
     assert contents(arrival) == before
     assert (arrival.folder / "data/keys/keyring.json").stat() == ring
     departure.program.open_on(arrival)
+
+
+def test_its_files_and_functions_serve_at_the_new_place(departure: Departure, arrival: Stack, tmp_path: Path) -> None:
+    client = departure.program.client_of(arrival)
+    client.download("带空格 licensed.bin", tmp_path / "here")
+    assert (tmp_path / "here").read_bytes() == LICENSED
+    assert client.execute("版本", {}) == "1.0", "what it requires was installed anew"
+    (tmp_path / "here").write_bytes(b"a new version")
+    arrival.script("cardctl", "file", "add", "--name", "带空格 licensed.bin", tmp_path / "here")
 
 
 def test_a_damaged_or_foreign_bundle_is_refused_before_anything_is_changed(
@@ -213,6 +246,18 @@ def test_an_export_is_never_left_unencrypted_or_half_written(departure: Departur
     finally:
         run("umount", tmp_path)
     assert list((stack.folder / "data").glob(".export*")) == []
+
+
+def test_an_export_names_the_files_whose_bytes_are_lost(departure: Departure, tmp_path: Path) -> None:
+    blob = departure.stack.folder / "data/files" / hashlib.sha256(LICENSED).hexdigest()
+    recipient = run("age-keygen", "-y", departure.identity).stdout.strip()
+    blob.rename(tmp_path / "aside")
+    try:
+        done = departure.stack.script("export.sh", "-o", tmp_path / "bundle", "--recipient", recipient)
+    finally:
+        (tmp_path / "aside").rename(blob)
+    assert done.stderr.rstrip().endswith("add them again: 带空格 licensed.bin")
+    assert done.stderr.count("\n") == 1
 
 
 DEAF = """#!/bin/bash

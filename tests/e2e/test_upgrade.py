@@ -178,6 +178,26 @@ def test_an_upgrade_without_a_migration_leaves_no_dump_in_clear_where_backups_ar
     stack.script("verify-backup.sh", "--identity", tmp_path / "identity", dump)
 
 
+def test_folders_that_an_older_version_had_not_are_made_before_the_switch(
+    vendor: Vendor, program: Program, tmp_path: Path
+) -> None:
+    stack = vendor.stack
+    folders = [stack.folder / "data" / name for name in ("files", "functions", "functions-packages")]
+    owners = [folder.stat().st_uid for folder in folders]
+    for folder in folders:
+        shutil.rmtree(folder)
+    compose = (vendor.upstream / "docker-compose.yml").read_text()
+    changed = compose.replace("pids_limit: 256", "pids_limit: 255")  # an older one is not the same either
+    assert changed != compose
+    vendor.release("with folders", {"docker-compose.yml": changed})
+    assert "Upgraded" in stack.script("upgrade.sh").stdout
+    assert [folder.stat().st_uid for folder in folders] == owners
+    (tmp_path / "core.bin").write_bytes(b"core")
+    stack.script("cardctl", "file", "add", tmp_path / "core.bin")
+    program.client_of(stack).download("core.bin", tmp_path / "here")
+    assert (tmp_path / "here").read_bytes() == b"core"
+
+
 def test_an_upgrade_without_room_for_its_dump_changes_nothing(vendor: Vendor, tmp_path: Path) -> None:
     stack, commit, started = vendor.stack, vendor.commit(), vendor.stack.inspect("app")["State"]["StartedAt"]
     settings = (stack.folder / ".env").read_text()

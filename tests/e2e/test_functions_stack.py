@@ -1,0 +1,268 @@
+"""Core functions in containers: what they do for customers, and what the vendor's code sees from where it runs."""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import kadun
+import pytest
+
+from tests.e2e.moving import Program, ship
+from tests.e2e.stack import SECRETS, Stack, run
+from tests.service import wait_for
+from tests.wheels import write_wheel
+
+pytestmark = [pytest.mark.containers, pytest.mark.timeout(900)]
+
+MODULE = '''
+import os
+import pathlib
+import socket
+import time
+
+from app.functions import core_function
+
+
+@core_function("加一")
+def increase(arguments, caller):
+    return {"sum": arguments["number"] + 1, "card": caller.card_id}
+
+
+@core_function("看")
+def look(arguments, caller):
+    """What this code can see and do, so that a test can say what it must not."""
+    seen = {"environment": dict(os.environ), "written": [], "connected": [], "environs": [], "sockets": []}
+    for folder in arguments["folders"]:
+        try:
+            pathlib.Path(folder, "mark").write_text("mine")
+            seen["written"].append(folder)
+        except OSError:
+            pass
+    for host, port in arguments["addresses"]:
+        try:
+            socket.create_connection((host, port), timeout=2).close()
+            seen["connected"].append([host, port])
+        except OSError:
+            pass
+    for process in pathlib.Path("/proc").glob("[0-9]*"):
+        try:
+            seen["environs"].append((process / "environ").read_bytes().decode(errors="replace"))
+        except OSError:
+            pass
+    for folder, _, names in os.walk("/"):
+        if not folder.startswith(("/proc", "/sys", "/dev")):
+            seen["sockets"] += [f"{folder}/{name}" for name in names if pathlib.Path(folder, name).is_socket()]
+    seen["interfaces"] = [name for _, name in socket.if_nameindex()]
+    seen["mounts"] = [line.split()[4] for line in open("/proc/self/mountinfo")]
+    seen["status"] = dict(line.split(":", 1) for line in open("/proc/self/status") if ":" in line)
+    seen["present"] = [path for path in arguments["paths"] if os.path.exists(path)]
+    return seen
+
+
+@core_function("吃")
+def eat(arguments, caller):
+    return len(bytearray(2 << 30))
+
+
+@core_function("睡")
+def sleep(arguments, caller):
+    time.sleep(arguments["seconds"])
+
+
+@core_function("分身")
+def fork(arguments, caller):
+    if not os.fork():
+        os.setsid()
+        time.sleep(600)
+'''
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    stack = Stack(tmp_path_factory.mktemp("stack"))
+    try:
+        stack.init_anew("kadun.test")
+        with (stack.folder / ".env").open("a") as settings:
+            settings.write("KADUN_FUNCTION_SECONDS=5\n")
+        (stack.folder / "data/functions/vendor.py").write_text(MODULE)
+        stack.up()
+        yield stack
+    finally:
+        stack.remove()
+
+
+@pytest.fixture(scope="module")
+def program(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Program:
+    program = ship(stack, tmp_path_factory.mktemp("program"), "a pc")
+    program.open_on(stack)
+    return program
+
+
+def look(stack: Stack, *, addresses: list[tuple[str, int]], folders: list[str], paths: list[str]) -> dict[str, Any]:
+    """What the vendor's code sees, asked from the host."""
+    arguments = {"addresses": addresses, "folders": folders, "paths": paths}
+    seen: dict[str, Any] = stack.cardctl("function", "run", "看", "--arguments", json.dumps(arguments))
+    return seen
+
+
+def address_of_the_database(stack: Stack) -> str:
+    (endpoint,) = stack.inspect("database")["NetworkSettings"]["Networks"].values()
+    return str(endpoint["IPAddress"])
+
+
+def test_the_customer_gets_the_result_of_a_calculation_that_is_not_on_their_machine(
+    stack: Stack, program: Program
+) -> None:
+    assert program.client_of(stack).execute("加一", {"number": 41}) == {"sum": 42, "card": program.card}
+    with pytest.raises(kadun.FunctionNotFound):
+        program.client_of(stack).execute("没有", {})
+
+
+def test_the_vendor_runs_it_by_hand_with_a_file_of_the_hosts(stack: Stack, tmp_path: Path) -> None:
+    (tmp_path / "arguments.json").write_text('{"number": 1}')
+    for option in (["--arguments-file", tmp_path / "arguments.json"], [f"--arguments-file={tmp_path}/arguments.json"]):
+        assert json.loads(stack.script("cardctl", "function", "run", "加一", *option).stdout)["sum"] == 2
+    refused = stack.script("cardctl", "function", "run", "加一", "--arguments-file", tmp_path / "none", check=False)
+    assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
+
+
+def test_the_vendors_code_sees_no_secret_no_key_and_no_database_and_can_write_nothing(stack: Stack) -> None:
+    database = address_of_the_database(stack)
+    addresses = [("database", 5432), (database, 5432), ("127.0.0.1", stack.https_port), ("172.17.0.1", 22)]
+    hidden = [
+        "/run/secrets", "/var/lib/kadun/keys", "/var/lib/kadun/files", "/run/kadun", "/var/run/docker.sock",
+        "/var/lib/postgresql/data", "/etc/nginx/certificates",
+    ]  # fmt: skip
+    folders = [
+        "/",
+        "/srv/kadun/app",
+        "/var/lib/kadun/functions",
+        "/var/lib/kadun/functions-packages",
+        "/etc",
+        "/var/tmp",
+    ]
+    seen = look(stack, addresses=addresses, folders=folders, paths=[*hidden, "/var/lib/kadun/functions/vendor.py"])
+    assert seen["connected"] == []
+    assert seen["interfaces"] == ["lo"]
+    assert seen["written"] == []
+    assert seen["present"] == ["/var/lib/kadun/functions/vendor.py"], "the same question does find what is there"
+    assert seen["sockets"] == ["/run/kadun-functions/functions.sock"], "neither the app's nor the engine's"
+    kadun_mounts = {mount for mount in seen["mounts"] if "kadun" in mount or "secret" in mount}
+    packages = "/var/lib/kadun/functions-packages"
+    assert kadun_mounts == {"/var/lib/kadun/functions", packages, "/run/kadun-functions"}
+    assert int(seen["status"]["CapEff"], 16) == 0
+    assert seen["status"]["NoNewPrivs"].strip() == "1"
+    assert "0" not in seen["status"]["Uid"].split()
+    told = json.dumps(seen)
+    assert [name for name in SECRETS if (stack.folder / "secrets" / name).read_text().strip() in told] == []
+    assert not {"DATABASE_URL", "KERNAL_DATA_KEY"} & {name.removesuffix("_FILE") for name in seen["environment"]}
+    assert seen["environs"], "it may look at its own"
+
+
+def test_nobody_in_that_container_sees_more_not_even_its_root(stack: Stack) -> None:
+    for user in ([], ["--user", "root"]):
+        look_around = "cat /proc/[0-9]*/environ | tr '\\0' '\\n'; ls -R /run /var/lib/kadun; mount"
+        seen = stack.compose("exec", "-T", *user, "functions", "sh", "-c", look_around, check=False).stdout
+        assert "KADUN_FUNCTIONS_SOCKET=" in seen
+        assert "vendor.py" in seen
+        texts = [(stack.folder / "secrets" / name).read_text().strip() for name in SECRETS]
+        words = ["KERNAL_DATA_KEY", "DATABASE_URL", "keyring", "secrets", "kadun.sock"]
+        assert [word for word in texts + words if word in seen] == []
+        written = stack.compose("exec", "-T", *user, "functions", "touch", "/var/lib/kadun/functions/x", check=False)
+        assert "Read-only file system" in written.stderr
+
+
+def test_the_app_cannot_change_the_socket_that_it_asks(stack: Stack) -> None:
+    removed = stack.compose("exec", "-T", "app", "rm", "/run/kadun-functions/functions.sock", check=False)
+    assert "Read-only file system" in removed.stderr
+
+
+def test_with_a_network_it_reaches_the_world_and_still_no_database(stack: Stack) -> None:
+    dotenv = stack.folder / ".env"
+    before = dotenv.read_text()
+    database = address_of_the_database(stack)
+    bridge = run(
+        "docker", "network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Gateway}}"
+    ).stdout.strip()
+    dotenv.write_text(f"{before}KADUN_FUNCTIONS_NETWORK=bridge\n")
+    try:
+        stack.up()
+        seen = look(stack, addresses=[(database, 5432), (bridge, stack.https_port)], folders=[], paths=[])
+        assert seen["connected"] == [[bridge, stack.https_port]]
+    finally:
+        dotenv.write_text(before)
+        stack.up()
+
+
+def processes(stack: Stack) -> int:
+    """How many there are beside `docker-init`."""
+    return len(list(stack.processes("functions"))) - 1
+
+
+def test_what_eats_hangs_or_multiplies_costs_its_caller_an_answer_and_the_service_nothing(
+    stack: Stack, program: Program
+) -> None:
+    client = program.client_of(stack, timeout_seconds=30)
+    client.execute("加一", {"number": 1})
+    before, container = wait_for(lambda: processes(stack)), stack.inspect("functions")
+    with pytest.raises(kadun.FunctionFailed):
+        client.execute("吃", {})
+    with pytest.raises(kadun.FunctionTimeout):
+        client.execute("睡", {"seconds": 600})
+    client.execute("分身", {})
+    assert client.execute("加一", {"number": 1})["sum"] == 2
+    wait_for(lambda: processes(stack) <= before)
+    after = stack.inspect("functions")
+    assert (after["RestartCount"], after["State"]["OOMKilled"]) == (container["RestartCount"], False)
+    assert program.open_on(stack)["core"]
+
+
+def test_while_they_are_away_everything_else_is_as_ever(stack: Stack, program: Program) -> None:
+    stack.compose("stop", "--timeout", "5", "functions")
+    try:
+        with pytest.raises(kadun.ServerUnreachable):
+            program.client_of(stack).execute("加一", {"number": 1})
+        assert program.open_on(stack)["core"]
+    finally:
+        stack.up()
+    assert program.client_of(stack).execute("加一", {"number": 1})["sum"] == 2
+
+
+def test_killed_it_comes_back_by_itself(stack: Stack, program: Program) -> None:
+    before = stack.inspect("functions")
+    os.kill(before["State"]["Pid"], 9)
+    wait_for(lambda: stack.inspect("functions")["RestartCount"] > before["RestartCount"], 60)
+    wait_for(lambda: stack.inspect("functions")["State"]["Health"]["Status"] == "healthy", 60)
+    assert program.client_of(stack).execute("加一", {"number": 1})["sum"] == 2
+
+
+def test_what_functions_require_is_installed_by_one_command(stack: Stack, program: Program) -> None:
+    functions = stack.folder / "data/functions"
+    nothing = stack.script("cardctl", "function", "install", check=False)
+    assert nothing.returncode == 1
+    assert "requirements.txt" in nothing.stderr
+    (functions / "needs.py").write_text(
+        "from app.functions import core_function\nimport rates\n"
+        "@core_function('汇率')\ndef rate(arguments, caller):\n    return rates.RATE\n"
+    )
+    try:
+        broken = stack.script("cardctl", "function", "reload", check=False)
+        assert broken.returncode == 1
+        assert "rates" in broken.stdout + broken.stderr
+        wheel = write_wheel(functions, "1.0", name="rates", source="RATE = 7.12\n")
+        (functions / "requirements.txt").write_text(f"./{wheel.name}\n")
+        installed = stack.script("cardctl", "function", "install")
+        assert "汇率" in installed.stdout
+        assert program.client_of(stack).execute("汇率", {}) == 7.12
+        written = stack.compose("exec", "-T", "functions", "touch", "/var/lib/kadun/functions-packages/x", check=False)
+        assert "Read-only file system" in written.stderr
+        (functions / "requirements.txt").write_text("./none-1.0-py3-none-any.whl\n")
+        assert stack.script("cardctl", "function", "install", check=False).returncode == 1
+        assert program.client_of(stack).execute("汇率", {}) == 7.12, "what failed has changed nothing"
+    finally:
+        for file in functions.glob("*"):
+            if file.name != "vendor.py":
+                file.unlink()
+        stack.script("cardctl", "function", "reload")
