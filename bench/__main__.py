@@ -3,24 +3,18 @@
 import argparse
 import os
 import shutil
-import subprocess
 import sys
-import tempfile
-from collections.abc import Callable
-from pathlib import Path
-
-import psycopg2
 
 from bench import report
 from bench.cards import disk_bytes
+from bench.command import number, run, say
 from bench.errors import BenchError
 from bench.rounds import Bench, Plan
-from trial.binaries import install_binaries, program
+from bench.service import FOLDER, own_folder
+from trial.binaries import install_binaries
 from trial.environment import Trial
-from trial.errors import TrialError
-from trial.stopping import Stopping, StopRequested
+from trial.stopping import Stopping
 
-_FOLDER = "/var/tmp"  # noqa: S108  # on the disk, where PostgreSQL's account gets to; mkdtemp makes a folder in it
 _MOST_TABLES = 4
 _MOST_CARDS = 10_000_000
 _SPARE_BYTES = 2**31
@@ -29,40 +23,26 @@ _SPARE_BYTES = 2**31
 def main() -> int:
     """Run the measurements; return the exit status."""
     plan = _plan()
-    stopping = Stopping()
-    folder: Path | None = None
-    try:
-        _require(plan)
-        binaries = Trial.from_environ(os.environ, uid=os.geteuid()).binaries
-        install_binaries(binaries)
-        print(report.machine(_postgresql_version(binaries)), flush=True)
-        with stopping.deferred():
-            folder = Path(tempfile.mkdtemp(prefix="kadun-bench-", dir=_FOLDER))
-            folder.chmod(0o711)
-        bench = Bench(folder, binaries, plan, _say)
+    return run(lambda stopping: _measure(plan, stopping))
+
+
+def _measure(plan: Plan, stopping: Stopping) -> list[str]:
+    _require(plan)
+    binaries = Trial.from_environ(os.environ, uid=os.geteuid()).binaries
+    install_binaries(binaries)
+    print(report.machine(binaries), flush=True)
+    with own_folder(stopping) as folder:
+        bench = Bench(folder, binaries, plan, say)
         with bench.running(stopping):
             beside = bench.beside()
             rounds = list(bench.measure())
-            busy = beside.cores()
-            figures = report.figures(plan, rounds, bench.memory())
-        print(f"beside: other programs kept {busy:.2f} cores busy during the rounds")
-        print(f"\n{figures}")
-    except (BenchError, TrialError, psycopg2.Error, OSError) as error:
-        print(f"bench: {str(error).strip().splitlines()[0]}", file=sys.stderr)
-        return 1
-    except StopRequested:
-        print("bench: stopped", file=sys.stderr)
-        return 130
-    finally:
-        if folder is not None:
-            shutil.rmtree(folder, ignore_errors=True)
-    return 0
+            return [beside.line(), "", report.figures(plan, rounds, bench.memory())]
 
 
 def _plan() -> Plan:
     parser = argparse.ArgumentParser(prog="scripts/bench.sh", description="Measures Kadun on this machine.")
-    parser.add_argument("--seconds", type=_number(1, 600), metavar="N", help="for each run of a measurement (5)")
-    parser.add_argument("--rounds", type=_number(1, 99), metavar="N", help="of all measurements (5)")
+    parser.add_argument("--seconds", type=number(1, 600), metavar="N", help="for each run of a measurement (5)")
+    parser.add_argument("--rounds", type=number(1, 99), metavar="N", help="of all measurements (5)")
     parser.add_argument(
         "--cards",
         type=_numbers,
@@ -77,17 +57,8 @@ def _plan() -> Plan:
     return Plan(given.seconds or seconds, given.rounds or rounds, given.cards or cards)
 
 
-def _number(low: int, high: int) -> Callable[[str], int]:
-    def number(text: str) -> int:
-        if not text.isascii() or not text.isdigit() or not low <= int(text) <= high:
-            raise argparse.ArgumentTypeError(f"{text!r} is no whole number from {low} to {high}")
-        return int(text)
-
-    return number
-
-
 def _numbers(text: str) -> tuple[int, ...]:
-    numbers = tuple(sorted({_number(1, _MOST_CARDS)(part) for part in text.split(",")}))
+    numbers = tuple(sorted({number(1, _MOST_CARDS)(part) for part in text.split(",")}))
     if len(numbers) > _MOST_TABLES:
         raise argparse.ArgumentTypeError(f"at most {_MOST_TABLES} numbers of cards in one run")
     return numbers
@@ -97,17 +68,8 @@ def _require(plan: Plan) -> None:
     if shutil.which("wrk") is None:
         raise BenchError("wrk is missing: install it first (apt-get install wrk)")
     wanted = disk_bytes(sum(plan.cards)) + _SPARE_BYTES
-    if shutil.disk_usage(_FOLDER).free < wanted:
-        raise BenchError(f"{_FOLDER} has less than {wanted / 2**30:.0f} GiB free: ask for fewer cards")
-
-
-def _postgresql_version(binaries: Path) -> str:
-    printed = subprocess.run([program(binaries, "postgres"), "--version"], check=True, capture_output=True, text=True)
-    return printed.stdout.split()[-1]
-
-
-def _say(line: str) -> None:
-    print(f"bench: {line}", file=sys.stderr, flush=True)
+    if shutil.disk_usage(FOLDER).free < wanted:
+        raise BenchError(f"{FOLDER} has less than {wanted / 2**30:.0f} GiB free: ask for fewer cards")
 
 
 if __name__ == "__main__":

@@ -23,6 +23,10 @@ class Beside:
         """Return how many cores the others have kept busy, on the average."""
         return max(0.0, self._other_seconds() - self._before) / (time.monotonic() - self._start)
 
+    def line(self) -> str:
+        """Return that as a line to print."""
+        return f"beside: other programs kept {self.cores():.2f} cores busy during the rounds"
+
     def _other_seconds(self) -> float:
         columns = Path("/proc/stat").read_text().splitlines()[0].split()[1:]
         busy = sum(int(ticks) for i, ticks in enumerate(columns[:_GUEST]) if i not in _IDLE)

@@ -44,6 +44,13 @@ SELECT {_ID}, %(day)s, %(function)s, 1, now() FROM generate_series(0, %(cards)s:
 """  # noqa: S608  # constants
 
 
+class Computer(NamedTuple):
+    """A bound card, and the hardware that it is bound to."""
+
+    card_id: str
+    hardware: str
+
+
 def noon_zone(now: datetime) -> ZoneInfo:
     """Return a time zone where it is about noon: the day must not change under a measurement."""
     return ZoneInfo(f"Etc/GMT{now.astimezone(UTC).hour - 12:+d}")
@@ -87,11 +94,18 @@ class CardTable(NamedTuple):
         """Return how many cards are activated and bound."""
         return int(self._ask("SELECT count(*) FROM card JOIN client ON card_id = card.id WHERE is_activated"))
 
+    def computers(self) -> list[Computer]:
+        """Return all bound cards."""
+        return [Computer(*row) for row in self._rows("SELECT card_id, hardware FROM client ORDER BY card_id")]
+
     def _ask(self, question: str) -> Any:  # noqa: ANN401  # a column
+        rows = self._rows(question)
+        return rows[0][0] if rows else None
+
+    def _rows(self, question: str) -> list[tuple[Any, ...]]:
         with contextlib.closing(psycopg2.connect(self.url)) as connection, connection.cursor() as cursor:
             cursor.execute(question)
-            row = cursor.fetchone()
-            return row[0] if row else None
+            return cursor.fetchall()
 
 
 def disk_bytes(cards: int) -> int:

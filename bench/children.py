@@ -2,12 +2,19 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 
 from bench.errors import BenchError
 from trial.errors import tail
+
+
+def tied() -> list[str]:
+    """Return what goes before a program's name for it to end should we be killed."""
+    setpriv = shutil.which("setpriv")
+    return [setpriv, "--pdeathsig", "TERM"] if setpriv else []
 
 
 def run(command: Sequence[str], *, environ: Mapping[str, str], seconds: float, text: str = "") -> str:

@@ -7,30 +7,19 @@ imports of its dependencies alone, and how long `Client(…).open()` takes on a 
 import argparse
 import json
 import os
-import shutil
 import statistics
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from datetime import UTC, datetime
-from pathlib import Path
+from collections.abc import Sequence
 
-import psycopg2
-import pyrage
-
-from app.tokens import keyring
-from bench.cards import FIRST_CARD_ID, CardTable
+from bench.cards import FIRST_CARD_ID
+from bench.command import run
 from bench.errors import BenchError
-from bench.gunicorn import Gunicorn
-from trial.binaries import install_binaries
-from trial.environment import CHECKOUT, Trial, write_secret
-from trial.errors import TrialError, tail
-from trial.postgres import EmbeddedPostgres
-from trial.stopping import Stopping, StopRequested
+from bench.service import host
+from trial.environment import CHECKOUT
+from trial.errors import tail
+from trial.stopping import Stopping
 
-_FOLDER = "/var/tmp"  # noqa: S108  # where PostgreSQL's account gets to; mkdtemp makes a folder in it
 _START_SECONDS = 60
 _IMPORT_LIMIT_MS, _OPEN_LIMIT_MS = 100, 150
 
@@ -61,18 +50,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.client", description="Measures the SDK on this machine.")
     parser.add_argument("--starts", type=int, default=15, metavar="N", help="of each kind (15)")
     starts = max(3, parser.parse_args().starts)
-    stopping = Stopping()
-    try:
-        with _service(stopping) as (url, keys, folder):
-            figures = _measure(starts, [url, keys, FIRST_CARD_ID, str(folder / "state")])
-    except (BenchError, TrialError, psycopg2.Error, OSError) as error:
-        print(f"bench: {str(error).strip().splitlines()[0]}", file=sys.stderr)
-        return 1
-    except StopRequested:
-        print("bench: stopped", file=sys.stderr)
-        return 130
-    print("\n".join(figures))
-    return 0
+    return run(lambda stopping: _on_a_service(stopping, starts))
+
+
+def _on_a_service(stopping: Stopping, starts: int) -> list[str]:
+    with host(stopping, cards=1000, is_bound=False) as here, here.service() as service:
+        keys = json.dumps(json.loads(here.cardctl("key", "export")))
+        return _measure(starts, [service.url, keys, FIRST_CARD_ID, str(here.folder / "state")])
 
 
 def _measure(starts: int, arguments: Sequence[str]) -> list[str]:
@@ -111,52 +95,6 @@ def _milliseconds(program: str, *arguments: str) -> float:
     if done.returncode:
         raise BenchError(f"a start failed: {tail(done.stderr, lines=1)}")
     return float(done.stdout)
-
-
-@contextmanager
-def _service(stopping: Stopping) -> Iterator[tuple[str, str, Path]]:
-    """A service with unused cards: its address, its public keys, and a folder; all gone afterwards."""
-    binaries = Trial.from_environ(os.environ, uid=os.geteuid()).binaries
-    install_binaries(binaries)
-    with ExitStack() as stack:
-        with stopping.deferred():
-            folder = Path(tempfile.mkdtemp(prefix="kadun-bench-", dir=_FOLDER))
-            stack.callback(shutil.rmtree, folder, ignore_errors=True)
-            folder.chmod(0o711)
-        write_secret(folder / "kernal_data_key", str(pyrage.x25519.Identity.generate()))
-        keyring.create(folder / "keys", datetime.now(UTC))
-        postgres = EmbeddedPostgres(binaries, folder / "cluster")
-        stack.callback(postgres.stop)
-        with stopping.deferred():
-            postgres.start()
-        postgres.create_database("unused")
-        table = CardTable(postgres.url("unused"), 1000, datetime.now(UTC).date(), is_bound=False)
-        table.fill()
-        environ = {
-            "DATABASE_URL": table.url,
-            "KERNAL_DATA_KEY_FILE": str(folder / "kernal_data_key"),
-            "KADUN_KEYS_DIR": str(folder / "keys"),
-            "KADUN_FILES_DIR": str(folder / "files"),
-            "KADUN_FUNCTIONS_SOCKET": str(folder / "functions.sock"),
-            "PROMETHEUS_MULTIPROC_DIR": tempfile.mkdtemp(prefix="metrics-", dir=folder),
-        }
-        service = Gunicorn("app.wsgi:app", environ, folder / "service.log")
-        stack.callback(service.stop)
-        service.wait_for("/readyz")
-        yield service.url, _public_keys(environ), folder
-
-
-def _public_keys(environ: dict[str, str]) -> str:
-    exported = subprocess.run(
-        [sys.executable, "-P", "-m", "app", "key", "export"],
-        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(CHECKOUT)} | environ,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if exported.returncode:
-        raise BenchError(f"key export failed: {tail(exported.stderr, lines=1)}")
-    return json.dumps(json.loads(exported.stdout))
 
 
 def _line(name: str, values: Sequence[float]) -> str:

@@ -1,18 +1,18 @@
 """The service under measurement, started as in production: gunicorn with app.gunicorn_conf."""
 
-import json
+import contextlib
+import http
+import http.client
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from bench import ask, children
 from bench.errors import BenchError
 from trial.environment import CHECKOUT
 from trial.errors import tail
@@ -23,36 +23,45 @@ THREADS = 8
 CONNECTIONS = WORKERS * THREADS
 """So many requests are under way at once, by wrk and by pgbench alike."""
 
-_COMMAND = ("gunicorn", "--config", "python:app.gunicorn_conf")
 _READY_SECONDS = 60
 _STOP_SECONDS = 20
 _POLL_SECONDS = 0.1
 
 
 class Gunicorn:
-    """One gunicorn on a free port of 127.0.0.1.
+    """One gunicorn on a free port of 127.0.0.1, or on a unix socket.
 
     Args:
         application: As gunicorn takes it, `app.wsgi:app` for example.
         environ: The app's settings.
         log: What it writes.
+        socket: Where it listens instead of a port; `url` is nothing to ask then.
+        config: The module of gunicorn's own settings.
     """
 
-    def __init__(self, application: str, environ: Mapping[str, str], log: Path) -> None:
-        self.url = f"http://{LOOPBACK}:{(port := free_port())}"
+    def __init__(
+        self,
+        application: str,
+        environ: Mapping[str, str],
+        log: Path,
+        *,
+        socket: Path | None = None,
+        config: str = "app.gunicorn_conf",
+    ) -> None:
+        self._port = free_port()
+        self._socket = socket
+        self.url = f"http://{LOOPBACK}:{self._port}"
         self._log = log
-        setpriv = shutil.which("setpriv")
-        tied = (setpriv, "--pdeathsig", "TERM") if setpriv else ()  # should we be killed, it ends too
         settings = {
             "PATH": os.environ["PATH"],
             "PYTHONPATH": str(CHECKOUT),
-            "KADUN_BIND": f"{LOOPBACK}:{port}",
+            "KADUN_BIND": f"unix:{socket}" if socket else f"{LOOPBACK}:{self._port}",
             "KADUN_WORKERS": str(WORKERS),
             "KADUN_THREADS": str(THREADS),
         }
         with log.open("ab") as output:
             self._process = subprocess.Popen(
-                [*tied, sys.executable, "-P", "-m", *_COMMAND, application],
+                [*children.tied(), sys.executable, "-P", "-m", "gunicorn", "--config", f"python:{config}", application],
                 env=settings | dict(environ),
                 cwd=CHECKOUT,
                 stdin=subprocess.DEVNULL,
@@ -79,21 +88,20 @@ class Gunicorn:
                 raise BenchError(f"the service does not get ready: {said}")
             time.sleep(_POLL_SECONDS)
 
+    def connect(self) -> http.client.HTTPConnection:
+        """Return a connection to it, to be closed by the caller."""
+        if self._socket:
+            return ask.SocketConnection(self._socket)
+        return http.client.HTTPConnection(LOOPBACK, self._port, timeout=ask.SECONDS)
+
     def post(self, path: str, document: Mapping[str, object]) -> dict[str, Any]:
         """Return the answer to one request.
 
         Raises:
             BenchError: it is no success.
         """
-        request = urllib.request.Request(  # noqa: S310  # to ourselves
-            self.url + path, json.dumps(document).encode(), {"Content-Type": "application/json"}
-        )
-        try:
-            with _direct().open(request, timeout=10) as answer:
-                parsed: dict[str, Any] = json.load(answer)
-                return parsed
-        except OSError as error:
-            raise BenchError(f"{path} is not answered as it should be: {error}") from error
+        with contextlib.closing(self.connect()) as connection:
+            return ask.post(connection, path, document)
 
     def stop(self) -> None:
         """End it, at first gently."""
@@ -105,12 +113,9 @@ class Gunicorn:
             self._process.wait()
 
     def _answers(self, path: str) -> bool:
-        try:
-            _direct().open(self.url + path, timeout=5).close()
-        except OSError:
-            return False
-        return True
-
-
-def _direct() -> urllib.request.OpenerDirector:
-    return urllib.request.build_opener(urllib.request.ProxyHandler({}))  # whatever proxy the caller has
+        with contextlib.closing(self.connect()) as connection:
+            try:
+                connection.request("GET", path)
+                return connection.getresponse().status == http.HTTPStatus.OK
+            except (OSError, http.client.HTTPException):
+                return False

@@ -4,6 +4,7 @@ import os
 import platform
 import re
 import statistics
+import subprocess
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -14,12 +15,14 @@ from bench.gunicorn import THREADS, WORKERS
 from bench.memory import Memory
 from bench.rounds import Plan, Round
 from bench.signing import cores
+from trial.binaries import program
 
 _PACKAGES = ("falcon", "gunicorn", "peewee", "psycopg2-binary", "PyJWT", "cryptography")
 
 
-def machine(postgresql: str) -> str:
-    """Return what was measured on: machine and versions."""
+def machine(binaries: Path) -> str:
+    """Return what was measured on: machine and versions; `binaries` are PostgreSQL's."""
+    postgres = subprocess.run([program(binaries, "postgres"), "--version"], check=True, capture_output=True, text=True)
     found = re.search(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     processor = found[1] if found else platform.machine()
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
@@ -27,7 +30,7 @@ def machine(postgresql: str) -> str:
     return (
         f"machine: {cores()} cores, {processor}, {memory:.0f} GiB, Linux {platform.release()}, "
         f"load average {os.getloadavg()[0]:.2f} before the start\n"
-        f"versions: Python {platform.python_version()}, PostgreSQL {postgresql} "
+        f"versions: Python {platform.python_version()}, PostgreSQL {postgres.stdout.split()[-1]} "
         f"(libpq {psycopg2.extensions.libpq_version() // 10_000}), {packages}\n"
         f"gunicorn: {WORKERS} workers of {THREADS} threads; {WORKERS * THREADS} connections at once"
     )
@@ -65,6 +68,10 @@ def _of(cards: int, rounds: Sequence[Round]) -> list[str]:
 
 
 def _line(name: str, rounds: Sequence[Round], figure: Callable[[Round], float], digits: int = 0) -> str:
-    values = [figure(measured) for measured in rounds]
+    return row(name, [figure(measured) for measured in rounds], digits)
+
+
+def row(name: str, values: Sequence[float], digits: int = 0) -> str:
+    """Return a figure's line: the median, with the lowest and the highest."""
     median, low, high = (f"{v:,.{digits}f}" for v in (statistics.median(values), min(values), max(values)))
     return f"  {name:<36}{median:>10}   ({low} to {high})"

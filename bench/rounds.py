@@ -1,9 +1,6 @@
 """The measurements: everything is set up once, then measured in turns, several times."""
 
 import os
-import re
-import secrets
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -12,17 +9,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jwt
-import pyrage
 from joserfc.jwk import OKPKey
 
-from app.domain.policy import OPEN_PROGRAM
-from app.tokens import keyring
-from bench import memory, pgbench, signing, wrk
+from bench import ask, memory, pgbench, signing, wrk
 from bench.beside import Beside
-from bench.cards import FIRST_CARD_ID, HARDWARE, CardTable, noon_zone
+from bench.cards import FIRST_CARD_ID, HARDWARE, CardTable, Computer, noon_zone
 from bench.errors import BenchError
 from bench.gunicorn import CONNECTIONS, Gunicorn
-from trial.environment import CHECKOUT, write_secret
+from bench.service import compose_settings, environ, make_secrets, running
 from trial.postgres import EmbeddedPostgres
 from trial.stopping import Stopping
 
@@ -30,12 +24,6 @@ _WARM_UP_SECONDS = 2
 _NEW_CONNECTIONS = 3
 _ACTIVATIONS_CEILING = 8_000
 """More than this many activations a second are not expected: so many unused cards are made."""
-
-
-def compose_settings() -> dict[str, str]:
-    """Return PostgreSQL's settings as docker-compose.yml gives them to the real stack, where .env says no other."""
-    compose = (CHECKOUT / "docker-compose.yml").read_text(encoding="utf-8")
-    return dict(re.findall(r'-c, "?(\w+)=(?:\$\{\w+:-)?(\w+)', compose))
 
 
 class Plan(NamedTuple):
@@ -88,8 +76,7 @@ class Bench:
     @contextmanager
     def running(self, stopping: Stopping) -> Iterator[None]:
         """Set everything up; take it down again, however the block ends."""
-        write_secret(self._folder / "kernal_data_key", str(pyrage.x25519.Identity.generate()))
-        keyring.create(self._folder / "keys", datetime.now(UTC))  # the service makes none where cards are in use
+        make_secrets(self._folder)
         with ExitStack() as stack:
             stack.callback(self._postgres.stop)
             with stopping.deferred():
@@ -148,31 +135,16 @@ class Bench:
     def _service(
         self, stack: ExitStack, table: CardTable, application: str = "app.wsgi:app", path: str = "/readyz"
     ) -> Gunicorn:
-        environ = {
-            "DATABASE_URL": table.url,
-            "KERNAL_DATA_KEY_FILE": str(self._folder / "kernal_data_key"),
-            "KADUN_KEYS_DIR": str(self._folder / "keys"),
-            "KADUN_FILES_DIR": str(self._folder / "files"),
-            "KADUN_FUNCTIONS_SOCKET": str(self._folder / "functions.sock"),
-            "KADUN_TIMEZONE": self._zone.key,
-            "PROMETHEUS_MULTIPROC_DIR": tempfile.mkdtemp(prefix="metrics-", dir=self._folder),
-        }
-        service = Gunicorn(application, environ, self._folder / "service.log")
-        stack.callback(service.stop)
-        service.wait_for(path)
-        return service
+        settings = environ(self._folder, table.url, self._zone.key)
+        service = Gunicorn(application, settings, self._folder / "service.log")
+        return stack.enter_context(running(service, path))
 
     def _check(self) -> dict[str, Any]:
         """Make sure that cards are accepted and earn the key; return a verdict's claims, for signing."""
         claims: dict[str, Any] = {}
         for service, public_key in [(s, k) for s in self._services.values() for k in (self._public_key, None)]:
-            document = {
-                "card_id": FIRST_CARD_ID,
-                "hardware": f"{HARDWARE}0",
-                "function": OPEN_PROGRAM,
-                "nonce": secrets.token_urlsafe(24),
-            } | ({"client_public_key": public_key} if public_key else {})
-            token = service.post("/v1/verify", document)["token"]
+            sealed = {"client_public_key": public_key} if public_key else {}
+            token = service.post("/v1/verify", ask.question(Computer(FIRST_CARD_ID, f"{HARDWARE}0"), **sealed))["token"]
             claims = jwt.decode(token, options={"verify_signature": False})
             if ("KERNAL_DATA_KEY_SEALED" if public_key else "KERNAL_DATA_KEY") not in claims:
                 raise BenchError(f"a bound card is not accepted with its key: {claims['code']}")

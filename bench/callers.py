@@ -1,0 +1,80 @@
+"""Customers who call core functions, one call after the other, each with a card and a connection of its own."""
+
+import http
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from http.client import HTTPConnection
+from typing import NamedTuple, Self
+
+from bench import ask
+from bench.cards import Computer
+from bench.errors import BenchError
+
+
+class Call(NamedTuple):
+    """One call: the answer's status, when it was asked and answered (seconds of time.perf_counter)."""
+
+    status: int
+    begun: float
+    ended: float
+
+
+class Callers:
+    """While the block lasts, `functions` are called, each by a customer who calls again as soon as answered.
+
+    Args:
+        connect: Makes a connection to the service.
+        computers: Whose cards; as many as functions.
+        functions: Their names.
+        expected: The status of a call that took place; 503, refused since all places are taken, may come too.
+    """
+
+    def __init__(
+        self,
+        connect: Callable[[], HTTPConnection],
+        computers: Sequence[Computer],
+        functions: Sequence[str],
+        *,
+        expected: http.HTTPStatus,
+    ) -> None:
+        self._connect = connect
+        self._customers = list(zip(computers, functions, strict=True))
+        self._expected = expected
+        self._stop = threading.Event()
+        self._pool = ThreadPoolExecutor(len(functions))
+        self._calling: list[Future[None]] = []
+        self._calls: list[Call] = []
+
+    def __enter__(self) -> Self:
+        self._calling = [self._pool.submit(self._call, *customer) for customer in self._customers]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._pool.shutdown()
+
+    def calls(self) -> list[Call]:
+        """Return the calls that took place, after the block.
+
+        Raises:
+            BenchError: one had another answer than expected.
+        """
+        for calling in self._calling:
+            calling.result()
+        return [call for call in self._calls if call.status == self._expected]
+
+    def refused(self) -> int:
+        """Return how many were refused since all places were taken."""
+        return sum(call.status == http.HTTPStatus.SERVICE_UNAVAILABLE for call in self._calls)
+
+    def _call(self, computer: Computer, function: str) -> None:
+        while not self._stop.is_set():
+            begun = time.perf_counter()
+            with closing(self._connect()) as connection:
+                status, answer = ask.exchange(connection, "/v1/execute", ask.question(computer, function, arguments={}))
+            self._calls.append(Call(status, begun, time.perf_counter()))
+            if status not in (self._expected, http.HTTPStatus.SERVICE_UNAVAILABLE):
+                raise BenchError(f"a call of {function} is answered {status}: {answer.get('code', 'a verdict')}")

@@ -1,0 +1,110 @@
+"""nginx on the stack's own configuration, and beside the way in to the service a plain file server."""
+
+import http.client
+import socket
+import ssl
+import subprocess
+import time
+from pathlib import Path
+from typing import Self
+
+from bench import ask, children, nginx_conf
+from bench.errors import BenchError
+from trial.errors import tail
+from trial.ports import LOOPBACK, free_port
+
+_NO_LIMIT = {"KADUN_RATE": "10000", "KADUN_BURST": "10000"}
+_READY_SECONDS, _STOP_SECONDS, _POLL_SECONDS = 20, 20, 0.1
+
+# The same TLS, limits of time and log as the project's own server has; nothing before the files.
+_STATIC = """
+server {{
+    listen {port} ssl;
+    ssl_certificate {folder}/certificates/fullchain.pem;
+    ssl_certificate_key {folder}/certificates/privkey.pem;
+    include {folder}/etc/kadun/tls.conf;
+    include {folder}/etc/kadun/server.conf;
+    root {files};
+}}
+"""
+
+
+class Nginx:
+    """An nginx in a folder of its own, on free ports.
+
+    Args:
+        folder: Takes all that is made; must not be there.
+        app: The service's unix socket.
+        files: The service's folder of files, served by `static` too.
+    """
+
+    def __init__(self, folder: Path, app: Path, files: Path) -> None:
+        self.port, self.static_port = free_port(), free_port()
+        self._folder = folder
+        settings = _NO_LIMIT | {
+            "KADUN_HTTP_PORT": str(free_port()),
+            "KADUN_HTTPS_PORT": str(self.port),
+            "KADUN_SOCKET": str(app),
+            "KADUN_FILES": str(files),
+        }
+        nginx_conf.write(folder, settings)
+        static = _STATIC.format(port=self.static_port, folder=folder, files=files)
+        (folder / "etc/conf.d/static.conf").write_text(static)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def certificate(self) -> Path:
+        """What its clients are to trust."""
+        return self._folder / "certificates/fullchain.pem"
+
+    @property
+    def url(self) -> str:
+        """The way in to the service."""
+        return f"https://{LOOPBACK}:{self.port}"
+
+    @property
+    def static_url(self) -> str:
+        """The way in to the plain files."""
+        return f"https://{LOOPBACK}:{self.static_port}"
+
+    def __enter__(self) -> Self:
+        self._process = subprocess.Popen(
+            [*children.tied(), *nginx_conf.command(self._folder)], stderr=subprocess.DEVNULL, start_new_session=True
+        )
+        try:
+            self._wait()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process is not None:
+            self._process.terminate()
+            try:
+                self._process.wait(_STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+
+    def connect(self, source: str) -> http.client.HTTPSConnection:
+        """Return a connection to the service from this address, to be closed by the caller."""
+        context = ssl.create_default_context(cafile=self.certificate)
+        return http.client.HTTPSConnection(
+            LOOPBACK, self.port, context=context, source_address=(source, 0), timeout=ask.SECONDS
+        )
+
+    def _wait(self) -> None:
+        deadline = time.monotonic() + _READY_SECONDS
+        while not self._listens():
+            if time.monotonic() > deadline or (self._process and self._process.poll() is not None):
+                said = tail((self._folder / "log/error.log").read_text(errors="replace"), lines=1)
+                raise BenchError(f"nginx does not start: {said}")
+            time.sleep(_POLL_SECONDS)
+
+    def _listens(self) -> bool:
+        try:
+            socket.create_connection((LOOPBACK, self.static_port), timeout=1).close()
+        except OSError:
+            return False
+        return True
