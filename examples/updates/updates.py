@@ -1,0 +1,101 @@
+"""更新核心数据: a program that takes up new core data while it runs.
+
+The vendor seals a new release of the data and adds it under the same name (`scripts/cardctl file add`); every running
+program has it within its interval, and nobody without a good card gets it. Exit status: 0 done, 1 not allowed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+
+from kadun import CardRejected, Client, KadunError
+
+
+class CoreData:
+    """The newest core data that this program has: a sealed file beside it, the plain data in memory alone."""
+
+    def __init__(self, client: Client, sealed: Path) -> None:
+        self._client = client
+        self._sealed = sealed
+        self._seen: tuple[int, int] | None = None
+        self.content: dict[str, object] = {}
+
+    def refresh(self) -> bool:
+        """Fetch a new version if there is one and take it up; tell whether there was.
+
+        Nothing is fetched where the same version lies here already.
+        """
+        self._client.download(self._sealed.name, self._sealed)
+        status = self._sealed.stat()
+        version = (status.st_mtime_ns, status.st_size)
+        if version == self._seen:
+            return False
+        self.content = json.loads(self._client.unseal(self._sealed))
+        self._seen = version
+        return True
+
+
+def main() -> int:
+    """Open, then look for new data every few seconds."""
+    chosen = arguments()
+    client = Client(
+        chosen.server,
+        public_keys=Path(chosen.keys).read_text(encoding="utf-8"),
+        card_id=chosen.card,
+        ca_file=chosen.ca,
+        program="kadun-updates",
+    )
+    data = CoreData(client, Path(chosen.core))
+    try:
+        client.open()
+        for round_number in range(chosen.rounds):
+            if round_number:
+                time.sleep(chosen.interval)
+            look(data)
+    except KadunError as error:
+        print(f"无法使用 / Cannot run: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def look(data: CoreData) -> None:
+    """Take up what is new; without the server the program goes on with what it has, without a card it does not."""
+    try:
+        if data.refresh():
+            print(f"核心数据 / core data: {data.content['title']}", flush=True)
+    except CardRejected:
+        raise
+    except KadunError as error:
+        if not data.content:
+            raise
+        print(f"暂时无法检查更新 / no news for the moment: {error}", file=sys.stderr)
+
+
+def arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description="核心数据在线更新示例 / core data that is updated while the program runs"
+    )
+    parser.add_argument("--server", required=True, help="服务器地址 / the card server")
+    parser.add_argument("--card", required=True, help="卡密 / the card")
+    parser.add_argument("--keys", required=True, help="固定公钥 / pinned keys: the output of `cardctl key export`")
+    parser.add_argument(
+        "--core",
+        required=True,
+        help="加密的核心数据，文件名即服务器上的名称 / sealed core data, named as on the server",
+    )
+    parser.add_argument("--ca", help="私有根证书 / a private CA's PEM file")
+    parser.add_argument("--interval", type=float, default=300, help="检查间隔，秒 / seconds between two looks (300)")
+    parser.add_argument("--rounds", type=int, default=1_000_000, help="检查次数 / how many looks")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(1)
