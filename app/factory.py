@@ -54,7 +54,7 @@ def create_app(settings: Settings) -> falcon.App[Any, Any]:
         clock=utc_now,
     )
     functions = FunctionsClient(settings.functions_socket, settings.function_seconds)
-    execution = Execution(gate, functions, at_once=max(1, settings.threads // 4))
+    execution = Execution(gate, functions, at_once=max(1, settings.threads // 2))
 
     door = Door(behind_proxy=settings.behind_proxy, require_sealed=settings.require_sealed)
 
@@ -62,7 +62,7 @@ def create_app(settings: Settings) -> falcon.App[Any, Any]:
     problems.install(app)
     app.add_route("/v1/verify", VerifyResource(verification, door))
     app.add_route("/v1/files", OfferResource(transfer, door))
-    app.add_route("/v1/files/{name}", DownloadResource(transfer, door))
+    app.add_route("/v1/files/{name}", DownloadResource(transfer, door, at_once=max(1, settings.threads // 4)))
     app.add_route("/v1/execute", ExecuteResource(execution, door))
     app.add_route("/.well-known/jwks.json", KeySetResource(signer, utc_now))
     app.add_route("/healthz", HealthResource())

@@ -1,6 +1,7 @@
 """What a vendor might install, good and bad: the functions that tests of `POST /v1/execute` call."""
 
 import os
+import sys
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -30,6 +31,22 @@ def who(arguments: dict[str, Any], caller: Caller) -> object:
 @core_function("下单")
 def order(arguments: Order, caller: Caller) -> object:
     return arguments.amount
+
+
+class Discount(msgspec.Struct):
+    code: str
+
+    def __post_init__(self) -> None:
+        raise ValueError(f"{self.code} is none of hunter2, hunter3 - at `$.hunter4`")
+
+
+class Sale(msgspec.Struct):
+    discount: Discount
+
+
+@core_function("打折")
+def discounted(arguments: Sale, caller: Caller) -> object:
+    return None
 
 
 @core_function("原样")
@@ -68,6 +85,14 @@ def leave(arguments: dict[str, Any], caller: Caller) -> object:
 @core_function("集合")
 def no_json(arguments: dict[str, Any], caller: Caller) -> object:
     return {1, 2}
+
+
+@core_function("唠叨")
+def chatty(arguments: dict[str, Any], caller: Caller) -> object:
+    sys.stdout.write("the beginning " + "x" * 100_000 + " then\nhalf a thing \0\x1b[31m\n")
+    while arguments.get("for ever"):
+        pass
+    return 1
 
 
 @core_function("死循环")

@@ -35,13 +35,17 @@ class FunctionsService:
         return self
 
     def start(self) -> Self:
+        self.launch()
+        wait_for(lambda: self._answers() or self.process.poll() is not None, 60)
+        assert self.process.poll() is None, self.log.read_text()
+        return self
+
+    def launch(self) -> None:
+        """Start it, and do not wait until it has loaded anything."""
         command = [sys.executable, "-m", "gunicorn"]
         command += ["--config", "python:app.functions.gunicorn_conf", "app.functions.wsgi:app"]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(command, cwd=ROOT, env=self.environment, stderr=log, stdout=log)
-        wait_for(lambda: self._answers() or self.process.poll() is not None, 60)
-        assert self.process.poll() is None, self.log.read_text()
-        return self
 
     def stop(self) -> None:
         assert self.process is not None

@@ -108,20 +108,28 @@ def run(
     if arguments is not None and arguments_file is not None:
         raise click.UsageError("--arguments 与 --arguments-file 只能用一个 / Give one of the two")
     text = arguments_file.read() if arguments_file is not None else ("{}" if arguments is None else arguments).encode()
-    match _client(session).call(name, _object(text), _caller(session, card_id)):
+    ran = _client(session).run(name, _object(text), _caller(session, card_id))
+    _say_lines(ran.printed)
+    match ran.outcome:
         case Returned(result):
             output.print_json(result)
         case Invalid(field, message):
-            raise click.ClickException(f"参数有误 / The arguments do not fit: {field}: {message}")
+            what = f"{field}: {message}" if message else field
+            raise click.ClickException(f"参数有误 / The arguments do not fit: {what}")
         case NotFound():
             raise click.ClickException(f"没有功能 {name} / There is no function {name}: cardctl function list")
-        case TimedOut():
+        case TimedOut(detail):
+            _say_lines(detail)
             limit = session.settings.function_seconds
             raise click.ClickException(f"执行超过 {limit} 秒，已终止 / It took longer than {limit} s and was ended")
         case Failed(detail):
-            for line in detail.splitlines():
-                output.say(line)
+            _say_lines(detail)
             raise click.ClickException("功能执行失败 / The function failed")
+
+
+def _say_lines(text: str) -> None:
+    for line in text.splitlines():
+        output.say(line)
 
 
 def _object(text: bytes) -> dict[str, Any]:

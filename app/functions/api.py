@@ -1,19 +1,22 @@
 """The functions service over HTTP. Only the app and the operator's command line ask it, over a Unix socket."""
 
 import logging
+import threading
 import time
 from typing import Any
 
 import falcon
 import msgspec
 
+from app.functions.call import end_of
 from app.functions.guardian import MAX_REQUEST_BYTES
 from app.functions.library import Library, NotLoadedError
-from app.functions.outcomes import CallRequest, NotFound
+from app.functions.outcomes import CallRequest, NotFound, Run
 from app.functions.slots import BusyError, Slots
 
 _RETRY_AFTER_SECONDS = 2
-_RELOADS_AT_ONCE = 2
+_RELOADS_AT_ONCE = 2  # each holds a thread for as long as loading takes
+_MAX_LOGGED_BYTES = 1024  # what one card's calls print must not push all else out of the log
 logger = logging.getLogger(__name__)
 
 
@@ -41,12 +44,16 @@ class ReloadResource:
 
     def __init__(self, library: Library) -> None:
         self._library = library
-        self._slots = Slots(2 * _RELOADS_AT_ONCE)
+        self._places = threading.BoundedSemaphore(_RELOADS_AT_ONCE)
 
     def on_post(self, _request: falcon.Request, response: falcon.Response) -> None:
-        """Answer a `Listing`; 503 when it takes too long, or others are waiting already."""
-        with self._slots.taken_by("reload"):
+        """Answer a `Listing`; 503 when it fails or takes too long, or others are waiting already."""
+        if not self._places.acquire(blocking=False):
+            raise BusyError
+        try:
             response.data = msgspec.json.encode(self._library.reload())
+        finally:
+            self._places.release()
 
 
 class CallResource:
@@ -57,7 +64,7 @@ class CallResource:
         self._slots = slots
 
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Answer an `Outcome`; 400 for what is no `CallRequest`, 503 when all places are taken."""
+        """Answer a `Run`; 400 for what is no `CallRequest`, 503 when all places are taken."""
         body = request.bounded_stream.read(MAX_REQUEST_BYTES + 1)
         if len(body) > MAX_REQUEST_BYTES:
             raise falcon.HTTPContentTooLarge
@@ -69,19 +76,20 @@ class CallResource:
         with self._slots.taken_by(call.caller.card_id):
             said = self._library.call(call.function, body)
         if said is None:
-            response.data = msgspec.json.encode(NotFound())
+            response.data = msgspec.json.encode(Run(NotFound(), ""))
             return
-        response.data = said.outcome
+        printed = end_of(said.printed.decode("utf-8", "replace"))
+        response.data = msgspec.json.encode({"outcome": msgspec.Raw(said.outcome), "printed": printed})
         extra: dict[str, Any] = {"function": call.function, "milliseconds": round((time.monotonic() - began) * 1000)}
         if said.printed:
-            extra["printed"] = said.printed.decode("utf-8", "replace")
+            extra["printed"] = said.printed[-_MAX_LOGGED_BYTES:].decode("utf-8", "replace")
         logger.info("function called", extra=extra)
 
 
-def _unavailable(_request: falcon.Request, response: falcon.Response, _error: Exception, _params: Any) -> None:  # noqa: ANN401
+def _unavailable(_request: falcon.Request, response: falcon.Response, error: Exception, _params: Any) -> None:  # noqa: ANN401
     response.status = falcon.HTTP_503
     response.set_header("Retry-After", str(_RETRY_AFTER_SECONDS))
-    response.media = {"error": "busy, or not loaded yet"}
+    response.media = {"error": str(error)}
 
 
 def create_app(library: Library, concurrency: int) -> falcon.App[Any, Any]:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 import traceback
 from collections.abc import Callable
 from datetime import UTC
@@ -41,7 +42,7 @@ def outcome_of(offer: Offer, request: CallRequest, max_result_bytes: int, before
             try:
                 arguments = msgspec.convert(arguments, offer.schema)
             except msgspec.ValidationError as error:
-                return msgspec.json.encode(invalid(str(error)))
+                return msgspec.json.encode(_unfit(error))
         result = offer.function(arguments, Caller(caller.card_id, caller.client_id, expires_at))
         return b'{"outcome":"ok","result":' + encode(result, max_result_bytes) + b"}"
     except BaseException as error:  # noqa: BLE001  # SystemExit and KeyboardInterrupt are the function's own too
@@ -90,9 +91,25 @@ def invalid(message: str) -> Invalid:
 
 
 def failed(detail: object) -> Failed:
-    """Return the outcome for a call without a result; `detail` is cut, and made such that every reader can hold it."""
-    sound = str(detail).replace("\0", "\\x00").encode("utf-8", "backslashreplace").decode()
-    return Failed(sound if len(sound) <= MAX_DETAIL else "…" + sound[1 - MAX_DETAIL :])
+    """Return the outcome for a call without a result; of `detail` the end counts."""
+    return Failed(end_of(str(detail)))
+
+
+def end_of(text: str) -> str:
+    """Return the end of what a function said, made such that every reader can hold it."""
+    sound = text.replace("\0", "\\x00").encode("utf-8", "backslashreplace").decode()
+    return sound if len(sound) <= MAX_DETAIL else "…" + sound[1 - MAX_DETAIL :]
+
+
+def _unfit(error: msgspec.ValidationError) -> Invalid:
+    """Return the outcome for an error of msgspec's, or of the vendor's own checks: what those say stays here."""
+    own = error.__context__ if error.__cause__ is None else error.__cause__
+    if own is None:
+        return invalid(str(error))
+    print(_story(error), file=sys.stderr)  # noqa: T201  # printed as by the function itself
+    # msgspec appends where it was; what looks the same before that is the vendor's.
+    at = _AT.fullmatch(str(error).removeprefix(str(own)))
+    return Invalid(field="arguments" + (at["path"] if at else ""), message="")
 
 
 def _story(error: BaseException) -> str:

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from app.domain.texts import Text
 from app.functions.decorator import Caller
 from app.functions.outcomes import (
     BrokenModule,
@@ -19,6 +20,7 @@ from app.functions.outcomes import (
     NotFound,
     Outcome,
     Returned,
+    Run,
     TimedOut,
 )
 
@@ -35,6 +37,7 @@ __all__ = [
     "NotFound",
     "Outcome",
     "Returned",
+    "Run",
     "TimedOut",
 ]
 
@@ -52,7 +55,7 @@ class FunctionsUnavailableError(Exception):
 
 
 class FunctionsBusyError(FunctionsUnavailableError):
-    """As many calls are under way as the service allows."""
+    """The service is there, and has no place for another call, or nothing loaded. The message is its own."""
 
 
 class FunctionsClient:
@@ -68,10 +71,14 @@ class FunctionsClient:
         self._seconds = seconds
 
     def call(self, function: str, arguments: dict[str, Any], caller: Caller) -> Outcome:
-        """Call a function.
+        """Call a function, as `run` does, where what it prints is no matter."""
+        return self.run(function, arguments, caller).outcome
+
+    def run(self, function: str, arguments: dict[str, Any], caller: Caller) -> Run:
+        """Call a function, and return what came of it, and what it printed.
 
         Raises:
-            FunctionsBusyError: all places are taken.
+            FunctionsBusyError: all places are taken, or nothing is loaded.
             FunctionsUnavailableError: the service is away or at fault.
         """
         expires_at = caller.expires_at
@@ -84,7 +91,7 @@ class FunctionsClient:
                 "expires_at": None if expires_at is None else expires_at.isoformat(),
             },
         }
-        return self._ask("POST", "/call", Outcome, self._seconds + MARGIN_SECONDS, question)  # type: ignore[arg-type]
+        return self._ask("POST", "/call", Run, self._seconds + MARGIN_SECONDS, question)
 
     def list(self) -> Listing:
         """Return what is loaded, and what is broken.
@@ -98,7 +105,7 @@ class FunctionsClient:
         """Load the modules anew, and return what is loaded then; calls under way end on the old ones.
 
         Raises:
-            FunctionsUnavailableError: the service is away or at fault, or the modules take too long.
+            FunctionsUnavailableError: the service is away or at fault, or the modules cannot be loaded in time.
         """
         return self._ask("POST", "/reload", Listing, RELOAD_SECONDS)
 
@@ -116,13 +123,24 @@ class FunctionsClient:
         finally:
             connection.close()
         if answer.status == http.client.SERVICE_UNAVAILABLE:
-            raise FunctionsBusyError("busy, or still loading")
+            raise FunctionsBusyError(_reason(content))
         if answer.status != http.client.OK or len(content) > MAX_ANSWER_BYTES:
             raise FunctionsUnavailableError(f"an answer of status {answer.status} and {len(content)} bytes")
         try:
             return msgspec.json.decode(content, type=kind)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise FunctionsUnavailableError(f"a malformed answer: {error}") from error
+
+
+class _Excuse(msgspec.Struct):
+    error: str
+
+
+def _reason(content: bytes) -> str:
+    try:
+        return msgspec.json.decode(content, type=_Excuse).error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return str(Text("服务繁忙", "busy"))
 
 
 class _SocketConnection(http.client.HTTPConnection):

@@ -3,6 +3,7 @@
 import inspect
 import types
 import typing
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,6 +15,7 @@ from app.domain.policy import OPEN_PROGRAM
 from app.domain.texts import RefusedError
 
 MAX_NAME = 64
+_UNSPEAKABLE = ("Cc", "Cs")  # control characters and lone surrogates: no request may hold them, no log should
 Decorated = TypeVar("Decorated", bound=Callable[..., object])
 
 
@@ -52,7 +54,7 @@ def core_function(name: str, *, schema: Any = None) -> Callable[[Decorated], Dec
     """Offer the function below to clients, under a name: `f(arguments, caller)`, whose result must be a JSON value.
 
     Args:
-        name: What a client asks for: 1 to 64 characters, of one function only.
+        name: What a client asks for: 1 to 64 characters, no control characters, of one function only.
         schema: The type that `arguments` must fit and is converted to, as msgspec takes it: a `Struct`, `TypedDict`,
             dataclass, `dict[str, int]`, … Without it the annotation of the first parameter counts; plain `dict`,
             or nothing, stands for any JSON object.
@@ -65,6 +67,11 @@ def core_function(name: str, *, schema: Any = None) -> Callable[[Decorated], Dec
         raise RefusedError(
             f'core_function 需要 1 到 {MAX_NAME} 个字符的名称：@core_function("名称")',
             f'core_function needs a name of 1 to {MAX_NAME} characters: @core_function("name")',
+        )
+    if any(unicodedata.category(character) in _UNSPEAKABLE for character in name):
+        raise RefusedError(
+            f"功能名称 {name!a} 含有控制字符或不成对的代理字符",
+            f"the name {name!a} holds a control character or a lone surrogate",
         )
     if name == OPEN_PROGRAM:
         raise RefusedError(

@@ -44,7 +44,7 @@ class GenerationGoneError(Exception):
 
 
 class Said(NamedTuple):
-    """What came of a call: the outcome as JSON, and the beginning of what the function printed."""
+    """What came of a call: the outcome as JSON, and the end of what the function printed."""
 
     outcome: bytes
     printed: bytes
@@ -67,9 +67,9 @@ class Generation:
         self._seconds = seconds
 
     @property
-    def is_alive(self) -> bool:
-        """Whether calls can be made."""
-        return self._running.process.poll() is None
+    def end(self) -> Text | None:
+        """How its process ended; None while calls can be made."""
+        return None if self._running.process.poll() is None else processes.how_it_ended(self._running.exit_code())
 
     def call(self, request: bytes, max_outcome_bytes: int) -> Said:
         """Make a call; `request` is a `CallRequest` as JSON, for a function of this generation.
@@ -167,7 +167,7 @@ class _Zygote:
         except TimeoutError:
             error = HANGS
         except (EOFError, OSError):
-            error = processes.how_it_ended(self._exit_code())
+            error = processes.how_it_ended(self.exit_code())
         if not importing:
             raise OSError(f"the functions' process does not start: {error}")
         trace = os.pread(self._crash, MAX_ERROR, 0).decode("utf-8", "replace")
@@ -176,14 +176,14 @@ class _Zygote:
     def close(self) -> None:
         """End the process, and all that was started in it."""
         self._let_go()
-        self._exit_code()
+        self.exit_code()
 
     def _let_go(self) -> None:
         self.control.close()
         self._lifeline.close()
         os.close(self._crash)
 
-    def _exit_code(self) -> int:
+    def exit_code(self) -> int:
         """Wait for the keeper's end; a signal that ended the zygote is a negative number, as in `subprocess`."""
         try:
             code = self.process.wait(_END_SECONDS)

@@ -9,15 +9,17 @@ import os
 import select
 import socket
 import sys
+import tempfile
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
 from app.domain.texts import Text
-from app.functions import frames, processes
-from app.functions.call import failed, outcome_of
+from app.functions import frames, processes, scratch
+from app.functions.call import end_of, failed, outcome_of
 from app.functions.decorator import Offer
 from app.functions.outcomes import CallRequest, Outcome, TimedOut
 
@@ -26,7 +28,7 @@ MAX_REQUEST_BYTES = 512 * 1024
 MAX_OUTPUT_BYTES = 16 * 1024
 MAX_PROCESSES = 64
 _ENVELOPE_BYTES = 8 * 4096  # what an outcome may have beside its result: the detail, however it is escaped
-_LOOK_SECONDS = 1.0
+_LOOK_SECONDS = 0.5
 _PATIENCE_SECONDS = 0.1
 _LAST_PATIENCE_SECONDS = 0.02
 _CHUNK_BYTES = 64 * 1024
@@ -56,6 +58,21 @@ def guard(service: socket.socket, offers: Mapping[str, Offer], limits: Limits) -
     """Read a request from the service, have it run, and send back what the function printed and the outcome."""
     processes.adopt_orphans()
     request = msgspec.json.decode(frames.receive(service, MAX_REQUEST_BYTES), type=CallRequest)
+    folder = scratch.make(os.getppid())
+    try:
+        watch, outcome = _watched(service, offers[request.function], request, limits, folder)
+    finally:
+        processes.end_descendants()
+        scratch.remove(folder)
+    watch.take_output()
+    service.sendall(frames.frame(watch.printed()) + frames.frame(outcome))
+    service.close()
+
+
+def _watched(
+    service: socket.socket, offer: Offer, request: CallRequest, limits: Limits, folder: Path
+) -> tuple["_Watch", bytes]:
+    """Have a function run to its end, and return its outcome as JSON, and who saw it."""
     result, result_end = os.pipe()
     output, output_end = os.pipe()
     guardian = os.getpid()
@@ -64,16 +81,19 @@ def guard(service: socket.socket, offers: Mapping[str, Offer], limits: Limits) -
         for ours in (service.fileno(), result, output):
             os.close(ours)
         processes.die_with(guardian)
-        _run(offers[request.function], request, limits, result_end, output_end)
+        _use(folder)
+        _run(offer, request, limits, result_end, output_end)
     os.close(result_end)
     os.close(output_end)
     watch = _Watch(service, child, _Pipes(result, output), limits)
     outcome = watch.outcome()
     watch.end_child()
-    processes.end_descendants()
-    watch.take_output()
-    service.sendall(frames.frame(watch.printed()) + frames.frame(outcome))
-    service.close()
+    return watch, outcome
+
+
+def _use(folder: Path) -> None:
+    """Have this process and what it starts write temporary files there, whatever a module has asked for before."""
+    os.environ["TMPDIR"] = tempfile.tempdir = str(folder)
 
 
 def _run(offer: Offer, request: CallRequest, limits: Limits, result: int, output: int) -> None:
@@ -109,7 +129,6 @@ class _Watch:
         self._pipes = pipes
         self._limits = limits
         self._message = bytearray()
-        self._head = bytearray()
         self._tail = b""
         self._poll = select.poll()
         for descriptor in (service.fileno(), *pipes):
@@ -121,6 +140,7 @@ class _Watch:
         """Wait for the outcome, and return it as JSON."""
         deadline = time.monotonic() + self._limits.seconds
         crowded = processes.tasks() + MAX_PROCESSES
+        most_bytes = self._limits.memory_bytes + processes.private_bytes()
         look_at = time.monotonic() + _LOOK_SECONDS
         patience = _PATIENCE_SECONDS
         while (now := time.monotonic()) < deadline:
@@ -139,11 +159,15 @@ class _Watch:
                 return self._ended(os.waitstatus_to_exitcode(status))
             if now >= look_at or processes.tasks() > crowded:  # a bomb is not to have a second's time
                 look_at = now + _LOOK_SECONDS
-                if sum(1 for _ in processes.descendants(os.getpid())) > MAX_PROCESSES:
+                family = list(processes.descendants(os.getpid()))
+                if len(family) > MAX_PROCESSES:
                     return self._failed(
                         Text(f"启动了超过 {MAX_PROCESSES} 个进程", f"it started more than {MAX_PROCESSES} processes")
                     )
-        return msgspec.json.encode(TimedOut())
+                # The kernel's limit is for one process, and knows nothing of memory that processes share.
+                if sum(map(processes.memory_of, family)) > most_bytes:
+                    return self._failed(Text("内存超过上限", "it took more memory than a call may"))
+        return msgspec.json.encode(TimedOut(end_of(self._text())))
 
     def end_child(self) -> None:
         """End the call's process, which nearly always is all there is to end: cheaper than looking for others."""
@@ -157,19 +181,19 @@ class _Watch:
     def take_output(self) -> None:
         """Read what was printed: as much as a pipe holds, and no more, lest endless printing keeps us from the clock.
 
-        Only the beginning and the end are kept.
+        Only the end is kept.
         """
         chunk = _read(self._pipes.output)
         if chunk == b"":
             with contextlib.suppress(KeyError):  # it was at its end before
                 self._poll.unregister(self._pipes.output)
         elif chunk is not None:
-            self._head += chunk[: MAX_OUTPUT_BYTES - len(self._head)]
             self._tail = (self._tail + chunk)[-MAX_OUTPUT_BYTES:]
 
     def printed(self) -> bytes:
-        """Return the beginning of what was printed."""
-        return bytes(self._head)
+        """Return the end of what was printed, once: no outcome's `detail` repeats it."""
+        printed, self._tail = self._tail, b""
+        return printed
 
     def _take_result(self) -> bool:
         """Read what there is of the message; tell whether more can come."""
@@ -204,8 +228,10 @@ class _Watch:
         return self._failed(processes.how_it_ended(status))
 
     def _failed(self, what: Text) -> bytes:
-        printed = self._tail.decode("utf-8", "replace")
-        return msgspec.json.encode(failed(f"{printed}\n{what}".lstrip()))
+        return msgspec.json.encode(failed(f"{self._text()}\n{what}".lstrip()))
+
+    def _text(self) -> str:
+        return self.printed().decode("utf-8", "replace")
 
 
 def _read(pipe: int) -> bytes | None:

@@ -12,12 +12,16 @@ import types
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
+
 from app.domain.texts import RefusedError, Text
-from app.functions.decorator import Offer
+from app.functions.decorator import Offer, offers
+from app.functions.outcomes import FunctionInfo
 
 IMPORT_SECONDS = 30
 HANGS = Text(f"{IMPORT_SECONDS} 秒内未完成导入", f"its import is not done after {IMPORT_SECONDS} s")
 MAX_ERROR = 8_000
+MAX_DOC = 1_000
 
 
 class _ImportHangsError(BaseException):
@@ -36,7 +40,9 @@ def make_importable(folder: Path) -> None:
 
 
 def names_in(folder: Path) -> list[str]:
-    """Return the names of the modules in a folder: files `*.py` and packages, none that begins with `_` or `.`.
+    r"""Return the names of the modules in a folder: files `*.py` and packages, none that begins with `_` or `.`.
+
+    Bytes of a name that are no UTF-8 are written `\udcff`, which can be told, and is no module's name either.
 
     Raises:
         OSError: the folder cannot be read.
@@ -46,36 +52,52 @@ def names_in(folder: Path) -> list[str]:
         if entry.name.startswith(("_", ".")):
             continue
         if entry.suffix == ".py" and entry.is_file():
-            found.add(entry.stem)
+            found.add(_sound(entry.stem))
         elif (entry / "__init__.py").is_file():
-            found.add(entry.name)
+            found.add(_sound(entry.name))
     return sorted(found)
 
 
-def error_of_importing(name: str, folder: Path) -> str | None:
-    """Import a module, and return what went wrong, None when nothing did.
+def error_of_importing(name: str, folder: Path, functions: list[FunctionInfo]) -> str | None:
+    """Import a module, and return what went wrong, None when nothing did; add to `functions` what it offers.
 
     One that hangs in Python code is broken off after 30 s; the caller must see to those that hang elsewhere.
     """
     former = signal.signal(signal.SIGALRM, _break_off)
     signal.alarm(IMPORT_SECONDS)
     try:
+        before = len(offers)
         _import(name, folder)
+        functions += map(_info, offers[before:])
     except BaseException as error:  # noqa: BLE001  # whatever a module raises is its own trouble, SystemExit too
         lines = traceback.format_exception(type(error), error, _without_machinery(error))
-        return "".join(lines).replace("\0", "\\x00").encode("utf-8", "backslashreplace").decode()[-MAX_ERROR:]
+        return _sound("".join(lines).replace("\0", "\\x00"))[-MAX_ERROR:]
     finally:
         signal.alarm(0)
         signal.signal(signal.SIGALRM, former)
     return None
 
 
-def named_twice(offers: list[Offer]) -> Iterator[tuple[str, list[str]]]:
+def named_twice(functions: list[FunctionInfo]) -> Iterator[tuple[str, list[str]]]:
     """Return the names under which several functions are offered, and the modules that do."""
     modules: dict[str, list[str]] = {}
-    for offer in offers:
-        modules.setdefault(offer.name, []).append(offer.module)
+    for function in functions:
+        modules.setdefault(function.name, []).append(function.module)
     return ((name, where) for name, where in modules.items() if len(where) > 1)
+
+
+def _info(offer: Offer) -> FunctionInfo:
+    """Return what is told of an offer. What of it cannot be told is an error here, where its module is known."""
+    doc = offer.function.__doc__
+    text = _sound(doc).strip()[:MAX_DOC] if isinstance(doc, str) else ""
+    info = FunctionInfo(offer.name, offer.module, offer.json_schema(), text)
+    msgspec.json.encode(info)
+    return info
+
+
+def _sound(text: str) -> str:
+    """Return a text that UTF-8 can hold."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _import(name: str, folder: Path) -> None:

@@ -17,7 +17,10 @@ class NotFound(msgspec.Struct, frozen=True, tag="not_found", tag_field="outcome"
 
 
 class Invalid(msgspec.Struct, frozen=True, tag="invalid", tag_field="outcome"):
-    """The arguments do not fit: `field` is like `arguments.amount`, `message` says what is wrong with it."""
+    """The arguments do not fit: `field` is like `arguments.amount`, `message` says what is wrong with it.
+
+    The message is empty where the vendor's own check refused: what that says is printed, for the vendor's eyes alone.
+    """
 
     field: str
     message: str
@@ -30,10 +33,19 @@ class Failed(msgspec.Struct, frozen=True, tag="failed", tag_field="outcome"):
 
 
 class TimedOut(msgspec.Struct, frozen=True, tag="timeout", tag_field="outcome"):
-    """The function did not end in time."""
+    """The function did not end in time: `detail` is the end of what it printed, and for the vendor as in `Failed`."""
+
+    detail: str = ""
 
 
 Outcome = Returned | NotFound | Invalid | Failed | TimedOut
+
+
+class Run(msgspec.Struct, frozen=True):
+    """The answer to `POST /call`: the outcome, and the end of what was printed, unless its `detail` has that."""
+
+    outcome: Outcome
+    printed: str
 
 
 class FunctionInfo(msgspec.Struct, frozen=True):

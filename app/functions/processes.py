@@ -47,7 +47,7 @@ def confine(memory_bytes: int) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (_MAX_FILE_BYTES, _MAX_FILE_BYTES))
     # Of this user's processes, in this container and outside; root has no such limit.
     _lower(resource.RLIMIT_NPROC, tasks() + _MAX_NEW_TASKS)
-    _lower(resource.RLIMIT_DATA, _private_bytes() + memory_bytes)
+    _lower(resource.RLIMIT_DATA, private_bytes() + memory_bytes)
 
 
 def lift_memory_limit() -> None:
@@ -66,6 +66,23 @@ def descendants(ancestor: int) -> Iterator[int]:
         if _parent_of(process) in family:
             family.add(process)
             yield process
+
+
+def children() -> list[int]:
+    """Return this process's children, those that it has adopted too; none where the kernel does not list them."""
+    try:
+        return [int(child) for child in Path(f"/proc/self/task/{os.getpid()}/children").read_text("ascii").split()]
+    except OSError:  # a kernel without CONFIG_PROC_CHILDREN
+        return []
+
+
+def memory_of(process: int) -> int:
+    """Return how many bytes a process holds that are in no file, what it shares with others in proportion."""
+    try:
+        lines = Path(f"/proc/{process}/smaps_rollup").read_text("ascii").splitlines()
+    except OSError:  # it has ended
+        return 0
+    return sum(int(line.split()[1]) for line in lines if line.startswith(("Pss_Anon:", "Pss_Shmem:"))) * 1024
 
 
 def tasks() -> int:
@@ -124,7 +141,8 @@ def _parent_of(process: int) -> int:
     return int(status.rpartition(b")")[2].split()[1])  # a program's name may hold anything, brackets too
 
 
-def _private_bytes() -> int:
+def private_bytes() -> int:
+    """Return what RLIMIT_DATA counts of this process."""
     lines = Path("/proc/self/status").read_text("ascii", "replace").splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmData:")) * 1024
 

@@ -5,9 +5,14 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from app.domain.texts import Text
+
 
 class BusyError(Exception):
     """All places are taken, or this card has its share already."""
+
+    def __init__(self) -> None:
+        super().__init__(str(Text("名额已满，请稍后重试", "all places are taken: try again later")))
 
 
 class Slots:

@@ -19,14 +19,13 @@ from typing import NoReturn
 import msgspec
 
 from app.domain.texts import Text
-from app.functions import frames, modules, processes
+from app.functions import frames, modules, processes, scratch
 from app.functions.decorator import Offer, offers
 from app.functions.guardian import Limits, guard
 from app.functions.outcomes import BrokenModule, FunctionInfo
 
 FOLDER = "(folder)"
 """Stands for the folder itself where a module is named."""
-MAX_DOC = 1_000
 MAX_REPORT_BYTES = 8 * 1024 * 1024
 MAX_ORDERS_BYTES = 1024 * 1024
 STDERR = 2
@@ -82,6 +81,7 @@ def main() -> NoReturn:
     control.close()
     status = _wait(lifeline, zygote)
     processes.end_descendants()
+    scratch.remove_all(zygote)
     os._exit(status if status >= 0 else SIGNALLED - status)
 
 
@@ -93,6 +93,9 @@ def _wait(lifeline: socket.socket, zygote: int) -> int:
         ended, status = os.waitpid(-1, os.WNOHANG)
         if ended == zygote:
             return os.waitstatus_to_exitcode(status)
+        for orphan in processes.children():  # of a call whose guardian was killed
+            if orphan != zygote:
+                processes.kill(orphan)
     return 0
 
 
@@ -123,30 +126,26 @@ def _import_all(folder: Path, left_out: list[str], control: socket.socket, crash
         report(Ready([], [BrokenModule(FOLDER, str(_unreadable(error)))]))
         return
     modules.make_importable(folder)
+    functions: list[FunctionInfo] = []
     for name in names:
         if name not in left_out:
             report(Importing(name))
             faulthandler.dump_traceback_later(modules.IMPORT_SECONDS + 1, file=crash)
-            failure = modules.error_of_importing(name, folder)
+            failure = modules.error_of_importing(name, folder, functions)
             faulthandler.cancel_dump_traceback_later()
             if failure is not None:
                 report(Broken(name, failure))
-    report(_ready())
+    report(_ready(functions))
 
 
-def _ready() -> Ready:
-    twice = dict(modules.named_twice(offers))
+def _ready(functions: list[FunctionInfo]) -> Ready:
+    twice = dict(modules.named_twice(functions))
     refused = [
         BrokenModule(module, str(_named_twice(name, where)))
         for name, where in twice.items()
         for module in dict.fromkeys(where)
     ]
-    functions = [
-        FunctionInfo(offer.name, offer.module, offer.json_schema(), (offer.function.__doc__ or "").strip()[:MAX_DOC])
-        for offer in offers
-        if offer.name not in twice
-    ]
-    return Ready(functions, refused)
+    return Ready([function for function in functions if function.name not in twice], refused)
 
 
 def _unreadable(error: OSError) -> Text:

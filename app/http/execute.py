@@ -28,7 +28,9 @@ class ExecuteResource:
         except InvalidArgumentsError as error:
             # Both may quote what was sent, at any length.
             field, message = error.field[:_SHOWN], error.message[:_SHOWN]
-            detail = Text(f"参数 {field} 不符合要求：{message}", f"{field}: {message}")
+            detail = Text(f"参数 {field} 不符合要求", f"{field} does not fit")
+            if message:
+                detail = Text(f"{detail.zh}：{message}", f"{field}: {message}")
             raise invalid_request(detail, field) from error
         except FunctionsUnavailableError as error:
             raise unavailable() from error

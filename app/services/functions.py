@@ -1,7 +1,6 @@
 """Core functions (核心功能执行): the gate first, then the vendor's code, in a service of its own."""
 
 import logging
-import threading
 from typing import Any
 
 from app.domain.codes import Code
@@ -18,13 +17,14 @@ from app.functions.client import (
     Returned,
     TimedOut,
 )
+from app.functions.slots import BusyError, Slots
 from app.services.gate import Gate, Question, Ruling, Verdict
 
 logger = logging.getLogger(__name__)
 
 
 class InvalidArgumentsError(Exception):
-    """The arguments are not what the function wants: `field` is like `arguments.amount`, `message` what is wrong."""
+    """The arguments are not what the function wants: `field` and `message` as in `Invalid`."""
 
     def __init__(self, field: str, message: str) -> None:
         super().__init__(f"{field}: {message}")
@@ -38,13 +38,14 @@ class Execution:
     Args:
         gate: Judges the card.
         functions: Asks the service that runs the vendor's code.
-        at_once: So many calls of this process at once, so that slow functions leave threads for verification.
+        at_once: So many calls of this process at once, so that slow functions leave threads for verification; of one
+            card at most half of them.
     """
 
     def __init__(self, gate: Gate, functions: FunctionsClient, at_once: int) -> None:
         self._gate = gate
         self._functions = functions
-        self._places = threading.BoundedSemaphore(at_once)
+        self._slots = Slots(at_once)
 
     def execute(self, question: Question, arguments: dict[str, Any]) -> Verdict:
         """Judge a request, have the function run if it is accepted, and return the signed verdict.
@@ -59,13 +60,13 @@ class Execution:
             return self._gate.answer(ruling)
         match self._outcome(ruling, arguments):
             case Returned(result):
-                return self._gate.answer(ruling, claims={"result": result})
+                return self._gate.answer(ruling, claims={"result": result}, is_late=True)
             case Invalid(field, message):
                 raise InvalidArgumentsError(field, message)
             case NotFound():
                 return self._gate.reject(ruling, Code.FUNCTION_NOT_FOUND)
-            case TimedOut():
-                return self._gate.reject(ruling, Code.FUNCTION_TIMEOUT)
+            case TimedOut(detail):
+                return self._gate.reject(ruling, Code.FUNCTION_TIMEOUT, {"detail": detail} if detail else None)
             case Failed(detail):
                 return self._gate.reject(ruling, Code.FUNCTION_FAILED, {"detail": detail})
 
@@ -75,14 +76,13 @@ class Execution:
             return NotFound()
         if card is None or ruling.client_id is None:
             raise ValueError("an accepted ruling has a card and its client")
-        if not self._places.acquire(blocking=False):
-            raise FunctionsBusyError("this process's share of calls is under way")
         try:
-            return self._functions.call(function, arguments, Caller(card.id, ruling.client_id, card.expires_at))
+            with self._slots.taken_by(card.id):
+                return self._functions.call(function, arguments, Caller(card.id, ruling.client_id, card.expires_at))
+        except BusyError as error:
+            raise FunctionsBusyError(str(error)) from error
         except FunctionsBusyError:
             raise
         except FunctionsUnavailableError as error:
             logger.warning("functions service away", extra={"reason": str(error), "reference": ruling.reference})
             raise
-        finally:
-            self._places.release()

@@ -105,20 +105,30 @@ class Gate:
         decision, client_id = self._decision(judged, question, jti[-REFERENCE_LENGTH:])
         return Ruling(question, judged, decision, client_id, jti)
 
-    def answer(self, ruling: Ruling, code: Code | None = None, claims: dict[str, Any] | None = None) -> Verdict:
+    def answer(
+        self,
+        ruling: Ruling,
+        code: Code | None = None,
+        claims: dict[str, Any] | None = None,
+        *,
+        is_late: bool = False,
+    ) -> Verdict:
         """Sign the verdict.
 
         Args:
             ruling: What `judge` returned.
             code: What came of an accepted request, where that is no success: then the verdict accepts nothing.
             claims: What it carries beside the claims of every verdict.
+            is_late: Whether its time is that of the answer: much may have been done since the judgement.
         """
         code = code or ruling.decision.code
         metrics.count_verdict(code)
-        return Verdict(code, self._signer.sign_verdict(self._claims(ruling, code) | (claims or {})), ruling.reference)
+        issued_at = self._clock() if is_late else ruling.judged.now
+        signed = self._signer.sign_verdict(self._claims(ruling, code, issued_at) | (claims or {}))
+        return Verdict(code, signed, ruling.reference)
 
     def reject(self, ruling: Ruling, code: Code, details: dict[str, Any] | None = None) -> Verdict:
-        """Sign a verdict that refuses what the rules had accepted, and write that into the journal.
+        """Sign a verdict, of now, that refuses what the rules had accepted, and write that into the journal.
 
         Raises:
             DatabaseUnavailableError: the database is away.
@@ -126,7 +136,7 @@ class Gate:
         entry = _entry(EventKind.REJECTED, ruling.judged, ruling.question.claimed_ip, ruling.reference)
         entry = replace(entry, code=code, details=details)
         self._database.with_connection(lambda: _append_rejection(entry))
-        return self.answer(ruling, code)
+        return self.answer(ruling, code, is_late=True)
 
     def _decision(self, judged: bindings.Judged, question: Question, reference: str) -> tuple[Decision, str | None]:
         for _ in range(_ATTEMPTS):
@@ -156,9 +166,9 @@ class Gate:
         applied = bindings.apply(self._database, facts, decision, judged, entries=entries, new_client_id=client_id)
         return (decision, client_id) if applied else None
 
-    def _claims(self, ruling: Ruling, code: Code) -> dict[str, Any]:
+    def _claims(self, ruling: Ruling, code: Code, at: datetime) -> dict[str, Any]:
         question, judged = ruling.question, ruling.judged
-        issued_at = int(judged.now.timestamp())
+        issued_at = int(at.timestamp())
         claims: dict[str, Any] = {
             "iss": self._issuer,
             "aud": AUDIENCE,

@@ -9,21 +9,16 @@ import os
 import shutil
 import subprocess
 import sys
-import sysconfig
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from app.domain.texts import RefusedError
+from app.functions.modules import packages_dir
 
 # A folder that the file names may be built, which runs what is in it; and our modules are no package's business.
 _NOT_PASSED_ON = ("DATABASE_URL", "KERNAL_DATA_KEY", "PYTHONPATH")
 _PIP = ("-m", "pip", "install", "--disable-pip-version-check", "--no-input", "--only-binary=:all:")
-
-
-def packages_dir(functions_dir: Path) -> Path:
-    """Return where the packages for this interpreter lie."""
-    return functions_dir.with_name(f"{functions_dir.name}-packages") / str(sysconfig.get_config_var("SOABI"))
 
 
 def install(functions_dir: Path) -> Path:

@@ -50,9 +50,11 @@ KADUN_HSTS=max-age=63072000
 #KADUN_THREADS=8
 
 # 核心功能（data/functions），此处为默认值：每次调用的秒数与内存、同时调用数、结果大小、容器的内存上限与网络
-# （none 无网络，bridge 可上网）。
+# （none 无网络，bridge 可上网）。最多一半的服务线程等待功能（KADUN_WORKERS × KADUN_THREADS / 2），
+# 同时调用数要更多时须同时调大 KADUN_THREADS。
 # Core functions with their defaults: seconds and memory of a call, calls at once, size of a result, then memory and
-# network of their container; KADUN_FUNCTIONS_NETWORK=bridge lets them out to the internet.
+# network of their container; KADUN_FUNCTIONS_NETWORK=bridge lets them out to the internet. At most half of the service's
+# threads wait for functions (KADUN_WORKERS x KADUN_THREADS / 2): more calls at once want more KADUN_THREADS.
 #KADUN_FUNCTION_SECONDS=30
 #KADUN_FUNCTION_MEMORY_MB=192
 #KADUN_FUNCTION_CONCURRENCY=4

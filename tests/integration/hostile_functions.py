@@ -1,11 +1,13 @@
 """What no function should do. A module of the functions service, copied into its folder by the tests."""
 
 import ctypes
+import mmap
 import os
 import resource
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 
@@ -97,9 +99,12 @@ def bit_by_bit(arguments, caller):
 
 @core_function("100 MiB result")
 def large(arguments, caller):
-    # One list of one string's references: small here, large as JSON.
-    resource.setrlimit(resource.RLIMIT_DATA, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     return "x" * 100 * 1024**2
+
+
+@core_function("20 MiB result")
+def less_large(arguments, caller):
+    return "x" * 20 * 1024**2
 
 
 @core_function("result beyond memory")
@@ -191,8 +196,40 @@ def many_processes(arguments, caller):
 
 @core_function("guardian killed")
 def guardian_killed(arguments, caller):
+    stay()
     os.kill(os.getppid(), signal.SIGKILL)
     time.sleep(1000)
+
+
+@core_function("shared memory")
+def shared_memory(arguments, caller):
+    taken = mmap.mmap(-1, 600 * 1024**2)  # shared with children to come, and so not in RLIMIT_DATA
+    for start in range(0, len(taken), 4096):
+        taken[start] = 1
+    time.sleep(1000)
+
+
+tempfile.gettempdir()  # as modules do that are imported: it remembers its answer
+
+ENDINGS = {
+    "returns": lambda: None,
+    "raises": lambda: 1 / 0,
+    "exits": lambda: os._exit(1),
+    "hangs": lambda: time.sleep(1000),
+    "kills its guardian": lambda: os.kill(os.getppid(), signal.SIGKILL),
+}
+
+
+@core_function("temporary files")
+def temporary_files(arguments, caller):
+    folder = tempfile.mkdtemp()
+    with open(f"{folder}/file", "w") as file:
+        file.write("another customer's")
+    os.mkdir(f"{folder}/locked", 0)
+    child = subprocess.run(["mktemp"], stdout=subprocess.PIPE, text=True)
+    with open(arguments["told"], "w") as told:
+        told.write(f"{tempfile.gettempdir()} {folder} {child.stdout}")
+    ENDINGS[arguments["then"]]()
 
 
 @core_function("garbage in every descriptor")
@@ -265,6 +302,7 @@ def prints_much(arguments, caller):
     print("the beginning")
     for _ in range(1000):
         print("x" * 1000)
+    print("the end")
     return "done"
 
 

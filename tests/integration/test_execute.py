@@ -1,6 +1,7 @@
 """`POST /v1/execute` with both services running: the gate, the vendor's code, and what the client learns of it."""
 
 import json
+import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -11,7 +12,8 @@ import pytest
 from kadun import CardRejected, Client, FunctionFailed, FunctionNotFound, FunctionTimeout, RequestRefused
 from kadun.patience import Patience
 
-from app.services.gate import REFERENCE_LENGTH
+from app.functions.call import MAX_DETAIL
+from app.services.gate import REFERENCE_LENGTH, TOKEN_SECONDS
 from app.storage.database import Database
 from app.storage.journal import REFUSALS_A_MINUTE
 from app.storage.models import Card, Event, Usage
@@ -176,6 +178,37 @@ def test_a_function_that_takes_too_long(service: Service) -> None:
     assert journalled(service, answer)["code"] == "FUNCTION_TIMEOUT"
 
 
+def test_what_a_function_printed_before_it_hung_is_in_the_journal(service: Service) -> None:
+    (card_id,) = service.issue()
+    answer = execute(service, card_id, "唠叨", {"for ever": True})
+    assert answer.body["code"] == "FUNCTION_TIMEOUT"
+    detail = journalled(service, answer)["details"]["detail"]
+    assert detail.endswith("x then\nhalf a thing \\x00\x1b[31m\n")
+    assert len(detail) == MAX_DETAIL
+    assert "half a thing" not in json.dumps([answer.body, answer.claims])
+
+
+def test_a_verdicts_time_is_that_of_the_answer(service: Service) -> None:
+    (card_id,) = service.issue()
+    asked_at = time.time()
+    late = claims(service, execute(service, card_id, "死循环", {}))  # it takes 2 s
+    assert late["iat"] >= int(asked_at) + 2
+    assert late["exp"] - late["iat"] == TOKEN_SECONDS
+
+
+def test_a_results_time_is_that_of_the_answer_and_the_cards_that_of_the_judgement(
+    with_one_slot: Service, tmp_path: Path
+) -> None:
+    (card_id,) = with_one_slot.issue()
+    held = Held(with_one_slot, tmp_path)
+    held.call(card_id)
+    judged_by = int(time.time())
+    wait_for(lambda: time.time() > judged_by + 1)
+    (answer,) = held.release()
+    assert answer.claims["card_activated_at"] <= judged_by < answer.claims["iat"]
+    assert answer.claims["exp"] - answer.claims["iat"] == TOKEN_SECONDS
+
+
 def test_the_largest_result_is_one_that_the_sdk_takes(service: Service) -> None:
     (card_id,) = service.issue()
     length = 256 * 1024 // 3 - 1  # three bytes each, and two quotation marks
@@ -214,6 +247,20 @@ def test_a_refusal_does_not_send_back_whatever_was_sent(service: Service) -> Non
     answer = execute(service, card_id, "下单", {"amount": 1, "x" * 50_000: 2})
     assert answer.status == 400
     assert len(json.dumps(answer.body)) < 2_000
+
+
+def test_what_the_vendors_own_check_says_is_the_vendors_and_never_the_clients(service: Service) -> None:
+    (card_id,) = service.issue()
+    answer = execute(service, card_id, "打折", {"discount": {"code": "a"}})
+    assert (answer.status, answer.body["code"]) == (400, "INVALID_REQUEST")
+    assert answer.body["field"] == "arguments.discount"
+    assert answer.body["detail"] == "arguments.discount does not fit"
+    assert "hunter" not in json.dumps(answer.body)
+    (line,) = wait_for(
+        lambda: [line for line in (service.folder / "functions.log").read_text().splitlines() if "打折" in line][-1:]
+    )
+    assert "in __post_init__" in json.loads(line)["printed"]
+    assert "ValueError: a is none of hunter2" in json.loads(line)["printed"]
 
 
 @pytest.mark.parametrize("arguments", [None, [], "x", 1])
@@ -297,10 +344,10 @@ class Held:
 
 @pytest.fixture
 def with_one_slot(database_url: str, tmp_path: Path) -> Iterator[Service]:
-    """One process of four threads, of which one may wait for a function."""
+    """One process of three threads, of which one may wait for a function."""
     with (
         FunctionsService(tmp_path).with_shop(),
-        Service(tmp_path, database_url, KADUN_WORKERS="1", KADUN_THREADS="4") as service,
+        Service(tmp_path, database_url, KADUN_WORKERS="1", KADUN_THREADS="3") as service,
     ):
         yield service
 
@@ -322,6 +369,36 @@ def test_calls_beyond_a_processs_share_are_turned_away_and_all_else_is_served(
     assert not held.calls[0].done()
     assert [answer.claims["result"] for answer in held.release()] == ["done"]
     assert execute(service, second, "求和", {"a": 1, "b": 1}, hardware="machine-2").status == 200
+
+
+def test_a_card_that_holds_its_share_of_a_process_holds_up_no_other(database_url: str, tmp_path: Path) -> None:
+    settings = {"KADUN_WORKERS": "1", "KADUN_THREADS": "4"}
+    with (
+        FunctionsService(tmp_path, KADUN_FUNCTION_CONCURRENCY="16").with_shop(),
+        Service(tmp_path, database_url, **settings) as service,
+    ):
+        greedy, modest = service.issue(2)
+        held = Held(service, tmp_path)
+        held.call(greedy)
+        assert execute(service, greedy, "求和", {"a": 1, "b": 1}).status == 503
+        assert execute(service, modest, "求和", {"a": 1, "b": 1}, hardware="machine-2").status == 200
+        assert [answer.claims["result"] for answer in held.release()] == ["done"]
+
+
+def test_half_of_the_threads_may_wait_for_functions_where_these_have_so_many_places(
+    database_url: str, tmp_path: Path
+) -> None:
+    with (
+        FunctionsService(tmp_path, KADUN_FUNCTION_CONCURRENCY="16").with_shop(),
+        Service(tmp_path, database_url, KADUN_WORKERS="1", KADUN_THREADS="12") as service,
+    ):
+        *cards, late = service.issue(7)
+        held = Held(service, tmp_path)
+        for number, card_id in enumerate(cards):
+            held.call(card_id, f"machine-{number}")
+        assert execute(service, late, "求和", {"a": 1, "b": 1}, hardware="machine-late").status == 503
+        assert service.verify(question(cards[0], hardware="machine-0")).status == 200
+        assert [answer.claims["result"] for answer in held.release()] == ["done"] * 6
 
 
 def test_one_card_does_not_take_all_the_places(database_url: str, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """`cardctl function …` against the running functions' service; the service itself need not run."""
 
 import json
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from app.storage.database import Database
 from app.storage.models import Card, Client, Event, Usage
 from tests.functions_service import FunctionsService
-from tests.service import OPEN, Service, question
+from tests.service import OPEN, Service, question, wait_for
 from tests.wheels import write_wheel
 
 SECRETS = ("DATABASE_URL", "KERNAL_DATA_KEY")
@@ -119,6 +120,26 @@ def test_a_failure_shows_its_traceback_to_the_vendor(shop: Service, database: Da
     assert Event.select().where(Event.kind == "rejected").count() == 0
 
 
+def test_what_a_function_prints_is_shown_beside_its_result(shop: Service) -> None:
+    ran = shop.cardctl("function", "run", "唠叨")
+    assert json.loads(ran.stdout) == 1
+    assert ran.stderr.endswith("x then\nhalf a thing \\x00\\x1b[31m\n")
+    assert "the beginning" not in ran.stderr
+
+
+def test_what_a_function_printed_before_it_hung_is_shown_once(shop: Service) -> None:
+    told = shop.cardctl("function", "run", "唠叨", "--arguments", '{"for ever": true}', check=False)
+    assert "longer than 2 s" in told.stderr.splitlines()[-1]
+    assert told.stderr.count("half a thing") == 1
+
+
+def test_what_the_vendors_own_check_says_is_shown_to_the_vendor(shop: Service) -> None:
+    told = shop.cardctl("function", "run", "打折", "--arguments", '{"discount": {"code": "a"}}', check=False)
+    assert "in __post_init__\n" in told.stderr
+    assert "ValueError: a is none of hunter2, hunter3" in told.stderr
+    assert told.stderr.splitlines()[-1] == "cardctl: 参数有误 / The arguments do not fit: arguments.discount"
+
+
 def test_a_traceback_cannot_take_over_the_terminal(shop: Service) -> None:
     told = shop.cardctl("function", "run", "怪话", check=False)
     assert "\\x1b[31mred" in told.stderr
@@ -150,6 +171,21 @@ def test_a_service_that_is_away_is_said_in_one_line(
     functions.start()
     assert (told.returncode, told.stdout, told.stderr.count("\n")) == (1, "", 1)
     assert "The functions' service is unavailable" in told.stderr
+
+
+def test_functions_that_cannot_be_loaded_yet_are_said_in_one_line(
+    offline: Service, functions: FunctionsService
+) -> None:
+    functions.stop()
+    (functions.modules / "slow.py").write_text("import time\ntime.sleep(1000)\n")
+    functions.launch()
+    told = wait_for(lambda: _unless_away(offline.cardctl("function", "list", check=False)), 30)
+    assert (told.returncode, told.stdout) == (1, "")
+    assert told.stderr == "cardctl: 功能尚在加载 / the functions are not loaded yet\n"
+
+
+def _unless_away(told: subprocess.CompletedProcess[str]) -> subprocess.CompletedProcess[str] | None:
+    return None if "no answer" in told.stderr else told
 
 
 def test_requirements_are_installed_and_taken_up_without_a_word_of_secrets(

@@ -1,11 +1,14 @@
 """Loading the vendor's modules, where a process does not do what it should."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 from app.functions import generation
+from app.functions import library as library_module
 from app.functions.generation import load
 from app.functions.guardian import Limits
 from app.functions.library import Library, NotLoadedError, signature
@@ -69,6 +72,85 @@ def test_what_cannot_be_loaded_now_is_loaded_later(library: Library, monkeypatch
     assert said.outcome == b'{"outcome":"ok","result":1}'
 
 
+class Failing:
+    """Stands for a load that fails."""
+
+    def __init__(self) -> None:
+        self.times = 0
+
+    def __call__(self, *_: object) -> NoReturn:
+        self.times += 1
+        raise ValueError("no way")
+
+
+def test_a_load_that_fails_is_told_to_whoever_asked_for_it_and_not_tried_again_at_once(
+    library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing = Failing()
+    monkeypatch.setattr("app.functions.library._LOOK_SECONDS", 600)  # the next look, were it not asked
+    with monkeypatch.context() as patch:
+        patch.setattr("app.functions.library.load", failing)
+        library.start()
+        wait_for(lambda: failing.times == 1)
+        for times in (2, 3):
+            with pytest.raises(NotLoadedError, match="cannot be loaded: ValueError: no way"):
+                library.reload()
+            assert failing.times == times
+    assert library.reload().functions[0].name == "good"
+
+
+def test_a_change_whose_load_failed_is_taken_up_later(
+    library: Library, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library.start()
+    library.reload()
+    failing = Failing()
+    with monkeypatch.context() as patch:
+        patch.setattr("app.functions.library.load", failing)
+        (folder / "other.py").write_text(GOOD.replace('"good"', '"other"'))
+        wait_for(lambda: failing.times)
+        assert library.call("good", REQUEST) is not None
+    wait_for(lambda: [function.name for function in library.listing().functions] == ["good", "other"])
+
+
+ODD = {
+    "a docstring that is no text of UTF-8": ("f.__doc__ = 'about \\ud800'", []),
+    "a docstring that is no text": ("f.__doc__ = 5", []),
+    "a name that is no text of UTF-8": ("core_function('mm\\ud800')(f)", ["mmm"]),
+    "a schema that is no text of UTF-8": (
+        "import msgspec, typing as t\ncore_function('x', schema=t.Annotated[dict, msgspec.Meta(title='\\ud800')])(f)",
+        ["mmm"],
+    ),
+    "a module that is none": ("f.__module__ = 5", ["mmm"]),
+}
+
+
+@pytest.mark.parametrize(("odd", "blamed"), ODD.values(), ids=ODD)
+def test_what_cannot_be_told_of_a_module_is_laid_to_no_other(folder: Path, odd: str, blamed: list[str]) -> None:
+    for name, more in (("aaa", ""), ("mmm", odd), ("zzz", "")):
+        text = GOOD.replace('"good"', f'"{name}"').replace("def good", "def f")
+        (folder / f"{name}.py").write_text(text + more)
+    loaded = load(folder, LIMITS)
+    try:
+        assert [broken.module for broken in loaded.broken] == blamed
+        assert list(loaded.functions) == [name for name in ("aaa", "good", "mmm", "zzz") if name not in blamed]
+    finally:
+        loaded.close()
+
+
+def test_a_file_whose_name_is_no_utf_8_is_named_as_broken_and_harms_no_other(folder: Path) -> None:
+    (folder / os.fsdecode(b"m\xff.py")).write_text(GOOD)
+    (folder / os.fsdecode(b"p\xff")).mkdir()
+    (folder / os.fsdecode(b"p\xff") / "__init__.py").write_text("")
+    loaded = load(folder, LIMITS)
+    try:
+        assert [broken.module for broken in loaded.broken] == ["m\\udcff", "p\\udcff"]
+        assert all("is no name for a module" in broken.error for broken in loaded.broken)
+        assert list(loaded.functions) == ["good"]
+    finally:
+        loaded.close()
+
+
 def test_a_zygote_that_does_not_start_is_an_error(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -106,10 +188,44 @@ def test_every_change_below_the_folder_is_seen(folder: Path) -> None:
     assert is_seen()
 
 
+def test_a_folder_that_links_to_itself_is_looked_through_once(folder: Path) -> None:
+    (folder / "again").symlink_to(folder)
+    assert {entry[0] for entry in signature(folder)} == {str(folder / "good.py"), str(packages_dir(folder))}
+    (folder / "and_again").symlink_to("again")
+    assert len(signature(folder)) == 2
+
+
 def test_what_python_and_editors_leave_beside_modules_is_no_change(folder: Path) -> None:
     before = signature(folder)
     for name in ("__pycache__", ".git"):
         (folder / name).mkdir()
         (folder / name / "file").write_text("x")
+    for name in (".good.py.swp", "good.py~", "#good.py#"):
+        (folder / name).write_text("x")
     assert signature(folder) == before
-    wait_for(lambda: signature(folder) == before)
+
+
+def test_a_module_that_ends_the_process_over_and_over_is_loaded_ever_more_seldom(
+    library: Library, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "ends.py").write_text("import os, threading\nthreading.Timer(0.2, os._exit, [7]).start()\n")
+    pauses: list[float] = []
+    patience = library_module._Patience  # noqa: SLF001
+    monkeypatch.setattr(patience, "is_over", property(lambda self: pauses.append(self._pause)))
+    library.start()
+
+    def end() -> str:
+        try:
+            library.listing()
+        except NotLoadedError as error:
+            return str(error)
+        return ""
+
+    wait_for(lambda: "exit status 7" in end())
+    with pytest.raises(NotLoadedError):
+        library.call("good", REQUEST)
+    library.reload()  # whoever asks does not wait
+    wait_for(lambda: 3.0 in pauses)
+    assert list(dict.fromkeys(pauses))[:3] == [0.0, 1.0, 3.0]
+    (folder / "ends.py").unlink()
+    wait_for(lambda: end() == "" and library.call("good", REQUEST))

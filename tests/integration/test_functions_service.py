@@ -43,7 +43,7 @@ def with_hostile_functions(folder: Path, seconds: int) -> FunctionsService:
     service = FunctionsService(folder, KADUN_FUNCTION_SECONDS=str(seconds))
     (service.modules / "hostile.py").write_text(HOSTILE.read_text())
     (service.modules / "well.py").write_text(WELL)
-    return service
+    return service.with_shop()
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +87,7 @@ def only_the_zygote_is_left(service: FunctionsService) -> bool:
     "function", ["busy", "asleep", "deaf", "blocked in C", "printing", "descriptors closed, asleep"]
 )
 def test_what_does_not_end_is_a_timeout(impatient: FunctionsService, function: str) -> None:
-    assert call(impatient, function) == TimedOut()
+    assert isinstance(call(impatient, function), TimedOut)
     wait_for(lambda: only_the_zygote_is_left(impatient))
     assert call(impatient, "well", a=1) == Returned({"a": 1})
 
@@ -102,7 +102,8 @@ def test_what_does_not_end_is_a_timeout(impatient: FunctionsService, function: s
         ("killed", "its process was ended by SIGKILL"),
         ("2 GiB", "MemoryError"),
         ("memory, bit by bit", "MemoryError"),
-        ("100 MiB result", "the result has 104,857,602 bytes as JSON: at most 262,144 are allowed"),
+        ("100 MiB result", "in the memory of a call"),
+        ("20 MiB result", "the result has 20,971,522 bytes as JSON: at most 262,144 are allowed"),
         ("result beyond memory", "in the memory of a call"),
         ("recursion", "RecursionError"),
         ("recursion in C", "its process was ended by SIGSEGV"),
@@ -125,6 +126,7 @@ def test_what_does_not_end_is_a_timeout(impatient: FunctionsService, function: s
         ("large file", "File too large"),
         ("200 processes", "it started more than 64 processes"),
         ("guardian killed", "without a word"),
+        ("shared memory", "it took more memory than a call may"),
     ],
 )
 def test_what_has_no_result_fails_and_says_why(hostile: FunctionsService, function: str, said: str) -> None:
@@ -162,6 +164,7 @@ def test_a_call_sees_nothing_but_its_own(hostile: FunctionsService) -> None:
         "PYTHONDONTWRITEBYTECODE",
         "PYTHONFAULTHANDLER",
         "PYTHONUNBUFFERED",
+        "TMPDIR",
     }
     assert sorted(seen["descriptors"])[:3] == ["/dev/null", "pipe", "pipe"]
     assert sorted(seen["descriptors"])[3:] == ["pipe"]  # the result's
@@ -171,6 +174,37 @@ def test_a_call_sees_nothing_but_its_own(hostile: FunctionsService) -> None:
     assert seen["leads a session"]
     assert seen["folder"] == str(hostile.modules)
     assert seen["threads"] == 1
+
+
+def temporary_files(service: FunctionsService, told: Path, then: str) -> list[Path]:
+    """Have a call write some, and return where: its folder for them, one in it, and a child's file."""
+    with contextlib.suppress(FunctionsUnavailableError):
+        call(service, "temporary files", told=str(told), then=then)
+    written = [Path(name) for name in told.read_text().split()]
+    assert len(written) == 3
+    assert written[1].parent == written[2].parent == written[0]
+    assert written[0].parent == Path("/tmp")
+    return written
+
+
+@pytest.mark.parametrize("then", ["returns", "raises", "exits", "hangs"])
+def test_temporary_files_are_a_calls_own_and_gone_when_it_has_ended(
+    impatient: FunctionsService, tmp_path: Path, then: str
+) -> None:
+    first = temporary_files(impatient, tmp_path / "first", then)
+    assert not first[0].exists()
+    assert temporary_files(impatient, tmp_path / "second", "returns")[0] != first[0]
+
+
+def test_temporary_files_of_a_call_whose_guardian_was_killed_go_with_its_generation(
+    service: FunctionsService, tmp_path: Path
+) -> None:
+    (service.modules / "hostile.py").write_text(HOSTILE.read_text())
+    with service:
+        written = temporary_files(service, tmp_path / "told", "kills its guardian")
+        assert written[0].exists()
+        service.client.reload()
+        wait_for(lambda: not written[0].exists())
 
 
 def test_the_caller_is_told(hostile: FunctionsService) -> None:
@@ -196,35 +230,41 @@ def test_a_function_that_is_not_there_is_not_found(hostile: FunctionsService) ->
     assert call(hostile, "no such thing") == NotFound()
 
 
-def test_what_a_function_prints_is_logged_and_bounded(hostile: FunctionsService) -> None:
+def test_of_what_a_function_prints_the_end_is_logged_and_little_of_it(hostile: FunctionsService) -> None:
     assert call(hostile, "prints much") == Returned("done")
     line = wait_for(lambda: [line for line in hostile.log.read_text().splitlines() if '"prints much"' in line])[-1]
-    assert "the beginning" in line
-    assert len(line) < 20_000
+    assert "the end" in line
+    assert len(line) < 1_500
 
 
-def test_each_card_has_half_of_the_places_and_all_together_no_more_than_there_are(hostile: FunctionsService) -> None:
+def test_each_card_has_half_of_the_places_and_all_together_no_more_than_there_are(
+    hostile: FunctionsService, tmp_path: Path
+) -> None:
     outcomes = []
 
-    def hang(card: str) -> threading.Thread:
-        thread = threading.Thread(
-            target=lambda: outcomes.append(hostile.client.call("asleep", {"seconds": 5}, Caller(card, "client", None)))
-        )
+    def hold(card: str) -> threading.Thread:
+        arguments = {"folder": str(tmp_path)}
+        caller = Caller(card, "client", None)
+        thread = threading.Thread(target=lambda: outcomes.append(hostile.client.call("等待", arguments, caller)))
         thread.start()
         return thread
 
-    started = [hang("first"), hang("first")]
-    wait_for(lambda: len(processes_in(hostile.modules)) == 1 + 2 * 2)  # a guardian and a process each
+    def are_held(calls: int) -> bool:
+        return len(list(tmp_path.glob("begun-*"))) == calls
+
+    started = [hold("first"), hold("first")]
+    wait_for(lambda: are_held(2))
     with pytest.raises(FunctionsBusyError):
         hostile.client.call("well", {}, Caller("first", "client", None))
     assert hostile.client.call("well", {}, Caller("second", "client", None)) == Returned({})
-    started += [hang("second"), hang("third")]
-    wait_for(lambda: len(processes_in(hostile.modules)) == 1 + 2 * 4)
+    started += [hold("second"), hold("third")]
+    wait_for(lambda: are_held(4))
     with pytest.raises(FunctionsBusyError):
         hostile.client.call("well", {}, Caller("fourth", "client", None))
+    (tmp_path / "go").touch()
     for thread in started:
         thread.join()
-    assert outcomes == [Returned(None)] * 4
+    assert outcomes == [Returned("done")] * 4
     assert hostile.client.call("well", {}, Caller("first", "client", None)) == Returned({})
 
 
@@ -362,7 +402,7 @@ def test_a_killed_zygote_is_replaced_and_leaves_no_process(service: FunctionsSer
         thread = hanging_call(service)
         os.kill(min(processes_in(service.modules)), signal.SIGKILL)
         thread.join()
-        wait_for(lambda: service.client.list().generation > 2)
+        wait_for(lambda: answers(service) and service.client.list().generation > 2)
         wait_for(lambda: only_the_zygote_is_left(service))
         assert call(service, "well") == Returned({})
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from app.domain.texts import RefusedError
-from app.services.requirements import install, packages_dir
+from app.functions.modules import packages_dir
+from app.services.requirements import install
 from tests.wheels import write_wheel
 
 

@@ -33,6 +33,22 @@ class Order(msgspec.Struct):
     prices: dict[str, float] = {}
 
 
+class Checked(msgspec.Struct):
+    code: str
+
+    def __post_init__(self) -> None:
+        if self.code == "context":
+            try:
+                {}["hunter2"]
+            except KeyError:
+                raise msgspec.ValidationError("hunter2")  # noqa: B904  # that it has a context is the point
+        raise ValueError("not hunter2 - at `$.hunter2`")
+
+
+class Holder(msgspec.Struct):
+    inner: Checked
+
+
 def run(function: Any, arguments: Any = None, schema: Any = None, caller: CallerFacts | None = None) -> Outcome:
     request = CallRequest("name", arguments or {}, caller or CallerFacts("card", "client", None))
     outcome = outcome_of(Offer("name", function, schema), request, 1000, lambda: None)
@@ -100,6 +116,23 @@ def test_arguments_that_do_not_fit_name_the_field(arguments: dict[str, Any], fie
 
 def test_a_message_without_a_place_is_about_the_arguments() -> None:
     assert invalid("Expected `array`, got `object`") == Invalid("arguments", "Expected `array`, got `object`")
+
+
+@pytest.mark.parametrize(
+    ("schema", "arguments", "field"),
+    [
+        (Checked, {"code": "cause"}, "arguments"),
+        (Checked, {"code": "context"}, "arguments"),
+        (Holder, {"inner": {"code": "cause"}}, "arguments.inner"),
+    ],
+)
+def test_of_what_the_vendors_own_check_says_the_client_gets_the_field_alone(
+    schema: Any, arguments: dict[str, Any], field: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(lambda _arguments, _caller: None, arguments, schema) == Invalid(field, "")
+    printed = capsys.readouterr().err
+    assert "in __post_init__\n" in printed
+    assert "hunter2" in printed
 
 
 def test_arguments_are_converted_to_their_type() -> None:

@@ -82,6 +82,13 @@ def test_a_name_that_will_not_do_is_refused(name: Any) -> None:
         core_function(name)
 
 
+@pytest.mark.parametrize("name", ["mm\ud800", "a\0", "a\nb", "\x1b[31m"])
+def test_a_name_that_no_request_could_hold_is_refused(name: str) -> None:
+    with pytest.raises(RefusedError, match="a control character or a lone surrogate") as refusal:
+        core_function(name)
+    str(refusal.value).encode()
+
+
 def test_the_function_that_opens_the_program_is_none_of_these() -> None:
     with pytest.raises(RefusedError, match="what opens the program"):
         core_function("打开程序")

@@ -1,9 +1,12 @@
+import re
 from pathlib import Path
 
 import pytest
 
 from app.environment import SettingsError
+from app.functions.guardian import MAX_PROCESSES
 from app.functions.settings import FunctionSettings
+from tests.service import ROOT
 
 LEAST = {"KADUN_FUNCTIONS_DIR": "/data/functions", "KADUN_FUNCTIONS_SOCKET": "/run/functions.sock"}
 
@@ -54,3 +57,15 @@ def test_a_secret_in_sight_is_refused_and_not_shown(name: str) -> None:
         FunctionSettings.from_env({**LEAST, name: "hunter2"})
     assert "hunter2" not in str(refusal.value)
     assert FunctionSettings.from_env({**LEAST, name: ""})
+
+
+def test_the_container_has_room_for_as_many_processes_as_calls_may_start() -> None:
+    compose = (ROOT / "docker-compose.yml").read_text().partition("\n  functions:\n")[2]
+    limit = re.search(r"pids_limit: (\d+)", compose)
+    assert limit
+    calls = FunctionSettings.from_env(LEAST).concurrency * (1 + 1 + MAX_PROCESSES)  # guardian, function, what it starts
+    assert calls + 64 <= int(limit[1])  # the service itself, and threads
+    for guide in ("files-and-functions.md", "files-and-functions.zh-CN.md"):
+        text = (ROOT / "docs" / guide).read_text()
+        assert re.search(rf"\| {limit[1]}( 个)? \|", text), guide
+        assert re.search(rf"\| {MAX_PROCESSES}( 个)? \|", text), guide

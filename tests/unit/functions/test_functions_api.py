@@ -1,7 +1,7 @@
 """The service's HTTP, over a library of functions that is none."""
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from falcon import testing
@@ -11,6 +11,9 @@ from app.functions.generation import Said
 from app.functions.guardian import MAX_REQUEST_BYTES
 from app.functions.library import NotLoadedError
 from app.functions.outcomes import BrokenModule, FunctionInfo, Listing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 CALL: dict[str, Any] = {
     "function": "名",
@@ -25,17 +28,20 @@ class Shelf:
     def __init__(self) -> None:
         self.is_loaded = True
         self.requests: list[bytes] = []
+        self.while_reloading: Callable[[], object] = lambda: None
 
     def listing(self) -> Listing:
         if not self.is_loaded:
-            raise NotLoadedError
+            raise NotLoadedError("the reason")
         return Listing([FunctionInfo("名", "module", None, "")], [BrokenModule("other", "why")], 3)
 
-    reload = listing
+    def reload(self) -> Listing:
+        self.while_reloading()
+        return self.listing()
 
     def call(self, function: str, request: bytes) -> Said | None:
         if not self.is_loaded:
-            raise NotLoadedError
+            raise NotLoadedError("the reason")
         self.requests.append(request)
         return Said(b'{"outcome":"ok","result":1}', b"\xff") if function == "名" else None
 
@@ -71,13 +77,33 @@ def test_while_nothing_is_loaded_the_service_is_unavailable(
     answer = service.simulate_request(method, path, body=json.dumps(CALL))
     assert answer.status_code == 503
     assert answer.headers["Retry-After"] == "2"
+    assert answer.json == {"error": "the reason"}
+
+
+def test_of_many_who_ask_for_a_reload_two_wait_for_it(service: testing.TestClient, shelf: Shelf) -> None:
+    others: list[int] = []
+    shelf.while_reloading = lambda: others.append(service.simulate_post("/reload").status_code)
+    assert service.simulate_post("/reload").status_code == 200
+    assert others == [503, 200]  # the innermost first
+    shelf.while_reloading = lambda: None
+    assert service.simulate_post("/reload").status_code == 200
 
 
 def test_a_call_is_handed_on_as_it_came(service: testing.TestClient, shelf: Shelf) -> None:
     body = json.dumps(CALL)
-    assert service.simulate_post("/call", body=body).json == {"outcome": "ok", "result": 1}
+    answer = service.simulate_post("/call", body=body).json
+    assert answer == {"outcome": {"outcome": "ok", "result": 1}, "printed": "\ufffd"}
     assert shelf.requests == [body.encode()]
-    assert service.simulate_post("/call", json={**CALL, "function": "none"}).json == {"outcome": "not_found"}
+    assert service.simulate_post("/call", json={**CALL, "function": "none"}).json == {
+        "outcome": {"outcome": "not_found"},
+        "printed": "",
+    }
+
+
+def test_all_places_taken_is_said_in_both_languages(shelf: Shelf) -> None:
+    answer = testing.TestClient(create_app(shelf, 0)).simulate_post("/call", json=CALL)  # type: ignore[arg-type]
+    assert answer.status_code == 503
+    assert answer.json == {"error": "名额已满，请稍后重试 / all places are taken: try again later"}
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from app.functions.client import (
     FunctionsClient,
     FunctionsUnavailableError,
     Returned,
+    Run,
 )
 
 CALLER = Caller("card", "client", datetime(2027, 1, 1, tzinfo=UTC))
@@ -71,7 +72,8 @@ def client(tmp_path: Path) -> FunctionsClient:
 
 
 def test_a_call_and_its_result(liar: Liar, client: FunctionsClient) -> None:
-    liar.says(200, '{"outcome":"ok","result":{"价":1}}'.encode())
+    liar.says(200, '{"outcome":{"outcome":"ok","result":{"价":1}},"printed":"p"}'.encode())
+    assert client.run("名", {"a": 1}, CALLER) == Run(Returned({"价": 1}), "p")
     assert client.call("名", {"a": 1}, CALLER) == Returned({"价": 1})
     assert liar.requests[0].startswith(b"POST /call HTTP/1.1\r\n")
     assert '"function": "名", "arguments": {"a": 1}'.encode() in liar.requests[0]
@@ -95,9 +97,10 @@ def test_a_call_and_its_result(liar: Liar, client: FunctionsClient) -> None:
     ],
 )
 def test_an_answer_of_another_shape_is_no_outcome(liar: Liar, client: FunctionsClient, body: bytes) -> None:
-    liar.says(200, body)
-    with pytest.raises(FunctionsUnavailableError):
-        client.call("name", {}, CALLER)
+    for answer in (body, b'{"outcome":%b,"printed":""}' % body):
+        liar.says(200, answer)
+        with pytest.raises(FunctionsUnavailableError):
+            client.call("name", {}, CALLER)
 
 
 def test_an_answer_beyond_all_bounds_is_not_read(liar: Liar, client: FunctionsClient) -> None:
@@ -115,9 +118,10 @@ def test_another_status_is_no_outcome(liar: Liar, client: FunctionsClient, statu
 
 
 def test_busy_is_told_apart(liar: Liar, client: FunctionsClient) -> None:
-    liar.says(503, b"")
-    with pytest.raises(FunctionsBusyError):
-        client.call("name", {}, CALLER)
+    for body in (b'{"error":"the reason"}', b"", b"[]", b"\xff"):
+        liar.says(503, body)
+        with pytest.raises(FunctionsBusyError, match="the reason" if b"reason" in body else "busy"):
+            client.call("name", {}, CALLER)
 
 
 @pytest.mark.parametrize("answer", [b"", b"garbage\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nxy"])

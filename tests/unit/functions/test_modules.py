@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from app.functions import modules
-from app.functions.decorator import Offer
+from app.functions.outcomes import FunctionInfo
 
 
 @pytest.fixture(autouse=True)
@@ -21,7 +21,7 @@ def _clean(tmp_path: Path) -> Iterator[None]:
 
 def error_of(folder: Path, name: str, text: str) -> str | None:
     (folder / f"{name}.py").write_text(text)
-    return modules.error_of_importing(name, folder)
+    return modules.error_of_importing(name, folder, [])
 
 
 def test_files_and_packages_are_modules_and_hidden_ones_are_not(tmp_path: Path) -> None:
@@ -36,7 +36,7 @@ def test_files_and_packages_are_modules_and_hidden_ones_are_not(tmp_path: Path) 
 
 def test_a_good_module_has_no_error(tmp_path: Path) -> None:
     assert error_of(tmp_path, "kadun_good", "x = 1") is None
-    assert modules.error_of_importing("kadun_good", tmp_path) is None  # as after another module imported it
+    assert modules.error_of_importing("kadun_good", tmp_path, []) is None  # as after another module imported it
 
 
 def test_a_traceback_begins_in_the_module(tmp_path: Path) -> None:
@@ -77,7 +77,7 @@ def test_packages_lie_beside_the_folder_for_each_python() -> None:
 
 
 def test_a_name_given_twice_is_found() -> None:
-    def function(arguments: object, caller: object) -> None: ...
-
-    once, twice = Offer("once", function, None), Offer("twice", function, None)
-    assert dict(modules.named_twice([once, twice, twice])) == {"twice": [once.module] * 2}
+    once, twice, again = (
+        FunctionInfo(name, module, None, "") for name, module in (("once", "a"), ("twice", "a"), ("twice", "b"))
+    )
+    assert dict(modules.named_twice([once, twice, again])) == {"twice": ["a", "b"]}
