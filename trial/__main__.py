@@ -58,7 +58,8 @@ class _Running(NamedTuple):
 
 def _start(trial: Trial, stack: contextlib.ExitStack, stopping: Stopping) -> _Running:
     """Brings everything up; `stack` takes it down again, however this ends."""
-    trial.logs.mkdir(exist_ok=True)
+    for folder in (trial.logs, trial.files, trial.functions):
+        folder.mkdir(mode=0o700, exist_ok=True)  # the machine may have other users
     for log in trial.logs.glob("*.log"):
         _rotate(log)
     if not binaries.is_installed(trial.binaries):
@@ -76,7 +77,6 @@ def _start(trial: Trial, stack: contextlib.ExitStack, stopping: Stopping) -> _Ru
     migrate(environ)
     service = Service(trial, environ)
     stack.callback(service.stop)
-    trial.functions.mkdir(exist_ok=True)
     functions = FunctionsService(trial, trial.functions_environment(os.environ))
     stack.callback(functions.stop)  # before the service, which a call under way would hold up
     with stopping.deferred():
@@ -112,7 +112,10 @@ def _watch(running: _Running, stopping: Stopping) -> None:
                 time.sleep(_RESTART_SECONDS)
         if running.functions.has_ended:
             log = running.functions.log
-            step(f"核心功能服务已退出，正在重启，日志：{log}", "The functions' service has ended; starting it again …")
+            step(
+                f"核心功能服务已退出，正在重启，日志：{log}",
+                f"The functions' service has ended; starting it again, its log is {log}",
+            )
             time.sleep(_RESTART_SECONDS)
             with stopping.deferred():
                 running.functions.stop()  # what is left of it

@@ -50,7 +50,7 @@ def _carry(trial: Trial, target: Path) -> None:
     with hold(trial):
         if not binaries.is_installed(trial.binaries):
             binaries.install_binaries(trial.binaries)
-        trial.logs.mkdir(exist_ok=True)
+        trial.logs.mkdir(mode=0o700, exist_ok=True)
         with EmbeddedPostgres(trial.binaries, trial.cluster, log=trial.logs / "postgresql.log") as postgres:
             write_secret(trial.database_url_file, postgres.url())
             migrate(trial.service_environment(os.environ))

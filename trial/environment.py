@@ -69,6 +69,11 @@ class Trial:
         return self.data_dir / "logs"
 
     @property
+    def files(self) -> Path:
+        """The licensed files."""
+        return self.data_dir / "files"
+
+    @property
     def functions(self) -> Path:
         """The vendor's core functions."""
         return self.data_dir / "functions"
@@ -91,7 +96,7 @@ class Trial:
             "DATABASE_URL_FILE": str(self.database_url_file),
             "KERNAL_DATA_KEY_FILE": str(self.kernal_data_key_file),
             "KADUN_KEYS_DIR": str(self.data_dir / "keys"),
-            "KADUN_FILES_DIR": str(self.data_dir / "files"),
+            "KADUN_FILES_DIR": str(self.files),
             "KADUN_FUNCTIONS_DIR": str(self.functions),
             "KADUN_FUNCTIONS_SOCKET": str(self.functions_socket),
             "KADUN_BIND": f"127.0.0.1:{self.port}",

@@ -28,7 +28,13 @@ def file() -> None:
 
 
 def _store(session: Session) -> FileStore:
-    return FileStore(session.database, Blobs(session.settings.files_dir), Operator(operator_name()), utc_now)
+    return FileStore(
+        session.database,
+        Blobs(session.settings.files_dir),
+        Operator(operator_name()),
+        utc_now,
+        warn=lambda text: output.say(str(text)),
+    )
 
 
 @file.command()
@@ -54,6 +60,8 @@ def add(  # noqa: PLR0913  # one argument an option
     """添加或更新文件 / Add a file, or a new version of it; PATH `-` is standard input."""
     if path == "-" and name is None:
         raise click.UsageError("标准输入需要 --name / standard input needs --name")
+    if path != "-" and size is not None:
+        raise click.UsageError("--size 仅用于标准输入 / --size is for standard input alone")
     if batches and all_cards:
         raise click.UsageError("--batch 与 --all-cards 只能选一个 / --batch or --all-cards, not both")
     name = _typed(Path(path).name if name is None else name)
@@ -109,7 +117,7 @@ def _source(path: str, size: int | None) -> Iterator[tuple[BinaryIO, int | None]
         return
     with Path(path).open("rb") as source:
         status = os.fstat(source.fileno())
-        yield source, status.st_size if stat.S_ISREG(status.st_mode) else size
+        yield source, status.st_size if stat.S_ISREG(status.st_mode) else None
 
 
 def _print(stored: list[StoredFile], output_format: str, session: Session) -> None:

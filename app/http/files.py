@@ -1,5 +1,8 @@
 """Licensed files: `POST /v1/files` offers them, `GET /v1/files/{name}` hands them out."""
 
+import threading
+from contextlib import ExitStack
+from typing import BinaryIO
 from urllib.parse import quote
 
 import falcon
@@ -7,12 +10,14 @@ import falcon
 from app.domain.texts import Text
 from app.http import ranges, schemas
 from app.http.door import Door, client_address, respond
-from app.http.problems import Problem, ProblemCode
+from app.http.problems import Problem, ProblemCode, unavailable
 from app.services.files import FileTransfer
 from app.tokens.links import Link, LinkRefusedError
 
 ACCEL_PREFIX = "/_kadun_files/"
 """Where nginx, and nobody else, finds the folder: an internal location of its configuration."""
+SEND_SECONDS = 30
+"""So long may a client that takes nothing hold a download of ours; nginx's `send_timeout` is the same."""
 
 
 class OfferResource:
@@ -29,57 +34,123 @@ class OfferResource:
 
 
 class DownloadResource:
-    """`GET /v1/files/{name}?token=…`."""
+    """`GET /v1/files/{name}?token=…`.
 
-    def __init__(self, transfer: FileTransfer, door: Door) -> None:
+    Args:
+        transfer: Knows links and bytes.
+        door: How this installation reads requests.
+        at_once: So many downloads of this process at once where it sends the bytes itself, so that slow readers leave
+            threads for verification.
+    """
+
+    def __init__(self, transfer: FileTransfer, door: Door, at_once: int) -> None:
         self._transfer = transfer
         self._door = door
+        self._places = threading.BoundedSemaphore(at_once)
 
     def on_get(self, request: falcon.Request, response: falcon.Response, name: str) -> None:
         """Answer with the bytes, or have nginx send them."""
-        tokens = request.get_param_as_list("token") or []
-        try:
-            link = self._transfer.link(tokens[0] if len(tokens) == 1 else "", name)
-            if not self._transfer.is_there(link):
-                raise falcon.HTTPNotFound
-            if request.method == "GET":
-                self._transfer.note(link, client_address(request, behind_proxy=self._door.behind_proxy))
-        except LinkRefusedError as error:
-            request.context.outcome = {"reason": str(error)}
-            raise _link_refused() from error
-        response.content_type = "application/octet-stream"
-        response.set_headers(
-            {
-                "ETag": _etag(link),
-                "Cache-Control": "private, no-store",
-                "Content-Disposition": f"attachment; filename*=UTF-8''{quote(link.name)}",
-                "X-Content-Type-Options": "nosniff",
-            }
-        )
-        if ranges.is_known(request, _etag(link)):
-            response.status = falcon.HTTP_304
-        elif self._door.behind_proxy:
-            response.set_header("X-Accel-Redirect", ACCEL_PREFIX + link.sha256)
-        else:
-            self._send(request, response, link)
+        with ExitStack() as held:
+            link, card_id = self._link(request, name)
+            source = held.enter_context(self._open(link))
+            known = ranges.is_known(request, _etag(link))
+            direct = not known and not self._door.behind_proxy
+            part = _wanted_part(request, link) if direct else None
+            if request.method == "GET" and not known:  # bytes are going to be sent
+                if direct:
+                    self._take_place(held)
+                address = client_address(request, behind_proxy=self._door.behind_proxy)
+                self._transfer.note(link, card_id, address)
+            _describe(response, link)
+            if known:
+                response.status = falcon.HTTP_304
+            elif self._door.behind_proxy:
+                response.set_header("X-Accel-Redirect", ACCEL_PREFIX + link.sha256)
+            else:
+                start = _describe_part(response, link, part)
+                if request.method == "GET":
+                    _bound_sending(request)
+                    source.seek(start)
+                    response.stream = _Source(source, held.pop_all())
 
     on_head = on_get
 
-    def _send(self, request: falcon.Request, response: falcon.Response, link: Link) -> None:
-        response.set_header("Accept-Ranges", "bytes")
+    def _link(self, request: falcon.Request, name: str) -> tuple[Link, str]:
+        tokens = request.get_param_as_list("token") or []
         try:
-            part = ranges.wanted_part(request, link.size, _etag(link))
-        except ValueError as error:
-            raise _no_such_bytes(link.size) from error
-        start, length = part or (0, link.size)
-        if part is not None:
-            response.status = falcon.HTTP_206
-            response.set_header("Content-Range", f"bytes {start}-{start + length - 1}/{link.size}")
-        response.content_length = length
-        if request.method == "GET":
-            source = self._transfer.open(link)
-            source.seek(start)
-            response.stream = source  # gunicorn has the kernel send it, and closes it
+            link = self._transfer.link(tokens[0] if len(tokens) == 1 else "", name)
+            return link, self._transfer.card_of(link)
+        except LinkRefusedError as error:
+            request.context.outcome = {"reason": str(error)}
+            raise _link_refused() from error
+
+    def _open(self, link: Link) -> BinaryIO:
+        try:
+            return self._transfer.open(link)
+        except OSError as error:
+            raise falcon.HTTPNotFound from error
+
+    def _take_place(self, held: ExitStack) -> None:
+        if not self._places.acquire(blocking=False):
+            raise unavailable()
+        held.callback(self._places.release)
+
+
+class _Source:
+    """Open bytes as gunicorn wants them, which has the kernel send them and calls `close` however that ends."""
+
+    def __init__(self, source: BinaryIO, held: ExitStack) -> None:
+        self._source = source
+        self._held = held
+
+    def fileno(self) -> int:
+        return self._source.fileno()
+
+    def read(self, size: int | None = -1) -> bytes:
+        return self._source.read(-1 if size is None else size)
+
+    def seek(self, position: int) -> int:
+        return self._source.seek(position)
+
+    def close(self) -> None:
+        self._held.close()
+
+
+def _bound_sending(request: falcon.Request) -> None:
+    connection = request.env.get("gunicorn.socket")
+    if connection is not None:
+        connection.settimeout(SEND_SECONDS)  # for this answer: gunicorn sets it anew for each request
+
+
+def _wanted_part(request: falcon.Request, link: Link) -> ranges.Part | None:
+    try:
+        return ranges.wanted_part(request, link.size, _etag(link))
+    except ValueError as error:
+        raise _no_such_bytes(link.size) from error
+
+
+def _describe(response: falcon.Response, link: Link) -> None:
+    response.content_type = "application/octet-stream"
+    response.set_headers(
+        {
+            "ETag": _etag(link),
+            "Cache-Control": "private, no-store",
+            "Content-Disposition": f"attachment; filename*=UTF-8''{quote(link.name)}",
+            "X-Content-Type-Options": "nosniff",
+        }
+    )
+
+
+def _describe_part(response: falcon.Response, link: Link, part: ranges.Part | None) -> int:
+    """Say which bytes come; return the first one's number."""
+    response.set_header("Accept-Ranges", "bytes")
+    if part is None:
+        response.content_length = link.size
+        return 0
+    response.status = falcon.HTTP_206
+    response.set_header("Content-Range", f"bytes {part.start}-{part.start + part.length - 1}/{link.size}")
+    response.content_length = part.length
+    return part.start
 
 
 def _etag(link: Link) -> str:

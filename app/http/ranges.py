@@ -39,8 +39,8 @@ def wanted_part(request: falcon.Request, size: int, etag: str) -> Part | None:
         start, end = max(size - int(suffix), 0), size
     else:
         start, end = int(first), min(int(last) + 1, size) if last else size
-        if last and int(last) < start:
-            return None  # no valid range at all
-    if start >= end:
-        raise ValueError("no such bytes")
-    return Part(start, end - start)
+    if start < end:
+        return Part(start, end - start)
+    if start == 0:
+        return None  # of an empty file
+    raise ValueError("no such bytes")

@@ -5,13 +5,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, BinaryIO
 
+import peewee
+
 from app.domain.codes import EventKind
 from app.domain.files import check_name
-from app.domain.texts import RefusedError
+from app.domain.texts import RefusedError, Text
 from app.services.administration import Operator, check_text
 from app.storage import files, journal
 from app.storage.blobs import Blob, Blobs, Received
-from app.storage.database import Database
+from app.storage.database import ConflictError, Database, DatabaseUnavailableError
 
 MAX_FILES = 250
 """So many fit into a verdict of 1 MiB, which is all that clients read, whatever their names."""
@@ -37,13 +39,22 @@ class FileStore:
         blobs: The bytes.
         operator: Who acts.
         clock: Returns the time now, aware.
+        warn: Told what the operator should know, although the change is made.
     """
 
-    def __init__(self, database: Database, blobs: Blobs, operator: Operator, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        database: Database,
+        blobs: Blobs,
+        operator: Operator,
+        clock: Callable[[], datetime],
+        warn: Callable[[Text], None],
+    ) -> None:
         self._database = database
         self._blobs = blobs
         self._operator = operator
         self._clock = clock
+        self._warn = warn
 
     def add(
         self,
@@ -128,11 +139,17 @@ class FileStore:
             for_batches = files.put(name, blob, now, batches)
             more = {"batches": for_batches, "replaced": None if before is None else before.sha256}
             journal.append([self._entry(EventKind.FILE_ADDED, name, blob, **more)])
+            for batch in files.batches_without_cards(for_batches):
+                self._warn(Text(f"还没有卡密属于批次 {batch}", f"no card has the batch {batch} (yet)"))
         replaced = None if before is None or before.sha256 == blob.sha256 else before.sha256
         return StoredFile(name, blob.size, blob.sha256, now, tuple(for_batches)), replaced
 
     def _forget(self, digests: list[str]) -> None:
-        """Remove bytes that no file has any more: after the commit, for until then they are the version that counts."""
+        """Remove bytes that no file has any more: after the commit, for until then they are the version that counts.
+
+        The change is made by then, so what prevents this is a warning. Nothing sweeps such bytes up later: a database
+        that was restored from an older backup does not know what a newer one wants, and they would be gone for good.
+        """
 
         def clear() -> None:
             with self._database.atomic():
@@ -141,7 +158,17 @@ class FileStore:
                     if not files.is_wanted(sha256):
                         self._blobs.remove(sha256)
 
-        self._database.with_connection(clear)
+        try:
+            self._database.with_connection(clear)
+        except (OSError, ConflictError, DatabaseUnavailableError, peewee.PeeweeException, KeyboardInterrupt) as error:
+            why, left = type(error).__name__, ", ".join(digests)
+            self._warn(
+                Text(
+                    f"更改已生效，但旧内容未删除（{why}）：{left}；file list 不再列出的，可从文件目录手动删除",
+                    f"the change is made, but old bytes were not removed ({why}): {left}; those that `file list` no "
+                    "longer shows may be removed from the files' folder by hand",
+                )
+            )
 
     def _entry(self, kind: EventKind, name: str, blob: Blob, **more: Any) -> journal.Entry:  # noqa: ANN401
         details = {"name": name, "size": blob.size, "sha256": blob.sha256, **more}

@@ -70,9 +70,17 @@ class FileTransfer:
             raise LinkRefusedError("it is for another file")
         return link
 
-    def is_there(self, link: Link) -> bool:
-        """Tell whether the bytes are there."""
-        return self._blobs.holds(Blob(link.sha256, link.size))
+    def card_of(self, link: Link) -> str:
+        """Return the card of the client that a link is for.
+
+        Raises:
+            LinkRefusedError: the client is no more; it was unbound, for instance.
+            DatabaseUnavailableError: the database is away.
+        """
+        card_id = self._database.with_connection(lambda: files.card_of(link.client_id))
+        if card_id is None:
+            raise LinkRefusedError("its client is no more")
+        return card_id
 
     def open(self, link: Link) -> BinaryIO:
         """Open the bytes.
@@ -82,27 +90,23 @@ class FileTransfer:
         """
         return self._blobs.open(Blob(link.sha256, link.size))
 
-    def note(self, link: Link, address: str) -> None:
+    def note(self, link: Link, card_id: str, address: str) -> None:
         """Write into the journal who fetches what, once for each card, version and day.
 
         Raises:
-            LinkRefusedError: the client is no more; it was unbound, for instance.
             DatabaseUnavailableError: the database is away.
         """
         now = self._clock()
         entry = Entry(
             at=now,
             kind=EventKind.FILE_DOWNLOADED,
+            card_id=card_id,
             reference=link.reference,
             ip=address,
             details={"name": link.name, "sha256": link.sha256, "size": link.size},
         )
         midnight = datetime.combine(now.astimezone(self._timezone), time(), self._timezone)
-        noted = self._database.with_connection(
-            lambda: files.note_download(self._database, link.client_id, entry, midnight)
-        )
-        if not noted:
-            raise LinkRefusedError("its client is no more")
+        self._database.with_connection(lambda: files.note_download(self._database, entry, midnight))
 
     def _entry(self, ruling: Ruling, row: models.File) -> dict[str, Any]:
         if ruling.client_id is None:

@@ -1,4 +1,4 @@
-"""What the service does by itself: old rejections leave the journal."""
+"""What the service does by itself: old rejections and downloads leave the journal."""
 
 import logging
 import random
@@ -23,7 +23,7 @@ def start(journal_keep: timedelta) -> None:
 
 
 def prune_journal(journal_keep: timedelta, now: datetime) -> int:
-    """Delete rejections older than `journal_keep`, in batches that hold no lock for long; return how many."""
+    """Delete rejections and downloads older than `journal_keep`, in short batches; return how many."""
     total = 0
     while deleted := database.with_connection(lambda: journal.prune(now - journal_keep)):
         total += deleted
@@ -37,7 +37,7 @@ def _run(journal_keep: timedelta) -> None:
         try:
             deleted = prune_journal(journal_keep, utc_now())
             if deleted:
-                logger.info("old rejections pruned", extra={"count": deleted})
+                logger.info("old rejections and downloads pruned", extra={"count": deleted})
         except (DatabaseUnavailableError, ConflictError, peewee.PeeweeException):
             logger.warning("pruning the journal failed; it is tried again later", exc_info=True)
         finally:

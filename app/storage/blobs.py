@@ -3,6 +3,7 @@
 A name never becomes a path. Files that are not ours are left alone.
 """
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -54,7 +55,11 @@ class Blobs:
         Raises:
             OSError: they are not there, or cannot be read.
         """
-        return (self._folder / blob.sha256).open("rb")
+        file = (self._folder / blob.sha256).open("rb")
+        if os.fstat(file.fileno()).st_size == blob.size:
+            return file
+        file.close()
+        raise FileNotFoundError(errno.ENOENT, "other bytes are there", blob.sha256)
 
     @contextmanager
     def receiving(

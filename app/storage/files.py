@@ -1,7 +1,6 @@
 """The rows of licensed files, and the journal's of who fetched them."""
 
 from collections.abc import Iterable
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -71,28 +70,31 @@ def is_wanted(sha256: str) -> bool:
     return bool(File.select().where(File.sha256 == sha256).exists())
 
 
-def note_download(database: Database, client_id: str, entry: Entry, since: datetime) -> bool:
+def batches_without_cards(batches: Iterable[str]) -> list[str]:
+    """Return those of some batches that no card has."""
+    return [batch for batch in batches if not Card.select().where(Card.batch == batch).exists()]
+
+
+def card_of(client_id: str) -> str | None:
+    """Return a client's card, None when there is no such client any more."""
+    card_id: str | None = Client.select(Client.card).where(Client.id == client_id).scalar()
+    return card_id
+
+
+def note_download(database: Database, entry: Entry, since: datetime) -> None:
     """Journal who fetches a file, unless that was done since a time.
 
     Args:
         database: Asked for transactions.
-        client_id: Who fetches.
-        entry: Of kind `FILE_DOWNLOADED`, without its card; `details` has `name` and `sha256`.
+        entry: Of kind `FILE_DOWNLOADED`, with its card; `details` has `name` and `sha256`.
         since: The day's beginning.
-
-    Returns:
-        False when there is no such client any more; nothing is written then.
     """
-    card_id = Client.select(Client.card).where(Client.id == client_id).scalar()
-    if card_id is None:
-        return False
-    entry = replace(entry, card_id=card_id)
-    if not noted_downloads(entry, since).exists():
-        with database.atomic():
-            bindings.lock_cards([card_id])  # so that of two requests at once one writes
-            if not noted_downloads(entry, since).exists():
-                journal.append([entry])
-    return True
+    if entry.card_id is None or noted_downloads(entry, since).exists():
+        return
+    with database.atomic():
+        bindings.lock_cards([entry.card_id])  # so that of two requests at once one writes
+        if not noted_downloads(entry, since).exists():
+            journal.append([entry])
 
 
 def noted_downloads(entry: Entry, since: datetime) -> Any:  # noqa: ANN401  # a peewee query

@@ -12,17 +12,17 @@ from app.domain.codes import Code, EventKind
 from app.storage.models import Event
 
 REFUSALS_A_MINUTE = 20
-"""So many refusals, mismatches apart, are kept from one address; the rest only count."""
+"""So many refusals of each group are kept from one address, mismatches apart; the rest only count."""
 PRUNE_BATCH = 10_000
 
-BOUNDED_CODES = (
-    Code.CARD_NOT_FOUND,
-    Code.CARD_FROZEN,
-    Code.CARD_EXPIRED,
-    Code.FUNCTION_NOT_FOUND,
-    Code.FUNCTION_FAILED,
-    Code.FUNCTION_TIMEOUT,
+BOUNDED_GROUPS = (
+    (Code.CARD_NOT_FOUND, Code.CARD_FROZEN, Code.CARD_EXPIRED),
+    (Code.FUNCTION_NOT_FOUND,),
+    (Code.FUNCTION_FAILED, Code.FUNCTION_TIMEOUT),
 )
+"""Counted apart: whoever tries cards hides no traceback of a customer's behind the same address."""
+PRUNED_KINDS = (EventKind.REJECTED, EventKind.FILE_DOWNLOADED)
+"""What strangers or mere use can write; operators' actions and activations stay for ever."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,24 +57,24 @@ def append_rejection(entry: Entry) -> bool:
 
     A mismatch is always written: it is what the vendor looks for.
     """
-    if entry.code in BOUNDED_CODES and _recent_refusals(entry) >= REFUSALS_A_MINUTE:
-        return False
+    for group in BOUNDED_GROUPS:
+        if entry.code in group and recent_refusals(entry, group).count() >= REFUSALS_A_MINUTE:
+            return False
     append([entry])
     return True
 
 
-def _recent_refusals(entry: Entry) -> int:
-    recent = (
+def recent_refusals(entry: Entry, group: tuple[Code, ...]) -> Any:  # noqa: ANN401  # a peewee query
+    """Return the query for an address's refusals of a group within a minute, no more than are kept."""
+    return (
         Event.select(SQL("1"))
         .where(
             (Event.ip_network == entry.row()["ip_network"])
             & (Event.at > entry.at - timedelta(minutes=1))
-            & Event.code.in_(BOUNDED_CODES)
+            & Event.code.in_(group)
         )
         .limit(REFUSALS_A_MINUTE)
     )
-    count: int = recent.count()
-    return count
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,12 @@ class Filter:
 
 def search(wanted: Filter, *, limit: int | None = None) -> Iterator[Event]:
     """Yield matching entries, newest first, without holding them all."""
-    query = Event.select().order_by(Event.id.desc())
+    return iter(matching(wanted).order_by(Event.id.desc()).limit(limit).iterator())
+
+
+def matching(wanted: Filter, *columns: Any) -> Any:  # noqa: ANN401  # a peewee query and its columns
+    """Return the query for matching entries, in no order."""
+    query = Event.select(*columns)
     if isinstance(wanted.kind, EventKind):
         query = query.where(Event.kind == wanted.kind)
     elif wanted.kind is not None:
@@ -100,11 +105,11 @@ def search(wanted: Filter, *, limit: int | None = None) -> Iterator[Event]:
         query = query.where(Event.reference == wanted.reference)
     if wanted.since is not None:
         query = query.where(Event.at >= wanted.since)
-    return iter(query.limit(limit).iterator())
+    return query
 
 
 def prune(before: datetime) -> int:
-    """Delete up to `PRUNE_BATCH` rejections older than `before`, and nothing else; return how many."""
-    old = Event.select(Event.id).where((Event.kind == EventKind.REJECTED) & (Event.at < before)).limit(PRUNE_BATCH)
+    """Delete up to `PRUNE_BATCH` rejections and downloads older than `before`, and nothing else; return how many."""
+    old = Event.select(Event.id).where(Event.kind.in_(PRUNED_KINDS) & (Event.at < before)).limit(PRUNE_BATCH)
     count: int = Event.delete().where(Event.id.in_(old)).execute()
     return count

@@ -76,6 +76,9 @@ def test_a_first_start_shows_the_main_job_and_a_second_finds_its_data(folder: Pa
     assert "Traceback" not in first.output
     assert processes_of(folder) == []
 
+    for name in ("files", "functions", "logs"):  # the machine may have other users
+        assert (first.data_dir / name).stat().st_mode & 0o777 == 0o700
+
     with TrialRun(folder) as second:
         assert demo_card(second.output) == card
         assert "100 USD = 712.00 CNY" in second.output

@@ -86,6 +86,8 @@ def test_standard_input_needs_a_name_and_keeps_to_its_announced_size(offline: Se
     assert offline.cardctl("file", "add", "-", check=False).returncode == 2
     assert offline.cardctl("file", "add", "-", "--name", "a", text="hello").returncode == 0
     assert offline.cardctl("file", "add", "-", "--name", "b", "--size", "5", text="hello").returncode == 0
+    (offline.folder / "source").write_bytes(b"hello")
+    assert offline.cardctl("file", "add", str(offline.folder / "source"), "--size", "5", check=False).returncode == 2
     cut = offline.cardctl("file", "add", "-", "--name", "c", "--size", "6", text="hello", check=False)
     assert (cut.returncode, "6 bytes were announced and 5 came" in cut.stderr) == (1, True)
     assert [(file["name"], file["size"]) for file in listed(offline)] == [("a", 5), ("b", 5)]
@@ -108,6 +110,17 @@ def test_the_same_bytes_under_two_names_stay_while_one_has_them(offline: Service
     assert blobs(offline) == {sha256(b"same")}
     put(offline, "b", b"other")
     assert blobs(offline) == {sha256(b"other")}
+
+
+def test_a_batch_that_no_card_has_is_said(offline: Service, database: Database) -> None:
+    offline.cardctl("card", "issue", "--validity", "1d", "--batch", "gold", "--format", "txt")
+    options = ("--name", "a", "--batch", "gold", "--batch", "TYPO")
+    done = offline.cardctl("file", "add", "-", *options, "--format", "json", text="x")
+    assert (done.returncode, json.loads(done.stdout)[0]["batches"]) == (0, ["TYPO", "gold"])
+    (line,) = done.stderr.splitlines()
+    assert "no card has the batch TYPO" in line
+    assert "TYPO" in offline.cardctl("file", "add", "-", "--name", "a", text="y").stderr  # kept
+    assert offline.cardctl("file", "add", "-", "--name", "a", "--batch", "gold", text="z").stderr == ""
 
 
 def test_adding_again_keeps_the_restriction_unless_told_otherwise(offline: Service, database: Database) -> None:

@@ -26,7 +26,7 @@ from app.tokens.links import Link, Links
 from app.tokens.signer import Signer
 from tests.downloads import DOWNLOAD, Fetched, ask, blobs, fetch, links, put, sha256
 from tests.integration.conftest import with_keys
-from tests.service import Service, question
+from tests.service import Service, question, wait_for
 
 CONTENT = bytes(range(256)) * 1000
 NAME = "数据 v1.bin"
@@ -49,6 +49,15 @@ def signed(service: Service, link: Link, at: datetime | None = None) -> str:
     """A link's address, signed with the service's own key."""
     token = Links(Signer(service.folder / "keys"), "kadun").sign(link, at or datetime.now(UTC))
     return f"/v1/files/{quote(link.name)}?token={token}"
+
+
+def proxied_link(proxied: Service) -> str:
+    """The address of a file that a new card is offered."""
+    put(proxied, NAME, CONTENT)
+    (issued,) = proxied.issue()
+    body = json.dumps(question(issued, function=DOWNLOAD)).encode()
+    headers = {"Content-Type": "application/json", "X-Real-IP": "198.51.100.7"}
+    return str(proxied.request("POST", "/v1/files", body, headers).claims["files"][0]["url"])
 
 
 def is_problem(fetched: Fetched, status: int, code: str) -> None:
@@ -148,11 +157,11 @@ def test_each_version_of_a_file_is_journalled(service: Service, card_id: str) ->
     assert Event.select().where(Event.kind == "file_downloaded").count() == 3
 
 
-def test_downloads_at_once_are_journalled_once(service: Service, card_id: str) -> None:
-    url = links(service, card_id)[NAME]
+def test_downloads_at_once_are_journalled_once(proxied: Service, database: Database) -> None:
+    url = proxied_link(proxied)
     with ThreadPoolExecutor(8) as pool:
-        fetched = list(pool.map(lambda _: fetch(service, url), range(24)))
-    assert {answer.content for answer in fetched} == {CONTENT}
+        fetched = list(pool.map(lambda _: fetch(proxied, url, X_Real_IP="198.51.100.8"), range(24)))
+    assert {answer.status for answer in fetched} == {200}
     assert Event.select().where(Event.kind == "file_downloaded").count() == 1
 
 
@@ -241,6 +250,7 @@ def test_a_frozen_card_gets_no_new_link_and_an_unbound_ones_link_is_void(service
     assert fetch(service, url).status == 200  # for its ten minutes
     service.cardctl("card", "unbind", card_id)
     is_problem(fetch(service, url), 403, "LINK_REFUSED")
+    assert fetch(service, url, method="HEAD").status == 403
 
 
 def test_a_link_of_a_replaced_or_removed_file_finds_nothing(service: Service, card_id: str) -> None:
@@ -258,6 +268,48 @@ def test_a_file_whose_bytes_are_missing_is_not_offered(service: Service, card_id
     (Path(service.environment["KADUN_FILES_DIR"]) / sha256(CONTENT)).unlink()
     assert links(service, card_id) == {}
     is_problem(fetch(service, url), 404, "NOT_FOUND")
+
+
+def test_what_cannot_be_opened_is_gone(service: Service, card_id: str) -> None:
+    odd = Path(service.environment["KADUN_FILES_DIR"]) / (
+        "0" * 64
+    )  # as if the file went between a look and the opening
+    odd.mkdir()
+    link = link_of(service, sha256=odd.name, size=odd.stat().st_size)
+    try:
+        for method in ("GET", "HEAD"):
+            assert fetch(service, signed(service, link), method=method).status == 404
+    finally:
+        odd.rmdir()
+    assert not Event.select().where(Event.kind == "file_downloaded").exists()
+
+
+def test_an_answer_without_bytes_is_no_download(service: Service, card_id: str) -> None:
+    url = links(service, card_id)[NAME]
+    assert fetch(service, url, If_None_Match=f'"{sha256(CONTENT)}"').status == 304
+    beyond = fetch(service, url, Range=f"bytes={len(CONTENT)}-")
+    assert beyond.status == 416
+    assert not {"etag", "content-disposition", "accept-ranges"} & set(beyond.headers)
+    assert not Event.select().where(Event.kind == "file_downloaded").exists()
+
+
+def test_readers_who_take_nothing_leave_threads_for_verification(database_url: str, tmp_path: Path) -> None:
+    with Service(tmp_path, database_url, KADUN_WORKERS="1", KADUN_THREADS="8") as own:
+        put(own, "large", bytes(32 * 1024 * 1024))  # more than sockets hold
+        (issued,) = own.issue()
+        url = links(own, issued)["large"]
+        with contextlib.ExitStack() as readers:
+            heads = []
+            for _ in range(24):
+                reader = readers.enter_context(socket.create_connection(("127.0.0.1", own.port), 20))
+                reader.sendall(f"GET {url} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+                heads.append(reader.recv(1000).decode("latin-1"))
+            assert [head.split()[1] for head in heads] == ["200"] * 2 + ["503"] * 22
+            assert "retry-after" in heads[-1].lower()
+            assert not {"etag", "content-disposition"} & {line.split(":")[0].lower() for line in heads[-1].splitlines()}
+            assert own.verify(question(issued)).status == 200
+            assert fetch(own, url, method="HEAD").status == 200
+        wait_for(lambda: fetch(own, url).status == 200)  # their places are given back
 
 
 @pytest.mark.parametrize("change", ["replace", "remove"])
@@ -319,12 +371,9 @@ def test_without_a_database_there_are_neither_links_nor_bytes(tmp_path: Path, ca
 
 
 def test_behind_a_proxy_the_app_names_the_bytes_and_sends_none(proxied: Service, database: Database) -> None:
-    put(proxied, NAME, CONTENT)
-    (issued,) = proxied.issue()
-    body = json.dumps(question(issued, function=DOWNLOAD)).encode()
-    headers = {"Content-Type": "application/json", "X-Real-IP": "198.51.100.7"}
-    answer = proxied.request("POST", "/v1/files", body, headers)
-    url = answer.claims["files"][0]["url"]
+    url = proxied_link(proxied)
+    known = fetch(proxied, url, X_Real_IP="198.51.100.9", If_None_Match=f'"{sha256(CONTENT)}"')
+    assert (known.status, "x-accel-redirect" in known.headers) == (304, False)
     fetched = fetch(proxied, url, X_Real_IP="198.51.100.8", Range="bytes=5-")
     assert (fetched.status, fetched.content) == (200, b"")
     assert fetched.headers["x-accel-redirect"] == f"/_kadun_files/{sha256(CONTENT)}"

@@ -35,7 +35,7 @@ def test_a_single_part_is_found(value: str, expected: tuple[int, int]) -> None:
 @pytest.mark.parametrize(
     "value",
     [
-        "", "bytes=", "bytes=-", "bytes=5-4", "bytes=0-1,5-6", "items=0-1", "bytes 0-1", "bytes=a-b", "bytes=0x1-2",
+        "", "bytes=", "bytes=-", "bytes=0-1,5-6", "items=0-1", "bytes 0-1", "bytes=a-b", "bytes=0x1-2",
         "bytes=1--2", "bytes=+1-2", "bytes=٣-", "bytes=" + "9" * 30 + "-",
     ],
 )  # fmt: skip
@@ -43,10 +43,17 @@ def test_what_is_unclear_or_several_parts_is_answered_with_the_whole(value: str)
     assert part(value) is None
 
 
-@pytest.mark.parametrize(("value", "size"), [("bytes=100-", 100), ("bytes=-0", 100), ("bytes=0-", 0), ("bytes=-5", 0)])
+@pytest.mark.parametrize(
+    ("value", "size"), [("bytes=100-", 100), ("bytes=-0", 100), ("bytes=5-4", 100), ("bytes=5-", 0)]
+)
 def test_bytes_that_do_not_exist_are_refused(value: str, size: int) -> None:
     with pytest.raises(ValueError, match="no such bytes"):
         part(value, size)
+
+
+@pytest.mark.parametrize("value", ["bytes=0-", "bytes=0-9", "bytes=-5", "bytes=-0"])
+def test_an_empty_file_is_whole_from_its_beginning(value: str) -> None:
+    assert part(value, 0) is None
 
 
 @pytest.mark.parametrize("if_range", ['"other"', 'W/"abc"', "abc", "Wed, 21 Oct 2015 07:28:00 GMT", "*"])

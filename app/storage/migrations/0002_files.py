@@ -1,4 +1,4 @@
-"""Licensed files, and the journal's bound for what functions refuse."""
+"""Licensed files, the journal's bound for what functions refuse, and downloads that are pruned from it."""
 
 from typing import Any
 
@@ -21,6 +21,14 @@ CREATE INDEX event_refusals ON event (ip_network, at) WHERE code IN (
     'CARD_NOT_FOUND', 'CARD_FROZEN', 'CARD_EXPIRED', 'FUNCTION_NOT_FOUND', 'FUNCTION_FAILED', 'FUNCTION_TIMEOUT'
 );
 CREATE INDEX event_downloads ON event (card_id, (details ->> 'sha256'), at) WHERE kind = 'file_downloaded';
+
+CREATE OR REPLACE FUNCTION event_is_append_only() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION 'the journal is append-only: only old rejections and downloads are ever pruned';
+END $$;
+DROP TRIGGER event_no_delete ON event;
+CREATE TRIGGER event_no_delete BEFORE DELETE ON event
+    FOR EACH ROW WHEN (OLD.kind NOT IN ('rejected', 'file_downloaded')) EXECUTE FUNCTION event_is_append_only();
 """
 
 
