@@ -3,7 +3,7 @@
 import csv
 import sys
 from collections.abc import Iterable, Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta, tzinfo
 from itertools import chain
 from typing import Any
 
@@ -90,25 +90,25 @@ def issue(  # noqa: PLR0913  # one argument an option
 @format_option("table", "json", "csv", "txt")
 @pass_session
 def list_cards(session: Session, status: str | None, batch: str | None, search: str | None, output_format: str) -> None:
-    """列出卡密 / List cards, oldest first."""
+    """列出卡密 / List cards, oldest first; as csv it is the export that `card import` reads."""
     wanted = cards.Filter(None if status is None else CardStatus(status), batch, search)
-    now = utc_now()
+    session.database.with_connection(lambda: _print(rows(wanted, utc_now(), session.zone), output_format))
 
-    def rows() -> Iterator[Row]:
-        for row, client in cards.search(wanted, now):
-            yield {
-                "id": row.id,
-                "status": cards.as_domain(row).status(now).value,
-                "validity_seconds": output.seconds(row.validity),
-                "activated_at": output.local(row.activated_at, session.zone),
-                "expires_at": output.local(row.expires_at, session.zone),
-                "batch": row.batch,
-                "note": row.note,
-                "hardware": client.hardware if client else None,
-                "ip": client.ip if client else None,
-            }
 
-    session.database.with_connection(lambda: _print(rows(), output_format))
+def rows(wanted: cards.Filter, now: datetime, zone: tzinfo) -> Iterator[Row]:
+    """Yield cards as lists show them, with all that `card import` reads."""
+    for row, client in cards.search(wanted, now):
+        yield {
+            "id": row.id,
+            "status": cards.as_domain(row).status(now).value,
+            "validity_seconds": output.seconds(row.validity),
+            "activated_at": output.local(row.activated_at, zone),
+            "expires_at": output.local(row.expires_at, zone),
+            "batch": row.batch,
+            "note": row.note,
+            "hardware": client.hardware if client else None,
+            "ip": client.ip if client else None,
+        }
 
 
 @card.command()
@@ -154,7 +154,7 @@ def _print(rows: Iterator[Row], output_format: str) -> None:
         for row in rows:
             sys.stdout.write(row["id"] + "\n")
     elif output_format == "csv":
-        _print_csv(rows)
+        print_csv(rows)
     else:
         first = next(rows, None)
         if first is None:
@@ -183,7 +183,8 @@ def _cell(name: str, value: Any) -> str | None:  # noqa: ANN401  # any column's 
     return None if value is None else str(value)
 
 
-def _print_csv(rows: Iterable[Row]) -> None:
+def print_csv(rows: Iterable[Row]) -> None:
+    """Print rows as CSV with a header, as `card import` reads it."""
     writer = None
     for row in rows:
         if writer is None:
@@ -194,7 +195,8 @@ def _print_csv(rows: Iterable[Row]) -> None:
 
 def _harmless(text: str) -> str:
     """Keep a spreadsheet from taking a text that a stranger sent for a formula."""
-    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
+    # What bears the mark already gets another, so that an import can take exactly ours away.
+    return f"'{text}" if text.lstrip("'").startswith(("=", "+", "-", "@")) else text
 
 
 def _report(outcome: Outcome, zh: str, en: str) -> None:

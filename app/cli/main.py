@@ -10,14 +10,17 @@ import peewee
 
 from app.cli import output
 from app.cli.card import card
+from app.cli.card_import import import_cards
+from app.cli.completion import completion
 from app.cli.doctor import doctor
 from app.cli.events import events
 from app.cli.file import file
 from app.cli.function import function
 from app.cli.key import key, seal
+from app.cli.stats import stats
 from app.cli.system import healthcheck, migrate
 from app.domain.texts import RefusedError
-from app.functions.client import FunctionsUnavailableError
+from app.functions.client import FunctionsBusyError, FunctionsUnavailableError
 from app.services.startup import MovedAwayError
 from app.settings import SettingsError
 from app.storage.database import ConflictError, DatabaseUnavailableError
@@ -31,7 +34,8 @@ def cardctl() -> None:
     """卡盾卡密管理 / Kadun's card administration."""
 
 
-for _command in (card, events, file, function, key, seal, migrate, healthcheck, doctor):
+card.add_command(import_cards)
+for _command in (card, events, stats, file, function, key, seal, migrate, healthcheck, doctor, completion):
     cardctl.add_command(_command)
 
 
@@ -61,7 +65,7 @@ def _explanation(error: BaseException) -> str:  # noqa: PLR0911  # a table, a li
             return error.format_message()
         case click.Abort() | KeyboardInterrupt():
             return "已取消，未做任何更改 / Cancelled: nothing was changed"
-        case RefusedError() | SettingsError() | KeyRingError() | NoRecipientError():
+        case RefusedError() | SettingsError() | KeyRingError() | NoRecipientError() | FunctionsBusyError():
             return str(error)
         case SchemaMismatchError() | MovedAwayError():
             return str(error)

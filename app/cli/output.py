@@ -5,10 +5,9 @@ import re
 import sys
 import unicodedata
 from collections.abc import Iterable, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, tzinfo
 from itertools import chain, islice
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from rich import box
 from rich.console import Console
@@ -35,7 +34,7 @@ def shown(text: str) -> str:
     return "".join(c if unicodedata.category(c) not in _DANGEROUS else ascii(c)[1:-1] for c in text)
 
 
-def local(moment: datetime | None, zone: ZoneInfo) -> str | None:
+def local(moment: datetime | None, zone: tzinfo) -> str | None:
     """Return a time in ISO 8601 in the vendor's zone, with its offset."""
     return None if moment is None else moment.astimezone(zone).isoformat()
 
@@ -45,14 +44,15 @@ def seconds(validity: timedelta | None) -> int | None:
     return None if validity is None else int(validity.total_seconds())
 
 
-def _json(value: object) -> str:
+def json_text(value: object) -> str:
+    """Return a value as JSON on one line, with control and bidirectional characters escaped."""
     text = json.dumps(value, ensure_ascii=False)
     return _JSON_DANGEROUS.sub(lambda match: json.dumps(match[0])[1:-1], text)
 
 
 def print_json(value: object) -> None:
     """Print one JSON document."""
-    sys.stdout.write(_json(value) + "\n")
+    sys.stdout.write(json_text(value) + "\n")
 
 
 def print_json_list(items: Iterable[object]) -> None:
@@ -62,9 +62,9 @@ def print_json_list(items: Iterable[object]) -> None:
     if first is None:
         sys.stdout.write("[]\n")
         return
-    sys.stdout.write("[" + _json(first))
+    sys.stdout.write("[" + json_text(first))
     for item in iterator:
-        sys.stdout.write(",\n" + _json(item))
+        sys.stdout.write(",\n" + json_text(item))
     sys.stdout.write("]\n")
 
 

@@ -21,6 +21,7 @@ class EventKind(StrEnum):
     """What the journal records."""
 
     ISSUED = "issued"
+    IMPORTED = "imported"
     ACTIVATED = "activated"
     BOUND = "bound"
     RELEASED = "released"

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+import psycopg2
+
 from app.domain import cards
 from app.domain.cards import ID_RANDOM_BYTES, extended, id_from_random, parse_card_id
 from app.domain.codes import CardStatus, EventKind
@@ -16,6 +18,7 @@ from app.storage.database import Database
 
 MAX_COUNT = 1_000_000
 MAX_TEXT = 200
+JOURNALLED_BATCHES = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +99,34 @@ class Administration:
 
         self._database.with_connection(write, once=True)
         return new_cards
+
+    def import_cards(self, new_cards: list[NewCard], progress: Callable[[int], None] = lambda _done: None) -> None:
+        """Take in cards that were sold before, in one transaction; `app.services.imports` reads and checks them.
+
+        Args:
+            new_cards: The cards, each ID once and not here yet.
+            progress: Called with how many more are in.
+
+        Raises:
+            RefusedError: one of them came in since it was looked up.
+        """
+        now = self._clock()
+        batches = sorted({card.batch for card in new_cards if card.batch is not None})
+        details: dict[str, object] = {"count": len(new_cards), "batches": batches[:JOURNALLED_BATCHES]}
+
+        def write() -> None:
+            with self._database.atomic():
+                for done in card_rows.insert(self._database, new_cards, now):
+                    progress(done)
+                journal.append([self._entry(EventKind.IMPORTED, now, None, details)])
+
+        try:
+            self._database.with_connection(write, once=True)
+        except psycopg2.errors.UniqueViolation as error:
+            raise RefusedError(
+                "其间已有同样的卡密加入，未导入任何卡密，请重试",
+                "one of these cards came in meanwhile: nothing was imported, try again",
+            ) from error
 
     def freeze(self, card_ids: list[str]) -> Outcome:
         """Freeze cards: they are refused until unfrozen, and their time goes on."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 from peewee import JOIN, Tuple, fn
 
@@ -16,16 +16,20 @@ from app.storage.database import Database
 from app.storage.models import Card, Client
 
 PAGE_ROWS = 5_000
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, slots=True)
 class NewCard:
-    """A card about to be issued."""
+    """A card about to be issued, or imported: then it may be in use already."""
 
     id: str
     validity: timedelta | None
     batch: str | None
     note: str | None
+    activated_at: datetime | None = None
+    expires_at: datetime | None = None
+    frozen_at: datetime | None = None
 
 
 def as_domain(row: Card) -> cards.Card:
@@ -35,8 +39,7 @@ def as_domain(row: Card) -> cards.Card:
 
 def insert(database: Database, new_cards: Iterable[NewCard], created_at: datetime) -> Iterator[int]:
     """Copy cards into the table, within the caller's transaction; yields how many of each page are in."""
-    columns = ("id", "validity", "batch", "note", "created_at")
-    names = ", ".join(f'"{getattr(Card, column).column_name}"' for column in columns)
+    names = ", ".join(f'"{getattr(Card, column).column_name}"' for column in _COPIED)
     table = Card._meta.table_name  # noqa: SLF001  # peewee's documented way to a model's table
     statement = f'COPY "{table}" ({names}) FROM STDIN WITH (FORMAT csv)'
     with database.cursor() as cursor:
@@ -44,12 +47,20 @@ def insert(database: Database, new_cards: Iterable[NewCard], created_at: datetim
             buffer = io.StringIO()
             # None comes out as nothing at all, which COPY reads as NULL; there are no empty texts.
             writer = csv.writer(buffer)
-            writer.writerows(
-                (card.id, _interval(card.validity), card.batch, card.note, created_at.isoformat()) for card in page
-            )
+            writer.writerows(_copied(card, created_at) for card in page)
             buffer.seek(0)
             cursor.copy_expert(statement, buffer)
             yield len(page)
+
+
+_COPIED = ("id", "validity", "batch", "note", "is_activated", "activated_at", "expires_at", "frozen_at", "created_at")
+
+
+def _copied(card: NewCard, created_at: datetime) -> tuple[object, ...]:
+    """Return the values of `_COPIED`."""
+    activated = card.activated_at is not None
+    times = (card.activated_at, card.expires_at, card.frozen_at, created_at)
+    return (card.id, _interval(card.validity), card.batch, card.note, activated, *times)
 
 
 def _interval(validity: timedelta | None) -> str | None:
@@ -128,12 +139,17 @@ def find(card_id: str) -> tuple[Card, Client | None] | None:
     return row, bound if bound is not None and bound.id is not None else None
 
 
+def existing(card_ids: Iterable[str]) -> set[str]:
+    """Return those of the IDs that are cards here, asked for page by page."""
+    return {row.id for page in _pages(card_ids) for row in Card.select(Card.id).where(Card.id.in_(page)).namedtuples()}
+
+
 def bound_cards(card_ids: list[str]) -> set[str]:
     """Return those of the cards that have a client."""
     return {client.card_id for client in Client.select(Client.card).where(Client.card.in_(card_ids))}
 
 
-def _pages(items: Iterable[NewCard]) -> Iterator[list[NewCard]]:
+def _pages(items: Iterable[Item]) -> Iterator[list[Item]]:
     iterator = iter(items)
     while page := list(islice(iterator, PAGE_ROWS)):
         yield page

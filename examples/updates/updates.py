@@ -1,7 +1,8 @@
 """更新核心数据: a program that takes up new core data while it runs.
 
 The vendor seals a new release of the data and adds it under the same name (`scripts/cardctl file add`); every running
-program has it within its interval, and nobody without a good card gets it. Exit status: 0 done, 1 not allowed.
+program has it within its interval, and nobody without a good card gets it. It goes on until Ctrl-C, or ends with exit
+status 1 when it may not.
 """
 
 from __future__ import annotations
@@ -34,8 +35,10 @@ class CoreData:
         version = (status.st_mtime_ns, status.st_size)
         if version == self._seen:
             return False
-        self.content = json.loads(self._client.unseal(self._sealed))
-        self._seen = version
+        content = json.loads(self._client.unseal(self._sealed))
+        if not isinstance(content, dict):
+            raise ValueError("the core data is no JSON object")  # noqa: TRY004 - one way out for all that is wrong
+        self.content, self._seen = content, version
         return True
 
 
@@ -52,27 +55,25 @@ def main() -> int:
     data = CoreData(client, Path(chosen.core))
     try:
         client.open()
-        for round_number in range(chosen.rounds):
-            if round_number:
-                time.sleep(chosen.interval)
+        while True:
             look(data)
-    except KadunError as error:
+            time.sleep(chosen.interval)
+    except (KadunError, ValueError) as error:
         print(f"无法使用 / Cannot run: {error}", file=sys.stderr)
         return 1
-    return 0
 
 
 def look(data: CoreData) -> None:
     """Take up what is new; without the server the program goes on with what it has, without a card it does not."""
     try:
         if data.refresh():
-            print(f"核心数据 / core data: {data.content['title']}", flush=True)
+            print(f"核心数据 / core data: {data.content.get('title')}", flush=True)
     except CardRejected:
         raise
-    except KadunError as error:
+    except (KadunError, ValueError) as error:  # ValueError: what the vendor sealed is no JSON
         if not data.content:
             raise
-        print(f"暂时无法检查更新 / no news for the moment: {error}", file=sys.stderr)
+        print(f"暂时无法更新 / no update for the moment: {error}", file=sys.stderr)
 
 
 def arguments() -> argparse.Namespace:
@@ -90,7 +91,6 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--ca", help="私有根证书 / a private CA's PEM file")
     parser.add_argument("--interval", type=float, default=300, help="检查间隔，秒 / seconds between two looks (300)")
-    parser.add_argument("--rounds", type=int, default=1_000_000, help="检查次数 / how many looks")
     return parser.parse_args()
 
 

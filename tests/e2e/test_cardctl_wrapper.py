@@ -251,6 +251,32 @@ def test_a_file_is_sent_through_the_wall_with_its_name_and_size(checkout: Checko
     assert (checkout.folder / "input").read_bytes() == content
 
 
+def test_a_name_that_begins_with_a_dash_is_told_from_an_option(checkout: Checkout) -> None:
+    (checkout.callers / "-v.dat").write_bytes(b"x")
+    checkout.cardctl("file", "add", "--batch", "pro", "--", "-v.dat")
+    words = ["file", "add", "-", "--batch", "pro", "--name", "-v.dat", "--size", "1"]
+    assert checkout.passed_on[5:] == words
+    assert (checkout.folder / "input").read_bytes() == b"x"
+
+
+@pytest.mark.parametrize("arguments", [["--size", "1", "core.age"], ["core.age", "--size=1"], ["core.age", "--", "b"]])
+def test_a_wrong_call_is_explained_by_the_app_and_nothing_is_sent(checkout: Checkout, arguments: list[str]) -> None:
+    (checkout.callers / "core.age").write_bytes(b"core")
+    refusal = checkout.cardctl("file", "add", *arguments)
+    assert (refusal.returncode, "Usage" in refusal.stderr) == (2, True)
+    assert checkout.passed_on[5:] == ["file", "add", *arguments]
+    assert (checkout.folder / "input").read_bytes() == b""
+
+
+@pytest.mark.parametrize("size", [["--size", "4"], ["--size=4"]])
+def test_a_pipe_may_announce_its_size(checkout: Checkout, size: list[str]) -> None:
+    (checkout.callers / "core").write_bytes(b"core")
+    with (checkout.callers / "core").open("rb") as source:
+        checkout.cardctl("file", "add", *size, "-", "--name", "core.age", stdin=source)
+    assert checkout.passed_on[5:] == ["file", "add", *size, "-", "--name", "core.age"]
+    assert (checkout.folder / "input").read_bytes() == b"core"
+
+
 def test_a_file_from_a_pipe_is_sent_as_it_comes(checkout: Checkout) -> None:
     command = [checkout.root / "scripts/cardctl", "file", "add", "-", "--name", "core.age"]
     subprocess.run(command, env=checkout.environ, input=b"core", capture_output=True, check=False)
@@ -290,3 +316,20 @@ def test_a_seal_that_fails_inside_keeps_the_file_of_before(checkout: Checkout) -
     assert (refusal.returncode, refusal.stderr.count("\n")) == (1, 1)
     assert (checkout.callers / "core.age").read_text() == "of before"
     assert len(list(checkout.callers.iterdir())) == 2
+
+
+@pytest.mark.parametrize("arguments", [["--dry-run", "老 卡.csv", "--format", "json"], ["--format=json", "老 卡.csv"]])
+def test_cards_to_import_are_sent_through_the_wall_with_their_size(checkout: Checkout, arguments: list[str]) -> None:
+    content = "卡密,有效期\r\n".encode("gbk")
+    (checkout.callers / "老 卡.csv").write_bytes(content)
+    checkout.cardctl("card", "import", *arguments)
+    options = [word for word in arguments if word != "老 卡.csv"]
+    assert checkout.passed_on[5:] == ["card", "import", "-", *options, "--size", str(len(content))]
+    assert (checkout.folder / "input").read_bytes() == content
+
+
+def test_cards_from_a_pipe_are_sent_as_they_come(checkout: Checkout) -> None:
+    command = [checkout.root / "scripts/cardctl", "card", "import", "-", "--dry-run"]
+    subprocess.run(command, env=checkout.environ, input=b"id,validity", capture_output=True, check=False)
+    assert checkout.passed_on[5:] == ["card", "import", "-", "--dry-run"]
+    assert (checkout.folder / "input").read_bytes() == b"id,validity"

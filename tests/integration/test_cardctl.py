@@ -223,6 +223,9 @@ def test_the_journal_is_filtered(service: Service) -> None:
     assert kinds("--kind", "CARD_NOT_FOUND", "--since", "7d") == ["rejected"]
     assert kinds("--card", "-".join([card_id[:16].lower(), card_id[16:]])) == ["activated"]
     assert kinds("--reference", "00000000") == []
+    missed = service.cardctl("events", "--reference", "00000000")
+    assert "no such reference" in missed.stderr
+    assert service.cardctl("events", "--reference", "00000000", "--format", "json").stderr == ""
     assert "CARD_NOT_FOUND" in service.cardctl("events").stdout
 
 

@@ -1,16 +1,18 @@
 """Migrations, and what the database itself enforces."""
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 
 import peewee
 import pytest
 
+from app.domain.codes import Code, EventKind
 from app.services import housekeeping
 from app.services.administration import Administration
 from app.services.gate import Question
 from app.services.verification import Verification
-from app.storage import schema
+from app.storage import journal, schema
 from app.storage.database import Database, DatabaseUnavailableError
 from app.storage.models import Card, Client, Event
 from tests.conftest import Clock
@@ -86,18 +88,31 @@ def test_the_journal_is_append_only(database: Database, administration: Administ
         database.execute_sql(statement)
 
 
-def test_only_old_rejections_are_pruned(
+def test_only_old_rejections_and_downloads_are_pruned(
     verification: Verification, administration: Administration, clock: Clock
 ) -> None:
     card_id = administration.issue(1, None)[0].id
     verification.verify(Question(card_id, "h", "f", "n" * 20, "198.51.100.1"))
     verification.verify(Question("0" * 32, "h", "f", "n" * 20, "198.51.100.1"))
+    download = journal.Entry(at=clock.now, kind=EventKind.FILE_DOWNLOADED, card_id=card_id)
+    journal.append([download, replace(download, kind=EventKind.FILE_ADDED)])
     clock.advance(timedelta(days=300))
     verification.verify(Question("0" * 32, "h", "f", "n" * 20, "198.51.100.1"))
+    journal.append([replace(download, at=clock.now)])
     assert housekeeping.prune_journal(timedelta(days=365), clock.now) == 0
     clock.advance(timedelta(days=100))
-    assert housekeeping.prune_journal(timedelta(days=365), clock.now) == 1
-    assert [event.kind for event in Event.select().order_by(Event.id)] == ["issued", "activated", "rejected"]
+    assert housekeeping.prune_journal(timedelta(days=365), clock.now) == 2
+    left = [event.kind for event in Event.select().order_by(Event.id)]
+    assert left == ["issued", "activated", "file_added", "rejected", "file_downloaded"]
+
+
+@pytest.mark.parametrize("group", journal.BOUNDED_GROUPS, ids=str)
+def test_refusals_are_counted_by_index(database: Database, group: tuple[Code, ...]) -> None:
+    entry = journal.Entry(at=Clock().now, kind=EventKind.REJECTED, code=group[0], ip="198.51.100.1")
+    sql, values = journal.recent_refusals(entry, group).sql()
+    database.execute_sql("SET enable_seqscan = off")
+    plan = "\n".join(row[0] for row in database.execute_sql(f"EXPLAIN {sql}", values).fetchall())
+    assert "event_refusals" in plan
 
 
 def test_a_verification_of_a_bound_card_is_two_statements_by_index(

@@ -21,9 +21,7 @@ DOCUMENTS = (ROOT / "docs/files-and-functions.md", ROOT / "docs/files-and-functi
 @pytest.fixture(scope="module")
 def _pair(migrated_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     folder = with_keys(tmp_path_factory.mktemp("examples"))
-    functions = FunctionsService(folder)
-    shutil.copy(ROOT / "examples/functions/exchange_rates.py", functions.modules)
-    with functions, Service(folder, migrated_url) as service:
+    with FunctionsService(folder), Service(folder, migrated_url) as service:
         yield service
 
 
@@ -72,14 +70,23 @@ def test_a_running_program_takes_up_new_core_data_until_its_card_is_frozen(servi
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_the_vendor_sees_what_the_documents_show(service: Service, document: Path) -> None:
     text = document.read_text("utf-8")
-    command = re.search(r"scripts/cardctl function run (\S+) --arguments '(.*)'\n\n    (\{.*\})\n", text)
-    assert command
-    done = service.cardctl("function", "run", command[1], "--arguments", command[2])
-    assert json.loads(done.stdout) == json.loads(command[3])
+    modules = service.folder / "functions"
+    written = re.search(r"^```python\n(from app.functions .*?)^```", text, re.MULTILINE | re.DOTALL)
+    example = re.search(r"    cp (\S+) data/functions/\n    scripts/cardctl (function reload)\n", text)
+    shown = re.findall(r"scripts/cardctl function run (\S+) --arguments '(.*)'\n(?:\n    (\{.*\})\n)?", text)
+    assert written
+    assert example
+    (modules / "written.py").write_text(written[1])
+    shutil.copy(ROOT / example[1], modules)
+    service.cardctl(*example[2].split())
+    results = [json.loads(service.cardctl("function", "run", name, "--arguments", a).stdout) for name, a, _ in shown]
+    assert results == [{"price": 113.0}, json.loads(shown[1][2])]
 
 
 def test_a_program_gets_the_result_and_never_the_rates(service: Service, tmp_path: Path) -> None:
     (card_id,) = service.issue()
+    shutil.copy(ROOT / "examples/functions/exchange_rates.py", service.folder / "functions")
+    service.cardctl("function", "reload")
     keys = exported_keys(service, tmp_path).read_text()
     url = f"http://127.0.0.1:{service.port}"
     client = Client(url, public_keys=keys, card_id=card_id, hardware="pc", state_dir=None)

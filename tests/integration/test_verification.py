@@ -1,5 +1,6 @@
 """What the use case writes, verdict by verdict, on a real PostgreSQL."""
 
+from collections import Counter
 from datetime import timedelta
 
 import jwt
@@ -9,7 +10,7 @@ from app.domain.cards import Card as DomainCard
 from app.domain.codes import CardStatus, Code, EventKind
 from app.domain.texts import RefusedError
 from app.services.administration import Administration, CardNotFoundError
-from app.services.gate import Question, Verdict
+from app.services.gate import Gate, Question, Verdict
 from app.services.verification import Verification
 from app.storage import cards
 from app.storage.models import Card, Client, Event, Usage
@@ -194,6 +195,23 @@ def test_refusals_of_strangers_fill_the_journal_only_so_far(
     clock.advance(timedelta(minutes=1, seconds=1))
     ask(verification, "0" * 32, address="203.0.113.5")
     assert Event.select().where(Event.code == Code.CARD_NOT_FOUND).count() == 21
+
+
+def test_strangers_behind_one_address_hide_no_failure_of_a_customers(gate: Gate, card_id: str) -> None:
+    def refuse(code: Code) -> Verdict:
+        ruling = gate.judge(Question(card_id, "h1", "f", "n" * 22, "203.0.113.5"))
+        return gate.reject(ruling, code, {"detail": "Traceback"})
+
+    for _ in range(25):
+        gate.judge(Question("0" * 32, "h2", OPEN, "n" * 22, "203.0.113.5"))
+        refuse(Code.FUNCTION_NOT_FOUND)
+    failed = refuse(Code.FUNCTION_FAILED)
+    assert Event.get(Event.reference == failed.reference).details == {"detail": "Traceback"}
+    for code in (Code.FUNCTION_FAILED, Code.FUNCTION_TIMEOUT) * 15:
+        refuse(code)
+    counted = Counter(event.code for event in Event.select().where(Event.kind == EventKind.REJECTED))
+    assert (counted[Code.CARD_NOT_FOUND], counted[Code.FUNCTION_NOT_FOUND]) == (20, 20)
+    assert counted[Code.FUNCTION_FAILED] + counted[Code.FUNCTION_TIMEOUT] == 20
 
 
 def test_one_ipv6_network_is_one_stranger(verification: Verification) -> None:

@@ -1,0 +1,100 @@
+"""`cardctl card import`."""
+
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import Progress
+
+from app.cli import output
+from app.cli.context import Session, format_option, pass_session
+from app.clock import utc_now
+from app.domain.cards import format_validity
+from app.domain.texts import RefusedError
+from app.services import imports
+from app.services.imports import Reading
+
+_SHOWN_BATCHES = 20
+
+
+@click.command("import")
+@click.argument("path", metavar="FILE.csv")
+@click.option("--dry-run", is_flag=True, help="只检查，不导入 / Check it and import nothing.")
+@click.option("--size", type=click.IntRange(min=0), help="标准输入的字节数 / How many bytes standard input will bring.")
+@format_option("table", "json")
+@pass_session
+def import_cards(session: Session, path: str, size: int | None, output_format: str, *, dry_run: bool) -> None:
+    """导入已售出的卡密 / Import cards sold before, all or none; FILE `-` is standard input.
+
+    表头列 / Columns: id, validity (or validity_seconds); activated_at, expires_at, batch, note, status.
+    """
+    if size is not None and path != "-":
+        raise click.UsageError("--size 仅用于标准输入 / --size is for standard input alone")
+    content = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
+    if size is not None and len(content) != size:  # a connection that breaks off looks like the file's end
+        raise RefusedError(f"只收到 {len(content)}/{size} 字节", f"only {len(content)} of {size} bytes arrived")
+    reading = imports.read(content, session.database, utc_now())
+    if not reading.faults and not dry_run:
+        _import(session, reading)
+    _print(reading, output_format, imported=not reading.faults and not dry_run)
+    if reading.faults:
+        wrong = len({fault.line for fault in reading.faults})
+        raise RefusedError(f"{wrong} 行有误，未导入任何卡密", f"{wrong} lines are wrong, nothing was imported")
+
+
+def _import(session: Session, reading: Reading) -> None:
+    if not reading.cards:
+        raise RefusedError("文件中没有卡密", "there is no card in the file")
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("导入 / Importing", total=len(reading.cards))
+        session.administration.import_cards(reading.cards, lambda done: progress.update(task, advance=done))
+
+
+def _print(reading: Reading, output_format: str, *, imported: bool) -> None:
+    document = _document(reading, imported=imported)
+    if output_format == "json":
+        output.print_json(document)
+        return
+    for fault in reading.faults:
+        zh, en = (f" {fault.column} 列", f", {fault.column}") if fault.column else ("", "")
+        said = f"第 {fault.line} 行{zh}：{fault.text.zh} / line {fault.line}{en}: {fault.text.en}"
+        sys.stdout.write(output.shown(said) + "\n")
+    output.print_fields(
+        [
+            ("编码 encoding", reading.encoding),
+            ("未读取的列 not read", ", ".join(reading.ignored) or "—"),
+            ("正确的卡密 good cards" if reading.faults else "卡密 cards", document["cards"]),
+            ("使用中 in use", document["activated"]),
+            ("已冻结 frozen", document["frozen"]),
+            ("有效期 validity", _counts(document["validities"])),
+            ("批次 batches", _counts(document["batches"])),
+        ]
+    )
+    if imported:
+        output.say(f"已导入 {len(reading.cards)} 张 / Imported {len(reading.cards)}")
+    elif not reading.faults:
+        output.say("检查无误，未导入（--dry-run）/ All is well, nothing was imported (--dry-run)")
+
+
+def _document(reading: Reading, *, imported: bool) -> dict[str, Any]:
+    cards = reading.cards
+    return {
+        "imported": imported,
+        "encoding": reading.encoding,
+        "not_read": reading.ignored,
+        "cards": len(cards),
+        "activated": sum(c.activated_at is not None for c in cards),
+        "frozen": sum(c.frozen_at is not None for c in cards),
+        "validities": dict(Counter(format_validity(c.validity) for c in cards).most_common()),
+        "batches": dict(Counter(c.batch for c in cards if c.batch is not None).most_common()),
+        "faults": [{"line": f.line, "column": f.column, "problem": str(f.text)} for f in reading.faults],
+    }
+
+
+def _counts(counts: dict[str, int]) -> str:
+    shown = [f"{name} × {count}" for name, count in list(counts.items())[:_SHOWN_BATCHES]]
+    return ", ".join(shown + ["…"] * (len(counts) > _SHOWN_BATCHES)) or "—"

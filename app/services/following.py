@@ -1,0 +1,77 @@
+"""Following the journal: every entry once, none lost.
+
+An entry gets its ID when it is written and is seen when its transaction commits, so one with a lower ID may come after
+one with a higher. Whoever asked for "all above the last" would lose it. So each look asks for all above `_floor` and
+leaves out what was seen. The floor rises to an ID only when every transaction that was running at a moment after that
+ID was seen has ended: each lower ID was handed out before, so whatever is to come of it has come.
+"""
+
+from app.storage import journal, journal_tail
+from app.storage.database import Database
+from app.storage.journal_tail import Horizon
+from app.storage.models import Event
+
+IN_FLIGHT = 10_000
+"""Of so many IDs before the newest some may still be on their way when the following begins."""
+
+
+class Follower:
+    """One who follows the journal.
+
+    Args:
+        database: May go away and come back between two looks.
+        wanted: Which entries.
+    """
+
+    def __init__(self, database: Database, wanted: journal.Filter) -> None:
+        self._database = database
+        self._wanted = wanted
+        self._floor = 0
+        self._seen: set[int] = set()
+        self._last: Horizon | None = None
+        self._settles: tuple[int, int] | None = None  # when this transaction is the oldest: up to this ID
+
+    def begin(self, limit: int | None) -> list[Event]:
+        """Return what is there, oldest first: the newest `limit` entries, None for all that are wanted.
+
+        Raises:
+            DatabaseUnavailableError: the database is away.
+        """
+
+        def read() -> list[Event]:
+            self._last = journal_tail.horizon(self._database)
+            self._floor = max(0, self._last.newest_id - IN_FLIGHT)
+            self._seen = set(journal_tail.ids_after(self._wanted, self._floor))
+            found = list(journal.search(self._wanted, limit=limit))[::-1]
+            self._seen.update(event.id for event in found)
+            return found
+
+        return self._database.with_connection(read)
+
+    def look(self) -> list[Event]:
+        """Return what has come since the last look, in the order of IDs.
+
+        Raises:
+            DatabaseUnavailableError: the database is away; nothing is lost for the next look.
+        """
+
+        def read() -> tuple[Horizon, list[Event]]:
+            # First the moment: whatever had ended by then is in the entries.
+            now = journal_tail.horizon(self._database)
+            new = set(journal_tail.ids_after(self._wanted, self._floor)) - self._seen
+            return now, journal_tail.entries(new) if new else []
+
+        now, found = self._database.with_connection(read)
+        self._seen.update(event.id for event in found)
+        self._settle(now)
+        return found
+
+    def _settle(self, now: Horizon) -> None:
+        if self._settles is not None and now.oldest_running >= self._settles[0]:
+            self._floor = self._settles[1]
+            self._seen = {event_id for event_id in self._seen if event_id > self._floor}
+            self._settles = None
+        if self._settles is None and self._last is not None:
+            # The IDs up to the last look's newest were handed out before that, and their writers have numbers by now.
+            self._settles = (now.next_transaction, self._last.newest_id)
+        self._last = now

@@ -1,0 +1,187 @@
+"""Cards sold before, read from CSV: what it says, and cell by cell what is wrong with it (protocol, section 5)."""
+
+import csv
+import io
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from app.domain.texts import RefusedError, Text
+from app.services.import_cells import READERS, CellError, card_of, cut
+from app.storage import cards as card_rows
+from app.storage.cards import NewCard
+from app.storage.database import Database
+
+MAX_CARDS = 200_000
+"""So many fit into the memory that the containers leave beside the service (some 150 MB)."""
+
+_HEADERS = {
+    "id": ("id", "card", "card_id", "卡密", "卡密_id", "卡号"),
+    "validity": ("validity", "有效期", "卡密有效期"),
+    "validity_seconds": ("validity_seconds",),
+    "activated_at": ("activated_at", "激活时间"),
+    "expires_at": ("expires_at", "到期时间"),
+    "batch": ("batch", "批次"),
+    "note": ("note", "备注"),
+    "status": ("status", "状态"),
+}
+_COLUMNS = {header: column for column, headers in _HEADERS.items() for header in headers}
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What is wrong in a line of the file (from 1), in which column by its name here (None: in all of it)."""
+
+    line: int
+    column: str | None
+    text: Text
+
+
+@dataclass(slots=True)
+class Reading:
+    """What a file says. Without faults, `cards` is all of it; `ignored` are the columns that mean nothing here."""
+
+    encoding: str
+    cards: list[NewCard] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
+    ignored: list[str] = field(default_factory=list)
+
+
+class _BrokenCsvError(RefusedError):
+    """From this line on it is no CSV."""
+
+    def __init__(self, line: int, error: csv.Error) -> None:
+        super().__init__(f"不是 CSV：{error}（引号是否成对？）", f"this is no CSV: {error} (is a quote missing?)")
+        self.line = line
+
+
+def read(content: bytes, database: Database, now: datetime) -> Reading:
+    """Read a CSV file, and look up which of its cards are here already.
+
+    Args:
+        content: The file: UTF-8, or else GB18030 (what Excel writes in China; GBK is part of it).
+        database: Where the cards are to go.
+        now: The time, aware.
+
+    Raises:
+        RefusedError: it is no text, or has more than `MAX_CARDS` cards.
+    """
+    codec, encoding = _codec(content)
+    reading = Reading(encoding)
+    lines: dict[str, int] = {}
+    try:
+        _read_rows(_lines(content, codec), now, reading, lines)
+    except _BrokenCsvError as error:
+        reading.faults.append(Fault(error.line, None, error.text))
+    here = Text("此卡密已在数据库中，请从文件中删去此行", "this card is here already: take the line out")
+    known = database.with_connection(lambda: card_rows.existing(lines))
+    reading.faults += [Fault(lines[card_id], "id", here) for card_id in known]
+    reading.faults.sort(key=lambda fault: fault.line)
+    return reading
+
+
+def _codec(content: bytes) -> tuple[str, str]:
+    """Return the codec that can read all of it, and its name for people."""
+    for codec, name in (("utf-8-sig", "UTF-8"), ("gb18030", "GB18030")):
+        try:
+            deque(_lines(content, codec), maxlen=0)
+        except UnicodeDecodeError:
+            continue
+        return codec, name
+    raise RefusedError(
+        "文件既不是 UTF-8 也不是 GB18030 编码：请在 Excel 中另存为“CSV UTF-8”",
+        "the file is neither UTF-8 nor GB18030: save it as CSV UTF-8",
+    )
+
+
+def _lines(content: bytes, codec: str) -> io.TextIOWrapper:
+    # Decoded as it is read: the whole text would take several times the file's memory.
+    return io.TextIOWrapper(io.BytesIO(content), codec, newline="")
+
+
+def _read_rows(text: Iterable[str], now: datetime, reading: Reading, lines: dict[str, int]) -> None:
+    """Read all lines into `reading`, and the line of each card's ID into `lines`."""
+    rows = _numbered(text)
+    line, header = next(rows, (1, []))
+    columns = _columns(line, header, reading)
+    if reading.faults:
+        return
+    for line, row in rows:
+        if len(lines) >= MAX_CARDS:
+            raise RefusedError(
+                f"一次最多导入 {MAX_CARDS} 张，请拆分文件", f"at most {MAX_CARDS} cards at a time: split the file"
+            )
+        if any(row[len(header) :]):
+            wrong = Text(
+                "单元格比表头多：含逗号的内容须加双引号", "more cells than the header: quote what holds a comma"
+            )
+            reading.faults.append(Fault(line, None, wrong))
+            continue
+        # A line may end early: what it lacks is empty.
+        cells = dict.fromkeys(columns, "") | dict(zip(header, row, strict=False))
+        values, faults = _values(line, {column: cells[name] for name, column in columns.items()})
+        card_id = values.get("id")
+        if card_id in lines:
+            wrong = Text(f"与第 {lines[card_id]} 行重复", f"the same card as in line {lines[card_id]}")
+            faults.append(Fault(line, "id", wrong))
+        elif card_id is not None:
+            lines[card_id] = line
+        if not faults:
+            try:
+                reading.cards.append(card_of(values, now))
+            except CellError as error:
+                faults.append(Fault(line, error.column, error.text))
+        reading.faults += faults
+
+
+def _numbered(text: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
+    """Yield the rows that hold anything, each with the number of its first line."""
+    reader = csv.reader(text, strict=True)
+    line = 1
+    try:
+        for row in reader:
+            if any(cell.strip() for cell in row):
+                yield line, row
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise _BrokenCsvError(line, error) from error
+
+
+def _columns(line: int, header: list[str], reading: Reading) -> dict[str, str]:
+    """Return the columns that are read, by their header in the file."""
+    columns: dict[str, str] = {}
+    for name in header:
+        column = _COLUMNS.get(name.strip().casefold().replace(" ", "_"))
+        if column is None:
+            reading.ignored += [name] if name.strip() else []
+        elif column in columns.values():
+            wrong = Text(f"此列出现两次（{cut(name)}）", f"this column is there twice ({cut(name)})")
+            reading.faults.append(Fault(line, column, wrong))
+        else:
+            columns[name] = column
+    found = set(columns.values())
+    if "id" not in found:
+        wrong = Text(
+            "缺少 id（卡密）列：首行须为逗号分隔的表头", "there is no column id: line 1 must be a header, with commas"
+        )
+        reading.faults.append(Fault(line, "id", wrong))
+    if len(found & {"validity", "validity_seconds"}) != 1:
+        wrong = Text(
+            "validity（有效期）与 validity_seconds 须恰有一列",
+            "one column of validity and validity_seconds must be there",
+        )
+        reading.faults.append(Fault(line, "validity", wrong))
+    return columns
+
+
+def _values(line: int, cells: dict[str, str]) -> tuple[dict[str, Any], list[Fault]]:
+    values: dict[str, Any] = {}
+    faults = []
+    for column, cell in cells.items():
+        try:
+            values[column] = READERS[column](cell)
+        except RefusedError as error:
+            faults.append(Fault(line, column, error.text))
+    return values, faults

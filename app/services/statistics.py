@@ -1,0 +1,71 @@
+"""The vendor's figures at one moment."""
+
+from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta
+from zoneinfo import ZoneInfo
+
+from app.domain.codes import CardStatus
+from app.storage import statistics
+from app.storage.database import Database
+from app.storage.statistics import Batch, Expiring, Rejections
+
+DAYS = 14
+EXPIRING_WITHIN = timedelta(days=7)
+TOP = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Day:
+    """One day in the vendor's zone: cards activated, requests accepted."""
+
+    day: date
+    activations: int
+    requests: int
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """All figures.
+
+    `days` are the last `DAYS`, today last; `functions` count the same days; `batches`, `functions` and `expiring` are
+    the first `TOP`, `batch_count` and `expiring_count` the number of all.
+    """
+
+    statuses: dict[str, int]
+    batch_count: int
+    batches: list[Batch]
+    days: list[Day]
+    rejections: list[Rejections]
+    expiring_count: int
+    expiring: list[Expiring]
+    functions: list[tuple[str, int]]
+
+
+def collect(database: Database, now: datetime, zone: ZoneInfo) -> Statistics:
+    """Count everything, in six queries whatever there is to count.
+
+    Args:
+        database: Connected without a limit on a statement's time.
+        now: The time, aware.
+        zone: The vendor's, in which usage is counted.
+    """
+    today = now.astimezone(zone).date()
+    days = [today - timedelta(days=back) for back in reversed(range(DAYS))]
+
+    def count() -> Statistics:
+        batches = statistics.batches(now)
+        activations = statistics.activations(datetime.combine(days[0], time(), zone), zone)
+        requests = statistics.requests(days[0])
+        expiring_count, expiring = statistics.expiring(now, EXPIRING_WITHIN, TOP)
+        return Statistics(
+            statuses={str(status): sum(batch.statuses[status] for batch in batches) for status in CardStatus},
+            batch_count=len(batches),
+            batches=batches[:TOP],
+            days=[Day(day, activations.get(day, 0), requests.get(day, 0)) for day in days],
+            rejections=statistics.rejections(now),
+            expiring_count=expiring_count,
+            expiring=expiring,
+            functions=statistics.functions(days[0], TOP),
+        )
+
+    return database.with_connection(count)

@@ -1,0 +1,110 @@
+"""What the vendor counts: cards, activations, requests, rejections. Each function is one query."""
+
+from datetime import date, datetime, timedelta
+from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo
+
+from peewee import Case, fn
+
+from app.domain.codes import CardStatus, EventKind
+from app.storage.cards import status_is
+from app.storage.models import Card, Event, Usage
+
+
+class Batch(NamedTuple):
+    """A batch, None for the cards without one, and how many of its cards are in each state."""
+
+    batch: str | None
+    cards: int
+    statuses: dict[str, int]
+
+
+class Rejections(NamedTuple):
+    """How often the journal has a code."""
+
+    code: str
+    last_24_hours: int
+    last_7_days: int
+
+
+class Expiring(NamedTuple):
+    """An active card whose time is nearly over."""
+
+    id: str
+    expires_at: datetime
+    batch: str | None
+    note: str | None
+
+
+def batches(now: datetime) -> list[Batch]:
+    """Return all batches, the largest first; together they are all cards."""
+    query = (
+        Card.select(Card.batch, fn.COUNT(Card.id), *(_count(status_is(status, now)) for status in CardStatus))
+        .group_by(Card.batch)
+        .order_by(fn.COUNT(Card.id).desc(), Card.batch)
+    )
+    return [
+        Batch(batch, cards, dict(zip(map(str, CardStatus), counts, strict=True)))
+        for batch, cards, *counts in query.tuples()
+    ]
+
+
+def expiring(now: datetime, within: timedelta, limit: int) -> tuple[int, list[Expiring]]:
+    """Return how many active cards expire within that time, and those that do first."""
+    query = (
+        Card.select(fn.COUNT(Card.id).over(), Card.id, Card.expires_at, Card.batch, Card.note)
+        .where(status_is(CardStatus.ACTIVE, now) & (Card.expires_at <= now + within))
+        .order_by(Card.expires_at, Card.id)
+        .limit(limit)
+    )
+    found = list(query.tuples())
+    return (found[0][0] if found else 0), [Expiring(*row) for _count_of_all, *row in found]
+
+
+def activations(since: datetime, zone: ZoneInfo) -> dict[date, int]:
+    """Return how many cards were activated on each day of that zone."""
+    day = fn.DATE(fn.TIMEZONE(zone.key, Event.at))
+    query = (
+        Event.select(day, fn.COUNT(Event.id))
+        .where((Event.kind == EventKind.ACTIVATED) & (Event.at >= since))
+        .group_by(day)
+    )
+    return dict(query.tuples())
+
+
+def rejections(now: datetime) -> list[Rejections]:
+    """Return the codes of the last 7 days' journalled rejections, the most frequent first."""
+    total = fn.COUNT(Event.id)
+    query = (
+        Event.select(Event.code, _count(Event.at >= now - timedelta(hours=24)), total)
+        .where((Event.kind == EventKind.REJECTED) & (Event.at >= now - timedelta(days=7)))
+        .group_by(Event.code)
+        .order_by(total.desc(), Event.code)
+    )
+    return [Rejections(*row) for row in query.tuples()]
+
+
+def requests(since: date) -> dict[date, int]:
+    """Return how many requests were accepted on each day."""
+    query = Usage.select(Usage.day, _sum(Usage.count)).where(Usage.day >= since).group_by(Usage.day)
+    return dict(query.tuples())
+
+
+def functions(since: date, limit: int) -> list[tuple[str, int]]:
+    """Return the functions that were used most, and how often."""
+    query = (
+        Usage.select(Usage.function, _sum(Usage.count))
+        .where(Usage.day >= since)
+        .group_by(Usage.function)
+        .order_by(_sum(Usage.count).desc(), Usage.function)
+        .limit(limit)
+    )
+    return list(query.tuples())
+
+
+def _count(condition: Any) -> Any:  # noqa: ANN401  # peewee expressions
+    return fn.COUNT(Case(None, [(condition, 1)]))
+
+
+def _sum(column: Any) -> Any:  # noqa: ANN401  # peewee expressions
+    return fn.SUM(column).cast("bigint")  # of bigints PostgreSQL makes a numeric

@@ -1,0 +1,328 @@
+"""Cards sold before: `cardctl card import`, and what is exported comes back."""
+
+import csv
+import io
+import json
+import os
+import threading
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from app.cli import card as card_commands
+from app.domain.cards import ID_RANDOM_BYTES, id_from_random
+from app.domain.texts import RefusedError
+from app.services import imports
+from app.services.administration import Administration
+from app.storage import cards
+from app.storage.cards import NewCard
+from app.storage.database import Database
+from app.storage.models import Card, Event
+from tests.service import Service, question
+
+NOW = datetime(2026, 3, 1, 12, 0, 0, 250_000, tzinfo=UTC)
+ONE, TWO = "0123456789ABCDEFGHJKMNPQRSTVWXYZ", "ZYXWVTSRQPNMKJHGFEDCBA9876543210"
+
+
+@pytest.fixture
+def offline(database_url: str, tmp_path: Path) -> Service:
+    """The service's settings with the command line alone; nothing listens."""
+    return Service(tmp_path, database_url)
+
+
+def read(text: str | bytes, database: Database) -> imports.Reading:
+    return imports.read(text.encode() if isinstance(text, str) else text, database, NOW)
+
+
+def faults(text: str | bytes, database: Database) -> list[tuple[int, str | None]]:
+    return [(fault.line, fault.column) for fault in read(text, database).faults]
+
+
+def only(text: str | bytes, database: Database) -> NewCard:
+    reading = read(text, database)
+    assert reading.faults == []
+    (card,) = reading.cards
+    return card
+
+
+def test_columns_come_in_any_order_under_chinese_names_too_and_ids_grouped(database: Database) -> None:
+    grouped = "-".join(ONE[i : i + 4] for i in range(0, 32, 4)).lower()
+    card = only(f"备注,有效期,卡密 ID,批次\n给老王,月卡,{grouped},春季\n", database)
+    assert card == NewCard(ONE, timedelta(days=30), "春季", "给老王")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "\ufeffid,validity,note\r\n{id},7d,老王\r\n".encode(),
+        "id,validity,note\r\n{id},7d,老王\r\n".encode("gbk"),
+        "id,validity,note\n\n{id},7天,老王".encode("gb18030"),
+        'id,"validity",note,,\n{id},604800,"老王",,\n,,,,\n'.encode(),
+    ],
+)
+def test_what_spreadsheets_write_is_read(database: Database, content: bytes) -> None:
+    assert only(content.replace(b"{id}", ONE.encode()), database) == NewCard(ONE, timedelta(days=7), None, "老王")
+
+
+@pytest.mark.parametrize(
+    ("content", "encoding"), [("id,validity,batch\n", "UTF-8"), ("id,validity,批次\n".encode("gbk"), "GB18030")]
+)
+def test_the_encoding_is_said(database: Database, content: str | bytes, encoding: str) -> None:
+    assert read(content, database).encoding == encoding
+
+
+def test_what_is_no_text_is_refused(database: Database) -> None:
+    with pytest.raises(RefusedError, match="UTF-8"):
+        read("id,validity\n".encode("utf-16"), database)
+
+
+@pytest.mark.parametrize(
+    ("validity", "expected"),
+    [("permanent", None), ("永久", None), ("30d", 2_592_000), ("2592000", 2_592_000), ("年卡", 31_536_000)],
+)
+def test_validities_are_read(database: Database, validity: str, expected: int | None) -> None:
+    wanted = None if expected is None else timedelta(seconds=expected)
+    assert only(f"id,validity\n{ONE},{validity}\n", database).validity == wanted
+
+
+def test_seconds_are_read_as_our_lists_write_them_and_nothing_is_permanent(database: Database) -> None:
+    reading = read(f"id,validity_seconds\n{ONE},30\n{TWO},\n", database)
+    assert [card.validity for card in reading.cards] == [timedelta(seconds=30), None]
+
+
+@pytest.mark.parametrize(
+    ("header", "row", "column"),
+    [
+        ("id,validity", "short,30d", "id"),
+        ("id,validity", ",30d", "id"),
+        ("id,validity", f"{ONE[:-1]}U,30d", "id"),
+        ("id,validity", f"{ONE},", "validity"),
+        ("id,validity", f"{ONE},30", "validity"),
+        ("id,validity", f"{ONE},0d", "validity"),
+        ("id,validity", f"{ONE},99999d", "validity"),
+        ("id,validity_seconds", f"{ONE},30d", "validity_seconds"),
+        ("id,validity", f"{ONE},30d,a,b", None),
+        ("id,validity,note", f"{ONE},30d,{'n' * 201}", "note"),
+        ("id,validity,note", f'{ONE},30d,"a\nb"', "note"),
+        ("id,validity,batch", f"{ONE},30d,\u202eb", "batch"),
+        ("id,validity,status", f"{ONE},30d,sold", "status"),
+        ("id,validity,status", f"{ONE},30d,active", "activated_at"),
+        ("id,validity,status", f"{ONE},30d,expired", "activated_at"),
+        ("id,validity,expires_at", f"{ONE},30d,2026-03-09T00:00:00Z", "activated_at"),
+        ("id,validity,activated_at", f"{ONE},30d,2026-02-01", "activated_at"),
+        ("id,validity,activated_at", f"{ONE},30d,2026-02-01 00:00:00", "activated_at"),
+        ("id,validity,activated_at", f"{ONE},30d,2026/2/1 0:00", "activated_at"),
+        ("id,validity,activated_at", f"{ONE},30d,2026-03-02T00:00:00Z", "activated_at"),
+        ("id,validity,activated_at,status", f"{ONE},30d,2026-02-01T00:00:00Z,unused", "status"),
+        ("id,validity,activated_at,expires_at", f"{ONE},permanent,2026-02-01T00:00Z,2027-02-01T00:00Z", "expires_at"),
+        ("id,validity,activated_at,expires_at", f"{ONE},30d,2026-02-01T00:00Z,2026-02-01T00:00Z", "expires_at"),
+        ("id,validity,activated_at,expires_at", f"{ONE},30d,2026-02-01T00:00Z,2300-02-01T00:00Z", "expires_at"),
+        ("id,validity,activated_at", f"{ONE},30d,0001-01-01T00:00:00+14:00", "activated_at"),
+        ("id,validity_seconds", f"{ONE},-1", "validity_seconds"),
+        ("id,validity_seconds", f"{ONE},0", "validity_seconds"),
+        ("id,validity,activated_at", f"{ONE},36500d,9999-12-31T23:59:59-23:59", "activated_at"),
+    ],
+)
+def test_a_wrong_cell_is_named_by_line_and_column(
+    database: Database, header: str, row: str, column: str | None
+) -> None:
+    reading = read(f"{header}\n{TWO},30d\n{row}\n", database)
+    named = [(fault.line, fault.column) for fault in reading.faults if fault.line != 2]
+    assert named == [(3, column)]
+
+
+@pytest.mark.parametrize(
+    ("header", "columns"),
+    [
+        ("", ["id", "validity"]),
+        ("id", ["validity"]),
+        ("validity", ["id"]),
+        ("id;validity", ["id", "validity"]),
+        ("id,validity,validity_seconds", ["validity"]),
+        ("id,validity,卡密", ["id"]),
+    ],
+)
+def test_a_wrong_header_is_said_once_whatever_follows(database: Database, header: str, columns: list[str]) -> None:
+    assert faults(f"{header}\n{ONE},30d,\n" if header else "", database) == [(1, column) for column in columns]
+
+
+def test_lines_are_those_of_the_file_though_a_cell_holds_several(database: Database) -> None:
+    assert faults(f'id,validity,x\n\n{ONE},30d,"a\nb\nc"\n\nwrong,30d,\n', database) == [(7, "id")]
+
+
+def test_a_quote_that_is_never_closed_is_named_where_it_begins(database: Database) -> None:
+    assert faults(f'id,validity\n{ONE},30d\n"{TWO},30d\n', database) == [(3, None)]
+
+
+def test_cards_that_are_twice_in_the_file_or_here_already_are_named(database: Database) -> None:
+    list(cards.insert(database, [NewCard(TWO, None, None, None)], NOW))
+    reading = read(f"id,validity\n{ONE},30d\n{TWO},30d\n{ONE.lower()},7d\n", database)
+    assert [(fault.line, fault.column) for fault in reading.faults] == [(3, "id"), (4, "id")]
+    assert "第 2 行" in reading.faults[1].text.zh
+
+
+def test_columns_that_mean_nothing_here_are_named(database: Database) -> None:
+    assert read("id,validity,hardware,价格\n", database).ignored == ["hardware", "价格"]
+
+
+def test_more_cards_than_may_be_at_a_time_are_refused(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(imports, "MAX_CARDS", 1)
+    with pytest.raises(RefusedError, match="at most 1 cards"):
+        read(f"id,validity\n{ONE},30d\n{TWO},30d\n", database)
+
+
+def test_a_card_that_came_in_meanwhile_is_a_refusal_and_nothing_is_imported(
+    database: Database, administration: Administration
+) -> None:
+    administration.import_cards([NewCard(TWO, None, None, None)])
+    with pytest.raises(RefusedError, match="meanwhile"):
+        administration.import_cards([NewCard(ONE, None, None, None), NewCard(TWO, None, None, None)])
+    assert [row.id for row in Card.select()] == [TWO]
+    assert Event.select().count() == 1
+
+
+whole_seconds = st.integers(1, 3_000_000_000)
+printable = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12).filter(str.isprintable)
+texts = st.none() | printable | st.builds("".join, st.lists(st.sampled_from("'=+-@,\" x老"), min_size=1, max_size=5))
+ids = st.binary(min_size=ID_RANDOM_BYTES, max_size=ID_RANDOM_BYTES).map(id_from_random)
+
+
+@st.composite
+def any_card(draw: st.DrawFn) -> NewCard:
+    validity = draw(st.none() | whole_seconds.map(lambda seconds: timedelta(seconds=seconds)))
+    start = NOW.replace(microsecond=0)
+    activated_at = draw(st.none() | st.integers(0, 10**8).map(lambda ago: start - timedelta(seconds=ago)))
+    expires_at = None
+    if activated_at is not None and validity is not None:
+        expires_at = activated_at + draw(whole_seconds.map(lambda seconds: timedelta(seconds=seconds)))
+    frozen_at = draw(st.sampled_from([None, NOW]))
+    return NewCard(draw(ids), validity, draw(texts), draw(texts), activated_at, expires_at, frozen_at)
+
+
+@given(st.lists(any_card(), min_size=1, max_size=5, unique_by=lambda card: card.id))
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_is_listed_as_csv_is_read_back_as_it_was(
+    database: Database, monkeypatch: pytest.MonkeyPatch, given_cards: list[NewCard]
+) -> None:
+    with database.atomic() as transaction:
+        list(cards.insert(database, given_cards, NOW))
+        printed = io.StringIO()
+        with monkeypatch.context() as patched:
+            patched.setattr("sys.stdout", printed)
+            card_commands.print_csv(card_commands.rows(cards.Filter(), NOW, UTC))
+        transaction.rollback()
+    reading = read(printed.getvalue(), database)
+    assert reading.faults == []
+    assert sorted(reading.cards, key=lambda card: card.id) == sorted(given_cards, key=lambda card: card.id)
+
+
+def test_an_exported_file_is_imported_with_what_was_in_use(
+    service: Service, database: Database, tmp_path: Path
+) -> None:
+    first, second, third = service.issue(3)
+    service.verify(question(first))
+    service.cardctl("card", "freeze", second)
+    service.cardctl("card", "issue", "--validity", "permanent", "--batch", "=b", "--note", "'=n")
+    before = {row.id: row.__data__ for row in Card.select()}
+    (tmp_path / "cards.csv").write_text(service.cardctl("card", "list", "--format", "csv").stdout)
+    database.execute_sql("TRUNCATE card, client, usage")
+    printed = service.cardctl("card", "import", str(tmp_path / "cards.csv"), "--format", "json").stdout
+    document = json.loads(printed)
+    assert (document["imported"], document["cards"], document["activated"], document["frozen"]) == (True, 4, 1, 1)
+    assert document["not_read"] == ["hardware", "ip"]
+    for row in Card.select():
+        after = dict(row.__data__)
+        for changed in ("created_at", "frozen_at"):
+            assert (after.pop(changed) is None) == (before[row.id].pop(changed) is None)
+        assert after == before[row.id]
+    assert service.verify(question(first)).claims["activated"] is False
+    assert service.verify(question(third, hardware="another")).claims["activated"] is True
+
+
+def test_an_import_is_said_and_journalled_once(offline: Service, database: Database) -> None:
+    text = f"id,validity,batch\n{ONE},30d,春季\n{TWO},7d,春季\n"
+    done = offline.cardctl("card", "import", "-", text=text)
+    assert "已导入 2 张" in done.stderr
+    (event,) = Event.select()
+    assert (event.kind, event.details) == ("imported", {"count": 2, "batches": ["春季"]})
+    assert event.actor.startswith("cardctl:")
+    assert json.loads(offline.cardctl("events", "--kind", "imported", "--format", "json").stdout)[0]["id"] == event.id
+
+
+def test_a_dry_run_says_what_would_be_and_does_nothing(offline: Service, database: Database) -> None:
+    done = offline.cardctl("card", "import", "-", "--dry-run", text=f"id,validity,batch\n{ONE},30d,春季\n")
+    assert "30d × 1" in done.stdout
+    assert "春季 × 1" in done.stdout
+    assert "--dry-run" in done.stderr
+    assert Card.select().count() == Event.select().count() == 0
+
+
+def test_progress_is_shown_on_a_terminal(offline: Service) -> None:
+    offline.environment["FORCE_COLOR"] = "1"
+    assert "Importing" in offline.cardctl("card", "import", "-", text=f"id,validity\n{ONE},30d\n").stderr
+
+
+@pytest.mark.parametrize("dry_run", [[], ["--dry-run"]])
+def test_every_wrong_line_is_named_and_nothing_is_imported(
+    offline: Service, database: Database, dry_run: list[str]
+) -> None:
+    text = f"id,validity\n{ONE},30d\nx,30d\n{TWO},soon\n"
+    done = offline.cardctl("card", "import", "-", *dry_run, text=text, check=False)
+    assert (done.returncode, len(done.stderr.strip().splitlines())) == (1, 1)
+    assert "第 3 行 id 列" in done.stdout
+    assert "line 4, validity" in done.stdout
+    assert Card.select().count() == Event.select().count() == 0
+    as_json = offline.cardctl("card", "import", "-", "--format", "json", *dry_run, text=text, check=False)
+    named = [(fault["line"], fault["column"]) for fault in json.loads(as_json.stdout)["faults"]]
+    assert named == [(3, "id"), (4, "validity")]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [(["/nonexistent.csv"], ""), (["-"], ""), (["-"], "id,validity\n"), (["-", "--size", "999"], "id,validity\n")],
+)
+def test_what_cannot_be_imported_is_said_in_one_line(offline: Service, arguments: list[str], text: str) -> None:
+    done = offline.cardctl("card", "import", *arguments, text=text, check=False)
+    assert (done.returncode, len(done.stderr.strip().splitlines())) == (1, 1)
+    assert "Traceback" not in done.stderr
+
+
+def test_what_a_file_holds_is_shown_escaped(offline: Service) -> None:
+    done = offline.cardctl("card", "import", "-", text="id,validity,\x1b[31mx\n\x1b[31m\u202e,30d\n", check=False)
+    assert done.returncode == 1
+    assert "\x1b" not in done.stdout
+    assert "\u202e" not in done.stdout
+
+
+def test_a_hundred_thousand_cards_are_imported_whole(offline: Service, database: Database, tmp_path: Path) -> None:
+    with (tmp_path / "cards.csv").open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(("id", "validity", "batch", "activated_at"))
+        rows.writerows(
+            (id_from_random(os.urandom(20)), "30d", f"b{n % 300}", "2026-01-01T00:00:00+08:00") for n in range(100_000)
+        )
+    offline.cardctl("card", "import", str(tmp_path / "cards.csv"))
+    assert Card.select().where(Card.is_activated).count() == 100_000
+    event: Any = Event.get()
+    assert (event.details["count"], len(event.details["batches"])) == (100_000, 100)
+
+
+def test_two_imports_of_one_file_at_once_are_one(offline: Service, database: Database) -> None:
+    text = "id,validity\n" + "".join(f"{id_from_random(os.urandom(20))},30d\n" for _ in range(2_000))
+    ended: list[int] = []
+    importing = [
+        threading.Thread(
+            target=lambda: ended.append(offline.cardctl("card", "import", "-", text=text, check=False).returncode)
+        )
+        for _ in range(2)
+    ]
+    for thread in importing:
+        thread.start()
+    for thread in importing:
+        thread.join()
+    assert sorted(ended) == [0, 1]
+    assert (Card.select().count(), Event.select().count()) == (2_000, 1)

@@ -1,0 +1,258 @@
+"""Following the journal: every entry once, in whatever order transactions commit."""
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+import pytest
+
+from app.domain.codes import EventKind
+from app.services import following
+from app.services.following import Follower
+from app.storage import journal, schema
+from app.storage.database import Database, connect_to
+from app.storage.journal import Entry, Filter
+from tests.service import ROOT, Service, wait_for
+from trial.postgres import EmbeddedPostgres
+
+INSERT = "INSERT INTO event (at, kind, actor) VALUES (now(), 'frozen', %s)"
+CONTROL = "\x1b[31m\u202e"
+
+
+@pytest.fixture
+def writer(database_url: str) -> Iterator[Callable[[], Any]]:
+    """Makes connections of their own, each in a transaction from its first statement on."""
+    opened: list[Any] = []
+
+    def connect() -> Any:
+        opened.append(psycopg2.connect(database_url))
+        return opened[-1]
+
+    yield connect
+    for connection in opened:
+        connection.close()
+
+
+def write(connection: Any, name: str) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(INSERT, (name,))
+
+
+def append(*names: str) -> None:
+    journal.append([Entry(at=datetime.now(UTC), kind=EventKind.FROZEN, actor=name) for name in names])
+
+
+def names(events: list[Any]) -> list[str]:
+    return [event.actor for event in events]
+
+
+def test_it_begins_with_the_last_entries_and_goes_on_with_new_ones(database: Database) -> None:
+    append("a", "b", "c")
+    follower = Follower(database, Filter())
+    assert names(follower.begin(2)) == ["b", "c"]
+    assert follower.look() == []
+    append("d", "e")
+    assert names(follower.look()) == ["d", "e"]
+    assert follower.look() == []
+
+
+def test_all_since_a_time_is_shown_where_that_is_asked(database: Database) -> None:
+    append(*map(str, range(15)))
+    since = datetime.now(UTC) - timedelta(hours=1)
+    assert len(Follower(database, Filter(since=since)).begin(None)) == 15
+
+
+def test_only_what_is_wanted_is_shown(database: Database) -> None:
+    follower = Follower(database, Filter(kind=EventKind.ISSUED))
+    append("a")
+    journal.append([Entry(at=datetime.now(UTC), kind=EventKind.ISSUED, actor="b")])
+    assert names(follower.begin(10)) == ["b"]
+    append("c")
+    assert follower.look() == []
+
+
+@pytest.mark.parametrize("looks", [0, 1, 2, 3, 10])
+def test_an_entry_that_commits_after_later_ones_is_shown_however_late(
+    database: Database, writer: Callable[[], Any], looks: int
+) -> None:
+    slow = writer()
+    follower = Follower(database, Filter())
+    follower.begin(10)
+    write(slow, "slow")
+    append("quick")
+    assert names(follower.look()) == ["quick"]
+    for n in range(looks):
+        append(str(n))
+        assert names(follower.look()) == [str(n)]
+    slow.commit()
+    assert names(follower.look()) == ["slow"]
+    for _ in range(4):
+        assert follower.look() == []
+
+
+def test_an_entry_on_its_way_when_the_following_begins_is_shown(database: Database, writer: Callable[[], Any]) -> None:
+    slow = writer()
+    write(slow, "slow")
+    append("quick")
+    follower = Follower(database, Filter())
+    assert names(follower.begin(10)) == ["quick"]
+    slow.commit()
+    assert names(follower.look()) == ["slow"]
+
+
+def test_what_was_rolled_back_keeps_nothing_from_being_forgotten(database: Database, writer: Callable[[], Any]) -> None:
+    follower = Follower(database, Filter())
+    follower.begin(10)
+    failing = writer()
+    write(failing, "never")
+    append("a")
+    follower.look()
+    failing.rollback()
+    for n in range(5):
+        append(str(n))
+        assert names(follower.look()) == [str(n)]
+    assert len(follower._seen) < 5  # noqa: SLF001  # memory is what this is about
+
+
+def test_of_a_long_journal_only_the_end_is_remembered(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(following, "IN_FLIGHT", 5)
+    append(*map(str, range(20)))
+    follower = Follower(database, Filter())
+    assert names(follower.begin(2)) == ["18", "19"]
+    assert len(follower._seen) == 5  # noqa: SLF001  # memory is what this is about
+    assert follower.look() == []
+
+
+class Following:
+    """`cardctl events --follow` as a process, its output taken line by line."""
+
+    def __init__(self, service: Service, folder: Path, *arguments: str, **options: Any) -> None:
+        self.out, self.err = folder / "out", folder / "err"
+        with self.out.open("wb") as out, self.err.open("wb") as err:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "app", "events", "--follow", *arguments],
+                cwd=ROOT,
+                env=service.environment,
+                stdout=out,
+                stderr=err,
+                **{"stdin": subprocess.DEVNULL, **options},
+            )
+
+    def lines(self) -> list[str]:
+        return self.out.read_text().splitlines()
+
+    def wait_for(self, count: int) -> list[str]:
+        return list(wait_for(lambda: self.lines() if len(self.lines()) >= count or self.process.poll() else None))
+
+    def interrupted(self) -> int:
+        self.process.send_signal(signal.SIGINT)
+        return self.process.wait(20)
+
+
+@contextmanager
+def followed(service: Service, folder: Path, *arguments: str, **options: Any) -> Iterator[Following]:
+    process = Following(service, folder, *arguments, **options)
+    try:
+        yield process
+    finally:
+        process.process.kill()
+        process.process.wait()
+
+
+@pytest.fixture
+def offline(database_url: str, tmp_path: Path) -> Service:
+    return Service(tmp_path, database_url)
+
+
+def test_each_entry_is_a_json_object_on_a_line_as_it_comes_and_ctrl_c_ends_well(
+    offline: Service, database: Database, tmp_path: Path
+) -> None:
+    append(*map(str, range(12)), CONTROL)
+    with followed(offline, tmp_path, "--format", "json") as process:
+        assert [json.loads(line)["actor"] for line in process.wait_for(10)] == [*map(str, range(3, 12)), CONTROL]
+        append("new")
+        assert json.loads(process.wait_for(11)[-1])["actor"] == "new"
+        assert process.interrupted() == 0
+        assert process.err.read_text() == ""
+        assert "\x1b" not in process.out.read_text()
+
+
+def test_for_people_an_entry_is_a_line_with_what_strangers_sent_escaped(
+    offline: Service, database: Database, tmp_path: Path
+) -> None:
+    append(CONTROL)
+    with followed(offline, tmp_path, "--since", "1h") as process:
+        (line,) = process.wait_for(1)
+        assert "frozen" in line
+        assert "\\x1b[31m\\u202e" in line
+        assert process.interrupted() == 0
+
+
+def test_it_ends_with_its_standard_input_where_that_is_asked(
+    offline: Service, database: Database, tmp_path: Path
+) -> None:
+    append("a")
+    with followed(offline, tmp_path, "--until-input-ends", stdin=subprocess.PIPE) as process:
+        process.wait_for(1)
+        process.process.stdin.write(b"typed\n")
+        process.process.stdin.flush()
+        append("b")
+        process.wait_for(2)
+        process.process.stdin.close()
+        assert process.process.wait(20) == 0
+
+
+def test_a_reader_who_goes_is_no_error(offline: Service, database: Database) -> None:
+    append("a")
+    command = f"{sys.executable} -m app events --follow --format json | head -n 1"
+    pipeline = subprocess.Popen(
+        command, shell=True, cwd=ROOT, env=offline.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert json.loads(pipeline.stdout.readline())["actor"] == "a"
+    append("b")  # it notices when it has something to say
+    _, said = pipeline.communicate(timeout=20)
+    assert (pipeline.returncode, said) == (0, b"")
+
+
+def test_a_database_that_is_away_at_the_start_is_one_line(offline: Service, tmp_path: Path) -> None:
+    offline.environment["DATABASE_URL"] = "postgresql://kadun:x@127.0.0.1:1/kadun"
+    done = offline.cardctl("events", "--follow", check=False)
+    assert (done.returncode, len(done.stderr.strip().splitlines())) == (1, 1)
+
+
+@pytest.fixture
+def own_postgres(postgres_binaries: Path, cluster_folder: Path, tmp_path: Path) -> Iterator[EmbeddedPostgres]:
+    """A PostgreSQL that this test alone stops."""
+    folder = cluster_folder / tmp_path.name
+    with EmbeddedPostgres(postgres_binaries, folder, settings={"fsync": "off"}) as running:
+        owner = connect_to(Database(running.url(), bulk=True))
+        schema.migrate(owner, lambda _line: None)
+        owner.close()
+        yield running
+
+
+def test_it_outlives_a_restart_of_the_database_and_loses_nothing(
+    own_postgres: EmbeddedPostgres, tmp_path: Path
+) -> None:
+    own = connect_to(Database(own_postgres.url(), bulk=True))
+    own.with_connection(lambda: append("before"))
+    with followed(Service(tmp_path, own_postgres.url()), tmp_path, "--format", "json") as process:
+        process.wait_for(1)
+        own_postgres.stop()
+        wait_for(lambda: "数据库不可用" in process.err.read_text())
+        own_postgres.start()
+        own.close()
+        own.with_connection(lambda: append("after"))
+        assert [json.loads(line)["actor"] for line in process.wait_for(2)] == ["before", "after"]
+        assert process.interrupted() == 0
+    own.close()
+    away, back = process.err.read_text().splitlines()
+    assert "数据库不可用" in away
+    assert "数据库已恢复" in back

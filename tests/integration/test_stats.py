@@ -1,0 +1,155 @@
+"""The vendor's figures: `cardctl stats`."""
+
+import json
+import logging
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from app.domain.codes import Code, EventKind
+from app.services.statistics import Statistics, collect
+from app.storage import cards, journal
+from app.storage.cards import NewCard
+from app.storage.database import Database
+from app.storage.journal import Entry
+from app.storage.models import Usage
+from tests.service import Service, question
+
+NOW = datetime(2026, 3, 1, 17, 0, tzinfo=UTC)  # in Shanghai it is 1 a.m. of the next day
+SHANGHAI = ZoneInfo("Asia/Shanghai")
+TODAY = date(2026, 3, 2)
+DAY = timedelta(days=1)
+
+
+def figures(database: Database) -> Statistics:
+    return collect(database, NOW, SHANGHAI)
+
+
+def add(database: Database, *new_cards: NewCard) -> None:
+    list(cards.insert(database, new_cards, NOW))
+
+
+def card(
+    number: int, batch: str | None = None, expires_in: timedelta | None = None, *, frozen: bool = False
+) -> NewCard:
+    """A card, in use where it is to expire at some time."""
+    start = None if expires_in is None else NOW - 30 * DAY
+    end = None if expires_in is None else NOW + expires_in
+    return NewCard(f"{number:032}", 30 * DAY, batch, f"note {number}", start, end, NOW if frozen else None)
+
+
+def test_cards_are_counted_by_state_and_batch(database: Database) -> None:
+    add(
+        database,
+        card(1, "b"),
+        card(2, "b", DAY),
+        card(3, "b", -DAY),
+        card(4, None, DAY, frozen=True),
+        card(5, None, -DAY, frozen=True),
+    )
+    counted = figures(database)
+    assert counted.statuses == {"frozen": 2, "expired": 1, "active": 1, "unused": 1}
+    assert [(b.batch, b.cards, b.statuses["unused"], b.statuses["frozen"]) for b in counted.batches] == [
+        ("b", 3, 1, 0),
+        (None, 2, 0, 2),
+    ]
+
+
+def test_the_largest_batches_come_first_and_all_are_counted(database: Database) -> None:
+    add(database, *(card(100 * n + copy, f"b{n}") for n in range(12) for copy in range(n + 1)))
+    counted = figures(database)
+    assert [batch.batch for batch in counted.batches] == [f"b{n}" for n in range(11, 1, -1)]
+    assert (counted.batch_count, counted.statuses["unused"]) == (12, 78)
+
+
+def test_days_are_the_last_fourteen_of_the_vendors_zone_with_those_without_anything(database: Database) -> None:
+    add(database, card(1))
+    midnight = datetime(2026, 3, 2, tzinfo=SHANGHAI)
+    for at in (midnight, midnight - timedelta(seconds=1), midnight - 13 * DAY, midnight - 13 * DAY - DAY / 86_400):
+        journal.append([Entry(at=at, kind=EventKind.ACTIVATED)])
+    for day, function, count in (
+        (TODAY, "f", 3),
+        (TODAY, "g", 4),
+        (TODAY - 13 * DAY, "f", 5),
+        (TODAY - 14 * DAY, "f", 9),
+    ):
+        Usage.insert(card=f"{1:032}", day=day, function=function, count=count, last_at=NOW).execute()
+    counted = figures(database)
+    assert [day.day for day in counted.days] == [TODAY - back * DAY for back in range(13, -1, -1)]
+    assert [day.activations for day in counted.days] == [1, *[0] * 11, 1, 1]
+    assert [day.requests for day in counted.days] == [5, *[0] * 12, 7]
+    assert counted.functions == [("f", 8), ("g", 4)]
+
+
+def test_rejections_are_counted_by_code(database: Database) -> None:
+    for code, hours in (
+        (Code.CLIENT_MISMATCH, 1),
+        (Code.CARD_EXPIRED, 2),
+        (Code.CARD_EXPIRED, 30),
+        (Code.CARD_FROZEN, 169),
+    ):
+        journal.append([Entry(at=NOW - timedelta(hours=hours), kind=EventKind.REJECTED, code=code)])
+    assert [tuple(r) for r in figures(database).rejections] == [("CARD_EXPIRED", 1, 2), ("CLIENT_MISMATCH", 1, 1)]
+
+
+def test_active_cards_that_expire_soon_are_named_the_first_first(database: Database) -> None:
+    add(
+        database,
+        card(1, None, 7 * DAY),
+        card(2, None, 7 * DAY + timedelta(seconds=1)),
+        card(3, None, -DAY),
+        card(4, None, DAY, frozen=True),
+        *(card(n, "b", n * timedelta(minutes=1)) for n in range(20, 9, -1)),
+    )
+    counted = figures(database)
+    assert counted.expiring_count == 12
+    assert [int(expiring.id) for expiring in counted.expiring] == list(range(10, 20))
+
+
+@pytest.mark.parametrize("count", [0, 40])
+def test_there_are_six_queries_whatever_there_is_to_count(
+    database: Database, caplog: pytest.LogCaptureFixture, count: int
+) -> None:
+    add(database, *(card(n, f"b{n}", DAY) for n in range(count)))
+    with caplog.at_level(logging.DEBUG, logger="peewee"):
+        figures(database)
+    assert len([record for record in caplog.records if record.name == "peewee"]) == 6
+
+
+def test_the_document_has_its_documented_shape(service: Service) -> None:
+    (card_id,) = service.issue(validity="1d")
+    service.verify(question(card_id, function="f\x1b"))
+    service.verify(question("0" * 32))
+    printed = service.cardctl("stats", "--format", "json").stdout
+    document = json.loads(printed)
+    assert list(document) == ["at", "cards", "batches", "days", "rejections", "expiring", "functions"]
+    assert document["cards"] == {"total": 1, "frozen": 0, "expired": 0, "active": 1, "unused": 0}
+    assert document["batches"] == {
+        "count": 1,
+        "largest": [{"batch": None, "cards": 1, "frozen": 0, "expired": 0, "active": 1, "unused": 0}],
+    }
+    assert len(document["days"]) == 14
+    assert set(document["days"][0]) == {"day", "activations", "requests"}
+    assert sum(day["activations"] for day in document["days"]) == 1
+    assert document["rejections"] == [{"code": "CARD_NOT_FOUND", "last_24_hours": 1, "last_7_days": 1}]
+    assert document["expiring"]["count"] == 1
+    (first,) = document["expiring"]["first"]
+    assert (set(first), first["id"]) == ({"id", "expires_at", "batch", "note"}, card_id)
+    assert document["functions"] == [{"function": "f\x1b", "requests": 1}]
+    assert "\x1b" not in printed
+
+
+def test_the_tables_show_the_same_with_control_characters_escaped(service: Service) -> None:
+    (card_id,) = service.issue(validity="1d")
+    service.verify(question(card_id, function="f\x1b"))
+    printed = service.cardctl("stats").stdout
+    assert card_id in printed
+    assert "f\\x1b" in printed
+    assert "\x1b" not in printed
+
+
+def test_an_empty_database_has_figures_too(database_url: str, tmp_path: Path) -> None:
+    printed = Service(tmp_path, database_url).cardctl("stats").stdout
+    assert "使用中" in printed
