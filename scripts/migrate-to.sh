@@ -75,7 +75,7 @@ mark_moved() {
 # serve_again: this server, as before the move.
 serve_again() {
     rm -f -- "$MOVED"
-    compose up --detach --wait --no-build >/dev/null 2>&1 </dev/null
+    come_up --no-build >/dev/null
 }
 
 resume_here() {

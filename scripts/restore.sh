@@ -87,7 +87,7 @@ undo_restore() {
     case $STEP in
         stopped | swapped)
             if $was_running; then
-                compose up --detach --wait >/dev/null 2>&1 </dev/null \
+                come_up >/dev/null \
                     || warn "原数据库已就位，但服务未能启动：docker compose logs。The old database is in place, but the service does not start: see docker compose logs"
             fi
             warn "未恢复，原数据库照旧。Nothing was restored: the old database is in its place"
@@ -101,7 +101,7 @@ start_database() {
     if [[ ! -d $folder && $(setting COMPOSE_FILE) != *external* ]]; then # a broken one was moved away
         mkdir -m 700 "$folder" || die "无法创建 cannot make $folder"
     fi
-    said=$(compose up --detach --wait database 2>&1 </dev/null) \
+    said=$(come_up database) \
         || die "数据库无法启动。The database does not start (docker compose logs database; a cluster beyond repair: move data/postgres away and run this again): $(last_line "$said")"
 }
 
@@ -190,7 +190,7 @@ restore() {
         || die "无法切换数据库 the databases cannot change places: $(error_line "$said")"
     STEP=swapped
     say "正在启动…  Starting …"
-    said=$(compose up --detach --wait 2>&1 </dev/null) \
+    said=$(come_up) \
         || die "恢复后的服务无法启动。The service does not start on what was restored: $(last_line "$said"): $(last_words)"
     STEP=''
     if [[ -n $has_schema ]]; then

@@ -34,7 +34,7 @@ while (($#)); do
 done
 
 # Tests that mostly wait for other programs; those of one file share what they start.
-IN_PARALLEL=(--numprocesses 2 --dist loadfile)
+IN_PARALLEL=(--numprocesses 3 --dist loadfile)
 
 declare -A OUTCOME=()
 PASSED=0 FAILED=0 LEFT_OUT=0

@@ -41,7 +41,7 @@ prepare_checkout() {
 
 # start_database: it runs and answers.
 start_database() {
-    compose up --detach --wait --quiet-pull database >/dev/null 2>&1 </dev/null \
+    come_up --quiet-pull database >/dev/null \
         || die "数据库未能启动：docker compose logs database。The database did not start: see docker compose logs database"
     find_live
 }
@@ -184,7 +184,7 @@ load_rows() {
 start_all() {
     local log
     make_image
-    log=$(compose up --detach --wait 2>&1 </dev/null) \
+    log=$(come_up) \
         || die "服务未能启动，修复后可重新运行本命令：docker compose logs。The service did not start; when it is mended run this again. See docker compose logs: $(last_line "$log")"
 }
 

@@ -57,7 +57,7 @@ gap_in() {
 
 # start_stack: the app first, on its own: along with it Compose would make nginx anew, which answers 503 meanwhile.
 start_stack() {
-    compose up --detach --wait --wait-timeout 180 app </dev/null && compose up --detach --wait --wait-timeout 180 </dev/null
+    come_up --wait-timeout 180 app && come_up --wait-timeout 180
 }
 
 # renew_nginx: nginx reads its templates at its start; Compose does not see that they have changed.
@@ -68,5 +68,5 @@ renew_nginx() {
     said=$(compose run --rm --no-deps -T nginx nginx -t 2>&1 </dev/null) \
         || { warn "nginx 的新配置有误。nginx does not take its new configuration: $(last_line "$said")"; return 1; }
     # Not `up --no-deps`: by what that leaves out, Compose would take nginx for changed at the next `up`.
-    compose restart --no-deps nginx >/dev/null 2>&1 </dev/null && compose up --detach --wait nginx >/dev/null 2>&1 </dev/null
+    compose restart --no-deps nginx >/dev/null 2>&1 </dev/null && come_up nginx >/dev/null
 }

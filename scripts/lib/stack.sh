@@ -11,6 +11,17 @@ compose() {
     (cd "$ROOT" && exec docker compose "$@")
 }
 
+# come_up ARGUMENT…: up, and healthy; what went wrong is printed. The engine calls a container unhealthy for the moment
+# before it has begun to look after it, and Compose may ask in that moment: one that really is will still be so.
+come_up() {
+    local said
+    # `return 0`: in a trap a bare one would return the status from before it.
+    if said=$(compose up --detach --wait "$@" 2>&1 </dev/null); then return 0; fi
+    if [[ $said == *'is unhealthy'* ]] && said=$(compose up --detach --wait "$@" 2>&1 </dev/null); then return 0; fi
+    printf '%s\n' "$said"
+    return 1
+}
+
 # setting NAME DEFAULT: what .env says, or the default where it says nothing.
 setting() {
     local value=''
