@@ -119,7 +119,7 @@ class Gateway:
 
     def access_log(self) -> list[dict[str, Any]]:
         """The lines of the access log so far."""
-        return [json.loads(line) for line in _text(self.log / "access.log").splitlines()]
+        return [json.loads(line) for line in _text(self.log / "access.log").split("\n")[:-1]]
 
     def logged(self, path: str) -> dict[str, Any]:
         """The access log's line for a path; nginx writes it after the answer."""
