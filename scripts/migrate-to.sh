@@ -74,6 +74,8 @@ mark_moved() {
 
 # serve_again: this server, as before the move.
 serve_again() {
+    # Beside that file the app ends at each start, and is started over and over: one that has read it must not end in ours.
+    [[ ! -e $MOVED ]] || compose stop app >/dev/null 2>&1 </dev/null || true
     rm -f -- "$MOVED"
     come_up --no-build >/dev/null
 }
