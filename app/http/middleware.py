@@ -48,7 +48,8 @@ class RequestLog:
             fields = {
                 "request_id": context.request_id,
                 "method": request.method,
-                "path": request.path,
+                # A stranger's: whoever reads the log at a terminal is not to have it steered.
+                "path": "".join(c if c.isprintable() else ascii(c)[1:-1] for c in request.path),
                 "status": status,
                 "milliseconds": round((time.perf_counter() - context.started) * 1000, 2),
                 **context.outcome,

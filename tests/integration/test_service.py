@@ -136,6 +136,13 @@ def test_each_request_is_one_line_of_json_with_the_id_that_the_client_got(servic
     assert (line["message"], line["status"], line["code"]) == ("request", 404, "CARD_NOT_FOUND")
 
 
+def test_a_path_in_the_log_steers_no_terminal(service: Service) -> None:
+    service.get("/%C2%9B31m%E2%80%AE")
+    line = wait_for(lambda: [line for line in service.log.read_text().split("\n")[:-1] if "31m" in line])[0]
+    assert line.isprintable()
+    assert json.loads(line)["path"] == r"/\x9b31m\u202e"
+
+
 def refused_start(service: Service) -> str:
     process = service.spawn()
     assert process.wait(30) == 1
