@@ -1,9 +1,8 @@
 """`cardctl card …`."""
 
-import csv
 import sys
-from collections.abc import Iterable, Iterator
-from datetime import datetime, timedelta, tzinfo
+from collections.abc import Iterator
+from datetime import timedelta
 from itertools import chain
 from typing import Any
 
@@ -17,10 +16,11 @@ from app.clock import utc_now
 from app.domain.cards import ValidityError, format_validity, parse_card_id, parse_duration, parse_validity
 from app.domain.codes import CardStatus
 from app.services.administration import CardNotFoundError, Outcome
+from app.services.exports import Row, card_documents, csv_lines
+from app.services.showing import local, seconds, shown
 from app.storage import cards, models
 
 PROGRESS_FROM = 10_000
-Row = dict[str, Any]
 
 
 class Validity(click.ParamType[Any]):
@@ -74,11 +74,9 @@ def issue(  # noqa: PLR0913  # one argument an option
     shown = sys.stderr.isatty() and count >= PROGRESS_FROM
     with Progress(console=Console(stderr=True), transient=True, disable=not shown) as progress:
         task = progress.add_task("发卡 / Issuing", total=count)
-        issued = session.administration.issue(
-            count, lasting, batch, note, lambda done: progress.update(task, advance=done)
-        )
+        issued = session.issuing.issue(count, lasting, batch, note, lambda done: progress.update(task, advance=done))
     rows: Iterator[Row] = (
-        {"id": c.id, "validity_seconds": output.seconds(c.validity), "batch": c.batch, "note": c.note} for c in issued
+        {"id": c.id, "validity_seconds": seconds(c.validity), "batch": c.batch, "note": c.note} for c in issued
     )
     _print(rows, output_format)
 
@@ -92,23 +90,7 @@ def issue(  # noqa: PLR0913  # one argument an option
 def list_cards(session: Session, status: str | None, batch: str | None, search: str | None, output_format: str) -> None:
     """列出卡密 / List cards, oldest first; as csv it is the export that `card import` reads."""
     wanted = cards.Filter(None if status is None else CardStatus(status), batch, search)
-    session.database.with_connection(lambda: _print(rows(wanted, utc_now(), session.zone), output_format))
-
-
-def rows(wanted: cards.Filter, now: datetime, zone: tzinfo) -> Iterator[Row]:
-    """Yield cards as lists show them, with all that `card import` reads."""
-    for row, client in cards.search(wanted, now):
-        yield {
-            "id": row.id,
-            "status": cards.as_domain(row).status(now).value,
-            "validity_seconds": output.seconds(row.validity),
-            "activated_at": output.local(row.activated_at, zone),
-            "expires_at": output.local(row.expires_at, zone),
-            "batch": row.batch,
-            "note": row.note,
-            "hardware": client.hardware if client else None,
-            "ip": client.ip if client else None,
-        }
+    session.database.with_connection(lambda: _print(card_documents(wanted, utc_now(), session.zone), output_format))
 
 
 @card.command()
@@ -120,7 +102,7 @@ def show(session: Session, card_id: str, output_format: str) -> None:
     canonical = parse_card_id(card_id)
     found = None if canonical is None else session.database.with_connection(lambda: cards.find(canonical))
     if found is None:
-        raise CardNotFoundError(output.shown(card_id))
+        raise CardNotFoundError(shown(card_id))
     row, client = found
     document: dict[str, Any] = {
         "card": {**_columns(row, session), "status": cards.as_domain(row).status(utc_now()).value},
@@ -140,9 +122,9 @@ def _columns(row: models.Card | models.Client, session: Session) -> Row:
     for field in row._meta.sorted_fields:  # noqa: SLF001  # peewee's documented way to a model's columns
         value = row.__data__.get(field.name)
         if isinstance(value, timedelta):
-            value = output.seconds(value)
+            value = seconds(value)
         elif hasattr(value, "astimezone"):
-            value = output.local(value, session.zone)
+            value = local(value, session.zone)
         values[field.column_name] = value
     return values
 
@@ -154,7 +136,7 @@ def _print(rows: Iterator[Row], output_format: str) -> None:
         for row in rows:
             sys.stdout.write(row["id"] + "\n")
     elif output_format == "csv":
-        print_csv(rows)
+        sys.stdout.writelines(csv_lines(rows))
     else:
         first = next(rows, None)
         if first is None:
@@ -181,22 +163,6 @@ def _cell(name: str, value: Any) -> str | None:  # noqa: ANN401  # any column's 
     if name == "validity_seconds":
         return format_validity(None if value is None else timedelta(seconds=value))
     return None if value is None else str(value)
-
-
-def print_csv(rows: Iterable[Row]) -> None:
-    """Print rows as CSV with a header, as `card import` reads it."""
-    writer = None
-    for row in rows:
-        if writer is None:
-            writer = csv.DictWriter(sys.stdout, row, lineterminator="\n")
-            writer.writeheader()
-        writer.writerow({k: _harmless(output.shown(v)) if isinstance(v, str) else v for k, v in row.items()})
-
-
-def _harmless(text: str) -> str:
-    """Keep a spreadsheet from taking a text that a stranger sent for a formula."""
-    # What bears the mark already gets another, so that an import can take exactly ours away.
-    return f"'{text}" if text.lstrip("'").startswith(("=", "+", "-", "@")) else text
 
 
 def _report(outcome: Outcome, zh: str, en: str) -> None:

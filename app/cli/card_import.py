@@ -16,6 +16,7 @@ from app.domain.cards import format_validity
 from app.domain.texts import RefusedError
 from app.services import imports
 from app.services.imports import Reading
+from app.services.showing import shown
 
 _SHOWN_BATCHES = 20
 
@@ -51,7 +52,7 @@ def _import(session: Session, reading: Reading) -> None:
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("导入 / Importing", total=len(reading.cards))
-        session.administration.import_cards(reading.cards, lambda done: progress.update(task, advance=done))
+        session.issuing.import_cards(reading.cards, lambda done: progress.update(task, advance=done))
 
 
 def _print(reading: Reading, output_format: str, *, imported: bool) -> None:
@@ -62,7 +63,7 @@ def _print(reading: Reading, output_format: str, *, imported: bool) -> None:
     for fault in reading.faults:
         zh, en = (f" {fault.column} 列", f", {fault.column}") if fault.column else ("", "")
         said = f"第 {fault.line} 行{zh}：{fault.text.zh} / line {fault.line}{en}: {fault.text.en}"
-        sys.stdout.write(output.shown(said) + "\n")
+        sys.stdout.write(shown(said) + "\n")
     output.print_fields(
         [
             ("编码 encoding", reading.encoding),

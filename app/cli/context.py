@@ -10,7 +10,8 @@ from zoneinfo import ZoneInfo
 import click
 
 from app.clock import utc_now
-from app.services.administration import Administration, Operator
+from app.services.administration import Administration
+from app.services.issuing import Issuing
 from app.settings import Settings
 from app.storage import schema
 from app.storage.database import Database, connect_to
@@ -34,7 +35,12 @@ class Session:
     @cached_property
     def administration(self) -> Administration:
         """The operators' actions."""
-        return Administration(self.database, Operator(operator_name()), utc_now)
+        return Administration(self.database, operator_name(), utc_now)
+
+    @cached_property
+    def issuing(self) -> Issuing:
+        """How cards come into being."""
+        return Issuing(self.database, operator_name(), utc_now)
 
     @property
     def zone(self) -> ZoneInfo:

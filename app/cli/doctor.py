@@ -16,6 +16,7 @@ from app.clock import utc_now
 from app.services.doctor import Facts, Finding, HostFacts, Status, examine, examine_host
 from app.services.doctor.gather import gather
 from app.services.doctor.network import reference_of
+from app.services.showing import shown
 
 
 @click.command()
@@ -64,4 +65,4 @@ def _print(findings: Sequence[Finding], output_format: str) -> None:
     width = max(len(finding.check) for finding in findings)
     for f in findings:
         line = f"{f.status:<4}  {f.check:<{width}}  {f.message_zh} / {f.message_en}"
-        sys.stdout.write(output.shown(line) + "\n")
+        sys.stdout.write(shown(line) + "\n")

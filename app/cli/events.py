@@ -19,6 +19,7 @@ from app.domain.cards import parse_card_id
 from app.domain.codes import Code, EventKind
 from app.domain.texts import Text
 from app.services.following import Follower
+from app.services.showing import json_text, local, shown
 from app.storage import journal, models
 from app.storage.database import ConflictError, DatabaseUnavailableError
 from app.storage.schema import SchemaMismatchError
@@ -91,7 +92,7 @@ def events(  # noqa: PLR0913  # one argument an option
         output.say(str(_NO_SUCH_REFERENCE))
     if reference is not None:
         for event in found:
-            sys.stdout.writelines(f"{output.shown(line)}\n" for line in _traceback(event).splitlines())
+            sys.stdout.writelines(f"{shown(line)}\n" for line in _traceback(event).splitlines())
     if len(found) > TABLE_ROWS:
         output.say(
             f"仅显示最新 {TABLE_ROWS} 条，可用 --since 等筛选 / Only the newest {TABLE_ROWS}: filter with --since …"
@@ -104,7 +105,7 @@ def _follow(session: Session, wanted: journal.Filter, output_format: str, *, unt
     away = False
     while True:
         for event in found:
-            line = output.json_text(_document(event, session)) if output_format == "json" else _line(event, session)
+            line = json_text(_document(event, session)) if output_format == "json" else _line(event, session)
             sys.stdout.write(f"{line}\n")
         sys.stdout.flush()
         if _ended(until_input_ends=until_input_ends):
@@ -133,11 +134,11 @@ def _ended(*, until_input_ends: bool) -> bool:
 
 
 def _line(event: models.Event, session: Session) -> str:
-    return "  ".join(output.shown(cell) for cell in _cells(event, session) if cell)
+    return "  ".join(shown(cell) for cell in _cells(event, session) if cell)
 
 
 def _document(event: models.Event, session: Session) -> dict[str, Any]:
-    return {**event.__data__, "at": output.local(event.at, session.zone)}
+    return {**event.__data__, "at": local(event.at, session.zone)}
 
 
 def _cells(event: models.Event, session: Session) -> Iterator[str | None]:

@@ -17,8 +17,8 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 from app.cli import output
 from app.cli.context import Session, format_option, operator_name, pass_session
 from app.clock import utc_now
-from app.services.administration import Operator
 from app.services.file_store import FileStore, StoredFile
+from app.services.showing import local
 from app.storage.blobs import Blobs
 
 
@@ -31,7 +31,7 @@ def _store(session: Session) -> FileStore:
     return FileStore(
         session.database,
         Blobs(session.settings.files_dir),
-        Operator(operator_name()),
+        operator_name(),
         utc_now,
         warn=lambda text: output.say(str(text)),
     )
@@ -133,7 +133,7 @@ def _document(stored: StoredFile, session: Session) -> dict[str, Any]:
         "name": stored.name,
         "size": stored.size,
         "sha256": stored.sha256,
-        "added_at": output.local(stored.added_at, session.zone),
+        "added_at": local(stored.added_at, session.zone),
         "batches": list(stored.batches),
         "missing": stored.missing,
     }
@@ -144,7 +144,7 @@ def _cells(stored: StoredFile, session: Session) -> list[str | None]:
         stored.name,
         decimal(stored.size),
         stored.sha256,
-        output.local(stored.added_at, session.zone),
+        local(stored.added_at, session.zone),
         ", ".join(stored.batches) or "所有卡密 every card",
         "缺失 missing" if stored.missing else "",
     ]

@@ -24,6 +24,7 @@ from app.functions.client import (
 )
 from app.services import requirements
 from app.services.administration import CardNotFoundError
+from app.services.showing import shown
 from app.settings import SettingsError
 from app.storage import cards
 
@@ -68,7 +69,7 @@ def _show(listing: Listing, output_format: str) -> None:
         )
         for broken in listing.broken:
             error = broken.error.strip().rpartition("\n")[2]
-            sys.stdout.write(output.shown(f"无法加载 / broken: {broken.module}: {error}") + "\n")
+            sys.stdout.write(shown(f"无法加载 / broken: {broken.module}: {error}") + "\n")
     if listing.broken:
         names = ", ".join(b.module for b in listing.broken)
         raise click.ClickException(
@@ -149,7 +150,7 @@ def _caller(session: Session, card_id: str | None) -> Caller:
     canonical = parse_card_id(card_id)
     found = None if canonical is None else session.database.with_connection(lambda: cards.find(canonical))
     if found is None:
-        raise CardNotFoundError(output.shown(card_id))
+        raise CardNotFoundError(shown(card_id))
     card, client = found
     return Caller(card.id, _NOBODY if client is None else client.id, card.expires_at)
 

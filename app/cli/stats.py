@@ -10,6 +10,7 @@ from app.cli import output
 from app.cli.context import Session, format_option, pass_session
 from app.clock import utc_now
 from app.domain.codes import CardStatus
+from app.services.showing import local
 from app.services.statistics import EXPIRING_WITHIN, Statistics, collect
 
 _STATUS_HEADINGS = ("冻结 frozen", "到期 expired", "使用中 active", "未激活 unused")
@@ -23,7 +24,7 @@ def stats(session: Session, output_format: str) -> None:
     now = utc_now()
     figures = collect(session.database, now, session.zone)
     if output_format == "json":
-        output.print_json({"at": output.local(now, session.zone), **_document(figures, session)})
+        output.print_json({"at": local(now, session.zone), **_document(figures, session)})
     else:
         _print_tables(figures, session)
 
@@ -41,9 +42,7 @@ def _document(figures: Statistics, session: Session) -> dict[str, Any]:
         "rejections": [r._asdict() for r in figures.rejections],
         "expiring": {
             "count": figures.expiring_count,
-            "first": [
-                {**c._asdict(), "expires_at": output.local(c.expires_at, session.zone)} for c in figures.expiring
-            ],
+            "first": [{**c._asdict(), "expires_at": local(c.expires_at, session.zone)} for c in figures.expiring],
         },
         "functions": [{"function": function, "requests": requests} for function, requests in figures.functions],
     }
@@ -66,7 +65,7 @@ def _print_tables(figures: Statistics, session: Session) -> None:
     _section(
         f"{EXPIRING_WITHIN.days} 天内到期 {figures.expiring_count} 张 / Expiring within {EXPIRING_WITHIN.days} days",
         ("卡密 ID", "到期 expires", "批次 batch", "备注 note"),
-        ((c.id, output.local(c.expires_at, session.zone), c.batch, c.note) for c in figures.expiring),
+        ((c.id, local(c.expires_at, session.zone), c.batch, c.note) for c in figures.expiring),
     )
     _section(
         f"功能，{len(figures.days)} 天内最常用 / Functions used most in {len(figures.days)} days",

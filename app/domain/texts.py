@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+MAX_TEXT = 200
+
 
 class Text(NamedTuple):
     """The same words in Chinese and in English."""
@@ -20,3 +22,16 @@ class RefusedError(ValueError):
     def __init__(self, zh: str, en: str) -> None:
         self.text = Text(zh, en)
         super().__init__(str(self.text))
+
+
+def check_text(name: str, value: str | None) -> None:
+    """Refuse a vendor's own text that is empty, too long or not printable; None is none.
+
+    Raises:
+        RefusedError: names it and says what it must be.
+    """
+    if value is not None and (not 1 <= len(value) <= MAX_TEXT or not value.isprintable()):
+        raise RefusedError(
+            f"{name} 必须是 1 到 {MAX_TEXT} 个可打印字符",
+            f"{name} must be 1 to {MAX_TEXT} printable characters",
+        )

@@ -1,31 +1,16 @@
 """What operators do to cards (protocol, section 2, "What operators do"). Over several cards: all or nothing."""
 
-import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-import psycopg2
-
 from app.domain import cards
-from app.domain.cards import ID_RANDOM_BYTES, extended, id_from_random, parse_card_id
+from app.domain.cards import extended, parse_card_id
 from app.domain.codes import CardStatus, EventKind
 from app.domain.texts import RefusedError
 from app.storage import bindings, journal, models
 from app.storage import cards as card_rows
-from app.storage.cards import NewCard
 from app.storage.database import Database
-
-MAX_COUNT = 1_000_000
-MAX_TEXT = 200
-JOURNALLED_BATCHES = 100
-
-
-@dataclass(frozen=True, slots=True)
-class Operator:
-    """Who acts, as the journal names them."""
-
-    name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,85 +33,14 @@ class Administration:
 
     Args:
         database: Connected without a limit on a statement's time.
-        operator: Who acts.
+        actor: Who acts, as the journal names them.
         clock: Returns the time now, aware.
     """
 
-    def __init__(self, database: Database, operator: Operator, clock: Callable[[], datetime]) -> None:
+    def __init__(self, database: Database, actor: str, clock: Callable[[], datetime]) -> None:
         self._database = database
-        self._operator = operator
+        self._actor = actor
         self._clock = clock
-
-    def issue(
-        self,
-        count: int,
-        validity: timedelta | None,
-        batch: str | None = None,
-        note: str | None = None,
-        progress: Callable[[int], None] = lambda _done: None,
-    ) -> list[NewCard]:
-        """Issue `count` new cards in one transaction.
-
-        Args:
-            count: How many, from 1 to `MAX_COUNT`.
-            validity: How long each lasts once activated; None for permanent.
-            batch: The vendor's name for these cards.
-            note: The vendor's note on each.
-            progress: Called with how many more are in.
-
-        Raises:
-            RefusedError: a number or a text is out of bounds.
-        """
-        if not 1 <= count <= MAX_COUNT:
-            raise RefusedError(f"数量必须是 1 到 {MAX_COUNT}", f"the count must be from 1 to {MAX_COUNT}")
-        check_text("batch", batch)
-        check_text("note", note)
-        new_cards = [
-            NewCard(id_from_random(secrets.token_bytes(ID_RANDOM_BYTES)), validity, batch, note) for _ in range(count)
-        ]
-        now = self._clock()
-        details: dict[str, object] = {
-            "count": count,
-            "batch": batch,
-            "validity": cards.format_validity(validity),
-        }
-
-        def write() -> None:
-            with self._database.atomic():
-                for done in card_rows.insert(self._database, new_cards, now):
-                    progress(done)
-                journal.append([self._entry(EventKind.ISSUED, now, None, details)])
-
-        self._database.with_connection(write, once=True)
-        return new_cards
-
-    def import_cards(self, new_cards: list[NewCard], progress: Callable[[int], None] = lambda _done: None) -> None:
-        """Take in cards that were sold before, in one transaction; `app.services.imports` reads and checks them.
-
-        Args:
-            new_cards: The cards, each ID once and not here yet.
-            progress: Called with how many more are in.
-
-        Raises:
-            RefusedError: one of them came in since it was looked up.
-        """
-        now = self._clock()
-        batches = sorted({card.batch for card in new_cards if card.batch is not None})
-        details: dict[str, object] = {"count": len(new_cards), "batches": batches[:JOURNALLED_BATCHES]}
-
-        def write() -> None:
-            with self._database.atomic():
-                for done in card_rows.insert(self._database, new_cards, now):
-                    progress(done)
-                journal.append([self._entry(EventKind.IMPORTED, now, None, details)])
-
-        try:
-            self._database.with_connection(write, once=True)
-        except psycopg2.errors.UniqueViolation as error:
-            raise RefusedError(
-                "其间已有同样的卡密加入，未导入任何卡密，请重试",
-                "one of these cards came in meanwhile: nothing was imported, try again",
-            ) from error
 
     def freeze(self, card_ids: list[str]) -> Outcome:
         """Freeze cards: they are refused until unfrozen, and their time goes on."""
@@ -221,7 +135,7 @@ class Administration:
     def _entry(
         self, kind: EventKind, now: datetime, card_id: str | None, details: dict[str, object] | None
     ) -> journal.Entry:
-        return journal.Entry(at=now, kind=kind, card_id=card_id, actor=self._operator.name, details=details)
+        return journal.Entry(at=now, kind=kind, card_id=card_id, actor=self._actor, details=details)
 
 
 def _revived_unbound(before: dict[str, models.Card], changed: list[str], now: datetime) -> list[str]:
@@ -242,16 +156,3 @@ def _canonical(text: str) -> str:
     if card_id is None:
         raise CardNotFoundError(ascii(text)[1:-1])
     return card_id
-
-
-def check_text(name: str, value: str | None) -> None:
-    """Refuse a vendor's own text that is empty, too long or not printable; None is none.
-
-    Raises:
-        RefusedError: names it and says what it must be.
-    """
-    if value is not None and (not 1 <= len(value) <= MAX_TEXT or not value.isprintable()):
-        raise RefusedError(
-            f"{name} 必须是 1 到 {MAX_TEXT} 个可打印字符",
-            f"{name} must be 1 to {MAX_TEXT} printable characters",
-        )

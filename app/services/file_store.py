@@ -9,8 +9,7 @@ import peewee
 
 from app.domain.codes import EventKind
 from app.domain.files import check_name
-from app.domain.texts import RefusedError, Text
-from app.services.administration import Operator, check_text
+from app.domain.texts import RefusedError, Text, check_text
 from app.storage import files, journal
 from app.storage.blobs import Blob, Blobs, Received
 from app.storage.database import ConflictError, Database, DatabaseUnavailableError
@@ -37,7 +36,7 @@ class FileStore:
     Args:
         database: Connected without a limit on a statement's time.
         blobs: The bytes.
-        operator: Who acts.
+        actor: Who acts, as the journal names them.
         clock: Returns the time now, aware.
         warn: Told what the operator should know, although the change is made.
     """
@@ -46,13 +45,13 @@ class FileStore:
         self,
         database: Database,
         blobs: Blobs,
-        operator: Operator,
+        actor: str,
         clock: Callable[[], datetime],
         warn: Callable[[Text], None],
     ) -> None:
         self._database = database
         self._blobs = blobs
-        self._operator = operator
+        self._actor = actor
         self._clock = clock
         self._warn = warn
 
@@ -172,7 +171,7 @@ class FileStore:
 
     def _entry(self, kind: EventKind, name: str, blob: Blob, **more: Any) -> journal.Entry:  # noqa: ANN401
         details = {"name": name, "size": blob.size, "sha256": blob.sha256, **more}
-        return journal.Entry(at=self._clock(), kind=kind, actor=self._operator.name, details=details)
+        return journal.Entry(at=self._clock(), kind=kind, actor=self._actor, details=details)
 
 
 def _check_count(name: str) -> None:

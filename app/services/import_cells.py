@@ -8,8 +8,7 @@ from typing import Any
 
 from app.domain.cards import MAX_VALIDITY, parse_card_id, parse_duration, parse_validity
 from app.domain.codes import CardStatus
-from app.domain.texts import RefusedError
-from app.services.administration import check_text
+from app.domain.texts import RefusedError, check_text
 from app.storage.cards import NewCard
 
 _DAY_SECONDS = 86_400

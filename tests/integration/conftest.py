@@ -7,8 +7,9 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from app.services.administration import Administration, Operator
+from app.services.administration import Administration
 from app.services.gate import Gate
+from app.services.issuing import Issuing
 from app.services.verification import KeyTerms, Verification
 from app.storage.database import Database
 from app.tokens import keyring
@@ -30,7 +31,12 @@ def verification(gate: Gate) -> Verification:
 
 @pytest.fixture
 def administration(database: Database, clock: Clock) -> Administration:
-    return Administration(database, Operator("tester"), clock)
+    return Administration(database, "tester", clock)
+
+
+@pytest.fixture
+def issuing(database: Database, clock: Clock) -> Issuing:
+    return Issuing(database, "tester", clock)
 
 
 def with_keys(folder: Path) -> Path:

@@ -1,7 +1,6 @@
 """Cards sold before: `cardctl card import`, and what is exported comes back."""
 
 import csv
-import io
 import json
 import os
 import threading
@@ -13,11 +12,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from app.cli import card as card_commands
 from app.domain.cards import ID_RANDOM_BYTES, id_from_random
 from app.domain.texts import RefusedError
 from app.services import imports
-from app.services.administration import Administration
+from app.services.exports import card_documents, csv_lines
+from app.services.issuing import Issuing
 from app.storage import cards
 from app.storage.cards import NewCard
 from app.storage.database import Database
@@ -176,11 +175,11 @@ def test_more_cards_than_may_be_at_a_time_are_refused(database: Database, monkey
 
 
 def test_a_card_that_came_in_meanwhile_is_a_refusal_and_nothing_is_imported(
-    database: Database, administration: Administration
+    database: Database, issuing: Issuing
 ) -> None:
-    administration.import_cards([NewCard(TWO, None, None, None)])
+    issuing.import_cards([NewCard(TWO, None, None, None)])
     with pytest.raises(RefusedError, match="meanwhile"):
-        administration.import_cards([NewCard(ONE, None, None, None), NewCard(TWO, None, None, None)])
+        issuing.import_cards([NewCard(ONE, None, None, None), NewCard(TWO, None, None, None)])
     assert [row.id for row in Card.select()] == [TWO]
     assert Event.select().count() == 1
 
@@ -205,17 +204,12 @@ def any_card(draw: st.DrawFn) -> NewCard:
 
 @given(st.lists(any_card(), min_size=1, max_size=5, unique_by=lambda card: card.id))
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_whatever_is_listed_as_csv_is_read_back_as_it_was(
-    database: Database, monkeypatch: pytest.MonkeyPatch, given_cards: list[NewCard]
-) -> None:
+def test_whatever_is_listed_as_csv_is_read_back_as_it_was(database: Database, given_cards: list[NewCard]) -> None:
     with database.atomic() as transaction:
         list(cards.insert(database, given_cards, NOW))
-        printed = io.StringIO()
-        with monkeypatch.context() as patched:
-            patched.setattr("sys.stdout", printed)
-            card_commands.print_csv(card_commands.rows(cards.Filter(), NOW, UTC))
+        printed = "".join(csv_lines(card_documents(cards.Filter(), NOW, UTC)))
         transaction.rollback()
-    reading = read(printed.getvalue(), database)
+    reading = read(printed, database)
     assert reading.faults == []
     assert sorted(reading.cards, key=lambda card: card.id) == sorted(given_cards, key=lambda card: card.id)
 

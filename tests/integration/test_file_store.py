@@ -15,10 +15,11 @@ from app.domain.texts import RefusedError
 from app.http.door import Door
 from app.http.files import SEND_SECONDS, DownloadResource
 from app.http.middleware import RequestLog
-from app.services.administration import Administration, Operator
+from app.services.administration import Administration
 from app.services.file_store import FileStore
 from app.services.files import FileTransfer
 from app.services.gate import Gate, Question
+from app.services.issuing import Issuing
 from app.storage.blobs import Blob, Blobs, Received
 from app.storage.database import Database, DatabaseUnavailableError
 from app.storage.models import Client, Event, File
@@ -63,7 +64,7 @@ def warnings() -> list[str]:
 
 @pytest.fixture
 def store(database: Database, blobs: FailingBlobs, clock: Clock, warnings: list[str]) -> FileStore:
-    return FileStore(database, blobs, Operator("tester"), clock, warn=lambda text: warnings.append(text.en))
+    return FileStore(database, blobs, "tester", clock, warn=lambda text: warnings.append(text.en))
 
 
 def add(store: FileStore, name: str, content: bytes) -> str:
@@ -140,8 +141,8 @@ def transfer(gate: Gate, blobs: FailingBlobs, database: Database, clock: Clock, 
 
 
 @pytest.fixture
-def card_id(administration: Administration) -> str:
-    return administration.issue(1, timedelta(days=30))[0].id
+def card_id(issuing: Issuing) -> str:
+    return issuing.issue(1, timedelta(days=30))[0].id
 
 
 @pytest.fixture
@@ -198,11 +199,11 @@ def test_a_client_that_is_no_more_fetches_nothing(
 
 
 def test_a_renewed_client_goes_on_with_its_links_under_its_new_card(
-    transfer: FileTransfer, new_link: Callable[[], Link], administration: Administration, card_id: str
+    transfer: FileTransfer, new_link: Callable[[], Link], administration: Administration, issuing: Issuing, card_id: str
 ) -> None:
     link = new_link()
     administration.freeze([card_id])
-    renewed = administration.issue(1, None)[0].id
+    renewed = issuing.issue(1, None)[0].id
     transfer.offer(Question(renewed, "h1", DOWNLOAD, "n" * 22, "198.51.100.1"))
     assert transfer.card_of(link) == renewed
 

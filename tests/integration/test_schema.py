@@ -9,8 +9,8 @@ import pytest
 
 from app.domain.codes import Code, EventKind
 from app.services import housekeeping
-from app.services.administration import Administration
 from app.services.gate import Question
+from app.services.issuing import Issuing
 from app.services.verification import Verification
 from app.storage import journal, schema
 from app.storage.database import Database, DatabaseUnavailableError
@@ -65,14 +65,14 @@ FORBIDDEN = {
 
 
 @pytest.mark.parametrize("statement", FORBIDDEN.values(), ids=FORBIDDEN)
-def test_the_database_refuses(database: Database, administration: Administration, statement: str) -> None:
-    administration.issue(1, timedelta(days=1))
+def test_the_database_refuses(database: Database, issuing: Issuing, statement: str) -> None:
+    issuing.issue(1, timedelta(days=1))
     with pytest.raises(peewee.IntegrityError):
         database.execute_sql(statement)
 
 
-def test_a_card_has_one_client_and_a_machine_one_card(database: Database, administration: Administration) -> None:
-    first, second = (card.id for card in administration.issue(2, None))
+def test_a_card_has_one_client_and_a_machine_one_card(database: Database, issuing: Issuing) -> None:
+    first, second = (card.id for card in issuing.issue(2, None))
     insert = "INSERT INTO client SELECT %s, %s, %s, encode(sha256(%s), 'hex'), '::1', now(), 'f'"
     database.execute_sql(insert, ("1" * 32, first, "h", b"h"))
     with pytest.raises(peewee.IntegrityError, match="client_card_id_key"):
@@ -82,16 +82,16 @@ def test_a_card_has_one_client_and_a_machine_one_card(database: Database, admini
 
 
 @pytest.mark.parametrize("statement", ["UPDATE event SET ip = 'x'", "DELETE FROM event", "TRUNCATE event"])
-def test_the_journal_is_append_only(database: Database, administration: Administration, statement: str) -> None:
-    administration.issue(1, None)
+def test_the_journal_is_append_only(database: Database, issuing: Issuing, statement: str) -> None:
+    issuing.issue(1, None)
     with pytest.raises(peewee.PeeweeException, match="append-only"):
         database.execute_sql(statement)
 
 
 def test_only_old_rejections_and_downloads_are_pruned(
-    verification: Verification, administration: Administration, clock: Clock
+    verification: Verification, issuing: Issuing, clock: Clock
 ) -> None:
-    card_id = administration.issue(1, None)[0].id
+    card_id = issuing.issue(1, None)[0].id
     verification.verify(Question(card_id, "h", "f", "n" * 20, "198.51.100.1"))
     verification.verify(Question("0" * 32, "h", "f", "n" * 20, "198.51.100.1"))
     download = journal.Entry(at=clock.now, kind=EventKind.FILE_DOWNLOADED, card_id=card_id)
@@ -116,10 +116,10 @@ def test_refusals_are_counted_by_index(database: Database, group: tuple[Code, ..
 
 
 def test_a_verification_of_a_bound_card_is_two_statements_by_index(
-    database: Database, verification: Verification, administration: Administration
+    database: Database, verification: Verification, issuing: Issuing
 ) -> None:
     """What speed rests on: the number of statements, and their plans."""
-    card_id = administration.issue(1, None)[0].id
+    card_id = issuing.issue(1, None)[0].id
     question = Question(card_id, "h", "f", "n" * 20, "198.51.100.1")
     verification.verify(question)
     ran: list[str] = []

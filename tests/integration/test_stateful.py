@@ -17,8 +17,9 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from app.services.administration import Administration, Operator
+from app.services.administration import Administration
 from app.services.gate import Gate, Question
+from app.services.issuing import Issuing
 from app.services.verification import KeyTerms, Verification
 from app.storage.database import Database
 from app.storage.models import Card, Client, Event
@@ -89,8 +90,8 @@ def machine_of(database: Database, keys: Path) -> type[RuleBasedStateMachine]:  
             self.clock = Clock()
             gate = Gate(database, Signer(keys), "kadun", ZoneInfo("Asia/Shanghai"), self.clock)
             self.verification = Verification(gate, KeyTerms("key"))
-            self.administration = Administration(database, Operator("model"), self.clock)
-            self.ids = [self.administration.issue(1, validity)[0].id for validity in validities]
+            self.administration = Administration(database, "model", self.clock)
+            self.ids = [Issuing(database, "model", self.clock).issue(1, validity)[0].id for validity in validities]
             self.model = Model([ModelCard(validity) for validity in validities])
 
         @rule(index=INDEX, machine=MACHINES, address=ADDRESSES)

@@ -11,6 +11,7 @@ from app.domain.codes import CardStatus, Code, EventKind
 from app.domain.texts import RefusedError
 from app.services.administration import Administration, CardNotFoundError
 from app.services.gate import Gate, Question, Verdict
+from app.services.issuing import Issuing
 from app.services.verification import Verification
 from app.storage import cards
 from app.storage.models import Card, Client, Event, Usage
@@ -39,13 +40,13 @@ def kinds() -> list[str]:
 
 
 @pytest.fixture
-def card_id(administration: Administration) -> str:
-    return administration.issue(1, DAYS_30)[0].id
+def card_id(issuing: Issuing) -> str:
+    return issuing.issue(1, DAYS_30)[0].id
 
 
 @pytest.fixture
-def other_id(administration: Administration) -> str:
-    return administration.issue(1, DAYS_30)[0].id
+def other_id(issuing: Issuing) -> str:
+    return issuing.issue(1, DAYS_30)[0].id
 
 
 def test_the_first_request_activates_and_binds(verification: Verification, card_id: str, clock: Clock) -> None:
@@ -154,8 +155,8 @@ def test_an_operator_who_revives_a_released_card_is_told(
     assert administration.unfreeze([card_id]).revived_unbound == (card_id,)
 
 
-def test_a_permanent_card_has_no_expiry(verification: Verification, administration: Administration) -> None:
-    card_id = administration.issue(1, None)[0].id
+def test_a_permanent_card_has_no_expiry(verification: Verification, issuing: Issuing) -> None:
+    card_id = issuing.issue(1, None)[0].id
     assert claims(ask(verification, card_id))["card_expires_at"] is None
 
 
@@ -221,9 +222,9 @@ def test_one_ipv6_network_is_one_stranger(verification: Verification) -> None:
 
 
 def test_the_sql_of_a_status_is_the_rules_own(
-    verification: Verification, administration: Administration, clock: Clock
+    verification: Verification, administration: Administration, issuing: Issuing, clock: Clock
 ) -> None:
-    made = [card.id for validity in (DAYS_30, timedelta(days=1), None) for card in administration.issue(4, validity)]
+    made = [card.id for validity in (DAYS_30, timedelta(days=1), None) for card in issuing.issue(4, validity)]
     for number, card_id in enumerate(made):
         if number % 4 >= 2:
             ask(verification, card_id, hardware=f"machine {number}")
@@ -250,8 +251,10 @@ def test_extending_adds_to_what_is_there(
     assert Card.get_by_id(card_id).expires_at == clock.now.replace(microsecond=0) + timedelta(days=1)
 
 
-def test_a_command_over_several_cards_is_all_or_nothing(administration: Administration, card_id: str) -> None:
-    permanent = administration.issue(1, None)[0].id
+def test_a_command_over_several_cards_is_all_or_nothing(
+    administration: Administration, issuing: Issuing, card_id: str
+) -> None:
+    permanent = issuing.issue(1, None)[0].id
     with pytest.raises(RefusedError, match="permanent"):
         administration.extend([card_id, permanent], timedelta(days=1))
     with pytest.raises(CardNotFoundError):
@@ -294,6 +297,6 @@ def test_an_unbound_card_binds_to_whoever_asks_next_with_its_expiry_unchanged(
     assert kinds() == [EventKind.ACTIVATED, EventKind.UNBOUND, EventKind.BOUND]
 
 
-def test_the_rules_card_is_read_back_whole(database: object, administration: Administration) -> None:
-    card = administration.issue(1, timedelta(days=36_500))[0]
+def test_the_rules_card_is_read_back_whole(database: object, issuing: Issuing) -> None:
+    card = issuing.issue(1, timedelta(days=36_500))[0]
     assert cards.as_domain(Card.get_by_id(card.id)) == DomainCard(card.id, timedelta(days=36_500), None, None, None)

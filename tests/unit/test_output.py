@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.cli import output
+from app.services.showing import local, seconds, shown
 
 HARMFUL = [
     "\x1b",
@@ -41,17 +42,17 @@ texts = st.text(st.characters(exclude_categories=["Cs"]))
 
 @pytest.mark.parametrize("character", [*HARMFUL, "\0", "\n", "\t", "\ud800"], ids=ascii)
 def test_a_control_or_bidirectional_character_is_shown_escaped(character: str) -> None:
-    assert output.shown(f"a{character}b") == f"a{ascii(character)[1:-1]}b"
+    assert shown(f"a{character}b") == f"a{ascii(character)[1:-1]}b"
 
 
 def test_honest_text_is_shown_as_it_is() -> None:
     text = "打开程序 Ünïcode [bold]markup[/bold] \\ 'quotes' 🔑 \U00020000"
-    assert output.shown(text) == text
+    assert shown(text) == text
 
 
 @given(st.text(st.characters()))
 def test_what_is_shown_holds_nothing_that_moves_a_cursor_or_turns_the_line(text: str) -> None:
-    assert not {unicodedata.category(c) for c in output.shown(text)} & {"Cc", "Cf", "Cs", "Zl", "Zp"}
+    assert not {unicodedata.category(c) for c in shown(text)} & {"Cc", "Cf", "Cs", "Zl", "Zp"}
 
 
 @pytest.mark.parametrize("character", HARMFUL, ids=ascii)
@@ -120,10 +121,10 @@ def test_what_is_said_goes_to_stderr_and_is_escaped(capsys: pytest.CaptureFixtur
 
 def test_times_are_shown_in_the_vendors_zone_with_their_offset() -> None:
     moment = datetime(2026, 3, 1, 20, 0, tzinfo=UTC)
-    assert output.local(moment, ZoneInfo("Asia/Shanghai")) == "2026-03-02T04:00:00+08:00"
-    assert output.local(None, ZoneInfo("Asia/Shanghai")) is None
+    assert local(moment, ZoneInfo("Asia/Shanghai")) == "2026-03-02T04:00:00+08:00"
+    assert local(None, ZoneInfo("Asia/Shanghai")) is None
 
 
 def test_validities_are_told_in_seconds() -> None:
-    assert output.seconds(timedelta(days=30)) == 2_592_000
-    assert output.seconds(None) is None
+    assert seconds(timedelta(days=30)) == 2_592_000
+    assert seconds(None) is None

@@ -1,0 +1,38 @@
+"""How values are shown, whoever shows them: strangers' texts escaped, times in the vendor's zone."""
+
+import json
+import re
+import unicodedata
+from datetime import datetime, timedelta, tzinfo
+
+_DANGEROUS = {
+    "Cc",
+    "Cf",
+    "Cs",
+    "Zl",
+    "Zp",
+}  # control and format (bidirectional among them), lone surrogates, breaks
+_JSON_DANGEROUS = re.compile(
+    "[\x7f-\x9f\u00ad\u0600-\u0605\u061c\u06dd\u070f\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0001-\U000e007f]"
+)
+
+
+def shown(text: str) -> str:
+    """Return a text with control and bidirectional characters escaped: what clients sent may hold anything."""
+    return "".join(c if unicodedata.category(c) not in _DANGEROUS else ascii(c)[1:-1] for c in text)
+
+
+def local(moment: datetime | None, zone: tzinfo) -> str | None:
+    """Return a time in ISO 8601 in the vendor's zone, with its offset."""
+    return None if moment is None else moment.astimezone(zone).isoformat()
+
+
+def seconds(validity: timedelta | None) -> int | None:
+    """Return a validity in seconds, None for permanent."""
+    return None if validity is None else int(validity.total_seconds())
+
+
+def json_text(value: object) -> str:
+    """Return a value as JSON on one line, with control and bidirectional characters escaped."""
+    text = json.dumps(value, ensure_ascii=False)
+    return _JSON_DANGEROUS.sub(lambda match: json.dumps(match[0])[1:-1], text)
