@@ -74,7 +74,8 @@ def database_url(migrated_url: str) -> str:
     owner.connect()
     # The journal refuses to be emptied, except by a superuser who switches its triggers off.
     owner.execute_sql("SET session_replication_role = replica")
-    owner.execute_sql("TRUNCATE card, client, event, usage, file, file_batch RESTART IDENTITY")
+    tables = ", ".join(f'"{table}"' for table in owner.get_tables() if table != "schema_migration")
+    owner.execute_sql(f"TRUNCATE {tables} RESTART IDENTITY")
     owner.close()
     return migrated_url
 

@@ -36,6 +36,14 @@ class EventKind(StrEnum):
     FILE_ADDED = "file_added"
     FILE_REMOVED = "file_removed"
     FILE_DOWNLOADED = "file_downloaded"
+    OPERATOR_ADDED = "operator_added"
+    OPERATOR_CHANGED = "operator_changed"
+    OPERATOR_REMOVED = "operator_removed"
+    LOGGED_IN = "logged_in"
+    LOGIN_REFUSED = "login_refused"
+    TOKEN_ADDED = "token_added"  # noqa: S105  # a kind
+    TOKEN_REVOKED = "token_revoked"  # noqa: S105  # a kind
+    EXPORTED = "exported"
 
 
 class CardStatus(StrEnum):

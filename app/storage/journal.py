@@ -21,7 +21,7 @@ BOUNDED_GROUPS = (
     (Code.FUNCTION_FAILED, Code.FUNCTION_TIMEOUT),
 )
 """Counted apart: whoever tries cards hides no traceback of a customer's behind the same address."""
-PRUNED_KINDS = (EventKind.REJECTED, EventKind.FILE_DOWNLOADED)
+PRUNED_KINDS = (EventKind.REJECTED, EventKind.FILE_DOWNLOADED, EventKind.LOGIN_REFUSED)
 """What strangers or mere use can write; operators' actions and activations stay for ever."""
 
 
@@ -109,7 +109,7 @@ def matching(wanted: Filter, *columns: Any) -> Any:  # noqa: ANN401  # a peewee 
 
 
 def prune(before: datetime) -> int:
-    """Delete up to `PRUNE_BATCH` rejections and downloads older than `before`, and nothing else; return how many."""
+    """Delete up to `PRUNE_BATCH` entries of `PRUNED_KINDS` older than `before`, and nothing else; return how many."""
     old = Event.select(Event.id).where(Event.kind.in_(PRUNED_KINDS) & (Event.at < before)).limit(PRUNE_BATCH)
     count: int = Event.delete().where(Event.id.in_(old)).execute()
     return count

@@ -6,12 +6,14 @@ from peewee import (
     CompositeKey,
     DatabaseProxy,
     DateField,
+    FloatField,
     ForeignKeyField,
     IdentityField,
+    IntegerField,
     Model,
     TextField,
 )
-from playhouse.postgres_ext import BinaryJSONField, DateTimeTZField, IntervalField
+from playhouse.postgres_ext import ArrayField, BinaryJSONField, DateTimeTZField, IntervalField
 
 database = DatabaseProxy()
 """Stands for the one database of this process until `app.storage.database.connect_to` names it."""
@@ -101,3 +103,77 @@ class Usage(_Table):
 
     class Meta:  # noqa: D106  # peewee's options
         primary_key = CompositeKey("card", "day", "function")
+
+
+class Operator(_Table):
+    """管理员: who may use the console. `totp_last_step` is the step of the last code taken: none is taken twice."""
+
+    id = IdentityField()
+    name = TextField(unique=True)
+    role = TextField()
+    password_hash = TextField()
+    totp_secret = TextField(null=True)
+    totp_last_step = BigIntegerField(null=True)
+    created_at = DateTimeTZField(index=False)
+    password_changed_at = DateTimeTZField(index=False)
+
+
+class OperatorSession(_Table):
+    """A log-in to the console that still holds; its token is the browser's, and only the digest is here."""
+
+    token_sha256 = TextField(primary_key=True)
+    operator = ForeignKeyField(Operator, column_name="operator_id", on_delete="CASCADE")
+    created_at = DateTimeTZField(index=False)
+    last_seen_at = DateTimeTZField(index=False)
+    expires_at = DateTimeTZField(index=False)
+
+
+class OperatorDevice(_Table):
+    """A browser that an operator has logged in with: its failures count apart from its address's."""
+
+    token_sha256 = TextField(primary_key=True)
+    operator = ForeignKeyField(Operator, column_name="operator_id", on_delete="CASCADE")
+    created_at = DateTimeTZField(index=False)
+
+
+class LoginFailure(_Table):
+    """Failed log-ins, by whom they count against."""
+
+    bucket = TextField(primary_key=True)
+    failures = IntegerField()
+    last_at = DateTimeTZField()
+
+
+class ApiToken(_Table):
+    """A shop's token; only its digest is here. `scopes` are `app.domain.operators.Scope`s."""
+
+    id = IdentityField()
+    name = TextField(unique=True)
+    token_sha256 = TextField(unique=True)
+    scopes = ArrayField(TextField, index=False)
+    created_at = DateTimeTZField(index=False)
+    last_used_at = DateTimeTZField(null=True, index=False)
+    revoked_at = DateTimeTZField(null=True, index=False)
+
+
+class ApiRequest(_Table):
+    """The answer that a shop's idempotency key got."""
+
+    token = ForeignKeyField(ApiToken, column_name="token_id", index=False, on_delete="CASCADE")
+    key = TextField()
+    request_sha256 = TextField(index=False)
+    status = IntegerField()
+    body = TextField()
+    created_at = DateTimeTZField()
+
+    class Meta:  # noqa: D106  # peewee's options
+        primary_key = CompositeKey("token", "key")
+
+
+class Figures(_Table):
+    """What the console's overview shows, as counted last; one row."""
+
+    id = BooleanField(primary_key=True, default=True)
+    counted_at = DateTimeTZField(index=False)
+    seconds = FloatField()
+    document = BinaryJSONField(index=False)
