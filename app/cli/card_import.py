@@ -1,7 +1,6 @@
 """`cardctl card import`."""
 
 import sys
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ from rich.progress import Progress
 from app.cli import output
 from app.cli.context import Session, format_option, pass_session
 from app.clock import utc_now
-from app.domain.cards import format_validity
 from app.domain.texts import RefusedError
 from app.services import imports
 from app.services.imports import Reading
@@ -82,16 +80,11 @@ def _print(reading: Reading, output_format: str, *, imported: bool) -> None:
 
 
 def _document(reading: Reading, *, imported: bool) -> dict[str, Any]:
-    cards = reading.cards
     return {
         "imported": imported,
         "encoding": reading.encoding,
         "not_read": reading.ignored,
-        "cards": len(cards),
-        "activated": sum(c.activated_at is not None for c in cards),
-        "frozen": sum(c.frozen_at is not None for c in cards),
-        "validities": dict(Counter(format_validity(c.validity) for c in cards).most_common()),
-        "batches": dict(Counter(c.batch for c in cards if c.batch is not None).most_common()),
+        **imports.summary(reading),
         "faults": [{"line": f.line, "column": f.column, "problem": str(f.text)} for f in reading.faults],
     }
 

@@ -24,7 +24,7 @@ from app.functions.client import (
 )
 from app.services import requirements
 from app.services.administration import CardNotFoundError
-from app.services.showing import shown
+from app.services.showing import shown, takes
 from app.settings import SettingsError
 from app.storage import cards
 
@@ -65,7 +65,7 @@ def _show(listing: Listing, output_format: str) -> None:
     else:
         output.print_table(
             ("功能 function", "模块 module", "参数 arguments", "说明 about"),
-            ((f.name, f.module, _arguments(f.schema), f.doc.partition("\n")[0]) for f in listing.functions),
+            ((f.name, f.module, takes(f.schema), f.doc.partition("\n")[0]) for f in listing.functions),
         )
         for broken in listing.broken:
             error = broken.error.strip().rpartition("\n")[2]
@@ -75,23 +75,6 @@ def _show(listing: Listing, output_format: str) -> None:
         raise click.ClickException(
             f"有模块无法加载（--format json 显示全部错误） / Broken, --format json tells all: {names}"
         )
-
-
-def _arguments(schema: dict[str, Any] | None) -> str:
-    """Return a line that says what a function takes: names and types, those in brackets optional."""
-    if schema is None:
-        return "{…}"
-    definitions = schema.get("$defs", {})
-    target = definitions.get(schema.get("$ref", "").rpartition("/")[2], schema)
-    required = target.get("required", ())
-    named = [(name, f"{name}: {_type(kind)}") for name, kind in target.get("properties", {}).items()]
-    return ", ".join(text if name in required else f"[{text}]" for name, text in named) or "{…}"
-
-
-def _type(schema: dict[str, Any]) -> str:
-    if "anyOf" in schema:
-        return " | ".join(map(_type, schema["anyOf"]))
-    return str(schema.get("type") or schema.get("$ref", "any").rpartition("/")[2])
 
 
 @function.command()

@@ -16,6 +16,7 @@ from app.clock import utc_now
 from app.domain.codes import EventKind
 from app.storage import journal
 from app.tokens import keyring, sealing
+from app.tokens.keyring import KeyState
 
 
 @click.group()
@@ -28,10 +29,10 @@ def key() -> None:
 def list_keys(session: Session) -> None:
     """列出密钥 / List the keys, oldest first."""
     ring = keyring.load(session.settings.keys_dir)
-    states = {ring.current.kid: "当前 current", ring.keys[-1].kid: "下一个 next"}
+    states = {KeyState.CURRENT: "当前 current", KeyState.NEXT: "下一个 next", KeyState.RETIRED: "已停用 retired"}
     output.print_table(
         ("kid", "状态 state", "创建 created", "停用 retired"),
-        ((k.kid, states.get(k.kid, "已停用 retired"), k.created_at, k.retired_at) for k in ring.keys),
+        ((k.kid, states[ring.state(k)], k.created_at, k.retired_at) for k in ring.keys),
     )
 
 
@@ -66,7 +67,7 @@ def create(session: Session) -> None:
 def export(session: Session) -> None:
     """导出公钥 / Print the public keys for clients to pin, as {"iss", "keys"}."""
     ring = keyring.load(session.settings.keys_dir)
-    output.print_json({"iss": session.settings.issuer, "keys": [k.public for k in ring.keys[-2:]]})
+    output.print_json({"iss": session.settings.issuer, "keys": ring.pinned})
 
 
 @key.command()

@@ -9,6 +9,7 @@ import click
 import peewee
 
 from app.cli import output
+from app.cli.admin import admin
 from app.cli.card import card
 from app.cli.card_import import import_cards
 from app.cli.completion import completion
@@ -19,6 +20,7 @@ from app.cli.function import function
 from app.cli.key import key, seal
 from app.cli.stats import stats
 from app.cli.system import healthcheck, migrate
+from app.cli.token import token
 from app.domain.texts import RefusedError
 from app.functions.client import FunctionsBusyError, FunctionsUnavailableError
 from app.services.startup import MovedAwayError
@@ -35,7 +37,8 @@ def cardctl() -> None:
 
 
 card.add_command(import_cards)
-for _command in (card, events, stats, file, function, key, seal, migrate, healthcheck, doctor, completion):
+_SERVICE = (migrate, healthcheck, doctor, completion)
+for _command in (card, events, stats, file, function, key, seal, admin, token, *_SERVICE):
     cardctl.add_command(_command)
 
 

@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import click
 
@@ -11,7 +10,7 @@ from app.cli.context import Session, format_option, pass_session
 from app.clock import utc_now
 from app.domain.codes import CardStatus
 from app.services.showing import local
-from app.services.statistics import EXPIRING_WITHIN, Statistics, collect
+from app.services.statistics import EXPIRING_WITHIN, Statistics, collect, document
 
 _STATUS_HEADINGS = ("冻结 frozen", "到期 expired", "使用中 active", "未激活 unused")
 
@@ -24,28 +23,9 @@ def stats(session: Session, output_format: str) -> None:
     now = utc_now()
     figures = collect(session.database, now, session.zone)
     if output_format == "json":
-        output.print_json({"at": local(now, session.zone), **_document(figures, session)})
+        output.print_json({"at": local(now, session.zone), **document(figures, session.zone)})
     else:
         _print_tables(figures, session)
-
-
-def _document(figures: Statistics, session: Session) -> dict[str, Any]:
-    return {
-        "cards": {"total": sum(figures.statuses.values()), **figures.statuses},
-        "batches": {
-            "count": figures.batch_count,
-            "largest": [{"batch": b.batch, "cards": b.cards, **b.statuses} for b in figures.batches],
-        },
-        "days": [
-            {"day": d.day.isoformat(), "activations": d.activations, "requests": d.requests} for d in figures.days
-        ],
-        "rejections": [r._asdict() for r in figures.rejections],
-        "expiring": {
-            "count": figures.expiring_count,
-            "first": [{**c._asdict(), "expires_at": local(c.expires_at, session.zone)} for c in figures.expiring],
-        },
-        "functions": [{"function": function, "requests": requests} for function, requests in figures.functions],
-    }
 
 
 def _print_tables(figures: Statistics, session: Session) -> None:

@@ -41,6 +41,19 @@ def network_of(address: str) -> str:
     return str(parsed)
 
 
+def read_network(text: str) -> str:
+    """Return what `network_of` writes for what a person types: an address, or what this function wrote.
+
+    Raises:
+        ValueError: `text` is neither.
+    """
+    address, slash, _bits = text.partition("/")
+    network = network_of(address)
+    if slash and text != network:
+        raise ValueError(f"{text!r} is no address, and no network that counts as one")
+    return network
+
+
 def same_address(left: str, right: str) -> bool:
     """Tell whether two addresses count as the same one. The two families never match."""
     return left == right or network_of(left) == network_of(right)

@@ -141,3 +141,16 @@ def extended(card: Card, by: timedelta, now: datetime) -> Card:
     if too_long:
         raise ValidityError(f"{card.id} 的有效期将超过 100 年", f"{card.id} would last longer than 100 years")
     return Card(card.id, validity, card.activated_at, expires_at, card.frozen_at)
+
+
+def check_deletable(card: Card) -> None:
+    """Refuse to delete a card that somebody has used.
+
+    Raises:
+        RefusedError: it was activated.
+    """
+    if card.is_activated:
+        raise RefusedError(
+            f"卡密 {card.id} 已激活，不能删除（可以冻结）",
+            f"card {card.id} was activated and cannot be deleted (it can be frozen)",
+        )

@@ -9,6 +9,7 @@ MIN_PASSWORD = 12
 MAX_PASSWORD = 256
 MAX_NAME = 64
 _MIN_DIFFERENT = 5
+_TELLING_NAME = 3  # shorter ones are in many a good password
 
 
 class Role(StrEnum):
@@ -51,7 +52,8 @@ def check_password(password: str, name: str) -> None:
             f"密码必须是 {MIN_PASSWORD} 到 {MAX_PASSWORD} 个字符",
             f"a password must be {MIN_PASSWORD} to {MAX_PASSWORD} characters",
         )
-    if len(set(password)) < _MIN_DIFFERENT or name.casefold() in password.casefold():
+    has_name = len(name) >= _TELLING_NAME and name.casefold() in password.casefold()
+    if len(set(password)) < _MIN_DIFFERENT or has_name:
         raise RefusedError(
             "密码过于简单：不能只有几个不同的字符，也不能包含用户名",
             "the password is too easy: not a few characters repeated, and not with the name in it",

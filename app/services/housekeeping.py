@@ -1,4 +1,4 @@
-"""What the service does by itself: old rejections and downloads leave the journal."""
+"""What the service does by itself: what is old and of no more use leaves the database."""
 
 import logging
 import random
@@ -9,11 +9,15 @@ from datetime import datetime, timedelta
 import peewee
 
 from app.clock import utc_now
-from app.storage import journal
+from app.domain.operators import FORGOTTEN_AFTER
+from app.services import sessions
+from app.storage import api_requests, journal, login_failures, operators
 from app.storage.database import ConflictError, DatabaseUnavailableError
 from app.storage.models import database
 
 INTERVAL_SECONDS = 3600.0
+DEVICES_KEPT = timedelta(days=400)  # as long as browsers keep a cookie
+REQUESTS_KEPT = timedelta(days=7)
 logger = logging.getLogger(__name__)
 
 
@@ -30,6 +34,26 @@ def prune_journal(journal_keep: timedelta, now: datetime) -> int:
     return total
 
 
+def prune_console(now: datetime) -> int:
+    """Delete what the console and the shops' API need no longer; return how many rows.
+
+    These are sessions that are over, failed log-ins that count no more, browsers unseen for longer than cookies last,
+    and the answers to shops' old orders.
+    """
+
+    def prune() -> int:
+        return (
+            operators.prune_sessions(now, now - sessions.IDLE)
+            + operators.prune_devices(now - DEVICES_KEPT)
+            + login_failures.prune(now - FORGOTTEN_AFTER)
+        )
+
+    total: int = database.with_connection(prune)
+    while deleted := database.with_connection(lambda: api_requests.prune(now - REQUESTS_KEPT)):
+        total += deleted
+    return total
+
+
 def _run(journal_keep: timedelta) -> None:
     while True:
         # Spread, so that the workers do not all come at once.
@@ -38,7 +62,8 @@ def _run(journal_keep: timedelta) -> None:
             deleted = prune_journal(journal_keep, utc_now())
             if deleted:
                 logger.info("old rejections and downloads pruned", extra={"count": deleted})
+            prune_console(utc_now())
         except (DatabaseUnavailableError, ConflictError, peewee.PeeweeException):
-            logger.warning("pruning the journal failed; it is tried again later", exc_info=True)
+            logger.warning("pruning failed; it is tried again later", exc_info=True)
         finally:
             database.close()

@@ -1,0 +1,111 @@
+"""`cardctl admin …`."""
+
+import sys
+
+import click
+
+from app.cli import output
+from app.cli.context import Session, format_option, operator_name, pass_session
+from app.clock import utc_now
+from app.domain.operators import Role
+from app.domain.texts import RefusedError
+from app.services.operators import Operators
+from app.services.showing import local
+
+
+@click.group()
+def admin() -> None:
+    """后台管理员 / Operators of the console at /admin."""
+
+
+def _operators(session: Session) -> Operators:
+    return Operators(session.database, operator_name(), utc_now)
+
+
+@admin.command()
+@click.argument("name")
+@click.option(
+    "--role",
+    type=click.Choice([role.value for role in Role]),
+    default=Role.OWNER.value,
+    show_default=True,
+    help="角色 / owner: everything; seller: issues and looks up.",
+)
+@pass_session
+def add(session: Session, name: str, role: str) -> None:
+    """添加管理员 / Add an operator; the password is typed on the terminal, or a line of standard input."""
+    _operators(session).add(name, Role(role), _password())
+    output.say(f"已添加 {name}（{role}） / Added {name} ({role})")
+
+
+@admin.command()
+@click.argument("name")
+@click.option("--reset-totp", is_flag=True, help="同时停用两步验证 / Ask for no codes any more, either.")
+@pass_session
+def password(session: Session, name: str, *, reset_totp: bool) -> None:
+    """更改密码，所有登录随之失效 / Change a password; all log-ins of the operator end."""
+    operators = _operators(session)
+    operators.set_password(name, _password())
+    if reset_totp:
+        operators.reset_totp(name)
+    output.say(f"已更改 {name} 的密码 / Changed the password of {name}")
+
+
+@admin.command("list")
+@format_option("table", "json")
+@pass_session
+def list_operators(session: Session, output_format: str) -> None:
+    """列出管理员 / List the operators."""
+    rows = [
+        {
+            "name": account.name,
+            "role": account.role.value,
+            "totp": account.has_totp,
+            "created_at": local(account.created_at, session.zone),
+            "password_changed_at": local(account.password_changed_at, session.zone),
+            "last_seen_at": local(account.last_seen_at, session.zone),
+        }
+        for account in _operators(session).list()
+    ]
+    if output_format == "json":
+        output.print_json_list(rows)
+    elif rows:
+        cells = ([_cell(value) for value in row.values()] for row in rows)
+        output.print_table(_HEADINGS, cells)
+    else:
+        output.say("没有管理员，后台未启用 / No operators: the console is off")
+
+
+@admin.command()
+@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@click.option("--force", is_flag=True, help="最后一位 owner 也可移除 / Even the last owner.")
+@pass_session
+def remove(session: Session, names: tuple[str, ...], *, force: bool) -> None:
+    """移除管理员 / Remove operators, all or none."""
+    _operators(session).remove(*names, force=force)
+    output.say(f"已移除 {'、'.join(names)} / Removed {', '.join(names)}")
+
+
+_HEADINGS = ("名称 name", "角色 role", "两步验证 TOTP", "添加 added", "密码更改 password", "最近使用 last seen")
+
+
+def _cell(value: str | bool | None) -> str | None:  # noqa: FBT001  # any column's value
+    return ("是 yes" if value else "否 no") if isinstance(value, bool) else value
+
+
+def _password() -> str:
+    """Read a password: twice and unseen from a terminal, else a line of standard input.
+
+    Raises:
+        RefusedError: standard input is at its end, or not UTF-8.
+    """
+    if sys.stdin.isatty():
+        typed: str = click.prompt("密码 / Password", hide_input=True, confirmation_prompt="再输一次 / Again", err=True)
+        return typed
+    try:
+        line = sys.stdin.buffer.readline().decode()
+    except UnicodeDecodeError as error:
+        raise RefusedError("标准输入的密码不是 UTF-8", "the password on standard input is not UTF-8") from error
+    if not line:
+        raise RefusedError("标准输入中没有密码", "there is no password on standard input")
+    return line.rstrip("\r\n")

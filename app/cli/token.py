@@ -1,0 +1,83 @@
+"""`cardctl token …`."""
+
+import sys
+from typing import Any
+
+import click
+
+from app.cli import output
+from app.cli.context import Session, format_option, operator_name, pass_session
+from app.clock import utc_now
+from app.domain.operators import Scope
+from app.services.shop_tokens import ShopTokens
+from app.services.showing import local
+
+
+class Scopes(click.ParamType[list[Scope]]):
+    """Scopes, with commas between them."""
+
+    name = "scopes"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> list[Scope]:  # noqa: ANN401  # click's signature
+        """Return the scopes."""
+        try:
+            return [Scope(scope.strip()) for scope in value.split(",")]
+        except ValueError:
+            self.fail(f"可选 / choose from {', '.join(Scope)}", param, ctx)
+
+
+@click.group()
+def token() -> None:
+    """发卡平台的令牌 / Tokens of shops, for the API at /v1/shop/."""
+
+
+def _tokens(session: Session) -> ShopTokens:
+    return ShopTokens(session.database, operator_name(), utc_now)
+
+
+@token.command()
+@click.argument("name")
+@click.option(
+    "--scope", "scopes", type=Scopes(), required=True, help=f"权限，以逗号分隔 / With commas: {', '.join(Scope)}"
+)
+@pass_session
+def add(session: Session, name: str, scopes: list[Scope]) -> None:
+    """新建令牌，仅显示一次 / Make a token and print it, this once."""
+    sys.stdout.write(_tokens(session).add(name, scopes) + "\n")
+    output.say("请立即保存，令牌不会再次显示 / Keep it now: it is never shown again")
+
+
+@token.command("list")
+@format_option("table", "json")
+@pass_session
+def list_tokens(session: Session, output_format: str) -> None:
+    """列出令牌 / List the tokens; what they are is stored nowhere."""
+    rows = [
+        {
+            "name": shop.name,
+            "scopes": [scope.value for scope in Scope if scope in shop.scopes],
+            "created_at": local(shop.created_at, session.zone),
+            "last_used_at": local(shop.last_used_at, session.zone),
+            "revoked_at": local(shop.revoked_at, session.zone),
+        }
+        for shop in _tokens(session).list()
+    ]
+    if output_format == "json":
+        output.print_json_list(rows)
+    elif rows:
+        cells = ([", ".join(value) if isinstance(value, list) else value for value in row.values()] for row in rows)
+        output.print_table(_HEADINGS, cells)
+    else:
+        output.say("没有令牌 / No tokens")
+
+
+@token.command()
+@click.argument("name")
+@pass_session
+def revoke(session: Session, name: str) -> None:
+    """吊销令牌 / Revoke a token, at once."""
+    _tokens(session).revoke(name)
+    output.say(f"已吊销 {name} / Revoked {name}")
+
+
+_HEADINGS = ("名称 name", "权限 scopes", "新建 made", "最近使用 last used", "吊销 revoked")

@@ -1,0 +1,188 @@
+"""Log-ins to the console: who may come in, for how long, and how often somebody may fail."""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from app.domain.codes import EventKind
+from app.domain.operators import Role
+from app.services.bearer import digest, new_token
+from app.services.credentials import Attempt, Credentials
+from app.services.passwords import PASSWORDS, Passwords
+from app.services.throttling import code_bucket
+from app.storage import journal, login_failures, models
+from app.storage import operators as rows
+from app.storage.database import Database
+
+IDLE = timedelta(hours=12)
+LASTS = timedelta(days=7)
+_TOUCHED_EVERY = timedelta(minutes=1)
+
+
+class Identity(NamedTuple):
+    """An operator who is logged in."""
+
+    id: int
+    name: str
+    role: Role
+    has_totp: bool
+
+
+class LoggedIn(NamedTuple):
+    """What the browser gets: the session's token, and the one that tells this browser from strangers (400 days)."""
+
+    session_token: str
+    device_token: str
+
+
+class OtherSession(NamedTuple):
+    """A session of the same operator in another browser."""
+
+    created_at: datetime
+    last_seen_at: datetime
+
+
+class Sessions:
+    """Log-ins; one object for all threads.
+
+    Args:
+        database: Where operators and sessions are.
+        clock: Returns the time now, aware.
+        passwords: What checks passwords.
+    """
+
+    def __init__(self, database: Database, clock: Callable[[], datetime], passwords: Passwords = PASSWORDS) -> None:
+        self._database = database
+        self._clock = clock
+        self._passwords = passwords
+        self._credentials = Credentials(database, clock, passwords)
+
+    def operators_exist(self) -> bool:
+        """Tell whether there is anybody who could log in."""
+        return self._database.with_connection(rows.any_exist)
+
+    def log_in(self, name: str, password: str, code: str | None, *, address: str, device: str | None) -> LoggedIn:
+        """Begin a session.
+
+        Args:
+            name: As typed.
+            password: As typed.
+            code: The second factor's, where one was asked for.
+            address: Where the request came from.
+            device: The device token of the browser, if it has one.
+
+        Raises:
+            WantsCodeError: all is right but for a code that is wanted.
+            LoginRefusedError: something is wrong.
+            LoginThrottledError: too many failures before.
+            app.services.passwords.LoginBusyError: too many log-ins at this moment.
+        """
+        attempt = self._credentials.attempt(name, address, device)
+        # All of it in turn: attempts side by side would all be let through before the first one's failure counts.
+        with self._passwords.turn(known=attempt.device is not None):
+            operator = self._credentials.require_password(attempt, password)
+            step = self._credentials.require_code(attempt, operator, code)
+            outdated = self._passwords.is_outdated(operator.password_hash)
+            new_hash = self._passwords.hash(password) if outdated else None
+            logged_in = LoggedIn(new_token(), attempt.device or new_token())
+            if not self._begin(attempt, operator, logged_in, step=step, new_hash=new_hash):
+                raise self._credentials.refused(attempt, "code", code_bucket(operator.id))
+        return logged_in
+
+    def confirm(self, identity: Identity, password: str, *, address: str) -> None:
+        """Check the password of somebody logged in, before what a thief of the session must not do.
+
+        Raises:
+            LoginRefusedError: it is wrong.
+            LoginThrottledError: too many failures before.
+            app.services.passwords.LoginBusyError: too many log-ins at this moment.
+        """
+        attempt = self._credentials.own_attempt(identity.id, identity.name, address)
+        with self._passwords.turn(known=True):
+            self._credentials.require_password(attempt, password)
+        self._credentials.forget(attempt)
+
+    def confirm_with_code(self, identity: Identity, password: str, code: str, *, address: str) -> None:
+        """Check password and code of somebody logged in who has a second factor.
+
+        Raises:
+            LoginRefusedError: one of them is wrong, or the code was taken before.
+            LoginThrottledError: too many failures before.
+            app.services.passwords.LoginBusyError: too many log-ins at this moment.
+        """
+        attempt = self._credentials.own_attempt(identity.id, identity.name, address)
+        with self._passwords.turn(known=True):
+            operator = self._credentials.require_password(attempt, password)
+            step = self._credentials.require_code(attempt, operator, code)
+            if step is not None and not self._database.with_connection(lambda: rows.take_step(operator.id, step)):
+                raise self._credentials.refused(attempt, "code", code_bucket(operator.id))
+        self._credentials.forget(attempt)
+
+    def identify(self, session_token: str) -> Identity | None:
+        """Return whose session this is, or None when there is none (any more)."""
+        return self._database.with_connection(lambda: self._identified(digest(session_token)))
+
+    def end(self, session_token: str) -> None:
+        """End a session; one that is over already is no error."""
+        self._database.with_connection(lambda: rows.end_session(digest(session_token)))
+
+    def end_others(self, operator_id: int, session_token: str) -> None:
+        """End all sessions of an operator but this one."""
+        self._database.with_connection(lambda: rows.end_sessions(operator_id, but=digest(session_token)))
+
+    def begin_anew(self, operator_id: int) -> LoggedIn:
+        """Begin a session for somebody who has just changed their password, which ended all that they had."""
+        now, logged_in = self._clock(), LoggedIn(new_token(), new_token())
+
+        def write() -> None:
+            with self._database.atomic():
+                rows.add_device(digest(logged_in.device_token), operator_id, now)
+                rows.add_session(digest(logged_in.session_token), operator_id, now, now + LASTS)
+
+        self._database.with_connection(write, once=True)
+        return logged_in
+
+    def others(self, operator_id: int, session_token: str) -> list[OtherSession]:
+        """Return an operator's sessions that hold, but for this one; the last used first."""
+        now = self._clock()
+        found = self._database.with_connection(lambda: rows.sessions_of(operator_id, now, now - IDLE))
+        return [OtherSession(*times) for token_sha256, *times in found if token_sha256 != digest(session_token)]
+
+    def _begin(
+        self,
+        attempt: Attempt,
+        operator: models.Operator,
+        logged_in: LoggedIn,
+        *,
+        step: int | None,
+        new_hash: str | None,
+    ) -> bool:
+        """Begin the session; False when the code was taken, or the password changed, since it was looked at."""
+        now = self._clock()
+
+        def write() -> bool:
+            with self._database.atomic():
+                if not rows.lock_unchanged(operator):
+                    return False
+                if step is not None and not rows.take_step(operator.id, step):
+                    return False
+                if new_hash is not None:
+                    rows.change(operator.id, password_hash=new_hash)
+                if attempt.device is None:
+                    rows.add_device(digest(logged_in.device_token), operator.id, now)
+                rows.add_session(digest(logged_in.session_token), operator.id, now, now + LASTS)
+                login_failures.forget((*attempt.buckets, code_bucket(operator.id)))
+                journal.append([self._credentials.entry(EventKind.LOGGED_IN, attempt)])
+                return True
+
+        return self._database.with_connection(write, once=True)
+
+    def _identified(self, token_sha256: str) -> Identity | None:
+        now = self._clock()
+        session = rows.session(token_sha256, now, now - IDLE)
+        if session is None:
+            return None
+        if now - session.last_seen_at >= _TOUCHED_EVERY:
+            rows.touch_session(token_sha256, now)
+        operator = session.operator
+        return Identity(operator.id, operator.name, Role(operator.role), operator.totp_secret is not None)

@@ -1,0 +1,128 @@
+"""The tokens of shops: each with a name and its scopes; only the shop has the token itself."""
+
+from collections.abc import Callable, Collection
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from app.domain.codes import EventKind
+from app.domain.operators import Scope, check_name
+from app.domain.texts import RefusedError
+from app.services.bearer import digest, new_token
+from app.services.showing import shown
+from app.storage import journal, models, shop_tokens
+from app.storage.database import Database
+
+PREFIX = "kd_"
+"""Lets scanners for leaked secrets know one."""
+_TOUCHED_EVERY = timedelta(minutes=1)
+
+
+class ShopIdentity(NamedTuple):
+    """The shop behind a request."""
+
+    id: int
+    name: str
+    scopes: frozenset[Scope]
+
+
+class ShopToken(NamedTuple):
+    """A token, as lists show it."""
+
+    id: int
+    name: str
+    scopes: frozenset[Scope]
+    created_at: datetime
+    last_used_at: datetime | None
+    revoked_at: datetime | None
+
+
+class TokenNotFoundError(RefusedError):
+    """No such token, or it is revoked already."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"没有名为 {shown(name)} 的有效令牌", f"there is no token {shown(name)} that still holds")
+
+
+class ShopTokens:
+    """The tokens of one database.
+
+    Args:
+        database: Where they are.
+        actor: Who acts, as the journal names them.
+        clock: Returns the time now, aware.
+    """
+
+    def __init__(self, database: Database, actor: str, clock: Callable[[], datetime]) -> None:
+        self._database = database
+        self._actor = actor
+        self._clock = clock
+
+    def list(self) -> tuple[ShopToken, ...]:
+        """Return all tokens, revoked ones too, by name."""
+        rows = self._database.with_connection(shop_tokens.by_name)
+        return tuple(
+            ShopToken(row.id, row.name, _scopes(row), row.created_at, row.last_used_at, row.revoked_at) for row in rows
+        )
+
+    def add(self, name: str, scopes: Collection[Scope]) -> str:
+        """Make a token and return it: `kd_` and 256 random bits in base64url, never to be seen again.
+
+        The name of a revoked one may be taken again: it is the same shop, whose idempotency keys hold on.
+
+        Raises:
+            RefusedError: the name will not do or is taken, or there are no scopes.
+        """
+        check_name(name)
+        if not scopes:
+            raise RefusedError("至少需要一个权限", "a token needs a scope")
+        token, now = PREFIX + new_token(), self._clock()
+        # In one order, whatever was typed.
+        wanted = [scope.value for scope in Scope if scope in scopes]
+
+        def write() -> None:
+            with self._database.atomic():
+                if not shop_tokens.add(name, digest(token), wanted, now):
+                    raise RefusedError(
+                        f"已有名为 {name} 的有效令牌，请先吊销", f"a token {name} holds already: revoke it first"
+                    )
+                journal.append([self._entry(EventKind.TOKEN_ADDED, now, {"token": name, "scopes": wanted})])
+
+        self._database.with_connection(write, once=True)
+        return token
+
+    def revoke(self, name: str) -> None:
+        """Let a token hold no longer, from its next request on.
+
+        Raises:
+            TokenNotFoundError: there is none that still holds.
+        """
+        now = self._clock()
+
+        def write() -> None:
+            with self._database.atomic():
+                # What is not printable (NUL among it) is nobody's name, and nothing to ask the database for.
+                if not name.isprintable() or not shop_tokens.revoke(name, now):
+                    raise TokenNotFoundError(name)
+                journal.append([self._entry(EventKind.TOKEN_REVOKED, now, {"token": name})])
+
+        self._database.with_connection(write, once=True)
+
+    def authenticate(self, token: str) -> ShopIdentity | None:
+        """Return whose token this is, or None."""
+        return self._database.with_connection(lambda: self._authenticated(digest(token)))
+
+    def _authenticated(self, token_sha256: str) -> ShopIdentity | None:
+        row = shop_tokens.find(token_sha256)
+        if row is None:
+            return None
+        now = self._clock()
+        if row.last_used_at is None or now - row.last_used_at >= _TOUCHED_EVERY:
+            shop_tokens.touch(row.id, now)
+        return ShopIdentity(row.id, row.name, _scopes(row))
+
+    def _entry(self, kind: EventKind, now: datetime, details: dict[str, object]) -> journal.Entry:
+        return journal.Entry(at=now, kind=kind, actor=self._actor, details=details)
+
+
+def _scopes(row: models.ApiToken) -> frozenset[Scope]:
+    return frozenset(Scope(scope) for scope in row.scopes)

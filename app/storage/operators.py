@@ -1,0 +1,165 @@
+"""Operators, their sessions and the browsers they are known by."""
+
+from datetime import datetime
+from typing import Any
+
+from peewee import JOIN, Expression, fn
+
+from app.domain.codes import EventKind
+from app.domain.operators import Role
+from app.storage.models import Event, Operator, OperatorDevice, OperatorSession
+
+
+def any_exist() -> bool:
+    """Tell whether there is an operator."""
+    return bool(Operator.select().exists())
+
+
+def find(name: str) -> Operator | None:
+    """Return an operator by name, or None."""
+    found: Operator | None = Operator.get_or_none(Operator.name == name)
+    return found
+
+
+def lock(name: str) -> Operator | None:
+    """Return an operator by name, or None; in the caller's transaction nobody else changes them."""
+    found: Operator | None = Operator.select().where(Operator.name == name).for_update().first()
+    return found
+
+
+def lock_owners() -> list[str]:
+    """Return the owners' names; in the caller's transaction nobody else changes them."""
+    owners = Operator.select(Operator.name).where(Operator.role == Role.OWNER.value).order_by(Operator.id)
+    return [row.name for row in owners.for_update()]
+
+
+def lock_unchanged(operator: Operator) -> bool:
+    """Lock an operator in the caller's transaction; tell whether password and second factor are still as read."""
+    same = (
+        (Operator.id == operator.id)
+        & (Operator.password_hash == operator.password_hash)
+        & Expression(Operator.totp_secret, "IS NOT DISTINCT FROM", operator.totp_secret)
+    )
+    return Operator.select(Operator.id).where(same).for_update().first() is not None
+
+
+def with_last_seen() -> list[tuple[Operator, datetime | None]]:
+    """Return all operators by name, and when each of them last used a session that is not pruned yet."""
+    seen = fn.MAX(OperatorSession.last_seen_at).alias("seen")
+    query = Operator.select(Operator, seen).join(OperatorSession, JOIN.LEFT_OUTER).group_by(Operator.id)
+    return [(row, row.seen) for row in query.order_by(Operator.name)]
+
+
+def last_log_ins() -> dict[str, datetime]:
+    """Return when each operator logged in last, as the journal has it; a namesake's before them do not count."""
+    actor = fn.CONCAT("console:", Operator.name)
+    query = (
+        Event.select(Operator.name, fn.MAX(Event.at))
+        .join(Operator, on=(Event.actor == actor) & (Event.at >= Operator.created_at))
+        .where(Event.kind == EventKind.LOGGED_IN)
+        .group_by(Operator.name)
+    )
+    return dict(query.tuples())
+
+
+def add(name: str, role: Role, password_hash: str, now: datetime) -> bool:
+    """Add an operator; False when the name is taken."""
+    added = (
+        Operator.insert(
+            name=name, role=role.value, password_hash=password_hash, created_at=now, password_changed_at=now
+        )
+        .on_conflict_ignore()
+        .returning(Operator.id)
+        .execute()
+    )
+    return len(list(added)) == 1
+
+
+def change(operator_id: int, **values: object) -> None:
+    """Set columns of an operator."""
+    Operator.update(**values).where(Operator.id == operator_id).execute()
+
+
+def take_step(operator_id: int, step: int) -> bool:
+    """Take the code of a step; False when it, or a later one, was taken already."""
+    unused = Operator.totp_last_step.is_null() | (Operator.totp_last_step < step)
+    taken = Operator.update(totp_last_step=step).where((Operator.id == operator_id) & unused).execute()
+    return bool(taken)
+
+
+def remove(operator_id: int) -> None:
+    """Remove an operator; sessions and devices go with them."""
+    Operator.delete().where(Operator.id == operator_id).execute()
+
+
+def add_session(token_sha256: str, operator_id: int, now: datetime, expires_at: datetime) -> None:
+    """Begin a session."""
+    OperatorSession.insert(
+        token_sha256=token_sha256, operator=operator_id, created_at=now, last_seen_at=now, expires_at=expires_at
+    ).execute()
+
+
+def session(token_sha256: str, now: datetime, seen_after: datetime) -> OperatorSession | None:
+    """Return a session that holds, with its `operator`, or None."""
+    found: OperatorSession | None = (
+        OperatorSession.select(OperatorSession, Operator)
+        .join(Operator)
+        .where((OperatorSession.token_sha256 == token_sha256) & _holds(now, seen_after))
+        .first()
+    )
+    return found
+
+
+def sessions_of(operator_id: int, now: datetime, seen_after: datetime) -> list[tuple[str, datetime, datetime]]:
+    """Return an operator's sessions that hold, the last used first: digest, beginning, last use."""
+    columns = (OperatorSession.token_sha256, OperatorSession.created_at, OperatorSession.last_seen_at)
+    own = (OperatorSession.operator == operator_id) & _holds(now, seen_after)
+    return list(OperatorSession.select(*columns).where(own).order_by(OperatorSession.last_seen_at.desc()).tuples())
+
+
+def touch_session(token_sha256: str, now: datetime) -> None:
+    """Note that a session was used."""
+    OperatorSession.update(last_seen_at=now).where(OperatorSession.token_sha256 == token_sha256).execute()
+
+
+def end_session(token_sha256: str) -> None:
+    """End a session."""
+    OperatorSession.delete().where(OperatorSession.token_sha256 == token_sha256).execute()
+
+
+def end_sessions(operator_id: int, *, but: str = "") -> None:
+    """End an operator's sessions, except the one with the digest `but`."""
+    others = (OperatorSession.operator == operator_id) & (OperatorSession.token_sha256 != but)
+    OperatorSession.delete().where(others).execute()
+
+
+def prune_sessions(now: datetime, seen_after: datetime) -> int:
+    """Delete sessions that hold no longer; return how many."""
+    deleted: int = OperatorSession.delete().where(~_holds(now, seen_after)).execute()
+    return deleted
+
+
+def add_device(token_sha256: str, operator_id: int, now: datetime) -> None:
+    """Note a browser that an operator has logged in with."""
+    OperatorDevice.insert(token_sha256=token_sha256, operator=operator_id, created_at=now).execute()
+
+
+def is_device(token_sha256: str, operator_id: int) -> bool:
+    """Tell whether an operator has logged in with this browser."""
+    own = (OperatorDevice.token_sha256 == token_sha256) & (OperatorDevice.operator == operator_id)
+    return bool(OperatorDevice.select().where(own).exists())
+
+
+def forget_devices(operator_id: int) -> None:
+    """Forget an operator's browsers."""
+    OperatorDevice.delete().where(OperatorDevice.operator == operator_id).execute()
+
+
+def prune_devices(before: datetime) -> int:
+    """Delete the browsers that were noted before `before`; return how many."""
+    deleted: int = OperatorDevice.delete().where(OperatorDevice.created_at < before).execute()
+    return deleted
+
+
+def _holds(now: datetime, seen_after: datetime) -> Any:  # noqa: ANN401  # a peewee expression
+    return (OperatorSession.expires_at > now) & (OperatorSession.last_seen_at > seen_after)

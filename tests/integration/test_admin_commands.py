@@ -1,0 +1,175 @@
+"""`cardctl admin` and `cardctl token`, as programs; a password never is an argument."""
+
+import json
+import os
+import pty
+import re
+import select
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from app.clock import utc_now
+from app.services.credentials import LoginRefusedError
+from app.services.sessions import Sessions
+from app.services.shop_tokens import ShopTokens
+from app.storage.database import Database
+from app.storage.models import ApiToken, Event, Operator
+from tests.passwords import OTHER, PASSWORD
+from tests.service import ROOT, Service
+
+HOME = "198.51.100.1"
+
+
+@pytest.fixture
+def offline(database_url: str, tmp_path: Path) -> Service:
+    """The service's settings with the command line alone; nothing listens."""
+    return Service(tmp_path, database_url)
+
+
+def at_a_terminal(service: Service, typed: list[str], *arguments: str) -> tuple[int, str]:
+    """Run a command with a terminal that it has for itself; type a line at each question; return what was to see."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(ROOT)
+        os.execve(sys.executable, [sys.executable, "-m", "app", *arguments], service.environment)  # noqa: S606
+    seen, questions = b"", 0
+    while select.select([terminal], [], [], 20)[0]:
+        try:
+            seen += os.read(terminal, 4096)
+        except OSError:  # how a terminal says that its program is gone
+            break
+        if len(re.findall(b"(?:Password|Again): ", seen)) > questions and questions < len(typed):
+            os.write(terminal, typed[questions].encode() + b"\n")
+            questions += 1
+    os.close(terminal)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), seen.decode()
+
+
+def can_log_in(database: Database, name: str, password: str) -> bool:
+    try:
+        Sessions(database, utc_now).log_in(name, password, None, address=HOME, device=None)
+    except LoginRefusedError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("line", [f"{PASSWORD}\n", f"{PASSWORD}\r\n", PASSWORD, f"{PASSWORD}\nmore\n"])
+def test_a_password_is_a_line_of_standard_input(offline: Service, database: Database, line: str) -> None:
+    offline.cardctl("admin", "add", "小王", "--role", "seller", text=line)
+    assert Operator.get().role == "seller"
+    assert can_log_in(database, "小王", PASSWORD)
+
+
+def test_a_password_is_typed_twice_and_seen_by_nobody(offline: Service, database: Database) -> None:
+    status, seen = at_a_terminal(offline, [PASSWORD, PASSWORD], "admin", "add", "alice")
+    assert (status, PASSWORD in seen) == (0, False), seen
+    assert Operator.get().role == "owner"
+    assert can_log_in(database, "alice", PASSWORD)
+
+
+def test_two_that_differ_are_asked_for_again(offline: Service, database: Database) -> None:
+    typed = [PASSWORD, OTHER, PASSWORD, PASSWORD]
+    status, seen = at_a_terminal(offline, typed, "admin", "add", "alice")
+    assert (status, OTHER in seen) == (0, False), seen
+    assert can_log_in(database, "alice", PASSWORD)
+
+
+@pytest.mark.parametrize("text", ["", "\n", "short\n", "a" * 20])
+def test_no_or_a_poor_password_is_refused_with_one_line(offline: Service, database: Database, text: str) -> None:
+    refusal = offline.cardctl("admin", "add", "alice", check=False, text=text)
+    assert (refusal.returncode, refusal.stdout, refusal.stderr.count("\n")) == (1, "", 1)
+    assert Operator.select().count() == 0
+
+
+def test_a_password_that_is_no_text_is_refused_with_one_line(offline: Service, database: Database) -> None:
+    refusal = subprocess.run(
+        [sys.executable, "-m", "app", "admin", "add", "alice"],
+        cwd=ROOT,
+        env=offline.environment,
+        input=b"\xff" * 20 + b"\n",
+        capture_output=True,
+        check=False,
+    )
+    assert (refusal.returncode, refusal.stderr.count(b"\n"), b"UTF-8" in refusal.stderr) == (1, 1, True)
+
+
+def test_a_password_is_no_argument(offline: Service, database: Database) -> None:
+    refusal = offline.cardctl("admin", "add", "alice", PASSWORD, check=False, text=PASSWORD)
+    assert (refusal.returncode, Operator.select().count()) == (2, 0)
+
+
+def test_a_password_is_changed_and_codes_are_asked_for_no_more(offline: Service, database: Database) -> None:
+    offline.cardctl("admin", "add", "alice", text=PASSWORD)
+    Operator.update(totp_secret="A" * 32).execute()
+    offline.cardctl("admin", "password", "alice", text=OTHER)
+    assert Operator.get().totp_secret == "A" * 32
+    offline.cardctl("admin", "password", "alice", "--reset-totp", text=PASSWORD)
+    assert can_log_in(database, "alice", PASSWORD)
+    assert not can_log_in(database, "alice", OTHER)
+
+
+def test_operators_are_listed_without_any_secret(offline: Service, database: Database) -> None:
+    assert "/ No operators" in offline.cardctl("admin", "list").stderr
+    assert json.loads(offline.cardctl("admin", "list", "--format", "json").stdout) == []
+    offline.cardctl("admin", "add", "alice", text=PASSWORD)
+    Operator.update(totp_secret="A" * 32).execute()
+    as_json, as_table = (offline.cardctl("admin", "list", "--format", kind).stdout for kind in ("json", "table"))
+    (listed,) = json.loads(as_json)
+    assert list(listed) == ["name", "role", "totp", "created_at", "password_changed_at", "last_seen_at"]
+    assert (listed["name"], listed["role"], listed["totp"], listed["last_seen_at"]) == ("alice", "owner", True, None)
+    assert listed["created_at"].endswith("+08:00")
+    assert ("alice" in as_table, "owner" in as_table, "是 yes" in as_table) == (True, True, True)
+    printed = as_json + as_table + offline.cardctl("events", "--format", "json").stdout
+    assert not [secret for secret in ("argon2", "A" * 32, PASSWORD) if secret in printed]
+
+
+def test_operators_are_removed_all_or_none_and_the_last_owner_by_force(offline: Service, database: Database) -> None:
+    for name, role in (("alice", "owner"), ("bob", "seller"), ("carol", "seller")):
+        offline.cardctl("admin", "add", name, "--role", role, text=PASSWORD)
+    for names in (["bob", "nobody"], ["bob", "alice"]):
+        refusal = offline.cardctl("admin", "remove", *names, check=False)
+        assert (refusal.returncode, refusal.stderr.count("\n"), Operator.select().count()) == (1, 1, 3)
+    offline.cardctl("admin", "remove", "bob", "carol", "bob")
+    offline.cardctl("admin", "remove", "alice", "--force")
+    assert Operator.select().count() == 0
+    removed = Event.select().where(Event.kind == "operator_removed")
+    assert {e.actor.partition(":")[0] for e in removed} == {"cardctl"}
+    assert removed.count() == 3
+
+
+def test_a_token_is_printed_once_and_alone_on_standard_output(offline: Service, database: Database) -> None:
+    printed = offline.cardctl("token", "add", "发卡网", "--scope", "cards:issue, cards:read").stdout
+    token = printed.removesuffix("\n")
+    identity = ShopTokens(database, "tester", utc_now).authenticate(token)
+    assert identity is not None
+    assert (identity.name, sorted(identity.scopes)) == ("发卡网", ["cards:issue", "cards:read"])
+    as_json, as_table = (offline.cardctl("token", "list", "--format", kind).stdout for kind in ("json", "table"))
+    (listed,) = json.loads(as_json)
+    assert list(listed) == ["name", "scopes", "created_at", "last_used_at", "revoked_at"]
+    assert (listed["scopes"], listed["revoked_at"]) == (["cards:issue", "cards:read"], None)
+    assert "cards:issue, cards:read" in as_table
+    everything = as_json + as_table + offline.cardctl("events", "--format", "json").stdout
+    assert not [secret for secret in (token, ApiToken.get().token_sha256) if secret in everything]
+
+
+def test_a_token_is_revoked(offline: Service, database: Database) -> None:
+    token = offline.cardctl("token", "add", "shop", "--scope", "cards:issue").stdout.strip()
+    offline.cardctl("token", "revoke", "shop")
+    assert ShopTokens(database, "tester", utc_now).authenticate(token) is None
+    refusal = offline.cardctl("token", "revoke", "shop", check=False)
+    assert (refusal.returncode, refusal.stderr.count("\n")) == (1, 1)
+
+
+@pytest.mark.parametrize("scope", ["", "cards:delete", "cards:issue,", "CARDS:ISSUE"])
+def test_what_is_no_scope_is_a_wrong_call(offline: Service, database: Database, scope: str) -> None:
+    refusal = offline.cardctl("token", "add", "shop", "--scope", scope, check=False)
+    assert (refusal.returncode, refusal.stdout, ApiToken.select().count()) == (2, "", 0)
+    assert "cards:extend" in refusal.stderr
+
+
+def test_an_empty_list_of_tokens_says_so(offline: Service, database: Database) -> None:
+    assert "/ No tokens" in offline.cardctl("token", "list").stderr
+    assert json.loads(offline.cardctl("token", "list", "--format", "json").stdout) == []

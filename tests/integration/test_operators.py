@@ -1,0 +1,310 @@
+"""The console's operators and the shops' tokens: what owners and the command line do to them."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
+import pyotp
+import pytest
+
+from app.domain.operators import Role, Scope
+from app.domain.texts import RefusedError
+from app.services import housekeeping
+from app.services.operators import LastOwnerError, OperatorNotFoundError, Operators
+from app.services.sessions import IDLE, Sessions
+from app.services.shop_tokens import ShopIdentity, ShopTokens, TokenNotFoundError
+from app.storage import api_requests
+from app.storage import operators as operator_rows
+from app.storage.database import Database
+from app.storage.models import ApiRequest, ApiToken, Event, LoginFailure, Operator, OperatorDevice, OperatorSession
+from tests.conftest import Clock
+from tests.passwords import OTHER, PASSWORD, CheapPasswords
+
+HOME = "198.51.100.1"
+
+
+@pytest.fixture
+def operators(database: Database, clock: Clock) -> Operators:
+    return Operators(database, "tester", clock, CheapPasswords())
+
+
+@pytest.fixture
+def sessions(database: Database, clock: Clock) -> Sessions:
+    return Sessions(database, clock, CheapPasswords())
+
+
+@pytest.fixture
+def tokens(database: Database, clock: Clock) -> ShopTokens:
+    return ShopTokens(database, "tester", clock)
+
+
+def journalled() -> list[tuple[str, str, dict[str, object]]]:
+    return [(e.kind, e.actor, e.details) for e in Event.select().order_by(Event.id)]
+
+
+def test_what_is_done_to_operators_is_journalled_and_no_secret_with_it(operators: Operators, clock: Clock) -> None:
+    operators.add("alice", Role.OWNER, PASSWORD)
+    operators.add("小王", Role.SELLER, PASSWORD)
+    operators.set_password("小王", OTHER)
+    operators.set_role("小王", Role.OWNER)
+    secret = operators.begin_totp()
+    operators.enable_totp("小王", secret, pyotp.TOTP(secret).at(clock.now))
+    operators.disable_totp("小王")
+    operators.remove("小王")
+    assert journalled() == [
+        ("operator_added", "tester", {"operator": "alice", "role": "owner"}),
+        ("operator_added", "tester", {"operator": "小王", "role": "seller"}),
+        ("operator_changed", "tester", {"operator": "小王", "changed": "password"}),
+        ("operator_changed", "tester", {"operator": "小王", "role": "owner"}),
+        ("operator_changed", "tester", {"operator": "小王", "totp": True}),
+        ("operator_changed", "tester", {"operator": "小王", "totp": False}),
+        ("operator_removed", "tester", {"operator": "小王", "role": "owner"}),
+    ]
+
+
+def test_what_is_so_already_succeeds_and_journals_nothing(operators: Operators) -> None:
+    operators.add("alice", Role.OWNER, PASSWORD)
+    operators.set_role("alice", Role.OWNER)
+    operators.disable_totp("alice")
+    operators.reset_totp("alice")
+    assert len(journalled()) == 1
+
+
+def test_operators_are_listed_by_name_with_when_they_were_seen(
+    operators: Operators, sessions: Sessions, clock: Clock
+) -> None:
+    operators.add("bob", Role.SELLER, PASSWORD)
+    operators.add("alice", Role.OWNER, PASSWORD)
+    clock.advance(timedelta(hours=1))
+    for _ in range(2):
+        sessions.log_in("bob", PASSWORD, None, address=HOME, device=None)
+    alice, bob = operators.list()
+    assert (alice.name, alice.role, alice.has_totp, alice.last_seen_at) == ("alice", Role.OWNER, False, None)
+    assert (bob.name, bob.role, bob.last_seen_at) == ("bob", Role.SELLER, clock.now)
+    assert not [value for value in (*alice, *bob) if "argon2" in str(value)]
+
+
+def test_names_are_taken_once(operators: Operators) -> None:
+    operators.add("alice", Role.OWNER, PASSWORD)
+    with pytest.raises(RefusedError, match="already"):
+        operators.add("alice", Role.SELLER, OTHER)
+    assert [account.role for account in operators.list()] == [Role.OWNER]
+
+
+@pytest.mark.parametrize(("name", "password"), [("", PASSWORD), ("a\0", PASSWORD), ("alice", "short")])
+def test_names_and_passwords_that_will_not_do_are_refused(operators: Operators, name: str, password: str) -> None:
+    with pytest.raises(RefusedError):
+        operators.add(name, Role.OWNER, password)
+    assert operators.list() == ()
+
+
+def test_a_new_password_must_do_too(operators: Operators) -> None:
+    operators.add("alice", Role.OWNER, PASSWORD)
+    before = Operator.get().password_hash
+    with pytest.raises(RefusedError):
+        operators.set_password("alice", "short")
+    assert Operator.get().password_hash == before
+
+
+@pytest.mark.parametrize("name", ["bob", "", "a\0", "\ud800", "Alice"])
+def test_who_is_not_there_cannot_be_changed(operators: Operators, name: str) -> None:
+    operators.add("alice", Role.OWNER, PASSWORD)
+    actions = [
+        lambda: operators.set_password(name, PASSWORD),
+        lambda: operators.set_role(name, Role.SELLER),
+        lambda: operators.remove(name),
+        lambda: operators.remove("alice", name, force=True),
+        lambda: operators.enable_totp(name, operators.begin_totp(), "123456"),
+        lambda: operators.disable_totp(name),
+        lambda: operators.reset_totp(name),
+    ]
+    for action in actions:
+        with pytest.raises(OperatorNotFoundError):
+            action()
+    assert [account.name for account in operators.list()] == ["alice"]
+
+
+def test_the_last_owner_stays_one(operators: Operators) -> None:
+    operators.add("alice", Role.OWNER, PASSWORD)
+    operators.add("bob", Role.SELLER, PASSWORD)
+    for action in (lambda: operators.remove("alice"), lambda: operators.set_role("alice", Role.SELLER)):
+        with pytest.raises(LastOwnerError):
+            action()
+    operators.set_role("bob", Role.OWNER)
+    with pytest.raises(LastOwnerError):
+        operators.remove("alice", "bob")
+    operators.set_role("alice", Role.SELLER)
+    operators.remove("alice")
+    assert [(account.name, account.role) for account in operators.list()] == [("bob", Role.OWNER)]
+
+
+def test_the_last_owner_goes_where_it_is_forced(operators: Operators) -> None:
+    operators.add("alice", Role.OWNER, PASSWORD)
+    operators.remove("alice", force=True)
+    assert operators.list() == ()
+
+
+def test_of_two_owners_who_remove_each_other_one_stays(
+    operators: Operators, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    operators.add("alice", Role.OWNER, PASSWORD)
+    operators.add("bob", Role.OWNER, PASSWORD)
+    both = threading.Barrier(2, timeout=20)
+    lock_owners = operator_rows.lock_owners
+
+    def meet_and_lock() -> list[str]:
+        both.wait()
+        return lock_owners()
+
+    monkeypatch.setattr(operator_rows, "lock_owners", meet_and_lock)
+
+    def attempt(name: str) -> bool:
+        try:
+            operators.remove(name)
+        except LastOwnerError:
+            return False
+        finally:
+            database.close()
+        return True
+
+    with ThreadPoolExecutor(2) as pool:
+        assert sorted(pool.map(attempt, ["alice", "bob"])) == [False, True]
+    assert len(operators.list()) == 1
+
+
+def test_a_second_factor_begins_with_a_right_code(operators: Operators, clock: Clock) -> None:
+    operators.add("alice", Role.OWNER, PASSWORD)
+    secret = operators.begin_totp()
+    right = pyotp.TOTP(secret).at(clock.now)
+    short = "A" * 24
+    for wrong in ((secret, "000000"), (secret, ""), (short, pyotp.TOTP(short).at(clock.now)), ("no base32!", right)):
+        with pytest.raises(RefusedError):
+            operators.enable_totp("alice", *wrong)
+    assert not operators.list()[0].has_totp
+    operators.enable_totp("alice", secret, right)
+    assert operators.list()[0].has_totp
+
+
+def test_a_second_factor_is_not_replaced_by_another(operators: Operators, clock: Clock) -> None:
+    operators.add("alice", Role.OWNER, PASSWORD)
+    first, second = operators.begin_totp(), operators.begin_totp()
+    assert first != second
+    operators.enable_totp("alice", first, pyotp.TOTP(first).at(clock.now))
+    with pytest.raises(RefusedError):
+        operators.enable_totp("alice", second, pyotp.TOTP(second).at(clock.now))
+    assert Operator.get().totp_secret == first
+
+
+def test_with_a_lost_phone_its_sessions_are_gone(operators: Operators, sessions: Sessions, clock: Clock) -> None:
+    operators.add("alice", Role.OWNER, PASSWORD)
+    token = sessions.log_in("alice", PASSWORD, None, address=HOME, device=None).session_token
+    secret = operators.begin_totp()
+    operators.enable_totp("alice", secret, pyotp.TOTP(secret).at(clock.now))
+    operators.reset_totp("alice")
+    assert sessions.identify(token) is None
+    assert OperatorDevice.select().count() == 0
+    sessions.log_in("alice", PASSWORD, None, address=HOME, device=None)
+
+
+# Shops' tokens.
+
+
+def test_a_token_names_its_shop_and_what_it_may(tokens: ShopTokens, database: Database) -> None:
+    token = tokens.add("发卡网", {Scope.CARDS_READ, Scope.CARDS_ISSUE})
+    assert token.startswith("kd_")
+    assert len(token) == len("kd_") + 43
+    assert tokens.authenticate(token) == ShopIdentity(1, "发卡网", frozenset({Scope.CARDS_ISSUE, Scope.CARDS_READ}))
+    assert journalled() == [("token_added", "tester", {"token": "发卡网", "scopes": ["cards:issue", "cards:read"]})]
+    for table in ("api_token", "event"):
+        assert token.removeprefix("kd_") not in str(database.execute_sql(f"SELECT * FROM {table}").fetchall())  # noqa: S608
+
+
+@pytest.mark.parametrize("token", ["", "kd_", "kd_" + "x" * 43, "\0", "\ud800", "x" * 10_000])
+def test_other_tokens_are_nobodys(tokens: ShopTokens, token: str) -> None:
+    real = tokens.add("shop", {Scope.CARDS_READ})
+    assert tokens.authenticate(token) is None
+    assert tokens.authenticate(real.removeprefix("kd_")) is None
+    assert tokens.authenticate(real.upper()) is None
+
+
+def test_a_token_is_touched_at_most_once_a_minute(tokens: ShopTokens, clock: Clock) -> None:
+    token, begun = tokens.add("shop", {Scope.CARDS_READ}), clock.now
+    for seconds, expected in ((0, 0), (59, 0), (1, 60)):
+        clock.advance(timedelta(seconds=seconds))
+        tokens.authenticate(token)
+        assert tokens.list()[0].last_used_at == begun + timedelta(seconds=expected)
+
+
+def test_a_revoked_token_holds_no_longer_and_its_name_may_be_taken_again(tokens: ShopTokens, clock: Clock) -> None:
+    first = tokens.add("shop", {Scope.CARDS_READ})
+    with pytest.raises(RefusedError, match="revoke it first"):
+        tokens.add("shop", {Scope.CARDS_ISSUE})
+    tokens.authenticate(first)
+    tokens.revoke("shop")
+    assert tokens.authenticate(first) is None
+    assert tokens.list()[0].revoked_at == clock.now
+    second = tokens.add("shop", {Scope.CARDS_ISSUE})
+    (listed,) = tokens.list()
+    assert (listed.revoked_at, listed.last_used_at, listed.scopes) == (None, None, {Scope.CARDS_ISSUE})
+    assert tokens.authenticate(first) is None
+    # The same shop: an order that it repeats with its new token is known.
+    assert tokens.authenticate(second) == ShopIdentity(1, "shop", frozenset({Scope.CARDS_ISSUE}))
+    assert [kind for kind, _, _ in journalled()] == ["token_added", "token_revoked", "token_added"]
+
+
+@pytest.mark.parametrize("name", ["nobody", "a\0", "\ud800", "revoked"])
+def test_what_holds_not_is_not_revoked(tokens: ShopTokens, name: str) -> None:
+    tokens.add("revoked", {Scope.CARDS_READ})
+    tokens.revoke("revoked")
+    with pytest.raises(TokenNotFoundError):
+        tokens.revoke(name)
+
+
+@pytest.mark.parametrize(("name", "scopes"), [("", {Scope.CARDS_READ}), ("a\0", {Scope.CARDS_READ}), ("shop", set())])
+def test_a_token_needs_a_name_and_a_scope(tokens: ShopTokens, name: str, scopes: set[Scope]) -> None:
+    with pytest.raises(RefusedError):
+        tokens.add(name, scopes)
+    assert ApiToken.select().count() == 0
+
+
+def test_the_database_knows_every_role_and_scope(operators: Operators, tokens: ShopTokens) -> None:
+    for role in Role:
+        operators.add(role.value, role, PASSWORD)
+    assert tokens.authenticate(tokens.add("shop", list(Scope))) == ShopIdentity(1, "shop", frozenset(Scope))
+
+
+# Housekeeping.
+
+
+def test_what_is_of_no_more_use_is_pruned(
+    operators: Operators, sessions: Sessions, tokens: ShopTokens, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api_requests, "PRUNE_BATCH", 2)
+    operators.add("alice", Role.OWNER, PASSWORD)
+    tokens.add("shop", {Scope.CARDS_ISSUE})
+
+    def happen() -> None:
+        sessions.log_in("alice", PASSWORD, None, address=HOME, device=None)
+        with pytest.raises(RefusedError):
+            sessions.log_in("alice", OTHER, None, address=HOME, device=None)
+        for _ in range(3):
+            key = f"order {ApiRequest.select().count()}"
+            assert api_requests.claim(1, key, "0" * 64, clock.now)
+
+    happen()
+    assert housekeeping.prune_console(clock.now) == 0
+    clock.advance(timedelta(hours=1))
+    assert housekeeping.prune_console(clock.now) == 2  # a name's and a network's failures
+    clock.advance(IDLE)
+    assert housekeeping.prune_console(clock.now) == 1  # the session
+    clock.advance(timedelta(days=6))
+    happen()
+    clock.advance(timedelta(hours=12))
+    assert housekeeping.prune_console(clock.now) == 3 + 2 + 1  # the first orders; the second failures and session
+    assert sorted(row.key for row in ApiRequest.select()) == ["order 3", "order 4", "order 5"]
+    assert OperatorDevice.select().count() == 2
+    clock.advance(timedelta(days=394))
+    assert housekeeping.prune_console(clock.now) == 3 + 1
+    assert [table.select().count() for table in (OperatorSession, LoginFailure, ApiRequest, OperatorDevice)] == [
+        *(0, 0, 0, 1)
+    ]
