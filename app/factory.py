@@ -5,12 +5,18 @@ from typing import Any
 import falcon
 
 from app.clock import utc_now
+from app.console import routes
+from app.console.page import Console
+from app.console.rendering import Renderer
+from app.console.static_files import StaticFiles
+from app.console.streaming import Streams
 from app.functions.client import FunctionsClient
 from app.http import problems
 from app.http.door import Door
 from app.http.execute import ExecuteResource
 from app.http.files import DownloadResource, OfferResource
 from app.http.middleware import RequestLog
+from app.http.openapi import OpenApiResource
 from app.http.resources import (
     HealthResource,
     KeySetResource,
@@ -18,10 +24,17 @@ from app.http.resources import (
     ReadinessResource,
     VerifyResource,
 )
+from app.http.shop import CardsResource, ChangeResource, ExtendResource, ShopDoor
 from app.services import startup
+from app.services.figures import Figures
 from app.services.files import FileTransfer
 from app.services.functions import Execution
 from app.services.gate import Gate
+from app.services.house import House
+from app.services.sessions import Sessions
+from app.services.shop import Shop
+from app.services.shop_tokens import ShopTokens
+from app.services.throttling import Throttle
 from app.services.verification import KeyTerms, Verification
 from app.settings import Settings
 from app.storage import schema
@@ -64,8 +77,31 @@ def create_app(settings: Settings) -> falcon.App[Any, Any]:
     app.add_route("/v1/files", OfferResource(transfer, door))
     app.add_route("/v1/files/{name}", DownloadResource(transfer, door, at_once=max(1, settings.threads // 4)))
     app.add_route("/v1/execute", ExecuteResource(execution, door))
+    shop = Shop(database, settings.timezone, utc_now)
+    shop_door = ShopDoor(
+        ShopTokens(database, "service", utc_now), Throttle(database, utc_now), behind_proxy=settings.behind_proxy
+    )
+    app.add_route("/v1/shop/cards", CardsResource(shop, shop_door))
+    app.add_route("/v1/shop/cards/freeze", ChangeResource(shop_door, shop.freeze))
+    app.add_route("/v1/shop/cards/unfreeze", ChangeResource(shop_door, shop.unfreeze))
+    app.add_route("/v1/shop/cards/extend", ExtendResource(shop_door, shop))
+    app.add_route("/v1/openapi.json", OpenApiResource())
     app.add_route("/.well-known/jwks.json", KeySetResource(signer, utc_now))
     app.add_route("/healthz", HealthResource())
     app.add_route("/readyz", ReadinessResource(database))
     app.add_route("/metrics", MetricsResource())
+
+    static = StaticFiles()
+    console = Console(
+        database=database,
+        sessions=Sessions(database, utc_now),
+        figures=Figures(database, utc_now, settings.timezone),
+        house=House(database, settings, functions, signer, utc_now),
+        renderer=Renderer(static, settings.timezone, utc_now),
+        streams=Streams(database, at_once=max(1, settings.threads // 4)),
+        zone=settings.timezone,
+        clock=utc_now,
+        behind_proxy=settings.behind_proxy,
+    )
+    routes.install(app, console, static)
     return app

@@ -25,22 +25,22 @@ SCATTERED = "1000000000000000 + mod({i} * 618033989, 1000000007) * 1000000"
 COUNTED = "1000000000000000 + {i}"
 FIRST_CARD_ID = "10000000000000001000000000000000"
 
-_ID = f"({SCATTERED.format(i='i')})::text || ({COUNTED.format(i='i')})::text"
+ID = f"({SCATTERED.format(i='i')})::text || ({COUNTED.format(i='i')})::text"
 _CARDS = f"""
 INSERT INTO card (id, validity, is_activated, activated_at, expires_at, created_at)
-SELECT {_ID}, interval '36500 days', %(bound)s,
+SELECT {ID}, interval '36500 days', %(bound)s,
        CASE WHEN %(bound)s THEN now() END, CASE WHEN %(bound)s THEN %(expires_at)s::timestamptz END, now()
 FROM generate_series(0, %(cards)s::bigint - 1) AS i
 """  # noqa: S608  # constants
 _CLIENTS = f"""
 INSERT INTO client (id, card_id, hardware, hardware_sha256, ip, requested_at, function)
-SELECT {_ID}, {_ID}, %(hardware)s || i, encode(sha256(convert_to(%(hardware)s || i, 'UTF8')), 'hex'),
+SELECT {ID}, {ID}, %(hardware)s || i, encode(sha256(convert_to(%(hardware)s || i, 'UTF8')), 'hex'),
        %(ip)s, now(), %(function)s
 FROM generate_series(0, %(cards)s::bigint - 1) AS i
 """  # noqa: S608  # constants
 _USAGE = f"""
 INSERT INTO usage (card_id, day, function, count, last_at)
-SELECT {_ID}, %(day)s, %(function)s, 1, now() FROM generate_series(0, %(cards)s::bigint - 1) AS i
+SELECT {ID}, %(day)s, %(function)s, 1, now() FROM generate_series(0, %(cards)s::bigint - 1) AS i
 """  # noqa: S608  # constants
 
 

@@ -37,6 +37,7 @@ def write(folder: Path, settings: Mapping[str, str]) -> None:
     _put(folder, etc / "nginx.conf", _source("nginx.conf").replace("user nginx;", user))
     site = re.sub(r"\$\{(KADUN_\w+)\}", lambda found: values[found[1]], _source("templates/kadun.conf.template"))
     _put(folder, etc / "conf.d/kadun.conf", _for_this_nginx(site))
+    _run_hook(folder, "40-admin-allow.sh", settings)
 
 
 def command(folder: Path) -> list[str]:
@@ -59,6 +60,13 @@ def _put(folder: Path, file: Path, text: str) -> None:
     for fixed, own in _MOVES.items():
         text = text.replace(fixed, str(folder / own))
     file.write_text(text, encoding="utf-8")
+
+
+def _run_hook(folder: Path, name: str, settings: Mapping[str, str]) -> None:
+    """Run a script that the image runs at each start."""
+    hook = folder / "run" / name
+    _put(folder, hook, _source(f"entrypoint/{name}"))
+    subprocess.run(["sh", hook], check=True, env={"PATH": os.environ["PATH"], **settings})
 
 
 def _for_this_nginx(site: str) -> str:

@@ -4,7 +4,7 @@
 #   scripts/test.sh [--containers] [--tier NAME]
 #
 #   --containers   also the tier `containers`, which wants a running Docker engine with Compose
-#   --tier NAME    only lint, unit, integration, e2e or containers
+#   --tier NAME    only lint, unit, integration, e2e, browser or containers
 #
 # As root on Debian or Ubuntu it installs what a tier needs. Otherwise a tier that lacks something is left out,
 # with a line that says how to bring it; with CI=true that is a failure.
@@ -18,15 +18,15 @@ source "$ROOT/scripts/lib/python.sh"
 # shellcheck source=scripts/lib/tools.sh
 source "$ROOT/scripts/lib/tools.sh"
 
-TIERS=(lint unit integration e2e)
+TIERS=(lint unit integration e2e browser)
 while (($#)); do
     case $1 in
         -h | --help) print_help "$ROOT/scripts/test.sh"; exit ;;
         --containers) TIERS+=(containers) ;;
         --tier)
             case ${2:-} in
-                lint | unit | integration | e2e | containers) TIERS=("$2") && shift ;;
-                *) usage_error "--tier wants lint, unit, integration, e2e or containers" ;;
+                lint | unit | integration | e2e | browser | containers) TIERS=("$2") && shift ;;
+                *) usage_error "--tier wants lint, unit, integration, e2e, browser or containers" ;;
             esac ;;
         *) usage_error "unknown argument: $1" ;;
     esac
@@ -109,6 +109,15 @@ tier_e2e() {
         run_pytest e2e "$VENV_PYTHON" -m pytest tests/e2e -m "not containers" "${IN_PARALLEL[@]}"
     else
         leave_out e2e "$MISSING missing; as root: apt-get install $MISSING"
+    fi
+}
+
+# The font: without one, Chinese is a row of boxes, as wide as nothing real. What the browsers saw: test-artifacts/screenshots.
+tier_browser() {
+    if bring_tools nginx openssl chromium /usr/share/fonts/truetype/wqy/wqy-microhei.ttc:fonts-wqy-microhei; then
+        run_pytest browser "$VENV_PYTHON" -m pytest tests/browser "${IN_PARALLEL[@]}"
+    else
+        leave_out browser "$MISSING missing; as root: apt-get install $MISSING"
     fi
 }
 

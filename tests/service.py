@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Self
 
 import jwt
 
+from tests import contract
 from tests.e2e.exchange import quiet_port
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -130,8 +131,10 @@ class Service:
             content = answer.read()
         finally:
             connection.close()
+        given = {k.lower(): v for k, v in answer.getheaders()}
+        contract.check(method, path, answer.status, given, content)
         parsed = json.loads(content) if "json" in (answer.headers["Content-Type"] or "") and content else {}
-        return Answer(answer.status, {k.lower(): v for k, v in answer.getheaders()}, parsed)
+        return Answer(answer.status, given, parsed)
 
     def get(self, path: str) -> Answer:
         return self.request("GET", path)

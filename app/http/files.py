@@ -69,7 +69,7 @@ class DownloadResource:
             else:
                 start = _describe_part(response, link, part)
                 if request.method == "GET":
-                    _bound_sending(request)
+                    bound_sending(request)
                     source.seek(start)
                     response.stream = _Source(source, held.pop_all())
 
@@ -116,7 +116,8 @@ class _Source:
         self._held.close()
 
 
-def _bound_sending(request: falcon.Request) -> None:
+def bound_sending(request: falcon.Request) -> None:
+    """Bound how long the client may take nothing of what this process sends."""
     connection = request.env.get("gunicorn.socket")
     if connection is not None:
         connection.settimeout(SEND_SECONDS)  # for this answer: gunicorn sets it anew for each request

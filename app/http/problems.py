@@ -21,10 +21,16 @@ class ProblemCode(StrEnum):
 
     INVALID_REQUEST = "INVALID_REQUEST"
     LINK_REFUSED = "LINK_REFUSED"
+    UNAUTHORIZED = "UNAUTHORIZED"
+    FORBIDDEN = "FORBIDDEN"
     NOT_FOUND = "NOT_FOUND"
+    CARD_NOT_FOUND = "CARD_NOT_FOUND"
     METHOD_NOT_ALLOWED = "METHOD_NOT_ALLOWED"
     BODY_TOO_LARGE = "BODY_TOO_LARGE"
     UNSUPPORTED_MEDIA_TYPE = "UNSUPPORTED_MEDIA_TYPE"
+    CONFLICT = "CONFLICT"
+    IDEMPOTENCY_CONFLICT = "IDEMPOTENCY_CONFLICT"
+    TOO_MANY_REQUESTS = "TOO_MANY_REQUESTS"
     UNAVAILABLE = "UNAVAILABLE"
     INTERNAL_ERROR = "INTERNAL_ERROR"
 
@@ -77,19 +83,66 @@ def unavailable() -> Problem:
     return Problem(falcon.HTTP_503, ProblemCode.UNAVAILABLE, detail, headers=headers)
 
 
-def _from_falcon(error: falcon.HTTPError) -> Problem:
-    headers = dict(error.headers or {})
-    if isinstance(error, falcon.HTTPNotFound):
-        return Problem(falcon.HTTP_404, ProblemCode.NOT_FOUND, Text("没有这个地址。", "There is nothing here."))
-    if isinstance(error, falcon.HTTPMethodNotAllowed):
-        detail = Text("此地址不支持该请求方法。", "This resource does not support the method.")
-        return Problem(falcon.HTTP_405, ProblemCode.METHOD_NOT_ALLOWED, detail, headers=headers)
-    return invalid_request(Text("请求格式有误。", "The request is malformed."))
+def unauthorized(detail: Text, challenge: str) -> Problem:
+    """Whoever asks has not shown who that is; `challenge` says how to (RFC 9110, section 11.6.1)."""
+    return Problem(falcon.HTTP_401, ProblemCode.UNAUTHORIZED, detail, headers={"WWW-Authenticate": challenge})
 
 
-def _internal_error() -> Problem:
-    detail = Text("服务器内部错误，已记录。", "An internal error occurred and was logged.")
-    return Problem(falcon.HTTP_500, ProblemCode.INTERNAL_ERROR, detail)
+def forbidden(detail: Text, headers: dict[str, str] | None = None) -> Problem:
+    """Whoever asks may not."""
+    return Problem(falcon.HTTP_403, ProblemCode.FORBIDDEN, detail, headers=headers)
+
+
+def not_found(detail: Text) -> Problem:
+    """Whoever may know what there is asks for what is not there."""
+    return Problem(falcon.HTTP_404, ProblemCode.NOT_FOUND, detail)
+
+
+def card_not_found(detail: Text, field: str) -> Problem:
+    """Whoever may know every card asks for one that is not there."""
+    return Problem(falcon.HTTP_404, ProblemCode.CARD_NOT_FOUND, detail, field=field)
+
+
+def conflict(detail: Text, field: str) -> Problem:
+    """As things are, what was asked cannot be done."""
+    return Problem(falcon.HTTP_409, ProblemCode.CONFLICT, detail, field=field)
+
+
+def idempotency_conflict(field: str) -> Problem:
+    """The request's key was used for another one."""
+    detail = Text(
+        f"这个 {field} 已用于另一个请求；新的请求请换一个新的。",
+        f"This {field} was used for another request: a new request takes a new one.",
+    )
+    return Problem(falcon.HTTP_422, ProblemCode.IDEMPOTENCY_CONFLICT, detail, field=field)
+
+
+def too_many_requests(retry_after_seconds: int) -> Problem:
+    """Whoever asks has failed too often."""
+    detail = Text("失败次数过多，请稍后再试。", "Too many failures: please try again later.")
+    headers = {"Retry-After": str(retry_after_seconds)}
+    return Problem(falcon.HTTP_429, ProblemCode.TOO_MANY_REQUESTS, detail, headers=headers)
+
+
+def from_error(request: falcon.Request, error: Exception) -> Problem:
+    """Return what an error is to whoever asked; what nobody foresaw is logged."""
+    match error:
+        case Problem():
+            return error
+        case falcon.HTTPNotFound():
+            return not_found(Text("没有这个地址。", "There is nothing here."))
+        case falcon.HTTPMethodNotAllowed():
+            detail = Text("此地址不支持该请求方法。", "This resource does not support the method.")
+            headers = dict(error.headers or {})
+            return Problem(falcon.HTTP_405, ProblemCode.METHOD_NOT_ALLOWED, detail, headers=headers)
+        case falcon.HTTPError():
+            return invalid_request(Text("请求格式有误。", "The request is malformed."))
+        case DatabaseUnavailableError():
+            return unavailable()
+        case _:
+            logger.error("unhandled error", exc_info=error, extra={"request_id": request.context.request_id})
+            detail = Text("服务器内部错误，已记录。", "An internal error occurred and was logged.")
+            return Problem(falcon.HTTP_500, ProblemCode.INTERNAL_ERROR, detail)
 
 
 def respond(request: falcon.Request, response: falcon.Response, problem: Problem) -> None:
@@ -111,36 +164,12 @@ def respond(request: falcon.Request, response: falcon.Response, problem: Problem
     response.data = json.dumps(document, ensure_ascii=False).encode()
 
 
-def _on_problem(request: falcon.Request, response: falcon.Response, error: Problem, _params: Any) -> None:  # noqa: ANN401
-    respond(request, response, error)
-
-
-def _on_http_error(
-    request: falcon.Request,
-    response: falcon.Response,
-    error: falcon.HTTPError,
-    _params: Any,  # noqa: ANN401
-) -> None:
-    respond(request, response, _from_falcon(error))
-
-
-def _on_unavailable(
-    request: falcon.Request,
-    response: falcon.Response,
-    _error: DatabaseUnavailableError,
-    _params: Any,  # noqa: ANN401
-) -> None:
-    respond(request, response, unavailable())
-
-
-def _on_any_other(request: falcon.Request, response: falcon.Response, error: Exception, _params: Any) -> None:  # noqa: ANN401
-    logger.error("unhandled error", exc_info=error, extra={"request_id": request.context.request_id})
-    respond(request, response, _internal_error())
-
-
 def install(app: falcon.App[Any, Any]) -> None:
     """Answer every error of `app` with a problem."""
-    app.add_error_handler(Exception, _on_any_other)
-    app.add_error_handler(falcon.HTTPError, _on_http_error)
-    app.add_error_handler(DatabaseUnavailableError, _on_unavailable)
-    app.add_error_handler(Problem, _on_problem)
+
+    def on_error(request: falcon.Request, response: falcon.Response, error: Exception, _params: Any) -> None:  # noqa: ANN401
+        respond(request, response, from_error(request, error))
+
+    # Falcon has a handler of its own for HTTPError, which would come first.
+    app.add_error_handler(Exception, on_error)
+    app.add_error_handler(falcon.HTTPError, on_error)

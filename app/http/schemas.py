@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Mapping
 from functools import lru_cache
 from itertools import chain
 from typing import Annotated, Any, TypeVar
@@ -11,7 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from app.domain.texts import Text
-from app.http.problems import body_too_large, invalid_request, unsupported_media_type
+from app.http.problems import Problem, body_too_large, invalid_request, unsupported_media_type
 
 MAX_BODY_BYTES = 64 * 1024
 MAX_NESTING = 64
@@ -35,7 +36,7 @@ class ExecuteRequest(VerifyRequest, frozen=True, forbid_unknown_fields=True, kw_
     arguments: dict[str, Any]
 
 
-Asked = TypeVar("Asked", bound=VerifyRequest)
+Asked = TypeVar("Asked", bound=msgspec.Struct)
 _decode = msgspec.json.Decoder(VerifyRequest).decode
 _QUOTES_A_FIELD = 4  # two for its name, two for its value
 
@@ -92,7 +93,7 @@ def parse_verify_request(body: bytes) -> VerifyRequest:
     Raises:
         Problem: 400, naming the field and what it must be.
     """
-    return _plain(body) or _parse(body, VerifyRequest)
+    return _plain(body) or parse(body, VerifyRequest)
 
 
 def parse_execute_request(body: bytes) -> ExecuteRequest:
@@ -101,15 +102,20 @@ def parse_execute_request(body: bytes) -> ExecuteRequest:
     Raises:
         Problem: 400, naming the field and what it must be.
     """
-    return _parse(body, ExecuteRequest)
+    return parse(body, ExecuteRequest)
 
 
-def _parse(body: bytes, kind: type[Asked]) -> Asked:
+def parse(body: bytes, kind: type[Asked], requirements: Mapping[str, Text] = REQUIREMENTS) -> Asked:
+    """Read any request's body; `requirements` says what each field must be.
+
+    Raises:
+        Problem: 400, naming the field and what it must be.
+    """
     document = _decode_object(body)
     try:
         request = msgspec.convert(document, kind)
     except (msgspec.ValidationError, UnicodeEncodeError) as error:  # a key with a lone surrogate is no UTF-8
-        raise _wrong(_offending_field(document, kind), kind) from error
+        raise _wrong(_offending_field(document, kind), kind, requirements) from error
     for name in kind.__struct_fields__:
         if not _sound(getattr(request, name)):
             raise invalid_request(
@@ -172,7 +178,7 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(name)
 
 
-def _offending_field(document: dict[str, Any], kind: type[VerifyRequest]) -> str:
+def _offending_field(document: dict[str, Any], kind: type[msgspec.Struct]) -> str:
     """Return the first field that is unknown, missing or wrong, of a document that has one."""
     known = {field.name: field for field in msgspec.structs.fields(kind)}
     unknown = (name for name in document if name not in known)
@@ -192,7 +198,7 @@ def _converts(value: object, wanted: Any) -> bool:  # noqa: ANN401  # a type, as
     return True
 
 
-def _wrong(field: str, kind: type[VerifyRequest]) -> Exception:
+def _wrong(field: str, kind: type[msgspec.Struct], requirements: Mapping[str, Text]) -> Exception:
     shown = _shown(field)
     if field not in kind.__struct_fields__:
         known = ", ".join(kind.__struct_fields__)
@@ -200,7 +206,11 @@ def _wrong(field: str, kind: type[VerifyRequest]) -> Exception:
             Text(f"未知字段 {shown}；可用字段：{known}。", f"Unknown field {shown}; the fields are {known}."),
             shown,
         )
-    requirement = REQUIREMENTS[field]
+    return wrong_value(field, requirements[field])
+
+
+def wrong_value(field: str, requirement: Text) -> Problem:
+    """A field's value is not what it must be."""
     return invalid_request(Text(f"{field} {requirement.zh}。", f"{field} {requirement.en}."), field)
 
 

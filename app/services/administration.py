@@ -98,11 +98,7 @@ class Administration:
         """
 
         def change(row: models.Card, _now: datetime) -> bool:
-            if row.is_activated:
-                raise RefusedError(
-                    f"卡密 {row.id} 已激活，不能删除（可以冻结）",
-                    f"card {row.id} was activated and cannot be deleted (it can be frozen)",
-                )
+            cards.check_deletable(card_rows.as_domain(row))
             models.Card.delete().where(models.Card.id == row.id).execute()
             return True
 
@@ -116,7 +112,7 @@ class Administration:
         details: dict[str, object] | None = None,
     ) -> Outcome:
         """Change each card under its lock, with its journal entry, all in one transaction."""
-        wanted = list(dict.fromkeys(_canonical(card_id) for card_id in card_ids))
+        wanted = list(dict.fromkeys(canonical(card_id) for card_id in card_ids))
 
         def write() -> Outcome:
             with self._database.atomic():
@@ -151,7 +147,12 @@ def _revived_unbound(before: dict[str, models.Card], changed: list[str], now: da
     return [card_id for card_id in revived if card_id not in bound]
 
 
-def _canonical(text: str) -> str:
+def canonical(text: str) -> str:
+    """Return the ID of a card as a person may have typed it.
+
+    Raises:
+        CardNotFoundError: it is no card's ID.
+    """
     card_id = parse_card_id(text)
     if card_id is None:
         raise CardNotFoundError(ascii(text)[1:-1])

@@ -6,15 +6,23 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime, tzinfo
 from typing import Any
 
-from app.services.showing import local, seconds, shown
-from app.storage import cards
+from app.domain.codes import EventKind
+from app.services.showing import json_text, local, seconds, shown
+from app.storage import cards, journal, journal_lists
+from app.storage.database import Database
+from app.storage.models import Card, Client
 
 Row = dict[str, Any]
 
 
 def card_documents(wanted: cards.Filter, now: datetime, zone: tzinfo) -> Iterator[Row]:
-    """Yield cards as lists and exports show them, with all that an import reads; page by page."""
-    for row, client in cards.search(wanted, now):
+    """Yield the cards that match; page by page."""
+    return documents_of(cards.search(wanted, now), now, zone)
+
+
+def documents_of(rows: Iterable[tuple[Card, Client | None]], now: datetime, zone: tzinfo) -> Iterator[Row]:
+    """Yield cards as lists and exports show them, with all that an import reads."""
+    for row, client in rows:
         yield {
             "id": row.id,
             "status": cards.as_domain(row).status(now).value,
@@ -28,6 +36,20 @@ def card_documents(wanted: cards.Filter, now: datetime, zone: tzinfo) -> Iterato
         }
 
 
+def journal_documents(wanted: journal_lists.JournalFilter, zone: tzinfo) -> Iterator[Row]:
+    """Yield journal entries, newest first; page by page."""
+    for event in journal_lists.every(wanted):
+        row = {**event.__data__, "at": local(event.at, zone)}
+        del row["ip_network"]  # derived
+        yield row
+
+
+def note_export(database: Database, at: datetime, actor: str, what: Row) -> None:
+    """Write into the journal that somebody takes data away: what, in which format, filtered how."""
+    entry = journal.Entry(at=at, kind=EventKind.EXPORTED, actor=actor, details=what)
+    database.with_connection(lambda: journal.append([entry]))
+
+
 def csv_lines(rows: Iterable[Row]) -> Iterator[str]:
     """Yield CSV with a header, a row at a time: control characters escaped, no cell a formula."""
     buffer = io.StringIO()
@@ -36,10 +58,16 @@ def csv_lines(rows: Iterable[Row]) -> Iterator[str]:
         if writer is None:
             writer = csv.DictWriter(buffer, row, lineterminator="\n")
             writer.writeheader()
-        writer.writerow({k: _harmless(shown(v)) if isinstance(v, str) else v for k, v in row.items()})
+        writer.writerow({k: _cell(v) for k, v in row.items()})
         yield buffer.getvalue()
         buffer.seek(0)
         buffer.truncate()
+
+
+def _cell(value: Any) -> Any:  # noqa: ANN401  # any value of a row
+    if isinstance(value, dict):
+        value = json_text(value)
+    return _harmless(shown(value)) if isinstance(value, str) else value
 
 
 def _harmless(text: str) -> str:

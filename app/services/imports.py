@@ -2,12 +2,13 @@
 
 import csv
 import io
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from app.domain.cards import format_validity
 from app.domain.texts import RefusedError, Text
 from app.services.import_cells import READERS, CellError, card_of, cut
 from app.storage import cards as card_rows
@@ -80,6 +81,18 @@ def read(content: bytes, database: Database, now: datetime) -> Reading:
     reading.faults += [Fault(lines[card_id], "id", here) for card_id in known]
     reading.faults.sort(key=lambda fault: fault.line)
     return reading
+
+
+def summary(reading: Reading) -> dict[str, Any]:
+    """Return what a vendor checks before an import: how many cards, in use, frozen, by validity and by batch."""
+    cards = reading.cards
+    return {
+        "cards": len(cards),
+        "activated": sum(card.activated_at is not None for card in cards),
+        "frozen": sum(card.frozen_at is not None for card in cards),
+        "validities": dict(Counter(format_validity(card.validity) for card in cards).most_common()),
+        "batches": dict(Counter(card.batch for card in cards if card.batch is not None).most_common()),
+    }
 
 
 def _codec(content: bytes) -> tuple[str, str]:

@@ -4,6 +4,7 @@ import json
 import re
 import unicodedata
 from datetime import datetime, timedelta, tzinfo
+from typing import Any
 
 _DANGEROUS = {
     "Cc",
@@ -36,3 +37,20 @@ def json_text(value: object) -> str:
     """Return a value as JSON on one line, with control and bidirectional characters escaped."""
     text = json.dumps(value, ensure_ascii=False)
     return _JSON_DANGEROUS.sub(lambda match: json.dumps(match[0])[1:-1], text)
+
+
+def takes(schema: dict[str, Any] | None) -> str:
+    """Return a line that says what a function takes: names and types, those in brackets optional."""
+    if schema is None:
+        return "{…}"
+    definitions = schema.get("$defs", {})
+    target = definitions.get(schema.get("$ref", "").rpartition("/")[2], schema)
+    required = target.get("required", ())
+    named = [(name, f"{name}: {_type(kind)}") for name, kind in target.get("properties", {}).items()]
+    return ", ".join(text if name in required else f"[{text}]" for name, text in named) or "{…}"
+
+
+def _type(schema: dict[str, Any]) -> str:
+    if "anyOf" in schema:
+        return " | ".join(map(_type, schema["anyOf"]))
+    return str(schema.get("type") or schema.get("$ref", "any").rpartition("/")[2])

@@ -1,10 +1,12 @@
 """The vendor's figures at one moment."""
 
 from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta
+from datetime import date, datetime, time, timedelta, tzinfo
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from app.domain.codes import CardStatus
+from app.services.showing import local
 from app.storage import statistics
 from app.storage.database import Database
 from app.storage.statistics import Batch, Expiring, Rejections
@@ -69,3 +71,23 @@ def collect(database: Database, now: datetime, zone: ZoneInfo) -> Statistics:
         )
 
     return database.with_connection(count)
+
+
+def document(figures: Statistics, zone: tzinfo) -> dict[str, Any]:
+    """Return the figures as JSON has them: times in ISO 8601 in that zone, days as YYYY-MM-DD."""
+    return {
+        "cards": {"total": sum(figures.statuses.values()), **figures.statuses},
+        "batches": {
+            "count": figures.batch_count,
+            "largest": [{"batch": b.batch, "cards": b.cards, **b.statuses} for b in figures.batches],
+        },
+        "days": [
+            {"day": d.day.isoformat(), "activations": d.activations, "requests": d.requests} for d in figures.days
+        ],
+        "rejections": [r._asdict() for r in figures.rejections],
+        "expiring": {
+            "count": figures.expiring_count,
+            "first": [{**c._asdict(), "expires_at": local(c.expires_at, zone)} for c in figures.expiring],
+        },
+        "functions": [{"function": function, "requests": requests} for function, requests in figures.functions],
+    }

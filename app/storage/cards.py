@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any, TypeVar
 
-from peewee import JOIN, Tuple, fn
+from peewee import JOIN, SQL, Tuple, fn
 
 from app.domain import cards
 from app.domain.codes import CardStatus
@@ -16,6 +16,8 @@ from app.storage.database import Database
 from app.storage.models import Card, Client
 
 PAGE_ROWS = 5_000
+expiry = fn.COALESCE(Card.expires_at, SQL("'infinity'::timestamptz"))
+"""When an activated card expires: a permanent one at the end of time, as the indexes have it."""
 Item = TypeVar("Item")
 
 
@@ -113,7 +115,7 @@ def _filtered(wanted: Filter, now: datetime) -> Any:  # noqa: ANN401  # a peewee
 def status_is(status: CardStatus, now: datetime) -> Any:  # noqa: ANN401  # a peewee expression
     """Return the condition for a card's status: `app.domain.cards.Card.status` in SQL, held to it by a test."""
     frozen = Card.frozen_at.is_null(is_null=False)
-    expired = fn.COALESCE(Card.expires_at <= now, False)  # noqa: FBT003
+    expired = expiry <= now
     match status:
         case CardStatus.FROZEN:
             return frozen
@@ -137,6 +139,19 @@ def find(card_id: str) -> tuple[Card, Client | None] | None:
         return None
     bound = getattr(row, "bound", None)
     return row, bound if bound is not None and bound.id is not None else None
+
+
+def find_all(card_ids: list[str]) -> list[tuple[Card, Client | None]]:
+    """Return those of the cards that exist, in the order of the IDs, with their clients (None when unbound)."""
+    rows = {row.id: row for row in Card.select().where(Card.id.in_(card_ids))}
+    clients = {client.card_id: client for client in Client.select().where(Client.card.in_(card_ids))}
+    return [(rows[card_id], clients.get(card_id)) for card_id in card_ids if card_id in rows]
+
+
+def issued_at(moment: datetime, batch: str | None, limit: int) -> list[Card]:
+    """Return up to `limit` cards of this batch that came into being at that very moment."""
+    of_batch = Card.batch.is_null() if batch is None else Card.batch == batch
+    return list(Card.select().where((Card.created_at == moment) & of_batch).order_by(Card.id).limit(limit))
 
 
 def existing(card_ids: Iterable[str]) -> set[str]:

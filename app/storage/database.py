@@ -106,12 +106,15 @@ class Database(peewee.PostgresqlDatabase):
         """Run `work`, once more on a new connection if the one that it had kept turns out to be broken.
 
         Safe for work that judges anew what it finds: a commit whose answer was lost is simply found done. What
-        would add up instead (extending a card) asks to be run `once`.
+        would add up instead (extending a card) asks to be run `once`. Inside a transaction `work` is a part of that:
+        whoever began it sorts what goes wrong, and may run the whole again.
 
         Raises:
             DatabaseUnavailableError: The database cannot be reached or does not answer in time.
             ConflictError: The server asks for another try (deadlock, serialisation failure).
         """
+        if self.in_transaction():
+            return work()
         kept = not self.is_closed()
         try:
             return self._sorted(work)

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from app.domain.codes import EventKind
-from app.storage.models import Event
+from app.storage.models import Event, Operator
 
 QUESTION = "cardctl doctor"
 """What scripts/lib/hostfacts.sh gives as card, hardware and function."""
@@ -34,6 +34,30 @@ SELECT EXISTS (SELECT FROM pg_class WHERE relnamespace = 'public'::regnamespace 
     AND has_table_privilege('kadun_backup', oid, 'INSERT, UPDATE, DELETE, TRUNCATE'))
 FROM pg_roles WHERE rolname = 'kadun_backup' AND NOT rolsuper
 """
+
+
+_FIGURES = """
+SELECT current_setting('server_version'), pg_postmaster_start_time(), pg_database_size(current_database()),
+    (SELECT nullif(reltuples, -1)::bigint FROM pg_class WHERE oid = 'event'::regclass),
+    pg_total_relation_size('event')
+"""
+
+
+class DatabaseFigures(NamedTuple):
+    """PostgreSQL's version and start, sizes in bytes, indexes included; `journal_rows` is its estimate, if any."""
+
+    version: str
+    started_at: datetime
+    size: int
+    journal_rows: int | None
+    journal_size: int
+
+
+def figures(connection: Any) -> DatabaseFigures:  # noqa: ANN401  # a psycopg2 connection
+    """Return how large the database is; nothing is counted."""
+    with connection.cursor() as cursor:
+        cursor.execute(_FIGURES)
+        return DatabaseFigures(*cursor.fetchone())
 
 
 def clock(connection: Any) -> datetime:  # noqa: ANN401  # a psycopg2 connection
@@ -70,3 +94,9 @@ def forget(references: Iterable[str]) -> None:
     """Delete the doctor's own refused questions: they neither fill the journal nor count as anybody's refusals."""
     own = (Event.kind == EventKind.REJECTED) & (Event.hardware == QUESTION)
     Event.delete().where(own & Event.reference.in_(list(references))).execute()
+
+
+def operators() -> dict[str, bool]:
+    """Return of each operator, by name, whether a log-in wants a one-time code."""
+    rows = Operator.select(Operator.name, Operator.totp_secret.is_null(is_null=False)).order_by(Operator.name)
+    return dict(rows.tuples())

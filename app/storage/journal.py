@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from peewee import SQL
+from peewee import SQL, fn
 
 from app.domain.addresses import network_of
 from app.domain.codes import Code, EventKind
@@ -23,6 +23,8 @@ BOUNDED_GROUPS = (
 """Counted apart: whoever tries cards hides no traceback of a customer's behind the same address."""
 PRUNED_KINDS = (EventKind.REJECTED, EventKind.FILE_DOWNLOADED, EventKind.LOGIN_REFUSED)
 """What strangers or mere use can write; operators' actions and activations stay for ever."""
+what = fn.COALESCE(Event.code, Event.kind)
+"""What an entry is, as the indexes have it: a rejection's code, anything else's kind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,18 @@ class Entry:
     def row(self) -> dict[str, Any]:
         """Return the columns and their values."""
         return {**asdict(self), "ip_network": None if self.ip is None else network_of(self.ip)}
+
+
+def whats(*kinds: EventKind | Code | None) -> list[str]:
+    """Return the values of `what` that these kinds and codes have; None is any."""
+    rejections = [str(code) for code in Code if code is not Code.OK]
+    found: list[str] = []
+    for kind in kinds:
+        if kind is None:
+            found += rejections + [str(other) for other in EventKind if other is not EventKind.REJECTED]
+        else:
+            found += rejections if kind is EventKind.REJECTED else [str(kind)]
+    return found
 
 
 def append(entries: list[Entry]) -> None:
@@ -71,7 +85,7 @@ def recent_refusals(entry: Entry, group: tuple[Code, ...]) -> Any:  # noqa: ANN4
         .where(
             (Event.ip_network == entry.row()["ip_network"])
             & (Event.at > entry.at - timedelta(minutes=1))
-            & Event.code.in_(group)
+            & what.in_(group)
         )
         .limit(REFUSALS_A_MINUTE)
     )
@@ -95,10 +109,8 @@ def search(wanted: Filter, *, limit: int | None = None) -> Iterator[Event]:
 def matching(wanted: Filter, *columns: Any) -> Any:  # noqa: ANN401  # a peewee query and its columns
     """Return the query for matching entries, in no order."""
     query = Event.select(*columns)
-    if isinstance(wanted.kind, EventKind):
-        query = query.where(Event.kind == wanted.kind)
-    elif wanted.kind is not None:
-        query = query.where(Event.code == wanted.kind)
+    if wanted.kind is not None:
+        query = query.where(what.in_(whats(wanted.kind)))
     if wanted.card_id is not None:
         query = query.where(Event.card_id == wanted.card_id)
     if wanted.reference is not None:
@@ -110,6 +122,6 @@ def matching(wanted: Filter, *columns: Any) -> Any:  # noqa: ANN401  # a peewee 
 
 def prune(before: datetime) -> int:
     """Delete up to `PRUNE_BATCH` entries of `PRUNED_KINDS` older than `before`, and nothing else; return how many."""
-    old = Event.select(Event.id).where(Event.kind.in_(PRUNED_KINDS) & (Event.at < before)).limit(PRUNE_BATCH)
+    old = Event.select(Event.id).where(what.in_(whats(*PRUNED_KINDS)) & (Event.at < before)).limit(PRUNE_BATCH)
     count: int = Event.delete().where(Event.id.in_(old)).execute()
     return count

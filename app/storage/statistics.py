@@ -7,7 +7,8 @@ from zoneinfo import ZoneInfo
 from peewee import Case, fn
 
 from app.domain.codes import CardStatus, EventKind
-from app.storage.cards import status_is
+from app.storage.cards import expiry, status_is
+from app.storage.journal import what, whats
 from app.storage.models import Card, Event, Usage
 
 
@@ -53,8 +54,8 @@ def expiring(now: datetime, within: timedelta, limit: int) -> tuple[int, list[Ex
     """Return how many active cards expire within that time, and those that do first."""
     query = (
         Card.select(fn.COUNT(Card.id).over(), Card.id, Card.expires_at, Card.batch, Card.note)
-        .where(status_is(CardStatus.ACTIVE, now) & (Card.expires_at <= now + within))
-        .order_by(Card.expires_at, Card.id)
+        .where(status_is(CardStatus.ACTIVE, now) & (expiry <= now + within))
+        .order_by(expiry, Card.id)
         .limit(limit)
     )
     found = list(query.tuples())
@@ -65,9 +66,7 @@ def activations(since: datetime, zone: ZoneInfo) -> dict[date, int]:
     """Return how many cards were activated on each day of that zone."""
     day = fn.DATE(fn.TIMEZONE(zone.key, Event.at))
     query = (
-        Event.select(day, fn.COUNT(Event.id))
-        .where((Event.kind == EventKind.ACTIVATED) & (Event.at >= since))
-        .group_by(day)
+        Event.select(day, fn.COUNT(Event.id)).where((what == EventKind.ACTIVATED) & (Event.at >= since)).group_by(day)
     )
     return dict(query.tuples())
 
@@ -77,11 +76,34 @@ def rejections(now: datetime) -> list[Rejections]:
     total = fn.COUNT(Event.id)
     query = (
         Event.select(Event.code, _count(Event.at >= now - timedelta(hours=24)), total)
-        .where((Event.kind == EventKind.REJECTED) & (Event.at >= now - timedelta(days=7)))
+        .where(what.in_(whats(EventKind.REJECTED)) & (Event.at >= now - timedelta(days=7)))
         .group_by(Event.code)
         .order_by(total.desc(), Event.code)
     )
     return [Rejections(*row) for row in query.tuples()]
+
+
+def rejections_by_day(since: datetime, zone: ZoneInfo) -> dict[date, dict[str, int]]:
+    """Return how many rejections of each code the journal has of each day of that zone."""
+    day = fn.DATE(fn.TIMEZONE(zone.key, Event.at))
+    query = (
+        Event.select(day, Event.code, fn.COUNT(Event.id))
+        .where(what.in_(whats(EventKind.REJECTED)) & (Event.at >= since))
+        .group_by(day, Event.code)
+    )
+    found: dict[date, dict[str, int]] = {}
+    for of_day, code, count in query.tuples():
+        found.setdefault(of_day, {})[code] = count
+    return found
+
+
+def expiring_by_day(now: datetime, until: datetime, zone: ZoneInfo) -> dict[date, int]:
+    """Return how many active cards expire on each day of that zone."""
+    day = fn.DATE(fn.TIMEZONE(zone.key, Card.expires_at))
+    query = (
+        Card.select(day, fn.COUNT(Card.id)).where(status_is(CardStatus.ACTIVE, now) & (expiry < until)).group_by(day)
+    )
+    return dict(query.tuples())
 
 
 def requests(since: date) -> dict[date, int]:

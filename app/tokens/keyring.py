@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from enum import StrEnum
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,14 @@ RETIRED_FOR = timedelta(minutes=15)
 """So long a retired key is still published: longer than any verdict lives."""
 
 FILE = "keyring.json"
+
+
+class KeyState(StrEnum):
+    """What a key of the ring does: it signs no more, it signs, or it will after the next rotation."""
+
+    RETIRED = "retired"
+    CURRENT = "current"
+    NEXT = "next"
 
 
 class KeyRingError(Exception):
@@ -71,6 +80,17 @@ class KeyRing:
     def current(self) -> Key:
         """The key that signs."""
         return self.keys[-2]
+
+    @property
+    def pinned(self) -> list[dict[str, str]]:
+        """The public JWKs that a client is to ship with: current and next."""
+        return [key.public for key in self.keys[-2:]]
+
+    def state(self, key: Key) -> KeyState:
+        """Return what one of its keys does."""
+        if key.retired_at is not None:
+            return KeyState.RETIRED
+        return KeyState.CURRENT if key.kid == self.current.kid else KeyState.NEXT
 
     def published(self, now: datetime) -> list[dict[str, str]]:
         """Return the public JWKs: lately retired, current, next."""

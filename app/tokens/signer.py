@@ -19,6 +19,16 @@ _SECONDS_BETWEEN_LOOKS = 1.0
 logger = logging.getLogger(__name__)
 
 
+class PublicKey(NamedTuple):
+    """What anybody may know of a key; `is_published` tells whether it is in the JWK set."""
+
+    kid: str
+    state: keyring.KeyState
+    created_at: datetime
+    retired_at: datetime | None
+    is_published: bool
+
+
 class _Loaded(NamedTuple):
     ring: keyring.KeyRing
     key: Ed25519PrivateKey
@@ -52,6 +62,25 @@ class Signer:
         """Return the published JWK set (RFC 7517) with its `endorsements`."""
         ring = self._current().ring
         return {"keys": ring.published(now), "endorsements": list(ring.endorsements)}
+
+    def public_keys(self, now: datetime) -> list[PublicKey]:
+        """Return the public side of all keys, oldest first."""
+        ring = self._current().ring
+        published = {jwk["kid"] for jwk in ring.published(now)}
+        return [
+            PublicKey(
+                kid=key.kid,
+                state=ring.state(key),
+                created_at=datetime.fromisoformat(key.created_at),
+                retired_at=None if key.retired_at is None else datetime.fromisoformat(key.retired_at),
+                is_published=key.kid in published,
+            )
+            for key in ring.keys
+        ]
+
+    def pinned(self) -> list[dict[str, str]]:
+        """Return the public JWKs that a client is to ship with."""
+        return self._current().ring.pinned
 
     def _sign(self, kind: str, claims: dict[str, Any]) -> str:
         # RFC 7515, section 3.1. Put together here, since PyJWT's way there costs as much again as the signature,

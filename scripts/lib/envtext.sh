@@ -33,6 +33,10 @@ PIP_INDEX_URL=$index
 # 每个客户地址每秒的请求数与突发数。Requests a second from one address, and how many more at once.
 KADUN_RATE=10
 KADUN_BURST=40
+# 谁可以打开管理后台 /admin：IP 地址与网段，以空格或逗号分隔；留空为任何人（登录仍需密码）。写错时 nginx 不会启动。
+# Who may open the console at /admin: addresses and networks, separated by spaces or commas; empty: everybody (who then
+# still wants a password). nginx does not start with a wrong one.
+KADUN_ADMIN_ALLOW=
 # HSTS 响应头，只在证书受公众信任时发送；留空则不发送。改后运行下面的命令。
 # The Strict-Transport-Security header, sent behind a publicly trusted certificate only; empty: never. After a change
 # run scripts/deploy-certificate.sh https_certificates/fullchain.pem https_certificates/privkey.pem

@@ -183,6 +183,13 @@ moved_fact() {
     [[ -z $place ]] || printf ',\n"moved_to": %s' "$(json_string "$place")"
 }
 
+# admin_fact: a member of the object, where the console is there for certain addresses alone.
+admin_fact() {
+    local allow
+    allow=$(setting KADUN_ADMIN_ALLOW '')
+    [[ -z $allow ]] || printf ',\n"admin_allow": %s' "$(json_string "$allow")"
+}
+
 # host_facts: all of it.
 host_facts() {
     local backups hooks https http domains
@@ -216,6 +223,6 @@ host_facts() {
 "ufw": $(ufw_status | json_string),
 "ipv6_unfiltered": $(ipv6_unfiltered),
 "permissions": $(permission_facts "$backups" | json_string),
-"secrets_in_env": $(secrets_in_env | json_string)$(moved_fact)}
+"secrets_in_env": $(secrets_in_env | json_string)$(moved_fact)$(admin_fact)}
 END
 }

@@ -283,6 +283,7 @@ FAULTS: dict[str, tuple[Fault, Findings]] = {
         {
             "schema": "FAIL",
             "files": "WARN",
+            "console": "WARN",
             "proxy": "WARN",
         },  # the service refuses such a database, so nobody can ask it
     ),

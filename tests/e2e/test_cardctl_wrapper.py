@@ -333,3 +333,48 @@ def test_cards_from_a_pipe_are_sent_as_they_come(checkout: Checkout) -> None:
     subprocess.run(command, env=checkout.environ, input=b"id,validity", capture_output=True, check=False)
     assert checkout.passed_on[5:] == ["card", "import", "-", "--dry-run"]
     assert (checkout.folder / "input").read_bytes() == b"id,validity"
+
+
+@pytest.mark.parametrize("command", ["add", "password"])
+def test_a_password_goes_through_the_wall_as_standard_input(checkout: Checkout, command: str) -> None:
+    with (checkout.folder / "typed").open("w+") as typed:
+        typed.write("correct horse battery\n")
+        typed.seek(0)
+        checkout.cardctl("admin", command, "alice", stdin=typed)
+    assert checkout.passed_on == ["-T", "app", "python", "-m", "app", "admin", command, "alice"]
+    assert (checkout.folder / "input").read_text() == "correct horse battery\n"
+
+
+def test_nothing_else_about_operators_takes_the_callers_input(checkout: Checkout) -> None:
+    loop = f'while read -r name; do "{checkout.root}/scripts/cardctl" admin remove "$name"; echo "$name"; done'
+    done = subprocess.run(
+        ["bash", "-c", loop], env=checkout.environ, input="admin\nbob\n", capture_output=True, check=True, text=True
+    )
+    assert done.stdout.split() == ["admin", "bob"]
+
+
+@pytest.mark.parametrize("redirection", ["", ">/dev/null"])
+def test_a_password_is_typed_on_a_terminal_inside_wherever_the_output_goes(
+    checkout: Checkout, redirection: str
+) -> None:
+    command = f'"{checkout.root}/scripts/cardctl" admin add alice {redirection}'
+    outer, inner = pty.openpty()
+    try:
+        subprocess.run(
+            ["bash", "-c", command], env=checkout.environ, stdin=inner, stdout=inner, stderr=inner, check=False
+        )
+    finally:
+        os.close(inner)
+        os.close(outer)
+    # No -T: Compose looks at standard output, and makes a terminal inside, on which nothing echoes.
+    assert checkout.passed_on == ["app", "python", "-m", "app", "admin", "add", "alice"]
+
+
+def test_a_password_is_not_typed_where_it_would_be_echoed(checkout: Checkout) -> None:
+    outer, inner = pty.openpty()
+    try:
+        refusal = checkout.cardctl("admin", "password", "alice", stdin=inner)
+    finally:
+        os.close(inner)
+        os.close(outer)
+    assert (refusal.returncode, refusal.stderr.count("\n"), len(checkout.calls)) == (1, 1, 1)

@@ -164,6 +164,34 @@ def test_nginx_reloads_a_new_certificate_though_it_is_hardened(stack: Stack) -> 
     wait_for(lambda: served() == before)
 
 
+def test_the_console_is_there_for_the_addresses_in_the_settings_and_a_slip_opens_nothing(
+    customer: Customer, stack: Stack
+) -> None:
+    network, env = customer.network, stack.folder / ".env"
+    kept = env.read_text()
+
+    def allow(addresses: str) -> None:
+        env.write_text(kept.replace("\nKADUN_ADMIN_ALLOW=\n", f"\nKADUN_ADMIN_ALLOW={addresses}\n"))
+        stack.compose("up", "--detach")
+
+    def status(host: str) -> str:
+        url = f"https://{host}:{stack.https_port}/admin/"
+        curl = ("curl", "-sk", "-o", "/dev/null", "-w", "%{http_code}", url)
+        return run("ip", "netns", "exec", network.name, *curl, check=False).stdout
+
+    try:
+        allow(f"203.0.113.7, {network.ipv4}")
+        wait_for(lambda: status(network.host_ipv4) == "404")  # an allowed address; there is no operator
+        assert status(f"[{network.host_ipv6}]") == "403"
+        allow(f"{network.ipv4} 203.0.113.300")
+        said = r'invalid network "203\.0\.113\.300" in /etc/nginx/conf\.d/kadun_admin_allow\.conf'
+        wait_for(lambda: re.search(said, stack.compose("logs", "--no-color", "nginx").stdout))
+        assert status(network.host_ipv4) == "000"
+    finally:
+        env.write_text(kept)
+        stack.up()
+
+
 @pytest.mark.parametrize("service", SERVICES)
 def test_containers_are_hardened(stack: Stack, service: str) -> None:
     host = stack.inspect(service)["HostConfig"]

@@ -109,6 +109,20 @@ def test_wrong_settings_do_not_stop_it(keyed: Service) -> None:
     assert differing(findings(keyed))["database"] == "FAIL"
 
 
+def test_an_operator_without_one_time_codes_is_named_where_every_address_may_come(keyed: Service) -> None:
+    facts = json.dumps(HOST)
+
+    def console(text: str) -> tuple[str, str]:
+        found = findings(keyed, "--host-facts", "-", text=text)["console"]
+        return found["status"], found["message_en"]
+
+    assert console(facts) == ("OK", "Off: there is no operator")
+    keyed.cardctl("admin", "add", "alice", text="correct horse battery staple\n")
+    status, message = console(facts)
+    assert (status, "enough for alice:" in message) == ("WARN", True)
+    assert console(json.dumps(HOST | {"admin_allow": "203.0.113.7"})) == ("OK", "Open to 203.0.113.7 alone")
+
+
 def test_files_whose_bytes_are_lost_are_named(keyed: Service) -> None:
     for name in ("core.age", "extra.bin"):
         keyed.cardctl("file", "add", "-", "--name", name, text=name)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.domain.addresses import canonical_address, network_of, same_address
+from app.domain.addresses import canonical_address, network_of, read_network, same_address
 
 addresses = st.one_of(
     st.ip_addresses(v=4).map(str),
@@ -113,3 +113,22 @@ def test_what_is_no_address_is_refused(text: str) -> None:
         canonical_address(text)
     with pytest.raises(ValueError):  # noqa: PT011
         network_of(text)
+
+
+@pytest.mark.parametrize(
+    ("typed", "network"),
+    [
+        ("203.0.113.7", "203.0.113.7"),
+        ("::ffff:203.0.113.7", "203.0.113.7"),
+        ("2001:DB8:0:1::9", "2001:db8:0:1::/64"),
+        ("2001:db8:0:1::/64", "2001:db8:0:1::/64"),
+    ],
+)
+def test_a_person_types_an_address_or_what_counts_as_one(typed: str, network: str) -> None:
+    assert read_network(typed) == network
+
+
+@pytest.mark.parametrize("text", ["", "203.0.113.7/32", "203.0.113.0/24", "2001:db8::/48", "2001:db8:0:1::9/64", "/64"])
+def test_other_networks_are_no_address(text: str) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011  # the standard library's own words
+        read_network(text)

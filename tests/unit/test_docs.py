@@ -10,6 +10,7 @@ from app.http.problems import ProblemCode
 
 ROOT = Path(__file__).resolve().parents[2]
 READMES = ("README.md", "README.zh-CN.md")
+SHOPS = ("docs/shop-api.md", "docs/shop-api.zh-CN.md")
 MANUALS = ("docs/operations.md", "docs/operations.zh-CN.md")
 FENCE = re.compile(r"^```[^\n]*\n.*?^```$", re.MULTILINE | re.DOTALL)
 READ_IN = "".join((ROOT / name).read_text() for name in ("app/settings.py", "app/functions/settings.py"))
@@ -65,7 +66,7 @@ def test_every_link_inside_leads_somewhere(name: str) -> None:
     assert [link for link in links if "://" not in link and not (ROOT / name).parent.joinpath(link).exists()] == []
 
 
-@pytest.mark.parametrize("pair", [READMES, MANUALS])
+@pytest.mark.parametrize("pair", [READMES, MANUALS, SHOPS])
 def test_both_languages_have_the_same_headings(pair: tuple[str, str]) -> None:
     english, chinese = (document(name) for name in pair)
     assert headings(english) == headings(chinese)
@@ -88,7 +89,8 @@ def test_both_manuals_have_the_same_commands() -> None:
     assert len(english) == len(chinese)
 
 
-def test_both_readmes_have_the_same_code() -> None:
-    english, chinese = (document(name) for name in READMES)
+@pytest.mark.parametrize("pair", [READMES, SHOPS])
+def test_both_languages_have_the_same_code(pair: tuple[str, str]) -> None:
+    english, chinese = (document(name) for name in pair)
     assert FENCE.findall(english) == FENCE.findall(chinese)
     assert FENCE.findall(english)

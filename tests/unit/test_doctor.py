@@ -182,7 +182,7 @@ def database(**changes: Any) -> dict[str, Any]:
     return {"database": replace(DATABASE, **changes)}
 
 
-UNSEEN = {"schema": "WARN", "roles": "WARN", "files": "WARN", "proxy": "WARN"}
+UNSEEN = {"schema": "WARN", "roles": "WARN", "files": "WARN", "console": "WARN", "proxy": "WARN"}
 
 
 @pytest.mark.parametrize(
@@ -198,6 +198,9 @@ UNSEEN = {"schema": "WARN", "roles": "WARN", "files": "WARN", "proxy": "WARN"}
         (database(files=None), {"files": "WARN"}),
         (database(lost_files=("core.age",)), {"files": "FAIL"}),
         ({"closed_folder": "/files"}, {"files": "FAIL"}),
+        (database(operators=None), {"console": "WARN"}),
+        (database(operators={"alice": True, "bob": True}), {}),
+        (database(operators={"alice": True, "bob": False}), {"console": "WARN"}),
         ({"functions": None}, {"functions": "WARN"}),
         ({"broken": ("prices.py",)}, {"functions": "FAIL"}),
         ({"data_key": (True, True)}, {}),
@@ -245,6 +248,14 @@ def test_what_is_lost_or_broken_is_named_as_far_as_a_line_can_hold() -> None:
     found = examined(replace(INSIDE, database=replace(DATABASE, lost_files=names[:2]), broken=names))
     assert "part0.age, part1.age." in found["files"].message_en
     assert "part4.age, … (9)." in found["functions"].message_en
+
+
+def test_a_password_alone_is_enough_where_only_certain_addresses_come_near_the_console() -> None:
+    inside = replace(INSIDE, database=replace(DATABASE, operators={"alice": True, "bob": False, "carol": False}))
+    assert "a password is enough for bob, carol:" in examined(inside)["console"].message_en
+    allowed = examined(inside, admin_allow="203.0.113.7 2001:db8::/32")
+    assert differing(allowed) == {}
+    assert "203.0.113.7 2001:db8::/32" in allowed["console"].message_en
 
 
 def test_inside_alone_what_only_the_host_knows_is_left_out() -> None:

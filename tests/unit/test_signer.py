@@ -12,7 +12,7 @@ import jwt
 import pytest
 
 from app.tokens import keyring
-from app.tokens.keyring import KeyRingError
+from app.tokens.keyring import KeyRingError, KeyState
 from app.tokens.signer import Signer
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
@@ -54,6 +54,25 @@ def test_the_key_set_is_what_the_ring_publishes(folder: Path) -> None:
     assert document == json.loads(json.dumps(document))
     later = signer.key_set(NOW + timedelta(minutes=15))
     assert later == {"keys": [key.public for key in ring.keys[1:]], "endorsements": list(ring.endorsements)}
+
+
+def test_the_public_side_of_the_keys_says_what_each_does(folder: Path) -> None:
+    ring = keyring.rotate(folder, NOW)
+    signer = Signer(folder)
+    keys = signer.public_keys(NOW)
+    assert [(key.kid, key.state) for key in keys] == [
+        (ring.keys[0].kid, KeyState.RETIRED),
+        (ring.keys[1].kid, KeyState.CURRENT),
+        (ring.keys[2].kid, KeyState.NEXT),
+    ]
+    assert [(key.created_at, key.retired_at, key.is_published) for key in keys] == [
+        (NOW, NOW, True),
+        (NOW, None, True),
+        (NOW, None, True),
+    ]
+    assert [key.is_published for key in signer.public_keys(NOW + timedelta(minutes=15))] == [False, True, True]
+    assert signer.pinned() == [ring.keys[1].public, ring.keys[2].public]
+    assert not any(key.private and key.private in repr(keys) for key in ring.keys)
 
 
 def test_a_rotation_is_taken_up_by_a_running_signer(folder: Path) -> None:

@@ -88,6 +88,7 @@ class HostFacts(msgspec.Struct, forbid_unknown_fields=True):
     permissions: str | None
     secrets_in_env: str | None
     moved_to: str | None = None
+    admin_allow: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +104,8 @@ class DatabaseFacts:
     """What the database told.
 
     `recorded` is the address in the journal by a verdict's reference. `files` counts the licensed files; `lost_files`
-    are the names of those whose bytes are not there; None and empty where this program does not know the schema.
+    are the names of those whose bytes are not there; `operators` says of each by name whether it wants one-time
+    codes. None and empty where this program does not know the schema.
     """
 
     schema_found: str | None
@@ -112,6 +114,7 @@ class DatabaseFacts:
     recorded: dict[str, str | None] = field(default_factory=dict)
     files: int | None = None
     lost_files: tuple[str, ...] = ()
+    operators: dict[str, bool] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,9 @@ import ctypes
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import peewee
 import psycopg2
@@ -38,18 +40,39 @@ def gather(env: Mapping[str, str], references: Sequence[str]) -> InsideFacts:
         error = str(problem)
     keys_dir = Path(env.get("KADUN_KEYS_DIR") or "keys")
     files_dir = Path(env.get("KADUN_FILES_DIR") or "files")
-    functions, broken = _functions(Path(env.get("KADUN_FUNCTIONS_SOCKET") or "functions.sock"))
+    places = _Places(keys_dir, files_dir, Path(env.get("KADUN_FUNCTIONS_SOCKET") or "functions.sock"))
+    facts = _facts(_database(env, references, files_dir), places, data_key)
+    program = program_digest(Path(app.__file__).parent)
+    return replace(facts, settings=error, behind_proxy=behind_proxy, program=program)
+
+
+def look(database: Database, settings: Settings) -> InsideFacts:
+    """Look at everything that a running service sees of itself; its settings are right, or it would not run."""
+    places = _Places(settings.keys_dir, settings.files_dir, settings.functions_socket)
+    facts = _facts(_told(database, (), settings.files_dir), places, settings.kernal_data_key)
+    return replace(facts, behind_proxy=settings.behind_proxy)
+
+
+class _Places(NamedTuple):
+    keys_dir: Path
+    files_dir: Path
+    functions_socket: Path
+
+
+def _facts(database: DatabaseFacts | str, places: _Places, data_key: str) -> InsideFacts:
+    keys_dir, files_dir, socket = places
+    functions, broken = _functions(socket)
     return InsideFacts(
-        settings=error,
-        behind_proxy=behind_proxy,
+        settings=None,
+        behind_proxy=False,
         schema_expected=schema.expected_version(),
-        database=_database(env, references, files_dir),
+        database=database,
         key_ids=_key_ids(keys_dir),
         data_key=tuple(_is_identity(line) for line in data_key.splitlines() if line.strip()),
         data_key_length=len(data_key),
         modes=(_mode(keys_dir, 0o700), _mode(keys_dir / keyring.FILE, 0o600)),
         kernel_synchronised=_kernel_synchronised(),
-        program=program_digest(Path(app.__file__).parent),
+        program="",
         closed_folder=str(files_dir) if files_dir.exists() and not os.access(files_dir, os.W_OK | os.X_OK) else None,
         functions=functions,
         broken=broken,
@@ -67,8 +90,15 @@ def _functions(socket: Path) -> tuple[int | None, tuple[str, ...]]:
 def _database(env: Mapping[str, str], references: Sequence[str], files_dir: Path) -> DatabaseFacts | str:
     try:
         database = connect_to(Database(database_url_from(env)))
+    except SettingsError as error:
+        return str(error)
+    return _told(database, references, files_dir)
+
+
+def _told(database: Database, references: Sequence[str], files_dir: Path) -> DatabaseFacts | str:
+    try:
         return database.with_connection(lambda: _ask(database, references, Blobs(files_dir)))
-    except (SettingsError, DatabaseUnavailableError, ConflictError) as error:
+    except (DatabaseUnavailableError, ConflictError) as error:
         return str(error)
     except (psycopg2.Error, peewee.PeeweeException) as error:  # whoever may not even read the tables
         return str(error).strip().split("\n")[0]
@@ -84,9 +114,11 @@ def _ask(database: Database, references: Sequence[str], blobs: Blobs) -> Databas
     if found is None:
         return DatabaseFacts(None, offset.total_seconds(), ())
     roles = tuple(Role(name, tuple(wrong)) for name, wrong in inspection.role_problems(connection).items())
-    recorded = inspection.recorded_addresses(references)
-    inspection.forget(references)
-    listed = [row for row, _ in files.listed()] if found == schema.expected_version() else None
+    recorded = inspection.recorded_addresses(references) if references else {}
+    if references:
+        inspection.forget(references)
+    known = found == schema.expected_version()
+    listed = [row for row, _ in files.listed()] if known else None
     lost = [row.name for row in listed or () if not blobs.holds(Blob(row.sha256, row.size))]
     return DatabaseFacts(
         found,
@@ -95,6 +127,7 @@ def _ask(database: Database, references: Sequence[str], blobs: Blobs) -> Databas
         recorded,
         files=None if listed is None else len(listed),
         lost_files=tuple(lost),
+        operators=inspection.operators() if known else None,
     )
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from app.services.doctor import backups, certificate, host, inside, network
+from app.services.doctor import backups, certificate, console, host, inside, network
 from app.services.doctor.facts import Facts, HostFacts, Mode
 from app.services.doctor.finding import Finding
 
@@ -25,7 +25,7 @@ def examine(facts: Facts) -> list[Finding]:
     if facts.host is None:
         return [*findings, inside.key_permissions(facts.inside)]
     findings.append(host.program(facts.host, facts.inside.program))
-    return [*findings, network.proxy(facts.host, facts.inside)]
+    return [*findings, console.console(facts.host, facts.inside), network.proxy(facts.host, facts.inside)]
 
 
 def examine_host(facts: HostFacts, now: datetime, modes: Sequence[Mode] = ()) -> list[Finding]:

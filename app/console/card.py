@@ -1,0 +1,105 @@
+"""One card: what it is bound to, what can be done to it, what happened to it, how it is used."""
+
+from collections import Counter
+from datetime import date, datetime, timedelta
+
+import falcon
+
+from app.console.charts import Chart, Series
+from app.console.forms import Form, query_of
+from app.console.page import Access, Page, visitor_of
+from app.console.paging import Slice, slice_of
+from app.console.rendering import url
+from app.domain.cards import parse_card_id
+from app.domain.texts import Text
+from app.http.problems import card_not_found
+from app.services.forecast import Action, forecast
+from app.storage import cards as card_rows
+from app.storage import journal_lists, usage_lists
+from app.storage.journal_lists import JournalFilter
+from app.storage.models import Card, Client, Event, Usage
+
+_DAYS = 30
+_ENTRIES = 20
+_FUNCTIONS = 6
+"""So many functions have a colour of their own; the others share one."""
+
+
+class CardPage(Page):
+    """`/admin/card?id=…`: a card's key is in no path, since paths are logged."""
+
+    access = {"GET": Access.OPERATOR}
+
+    def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
+        """Show a card, or what the journal has of one that was deleted."""
+        query, now = query_of(request), self.console.clock()
+        card_id = parse_card_id(query.one("id"))
+        if card_id is None:
+            raise _not_found()
+        last = now.astimezone(self.console.zone).date()
+        days = [last - timedelta(days=back) for back in reversed(range(_DAYS))]
+        found, entries, used = self.console.database.with_connection(lambda: _read(card_id, query, days[0]))
+        if found is None and not entries.rows:
+            raise _not_found()
+        english = visitor_of(request).language == "en"
+        card, client = found or (None, None)
+        self.render(
+            request,
+            response,
+            "card.html",
+            card_id=card_id,
+            card=card,
+            client=client,
+            status=None if card is None else card_rows.as_domain(card).status(now),
+            possible=[] if card is None else _possible(card, client, now),
+            found=entries,
+            chart=_chart(used, days, card_id, english=english),
+        )
+
+
+def _read(
+    card_id: str, query: Form, since: date
+) -> tuple[tuple[Card, Client | None] | None, Slice[Event], list[Usage]]:
+    wanted = JournalFilter(card_id=card_id)
+    entries = slice_of(
+        query,
+        lambda cursor, backwards, limit: journal_lists.page(wanted, cursor, limit=limit, backwards=backwards),
+        journal_lists.cursor,
+        _ENTRIES,
+    )
+    return card_rows.find(card_id), entries, usage_lists.usage_of_card(card_id, since)
+
+
+def _possible(card: Card, client: Client | None, now: datetime) -> list[Action]:
+    """Return the actions that would change the card."""
+    return [action for action in Action if forecast(action, [(card, client)], now, timedelta(seconds=1)).changes]
+
+
+def _chart(used: list[Usage], days: list[date], card_id: str, *, english: bool) -> Chart:
+    total: Counter[str] = Counter()
+    for usage in used:
+        total[usage.function] += usage.count
+    shown = [name for name, _count in total.most_common(_FUNCTIONS)]
+    counts: Counter[tuple[str | None, date]] = Counter()
+    for usage in used:
+        counts[usage.function if usage.function in shown else None, usage.day] += usage.count
+    links = [_journal_of(card_id, day) for day in days]
+    names: list[str | None] = [*shown, None] if len(total) > len(shown) else [*shown]
+    series = [
+        Series(
+            name if name is not None else ("all others" if english else "其余功能"),
+            [counts[name, day] for day in days],
+            links,
+            [f"--chart-{number}"],
+        )
+        for number, name in enumerate(names, 1)
+    ]
+    return Chart("bar", "Day" if english else "日期", [f"{day:%m-%d}" for day in days], series, stacked=True)
+
+
+def _journal_of(card_id: str, day: date) -> str | None:
+    return url("/admin/journal", card=card_id, since=f"{day}T00:00", until=f"{day + timedelta(days=1)}T00:00")
+
+
+def _not_found() -> Exception:
+    return card_not_found(Text("没有这张卡密。", "There is no such card."), "id")

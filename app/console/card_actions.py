@@ -1,0 +1,175 @@
+"""What owners do to cards, one or many: told first, then done, then shown as the journal has it."""
+
+from datetime import datetime, timedelta
+
+import falcon
+
+from app.console.chosen import MOST_CHOSEN, chosen_ids
+from app.console.durations import DURATIONS, read_choice
+from app.console.forms import Form, query_of
+from app.console.guard import safe_next
+from app.console.moments import Noted, read_moment
+from app.console.page import Access, Page, form_of, see_other, visitor_of
+from app.console.rendering import url
+from app.domain.codes import EventKind
+from app.domain.texts import RefusedError
+from app.http.problems import invalid_request
+from app.services.administration import Administration
+from app.services.forecast import Action, forecast
+from app.storage import cards as card_rows
+from app.storage import journal_lists
+from app.storage.journal_lists import JournalFilter
+from app.storage.models import Event
+
+_DEFAULT = "30d"
+_LIST = "/admin/cards"
+_ACTIONS = {
+    EventKind.FROZEN: Action.FREEZE,
+    EventKind.UNFROZEN: Action.UNFREEZE,
+    EventKind.UNBOUND: Action.UNBIND,
+    EventKind.EXTENDED: Action.EXTEND,
+    EventKind.DELETED: Action.DELETE,
+}
+_UNDO = {Action.FREEZE: Action.UNFREEZE, Action.UNFREEZE: Action.FREEZE}
+
+
+class ConfirmPage(Page):
+    """`/admin/cards/confirm`: a POST since it takes as many cards as a list has; it changes nothing."""
+
+    access = {"GET": Access.OWNER, "POST": Access.OWNER}
+
+    def on_get(self, _request: falcon.Request, response: falcon.Response) -> None:
+        """Go back to the list: an address that was kept, or the other language, brings no cards."""
+        see_other(response, _LIST)
+
+    def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
+        """Tell what an action would do to these very cards."""
+        try:
+            action, ids = _asked(form_of(request))
+        except RefusedError as error:
+            raise invalid_request(error.text) from error
+        self.confirm(request, response, action, ids)
+
+    def confirm(
+        self,
+        request: falcon.Request,
+        response: falcon.Response,
+        action: Action,
+        ids: list[str],
+        refused: RefusedError | None = None,
+    ) -> None:
+        """Show the form that does it; `refused` is why it was not done just now."""
+        form = form_of(request)
+        by = None
+        if action is Action.EXTEND:
+            try:
+                by = _duration(form)
+            except RefusedError as error:
+                refused, by = error, timedelta(0)
+        if refused is not None:
+            response.status = falcon.HTTP_400
+        rows = self.console.database.with_connection(lambda: card_rows.find_all(ids))
+        here = {card.id for card, _client in rows}
+        self.render(
+            request,
+            response,
+            "confirm.html",
+            told=forecast(action, rows, self.console.clock(), by),
+            missing=[card_id for card_id in ids if card_id not in here],
+            by=by,
+            choice=form.one("by") or _DEFAULT,
+            other=form.one("by_other"),
+            durations=DURATIONS,
+            back=safe_next(form.one("back") or _LIST),
+            refusal=None if refused is None else refused.text,
+        )
+
+
+class ApplyPage(ConfirmPage):
+    """`/admin/cards/apply`."""
+
+    def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
+        """Do it, all or nothing; where it cannot be done, tell anew what could."""
+        form = form_of(request)
+        try:
+            action, ids = _asked(form)
+        except RefusedError as error:
+            raise invalid_request(error.text) from error
+        noted = Noted(self.console.clock)
+        try:
+            _act(Administration(self.console.database, visitor_of(request).actor, noted), action, ids, form)
+        except RefusedError as error:
+            self.confirm(request, response, action, ids, error)
+            return
+        back = safe_next(form.one("back") or _LIST)
+        see_other(response, url("/admin/cards/done", at=noted.at.isoformat(), back=back))
+
+
+class DonePage(Page):
+    """`/admin/cards/done?at=…`: what this operator did at that moment."""
+
+    access = {"GET": Access.OWNER}
+
+    def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
+        """Show it, from the journal."""
+        query, actor = query_of(request), visitor_of(request).actor
+        try:
+            at = read_moment(query.one("at"), self.console.zone)
+        except RefusedError as error:
+            raise invalid_request(error.text, "at") from error
+        entries = [] if at is None else self.console.database.with_connection(lambda: _entries(actor, at))
+        action = _ACTIONS.get(EventKind(entries[0].kind)) if entries else None
+        ids = [entry.card_id for entry in entries if entry.card_id is not None]
+        rows = self.console.database.with_connection(lambda: card_rows.find_all(ids)) if ids else []
+        now = self.console.clock()
+        self.render(
+            request,
+            response,
+            "done.html",
+            entries=entries,
+            action=action,
+            ids=ids,
+            # Live without a machine: what an operator who has just revived a card must know (protocol, section 2).
+            unbound=[
+                card.id
+                for card, client in rows
+                if action in {Action.UNFREEZE, Action.EXTEND}
+                and client is None
+                and card_rows.as_domain(card).status(now) == "active"
+            ],
+            undo=_UNDO.get(action) if action else None,
+            back=safe_next(query.one("back") or _LIST),
+        )
+
+
+def _asked(form: Form) -> tuple[Action, list[str]]:
+    action = form.one("action")
+    if action not in set(Action):
+        raise RefusedError("没有这种操作", "there is no such action")
+    return Action(action), chosen_ids(form)
+
+
+def _duration(form: Form) -> timedelta:
+    by = read_choice(form, "by", _DEFAULT)
+    if by is None:
+        raise RefusedError("延期须有时长，不能是永久", "an extension has a length: it cannot be permanent")
+    return by
+
+
+def _act(administration: Administration, action: Action, ids: list[str], form: Form) -> None:
+    match action:
+        case Action.FREEZE:
+            administration.freeze(ids)
+        case Action.UNFREEZE:
+            administration.unfreeze(ids)
+        case Action.UNBIND:
+            administration.unbind(ids)
+        case Action.EXTEND:
+            administration.extend(ids, _duration(form))
+        case Action.DELETE:
+            administration.delete(ids)
+
+
+def _entries(actor: str, at: datetime) -> list[Event]:
+    wanted = JournalFilter(actor=actor, since=at, until=at + timedelta(microseconds=1))
+    return journal_lists.page(wanted, limit=MOST_CHOSEN)

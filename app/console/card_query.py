@@ -1,0 +1,75 @@
+"""What a list of cards is asked for: its filter, as it stands in the address."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from app.console.forms import Form
+from app.console.moments import read_moment
+from app.domain.codes import CardStatus
+from app.domain.texts import MAX_TEXT, RefusedError
+from app.storage.card_lists import CardFilter
+
+FIELDS = ("q", "status", "batch", "note", "expires", "expires_from", "expires_before")
+SIZES = (50, 200, 1000)
+SPANS = {
+    "7d": (timedelta(0), timedelta(days=7)),
+    "30d": (timedelta(0), timedelta(days=30)),
+    "past7d": (timedelta(days=-7), timedelta(0)),
+    "past30d": (timedelta(days=-30), timedelta(0)),
+}
+"""Presets of `expires`: from when until when, seen from now."""
+_MAX_SEARCH = 1024  # the longest hardware
+
+
+@dataclass(frozen=True, slots=True)
+class CardQuery:
+    """A filter, and how many rows a page has."""
+
+    wanted: CardFilter
+    size: int
+
+
+def typed(query: Form) -> dict[str, str]:
+    """Return the filter as it was typed, by field."""
+    return {name: query.one(name) for name in FIELDS}
+
+
+def read_query(query: Form, zone: ZoneInfo, now: datetime) -> CardQuery:
+    """Read what a query asks for.
+
+    Args:
+        query: The request's.
+        zone: The vendor's: days are days there.
+        now: The time, aware.
+
+    Raises:
+        RefusedError: a state, a preset or a day is none, or a text too long.
+    """
+    status, span = query.one("status"), query.one("expires")
+    if status and status not in set(CardStatus):
+        raise RefusedError(f"没有“{status}”这种状态", f"there is no state “{status}”")
+    if span and span not in SPANS:
+        raise RefusedError(f"没有“{span}”这个到期范围", f"there is no such range of expiry: “{span}”")
+    since = [read_moment(query.one("expires_from"), zone)]
+    until = [read_moment(query.one("expires_before"), zone)]
+    if span:
+        since.append(now + SPANS[span][0])
+        until.append(now + SPANS[span][1])
+    wanted = CardFilter(
+        status=CardStatus(status) if status else None,
+        batch=_text(query, "batch", MAX_TEXT),
+        note=_text(query, "note", MAX_TEXT),
+        expires_from=max((at for at in since if at), default=None),
+        expires_before=min((at for at in until if at), default=None),
+        text=_text(query, "q", _MAX_SEARCH),
+    )
+    size = query.one("size")
+    return CardQuery(wanted, int(size) if size in map(str, SIZES) else SIZES[0])
+
+
+def _text(query: Form, name: str, longest: int) -> str | None:
+    text = query.one(name)
+    if len(text) > longest:
+        raise RefusedError(f"搜索内容不得超过 {longest} 个字符", f"nothing longer than {longest} characters is found")
+    return text or None

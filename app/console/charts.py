@@ -1,0 +1,61 @@
+"""Charts: looked at in a browser, and as a table for those who cannot; both lead to the rows behind them."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from app.services.showing import shown
+
+Link = str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """A value and a link for each label of the chart. `colors` are names of CSS variables: one for all, or one each."""
+
+    name: str
+    values: list[int]
+    links: list[Link]
+    colors: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """What `console.js` draws; the texts may be strangers'. `heading` names what the labels are."""
+
+    kind: Literal["bar", "line", "doughnut"]
+    heading: str
+    labels: list[str]
+    series: list[Series]
+    stacked: bool = False
+    horizontal: bool = False
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to look at."""
+        return not any(value for series in self.series for value in series.values)
+
+    @property
+    def rows(self) -> Iterator[tuple[str, list[tuple[int, Link]]]]:
+        """The same as a table: each label with its values and their links."""
+        for index, label in enumerate(self.labels):
+            yield label, [(series.values[index], series.links[index]) for series in self.series]
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """What the canvas carries."""
+        return {
+            "type": self.kind,
+            "labels": [shown(label) for label in self.labels],
+            "stacked": self.stacked,
+            "horizontal": self.horizontal,
+            "series": [
+                {
+                    "name": shown(series.name),
+                    "values": series.values,
+                    "links": series.links,
+                    **({"color": series.colors[0]} if len(series.colors) == 1 else {"colors": series.colors}),
+                }
+                for series in self.series
+            ],
+        }

@@ -1,0 +1,27 @@
+"""The cards that a form names."""
+
+from app.console.forms import Form
+from app.domain.cards import parse_card_id
+from app.domain.texts import RefusedError
+
+MOST_CHOSEN = 1000
+"""The largest page of a list."""
+
+
+def chosen_ids(form: Form) -> list[str]:
+    """Return the IDs of the cards that were chosen, each once.
+
+    Raises:
+        RefusedError: there are none, too many, or one is no card's ID.
+    """
+    ids = []
+    for text in dict.fromkeys(form.all("id")):
+        card_id = parse_card_id(text)
+        if card_id is None:
+            raise RefusedError("选中的不是卡密", "what was chosen is no card")
+        ids.append(card_id)
+    if not ids:
+        raise RefusedError("没有选中任何卡密，请返回勾选", "no card was chosen: go back and tick some")
+    if len(ids) > MOST_CHOSEN:
+        raise RefusedError(f"一次最多 {MOST_CHOSEN} 张", f"at most {MOST_CHOSEN} at a time")
+    return ids

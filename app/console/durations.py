@@ -1,0 +1,30 @@
+"""Validities and extensions in forms: a preset, or what is typed beside it."""
+
+from datetime import timedelta
+
+from app.console.forms import Form
+from app.domain.texts import RefusedError, Text
+from app.services.import_cells import READERS
+
+DURATIONS = {
+    "1d": Text("1 天", "1 day"),
+    "7d": Text("7 天", "7 days"),
+    "30d": Text("30 天", "30 days"),
+    "90d": Text("90 天", "90 days"),
+    "365d": Text("365 天", "365 days"),
+}
+OTHER = "other"
+
+
+def read_choice(form: Form, name: str, default: str) -> timedelta | None:
+    """Read a validity: the choice `name`, or where that is `other` the field `name`_other; None is permanent.
+
+    Raises:
+        RefusedError: it is none.
+    """
+    choice = form.one(name) or default
+    typed = form.one(f"{name}_other") if choice == OTHER else choice
+    if not typed:
+        raise RefusedError("请填写时长，例如 45d、12h 或 3天", "say how long, such as 45d or 12h")
+    validity: timedelta | None = READERS["validity"](typed)
+    return validity

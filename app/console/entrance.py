@@ -1,0 +1,109 @@
+"""What can be had without a log-in: the log-in itself, style sheets and scripts."""
+
+import falcon
+
+from app.console.forms import query_of
+from app.console.guard import COOKIE_PATH, DEVICE_COOKIE, HOME, LOGIN, SESSION_COOKIE, safe_next
+from app.console.page import Access, Console, Page, form_of, see_other, visitor_of
+from app.console.static_files import StaticFiles
+from app.domain.texts import RefusedError
+from app.http.door import client_address
+from app.services.credentials import LoginThrottledError
+from app.services.passwords import LoginBusyError
+from app.services.sessions import LoggedIn
+
+_DEVICE_SECONDS = 365 * 86_400
+
+
+class LoginPage(Page):
+    """`/admin/login`."""
+
+    access = {"GET": Access.PUBLIC, "POST": Access.PUBLIC}
+
+    def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
+        """Show the form, or go on where somebody is logged in already."""
+        onward = safe_next(query_of(request).one("next"))
+        if visitor_of(request).identity is not None:
+            see_other(response, onward)
+            return
+        self.render(request, response, "login.html", name="", onward=onward, refusal=None)
+
+    def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
+        """Log in."""
+        form = form_of(request)
+        name, onward = form.one("name"), safe_next(form.one("next"))
+        address = client_address(request, behind_proxy=self.console.behind_proxy)
+        device = request.cookies.get(DEVICE_COOKIE)
+        try:
+            logged_in = self.console.sessions.log_in(
+                name, form.exactly("password"), form.one("code") or None, address=address, device=device
+            )
+        except RefusedError as error:
+            response.status, retry_after = _refused(error)
+            if retry_after is not None:
+                response.set_header("Retry-After", str(retry_after))
+            self.render(request, response, "login.html", name=name, onward=onward, refusal=error.text)
+            return
+        keep_log_in(response, logged_in)
+        see_other(response, onward)
+
+
+def _refused(error: RefusedError) -> tuple[str, int | None]:
+    match error:
+        case LoginThrottledError():
+            return falcon.HTTP_429, error.retry_after
+        case LoginBusyError():
+            return falcon.HTTP_503, 1
+        case _:
+            return falcon.HTTP_403, None
+
+
+class LogoutPage(Page):
+    """`/admin/logout`."""
+
+    access = {"POST": Access.OPERATOR}
+
+    def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
+        """End this session."""
+        self.console.sessions.end(visitor_of(request).session_token)
+        response.unset_cookie(SESSION_COOKIE, path=COOKIE_PATH)
+        see_other(response, LOGIN)
+
+
+class HomeRedirect(Page):
+    """`/admin`."""
+
+    access = {"GET": Access.PUBLIC}
+
+    def on_get(self, _request: falcon.Request, response: falcon.Response) -> None:
+        """Show where the console is."""
+        see_other(response, HOME)
+
+
+class StaticPage(Page):
+    """`/admin/static/{name}`."""
+
+    access = {"GET": Access.PUBLIC}
+
+    def __init__(self, console: Console, files: StaticFiles) -> None:
+        super().__init__(console)
+        self._files = files
+
+    def on_get(self, _request: falcon.Request, response: falcon.Response, name: str) -> None:
+        """Answer with a file."""
+        file = self._files.get(name)
+        if file is None:
+            raise falcon.HTTPNotFound
+        response.content_type = file.content_type
+        response.data = file.content
+        response.set_header("Cache-Control", "public, max-age=31536000, immutable")
+
+
+def keep_log_in(response: falcon.Response, logged_in: LoggedIn) -> None:
+    """Give the browser its tokens."""
+    _set_cookie(response, SESSION_COOKIE, logged_in.session_token, COOKIE_PATH, None)
+    _set_cookie(response, DEVICE_COOKIE, logged_in.device_token, LOGIN, _DEVICE_SECONDS)
+
+
+def _set_cookie(response: falcon.Response, name: str, value: str, path: str, max_age: int | None) -> None:
+    response.set_cookie(name, value, path=path, max_age=max_age, secure=True, http_only=True, same_site="Strict")

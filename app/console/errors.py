@@ -1,0 +1,26 @@
+"""What goes wrong in the console is a page that says so; elsewhere it stays a problem document."""
+
+from typing import Any
+
+import falcon
+
+from app import metrics
+from app.console.page import Console
+from app.http import problems
+
+
+def install(app: falcon.App[Any, Any], console: Console) -> None:
+    """Answer the errors of pages with a page."""
+
+    def on_error(request: falcon.Request, response: falcon.Response, error: Exception, _params: Any) -> None:  # noqa: ANN401
+        problem = problems.from_error(request, error)
+        if not hasattr(request.context, "visitor") or isinstance(error, falcon.HTTPNotFound):
+            problems.respond(request, response, problem)  # no page of the console, or none that is to be known
+            return
+        metrics.problems.labels(problem.code).inc()
+        response.status = problem.status
+        response.set_headers(problem.headers)
+        console.renderer.render(request, response, "error.html", problem=problem, request_id=request.context.request_id)
+
+    app.add_error_handler(Exception, on_error)
+    app.add_error_handler(falcon.HTTPError, on_error)

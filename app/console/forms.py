@@ -1,0 +1,107 @@
+"""What browsers send: query strings, forms, uploaded files; bounded, and text that a database can hold."""
+
+from dataclasses import dataclass, field
+from urllib.parse import parse_qsl
+
+import falcon
+from falcon.media.multipart import MultipartFormHandler
+
+from app.domain.texts import Text
+from app.http.problems import body_too_large, invalid_request, unsupported_media_type
+
+MAX_FIELDS = 5_000
+_MULTIPART_PARTS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """Fields by name, each with all its values; files' contents by name."""
+
+    fields: dict[str, list[str]] = field(default_factory=dict)
+    files: dict[str, bytes] = field(default_factory=dict)
+
+    def one(self, name: str) -> str:
+        """Return a field's only value without surrounding white space, "" where it is missing.
+
+        Raises:
+            Problem: it is there more than once.
+        """
+        values = self.fields.get(name, [])
+        if len(values) > 1:
+            raise invalid_request(Text(f"{name} 出现多次", f"{name} is there more than once"), name)
+        return values[0].strip() if values else ""
+
+    def exactly(self, name: str) -> str:
+        """Return a field's first value exactly as sent, "" where it is missing: for passwords and strangers' texts."""
+        return self.fields.get(name, [""])[0]
+
+    def all(self, name: str) -> list[str]:
+        """Return all values of a field."""
+        return self.fields.get(name, [])
+
+
+def query_of(request: falcon.Request) -> Form:
+    """Return what stands behind the question mark.
+
+    Raises:
+        Problem: 400, it is no UTF-8 or holds a NUL.
+    """
+    return Form(_fields(request.query_string.encode("utf-8", "surrogatepass")))
+
+
+def read_form(request: falcon.Request, limit_bytes: int) -> Form:
+    """Read a body.
+
+    Raises:
+        Problem: 400, 413 or 415.
+    """
+    if (request.content_length or 0) > limit_bytes:
+        raise body_too_large(limit_bytes)
+    kind = (request.content_type or "").partition(";")[0].strip().lower()
+    if kind == "multipart/form-data":
+        return _read_multipart(request, limit_bytes)
+    if kind != "application/x-www-form-urlencoded":
+        raise unsupported_media_type()
+    body = request.bounded_stream.read(limit_bytes + 1)
+    if len(body) > limit_bytes:
+        raise body_too_large(limit_bytes)
+    return Form(_fields(body))
+
+
+def _fields(encoded: bytes) -> dict[str, list[str]]:
+    try:
+        pairs = parse_qsl(encoded.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=MAX_FIELDS)
+    except ValueError as error:
+        raise _not_text() from error
+    fields: dict[str, list[str]] = {}
+    for name, value in pairs:
+        fields.setdefault(name, []).append(_storable(value))
+    return fields
+
+
+def _read_multipart(request: falcon.Request, limit_bytes: int) -> Form:
+    handler = MultipartFormHandler()
+    handler.parse_options.max_body_part_count = _MULTIPART_PARTS
+    handler.parse_options.max_body_part_buffer_size = limit_bytes
+    form = Form()
+    try:
+        for part in handler.deserialize(request.bounded_stream, request.content_type, request.content_length):
+            if part.name is None:
+                raise _not_text()
+            if part.filename is not None:
+                form.files[part.name] = part.get_data()
+            else:
+                form.fields.setdefault(part.name, []).append(_storable(part.get_data().decode("utf-8")))
+    except (falcon.HTTPError, UnicodeDecodeError) as error:
+        raise _not_text() from error
+    return form
+
+
+def _storable(text: str) -> str:
+    if "\0" in text:
+        raise _not_text()
+    return text
+
+
+def _not_text() -> Exception:
+    return invalid_request(Text("表单内容无法识别", "The form cannot be read: it is no text in UTF-8."))

@@ -1,0 +1,129 @@
+"""What holds before any page is asked: the console is on, who it is, what they may, and that they meant it."""
+
+import hmac
+import re
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import falcon
+
+from app.console.forms import read_form
+from app.console.page import Access, Console, Page
+from app.console.visitor import Language, Theme, Visitor
+from app.domain.texts import Text
+from app.http.problems import forbidden
+
+SESSION_COOKIE = "kadun_session"
+DEVICE_COOKIE = "kadun_device"
+LANGUAGE_COOKIE = "kadun_language"
+THEME_COOKIE = "kadun_theme"
+COOKIE_PATH = "/admin"
+HOME = "/admin/"
+LOGIN = "/admin/login"
+CSRF_FIELD = "csrf"
+
+_HEADERS = {
+    # Nothing inline, nothing from elsewhere: what a stranger's text could smuggle in would not run.
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+        "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "same-origin",  # with no-referrer browsers send `Origin: null`, which the check below wants
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+_YEAR_SECONDS = 365 * 86_400
+_SAFE_NEXT = re.compile(r"/admin/[A-Za-z0-9/?=&%.:+,~_-]*")
+
+
+class Guard:
+    """Falcon's middleware in front of every `Page`; other resources pass."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def process_resource(
+        self,
+        request: falcon.Request,
+        response: falcon.Response,
+        resource: object,
+        _params: dict[str, Any],
+    ) -> None:
+        """Let the request through, or raise, or complete the response with the way to the log-in."""
+        if not isinstance(resource, Page):
+            return
+        response.set_headers(_HEADERS)
+        request.context.visitor = _visitor(request, None, "")
+        if not self._console.sessions.operators_exist():
+            raise falcon.HTTPNotFound
+        method = "GET" if request.method == "HEAD" else request.method
+        if method not in resource.access:
+            raise falcon.HTTPMethodNotAllowed([*resource.access, "HEAD"])
+        token = request.get_cookie_values(SESSION_COOKIE) or [""]
+        identity = self._console.sessions.identify(token[0]) if token[0] else None
+        visitor = request.context.visitor = _visitor(request, identity, token[0])
+        _keep_language(request, response)
+        needed = resource.access[method]
+        if needed > Access.PUBLIC and identity is None:
+            _to_login(request, response)
+            return
+        if needed is Access.OWNER and not visitor.is_owner:
+            raise forbidden(Text("此操作仅限所有者（owner）。", "Only an owner may do this."))
+        if method == "POST":
+            _check_origin(request)
+            form = request.context.form = read_form(request, resource.body_bytes)
+            # Nobody's session, nobody's token: there the origin alone counts.
+            if identity is not None and not hmac.compare_digest(form.one(CSRF_FIELD).encode(), visitor.csrf.encode()):
+                raise forbidden(
+                    Text("页面已过期，请返回刷新后重试。", "The page is out of date: go back, reload it and try again.")
+                )
+        if identity is not None:
+            request.context.outcome["operator"] = identity.name
+
+
+def safe_next(given: str) -> str:
+    """Return where to go after the log-in: a page of the console, whatever a link says."""
+    return given if _SAFE_NEXT.fullmatch(given) and "//" not in given and ".." not in given else HOME
+
+
+def _visitor(request: falcon.Request, identity: Any, token: str) -> Visitor:  # noqa: ANN401  # an Identity or None
+    wanted = request.get_param("lang") or request.cookies.get(LANGUAGE_COOKIE)
+    theme = request.cookies.get(THEME_COOKIE)
+    language: Language = "en" if wanted == "en" else "zh"
+    shade: Theme = "light" if theme == "light" else "dark" if theme == "dark" else "auto"
+    return Visitor(identity, token, language, shade)
+
+
+def _keep_language(request: falcon.Request, response: falcon.Response) -> None:
+    wanted = request.get_param("lang")
+    if wanted in {"zh", "en"}:
+        response.set_cookie(
+            LANGUAGE_COOKIE, wanted, path=COOKIE_PATH, max_age=_YEAR_SECONDS, secure=True, same_site="Strict"
+        )
+
+
+def _to_login(request: falcon.Request, response: falcon.Response) -> None:
+    here = safe_next(request.relative_uri) if request.method == "GET" else HOME
+    target = LOGIN if here == HOME else f"{LOGIN}?next={quote(here, safe='')}"
+    response.complete = True
+    if request.get_header("HX-Request"):
+        # htmx would follow a redirect by itself and put the log-in into the middle of a page.
+        response.status = falcon.HTTP_204
+        response.set_header("HX-Redirect", target)
+        return
+    response.status = falcon.HTTP_303
+    response.set_header("Location", target)
+
+
+def _check_origin(request: falcon.Request) -> None:
+    """Refuse what another site's page sent (OWASP: Fetch Metadata, and Origin for older browsers)."""
+    site = request.get_header("Sec-Fetch-Site")
+    origin = request.get_header("Origin")
+    foreign = site not in {None, "same-origin", "none"} or (
+        site is None and origin is not None and urlsplit(origin).hostname != request.host.lower()
+    )
+    if foreign:
+        raise forbidden(Text("请求来自其他网站，已拒绝。", "The request came from another site: refused."))

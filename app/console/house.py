@@ -1,0 +1,71 @@
+"""Files, functions, keys, health: seen here, changed by the command line: the web can touch no key and no code."""
+
+import json
+
+import falcon
+
+from app.console.page import Access, Page
+from app.domain.texts import Text
+from app.functions.client import FunctionsBusyError, FunctionsUnavailableError, Listing
+from app.services.doctor import Status
+
+
+class FilesPage(Page):
+    """`/admin/files`."""
+
+    access = {"GET": Access.OWNER}
+
+    def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
+        """Show the licensed files."""
+        self.render(request, response, "files.html", files=self.console.house.files())
+
+
+class FunctionsPage(Page):
+    """`/admin/functions`."""
+
+    access = {"GET": Access.OWNER}
+
+    def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
+        """Show the core functions, or why they cannot be seen."""
+        listing, trouble = self._ask()
+        self.render(request, response, "functions.html", listing=listing, trouble=trouble)
+
+    def _ask(self) -> tuple[Listing | None, Text | None]:
+        try:
+            return self.console.house.functions(), None
+        except FunctionsBusyError as error:
+            return None, Text(
+                f"核心功能的服务暂时忙：{error}",
+                f"The service that runs core functions is busy for the moment: {error}",
+            )
+        except FunctionsUnavailableError:
+            return None, Text(
+                "核心功能的服务没有响应：客户端调用核心功能时会收到“暂不可用”，验证和文件不受影响。",
+                "The service that runs core functions does not answer: clients that call one are told that it is "
+                "unavailable; verification and files go on.",
+            )
+
+
+class KeysPage(Page):
+    """`/admin/keys`: the public side alone."""
+
+    access = {"GET": Access.OWNER}
+
+    def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
+        """Show the signing keys and what clients are to pin."""
+        house = self.console.house
+        pinned = json.dumps(house.pinned(), ensure_ascii=False, indent=2).splitlines()
+        self.render(request, response, "keys.html", keys=house.keys(), pinned=pinned)
+
+
+class HealthPage(Page):
+    """`/admin/health`."""
+
+    access = {"GET": Access.OWNER}
+
+    def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
+        """Show what the doctor sees from inside, what worries it first."""
+        health = self.console.house.health()
+        order = [Status.FAIL, Status.WARN, Status.OK]
+        findings = sorted(health.findings, key=lambda finding: order.index(finding.status))
+        self.render(request, response, "health.html", health=health, findings=findings)

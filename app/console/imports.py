@@ -1,0 +1,96 @@
+"""Cards sold before, from a file: looked at first, then taken in, all or none."""
+
+import hashlib
+import threading
+
+import falcon
+
+from app.console.moments import Noted
+from app.console.page import Access, Console, Page, form_of, see_other, visitor_of
+from app.console.rendering import url
+from app.domain.texts import RefusedError, Text
+from app.http.problems import unavailable
+from app.services import imports
+from app.services.imports import Reading
+from app.services.issuing import Issuing
+
+MOST_BYTES = 5 * 1024 * 1024
+_BODY_BYTES = MOST_BYTES + 64 * 1024
+_FAULTS = 500
+_CARDS = 10
+
+
+class ImportPage(Page):
+    """`/admin/cards/import`."""
+
+    access = {"GET": Access.OWNER, "POST": Access.OWNER}
+    body_bytes = _BODY_BYTES
+
+    # A file of 5 MB takes some 100 MB while it is read, and the container has no room for two.
+    _reading = threading.Lock()
+
+    def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
+        """Show the form."""
+        self._show(request, response)
+
+    def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
+        """Tell what a file says; import it where that was seen and is asked for."""
+        if not self._reading.acquire(blocking=False):
+            raise unavailable()
+        try:
+            self._take(request, response)
+        finally:
+            self._reading.release()
+
+    def _take(self, request: falcon.Request, response: falcon.Response) -> None:
+        form = form_of(request)
+        content = form.files.get("file", b"")
+        digest = hashlib.sha256(content).hexdigest()
+        try:
+            reading = _read(content, self.console)
+            if form.one("step") != "import":
+                self._show(request, response, reading, digest)
+                return
+            _check(reading, is_as_seen=form.one("seen") == digest)
+            noted = Noted(self.console.clock)
+            Issuing(self.console.database, visitor_of(request).actor, noted).import_cards(reading.cards)
+        except RefusedError as error:
+            response.status = falcon.HTTP_400
+            self._show(request, response, refusal=error.text)
+            return
+        see_other(response, url("/admin/cards/done", at=noted.at.isoformat()))
+
+    def _show(
+        self,
+        request: falcon.Request,
+        response: falcon.Response,
+        reading: Reading | None = None,
+        digest: str = "",
+        refusal: Text | None = None,
+    ) -> None:
+        self.render(
+            request,
+            response,
+            "import.html",
+            reading=reading,
+            digest=digest,
+            summary=None if reading is None else imports.summary(reading),
+            faults=[] if reading is None else reading.faults[:_FAULTS],
+            wrong_lines=0 if reading is None else len({fault.line for fault in reading.faults}),
+            sample=[] if reading is None else reading.cards[:_CARDS],
+            most_mib=MOST_BYTES // (1024 * 1024),
+            refusal=refusal,
+        )
+
+
+def _read(content: bytes, console: Console) -> Reading:
+    if not content:
+        raise RefusedError("请选择一个 CSV 文件", "choose a CSV file")
+    return imports.read(content, console.database, console.clock())
+
+
+def _check(reading: Reading, *, is_as_seen: bool) -> None:
+    if not is_as_seen:
+        raise RefusedError("文件与核对时不同，未导入，请重新核对", "another file than the one checked: check it again")
+    if reading.faults or not reading.cards:
+        raise RefusedError("文件有误，未导入任何卡密", "the file is wrong, nothing was imported")

@@ -1,0 +1,124 @@
+"""The journal: what happened, to whom, from where; and as a file."""
+
+from zoneinfo import ZoneInfo
+
+import falcon
+
+from app.console.forms import Form, query_of
+from app.console.moments import read_moment, typed_moment
+from app.console.page import Access, Page, form_of, visitor_of
+from app.console.paging import Slice, slice_of
+from app.console.streaming import CSV, JSON, json_pieces, with_bom
+from app.domain.addresses import read_network
+from app.domain.cards import parse_card_id
+from app.domain.codes import Code, EventKind
+from app.domain.texts import RefusedError
+from app.http.problems import invalid_request
+from app.services.exports import csv_lines, journal_documents, note_export
+from app.storage import journal_lists
+from app.storage.journal_lists import JournalFilter
+from app.storage.models import Event
+from app.storage.paging import Cursor
+
+REJECTIONS = [code for code in Code if code is not Code.OK]
+_KINDS: dict[str, EventKind | Code] = {**{str(k): k for k in EventKind}, **{str(c): c for c in REJECTIONS}}
+FIELDS = ("kind", "card", "hardware", "address", "function", "actor", "reference", "since", "until")
+_ID_DIGITS = 18  # what surely fits a bigint
+
+
+class JournalPage(Page):
+    """`/admin/journal`."""
+
+    access = {"GET": Access.OPERATOR}
+
+    def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
+        """Show the entries that the filter lets through, newest first."""
+        query = query_of(request)
+        typed = {name: query.exactly(name) for name in FIELDS}
+        refusal, found = None, Slice[Event]([])
+        try:
+            wanted = read_filter(query, self.console.zone)
+            typed |= {name: typed_moment(getattr(wanted, name), self.console.zone) for name in ("since", "until")}
+            found = self.console.database.with_connection(lambda: _slice(query, wanted))
+        except RefusedError as error:
+            refusal = error.text
+            response.status = falcon.HTTP_400
+        self.render(
+            request,
+            response,
+            "journal.html",
+            typed=typed,
+            found=found,
+            refusal=refusal,
+            kinds=[str(kind) for kind in EventKind],
+            codes=[str(code) for code in REJECTIONS],
+        )
+
+
+class JournalExport(Page):
+    """`/admin/journal/export`: the filter stands in the query, as it does in the journal's."""
+
+    access = {"POST": Access.OWNER}
+
+    def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
+        """Send all entries that the filter lets through, as CSV or JSON."""
+        query, console = query_of(request), self.console
+        output = "json" if form_of(request).one("format") == "json" else "csv"
+        try:
+            wanted = read_filter(query, console.zone)
+        except RefusedError as error:
+            raise invalid_request(error.text) from error
+        documents = journal_documents(wanted, console.zone)
+        pieces = json_pieces(documents) if output == "json" else with_bom(csv_lines(documents))
+        now = console.clock()
+        said = {name: query.exactly(name) for name in FIELDS if query.exactly(name)}
+        what = {"what": "journal", "format": output, "filter": said}
+        console.streams.send(
+            request,
+            response,
+            pieces,
+            content_type=JSON if output == "json" else CSV,
+            name=f"journal-{now.astimezone(console.zone):%Y%m%d-%H%M%S}.{output}",
+            note=lambda: note_export(console.database, now, visitor_of(request).actor, what),
+        )
+
+
+def read_filter(query: Form, zone: ZoneInfo) -> JournalFilter:
+    """Read what a query asks for; strangers' texts (hardware, function) exactly as they are.
+
+    Raises:
+        RefusedError: a kind, an address or a time is none.
+    """
+    kind, card, address = query.one("kind"), query.one("card"), query.one("address")
+    if kind and kind not in _KINDS:
+        raise RefusedError(f"没有“{kind}”这种日志类型", f"there is no kind “{kind}”")
+    try:
+        network = read_network(address) if address else None
+    except ValueError as error:
+        raise RefusedError(f"“{address}”不是有效的 IP 地址", f"“{address}” is no IP address") from error
+    return JournalFilter(
+        kind=_KINDS.get(kind),
+        card_id=parse_card_id(card) or card or None,
+        hardware=query.exactly("hardware") or None,
+        network=network,
+        actor=query.one("actor") or None,
+        reference=query.one("reference").upper() or None,
+        function=query.exactly("function") or None,
+        since=read_moment(query.one("since"), zone),
+        until=read_moment(query.one("until"), zone),
+    )
+
+
+def _slice(query: Form, wanted: JournalFilter) -> Slice[Event]:
+    return slice_of(
+        query,
+        lambda cursor, backwards, limit: journal_lists.page(wanted, cursor, limit=limit, backwards=backwards),
+        journal_lists.cursor,
+        read=_read_place,
+    )
+
+
+def _read_place(text: str) -> Cursor | None:
+    place = Cursor.parse(text)
+    is_entry = place is not None and place.at is not None and place.id.isdecimal() and len(place.id) <= _ID_DIGITS
+    return place if is_entry else None

@@ -1,0 +1,47 @@
+"""Times as people type them."""
+
+from collections.abc import Callable
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+from app.domain.texts import RefusedError
+
+_YEARS = range(1970, 2200)
+
+
+def read_moment(text: str, zone: ZoneInfo) -> datetime | None:
+    """Read a date (its beginning) or a date and time, in the vendor's zone unless it has an offset; "" is None.
+
+    Raises:
+        RefusedError: it is neither.
+    """
+    if not text:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        moment = None
+    if moment is None or moment.year not in _YEARS:
+        raise RefusedError(f"“{text}”不是有效的日期时间", f"“{text}” is no date and time")
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=zone)
+
+
+def typed_moment(moment: datetime | None, zone: ZoneInfo) -> str:
+    """Return a time as a browser's field for it wants it, in the vendor's zone; None is ""."""
+    if moment is None:
+        return ""
+    local = moment.astimezone(zone)
+    return local.strftime("%Y-%m-%dT%H:%M:%S" if local.second else "%Y-%m-%dT%H:%M")
+
+
+class Noted:
+    """A clock that keeps what it said last: all that an action writes into the journal bears that time."""
+
+    def __init__(self, clock: Callable[[], datetime]) -> None:
+        self._clock = clock
+        self.at = clock()
+
+    def __call__(self) -> datetime:
+        """Return the time now."""
+        self.at = self._clock()
+        return self.at

@@ -1,0 +1,125 @@
+"""The overview's charts, from the figures' document (`app.services.figures.Counted`)."""
+
+from collections.abc import Callable
+from datetime import date, timedelta
+from typing import Any
+
+from app.console.charts import Chart, Link, Series
+from app.console.rendering import url
+from app.console.words import word
+from app.domain.codes import CardStatus, Code, EventKind
+from app.domain.texts import Text
+
+Document = dict[str, Any]
+Say = Callable[[Text], str]
+"""Picks the visitor's language."""
+
+STATES = (CardStatus.ACTIVE, CardStatus.UNUSED, CardStatus.EXPIRED, CardStatus.FROZEN)
+_DAY, _CARDS, _TIMES = Text("日期", "Day"), Text("卡密", "Cards"), Text("次数", "Times")
+_COLORS = {
+    Code.CLIENT_MISMATCH: "--chart-4",
+    Code.CLIENT_HAS_ANOTHER_CARD: "--chart-2",
+    Code.CARD_NOT_FOUND: "--chart-8",
+    Code.CARD_EXPIRED: "--chart-6",
+    Code.CARD_FROZEN: "--chart-1",
+    Code.FUNCTION_NOT_FOUND: "--chart-7",
+    Code.FUNCTION_FAILED: "--chart-5",
+    Code.FUNCTION_TIMEOUT: "--chart-3",
+}
+"""The order is the stacks', what the vendor looks for first at the bottom."""
+
+
+def charts(document: Document, say: Say) -> dict[str, Chart]:
+    """Return all charts by name."""
+    return {
+        "states": _states(document, say),
+        "activations": _activations(document, say),
+        "requests": _requests(document, say),
+        "rejections": _rejections(document, say),
+        "expiring": _expiring(document, say),
+        "functions": _functions(document, say),
+        "batches": _batches(document, say),
+    }
+
+
+def _states(document: Document, say: Say) -> Chart:
+    links: list[Link] = [url("/admin/cards", status=state) for state in STATES]
+    values = [document["cards"][state] for state in STATES]
+    series = Series(say(_CARDS), values, links, [f"--state-{state}" for state in STATES])
+    return Chart("doughnut", say(Text("状态", "State")), [say(word(state)) for state in STATES], [series])
+
+
+def _activations(document: Document, say: Say) -> Chart:
+    days = document["days"]
+    links: list[Link] = [journal_of_day(day["day"], EventKind.ACTIVATED) for day in days]
+    series = Series(say(_CARDS), [day["activations"] for day in days], links, ["--state-active"])
+    return Chart("bar", say(_DAY), _labels(days), [series])
+
+
+def _requests(document: Document, say: Say) -> Chart:
+    days = document["days"]
+    links: list[Link] = [url("/admin/usage", day=day["day"]) for day in days]
+    series = Series(say(_TIMES), [day["requests"] for day in days], links, ["--chart-1"])
+    return Chart("line", say(_DAY), _labels(days), [series])
+
+
+def _rejections(document: Document, say: Say) -> Chart:
+    days = document["rejection_days"]
+    series = [
+        Series(
+            say(word(code)),
+            [day["counts"].get(code, 0) for day in days],
+            [journal_of_day(day["day"], code) for day in days],
+            [color],
+        )
+        for code, color in _COLORS.items()
+        if any(day["counts"].get(code) for day in days)
+    ]
+    return Chart("bar", say(_DAY), _labels(days), series, stacked=True)
+
+
+def _expiring(document: Document, say: Say) -> Chart:
+    days = document["expiring_days"]
+    links: list[Link] = [
+        url("/admin/cards", status=CardStatus.ACTIVE, expires_from=day["day"], expires_before=_day_after(day["day"]))
+        for day in days
+    ]
+    series = Series(say(_CARDS), [day["cards"] for day in days], links, ["--state-expired"])
+    return Chart("bar", say(_DAY), _labels(days), [series])
+
+
+def _functions(document: Document, say: Say) -> Chart:
+    used = document["functions"]
+    links: list[Link] = [url("/admin/usage", function=each["function"]) for each in used]
+    series = Series(say(_TIMES), [each["requests"] for each in used], links, ["--chart-7"])
+    heading = say(Text("功能", "Function"))
+    return Chart("bar", heading, [each["function"] for each in used], [series], horizontal=True)
+
+
+def _batches(document: Document, say: Say) -> Chart:
+    largest = document["batches"]["largest"]
+    series = [
+        Series(
+            say(word(state)),
+            [batch[state] for batch in largest],
+            # The list has no filter for the cards without a batch.
+            [batch["batch"] and url("/admin/cards", batch=batch["batch"], status=state) for batch in largest],
+            [f"--state-{state}"],
+        )
+        for state in STATES
+    ]
+    labels = [batch["batch"] or say(Text("（无批次）", "(none)")) for batch in largest]
+    return Chart("bar", say(Text("批次", "Batch")), labels, series, stacked=True, horizontal=True)
+
+
+def journal_of_day(day: str, kind: EventKind | Code) -> str:
+    """Return where a day's entries of a kind or code are; the day as YYYY-MM-DD in the vendor's zone."""
+    return url("/admin/journal", kind=kind, since=f"{day}T00:00", until=f"{_day_after(day)}T00:00")
+
+
+def _day_after(day: str) -> str:
+    return (date.fromisoformat(day) + timedelta(days=1)).isoformat()
+
+
+def _labels(days: list[Document]) -> list[str]:
+    return [day["day"][5:] for day in days]  # fourteen days are of one year, or nobody mistakes them

@@ -1,0 +1,106 @@
+"""What a page of the console is: who may ask it what, and how it answers."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import IntEnum
+from typing import Any, ClassVar
+from zoneinfo import ZoneInfo
+
+import falcon
+
+from app.console.forms import Form
+from app.console.rendering import Renderer
+from app.console.streaming import Streams
+from app.console.visitor import Visitor
+from app.services.administration import Administration
+from app.services.figures import Figures
+from app.services.house import House
+from app.services.issuing import Issuing
+from app.services.operators import Operators
+from app.services.sessions import Sessions
+from app.services.shop_tokens import ShopTokens
+from app.storage.database import Database
+
+FORM_BYTES = 256 * 1024
+
+
+class Access(IntEnum):
+    """Who may ask: anybody, any operator, owners only."""
+
+    PUBLIC = 0
+    OPERATOR = 1
+    OWNER = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Console:
+    """What pages work with; one for all threads."""
+
+    database: Database
+    sessions: Sessions
+    figures: Figures
+    house: House
+    renderer: Renderer
+    streams: Streams
+    zone: ZoneInfo
+    clock: Callable[[], datetime]
+    behind_proxy: bool
+
+
+class Page:
+    """A resource of the console. `app.console.guard` holds its `access` before any of its methods is called.
+
+    A GET changes nothing. A POST that succeeds answers with a redirect, so that a reload repeats nothing.
+    """
+
+    access: ClassVar[Mapping[str, Access]]
+    """By method; a method that is not here is refused. HEAD counts as GET."""
+    body_bytes: ClassVar[int] = FORM_BYTES
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+
+    def render(
+        self,
+        request: falcon.Request,
+        response: falcon.Response,
+        template: str,
+        **values: Any,  # noqa: ANN401  # whatever the template shows
+    ) -> None:
+        """Answer with a template."""
+        self.console.renderer.render(request, response, template, **values)
+
+    def administration(self, request: falcon.Request) -> Administration:
+        """Return what operators do to cards, as this visitor."""
+        return Administration(self.console.database, visitor_of(request).actor, self.console.clock)
+
+    def issuing(self, request: falcon.Request) -> Issuing:
+        """Return how cards come into being, as this visitor."""
+        return Issuing(self.console.database, visitor_of(request).actor, self.console.clock)
+
+    def operators(self, request: falcon.Request) -> Operators:
+        """Return the operators' accounts, as this visitor changes them."""
+        return Operators(self.console.database, visitor_of(request).actor, self.console.clock)
+
+    def shop_tokens(self, request: falcon.Request) -> ShopTokens:
+        """Return the shops' tokens, as this visitor revokes them."""
+        return ShopTokens(self.console.database, visitor_of(request).actor, self.console.clock)
+
+
+def visitor_of(request: falcon.Request) -> Visitor:
+    """Return who asks."""
+    visitor: Visitor = request.context.visitor
+    return visitor
+
+
+def form_of(request: falcon.Request) -> Form:
+    """Return what a POST brought, its token already checked."""
+    form: Form = request.context.form
+    return form
+
+
+def see_other(response: falcon.Response, location: str) -> None:
+    """Answer a POST that is done: the browser is to GET `location`."""
+    response.status = falcon.HTTP_303
+    response.set_header("Location", location)

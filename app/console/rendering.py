@@ -1,0 +1,117 @@
+"""Templates: what every page can say, in which language, and strangers' texts made harmless."""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
+from zoneinfo import ZoneInfo
+
+import falcon
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
+from jinja2.runtime import Context
+from markupsafe import Markup, escape
+
+from app.console import words
+from app.console.static_files import StaticFiles
+from app.domain.cards import format_validity
+from app.services.showing import shown, takes
+
+if TYPE_CHECKING:
+    from app.console.visitor import Visitor
+
+_TEMPLATES = Path(__file__).parent / "templates"
+
+
+class Renderer:
+    """Jinja2, always escaping.
+
+    Args:
+        static: The files that pages refer to.
+        zone: The vendor's; every time is shown in it, with its offset.
+        clock: Returns the time now, aware.
+    """
+
+    def __init__(self, static: StaticFiles, zone: ZoneInfo, clock: Callable[[], datetime]) -> None:
+        self._zone = zone
+        self._clock = clock
+        self._environment = Environment(
+            loader=FileSystemLoader(_TEMPLATES),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            finalize=_harmless,
+            auto_reload=False,
+        )
+        self._environment.globals.update(static=static.url, url=url)
+        self._environment.filters.update(
+            when=self._when,
+            moment=self._moment,
+            instant=datetime.fromisoformat,
+            number="{:,}".format,
+            validity=_validity,
+            lines=_lines,
+            takes=takes,
+        )
+
+    def render(
+        self,
+        request: falcon.Request,
+        response: falcon.Response,
+        template: str,
+        **values: Any,  # noqa: ANN401  # whatever the template shows
+    ) -> None:
+        """Answer with a template. It can use `visitor`, `t(zh, en)`, `word(code)`, `here`, `now`, `csrf_field`."""
+        visitor: Visitor = request.context.visitor
+        english = visitor.language == "en"
+        response.content_type = "text/html; charset=utf-8"
+        response.text = self._environment.get_template(template).render(
+            visitor=visitor,
+            t=lambda zh, en: en if english else zh,
+            word=lambda value: words.word(value).en if english else words.word(value).zh,
+            here=request.path,
+            here_with=lambda **changes: url(request.path, **{**_query(request), **changes}),
+            now=self._clock(),
+            csrf_field=Markup('<input type="hidden" name="csrf" value="{}">').format(visitor.csrf),
+            **values,
+        )
+
+    def _moment(self, value: datetime | None) -> str:
+        """Return a time for people: to the second, with its offset."""
+        return "" if value is None else value.astimezone(self._zone).isoformat(sep=" ", timespec="seconds")
+
+    def _when(self, value: datetime | None) -> Markup:
+        """Return a time as an element that machines can read too."""
+        if value is None:
+            return Markup("<span>—</span>")
+        local = value.astimezone(self._zone)
+        return Markup('<time datetime="{}">{}</time>').format(local.isoformat(), self._moment(value))
+
+
+def url(path: str, **parameters: object) -> str:
+    """Return a path with the parameters that say something."""
+    said = {name: value for name, value in parameters.items() if value not in {None, ""}}
+    return f"{path}?{urlencode(said)}" if said else path
+
+
+def _query(request: falcon.Request) -> dict[str, Any]:
+    return {name: value for name, value in request.params.items() if isinstance(value, str)}
+
+
+def _harmless(value: Any) -> Any:  # noqa: ANN401  # any value that a template shows
+    """Escape control and bidirectional characters of every text that is no markup of ours."""
+    if isinstance(value, timedelta):
+        return format_validity(value)
+    return shown(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def _lines(texts: list[str]) -> Markup:
+    """Return texts, one a line, for a text area."""
+    return Markup("\n").join(escape(shown(text)) for text in texts)
+
+
+@pass_context
+def _validity(context: Context, value: timedelta | None) -> str:
+    said = words.validity(value)
+    return said.en if context["visitor"].language == "en" else said.zh

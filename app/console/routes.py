@@ -1,0 +1,79 @@
+"""All pages of the console: where each is found."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import falcon
+
+from app.console import errors
+from app.console.account import AccountPage, OtherSessions, OwnPassword, TwoStepPage, TwoStepRemoval
+from app.console.card import CardPage
+from app.console.card_actions import ApplyPage, ConfirmPage, DonePage
+from app.console.cards import CardsPage
+from app.console.entrance import HomeRedirect, LoginPage, LogoutPage, StaticPage
+from app.console.exports import CardsExport
+from app.console.guard import Guard
+from app.console.house import FilesPage, FunctionsPage, HealthPage, KeysPage
+from app.console.imports import ImportPage
+from app.console.issue import IssuedPage, IssuePage
+from app.console.journal import JournalExport, JournalPage
+from app.console.operators import (
+    OperatorPage,
+    OperatorPassword,
+    OperatorRemoval,
+    OperatorRole,
+    OperatorsPage,
+    OperatorTwoStep,
+    TokenPage,
+)
+from app.console.overview import OverviewPage
+from app.console.page import Console, Page
+from app.console.sharing import SharingPage
+from app.console.static_files import StaticFiles
+from app.console.usage import UsagePage
+
+
+def install(app: falcon.App[Any, Any], console: Console, static: StaticFiles) -> None:
+    """Add the console to `app`."""
+    app.add_middleware(Guard(console))
+    errors.install(app, console)
+    for path, page in pages(console, static):
+        app.add_route(path, page)
+
+
+def pages(console: Console, static: StaticFiles) -> Iterator[tuple[str, Page]]:
+    """Yield every page with its path."""
+    yield "/admin", HomeRedirect(console)
+    yield "/admin/static/{name}", StaticPage(console, static)
+    yield "/admin/login", LoginPage(console)
+    yield "/admin/logout", LogoutPage(console)
+    yield "/admin/", OverviewPage(console)
+    yield "/admin/journal", JournalPage(console)
+    yield "/admin/journal/export", JournalExport(console)
+    yield "/admin/sharing", SharingPage(console)
+    yield "/admin/usage", UsagePage(console)
+    yield "/admin/account", AccountPage(console)
+    yield "/admin/account/password", OwnPassword(console)
+    yield "/admin/account/sessions", OtherSessions(console)
+    yield "/admin/account/two-step", TwoStepPage(console)
+    yield "/admin/account/two-step/remove", TwoStepRemoval(console)
+    yield "/admin/operators", OperatorsPage(console)
+    yield "/admin/operator", OperatorPage(console)
+    yield "/admin/operator/role", OperatorRole(console)
+    yield "/admin/operator/password", OperatorPassword(console)
+    yield "/admin/operator/two-step", OperatorTwoStep(console)
+    yield "/admin/operator/remove", OperatorRemoval(console)
+    yield "/admin/token", TokenPage(console)
+    yield "/admin/files", FilesPage(console)
+    yield "/admin/functions", FunctionsPage(console)
+    yield "/admin/keys", KeysPage(console)
+    yield "/admin/health", HealthPage(console)
+    yield "/admin/cards", CardsPage(console)
+    yield "/admin/cards/confirm", ConfirmPage(console)
+    yield "/admin/cards/apply", ApplyPage(console)
+    yield "/admin/cards/done", DonePage(console)
+    yield "/admin/cards/export", CardsExport(console)
+    yield "/admin/cards/issue", IssuePage(console)
+    yield "/admin/cards/issued", IssuedPage(console)
+    yield "/admin/cards/import", ImportPage(console)
+    yield "/admin/card", CardPage(console)

@@ -1,0 +1,125 @@
+// What pages do beyond links and forms. Everything works without it but charts, copying and the theme's button.
+"use strict";
+
+const toast = document.getElementById("toast");
+
+function say(text) {
+  toast.textContent = text;
+  toast.hidden = false;
+  clearTimeout(say.timer);
+  say.timer = setTimeout(() => { toast.hidden = true; }, 4000);
+}
+
+function toggleTheme() {
+  const root = document.documentElement;
+  root.dataset.bsTheme = root.dataset.bsTheme === "dark" ? "light" : "dark";
+  document.cookie = `kadun_theme=${root.dataset.bsTheme}; path=/admin; max-age=31536000; samesite=strict; secure`;
+  drawCharts(document);
+}
+
+async function copy(button) {
+  const source = document.getElementById(button.dataset.copy);
+  try {
+    await navigator.clipboard.writeText(source.value ?? source.textContent);
+    say(toast.dataset.copied);
+  } catch {
+    source.focus();
+    source.select?.();
+  }
+}
+
+function shortened(text) {
+  return text.length > 16 ? `${text.slice(0, 15)}…` : text;
+}
+
+// <canvas data-chart='{"type": …, "labels": […], "series": [{"name": …, "values": […], "color": "--css-variable"}], "links": […]}'>
+// Links belong to labels, or to a series' values where the series has its own; null where there is none.
+function drawCharts(within) {
+  if (!window.Chart) return;
+  const style = getComputedStyle(document.documentElement);
+  const color = (name) => style.getPropertyValue(name).trim();
+  for (const canvas of within.querySelectorAll("canvas[data-chart]")) {
+    Chart.getChart(canvas)?.destroy();
+    const spec = JSON.parse(canvas.dataset.chart);
+    const round = spec.type === "doughnut";
+    const linkOf = ([hit]) => hit && (spec.series[hit.datasetIndex].links ?? spec.links)?.[hit.index];
+    const axis = (isCategory) => ({
+      stacked: !!spec.stacked,
+      beginAtZero: true,
+      grid: { color: color("--bs-border-color") },
+      ticks: {
+        color: color("--bs-secondary-color"),
+        precision: 0,
+        maxRotation: 0,
+        ...(isCategory && { callback(value) { return shortened(this.getLabelForValue(value)); } }),
+      },
+    });
+    new Chart(canvas, {
+      type: spec.type,
+      data: {
+        labels: spec.labels,
+        datasets: spec.series.map((series) => ({
+          label: series.name,
+          data: series.values,
+          backgroundColor: series.colors ? series.colors.map(color) : color(series.color),
+          borderColor: round ? color("--bs-body-bg") : color(series.color),
+          tension: 0.3,
+        })),
+      },
+      options: {
+        maintainAspectRatio: false,
+        animation: false,
+        color: color("--bs-body-color"),
+        indexAxis: spec.horizontal ? "y" : "x",
+        plugins: { legend: { display: round || spec.series.length > 1, position: round ? "right" : "top", labels: { color: color("--bs-body-color"), boxWidth: 12, boxHeight: 12 } } },
+        scales: round ? {} : { x: axis(!spec.horizontal), y: axis(spec.horizontal) },
+        // Where a label has one value, its whole stripe is to be hit, not only a bar that may be a pixel high.
+        interaction: round || spec.series.length > 1
+          ? { mode: "nearest", intersect: true }
+          : { mode: "index", intersect: false, axis: spec.horizontal ? "y" : "x" },
+        onHover: (event, hit) => { event.native.target.style.cursor = linkOf(hit) ? "pointer" : "default"; },
+        onClick: (_event, hit) => { if (linkOf(hit)) location.assign(linkOf(hit)); },
+      },
+    });
+  }
+}
+
+document.addEventListener("click", (event) => {
+  const button = event.target.closest("button");
+  if (button?.hasAttribute("data-theme-toggle")) toggleTheme();
+  if (button?.dataset.copy) copy(button);
+});
+
+// The box above a list chooses all of its boxes, and how many are chosen is told.
+document.addEventListener("change", (event) => {
+  const all = event.target.dataset?.chooseAll;
+  if (all) for (const box of document.querySelectorAll(`input[name="${all}"]`)) box.checked = event.target.checked;
+  for (const count of document.querySelectorAll("[data-count]")) {
+    count.value = document.querySelectorAll(`input[name="${count.dataset.count}"]:checked`).length;
+  }
+});
+
+// Whoever types a length of their own means it.
+document.addEventListener("input", (event) => {
+  const choice = document.getElementById(event.target.dataset?.chooses);
+  if (choice) choice.checked = true;
+});
+
+// A form is sent once, however often its button is pressed; a download keeps its button.
+document.addEventListener("submit", (event) => {
+  if (event.target.method !== "post" || event.target.hasAttribute("data-repeatable")) return;
+  if (event.target.dataset.sent) event.preventDefault();
+  event.target.dataset.sent = "yes";
+});
+addEventListener("pageshow", () => { for (const form of document.forms) delete form.dataset.sent; });
+
+// Filters that say nothing stay out of the address.
+document.addEventListener("htmx:configRequest", ({ detail }) => {
+  if (detail.verb !== "get") return;
+  for (const [name, value] of [...detail.formData]) if (value === "") detail.formData.delete(name);
+});
+
+document.addEventListener("htmx:responseError", () => say(toast.dataset.failed));
+document.addEventListener("htmx:sendError", () => say(toast.dataset.failed));
+document.addEventListener("htmx:load", (event) => drawCharts(event.target));
+drawCharts(document);

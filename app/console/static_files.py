@@ -1,0 +1,40 @@
+"""Style sheets and scripts, held in memory; their addresses bear their digests, so that browsers keep them."""
+
+import hashlib
+from pathlib import Path
+from typing import NamedTuple
+
+_FOLDER = Path(__file__).parent / "static"
+_TYPES = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml"}
+
+
+class StaticFile(NamedTuple):
+    """One file."""
+
+    content: bytes
+    content_type: str
+    digest: str
+
+
+class StaticFiles:
+    """What lies in `static/` and its folder `vendor/`, by name."""
+
+    def __init__(self) -> None:
+        self._files = {
+            path.name: StaticFile(content, _TYPES[path.suffix], hashlib.sha256(content).hexdigest()[:12])
+            for path in sorted(_FOLDER.rglob("*"))
+            if path.suffix in _TYPES
+            for content in [path.read_bytes()]
+        }
+
+    def get(self, name: str) -> StaticFile | None:
+        """Return a file, or None."""
+        return self._files.get(name)
+
+    def url(self, name: str) -> str:
+        """Return where pages find a file.
+
+        Raises:
+            KeyError: there is no such file.
+        """
+        return f"/admin/static/{name}?v={self._files[name].digest}"

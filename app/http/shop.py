@@ -1,0 +1,169 @@
+"""The shops' API (发卡平台): `/v1/shop/cards` and what is below it."""
+
+import hashlib
+import json
+import re
+from collections.abc import Callable
+from http import HTTPStatus
+
+import falcon
+import msgspec
+
+from app.domain.operators import Scope
+from app.domain.texts import RefusedError, Text
+from app.http import schemas, shop_schemas
+from app.http.door import client_address
+from app.http.problems import (
+    Problem,
+    card_not_found,
+    conflict,
+    forbidden,
+    idempotency_conflict,
+    too_many_requests,
+    unauthorized,
+)
+from app.services.administration import CardNotFoundError
+from app.services.shop import Answer, Order, OrderChangedError, Shop
+from app.services.shop_tokens import ShopIdentity, ShopTokens
+from app.services.throttling import Throttle, token_bucket
+
+_BEARER = re.compile(r"bearer +([A-Za-z0-9._~+/-]+=*)", re.IGNORECASE)
+_TELL = Text(
+    "请求头 Authorization 必须是 Bearer 加令牌（scripts/cardctl token add）。",
+    "The Authorization header must be Bearer and a token (scripts/cardctl token add).",
+)
+_UNKNOWN = Text("令牌无效或已吊销。", "The token is unknown or was revoked.")
+
+
+class ShopDoor:
+    """Who comes in, and for what.
+
+    Args:
+        tokens: Knows the shops.
+        throttle: Counts unknown tokens.
+        behind_proxy: Whether the proxy's header says where a request came from, or the connection itself.
+    """
+
+    def __init__(self, tokens: ShopTokens, throttle: Throttle, *, behind_proxy: bool) -> None:
+        self._tokens = tokens
+        self._throttle = throttle
+        self._behind_proxy = behind_proxy
+
+    def admit(self, request: falcon.Request, scope: Scope) -> ShopIdentity:
+        """Return which shop asks.
+
+        Raises:
+            Problem: 401 without a token that holds, 403 when it may not do this, 429 after too many unknown ones.
+        """
+        given = _BEARER.fullmatch(request.get_header("AUTHORIZATION") or "")
+        if given is None:
+            raise unauthorized(_TELL, "Bearer")
+        shop = self._tokens.authenticate(given[1])
+        if shop is None:
+            raise self._stranger(request)
+        request.context.outcome = {"shop": shop.name}
+        if scope not in shop.scopes:
+            raise forbidden(
+                Text(f"令牌没有权限 {scope}。", f"The token lacks the scope {scope}."),
+                {"WWW-Authenticate": f'Bearer error="insufficient_scope", scope="{scope}"'},
+            )
+        return shop
+
+    def _stranger(self, request: falcon.Request) -> Problem:
+        # Counted after the look and not before: a token that holds passes, whoever else is behind its address.
+        buckets = [token_bucket(client_address(request, behind_proxy=self._behind_proxy))]
+        wait_seconds = self._throttle.wait_seconds(buckets)
+        if wait_seconds:
+            return too_many_requests(wait_seconds)
+        self._throttle.count(buckets)
+        return unauthorized(_UNKNOWN, 'Bearer error="invalid_token"')
+
+
+class CardsResource:
+    """`/v1/shop/cards`: issuing and looking up."""
+
+    def __init__(self, shop: Shop, door: ShopDoor) -> None:
+        self._shop = shop
+        self._door = door
+
+    def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
+        """Issue cards."""
+        shop = self._door.admit(request, Scope.CARDS_ISSUE)
+        body, validity = shop_schemas.parse_issue_request(schemas.read_body(request))
+        order = _order(request, shop, body, HTTPStatus.CREATED)
+        _place(response, lambda: self._shop.issue(order, int(body.count or 1), validity, body.batch, body.note))
+
+    def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
+        """Tell how a card is."""
+        self._door.admit(request, Scope.CARDS_READ)
+        wanted = shop_schemas.wanted_id(request)
+        try:
+            document = self._shop.look_up(wanted)
+        except CardNotFoundError as error:
+            raise card_not_found(_sentence(error), "id") from error
+        _describe(response)
+        response.data = json.dumps(document, ensure_ascii=False).encode()
+
+    on_head = on_get
+
+
+class ChangeResource:
+    """`POST /v1/shop/cards/freeze` or `…/unfreeze`, whichever `change` is."""
+
+    def __init__(self, door: ShopDoor, change: Callable[[Order, list[str]], Answer]) -> None:
+        self._door = door
+        self._change = change
+
+    def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
+        """Change the cards, all or none."""
+        shop = self._door.admit(request, Scope.CARDS_FREEZE)
+        body = shop_schemas.parse_cards_request(schemas.read_body(request))
+        order = _order(request, shop, body, HTTPStatus.OK)
+        _place(response, lambda: self._change(order, body.ids))
+
+
+class ExtendResource:
+    """`POST /v1/shop/cards/extend`."""
+
+    def __init__(self, door: ShopDoor, shop: Shop) -> None:
+        self._door = door
+        self._shop = shop
+
+    def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
+        """Extend the cards, all or none."""
+        shop = self._door.admit(request, Scope.CARDS_EXTEND)
+        body, by = shop_schemas.parse_extend_request(schemas.read_body(request))
+        order = _order(request, shop, body, HTTPStatus.OK)
+        _place(response, lambda: self._shop.extend(order, body.ids, by))
+
+
+def _order(request: falcon.Request, shop: ShopIdentity, body: msgspec.Struct, status: HTTPStatus) -> Order:
+    asked = request.path.encode() + b"\n" + msgspec.json.encode(body)
+    return Order(shop, shop_schemas.idempotency_key(request), hashlib.sha256(asked).hexdigest(), status)
+
+
+def _place(response: falcon.Response, place: Callable[[], Answer]) -> None:
+    """Make what comes of an order the answer."""
+    try:
+        answer = place()
+    except CardNotFoundError as error:
+        raise card_not_found(_sentence(error), "ids") from error
+    except RefusedError as error:
+        raise conflict(_sentence(error), "ids") from error
+    except OrderChangedError as error:
+        raise idempotency_conflict(shop_schemas.KEY_HEADER) from error
+    _describe(response)
+    response.status = answer.status
+    if answer.is_replayed:
+        response.set_header("Idempotency-Replayed", "true")
+    response.data = answer.body.encode()
+
+
+def _sentence(error: RefusedError) -> Text:
+    text = error.text
+    return Text(f"{text.zh}。", f"{text.en[0].upper()}{text.en[1:]}.")
+
+
+def _describe(response: falcon.Response) -> None:
+    response.content_type = "application/json"
+    response.set_header("Cache-Control", "no-store")

@@ -1,0 +1,141 @@
+"""The form of shops' requests, checked as strictly as all others."""
+
+import re
+from datetime import timedelta
+from typing import Annotated
+
+import falcon
+import msgspec
+from msgspec import Meta
+
+from app.domain.cards import ValidityError, parse_duration, parse_validity
+from app.domain.texts import MAX_TEXT, RefusedError, Text, check_text
+from app.http import schemas
+from app.http.problems import invalid_request
+
+MAX_COUNT = 1000
+MAX_CARDS = 100
+KEY_HEADER = "Idempotency-Key"
+_KEY = re.compile(r"[!-~]{1,64}")
+_Id = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"\S")]
+_Ids = Annotated[list[_Id], Meta(min_length=1, max_length=MAX_CARDS)]
+
+# What has its default is left out of an order's digest: a field that comes with a new release changes no old order.
+
+
+class IssueRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """The body of `POST /v1/shop/cards`."""
+
+    validity: str
+    count: Annotated[float, Meta(ge=1, le=MAX_COUNT, multiple_of=1)] | None = None  # to JSON 1.0 is an integer, too
+    batch: str | None = None
+    note: str | None = None
+
+
+class CardsRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """The body of `POST /v1/shop/cards/freeze` and of `…/unfreeze`."""
+
+    ids: _Ids
+
+
+class ExtendRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """The body of `POST /v1/shop/cards/extend`."""
+
+    ids: _Ids
+    by: str
+
+
+_ID = Text("必须是 1 到 64 个字符的字符串，且不全是空白", "must be a string of 1 to 64 characters, not all white space")
+_TEXT = Text(f"必须是 1 到 {MAX_TEXT} 个可打印字符", f"must be 1 to {MAX_TEXT} printable characters")
+_DURATION = Text(
+    "必须是 1 秒到 100 年的时长：30s、45m、12h、30d、1w，或 day、week、month、quarter、year",
+    "must be a duration from 1 second to 100 years: 30s, 45m, 12h, 30d, 1w, or day, week, month, quarter, year",
+)
+REQUIREMENTS: dict[str, Text] = {
+    "validity": Text(f"{_DURATION.zh}，或 permanent", f"{_DURATION.en}, or permanent"),
+    "count": Text(f"必须是 1 到 {MAX_COUNT} 的整数", f"must be an integer from 1 to {MAX_COUNT:,}"),
+    "batch": _TEXT,
+    "note": _TEXT,
+    "id": Text(f"{_ID.zh}，且只给一次", f"{_ID.en}, and given once"),
+    "ids": Text(
+        f"必须是 1 到 {MAX_CARDS} 个卡密的列表，每个 1 到 64 个字符",
+        f"must be a list of 1 to {MAX_CARDS} card IDs of 1 to 64 characters each",
+    ),
+    "by": _DURATION,
+    KEY_HEADER: Text(
+        "请求头必须有，且是 1 到 64 个可见 ASCII 字符", "header must be there, with 1 to 64 visible ASCII characters"
+    ),
+}
+"""What each field must be, for the person who reads the error."""
+
+
+def parse_issue_request(body: bytes) -> tuple[IssueRequest, timedelta | None]:
+    """Read an order of new cards, and how long each is to last.
+
+    Raises:
+        Problem: 400, naming the field and what it must be.
+    """
+    asked = schemas.parse(body, IssueRequest, REQUIREMENTS)
+    for field, text in (("batch", asked.batch), ("note", asked.note)):
+        try:
+            check_text(field, text)
+        except RefusedError as error:
+            raise schemas.wrong_value(field, REQUIREMENTS[field]) from error
+    try:
+        return asked, parse_validity(asked.validity)
+    except ValidityError as error:
+        raise schemas.wrong_value("validity", REQUIREMENTS["validity"]) from error
+
+
+def parse_cards_request(body: bytes) -> CardsRequest:
+    """Read which cards to change.
+
+    Raises:
+        Problem: 400, naming the field and what it must be.
+    """
+    return schemas.parse(body, CardsRequest, REQUIREMENTS)
+
+
+def parse_extend_request(body: bytes) -> tuple[ExtendRequest, timedelta]:
+    """Read which cards to extend, and by how much.
+
+    Raises:
+        Problem: 400, naming the field and what it must be.
+    """
+    asked = schemas.parse(body, ExtendRequest, REQUIREMENTS)
+    try:
+        return asked, parse_duration(asked.by)
+    except ValidityError as error:
+        raise schemas.wrong_value("by", REQUIREMENTS["by"]) from error
+
+
+def wanted_id(request: falcon.Request) -> str:
+    """Return the one card that a query string names.
+
+    Raises:
+        Problem: 400: it names none, several, or something beside it.
+    """
+    unknown = next((name for name in request.params if name != "id"), None)
+    if unknown is not None:
+        shown = ascii(unknown[:64])[1:-1]
+        raise invalid_request(
+            Text(f"未知参数 {shown}；可用参数：id。", f"Unknown parameter {shown}; the parameter is id."), shown
+        )
+    given = request.get_param_as_list("id") or []
+    try:
+        wanted: list[str] = msgspec.convert(given, Annotated[list[_Id], Meta(min_length=1, max_length=1)])
+    except msgspec.ValidationError as error:
+        raise schemas.wrong_value("id", REQUIREMENTS["id"]) from error
+    return wanted[0]
+
+
+def idempotency_key(request: falcon.Request) -> str:
+    """Return the shop's own name for an order.
+
+    Raises:
+        Problem: 400: there is none, or it is no such name.
+    """
+    given = request.get_header(KEY_HEADER) or ""
+    if not _KEY.fullmatch(given):
+        raise schemas.wrong_value(KEY_HEADER, REQUIREMENTS[KEY_HEADER])
+    return given

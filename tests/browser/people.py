@@ -1,0 +1,73 @@
+"""Somebody at the console: finds things by what is written on them, in the language that they read."""
+
+from pathlib import Path
+from typing import Self
+from urllib.parse import parse_qs, urlsplit
+
+from playwright.sync_api import Locator, Page, expect
+
+from tests.browser.visits import Look
+from tests.console import PASSWORD
+
+
+class Person:
+    """A browser's page, and how its visitor looks at it. Whatever has a text takes it in Chinese and in English."""
+
+    def __init__(self, page: Page, look: Look) -> None:
+        self.page = page
+        self.look = look
+
+    def t(self, zh: str, en: str) -> str:
+        return en if self.look.language == "en" else zh
+
+    def log_in(self, name: str, password: str = PASSWORD, code: str = "") -> Self:
+        self.page.goto(f"/admin/login?lang={self.look.language}")
+        self.fill_in(name, password, code)
+        expect(self.page.get_by_role("button", name=self.t("退出", "Log out"))).to_be_visible()
+        return self
+
+    def fill_in(self, name: str, password: str, code: str = "") -> None:
+        """Fill in the log-in and send it."""
+        self.page.locator("#name").fill(name)
+        self.page.locator("#password").fill(password)
+        self.page.locator("#code").fill(code)
+        self.press("登录", "Log in")
+
+    def go(self, path: str) -> Self:
+        self.page.goto(path)
+        return self
+
+    def button(self, zh: str, en: str, within: Page | Locator | None = None) -> Locator:
+        return (within or self.page).get_by_role("button", name=self.t(zh, en), exact=True)
+
+    def press(self, zh: str, en: str, within: Page | Locator | None = None) -> None:
+        self.button(zh, en, within).click()
+
+    def follow(self, zh: str, en: str) -> None:
+        self.page.locator("main").get_by_role("link", name=self.t(zh, en), exact=True).click()
+
+    def field(self, zh: str, en: str, within: Page | Locator | None = None) -> Locator:
+        return (within or self.page).get_by_label(self.t(zh, en), exact=True)
+
+    def reads(self, zh: str, en: str) -> None:
+        """Expect the main part to say this."""
+        expect(self.page.locator("main")).to_contain_text(self.t(zh, en))
+
+    def is_headed(self, zh: str, en: str) -> None:
+        expect(self.page.locator("h1")).to_contain_text(self.t(zh, en))
+
+    def download(self, button: Locator) -> str:
+        """Press it, and return the text that it brings, with the mark at its beginning."""
+        with self.page.expect_download() as downloading:
+            button.click()
+        return Path(downloading.value.path()).read_text("utf-8")
+
+    @property
+    def rows(self) -> Locator:
+        """The rows of the page's list."""
+        return self.page.locator("#results tbody tr")
+
+    @property
+    def query(self) -> dict[str, str]:
+        """What stands in the address."""
+        return {name: values[0] for name, values in parse_qs(urlsplit(self.page.url).query).items()}

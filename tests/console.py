@@ -1,0 +1,214 @@
+"""The console as a browser sees it: cookies, forms with all that stands in them, redirects after a POST.
+
+    browser = Browser(service)                      # `Browser(proxied, address="203.0.113.7")` behind a proxy
+    add_operator("alice", Role.SELLER)              # needs the fixture `database`
+    browser.log_in("alice")                         # or `walk_in`, where the log-in is not what is tested
+    page = browser.get("/admin/cards?status=unused")
+    page = browser.submit(page, "/admin/cards/confirm", id=[...], button=("action", "freeze"))
+    assert page.status == 200 and "…" in page.text
+
+`submit` takes the form that goes to that address as it stands in the page, changes what it is told, and follows the
+redirect. `post` sends whatever it is given (the token too unless `csrf=""`), and follows nothing.
+"""
+
+import http.client
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from http.cookies import SimpleCookie
+from typing import Self
+from urllib.parse import urlencode, urljoin, urlsplit
+
+from argon2 import PasswordHasher
+
+from app.domain.operators import Role
+from app.services.bearer import digest
+from app.storage import operators
+from app.storage.models import Operator
+from tests.pages import Form, forms_of, links_of, words_of
+from tests.service import Service
+
+PASSWORD = "correct horse battery staple"
+Fields = Mapping[str, str | Sequence[str]]
+Files = Mapping[str, tuple[str, bytes]]
+"""By field: the file's name and its content."""
+
+
+def add_operator(name: str, role: Role = Role.OWNER, password: str = PASSWORD) -> None:
+    """Add an operator straight into the connected database: a process less for each test."""
+    now = datetime.now(UTC)
+    hashed = _hashed(password)
+    Operator.insert(name=name, role=role, password_hash=hashed, created_at=now, password_changed_at=now).execute()
+
+
+@cache
+def _hashed(password: str) -> str:
+    return PasswordHasher().hash(password)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """An answer. `path` is where it came from, with its query."""
+
+    path: str
+    status: int
+    headers: dict[str, str]
+    content: bytes
+
+    @property
+    def text(self) -> str:
+        return self.content.decode()
+
+    @property
+    def words(self) -> str:
+        """What a person reads: no tags, white space as one space."""
+        return words_of(self.text)
+
+    @property
+    def forms(self) -> list[Form]:
+        return forms_of(self.text, self.path)
+
+    @property
+    def links(self) -> list[str]:
+        """Where its links lead, as written."""
+        return links_of(self.text)
+
+    def form(self, action: str) -> Form:
+        """The only form that goes to this address."""
+        (form,) = [form for form in self.forms if urlsplit(form.action).path == action]
+        return form
+
+
+class Browser:
+    """A browser of its own: its cookies, its language, its address (where the service stands behind a proxy)."""
+
+    def __init__(self, service: Service, *, language: str = "zh", address: str | None = None) -> None:
+        self._port = service.port
+        self._address = address
+        self._cookies: dict[str, tuple[str, str]] = {"kadun_language": (language, "/admin")}
+
+    def log_in(self, name: str, password: str = PASSWORD, code: str = "") -> Self:
+        page = self.get("/admin/login")
+        page = self.submit(page, "/admin/login", name=name, password=password, code=code)
+        assert page.status == 200, page.text
+        assert "kadun_session" in self._cookies, page.words
+        return self
+
+    def walk_in(self, name: str) -> Self:
+        """Be logged in by a session made in the connected database: no hash to wait for."""
+        token, now = secrets.token_urlsafe(32), datetime.now(UTC)
+        operators.add_session(digest(token), Operator.get(Operator.name == name).id, now, now + timedelta(days=1))
+        self.set_cookie("kadun_session", token)
+        return self
+
+    def cookie(self, name: str) -> str | None:
+        return self._cookies[name][0] if name in self._cookies else None
+
+    def set_cookie(self, name: str, value: str, path: str = "/admin") -> None:
+        self._cookies[name] = (value, path)
+
+    def get(self, path: str, headers: Mapping[str, str] | None = None) -> Seen:
+        return self.send("GET", path, headers=headers)
+
+    def post(
+        self,
+        path: str,
+        fields: Fields | None = None,
+        files: Files | None = None,
+        *,
+        csrf: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Seen:
+        """Post a form that stood in no page, and follow nothing; `csrf` None is this session's own token."""
+        pairs = [("csrf", self.csrf() if csrf is None else csrf), *_pairs(fields or {})]
+        return self._post(path, pairs, files, headers)
+
+    def submit(
+        self,
+        page: Seen,
+        action: str,
+        fields: Fields | None = None,
+        *,
+        button: tuple[str, str] | None = None,
+        files: Files | None = None,
+        **more: str | Sequence[str],
+    ) -> Seen:
+        """Fill in the page's form that goes to `action` and press its button; return the page where that leads."""
+        form = page.form(action)
+        changed = {**(fields or {}), **more}
+        pairs = [(name, value) for name, value in form.fields if name not in changed] + _pairs(changed)
+        target = form.action
+        if button is not None:
+            (formaction,) = [where for name, value, where in form.buttons if (name, value) == button]
+            pairs.append(button)
+            target = formaction or target
+        if form.method == "get":
+            return self.get(f"{urlsplit(target).path}?{urlencode(pairs)}")
+        return self.follow(self._post(urljoin(page.path, target), pairs, files, None))
+
+    def follow(self, answer: Seen) -> Seen:
+        """Return where a redirect leads; what is none, itself."""
+        while answer.status == 303:
+            answer = self.get(urljoin(answer.path, answer.headers["location"]))
+        return answer
+
+    def csrf(self) -> str:
+        """This session's token, as every page of it has it in the form that logs out."""
+        fields = dict(self.get("/admin/cards").form("/admin/logout").fields)
+        return fields["csrf"]
+
+    def send(self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None) -> Seen:
+        sent = {"Sec-Fetch-Site": "same-origin", "Cookie": self._cookie_header(path), **(headers or {})}
+        if self._address is not None:
+            sent["X-Real-IP"] = self._address
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=40)
+        try:
+            connection.request(method, path, body, sent)
+            answer = connection.getresponse()
+            content = answer.read()
+        finally:
+            connection.close()
+        for line in answer.headers.get_all("Set-Cookie") or []:
+            self._keep(line)
+        return Seen(path, answer.status, {k.lower(): v for k, v in answer.getheaders()}, content)
+
+    def _post(
+        self, path: str, pairs: list[tuple[str, str]], files: Files | None, headers: Mapping[str, str] | None
+    ) -> Seen:
+        if files is None:
+            kind, body = "application/x-www-form-urlencoded", urlencode(pairs).encode()
+        else:
+            kind, body = _multipart(pairs, files)
+        return self.send("POST", path, body, {"Content-Type": kind, **(headers or {})})
+
+    def _cookie_header(self, path: str) -> str:
+        return "; ".join(f"{n}={value}" for n, (value, scope) in self._cookies.items() if path.startswith(scope))
+
+    def _keep(self, line: str) -> None:
+        for name, morsel in SimpleCookie(line).items():
+            if morsel.value and morsel["max-age"] != "0" and "1970" not in morsel["expires"]:
+                self._cookies[name] = (morsel.value, morsel["path"] or "/")
+            else:
+                self._cookies.pop(name, None)
+
+
+def _pairs(fields: Fields) -> list[tuple[str, str]]:
+    return [(name, value) for name, said in fields.items() for value in ([said] if isinstance(said, str) else said)]
+
+
+def _multipart(pairs: list[tuple[str, str]], files: Files) -> tuple[str, bytes]:
+    boundary = secrets.token_hex(16)
+    parts = [
+        *((f'name="{name}"', value.encode()) for name, value in pairs),
+        *(
+            (f'name="{name}"; filename="{file}"\r\nContent-Type: text/csv', content)
+            for name, (file, content) in files.items()
+        ),
+    ]
+    body = b"".join(
+        f"--{boundary}\r\nContent-Disposition: form-data; {head}\r\n\r\n".encode() + content + b"\r\n"
+        for head, content in parts
+    )
+    return f"multipart/form-data; boundary={boundary}", body + f"--{boundary}--\r\n".encode()

@@ -1,0 +1,62 @@
+"""What the OpenAPI document says of an answer, asked of every answer that a test gets from the real service."""
+
+import json
+import re
+from functools import cache
+from typing import Any
+from urllib.parse import urlsplit
+
+import jsonschema_rs
+
+from app.http.openapi import DOCUMENT
+
+OPENAPI: dict[str, Any] = json.loads(DOCUMENT.read_text("utf-8"))
+
+
+def check(method: str, target: str, status: int, headers: dict[str, str], content: bytes) -> None:
+    """Assert that an answer is one that the document has for this request.
+
+    Args:
+        method: As sent.
+        target: As sent: a path, perhaps with a query.
+        status: The answer's.
+        headers: The answer's, names in lower case.
+        content: The answer's.
+    """
+    operation = _operation("GET" if method == "HEAD" else method, urlsplit(target).path)
+    if operation is None:
+        return
+    documented = _resolved(operation["responses"]).get(str(status))
+    said = f"{method} {urlsplit(target).path} {status}"
+    assert documented is not None, f"{said} is not in app/http/openapi.json"
+    documented = _resolved(documented)
+    for name, header in documented.get("headers", {}).items():
+        assert name.lower() in headers or not _resolved(header).get("required"), f"{said} lacks {name}"
+    media_type = headers.get("content-type", "").partition(";")[0]
+    kinds = documented.get("content", {})
+    if method != "HEAD" and (kinds or content):
+        assert media_type in kinds, f"{said} is {media_type}"
+        if "schema" in kinds[media_type]:
+            _validator(json.dumps(kinds[media_type]["schema"])).validate(json.loads(content))
+
+
+def _operation(method: str, path: str) -> dict[str, Any] | None:
+    for template, operations in OPENAPI["paths"].items():
+        if re.fullmatch(re.sub(r"\\\{\w+\\\}", "[^/]+", re.escape(template)), path):
+            found: dict[str, Any] | None = operations.get(method.lower())
+            return found
+    return None
+
+
+def _resolved(part: dict[str, Any]) -> dict[str, Any]:
+    if "$ref" not in part:
+        return part
+    found: Any = OPENAPI
+    for name in part["$ref"].removeprefix("#/").split("/"):
+        found = found[name]
+    return dict(found)
+
+
+@cache
+def _validator(schema: str) -> jsonschema_rs.Validator:
+    return jsonschema_rs.Draft202012Validator({**json.loads(schema), "components": OPENAPI["components"]})

@@ -1,0 +1,76 @@
+"""What stands behind nginx where a test is about nginx alone: it tells what reached it, and answers at any length."""
+
+import json
+import socketserver
+import threading
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+STYLES = b"p { color: red }\n" * 1000
+EXPORT_BYTES = 32 * 1024 * 1024  # more than all buffers of the two connections hold
+_PIECE = 64 * 1024
+
+
+class _Server(socketserver.ThreadingUnixStreamServer):
+    daemon_threads = True
+    block_on_close = False  # nginx keeps its connections open
+    sent_bytes = 0
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: _Server
+
+    def do_GET(self) -> None:
+        if self.path.startswith("/admin/static/"):
+            self._answer("text/css; charset=utf-8", STYLES)
+        elif self.path == "/admin/page":
+            self._answer("text/html; charset=utf-8", b"<p>x" * 1000)
+        elif self.path == "/admin/export":
+            self._answer("text/csv; charset=utf-8", b"x" * EXPORT_BYTES)
+        else:
+            self.do_POST()
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"] or 0))
+        told = {"path": self.path, "body_bytes": len(body), "headers": {k.lower(): v for k, v in self.headers.items()}}
+        self._answer("application/json", json.dumps(told).encode())
+
+    def _answer(self, media_type: str, content: bytes) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", media_type)
+        self.send_header("Content-Length", str(len(content)))
+        self.send_header("X-Cookie-Seen", self.headers["Cookie"] or "none")
+        self.send_header("X-Address-Seen", self.headers["X-Real-IP"])
+        self.end_headers()
+        for start in range(0, len(content), _PIECE):
+            self.wfile.write(content[start : start + _PIECE])
+            self.server.sent_bytes += _PIECE
+
+    def log_message(self, *_: object) -> None:
+        """Nothing: the peer on a unix socket has no address to log."""
+
+
+class ConsoleStandIn:
+    """Serves on a unix socket while in use."""
+
+    def __init__(self, socket: Path) -> None:
+        self.socket = socket
+        self._server = _Server(str(socket), _Handler)
+
+    @property
+    def sent_bytes(self) -> int:
+        """What has left it so far, of all its answers."""
+        return self._server.sent_bytes
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(
+        self, _type: type[BaseException] | None, _error: BaseException | None, _at: TracebackType | None
+    ) -> None:
+        self._server.shutdown()
+        self._server.server_close()

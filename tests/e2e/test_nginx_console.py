@@ -1,0 +1,167 @@
+"""The way to the console: what reaches it, how much of it, what is compressed, and whom KADUN_ADMIN_ALLOW keeps out."""
+
+import gzip
+import http.client
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.console_stand_in import EXPORT_BYTES, STYLES, ConsoleStandIn
+from tests.e2e.exchange import Answer
+from tests.e2e.gateway import HSTS, Gateway
+from tests.service import wait_for
+
+LIMIT = 5 * 1024 * 1024
+GZIP = {"Accept-Encoding": "gzip"}
+PLACES = ["/admin", "/admin/", "/admin/cards?status=active", "/admin/static/app.css"]
+
+
+@pytest.fixture(scope="module")
+def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConsoleStandIn]:
+    with ConsoleStandIn(tmp_path_factory.mktemp("console") / "console.sock") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory: pytest.TempPathFactory, console: ConsoleStandIn) -> Iterator[Gateway]:
+    with Gateway(tmp_path_factory.mktemp("nginx"), console.socket) as running:
+        yield running
+
+
+@pytest.mark.parametrize(
+    ("asked", "arrives"),
+    [
+        ("/admin", "/admin"),
+        ("/admin/", "/admin/"),
+        ("/admin/cards?after=x%20y", "/admin/cards?after=x%20y"),
+        ("/v1/../admin//cards/%61", "/admin/cards/a"),
+    ],
+)
+def test_the_console_is_reached_by_the_path_that_nginx_understood(gateway: Gateway, asked: str, arrives: str) -> None:
+    assert gateway.ask("GET", asked).json()["path"] == arrives
+
+
+@pytest.mark.parametrize("path", ["/administrator", "/Admin/", "/admin.css", "/kadun-admin-refused", "/admin/../x"])
+def test_what_only_looks_like_the_console_is_nothing(gateway: Gateway, path: str) -> None:
+    gateway.ask("GET", path).require_problem(404, "NOT_FOUND")
+
+
+def test_an_import_of_5_mib_arrives_whole_and_a_longer_one_is_refused(gateway: Gateway) -> None:
+    assert gateway.ask("POST", "/admin/import", b"x" * LIMIT).json()["body_bytes"] == LIMIT
+    gateway.ask("POST", "/admin/import", b"x" * (LIMIT + 1)).require_problem(413, "BODY_TOO_LARGE")
+
+
+@pytest.mark.parametrize("path", ["/admin", "/admin/static/app.css", "/v1/shop/cards"])
+def test_only_the_pages_of_the_console_take_as_much(gateway: Gateway, path: str) -> None:
+    gateway.ask("POST", path, b"x" * (64 * 1024 + 1)).require_problem(413, "BODY_TOO_LARGE")
+
+
+def test_an_export_waits_for_its_reader_and_fills_no_disk(gateway: Gateway, console: ConsoleStandIn) -> None:
+    before = console.sent_bytes
+
+    def is_quiet() -> bool:
+        seen = console.sent_bytes
+        time.sleep(0.2)  # between two looks
+        return before < seen == console.sent_bytes
+
+    connection = http.client.HTTPSConnection("127.0.0.1", gateway.https_port, context=gateway.context(), timeout=30)
+    connection.request("GET", "/admin/export")
+    answer = connection.getresponse()
+    wait_for(is_quiet)
+    assert console.sent_bytes - before < EXPORT_BYTES, "nginx took it all, for a reader who reads nothing"
+    assert len(answer.read()) == EXPORT_BYTES
+    connection.close()
+
+
+def test_style_sheets_are_compressed_for_whoever_can_read_that(gateway: Gateway) -> None:
+    answer = gateway.ask("GET", "/admin/static/app.css", headers=GZIP)
+    assert (answer.headers["content-encoding"], answer.headers["vary"]) == ("gzip", "Accept-Encoding")
+    assert gzip.decompress(answer.body) == STYLES
+    assert gateway.ask("GET", "/admin/static/app.css").body == STYLES
+
+
+def test_no_page_is_ever_compressed(gateway: Gateway) -> None:
+    assert "content-encoding" not in gateway.ask("GET", "/admin/page", headers=GZIP).headers
+
+
+def test_the_cookie_reaches_the_pages_and_not_the_style_sheets(gateway: Gateway) -> None:
+    def seen(path: str) -> str:
+        return gateway.ask("GET", path, headers={"Cookie": "session=x"}).headers["x-cookie-seen"]
+
+    assert [seen(path) for path in ("/admin", "/admin/page", "/admin/static/app.css")] == ["session=x"] * 2 + ["none"]
+
+
+@pytest.mark.parametrize("path", ["/admin", "/admin/page", "/admin/static/app.css"])
+def test_the_console_hears_the_true_address_alone(gateway: Gateway, path: str) -> None:
+    answer = gateway.ask("GET", path, headers={"X-Real-IP": "192.0.2.66"}, source="127.0.0.9")
+    assert answer.headers["x-address-seen"] == "127.0.0.9"
+    assert answer.headers["strict-transport-security"] == HSTS
+
+
+def refused(answer: Answer) -> bool:
+    """Whether nginx kept this request away from the console."""
+    if "x-address-seen" in answer.headers:
+        return False
+    answer.require_problem(403, "FORBIDDEN")
+    assert answer.json()["detail"].count("KADUN_ADMIN_ALLOW") == 2
+    assert answer.headers["strict-transport-security"] == HSTS
+    return True
+
+
+@pytest.mark.parametrize(
+    ("allow", "addresses"),
+    [
+        ("", {"192.0.2.1": True, "2001:db8::1": True}),
+        (" ", {"192.0.2.1": True}),
+        ("192.0.2.1", {"192.0.2.1": True, "192.0.2.2": False, "2001:db8::1": False}),
+        ("192.0.2.0/25", {"192.0.2.1": True, "192.0.2.127": True, "192.0.2.128": False}),
+        ("192.0.2.1, 198.51.100.7,2001:DB8:1::/48 ", {
+            "192.0.2.1": True, "198.51.100.7": True, "2001:db8:1:2::3": True,
+            "198.51.100.8": False, "2001:db8:2::1": False,
+        }),
+        ("2001:db8::5", {"2001:db8::5": True, "2001:db8::6": False, "192.0.2.1": False}),
+        ("127.0.0.1 ::1", {"127.0.0.1": True, "::1": True, "127.0.0.2": False}),
+        ("0.0.0.0/0", {"192.0.2.1": True, "2001:db8::1": False}),
+    ],
+)  # fmt: skip
+def test_where_addresses_are_named_nobody_else_comes_near_the_console(
+    tmp_path: Path, console: ConsoleStandIn, allow: str, addresses: dict[str, bool]
+) -> None:
+    with Gateway(tmp_path / "nginx", console.socket, believe_test_address=True, KADUN_ADMIN_ALLOW=allow) as gateway:
+        for address, welcome in addresses.items():
+            headers = {"X-Test-Address": address}
+            assert [refused(gateway.ask("GET", place, headers=headers)) for place in PLACES] == [not welcome] * 4
+            assert not refused(gateway.ask("GET", "/v1/x", headers=headers)), "customers are another matter"
+
+
+@pytest.mark.parametrize("spelling", ["//admin/", "/%61dmin/", "/v1/../admin/x", "/./admin", "/admin/static/../x"])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_no_spelling_and_no_header_lets_a_stranger_in(
+    tmp_path: Path, console: ConsoleStandIn, method: str, spelling: str
+) -> None:
+    with Gateway(tmp_path / "nginx", console.socket, KADUN_ADMIN_ALLOW="192.0.2.1") as gateway:
+        headers = {"X-Real-IP": "192.0.2.1", "X-Forwarded-For": "192.0.2.1", "Forwarded": "for=192.0.2.1"}
+        assert refused(gateway.ask(method, spelling, None if method == "GET" else b"x", headers))
+
+
+@pytest.mark.parametrize(
+    "allow", [" , ", "办公室", "192.0.2.1，192.0.2.2", "1.2.3.4 *", "office.example.com", "default", "1;2"]
+)
+def test_what_is_no_address_at_all_stops_the_start_with_a_line(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], allow: str
+) -> None:
+    with pytest.raises(subprocess.CalledProcessError):
+        Gateway(tmp_path / "nginx", tmp_path / "nobody.sock", KADUN_ADMIN_ALLOW=allow)
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith("40-admin-allow.sh: KADUN_ADMIN_ALLOW in .env: '")
+    assert line.endswith("' is no address and no network (203.0.113.7, 2001:db8::/32)")
+
+
+@pytest.mark.parametrize("entry", ["192.0.2.300", "192.0.2", "1", "fe", "2001:db8::/129", "192.0.2.0/33", "::1::", "/"])
+def test_what_looks_like_an_address_and_is_none_stops_the_start_too(tmp_path: Path, entry: str) -> None:
+    gateway = Gateway(tmp_path / "nginx", tmp_path / "nobody.sock", KADUN_ADMIN_ALLOW=f"192.0.2.1 {entry}")
+    with pytest.raises(AssertionError, match=rf'invalid network "{entry}" in .*/kadun_admin_allow\.conf'), gateway:
+        pass

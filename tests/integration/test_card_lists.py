@@ -1,0 +1,222 @@
+"""Lists of cards as the console has them: what is in them, in which order, by which index."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from app.domain.codes import CardStatus
+from app.storage import card_lists, cards, finding, schema
+from app.storage.card_lists import CardFilter
+from app.storage.cards import NewCard
+from app.storage.database import Database, connect_to
+from app.storage.models import Card, Client, Event
+from app.storage.paging import Cursor
+from bench import console_rows
+from tests.year import plan, statements
+from trial.postgres import EmbeddedPostgres
+
+CARDS, EVENTS = 20_000, 60_000
+WEEK = timedelta(days=7)
+
+
+@pytest.fixture(scope="module")
+def year_url(postgres: EmbeddedPostgres) -> str:
+    postgres.create_database("year_of_cards")
+    url = postgres.url("year_of_cards")
+    owner = connect_to(Database(url, bulk=True))
+    schema.migrate(owner, lambda _line: None)
+    owner.close()
+    console_rows.fill(url, cards=CARDS, events=EVENTS, today=datetime.now(UTC).date())
+    return url
+
+
+@pytest.fixture
+def year(year_url: str) -> Iterator[Database]:
+    connected = connect_to(Database(year_url))
+    connected.connect()
+    yield connected
+    connected.close()
+
+
+@pytest.fixture(scope="module")
+def all_cards(year_url: str) -> list[Card]:
+    connected = connect_to(Database(year_url))
+    with connected.connection_context():
+        return list(Card.select())
+
+
+NOW = datetime.now(UTC) + timedelta(minutes=10)
+LARGE, NOTE = console_rows.LARGE_BATCH, console_rows.RARE_NOTE
+FILTERS = {
+    "all": (CardFilter(), "card_created"),
+    "unused": (CardFilter(status=CardStatus.UNUSED), "card_unused"),
+    "frozen": (CardFilter(status=CardStatus.FROZEN), "card_frozen"),
+    "active": (CardFilter(status=CardStatus.ACTIVE), "card_expires"),
+    "expired": (CardFilter(status=CardStatus.EXPIRED), "card_expires"),
+    "a batch": (CardFilter(batch=LARGE), "card_batch"),
+    "unused of a batch": (CardFilter(batch=LARGE, status=CardStatus.UNUSED), "card_batch"),
+    "active of a batch": (CardFilter(batch=LARGE, status=CardStatus.ACTIVE), "card_batch_expires"),
+    "a batch of one": (CardFilter(batch=console_rows.RARE_BATCH), "card_batch"),
+    "a note of one": (CardFilter(note=NOTE[2:4]), "card_created"),
+    "a common note": (CardFilter(note="甲 第1 "), "card_created"),
+    "no such note": (CardFilter(note="_%", status=CardStatus.UNUSED), "card_unused"),
+    "no such note among the active": (CardFilter(note="%", status=CardStatus.ACTIVE), "card_expires"),
+    "expiring this week": (CardFilter(expires_from=NOW, expires_before=NOW + WEEK), "card_expires"),
+    "expiring this week, frozen": (
+        CardFilter(status=CardStatus.FROZEN, expires_from=NOW, expires_before=NOW + WEEK),
+        "card_expires",
+    ),
+    "expiring late or never": (CardFilter(expires_from=NOW + 3 * WEEK), "card_expires"),
+    "expired this week": (CardFilter(status=CardStatus.EXPIRED, expires_from=NOW - WEEK), "card_expires"),
+    "all at once": (
+        CardFilter(CardStatus.ACTIVE, LARGE, "代理", NOW, NOW + WEEK),
+        "card_batch_expires",
+    ),
+}
+each_filter = pytest.mark.parametrize(("wanted", "index"), FILTERS.values(), ids=FILTERS)
+
+
+def expected(wanted: CardFilter, rows: list[Card]) -> list[str]:
+    """The list, by the rules in Python."""
+    last = datetime.max.replace(tzinfo=UTC)
+    by_expiry = bool(wanted.expires_from or wanted.expires_before) or wanted.status in ("active", "expired")
+    found = [
+        ((row.expires_at or last) if by_expiry else row.created_at, row.id)
+        for row in rows
+        if (wanted.status is None or cards.as_domain(row).status(NOW) is wanted.status)
+        and (wanted.batch is None or row.batch == wanted.batch)
+        and (wanted.note is None or wanted.note in (row.note or ""))
+        and (not by_expiry or row.is_activated)
+        and (wanted.expires_from is None or (row.expires_at or last) >= wanted.expires_from)
+        and (wanted.expires_before is None or (row.expires_at or last) < wanted.expires_before)
+    ]
+    return [card_id for _at, card_id in sorted(found, reverse=not by_expiry or wanted.status == "expired")]
+
+
+def ids(rows: list[card_lists.Row]) -> list[str]:
+    return [card.id for card, _client in rows]
+
+
+@each_filter
+def test_a_list_has_what_its_filter_says_in_its_order(
+    year: Database, all_cards: list[Card], wanted: CardFilter, index: str
+) -> None:
+    right = expected(wanted, all_cards)
+    assert [card.id for card, _client in card_lists.every(wanted, NOW)] == right
+    assert card_lists.count_at_most(wanted, NOW, 1_000) == min(len(right), 1_000)
+
+
+@each_filter
+def test_pages_follow_one_another_both_ways(
+    year: Database, all_cards: list[Card], wanted: CardFilter, index: str
+) -> None:
+    right = expected(wanted, all_cards)
+    middle = len(right) // 2
+    first = card_lists.page(wanted, NOW, limit=50)
+    assert ids(first) == right[:50]
+    if not right:
+        return
+    place = Cursor.parse(str(card_lists.cursor(wanted, Card.get_by_id(right[middle]))))
+    assert ids(card_lists.page(wanted, NOW, place, limit=50)) == right[middle + 1 :][:50]
+    assert ids(card_lists.page(wanted, NOW, place, limit=50, backwards=True)) == right[:middle][-50:]
+
+
+@each_filter
+def test_a_page_is_one_query_by_the_index_of_its_order(year: Database, wanted: CardFilter, index: str) -> None:
+    with statements(year) as ran:
+        card_lists.page(wanted, NOW, Cursor(NOW, "5"), limit=50)
+    (statement,) = ran
+    told = plan(year, statement)
+    assert f" using {index} on card" in told
+    assert "Seq Scan" not in told
+
+
+def test_clients_come_with_their_cards(year: Database) -> None:
+    rows = card_lists.page(CardFilter(), NOW, limit=100)
+    bound = {client.card_id: client for client in Client.select().where(Client.card.in_(ids(rows)))}
+    assert 0 < len(bound) < 100
+    assert all(client == bound.get(card.id) for card, client in rows)
+
+
+def test_permanent_cards_come_last_among_the_active(year: Database) -> None:
+    rows = card_lists.page(CardFilter(CardStatus.ACTIVE), NOW, Cursor(None, "Z"), limit=10, backwards=True)
+    assert [card.expires_at for card, _client in rows] == [None] * 10
+    before = card_lists.cursor(CardFilter(CardStatus.ACTIVE), rows[0][0])
+    assert str(before) == f".{rows[0][0].id}"
+    assert Cursor.parse(str(before)) == before
+
+
+def found(text: str, **more: object) -> list[str]:
+    return ids(card_lists.page(CardFilter(text=text, **more), NOW, limit=5_000))  # type: ignore[arg-type]
+
+
+def test_a_card_is_found_by_all_that_a_vendor_has_of_it(year: Database) -> None:
+    client = Client.select().order_by(Client.hardware.desc()).first()
+    card_id = client.card_id
+    assert found(card_id) == [card_id]
+    assert card_id in found(card_id[:11].lower())
+    assert found("-".join(card_id[at : at + 4] for at in range(0, 32, 4))) == [card_id]
+    assert found(client.hardware) == [card_id]
+    assert found(client.hardware[:20]) == [card_id]
+    assert found(client.hardware[:80]) == [card_id]
+    assert found(client.hardware[:80] + "!") == []
+    assert found(client.ip) == [card_id]
+    assert card_id in found(client.ip.rpartition(".")[0] + ".")
+    assert found(f"::ffff:{client.ip}") == [card_id]
+    event = Event.select().where(Event.reference.is_null(is_null=False) & (Event.card_id == card_id)).first()
+    assert event is None or card_id in found(event.reference)
+    event = Event.select().where(Event.code == "CARD_EXPIRED").first()
+    assert found(event.reference) == [event.card_id]
+
+
+@pytest.mark.parametrize("text", ["没有", "%", "_", "board=%", "zzzzzzzz", "1" * 33, "\\", "' OR true --"])
+def test_what_is_nowhere_is_not_found(year: Database, text: str) -> None:
+    assert found(text) == []
+
+
+def test_a_search_is_filtered_and_ordered_as_any_list(year: Database, all_cards: list[Card]) -> None:
+    text = "10.0.1."
+    hits = {client.card_id for client in Client.select().where(Client.ip.startswith(text))}
+    assert 10 < len(hits) <= 256
+    right = [card_id for card_id in expected(CardFilter(CardStatus.EXPIRED), all_cards) if card_id in hits]
+    assert right
+    assert found(text, status=CardStatus.EXPIRED) == right
+    wanted = CardFilter(CardStatus.EXPIRED, text=text)
+    place = card_lists.cursor(wanted, Card.get_by_id(right[2]))
+    assert ids(card_lists.page(wanted, NOW, place, limit=3)) == right[3:6]
+    assert card_lists.count_at_most(wanted, NOW, 10_000) == len(right)
+
+
+@pytest.mark.parametrize(("text", "broad"), [("board=", True), ("10.", True), ("10.0.1.", False), ("nowhere", False)])
+def test_a_text_that_finds_too_much_is_told(year: Database, text: str, *, broad: bool) -> None:
+    assert finding.is_broad(text) is broad
+    assert (len(found(text)) >= finding.MOST_HITS) is broad
+
+
+@pytest.mark.parametrize("text", ["board=", "10.", "1", "1000000000000000", "abcdefgh"])
+def test_each_kind_of_hit_is_a_scan_of_one_index(year: Database, text: str) -> None:
+    with statements(year) as ran:
+        found(text)
+    plans = [plan(year, statement) for statement in ran]
+    assert len(plans) <= 6
+    # Of twenty thousand clients a thousand may well be read with the table; of a million they are not.
+    year.execute_sql("SET enable_seqscan = off")
+    assert not any("Seq Scan" in plan(year, statement) for statement in ran)
+    assert all("Index" in told for told in plans)
+
+
+def test_a_note_means_itself(database: Database) -> None:
+    notes = ["100%", "100 %", "a_b", "axb", "c\\d", None]
+    new = [NewCard(f"{number:032}", None, None, note) for number, note in enumerate(notes)]
+    list(cards.insert(database, new, NOW))
+    for note in ("0%", "_", "\\", "a_b"):
+        rows = card_lists.page(CardFilter(note=note), NOW, limit=10)
+        assert [card.note for card, _client in rows] == [each for each in notes if each and note in each]
+
+
+@pytest.mark.parametrize(
+    "text", ["", ".", "x", "1.", "1.a b", "١.A", "9" * 400 + ".A", "-" + "9" * 17 + ".A", "1.Ä", "1.\x00", "1e5.A"]
+)
+def test_what_is_no_cursor_is_none(text: str) -> None:
+    assert Cursor.parse(text) in (None, Cursor(datetime(1970, 1, 1, microsecond=1, tzinfo=UTC), "A"))

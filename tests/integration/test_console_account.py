@@ -1,0 +1,165 @@
+"""One's own account in the console: password, second factor, sessions elsewhere."""
+
+import re
+from datetime import UTC, datetime
+
+import pyotp
+import pytest
+
+from app.domain.operators import Role
+from app.storage.database import Database
+from app.storage.models import Event, Operator, OperatorDevice, OperatorSession
+from tests.console import PASSWORD, Browser, Seen, add_operator
+from tests.service import Service
+
+NEW = "a rather long new password"
+
+
+@pytest.fixture
+def sam(service: Service, database: Database) -> Browser:
+    """A seller, in a browser: one's own account is everybody's."""
+    add_operator("sam", Role.SELLER)
+    return Browser(service, language="en").log_in("sam")
+
+
+class Phone:
+    """An authenticator: `code` is the one of when it took up the secret, `next_code` the one after, valid as well."""
+
+    def __init__(self, secret: str) -> None:
+        now = datetime.now(UTC)
+        self.secret = secret
+        self.code, self.next_code = (pyotp.TOTP(secret).at(now, counter_offset=step) for step in (0, 1))
+
+
+def secret_of(page: Seen) -> str:
+    return dict(page.form("/admin/account/two-step").fields)["secret"]
+
+
+def set_up(browser: Browser) -> Phone:
+    page = browser.get("/admin/account/two-step")
+    phone = Phone(secret_of(page))
+    page = browser.submit(page, "/admin/account/two-step", code=phone.code, own_password=PASSWORD)
+    assert page.path == "/admin/account?done=two-step-on"
+    return phone
+
+
+def test_a_new_password_ends_all_other_sessions_and_this_one_goes_on(sam: Browser, service: Service) -> None:
+    elsewhere = Browser(service).log_in("sam")
+    before = sam.cookie("kadun_session"), sam.cookie("kadun_device")
+    fields = {"own_password": PASSWORD, "new_password": NEW, "new_password_again": NEW}
+    page = sam.submit(sam.get("/admin/account"), "/admin/account/password", fields)
+    assert (page.status, page.path) == (200, "/admin/account?done=password")
+    assert "The password is changed" in page.words
+    assert elsewhere.get("/admin/account").status == 303
+    after = sam.cookie("kadun_session"), sam.cookie("kadun_device")
+    assert after[0] != before[0], "a stolen token is worth nothing now"
+    assert after[1] != before[1]
+    stolen = Browser(service)
+    stolen.set_cookie("kadun_session", str(before[0]))
+    assert stolen.get("/admin/account").status == 303
+    assert OperatorSession.select().count() == OperatorDevice.select().count() == 1
+    Browser(service).log_in("sam", NEW)
+
+
+@pytest.mark.parametrize(
+    ("changed", "why"),
+    [
+        ({"own_password": "wrong"}, "your own password is wrong"),
+        ({"own_password": ""}, "your own password is wrong"),
+        ({"new_password_again": "something else"}, "differently the second time"),
+        ({"new_password": "sam is my name", "new_password_again": "sam is my name"}, "too easy"),
+    ],
+)
+def test_a_password_that_will_not_do_changes_nothing(sam: Browser, changed: dict[str, str], why: str) -> None:
+    before = sam.cookie("kadun_session")
+    fields = {"own_password": PASSWORD, "new_password": NEW, "new_password_again": NEW, **changed}
+    page = sam.submit(sam.get("/admin/account"), "/admin/account/password", fields)
+    assert page.status == 400
+    assert why in page.words
+    assert sam.cookie("kadun_session") == before
+    assert sam.get("/admin/account").status == 200
+
+
+def test_the_second_factor_is_on_once_a_code_has_shown_it(sam: Browser, service: Service) -> None:
+    elsewhere = Browser(service).log_in("sam")
+    page = sam.get("/admin/account/two-step")
+    phone = Phone(secret_of(page))
+    assert phone.secret in page.words
+    assert re.search(r'<svg viewBox="[0-9 ]+" class="qr"><path ', page.text)
+    assert "style=" not in page.text, "the content security policy has no inline style"
+    refused = sam.submit(page, "/admin/account/two-step", code="000000", own_password=PASSWORD)
+    assert (refused.status, secret_of(refused)) == (400, phone.secret), "the app has this one already"
+    assert "wrong code" in refused.words
+    refused = sam.submit(page, "/admin/account/two-step", code=phone.code, own_password="wrong")
+    assert refused.status == 400
+    assert Operator.get().totp_secret is None
+    page = sam.submit(refused, "/admin/account/two-step", code=phone.code, own_password=PASSWORD)
+    assert "Two-step verification is on" in page.words
+    assert elsewhere.get("/admin/account").status == 303, "whoever came in without a code is out"
+    assert phone.secret not in page.text
+    assert sam.get("/admin/account/two-step").headers["location"] == "/admin/account"
+    stranger = Browser(service, language="en")
+    page = stranger.submit(stranger.get("/admin/login"), "/admin/login", name="sam", password=PASSWORD)
+    assert page.status == 403
+    stranger.log_in("sam", code=phone.next_code)
+
+
+def test_a_new_password_asks_for_no_code_in_the_browser_that_set_it(sam: Browser) -> None:
+    set_up(sam)
+    fields = {"own_password": PASSWORD, "new_password": NEW, "new_password_again": NEW}
+    assert sam.submit(sam.get("/admin/account"), "/admin/account/password", fields).status == 200
+    assert Operator.get().totp_secret is not None
+
+
+def test_the_second_factor_goes_by_password_and_code(sam: Browser) -> None:
+    phone = set_up(sam)
+    page = sam.get("/admin/account")
+    for password, typed in ((PASSWORD, "000000"), ("wrong", phone.next_code), (PASSWORD, "")):
+        refused = sam.submit(page, "/admin/account/two-step/remove", own_password=password, code=typed)
+        assert refused.status == 400
+        assert "wrong password or code" in refused.words
+    taken = sam.submit(page, "/admin/account/two-step/remove", own_password=PASSWORD, code=phone.code)
+    assert taken.status == 400, "the code that set it up is used up"
+    assert Operator.get().totp_secret == phone.secret
+    done = sam.submit(page, "/admin/account/two-step/remove", own_password=PASSWORD, code=phone.next_code)
+    assert done.path == "/admin/account?done=two-step-off"
+    assert Operator.get().totp_secret is None
+    again = sam.post("/admin/account/two-step/remove", {"own_password": PASSWORD, "code": "1"})
+    assert again.status == 400
+    assert "no second factor" in again.words
+
+
+def test_a_secret_that_is_none_of_ours_is_refused(sam: Browser) -> None:
+    for secret in ("", "A", "a" * 32, "<script>", "=" * 32, "A" * 33):
+        fields = {"secret": secret, "code": "000000", "own_password": PASSWORD}
+        page = sam.post("/admin/account/two-step", fields)
+        assert page.status == 400
+        assert re.fullmatch("[A-Z2-7]{32}", secret_of(page)), "another one is offered"
+    assert Operator.get().totp_secret is None
+
+
+def test_other_sessions_are_shown_and_ended(sam: Browser, service: Service) -> None:
+    assert "this browser is the only one" in sam.get("/admin/account").words
+    elsewhere = [Browser(service).log_in("sam") for _ in range(2)]
+    page = sam.get("/admin/account")
+    assert page.words.count("last seen") == 2
+    page = sam.submit(page, "/admin/account/sessions")
+    assert "Your log-ins elsewhere have ended" in page.words
+    assert [browser.get("/admin/account").status for browser in elsewhere] == [303, 303]
+
+
+def test_changes_are_journalled_without_secrets(sam: Browser) -> None:
+    phone = set_up(sam)
+    fields = {"own_password": PASSWORD, "new_password": NEW, "new_password_again": NEW}
+    sam.submit(sam.get("/admin/account"), "/admin/account/password", fields)
+    events = list(Event.select().where(Event.kind == "operator_changed").order_by(Event.id).dicts())
+    assert [(event["actor"], event["details"]) for event in events] == [
+        ("console:sam", {"operator": "sam", "totp": True}),
+        ("console:sam", {"operator": "sam", "changed": "password"}),
+    ]
+    assert not any(word in str(events) for word in (phone.secret, NEW, PASSWORD))
+
+
+def test_a_reloaded_form_leads_back(sam: Browser) -> None:
+    for action in ("password", "sessions", "two-step/remove"):
+        assert sam.get(f"/admin/account/{action}").headers["location"] == "/admin/account"

@@ -1,0 +1,259 @@
+"""The console's list of cards: filters, search, paging, exports."""
+
+import csv
+import io
+import json
+from datetime import UTC, datetime, timedelta
+from urllib.parse import parse_qs, urlsplit
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from app.domain.codes import EventKind
+from app.domain.operators import Role
+from app.storage.database import Database
+from app.storage.models import Card, Event
+from tests.console import Browser, Seen, add_operator
+from tests.service import Service, question
+
+FORMULA = "=HYPERLINK(1)"
+BROKEN = [
+    ("status", "odd"),
+    ("expires", "odd"),
+    ("expires_from", "yesterday"),
+    ("expires_before", "0001-01-01"),
+    ("expires_from", "9999-12-31"),
+]
+
+
+@pytest.fixture
+def owner(proxied: Service, database: Database) -> Browser:
+    add_operator("老王")
+    return Browser(proxied, address="192.0.2.1").walk_in("老王")
+
+
+@pytest.fixture
+def seller(proxied: Service, database: Database) -> Browser:
+    add_operator("小李", Role.SELLER)
+    return Browser(proxied, address="192.0.2.2").walk_in("小李")
+
+
+def make(number: int, **columns: object) -> str:
+    """A card whose ID tells its number."""
+    card_id = f"{number:04d}".replace("0", "A").rjust(8, "Z") + "0" * 24
+    born = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(minutes=number)
+    Card.insert(**{"id": card_id, "validity": timedelta(days=30), "created_at": born, **columns}).execute()
+    return card_id
+
+
+def active(number: int, expires_in: timedelta | None, **columns: object) -> str:
+    now = datetime.now(UTC).replace(microsecond=0)
+    expires = None if expires_in is None else now + expires_in
+    validity = None if expires_in is None else timedelta(days=30)
+    begun = now - timedelta(days=400)
+    times = {"is_activated": True, "activated_at": begun, "expires_at": expires, "validity": validity}
+    return make(number, **times, **columns)
+
+
+def listed(page: Seen) -> list[str]:
+    """The cards that the list has, in its order."""
+    assert page.status == 200, page.words
+    found = [parse_qs(urlsplit(link).query)["id"][0] for link in page.links if urlsplit(link).path == "/admin/card"]
+    return list(dict.fromkeys(found))
+
+
+def way(page: Seen, name: str) -> str:
+    """The pager's link on (`after`) or back (`before`), "" where there is none."""
+    return next((link for link in page.links if f"{name}=" in link and "lang=" not in link), "")
+
+
+def test_the_list_begins_with_the_newest_and_pages_on_and_back(owner: Browser) -> None:
+    ids = [make(number) for number in range(120)]
+    first = owner.get("/admin/cards")
+    assert listed(first) == ids[:69:-1]
+    assert "共 120 张" in first.words
+    second = owner.get(way(first, "after"))
+    assert listed(second) == ids[69:19:-1]
+    third = owner.get(way(second, "after"))
+    assert listed(third) == ids[19::-1]
+    assert way(third, "after") == ""
+    back = owner.get(way(third, "before"))
+    assert listed(back) == listed(second)
+    assert listed(owner.get(way(back, "before"))) == listed(first)
+
+
+def test_a_page_may_have_a_thousand_cards(owner: Browser) -> None:
+    for number in range(205):
+        make(number)
+    assert len(listed(owner.get("/admin/cards?size=200"))) == 200
+    assert len(listed(owner.get("/admin/cards?size=1000"))) == 205
+    assert len(listed(owner.get("/admin/cards?size=7"))) == 50
+
+
+def test_the_filters_go_together(owner: Browser) -> None:
+    wanted = make(1, batch="双十一", note="张三的")
+    make(2, batch="双十一", note="李四的")
+    make(3, batch="双十二", note="张三的")
+    frozen = make(4, batch="双十一", frozen_at=datetime.now(UTC))
+    assert listed(owner.get("/admin/cards?batch=%E5%8F%8C%E5%8D%81%E4%B8%80&note=%E5%BC%A0%E4%B8%89")) == [wanted]
+    assert listed(owner.get("/admin/cards?status=frozen")) == [frozen]
+    nothing = owner.get("/admin/cards?batch=%E5%8F%8C&status=expired")
+    assert listed(nothing) == []
+    assert "没有符合条件的记录" in nothing.words
+
+
+def test_presets_of_expiry_count_from_now(owner: Browser) -> None:
+    soon, later = active(1, timedelta(days=3)), active(2, timedelta(days=20))
+    lately, long_ago = active(3, timedelta(days=-3)), active(4, timedelta(days=-20))
+    active(5, None)
+    make(6)
+    assert listed(owner.get("/admin/cards?expires=7d")) == [soon]
+    assert listed(owner.get("/admin/cards?expires=30d")) == [soon, later]
+    assert set(listed(owner.get("/admin/cards?expires=past7d"))) == {lately}
+    assert set(listed(owner.get("/admin/cards?expires=past30d"))) == {lately, long_ago}
+
+
+def test_days_of_expiry_are_days_in_the_vendors_zone(owner: Browser) -> None:
+    midnight = datetime(2027, 5, 2, tzinfo=ZoneInfo("Asia/Shanghai"))
+    before, after = active(1, timedelta(days=1)), active(2, timedelta(days=1))
+    Card.update(expires_at=midnight - timedelta(seconds=1)).where(Card.id == before).execute()
+    Card.update(expires_at=midnight).where(Card.id == after).execute()
+    assert listed(owner.get("/admin/cards?expires_from=2027-05-01&expires_before=2027-05-02")) == [before]
+    assert listed(owner.get("/admin/cards?expires_from=2027-05-02&expires_before=2027-05-03")) == [after]
+
+
+def test_the_search_box_finds_cards_machines_addresses_and_references(owner: Browser, proxied: Service) -> None:
+    sold, other = proxied.issue(2)
+    hardware = "CPU-BFEBFBFF 张三's PC"
+    proxied.verify(question(sold, hardware), address="203.0.113.77")
+    refused = proxied.verify(question(sold, "another"), address="198.51.100.7")
+    reference = refused.claims["jti"][-8:]
+    grouped = "-".join(sold[place : place + 4] for place in range(0, 32, 4)).lower()
+    for text in [sold, sold[:10], grouped, hardware, hardware[:6], "203.0.113.77", "203.0.113.", reference]:
+        page = owner.submit(owner.get("/admin/cards"), "/admin/cards", q=f" {text} ")
+        assert listed(page) == [sold], text
+    assert other not in listed(owner.get(f"/admin/cards?q={sold[:6]}"))
+
+
+def test_a_filter_that_says_nothing_is_told_so(owner: Browser) -> None:
+    make(1)
+    broken = [f"{name}={value}" for name, value in BROKEN]
+    for query in [*broken, "batch=" + "x" * 201, "q=" + "x" * 1025]:
+        page = owner.get(f"/admin/cards?{query}")
+        assert page.status == 400, query
+        assert 'role="alert"' in page.text
+        assert "/admin/card?" not in page.text
+
+
+@pytest.mark.parametrize("status", ["", "active"])
+def test_no_place_in_a_list_breaks_it(owner: Browser, status: str) -> None:
+    make(1)
+    active(2, timedelta(days=2))
+    for place in [
+        "x",
+        ".",
+        "1.",
+        "99999999999999999999999.A",
+        "-5.A",
+        "-99999999999999999.A",
+        "17.A",
+        ".A",
+        "%00",
+        "%ff",
+    ]:
+        for name in ["after", "before"]:
+            assert owner.get(f"/admin/cards?status={status}&{name}={place}").status in {200, 400}, place
+
+
+def test_what_strangers_and_vendors_wrote_is_text(owner: Browser, proxied: Service) -> None:
+    make(1, batch='"><script>alert(1)</script>', note="<img src=x onerror=alert(1)>")
+    (sold,) = proxied.issue()
+    proxied.verify(question(sold, "<script>alert(2)</script>\u202e"), address="203.0.113.5")
+    page = owner.get("/admin/cards?q=%3Cscript%3E")
+    assert "<script>alert" not in page.text + owner.get("/admin/cards").text
+    assert "<img src=x" not in owner.get("/admin/cards").text
+    assert "\u202e" not in page.text
+    assert listed(page) == [sold]
+
+
+def test_a_seller_looks_but_has_nothing_to_change_or_take_away(seller: Browser) -> None:
+    card_id = make(1)
+    page = seller.get("/admin/cards")
+    assert listed(page) == [card_id]
+    posts = {urlsplit(form.action).path for form in page.forms if form.method == "post" and form.buttons}
+    assert posts == set()
+    assert 'type="checkbox"' not in page.text
+    for path in ["/admin/cards/confirm", "/admin/cards/apply", "/admin/cards/export", "/admin/cards/import"]:
+        assert seller.post(path, {"id": card_id, "action": "freeze", "format": "csv"}).status == 403, path
+    assert seller.get("/admin/cards/import").status == 403
+    assert Card.get_by_id(card_id).frozen_at is None
+
+
+def test_a_text_that_finds_too_much_is_told_so(owner: Browser) -> None:
+    born = datetime(2026, 1, 1, tzinfo=UTC)
+    Card.insert_many([{"id": f"7{number:031d}", "created_at": born} for number in range(1001)]).execute()
+    page = owner.get("/admin/cards?q=7")
+    assert len(listed(page)) == 50
+    assert "搜索内容太短" in page.words
+    assert "搜索内容太短" not in owner.get("/admin/cards?q=70000000000000000000000000000100").words
+
+
+def rows_of(answer: Seen) -> list[dict[str, str]]:
+    assert answer.status == 200, answer.text
+    return list(csv.DictReader(io.StringIO(answer.content.decode("utf-8-sig"))))
+
+
+def export(browser: Browser, page: Seen, output: str) -> Seen:
+    return browser.submit(page, "/admin/cards/export", button=("format", output))
+
+
+def test_the_filtered_list_leaves_as_csv_json_and_text(owner: Browser) -> None:
+    wanted = [make(number, batch="甲", note=FORMULA) for number in range(70)]
+    make(99, batch="乙")
+    page = owner.get("/admin/cards?batch=%E7%94%B2")
+    answer = export(owner, page, "csv")
+    rows = rows_of(answer)
+    assert [row["id"] for row in rows] == wanted[::-1]
+    assert {row["batch"] for row in rows} == {"甲"}
+    assert {row["note"] for row in rows} == {f"'{FORMULA}"}
+    assert answer.headers["content-type"] == "text/csv; charset=utf-8"
+    assert "attachment" in answer.headers["content-disposition"]
+    assert [row["id"] for row in json.loads(export(owner, page, "json").content)] == wanted[::-1]
+    assert export(owner, page, "txt").text.split() == wanted[::-1]
+
+
+def test_an_export_is_journalled_with_who_took_what(owner: Browser) -> None:
+    make(1, batch="甲")
+    export(owner, owner.get("/admin/cards?batch=%E7%94%B2&status=unused"), "csv")
+    entry = Event.get(Event.kind == EventKind.EXPORTED)
+    assert entry.actor == "console:老王"
+    assert entry.details == {"what": "cards", "format": "csv", "filter": {"batch": "甲", "status": "unused"}}
+
+
+def test_chosen_cards_alone_can_be_exported(owner: Browser) -> None:
+    ids = [make(number) for number in range(5)]
+    chosen = [ids[3], ids[1]]
+    page = owner.get("/admin/cards")
+    answer = owner.submit(page, "/admin/cards/confirm", id=chosen, button=("format", "txt"))
+    assert answer.text.split() == chosen
+
+
+def test_an_export_can_be_imported_again(owner: Browser) -> None:
+    make(1, batch="=批", note="'=注")
+    active(2, timedelta(days=5), note="+1")
+    made = list(Card.select().order_by(Card.id).dicts())
+    content = export(owner, owner.get("/admin/cards"), "csv").content
+    Card.delete().execute()
+    page = owner.get("/admin/cards/import")
+    file = {"file": ("a.csv", content)}
+    preview = owner.submit(page, "/admin/cards/import", button=("step", "preview"), files=file)
+    done = owner.submit(preview, "/admin/cards/import", button=("step", "import"), files=file)
+    assert "已导入 2 张" in done.words
+    again = list(Card.select().order_by(Card.id).dicts())
+    assert [{**card, "created_at": None} for card in again] == [{**card, "created_at": None} for card in made]
+
+
+@pytest.mark.parametrize(("fields", "query"), [({"format": "exe"}, ""), ({"format": "csv"}, "?status=odd")])
+def test_an_export_of_nonsense_is_refused(owner: Browser, fields: dict[str, str], query: str) -> None:
+    assert owner.post(f"/admin/cards/export{query}", fields).status == 400
+    assert not Event.select().where(Event.kind == EventKind.EXPORTED).exists()

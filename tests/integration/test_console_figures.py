@@ -1,0 +1,236 @@
+"""The overview, sharing and usage: figures, and the ways from them to the rows behind."""
+
+import json
+import re
+from datetime import UTC, date, datetime, timedelta
+from html import unescape
+from typing import Any
+from urllib.parse import urlencode
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from app.console.overview_charts import charts
+from app.domain.codes import Code, EventKind
+from app.services.administration import Administration
+from app.storage import journal
+from app.storage.database import Database
+from app.storage.journal import Entry
+from app.storage.models import Card, Figures, Usage
+from tests.console import Browser, Seen, add_operator
+from tests.service import Service, question, wait_for
+
+ZONE = ZoneInfo("Asia/Shanghai")
+
+
+@pytest.fixture
+def owner(service: Service, database: Database) -> Browser:
+    add_operator("alice")
+    return Browser(service).log_in("alice")
+
+
+def counted(owner: Browser, path: str) -> Seen:
+    """The page with figures of this moment: on a busy machine those that the log-in showed are kept a while."""
+    Figures.delete().execute()
+    return owner.get(path)
+
+
+def drawn(page: Seen, title: str) -> dict[str, Any]:
+    """What the chart of that name draws."""
+    (spec,) = re.findall(rf'aria-label="{title}" data-chart="([^"]+)"', page.text)
+    found: dict[str, Any] = json.loads(unescape(spec))
+    return found
+
+
+def rows(page: Seen) -> int:
+    """How many rows the page's list has."""
+    return page.text.count("<tr>") - 1
+
+
+def pages_on(page: Seen) -> list[str]:
+    """Where the link to the next page leads, if there is one."""
+    return [unescape(link) for link in re.findall(r'href="([^"]+)"[^>]*>下一页 ›</a>', page.text)]
+
+
+def rejected(code: Code, count: int = 1, **more: Any) -> list[Entry]:
+    now = datetime.now(UTC)
+    return [Entry(at=now, kind=EventKind.REJECTED, code=code, **more) for _ in range(count)]
+
+
+def test_each_chart_shows_its_figures_and_leads_to_as_many_rows(service: Service, owner: Browser) -> None:
+    cards = service.issue(3)
+    for number, card in enumerate(cards[:2]):
+        assert service.verify(question(card, f"machine-{number}")).status == 200
+    service.verify(question(cards[2], "machine-0", "=1+1"))
+    journal.append(rejected(Code.CARD_EXPIRED, 4, ip="203.0.113.7"))
+    page = counted(owner, "/admin/")
+
+    states = drawn(page, "卡密状态")
+    assert dict(zip(states["labels"], states["series"][0]["values"], strict=True)) == {
+        "使用中": 2,
+        "未激活": 1,
+        "已过期": 0,
+        "已冻结": 0,
+    }
+    assert rows(owner.get(states["series"][0]["links"][1])) == 1
+
+    activations = drawn(page, "每日激活")
+    assert len(activations["labels"]) == 14
+    assert activations["series"][0]["values"][-1] == 2
+    assert rows(owner.get(activations["series"][0]["links"][-1])) == 2
+    assert rows(owner.get(activations["series"][0]["links"][-2])) == -1
+
+    requests = drawn(page, "每日验证")
+    assert requests["series"][0]["values"][-1] == 2
+    assert rows(owner.get(requests["series"][0]["links"][-1])) == 2
+
+    expired = next(series for series in drawn(page, "拒绝原因")["series"] if series["name"] == "卡密已过期")
+    assert expired["values"] == [0] * 13 + [4]
+    assert rows(owner.get(expired["links"][-1])) == 4
+
+    functions = drawn(page, "使用最多的功能")
+    assert functions["labels"] == ["打开程序"]
+    assert rows(owner.get(functions["series"][0]["links"][0])) == 2
+
+
+def test_what_expires_soon_is_seen_by_day_and_first_of_all(service: Service, owner: Browser) -> None:
+    (card,) = service.issue(validity="3d")
+    service.verify(question(card))
+    Card.update(batch="甲&乙", note="<b>").execute()
+    page = counted(owner, "/admin/")
+    expires = (datetime.now(ZONE) + timedelta(days=3)).date()
+    chart = drawn(page, "即将到期")
+    assert chart["labels"][3] == f"{expires:%m-%d}"
+    assert chart["series"][0]["values"][3] == 1
+    assert rows(owner.get(chart["series"][0]["links"][3])) == 1
+    assert f"/admin/card?id={card}" in page.links
+    assert "7 天内共 1 张" in page.words
+    assert "<b>" not in page.text
+    batches = drawn(page, "最大的批次")
+    assert batches["labels"] == ["甲&乙"]
+    active = next(series for series in batches["series"] if series["name"] == "使用中")
+    assert rows(owner.get(active["links"][0])) == 1
+
+
+def test_every_figure_of_a_chart_stands_in_a_table_too_with_its_link(service: Service, owner: Browser) -> None:
+    journal.append(rejected(Code.CLIENT_MISMATCH, 3, card_id="C" * 32))
+    page = counted(owner, "/admin/?lang=en")
+    chart = drawn(page, "Rejections by reason")
+    (table,) = re.findall(r'aria-label="Rejections by reason"><table.+?</table>', page.text, re.DOTALL)
+    (link,) = re.findall(r'<a href="([^"]+)">3</a>', table)
+    assert unescape(link) == chart["series"][0]["links"][-1]
+    assert rows(owner.get(unescape(link))) == 3
+
+
+def test_what_strangers_call_their_functions_cannot_leave_a_chart(service: Service, owner: Browser) -> None:
+    (card,) = service.issue()
+    name = "\"'></canvas><script>alert(1)</script>\u202e"
+    service.verify(question(card))
+    service.verify(question(card, function=name))
+    page = counted(owner, "/admin/")
+    assert "<script>alert" not in page.text
+    assert "\u202e" not in page.text
+    chart = drawn(page, "使用最多的功能")
+    assert name.replace("\u202e", "\\u202e") in chart["labels"]
+    link = chart["series"][0]["links"][chart["labels"].index(name.replace("\u202e", "\\u202e"))]
+    assert rows(owner.get(link)) == 1
+
+
+def test_the_page_says_when_it_was_counted_and_asks_again_until_there_is_something_newer(
+    service: Service, owner: Browser
+) -> None:
+    counted(owner, "/admin/")
+    old = datetime.now(UTC) - timedelta(hours=1)
+    Figures.update(counted_at=old, seconds=9.0).execute()  # what took so long is counted in the background
+    page = owner.get("/admin/")
+    assert f"{old.astimezone(ZONE):%Y-%m-%d %H:%M:%S}" in page.words
+    assert "正在重新统计" in page.words
+    (poll,) = re.findall(r'hx-get="(/admin/\?counted=[^"]+)" hx-trigger="every', page.text)
+
+    def newer() -> Seen | None:
+        answer = owner.get(unescape(poll), {"HX-Request": "true"})
+        assert answer.status in {200, 204}
+        return answer if answer.status == 200 else None
+
+    fresh = wait_for(newer)
+    assert "正在重新统计" not in fresh.words
+    assert 'id="figures"' in fresh.text
+    Figures.update(seconds=9.0).execute()
+    stamp = urlencode({"counted": Figures.get().counted_at.isoformat()})
+    again = owner.get(f"/admin/?{stamp}", {"HX-Request": "true"})
+    assert (again.status, again.content) == (204, b"")
+
+
+def test_going_back_in_the_history_shows_the_whole_page(owner: Browser) -> None:
+    page = owner.get("/admin/", {"HX-Request": "true", "HX-History-Restore-Request": "true"})
+    assert page.status == 200
+
+
+def test_sharing_and_attacks_stand_out_and_lead_to_the_journal(service: Service, owner: Browser) -> None:
+    shared, tried = "C" * 32, ["D" * 32, "E" * 32, "F" * 32]
+    for number in range(3):
+        journal.append(
+            rejected(Code.CLIENT_MISMATCH, 2, card_id=shared, hardware=f"copy-{number}", ip=f"198.51.100.{number}")
+        )
+    for card in tried:
+        journal.append(rejected(Code.CLIENT_HAS_ANOTHER_CARD, card_id=card, hardware="hoarder", ip="192.0.2.1"))
+    page = counted(owner, "/admin/sharing")
+
+    def behind(subject: str, text: str) -> list[str]:
+        (section,) = re.findall(
+            rf'<section class="mb-4" aria-labelledby="by-{subject}">.+?</section>', page.text, re.DOTALL
+        )
+        found = [row for row in re.findall(r"<tr>.+?</tr>", section, re.DOTALL) if text in row]
+        return [unescape(link) for row in found for link in re.findall(r'href="(/admin/journal[^"]+)"', row)]
+
+    assert f"/admin/card?id={shared}" in page.links
+    (link,) = behind("card_id", shared)
+    assert rows(owner.get(link)) == 6
+    assert [rows(owner.get(link)) for link in behind("hardware", "hoarder")] == [3, 3]
+    assert [rows(owner.get(link)) for link in behind("network", "192.0.2.1")] == [3, 3]
+    (by_code,) = [link for link in page.links if "kind=CLIENT_MISMATCH" in link and "card=" not in link]
+    assert rows(owner.get(by_code)) == 6
+
+
+def test_usage_is_listed_by_day_and_function_page_by_page(
+    service: Service, owner: Browser, administration: Administration
+) -> None:
+    today = datetime.now(ZONE).date()
+    cards = service.issue(60)
+    Usage.insert_many(
+        [{"card": card, "day": today, "function": "f.1", "count": 1234, "last_at": datetime.now(UTC)} for card in cards]
+    ).execute()
+    Usage.insert(
+        card=cards[0], day=today - timedelta(days=1), function="other", count=1, last_at=datetime.now(UTC)
+    ).execute()
+    first = owner.get(f"/admin/usage?function=f.1&day={today}")
+    assert "1,234" in first.words
+    (onward,) = pages_on(first)
+    second = owner.get(onward)
+    listed = [set(re.findall(r"/admin/card\?id=(\w+)", page.text)) for page in (first, second)]
+    assert [len(each) for each in listed] == [50, 10]
+    assert listed[0] | listed[1] == set(cards)
+    assert not pages_on(second)
+    assert rows(owner.get("/admin/usage?function=other")) == 1
+    assert rows(owner.get(f"/admin/usage?day={today - timedelta(days=1)}")) == 1
+    assert rows(owner.get("/admin/usage?function=none")) == -1
+    assert rows(owner.get("/admin/usage?after=nonsense")) == 50
+
+
+def test_a_day_that_is_none_is_refused_in_words(owner: Browser) -> None:
+    page = owner.get("/admin/usage?day=tomorrow")
+    assert page.status == 400
+    assert "“tomorrow”不是有效的日期" in page.words
+
+
+def test_every_code_of_a_rejection_has_its_place_in_the_chart() -> None:
+    day = {"day": date(2026, 3, 1).isoformat(), "counts": {str(code): 1 for code in Code if code is not Code.OK}}
+    document = {
+        "cards": dict.fromkeys(("active", "unused", "expired", "frozen"), 0),
+        "days": [],
+        "rejection_days": [day],
+        "expiring_days": [],
+        "functions": [],
+        "batches": {"largest": []},
+    }
+    assert len(charts(document, str)["rejections"].series) == len(Code) - 1

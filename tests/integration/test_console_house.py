@@ -1,0 +1,145 @@
+"""Files, functions, keys and health in the console: seen, complete and without a secret."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from app.domain.operators import Role
+from app.storage.database import Database
+from app.storage.models import FileBatch
+from tests.console import Browser, add_operator
+from tests.functions_service import FunctionsService
+from tests.integration.conftest import with_keys
+from tests.service import Service, wait_for
+
+PAGES = ("/admin/files", "/admin/functions", "/admin/keys", "/admin/health")
+
+
+@pytest.fixture
+def owner(service: Service, database: Database) -> Browser:
+    add_operator("olga")
+    return Browser(service, language="en").log_in("olga")
+
+
+@pytest.fixture
+def own(database_url: str, tmp_path: Path) -> Iterator[Service]:
+    """A service whose keys and functions are the test's."""
+    with Service(with_keys(tmp_path), database_url) as running:
+        yield running
+
+
+@pytest.mark.parametrize("path", PAGES)
+@pytest.mark.parametrize("language", ["zh", "en"])
+def test_no_page_has_a_secret_and_each_says_what_changes_it(
+    owner: Browser, service: Service, path: str, language: str
+) -> None:
+    page = owner.get(f"{path}?lang={language}")
+    assert page.status == 200
+    assert "scripts/cardctl " in page.words
+    ring = json.loads((service.folder / "keys/keyring.json").read_text())
+    secrets = [key["private"] for key in ring["keys"] if key["private"]]
+    assert len(secrets) == 2
+    assert not any(secret in page.text for secret in [*secrets, service.environment["KERNAL_DATA_KEY"]])
+    assert service.environment["DATABASE_URL"] not in page.text
+    assert [form.action for form in page.forms] == ["/admin/logout"], "nothing is changed here"
+
+
+def test_sellers_and_strangers_see_none_of_it(owner: Browser, service: Service) -> None:
+    add_operator("sam", Role.SELLER)
+    seller, stranger = Browser(service).log_in("sam"), Browser(service)
+    assert [seller.get(path).status for path in PAGES] == [403] * len(PAGES)
+    assert [stranger.get(path).status for path in PAGES] == [303] * len(PAGES)
+    assert owner.post("/admin/keys").status == 405
+
+
+def test_files_are_listed_with_batches_size_digest_and_what_is_lost(owner: Browser, service: Service) -> None:
+    name = "核心 [v2].age"
+    service.cardctl("file", "add", "-", "--name", name, "--batch", "<i>taobao", text="x" * 2048)
+    service.cardctl("file", "add", "-", "--name", "every.bin", text="y")
+    page = owner.get("/admin/files")
+    digest = hashlib.sha256(b"x" * 2048).hexdigest()
+    assert f"{name} 2.0 KiB <i>taobao 20" in page.words
+    assert digest in page.words
+    assert "every.bin 1 Byte every card" in page.words
+    assert "There are 2 of them" in page.words
+    assert "bytes lost" not in page.words
+    (service.folder / "files" / digest).unlink()
+    assert f"{name} bytes lost" in owner.get("/admin/files").words
+    assert name in owner.get("/admin/health").words, "the doctor knows it too"
+    assert FileBatch.select().count() == 1
+    service.cardctl("file", "remove", name, "every.bin")
+
+
+def test_functions_are_listed_and_broken_modules_say_why(own: Service, database: Database) -> None:
+    add_operator("olga")
+    owner = Browser(own, language="en").log_in("olga")
+    assert "does not answer" in owner.get("/admin/functions").words
+    functions = FunctionsService(own.folder).with_shop()
+    (functions.modules / "broken.py").write_text("def f():\n    raise ValueError('<b>no\u202e')\nf()\n")
+    with functions:
+        page = owner.get("/admin/functions")
+        assert page.status == 200
+        assert "This module cannot be loaded: broken" in page.words
+        assert "raise ValueError(&#39;&lt;b&gt;no\\u202e&#39;)\nValueError: &lt;b&gt;no\\u202e" in page.text
+        listing = functions.client.list()
+        assert listing.functions
+        assert all(function.name in page.words for function in listing.functions)
+        assert "broken" in owner.get("/admin/health").words
+    assert "does not answer" in owner.get("/admin/functions").words
+
+
+def test_functions_that_are_loading_are_said_to_be_busy(own: Service, database: Database) -> None:
+    add_operator("olga")
+    owner = Browser(own, language="en").log_in("olga")
+    functions = FunctionsService(own.folder)
+    gate = own.folder / "gate"
+    (functions.modules / "slow.py").write_text(
+        f"import pathlib, time\nwhile not pathlib.Path({str(gate)!r}).exists():\n    time.sleep(0.05)\n"
+    )
+    functions.launch()
+    try:
+        wait_for(lambda: "busy for the moment" in owner.get("/admin/functions").words)
+        gate.touch()
+        wait_for(lambda: "There are no core functions yet" in owner.get("/admin/functions").words)
+    finally:
+        functions.stop()
+
+
+def test_keys_show_their_states_and_what_clients_pin(own: Service, database: Database) -> None:
+    add_operator("olga")
+    owner = Browser(own, language="en").log_in("olga")
+    own.cardctl("key", "rotate")
+    exported = json.loads(own.cardctl("key", "export").stdout)
+    retired, current, coming = json.loads((own.folder / "keys/keyring.json").read_text())["keys"]
+    wait_for(lambda: coming["public"]["kid"] in owner.get("/admin/keys").words)
+    page = owner.get("/admin/keys")
+    assert f"{coming['public']['kid']} next" in page.words
+    assert f"{current['public']['kid']} current" in page.words
+    assert f"{retired['public']['kid']} retired published until 15 minutes after" in page.words
+    pinned = page.text.partition('id="pinned"')[2].partition(">")[2].partition("</textarea>")[0]
+    assert json.loads(pinned.replace("&#34;", '"')) == exported
+    assert "endorsements" not in pinned
+
+
+def test_health_says_what_is_wrong_and_what_only_the_host_sees(own: Service, database: Database) -> None:
+    add_operator("olga")
+    owner = Browser(own, language="en").log_in("olga")
+    (own.folder / "keys/keyring.json").chmod(0o644)
+    page = owner.get("/admin/health")
+    assert page.words.index("Open to others") < page.words.index("Current: 0003_operators"), "the worst first"
+    assert "Wrong: 1 of the checks" in page.words
+    assert "the certificate and when it expires" in page.words
+    for setting in ("kadun", "Asia/Shanghai", "off", "false", "365", "30"):
+        assert setting in page.words.partition("Settings")[2]
+    assert "PostgreSQL" in page.words
+    (own.folder / "keys/keyring.json").chmod(0o600)
+    assert "permissions The signing keys are the service's alone" in owner.get("/admin/health").words
+
+
+def test_looking_at_health_changes_nothing_and_leaves_the_database_connected(owner: Browser, service: Service) -> None:
+    for _ in range(20):
+        assert owner.get("/admin/health").status == 200
+        assert service.get("/readyz").status == 200

@@ -1,0 +1,298 @@
+"""The journal's page and its export, as an operator's browser sees them."""
+
+import csv
+import http.client
+import io
+import json
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import falcon
+import pytest
+from falcon.testing import create_req
+
+from app.console.streaming import JSON, Streams
+from app.domain.codes import Code, EventKind
+from app.domain.operators import Role
+from app.storage import journal
+from app.storage.database import Database
+from app.storage.journal import Entry
+from app.storage.models import Event
+from tests.console import Browser, Seen, add_operator
+from tests.service import Service, wait_for
+
+NOON = datetime(2026, 3, 1, 4, 0, tzinfo=UTC)  # in Shanghai
+CARD, OTHER = "C" * 32, "D" * 32
+HOSTILE = '=cmd|\u202e"><script>alert(1)</script>\n' + "硬" * 900
+
+ALL = ["EVENT005", "EVENT004", "EVENT003", "EVENT002", "EVENT001"]
+FOUND: list[tuple[dict[str, str], list[str]]] = [
+    ({}, ALL),
+    ({"kind": "rejected"}, ["EVENT005", "EVENT003", "EVENT002", "EVENT001"]),
+    ({"kind": "CARD_EXPIRED"}, ["EVENT002"]),
+    ({"kind": "bound"}, ["EVENT004"]),
+    ({"card": "cccc-" + "c" * 28}, ["EVENT005", "EVENT004", "EVENT002", "EVENT001"]),
+    ({"hardware": "machine-2"}, ["EVENT003"]),
+    ({"hardware": "machine"}, []),
+    ({"address": "2001:db8:0:1::9"}, ["EVENT005"]),
+    ({"address": "203.0.113.7"}, ["EVENT004", "EVENT003", "EVENT002", "EVENT001"]),
+    ({"function": "导出"}, ["EVENT004"]),
+    ({"actor": "nobody"}, []),
+    ({"reference": "event003"}, ["EVENT003"]),
+    ({"since": "2026-03-01T12:02"}, ["EVENT005", "EVENT004", "EVENT003"]),
+    ({"until": "2026-03-01T12:02"}, ["EVENT002", "EVENT001"]),
+    ({"since": "2026-03-02"}, []),
+    ({"since": "2026-03-01", "until": "2026-03-02T00:00", "kind": "CARD_EXPIRED"}, ["EVENT002"]),
+    ({"since": "2026-03-01T05:02:30+00:00"}, []),
+    ({"before": "nonsense", "after": "..."}, ALL),
+    ({"after": "1.A"}, ALL),
+    ({"after": ".1"}, ALL),
+]
+
+
+def refused(reference: str, code: Code = Code.CLIENT_MISMATCH, **more: Any) -> Entry:
+    entry = {"at": NOON, "card_id": CARD, "ip": "203.0.113.7", "hardware": "machine-1", "function": "打开程序"}
+    return Entry(kind=EventKind.REJECTED, code=code, reference=reference, **entry | more)
+
+
+@pytest.fixture
+def owner(service: Service, database: Database) -> Browser:
+    add_operator("alice")
+    return Browser(service).log_in("alice")
+
+
+def references(page: Seen) -> list[str]:
+    """The references of the entries that the page lists, in its order."""
+    return re.findall(r'<span class="long reference">(\w+)</span>', page.text)
+
+
+def test_each_filter_lets_its_entries_through_newest_first(owner: Browser) -> None:
+    journal.append(
+        [
+            refused("EVENT001"),
+            refused("EVENT002", Code.CARD_EXPIRED, at=NOON + timedelta(minutes=1)),
+            refused("EVENT003", at=NOON + timedelta(minutes=2), hardware="machine-2", card_id=OTHER),
+            Entry(
+                at=NOON + timedelta(minutes=3),
+                kind=EventKind.BOUND,
+                card_id=CARD,
+                reference="EVENT004",
+                ip="203.0.113.7",
+                hardware="machine-1",
+                function="导出",
+            ),
+            refused("EVENT005", at=NOON + timedelta(minutes=4), ip="2001:db8:0:1::8"),
+        ]
+    )
+    for query, found in FOUND:
+        page = owner.get(f"/admin/journal?{urlencode(query)}")
+        assert page.status == 200
+        assert references(page) == found, query
+
+
+def test_a_filter_that_cannot_be_is_refused_in_words_and_kept_in_its_field(owner: Browser) -> None:
+    for name, value, said in [
+        ("kind", "nonsense", "没有“nonsense”这种日志类型"),
+        ("address", "300.1.1.1", "“300.1.1.1”不是有效的 IP 地址"),
+        ("since", "yesterday", "“yesterday”不是有效的日期时间"),
+        ("until", "0001-01-01T00:00", "“0001-01-01T00:00”不是有效的日期时间"),
+    ]:
+        page = owner.get(f"/admin/journal?card={CARD}&{name}={value}")
+        assert page.status == 400
+        assert said in page.words
+        fields = dict(page.form("/admin/journal").fields)
+        assert fields["card"] == CARD
+        assert fields[name] == ("" if name == "kind" else value)  # there is no such kind to choose
+
+
+def test_the_pages_lead_on_and_back_without_losing_or_repeating_an_entry(owner: Browser) -> None:
+    # All at one moment: the time alone does not order them.
+    journal.append([refused(f"EVENT{number:03}") for number in range(120)])
+    all_of_them = [f"EVENT{number:03}" for number in reversed(range(120))]
+
+    def onward(page: Seen, name: str) -> Seen:
+        (link,) = re.findall(rf'href="([^"]+)"[^>]*>{name}<', page.text)
+        return owner.get(link.replace("&amp;", "&"))
+
+    first = owner.get("/admin/journal?kind=rejected")
+    second = onward(first, "下一页 ›")
+    third = onward(second, "下一页 ›")
+    assert references(first) + references(second) + references(third) == all_of_them
+    assert ">下一页 ›</a>" not in third.text
+    assert references(onward(third, "‹ 上一页")) == references(second)
+    assert references(onward(onward(third, "‹ 上一页"), "‹ 上一页")) == references(first)
+    assert references(onward(third, "« 首页")) == references(first)
+
+
+def test_an_entry_leads_to_all_others_of_its_card_machine_address_and_actor(owner: Browser) -> None:
+    freeze = Entry(at=NOON, kind=EventKind.FROZEN, card_id=CARD, actor="console:甲 & 乙")
+    journal.append([refused("EVENT001"), refused("EVENT002", hardware=HOSTILE[:100], ip="2001:db8::1"), freeze])
+    links = owner.get("/admin/journal").links
+    assert f"/admin/card?id={CARD}" in links
+    for name, value, count in [
+        ("hardware", "machine-1", 1),
+        ("hardware", HOSTILE[:100], 1),
+        ("address", "2001:db8::1", 1),
+        ("actor", "console:甲 & 乙", 1),
+    ]:
+        link = f"/admin/journal?{urlencode({name: value})}"
+        assert link in links
+        assert owner.get(link).text.count("<tr>") == 1 + count
+
+
+def test_what_strangers_sent_is_text_and_nothing_else(owner: Browser) -> None:
+    journal.append([refused("EVENT001", hardware=HOSTILE, function="<img src=x>", claimed_ip="<b>1.2.3.4")])
+    page = owner.get("/admin/journal")
+    for text in ("<script>alert", "<img src=x", "<b>", "\u202e"):
+        assert text not in page.text
+    assert "\\u202e" in page.text
+    # Its address would be longer than any server takes: it is shown, and no link.
+    assert "/admin/journal?hardware=" not in page.text
+
+
+def test_details_are_said_in_words_and_a_traceback_is_kept_as_it_is(owner: Browser) -> None:
+    traceback = 'Traceback (most recent call last):\n  File "a.py", line 1, in f\nKeyError: <b>\n'
+    journal.append(
+        [
+            refused("EVENT001", Code.FUNCTION_FAILED, details={"detail": traceback}),
+            Entry(at=NOON, kind=EventKind.ISSUED, actor="a", details={"count": 7, "batch": "甲", "validity": None}),
+            Entry(
+                at=NOON,
+                kind=EventKind.ENVIRONMENT_CHANGED,
+                card_id=CARD,
+                hardware="new",
+                ip="203.0.113.7",
+                details={"before": {"hardware": "old", "ip": "203.0.113.7"}},
+            ),
+        ]
+    )
+    page = owner.get("/admin/journal")
+    assert "错误详情: KeyError: <b>" in page.words
+    assert "  File &#34;a.py&#34;, line 1, in f\nKeyError: &lt;b&gt;</pre>" in page.text
+    assert "数量 7" in page.words
+    assert f"/admin/cards?batch={quote('甲')}" in page.links
+    assert "原硬件 old" in page.words
+    assert "原地址" not in page.words
+
+
+def exported(owner: Browser, output: str, query: str = "") -> Seen:
+    page = owner.get(f"/admin/journal{query}")
+    return owner.submit(page, "/admin/journal/export", button=("format", output))
+
+
+def test_the_export_has_what_the_filter_lets_through_and_the_journal_says_who_took_it(owner: Browser) -> None:
+    journal.append([refused("EVENT001", hardware=HOSTILE), refused("EVENT002", Code.CARD_EXPIRED)])
+    file = exported(owner, "json", "?kind=CLIENT_MISMATCH")
+    assert file.headers["content-type"] == "application/json"
+    assert re.fullmatch(r"attachment; filename\*=UTF-8''journal-\d{8}-\d{6}\.json", file.headers["content-disposition"])
+    (entry,) = json.loads(file.content)
+    assert entry["reference"] == "EVENT001"
+    assert entry["hardware"] == HOSTILE
+    assert entry["at"] == "2026-03-01T12:00:00+08:00"
+    (noted,) = Event.select().where(Event.kind == EventKind.EXPORTED)
+    assert noted.actor == "console:alice"
+    assert noted.details == {"what": "journal", "format": "json", "filter": {"kind": "CLIENT_MISMATCH"}}
+
+
+def test_the_export_for_spreadsheets_has_no_formula_and_says_its_encoding(owner: Browser) -> None:
+    journal.append([refused("EVENT001", hardware=HOSTILE, details={"detail": "=1"})])
+    file = exported(owner, "csv", "?kind=CLIENT_MISMATCH")
+    assert file.headers["content-type"] == "text/csv; charset=utf-8"
+    assert file.content.startswith(b"\xef\xbb\xbf")
+    (row,) = csv.DictReader(io.StringIO(file.content.decode("utf-8-sig")))
+    assert row["hardware"].startswith("'=cmd|\\u202e")
+    assert row["details"] == '{"detail": "=1"}'
+
+
+def test_an_export_of_nothing_is_an_empty_list(owner: Browser) -> None:
+    page = owner.post("/admin/journal/export?kind=deleted", {"format": "json"})
+    assert (page.status, page.content) == (200, b"[]\n")
+
+
+def test_a_seller_reads_the_journal_and_takes_none_of_it_away(service: Service, database: Database) -> None:
+    journal.append([refused("EVENT001")])
+    add_operator("bob", Role.SELLER)
+    seller = Browser(service).log_in("bob")
+    page = seller.get("/admin/journal")
+    assert references(page) == ["EVENT001"]
+    assert "/admin/journal/export" not in page.text
+    assert seller.post("/admin/journal/export").status == 403
+    assert not Event.select().where(Event.kind == EventKind.EXPORTED).exists()
+
+
+class Download:
+    """An export that is read as slowly as a test wants."""
+
+    def __init__(self, service: Service, browser: Browser) -> None:
+        self.connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=40)
+        headers = {
+            "Cookie": f"kadun_session={browser.cookie('kadun_session')}",
+            "Content-Type": "application/x-www-form-urlencoded",
+        }
+        body = urlencode({"csrf": browser.csrf(), "format": "json"})
+        self.connection.request("POST", "/admin/journal/export", body, headers)
+        self.answer = self.connection.getresponse()
+
+    def close(self) -> None:
+        self.answer.close()
+        self.connection.close()
+
+
+@pytest.fixture
+def long_journal(database: Database) -> None:
+    """More than the buffers between the service and a reader hold."""
+    database.execute_sql(
+        """INSERT INTO event (at, kind, code, hardware) SELECT now(), 'rejected', 'CARD_NOT_FOUND', repeat('x', 1000)
+           FROM generate_series(1, 20000)"""
+    )
+
+
+@pytest.fixture
+def downloads(service: Service, owner: Browser, long_journal: None) -> Iterator[list[Download]]:
+    opened = [Download(service, owner) for _ in range(5)]
+    yield opened
+    for download in opened:
+        download.close()
+
+
+def test_few_exports_run_at_once_and_each_leaves_its_place(
+    service: Service, owner: Browser, downloads: list[Download]
+) -> None:
+    statuses = [download.answer.status for download in downloads]
+    assert 2 <= statuses.count(200) <= 4  # two in each of two processes
+    assert statuses.count(503) == 5 - statuses.count(200)
+    for download in downloads:
+        download.close()
+
+    def all_are_let_through() -> bool:
+        return all(owner.post("/admin/journal/export?kind=deleted", {"format": "json"}).status == 200 for _ in range(8))
+
+    wait_for(all_are_let_through)
+
+
+def test_an_export_that_breaks_off_cannot_be_taken_for_a_whole_one(
+    database: Database, owner: Browser, downloads: list[Download]
+) -> None:
+    under_way = next(download.answer for download in downloads if download.answer.status == 200)
+    assert under_way.read(1000).startswith(b"[{")
+    database.execute_sql(
+        """SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+           WHERE pid <> pg_backend_pid() AND application_name = 'kadun'"""
+    )
+    with pytest.raises(http.client.IncompleteRead):
+        under_way.read()
+
+
+def test_an_export_that_fails_before_it_begins_gives_its_place_back(database: Database) -> None:
+    streams = Streams(database, at_once=1)
+
+    def broken() -> Iterator[str]:
+        raise ValueError("no list")
+        yield ""
+
+    for _ in range(2):
+        with pytest.raises(ValueError, match="no list"):
+            streams.send(create_req(), falcon.Response(), broken(), content_type=JSON, name="list.json")

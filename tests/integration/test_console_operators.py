@@ -1,0 +1,173 @@
+"""Operators and shops' tokens in the console: owners manage them, and show that it is them."""
+
+from datetime import UTC, datetime
+
+import pyotp
+import pytest
+
+from app.domain.operators import Role, Scope
+from app.services.shop_tokens import ShopTokens
+from app.storage.database import Database
+from app.storage.models import Event, Operator
+from tests.console import PASSWORD, Browser, add_operator
+from tests.service import Service
+
+NEW = "a rather long new password"
+
+
+@pytest.fixture
+def owner(service: Service, database: Database) -> Browser:
+    add_operator("olga")
+    add_operator("sam", Role.SELLER)
+    return Browser(service, language="en").log_in("olga")
+
+
+def told(kind: str) -> list[tuple[str, dict[str, object]]]:
+    return list(Event.select(Event.actor, Event.details).where(Event.kind == kind).order_by(Event.id).tuples())
+
+
+def role_of(name: str) -> str:
+    return str(Operator.get(Operator.name == name).role)
+
+
+def test_the_list_shows_who_may_what_and_when_they_came(owner: Browser, service: Service) -> None:
+    Operator.update(totp_secret=pyotp.random_base32()).where(Operator.name == "sam").execute()
+    page = owner.get("/admin/operators")
+    assert "olga (you) owner off 20" in page.words, "logged in, so with a time"
+    assert "sam seller on — — 20" in page.words, "never logged in"
+    assert "$argon2" not in page.text
+    assert "scripts/cardctl token add NAME --scope" in page.text
+
+
+def test_an_operator_is_added_and_can_log_in(owner: Browser, service: Service) -> None:
+    fields = {"new_password": NEW, "new_password_again": NEW, "own_password": PASSWORD}
+    page = owner.submit(owner.get("/admin/operators"), "/admin/operators", fields, name="小王", role="seller")
+    assert (page.status, page.path) == (200, "/admin/operators?done=added")
+    assert "小王" in page.words
+    assert told("operator_added") == [("console:olga", {"operator": "小王", "role": "seller"})]
+    added = Browser(service).log_in("小王", NEW)
+    assert added.get("/admin/operators").status == 403
+
+
+@pytest.mark.parametrize(
+    ("changed", "status", "why"),
+    [
+        ({"new_password_again": "something else"}, 400, "differently the second time"),
+        ({"new_password": "short", "new_password_again": "short"}, 400, "12 to 256 characters"),
+        ({"own_password": "wrong"}, 400, "your own password is wrong"),
+        ({"name": "sam"}, 400, "there is an operator sam already"),
+        ({"name": ""}, 400, "a name must be"),
+        ({"role": "king"}, 400, "no such role"),
+    ],
+)
+def test_what_is_wrong_with_a_new_operator_is_said(
+    owner: Browser, changed: dict[str, str], status: int, why: str
+) -> None:
+    fields = {"name": "new<b>", "role": "owner", "new_password": NEW, "new_password_again": NEW}
+    page = owner.submit(
+        owner.get("/admin/operators"), "/admin/operators", {**fields, "own_password": PASSWORD, **changed}
+    )
+    assert page.status == status
+    assert why in page.words
+    assert NEW not in page.text, "a password is never sent back"
+    assert Operator.select().count() == 2
+    if "name" not in changed and "role" not in changed:
+        assert 'value="new&lt;b&gt;"' in page.text, "what was typed stands there still"
+
+
+def test_a_role_is_changed_with_the_own_password(owner: Browser, service: Service) -> None:
+    sam = Browser(service, language="en").log_in("sam")
+    page = owner.get("/admin/operator?name=sam")
+    assert "They may then do everything here" in page.words
+    refused = owner.submit(page, "/admin/operator/role", own_password="guess")
+    assert (refused.status, role_of("sam")) == (400, "seller")
+    assert "your own password is wrong" in refused.words
+    page = owner.submit(refused, "/admin/operator/role", own_password=PASSWORD)
+    assert (page.status, role_of("sam")) == (200, "owner")
+    assert sam.get("/admin/operators").status == 200, "from the next request on"
+    assert told("operator_changed") == [("console:olga", {"operator": "sam", "role": "owner"})]
+
+
+def test_a_new_password_ends_the_sessions_of_its_owner(owner: Browser, service: Service) -> None:
+    sam = Browser(service).log_in("sam")
+    page = owner.get("/admin/operator?name=sam")
+    fields = {"new_password": NEW, "new_password_again": NEW, "own_password": PASSWORD}
+    assert owner.submit(page, "/admin/operator/password", fields).status == 200
+    assert sam.get("/admin/account").status == 303
+    Browser(service).log_in("sam", NEW)
+
+
+def test_a_lost_phone_is_helped(owner: Browser, service: Service) -> None:
+    page = owner.get("/admin/operator?name=sam")
+    assert "/admin/operator/two-step" not in page.text, "there is nothing to take away"
+    Operator.update(totp_secret=pyotp.random_base32()).where(Operator.name == "sam").execute()
+    page = owner.get("/admin/operator?name=sam")
+    assert owner.submit(page, "/admin/operator/two-step", own_password=PASSWORD).status == 200
+    Browser(service).log_in("sam")
+
+
+def test_an_operator_is_removed_and_stays_in_the_journal(owner: Browser, service: Service) -> None:
+    sam = Browser(service).log_in("sam")
+    page = owner.get("/admin/operator?name=sam")
+    assert "There is no undo" in page.words
+    page = owner.submit(page, "/admin/operator/remove", own_password=PASSWORD)
+    assert page.path == "/admin/operators?done=removed"
+    assert sam.get("/admin/account").status == 303
+    assert told("operator_removed") == [("console:olga", {"operator": "sam", "role": "seller"})]
+    assert owner.get("/admin/operator?name=sam").status == 404
+
+
+@pytest.mark.parametrize("action", ["role", "password", "two-step", "remove"])
+def test_nobody_changes_themselves_there(owner: Browser, action: str) -> None:
+    assert "/admin/operator/" not in owner.get("/admin/operator?name=olga").text
+    fields = {
+        "name": "olga",
+        "role": "seller",
+        "new_password": NEW,
+        "new_password_again": NEW,
+        "own_password": PASSWORD,
+    }
+    page = owner.post(f"/admin/operator/{action}", fields)
+    assert page.status == 400
+    assert "your own account is not changed here" in page.words
+    assert role_of("olga") == "owner"
+
+
+def test_guessing_the_own_password_is_slowed_down_but_no_log_in(owner: Browser, service: Service) -> None:
+    fields = {"name": "sam", "role": "owner", "own_password": "guess"}
+    answers = [owner.post("/admin/operator/role", fields) for _ in range(7)]
+    assert [answer.status for answer in answers][:5] == [400] * 5
+    assert answers[-1].status == 429
+    assert int(answers[-1].headers["retry-after"]) > 0
+    Browser(service).log_in("olga")
+
+
+def test_a_token_is_revoked_after_its_consequence_was_told(owner: Browser, database: Database) -> None:
+    tokens = ShopTokens(database, "tester", lambda: datetime.now(UTC))
+    token = tokens.add("shop & co", [Scope.CARDS_ISSUE, Scope.CARDS_READ])
+    page = owner.get("/admin/operators")
+    assert "shop & co cards:issue issue cards cards:read look cards up" in page.words
+    assert token not in page.text
+    page = owner.get("/admin/token?name=shop+%26+co")
+    assert "its orders fail until it has a new token" in page.words
+    page = owner.submit(page, "/admin/token")
+    assert "revoked 20" in page.words
+    assert tokens.authenticate(token) is None
+    assert "/admin/token" not in [form.action for form in owner.get("/admin/token?name=shop+%26+co").forms]
+    again = owner.post("/admin/token", {"name": "shop & co"})
+    assert again.status == 303, "revoked stays revoked"
+    assert len(told("token_revoked")) == 1
+
+
+@pytest.mark.parametrize("path", ["/admin/operator", "/admin/token"])
+def test_whoever_does_not_exist_is_a_page(owner: Browser, path: str) -> None:
+    for name in ("", "nobody", "%3Cscript%3E", "%E2%80%AE", "a/b"):
+        page = owner.get(f"{path}?name={name}")
+        assert page.status == 404
+        assert "<script>" not in page.text.replace('<script src="', "")
+        assert "\u202e" not in page.text
+
+
+def test_a_reloaded_form_leads_back(owner: Browser) -> None:
+    for action in ("role", "password", "two-step", "remove"):
+        assert owner.get(f"/admin/operator/{action}").headers["location"] == "/admin/operators"

@@ -1,0 +1,244 @@
+"""Lists of the journal and of usage as the console has them, and rejections grouped."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+
+import pytest
+
+from app.domain.codes import Code, EventKind
+from app.storage import groupings, journal, journal_lists, schema
+from app.storage.database import Database, connect_to
+from app.storage.journal_lists import JournalFilter
+from app.storage.models import Event, Usage
+from app.storage.paging import Cursor
+from app.storage.usage_lists import UsagePlace, usage_of_card, usage_page
+from bench import console_rows
+from tests.year import plan, statements
+from trial.postgres import EmbeddedPostgres
+
+NOW = datetime.now(UTC)
+TODAY = NOW.date()
+DAY = timedelta(days=1)
+
+
+@pytest.fixture(scope="module")
+def year_url(postgres: EmbeddedPostgres) -> str:
+    postgres.create_database("year_of_events")
+    url = postgres.url("year_of_events")
+    owner = connect_to(Database(url, bulk=True))
+    schema.migrate(owner, lambda _line: None)
+    owner.close()
+    console_rows.fill(url, cards=2_000, events=20_000, today=TODAY)
+    return url
+
+
+@pytest.fixture
+def year(year_url: str) -> Iterator[Database]:
+    connected = connect_to(Database(year_url))
+    connected.connect()
+    yield connected
+    connected.close()
+
+
+@pytest.fixture(scope="module")
+def all_events(year_url: str) -> list[Event]:
+    connected = connect_to(Database(year_url))
+    with connected.connection_context():
+        return list(Event.select())
+
+
+NET, MACHINE, OPEN = console_rows.HOT_NETWORK, console_rows.HOT_HARDWARE, console_rows.FUNCTIONS[0]
+SOME_CARD = "10000000000000001000000000000000"
+FILTERS = {
+    "all": (JournalFilter(), "event_at"),
+    "a kind": (JournalFilter(EventKind.ACTIVATED), "event_what"),
+    "a kind that is nowhere": (JournalFilter(EventKind.KEY_ROTATED), "event_what"),
+    "all rejections": (JournalFilter(EventKind.REJECTED), "event_what"),
+    "a code": (JournalFilter(Code.CARD_NOT_FOUND), "event_what"),
+    "a code that is nowhere": (JournalFilter(Code.CARD_FROZEN), "event_what"),
+    "a code of one, long ago": (JournalFilter(Code.FUNCTION_TIMEOUT), "event_what"),
+    "a card": (JournalFilter(card_id=SOME_CARD), "event_card"),
+    "a card and a code": (JournalFilter(Code.CARD_EXPIRED, card_id=SOME_CARD), "event_card"),
+    "an address": (JournalFilter(network=NET), "event_network"),
+    "an address, rejections": (JournalFilter(EventKind.REJECTED, network=NET), "event_network"),
+    "an address and another code": (JournalFilter(Code.CLIENT_MISMATCH, network=NET), "event_network"),
+    "an address, lately": (JournalFilter(network=NET, since=NOW - 30 * DAY), "event_network"),
+    "an address, some days": (
+        JournalFilter(network=NET, since=NOW - 300 * DAY, until=NOW - 290 * DAY),
+        "event_network",
+    ),
+    "a machine": (JournalFilter(hardware=MACHINE), "event_hardware"),
+    "a machine and a code": (JournalFilter(Code.CARD_NOT_FOUND, hardware=MACHINE), "event_hardware"),
+    "a machine at an address": (JournalFilter(hardware=MACHINE, network=NET), "event_"),
+    "an operator": (JournalFilter(actor="console:owner"), "event_actor"),
+    "a function": (JournalFilter(function=OPEN), "event_function"),
+    "a function and a rare code": (JournalFilter(Code.FUNCTION_TIMEOUT, function=OPEN), "event_"),
+    "some days": (JournalFilter(since=NOW - 10 * DAY, until=NOW - 5 * DAY), "event_at"),
+    "a code, some days": (
+        JournalFilter(Code.CARD_EXPIRED, since=NOW - 10 * DAY, until=NOW - 5 * DAY),
+        "event_what",
+    ),
+    "all at once": (
+        JournalFilter(
+            Code.CARD_NOT_FOUND, hardware=MACHINE, network=NET, function=OPEN, since=NOW - 300 * DAY, until=NOW
+        ),
+        "event_",
+    ),
+}
+each_filter = pytest.mark.parametrize(("wanted", "index"), FILTERS.values(), ids=FILTERS)
+
+
+def expected(wanted: JournalFilter, events: list[Event]) -> list[int]:
+    """The list, by the words of the filter."""
+    equal = {
+        "card_id": wanted.card_id,
+        "hardware": wanted.hardware,
+        "ip_network": wanted.network,
+        "actor": wanted.actor,
+        "function": wanted.function,
+        "reference": wanted.reference,
+    }
+    found = [
+        (event.at, event.id)
+        for event in events
+        if (wanted.kind is None or wanted.kind in (event.kind, event.code))
+        and all(value is None or getattr(event, name) == value for name, value in equal.items())
+        and (wanted.since is None or event.at >= wanted.since)
+        and (wanted.until is None or event.at < wanted.until)
+    ]
+    return [event_id for _at, event_id in sorted(found, reverse=True)]
+
+
+def ids(events: list[Event]) -> list[int]:
+    return [event.id for event in events]
+
+
+@each_filter
+def test_a_list_is_what_its_filter_says_newest_first_both_ways(
+    year: Database, all_events: list[Event], wanted: JournalFilter, index: str
+) -> None:
+    right = expected(wanted, all_events)
+    assert ids(list(journal_lists.every(wanted))) == right
+    assert ids(journal_lists.page(wanted, limit=50)) == right[:50]
+    if right:
+        middle = len(right) // 2
+        place = Cursor.parse(str(journal_lists.cursor(Event.get_by_id(right[middle]))))
+        assert ids(journal_lists.page(wanted, place, limit=50)) == right[middle + 1 :][:50]
+        assert ids(journal_lists.page(wanted, place, limit=50, backwards=True)) == right[:middle][-50:]
+
+
+@each_filter
+def test_a_page_is_one_query_by_an_index(year: Database, wanted: JournalFilter, index: str) -> None:
+    with statements(year) as ran:
+        journal_lists.page(wanted, Cursor(NOW - 100 * DAY, "7"), limit=50)
+    (statement,) = ran
+    told = plan(year, statement)
+    assert index in told, told
+    assert "Seq Scan" not in told
+
+
+def test_a_reference_finds_its_entry(year: Database, all_events: list[Event]) -> None:
+    event = next(event for event in all_events if event.reference)
+    assert ids(journal_lists.page(JournalFilter(reference=event.reference), limit=50)) == [event.id]
+    other = JournalFilter(Code.CLIENT_MISMATCH if event.code != "CLIENT_MISMATCH" else Code.CARD_EXPIRED)
+    assert journal_lists.page(replace(other, reference=event.reference), limit=50) == []
+    with statements(year) as ran:
+        journal_lists.page(JournalFilter(reference=event.reference), limit=50)
+    assert "event_reference" in plan(year, ran[0])
+
+
+@pytest.mark.parametrize("row_id", ["x", "9" * 40, "0"])
+def test_a_cursor_that_somebody_wrote_by_hand_does_no_harm(year: Database, row_id: str) -> None:
+    for at in (None, NOW, datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)):
+        for backwards in (False, True):
+            journal_lists.page(JournalFilter(network=NET), Cursor(at, row_id), limit=5, backwards=backwards)
+
+
+def test_entries_of_the_same_moment_come_once_each(database: Database) -> None:
+    entry = journal.Entry(at=NOW, kind=EventKind.REJECTED, code=Code.CARD_EXPIRED, card_id="A" * 32)
+    journal.append([replace(entry, code=code) for code in Code if code is not Code.OK] * 3)
+    wanted, seen, after = JournalFilter(card_id="A" * 32), [], None
+    while page := journal_lists.page(wanted, after, limit=5):
+        seen += ids(page)
+        after = journal_lists.cursor(page[-1])
+    assert seen == list(range(24, 0, -1))
+
+
+def test_every_kind_of_event_is_in_the_list_of_a_card(database: Database) -> None:
+    kinds = [kind for kind in EventKind if kind is not EventKind.REJECTED]
+    journal.append([journal.Entry(at=NOW, kind=kind, card_id="A" * 32) for kind in kinds])
+    rejections = [code for code in Code if code is not Code.OK]
+    journal.append([journal.Entry(NOW, EventKind.REJECTED, code, card_id="A" * 32) for code in rejections])
+    events = journal_lists.page(JournalFilter(card_id="A" * 32), limit=100)
+    assert sorted(event.code or event.kind for event in events) == sorted(map(str, kinds + rejections))
+
+
+@pytest.mark.parametrize(
+    ("function", "day"), [(OPEN, None), (OPEN, TODAY - DAY), (None, TODAY), (None, None), ("nowhere", None)]
+)
+def test_usage_is_listed_newest_day_first_page_by_page(year: Database, function: str | None, day: date | None) -> None:
+    rows = [(row.day, row.function, row.card_id, row.count) for row in Usage.select()]
+    right = sorted((row for row in rows if function in (None, row[1]) and day in (None, row[0])), reverse=True)
+    seen: list[tuple[date, str, str, int]] = []
+    after = None
+    while page := usage_page(function, day, TODAY, after, limit=700):
+        seen += [(row.day, row.function, row.card_id, row.count) for row in page]
+        after = UsagePlace(*seen[-1][:3])
+    assert seen == right
+
+
+def test_usage_of_a_month_ago_is_no_longer_listed_and_no_day_is_too_far(year: Database) -> None:
+    for function in (None, OPEN):
+        assert usage_page(function, None, TODAY + 28 * DAY, limit=1)
+        assert not usage_page(function, None, TODAY + 30 * DAY, limit=1)
+        for day in (date.min, date.max):
+            assert not usage_page(function, day, TODAY, UsagePlace(date.max, "x", "A"), limit=1)
+
+
+@pytest.mark.parametrize("function", [None, OPEN])
+def test_a_page_of_usage_is_one_query_by_the_index_of_days(year: Database, function: str | None) -> None:
+    with statements(year) as ran:
+        usage_page(function, None, TODAY, UsagePlace(TODAY, OPEN, "5"), limit=50)
+    (statement,) = ran
+    told = plan(year, statement)
+    assert "usage_day" in told
+    assert "Seq Scan" not in told
+
+
+def test_usage_of_a_card_is_by_day(year: Database) -> None:
+    card_id = Usage.select().first().card_id
+    rows = usage_of_card(card_id, TODAY - DAY)
+    assert rows
+    right = Usage.select().where((Usage.card == card_id) & (Usage.day >= TODAY - DAY)).tuples()
+    assert [(row.day, row.function) for row in rows] == sorted((row[1], row[2]) for row in right)
+
+
+def rejected(code: Code, card: str, hardware: str, ip: str, at: datetime = NOW) -> journal.Entry:
+    return journal.Entry(at=at, kind=EventKind.REJECTED, code=code, card_id=card * 32, hardware=hardware, ip=ip)
+
+
+def test_sharing_and_attacks_stand_out(database: Database) -> None:
+    mismatch, unknown = Code.CLIENT_MISMATCH, Code.CARD_NOT_FOUND
+    first, last = NOW - 2 * DAY, NOW - DAY
+    journal.append(
+        [
+            rejected(mismatch, "A", "h1", "198.51.100.1", first),
+            rejected(mismatch, "A", "h1", "198.51.100.2", last),
+            rejected(mismatch, "A", "h2", "198.51.100.2", last),
+            rejected(mismatch, "B", "h3", "2001:db8::1", last),
+            rejected(mismatch, "C", "h3", "2001:db8::2", last),
+            rejected(unknown, "C", "h4", "2001:db8::3", last),
+            rejected(mismatch, "D", "h9", "192.0.2.9", NOW - 8 * DAY),
+            rejected(mismatch, "E", "h9", "192.0.2.9", NOW - 8 * DAY),
+        ]
+    )
+    since = NOW - 7 * DAY
+    assert groupings.shared_cards(since, 50) == [
+        ("A" * 32, 2, 2, 3, first, last),
+        ("B" * 32, 1, 1, 1, last, last),
+        ("C" * 32, 1, 1, 1, last, last),
+    ]
+    assert groupings.shared_cards(since, 1) == [("A" * 32, 2, 2, 3, first, last)]
+    assert groupings.trying_machines(since, 50) == [("h3", 2, 1, 2, last, last)]
+    assert groupings.trying_networks(since, 50) == [("2001:db8::/64", 2, 2, 3, last, last)]

@@ -1,0 +1,309 @@
+"""The shops' API: who may do what, what each order does, and how a wrong one is answered."""
+
+import json
+import re
+from datetime import datetime
+from typing import Any
+
+import pytest
+
+from app.clock import utc_now
+from app.domain.operators import Scope
+from app.services.shop_tokens import ShopTokens
+from app.storage.database import Database
+from app.storage.models import ApiRequest, ApiToken, Card, Event
+from tests.service import ROOT, Answer, Service, question
+from tests.shop import CARDS, Shop
+
+DOCUMENT = ROOT / "docs/shop-api.md"
+NOBODY = "0" * 32
+ORDERS: dict[str, tuple[Scope, dict[str, Any]]] = {
+    CARDS: (Scope.CARDS_ISSUE, {"validity": "30d"}),
+    f"{CARDS}/freeze": (Scope.CARDS_FREEZE, {"ids": [NOBODY]}),
+    f"{CARDS}/unfreeze": (Scope.CARDS_FREEZE, {"ids": [NOBODY]}),
+    f"{CARDS}/extend": (Scope.CARDS_EXTEND, {"ids": [NOBODY], "by": "1d"}),
+}
+
+
+@pytest.fixture
+def shop(service: Service, database: Database) -> Shop:
+    return Shop(service, database)
+
+
+def is_problem(answer: Answer, status: int, code: str, field: str | None = None) -> None:
+    assert (answer.status, answer.body.get("code"), answer.body.get("field")) == (status, code, field), answer
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+def test_cards_are_issued_as_ordered_and_journalled_as_the_shops(shop: Shop, database: Database) -> None:
+    answer = shop.post(CARDS, {"validity": "month", "count": 3, "batch": "双十一", "note": "order 42"})
+    assert answer.status == 201
+    assert answer.headers["cache-control"] == "no-store"
+    cards = answer.body["cards"]
+    assert len({card["id"] for card in cards}) == 3
+    told = {"validity_seconds": 30 * 86_400, "batch": "双十一", "note": "order 42"}
+    assert [card for card in cards if card != {"id": card["id"], **told}] == []
+    assert {row.id for row in Card.select()} == {card["id"] for card in cards}
+    (event,) = Event.select().where(Event.kind == "issued")
+    assert event.actor == f"shop:{shop.name}"
+
+
+def test_one_card_is_what_an_order_gets_that_names_no_count(shop: Shop) -> None:
+    permanent = shop.post(CARDS, {"validity": "permanent", "count": None, "batch": None}).body["cards"]
+    assert len(shop.post(CARDS, {"validity": "1d", "count": 1.0}).body["cards"]) == 1
+    assert [card | {"id": ""} for card in permanent] == [
+        {"id": "", "validity_seconds": None, "batch": None, "note": None}
+    ]
+
+
+def test_a_thousand_cards_are_one_order_and_no_more(shop: Shop, database: Database) -> None:
+    assert len(shop.issue(1000)) == Card.select().count() == 1000
+    is_problem(shop.post(CARDS, {"validity": "1d", "count": 1001}), 400, "INVALID_REQUEST", "count")
+
+
+def test_a_card_is_told_as_it_is_without_its_machine(service: Service, shop: Shop) -> None:
+    (card_id,) = shop.issue(validity="1d", batch="B")
+    fresh = shop.look_up(card_id).body
+    assert datetime.fromisoformat(fresh.pop("created_at")).utcoffset() is not None
+    assert fresh == {
+        "id": card_id,
+        "status": "unused",
+        "validity_seconds": 86_400,
+        "activated_at": None,
+        "expires_at": None,
+        "frozen": False,
+        "batch": "B",
+        "note": None,
+        "bound": False,
+        "last_seen_at": None,
+    }
+    claims = service.verify(question(card_id, hardware="a very own machine")).claims
+    answer = shop.look_up(card_id)
+    used = answer.body
+    assert (used["status"], used["bound"]) == ("active", True)
+    assert datetime.fromisoformat(used["activated_at"]).timestamp() == claims["card_activated_at"]
+    assert datetime.fromisoformat(used["expires_at"]).timestamp() == claims["card_expires_at"]
+    assert used["last_seen_at"] is not None
+    assert answer.headers["cache-control"] == "no-store"
+    for secret in ("a very own machine", "127.0.0.1"):
+        assert secret not in json.dumps(answer.body)
+
+
+def test_a_card_is_found_as_a_person_types_it(shop: Shop) -> None:
+    (card_id,) = shop.issue()
+    typed = "-".join(card_id[start : start + 4] for start in range(0, 32, 4)).lower()
+    assert shop.look_up(f" {typed} ").body["id"] == card_id
+
+
+def test_freezing_and_unfreezing_tell_what_was_not_so_already(service: Service, shop: Shop, database: Database) -> None:
+    first, second = shop.issue(2)
+    assert shop.post(f"{CARDS}/freeze", {"ids": [second]}).body == {"changed": [second], "revived_unbound": []}
+    assert shop.post(f"{CARDS}/freeze", {"ids": [first, second, first]}).body["changed"] == [first]
+    assert service.verify(question(first)).claims["code"] == "CARD_FROZEN"
+    assert shop.look_up(first).body["frozen"] is True
+    assert shop.post(f"{CARDS}/unfreeze", {"ids": [first]}).body == {"changed": [first], "revived_unbound": []}
+    assert service.verify(question(first)).claims["code"] == "OK"
+    frozen = Event.select().where(Event.kind == "frozen").order_by(Event.id)
+    assert [(event.card_id, event.actor) for event in frozen] == [
+        (second, f"shop:{shop.name}"),
+        (first, f"shop:{shop.name}"),
+    ]
+
+
+def test_a_card_that_revives_without_its_machine_is_named(service: Service, shop: Shop) -> None:
+    first, second = shop.issue(2)
+    service.verify(question(first))
+    shop.post(f"{CARDS}/freeze", {"ids": [first]})
+    service.verify(question(second))  # the same machine moves on
+    assert shop.post(f"{CARDS}/unfreeze", {"ids": [first]}).body == {"changed": [first], "revived_unbound": [first]}
+
+
+def test_extending_adds_time(shop: Shop) -> None:
+    (card_id,) = shop.issue(validity="1d")
+    assert shop.post(f"{CARDS}/extend", {"ids": [card_id], "by": "week"}).body["changed"] == [card_id]
+    assert shop.look_up(card_id).body["validity_seconds"] == 8 * 86_400
+
+
+def test_a_permanent_card_among_them_extends_none(shop: Shop) -> None:
+    (limited,), (permanent,) = shop.issue(validity="1d"), shop.issue(validity="permanent")
+    answer = shop.post(f"{CARDS}/extend", {"ids": [limited, permanent], "by": "1d"}, **{"Accept-Language": "en"})
+    is_problem(answer, 409, "CONFLICT", "ids")
+    assert answer.body["detail"] == f"{permanent} is a permanent card: there is nothing to extend."
+    assert shop.look_up(limited).body["validity_seconds"] == 86_400
+
+
+def test_an_unknown_card_among_them_changes_none(shop: Shop) -> None:
+    (card_id,) = shop.issue()
+    is_problem(shop.look_up(NOBODY), 404, "CARD_NOT_FOUND", "id")
+    is_problem(shop.look_up("no card's ID"), 404, "CARD_NOT_FOUND", "id")
+    answer = shop.post(f"{CARDS}/freeze", {"ids": [card_id, NOBODY]})
+    is_problem(answer, 404, "CARD_NOT_FOUND", "ids")
+    assert NOBODY in answer.body["detail"]
+    assert shop.look_up(card_id).body["frozen"] is False
+
+
+@pytest.mark.parametrize("held", Scope)
+def test_a_token_does_what_its_scope_says_and_nothing_else(service: Service, database: Database, held: Scope) -> None:
+    shop = Shop(service, database, [held])
+    answers = {(path, needed): shop.post(path, document) for path, (needed, document) in ORDERS.items()}
+    answers[f"{CARDS}?id=", Scope.CARDS_READ] = shop.look_up(NOBODY)
+    for (path, needed), answer in answers.items():
+        if needed is held:
+            assert answer.status in (201, 404), path
+            continue
+        is_problem(answer, 403, "FORBIDDEN")
+        assert needed in answer.body["detail"]
+        assert answer.headers["www-authenticate"] == f'Bearer error="insufficient_scope", scope="{needed}"'
+    assert Card.select().count() == (1 if held is Scope.CARDS_ISSUE else 0)
+
+
+@pytest.mark.parametrize(
+    ("header", "challenge"),
+    [
+        (None, "Bearer"),
+        ("", "Bearer"),
+        ("Bearer", "Bearer"),
+        ("Basic a2Q6a2Q=", "Bearer"),
+        ("Bearer two words", "Bearer"),
+        ("Bearer kd_unknown", 'Bearer error="invalid_token"'),
+        ("bearer kd_unknown", 'Bearer error="invalid_token"'),
+    ],
+)
+def test_whoever_shows_no_token_that_holds_is_turned_away(
+    service: Service, database: Database, header: str | None, challenge: str
+) -> None:
+    headers = {} if header is None else {"Authorization": header}
+    for path in ORDERS:
+        answer = service.request("POST", path, b"{}", headers)
+        is_problem(answer, 401, "UNAUTHORIZED")
+        assert answer.headers["www-authenticate"] == challenge
+    is_problem(service.request("GET", f"{CARDS}?id={NOBODY}", headers=headers), 401, "UNAUTHORIZED")
+
+
+def test_a_revoked_token_holds_no_longer(shop: Shop, database: Database) -> None:
+    (card_id,) = shop.issue()
+    ShopTokens(database, "tester", utc_now).revoke(shop.name)
+    is_problem(shop.look_up(card_id), 401, "UNAUTHORIZED")
+
+
+def test_who_guesses_tokens_is_slowed_down_and_the_shop_at_the_same_address_is_not(
+    proxied: Service, database: Database
+) -> None:
+    shop = Shop(proxied, database, address="198.51.100.7")
+    guess = {"Authorization": "Bearer kd_guess", "X-Real-IP": "198.51.100.7"}
+    answers = [proxied.request("GET", f"{CARDS}?id={NOBODY}", headers=guess) for _ in range(40)]
+    assert {answer.status for answer in answers} == {401, 429}
+    slowed = next(answer for answer in answers if answer.status == 429)
+    is_problem(slowed, 429, "TOO_MANY_REQUESTS")
+    assert int(slowed.headers["retry-after"]) >= 1
+    assert shop.issue()
+    elsewhere = proxied.request("GET", f"{CARDS}?id={NOBODY}", headers=guess | {"X-Real-IP": "198.51.100.8"})
+    assert elsewhere.status == 401
+
+
+WRONG: list[tuple[str, Any, str | None]] = [
+    (CARDS, {}, "validity"),
+    (CARDS, {"validity": None}, "validity"),
+    (CARDS, {"validity": 30}, "validity"),
+    (CARDS, {"validity": "0d"}, "validity"),
+    (CARDS, {"validity": "36501d"}, "validity"),
+    (CARDS, {"validity": "\u202e30d"}, "validity"),
+    (CARDS, {"validity": "\ud800"}, "validity"),
+    (CARDS, {"validity": "1d", "count": 0}, "count"),
+    (CARDS, {"validity": "1d", "count": -1}, "count"),
+    (CARDS, {"validity": "1d", "count": 1.5}, "count"),
+    (CARDS, {"validity": "1d", "count": "1"}, "count"),
+    (CARDS, {"validity": "1d", "count": True}, "count"),
+    (CARDS, {"validity": "1d", "count": 10**30}, "count"),
+    (CARDS, {"validity": "1d", "batch": ""}, "batch"),
+    (CARDS, {"validity": "1d", "batch": "b" * 201}, "batch"),
+    (CARDS, {"validity": "1d", "batch": "a\nb"}, "batch"),
+    (CARDS, {"validity": "1d", "note": "\0"}, "note"),
+    (CARDS, {"validity": "1d", "note": ["n"]}, "note"),
+    (CARDS, {"validity": "1d", "price": 1}, "price"),
+    (CARDS, ["1d"], None),
+    (f"{CARDS}/freeze", {}, "ids"),
+    (f"{CARDS}/freeze", {"ids": []}, "ids"),
+    (f"{CARDS}/freeze", {"ids": NOBODY}, "ids"),
+    (f"{CARDS}/freeze", {"ids": [NOBODY] * 101}, "ids"),
+    (f"{CARDS}/freeze", {"ids": [""]}, "ids"),
+    (f"{CARDS}/freeze", {"ids": [" "]}, "ids"),
+    (f"{CARDS}/freeze", {"ids": [NOBODY, None]}, "ids"),
+    (f"{CARDS}/freeze", {"ids": ["a\0"]}, "ids"),
+    (f"{CARDS}/unfreeze", {"ids": [NOBODY], "by": "1d"}, "by"),
+    (f"{CARDS}/extend", {"ids": [NOBODY]}, "by"),
+    (f"{CARDS}/extend", {"ids": [NOBODY], "by": "permanent"}, "by"),
+    (f"{CARDS}/extend", {"ids": [NOBODY], "by": "-1d"}, "by"),
+]
+
+
+def test_a_wrong_field_is_named_in_both_languages_and_nothing_is_done(shop: Shop, database: Database) -> None:
+    for path, document, field in WRONG:
+        answer = shop.post(path, document)
+        assert answer.body.get("field") == field, (path, document)
+        is_problem(answer, 400, "INVALID_REQUEST", field)
+        english = shop.post(path, document, **{"Accept-Language": "en"}).body["detail"]
+        assert english.isascii()
+        assert not answer.body["detail"].isascii()
+    assert (Card.select().count(), ApiRequest.select().count()) == (0, 0)
+
+
+@pytest.mark.parametrize("key", ["", " ", "k" * 65, "two words", "schlüssel"])
+def test_an_order_without_a_good_key_is_refused(service: Service, shop: Shop, key: str, database: Database) -> None:
+    for path, (_, document) in ORDERS.items():
+        body, headers = shop.order(document)
+        answer = service.request("POST", path, body, {**headers, "Idempotency-Key": key})
+        is_problem(answer, 400, "INVALID_REQUEST", "Idempotency-Key")
+        del headers["Idempotency-Key"]
+        is_problem(service.request("POST", path, body, headers), 400, "INVALID_REQUEST", "Idempotency-Key")
+    assert Card.select().count() == 0
+
+
+@pytest.mark.parametrize("query", ["", "?id=", "?id=%20", f"?id={NOBODY}&id={NOBODY}", "?id=" + "0" * 65])
+def test_a_query_that_names_no_single_card_is_refused(service: Service, shop: Shop, query: str) -> None:
+    answer = service.request("GET", f"{CARDS}{query}", headers=shop.headers)
+    is_problem(answer, 400, "INVALID_REQUEST", "id")
+
+
+def test_odd_queries_are_judged_or_refused(service: Service, shop: Shop) -> None:
+    unknown = service.request("GET", f"{CARDS}?id={NOBODY}&card=1", headers=shop.headers)
+    is_problem(unknown, 400, "INVALID_REQUEST", "card")
+    for odd in ("%00", "%ff%fe", "a%0d%0ab", "%F0%9F%94%91"):
+        is_problem(service.request("GET", f"{CARDS}?id={odd}", headers=shop.headers), 404, "CARD_NOT_FOUND", "id")
+
+
+def test_bodies_are_bounded_and_json(service: Service, shop: Shop) -> None:
+    is_problem(shop.post(CARDS, {"validity": "1d"}, **{"Content-Type": "text/plain"}), 415, "UNSUPPORTED_MEDIA_TYPE")
+    is_problem(shop.post(CARDS, {"validity": "x" * 70_000}), 413, "BODY_TOO_LARGE")
+
+
+def test_no_card_and_no_token_gets_into_the_log(service: Service, shop: Shop) -> None:
+    (card_id,) = shop.issue()
+    shop.look_up(card_id)
+    shop.look_up(card_id[:-1])
+    for path in ("freeze", "unfreeze", "freeze"):
+        shop.post(f"{CARDS}/{path}", {"ids": [card_id, NOBODY]})
+        shop.post(f"{CARDS}/{path}", {"ids": [card_id]})
+    log = service.log.read_text()
+    assert f'"shop": "{shop.name}"' in log
+    for secret in (card_id, card_id[:-1], shop.token):
+        assert secret not in log
+
+
+def test_a_token_says_when_it_was_used(shop: Shop, database: Database) -> None:
+    assert ApiToken.get().last_used_at is None
+    shop.look_up(NOBODY)
+    assert ApiToken.get().last_used_at is not None
+
+
+def test_the_example_in_the_document_sells_one_card(
+    service: Service, shop: Shop, database: Database, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (program,) = re.findall(r"^```python\n(.*?)^```$", DOCUMENT.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    assert program.count("https://card.example.com") == program.count("kd_…") == 1
+    program = program.replace("https://card.example.com", f"http://127.0.0.1:{service.port}").replace(
+        "kd_…", shop.token
+    )
+    for _ in range(2):  # as after a crash of the shop
+        exec(program, {})  # noqa: S102  # what shops copy
+    assert capsys.readouterr().out.split() == [Card.get().id] * 2

@@ -1,0 +1,239 @@
+"""A shop's order is done once, however often it is sent and whatever breaks meanwhile."""
+
+import http.client
+import json
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import peewee
+import pytest
+
+from app.domain.operators import Scope
+from app.services import housekeeping
+from app.services import shop as shop_service
+from app.services.shop import Order, OrderChangedError
+from app.services.shop_tokens import ShopTokens
+from app.storage.database import Database
+from app.storage.models import ApiRequest, Card, Event
+from tests.conftest import Clock
+from tests.integration.conftest import with_keys
+from tests.service import Answer, Service, wait_for
+from tests.shop import CARDS, Shop
+from tests.wire import Wire
+
+ORDER = {"validity": "30d", "count": 2, "note": "order 42"}
+WRITES_AN_ORDER = b'INSERT INTO "api_request"'
+
+
+@pytest.fixture
+def shop(service: Service, database: Database) -> Shop:
+    return Shop(service, database)
+
+
+@pytest.fixture
+def wire(database_url: str) -> Iterator[Wire]:
+    with Wire(database_url, WRITES_AN_ORDER) as wire:
+        yield wire
+
+
+def is_replay(answer: Answer) -> bool:
+    return answer.headers.get("idempotency-replayed") == "true"
+
+
+def sold_once(database: Database) -> bool:
+    return (Card.select().count(), Event.select().where(Event.kind == "issued").count()) == (2, 1)
+
+
+def test_an_order_sent_again_gets_the_very_same_answer(shop: Shop, database: Database) -> None:
+    first, second, third = (shop.post(CARDS, ORDER, "order-42") for _ in range(3))
+    assert (first.status, second.status, third.status) == (201, 201, 201)
+    assert first.body == second.body == third.body
+    assert [is_replay(answer) for answer in (first, second, third)] == [False, True, True]
+    assert sold_once(database)
+
+
+def test_what_is_done_once_stays_as_it_was_told(shop: Shop, database: Database) -> None:
+    (card_id,) = shop.issue(validity="1d")
+    first, second = (shop.post(f"{CARDS}/extend", {"ids": [card_id], "by": "1d"}, "renewal") for _ in range(2))
+    assert first.body == second.body == {"changed": [card_id], "revived_unbound": []}
+    assert shop.look_up(card_id).body["validity_seconds"] == 2 * 86_400
+    frozen, unfrozen = (shop.post(f"{CARDS}/{what}", {"ids": [card_id]}, what) for what in ("freeze", "unfreeze"))
+    assert frozen.body["changed"] == unfrozen.body["changed"] == [card_id]
+    assert is_replay(shop.post(f"{CARDS}/freeze", {"ids": [card_id]}, "freeze"))
+    assert shop.look_up(card_id).body["frozen"] is False
+
+
+def test_the_same_order_written_otherwise_is_the_same(service: Service, shop: Shop, database: Database) -> None:
+    first = shop.post(CARDS, ORDER, "order-42")
+    _, headers = shop.order(ORDER, "order-42")
+    turned = json.dumps({**dict(reversed(ORDER.items())), "batch": None}, indent=2).encode()
+    again = service.request("POST", CARDS, turned, headers)
+    assert (again.status, again.body, is_replay(again)) == (201, first.body, True)
+
+
+@pytest.mark.parametrize(
+    ("path", "document"),
+    [
+        (CARDS, {**ORDER, "count": 3}),
+        (CARDS, {**ORDER, "validity": "permanent"}),
+        (CARDS, {"validity": "30d", "count": 2}),
+        (f"{CARDS}/freeze", {"ids": ["0" * 32]}),
+    ],
+)
+def test_a_key_is_good_for_one_order(shop: Shop, database: Database, path: str, document: Any) -> None:
+    shop.post(CARDS, ORDER, "order-42")
+    answer = shop.post(path, document, "order-42")
+    assert (answer.status, answer.body["code"], answer.body["field"]) == (
+        422,
+        "IDEMPOTENCY_CONFLICT",
+        "Idempotency-Key",
+    )
+    assert sold_once(database)
+
+
+def test_freezing_is_not_unfreezing_under_the_same_key(shop: Shop) -> None:
+    (card_id,) = shop.issue()
+    shop.post(f"{CARDS}/freeze", {"ids": [card_id]}, "same")
+    assert shop.post(f"{CARDS}/unfreeze", {"ids": [card_id]}, "same").status == 422
+    assert shop.look_up(card_id).body["frozen"] is True
+
+
+def test_two_shops_may_use_the_same_key(service: Service, database: Database) -> None:
+    one, other = Shop(service, database), Shop(service, database)
+    assert one.post(CARDS, ORDER, "order-1").body != other.post(CARDS, ORDER, "order-1").body
+    assert Card.select().count() == 4
+
+
+def test_a_refused_order_may_be_tried_again_under_its_key(service: Service, shop: Shop, database: Database) -> None:
+    (card_id,) = shop.issue(validity="permanent")
+    extending = {"ids": [card_id], "by": "1d"}
+    assert shop.post(f"{CARDS}/extend", extending, "order-42").status == 409
+    Card.update(validity=timedelta(days=1)).execute()
+    again = shop.post(f"{CARDS}/extend", extending, "order-42")
+    assert (again.status, is_replay(again)) == (200, False)
+
+
+def test_an_order_whose_answer_was_lost_is_found_done(service: Service, shop: Shop, database: Database) -> None:
+    body, headers = shop.order(ORDER, "order-42")
+    head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    with socket.create_connection(("127.0.0.1", service.port), 20) as connection:
+        connection.sendall(
+            f"POST {CARDS} HTTP/1.1\r\nHost: x\r\n{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+        )  # and nobody waits for the answer
+    wait_for(ApiRequest.select().exists)
+    again = shop.post(CARDS, ORDER, "order-42")
+    assert (again.status, is_replay(again)) == (201, True)
+    assert {card["id"] for card in again.body["cards"]} == {row.id for row in Card.select()}
+    assert sold_once(database)
+
+
+def test_of_many_at_once_with_one_key_one_acts(proxied: Service, database: Database) -> None:
+    shop = Shop(proxied, database, address="198.51.100.7")
+    for number in range(10):
+        with ThreadPoolExecutor(8) as pool:
+            answers = list(pool.map(lambda _: shop.post(CARDS, ORDER, f"order-{number}"), range(8)))  # noqa: B023
+        assert {answer.status for answer in answers} == {201}
+        assert len({json.dumps(answer.body) for answer in answers}) == 1
+        assert sum(not is_replay(answer) for answer in answers) == 1
+        assert Card.select().count() == 2 * (number + 1)
+
+
+def test_a_worker_killed_between_commit_and_answer_sells_once(wire: Wire, database: Database, tmp_path: Path) -> None:
+    with Service(with_keys(tmp_path), wire.url, KADUN_WORKERS="1") as service:
+        shop = Shop(service, database)
+        with ThreadPoolExecutor(1) as pool:
+            lost = pool.submit(shop.post, CARDS, ORDER, "order-42")
+            assert wire.held.wait(20)
+            assert sold_once(database)  # and the worker does not know it yet
+            (worker,) = children(service)
+            os.kill(worker, signal.SIGKILL)
+            with pytest.raises((OSError, http.client.HTTPException)):
+                lost.result()
+        wait_for(lambda: [pid for pid in children(service) if pid != worker])
+        again = shop.post(CARDS, ORDER, "order-42")
+    assert (again.status, is_replay(again)) == (201, True)
+    assert {card["id"] for card in again.body["cards"]} == {row.id for row in Card.select()}
+    assert sold_once(database)
+
+
+def test_a_connection_that_breaks_at_the_commit_sells_once(wire: Wire, database: Database, tmp_path: Path) -> None:
+    with Service(with_keys(tmp_path), wire.url, KADUN_WORKERS="1", KADUN_THREADS="1") as service:
+        shop = Shop(service, database)
+        shop.look_up("0" * 32)  # so that the connection is one that it had kept
+        with ThreadPoolExecutor(1) as pool:
+            order = pool.submit(shop.post, CARDS, ORDER, "order-42")
+            assert wire.held.wait(20)
+            wire.cut()
+            answer = order.result()
+    assert (answer.status, is_replay(answer)) == (201, True)
+    assert sold_once(database)
+
+
+def children(service: Service) -> list[int]:
+    assert service.process is not None
+    pid = service.process.pid
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+@pytest.fixture
+def order(database: Database, clock: Clock) -> Order:
+    tokens = ShopTokens(database, "tester", clock)
+    shop = tokens.authenticate(tokens.add("taobao", list(Scope)))
+    assert shop is not None
+    return Order(shop, "order-42", "0" * 64, 201)
+
+
+@pytest.fixture
+def orders(database: Database, clock: Clock) -> shop_service.Shop:
+    """The use case without HTTP, on a clock that goes when it is told to."""
+    return shop_service.Shop(database, ZoneInfo("Asia/Shanghai"), clock)
+
+
+def test_an_answer_that_cannot_be_kept_sells_nothing(orders: shop_service.Shop, order: Order) -> None:
+    unkept: Any = None  # no status, which the table refuses
+    with pytest.raises(peewee.IntegrityError):
+        orders.issue(order._replace(status=unkept), 1, None)
+    assert (Card.select().count(), Event.select().where(Event.kind == "issued").count()) == (0, 0)
+    assert not orders.issue(order, 1, None).is_replayed
+
+
+def test_an_answer_is_kept_for_seven_days(orders: shop_service.Shop, order: Order, clock: Clock) -> None:
+    orders.issue(order, 1, None)
+    clock.advance(timedelta(days=7))
+    housekeeping.prune_console(clock.now)
+    with pytest.raises(OrderChangedError):
+        orders.issue(order._replace(request_sha256="1" * 64), 1, None)
+    assert orders.issue(order, 1, None).is_replayed
+    clock.advance(timedelta(seconds=1))
+    housekeeping.prune_console(clock.now)
+    assert not orders.issue(order, 1, None).is_replayed
+
+
+@pytest.mark.parametrize("end", ["COMMIT", "ROLLBACK"])
+def test_an_order_under_way_elsewhere_is_waited_for(
+    orders: shop_service.Shop, order: Order, database: Database, database_url: str, end: str
+) -> None:
+    def ask() -> shop_service.Answer:
+        with database.connection_context():
+            return orders.issue(order, 1, None)
+
+    elsewhere = Database(database_url)
+    elsewhere.connect()
+    elsewhere.execute_sql("BEGIN")
+    insert = "INSERT INTO api_request VALUES (%s, %s, %s, 201, '{}', now())"
+    elsewhere.execute_sql(insert, (order.shop.id, order.key, order.request_sha256))
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(ask)
+        wait_for(lambda: elsewhere.execute_sql("SELECT 1 FROM pg_locks WHERE NOT granted").fetchone())
+        elsewhere.execute_sql(end)
+        answer = asked.result()
+    elsewhere.close()
+    assert answer.is_replayed is (end == "COMMIT")
+    assert Card.select().count() == (0 if end == "COMMIT" else 1)

@@ -1,0 +1,46 @@
+"""A shop (发卡平台), as tests play it."""
+
+import json
+import secrets
+from collections.abc import Iterable
+from typing import Any
+from urllib.parse import urlencode
+
+from app.clock import utc_now
+from app.domain.operators import Scope
+from app.services.shop_tokens import ShopTokens
+from app.storage.database import Database
+from tests.service import Answer, Service
+
+CARDS = "/v1/shop/cards"
+
+
+class Shop:
+    """Speaks to a service with a token of its own; `address` is what the proxy is to have seen."""
+
+    def __init__(
+        self, service: Service, database: Database, scopes: Iterable[Scope] = Scope, *, address: str | None = None
+    ) -> None:
+        self.name = f"shop-{secrets.token_hex(4)}"
+        self.token = ShopTokens(database, "tester", utc_now).add(self.name, list(scopes))
+        self.headers = {"Authorization": f"Bearer {self.token}"} | ({"X-Real-IP": address} if address else {})
+        self._service = service
+
+    def post(self, path: str, document: Any, key: str | None = None, **headers: str) -> Answer:
+        """Send an order, under a key of its own if none is given."""
+        return self._service.request("POST", path, *self.order(document, key, **headers))
+
+    def order(self, document: Any, key: str | None = None, **headers: str) -> tuple[bytes, dict[str, str]]:
+        """Return an order's body and headers."""
+        named = {"Content-Type": "application/json", "Idempotency-Key": key or secrets.token_hex(8)}
+        return json.dumps(document).encode(), {**self.headers, **named, **headers}
+
+    def issue(self, count: int = 1, validity: str = "30d", **more: Any) -> list[str]:
+        """Issue cards; return their IDs."""
+        answer = self.post(CARDS, {"validity": validity, "count": count, **more})
+        assert answer.status == 201, answer
+        return [card["id"] for card in answer.body["cards"]]
+
+    def look_up(self, card_id: str) -> Answer:
+        """Ask how a card is."""
+        return self._service.request("GET", f"{CARDS}?{urlencode({'id': card_id})}", headers=self.headers)

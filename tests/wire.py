@@ -1,0 +1,72 @@
+"""A wire between the service and PostgreSQL that a test can hold or cut where it matters: at a commit's answer."""
+
+import contextlib
+import select
+import socket
+import threading
+from typing import Self
+from urllib.parse import urlsplit
+
+_COMMITTED = b"COMMIT\0"  # the tag in PostgreSQL's CommandComplete
+
+
+class Wire:
+    """Passes bytes on, until a transaction that wrote `marker` is committed: what then comes back is held for ever.
+
+    Args:
+        database_url: Where PostgreSQL is.
+        marker: A statement's text that tells which transaction is meant.
+    """
+
+    def __init__(self, database_url: str, marker: bytes) -> None:
+        self._target = (urlsplit(database_url).hostname or "", urlsplit(database_url).port or 0)
+        self._marker = marker
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._sockets: list[socket.socket] = []
+        self.url = database_url.replace(f":{self._target[1]}/", f":{self._listener.getsockname()[1]}/")
+        self.held = threading.Event()
+        self.armed = True
+        self._held_sockets: tuple[socket.socket, ...] = ()
+
+    def cut(self) -> None:
+        """End the connection whose answer is held."""
+        for end in self._held_sockets:
+            end.shutdown(socket.SHUT_RDWR)
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._accept, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for end in (self._listener, *self._sockets):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                near, _ = self._listener.accept()
+                far = socket.create_connection(self._target)
+                self._sockets += [near, far]
+                threading.Thread(target=self._pass_on, args=(near, far), daemon=True).start()
+
+    def _pass_on(self, near: socket.socket, far: socket.socket) -> None:
+        marked = False
+        with contextlib.suppress(OSError, ValueError):
+            while True:
+                for source in select.select([near, far], [], [])[0]:
+                    received = source.recv(65_536)
+                    if not received:
+                        near.shutdown(socket.SHUT_RDWR)
+                        far.shutdown(socket.SHUT_RDWR)
+                        return
+                    if source is near:
+                        marked = marked or self._marker in received
+                        far.sendall(received)
+                    elif marked and self.armed and _COMMITTED in received:
+                        self.armed, self._held_sockets = False, (near, far)
+                        self.held.set()
+                        return
+                    else:
+                        near.sendall(received)

@@ -1,0 +1,28 @@
+"""A vendor's year, small: what the benchmark makes a million of; and what a query's plan is."""
+
+import contextlib
+from collections.abc import Iterator
+
+from app.storage.database import Database
+
+
+@contextlib.contextmanager
+def statements(database: Database) -> Iterator[list[tuple[str, object]]]:
+    """The statements that run in the block, with their values."""
+    ran: list[tuple[str, object]] = []
+    execute_sql = database.execute_sql
+
+    def noting(sql: str, params: object = None) -> object:
+        ran.append((sql, params))
+        return execute_sql(sql, params)
+
+    database.execute_sql = noting
+    try:
+        yield ran
+    finally:
+        database.execute_sql = execute_sql
+
+
+def plan(database: Database, statement: tuple[str, object]) -> str:
+    sql, values = statement
+    return "\n".join(row[0] for row in database.execute_sql(f"EXPLAIN {sql}", values).fetchall())
