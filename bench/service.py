@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -118,8 +118,10 @@ def running(service: Gunicorn, path: str) -> Iterator[Gunicorn]:
 
 
 @contextmanager
-def host(stopping: Stopping, *, cards: int, is_bound: bool) -> Iterator[Host]:
-    """A machine's worth: PostgreSQL as the stack has it, so many cards, keys; all gone afterwards."""
+def host(
+    stopping: Stopping, *, cards: int, is_bound: bool, fill: Callable[[CardTable], None] = CardTable.fill
+) -> Iterator[Host]:
+    """A machine's worth: PostgreSQL as the stack has it, so many cards (by `fill`), keys; all gone afterwards."""
     binaries = Trial.from_environ(os.environ, uid=os.geteuid()).binaries
     install_binaries(binaries)
     zone = noon_zone(datetime.now(UTC))
@@ -131,5 +133,5 @@ def host(stopping: Stopping, *, cards: int, is_bound: bool) -> Iterator[Host]:
             postgres.start()
         postgres.create_database("cards")
         table = CardTable(postgres.url("cards"), cards, datetime.now(zone).date(), is_bound=is_bound)
-        table.fill()
+        fill(table)
         yield Host(folder, binaries, postgres, table, environ(folder, table.url, zone.key))

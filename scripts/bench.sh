@@ -5,6 +5,7 @@
 #   scripts/bench.sh [--quick] [--seconds N] [--rounds N] [--cards N[,N…]]
 #   scripts/bench.sh --client [--starts N]
 #   scripts/bench.sh --files|--functions [--quick] [--seconds N] [--rounds N]
+#   scripts/bench.sh --console [--quick] [--rounds N]
 #
 #   --quick         1 s, 3 rounds, 1,000 cards: does it work, and about how fast
 #   --seconds N     for each run of a measurement (5)
@@ -14,8 +15,9 @@
 #   --starts N      of that program (15)
 #   --files         instead: downloads through nginx, and verifications beside 200 of them; about five minutes
 #   --functions     instead: verifications beside core functions that hang, and what a call costs; about four minutes
+#   --console       instead: every page of the console with a million cards and five million journal entries; about six minutes
 #
-# It needs wrk (--files: nginx, curl and openssl), which it installs as root on Debian or Ubuntu.
+# It needs wrk (--files: nginx, curl and openssl; --client and --console: nothing), which it installs as root on Debian or Ubuntu.
 set -euo pipefail
 
 ROOT=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
@@ -31,6 +33,7 @@ case ${1:-} in
     --client) MEASURED=bench.client TOOLS=() ;;
     --files) MEASURED=bench.files TOOLS=(nginx curl openssl) ;;
     --functions) MEASURED=bench.functions ;;
+    --console) MEASURED=bench.console TOOLS=() ;;
 esac
 [[ $MEASURED == bench ]] || shift
 for argument; do

@@ -78,6 +78,7 @@ class ImportPage(Page):
             faults=[] if reading is None else reading.faults[:_FAULTS],
             wrong_lines=0 if reading is None else len({fault.line for fault in reading.faults}),
             sample=[] if reading is None else reading.cards[:_CARDS],
+            most_bytes=MOST_BYTES,
             most_mib=MOST_BYTES // (1024 * 1024),
             refusal=refusal,
         )

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from app.domain.codes import CardStatus
-from app.storage import card_lists, cards, finding, schema
+from app.storage import card_lists, cards, finding
 from app.storage.card_lists import CardFilter
 from app.storage.cards import NewCard
 from app.storage.database import Database, connect_to
@@ -24,9 +24,6 @@ WEEK = timedelta(days=7)
 def year_url(postgres: EmbeddedPostgres) -> str:
     postgres.create_database("year_of_cards")
     url = postgres.url("year_of_cards")
-    owner = connect_to(Database(url, bulk=True))
-    schema.migrate(owner, lambda _line: None)
-    owner.close()
     console_rows.fill(url, cards=CARDS, events=EVENTS, today=datetime.now(UTC).date())
     return url
 

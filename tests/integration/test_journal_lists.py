@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 
 from app.domain.codes import Code, EventKind
-from app.storage import groupings, journal, journal_lists, schema
+from app.storage import groupings, journal, journal_lists
 from app.storage.database import Database, connect_to
 from app.storage.journal_lists import JournalFilter
 from app.storage.models import Event, Usage
@@ -26,9 +26,6 @@ DAY = timedelta(days=1)
 def year_url(postgres: EmbeddedPostgres) -> str:
     postgres.create_database("year_of_events")
     url = postgres.url("year_of_events")
-    owner = connect_to(Database(url, bulk=True))
-    schema.migrate(owner, lambda _line: None)
-    owner.close()
     console_rows.fill(url, cards=2_000, events=20_000, today=TODAY)
     return url
 

@@ -36,6 +36,7 @@ function shortened(text) {
 // Links belong to labels, or to a series' values where the series has its own; null where there is none.
 function drawCharts(within) {
   if (!window.Chart) return;
+  for (const chart of Object.values(Chart.instances)) if (!chart.canvas.isConnected) chart.destroy();
   const style = getComputedStyle(document.documentElement);
   const color = (name) => style.getPropertyValue(name).trim();
   for (const canvas of within.querySelectorAll("canvas[data-chart]")) {
@@ -96,6 +97,14 @@ document.addEventListener("change", (event) => {
   if (all) for (const box of document.querySelectorAll(`input[name="${all}"]`)) box.checked = event.target.checked;
   for (const count of document.querySelectorAll("[data-count]")) {
     count.value = document.querySelectorAll(`input[name="${count.dataset.count}"]:checked`).length;
+  }
+});
+
+// A file too large is not even sent.
+document.addEventListener("change", ({ target }) => {
+  if (target.dataset?.mostBytes && target.files[0]?.size > Number(target.dataset.mostBytes)) {
+    target.value = "";
+    say(target.dataset.tooLarge);
   }
 });
 

@@ -1,0 +1,199 @@
+"""python -m bench.console: how long each page of the console takes with a vendor's year in the database."""
+
+import argparse
+import re
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from http import HTTPStatus
+from http.cookies import SimpleCookie
+from typing import NamedTuple
+from urllib.parse import urlencode
+
+from bench import console_pages, console_rows, memory
+from bench.command import number, run, say
+from bench.errors import BenchError
+from bench.gunicorn import Gunicorn
+from bench.service import FOLDER, Host, host
+from trial.stopping import Stopping
+
+LIMIT_MS = 200
+_OPERATOR, _PASSWORD = "bench", "a password for a minute"
+_COUNTING_SECONDS = 120
+_POLL_SECONDS = 0.2
+_CHUNK_BYTES = 2**20
+_BYTES_A_ROW = 1_500
+_SPARE_BYTES = 2**31
+
+
+class Plan(NamedTuple):
+    """What the caller wants: how often each page is asked for, and of how much."""
+
+    rounds: int
+    cards: int
+    events: int
+
+
+class Visitor:
+    """A browser that has logged in. Each request takes a connection of its own, so that all workers serve it."""
+
+    def __init__(self, service: Gunicorn) -> None:
+        self._service = service
+        self._cookies = {"kadun_language": "zh"}
+
+    def log_in(self) -> None:
+        """Log in.
+
+        Raises:
+            BenchError: it is refused.
+        """
+        for _ in self._ask("POST", "/admin/login", {"name": _OPERATOR, "password": _PASSWORD}, HTTPStatus.SEE_OTHER):
+            pass
+        if "kadun_session" not in self._cookies:
+            raise BenchError("the console lets nobody in")
+
+    def page(self, path: str) -> str:
+        """Return a page.
+
+        Raises:
+            BenchError: it is not answered with success.
+        """
+        return b"".join(self._ask("GET", path)).decode()
+
+    def export(self) -> Iterator[bytes]:
+        """Yield all cards as CSV, as they come."""
+        (token,) = set(re.findall(r'name="csrf" value="([0-9a-f]+)"', self.page("/admin/cards")))
+        return self._ask("POST", "/admin/cards/export", {"csrf": token, "format": "csv"})
+
+    def _ask(
+        self, method: str, path: str, form: Mapping[str, str] | None = None, expected: HTTPStatus = HTTPStatus.OK
+    ) -> Iterator[bytes]:
+        headers = {"Cookie": "; ".join(f"{name}={value}" for name, value in self._cookies.items())}
+        if form:
+            headers |= {"Content-Type": "application/x-www-form-urlencoded", "Sec-Fetch-Site": "same-origin"}
+        with closing(self._service.connect()) as connection:
+            connection.request(method, path, urlencode(form) if form else None, headers)
+            answer = connection.getresponse()
+            if answer.status != expected:
+                raise BenchError(f"{path} is answered {answer.status}")
+            for line in answer.headers.get_all("Set-Cookie") or []:
+                self._cookies |= {name: morsel.value for name, morsel in SimpleCookie(line).items()}
+            while piece := answer.read(_CHUNK_BYTES):
+                yield piece
+
+
+class Timed(NamedTuple):
+    """A page, and how long each of its answers took, in milliseconds."""
+
+    name: str
+    taken: list[float]
+
+
+def main() -> int:
+    """Run the measurements; return the exit status."""
+    parser = argparse.ArgumentParser(prog="scripts/bench.sh --console", description="Measures the console here.")
+    parser.add_argument("--rounds", type=number(1, 1000), metavar="N", help="of all pages (20)")
+    parser.add_argument("--quick", action="store_true", help="3 rounds, 20,000 cards, 100,000 journal entries")
+    given = parser.parse_args()
+    plan = Plan(given.rounds or 3, 20_000, 100_000) if given.quick else Plan(given.rounds or 20, 1_000_000, 5_000_000)
+    return run(lambda stopping: _measure(plan, stopping))
+
+
+def _measure(plan: Plan, stopping: Stopping) -> list[str]:
+    if shutil.disk_usage(FOLDER).free < plan.events * _BYTES_A_ROW + _SPARE_BYTES:
+        raise BenchError(f"{FOLDER} has not enough room")
+    say(f"making {plan.cards:,} cards and {plan.events:,} journal entries …")
+    with (
+        host(
+            stopping,
+            cards=plan.cards,
+            is_bound=False,
+            fill=lambda table: console_rows.fill(table.url, cards=plan.cards, events=plan.events, today=table.day),
+        ) as here,
+        here.service() as service,
+    ):
+        visitor = _operator(here, service)
+        counted = _first_figures(visitor, here)
+        before = memory.of_tree(service.pid)
+        beside = here.beside()
+        pages = _pages(plan, visitor, console_pages.pages(here.table.url))
+        after = memory.of_tree(service.pid)
+        return [
+            beside.line(),
+            "",
+            f"{plan.cards:,} cards, {plan.events:,} journal entries; each page {plan.rounds} times, milliseconds",
+            *(_line(page) for page in pages),
+            _verdict(pages),
+            "",
+            f"  the overview's figures, counted in the background: {counted:.1f} s",
+            f"  memory of gunicorn, MiB (PSS): {before.pss} before the pages, {after.pss} after them",
+            *_export(visitor, service),
+        ]
+
+
+def _operator(here: Host, service: Gunicorn) -> Visitor:
+    with tempfile.TemporaryFile() as typed:
+        typed.write(f"{_PASSWORD}\n".encode())
+        typed.seek(0)
+        here.cardctl("admin", "add", _OPERATOR, source=typed)
+    visitor = Visitor(service)
+    visitor.log_in()
+    return visitor
+
+
+def _first_figures(visitor: Visitor, here: Host) -> float:
+    """Wait until the figures are counted; return how many seconds that took."""
+    say("counting the overview's figures …")
+    deadline = time.monotonic() + _COUNTING_SECONDS
+    while True:
+        visitor.page("/admin/")
+        found = console_pages.figures_seconds(here.table.url)
+        if found is not None:
+            return found
+        if time.monotonic() > deadline:
+            raise BenchError("the overview's figures do not get counted")
+        time.sleep(_POLL_SECONDS)
+
+
+def _pages(plan: Plan, visitor: Visitor, pages: Mapping[str, str]) -> list[Timed]:
+    """Ask for every page in turns, so that each finds the caches as the others left them."""
+    timed = [Timed(name, []) for name in pages]
+    for turn in range(plan.rounds):
+        say(f"round {turn + 1} of {plan.rounds} …")
+        for page in timed:
+            begun = time.perf_counter()
+            visitor.page(pages[page.name])
+            page.taken.append((time.perf_counter() - begun) * 1000)
+    return timed
+
+
+def _export(visitor: Visitor, service: Gunicorn) -> list[str]:
+    say("exporting all cards …")
+    before = highest = memory.of_tree(service.pid).pss
+    begun, lines, size = time.perf_counter(), 0, 0
+    for piece in visitor.export():
+        lines += piece.count(b"\n")
+        size += len(piece)
+        highest = max(highest, memory.of_tree(service.pid).pss)
+    taken = time.perf_counter() - begun
+    return [
+        f"  all cards as CSV: {lines:,} lines, {size / 2**20:.0f} MiB in {taken:.0f} s",
+        f"  memory of gunicorn meanwhile, MiB (PSS): {before} before, {highest} at most",
+    ]
+
+
+def _line(page: Timed) -> str:
+    return f"  {page.name:<52}{statistics.median(page.taken):>7.0f}   (worst {max(page.taken):.0f})"
+
+
+def _verdict(pages: Sequence[Timed]) -> str:
+    over = [page.name for page in pages if max(page.taken) > LIMIT_MS]
+    return f"  over {LIMIT_MS} ms at their worst: {', '.join(over) or 'none'}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

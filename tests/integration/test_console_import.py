@@ -1,0 +1,133 @@
+"""Importing cards in the console: looked at first, then all or none."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from app.console.imports import MOST_BYTES
+from app.domain.codes import EventKind
+from app.storage.database import Database
+from app.storage.models import Card, Event
+from tests.console import Browser, Seen, add_operator
+from tests.service import Service
+
+IMPORT = "/admin/cards/import"
+IDS = [f"{letter}123456789ABCDEFGHJKMNPQRSTVWXYZ" for letter in "012345"]
+GOOD = f"卡密,有效期,批次,店名\n{IDS[0]},月卡,旧批,甲\n{IDS[1]},永久,,乙\n"
+
+
+@pytest.fixture
+def owner(proxied: Service, database: Database) -> Browser:
+    add_operator("老王")
+    return Browser(proxied, address="192.0.2.1").walk_in("老王")
+
+
+def send(browser: Browser, page: Seen, step: str, content: bytes) -> Seen:
+    return browser.submit(page, IMPORT, button=("step", step), files={"file": ("旧卡.csv", content)})
+
+
+def preview(browser: Browser, content: bytes) -> Seen:
+    return send(browser, browser.get(IMPORT), "preview", content)
+
+
+def test_a_file_is_shown_then_imported(owner: Browser) -> None:
+    told = preview(owner, GOOD.encode("gb18030"))
+    assert told.status == 200
+    for text in ["可以导入 2 张", "GB18030", "30d × 1", "permanent × 1", "旧批 × 1", "店名", IDS[0], IDS[1]]:
+        assert text in told.words, text
+    assert Card.select().count() == 0
+    done = send(owner, told, "import", GOOD.encode("gb18030"))
+    assert "已导入 2 张" in done.words
+    assert {card.id for card in Card.select()} == set(IDS[:2])
+    entry = Event.get(Event.kind == EventKind.IMPORTED)
+    assert (entry.actor, entry.details["count"]) == ("console:老王", 2)
+
+
+def test_every_fault_is_told_line_by_line(owner: Browser) -> None:
+    Card.insert(id=IDS[2], created_at="2026-01-01T00:00:00Z").execute()
+    content = (
+        f"id,validity,batch\n{IDS[0]},30d,a\nno card,30d,b\n{IDS[0]},30d,c\n{IDS[1]},30,d\n{IDS[2]},1d,e\n".encode()
+    )
+    told = preview(owner, content)
+    assert "4 行有误" in told.words
+    for line, text in [(3, "不是卡密"), (4, "与第 2 行重复"), (5, "没有单位"), (6, "此卡密已在数据库中")]:
+        assert text in told.words
+        assert f">{line}</td>" in told.text
+    assert [button for button in told.form(IMPORT).buttons if button[1] == "import"] == []
+    forced = owner.post(IMPORT, {"step": "import"}, {"file": ("a.csv", content)})
+    assert forced.status == 400
+    assert Card.select().count() == 1
+
+
+def test_another_file_than_the_one_shown_is_not_imported(owner: Browser) -> None:
+    told = preview(owner, GOOD.encode())
+    refused = send(owner, told, "import", GOOD.replace("月卡", "年卡").encode())
+    assert refused.status == 400
+    assert "文件与核对时不同" in refused.words
+    unseen = owner.post(IMPORT, {"step": "import"}, {"file": ("a.csv", GOOD.encode())})
+    assert unseen.status == 400
+    assert Card.select().count() == 0
+
+
+def test_many_faults_are_told_up_to_a_bound(owner: Browser) -> None:
+    told = preview(owner, b"id,validity\n" + b"x,30d\n" * 700)
+    assert "700 行有误" in told.words
+    assert "还有 200 个问题" in told.words
+    assert told.text.count("<tr>") <= 501
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\xff\xfe\xfa\xfb\xff",
+        b"\0",
+        b"id,validity\n",
+        b'id,validity\n"',
+        b"x",
+        b"\r\n" * 100,
+        b"id,id,validity\n1,2,3",
+    ],
+)
+def test_what_is_no_list_of_cards_is_told_so(owner: Browser, content: bytes) -> None:
+    told = preview(owner, content)
+    assert told.status in {200, 400}
+    assert "alert" in told.text
+    assert owner.post(IMPORT, {"step": "import"}, {"file": ("a.csv", content)}).status == 400
+    assert Card.select().count() == 0
+
+
+def test_what_a_file_says_is_text(owner: Browser) -> None:
+    content = f'id,validity,note,<script>x\n{IDS[0]},30d,<script>y</script>,\n"<script>z",30d,,\n'.encode()
+    assert "<script>x" not in preview(owner, content).text
+    assert "<script>y" not in preview(owner, content.replace(b'"<script>z",30d,,\n', b"")).text
+    assert "<script>z" not in preview(owner, content).text
+
+
+def test_a_form_without_a_file_is_told_so(owner: Browser) -> None:
+    assert "请选择一个 CSV 文件" in owner.post(IMPORT, {"step": "preview"}).words
+
+
+def test_five_megabytes_are_taken(owner: Browser) -> None:
+    rows = [f"{number:032d},30d,a note that makes the line longer" for number in range(MOST_BYTES // 72)]
+    content = "\n".join(["id,validity,note", *rows]).encode()
+    assert MOST_BYTES * 0.9 < len(content) < MOST_BYTES
+    told = preview(owner, content)
+    assert f"可以导入 {len(rows):,} 张" in told.words
+    done = send(owner, told, "import", content)
+    assert f"已导入 {len(rows):,} 张" in done.words
+    assert Card.select().count() == len(rows)
+
+
+def test_a_larger_file_is_refused_before_it_is_read(owner: Browser) -> None:
+    headers = {"Content-Type": "multipart/form-data; boundary=x", "Content-Length": str(MOST_BYTES + 100_000)}
+    assert owner.send("POST", IMPORT, b"", headers).status == 413
+
+
+def test_two_imports_of_one_file_at_once_are_one(owner: Browser) -> None:
+    told = preview(owner, GOOD.encode())
+    with ThreadPoolExecutor(2) as pool:
+        answers = list(pool.map(lambda _: send(owner, told, "import", GOOD.encode()), range(2)))
+    assert Card.select().count() == 2
+    assert Event.select().where(Event.kind == EventKind.IMPORTED).count() == 1
+    assert sum("已导入 2 张" in answer.words for answer in answers) == 1

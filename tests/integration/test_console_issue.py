@@ -1,0 +1,149 @@
+"""Issuing cards in the console, and what sellers may see of it."""
+
+import csv
+import io
+from datetime import timedelta
+from urllib.parse import urlsplit
+
+import pytest
+
+from app.domain.codes import EventKind
+from app.domain.operators import Role
+from app.storage.database import Database
+from app.storage.models import Card, Event
+from tests.console import Browser, Seen, add_operator
+from tests.service import Service
+
+ISSUE = "/admin/cards/issue"
+
+
+@pytest.fixture
+def owner(proxied: Service, database: Database) -> Browser:
+    add_operator("老王")
+    return Browser(proxied, address="192.0.2.1").walk_in("老王")
+
+
+@pytest.fixture
+def seller(proxied: Service, database: Database) -> Browser:
+    add_operator("小李", Role.SELLER)
+    return Browser(proxied, address="192.0.2.2").walk_in("小李")
+
+
+def issue(browser: Browser, **fields: str) -> Seen:
+    return browser.submit(browser.get(ISSUE), ISSUE, fields)
+
+
+def keys(page: Seen) -> list[str]:
+    """The keys in the text area, as a person copies them."""
+    start = page.text.index("<textarea")
+    return page.text[page.text.index(">", start) + 1 : page.text.index("</textarea>")].split()
+
+
+def download(browser: Browser, page: Seen, output: str) -> Seen:
+    (link,) = [link for link in page.links if f"format={output}" in link]
+    return browser.get(link)
+
+
+def test_a_batch_is_issued_shown_and_downloaded(seller: Browser) -> None:
+    page = issue(seller, validity="90d", count="12", batch=" 双十一 ", note="=淘宝")
+    assert urlsplit(page.path).path == "/admin/cards/issued"
+    assert "已发出 12 张" in page.words
+    cards = {card.id: card for card in Card.select()}
+    assert sorted(keys(page)) == sorted(cards)
+    assert {(card.validity, card.batch, card.note) for card in cards.values()} == {
+        (timedelta(days=90), "双十一", "=淘宝")
+    }
+    assert Event.get(Event.kind == EventKind.ISSUED).actor == "console:小李"
+    assert download(seller, page, "txt").text.split() == keys(page)
+    answer = download(seller, page, "csv")
+    rows = list(csv.DictReader(io.StringIO(answer.content.decode("utf-8-sig"))))
+    assert [row["id"] for row in rows] == keys(page)
+    assert {(row["validity_seconds"], row["batch"], row["note"]) for row in rows} == {("7776000", "双十一", "'=淘宝")}
+    assert answer.headers["content-disposition"].startswith("attachment")
+
+
+def test_a_reload_issues_nothing_more(seller: Browser) -> None:
+    page = issue(seller, count="2")
+    assert keys(seller.get(page.path)) == keys(page)
+    assert Card.select().count() == 2
+
+
+@pytest.mark.parametrize(
+    ("fields", "validity"),
+    [
+        ({}, timedelta(days=30)),
+        ({"validity": "permanent"}, None),
+        ({"validity": "other", "validity_other": "36h"}, timedelta(hours=36)),
+        ({"validity": "other", "validity_other": "季卡"}, timedelta(days=90)),
+        ({"validity": "365d", "validity_other": "1d"}, timedelta(days=365)),
+    ],
+)
+def test_validities_are_chosen_or_typed(seller: Browser, fields: dict[str, str], validity: timedelta | None) -> None:
+    assert issue(seller, **fields).status == 200
+    assert Card.get().validity == validity
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"count": "0"},
+        {"count": "10001"},
+        {"count": "-1"},
+        {"count": "1e3"},
+        {"count": "１２"},
+        {"count": "9" * 5000},
+        {"validity": "other", "validity_other": "30"},
+        {"validity": "other", "validity_other": ""},
+        {"validity": "odd"},
+        {"validity": "36501d"},
+        {"batch": "x" * 201},
+        {"note": "a\u202eb"},
+    ],
+)
+def test_what_cannot_be_issued_is_told_and_what_was_typed_is_kept(seller: Browser, fields: dict[str, str]) -> None:
+    page = issue(seller, **{"batch": "双十一", **fields})
+    assert page.status == 400
+    assert 'role="alert"' in page.text
+    assert Card.select().count() == 0
+    kept = dict(page.form(ISSUE).fields)
+    assert kept["batch"] == fields.get("batch", "双十一")
+    assert kept["count"] == fields.get("count", "1")
+
+
+def test_ten_thousand_cards_are_one_form(owner: Browser) -> None:
+    page = issue(owner, count="10000", validity="permanent")
+    assert "已发出 10,000 张" in page.words
+    assert len(set(keys(page))) == 10_000
+
+
+def test_a_seller_sees_only_what_they_issued_themselves(owner: Browser, seller: Browser) -> None:
+    owners, sellers = issue(owner, count="3", batch="老板的"), issue(seller, count="2", batch="小李的")
+    assert seller.get(owners.path).status == 404
+    assert seller.get(f"{owners.path}&format=txt").status == 404
+    assert len(keys(owner.get(sellers.path))) == 2
+    page = seller.get(ISSUE)
+    assert "小李的" in page.words
+    assert "老板的" not in page.words
+    assert "小李的" in owner.get(ISSUE).words
+    assert "console:小李" in owner.get(ISSUE).words
+
+
+def test_what_was_deleted_since_is_told(owner: Browser) -> None:
+    page = issue(owner, count="3")
+    Card.delete().where(Card.id == keys(page)[0]).execute()
+    again = owner.get(page.path)
+    assert len(keys(again)) == 2
+    assert "这里列出其中 2 张" in again.words
+
+
+@pytest.mark.parametrize("at", ["", "x", "2026-01-01T00:00:00%2B00:00", "9999-12-31"])
+def test_a_moment_when_nothing_was_issued_is_none(owner: Browser, at: str) -> None:
+    issue(owner)
+    assert owner.get(f"/admin/cards/issued?at={at}").status in {400, 404}
+
+
+def test_what_is_typed_into_a_batch_is_text(owner: Browser) -> None:
+    page = issue(owner, batch='"><script>alert(1)</script>')
+    assert "<script>alert" not in page.text + owner.get(ISSUE).text
+    refused = issue(owner, batch='"><script>alert(1)</script>', count="0")
+    assert "<script>alert" not in refused.text
