@@ -17,7 +17,7 @@ from urllib.parse import urlencode
 from bench import console_pages, console_rows, memory
 from bench.command import number, run, say
 from bench.errors import BenchError
-from bench.gunicorn import Gunicorn
+from bench.gunicorn import WORKERS, Gunicorn
 from bench.service import FOLDER, Host, host
 from trial.stopping import Stopping
 
@@ -118,9 +118,12 @@ def _measure(plan: Plan, stopping: Stopping) -> list[str]:
     ):
         visitor = _operator(here, service)
         counted = _first_figures(visitor, here)
+        wanted = console_pages.pages(here.table.url)
+        say("warming up …")
+        _ask_all(visitor, wanted, 2 * WORKERS)  # each worker reads each template once
         before = memory.of_tree(service.pid)
         beside = here.beside()
-        pages = _pages(plan, visitor, console_pages.pages(here.table.url))
+        pages = _ask_all(visitor, wanted, plan.rounds)
         after = memory.of_tree(service.pid)
         return [
             beside.line(),
@@ -159,11 +162,11 @@ def _first_figures(visitor: Visitor, here: Host) -> float:
         time.sleep(_POLL_SECONDS)
 
 
-def _pages(plan: Plan, visitor: Visitor, pages: Mapping[str, str]) -> list[Timed]:
+def _ask_all(visitor: Visitor, pages: Mapping[str, str], rounds: int) -> list[Timed]:
     """Ask for every page in turns, so that each finds the caches as the others left them."""
     timed = [Timed(name, []) for name in pages]
-    for turn in range(plan.rounds):
-        say(f"round {turn + 1} of {plan.rounds} …")
+    for turn in range(rounds):
+        say(f"round {turn + 1} of {rounds} …")
         for page in timed:
             begun = time.perf_counter()
             visitor.page(pages[page.name])

@@ -49,7 +49,7 @@ FROM (
 # Of a hundred entries 50 activations and changes, 47 rejections of six codes, 3 what operators did; one address and one
 # machine try card after card for the first half of the year, and a code that is rare is found at the very end.
 _EVENTS = f"""
-INSERT INTO event (at, kind, code, card_id, reference, ip, ip_network, hardware, function, actor)
+INSERT INTO event (at, kind, code, card_id, reference, ip, ip_network, hardware, function, actor, details)
 SELECT now() - (%(events)s - j) * (interval '1 year' / %(events)s),
     CASE WHEN j = 0 OR s BETWEEN 50 AND 96 THEN 'rejected' WHEN s < 20 THEN 'activated'
         WHEN s < 50 THEN 'environment_changed' WHEN s = 97 THEN 'frozen' WHEN s = 98 THEN 'extended' ELSE 'issued' END,
@@ -62,7 +62,8 @@ SELECT now() - (%(events)s - j) * (interval '1 year' / %(events)s),
     CASE WHEN hot THEN %(hot_network)s WHEN s < 97 THEN {_ADDRESS} END,
     CASE WHEN hot THEN %(hot_hardware)s WHEN s < 97 THEN {_HARDWARE} END,
     CASE WHEN s < 97 THEN %(function)s END,
-    CASE WHEN s >= 97 THEN 'console:owner' END
+    CASE WHEN s >= 97 THEN 'console:owner' END,
+    CASE s WHEN 98 THEN '{{"by": "30d"}}'::jsonb WHEN 99 THEN '{{"count": 100, "batch": null, "validity": "30d"}}' END
 FROM (
     SELECT j, j %% 100 AS s, j * 618033989 %% %(cards)s AS i,
         j < %(events)s / 2 AND j %% 100 BETWEEN 70 AND 79 AS hot

@@ -86,7 +86,7 @@ class Browser:
     """A browser of its own: its cookies, its language, its address (where the service stands behind a proxy)."""
 
     def __init__(self, service: Service, *, language: str = "zh", address: str | None = None) -> None:
-        self._port = service.port
+        self.service = service
         self._address = address
         self._cookies: dict[str, tuple[str, str]] = {"kadun_language": (language, "/admin")}
 
@@ -101,15 +101,6 @@ class Browser:
         """Be logged in by a session made in the connected database: no hash to wait for."""
         token, now = secrets.token_urlsafe(32), datetime.now(UTC)
         operators.add_session(digest(token), Operator.get(Operator.name == name).id, now, now + timedelta(days=1))
-        self.set_cookie("kadun_session", token)
-        return self
-
-    def let_in(self, name: str) -> Self:
-        """Begin a session straight in the connected database: a log-in takes a hash, which is much for each request."""
-        token, now = new_token(), datetime.now(UTC)
-        operator = Operator.get(Operator.name == name)
-        times = {"created_at": now, "last_seen_at": now, "expires_at": now + LASTS}
-        OperatorSession.insert(token_sha256=digest(token), operator=operator, **times).execute()
         self.set_cookie("kadun_session", token)
         return self
 
@@ -174,7 +165,7 @@ class Browser:
         sent = {"Sec-Fetch-Site": "same-origin", "Cookie": self._cookie_header(path), **(headers or {})}
         if self._address is not None:
             sent["X-Real-IP"] = self._address
-        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=40)
+        connection = http.client.HTTPConnection("127.0.0.1", self.service.port, timeout=40)
         try:
             connection.request(method, path, body, {name: value for name, value in sent.items() if value})
             answer = connection.getresponse()

@@ -65,7 +65,7 @@ class ConfirmPage(Page):
             try:
                 by = _duration(form)
             except RefusedError as error:
-                refused, by = error, timedelta(0)
+                refused = error
         if refused is not None:
             response.status = falcon.HTTP_400
         rows = self.console.database.with_connection(lambda: card_rows.find_all(ids))

@@ -58,10 +58,12 @@ class Guard:
         response.set_headers(_HEADERS)
         request.context.visitor = _visitor(request, None, "")
         if not self._console.sessions.operators_exist():
+            for name in _HEADERS:  # nothing may tell this from an address where nothing is
+                response.delete_header(name)
             raise falcon.HTTPNotFound
-        method = "GET" if request.method == "HEAD" else request.method
+        method = request.method
         if method not in resource.access:
-            raise falcon.HTTPMethodNotAllowed([*resource.access, "HEAD"])
+            raise falcon.HTTPMethodNotAllowed([*resource.access])
         token = request.get_cookie_values(SESSION_COOKIE) or [""]
         identity = self._console.sessions.identify(token[0]) if token[0] else None
         visitor = request.context.visitor = _visitor(request, identity, token[0])
@@ -123,7 +125,14 @@ def _check_origin(request: falcon.Request) -> None:
     site = request.get_header("Sec-Fetch-Site")
     origin = request.get_header("Origin")
     foreign = site not in {None, "same-origin", "none"} or (
-        site is None and origin is not None and urlsplit(origin).hostname != request.host.lower()
+        site is None and origin is not None and _host_of(origin) != request.host.lower()
     )
     if foreign:
         raise forbidden(Text("请求来自其他网站，已拒绝。", "The request came from another site: refused."))
+
+
+def _host_of(origin: str) -> str | None:
+    try:
+        return urlsplit(origin).hostname
+    except ValueError:
+        return None

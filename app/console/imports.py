@@ -26,7 +26,7 @@ class ImportPage(Page):
     access = {"GET": Access.OWNER, "POST": Access.OWNER}
     body_bytes = _BODY_BYTES
 
-    # A file of 5 MB takes some 100 MB while it is read, and the container has no room for two.
+    # A file of 5 MB takes some 60 MB while it is read (measured), and the container has room for one in each process.
     _reading = threading.Lock()
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:

@@ -1,7 +1,7 @@
 """Times as people type them."""
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
 from app.domain.texts import RefusedError
@@ -23,7 +23,8 @@ def read_moment(text: str, zone: ZoneInfo) -> datetime | None:
         moment = None
     if moment is None or moment.year not in _YEARS:
         raise RefusedError(f"“{text}”不是有效的日期时间", f"“{text}” is no date and time")
-    return moment if moment.tzinfo is not None else moment.replace(tzinfo=zone)
+    aware = moment if moment.tzinfo is not None else moment.replace(tzinfo=zone)
+    return aware.astimezone(UTC)  # PostgreSQL knows fewer offsets than Python
 
 
 def typed_moment(moment: datetime | None, zone: ZoneInfo) -> str:

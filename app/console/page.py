@@ -55,7 +55,7 @@ class Page:
     """
 
     access: ClassVar[Mapping[str, Access]]
-    """By method; a method that is not here is refused. HEAD counts as GET."""
+    """By method; a method that is not here is refused."""
     body_bytes: ClassVar[int] = FORM_BYTES
 
     def __init__(self, console: Console) -> None:

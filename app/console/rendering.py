@@ -14,7 +14,7 @@ from markupsafe import Markup, escape
 
 from app.console import words
 from app.console.static_files import StaticFiles
-from app.domain.cards import format_validity
+from app.domain.cards import format_validity, parse_validity
 from app.services.showing import shown, takes
 
 if TYPE_CHECKING:
@@ -112,6 +112,7 @@ def _lines(texts: list[str]) -> Markup:
 
 
 @pass_context
-def _validity(context: Context, value: timedelta | None) -> str:
-    said = words.validity(value)
+def _validity(context: Context, value: timedelta | str | None) -> str:
+    """Say a validity in the visitor's language; the journal has it as a text."""
+    said = words.validity(parse_validity(value) if isinstance(value, str) else value)
     return said.en if context["visitor"].language == "en" else said.zh

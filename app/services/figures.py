@@ -18,7 +18,7 @@ from app.storage.database import ConflictError, Database, DatabaseUnavailableErr
 FRESH_FOR = timedelta(seconds=60)
 SHARING_WITHIN = timedelta(days=7)
 MOST_GROUPS = 50
-QUICK_SECONDS, QUICK_BYTES = 0.1, 32 * 2**20
+QUICK_SECONDS, QUICK_BYTES = 0.1, 8 * 2**20
 logger = logging.getLogger(__name__)
 
 

@@ -9,11 +9,12 @@ from peewee import JOIN, SQL, Desc, Tuple, fn
 
 from app.domain.codes import CardStatus
 from app.storage import finding
-from app.storage.cards import PAGE_ROWS, expiry, status_is
+from app.storage.cards import expiry, status_is
 from app.storage.models import Card, Client
 from app.storage.paging import Cursor
 
 Row = tuple[Card, Client | None]
+PAGE_ROWS = 1_000
 
 
 @dataclass(frozen=True, slots=True)

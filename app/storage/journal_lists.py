@@ -14,7 +14,7 @@ from app.storage.journal import what, whats
 from app.storage.models import Event
 from app.storage.paging import Cursor
 
-PAGE_ROWS = 5_000
+PAGE_ROWS = 1_000
 _ID_DIGITS = 18  # what a bigint surely holds
 _FIRST, _LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 

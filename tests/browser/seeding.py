@@ -99,7 +99,7 @@ class _Past:
             self._clock.now = _now() - timedelta(days=_DAYS - day, minutes=self._random.randrange(30, 600))
             for _ in range(_NEW_CARDS_A_DAY + day % 3):
                 self._activate(waiting.pop())
-            for card_id in self._random.sample([*self._shop.machines], 5):
+            for card_id in self._random.choices([*self._shop.machines], k=8):
                 self._use(card_id, self._random.choice((OPEN, *_FUNCTIONS)))
         self._shop.unused = waiting
         Usage.update(count=Usage.count * 7).execute()  # as if each had come that often
@@ -138,7 +138,9 @@ class _Past:
         self._clock.now = _now() - timedelta(hours=30)
         self._shop.frozen, self._shop.frozen_at = [*self._shop.machines][-6:-3], self._clock.now
         self._administration.freeze(self._shop.frozen)
+        self._clock.advance(timedelta(minutes=5))
         self._administration.extend([*self._shop.machines][-3:-1], timedelta(days=7))
+        self._clock.advance(timedelta(minutes=5))
         self._administration.unbind([*self._shop.machines][-2:-1])
 
     def _be_shared_and_attacked(self) -> None:

@@ -116,7 +116,7 @@ def test_every_figure_of_a_chart_stands_in_a_table_too_with_its_link(service: Se
     journal.append(rejected(Code.CLIENT_MISMATCH, 3, card_id="C" * 32))
     page = counted(owner, "/admin/?lang=en")
     chart = drawn(page, "Rejections by reason")
-    (table,) = re.findall(r'aria-label="Rejections by reason"><table.+?</table>', page.text, re.DOTALL)
+    (table,) = re.findall(r'aria-label="Figures: Rejections by reason"><table.+?</table>', page.text, re.DOTALL)
     (link,) = re.findall(r'<a href="([^"]+)">3</a>', table)
     assert unescape(link) == chart["series"][0]["links"][-1]
     assert rows(owner.get(unescape(link))) == 3

@@ -33,7 +33,7 @@ def preview(browser: Browser, content: bytes) -> Seen:
 def test_a_file_is_shown_then_imported(owner: Browser) -> None:
     told = preview(owner, GOOD.encode("gb18030"))
     assert told.status == 200
-    for text in ["可以导入 2 张", "GB18030", "30d × 1", "permanent × 1", "旧批 × 1", "店名", IDS[0], IDS[1]]:
+    for text in ["可以导入 2 张", "GB18030", "30 天 × 1", "永久 × 1", "旧批 × 1", "店名", IDS[0], IDS[1]]:
         assert text in told.words, text
     assert Card.select().count() == 0
     done = send(owner, told, "import", GOOD.encode("gb18030"))

@@ -47,6 +47,7 @@ FOUND: list[tuple[dict[str, str], list[str]]] = [
     ({"since": "2026-03-02"}, []),
     ({"since": "2026-03-01", "until": "2026-03-02T00:00", "kind": "CARD_EXPIRED"}, ["EVENT002"]),
     ({"since": "2026-03-01T05:02:30+00:00"}, []),
+    ({"since": "2026-03-02T04:00:30+23:59"}, ["EVENT005", "EVENT004", "EVENT003"]),
     ({"before": "nonsense", "after": "..."}, ALL),
     ({"after": "1.A"}, ALL),
     ({"after": ".1"}, ALL),
@@ -167,6 +168,12 @@ def test_details_are_said_in_words_and_a_traceback_is_kept_as_it_is(owner: Brows
                 ip="203.0.113.7",
                 details={"before": {"hardware": "old", "ip": "203.0.113.7"}},
             ),
+            Entry(
+                at=NOON,
+                kind=EventKind.EXPORTED,
+                actor="a",
+                details={"filter": {"kind": "拒绝", "card": "<i>"}, "batches": ["甲\u202e", "乙"], "role": "owner"},
+            ),
         ]
     )
     page = owner.get("/admin/journal")
@@ -176,6 +183,9 @@ def test_details_are_said_in_words_and_a_traceback_is_kept_as_it_is(owner: Brows
     assert f"/admin/cards?batch={quote('甲')}" in page.links
     assert "原硬件 old" in page.words
     assert "原地址" not in page.words
+    assert "批次 甲\\u202e, 乙" in page.words
+    assert "角色 所有者" in page.words
+    assert "筛选 card=<i>, kind=拒绝" in page.words
 
 
 def exported(owner: Browser, output: str, query: str = "") -> Seen:

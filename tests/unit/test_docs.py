@@ -5,12 +5,20 @@ from pathlib import Path
 
 import pytest
 
-from app.domain.codes import Code
+from app.console.cards import MOST_COUNTED
+from app.console.chosen import MOST_CHOSEN
+from app.console.imports import MOST_BYTES
+from app.console.issue import MOST_ISSUED
+from app.domain.codes import Code, EventKind
 from app.http.problems import ProblemCode
+from app.services.imports import MAX_CARDS
+from app.services.issuing import MAX_COUNT
+from app.storage.finding import MOST_HITS
 
 ROOT = Path(__file__).resolve().parents[2]
 READMES = ("README.md", "README.zh-CN.md")
 SHOPS = ("docs/shop-api.md", "docs/shop-api.zh-CN.md")
+CONSOLES = ("docs/console.md", "docs/console.zh-CN.md")
 MANUALS = ("docs/operations.md", "docs/operations.zh-CN.md")
 FENCE = re.compile(r"^```[^\n]*\n.*?^```$", re.MULTILINE | re.DOTALL)
 READ_IN = "".join((ROOT / name).read_text() for name in ("app/settings.py", "app/functions/settings.py"))
@@ -51,7 +59,7 @@ def test_every_code_has_its_row_in_the_protocol(code: str) -> None:
     assert re.search(rf"^\| `{code}` \| [0-9]{{3}} \|", document("docs/protocol.md"), re.MULTILINE)
 
 
-@pytest.mark.parametrize("name", [*READMES, *MANUALS, "docs/architecture.md", "CHANGELOG.md"])
+@pytest.mark.parametrize("name", [*READMES, *MANUALS, *CONSOLES, "docs/architecture.md", "CHANGELOG.md"])
 def test_every_script_that_is_named_exists_and_runs(name: str) -> None:
     scripts = set(re.findall(r"scripts/[\w-]+(?:\.sh)?", document(name)))
     assert scripts
@@ -66,7 +74,7 @@ def test_every_link_inside_leads_somewhere(name: str) -> None:
     assert [link for link in links if "://" not in link and not (ROOT / name).parent.joinpath(link).exists()] == []
 
 
-@pytest.mark.parametrize("pair", [READMES, MANUALS, SHOPS])
+@pytest.mark.parametrize("pair", [READMES, MANUALS, SHOPS, CONSOLES])
 def test_both_languages_have_the_same_headings(pair: tuple[str, str]) -> None:
     english, chinese = (document(name) for name in pair)
     assert headings(english) == headings(chinese)
@@ -89,8 +97,29 @@ def test_both_manuals_have_the_same_commands() -> None:
     assert len(english) == len(chinese)
 
 
-@pytest.mark.parametrize("pair", [READMES, SHOPS])
+@pytest.mark.parametrize("pair", [READMES, SHOPS, CONSOLES])
 def test_both_languages_have_the_same_code(pair: tuple[str, str]) -> None:
     english, chinese = (document(name) for name in pair)
     assert FENCE.findall(english) == FENCE.findall(chinese)
     assert FENCE.findall(english)
+
+
+@pytest.mark.parametrize("pair", [READMES, CONSOLES])
+def test_both_languages_have_the_same_pictures_each_in_its_own(pair: tuple[str, str]) -> None:
+    english, chinese = (re.findall(r"!\[[^]]+\]\(([^)]+)\)", document(name)) for name in pair)
+    assert [picture.replace(".png", ".zh-CN.png") for picture in english] == chinese
+    assert english
+
+
+def test_every_kind_of_entry_stands_in_the_architecture() -> None:
+    text = document("docs/architecture.md")
+    assert [kind for kind in EventKind if f"`{kind}`" not in text] == []
+
+
+def test_every_limit_of_the_console_is_told_as_it_is() -> None:
+    for name in CONSOLES:
+        text = document(name).replace(",", "")
+        assert all(
+            str(limit) in text for limit in (MOST_CHOSEN, MOST_ISSUED, MOST_COUNTED, MOST_HITS, MAX_COUNT, MAX_CARDS)
+        )
+        assert f"{MOST_BYTES // 2**20} MB" in text

@@ -1,0 +1,290 @@
+"""What a vendor does all day: issue, find, change, import and export cards; at a desk and by thumb."""
+
+import csv
+import io
+import json
+import re
+from datetime import timedelta
+
+import pytest
+from playwright.sync_api import expect
+
+from app.clock import utc_now
+from app.services.issuing import Issuing
+from tests.browser.conftest import Enter
+from tests.browser.people import Person
+from tests.browser.seeding import FESTIVAL, FESTIVAL_CARDS, LIVE, SELLER, Shop, opened
+from tests.browser.visits import LOOKS, Look, Site, assert_walked
+from tests.service import question
+
+AT_DESK_AND_BY_THUMB = [LOOKS[0], LOOKS[3]]
+WALKED = {
+    ("POST", "/admin/cards/issue"),
+    ("POST", "/admin/cards/confirm"),
+    ("POST", "/admin/cards/apply"),
+    ("POST", "/admin/cards/export"),
+    ("POST", "/admin/cards/import"),
+    ("POST", "/admin/journal/export"),
+}
+pytestmark = pytest.mark.parametrize("look", AT_DESK_AND_BY_THUMB, ids=str)
+
+
+@pytest.fixture
+def fresh(site: Site, shop: Shop, look: Look) -> list[str]:
+    """Three new cards in a batch of their own, `新卡-` and how the visitor looks."""
+    with opened(site) as database:
+        cards = Issuing(database, "tester", utc_now).issue(3, timedelta(days=30), f"新卡-{look}")
+        return sorted(card.id for card in cards)
+
+
+def read_csv(text: str) -> list[dict[str, str]]:
+    assert text.startswith("\ufeff")  # or Excel takes it for GBK
+    return list(csv.DictReader(io.StringIO(text.removeprefix("\ufeff"))))
+
+
+def test_cards_are_issued_copied_and_downloaded(enter: Enter, look: Look) -> None:
+    person = enter("/admin/cards/issue", look)
+    page = person.page
+    page.get_by_text(person.t("其他", "Other"), exact=True).click()
+    page.locator("[name=validity_other]").fill("45d")
+    person.field("数量", "How many").fill("4")
+    person.field("批次（可不填）", "Batch, if any").fill("双十二 预售")
+    person.field("备注（可不填）", "Note, if any").fill("微信")
+    page.keyboard.press("Enter")
+    person.is_headed("已发出 4 张", "Issued 4 cards")
+    keys = page.locator("#keys").input_value().split("\n")
+    assert len(set(keys)) == 4
+
+    person.press("复制全部", "Copy all")
+    expect(page.locator("#toast")).to_have_text(person.t("已复制", "Copied"))
+    assert page.evaluate("navigator.clipboard.readText()").split() == keys
+    link = page.get_by_role("link")
+    assert person.download(link.filter(has_text="TXT")).split() == keys
+    rows = read_csv(person.download(link.filter(has_text="CSV")))
+    assert [row["id"] for row in rows] == keys
+    assert {(row["batch"], row["note"], row["validity_seconds"]) for row in rows} == {
+        ("双十二 预售", "微信", str(45 * 86_400))
+    }
+    person.follow("再发一批", "Issue more")
+    expect(person.field("批次（可不填）", "Batch, if any")).to_have_value("双十二 预售")
+
+
+def test_what_cannot_be_issued_says_why_and_keeps_what_was_typed(enter: Enter, look: Look, troubles) -> None:  # type: ignore[no-untyped-def]
+    troubles.expect("status of 400")
+    person = enter("/admin/cards/issue", look)
+    person.page.locator("[name=validity_other]").fill("很久")
+    person.field("备注（可不填）", "Note, if any").fill("老王")
+    person.press("发卡", "Issue", person.page.locator("main"))
+    expect(person.page.get_by_role("alert")).to_be_visible()
+    expect(person.page.locator("[name=validity_other]")).to_have_value("很久")
+    expect(person.field("备注（可不填）", "Note, if any")).to_have_value("老王")
+
+
+def test_a_card_is_found_by_whatever_the_customer_sends(enter: Enter, shop: Shop, look: Look) -> None:
+    person = enter("/admin/cards", look)
+    page = person.page
+    hardware, address = shop.machines[shop.live]
+    page.evaluate("window.stays = true")
+    for text in (shop.live[:9], shop.live, hardware[:20], hardware, address):
+        page.locator("[name=q]").fill(text)
+        page.keyboard.press("Enter")
+        page.wait_for_url(lambda url, text=text: person.query.get("q") == text)
+        expect(person.rows).to_have_count(1)
+        expect(person.rows).to_contain_text(shop.live)
+    assert page.evaluate("window.stays")  # htmx put the rows into the page that was there
+    page.reload()
+    expect(person.rows).to_have_count(1)
+    page.locator("[name=q]").fill("没有这样的设备")
+    page.keyboard.press("Enter")
+    person.reads("没有符合条件的记录", "Nothing matches")
+
+
+def test_a_reference_from_a_message_leads_to_its_card(enter: Enter, shop: Shop, look: Look) -> None:
+    person = enter(f"/admin/journal?card={shop.live}&kind=CLIENT_MISMATCH", look)
+    reference = person.page.locator(".reference").first.inner_text()
+    person.go("/admin/cards")
+    person.page.locator("[name=q]").fill(reference)
+    person.press("搜索", "Search")
+    expect(person.rows).to_have_count(1)
+    expect(person.rows).to_contain_text(shop.live)
+
+
+def test_filters_stand_in_the_address_and_the_way_back_holds(enter: Enter, shop: Shop, look: Look) -> None:
+    person = enter("/admin/cards", look)
+    page = person.page
+    page.locator("label[for=status-frozen]").click()
+    page.wait_for_url("**/admin/cards?status=frozen")
+    expect(person.rows).to_have_count(len(shop.frozen))
+    page.locator("summary").click()
+    person.field("备注包含", "Note has").fill("没有")
+    person.field("备注包含", "Note has").blur()
+    person.reads("没有符合条件的记录", "Nothing matches")
+    assert person.query == {"status": "frozen", "note": "没有"}
+    page.go_back()
+    expect(person.rows).to_have_count(len(shop.frozen))
+    page.go_back()
+    expect(page.locator("#status-")).to_be_checked()
+    page.locator("summary").click()
+    person.field("到期", "Expiry").select_option("7d")
+    page.wait_for_url("**/admin/cards?expires=7d")
+    expect(person.rows.first.locator("time").first).to_be_visible()
+    person.follow("清空", "Clear")
+    page.wait_for_url("**/admin/cards")
+
+
+def test_long_lists_have_pages(enter: Enter, shop: Shop, look: Look) -> None:
+    person = enter(f"/admin/cards?batch={FESTIVAL}", look)
+    expect(person.rows).to_have_count(50)
+    first = person.page.locator(".card-id").first.inner_text()
+    person.follow("下一页 ›", "Next ›")
+    expect(person.rows).to_have_count(FESTIVAL_CARDS - 50)
+    assert set(person.query) == {"batch", "after"}
+    person.follow("‹ 上一页", "‹ Previous")
+    expect(person.rows).to_have_count(50)
+    assert person.page.locator(".card-id").first.inner_text() == first
+    person.go(f"/admin/cards?batch={FESTIVAL}&size=200")
+    expect(person.rows).to_have_count(FESTIVAL_CARDS)
+
+
+def test_many_are_frozen_and_that_is_undone(enter: Enter, fresh: list[str], look: Look) -> None:
+    person = enter(f"/admin/cards?batch=新卡-{look}", look)
+    page = person.page
+    before = page.url
+    chosen = page.locator("[data-count=id]")
+    expect(chosen).to_have_text("0")
+    page.get_by_text(person.t("全选本页", "All on this page")).click()
+    expect(chosen).to_have_text("3")
+    page.locator(f"input[value='{fresh[0]}']").uncheck()
+    expect(chosen).to_have_text("2")
+    page.locator(f"input[value='{fresh[0]}']").check()
+    person.press("冻结", "Freeze")
+    person.reads("将冻结 3 张", "Freeze 3 cards")
+    person.reads("可以撤销", "Can be undone")
+    person.press("冻结 3 张", "Freeze 3 cards")
+    person.is_headed("已冻结 3 张", "Frozen 3 cards")
+    person.press("撤销（解冻）", "Undo (Unfreeze)")
+    person.is_headed("已解冻 3 张", "Unfrozen 3 cards")
+    person.follow("返回", "Back")
+    assert page.url == before
+    expect(page.locator(".badge.state-unused")).to_have_count(3)
+
+
+def test_one_card_is_extended_unbound_frozen_and_unfrozen(site: Site, enter: Enter, fresh: list[str], look: Look) -> None:
+    body = json.dumps(question(fresh[0], f"machine of {look}")).encode()
+    site.gateway.ask("POST", "/v1/verify", body, {"Content-Type": "application/json"})
+    person = enter(f"/admin/card?id={fresh[0]}", look)
+    page = person.page
+    person.reads("使用中", "active")
+
+    person.press("延期…", "Extend…")
+    person.reads("将延期 1 张，每张 30 天", "Extend 1 card, each by 30 days")
+    page.locator("[name=by_other]:not([type=hidden])").fill("12h")
+    page.keyboard.press("Tab")
+    person.reads("每张 12 小时", "each by 12 hours")
+    page.locator("label[for=by-7d]").click()
+    person.reads("每张 7 天", "each by 7 days")
+    person.press("延期 1 张 · 7 天", "Extend 1 card · 7 days")
+    person.is_headed("已延期 1 张", "Extended 1 card")
+    person.follow("返回", "Back")
+    expect(page.locator(".timeline")).to_contain_text(person.t("延期", "extended"))
+
+    for zh, en, done_zh, done_en in (
+        ("解绑", "Unbind", "已解绑", "Unbound"),
+        ("冻结", "Freeze", "已冻结", "Frozen"),
+        ("解冻", "Unfreeze", "已解冻", "Unfrozen"),
+    ):
+        person.press(f"{zh}…", f"{en}…")
+        person.press(f"{zh} 1 张", f"{en} 1 card")
+        person.is_headed(f"{done_zh} 1 张", f"{done_en} 1 card")
+        if zh == "解冻":
+            person.reads("没有绑定设备", "without a machine")
+        person.follow("返回", "Back")
+    expect(page.locator("section[aria-labelledby=binding]")).to_contain_text(person.t("没有绑定设备", "no machine"))
+
+
+def test_a_card_is_deleted_and_its_history_stays(enter: Enter, fresh: list[str], look: Look) -> None:
+    person = enter(f"/admin/card?id={fresh[0]}", look)
+    person.press("删除…", "Delete…")
+    person.reads("不能撤销", "Cannot be undone")
+    person.press("删除 1 张", "Delete 1 card")
+    person.is_headed("已删除 1 张", "Deleted 1 card")
+    person.go(f"/admin/card?id={fresh[0]}")
+    person.reads("没有这张卡密", "There is no such card")
+    expect(person.page.locator(".timeline")).to_contain_text(person.t("删除", "deleted"))
+
+
+def test_a_faulty_file_is_mended_and_imported(enter: Enter, look: Look) -> None:
+    person = enter("/admin/cards/import", look)
+    page = person.page
+    old = [f"{number:030}{look.device[0].upper()}{letter}" for number, letter in ((1, "A"), (2, "B"))]
+
+    def choose(*rows: str) -> None:
+        content = "\r\n".join(("卡密,有效期,批次", *rows)).encode("gb18030")  # as Excel in China writes it
+        page.locator("#f-file").set_input_files({"name": "旧卡.csv", "mimeType": "text/csv", "buffer": content})
+        person.press("核对", "Check")
+
+    choose(f"{old[0]},月卡,旧卡-{look}", f"{old[1]},很久,旧卡-{look}", "短,月卡,")
+    person.reads("2 行有误", "2 lines are wrong")
+    expect(page.locator("#preview tbody tr")).to_have_count(2)
+    expect(page.locator("#preview tbody tr").first).to_contain_text("3")
+    expect(page.locator("#preview button")).to_have_count(0)
+    choose(f"{old[0]},月卡,旧卡-{look}", f"{old[1]},年卡,旧卡-{look}")
+    person.press("导入 2 张", "Import 2 cards")
+    person.is_headed("已导入 2 张", "Imported 2 cards")
+    page.get_by_role("link", name=f"旧卡-{look}").click()
+    expect(person.rows).to_have_count(2)
+
+
+def test_cards_leave_as_files(enter: Enter, fresh: list[str], look: Look) -> None:
+    person = enter(f"/admin/cards?batch=新卡-{look}&status=unused", look)
+    page = person.page
+    everything = page.locator("form[action*='/cards/export']")
+    there = {row["id"] for row in read_csv(person.download(person.button("CSV", "CSV", everything)))}
+    assert there >= set(fresh)
+    assert set(person.download(person.button("TXT", "TXT", everything)).split()) == there
+    assert {card["id"] for card in json.loads(person.download(person.button("JSON", "JSON", everything)))} == there
+    page.locator(f"input[value='{fresh[1]}']").check()
+    assert person.download(person.button("导出所选 TXT", "Export chosen TXT")).split() == [fresh[1]]
+    person.go("/admin/journal?kind=exported")
+    expect(person.rows.first).to_contain_text("txt")
+
+
+def test_the_journal_is_filtered_and_leaves_as_a_file(enter: Enter, shop: Shop, look: Look) -> None:
+    person = enter("/admin/journal", look)
+    page = person.page
+    person.field("类型", "Kind").select_option("CLIENT_MISMATCH")
+    page.wait_for_url("**/admin/journal?kind=CLIENT_MISMATCH")
+    person.field("卡密", "Card").fill(shop.live)
+    page.keyboard.press("Enter")
+    page.wait_for_url(f"**card={shop.live}**")
+    expect(person.rows.first).to_contain_text(person.t("设备不符", "another machine"))
+    shown = person.rows.count()
+    rows = read_csv(person.download(person.button("CSV", "CSV")))
+    assert len(rows) == shown
+    assert {(row["code"], row["card_id"]) for row in rows} == {("CLIENT_MISMATCH", shop.live)}
+    assert len(json.loads(person.download(person.button("JSON", "JSON")))) == shown
+
+
+def test_a_seller_sees_what_a_seller_may_do(enter: Enter, shop: Shop, look: Look) -> None:
+    person = enter(f"/admin/cards?batch={LIVE}", look, SELLER)
+    page = person.page
+    expect(person.rows.first).to_be_visible()
+    expect(page.locator("main button[name=action], main button[name=format], input[name=id]")).to_have_count(0)
+    assert {link.get_attribute("href") for link in page.locator("header nav a").all()} == {
+        "/admin/",
+        "/admin/cards",
+        "/admin/cards/issue",
+        "/admin/journal",
+        "/admin/sharing",
+    }
+    person.go(f"/admin/card?id={shop.live}")
+    expect(page.locator("main button[name=action]")).to_have_count(0)
+    person.go("/admin/cards/issue")
+    person.press("发卡", "Issue", page.locator("main"))
+    person.is_headed("已发出 1 张", "Issued 1 card")
+    name = re.compile("TXT")
+    assert len(person.download(page.get_by_role("link", name=name)).split()) == 1
+
+
+def test_all_of_this_was_walked(site: Site, look: Look) -> None:
+    assert_walked(site, WALKED)

@@ -1,0 +1,180 @@
+"""A little of everything that the console shows, and for each of its routes a request that means something there."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
+
+from app.console import routes
+from app.console.page import Access
+from app.console.visitor import Visitor
+from app.domain.codes import Code, EventKind
+from app.domain.operators import Role
+from app.services.bearer import digest
+from app.storage import journal
+from app.storage.database import Database
+from app.storage.journal import Entry
+from app.storage.models import ApiToken, Card, Client, File, FileBatch, Usage
+from tests.console import PASSWORD, Fields, add_operator
+
+NEW_PASSWORD = "a rather long new password"
+STATIC = "/admin/static/{name}"
+
+
+def paths() -> dict[str, Mapping[str, Access]]:
+    """Every route of the console, and who may ask it what, as the service itself has it."""
+    nothing = cast("Any", None)
+    return {path: page.access for path, page in routes.pages(nothing, nothing)}
+
+
+def address_of(path: str) -> str:
+    """An address that the route answers."""
+    return path.replace("{name}", "console.css")
+
+
+def csrf_of(session_token: str) -> str:
+    return Visitor(None, session_token, "zh", "auto").csrf
+
+
+@dataclass
+class Scene:
+    """What was furnished. `queries` and `forms` are what each route takes, by its path."""
+
+    cards: list[str]
+    queries: dict[str, dict[str, str]] = field(default_factory=dict)
+    forms: dict[str, Fields] = field(default_factory=dict)
+
+
+def furnish(texts: Sequence[str], operator: str = "olga") -> Scene:
+    """Fill the connected database: each text stands wherever a client, a shop or the vendor can put one.
+
+    Args:
+        texts: What they are all called; each has cards, a machine, entries, a file, an operator and a token.
+        operator: Whose actions some entries are; they must be there.
+    """
+    now = datetime.now(UTC)
+    scene = Scene([])
+    for number, text in enumerate(texts):
+        scene.cards += _cards(number, text, now - timedelta(minutes=number))
+        journal.append(_entries(number, text, now - timedelta(minutes=number), operator))
+        File.insert(name=text, size=5, sha256="0" * 64, added_at=now).execute()
+        FileBatch.insert(file=text, batch=text).execute()
+        add_operator(text[:64], Role.SELLER)
+        ApiToken.insert(
+            name=text[:64], token_sha256=digest(text), scopes=["cards:read", "cards:issue"], created_at=now
+        ).execute()
+    scene.queries, scene.forms = _queries(scene.cards[0], texts[0], now), _forms(scene.cards[0], texts[0])
+    return scene
+
+
+def state(database: Database) -> dict[str, str]:
+    """All that is stored, by table; the figures apart, which are only counted."""
+    tables = [table for table in database.get_tables() if table != "figures"]
+    return {
+        table: database.execute_sql(f'SELECT md5(string_agg(t::text, chr(10) ORDER BY t::text)) FROM "{table}" t')
+        .fetchone()[0]
+        for table in tables
+    }
+
+
+def _cards(number: int, text: str, now: datetime) -> list[str]:
+    unused, active, frozen = (f"{kind}{number:031d}" for kind in (1, 2, 3))
+    issued_at = now - timedelta(seconds=2)
+    common = {"batch": text, "note": text, "validity": timedelta(days=30), "created_at": issued_at}
+    begun = {"is_activated": True, "activated_at": now - timedelta(days=29), "expires_at": now + timedelta(days=1)}
+    Card.insert(id=unused, **common).execute()
+    Card.insert(id=active, **common, **begun).execute()
+    Card.insert(id=frozen, **common, **begun, frozen_at=now).execute()
+    Client.insert(
+        id=f"{number:032d}",
+        card=active,
+        hardware=text,
+        hardware_sha256=hashlib.sha256(text.encode()).hexdigest(),
+        ip="203.0.113.7",
+        requested_at=now,
+        function=text,
+    ).execute()
+    Usage.insert(card=active, day=now.date(), function=text, count=number + 1, last_at=now).execute()
+    return [active, unused, frozen]
+
+
+def _entries(number: int, text: str, now: datetime, operator: str) -> list[Entry]:
+    card, actor = f"2{number:031d}", f"console:{operator}"
+    client = {"card_id": card, "ip": "203.0.113.7", "hardware": text, "function": text, "claimed_ip": text}
+    other = {**client, "hardware": f"{text}!", "ip": "198.51.100.1"}
+    mismatch = {"kind": EventKind.REJECTED, "code": Code.CLIENT_MISMATCH, "reference": "ABCDEFGH"}
+    another = {**other, "card_id": f"3{number:031d}"}
+    failed = {"kind": EventKind.REJECTED, "code": Code.FUNCTION_FAILED, "details": {"detail": f"{text}\nE: {text}"}}
+    before = {"before": {"hardware": f"{text}?", "ip": text}}
+    moved = {"moved_to": text, "client_id": text, text: text, "list": [text, {text: text}]}
+    said = {"what": "cards", "filter": {"batch": text}}
+    issued = {"count": 3, "batch": text, "validity": text}
+    # The moment of an action is its address, so that no two are at once.
+    at = [now - timedelta(seconds=second) for second in range(6)]
+    return [
+        Entry(at[0], EventKind.ACTIVATED, **client),
+        Entry(at[0], **mismatch, **other),
+        Entry(at[0], **mismatch, **{**other, "hardware": f"{text}#"}),
+        Entry(at[0], **mismatch, **another),
+        Entry(at[0], **failed, **client),
+        Entry(at[0], EventKind.ENVIRONMENT_CHANGED, details=before, **client),
+        Entry(at[0], EventKind.RELEASED, details=moved, **client),
+        Entry(at[0], EventKind.FILE_DOWNLOADED, details={"name": text}, **client),
+        Entry(at[1], EventKind.EXPORTED, actor=f"shop:{text}", details=said),
+        Entry(at[2], EventKind.ISSUED, actor=actor, details=issued),
+        Entry(at[3], EventKind.IMPORTED, actor=actor, details={"count": 1, "batches": [text]}),
+        Entry(at[4], EventKind.EXTENDED, actor=actor, card_id=card, details={"by": text}),
+        Entry(at[5], EventKind.FROZEN, actor=actor, card_id=card),
+    ]
+
+
+def _queries(card: str, text: str, now: datetime) -> dict[str, dict[str, str]]:
+    at = {second: (now - timedelta(seconds=second)).isoformat() for second in (2, 3, 4, 5)}
+    filters = {"status": "active", "batch": "", "note": "", "q": "", "expires": "", "expires_from": "", "size": "50"}
+    return {
+        "/admin/login": {"next": "/admin/cards"},
+        "/admin/": {"counted": ""},
+        "/admin/sharing": {"counted": ""},
+        "/admin/journal": {
+            **dict.fromkeys(("kind", "card", "hardware", "address", "function", "actor", "reference"), ""),
+            **dict.fromkeys(("since", "until", "after", "before"), ""),
+        },
+        "/admin/journal/export": {},
+        "/admin/usage": {"function": "", "day": "", "after": ""},
+        "/admin/account": {"done": "password"},
+        "/admin/operators": {"done": "role"},
+        "/admin/operator": {"name": text[:64]},
+        "/admin/token": {"name": text[:64]},
+        "/admin/cards": {**filters, "expires_before": "", "after": "", "before": ""},
+        "/admin/cards/done": {"at": at[5], "back": "/admin/cards"},
+        "/admin/cards/issue": dict.fromkeys(("validity", "validity_other", "count", "batch", "note"), ""),
+        "/admin/cards/issued": {"at": at[2], "format": ""},
+        "/admin/card": {"id": card, "after": "", "before": ""},
+    }
+
+
+def _forms(card: str, text: str) -> dict[str, Fields]:
+    new = {"new_password": NEW_PASSWORD, "new_password_again": NEW_PASSWORD}
+    own, name = {"own_password": PASSWORD}, {"name": text[:64]}
+    chosen = {"action": "freeze", "id": card, "back": "/admin/cards", "by": "other", "by_other": "1d"}
+    return {
+        "/admin/login": {"name": "olga", "password": PASSWORD, "code": "", "next": "/admin/cards"},
+        "/admin/logout": {},
+        "/admin/journal/export": {"format": "csv"},
+        "/admin/account/password": {**own, **new},
+        "/admin/account/sessions": {},
+        "/admin/account/two-step": {"secret": "A" * 32, "code": "000000", **own},
+        "/admin/account/two-step/remove": {"code": "000000", **own},
+        "/admin/operators": {"name": "new", "role": "seller", **new, **own},
+        "/admin/operator/role": {"role": "owner", **name, **own},
+        "/admin/operator/password": {**new, **name, **own},
+        "/admin/operator/two-step": {**name, **own},
+        "/admin/operator/remove": {**name, **own},
+        "/admin/token": name,
+        "/admin/cards/confirm": chosen,
+        "/admin/cards/apply": chosen,
+        "/admin/cards/export": {"format": "csv", "id": card},
+        "/admin/cards/issue": {"validity": "30d", "validity_other": "", "count": "2", "batch": text, "note": text},
+        "/admin/cards/import": {"step": "preview", "seen": ""},
+    }

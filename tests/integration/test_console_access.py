@@ -1,0 +1,393 @@
+"""Who may do what in the console and at the shops' API, whose session it is, and that they meant it."""
+
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from urllib.parse import urlencode
+
+import pytest
+
+from app.domain.operators import Role, Scope
+from app.services.bearer import digest, new_token
+from app.services.shop_tokens import ShopTokens
+from app.storage.database import Database
+from app.storage.models import Card, Figures, Operator, OperatorDevice, OperatorSession
+from tests.console import PASSWORD, Browser, Seen, add_operator
+from tests.console_scene import NEW_PASSWORD, STATIC, Scene, address_of, csrf_of, furnish, paths, state
+from tests.contract import OPENAPI
+from tests.service import Service
+from tests.shop import CARDS, Shop
+
+LOGIN = "to the log-in"
+OTHER_METHODS = ("HEAD", "OPTIONS", "PUT", "DELETE", "PATCH", "TRACE", "PROPFIND", "ODD")
+
+# Method and path; what an outsider, a seller and an owner get. 400 is a form that was let in and said too little.
+MATRIX: dict[tuple[str, str], tuple[int | str, int | str, int | str]] = {
+    ("GET", "/admin"): (303, 303, 303),
+    ("GET", STATIC): (200, 200, 200),
+    ("GET", "/admin/login"): (200, 303, 303),
+    ("POST", "/admin/login"): (303, 303, 303),
+    ("POST", "/admin/logout"): (LOGIN, LOGIN, LOGIN),
+    ("GET", "/admin/"): (LOGIN, 200, 200),
+    ("GET", "/admin/journal"): (LOGIN, 200, 200),
+    ("POST", "/admin/journal/export"): (LOGIN, 403, 200),
+    ("GET", "/admin/sharing"): (LOGIN, 200, 200),
+    ("GET", "/admin/usage"): (LOGIN, 200, 200),
+    ("GET", "/admin/account"): (LOGIN, 200, 200),
+    ("GET", "/admin/account/password"): (LOGIN, 303, 303),
+    ("POST", "/admin/account/password"): (LOGIN, 400, 400),
+    ("GET", "/admin/account/sessions"): (LOGIN, 303, 303),
+    ("POST", "/admin/account/sessions"): (LOGIN, 303, 303),
+    ("GET", "/admin/account/two-step"): (LOGIN, 200, 200),
+    ("POST", "/admin/account/two-step"): (LOGIN, 400, 400),
+    ("GET", "/admin/account/two-step/remove"): (LOGIN, 303, 303),
+    ("POST", "/admin/account/two-step/remove"): (LOGIN, 400, 400),
+    ("GET", "/admin/operators"): (LOGIN, 403, 200),
+    ("POST", "/admin/operators"): (LOGIN, 403, 400),
+    ("GET", "/admin/operator"): (LOGIN, 403, 200),
+    ("GET", "/admin/operator/role"): (LOGIN, 403, 303),
+    ("POST", "/admin/operator/role"): (LOGIN, 403, 400),
+    ("GET", "/admin/operator/password"): (LOGIN, 403, 303),
+    ("POST", "/admin/operator/password"): (LOGIN, 403, 400),
+    ("GET", "/admin/operator/two-step"): (LOGIN, 403, 303),
+    ("POST", "/admin/operator/two-step"): (LOGIN, 403, 400),
+    ("GET", "/admin/operator/remove"): (LOGIN, 403, 303),
+    ("POST", "/admin/operator/remove"): (LOGIN, 403, 400),
+    ("GET", "/admin/token"): (LOGIN, 403, 200),
+    ("POST", "/admin/token"): (LOGIN, 403, 303),
+    ("GET", "/admin/files"): (LOGIN, 403, 200),
+    ("GET", "/admin/functions"): (LOGIN, 403, 200),
+    ("GET", "/admin/keys"): (LOGIN, 403, 200),
+    ("GET", "/admin/health"): (LOGIN, 403, 200),
+    ("GET", "/admin/cards"): (LOGIN, 200, 200),
+    ("GET", "/admin/cards/confirm"): (LOGIN, 403, 303),
+    ("POST", "/admin/cards/confirm"): (LOGIN, 403, 200),
+    ("GET", "/admin/cards/apply"): (LOGIN, 403, 303),
+    ("POST", "/admin/cards/apply"): (LOGIN, 403, 303),
+    ("GET", "/admin/cards/done"): (LOGIN, 403, 200),
+    ("POST", "/admin/cards/export"): (LOGIN, 403, 200),
+    ("GET", "/admin/cards/issue"): (LOGIN, 200, 200),
+    ("POST", "/admin/cards/issue"): (LOGIN, 303, 303),
+    ("GET", "/admin/cards/issued"): (LOGIN, 404, 200),  # a seller sees what they issued themselves
+    ("GET", "/admin/cards/import"): (LOGIN, 403, 200),
+    ("POST", "/admin/cards/import"): (LOGIN, 403, 400),
+    ("GET", "/admin/card"): (LOGIN, 200, 200),
+}
+
+SHOP_ROUTES: dict[tuple[str, str], Scope] = {
+    ("POST", CARDS): Scope.CARDS_ISSUE,
+    ("GET", CARDS): Scope.CARDS_READ,
+    ("POST", f"{CARDS}/freeze"): Scope.CARDS_FREEZE,
+    ("POST", f"{CARDS}/unfreeze"): Scope.CARDS_FREEZE,
+    ("POST", f"{CARDS}/extend"): Scope.CARDS_EXTEND,
+}
+
+CONTENT_SECURITY_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+)
+
+
+@pytest.fixture
+def scene(service: Service, database: Database) -> Scene:
+    """Olga owns, Sam sells, and there is a little of everything."""
+    add_operator("olga")
+    add_operator("sam", Role.SELLER)
+    return furnish(["plain"])
+
+
+def ask(browser: Browser, scene: Scene, method: str, path: str, **headers: str) -> Seen:
+    """Send what means something to the route; a POST with the session's own token."""
+    address = address_of(path)
+    if method != "POST":
+        query = scene.queries.get(path)
+        return browser.send(method, f"{address}?{urlencode(query)}" if query else address, headers=headers)
+    form = {**scene.forms[path], **({"name": "olga"} if path.startswith("/admin/operator/") else {})}
+    # The forms that would change who may come in say too little: whoever is let in is told so.
+    for name in ("new_password_again", "own_password", "role"):
+        form = {**form, **({name: ""} if name in form else {})}
+    return browser.post(address, form, csrf=csrf_of(browser.cookie("kadun_session") or ""), headers=headers)
+
+
+# --- the matrix
+
+
+def test_the_matrix_has_every_route_and_no_other() -> None:
+    assert set(MATRIX) == {(method, path) for path, access in paths().items() for method in access}
+    methods = {"get", "post", "put", "patch", "delete"}
+    shop = {path: operations for path, operations in OPENAPI["paths"].items() if path.startswith("/v1/shop/")}
+    assert set(SHOP_ROUTES) == {(m.upper(), path) for path, operations in shop.items() for m in operations.keys() & methods}
+
+
+@pytest.mark.parametrize("who", ["outsider", "sam", "olga"])
+def test_everybody_may_what_the_matrix_says_and_nothing_else(scene: Scene, service: Service, who: str) -> None:
+    wrong = []
+    for (method, path), expected in MATRIX.items():
+        browser = Browser(service) if who == "outsider" else Browser(service).walk_in(who)
+        seen = ask(browser, scene, method, path)
+        said = LOGIN if seen.headers.get("location", "").startswith("/admin/login") else seen.status
+        wanted = expected[["outsider", "sam", "olga"].index(who)]
+        if said != wanted:
+            wrong.append((method, path, said, wanted))
+    assert not wrong
+
+
+def test_no_other_method_is_answered_whoever_asks(scene: Scene, service: Service) -> None:
+    for path, access in paths().items():
+        for browser in (Browser(service), Browser(service).walk_in("olga")):
+            for method in {*OTHER_METHODS, "GET", "POST"} - access.keys():
+                seen = browser.send(method, address_of(path), headers={"Content-Length": "0"})
+                assert seen.status == 405, (method, path)
+                assert sorted(seen.headers["allow"].split(", ")) == sorted(access), (method, path)
+
+
+def test_htmx_is_led_to_the_log_in_as_a_whole_page(scene: Scene, service: Service) -> None:
+    seen = ask(Browser(service), scene, "GET", "/admin/", **{"HX-Request": "true"})
+    assert (seen.status, seen.content, seen.headers["hx-redirect"]) == (204, b"", "/admin/login?next=%2Fadmin%2F%3Fcounted%3D")
+
+
+def test_without_an_operator_the_console_is_not_there(service: Service, database: Database) -> None:
+    def looks(address: str, method: str) -> tuple[int, dict[str, str], str]:
+        body = b"name=olga" if method == "POST" else None
+        kind = {"Content-Type": "application/x-www-form-urlencoded", "HX-Request": "true"}
+        seen = Browser(service, language="en").send(method, address, body, kind)
+        own = seen.headers.pop("x-request-id"), seen.headers.pop("date")
+        return seen.status, seen.headers, seen.text.replace(own[0], "")
+
+    for method in ("GET", "POST", *OTHER_METHODS):
+        unknown = looks("/nothing/here?lang=en", method)
+        assert unknown[0] == 404
+        for path in paths():
+            assert looks(f"{address_of(path)}?lang=en", method) == unknown, (method, path)
+
+
+def test_each_scope_opens_its_routes_of_the_shops_api_and_no_other(scene: Scene, service: Service, database: Database) -> None:
+    shops: list[tuple[str, Scope | None, int]] = [(Shop(service, database, [s]).token, s, 200) for s in Scope]
+    revoked = Shop(service, database)
+    ShopTokens(database, "tester", lambda: datetime.now(UTC)).revoke(revoked.name)
+    session = str(Browser(service).walk_in("olga").cookie("kadun_session"))
+    shops += [("", None, 401), ("kd_" + new_token(), None, 401), (revoked.token, None, 401), (session, None, 401)]
+    for token, scope, _ in shops:
+        for (method, path), needed in SHOP_ROUTES.items():
+            headers = {"Cookie": f"kadun_session={session}", "Content-Type": "application/json", "Idempotency-Key": "k"}
+            headers |= {"Authorization": f"Bearer {token}"} if token else {}
+            # Said too little: whoever is let in is told so.
+            status = service.request(method, path, b"{}" if method == "POST" else None, headers).status
+            assert status == (401 if scope is None else 400 if scope is needed else 403), (method, path, scope)
+    for path in {path for _method, path in SHOP_ROUTES}:
+        for method in ("PUT", "DELETE", "PATCH"):
+            assert service.request(method, path).status == 405
+
+
+def test_a_shops_token_opens_nothing_in_the_console(scene: Scene, service: Service, database: Database) -> None:
+    token = Shop(service, database).token
+    browser = Browser(service)
+    browser.set_cookie("kadun_session", token)
+    assert browser.get("/admin/cards", {"Authorization": f"Bearer {token}"}).status == 303
+
+
+# --- sessions
+
+
+def changed_by_owner(action: str, **fields: str) -> Callable[[Browser, Browser], Seen]:
+    said = {"name": "sam", "own_password": PASSWORD, **fields}
+    return lambda _victim, owner: owner.post(f"/admin/operator/{action}", said)
+
+
+def aged(**by: timedelta) -> Callable[[Browser, Browser], None]:
+    def move(victim: Browser, _owner: Browser) -> None:
+        mine = OperatorSession.token_sha256 == digest(str(victim.cookie("kadun_session")))
+        times = {getattr(OperatorSession, name): datetime.now(UTC) - ago for name, ago in by.items()}
+        OperatorSession.update(times).where(mine).execute()
+
+    return move
+
+
+NEW = {"new_password": NEW_PASSWORD, "new_password_again": NEW_PASSWORD}
+ENDS: dict[str, Callable[[Browser, Browser], object]] = {
+    "log-out": lambda victim, _: victim.post("/admin/logout"),
+    "own password": lambda victim, _: victim.post("/admin/account/password", {"own_password": PASSWORD, **NEW}),
+    "another's password": changed_by_owner("password", **NEW),
+    "lost phone": changed_by_owner("two-step"),
+    "removal": changed_by_owner("remove"),
+    "ended elsewhere": lambda victim, _: Browser.post(elsewhere_of(victim), "/admin/account/sessions"),
+    "idle": aged(last_seen_at=timedelta(hours=12, seconds=1)),
+    "too old": aged(expires_at=timedelta(seconds=1)),
+}
+
+
+def elsewhere_of(browser: Browser) -> Browser:
+    return Browser(browser.service).walk_in("sam")
+
+
+@pytest.mark.parametrize("how", ENDS)
+def test_a_stolen_session_ends_when_its_owners_does(scene: Scene, service: Service, how: str) -> None:
+    victim, owner, thief = Browser(service).walk_in("sam"), Browser(service).walk_in("olga"), Browser(service)
+    thief.set_cookie("kadun_session", str(victim.cookie("kadun_session")))
+    assert thief.get("/admin/cards").status == 200
+    token = thief.csrf()
+    ENDS[how](victim, owner)
+    assert thief.get("/admin/cards").headers["location"] == "/admin/login?next=%2Fadmin%2Fcards"
+    seen = thief.post("/admin/cards/issue", scene.forms["/admin/cards/issue"], csrf=token)
+    assert seen.headers["location"] == "/admin/login"
+    assert Card.select().where(Card.note == "plain").count() == 3, "nothing was issued"
+
+
+def test_a_demoted_owner_loses_their_rights_at_once_and_keeps_their_session(scene: Scene, service: Service) -> None:
+    add_operator("otto")
+    otto, owner = Browser(service).walk_in("otto"), Browser(service).walk_in("olga")
+    form = {**scene.forms["/admin/cards/apply"]}
+    assert otto.get("/admin/operators").status == 200
+    token = otto.csrf()
+    said = {"name": "otto", "role": "seller", "own_password": PASSWORD}
+    assert owner.post("/admin/operator/role", said).status == 303
+    assert otto.get("/admin/operators").status == 403
+    assert otto.post("/admin/cards/apply", form, csrf=token).status == 403
+    assert otto.get("/admin/cards").status == 200
+
+
+def test_no_other_token_is_a_session(scene: Scene, service: Service) -> None:
+    victim = Browser(service).log_in("olga")
+    session, device = str(victim.cookie("kadun_session")), str(victim.cookie("kadun_device"))
+    of_another_deployment = new_token()
+    for token in (of_another_deployment, device, digest(session), csrf_of(session), session[:-1], session + "=", "", "*"):
+        browser = Browser(service)
+        browser.set_cookie("kadun_session", token)
+        assert browser.get("/admin/cards").status == 303, token
+
+
+def test_a_session_planted_before_the_log_in_is_not_the_one_after_it(scene: Scene, service: Service) -> None:
+    victim, attacker = Browser(service), Browser(service)
+    attacker.set_cookie("kadun_session", "planted")
+    victim.set_cookie("kadun_session", "planted")
+    victim.log_in("olga")
+    assert victim.cookie("kadun_session") != "planted"
+    assert attacker.get("/admin/cards").status == 303
+    # The attacker's own session: a log-in from within it is refused, and it stays the attacker's.
+    attacker.walk_in("sam")
+    victim.set_cookie("kadun_session", str(attacker.cookie("kadun_session")))
+    assert victim.post("/admin/login", {"name": "olga", "password": PASSWORD}, csrf="").status == 403
+    assert attacker.get("/admin/operators").status == 403
+    first, second = (Browser(service).log_in("olga").cookie("kadun_session") for _ in range(2))
+    assert first != second, "each log-in has a session of its own"
+
+
+def test_cookies_are_for_the_console_over_https_alone(scene: Scene, service: Service) -> None:
+    browser = Browser(service)
+    seen = browser.post("/admin/login", scene.forms["/admin/login"], csrf="")
+    assert seen.status == 303
+    lines = {line.partition("=")[0]: line for line in seen.cookies}
+    assert set(lines) == {"kadun_session", "kadun_device"}
+    same = r"HttpOnly; {}Path={}; SameSite=Strict; Secure"
+    assert re.fullmatch(r"kadun_session=[\w-]{43}; " + same.format("", "/admin"), lines["kadun_session"])
+    assert re.fullmatch(
+        r"kadun_device=[\w-]{43}; " + same.format("Max-Age=31536000; ", "/admin/login"), lines["kadun_device"]
+    )
+    (line,) = browser.get("/admin/cards?lang=en").cookies
+    assert line == "kadun_language=en; HttpOnly; Max-Age=31536000; Path=/admin; SameSite=Strict; Secure"
+    (line,) = browser.post("/admin/logout").cookies
+    assert line.startswith('kadun_session=""; ')
+    assert "Path=/admin;" in line
+
+
+# --- meant by whoever is logged in
+
+FOREIGN = {
+    "without a token": {},
+    "of a page of another site": {"Sec-Fetch-Site": "cross-site"},
+    "of a page of a sister site": {"Sec-Fetch-Site": "same-site"},
+    "of an older browser, from another site": {"Sec-Fetch-Site": "", "Origin": "https://evil.example"},
+    "of a sandboxed frame": {"Sec-Fetch-Site": "", "Origin": "null"},
+    "of a host that begins like ours": {"Sec-Fetch-Site": "", "Origin": "http://127.0.0.1.evil.example"},
+    "of nonsense": {"Sec-Fetch-Site": "", "Origin": "http://[127.0.0.1"},
+}
+
+
+def test_what_another_site_makes_a_browser_send_is_refused_and_changes_nothing(
+    scene: Scene, service: Service, database: Database
+) -> None:
+    victim, other = Browser(service).walk_in("olga"), Browser(service).walk_in("olga")
+    own, others = (csrf_of(str(browser.cookie("kadun_session"))) for browser in (victim, other))
+    before = state(database)
+    posts = [path for path, access in paths().items() if "POST" in access]
+    assert posts
+    for path in posts:
+        form = scene.forms[path]
+        for said, headers in FOREIGN.items():
+            for files in (None, {"file": ("x.csv", b"id\n")}):
+                seen = victim.post(path, form, files, csrf=own if headers else "", headers=headers)
+                assert seen.status == 403, (path, said)
+        assert victim.post(path, form, csrf=others).status == 403, path
+    for headers in list(FOREIGN.values())[1:]:
+        assert Browser(service).post("/admin/login", scene.forms["/admin/login"], csrf="", headers=headers).status == 403
+    assert state(database) == before
+
+
+def test_the_same_forms_are_taken_from_the_consoles_own_pages(scene: Scene, service: Service) -> None:
+    """Or the test before this one would show nothing."""
+    older = {"Sec-Fetch-Site": "", "Origin": f"https://127.0.0.1:{service.port}"}
+    for path in ("/admin/cards/apply", "/admin/operator/role", "/admin/token", "/admin/cards/issue"):
+        assert Browser(service).walk_in("olga").post(path, scene.forms[path], headers=older).status == 303, path
+    assert Operator.get(Operator.name == "plain").role == "owner"
+
+
+def test_a_get_changes_nothing_even_with_all_that_a_post_takes(scene: Scene, service: Service, database: Database) -> None:
+    owner = Browser(service).walk_in("olga")
+    before = state(database)
+    for path in paths():
+        fields = {**scene.queries.get(path, {}), **scene.forms.get(path, {}), "_method": "POST"}
+        fields["csrf"] = csrf_of(str(owner.cookie("kadun_session")))
+        headers = {"X-HTTP-Method-Override": "POST", "Content-Type": "application/x-www-form-urlencoded"}
+        for body in (None, urlencode(fields).encode()):
+            seen = owner.send("GET", f"{address_of(path)}?{urlencode(fields)}", body, headers)
+            assert seen.status in {200, 303, 400, 405}, path
+    assert state(database) == before
+
+
+# --- headers
+
+
+def test_every_answer_of_the_console_bears_its_headers(scene: Scene, service: Service, database: Database) -> None:
+    owner, outsider = Browser(service).walk_in("olga"), Browser(service)
+    odd = {"Content-Type": "text/odd"}
+    wrong = {"name": "nobody", "password": "wrong"}
+    answers = [
+        (200, owner.get("/admin/cards")),
+        (200, owner.post("/admin/cards/export", {"format": "csv"})),
+        (303, outsider.get("/admin/cards")),
+        (303, owner.post("/admin/token", scene.forms["/admin/token"])),
+        (204, outsider.get("/admin/", {"HX-Request": "true"})),
+        (400, owner.get("/admin/cards?status=odd")),
+        (403, owner.post("/admin/logout", csrf="")),
+        (404, owner.get("/admin/card?id=odd")),
+        (404, owner.get("/admin/static/odd.css")),
+        (405, owner.send("PUT", "/admin/cards")),
+        (413, owner.post("/admin/cards/apply", {"id": "x" * 300_000})),
+        (415, owner.send("POST", "/admin/logout", b"x", odd)),
+        *((403, outsider.post("/admin/login", wrong, csrf="")) for _ in range(5)),
+        (429, outsider.post("/admin/login", wrong, csrf="")),
+        (200, outsider.get("/admin/login")),
+    ]
+    Figures.delete().execute()
+    # Figures that took long to count are shown as they are; these have nothing in them.
+    Figures.insert(counted_at=datetime.now(UTC), seconds=9, document={}).execute()
+    answers.append((500, owner.get("/admin/")))
+    for status, seen in answers:
+        assert seen.status == status, (seen.path, seen.words)
+        secure(seen)
+        assert seen.headers["cache-control"] == "no-store", seen.path
+    seen = outsider.get("/admin/static/console.css")
+    secure(seen)
+    assert seen.headers["cache-control"] == "public, max-age=31536000, immutable"
+    throttled = answers[-3][1]
+    assert int(throttled.headers["retry-after"]) > 0
+
+
+def secure(seen: Seen) -> None:
+    said = {name: seen.headers.get(name) for name in seen.headers}
+    assert said["content-security-policy"] == CONTENT_SECURITY_POLICY, seen.path
+    assert said["x-content-type-options"] == "nosniff"
+    assert said["x-frame-options"] == "DENY"
+    assert said["referrer-policy"] == "same-origin"
+    assert said["cross-origin-opener-policy"] == said["cross-origin-resource-policy"] == "same-origin"
+    assert not [name for name in said if name.startswith("access-control")]

@@ -1,0 +1,452 @@
+"""What clients, shops, vendors and strangers can write, and what they can ask: none of it does anything in the console."""
+
+import csv
+import io
+import json
+import re
+import threading
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from html.parser import HTMLParser
+from http.server import BaseHTTPRequestHandler
+from socketserver import ThreadingUnixStreamServer
+from urllib.parse import quote, urlencode, urljoin, urlsplit
+
+import pyotp
+import pytest
+
+from app.console.guard import safe_next
+from app.domain.codes import EventKind
+from app.domain.operators import Role
+from app.services.bearer import digest
+from app.services.showing import shown
+from app.storage.database import Database
+from app.storage.models import Event, Operator
+from tests.console import PASSWORD, Browser, Seen, add_operator
+from tests.console_scene import NEW_PASSWORD, Scene, address_of, csrf_of, furnish, paths
+from tests.service import Service, question
+from tests.shop import CARDS, Shop
+
+EVIL = (
+    "<script>alert(1)</script>",
+    '"><img src=x onerror=alert(1)>',
+    "' onmouseover='alert(1)' x='",
+    "javascript:alert(1)//",
+    "{{191*7}}${191*7}<%=191*7%>#{191*7}",
+    "</textarea></title></script><svg/onload=alert(1)><!--",
+    "&quot;><b>&lt;i&gt;",
+    "\u202e\u2066\x1b[31m\x07\x9b2J\ufeff\u2028\r\nLocation: x",
+    "𠮷👩\u200d💻" * 12,
+    "𝔥" * 200,
+)
+PLAIN = tuple(f"plain{number}" for number in range(len(EVIL)))
+FORMULAS = ("=1+1", "+1", "-1", "@SUM(1)", "\t=1", "\r=1", "\n=1", "'=1", "＝1+1", "＋1", "－1", "＠x", '"=1', "=1,=2;=3")
+NO_TEXT = ("%00", "%ff", "%ED%A0%80", "%F4%90%80%80")
+ODD = (
+    "-1",
+    "9" * 25,
+    "99999-01-01",
+    "0000-00-00",
+    "0001-01-01T00:00:00+14:00",
+    "9999-12-31T23:59:59.999999-14:00",
+    "١٢٣",
+    "0000000019999999",
+    "1e309",
+    "%_\\'\"",
+    "🂡" * 300,
+    "99999999999999999999999.A",
+    "-99999999999999.A",
+    "9999-12-31.A.b",
+)
+CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
+LEADS = {"href", "src", "action", "formaction", "hx-get", "hx-post"}
+
+
+@pytest.fixture
+def owner(service: Service, database: Database) -> Browser:
+    add_operator("olga")
+    return Browser(service).walk_in("olga")
+
+
+class Page(HTMLParser):
+    """A page's elements with the names of their attributes, where they lead, and every text in it."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: Counter[tuple[str, tuple[str, ...]]] = Counter()
+        self.leads: list[str] = []
+        self.texts: list[str] = []
+        self.charts: list[str] = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements[tag, tuple(sorted(name for name, _ in attrs))] += 1
+        said = {name: value or "" for name, value in attrs}
+        self.leads += [value for name, value in said.items() if name in LEADS]
+        self.texts += said.values()
+        self.charts += [said["data-chart"]] if "data-chart" in said else []
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+
+    def handle_comment(self, data: str) -> None:
+        raise AssertionError(f"no page has a comment: {data}")
+
+
+def harmless(seen: Seen) -> Page:
+    """Read a page; there is nothing in it that could run, lead away or steer what shows it."""
+    assert seen.headers["content-type"] == "text/html; charset=utf-8", seen.path
+    assert not CONTROL.search(seen.text), seen.path
+    assert "1337" not in re.sub(r"[?&]v=\w+", "", seen.text), seen.path
+    page = Page(seen.text)
+    for tag, attributes in page.elements:
+        assert not [name for name in attributes if name.startswith(("on", "style"))], (seen.path, tag, attributes)
+        assert tag not in {"iframe", "object", "embed", "base", "style"}, seen.path
+        assert tag != "script" or "src" in attributes, seen.path
+    for lead in page.leads:
+        assert re.match(r"/admin(/(?!/)|$)", lead), (seen.path, lead)
+    return page
+
+
+class Functions(BaseHTTPRequestHandler):
+    """Stands for the service that runs core functions, with names that the real one would not let pass."""
+
+    texts: Sequence[str] = ()
+
+    def do_GET(self) -> None:
+        functions = [
+            {"name": t, "module": t, "doc": t, "schema": {"properties": {t: {"type": t}, "b": {"$ref": t}}}}
+            for t in self.texts
+        ]
+        broken = [{"module": text, "error": f"{text}\nSyntaxError: {text}"} for text in self.texts]
+        content = json.dumps({"functions": functions, "broken": broken}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def address_string(self) -> str:
+        return "unix"
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def functions(service: Service) -> Iterator[type[Functions]]:
+    socket = service.folder / "functions.sock"
+    with ThreadingUnixStreamServer(str(socket), Functions) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield Functions
+        server.shutdown()
+    socket.unlink()
+
+
+def every_page(browser: Browser, scene: Scene) -> dict[str, Seen]:
+    """Every page that a GET shows, in both languages; and those that forms show again."""
+    seen = {}
+    for path, access in paths().items():
+        if "GET" in access and not path.startswith("/admin/static/"):
+            for language in ("zh", "en"):
+                address = f"{path}?{urlencode({**scene.queries.get(path, {}), 'lang': language})}"
+                answer = browser.get(address)
+                if answer.status != 303:
+                    assert answer.status == 200, answer.words
+                    seen[f"{path} {language}"] = answer
+    name = scene.queries["/admin/operator"]["name"]
+    text = str(scene.forms["/admin/cards/issue"]["batch"])
+    issue = {"validity": "other", "validity_other": text, "count": text, "batch": text, "note": text}
+    seen["issue"] = browser.post("/admin/cards/issue", issue)
+    seen["operators"] = browser.post("/admin/operators", {"name": text, "role": "owner", "new_password": "x"})
+    seen["operator"] = browser.post("/admin/operator/role", {"name": name, "role": "owner", "own_password": "x"})
+    seen["no operator"] = browser.get(f"/admin/operator?{urlencode({'name': name + '?'})}")
+    seen["confirm"] = browser.post("/admin/cards/confirm", {**scene.forms["/admin/cards/confirm"], "back": text})
+    extend = {"action": "extend", "id": scene.cards, "by": "other", "by_other": text}
+    seen["extend"] = browser.post("/admin/cards/confirm", extend)
+    for content in (f"id,validity,{text}\n{text},{text},{text}\n", text, "id,validity,note\n" + "4" * 32 + f",30d,{text}\n"):
+        files = {"file": (quote(text), content.encode())}
+        seen[f"import {len(seen)}"] = browser.post("/admin/cards/import", {"step": "preview"}, files)
+    seen["log-in"] = Browser(browser.service).post("/admin/login", {"name": text, "password": "x", "next": text}, csrf="")
+    seen["static"] = browser.send("PUT", f"/admin/static/{quote(text)}")
+    return seen
+
+
+def test_no_text_of_a_client_a_shop_or_a_vendor_becomes_markup(
+    owner: Browser, service: Service, database: Database, functions: type[Functions]
+) -> None:
+    """The pages are built of the same elements, whatever the texts in them say."""
+    scene, functions.texts = furnish(PLAIN), PLAIN
+    plain = {name: harmless(seen) for name, seen in every_page(owner, scene).items()}
+    database.execute_sql("SET session_replication_role = replica")
+    database.execute_sql("TRUNCATE card, client, event, usage, file, file_batch, api_token, login_failure")
+    database.execute_sql("SET session_replication_role = DEFAULT")
+    Operator.delete().where(Operator.name != "olga").execute()
+    scene, functions.texts = furnish(EVIL), EVIL
+    texts: dict[str, str] = {}
+    for name, seen in every_page(owner, scene).items():
+        page = harmless(seen)
+        assert page.elements == plain[name].elements, (name, page.elements - plain[name].elements)
+        texts[name] = "\n".join(page.texts)
+        for chart in page.charts:
+            spec = json.loads(chart)
+            links = [link for series in spec["series"] for link in series["links"] if link]
+            assert all(link.startswith("/admin/") and not CONTROL.search(link) for link in links)
+    # Or it would be no wonder.
+    for page_name in ("/admin/ en", "/admin/cards zh", "/admin/journal en", "/admin/usage zh", "/admin/files en"):
+        assert [text for text in EVIL if shown(text)[:28] not in texts[page_name]] == [], page_name
+    for page_name in ("/admin/operators zh", "/admin/functions en", "/admin/sharing zh", "/admin/card zh"):
+        wanted = EVIL[:1] if page_name.startswith("/admin/card ") else EVIL
+        assert [text for text in wanted if shown(text)[:28] not in texts[page_name]] == [], page_name
+
+
+def test_no_parameter_of_any_page_becomes_markup_a_header_or_another_sites_address(owner: Browser) -> None:
+    scene = furnish(["plain"])
+    evil = [EVIL[1], EVIL[5] + EVIL[7], "//evil.example/\r\nSet-Cookie: evil=1", "https://evil.example", "javascript:evil()"]
+    for path, access in paths().items():
+        if "GET" not in access:
+            continue
+        query = {**scene.queries.get(path, {}), "lang": "en", "path": "", "self": "", "request": ""}
+        for name in query:
+            pages = []
+            for value in ("zzz", *evil):
+                address = f"{address_of(path)}?{urlencode({**query, name: value})}"
+                seen = owner.get(address, {"Referer": "https://evil.example/", "Accept-Language": quote(value)})
+                unmoved(seen)
+                if seen.status != 303 and not path.startswith("/admin/static/"):
+                    pages.append(harmless(seen).elements)
+            assert all(page == pages[0] for page in pages), (path, name)
+
+
+def unmoved(seen: Seen) -> None:
+    """What a stranger named leads nowhere, and is in no header."""
+    assert seen.status < 500, (seen.path, seen.words)
+    for name, value in seen.headers.items():
+        assert "evil" not in value or name in {"location", "hx-redirect"}, (seen.path, name, value)
+    where = urlsplit(urljoin("https://vendor.example", seen.headers.get("location", "/admin/")))
+    assert (where.scheme, where.netloc) == ("https", "vendor.example"), seen.path
+    assert where.path.startswith("/admin/"), seen.path
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        "https://evil.example",
+        "//evil.example",
+        "/\\evil.example",
+        "/admin//evil.example",
+        "/admin/../../evil",
+        "/admin/\r\nLocation: https://evil.example",
+        "/admin/%0d%0aSet-Cookie:%20evil=1",
+        "/admin.evil.example",
+        "/admin@evil.example",
+        "javascript:alert(1)",
+        "/admin/login?next=//evil.example",
+        "\u2028/admin/",
+        "/admin/\ud800",
+    ],
+)
+def test_no_link_leads_to_another_site_after_the_log_in(wanted: str) -> None:
+    where = urlsplit(urljoin("https://vendor.example/admin/login", safe_next(wanted)))
+    assert (where.scheme, where.netloc) == ("https", "vendor.example")
+    assert where.path.startswith("/admin/")
+    assert re.fullmatch("[!-~]+", safe_next(wanted))
+
+
+def test_where_a_form_leads_back_to_is_the_consoles(owner: Browser, service: Service) -> None:
+    scene = furnish(["plain"])
+    for wanted in ("https://evil.example", "//evil.example", "/admin//evil.example", "javascript:evil()", "/\\evil"):
+        seen = Browser(service).post(f"/admin/login?{urlencode({'next': wanted})}", {"next": wanted}, csrf="")
+        assert dict(seen.form("/admin/login").fields)["next"] == "/admin/"
+        form = {**scene.forms["/admin/cards/confirm"], "back": wanted}
+        confirm = owner.post("/admin/cards/confirm", form)
+        assert "evil" not in confirm.text
+        done = owner.follow(owner.post("/admin/cards/apply", form))
+        assert (done.status, "evil" in done.text) == (200, False)
+        assert owner.get(f"/admin/login?{urlencode({'next': wanted})}").headers["location"] == "/admin/"
+    seen = Browser(service).post("/admin/login", {"name": "olga", "password": PASSWORD, "next": "//evil.example"}, csrf="")
+    assert (seen.status, seen.headers["location"]) == (303, "/admin/")
+
+
+def test_the_host_that_a_request_names_is_in_no_answer(owner: Browser, service: Service) -> None:
+    scene = furnish(["plain"])
+    named = {"Host": "evil.example", "X-Forwarded-Host": "evil.example", "X-Forwarded-Proto": "evil"}
+    outsider = Browser(service)
+    for path in paths():
+        address = f"{address_of(path)}?{urlencode(scene.queries.get(path, {}))}"
+        for seen in (owner.get(address, named), outsider.get(address, {**named, "Forwarded": "host=evil.example"})):
+            assert "evil" not in seen.text, path
+            assert "evil" not in str(seen.headers), path
+    for host in ("[", "[::1", "a:b", "a:99999999999999999999", "é".encode().decode("latin-1"), ":", "a b"):
+        for headers in ({"Host": host}, {"Host": host, "Sec-Fetch-Site": "", "Origin": "http://x"}):
+            assert outsider.get("/admin/login", headers).status in {200, 400}, host
+            assert outsider.post("/admin/login", {}, csrf="", headers=headers).status in {400, 403}, host
+
+
+def test_no_cell_of_any_export_is_a_formula_and_no_text_breaks_a_line(owner: Browser) -> None:
+    scene = furnish(FORMULAS)
+    issued = [event.at.isoformat() for event in Event.select().where(Event.kind == EventKind.ISSUED)]
+    exports = [
+        owner.post("/admin/cards/export", {"format": "csv"}),
+        owner.post("/admin/cards/export", {"format": "csv", "id": scene.cards}),
+        owner.post("/admin/journal/export", {"format": "csv"}),
+        *(owner.get(f"/admin/cards/issued?{urlencode({'at': at, 'format': 'csv'})}") for at in issued),
+    ]
+    cells: Counter[str] = Counter()
+    for seen in exports:
+        assert seen.status == 200
+        assert seen.headers["content-type"] == "text/csv; charset=utf-8"
+        assert re.fullmatch(r"attachment; filename[*]?=[\w'\"-]+\.csv\"?", seen.headers["content-disposition"])
+        text = seen.content.decode("utf-8-sig")
+        rows = list(csv.reader(io.StringIO(text, newline="")))
+        assert len({len(row) for row in rows}) == 1, "each text stays in its cell"
+        assert len(rows) == len(text.splitlines()), "and in its line"
+        cells.update(cell for row in rows for cell in row)
+    assert [cell for cell in cells if re.match(r"[=+\-@＝＋－＠\t\r\n]", cell)] == []
+    for formula in FORMULAS:
+        assert cells.keys() & {shown(formula), f"'{formula}"}, formula
+    assert owner.post("/admin/cards/export", {"format": "txt"}).content.decode().split() == sorted(
+        scene.cards, key=lambda card: (int(card[1:]), -int(card[0]))
+    )
+
+
+# --- odd input
+
+
+def test_no_odd_input_is_an_error_of_the_service(owner: Browser, service: Service) -> None:
+    scene, log = furnish(["plain"]), service.log.stat().st_size
+    outsider, csrf = Browser(service), csrf_of(str(owner.cookie("kadun_session")))
+    for path, access in paths().items():
+        address, query, form = address_of(path), scene.queries.get(path, {}), scene.forms.get(path, {})
+        query = {**query, "lang": ""}
+        asked = [f"{name}={value}" for name in list(query)[:2] for value in NO_TEXT]
+        asked += [f"{name}=1&{name}=2&{name}={'x' * 6000}" for name in list(query)[:1]]
+        asked += [urlencode({**query, name: value}) for name in query for value in ODD]
+        asked += ["&" * 8000, "=&=&=", "%", urlencode({"a": ODD[-1] * 2}), "&".join(f"{n}=" for n in range(1500))]
+        if "GET" in access:
+            for said in asked:
+                fine(owner.get(f"{address}?{said[:8100]}"))
+            fine(outsider.get(f"{address}?{asked[0]}"))
+        if "POST" in access:
+            for body, kind in bodies(form, csrf):
+                fine(owner.send("POST", address, body, {"Content-Type": kind}))
+            if "own_password" not in form and path not in {"/admin/login", "/admin/logout"}:
+                for name in form:
+                    for value in ODD:
+                        fine(owner.post(address, {**form, name: value}, csrf=csrf))
+    assert "unhandled error" not in service.log.read_text()[log:]
+    assert Event.select().where(Event.kind == EventKind.ISSUED, Event.details["count"].cast("int") > 10_000).count() == 0
+
+
+def fine(seen: Seen) -> None:
+    assert seen.status < 500, (seen.path, seen.words)
+    if seen.status in {400, 413, 415, 403}:
+        assert "<main" in seen.text, seen.path
+
+
+def bodies(form: dict[str, str], csrf: str) -> Iterator[tuple[bytes, str]]:
+    """What is no such form, with the session's own token where there is room for one."""
+    encoded, token = "application/x-www-form-urlencoded", f"csrf={csrf}&".encode()
+    fields = [*form, "id"]
+    yield token + b"&".join(b"%s=%s" % (name.encode(), value.encode()) for name in fields for value in NO_TEXT[:1]), encoded
+    yield token + b"&".join(f"{name}={value}".encode() for name in fields for value in (1, 2)), encoded
+    yield token + b"&".join(b"f%d=1" % number for number in range(10_000)), encoded
+    yield token + b"action=freeze&" + b"&".join(b"id=%032d" % number for number in range(4_000)), encoded
+    yield token + b"\xff\xfe=\x80", encoded
+    yield b"", encoded
+    yield b"{}", "application/json"
+    yield b"x" * 300_000, encoded
+    boundary = "multipart/form-data; boundary=b"
+    head = b'--b\r\nContent-Disposition: form-data; name="csrf"\r\n\r\n' + csrf.encode() + b"\r\n"
+    parts = [b'Content-Disposition: form-data; name="%s"\r\n\r\n1' % name.encode() for name in fields]
+    yield head + b"".join(b"--b\r\n" + part + b"\r\n" for part in parts) + b"--b--\r\n", boundary
+    for part in (
+        b"\r\n\r\nx",
+        b'Content-Disposition: form-data; name="\xff"\r\n\r\nx',
+        b"Content-Disposition: form-data; name=file; filename*=odd''x\r\n\r\nx",
+        b"Content-Disposition: form-data; name=file; filename*=UTF-8''%ff\r\n\r\nx",
+        b'Content-Disposition: form-data; name=file; filename="../../x"\r\n\r\n\0\xff\xfe\0,\0',
+        b'Content-Disposition: form-data; name=file; filename=x\r\n\r\nid,validity\n"unclosed',
+        b"Content-Disposition: form-data; name=action\r\nContent-Type: text/plain; charset=odd\r\n\r\n\xff",
+    ):
+        yield head + b"--b\r\n" + part + b"\r\n--b--\r\n", boundary
+    yield head + b"--b\r\n", boundary
+    yield head * 100 + b"--b--\r\n", boundary
+    yield b"x", "multipart/form-data"
+
+
+# --- guessing
+
+
+def log_in(service: Service, address: str, password: str = "wrong", device: str | None = None, code: str = "") -> Seen:
+    browser = Browser(service, address=address, language="en")
+    if device is not None:
+        browser.set_cookie("kadun_device", device, "/admin/login")
+    return browser.post("/admin/login", {"name": "olga", "password": password, "code": code}, csrf="")
+
+
+def test_guessing_is_slowed_down_and_keeps_the_vendor_out_of_nowhere_else(proxied: Service, database: Database) -> None:
+    add_operator("olga")
+    known = str(Browser(proxied, address="192.0.2.1").log_in("olga").cookie("kadun_device"))
+    answers = [log_in(proxied, "192.0.2.1") for _ in range(6)]
+    assert [answer.status for answer in answers] == [403] * 5 + [429]
+    assert int(answers[-1].headers["retry-after"]) >= 1
+    assert "too many failures" in answers[-1].words
+    assert log_in(proxied, "192.0.2.1", PASSWORD).status == 429, "the right password is not tried either"
+    assert log_in(proxied, "192.0.2.1", PASSWORD, known).status == 303, "the vendor's own browser at that address"
+    assert log_in(proxied, "198.51.100.1", PASSWORD).status == 303, "and the vendor anywhere else"
+
+
+def test_whoever_has_the_password_cannot_try_all_codes(proxied: Service, database: Database) -> None:
+    add_operator("olga")
+    Operator.update(totp_secret=pyotp.random_base32()).execute()
+    codes = [log_in(proxied, f"192.0.2.{number}", PASSWORD, code="000000") for number in range(6)]
+    assert [answer.status for answer in codes] == [403] * 5 + [429], "from however many addresses"
+    assert all("kadun_session" not in str(answer.cookies) for answer in codes)
+
+
+# --- secrets
+
+
+def test_a_walk_through_everything_leaves_no_secret_in_the_log_nor_in_the_database(
+    database_url: str, database: Database, tmp_path
+) -> None:
+    with Service(tmp_path, database_url, KADUN_LOG_LEVEL="debug") as service:
+        add_operator("olga")
+        add_operator("sam", Role.SELLER)
+        typed = "a password typed into the wrong field"
+        Browser(service).post("/admin/login", {"name": typed, "password": typed + "!"}, csrf="")
+        owner = Browser(service).log_in("olga")
+        scene = furnish(["plain"])
+        shop = Shop(service, database)
+        card = shop.issue()[0]
+        shop.look_up(card)
+        service.verify(question(card))
+        owner.get(f"/admin/cards?{urlencode({'q': card})}")
+        owner.get(f"/admin/card?{urlencode({'id': card})}")
+        owner.post("/admin/cards/freeze", {"id": card})
+        owner.post("/admin/cards/import", {"step": "preview"}, {"file": ("x", f"id,validity\n{card},30d\n".encode())})
+        first = {name: str(owner.cookie(name)) for name in ("kadun_session", "kadun_device")}
+        secret = dict(owner.get("/admin/account/two-step").form("/admin/account/two-step").fields)["secret"]
+        code = pyotp.TOTP(secret).now()
+        owner.post("/admin/account/two-step", {"secret": secret, "code": code, "own_password": PASSWORD})
+        new = {"new_password": NEW_PASSWORD, "new_password_again": NEW_PASSWORD, "own_password": PASSWORD}
+        assert owner.post("/admin/account/password", new).status == 303
+        for path, access in paths().items():
+            form = {**scene.forms.get(path, {}), "id": card, "csrf": owner.csrf()}
+            if "GET" in access:
+                owner.get(f"{address_of(path)}?{urlencode({**scene.queries.get(path, {}), **form})}")
+            if "POST" in access and path != "/admin/logout":
+                owner.post(path, form, csrf=str(form.pop("csrf")))
+        hashes = [row.password_hash for row in Operator.select()]
+        tokens = [*first.values(), str(owner.cookie("kadun_session")), str(owner.cookie("kadun_device")), shop.token]
+        csrf = [owner.csrf(), csrf_of(first["kadun_session"])]
+    assert Operator.get(Operator.name == "olga").totp_secret == secret
+    log = service.log.read_text()
+    assert '"/admin/account/password"' in log
+    for said in (PASSWORD, NEW_PASSWORD, typed, secret, card, *scene.cards, *tokens, *csrf, *map(digest, tokens), *hashes):
+        assert said not in log, said
+    for table in database.get_tables():
+        stored = str(database.execute_sql(f'SELECT t::text FROM "{table}" t').fetchall())
+        for said in (PASSWORD, NEW_PASSWORD, typed, *tokens, *csrf):
+            assert said not in stored, (table, said)
