@@ -45,5 +45,7 @@ def configuration(level: str) -> dict[str, Any]:
                 "propagate": False,
             },
             "gunicorn.access": {"level": "CRITICAL", "handlers": [], "propagate": False},
+            # At `debug` it quotes every statement with its values: cards, digests, what was typed.
+            "peewee": {"level": "INFO" if level == "debug" else level.upper()},
         },
     }

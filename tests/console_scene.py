@@ -1,6 +1,7 @@
 """A little of everything that the console shows, and for each of its routes a request that means something there."""
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -58,14 +59,20 @@ def furnish(texts: Sequence[str], operator: str = "olga") -> Scene:
     for number, text in enumerate(texts):
         scene.cards += _cards(number, text, now - timedelta(minutes=number))
         journal.append(_entries(number, text, now - timedelta(minutes=number), operator))
-        File.insert(name=text, size=5, sha256="0" * 64, added_at=now).execute()
-        FileBatch.insert(file=text, batch=text).execute()
+        name = file_name(number, text)
+        File.insert(name=name, size=5, sha256="0" * 64, added_at=now).execute()
+        FileBatch.insert(file=name, batch=text).execute()
         add_operator(text[:64], Role.SELLER)
         ApiToken.insert(
             name=text[:64], token_sha256=digest(text), scopes=["cards:read", "cards:issue"], created_at=now
         ).execute()
     scene.queries, scene.forms = _queries(scene.cards[0], texts[0], now), _forms(scene.cards[0], texts[0])
     return scene
+
+
+def file_name(number: int, text: str) -> str:
+    """What a file can be called of a text; the database takes no more."""
+    return re.sub(r"[/\\\x00-\x1f\x7f-\x9f\u2028]", "_", text)[:90] + str(number)
 
 
 def state(database: Database) -> dict[str, str]:
@@ -109,7 +116,7 @@ def _entries(number: int, text: str, now: datetime, operator: str) -> list[Entry
     before = {"before": {"hardware": f"{text}?", "ip": text}}
     moved = {"moved_to": text, "client_id": text, text: text, "list": [text, {text: text}]}
     said = {"what": "cards", "filter": {"batch": text}}
-    issued = {"count": 3, "batch": text, "validity": text}
+    issued = {"count": 3, "batch": text, "validity": "30d"}
     # The moment of an action is its address, so that no two are at once.
     at = [now - timedelta(seconds=second) for second in range(6)]
     return [
@@ -124,7 +131,7 @@ def _entries(number: int, text: str, now: datetime, operator: str) -> list[Entry
         Entry(at[1], EventKind.EXPORTED, actor=f"shop:{text}", details=said),
         Entry(at[2], EventKind.ISSUED, actor=actor, details=issued),
         Entry(at[3], EventKind.IMPORTED, actor=actor, details={"count": 1, "batches": [text]}),
-        Entry(at[4], EventKind.EXTENDED, actor=actor, card_id=card, details={"by": text}),
+        Entry(at[4], EventKind.EXTENDED, actor=actor, card_id=card, details={"by": "1d"}),
         Entry(at[5], EventKind.FROZEN, actor=actor, card_id=card),
     ]
 

@@ -76,8 +76,10 @@ def _read(query: Form, asked: CardQuery, now: datetime) -> _Shown:
         rows = card_lists.page(wanted, now, cursor, limit=limit, backwards=backwards)
         return [Line(card, client, card_rows.as_domain(card).status(now)) for card, client in rows]
 
+    found = slice_of(query, fetch, lambda line: card_lists.cursor(wanted, line.card), asked.size)
+    is_whole = found.before is None and found.after is None  # a search for what is rare is not made twice
     return _Shown(
-        slice_of(query, fetch, lambda line: card_lists.cursor(wanted, line.card), asked.size),
-        card_lists.count_at_most(wanted, now, MOST_COUNTED + 1),
+        found,
+        len(found.rows) if is_whole else card_lists.count_at_most(wanted, now, MOST_COUNTED + 1),
         is_broad=wanted.text is not None and finding.is_broad(wanted.text),
     )

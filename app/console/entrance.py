@@ -12,7 +12,7 @@ from app.services.credentials import LoginThrottledError
 from app.services.passwords import LoginBusyError
 from app.services.sessions import LoggedIn
 
-_DEVICE_SECONDS = 365 * 86_400
+_DEVICE_SECONDS = 400 * 86_400  # the longest that browsers keep any
 
 
 class LoginPage(Page):

@@ -25,6 +25,7 @@ from app.storage.models import Card, Event
 MOST_ISSUED = 10_000
 _DEFAULT = "30d"
 _RECENT = 10
+_COUNT_DIGITS = 9
 _FIELDS = ("validity", "validity_other", "count", "batch", "note")
 
 
@@ -109,7 +110,7 @@ class IssuedPage(Page):
 
 
 def _count(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= MOST_ISSUED):
+    if not (text.isascii() and text.isdigit() and len(text) <= _COUNT_DIGITS and 1 <= int(text) <= MOST_ISSUED):
         raise RefusedError(
             f"数量必须是 1 到 {MOST_ISSUED}；更多请用 cardctl card issue",
             f"the count must be from 1 to {MOST_ISSUED}; more by cardctl card issue",

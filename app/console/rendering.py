@@ -89,7 +89,7 @@ class Renderer:
         return Markup('<time datetime="{}">{}</time>').format(local.isoformat(), self._moment(value))
 
 
-def url(path: str, **parameters: object) -> str:
+def url(path: str, /, **parameters: object) -> str:  # a query may have a parameter called `path`
     """Return a path with the parameters that say something."""
     said = {name: value for name, value in parameters.items() if value not in {None, ""}}
     return f"{path}?{urlencode(said)}" if said else path

@@ -13,6 +13,7 @@ from app.storage.database import Database
 from app.storage.models import Card, Client
 
 Row = dict[str, Any]
+FORMULA_SIGNS = tuple("=+-@＝＋－＠")  # noqa: RUF001  # full-width ones too: a Chinese Excel may take either
 
 
 def card_documents(wanted: cards.Filter, now: datetime, zone: tzinfo) -> Iterator[Row]:
@@ -73,4 +74,4 @@ def _cell(value: Any) -> Any:  # noqa: ANN401  # any value of a row
 def _harmless(text: str) -> str:
     """Keep a spreadsheet from taking a text that a stranger sent for a formula."""
     # What bears the mark already gets another, so that an import can take exactly ours away.
-    return f"'{text}" if text.lstrip("'").startswith(("=", "+", "-", "@")) else text
+    return f"'{text}" if text.lstrip("'").startswith(FORMULA_SIGNS) else text

@@ -7,6 +7,7 @@ from peewee import JOIN, Expression, fn
 
 from app.domain.codes import EventKind
 from app.domain.operators import Role
+from app.storage.journal import what
 from app.storage.models import Event, Operator, OperatorDevice, OperatorSession
 
 
@@ -56,7 +57,7 @@ def last_log_ins() -> dict[str, datetime]:
     query = (
         Event.select(Operator.name, fn.MAX(Event.at))
         .join(Operator, on=(Event.actor == actor) & (Event.at >= Operator.created_at))
-        .where(Event.kind == EventKind.LOGGED_IN)
+        .where(what == EventKind.LOGGED_IN)
         .group_by(Operator.name)
     )
     return dict(query.tuples())

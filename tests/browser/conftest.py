@@ -22,11 +22,14 @@
 Wait by Playwright's own `expect(…)`, never for a time.
 """
 
+import contextlib
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any
 
+import psycopg2
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
@@ -40,6 +43,13 @@ from trial.postgres import EmbeddedPostgres
 Check = Callable[[Page], None]
 Shot = Callable[[Page, str], None]
 Enter = Callable[..., Person]
+
+_ROLES = """DO $$ BEGIN
+    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'kadun_app') THEN
+        CREATE ROLE kadun_app LOGIN PASSWORD 'app';
+        CREATE ROLE kadun_backup;
+    END IF;
+END $$"""
 
 expect.set_options(timeout=20_000)  # milliseconds; two cores serve everything
 
@@ -60,8 +70,13 @@ def site(
 ) -> Iterator[Site]:
     database = request.module.__name__.rpartition(".")[2]
     postgres.create_database(database)
-    service = SocketService(tmp_path_factory.mktemp("service"), postgres.url(database))
+    url = postgres.url(database)
+    with contextlib.closing(psycopg2.connect(url)) as connection, connection, connection.cursor() as cursor:
+        cursor.execute(_ROLES)
+    service = SocketService(tmp_path_factory.mktemp("service"), url)
     service.cardctl("migrate")
+    # From here on with the rights that the service has in the stack, and no others.
+    service.environment["DATABASE_URL"] = re.sub(r"//.*@", "//kadun_app:app@", url)
     folder = tmp_path_factory.mktemp("nginx")
     with service, Gateway(folder, service.socket, believe_test_address=True) as gateway:
         yield Site(f"https://localhost:{gateway.https_port}", service, gateway)

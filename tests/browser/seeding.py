@@ -96,7 +96,7 @@ class _Past:
     def live_through(self) -> Shop:
         waiting = self._issue_first_cards()
         for day in range(_DAYS):
-            self._clock.now = _now() - timedelta(days=_DAYS - day, minutes=self._random.randrange(30, 600))
+            self._clock.now = _now() - timedelta(days=_DAYS - day, minutes=self._random.randrange(60))
             for _ in range(_NEW_CARDS_A_DAY + day % 3):
                 self._activate(waiting.pop())
             for card_id in self._random.choices([*self._shop.machines], k=8):

@@ -34,7 +34,6 @@ def clean(arguments: dict[str, Any], caller: Caller) -> object:
     """去除商品主图上的水印，返回处理后的图片。"""
     return {}
 '''
-BROKEN = "from prices import table\n"
 
 Way = Callable[[Person, Shop], Any]
 
@@ -78,9 +77,9 @@ SEEN: dict[str, tuple[str, Way]] = {
     "issue": ("/admin/cards/issue", at("/admin/cards/issue")),
     "issued": ("/admin/cards/issued", to_issued),
     "import": ("/admin/cards/import", to_import),
-    "journal": ("/admin/journal", at("/admin/journal?kind=rejected")),
+    "journal": ("/admin/journal", at("/admin/journal?kind=CLIENT_MISMATCH")),
     "sharing": ("/admin/sharing", at("/admin/sharing")),
-    "usage": ("/admin/usage", at("/admin/usage")),
+    "usage": ("/admin/usage", at("/admin/usage?function=批量改价")),
     "account": ("/admin/account", at("/admin/account")),
     "two-step": ("/admin/account/two-step", at("/admin/account/two-step")),
     "operators": ("/admin/operators", at("/admin/operators")),
@@ -123,7 +122,6 @@ def _house(site: Site, shop: Shop) -> Iterator[None]:
         site.cardctl("file", "add", str(folder / name), *(word for batch in batches for word in ("--batch", batch)))
     functions = FunctionsService(folder)
     (functions.modules / "shop.py").write_text(FUNCTIONS)
-    (functions.modules / "export.py").write_text(BROKEN)
     with functions:
         yield
 

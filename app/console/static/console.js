@@ -47,7 +47,7 @@ function drawCharts(within) {
     const axis = (isCategory) => ({
       stacked: !!spec.stacked,
       beginAtZero: true,
-      grid: { color: color("--bs-border-color") },
+      grid: { color: color("--bs-border-color"), display: !isCategory },
       ticks: {
         color: color("--bs-secondary-color"),
         precision: 0,
@@ -64,7 +64,9 @@ function drawCharts(within) {
           data: series.values,
           backgroundColor: series.colors ? series.colors.map(color) : color(series.color),
           borderColor: round ? color("--bs-body-bg") : color(series.color),
-          tension: 0.3,
+          cubicInterpolationMode: "monotone", // else a curve dips below none
+          borderRadius: round ? 0 : 3,
+          maxBarThickness: 40,
         })),
       },
       options: {
@@ -128,6 +130,13 @@ document.addEventListener("htmx:configRequest", ({ detail }) => {
   for (const [name, value] of [...detail.formData]) if (value === "") detail.formData.delete(name);
 });
 
+// The link to the other language leads to the page as it is now.
+document.addEventListener("htmx:pushedIntoHistory", () => {
+  const link = document.querySelector("a[data-language]");
+  const here = new URL(location.href);
+  here.searchParams.set("lang", link.dataset.language);
+  link.href = here.pathname + here.search;
+});
 document.addEventListener("htmx:responseError", () => say(toast.dataset.failed));
 document.addEventListener("htmx:sendError", () => say(toast.dataset.failed));
 document.addEventListener("htmx:load", (event) => drawCharts(event.target));
