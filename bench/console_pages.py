@@ -76,7 +76,7 @@ def _cards(url: str) -> dict[str, str]:
         "search: all addresses, expired, no such note": {"q": "10.", "status": "expired", "note": _NOWHERE},
     }
     named = {f"cards: {name}".rstrip(": "): _path("cards", **query) for name, query in wanted.items()}
-    return named | {"a card": _path("card", id=card_id), "cards: 1,000 rows": _path("cards", size="1000")}
+    return named | {"a card": _path("card", id=card_id), "cards: 500 rows": _path("cards", size="500")}
 
 
 def _journal(url: str) -> dict[str, str]:

@@ -57,7 +57,7 @@ SELECT now() - (%(events)s - j) * (interval '1 year' / %(events)s),
         WHEN s BETWEEN 70 AND 89 THEN 'CARD_NOT_FOUND' WHEN s BETWEEN 90 AND 95 THEN 'CLIENT_MISMATCH'
         WHEN s = 96 THEN 'CLIENT_HAS_ANOTHER_CARD' END,
     CASE WHEN s < 99 THEN {ID} END,
-    CASE WHEN s BETWEEN 50 AND 96 THEN substr(md5(j::text), 1, 8) END,
+    CASE WHEN s BETWEEN 50 AND 96 THEN upper(substr(md5(j::text), 1, 8)) END,
     CASE WHEN hot THEN %(hot_network)s WHEN s < 97 THEN {_ADDRESS} END,
     CASE WHEN hot THEN %(hot_network)s WHEN s < 97 THEN {_ADDRESS} END,
     CASE WHEN hot THEN %(hot_hardware)s WHEN s < 97 THEN {_HARDWARE} END,

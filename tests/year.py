@@ -26,3 +26,14 @@ def statements(database: Database) -> Iterator[list[tuple[str, object]]]:
 def plan(database: Database, statement: tuple[str, object]) -> str:
     sql, values = statement
     return "\n".join(row[0] for row in database.execute_sql(f"EXPLAIN {sql}", values).fetchall())
+
+
+def blocks_read(database: Database, statement: tuple[str, object], index: str) -> int:
+    """How many blocks its scan of that index read."""
+    sql, values = statement
+    ((told,),) = database.execute_sql(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {sql}", values).fetchall()
+    nodes = [told[0]["Plan"]]
+    for node in nodes:
+        nodes += node.get("Plans", [])
+    (scan,) = [node for node in nodes if node.get("Index Name") == index]
+    return int(scan["Shared Hit Blocks"] + scan["Shared Read Blocks"])

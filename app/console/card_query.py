@@ -11,7 +11,7 @@ from app.domain.texts import MAX_TEXT, RefusedError
 from app.storage.card_lists import CardFilter
 
 FIELDS = ("q", "status", "batch", "note", "expires", "expires_from", "expires_before")
-SIZES = (50, 200, 1000)
+SIZES = (50, 200, 500)
 SPANS = {
     "7d": (timedelta(0), timedelta(days=7)),
     "30d": (timedelta(0), timedelta(days=30)),

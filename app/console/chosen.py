@@ -4,7 +4,7 @@ from app.console.forms import Form
 from app.domain.cards import parse_card_id
 from app.domain.texts import RefusedError
 
-MOST_CHOSEN = 1000
+MOST_CHOSEN = 500
 """The largest page of a list."""
 
 

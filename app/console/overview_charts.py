@@ -45,14 +45,14 @@ def charts(document: Document, say: Say) -> dict[str, Chart]:
 def _states(document: Document, say: Say) -> Chart:
     links: list[Link] = [url("/admin/cards", status=state) for state in STATES]
     values = [document["cards"][state] for state in STATES]
-    series = Series(say(_CARDS), values, links, [f"--state-{state}" for state in STATES])
+    series = Series(say(_CARDS), values, links, [f"--chart-{state}" for state in STATES])
     return Chart("doughnut", say(Text("状态", "State")), [say(word(state)) for state in STATES], [series])
 
 
 def _activations(document: Document, say: Say) -> Chart:
     days = document["days"]
     links: list[Link] = [journal_of_day(day["day"], EventKind.ACTIVATED) for day in days]
-    series = Series(say(_CARDS), [day["activations"] for day in days], links, ["--state-active"])
+    series = Series(say(_CARDS), [day["activations"] for day in days], links, ["--chart-active"])
     return Chart("bar", say(_DAY), _labels(days), [series])
 
 
@@ -84,7 +84,7 @@ def _expiring(document: Document, say: Say) -> Chart:
         url("/admin/cards", status=CardStatus.ACTIVE, expires_from=day["day"], expires_before=_day_after(day["day"]))
         for day in days
     ]
-    series = Series(say(_CARDS), [day["cards"] for day in days], links, ["--state-expired"])
+    series = Series(say(_CARDS), [day["cards"] for day in days], links, ["--chart-expired"])
     return Chart("bar", say(_DAY), _labels(days), [series])
 
 
@@ -104,7 +104,7 @@ def _batches(document: Document, say: Say) -> Chart:
             [batch[state] for batch in largest],
             # The list has no filter for the cards without a batch.
             [batch["batch"] and url("/admin/cards", batch=batch["batch"], status=state) for batch in largest],
-            [f"--state-{state}"],
+            [f"--chart-{state}"],
         )
         for state in STATES
     ]

@@ -10,6 +10,8 @@ from app.domain.texts import RefusedError
 
 ID_LENGTH = 32
 ID_RANDOM_BYTES = 20  # 160 bits are 32 characters of 5 bits
+REFERENCE_LENGTH = 8
+"""A message names its verdict by the last characters of `jti`, which is written as an ID is."""
 MIN_VALIDITY = timedelta(seconds=1)
 MAX_VALIDITY = timedelta(days=100 * 365)
 

@@ -13,7 +13,7 @@ from app.storage.database import Database
 from app.storage.models import Card, Client
 
 Row = dict[str, Any]
-FORMULA_SIGNS = tuple("=+-@＝＋－＠")  # noqa: RUF001  # full-width ones too: a Chinese Excel may take either
+FORMULA_SIGNS = tuple("=+-@＝＋－＠")  # full-width ones too: a Chinese Excel may take either
 
 
 def card_documents(wanted: cards.Filter, now: datetime, zone: tzinfo) -> Iterator[Row]:

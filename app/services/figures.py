@@ -18,7 +18,7 @@ from app.storage.database import ConflictError, Database, DatabaseUnavailableErr
 FRESH_FOR = timedelta(seconds=60)
 SHARING_WITHIN = timedelta(days=7)
 MOST_GROUPS = 50
-QUICK_SECONDS, QUICK_BYTES = 0.1, 8 * 2**20
+QUICK_BYTES, QUICK_SECONDS = 8 * 2**20, 1.0
 logger = logging.getLogger(__name__)
 
 
@@ -69,7 +69,7 @@ class Figures:
             DatabaseUnavailableError: the database is away.
         """
         last, size = self._database.with_connection(lambda: (figures.read(), figures.counted_bytes(self._database)))
-        # By size as well: a database may have grown a thousandfold since the last count, by an import.
+        # By size first: since the last count a database may have grown a thousandfold, by an import.
         if size <= QUICK_BYTES and (last is None or last.seconds < QUICK_SECONDS):
             return self._count()
         if last is None or self._is_old(last.counted_at):

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from app import metrics
-from app.domain.cards import ID_RANDOM_BYTES, id_from_random, parse_card_id
+from app.domain.cards import ID_RANDOM_BYTES, REFERENCE_LENGTH, id_from_random, parse_card_id
 from app.domain.codes import Code, EventKind
 from app.domain.policy import Binding, Decision, Facts, Request, decide
 from app.storage import bindings, journal
@@ -24,7 +24,6 @@ from app.tokens.sealing import PublicKey
 from app.tokens.signer import Signer
 
 TOKEN_SECONDS = 300
-REFERENCE_LENGTH = 8
 _ATTEMPTS = 50  # each miss means that somebody else got on; with this many something is wrong
 logger = logging.getLogger(__name__)
 

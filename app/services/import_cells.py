@@ -31,7 +31,7 @@ _STATUSES = {
     "已过期": CardStatus.EXPIRED,
     "已冻结": CardStatus.FROZEN,
 }
-_UNMARKED = re.compile(r"'(?='*[=+\-@＝＋－＠])")  # noqa: RUF001  # as app.services.exports marks them
+_UNMARKED = re.compile(r"'(?='*[=+\-@＝＋－＠])")  # as app.services.exports marks them
 
 
 class CellError(RefusedError):

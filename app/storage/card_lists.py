@@ -56,12 +56,10 @@ def page(
     """
     key, descending = _order(wanted)
     falling = descending != backwards
-    place = Tuple(key, Card.id)
-    ids = Card.select(Card.id).where(_matches(wanted, now))
+    matches = _matches(wanted, now)
     if after is not None:
-        mark = Tuple(SQL("'infinity'::timestamptz") if after.at is None else after.at, after.id)
-        ids = ids.where(place < mark if falling else place > mark)
-    ids = ids.order_by(*_sorted(key, falling=falling)).limit(limit)
+        matches = _beyond(key, after, falling=falling) & matches  # in this order: see there
+    ids = Card.select(Card.id).where(matches).order_by(*_sorted(key, falling=falling)).limit(limit)
     query = (
         Card.select(Card, Client)
         .join(Client, JOIN.LEFT_OUTER, on=(Client.card == Card.id), attr="bound")
@@ -88,6 +86,16 @@ def every(wanted: CardFilter, now: datetime) -> Iterator[Row]:
     while rows := page(wanted, now, after, limit=PAGE_ROWS):
         yield from rows
         after = cursor(wanted, rows[-1][0])
+
+
+def _beyond(key: Any, after: Cursor, *, falling: bool) -> Any:  # noqa: ANN401  # peewee expressions
+    """Return the condition for what follows a place.
+
+    A status and a range of expiry are bounds on the same side. PostgreSQL's scan begins at the first bound that it
+    meets, `<=` before `<`, and leaves out row by row what the others do: so this one is to be met first.
+    """
+    place, mark = Tuple(key, Card.id), Tuple(SQL("'infinity'::timestamptz") if after.at is None else after.at, after.id)
+    return (place <= mark) & (Card.id != after.id) if falling else place > mark
 
 
 def _order(wanted: CardFilter) -> _Order:

@@ -8,14 +8,13 @@ from typing import Any
 from peewee import SQL, Expression, fn
 
 from app.domain.addresses import canonical_address
-from app.domain.cards import ID_LENGTH, parse_card_id_beginning
+from app.domain.cards import ID_LENGTH, REFERENCE_LENGTH, parse_card_id_beginning
 from app.storage.models import Card, Client, Event
 
 MOST_HITS = 1_000
 """So many cards are found of each kind; a text that finds more says too little."""
 
 _ADDRESS_LIKE = re.compile(r"[0-9a-fA-F:.]+")
-_REFERENCE = re.compile(r"[A-Za-z0-9_-]{8}")
 _INDEXED_HARDWARE = 64
 
 
@@ -38,6 +37,9 @@ def _queries(text: str) -> Iterator[Any]:
         # A range, since LIKE wants an index of its own in most languages.
         lowest, highest = beginning.ljust(ID_LENGTH, "0"), beginning.ljust(ID_LENGTH, "Z")
         yield Card.select(Card.id).where(Card.id.between(lowest, highest)).order_by(Card.id)
+        if len(beginning) == REFERENCE_LENGTH:  # of the same characters as an ID, and typed as carelessly
+            refused = (Event.reference == beginning) & Event.card_id.is_null(is_null=False)
+            yield Event.select(Event.card_id).where(refused)
     digest = hashlib.sha256(text.encode()).hexdigest()
     yield Client.select(Client.card).where(Client.hardware_sha256 == digest)
     hardware = _c(fn.LEFT(Client.hardware, SQL(str(_INDEXED_HARDWARE))))
@@ -50,8 +52,6 @@ def _queries(text: str) -> Iterator[Any]:
         yield (
             Client.select(Client.card).where(Expression(address, "^@", _canonical(text))).order_by(address, Client.card)
         )
-    if _REFERENCE.fullmatch(text):
-        yield Event.select(Event.card_id).where((Event.reference == text) & Event.card_id.is_null(is_null=False))
 
 
 def _c(text: Any) -> Any:  # noqa: ANN401  # peewee expressions

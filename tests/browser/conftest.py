@@ -12,8 +12,9 @@
   `page.context.storage_state()`: its cookies).
   `LOOKS` has each device with each language and scheme: for `@pytest.mark.parametrize("look", LOOKS, ids=str)`.
   The browser stands in another time zone than the vendor, and wants no motion.
-- `shop`: what `tests.browser.seeding` put into the site's database; `enter(path, look, who=OWNER)` is `visit` by an
-  operator who is logged in already, as a `Person` (tests/browser/people.py).
+- `shop`: what `tests.browser.seeding` put into the site's database. `enter(path, look, who=OWNER)` is `visit` by an
+  operator who is logged in already, as a `Person` (tests/browser/people.py); `hire(role)` adds an operator for this
+  test alone and returns the name.
 - `troubles`: whatever goes wrong in any of the test's pages fails the test at its end. What it means to cause it says
   before: `troubles.expect("status of 422")`; Chromium reports each answer of 400 and more.
 - `axe(page)`: nothing serious or critical found by axe-core. `fits(page)`: nothing to scroll sideways.
@@ -25,6 +26,7 @@ Wait by Playwright's own `expect(…)`, never for a time.
 import contextlib
 import re
 import shutil
+import zlib
 from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any
@@ -33,9 +35,11 @@ import psycopg2
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
+from app.domain.operators import Role
 from tests.browser.people import Person
-from tests.browser.seeding import OWNER, Shop, seed
+from tests.browser.seeding import OWNER, Shop, opened, seed
 from tests.browser.visits import LOOKS, SCREENSHOTS, Look, Site, Troubles, Visit, assert_accessible, assert_fits
+from tests.console import add_operator
 from tests.e2e.gateway import Gateway
 from tests.e2e.socket_service import SocketService
 from trial.postgres import EmbeddedPostgres
@@ -43,6 +47,7 @@ from trial.postgres import EmbeddedPostgres
 Check = Callable[[Page], None]
 Shot = Callable[[Page, str], None]
 Enter = Callable[..., Person]
+Hire = Callable[..., str]
 
 _ROLES = """DO $$ BEGIN
     IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'kadun_app') THEN
@@ -146,6 +151,17 @@ def enter(site: Site, visit: Visit, _states: Callable[[str], Any]) -> Enter:
         return Person(visit(path, look, storage_state=kept, **options), look)
 
     return go
+
+
+@pytest.fixture
+def hire(site: Site, shop: Shop, request: pytest.FixtureRequest) -> Hire:
+    def add(role: Role = Role.OWNER) -> str:
+        name = f"小{zlib.crc32(request.node.name.encode()):x}"
+        with opened(site):
+            add_operator(name, role)
+        return name
+
+    return add
 
 
 @pytest.fixture

@@ -70,4 +70,9 @@ class Person:
     @property
     def query(self) -> dict[str, str]:
         """What stands in the address."""
-        return {name: values[0] for name, values in parse_qs(urlsplit(self.page.url).query).items()}
+        return query_of(self.page.url)
+
+
+def query_of(url: str) -> dict[str, str]:
+    """What stands in an address, each name with its first value."""
+    return {name: values[0] for name, values in parse_qs(urlsplit(url).query).items()}

@@ -121,7 +121,9 @@ class _Past:
 
     def _activate(self, card_id: str) -> None:
         number = len(self._shop.machines)
-        hardware = f"DESKTOP-{self._random.randrange(16**7):07X} / BFEBFBFF000906EA / {self._random.randrange(10**9):09}"
+        hardware = (
+            f"DESKTOP-{self._random.randrange(16**7):07X} / BFEBFBFF000906EA / {self._random.randrange(10**9):09}"
+        )
         address = f"2001:db8:{number:x}::{number:x}" if number % 6 == 5 else f"203.0.113.{number + 10}"
         self._shop.machines[card_id] = (hardware, address)
         self._use(card_id, OPEN)

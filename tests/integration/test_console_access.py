@@ -116,7 +116,9 @@ def test_the_matrix_has_every_route_and_no_other() -> None:
     assert set(MATRIX) == {(method, path) for path, access in paths().items() for method in access}
     methods = {"get", "post", "put", "patch", "delete"}
     shop = {path: operations for path, operations in OPENAPI["paths"].items() if path.startswith("/v1/shop/")}
-    assert set(SHOP_ROUTES) == {(m.upper(), path) for path, operations in shop.items() for m in operations.keys() & methods}
+    assert set(SHOP_ROUTES) == {
+        (m.upper(), path) for path, operations in shop.items() for m in operations.keys() & methods
+    }
 
 
 @pytest.mark.parametrize("who", ["outsider", "sam", "olga"])
@@ -143,7 +145,11 @@ def test_no_other_method_is_answered_whoever_asks(scene: Scene, service: Service
 
 def test_htmx_is_led_to_the_log_in_as_a_whole_page(scene: Scene, service: Service) -> None:
     seen = ask(Browser(service), scene, "GET", "/admin/", **{"HX-Request": "true"})
-    assert (seen.status, seen.content, seen.headers["hx-redirect"]) == (204, b"", "/admin/login?next=%2Fadmin%2F%3Fcounted%3D")
+    assert (seen.status, seen.content, seen.headers["hx-redirect"]) == (
+        204,
+        b"",
+        "/admin/login?next=%2Fadmin%2F%3Fcounted%3D",
+    )
 
 
 def test_without_an_operator_the_console_is_not_there(service: Service, database: Database) -> None:
@@ -161,7 +167,9 @@ def test_without_an_operator_the_console_is_not_there(service: Service, database
             assert looks(f"{address_of(path)}?lang=en", method) == unknown, (method, path)
 
 
-def test_each_scope_opens_its_routes_of_the_shops_api_and_no_other(scene: Scene, service: Service, database: Database) -> None:
+def test_each_scope_opens_its_routes_of_the_shops_api_and_no_other(
+    scene: Scene, service: Service, database: Database
+) -> None:
     shops: list[tuple[str, Scope | None, int]] = [(Shop(service, database, [s]).token, s, 200) for s in Scope]
     revoked = Shop(service, database)
     ShopTokens(database, "tester", lambda: datetime.now(UTC)).revoke(revoked.name)
@@ -250,7 +258,16 @@ def test_no_other_token_is_a_session(scene: Scene, service: Service) -> None:
     victim = Browser(service).log_in("olga")
     session, device = str(victim.cookie("kadun_session")), str(victim.cookie("kadun_device"))
     of_another_deployment = new_token()
-    for token in (of_another_deployment, device, digest(session), csrf_of(session), session[:-1], session + "=", "", "*"):
+    for token in (
+        of_another_deployment,
+        device,
+        digest(session),
+        csrf_of(session),
+        session[:-1],
+        session + "=",
+        "",
+        "*",
+    ):
         browser = Browser(service)
         browser.set_cookie("kadun_session", token)
         assert browser.get("/admin/cards").status == 303, token
@@ -319,7 +336,9 @@ def test_what_another_site_makes_a_browser_send_is_refused_and_changes_nothing(
         assert victim.post(path, form, csrf=others).status == 403, path
         assert victim.post(path, form, {"file": ("x.csv", b"id\n")}, csrf="").status == 403, path
     for headers in list(FOREIGN.values())[1:]:
-        assert Browser(service).post("/admin/login", scene.forms["/admin/login"], csrf="", headers=headers).status == 403
+        assert (
+            Browser(service).post("/admin/login", scene.forms["/admin/login"], csrf="", headers=headers).status == 403
+        )
     assert state(database) == before
 
 
@@ -331,7 +350,9 @@ def test_the_same_forms_are_taken_from_the_consoles_own_pages(scene: Scene, serv
     assert Operator.get(Operator.name == "plain").role == "owner"
 
 
-def test_a_get_changes_nothing_even_with_all_that_a_post_takes(scene: Scene, service: Service, database: Database) -> None:
+def test_a_get_changes_nothing_even_with_all_that_a_post_takes(
+    scene: Scene, service: Service, database: Database
+) -> None:
     owner = Browser(service).walk_in("olga")
     before = state(database)
     for path in paths():

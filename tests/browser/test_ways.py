@@ -1,0 +1,153 @@
+"""Other ways to use the pages than a mouse and Chinese: language, scheme, charts, keyboard, no scripts at all."""
+
+from datetime import timedelta
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from app.clock import utc_now
+from app.storage.models import Figures
+from tests.browser.conftest import Enter, Hire
+from tests.browser.people import Person
+from tests.browser.seeding import FESTIVAL, Shop, opened
+from tests.browser.visits import LOOKS, Look, Site, Visit
+from tests.console import PASSWORD
+
+CHARTS = {"卡密状态", "每日激活", "每日验证", "拒绝原因", "即将到期", "使用最多的功能", "最大的批次"}
+
+
+def test_language_and_scheme_stay_chosen(enter: Enter) -> None:
+    person = enter(f"/admin/cards?batch={FESTIVAL}")
+    page = person.page
+    page.get_by_role("link", name="English").click()
+    expect(page.locator("h1")).to_have_text("Cards")
+    expect(person.rows).to_have_count(50)  # the filter holds
+    page.locator("[data-theme-toggle]").click()
+    expect(page.locator("html")).to_have_attribute("data-bs-theme", "dark")
+    person.go("/admin/")
+    expect(page.locator("html")).to_have_attribute("data-bs-theme", "dark")
+    expect(page.locator("html")).to_have_attribute("lang", "en")
+    page.get_by_role("link", name="中文").click()
+    expect(page.locator("h1")).to_have_text("总览")
+
+
+def test_every_chart_leads_to_the_rows_behind_it(enter: Enter) -> None:
+    person = enter("/admin/")
+    page = person.page
+    assert {canvas.get_attribute("aria-label") for canvas in page.locator("canvas").all()} == CHARTS
+    for name in CHARTS:
+        person.go("/admin/")
+        x, y, link = page.get_by_role("img", name=name, exact=True).evaluate(_SPOT)
+        page.get_by_role("img", name=name, exact=True).click(position={"x": x, "y": y})
+        page.wait_for_url(lambda url, link=link: url.endswith(link))
+        expect(page.locator("#results tbody tr").first).to_be_visible()
+
+
+# Where a bar, point or segment with a link stands that is not empty, and where that leads.
+_SPOT = """(canvas) => {
+    const chart = Chart.getChart(canvas), series = JSON.parse(canvas.dataset.chart).series;
+    for (const [at, {values, links}] of series.entries())
+        for (const [index, value] of values.entries())
+            if (value && links[index]) {
+                const {x, y} = chart.getDatasetMeta(at).data[index].getCenterPoint();
+                return [x, y, links[index]];
+            }
+}"""
+
+
+def test_figures_that_are_old_are_counted_anew_while_they_are_looked_at(site: Site, enter: Enter) -> None:
+    person = enter("/admin/")
+    with opened(site):
+        Figures.update(counted_at=utc_now() - timedelta(minutes=5), seconds=1).execute()
+    person.go("/admin/")
+    expect(person.page.get_by_text("正在重新统计")).to_be_visible()
+    expect(person.page.get_by_text("正在重新统计")).to_have_count(0)
+    charts = person.page.locator("canvas")
+    expect(charts).to_have_count(len(CHARTS))
+    assert all(canvas.evaluate("(canvas) => !!Chart.getChart(canvas)") for canvas in charts.all())
+
+
+def test_the_figures_beneath_a_chart_are_links_for_the_keyboard(enter: Enter) -> None:
+    person = enter("/admin/")
+    page = person.page
+    section = page.get_by_role("region", name="拒绝原因", exact=True).first
+    section.locator("summary").focus()
+    page.keyboard.press("Enter")
+    link = section.locator("table a").last
+    link.focus()
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/admin/journal?kind=**")
+    expect(person.rows.first).to_be_visible()
+
+
+def focused(page: Page) -> str:
+    """What the focus is on, and that it can be seen there."""
+    said = page.evaluate("""() => {
+        const on = document.activeElement, style = getComputedStyle(on), box = on.getBoundingClientRect();
+        const ring = style.outlineStyle !== "none" && parseFloat(style.outlineWidth) || style.boxShadow !== "none";
+        return [on.id || on.textContent.trim(), !!ring && box.width > 0 && box.height > 0];
+    }""")
+    assert said[1], f"no focus to be seen on {said[0]}"
+    return str(said[0])
+
+
+def test_the_keyboard_alone_is_enough(visit: Visit, hire: Hire) -> None:
+    page = visit("/admin/login")
+    keyboard = page.keyboard
+    expect(page.locator("#name")).to_be_focused()
+    keyboard.type(hire())
+    for field in ("password", "code"):
+        keyboard.press("Tab")
+        assert focused(page) == field
+        if field == "password":
+            keyboard.type(PASSWORD)
+    keyboard.press("Enter")
+    page.wait_for_url("**/admin/")
+
+    keyboard.press("Tab")
+    assert focused(page) == "跳到正文"
+    keyboard.press("Enter")
+    expect(page.locator("#main")).to_be_focused()
+    page.reload()
+    stops = []
+    while len(stops) < 12:
+        keyboard.press("Tab")
+        stops.append(focused(page))
+    assert stops == [
+        *("跳到正文", "卡盾", "总览", "卡密", "发卡", "日志", "共享与攻击", "文件", "功能", "密钥", "健康", "管理员"),
+    ]
+    for _ in range(8):
+        keyboard.press("Shift+Tab")
+    assert focused(page) == "卡密"
+    keyboard.press("Enter")
+    page.wait_for_url("**/admin/cards")
+    page.locator("[name=q]").focus()
+    keyboard.type("没有")
+    keyboard.press("Enter")
+    page.wait_for_url("**/admin/cards?q=**")
+
+
+@pytest.mark.parametrize("look", [LOOKS[0], LOOKS[3]], ids=str)
+def test_pages_work_without_scripts(visit: Visit, hire: Hire, shop: Shop, look: Look) -> None:
+    person = Person(visit("/admin/login", look, java_script_enabled=False), look).log_in(hire())
+    page = person.page
+    person.go("/admin/cards")
+    page.locator("label[for=status-unused]").click()
+    person.press("搜索", "Search")
+    assert person.query["status"] == "unused"
+    card = page.locator(".card-id").first.inner_text()
+    page.locator(f"input[value='{card}']").check()
+    person.press("冻结", "Freeze")
+    person.press("冻结 1 张", "Freeze 1 card")
+    person.is_headed("已冻结 1 张", "Frozen 1 card")
+    person.press("撤销（解冻）", "Undo (Unfreeze)")
+    person.is_headed("已解冻 1 张", "Unfrozen 1 card")
+
+    old = f"{0:031}{look.device[0].upper()}"
+    for button in (("核对", "Check"), ("导入 1 张", "Import 1 card")):
+        if button[0] == "核对":
+            person.go("/admin/cards/import")
+        content = f"id,validity\n{old},30d\n".encode()
+        page.locator("#f-file").set_input_files({"name": "old.csv", "mimeType": "text/csv", "buffer": content})
+        person.press(*button)
+    person.is_headed("已导入 1 张", "Imported 1 card")
