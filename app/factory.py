@@ -77,6 +77,17 @@ def create_app(settings: Settings) -> falcon.App[Any, Any]:
     app.add_route("/v1/files", OfferResource(transfer, door))
     app.add_route("/v1/files/{name}", DownloadResource(transfer, door, at_once=max(1, settings.threads // 4)))
     app.add_route("/v1/execute", ExecuteResource(execution, door))
+    _add_shop(app, settings, database)
+    app.add_route("/v1/openapi.json", OpenApiResource())
+    app.add_route("/.well-known/jwks.json", KeySetResource(signer, utc_now))
+    app.add_route("/healthz", HealthResource())
+    app.add_route("/readyz", ReadinessResource(database))
+    app.add_route("/metrics", MetricsResource())
+    _add_console(app, settings, database, House(database, settings, functions, signer, utc_now))
+    return app
+
+
+def _add_shop(app: falcon.App[Any, Any], settings: Settings, database: Database) -> None:
     shop = Shop(database, settings.timezone, utc_now)
     shop_door = ShopDoor(
         ShopTokens(database, "service", utc_now), Throttle(database, utc_now), behind_proxy=settings.behind_proxy
@@ -85,18 +96,15 @@ def create_app(settings: Settings) -> falcon.App[Any, Any]:
     app.add_route("/v1/shop/cards/freeze", ChangeResource(shop_door, shop.freeze))
     app.add_route("/v1/shop/cards/unfreeze", ChangeResource(shop_door, shop.unfreeze))
     app.add_route("/v1/shop/cards/extend", ExtendResource(shop_door, shop))
-    app.add_route("/v1/openapi.json", OpenApiResource())
-    app.add_route("/.well-known/jwks.json", KeySetResource(signer, utc_now))
-    app.add_route("/healthz", HealthResource())
-    app.add_route("/readyz", ReadinessResource(database))
-    app.add_route("/metrics", MetricsResource())
 
+
+def _add_console(app: falcon.App[Any, Any], settings: Settings, database: Database, house: House) -> None:
     static = StaticFiles()
     console = Console(
         database=database,
         sessions=Sessions(database, utc_now),
         figures=Figures(database, utc_now, settings.timezone),
-        house=House(database, settings, functions, signer, utc_now),
+        house=house,
         renderer=Renderer(static, settings.timezone, utc_now),
         streams=Streams(database, at_once=max(1, settings.threads // 4)),
         zone=settings.timezone,
@@ -104,4 +112,3 @@ def create_app(settings: Settings) -> falcon.App[Any, Any]:
         behind_proxy=settings.behind_proxy,
     )
     routes.install(app, console, static)
-    return app

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from app.cli import output
-from app.cli.context import Session, format_option, pass_session
+from app.cli.context import Command, Session, format_option, pass_session
 from app.clock import utc_now
 from app.domain.cards import ValidityError, format_validity, parse_card_id, parse_duration, parse_validity
 from app.domain.codes import CardStatus
@@ -81,16 +81,34 @@ def issue(  # noqa: PLR0913  # one argument an option
     _print(rows, output_format)
 
 
+def _filtered(command: Command) -> Command:
+    """Add the options that say which cards."""
+    for option in (
+        click.option("--search", help="卡密、备注、硬件或地址 / In IDs, notes, hardware, addresses."),
+        click.option("--batch", help="批次 / Only this batch."),
+        click.option("--status", type=click.Choice([s.value for s in CardStatus]), help="状态 / Only in this state."),
+    ):
+        command = option(command)
+    return command
+
+
 @card.command("list")
-@click.option("--status", type=click.Choice([s.value for s in CardStatus]), help="状态 / Only cards in this state.")
-@click.option("--batch", help="批次 / Only this batch.")
-@click.option("--search", help="卡密、备注、硬件或地址 / In IDs, notes, hardware, addresses.")
+@_filtered
 @format_option("table", "json", "csv", "txt")
 @pass_session
 def list_cards(session: Session, status: str | None, batch: str | None, search: str | None, output_format: str) -> None:
-    """列出卡密 / List cards, oldest first; as csv it is the export that `card import` reads."""
+    """列出卡密 / List cards, oldest first."""
     wanted = cards.Filter(None if status is None else CardStatus(status), batch, search)
     session.database.with_connection(lambda: _print(card_documents(wanted, utc_now(), session.zone), output_format))
+
+
+@card.command("export")
+@_filtered
+@format_option("csv", "json", "txt")
+@click.pass_context
+def export_cards(context: click.Context, /, **options: str | None) -> None:
+    """导出卡密 / Print cards as a file; as csv it is what `card import` reads."""
+    context.invoke(list_cards, **options)
 
 
 @card.command()

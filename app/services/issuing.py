@@ -60,11 +60,7 @@ class Issuing:
             NewCard(id_from_random(secrets.token_bytes(ID_RANDOM_BYTES)), validity, batch, note) for _ in range(count)
         ]
         now = self._clock()
-        details: dict[str, object] = {
-            "count": count,
-            "batch": batch,
-            "validity": format_validity(validity),
-        }
+        details: dict[str, object] = {"count": count, "batch": batch, "validity": format_validity(validity)}
 
         def write() -> None:
             with self._database.atomic():

@@ -110,14 +110,21 @@ class _Past:
 
     def _issue_first_cards(self) -> list[str]:
         """Return those that will be sold, in the order they are popped."""
-        issued = self._issuing.issue(FESTIVAL_CARDS, timedelta(days=30), FESTIVAL, "淘宝旗舰店")
-        week = self._issuing.issue(16, timedelta(days=7), LIVE)
-        firms = [self._issuing.issue(1, timedelta(days=365), FIRMS, firm)[0] for firm in _FIRMS]
-        forever = self._issuing.issue(4, None, FIRMS, "一次买断")
-        trials = self._selling.issue(12, timedelta(days=1), None, "试用")
-        cards = [card.id for card in (*week, *firms, *forever, *trials, *issued[:26])]
+        issued = self._issue(FESTIVAL_CARDS, 30, FESTIVAL, "淘宝旗舰店")
+        week = self._issue(16, 7, LIVE)
+        firms = [card for firm in _FIRMS for card in self._issue(1, 365, FIRMS, firm)]
+        forever = self._issue(4, None, FIRMS, "一次买断")
+        trials = self._issue(12, 1, None, "试用", by=self._selling)
+        cards = [*week, *firms, *forever, *trials, *issued[:26]]
         self._random.shuffle(cards)
         return cards
+
+    def _issue(
+        self, count: int, days: int | None, batch: str | None, note: str | None = None, by: Issuing | None = None
+    ) -> list[str]:
+        self._clock.advance(timedelta(minutes=2))
+        validity = None if days is None else timedelta(days=days)
+        return [card.id for card in (by or self._issuing).issue(count, validity, batch, note)]
 
     def _activate(self, card_id: str) -> None:
         number = len(self._shop.machines)

@@ -190,6 +190,16 @@ def test_cards_are_found_by_state_batch_and_text(service: Service, database: Dat
         assert len(listed(service, "--search", text)) == expected, text
 
 
+def test_an_export_is_the_list_as_a_file(service: Service) -> None:
+    service.cardctl("card", "issue", "--validity", "30d", "--batch", "a")
+    (kept,) = service.cardctl("card", "issue", "--validity", "30d", "--batch", "b", "--format", "txt").stdout.split()
+    exported = service.cardctl("card", "export", "--batch", "b").stdout
+    assert exported == service.cardctl("card", "list", "--batch", "b", "--format", "csv").stdout
+    assert [row["id"] for row in csv.DictReader(io.StringIO(exported))] == [kept]
+    assert service.cardctl("card", "export", "--status", "unused", "--format", "txt").stdout.count("\n") == 2
+    assert service.cardctl("card", "export", "--format", "table", check=False).returncode == 2
+
+
 def test_operators_actions_are_said_and_journalled(service: Service, database: Database) -> None:
     first, second = service.issue(2)
     service.verify(question(first))
