@@ -74,8 +74,11 @@ def database_url(migrated_url: str) -> str:
     owner.connect()
     # The journal refuses to be emptied, except by a superuser who switches its triggers off.
     owner.execute_sql("SET session_replication_role = replica")
-    tables = ", ".join(f'"{table}"' for table in owner.get_tables() if table != "schema_migration")
-    owner.execute_sql(f"TRUNCATE {tables} RESTART IDENTITY")
+    tables = [f'"{table}"' for table in owner.get_tables() if table != "schema_migration"]
+    asked = " UNION ALL ".join(f"SELECT '{table}' WHERE EXISTS (SELECT FROM {table})" for table in tables)  # noqa: S608  # names
+    used = [table for (table,) in owner.execute_sql(asked).fetchall()]
+    if used:  # emptying all of them takes longer than many a test
+        owner.execute_sql(f"TRUNCATE {', '.join(used)} RESTART IDENTITY CASCADE")
     owner.close()
     return migrated_url
 

@@ -10,7 +10,7 @@
 - `visit(path, look=LOOKS[0], **options)`: a new person's browser (cookies of its own), at this path. Returns the
   page; `options` go to `browser.new_context`: `java_script_enabled=False`, `storage_state=…` (another page's
   `page.context.storage_state()`: its cookies).
-  `LOOKS` has each device with each language and scheme: for `@pytest.mark.parametrize("look", LOOKS, ids=str)`.
+  `LOOKS` has each device, language and scheme: for `@pytest.mark.parametrize("look", LOOKS, ids=str)`.
   The browser stands in another time zone than the vendor, and wants no motion.
 - `shop`: what `tests.browser.seeding` put into the site's database. `enter(path, look, who=OWNER)` is `visit` by an
   operator who is logged in already, as a `Person` (tests/browser/people.py); `hire(role)` adds an operator for this

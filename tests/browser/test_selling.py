@@ -16,7 +16,7 @@ from tests.browser.seeding import FESTIVAL, FESTIVAL_CARDS, Shop, opened
 from tests.browser.visits import LOOKS, Look, Site, Troubles, assert_walked
 from tests.service import question
 
-AT_DESK_AND_BY_THUMB = [LOOKS[0], LOOKS[3]]
+AT_DESK_AND_BY_THUMB = LOOKS
 WALKED = {
     ("POST", "/admin/cards/issue"),
     ("POST", "/admin/cards/confirm"),

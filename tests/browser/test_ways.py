@@ -6,6 +6,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from app.clock import utc_now
+from app.storage.figures import LOCK
 from app.storage.models import Figures
 from tests.browser.conftest import Enter, Hire
 from tests.browser.people import Person
@@ -57,10 +58,11 @@ _SPOT = """(canvas) => {
 
 def test_figures_that_are_old_are_counted_anew_while_they_are_looked_at(site: Site, enter: Enter) -> None:
     person = enter("/admin/")
-    with opened(site):
+    with opened(site) as database:
         Figures.update(counted_at=utc_now() - timedelta(minutes=5), seconds=1).execute()
-    person.go("/admin/")
-    expect(person.page.get_by_text("正在重新统计")).to_be_visible()
+        database.execute_sql("SELECT pg_advisory_lock(%s)", (LOCK,))  # as if somebody counted, until it was seen
+        person.go("/admin/")
+        expect(person.page.get_by_text("正在重新统计")).to_be_visible()
     expect(person.page.get_by_text("正在重新统计")).to_have_count(0)
     charts = person.page.locator("canvas")
     expect(charts).to_have_count(len(CHARTS))
@@ -127,7 +129,7 @@ def test_the_keyboard_alone_is_enough(visit: Visit, hire: Hire) -> None:
     page.wait_for_url("**/admin/cards?q=**")
 
 
-@pytest.mark.parametrize("look", [LOOKS[0], LOOKS[3]], ids=str)
+@pytest.mark.parametrize("look", LOOKS, ids=str)
 def test_pages_work_without_scripts(visit: Visit, hire: Hire, shop: Shop, look: Look) -> None:
     person = Person(visit("/admin/login", look, java_script_enabled=False), look).log_in(hire())
     page = person.page
