@@ -7,7 +7,8 @@
 #   --tier NAME    only lint, unit, integration, e2e, browser or containers
 #
 # As root on Debian or Ubuntu it installs what a tier needs. Otherwise a tier that lacks something is left out,
-# with a line that says how to bring it; with CI=true that is a failure.
+# with a line that says how to bring it; with CI=true that is a failure. Ubuntu's archive has no Chromium (it is a snap
+# there): the tier `browser` wants the command `chromium` on PATH, brought by other means, which nobody has tried.
 set -euo pipefail
 
 ROOT=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
@@ -114,10 +115,12 @@ tier_e2e() {
 
 # The font: without one, Chinese is a row of boxes, as wide as nothing real. What the browsers saw: test-artifacts/screenshots.
 tier_browser() {
-    if bring_tools nginx openssl chromium /usr/share/fonts/truetype/wqy/wqy-microhei.ttc:fonts-wqy-microhei; then
-        run_pytest browser "$VENV_PYTHON" -m pytest tests/browser "${IN_PARALLEL[@]}"
-    else
+    if ! bring_tools nginx openssl /usr/share/fonts/truetype/wqy/wqy-microhei.ttc:fonts-wqy-microhei; then
         leave_out browser "$MISSING missing; as root: apt-get install $MISSING"
+    elif ! bring_tools chromium; then # by itself: apt-get installs nothing of a list with a name that it does not know
+        leave_out browser "no command chromium; as root on Debian: apt-get install chromium (Ubuntu has only a snap of it, not tried)"
+    else
+        run_pytest browser "$VENV_PYTHON" -m pytest tests/browser "${IN_PARALLEL[@]}"
     fi
 }
 

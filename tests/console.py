@@ -122,8 +122,12 @@ class Browser:
         csrf: str | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Seen:
-        """Post a form that stood in no page, and follow nothing; `csrf` None is this session's own token."""
-        pairs = [("csrf", self.csrf() if csrf is None else csrf), *_pairs(fields or {})]
+        """Post a form that stood in no page, and follow nothing; `csrf` None is this session's own token.
+
+        Where `fields` has none it gets a number of its own, as a page gives each form that is to take effect once.
+        """
+        said = {"csrf": self.csrf() if csrf is None else csrf, "once": secrets.token_urlsafe(16), **(fields or {})}
+        pairs = _pairs(said)
         return self._post(path, pairs, files, headers)
 
     def submit(

@@ -175,7 +175,7 @@ def _forms(card: str, text: str) -> dict[str, Fields]:
         "/admin/operator/password": {**new, **name, **own},
         "/admin/operator/two-step": {**name, **own},
         "/admin/operator/remove": {**name, **own},
-        "/admin/token": name,
+        "/admin/token": {**name, **own},
         "/admin/cards/confirm": chosen,
         "/admin/cards/apply": chosen,
         "/admin/cards/export": {"format": "csv", "id": card},

@@ -132,7 +132,9 @@ HOST: dict[str, Any] = {
     "permissions": PERMISSIONS,
     "secrets_in_env": None,
 }
-DATABASE = DatabaseFacts("0001_initial", 0.01, (Role("kadun_app", ()),), {REFERENCE: "198.51.100.1"}, files=2, operators={})
+DATABASE = DatabaseFacts(
+    "0001_initial", 0.01, (Role("kadun_app", ()),), {REFERENCE: "198.51.100.1"}, files=2, operators={}
+)
 INSIDE = InsideFacts(
     settings=None,
     behind_proxy=True,

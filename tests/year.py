@@ -2,8 +2,20 @@
 
 import contextlib
 from collections.abc import Iterator
+from datetime import date
 
 from app.storage.database import Database
+from bench import console_rows
+from trial.postgres import EmbeddedPostgres
+
+
+def year_of(postgres: EmbeddedPostgres, *, cards: int, events: int, today: date) -> str:
+    """Return the URL of a database of its own with the year up to `today` in it."""
+    name = f"year_of_{cards}_{events}"
+    postgres.create_database(name)
+    url = postgres.url(name)
+    console_rows.fill(url, cards=cards, events=events, today=today)
+    return url
 
 
 @contextlib.contextmanager

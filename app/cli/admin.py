@@ -5,21 +5,15 @@ import sys
 import click
 
 from app.cli import output
-from app.cli.context import Session, format_option, operator_name, pass_session
-from app.clock import utc_now
+from app.cli.context import Session, format_option, pass_session
 from app.domain.operators import Role
 from app.domain.texts import RefusedError
-from app.services.operators import Operators
 from app.services.showing import local
 
 
 @click.group()
 def admin() -> None:
     """后台管理员 / Operators of the console at /admin."""
-
-
-def _operators(session: Session) -> Operators:
-    return Operators(session.database, operator_name(), utc_now)
 
 
 @admin.command()
@@ -34,7 +28,8 @@ def _operators(session: Session) -> Operators:
 @pass_session
 def add(session: Session, name: str, role: str) -> None:
     """添加管理员 / Add an operator; the password is typed on the terminal, or a line of standard input."""
-    _operators(session).add(name, Role(role), _password())
+    session.operators.check_free(name)
+    session.operators.add(name, Role(role), _password())
     output.say(f"已添加 {name}（{role}） / Added {name} ({role})")
 
 
@@ -44,10 +39,8 @@ def add(session: Session, name: str, role: str) -> None:
 @pass_session
 def password(session: Session, name: str, *, reset_totp: bool) -> None:
     """更改密码，所有登录随之失效 / Change a password; all log-ins of the operator end."""
-    operators = _operators(session)
-    operators.set_password(name, _password())
-    if reset_totp:
-        operators.reset_totp(name)
+    session.operators.check_known(name)
+    session.operators.set_password(name, _password(), reset_totp=reset_totp)
     output.say(f"已更改 {name} 的密码 / Changed the password of {name}")
 
 
@@ -65,15 +58,9 @@ def list_operators(session: Session, output_format: str) -> None:
             "password_changed_at": local(account.password_changed_at, session.zone),
             "last_seen_at": local(account.last_seen_at, session.zone),
         }
-        for account in _operators(session).list()
+        for account in session.operators.list()
     ]
-    if output_format == "json":
-        output.print_json_list(rows)
-    elif rows:
-        cells = ([_cell(value) for value in row.values()] for row in rows)
-        output.print_table(_HEADINGS, cells)
-    else:
-        output.say("没有管理员，后台未启用 / No operators: the console is off")
+    output.print_records(rows, _HEADINGS, output_format, "没有管理员，后台未启用 / No operators: the console is off")
 
 
 @admin.command()
@@ -82,15 +69,11 @@ def list_operators(session: Session, output_format: str) -> None:
 @pass_session
 def remove(session: Session, names: tuple[str, ...], *, force: bool) -> None:
     """移除管理员 / Remove operators, all or none."""
-    _operators(session).remove(*names, force=force)
+    session.operators.remove(*names, force=force)
     output.say(f"已移除 {'、'.join(names)} / Removed {', '.join(names)}")
 
 
 _HEADINGS = ("名称 name", "角色 role", "两步验证 TOTP", "添加 added", "密码更改 password", "最近使用 last seen")
-
-
-def _cell(value: str | bool | None) -> str | None:  # noqa: FBT001  # any column's value
-    return ("是 yes" if value else "否 no") if isinstance(value, bool) else value
 
 
 def _password() -> str:

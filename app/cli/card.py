@@ -1,7 +1,7 @@
 """`cardctl card …`."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from itertools import chain
 from typing import Any
@@ -16,7 +16,7 @@ from app.clock import utc_now
 from app.domain.cards import ValidityError, format_validity, parse_card_id, parse_duration, parse_validity
 from app.domain.codes import CardStatus
 from app.services.administration import CardNotFoundError, Outcome
-from app.services.exports import Row, card_documents, csv_lines
+from app.services.exports import CARD_COLUMNS, ISSUED_COLUMNS, Row, card_documents, csv_lines
 from app.services.showing import local, seconds, shown
 from app.storage import cards, models
 
@@ -78,7 +78,7 @@ def issue(  # noqa: PLR0913  # one argument an option
     rows: Iterator[Row] = (
         {"id": c.id, "validity_seconds": seconds(c.validity), "batch": c.batch, "note": c.note} for c in issued
     )
-    _print(rows, output_format)
+    _print(rows, ISSUED_COLUMNS, output_format)
 
 
 def _filtered(command: Command) -> Command:
@@ -99,7 +99,9 @@ def _filtered(command: Command) -> Command:
 def list_cards(session: Session, status: str | None, batch: str | None, search: str | None, output_format: str) -> None:
     """列出卡密 / List cards, oldest first."""
     wanted = cards.Filter(None if status is None else CardStatus(status), batch, search)
-    session.database.with_connection(lambda: _print(card_documents(wanted, utc_now(), session.zone), output_format))
+    session.database.with_connection(
+        lambda: _print(card_documents(wanted, utc_now(), session.zone), CARD_COLUMNS, output_format)
+    )
 
 
 @card.command("export")
@@ -147,14 +149,14 @@ def _columns(row: models.Card | models.Client, session: Session) -> Row:
     return values
 
 
-def _print(rows: Iterator[Row], output_format: str) -> None:
+def _print(rows: Iterator[Row], columns: Sequence[str], output_format: str) -> None:
     if output_format == "json":
         output.print_json_list(rows)
     elif output_format == "txt":
         for row in rows:
             sys.stdout.write(row["id"] + "\n")
     elif output_format == "csv":
-        sys.stdout.writelines(csv_lines(rows))
+        sys.stdout.writelines(csv_lines(rows, columns))
     else:
         first = next(rows, None)
         if first is None:

@@ -12,6 +12,8 @@ import click
 from app.clock import utc_now
 from app.services.administration import Administration
 from app.services.issuing import Issuing
+from app.services.operators import Operators
+from app.services.shop_tokens import ShopTokens
 from app.settings import Settings
 from app.storage import schema
 from app.storage.database import Database, connect_to
@@ -41,6 +43,16 @@ class Session:
     def issuing(self) -> Issuing:
         """How cards come into being."""
         return Issuing(self.database, operator_name(), utc_now)
+
+    @cached_property
+    def operators(self) -> Operators:
+        """The console's operators."""
+        return Operators(self.database, operator_name(), utc_now)
+
+    @cached_property
+    def shop_tokens(self) -> ShopTokens:
+        """The shops' tokens."""
+        return ShopTokens(self.database, operator_name(), utc_now)
 
     @property
     def zone(self) -> ZoneInfo:

@@ -1,7 +1,7 @@
 """How the command line shows things: tables for people, one JSON document for programs."""
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain, islice
 from typing import Any
 
@@ -50,6 +50,22 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str | None]]) ->
         table.add_row(*(RichText(shown(cell or "")) for cell in row))
     # Wider than most terminals: they wrap lines more readably than a table can squeeze its columns.
     Console(markup=False, highlight=False, emoji=False, width=400).print(table)
+
+
+def print_records(records: Sequence[Mapping[str, Any]], headings: Sequence[str], output_format: str, none: str) -> None:
+    """Print records as JSON, or as a table of their values; `none` is said where that would be empty."""
+    if output_format == "json":
+        print_json_list(records)
+    elif records:
+        print_table(headings, ([_cell(value) for value in record.values()] for record in records))
+    else:
+        say(none)
+
+
+def _cell(value: str | bool | list[str] | None) -> str | None:  # noqa: FBT001  # any column's value
+    if isinstance(value, bool):
+        return "是 yes" if value else "否 no"
+    return ", ".join(value) if isinstance(value, list) else value
 
 
 def print_fields(fields: Iterable[tuple[str, Any]]) -> None:

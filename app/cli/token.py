@@ -6,10 +6,8 @@ from typing import Any
 import click
 
 from app.cli import output
-from app.cli.context import Session, format_option, operator_name, pass_session
-from app.clock import utc_now
+from app.cli.context import Session, format_option, pass_session
 from app.domain.operators import Scope
-from app.services.shop_tokens import ShopTokens
 from app.services.showing import local
 
 
@@ -31,10 +29,6 @@ def token() -> None:
     """发卡平台的令牌 / Tokens of shops, for the API at /v1/shop/."""
 
 
-def _tokens(session: Session) -> ShopTokens:
-    return ShopTokens(session.database, operator_name(), utc_now)
-
-
 @token.command()
 @click.argument("name")
 @click.option(
@@ -43,7 +37,7 @@ def _tokens(session: Session) -> ShopTokens:
 @pass_session
 def add(session: Session, name: str, scopes: list[Scope]) -> None:
     """新建令牌，仅显示一次 / Make a token and print it, this once."""
-    sys.stdout.write(_tokens(session).add(name, scopes) + "\n")
+    sys.stdout.write(session.shop_tokens.add(name, scopes) + "\n")
     output.say("请立即保存，令牌不会再次显示 / Keep it now: it is never shown again")
 
 
@@ -60,15 +54,9 @@ def list_tokens(session: Session, output_format: str) -> None:
             "last_used_at": local(shop.last_used_at, session.zone),
             "revoked_at": local(shop.revoked_at, session.zone),
         }
-        for shop in _tokens(session).list()
+        for shop in session.shop_tokens.list()
     ]
-    if output_format == "json":
-        output.print_json_list(rows)
-    elif rows:
-        cells = ([", ".join(value) if isinstance(value, list) else value for value in row.values()] for row in rows)
-        output.print_table(_HEADINGS, cells)
-    else:
-        output.say("没有令牌 / No tokens")
+    output.print_records(rows, _HEADINGS, output_format, "没有令牌 / No tokens")
 
 
 @token.command()
@@ -76,7 +64,7 @@ def list_tokens(session: Session, output_format: str) -> None:
 @pass_session
 def revoke(session: Session, name: str) -> None:
     """吊销令牌 / Revoke a token, at once."""
-    _tokens(session).revoke(name)
+    session.shop_tokens.revoke(name)
     output.say(f"已吊销 {name} / Revoked {name}")
 
 

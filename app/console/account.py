@@ -75,7 +75,7 @@ class OwnPassword(_Change):
         identity, password = identity_of(request), new_password(form_of(request))
         prove_own(self.console, request)
         self.operators(request).set_password(identity.name, password)
-        keep_log_in(response, self.console.sessions.begin_anew(identity.id))
+        keep_log_in(response, self.console.sessions.begin_anew(identity))
 
 
 class OtherSessions(_Change):

@@ -83,22 +83,17 @@ def _chart(used: list[Usage], days: list[date], card_id: str, *, english: bool) 
     counts: Counter[tuple[str | None, date]] = Counter()
     for usage in used:
         counts[usage.function if usage.function in shown else None, usage.day] += usage.count
-    links = [_journal_of(card_id, day) for day in days]
     names: list[str | None] = [*shown, None] if len(total) > len(shown) else [*shown]
     series = [
         Series(
             name if name is not None else ("all others" if english else "其余功能"),
             [counts[name, day] for day in days],
-            links,
+            [url("/admin/usage", card=card_id, day=day, function=name) for day in days],
             [f"--chart-{number}"],
         )
         for number, name in enumerate(names, 1)
     ]
     return Chart("bar", "Day" if english else "日期", [f"{day:%m-%d}" for day in days], series, stacked=True)
-
-
-def _journal_of(card_id: str, day: date) -> str | None:
-    return url("/admin/journal", card=card_id, since=f"{day}T00:00", until=f"{day + timedelta(days=1)}T00:00")
 
 
 def _not_found() -> Exception:

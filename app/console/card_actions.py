@@ -11,8 +11,9 @@ from app.console.guard import safe_next
 from app.console.moments import Noted, read_moment
 from app.console.page import Access, Page, form_of, see_other, visitor_of
 from app.console.rendering import url
+from app.domain.cards import format_validity
 from app.domain.codes import EventKind
-from app.domain.texts import RefusedError
+from app.domain.texts import RefusedError, Text
 from app.http.problems import invalid_request
 from app.services.administration import Administration
 from app.services.forecast import Action, forecast
@@ -23,6 +24,8 @@ from app.storage.models import Event
 
 _DEFAULT = "30d"
 _LIST = "/admin/cards"
+_LEFT_OUT = "left_out"
+"""The field with the cards that were chosen, and that the action as it was told does not change."""
 _ACTIONS = {
     EventKind.FROZEN: Action.FREEZE,
     EventKind.UNFROZEN: Action.UNFREEZE,
@@ -44,22 +47,14 @@ class ConfirmPage(Page):
 
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
         """Tell what an action would do to these very cards."""
-        try:
-            action, ids = _asked(form_of(request))
-        except RefusedError as error:
-            raise invalid_request(error.text) from error
-        self.confirm(request, response, action, ids)
+        self.confirm(request, response)
 
     def confirm(
-        self,
-        request: falcon.Request,
-        response: falcon.Response,
-        action: Action,
-        ids: list[str],
-        refused: RefusedError | None = None,
+        self, request: falcon.Request, response: falcon.Response, refused: RefusedError | None = None
     ) -> None:
         """Show the form that does it; `refused` is why it was not done just now."""
         form = form_of(request)
+        action, ids = _asked(form, "id", _LEFT_OUT)
         by = None
         if action is Action.EXTEND:
             try:
@@ -91,18 +86,18 @@ class ApplyPage(ConfirmPage):
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
         """Do it, all or nothing; where it cannot be done, tell anew what could."""
         form = form_of(request)
-        try:
-            action, ids = _asked(form)
-        except RefusedError as error:
-            raise invalid_request(error.text) from error
+        action, ids = _asked(form, "id")
         noted = Noted(self.console.clock)
+        administration = Administration(self.console.database, visitor_of(request).actor, noted)
+
+        def act() -> str:
+            _act(administration, action, ids, form)
+            return url("/admin/cards/done", at=noted.at.isoformat(), back=safe_next(form.one("back") or _LIST))
+
         try:
-            _act(Administration(self.console.database, visitor_of(request).actor, noted), action, ids, form)
+            see_other(response, self.once(request, act))
         except RefusedError as error:
-            self.confirm(request, response, action, ids, error)
-            return
-        back = safe_next(form.one("back") or _LIST)
-        see_other(response, url("/admin/cards/done", at=noted.at.isoformat(), back=back))
+            self.confirm(request, response, error)
 
 
 class DonePage(Page):
@@ -142,11 +137,19 @@ class DonePage(Page):
         )
 
 
-def _asked(form: Form) -> tuple[Action, list[str]]:
+def _asked(form: Form, *names: str) -> tuple[Action, list[str]]:
+    """Return the action, and the cards that the fields of these names have.
+
+    Raises:
+        Problem: 400, there is no such action, or no card.
+    """
     action = form.one("action")
     if action not in set(Action):
-        raise RefusedError("没有这种操作", "there is no such action")
-    return Action(action), chosen_ids(form)
+        raise invalid_request(Text("没有这种操作", "There is no such action."), "action")
+    try:
+        return Action(action), chosen_ids(form, *names)
+    except RefusedError as error:
+        raise invalid_request(error.text) from error
 
 
 def _duration(form: Form) -> timedelta:
@@ -165,7 +168,10 @@ def _act(administration: Administration, action: Action, ids: list[str], form: F
         case Action.UNBIND:
             administration.unbind(ids)
         case Action.EXTEND:
-            administration.extend(ids, _duration(form))
+            by = _duration(form)
+            if format_validity(by) != form.one("told"):
+                raise RefusedError("时长改过了，请核对后再确认", "the length was changed: look at it, then confirm")
+            administration.extend(ids, by)
         case Action.DELETE:
             administration.delete(ids)
 

@@ -24,9 +24,10 @@ _MAX_SEARCH = 1024  # the longest hardware
 
 @dataclass(frozen=True, slots=True)
 class CardQuery:
-    """A filter, and how many rows a page has."""
+    """A filter, what is searched for besides, and how many rows a page has."""
 
     wanted: CardFilter
+    text: str | None
     size: int
 
 
@@ -62,10 +63,9 @@ def read_query(query: Form, zone: ZoneInfo, now: datetime) -> CardQuery:
         note=_text(query, "note", MAX_TEXT),
         expires_from=max((at for at in since if at), default=None),
         expires_before=min((at for at in until if at), default=None),
-        text=_text(query, "q", _MAX_SEARCH),
     )
     size = query.one("size")
-    return CardQuery(wanted, int(size) if size in map(str, SIZES) else SIZES[0])
+    return CardQuery(wanted, _text(query, "q", _MAX_SEARCH), int(size) if size in map(str, SIZES) else SIZES[0])
 
 
 def _text(query: Form, name: str, longest: int) -> str | None:

@@ -5,13 +5,15 @@ from typing import NamedTuple
 
 import falcon
 
+from app.console import discretion
 from app.console.card_query import SIZES, SPANS, CardQuery, read_query, typed
 from app.console.forms import Form, query_of
-from app.console.page import Access, Page
+from app.console.page import Access, Page, visitor_of
 from app.console.paging import Slice, slice_of
+from app.console.visitor import Visitor
 from app.domain.codes import CardStatus
 from app.domain.texts import RefusedError
-from app.storage import card_lists, finding
+from app.storage import card_lists
 from app.storage import cards as card_rows
 from app.storage.models import Card, Client
 from app.storage.paging import Cursor
@@ -32,6 +34,7 @@ class _Shown(NamedTuple):
     found: Slice[Line]
     total: int
     is_broad: bool
+    hidden: frozenset[str]
 
 
 class CardsPage(Page):
@@ -42,7 +45,7 @@ class CardsPage(Page):
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
         """Show the cards that the filter lets through."""
         query, now = query_of(request), self.console.clock()
-        refusal, size, shown = None, SIZES[0], _Shown(Slice([]), 0, is_broad=False)
+        refusal, size, shown = None, SIZES[0], _Shown(Slice([]), 0, is_broad=False, hidden=frozenset())
         try:
             asked = read_query(query, self.console.zone, now)
         except RefusedError as error:
@@ -50,7 +53,8 @@ class CardsPage(Page):
             response.status = falcon.HTTP_400
         else:
             size = asked.size
-            shown = self.console.database.with_connection(lambda: _read(query, asked, now))
+            visitor = visitor_of(request)
+            shown = self.console.database.with_connection(lambda: _read(query, asked, now, visitor))
         self.render(
             request,
             response,
@@ -59,7 +63,9 @@ class CardsPage(Page):
             found=shown.found,
             total=shown.total,
             most_counted=MOST_COUNTED,
+            most_searched=card_lists.MOST_SEARCHED,
             is_broad=shown.is_broad,
+            hidden=shown.hidden,
             refusal=refusal,
             size=size,
             sizes=SIZES,
@@ -69,17 +75,23 @@ class CardsPage(Page):
         )
 
 
-def _read(query: Form, asked: CardQuery, now: datetime) -> _Shown:
-    wanted = asked.wanted
+def _read(query: Form, asked: CardQuery, now: datetime, visitor: Visitor) -> _Shown:
+    seller = None if visitor.is_owner else visitor.actor
+    wanted, is_found_whole = card_lists.search(asked.wanted, asked.text, now, seller)
 
     def fetch(cursor: Cursor | None, backwards: bool, limit: int) -> list[Line]:  # noqa: FBT001  # a Fetch
         rows = card_lists.page(wanted, now, cursor, limit=limit, backwards=backwards)
         return [Line(card, client, card_rows.as_domain(card).status(now)) for card, client in rows]
 
-    found = slice_of(query, fetch, lambda line: card_lists.cursor(wanted, line.card), asked.size)
+    def place(line: Line) -> Cursor | str:
+        cursor = card_lists.cursor(wanted, line.card)
+        return cursor if visitor.is_owner else discretion.seal(cursor)
+
+    found = slice_of(query, fetch, place, asked.size, Cursor.parse if visitor.is_owner else discretion.unseal)
     is_whole = found.before is None and found.after is None  # a search for what is rare is not made twice
     return _Shown(
         found,
         len(found.rows) if is_whole else card_lists.count_at_most(wanted, now, MOST_COUNTED + 1),
-        is_broad=wanted.text is not None and finding.is_broad(wanted.text),
+        is_broad=not is_found_whole,
+        hidden=discretion.hidden_from(visitor, (line.card.id for line in found.rows), query.one("q")),
     )

@@ -8,14 +8,14 @@ MOST_CHOSEN = 500
 """The largest page of a list."""
 
 
-def chosen_ids(form: Form) -> list[str]:
-    """Return the IDs of the cards that were chosen, each once.
+def chosen_ids(form: Form, *names: str) -> list[str]:
+    """Return the IDs of the cards that the fields of these names have, each once.
 
     Raises:
         RefusedError: there are none, too many, or one is no card's ID.
     """
     ids = []
-    for text in dict.fromkeys(form.all("id")):
+    for text in dict.fromkeys(text for name in names for text in form.all(name)):
         card_id = parse_card_id(text)
         if card_id is None:
             raise RefusedError("选中的不是卡密", "what was chosen is no card")

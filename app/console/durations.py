@@ -20,11 +20,15 @@ def read_choice(form: Form, name: str, default: str) -> timedelta | None:
     """Read a validity: the choice `name`, or where that is `other` the field `name`_other; None is permanent.
 
     Raises:
-        RefusedError: it is none.
+        RefusedError: it is none, or another one is typed beside the choice.
     """
-    choice = form.one(name) or default
-    typed = form.one(f"{name}_other") if choice == OTHER else choice
-    if not typed:
+    choice, typed = form.one(name) or default, form.one(f"{name}_other")
+    if choice == OTHER and not typed:
         raise RefusedError("请填写时长，例如 45d、12h 或 3天", "say how long, such as 45d or 12h")
-    validity: timedelta | None = READERS["validity"](typed)
+    validity: timedelta | None = READERS["validity"](typed if choice == OTHER else choice)
+    if typed and READERS["validity"](typed) != validity:
+        raise RefusedError(
+            f"选择的时长与填写的“{typed}”不一致：请选“其他”，或清空填写的内容",
+            f"“{typed}” is typed beside another choice: choose “Other”, or clear what is typed",
+        )
     return validity

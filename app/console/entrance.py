@@ -44,6 +44,8 @@ class LoginPage(Page):
                 response.set_header("Retry-After", str(retry_after))
             self.render(request, response, "login.html", name=name, onward=onward, refusal=error.text)
             return
+        if visitor_of(request).identity is not None:  # the browser forgets that session, so that nobody could end it
+            self.console.sessions.end(visitor_of(request).session_token)
         keep_log_in(response, logged_in)
         see_other(response, onward)
 

@@ -6,6 +6,7 @@ import falcon
 
 from app import metrics
 from app.console.page import Console
+from app.domain.texts import RefusedError
 from app.http import problems
 
 
@@ -13,8 +14,13 @@ def install(app: falcon.App[Any, Any], console: Console) -> None:
     """Answer the errors of pages with a page."""
 
     def on_error(request: falcon.Request, response: falcon.Response, error: Exception, _params: Any) -> None:  # noqa: ANN401
-        problem = problems.from_error(request, error)
-        if not hasattr(request.context, "visitor") or isinstance(error, falcon.HTTPNotFound):
+        is_page = hasattr(request.context, "visitor") and not isinstance(error, falcon.HTTPNotFound)
+        if is_page and isinstance(error, RefusedError):
+            # Pages say themselves what they refuse. This is for what none thought of: two who do the same at once.
+            problem = problems.conflict(error.text)
+        else:
+            problem = problems.from_error(request, error)
+        if not is_page:
             problems.respond(request, response, problem)  # no page of the console, or none that is to be known
             return
         metrics.problems.labels(problem.code).inc()

@@ -1,5 +1,7 @@
 """What browsers send: query strings, forms, uploaded files; bounded, and text that a database can hold."""
 
+import hashlib
+import json
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl
 
@@ -38,6 +40,11 @@ class Form:
     def all(self, name: str) -> list[str]:
         """Return all values of a field."""
         return self.fields.get(name, [])
+
+    def digest(self) -> str:
+        """Return the SHA-256, in hex, of all that it says, its files included."""
+        files = {name: hashlib.sha256(content).hexdigest() for name, content in self.files.items()}
+        return hashlib.sha256(json.dumps([self.fields, files], sort_keys=True).encode()).hexdigest()
 
 
 def query_of(request: falcon.Request) -> Form:

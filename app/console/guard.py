@@ -36,7 +36,8 @@ _HEADERS = {
     "Cache-Control": "no-store",
 }
 _YEAR_SECONDS = 365 * 86_400
-_SAFE_NEXT = re.compile(r"/admin/[A-Za-z0-9/?=&%.:+,~_-]*")
+# A path of ours and any query that browsers write: they leave ! ' ( ) * as they are.
+_SAFE_NEXT = re.compile(r"(/admin/[A-Za-z0-9/._-]*)(?:\?[A-Za-z0-9/?=&%.:+,~_!'()*-]*)?")
 
 
 class Guard:
@@ -88,7 +89,8 @@ class Guard:
 
 def safe_next(given: str) -> str:
     """Return where to go after the log-in: a page of the console, whatever a link says."""
-    return given if _SAFE_NEXT.fullmatch(given) and "//" not in given and ".." not in given else HOME
+    match = _SAFE_NEXT.fullmatch(given)
+    return given if match and "//" not in match[1] and ".." not in match[1] else HOME
 
 
 def _visitor(request: falcon.Request, identity: Any, token: str) -> Visitor:  # noqa: ANN401  # an Identity or None

@@ -46,19 +46,23 @@ class ImportPage(Page):
         form = form_of(request)
         content = form.files.get("file", b"")
         digest = hashlib.sha256(content).hexdigest()
-        try:
+        noted = Noted(self.console.clock)
+        issuing = Issuing(self.console.database, visitor_of(request).actor, noted)
+
+        def act() -> str:
             reading = _read(content, self.console)
-            if form.one("step") != "import":
-                self._show(request, response, reading, digest)
-                return
             _check(reading, is_as_seen=form.one("seen") == digest)
-            noted = Noted(self.console.clock)
-            Issuing(self.console.database, visitor_of(request).actor, noted).import_cards(reading.cards)
+            issuing.import_cards(reading.cards)
+            return url("/admin/cards/done", at=noted.at.isoformat())
+
+        try:
+            if form.one("step") == "import":
+                see_other(response, self.once(request, act))
+            else:
+                self._show(request, response, _read(content, self.console), digest)
         except RefusedError as error:
             response.status = falcon.HTTP_400
             self._show(request, response, refusal=error.text)
-            return
-        see_other(response, url("/admin/cards/done", at=noted.at.isoformat()))
 
     def _show(
         self,

@@ -11,10 +11,11 @@ from app.console.moments import Noted, read_moment
 from app.console.page import Access, Page, form_of, see_other, visitor_of
 from app.console.rendering import url
 from app.console.streaming import CSV, TEXT, with_bom
+from app.console.visitor import Visitor
 from app.domain.codes import EventKind
 from app.domain.texts import RefusedError, Text
 from app.http.problems import Problem, ProblemCode, invalid_request
-from app.services.exports import csv_lines
+from app.services.exports import ISSUED_COLUMNS, csv_lines
 from app.services.issuing import Issuing
 from app.services.showing import seconds
 from app.storage import cards as card_rows
@@ -42,19 +43,20 @@ class IssuePage(Page):
         """Issue cards."""
         form, noted = form_of(request), Noted(self.console.clock)
         issuing = Issuing(self.console.database, visitor_of(request).actor, noted)
-        try:
+
+        def act() -> str:
             count, validity = _count(form.one("count")), read_choice(form, "validity", _DEFAULT)
             issuing.issue(count, validity, form.one("batch") or None, form.one("note") or None)
+            return url("/admin/cards/issued", at=noted.at.isoformat())
+
+        try:
+            see_other(response, self.once(request, act))
         except RefusedError as error:
             response.status = falcon.HTTP_400
             self._show(request, response, form, error.text)
-            return
-        see_other(response, url("/admin/cards/issued", at=noted.at.isoformat()))
 
     def _show(self, request: falcon.Request, response: falcon.Response, form: Form, refusal: Text | None) -> None:
-        actor = None if visitor_of(request).is_owner else visitor_of(request).actor
-        wanted = JournalFilter(kind=EventKind.ISSUED, actor=actor)
-        recent = self.console.database.with_connection(lambda: journal_lists.page(wanted, limit=_RECENT))
+        recent = self.console.database.with_connection(lambda: _recent(visitor_of(request)))
         typed = {name: form.one(name) for name in _FIELDS}
         self.render(
             request,
@@ -109,6 +111,13 @@ class IssuedPage(Page):
         )
 
 
+def _recent(visitor: Visitor) -> list[Event]:
+    """Return what was issued by hand; for a seller, by theirs."""
+    if visitor.is_owner:
+        return journal_lists.issued_by_hand(_RECENT)
+    return journal_lists.page(JournalFilter(kind=EventKind.ISSUED, actor=visitor.actor), limit=_RECENT)
+
+
 def _count(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= _COUNT_DIGITS and 1 <= int(text) <= MOST_ISSUED):
         raise RefusedError(
@@ -133,4 +142,4 @@ def _file(cards: list[Card], output: str) -> str:
         {"id": card.id, "validity_seconds": seconds(card.validity), "batch": card.batch, "note": card.note}
         for card in cards
     )
-    return "".join(with_bom(csv_lines(rows)))
+    return "".join(with_bom(csv_lines(rows, ISSUED_COLUMNS)))

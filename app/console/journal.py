@@ -4,17 +4,19 @@ from zoneinfo import ZoneInfo
 
 import falcon
 
+from app.console.discretion import hidden_from
 from app.console.forms import Form, query_of
 from app.console.moments import read_moment, typed_moment
 from app.console.page import Access, Page, form_of, visitor_of
 from app.console.paging import Slice, slice_of
 from app.console.streaming import CSV, JSON, json_pieces, with_bom
+from app.console.visitor import Visitor
 from app.domain.addresses import read_network
 from app.domain.cards import parse_card_id
 from app.domain.codes import Code, EventKind
 from app.domain.texts import RefusedError
 from app.http.problems import invalid_request
-from app.services.exports import csv_lines, journal_documents, note_export
+from app.services.exports import JOURNAL_COLUMNS, csv_lines, journal_documents, note_export
 from app.storage import journal_lists
 from app.storage.journal_lists import JournalFilter
 from app.storage.models import Event
@@ -35,11 +37,12 @@ class JournalPage(Page):
         """Show the entries that the filter lets through, newest first."""
         query = query_of(request)
         typed = {name: query.exactly(name) for name in FIELDS}
-        refusal, found = None, Slice[Event]([])
+        refusal, found, hidden = None, Slice[Event]([]), frozenset[str]()
         try:
             wanted = read_filter(query, self.console.zone)
             typed |= {name: typed_moment(getattr(wanted, name), self.console.zone) for name in ("since", "until")}
-            found = self.console.database.with_connection(lambda: _slice(query, wanted))
+            visitor = visitor_of(request)
+            found, hidden = self.console.database.with_connection(lambda: _read(query, wanted, visitor))
         except RefusedError as error:
             refusal = error.text
             response.status = falcon.HTTP_400
@@ -49,6 +52,7 @@ class JournalPage(Page):
             "journal.html",
             typed=typed,
             found=found,
+            hidden=hidden,
             refusal=refusal,
             kinds=[str(kind) for kind in EventKind],
             codes=[str(code) for code in REJECTIONS],
@@ -69,7 +73,7 @@ class JournalExport(Page):
         except RefusedError as error:
             raise invalid_request(error.text) from error
         documents = journal_documents(wanted, console.zone)
-        pieces = json_pieces(documents) if output == "json" else with_bom(csv_lines(documents))
+        pieces = json_pieces(documents) if output == "json" else with_bom(csv_lines(documents, JOURNAL_COLUMNS))
         now = console.clock()
         said = {name: query.exactly(name) for name in FIELDS if query.exactly(name)}
         what = {"what": "journal", "format": output, "filter": said}
@@ -109,13 +113,14 @@ def read_filter(query: Form, zone: ZoneInfo) -> JournalFilter:
     )
 
 
-def _slice(query: Form, wanted: JournalFilter) -> Slice[Event]:
-    return slice_of(
+def _read(query: Form, wanted: JournalFilter, visitor: Visitor) -> tuple[Slice[Event], frozenset[str]]:
+    found = slice_of(
         query,
         lambda cursor, backwards, limit: journal_lists.page(wanted, cursor, limit=limit, backwards=backwards),
         journal_lists.cursor,
         read=_read_place,
     )
+    return found, hidden_from(visitor, (event.card_id for event in found.rows), query.one("card"))
 
 
 def _read_place(text: str) -> Cursor | None:

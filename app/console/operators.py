@@ -160,15 +160,25 @@ class TokenPage(Page):
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
         """Show what the token is, and what revoking it would mean."""
-        token = self._token(request, query_of(request).exactly("name"))
-        self.render(request, response, "token.html", token=token)
+        self._show(request, response, self._token(request, query_of(request).exactly("name")), None)
 
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Revoke it; one that is revoked already stays so."""
+        """Revoke it; one that is revoked already, or was meanwhile, stays so."""
         token = self._token(request, form_of(request).exactly("name"))
-        if token.revoked_at is None:
-            self.shop_tokens(request).revoke(token.name)
+        try:
+            if token.revoked_at is None:
+                prove_own(self.console, request)
+                self.shop_tokens(request).revoke(token.name)
+        except TokenNotFoundError:
+            pass  # another tab was quicker
+        except RefusedError as error:
+            refuse(response, error)
+            self._show(request, response, token, error.text)
+            return
         see_other(response, url(LIST, done="revoked"))
+
+    def _show(self, request: falcon.Request, response: falcon.Response, token: ShopToken, refusal: Text | None) -> None:
+        self.render(request, response, "token.html", token=token, refusal=refusal)
 
     def _token(self, request: falcon.Request, name: str) -> ShopToken:
         found = next((token for token in self.shop_tokens(request).list() if token.name == name), None)

@@ -25,16 +25,18 @@ class Slice(Generic[Row]):
 def slice_of(
     query: Form,
     fetch: Fetch[Row],
-    place: Callable[[Row], Cursor],
+    place: Callable[[Row], Cursor | str],
     size: int = PAGE_ROWS,
     read: Callable[[str], Cursor | None] = Cursor.parse,
 ) -> Slice[Row]:
     """Read the page that `?after=` or `?before=` asks for; what is no cursor asks for the first page.
 
+    So does a place with nothing after it: the last page's rows may have gone from the list by an action on all of them.
+
     Args:
         query: The request's.
         fetch: Reads rows: one more than a page has tells whether the list goes on.
-        place: Tells a row's place in the list.
+        place: Tells a row's place in the list, as it is or as it is to be written.
         size: How many rows a page has.
         read: Reads a place; None when a text is none.
     """
@@ -47,6 +49,8 @@ def slice_of(
     # Back at the beginning the first page is shown whole, not only the rows that go before.
     after = read(query.one("after")) if before is None else None
     rows = fetch(after, False, size + 1)  # noqa: FBT003  # as above
+    if after is not None and not rows:
+        after, rows = None, fetch(None, False, size + 1)  # noqa: FBT003  # as above
     shown = rows[:size]
     return Slice(
         shown,

@@ -1,5 +1,6 @@
 """Templates: what every page can say, in which language, and strangers' texts made harmless."""
 
+import secrets
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -20,6 +21,8 @@ from app.services.showing import shown, takes
 if TYPE_CHECKING:
     from app.console.visitor import Visitor
 
+ONCE_FIELD = "once"
+_NUMBER_BYTES = 16
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -44,7 +47,7 @@ class Renderer:
             finalize=_harmless,
             auto_reload=False,
         )
-        self._environment.globals.update(static=static.url, url=url)
+        self._environment.globals.update(static=static.url, url=url, once_field=_once_field)
         self._environment.filters.update(
             when=self._when,
             moment=self._moment,
@@ -93,6 +96,13 @@ def url(path: str, /, **parameters: object) -> str:  # a query may have a parame
     """Return a path with the parameters that say something."""
     said = {name: value for name, value in parameters.items() if value not in {None, ""}}
     return f"{path}?{urlencode(said)}" if said else path
+
+
+def _once_field() -> Markup:
+    """Return the number of a form that is to take effect once (`Page.once`), another one each time it is shown."""
+    number = secrets.token_urlsafe(_NUMBER_BYTES)
+    # Firefox would fill an old number in again when the page is reloaded.
+    return Markup('<input type="hidden" name="{}" value="{}" autocomplete="off">').format(ONCE_FIELD, number)
 
 
 def _query(request: falcon.Request) -> dict[str, Any]:

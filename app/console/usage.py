@@ -7,9 +7,10 @@ import falcon
 from app.console.forms import query_of
 from app.console.page import Access, Page
 from app.console.paging import PAGE_ROWS, Slice
+from app.domain.cards import parse_card_id
 from app.domain.texts import Text
 from app.storage.models import Usage
-from app.storage.usage_lists import UsagePlace, usage_page
+from app.storage.usage_lists import DAYS, UsageFilter, UsagePlace, usage_page
 
 
 class UsagePage(Page):
@@ -18,21 +19,20 @@ class UsagePage(Page):
     access = {"GET": Access.OPERATOR}
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Show the counts of a function, a day, or both."""
+        """Show the counts of a function, a day, a card."""
         query = query_of(request)
-        function, typed_day = query.exactly("function"), query.one("day")
+        function, typed_day, card = query.exactly("function"), query.one("day"), query.one("card")
         refusal, day = None, _read_day(typed_day)
         if typed_day and day is None:
             refusal = Text(f"“{typed_day}”不是有效的日期", f"“{typed_day}” is no date")
             response.status = falcon.HTTP_400
         after = _read_place(query.exactly("after"))
+        wanted = UsageFilter(function or None, day, parse_card_id(card) or card or None)
         today = self.console.clock().astimezone(self.console.zone).date()
         found: Slice[Usage] = Slice([])
         if refusal is None:
             limit = PAGE_ROWS + 1
-            rows = self.console.database.with_connection(
-                lambda: usage_page(function or None, day, today, after, limit=limit)
-            )
+            rows = self.console.database.with_connection(lambda: usage_page(wanted, today, after, limit=limit))
             found = Slice(rows[:PAGE_ROWS], None, _write_place(rows[PAGE_ROWS - 1]) if len(rows) == limit else None)
         self.render(
             request,
@@ -40,6 +40,8 @@ class UsagePage(Page):
             "usage.html",
             function=function,
             day=typed_day,
+            card=card,
+            days=DAYS,
             found=found,
             refusal=refusal,
             is_first=after is None,

@@ -10,7 +10,7 @@ import falcon
 from app import metrics
 from app.domain.texts import Text
 from app.http.languages import in_language_of
-from app.storage.database import DatabaseUnavailableError
+from app.storage.database import ConflictError, DatabaseUnavailableError
 
 RETRY_AFTER_SECONDS = 2
 logger = logging.getLogger(__name__)
@@ -77,7 +77,7 @@ def unsupported_media_type() -> Problem:
 
 
 def unavailable() -> Problem:
-    """The database is away, or the installation is at fault."""
+    """The database is away, others were in the way there, or the installation is at fault."""
     detail = Text("服务暂时不可用，请稍后再试。", "The service is unavailable for the moment: please try again.")
     headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
     return Problem(falcon.HTTP_503, ProblemCode.UNAVAILABLE, detail, headers=headers)
@@ -103,7 +103,7 @@ def card_not_found(detail: Text, field: str) -> Problem:
     return Problem(falcon.HTTP_404, ProblemCode.CARD_NOT_FOUND, detail, field=field)
 
 
-def conflict(detail: Text, field: str) -> Problem:
+def conflict(detail: Text, field: str | None = None) -> Problem:
     """As things are, what was asked cannot be done."""
     return Problem(falcon.HTTP_409, ProblemCode.CONFLICT, detail, field=field)
 
@@ -137,7 +137,7 @@ def from_error(request: falcon.Request, error: Exception) -> Problem:
             return Problem(falcon.HTTP_405, ProblemCode.METHOD_NOT_ALLOWED, detail, headers=headers)
         case falcon.HTTPError():
             return invalid_request(Text("请求格式有误。", "The request is malformed."))
-        case DatabaseUnavailableError():
+        case DatabaseUnavailableError() | ConflictError():
             return unavailable()
         case _:
             logger.error("unhandled error", exc_info=error, extra={"request_id": request.context.request_id})

@@ -32,7 +32,7 @@ class Administration:
     """The operators' actions on one database.
 
     Args:
-        database: Connected without a limit on a statement's time.
+        database: Where the cards are.
         actor: Who acts, as the journal names them.
         clock: Returns the time now, aware.
     """

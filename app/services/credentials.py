@@ -1,6 +1,7 @@
 """What somebody must show to be let in: name, password, second factor; and how often they may fail."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from typing import NamedTuple
 
@@ -43,13 +44,15 @@ class LoginThrottledError(RefusedError):
 class Attempt(NamedTuple):
     """Who wants in. `device` is the browser's token where this very operator has logged in with it.
 
-    Failures of such a browser count by themselves, so that nobody behind the same address can lock it out (OWASP,
-    "device cookies"); a stranger's count against name and network together, and the network.
+    `known` names the operator where it is surely them, by that token or by a session; None is a stranger. Failures of a
+    known browser count by themselves, so that nobody behind the same address can lock it out (OWASP, "device cookies");
+    a stranger's count against name and network together, and the network.
     """
 
     operator: models.Operator | None
     address: str
     device: str | None
+    known: str | None
     buckets: tuple[str, ...]
 
 
@@ -80,16 +83,29 @@ class Credentials:
 
         operator, is_own = self._database.with_connection(read)
         if device is not None and is_own:
-            return Attempt(operator, address, device, (device_bucket(digest(device)),))
-        return Attempt(operator, address, None, (network_bucket(address), name_bucket(address, name)))
+            return Attempt(operator, address, device, _actor(name), (device_bucket(digest(device)),))
+        return Attempt(operator, address, None, None, (network_bucket(address), name_bucket(address, name)))
 
     def own_attempt(self, operator_id: int, name: str, address: str) -> Attempt:
         """Return an attempt of somebody logged in to prove it once more."""
         # Strangers at the same address count by themselves: they must not keep anybody from changing a password.
-        return self.attempt(name, address, None)._replace(buckets=(own_bucket(operator_id),))
+        own = self.attempt(name, address, None)
+        return own._replace(known=_actor(name), buckets=(own_bucket(operator_id),))
+
+    @contextmanager
+    def turn(self, attempt: Attempt) -> Iterator[None]:
+        """Hold the one place where a password may be checked.
+
+        Raises:
+            LoginThrottledError: too many failures before; such an attempt waits for no place.
+            app.services.passwords.LoginBusyError: too many log-ins at this moment.
+        """
+        self._require_patience(attempt.buckets)
+        with self._passwords.turn(attempt.known):
+            yield
 
     def require_password(self, attempt: Attempt, password: str) -> models.Operator:
-        """Check the password, within a turn (see `app.services.passwords.Passwords.turn`); return whose it is.
+        """Check the password, within a `turn`; return whose it is.
 
         Raises:
             LoginRefusedError: it is wrong, or there is no such operator.
@@ -114,6 +130,8 @@ class Credentials:
         if operator.totp_secret is None:
             return None
         if not code:
+            if attempt.device is None:  # a browser that is known shows who it was
+                self.refused(attempt, "no code")
             raise WantsCodeError
         bucket = code_bucket(operator.id)
         if attempt.device is None:  # whoever has the password may come from many networks to try codes
@@ -133,7 +151,7 @@ class Credentials:
     def entry(self, kind: EventKind, attempt: Attempt, details: dict[str, object] | None = None) -> journal.Entry:
         """Return a journal entry about the attempt."""
         # Nothing of a name that is nobody's: people type their passwords there.
-        actor = None if attempt.operator is None else f"console:{attempt.operator.name}"
+        actor = None if attempt.operator is None else _actor(attempt.operator.name)
         return journal.Entry(at=self._clock(), kind=kind, ip=attempt.address, actor=actor, details=details)
 
     def forget(self, attempt: Attempt) -> None:
@@ -144,3 +162,7 @@ class Credentials:
         wait = self._throttle.wait_seconds(buckets)
         if wait:
             raise LoginThrottledError(wait)
+
+
+def _actor(name: str) -> str:
+    return f"console:{name}"

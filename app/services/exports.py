@@ -2,8 +2,9 @@
 
 import csv
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, tzinfo
+from itertools import chain
 from typing import Any
 
 from app.domain.codes import EventKind
@@ -13,6 +14,22 @@ from app.storage.database import Database
 from app.storage.models import Card, Client
 
 Row = dict[str, Any]
+CARD_COLUMNS = ("id", "status", "validity_seconds", "activated_at", "expires_at", "batch", "note", "hardware", "ip")
+ISSUED_COLUMNS = ("id", "validity_seconds", "batch", "note")
+JOURNAL_COLUMNS = (
+    "id",
+    "at",
+    "kind",
+    "code",
+    "card_id",
+    "reference",
+    "ip",
+    "claimed_ip",
+    "hardware",
+    "function",
+    "actor",
+    "details",
+)
 FORMULA_SIGNS = tuple("=+-@＝＋－＠")  # full-width ones too: a Chinese Excel may take either
 
 
@@ -51,14 +68,11 @@ def note_export(database: Database, at: datetime, actor: str, what: Row) -> None
     database.with_connection(lambda: journal.append([entry]))
 
 
-def csv_lines(rows: Iterable[Row]) -> Iterator[str]:
-    """Yield CSV with a header, a row at a time: control characters escaped, no cell a formula."""
+def csv_lines(rows: Iterable[Row], columns: Sequence[str]) -> Iterator[str]:
+    """Yield CSV, first the header, then a row at a time: control characters escaped, no cell a formula."""
     buffer = io.StringIO()
-    writer = None
-    for row in rows:
-        if writer is None:
-            writer = csv.DictWriter(buffer, row, lineterminator="\n")
-            writer.writeheader()
+    writer = csv.DictWriter(buffer, columns, lineterminator="\n")
+    for row in chain([dict(zip(columns, columns, strict=True))], rows):  # without rows the header still tells of them
         writer.writerow({k: _cell(v) for k, v in row.items()})
         yield buffer.getvalue()
         buffer.seek(0)

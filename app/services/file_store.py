@@ -34,7 +34,7 @@ class FileStore:
     """The operators' actions on files.
 
     Args:
-        database: Connected without a limit on a statement's time.
+        database: Where their rows are.
         blobs: The bytes.
         actor: Who acts, as the journal names them.
         clock: Returns the time now, aware.

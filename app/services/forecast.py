@@ -53,9 +53,9 @@ class Forecast:
         return [change.card.id for change in self.changes]
 
     @property
-    def ids(self) -> list[str]:
-        """All IDs."""
-        return [*self.changing, *(card.id for card in self.already), *(card.id for card, _why in self.refused)]
+    def left_out(self) -> list[str]:
+        """The IDs of those that would not."""
+        return [*(card.id for card in self.already), *(card.id for card, _why in self.refused)]
 
     @property
     def before(self) -> Counter[str]:

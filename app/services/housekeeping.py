@@ -5,13 +5,14 @@ import random
 import threading
 import time
 from datetime import datetime, timedelta
+from functools import partial
 
 import peewee
 
 from app.clock import utc_now
 from app.domain.operators import FORGOTTEN_AFTER
 from app.services import sessions
-from app.storage import api_requests, journal, login_failures, operators
+from app.storage import api_requests, journal, login_failures, operator_forms, operators
 from app.storage.database import ConflictError, DatabaseUnavailableError
 from app.storage.models import database
 
@@ -38,7 +39,7 @@ def prune_console(now: datetime) -> int:
     """Delete what the console and the shops' API need no longer; return how many rows.
 
     These are sessions that are over, failed log-ins that count no more, browsers unseen for longer than cookies last,
-    and the answers to shops' old orders.
+    the answers to shops' old orders, and where operators' old forms led.
     """
 
     def prune() -> int:
@@ -49,8 +50,9 @@ def prune_console(now: datetime) -> int:
         )
 
     total: int = database.with_connection(prune)
-    while deleted := database.with_connection(lambda: api_requests.prune(now - REQUESTS_KEPT)):
-        total += deleted
+    for prune_old in (api_requests.prune, operator_forms.prune):
+        while deleted := database.with_connection(partial(prune_old, now - REQUESTS_KEPT)):
+            total += deleted
     return total
 
 

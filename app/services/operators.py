@@ -36,6 +36,13 @@ class OperatorNotFoundError(RefusedError):
         super().__init__(f"没有名为 {shown(name)} 的管理员", f"there is no operator {shown(name)}")
 
 
+class NameTakenError(RefusedError):
+    """There is an operator of that name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"已有名为 {name} 的管理员", f"there is an operator {name} already")
+
+
 class LastOwnerError(RefusedError):
     """The last owner stays one."""
 
@@ -80,6 +87,29 @@ class Operators:
         """Return when each operator logged in last, by name; who never did is not there."""
         return self._database.with_connection(rows.last_log_ins)
 
+    def check_known(self, name: str) -> None:
+        """Make sure that there is such an operator, before anybody is asked for their password.
+
+        Raises:
+            OperatorNotFoundError: there is none.
+        """
+        if not self._is_known(name):
+            raise OperatorNotFoundError(name)
+
+    def check_free(self, name: str) -> None:
+        """Make sure that a name may be given to an operator.
+
+        Raises:
+            RefusedError: it is taken, or will not do.
+        """
+        check_name(name)
+        if self._is_known(name):
+            raise NameTakenError(name)
+
+    def _is_known(self, name: str) -> bool:
+        # What is not printable (NUL among it) is nobody's name, and nothing to ask the database for.
+        return name.isprintable() and self._database.with_connection(lambda: rows.find(name)) is not None
+
     def add(self, name: str, role: Role, password: str) -> None:
         """Add an operator.
 
@@ -89,17 +119,22 @@ class Operators:
         """
         check_name(name)
         check_password(password, name)
-        password_hash = self._passwords.hash(password)
+        password_hash = self._hash(password)
 
         def write(name: str, now: datetime) -> Changes:
             if not rows.add(name, role, password_hash, now):
-                raise RefusedError(f"已有名为 {name} 的管理员", f"there is an operator {name} already")
+                raise NameTakenError(name)
             return {"role": role.value}
 
         self._act(EventKind.OPERATOR_ADDED, (name,), write)
 
-    def set_password(self, name: str, password: str) -> None:
+    def set_password(self, name: str, password: str, *, reset_totp: bool = False) -> None:
         """Give an operator another password; all their sessions and known browsers end.
+
+        Args:
+            name: The operator's.
+            password: The new one.
+            reset_totp: Whether to ask for no codes any more, either.
 
         Raises:
             OperatorNotFoundError: there is no such operator.
@@ -107,13 +142,13 @@ class Operators:
             app.services.passwords.LoginBusyError: too many log-ins at this moment.
         """
         check_password(password, name)
-        password_hash = self._passwords.hash(password)
+        password_hash = self._hash(password)
 
         def write(name: str, now: datetime) -> Changes:
             operator = _locked(name)
             rows.change(operator.id, password_hash=password_hash, password_changed_at=now)
             _log_out(operator)
-            return {"changed": "password"}
+            return {"changed": "password", **((_without_totp(operator) or {}) if reset_totp else {})}
 
         self._act(EventKind.OPERATOR_CHANGED, (name,), write)
 
@@ -203,6 +238,10 @@ class Operators:
             return _without_totp(operator)
 
         self._act(EventKind.OPERATOR_CHANGED, (name,), write)
+
+    def _hash(self, password: str) -> str:
+        with self._passwords.turn(self._actor):
+            return self._passwords.hash(password)
 
     def _act(self, kind: EventKind, names: tuple[str, ...], change: Callable[[str, datetime], Changes | None]) -> None:
         """Change each operator and journal what, in one transaction; None is nothing to tell of."""

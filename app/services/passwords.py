@@ -10,6 +10,7 @@ from secrets import token_bytes
 from argon2 import PasswordHasher
 from argon2.exceptions import VerifyMismatchError
 
+from app.domain.operators import MAX_PASSWORD
 from app.domain.texts import RefusedError
 
 WAIT_SECONDS = 5.0
@@ -24,7 +25,7 @@ class LoginBusyError(RefusedError):
 
 
 class Passwords:
-    """Hashes and checks passwords. A hash takes 64 MiB, so that only one is made at a time.
+    """Hashes and checks passwords. A hash takes 64 MiB, so that only one is made at a time: within a `turn`.
 
     Args:
         hasher: What hashes; its parameters are those of every new hash.
@@ -32,54 +33,61 @@ class Passwords:
 
     def __init__(self, hasher: PasswordHasher | None = None) -> None:
         self._hasher = hasher or PasswordHasher()
-        self._hashing = threading.RLock()
-        # However many strangers come, few wait: neither the threads nor a known browser's turn are theirs to take.
+        self._hashing = threading.Lock()
+        # However many come, few wait: neither the service's threads nor the vendor's turn are theirs to take.
         self._strangers = threading.BoundedSemaphore(STRANGERS)
+        self._known: set[str] = set()
+        self._changing_known = threading.Lock()
         self._decoy = self._hash_of_nothing()
 
     @contextmanager
-    def turn(self, *, known: bool) -> Iterator[None]:
+    def turn(self, known: str | None) -> Iterator[None]:
         """Hold the one place where a password may be hashed.
 
         Args:
-            known: Whether who asks is no stranger, and so never queues up behind strangers.
+            known: Who asks, where that is no stranger: they have a place in the queue beside the strangers', one each.
 
         Raises:
-            LoginBusyError: it did not become free in `WAIT_SECONDS`, or `STRANGERS` others are waiting.
+            LoginBusyError: it did not become free in `WAIT_SECONDS`, or they (or `STRANGERS` others) have their place.
         """
-        if not known and not self._strangers.acquire(blocking=False):
-            raise LoginBusyError
-        try:
+        with self._place_in_queue(known):
             if not self._hashing.acquire(timeout=WAIT_SECONDS):
                 raise LoginBusyError
             try:
                 yield
             finally:
                 self._hashing.release()
+
+    @contextmanager
+    def _place_in_queue(self, known: str | None) -> Iterator[None]:
+        if not (self._strangers.acquire(blocking=False) if known is None else self._come(known)):
+            raise LoginBusyError
+        try:
+            yield
         finally:
-            if not known:
+            if known is None:
                 self._strangers.release()
+            else:
+                self._known.discard(known)
+
+    def _come(self, known: str) -> bool:
+        with self._changing_known:
+            is_new = True
+            self._known.add(known)
+        return is_new
 
     def hash(self, password: str) -> str:
-        """Return the hash of a password, with its salt and parameters.
-
-        Raises:
-            LoginBusyError: see `turn`.
-        """
-        with self.turn(known=True):
-            return self._hasher.hash(_encoded(password))
+        """Return the hash of a password that will do, with its salt and parameters; within a turn."""
+        return self._hasher.hash(_encoded(password))
 
     def matches(self, password_hash: str | None, password: str) -> bool:
-        """Tell whether this is the password; without a hash it takes as long and is not.
-
-        Raises:
-            LoginBusyError: see `turn`.
-        """
-        with self.turn(known=True):
-            try:
-                return self._hasher.verify(password_hash or self._decoy, _encoded(password))
-            except VerifyMismatchError:
-                return False
+        """Tell whether this is the password, within a turn; without a hash it takes as long and is not."""
+        # What is too long is no password, at the same cost. It is cut, since normalising takes time by its square.
+        possible = password_hash if len(password) <= MAX_PASSWORD else None
+        try:
+            return self._hasher.verify(possible or self._decoy, _encoded(password[:MAX_PASSWORD]))
+        except VerifyMismatchError:
+            return False
 
     def is_outdated(self, password_hash: str) -> bool:
         """Tell whether the hash has other parameters than new ones."""

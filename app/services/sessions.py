@@ -8,8 +8,9 @@ from app.domain.codes import EventKind
 from app.domain.operators import Role
 from app.services.bearer import digest, new_token
 from app.services.credentials import Attempt, Credentials
+from app.services.operators import OperatorNotFoundError
 from app.services.passwords import PASSWORDS, Passwords
-from app.services.throttling import code_bucket
+from app.services.throttling import code_bucket, of_one
 from app.storage import journal, login_failures, models
 from app.storage import operators as rows
 from app.storage.database import Database
@@ -79,7 +80,7 @@ class Sessions:
         """
         attempt = self._credentials.attempt(name, address, device)
         # All of it in turn: attempts side by side would all be let through before the first one's failure counts.
-        with self._passwords.turn(known=attempt.device is not None):
+        with self._credentials.turn(attempt):
             operator = self._credentials.require_password(attempt, password)
             step = self._credentials.require_code(attempt, operator, code)
             outdated = self._passwords.is_outdated(operator.password_hash)
@@ -98,7 +99,7 @@ class Sessions:
             app.services.passwords.LoginBusyError: too many log-ins at this moment.
         """
         attempt = self._credentials.own_attempt(identity.id, identity.name, address)
-        with self._passwords.turn(known=True):
+        with self._credentials.turn(attempt):
             self._credentials.require_password(attempt, password)
         self._credentials.forget(attempt)
 
@@ -111,7 +112,7 @@ class Sessions:
             app.services.passwords.LoginBusyError: too many log-ins at this moment.
         """
         attempt = self._credentials.own_attempt(identity.id, identity.name, address)
-        with self._passwords.turn(known=True):
+        with self._credentials.turn(attempt):
             operator = self._credentials.require_password(attempt, password)
             step = self._credentials.require_code(attempt, operator, code)
             if step is not None and not self._database.with_connection(lambda: rows.take_step(operator.id, step)):
@@ -130,14 +131,20 @@ class Sessions:
         """End all sessions of an operator but this one."""
         self._database.with_connection(lambda: rows.end_sessions(operator_id, but=digest(session_token)))
 
-    def begin_anew(self, operator_id: int) -> LoggedIn:
-        """Begin a session for somebody who has just changed their password, which ended all that they had."""
+    def begin_anew(self, identity: Identity) -> LoggedIn:
+        """Begin a session for somebody who has just changed their password, which ended all that they had.
+
+        Raises:
+            OperatorNotFoundError: they were removed at this moment.
+        """
         now, logged_in = self._clock(), LoggedIn(new_token(), new_token())
 
         def write() -> None:
             with self._database.atomic():
-                rows.add_device(digest(logged_in.device_token), operator_id, now)
-                rows.add_session(digest(logged_in.session_token), operator_id, now, now + LASTS)
+                if not rows.lock_by_id(identity.id):
+                    raise OperatorNotFoundError(identity.name)
+                rows.add_device(digest(logged_in.device_token), identity.id, now)
+                rows.add_session(digest(logged_in.session_token), identity.id, now, now + LASTS)
 
         self._database.with_connection(write, once=True)
         return logged_in
@@ -171,7 +178,7 @@ class Sessions:
                 if attempt.device is None:
                     rows.add_device(digest(logged_in.device_token), operator.id, now)
                 rows.add_session(digest(logged_in.session_token), operator.id, now, now + LASTS)
-                login_failures.forget((*attempt.buckets, code_bucket(operator.id)))
+                login_failures.forget(of_one((*attempt.buckets, code_bucket(operator.id))))
                 journal.append([self._credentials.entry(EventKind.LOGGED_IN, attempt)])
                 return True
 

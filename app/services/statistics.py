@@ -7,11 +7,11 @@ from zoneinfo import ZoneInfo
 
 from app.domain.codes import CardStatus
 from app.services.showing import local
-from app.storage import statistics
+from app.storage import statistics, usage_lists
 from app.storage.database import Database
 from app.storage.statistics import Batch, Expiring, Rejections
 
-DAYS = 14
+DAYS = usage_lists.DAYS
 EXPIRING_WITHIN = timedelta(days=7)
 TOP = 10
 

@@ -70,7 +70,12 @@ class Throttle:
 
     def forget(self, buckets: Sequence[str]) -> None:
         """Forget the failures of the buckets: whoever it was has shown who they are."""
-        self._database.with_connection(lambda: login_failures.forget(buckets))
+        self._database.with_connection(lambda: login_failures.forget(of_one(buckets)))
+
+
+def of_one(buckets: Sequence[str]) -> list[str]:
+    """Return the buckets that are one person's: a success says nothing of the others in a network."""
+    return [bucket for bucket in buckets if not bucket.startswith(_SHARED)]
 
 
 def _weighed(row: login_failures.Failures) -> int:

@@ -2,11 +2,14 @@
 
 from datetime import datetime
 
-from peewee import Tuple
+import psycopg2
+from peewee import OperationalError, Tuple
 
-from app.storage.models import ApiRequest
+from app.storage.database import DatabaseUnavailableError
+from app.storage.models import ApiRequest, database
 
 PRUNE_BATCH = 1_000
+CLAIM_SECONDS = 2
 _NO_STATUS = 0
 
 
@@ -14,7 +17,23 @@ def claim(token_id: int, key: str, request_sha256: str, now: datetime) -> bool:
     """Take a key for a request, within the caller's transaction; False when it is taken.
 
     While another transaction holds the same key, this waits for its end: whatever it came to is then to be seen.
+
+    Raises:
+        DatabaseUnavailableError: that takes longer than `CLAIM_SECONDS`; the transaction is to be rolled back.
     """
+    # Not for as long as other locks: whoever sends an order again and again would occupy all threads with waiting.
+    database.execute_sql(f"SET LOCAL lock_timeout = '{CLAIM_SECONDS}s'")
+    try:
+        taken = _insert(token_id, key, request_sha256, now)
+    except OperationalError as error:
+        if isinstance(error.__context__, psycopg2.errors.LockNotAvailable):
+            raise DatabaseUnavailableError("the same order is still under way") from error
+        raise
+    database.execute_sql("SET LOCAL lock_timeout TO DEFAULT")
+    return taken
+
+
+def _insert(token_id: int, key: str, request_sha256: str, now: datetime) -> bool:
     taken = (
         ApiRequest.insert(
             token=token_id, key=key, request_sha256=request_sha256, status=_NO_STATUS, body="", created_at=now

@@ -1,20 +1,24 @@
 """Cards in long lists: filtered, found, each list in an order that an index has (migration 0003)."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import reduce
+from operator import or_
 from typing import Any, NamedTuple
 
-from peewee import JOIN, SQL, Desc, Tuple, fn
+from peewee import JOIN, SQL, Desc, Select, Tuple, fn
 
 from app.domain.codes import CardStatus
 from app.storage import finding
 from app.storage.cards import expiry, status_is
-from app.storage.models import Card, Client
+from app.storage.models import Card, Client, database
 from app.storage.paging import Cursor
 
 Row = tuple[Card, Client | None]
 PAGE_ROWS = 1_000
+MOST_SEARCHED = 10_000
+"""So many cards of a list are looked at for a text that says too little."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,9 +26,8 @@ class CardFilter:
     """Which cards a list has; None means any.
 
     `note` is contained in the card's. `expires_from` is included, `expires_before` is not; with either there are only
-    activated cards, permanent ones among them where `expires_before` is None. `text` is a card's ID, a bound machine's
-    hardware or address, each whole or its beginning, or the reference of a message that a customer got
-    (`app.storage.finding`).
+    activated cards, permanent ones among them where `expires_before` is None. `ids` are the cards that a text finds
+    (`search`).
     """
 
     status: CardStatus | None = None
@@ -32,7 +35,7 @@ class CardFilter:
     note: str | None = None
     expires_from: datetime | None = None
     expires_before: datetime | None = None
-    text: str | None = None
+    ids: tuple[str, ...] | None = None
 
     @property
     def is_by_expiry(self) -> bool:
@@ -41,9 +44,52 @@ class CardFilter:
         return of_a_time or self.status in (CardStatus.ACTIVE, CardStatus.EXPIRED)
 
 
+class Searched(NamedTuple):
+    """A filter with the cards that a text finds; these are only some of them unless `is_whole`."""
+
+    wanted: CardFilter
+    is_whole: bool
+
+
 class _Order(NamedTuple):
     key: Any
     descending: bool
+
+
+def search(wanted: CardFilter, text: str | None, now: datetime, seller: str | None = None) -> Searched:
+    """Look a text up once for all pages of a list; None finds everything.
+
+    A text that says too little is looked for in the first `MOST_SEARCHED` cards of the list, and finds up to
+    `MOST_HITS` of these.
+
+    Args:
+        wanted: What else the list is filtered by.
+        text: A card's ID, a bound machine's hardware or address, each whole or its beginning, or the reference of a
+            message that a customer got.
+        now: The time, aware.
+        seller: The actor who looks, where not all keys are theirs to find (`app.storage.secrecy`).
+    """
+    if text is None:
+        return Searched(wanted, is_whole=True)
+    ids, broad = finding.find(text, seller)
+    is_whole = True
+    if broad:
+        listed = count_at_most(wanted, now, MOST_SEARCHED + 1)
+        hits = _first_hits(wanted, now, reduce(or_, broad)) if listed else []
+        is_whole = listed <= MOST_SEARCHED and len(hits) <= finding.MOST_HITS
+        ids += hits[: finding.MOST_HITS]
+    return Searched(replace(wanted, ids=tuple(dict.fromkeys(ids))), is_whole)
+
+
+def _first_hits(wanted: CardFilter, now: datetime, is_hit: Any) -> list[str]:  # noqa: ANN401  # a peewee expression
+    """Return the first hits of a list, one more than it may have; each card is read by itself, as they come."""
+    key, descending = _order(wanted)
+    among = Card.select(Card.id).where(_matches(wanted, now)).order_by(*_sorted(key, falling=descending))
+    each = among.limit(MOST_SEARCHED).alias("each")
+    with_client = Card.select(Card.id).join(Client, JOIN.LEFT_OUTER, on=(Client.card == Card.id))
+    hit = with_client.where((Card.id == each.c.id) & is_hit).limit(1).alias("hit")  # the limit keeps it a loop
+    query = Select((each,), (hit.c.id,)).join(hit, JOIN.LATERAL).limit(finding.MOST_HITS + 1)
+    return [row[0] for row in query.bind(database).tuples()]
 
 
 def page(
@@ -100,7 +146,7 @@ def _beyond(key: Any, after: Cursor, *, falling: bool) -> Any:  # noqa: ANN401  
 
 def _order(wanted: CardFilter) -> _Order:
     key = expiry if wanted.is_by_expiry else Card.created_at
-    if wanted.text is not None:
+    if wanted.ids is not None:
         key += SQL("interval '0'")  # no index's order: the few cards that are found are read each by itself, and sorted
     return _Order(key, descending=not wanted.is_by_expiry or wanted.status is CardStatus.EXPIRED)
 
@@ -122,6 +168,6 @@ def _matches(wanted: CardFilter, now: datetime) -> Any:  # noqa: ANN401  # a pee
         found &= expiry >= wanted.expires_from
     if wanted.expires_before is not None:
         found &= expiry < wanted.expires_before
-    if wanted.text is not None:
-        found &= Card.id.in_(finding.card_ids(wanted.text))
+    if wanted.ids is not None:
+        found &= Card.id.in_(wanted.ids)
     return found

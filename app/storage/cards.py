@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
+from operator import attrgetter
 from typing import Any, TypeVar
 
 from peewee import JOIN, SQL, Tuple, fn
@@ -40,12 +41,15 @@ def as_domain(row: Card) -> cards.Card:
 
 
 def insert(database: Database, new_cards: Iterable[NewCard], created_at: datetime) -> Iterator[int]:
-    """Copy cards into the table, within the caller's transaction; yields how many of each page are in."""
+    """Copy cards into the table, within the caller's transaction; yields how many of each page are in.
+
+    In the order of their IDs, whatever order they come in: two imports of the same cards would wait for each other.
+    """
     names = ", ".join(f'"{getattr(Card, column).column_name}"' for column in _COPIED)
     table = Card._meta.table_name  # noqa: SLF001  # peewee's documented way to a model's table
     statement = f'COPY "{table}" ({names}) FROM STDIN WITH (FORMAT csv)'
     with database.cursor() as cursor:
-        for page in _pages(new_cards):
+        for page in _pages(sorted(new_cards, key=attrgetter("id"))):
             buffer = io.StringIO()
             # None comes out as nothing at all, which COPY reads as NULL; there are no empty texts.
             writer = csv.writer(buffer)

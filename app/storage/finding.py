@@ -3,55 +3,78 @@
 import hashlib
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from peewee import SQL, Expression, fn
 
 from app.domain.addresses import canonical_address
 from app.domain.cards import ID_LENGTH, REFERENCE_LENGTH, parse_card_id_beginning
 from app.storage.models import Card, Client, Event
+from app.storage.secrecy import is_secret_from
 
 MOST_HITS = 1_000
-"""So many cards are found of each kind; a text that finds more says too little."""
+"""A kind of hits that has more by itself is broad: the text says too little."""
 
 _ADDRESS_LIKE = re.compile(r"[0-9a-fA-F:.]+")
 _INDEXED_HARDWARE = 64
 
 
-def card_ids(text: str) -> list[str]:
-    """Return the cards whose ID, bound hardware or bound address is or begins with `text`, or whose reference it is.
+class Found(NamedTuple):
+    """What a text finds: the cards of the kinds that have few, and for each broad kind the condition for a hit.
 
-    Each kind is a scan of one index, `MOST_HITS` long at most.
+    The conditions are for cards joined with their clients.
     """
-    return list(dict.fromkeys(row[0] for query in _queries(text) for row in query.limit(MOST_HITS).tuples()))
+
+    card_ids: list[str]
+    broad: list[Any]
 
 
-def is_broad(text: str) -> bool:
-    """Tell whether a text finds so many cards that a list has only the first of them."""
-    return any(query.limit(MOST_HITS + 1).count() > MOST_HITS for query in _queries(text))
+class _Kind(NamedTuple):
+    by_index: Any
+    """Selects the cards' IDs, by one index."""
+    is_hit: Any
 
 
-def _queries(text: str) -> Iterator[Any]:
+def find(text: str, seller: str | None = None) -> Found:
+    """Find cards whose ID, bound hardware or bound address is or begins with `text`, or whose reference it is.
+
+    What is secret from the actor `seller` is not found by a beginning, or they could find out the key letter by letter.
+    """
+    found = Found([], [])
+    for kind in _kinds(text, seller):
+        ids = [row[0] for row in kind.by_index.limit(MOST_HITS + 1).tuples()]
+        if len(ids) > MOST_HITS:
+            found.broad.append(kind.is_hit)
+        else:
+            found.card_ids.extend(ids)
+    return found
+
+
+def _kinds(text: str, seller: str | None) -> Iterator[_Kind]:
     beginning = parse_card_id_beginning(text)
     if beginning is not None:
         # A range, since LIKE wants an index of its own in most languages.
         lowest, highest = beginning.ljust(ID_LENGTH, "0"), beginning.ljust(ID_LENGTH, "Z")
-        yield Card.select(Card.id).where(Card.id.between(lowest, highest)).order_by(Card.id)
+        in_range = Card.id.between(lowest, highest)
+        if seller is not None and len(beginning) < ID_LENGTH:
+            in_range &= ~is_secret_from(seller)
+        yield _Kind(Card.select(Card.id).where(in_range).order_by(Card.id), in_range)
         if len(beginning) == REFERENCE_LENGTH:  # of the same characters as an ID, and typed as carelessly
-            refused = (Event.reference == beginning) & Event.card_id.is_null(is_null=False)
-            yield Event.select(Event.card_id).where(refused)
-    digest = hashlib.sha256(text.encode()).hexdigest()
-    yield Client.select(Client.card).where(Client.hardware_sha256 == digest)
+            refused = Event.select(Event.card_id).where(
+                (Event.reference == beginning) & Event.card_id.is_null(is_null=False)
+            )
+            yield _Kind(refused, Card.id.in_(refused))
+    is_whole = Client.hardware_sha256 == hashlib.sha256(text.encode()).hexdigest()
+    yield _Kind(Client.select(Client.card).where(is_whole), is_whole)
     hardware = _c(fn.LEFT(Client.hardware, SQL(str(_INDEXED_HARDWARE))))
     starts = Expression(hardware, "^@", text[:_INDEXED_HARDWARE])
     if len(text) > _INDEXED_HARDWARE:
         starts &= Expression(Client.hardware, "^@", text)
-    yield Client.select(Client.card).where(starts).order_by(hardware, Client.card)
+    yield _Kind(Client.select(Client.card).where(starts).order_by(hardware, Client.card), starts)
     if _ADDRESS_LIKE.fullmatch(text):
         address = _c(Client.ip)
-        yield (
-            Client.select(Client.card).where(Expression(address, "^@", _canonical(text))).order_by(address, Client.card)
-        )
+        within = Expression(address, "^@", _canonical(text))
+        yield _Kind(Client.select(Client.card).where(within).order_by(address, Client.card), within)
 
 
 def _c(text: Any) -> Any:  # noqa: ANN401  # peewee expressions
@@ -60,7 +83,9 @@ def _c(text: Any) -> Any:  # noqa: ANN401  # peewee expressions
 
 
 def _canonical(text: str) -> str:
+    """Return an address, or the beginning of one, as addresses are stored."""
     try:
         return canonical_address(text)
     except ValueError:
-        return text
+        # Of IPv6: small letters, and no zeros before a group's other digits.
+        return re.sub(r"\b0+(?=[0-9a-f])", "", text.lower()) if ":" in text else text

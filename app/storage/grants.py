@@ -5,7 +5,8 @@ from app.storage.database import Database
 _SEPARATE_ROLES = "SELECT FROM pg_roles WHERE rolname IN ('kadun_app', 'kadun_backup')"
 
 # The default privileges are for the tables that this owner makes from now on: a restore's, before its own migration.
-# DELETE of the journal is for pruning; triggers keep it to rejections.
+# DELETE of the journal is for pruning; triggers keep it to rejections. A shop's token is revoked, never deleted: what
+# its orders were answered would go with it, and they could be done twice.
 _GRANTS = """
 DO $$ BEGIN
     EXECUTE 'REVOKE ALL ON DATABASE ' || quote_ident(current_database()) || ' FROM PUBLIC';
@@ -23,6 +24,7 @@ GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO kadun_app;
 GRANT SELECT ON ALL TABLES IN SCHEMA public TO kadun_backup;
 GRANT SELECT ON ALL SEQUENCES IN SCHEMA public TO kadun_backup;
 REVOKE UPDATE ON event FROM kadun_app;
+REVOKE DELETE ON api_token FROM kadun_app;
 REVOKE INSERT, UPDATE, DELETE ON schema_migration FROM kadun_app;
 """
 

@@ -56,6 +56,13 @@ def page(wanted: JournalFilter, after: Cursor | None = None, *, limit: int, back
     return list(Event.select().where(Event.id.in_(ids)).order_by(*_order(Event.at, Event.id, rising=False)))
 
 
+def issued_by_hand(limit: int) -> list[Event]:
+    """Return the newest entries of issues that operators made: no shop's."""
+    by_hand = ~fn.starts_with(Event.actor, "shop:")  # as the index event_issued_by_hand says
+    query = Event.select().where((Event.kind == EventKind.ISSUED) & by_hand)
+    return list(query.order_by(*_order(Event.at, Event.id, rising=False)).limit(limit))
+
+
 def cursor(event: Event) -> Cursor:
     """Return an entry's place in every list."""
     return Cursor(event.at, str(event.id))

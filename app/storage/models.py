@@ -136,6 +136,15 @@ class OperatorDevice(_Table):
     created_at = DateTimeTZField(index=False)
 
 
+class OperatorForm(_Table):
+    """Where a form that an operator sent has led; the digest is of its number and of all that it says."""
+
+    form_sha256 = TextField(primary_key=True)
+    operator = ForeignKeyField(Operator, column_name="operator_id", on_delete="CASCADE")
+    location = TextField()
+    created_at = DateTimeTZField()
+
+
 class LoginFailure(_Table):
     """Failed log-ins, by whom they count against."""
 

@@ -28,6 +28,11 @@ def lock(name: str) -> Operator | None:
     return found
 
 
+def lock_by_id(operator_id: int) -> bool:
+    """Lock an operator in the caller's transaction, where nobody removes them meanwhile; False when they are gone."""
+    return Operator.select(Operator.id).where(Operator.id == operator_id).for_update().first() is not None
+
+
 def lock_owners() -> list[str]:
     """Return the owners' names; in the caller's transaction nobody else changes them."""
     owners = Operator.select(Operator.name).where(Operator.role == Role.OWNER.value).order_by(Operator.id)

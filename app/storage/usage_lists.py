@@ -1,5 +1,6 @@
 """Accepted requests in long lists, and by day for a card."""
 
+from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import NamedTuple
 
@@ -8,7 +9,8 @@ from peewee import JOIN, Desc, Select, Tuple, ValuesList
 from app.domain.cards import ID_LENGTH
 from app.storage.models import Usage, database
 
-_DAYS = 30
+DAYS = 14
+"""So many days a list goes back that asks for none: as many as the figures count."""
 _ABOVE_ALL_IDS = "Z" * (ID_LENGTH + 1)
 
 
@@ -20,19 +22,31 @@ class UsagePlace(NamedTuple):
     card_id: str
 
 
-def usage_page(
-    function: str | None, day: date | None, today: date, after: UsagePlace | None = None, *, limit: int
-) -> list[Usage]:
-    """Return up to `limit` counts of a function (None: any) on a day (None: the last 30 days), newest day first."""
-    days = [today - timedelta(days=back) for back in range(_DAYS)] if day is None else [day]
-    if function is not None:
+@dataclass(frozen=True, slots=True)
+class UsageFilter:
+    """Which counts a list has; None means any, but of days the last `DAYS`."""
+
+    function: str | None = None
+    day: date | None = None
+    card_id: str | None = None
+
+
+def usage_page(wanted: UsageFilter, today: date, after: UsagePlace | None = None, *, limit: int) -> list[Usage]:
+    """Return up to `limit` counts, newest day first, those that follow `after`."""
+    function, day = wanted.function, wanted.day
+    days = [today - timedelta(days=back) for back in range(DAYS)] if day is None else [day]
+    if function is not None and wanted.card_id is None:
         return _of_function(function, days, after, limit)
     place = (Usage.day, Usage.function, Usage.card)
     # One bound above: of two, the planner may begin at the wrong one.
-    above = Usage.day <= days[0]
+    where = Usage.day <= days[0]
     if after is not None and after.day <= days[0]:
-        above = Tuple(*place) < Tuple(*after)
-    return list(Usage.select().where(above & (Usage.day >= days[-1])).order_by(*map(Desc, place)).limit(limit))
+        where = Tuple(*place) < Tuple(*after)
+    if wanted.card_id is not None:
+        where &= Usage.card == wanted.card_id
+    if function is not None:
+        where &= Usage.function == function
+    return list(Usage.select().where(where & (Usage.day >= days[-1])).order_by(*map(Desc, place)).limit(limit))
 
 
 def _of_function(function: str, days: list[date], after: UsagePlace | None, limit: int) -> list[Usage]:

@@ -36,6 +36,7 @@ APP_CANNOT = (
     "ALTER ROLE kadun_app CREATEDB", "ALTER ROLE kadun_backup PASSWORD 'x'", "SET ROLE kadun_owner",
     "TRUNCATE card CASCADE", "TRUNCATE event", "TRUNCATE usage",
     "UPDATE event SET kind = kind", "UPDATE schema_migration SET name = name", "DELETE FROM schema_migration",
+    "DELETE FROM api_token",
     "SET session_replication_role = replica", "COPY card TO PROGRAM 'cat'", "SELECT pg_read_file('PG_VERSION')",
     "SELECT rolpassword FROM pg_authid",
 )  # fmt: skip

@@ -1,7 +1,9 @@
 """The way to the console: what reaches it, how much of it, what is compressed, and whom KADUN_ADMIN_ALLOW keeps out."""
 
+import contextlib
 import gzip
 import http.client
+import re
 import subprocess
 import time
 from collections.abc import Iterator
@@ -9,14 +11,17 @@ from pathlib import Path
 
 import pytest
 
+from app.console.page import FORM_BYTES
 from tests.e2e.console_stand_in import EXPORT_BYTES, STYLES, ConsoleStandIn
 from tests.e2e.exchange import Answer
 from tests.e2e.gateway import HSTS, Gateway
-from tests.service import wait_for
+from tests.service import ROOT, wait_for
 
-LIMIT = 5 * 1024 * 1024
+LIMIT, IMPORT_BYTES = 5 * 1024 * 1024, 5200 * 1024
+BUFFER = 64 * 1024  # client_body_buffer_size: so much of a body may still lie in memory
+IMPORT = "/admin/cards/import"
 GZIP = {"Accept-Encoding": "gzip"}
-PLACES = ["/admin", "/admin/", "/admin/cards?status=active", "/admin/static/app.css"]
+PLACES = ["/admin", "/admin/", "/admin/cards?status=active", IMPORT, "/admin/static/app.css"]
 
 
 @pytest.fixture(scope="module")
@@ -50,13 +55,58 @@ def test_what_only_looks_like_the_console_is_nothing(gateway: Gateway, path: str
 
 
 def test_an_import_of_5_mib_arrives_whole_and_a_longer_one_is_refused(gateway: Gateway) -> None:
-    assert gateway.ask("POST", "/admin/import", b"x" * LIMIT).json()["body_bytes"] == LIMIT
-    gateway.ask("POST", "/admin/import", b"x" * (LIMIT + 1)).require_problem(413, "BODY_TOO_LARGE")
+    answer = gateway.ask("POST", IMPORT, b"x" * LIMIT).json()
+    assert (answer["path"], answer["body_bytes"]) == (IMPORT, LIMIT)
+    gateway.ask("POST", IMPORT, b"x" * (IMPORT_BYTES + 1)).require_problem(413, "BODY_TOO_LARGE")
+
+
+@pytest.mark.parametrize(
+    "path", ["/admin/login", "/admin/cards/freeze", "/admin/cards/import/", "/admin/cards/imports"]
+)
+def test_a_form_of_the_console_arrives_whole_and_the_app_refuses_what_is_a_little_longer(
+    gateway: Gateway, path: str
+) -> None:
+    assert gateway.ask("POST", path, b"x" * (FORM_BYTES + 1)).json()["body_bytes"] == FORM_BYTES + 1
+    gateway.ask("POST", path, b"x" * (FORM_BYTES + 9 * 1024)).require_problem(413, "BODY_TOO_LARGE")
 
 
 @pytest.mark.parametrize("path", ["/admin", "/admin/static/app.css", "/v1/shop/cards"])
 def test_only_the_pages_of_the_console_take_as_much(gateway: Gateway, path: str) -> None:
     gateway.ask("POST", path, b"x" * (64 * 1024 + 1)).require_problem(413, "BODY_TOO_LARGE")
+
+
+def held_bytes(gateway: Gateway) -> int:
+    """What lies where bodies wait for their end: nginx's files there have no name."""
+    workers = Path(f"/proc/{gateway.pid}/task/{gateway.pid}/children").read_text().split()
+    total = 0
+    for file in (file for worker in workers for file in Path(f"/proc/{worker}/fd").iterdir()):
+        with contextlib.suppress(FileNotFoundError):  # closed at this moment
+            if str(file.readlink()).startswith(f"{gateway.folder}/cache/body/"):
+                total += file.stat().st_size
+    return total
+
+
+def test_the_unfinished_imports_of_a_stranger_leave_room_for_anothers(gateway: Gateway) -> None:
+    (room_mb,) = re.findall(r"/var/cache/nginx:size=(\d+)m", (ROOT / "docker-compose.yml").read_text())
+    with contextlib.ExitStack() as stack:
+
+        def leave_unfinished(path: str, body: bytes) -> None:
+            connection = stack.enter_context(gateway.connect())
+            with contextlib.suppress(OSError):  # refused before all is there
+                connection.sendall(b"POST %s HTTP/1.1\r\nHost: x\r\n" % path.encode())
+                connection.sendall(b"Content-Length: %d\r\n\r\n" % (len(body) + 1) + body)
+
+        for _ in range(8):
+            leave_unfinished(IMPORT, b"x" * LIMIT)
+        imports = 2 * (LIMIT - BUFFER)
+        wait_for(lambda: held_bytes(gateway) >= imports)
+        gateway.ask("POST", IMPORT, b"x").require_problem(429, "TOO_MANY_REQUESTS")
+        for _ in range(48):  # with the two, all that an address may have open
+            leave_unfinished("/admin/login", b"x" * FORM_BYTES)
+        wait_for(lambda: held_bytes(gateway) >= imports + 48 * (FORM_BYTES - BUFFER))
+        assert held_bytes(gateway) + IMPORT_BYTES < int(room_mb) * 2**20
+        answer = gateway.ask("POST", IMPORT, b"x" * LIMIT, source="127.0.0.9")
+        assert answer.json()["body_bytes"] == LIMIT
 
 
 def test_an_export_waits_for_its_reader_and_fills_no_disk(gateway: Gateway, console: ConsoleStandIn) -> None:
@@ -133,7 +183,7 @@ def test_where_addresses_are_named_nobody_else_comes_near_the_console(
     with Gateway(tmp_path / "nginx", console.socket, believe_test_address=True, KADUN_ADMIN_ALLOW=allow) as gateway:
         for address, welcome in addresses.items():
             headers = {"X-Test-Address": address}
-            assert [refused(gateway.ask("GET", place, headers=headers)) for place in PLACES] == [not welcome] * 4
+            assert [refused(gateway.ask("GET", place, headers=headers)) for place in PLACES] == [not welcome] * 5
             assert not refused(gateway.ask("GET", "/v1/x", headers=headers)), "customers are another matter"
 
 

@@ -11,7 +11,7 @@ from app.services.administration import Administration
 from app.services.gate import Gate
 from app.services.issuing import Issuing
 from app.services.verification import KeyTerms, Verification
-from app.storage.database import Database
+from app.storage.database import Database, connect_to
 from app.tokens import keyring
 from app.tokens.signer import Signer
 from tests.conftest import Clock
@@ -43,6 +43,15 @@ def with_keys(folder: Path) -> Path:
     """Make the signing keys: a service whose database has active cards refuses to make new ones."""
     keyring.create(folder / "keys", datetime.now(UTC))
     return folder
+
+
+@pytest.fixture
+def year(year_url: str) -> Iterator[Database]:
+    """The year (tests/year.py) that the module made at its own `year_url`."""
+    connected = connect_to(Database(year_url))
+    connected.connect()
+    yield connected
+    connected.close()
 
 
 @pytest.fixture(scope="session")

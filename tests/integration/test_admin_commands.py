@@ -109,6 +109,22 @@ def test_a_password_is_changed_and_codes_are_asked_for_no_more(offline: Service,
     offline.cardctl("admin", "password", "alice", "--reset-totp", text=PASSWORD)
     assert can_log_in(database, "alice", PASSWORD)
     assert not can_log_in(database, "alice", OTHER)
+    changes = [event.details for event in Event.select().where(Event.kind == "operator_changed").order_by(Event.id)]
+    assert changes == [
+        {"operator": "alice", "changed": "password"},
+        {"operator": "alice", "changed": "password", "totp": False},
+    ]
+
+
+@pytest.mark.parametrize(
+    "call", [["add", "alice"], ["add", " alice"], ["password", "bob"], ["password", "\x07", "--reset-totp"]]
+)
+def test_nobody_types_a_password_for_a_name_that_will_not_do(
+    offline: Service, database: Database, call: list[str]
+) -> None:
+    offline.cardctl("admin", "add", "alice", text=PASSWORD)
+    status, seen = at_a_terminal(offline, [], "admin", *call)
+    assert (status, "Password" in seen, Operator.select().count()) == (1, False, 1), seen
 
 
 def test_operators_are_listed_without_any_secret(offline: Service, database: Database) -> None:

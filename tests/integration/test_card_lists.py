@@ -1,11 +1,13 @@
 """Lists of cards as the console has them: what is in them, in which order, by which index."""
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from app.domain.codes import CardStatus
+from app.services.gate import Question
+from app.services.issuing import Issuing
+from app.services.verification import Verification
 from app.storage import card_lists, cards, finding
 from app.storage.card_lists import CardFilter
 from app.storage.cards import NewCard
@@ -13,7 +15,8 @@ from app.storage.database import Database, connect_to
 from app.storage.models import Card, Client, Event
 from app.storage.paging import Cursor
 from bench import console_rows
-from tests.year import blocks_read, plan, statements
+from tests.conftest import Clock
+from tests.year import blocks_read, plan, statements, year_of
 from trial.postgres import EmbeddedPostgres
 
 CARDS, EVENTS = 20_000, 60_000
@@ -22,18 +25,7 @@ WEEK = timedelta(days=7)
 
 @pytest.fixture(scope="module")
 def year_url(postgres: EmbeddedPostgres) -> str:
-    postgres.create_database("year_of_cards")
-    url = postgres.url("year_of_cards")
-    console_rows.fill(url, cards=CARDS, events=EVENTS, today=datetime.now(UTC).date())
-    return url
-
-
-@pytest.fixture
-def year(year_url: str) -> Iterator[Database]:
-    connected = connect_to(Database(year_url))
-    connected.connect()
-    yield connected
-    connected.close()
+    return year_of(postgres, cards=CARDS, events=EVENTS, today=datetime.now(UTC).date())
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +153,8 @@ def test_permanent_cards_come_last_among_the_active(year: Database) -> None:
 
 
 def found(text: str, **more: object) -> list[str]:
-    return ids(card_lists.page(CardFilter(text=text, **more), NOW, limit=5_000))  # type: ignore[arg-type]
+    wanted, _is_whole = card_lists.search(CardFilter(**more), text, NOW)  # type: ignore[arg-type]
+    return ids(card_lists.page(wanted, NOW, limit=5_000))
 
 
 def test_a_card_is_found_by_all_that_a_vendor_has_of_it(year: Database) -> None:
@@ -195,7 +188,7 @@ def test_a_search_is_filtered_and_ordered_as_any_list(year: Database, all_cards:
     right = [card_id for card_id in expected(CardFilter(CardStatus.EXPIRED), all_cards) if card_id in hits]
     assert right
     assert found(text, status=CardStatus.EXPIRED) == right
-    wanted = CardFilter(CardStatus.EXPIRED, text=text)
+    wanted, _is_whole = card_lists.search(CardFilter(CardStatus.EXPIRED), text, NOW)
     place = card_lists.cursor(wanted, Card.get_by_id(right[2]))
     assert ids(card_lists.page(wanted, NOW, place, limit=3)) == right[3:6]
     assert card_lists.count_at_most(wanted, NOW, 10_000) == len(right)
@@ -203,16 +196,68 @@ def test_a_search_is_filtered_and_ordered_as_any_list(year: Database, all_cards:
 
 @pytest.mark.parametrize(("text", "broad"), [("board=", True), ("10.", True), ("10.0.1.", False), ("nowhere", False)])
 def test_a_text_that_finds_too_much_is_told(year: Database, text: str, *, broad: bool) -> None:
-    assert finding.is_broad(text) is broad
+    assert card_lists.search(CardFilter(), text, NOW).is_whole is not broad
     assert (len(found(text)) >= finding.MOST_HITS) is broad
+
+
+BROAD = {
+    "expired": CardFilter(CardStatus.EXPIRED),
+    "frozen of a batch": CardFilter(CardStatus.FROZEN, LARGE),
+    "a batch of one": CardFilter(batch=console_rows.RARE_BATCH),
+    "no such note": CardFilter(note="_%"),
+    "unused": CardFilter(CardStatus.UNUSED),
+}
+
+
+@pytest.mark.parametrize("text", ["board=", "10.", "1"])
+@pytest.mark.parametrize("wanted", BROAD.values(), ids=BROAD)
+def test_a_text_that_says_too_little_finds_all_that_a_short_list_has(
+    year: Database, all_cards: list[Card], wanted: CardFilter, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(finding, "MOST_HITS", 200)
+    bound = {client.card_id: client for client in Client.select()}
+    right = [
+        card_id
+        for card_id in expected(wanted, all_cards)
+        if (text == "1" and card_id.startswith("1"))
+        or (card_id in bound and (bound[card_id].hardware.startswith(text) or bound[card_id].ip.startswith(text)))
+    ]
+    searched = card_lists.search(wanted, text, NOW)
+    assert searched.is_whole is (len(right) <= 200)
+    assert ids(card_lists.page(searched.wanted, NOW, limit=5_000)) == right[:200]
+
+
+def test_of_a_long_list_the_first_cards_are_searched(year: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(card_lists, "MOST_SEARCHED", 100)
+    searched = card_lists.search(CardFilter(), "board=", NOW)
+    assert not searched.is_whole
+    newest = card_lists.page(CardFilter(), NOW, limit=100)
+    assert ids(card_lists.page(searched.wanted, NOW, limit=500)) == [card.id for card, client in newest if client]
+    with statements(year) as ran:
+        card_lists.search(CardFilter(CardStatus.EXPIRED), "board=", NOW)
+    told = plan(year, ran[-1])
+    assert "using card_expires on card" in told
+    assert "Seq Scan" not in told
+
+
+@pytest.mark.parametrize(
+    "typed", ["2001:DB8", "2001:0db8:", "2001:0DB8:00ab:", "2001:db8:ab::1", "2001:0db8:00AB:0:0:0:0:1"]
+)
+def test_an_address_is_found_however_its_beginning_is_written(
+    database: Database, verification: Verification, typed: str
+) -> None:
+    (card,) = Issuing(database, "tester", Clock()).issue(1, None)
+    verification.verify(Question(card.id, "h", "f", "n" * 20, "2001:db8:ab::1"))
+    assert found(typed) == [card.id]
+    assert found("2001:db80") == []
 
 
 @pytest.mark.parametrize("text", ["board=", "10.", "1", "1000000000000000", "abcdefgh"])
 def test_each_kind_of_hit_is_a_scan_of_one_index(year: Database, text: str) -> None:
     with statements(year) as ran:
-        found(text)
+        finding.find(text)
     plans = [plan(year, statement) for statement in ran]
-    assert len(plans) <= 6
+    assert len(plans) <= 5
     # Of twenty thousand clients a thousand may well be read with the table; of a million they are not.
     year.execute_sql("SET enable_seqscan = off")
     assert not any("Seq Scan" in plan(year, statement) for statement in ran)

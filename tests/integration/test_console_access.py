@@ -54,7 +54,7 @@ MATRIX: dict[tuple[str, str], tuple[int | str, int | str, int | str]] = {
     ("GET", "/admin/operator/remove"): (LOGIN, 403, 303),
     ("POST", "/admin/operator/remove"): (LOGIN, 403, 400),
     ("GET", "/admin/token"): (LOGIN, 403, 200),
-    ("POST", "/admin/token"): (LOGIN, 403, 303),
+    ("POST", "/admin/token"): (LOGIN, 403, 400),
     ("GET", "/admin/files"): (LOGIN, 403, 200),
     ("GET", "/admin/functions"): (LOGIN, 403, 200),
     ("GET", "/admin/keys"): (LOGIN, 403, 200),
@@ -287,6 +287,16 @@ def test_a_session_planted_before_the_log_in_is_not_the_one_after_it(scene: Scen
     assert attacker.get("/admin/operators").status == 403
     first, second = (Browser(service).log_in("olga").cookie("kadun_session") for _ in range(2))
     assert first != second, "each log-in has a session of its own"
+
+
+def test_who_logs_in_over_a_session_leaves_none_behind(scene: Scene, service: Service) -> None:
+    browser, elsewhere = Browser(service).walk_in("sam"), Browser(service).walk_in("sam")
+    before = Browser(service)
+    before.set_cookie("kadun_session", str(browser.cookie("kadun_session")))
+    assert browser.post("/admin/login", {"name": "olga", "password": PASSWORD}).status == 303
+    assert browser.get("/admin/operators").status == 200
+    assert before.get("/admin/account").status == 303
+    assert elsewhere.get("/admin/account").status == 200
 
 
 def test_cookies_are_for_the_console_over_https_alone(scene: Scene, service: Service) -> None:

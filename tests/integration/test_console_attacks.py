@@ -290,6 +290,13 @@ def test_no_link_leads_to_another_site_after_the_log_in(wanted: str) -> None:
     assert re.fullmatch("[!-~]+", safe_next(wanted))
 
 
+@pytest.mark.parametrize(
+    "wanted", ["/admin/cards?note=a(b)!'*~&q=x//y..z", "/admin/", "/admin/card?id=A&back=/admin/cards%3Fq%3D1"]
+)
+def test_every_address_of_the_consoles_own_is_gone_back_to(wanted: str) -> None:
+    assert safe_next(wanted) == wanted
+
+
 def test_where_a_form_leads_back_to_is_the_consoles(owner: Browser, service: Service) -> None:
     scene = furnish(["plain"])
     for wanted in ("https://evil.example", "//evil.example", "/admin//evil.example", "javascript:evil()", "/\\evil"):

@@ -14,6 +14,8 @@ from tests.service import Service, question
 LIST = "/admin/cards"
 CONFIRM = "/admin/cards/confirm"
 APPLY = "/admin/cards/apply"
+TELL = ("step", "tell")
+"""The button that has a length told anew."""
 
 
 @pytest.fixture
@@ -102,7 +104,7 @@ def test_extending_shows_each_new_expiry_before_it_is_set(owner: Browser, cards:
     assert "1 张使用中，从到期时间起顺延" in told.words
     assert "1 张已过期，从现在起算，马上重新生效" in told.words
     assert "1 张未激活，有效期加长" in told.words
-    other = owner.submit(told, CONFIRM, by="other", by_other="45天")
+    other = owner.submit(told, APPLY, by="other", by_other="45天", button=TELL)
     assert "每张 45 天" in other.words
     local = before.astimezone(ZoneInfo("Asia/Shanghai"))
     assert (local + timedelta(days=45)).isoformat(sep=" ") in other.words
@@ -117,11 +119,11 @@ def test_extending_shows_each_new_expiry_before_it_is_set(owner: Browser, cards:
 @pytest.mark.parametrize("typed", ["soon", "", "0d", "永久", "36501d", "30"])
 def test_a_length_that_is_none_changes_nothing(owner: Browser, cards: list[str], typed: str) -> None:
     told = confirm(owner, "extend", cards[:1])
-    refused = owner.submit(told, CONFIRM, by="other", by_other=typed)
+    refused = owner.submit(told, APPLY, by="other", by_other=typed, button=TELL)
     assert refused.status == 400
     assert 'role="alert"' in refused.text
     assert f'value="{typed}"' in refused.text
-    fields = {"action": "extend", "id": cards[0], "by": "other", "by_other": typed}
+    fields = {"action": "extend", "id": cards[0], "by": "other", "by_other": typed, "told": typed}
     assert owner.post(APPLY, fields).status == 400
     assert not Event.select().where(Event.kind == EventKind.EXTENDED).exists()
 
@@ -178,10 +180,42 @@ def test_a_card_that_is_gone_is_left_out(owner: Browser, cards: list[str]) -> No
 
 
 def test_an_action_repeated_says_that_nothing_changed(owner: Browser, cards: list[str]) -> None:
-    told = confirm(owner, "freeze", cards[:1])
+    told, again = confirm(owner, "freeze", cards[:1]), confirm(owner, "freeze", cards[:1])
     apply(owner, told)
-    assert "没有更改任何卡密" in apply(owner, told).words
+    assert "没有更改任何卡密" in apply(owner, again).words
     assert Event.select().where(Event.kind == EventKind.FROZEN).count() == 1
+
+
+def test_a_length_typed_after_it_was_told_is_told_before_it_is_done(owner: Browser, cards: list[str]) -> None:
+    told = confirm(owner, "extend", cards[:1])
+    before = Card.get_by_id(cards[0]).expires_at
+    anew = owner.submit(told, APPLY, by="other", by_other="365d")
+    assert anew.status == 400
+    assert "时长改过了" in anew.words
+    assert "每张 365 天" in anew.words
+    assert Card.get_by_id(cards[0]).expires_at == before
+    apply(owner, anew)
+    assert Card.get_by_id(cards[0]).expires_at == before + timedelta(days=365)
+
+
+def test_a_shorter_length_is_told_for_cards_that_the_longer_one_left_out(owner: Browser, cards: list[str]) -> None:
+    Card.update(validity=timedelta(days=36_490)).where(Card.id == cards[4]).execute()
+    told = confirm(owner, "extend", cards[3:5])
+    assert "将延期 1 张" in told.words
+    assert "1 张不能延期，跳过" in told.words
+    assert "将延期 2 张" in owner.submit(told, APPLY, by="1d", button=TELL).words
+
+
+def test_the_way_back_to_a_last_page_that_is_empty_now_is_the_first(owner: Browser, database: Database) -> None:
+    born = datetime.now(UTC)
+    ids = [f"{number:032d}" for number in range(52)]
+    Card.insert_many([{"id": card_id, "created_at": born} for card_id in ids]).execute()
+    first = owner.get(f"{LIST}?status=unused")
+    last = owner.get(next(link for link in first.links if "after=" in link and "lang=" not in link))
+    done = apply(owner, owner.submit(last, CONFIRM, id=ids[:2], button=("action", "freeze")))
+    back = owner.get(next(link for link in done.links if "after=" in link and "lang=" not in link))
+    assert "共 50 张" in back.words
+    assert not [link for link in back.links if "before=" in link and "lang=" not in link]
 
 
 def test_the_largest_page_at_once_and_no_more(owner: Browser, database: Database) -> None:

@@ -177,7 +177,7 @@ def test_what_strangers_and_vendors_wrote_is_text(owner: Browser, proxied: Servi
 
 
 def test_a_seller_looks_but_has_nothing_to_change_or_take_away(seller: Browser) -> None:
-    card_id = make(1)
+    card_id = active(1, None)
     page = seller.get("/admin/cards")
     assert listed(page) == [card_id]
     posts = {urlsplit(form.action).path for form in page.forms if form.method == "post" and form.buttons}
@@ -236,6 +236,41 @@ def test_chosen_cards_alone_can_be_exported(owner: Browser) -> None:
     page = owner.get("/admin/cards")
     answer = owner.submit(page, "/admin/cards/confirm", id=chosen, button=("format", "txt"))
     assert answer.text.split() == chosen
+
+
+@pytest.mark.parametrize("output", ["csv", "txt"])
+def test_an_export_of_the_chosen_with_none_chosen_takes_nothing_away(owner: Browser, output: str) -> None:
+    for number in range(3):
+        make(number)
+    page = owner.get("/admin/cards")
+    answer = owner.submit(page, "/admin/cards/confirm", button=("format", output))
+    assert answer.status == 400
+    assert "没有选中任何卡密" in answer.words
+    assert not Event.select().where(Event.kind == EventKind.EXPORTED).exists()
+
+
+def test_an_export_without_a_row_has_its_header(owner: Browser) -> None:
+    header = "id,status,validity_seconds,activated_at,expires_at,batch,note,hardware,ip\n"
+    assert owner.post("/admin/cards/export", {"format": "csv"}).content.decode("utf-8-sig") == header
+    journal = owner.post("/admin/journal/export?kind=deleted", {"format": "csv"}).content.decode("utf-8-sig")
+    assert journal == "id,at,kind,code,card_id,reference,ip,claimed_ip,hardware,function,actor,details\n"
+
+
+def test_an_export_of_a_search_has_all_of_it_or_is_refused(owner: Browser) -> None:
+    born = datetime(2026, 1, 1, tzinfo=UTC)
+    rows = [{"id": f"7{n:031d}", "created_at": born, "batch": "稀" if n >= 1_500 else "多"} for n in range(1_510)]
+    Card.insert_many(rows).execute()
+    page = owner.get("/admin/cards?q=7&batch=%E7%A8%80")
+    assert len(listed(page)) == 10
+    assert "搜索内容太短" not in page.words
+    assert len(export(owner, page, "txt").text.split()) == 10
+    broad = owner.get("/admin/cards?q=7")
+    assert "至少 1,000 张" in broad.words
+    assert len([form for form in broad.forms if "/export" in form.action]) == 0
+    refused = owner.post("/admin/cards/export?q=7", {"format": "txt"})
+    assert refused.status == 400
+    assert "不能全部导出" in refused.words
+    assert Event.select().where(Event.kind == EventKind.EXPORTED).count() == 1
 
 
 def test_an_export_can_be_imported_again(owner: Browser) -> None:

@@ -214,6 +214,29 @@ def test_usage_is_listed_by_day_and_function_page_by_page(
     assert rows(owner.get(f"/admin/usage?day={today - timedelta(days=1)}")) == 1
     assert rows(owner.get("/admin/usage?function=none")) == -1
     assert rows(owner.get("/admin/usage?after=nonsense")) == 50
+    assert rows(owner.get(f"/admin/usage?card={cards[0].lower()}")) == 2
+    assert rows(owner.get(f"/admin/usage?card={cards[0]}&function=other")) == 1
+    assert rows(owner.get("/admin/usage?card=nonsense")) == -1
+
+
+def test_charts_of_usage_lead_to_the_very_counts(service: Service, owner: Browser) -> None:
+    today, (card,) = datetime.now(ZONE).date(), service.issue()
+    times = {0: 37, 13: 2, 14: 500}
+    for back, count in times.items():
+        day = today - timedelta(days=back)
+        Usage.insert(card=card, day=day, function="f.1", count=count, last_at=datetime.now(UTC)).execute()
+    page = owner.get(f"/admin/card?id={card}")
+    for back, count in times.items():
+        (link,) = {link for link in page.links if f"day={today - timedelta(days=back)}" in link}
+        behind = owner.get(link)
+        assert rows(behind) == 1
+        assert f" {count} " in behind.words
+    overview = counted(owner, "/admin/")
+    chart = drawn(overview, "使用最多的功能")
+    assert chart["series"][0]["values"] == [39]
+    behind = owner.get(chart["series"][0]["links"][0])
+    assert rows(behind) == 2
+    assert "500" not in behind.words
 
 
 def test_a_day_that_is_none_is_refused_in_words(owner: Browser) -> None:

@@ -2,17 +2,20 @@
 
 import csv
 import io
-from datetime import timedelta
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from urllib.parse import urlsplit
 
 import pytest
 
 from app.domain.codes import EventKind
 from app.domain.operators import Role
+from app.storage import journal, journal_lists
 from app.storage.database import Database
 from app.storage.models import Card, Event
 from tests.console import Browser, Seen, add_operator
 from tests.service import Service
+from tests.year import plan, statements
 
 ISSUE = "/admin/cards/issue"
 
@@ -75,7 +78,7 @@ def test_a_reload_issues_nothing_more(seller: Browser) -> None:
         ({"validity": "permanent"}, None),
         ({"validity": "other", "validity_other": "36h"}, timedelta(hours=36)),
         ({"validity": "other", "validity_other": "季卡"}, timedelta(days=90)),
-        ({"validity": "365d", "validity_other": "1d"}, timedelta(days=365)),
+        ({"validity": "365d", "validity_other": "年卡"}, timedelta(days=365)),
     ],
 )
 def test_validities_are_chosen_or_typed(seller: Browser, fields: dict[str, str], validity: timedelta | None) -> None:
@@ -95,6 +98,9 @@ def test_validities_are_chosen_or_typed(seller: Browser, fields: dict[str, str],
         {"validity": "other", "validity_other": "30"},
         {"validity": "other", "validity_other": ""},
         {"validity": "odd"},
+        {"validity": "365d", "validity_other": "1d"},
+        {"validity": "", "validity_other": "1d"},
+        {"validity": "permanent", "validity_other": "x"},
         {"validity": "36501d"},
         {"batch": "x" * 201},
         {"note": "a\u202eb"},
@@ -126,6 +132,31 @@ def test_a_seller_sees_only_what_they_issued_themselves(owner: Browser, seller: 
     assert "老板的" not in page.words
     assert "小李的" in owner.get(ISSUE).words
     assert "console:小李" in owner.get(ISSUE).words
+
+
+def test_what_shops_sell_leaves_ones_own_issues_in_sight(owner: Browser, seller: Browser, database: Database) -> None:
+    issue(owner, batch="老板的")
+    now = datetime.now(UTC)
+    details = {"count": 1, "batch": "店铺的", "validity": "30d"}
+    entries = [
+        journal.Entry(now + timedelta(seconds=n), EventKind.ISSUED, actor="shop:淘宝", details=details)
+        for n in range(20)
+    ]
+    journal.append([*entries, replace(entries[0], actor="cardctl:root", details={**details, "batch": "命令行的"})])
+    page = owner.get(ISSUE)
+    assert "老板的" in page.words
+    assert "命令行的" in page.words
+    assert "店铺的" not in page.words
+    with statements(database) as ran:
+        journal_lists.issued_by_hand(10)
+    database.execute_sql("SET enable_seqscan = off")
+    assert "using event_issued_by_hand" in plan(database, ran[0])
+
+
+def test_an_empty_file_of_cards_has_its_header(owner: Browser) -> None:
+    page = issue(owner, count="1")
+    Card.delete().execute()
+    assert download(owner, page, "csv").content.decode("utf-8-sig") == "id,validity_seconds,batch,note\n"
 
 
 def test_what_was_deleted_since_is_told(owner: Browser) -> None:

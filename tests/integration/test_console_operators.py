@@ -1,5 +1,6 @@
 """Operators and shops' tokens in the console: owners manage them, and show that it is them."""
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 import pyotp
@@ -10,7 +11,7 @@ from app.services.shop_tokens import ShopTokens
 from app.storage.database import Database
 from app.storage.models import Event, Operator
 from tests.console import PASSWORD, Browser, add_operator
-from tests.service import Service
+from tests.service import Service, wait_for
 
 NEW = "a rather long new password"
 
@@ -150,12 +151,38 @@ def test_a_token_is_revoked_after_its_consequence_was_told(owner: Browser, datab
     assert token not in page.text
     page = owner.get("/admin/token?name=shop+%26+co")
     assert "its orders fail until it has a new token" in page.words
-    page = owner.submit(page, "/admin/token")
+    refused = owner.submit(page, "/admin/token", own_password="guess")
+    assert (refused.status, tokens.authenticate(token) is None) == (400, False)
+    assert "your own password is wrong" in refused.words
+    page = owner.submit(refused, "/admin/token", own_password=PASSWORD)
     assert "revoked 20" in page.words
     assert tokens.authenticate(token) is None
     assert "/admin/token" not in [form.action for form in owner.get("/admin/token?name=shop+%26+co").forms]
     again = owner.post("/admin/token", {"name": "shop & co"})
     assert again.status == 303, "revoked stays revoked"
+    assert len(told("token_revoked")) == 1
+
+
+def test_two_who_revoke_a_token_at_once_have_both_done_so(service: Service, owner: Browser, database: Database) -> None:
+    ShopTokens(database, "tester", lambda: datetime.now(UTC)).add("shop", [Scope.CARDS_READ])
+    add_operator("otto")
+    both = [owner, Browser(service).walk_in("otto")]
+    fields = {"name": "shop", "own_password": PASSWORD}
+    tokens = [browser.csrf() for browser in both]
+
+    def are_held_up() -> bool:
+        return bool(database.execute_sql("SELECT count(*) FROM pg_locks WHERE NOT granted").fetchone()[0] == 2)
+
+    with ThreadPoolExecutor(2) as pool:
+        with database.atomic() as held:  # both have seen that it holds before either can revoke it
+            database.execute_sql("SELECT FROM api_token FOR UPDATE")
+            answers = [
+                pool.submit(browser.post, "/admin/token", fields, csrf=token)
+                for browser, token in zip(both, tokens, strict=True)
+            ]
+            wait_for(are_held_up)
+            held.rollback()
+        assert [answer.result(20).status for answer in answers] == [303, 303]
     assert len(told("token_revoked")) == 1
 
 

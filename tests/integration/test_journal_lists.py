@@ -1,6 +1,5 @@
 """Lists of the journal and of usage as the console has them, and rejections grouped."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
@@ -12,9 +11,9 @@ from app.storage.database import Database, connect_to
 from app.storage.journal_lists import JournalFilter
 from app.storage.models import Event, Usage
 from app.storage.paging import Cursor
-from app.storage.usage_lists import UsagePlace, usage_of_card, usage_page
+from app.storage.usage_lists import DAYS, UsageFilter, UsagePlace, usage_of_card, usage_page
 from bench import console_rows
-from tests.year import plan, statements
+from tests.year import plan, statements, year_of
 from trial.postgres import EmbeddedPostgres
 
 NOW = datetime.now(UTC)
@@ -24,18 +23,7 @@ DAY = timedelta(days=1)
 
 @pytest.fixture(scope="module")
 def year_url(postgres: EmbeddedPostgres) -> str:
-    postgres.create_database("year_of_events")
-    url = postgres.url("year_of_events")
-    console_rows.fill(url, cards=2_000, events=20_000, today=TODAY)
-    return url
-
-
-@pytest.fixture
-def year(year_url: str) -> Iterator[Database]:
-    connected = connect_to(Database(year_url))
-    connected.connect()
-    yield connected
-    connected.close()
+    return year_of(postgres, cards=2_000, events=20_000, today=TODAY)
 
 
 @pytest.fixture(scope="module")
@@ -179,24 +167,40 @@ def test_usage_is_listed_newest_day_first_page_by_page(year: Database, function:
     right = sorted((row for row in rows if function in (None, row[1]) and day in (None, row[0])), reverse=True)
     seen: list[tuple[date, str, str, int]] = []
     after = None
-    while page := usage_page(function, day, TODAY, after, limit=700):
+    while page := usage_page(UsageFilter(function, day), TODAY, after, limit=700):
         seen += [(row.day, row.function, row.card_id, row.count) for row in page]
         after = UsagePlace(*seen[-1][:3])
     assert seen == right
 
 
-def test_usage_of_a_month_ago_is_no_longer_listed_and_no_day_is_too_far(year: Database) -> None:
+def test_older_usage_is_no_longer_listed_and_no_day_is_too_far(year: Database) -> None:
     for function in (None, OPEN):
-        assert usage_page(function, None, TODAY + 28 * DAY, limit=1)
-        assert not usage_page(function, None, TODAY + 30 * DAY, limit=1)
+        assert usage_page(UsageFilter(function), TODAY + (DAYS - 2) * DAY, limit=1)
+        assert not usage_page(UsageFilter(function), TODAY + DAYS * DAY, limit=1)
         for day in (date.min, date.max):
-            assert not usage_page(function, day, TODAY, UsagePlace(date.max, "x", "A"), limit=1)
+            assert not usage_page(UsageFilter(function, day), TODAY, UsagePlace(date.max, "x", "A"), limit=1)
+
+
+@pytest.mark.parametrize(("function", "day"), [(None, None), (OPEN, None), (None, TODAY - DAY), (OPEN, TODAY)])
+def test_usage_of_a_card_is_listed_by_an_index(year: Database, function: str | None, day: date | None) -> None:
+    card_id = Usage.select().first().card_id
+    rows = [(row.day, row.function, row.card_id) for row in Usage.select().where(Usage.card == card_id)]
+    right = sorted((row for row in rows if function in (None, row[1]) and day in (None, row[0])), reverse=True)
+    wanted = UsageFilter(function, day, card_id)
+    with statements(year) as ran:
+        page = usage_page(wanted, TODAY, limit=50)
+    assert [(row.day, row.function, row.card_id) for row in page] == right
+    assert "Seq Scan" not in plan(year, ran[0])
+    assert function or "usage_pkey" in plan(year, ran[0])
+    for place in right:
+        after = usage_page(wanted, TODAY, UsagePlace(*place), limit=50)
+        assert [(row.day, row.function, row.card_id) for row in after] == [row for row in right if row < place]
 
 
 @pytest.mark.parametrize("function", [None, OPEN])
 def test_a_page_of_usage_is_one_query_by_the_index_of_days(year: Database, function: str | None) -> None:
     with statements(year) as ran:
-        usage_page(function, None, TODAY, UsagePlace(TODAY, OPEN, "5"), limit=50)
+        usage_page(UsageFilter(function), TODAY, UsagePlace(TODAY, OPEN, "5"), limit=50)
     (statement,) = ran
     told = plan(year, statement)
     assert "usage_day" in told

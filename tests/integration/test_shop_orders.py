@@ -20,7 +20,8 @@ from app.services import housekeeping
 from app.services import shop as shop_service
 from app.services.shop import Order, OrderChangedError
 from app.services.shop_tokens import ShopTokens
-from app.storage.database import Database
+from app.storage import api_requests
+from app.storage.database import Database, DatabaseUnavailableError
 from app.storage.models import ApiRequest, Card, Event
 from tests.conftest import Clock
 from tests.integration.conftest import with_keys
@@ -83,6 +84,7 @@ def test_the_same_order_written_otherwise_is_the_same(service: Service, shop: Sh
     [
         (CARDS, {**ORDER, "count": 3}),
         (CARDS, {**ORDER, "validity": "permanent"}),
+        (CARDS, {**ORDER, "validity": "month"}),  # the same time, otherwise written
         (CARDS, {"validity": "30d", "count": 2}),
         (f"{CARDS}/freeze", {"ids": ["0" * 32]}),
     ],
@@ -216,6 +218,16 @@ def test_an_answer_is_kept_for_seven_days(orders: shop_service.Shop, order: Orde
     assert not orders.issue(order, 1, None).is_replayed
 
 
+def begun_elsewhere(database_url: str, order: Order) -> Database:
+    """A connection whose transaction has claimed the order's key."""
+    elsewhere = Database(database_url)
+    elsewhere.connect()
+    elsewhere.execute_sql("BEGIN")
+    insert = "INSERT INTO api_request VALUES (%s, %s, %s, 201, '{}', now())"
+    elsewhere.execute_sql(insert, (order.shop.id, order.key, order.request_sha256))
+    return elsewhere
+
+
 @pytest.mark.parametrize("end", ["COMMIT", "ROLLBACK"])
 def test_an_order_under_way_elsewhere_is_waited_for(
     orders: shop_service.Shop, order: Order, database: Database, database_url: str, end: str
@@ -224,11 +236,7 @@ def test_an_order_under_way_elsewhere_is_waited_for(
         with database.connection_context():
             return orders.issue(order, 1, None)
 
-    elsewhere = Database(database_url)
-    elsewhere.connect()
-    elsewhere.execute_sql("BEGIN")
-    insert = "INSERT INTO api_request VALUES (%s, %s, %s, 201, '{}', now())"
-    elsewhere.execute_sql(insert, (order.shop.id, order.key, order.request_sha256))
+    elsewhere = begun_elsewhere(database_url, order)
     with ThreadPoolExecutor(1) as pool:
         asked = pool.submit(ask)
         wait_for(lambda: elsewhere.execute_sql("SELECT 1 FROM pg_locks WHERE NOT granted").fetchone())
@@ -237,3 +245,28 @@ def test_an_order_under_way_elsewhere_is_waited_for(
     elsewhere.close()
     assert answer.is_replayed is (end == "COMMIT")
     assert Card.select().count() == (0 if end == "COMMIT" else 1)
+
+
+def test_an_order_that_stays_under_way_elsewhere_is_soon_told_to_come_again(
+    orders: shop_service.Shop, order: Order, database: Database, database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    pid = database.connection().get_backend_pid()
+    elsewhere = begun_elsewhere(database_url, order)
+    with pytest.raises(DatabaseUnavailableError):  # a 503 with Retry-After
+        orders.issue(order, 1, None)
+    elsewhere.execute_sql("ROLLBACK")
+    elsewhere.close()
+    assert not orders.issue(order, 1, None).is_replayed
+    assert database.connection().get_backend_pid() == pid, "the database was not away"
+    assert caplog.messages == []
+
+
+def test_only_the_claim_of_an_order_waits_as_short(order: Order, database: Database, clock: Clock) -> None:
+    def limit() -> str:
+        return str(database.execute_sql("SHOW lock_timeout").fetchone()[0])
+
+    usual = limit()
+    assert usual != f"{api_requests.CLAIM_SECONDS}s"
+    with database.atomic():
+        api_requests.claim(order.shop.id, order.key, order.request_sha256, clock())
+        assert limit() == usual

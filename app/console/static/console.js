@@ -1,13 +1,15 @@
 // What pages do beyond links and forms. Everything works without it but charts, copying and the theme's button.
 "use strict";
 
-const toast = document.getElementById("toast");
+// Looked for each time: after "back" htmx has put another in its place.
+const findToast = () => document.getElementById("toast");
 
 function say(text) {
+  const toast = findToast();
   toast.textContent = text;
   toast.hidden = false;
   clearTimeout(say.timer);
-  say.timer = setTimeout(() => { toast.hidden = true; }, 4000);
+  say.timer = setTimeout(() => { findToast().hidden = true; }, 4000);
 }
 
 function toggleTheme() {
@@ -21,7 +23,7 @@ async function copy(button) {
   const source = document.getElementById(button.dataset.copy);
   try {
     await navigator.clipboard.writeText(source.value ?? source.textContent);
-    say(toast.dataset.copied);
+    say(findToast().dataset.copied);
   } catch {
     source.focus();
     source.select?.();
@@ -110,11 +112,15 @@ document.addEventListener("change", ({ target }) => {
   }
 });
 
-// Whoever types a length of their own means it.
+// Whoever types a length of their own means it, until they choose another: told before htmx reads the form.
 document.addEventListener("input", (event) => {
   const choice = document.getElementById(event.target.dataset?.chooses);
   if (choice) choice.checked = true;
 });
+document.addEventListener("change", ({ target }) => {
+  const other = target.type === "radio" && target.form?.elements[`${target.name}_other`];
+  if (other && target.value !== "other") other.value = "";
+}, true);
 
 // A form is sent once, however often its button is pressed; a download keeps its button.
 document.addEventListener("submit", (event) => {
@@ -137,7 +143,7 @@ document.addEventListener("htmx:pushedIntoHistory", () => {
   here.searchParams.set("lang", link.dataset.language);
   link.href = here.pathname + here.search;
 });
-document.addEventListener("htmx:responseError", () => say(toast.dataset.failed));
-document.addEventListener("htmx:sendError", () => say(toast.dataset.failed));
+document.addEventListener("htmx:responseError", () => say(findToast().dataset.failed));
+document.addEventListener("htmx:sendError", () => say(findToast().dataset.failed));
 document.addEventListener("htmx:load", (event) => drawCharts(event.target));
 drawCharts(document);

@@ -27,6 +27,15 @@ CREATE TABLE operator_device (
     created_at timestamptz NOT NULL
 );
 CREATE INDEX operator_device_operator ON operator_device (operator_id);
+-- Where each form that an operator sent has led, in the transaction that did what it says: sent again, it leads there.
+CREATE TABLE operator_form (
+    form_sha256 text PRIMARY KEY CHECK (form_sha256 ~ '^[0-9a-f]{64}$'),
+    operator_id integer NOT NULL REFERENCES operator (id) ON DELETE CASCADE,
+    location text NOT NULL,
+    created_at timestamptz NOT NULL
+);
+CREATE INDEX operator_form_operator ON operator_form (operator_id);
+CREATE INDEX operator_form_created ON operator_form (created_at);
 -- Failed log-ins, by whom they count against: never a name alone, or anybody could lock the vendor out.
 CREATE TABLE login_failure (
     bucket text PRIMARY KEY,
@@ -94,6 +103,8 @@ CREATE INDEX event_card ON event (card_id, COALESCE(code, kind), at, id) WHERE c
 CREATE INDEX event_network ON event (ip_network, COALESCE(code, kind), at, id) WHERE ip_network IS NOT NULL;
 CREATE INDEX event_hardware ON event (hashtextextended(hardware, 0), COALESCE(code, kind), at, id)
     WHERE hardware IS NOT NULL;
+-- What is sold by shops goes on all day: what was issued by hand is not to be looked for among it.
+CREATE INDEX event_issued_by_hand ON event (at, id) WHERE kind = 'issued' AND NOT starts_with(actor, 'shop:');
 CREATE INDEX event_function ON event (function, COALESCE(code, kind), at, id) WHERE function IS NOT NULL;
 CREATE INDEX event_actor ON event (actor, COALESCE(code, kind), at, id) WHERE actor IS NOT NULL;
 -- Of all that operators did only log-ins have an address: a list by both should not look through the rest.

@@ -1,0 +1,124 @@
+"""What a seller is not shown: the keys that others issued and nobody uses yet."""
+
+from datetime import UTC, datetime, timedelta
+from urllib.parse import quote
+
+import pytest
+
+from app.domain.codes import Code, EventKind
+from app.domain.operators import Role
+from app.storage import journal
+from app.storage.database import Database
+from app.storage.journal import Entry
+from app.storage.models import Card
+from tests.console import Browser, Seen, add_operator
+from tests.service import Service
+
+BORN = datetime(2026, 1, 1, tzinfo=UTC)
+KEY = "WXYZ" + "7" * 28
+
+
+@pytest.fixture
+def seller(proxied: Service, database: Database) -> Browser:
+    add_operator("小李", Role.SELLER)
+    return Browser(proxied, address="192.0.2.2").walk_in("小李")
+
+
+@pytest.fixture
+def owner(proxied: Service, database: Database) -> Browser:
+    add_operator("老王")
+    return Browser(proxied, address="192.0.2.1").walk_in("老王")
+
+
+def make(card_id: str, minutes: int = 0, issued_by: str = "console:老王", **columns: object) -> str:
+    """A card as it was issued, with its entry."""
+    born = BORN + timedelta(minutes=minutes)
+    Card.insert(**{"id": card_id, "validity": timedelta(days=30), "created_at": born, **columns}).execute()
+    journal.append([Entry(born, EventKind.ISSUED, actor=issued_by, details={"count": 1, "validity": "30d"})])
+    return card_id
+
+
+def is_masked(page: Seen, card_id: str) -> bool:
+    assert page.status == 200, page.words
+    assert card_id[:4] in page.words, "it is listed, one way or the other"
+    assert (f"{card_id[:4]}•••" in page.words) is (card_id not in page.text)
+    return card_id not in page.text
+
+
+def used() -> dict[str, object]:
+    now = datetime.now(UTC)
+    return {"is_activated": True, "activated_at": now, "expires_at": now + timedelta(days=3)}
+
+
+def test_unused_cards_of_others_are_masked_in_lists(owner: Browser, seller: Browser) -> None:
+    unused, frozen = make(KEY), make("1" * 32, 1, frozen_at=datetime.now(UTC))
+    from_a_shop, imported = make("2" * 32, 2, "shop:淘宝"), make("3" * 32, 3, "cardctl:root")
+    active, own = make("4" * 32, 4, **used()), make("5" * 32, 5, "console:小李")
+    page = seller.get("/admin/cards")
+    assert [is_masked(page, each) for each in (unused, frozen, from_a_shop, imported)] == [True] * 4
+    assert [is_masked(page, each) for each in (active, own)] == [False] * 2
+    assert is_masked(seller.get("/admin/cards?status=frozen"), frozen)
+    assert not any(is_masked(owner.get("/admin/cards"), each) for each in (unused, frozen, from_a_shop, imported))
+
+
+def test_what_a_seller_issues_is_theirs_to_read(seller: Browser) -> None:
+    make(KEY)
+    seller.submit(seller.get("/admin/cards/issue"), "/admin/cards/issue", count="3")
+    page = seller.get("/admin/cards")
+    assert [is_masked(page, card.id) for card in Card.select().order_by(Card.created_at)] == [True, *[False] * 3]
+
+
+def test_who_searches_for_the_whole_key_is_shown_it(seller: Browser) -> None:
+    make(KEY)
+    for typed in (KEY, f" {KEY[:8]}-{KEY[8:].lower()}"):
+        assert not is_masked(seller.get(f"/admin/cards?q={quote(typed)}"), KEY)
+    assert seller.get(f"/admin/card?id={KEY}").status == 200
+
+
+def test_no_beginning_tells_whether_there_is_such_a_key(owner: Browser, seller: Browser) -> None:
+    make(KEY)
+    own, active = make(KEY[:-1] + "8", 1, "console:小李"), make(KEY[:-1] + "9", 2, **used())
+    for length in (1, 4, 8, 31):
+        page = seller.get(f"/admin/cards?q={KEY[:length]}")
+        assert not is_masked(page, own)
+        assert not is_masked(page, active)
+        assert "共 2 张" in page.words
+        assert not is_masked(owner.get(f"/admin/cards?q={KEY[:length]}"), KEY)
+
+
+def test_the_ways_on_and_back_hold_no_key(seller: Browser) -> None:
+    # All of one moment, as cards of one issue are: their order is the keys' own.
+    keys = sorted(f"{number:04}" + "9" * 28 for number in range(120))
+    Card.insert_many([{"id": key, "created_at": BORN} for key in keys]).execute()
+
+    def listed(page: Seen) -> list[str]:
+        assert not [key for key in keys if key in page.text]
+        return [word.removesuffix("•••") for word in page.words.split() if word.endswith("•••")]
+
+    def way(page: Seen, name: str) -> str:
+        return next(link for link in page.links if f"{name}=" in link and "lang=" not in link)
+
+    first = seller.get("/admin/cards?status=unused")
+    second = seller.get(way(first, "after"))
+    third = seller.get(way(second, "after"))
+    assert listed(first) + listed(second) + listed(third) == [key[:4] for key in reversed(keys)]
+    assert listed(seller.get(way(third, "before"))) == listed(second)
+    # A place that was made up would tell which of the hidden keys come after it.
+    microseconds = int(BORN.timestamp()) * 1_000_000
+    made_up = seller.get(f"/admin/cards?status=unused&after={microseconds}.{keys[60][:-1]}8")
+    assert listed(made_up) == listed(first)
+    assert listed(seller.get("/admin/cards?status=unused&before=gAAAAA")) == listed(first)
+
+
+def test_the_journal_masks_them_too(owner: Browser, seller: Browser) -> None:
+    make(KEY)
+    active = make("4" * 32, 4, **used())
+    tried = {"kind": EventKind.REJECTED, "code": Code.CLIENT_HAS_ANOTHER_CARD, "hardware": "pc", "function": "f"}
+    journal.append([Entry(at=BORN, card_id=each, ip="203.0.113.7", **tried) for each in (KEY, active)])  # type: ignore[arg-type]
+    said = {"what": "cards", "format": "csv", "filter": {"q": KEY}}
+    journal.append([Entry(BORN, EventKind.EXPORTED, actor="console:老王", details=said)])
+    page = seller.get("/admin/journal")
+    assert is_masked(page, KEY)
+    assert not is_masked(page, active)
+    assert not is_masked(owner.get("/admin/journal"), KEY)
+    assert not is_masked(seller.get(f"/admin/journal?card={KEY.lower()}"), KEY)

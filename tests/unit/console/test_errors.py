@@ -1,0 +1,67 @@
+"""What no page thought of is a page all the same."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, cast
+from zoneinfo import ZoneInfo
+
+import falcon
+import pytest
+from falcon.testing import TestClient
+
+from app.console import errors
+from app.console.rendering import Renderer
+from app.console.static_files import StaticFiles
+from app.console.visitor import Visitor
+from app.domain.texts import RefusedError
+from app.http import problems
+from app.services.shop_tokens import TokenNotFoundError
+
+
+class _Console:
+    renderer = Renderer(StaticFiles(), ZoneInfo("Asia/Shanghai"), lambda: datetime.now(UTC))
+
+
+class _Context:
+    """What middleware leaves for a page, or for what is none."""
+
+    def process_request(self, request: falcon.Request, _response: falcon.Response) -> None:
+        request.context.request_id = "0"
+        if request.path.startswith("/admin"):
+            request.context.visitor = Visitor(None, "", "en", "auto")
+
+
+class _Raising:
+    def __init__(self, error: Callable[[], Exception]) -> None:
+        self._error = error
+
+    def on_get(self, _request: falcon.Request, _response: falcon.Response) -> None:
+        raise self._error()
+
+
+def client(error: Callable[[], Exception]) -> TestClient:
+    app = falcon.App(middleware=[_Context()])
+    problems.install(app)
+    errors.install(app, cast("Any", _Console()))
+    app.add_route("/admin/x", _Raising(error))
+    app.add_route("/v1/x", _Raising(error))
+    return TestClient(app)
+
+
+@pytest.mark.parametrize("error", [lambda: TokenNotFoundError("shop"), lambda: RefusedError("不行", "no token shop")])
+def test_a_refusal_that_a_page_did_not_expect_is_a_conflict_in_its_own_words(error: Callable[[], Exception]) -> None:
+    answer = client(error).simulate_get("/admin/x")
+    assert answer.status_code == 409
+    assert "no" in answer.text
+    assert "token shop" in answer.text
+    assert answer.headers["content-type"].startswith("text/html")
+
+
+def test_what_is_broken_stays_an_error_of_the_server() -> None:
+    answer = client(lambda: ValueError("oops")).simulate_get("/admin/x")
+    assert answer.status_code == 500
+    assert "oops" not in answer.text
+
+
+def test_elsewhere_a_refusal_that_nobody_expected_is_a_mistake_of_ours() -> None:
+    assert client(lambda: RefusedError("不行", "no")).simulate_get("/v1/x").json["code"] == "INTERNAL_ERROR"
