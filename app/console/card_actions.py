@@ -49,9 +49,7 @@ class ConfirmPage(Page):
         """Tell what an action would do to these very cards."""
         self.confirm(request, response)
 
-    def confirm(
-        self, request: falcon.Request, response: falcon.Response, refused: RefusedError | None = None
-    ) -> None:
+    def confirm(self, request: falcon.Request, response: falcon.Response, refused: RefusedError | None = None) -> None:
         """Show the form that does it; `refused` is why it was not done just now."""
         form = form_of(request)
         action, ids = _asked(form, "id", _LEFT_OUT)

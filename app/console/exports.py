@@ -52,7 +52,6 @@ class CardsExport(Page):
             note=lambda: note_export(console.database, now, visitor_of(request).actor, what),
         )
 
-
     def _all(self, asked: CardQuery, now: datetime) -> CardFilter:
         """Return the filter that lets all through that match."""
         searched = self.console.database.with_connection(lambda: card_lists.search(asked.wanted, asked.text, now))

@@ -72,7 +72,7 @@ class Passwords:
 
     def _come(self, known: str) -> bool:
         with self._changing_known:
-            is_new = True
+            is_new = known not in self._known
             self._known.add(known)
         return is_new
 

@@ -1,0 +1,89 @@
+"""Whoever is in a hurry: types and presses at once, changes their mind, sends a form whose answer was lost."""
+
+from datetime import timedelta
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import Request, expect
+
+from app.clock import utc_now
+from app.services.issuing import Issuing
+from app.storage.models import Card
+from tests.browser.conftest import Enter
+from tests.browser.seeding import Shop, opened
+from tests.browser.visits import LOOKS, Site, Troubles
+
+LOOK = LOOKS[0]
+
+
+@pytest.fixture
+def fresh(site: Site, shop: Shop) -> str:
+    """A new card of 30 days."""
+    with opened(site) as database:
+        (card,) = Issuing(database, "tester", utc_now).issue(1, timedelta(days=30))
+        return card.id
+
+
+def validity(site: Site, card_id: str) -> timedelta:
+    with opened(site):
+        found: timedelta = Card.get_by_id(card_id).validity
+        return found
+
+
+@pytest.mark.parametrize("scripts", [True, False])
+def test_a_length_typed_just_before_the_button_is_told_first(
+    site: Site, enter: Enter, fresh: str, troubles: Troubles, *, scripts: bool
+) -> None:
+    troubles.expect("status of 400")
+    troubles.expect("ERR_ABORTED")  # what htmx had just asked for is not waited for
+    person = enter(f"/admin/card?id={fresh}", LOOK, java_script_enabled=scripts)
+    page = person.page
+    person.press("延期…", "Extend…")
+    if not scripts:
+        page.locator("label[for=by-other]").click()
+    page.locator("[name=by_other]").fill("365d")
+    page.locator("#told button").click()
+    expect(page.get_by_role("alert")).to_contain_text(person.t("时长改过了", "the length was changed"))
+    person.reads("每张 365 天", "each by 365 days")
+    assert validity(site, fresh) == timedelta(days=30)
+    page.locator("#told button").click()
+    person.is_headed("已延期 1 张", "Extended 1 card")
+    assert validity(site, fresh) == timedelta(days=395)
+
+
+def test_whoever_chooses_another_length_after_all_has_typed_nothing(site: Site, enter: Enter, fresh: str) -> None:
+    person = enter("/admin/cards/issue", LOOK)
+    page = person.page
+    page.locator("[name=validity_other]").fill("45d")
+    expect(page.locator("#validity-other")).to_be_checked()
+    page.locator("label[for=validity-7d]").click()
+    expect(page.locator("[name=validity_other]")).to_have_value("")
+    person.press("发卡", "Issue", page.locator("main"))
+    person.is_headed("已发出 1 张", "Issued 1 card")
+    assert validity(site, page.locator("#keys").input_value()) == timedelta(days=7)
+
+
+def test_a_search_is_one_request(enter: Enter, shop: Shop) -> None:
+    person = enter("/admin/cards", LOOK)
+    page = person.page
+    asked: list[str] = []
+
+    def note(request: Request) -> None:
+        where = urlsplit(request.url)
+        if where.path == "/admin/cards":
+            asked.append(where.query)
+
+    page.on("request", note)
+    page.locator("[name=q]").fill(shop.live)
+    person.press("搜索", "Search")
+    expect(person.rows).to_have_count(1)
+    page.locator("[name=q]").fill("")
+    page.keyboard.press("Enter")
+    expect(person.rows).not_to_have_count(1)
+    page.locator("summary").click()
+    page.locator("[name=note]").fill("x")
+    page.keyboard.press("Enter")
+    person.reads("没有符合条件的记录", "Nothing matches")
+    page.locator("label[for=status-frozen]").click()
+    page.wait_for_url("**status=frozen**")
+    assert asked == [f"q={shop.live}", "", "note=x", "status=frozen&note=x"]
