@@ -37,21 +37,26 @@ done
 # Tests that mostly wait for other programs; those of one file share what they start.
 IN_PARALLEL=(--numprocesses 3 --dist loadfile)
 
-declare -A OUTCOME=()
-PASSED=0 FAILED=0 LEFT_OUT=0
-SCRATCH=$(mktemp -d)
-trap 'rm -rf "$SCRATCH"; allow_services' EXIT
+E2E_TOOLS=(nginx openssl ip:iproute2 curl node:nodejs objdump:binutils)
+# The font: without one, Chinese is a row of boxes, as wide as nothing real.
+BROWSER_TOOLS=(nginx openssl /usr/share/fonts/truetype/wqy/wqy-microhei.ttc:fonts-wqy-microhei)
+CONTAINERS_TOOLS=(openssl curl ip:iproute2 ps:procps certbot pebble age cron gpg:gnupg zstd debootstrap git ssh:openssh-client
+    sshd:openssh-server /usr/share/keyrings/ubuntu-archive-keyring.gpg:ubuntu-keyring)
 
-# record TIER PASSED FAILED SECONDS
+BESIDE='' # the process that runs tier containers beside others
+SCRATCH=$(mktemp -d)
+trap '[[ -z $BESIDE ]] || kill "$BESIDE" 2>/dev/null; rm -rf "$SCRATCH"; allow_services' EXIT
+
+# record TIER PASSED FAILED SECONDS [MORE]: in files, since a tier may be another process: TIER.outcome for people, TIER.counts.
 record() {
-    OUTCOME[$1]="$2 passed$( (($3 == 0)) || echo ", $3 FAILED") in $4 s"
-    PASSED=$((PASSED + $2)) FAILED=$((FAILED + $3))
+    printf '%s passed%s in %s s%s\n' "$2" "$( (($3 == 0)) || echo ", $3 FAILED")" "$4" "${5:-}" >"$SCRATCH/$1.outcome"
+    printf '%s %s 0\n' "$2" "$3" >"$SCRATCH/$1.counts"
 }
 
 # leave_out TIER WHY
 leave_out() {
-    OUTCOME[$1]="LEFT OUT: $2"
-    LEFT_OUT=$((LEFT_OUT + 1))
+    printf 'LEFT OUT: %s\n' "$2" >"$SCRATCH/$1.outcome"
+    printf '0 0 1\n' >"$SCRATCH/$1.counts"
     printf '\n!!! %s is left out: %s\n' "$1" "$2"
 }
 
@@ -68,19 +73,19 @@ check() {
     fi
 }
 
-# count WORDS: how many of the tests in pytest's closing line, "2 failed, 31 passed in 4.20s", have these words.
+# count TIER WORDS: how many of the tests in pytest's closing line, "2 failed, 31 passed in 4.20s", have these words.
 count() {
-    tail -n 1 "$SCRATCH/pytest" | { grep -oE "[0-9]+ ($1)\b" || true; } | awk '{ n += $1 } END { print n + 0 }'
+    tail -n 1 "$SCRATCH/$1.pytest" | { grep -oE "[0-9]+ ($2)\b" || true; } | awk '{ n += $1 } END { print n + 0 }'
 }
 
 # run_pytest TIER COMMAND…
 run_pytest() {
     local tier=$1 start=$SECONDS status=0 failed
     shift
-    "$@" 2>&1 </dev/null | tee "$SCRATCH/pytest" || status=$?
-    failed=$(count 'failed|errors?')
+    "$@" 2>&1 </dev/null | tee "$SCRATCH/$tier.pytest" || status=$?
+    failed=$(count "$tier" 'failed|errors?')
     ((status == 0 || failed > 0)) || failed=1 # collected nothing, or died
-    record "$tier" "$(count passed)" "$failed" $((SECONDS - start))
+    record "$tier" "$(count "$tier" passed)" "$failed" $((SECONDS - start))
 }
 
 # shell_scripts: every one here, whatever its name.
@@ -106,16 +111,16 @@ tier_unit() { run_pytest unit "$VENV_PYTHON" -m coverage run -m pytest tests/uni
 tier_integration() { run_pytest integration "$VENV_PYTHON" -m coverage run -m pytest tests/integration "${IN_PARALLEL[@]}"; }
 
 tier_e2e() {
-    if bring_tools nginx openssl ip:iproute2 curl node:nodejs objdump:binutils && bring_libpython; then
+    if bring_tools "${E2E_TOOLS[@]}" && bring_libpython; then
         run_pytest e2e "$VENV_PYTHON" -m pytest tests/e2e -m "not containers" "${IN_PARALLEL[@]}"
     else
         leave_out e2e "$MISSING missing; as root: apt-get install $MISSING"
     fi
 }
 
-# The font: without one, Chinese is a row of boxes, as wide as nothing real. What the browsers saw: test-artifacts/screenshots.
+# What the browsers saw: test-artifacts/screenshots.
 tier_browser() {
-    if ! bring_tools nginx openssl /usr/share/fonts/truetype/wqy/wqy-microhei.ttc:fonts-wqy-microhei; then
+    if ! bring_tools "${BROWSER_TOOLS[@]}"; then
         leave_out browser "$MISSING missing; as root: apt-get install $MISSING"
     elif ! bring_tools chromium; then # by itself: apt-get installs nothing of a list with a name that it does not know
         leave_out browser "no command chromium; as root on Debian: apt-get install chromium (Ubuntu has only a snap of it, not tried)"
@@ -128,12 +133,21 @@ tier_containers() {
     if ! docker compose version >/dev/null 2>&1 || ! docker info >/dev/null 2>&1; then
         echo "containers: start a Docker engine with Compose first" >&2
         record containers 0 1 0
-    elif bring_tools openssl curl ip:iproute2 ps:procps certbot pebble age cron gpg:gnupg zstd debootstrap git \
-        ssh:openssh-client sshd:openssh-server /usr/share/keyrings/ubuntu-archive-keyring.gpg:ubuntu-keyring; then
+    elif bring_tools "${CONTAINERS_TOOLS[@]}"; then
         run_pytest containers "$VENV_PYTHON" -m pytest tests/e2e -m containers "${IN_PARALLEL[@]}" --durations=25
     else
         leave_out containers "$MISSING missing; as root: apt-get install $MISSING"
     fi
+}
+
+# start_containers: its tests wait more than they compute, so they run beside those of e2e and browser. Packages come first:
+# two apt-get get into each other's way.
+start_containers() {
+    bring_tools "${E2E_TOOLS[@]}" "${BROWSER_TOOLS[@]}" "${CONTAINERS_TOOLS[@]}" || true # each tier says what it lacks
+    bring_libpython && bring_tools chromium || true
+    record containers 0 1 0 # until it says otherwise
+    tier_containers >"$SCRATCH/containers.log" 2>&1 &
+    BESIDE=$!
 }
 
 # tier_coverage: what unit and integration reached, together.
@@ -144,8 +158,8 @@ tier_coverage() {
     check coverage "at least 95% over all" "$VENV_PYTHON" -m coverage report --skip-covered --fail-under=95
     check coverage "100% of the rules and the tokens" \
         "$VENV_PYTHON" -m coverage report --include='app/domain/*,app/tokens/*' --fail-under=100
-    record coverage "$CHECKS_PASSED" "$CHECKS_FAILED" $((SECONDS - start))
-    OUTCOME[coverage]+=" ($("$VENV_PYTHON" -m coverage report --format=total || true)%)"
+    record coverage "$CHECKS_PASSED" "$CHECKS_FAILED" $((SECONDS - start)) \
+        " ($("$VENV_PYTHON" -m coverage report --format=total || true)%)"
 }
 
 cd "$ROOT"
@@ -159,13 +173,21 @@ if [[ ${TIERS[*]} == *"unit integration"* ]]; then
     TIERS=(lint unit integration coverage "${TIERS[@]:3}")
 fi
 for tier in "${TIERS[@]}"; do
+    if [[ $tier == e2e && ${TIERS[*]} == *containers* ]]; then start_containers; fi
     printf '\n=== %s\n' "$tier"
-    "tier_$tier"
+    if [[ $tier == containers && -n $BESIDE ]]; then
+        wait "$BESIDE" || true # what it has to say stands in its files
+        BESIDE=''
+        cat "$SCRATCH/containers.log"
+    else
+        "tier_$tier"
+    fi
 done
 
 echo
 for tier in "${TIERS[@]}"; do
-    printf '%s: %s\n' "$tier" "${OUTCOME[$tier]}"
+    printf '%s: %s\n' "$tier" "$(<"$SCRATCH/$tier.outcome")"
 done
-printf '%d passed, %d failed\n' "$PASSED" "$FAILED"
-((FAILED == 0)) && { ((LEFT_OUT == 0)) || [[ ${CI:-} != true ]]; }
+read -r passed failed left_out < <(cat "$SCRATCH"/*.counts | awk '{ p += $1; f += $2; l += $3 } END { print p, f, l }')
+printf '%d passed, %d failed\n' "$passed" "$failed"
+((failed == 0)) && { ((left_out == 0)) || [[ ${CI:-} != true ]]; }
