@@ -72,16 +72,20 @@ mark_moved() {
         && chmod 644 -- "$MOVED.new" && mv -fT -- "$MOVED.new" "$MOVED" && sync -- "$MOVED" "$(dirname -- "$MOVED")"
 }
 
-# serve_again: this server, as before the move.
+# serve_again: this server, as before the move; twice, since a container that ended a moment ago may end the first. What went
+# wrong is printed.
 serve_again() {
+    local said
     # Beside that file the app ends at each start, and is started over and over: one that has read it must not end in ours.
     [[ ! -e $MOVED ]] || compose stop app >/dev/null 2>&1 </dev/null || true
     rm -f -- "$MOVED"
-    come_up --no-build >/dev/null
+    said=$(come_up --no-build) || said=$(come_up --no-build) || { printf '%s\n' "$said" && return 1; }
 }
 
 resume_here() {
-    serve_again || die "服务未能启动：docker compose logs app。The service does not start: see docker compose logs app"
+    local log
+    log=$(serve_again) \
+        || die "服务未能启动：docker compose logs app。The service does not start, see docker compose logs app: ${log##*$'\n'}"
     say "本机已恢复服务。This server serves again."
     say "如新服务器已接待客户，其数据不在本机：请停止那边，或从那边搬回。If the new server has served customers, what it knows of them is not here: stop it, or move back from there."
 }
@@ -93,7 +97,7 @@ finish() {
     trap '' INT TERM HUP
     set +e
     if [[ -n $STEP ]]; then
-        if serve_again; then
+        if serve_again >/dev/null; then
             warn "搬迁未完成，本机已恢复服务。The move failed; this server serves again"
         else
             warn "搬迁未完成，且本机未能启动：docker compose up -d --wait。The move failed, and this server does not start: docker compose up -d --wait"

@@ -19,7 +19,7 @@ source "$ROOT/scripts/lib/python.sh"
 # shellcheck source=scripts/lib/tools.sh
 source "$ROOT/scripts/lib/tools.sh"
 
-TIERS=(lint unit integration e2e browser)
+TIERS=(lint unit integration browser e2e)
 while (($#)); do
     case $1 in
         -h | --help) print_help "$ROOT/scripts/test.sh"; exit ;;
@@ -140,11 +140,10 @@ tier_containers() {
     fi
 }
 
-# start_containers: its tests wait more than they compute, so they run beside those of e2e and browser. Packages come first:
-# two apt-get get into each other's way.
+# start_containers: its tests wait more than they compute, so they run beside those of e2e; not beside browsers, which drop
+# what is under way whenever a network comes or goes. Packages come first: two apt-get get into each other's way.
 start_containers() {
-    bring_tools "${E2E_TOOLS[@]}" "${BROWSER_TOOLS[@]}" "${CONTAINERS_TOOLS[@]}" || true # each tier says what it lacks
-    bring_libpython && bring_tools chromium || true
+    bring_tools "${E2E_TOOLS[@]}" "${CONTAINERS_TOOLS[@]}" && bring_libpython || true # each tier says what it lacks
     record containers 0 1 0 # until it says otherwise
     tier_containers >"$SCRATCH/containers.log" 2>&1 &
     BESIDE=$!
