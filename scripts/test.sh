@@ -19,7 +19,7 @@ source "$ROOT/scripts/lib/python.sh"
 # shellcheck source=scripts/lib/tools.sh
 source "$ROOT/scripts/lib/tools.sh"
 
-TIERS=(lint unit integration browser e2e)
+TIERS=(lint unit browser integration e2e)
 while (($#)); do
     case $1 in
         -h | --help) print_help "$ROOT/scripts/test.sh"; exit ;;
@@ -140,8 +140,8 @@ tier_containers() {
     fi
 }
 
-# start_containers: its tests wait more than they compute, so they run beside those of e2e; not beside browsers, which drop
-# what is under way whenever a network comes or goes. Packages come first: two apt-get get into each other's way.
+# start_containers: its tests wait more than they compute, so they run beside integration and e2e; not beside browsers, which
+# drop what is under way whenever a network comes or goes. Packages come first: two apt-get get into each other's way.
 start_containers() {
     bring_tools "${E2E_TOOLS[@]}" "${CONTAINERS_TOOLS[@]}" && bring_libpython || true # each tier says what it lacks
     record containers 0 1 0 # until it says otherwise
@@ -168,11 +168,11 @@ unset ${!KADUN_@} ${!DATABASE_URL@} ${!KERNAL_DATA_KEY@} # a developer's own set
 export COVERAGE_FILE=$ROOT/.coverage
 rm -f "$ROOT"/.coverage "$ROOT"/.coverage.*
 
-if [[ ${TIERS[*]} == *"unit integration"* ]]; then
-    TIERS=(lint unit integration coverage "${TIERS[@]:3}")
+if [[ ${TIERS[*]} == *integration\ e2e* ]]; then
+    TIERS=("${TIERS[@]/#integration/integration coverage}") && read -ra TIERS <<<"${TIERS[*]}"
 fi
 for tier in "${TIERS[@]}"; do
-    if [[ $tier == e2e && ${TIERS[*]} == *containers* ]]; then start_containers; fi
+    if [[ $tier == integration && ${TIERS[*]} == *containers* ]]; then start_containers; fi
     printf '\n=== %s\n' "$tier"
     if [[ $tier == containers && -n $BESIDE ]]; then
         wait "$BESIDE" || true # what it has to say stands in its files
