@@ -173,6 +173,7 @@ def test_a_token_is_revoked(site: Site, enter: Enter, look: Look) -> None:
     person = enter("/admin/operators", look)
     row = person.page.locator("tr", has_text=name)
     row.get_by_role("link").click()
+    person.page.locator("[name=own_password]").fill(PASSWORD)
     person.press(f"吊销{name}", f"Revoke {name}")
     person.reads("已吊销令牌", "The token is revoked")
     expect(row).to_contain_text(person.t("已吊销", "revoked"))
