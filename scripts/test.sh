@@ -140,8 +140,8 @@ tier_containers() {
     fi
 }
 
-# start_containers: its tests wait more than they compute, so they run beside integration and e2e; not beside browsers, which
-# drop what is under way whenever a network comes or goes. Packages come first: two apt-get get into each other's way.
+# start_containers: its tests wait more than they compute, so they run beside e2e; not beside browsers, which drop what is under
+# way whenever a network comes or goes. Packages come first: two apt-get get into each other's way.
 start_containers() {
     bring_tools "${E2E_TOOLS[@]}" "${CONTAINERS_TOOLS[@]}" && bring_libpython || true # each tier says what it lacks
     record containers 0 1 0 # until it says otherwise
@@ -172,7 +172,7 @@ if [[ ${TIERS[*]} == *integration\ e2e* ]]; then
     TIERS=("${TIERS[@]/#integration/integration coverage}") && read -ra TIERS <<<"${TIERS[*]}"
 fi
 for tier in "${TIERS[@]}"; do
-    if [[ $tier == integration && ${TIERS[*]} == *containers* ]]; then start_containers; fi
+    if [[ $tier == e2e && ${TIERS[*]} == *containers* ]]; then start_containers; fi
     printf '\n=== %s\n' "$tier"
     if [[ $tier == containers && -n $BESIDE ]]; then
         wait "$BESIDE" || true # what it has to say stands in its files
