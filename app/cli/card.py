@@ -16,7 +16,7 @@ from app.clock import utc_now
 from app.domain.cards import ValidityError, format_validity, parse_card_id, parse_duration, parse_validity
 from app.domain.codes import CardStatus
 from app.services.administration import CardNotFoundError, Outcome
-from app.services.exports import CARD_COLUMNS, ISSUED_COLUMNS, Row, card_documents, csv_lines
+from app.services.exports import CARD_COLUMNS, ISSUED_COLUMNS, Row, card_documents, csv_lines, issued_documents
 from app.services.showing import local, seconds, shown
 from app.storage import cards, models
 
@@ -75,9 +75,7 @@ def issue(  # noqa: PLR0913  # one argument an option
     with Progress(console=Console(stderr=True), transient=True, disable=not shown) as progress:
         task = progress.add_task("发卡 / Issuing", total=count)
         issued = session.issuing.issue(count, lasting, batch, note, lambda done: progress.update(task, advance=done))
-    rows: Iterator[Row] = (
-        {"id": c.id, "validity_seconds": seconds(c.validity), "batch": c.batch, "note": c.note} for c in issued
-    )
+    rows = issued_documents(issued)
     _print(rows, ISSUED_COLUMNS, output_format)
 
 

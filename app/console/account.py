@@ -13,7 +13,6 @@ from app.console.page import Access, Page, form_of, see_other, visitor_of
 from app.console.proof import new_password, prove_own, refuse
 from app.console.rendering import url
 from app.domain.texts import RefusedError, Text
-from app.services.sessions import Identity
 from app.services.totp import is_secret
 
 ACCOUNT = "/admin/account"
@@ -32,7 +31,7 @@ class AccountPage(Page):
         self, request: falcon.Request, response: falcon.Response, refusals: dict[str, Text], done: str = ""
     ) -> None:
         """Answer with the account's page; `refusals` by form."""
-        others = self.console.sessions.others(identity_of(request).id, visitor_of(request).session_token)
+        others = self.console.sessions.others(visitor_of(request).who.id, visitor_of(request).session_token)
         self.render(request, response, "account.html", others=others, refusals=refusals, done=done)
 
 
@@ -72,7 +71,7 @@ class OwnPassword(_Change):
 
     def change(self, request: falcon.Request, response: falcon.Response) -> None:
         """Change the password: every session ends, and this browser begins another."""
-        identity, password = identity_of(request), new_password(form_of(request))
+        identity, password = visitor_of(request).who, new_password(form_of(request))
         prove_own(self.console, request)
         self.operators(request).set_password(identity.name, password)
         keep_log_in(response, self.console.sessions.begin_anew(identity))
@@ -85,7 +84,7 @@ class OtherSessions(_Change):
 
     def change(self, request: falcon.Request, _response: falcon.Response) -> None:
         """End all sessions but this one."""
-        self.console.sessions.end_others(identity_of(request).id, visitor_of(request).session_token)
+        self.console.sessions.end_others(visitor_of(request).who.id, visitor_of(request).session_token)
 
 
 class TwoStepRemoval(_Change):
@@ -95,7 +94,7 @@ class TwoStepRemoval(_Change):
 
     def change(self, request: falcon.Request, _response: falcon.Response) -> None:
         """Ask for no codes any more."""
-        identity = identity_of(request)
+        identity = visitor_of(request).who
         if not identity.has_totp:
             raise RefusedError("尚未启用两步验证", "there is no second factor to take away")
         prove_own(self.console, request, with_code=True)
@@ -109,14 +108,14 @@ class TwoStepPage(Page):
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
         """Show a new secret; nothing is stored."""
-        if identity_of(request).has_totp:
+        if visitor_of(request).who.has_totp:
             see_other(response, ACCOUNT)
             return
         self._show(request, response, self.operators(request).begin_totp(), None)
 
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
         """Ask for codes from now on; sessions that began without one end."""
-        identity, form = identity_of(request), form_of(request)
+        identity, form = visitor_of(request).who, form_of(request)
         secret = form.one("secret")
         try:
             prove_own(self.console, request)
@@ -131,22 +130,10 @@ class TwoStepPage(Page):
 
     def _show(self, request: falcon.Request, response: falcon.Response, secret: str, refusal: Text | None) -> None:
         issuer = self.console.house.issuer
-        uri = pyotp.TOTP(secret).provisioning_uri(name=identity_of(request).name, issuer_name=issuer)
+        uri = pyotp.TOTP(secret).provisioning_uri(name=visitor_of(request).who.name, issuer_name=issuer)
         self.render(
             request, response, "two_step.html", secret=secret, issuer=issuer, picture=_qr_code(uri), refusal=refusal
         )
-
-
-def identity_of(request: falcon.Request) -> Identity:
-    """Return who is logged in.
-
-    Raises:
-        ValueError: nobody is.
-    """
-    identity = visitor_of(request).identity
-    if identity is None:
-        raise ValueError("nobody is logged in")
-    return identity
 
 
 def _qr_code(text: str) -> Markup:

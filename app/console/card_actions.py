@@ -12,7 +12,7 @@ from app.console.moments import Noted, read_moment
 from app.console.page import Access, Page, form_of, see_other, visitor_of
 from app.console.rendering import url
 from app.domain.cards import format_validity
-from app.domain.codes import EventKind
+from app.domain.codes import CardStatus, EventKind
 from app.domain.texts import RefusedError, Text
 from app.http.problems import invalid_request
 from app.services.administration import Administration
@@ -128,7 +128,7 @@ class DonePage(Page):
                 for card, client in rows
                 if action in {Action.UNFREEZE, Action.EXTEND}
                 and client is None
-                and card_rows.as_domain(card).status(now) == "active"
+                and card_rows.as_domain(card).status(now) is CardStatus.ACTIVE
             ],
             undo=_UNDO.get(action) if action else None,
             back=safe_next(query.one("back") or _LIST),

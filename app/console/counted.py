@@ -1,5 +1,6 @@
 """Pages of figures, which a browser asks for again while they are counted."""
 
+from abc import abstractmethod
 from typing import Any, ClassVar
 
 import falcon
@@ -27,9 +28,9 @@ class CountedPage(Page):
         values = {} if counted is None else self.values(request, counted)
         self.render(request, response, self.template, counted=counted, stamp=stamp, is_counting=is_counting, **values)
 
+    @abstractmethod
     def values(self, request: falcon.Request, counted: Counted) -> dict[str, Any]:
         """Return what the template shows beside the figures themselves."""
-        raise NotImplementedError
 
 
 def _polls(request: falcon.Request) -> bool:

@@ -5,14 +5,11 @@ import falcon
 from app.console.forms import query_of
 from app.console.guard import COOKIE_PATH, DEVICE_COOKIE, HOME, LOGIN, SESSION_COOKIE, safe_next
 from app.console.page import Access, Console, Page, form_of, see_other, visitor_of
+from app.console.proof import refuse
 from app.console.static_files import StaticFiles
 from app.domain.texts import RefusedError
 from app.http.door import client_address
-from app.services.credentials import LoginThrottledError
-from app.services.passwords import LoginBusyError
-from app.services.sessions import LoggedIn
-
-_DEVICE_SECONDS = 400 * 86_400  # the longest that browsers keep any
+from app.services.sessions import DEVICE_LASTS, LoggedIn
 
 
 class LoginPage(Page):
@@ -39,25 +36,13 @@ class LoginPage(Page):
                 name, form.exactly("password"), form.one("code") or None, address=address, device=device
             )
         except RefusedError as error:
-            response.status, retry_after = _refused(error)
-            if retry_after is not None:
-                response.set_header("Retry-After", str(retry_after))
+            refuse(response, error, falcon.HTTP_403)
             self.render(request, response, "login.html", name=name, onward=onward, refusal=error.text)
             return
         if visitor_of(request).identity is not None:  # the browser forgets that session, so that nobody could end it
             self.console.sessions.end(visitor_of(request).session_token)
         keep_log_in(response, logged_in)
         see_other(response, onward)
-
-
-def _refused(error: RefusedError) -> tuple[str, int | None]:
-    match error:
-        case LoginThrottledError():
-            return falcon.HTTP_429, error.retry_after
-        case LoginBusyError():
-            return falcon.HTTP_503, 1
-        case _:
-            return falcon.HTTP_403, None
 
 
 class LogoutPage(Page):
@@ -104,7 +89,7 @@ class StaticPage(Page):
 def keep_log_in(response: falcon.Response, logged_in: LoggedIn) -> None:
     """Give the browser its tokens."""
     _set_cookie(response, SESSION_COOKIE, logged_in.session_token, COOKIE_PATH, None)
-    _set_cookie(response, DEVICE_COOKIE, logged_in.device_token, LOGIN, _DEVICE_SECONDS)
+    _set_cookie(response, DEVICE_COOKIE, logged_in.device_token, LOGIN, int(DEVICE_LASTS.total_seconds()))
 
 
 def _set_cookie(response: falcon.Response, name: str, value: str, path: str, max_age: int | None) -> None:

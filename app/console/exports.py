@@ -9,7 +9,7 @@ from app.console.card_query import FIELDS, CardQuery, read_query
 from app.console.chosen import chosen_ids
 from app.console.forms import query_of
 from app.console.page import Access, Page, form_of, visitor_of
-from app.console.streaming import CSV, JSON, TEXT, json_pieces, with_bom
+from app.console.streaming import CSV, JSON, TEXT, file_name, json_pieces, with_bom
 from app.domain.texts import RefusedError, Text
 from app.http.problems import invalid_request
 from app.services.exports import CARD_COLUMNS, csv_lines, documents_of, note_export
@@ -48,7 +48,7 @@ class CardsExport(Page):
             response,
             _pieces(output, rows, now, console.zone),
             content_type=_TYPES[output],
-            name=f"cards-{now.astimezone(console.zone):%Y%m%d-%H%M%S}.{output}",
+            name=file_name("cards", now, console.zone, output),
             note=lambda: note_export(console.database, now, visitor_of(request).actor, what),
         )
 

@@ -8,7 +8,8 @@ from urllib.parse import quote, urlsplit
 import falcon
 
 from app.console.forms import read_form
-from app.console.page import Access, Console, Page
+from app.console.page import OUT_OF_DATE, Access, Console, Page, see_other
+from app.console.rendering import CSRF_FIELD
 from app.console.visitor import Language, Theme, Visitor
 from app.domain.texts import Text
 from app.http.problems import forbidden
@@ -20,7 +21,6 @@ THEME_COOKIE = "kadun_theme"
 COOKIE_PATH = "/admin"
 HOME = "/admin/"
 LOGIN = "/admin/login"
-CSRF_FIELD = "csrf"
 
 _HEADERS = {
     # Nothing inline, nothing from elsewhere: what a stranger's text could smuggle in would not run.
@@ -80,9 +80,7 @@ class Guard:
             form = request.context.form = read_form(request, resource.body_bytes)
             # Nobody's session, nobody's token: there the origin alone counts.
             if identity is not None and not hmac.compare_digest(form.one(CSRF_FIELD).encode(), visitor.csrf.encode()):
-                raise forbidden(
-                    Text("页面已过期，请返回刷新后重试。", "The page is out of date: go back, reload it and try again.")
-                )
+                raise forbidden(OUT_OF_DATE)
         if identity is not None:
             request.context.outcome["operator"] = identity.name
 
@@ -118,8 +116,7 @@ def _to_login(request: falcon.Request, response: falcon.Response) -> None:
         response.status = falcon.HTTP_204
         response.set_header("HX-Redirect", target)
         return
-    response.status = falcon.HTTP_303
-    response.set_header("Location", target)
+    see_other(response, target)
 
 
 def _check_origin(request: falcon.Request) -> None:

@@ -10,14 +10,13 @@ from app.console.forms import Form, query_of
 from app.console.moments import Noted, read_moment
 from app.console.page import Access, Page, form_of, see_other, visitor_of
 from app.console.rendering import url
-from app.console.streaming import CSV, TEXT, with_bom
+from app.console.streaming import CSV, TEXT, file_name, with_bom
 from app.console.visitor import Visitor
 from app.domain.codes import EventKind
 from app.domain.texts import RefusedError, Text
 from app.http.problems import Problem, ProblemCode, invalid_request
-from app.services.exports import ISSUED_COLUMNS, csv_lines
+from app.services.exports import ISSUED_COLUMNS, csv_lines, issued_documents
 from app.services.issuing import Issuing
-from app.services.showing import seconds
 from app.storage import cards as card_rows
 from app.storage import journal_lists
 from app.storage.journal_lists import JournalFilter
@@ -96,7 +95,7 @@ class IssuedPage(Page):
             raise Problem(falcon.HTTP_404, ProblemCode.NOT_FOUND, detail)
         output = query.one("format")
         if output in {"csv", "txt"}:
-            name = f"cards-{issued.event.at.astimezone(self.console.zone):%Y%m%d-%H%M%S}.{output}"
+            name = file_name("cards", issued.event.at, self.console.zone, output)
             response.content_type = TEXT if output == "txt" else CSV
             response.set_header("Content-Disposition", f'attachment; filename="{name}"')
             response.text = _file(issued.cards, output)
@@ -138,8 +137,4 @@ def _issued(at: datetime, actor: str | None) -> Issued | None:
 def _file(cards: list[Card], output: str) -> str:
     if output == "txt":
         return "".join(f"{card.id}\n" for card in cards)
-    rows = (
-        {"id": card.id, "validity_seconds": seconds(card.validity), "batch": card.batch, "note": card.note}
-        for card in cards
-    )
-    return "".join(with_bom(csv_lines(rows, ISSUED_COLUMNS)))
+    return "".join(with_bom(csv_lines(issued_documents(cards), ISSUED_COLUMNS)))

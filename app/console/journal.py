@@ -9,7 +9,7 @@ from app.console.forms import Form, query_of
 from app.console.moments import read_moment, typed_moment
 from app.console.page import Access, Page, form_of, visitor_of
 from app.console.paging import Slice, slice_of
-from app.console.streaming import CSV, JSON, json_pieces, with_bom
+from app.console.streaming import CSV, JSON, file_name, json_pieces, with_bom
 from app.console.visitor import Visitor
 from app.domain.addresses import read_network
 from app.domain.cards import parse_card_id
@@ -20,12 +20,10 @@ from app.services.exports import JOURNAL_COLUMNS, csv_lines, journal_documents, 
 from app.storage import journal_lists
 from app.storage.journal_lists import JournalFilter
 from app.storage.models import Event
-from app.storage.paging import Cursor
 
 REJECTIONS = [code for code in Code if code is not Code.OK]
 _KINDS: dict[str, EventKind | Code] = {**{str(k): k for k in EventKind}, **{str(c): c for c in REJECTIONS}}
 FIELDS = ("kind", "card", "hardware", "address", "function", "actor", "reference", "since", "until")
-_ID_DIGITS = 18  # what surely fits a bigint
 
 
 class JournalPage(Page):
@@ -82,7 +80,7 @@ class JournalExport(Page):
             response,
             pieces,
             content_type=JSON if output == "json" else CSV,
-            name=f"journal-{now.astimezone(console.zone):%Y%m%d-%H%M%S}.{output}",
+            name=file_name("journal", now, console.zone, output),
             note=lambda: note_export(console.database, now, visitor_of(request).actor, what),
         )
 
@@ -118,12 +116,5 @@ def _read(query: Form, wanted: JournalFilter, visitor: Visitor) -> tuple[Slice[E
         query,
         lambda cursor, backwards, limit: journal_lists.page(wanted, cursor, limit=limit, backwards=backwards),
         journal_lists.cursor,
-        read=_read_place,
     )
     return found, hidden_from(visitor, (event.card_id for event in found.rows), query.one("card"))
-
-
-def _read_place(text: str) -> Cursor | None:
-    place = Cursor.parse(text)
-    is_entry = place is not None and place.at is not None and place.id.isdecimal() and len(place.id) <= _ID_DIGITS
-    return place if is_entry else None

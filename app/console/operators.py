@@ -15,7 +15,6 @@ from app.services.operators import Account, OperatorNotFoundError
 from app.services.shop_tokens import ShopToken, TokenNotFoundError
 
 LIST = "/admin/operators"
-ONE = "/admin/operator"
 
 
 class OperatorsPage(Page):
@@ -193,8 +192,7 @@ def _require_another(request: falcon.Request, account: Account) -> None:
     Raises:
         RefusedError: it is whoever asks.
     """
-    identity = visitor_of(request).identity
-    if identity is None or identity.id == account.id:
+    if visitor_of(request).who.id == account.id:
         raise RefusedError(
             "不能在此修改自己的账号：请由另一位所有者操作，或用命令行",
             "your own account is not changed here: another owner can, or the command line",

@@ -15,10 +15,8 @@ from app.console.streaming import Streams
 from app.console.visitor import Visitor
 from app.domain.texts import Text
 from app.http.problems import invalid_request
-from app.services.administration import Administration
 from app.services.figures import Figures
 from app.services.house import House
-from app.services.issuing import Issuing
 from app.services.once import Once
 from app.services.operators import Operators
 from app.services.sessions import Sessions
@@ -26,6 +24,7 @@ from app.services.shop_tokens import ShopTokens
 from app.storage.database import Database
 
 FORM_BYTES = 256 * 1024
+OUT_OF_DATE = Text("页面已过期，请返回刷新后重试。", "The page is out of date: go back, reload it and try again.")
 
 
 class Access(IntEnum):
@@ -74,29 +73,16 @@ class Page:
         """Answer with a template."""
         self.console.renderer.render(request, response, template, **values)
 
-    def administration(self, request: falcon.Request) -> Administration:
-        """Return what operators do to cards, as this visitor."""
-        return Administration(self.console.database, visitor_of(request).actor, self.console.clock)
-
-    def issuing(self, request: falcon.Request) -> Issuing:
-        """Return how cards come into being, as this visitor."""
-        return Issuing(self.console.database, visitor_of(request).actor, self.console.clock)
-
     def once(self, request: falcon.Request, act: Callable[[], str]) -> str:
         """Do what a form says once, however often it is sent; return where it leads (`app.services.once`).
 
         Raises:
             Problem: 400, the form has no number (`once_field` in templates).
         """
-        form, identity = form_of(request), visitor_of(request).identity
-        if identity is None:
-            raise ValueError("nobody is logged in")
+        form = form_of(request)
         if not form.one(ONCE_FIELD):
-            detail = Text(
-                "页面已过期，请返回刷新后重试。", "The page is out of date: go back, reload it and try again."
-            )
-            raise invalid_request(detail, ONCE_FIELD)
-        return Once(self.console.database, self.console.clock).run(identity.id, form.digest(), act)
+            raise invalid_request(OUT_OF_DATE, ONCE_FIELD)
+        return Once(self.console.database, self.console.clock).run(visitor_of(request).who.id, form.digest(), act)
 
     def operators(self, request: falcon.Request) -> Operators:
         """Return the operators' accounts, as this visitor changes them."""

@@ -30,9 +30,7 @@ def prove_own(console: Console, request: falcon.Request, *, with_code: bool = Fa
     Raises:
         RefusedError: no, or too many wrong ones before.
     """
-    identity, form = visitor_of(request).identity, form_of(request)
-    if identity is None:
-        raise ValueError("nobody is logged in")
+    identity, form = visitor_of(request).who, form_of(request)
     password = form.exactly("own_password")
     address = client_address(request, behind_proxy=console.behind_proxy)
     try:
@@ -46,9 +44,9 @@ def prove_own(console: Console, request: falcon.Request, *, with_code: bool = Fa
         raise RefusedError("您的密码不正确", "your own password is wrong") from error
 
 
-def refuse(response: falcon.Response, error: RefusedError) -> None:
+def refuse(response: falcon.Response, error: RefusedError, status: str = falcon.HTTP_400) -> None:
     """Answer that a form was refused; the page that says why is the caller's."""
-    response.status = falcon.HTTP_400
+    response.status = status
     if isinstance(error, LoginThrottledError):
         response.status = falcon.HTTP_429
         response.set_header("Retry-After", str(error.retry_after))

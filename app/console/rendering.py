@@ -16,12 +16,13 @@ from markupsafe import Markup, escape
 from app.console import words
 from app.console.static_files import StaticFiles
 from app.domain.cards import format_validity, parse_validity
+from app.domain.operators import console_actor, shop_actor
 from app.services.showing import shown, takes
 
 if TYPE_CHECKING:
     from app.console.visitor import Visitor
 
-ONCE_FIELD = "once"
+CSRF_FIELD, ONCE_FIELD = "csrf", "once"
 _NUMBER_BYTES = 16
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -47,7 +48,9 @@ class Renderer:
             finalize=_harmless,
             auto_reload=False,
         )
-        self._environment.globals.update(static=static.url, url=url, once_field=_once_field)
+        self._environment.globals.update(
+            static=static.url, url=url, once_field=_once_field, console_actor=console_actor, shop_actor=shop_actor
+        )
         self._environment.filters.update(
             when=self._when,
             moment=self._moment,
@@ -76,7 +79,7 @@ class Renderer:
             here=request.path,
             here_with=lambda **changes: url(request.path, **{**_query(request), **changes}),
             now=self._clock(),
-            csrf_field=Markup('<input type="hidden" name="csrf" value="{}">').format(visitor.csrf),
+            csrf_field=Markup('<input type="hidden" name="{}" value="{}">').format(CSRF_FIELD, visitor.csrf),
             **values,
         )
 

@@ -6,9 +6,8 @@ from typing import Any
 import falcon
 
 from app.console.counted import CountedPage
-from app.services.figures import Counted
+from app.services.figures import SHARING_WITHIN, Counted
 
-_REJECTIONS_OF = timedelta(days=7)
 _DAY = timedelta(days=1)
 
 
@@ -20,4 +19,4 @@ class SharingPage(CountedPage):
     def values(self, _request: falcon.Request, counted: Counted) -> dict[str, Any]:
         """Return since when rejections count, as the journal's filter takes it."""
         at = counted.at.astimezone(self.console.zone)
-        return {name: f"{at - back:%Y-%m-%dT%H:%M}" for name, back in (("week", _REJECTIONS_OF), ("yesterday", _DAY))}
+        return {name: f"{at - back:%Y-%m-%dT%H:%M}" for name, back in (("week", SHARING_WITHIN), ("yesterday", _DAY))}

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime, tzinfo
 from itertools import chain, islice
 from typing import Any
 from urllib.parse import quote
@@ -104,6 +105,11 @@ class _Stream:
         if self._places is not None:
             self._places.release()
             self._places = None
+
+
+def file_name(what: str, at: datetime, zone: tzinfo, extension: str) -> str:
+    """Return what a download is called: what it is, and of when in the vendor's zone."""
+    return f"{what}-{at.astimezone(zone):%Y%m%d-%H%M%S}.{extension}"
 
 
 def json_pieces(items: Iterable[Any]) -> Iterator[str]:

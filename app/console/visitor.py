@@ -5,7 +5,7 @@ import hmac
 from dataclasses import dataclass
 from typing import Literal
 
-from app.domain.operators import Role
+from app.domain.operators import Role, console_actor
 from app.services.sessions import Identity
 
 Language = Literal["zh", "en"]
@@ -27,15 +27,24 @@ class Visitor:
         return self.identity is not None and self.identity.role is Role.OWNER
 
     @property
+    def who(self) -> Identity:
+        """Who is logged in.
+
+        Raises:
+            ValueError: nobody is: a page that anybody may see asks all the same.
+        """
+        if self.identity is None:
+            raise ValueError("nobody is logged in")
+        return self.identity
+
+    @property
     def actor(self) -> str:
         """Who acts, as the journal names them.
 
         Raises:
-            ValueError: nobody is logged in.
+            ValueError: as for `who`.
         """
-        if self.identity is None:
-            raise ValueError("nobody is logged in")
-        return f"console:{self.identity.name}"
+        return console_actor(self.who.name)
 
     @property
     def csrf(self) -> str:

@@ -123,6 +123,11 @@ class Card(NamedTuple):
         return CardStatus.ACTIVE
 
 
+def revives(before: CardStatus, after: CardStatus | None) -> bool:
+    """Tell whether a change makes a card live that was not; None is deleted."""
+    return after is CardStatus.ACTIVE and before is not CardStatus.ACTIVE
+
+
 def extended(card: Card, by: timedelta, now: datetime) -> Card:
     """Return the card with `by` added: to the later of now and its expiry, or to an unused one's validity.
 

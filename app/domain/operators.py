@@ -28,6 +28,20 @@ class Scope(StrEnum):
     CARDS_EXTEND = "cards:extend"
 
 
+CONSOLE_ACTOR, SHOP_ACTOR = "console:", "shop:"
+"""How the journal's actors begin that are operators of the console, and shops."""
+
+
+def console_actor(name: str) -> str:
+    """Return an operator as the journal names them."""
+    return CONSOLE_ACTOR + name
+
+
+def shop_actor(name: str) -> str:
+    """Return a shop as the journal names it."""
+    return SHOP_ACTOR + name
+
+
 def check_name(name: str) -> None:
     """Refuse a name that an operator or a token cannot have.
 

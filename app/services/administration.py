@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from app.domain import cards
-from app.domain.cards import extended, parse_card_id
-from app.domain.codes import CardStatus, EventKind
+from app.domain.cards import extended, parse_card_id, revives
+from app.domain.codes import EventKind
 from app.domain.texts import RefusedError
 from app.storage import bindings, journal, models
 from app.storage import cards as card_rows
@@ -140,8 +140,7 @@ def _revived_unbound(before: dict[str, models.Card], changed: list[str], now: da
     revived = [
         card_id
         for card_id, row in after.items()
-        if card_rows.as_domain(row).status(now) is CardStatus.ACTIVE
-        and card_rows.as_domain(before[card_id]).status(now) is not CardStatus.ACTIVE
+        if revives(card_rows.as_domain(before[card_id]).status(now), card_rows.as_domain(row).status(now))
     ]
     bound = card_rows.bound_cards(revived)
     return [card_id for card_id in revived if card_id not in bound]

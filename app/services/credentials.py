@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from app.domain.codes import EventKind
+from app.domain.operators import console_actor
 from app.domain.texts import RefusedError
 from app.services import totp
 from app.services.bearer import digest
@@ -83,14 +84,14 @@ class Credentials:
 
         operator, is_own = self._database.with_connection(read)
         if device is not None and is_own:
-            return Attempt(operator, address, device, _actor(name), (device_bucket(digest(device)),))
+            return Attempt(operator, address, device, console_actor(name), (device_bucket(digest(device)),))
         return Attempt(operator, address, None, None, (network_bucket(address), name_bucket(address, name)))
 
     def own_attempt(self, operator_id: int, name: str, address: str) -> Attempt:
         """Return an attempt of somebody logged in to prove it once more."""
         # Strangers at the same address count by themselves: they must not keep anybody from changing a password.
         own = self.attempt(name, address, None)
-        return own._replace(known=_actor(name), buckets=(own_bucket(operator_id),))
+        return own._replace(known=console_actor(name), buckets=(own_bucket(operator_id),))
 
     @contextmanager
     def turn(self, attempt: Attempt) -> Iterator[None]:
@@ -151,7 +152,7 @@ class Credentials:
     def entry(self, kind: EventKind, attempt: Attempt, details: dict[str, object] | None = None) -> journal.Entry:
         """Return a journal entry about the attempt."""
         # Nothing of a name that is nobody's: people type their passwords there.
-        actor = None if attempt.operator is None else _actor(attempt.operator.name)
+        actor = None if attempt.operator is None else console_actor(attempt.operator.name)
         return journal.Entry(at=self._clock(), kind=kind, ip=attempt.address, actor=actor, details=details)
 
     def forget(self, attempt: Attempt) -> None:
@@ -162,7 +163,3 @@ class Credentials:
         wait = self._throttle.wait_seconds(buckets)
         if wait:
             raise LoginThrottledError(wait)
-
-
-def _actor(name: str) -> str:
-    return f"console:{name}"

@@ -10,6 +10,7 @@ from typing import Any
 from app.domain.codes import EventKind
 from app.services.showing import json_text, local, seconds, shown
 from app.storage import cards, journal, journal_lists
+from app.storage.cards import NewCard
 from app.storage.database import Database
 from app.storage.models import Card, Client
 
@@ -52,6 +53,12 @@ def documents_of(rows: Iterable[tuple[Card, Client | None]], now: datetime, zone
             "hardware": client.hardware if client else None,
             "ip": client.ip if client else None,
         }
+
+
+def issued_documents(issued: Iterable[Card | NewCard]) -> Iterator[Row]:
+    """Yield cards as they are told right after they were issued."""
+    for card in issued:
+        yield {"id": card.id, "validity_seconds": seconds(card.validity), "batch": card.batch, "note": card.note}
 
 
 def journal_documents(wanted: journal_lists.JournalFilter, zone: tzinfo) -> Iterator[Row]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from app.domain.cards import Card, check_deletable, extended
+from app.domain.cards import Card, check_deletable, extended, revives
 from app.domain.codes import CardStatus
 from app.domain.texts import RefusedError, Text
 from app.storage import cards as card_rows
@@ -24,18 +24,13 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A card as it is, and as it would be: `after` None is deleted, `is_bound` means before."""
+    """A card as it is, and as it would be: `after` None is deleted, `client` is of before."""
 
     card: models.Card
     client: models.Client | None
     status: CardStatus
     after: Card | None
     status_after: CardStatus | None
-
-    @property
-    def is_bound(self) -> bool:
-        """Whether the card has a client."""
-        return self.client is not None
 
 
 @dataclass(slots=True)
@@ -68,14 +63,9 @@ class Forecast:
         return Counter(str(change.status_after) for change in self.changes if change.status_after is not None)
 
     @property
-    def revived(self) -> int:
-        """How many would be live that are not now."""
-        return sum(map(_revives, self.changes))
-
-    @property
     def revived_unbound(self) -> int:
-        """How many of these have no client, and would bind to whoever asks next."""
-        return sum(_revives(change) and not change.is_bound for change in self.changes)
+        """How many would be live that are not now, and have no client: they would bind to whoever asks next."""
+        return sum(revives(each.status, each.status_after) and each.client is None for each in self.changes)
 
 
 def forecast(
@@ -129,7 +119,3 @@ def _after(action: Action, card: Card, now: datetime, by: timedelta | None) -> C
             return None
         case _:
             return card
-
-
-def _revives(change: Change) -> bool:
-    return change.status_after is CardStatus.ACTIVE and change.status is not CardStatus.ACTIVE

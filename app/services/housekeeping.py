@@ -17,7 +17,6 @@ from app.storage.database import ConflictError, DatabaseUnavailableError
 from app.storage.models import database
 
 INTERVAL_SECONDS = 3600.0
-DEVICES_KEPT = timedelta(days=400)  # as long as browsers keep a cookie
 REQUESTS_KEPT = timedelta(days=7)
 logger = logging.getLogger(__name__)
 
@@ -45,7 +44,7 @@ def prune_console(now: datetime) -> int:
     def prune() -> int:
         return (
             operators.prune_sessions(now, now - sessions.IDLE)
-            + operators.prune_devices(now - DEVICES_KEPT)
+            + operators.prune_devices(now - sessions.DEVICE_LASTS)
             + login_failures.prune(now - FORGOTTEN_AFTER)
         )
 

@@ -17,6 +17,7 @@ from app.storage.database import Database
 
 IDLE = timedelta(hours=12)
 LASTS = timedelta(days=7)
+DEVICE_LASTS = timedelta(days=400)  # the longest that browsers keep a cookie
 _TOUCHED_EVERY = timedelta(minutes=1)
 
 
@@ -30,7 +31,7 @@ class Identity(NamedTuple):
 
 
 class LoggedIn(NamedTuple):
-    """What the browser gets: the session's token, and the one that tells this browser from strangers (400 days)."""
+    """What the browser gets: the session's token, and one that tells it from strangers for `DEVICE_LASTS`."""
 
     session_token: str
     device_token: str

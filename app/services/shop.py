@@ -7,7 +7,9 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
+from app.domain.operators import shop_actor
 from app.services.administration import Administration, CardNotFoundError, Outcome, canonical
+from app.services.exports import issued_documents
 from app.services.issuing import Issuing
 from app.services.shop_tokens import ShopIdentity
 from app.services.showing import local, seconds
@@ -74,14 +76,8 @@ class Shop:
         """
 
         def act() -> Document:
-            issuing = Issuing(self._database, _actor(order), self._clock)
-            issued = issuing.issue(count, validity, batch, note)
-            return {
-                "cards": [
-                    {"id": card.id, "validity_seconds": seconds(validity), "batch": batch, "note": note}
-                    for card in issued
-                ]
-            }
+            issuing = Issuing(self._database, shop_actor(order.shop.name), self._clock)
+            return {"cards": list(issued_documents(issuing.issue(count, validity, batch, note)))}
 
         return self._once(order, act)
 
@@ -141,7 +137,7 @@ class Shop:
         }
 
     def _administration(self, order: Order) -> Administration:
-        return Administration(self._database, _actor(order), self._clock)
+        return Administration(self._database, shop_actor(order.shop.name), self._clock)
 
     def _once(self, order: Order, act: Callable[[], Document]) -> Answer:
         for _ in range(_ATTEMPTS):
@@ -166,10 +162,6 @@ class Shop:
         if kept.request_sha256 != order.request_sha256:
             raise OrderChangedError
         return Answer(kept.status, kept.body, is_replayed=True)
-
-
-def _actor(order: Order) -> str:
-    return f"shop:{order.shop.name}"
 
 
 def _told(outcome: Outcome) -> Document:

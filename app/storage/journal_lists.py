@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from peewee import JOIN, SQL, Desc, Select, Tuple, Value, fn
 
 from app.domain.codes import Code, EventKind
+from app.domain.operators import SHOP_ACTOR
 from app.storage.journal import what, whats
 from app.storage.models import Event
 from app.storage.paging import Cursor
@@ -58,7 +59,7 @@ def page(wanted: JournalFilter, after: Cursor | None = None, *, limit: int, back
 
 def issued_by_hand(limit: int) -> list[Event]:
     """Return the newest entries of issues that operators made: no shop's."""
-    by_hand = ~fn.starts_with(Event.actor, "shop:")  # as the index event_issued_by_hand says
+    by_hand = ~fn.starts_with(Event.actor, SHOP_ACTOR)  # as the index event_issued_by_hand says
     query = Event.select().where((Event.kind == EventKind.ISSUED) & by_hand)
     return list(query.order_by(*_order(Event.at, Event.id, rising=False)).limit(limit))
 

@@ -6,7 +6,7 @@ from typing import Any
 from peewee import JOIN, Expression, fn
 
 from app.domain.codes import EventKind
-from app.domain.operators import Role
+from app.domain.operators import CONSOLE_ACTOR, Role
 from app.storage.journal import what
 from app.storage.models import Event, Operator, OperatorDevice, OperatorSession
 
@@ -58,7 +58,7 @@ def with_last_seen() -> list[tuple[Operator, datetime | None]]:
 
 def last_log_ins() -> dict[str, datetime]:
     """Return when each operator logged in last, as the journal has it; a namesake's before them do not count."""
-    actor = fn.CONCAT("console:", Operator.name)
+    actor = fn.CONCAT(CONSOLE_ACTOR, Operator.name)
     query = (
         Event.select(Operator.name, fn.MAX(Event.at))
         .join(Operator, on=(Event.actor == actor) & (Event.at >= Operator.created_at))
