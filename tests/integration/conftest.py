@@ -15,6 +15,7 @@ from app.storage.database import Database, connect_to
 from app.tokens import keyring
 from app.tokens.signer import Signer
 from tests.conftest import Clock
+from tests.doors import Door
 from tests.service import Service
 
 
@@ -84,3 +85,8 @@ def own_service(database_url: str, tmp_path: Path) -> Iterator[Service]:
     """A service for one test, which changes its keys or counts from nothing."""
     with Service(tmp_path, database_url) as running:
         yield running
+
+
+@pytest.fixture
+def door(database: Database, clock: Clock) -> Door:
+    return Door(database, clock)

@@ -1,0 +1,59 @@
+"""The console's door with a cheap hash, for tests of log-ins; its fixture is in tests/integration/conftest.py."""
+
+from datetime import timedelta
+
+import pyotp
+import pytest
+
+from app.domain.operators import Role
+from app.services.credentials import LoginRefusedError, LoginThrottledError
+from app.services.operators import Operators
+from app.services.sessions import Identity, LoggedIn, Sessions
+from app.storage.database import Database
+from app.storage.models import Operator
+from tests.conftest import Clock
+from tests.passwords import OTHER, PASSWORD, CheapPasswords
+
+HOME, CAFE = "198.51.100.1", "2001:db8:1:2::3"
+
+
+class Door:
+    """The console's door, and the vendor in front of it."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self.clock = clock
+        self.passwords = CheapPasswords()
+        self.sessions = Sessions(database, clock, self.passwords)
+        self.operators = Operators(database, "tester", clock, self.passwords)
+        self.operators.add("alice", Role.OWNER, PASSWORD)
+        self.alice = Identity(Operator.get().id, "alice", Role.OWNER, has_totp=False)
+
+    def log_in(
+        self,
+        password: str = PASSWORD,
+        name: str = "alice",
+        code: str | None = None,
+        address: str = HOME,
+        device: str | None = None,
+    ) -> LoggedIn:
+        return self.sessions.log_in(name, password, code, address=address, device=device)
+
+    def fail(self, times: int = 1, **how: str | None) -> None:
+        """Fail so often, waiting as long as is asked for."""
+        for _ in range(times):
+            try:
+                self.attempt_wrongly(**how)
+            except LoginThrottledError as error:
+                self.clock.advance(timedelta(seconds=error.retry_after))
+                self.attempt_wrongly(**how)
+
+    def attempt_wrongly(self, **how: str | None) -> None:
+        with pytest.raises(LoginRefusedError):
+            self.log_in(OTHER, **how)  # type: ignore[arg-type]
+
+    def with_totp(self) -> pyotp.TOTP:
+        secret = self.operators.begin_totp()
+        app = pyotp.TOTP(secret)
+        self.operators.enable_totp("alice", secret, app.at(self.clock.now))
+        self.clock.advance(timedelta(seconds=30))
+        return app

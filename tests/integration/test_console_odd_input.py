@@ -1,0 +1,102 @@
+"""Whatever is sent to whichever address of the console: an answer, and no mistake of the service's."""
+
+from collections.abc import Iterator
+from urllib.parse import urlencode
+
+from app.console.issue import MOST_ISSUED
+from app.domain.codes import EventKind
+from app.storage.database import Database
+from app.storage.models import Event
+from tests.console import Browser, Seen, add_operator
+from tests.console_scene import address_of, csrf_of, furnish, paths
+from tests.service import Service
+
+NO_TEXT = ("%00", "%ff", "%ED%A0%80", "%F4%90%80%80")
+ODD = (
+    "-1",
+    "9" * 25,
+    "99999-01-01",
+    "0000-00-00",
+    "0001-01-01T00:00:00+14:00",
+    "9999-12-31T23:59:59.999999-14:00",
+    "١٢٣",
+    "00000000120000",
+    "1e309",
+    "%_\\'\"",
+    "🂡" * 300,
+    "99999999999999999999999.A",
+    "-99999999999999.A",
+    "9999-12-31.A.b",
+)
+
+
+def test_no_odd_input_is_an_error_of_the_service(service: Service, database: Database) -> None:
+    add_operator("olga")
+    scene, log = furnish(["plain"]), service.log.stat().st_size
+    outsider = Browser(service)
+    for path, access in paths().items():
+        owner = Browser(service).walk_in("olga")
+        csrf = csrf_of(str(owner.cookie("kadun_session")))
+        address, query, form = address_of(path), scene.queries.get(path, {}), scene.forms.get(path, {})
+        query = {**query, "lang": ""}
+        asked = [f"{name}={value}" for name in list(query)[:2] for value in NO_TEXT]
+        asked += [f"{name}=1&{name}=2&{name}={'x' * 6000}" for name in list(query)[:1]]
+        asked += [urlencode({**query, name: value}) for name in query for value in ODD]
+        asked += ["&" * 8000, "=&=&=", "%", urlencode({"a": ODD[-1] * 2}), "&".join(f"{n}=" for n in range(1500))]
+        if "GET" in access:
+            for said in asked:
+                fine(owner.get(f"{address}?{said[:8100]}"))
+            fine(outsider.get(f"{address}?{asked[0]}"))
+        if "POST" in access:
+            for body, kind in bodies(form, csrf):
+                fine(owner.send("POST", address, body, {"Content-Type": kind}))
+            if "own_password" not in form and path not in {"/admin/login", "/admin/logout"}:
+                for name in form:
+                    for value in ODD:
+                        fine(owner.post(address, {**form, name: value}, csrf=csrf))
+        assert owner.get("/admin/account").status == (303 if path == "/admin/logout" else 200), (
+            "else all this is nobody's"
+        )
+    assert "unhandled error" not in service.log.read_text()[log:]
+    issued = Event.select().where(Event.kind == EventKind.ISSUED)
+    assert max(event.details["count"] for event in issued) <= MOST_ISSUED
+
+
+def fine(seen: Seen) -> None:
+    assert seen.status < 500, (seen.path, seen.words)
+    if seen.status in {400, 413, 415, 403}:
+        assert "<main" in seen.text, seen.path
+
+
+def bodies(form: dict[str, str], csrf: str) -> Iterator[tuple[bytes, str]]:
+    """What is no such form, with the session's own token where there is room for one."""
+    encoded, token = "application/x-www-form-urlencoded", f"csrf={csrf}&".encode()
+    fields = [*form, "id"]
+    yield (
+        token + b"&".join(b"%s=%s" % (name.encode(), value.encode()) for name in fields for value in NO_TEXT[:1]),
+        encoded,
+    )
+    yield token + b"&".join(f"{name}={value}".encode() for name in fields for value in (1, 2)), encoded
+    yield token + b"&".join(b"f%d=1" % number for number in range(10_000)), encoded
+    yield token + b"action=freeze&" + b"&".join(b"id=%032d" % number for number in range(4_000)), encoded
+    yield token + b"\xff\xfe=\x80", encoded
+    yield b"", encoded
+    yield b"{}", "application/json"
+    yield b"x" * 300_000, encoded
+    boundary = "multipart/form-data; boundary=b"
+    head = b'--b\r\nContent-Disposition: form-data; name="csrf"\r\n\r\n' + csrf.encode() + b"\r\n"
+    parts = [b'Content-Disposition: form-data; name="%s"\r\n\r\n1' % name.encode() for name in fields]
+    yield head + b"".join(b"--b\r\n" + part + b"\r\n" for part in parts) + b"--b--\r\n", boundary
+    for part in (
+        b"\r\n\r\nx",
+        b'Content-Disposition: form-data; name="\xff"\r\n\r\nx',
+        b"Content-Disposition: form-data; name=file; filename*=odd''x\r\n\r\nx",
+        b"Content-Disposition: form-data; name=file; filename*=UTF-8''%ff\r\n\r\nx",
+        b'Content-Disposition: form-data; name=file; filename="../../x"\r\n\r\n\0\xff\xfe\0,\0',
+        b'Content-Disposition: form-data; name=file; filename=x\r\n\r\nid,validity\n"unclosed',
+        b"Content-Disposition: form-data; name=action\r\nContent-Type: text/plain; charset=odd\r\n\r\n\xff",
+    ):
+        yield head + b"--b\r\n" + part + b"\r\n--b--\r\n", boundary
+    yield head + b"--b\r\n", boundary
+    yield head * 100 + b"--b--\r\n", boundary
+    yield b"x", "multipart/form-data"

@@ -1,0 +1,114 @@
+"""What guessing gains, and what a walk through everything leaves behind."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import urlencode
+
+import pyotp
+import pytest
+
+from app.domain.operators import Role
+from app.services.bearer import digest
+from app.storage.database import Database
+from app.storage.models import LoginFailure, Operator
+from tests.console import PASSWORD, Browser, Seen, add_operator
+from tests.console_scene import NEW_PASSWORD, address_of, csrf_of, furnish, paths
+from tests.service import Service, question
+from tests.shop import Shop
+
+
+@pytest.fixture
+def owner(service: Service, database: Database) -> Browser:
+    add_operator("olga")
+    return Browser(service).walk_in("olga")
+
+
+def log_in(service: Service, address: str, password: str, device: str | None = None, code: str = "") -> Seen:
+    browser = Browser(service, address=address, language="en")
+    if device is not None:
+        browser.set_cookie("kadun_device", device, "/admin/login")
+    return browser.post("/admin/login", {"name": "olga", "password": password, "code": code}, csrf="")
+
+
+def have_failed(counted: int, *, times: int, bucket: str) -> None:
+    """Let so many failures have been counted be more: each takes a hash."""
+    failed = LoginFailure.get(LoginFailure.bucket.like(bucket))
+    assert failed.failures == counted
+    LoginFailure.update(failures=times, last_at=datetime.now(UTC)).where(LoginFailure.bucket == failed.bucket).execute()
+
+
+def test_guessing_is_slowed_down_and_keeps_the_vendor_out_of_nowhere_else(proxied: Service, database: Database) -> None:
+    add_operator("olga")
+    known = str(Browser(proxied, address="192.0.2.1").log_in("olga").cookie("kadun_device"))
+    assert [log_in(proxied, "192.0.2.1", "wrong").status for _ in range(2)] == [403] * 2
+    have_failed(2, times=11, bucket="name:192.0.2.1:%")
+    refused = log_in(proxied, "192.0.2.1", "wrong")
+    assert (refused.status, 1 <= int(refused.headers["retry-after"]) <= 64) == (429, True)
+    assert "too many failures" in refused.words
+    assert log_in(proxied, "192.0.2.1", PASSWORD).status == 429, "the right password is not tried either"
+    assert log_in(proxied, "192.0.2.1", PASSWORD, known).status == 303, "the vendor's own browser at that address"
+    assert log_in(proxied, "198.51.100.1", PASSWORD).status == 303, "and the vendor anywhere else"
+
+
+def test_whoever_has_the_password_cannot_try_all_codes(proxied: Service, database: Database) -> None:
+    add_operator("olga")
+    Operator.update(totp_secret=pyotp.random_base32()).execute()
+    codes = [log_in(proxied, f"192.0.2.{number}", PASSWORD, code="000000") for number in range(3)]
+    assert [(answer.status, answer.cookies) for answer in codes] == [(403, ())] * 3
+    have_failed(3, times=20, bucket="code:%")
+    assert log_in(proxied, "192.0.2.9", PASSWORD, code="000000").status == 429, "from however many addresses"
+
+
+def test_a_walk_through_everything_leaves_no_secret_in_the_log_nor_in_the_database(
+    database_url: str, database: Database, tmp_path: Path
+) -> None:
+    with Service(tmp_path, database_url, KADUN_LOG_LEVEL="debug") as service:
+        add_operator("olga")
+        add_operator("sam", Role.SELLER)
+        typed = "a password typed into the wrong field"
+        Browser(service).post("/admin/login", {"name": typed, "password": typed + "!"}, csrf="")
+        owner = Browser(service).log_in("olga")
+        scene = furnish(["plain"])
+        shop = Shop(service, database)
+        card = shop.issue()[0]
+        shop.look_up(card)
+        service.verify(question(card))
+        owner.get(f"/admin/cards?{urlencode({'q': card})}")
+        owner.get(f"/admin/card?{urlencode({'id': card})}")
+        owner.post("/admin/cards/freeze", {"id": card})
+        owner.post("/admin/cards/import", {"step": "preview"}, {"file": ("x", f"id,validity\n{card},30d\n".encode())})
+        first = {name: str(owner.cookie(name)) for name in ("kadun_session", "kadun_device")}
+        secret = dict(owner.get("/admin/account/two-step").form("/admin/account/two-step").fields)["secret"]
+        code = pyotp.TOTP(secret).now()
+        owner.post("/admin/account/two-step", {"secret": secret, "code": code, "own_password": PASSWORD})
+        new = {"new_password": NEW_PASSWORD, "new_password_again": NEW_PASSWORD, "own_password": PASSWORD}
+        assert owner.post("/admin/account/password", new).status == 303
+        for path, access in paths().items():
+            form = {**scene.forms.get(path, {}), "id": card, "csrf": owner.csrf()}
+            if "GET" in access:
+                owner.get(f"{address_of(path)}?{urlencode({**scene.queries.get(path, {}), **form})}")
+            if "POST" in access and path not in {"/admin/logout", "/admin/login"} and "own_password" not in form:
+                owner.post(path, form, csrf=str(form.pop("csrf")))
+        hashes = [row.password_hash for row in Operator.select()]
+        tokens = [*first.values(), str(owner.cookie("kadun_session")), str(owner.cookie("kadun_device")), shop.token]
+        csrf = [owner.csrf(), csrf_of(first["kadun_session"])]
+    assert Operator.get(Operator.name == "olga").totp_secret == secret
+    log = service.log.read_text()
+    assert '"/admin/account/password"' in log
+    for said in (
+        PASSWORD,
+        NEW_PASSWORD,
+        typed,
+        secret,
+        card,
+        *scene.cards,
+        *tokens,
+        *csrf,
+        *map(digest, tokens),
+        *hashes,
+    ):
+        assert said not in log, said
+    for table in database.get_tables():
+        stored = str(database.execute_sql(f'SELECT t::text FROM "{table}" t').fetchall())  # noqa: S608  # our tables
+        for said in (PASSWORD, NEW_PASSWORD, typed, *tokens, *csrf):
+            assert said not in stored, (table, said)

@@ -1,0 +1,256 @@
+"""How often somebody may fail to log in, and whose turn it is."""
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
+import pytest
+
+from app.domain.operators import FREE_FAILURES, Role
+from app.services.credentials import LoginRefusedError, LoginThrottledError
+from app.services.passwords import STRANGERS, LoginBusyError, Passwords
+from app.services.sessions import Sessions
+from app.storage.database import Database
+from app.storage.models import Event, LoginFailure, OperatorDevice
+from tests.doors import CAFE, HOME, Door
+from tests.passwords import OTHER, PASSWORD, CheapPasswords
+
+
+def test_who_keeps_failing_must_wait_ever_longer(door: Door) -> None:
+    door.fail(FREE_FAILURES)
+    waits = []
+    for _ in range(4):
+        with pytest.raises(LoginThrottledError) as refusal:
+            door.log_in()
+        waits.append(refusal.value.retry_after)
+        door.fail()
+    assert waits == [1, 2, 4, 8]
+
+
+def test_a_throttled_attempt_costs_no_hash_and_no_line_in_the_journal(door: Door) -> None:
+    door.fail(FREE_FAILURES)
+    before = len(door.passwords.checked), Event.select().count()
+    for _ in range(3):
+        with pytest.raises(LoginThrottledError):
+            door.log_in()
+    assert (len(door.passwords.checked), Event.select().count()) == before
+
+
+def test_success_forgets_the_failures_of_the_name_there(door: Door) -> None:
+    door.fail(FREE_FAILURES - 1)
+    door.log_in()
+    assert [row.bucket for row in LoginFailure.select()] == [f"network:{HOME}"]
+
+
+def test_who_can_log_in_wins_no_more_guesses_for_their_network(door: Door) -> None:
+    door.operators.add("bob", Role.SELLER, OTHER)
+    for attempt in range(4 * FREE_FAILURES):
+        if attempt % 4 == 0:
+            door.log_in(OTHER, name="bob")
+        door.attempt_wrongly(name=f"name{attempt}")
+    with pytest.raises(LoginThrottledError):
+        door.attempt_wrongly()
+
+
+def test_failures_are_forgotten_after_an_hour(door: Door) -> None:
+    door.fail(FREE_FAILURES + 8)
+    door.clock.advance(timedelta(hours=1))
+    door.fail(FREE_FAILURES)
+    with pytest.raises(LoginThrottledError, match="1"):
+        door.log_in()
+
+
+def test_a_network_may_fail_four_times_as_often_however_many_names_it_tries(door: Door) -> None:
+    for attempt in range(4 * FREE_FAILURES):
+        door.attempt_wrongly(name=f"name{attempt}")
+    with pytest.raises(LoginThrottledError):
+        door.log_in()
+
+
+def test_addresses_of_one_ipv6_network_count_as_one(door: Door) -> None:
+    for host in range(FREE_FAILURES):
+        door.attempt_wrongly(address=f"2001:db8:1:2::{host:x}")
+    with pytest.raises(LoginThrottledError):
+        door.log_in(address=CAFE)
+    door.log_in(address="2001:db8:1:3::3")
+
+
+def test_an_attacker_elsewhere_locks_nobody_out(door: Door) -> None:
+    for host in range(100):
+        door.fail(FREE_FAILURES, address=f"203.0.113.{host}")
+    door.log_in()
+
+
+def test_an_attacker_behind_the_same_address_does_not_lock_out_a_browser_that_is_known(door: Door) -> None:
+    device = door.log_in().device_token
+    door.fail(40)
+    with pytest.raises(LoginThrottledError):
+        door.log_in()
+    with pytest.raises(LoginThrottledError):
+        door.log_in(device="made up")
+    assert door.log_in(device=device).device_token == device
+
+
+def test_a_known_browser_cannot_guess_for_ever_either(door: Door) -> None:
+    device = door.log_in().device_token
+    door.fail(FREE_FAILURES, device=device)
+    with pytest.raises(LoginThrottledError):
+        door.log_in(device=device)
+    door.log_in()
+
+
+def test_a_browser_that_one_operator_is_known_by_is_a_stranger_for_the_others(door: Door) -> None:
+    door.operators.add("bob", Role.SELLER, OTHER)
+    device = door.log_in(OTHER, name="bob").device_token
+    door.fail(FREE_FAILURES, device=device)
+    with pytest.raises(LoginThrottledError):
+        door.log_in(device=device)
+    assert {row.operator.name for row in OperatorDevice.select()} == {"bob"}
+
+
+def test_attempts_side_by_side_are_counted_one_by_one(door: Door, database: Database) -> None:
+    device = door.log_in().device_token  # strangers would be turned away for coming all at once
+
+    class Slow(CheapPasswords):
+        """Leaves the others time to be let through, too."""
+
+        def matches(self, password_hash: str | None, password: str) -> bool:
+            time.sleep(0.02)
+            return super().matches(password_hash, password)
+
+    sessions = Sessions(database, door.clock, Slow())
+
+    def attempt(_: int) -> type[Exception]:
+        try:
+            while True:
+                with contextlib.suppress(LoginBusyError):  # one of them at a time
+                    sessions.log_in("alice", OTHER, None, address=HOME, device=device)
+        except (LoginRefusedError, LoginThrottledError) as error:
+            return type(error)
+        finally:
+            database.close()
+
+    with ThreadPoolExecutor(16) as pool:
+        outcomes = list(pool.map(attempt, range(16)))
+    assert outcomes.count(LoginRefusedError) == FREE_FAILURES
+
+
+def test_however_many_strangers_come_a_known_browser_gets_its_turn(door: Door) -> None:
+    device = door.log_in().device_token
+    inside, leave = threading.Semaphore(0), threading.Event()
+
+    def dawdle() -> None:
+        with door.passwords.turn(None):
+            inside.release()
+            leave.wait(20)
+
+    with ThreadPoolExecutor(STRANGERS + 1) as pool:
+        strangers = [pool.submit(dawdle) for _ in range(STRANGERS)]
+        assert inside.acquire(timeout=20)
+        with pytest.raises(LoginBusyError):
+            door.log_in()
+        vendor = pool.submit(door.log_in, device=device)
+        leave.set()
+        assert vendor.result(20).device_token == device
+        assert [stranger.result(20) for stranger in strangers] == [None] * STRANGERS
+
+
+def test_who_waits_too_long_for_a_turn_is_told_so(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.services.passwords.WAIT_SECONDS", 0.0)
+    inside, leave = threading.Event(), threading.Event()
+
+    def dawdle() -> None:
+        with door.passwords.turn("console:bob"):
+            inside.set()
+            leave.wait(20)
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(dawdle)
+        assert inside.wait(20)
+        with pytest.raises(LoginBusyError):
+            door.log_in()
+        leave.set()
+    door.log_in()
+
+
+class Dawdler:
+    """Somebody whose password is being checked, for as long as the test wants."""
+
+    def __init__(self, passwords: Passwords, known: str) -> None:
+        self._inside, self._leave = threading.Event(), threading.Event()
+        self._pool = ThreadPoolExecutor(1)
+        self._done = self._pool.submit(self._dawdle, passwords, known)
+        assert self._inside.wait(20)
+
+    def _dawdle(self, passwords: Passwords, known: str) -> None:
+        with passwords.turn(known):
+            self._inside.set()
+            self._leave.wait(20)
+
+    def leave(self) -> None:
+        self._leave.set()
+        self._done.result(20)
+        self._pool.shutdown()
+
+
+def test_whoever_is_known_takes_one_place_and_leaves_the_others_theirs(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.services.passwords.WAIT_SECONDS", 60.0)  # who is refused at once has not waited
+    door.operators.add("bob", Role.SELLER, OTHER)
+    identity = door.sessions.identify(door.log_in(OTHER, name="bob").session_token)
+    device = door.log_in().device_token
+    assert identity is not None
+    seller = Dawdler(door.passwords, "console:bob")
+    for _ in range(3):
+        with pytest.raises(LoginBusyError):
+            door.sessions.confirm(identity, OTHER, address=HOME)
+    with ThreadPoolExecutor(1) as pool:
+        vendor = pool.submit(door.log_in, device=device)
+        seller.leave()
+        assert vendor.result(20).device_token == device
+    door.sessions.confirm(identity, OTHER, address=HOME)
+
+
+def test_who_must_wait_anyway_takes_no_place_in_the_queue(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.services.passwords.WAIT_SECONDS", 0.0)
+    identity = door.sessions.identify(door.log_in().session_token)
+    assert identity is not None
+    for _ in range(FREE_FAILURES):
+        with pytest.raises(LoginRefusedError):
+            door.sessions.confirm(identity, OTHER, address=HOME)
+    door.fail(FREE_FAILURES, address=CAFE)
+    somebody = Dawdler(door.passwords, "console:bob")
+    with pytest.raises(LoginThrottledError):
+        door.log_in(address=CAFE)
+    with pytest.raises(LoginThrottledError):
+        door.sessions.confirm(identity, PASSWORD, address=HOME)
+    somebody.leave()
+
+
+def test_failures_while_somebody_waits_for_their_turn_count(door: Door, database: Database) -> None:
+    waiting = threading.Event()
+
+    class Telling(CheapPasswords):
+        """Says when somebody has come so far as to want a turn."""
+
+        @contextlib.contextmanager
+        def turn(self, known: str | None) -> Iterator[None]:
+            waiting.set()
+            with super().turn(known):
+                yield
+
+    passwords = Telling()
+    sessions = Sessions(database, door.clock, passwords)
+    somebody = Dawdler(passwords, "console:bob")
+    waiting.clear()
+    with ThreadPoolExecutor(1) as pool:
+        waits = pool.submit(sessions.log_in, "alice", PASSWORD, None, address=HOME, device=None)
+        assert waiting.wait(20)
+        door.fail(FREE_FAILURES)  # as in another process
+        somebody.leave()
+        with pytest.raises(LoginThrottledError):
+            waits.result(20)

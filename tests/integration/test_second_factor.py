@@ -1,0 +1,123 @@
+"""Log-ins with a code."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
+import pyotp
+import pytest
+
+from app.domain.operators import FREE_FAILURES
+from app.services.credentials import LoginRefusedError, LoginThrottledError, WantsCodeError
+from app.services.sessions import Sessions
+from app.storage.database import Database
+from app.storage.models import Event, OperatorSession
+from tests.doors import HOME, Door
+from tests.passwords import PASSWORD, CheapPasswords
+
+
+def test_a_code_is_asked_for_only_once_the_password_is_right(door: Door) -> None:
+    app = door.with_totp()
+    door.attempt_wrongly()
+    for code in (None, ""):
+        with pytest.raises(WantsCodeError):
+            door.log_in(code=code)
+    refused = Event.select(Event.actor, Event.ip, Event.details).where(Event.kind == "login_refused").order_by(Event.id)
+    assert [details for *_, details in refused.tuples()] == [{"wrong": "password"}, *[{"wrong": "no code"}] * 2]
+    assert {(actor, ip) for actor, ip, _ in refused.tuples()} == {("console:alice", HOME)}
+    device = door.log_in(code=app.at(door.clock.now)).device_token
+    with pytest.raises(WantsCodeError):
+        door.log_in(device=device)
+    assert refused.count() == 3, "in a browser that is known nobody wonders"
+
+
+def test_who_has_the_password_and_no_code_cannot_fill_the_journal(door: Door) -> None:
+    door.with_totp()
+    for _ in range(FREE_FAILURES):
+        with pytest.raises(WantsCodeError):
+            door.log_in()
+    with pytest.raises(LoginThrottledError):
+        door.log_in()
+
+
+@pytest.mark.parametrize("steps", [-1, 0, 1])
+def test_codes_of_half_a_minute_before_and_after_are_taken(door: Door, steps: int) -> None:
+    app = door.with_totp()
+    door.clock.advance(timedelta(minutes=5))
+    code = app.at(door.clock.now, counter_offset=steps)
+    assert door.sessions.identify(door.log_in(code=f"{code[:3]} {code[3:]}").session_token)
+
+
+@pytest.mark.parametrize("code", ["000000", "12345", "1234567", "abcdef", "\0", "\ud800", "9" * 10_000])
+def test_wrong_codes_are_refused_in_the_words_for_a_wrong_password(door: Door, code: str) -> None:
+    door.with_totp()
+    with pytest.raises(LoginRefusedError) as refusal:
+        door.log_in(code=code)
+    assert refusal.value.text == LoginRefusedError().text
+    assert Event.get(Event.kind == "login_refused").details == {"wrong": "code"}
+
+
+@pytest.mark.parametrize("steps", [-2, 2, 100])
+def test_other_codes_of_the_same_secret_are_wrong(door: Door, steps: int) -> None:
+    app = door.with_totp()
+    door.clock.advance(timedelta(minutes=5))
+    with pytest.raises(LoginRefusedError):
+        door.log_in(code=app.at(door.clock.now, counter_offset=steps))
+
+
+def test_no_code_is_taken_twice_nor_an_older_one_after_it(door: Door) -> None:
+    app = door.with_totp()
+    door.clock.advance(timedelta(minutes=5))
+    code, older = app.at(door.clock.now), app.at(door.clock.now, counter_offset=-1)
+    door.log_in(code=code)
+    for used in (code, older):
+        with pytest.raises(LoginRefusedError):
+            door.log_in(code=used)
+
+
+def test_the_code_that_enabled_it_is_not_taken_again(door: Door) -> None:
+    secret = door.operators.begin_totp()
+    code = pyotp.TOTP(secret).at(door.clock.now)
+    door.operators.enable_totp("alice", secret, code)
+    with pytest.raises(LoginRefusedError):
+        door.log_in(code=code)
+
+
+def test_a_code_that_two_use_at_once_lets_one_in(door: Door, database: Database) -> None:
+    app = door.with_totp()
+    both_checked = threading.Barrier(2, timeout=20)
+
+    class Meeting(CheapPasswords):
+        """Both have looked at the operator and their password before either goes on."""
+
+        def matches(self, password_hash: str | None, password: str) -> bool:
+            is_right = super().matches(password_hash, password)
+            both_checked.wait()
+            return is_right
+
+    def attempt(_: int) -> bool:
+        try:
+            # Each as in a process of its own: what they share is the database.
+            sessions = Sessions(database, door.clock, Meeting())
+            sessions.log_in("alice", PASSWORD, app.at(door.clock.now), address=HOME, device=None)
+        except LoginRefusedError:
+            return False
+        finally:
+            database.close()
+        return True
+
+    with ThreadPoolExecutor(2) as pool:
+        assert sorted(pool.map(attempt, range(2))) == [False, True]
+    assert OperatorSession.select().count() == 1
+
+
+def test_who_has_the_password_cannot_try_codes_from_everywhere(door: Door) -> None:
+    app = door.with_totp()
+    device = door.log_in(code=app.at(door.clock.now)).device_token
+    door.clock.advance(timedelta(minutes=1))
+    for host in range(FREE_FAILURES):
+        with pytest.raises(LoginRefusedError):
+            door.log_in(code="000000", address=f"203.0.113.{host}")
+    with pytest.raises(LoginThrottledError):
+        door.log_in(code="000000", address="203.0.113.200")
+    door.log_in(code=app.at(door.clock.now), device=device)
