@@ -2,23 +2,33 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from app.console.forms import Form
 from app.console.moments import read_moment
 from app.domain.codes import CardStatus
-from app.domain.texts import MAX_TEXT, RefusedError
+from app.domain.texts import MAX_TEXT, RefusedError, Text
 from app.storage.card_lists import CardFilter
 
 FIELDS = ("q", "status", "batch", "note", "expires", "expires_from", "expires_before")
 SIZES = (50, 200, 500)
+
+
+class Span(NamedTuple):
+    """A preset of `expires`: what it is called, from when and until when, seen from now."""
+
+    name: Text
+    since: timedelta
+    until: timedelta
+
+
 SPANS = {
-    "7d": (timedelta(0), timedelta(days=7)),
-    "30d": (timedelta(0), timedelta(days=30)),
-    "past7d": (timedelta(days=-7), timedelta(0)),
-    "past30d": (timedelta(days=-30), timedelta(0)),
+    "7d": Span(Text("7 天内到期", "In 7 days"), timedelta(0), timedelta(days=7)),
+    "30d": Span(Text("30 天内到期", "In 30 days"), timedelta(0), timedelta(days=30)),
+    "past7d": Span(Text("最近 7 天过期", "In the last 7 days"), timedelta(days=-7), timedelta(0)),
+    "past30d": Span(Text("最近 30 天过期", "In the last 30 days"), timedelta(days=-30), timedelta(0)),
 }
-"""Presets of `expires`: from when until when, seen from now."""
 _MAX_SEARCH = 1024  # the longest hardware
 
 
@@ -55,8 +65,8 @@ def read_query(query: Form, zone: ZoneInfo, now: datetime) -> CardQuery:
     since = [read_moment(query.one("expires_from"), zone)]
     until = [read_moment(query.one("expires_before"), zone)]
     if span:
-        since.append(now + SPANS[span][0])
-        until.append(now + SPANS[span][1])
+        since.append(now + SPANS[span].since)
+        until.append(now + SPANS[span].until)
     wanted = CardFilter(
         status=CardStatus(status) if status else None,
         batch=_text(query, "batch", MAX_TEXT),

@@ -69,7 +69,7 @@ class CardsPage(Page):
             refusal=refusal,
             size=size,
             sizes=SIZES,
-            spans=list(SPANS),
+            spans=SPANS,
             states=(CardStatus.UNUSED, CardStatus.ACTIVE, CardStatus.EXPIRED, CardStatus.FROZEN),
             back=request.relative_uri,
         )

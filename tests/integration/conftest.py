@@ -7,6 +7,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from app.domain.operators import Role
 from app.services.administration import Administration
 from app.services.gate import Gate
 from app.services.issuing import Issuing
@@ -15,6 +16,7 @@ from app.storage.database import Database, connect_to
 from app.tokens import keyring
 from app.tokens.signer import Signer
 from tests.conftest import Clock
+from tests.console import Browser, add_operator
 from tests.doors import Door
 from tests.service import Service
 
@@ -90,3 +92,16 @@ def own_service(database_url: str, tmp_path: Path) -> Iterator[Service]:
 @pytest.fixture
 def door(database: Database, clock: Clock) -> Door:
     return Door(database, clock)
+
+
+@pytest.fixture
+def owner(proxied: Service, database: Database) -> Browser:
+    """An owner in a browser of their own, behind the proxy."""
+    add_operator("老王")
+    return Browser(proxied, address="192.0.2.1").walk_in("老王")
+
+
+@pytest.fixture
+def seller(proxied: Service, database: Database) -> Browser:
+    add_operator("小李", Role.SELLER)
+    return Browser(proxied, address="192.0.2.2").walk_in("小李")

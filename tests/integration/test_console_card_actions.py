@@ -19,12 +19,6 @@ TELL = ("step", "tell")
 
 
 @pytest.fixture
-def owner(proxied: Service, database: Database) -> Browser:
-    add_operator("老王")
-    return Browser(proxied, address="192.0.2.1").walk_in("老王")
-
-
-@pytest.fixture
 def cards(proxied: Service) -> list[str]:
     """Six cards of 30 days: the first three in use."""
     ids = proxied.issue(6)

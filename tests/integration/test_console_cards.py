@@ -10,10 +10,8 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from app.domain.codes import EventKind
-from app.domain.operators import Role
-from app.storage.database import Database
 from app.storage.models import Card, Event
-from tests.console import Browser, Seen, add_operator
+from tests.console import Browser, Seen
 from tests.service import Service, question
 
 FORMULA = "=HYPERLINK(1)"
@@ -24,18 +22,6 @@ BROKEN = [
     ("expires_before", "0001-01-01"),
     ("expires_from", "9999-12-31"),
 ]
-
-
-@pytest.fixture
-def owner(proxied: Service, database: Database) -> Browser:
-    add_operator("老王")
-    return Browser(proxied, address="192.0.2.1").walk_in("老王")
-
-
-@pytest.fixture
-def seller(proxied: Service, database: Database) -> Browser:
-    add_operator("小李", Role.SELLER)
-    return Browser(proxied, address="192.0.2.2").walk_in("小李")
 
 
 def make(number: int, **columns: object) -> str:

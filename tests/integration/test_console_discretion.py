@@ -3,31 +3,14 @@
 from datetime import UTC, datetime, timedelta
 from urllib.parse import quote
 
-import pytest
-
 from app.domain.codes import Code, EventKind
-from app.domain.operators import Role
 from app.storage import journal
-from app.storage.database import Database
 from app.storage.journal import Entry
 from app.storage.models import Card
-from tests.console import Browser, Seen, add_operator
-from tests.service import Service
+from tests.console import Browser, Seen
 
 BORN = datetime(2026, 1, 1, tzinfo=UTC)
 KEY = "WXYZ" + "7" * 28
-
-
-@pytest.fixture
-def seller(proxied: Service, database: Database) -> Browser:
-    add_operator("小李", Role.SELLER)
-    return Browser(proxied, address="192.0.2.2").walk_in("小李")
-
-
-@pytest.fixture
-def owner(proxied: Service, database: Database) -> Browser:
-    add_operator("老王")
-    return Browser(proxied, address="192.0.2.1").walk_in("老王")
 
 
 def make(card_id: str, minutes: int = 0, issued_by: str = "console:老王", **columns: object) -> str:

@@ -8,18 +8,11 @@ from app.console.imports import MOST_BYTES
 from app.domain.codes import EventKind
 from app.storage.database import Database
 from app.storage.models import Card, Event
-from tests.console import Browser, Seen, add_operator
-from tests.service import Service
+from tests.console import Browser, Seen
 
 IMPORT = "/admin/cards/import"
 IDS = [f"{letter}123456789ABCDEFGHJKMNPQRSTVWXYZ" for letter in "012345"]
 GOOD = f"卡密,有效期,批次,店名\n{IDS[0]},月卡,旧批,甲\n{IDS[1]},永久,,乙\n"
-
-
-@pytest.fixture
-def owner(proxied: Service, database: Database) -> Browser:
-    add_operator("老王")
-    return Browser(proxied, address="192.0.2.1").walk_in("老王")
 
 
 def send(browser: Browser, page: Seen, step: str, content: bytes) -> Seen:

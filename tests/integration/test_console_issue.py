@@ -9,27 +9,13 @@ from urllib.parse import urlsplit
 import pytest
 
 from app.domain.codes import EventKind
-from app.domain.operators import Role
 from app.storage import journal, journal_lists
 from app.storage.database import Database
 from app.storage.models import Card, Event
-from tests.console import Browser, Seen, add_operator
-from tests.service import Service
+from tests.console import Browser, Seen
 from tests.year import plan, statements
 
 ISSUE = "/admin/cards/issue"
-
-
-@pytest.fixture
-def owner(proxied: Service, database: Database) -> Browser:
-    add_operator("老王")
-    return Browser(proxied, address="192.0.2.1").walk_in("老王")
-
-
-@pytest.fixture
-def seller(proxied: Service, database: Database) -> Browser:
-    add_operator("小李", Role.SELLER)
-    return Browser(proxied, address="192.0.2.2").walk_in("小李")
 
 
 def issue(browser: Browser, **fields: str) -> Seen:

@@ -19,19 +19,12 @@ from app.storage.database import ConflictError, Database
 from app.storage.models import Card, Event, Operator, OperatorForm
 from tests.conftest import Clock
 from tests.console import Browser, Fields, Files, Seen, add_operator
-from tests.service import Service
 
 CONFIRM, APPLY = "/admin/cards/confirm", "/admin/cards/apply"
 ISSUE, IMPORT = "/admin/cards/issue", "/admin/cards/import"
 CONTENT = b"id,validity\n" + b"".join(b"%032d,30d\n" % number for number in range(3))
 Send = Callable[[], Seen]
 """Sends a form, always the same."""
-
-
-@pytest.fixture
-def owner(proxied: Service, database: Database) -> Browser:
-    add_operator("老王")
-    return Browser(proxied, address="192.0.2.1").walk_in("老王")
 
 
 def extending(browser: Browser) -> Send:

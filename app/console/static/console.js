@@ -34,8 +34,8 @@ function shortened(text) {
   return text.length > 16 ? `${text.slice(0, 15)}…` : text;
 }
 
-// <canvas data-chart='{"type": …, "labels": […], "series": [{"name": …, "values": […], "color": "--css-variable"}], "links": […]}'>
-// Links belong to labels, or to a series' values where the series has its own; null where there is none.
+// <canvas data-chart='{"type": …, "labels": […], "series": [{"name": …, "values": […], "links": […], "color": "--css-variable"}]}'>
+// A series has a link for each value, null where there is none, and one color or "colors", one each.
 function drawCharts(within) {
   if (!window.Chart) return;
   for (const chart of Object.values(Chart.instances)) if (!chart.canvas.isConnected) chart.destroy();
@@ -45,7 +45,7 @@ function drawCharts(within) {
     Chart.getChart(canvas)?.destroy();
     const spec = JSON.parse(canvas.dataset.chart);
     const round = spec.type === "doughnut";
-    const linkOf = ([hit]) => hit && (spec.series[hit.datasetIndex].links ?? spec.links)?.[hit.index];
+    const linkOf = ([hit]) => hit && spec.series[hit.datasetIndex].links[hit.index];
     const axis = (isCategory) => ({
       stacked: !!spec.stacked,
       beginAtZero: true,
