@@ -61,7 +61,7 @@ SELECT now() - (%(events)s - j) * (interval '1 year' / %(events)s),
     CASE WHEN hot THEN %(hot_network)s WHEN s < 97 THEN {_ADDRESS} END,
     CASE WHEN hot THEN %(hot_network)s WHEN s < 97 THEN {_ADDRESS} END,
     CASE WHEN hot THEN %(hot_hardware)s WHEN s < 97 THEN {_HARDWARE} END,
-    CASE WHEN s < 97 THEN %(function)s END,
+    CASE WHEN s >= 97 THEN NULL WHEN hot OR j %% 2 = 0 THEN %(function)s ELSE %(other_function)s END,
     CASE WHEN s >= 97 THEN 'console:owner' END,
     CASE s WHEN 98 THEN '{{"by": "30d"}}'::jsonb WHEN 99 THEN '{{"count": 100, "batch": null, "validity": "30d"}}' END
 FROM (
@@ -92,6 +92,7 @@ def fill(url: str, *, cards: int, events: int, today: date) -> None:
         "today": today,
         "functions": list(FUNCTIONS),
         "function": FUNCTIONS[0],
+        "other_function": FUNCTIONS[1],
         "batch_cards": BATCH_CARDS,
         "large_batch": LARGE_BATCH,
         "rare_batch": RARE_BATCH,

@@ -1,5 +1,7 @@
 """The journal: what happened, to whom, from where; and as a file."""
 
+from dataclasses import replace
+from datetime import datetime
 from zoneinfo import ZoneInfo
 
 import falcon
@@ -20,6 +22,7 @@ from app.services.exports import JOURNAL_COLUMNS, csv_lines, journal_documents, 
 from app.storage import journal_lists
 from app.storage.journal_lists import JournalFilter
 from app.storage.models import Event
+from app.storage.paging import Cursor
 
 REJECTIONS = [code for code in Code if code is not Code.OK]
 _KINDS: dict[str, EventKind | Code] = {**{str(k): k for k in EventKind}, **{str(c): c for c in REJECTIONS}}
@@ -35,12 +38,12 @@ class JournalPage(Page):
         """Show the entries that the filter lets through, newest first."""
         query = query_of(request)
         typed = {name: query.exactly(name) for name in FIELDS}
-        refusal, found, hidden = None, Slice[Event]([]), frozenset[str]()
+        refusal, found, hidden, looked_to = None, Slice[Event]([]), frozenset[str](), None
         try:
             wanted = read_filter(query, self.console.zone)
             typed |= {name: typed_moment(getattr(wanted, name), self.console.zone) for name in ("since", "until")}
             visitor = visitor_of(request)
-            found, hidden = self.console.database.with_connection(lambda: _read(query, wanted, visitor))
+            found, hidden, looked_to = self.console.database.with_connection(lambda: _read(query, wanted, visitor))
         except RefusedError as error:
             refusal = error.text
             response.status = falcon.HTTP_400
@@ -51,6 +54,8 @@ class JournalPage(Page):
             typed=typed,
             found=found,
             hidden=hidden,
+            looked_to=looked_to,
+            most_looked=journal_lists.MOST_LOOKED,
             refusal=refusal,
             kinds=[str(kind) for kind in EventKind],
             codes=[str(code) for code in REJECTIONS],
@@ -111,10 +116,18 @@ def read_filter(query: Form, zone: ZoneInfo) -> JournalFilter:
     )
 
 
-def _read(query: Form, wanted: JournalFilter, visitor: Visitor) -> tuple[Slice[Event], frozenset[str]]:
-    found = slice_of(
-        query,
-        lambda cursor, backwards, limit: journal_lists.page(wanted, cursor, limit=limit, backwards=backwards),
-        journal_lists.cursor,
-    )
-    return found, hidden_from(visitor, (event.card_id for event in found.rows), query.one("card"))
+def _read(query: Form, wanted: JournalFilter, visitor: Visitor) -> tuple[Slice[Event], frozenset[str], datetime | None]:
+    """Read a page; the time is where the look ended before all was looked at."""
+    ended_at: Cursor | None = None
+
+    def fetch(after: Cursor | None, backwards: bool, limit: int) -> list[Event]:  # noqa: FBT001  # a Fetch
+        nonlocal ended_at
+        looked = journal_lists.look(wanted, after, limit=limit, backwards=backwards)
+        ended_at = looked.ended_at
+        return looked.rows
+
+    found = slice_of(query, fetch, journal_lists.cursor, is_over=lambda: ended_at is None)
+    if ended_at is not None and found.after is None:
+        found = replace(found, after=str(ended_at))
+    hidden = hidden_from(visitor, (event.card_id for event in found.rows), query.one("card"))
+    return found, hidden, None if ended_at is None else ended_at.at

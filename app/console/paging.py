@@ -22,12 +22,13 @@ class Slice(Generic[Row]):
     after: str | None = None
 
 
-def slice_of(
+def slice_of(  # noqa: PLR0913  # the last two are for one list each
     query: Form,
     fetch: Fetch[Row],
     place: Callable[[Row], Cursor | str],
     size: int = PAGE_ROWS,
     read: Callable[[str], Cursor | None] = Cursor.parse,
+    is_over: Callable[[], bool] = lambda: True,
 ) -> Slice[Row]:
     """Read the page that `?after=` or `?before=` asks for; what is no cursor asks for the first page.
 
@@ -39,6 +40,7 @@ def slice_of(
         place: Tells a row's place in the list, as it is or as it is to be written.
         size: How many rows a page has.
         read: Reads a place; None when a text is none.
+        is_over: Whether there was nothing more where `fetch` has just found nothing.
     """
     before = read(query.one("before"))
     if before is not None:
@@ -49,7 +51,7 @@ def slice_of(
     # Back at the beginning the first page is shown whole, not only the rows that go before.
     after = read(query.one("after")) if before is None else None
     rows = fetch(after, False, size + 1)  # noqa: FBT003  # as above
-    if after is not None and not rows:
+    if after is not None and not rows and is_over():
         after, rows = None, fetch(None, False, size + 1)  # noqa: FBT003  # as above
     shown = rows[:size]
     return Slice(

@@ -123,6 +123,49 @@ def test_a_page_is_one_query_by_an_index(year: Database, wanted: JournalFilter, 
     assert "Seq Scan" not in told
 
 
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        JournalFilter(network=NET, function=OPEN),
+        JournalFilter(network=NET, function=console_rows.FUNCTIONS[1]),
+        JournalFilter(Code.CARD_NOT_FOUND, network=NET, function=OPEN),
+        JournalFilter(hardware=MACHINE, function=OPEN, until=NOW - 250 * DAY),
+        JournalFilter(hardware=MACHINE, network=NET, function="nowhere"),
+    ],
+)
+@pytest.mark.parametrize("backwards", [False, True])
+def test_several_frequent_texts_are_looked_for_piece_by_piece(
+    year: Database,
+    all_events: list[Event],
+    monkeypatch: pytest.MonkeyPatch,
+    wanted: JournalFilter,
+    *,
+    backwards: bool,
+) -> None:
+    monkeypatch.setattr(journal_lists, "MOST_LOOKED", 60)
+    right = expected(wanted, all_events)
+    after = Cursor(datetime.min.replace(tzinfo=UTC), "0") if backwards else None
+    seen: list[int] = []
+    while True:
+        rows, ended_at = journal_lists.look(wanted, after, limit=7, backwards=backwards)
+        assert ids(rows) == sorted(ids(rows), key=right.index)
+        seen = ids(rows) + seen if backwards else seen + ids(rows)
+        if len(rows) < 7 and ended_at is None:
+            break
+        after = ended_at or journal_lists.cursor(rows[0] if backwards else rows[-1])
+    assert seen == right
+
+
+def test_each_look_is_four_queries_by_indexes(year: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal_lists, "MOST_LOOKED", 60)
+    with statements(year) as ran:
+        looked = journal_lists.look(JournalFilter(network=NET, function=console_rows.FUNCTIONS[1]), limit=50)
+    assert looked.rows == []
+    assert looked.ended_at is not None
+    assert len(ran) == 4, "how many each text has, the hits, where it ended"
+    assert not [told for told in map(plan, [year] * 4, ran) if "Seq Scan" in told]
+
+
 def test_a_reference_finds_its_entry(year: Database, all_events: list[Event]) -> None:
     event = next(event for event in all_events if event.reference)
     assert ids(journal_lists.page(JournalFilter(reference=event.reference), limit=50)) == [event.id]
