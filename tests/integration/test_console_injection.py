@@ -28,7 +28,7 @@ EVIL = (
     '"><img src=x onerror=alert(1)>',
     "' onmouseover='alert(1)' x='",
     "javascript:alert(1)//",
-    "{{191*7}}${191*7}<%=191*7%>#{191*7}",
+    "{{1913377*7919}}${1913377*7919}<%=1913377*7919%>#{1913377*7919}",  # a product that no time and no hash contains
     "</textarea></title></script><svg/onload=alert(1)><!--",
     "&quot;><b>&lt;i&gt;",
     "\u202e\u2066\x1b[31m\x07\x9b2J\ufeff\u2028\r\nLocation: x",
@@ -92,7 +92,7 @@ def harmless(seen: Seen) -> Page:
     """Read a page; there is nothing in it that could run, lead away or steer what shows it."""
     assert seen.headers["content-type"] == "text/html; charset=utf-8", seen.path
     assert not CONTROL.search(seen.text), seen.path
-    assert "1337" not in re.sub(r"[?&]v=\w+", "", seen.text), seen.path
+    assert str(1913377 * 7919) not in seen.text, seen.path
     page = Page(seen.text)
     for tag, attributes in page.elements:
         assert not [name for name in attributes if name.startswith(("on", "style"))], (seen.path, tag, attributes)
