@@ -135,7 +135,16 @@ def _entries(number: int, text: str, now: datetime, operator: str) -> list[Entry
 
 def _queries(card: str, text: str, now: datetime) -> dict[str, dict[str, str]]:
     at = {second: (now - timedelta(seconds=second)).isoformat() for second in (2, 3, 4, 5)}
-    filters = {"status": "active", "batch": "", "note": "", "q": "", "expires": "", "expires_from": "", "size": "50"}
+    filters = {
+        "status": "active",
+        "batch": "",
+        "no_batch": "",
+        "note": "",
+        "q": "",
+        "expires": "",
+        "expires_from": "",
+        "size": "50",
+    }
     return {
         "/admin/login": {"next": "/admin/cards"},
         "/admin/": {"counted": ""},

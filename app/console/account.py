@@ -84,7 +84,7 @@ class OtherSessions(_Change):
 
     def change(self, request: falcon.Request, _response: falcon.Response) -> None:
         """End all sessions but this one."""
-        self.console.sessions.end_others(visitor_of(request).who.id, visitor_of(request).session_token)
+        self.console.sessions.end_others(visitor_of(request).who, visitor_of(request).session_token)
 
 
 class TwoStepRemoval(_Change):
@@ -125,7 +125,7 @@ class TwoStepPage(Page):
             kept = secret if is_secret(secret) else self.operators(request).begin_totp()
             self._show(request, response, kept, error.text)
             return
-        self.console.sessions.end_others(identity.id, visitor_of(request).session_token)
+        self.console.sessions.end_others(identity, visitor_of(request).session_token)
         see_other(response, url(ACCOUNT, done="two-step-on"))
 
     def _show(self, request: falcon.Request, response: falcon.Response, secret: str, refusal: Text | None) -> None:

@@ -11,7 +11,7 @@ from app.domain.codes import CardStatus
 from app.domain.texts import MAX_TEXT, RefusedError, Text
 from app.storage.card_lists import CardFilter
 
-FIELDS = ("q", "status", "batch", "note", "expires", "expires_from", "expires_before")
+FIELDS = ("q", "status", "batch", "no_batch", "note", "expires", "expires_from", "expires_before")
 SIZES = (50, 200, 500)
 
 
@@ -69,7 +69,7 @@ def read_query(query: Form, zone: ZoneInfo, now: datetime) -> CardQuery:
         until.append(now + SPANS[span].until)
     wanted = CardFilter(
         status=CardStatus(status) if status else None,
-        batch=_text(query, "batch", MAX_TEXT),
+        batch="" if query.one("no_batch") else _text(query, "batch", MAX_TEXT),
         note=_text(query, "note", MAX_TEXT),
         expires_from=max((at for at in since if at), default=None),
         expires_before=min((at for at in until if at), default=None),

@@ -6,8 +6,6 @@ from typing import Any, Literal
 
 from app.services.showing import shown
 
-Link = str | None
-
 
 @dataclass(frozen=True, slots=True)
 class Series:
@@ -15,7 +13,7 @@ class Series:
 
     name: str
     values: list[int]
-    links: list[Link]
+    links: list[str]
     colors: list[str]
 
 
@@ -36,7 +34,7 @@ class Chart:
         return not any(value for series in self.series for value in series.values)
 
     @property
-    def rows(self) -> Iterator[tuple[str, list[tuple[int, Link]]]]:
+    def rows(self) -> Iterator[tuple[str, list[tuple[int, str]]]]:
         """The same as a table: each label with its values and their links."""
         for index, label in enumerate(self.labels):
             yield label, [(series.values[index], series.links[index]) for series in self.series]

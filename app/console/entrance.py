@@ -40,7 +40,7 @@ class LoginPage(Page):
             self.render(request, response, "login.html", name=name, onward=onward, refusal=error.text)
             return
         if visitor_of(request).identity is not None:  # the browser forgets that session, so that nobody could end it
-            self.console.sessions.end(visitor_of(request).session_token)
+            self.console.sessions.end(visitor_of(request).who, visitor_of(request).session_token)
         keep_log_in(response, logged_in)
         see_other(response, onward)
 
@@ -52,7 +52,7 @@ class LogoutPage(Page):
 
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
         """End this session."""
-        self.console.sessions.end(visitor_of(request).session_token)
+        self.console.sessions.end(visitor_of(request).who, visitor_of(request).session_token)
         response.unset_cookie(SESSION_COOKIE, path=COOKIE_PATH)
         see_other(response, LOGIN)
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from datetime import date, timedelta
 from typing import Any
 
-from app.console.charts import Chart, Link, Series
+from app.console.charts import Chart, Series
 from app.console.rendering import url
 from app.console.words import word
 from app.domain.codes import CardStatus, Code, EventKind
@@ -43,7 +43,7 @@ def charts(document: Document, say: Say) -> dict[str, Chart]:
 
 
 def _states(document: Document, say: Say) -> Chart:
-    links: list[Link] = [url("/admin/cards", status=state) for state in STATES]
+    links = [url("/admin/cards", status=state) for state in STATES]
     values = [document["cards"][state] for state in STATES]
     series = Series(say(_CARDS), values, links, [f"--chart-{state}" for state in STATES])
     return Chart("doughnut", say(Text("状态", "State")), [say(word(state)) for state in STATES], [series])
@@ -51,14 +51,14 @@ def _states(document: Document, say: Say) -> Chart:
 
 def _activations(document: Document, say: Say) -> Chart:
     days = document["days"]
-    links: list[Link] = [journal_of_day(day["day"], EventKind.ACTIVATED) for day in days]
+    links = [journal_of_day(day["day"], EventKind.ACTIVATED) for day in days]
     series = Series(say(_CARDS), [day["activations"] for day in days], links, ["--chart-active"])
     return Chart("bar", say(_DAY), _labels(days), [series])
 
 
 def _requests(document: Document, say: Say) -> Chart:
     days = document["days"]
-    links: list[Link] = [url("/admin/usage", day=day["day"]) for day in days]
+    links = [url("/admin/usage", day=day["day"]) for day in days]
     series = Series(say(_TIMES), [day["requests"] for day in days], links, ["--chart-1"])
     return Chart("line", say(_DAY), _labels(days), [series])
 
@@ -80,7 +80,7 @@ def _rejections(document: Document, say: Say) -> Chart:
 
 def _expiring(document: Document, say: Say) -> Chart:
     days = document["expiring_days"]
-    links: list[Link] = [
+    links = [
         url("/admin/cards", status=CardStatus.ACTIVE, expires_from=day["day"], expires_before=_day_after(day["day"]))
         for day in days
     ]
@@ -90,7 +90,7 @@ def _expiring(document: Document, say: Say) -> Chart:
 
 def _functions(document: Document, say: Say) -> Chart:
     used = document["functions"]
-    links: list[Link] = [url("/admin/usage", function=each["function"]) for each in used]
+    links = [url("/admin/usage", function=each["function"]) for each in used]
     series = Series(say(_TIMES), [each["requests"] for each in used], links, ["--chart-7"])
     heading = say(Text("功能", "Function"))
     return Chart("bar", heading, [each["function"] for each in used], [series], horizontal=True)
@@ -102,14 +102,17 @@ def _batches(document: Document, say: Say) -> Chart:
         Series(
             say(word(state)),
             [batch[state] for batch in largest],
-            # The list has no filter for the cards without a batch.
-            [batch["batch"] and url("/admin/cards", batch=batch["batch"], status=state) for batch in largest],
+            [_of_batch(batch["batch"], state) for batch in largest],
             [f"--chart-{state}"],
         )
         for state in STATES
     ]
     labels = [batch["batch"] or say(Text("（无批次）", "(none)")) for batch in largest]
     return Chart("bar", say(Text("批次", "Batch")), labels, series, stacked=True, horizontal=True)
+
+
+def _of_batch(batch: str | None, state: CardStatus) -> str:
+    return url("/admin/cards", batch=batch, no_batch=None if batch else "1", status=state)
 
 
 def journal_of_day(day: str, kind: EventKind | Code) -> str:

@@ -49,7 +49,12 @@ class Renderer:
             auto_reload=False,
         )
         self._environment.globals.update(
-            static=static.url, url=url, once_field=_once_field, console_actor=console_actor, shop_actor=shop_actor
+            static=static.url,
+            url=url,
+            once_field=_once_field,
+            console_actor=console_actor,
+            shop_actor=shop_actor,
+            zone=zone.key,
         )
         self._environment.filters.update(
             when=self._when,

@@ -41,6 +41,7 @@ _WORDS: dict[str, Text] = {
     EventKind.OPERATOR_CHANGED: Text("修改管理员", "operator changed"),
     EventKind.OPERATOR_REMOVED: Text("删除管理员", "operator removed"),
     EventKind.LOGGED_IN: Text("登录", "logged in"),
+    EventKind.LOGGED_OUT: Text("退出登录", "logged out"),
     EventKind.LOGIN_REFUSED: Text("登录被拒", "log-in refused"),
     EventKind.TOKEN_ADDED: Text("添加令牌", "token added"),
     EventKind.TOKEN_REVOKED: Text("吊销令牌", "token revoked"),

@@ -40,6 +40,7 @@ class EventKind(StrEnum):
     OPERATOR_CHANGED = "operator_changed"
     OPERATOR_REMOVED = "operator_removed"
     LOGGED_IN = "logged_in"
+    LOGGED_OUT = "logged_out"
     LOGIN_REFUSED = "login_refused"
     TOKEN_ADDED = "token_added"  # noqa: S105  # a kind
     TOKEN_REVOKED = "token_revoked"  # noqa: S105  # a kind

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from app.domain.codes import EventKind
-from app.domain.operators import Role
+from app.domain.operators import Role, console_actor
 from app.services.bearer import digest, new_token
 from app.services.credentials import Attempt, Credentials
 from app.services.operators import OperatorNotFoundError
@@ -14,6 +14,7 @@ from app.services.throttling import code_bucket, of_one
 from app.storage import journal, login_failures, models
 from app.storage import operators as rows
 from app.storage.database import Database
+from app.storage.journal import Entry
 
 IDLE = timedelta(hours=12)
 LASTS = timedelta(days=7)
@@ -124,13 +125,13 @@ class Sessions:
         """Return whose session this is, or None when there is none (any more)."""
         return self._database.with_connection(lambda: self._identified(digest(session_token)))
 
-    def end(self, session_token: str) -> None:
-        """End a session; one that is over already is no error."""
-        self._database.with_connection(lambda: rows.end_session(digest(session_token)))
+    def end(self, identity: Identity, session_token: str) -> None:
+        """End an operator's session; one that is over already is no error."""
+        self._end(identity, lambda: rows.end_session(digest(session_token)))
 
-    def end_others(self, operator_id: int, session_token: str) -> None:
+    def end_others(self, identity: Identity, session_token: str) -> None:
         """End all sessions of an operator but this one."""
-        self._database.with_connection(lambda: rows.end_sessions(operator_id, but=digest(session_token)))
+        self._end(identity, lambda: rows.end_sessions(identity.id, but=digest(session_token)))
 
     def begin_anew(self, identity: Identity) -> LoggedIn:
         """Begin a session for somebody who has just changed their password, which ended all that they had.
@@ -155,6 +156,18 @@ class Sessions:
         now = self._clock()
         found = self._database.with_connection(lambda: rows.sessions_of(operator_id, now, now - IDLE))
         return [OtherSession(*times) for token_sha256, *times in found if token_sha256 != digest(session_token)]
+
+    def _end(self, identity: Identity, end: Callable[[], int]) -> None:
+        def write() -> None:
+            with self._database.atomic():
+                if ended := end():
+                    details = {"sessions": ended}
+                    entry = Entry(
+                        self._clock(), EventKind.LOGGED_OUT, actor=console_actor(identity.name), details=details
+                    )
+                    journal.append([entry])
+
+        self._database.with_connection(write)
 
     def _begin(
         self,

@@ -11,7 +11,7 @@ from peewee import JOIN, SQL, Desc, Select, Tuple, fn
 
 from app.domain.codes import CardStatus
 from app.storage import finding
-from app.storage.cards import expiry, status_is
+from app.storage.cards import expiry, of_batch, status_is
 from app.storage.models import Card, Client, database
 from app.storage.paging import Cursor
 
@@ -25,9 +25,9 @@ MOST_SEARCHED = 10_000
 class CardFilter:
     """Which cards a list has; None means any.
 
-    `note` is contained in the card's. `expires_from` is included, `expires_before` is not; with either there are only
-    activated cards, permanent ones among them where `expires_before` is None. `ids` are the cards that a text finds
-    (`search`).
+    `batch` is a whole name, the empty one for cards without a batch. `note` is contained in the card's. `expires_from`
+    is included, `expires_before` is not; with either there are only activated cards, permanent ones among them where
+    `expires_before` is None. `ids` are the cards that a text finds (`search`).
     """
 
     status: CardStatus | None = None
@@ -160,7 +160,7 @@ def _matches(wanted: CardFilter, now: datetime) -> Any:  # noqa: ANN401  # a pee
     if wanted.is_by_expiry:
         found &= Card.is_activated  # as the index says
     if wanted.batch is not None:
-        found &= Card.batch == wanted.batch
+        found &= of_batch == wanted.batch
     if wanted.note is not None:
         # Not LIKE: no character means anything, and the planner keeps to the order's index, which has the note.
         found &= fn.strpos(Card.note, wanted.note) > 0

@@ -19,6 +19,8 @@ from app.storage.models import Card, Client
 PAGE_ROWS = 5_000
 expiry = fn.COALESCE(Card.expires_at, SQL("'infinity'::timestamptz"))
 """When an activated card expires: a permanent one at the end of time, as the indexes have it."""
+of_batch = fn.COALESCE(Card.batch, SQL("''"))
+"""A card's batch: the empty one where it has none, as the indexes have it."""
 Item = TypeVar("Item")
 
 
@@ -104,7 +106,7 @@ def _filtered(wanted: Filter, now: datetime) -> Any:  # noqa: ANN401  # a peewee
     if wanted.status is not None:
         query = query.where(status_is(wanted.status, now))
     if wanted.batch is not None:
-        query = query.where(Card.batch == wanted.batch)
+        query = query.where(of_batch == wanted.batch)
     if wanted.text is not None:
         beginning = cards.parse_card_id_beginning(wanted.text)
         found = Card.note.contains(wanted.text) | Card.id.in_(
@@ -154,8 +156,8 @@ def find_all(card_ids: list[str]) -> list[tuple[Card, Client | None]]:
 
 def issued_at(moment: datetime, batch: str | None, limit: int) -> list[Card]:
     """Return up to `limit` cards of this batch that came into being at that very moment."""
-    of_batch = Card.batch.is_null() if batch is None else Card.batch == batch
-    return list(Card.select().where((Card.created_at == moment) & of_batch).order_by(Card.id).limit(limit))
+    there = (Card.created_at == moment) & (of_batch == (batch or ""))
+    return list(Card.select().where(there).order_by(Card.id).limit(limit))
 
 
 def existing(card_ids: Iterable[str]) -> set[str]:

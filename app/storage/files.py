@@ -9,6 +9,7 @@ from peewee import fn, prefetch
 from app.domain.codes import EventKind
 from app.storage import bindings, journal
 from app.storage.blobs import Blob
+from app.storage.cards import of_batch
 from app.storage.database import Database
 from app.storage.journal import Entry
 from app.storage.models import Card, Client, Event, File, FileBatch
@@ -72,7 +73,7 @@ def is_wanted(sha256: str) -> bool:
 
 def batches_without_cards(batches: Iterable[str]) -> list[str]:
     """Return those of some batches that no card has."""
-    return [batch for batch in batches if not Card.select().where(Card.batch == batch).exists()]
+    return [batch for batch in batches if not Card.select().where(of_batch == batch).exists()]
 
 
 def card_of(client_id: str) -> str | None:

@@ -128,15 +128,17 @@ def touch_session(token_sha256: str, now: datetime) -> None:
     OperatorSession.update(last_seen_at=now).where(OperatorSession.token_sha256 == token_sha256).execute()
 
 
-def end_session(token_sha256: str) -> None:
-    """End a session."""
-    OperatorSession.delete().where(OperatorSession.token_sha256 == token_sha256).execute()
+def end_session(token_sha256: str) -> int:
+    """End a session; return how many there were."""
+    ended: int = OperatorSession.delete().where(OperatorSession.token_sha256 == token_sha256).execute()
+    return ended
 
 
-def end_sessions(operator_id: int, *, but: str = "") -> None:
-    """End an operator's sessions, except the one with the digest `but`."""
+def end_sessions(operator_id: int, *, but: str = "") -> int:
+    """End an operator's sessions, except the one with the digest `but`; return how many there were."""
     others = (OperatorSession.operator == operator_id) & (OperatorSession.token_sha256 != but)
-    OperatorSession.delete().where(others).execute()
+    ended: int = OperatorSession.delete().where(others).execute()
+    return ended
 
 
 def prune_sessions(now: datetime, seen_after: datetime) -> int:

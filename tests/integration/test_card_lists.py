@@ -47,6 +47,8 @@ FILTERS = {
     "unused of a batch": (CardFilter(batch=LARGE, status=CardStatus.UNUSED), "card_batch"),
     "active of a batch": (CardFilter(batch=LARGE, status=CardStatus.ACTIVE), "card_batch_expires"),
     "a batch of one": (CardFilter(batch=console_rows.RARE_BATCH), "card_batch"),
+    "no batch": (CardFilter(batch=""), "card_batch"),
+    "active without a batch": (CardFilter(batch="", status=CardStatus.ACTIVE), "card_batch_expires"),
     "a note of one": (CardFilter(note=NOTE[2:4]), "card_created"),
     "a common note": (CardFilter(note="甲 第1 "), "card_created"),
     "no such note": (CardFilter(note="_%", status=CardStatus.UNUSED), "card_unused"),
@@ -74,7 +76,7 @@ def expected(wanted: CardFilter, rows: list[Card]) -> list[str]:
         ((row.expires_at or last) if by_expiry else row.created_at, row.id)
         for row in rows
         if (wanted.status is None or cards.as_domain(row).status(NOW) is wanted.status)
-        and (wanted.batch is None or row.batch == wanted.batch)
+        and (wanted.batch is None or (row.batch or "") == wanted.batch)
         and (wanted.note is None or wanted.note in (row.note or ""))
         and (not by_expiry or row.is_activated)
         and (wanted.expires_from is None or (row.expires_at or last) >= wanted.expires_from)

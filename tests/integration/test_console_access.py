@@ -1,18 +1,21 @@
 """Who may do what in the console and at the shops' API, whose session it is, and that they meant it."""
 
+import hashlib
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from urllib.parse import urlencode
 
+import pyotp
 import pytest
+from peewee import fn
 
 from app.domain.operators import Role, Scope
 from app.services.bearer import digest, new_token
 from app.services.shop_tokens import ShopTokens
 from app.storage.database import Database
-from app.storage.models import Card, Figures, LoginFailure, Operator, OperatorSession
-from tests.console import PASSWORD, Browser, Seen, add_operator
+from app.storage.models import Card, Event, Figures, LoginFailure, Operator, OperatorSession
+from tests.console import PASSWORD, Browser, Fields, Files, Seen, add_operator
 from tests.console_scene import NEW_PASSWORD, STATIC, Scene, address_of, csrf_of, furnish, paths, state
 from tests.contract import OPENAPI
 from tests.service import Service
@@ -192,6 +195,46 @@ def test_a_shops_token_opens_nothing_in_the_console(scene: Scene, service: Servi
     browser = Browser(service)
     browser.set_cookie("kadun_session", token)
     assert browser.get("/admin/cards", {"Authorization": f"Bearer {token}"}).status == 303
+
+
+# --- every change is in the journal
+
+
+def test_every_change_is_in_the_journal_with_who_made_it(scene: Scene, service: Service, database: Database) -> None:
+    posts = sorted(
+        (path for path, access in paths().items() if "POST" in access),
+        key=lambda path: (path == "/admin/account/password", path),  # last: the others ask for the password
+    )
+    changing, silent = set(), []
+    for path in posts:
+        olga = Browser(service).walk_in("olga")
+        Browser(service).walk_in("olga")  # and once more elsewhere
+        form, files = full_form(scene, path)
+        before, last = state(database), Event.select(fn.MAX(Event.id)).scalar()
+        assert olga.post(path, form, files).status in {200, 303}, path
+        if state(database) != before:
+            changing.add(path)
+            if not Event.select().where((Event.id > last) & (Event.actor == "console:olga")).exists():
+                silent.append(path)
+    assert not silent
+    assert changing == {*posts} - {"/admin/cards/confirm"}
+
+
+def full_form(scene: Scene, path: str) -> tuple[Fields, Files]:
+    """A form that takes effect, and the files with it."""
+    secret, now = "A" * 32, datetime.now(UTC)
+    form, files = {**scene.forms[path]}, {}
+    if path == "/admin/account/two-step":
+        form |= {"secret": secret, "code": pyotp.TOTP(secret).at(now)}
+    elif path == "/admin/account/two-step/remove":
+        form |= {"code": pyotp.TOTP(secret).at(now, counter_offset=1)}  # the present one was taken
+    elif path == "/admin/operator/two-step":
+        Operator.update(totp_secret=secret).where(Operator.name == form["name"]).execute()
+    elif path == "/admin/cards/import":
+        content = b"id,validity\n" + b"7" * 32 + b",30d\n"
+        form |= {"step": "import", "seen": hashlib.sha256(content).hexdigest()}
+        files = {"file": ("old.csv", content)}
+    return form, files
 
 
 # --- sessions

@@ -83,6 +83,10 @@ def test_the_filters_go_together(owner: Browser) -> None:
     frozen = make(4, batch="双十一", frozen_at=datetime.now(UTC))
     assert listed(owner.get("/admin/cards?batch=%E5%8F%8C%E5%8D%81%E4%B8%80&note=%E5%BC%A0%E4%B8%89")) == [wanted]
     assert listed(owner.get("/admin/cards?status=frozen")) == [frozen]
+    loose = make(5)
+    page = owner.get("/admin/cards?no_batch=1")
+    assert listed(page) == [loose]
+    assert "checked" in page.text
     nothing = owner.get("/admin/cards?batch=%E5%8F%8C&status=expired")
     assert listed(nothing) == []
     assert "没有符合条件的记录" in nothing.words

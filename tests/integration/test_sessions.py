@@ -9,9 +9,13 @@ from app.services.credentials import LoginRefusedError, LoginThrottledError
 from app.services.operators import OperatorNotFoundError
 from app.services.sessions import Sessions
 from app.storage.database import Database
-from app.storage.models import OperatorSession
+from app.storage.models import Event, OperatorSession
 from tests.doors import HOME, Door
 from tests.passwords import OTHER, PASSWORD, CheapPasswords
+
+
+def logged_out() -> list[tuple[str, dict[str, int]]]:
+    return [(entry.actor, entry.details) for entry in Event.select().where(Event.kind == "logged_out")]
 
 
 def test_a_session_that_is_used_holds_for_seven_days(door: Door) -> None:
@@ -43,18 +47,21 @@ def test_a_session_is_touched_at_most_once_a_minute(door: Door) -> None:
 
 def test_logging_out_ends_this_session_alone(door: Door) -> None:
     here, there = door.log_in().session_token, door.log_in().session_token
-    door.sessions.end(here)
-    door.sessions.end("nobody's")
+    door.sessions.end(door.alice, here)
+    door.sessions.end(door.alice, "nobody's")
     assert door.sessions.identify(here) is None
     assert door.sessions.identify(there)
+    assert logged_out() == [("console:alice", {"sessions": 1})]
 
 
 def test_the_other_sessions_can_be_ended_from_one(door: Door) -> None:
     door.operators.add("bob", Role.SELLER, OTHER)
     bobs = door.log_in(OTHER, name="bob").session_token
     here, there = door.log_in().session_token, door.log_in().session_token
-    door.sessions.end_others(door.alice.id, here)
+    for _ in range(2):  # the second time there are none
+        door.sessions.end_others(door.alice, here)
     assert [door.sessions.identify(token) is not None for token in (here, there, bobs)] == [True, False, True]
+    assert logged_out() == [("console:alice", {"sessions": 1})]
 
 
 @pytest.mark.parametrize("token", ["", "x", "a\0", "\ud800", "g" * 10_000])

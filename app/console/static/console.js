@@ -35,7 +35,7 @@ function shortened(text) {
 }
 
 // <canvas data-chart='{"type": …, "labels": […], "series": [{"name": …, "values": […], "links": […], "color": "--css-variable"}]}'>
-// A series has a link for each value, null where there is none, and one color or "colors", one each.
+// A series has a link for each value, and one color or "colors", one each.
 function drawCharts(within) {
   if (!window.Chart) return;
   for (const chart of Object.values(Chart.instances)) if (!chart.canvas.isConnected) chart.destroy();

@@ -77,7 +77,8 @@ CREATE TABLE figures (
 );
 
 -- Lists of cards, each in the order of its index. What a list is filtered by besides stands in the index too, so that
--- a search without a hit reads the index alone. A permanent card's time ends with time itself.
+-- a search without a hit reads the index alone. A permanent card's time ends with time itself,
+-- and cards without a batch are a batch, too.
 DROP INDEX card_created;
 DROP INDEX card_batch;
 CREATE INDEX card_created ON card (created_at, id) INCLUDE (note);
@@ -85,10 +86,10 @@ CREATE INDEX card_unused ON card (created_at, id) INCLUDE (note) WHERE frozen_at
 CREATE INDEX card_frozen ON card (created_at, id) INCLUDE (note) WHERE frozen_at IS NOT NULL;
 CREATE INDEX card_expires ON card (COALESCE(expires_at, 'infinity'::timestamptz), id)
     INCLUDE (expires_at, frozen_at, note) WHERE is_activated;
-CREATE INDEX card_batch ON card (batch, created_at, id)
-    INCLUDE (is_activated, frozen_at, note) WHERE batch IS NOT NULL;
-CREATE INDEX card_batch_expires ON card (batch, COALESCE(expires_at, 'infinity'::timestamptz), id)
-    INCLUDE (expires_at, frozen_at, note) WHERE is_activated AND batch IS NOT NULL;
+CREATE INDEX card_batch ON card (COALESCE(batch, ''), created_at, id)
+    INCLUDE (batch, is_activated, frozen_at, note);
+CREATE INDEX card_batch_expires ON card (COALESCE(batch, ''), COALESCE(expires_at, 'infinity'::timestamptz), id)
+    INCLUDE (batch, expires_at, frozen_at, note) WHERE is_activated;
 CREATE INDEX client_hardware ON client (left(hardware, 64) COLLATE "C", card_id);
 CREATE INDEX client_ip ON client (ip COLLATE "C", card_id);
 
