@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from app.cli import output
+from app.cli.card_import import import_cards
 from app.cli.context import Command, Session, format_option, pass_session
 from app.clock import utc_now
 from app.domain.cards import ValidityError, format_validity, parse_card_id, parse_duration, parse_validity
@@ -52,6 +53,9 @@ class Duration(click.ParamType[timedelta]):
 @click.group()
 def card() -> None:
     """卡密 / Cards."""
+
+
+card.add_command(import_cards)
 
 
 @card.command()

@@ -52,7 +52,7 @@ def bash_script(root: click.Command) -> str:
 
 def _words(path: str, command: click.Command) -> str:
     """Return what may come next: options once a dash is typed, else what is below; nothing leaves it to file names."""
-    below = list(command.commands) if isinstance(command, click.Group) else []
+    below = [name for name, _command in _below(command)]
     for argument in command.params:
         below += _choices(argument) if isinstance(argument, click.Argument) else []
     options = [name for option in _options(command) for name in option.opts]
@@ -84,6 +84,13 @@ def _choices(parameter: click.Parameter) -> list[str]:
 def _commands(command: click.Command, path: str) -> Iterator[tuple[str, click.Command]]:
     """Yield each command by its words, each after a space."""
     yield path, command
+    for name, below in _below(command):
+        yield from _commands(below, f"{path} {name}")
+
+
+def _below(command: click.Command) -> Iterator[tuple[str, click.Command]]:
     if isinstance(command, click.Group):
-        for name, below in command.commands.items():
-            yield from _commands(below, f"{path} {name}")
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            if found := command.get_command(context, name):
+                yield name, found

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from app.cli.system import migrate
+from app.cli.migrate import migrate
 from app.services.startup import MOVED, MovedAwayError, check_home
 
 

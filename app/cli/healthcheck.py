@@ -1,28 +1,14 @@
-"""`cardctl migrate` and `cardctl healthcheck`."""
+"""`cardctl healthcheck`: containers ask it all day, so it imports little."""
 
 import http.client
 import os
 import socket
-from pathlib import Path
 
 import click
 
-from app.cli import output
-from app.services.startup import check_home
-from app.settings import bind_from, database_url_from
-from app.storage import schema
-from app.storage.database import Database, connect_to
+from app.settings import bind_from
 
 TIMEOUT_SECONDS = 5.0
-
-
-@click.command()
-def migrate() -> None:
-    """升级数据库结构 / Bring the database's schema up to date."""
-    if keys_dir := os.environ.get("KADUN_KEYS_DIR"):
-        check_home(Path(keys_dir))
-    database = connect_to(Database(database_url_from(os.environ), bulk=True))
-    schema.migrate(database, output.say)
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -51,4 +37,4 @@ def healthcheck() -> None:
         connection.close()
     if status != http.HTTPStatus.OK:
         raise click.ClickException(f"服务未就绪 / The service is not ready (HTTP {status})")
-    output.say("服务就绪 / The service is ready")
+    click.echo("服务就绪 / The service is ready", err=True)

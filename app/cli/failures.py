@@ -1,0 +1,36 @@
+"""How what went wrong is told. Apart from `main`: it imports all that can go wrong, and most runs end well."""
+
+import click
+import peewee
+
+from app.domain.texts import RefusedError
+from app.functions.client import FunctionsBusyError, FunctionsUnavailableError
+from app.services.startup import MovedAwayError
+from app.settings import SettingsError
+from app.storage.database import ConflictError, DatabaseUnavailableError
+from app.storage.schema import SchemaMismatchError
+from app.tokens.keyring import KeyRingError
+from app.tokens.sealing import NoRecipientError
+
+
+def explanation(error: BaseException) -> str:  # noqa: PLR0911  # a table, a line a kind
+    """Return what went wrong, for people."""
+    match error:
+        case click.Abort() | KeyboardInterrupt():
+            return "已取消，未做任何更改 / Cancelled: nothing was changed"
+        case RefusedError() | SettingsError() | KeyRingError() | NoRecipientError() | FunctionsBusyError():
+            return str(error)
+        case SchemaMismatchError() | MovedAwayError():
+            return str(error)
+        case DatabaseUnavailableError():
+            return f"数据库不可用 / The database is unavailable: {error}"
+        case FunctionsUnavailableError():
+            return f"核心功能服务不可用 / The functions' service is unavailable: {error}"
+        case ConflictError():
+            return "与另一操作冲突，未做更改，请重试 / Another operation was in the way: nothing was changed, try again"
+        case peewee.PeeweeException():
+            return f"数据库拒绝了操作，未做任何更改 / The database refused, nothing was changed: {error}"
+        case OSError():
+            return f"{error.filename or ''}: {error.strerror or error}"
+        case _:
+            return f"内部错误 / An internal error: {type(error).__name__}: {error}"
