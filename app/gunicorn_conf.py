@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from app import logs
+from app import forks, logs
 from app.settings import Settings, SettingsError
 
 try:
@@ -40,7 +40,12 @@ for _stale in _metrics_dir.glob("*.db"):
     _stale.unlink()
 
 
-def post_worker_init(_worker: Any) -> None:  # noqa: ANN401  # gunicorn is untyped
+def on_starting(_server: Any) -> None:  # noqa: ANN401  # gunicorn is untyped
+    """Let no worker miss that it is to end."""
+    forks.end_when_told()
+
+
+def post_worker_init(_worker: Any) -> None:  # noqa: ANN401
     """Start what a worker does beside serving."""
     from app.services import housekeeping  # noqa: PLC0415  # after the fork, when the models know their database
 

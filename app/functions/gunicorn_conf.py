@@ -3,7 +3,7 @@
 import sys
 from typing import Any
 
-from app import logs
+from app import forks, logs
 from app.environment import SettingsError
 from app.functions import processes
 from app.functions.settings import FunctionSettings
@@ -34,7 +34,12 @@ accesslog = None
 logconfig_dict = logs.configuration(_settings.log_level)
 
 
-def post_fork(server: Any, _worker: Any) -> None:  # noqa: ANN401  # gunicorn is untyped
+def on_starting(_server: Any) -> None:  # noqa: ANN401  # gunicorn is untyped
+    """Let no worker miss that it is to end."""
+    forks.end_when_told()
+
+
+def post_fork(server: Any, _worker: Any) -> None:  # noqa: ANN401
     """Have the worker end with its master, whatever ends that: the processes of the functions end with the worker."""
     processes.die_with(server.pid)
 
