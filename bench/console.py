@@ -2,6 +2,7 @@
 
 import argparse
 import re
+import secrets
 import shutil
 import statistics
 import sys
@@ -14,15 +15,17 @@ from http.cookies import SimpleCookie
 from typing import NamedTuple
 from urllib.parse import urlencode
 
+from app.console.issue import MOST_ISSUED
 from bench import console_pages, console_rows, memory
 from bench.command import number, run, say
+from bench.console_pages import OPERATOR, Asked, Form
 from bench.errors import BenchError
 from bench.gunicorn import WORKERS, Gunicorn
 from bench.service import FOLDER, Host, host
 from trial.stopping import Stopping
 
 LIMIT_MS = 200
-_OPERATOR, _PASSWORD = "bench", "a password for a minute"
+_PASSWORD = "a password for a minute"  # noqa: S105  # of a database that is gone in a minute
 _COUNTING_SECONDS = 120
 _POLL_SECONDS = 0.2
 _CHUNK_BYTES = 2**20
@@ -44,6 +47,8 @@ class Visitor:
     def __init__(self, service: Gunicorn) -> None:
         self._service = service
         self._cookies = {"kadun_language": "zh"}
+        self._token: str | None = None
+        self._location = ""
 
     def log_in(self) -> None:
         """Log in.
@@ -51,35 +56,49 @@ class Visitor:
         Raises:
             BenchError: it is refused.
         """
-        for _ in self._ask("POST", "/admin/login", {"name": _OPERATOR, "password": _PASSWORD}, HTTPStatus.SEE_OTHER):
-            pass
+        self._send("/admin/login", {"name": OPERATOR, "password": _PASSWORD})
         if "kadun_session" not in self._cookies:
             raise BenchError("the console lets nobody in")
 
-    def page(self, path: str) -> str:
-        """Return a page.
+    def page(self, path: str, form: Form | None = None) -> str:
+        """Return a page, asked for with a form where it wants one.
 
         Raises:
             BenchError: it is not answered with success.
         """
-        return b"".join(self._ask("GET", path)).decode()
+        return b"".join(self._ask("GET", path) if form is None else self._ask("POST", path, self._own(form))).decode()
+
+    def issue(self, count: int) -> str:
+        """Issue cards; return the address of the page that shows them."""
+        form = {"validity": "30d", "count": str(count), "once": secrets.token_urlsafe(16)}
+        return self._send("/admin/cards/issue", self._own(form))
 
     def export(self) -> Iterator[bytes]:
         """Yield all cards as CSV, as they come."""
-        (token,) = set(re.findall(r'name="csrf" value="([0-9a-f]+)"', self.page("/admin/cards")))
-        return self._ask("POST", "/admin/cards/export", {"csrf": token, "format": "csv"})
+        return self._ask("POST", "/admin/cards/export", self._own({"format": "csv"}))
+
+    def _own(self, form: Form) -> Form:
+        if self._token is None:
+            (self._token,) = set(re.findall(r'name="csrf" value="([0-9a-f]+)"', self.page("/admin/account")))
+        return {"csrf": self._token, **form}
+
+    def _send(self, path: str, form: Form) -> str:
+        for _ in self._ask("POST", path, form, HTTPStatus.SEE_OTHER):
+            pass
+        return self._location
 
     def _ask(
-        self, method: str, path: str, form: Mapping[str, str] | None = None, expected: HTTPStatus = HTTPStatus.OK
+        self, method: str, path: str, form: Form | None = None, expected: HTTPStatus = HTTPStatus.OK
     ) -> Iterator[bytes]:
         headers = {"Cookie": "; ".join(f"{name}={value}" for name, value in self._cookies.items())}
         if form:
             headers |= {"Content-Type": "application/x-www-form-urlencoded", "Sec-Fetch-Site": "same-origin"}
         with closing(self._service.connect()) as connection:
-            connection.request(method, path, urlencode(form) if form else None, headers)
+            connection.request(method, path, urlencode(form, doseq=True) if form else None, headers)
             answer = connection.getresponse()
             if answer.status != expected:
                 raise BenchError(f"{path} is answered {answer.status}")
+            self._location = answer.headers.get("Location", "")
             for line in answer.headers.get_all("Set-Cookie") or []:
                 self._cookies |= {name: morsel.value for name, morsel in SimpleCookie(line).items()}
             while piece := answer.read(_CHUNK_BYTES):
@@ -118,7 +137,7 @@ def _measure(plan: Plan, stopping: Stopping) -> list[str]:
     ):
         visitor = _operator(here, service)
         counted = _first_figures(visitor, here)
-        wanted = console_pages.pages(here.table.url)
+        wanted = console_pages.pages(here.table.url, visitor.issue(MOST_ISSUED))
         say("warming up …")
         _ask_all(visitor, wanted, 2 * WORKERS)  # each worker reads each template once
         before = memory.of_tree(service.pid)
@@ -142,7 +161,7 @@ def _operator(here: Host, service: Gunicorn) -> Visitor:
     with tempfile.TemporaryFile() as typed:
         typed.write(f"{_PASSWORD}\n".encode())
         typed.seek(0)
-        here.cardctl("admin", "add", _OPERATOR, source=typed)
+        here.cardctl("admin", "add", OPERATOR, source=typed)
     visitor = Visitor(service)
     visitor.log_in()
     return visitor
@@ -162,14 +181,14 @@ def _first_figures(visitor: Visitor, here: Host) -> float:
         time.sleep(_POLL_SECONDS)
 
 
-def _ask_all(visitor: Visitor, pages: Mapping[str, str], rounds: int) -> list[Timed]:
+def _ask_all(visitor: Visitor, pages: Mapping[str, Asked], rounds: int) -> list[Timed]:
     """Ask for every page in turns, so that each finds the caches as the others left them."""
     timed = [Timed(name, []) for name in pages]
     for turn in range(rounds):
         say(f"round {turn + 1} of {rounds} …")
         for page in timed:
             begun = time.perf_counter()
-            visitor.page(pages[page.name])
+            visitor.page(*pages[page.name])
             page.taken.append((time.perf_counter() - begun) * 1000)
     return timed
 

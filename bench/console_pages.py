@@ -1,29 +1,53 @@
 """The console's pages that are measured, the worst cases among them: what is rare, what is nowhere, the last page."""
 
 import contextlib
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 import psycopg2
 
+from app.console.chosen import MOST_CHOSEN
+from app.console.issue import MOST_ISSUED
 from app.storage.paging import Cursor
 from bench.console_rows import FUNCTIONS, HOT_HARDWARE, HOT_NETWORK, LARGE_BATCH, RARE_BATCH, RARE_NOTE
 
+OPERATOR = "bench"
+Form = Mapping[str, str | Sequence[str]]
 _NOWHERE = "没有这样的"
 _LAST_ROWS = 50
 _CARD = """
 SELECT card_id, hardware, ip FROM client JOIN card ON card.id = card_id ORDER BY created_at DESC OFFSET 1000 LIMIT 1
 """
+_CHOSEN = "SELECT id FROM card ORDER BY created_at DESC LIMIT %s"
 _LAST_CARD = "SELECT created_at, id FROM card ORDER BY created_at, id OFFSET %s LIMIT 1"
 _PERMANENT = "SELECT expires_at, id FROM card WHERE is_activated AND frozen_at IS NULL AND expires_at IS NULL LIMIT 1"
 _LAST_EVENT = "SELECT at, id FROM event ORDER BY at, id OFFSET %s LIMIT 1"
 _ENTRY = "SELECT card_id, reference FROM event WHERE code = 'CLIENT_MISMATCH' ORDER BY at DESC LIMIT 1"
 
 
-def pages(url: str) -> dict[str, str]:
-    """Return all pages by what they are, in the order of the report; `url` is the database's."""
-    return _plain() | _cards(url) | _journal(url)
+class Asked(NamedTuple):
+    """A page, and the form that it wants."""
+
+    path: str
+    form: Form | None = None
+
+
+def pages(url: str, issued: str) -> dict[str, Asked]:
+    """Return all pages by what they are, in the order of the report.
+
+    Args:
+        url: The database's.
+        issued: The address of the page that shows as many new cards as are issued at once.
+    """
+    chosen = [card_id for (card_id,) in _rows(url, _CHOSEN, MOST_CHOSEN)]
+    forms = {
+        f"confirm: {action} {MOST_CHOSEN}": Asked("/admin/cards/confirm", {"action": action, "id": chosen, "by": "30d"})
+        for action in ("freeze", "extend")
+    }
+    shown = _plain() | {f"issued: {MOST_ISSUED:,}": issued} | _cards(url) | _journal(url)
+    return {name: Asked(path) for name, path in shown.items()} | forms
 
 
 def figures_seconds(url: str) -> float | None:
@@ -42,6 +66,8 @@ def _plain() -> dict[str, str]:
         "usage: a function on a day": _path("usage", function=FUNCTIONS[2], day=today),
         "usage: a function that is nowhere": _path("usage", function=_NOWHERE),
         **{name: f"/admin/{name}" for name in ("files", "functions", "keys", "health", "operators", "account")},
+        "two-step": "/admin/account/two-step",
+        "an operator": _path("operator", name=OPERATOR),
         "issue": "/admin/cards/issue",
         "import": "/admin/cards/import",
     }
@@ -58,6 +84,8 @@ def _cards(url: str) -> dict[str, str]:
         "active, permanent": {"status": "active", "after": str(permanent)},
         "a batch of 300,000": {"batch": LARGE_BATCH},
         "a batch of one": {"batch": RARE_BATCH},
+        "no batch": {"no_batch": "1"},
+        "no batch, active": {"no_batch": "1", "status": "active"},
         "a batch of 300,000, frozen": {"batch": LARGE_BATCH, "status": "frozen"},
         "a note of one": {"note": RARE_NOTE[2:5]},
         "a note that is nowhere": {"note": _NOWHERE},
