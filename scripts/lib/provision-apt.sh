@@ -90,7 +90,8 @@ step_upgrade() {
         run apt-get --fix-broken install
     fi
     run apt-get update
-    waiting=$(command apt-get -s --with-new-pkgs upgrade 2>/dev/null | grep -c '^Inst ' || true)
+    # Its planner's log aside: a dry run writes nothing at all.
+    waiting=$(command apt-get -s -o Dir::Log::Planner=/dev/null --with-new-pkgs upgrade 2>/dev/null | grep -c '^Inst ' || true)
     if ((waiting == 0)); then
         already "没有待更新的软件包 nothing waits to be upgraded"
     else
