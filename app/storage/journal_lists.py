@@ -50,7 +50,10 @@ def page(wanted: JournalFilter, after: Cursor | None = None, *, limit: int, back
     """Return up to `limit` entries, newest first, those that follow `after`; `backwards`: those that go before it."""
     stretch, named = _stretch(wanted, after, backwards=backwards), _named(wanted)
     if wanted.reference is None and (wanted.kind is not None or named):
-        ids = _nearest_of_each(whats(wanted.kind), reduce(and_, named, SQL("true")), stretch, limit, rising=backwards)
+        nearest = _nearest_of_each(
+            whats(wanted.kind), reduce(and_, named, SQL("true")), stretch, limit, rising=backwards
+        )
+        ids = Select((nearest,), (nearest.c.id,))
     else:
         where = reduce(and_, named, stretch.holds())
         if wanted.reference is not None:
@@ -69,30 +72,27 @@ class Looked(NamedTuple):
 def look(wanted: JournalFilter, after: Cursor | None = None, *, limit: int, backwards: bool = False) -> Looked:
     """Return a page as `page` does, in bounded time.
 
-    No index has the entries of two texts together. Where each of them has more than `MOST_LOOKED` in the list, only so
-    many of the first one's are looked at.
+    No index has the entries of several texts together: those of one are looked through, the first that has few. Where
+    each has more than `MOST_LOOKED` in the list, only so many are.
     """
     named = _named(wanted)
-    stretch, names = _stretch(wanted, after, backwards=backwards), whats(wanted.kind)
-
-    def nearest(of: Any, most: int) -> Any:  # noqa: ANN401  # peewee's
-        return _nearest_of_each(names, of, stretch, most, rising=backwards)
-
-    def is_frequent(text: Any) -> bool:  # noqa: ANN401  # as above
-        counted = nearest(text, MOST_LOOKED + 1).alias("counted")
-        found: int = Select((counted,), (fn.COUNT(SQL("1")),)).bind(database).scalar()
-        return found > MOST_LOOKED
-
-    if wanted.reference is not None or len(named) < 2 or not all(map(is_frequent, named)):  # noqa: PLR2004  # several
+    if wanted.reference is not None or len(named) < 2:  # noqa: PLR2004  # several
         return Looked(page(wanted, after, limit=limit, backwards=backwards), None)
-    is_looked_at = Event.id.in_(nearest(named[0], MOST_LOOKED))
-    hits = Event.select().where(is_looked_at & reduce(and_, named[1:]))
+    stretch, names, places = _stretch(wanted, after, backwards=backwards), whats(wanted.kind), []
+    for text in named:
+        of_text = _nearest_of_each(names, text, stretch, MOST_LOOKED + 1, rising=backwards)
+        places = list(Select((of_text,), (of_text.c.id, of_text.c.at)).bind(database).tuples())
+        if len(places) <= MOST_LOOKED:
+            break
+    # By their numbers: within one query the planner may walk through the journal, and look for each entry among these.
+    is_looked_at = Event.id == fn.ANY(Value([event_id for event_id, _at in places[:MOST_LOOKED]], unpack=False))
+    hits = Event.select().where(is_looked_at & reduce(and_, named))
     hits = list(hits.order_by(*_order(Event.at, Event.id, rising=backwards)).limit(limit))
-    last = None
-    if len(hits) < limit:
-        farthest = _order(Event.at, Event.id, rising=not backwards)
-        last = Event.select(Event.id, Event.at).where(is_looked_at).order_by(*farthest).first()
-    return Looked(hits[::-1] if backwards else hits, None if last is None else cursor(last))
+    ended_at = None
+    if len(places) > MOST_LOOKED and len(hits) < limit:
+        event_id, at = places[MOST_LOOKED - 1]
+        ended_at = Cursor(at, str(event_id))
+    return Looked(hits[::-1] if backwards else hits, ended_at)
 
 
 def issued_by_hand(limit: int) -> list[Event]:
@@ -110,9 +110,12 @@ def cursor(event: Event) -> Cursor:
 def every(wanted: JournalFilter) -> Iterator[Event]:
     """Yield the whole list, page by page, without holding it."""
     after: Cursor | None = None
-    while entries := page(wanted, after, limit=PAGE_ROWS):
+    while True:
+        entries, ended_at = look(wanted, after, limit=PAGE_ROWS)
         yield from entries
-        after = cursor(entries[-1])
+        if len(entries) < PAGE_ROWS and ended_at is None:
+            return
+        after = ended_at or cursor(entries[-1])
 
 
 class _Stretch(NamedTuple):
@@ -139,7 +142,7 @@ def _stretch(wanted: JournalFilter, after: Cursor | None, *, backwards: bool) ->
 
 
 def _nearest_of_each(names: list[str], where: Any, stretch: _Stretch, limit: int, *, rising: bool) -> Any:  # noqa: ANN401
-    """Return the query for the first IDs of those that each name has.
+    """Return a table of the first places, `id` and `at`, of those that each name has.
 
     Each name is a range of one index. It is compared together with the place, and not by itself: else the planner takes
     the index of the time alone, and reads the whole journal for a code that has become rare. Nor does the planner see
@@ -153,8 +156,8 @@ def _nearest_of_each(names: list[str], where: Any, stretch: _Stretch, limit: int
         .limit(limit)
         .alias("nearest")
     )
-    query = Select((each,), (nearest.c.id,)).join(nearest, JOIN.LATERAL)
-    return query.order_by(*_order(nearest.c.at, nearest.c.id, rising=rising)).limit(limit)
+    query = Select((each,), (nearest.c.id, nearest.c.at)).join(nearest, JOIN.LATERAL)
+    return query.order_by(*_order(nearest.c.at, nearest.c.id, rising=rising)).limit(limit).alias("first")
 
 
 def _order(*keys: Any, rising: bool) -> tuple[Any, ...]:  # noqa: ANN401  # peewee's
