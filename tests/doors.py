@@ -26,7 +26,7 @@ class Door:
         self.sessions = Sessions(database, clock, self.passwords)
         self.operators = Operators(database, "tester", clock, self.passwords)
         self.operators.add("alice", Role.OWNER, PASSWORD)
-        self.alice = Identity(Operator.get().id, "alice", Role.OWNER, has_totp=False)
+        self.alice = Identity(Operator.get().id, "alice", Role.OWNER, has_totp=False, created_at=clock.now)
 
     def log_in(
         self,

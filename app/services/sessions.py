@@ -23,12 +23,13 @@ _TOUCHED_EVERY = timedelta(minutes=1)
 
 
 class Identity(NamedTuple):
-    """An operator who is logged in."""
+    """An operator who is logged in. What the journal has of their name from before `created_at` is a namesake's."""
 
     id: int
     name: str
     role: Role
     has_totp: bool
+    created_at: datetime
 
 
 class LoggedIn(NamedTuple):
@@ -206,4 +207,5 @@ class Sessions:
         if now - session.last_seen_at >= _TOUCHED_EVERY:
             rows.touch_session(token_sha256, now)
         operator = session.operator
-        return Identity(operator.id, operator.name, Role(operator.role), operator.totp_secret is not None)
+        has_totp = operator.totp_secret is not None
+        return Identity(operator.id, operator.name, Role(operator.role), has_totp, operator.created_at)

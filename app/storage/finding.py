@@ -10,7 +10,7 @@ from peewee import SQL, Expression, fn
 from app.domain.addresses import canonical_address
 from app.domain.cards import ID_LENGTH, REFERENCE_LENGTH, parse_card_id_beginning
 from app.storage.models import Card, Client, Event
-from app.storage.secrecy import is_secret_from
+from app.storage.secrecy import Seller, is_secret_from
 
 MOST_HITS = 1_000
 """A kind of hits that has more by itself is broad: the text says too little."""
@@ -35,10 +35,10 @@ class _Kind(NamedTuple):
     is_hit: Any
 
 
-def find(text: str, seller: str | None = None) -> Found:
+def find(text: str, seller: Seller | None = None) -> Found:
     """Find cards whose ID, bound hardware or bound address is or begins with `text`, or whose reference it is.
 
-    What is secret from the actor `seller` is not found by a beginning, or they could find out the key letter by letter.
+    What is secret from `seller` is not found by a beginning, or they could find out the key letter by letter.
     """
     found = Found([], [])
     for kind in _kinds(text, seller):
@@ -50,7 +50,7 @@ def find(text: str, seller: str | None = None) -> Found:
     return found
 
 
-def _kinds(text: str, seller: str | None) -> Iterator[_Kind]:
+def _kinds(text: str, seller: Seller | None) -> Iterator[_Kind]:
     beginning = parse_card_id_beginning(text)
     if beginning is not None:
         # A range, since LIKE wants an index of its own in most languages.
