@@ -159,6 +159,8 @@ def _sorted(key: Any, *, falling: bool) -> tuple[Any, Any]:  # noqa: ANN401  # p
 def _matches(wanted: CardFilter, now: datetime) -> Any:  # noqa: ANN401  # a peewee expression
     found = SQL("true") if wanted.status is None else status_is(wanted.status, now)
     if wanted.is_by_expiry:
+        if wanted.status is CardStatus.UNUSED:
+            return SQL("false")  # no such card has an expiry, but PostgreSQL would look at each in the range
         found &= Card.is_activated  # as the index says
     if wanted.batch is not None:
         found &= of_batch == wanted.batch
