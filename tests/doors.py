@@ -54,6 +54,6 @@ class Door:
     def with_totp(self) -> pyotp.TOTP:
         secret = self.operators.begin_totp()
         app = pyotp.TOTP(secret)
-        self.operators.enable_totp("alice", secret, app.at(self.clock.now))
+        self.operators.enable_totp("alice", secret, app.at(self.clock.now), "")
         self.clock.advance(timedelta(seconds=30))
         return app

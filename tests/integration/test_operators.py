@@ -48,7 +48,7 @@ def test_what_is_done_to_operators_is_journalled_and_no_secret_with_it(operators
     operators.set_password("小王", OTHER)
     operators.set_role("小王", Role.OWNER)
     secret = operators.begin_totp()
-    operators.enable_totp("小王", secret, pyotp.TOTP(secret).at(clock.now))
+    operators.enable_totp("小王", secret, pyotp.TOTP(secret).at(clock.now), "")
     operators.disable_totp("小王")
     operators.remove("小王")
     assert journalled() == [
@@ -114,7 +114,7 @@ def test_who_is_not_there_cannot_be_changed(operators: Operators, name: str) -> 
         lambda: operators.set_role(name, Role.SELLER),
         lambda: operators.remove(name),
         lambda: operators.remove("alice", name, force=True),
-        lambda: operators.enable_totp(name, operators.begin_totp(), "123456"),
+        lambda: operators.enable_totp(name, operators.begin_totp(), "123456", ""),
         lambda: operators.disable_totp(name),
         lambda: operators.reset_totp(name),
     ]
@@ -179,9 +179,9 @@ def test_a_second_factor_begins_with_a_right_code(operators: Operators, clock: C
     short = "A" * 24
     for wrong in ((secret, "000000"), (secret, ""), (short, pyotp.TOTP(short).at(clock.now)), ("no base32!", right)):
         with pytest.raises(RefusedError):
-            operators.enable_totp("alice", *wrong)
+            operators.enable_totp("alice", *wrong, "")
     assert not operators.list()[0].has_totp
-    operators.enable_totp("alice", secret, right)
+    operators.enable_totp("alice", secret, right, "")
     assert operators.list()[0].has_totp
 
 
@@ -189,9 +189,9 @@ def test_a_second_factor_is_not_replaced_by_another(operators: Operators, clock:
     operators.add("alice", Role.OWNER, PASSWORD)
     first, second = operators.begin_totp(), operators.begin_totp()
     assert first != second
-    operators.enable_totp("alice", first, pyotp.TOTP(first).at(clock.now))
+    operators.enable_totp("alice", first, pyotp.TOTP(first).at(clock.now), "")
     with pytest.raises(RefusedError):
-        operators.enable_totp("alice", second, pyotp.TOTP(second).at(clock.now))
+        operators.enable_totp("alice", second, pyotp.TOTP(second).at(clock.now), "")
     assert Operator.get().totp_secret == first
 
 
@@ -199,7 +199,8 @@ def test_with_a_lost_phone_its_sessions_are_gone(operators: Operators, sessions:
     operators.add("alice", Role.OWNER, PASSWORD)
     token = sessions.log_in("alice", PASSWORD, None, address=HOME, device=None).session_token
     secret = operators.begin_totp()
-    operators.enable_totp("alice", secret, pyotp.TOTP(secret).at(clock.now))
+    operators.enable_totp("alice", secret, pyotp.TOTP(secret).at(clock.now), token)
+    assert sessions.identify(token)
     operators.reset_totp("alice")
     assert sessions.identify(token) is None
     assert OperatorDevice.select().count() == 0
