@@ -2,8 +2,10 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import timedelta
 
+import psycopg2
 import pyotp
 import pytest
 
@@ -15,7 +17,7 @@ from app.services.sessions import IDLE, Sessions
 from app.services.shop_tokens import ShopIdentity, ShopTokens, TokenNotFoundError
 from app.storage import api_requests
 from app.storage import operators as operator_rows
-from app.storage.database import Database
+from app.storage.database import Database, DatabaseUnavailableError
 from app.storage.models import ApiRequest, ApiToken, Event, LoginFailure, Operator, OperatorDevice, OperatorSession
 from tests.conftest import Clock
 from tests.passwords import OTHER, PASSWORD, CheapPasswords
@@ -170,6 +172,27 @@ def test_of_two_owners_who_remove_each_other_one_stays(
     with ThreadPoolExecutor(2) as pool:
         assert sorted(pool.map(attempt, ["alice", "bob"])) == [False, True]
     assert len(operators.list()) == 1
+
+
+def test_a_long_import_keeps_nobody_from_logging_in_and_its_operator_from_being_removed(
+    operators: Operators, sessions: Sessions, database: Database, database_url: str
+) -> None:
+    operators.add("alice", Role.OWNER, PASSWORD)
+    operators.add("bob", Role.OWNER, PASSWORD)
+    database.execute_sql("SET lock_timeout = '200ms'")
+    with closing(psycopg2.connect(database_url)) as importing, importing.cursor() as form:
+        form.execute(
+            "INSERT INTO operator_form SELECT repeat('0', 64), id, '', now() FROM operator WHERE name = 'alice'"
+        )
+        sessions.log_in("alice", PASSWORD, None, address=HOME, device=None)
+        operators.set_role("bob", Role.SELLER)
+        operators.set_password("alice", OTHER)
+        operators.set_role("bob", Role.OWNER)
+        with pytest.raises(DatabaseUnavailableError):
+            operators.remove("alice")
+    assert [account.name for account in operators.list()] == ["alice", "bob"]
+    operators.remove("alice")
+    assert [account.name for account in operators.list()] == ["bob"]
 
 
 def test_a_second_factor_begins_with_a_right_code(operators: Operators, clock: Clock) -> None:
