@@ -19,7 +19,10 @@ Changes = dict[str, object]
 
 
 class Account(NamedTuple):
-    """An operator, as lists show them. `last_seen_at` is None without a session in the last week."""
+    """An operator, as lists show them.
+
+    `last_seen_at` is of a log-in that has not ended: None after a log-out, and soon after 12 hours without a click.
+    """
 
     id: int
     name: str

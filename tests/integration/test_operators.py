@@ -79,11 +79,16 @@ def test_operators_are_listed_by_name_with_when_they_were_seen(
     operators.add("alice", Role.OWNER, PASSWORD)
     clock.advance(timedelta(hours=1))
     for _ in range(2):
-        sessions.log_in("bob", PASSWORD, None, address=HOME, device=None)
+        token = sessions.log_in("bob", PASSWORD, None, address=HOME, device=None).session_token
     alice, bob = operators.list()
     assert (alice.name, alice.role, alice.has_totp, alice.last_seen_at) == ("alice", Role.OWNER, False, None)
     assert (bob.name, bob.role, bob.last_seen_at) == ("bob", Role.SELLER, clock.now)
     assert not [value for value in (*alice, *bob) if "argon2" in str(value)]
+    identity = sessions.identify(token)
+    assert identity is not None
+    sessions.end_others(identity, token)
+    sessions.end(identity, token)
+    assert operators.list()[1].last_seen_at is None, "as the headings say: of who is logged in"
 
 
 def test_names_are_taken_once(operators: Operators) -> None:
