@@ -37,8 +37,8 @@ def prune_journal(journal_keep: timedelta, now: datetime) -> int:
 def prune_console(now: datetime) -> int:
     """Delete what the console and the shops' API need no longer; return how many rows.
 
-    These are sessions that are over, failed log-ins that count no more, browsers unseen for longer than cookies last,
-    the answers to shops' old orders, and where operators' old forms led.
+    These are sessions that are over, failed log-ins that count no more, browsers without a log-in for longer than
+    cookies last, the answers to shops' old orders, and where operators' old forms led.
     """
 
     def prune() -> int:

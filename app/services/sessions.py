@@ -146,7 +146,7 @@ class Sessions:
             with self._database.atomic():
                 if not rows.lock_by_id(identity.id):
                     raise OperatorNotFoundError(identity.name)
-                rows.add_device(digest(logged_in.device_token), identity.id, now)
+                rows.note_device(digest(logged_in.device_token), identity.id, now)
                 rows.add_session(digest(logged_in.session_token), identity.id, now, now + LASTS)
 
         self._database.with_connection(write, once=True)
@@ -190,8 +190,7 @@ class Sessions:
                     return False
                 if new_hash is not None:
                     rows.change(operator.id, password_hash=new_hash)
-                if attempt.device is None:
-                    rows.add_device(digest(logged_in.device_token), operator.id, now)
+                rows.note_device(digest(logged_in.device_token), operator.id, now)
                 rows.add_session(digest(logged_in.session_token), operator.id, now, now + LASTS)
                 login_failures.forget(of_one((*attempt.buckets, code_bucket(operator.id))))
                 journal.append([self._credentials.entry(EventKind.LOGGED_IN, attempt)])

@@ -151,9 +151,11 @@ def prune_sessions(now: datetime, seen_after: datetime) -> int:
     return deleted
 
 
-def add_device(token_sha256: str, operator_id: int, now: datetime) -> None:
-    """Note a browser that an operator has logged in with."""
-    OperatorDevice.insert(token_sha256=token_sha256, operator=operator_id, created_at=now).execute()
+def note_device(token_sha256: str, operator_id: int, now: datetime) -> None:
+    """Note that an operator logs in with a browser: one that is new, or theirs already."""
+    OperatorDevice.insert(token_sha256=token_sha256, operator=operator_id, logged_in_at=now).on_conflict(
+        conflict_target=[OperatorDevice.token_sha256], preserve=[OperatorDevice.logged_in_at]
+    ).execute()
 
 
 def is_device(token_sha256: str, operator_id: int) -> bool:
@@ -168,8 +170,8 @@ def forget_devices(operator_id: int) -> None:
 
 
 def prune_devices(before: datetime) -> int:
-    """Delete the browsers that were noted before `before`; return how many."""
-    deleted: int = OperatorDevice.delete().where(OperatorDevice.created_at < before).execute()
+    """Delete the browsers that nobody has logged in with since `before`; return how many."""
+    deleted: int = OperatorDevice.delete().where(OperatorDevice.logged_in_at < before).execute()
     return deleted
 
 
