@@ -137,3 +137,19 @@ def test_who_has_the_password_cannot_try_codes_from_everywhere(door: Door) -> No
     with pytest.raises(LoginThrottledError):
         door.log_in(code="000000", address="203.0.113.200")
     door.log_in(code=app.at(door.clock.now), device=device)
+
+
+def test_a_stranger_who_tries_codes_keeps_nobody_who_is_logged_in_from_confirming(door: Door) -> None:
+    app = door.with_totp()
+    identity = door.sessions.identify(door.log_in(code=app.at(door.clock.now)).session_token)
+    assert identity is not None
+    door.clock.advance(timedelta(minutes=1))
+    for host in range(FREE_FAILURES):
+        with pytest.raises(LoginRefusedError):
+            door.log_in(code="000000", address=f"203.0.113.{host}")
+    door.sessions.confirm_with_code(identity, PASSWORD, app.at(door.clock.now), address=HOME)
+    for _ in range(FREE_FAILURES):
+        with pytest.raises(LoginRefusedError):
+            door.sessions.confirm_with_code(identity, PASSWORD, "000000", address=HOME)
+    with pytest.raises(LoginThrottledError):
+        door.sessions.confirm_with_code(identity, PASSWORD, "000000", address=HOME)
