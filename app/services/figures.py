@@ -81,8 +81,13 @@ class Figures:
         return abs(self._clock() - counted_at) > FRESH_FOR  # also when the clock was wrong, and far ahead
 
     def _count_meanwhile(self) -> None:
-        if self._counting.acquire(blocking=False):
+        if not self._counting.acquire(blocking=False):
+            return
+        try:
             threading.Thread(target=self._count_alone, name="figures", daemon=True).start()
+        except RuntimeError:  # no more threads: the container's limit
+            self._counting.release()
+            logger.warning("no thread to count the overview's figures; the next visit tries again", exc_info=True)
 
     def _count_alone(self) -> None:
         """Count, on a connection of this thread's own, unless somebody else does or just did."""
