@@ -1,9 +1,10 @@
 """The console's operators and the shops' tokens: what owners and the command line do to them."""
 
+import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import psycopg2
 import pyotp
@@ -15,7 +16,7 @@ from app.services import housekeeping
 from app.services.operators import LastOwnerError, OperatorNotFoundError, Operators
 from app.services.sessions import IDLE, Sessions
 from app.services.shop_tokens import ShopIdentity, ShopTokens, TokenNotFoundError
-from app.storage import api_requests
+from app.storage import api_requests, journal
 from app.storage import operators as operator_rows
 from app.storage.database import Database, DatabaseUnavailableError
 from app.storage.models import ApiRequest, ApiToken, Event, LoginFailure, Operator, OperatorDevice, OperatorSession
@@ -336,4 +337,18 @@ def test_what_is_of_no_more_use_is_pruned(
     assert housekeeping.prune_console(clock.now) == 3 + 1
     assert [table.select().count() for table in (OperatorSession, LoginFailure, ApiRequest, OperatorDevice)] == [
         *(0, 0, 0, 1)
+    ]
+
+
+def test_what_fails_to_be_pruned_keeps_nothing_else_from_it(
+    database: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    LoginFailure.insert(bucket="network:198.51.100.1", failures=1, last_at=datetime(2020, 1, 1, tzinfo=UTC)).execute()
+    monkeypatch.setattr(journal, "PRUNE_BATCH", "no number")
+    with caplog.at_level(logging.INFO, "app.services.housekeeping"):
+        housekeeping.prune_all(timedelta(days=365))
+    assert LoginFailure.select().count() == 0
+    assert [(record.levelname, record.__dict__["pruned"]) for record in caplog.records] == [
+        ("WARNING", "journal"),
+        ("INFO", "console"),
     ]
