@@ -36,11 +36,12 @@ Files = Mapping[str, tuple[str, bytes]]
 """By field: the file's name and its content."""
 
 
-def add_operator(name: str, role: Role = Role.OWNER, password: str = PASSWORD) -> None:
+def add_operator(
+    name: str, role: Role = Role.OWNER, password: str = PASSWORD, since: datetime = datetime(2025, 1, 1, tzinfo=UTC)
+) -> None:
     """Add an operator straight into the connected database: a process less for each test."""
-    now = datetime.now(UTC)
     hashed = _hashed(password)
-    Operator.insert(name=name, role=role, password_hash=hashed, created_at=now, password_changed_at=now).execute()
+    Operator.insert(name=name, role=role, password_hash=hashed, created_at=since, password_changed_at=since).execute()
 
 
 @cache

@@ -26,7 +26,7 @@ class Door:
         self.sessions = Sessions(database, clock, self.passwords)
         self.operators = Operators(database, "tester", clock, self.passwords)
         self.operators.add("alice", Role.OWNER, PASSWORD)
-        self.alice = Identity(Operator.get().id, "alice", Role.OWNER, has_totp=False)
+        self.alice = Identity(Operator.get().id, "alice", Role.OWNER, has_totp=False, created_at=clock.now)
 
     def log_in(
         self,
@@ -54,6 +54,6 @@ class Door:
     def with_totp(self) -> pyotp.TOTP:
         secret = self.operators.begin_totp()
         app = pyotp.TOTP(secret)
-        self.operators.enable_totp("alice", secret, app.at(self.clock.now))
+        self.operators.enable_totp("alice", secret, app.at(self.clock.now), "")
         self.clock.advance(timedelta(seconds=30))
         return app

@@ -73,7 +73,10 @@ def remove(session: Session, names: tuple[str, ...], *, force: bool) -> None:
     output.say(f"已移除 {'、'.join(names)} / Removed {', '.join(names)}")
 
 
-_HEADINGS = ("名称 name", "角色 role", "两步验证 TOTP", "添加 added", "密码更改 password", "最近使用 last seen")
+_HEADINGS = (
+    *("名称 name", "角色 role", "两步验证 TOTP", "添加 added", "密码更改 password"),
+    "登录中，最近操作 logged in, last seen",
+)
 
 
 def _password() -> str:

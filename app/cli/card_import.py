@@ -40,7 +40,7 @@ def import_cards(session: Session, path: str, size: int | None, output_format: s
         _import(session, reading)
     _print(reading, output_format, imported=not reading.faults and not dry_run)
     if reading.faults:
-        wrong = len({fault.line for fault in reading.faults})
+        wrong = reading.wrong_lines
         raise RefusedError(f"{wrong} 行有误，未导入任何卡密", f"{wrong} lines are wrong, nothing was imported")
 
 
@@ -62,6 +62,8 @@ def _print(reading: Reading, output_format: str, *, imported: bool) -> None:
         zh, en = (f" {fault.column} 列", f", {fault.column}") if fault.column else ("", "")
         said = f"第 {fault.line} 行{zh}：{fault.text.zh} / line {fault.line}{en}: {fault.text.en}"
         sys.stdout.write(shown(said) + "\n")
+    if more := reading.fault_count - len(reading.faults):
+        sys.stdout.write(f"还有 {more} 个问题 / And {more} more\n")
     output.print_fields(
         [
             ("编码 encoding", reading.encoding),
@@ -85,6 +87,8 @@ def _document(reading: Reading, *, imported: bool) -> dict[str, Any]:
         "encoding": reading.encoding,
         "not_read": reading.ignored,
         **imports.summary(reading),
+        "wrong_lines": reading.wrong_lines,
+        "fault_count": reading.fault_count,
         "faults": [{"line": f.line, "column": f.column, "problem": str(f.text)} for f in reading.faults],
     }
 

@@ -115,17 +115,16 @@ class TwoStepPage(Page):
 
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
         """Ask for codes from now on; sessions that began without one end."""
-        identity, form = visitor_of(request).who, form_of(request)
+        visitor, form = visitor_of(request), form_of(request)
         secret = form.one("secret")
         try:
             prove_own(self.console, request)
-            self.operators(request).enable_totp(identity.name, secret, form.one("code"))
+            self.operators(request).enable_totp(visitor.who.name, secret, form.one("code"), visitor.session_token)
         except RefusedError as error:
             refuse(response, error)
             kept = secret if is_secret(secret) else self.operators(request).begin_totp()
             self._show(request, response, kept, error.text)
             return
-        self.console.sessions.end_others(identity, visitor_of(request).session_token)
         see_other(response, url(ACCOUNT, done="two-step-on"))
 
     def _show(self, request: falcon.Request, response: falcon.Response, secret: str, refusal: Text | None) -> None:

@@ -76,8 +76,7 @@ class CardsPage(Page):
 
 
 def _read(query: Form, asked: CardQuery, now: datetime, visitor: Visitor) -> _Shown:
-    seller = None if visitor.is_owner else visitor.actor
-    wanted, is_found_whole = card_lists.search(asked.wanted, asked.text, now, seller)
+    wanted, is_found_whole = card_lists.search(asked.wanted, asked.text, now, discretion.seller_of(visitor))
 
     def fetch(cursor: Cursor | None, backwards: bool, limit: int) -> list[Line]:  # noqa: FBT001  # a Fetch
         rows = card_lists.page(wanted, now, cursor, limit=limit, backwards=backwards)

@@ -7,7 +7,7 @@ import falcon
 
 from app.console.forms import query_of
 from app.console.page import Access, Page
-from app.services.figures import FRESH_FOR, Counted
+from app.services.figures import Counted
 
 
 class CountedPage(Page):
@@ -23,8 +23,7 @@ class CountedPage(Page):
         if _polls(request) and query_of(request).one("counted") == stamp:
             response.status = falcon.HTTP_204
             return
-        # Older figures are being counted anew by now: `current` sees to that.
-        is_counting = counted is None or self.console.clock() - counted.at > FRESH_FOR
+        is_counting = counted is None or self.console.figures.is_old(counted.at)
         values = {} if counted is None else self.values(request, counted)
         self.render(request, response, self.template, counted=counted, stamp=stamp, is_counting=is_counting, **values)
 

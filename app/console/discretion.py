@@ -8,9 +8,15 @@ from app.console.visitor import Visitor
 from app.domain.cards import parse_card_id
 from app.storage import secrecy
 from app.storage.paging import Cursor
+from app.storage.secrecy import Seller
 
 # Made before gunicorn forks: all workers have the same. After a restart a list begins with its first page.
 _FERNET = Fernet(Fernet.generate_key())
+
+
+def seller_of(visitor: Visitor) -> Seller | None:
+    """Return the visitor as somebody from whom keys are secret; None for an owner, who reads all."""
+    return None if visitor.is_owner else Seller(visitor.actor, visitor.who.created_at)
 
 
 def hidden_from(visitor: Visitor, card_ids: Iterable[str | None], typed: str) -> frozenset[str]:
@@ -21,9 +27,10 @@ def hidden_from(visitor: Visitor, card_ids: Iterable[str | None], typed: str) ->
         card_ids: The cards that the page shows.
         typed: What the visitor searched for: whoever knows the whole key is shown it.
     """
-    if visitor.is_owner:
+    seller = seller_of(visitor)
+    if seller is None:
         return frozenset()
-    return secrecy.secret_from(visitor.actor, {each for each in card_ids if each}) - {parse_card_id(typed)}
+    return secrecy.secret_from(seller, {each for each in card_ids if each}) - {parse_card_id(typed)}
 
 
 def seal(place: Cursor) -> str:

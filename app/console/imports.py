@@ -80,7 +80,6 @@ class ImportPage(Page):
             digest=digest,
             summary=None if reading is None else imports.summary(reading),
             faults=[] if reading is None else reading.faults[:_FAULTS],
-            wrong_lines=0 if reading is None else len({fault.line for fault in reading.faults}),
             sample=[] if reading is None else reading.cards[:_CARDS],
             most_bytes=MOST_BYTES,
             most_mib=MOST_BYTES // (1024 * 1024),

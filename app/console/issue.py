@@ -5,13 +5,13 @@ from typing import NamedTuple
 
 import falcon
 
+from app.console.discretion import seller_of
 from app.console.durations import DURATIONS, read_choice
 from app.console.forms import Form, query_of
 from app.console.moments import Noted, read_moment
 from app.console.page import Access, Page, form_of, see_other, visitor_of
 from app.console.rendering import url
 from app.console.streaming import CSV, TEXT, file_name, with_bom
-from app.console.visitor import Visitor
 from app.domain.codes import EventKind
 from app.domain.texts import RefusedError, Text
 from app.http.problems import Problem, ProblemCode, invalid_request
@@ -21,6 +21,7 @@ from app.storage import cards as card_rows
 from app.storage import journal_lists
 from app.storage.journal_lists import JournalFilter
 from app.storage.models import Card, Event
+from app.storage.secrecy import Seller
 
 MOST_ISSUED = 10_000
 _DEFAULT = "30d"
@@ -55,7 +56,7 @@ class IssuePage(Page):
             self._show(request, response, form, error.text)
 
     def _show(self, request: falcon.Request, response: falcon.Response, form: Form, refusal: Text | None) -> None:
-        recent = self.console.database.with_connection(lambda: _recent(visitor_of(request)))
+        recent = self.console.database.with_connection(lambda: _recent(seller_of(visitor_of(request))))
         typed = {name: form.one(name) for name in _FIELDS}
         self.render(
             request,
@@ -88,8 +89,8 @@ class IssuedPage(Page):
             at = read_moment(query.one("at"), self.console.zone)
         except RefusedError as error:
             raise invalid_request(error.text, "at") from error
-        actor = None if visitor_of(request).is_owner else visitor_of(request).actor
-        issued = None if at is None else self.console.database.with_connection(lambda: _issued(at, actor))
+        seller = seller_of(visitor_of(request))
+        issued = None if at is None else self.console.database.with_connection(lambda: _issued(at, seller))
         if issued is None:
             detail = Text("没有这次发卡，或不是您发的。", "Nothing was issued then, or not by you.")
             raise Problem(falcon.HTTP_404, ProblemCode.NOT_FOUND, detail)
@@ -110,11 +111,12 @@ class IssuedPage(Page):
         )
 
 
-def _recent(visitor: Visitor) -> list[Event]:
+def _recent(seller: Seller | None) -> list[Event]:
     """Return what was issued by hand; for a seller, by theirs."""
-    if visitor.is_owner:
+    if seller is None:
         return journal_lists.issued_by_hand(_RECENT)
-    return journal_lists.page(JournalFilter(kind=EventKind.ISSUED, actor=visitor.actor), limit=_RECENT)
+    own = JournalFilter(kind=EventKind.ISSUED, actor=seller.actor, since=seller.since)
+    return journal_lists.page(own, limit=_RECENT)
 
 
 def _count(text: str) -> int:
@@ -126,7 +128,10 @@ def _count(text: str) -> int:
     return int(text)
 
 
-def _issued(at: datetime, actor: str | None) -> Issued | None:
+def _issued(at: datetime, seller: Seller | None) -> Issued | None:
+    if seller is not None and at < seller.since:
+        return None
+    actor = None if seller is None else seller.actor
     moment = JournalFilter(kind=EventKind.ISSUED, actor=actor, since=at, until=at + timedelta(microseconds=1))
     events = journal_lists.page(moment, limit=1)
     if not events:

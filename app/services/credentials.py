@@ -135,7 +135,7 @@ class Credentials:
                 self.refused(attempt, "no code")
             raise WantsCodeError
         bucket = code_bucket(operator.id)
-        if attempt.device is None:  # whoever has the password may come from many networks to try codes
+        if attempt.known is None:  # a stranger who has the password may come from many networks to try codes
             self._require_patience((bucket,))
         step = totp.step_of(operator.totp_secret, code, self._clock())
         if step is None:

@@ -72,23 +72,29 @@ class Figures:
         # By size first: since the last count a database may have grown a thousandfold, by an import.
         if size <= QUICK_BYTES and (last is None or last.seconds < QUICK_SECONDS):
             return self._count()
-        if last is None or self._is_old(last.counted_at):
+        if last is None or self.is_old(last.counted_at):
             self._count_meanwhile()
         return None if last is None else Counted(last.counted_at, last.document)
 
-    def _is_old(self, counted_at: datetime) -> bool:
+    def is_old(self, counted_at: datetime) -> bool:
+        """Tell whether figures that were counted then are being counted anew by now: `current` sees to that."""
         return abs(self._clock() - counted_at) > FRESH_FOR  # also when the clock was wrong, and far ahead
 
     def _count_meanwhile(self) -> None:
-        if self._counting.acquire(blocking=False):
+        if not self._counting.acquire(blocking=False):
+            return
+        try:
             threading.Thread(target=self._count_alone, name="figures", daemon=True).start()
+        except RuntimeError:  # no more threads: the container's limit
+            self._counting.release()
+            logger.warning("no thread to count the overview's figures; the next visit tries again", exc_info=True)
 
     def _count_alone(self) -> None:
         """Count, on a connection of this thread's own, unless somebody else does or just did."""
         try:
             if self._database.with_connection(lambda: figures.begin_alone(self._database)):
                 last = self._database.with_connection(figures.read)
-                if last is None or self._is_old(last.counted_at):
+                if last is None or self.is_old(last.counted_at):
                     self._count()
         except (DatabaseUnavailableError, ConflictError, peewee.PeeweeException):
             logger.warning("counting the overview's figures failed; the next visit tries again", exc_info=True)

@@ -37,8 +37,8 @@ def prune_journal(journal_keep: timedelta, now: datetime) -> int:
 def prune_console(now: datetime) -> int:
     """Delete what the console and the shops' API need no longer; return how many rows.
 
-    These are sessions that are over, failed log-ins that count no more, browsers unseen for longer than cookies last,
-    the answers to shops' old orders, and where operators' old forms led.
+    These are sessions that are over, failed log-ins that count no more, browsers without a log-in for longer than
+    cookies last, the answers to shops' old orders, and where operators' old forms led.
     """
 
     def prune() -> int:
@@ -55,16 +55,20 @@ def prune_console(now: datetime) -> int:
     return total
 
 
+def prune_all(journal_keep: timedelta) -> None:
+    """Prune the journal and what is the console's, each even when the other fails."""
+    for name, prune in (("journal", partial(prune_journal, journal_keep)), ("console", prune_console)):
+        try:
+            if deleted := prune(utc_now()):
+                logger.info("old rows pruned", extra={"pruned": name, "count": deleted})
+        except (DatabaseUnavailableError, ConflictError, peewee.PeeweeException):
+            logger.warning("pruning failed; it is tried again later", exc_info=True, extra={"pruned": name})
+        finally:
+            database.close()
+
+
 def _run(journal_keep: timedelta) -> None:
     while True:
         # Spread, so that the workers do not all come at once.
         time.sleep(INTERVAL_SECONDS * random.uniform(0.5, 1.5))  # noqa: S311
-        try:
-            deleted = prune_journal(journal_keep, utc_now())
-            if deleted:
-                logger.info("old rejections and downloads pruned", extra={"count": deleted})
-            prune_console(utc_now())
-        except (DatabaseUnavailableError, ConflictError, peewee.PeeweeException):
-            logger.warning("pruning failed; it is tried again later", exc_info=True)
-        finally:
-            database.close()
+        prune_all(journal_keep)

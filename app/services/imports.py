@@ -17,6 +17,8 @@ from app.storage.database import Database
 
 MAX_CARDS = 200_000
 """So many fit into the memory that the containers leave beside the service (some 150 MB)."""
+MOST_FAULTS = 1_000
+"""So many are kept: a wrong file has one in each cell, and all of them would take hundreds of times its memory."""
 
 _HEADERS = {
     "id": ("id", "card", "card_id", "卡密", "卡密_id", "卡号"),
@@ -42,12 +44,33 @@ class Fault:
 
 @dataclass(slots=True)
 class Reading:
-    """What a file says. Without faults, `cards` is all of it; `ignored` are the columns that mean nothing here."""
+    """What a file says. Without faults, `cards` is all of it; `ignored` are the columns that mean nothing here.
+
+    `faults` are the first `MOST_FAULTS`, by line; `fault_count` and `wrong_lines` count all of them.
+    """
 
     encoding: str
     cards: list[NewCard] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
+    fault_count: int = 0
+    wrong_lines: int = 0
     ignored: list[str] = field(default_factory=list)
+
+    def note(self, faults: list[Fault]) -> None:
+        """Note what is wrong in the next line."""
+        self.faults += faults[: MOST_FAULTS - len(self.faults)]
+        self.fault_count += len(faults)
+        self.wrong_lines += bool(faults)
+
+    def note_known(self, lines: dict[str, int], known: set[str]) -> None:
+        """Note the cards that are here already, once all lines are read; `lines` has each card's."""
+        here = Text("此卡密已在数据库中，请从文件中删去此行", "this card is here already: take the line out")
+        wrong = sorted(lines[card_id] for card_id in known)
+        self.faults += [Fault(line, "id", here) for line in wrong[:MOST_FAULTS]]
+        self.faults.sort(key=lambda fault: fault.line)
+        del self.faults[MOST_FAULTS:]
+        self.fault_count += len(wrong)
+        self.wrong_lines += sum(card.id in known for card in self.cards)  # the others' lines are wrong already
 
 
 class _BrokenCsvError(RefusedError):
@@ -67,7 +90,7 @@ def read(content: bytes, database: Database, now: datetime) -> Reading:
         now: The time, aware.
 
     Raises:
-        RefusedError: it is no text, or has more than `MAX_CARDS` cards.
+        RefusedError: it is no text, or has more than `MAX_CARDS` lines.
     """
     codec, encoding = _codec(content)
     reading = Reading(encoding)
@@ -75,11 +98,8 @@ def read(content: bytes, database: Database, now: datetime) -> Reading:
     try:
         _read_rows(_lines(content, codec), now, reading, lines)
     except _BrokenCsvError as error:
-        reading.faults.append(Fault(error.line, None, error.text))
-    here = Text("此卡密已在数据库中，请从文件中删去此行", "this card is here already: take the line out")
-    known = database.with_connection(lambda: card_rows.existing(lines))
-    reading.faults += [Fault(lines[card_id], "id", here) for card_id in known]
-    reading.faults.sort(key=lambda fault: fault.line)
+        reading.note([Fault(error.line, None, error.text)])
+    reading.note_known(lines, database.with_connection(lambda: card_rows.existing(lines)))
     return reading
 
 
@@ -121,8 +141,8 @@ def _read_rows(text: Iterable[str], now: datetime, reading: Reading, lines: dict
     columns = _columns(line, header, reading)
     if reading.faults:
         return
-    for line, row in rows:
-        if len(lines) >= MAX_CARDS:
+    for number, (line, row) in enumerate(rows):
+        if number >= MAX_CARDS:  # wrong ones take as long to read as good ones
             raise RefusedError(
                 f"一次最多导入 {MAX_CARDS} 张，请拆分文件", f"at most {MAX_CARDS} cards at a time: split the file"
             )
@@ -130,7 +150,7 @@ def _read_rows(text: Iterable[str], now: datetime, reading: Reading, lines: dict
             wrong = Text(
                 "单元格比表头多：含逗号的内容须加双引号", "more cells than the header: quote what holds a comma"
             )
-            reading.faults.append(Fault(line, None, wrong))
+            reading.note([Fault(line, None, wrong)])
             continue
         # A line may end early: what it lacks is empty.
         cells = dict.fromkeys(columns, "") | dict(zip(header, row, strict=False))
@@ -146,7 +166,7 @@ def _read_rows(text: Iterable[str], now: datetime, reading: Reading, lines: dict
                 reading.cards.append(card_of(values, now))
             except CellError as error:
                 faults.append(Fault(line, error.column, error.text))
-        reading.faults += faults
+        reading.note(faults)
 
 
 def _numbered(text: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
@@ -165,27 +185,32 @@ def _numbered(text: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
 def _columns(line: int, header: list[str], reading: Reading) -> dict[str, str]:
     """Return the columns that are read, by their header in the file."""
     columns: dict[str, str] = {}
+    twice: dict[str, str] = {}
     for name in header:
         column = _COLUMNS.get(name.strip().casefold().replace(" ", "_"))
         if column is None:
             reading.ignored += [name] if name.strip() else []
         elif column in columns.values():
-            wrong = Text(f"此列出现两次（{cut(name)}）", f"this column is there twice ({cut(name)})")
-            reading.faults.append(Fault(line, column, wrong))
+            twice[column] = cut(name)
         else:
             columns[name] = column
+    faults = [
+        Fault(line, column, Text(f"此列出现两次（{name}）", f"this column is there twice ({name})"))
+        for column, name in twice.items()
+    ]
     found = set(columns.values())
     if "id" not in found:
         wrong = Text(
             "缺少 id（卡密）列：首行须为逗号分隔的表头", "there is no column id: line 1 must be a header, with commas"
         )
-        reading.faults.append(Fault(line, "id", wrong))
+        faults.append(Fault(line, "id", wrong))
     if len(found & {"validity", "validity_seconds"}) != 1:
         wrong = Text(
             "validity（有效期）与 validity_seconds 须恰有一列",
             "one column of validity and validity_seconds must be there",
         )
-        reading.faults.append(Fault(line, "validity", wrong))
+        faults.append(Fault(line, "validity", wrong))
+    reading.note(faults)
     return columns
 
 

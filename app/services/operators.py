@@ -8,6 +8,7 @@ from app.domain.codes import EventKind
 from app.domain.operators import Role, check_name, check_password
 from app.domain.texts import RefusedError
 from app.services import totp
+from app.services.bearer import digest
 from app.services.passwords import PASSWORDS, Passwords
 from app.services.showing import shown
 from app.storage import journal, models
@@ -18,7 +19,10 @@ Changes = dict[str, object]
 
 
 class Account(NamedTuple):
-    """An operator, as lists show them. `last_seen_at` is None without a session in the last week."""
+    """An operator, as lists show them.
+
+    `last_seen_at` is of a log-in that has not ended: None after a log-out, and soon after 12 hours without a click.
+    """
 
     id: int
     name: str
@@ -194,8 +198,10 @@ class Operators:
         """Return a new secret for an authenticator app, in base32; nothing is stored before `enable_totp`."""
         return totp.new_secret()
 
-    def enable_totp(self, name: str, secret: str, code: str) -> None:
+    def enable_totp(self, name: str, secret: str, code: str, session_token: str) -> None:
         """Ask for a code at each log-in from now on, once a first code has shown that the app has the secret.
+
+        All their sessions end but the one of `session_token`: the others began without a code.
 
         Raises:
             OperatorNotFoundError: there is no such operator.
@@ -213,6 +219,9 @@ class Operators:
                     "wrong code: check the phone's clock, and enter the latest code",
                 )
             rows.change(operator.id, totp_secret=secret, totp_last_step=step)
+            if ended := rows.end_sessions(operator.id, but=digest(session_token)):
+                details = {"sessions": ended}
+                journal.append([journal.Entry(now, EventKind.LOGGED_OUT, actor=self._actor, details=details)])
             return {"totp": True}
 
         self._act(EventKind.OPERATOR_CHANGED, (name,), write)

@@ -23,12 +23,13 @@ _TOUCHED_EVERY = timedelta(minutes=1)
 
 
 class Identity(NamedTuple):
-    """An operator who is logged in."""
+    """An operator who is logged in. What the journal has of their name from before `created_at` is a namesake's."""
 
     id: int
     name: str
     role: Role
     has_totp: bool
+    created_at: datetime
 
 
 class LoggedIn(NamedTuple):
@@ -145,7 +146,7 @@ class Sessions:
             with self._database.atomic():
                 if not rows.lock_by_id(identity.id):
                     raise OperatorNotFoundError(identity.name)
-                rows.add_device(digest(logged_in.device_token), identity.id, now)
+                rows.note_device(digest(logged_in.device_token), identity.id, now)
                 rows.add_session(digest(logged_in.session_token), identity.id, now, now + LASTS)
 
         self._database.with_connection(write, once=True)
@@ -189,8 +190,7 @@ class Sessions:
                     return False
                 if new_hash is not None:
                     rows.change(operator.id, password_hash=new_hash)
-                if attempt.device is None:
-                    rows.add_device(digest(logged_in.device_token), operator.id, now)
+                rows.note_device(digest(logged_in.device_token), operator.id, now)
                 rows.add_session(digest(logged_in.session_token), operator.id, now, now + LASTS)
                 login_failures.forget(of_one((*attempt.buckets, code_bucket(operator.id))))
                 journal.append([self._credentials.entry(EventKind.LOGGED_IN, attempt)])
@@ -206,4 +206,5 @@ class Sessions:
         if now - session.last_seen_at >= _TOUCHED_EVERY:
             rows.touch_session(token_sha256, now)
         operator = session.operator
-        return Identity(operator.id, operator.name, Role(operator.role), operator.totp_secret is not None)
+        has_totp = operator.totp_secret is not None
+        return Identity(operator.id, operator.name, Role(operator.role), has_totp, operator.created_at)

@@ -5,7 +5,6 @@ from datetime import date, datetime, time, timedelta, tzinfo
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from app.domain.codes import CardStatus
 from app.services.showing import local
 from app.storage import statistics, usage_lists
 from app.storage.database import Database
@@ -55,14 +54,14 @@ def collect(database: Database, now: datetime, zone: ZoneInfo) -> Statistics:
     days = [today - timedelta(days=back) for back in reversed(range(DAYS))]
 
     def count() -> Statistics:
-        batches = statistics.batches(now)
+        batches = statistics.batches(now, TOP)
         activations = statistics.activations(datetime.combine(days[0], time(), zone), zone)
         requests = statistics.requests(days[0])
         expiring_count, expiring = statistics.expiring(now, EXPIRING_WITHIN, TOP)
         return Statistics(
-            statuses={str(status): sum(batch.statuses[status] for batch in batches) for status in CardStatus},
-            batch_count=len(batches),
-            batches=batches[:TOP],
+            statuses=batches.statuses,
+            batch_count=batches.batch_count,
+            batches=batches.largest,
             days=[Day(day, activations.get(day, 0), requests.get(day, 0)) for day in days],
             rejections=statistics.rejections(now),
             expiring_count=expiring_count,

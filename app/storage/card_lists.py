@@ -14,6 +14,7 @@ from app.storage import finding
 from app.storage.cards import expiry, of_batch, status_is
 from app.storage.models import Card, Client, database
 from app.storage.paging import Cursor
+from app.storage.secrecy import Seller
 
 Row = tuple[Card, Client | None]
 PAGE_ROWS = 1_000
@@ -56,7 +57,7 @@ class _Order(NamedTuple):
     descending: bool
 
 
-def search(wanted: CardFilter, text: str | None, now: datetime, seller: str | None = None) -> Searched:
+def search(wanted: CardFilter, text: str | None, now: datetime, seller: Seller | None = None) -> Searched:
     """Look a text up once for all pages of a list; None finds everything.
 
     A text that says too little is looked for in the first `MOST_SEARCHED` cards of the list, and finds up to
@@ -67,7 +68,7 @@ def search(wanted: CardFilter, text: str | None, now: datetime, seller: str | No
         text: A card's ID, a bound machine's hardware or address, each whole or its beginning, or the reference of a
             message that a customer got.
         now: The time, aware.
-        seller: The actor who looks, where not all keys are theirs to find (`app.storage.secrecy`).
+        seller: Who looks, where not all keys are theirs to find.
     """
     if text is None:
         return Searched(wanted, is_whole=True)
@@ -158,6 +159,8 @@ def _sorted(key: Any, *, falling: bool) -> tuple[Any, Any]:  # noqa: ANN401  # p
 def _matches(wanted: CardFilter, now: datetime) -> Any:  # noqa: ANN401  # a peewee expression
     found = SQL("true") if wanted.status is None else status_is(wanted.status, now)
     if wanted.is_by_expiry:
+        if wanted.status is CardStatus.UNUSED:
+            return SQL("false")  # no such card has an expiry, but PostgreSQL would look at each in the range
         found &= Card.is_activated  # as the index says
     if wanted.batch is not None:
         found &= of_batch == wanted.batch

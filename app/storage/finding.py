@@ -10,7 +10,7 @@ from peewee import SQL, Expression, fn
 from app.domain.addresses import canonical_address
 from app.domain.cards import ID_LENGTH, REFERENCE_LENGTH, parse_card_id_beginning
 from app.storage.models import Card, Client, Event
-from app.storage.secrecy import is_secret_from
+from app.storage.secrecy import Seller, is_secret_from, secret_from
 
 MOST_HITS = 1_000
 """A kind of hits that has more by itself is broad: the text says too little."""
@@ -33,12 +33,14 @@ class _Kind(NamedTuple):
     by_index: Any
     """Selects the cards' IDs, by one index."""
     is_hit: Any
+    secret_from: Seller | None = None
+    """From whom some of those IDs are to be hidden; `is_hit` leaves these out by itself."""
 
 
-def find(text: str, seller: str | None = None) -> Found:
+def find(text: str, seller: Seller | None = None) -> Found:
     """Find cards whose ID, bound hardware or bound address is or begins with `text`, or whose reference it is.
 
-    What is secret from the actor `seller` is not found by a beginning, or they could find out the key letter by letter.
+    What is secret from `seller` is not found by a beginning, or they could find out the key letter by letter.
     """
     found = Found([], [])
     for kind in _kinds(text, seller):
@@ -46,19 +48,22 @@ def find(text: str, seller: str | None = None) -> Found:
         if len(ids) > MOST_HITS:
             found.broad.append(kind.is_hit)
         else:
-            found.card_ids.extend(ids)
+            hidden = frozenset[str]() if kind.secret_from is None else secret_from(kind.secret_from, ids)
+            found.card_ids.extend(card_id for card_id in ids if card_id not in hidden)
     return found
 
 
-def _kinds(text: str, seller: str | None) -> Iterator[_Kind]:
+def _kinds(text: str, seller: Seller | None) -> Iterator[_Kind]:
     beginning = parse_card_id_beginning(text)
     if beginning is not None:
         # A range, since LIKE wants an index of its own in most languages.
         lowest, highest = beginning.ljust(ID_LENGTH, "0"), beginning.ljust(ID_LENGTH, "Z")
         in_range = Card.id.between(lowest, highest)
-        if seller is not None and len(beginning) < ID_LENGTH:
-            in_range &= ~is_secret_from(seller)
-        yield _Kind(Card.select(Card.id).where(in_range).order_by(Card.id), in_range)
+        by_index = Card.select(Card.id).where(in_range).order_by(Card.id)
+        if seller is None or len(beginning) == ID_LENGTH:
+            yield _Kind(by_index, in_range)
+        else:  # what is secret is left out of few: whoever left it out of the range might read all of it for few
+            yield _Kind(by_index, in_range & ~is_secret_from(seller), seller)
         if len(beginning) == REFERENCE_LENGTH:  # of the same characters as an ID, and typed as carelessly
             refused = Event.select(Event.card_id).where(
                 (Event.reference == beginning) & Event.card_id.is_null(is_null=False)

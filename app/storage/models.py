@@ -129,11 +129,11 @@ class OperatorSession(_Table):
 
 
 class OperatorDevice(_Table):
-    """A browser that an operator has logged in with: its failures count apart from its address's."""
+    """A browser that an operator has logged in with, last at that time: its failures count apart from its address's."""
 
     token_sha256 = TextField(primary_key=True)
     operator = ForeignKeyField(Operator, column_name="operator_id", on_delete="CASCADE")
-    created_at = DateTimeTZField(index=False)
+    logged_in_at = DateTimeTZField(index=False)
 
 
 class OperatorForm(_Table):

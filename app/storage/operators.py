@@ -10,6 +10,10 @@ from app.domain.operators import CONSOLE_ACTOR, Role
 from app.storage.journal import what
 from app.storage.models import Event, Operator, OperatorDevice, OperatorSession
 
+# Not FOR UPDATE: the form of a long import or issue holds its operator's row by a foreign key, and nobody's log-in is
+# to wait for that. Removing the row does wait, by itself.
+_LOCK = "FOR NO KEY UPDATE"
+
 
 def any_exist() -> bool:
     """Tell whether there is an operator."""
@@ -24,19 +28,19 @@ def find(name: str) -> Operator | None:
 
 def lock(name: str) -> Operator | None:
     """Return an operator by name, or None; in the caller's transaction nobody else changes them."""
-    found: Operator | None = Operator.select().where(Operator.name == name).for_update().first()
+    found: Operator | None = Operator.select().where(Operator.name == name).for_update(_LOCK).first()
     return found
 
 
 def lock_by_id(operator_id: int) -> bool:
     """Lock an operator in the caller's transaction, where nobody removes them meanwhile; False when they are gone."""
-    return Operator.select(Operator.id).where(Operator.id == operator_id).for_update().first() is not None
+    return Operator.select(Operator.id).where(Operator.id == operator_id).for_update(_LOCK).first() is not None
 
 
 def lock_owners() -> list[str]:
     """Return the owners' names; in the caller's transaction nobody else changes them."""
     owners = Operator.select(Operator.name).where(Operator.role == Role.OWNER.value).order_by(Operator.id)
-    return [row.name for row in owners.for_update()]
+    return [row.name for row in owners.for_update(_LOCK)]
 
 
 def lock_unchanged(operator: Operator) -> bool:
@@ -46,7 +50,7 @@ def lock_unchanged(operator: Operator) -> bool:
         & (Operator.password_hash == operator.password_hash)
         & Expression(Operator.totp_secret, "IS NOT DISTINCT FROM", operator.totp_secret)
     )
-    return Operator.select(Operator.id).where(same).for_update().first() is not None
+    return Operator.select(Operator.id).where(same).for_update(_LOCK).first() is not None
 
 
 def with_last_seen() -> list[tuple[Operator, datetime | None]]:
@@ -147,9 +151,11 @@ def prune_sessions(now: datetime, seen_after: datetime) -> int:
     return deleted
 
 
-def add_device(token_sha256: str, operator_id: int, now: datetime) -> None:
-    """Note a browser that an operator has logged in with."""
-    OperatorDevice.insert(token_sha256=token_sha256, operator=operator_id, created_at=now).execute()
+def note_device(token_sha256: str, operator_id: int, now: datetime) -> None:
+    """Note that an operator logs in with a browser: one that is new, or theirs already."""
+    OperatorDevice.insert(token_sha256=token_sha256, operator=operator_id, logged_in_at=now).on_conflict(
+        conflict_target=[OperatorDevice.token_sha256], preserve=[OperatorDevice.logged_in_at]
+    ).execute()
 
 
 def is_device(token_sha256: str, operator_id: int) -> bool:
@@ -164,8 +170,8 @@ def forget_devices(operator_id: int) -> None:
 
 
 def prune_devices(before: datetime) -> int:
-    """Delete the browsers that were noted before `before`; return how many."""
-    deleted: int = OperatorDevice.delete().where(OperatorDevice.created_at < before).execute()
+    """Delete the browsers that nobody has logged in with since `before`; return how many."""
+    deleted: int = OperatorDevice.delete().where(OperatorDevice.logged_in_at < before).execute()
     return deleted
 
 

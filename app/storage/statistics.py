@@ -1,10 +1,11 @@
 """What the vendor counts: cards, activations, requests, rejections. Each function is one query."""
 
+from collections.abc import Iterable
 from datetime import date, datetime, timedelta
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
-from peewee import Case, fn
+from peewee import SQL, Case, fn
 
 from app.domain.codes import CardStatus, EventKind
 from app.storage.cards import expiry, status_is
@@ -18,6 +19,14 @@ class Batch(NamedTuple):
     batch: str | None
     cards: int
     statuses: dict[str, int]
+
+
+class Batches(NamedTuple):
+    """How many batches there are, how many cards of all of them are in each state, and the largest ones."""
+
+    batch_count: int
+    statuses: dict[str, int]
+    largest: list[Batch]
 
 
 class Rejections(NamedTuple):
@@ -37,17 +46,23 @@ class Expiring(NamedTuple):
     note: str | None
 
 
-def batches(now: datetime) -> list[Batch]:
-    """Return all batches, the largest first; together they are all cards."""
+def batches(now: datetime, limit: int) -> Batches:
+    """Return the batches, which together are all cards; `largest` are up to `limit` of them, the largest first."""
+    # Counted here and now, since there may be as many batches as cards. Each row tells what is true of all of them.
+    in_state = [_count(status_is(status, now)) for status in CardStatus]
+    of_all = [fn.COUNT(SQL("1")).over(), *(fn.SUM(count).over() for count in in_state)]
     query = (
-        Card.select(Card.batch, fn.COUNT(Card.id), *(_count(status_is(status, now)) for status in CardStatus))
+        Card.select(*of_all, Card.batch, fn.COUNT(Card.id), *in_state)
         .group_by(Card.batch)
         .order_by(fn.COUNT(Card.id).desc(), Card.batch)
+        .limit(limit)
     )
-    return [
-        Batch(batch, cards, dict(zip(map(str, CardStatus), counts, strict=True)))
-        for batch, cards, *counts in query.tuples()
+    rows = list(query.tuples())
+    batch_count, *totals = rows[0][: len(of_all)] if rows else [0] * len(of_all)
+    largest = [
+        Batch(batch, cards, _by_status(counts)) for batch, cards, *counts in (row[len(of_all) :] for row in rows)
     ]
+    return Batches(batch_count, _by_status(map(int, totals)), largest)
 
 
 def expiring(now: datetime, within: timedelta, limit: int) -> tuple[int, list[Expiring]]:
@@ -122,6 +137,10 @@ def functions(since: date, limit: int) -> list[tuple[str, int]]:
         .limit(limit)
     )
     return list(query.tuples())
+
+
+def _by_status(counts: Iterable[int]) -> dict[str, int]:
+    return dict(zip(map(str, CardStatus), counts, strict=True))
 
 
 def _count(condition: Any) -> Any:  # noqa: ANN401  # peewee expressions

@@ -157,6 +157,28 @@ def test_a_quote_that_is_never_closed_is_named_where_it_begins(database: Databas
     assert faults(f'id,validity\n{ONE},30d\n"{TWO},30d\n', database) == [(3, None)]
 
 
+def test_of_a_wholly_wrong_file_the_first_faults_are_kept_and_all_are_counted(database: Database) -> None:
+    list(cards.insert(database, [NewCard(ONE, None, None, None), NewCard(TWO, None, None, None)], NOW))
+    first, later = f"{ONE},30d\n", f"{TWO},soon\n"
+    reading = read("id,validity\n" + first + "x,soon\n" * 2_000 + later + "id,validity,x\n" + '"', database)
+    named = [(fault.line, fault.column) for fault in reading.faults]
+    assert named == [(2, "id"), *[(3 + n // 2, ("id", "validity")[n % 2]) for n in range(imports.MOST_FAULTS - 1)]]
+    assert reading.fault_count == 1 + 2 * 2_000 + 2 + 1 + 1
+    assert reading.wrong_lines == 1 + 2_000 + 1 + 1 + 1
+    header = read("id,validity" + ",id" * 2_000, database)
+    assert (len(header.faults), header.fault_count, header.wrong_lines) == (1, 1, 1)
+
+
+def test_cards_that_are_here_already_are_counted_beyond_what_is_kept(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(imports, "MOST_FAULTS", 1)
+    list(cards.insert(database, [NewCard(ONE, None, None, None), NewCard(TWO, None, None, None)], NOW))
+    reading = read(f"id,validity\n{TWO},30d\n{ONE},30d\n", database)
+    assert [(fault.line, fault.column) for fault in reading.faults] == [(2, "id")]
+    assert (reading.fault_count, reading.wrong_lines) == (2, 2)
+
+
 def test_cards_that_are_twice_in_the_file_or_here_already_are_named(database: Database) -> None:
     list(cards.insert(database, [NewCard(TWO, None, None, None)], NOW))
     reading = read(f"id,validity\n{ONE},30d\n{TWO},30d\n{ONE.lower()},7d\n", database)
@@ -170,8 +192,9 @@ def test_columns_that_mean_nothing_here_are_named(database: Database) -> None:
 
 def test_more_cards_than_may_be_at_a_time_are_refused(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(imports, "MAX_CARDS", 1)
-    with pytest.raises(RefusedError, match="at most 1 cards"):
-        read(f"id,validity\n{ONE},30d\n{TWO},30d\n", database)
+    for second in (TWO, "wrong"):
+        with pytest.raises(RefusedError, match="at most 1 cards"):
+            read(f"id,validity\n{ONE},30d\n{second},30d\n", database)
 
 
 def test_a_card_that_came_in_meanwhile_is_a_refusal_and_nothing_is_imported(
@@ -273,6 +296,16 @@ def test_every_wrong_line_is_named_and_nothing_is_imported(
     as_json = offline.cardctl("card", "import", "-", "--format", "json", *dry_run, text=text, check=False)
     named = [(fault["line"], fault["column"]) for fault in json.loads(as_json.stdout)["faults"]]
     assert named == [(3, "id"), (4, "validity")]
+
+
+def test_how_many_more_faults_there_are_is_told(offline: Service) -> None:
+    text = "id,validity\n" + "x,30d\n" * 1_234
+    done = offline.cardctl("card", "import", "-", text=text, check=False)
+    assert "1234 lines are wrong" in done.stderr
+    assert "还有 234 个问题 / And 234 more" in done.stdout
+    assert done.stdout.count("不是卡密") == 1_000
+    as_json = json.loads(offline.cardctl("card", "import", "-", "--format", "json", text=text, check=False).stdout)
+    assert (as_json["wrong_lines"], as_json["fault_count"], len(as_json["faults"])) == (1_234, 1_234, 1_000)
 
 
 @pytest.mark.parametrize(

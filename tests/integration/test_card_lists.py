@@ -14,9 +14,10 @@ from app.storage.cards import NewCard
 from app.storage.database import Database, connect_to
 from app.storage.models import Card, Client, Event
 from app.storage.paging import Cursor
+from app.storage.secrecy import Seller
 from bench import console_rows
 from tests.conftest import Clock
-from tests.year import blocks_read, plan, statements, year_of
+from tests.year import blocks_read, plan, rows_looked_at, statements, year_of
 from trial.postgres import EmbeddedPostgres
 
 CARDS, EVENTS = 20_000, 60_000
@@ -57,6 +58,10 @@ FILTERS = {
     "expiring this week, frozen": (
         CardFilter(status=CardStatus.FROZEN, expires_from=NOW, expires_before=NOW + WEEK),
         "card_expires",
+    ),
+    "expiring this week, unused": (
+        CardFilter(status=CardStatus.UNUSED, expires_from=NOW, expires_before=NOW + WEEK),
+        "",  # there are none
     ),
     "expiring late or never": (CardFilter(expires_from=NOW + 3 * WEEK), "card_expires"),
     "expired this week": (CardFilter(status=CardStatus.EXPIRED, expires_from=NOW - WEEK), "card_expires"),
@@ -119,7 +124,7 @@ def test_a_page_is_one_query_by_the_index_of_its_order(year: Database, wanted: C
         card_lists.page(wanted, NOW, Cursor(NOW, "5"), limit=50)
     (statement,) = ran
     told = plan(year, statement)
-    assert f" using {index} on card" in told
+    assert (f" using {index} on card" if index else "One-Time Filter: false") in told
     assert "Seq Scan" not in told
 
 
@@ -264,6 +269,35 @@ def test_each_kind_of_hit_is_a_scan_of_one_index(year: Database, text: str) -> N
     year.execute_sql("SET enable_seqscan = off")
     assert not any("Seq Scan" in plan(year, statement) for statement in ran)
     assert all("Index" in told for told in plans)
+
+
+def test_a_sellers_search_looks_at_no_more_cards_than_an_owners(
+    year: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However few of those that begin so are theirs to find."""
+    monkeypatch.setattr(finding, "MOST_HITS", 100)
+    seller = Seller("console:nobody", NOW)
+    for text in ("1", "1000"):
+        with statements(year) as ran:
+            finding.find(text, seller)
+        assert max(rows_looked_at(year, statement) for statement in ran) <= 101
+        assert not any("Seq Scan on event" in plan(year, statement) for statement in ran)
+
+
+@pytest.mark.parametrize("most_hits", [10_000, 200])
+def test_a_seller_finds_by_a_beginning_what_is_not_secret(
+    year: Database, all_cards: list[Card], monkeypatch: pytest.MonkeyPatch, most_hits: int
+) -> None:
+    monkeypatch.setattr(finding, "MOST_HITS", most_hits)
+    monkeypatch.setattr(card_lists, "MOST_SEARCHED", CARDS)
+    wanted, is_whole = card_lists.search(CardFilter(), "15", NOW, Seller("console:nobody", NOW))
+    right = [
+        card_id
+        for card_id in expected(CardFilter(), [card for card in all_cards if card.is_activated])
+        if card_id.startswith("15")
+    ]
+    assert ids(card_lists.page(wanted, NOW, limit=CARDS)) == right[:most_hits]
+    assert is_whole is (len(right) <= most_hits)
 
 
 def test_a_note_means_itself(database: Database) -> None:

@@ -4,10 +4,13 @@ from datetime import UTC, datetime, timedelta
 from urllib.parse import quote
 
 from app.domain.codes import Code, EventKind
+from app.domain.operators import Role
 from app.storage import journal
+from app.storage.database import Database
 from app.storage.journal import Entry
 from app.storage.models import Card
-from tests.console import Browser, Seen
+from tests.console import Browser, Seen, add_operator
+from tests.service import Service
 
 BORN = datetime(2026, 1, 1, tzinfo=UTC)
 KEY = "WXYZ" + "7" * 28
@@ -17,7 +20,9 @@ def make(card_id: str, minutes: int = 0, issued_by: str = "console:老王", **co
     """A card as it was issued, with its entry."""
     born = BORN + timedelta(minutes=minutes)
     Card.insert(**{"id": card_id, "validity": timedelta(days=30), "created_at": born, **columns}).execute()
-    journal.append([Entry(born, EventKind.ISSUED, actor=issued_by, details={"count": 1, "validity": "30d"})])
+    journal.append(
+        [Entry(born, EventKind.ISSUED, actor=issued_by, details={"count": 1, "batch": None, "validity": "30d"})]
+    )
     return card_id
 
 
@@ -49,6 +54,25 @@ def test_what_a_seller_issues_is_theirs_to_read(seller: Browser) -> None:
     seller.submit(seller.get("/admin/cards/issue"), "/admin/cards/issue", count="3")
     page = seller.get("/admin/cards")
     assert [is_masked(page, card.id) for card in Card.select().order_by(Card.created_at)] == [True, *[False] * 3]
+
+
+def test_what_a_namesake_issued_is_not_the_sellers_who_came_after_them(proxied: Service, database: Database) -> None:
+    """An owner of that name was removed, and the seller may not take over what they had not sold."""
+    make(KEY, issued_by="console:小李")
+    add_operator("小李", Role.SELLER, since=BORN + timedelta(minutes=1))
+    own = make("5" * 32, 1, "console:小李")
+    namesake = Browser(proxied, address="192.0.2.2").walk_in("小李")
+    page = namesake.get("/admin/cards")
+    assert is_masked(page, KEY)
+    assert not is_masked(page, own)
+    assert f"{KEY[:4]}•••" not in namesake.get(f"/admin/cards?q={KEY[:4]}").words
+    assert not is_masked(namesake.get("/admin/cards?q=5555"), own)
+    issues = namesake.get("/admin/cards/issue")
+    moments = [link for link in issues.links if link.startswith("/admin/cards/issued?")]
+    assert len(moments) == 1
+    assert own in namesake.get(moments[0]).text
+    before = quote(BORN.isoformat())
+    assert namesake.get(f"/admin/cards/issued?at={before}").status == 404
 
 
 def test_who_searches_for_the_whole_key_is_shown_it(seller: Browser) -> None:

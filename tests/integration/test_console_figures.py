@@ -160,6 +160,16 @@ def test_the_page_says_when_it_was_counted_and_asks_again_until_there_is_somethi
     assert (again.status, again.content) == (204, b"")
 
 
+def test_figures_from_a_clock_that_was_ahead_are_counted_anew_and_the_page_says_so(
+    service: Service, owner: Browser
+) -> None:
+    counted(owner, "/admin/")
+    Figures.update(counted_at=datetime.now(UTC) + timedelta(days=1), seconds=9.0).execute()
+    page = owner.get("/admin/")
+    assert "正在重新统计" in page.words
+    assert "/admin/?counted=" in page.text
+
+
 def test_going_back_in_the_history_shows_the_whole_page(owner: Browser) -> None:
     page = owner.get("/admin/", {"HX-Request": "true", "HX-History-Restore-Request": "true"})
     assert page.status == 200

@@ -69,6 +69,13 @@ def test_many_faults_are_told_up_to_a_bound(owner: Browser) -> None:
     assert told.text.count("<tr>") <= 501
 
 
+def test_of_many_thousand_faults_the_number_is_told(owner: Browser) -> None:
+    told = preview(owner, b"id,validity\n" + b"x,soon\n" * 12_345)
+    assert "12,345 行有误" in told.words
+    assert f"还有 {2 * 12_345 - 500:,} 个问题" in told.words
+    assert len(told.content) < 500_000
+
+
 @pytest.mark.parametrize(
     "content",
     [

@@ -36,6 +36,7 @@ def test_the_list_shows_who_may_what_and_when_they_came(owner: Browser, service:
     page = owner.get("/admin/operators")
     assert "olga (you) owner off 20" in page.words, "logged in, so with a time"
     assert "sam seller on — — 20" in page.words, "never logged in"
+    assert "Last log-in Logged in, last seen Password set" in page.words
     assert "$argon2" not in page.text
     assert "scripts/cardctl token add NAME --scope" in page.text
 

@@ -164,6 +164,25 @@ def test_one_process_counts(
     assert counting
 
 
+def test_where_no_thread_can_start_the_old_figures_are_shown_and_the_next_visit_tries_again(
+    counted: Figures, much: None, clock: Clock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    counted.current()
+    first = wait_for(counted.current)
+    wait_for(nobody_counts)
+    clock.advance(DAY)
+
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as full, caplog.at_level(logging.WARNING, "app.services.figures"):
+        full.setattr(threading.Thread, "start", refuse)
+        assert counted.current() == first
+    assert "no thread to count" in caplog.text
+    assert counted.current() == first
+    assert wait_for(lambda: (shown := counted.current()) != first and shown).at == clock.now
+
+
 def test_a_count_that_fails_is_told_and_tried_again(
     counted: Figures, much: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

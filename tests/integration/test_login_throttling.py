@@ -10,6 +10,7 @@ from datetime import timedelta
 import pytest
 
 from app.domain.operators import FREE_FAILURES, Role
+from app.services import housekeeping
 from app.services.credentials import LoginRefusedError, LoginThrottledError
 from app.services.passwords import STRANGERS, LoginBusyError, Passwords
 from app.services.sessions import Sessions
@@ -92,6 +93,17 @@ def test_an_attacker_behind_the_same_address_does_not_lock_out_a_browser_that_is
     with pytest.raises(LoginThrottledError):
         door.log_in(device="made up")
     assert door.log_in(device=device).device_token == device
+
+
+def test_a_browser_stays_known_for_400_days_after_its_last_log_in(door: Door) -> None:
+    device = door.log_in().device_token
+    for _ in range(2):
+        door.clock.advance(timedelta(days=399))
+        housekeeping.prune_console(door.clock.now)
+        assert door.log_in(device=device).device_token == device
+    door.clock.advance(timedelta(days=401))
+    housekeeping.prune_console(door.clock.now)
+    assert door.log_in(device=device).device_token != device
 
 
 def test_a_known_browser_cannot_guess_for_ever_either(door: Door) -> None:

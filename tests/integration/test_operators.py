@@ -1,9 +1,12 @@
 """The console's operators and the shops' tokens: what owners and the command line do to them."""
 
+import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
 
+import psycopg2
 import pyotp
 import pytest
 
@@ -13,9 +16,9 @@ from app.services import housekeeping
 from app.services.operators import LastOwnerError, OperatorNotFoundError, Operators
 from app.services.sessions import IDLE, Sessions
 from app.services.shop_tokens import ShopIdentity, ShopTokens, TokenNotFoundError
-from app.storage import api_requests
+from app.storage import api_requests, journal
 from app.storage import operators as operator_rows
-from app.storage.database import Database
+from app.storage.database import Database, DatabaseUnavailableError
 from app.storage.models import ApiRequest, ApiToken, Event, LoginFailure, Operator, OperatorDevice, OperatorSession
 from tests.conftest import Clock
 from tests.passwords import OTHER, PASSWORD, CheapPasswords
@@ -48,7 +51,7 @@ def test_what_is_done_to_operators_is_journalled_and_no_secret_with_it(operators
     operators.set_password("小王", OTHER)
     operators.set_role("小王", Role.OWNER)
     secret = operators.begin_totp()
-    operators.enable_totp("小王", secret, pyotp.TOTP(secret).at(clock.now))
+    operators.enable_totp("小王", secret, pyotp.TOTP(secret).at(clock.now), "")
     operators.disable_totp("小王")
     operators.remove("小王")
     assert journalled() == [
@@ -77,11 +80,16 @@ def test_operators_are_listed_by_name_with_when_they_were_seen(
     operators.add("alice", Role.OWNER, PASSWORD)
     clock.advance(timedelta(hours=1))
     for _ in range(2):
-        sessions.log_in("bob", PASSWORD, None, address=HOME, device=None)
+        token = sessions.log_in("bob", PASSWORD, None, address=HOME, device=None).session_token
     alice, bob = operators.list()
     assert (alice.name, alice.role, alice.has_totp, alice.last_seen_at) == ("alice", Role.OWNER, False, None)
     assert (bob.name, bob.role, bob.last_seen_at) == ("bob", Role.SELLER, clock.now)
     assert not [value for value in (*alice, *bob) if "argon2" in str(value)]
+    identity = sessions.identify(token)
+    assert identity is not None
+    sessions.end_others(identity, token)
+    sessions.end(identity, token)
+    assert operators.list()[1].last_seen_at is None, "as the headings say: of who is logged in"
 
 
 def test_names_are_taken_once(operators: Operators) -> None:
@@ -114,7 +122,7 @@ def test_who_is_not_there_cannot_be_changed(operators: Operators, name: str) -> 
         lambda: operators.set_role(name, Role.SELLER),
         lambda: operators.remove(name),
         lambda: operators.remove("alice", name, force=True),
-        lambda: operators.enable_totp(name, operators.begin_totp(), "123456"),
+        lambda: operators.enable_totp(name, operators.begin_totp(), "123456", ""),
         lambda: operators.disable_totp(name),
         lambda: operators.reset_totp(name),
     ]
@@ -172,6 +180,27 @@ def test_of_two_owners_who_remove_each_other_one_stays(
     assert len(operators.list()) == 1
 
 
+def test_a_long_import_keeps_nobody_from_logging_in_and_its_operator_from_being_removed(
+    operators: Operators, sessions: Sessions, database: Database, database_url: str
+) -> None:
+    operators.add("alice", Role.OWNER, PASSWORD)
+    operators.add("bob", Role.OWNER, PASSWORD)
+    database.execute_sql("SET lock_timeout = '200ms'")
+    with closing(psycopg2.connect(database_url)) as importing, importing.cursor() as form:
+        form.execute(
+            "INSERT INTO operator_form SELECT repeat('0', 64), id, '', now() FROM operator WHERE name = 'alice'"
+        )
+        sessions.log_in("alice", PASSWORD, None, address=HOME, device=None)
+        operators.set_role("bob", Role.SELLER)
+        operators.set_password("alice", OTHER)
+        operators.set_role("bob", Role.OWNER)
+        with pytest.raises(DatabaseUnavailableError):
+            operators.remove("alice")
+    assert [account.name for account in operators.list()] == ["alice", "bob"]
+    operators.remove("alice")
+    assert [account.name for account in operators.list()] == ["bob"]
+
+
 def test_a_second_factor_begins_with_a_right_code(operators: Operators, clock: Clock) -> None:
     operators.add("alice", Role.OWNER, PASSWORD)
     secret = operators.begin_totp()
@@ -179,9 +208,9 @@ def test_a_second_factor_begins_with_a_right_code(operators: Operators, clock: C
     short = "A" * 24
     for wrong in ((secret, "000000"), (secret, ""), (short, pyotp.TOTP(short).at(clock.now)), ("no base32!", right)):
         with pytest.raises(RefusedError):
-            operators.enable_totp("alice", *wrong)
+            operators.enable_totp("alice", *wrong, "")
     assert not operators.list()[0].has_totp
-    operators.enable_totp("alice", secret, right)
+    operators.enable_totp("alice", secret, right, "")
     assert operators.list()[0].has_totp
 
 
@@ -189,9 +218,9 @@ def test_a_second_factor_is_not_replaced_by_another(operators: Operators, clock:
     operators.add("alice", Role.OWNER, PASSWORD)
     first, second = operators.begin_totp(), operators.begin_totp()
     assert first != second
-    operators.enable_totp("alice", first, pyotp.TOTP(first).at(clock.now))
+    operators.enable_totp("alice", first, pyotp.TOTP(first).at(clock.now), "")
     with pytest.raises(RefusedError):
-        operators.enable_totp("alice", second, pyotp.TOTP(second).at(clock.now))
+        operators.enable_totp("alice", second, pyotp.TOTP(second).at(clock.now), "")
     assert Operator.get().totp_secret == first
 
 
@@ -199,7 +228,8 @@ def test_with_a_lost_phone_its_sessions_are_gone(operators: Operators, sessions:
     operators.add("alice", Role.OWNER, PASSWORD)
     token = sessions.log_in("alice", PASSWORD, None, address=HOME, device=None).session_token
     secret = operators.begin_totp()
-    operators.enable_totp("alice", secret, pyotp.TOTP(secret).at(clock.now))
+    operators.enable_totp("alice", secret, pyotp.TOTP(secret).at(clock.now), token)
+    assert sessions.identify(token)
     operators.reset_totp("alice")
     assert sessions.identify(token) is None
     assert OperatorDevice.select().count() == 0
@@ -307,4 +337,18 @@ def test_what_is_of_no_more_use_is_pruned(
     assert housekeeping.prune_console(clock.now) == 3 + 1
     assert [table.select().count() for table in (OperatorSession, LoginFailure, ApiRequest, OperatorDevice)] == [
         *(0, 0, 0, 1)
+    ]
+
+
+def test_what_fails_to_be_pruned_keeps_nothing_else_from_it(
+    database: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    LoginFailure.insert(bucket="network:198.51.100.1", failures=1, last_at=datetime(2020, 1, 1, tzinfo=UTC)).execute()
+    monkeypatch.setattr(journal, "PRUNE_BATCH", "no number")
+    with caplog.at_level(logging.INFO, "app.services.housekeeping"):
+        housekeeping.prune_all(timedelta(days=365))
+    assert LoginFailure.select().count() == 0
+    assert [(record.levelname, record.__dict__["pruned"]) for record in caplog.records] == [
+        ("WARNING", "journal"),
+        ("INFO", "console"),
     ]

@@ -8,6 +8,7 @@ import pyotp
 import pytest
 
 from app.domain.operators import FREE_FAILURES
+from app.domain.texts import RefusedError
 from app.services.credentials import LoginRefusedError, LoginThrottledError, WantsCodeError
 from app.services.sessions import Sessions
 from app.storage.database import Database
@@ -78,9 +79,24 @@ def test_no_code_is_taken_twice_nor_an_older_one_after_it(door: Door) -> None:
 def test_the_code_that_enabled_it_is_not_taken_again(door: Door) -> None:
     secret = door.operators.begin_totp()
     code = pyotp.TOTP(secret).at(door.clock.now)
-    door.operators.enable_totp("alice", secret, code)
+    door.operators.enable_totp("alice", secret, code, "")
     with pytest.raises(LoginRefusedError):
         door.log_in(code=code)
+
+
+def test_the_sessions_that_began_without_a_code_end_with_the_write_that_asks_for_one(door: Door) -> None:
+    here, there = door.log_in().session_token, door.log_in().session_token
+    secret = door.operators.begin_totp()
+    with pytest.raises(RefusedError):
+        door.operators.enable_totp("alice", secret, "000000", here)
+    assert door.sessions.identify(there)
+    door.operators.enable_totp("alice", secret, pyotp.TOTP(secret).at(door.clock.now), here)
+    assert [door.sessions.identify(token) is not None for token in (here, there)] == [True, False]
+    ended = Event.select(Event.kind, Event.details).where(Event.at == door.clock.now).order_by(Event.id.desc()).limit(2)
+    assert dict(ended.tuples()) == {
+        "logged_out": {"sessions": 1},
+        "operator_changed": {"operator": "alice", "totp": True},
+    }
 
 
 def test_a_code_that_two_use_at_once_lets_one_in(door: Door, database: Database) -> None:
@@ -121,3 +137,19 @@ def test_who_has_the_password_cannot_try_codes_from_everywhere(door: Door) -> No
     with pytest.raises(LoginThrottledError):
         door.log_in(code="000000", address="203.0.113.200")
     door.log_in(code=app.at(door.clock.now), device=device)
+
+
+def test_a_stranger_who_tries_codes_keeps_nobody_who_is_logged_in_from_confirming(door: Door) -> None:
+    app = door.with_totp()
+    identity = door.sessions.identify(door.log_in(code=app.at(door.clock.now)).session_token)
+    assert identity is not None
+    door.clock.advance(timedelta(minutes=1))
+    for host in range(FREE_FAILURES):
+        with pytest.raises(LoginRefusedError):
+            door.log_in(code="000000", address=f"203.0.113.{host}")
+    door.sessions.confirm_with_code(identity, PASSWORD, app.at(door.clock.now), address=HOME)
+    for _ in range(FREE_FAILURES):
+        with pytest.raises(LoginRefusedError):
+            door.sessions.confirm_with_code(identity, PASSWORD, "000000", address=HOME)
+    with pytest.raises(LoginThrottledError):
+        door.sessions.confirm_with_code(identity, PASSWORD, "000000", address=HOME)

@@ -16,6 +16,7 @@ from app.storage.database import Database
 from app.storage.journal import Entry
 from app.storage.models import Usage
 from tests.service import Service, question
+from tests.year import statements
 
 NOW = datetime(2026, 3, 1, 17, 0, tzinfo=UTC)  # in Shanghai it is 1 a.m. of the next day
 SHANGHAI = ZoneInfo("Asia/Shanghai")
@@ -62,6 +63,15 @@ def test_the_largest_batches_come_first_and_all_are_counted(database: Database) 
     counted = figures(database)
     assert [batch.batch for batch in counted.batches] == [f"b{n}" for n in range(11, 1, -1)]
     assert (counted.batch_count, counted.statuses["unused"]) == (12, 78)
+
+
+def test_no_more_rows_are_read_than_are_shown_however_many_batches_there_are(database: Database) -> None:
+    add(database, *(card(n, f"b{n:03}", frozen=n % 2 == 0) for n in range(100)))
+    with statements(database) as ran:
+        counted = figures(database)
+    assert (counted.batch_count, counted.statuses["unused"], counted.statuses["frozen"]) == (100, 50, 50)
+    assert [batch.batch for batch in counted.batches] == [f"b{n:03}" for n in range(10)]
+    assert max(len(database.execute_sql(*statement).fetchall()) for statement in ran) == 10
 
 
 def test_days_are_the_last_fourteen_of_the_vendors_zone_with_those_without_anything(database: Database) -> None:

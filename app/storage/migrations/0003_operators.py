@@ -24,7 +24,7 @@ CREATE INDEX operator_session_operator ON operator_session (operator_id);
 CREATE TABLE operator_device (
     token_sha256 text PRIMARY KEY CHECK (token_sha256 ~ '^[0-9a-f]{64}$'),
     operator_id integer NOT NULL REFERENCES operator (id) ON DELETE CASCADE,
-    created_at timestamptz NOT NULL
+    logged_in_at timestamptz NOT NULL
 );
 CREATE INDEX operator_device_operator ON operator_device (operator_id);
 -- Where each form that an operator sent has led, in the transaction that did what it says: sent again, it leads there.
