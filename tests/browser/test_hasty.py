@@ -1,4 +1,4 @@
-"""Whoever is in a hurry: types and presses at once, changes their mind, sends a form whose answer was lost."""
+"""Whoever is in a hurry: types and presses at once, changes their mind, comes by a link, sends what was lost."""
 
 from datetime import timedelta
 from urllib.parse import urlsplit
@@ -9,9 +9,11 @@ from playwright.sync_api import Request, expect
 from app.clock import utc_now
 from app.services.issuing import Issuing
 from app.storage.models import Card
-from tests.browser.conftest import Enter
+from tests.browser.conftest import Enter, Hire
+from tests.browser.people import Person
 from tests.browser.seeding import Shop, opened
-from tests.browser.visits import LOOKS, Site, Troubles
+from tests.browser.visits import LOOKS, Site, Troubles, Visit
+from tests.console import PASSWORD
 
 LOOK = LOOKS[0]
 
@@ -87,3 +89,19 @@ def test_a_search_is_one_request(enter: Enter, shop: Shop) -> None:
     page.locator("label[for=status-frozen]").click()
     page.wait_for_url("**status=frozen**")
     assert asked == [f"q={shop.live}", "", "note=x", "status=frozen&note=x"]
+
+
+def test_whoever_comes_from_a_mail_while_logged_in_logs_in_once_more(
+    site: Site, visit: Visit, hire: Hire, shop: Shop
+) -> None:
+    """The browser keeps the session from the link (SameSite), and gives it to the log-in that is shown for it."""
+    name = hire()
+    person = Person(visit("/admin/login", LOOK), LOOK).log_in(name)
+    page = person.page
+    page.goto(f"data:text/html,<a href='{site.url}/admin/card?id={shop.live}'>mail</a>")
+    page.get_by_role("link", name="mail").click()
+    page.wait_for_url("**/admin/login?next=**")
+    with page.expect_request(lambda request: request.method == "POST") as posted:
+        person.fill_in(name, PASSWORD)
+    person.is_headed(shop.live, shop.live)
+    assert "kadun_session=" in (posted.value.all_headers().get("cookie") or ""), "else this shows nothing"
