@@ -105,3 +105,18 @@ def test_the_journal_masks_them_too(owner: Browser, seller: Browser) -> None:
     assert not is_masked(page, active)
     assert not is_masked(owner.get("/admin/journal"), KEY)
     assert not is_masked(seller.get(f"/admin/journal?card={KEY.lower()}"), KEY)
+
+
+def test_what_the_servers_own_code_said_is_the_owners_alone(owner: Browser, seller: Browser) -> None:
+    active = make("4" * 32, **used())
+    failed = {"card_id": active, "ip": "203.0.113.7", "hardware": "pc", "function": "导出"}
+    said = {"detail": 'File "/functions/secret.py", line 7, in export\nKeyError: price'}
+    for code in (Code.FUNCTION_FAILED, Code.FUNCTION_TIMEOUT):
+        journal.append([Entry(at=BORN, kind=EventKind.REJECTED, code=code, details=said, **failed)])  # type: ignore[arg-type]
+    for path in (f"/admin/card?id={active}", f"/admin/journal?card={active}"):
+        page = seller.get(path)
+        for word in ("功能执行失败", "功能执行超时"):
+            assert word in page.words, "that it failed, everybody may know"
+        for word in ("secret.py", "KeyError", "错误详情"):
+            assert word not in page.text
+            assert word in owner.get(path).text
