@@ -11,7 +11,7 @@ from app.services.issuing import Issuing
 from app.storage.models import Card
 from tests.browser.conftest import Enter, Hire
 from tests.browser.people import Person
-from tests.browser.seeding import Shop, opened
+from tests.browser.seeding import FESTIVAL, FESTIVAL_CARDS, Shop, opened
 from tests.browser.visits import LOOKS, Site, Troubles, Visit
 from tests.console import PASSWORD
 
@@ -105,3 +105,25 @@ def test_whoever_comes_from_a_mail_while_logged_in_logs_in_once_more(
         person.fill_in(name, PASSWORD)
     person.is_headed(shop.live, shop.live)
     assert "kadun_session=" in (posted.value.all_headers().get("cookie") or ""), "else this shows nothing"
+
+
+def test_whoever_turns_pages_by_the_keyboard_keeps_the_focus(enter: Enter, shop: Shop) -> None:
+    person = enter(f"/admin/cards?batch={FESTIVAL}", LOOK)
+    page = person.page
+    ways = person.t("下一页 ›", "Next ›"), person.t("« 首页", "« First")
+    page.get_by_role("link", name=ways[0]).focus()
+    page.keyboard.press("Enter")
+    expect(person.rows).to_have_count(FESTIVAL_CARDS - 50)
+    expect(page.get_by_role("link", name=ways[0])).to_have_count(0)
+    expect(page.locator("#results")).to_be_focused()  # there is no further page
+    page.get_by_role("link", name=ways[1]).focus()
+    page.keyboard.press("Enter")
+    expect(person.rows).to_have_count(50)
+    expect(page.locator("#results")).to_be_focused()
+
+    person.go("/admin/journal")  # three pages or more
+    first = person.rows.first.inner_text()
+    page.get_by_role("link", name=ways[0]).focus()
+    page.keyboard.press("Enter")
+    expect(person.rows.first).not_to_have_text(first, use_inner_text=True)
+    expect(page.get_by_role("link", name=ways[0])).to_be_focused()

@@ -143,6 +143,10 @@ document.addEventListener("htmx:pushedIntoHistory", () => {
   here.searchParams.set("lang", link.dataset.language);
   link.href = here.pathname + here.search;
 });
+// Whoever pressed a way that the new page has no longer goes on from its list, not from the top of the page.
+document.addEventListener("htmx:afterSettle", ({ target }) => {
+  if (target.id === "results" && document.activeElement === document.body) target.focus({ preventScroll: true });
+});
 document.addEventListener("htmx:responseError", () => say(findToast().dataset.failed));
 document.addEventListener("htmx:sendError", () => say(findToast().dataset.failed));
 document.addEventListener("htmx:load", (event) => drawCharts(event.target));
