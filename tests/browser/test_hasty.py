@@ -127,3 +127,19 @@ def test_whoever_turns_pages_by_the_keyboard_keeps_the_focus(enter: Enter, shop:
     page.keyboard.press("Enter")
     expect(person.rows.first).not_to_have_text(first, use_inner_text=True)
     expect(page.get_by_role("link", name=ways[0])).to_be_focused()
+
+
+def test_screen_readers_are_told_how_many_there_are_and_not_read_the_whole_list(enter: Enter, shop: Shop) -> None:
+    person = enter("/admin/cards", LOOK)
+    page = person.page
+    listed = page.locator("#listed")
+    listed.evaluate("(element) => { element.stays = true; }")
+    for text, said in ((shop.live, "共 1 张"), ("没有这样的设备", "没有符合条件的记录"), (shop.frozen[0], "共 1 张")):
+        page.locator("[name=q]").fill(text)
+        page.keyboard.press("Enter")
+        expect(listed).to_have_text(said)
+    assert listed.evaluate("(element) => element.stays"), "only of one that stays is it told that its words change"
+    for path in ("/admin/cards", "/admin/journal", "/admin/usage", f"/admin/card?id={shop.live}"):
+        person.go(path)
+        expect(page.locator("#results")).to_be_visible()
+        expect(page.locator("[aria-live] table, [aria-live] ol")).to_have_count(0)
