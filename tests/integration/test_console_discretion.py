@@ -41,6 +41,10 @@ def test_unused_cards_of_others_are_masked_in_lists(owner: Browser, seller: Brow
     assert [is_masked(page, each) for each in (unused, frozen, from_a_shop, imported)] == [True] * 4
     assert [is_masked(page, each) for each in (active, own)] == [False] * 2
     assert is_masked(seller.get("/admin/cards?status=frozen"), frozen)
+    why = "他人发出、尚未使用的卡密"
+    assert why in page.words
+    assert why not in seller.get("/admin/cards?status=active").text
+    assert why not in owner.get("/admin/cards").text
     assert not any(is_masked(owner.get("/admin/cards"), each) for each in (unused, frozen, from_a_shop, imported))
 
 
@@ -102,6 +106,7 @@ def test_the_journal_masks_them_too(owner: Browser, seller: Browser) -> None:
     journal.append([Entry(BORN, EventKind.EXPORTED, actor="console:老王", details=said)])
     page = seller.get("/admin/journal")
     assert is_masked(page, KEY)
+    assert "他人发出、尚未使用的卡密" in page.words
     assert not is_masked(page, active)
     assert not is_masked(owner.get("/admin/journal"), KEY)
     assert not is_masked(seller.get(f"/admin/journal?card={KEY.lower()}"), KEY)
