@@ -4,7 +4,7 @@ from datetime import timedelta
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Request, expect
+from playwright.sync_api import Request, Route, expect
 
 from app.clock import utc_now
 from app.services.issuing import Issuing
@@ -143,3 +143,23 @@ def test_screen_readers_are_told_how_many_there_are_and_not_read_the_whole_list(
         person.go(path)
         expect(page.locator("#results")).to_be_visible()
         expect(page.locator("[aria-live] table, [aria-live] ol")).to_have_count(0)
+
+
+def test_whoever_stopped_a_form_may_send_it_again_after_a_few_seconds(enter: Enter, shop: Shop) -> None:
+    person = enter("/admin/cards/issue", LOOK)
+    page = person.page
+    page.clock.install()
+    person.go("/admin/cards/issue")
+    sent: list[str] = []
+
+    def stop(route: Route) -> None:  # as Esc does
+        sent.append(route.request.method)
+        route.abort("aborted")
+
+    page.route("**/admin/cards/issue", stop)
+    for seconds, times in ((0, 1), (1, 1), (5, 2), (1, 2)):
+        page.clock.run_for(seconds * 1000)
+        person.press("发卡", "Issue", page.locator("main"))
+        expect(page.locator("form[data-sent]")).to_have_count(1)
+        page.wait_for_function("() => true")  # what was sent was seen
+        assert sent == ["POST"] * times

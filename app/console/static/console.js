@@ -122,11 +122,17 @@ document.addEventListener("change", ({ target }) => {
   if (other && target.value !== "other") other.value = "";
 }, true);
 
-// A form is sent once, however often its button is pressed; a download keeps its button.
+// A form is sent once, however often its button is pressed; a download keeps its button. After a few seconds it may be
+// sent again, by whoever stopped it: no event tells of that. What acts on cards takes effect once, however often it comes.
 document.addEventListener("submit", (event) => {
-  if (event.target.method !== "post" || event.target.hasAttribute("data-repeatable")) return;
-  if (event.target.dataset.sent) event.preventDefault();
-  event.target.dataset.sent = "yes";
+  const form = event.target;
+  if (form.method !== "post" || form.hasAttribute("data-repeatable")) return;
+  if (form.dataset.sent) {
+    event.preventDefault();
+    return;
+  }
+  form.dataset.sent = "yes";
+  setTimeout(() => { delete form.dataset.sent; }, 5000);
 });
 addEventListener("pageshow", () => { for (const form of document.forms) delete form.dataset.sent; });
 
