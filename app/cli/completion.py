@@ -8,10 +8,11 @@ import click
 
 _BASH = """\
 # Completion of cardctl for bash: eval "$(scripts/cardctl completion bash)", or keep it in a file that bash sources.
+# zsh (tried with 5.9) sources it after: autoload -U compinit bashcompinit && compinit && bashcompinit
 _cardctl() {
     local command='' word words='' current=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]}
     COMPREPLY=()
-    for word in "${COMP_WORDS[@]:1:COMP_CWORD - 1}"; do
+    for word in "${COMP_WORDS[@]:1:$((COMP_CWORD - 1))}"; do
         case "$command $word" in
             @COMMANDS@) command="$command $word" ;;
         esac
@@ -25,7 +26,7 @@ _cardctl() {
             ;;
     esac
     local IFS=$' \\t\\n'
-    mapfile -t COMPREPLY < <(compgen -W "$words" -- "$current")
+    while read -r word; do COMPREPLY+=("$word"); done < <(compgen -W "$words" -- "$current")
 }
 complete -o default -F _cardctl cardctl
 """

@@ -86,7 +86,10 @@ def _chart(used: list[Usage], days: list[date], card_id: str, *, english: bool) 
     names: list[str | None] = [*shown, None] if len(total) > len(shown) else [*shown]
     series = [
         Series(
-            name if name is not None else ("all others" if english else "其余功能"),
+            # No list has these alone: what they lead to is said.
+            name
+            if name is not None
+            else ("all others (lead to the whole day)" if english else "其余功能（点开为当天全部）"),
             [counts[name, day] for day in days],
             [url("/admin/usage", card=card_id, day=day, function=name) for day in days],
             [f"--chart-{number}"],

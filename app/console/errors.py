@@ -26,7 +26,14 @@ def install(app: falcon.App[Any, Any], console: Console) -> None:
         metrics.problems.labels(problem.code).inc()
         response.status = problem.status
         response.set_headers(problem.headers)
-        console.renderer.render(request, response, "error.html", problem=problem, request_id=request.context.request_id)
+        console.renderer.render(
+            request,
+            response,
+            "error.html",
+            problem=problem,
+            request_id=request.context.request_id,
+            is_posted=request.method == "POST",
+        )
 
     app.add_error_handler(Exception, on_error)
     app.add_error_handler(falcon.HTTPError, on_error)

@@ -78,8 +78,9 @@ class Guard:
         if method == "POST":
             _check_origin(request)
             form = request.context.form = read_form(request, resource.body_bytes)
-            # Nobody's session, nobody's token: there the origin alone counts.
-            if identity is not None and not hmac.compare_digest(form.one(CSRF_FIELD).encode(), visitor.csrf.encode()):
+            # Whoever sees the log-in may have a session that its form knows nothing of: another tab began it, or a link
+            # in a mail led there and the browser kept the cookie back (SameSite). There the origin alone counts.
+            if needed > Access.PUBLIC and not hmac.compare_digest(form.one(CSRF_FIELD).encode(), visitor.csrf.encode()):
                 raise forbidden(OUT_OF_DATE)
         if identity is not None:
             request.context.outcome["operator"] = identity.name

@@ -2,6 +2,8 @@
 
 import hashlib
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import falcon
 
@@ -35,34 +37,43 @@ class ImportPage(Page):
 
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
         """Tell what a file says; import it where that was seen and is asked for."""
-        if not self._reading.acquire(blocking=False):
-            raise unavailable()
-        try:
-            self._take(request, response)
-        finally:
-            self._reading.release()
-
-    def _take(self, request: falcon.Request, response: falcon.Response) -> None:
         form = form_of(request)
         content = form.files.get("file", b"")
         digest = hashlib.sha256(content).hexdigest()
         noted = Noted(self.console.clock)
         issuing = Issuing(self.console.database, visitor_of(request).actor, noted)
 
+        # Within `once`: the same form sent again waits for the first one and leads where it led, instead of a 503.
         def act() -> str:
-            reading = _read(content, self.console)
-            _check(reading, is_as_seen=form.one("seen") == digest)
-            issuing.import_cards(reading.cards)
+            with self._turn():
+                reading = _read(content, self.console)
+                _check(reading, is_as_seen=form.one("seen") == digest)
+                issuing.import_cards(reading.cards)
             return url("/admin/cards/done", at=noted.at.isoformat())
 
         try:
             if form.one("step") == "import":
                 see_other(response, self.once(request, act))
             else:
-                self._show(request, response, _read(content, self.console), digest)
+                with self._turn():
+                    self._show(request, response, _read(content, self.console), digest)
         except RefusedError as error:
             response.status = falcon.HTTP_400
             self._show(request, response, refusal=error.text)
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Hold the one place where a file may be read.
+
+        Raises:
+            Problem: 503, another one is being read.
+        """
+        if not self._reading.acquire(blocking=False):
+            raise unavailable()
+        try:
+            yield
+        finally:
+            self._reading.release()
 
     def _show(
         self,

@@ -17,6 +17,7 @@ from app.console import words
 from app.console.static_files import StaticFiles
 from app.domain.cards import format_validity, parse_validity
 from app.domain.operators import console_actor, shop_actor
+from app.domain.texts import Text
 from app.services.showing import shown, takes
 
 if TYPE_CHECKING:
@@ -76,11 +77,17 @@ class Renderer:
         """Answer with a template. It can use `visitor`, `t(zh, en)`, `word(code)`, `here`, `now`, `csrf_field`."""
         visitor: Visitor = request.context.visitor
         english = visitor.language == "en"
+
+        def say(text: Text) -> str:
+            return text.en if english else text.zh
+
         response.content_type = "text/html; charset=utf-8"
         response.text = self._environment.get_template(template).render(
             visitor=visitor,
             t=lambda zh, en: en if english else zh,
-            word=lambda value: words.word(value).en if english else words.word(value).zh,
+            word=lambda value: say(words.word(value)),
+            detail_name=lambda name: say(words.detail_name(name)),
+            detail=lambda name, value: say(words.detail(name, value)),
             here=request.path,
             here_with=lambda **changes: url(request.path, **{**_query(request), **changes}),
             now=self._clock(),

@@ -1,8 +1,10 @@
-"""What codes, kinds and states are called in the console; a test holds this to the enumerations."""
+"""What codes, kinds, states and the journal's details are called in the console; tests hold this to what is written."""
 
 from datetime import timedelta
+from typing import Any
 
-from app.domain.cards import format_validity
+from app.console.card_query import SPANS
+from app.domain.cards import format_validity, parse_validity
 from app.domain.codes import CardStatus, Code, EventKind
 from app.domain.operators import Role, Scope
 from app.domain.texts import Text
@@ -61,6 +63,92 @@ _WORDS: dict[str, Text] = {
 def word(value: str) -> Text:
     """Return what a code, kind, state or role is called; what has no name here is called by itself."""
     return _WORDS.get(value, Text(value, value))
+
+
+_DETAILS: dict[str, Text] = {
+    "batch": Text("批次", "Batch"),
+    "batches": Text("批次", "Batches"),
+    "before": Text("变化前", "Before"),
+    "by": Text("延长", "Extended by"),
+    "changed": Text("修改了", "Changed"),
+    "client_id": Text("客户编号", "Client"),
+    "count": Text("数量", "Cards"),
+    "detail": Text("错误详情", "Traceback"),
+    "filter": Text("筛选", "Filter"),
+    "format": Text("格式", "Format"),
+    "kid": Text("密钥编号", "Key ID"),
+    "moved_to": Text("设备改用", "Machine moved to"),
+    "name": Text("名称", "Name"),
+    "operator": Text("管理员", "Operator"),
+    "replaced": Text("被替换版本的 SHA-256", "SHA-256 of what it replaced"),
+    "role": Text("角色", "Role"),
+    "scopes": Text("权限", "Scopes"),
+    "sessions": Text("结束的登录", "Log-ins ended"),
+    "sha256": Text("内容的 SHA-256", "SHA-256"),
+    "size": Text("大小（字节）", "Bytes"),
+    "token": Text("令牌", "Token"),
+    "totp": Text("两步验证", "Two-step verification"),
+    "validity": Text("有效期", "Validity"),
+    "what": Text("内容", "What"),
+    "wrong": Text("错误", "Wrong"),
+    # Of filters.
+    "actor": Text("操作人", "By"),
+    "address": Text("IP 地址", "Address"),
+    "card": Text("卡密", "Card"),
+    "chosen": Text("选中的张数", "Cards chosen"),
+    "expires": Text("到期", "Expiry"),
+    "expires_before": Text("到期早于", "Expires before"),
+    "expires_from": Text("到期从", "Expires from"),
+    "function": Text("功能", "Function"),
+    "hardware": Text("硬件", "Hardware"),
+    "ip": Text("IP 地址", "Address"),
+    "kind": Text("类型", "Kind"),
+    "no_batch": Text("无批次", "No batch"),
+    "note": Text("备注包含", "Note has"),
+    "q": Text("搜索", "Search"),
+    "reference": Text("参考号", "Reference"),
+    "since": Text("从", "From"),
+    "status": Text("状态", "State"),
+    "until": Text("到", "Until"),
+}
+_SAID: dict[str, dict[Any, Text]] = {
+    "changed": {"password": Text("密码", "password")},
+    "expires": {key: span.name for key, span in SPANS.items()},
+    "kind": _WORDS,
+    "no_batch": {"1": Text("是", "yes")},
+    "role": _WORDS,
+    "scopes": _WORDS,
+    "status": _WORDS,
+    "totp": {True: Text("启用", "turned on"), False: Text("停用", "taken away")},
+    "what": {"cards": Text("卡密", "cards"), "journal": Text("日志", "journal")},
+    "wrong": {
+        "password": Text("用户名或密码", "name or password"),
+        "code": Text("动态验证码", "code"),
+        "no code": Text("未填动态验证码", "no code"),
+    },
+}
+"""By detail: its values that are words of ours. What else stands there is a vendor's or a stranger's own."""
+
+
+def detail_name(name: str) -> Text:
+    """Return what a detail of the journal's entries is called; what has no name here is called by itself."""
+    return _DETAILS.get(name, Text(name, name))
+
+
+def detail(name: str, value: Any) -> Text:  # noqa: ANN401  # whatever JSON holds
+    """Return what a detail says, in words where there are some: several things one after the other."""
+    if isinstance(value, dict):
+        pairs = [(detail_name(key), detail(key, each)) for key, each in value.items()]
+        return _listed([Text(f"{key.zh}={each.zh}", f"{key.en}={each.en}") for key, each in pairs])
+    if isinstance(value, list):
+        return _listed([detail(name, each) for each in value])
+    if name in {"validity", "by"} and isinstance(value, str):
+        return validity(parse_validity(value))
+    return _SAID.get(name, {}).get(value, Text(str(value), str(value)))
+
+
+def _listed(texts: list[Text]) -> Text:
+    return Text(", ".join(text.zh for text in texts), ", ".join(text.en for text in texts))
 
 
 _UNITS = {

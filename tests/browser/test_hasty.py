@@ -1,17 +1,19 @@
-"""Whoever is in a hurry: types and presses at once, changes their mind, sends a form whose answer was lost."""
+"""Whoever is in a hurry: types and presses at once, changes their mind, comes by a link, sends what was lost."""
 
 from datetime import timedelta
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Request, expect
+from playwright.sync_api import Request, Route, expect
 
 from app.clock import utc_now
 from app.services.issuing import Issuing
 from app.storage.models import Card
-from tests.browser.conftest import Enter
-from tests.browser.seeding import Shop, opened
-from tests.browser.visits import LOOKS, Site, Troubles
+from tests.browser.conftest import Enter, Hire
+from tests.browser.people import Person
+from tests.browser.seeding import FESTIVAL, FESTIVAL_CARDS, Shop, opened
+from tests.browser.visits import LOOKS, Site, Troubles, Visit
+from tests.console import PASSWORD
 
 LOOK = LOOKS[0]
 
@@ -87,3 +89,77 @@ def test_a_search_is_one_request(enter: Enter, shop: Shop) -> None:
     page.locator("label[for=status-frozen]").click()
     page.wait_for_url("**status=frozen**")
     assert asked == [f"q={shop.live}", "", "note=x", "status=frozen&note=x"]
+
+
+def test_whoever_comes_from_a_mail_while_logged_in_logs_in_once_more(
+    site: Site, visit: Visit, hire: Hire, shop: Shop
+) -> None:
+    """The browser keeps the session from the link (SameSite), and gives it to the log-in that is shown for it."""
+    name = hire()
+    person = Person(visit("/admin/login", LOOK), LOOK).log_in(name)
+    page = person.page
+    page.goto(f"data:text/html,<a href='{site.url}/admin/card?id={shop.live}'>mail</a>")
+    page.get_by_role("link", name="mail").click()
+    page.wait_for_url("**/admin/login?next=**")
+    with page.expect_request(lambda request: request.method == "POST") as posted:
+        person.fill_in(name, PASSWORD)
+    person.is_headed(shop.live, shop.live)
+    assert "kadun_session=" in (posted.value.all_headers().get("cookie") or ""), "else this shows nothing"
+
+
+def test_whoever_turns_pages_by_the_keyboard_keeps_the_focus(enter: Enter, shop: Shop) -> None:
+    person = enter(f"/admin/cards?batch={FESTIVAL}", LOOK)
+    page = person.page
+    ways = person.t("下一页 ›", "Next ›"), person.t("« 首页", "« First")
+    page.get_by_role("link", name=ways[0]).focus()
+    page.keyboard.press("Enter")
+    expect(person.rows).to_have_count(FESTIVAL_CARDS - 50)
+    expect(page.get_by_role("link", name=ways[0])).to_have_count(0)
+    expect(page.locator("#results")).to_be_focused()  # there is no further page
+    page.get_by_role("link", name=ways[1]).focus()
+    page.keyboard.press("Enter")
+    expect(person.rows).to_have_count(50)
+    expect(page.locator("#results")).to_be_focused()
+
+    person.go("/admin/journal")  # three pages or more
+    first = person.rows.first.inner_text()
+    page.get_by_role("link", name=ways[0]).focus()
+    page.keyboard.press("Enter")
+    expect(person.rows.first).not_to_have_text(first, use_inner_text=True)
+    expect(page.get_by_role("link", name=ways[0])).to_be_focused()
+
+
+def test_screen_readers_are_told_how_many_there_are_and_not_read_the_whole_list(enter: Enter, shop: Shop) -> None:
+    person = enter("/admin/cards", LOOK)
+    page = person.page
+    listed = page.locator("#listed")
+    listed.evaluate("(element) => { element.stays = true; }")
+    for text, said in ((shop.live, "共 1 张"), ("没有这样的设备", "没有符合条件的记录"), (shop.frozen[0], "共 1 张")):
+        page.locator("[name=q]").fill(text)
+        page.keyboard.press("Enter")
+        expect(listed).to_have_text(said)
+    assert listed.evaluate("(element) => element.stays"), "only of one that stays is it told that its words change"
+    for path in ("/admin/cards", "/admin/journal", "/admin/usage", f"/admin/card?id={shop.live}"):
+        person.go(path)
+        expect(page.locator("#results")).to_be_visible()
+        expect(page.locator("[aria-live] table, [aria-live] ol")).to_have_count(0)
+
+
+def test_whoever_stopped_a_form_may_send_it_again_after_a_few_seconds(enter: Enter, shop: Shop) -> None:
+    person = enter("/admin/cards/issue", LOOK)
+    page = person.page
+    page.clock.install()
+    person.go("/admin/cards/issue")
+    sent: list[str] = []
+
+    def stop(route: Route) -> None:  # as Esc does
+        sent.append(route.request.method)
+        route.abort("aborted")
+
+    page.route("**/admin/cards/issue", stop)
+    for seconds, times in ((0, 1), (1, 1), (5, 2), (1, 2)):
+        page.clock.run_for(seconds * 1000)
+        person.press("发卡", "Issue", page.locator("main"))
+        expect(page.locator("form[data-sent]")).to_have_count(1)
+        page.wait_for_function("() => true")  # what was sent was seen
+        assert sent == ["POST"] * times

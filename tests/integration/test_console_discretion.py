@@ -46,6 +46,10 @@ def test_unused_cards_of_others_are_masked_in_lists(owner: Browser, seller: Brow
     assert [is_masked(page, each) for each in (unused, frozen, from_a_shop, imported)] == [True] * 4
     assert [is_masked(page, each) for each in (active, own)] == [False] * 2
     assert is_masked(seller.get("/admin/cards?status=frozen"), frozen)
+    why = "他人发出、尚未使用的卡密"
+    assert why in page.words
+    assert why not in seller.get("/admin/cards?status=active").text
+    assert why not in owner.get("/admin/cards").text
     assert not any(is_masked(owner.get("/admin/cards"), each) for each in (unused, frozen, from_a_shop, imported))
 
 
@@ -126,6 +130,22 @@ def test_the_journal_masks_them_too(owner: Browser, seller: Browser) -> None:
     journal.append([Entry(BORN, EventKind.EXPORTED, actor="console:老王", details=said)])
     page = seller.get("/admin/journal")
     assert is_masked(page, KEY)
+    assert "他人发出、尚未使用的卡密" in page.words
     assert not is_masked(page, active)
     assert not is_masked(owner.get("/admin/journal"), KEY)
     assert not is_masked(seller.get(f"/admin/journal?card={KEY.lower()}"), KEY)
+
+
+def test_what_the_servers_own_code_said_is_the_owners_alone(owner: Browser, seller: Browser) -> None:
+    active = make("4" * 32, **used())
+    failed = {"card_id": active, "ip": "203.0.113.7", "hardware": "pc", "function": "导出"}
+    said = {"detail": 'File "/functions/secret.py", line 7, in export\nKeyError: price'}
+    for code in (Code.FUNCTION_FAILED, Code.FUNCTION_TIMEOUT):
+        journal.append([Entry(at=BORN, kind=EventKind.REJECTED, code=code, details=said, **failed)])  # type: ignore[arg-type]
+    for path in (f"/admin/card?id={active}", f"/admin/journal?card={active}"):
+        page = seller.get(path)
+        for word in ("功能执行失败", "功能执行超时"):
+            assert word in page.words, "that it failed, everybody may know"
+        for word in ("secret.py", "KeyError", "错误详情"):
+            assert word not in page.text
+            assert word in owner.get(path).text

@@ -172,7 +172,7 @@ def test_details_are_said_in_words_and_a_traceback_is_kept_as_it_is(owner: Brows
                 at=NOON,
                 kind=EventKind.EXPORTED,
                 actor="a",
-                details={"filter": {"kind": "拒绝", "card": "<i>"}, "batches": ["甲\u202e", "乙"], "role": "owner"},
+                details={"filter": {"kind": "rejected", "card": "<i>"}, "batches": ["甲\u202e", "乙"], "role": "owner"},
             ),
         ]
     )
@@ -185,7 +185,7 @@ def test_details_are_said_in_words_and_a_traceback_is_kept_as_it_is(owner: Brows
     assert "原地址" not in page.words
     assert "批次 甲\\u202e, 乙" in page.words
     assert "角色 所有者" in page.words
-    assert "筛选 card=<i>, kind=拒绝" in page.words
+    assert "筛选 卡密=<i>, 类型=拒绝" in page.words
 
 
 def exported(owner: Browser, output: str, query: str = "") -> Seen:

@@ -122,11 +122,17 @@ document.addEventListener("change", ({ target }) => {
   if (other && target.value !== "other") other.value = "";
 }, true);
 
-// A form is sent once, however often its button is pressed; a download keeps its button.
+// A form is sent once, however often its button is pressed; a download keeps its button. After a few seconds it may be
+// sent again, by whoever stopped it: no event tells of that. What acts on cards takes effect once, however often it comes.
 document.addEventListener("submit", (event) => {
-  if (event.target.method !== "post" || event.target.hasAttribute("data-repeatable")) return;
-  if (event.target.dataset.sent) event.preventDefault();
-  event.target.dataset.sent = "yes";
+  const form = event.target;
+  if (form.method !== "post" || form.hasAttribute("data-repeatable")) return;
+  if (form.dataset.sent) {
+    event.preventDefault();
+    return;
+  }
+  form.dataset.sent = "yes";
+  setTimeout(() => { delete form.dataset.sent; }, 5000);
 });
 addEventListener("pageshow", () => { for (const form of document.forms) delete form.dataset.sent; });
 
@@ -142,6 +148,10 @@ document.addEventListener("htmx:pushedIntoHistory", () => {
   const here = new URL(location.href);
   here.searchParams.set("lang", link.dataset.language);
   link.href = here.pathname + here.search;
+});
+// Whoever pressed a way that the new page has no longer goes on from its list, not from the top of the page.
+document.addEventListener("htmx:afterSettle", ({ target }) => {
+  if (target.id === "results" && document.activeElement === document.body) target.focus({ preventScroll: true });
 });
 document.addEventListener("htmx:responseError", () => say(findToast().dataset.failed));
 document.addEventListener("htmx:sendError", () => say(findToast().dataset.failed));

@@ -38,6 +38,8 @@ class _Raising:
     def on_get(self, _request: falcon.Request, _response: falcon.Response) -> None:
         raise self._error()
 
+    on_post = on_get
+
 
 def client(error: Callable[[], Exception]) -> TestClient:
     app = falcon.App(middleware=[_Context()])
@@ -61,6 +63,13 @@ def test_what_is_broken_stays_an_error_of_the_server() -> None:
     answer = client(lambda: ValueError("oops")).simulate_get("/admin/x")
     assert answer.status_code == 500
     assert "oops" not in answer.text
+
+
+def test_a_page_that_cannot_be_asked_for_again_has_no_link_to_the_other_language() -> None:
+    asked = client(problems.unavailable)
+    link = 'href="/admin/x?lang=zh"'
+    assert link in asked.simulate_get("/admin/x").text
+    assert "lang=zh" not in asked.simulate_post("/admin/x").text
 
 
 def test_elsewhere_a_refusal_that_nobody_expected_is_a_mistake_of_ours() -> None:

@@ -12,7 +12,7 @@ from app.console import forms, rendering, words
 from app.console.guard import HOME, safe_next
 from app.console.static_files import StaticFiles
 from app.domain.codes import CardStatus, Code, EventKind
-from app.domain.operators import Role
+from app.domain.operators import Role, Scope
 from app.http.problems import Problem
 
 VENDOR = Path(rendering.__file__).parent / "static/vendor"
@@ -31,8 +31,8 @@ def test_the_kept_libraries_are_the_ones_that_their_table_names() -> None:
     assert {path.name.split(".")[0] for path in VENDOR.glob("*.LICENSE")} == {name.split(".")[0] for name in kept}
 
 
-@pytest.mark.parametrize("value", [*CardStatus, *Code, *EventKind, *Role])
-def test_every_code_kind_state_and_role_has_a_name_in_both_languages(value: str) -> None:
+@pytest.mark.parametrize("value", [*CardStatus, *Code, *EventKind, *Role, *Scope])
+def test_every_code_kind_state_role_and_scope_has_a_name_in_both_languages(value: str) -> None:
     assert words.word(value).zh != value
     assert not words.word(value).en.isupper()
 

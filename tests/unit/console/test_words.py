@@ -1,0 +1,68 @@
+"""What the journal's details are called: held to what is written into them, as it stands in the sources."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import app
+from app.console import card_query, journal, words
+
+APP = Path(app.__file__).parent
+OTHERS = ("cli/key.py", "console/exports.py", "console/journal.py")
+WRITERS = [*sorted((APP / "services").glob("*.py")), *(APP / name for name in OTHERS)]
+CALLS = {"Entry", "entry", "_entry", "_act", "reject"}
+"""What takes an entry's details as an argument."""
+NAMES = {"details", "more", "before", "what", "said"}
+"""What they are called on their way there."""
+OF_FILTERS = {*card_query.FIELDS, *journal.FIELDS, "chosen"}
+
+
+def written() -> Iterator[tuple[str, object]]:
+    """Each detail that is written somewhere, with its value where that stands there too, or None."""
+    for node in (node for path in WRITERS for node in ast.walk(ast.parse(path.read_text("utf-8")))):
+        match node:
+            case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name)) if name in CALLS:
+                yield from pairs_in([*node.args, *(keyword.value for keyword in node.keywords)])
+            case ast.Call(func=ast.Attribute(attr="refused"), args=[_, ast.Constant(value=value), *_]):
+                yield "wrong", value
+            case ast.Assign(targets=[ast.Name(id=name)]) | ast.AnnAssign(target=ast.Name(id=name)) if name in NAMES:
+                yield from pairs_in([node.value] if node.value else [])
+            case ast.FunctionDef(returns=returns) if returns is not None and "Changes" in ast.unparse(returns):
+                returned = [each.value for each in ast.walk(node) if isinstance(each, ast.Return)]
+                yield from pairs_in([value for value in returned if value is not None])
+
+
+def pairs_in(nodes: list[ast.expr]) -> Iterator[tuple[str, object]]:
+    for each in (each for node in nodes for each in ast.walk(node) if isinstance(each, ast.Dict)):
+        for key, value in zip(each.keys, each.values, strict=True):
+            if isinstance(key, ast.Constant):
+                yield str(key.value), value.value if isinstance(value, ast.Constant) else None
+
+
+def test_every_detail_of_the_journal_has_a_name_in_both_languages() -> None:
+    named = set(words._DETAILS)  # noqa: SLF001
+    assert {name for name, _value in written()} | OF_FILTERS == named, "no more and no less than what is written"
+    for name in named:
+        zh, en = words.detail_name(name)
+        assert not zh.isascii(), name
+        assert en.isascii(), name
+        assert en[0].isupper(), name
+
+
+def test_every_word_in_a_detail_is_said_in_both_languages() -> None:
+    said = {(name, value) for name, value in written() if value is not None}
+    assert {("changed", "password"), ("wrong", "no code"), ("what", "journal"), ("totp", True)} <= said
+    for name, value in said:
+        zh, en = words.detail(name, value)
+        assert not zh.isascii(), (name, value)
+        assert en.isascii(), (name, value)
+        assert en != "True", (name, value)
+
+
+def test_details_are_said_in_words() -> None:
+    assert words.detail("by", "36500d") == ("36500 天", "36500 days")
+    assert words.detail("validity", "permanent") == ("永久", "permanent")
+    assert words.detail("scopes", ["cards:issue", "cards:read"]) == ("发卡, 查询卡密", "issue cards, look cards up")
+    filtered = {"status": "active", "batch": "active", "chosen": 3}
+    assert words.detail("filter", filtered).zh == "状态=使用中, 批次=active, 选中的张数=3"
+    assert words.detail("sha256", "active") == ("active", "active")
