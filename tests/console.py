@@ -27,6 +27,7 @@ from app.domain.operators import Role
 from app.services.bearer import digest
 from app.storage import operators
 from app.storage.models import Operator
+from tests import contract
 from tests.pages import Form, forms_of, links_of, words_of
 from tests.service import Service
 
@@ -84,10 +85,16 @@ class Seen:
 
 
 class Browser:
-    """A browser of its own: its cookies, its language, its address (where the service stands behind a proxy)."""
+    """A browser of its own: its cookies, its language, its address (where the service stands behind a proxy).
 
-    def __init__(self, service: Service, *, language: str = "zh", address: str | None = None) -> None:
+    Each answer must be one that the OpenAPI document has, unless a test provokes one that nobody foresees (a 500).
+    """
+
+    def __init__(
+        self, service: Service, *, language: str = "zh", address: str | None = None, foreseen: bool = True
+    ) -> None:
         self.service = service
+        self._foreseen = foreseen
         self._address = address
         self._cookies: dict[str, tuple[str, str]] = {"kadun_language": (language, "/admin")}
 
@@ -180,7 +187,10 @@ class Browser:
         cookies = tuple(answer.headers.get_all("Set-Cookie") or ())
         for line in cookies:
             self._keep(line)
-        return Seen(path, answer.status, {k.lower(): v for k, v in answer.getheaders()}, content, cookies)
+        given = {k.lower(): v for k, v in answer.getheaders()}
+        if self._foreseen:
+            contract.check(method, path, answer.status, given, content)
+        return Seen(path, answer.status, given, content, cookies)
 
     def _post(
         self, path: str, pairs: list[tuple[str, str]], files: Files | None, headers: Mapping[str, str] | None

@@ -179,7 +179,7 @@ def _forms(card: str, text: str) -> dict[str, Fields]:
         "/admin/account/sessions": {},
         "/admin/account/two-step": {"secret": "A" * 32, "code": "000000", **own},
         "/admin/account/two-step/remove": {"code": "000000", **own},
-        "/admin/operators": {"name": "new", "role": "seller", **new, **own},
+        "/admin/operators": {"name": "nora", "role": "seller", **new, **own},
         "/admin/operator/role": {"role": "owner", **name, **own},
         "/admin/operator/password": {**new, **name, **own},
         "/admin/operator/two-step": {**name, **own},

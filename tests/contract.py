@@ -11,6 +11,10 @@ import jsonschema_rs
 from app.http.openapi import DOCUMENT
 
 OPENAPI: dict[str, Any] = json.loads(DOCUMENT.read_text("utf-8"))
+_PATHS = [
+    (re.compile(re.sub(r"\\\{\w+\\\}", "[^/]+", re.escape(template))), operations)
+    for template, operations in OPENAPI["paths"].items()
+]
 
 
 def check(method: str, target: str, status: int, headers: dict[str, str], content: bytes) -> None:
@@ -23,38 +27,46 @@ def check(method: str, target: str, status: int, headers: dict[str, str], conten
         headers: The answer's, names in lower case.
         content: The answer's.
     """
-    operation = _operation("GET" if method == "HEAD" else method, urlsplit(target).path)
+    path = urlsplit(target).path
+    operation = _operation(method, path)
     if operation is None:
         return
-    documented = _resolved(operation["responses"]).get(str(status))
-    said = f"{method} {urlsplit(target).path} {status}"
+    documented = resolved(operation["responses"]).get(str(status))
+    said = f"{method} {path} {status}"
     assert documented is not None, f"{said} is not in app/http/openapi.json"
-    documented = _resolved(documented)
+    documented = resolved(documented)
     for name, header in documented.get("headers", {}).items():
-        assert name.lower() in headers or not _resolved(header).get("required"), f"{said} lacks {name}"
+        assert name.lower() in headers or not resolved(header).get("required"), f"{said} lacks {name}"
     media_type = headers.get("content-type", "").partition(";")[0]
     kinds = documented.get("content", {})
     if method != "HEAD" and (kinds or content):
         assert media_type in kinds, f"{said} is {media_type}"
-        if "schema" in kinds[media_type]:
+        if "schema" in kinds[media_type]:  # which only JSON has
             _validator(json.dumps(kinds[media_type]["schema"])).validate(json.loads(content))
 
 
-def _operation(method: str, path: str) -> dict[str, Any] | None:
-    for template, operations in OPENAPI["paths"].items():
-        if re.fullmatch(re.sub(r"\\\{\w+\\\}", "[^/]+", re.escape(template)), path):
-            found: dict[str, Any] | None = operations.get(method.lower())
-            return found
-    return None
+def is_console(path: str) -> bool:
+    """Tell whether a path is the console's, which answers no HEAD."""
+    return path == "/admin" or path.startswith("/admin/")
 
 
-def _resolved(part: dict[str, Any]) -> dict[str, Any]:
+def resolved(part: dict[str, Any]) -> dict[str, Any]:
+    """Return a part of the document, or what it refers to."""
     if "$ref" not in part:
         return part
     found: Any = OPENAPI
     for name in part["$ref"].removeprefix("#/").split("/"):
         found = found[name]
     return dict(found)
+
+
+def _operation(method: str, path: str) -> dict[str, Any] | None:
+    asked = "GET" if method == "HEAD" and not is_console(path) else method
+    for template, operations in _PATHS:
+        if template.fullmatch(path):
+            found: dict[str, Any] | None = operations.get(asked.lower())
+            return found
+    return None
 
 
 @cache
