@@ -34,8 +34,8 @@ while (($#)); do
     shift
 done
 
-# Tests that mostly wait for other programs; those of one file share what they start.
-IN_PARALLEL=(--numprocesses 3 --dist loadfile)
+# Tests that mostly wait for other programs; those of one file share what they start. In the order of tests/conftest.py.
+IN_PARALLEL=(--numprocesses 3 --dist loadfile --no-loadscope-reorder)
 
 E2E_TOOLS=(nginx openssl ip:iproute2 curl node:nodejs objdump:binutils)
 # The font: without one, Chinese is a row of boxes, as wide as nothing real.
@@ -106,7 +106,7 @@ tier_lint() {
     record lint "$CHECKS_PASSED" "$CHECKS_FAILED" $((SECONDS - start))
 }
 
-tier_unit() { run_pytest unit "$VENV_PYTHON" -m coverage run -m pytest tests/unit --numprocesses 3; }
+tier_unit() { run_pytest unit "$VENV_PYTHON" -m coverage run -m pytest tests/unit --numprocesses 5; }
 
 tier_integration() { run_pytest integration "$VENV_PYTHON" -m coverage run -m pytest tests/integration "${IN_PARALLEL[@]}"; }
 

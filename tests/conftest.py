@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from app.storage import schema
 from app.storage.database import Database, connect_to
@@ -18,8 +19,33 @@ from trial.postgres import EmbeddedPostgres, install_binaries
 ROOT = Path(__file__).resolve().parent.parent
 START = datetime(2026, 3, 1, 12, 0, 0, 250_000, tzinfo=UTC)
 
+# How long an example takes says how busy the machine is.
+settings.register_profile("kadun", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("kadun")
+
+# Files that take a process longest: they begin first, or one of them is left for the end, alone.
+LONGEST_FIRST = (
+    *("test_restore", "test_provision", "test_backup", "test_doctor", "test_upgrade", "test_carry_over", "test_moving"),
+    *("test_trial", "test_packaged_example", "test_client_install", "test_javascript_client"),
+    *(
+        "test_openapi",
+        "test_execute",
+        "test_file_commands",
+        "test_functions_service",
+        "test_races",
+        "test_client_offline",
+    ),
+    *("test_cardctl", "test_console_operators", "test_faults", "test_console_odd_input", "test_stateful"),
+    *("test_client_mutation", "test_hostile_kit", "test_client_package", "test_client_seal", "test_client_heartbeat"),
+)
+
 # A shell's background jobs ignore Ctrl-C, and what they start inherits that. Tests interrupt programs all the same.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    order = {name: number for number, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(order)))  # stable: within a file nothing moves
 
 
 class Clock:
