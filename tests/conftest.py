@@ -19,8 +19,9 @@ from trial.postgres import EmbeddedPostgres, install_binaries
 ROOT = Path(__file__).resolve().parent.parent
 START = datetime(2026, 3, 1, 12, 0, 0, 250_000, tzinfo=UTC)
 
-# How long an example takes says how busy the machine is.
-settings.register_profile("kadun", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# How long an example takes says how busy the machine is; fixtures that examples share are meant so.
+_SUPPRESSED = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+settings.register_profile("kadun", deadline=None, suppress_health_check=_SUPPRESSED)
 settings.load_profile("kadun")
 
 # Files that take a process longest: they begin first, or one of them is left for the end, alone.

@@ -10,7 +10,7 @@ from urllib.parse import quote
 import jwt
 import kadun
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.downloads import DOWNLOAD, put, sha256
@@ -280,7 +280,7 @@ def tokens(gateway: Gateway, service: SocketService, card: str) -> dict[str, str
     return {"good": good, "forged": good[:-20] + "A" * 20, "none": ""}
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150)
 @example(pieces=[quote(NAME)], kind="good")
 @given(pieces=st.lists(PIECES, max_size=8), kind=st.sampled_from(["good", "forged", "none"]))
 def test_whatever_is_asked_for_nothing_but_the_links_own_file_is_served(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.domain.cards import ID_RANDOM_BYTES, id_from_random
@@ -226,7 +226,7 @@ def any_card(draw: st.DrawFn) -> NewCard:
 
 
 @given(st.lists(any_card(), min_size=1, max_size=5, unique_by=lambda card: card.id))
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40)
 def test_whatever_is_listed_as_csv_is_read_back_as_it_was(database: Database, given_cards: list[NewCard]) -> None:
     with database.atomic() as transaction:
         list(cards.insert(database, given_cards, NOW))

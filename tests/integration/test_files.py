@@ -12,7 +12,7 @@ from urllib.parse import quote, unquote
 
 import jwt
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from app.domain.codes import EventKind
@@ -467,7 +467,7 @@ def traps(service: Service, card_id: str) -> dict[str, str]:
     }
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=400)
 @example(pieces=[NAME], kind="good")
 @given(
     pieces=st.lists(PIECES, max_size=8), kind=st.sampled_from(["good", "verdict", "expired", "forged", "cut", "none"])

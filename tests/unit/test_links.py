@@ -9,7 +9,7 @@ from typing import Any
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from app.tokens import keyring
@@ -159,7 +159,6 @@ def test_what_is_no_token_is_refused(links: Links, token: str) -> None:
         links.read(token, NOW)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_no_changed_letter_leaves_a_link_valid_for_anything_else(links: Links, data: st.DataObject) -> None:
     token = links.sign(LINK, NOW)

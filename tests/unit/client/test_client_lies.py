@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from kadun import Client, KadunError, UntrustedAnswer
 from kadun.answers import Answer
@@ -350,7 +350,6 @@ json_values = st.recursive(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(
     claim=st.sampled_from(sorted(claims_for({"card_id": "x", "nonce": "x", "hardware": "x", "function": "f"}))),
     value=json_values,
@@ -366,7 +365,6 @@ def test_a_claim_of_any_shape_ends_in_a_verdict_or_in_an_error_of_ours(
     assert verdict.accepted
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(status=st.integers(200, 599), body=st.binary() | json_values.map(lambda value: json.dumps(value).encode()))
 def test_an_answer_of_any_shape_ends_in_an_error_of_ours(
     status: int, body: bytes, client: Client, server: FakeServer
