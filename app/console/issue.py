@@ -19,8 +19,9 @@ from app.services.exports import ISSUED_COLUMNS, csv_lines, issued_documents
 from app.services.issuing import Issuing
 from app.storage import cards as card_rows
 from app.storage import journal_lists
+from app.storage.cards import NewCard
 from app.storage.journal_lists import JournalFilter
-from app.storage.models import Card, Event
+from app.storage.models import Event
 from app.storage.secrecy import Seller
 
 MOST_ISSUED = 10_000
@@ -74,7 +75,7 @@ class Issued(NamedTuple):
     """An entry of the journal, and those of its cards that are still there."""
 
     event: Event
-    cards: list[Card]
+    cards: list[NewCard]
 
 
 class IssuedPage(Page):
@@ -139,7 +140,7 @@ def _issued(at: datetime, seller: Seller | None) -> Issued | None:
     return Issued(events[0], card_rows.issued_at(at, (events[0].details or {}).get("batch"), MOST_ISSUED))
 
 
-def _file(cards: list[Card], output: str) -> str:
+def _file(cards: list[NewCard], output: str) -> str:
     if output == "txt":
         return "".join(f"{card.id}\n" for card in cards)
     return "".join(with_bom(csv_lines(issued_documents(cards), ISSUED_COLUMNS)))

@@ -133,7 +133,7 @@ def _harmless(value: Any) -> Any:  # noqa: ANN401  # any value that a template s
 
 def _lines(texts: list[str]) -> Markup:
     """Return texts, one a line, for a text area."""
-    return Markup("\n").join(escape(shown(text)) for text in texts)
+    return escape("\n".join(map(shown, texts)))
 
 
 @pass_context

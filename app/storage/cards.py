@@ -154,10 +154,11 @@ def find_all(card_ids: list[str]) -> list[tuple[Card, Client | None]]:
     return [(rows[card_id], clients.get(card_id)) for card_id in card_ids if card_id in rows]
 
 
-def issued_at(moment: datetime, batch: str | None, limit: int) -> list[Card]:
-    """Return up to `limit` cards of this batch that came into being at that very moment."""
+def issued_at(moment: datetime, batch: str | None, limit: int) -> list[NewCard]:
+    """Return up to `limit` cards of this batch that came into being at that very moment, as they were issued."""
     there = (Card.created_at == moment) & (of_batch == (batch or ""))
-    return list(Card.select().where(there).order_by(Card.id).limit(limit))
+    columns = (Card.id, Card.validity, Card.batch, Card.note)
+    return list(Card.select(*columns).where(there).order_by(Card.id).limit(limit).objects(NewCard))
 
 
 def existing(card_ids: Iterable[str]) -> set[str]:

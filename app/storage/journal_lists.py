@@ -16,7 +16,7 @@ from app.storage.models import Event, database
 from app.storage.paging import Cursor
 
 PAGE_ROWS = 1_000
-MOST_LOOKED = 10_000
+MOST_LOOKED = 2_000
 """So many entries are looked at at once for several texts that each have more."""
 _ID_DIGITS = 18  # what a bigint surely holds
 _FIRST, _LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
