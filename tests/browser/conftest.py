@@ -1,54 +1,64 @@
-"""The real site in a real browser: service, PostgreSQL and nginx with TLS, in Debian's Chromium.
+"""The real site in a real browser: service, PostgreSQL and nginx with TLS, in Debian's Chromium (its headless shell).
 
-    def test_…(visit: Visit, axe: Check, fits: Check, shot: Shot) -> None:
-        page = visit("/admin/", Look("phone", "en", "dark"))
+    @in_every_look
+    def test_…(enter: Enter, reading: Reading, look: Look) -> None:
+        person = enter("/admin/", look)
         …
-        axe(page); fits(page); shot(page, "login")
+        reading(person.page, "overview")
 
-- `site` (one for each module, its database empty at the module's start): `site.url` is https://localhost:PORT, where
-  Secure cookies hold; `site.service`, `site.gateway` as in tests/e2e; `site.cardctl("admin", "add", …, text=password)`.
-- `visit(path, look=LOOKS[0], **options)`: a new person's browser (cookies of its own), at this path. Returns the
-  page; `options` go to `browser.new_context`: `java_script_enabled=False`, `storage_state=…` (another page's
-  `page.context.storage_state()`: its cookies).
-  `LOOKS` has each device, language and scheme: for `@pytest.mark.parametrize("look", LOOKS, ids=str)`.
-  The browser stands in another time zone than the vendor, and wants no motion.
-- `shop`: what `tests.browser.seeding` put into the site's database. `enter(path, look, who=OWNER)` is `visit` by an
-  operator who is logged in already, as a `Person` (tests/browser/people.py); `hire(role)` adds an operator for this
-  test alone and returns the name.
+- `site`: one for each process, its database with the schema and no operator. `site.url` is https://localhost:PORT; this
+  browser trusts its certificate. `site.service`, `site.gateway` as in tests/e2e.
+- `shop`: what `tests.browser.seeding` put into the site's database. `strangers`: what was put there by those who mean
+  no good, and files and functions (`tests.browser.strangers`).
+- `visit(path, look=LOOKS[0], **options)`: a new person's browser (no cookies), at this path. Returns the page;
+  `options` go to `browser.new_context`: `java_script_enabled=False`; `own=True` is for whoever changes more of the
+  browser than its cookies. It stands in another time zone than the vendor, and wants no motion.
+- `enter(path, look, who=OWNER)` is `visit` by an operator who is logged in already, as a `Person`
+  (tests/browser/people.py); `hire(role)` adds an operator for this test alone and returns the name.
 - `troubles`: whatever goes wrong in any of the test's pages fails the test at its end. What it means to cause it says
   before: `troubles.expect("status of 422")`; Chromium reports each answer of 400 and more.
-- `axe(page)`: nothing serious or critical found by axe-core. `fits(page)`: nothing to scroll sideways.
-- `shot(page, name)`: a picture of the whole page, test-artifacts/screenshots/NAME-DEVICE-LANGUAGE-SCHEME.png.
+- `reading(page, name)`: the page fits, axe-core finds nothing serious or critical, and there is a picture of it,
+  test-artifacts/screenshots/NAME-DEVICE-LANGUAGE-SCHEME.png. What is wrong fails the test at its end.
+- `walked`: by look, what the pages asked for and got.
 
 Wait by Playwright's own `expect(…)`, never for a time.
 """
 
+import base64
 import contextlib
+import hashlib
 import re
 import shutil
 import zlib
+from collections import defaultdict
 from collections.abc import Callable, Iterator
-from functools import cache
+from pathlib import Path
 from typing import Any
 
 import psycopg2
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from app.domain.operators import Role
+from tests.browser.contexts import Contexts
 from tests.browser.people import Person
-from tests.browser.seeding import OWNER, Shop, opened, seed
-from tests.browser.visits import LOOKS, SCREENSHOTS, Look, Site, Troubles, Visit, assert_accessible, assert_fits
+from tests.browser.seeding import OWNER, Shop, log_in, opened, seed
+from tests.browser.strangers import FUNCTIONS, Strangers, invade
+from tests.browser.visits import LOOKS, Look, Reading, Site, Troubles, Visit, Walked
 from tests.console import add_operator
 from tests.e2e.gateway import Gateway
 from tests.e2e.socket_service import SocketService
+from tests.functions_service import FunctionsService
 from trial.postgres import EmbeddedPostgres
 
-Check = Callable[[Page], None]
-Shot = Callable[[Page, str], None]
 Enter = Callable[..., Person]
 Hire = Callable[..., str]
 
+_DATABASE = "browser"
 _ROLES = """DO $$ BEGIN
     IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'kadun_app') THEN
         CREATE ROLE kadun_app LOGIN PASSWORD 'app';
@@ -59,23 +69,22 @@ END $$"""
 expect.set_options(timeout=20_000)  # milliseconds; two cores serve everything
 
 
+class _ByLook(LoadScopeScheduling):
+    """Gives all tests of a look to one process, which has its browser open; of the others those of a file."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file, _, test = nodeid.partition("::")
+        return next((str(look) for look in LOOKS if str(look) in test), file)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> _ByLook:
+    return _ByLook(config, log)
+
+
 @pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    chromium = shutil.which("chromium")
-    assert chromium, "Chromium is missing; as root: apt-get install chromium fonts-wqy-microhei"
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=chromium)
-        yield running
-        running.close()
-
-
-@pytest.fixture(scope="module")
-def site(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, postgres: EmbeddedPostgres
-) -> Iterator[Site]:
-    database = request.module.__name__.rpartition(".")[2]
-    postgres.create_database(database)
-    url = postgres.url(database)
+def site(tmp_path_factory: pytest.TempPathFactory, postgres: EmbeddedPostgres) -> Iterator[Site]:
+    postgres.create_database(_DATABASE)
+    url = postgres.url(_DATABASE)
     with contextlib.closing(psycopg2.connect(url)) as connection, connection, connection.cursor() as cursor:
         cursor.execute(_ROLES)
     service = SocketService(tmp_path_factory.mktemp("service"), url)
@@ -87,68 +96,82 @@ def site(
         yield Site(f"https://localhost:{gateway.https_port}", service, gateway)
 
 
+@pytest.fixture(scope="session")
+def browser(site: Site) -> Iterator[Browser]:
+    chromium = shutil.which("chromium-headless-shell") or shutil.which("chromium")
+    assert chromium, "Chromium is missing; as root: apt-get install chromium-headless-shell fonts-wqy-microhei"
+    # Trusted, not ignored: of a site with a wrong certificate Chromium caches nothing, as no visitor has it.
+    trusted = f"--ignore-certificate-errors-spki-list={_key_digest(site.gateway.certificates / 'fullchain.pem')}"
+    with sync_playwright() as playwright:
+        # One process is enough for pages of one site: Chromium would keep another in reserve.
+        running = playwright.chromium.launch(executable_path=chromium, args=[trusted, "--renderer-process-limit=1"])
+        yield running
+        running.close()
+
+
+def _key_digest(certificate: Path) -> str:
+    key = x509.load_pem_x509_certificate(certificate.read_bytes()).public_key()
+    return base64.b64encode(
+        hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).digest()
+    ).decode()
+
+
+@pytest.fixture(scope="session")
+def walked() -> Walked:
+    return defaultdict(set)
+
+
+@pytest.fixture(scope="session")
+def _contexts(site: Site, browser: Browser, walked: Walked) -> Contexts:
+    return Contexts(browser, site.url, walked)
+
+
 @pytest.fixture
 def troubles(site: Site) -> Troubles:
     return Troubles(site.url)
 
 
 @pytest.fixture
-def _visitors(browser: Browser, troubles: Troubles) -> Iterator[dict[BrowserContext, Look]]:
-    contexts: dict[BrowserContext, Look] = {}
-    yield contexts
-    for context in contexts:
-        context.close()
-    assert not troubles.unexpected(), "\n".join(troubles.unexpected())
-
-
-@pytest.fixture
-def visit(site: Site, browser: Browser, troubles: Troubles, _visitors: dict[BrowserContext, Look]) -> Visit:
-    def go(path: str, look: Look = LOOKS[0], **options: Any) -> Page:
-        context = browser.new_context(
-            base_url=site.url,
-            ignore_https_errors=True,  # the certificate is made for the test
-            timezone_id="America/New_York",
-            reduced_motion="reduce",
-            permissions=["clipboard-read", "clipboard-write"],
-            **{**look.options(), **options},
-        )
-        _visitors[context] = look
-        context.set_default_timeout(20_000)
-        troubles.watch(context)
-        page = context.new_page()
+def visit(_contexts: Contexts, troubles: Troubles) -> Iterator[Visit]:
+    def go(path: str, look: Look = LOOKS[0], cookies: Any = (), *, own: bool = False, **options: Any) -> Page:
+        page = _contexts.take(look, troubles, cookies, own=own, options=options)
         page.goto(path)
         return page
 
-    return go
+    yield go
+    _contexts.take_back(troubles)
+    assert not troubles.unexpected(), "\n".join(troubles.unexpected())
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def shop(site: Site) -> Shop:
     return seed(site)
 
 
-@pytest.fixture(scope="module")
-def _states(site: Site, browser: Browser, shop: Shop) -> Callable[[str], Any]:
-    @cache
-    def log_in(who: str) -> Any:
-        context = browser.new_context(base_url=site.url, ignore_https_errors=True)
-        person = Person(context.new_page(), LOOKS[0])
-        person.log_in(who)
-        state = context.storage_state()
-        context.close()
-        return state
-
-    return log_in
+@pytest.fixture(scope="session")
+def strangers(site: Site, shop: Shop) -> Iterator[Strangers]:
+    functions = FunctionsService(site.service.folder)
+    (functions.modules / "shop.py").write_text(FUNCTIONS)
+    with functions:
+        yield invade(site, shop)
 
 
 @pytest.fixture
-def enter(site: Site, visit: Visit, _states: Callable[[str], Any]) -> Enter:
+def enter(site: Site, shop: Shop, visit: Visit) -> Enter:
     def go(path: str, look: Look = LOOKS[0], who: str = OWNER, **options: Any) -> Person:
-        state = _states(who)
-        language = {**state["cookies"][0], "name": "kadun_language", "value": look.language, "path": "/admin"}
-        cookies = [cookie for cookie in state["cookies"] if cookie["name"] != "kadun_language"]
-        kept = {"cookies": [*cookies, language], "origins": []}
-        return Person(visit(path, look, storage_state=kept, **options), look)
+        said = {"kadun_session": log_in(site, who), "kadun_language": look.language}
+        cookies = [
+            {
+                "name": name,
+                "value": value,
+                "domain": "localhost",
+                "path": "/admin",
+                "secure": True,
+                "sameSite": "Strict",
+            }
+            for name, value in said.items()
+        ]
+        return Person(visit(path, look, cookies, **options), look)
 
     return go
 
@@ -165,19 +188,7 @@ def hire(site: Site, shop: Shop, request: pytest.FixtureRequest) -> Hire:
 
 
 @pytest.fixture
-def axe() -> Check:
-    return assert_accessible
-
-
-@pytest.fixture
-def fits() -> Check:
-    return assert_fits
-
-
-@pytest.fixture
-def shot(_visitors: dict[BrowserContext, Look]) -> Shot:
-    def take(page: Page, name: str) -> None:
-        path = SCREENSHOTS / f"{name}-{_visitors[page.context]}.png"
-        page.screenshot(path=path, full_page=True, animations="disabled")
-
-    return take
+def reading(_contexts: Contexts, visit: Visit) -> Iterator[Reading]:
+    looking = Reading(_contexts.look_of)
+    yield looking
+    assert not looking.faults, "\n".join(looking.faults)

@@ -1,7 +1,7 @@
 """Somebody at the console: finds things by what is written on them, in the language that they read."""
 
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 from urllib.parse import parse_qs, urlsplit
 
 from playwright.sync_api import Locator, Page, expect
@@ -41,10 +41,17 @@ class Person:
         return (within or self.page).get_by_role("button", name=self.t(zh, en), exact=True)
 
     def press(self, zh: str, en: str, within: Page | Locator | None = None) -> None:
-        self.button(zh, en, within).click()
+        self.touch(self.button(zh, en, within))
 
     def follow(self, zh: str, en: str) -> None:
-        self.page.locator("main").get_by_role("link", name=self.t(zh, en), exact=True).click()
+        self.touch(self.page.locator("main").get_by_role("link", name=self.t(zh, en), exact=True))
+
+    def touch(self, what: Locator, **where: Any) -> None:
+        """Press it, with the device's own pointer; `where` is `position` alone."""
+        if self.look.device == "phone":
+            what.tap(**where)
+        else:
+            what.click(**where)
 
     def field(self, zh: str, en: str, within: Page | Locator | None = None) -> Locator:
         return (within or self.page).get_by_label(self.t(zh, en), exact=True)

@@ -14,14 +14,16 @@ from zoneinfo import ZoneInfo
 from app.domain.codes import Code, EventKind
 from app.domain.operators import Role, Scope
 from app.services.administration import Administration
+from app.services.bearer import digest, new_token
 from app.services.gate import Gate, Question
 from app.services.issuing import Issuing
+from app.services.sessions import LASTS
 from app.services.shop_tokens import ShopTokens
 from app.services.verification import KeyTerms, Verification
-from app.storage import journal, schema
+from app.storage import journal, operators, schema
 from app.storage.database import Database, connect_to
 from app.storage.journal import Entry
-from app.storage.models import Usage
+from app.storage.models import Operator, Usage
 from app.storage.statements import PREPARED
 from app.tokens.signer import Signer
 from tests.browser.visits import Site
@@ -52,6 +54,8 @@ class Shop:
     frozen: list[str] = field(default_factory=list)
     frozen_at: datetime = START
     """When the owner froze them, all at once."""
+    issued_at: datetime = START
+    """When the cards of `LIVE` were issued."""
     machines: dict[str, tuple[str, str]] = field(default_factory=dict)
     """By card: its machine's hardware and address."""
 
@@ -112,6 +116,7 @@ class _Past:
         """Return those that will be sold, in the order they are popped."""
         issued = self._issue(FESTIVAL_CARDS, 30, FESTIVAL, "淘宝旗舰店")
         week = self._issue(16, 7, LIVE)
+        self._shop.issued_at = self._clock.now
         firms = [card for firm in _FIRMS for card in self._issue(1, 365, FIRMS, firm)]
         forever = self._issue(4, None, FIRMS, "一次买断")
         trials = self._issue(12, 1, None, "试用", by=self._selling)
@@ -187,18 +192,26 @@ class _Past:
 def _live_today(site: Site, shop: Shop) -> None:
     """Customers ask over HTTPS, and are answered with signed verdicts."""
     for number, (card_id, (hardware, address)) in enumerate([*shop.machines.items()][-9:]):
-        _ask(site, card_id, hardware, address, OPEN if number % 2 else _FUNCTIONS[number % len(_FUNCTIONS)])
-    assert _ask(site, shop.live, "PHONE-OF-A-STRANGER", "198.51.100.77", OPEN) == Code.CLIENT_MISMATCH
-    assert _ask(site, shop.live, *shop.machines[shop.live], OPEN) == Code.OK
+        ask(site, card_id, hardware, address, OPEN if number % 2 else _FUNCTIONS[number % len(_FUNCTIONS)])
+    assert ask(site, shop.live, "PHONE-OF-A-STRANGER", "198.51.100.77", OPEN) == Code.CLIENT_MISMATCH
+    assert ask(site, shop.live, *shop.machines[shop.live], OPEN) == Code.OK
 
 
-def _ask(site: Site, card_id: str, hardware: str, address: str, function: str) -> str:
+def ask(site: Site, card_id: str, hardware: str, address: str, function: str) -> str:
     body = json.dumps(question(card_id, hardware, function)).encode()
     headers = {"Content-Type": "application/json", "X-Test-Address": address}
     answer = site.gateway.ask("POST", "/v1/verify", body, headers)
     document = json.loads(answer.body)
     assert "token" in document, document
     return str(document["code"])
+
+
+def log_in(site: Site, name: str) -> str:
+    """Begin an operator's session; return the token that their browser is to have. Nothing is hashed, nothing typed."""
+    token, now = new_token(), _now()
+    with opened(site):
+        operators.add_session(digest(token), Operator.get(Operator.name == name).id, now, now + LASTS)
+    return token
 
 
 def _now() -> datetime:

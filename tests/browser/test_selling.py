@@ -1,9 +1,11 @@
-"""What a vendor does all day: issue, find, change, import and export cards; at a desk and by thumb."""
+"""What a vendor does all day: issue, find, change, import and export cards; at a desk, by thumb, in both languages."""
 
 import csv
 import io
 import json
+import zlib
 from datetime import timedelta
+from typing import NamedTuple
 
 import pytest
 from playwright.sync_api import expect
@@ -12,11 +14,10 @@ from app.clock import utc_now
 from app.services.issuing import Issuing
 from tests.browser.conftest import Enter
 from tests.browser.people import query_of
-from tests.browser.seeding import FESTIVAL, FESTIVAL_CARDS, Shop, opened
-from tests.browser.visits import LOOKS, Look, Site, Troubles, assert_walked
+from tests.browser.seeding import FESTIVAL, FESTIVAL_CARDS, FIRMS, Shop, opened
+from tests.browser.visits import Look, Reading, Site, Troubles, Walked, assert_walked, in_every_look
 from tests.service import question
 
-AT_DESK_AND_BY_THUMB = LOOKS
 WALKED = {
     ("POST", "/admin/cards/issue"),
     ("POST", "/admin/cards/confirm"),
@@ -25,15 +26,22 @@ WALKED = {
     ("POST", "/admin/cards/import"),
     ("POST", "/admin/journal/export"),
 }
-pytestmark = pytest.mark.parametrize("look", AT_DESK_AND_BY_THUMB, ids=str)
+pytestmark = in_every_look
+
+
+class Fresh(NamedTuple):
+    """Three new cards in a batch of their own."""
+
+    batch: str
+    ids: list[str]
 
 
 @pytest.fixture
-def fresh(site: Site, shop: Shop, look: Look) -> list[str]:
-    """Three new cards in a batch of their own, `新卡-` and how the visitor looks."""
+def fresh(site: Site, shop: Shop, request: pytest.FixtureRequest) -> Fresh:
+    batch = f"新卡-{zlib.crc32(request.node.name.encode()):x}"
     with opened(site) as database:
-        cards = Issuing(database, "tester", utc_now).issue(3, timedelta(days=30), f"新卡-{look}")
-        return sorted(card.id for card in cards)
+        cards = Issuing(database, "tester", utc_now).issue(3, timedelta(days=30), batch)
+        return Fresh(batch, sorted(card.id for card in cards))
 
 
 def read_csv(text: str) -> list[dict[str, str]]:
@@ -47,7 +55,7 @@ def test_cards_are_issued_copied_and_downloaded(enter: Enter, look: Look) -> Non
     page.get_by_text(person.t("其他", "Other"), exact=True).click()
     page.locator("[name=validity_other]").fill("45d")
     person.field("数量", "How many").fill("4")
-    batch = f"双十二 {look.device}"
+    batch = f"双十二 {look}"
     person.field("批次（可不填）", "Batch, if any").fill(batch)
     person.field("备注（可不填）", "Note, if any").fill("微信")
     person.button("发卡", "Issue", page.locator("main")).dblclick()  # as some do; it is one order all the same
@@ -69,7 +77,9 @@ def test_cards_are_issued_copied_and_downloaded(enter: Enter, look: Look) -> Non
     expect(person.rows).to_have_count(4)
 
 
-def test_what_cannot_be_issued_says_why_and_keeps_what_was_typed(enter: Enter, look: Look, troubles: Troubles) -> None:
+def test_what_cannot_be_issued_says_why_and_keeps_what_was_typed(
+    enter: Enter, look: Look, troubles: Troubles, reading: Reading
+) -> None:
     troubles.expect("status of 400")
     person = enter("/admin/cards/issue", look)
     person.page.locator("[name=validity_other]").fill("很久")
@@ -78,6 +88,7 @@ def test_what_cannot_be_issued_says_why_and_keeps_what_was_typed(enter: Enter, l
     expect(person.page.get_by_role("alert")).to_be_visible()
     expect(person.page.locator("[name=validity_other]")).to_have_value("很久")
     expect(person.field("备注（可不填）", "Note, if any")).to_have_value("老王")
+    reading(person.page, "issue-refused")
 
 
 def test_a_card_is_found_by_whatever_the_customer_sends(enter: Enter, shop: Shop, look: Look) -> None:
@@ -146,17 +157,17 @@ def test_long_lists_have_pages(enter: Enter, shop: Shop, look: Look) -> None:
     expect(person.rows).to_have_count(FESTIVAL_CARDS)
 
 
-def test_many_are_frozen_and_that_is_undone(enter: Enter, fresh: list[str], look: Look) -> None:
-    person = enter(f"/admin/cards?batch=新卡-{look}", look)
+def test_many_are_frozen_and_that_is_undone(enter: Enter, fresh: Fresh, look: Look) -> None:
+    person = enter(f"/admin/cards?batch={fresh.batch}", look)
     page = person.page
     before = page.url
     chosen = page.locator("[data-count=id]")
     expect(chosen).to_have_text("0")
     page.get_by_text(person.t("全选本页", "All on this page")).click()
     expect(chosen).to_have_text("3")
-    page.locator(f"input[value='{fresh[0]}']").uncheck()
+    page.locator(f"input[value='{fresh.ids[0]}']").uncheck()
     expect(chosen).to_have_text("2")
-    page.locator(f"input[value='{fresh[0]}']").check()
+    page.locator(f"input[value='{fresh.ids[0]}']").check()
     person.press("冻结", "Freeze")
     person.reads("将冻结 3 张", "Freeze 3 cards")
     person.reads("可以撤销", "Can be undone")
@@ -165,16 +176,35 @@ def test_many_are_frozen_and_that_is_undone(enter: Enter, fresh: list[str], look
     person.press("撤销（解冻）", "Undo (Unfreeze)")
     person.is_headed("已解冻 3 张", "Unfrozen 3 cards")
     person.follow("返回", "Back")
-    assert page.url == before
+    page.wait_for_url(before)
     expect(page.locator(".badge.state-unused")).to_have_count(3)
 
 
-def test_one_card_is_extended_unbound_frozen_and_unfrozen(
-    site: Site, enter: Enter, fresh: list[str], look: Look
+def test_what_an_extension_of_many_would_do_is_told(
+    enter: Enter, shop: Shop, look: Look, troubles: Troubles, reading: Reading
 ) -> None:
-    body = json.dumps(question(fresh[0], f"machine of {look}")).encode()
+    troubles.expect("status of 400")
+    person = enter(f"/admin/cards?batch={FIRMS}", look)
+    page = person.page
+    page.get_by_text(person.t("全选本页", "All on this page")).click()
+    person.press("延期", "Extend")
+    person.reads("不能延期，跳过", "left out")  # the permanent ones
+    reading(page, "confirm-extend")
+    page.locator("[name=by_other]:not([type=hidden])").fill("很久")
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("alert")).to_be_visible()
+    expect(page.locator("#told button")).to_have_count(0)
+    reading(page, "confirm-refused")
+    person.follow("取消", "Cancel")
+    page.wait_for_url("**/admin/cards?**")
+
+
+def test_one_card_is_extended_unbound_frozen_and_unfrozen(
+    site: Site, enter: Enter, fresh: Fresh, look: Look, reading: Reading
+) -> None:
+    body = json.dumps(question(fresh.ids[0], f"machine of {look}")).encode()
     site.gateway.ask("POST", "/v1/verify", body, {"Content-Type": "application/json"})
-    person = enter(f"/admin/card?id={fresh[0]}", look)
+    person = enter(f"/admin/card?id={fresh.ids[0]}", look)
     page = person.page
     person.reads("使用中", "active")
 
@@ -196,29 +226,37 @@ def test_one_card_is_extended_unbound_frozen_and_unfrozen(
         ("解冻", "Unfreeze", "已解冻", "Unfrozen"),
     ):
         person.press(f"{zh}…", f"{en}…")
+        expect(person.button(f"{zh} 1 张", f"{en} 1 card")).to_be_visible()
+        if en != "Freeze":  # that one is seen in the walk
+            reading(page, f"confirm-{en.lower()}")
         person.press(f"{zh} 1 张", f"{en} 1 card")
         person.is_headed(f"{done_zh} 1 张", f"{done_en} 1 card")
-        if zh == "解冻":
+        if en == "Unfreeze":
             person.reads("没有绑定设备", "without a machine")
+            reading(page, "done-warned")
         person.follow("返回", "Back")
     expect(page.locator("section[aria-labelledby=binding]")).to_contain_text(person.t("没有绑定设备", "no machine"))
 
 
-def test_a_card_is_deleted_and_its_history_stays(enter: Enter, fresh: list[str], look: Look) -> None:
-    person = enter(f"/admin/card?id={fresh[0]}", look)
+def test_a_card_is_deleted_and_its_history_stays(enter: Enter, fresh: Fresh, look: Look, reading: Reading) -> None:
+    person = enter(f"/admin/card?id={fresh.ids[0]}", look)
     person.press("删除…", "Delete…")
-    person.reads("不能撤销", "Cannot be undone")
+    person.reads("不能撤销：删除", "Cannot be undone: a deleted")
+    expect(person.button("删除 1 张", "Delete 1 card")).to_be_visible()
+    reading(person.page, "confirm-delete")
     person.press("删除 1 张", "Delete 1 card")
     person.is_headed("已删除 1 张", "Deleted 1 card")
-    person.go(f"/admin/card?id={fresh[0]}")
+    person.go(f"/admin/card?id={fresh.ids[0]}")
     person.reads("没有这张卡密", "There is no such card")
     expect(person.page.locator(".timeline")).to_contain_text(person.t("删除", "deleted"))
+    reading(person.page, "card-deleted")
 
 
-def test_a_faulty_file_is_mended_and_imported(enter: Enter, look: Look) -> None:
+def test_a_faulty_file_is_mended_and_imported(enter: Enter, look: Look, reading: Reading) -> None:
     person = enter("/admin/cards/import", look)
     page = person.page
-    old = [f"{number:030}{look.device[0].upper()}{letter}" for number, letter in ((1, "A"), (2, "B"))]
+    mine = f"{look.device[0]}{look.language[0]}".upper()
+    old = [f"{number:029}{mine}{letter}" for number, letter in ((1, "A"), (2, "B"))]
 
     def choose(*rows: str) -> None:
         content = "\r\n".join(("卡密,有效期,批次", *rows)).encode("gb18030")  # as Excel in China writes it
@@ -231,22 +269,25 @@ def test_a_faulty_file_is_mended_and_imported(enter: Enter, look: Look) -> None:
     expect(page.locator("#preview tbody tr").first).to_contain_text("3")
     expect(page.locator("#preview button")).to_have_count(0)
     choose(f"{old[0]},月卡,旧卡-{look}", f"{old[1]},年卡,旧卡-{look}")
+    expect(person.button("导入 2 张", "Import 2 cards")).to_be_visible()
+    reading(page, "import-checked")
     person.press("导入 2 张", "Import 2 cards")
     person.is_headed("已导入 2 张", "Imported 2 cards")
+    reading(page, "imported")
     page.get_by_role("link", name=f"旧卡-{look}").click()
     expect(person.rows).to_have_count(2)
 
 
-def test_cards_leave_as_files(enter: Enter, fresh: list[str], look: Look) -> None:
-    person = enter(f"/admin/cards?batch=新卡-{look}&status=unused", look)
+def test_cards_leave_as_files(enter: Enter, fresh: Fresh, look: Look) -> None:
+    person = enter(f"/admin/cards?batch={fresh.batch}&status=unused", look)
     page = person.page
     everything = page.locator("form[action*='/cards/export']")
     there = {row["id"] for row in read_csv(person.download(person.button("CSV", "CSV", everything)))}
-    assert there >= set(fresh)
+    assert there == set(fresh.ids)
     assert set(person.download(person.button("TXT", "TXT", everything)).split()) == there
     assert {card["id"] for card in json.loads(person.download(person.button("JSON", "JSON", everything)))} == there
-    page.locator(f"input[value='{fresh[1]}']").check()
-    assert person.download(person.button("导出所选 TXT", "Export chosen TXT")).split() == [fresh[1]]
+    page.locator(f"input[value='{fresh.ids[1]}']").check()
+    assert person.download(person.button("导出所选 TXT", "Export chosen TXT")).split() == [fresh.ids[1]]
     person.go("/admin/journal?kind=exported")
     expect(person.rows.first).to_contain_text("txt")
 
@@ -267,5 +308,5 @@ def test_the_journal_is_filtered_and_leaves_as_a_file(enter: Enter, shop: Shop, 
     assert len(json.loads(person.download(person.button("JSON", "JSON")))) == shown
 
 
-def test_all_of_this_was_walked(site: Site, look: Look) -> None:
-    assert_walked(site, WALKED)
+def test_all_of_this_was_walked(walked: Walked, look: Look) -> None:
+    assert_walked(walked[look], WALKED)

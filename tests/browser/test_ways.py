@@ -1,45 +1,49 @@
-"""Other ways to use the pages than a mouse and Chinese: language, scheme, charts, keyboard, no scripts at all."""
+"""Other ways to use the pages: another language and scheme, charts, keyboard, another time zone, no scripts at all."""
 
 from datetime import timedelta
+from zoneinfo import ZoneInfo
 
-import pytest
 from playwright.sync_api import Page, expect
 
 from app.clock import utc_now
 from app.storage.figures import LOCK
 from app.storage.models import Figures
 from tests.browser.conftest import Enter, Hire
-from tests.browser.people import Person
+from tests.browser.people import Person, query_of
 from tests.browser.seeding import FESTIVAL, Shop, opened
-from tests.browser.visits import LOOKS, Look, Site, Visit
+from tests.browser.visits import Look, Site, Visit, at_desk_and_by_thumb, in_every_look
 from tests.console import PASSWORD
 
 CHARTS = {"卡密状态", "每日激活", "每日验证", "拒绝原因", "即将到期", "使用最多的功能", "最大的批次"}
 
 
-def test_language_and_scheme_stay_chosen(enter: Enter) -> None:
-    person = enter(f"/admin/cards?batch={FESTIVAL}")
+@at_desk_and_by_thumb
+def test_language_and_scheme_stay_chosen(enter: Enter, look: Look) -> None:
+    person = enter(f"/admin/cards?batch={FESTIVAL}", look)
     page = person.page
-    page.get_by_role("link", name="English").click()
+    other = "light" if look.scheme == "dark" else "dark"
+    person.touch(page.get_by_role("link", name="English"))
     expect(page.locator("h1")).to_have_text("Cards")
     expect(person.rows).to_have_count(50)  # the filter holds
-    page.locator("[data-theme-toggle]").click()
-    expect(page.locator("html")).to_have_attribute("data-bs-theme", "dark")
+    person.touch(page.locator("[data-theme-toggle]"))
+    expect(page.locator("html")).to_have_attribute("data-bs-theme", other)
     person.go("/admin/")
-    expect(page.locator("html")).to_have_attribute("data-bs-theme", "dark")
+    expect(page.locator("html")).to_have_attribute("data-bs-theme", other)
     expect(page.locator("html")).to_have_attribute("lang", "en")
-    page.get_by_role("link", name="中文").click()
+    person.touch(page.get_by_role("link", name="中文"))
     expect(page.locator("h1")).to_have_text("总览")
 
 
-def test_every_chart_leads_to_the_rows_behind_it(enter: Enter) -> None:
-    person = enter("/admin/")
+@at_desk_and_by_thumb
+def test_every_chart_leads_to_the_rows_behind_it(enter: Enter, look: Look) -> None:
+    person = enter("/admin/", look)
     page = person.page
     assert {canvas.get_attribute("aria-label") for canvas in page.locator("canvas").all()} == CHARTS
     for name in CHARTS:
         person.go("/admin/")
-        x, y, link = page.get_by_role("img", name=name, exact=True).evaluate(_SPOT)
-        page.get_by_role("img", name=name, exact=True).click(position={"x": x, "y": y})
+        chart = page.get_by_role("img", name=name, exact=True)
+        x, y, link = chart.evaluate(_SPOT)
+        person.touch(chart, position={"x": x, "y": y})
         page.wait_for_url(lambda url, link=link: url.endswith(link))
         expect(page.locator("#results tbody tr").first).to_be_visible()
 
@@ -93,8 +97,23 @@ def focused(page: Page) -> str:
     return str(said[0])
 
 
-def test_the_keyboard_alone_is_enough(visit: Visit, hire: Hire) -> None:
-    page = visit("/admin/login")
+def test_times_are_the_vendors_wherever_the_browser_stands(enter: Enter, shop: Shop) -> None:
+    person = enter("/admin/journal?kind=frozen")
+    assert person.page.evaluate("Intl.DateTimeFormat().resolvedOptions().timeZone") == "America/New_York"
+    frozen_at = shop.frozen_at.astimezone(ZoneInfo("Asia/Shanghai"))
+    said = f"{frozen_at:%Y-%m-%d %H:%M:%S}+08:00"
+    expect(person.rows.filter(has_text=shop.frozen[0]).locator("time")).to_have_text(said)
+    # And so are those that are typed.
+    for minutes, count in ((0, len(shop.frozen)), (1, 0)):
+        since = frozen_at + timedelta(minutes=minutes)
+        person.page.locator("[name=since]").fill(f"{since:%Y-%m-%dT%H:%M}")
+        person.page.keyboard.press("Enter")
+        expect(person.rows.filter(has_text=said)).to_have_count(count)
+
+
+@at_desk_and_by_thumb
+def test_the_keyboard_alone_is_enough(visit: Visit, hire: Hire, look: Look) -> None:
+    page = visit("/admin/login", look)
     keyboard = page.keyboard
     expect(page.locator("#name")).to_be_focused()
     keyboard.type(hire())
@@ -129,14 +148,14 @@ def test_the_keyboard_alone_is_enough(visit: Visit, hire: Hire) -> None:
     page.wait_for_url("**/admin/cards?q=**")
 
 
-@pytest.mark.parametrize("look", LOOKS, ids=str)
-def test_pages_work_without_scripts(visit: Visit, hire: Hire, shop: Shop, look: Look) -> None:
+@in_every_look
+def test_pages_work_without_scripts(visit: Visit, hire: Hire, look: Look) -> None:
     person = Person(visit("/admin/login", look, java_script_enabled=False), look).log_in(hire())
     page = person.page
     person.go("/admin/cards")
     page.locator("label[for=status-unused]").click()
     person.press("搜索", "Search")
-    assert person.query["status"] == "unused"
+    page.wait_for_url(lambda url: query_of(url).get("status") == "unused")
     card = page.locator(".card-id").first.inner_text()
     page.locator(f"input[value='{card}']").check()
     person.press("冻结", "Freeze")
@@ -145,7 +164,7 @@ def test_pages_work_without_scripts(visit: Visit, hire: Hire, shop: Shop, look: 
     person.press("撤销（解冻）", "Undo (Unfreeze)")
     person.is_headed("已解冻 1 张", "Unfrozen 1 card")
 
-    old = f"{0:031}{look.device[0].upper()}"
+    old = f"{0:030}{look.device[0]}{look.language[0]}".upper()
     for button in (("核对", "Check"), ("导入 1 张", "Import 1 card")):
         if button[0] == "核对":
             person.go("/admin/cards/import")

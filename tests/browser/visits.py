@@ -1,12 +1,14 @@
-"""A person's browser at the site, and what may go wrong in it."""
+"""A person's browser at the site, what may go wrong in it, and how its pages are to be."""
 
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
+from urllib.parse import urlsplit
 
-from playwright.sync_api import BrowserContext, ConsoleMessage, Page, Request, WebError
+import pytest
+from playwright.sync_api import BrowserContext, ConsoleMessage, Dialog, Page, Request, Response, WebError
 
 from tests.e2e.gateway import Gateway
 from tests.e2e.socket_service import SocketService
@@ -15,9 +17,12 @@ ROOT = Path(__file__).resolve().parents[2]
 SCREENSHOTS = ROOT / "test-artifacts/screenshots"
 
 Visit = Callable[..., Page]
+Walked = dict["Look", set[tuple[str, str]]]
+"""By look, the methods and paths that were answered well."""
 
 _AXE = (ROOT / "tests/browser/vendor/axe.min.js").read_text("utf-8")
-_RUN_AXE = """async () => (await axe.run(document, {resultTypes: ["violations"]})).violations
+# Without what it loads ahead for rules about films and frames, of which there are none.
+_RUN_AXE = """async () => (await axe.run(document, {resultTypes: ["violations"], preload: false})).violations
     .filter(({impact}) => impact === "serious" || impact === "critical")
     .map(({id, impact, nodes}) => `${id} (${impact}): ${nodes.map(({html, failureSummary}) =>
         `${html}\\n    ${failureSummary}`).join("\\n  ")}`)"""
@@ -47,9 +52,10 @@ class Look(NamedTuple):
         }
 
 
-# Each device, each language, each scheme: every page is seen so. The others are for those that docs/console.md shows.
-LOOKS = [Look(), Look("phone", "en", "dark")]
-MORE_LOOKS = [Look("desktop", "en", "light"), Look("phone", "zh", "dark")]
+# Both languages on both devices; light and dark on each device, and in each language.
+LOOKS = [Look(), Look("desktop", "en", "dark"), Look("phone", "zh", "dark"), Look("phone", "en", "light")]
+in_every_look = pytest.mark.parametrize("look", LOOKS, ids=str)
+at_desk_and_by_thumb = pytest.mark.parametrize("look", [LOOKS[0], LOOKS[2]], ids=str)
 
 
 @dataclass(frozen=True)
@@ -60,14 +66,11 @@ class Site:
     service: SocketService
     gateway: Gateway
 
-    def cardctl(self, *arguments: str, text: str = "") -> str:
-        """What `cardctl` prints; `text` is its standard input. Fails where cardctl does."""
-        return self.service.cardctl(*arguments, text=text).stdout
-
 
 class Troubles:
-    """What no page may cause: errors and warnings on the console, exceptions that nobody caught, requests that failed,
-    and requests to another site. Broken rules of the CSP and answers of 400 and more are errors on the console."""
+    """What no page may cause: errors and warnings on the console, exceptions that nobody caught, dialogs, requests that
+    failed, and requests to another site. Broken rules of the CSP and answers of 400 and more are errors on the console.
+    """
 
     def __init__(self, site_url: str) -> None:
         self._site_url = site_url
@@ -82,11 +85,23 @@ class Troubles:
         return [trouble for trouble in self._seen if not any(re.search(known, trouble) for known in self._expected)]
 
     def watch(self, context: BrowserContext) -> None:
-        context.add_init_script(_TELL_OF_VIOLATIONS)
+        """Listen until `leave`; `prepare` was called when the context was made."""
         context.on("console", self._console)
         context.on("weberror", self._exception)
+        context.on("dialog", self._dialog)
         context.on("request", self._request)
         context.on("requestfailed", self._failed_request)
+
+    def leave(self, context: BrowserContext) -> None:
+        context.remove_listener("console", self._console)
+        context.remove_listener("weberror", self._exception)
+        context.remove_listener("dialog", self._dialog)
+        context.remove_listener("request", self._request)
+        context.remove_listener("requestfailed", self._failed_request)
+
+    @staticmethod
+    def prepare(context: BrowserContext) -> None:
+        context.add_init_script(_TELL_OF_VIOLATIONS)
 
     def _console(self, message: ConsoleMessage) -> None:
         # The icon that Chromium asks for by itself, at pages that name none: problems and JSON.
@@ -97,6 +112,10 @@ class Troubles:
     def _exception(self, raised: WebError) -> None:
         self._seen.append(f"exception: {raised.error}")
 
+    def _dialog(self, dialog: Dialog) -> None:
+        self._seen.append(f"dialog: {dialog.message}")
+        dialog.dismiss()  # or the page stands still
+
     def _request(self, request: Request) -> None:
         if not request.url.startswith((f"{self._site_url}/", "data:", "blob:")):
             self._seen.append(f"another site is asked: {request.url}")
@@ -105,6 +124,28 @@ class Troubles:
         # A download, and what a page had under way when it was left, end so by right.
         if request.failure != "net::ERR_ABORTED":
             self._seen.append(f"failed: {request.method} {request.url}: {request.failure}")
+
+
+class Reading:
+    """Looks at pages on the way: nothing to scroll sideways, nothing serious by axe-core, and a picture of each.
+
+    Goes on where something is wrong; whoever made it asks for the `faults` at the end.
+    """
+
+    def __init__(self, look_of: Callable[[Page], Look]) -> None:
+        self._look_of = look_of
+        self.faults: list[str] = []
+
+    def __call__(self, page: Page, name: str) -> None:
+        """Look at the page as it stands; the picture is SCREENSHOTS/NAME-DEVICE-LANGUAGE-SCHEME.png."""
+        for check in (assert_fits, assert_accessible):
+            try:
+                check(page)
+            except AssertionError as fault:
+                self.faults.append(str(fault))
+        path = SCREENSHOTS / f"{name}-{self._look_of(page)}.png"
+        # At a pixel of the page each, whatever the device has: four times the pixels cost four times as much.
+        page.screenshot(path=path, full_page=True, scale="css")
 
 
 def assert_accessible(page: Page) -> None:
@@ -120,12 +161,16 @@ def assert_fits(page: Page) -> None:
     assert wide <= window, f"{page.url} is {wide} px wide in a window of {window} px"
 
 
-def assert_walked(site: Site, named: set[tuple[str, str]]) -> None:
-    """Assert that nginx saw each of these succeed."""
-    seen = {(line["method"], line["path"]) for line in site.gateway.access_log() if line["status"] < 400}
+def path_and_method(response: Response) -> tuple[str, str]:
+    """Return what was asked for, as `Walked` has it."""
+    return response.request.method, urlsplit(response.url).path
+
+
+def assert_walked(seen: set[tuple[str, str]], named: set[tuple[str, str]]) -> None:
+    """Assert that each of these was answered well."""
     missing = {
         (method, path)
         for method, path in named
         if not any(each == method and re.fullmatch(path.replace("{name}", ".+"), at) for each, at in seen)
     }
-    assert not missing
+    assert not missing, missing

@@ -1,0 +1,95 @@
+"""Every page of the console that has something to show, and which of them docs/console.md shows."""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, Literal, NamedTuple
+from urllib.parse import urlencode
+
+from playwright.sync_api import expect
+
+from tests.browser.people import Person
+from tests.browser.seeding import LIVE, SELLER, SHOP, Shop
+from tests.browser.visits import Look
+
+Way = Callable[[Person, Shop], Any]
+
+
+def at(address: str) -> Way:
+    return lambda person, _shop: person.go(address)
+
+
+def to_confirm(person: Person, shop: Shop) -> None:
+    person.go(f"/admin/card?id={shop.live}").press("冻结…", "Freeze…")
+    person.is_headed("冻结", "Freeze")
+
+
+def to_import(person: Person, shop: Shop) -> None:
+    person.go("/admin/cards/import")
+    rows = [
+        "卡密,有效期,批次,备注",
+        f"{shop.unused[0]},月卡,老客户,续费",
+        "ABC,30天,老客户,",
+        "0" * 31 + "Z,永远,老客户,",
+    ]
+    content = "\n".join(rows).encode("gb18030")
+    person.page.locator("#f-file").set_input_files({"name": "old.csv", "mimeType": "text/csv", "buffer": content})
+    person.press("核对", "Check")
+    expect(person.page.locator("#preview tbody tr")).to_have_count(3)
+
+
+def done_at(page: str, at: datetime) -> str:
+    return f"{page}?{urlencode({'at': at.isoformat()})}"
+
+
+# Under the name of its picture: where it is, and the way there.
+SEEN: dict[str, tuple[str, Way]] = {
+    "overview": ("/admin/", at("/admin/")),
+    "cards": ("/admin/cards", at(f"/admin/cards?batch={LIVE}")),
+    "card": ("/admin/card", lambda person, shop: person.go(f"/admin/card?id={shop.live}")),
+    "confirm": ("/admin/cards/confirm", to_confirm),
+    "done": ("/admin/cards/done", lambda person, shop: person.go(done_at("/admin/cards/done", shop.frozen_at))),
+    "issue": ("/admin/cards/issue", at("/admin/cards/issue")),
+    "issued": ("/admin/cards/issued", lambda person, shop: person.go(done_at("/admin/cards/issued", shop.issued_at))),
+    "import": ("/admin/cards/import", to_import),
+    "journal": ("/admin/journal", at("/admin/journal?kind=CLIENT_MISMATCH")),
+    "sharing": ("/admin/sharing", at("/admin/sharing")),
+    "usage": ("/admin/usage", at("/admin/usage?function=批量改价")),
+    "account": ("/admin/account", at("/admin/account")),
+    "two-step": ("/admin/account/two-step", at("/admin/account/two-step")),
+    "operators": ("/admin/operators", at("/admin/operators")),
+    "operator": ("/admin/operator", at(f"/admin/operator?name={SELLER}")),
+    "token": ("/admin/token", at(f"/admin/token?name={SHOP}")),
+    "files": ("/admin/files", at("/admin/files")),
+    "functions": ("/admin/functions", at("/admin/functions")),
+    "keys": ("/admin/keys", at("/admin/keys")),
+    "health": ("/admin/health", at("/admin/health")),
+}
+
+
+class Picture(NamedTuple):
+    """A picture of the docs: of which sight, on which device, and how much of it, in pixels of the page."""
+
+    sight: str
+    device: Literal["desktop", "phone"]
+    height: int
+
+    def look(self, language: Literal["zh", "en"]) -> Look:
+        return Look(self.device, language, "dark" if self.device == "phone" else "light")
+
+    def file(self, language: str) -> str:
+        name = "phone" if self.device == "phone" else self.sight
+        return f"console-{name}{'' if language == 'en' else '.zh-CN'}.png"
+
+
+PICTURES = [
+    Picture("overview", "desktop", 1100),
+    Picture("cards", "desktop", 1100),
+    Picture("card", "desktop", 1100),
+    Picture("confirm", "desktop", 800),
+    Picture("issue", "desktop", 800),
+    Picture("import", "desktop", 800),
+    Picture("journal", "desktop", 1100),
+    Picture("sharing", "desktop", 1000),
+    Picture("overview", "phone", 740),
+]
+LANGUAGES: tuple[Literal["zh", "en"], ...] = ("zh", "en")
