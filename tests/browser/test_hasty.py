@@ -94,7 +94,7 @@ def test_whoever_comes_from_a_mail_while_logged_in_logs_in_once_more(
 ) -> None:
     """The browser keeps the session from the link (SameSite), and gives it to the log-in that is shown for it."""
     name = hire()
-    person = Person(visit("/admin/login")).log_in(name)
+    person = enter("/admin/account", who=name)
     page = person.page
     page.goto(f"data:text/html,<a href='{site.url}/admin/card?id={shop.live}'>mail</a>")
     page.get_by_role("link", name="mail").click()

@@ -73,6 +73,11 @@ def test_forms_and_previews_give_them_back(enter: Enter, strangers: Strangers, t
     expect(page.locator("#preview")).to_contain_text(MARKUP)
 
 
+def test_a_long_name_leaves_the_short_ones_beside_it_whole(enter: Enter, strangers: Strangers) -> None:
+    modules = enter("/admin/functions").page.locator("tbody td.module code")
+    assert modules.evaluate_all("(all) => all.map((one) => one.getClientRects().length)") == [1, 1, 1]
+
+
 def test_whoever_has_such_a_name_is_named_so(enter: Enter, strangers: Strangers) -> None:
     person = enter("/admin/operators")
     for row in person.page.locator("tr", has_text=MARKUP).all():

@@ -26,6 +26,13 @@ _RUN_AXE = """async () => (await axe.run(document, {resultTypes: ["violations"],
     .filter(({impact}) => impact === "serious" || impact === "critical")
     .map(({id, impact, nodes}) => `${id} (${impact}): ${nodes.map(({html, failureSummary}) =>
         `${html}\\n    ${failureSummary}`).join("\\n  ")}`)"""
+_WIDTHS = """() => [
+    document.documentElement.scrollWidth,
+    document.documentElement.clientWidth,
+    [...document.body.querySelectorAll("*")].filter((part) => part.scrollWidth > part.clientWidth + 1
+        && ["auto", "scroll"].includes(getComputedStyle(part).overflowX) && !part.matches(".table-responsive"))
+        .map((part) => part.outerHTML.slice(0, 200)),
+]"""
 _TELL_OF_VIOLATIONS = """document.addEventListener("securitypolicyviolation", (event) =>
     console.error(`CSP violation: ${event.effectiveDirective} ${event.blockedURI}`))"""
 
@@ -156,9 +163,10 @@ def assert_accessible(page: Page) -> None:
 
 
 def assert_fits(page: Page) -> None:
-    """Assert that the page is no wider than the window: nothing to scroll sideways, but for what scrolls within."""
-    wide, window = page.evaluate("[document.documentElement.scrollWidth, document.documentElement.clientWidth]")
+    """Assert that there is nothing to scroll sideways, neither the page nor a part of it, but a table of figures."""
+    wide, window, parts = page.evaluate(_WIDTHS)
     assert wide <= window, f"{page.url} is {wide} px wide in a window of {window} px"
+    assert not parts, f"{page.url} has parts to scroll sideways: {parts}"
 
 
 def path_and_method(response: Response) -> tuple[str, str]:
