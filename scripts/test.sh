@@ -106,7 +106,7 @@ tier_lint() {
     record lint "$CHECKS_PASSED" "$CHECKS_FAILED" $((SECONDS - start))
 }
 
-tier_unit() { run_pytest unit "$VENV_PYTHON" -m coverage run -m pytest tests/unit --numprocesses 5; }
+tier_unit() { run_pytest unit "$VENV_PYTHON" -m coverage run -m pytest tests/unit --numprocesses 3; }
 
 tier_integration() { run_pytest integration "$VENV_PYTHON" -m coverage run -m pytest tests/integration "${IN_PARALLEL[@]}"; }
 
