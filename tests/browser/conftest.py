@@ -14,7 +14,8 @@
   `options` go to `browser.new_context`: `java_script_enabled=False`; `own=True` is for whoever changes more of the
   browser than its cookies. It stands in another time zone than the vendor, and wants no motion.
 - `enter(path, look, who=OWNER)` is `visit` by an operator who is logged in already, as a `Person`
-  (tests/browser/people.py); `hire(role)` adds an operator for this test alone and returns the name.
+  (tests/browser/people.py); `hire(role)` adds an operator for this test alone and returns the name; `fresh` is three
+  cards that are new.
 - `troubles`: whatever goes wrong in any of the test's pages fails the test at its end. What it means to cause it says
   before: `troubles.expect("status of 422")`; Chromium reports each answer of 400 and more.
 - `reading(page, name)`: the page fits, axe-core finds nothing serious or critical, and there is a picture of it,
@@ -32,8 +33,9 @@ import shutil
 import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import psycopg2
 import pytest
@@ -43,7 +45,9 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
+from app.clock import utc_now
 from app.domain.operators import Role
+from app.services.issuing import Issuing
 from tests.browser.contexts import Contexts
 from tests.browser.people import Person
 from tests.browser.seeding import OWNER, Shop, log_in, opened, seed
@@ -67,6 +71,13 @@ _ROLES = """DO $$ BEGIN
 END $$"""
 
 expect.set_options(timeout=20_000)  # milliseconds; two cores serve everything
+
+
+class Fresh(NamedTuple):
+    """Three new cards of 30 days in a batch of their own."""
+
+    batch: str
+    ids: list[str]
 
 
 class _ByLook(LoadScopeScheduling):
@@ -179,12 +190,25 @@ def enter(site: Site, shop: Shop, visit: Visit) -> Enter:
 @pytest.fixture
 def hire(site: Site, shop: Shop, request: pytest.FixtureRequest) -> Hire:
     def add(role: Role = Role.OWNER) -> str:
-        name = f"小{zlib.crc32(request.node.name.encode()):x}"
+        name = f"小{_digest(request)}"
         with opened(site):
             add_operator(name, role)
         return name
 
     return add
+
+
+@pytest.fixture
+def fresh(site: Site, shop: Shop, request: pytest.FixtureRequest) -> Fresh:
+    batch = f"新卡-{_digest(request)}"
+    with opened(site) as database:
+        cards = Issuing(database, "tester", utc_now).issue(3, timedelta(days=30), batch)
+        return Fresh(batch, sorted(card.id for card in cards))
+
+
+def _digest(request: pytest.FixtureRequest) -> str:
+    """Return a short name that is this test's alone."""
+    return f"{zlib.crc32(request.node.name.encode()):x}"
 
 
 @pytest.fixture

@@ -6,21 +6,11 @@ from urllib.parse import quote, urlsplit
 import pytest
 from playwright.sync_api import Request, Route, expect
 
-from app.clock import utc_now
-from app.services.issuing import Issuing
 from app.storage.models import Card
-from tests.browser.conftest import Enter, Hire
+from tests.browser.conftest import Enter, Fresh, Hire
 from tests.browser.seeding import FESTIVAL, FESTIVAL_CARDS, Shop, opened
 from tests.browser.visits import Site, Troubles
 from tests.console import PASSWORD
-
-
-@pytest.fixture
-def fresh(site: Site, shop: Shop) -> str:
-    """A new card of 30 days."""
-    with opened(site) as database:
-        (card,) = Issuing(database, "tester", utc_now).issue(1, timedelta(days=30))
-        return card.id
 
 
 def validity(site: Site, card_id: str) -> timedelta:
@@ -31,11 +21,11 @@ def validity(site: Site, card_id: str) -> timedelta:
 
 @pytest.mark.parametrize("scripts", [True, False])
 def test_a_length_typed_just_before_the_button_is_told_first(
-    site: Site, enter: Enter, fresh: str, troubles: Troubles, *, scripts: bool
+    site: Site, enter: Enter, fresh: Fresh, troubles: Troubles, *, scripts: bool
 ) -> None:
     troubles.expect("status of 400")
     troubles.expect("ERR_ABORTED")  # what htmx had just asked for is not waited for
-    person = enter(f"/admin/card?id={fresh}", java_script_enabled=scripts)
+    person = enter(f"/admin/card?id={fresh.ids[0]}", java_script_enabled=scripts)
     page = person.page
     person.press("延期…", "Extend…")
     if not scripts:
@@ -44,13 +34,13 @@ def test_a_length_typed_just_before_the_button_is_told_first(
     page.locator("#told button").click()
     expect(page.get_by_role("alert")).to_contain_text(person.t("时长改过了", "the length was changed"))
     person.reads("每张 365 天", "each by 365 days")
-    assert validity(site, fresh) == timedelta(days=30)
+    assert validity(site, fresh.ids[0]) == timedelta(days=30)
     page.locator("#told button").click()
     person.is_headed("已延期 1 张", "Extended 1 card")
-    assert validity(site, fresh) == timedelta(days=395)
+    assert validity(site, fresh.ids[0]) == timedelta(days=395)
 
 
-def test_whoever_chooses_another_length_after_all_has_typed_nothing(site: Site, enter: Enter, fresh: str) -> None:
+def test_whoever_chooses_another_length_after_all_has_typed_nothing(site: Site, enter: Enter) -> None:
     person = enter("/admin/cards/issue")
     page = person.page
     page.locator("[name=validity_other]").fill("45d")

@@ -1,20 +1,12 @@
-"""What a vendor does all day: issue, find, change, import and export cards; at a desk, by thumb, in both languages."""
+"""What a vendor does all day: issue, find and change cards; at a desk and by thumb, in both languages."""
 
-import csv
-import io
 import json
-import zlib
-from datetime import timedelta
-from typing import NamedTuple
 
-import pytest
 from playwright.sync_api import expect
 
-from app.clock import utc_now
-from app.services.issuing import Issuing
-from tests.browser.conftest import Enter
+from tests.browser.conftest import Enter, Fresh
 from tests.browser.people import query_of
-from tests.browser.seeding import FESTIVAL, FESTIVAL_CARDS, FIRMS, Shop, opened
+from tests.browser.seeding import FESTIVAL, FESTIVAL_CARDS, FIRMS, Shop
 from tests.browser.visits import Look, Reading, Site, Troubles, Walked, assert_walked, in_every_look
 from tests.service import question
 
@@ -22,31 +14,8 @@ WALKED = {
     ("POST", "/admin/cards/issue"),
     ("POST", "/admin/cards/confirm"),
     ("POST", "/admin/cards/apply"),
-    ("POST", "/admin/cards/export"),
-    ("POST", "/admin/cards/import"),
-    ("POST", "/admin/journal/export"),
 }
 pytestmark = in_every_look
-
-
-class Fresh(NamedTuple):
-    """Three new cards in a batch of their own."""
-
-    batch: str
-    ids: list[str]
-
-
-@pytest.fixture
-def fresh(site: Site, shop: Shop, request: pytest.FixtureRequest) -> Fresh:
-    batch = f"新卡-{zlib.crc32(request.node.name.encode()):x}"
-    with opened(site) as database:
-        cards = Issuing(database, "tester", utc_now).issue(3, timedelta(days=30), batch)
-        return Fresh(batch, sorted(card.id for card in cards))
-
-
-def read_csv(text: str) -> list[dict[str, str]]:
-    assert text.startswith("\ufeff")  # or Excel takes it for GBK
-    return list(csv.DictReader(io.StringIO(text.removeprefix("\ufeff"))))
 
 
 def test_cards_are_issued_copied_and_downloaded(enter: Enter, look: Look) -> None:
@@ -68,7 +37,7 @@ def test_cards_are_issued_copied_and_downloaded(enter: Enter, look: Look) -> Non
     assert page.evaluate("navigator.clipboard.readText()").split() == keys
     link = page.get_by_role("link")
     assert person.download(link.filter(has_text="TXT")).split() == keys
-    rows = read_csv(person.download(link.filter(has_text="CSV")))
+    rows = person.download_rows(link.filter(has_text="CSV"))
     assert [row["id"] for row in rows] == keys
     assert {(row["batch"], row["note"], row["validity_seconds"]) for row in rows} == {(batch, "微信", str(45 * 86_400))}
     person.follow("再发一批", "Issue more")
@@ -250,62 +219,6 @@ def test_a_card_is_deleted_and_its_history_stays(enter: Enter, fresh: Fresh, loo
     person.reads("没有这张卡密", "There is no such card")
     expect(person.page.locator(".timeline")).to_contain_text(person.t("删除", "deleted"))
     reading(person.page, "card-deleted")
-
-
-def test_a_faulty_file_is_mended_and_imported(enter: Enter, look: Look, reading: Reading) -> None:
-    person = enter("/admin/cards/import", look)
-    page = person.page
-    mine = f"{look.device[0]}{look.language[0]}".upper()
-    old = [f"{number:029}{mine}{letter}" for number, letter in ((1, "A"), (2, "B"))]
-
-    def choose(*rows: str) -> None:
-        content = "\r\n".join(("卡密,有效期,批次", *rows)).encode("gb18030")  # as Excel in China writes it
-        page.locator("#f-file").set_input_files({"name": "旧卡.csv", "mimeType": "text/csv", "buffer": content})
-        person.press("核对", "Check")
-
-    choose(f"{old[0]},月卡,旧卡-{look}", f"{old[1]},很久,旧卡-{look}", "短,月卡,")
-    person.reads("2 行有误", "2 lines are wrong")
-    expect(page.locator("#preview tbody tr")).to_have_count(2)
-    expect(page.locator("#preview tbody tr").first).to_contain_text("3")
-    expect(page.locator("#preview button")).to_have_count(0)
-    choose(f"{old[0]},月卡,旧卡-{look}", f"{old[1]},年卡,旧卡-{look}")
-    expect(person.button("导入 2 张", "Import 2 cards")).to_be_visible()
-    reading(page, "import-checked")
-    person.press("导入 2 张", "Import 2 cards")
-    person.is_headed("已导入 2 张", "Imported 2 cards")
-    reading(page, "imported")
-    page.get_by_role("link", name=f"旧卡-{look}").click()
-    expect(person.rows).to_have_count(2)
-
-
-def test_cards_leave_as_files(enter: Enter, fresh: Fresh, look: Look) -> None:
-    person = enter(f"/admin/cards?batch={fresh.batch}&status=unused", look)
-    page = person.page
-    everything = page.locator("form[action*='/cards/export']")
-    there = {row["id"] for row in read_csv(person.download(person.button("CSV", "CSV", everything)))}
-    assert there == set(fresh.ids)
-    assert set(person.download(person.button("TXT", "TXT", everything)).split()) == there
-    assert {card["id"] for card in json.loads(person.download(person.button("JSON", "JSON", everything)))} == there
-    page.locator(f"input[value='{fresh.ids[1]}']").check()
-    assert person.download(person.button("导出所选 TXT", "Export chosen TXT")).split() == [fresh.ids[1]]
-    person.go("/admin/journal?kind=exported")
-    expect(person.rows.first).to_contain_text("txt")
-
-
-def test_the_journal_is_filtered_and_leaves_as_a_file(enter: Enter, shop: Shop, look: Look) -> None:
-    person = enter("/admin/journal", look)
-    page = person.page
-    person.field("类型", "Kind").select_option("CLIENT_MISMATCH")
-    page.wait_for_url("**/admin/journal?kind=CLIENT_MISMATCH")
-    person.field("卡密", "Card").fill(shop.live)
-    page.keyboard.press("Enter")
-    page.wait_for_url(f"**card={shop.live}**")
-    expect(person.rows.first).to_contain_text(person.t("设备不符", "another machine"))
-    shown = person.rows.count()
-    rows = read_csv(person.download(person.button("CSV", "CSV")))
-    assert len(rows) == shown
-    assert {(row["code"], row["card_id"]) for row in rows} == {("CLIENT_MISMATCH", shop.live)}
-    assert len(json.loads(person.download(person.button("JSON", "JSON")))) == shown
 
 
 def test_all_of_this_was_walked(walked: Walked, look: Look) -> None:

@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import expect
 
 from app.console.routes import pages
-from tests.browser import test_people, test_selling
+from tests.browser import test_carrying, test_people, test_selling
 from tests.browser.conftest import Enter
 from tests.browser.seeding import FESTIVAL, Shop
 from tests.browser.sights import LANGUAGES, PICTURES, SEEN
@@ -34,7 +34,8 @@ WALKED = SEEN_METHODS | {("GET", path) for path in ("/admin/login", "/admin/stat
 def test_no_page_and_no_action_is_forgotten() -> None:
     nobody = cast("Any", None)
     there = {(method, path) for path, page in pages(nobody, nobody) for method in page.access}
-    assert there == WALKED | {("GET", path) for path in LED_ON} | test_selling.WALKED | test_people.WALKED
+    actions = test_selling.WALKED | test_carrying.WALKED | test_people.WALKED
+    assert there == WALKED | {("GET", path) for path in LED_ON} | actions
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

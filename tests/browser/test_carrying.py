@@ -1,0 +1,76 @@
+"""Cards come from files and leave as files; at a desk and by thumb, in both languages."""
+
+import json
+
+from playwright.sync_api import expect
+
+from tests.browser.conftest import Enter, Fresh
+from tests.browser.seeding import Shop
+from tests.browser.visits import Look, Reading, Walked, assert_walked, in_every_look
+
+WALKED = {
+    ("POST", "/admin/cards/export"),
+    ("POST", "/admin/cards/import"),
+    ("POST", "/admin/journal/export"),
+}
+pytestmark = in_every_look
+
+
+def test_a_faulty_file_is_mended_and_imported(enter: Enter, look: Look, reading: Reading) -> None:
+    person = enter("/admin/cards/import", look)
+    page = person.page
+    mine = f"{look.device[0]}{look.language[0]}".upper()
+    old = [f"{number:029}{mine}{letter}" for number, letter in ((1, "A"), (2, "B"))]
+
+    def choose(*rows: str) -> None:
+        content = "\r\n".join(("卡密,有效期,批次", *rows)).encode("gb18030")  # as Excel in China writes it
+        page.locator("#f-file").set_input_files({"name": "旧卡.csv", "mimeType": "text/csv", "buffer": content})
+        person.press("核对", "Check")
+
+    choose(f"{old[0]},月卡,旧卡-{look}", f"{old[1]},很久,旧卡-{look}", "短,月卡,")
+    person.reads("2 行有误", "2 lines are wrong")
+    expect(page.locator("#preview tbody tr")).to_have_count(2)
+    expect(page.locator("#preview tbody tr").first).to_contain_text("3")
+    expect(page.locator("#preview button")).to_have_count(0)
+    choose(f"{old[0]},月卡,旧卡-{look}", f"{old[1]},年卡,旧卡-{look}")
+    expect(person.button("导入 2 张", "Import 2 cards")).to_be_visible()
+    reading(page, "import-checked")
+    person.press("导入 2 张", "Import 2 cards")
+    person.is_headed("已导入 2 张", "Imported 2 cards")
+    reading(page, "imported")
+    page.get_by_role("link", name=f"旧卡-{look}").click()
+    expect(person.rows).to_have_count(2)
+
+
+def test_cards_leave_as_files(enter: Enter, fresh: Fresh, look: Look) -> None:
+    person = enter(f"/admin/cards?batch={fresh.batch}&status=unused", look)
+    page = person.page
+    everything = page.locator("form[action*='/cards/export']")
+    there = {row["id"] for row in person.download_rows(person.button("CSV", "CSV", everything))}
+    assert there == set(fresh.ids)
+    assert set(person.download(person.button("TXT", "TXT", everything)).split()) == there
+    assert {card["id"] for card in json.loads(person.download(person.button("JSON", "JSON", everything)))} == there
+    page.locator(f"input[value='{fresh.ids[1]}']").check()
+    assert person.download(person.button("导出所选 TXT", "Export chosen TXT")).split() == [fresh.ids[1]]
+    person.go("/admin/journal?kind=exported")
+    expect(person.rows.first).to_contain_text("txt")
+
+
+def test_the_journal_is_filtered_and_leaves_as_a_file(enter: Enter, shop: Shop, look: Look) -> None:
+    person = enter("/admin/journal", look)
+    page = person.page
+    person.field("类型", "Kind").select_option("CLIENT_MISMATCH")
+    page.wait_for_url("**/admin/journal?kind=CLIENT_MISMATCH")
+    person.field("卡密", "Card").fill(shop.live)
+    page.keyboard.press("Enter")
+    page.wait_for_url(f"**card={shop.live}**")
+    expect(person.rows.first).to_contain_text(person.t("设备不符", "another machine"))
+    shown = person.rows.count()
+    rows = person.download_rows(person.button("CSV", "CSV"))
+    assert len(rows) == shown
+    assert {(row["code"], row["card_id"]) for row in rows} == {("CLIENT_MISMATCH", shop.live)}
+    assert len(json.loads(person.download(person.button("JSON", "JSON")))) == shown
+
+
+def test_all_of_this_was_walked(walked: Walked, look: Look) -> None:
+    assert_walked(walked[look], WALKED)
