@@ -258,10 +258,11 @@ def test_metrics_are_not_for_whoever_came_through_the_proxy(proxied: Service) ->
 
 
 def test_hostile_bytes_leave_no_secret_and_no_traceback_in_the_log(service: Service) -> None:
+    begun = len(service.log.read_bytes())  # what other tests do to the same service may be worth one
     (card_id,) = service.issue()
     service.verify(question(card_id))
     service.post(MALFORMED["deep lists"])
-    log = service.log.read_text()
+    log = service.log.read_bytes()[begun:].decode()
     assert "Traceback" not in log
     for secret in (card_id, "AGE-SECRET-KEY", service.environment["DATABASE_URL"]):
         assert secret not in log
