@@ -50,12 +50,11 @@ def page(wanted: JournalFilter, after: Cursor | None = None, *, limit: int, back
     """Return up to `limit` entries, newest first, those that follow `after`; `backwards`: those that go before it."""
     stretch, named = _stretch(wanted, after, backwards=backwards), _named(wanted)
     if wanted.reference is None and (wanted.kind is not None or named):
-        nearest = _nearest_of_each(
-            whats(wanted.kind), reduce(and_, named, SQL("true")), stretch, limit, rising=backwards
-        )
+        where = reduce(and_, named, _exactly(wanted))
+        nearest = _nearest_of_each(whats(wanted.kind), where, stretch, limit, rising=backwards)
         ids = Select((nearest,), (nearest.c.id,))
     else:
-        where = reduce(and_, named, stretch.holds())
+        where = reduce(and_, named, stretch.holds()) & _exactly(wanted)
         if wanted.reference is not None:
             where &= (Event.reference == wanted.reference) & what.in_(whats(wanted.kind))
         ids = Event.select(Event.id).where(where).order_by(*_order(Event.at, Event.id, rising=backwards)).limit(limit)
@@ -86,7 +85,7 @@ def look(wanted: JournalFilter, after: Cursor | None = None, *, limit: int, back
             break
     # By their numbers: within one query the planner may walk through the journal, and look for each entry among these.
     is_looked_at = Event.id == fn.ANY(Value([event_id for event_id, _at in places[:MOST_LOOKED]], unpack=False))
-    hits = Event.select().where(is_looked_at & reduce(and_, named))
+    hits = Event.select().where(is_looked_at & reduce(and_, named, _exactly(wanted)))
     hits = list(hits.order_by(*_order(Event.at, Event.id, rising=backwards)).limit(limit))
     ended_at = None
     if len(places) > MOST_LOOKED and len(hits) < limit:
@@ -171,6 +170,10 @@ def _named(wanted: JournalFilter) -> list[Any]:
     named = [column == value for column, value in zip(columns, values, strict=True) if value is not None]
     if wanted.hardware is not None:
         # Up to 1,024 characters are more than an index holds.
-        same_hash = fn.hashtextextended(Event.hardware, SQL("0")) == fn.hashtextextended(wanted.hardware, SQL("0"))
-        named.append(same_hash & (Event.hardware == wanted.hardware))
+        named.append(fn.hashtextextended(Event.hardware, SQL("0")) == fn.hashtextextended(wanted.hardware, SQL("0")))
     return named
+
+
+def _exactly(wanted: JournalFilter) -> Any:  # noqa: ANN401  # peewee's
+    """Return the condition that is left to look at in each entry: the index of hardware has only a hash of it."""
+    return SQL("true") if wanted.hardware is None else Event.hardware == wanted.hardware
