@@ -1,5 +1,6 @@
 """Migrations, and what the database itself enforces."""
 
+import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
@@ -109,10 +110,18 @@ def test_only_old_rejections_and_downloads_are_pruned(
 @pytest.mark.parametrize("group", journal.BOUNDED_GROUPS, ids=str)
 def test_refusals_are_counted_by_index(database: Database, group: tuple[Code, ...]) -> None:
     entry = journal.Entry(at=Clock().now, kind=EventKind.REJECTED, code=group[0], ip="198.51.100.1")
+    # So many of this moment that only the address tells them apart; what other tests left is no guide to the planner.
+    database.execute_sql(
+        """INSERT INTO event (at, kind, code, ip, ip_network)
+           SELECT %s, 'rejected', code, '203.0.113.' || i, '203.0.113.' || i
+           FROM generate_series(1, 250) AS i, unnest(%s) AS code, generate_series(1, 4)""",
+        (entry.at, [str(code) for code in Code if code is not Code.OK]),
+    )
+    database.execute_sql("ANALYZE event")
     sql, values = journal.recent_refusals(entry, group).sql()
     database.execute_sql("SET enable_seqscan = off")
     plan = "\n".join(row[0] for row in database.execute_sql(f"EXPLAIN {sql}", values).fetchall())
-    assert "Index Scan using event_network" in plan
+    assert re.search("Index Scan (using|on) event_network", plan)
     assert "Filter" not in plan
 
 
