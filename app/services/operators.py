@@ -33,6 +33,12 @@ class Account(NamedTuple):
     last_seen_at: datetime | None
 
 
+def note_log_outs(ended: int, actor: str, now: datetime) -> None:
+    """Note in the journal, within the caller's transaction, that somebody ended so many sessions; none is no entry."""
+    if ended:
+        journal.append([journal.Entry(now, EventKind.LOGGED_OUT, actor=actor, details={"sessions": ended})])
+
+
 class OperatorNotFoundError(RefusedError):
     """No such operator."""
 
@@ -219,9 +225,7 @@ class Operators:
                     "wrong code: check the phone's clock, and enter the latest code",
                 )
             rows.change(operator.id, totp_secret=secret, totp_last_step=step)
-            if ended := rows.end_sessions(operator.id, but=digest(session_token)):
-                details = {"sessions": ended}
-                journal.append([journal.Entry(now, EventKind.LOGGED_OUT, actor=self._actor, details=details)])
+            note_log_outs(rows.end_sessions(operator.id, but=digest(session_token)), self._actor, now)
             return {"totp": True}
 
         self._act(EventKind.OPERATOR_CHANGED, (name,), write)

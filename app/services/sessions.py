@@ -8,13 +8,12 @@ from app.domain.codes import EventKind
 from app.domain.operators import Role, console_actor
 from app.services.bearer import digest, new_token
 from app.services.credentials import Attempt, Credentials
-from app.services.operators import OperatorNotFoundError
+from app.services.operators import OperatorNotFoundError, note_log_outs
 from app.services.passwords import PASSWORDS, Passwords
 from app.services.throttling import code_bucket, of_one
 from app.storage import journal, login_failures, models
 from app.storage import operators as rows
 from app.storage.database import Database
-from app.storage.journal import Entry
 
 IDLE = timedelta(hours=12)
 LASTS = timedelta(days=7)
@@ -161,12 +160,7 @@ class Sessions:
     def _end(self, identity: Identity, end: Callable[[], int]) -> None:
         def write() -> None:
             with self._database.atomic():
-                if ended := end():
-                    details = {"sessions": ended}
-                    entry = Entry(
-                        self._clock(), EventKind.LOGGED_OUT, actor=console_actor(identity.name), details=details
-                    )
-                    journal.append([entry])
+                note_log_outs(end(), console_actor(identity.name), self._clock())
 
         self._database.with_connection(write)
 
