@@ -13,8 +13,8 @@
 - `visit(path, look=LOOKS[0], **options)`: a new person's browser (no cookies), at this path. Returns the page;
   `options` go to `browser.new_context`: `java_script_enabled=False`; `own=True` is for whoever changes more of the
   browser than its cookies. It stands in another time zone than the vendor, and wants no motion.
-- `enter(path, look, who=OWNER)` is `visit` by an operator who is logged in already, as a `Person`
-  (tests/browser/people.py); `hire(role)` adds an operator for this test alone and returns the name; `fresh` is three
+- `enter(path, look, who=OWNER)` is `visit` by a logged-in operator, as a `Person`
+  (tests/support/browser/people.py); `hire(role)` adds an operator for this test and returns the name; `fresh` is three
   cards that are new.
 - `troubles`: whatever goes wrong in any of the test's pages fails the test at its end. What it means to cause it says
   before: `troubles.expect("status of 422")`; Chromium reports each answer of 400 and more.
@@ -48,15 +48,15 @@ from xdist.scheduler import LoadScopeScheduling
 from app.clock import utc_now
 from app.domain.operators import Role
 from app.services.issuing import Issuing
-from tests.browser.contexts import Contexts
-from tests.browser.people import Person
-from tests.browser.seeding import OWNER, Shop, log_in, opened, seed
-from tests.browser.strangers import FUNCTIONS, Strangers, invade
-from tests.browser.visits import LOOKS, Look, Reading, Site, Troubles, Visit, Walked
-from tests.console import add_operator
-from tests.e2e.gateway import Gateway
-from tests.e2e.socket_service import SocketService
-from tests.functions_service import FunctionsService
+from tests.support.browser.contexts import Contexts
+from tests.support.browser.hostile_texts import FUNCTIONS, Strangers, invade
+from tests.support.browser.people import Person
+from tests.support.browser.seeding import OWNER, Shop, log_in, opened, seed
+from tests.support.browser.visits import LOOKS, Look, Reading, Site, Troubles, Visit, Walked
+from tests.support.console import add_operator
+from tests.support.functions_service import FunctionsService
+from tests.support.nginx import Gateway
+from tests.support.socket_service import SocketService
 from trial.postgres import EmbeddedPostgres
 
 Enter = Callable[..., Person]

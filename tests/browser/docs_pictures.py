@@ -8,10 +8,10 @@ from typing import Literal
 import pytest
 
 from tests.browser.conftest import Enter
-from tests.browser.palettes import reduced
-from tests.browser.seeding import Shop
-from tests.browser.sights import LANGUAGES, PICTURES, SEEN, Picture
-from tests.browser.visits import ROOT
+from tests.support.browser.console_pages import LANGUAGES, PICTURES, SEEN, Picture
+from tests.support.browser.palettes import reduced
+from tests.support.browser.seeding import Shop
+from tests.support.browser.visits import ROOT
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

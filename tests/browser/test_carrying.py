@@ -5,8 +5,8 @@ import json
 from playwright.sync_api import expect
 
 from tests.browser.conftest import Enter, Fresh
-from tests.browser.seeding import Shop
-from tests.browser.visits import Look, Reading, Walked, assert_walked, in_every_look
+from tests.support.browser.seeding import Shop
+from tests.support.browser.visits import Look, Reading, Walked, assert_walked, in_every_look
 
 WALKED = {
     ("POST", "/admin/cards/export"),

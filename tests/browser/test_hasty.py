@@ -8,9 +8,9 @@ from playwright.sync_api import Request, Route, expect
 
 from app.storage.models import Card
 from tests.browser.conftest import Enter, Fresh, Hire
-from tests.browser.seeding import FESTIVAL, FESTIVAL_CARDS, Shop, opened
-from tests.browser.visits import Site, Troubles
-from tests.console import PASSWORD
+from tests.support.browser.seeding import FESTIVAL, FESTIVAL_CARDS, Shop, opened
+from tests.support.browser.visits import Site, Troubles
+from tests.support.console import PASSWORD
 
 
 def validity(site: Site, card_id: str) -> timedelta:

@@ -10,10 +10,10 @@ from app.domain.operators import Role, Scope
 from app.services.shop_tokens import ShopTokens
 from app.storage.models import Operator
 from tests.browser.conftest import Enter, Hire
-from tests.browser.people import Person
-from tests.browser.seeding import LIVE, SELLER, SHOP, Shop, opened
-from tests.browser.visits import Look, Reading, Site, Troubles, Visit, Walked, assert_walked, in_every_look
-from tests.console import PASSWORD
+from tests.support.browser.people import Person
+from tests.support.browser.seeding import LIVE, SELLER, SHOP, Shop, opened
+from tests.support.browser.visits import Look, Reading, Site, Troubles, Visit, Walked, assert_walked, in_every_look
+from tests.support.console import PASSWORD
 
 WALKED = {
     ("POST", "/admin/login"),

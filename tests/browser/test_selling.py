@@ -5,10 +5,10 @@ import json
 from playwright.sync_api import expect
 
 from tests.browser.conftest import Enter, Fresh
-from tests.browser.people import query_of
-from tests.browser.seeding import FESTIVAL, FESTIVAL_CARDS, FIRMS, Shop
-from tests.browser.visits import Look, Reading, Site, Troubles, Walked, assert_walked, in_every_look
-from tests.service import question
+from tests.support.browser.people import query_of
+from tests.support.browser.seeding import FESTIVAL, FESTIVAL_CARDS, FIRMS, Shop
+from tests.support.browser.visits import Look, Reading, Site, Troubles, Walked, assert_walked, in_every_look
+from tests.support.service import question
 
 WALKED = {
     ("POST", "/admin/cards/issue"),

@@ -3,7 +3,7 @@
 import pytest
 from playwright.sync_api import Page, Route, expect
 
-from tests.browser.visits import (
+from tests.support.browser.visits import (
     SCREENSHOTS,
     Look,
     Reading,
@@ -14,7 +14,7 @@ from tests.browser.visits import (
     assert_fits,
     in_every_look,
 )
-from tests.service import wait_for
+from tests.support.service import wait_for
 
 CSP = "default-src 'self'"
 SCRIPTS = {"throws.js": "throw new Error('from the script')", "asks.js": "alert('from the script')"}

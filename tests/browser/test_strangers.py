@@ -7,8 +7,8 @@ from playwright.sync_api import Page, expect
 
 from app.services.showing import shown
 from tests.browser.conftest import Enter
-from tests.browser.strangers import FILE, MARKUP, TURNED, Strangers
-from tests.browser.visits import Troubles
+from tests.support.browser.hostile_texts import FILE, MARKUP, TURNED, Strangers
+from tests.support.browser.visits import Troubles
 
 
 def labels_of(page: Page, chart: str) -> list[str]:

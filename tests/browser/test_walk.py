@@ -9,10 +9,10 @@ from playwright.sync_api import expect
 from app.console.routes import pages
 from tests.browser import test_carrying, test_people, test_selling
 from tests.browser.conftest import Enter
-from tests.browser.seeding import FESTIVAL, Shop
-from tests.browser.sights import LANGUAGES, PICTURES, SEEN
-from tests.browser.strangers import Strangers
-from tests.browser.visits import ROOT, Look, Reading, Troubles, Visit, Walked, assert_walked, in_every_look
+from tests.support.browser.console_pages import LANGUAGES, PICTURES, SEEN
+from tests.support.browser.hostile_texts import Strangers
+from tests.support.browser.seeding import FESTIVAL, Shop
+from tests.support.browser.visits import ROOT, Look, Reading, Troubles, Visit, Walked, assert_walked, in_every_look
 
 # Where those land who reload a form, or change its language.
 LED_ON = {

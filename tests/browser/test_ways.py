@@ -9,10 +9,10 @@ from app.clock import utc_now
 from app.storage.figures import LOCK
 from app.storage.models import Figures
 from tests.browser.conftest import Enter, Hire
-from tests.browser.people import Person, query_of
-from tests.browser.seeding import FESTIVAL, Shop, opened
-from tests.browser.visits import Look, Site, Visit, at_desk_and_by_thumb, in_every_look
-from tests.console import PASSWORD
+from tests.support.browser.people import Person, query_of
+from tests.support.browser.seeding import FESTIVAL, Shop, opened
+from tests.support.browser.visits import Look, Site, Visit, at_desk_and_by_thumb, in_every_look
+from tests.support.console import PASSWORD
 
 CHARTS = {"卡密状态", "每日激活", "每日验证", "拒绝原因", "即将到期", "使用最多的功能", "最大的批次"}
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.gateway import Gateway
-from tests.e2e.socket_service import SocketService
+from tests.support.nginx import Gateway
+from tests.support.socket_service import SocketService
 from trial.postgres import EmbeddedPostgres
 
 GatewayMaker = Callable[..., Gateway]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.stack import ROOT, run
+from tests.support.stack import ROOT, run
 
 AS_ROLE = ROOT / "postgres/as-role"
 URLS = {

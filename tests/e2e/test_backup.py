@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.backups import FAULTS, Backups, damage, fill
-from tests.e2e.exchange import quiet_port
-from tests.e2e.stack import Stack, run
+from tests.support.backups import FAULTS, Backups, damage, fill
+from tests.support.http_exchange import quiet_port
+from tests.support.stack import Stack, run
 
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(900)]
 

@@ -21,7 +21,7 @@ from app.storage import journal
 from app.storage.database import Database
 from app.storage.journal import Entry
 from tests.e2e.test_cardctl_wrapper import Checkout
-from tests.service import ROOT, wait_for
+from tests.support.service import ROOT, wait_for
 
 DOCKER = """\
 #!/bin/bash

@@ -14,7 +14,7 @@ from pathlib import Path
 import pyrage
 import pytest
 
-from tests.service import ROOT
+from tests.support.service import ROOT
 
 DOCKER = """\
 #!/bin/bash

@@ -8,10 +8,10 @@ from pathlib import Path
 import kadun
 import pytest
 
-from tests.e2e.moving import Program
-from tests.e2e.stack import Stack
-from tests.e2e.trial_runner import TrialRun
-from tests.service import ROOT
+from tests.support.moving import Program
+from tests.support.service import ROOT
+from tests.support.stack import Stack
+from tests.support.trial_runner import TrialRun
 
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(900)]
 

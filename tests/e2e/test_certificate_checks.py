@@ -10,8 +10,8 @@ from subprocess import CompletedProcess
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from tests.e2e.pki import Issued
-from tests.e2e.stack import Stack, run
+from tests.support.pki import Issued
+from tests.support.stack import Stack, run
 
 PLACED = ("fullchain.pem", "privkey.pem", "hsts.conf")
 ROOT_CA = Issued.make("A root", authority=True)

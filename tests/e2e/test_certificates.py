@@ -11,11 +11,11 @@ from pathlib import Path
 import kadun
 import pytest
 
-from tests.e2e.acme import Authority
-from tests.e2e.pki import Issued
-from tests.e2e.site import Load, Site, Webhook, ask
-from tests.e2e.stack import Stack, run
-from tests.service import wait_for
+from tests.support.acme import Authority
+from tests.support.pki import Issued
+from tests.support.service import wait_for
+from tests.support.site import Load, Site, Webhook, ask
+from tests.support.stack import Stack, run
 
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(900)]
 

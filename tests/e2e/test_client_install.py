@@ -19,8 +19,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from tests.unit.client.forge import CARD, FakeServer, SigningKey, pinned
-from tests.unit.client.local_http import forged, serving
+from tests.support.client.forge import CARD, FakeServer, SigningKey, pinned
+from tests.support.client.local_http import forged, serving
 
 ROOT = Path(__file__).parents[2]
 CLIENT = ROOT / "client"

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.stack import SECRETS, SERVICES, Namespace, Stack, copy_checkout, run
-from tests.service import wait_for
+from tests.support.service import wait_for
+from tests.support.stack import SECRETS, SERVICES, Namespace, Stack, copy_checkout, run
 
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(900)]
 

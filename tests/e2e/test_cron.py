@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.e2e.backups import Backups
-from tests.e2e.stack import Stack, run
+from tests.support.backups import Backups
+from tests.support.stack import Stack, run
 
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(900)]
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e.stack import Stack, run
+from tests.support.stack import Stack, run
 
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(900)]
 

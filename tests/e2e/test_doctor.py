@@ -7,8 +7,8 @@ from subprocess import CompletedProcess
 
 import pytest
 
-from tests.e2e.doctor_faults import DOMAIN, FAULTS, Findings, mode, rewritten
-from tests.e2e.stack import Stack, run
+from tests.support.doctor_faults import DOMAIN, FAULTS, Findings, mode, rewritten
+from tests.support.stack import Stack, run
 
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(900)]
 

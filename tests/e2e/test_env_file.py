@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.stack import run
-from tests.service import ROOT
+from tests.support.service import ROOT
+from tests.support.stack import run
 
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(900)]
 

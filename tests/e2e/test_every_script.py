@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.service import ROOT
+from tests.support.service import ROOT
 
 SCRIPTS = sorted(file.name for file in (ROOT / "scripts").iterdir() if file.is_file())
 NO_SUCH = "--no-such-argument"

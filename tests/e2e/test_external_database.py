@@ -6,9 +6,9 @@ from uuid import uuid4
 
 import pytest
 
-from tests.e2e.exchange import quiet_port
-from tests.e2e.stack import Stack, run
-from tests.service import wait_for
+from tests.support.http_exchange import quiet_port
+from tests.support.service import wait_for
+from tests.support.stack import Stack, run
 
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(900)]
 

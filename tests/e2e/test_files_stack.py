@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.exchange import exchange
-from tests.e2e.moving import Program, ship, type_at
-from tests.e2e.stack import Stack, run
-from tests.service import wait_for
+from tests.support.http_exchange import exchange
+from tests.support.moving import Program, ship, type_at
+from tests.support.service import wait_for
+from tests.support.stack import Stack, run
 
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(900)]
 

@@ -9,10 +9,10 @@ from typing import Any
 import kadun
 import pytest
 
-from tests.e2e.moving import Program, ship
-from tests.e2e.stack import SECRETS, Stack, run
-from tests.service import wait_for
-from tests.wheels import write_wheel
+from tests.support.moving import Program, ship
+from tests.support.service import wait_for
+from tests.support.stack import SECRETS, Stack, run
+from tests.support.wheels import write_wheel
 
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(900)]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pyrage
 import pytest
 
-from tests.e2e.exchange import quiet_port
+from tests.support.http_exchange import quiet_port
 
 ROOT = Path(__file__).resolve().parents[2]
 ROLES = {"owner_url": "kadun_owner", "backup_url": "kadun_backup", "database_url": "kadun_app"}

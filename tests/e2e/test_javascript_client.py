@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.gateway import Gateway
-from tests.e2e.socket_service import SocketService
-from tests.service import ROOT
-from tests.unit.client.forge import SigningKey, pinned, refusal
-from tests.unit.client.local_http import serving
+from tests.support.client.forge import SigningKey, pinned, refusal
+from tests.support.client.local_http import serving
+from tests.support.nginx import Gateway
+from tests.support.service import ROOT
+from tests.support.socket_service import SocketService
 
 CLIENT = ROOT / "examples" / "javascript"
 CORE = "核心数据：1 USD = 7.12 CNY\n"

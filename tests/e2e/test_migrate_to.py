@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.exchange import quiet_port
-from tests.e2e.moving import ship
-from tests.e2e.stack import Stack, copy_checkout, run
-from tests.service import wait_for
+from tests.support.http_exchange import quiet_port
+from tests.support.moving import ship
+from tests.support.service import wait_for
+from tests.support.stack import Stack, copy_checkout, run
 
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(900)]
 

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.moving import CORE_DATA, Program, contents, ship, type_at
-from tests.e2e.stack import Stack, copy_checkout, run
-from tests.service import wait_for
-from tests.wheels import write_wheel
+from tests.support.moving import CORE_DATA, Program, contents, ship, type_at
+from tests.support.service import wait_for
+from tests.support.stack import Stack, copy_checkout, run
+from tests.support.wheels import write_wheel
 
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(900)]
 

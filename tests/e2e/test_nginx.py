@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.conftest import GatewayMaker
-from tests.e2e.exchange import Answer
-from tests.e2e.gateway import Gateway
-from tests.e2e.socket_service import SocketService, body
+from tests.support.http_exchange import Answer
+from tests.support.nginx import Gateway
+from tests.support.socket_service import SocketService, body
 
 JSON = {"Content-Type": "application/json"}
 FORGED = "192.0.2.66"

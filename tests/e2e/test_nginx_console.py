@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from app.console.page import FORM_BYTES
-from tests.e2e.console_stand_in import EXPORT_BYTES, STYLES, ConsoleStandIn
-from tests.e2e.exchange import Answer
-from tests.e2e.gateway import HSTS, Gateway
-from tests.service import ROOT, wait_for
+from tests.support.http_exchange import Answer
+from tests.support.nginx import HSTS, Gateway
+from tests.support.nginx_backend import EXPORT_BYTES, STYLES, ConsoleStandIn
+from tests.support.service import ROOT, wait_for
 
 LIMIT, IMPORT_BYTES = 5 * 1024 * 1024, 5200 * 1024
 BUFFER = 64 * 1024  # client_body_buffer_size: so much of a body may still lie in memory

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import pytest
 from kadun import Client, FunctionFailed, FunctionNotFound, FunctionTimeout
 
-from tests.e2e.gateway import Gateway
-from tests.e2e.socket_service import SocketService
-from tests.functions_service import FunctionsService
+from tests.support.functions_service import FunctionsService
+from tests.support.nginx import Gateway
+from tests.support.socket_service import SocketService
 
 
 @pytest.fixture(scope="module")

@@ -13,11 +13,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tests.downloads import DOWNLOAD, put, sha256
 from tests.e2e.conftest import GatewayMaker
-from tests.e2e.gateway import HSTS, Gateway
-from tests.e2e.socket_service import SocketService
-from tests.service import question
+from tests.support.downloads import DOWNLOAD, put, sha256
+from tests.support.nginx import HSTS, Gateway
+from tests.support.service import question
+from tests.support.socket_service import SocketService
 
 JSON = {"Content-Type": "application/json"}
 NAME = "数据 (v1) [α]@a,b=c~d+e.bin"

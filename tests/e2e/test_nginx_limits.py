@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.conftest import GatewayMaker
-from tests.e2e.exchange import Answer, read_answer
-from tests.e2e.gateway import Gateway
-from tests.e2e.socket_service import SocketService, body
-from tests.service import wait_for
+from tests.support.http_exchange import Answer, read_answer
+from tests.support.nginx import Gateway
+from tests.support.service import wait_for
+from tests.support.socket_service import SocketService, body
 
 LIMIT = 64 * 1024
 JSON = {"Content-Type": "application/json"}

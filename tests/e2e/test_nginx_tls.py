@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.conftest import GatewayMaker
-from tests.e2e.gateway import HSTS, Gateway
-from tests.service import ROOT
+from tests.support.nginx import HSTS, Gateway
+from tests.support.service import ROOT
 
 
 def handshake(gateway: Gateway, *options: str) -> str:

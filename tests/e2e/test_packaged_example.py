@@ -14,9 +14,9 @@ import pytest
 from kadun import HardwareUnknown
 from kadun.hardware import machine_string
 
-from tests.e2e.gateway import Gateway
-from tests.e2e.socket_service import SocketService, body
-from tests.unit.client.desk_program import CORE, DESK, ROOT, DeskProgram
+from tests.support.client.desk_program import CORE, DESK, ROOT, DeskProgram
+from tests.support.nginx import Gateway
+from tests.support.socket_service import SocketService, body
 from trial.postgres import EmbeddedPostgres
 
 ProgramMaker = Callable[[Path], DeskProgram]

@@ -8,10 +8,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
-from tests.e2e.bare_machine import BareMachine, greeting
-from tests.e2e.docker_offer import SigningKey, offer_docker
-from tests.e2e.other_releases import Smoke, provision
-from tests.service import wait_for
+from tests.support.bare_machine import BareMachine, greeting
+from tests.support.docker_apt_repository import SigningKey, offer_docker
+from tests.support.other_releases import Smoke, provision
+from tests.support.service import wait_for
 
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(900)]
 

@@ -11,8 +11,8 @@ from typing import Self
 
 import pytest
 
-from tests.e2e.stack import SERVICES, Stack, run
-from tests.service import question, wait_for
+from tests.support.service import question, wait_for
+from tests.support.stack import SERVICES, Stack, run
 
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(900)]
 

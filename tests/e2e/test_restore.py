@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.backups import FAULTS, Activations, Backups, damage, fill, sum_anew
-from tests.e2e.stack import Stack, run
-from tests.service import wait_for
+from tests.support.backups import FAULTS, Activations, Backups, damage, fill, sum_anew
+from tests.support.service import wait_for
+from tests.support.stack import Stack, run
 
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(900)]
 

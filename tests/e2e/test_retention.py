@@ -6,7 +6,7 @@ from datetime import date, timedelta
 
 import pytest
 
-from tests.e2e.stack import ROOT
+from tests.support.stack import ROOT
 
 RULE = 'source "$1/scripts/lib/retention.sh" && surplus "$2" "$3" "$4"'
 TODAY = date(2026, 11, 25)

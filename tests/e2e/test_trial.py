@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 from kadun import Client
 
-from tests.e2e.exchange import quiet_port
-from tests.e2e.trial_runner import TrialRun, processes_of
-from tests.service import ROOT, wait_for
-from tests.wheels import write_wheel
+from tests.support.http_exchange import quiet_port
+from tests.support.service import ROOT, wait_for
+from tests.support.trial_runner import TrialRun, processes_of
+from tests.support.wheels import write_wheel
 from trial.postmaster import running_postmaster
 from trial.processes import start_time
 

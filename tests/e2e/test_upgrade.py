@@ -8,8 +8,8 @@ from typing import Self
 
 import pytest
 
-from tests.e2e.moving import Program, contents, ship
-from tests.e2e.stack import Stack, run
+from tests.support.moving import Program, contents, ship
+from tests.support.stack import Stack, run
 
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(900)]
 

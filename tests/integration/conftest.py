@@ -16,9 +16,9 @@ from app.storage.database import Database, connect_to
 from app.tokens import keyring
 from app.tokens.signer import Signer
 from tests.conftest import Clock
-from tests.console import Browser, add_operator
-from tests.doors import Door
-from tests.service import Service
+from tests.support.console import Browser, add_operator
+from tests.support.log_ins import Door
+from tests.support.service import Service
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def with_keys(folder: Path) -> Path:
 
 @pytest.fixture
 def year(year_url: str) -> Iterator[Database]:
-    """The year (tests/year.py) that the module made at its own `year_url`."""
+    """The year (tests/support/sample_year.py) that the module made at its own `year_url`."""
     connected = connect_to(Database(year_url))
     connected.connect()
     yield connected

@@ -17,8 +17,8 @@ from app.services.sessions import Sessions
 from app.services.shop_tokens import ShopTokens
 from app.storage.database import Database
 from app.storage.models import ApiToken, Event, Operator
-from tests.passwords import OTHER, PASSWORD
-from tests.service import ROOT, Service
+from tests.support.passwords import OTHER, PASSWORD
+from tests.support.service import ROOT, Service
 
 HOME = "198.51.100.1"
 

@@ -21,7 +21,7 @@ from app.storage import cards
 from app.storage.cards import NewCard
 from app.storage.database import Database
 from app.storage.models import Card, Event
-from tests.service import Service, question
+from tests.support.service import Service, question
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, 250_000, tzinfo=UTC)
 ONE, TWO = "0123456789ABCDEFGHJKMNPQRSTVWXYZ", "ZYXWVTSRQPNMKJHGFEDCBA9876543210"

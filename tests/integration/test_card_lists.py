@@ -17,7 +17,7 @@ from app.storage.paging import Cursor
 from app.storage.secrecy import Seller
 from bench import console_rows
 from tests.conftest import Clock
-from tests.year import blocks_read, plan, rows_looked_at, statements, year_of
+from tests.support.sample_year import blocks_read, plan, rows_looked_at, statements, year_of
 from trial.postgres import EmbeddedPostgres
 
 CARDS, EVENTS = 20_000, 60_000

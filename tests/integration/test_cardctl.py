@@ -16,7 +16,7 @@ import pytest
 
 from app.storage.database import Database
 from app.storage.models import Card, Client, Event
-from tests.service import ROOT, Service, question
+from tests.support.service import ROOT, Service, question
 
 CONTROL = "\x1b[31mred\x1b[0m\u202eevil[bold]"
 

@@ -12,8 +12,8 @@ from kadun import CardRejected, Client, ServerUnreachable
 from kadun.patience import Patience
 from kadun.transport import HttpTransport
 
-from tests.e2e.exchange import quiet_port
-from tests.service import Service
+from tests.support.http_exchange import quiet_port
+from tests.support.service import Service
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -16,11 +16,11 @@ from app.services.bearer import digest, new_token
 from app.services.shop_tokens import ShopTokens
 from app.storage.database import Database
 from app.storage.models import Card, Event, Figures, LoginFailure, Operator, OperatorSession
-from tests.console import PASSWORD, Browser, Fields, Files, Seen, add_operator
-from tests.console_scene import NEW_PASSWORD, STATIC, Scene, address_of, csrf_of, furnish, paths, state
-from tests.contract import OPENAPI
-from tests.service import Service
-from tests.shop import CARDS, Shop
+from tests.support.console import PASSWORD, Browser, Fields, Files, Seen, add_operator
+from tests.support.console_scene import NEW_PASSWORD, STATIC, Scene, address_of, csrf_of, furnish, paths, state
+from tests.support.openapi_contract import OPENAPI
+from tests.support.service import Service
+from tests.support.shop import CARDS, Shop
 
 LOGIN = "to the log-in"
 OTHER_METHODS = ("HEAD", "OPTIONS", "PUT", "DELETE", "PATCH", "TRACE", "PROPFIND", "ODD")

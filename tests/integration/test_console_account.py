@@ -9,8 +9,8 @@ import pytest
 from app.domain.operators import Role
 from app.storage.database import Database
 from app.storage.models import Event, Operator, OperatorDevice, OperatorSession
-from tests.console import PASSWORD, Browser, Seen, add_operator
-from tests.service import Service
+from tests.support.console import PASSWORD, Browser, Seen, add_operator
+from tests.support.service import Service
 
 NEW = "a rather long new password"
 

@@ -8,8 +8,8 @@ import pytest
 from app.domain.codes import EventKind
 from app.storage.database import Database
 from app.storage.models import Card, Client, Event
-from tests.console import Browser, Seen, add_operator
-from tests.service import Service, question
+from tests.support.console import Browser, Seen, add_operator
+from tests.support.service import Service, question
 
 LIST = "/admin/cards"
 CONFIRM = "/admin/cards/confirm"

@@ -11,8 +11,8 @@ import pytest
 
 from app.domain.codes import EventKind
 from app.storage.models import Card, Event
-from tests.console import Browser, Seen
-from tests.service import Service, question
+from tests.support.console import Browser, Seen
+from tests.support.service import Service, question
 
 FORMULA = "=HYPERLINK(1)"
 BROKEN = [

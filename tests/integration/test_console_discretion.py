@@ -9,8 +9,8 @@ from app.storage import journal
 from app.storage.database import Database
 from app.storage.journal import Entry
 from app.storage.models import Card
-from tests.console import Browser, Seen, add_operator
-from tests.service import Service
+from tests.support.console import Browser, Seen, add_operator
+from tests.support.service import Service
 
 BORN = datetime(2026, 1, 1, tzinfo=UTC)
 KEY = "WXYZ" + "7" * 28

@@ -17,8 +17,8 @@ from app.storage import journal
 from app.storage.database import Database
 from app.storage.journal import Entry
 from app.storage.models import Card, Figures, Usage
-from tests.console import Browser, Seen, add_operator
-from tests.service import Service, question, wait_for
+from tests.support.console import Browser, Seen, add_operator
+from tests.support.service import Service, question, wait_for
 
 ZONE = ZoneInfo("Asia/Shanghai")
 

@@ -10,10 +10,10 @@ import pytest
 from app.domain.operators import Role
 from app.storage.database import Database
 from app.storage.models import FileBatch
-from tests.console import Browser, add_operator
-from tests.functions_service import FunctionsService
 from tests.integration.conftest import with_keys
-from tests.service import Service, wait_for
+from tests.support.console import Browser, add_operator
+from tests.support.functions_service import FunctionsService
+from tests.support.service import Service, wait_for
 
 PAGES = ("/admin/files", "/admin/functions", "/admin/keys", "/admin/health")
 

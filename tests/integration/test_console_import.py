@@ -8,8 +8,8 @@ from app.console.imports import MOST_BYTES
 from app.domain.codes import EventKind
 from app.storage.database import Database
 from app.storage.models import Card, Event
-from tests.console import Browser, Seen, add_operator
-from tests.service import Service, wait_for
+from tests.support.console import Browser, Seen, add_operator
+from tests.support.service import Service, wait_for
 
 IMPORT = "/admin/cards/import"
 IDS = [f"{letter}123456789ABCDEFGHJKMNPQRSTVWXYZ" for letter in "012345"]

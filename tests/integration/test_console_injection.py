@@ -19,9 +19,9 @@ from app.domain.codes import EventKind
 from app.services.showing import shown
 from app.storage.database import Database
 from app.storage.models import Event, Operator
-from tests.console import PASSWORD, Browser, Seen, add_operator
-from tests.console_scene import Scene, address_of, file_name, furnish, paths
-from tests.service import Service
+from tests.support.console import PASSWORD, Browser, Seen, add_operator
+from tests.support.console_scene import Scene, address_of, file_name, furnish, paths
+from tests.support.service import Service
 
 EVIL = (
     "<script>alert(1)</script>",

@@ -12,8 +12,8 @@ from app.domain.codes import EventKind
 from app.storage import journal, journal_lists
 from app.storage.database import Database
 from app.storage.models import Card, Event
-from tests.console import Browser, Seen
-from tests.year import plan, statements
+from tests.support.console import Browser, Seen
+from tests.support.sample_year import plan, statements
 
 ISSUE = "/admin/cards/issue"
 

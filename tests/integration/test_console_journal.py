@@ -21,8 +21,8 @@ from app.storage import journal
 from app.storage.database import Database
 from app.storage.journal import Entry
 from app.storage.models import Event
-from tests.console import Browser, Seen, add_operator
-from tests.service import Service, wait_for
+from tests.support.console import Browser, Seen, add_operator
+from tests.support.service import Service, wait_for
 
 NOON = datetime(2026, 3, 1, 4, 0, tzinfo=UTC)  # in Shanghai
 CARD, OTHER = "C" * 32, "D" * 32

@@ -7,9 +7,9 @@ from app.console.issue import MOST_ISSUED
 from app.domain.codes import EventKind
 from app.storage.database import Database
 from app.storage.models import Event
-from tests.console import Browser, Seen, add_operator
-from tests.console_scene import address_of, csrf_of, furnish, paths
-from tests.service import Service
+from tests.support.console import Browser, Seen, add_operator
+from tests.support.console_scene import address_of, csrf_of, furnish, paths
+from tests.support.service import Service
 
 NO_TEXT = ("%00", "%ff", "%ED%A0%80", "%F4%90%80%80")
 ODD = (

@@ -18,7 +18,7 @@ from app.storage import operator_forms
 from app.storage.database import ConflictError, Database
 from app.storage.models import Card, Event, Operator, OperatorForm
 from tests.conftest import Clock
-from tests.console import Browser, Fields, Files, Seen, add_operator
+from tests.support.console import Browser, Fields, Files, Seen, add_operator
 
 CONFIRM, APPLY = "/admin/cards/confirm", "/admin/cards/apply"
 ISSUE, IMPORT = "/admin/cards/issue", "/admin/cards/import"

@@ -10,8 +10,8 @@ from app.domain.operators import Role, Scope
 from app.services.shop_tokens import ShopTokens
 from app.storage.database import Database
 from app.storage.models import Event, Operator
-from tests.console import PASSWORD, Browser, add_operator
-from tests.service import Service, wait_for
+from tests.support.console import PASSWORD, Browser, add_operator
+from tests.support.service import Service, wait_for
 
 NEW = "a rather long new password"
 

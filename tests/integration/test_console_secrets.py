@@ -11,10 +11,10 @@ from app.domain.operators import Role
 from app.services.bearer import digest
 from app.storage.database import Database
 from app.storage.models import LoginFailure, Operator
-from tests.console import PASSWORD, Browser, Seen, add_operator
-from tests.console_scene import NEW_PASSWORD, address_of, csrf_of, furnish, paths
-from tests.service import Service, question
-from tests.shop import Shop
+from tests.support.console import PASSWORD, Browser, Seen, add_operator
+from tests.support.console_scene import NEW_PASSWORD, address_of, csrf_of, furnish, paths
+from tests.support.service import Service, question
+from tests.support.shop import Shop
 
 
 @pytest.fixture

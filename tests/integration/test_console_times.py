@@ -5,10 +5,10 @@ from pathlib import Path
 from urllib.parse import urlencode
 
 from app.storage.database import Database
-from tests.console import Browser, add_operator
-from tests.console_scene import address_of, furnish, paths
 from tests.integration.conftest import with_keys
-from tests.service import Service
+from tests.support.console import Browser, add_operator
+from tests.support.console_scene import address_of, furnish, paths
+from tests.support.service import Service
 
 TIME = re.compile(r"\d\d:\d\d:\d\d(?:\.\d+)?(\S*)")
 

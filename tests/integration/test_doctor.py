@@ -13,8 +13,8 @@ import pytest
 from app.storage.database import Database
 from app.storage.models import Event
 from tests.conftest import EmbeddedPostgres
-from tests.doctor_facts import HOST
-from tests.service import Service, question
+from tests.support.doctor_facts import HOST
+from tests.support.service import Service, question
 
 LEAST = (
     "GRANT USAGE ON SCHEMA public TO {role}",

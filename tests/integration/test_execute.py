@@ -18,10 +18,10 @@ from app.storage.database import Database
 from app.storage.journal import REFUSALS_A_MINUTE
 from app.storage.models import Card, Event, Usage
 from app.storage.models import Client as ClientRow
-from tests.functions_service import FunctionsService
 from tests.integration.conftest import with_keys
 from tests.integration.test_hostile_input import MALFORMED
-from tests.service import OPEN, Answer, Service, question, wait_for
+from tests.support.functions_service import FunctionsService
+from tests.support.service import OPEN, Answer, Service, question, wait_for
 
 SECRET = "hunter2-" + "q" * 20
 KEY_CLAIMS = {"KERNAL_DATA_KEY", "KERNAL_DATA_KEY_SEALED"}

@@ -13,7 +13,7 @@ import pytest
 from app.storage import schema
 from app.storage.database import Database, connect_to
 from app.storage.models import Card
-from tests.service import Service, question, wait_for
+from tests.support.service import Service, question, wait_for
 from trial.postgres import EmbeddedPostgres
 
 THREADS = 8

@@ -19,7 +19,7 @@ from app.storage.cards import NewCard
 from app.storage.database import Database
 from app.storage.journal import Entry
 from tests.conftest import Clock
-from tests.service import wait_for
+from tests.support.service import wait_for
 
 NOW = datetime(2026, 3, 1, 17, 0, tzinfo=UTC)  # in Shanghai it is 1 a.m. of the next day
 SHANGHAI = ZoneInfo("Asia/Shanghai")

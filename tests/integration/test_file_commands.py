@@ -16,8 +16,8 @@ import pytest
 
 from app.storage.database import Database
 from app.storage.models import Event, File, FileBatch
-from tests.downloads import blobs, put, sha256
-from tests.service import ROOT, Service, wait_for
+from tests.support.downloads import blobs, put, sha256
+from tests.support.service import ROOT, Service, wait_for
 
 
 @pytest.fixture

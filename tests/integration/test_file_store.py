@@ -26,7 +26,7 @@ from app.storage.models import Client, Event, File
 from app.tokens.links import Link, LinkRefusedError, Links
 from app.tokens.signer import Signer
 from tests.conftest import Clock
-from tests.downloads import DOWNLOAD, sha256
+from tests.support.downloads import DOWNLOAD, sha256
 
 
 class PowerCutError(Exception):

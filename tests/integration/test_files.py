@@ -24,9 +24,9 @@ from app.storage.models import Client, Event, File, Usage
 from app.tokens import keyring
 from app.tokens.links import Link, Links
 from app.tokens.signer import Signer
-from tests.downloads import DOWNLOAD, Fetched, ask, blobs, fetch, links, put, sha256
 from tests.integration.conftest import with_keys
-from tests.service import Service, question, wait_for
+from tests.support.downloads import DOWNLOAD, Fetched, ask, blobs, fetch, links, put, sha256
+from tests.support.service import Service, question, wait_for
 
 CONTENT = bytes(range(256)) * 1000
 NAME = "数据 v1.bin"

@@ -19,7 +19,7 @@ from app.services.following import Follower
 from app.storage import journal, schema
 from app.storage.database import Database, connect_to
 from app.storage.journal import Entry, Filter
-from tests.service import ROOT, Service, wait_for
+from tests.support.service import ROOT, Service, wait_for
 from trial.postgres import EmbeddedPostgres
 
 INSERT = "INSERT INTO event (at, kind, actor) VALUES (now(), 'frozen', %s)"

@@ -9,9 +9,9 @@ import pytest
 
 from app.storage.database import Database
 from app.storage.models import Card, Client, Event, Usage
-from tests.functions_service import FunctionsService
-from tests.service import OPEN, Service, question, wait_for
-from tests.wheels import write_wheel
+from tests.support.functions_service import FunctionsService
+from tests.support.service import OPEN, Service, question, wait_for
+from tests.support.wheels import write_wheel
 
 SECRETS = ("DATABASE_URL", "KERNAL_DATA_KEY")
 

@@ -13,8 +13,8 @@ from app.functions.generation import load
 from app.functions.guardian import Limits
 from app.functions.library import Library, NotLoadedError, signature
 from app.functions.modules import packages_dir
-from tests.processes import processes_in
-from tests.service import wait_for
+from tests.support.processes import processes_in
+from tests.support.service import wait_for
 
 LIMITS = Limits(5, 64 * 1024**2, 1000)
 GOOD = """

@@ -24,12 +24,12 @@ from app.functions.client import (
     TimedOut,
 )
 from app.functions.modules import packages_dir
-from tests.functions_service import FunctionsService
-from tests.processes import processes_in
-from tests.service import ROOT, wait_for
+from tests.support.functions_service import FunctionsService
+from tests.support.processes import processes_in
+from tests.support.service import ROOT, wait_for
 
 CALLER = Caller("0" * 32, "1" * 32, None)
-HOSTILE = Path(__file__).parent / "hostile_functions.py"
+HOSTILE = ROOT / "tests/support/hostile_functions.py"
 WELL = """
 from app.functions import core_function
 

@@ -8,7 +8,7 @@ import pytest
 
 from app.storage.database import Database
 from app.storage.models import Client, Event
-from tests.service import Answer, Service, question
+from tests.support.service import Answer, Service, question
 
 GOOD = question("0" * 32)
 NONCE = GOOD["nonce"]

@@ -13,7 +13,7 @@ from app.storage.models import Event, Usage
 from app.storage.paging import Cursor
 from app.storage.usage_lists import DAYS, UsageFilter, UsagePlace, usage_of_card, usage_page
 from bench import console_rows
-from tests.year import plan, statements, year_of
+from tests.support.sample_year import plan, statements, year_of
 from trial.postgres import EmbeddedPostgres
 
 NOW = datetime.now(UTC)

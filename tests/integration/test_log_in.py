@@ -12,8 +12,8 @@ from app.services.passwords import Passwords
 from app.services.sessions import Sessions
 from app.storage.database import Database
 from app.storage.models import Event, Operator, OperatorSession
-from tests.doors import HOME, Door
-from tests.passwords import OTHER, PASSWORD, CheapPasswords
+from tests.support.log_ins import HOME, Door
+from tests.support.passwords import OTHER, PASSWORD, CheapPasswords
 
 
 def test_name_and_password_open_a_session(door: Door) -> None:

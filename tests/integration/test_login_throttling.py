@@ -16,8 +16,8 @@ from app.services.passwords import STRANGERS, LoginBusyError, Passwords
 from app.services.sessions import Sessions
 from app.storage.database import Database
 from app.storage.models import Event, LoginFailure, OperatorDevice
-from tests.doors import CAFE, HOME, Door
-from tests.passwords import OTHER, PASSWORD, CheapPasswords
+from tests.support.log_ins import CAFE, HOME, Door
+from tests.support.passwords import OTHER, PASSWORD, CheapPasswords
 
 
 def test_who_keeps_failing_must_wait_ever_longer(door: Door) -> None:

@@ -25,14 +25,14 @@ from app.settings import Settings
 from app.storage.database import Database
 from app.storage.journal import Entry, append
 from app.storage.models import Card, Event
-from tests import contract
-from tests.console import Browser, add_operator
-from tests.console_scene import csrf_of, furnish, paths
-from tests.contract import is_console
-from tests.functions_service import FunctionsService
 from tests.integration.conftest import with_keys
-from tests.service import ROOT, Service
-from tests.shop import Shop
+from tests.support import openapi_contract as contract
+from tests.support.console import Browser, add_operator
+from tests.support.console_scene import csrf_of, furnish, paths
+from tests.support.functions_service import FunctionsService
+from tests.support.openapi_contract import is_console
+from tests.support.service import ROOT, Service
+from tests.support.shop import Shop
 
 EXAMPLE = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # the card of the document's examples
 CONSOLES_EXAMPLE = EXAMPLE[::-1]  # that of the console's forms: frozen there, it would be refused elsewhere
@@ -152,7 +152,10 @@ def test_schemathesis_finds_no_500_and_no_undocumented_answer(
         command = [str(Path(sys.executable).with_name("schemathesis")), "--config-file", str(configuration), "run"]
         command += [f"http://127.0.0.1:{service.port}/v1/openapi.json", "--no-color", "--continue-on-failure"]
         command += ["--phases", "examples,coverage,fuzzing", "--max-examples", "10", "--generation-deterministic"]
-        hooks = {"SCHEMATHESIS_HOOKS": str(ROOT / "tests/schemathesis_hooks.py"), "CONSOLE_CSRF": csrf_of(session)}
+        hooks = {
+            "SCHEMATHESIS_HOOKS": str(ROOT / "tests/support/schemathesis_hooks.py"),
+            "CONSOLE_CSRF": csrf_of(session),
+        }
         environment = {**os.environ, **hooks, "SHOP_TOKEN": shop.token, "CONSOLE_SESSION": session}
         done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
         log = service.log.read_text()

@@ -21,7 +21,7 @@ from app.storage import operators as operator_rows
 from app.storage.database import Database, DatabaseUnavailableError
 from app.storage.models import ApiRequest, ApiToken, Event, LoginFailure, Operator, OperatorDevice, OperatorSession
 from tests.conftest import Clock
-from tests.passwords import OTHER, PASSWORD, CheapPasswords
+from tests.support.passwords import OTHER, PASSWORD, CheapPasswords
 
 HOME = "198.51.100.1"
 

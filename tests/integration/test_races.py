@@ -6,7 +6,7 @@ from typing import Any
 
 from app.storage.database import Database
 from app.storage.models import Card, Client, Event, Usage
-from tests.service import Answer, Service, question
+from tests.support.service import Answer, Service, question
 
 CARDS = 200
 DEVICES = 8

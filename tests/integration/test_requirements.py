@@ -11,7 +11,7 @@ import pytest
 from app.domain.texts import RefusedError
 from app.functions.modules import packages_dir
 from app.services.requirements import install
-from tests.wheels import write_wheel
+from tests.support.wheels import write_wheel
 
 
 @pytest.fixture

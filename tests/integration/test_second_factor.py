@@ -13,8 +13,8 @@ from app.services.credentials import LoginRefusedError, LoginThrottledError, Wan
 from app.services.sessions import Sessions
 from app.storage.database import Database
 from app.storage.models import Event, OperatorSession
-from tests.doors import HOME, Door
-from tests.passwords import PASSWORD, CheapPasswords
+from tests.support.log_ins import HOME, Door
+from tests.support.passwords import PASSWORD, CheapPasswords
 
 
 def test_a_code_is_asked_for_only_once_the_password_is_right(door: Door) -> None:

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from kadun import Client, RequestRefused
 
-from tests.functions_service import FunctionsService
 from tests.integration.conftest import with_keys
-from tests.service import ROOT, Service, wait_for
+from tests.support.functions_service import FunctionsService
+from tests.support.service import ROOT, Service, wait_for
 
 DOCUMENTS = (ROOT / "docs/files-and-functions.md", ROOT / "docs/files-and-functions.zh-CN.md")
 

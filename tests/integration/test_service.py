@@ -14,7 +14,7 @@ from joserfc.jwk import OKPKey
 from app.storage.database import Database
 from app.storage.models import Event
 from app.storage.schema import expected_version
-from tests.service import Service, question, wait_for
+from tests.support.service import Service, question, wait_for
 
 
 def public_key_of(key: OKPKey) -> str:

@@ -10,8 +10,8 @@ from app.services.operators import OperatorNotFoundError
 from app.services.sessions import Sessions
 from app.storage.database import Database
 from app.storage.models import Event, OperatorSession
-from tests.doors import HOME, Door
-from tests.passwords import OTHER, PASSWORD, CheapPasswords
+from tests.support.log_ins import HOME, Door
+from tests.support.passwords import OTHER, PASSWORD, CheapPasswords
 
 
 def logged_out() -> list[tuple[str, dict[str, int]]]:

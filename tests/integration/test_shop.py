@@ -12,8 +12,8 @@ from app.domain.operators import Scope
 from app.services.shop_tokens import ShopTokens
 from app.storage.database import Database
 from app.storage.models import ApiRequest, ApiToken, Card, Event, LoginFailure
-from tests.service import ROOT, Answer, Service, question
-from tests.shop import CARDS, Shop
+from tests.support.service import ROOT, Answer, Service, question
+from tests.support.shop import CARDS, Shop
 
 DOCUMENT = ROOT / "docs/shop-api.md"
 NOBODY = "0" * 32

@@ -25,9 +25,9 @@ from app.storage.database import Database, DatabaseUnavailableError
 from app.storage.models import ApiRequest, Card, Event
 from tests.conftest import Clock
 from tests.integration.conftest import with_keys
-from tests.service import Answer, Service, wait_for
-from tests.shop import CARDS, Shop
-from tests.wire import Wire
+from tests.support.service import Answer, Service, wait_for
+from tests.support.shop import CARDS, Shop
+from tests.support.tcp_proxy import Wire
 
 ORDER = {"validity": "30d", "count": 2, "note": "order 42"}
 WRITES_AN_ORDER = b'INSERT INTO "api_request"'

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.service import ROOT
+from tests.support.service import ROOT
 
 PRELUDE = """
 set -euo pipefail

@@ -8,7 +8,7 @@ import pytest
 
 from app.services.doctor import Facts, Finding, Status, examine, examine_host
 from app.services.doctor.facts import InsideFacts, Mode, Role
-from tests.doctor_facts import (
+from tests.support.doctor_facts import (
     ASK,
     BACKUP,
     CERTIFICATE,

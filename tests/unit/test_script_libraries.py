@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.service import ROOT, wait_for
+from tests.support.service import ROOT, wait_for
 
 SOURCES = "common backup swap bundle envfile arrival rollback"
 PRELUDE = """

@@ -6,7 +6,7 @@ import pytest
 from kadun import Client
 from kadun.patience import Patience
 
-from tests.unit.client.forge import CARD, HARDWARE, FakeServer, SigningKey, pinned
+from tests.support.client.forge import CARD, HARDWARE, FakeServer, SigningKey, pinned
 
 if TYPE_CHECKING:
     from collections.abc import Callable

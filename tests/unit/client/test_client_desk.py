@@ -11,9 +11,9 @@ import pyrage
 import pytest
 from kadun.answers import Answer
 
-from tests.unit.client.desk_program import CORE, DeskProgram
-from tests.unit.client.forge import CARD, FakeServer, SigningKey, pinned, reject, setting
-from tests.unit.client.local_http import forged, serving
+from tests.support.client.desk_program import CORE, DeskProgram
+from tests.support.client.forge import CARD, FakeServer, SigningKey, pinned, reject, setting
+from tests.support.client.local_http import forged, serving
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -20,14 +20,14 @@ from kadun import messages
 from kadun.__main__ import main
 
 from app.cli.main import cardctl
-from tests.e2e.pki import Issued
-from tests.unit.client.forge import CARD, FakeServer, SigningKey, pinned, reject
-from tests.unit.client.local_http import forged, serving
+from tests.support.client.forge import CARD, FakeServer, SigningKey, pinned, reject
+from tests.support.client.local_http import forged, serving
+from tests.support.pki import Issued
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.unit.client.local_http import Respond
+    from tests.support.client.local_http import Respond
 
 ROOT = Path(__file__).resolve().parents[3]
 ENGLISH, CHINESE = ROOT / "docs" / "client.md", ROOT / "docs" / "client.zh-CN.md"

@@ -20,12 +20,12 @@ from kadun.downloads import Offer
 from kadun.partial import Partial
 from kadun.transport import HttpTransport
 
-from tests.unit.client.file_server import CONTENT, NAME, SIZE, FileServer, refuse, sha256
-from tests.unit.client.forge import CARD, HARDWARE, FakeServer, SigningKey, pinned, reject, setting
-from tests.unit.client.local_http import Handler, LocalServer, serving
+from tests.support.client.file_server import CONTENT, NAME, SIZE, FileServer, refuse, sha256
+from tests.support.client.forge import CARD, HARDWARE, FakeServer, SigningKey, pinned, reject, setting
+from tests.support.client.local_http import Handler, LocalServer, serving
 
 if TYPE_CHECKING:
-    from tests.unit.client.local_http import Respond
+    from tests.support.client.local_http import Respond
 
 MakeClient = Callable[..., Client]
 ROOT = Path(__file__).resolve().parents[3]

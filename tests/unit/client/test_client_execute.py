@@ -22,14 +22,14 @@ from kadun import (
 )
 from kadun.transport import HttpTransport
 
-from tests.unit.client.forge import OPEN, FakeServer, SigningKey, refusal, reject, setting
-from tests.unit.client.local_http import Handler, forged, serving
+from tests.support.client.forge import OPEN, FakeServer, SigningKey, refusal, reject, setting
+from tests.support.client.local_http import Handler, forged, serving
 
 if TYPE_CHECKING:
     from kadun.answers import Answer
 
-    from tests.unit.client.forge import Tweak
-    from tests.unit.client.local_http import Respond
+    from tests.support.client.forge import Tweak
+    from tests.support.client.local_http import Respond
 
 MakeClient = Callable[..., Client]
 FUNCTION = "汇率换算"

@@ -17,8 +17,8 @@ import pytest
 from kadun import Client, Heartbeat, KadunError, ServerUnreachable, UntrustedAnswer
 from kadun.patience import Patience
 
-from tests.unit.client.forge import CARD, HARDWARE, FakeServer, SigningKey, claims_for, pinned, verdict_answer
-from tests.unit.client.local_http import Handler, forged, serving
+from tests.support.client.forge import CARD, HARDWARE, FakeServer, SigningKey, claims_for, pinned, verdict_answer
+from tests.support.client.local_http import Handler, forged, serving
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -18,8 +18,8 @@ from kadun import Client, HardwareUnknown, hardware
 from kadun.hardware import linux, macos
 from kadun.hardware.genuine import genuine
 
-from tests.unit.client import machines
-from tests.unit.client.machines import (
+from tests.support.client import machines
+from tests.support.client.machines import (
     ALL_WINDOWS,
     MAC_IN_VMWARE,
     MAC_WITHOUT_SERIAL,
@@ -36,7 +36,7 @@ from tests.unit.client.machines import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tests.unit.client.forge import FakeServer
+    from tests.support.client.forge import FakeServer
 
 MACHINE_ID = "e08d2021fbdd6f894fde550c98aff54d"
 NOBODY = 65534

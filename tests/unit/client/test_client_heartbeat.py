@@ -19,8 +19,8 @@ from kadun import CardRejected, Client, Heartbeat, KadunError, ServerUnreachable
 from kadun.answers import Answer
 from kadun.transport import HttpTransport
 
-from tests.unit.client.forge import CARD, HARDWARE, NOW, FakeServer, pinned, refusal, reject, setting
-from tests.unit.client.local_http import forged, serving
+from tests.support.client.forge import CARD, HARDWARE, NOW, FakeServer, pinned, refusal, reject, setting
+from tests.support.client.local_http import forged, serving
 
 MakeClient = Callable[..., Client]
 SOON = 10  # seconds within which whatever is awaited must come

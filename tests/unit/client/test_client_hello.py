@@ -13,8 +13,8 @@ from typing import Any
 import pyrage
 import pytest
 
-from tests.unit.client.forge import CARD, FakeServer, SigningKey, pinned, reject, setting
-from tests.unit.client.local_http import LocalServer, forged, serving
+from tests.support.client.forge import CARD, FakeServer, SigningKey, pinned, reject, setting
+from tests.support.client.local_http import LocalServer, forged, serving
 
 ROOT = Path(__file__).resolve().parents[3]
 HELLO = ROOT / "examples" / "hello"

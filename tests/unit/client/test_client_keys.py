@@ -12,7 +12,7 @@ from kadun import Client, ServerUnreachable, UntrustedAnswer
 from kadun.answers import Answer
 from kadun.keys import TrustedKeys
 
-from tests.unit.client.forge import FakeServer, SigningKey, pinned
+from tests.support.client.forge import FakeServer, SigningKey, pinned
 
 MakeClient = Callable[..., Client]
 

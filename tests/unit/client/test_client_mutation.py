@@ -13,7 +13,7 @@ from kadun.question import Question
 from kadun.sealing import Envelope
 from kadun.verdict import check
 
-from tests.unit.client.forge import (
+from tests.support.client.forge import (
     CARD,
     HARDWARE,
     NOW,

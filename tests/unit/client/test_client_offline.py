@@ -23,7 +23,7 @@ from kadun.answers import Answer
 from kadun.clocks import LATEST_TIME, heard
 from kadun.store import Store
 
-from tests.unit.client.forge import (
+from tests.support.client.forge import (
     CARD,
     HARDWARE,
     NOW,

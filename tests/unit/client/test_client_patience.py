@@ -8,7 +8,7 @@ import pytest
 from kadun import Client, ServerUnreachable, UntrustedAnswer
 from kadun.answers import Answer
 
-from tests.unit.client.forge import FakeServer, SigningKey
+from tests.support.client.forge import FakeServer, SigningKey
 
 
 def broken() -> ServerUnreachable:

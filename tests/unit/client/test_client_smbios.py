@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from kadun.hardware.smbios import identifiers_in
 from kadun.hardware.windows import disk_serial_in
 
-from tests.unit.client.machines import ALL_WINDOWS, THINKPAD, Firmware, disk_descriptor, structure
+from tests.support.client.machines import ALL_WINDOWS, THINKPAD, Firmware, disk_descriptor, structure
 
 text = st.text(st.characters(min_codepoint=1, max_codepoint=255), min_size=1, max_size=64)
 

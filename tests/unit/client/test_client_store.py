@@ -37,7 +37,7 @@ from kadun.sealing import Envelope
 from kadun.store import Kept, Refusal, State, Store
 
 from app.domain.cards import parse_card_id
-from tests.unit.client.forge import (
+from tests.support.client.forge import (
     CARD,
     HARDWARE,
     NOW,

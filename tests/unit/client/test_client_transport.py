@@ -24,11 +24,11 @@ from kadun import Client, ServerUnreachable, UntrustedAnswer
 from kadun.connections import Connections
 from kadun.transport import LARGEST_BODY_BYTES, HttpTransport
 
-from tests.unit.client.forge import CARD, HARDWARE, FakeServer, SigningKey, pinned
-from tests.unit.client.local_http import Handler, forged, serving
+from tests.support.client.forge import CARD, HARDWARE, FakeServer, SigningKey, pinned
+from tests.support.client.local_http import Handler, forged, serving
 
 if TYPE_CHECKING:
-    from tests.unit.client.local_http import Respond
+    from tests.support.client.local_http import Respond
 
 MakeClient = Callable[..., Client]
 SOON = 10  # seconds within which whatever is awaited must come

@@ -13,7 +13,7 @@ import pyrage
 import pytest
 from kadun import CardRejected, Client, KadunError, Secret, UnsealFailed, UntrustedAnswer
 
-from tests.unit.client.forge import FakeServer, reject, setting
+from tests.support.client.forge import FakeServer, reject, setting
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,7 +12,7 @@ from kadun import CardRejected, Client, KadunError, RequestRefused, ServerUnreac
 from kadun.answers import Answer
 from kadun.errors import printable
 
-from tests.unit.client.forge import CARD, HARDWARE, NOW, OPEN, FakeServer, refusal, reject, setting
+from tests.support.client.forge import CARD, HARDWARE, NOW, OPEN, FakeServer, refusal, reject, setting
 
 MakeClient = Callable[..., Client]
 CODES = ["CARD_NOT_FOUND", "CARD_FROZEN", "CARD_EXPIRED", "CLIENT_MISMATCH", "CLIENT_HAS_ANOTHER_CARD"]

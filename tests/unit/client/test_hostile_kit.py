@@ -19,7 +19,7 @@ from kadun.hostile.stage import playing
 from kadun.hostile.subject import bounded
 from kadun.hostile.world import Scenario, World
 
-from tests.unit.client.gullible import Gullible
+from tests.support.client.gullible import Gullible
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -6,7 +6,7 @@ import pytest
 from app.environment import SettingsError
 from app.functions.guardian import MAX_PROCESSES
 from app.functions.settings import FunctionSettings
-from tests.service import ROOT
+from tests.support.service import ROOT
 
 LEAST = {"KADUN_FUNCTIONS_DIR": "/data/functions", "KADUN_FUNCTIONS_SOCKET": "/run/functions.sock"}
 

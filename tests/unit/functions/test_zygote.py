@@ -13,8 +13,8 @@ import pytest
 from app.functions import frames, zygote
 from app.functions.guardian import Limits
 from app.functions.outcomes import CallerFacts, CallRequest, Failed, Outcome, Returned, TimedOut
-from tests.processes import processes_in
-from tests.service import ROOT, wait_for
+from tests.support.processes import processes_in
+from tests.support.service import ROOT, wait_for
 
 MODULE = """
 import os, sys, time

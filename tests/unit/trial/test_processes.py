@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.service import wait_for
+from tests.support.service import wait_for
 from trial.errors import TrialError
 from trial.ports import free_port, why_not
 from trial.postmaster import data_folder, has_orphans, pid_file, running_postmaster

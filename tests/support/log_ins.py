@@ -12,7 +12,7 @@ from app.services.sessions import Identity, LoggedIn, Sessions
 from app.storage.database import Database
 from app.storage.models import Operator
 from tests.conftest import Clock
-from tests.passwords import OTHER, PASSWORD, CheapPasswords
+from tests.support.passwords import OTHER, PASSWORD, CheapPasswords
 
 HOME, CAFE = "198.51.100.1", "2001:db8:1:2::3"
 

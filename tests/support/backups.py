@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
-from tests.e2e.stack import Stack, run
-from tests.service import wait_for
+from tests.support.service import wait_for
+from tests.support.stack import Stack, run
 
 FAULTS = {
     "truncated": "{ head -c 20000; cat >/dev/null; }",

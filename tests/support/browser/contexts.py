@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 from playwright.sync_api import Browser, BrowserContext, Page, Response
 
-from tests.browser.visits import Look, Troubles, Walked, path_and_method
+from tests.support.browser.visits import Look, Troubles, Walked, path_and_method
 
 
 class _Kept(NamedTuple):

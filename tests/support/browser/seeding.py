@@ -26,10 +26,10 @@ from app.storage.journal import Entry
 from app.storage.models import Operator, Usage
 from app.storage.statements import PREPARED
 from app.tokens.signer import Signer
-from tests.browser.visits import Site
 from tests.conftest import START, Clock
-from tests.console import add_operator
-from tests.service import OPEN, question
+from tests.support.browser.visits import Site
+from tests.support.console import add_operator
+from tests.support.service import OPEN, question
 
 OWNER, SELLER = "店主", "小李"
 SHOP = "抖音小店"
@@ -72,7 +72,7 @@ def opened(site: Site) -> Iterator[Database]:
 
 
 def seed(site: Site) -> Shop:
-    """Open the shop. The operators are `OWNER` and `SELLER`; their password is `tests.console.PASSWORD`."""
+    """Open the shop. The operators are `OWNER` and `SELLER`; their password is `tests.support.console.PASSWORD`."""
     with opened(site) as database:
         add_operator(OWNER)
         add_operator(SELLER, Role.SELLER)

@@ -12,10 +12,10 @@ from typing import Any, NamedTuple, Self
 
 import jwt
 
-from tests import contract
-from tests.e2e.exchange import quiet_port
+from tests.support import openapi_contract as contract
+from tests.support.http_exchange import quiet_port
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 OPEN = "打开程序"
 
 

@@ -10,7 +10,7 @@ from app.clock import utc_now
 from app.domain.operators import Scope
 from app.services.shop_tokens import ShopTokens
 from app.storage.database import Database
-from tests.service import Answer, Service
+from tests.support.service import Answer, Service
 
 CARDS = "/v1/shop/cards"
 

@@ -13,7 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Self
 
-from tests.e2e.stack import ROOT, Namespace, run
+from tests.support.stack import ROOT, Namespace, run
 
 ARCHIVES = {"debian": "http://deb.debian.org/debian", "ubuntu": "http://archive.ubuntu.com/ubuntu"}
 SCRIPTS = {"debian": "sid", "ubuntu": "gutsy"}  # how debootstrap goes about it, for a release newer than itself too

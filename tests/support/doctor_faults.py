@@ -11,8 +11,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from tests.e2e.stack import Stack, run
-from tests.service import wait_for
+from tests.support.service import wait_for
+from tests.support.stack import Stack, run
 
 DOMAIN = "kadun.test"
 Findings = dict[str, str]

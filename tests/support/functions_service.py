@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Self
 
 from app.functions.client import FunctionsClient, FunctionsUnavailableError
-from tests import core_functions
-from tests.service import ROOT, wait_for
+from tests.support import core_functions
+from tests.support.service import ROOT, wait_for
 
 
 class FunctionsService:
-    """Serves what lies in `folder/functions`, on the socket that a `tests.service.Service` of this folder asks."""
+    """The functions service of a folder, on the socket that the `Service` of this folder uses."""
 
     def __init__(self, folder: Path, **settings: str) -> None:
         self.modules = folder / "functions"
@@ -30,7 +30,7 @@ class FunctionsService:
         self.process: subprocess.Popen[bytes] | None = None
 
     def with_shop(self) -> Self:
-        """Install `tests/core_functions.py`, good functions and bad ones."""
+        """Install `tests/support/core_functions.py`, good functions and bad ones."""
         shutil.copy(core_functions.__file__, self.modules / "shop.py")
         return self
 

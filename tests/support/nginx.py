@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from bench import nginx_conf
-from tests.e2e.exchange import Answer, exchange, quiet_port, read_answer
-from tests.service import wait_for
+from tests.support.http_exchange import Answer, exchange, quiet_port, read_answer
+from tests.support.service import wait_for
 
 HSTS = "max-age=63072000"
 DEFAULTS = {"KADUN_RATE": "1000", "KADUN_BURST": "1000"}

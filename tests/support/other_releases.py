@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.e2e.bare_machine import BareMachine
-from tests.e2e.docker_offer import SigningKey, offer_docker
+from tests.support.bare_machine import BareMachine
+from tests.support.docker_apt_repository import SigningKey, offer_docker
 
 CONSTANT = r"(?m)^DOCKER_FINGERPRINT=[0-9A-F]{40}"
 

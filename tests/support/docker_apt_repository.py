@@ -7,7 +7,7 @@ import hashlib
 import subprocess
 from pathlib import Path
 
-from tests.e2e.stack import run
+from tests.support.stack import run
 
 VERSIONS = {"dockerd": "Docker version 29.0.0, build 0", "docker": "2.40.0"}
 PACKAGES = {

@@ -27,9 +27,9 @@ from app.domain.operators import Role
 from app.services.bearer import digest
 from app.storage import operators
 from app.storage.models import Operator
-from tests import contract
-from tests.pages import Form, forms_of, links_of, words_of
-from tests.service import Service
+from tests.support import openapi_contract as contract
+from tests.support.html_pages import Form, forms_of, links_of, words_of
+from tests.support.service import Service
 
 PASSWORD = "correct horse battery staple"
 Fields = Mapping[str, str | Sequence[str]]

@@ -8,8 +8,8 @@ from urllib.parse import parse_qs, urlsplit
 
 from playwright.sync_api import Locator, Page, expect
 
-from tests.browser.visits import Look
-from tests.console import PASSWORD
+from tests.support.browser.visits import Look
+from tests.support.console import PASSWORD
 
 
 class Person:

@@ -10,10 +10,10 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import BrowserContext, ConsoleMessage, Dialog, Page, Request, Response, WebError
 
-from tests.e2e.gateway import Gateway
-from tests.e2e.socket_service import SocketService
+from tests.support.nginx import Gateway
+from tests.support.socket_service import SocketService
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 SCREENSHOTS = ROOT / "test-artifacts/screenshots"
 
 Visit = Callable[..., Page]

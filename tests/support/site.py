@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from tests.e2e.exchange import Answer, read_answer
-from tests.e2e.pki import Issued
-from tests.e2e.stack import Stack, run
+from tests.support.http_exchange import Answer, read_answer
+from tests.support.pki import Issued
+from tests.support.stack import Stack, run
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,11 @@ import socket
 from pathlib import Path
 from typing import Any
 
-from tests.service import Service, question, wait_for
+from tests.support.service import Service, question, wait_for
 
 
 class SocketService(Service):
-    """`tests.service.Service` on a socket instead of a port."""
+    """`tests.support.service.Service` on a socket instead of a port."""
 
     def __init__(self, folder: Path, database_url: str) -> None:
         self.socket = folder / "kadun.sock"

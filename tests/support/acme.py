@@ -10,10 +10,10 @@ import subprocess
 from pathlib import Path
 from typing import Any, Self
 
-from tests.e2e.exchange import exchange, quiet_port
-from tests.e2e.pki import Issued
-from tests.e2e.stack import run
-from tests.service import wait_for
+from tests.support.http_exchange import exchange, quiet_port
+from tests.support.pki import Issued
+from tests.support.service import wait_for
+from tests.support.stack import run
 
 
 class Authority:

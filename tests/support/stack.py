@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, Self
 from uuid import uuid4
 
-from tests.e2e.exchange import exchange, quiet_port
-from tests.service import question
+from tests.support.http_exchange import exchange, quiet_port
+from tests.support.service import question
 
 ROOT = Path(__file__).resolve().parents[2]
 SECRETS = ("db_password", "owner_url", "backup_url", "database_url", "kernal_data_key")

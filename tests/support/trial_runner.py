@@ -6,8 +6,8 @@ import subprocess
 from pathlib import Path
 from typing import Self
 
-from tests.e2e.exchange import quiet_port
-from tests.service import ROOT, wait_for
+from tests.support.http_exchange import quiet_port
+from tests.support.service import ROOT, wait_for
 
 START_SECONDS = 180  # the first time, packages are downloaded
 

@@ -7,9 +7,9 @@ from urllib.parse import urlencode
 
 from playwright.sync_api import expect
 
-from tests.browser.people import Person
-from tests.browser.seeding import LIVE, SELLER, SHOP, Shop
-from tests.browser.visits import Look
+from tests.support.browser.people import Person
+from tests.support.browser.seeding import LIVE, SELLER, SHOP, Shop
+from tests.support.browser.visits import Look
 
 Way = Callable[[Person, Shop], Any]
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import kadun
 
-from tests.e2e.stack import ROOT, Stack
+from tests.support.stack import ROOT, Stack
 
 MANIFEST_SQL = ROOT / "scripts/lib/manifest.sql"
 CORE_DATA = b"what the program cannot do without\n"

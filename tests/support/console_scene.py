@@ -17,7 +17,7 @@ from app.storage import journal
 from app.storage.database import Database
 from app.storage.journal import Entry
 from app.storage.models import ApiToken, Card, Client, File, FileBatch, Usage
-from tests.console import PASSWORD, Fields, add_operator
+from tests.support.console import PASSWORD, Fields, add_operator
 
 NEW_PASSWORD = "a rather long new password"
 STATIC = "/admin/static/{name}"

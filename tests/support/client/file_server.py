@@ -7,11 +7,11 @@ import re
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from tests.unit.client.forge import claims_for, verdict_answer
+from tests.support.client.forge import claims_for, verdict_answer
 
 if TYPE_CHECKING:
-    from tests.unit.client.forge import FakeServer
-    from tests.unit.client.local_http import Handler, Respond
+    from tests.support.client.forge import FakeServer
+    from tests.support.client.local_http import Handler, Respond
 
 NAME = "模型.bin"
 SIZE = 300_000

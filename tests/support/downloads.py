@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tests.service import Answer, Service, question
+from tests.support.service import Answer, Service, question
 
 DOWNLOAD = "文件下载"
 
