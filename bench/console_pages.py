@@ -8,8 +8,8 @@ from urllib.parse import urlencode
 
 import psycopg2
 
-from app.console.chosen import MOST_CHOSEN
 from app.console.issue import MOST_ISSUED
+from app.console.selection import MAX_SELECTED
 from app.storage.paging import Cursor
 from bench.console_rows import FUNCTIONS, HOT_HARDWARE, HOT_NETWORK, LARGE_BATCH, RARE_BATCH, RARE_NOTE
 
@@ -41,9 +41,11 @@ def pages(url: str, issued: str) -> dict[str, Asked]:
         url: The database's.
         issued: The address of the page that shows as many new cards as are issued at once.
     """
-    chosen = [card_id for (card_id,) in _rows(url, _CHOSEN, MOST_CHOSEN)]
+    chosen = [card_id for (card_id,) in _rows(url, _CHOSEN, MAX_SELECTED)]
     forms = {
-        f"confirm: {action} {MOST_CHOSEN}": Asked("/admin/cards/confirm", {"action": action, "id": chosen, "by": "30d"})
+        f"confirm: {action} {MAX_SELECTED}": Asked(
+            "/admin/cards/confirm", {"action": action, "id": chosen, "by": "30d"}
+        )
         for action in ("freeze", "extend")
     }
     shown = _plain() | {f"issued: {MOST_ISSUED:,}": issued} | _cards(url) | _journal(url)

@@ -16,7 +16,7 @@ from app.cli.context import Command, Session, format_option, pass_session
 from app.clock import utc_now
 from app.domain.cards import ValidityError, format_validity, parse_card_id, parse_duration, parse_validity
 from app.domain.codes import CardStatus
-from app.services.administration import CardNotFoundError, Outcome
+from app.services.card_actions import ActionResult, CardNotFoundError
 from app.services.exports import CARD_COLUMNS, ISSUED_COLUMNS, Row, card_documents, csv_lines, issued_documents
 from app.services.showing import local, seconds, shown
 from app.storage import cards, models
@@ -187,7 +187,7 @@ def _cell(name: str, value: Any) -> str | None:  # noqa: ANN401  # any column's 
     return None if value is None else str(value)
 
 
-def _report(outcome: Outcome, zh: str, en: str) -> None:
+def _report(outcome: ActionResult, zh: str, en: str) -> None:
     output.say(f"{zh} {len(outcome.changed)} 张 / {en} {len(outcome.changed)}")
     for card_id in outcome.revived_unbound:
         output.say(
@@ -204,7 +204,7 @@ _ids = click.argument("card_ids", metavar="ID...", nargs=-1, required=True)
 @pass_session
 def freeze(session: Session, card_ids: tuple[str, ...]) -> None:
     """冻结 / Freeze cards; their time goes on."""
-    _report(session.administration.freeze(list(card_ids)), "已冻结", "Frozen:")
+    _report(session.card_actions.freeze(list(card_ids)), "已冻结", "Frozen:")
 
 
 @card.command()
@@ -212,7 +212,7 @@ def freeze(session: Session, card_ids: tuple[str, ...]) -> None:
 @pass_session
 def unfreeze(session: Session, card_ids: tuple[str, ...]) -> None:
     """解冻 / Unfreeze cards."""
-    _report(session.administration.unfreeze(list(card_ids)), "已解冻", "Unfrozen:")
+    _report(session.card_actions.unfreeze(list(card_ids)), "已解冻", "Unfrozen:")
 
 
 @card.command()
@@ -220,7 +220,7 @@ def unfreeze(session: Session, card_ids: tuple[str, ...]) -> None:
 @pass_session
 def unbind(session: Session, card_ids: tuple[str, ...]) -> None:
     """解绑 / Unbind cards: each binds to whoever asks next."""
-    _report(session.administration.unbind(list(card_ids)), "已解绑", "Unbound:")
+    _report(session.card_actions.unbind(list(card_ids)), "已解绑", "Unbound:")
 
 
 @card.command()
@@ -229,7 +229,7 @@ def unbind(session: Session, card_ids: tuple[str, ...]) -> None:
 @pass_session
 def extend(session: Session, card_ids: tuple[str, ...], by: timedelta) -> None:
     """延期 / Add time to cards."""
-    _report(session.administration.extend(list(card_ids), by), "已延期", "Extended:")
+    _report(session.card_actions.extend(list(card_ids), by), "已延期", "Extended:")
 
 
 @card.command()
@@ -237,4 +237,4 @@ def extend(session: Session, card_ids: tuple[str, ...], by: timedelta) -> None:
 @pass_session
 def delete(session: Session, card_ids: tuple[str, ...]) -> None:
     """删除未激活的卡密 / Delete cards that were never activated."""
-    _report(session.administration.delete(list(card_ids)), "已删除", "Deleted:")
+    _report(session.card_actions.delete(list(card_ids)), "已删除", "Deleted:")

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import click
 
 from app.clock import utc_now
-from app.services.administration import Administration
+from app.services.card_actions import CardActions
 from app.services.issuing import Issuing
 from app.services.operators import Operators
 from app.services.shop_tokens import ShopTokens
@@ -35,9 +35,9 @@ class Session:
         return connect_to(Database(self.settings.database_url, on_connect=schema.check_version, bulk=True))
 
     @cached_property
-    def administration(self) -> Administration:
+    def card_actions(self) -> CardActions:
         """The operators' actions."""
-        return Administration(self.database, operator_name(), utc_now)
+        return CardActions(self.database, operator_name(), utc_now)
 
     @cached_property
     def issuing(self) -> Issuing:

@@ -23,7 +23,7 @@ from app.functions.client import (
     TimedOut,
 )
 from app.services import requirements
-from app.services.administration import CardNotFoundError
+from app.services.card_actions import CardNotFoundError
 from app.services.showing import shown, takes
 from app.settings import SettingsError
 from app.storage import cards

@@ -4,18 +4,18 @@ from datetime import datetime, timedelta
 
 import falcon
 
-from app.console.chosen import MOST_CHOSEN, chosen_ids
-from app.console.durations import DURATIONS, read_choice
+from app.console.duration_field import DURATION_PRESETS, read_duration
 from app.console.forms import Form, query_of
 from app.console.guard import safe_next
 from app.console.moments import Noted, read_moment
 from app.console.page import Access, Page, form_of, see_other, visitor_of
 from app.console.rendering import url
+from app.console.selection import MAX_SELECTED, selected_ids
 from app.domain.cards import format_validity
 from app.domain.codes import CardStatus, EventKind
 from app.domain.texts import RefusedError, Text
 from app.http.problems import invalid_request
-from app.services.administration import Administration
+from app.services.card_actions import CardActions
 from app.services.forecast import Action, forecast
 from app.storage import cards as card_rows
 from app.storage import journal_lists
@@ -72,7 +72,7 @@ class ConfirmPage(Page):
             by=by,
             choice=form.one("by") or _DEFAULT,
             other=form.one("by_other"),
-            durations=DURATIONS,
+            durations=DURATION_PRESETS,
             back=safe_next(form.one("back") or _LIST),
             refusal=None if refused is None else refused.text,
         )
@@ -86,10 +86,10 @@ class ApplyPage(ConfirmPage):
         form = form_of(request)
         action, ids = _asked(form, "id")
         noted = Noted(self.console.clock)
-        administration = Administration(self.console.database, visitor_of(request).actor, noted)
+        card_actions = CardActions(self.console.database, visitor_of(request).actor, noted)
 
         def act() -> str:
-            _act(administration, action, ids, form)
+            _act(card_actions, action, ids, form)
             return url("/admin/cards/done", at=noted.at.isoformat(), back=safe_next(form.one("back") or _LIST))
 
         try:
@@ -145,35 +145,35 @@ def _asked(form: Form, *names: str) -> tuple[Action, list[str]]:
     if action not in set(Action):
         raise invalid_request(Text("没有这种操作", "There is no such action."), "action")
     try:
-        return Action(action), chosen_ids(form, *names)
+        return Action(action), selected_ids(form, *names)
     except RefusedError as error:
         raise invalid_request(error.text) from error
 
 
 def _duration(form: Form) -> timedelta:
-    by = read_choice(form, "by", _DEFAULT)
+    by = read_duration(form, "by", _DEFAULT)
     if by is None:
         raise RefusedError("延期须有时长，不能是永久", "an extension has a length: it cannot be permanent")
     return by
 
 
-def _act(administration: Administration, action: Action, ids: list[str], form: Form) -> None:
+def _act(card_actions: CardActions, action: Action, ids: list[str], form: Form) -> None:
     match action:
         case Action.FREEZE:
-            administration.freeze(ids)
+            card_actions.freeze(ids)
         case Action.UNFREEZE:
-            administration.unfreeze(ids)
+            card_actions.unfreeze(ids)
         case Action.UNBIND:
-            administration.unbind(ids)
+            card_actions.unbind(ids)
         case Action.EXTEND:
             by = _duration(form)
             if format_validity(by) != form.one("told"):
                 raise RefusedError("时长改过了，请核对后再确认", "the length was changed: look at it, then confirm")
-            administration.extend(ids, by)
+            card_actions.extend(ids, by)
         case Action.DELETE:
-            administration.delete(ids)
+            card_actions.delete(ids)
 
 
 def _entries(actor: str, at: datetime) -> list[Event]:
     wanted = JournalFilter(actor=actor, since=at, until=at + timedelta(microseconds=1))
-    return journal_lists.page(wanted, limit=MOST_CHOSEN)
+    return journal_lists.page(wanted, limit=MAX_SELECTED)

@@ -6,9 +6,9 @@ from datetime import datetime, tzinfo
 import falcon
 
 from app.console.card_query import FIELDS, CardQuery, read_query
-from app.console.chosen import chosen_ids
 from app.console.forms import query_of
 from app.console.page import Access, Page, form_of, visitor_of
+from app.console.selection import selected_ids
 from app.console.streaming import CSV, JSON, TEXT, file_name, json_pieces, with_bom
 from app.domain.texts import RefusedError, Text
 from app.http.problems import invalid_request
@@ -35,7 +35,7 @@ class CardsExport(Page):
         try:
             # The button beneath the list says so: without a card ticked its form looks like the one for all.
             if query.one("chosen") or form.all("id"):
-                ids = chosen_ids(form, "id")
+                ids = selected_ids(form, "id")
                 said = {"chosen": len(ids)}
                 rows = iter(console.database.with_connection(lambda: card_rows.find_all(ids)))
             else:

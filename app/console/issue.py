@@ -6,7 +6,7 @@ from typing import NamedTuple
 import falcon
 
 from app.console.discretion import seller_of
-from app.console.durations import DURATIONS, read_choice
+from app.console.duration_field import DURATION_PRESETS, read_duration
 from app.console.forms import Form, query_of
 from app.console.moments import Noted, read_moment
 from app.console.page import Access, Page, form_of, see_other, visitor_of
@@ -46,7 +46,7 @@ class IssuePage(Page):
         issuing = Issuing(self.console.database, visitor_of(request).actor, noted)
 
         def act() -> str:
-            count, validity = _count(form.one("count")), read_choice(form, "validity", _DEFAULT)
+            count, validity = _count(form.one("count")), read_duration(form, "validity", _DEFAULT)
             issuing.issue(count, validity, form.one("batch") or None, form.one("note") or None)
             return url("/admin/cards/issued", at=noted.at.isoformat())
 
@@ -64,7 +64,7 @@ class IssuePage(Page):
             response,
             "issue.html",
             typed={**typed, "validity": typed["validity"] or _DEFAULT, "count": typed["count"] or "1"},
-            durations=DURATIONS,
+            durations=DURATION_PRESETS,
             most=MOST_ISSUED,
             refusal=refusal,
             recent=recent,

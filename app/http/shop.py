@@ -22,7 +22,7 @@ from app.http.problems import (
     too_many_requests,
     unauthorized,
 )
-from app.services.administration import CardNotFoundError
+from app.services.card_actions import CardNotFoundError
 from app.services.shop import Answer, Order, OrderChangedError, Shop
 from app.services.shop_tokens import ShopIdentity, ShopTokens
 from app.services.throttling import Throttle, token_bucket

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from app.domain.operators import shop_actor
-from app.services.administration import Administration, CardNotFoundError, Outcome, canonical
+from app.services.card_actions import ActionResult, CardActions, CardNotFoundError, canonical
 from app.services.exports import issued_documents
 from app.services.issuing import Issuing
 from app.services.shop_tokens import ShopIdentity
@@ -88,7 +88,7 @@ class Shop:
             CardNotFoundError: one of them is not there; none was changed.
             OrderChangedError, DatabaseUnavailableError: as for `issue`.
         """
-        return self._once(order, lambda: _told(self._administration(order).freeze(card_ids)))
+        return self._once(order, lambda: _told(self._card_actions(order).freeze(card_ids)))
 
     def unfreeze(self, order: Order, card_ids: list[str]) -> Answer:
         """Unfreeze cards.
@@ -96,7 +96,7 @@ class Shop:
         Raises:
             CardNotFoundError, OrderChangedError, DatabaseUnavailableError: as for `freeze`.
         """
-        return self._once(order, lambda: _told(self._administration(order).unfreeze(card_ids)))
+        return self._once(order, lambda: _told(self._card_actions(order).unfreeze(card_ids)))
 
     def extend(self, order: Order, card_ids: list[str], by: timedelta) -> Answer:
         """Add time to cards.
@@ -105,7 +105,7 @@ class Shop:
             RefusedError: one is permanent, or would last longer than 100 years; none was changed.
             CardNotFoundError, OrderChangedError, DatabaseUnavailableError: as for `freeze`.
         """
-        return self._once(order, lambda: _told(self._administration(order).extend(card_ids, by)))
+        return self._once(order, lambda: _told(self._card_actions(order).extend(card_ids, by)))
 
     def look_up(self, card_id: str) -> Document:
         """Return how a card is, and nothing of its client but that there is one and when it was last seen.
@@ -136,8 +136,8 @@ class Shop:
             "last_seen_at": local(client.requested_at, self._timezone) if client else None,
         }
 
-    def _administration(self, order: Order) -> Administration:
-        return Administration(self._database, shop_actor(order.shop.name), self._clock)
+    def _card_actions(self, order: Order) -> CardActions:
+        return CardActions(self._database, shop_actor(order.shop.name), self._clock)
 
     def _once(self, order: Order, act: Callable[[], Document]) -> Answer:
         for _ in range(_ATTEMPTS):
@@ -164,5 +164,5 @@ class Shop:
         return Answer(kept.status, kept.body, is_replayed=True)
 
 
-def _told(outcome: Outcome) -> Document:
+def _told(outcome: ActionResult) -> Document:
     return {"changed": list(outcome.changed), "revived_unbound": list(outcome.revived_unbound)}

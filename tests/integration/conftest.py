@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from app.domain.operators import Role
-from app.services.administration import Administration
+from app.services.card_actions import CardActions
 from app.services.gate import Gate
 from app.services.issuing import Issuing
 from app.services.verification import KeyTerms, Verification
@@ -33,8 +33,8 @@ def verification(gate: Gate) -> Verification:
 
 
 @pytest.fixture
-def administration(database: Database, clock: Clock) -> Administration:
-    return Administration(database, "tester", clock)
+def card_actions(database: Database, clock: Clock) -> CardActions:
+    return CardActions(database, "tester", clock)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pytest
 
 from app.console.overview_charts import charts
 from app.domain.codes import Code, EventKind
-from app.services.administration import Administration
+from app.services.card_actions import CardActions
 from app.storage import journal
 from app.storage.database import Database
 from app.storage.journal import Entry
@@ -202,7 +202,7 @@ def test_sharing_and_attacks_stand_out_and_lead_to_the_journal(service: Service,
 
 
 def test_usage_is_listed_by_day_and_function_page_by_page(
-    service: Service, owner: Browser, administration: Administration
+    service: Service, owner: Browser, card_actions: CardActions
 ) -> None:
     today = datetime.now(ZONE).date()
     cards = service.issue(60)

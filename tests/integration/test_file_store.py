@@ -15,7 +15,7 @@ from app.domain.texts import RefusedError
 from app.http.door import Door
 from app.http.files import SEND_SECONDS, DownloadResource
 from app.http.middleware import RequestLog
-from app.services.administration import Administration
+from app.services.card_actions import CardActions
 from app.services.file_store import FileStore
 from app.services.files import FileTransfer
 from app.services.gate import Gate, Question
@@ -190,19 +190,19 @@ def test_a_download_is_journalled_once_for_each_of_the_vendors_days(
 
 
 def test_a_client_that_is_no_more_fetches_nothing(
-    transfer: FileTransfer, new_link: Callable[[], Link], administration: Administration, card_id: str
+    transfer: FileTransfer, new_link: Callable[[], Link], card_actions: CardActions, card_id: str
 ) -> None:
     link = new_link()
-    administration.unbind([card_id])
+    card_actions.unbind([card_id])
     with pytest.raises(LinkRefusedError, match="no more"):
         transfer.card_of(link)
 
 
 def test_a_renewed_client_goes_on_with_its_links_under_its_new_card(
-    transfer: FileTransfer, new_link: Callable[[], Link], administration: Administration, issuing: Issuing, card_id: str
+    transfer: FileTransfer, new_link: Callable[[], Link], card_actions: CardActions, issuing: Issuing, card_id: str
 ) -> None:
     link = new_link()
-    administration.freeze([card_id])
+    card_actions.freeze([card_id])
     renewed = issuing.issue(1, None)[0].id
     transfer.offer(Question(renewed, "h1", DOWNLOAD, "n" * 22, "198.51.100.1"))
     assert transfer.card_of(link) == renewed

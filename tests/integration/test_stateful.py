@@ -17,7 +17,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from app.services.administration import Administration
+from app.services.card_actions import CardActions
 from app.services.gate import Gate, Question
 from app.services.issuing import Issuing
 from app.services.verification import KeyTerms, Verification
@@ -90,7 +90,7 @@ def machine_of(database: Database, keys: Path) -> type[RuleBasedStateMachine]:  
             self.clock = Clock()
             gate = Gate(database, Signer(keys), "kadun", ZoneInfo("Asia/Shanghai"), self.clock)
             self.verification = Verification(gate, KeyTerms("key"))
-            self.administration = Administration(database, "model", self.clock)
+            self.card_actions = CardActions(database, "model", self.clock)
             self.ids = [Issuing(database, "model", self.clock).issue(1, validity)[0].id for validity in validities]
             self.model = Model([ModelCard(validity) for validity in validities])
 
@@ -109,13 +109,13 @@ def machine_of(database: Database, keys: Path) -> type[RuleBasedStateMachine]:  
 
         @rule(index=INDEX)
         def freeze(self, index: int) -> None:
-            self.administration.freeze([self.ids[index]])
+            self.card_actions.freeze([self.ids[index]])
             self.model.cards[index].frozen = True
             self.compare()
 
         @rule(index=INDEX)
         def unfreeze(self, index: int) -> None:
-            outcome = self.administration.unfreeze([self.ids[index]])
+            outcome = self.card_actions.unfreeze([self.ids[index]])
             card = self.model.cards[index]
             told = card.frozen and card.activated and not card.expired(self.clock.now) and card.machine is None
             card.frozen = False
@@ -124,7 +124,7 @@ def machine_of(database: Database, keys: Path) -> type[RuleBasedStateMachine]:  
 
         @rule(index=INDEX)
         def unbind(self, index: int) -> None:
-            self.administration.unbind([self.ids[index]])
+            self.card_actions.unbind([self.ids[index]])
             self.model.cards[index].release()
             self.compare()
 
@@ -132,7 +132,7 @@ def machine_of(database: Database, keys: Path) -> type[RuleBasedStateMachine]:  
         @rule(data=st.data())
         def extend(self, data: st.DataObject) -> None:
             index = data.draw(st.sampled_from([i for i, card in enumerate(self.model.cards) if card.validity]))
-            self.administration.extend([self.ids[index]], DAY)
+            self.card_actions.extend([self.ids[index]], DAY)
             card = self.model.cards[index]
             assert card.validity is not None
             if card.expires is None:

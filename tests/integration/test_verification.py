@@ -9,7 +9,7 @@ import pytest
 from app.domain.cards import Card as DomainCard
 from app.domain.codes import CardStatus, Code, EventKind
 from app.domain.texts import RefusedError
-from app.services.administration import Administration, CardNotFoundError
+from app.services.card_actions import CardActions, CardNotFoundError
 from app.services.gate import Gate, Question, Verdict
 from app.services.issuing import Issuing
 from app.services.verification import Verification
@@ -136,23 +136,23 @@ def test_a_renewal_keeps_the_client_and_releases_the_old_card(
 
 
 def test_a_card_with_a_client_of_its_own_keeps_that_one(
-    verification: Verification, administration: Administration, card_id: str, other_id: str
+    verification: Verification, card_actions: CardActions, card_id: str, other_id: str
 ) -> None:
     ask(verification, card_id, hardware="h1", address="198.51.100.1")
     ask(verification, other_id, hardware="h2", address="198.51.100.2")
     own = Client.get(Client.card == other_id).id
-    administration.freeze([card_id])
+    card_actions.freeze([card_id])
     assert ask(verification, other_id, hardware="h1", address="198.51.100.2").code is Code.OK
     assert [(c.id, c.card_id, c.hardware) for c in Client.select()] == [(own, other_id, "h1")]
 
 
 def test_an_operator_who_revives_a_released_card_is_told(
-    verification: Verification, administration: Administration, card_id: str, other_id: str
+    verification: Verification, card_actions: CardActions, card_id: str, other_id: str
 ) -> None:
     ask(verification, card_id)
-    administration.freeze([card_id])
+    card_actions.freeze([card_id])
     ask(verification, other_id)
-    assert administration.unfreeze([card_id]).revived_unbound == (card_id,)
+    assert card_actions.unfreeze([card_id]).revived_unbound == (card_id,)
 
 
 def test_a_permanent_card_has_no_expiry(verification: Verification, issuing: Issuing) -> None:
@@ -222,13 +222,13 @@ def test_one_ipv6_network_is_one_stranger(verification: Verification) -> None:
 
 
 def test_the_sql_of_a_status_is_the_rules_own(
-    verification: Verification, administration: Administration, issuing: Issuing, clock: Clock
+    verification: Verification, card_actions: CardActions, issuing: Issuing, clock: Clock
 ) -> None:
     made = [card.id for validity in (DAYS_30, timedelta(days=1), None) for card in issuing.issue(4, validity)]
     for number, card_id in enumerate(made):
         if number % 4 >= 2:
             ask(verification, card_id, hardware=f"machine {number}")
-    administration.freeze([card_id for number, card_id in enumerate(made) if number % 2])
+    card_actions.freeze([card_id for number, card_id in enumerate(made) if number % 2])
     for now in (
         clock.now,
         clock.now.replace(microsecond=0) + timedelta(days=1),
@@ -240,57 +240,57 @@ def test_the_sql_of_a_status_is_the_rules_own(
 
 
 def test_extending_adds_to_what_is_there(
-    verification: Verification, administration: Administration, card_id: str, other_id: str, clock: Clock
+    verification: Verification, card_actions: CardActions, card_id: str, other_id: str, clock: Clock
 ) -> None:
     ask(verification, card_id)
-    administration.extend([card_id, other_id], timedelta(days=1))
+    card_actions.extend([card_id, other_id], timedelta(days=1))
     assert Card.get_by_id(other_id).validity == timedelta(days=31)
     assert Card.get_by_id(card_id).expires_at == clock.now.replace(microsecond=0) + timedelta(days=31)
     clock.advance(timedelta(days=100))
-    administration.extend([card_id], timedelta(days=1))
+    card_actions.extend([card_id], timedelta(days=1))
     assert Card.get_by_id(card_id).expires_at == clock.now.replace(microsecond=0) + timedelta(days=1)
 
 
 def test_a_command_over_several_cards_is_all_or_nothing(
-    administration: Administration, issuing: Issuing, card_id: str
+    card_actions: CardActions, issuing: Issuing, card_id: str
 ) -> None:
     permanent = issuing.issue(1, None)[0].id
     with pytest.raises(RefusedError, match="permanent"):
-        administration.extend([card_id, permanent], timedelta(days=1))
+        card_actions.extend([card_id, permanent], timedelta(days=1))
     with pytest.raises(CardNotFoundError):
-        administration.freeze([card_id, "Z" * 32])
+        card_actions.freeze([card_id, "Z" * 32])
     assert (Card.get_by_id(card_id).validity, Card.get_by_id(card_id).frozen_at) == (DAYS_30, None)
     assert kinds() == []
 
 
-def test_what_is_so_already_succeeds_and_is_not_journalled(administration: Administration, card_id: str) -> None:
+def test_what_is_so_already_succeeds_and_is_not_journalled(card_actions: CardActions, card_id: str) -> None:
     for action in (
-        administration.unfreeze,
-        administration.unbind,
-        administration.freeze,
-        administration.freeze,
+        card_actions.unfreeze,
+        card_actions.unbind,
+        card_actions.freeze,
+        card_actions.freeze,
     ):
         action([card_id])
     assert kinds() == [EventKind.FROZEN]
 
 
 def test_only_cards_never_activated_are_deleted_and_the_journal_stays(
-    verification: Verification, administration: Administration, card_id: str, other_id: str
+    verification: Verification, card_actions: CardActions, card_id: str, other_id: str
 ) -> None:
     ask(verification, card_id)
     with pytest.raises(RefusedError, match="activated"):
-        administration.delete([other_id, card_id])
-    administration.delete([other_id])
+        card_actions.delete([other_id, card_id])
+    card_actions.delete([other_id])
     assert [row.id for row in Card.select()] == [card_id]
     assert Event.get(Event.kind == EventKind.DELETED).card_id == other_id
 
 
 def test_an_unbound_card_binds_to_whoever_asks_next_with_its_expiry_unchanged(
-    verification: Verification, administration: Administration, card_id: str, clock: Clock
+    verification: Verification, card_actions: CardActions, card_id: str, clock: Clock
 ) -> None:
     ask(verification, card_id)
     expires_at = Card.get_by_id(card_id).expires_at
-    administration.unbind([card_id])
+    card_actions.unbind([card_id])
     clock.advance(timedelta(days=1))
     assert claims(ask(verification, card_id, hardware="h2", address="203.0.113.2"))["activated"] is False
     assert Card.get_by_id(card_id).expires_at == expires_at

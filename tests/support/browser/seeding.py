@@ -13,8 +13,8 @@ from zoneinfo import ZoneInfo
 
 from app.domain.codes import Code, EventKind
 from app.domain.operators import Role, Scope
-from app.services.administration import Administration
 from app.services.bearer import digest, new_token
+from app.services.card_actions import CardActions
 from app.services.gate import Gate, Question
 from app.services.issuing import Issuing
 from app.services.sessions import LASTS
@@ -94,7 +94,7 @@ class _Past:
         self._verification = Verification(gate, KeyTerms("the-vendor's-own-key"))
         self._issuing = Issuing(database, f"console:{OWNER}", self._clock)
         self._selling = Issuing(database, f"shop:{SHOP}", self._clock)
-        self._administration = Administration(database, f"console:{OWNER}", self._clock)
+        self._card_actions = CardActions(database, f"console:{OWNER}", self._clock)
         self._shop = Shop()
 
     def live_through(self) -> Shop:
@@ -151,11 +151,11 @@ class _Past:
     def _help_customers(self) -> None:
         self._clock.now = _now() - timedelta(hours=30)
         self._shop.frozen, self._shop.frozen_at = [*self._shop.machines][-6:-3], self._clock.now
-        self._administration.freeze(self._shop.frozen)
+        self._card_actions.freeze(self._shop.frozen)
         self._clock.advance(timedelta(minutes=5))
-        self._administration.extend([*self._shop.machines][-3:-1], timedelta(days=7))
+        self._card_actions.extend([*self._shop.machines][-3:-1], timedelta(days=7))
         self._clock.advance(timedelta(minutes=5))
-        self._administration.unbind([*self._shop.machines][-2:-1])
+        self._card_actions.unbind([*self._shop.machines][-2:-1])
 
     def _be_shared_and_attacked(self) -> None:
         """Rejections of each reason, over the last days."""

@@ -14,7 +14,7 @@ from app.storage.database import Database
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class ActionResult:
     """What an action did: the cards it changed, and those it revived whose machine has moved on."""
 
     changed: tuple[str, ...]
@@ -28,7 +28,7 @@ class CardNotFoundError(RefusedError):
         super().__init__(f"卡密 {card_id} 不存在", f"there is no card {card_id}")
 
 
-class Administration:
+class CardActions:
     """The operators' actions on one database.
 
     Args:
@@ -42,7 +42,7 @@ class Administration:
         self._actor = actor
         self._clock = clock
 
-    def freeze(self, card_ids: list[str]) -> Outcome:
+    def freeze(self, card_ids: list[str]) -> ActionResult:
         """Freeze cards: they are refused until unfrozen, and their time goes on."""
 
         def change(row: models.Card, now: datetime) -> bool:
@@ -53,7 +53,7 @@ class Administration:
 
         return self._act(card_ids, EventKind.FROZEN, change)
 
-    def unfreeze(self, card_ids: list[str]) -> Outcome:
+    def unfreeze(self, card_ids: list[str]) -> ActionResult:
         """Unfreeze cards."""
 
         def change(row: models.Card, _now: datetime) -> bool:
@@ -64,7 +64,7 @@ class Administration:
 
         return self._act(card_ids, EventKind.UNFROZEN, change)
 
-    def unbind(self, card_ids: list[str]) -> Outcome:
+    def unbind(self, card_ids: list[str]) -> ActionResult:
         """Forget the cards' clients: each binds to whoever asks next."""
 
         def change(row: models.Card, _now: datetime) -> bool:
@@ -72,7 +72,7 @@ class Administration:
 
         return self._act(card_ids, EventKind.UNBOUND, change)
 
-    def extend(self, card_ids: list[str], by: timedelta) -> Outcome:
+    def extend(self, card_ids: list[str], by: timedelta) -> ActionResult:
         """Add time to cards.
 
         Raises:
@@ -90,7 +90,7 @@ class Administration:
 
         return self._act(card_ids, EventKind.EXTENDED, change, {"by": cards.format_validity(by)})
 
-    def delete(self, card_ids: list[str]) -> Outcome:
+    def delete(self, card_ids: list[str]) -> ActionResult:
         """Delete cards that were never activated.
 
         Raises:
@@ -110,11 +110,11 @@ class Administration:
         kind: EventKind,
         change: Callable[[models.Card, datetime], bool],
         details: dict[str, object] | None = None,
-    ) -> Outcome:
+    ) -> ActionResult:
         """Change each card under its lock, with its journal entry, all in one transaction."""
         wanted = list(dict.fromkeys(canonical(card_id) for card_id in card_ids))
 
-        def write() -> Outcome:
+        def write() -> ActionResult:
             with self._database.atomic():
                 rows = {row.id: row for row in bindings.lock_cards(wanted)}
                 # Read after the lock was got: whoever held it may have acted a moment ago.
@@ -124,7 +124,7 @@ class Administration:
                         raise CardNotFoundError(card_id)
                 changed = [card_id for card_id in wanted if change(rows[card_id], now)]
                 journal.append([self._entry(kind, now, card_id, details) for card_id in changed])
-                return Outcome(tuple(changed), tuple(_revived_unbound(rows, changed, now)))
+                return ActionResult(tuple(changed), tuple(_revived_unbound(rows, changed, now)))
 
         return self._database.with_connection(write, once=True)
 

@@ -4,11 +4,11 @@ from app.console.forms import Form
 from app.domain.cards import parse_card_id
 from app.domain.texts import RefusedError
 
-MOST_CHOSEN = 500
+MAX_SELECTED = 500
 """The largest page of a list."""
 
 
-def chosen_ids(form: Form, *names: str) -> list[str]:
+def selected_ids(form: Form, *names: str) -> list[str]:
     """Return the IDs of the cards that the fields of these names have, each once.
 
     Raises:
@@ -22,6 +22,6 @@ def chosen_ids(form: Form, *names: str) -> list[str]:
         ids.append(card_id)
     if not ids:
         raise RefusedError("没有选中任何卡密，请返回勾选", "no card was chosen: go back and tick some")
-    if len(ids) > MOST_CHOSEN:
-        raise RefusedError(f"一次最多 {MOST_CHOSEN} 张", f"at most {MOST_CHOSEN} at a time")
+    if len(ids) > MAX_SELECTED:
+        raise RefusedError(f"一次最多 {MAX_SELECTED} 张", f"at most {MAX_SELECTED} at a time")
     return ids

@@ -6,7 +6,7 @@ from app.console.forms import Form
 from app.domain.texts import RefusedError, Text
 from app.services.import_cells import READERS
 
-DURATIONS = {
+DURATION_PRESETS = {
     "1d": Text("1 天", "1 day"),
     "7d": Text("7 天", "7 days"),
     "30d": Text("30 天", "30 days"),
@@ -16,7 +16,7 @@ DURATIONS = {
 OTHER = "other"
 
 
-def read_choice(form: Form, name: str, default: str) -> timedelta | None:
+def read_duration(form: Form, name: str, default: str) -> timedelta | None:
     """Read a validity: the choice `name`, or where that is `other` the field `name`_other; None is permanent.
 
     Raises:
