@@ -30,10 +30,10 @@ from app.services.figures import Figures
 from app.services.files import FileTransfer
 from app.services.functions import Execution
 from app.services.gate import Gate
-from app.services.house import House
 from app.services.sessions import Sessions
 from app.services.shop import Shop
 from app.services.shop_tokens import ShopTokens
+from app.services.system_status import SystemStatus
 from app.services.throttling import Throttle
 from app.services.verification import KeyTerms, Verification
 from app.settings import Settings
@@ -83,7 +83,7 @@ def create_app(settings: Settings) -> falcon.App[Any, Any]:
     app.add_route("/healthz", HealthResource())
     app.add_route("/readyz", ReadinessResource(database))
     app.add_route("/metrics", MetricsResource())
-    _add_console(app, settings, database, House(database, settings, functions, signer, utc_now))
+    _add_console(app, settings, database, SystemStatus(database, settings, functions, signer, utc_now))
     return app
 
 
@@ -98,13 +98,15 @@ def _add_shop(app: falcon.App[Any, Any], settings: Settings, database: Database)
     app.add_route("/v1/shop/cards/extend", ExtendResource(shop_door, shop))
 
 
-def _add_console(app: falcon.App[Any, Any], settings: Settings, database: Database, house: House) -> None:
+def _add_console(
+    app: falcon.App[Any, Any], settings: Settings, database: Database, system_status: SystemStatus
+) -> None:
     static = StaticFiles()
     console = Console(
         database=database,
         sessions=Sessions(database, utc_now),
         figures=Figures(database, utc_now, settings.timezone),
-        house=house,
+        system_status=system_status,
         renderer=Renderer(static, settings.timezone, utc_now),
         streams=Streams(database, at_once=max(1, settings.threads // 4)),
         zone=settings.timezone,

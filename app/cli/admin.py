@@ -8,7 +8,7 @@ from app.cli import output
 from app.cli.context import Session, format_option, pass_session
 from app.domain.operators import Role
 from app.domain.texts import RefusedError
-from app.services.showing import local
+from app.services.formatting import local
 
 
 @click.group()

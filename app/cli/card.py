@@ -18,7 +18,7 @@ from app.domain.cards import ValidityError, format_validity, parse_card_id, pars
 from app.domain.codes import CardStatus
 from app.services.card_actions import ActionResult, CardNotFoundError
 from app.services.exports import CARD_COLUMNS, ISSUED_COLUMNS, Row, card_documents, csv_lines, issued_documents
-from app.services.showing import local, seconds, shown
+from app.services.formatting import local, seconds, shown
 from app.storage import cards, models
 
 PROGRESS_FROM = 10_000

@@ -13,8 +13,8 @@ from app.cli.context import Session, format_option, pass_session
 from app.clock import utc_now
 from app.domain.texts import RefusedError
 from app.services import imports
+from app.services.formatting import shown
 from app.services.imports import Reading
-from app.services.showing import shown
 
 _SHOWN_BATCHES = 20
 

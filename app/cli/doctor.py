@@ -16,7 +16,7 @@ from app.clock import utc_now
 from app.services.doctor import Facts, Finding, HostFacts, Status, examine, examine_host
 from app.services.doctor.gather import gather
 from app.services.doctor.network import reference_of
-from app.services.showing import shown
+from app.services.formatting import shown
 
 
 @click.command()

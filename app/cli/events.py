@@ -18,8 +18,8 @@ from app.clock import utc_now
 from app.domain.cards import parse_card_id
 from app.domain.codes import Code, EventKind
 from app.domain.texts import Text
-from app.services.following import Follower
-from app.services.showing import json_text, local, shown
+from app.services.formatting import json_text, local, shown
+from app.services.journal_follow import Follower
 from app.storage import journal, models
 from app.storage.database import ConflictError, DatabaseUnavailableError
 from app.storage.schema import SchemaMismatchError

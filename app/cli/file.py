@@ -18,7 +18,7 @@ from app.cli import output
 from app.cli.context import Session, format_option, operator_name, pass_session
 from app.clock import utc_now
 from app.services.file_store import FileStore, StoredFile
-from app.services.showing import local
+from app.services.formatting import local
 from app.storage.blobs import Blobs
 
 

@@ -24,7 +24,7 @@ from app.functions.client import (
 )
 from app.services import requirements
 from app.services.card_actions import CardNotFoundError
-from app.services.showing import shown, takes
+from app.services.formatting import shown, takes
 from app.settings import SettingsError
 from app.storage import cards
 

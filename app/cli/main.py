@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import click
 
-from app.services.showing import shown
+from app.services.formatting import shown
 
 # Each in the module of its name, and imported when it is asked for: containers ask for `healthcheck` all day.
 COMMANDS = (

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text as RichText
 
-from app.services.showing import json_text, shown
+from app.services.formatting import json_text, shown
 
 RICH_ROWS = 2_000
 """A table of more rows than this is written as plain columns, as it comes: laying it out would take minutes."""

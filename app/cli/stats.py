@@ -9,7 +9,7 @@ from app.cli import output
 from app.cli.context import Session, format_option, pass_session
 from app.clock import utc_now
 from app.domain.codes import CardStatus
-from app.services.showing import local
+from app.services.formatting import local
 from app.services.statistics import EXPIRING_WITHIN, Statistics, collect, document
 
 _STATUS_HEADINGS = ("冻结 frozen", "到期 expired", "使用中 active", "未激活 unused")

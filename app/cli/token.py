@@ -8,7 +8,7 @@ import click
 from app.cli import output
 from app.cli.context import Session, format_option, pass_session
 from app.domain.operators import Scope
-from app.services.showing import local
+from app.services.formatting import local
 
 
 class Scopes(click.ParamType[list[Scope]]):

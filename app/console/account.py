@@ -128,7 +128,7 @@ class TwoStepPage(Page):
         see_other(response, url(ACCOUNT, done="two-step-on"))
 
     def _show(self, request: falcon.Request, response: falcon.Response, secret: str, refusal: Text | None) -> None:
-        issuer = self.console.house.issuer
+        issuer = self.console.system_status.issuer
         uri = pyotp.TOTP(secret).provisioning_uri(name=visitor_of(request).who.name, issuer_name=issuer)
         self.render(
             request, response, "two_step.html", secret=secret, issuer=issuer, picture=_qr_code(uri), refusal=refusal

@@ -7,10 +7,10 @@ import falcon
 from app.console.duration_field import DURATION_PRESETS, read_duration
 from app.console.forms import Form, query_of
 from app.console.guard import safe_next
-from app.console.moments import Noted, read_moment
 from app.console.page import Access, Page, form_of, see_other, visitor_of
 from app.console.rendering import url
 from app.console.selection import MAX_SELECTED, selected_ids
+from app.console.times import Noted, parse_time
 from app.domain.cards import format_validity
 from app.domain.codes import CardStatus, EventKind
 from app.domain.texts import RefusedError, Text
@@ -107,7 +107,7 @@ class DonePage(Page):
         """Show it, from the journal."""
         query, actor = query_of(request), visitor_of(request).actor
         try:
-            at = read_moment(query.one("at"), self.console.zone)
+            at = parse_time(query.one("at"), self.console.zone)
         except RefusedError as error:
             raise invalid_request(error.text, "at") from error
         entries = [] if at is None else self.console.database.with_connection(lambda: _entries(actor, at))

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from app.console.forms import Form
-from app.console.moments import read_moment
+from app.console.times import parse_time
 from app.domain.codes import CardStatus
 from app.domain.texts import MAX_TEXT, RefusedError, Text
 from app.storage.card_lists import CardFilter
@@ -62,8 +62,8 @@ def read_query(query: Form, zone: ZoneInfo, now: datetime) -> CardQuery:
         raise RefusedError(f"没有“{status}”这种状态", f"there is no state “{status}”")
     if span and span not in SPANS:
         raise RefusedError(f"没有“{span}”这个到期范围", f"there is no such range of expiry: “{span}”")
-    since = [read_moment(query.one("expires_from"), zone)]
-    until = [read_moment(query.one("expires_before"), zone)]
+    since = [parse_time(query.one("expires_from"), zone)]
+    until = [parse_time(query.one("expires_before"), zone)]
     if span:
         since.append(now + SPANS[span].since)
         until.append(now + SPANS[span].until)

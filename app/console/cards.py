@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import falcon
 
-from app.console import discretion
+from app.console import key_masking
 from app.console.card_query import SIZES, SPANS, CardQuery, read_query, typed
 from app.console.forms import Form, query_of
 from app.console.page import Access, Page, visitor_of
@@ -76,7 +76,7 @@ class CardsPage(Page):
 
 
 def _read(query: Form, asked: CardQuery, now: datetime, visitor: Visitor) -> _Shown:
-    wanted, is_found_whole = card_lists.search(asked.wanted, asked.text, now, discretion.seller_of(visitor))
+    wanted, is_found_whole = card_lists.search(asked.wanted, asked.text, now, key_masking.seller_of(visitor))
 
     def fetch(cursor: Cursor | None, backwards: bool, limit: int) -> list[Line]:  # noqa: FBT001  # a Fetch
         rows = card_lists.page(wanted, now, cursor, limit=limit, backwards=backwards)
@@ -84,13 +84,13 @@ def _read(query: Form, asked: CardQuery, now: datetime, visitor: Visitor) -> _Sh
 
     def place(line: Line) -> Cursor | str:
         cursor = card_lists.cursor(wanted, line.card)
-        return cursor if visitor.is_owner else discretion.seal(cursor)
+        return cursor if visitor.is_owner else key_masking.seal(cursor)
 
-    found = slice_of(query, fetch, place, asked.size, Cursor.parse if visitor.is_owner else discretion.unseal)
+    found = slice_of(query, fetch, place, asked.size, Cursor.parse if visitor.is_owner else key_masking.unseal)
     is_whole = found.before is None and found.after is None  # a search for what is rare is not made twice
     return _Shown(
         found,
         len(found.rows) if is_whole else card_lists.count_at_most(wanted, now, MOST_COUNTED + 1),
         is_broad=not is_found_whole,
-        hidden=discretion.hidden_from(visitor, (line.card.id for line in found.rows), query.one("q")),
+        hidden=key_masking.hidden_from(visitor, (line.card.id for line in found.rows), query.one("q")),
     )

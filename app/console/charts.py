@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from app.services.showing import shown
+from app.services.formatting import shown
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 
 import falcon
 
-from app.console.moments import Noted
 from app.console.page import Access, Console, Page, form_of, see_other, visitor_of
 from app.console.rendering import url
+from app.console.times import Noted
 from app.domain.texts import RefusedError, Text
 from app.http.problems import unavailable
 from app.services import imports

@@ -5,13 +5,13 @@ from typing import NamedTuple
 
 import falcon
 
-from app.console.discretion import seller_of
 from app.console.duration_field import DURATION_PRESETS, read_duration
 from app.console.forms import Form, query_of
-from app.console.moments import Noted, read_moment
+from app.console.key_masking import seller_of
 from app.console.page import Access, Page, form_of, see_other, visitor_of
 from app.console.rendering import url
 from app.console.streaming import CSV, TEXT, file_name, with_bom
+from app.console.times import Noted, parse_time
 from app.domain.codes import EventKind
 from app.domain.texts import RefusedError, Text
 from app.http.problems import Problem, ProblemCode, invalid_request
@@ -21,8 +21,8 @@ from app.storage import cards as card_rows
 from app.storage import journal_lists
 from app.storage.cards import NewCard
 from app.storage.journal_lists import JournalFilter
+from app.storage.key_masking import Seller
 from app.storage.models import Event
-from app.storage.secrecy import Seller
 
 MOST_ISSUED = 10_000
 _DEFAULT = "30d"
@@ -87,7 +87,7 @@ class IssuedPage(Page):
         """Show the cards, or send them as the file that `format` names."""
         query = query_of(request)
         try:
-            at = read_moment(query.one("at"), self.console.zone)
+            at = parse_time(query.one("at"), self.console.zone)
         except RefusedError as error:
             raise invalid_request(error.text, "at") from error
         seller = seller_of(visitor_of(request))

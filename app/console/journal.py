@@ -6,12 +6,12 @@ from zoneinfo import ZoneInfo
 
 import falcon
 
-from app.console.discretion import hidden_from
 from app.console.forms import Form, query_of
-from app.console.moments import read_moment, typed_moment
+from app.console.key_masking import hidden_from
 from app.console.page import Access, Page, form_of, visitor_of
 from app.console.paging import Slice, slice_of
 from app.console.streaming import CSV, JSON, file_name, json_pieces, with_bom
+from app.console.times import input_value, parse_time
 from app.console.visitor import Visitor
 from app.domain.addresses import read_network
 from app.domain.cards import parse_card_id
@@ -41,7 +41,7 @@ class JournalPage(Page):
         refusal, found, hidden, looked_to = None, Slice[Event]([]), frozenset[str](), None
         try:
             wanted = read_filter(query, self.console.zone)
-            typed |= {name: typed_moment(getattr(wanted, name), self.console.zone) for name in ("since", "until")}
+            typed |= {name: input_value(getattr(wanted, name), self.console.zone) for name in ("since", "until")}
             visitor = visitor_of(request)
             found, hidden, looked_to = self.console.database.with_connection(lambda: _read(query, wanted, visitor))
         except RefusedError as error:
@@ -111,8 +111,8 @@ def read_filter(query: Form, zone: ZoneInfo) -> JournalFilter:
         actor=query.one("actor") or None,
         reference=query.one("reference").upper() or None,
         function=query.exactly("function") or None,
-        since=read_moment(query.one("since"), zone),
-        until=read_moment(query.one("until"), zone),
+        since=parse_time(query.one("since"), zone),
+        until=parse_time(query.one("until"), zone),
     )
 
 

@@ -4,13 +4,13 @@ from typing import Any
 
 import falcon
 
-from app.console.counted import CountedPage
+from app.console.figures_page import FiguresPage
 from app.console.overview_charts import STATES, charts
 from app.console.page import visitor_of
 from app.services.figures import Counted
 
 
-class OverviewPage(CountedPage):
+class OverviewPage(FiguresPage):
     """`/admin/`."""
 
     template = "overview.html"

@@ -16,11 +16,11 @@ from app.console.visitor import Visitor
 from app.domain.texts import Text
 from app.http.problems import invalid_request
 from app.services.figures import Figures
-from app.services.house import House
 from app.services.once import Once
 from app.services.operators import Operators
 from app.services.sessions import Sessions
 from app.services.shop_tokens import ShopTokens
+from app.services.system_status import SystemStatus
 from app.storage.database import Database
 
 FORM_BYTES = 256 * 1024
@@ -42,7 +42,7 @@ class Console:
     database: Database
     sessions: Sessions
     figures: Figures
-    house: House
+    system_status: SystemStatus
     renderer: Renderer
     streams: Streams
     zone: ZoneInfo

@@ -18,7 +18,7 @@ from app.console.static_files import StaticFiles
 from app.domain.cards import format_validity, parse_validity
 from app.domain.operators import console_actor, shop_actor
 from app.domain.texts import Text
-from app.services.showing import shown, takes
+from app.services.formatting import shown, takes
 
 if TYPE_CHECKING:
     from app.console.visitor import Visitor

@@ -13,7 +13,6 @@ from app.console.cards import CardsPage
 from app.console.entrance import HomeRedirect, LoginPage, LogoutPage, StaticPage
 from app.console.exports import CardsExport
 from app.console.guard import Guard
-from app.console.house import FilesPage, FunctionsPage, HealthPage, KeysPage
 from app.console.imports import ImportPage
 from app.console.issue import IssuedPage, IssuePage
 from app.console.journal import JournalExport, JournalPage
@@ -30,6 +29,7 @@ from app.console.overview import OverviewPage
 from app.console.page import Console, Page
 from app.console.sharing import SharingPage
 from app.console.static_files import StaticFiles
+from app.console.system_status import FilesPage, FunctionsPage, HealthPage, KeysPage
 from app.console.usage import UsagePage
 
 

@@ -5,13 +5,13 @@ from typing import Any
 
 import falcon
 
-from app.console.counted import CountedPage
+from app.console.figures_page import FiguresPage
 from app.services.figures import SHARING_WITHIN, Counted
 
 _DAY = timedelta(days=1)
 
 
-class SharingPage(CountedPage):
+class SharingPage(FiguresPage):
     """`/admin/sharing`."""
 
     template = "sharing.html"

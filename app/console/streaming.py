@@ -11,7 +11,7 @@ import falcon
 
 from app.http.files import bound_sending
 from app.http.problems import unavailable
-from app.services.showing import json_text
+from app.services.formatting import json_text
 from app.storage.database import Database
 
 CSV = "text/csv; charset=utf-8"

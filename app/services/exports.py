@@ -8,7 +8,7 @@ from itertools import chain
 from typing import Any
 
 from app.domain.codes import EventKind
-from app.services.showing import json_text, local, seconds, shown
+from app.services.formatting import json_text, local, seconds, shown
 from app.storage import cards, journal, journal_lists
 from app.storage.cards import NewCard
 from app.storage.database import Database

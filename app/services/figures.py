@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 import peewee
 
-from app.services.showing import local
+from app.services.formatting import local
 from app.services.statistics import DAYS, collect, document
 from app.storage import figures, groupings, statistics
 from app.storage.database import ConflictError, Database, DatabaseUnavailableError

@@ -9,8 +9,8 @@ from app.domain.operators import Role, check_name, check_password
 from app.domain.texts import RefusedError
 from app.services import totp
 from app.services.bearer import digest
+from app.services.formatting import shown
 from app.services.passwords import PASSWORDS, Passwords
-from app.services.showing import shown
 from app.storage import journal, models
 from app.storage import operators as rows
 from app.storage.database import Database

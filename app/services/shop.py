@@ -10,9 +10,9 @@ from zoneinfo import ZoneInfo
 from app.domain.operators import shop_actor
 from app.services.card_actions import ActionResult, CardActions, CardNotFoundError, canonical
 from app.services.exports import issued_documents
+from app.services.formatting import local, seconds
 from app.services.issuing import Issuing
 from app.services.shop_tokens import ShopIdentity
-from app.services.showing import local, seconds
 from app.storage import api_requests
 from app.storage import cards as card_rows
 from app.storage.database import ConflictError, Database, DatabaseUnavailableError

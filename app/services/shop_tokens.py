@@ -8,7 +8,7 @@ from app.domain.codes import EventKind
 from app.domain.operators import Scope, check_name
 from app.domain.texts import RefusedError
 from app.services.bearer import digest, new_token
-from app.services.showing import shown
+from app.services.formatting import shown
 from app.storage import journal, models, shop_tokens
 from app.storage.database import Database
 

@@ -5,7 +5,7 @@ from datetime import date, datetime, time, timedelta, tzinfo
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from app.services.showing import local
+from app.services.formatting import local
 from app.storage import statistics, usage_lists
 from app.storage.database import Database
 from app.storage.statistics import Batch, Expiring, Rejections

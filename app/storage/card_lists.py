@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 from peewee import JOIN, SQL, Desc, Select, Tuple, fn
 
 from app.domain.codes import CardStatus
-from app.storage import finding
+from app.storage import card_search
 from app.storage.cards import expiry, of_batch, status_is
+from app.storage.key_masking import Seller
 from app.storage.models import Card, Client, database
 from app.storage.paging import Cursor
-from app.storage.secrecy import Seller
 
 Row = tuple[Card, Client | None]
 PAGE_ROWS = 1_000
@@ -72,13 +72,13 @@ def search(wanted: CardFilter, text: str | None, now: datetime, seller: Seller |
     """
     if text is None:
         return Searched(wanted, is_whole=True)
-    ids, broad = finding.find(text, seller)
+    ids, broad = card_search.find(text, seller)
     is_whole = True
     if broad:
         listed = count_at_most(wanted, now, MOST_SEARCHED + 1)
         hits = _first_hits(wanted, now, reduce(or_, broad)) if listed else []
-        is_whole = listed <= MOST_SEARCHED and len(hits) <= finding.MOST_HITS
-        ids += hits[: finding.MOST_HITS]
+        is_whole = listed <= MOST_SEARCHED and len(hits) <= card_search.MOST_HITS
+        ids += hits[: card_search.MOST_HITS]
     return Searched(replace(wanted, ids=tuple(dict.fromkeys(ids))), is_whole)
 
 
@@ -89,7 +89,7 @@ def _first_hits(wanted: CardFilter, now: datetime, is_hit: Any) -> list[str]:  #
     each = among.limit(MOST_SEARCHED).alias("each")
     with_client = Card.select(Card.id).join(Client, JOIN.LEFT_OUTER, on=(Client.card == Card.id))
     hit = with_client.where((Card.id == each.c.id) & is_hit).limit(1).alias("hit")  # the limit keeps it a loop
-    query = Select((each,), (hit.c.id,)).join(hit, JOIN.LATERAL).limit(finding.MOST_HITS + 1)
+    query = Select((each,), (hit.c.id,)).join(hit, JOIN.LATERAL).limit(card_search.MOST_HITS + 1)
     return [row[0] for row in query.bind(database).tuples()]
 
 

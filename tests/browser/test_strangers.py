@@ -5,7 +5,7 @@ A dialog, a script, an image from nowhere: `troubles` sees each. The walk shows 
 
 from playwright.sync_api import Page, expect
 
-from app.services.showing import shown
+from app.services.formatting import shown
 from tests.browser.conftest import Enter
 from tests.support.browser.hostile_texts import FILE, MARKUP, TURNED, Strangers
 from tests.support.browser.visits import Troubles

@@ -17,7 +17,7 @@ from app.tokens import keyring
 from app.tokens.signer import Signer
 from tests.conftest import Clock
 from tests.support.console import Browser, add_operator
-from tests.support.log_ins import Door
+from tests.support.log_ins import LogIns
 from tests.support.service import Service
 
 
@@ -90,8 +90,8 @@ def own_service(database_url: str, tmp_path: Path) -> Iterator[Service]:
 
 
 @pytest.fixture
-def door(database: Database, clock: Clock) -> Door:
-    return Door(database, clock)
+def log_ins(database: Database, clock: Clock) -> LogIns:
+    return LogIns(database, clock)
 
 
 @pytest.fixture

@@ -8,13 +8,13 @@ from app.domain.codes import CardStatus
 from app.services.gate import Question
 from app.services.issuing import Issuing
 from app.services.verification import Verification
-from app.storage import card_lists, cards, finding
+from app.storage import card_lists, card_search, cards
 from app.storage.card_lists import CardFilter
 from app.storage.cards import NewCard
 from app.storage.database import Database, connect_to
+from app.storage.key_masking import Seller
 from app.storage.models import Card, Client, Event
 from app.storage.paging import Cursor
-from app.storage.secrecy import Seller
 from bench import console_rows
 from tests.conftest import Clock
 from tests.support.sample_year import blocks_read, plan, rows_looked_at, statements, year_of
@@ -204,7 +204,7 @@ def test_a_search_is_filtered_and_ordered_as_any_list(year: Database, all_cards:
 @pytest.mark.parametrize(("text", "broad"), [("board=", True), ("10.", True), ("10.0.1.", False), ("nowhere", False)])
 def test_a_text_that_finds_too_much_is_told(year: Database, text: str, *, broad: bool) -> None:
     assert card_lists.search(CardFilter(), text, NOW).is_whole is not broad
-    assert (len(found(text)) >= finding.MOST_HITS) is broad
+    assert (len(found(text)) >= card_search.MOST_HITS) is broad
 
 
 BROAD = {
@@ -221,7 +221,7 @@ BROAD = {
 def test_a_text_that_says_too_little_finds_all_that_a_short_list_has(
     year: Database, all_cards: list[Card], wanted: CardFilter, text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(finding, "MOST_HITS", 200)
+    monkeypatch.setattr(card_search, "MOST_HITS", 200)
     bound = {client.card_id: client for client in Client.select()}
     right = [
         card_id
@@ -262,7 +262,7 @@ def test_an_address_is_found_however_its_beginning_is_written(
 @pytest.mark.parametrize("text", ["board=", "10.", "1", "1000000000000000", "abcdefgh"])
 def test_each_kind_of_hit_is_a_scan_of_one_index(year: Database, text: str) -> None:
     with statements(year) as ran:
-        finding.find(text)
+        card_search.find(text)
     plans = [plan(year, statement) for statement in ran]
     assert len(plans) <= 5
     # Of twenty thousand clients a thousand may well be read with the table; of a million they are not.
@@ -275,11 +275,11 @@ def test_a_sellers_search_looks_at_no_more_cards_than_an_owners(
     year: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However few of those that begin so are theirs to find."""
-    monkeypatch.setattr(finding, "MOST_HITS", 100)
+    monkeypatch.setattr(card_search, "MOST_HITS", 100)
     seller = Seller("console:nobody", NOW)
     for text in ("1", "1000"):
         with statements(year) as ran:
-            finding.find(text, seller)
+            card_search.find(text, seller)
         assert max(rows_looked_at(year, statement) for statement in ran) <= 101
         assert not any("Seq Scan on event" in plan(year, statement) for statement in ran)
 
@@ -288,7 +288,7 @@ def test_a_sellers_search_looks_at_no_more_cards_than_an_owners(
 def test_a_seller_finds_by_a_beginning_what_is_not_secret(
     year: Database, all_cards: list[Card], monkeypatch: pytest.MonkeyPatch, most_hits: int
 ) -> None:
-    monkeypatch.setattr(finding, "MOST_HITS", most_hits)
+    monkeypatch.setattr(card_search, "MOST_HITS", most_hits)
     monkeypatch.setattr(card_lists, "MOST_SEARCHED", CARDS)
     wanted, is_whole = card_lists.search(CardFilter(), "15", NOW, Seller("console:nobody", NOW))
     right = [

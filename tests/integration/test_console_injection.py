@@ -16,7 +16,7 @@ import pytest
 
 from app.console.guard import safe_next
 from app.domain.codes import EventKind
-from app.services.showing import shown
+from app.services.formatting import shown
 from app.storage.database import Database
 from app.storage.models import Event, Operator
 from tests.support.console import PASSWORD, Browser, Seen, add_operator

@@ -12,44 +12,44 @@ from app.services.passwords import Passwords
 from app.services.sessions import Sessions
 from app.storage.database import Database
 from app.storage.models import Event, Operator, OperatorSession
-from tests.support.log_ins import HOME, Door
+from tests.support.log_ins import HOME, LogIns
 from tests.support.passwords import OTHER, PASSWORD, CheapPasswords
 
 
-def test_name_and_password_open_a_session(door: Door) -> None:
-    assert door.sessions.identify(door.log_in().session_token) == door.alice
+def test_name_and_password_open_a_session(log_ins: LogIns) -> None:
+    assert log_ins.sessions.identify(log_ins.log_in().session_token) == log_ins.alice
     entry = Event.get(Event.kind == "logged_in")
     assert (entry.actor, entry.ip, entry.details) == ("console:alice", HOME, None)
 
 
-def test_what_a_phones_keyboard_adds_does_no_harm(door: Door) -> None:
-    door.log_in(name=" alice ", password="ｃｏｒｒｅｃｔ horse battery")
+def test_what_a_phones_keyboard_adds_does_no_harm(log_ins: LogIns) -> None:
+    log_ins.log_in(name=" alice ", password="ｃｏｒｒｅｃｔ horse battery")
 
 
 @pytest.mark.parametrize("name", ["alice", "bob", "", "a\0", "\ud800", "x" * 10_000])
-def test_wrong_ones_are_refused_in_the_same_words(door: Door, name: str) -> None:
+def test_wrong_ones_are_refused_in_the_same_words(log_ins: LogIns, name: str) -> None:
     with pytest.raises(LoginRefusedError) as refusal:
-        door.log_in(OTHER, name=name)
+        log_ins.log_in(OTHER, name=name)
     assert type(refusal.value) is LoginRefusedError
     assert refusal.value.text == LoginRefusedError().text
     assert OperatorSession.select().count() == 0
 
 
 @pytest.mark.parametrize("password", ["", "a\0b", "\ud800", PASSWORD + " ", PASSWORD.upper()])
-def test_odd_passwords_are_wrong_ones(door: Door, password: str) -> None:
+def test_odd_passwords_are_wrong_ones(log_ins: LogIns, password: str) -> None:
     with pytest.raises(LoginRefusedError):
-        door.log_in(password)
+        log_ins.log_in(password)
 
 
-def test_the_longest_password_is_one_and_nothing_that_begins_with_it(door: Door) -> None:
+def test_the_longest_password_is_one_and_nothing_that_begins_with_it(log_ins: LogIns) -> None:
     longest = (PASSWORD * 20)[:MAX_PASSWORD]
-    door.operators.set_password("alice", longest)
-    door.log_in(longest)
+    log_ins.operators.set_password("alice", longest)
+    log_ins.log_in(longest)
     with pytest.raises(LoginRefusedError):
-        door.log_in(longest + "!")
+        log_ins.log_in(longest + "!")
 
 
-def test_what_is_typed_is_not_normalised_at_any_length(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_typed_is_not_normalised_at_any_length(log_ins: LogIns, monkeypatch: pytest.MonkeyPatch) -> None:
     """Normalising marks that combine takes time by the square of their number, and lets no other thread run."""
     lengths: list[int] = []
     normalize = unicodedata.normalize
@@ -58,22 +58,22 @@ def test_what_is_typed_is_not_normalised_at_any_length(door: Door, monkeypatch: 
         lengths.append(len(text))
         return normalize(form, text[:MAX_PASSWORD])
 
-    door.with_totp()
+    log_ins.with_totp()
     monkeypatch.setattr(unicodedata, "normalize", noting)
     marks = "\u0301\u0316" * 60_000
     for name, password, code in (("alice", marks, None), ("nobody", marks, None), ("alice", PASSWORD, marks)):
         with pytest.raises(LoginRefusedError):
-            door.log_in(password, name=name, code=code)
-    assert len(door.passwords.checked) == 3, "each of them at the cost of a hash"
+            log_ins.log_in(password, name=name, code=code)
+    assert len(log_ins.passwords.checked) == 3, "each of them at the cost of a hash"
     assert len(lengths) >= 3
     assert max(lengths) <= MAX_PASSWORD
 
 
-def test_an_unknown_name_costs_a_hash_with_the_same_parameters(door: Door) -> None:
+def test_an_unknown_name_costs_a_hash_with_the_same_parameters(log_ins: LogIns) -> None:
     for name in ("alice", "bob"):
         with pytest.raises(LoginRefusedError):
-            door.log_in(OTHER, name=name)
-    assert door.passwords.checked == [Operator.get().password_hash, None]
+            log_ins.log_in(OTHER, name=name)
+    assert log_ins.passwords.checked == [Operator.get().password_hash, None]
 
     class Seeing(PasswordHasher):
         """Notes what it is to compare with."""
@@ -88,10 +88,10 @@ def test_an_unknown_name_costs_a_hash_with_the_same_parameters(door: Door) -> No
     assert [part.split("$")[:4] for part in seen] == [passwords.hash(OTHER).split("$")[:4]]
 
 
-def test_a_refusal_is_journalled_without_what_was_typed_where_nobody_has_that_name(door: Door) -> None:
+def test_a_refusal_is_journalled_without_what_was_typed_where_nobody_has_that_name(log_ins: LogIns) -> None:
     for name in ("alice", OTHER):
         with pytest.raises(LoginRefusedError):
-            door.log_in(OTHER, name=name)
+            log_ins.log_in(OTHER, name=name)
     entries = Event.select().where(Event.kind == "login_refused").order_by(Event.id)
     assert [(e.actor, e.ip, e.details) for e in entries] == [
         ("console:alice", HOME, {"wrong": "password"}),
@@ -99,10 +99,10 @@ def test_a_refusal_is_journalled_without_what_was_typed_where_nobody_has_that_na
     ]
 
 
-def test_nothing_that_a_thief_could_use_is_stored(door: Door, database: Database) -> None:
-    logged_in = door.log_in()
+def test_nothing_that_a_thief_could_use_is_stored(log_ins: LogIns, database: Database) -> None:
+    logged_in = log_ins.log_in()
     with pytest.raises(LoginRefusedError):
-        door.log_in(OTHER, name=OTHER)
+        log_ins.log_in(OTHER, name=OTHER)
     for table in ("operator", "operator_session", "operator_device", "login_failure", "event"):
         stored = str(database.execute_sql(f"SELECT * FROM {table}").fetchall())  # noqa: S608  # from the line above
         assert not [secret for secret in (*logged_in, PASSWORD, OTHER) if secret in stored]
@@ -112,8 +112,8 @@ def test_hashes_are_argon2id_as_rfc_9106_recommends_for_little_memory() -> None:
     assert Passwords().hash(PASSWORD).startswith("$argon2id$v=19$m=65536,t=3,p=4$")
 
 
-def test_a_hash_with_old_parameters_is_made_anew_at_the_next_log_in(door: Door, database: Database) -> None:
-    stronger = Sessions(database, door.clock, CheapPasswords(time_cost=2))
+def test_a_hash_with_old_parameters_is_made_anew_at_the_next_log_in(log_ins: LogIns, database: Database) -> None:
+    stronger = Sessions(database, log_ins.clock, CheapPasswords(time_cost=2))
     first = stronger.log_in("alice", PASSWORD, None, address=HOME, device=None)
     assert ",t=2," in Operator.get().password_hash
     stronger.log_in("alice", PASSWORD, None, address=HOME, device=None)

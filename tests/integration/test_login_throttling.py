@@ -16,115 +16,115 @@ from app.services.passwords import STRANGERS, LoginBusyError, Passwords
 from app.services.sessions import Sessions
 from app.storage.database import Database
 from app.storage.models import Event, LoginFailure, OperatorDevice
-from tests.support.log_ins import CAFE, HOME, Door
+from tests.support.log_ins import CAFE, HOME, LogIns
 from tests.support.passwords import OTHER, PASSWORD, CheapPasswords
 
 
-def test_who_keeps_failing_must_wait_ever_longer(door: Door) -> None:
-    door.fail(FREE_FAILURES)
+def test_who_keeps_failing_must_wait_ever_longer(log_ins: LogIns) -> None:
+    log_ins.fail(FREE_FAILURES)
     waits = []
     for _ in range(4):
         with pytest.raises(LoginThrottledError) as refusal:
-            door.log_in()
+            log_ins.log_in()
         waits.append(refusal.value.retry_after)
-        door.fail()
+        log_ins.fail()
     assert waits == [1, 2, 4, 8]
 
 
-def test_a_throttled_attempt_costs_no_hash_and_no_line_in_the_journal(door: Door) -> None:
-    door.fail(FREE_FAILURES)
-    before = len(door.passwords.checked), Event.select().count()
+def test_a_throttled_attempt_costs_no_hash_and_no_line_in_the_journal(log_ins: LogIns) -> None:
+    log_ins.fail(FREE_FAILURES)
+    before = len(log_ins.passwords.checked), Event.select().count()
     for _ in range(3):
         with pytest.raises(LoginThrottledError):
-            door.log_in()
-    assert (len(door.passwords.checked), Event.select().count()) == before
+            log_ins.log_in()
+    assert (len(log_ins.passwords.checked), Event.select().count()) == before
 
 
-def test_success_forgets_the_failures_of_the_name_there(door: Door) -> None:
-    door.fail(FREE_FAILURES - 1)
-    door.log_in()
+def test_success_forgets_the_failures_of_the_name_there(log_ins: LogIns) -> None:
+    log_ins.fail(FREE_FAILURES - 1)
+    log_ins.log_in()
     assert [row.bucket for row in LoginFailure.select()] == [f"network:{HOME}"]
 
 
-def test_who_can_log_in_wins_no_more_guesses_for_their_network(door: Door) -> None:
-    door.operators.add("bob", Role.SELLER, OTHER)
+def test_who_can_log_in_wins_no_more_guesses_for_their_network(log_ins: LogIns) -> None:
+    log_ins.operators.add("bob", Role.SELLER, OTHER)
     for attempt in range(4 * FREE_FAILURES):
         if attempt % 4 == 0:
-            door.log_in(OTHER, name="bob")
-        door.attempt_wrongly(name=f"name{attempt}")
+            log_ins.log_in(OTHER, name="bob")
+        log_ins.attempt_wrongly(name=f"name{attempt}")
     with pytest.raises(LoginThrottledError):
-        door.attempt_wrongly()
+        log_ins.attempt_wrongly()
 
 
-def test_failures_are_forgotten_after_an_hour(door: Door) -> None:
-    door.fail(FREE_FAILURES + 8)
-    door.clock.advance(timedelta(hours=1))
-    door.fail(FREE_FAILURES)
+def test_failures_are_forgotten_after_an_hour(log_ins: LogIns) -> None:
+    log_ins.fail(FREE_FAILURES + 8)
+    log_ins.clock.advance(timedelta(hours=1))
+    log_ins.fail(FREE_FAILURES)
     with pytest.raises(LoginThrottledError, match="1"):
-        door.log_in()
+        log_ins.log_in()
 
 
-def test_a_network_may_fail_four_times_as_often_however_many_names_it_tries(door: Door) -> None:
+def test_a_network_may_fail_four_times_as_often_however_many_names_it_tries(log_ins: LogIns) -> None:
     for attempt in range(4 * FREE_FAILURES):
-        door.attempt_wrongly(name=f"name{attempt}")
+        log_ins.attempt_wrongly(name=f"name{attempt}")
     with pytest.raises(LoginThrottledError):
-        door.log_in()
+        log_ins.log_in()
 
 
-def test_addresses_of_one_ipv6_network_count_as_one(door: Door) -> None:
+def test_addresses_of_one_ipv6_network_count_as_one(log_ins: LogIns) -> None:
     for host in range(FREE_FAILURES):
-        door.attempt_wrongly(address=f"2001:db8:1:2::{host:x}")
+        log_ins.attempt_wrongly(address=f"2001:db8:1:2::{host:x}")
     with pytest.raises(LoginThrottledError):
-        door.log_in(address=CAFE)
-    door.log_in(address="2001:db8:1:3::3")
+        log_ins.log_in(address=CAFE)
+    log_ins.log_in(address="2001:db8:1:3::3")
 
 
-def test_an_attacker_elsewhere_locks_nobody_out(door: Door) -> None:
+def test_an_attacker_elsewhere_locks_nobody_out(log_ins: LogIns) -> None:
     for host in range(100):
-        door.fail(FREE_FAILURES, address=f"203.0.113.{host}")
-    door.log_in()
+        log_ins.fail(FREE_FAILURES, address=f"203.0.113.{host}")
+    log_ins.log_in()
 
 
-def test_an_attacker_behind_the_same_address_does_not_lock_out_a_browser_that_is_known(door: Door) -> None:
-    device = door.log_in().device_token
-    door.fail(40)
+def test_an_attacker_behind_the_same_address_does_not_lock_out_a_browser_that_is_known(log_ins: LogIns) -> None:
+    device = log_ins.log_in().device_token
+    log_ins.fail(40)
     with pytest.raises(LoginThrottledError):
-        door.log_in()
+        log_ins.log_in()
     with pytest.raises(LoginThrottledError):
-        door.log_in(device="made up")
-    assert door.log_in(device=device).device_token == device
+        log_ins.log_in(device="made up")
+    assert log_ins.log_in(device=device).device_token == device
 
 
-def test_a_browser_stays_known_for_400_days_after_its_last_log_in(door: Door) -> None:
-    device = door.log_in().device_token
+def test_a_browser_stays_known_for_400_days_after_its_last_log_in(log_ins: LogIns) -> None:
+    device = log_ins.log_in().device_token
     for _ in range(2):
-        door.clock.advance(timedelta(days=399))
-        housekeeping.prune_console(door.clock.now)
-        assert door.log_in(device=device).device_token == device
-    door.clock.advance(timedelta(days=401))
-    housekeeping.prune_console(door.clock.now)
-    assert door.log_in(device=device).device_token != device
+        log_ins.clock.advance(timedelta(days=399))
+        housekeeping.prune_console(log_ins.clock.now)
+        assert log_ins.log_in(device=device).device_token == device
+    log_ins.clock.advance(timedelta(days=401))
+    housekeeping.prune_console(log_ins.clock.now)
+    assert log_ins.log_in(device=device).device_token != device
 
 
-def test_a_known_browser_cannot_guess_for_ever_either(door: Door) -> None:
-    device = door.log_in().device_token
-    door.fail(FREE_FAILURES, device=device)
+def test_a_known_browser_cannot_guess_for_ever_either(log_ins: LogIns) -> None:
+    device = log_ins.log_in().device_token
+    log_ins.fail(FREE_FAILURES, device=device)
     with pytest.raises(LoginThrottledError):
-        door.log_in(device=device)
-    door.log_in()
+        log_ins.log_in(device=device)
+    log_ins.log_in()
 
 
-def test_a_browser_that_one_operator_is_known_by_is_a_stranger_for_the_others(door: Door) -> None:
-    door.operators.add("bob", Role.SELLER, OTHER)
-    device = door.log_in(OTHER, name="bob").device_token
-    door.fail(FREE_FAILURES, device=device)
+def test_a_browser_that_one_operator_is_known_by_is_a_stranger_for_the_others(log_ins: LogIns) -> None:
+    log_ins.operators.add("bob", Role.SELLER, OTHER)
+    device = log_ins.log_in(OTHER, name="bob").device_token
+    log_ins.fail(FREE_FAILURES, device=device)
     with pytest.raises(LoginThrottledError):
-        door.log_in(device=device)
+        log_ins.log_in(device=device)
     assert {row.operator.name for row in OperatorDevice.select()} == {"bob"}
 
 
-def test_attempts_side_by_side_are_counted_one_by_one(door: Door, database: Database) -> None:
-    device = door.log_in().device_token  # strangers would be turned away for coming all at once
+def test_attempts_side_by_side_are_counted_one_by_one(log_ins: LogIns, database: Database) -> None:
+    device = log_ins.log_in().device_token  # strangers would be turned away for coming all at once
 
     class Slow(CheapPasswords):
         """Leaves the others time to be let through, too."""
@@ -133,7 +133,7 @@ def test_attempts_side_by_side_are_counted_one_by_one(door: Door, database: Data
             time.sleep(0.02)
             return super().matches(password_hash, password)
 
-    sessions = Sessions(database, door.clock, Slow())
+    sessions = Sessions(database, log_ins.clock, Slow())
 
     def attempt(_: int) -> type[Exception]:
         try:
@@ -150,12 +150,12 @@ def test_attempts_side_by_side_are_counted_one_by_one(door: Door, database: Data
     assert outcomes.count(LoginRefusedError) == FREE_FAILURES
 
 
-def test_however_many_strangers_come_a_known_browser_gets_its_turn(door: Door) -> None:
-    device = door.log_in().device_token
+def test_however_many_strangers_come_a_known_browser_gets_its_turn(log_ins: LogIns) -> None:
+    device = log_ins.log_in().device_token
     inside, leave = threading.Semaphore(0), threading.Event()
 
     def dawdle() -> None:
-        with door.passwords.turn(None):
+        with log_ins.passwords.turn(None):
             inside.release()
             leave.wait(20)
 
@@ -163,19 +163,19 @@ def test_however_many_strangers_come_a_known_browser_gets_its_turn(door: Door) -
         strangers = [pool.submit(dawdle) for _ in range(STRANGERS)]
         assert inside.acquire(timeout=20)
         with pytest.raises(LoginBusyError):
-            door.log_in()
-        vendor = pool.submit(door.log_in, device=device)
+            log_ins.log_in()
+        vendor = pool.submit(log_ins.log_in, device=device)
         leave.set()
         assert vendor.result(20).device_token == device
         assert [stranger.result(20) for stranger in strangers] == [None] * STRANGERS
 
 
-def test_who_waits_too_long_for_a_turn_is_told_so(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_waits_too_long_for_a_turn_is_told_so(log_ins: LogIns, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("app.services.passwords.WAIT_SECONDS", 0.0)
     inside, leave = threading.Event(), threading.Event()
 
     def dawdle() -> None:
-        with door.passwords.turn("console:bob"):
+        with log_ins.passwords.turn("console:bob"):
             inside.set()
             leave.wait(20)
 
@@ -183,9 +183,9 @@ def test_who_waits_too_long_for_a_turn_is_told_so(door: Door, monkeypatch: pytes
         pool.submit(dawdle)
         assert inside.wait(20)
         with pytest.raises(LoginBusyError):
-            door.log_in()
+            log_ins.log_in()
         leave.set()
-    door.log_in()
+    log_ins.log_in()
 
 
 class Dawdler:
@@ -209,41 +209,41 @@ class Dawdler:
 
 
 def test_whoever_is_known_takes_one_place_and_leaves_the_others_theirs(
-    door: Door, monkeypatch: pytest.MonkeyPatch
+    log_ins: LogIns, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("app.services.passwords.WAIT_SECONDS", 60.0)  # who is refused at once has not waited
-    door.operators.add("bob", Role.SELLER, OTHER)
-    identity = door.sessions.identify(door.log_in(OTHER, name="bob").session_token)
-    device = door.log_in().device_token
+    log_ins.operators.add("bob", Role.SELLER, OTHER)
+    identity = log_ins.sessions.identify(log_ins.log_in(OTHER, name="bob").session_token)
+    device = log_ins.log_in().device_token
     assert identity is not None
-    seller = Dawdler(door.passwords, "console:bob")
+    seller = Dawdler(log_ins.passwords, "console:bob")
     for _ in range(3):
         with pytest.raises(LoginBusyError):
-            door.sessions.confirm(identity, OTHER, address=HOME)
+            log_ins.sessions.confirm(identity, OTHER, address=HOME)
     with ThreadPoolExecutor(1) as pool:
-        vendor = pool.submit(door.log_in, device=device)
+        vendor = pool.submit(log_ins.log_in, device=device)
         seller.leave()
         assert vendor.result(20).device_token == device
-    door.sessions.confirm(identity, OTHER, address=HOME)
+    log_ins.sessions.confirm(identity, OTHER, address=HOME)
 
 
-def test_who_must_wait_anyway_takes_no_place_in_the_queue(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_must_wait_anyway_takes_no_place_in_the_queue(log_ins: LogIns, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("app.services.passwords.WAIT_SECONDS", 0.0)
-    identity = door.sessions.identify(door.log_in().session_token)
+    identity = log_ins.sessions.identify(log_ins.log_in().session_token)
     assert identity is not None
     for _ in range(FREE_FAILURES):
         with pytest.raises(LoginRefusedError):
-            door.sessions.confirm(identity, OTHER, address=HOME)
-    door.fail(FREE_FAILURES, address=CAFE)
-    somebody = Dawdler(door.passwords, "console:bob")
+            log_ins.sessions.confirm(identity, OTHER, address=HOME)
+    log_ins.fail(FREE_FAILURES, address=CAFE)
+    somebody = Dawdler(log_ins.passwords, "console:bob")
     with pytest.raises(LoginThrottledError):
-        door.log_in(address=CAFE)
+        log_ins.log_in(address=CAFE)
     with pytest.raises(LoginThrottledError):
-        door.sessions.confirm(identity, PASSWORD, address=HOME)
+        log_ins.sessions.confirm(identity, PASSWORD, address=HOME)
     somebody.leave()
 
 
-def test_failures_while_somebody_waits_for_their_turn_count(door: Door, database: Database) -> None:
+def test_failures_while_somebody_waits_for_their_turn_count(log_ins: LogIns, database: Database) -> None:
     waiting = threading.Event()
 
     class Telling(CheapPasswords):
@@ -256,13 +256,13 @@ def test_failures_while_somebody_waits_for_their_turn_count(door: Door, database
                 yield
 
     passwords = Telling()
-    sessions = Sessions(database, door.clock, passwords)
+    sessions = Sessions(database, log_ins.clock, passwords)
     somebody = Dawdler(passwords, "console:bob")
     waiting.clear()
     with ThreadPoolExecutor(1) as pool:
         waits = pool.submit(sessions.log_in, "alice", PASSWORD, None, address=HOME, device=None)
         assert waiting.wait(20)
-        door.fail(FREE_FAILURES)  # as in another process
+        log_ins.fail(FREE_FAILURES)  # as in another process
         somebody.leave()
         with pytest.raises(LoginThrottledError):
             waits.result(20)

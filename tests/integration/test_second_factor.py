@@ -13,94 +13,96 @@ from app.services.credentials import LoginRefusedError, LoginThrottledError, Wan
 from app.services.sessions import Sessions
 from app.storage.database import Database
 from app.storage.models import Event, OperatorSession
-from tests.support.log_ins import HOME, Door
+from tests.support.log_ins import HOME, LogIns
 from tests.support.passwords import PASSWORD, CheapPasswords
 
 
-def test_a_code_is_asked_for_only_once_the_password_is_right(door: Door) -> None:
-    app = door.with_totp()
-    door.attempt_wrongly()
+def test_a_code_is_asked_for_only_once_the_password_is_right(log_ins: LogIns) -> None:
+    app = log_ins.with_totp()
+    log_ins.attempt_wrongly()
     for code in (None, ""):
         with pytest.raises(WantsCodeError):
-            door.log_in(code=code)
+            log_ins.log_in(code=code)
     refused = Event.select(Event.actor, Event.ip, Event.details).where(Event.kind == "login_refused").order_by(Event.id)
     assert [details for *_, details in refused.tuples()] == [{"wrong": "password"}, *[{"wrong": "no code"}] * 2]
     assert {(actor, ip) for actor, ip, _ in refused.tuples()} == {("console:alice", HOME)}
-    device = door.log_in(code=app.at(door.clock.now)).device_token
+    device = log_ins.log_in(code=app.at(log_ins.clock.now)).device_token
     with pytest.raises(WantsCodeError):
-        door.log_in(device=device)
+        log_ins.log_in(device=device)
     assert refused.count() == 3, "in a browser that is known nobody wonders"
 
 
-def test_who_has_the_password_and_no_code_cannot_fill_the_journal(door: Door) -> None:
-    door.with_totp()
+def test_who_has_the_password_and_no_code_cannot_fill_the_journal(log_ins: LogIns) -> None:
+    log_ins.with_totp()
     for _ in range(FREE_FAILURES):
         with pytest.raises(WantsCodeError):
-            door.log_in()
+            log_ins.log_in()
     with pytest.raises(LoginThrottledError):
-        door.log_in()
+        log_ins.log_in()
 
 
 @pytest.mark.parametrize("steps", [-1, 0, 1])
-def test_codes_of_half_a_minute_before_and_after_are_taken(door: Door, steps: int) -> None:
-    app = door.with_totp()
-    door.clock.advance(timedelta(minutes=5))
-    code = app.at(door.clock.now, counter_offset=steps)
-    assert door.sessions.identify(door.log_in(code=f"{code[:3]} {code[3:]}").session_token)
+def test_codes_of_half_a_minute_before_and_after_are_taken(log_ins: LogIns, steps: int) -> None:
+    app = log_ins.with_totp()
+    log_ins.clock.advance(timedelta(minutes=5))
+    code = app.at(log_ins.clock.now, counter_offset=steps)
+    assert log_ins.sessions.identify(log_ins.log_in(code=f"{code[:3]} {code[3:]}").session_token)
 
 
 @pytest.mark.parametrize("code", ["000000", "12345", "1234567", "abcdef", "\0", "\ud800", "9" * 10_000])
-def test_wrong_codes_are_refused_in_the_words_for_a_wrong_password(door: Door, code: str) -> None:
-    door.with_totp()
+def test_wrong_codes_are_refused_in_the_words_for_a_wrong_password(log_ins: LogIns, code: str) -> None:
+    log_ins.with_totp()
     with pytest.raises(LoginRefusedError) as refusal:
-        door.log_in(code=code)
+        log_ins.log_in(code=code)
     assert refusal.value.text == LoginRefusedError().text
     assert Event.get(Event.kind == "login_refused").details == {"wrong": "code"}
 
 
 @pytest.mark.parametrize("steps", [-2, 2, 100])
-def test_other_codes_of_the_same_secret_are_wrong(door: Door, steps: int) -> None:
-    app = door.with_totp()
-    door.clock.advance(timedelta(minutes=5))
+def test_other_codes_of_the_same_secret_are_wrong(log_ins: LogIns, steps: int) -> None:
+    app = log_ins.with_totp()
+    log_ins.clock.advance(timedelta(minutes=5))
     with pytest.raises(LoginRefusedError):
-        door.log_in(code=app.at(door.clock.now, counter_offset=steps))
+        log_ins.log_in(code=app.at(log_ins.clock.now, counter_offset=steps))
 
 
-def test_no_code_is_taken_twice_nor_an_older_one_after_it(door: Door) -> None:
-    app = door.with_totp()
-    door.clock.advance(timedelta(minutes=5))
-    code, older = app.at(door.clock.now), app.at(door.clock.now, counter_offset=-1)
-    door.log_in(code=code)
+def test_no_code_is_taken_twice_nor_an_older_one_after_it(log_ins: LogIns) -> None:
+    app = log_ins.with_totp()
+    log_ins.clock.advance(timedelta(minutes=5))
+    code, older = app.at(log_ins.clock.now), app.at(log_ins.clock.now, counter_offset=-1)
+    log_ins.log_in(code=code)
     for used in (code, older):
         with pytest.raises(LoginRefusedError):
-            door.log_in(code=used)
+            log_ins.log_in(code=used)
 
 
-def test_the_code_that_enabled_it_is_not_taken_again(door: Door) -> None:
-    secret = door.operators.begin_totp()
-    code = pyotp.TOTP(secret).at(door.clock.now)
-    door.operators.enable_totp("alice", secret, code, "")
+def test_the_code_that_enabled_it_is_not_taken_again(log_ins: LogIns) -> None:
+    secret = log_ins.operators.begin_totp()
+    code = pyotp.TOTP(secret).at(log_ins.clock.now)
+    log_ins.operators.enable_totp("alice", secret, code, "")
     with pytest.raises(LoginRefusedError):
-        door.log_in(code=code)
+        log_ins.log_in(code=code)
 
 
-def test_the_sessions_that_began_without_a_code_end_with_the_write_that_asks_for_one(door: Door) -> None:
-    here, there = door.log_in().session_token, door.log_in().session_token
-    secret = door.operators.begin_totp()
+def test_the_sessions_that_began_without_a_code_end_with_the_write_that_asks_for_one(log_ins: LogIns) -> None:
+    here, there = log_ins.log_in().session_token, log_ins.log_in().session_token
+    secret = log_ins.operators.begin_totp()
     with pytest.raises(RefusedError):
-        door.operators.enable_totp("alice", secret, "000000", here)
-    assert door.sessions.identify(there)
-    door.operators.enable_totp("alice", secret, pyotp.TOTP(secret).at(door.clock.now), here)
-    assert [door.sessions.identify(token) is not None for token in (here, there)] == [True, False]
-    ended = Event.select(Event.kind, Event.details).where(Event.at == door.clock.now).order_by(Event.id.desc()).limit(2)
+        log_ins.operators.enable_totp("alice", secret, "000000", here)
+    assert log_ins.sessions.identify(there)
+    log_ins.operators.enable_totp("alice", secret, pyotp.TOTP(secret).at(log_ins.clock.now), here)
+    assert [log_ins.sessions.identify(token) is not None for token in (here, there)] == [True, False]
+    ended = (
+        Event.select(Event.kind, Event.details).where(Event.at == log_ins.clock.now).order_by(Event.id.desc()).limit(2)
+    )
     assert dict(ended.tuples()) == {
         "logged_out": {"sessions": 1},
         "operator_changed": {"operator": "alice", "totp": True},
     }
 
 
-def test_a_code_that_two_use_at_once_lets_one_in(door: Door, database: Database) -> None:
-    app = door.with_totp()
+def test_a_code_that_two_use_at_once_lets_one_in(log_ins: LogIns, database: Database) -> None:
+    app = log_ins.with_totp()
     both_checked = threading.Barrier(2, timeout=20)
 
     class Meeting(CheapPasswords):
@@ -114,8 +116,8 @@ def test_a_code_that_two_use_at_once_lets_one_in(door: Door, database: Database)
     def attempt(_: int) -> bool:
         try:
             # Each as in a process of its own: what they share is the database.
-            sessions = Sessions(database, door.clock, Meeting())
-            sessions.log_in("alice", PASSWORD, app.at(door.clock.now), address=HOME, device=None)
+            sessions = Sessions(database, log_ins.clock, Meeting())
+            sessions.log_in("alice", PASSWORD, app.at(log_ins.clock.now), address=HOME, device=None)
         except LoginRefusedError:
             return False
         finally:
@@ -127,29 +129,29 @@ def test_a_code_that_two_use_at_once_lets_one_in(door: Door, database: Database)
     assert OperatorSession.select().count() == 1
 
 
-def test_who_has_the_password_cannot_try_codes_from_everywhere(door: Door) -> None:
-    app = door.with_totp()
-    device = door.log_in(code=app.at(door.clock.now)).device_token
-    door.clock.advance(timedelta(minutes=1))
+def test_who_has_the_password_cannot_try_codes_from_everywhere(log_ins: LogIns) -> None:
+    app = log_ins.with_totp()
+    device = log_ins.log_in(code=app.at(log_ins.clock.now)).device_token
+    log_ins.clock.advance(timedelta(minutes=1))
     for host in range(FREE_FAILURES):
         with pytest.raises(LoginRefusedError):
-            door.log_in(code="000000", address=f"203.0.113.{host}")
+            log_ins.log_in(code="000000", address=f"203.0.113.{host}")
     with pytest.raises(LoginThrottledError):
-        door.log_in(code="000000", address="203.0.113.200")
-    door.log_in(code=app.at(door.clock.now), device=device)
+        log_ins.log_in(code="000000", address="203.0.113.200")
+    log_ins.log_in(code=app.at(log_ins.clock.now), device=device)
 
 
-def test_a_stranger_who_tries_codes_keeps_nobody_who_is_logged_in_from_confirming(door: Door) -> None:
-    app = door.with_totp()
-    identity = door.sessions.identify(door.log_in(code=app.at(door.clock.now)).session_token)
+def test_a_stranger_who_tries_codes_keeps_nobody_who_is_logged_in_from_confirming(log_ins: LogIns) -> None:
+    app = log_ins.with_totp()
+    identity = log_ins.sessions.identify(log_ins.log_in(code=app.at(log_ins.clock.now)).session_token)
     assert identity is not None
-    door.clock.advance(timedelta(minutes=1))
+    log_ins.clock.advance(timedelta(minutes=1))
     for host in range(FREE_FAILURES):
         with pytest.raises(LoginRefusedError):
-            door.log_in(code="000000", address=f"203.0.113.{host}")
-    door.sessions.confirm_with_code(identity, PASSWORD, app.at(door.clock.now), address=HOME)
+            log_ins.log_in(code="000000", address=f"203.0.113.{host}")
+    log_ins.sessions.confirm_with_code(identity, PASSWORD, app.at(log_ins.clock.now), address=HOME)
     for _ in range(FREE_FAILURES):
         with pytest.raises(LoginRefusedError):
-            door.sessions.confirm_with_code(identity, PASSWORD, "000000", address=HOME)
+            log_ins.sessions.confirm_with_code(identity, PASSWORD, "000000", address=HOME)
     with pytest.raises(LoginThrottledError):
-        door.sessions.confirm_with_code(identity, PASSWORD, "000000", address=HOME)
+        log_ins.sessions.confirm_with_code(identity, PASSWORD, "000000", address=HOME)

@@ -1,4 +1,4 @@
-"""The console's door with a cheap hash, for tests of log-ins; its fixture is in tests/integration/conftest.py."""
+"""Log-ins with a cheap password hash, for tests; the fixture is in tests/integration/conftest.py."""
 
 from datetime import timedelta
 
@@ -17,8 +17,8 @@ from tests.support.passwords import OTHER, PASSWORD, CheapPasswords
 HOME, CAFE = "198.51.100.1", "2001:db8:1:2::3"
 
 
-class Door:
-    """The console's door, and the vendor in front of it."""
+class LogIns:
+    """The console's sessions and operators, with the owner alice."""
 
     def __init__(self, database: Database, clock: Clock) -> None:
         self.clock = clock

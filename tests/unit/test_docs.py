@@ -13,7 +13,7 @@ from app.domain.codes import Code, EventKind
 from app.http.problems import ProblemCode
 from app.services.imports import MAX_CARDS
 from app.services.issuing import MAX_COUNT
-from app.storage.finding import MOST_HITS
+from app.storage.card_search import MOST_HITS
 
 ROOT = Path(__file__).resolve().parents[2]
 READMES = ("README.md", "README.zh-CN.md")

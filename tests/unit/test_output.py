@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.cli import output
-from app.services.showing import local, seconds, shown
+from app.services.formatting import local, seconds, shown
 
 HARMFUL = [
     "\x1b",

@@ -52,7 +52,7 @@ class Health:
     settings: ShownSettings
 
 
-class House:
+class SystemStatus:
     """Looks around.
 
     Args:

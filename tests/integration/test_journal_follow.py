@@ -14,8 +14,8 @@ import psycopg2
 import pytest
 
 from app.domain.codes import EventKind
-from app.services import following
-from app.services.following import Follower
+from app.services import journal_follow
+from app.services.journal_follow import Follower
 from app.storage import journal, schema
 from app.storage.database import Database, connect_to
 from app.storage.journal import Entry, Filter
@@ -122,7 +122,7 @@ def test_what_was_rolled_back_keeps_nothing_from_being_forgotten(database: Datab
 
 
 def test_of_a_long_journal_only_the_end_is_remembered(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(following, "IN_FLIGHT", 5)
+    monkeypatch.setattr(journal_follow, "IN_FLIGHT", 5)
     append(*map(str, range(20)))
     follower = Follower(database, Filter())
     assert names(follower.begin(2)) == ["18", "19"]

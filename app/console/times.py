@@ -9,7 +9,7 @@ from app.domain.texts import RefusedError
 _YEARS = range(1970, 2200)
 
 
-def read_moment(text: str, zone: ZoneInfo) -> datetime | None:
+def parse_time(text: str, zone: ZoneInfo) -> datetime | None:
     """Read a date (its beginning) or a date and time, in the vendor's zone unless it has an offset; "" is None.
 
     Raises:
@@ -27,7 +27,7 @@ def read_moment(text: str, zone: ZoneInfo) -> datetime | None:
     return aware.astimezone(UTC)  # PostgreSQL knows fewer offsets than Python
 
 
-def typed_moment(moment: datetime | None, zone: ZoneInfo) -> str:
+def input_value(moment: datetime | None, zone: ZoneInfo) -> str:
     """Return a time as a browser's field for it wants it, in the vendor's zone; None is ""."""
     if moment is None:
         return ""

@@ -10,8 +10,8 @@ from app.console.page import Access, Page
 from app.services.figures import Counted
 
 
-class CountedPage(Page):
-    """Its template extends `counted.html`, which has the polling."""
+class FiguresPage(Page):
+    """Its template extends `figures.html`, which has the polling."""
 
     access = {"GET": Access.OPERATOR}
     template: ClassVar[str]

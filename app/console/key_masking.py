@@ -1,4 +1,4 @@
-"""What a seller is not shown: the whole keys of unused cards that somebody else issued."""
+"""Key masking: sellers do not see the whole keys of unused cards that somebody else issued."""
 
 from collections.abc import Iterable
 
@@ -6,9 +6,9 @@ from cryptography.fernet import Fernet, InvalidToken
 
 from app.console.visitor import Visitor
 from app.domain.cards import parse_card_id
-from app.storage import secrecy
+from app.storage import key_masking
+from app.storage.key_masking import Seller
 from app.storage.paging import Cursor
-from app.storage.secrecy import Seller
 
 # Made before gunicorn forks: all workers have the same. After a restart a list begins with its first page.
 _FERNET = Fernet(Fernet.generate_key())
@@ -30,7 +30,7 @@ def hidden_from(visitor: Visitor, card_ids: Iterable[str | None], typed: str) ->
     seller = seller_of(visitor)
     if seller is None:
         return frozenset()
-    return secrecy.secret_from(seller, {each for each in card_ids if each}) - {parse_card_id(typed)}
+    return key_masking.secret_from(seller, {each for each in card_ids if each}) - {parse_card_id(typed)}
 
 
 def seal(place: Cursor) -> str:

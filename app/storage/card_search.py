@@ -9,8 +9,8 @@ from peewee import SQL, Expression, fn
 
 from app.domain.addresses import canonical_address
 from app.domain.cards import ID_LENGTH, REFERENCE_LENGTH, parse_card_id_beginning
+from app.storage.key_masking import Seller, is_secret_from, secret_from
 from app.storage.models import Card, Client, Event
-from app.storage.secrecy import Seller, is_secret_from, secret_from
 
 MOST_HITS = 1_000
 """A kind of hits that has more by itself is broad: the text says too little."""

@@ -17,7 +17,7 @@ class FilesPage(Page):
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
         """Show the licensed files."""
-        self.render(request, response, "files.html", files=self.console.house.files())
+        self.render(request, response, "files.html", files=self.console.system_status.files())
 
 
 class FunctionsPage(Page):
@@ -32,7 +32,7 @@ class FunctionsPage(Page):
 
     def _ask(self) -> tuple[Listing | None, Text | None]:
         try:
-            return self.console.house.functions(), None
+            return self.console.system_status.functions(), None
         except FunctionsBusyError as error:
             return None, Text(
                 f"核心功能的服务暂时忙：{error}",
@@ -53,9 +53,9 @@ class KeysPage(Page):
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
         """Show the signing keys and what clients are to pin."""
-        house = self.console.house
-        pinned = json.dumps(house.pinned(), ensure_ascii=False, indent=2).splitlines()
-        self.render(request, response, "keys.html", keys=house.keys(), pinned=pinned)
+        status = self.console.system_status
+        pinned = json.dumps(status.pinned(), ensure_ascii=False, indent=2).splitlines()
+        self.render(request, response, "keys.html", keys=status.keys(), pinned=pinned)
 
 
 class HealthPage(Page):
@@ -65,7 +65,7 @@ class HealthPage(Page):
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
         """Show what the doctor sees from inside, what worries it first."""
-        health = self.console.house.health()
+        health = self.console.system_status.health()
         order = [Status.FAIL, Status.WARN, Status.OK]
         findings = sorted(health.findings, key=lambda finding: order.index(finding.status))
         self.render(request, response, "health.html", health=health, findings=findings)
