@@ -37,8 +37,8 @@ source "$ROOT/scripts/lib/swap.sh"
 source "$ROOT/scripts/lib/bundle.sh"
 # shellcheck source=scripts/lib/envfile.sh
 source "$ROOT/scripts/lib/envfile.sh"
-# shellcheck source=scripts/lib/arrival.sh
-source "$ROOT/scripts/lib/arrival.sh"
+# shellcheck source=scripts/lib/import-steps.sh
+source "$ROOT/scripts/lib/import-steps.sh"
 
 file='' identity='' trial='' prepare='' STAGED='' TAKEN=''
 init_options=()

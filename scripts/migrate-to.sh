@@ -31,8 +31,8 @@ source "$ROOT/scripts/lib/stack.sh"
 source "$ROOT/scripts/lib/dump.sh"
 # shellcheck source=scripts/lib/bundle.sh
 source "$ROOT/scripts/lib/bundle.sh"
-# shellcheck source=scripts/lib/far.sh
-source "$ROOT/scripts/lib/far.sh"
+# shellcheck source=scripts/lib/remote.sh
+source "$ROOT/scripts/lib/remote.sh"
 
 HOST='' DIRECTORY=$ROOT STEP='' resume=''
 SSH_OPTIONS=()
@@ -103,9 +103,9 @@ finish() {
             warn "搬迁未完成，且本机未能启动：docker compose up -d --wait。The move failed, and this server does not start: docker compose up -d --wait"
         fi
         ((status)) || status=1
-        if [[ $STEP == imported ]]; then far_here docker compose stop app >/dev/null 2>&1 </dev/null; fi
+        if [[ $STEP == imported ]]; then remote_checkout docker compose stop app >/dev/null 2>&1 </dev/null; fi
     fi
-    close_far
+    close_connection
     exit "$status"
 }
 
@@ -118,16 +118,16 @@ kilobytes_needed() {
     printf '%s' $((3 * database + 2 * files + 1024 * 1024))
 }
 
-# prepare_far: all that can be done there while this server still serves, the image above all.
-prepare_far() {
+# prepare_remote: all that can be done there while this server still serves, the image above all.
+prepare_remote() {
     local holds
-    holds=$(check_far "$(kilobytes_needed)") || exit 1
+    holds=$(check_remote "$(kilobytes_needed)") || exit 1
     if [[ $holds == nothing ]]; then
         say "正在发送代码 sending the code: $HOST:$DIRECTORY"
         send_code || die "代码发送失败 could not send the code"
     fi
     say "新服务器准备中（镜像、空数据库）… The new server gets ready (image, empty database) …"
-    far_here scripts/import.sh --prepare - "${import_options[@]}" <"$ROOT/.env" >/dev/null \
+    remote_checkout scripts/import.sh --prepare - "${import_options[@]}" <"$ROOT/.env" >/dev/null \
         || die "新服务器未能就绪（原因见上），本机照常服务。The new server did not get ready, for what stands above; this one goes on serving"
 }
 
@@ -138,9 +138,9 @@ move() {
     mark_moved || die "无法写入 cannot write $MOVED"
     compose stop app >/dev/null 2>&1 </dev/null || die "无法停止服务 could not stop the service"
     STEP=imported
-    "$ROOT/scripts/export.sh" -o - --unencrypted | far_here scripts/import.sh - "${import_options[@]}" >/dev/null \
+    "$ROOT/scripts/export.sh" -o - --unencrypted | remote_checkout scripts/import.sh - "${import_options[@]}" >/dev/null \
         || die "导入失败（原因见上）。The import over there failed, for what stands above"
-    far_here scripts/cardctl healthcheck >/dev/null </dev/null || die "新服务器不健康。The new server is not healthy"
+    remote_checkout scripts/cardctl healthcheck >/dev/null </dev/null || die "新服务器不健康。The new server is not healthy"
     STEP=''
     say "搬迁完成，用时 $((SECONDS - start)) 秒，新服务器运行正常。Moved in $((SECONDS - start)) s, and the new server is healthy: $HOST:$DIRECTORY"
 }
@@ -168,7 +168,7 @@ require_running database app nginx
 need ssh openssh-client
 trap finish EXIT
 trap 'exit 130' INT TERM HUP
-open_far
-prepare_far
+open_connection
+prepare_remote
 move
 report

@@ -21,8 +21,8 @@ source "$ROOT/scripts/lib/common.sh"
 source "$ROOT/scripts/lib/backup.sh"
 # shellcheck source=scripts/lib/swap.sh
 source "$ROOT/scripts/lib/swap.sh"
-# shellcheck source=scripts/lib/rollback.sh
-source "$ROOT/scripts/lib/rollback.sh"
+# shellcheck source=scripts/lib/upgrade-steps.sh
+source "$ROOT/scripts/lib/upgrade-steps.sh"
 
 pull=yes archive='' STEP='' WATCH='' OLD_COMMIT='' OLD_SCHEMA='' NEW_SCHEMA='' DUMP='' GAPS=''
 TIME=$(date -u +%Y%m%dT%H%M%SZ)

@@ -24,7 +24,7 @@ from trial.service import migrate
 _FOLDERS = ("keys", "files", "functions")  # in the trial's folder as in the stack's data/
 _DUMP = ("pg_dump", "--data-only", "--no-owner", "--no-privileges", "--exclude-table=schema_migration")
 _CONTENTS = ("psql", "--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "--set=ON_ERROR_STOP=1")
-_CONTENTS_SQL = CHECKOUT / "scripts" / "lib" / "manifest.sql"
+_CONTENTS_SQL = CHECKOUT / "scripts" / "lib" / "contents.sql"
 
 
 def main() -> int:

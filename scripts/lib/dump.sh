@@ -21,8 +21,8 @@ error_line() {
 # make_dump FILE [MANIFEST]: of database kadun, now. What arrives is compared with what pg_dump wrote.
 make_dump() {
     local file=$1 manifest=${2:-} said sum
-    if ! said=$({ in_database bash -c "$(<"$ROOT/scripts/lib/snapshot.sh")" snapshot \
-        "$(<"$ROOT/scripts/lib/manifest.sql")" </dev/null >"$file"; } 2>&1); then
+    if ! said=$({ in_database bash -c "$(<"$ROOT/scripts/lib/dump-snapshot.sh")" snapshot \
+        "$(<"$ROOT/scripts/lib/contents.sql")" </dev/null >"$file"; } 2>&1); then
         rm -f -- "$file"
         die "备份失败，未留下任何文件。The dump failed and nothing was kept: $(error_line "$(grep -v '^kadun: ' <<<"$said")")"
     fi
@@ -148,7 +148,7 @@ own_schema() {
 # contents_of DATABASE: its schema and tables as a manifest lists them.
 contents_of() {
     in_database as-role owner --database "$1" psql --no-psqlrc --quiet --tuples-only --no-align \
-        --set=ON_ERROR_STOP=1 <"$ROOT/scripts/lib/manifest.sql"
+        --set=ON_ERROR_STOP=1 <"$ROOT/scripts/lib/contents.sql"
 }
 
 # compare_contents FILE DATABASE: what was restored is what the manifest of dump FILE says, row for row.

@@ -13,7 +13,7 @@ import kadun
 
 from tests.support.stack import ROOT, Stack
 
-MANIFEST_SQL = ROOT / "scripts/lib/manifest.sql"
+MANIFEST_SQL = ROOT / "scripts/lib/contents.sql"
 CORE_DATA = b"what the program cannot do without\n"
 
 

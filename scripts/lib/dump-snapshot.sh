@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Runs inside service `database`, handed to its bash by lib/dump.sh: snapshot.sh MANIFEST_SQL
+# Runs inside service `database`, handed to its bash by lib/dump.sh: dump-snapshot.sh MANIFEST_SQL
 # stdout: a dump in pg_dump's custom format. stderr: the errors, and behind `kadun: ` the SHA-256 of what was
 # written and what the database held, seen in the dump's own snapshot, whatever was committed meanwhile.
 set -euo pipefail

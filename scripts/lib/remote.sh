@@ -2,20 +2,20 @@
 # The other server of scripts/migrate-to.sh, over SSH. Sourced after bundle.sh, never run.
 # Needs HOST, DIRECTORY and SSH_OPTIONS. One connection serves all commands, so that a password is typed once.
 
-FAR_SOCKET=''
+SSH_SOCKET=''
 
-open_far() {
-    FAR_SOCKET=$(mktemp -d)
-    SSH_OPTIONS+=(-o ControlMaster=auto -o "ControlPath=$FAR_SOCKET/%C" -o ControlPersist=60
+open_connection() {
+    SSH_SOCKET=$(mktemp -d)
+    SSH_OPTIONS+=(-o ControlMaster=auto -o "ControlPath=$SSH_SOCKET/%C" -o ControlPersist=60
         -o ServerAliveInterval=15 -o ServerAliveCountMax=8 -o ConnectTimeout=20)
     ssh "${SSH_OPTIONS[@]}" -- "$HOST" true </dev/null \
         || die "无法登录 $HOST（ssh 的原因见上）。Cannot log in to $HOST; what ssh says of it stands above"
 }
 
-close_far() {
-    [[ -n $FAR_SOCKET ]] || return 0
+close_connection() {
+    [[ -n $SSH_SOCKET ]] || return 0
     ssh "${SSH_OPTIONS[@]}" -O exit -- "$HOST" >/dev/null 2>&1 || true
-    rm -rf -- "$FAR_SOCKET"
+    rm -rf -- "$SSH_SOCKET"
 }
 
 # quoted WORD…: as one line that any shell reads as these words.
@@ -24,21 +24,21 @@ quoted() {
     for word in "$@"; do printf "'%s' " "${word//\'/\'\\\'\'}"; done
 }
 
-# far COMMAND…: there, with this standard input.
-far() {
+# remote COMMAND…: there, with this standard input.
+remote() {
     # shellcheck disable=SC2029  # quoted for the shell on the other side
     ssh "${SSH_OPTIONS[@]}" -- "$HOST" "$(quoted "$@")"
 }
 
-# far_here COMMAND…: in the other server's checkout.
-far_here() {
+# remote_checkout COMMAND…: in the other server's checkout.
+remote_checkout() {
     # shellcheck disable=SC2016  # for the bash on the other side
-    far bash -c 'cd -- "$1" && shift && exec "$@"' bash "$DIRECTORY" "$@"
+    remote bash -c 'cd -- "$1" && shift && exec "$@"' bash "$DIRECTORY" "$@"
 }
 
-# check_far KILOBYTES: Docker, tools, room and the folder are as they must be. Prints what the folder holds: code or nothing.
-check_far() {
-    far bash -s -- "$DIRECTORY" "$1" "$(own_schema)" <<'END'
+# check_remote KILOBYTES: Docker, tools, room and the folder are as they must be. Prints what the folder holds: code or nothing.
+check_remote() {
+    remote bash -s -- "$DIRECTORY" "$1" "$(own_schema)" <<'END'
         fail() { printf '%s: %s\n' "$(hostname)" "$1" >&2; exit 1; }
         for program in docker tar openssl flock awk sha256sum; do
             command -v "$program" >/dev/null || fail "缺少 $program。It lacks $program: run scripts/provision.sh there first"
@@ -66,7 +66,7 @@ END
 # send_code: this checkout's, whole or not at all; with its history where it is a clone, so that it can be upgraded.
 send_code() {
     # shellcheck disable=SC2016  # for the bash on the other side
-    pack_code | far bash -c 'rm -rf -- "$1.new" && mkdir -p -- "$1.new" && tar -x -C "$1.new" -f - --no-same-owner &&
+    pack_code | remote bash -c 'rm -rf -- "$1.new" && mkdir -p -- "$1.new" && tar -x -C "$1.new" -f - --no-same-owner &&
         mkdir -p -- "$1" && mv -T -- "$1.new" "$1"' bash "$DIRECTORY"
 }
 
