@@ -13,7 +13,7 @@ import msgspec
 from app.cli import output
 from app.cli.context import format_option
 from app.clock import utc_now
-from app.services.doctor import Facts, Finding, HostFacts, Status, examine, examine_host
+from app.services.doctor import CheckResult, Facts, HostFacts, Status, examine, examine_host
 from app.services.doctor.gather import gather
 from app.services.doctor.network import reference_of
 from app.services.formatting import shown
@@ -35,14 +35,14 @@ def doctor(source: BinaryIO | None, output_format: str, *, host_only: bool) -> N
     if host_only:
         if host is None:
             raise click.UsageError("--host-only needs --host-facts")
-        findings = examine_host(host, utc_now())
+        results = examine_host(host, utc_now())
     else:
         asked = () if host is None else host.proxy
         references = [reference for ask in asked if (reference := reference_of(ask.answer))]
         inside = gather(os.environ, references)
-        findings = examine(Facts(utc_now(), inside, host))
-    _print(findings, output_format)
-    counts = Counter(finding.status for finding in findings)
+        results = examine(Facts(utc_now(), inside, host))
+    _print(results, output_format)
+    counts = Counter(result.status for result in results)
     summary = ", ".join(f"{counts[status]} {status}" for status in Status)
     if counts[Status.FAIL]:
         raise click.ClickException(f"发现问题 / Something is wrong: {summary}")
@@ -58,11 +58,11 @@ def _read(source: BinaryIO) -> HostFacts:
         raise click.ClickException(f"主机信息有误 / The host facts are malformed: {error}") from error
 
 
-def _print(findings: Sequence[Finding], output_format: str) -> None:
+def _print(results: Sequence[CheckResult], output_format: str) -> None:
     if output_format == "json":
-        output.print_json_list(asdict(finding) for finding in findings)
+        output.print_json_list(asdict(result) for result in results)
         return
-    width = max(len(finding.check) for finding in findings)
-    for f in findings:
+    width = max(len(result.check) for result in results)
+    for f in results:
         line = f"{f.status:<4}  {f.check:<{width}}  {f.message_zh} / {f.message_en}"
         sys.stdout.write(shown(line) + "\n")

@@ -67,5 +67,5 @@ class HealthPage(Page):
         """Show what the doctor sees from inside, what worries it first."""
         health = self.console.system_status.health()
         order = [Status.FAIL, Status.WARN, Status.OK]
-        findings = sorted(health.findings, key=lambda finding: order.index(finding.status))
-        self.render(request, response, "health.html", health=health, findings=findings)
+        results = sorted(health.results, key=lambda result: order.index(result.status))
+        self.render(request, response, "health.html", health=health, results=results)

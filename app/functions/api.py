@@ -9,10 +9,10 @@ import falcon
 import msgspec
 
 from app.functions.call import end_of
-from app.functions.guardian import MAX_REQUEST_BYTES
+from app.functions.concurrency import BusyError, ConcurrencyLimiter
 from app.functions.library import Library, NotLoadedError
-from app.functions.outcomes import CallRequest, NotFound, Run
-from app.functions.slots import BusyError, Slots
+from app.functions.messages import CallRequest, CallResult, NotFound
+from app.functions.supervisor import MAX_REQUEST_BYTES
 
 _RETRY_AFTER_SECONDS = 2
 _RELOADS_AT_ONCE = 2  # each holds a thread for as long as loading takes
@@ -59,12 +59,12 @@ class ReloadResource:
 class CallResource:
     """`POST /call`: run a function."""
 
-    def __init__(self, library: Library, slots: Slots) -> None:
+    def __init__(self, library: Library, slots: ConcurrencyLimiter) -> None:
         self._library = library
         self._slots = slots
 
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Answer a `Run`; 400 for what is no `CallRequest`, 503 when all places are taken."""
+        """Answer a `CallResult`; 400 for what is no `CallRequest`, 503 when all places are taken."""
         body = request.bounded_stream.read(MAX_REQUEST_BYTES + 1)
         if len(body) > MAX_REQUEST_BYTES:
             raise falcon.HTTPContentTooLarge
@@ -73,10 +73,10 @@ class CallResource:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise falcon.HTTPBadRequest(description=str(error)) from error
         began = time.monotonic()
-        with self._slots.taken_by(call.caller.card_id):
+        with self._slots.slot(call.caller.card_id):
             said = self._library.call(call.function, body)
         if said is None:
-            response.data = msgspec.json.encode(Run(NotFound(), ""))
+            response.data = msgspec.json.encode(CallResult(NotFound(), ""))
             return
         printed = end_of(said.printed.decode("utf-8", "replace"))
         response.data = msgspec.json.encode({"outcome": msgspec.Raw(said.outcome), "printed": printed})
@@ -105,5 +105,5 @@ def create_app(library: Library, concurrency: int) -> falcon.App[Any, Any]:
     app.add_route("/healthz", HealthResource())
     app.add_route("/functions", FunctionsResource(library))
     app.add_route("/reload", ReloadResource(library))
-    app.add_route("/call", CallResource(library, Slots(concurrency)))
+    app.add_route("/call", CallResource(library, ConcurrencyLimiter(concurrency)))
     return app

@@ -11,8 +11,8 @@ from typing import Any
 import msgspec
 
 from app.domain.texts import RefusedError
-from app.functions.decorator import Caller, Offer
-from app.functions.outcomes import CallRequest, Failed, Invalid
+from app.functions.decorator import Caller, CoreFunction
+from app.functions.messages import CallRequest, Failed, Invalid
 
 MAX_DETAIL = 4_000
 MAX_DEPTH = 64
@@ -25,7 +25,9 @@ class ResultError(RefusedError):
     """What the function returned is no JSON value, or is too large. The message says why."""
 
 
-def outcome_of(offer: Offer, request: CallRequest, max_result_bytes: int, before_failing: Callable[[], None]) -> bytes:
+def outcome_of(
+    offer: CoreFunction, request: CallRequest, max_result_bytes: int, before_failing: Callable[[], None]
+) -> bytes:
     """Run a function, and return the outcome as JSON; never raises.
 
     Args:

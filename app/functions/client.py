@@ -11,8 +11,9 @@ import msgspec
 
 from app.domain.texts import Text
 from app.functions.decorator import Caller
-from app.functions.outcomes import (
+from app.functions.messages import (
     BrokenModule,
+    CallResult,
     Failed,
     FunctionInfo,
     Invalid,
@@ -20,12 +21,12 @@ from app.functions.outcomes import (
     NotFound,
     Outcome,
     Returned,
-    Run,
     TimedOut,
 )
 
 __all__ = [
     "BrokenModule",
+    "CallResult",
     "Caller",
     "Failed",
     "FunctionInfo",
@@ -37,7 +38,6 @@ __all__ = [
     "NotFound",
     "Outcome",
     "Returned",
-    "Run",
     "TimedOut",
 ]
 
@@ -74,7 +74,7 @@ class FunctionsClient:
         """Call a function, as `run` does, where what it prints is no matter."""
         return self.run(function, arguments, caller).outcome
 
-    def run(self, function: str, arguments: dict[str, Any], caller: Caller) -> Run:
+    def run(self, function: str, arguments: dict[str, Any], caller: Caller) -> CallResult:
         """Call a function, and return what came of it, and what it printed.
 
         Raises:
@@ -91,7 +91,7 @@ class FunctionsClient:
                 "expires_at": None if expires_at is None else expires_at.isoformat(),
             },
         }
-        return self._ask("POST", "/call", Run, self._seconds + MARGIN_SECONDS, question)
+        return self._ask("POST", "/call", CallResult, self._seconds + MARGIN_SECONDS, question)
 
     def list(self) -> Listing:
         """Return what is loaded, and what is broken.

@@ -1,4 +1,4 @@
-"""`@core_function`: how a module of the vendor's offers a function. What is wrong with an offer is said at its line."""
+"""The `@core_function` decorator, with which a module of the vendor registers a function."""
 
 import inspect
 import types
@@ -29,7 +29,7 @@ class Caller:
 
 
 @dataclass(frozen=True, slots=True)
-class Offer:
+class CoreFunction:
     """A function, and the type of its arguments; None where any JSON object will do."""
 
     name: str
@@ -38,7 +38,7 @@ class Offer:
 
     @property
     def module(self) -> str:
-        """The module, or the package, that offers it."""
+        """The module, or the package, that defines it."""
         return self.function.__module__.partition(".")[0]
 
     def json_schema(self) -> dict[str, Any] | None:
@@ -46,7 +46,7 @@ class Offer:
         return None if self.schema is None else msgspec.json.schema(self.schema)
 
 
-offers: list[Offer] = []
+registered: list[CoreFunction] = []
 """What the modules imported in this process have offered so far, in order."""
 
 
@@ -81,14 +81,14 @@ def core_function(name: str, *, schema: Any = None) -> Callable[[Decorated], Dec
 
     def offer(function: Decorated) -> Decorated:
         first = _first_parameter(name, function)
-        made = Offer(name, function, _type_of_arguments(function, first) if schema is None else schema)
+        made = CoreFunction(name, function, _type_of_arguments(function, first) if schema is None else schema)
         try:
             made.json_schema()
         except TypeError as error:
             raise RefusedError(
                 f"{name} 的参数类型无法校验：{error}", f"the arguments of {name} cannot be checked: {error}"
             ) from error
-        offers.append(made)
+        registered.append(made)
         return function
 
     return offer

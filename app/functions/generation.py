@@ -16,11 +16,11 @@ from typing import NamedTuple
 import msgspec
 
 from app.domain.texts import Text
-from app.functions import frames, processes, zygote
+from app.functions import framing, processes, zygote
 from app.functions.call import failed
-from app.functions.guardian import MAX_OUTPUT_BYTES, Limits
+from app.functions.messages import BrokenModule, FunctionInfo, TimedOut
 from app.functions.modules import HANGS, IMPORT_SECONDS, MAX_ERROR
-from app.functions.outcomes import BrokenModule, FunctionInfo, TimedOut
+from app.functions.supervisor import MAX_OUTPUT_BYTES, Limits
 
 PROJECT = Path(__file__).resolve().parents[2]
 # One thread for numpy's libraries: each of their threads takes memory, and a call is to leave processors to others.
@@ -43,7 +43,7 @@ class GenerationGoneError(Exception):
     """The process that calls are forked from has ended."""
 
 
-class Said(NamedTuple):
+class RawResult(NamedTuple):
     """What came of a call: the outcome as JSON, and the end of what the function printed."""
 
     outcome: bytes
@@ -71,7 +71,7 @@ class Generation:
         """How its process ended; None while calls can be made."""
         return None if self._running.process.poll() is None else processes.how_it_ended(self._running.exit_code())
 
-    def call(self, request: bytes, max_outcome_bytes: int) -> Said:
+    def call(self, request: bytes, max_outcome_bytes: int) -> RawResult:
         """Make a call; `request` is a `CallRequest` as JSON, for a function of this generation.
 
         Raises:
@@ -86,13 +86,13 @@ class Generation:
                     raise GenerationGoneError from error
             ours.settimeout(self._seconds + _MARGIN_SECONDS)
             try:
-                ours.sendall(frames.frame(request))
-                printed = frames.receive(ours, MAX_OUTPUT_BYTES)
-                return Said(frames.receive(ours, max_outcome_bytes), printed)
+                ours.sendall(framing.encode(request))
+                printed = framing.receive(ours, MAX_OUTPUT_BYTES)
+                return RawResult(framing.receive(ours, max_outcome_bytes), printed)
             except TimeoutError:
-                return Said(msgspec.json.encode(TimedOut()), b"")
+                return RawResult(msgspec.json.encode(TimedOut()), b"")
             except (EOFError, OSError):
-                return Said(
+                return RawResult(
                     msgspec.json.encode(
                         failed(Text("进程没有给出任何结果就结束了", "its process ended without a word"))
                     ),
@@ -114,7 +114,7 @@ def load(folder: Path, limits: Limits) -> Generation:
     while True:
         running = _Zygote()
         try:
-            ready, found = running.load(zygote.Orders(str(folder), list(broken), limits))
+            ready, found = running.load(zygote.LoadRequest(str(folder), list(broken), limits))
         except BaseException:
             running.close()
             raise
@@ -126,7 +126,7 @@ def load(folder: Path, limits: Limits) -> Generation:
 
 
 class _Zygote:
-    """The process that calls are forked from, and its keeper."""
+    """The process that calls are forked from, and its reaper."""
 
     def __init__(self) -> None:
         self.control, control = socket.socketpair()
@@ -148,15 +148,15 @@ class _Zygote:
                 self._let_go()
                 raise
 
-    def load(self, orders: zygote.Orders) -> tuple[zygote.Ready | None, list[BrokenModule]]:
+    def load(self, orders: zygote.LoadRequest) -> tuple[zygote.Ready | None, list[BrokenModule]]:
         """Have the modules imported; return what is ready, None when the process ended or hangs, and what is broken."""
         broken = []
         importing = ""
         self.control.settimeout(IMPORT_SECONDS + _MARGIN_SECONDS)
         try:
-            self.control.sendall(frames.frame(msgspec.json.encode(orders)))
+            self.control.sendall(framing.encode(msgspec.json.encode(orders)))
             while True:
-                match msgspec.json.decode(frames.receive(self.control, zygote.MAX_REPORT_BYTES), type=zygote.Report):
+                match msgspec.json.decode(framing.receive(self.control, zygote.MAX_REPORT_BYTES), type=zygote.Report):
                     case zygote.Importing(importing):
                         pass
                     case zygote.Broken(module, traceback):
@@ -184,7 +184,7 @@ class _Zygote:
         os.close(self._crash)
 
     def exit_code(self) -> int:
-        """Wait for the keeper's end; a signal that ended the zygote is a negative number, as in `subprocess`."""
+        """Wait for the reaper's end; a signal that ended the zygote is a negative number, as in `subprocess`."""
         try:
             code = self.process.wait(_END_SECONDS)
         except subprocess.TimeoutExpired:

@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from app.domain.texts import Text
-from app.functions.generation import Generation, GenerationGoneError, Said, load
-from app.functions.guardian import Limits
+from app.functions.generation import Generation, GenerationGoneError, RawResult, load
+from app.functions.messages import Listing
 from app.functions.modules import packages_dir
-from app.functions.outcomes import Listing
+from app.functions.supervisor import Limits
 
 RELOAD_SECONDS = 40
 _LOOK_SECONDS = 1.0
@@ -27,7 +27,7 @@ class NotLoadedError(Exception):
     """The modules are not loaded: not yet, they take too long, or they cannot be. The message says which."""
 
 
-class _Patience:
+class _Backoff:
     """How long to wait before loading again what ended by itself: a little, and longer each time that it ends soon."""
 
     def __init__(self) -> None:
@@ -118,7 +118,7 @@ class Library:
                 raise self._not_loaded()
         return self.listing()
 
-    def call(self, function: str, request: bytes) -> Said | None:
+    def call(self, function: str, request: bytes) -> RawResult | None:
         """Make a call, None when there is no such function. `request` is a `CallRequest` as JSON.
 
         Raises:
@@ -164,7 +164,7 @@ class Library:
         """Load when asked, when the folder has changed and then stood still for one look, and after a failure."""
         loaded: Signature | None = None
         last: Signature | None = None
-        patience = _Patience()
+        patience = _Backoff()
         while True:
             began = time.monotonic()
             seen = signature(self._folder)
@@ -184,7 +184,7 @@ class Library:
             with self._changed:
                 self._changed.wait_for(lambda: self._is_closed or self._asked > self._answered, pause)
 
-    def _note_end(self, patience: "_Patience") -> None:
+    def _note_end(self, patience: "_Backoff") -> None:
         """See whether the current generation's process has ended by itself: a module of it has ended it."""
         end = None if self._current is None else self._current.end
         if end is None or self._failure is not None:

@@ -15,8 +15,8 @@ from pathlib import Path
 import msgspec
 
 from app.domain.texts import RefusedError, Text
-from app.functions.decorator import Offer, offers
-from app.functions.outcomes import FunctionInfo
+from app.functions.decorator import CoreFunction, registered
+from app.functions.messages import FunctionInfo
 
 IMPORT_SECONDS = 30
 HANGS = Text(f"{IMPORT_SECONDS} 秒内未完成导入", f"its import is not done after {IMPORT_SECONDS} s")
@@ -59,16 +59,16 @@ def names_in(folder: Path) -> list[str]:
 
 
 def error_of_importing(name: str, folder: Path, functions: list[FunctionInfo]) -> str | None:
-    """Import a module, and return what went wrong, None when nothing did; add to `functions` what it offers.
+    """Import a module, and return what went wrong, None when nothing did; add to `functions` what it registered.
 
     One that hangs in Python code is broken off after 30 s; the caller must see to those that hang elsewhere.
     """
     former = signal.signal(signal.SIGALRM, _break_off)
     signal.alarm(IMPORT_SECONDS)
     try:
-        before = len(offers)
+        before = len(registered)
         _import(name, folder)
-        functions += map(_info, offers[before:])
+        functions += map(_info, registered[before:])
     except BaseException as error:  # noqa: BLE001  # whatever a module raises is its own trouble, SystemExit too
         lines = traceback.format_exception(type(error), error, _without_machinery(error))
         return _sound("".join(lines).replace("\0", "\\x00"))[-MAX_ERROR:]
@@ -86,7 +86,7 @@ def named_twice(functions: list[FunctionInfo]) -> Iterator[tuple[str, list[str]]
     return ((name, where) for name, where in modules.items() if len(where) > 1)
 
 
-def _info(offer: Offer) -> FunctionInfo:
+def _info(offer: CoreFunction) -> FunctionInfo:
     """Return what is told of an offer. What of it cannot be told is an error here, where its module is known."""
     doc = offer.function.__doc__
     text = _sound(doc).strip()[:MAX_DOC] if isinstance(doc, str) else ""

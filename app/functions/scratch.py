@@ -33,7 +33,7 @@ def remove(folder: Path) -> None:
 
 
 def remove_all(zygote: int) -> None:
-    """Remove what calls of a zygote have left whose guardians were killed."""
+    """Remove what calls of a zygote have left whose supervisors were killed."""
     for folder in _ROOT.glob(f"{_prefix(zygote)}*"):
         remove(folder)
 

@@ -1,7 +1,7 @@
 """Two processes for one generation of the vendor's modules: `python -m app.functions.zygote CONTROL LIFELINE CRASH`.
 
-The zygote imports the modules, tells the service about each, and then forks a guardian for every call that the
-service hands it: what is imported once is there in each call, at no cost. Its parent, the keeper, does nothing but end
+The zygote imports the modules, tells the service about each, and then forks a supervisor for every call that the
+service hands it: what is imported once is there in each call, at no cost. Its parent, the reaper, does nothing but end
 all that comes of it, when the service closes the lifeline or is gone itself.
 """
 
@@ -19,22 +19,22 @@ from typing import NoReturn
 import msgspec
 
 from app.domain.texts import Text
-from app.functions import frames, modules, processes, scratch
-from app.functions.decorator import Offer, offers
-from app.functions.guardian import Limits, guard
-from app.functions.outcomes import BrokenModule, FunctionInfo
+from app.functions import framing, modules, processes, scratch
+from app.functions.decorator import CoreFunction, registered
+from app.functions.messages import BrokenModule, FunctionInfo
+from app.functions.supervisor import Limits, supervise
 
 FOLDER = "(folder)"
 """Stands for the folder itself where a module is named."""
 MAX_REPORT_BYTES = 8 * 1024 * 1024
-MAX_ORDERS_BYTES = 1024 * 1024
+MAX_LOAD_REQUEST_BYTES = 1024 * 1024
 STDERR = 2
 SIGNALLED = 128
-"""The keeper exits with this plus the number of the signal that ended the zygote, as shells do."""
+"""The reaper exits with this plus the number of the signal that ended the zygote, as shells do."""
 _LOOK_MILLISECONDS = 250
 
 
-class Orders(msgspec.Struct, frozen=True):
+class LoadRequest(msgspec.Struct, frozen=True):
     """What the service tells a zygote: where the modules are, which to leave out, what a call may take."""
 
     folder: str
@@ -66,16 +66,16 @@ Report = Importing | Broken | Ready
 
 
 def main() -> NoReturn:
-    """Be the keeper, and fork the zygote."""
+    """Be the reaper, and fork the zygote."""
     descriptors = [int(number) for number in sys.argv[1:]]
     for descriptor in descriptors:
         os.set_inheritable(descriptor, False)  # noqa: FBT003  # for programs that modules start
     control, lifeline = (socket.socket(fileno=descriptor) for descriptor in descriptors[:2])
     processes.adopt_orphans()
-    keeper = os.getpid()
+    reaper = os.getpid()
     zygote = os.fork()
     if zygote == 0:
-        processes.die_with(keeper)
+        processes.die_with(reaper)
         lifeline.close()
         _be_zygote(control, descriptors[2])
     control.close()
@@ -93,7 +93,7 @@ def _wait(lifeline: socket.socket, zygote: int) -> int:
         ended, status = os.waitpid(-1, os.WNOHANG)
         if ended == zygote:
             return os.waitstatus_to_exitcode(status)
-        for orphan in processes.children():  # of a call whose guardian was killed
+        for orphan in processes.children():  # of a call whose supervisor was killed
             if orphan != zygote:
                 processes.kill(orphan)
     return 0
@@ -101,7 +101,7 @@ def _wait(lifeline: socket.socket, zygote: int) -> int:
 
 def _be_zygote(control: socket.socket, crash: int) -> NoReturn:
     try:
-        orders = msgspec.json.decode(frames.receive(control, MAX_ORDERS_BYTES), type=Orders)
+        orders = msgspec.json.decode(framing.receive(control, MAX_LOAD_REQUEST_BYTES), type=LoadRequest)
         faulthandler.enable(crash)  # where the service finds what it cannot be told any more
         _import_all(Path(orders.folder), orders.left_out, control, crash)
         faulthandler.enable(STDERR)
@@ -117,7 +117,7 @@ def _be_zygote(control: socket.socket, crash: int) -> NoReturn:
 
 def _import_all(folder: Path, left_out: list[str], control: socket.socket, crash: int) -> None:
     def report(message: Report) -> None:
-        control.sendall(frames.frame(msgspec.json.encode(message)))
+        control.sendall(framing.encode(msgspec.json.encode(message)))
 
     try:
         os.chdir(folder)  # a module finds its tables beside itself
@@ -160,12 +160,12 @@ def _named_twice(name: str, where: list[str]) -> Text:
 
 
 def _serve(control: socket.socket, limits: Limits) -> None:
-    """Fork a guardian for every socket that comes."""
-    # Whatever the modules have set: guardians wait for their children, and nobody has to wait for guardians.
+    """Fork a supervisor for every socket that comes."""
+    # Whatever the modules have set: supervisors wait for their children, and nobody has to wait for supervisors.
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGALRM):
         signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    served = {offer.name: offer for offer in offers}
+    served = {offer.name: offer for offer in registered}
     gc.collect()
     gc.freeze()  # memory that no collection writes to stays shared with the calls
     while True:
@@ -174,19 +174,19 @@ def _serve(control: socket.socket, limits: Limits) -> None:
             raise EOFError
         with socket.socket(fileno=descriptors[0]) as service:
             try:
-                guardian = os.fork()
+                supervisor = os.fork()
             except OSError:  # no more processes: the caller sees its socket closed
                 traceback.print_exc()
                 continue
-            if guardian == 0:
+            if supervisor == 0:
                 control.close()
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-                _be_guardian(service, served, limits)
+                _be_supervisor(service, served, limits)
 
 
-def _be_guardian(service: socket.socket, served: dict[str, Offer], limits: Limits) -> NoReturn:
+def _be_supervisor(service: socket.socket, served: dict[str, CoreFunction], limits: Limits) -> NoReturn:
     try:
-        guard(service, served, limits)
+        supervise(service, served, limits)
     except (EOFError, ConnectionError):  # the service has gone
         pass
     except BaseException:  # noqa: BLE001  # the process must end here, whatever happens

@@ -17,7 +17,7 @@ from app.functions.client import (
     Returned,
     TimedOut,
 )
-from app.functions.slots import BusyError, Slots
+from app.functions.concurrency import BusyError, ConcurrencyLimiter
 from app.services.gate import Gate, Question, Ruling, Verdict
 
 logger = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ class Execution:
     def __init__(self, gate: Gate, functions: FunctionsClient, at_once: int) -> None:
         self._gate = gate
         self._functions = functions
-        self._slots = Slots(at_once)
+        self._slots = ConcurrencyLimiter(at_once)
 
     def execute(self, question: Question, arguments: dict[str, Any]) -> Verdict:
         """Judge a request, have the function run if it is accepted, and return the signed verdict.
@@ -77,7 +77,7 @@ class Execution:
         if card is None or ruling.client_id is None:
             raise ValueError("an accepted ruling has a card and its client")
         try:
-            with self._slots.taken_by(card.id):
+            with self._slots.slot(card.id):
                 return self._functions.call(function, arguments, Caller(card.id, ruling.client_id, card.expires_at))
         except BusyError as error:
             raise FunctionsBusyError(str(error)) from error

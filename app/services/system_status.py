@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from app.functions.client import FunctionsClient, Listing
-from app.services.doctor import Facts, Finding, examine
+from app.services.doctor import CheckResult, Facts, examine
 from app.services.doctor.gather import look
 from app.services.file_store import FileStore, StoredFile
 from app.settings import Settings
@@ -44,7 +44,7 @@ class ShownSettings(NamedTuple):
 class Health:
     """The installation at one moment. `disk` is None where the folder of licensed files cannot be seen."""
 
-    findings: Sequence[Finding]
+    results: Sequence[CheckResult]
     schema: str
     database: DatabaseFigures
     disk: DiskSpace | None
@@ -115,7 +115,7 @@ class SystemStatus:
             DatabaseUnavailableError: the database is away.
         """
         return Health(
-            findings=examine(Facts(self._clock(), look(self._database, self._settings))),
+            results=examine(Facts(self._clock(), look(self._database, self._settings))),
             schema=schema.expected_version(),
             database=self._database.with_connection(lambda: inspection.figures(self._database.connection())),
             disk=_space(self._settings.files_dir),

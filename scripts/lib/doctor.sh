@@ -9,7 +9,7 @@ doctor() {
     check_doctor_arguments "$@"
     PATH+=:/usr/local/bin:/usr/sbin:/sbin # where ufw and sshd lie, and neither cron nor an ordinary user looks
     if ! docker info >/dev/null 2>&1; then
-        only_finding "Docker 没有响应：请检查其是否运行、您是否有权限" "Docker does not answer: is it running, and may you use it?" "$@"
+        only_result "Docker 没有响应：请检查其是否运行、您是否有权限" "Docker does not answer: is it running, and may you use it?" "$@"
     fi
     facts=$(host_facts)
     if runs app; then
@@ -22,7 +22,7 @@ doctor() {
     fi
     image=$(setting KADUN_APP_IMAGE '')
     if ! docker image inspect "$image" >/dev/null 2>&1; then
-        only_finding "没有镜像 ${image:-KADUN_APP_IMAGE}：请执行 docker compose up -d --wait" \
+        only_result "没有镜像 ${image:-KADUN_APP_IMAGE}：请执行 docker compose up -d --wait" \
             "There is no image ${image:-KADUN_APP_IMAGE}: docker compose up -d --wait builds it" "$@"
     fi
     if runs database; then
@@ -66,8 +66,8 @@ runs() {
     [[ -n $(compose ps --quiet --status running "$1" 2>/dev/null </dev/null) ]]
 }
 
-# only_finding CHINESE ENGLISH ARGUMENT…: the whole report where nothing can judge; exit status 1.
-only_finding() {
+# only_result CHINESE ENGLISH ARGUMENT…: the whole report where nothing can judge; exit status 1.
+only_result() {
     if [[ " ${*:3} " == *json* ]]; then
         printf '[{"check": "containers", "status": "FAIL", "message_zh": %s, "message_en": %s}]\n' \
             "$(json_string "$1")" "$(json_string "$2")"

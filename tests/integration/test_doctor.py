@@ -40,7 +40,7 @@ def role(database: Database) -> Iterator[str]:
     database.execute_sql(f"DROP ROLE {name}")
 
 
-def findings(service: Service, *arguments: str, text: str = "") -> dict[str, Any]:
+def results(service: Service, *arguments: str, text: str = "") -> dict[str, Any]:
     done = service.cardctl("doctor", "--format", "json", *arguments, check=False, text=text)
     assert "Traceback" not in done.stderr
     lines = json.loads(done.stdout)
@@ -65,7 +65,7 @@ def served_as(service: Service, role: str) -> Service:
 
 
 def test_a_trial_is_well_though_its_role_may_do_anything(keyed: Service) -> None:
-    found = findings(keyed)
+    found = results(keyed)
     assert differing(found) == {"roles": "WARN"}
     assert "SUPERUSER" in found["roles"]["message_en"]
     inside = {
@@ -92,28 +92,28 @@ def test_a_person_reads_lines_and_a_summary(keyed: Service) -> None:
 
 def test_open_keys_are_found(keyed: Service) -> None:
     (keyed.folder / "keys/keyring.json").chmod(0o644)
-    assert differing(findings(keyed)) == {"roles": "WARN", "permissions": "FAIL"}
+    assert differing(results(keyed)) == {"roles": "WARN", "permissions": "FAIL"}
 
 
 def test_lost_keys_are_found(keyed: Service) -> None:
     (keyed.folder / "keys/keyring.json").unlink()
-    assert differing(findings(keyed)) == {"roles": "WARN", "keys": "FAIL"}
+    assert differing(results(keyed)) == {"roles": "WARN", "keys": "FAIL"}
 
 
 def test_wrong_settings_do_not_stop_it(keyed: Service) -> None:
     keyed.environment["KADUN_TIMEZONE"] = "Mars"
-    found = findings(keyed)
+    found = results(keyed)
     assert differing(found) == {"roles": "WARN", "settings": "FAIL", "data-key": "WARN"}
     assert "KADUN_TIMEZONE" in found["settings"]["message_en"]
     del keyed.environment["DATABASE_URL"]
-    assert differing(findings(keyed))["database"] == "FAIL"
+    assert differing(results(keyed))["database"] == "FAIL"
 
 
 def test_an_operator_without_one_time_codes_is_named_where_every_address_may_come(keyed: Service) -> None:
     facts = json.dumps(HOST)
 
     def console(text: str) -> tuple[str, str]:
-        found = findings(keyed, "--host-facts", "-", text=text)["console"]
+        found = results(keyed, "--host-facts", "-", text=text)["console"]
         return found["status"], found["message_en"]
 
     assert console(facts) == ("OK", "Off: there is no operator")
@@ -126,9 +126,9 @@ def test_an_operator_without_one_time_codes_is_named_where_every_address_may_com
 def test_files_whose_bytes_are_lost_are_named(keyed: Service) -> None:
     for name in ("core.age", "extra.bin"):
         keyed.cardctl("file", "add", "-", "--name", name, text=name)
-    assert differing(findings(keyed)) == {"roles": "WARN"}
+    assert differing(results(keyed)) == {"roles": "WARN"}
     (keyed.folder / "files" / hashlib.sha256(b"core.age").hexdigest()).unlink()
-    found = findings(keyed)
+    found = results(keyed)
     assert differing(found) == {"roles": "WARN", "files": "FAIL"}
     assert "core.age" in found["files"]["message_en"]
     assert "extra.bin" not in found["files"]["message_en"]
@@ -136,14 +136,14 @@ def test_files_whose_bytes_are_lost_are_named(keyed: Service) -> None:
 
 def test_a_key_of_the_vendors_own_is_fine_unless_it_can_be_guessed(keyed: Service) -> None:
     keyed.environment["KERNAL_DATA_KEY"] = "a scheme of my own, long enough"
-    assert differing(findings(keyed)) == {"roles": "WARN"}
+    assert differing(results(keyed)) == {"roles": "WARN"}
     keyed.environment["KERNAL_DATA_KEY"] = "changeme"
-    assert differing(findings(keyed)) == {"roles": "WARN", "data-key": "FAIL"}
+    assert differing(results(keyed)) == {"roles": "WARN", "data-key": "FAIL"}
 
 
 def test_a_database_that_is_away_is_found(keyed: Service) -> None:
     keyed.environment["DATABASE_URL"] = "postgresql://kadun:hidden@127.0.0.1:1/kadun"
-    found = findings(keyed)
+    found = results(keyed)
     assert differing(found) == {"database": "FAIL", "schema": "WARN", "roles": "WARN", "files": "WARN"}
     assert "hidden" not in json.dumps(found)
 
@@ -151,7 +151,7 @@ def test_a_database_that_is_away_is_found(keyed: Service) -> None:
 def test_an_empty_database_is_found(keyed: Service, postgres: EmbeddedPostgres) -> None:
     postgres.create_database("for_the_doctor")
     keyed.environment["DATABASE_URL"] = postgres.url("for_the_doctor")
-    found = findings(keyed)
+    found = results(keyed)
     assert differing(found) == {"schema": "FAIL", "files": "WARN"}
     assert "cardctl migrate" in found["schema"]["message_en"]
 
@@ -159,7 +159,7 @@ def test_an_empty_database_is_found(keyed: Service, postgres: EmbeddedPostgres) 
 def test_a_role_that_can_do_what_it_needs_and_no_more_is_well(keyed: Service, database: Database, role: str) -> None:
     for grant in LEAST:
         database.execute_sql(grant.format(role=role))
-    assert differing(findings(served_as(keyed, role))) == {}
+    assert differing(results(served_as(keyed, role))) == {}
 
 
 @pytest.mark.parametrize(
@@ -180,14 +180,14 @@ def test_a_role_that_can_do_more_is_found(
     owner = urlsplit(keyed.environment["DATABASE_URL"]).username
     for statement in (*LEAST, grant):
         database.execute_sql(statement.format(role=role, owner=owner))
-    found = findings(served_as(keyed, role))
+    found = results(served_as(keyed, role))
     assert differing(found) == {"roles": "FAIL"}
     assert f"{role}: " in found["roles"]["message_en"]
     assert problem in found["roles"]["message_en"]
 
 
 def test_a_role_that_can_do_nothing_is_found(keyed: Service, role: str) -> None:
-    found = findings(served_as(keyed, role))
+    found = results(served_as(keyed, role))
     assert differing(found) == {"database": "FAIL", "schema": "WARN", "roles": "WARN", "files": "WARN"}
     assert "permission denied" in found["database"]["message_en"]
 
@@ -199,14 +199,14 @@ def test_the_address_that_the_app_took_is_compared_with_the_true_one_and_the_que
     other = proxied.verify(question("0" * 32), address="198.51.100.7")
     asked = proxied.verify(question("cardctl doctor", "cardctl doctor", "cardctl doctor"), address=recorded)
     ask = {"address": "198.51.100.7", "status": asked.status, "answer": json.dumps(asked.body)}
-    found = findings(proxied, "--host-facts", "-", text=json.dumps(HOST | {"proxy": [ask]}))
+    found = results(proxied, "--host-facts", "-", text=json.dumps(HOST | {"proxy": [ask]}))
     assert found["proxy"]["status"] == status
     assert [event.reference for event in Event.select()] == [other.claims["jti"][-8:]]
 
 
 def test_the_host_alone_is_judged_without_any_settings(keyed: Service) -> None:
     keyed.environment = {"PATH": keyed.environment["PATH"]}
-    found = findings(keyed, "--host-only", "--host-facts", "-", text=json.dumps(HOST))
+    found = results(keyed, "--host-only", "--host-facts", "-", text=json.dumps(HOST))
     assert "schema" not in found
     assert found["ports"]["status"] == "OK"
 

@@ -10,9 +10,9 @@ import pytest
 from app.functions import generation
 from app.functions import library as library_module
 from app.functions.generation import load
-from app.functions.guardian import Limits
 from app.functions.library import Library, NotLoadedError, signature
 from app.functions.modules import packages_dir
+from app.functions.supervisor import Limits
 from tests.support.processes import processes_in
 from tests.support.service import wait_for
 
@@ -210,7 +210,7 @@ def test_a_module_that_ends_the_process_over_and_over_is_loaded_ever_more_seldom
 ) -> None:
     (folder / "ends.py").write_text("import os, threading\nthreading.Timer(0.2, os._exit, [7]).start()\n")
     pauses: list[float] = []
-    patience = library_module._Patience  # noqa: SLF001
+    patience = library_module._Backoff  # noqa: SLF001
     monkeypatch.setattr(patience, "is_over", property(lambda self: pauses.append(self._pause)))
     library.start()
 

@@ -125,7 +125,7 @@ def test_what_does_not_end_is_a_timeout(impatient: FunctionsService, function: s
         ("garbage in every descriptor", "its process wrote what is no outcome"),
         ("large file", "File too large"),
         ("200 processes", "it started more than 64 processes"),
-        ("guardian killed", "without a word"),
+        ("supervisor killed", "without a word"),
         ("shared memory", "it took more memory than a call may"),
     ],
 )
@@ -201,7 +201,7 @@ def test_temporary_files_of_a_call_whose_guardian_was_killed_go_with_its_generat
 ) -> None:
     (service.modules / "hostile.py").write_text(HOSTILE.read_text())
     with service:
-        written = temporary_files(service, tmp_path / "told", "kills its guardian")
+        written = temporary_files(service, tmp_path / "told", "kills its supervisor")
         assert written[0].exists()
         service.client.reload()
         wait_for(lambda: not written[0].exists())

@@ -194,7 +194,7 @@ def many_processes(arguments, caller):
     time.sleep(1000)
 
 
-@core_function("guardian killed")
+@core_function("supervisor killed")
 def guardian_killed(arguments, caller):
     stay()
     os.kill(os.getppid(), signal.SIGKILL)
@@ -216,7 +216,7 @@ ENDINGS = {
     "raises": lambda: 1 / 0,
     "exits": lambda: os._exit(1),
     "hangs": lambda: time.sleep(1000),
-    "kills its guardian": lambda: os.kill(os.getppid(), signal.SIGKILL),
+    "kills its supervisor": lambda: os.kill(os.getppid(), signal.SIGKILL),
 }
 
 

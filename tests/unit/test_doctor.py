@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from app.services.doctor import Facts, Finding, Status, examine, examine_host
+from app.services.doctor import CheckResult, Facts, Status, examine, examine_host
 from app.services.doctor.facts import InsideFacts, Mode, Role
 from tests.support.doctor_facts import (
     ASK,
@@ -27,12 +27,12 @@ from tests.support.doctor_facts import (
 )
 
 
-def examined(inside: InsideFacts = INSIDE, **host: Any) -> dict[str, Finding]:
-    return {finding.check: finding for finding in examine(Facts(NOW, inside, host_facts(**host)))}
+def examined(inside: InsideFacts = INSIDE, **host: Any) -> dict[str, CheckResult]:
+    return {result.check: result for result in examine(Facts(NOW, inside, host_facts(**host)))}
 
 
-def differing(found: dict[str, Finding]) -> dict[str, str]:
-    return {check: finding.status.value for check, finding in found.items() if finding.status is not Status.OK}
+def differing(found: dict[str, CheckResult]) -> dict[str, str]:
+    return {check: result.status.value for check, result in found.items() if result.status is not Status.OK}
 
 
 def test_nothing_is_said_against_a_stack_as_it_should_be() -> None:
@@ -260,7 +260,7 @@ def test_a_password_alone_is_enough_where_only_certain_addresses_come_near_the_c
 
 def test_inside_alone_what_only_the_host_knows_is_left_out() -> None:
     trial = replace(INSIDE, behind_proxy=False, database=replace(DATABASE, roles=(Role("kadun", ("SUPERUSER",)),)))
-    found = {finding.check: finding for finding in examine(Facts(NOW, trial))}
+    found = {result.check: result for result in examine(Facts(NOW, trial))}
     inside = {
         "settings",
         "database",
@@ -280,17 +280,17 @@ def test_inside_alone_what_only_the_host_knows_is_left_out() -> None:
 
 
 def test_the_host_alone_is_judged_where_nothing_runs() -> None:
-    found = {finding.check: finding for finding in examine_host(host_facts(), NOW)}
+    found = {result.check: result for result in examine_host(host_facts(), NOW)}
     assert differing(found) == {}
     assert {"containers", "ports", "permissions"} <= set(found)
 
 
 @pytest.mark.parametrize("host", [{}, {"containers": []}, certificate(served=None), sockets(STRANGER)])
 def test_every_line_is_in_both_languages_and_each_check_is_there_once(host: dict[str, Any]) -> None:
-    findings = examine(Facts(NOW, INSIDE, host_facts(**host)))
-    assert len({finding.check for finding in findings}) == len(findings)
-    assert [f for f in findings if f.message_zh.isascii() or not f.message_en or "\n" in f.message_en] == []
-    assert all(not any("\u4e00" <= c <= "\u9fff" for c in f.message_en) for f in findings)
+    results = examine(Facts(NOW, INSIDE, host_facts(**host)))
+    assert len({result.check for result in results}) == len(results)
+    assert [f for f in results if f.message_zh.isascii() or not f.message_en or "\n" in f.message_en] == []
+    assert all(not any("\u4e00" <= c <= "\u9fff" for c in f.message_en) for f in results)
 
 
 def test_the_facts_are_those_that_the_script_gathers() -> None:

@@ -3,19 +3,19 @@
 from datetime import datetime, timedelta
 
 from app.services.doctor.facts import Backup
-from app.services.doctor.finding import Finding, fail, ok, warn
+from app.services.doctor.result import CheckResult, fail, ok, warn
 
 BACKUP_AGE = timedelta(hours=26)  # a day, and time for a slow one
 PROOF_AGE = timedelta(days=8)  # a week, and a day for a slow one
 CLOCK_TOLERANCE = timedelta(minutes=5)
 
 
-def findings(facts: Backup, now: datetime) -> list[Finding]:
+def results(facts: Backup, now: datetime) -> list[CheckResult]:
     """Return all of them."""
     return [backup(facts, now), proof(facts, now), away(facts)]
 
 
-def backup(facts: Backup, now: datetime) -> Finding:
+def backup(facts: Backup, now: datetime) -> CheckResult:
     """The last good backup is not older than a day and a bit, and its file is there still."""
     if facts.last_good is None:
         return _no_backup(facts, now)
@@ -41,14 +41,14 @@ def backup(facts: Backup, now: datetime) -> Finding:
     return ok("backup", f"{max(hours, 0)} 小时前：{name}", f"{max(hours, 0)} h old: {name}")
 
 
-def _no_backup(facts: Backup, now: datetime) -> Finding:
+def _no_backup(facts: Backup, now: datetime) -> CheckResult:
     zh = "还没有备份：运行 scripts/backup.sh，并用 scripts/install-cron.sh 每天执行"
     en = "There is none yet: run scripts/backup.sh, and scripts/install-cron.sh for every day"
     fresh = facts.installed is not None and now.timestamp() - facts.installed < BACKUP_AGE.total_seconds()
     return warn("backup", zh, en) if fresh else fail("backup", zh, en)
 
 
-def proof(facts: Backup, now: datetime) -> Finding:
+def proof(facts: Backup, now: datetime) -> CheckResult:
     """A backup was restored and compared within a week and a bit."""
     if facts.last_verified is None:
         return warn(
@@ -75,7 +75,7 @@ def proof(facts: Backup, now: datetime) -> Finding:
     return ok("backup-proof", f"{days} 天前验证过：{name}", f"Proven {days} days ago: {name}")
 
 
-def away(facts: Backup) -> Finding:
+def away(facts: Backup) -> CheckResult:
     """What the hooks carry off the machine is not much older than the last backup."""
     if not facts.hooks:
         return ok(

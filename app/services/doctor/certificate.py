@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from cryptography import x509
 
 from app.services.doctor.facts import Certificate
-from app.services.doctor.finding import Finding, fail, ok, unchecked, warn
+from app.services.doctor.result import CheckResult, fail, ok, unchecked, warn
 
 FAIL_DAYS, WARN_DAYS = 7, 21
 _CHECKS = ("certificate", "certificate-names", "certificate-chain", "certificate-file")
@@ -14,7 +14,7 @@ _CHECKS = ("certificate", "certificate-names", "certificate-chain", "certificate
 _TRUSTED, _SELF_SIGNED, _OWN_CA, _NO_ISSUER = "0", "18", "19", ("2", "20", "21", "27")
 
 
-def findings(facts: Certificate, domains: str | None, now: datetime, *, nginx_runs: bool) -> list[Finding]:
+def results(facts: Certificate, domains: str | None, now: datetime, *, nginx_runs: bool) -> list[CheckResult]:
     """Return what there is to say of the certificate: its days, names, chain, and the files."""
     try:
         served = _read(facts.served)
@@ -37,7 +37,7 @@ def _read(pem: str | None) -> list[x509.Certificate]:
     return x509.load_pem_x509_certificates(pem.encode()) if pem else []
 
 
-def _days(leaf: x509.Certificate, now: datetime) -> Finding:
+def _days(leaf: x509.Certificate, now: datetime) -> CheckResult:
     end = leaf.not_valid_after_utc
     left = end - now
     zh, en = f"至 {end:%Y-%m-%d}，还有 {left.days} 天", f"good until {end:%Y-%m-%d}, {left.days} days"
@@ -55,7 +55,7 @@ def _days(leaf: x509.Certificate, now: datetime) -> Finding:
     return ok("certificate", zh, f"{en[0].upper()}{en[1:]}")
 
 
-def _names(leaf: x509.Certificate, domains: str | None) -> Finding:
+def _names(leaf: x509.Certificate, domains: str | None) -> CheckResult:
     try:
         alternative = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
@@ -89,7 +89,7 @@ def _named(name: str, hosts: list[str], addresses: list[str]) -> bool:
         return name in hosts or f"*.{name.partition('.')[2]}" in hosts
 
 
-def _chain(served: list[x509.Certificate], facts: Certificate) -> Finding:
+def _chain(served: list[x509.Certificate], facts: Certificate) -> CheckResult:
     check = "certificate-chain"
     if facts.verified == _TRUSTED:
         return ok(
@@ -117,7 +117,7 @@ def _chain(served: list[x509.Certificate], facts: Certificate) -> Finding:
     return fail(check, f"OpenSSL 不接受（{facts.verified}）", f"OpenSSL refuses it (verify error {facts.verified})")
 
 
-def _file(served: list[x509.Certificate], facts: Certificate) -> Finding:
+def _file(served: list[x509.Certificate], facts: Certificate) -> CheckResult:
     check = "certificate-file"
     try:
         on_disk = _read(facts.file)

@@ -1,10 +1,10 @@
 """The check of the console: a password that somebody guessed or overheard should not be enough."""
 
 from app.services.doctor.facts import HostFacts, InsideFacts
-from app.services.doctor.finding import Finding, ok, unchecked, warn
+from app.services.doctor.result import CheckResult, ok, unchecked, warn
 
 
-def console(host: HostFacts, inside: InsideFacts) -> Finding:
+def console(host: HostFacts, inside: InsideFacts) -> CheckResult:
     """It is off, or open to certain addresses alone, or wants one-time codes from everybody."""
     if isinstance(inside.database, str):
         return unchecked("console", "数据库不可用", "the database is away")

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
 from app.services.doctor.facts import Container, Disk, HostFacts, Mode
-from app.services.doctor.finding import Finding, fail, ok, unchecked, warn
+from app.services.doctor.result import CheckResult, fail, ok, unchecked, warn
 
 SERVICES = ("database", "app", "functions", "nginx")
 GIB, MIB = 1 << 30, 1 << 20
@@ -32,7 +32,7 @@ def is_healthy(facts: HostFacts, service: str) -> bool:
     return container is not None and container.state == "running" and container.health == "healthy"
 
 
-def containers(facts: HostFacts) -> Finding:
+def containers(facts: HostFacts) -> CheckResult:
     """Every service runs and is healthy, and the migration went through; or it has moved away, and none should."""
     if facts.moved_to is not None:
         at, _, place = facts.moved_to.partition(" ")
@@ -71,7 +71,7 @@ def containers(facts: HostFacts) -> Finding:
     return ok("containers", "全部运行且健康", "All run and are healthy")
 
 
-def restarts(facts: HostFacts, now: datetime) -> Finding:
+def restarts(facts: HostFacts, now: datetime) -> CheckResult:
     """No container died by itself within a day."""
     lately = [
         f"{c.service} ×{c.restarts}"
@@ -88,7 +88,7 @@ def restarts(facts: HostFacts, now: datetime) -> Finding:
     return ok("restarts", "一天内没有自行重启", "None came back by itself within a day")
 
 
-def images(facts: HostFacts) -> Finding:
+def images(facts: HostFacts) -> CheckResult:
     """Each container is of the image that its name stands for now."""
     old = [
         c.service
@@ -107,7 +107,7 @@ def images(facts: HostFacts) -> Finding:
     return ok("images", "容器与镜像一致", "The containers are of the images that are here")
 
 
-def program(facts: HostFacts, running: str) -> Finding:
+def program(facts: HostFacts, running: str) -> CheckResult:
     """The program that runs is the one in this checkout."""
     if facts.program is None:
         return unchecked("program", "无法读取 app/", "app/ cannot be read")
@@ -120,7 +120,7 @@ def program(facts: HostFacts, running: str) -> Finding:
     return ok("program", "运行的正是此目录的程序", "What runs is the program of this checkout")
 
 
-def disk(facts: Disk) -> Finding:
+def disk(facts: Disk) -> CheckResult:
     """There is room for bytes and for files."""
     check = f"disk-{facts.name}"
     if facts.size is None or facts.free is None:
@@ -137,7 +137,7 @@ def disk(facts: Disk) -> Finding:
     return ok(check, zh, en)
 
 
-def secrets_in_env(facts: HostFacts) -> Finding:
+def secrets_in_env(facts: HostFacts) -> CheckResult:
     """.env, which everybody may read, holds no secret."""
     if facts.secrets_in_env:
         return fail(
@@ -148,7 +148,7 @@ def secrets_in_env(facts: HostFacts) -> Finding:
     return ok("env", ".env 中没有密码或密钥", ".env holds no secret")
 
 
-def permissions(facts: HostFacts, modes: Sequence[Mode]) -> Finding:
+def permissions(facts: HostFacts, modes: Sequence[Mode]) -> CheckResult:
     """Secrets, private keys and backups are their owners' alone."""
     seen = {path: mode for mode, _, path in (line.split(" ", 2) for line in (facts.permissions or "").splitlines())}
     open_to_others = [f"{path} {mode}" for path, mode in seen.items() if mode != "?" and int(mode, 8) & _OTHERS]

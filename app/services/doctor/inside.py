@@ -1,8 +1,8 @@
 """Checks of what is seen where the service runs: settings, database, keys, clock."""
 
 from app.services.doctor.facts import DatabaseFacts, Facts, InsideFacts
-from app.services.doctor.finding import Finding, fail, ok, unchecked, warn
 from app.services.doctor.host import too_open
+from app.services.doctor.result import CheckResult, fail, ok, unchecked, warn
 
 CLOCK_FAIL_SECONDS, CLOCK_WARN_SECONDS = 30.0, 3.0
 SHORTEST_KEY = 16
@@ -10,21 +10,21 @@ _SHOWN = 5
 _AWAY = "数据库不可用", "the database is away"
 
 
-def settings(facts: InsideFacts) -> Finding:
+def settings(facts: InsideFacts) -> CheckResult:
     """The settings can be read."""
     if facts.settings is not None:
         return fail("settings", f"设置有误：{facts.settings}", f"A setting is wrong: {facts.settings}")
     return ok("settings", "设置无误", "The settings are right")
 
 
-def database(facts: InsideFacts) -> Finding:
+def database(facts: InsideFacts) -> CheckResult:
     """The database answers."""
     if isinstance(facts.database, str):
         return fail("database", f"数据库不可用：{facts.database}", f"The database is away: {facts.database}")
     return ok("database", "数据库有响应", "The database answers")
 
 
-def schema(facts: InsideFacts) -> Finding:
+def schema(facts: InsideFacts) -> CheckResult:
     """The schema is this program's."""
     if isinstance(facts.database, str):
         return unchecked("schema", *_AWAY)
@@ -37,7 +37,7 @@ def schema(facts: InsideFacts) -> Finding:
     return fail("schema", f"{found}，应为 {expected}：{remedy[0]}", f"{found} instead of {expected}: {remedy[1]}")
 
 
-def roles(facts: InsideFacts) -> Finding:
+def roles(facts: InsideFacts) -> CheckResult:
     """The roles can do what they need and no more; the trial makes do with one that can do anything."""
     if isinstance(facts.database, str):
         return unchecked("roles", *_AWAY)
@@ -57,7 +57,7 @@ def roles(facts: InsideFacts) -> Finding:
     )
 
 
-def keys(facts: InsideFacts) -> Finding:
+def keys(facts: InsideFacts) -> CheckResult:
     """The key ring is whole: a current and a next key, each endorsed."""
     if isinstance(facts.key_ids, str):
         return fail("keys", f"签名密钥有误：{facts.key_ids}", f"The signing keys: {facts.key_ids}")
@@ -65,7 +65,7 @@ def keys(facts: InsideFacts) -> Finding:
     return ok("keys", f"当前 {current}，下一个 {coming}", f"Current {current}, next {coming}")
 
 
-def data_key(facts: InsideFacts) -> Finding:
+def data_key(facts: InsideFacts) -> CheckResult:
     """KERNAL_DATA_KEY is an age identity, or long enough to be a key of the vendor's own scheme."""
     check, identities = "data-key", facts.data_key
     if not identities:
@@ -85,7 +85,7 @@ def data_key(facts: InsideFacts) -> Finding:
     return ok(check, "自有方案的密钥（seal 不可用）", "A key of your own scheme (seal refuses it)")
 
 
-def files(facts: InsideFacts) -> Finding:
+def files(facts: InsideFacts) -> CheckResult:
     """The bytes of every licensed file are there, and more can be added."""
     if facts.closed_folder is not None:
         return fail(
@@ -109,7 +109,7 @@ def files(facts: InsideFacts) -> Finding:
     return ok("files", f"{count} 个文件，内容都在", f"{count} in the list, and their bytes are there")
 
 
-def functions(facts: InsideFacts) -> Finding:
+def functions(facts: InsideFacts) -> CheckResult:
     """The functions' service answers, and every module there could be loaded."""
     if facts.functions is None:
         return unchecked("functions", "核心功能的服务没有响应", "the service that runs them does not answer")
@@ -128,7 +128,7 @@ def _some(names: tuple[str, ...]) -> str:
     return ", ".join(names[:_SHOWN]) + more
 
 
-def clock(facts: Facts) -> Finding:
+def clock(facts: Facts) -> CheckResult:
     """The clock is synchronised, and the database's agrees."""
     database_facts = facts.inside.database
     offset = database_facts.clock_offset_seconds if isinstance(database_facts, DatabaseFacts) else 0.0
@@ -149,7 +149,7 @@ def clock(facts: Facts) -> Finding:
     return ok("clock", "已同步", "Synchronised")
 
 
-def key_permissions(facts: InsideFacts) -> Finding:
+def key_permissions(facts: InsideFacts) -> CheckResult:
     """The signing keys are the service's alone: what can be said without the host."""
     wrong = too_open(facts.modes)
     if wrong:

@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 from app.domain.addresses import canonical_address
 from app.services.doctor.facts import Ask, HostFacts, InsideFacts
-from app.services.doctor.finding import Finding, fail, ok, unchecked, warn
 from app.services.doctor.host import is_healthy
+from app.services.doctor.result import CheckResult, fail, ok, unchecked, warn
 
 _HARMLESS = {"68/udp", "546/udp"}  # answers to this machine's own DHCP client
 # What Docker publishes goes round UFW by rules of its own; without the userland proxy the engine itself holds the port.
@@ -67,7 +67,7 @@ def _takes_ipv6(address: str) -> bool:
     return parsed.version == 6 and parsed.ipv4_mapped is None  # noqa: PLR2004  # its name
 
 
-def ports(facts: HostFacts) -> Finding:
+def ports(facts: HostFacts) -> CheckResult:
     """Nothing but SSH and nginx listens for the world, or the firewall keeps it out."""
     if facts.sockets is None:
         return unchecked("ports", "没有 ss（iproute2）", "there is no ss (iproute2)")
@@ -121,7 +121,7 @@ def _lets_in(to: str, listener: Listener) -> bool:
     return any(int(low) <= listener.port <= int(high or low) for low, _, high in spans)
 
 
-def firewall(facts: HostFacts) -> Finding:
+def firewall(facts: HostFacts) -> CheckResult:
     """UFW is active and denies by default."""
     if facts.ufw is None:
         return unchecked("firewall", "请用 root 查询 UFW", "UFW tells only root")
@@ -149,7 +149,7 @@ def reference_of(answer: str | None) -> str | None:
         return None
 
 
-def proxy(host: HostFacts, inside: InsideFacts) -> Finding:
+def proxy(host: HostFacts, inside: InsideFacts) -> CheckResult:
     """The app sees the client's address, not the gateway's, whatever the client writes into its headers.
 
     The host asked for a card that cannot be one, from addresses of its own that it knows, with lying headers; the
@@ -182,7 +182,7 @@ def proxy(host: HostFacts, inside: InsideFacts) -> Finding:
     return _unless_seen(seen, host.proxy, faulty=faulty)
 
 
-def _unless_seen(seen: list[tuple[str, str]], asked: list[Ask], *, faulty: bool) -> Finding:
+def _unless_seen(seen: list[tuple[str, str]], asked: list[Ask], *, faulty: bool) -> CheckResult:
     if seen:
         listed = ", ".join(sorted({address for address, _ in seen}))
         return ok("proxy", f"应用看到的是客户地址（{listed}）", f"The app sees the client's own address ({listed})")

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.functions.call import MAX_DEPTH, MAX_DETAIL, ResultError, encode, failed, invalid, outcome_of
-from app.functions.decorator import Caller, Offer
-from app.functions.outcomes import CallerFacts, CallRequest, Failed, Invalid, Outcome, Returned
+from app.functions.decorator import Caller, CoreFunction
+from app.functions.messages import CallerFacts, CallRequest, Failed, Invalid, Outcome, Returned
 
 JSON = st.recursive(
     st.none()
@@ -51,7 +51,7 @@ class Holder(msgspec.Struct):
 
 def run(function: Any, arguments: Any = None, schema: Any = None, caller: CallerFacts | None = None) -> Outcome:
     request = CallRequest("name", arguments or {}, caller or CallerFacts("card", "client", None))
-    outcome = outcome_of(Offer("name", function, schema), request, 1000, lambda: None)
+    outcome = outcome_of(CoreFunction("name", function, schema), request, 1000, lambda: None)
     return msgspec.json.decode(outcome, type=Outcome)  # type: ignore[arg-type]
 
 

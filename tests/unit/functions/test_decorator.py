@@ -7,7 +7,7 @@ import pytest
 
 from app.domain.texts import RefusedError
 from app.functions import Caller, core_function
-from app.functions.decorator import Offer, offers
+from app.functions.decorator import CoreFunction, registered
 
 if TYPE_CHECKING:
     from nowhere import Unknown
@@ -28,14 +28,14 @@ class AmountData:
 
 @pytest.fixture(autouse=True)
 def _clean() -> Iterator[None]:
-    offers.clear()
+    registered.clear()
     yield
-    offers.clear()
+    registered.clear()
 
 
-def offered(function: Callable[..., object], **how: Any) -> Offer:
+def offered(function: Callable[..., object], **how: Any) -> CoreFunction:
     assert core_function("name", **how)(function) is function
-    return offers[-1]
+    return registered[-1]
 
 
 @pytest.mark.parametrize("kind", [Amount, AmountDict, AmountData, dict[str, int]])
@@ -96,7 +96,7 @@ def test_the_function_that_opens_the_program_is_none_of_these() -> None:
 
 def test_names_may_be_as_long_as_a_request_may_have_them() -> None:
     core_function("功" * 64)(lambda _arguments, _caller: None)
-    assert offers
+    assert registered
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_names_may_be_as_long_as_a_request_may_have_them() -> None:
 def test_what_does_not_take_arguments_and_caller_is_refused(function: Callable[..., object]) -> None:
     with pytest.raises(RefusedError, match=r"must take \(arguments, caller\)"):
         core_function("name")(function)
-    assert offers == []
+    assert registered == []
 
 
 async def _coroutine(arguments: object, caller: Caller) -> None: ...
@@ -120,4 +120,4 @@ def test_what_is_no_plain_function_is_refused(what: Any) -> None:
 def test_a_type_that_cannot_be_checked_is_refused() -> None:
     with pytest.raises(RefusedError, match="cannot be checked"):
         core_function("name", schema=Callable[[], None])(lambda _arguments, _caller: None)
-    assert offers == []
+    assert registered == []

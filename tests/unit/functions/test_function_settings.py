@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 
 from app.environment import SettingsError
-from app.functions.guardian import MAX_PROCESSES
 from app.functions.settings import FunctionSettings
+from app.functions.supervisor import MAX_PROCESSES
 from tests.support.service import ROOT
 
 LEAST = {"KADUN_FUNCTIONS_DIR": "/data/functions", "KADUN_FUNCTIONS_SOCKET": "/run/functions.sock"}
@@ -63,7 +63,9 @@ def test_the_container_has_room_for_as_many_processes_as_calls_may_start() -> No
     compose = (ROOT / "docker-compose.yml").read_text().partition("\n  functions:\n")[2]
     limit = re.search(r"pids_limit: (\d+)", compose)
     assert limit
-    calls = FunctionSettings.from_env(LEAST).concurrency * (1 + 1 + MAX_PROCESSES)  # guardian, function, what it starts
+    calls = FunctionSettings.from_env(LEAST).concurrency * (
+        1 + 1 + MAX_PROCESSES
+    )  # supervisor, function, what it starts
     assert calls + 64 <= int(limit[1])  # the service itself, and threads
     for guide in ("files-and-functions.md", "files-and-functions.zh-CN.md"):
         text = (ROOT / "docs" / guide).read_text()

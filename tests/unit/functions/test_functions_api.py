@@ -7,10 +7,10 @@ import pytest
 from falcon import testing
 
 from app.functions.api import create_app
-from app.functions.generation import Said
-from app.functions.guardian import MAX_REQUEST_BYTES
+from app.functions.generation import RawResult
 from app.functions.library import NotLoadedError
-from app.functions.outcomes import BrokenModule, FunctionInfo, Listing
+from app.functions.messages import BrokenModule, FunctionInfo, Listing
+from app.functions.supervisor import MAX_REQUEST_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,11 +39,11 @@ class Shelf:
         self.while_reloading()
         return self.listing()
 
-    def call(self, function: str, request: bytes) -> Said | None:
+    def call(self, function: str, request: bytes) -> RawResult | None:
         if not self.is_loaded:
             raise NotLoadedError("the reason")
         self.requests.append(request)
-        return Said(b'{"outcome":"ok","result":1}', b"\xff") if function == "名" else None
+        return RawResult(b'{"outcome":"ok","result":1}', b"\xff") if function == "名" else None
 
 
 @pytest.fixture

@@ -13,11 +13,11 @@ import pytest
 from app.functions.client import (
     MAX_ANSWER_BYTES,
     Caller,
+    CallResult,
     FunctionsBusyError,
     FunctionsClient,
     FunctionsUnavailableError,
     Returned,
-    Run,
 )
 
 CALLER = Caller("card", "client", datetime(2027, 1, 1, tzinfo=UTC))
@@ -73,7 +73,7 @@ def client(tmp_path: Path) -> FunctionsClient:
 
 def test_a_call_and_its_result(liar: Liar, client: FunctionsClient) -> None:
     liar.says(200, '{"outcome":{"outcome":"ok","result":{"价":1}},"printed":"p"}'.encode())
-    assert client.run("名", {"a": 1}, CALLER) == Run(Returned({"价": 1}), "p")
+    assert client.run("名", {"a": 1}, CALLER) == CallResult(Returned({"价": 1}), "p")
     assert client.call("名", {"a": 1}, CALLER) == Returned({"价": 1})
     assert liar.requests[0].startswith(b"POST /call HTTP/1.1\r\n")
     assert '"function": "名", "arguments": {"a": 1}'.encode() in liar.requests[0]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from app.functions import modules
-from app.functions.outcomes import FunctionInfo
+from app.functions.messages import FunctionInfo
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,4 @@
-"""The zygote and its guardians, asked as the service asks them. What can go wrong in a call stands in integration."""
+"""The zygote and its supervisors, asked as the service asks them. What can go wrong in a call stands in integration."""
 
 import os
 import socket
@@ -10,9 +10,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from app.functions import frames, zygote
-from app.functions.guardian import Limits
-from app.functions.outcomes import CallerFacts, CallRequest, Failed, Outcome, Returned, TimedOut
+from app.functions import framing, zygote
+from app.functions.messages import CallerFacts, CallRequest, Failed, Outcome, Returned, TimedOut
+from app.functions.supervisor import Limits
 from tests.support.processes import processes_in
 from tests.support.service import ROOT, wait_for
 
@@ -69,7 +69,7 @@ def twice(arguments, caller): ...
 
 
 class Running:
-    """A zygote with its keeper."""
+    """A zygote with its reaper."""
 
     def __init__(self) -> None:
         self.control, control = socket.socketpair()
@@ -83,11 +83,11 @@ class Running:
         self.control.settimeout(20)
 
     def load(self, folder: Path, *left_out: str) -> list[zygote.Report]:
-        orders = zygote.Orders(str(folder), list(left_out), Limits(2, 64 * 1024**2, 1000))
-        self.control.sendall(frames.frame(msgspec.json.encode(orders)))
+        orders = zygote.LoadRequest(str(folder), list(left_out), Limits(2, 64 * 1024**2, 1000))
+        self.control.sendall(framing.encode(msgspec.json.encode(orders)))
         reports: list[zygote.Report] = []
         while not reports or not isinstance(reports[-1], zygote.Ready):
-            content = frames.receive(self.control, zygote.MAX_REPORT_BYTES)
+            content = framing.receive(self.control, zygote.MAX_REPORT_BYTES)
             reports.append(msgspec.json.decode(content, type=zygote.Report))  # type: ignore[arg-type]
         return reports
 
@@ -97,16 +97,16 @@ class Running:
             socket.send_fds(self.control, [b"c"], [theirs.fileno()])
         ours.settimeout(20)
         request = CallRequest(function, arguments, CallerFacts("card", "client", None))
-        ours.sendall(frames.frame(msgspec.json.encode(request)))
+        ours.sendall(framing.encode(msgspec.json.encode(request)))
         return ours
 
     def call(self, function: str, **arguments: object) -> tuple[bytes, Outcome]:
         with self.begin(function, **arguments) as ours:
-            printed = frames.receive(ours, 100_000)
-            return printed, msgspec.json.decode(frames.receive(ours, 100_000), type=Outcome)  # type: ignore[arg-type]
+            printed = framing.receive(ours, 100_000)
+            return printed, msgspec.json.decode(framing.receive(ours, 100_000), type=Outcome)  # type: ignore[arg-type]
 
     def close(self) -> int:
-        """Let go of the zygote, and return the keeper's exit code."""
+        """Let go of the zygote, and return the reaper's exit code."""
         self.control.close()
         code = self.process.wait(20)
         self.lifeline.close()
@@ -199,7 +199,7 @@ def test_the_keeper_ends_everything_when_the_service_is_gone(folder: Path) -> No
         assert made.close() == 0
         assert processes_in(folder) == []
         with pytest.raises((EOFError, OSError)):
-            frames.receive(call, 1000)
+            framing.receive(call, 1000)
 
 
 def test_the_keeper_tells_how_the_zygote_ended(tmp_path: Path) -> None:

@@ -5,12 +5,12 @@ import socket
 HEADER_BYTES = 4
 
 
-def frame(content: bytes) -> bytes:
+def encode(content: bytes) -> bytes:
     """Return a message as it travels."""
     return len(content).to_bytes(HEADER_BYTES, "big") + content
 
 
-def length_of(header: bytes) -> int:
+def decode_length(header: bytes) -> int:
     """Return how many bytes follow a header."""
     return int.from_bytes(header, "big")
 
@@ -22,7 +22,7 @@ def receive(connection: socket.socket, max_bytes: int) -> bytes:
         EOFError: the other side has gone, or sends more than `max_bytes`.
         OSError: the other side has gone, or nothing comes in time.
     """
-    size = length_of(_exactly(connection, HEADER_BYTES))
+    size = decode_length(_exactly(connection, HEADER_BYTES))
     if size > max_bytes:
         raise EOFError(f"a message of {size} bytes")
     return _exactly(connection, size)

@@ -15,7 +15,7 @@ class BusyError(Exception):
         super().__init__(str(Text("名额已满，请稍后重试", "all places are taken: try again later")))
 
 
-class Slots:
+class ConcurrencyLimiter:
     """Places for calls; one card gets at most half of them, and at least one."""
 
     def __init__(self, places: int) -> None:
@@ -25,7 +25,7 @@ class Slots:
         self._taken: Counter[str] = Counter()
 
     @contextmanager
-    def taken_by(self, card_id: str) -> Iterator[None]:
+    def slot(self, card_id: str) -> Iterator[None]:
         """Take a place for as long as the context lasts.
 
         Raises:

@@ -1,4 +1,4 @@
-"""The guardian of one call: it forks the process that runs the function, and leaves nothing of it behind.
+"""The supervisor of one call: it forks the process that runs the function, and leaves nothing of it behind.
 
 It is the parent, near or far, of all that the function starts, in whatever session, and so can end it all. Its
 socket to the service is its lifeline: when that closes, the call is over too.
@@ -18,10 +18,10 @@ from typing import NamedTuple
 import msgspec
 
 from app.domain.texts import Text
-from app.functions import frames, processes, scratch
+from app.functions import framing, processes, scratch
 from app.functions.call import end_of, failed, outcome_of
-from app.functions.decorator import Offer
-from app.functions.outcomes import CallRequest, Outcome, TimedOut
+from app.functions.decorator import CoreFunction
+from app.functions.messages import CallRequest, Outcome, TimedOut
 
 MAX_REQUEST_BYTES = 512 * 1024
 """More than the app's 64 KiB become when 1e15 is written out."""
@@ -54,33 +54,33 @@ class _Pipes(NamedTuple):
     output: int
 
 
-def guard(service: socket.socket, offers: Mapping[str, Offer], limits: Limits) -> None:
+def supervise(service: socket.socket, registered: Mapping[str, CoreFunction], limits: Limits) -> None:
     """Read a request from the service, have it run, and send back what the function printed and the outcome."""
     processes.adopt_orphans()
-    request = msgspec.json.decode(frames.receive(service, MAX_REQUEST_BYTES), type=CallRequest)
+    request = msgspec.json.decode(framing.receive(service, MAX_REQUEST_BYTES), type=CallRequest)
     folder = scratch.make(os.getppid())
     try:
-        watch, outcome = _watched(service, offers[request.function], request, limits, folder)
+        watch, outcome = _watched(service, registered[request.function], request, limits, folder)
     finally:
         processes.end_descendants()
         scratch.remove(folder)
     watch.take_output()
-    service.sendall(frames.frame(watch.printed()) + frames.frame(outcome))
+    service.sendall(framing.encode(watch.printed()) + framing.encode(outcome))
     service.close()
 
 
 def _watched(
-    service: socket.socket, offer: Offer, request: CallRequest, limits: Limits, folder: Path
+    service: socket.socket, offer: CoreFunction, request: CallRequest, limits: Limits, folder: Path
 ) -> tuple["_Watch", bytes]:
     """Have a function run to its end, and return its outcome as JSON, and who saw it."""
     result, result_end = os.pipe()
     output, output_end = os.pipe()
-    guardian = os.getpid()
+    supervisor = os.getpid()
     child = os.fork()
     if child == 0:
         for ours in (service.fileno(), result, output):
             os.close(ours)
-        processes.die_with(guardian)
+        processes.die_with(supervisor)
         _use(folder)
         _run(offer, request, limits, result_end, output_end)
     os.close(result_end)
@@ -96,7 +96,7 @@ def _use(folder: Path) -> None:
     os.environ["TMPDIR"] = tempfile.tempdir = str(folder)
 
 
-def _run(offer: Offer, request: CallRequest, limits: Limits, result: int, output: int) -> None:
+def _run(offer: CoreFunction, request: CallRequest, limits: Limits, result: int, output: int) -> None:
     """Be the call's process. All descriptors but these two, and what the modules opened themselves, are closed."""
     me = os.getpid()
     os.setsid()
@@ -106,7 +106,7 @@ def _run(offer: Offer, request: CallRequest, limits: Limits, result: int, output
     os.close(nothing)
     os.close(output)
     processes.confine(limits.memory_bytes)
-    message = frames.frame(outcome_of(offer, request, limits.result_bytes, processes.lift_memory_limit))
+    message = framing.encode(outcome_of(offer, request, limits.result_bytes, processes.lift_memory_limit))
     if os.getpid() == me:  # and no child that the function forked and let return
         for stream in (sys.stdout, sys.stderr):
             _flush(stream)
@@ -205,15 +205,15 @@ class _Watch:
         return True
 
     def _declared(self) -> int:
-        return frames.length_of(bytes(self._message[: frames.HEADER_BYTES]))
+        return framing.decode_length(bytes(self._message[: framing.HEADER_BYTES]))
 
     def _is_complete(self) -> bool:
-        size = min(self._declared(), self._limits.outcome_bytes - frames.HEADER_BYTES)
-        return len(self._message) >= frames.HEADER_BYTES + max(size, 1)
+        size = min(self._declared(), self._limits.outcome_bytes - framing.HEADER_BYTES)
+        return len(self._message) >= framing.HEADER_BYTES + max(size, 1)
 
     def _checked(self) -> bytes:
         """Return the message, if it is one of ours: the function might have written to a descriptor not its own."""
-        content = bytes(self._message[frames.HEADER_BYTES : frames.HEADER_BYTES + self._declared()])
+        content = bytes(self._message[framing.HEADER_BYTES : framing.HEADER_BYTES + self._declared()])
         try:
             msgspec.json.decode(content, type=Outcome)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

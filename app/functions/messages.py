@@ -41,7 +41,7 @@ class TimedOut(msgspec.Struct, frozen=True, tag="timeout", tag_field="outcome"):
 Outcome = Returned | NotFound | Invalid | Failed | TimedOut
 
 
-class Run(msgspec.Struct, frozen=True):
+class CallResult(msgspec.Struct, frozen=True):
     """The answer to `POST /call`: the outcome, and the end of what was printed, unless its `detail` has that."""
 
     outcome: Outcome
