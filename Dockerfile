@@ -15,8 +15,12 @@ RUN --mount=type=cache,target=/root/.cache/pip \
 
 # Readable whatever the umask of the checkout was, and compiled here, since the container cannot write later.
 COPY app app
-RUN chmod -R a+rX app && python -m compileall -q app
+COPY client/src/kadun/version.py client/src/kadun/version.py
+RUN chmod -R a+rX app client && python -m compileall -q app
 ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+
+# A label cannot be read from a file: tests/unit/test_version.py holds it to client/src/kadun/version.py.
+LABEL org.opencontainers.image.title="kadun" org.opencontainers.image.version="1.0.0"
 
 USER kadun
 CMD ["gunicorn", "--config", "python:app.gunicorn_conf", "app.wsgi:app"]

@@ -225,7 +225,7 @@ def test_no_secret_stands_in_logs_settings_or_the_image(stack: Stack) -> None:
     shown += "".join(json.dumps(stack.inspect(service)) for service in (*SERVICES, "migrate"))
     shown += run("docker", "history", "--no-trunc", f"{stack.project}-app").stdout
     assert [secret for secret in [*secrets, *signing_keys, card] if secret in shown] == []
-    assert stack.compose("exec", "-T", "app", "ls", "-A").stdout.split() == ["app", "requirements.txt"]
+    assert stack.compose("exec", "-T", "app", "ls", "-A").stdout.split() == ["app", "client", "requirements.txt"]
 
 
 def test_init_changes_nothing_beneath_a_running_stack_and_makes_no_new_password_over_its_data(stack: Stack) -> None:

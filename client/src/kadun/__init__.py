@@ -22,6 +22,7 @@ from kadun.heartbeat import Heartbeat
 from kadun.secret import Secret
 from kadun.store import PLATFORM_FOLDER
 from kadun.verdict import Verdict
+from kadun.version import __version__
 
 __all__ = [
     "PLATFORM_FOLDER",
@@ -41,5 +42,5 @@ __all__ = [
     "UnsealFailed",
     "UntrustedAnswer",
     "Verdict",
+    "__version__",
 ]
-__version__ = "0.1.0"
