@@ -12,11 +12,11 @@ from app.console.static_files import StaticFiles
 from app.console.streaming import Streams
 from app.functions.client import FunctionsClient
 from app.http import problems
-from app.http.door import Door
 from app.http.execute import ExecuteResource
 from app.http.files import DownloadResource, OfferResource
 from app.http.middleware import RequestLog
 from app.http.openapi import OpenApiResource
+from app.http.request_parser import RequestParser
 from app.http.resources import (
     HealthResource,
     KeySetResource,
@@ -24,18 +24,18 @@ from app.http.resources import (
     ReadinessResource,
     VerifyResource,
 )
-from app.http.shop import CardsResource, ChangeResource, ExtendResource, ShopDoor
+from app.http.shop import CardsResource, ChangeResource, ExtendResource, ShopAccess
 from app.services import startup
 from app.services.figures import Figures
 from app.services.files import FileTransfer
 from app.services.functions import Execution
-from app.services.gate import Gate
+from app.services.licence import LicenceService
 from app.services.sessions import Sessions
 from app.services.shop import Shop
 from app.services.shop_tokens import ShopTokens
 from app.services.system_status import SystemStatus
 from app.services.throttling import Throttle
-from app.services.verification import KeyTerms, Verification
+from app.services.verification import Verification
 from app.settings import Settings
 from app.storage import schema
 from app.storage.blobs import Blobs
@@ -56,10 +56,10 @@ def create_app(settings: Settings) -> falcon.App[Any, Any]:
     database = connect_to(Database(settings.database_url, prepared=PREPARED, on_connect=schema.check_version))
     startup.prepare(database, settings.keys_dir, utc_now())
     signer = Signer(settings.keys_dir)
-    gate = Gate(database, signer, settings.issuer, settings.timezone, utc_now)
-    verification = Verification(gate, KeyTerms(settings.kernal_data_key, settings.offline_grace))
+    licences = LicenceService(database, signer, settings.issuer, settings.timezone, utc_now)
+    verification = Verification(licences, settings.kernal_data_key, settings.offline_grace)
     transfer = FileTransfer(
-        gate,
+        licences,
         Links(signer, settings.issuer),
         Blobs(settings.files_dir),
         database,
@@ -67,16 +67,16 @@ def create_app(settings: Settings) -> falcon.App[Any, Any]:
         clock=utc_now,
     )
     functions = FunctionsClient(settings.functions_socket, settings.function_seconds)
-    execution = Execution(gate, functions, at_once=max(1, settings.threads // 2))
+    execution = Execution(licences, functions, at_once=max(1, settings.threads // 2))
 
-    door = Door(behind_proxy=settings.behind_proxy, require_sealed=settings.require_sealed)
+    parser = RequestParser(behind_proxy=settings.behind_proxy, require_sealed=settings.require_sealed)
 
     app = falcon.App(middleware=[RequestLog(behind_proxy=settings.behind_proxy)])
     problems.install(app)
-    app.add_route("/v1/verify", VerifyResource(verification, door))
-    app.add_route("/v1/files", OfferResource(transfer, door))
-    app.add_route("/v1/files/{name}", DownloadResource(transfer, door, at_once=max(1, settings.threads // 4)))
-    app.add_route("/v1/execute", ExecuteResource(execution, door))
+    app.add_route("/v1/verify", VerifyResource(verification, parser))
+    app.add_route("/v1/files", OfferResource(transfer, parser))
+    app.add_route("/v1/files/{name}", DownloadResource(transfer, parser, at_once=max(1, settings.threads // 4)))
+    app.add_route("/v1/execute", ExecuteResource(execution, parser))
     _add_shop(app, settings, database)
     app.add_route("/v1/openapi.json", OpenApiResource())
     app.add_route("/.well-known/jwks.json", KeySetResource(signer, utc_now))
@@ -89,13 +89,13 @@ def create_app(settings: Settings) -> falcon.App[Any, Any]:
 
 def _add_shop(app: falcon.App[Any, Any], settings: Settings, database: Database) -> None:
     shop = Shop(database, settings.timezone, utc_now)
-    shop_door = ShopDoor(
+    shop_access = ShopAccess(
         ShopTokens(database, "service", utc_now), Throttle(database, utc_now), behind_proxy=settings.behind_proxy
     )
-    app.add_route("/v1/shop/cards", CardsResource(shop, shop_door))
-    app.add_route("/v1/shop/cards/freeze", ChangeResource(shop_door, shop.freeze))
-    app.add_route("/v1/shop/cards/unfreeze", ChangeResource(shop_door, shop.unfreeze))
-    app.add_route("/v1/shop/cards/extend", ExtendResource(shop_door, shop))
+    app.add_route("/v1/shop/cards", CardsResource(shop, shop_access))
+    app.add_route("/v1/shop/cards/freeze", ChangeResource(shop_access, shop.freeze))
+    app.add_route("/v1/shop/cards/unfreeze", ChangeResource(shop_access, shop.unfreeze))
+    app.add_route("/v1/shop/cards/extend", ExtendResource(shop_access, shop))
 
 
 def _add_console(

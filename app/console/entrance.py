@@ -8,7 +8,7 @@ from app.console.page import Access, Console, Page, form_of, see_other, visitor_
 from app.console.proof import refuse
 from app.console.static_files import StaticFiles
 from app.domain.texts import RefusedError
-from app.http.door import client_address
+from app.http.request_parser import client_address
 from app.services.sessions import DEVICE_LASTS, LoggedIn
 
 

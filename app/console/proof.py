@@ -5,7 +5,7 @@ import falcon
 from app.console.forms import Form
 from app.console.page import Console, form_of, visitor_of
 from app.domain.texts import RefusedError
-from app.http.door import client_address
+from app.http.request_parser import client_address
 from app.services.credentials import LoginRefusedError, LoginThrottledError
 from app.services.passwords import LoginBusyError
 

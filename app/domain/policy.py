@@ -1,11 +1,12 @@
-"""The rules (protocol, section 2). This is their only home."""
+"""The rules (protocol, section 2). No other module repeats them."""
 
+import hashlib
 from datetime import datetime
 from enum import Enum
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from app.domain.addresses import same_address
-from app.domain.cards import Card
+from app.domain.cards import Card, parse_card_id
 from app.domain.codes import CardStatus, Code
 
 OPEN_PROGRAM = "打开程序"
@@ -33,12 +34,39 @@ class Facts(NamedTuple):
     rival_card: Card | None = None
 
 
-class Request(NamedTuple):
-    """What is asked: the hardware as sent, the address that the proxy saw, the function as sent."""
+class VerificationRequest(NamedTuple):
+    """A checked request to the rules.
 
+    `card_id` is the card's ID in its one spelling, or the text as sent where that is no card ID. `sent_card_id`,
+    `hardware`, `function` and `nonce` are exactly as sent. `address` is the one that the proxy saw, `claimed_ip` the
+    one that the client believes to have. `public_key` is a checked X25519 key in base64url, which asks for sealing.
+    """
+
+    card_id: str
+    sent_card_id: str
     hardware: str
-    address: str
+    hardware_sha256: str
     function: str
+    nonce: str
+    address: str
+    claimed_ip: str | None
+    public_key: str | None
+
+    @classmethod
+    def from_fields(  # noqa: PLR0913  # the fields of the protocol
+        cls,
+        card_id: str,
+        hardware: str,
+        function: str,
+        nonce: str,
+        address: str,
+        claimed_ip: str | None = None,
+        public_key: str | None = None,
+    ) -> Self:
+        """Return the request of these fields, `card_id` being as sent."""
+        canonical = parse_card_id(card_id) or card_id
+        digest = hashlib.sha256(hardware.encode()).hexdigest()
+        return cls(canonical, card_id, hardware, digest, function, nonce, address, claimed_ip, public_key)
 
 
 class Binding(Enum):
@@ -79,12 +107,12 @@ class Decision(NamedTuple):
         )
 
 
-def decide(facts: Facts, request: Request, now: datetime) -> Decision:
-    """Judge a request: the rules of section 2, in their order.
+def decide(facts: Facts, request: VerificationRequest, now: datetime) -> Decision:
+    """Decide about a request: the rules of section 2, in their order.
 
     Args:
         facts: What the database holds of the card and of the machine.
-        request: What is asked.
+        request: What the client sent.
         now: The time, aware.
     """
     card, client = facts.card, facts.client

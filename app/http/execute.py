@@ -4,9 +4,9 @@ import falcon
 
 from app.domain.texts import Text
 from app.functions.client import FunctionsUnavailableError
-from app.http import schemas
-from app.http.door import Door, respond
 from app.http.problems import invalid_request, unavailable
+from app.http.request_parser import RequestParser
+from app.http.verdicts import respond
 from app.services.functions import Execution, InvalidArgumentsError
 
 _SHOWN = 200
@@ -15,16 +15,15 @@ _SHOWN = 200
 class ExecuteResource:
     """`POST /v1/execute`."""
 
-    def __init__(self, execution: Execution, door: Door) -> None:
+    def __init__(self, execution: Execution, parser: RequestParser) -> None:
         self._execution = execution
-        self._door = door
+        self._parser = parser
 
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Judge the request, have the function run, and answer with the verdict."""
-        body = schemas.parse_execute_request(schemas.read_body(request))
-        question = self._door.question(request, body)
+        """Answer with the verdict; an accepted request runs its function first."""
+        asked, arguments = self._parser.execute_request(request)
         try:
-            verdict = self._execution.execute(question, body.arguments)
+            verdict = self._execution.execute(asked, arguments)
         except InvalidArgumentsError as error:
             # Both may quote what was sent, at any length.
             field, message = error.field[:_SHOWN], error.message[:_SHOWN]

@@ -8,9 +8,10 @@ from urllib.parse import quote
 import falcon
 
 from app.domain.texts import Text
-from app.http import ranges, schemas
-from app.http.door import Door, client_address, respond
+from app.http import ranges
 from app.http.problems import Problem, ProblemCode, unavailable
+from app.http.request_parser import RequestParser, client_address
+from app.http.verdicts import respond
 from app.services.files import FileTransfer
 from app.tokens.links import Link, LinkRefusedError
 
@@ -23,14 +24,13 @@ SEND_SECONDS = 30
 class OfferResource:
     """`POST /v1/files`."""
 
-    def __init__(self, transfer: FileTransfer, door: Door) -> None:
+    def __init__(self, transfer: FileTransfer, parser: RequestParser) -> None:
         self._transfer = transfer
-        self._door = door
+        self._parser = parser
 
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Judge the request and answer with the verdict, which lists the files."""
-        body = schemas.parse_verify_request(schemas.read_body(request))
-        respond(request, response, self._transfer.offer(self._door.question(request, body)))
+        """Answer with the verdict; an accepted one lists the files."""
+        respond(request, response, self._transfer.offer(self._parser.verify_request(request)))
 
 
 class DownloadResource:
@@ -38,14 +38,14 @@ class DownloadResource:
 
     Args:
         transfer: Knows links and bytes.
-        door: How this installation reads requests.
+        parser: Knows whether nginx is in front.
         at_once: So many downloads of this process at once where it sends the bytes itself, so that slow readers leave
             threads for verification.
     """
 
-    def __init__(self, transfer: FileTransfer, door: Door, at_once: int) -> None:
+    def __init__(self, transfer: FileTransfer, parser: RequestParser, at_once: int) -> None:
         self._transfer = transfer
-        self._door = door
+        self._parser = parser
         self._places = threading.BoundedSemaphore(at_once)
 
     def on_get(self, request: falcon.Request, response: falcon.Response, name: str) -> None:
@@ -54,17 +54,17 @@ class DownloadResource:
             link, card_id = self._link(request, name)
             source = held.enter_context(self._open(link))
             known = ranges.is_known(request, _etag(link))
-            direct = not known and not self._door.behind_proxy
+            direct = not known and not self._parser.behind_proxy
             part = _wanted_part(request, link) if direct else None
             if request.method == "GET" and not known:  # bytes are going to be sent
                 if direct:
                     self._take_place(held)
-                address = client_address(request, behind_proxy=self._door.behind_proxy)
+                address = client_address(request, behind_proxy=self._parser.behind_proxy)
                 self._transfer.note(link, card_id, address)
             _describe(response, link)
             if known:
                 response.status = falcon.HTTP_304
-            elif self._door.behind_proxy:
+            elif self._parser.behind_proxy:
                 response.set_header("X-Accel-Redirect", ACCEL_PREFIX + link.sha256)
             else:
                 start = _describe_part(response, link, part)

@@ -1,10 +1,9 @@
-"""Chinese or English: which one a request prefers, and what verdicts say in either."""
+"""The language that a request prefers: Chinese or English."""
 
 from functools import lru_cache
 
 import falcon
 
-from app.domain.codes import Code
 from app.domain.texts import Text
 
 
@@ -40,38 +39,3 @@ def _quality(parameters: str) -> float:
     except ValueError:
         return 0.0
     return quality if 0 <= quality <= 1 else 0.0
-
-
-VERDICTS: dict[Code, Text] = {
-    Code.OK: Text("验证通过。", "Accepted."),
-    Code.CARD_NOT_FOUND: Text("卡密不存在，请检查输入是否正确。", "No such card: please check what you typed."),
-    Code.CARD_FROZEN: Text("卡密已被冻结，请联系卖家。", "This card is frozen: please contact the seller."),
-    Code.CARD_EXPIRED: Text("卡密已过期，请续费或更换卡密。", "This card has expired: please renew it."),
-    Code.CLIENT_MISMATCH: Text(
-        "卡密已绑定其他设备。如果您更换了设备，请联系卖家解绑。",
-        "This card belongs to another machine. If you have changed machines, ask the seller to unbind it.",
-    ),
-    Code.CLIENT_HAS_ANOTHER_CARD: Text(
-        "本设备已绑定另一张有效卡密，请使用原卡密。",
-        "This machine already has another valid card: please use that one.",
-    ),
-    Code.FUNCTION_NOT_FOUND: Text(
-        "服务器上没有这个功能，请更新程序或联系卖家。",
-        "The server has no such function: please update the program or contact the seller.",
-    ),
-    Code.FUNCTION_FAILED: Text(
-        "功能执行失败，请联系卖家。", "The function failed on the server: please contact the seller."
-    ),
-    Code.FUNCTION_TIMEOUT: Text(
-        "功能执行超时，请稍后再试或联系卖家。",
-        "The function took too long: please try again later, or contact the seller.",
-    ),
-}
-
-
-def verdict_message(code: Code, reference: str, request: falcon.Request) -> str:
-    """Return what to tell the customer; a rejection's message ends with its reference."""
-    text = VERDICTS[code]
-    if code is not Code.OK:
-        text = Text(f"{text.zh}（参考号：{reference}）", f"{text.en} (reference: {reference})")
-    return in_language_of(request, text)

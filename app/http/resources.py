@@ -1,4 +1,4 @@
-"""The resources that ask the gate nothing more, and those that say how the service is."""
+"""Verify, key-set, health, readiness and metrics endpoints."""
 
 import json
 import time
@@ -8,8 +8,8 @@ from datetime import datetime
 import falcon
 
 from app import metrics
-from app.http import schemas
-from app.http.door import ADDRESS_HEADER, Door, respond
+from app.http.request_parser import ADDRESS_HEADER, RequestParser
+from app.http.verdicts import respond
 from app.services.verification import Verification
 from app.storage import schema
 from app.storage.database import Database
@@ -19,14 +19,13 @@ from app.tokens.signer import Signer
 class VerifyResource:
     """`POST /v1/verify`."""
 
-    def __init__(self, verification: Verification, door: Door) -> None:
+    def __init__(self, verification: Verification, parser: RequestParser) -> None:
         self._verification = verification
-        self._door = door
+        self._parser = parser
 
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Judge the request and answer with the verdict."""
-        body = schemas.parse_verify_request(schemas.read_body(request))
-        verdict = self._verification.verify(self._door.question(request, body))
+        """Answer with the verdict."""
+        verdict = self._verification.verify(self._parser.verify_request(request))
         metrics.verify_seconds.observe(time.perf_counter() - request.context.started)
         respond(request, response, verdict)
 

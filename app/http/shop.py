@@ -12,7 +12,6 @@ import msgspec
 from app.domain.operators import Scope
 from app.domain.texts import RefusedError, Text
 from app.http import schemas, shop_schemas
-from app.http.door import client_address
 from app.http.problems import (
     Problem,
     card_not_found,
@@ -22,6 +21,7 @@ from app.http.problems import (
     too_many_requests,
     unauthorized,
 )
+from app.http.request_parser import client_address
 from app.services.card_actions import CardNotFoundError
 from app.services.shop import Answer, Order, OrderChangedError, Shop
 from app.services.shop_tokens import ShopIdentity, ShopTokens
@@ -35,8 +35,8 @@ _TELL = Text(
 _UNKNOWN = Text("令牌无效或已吊销。", "The token is unknown or was revoked.")
 
 
-class ShopDoor:
-    """Who comes in, and for what.
+class ShopAccess:
+    """Authenticates shops and checks their scopes.
 
     Args:
         tokens: Knows the shops.
@@ -82,20 +82,20 @@ class ShopDoor:
 class CardsResource:
     """`/v1/shop/cards`: issuing and looking up."""
 
-    def __init__(self, shop: Shop, door: ShopDoor) -> None:
+    def __init__(self, shop: Shop, access: ShopAccess) -> None:
         self._shop = shop
-        self._door = door
+        self._access = access
 
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
         """Issue cards."""
-        shop = self._door.admit(request, Scope.CARDS_ISSUE)
+        shop = self._access.admit(request, Scope.CARDS_ISSUE)
         body, validity = shop_schemas.parse_issue_request(schemas.read_body(request))
         order = _order(request, shop, body, HTTPStatus.CREATED)
         _place(response, lambda: self._shop.issue(order, int(body.count or 1), validity, body.batch, body.note))
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
         """Tell how a card is."""
-        self._door.admit(request, Scope.CARDS_READ)
+        self._access.admit(request, Scope.CARDS_READ)
         wanted = shop_schemas.wanted_id(request)
         try:
             document = self._shop.look_up(wanted)
@@ -110,13 +110,13 @@ class CardsResource:
 class ChangeResource:
     """`POST /v1/shop/cards/freeze` or `…/unfreeze`, whichever `change` is."""
 
-    def __init__(self, door: ShopDoor, change: Callable[[Order, list[str]], Answer]) -> None:
-        self._door = door
+    def __init__(self, access: ShopAccess, change: Callable[[Order, list[str]], Answer]) -> None:
+        self._access = access
         self._change = change
 
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
         """Change the cards, all or none."""
-        shop = self._door.admit(request, Scope.CARDS_FREEZE)
+        shop = self._access.admit(request, Scope.CARDS_FREEZE)
         body = shop_schemas.parse_cards_request(schemas.read_body(request))
         order = _order(request, shop, body, HTTPStatus.OK)
         _place(response, lambda: self._change(order, body.ids))
@@ -125,13 +125,13 @@ class ChangeResource:
 class ExtendResource:
     """`POST /v1/shop/cards/extend`."""
 
-    def __init__(self, door: ShopDoor, shop: Shop) -> None:
-        self._door = door
+    def __init__(self, access: ShopAccess, shop: Shop) -> None:
+        self._access = access
         self._shop = shop
 
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
         """Extend the cards, all or none."""
-        shop = self._door.admit(request, Scope.CARDS_EXTEND)
+        shop = self._access.admit(request, Scope.CARDS_EXTEND)
         body, by = shop_schemas.parse_extend_request(schemas.read_body(request))
         order = _order(request, shop, body, HTTPStatus.OK)
         _place(response, lambda: self._shop.extend(order, body.ids, by))

@@ -7,7 +7,8 @@ from urllib.parse import quote
 from zoneinfo import ZoneInfo
 
 from app.domain.codes import EventKind
-from app.services.gate import Gate, Question, Ruling, Verdict
+from app.domain.policy import VerificationRequest
+from app.services.licence import Evaluation, LicenceService, Verdict
 from app.storage import files, models
 from app.storage.blobs import Blob, Blobs
 from app.storage.database import Database
@@ -21,7 +22,7 @@ class FileTransfer:
     """Answers `POST /v1/files` and what its links ask for.
 
     Args:
-        gate: Judges who may have a link.
+        licences: Evaluates who may have links.
         links: Makes and reads them.
         blobs: The bytes.
         database: Where rows and journal are.
@@ -31,7 +32,7 @@ class FileTransfer:
 
     def __init__(  # noqa: PLR0913  # all that it works with, by name
         self,
-        gate: Gate,
+        licences: LicenceService,
         links: Links,
         blobs: Blobs,
         database: Database,
@@ -39,25 +40,25 @@ class FileTransfer:
         timezone: ZoneInfo,
         clock: Callable[[], datetime],
     ) -> None:
-        self._gate = gate
+        self._licences = licences
         self._links = links
         self._blobs = blobs
         self._database = database
         self._timezone = timezone
         self._clock = clock
 
-    def offer(self, question: Question) -> Verdict:
-        """Judge a request; an accepted one's verdict lists the files that are for its card.
+    def offer(self, request: VerificationRequest) -> Verdict:
+        """Evaluate a request; an accepted one's verdict lists the files that are for its card.
 
         Raises:
             DatabaseUnavailableError: the database is away; there is no verdict.
         """
-        ruling = self._gate.judge(question)
-        if not ruling.decision.accepted:
-            return self._gate.answer(ruling)
-        rows = self._database.with_connection(lambda: files.for_card(ruling.judged.card_id))
-        offered = [self._entry(ruling, row) for row in rows if self._blobs.holds(Blob(row.sha256, row.size))]
-        return self._gate.answer(ruling, claims={"files": offered})
+        evaluation = self._licences.evaluate(request)
+        if not evaluation.decision.accepted:
+            return self._licences.sign(evaluation)
+        rows = self._database.with_connection(lambda: files.for_card(request.card_id))
+        offered = [self._entry(evaluation, row) for row in rows if self._blobs.holds(Blob(row.sha256, row.size))]
+        return self._licences.sign(evaluation, claims={"files": offered})
 
     def link(self, token: str, name: str) -> Link:
         """Return what a token is for.
@@ -108,15 +109,15 @@ class FileTransfer:
         midnight = datetime.combine(now.astimezone(self._timezone), time(), self._timezone)
         self._database.with_connection(lambda: files.note_download(self._database, entry, midnight))
 
-    def _entry(self, ruling: Ruling, row: models.File) -> dict[str, Any]:
-        if ruling.client_id is None:
+    def _entry(self, evaluation: Evaluation, row: models.File) -> dict[str, Any]:
+        if evaluation.client_id is None:
             raise ValueError("an accepted card has a client")
         link = Link(
             name=row.name,
             size=row.size,
             sha256=row.sha256,
-            client_id=ruling.client_id,
-            reference=ruling.reference,
+            client_id=evaluation.client_id,
+            reference=evaluation.reference,
         )
-        url = f"{ROUTE}{quote(row.name)}?token={self._links.sign(link, ruling.judged.now)}"
+        url = f"{ROUTE}{quote(row.name)}?token={self._links.sign(link, evaluation.at)}"
         return {"name": row.name, "size": row.size, "sha256": row.sha256, "url": url}

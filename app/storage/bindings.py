@@ -1,25 +1,14 @@
 """Facts for the rules, and the guarded writes that apply a decision."""
 
 from datetime import date, datetime
-from typing import NamedTuple
 
 import peewee
 from psycopg2.errors import ForeignKeyViolation, UniqueViolation
 
 from app.domain.cards import Card
-from app.domain.policy import Binding, Client, Decision, Facts, Request
+from app.domain.policy import Binding, Client, Decision, Facts, VerificationRequest
 from app.storage import journal, models, usage
 from app.storage.database import Database
-
-
-class Judged(NamedTuple):
-    """A request and all that is written with it. `day` is the vendor's day of `now`."""
-
-    card_id: str
-    request: Request
-    hardware_sha256: str
-    now: datetime
-    day: date
 
 
 def read_facts(database: Database, card_id: str, hardware_sha256: str) -> Facts:
@@ -34,7 +23,7 @@ def read_facts(database: Database, card_id: str, hardware_sha256: str) -> Facts:
     return Facts(card, client, Client(*row[7:11]), Card(row[8], *row[11:15]))
 
 
-def refresh(database: Database, facts: Facts, judged: Judged) -> bool:
+def refresh(database: Database, facts: Facts, request: VerificationRequest, at: datetime, day: date) -> bool:
     """Record an accepted request that changes nothing else, in one guarded statement.
 
     False when the guard misses, or when this is the day's first request of this function: `apply` does it then.
@@ -46,13 +35,13 @@ def refresh(database: Database, facts: Facts, judged: Judged) -> bool:
         "refresh",
         client.id,
         card.id,
-        judged.hardware_sha256,
+        request.hardware_sha256,
         client.address,
         card.expires_at,
-        judged.request.address,
-        judged.now,
-        judged.request.function,
-        judged.day,
+        request.address,
+        at,
+        request.function,
+        day,
     )
     return row is not None
 
@@ -61,10 +50,12 @@ def apply(  # noqa: PLR0913  # one decision and all that is written with it
     database: Database,
     facts: Facts,
     decision: Decision,
-    judged: Judged,
+    request: VerificationRequest,
     *,
+    at: datetime,
+    day: date,
     entries: list[journal.Entry],
-    new_client_id: str,
+    client_id: str,
 ) -> bool:
     """Write what an accepted decision changes, all or nothing, if the facts still hold.
 
@@ -80,12 +71,12 @@ def apply(  # noqa: PLR0913  # one decision and all that is written with it
     try:
         with database.atomic():
             lock_cards([decision.card.id] + ([decision.released.card_id] if decision.released else []))
-            if read_facts(database, decision.card.id, judged.hardware_sha256) != facts:
+            if read_facts(database, decision.card.id, request.hardware_sha256) != facts:
                 return False
             if decision.activates:
                 _activate(decision.card)
-            _bind(decision, judged, new_client_id)
-            usage.count(decision.card.id, judged.day, judged.request.function, judged.now)
+            _bind(decision, request, at, client_id)
+            usage.count(decision.card.id, day, request.function, at)
             journal.append(entries)
     except peewee.IntegrityError as error:
         if isinstance(error.orig, UniqueViolation | ForeignKeyViolation):
@@ -112,21 +103,21 @@ def _activate(card: Card) -> None:
     )
 
 
-def _bind(decision: Decision, judged: Judged, new_client_id: str) -> None:
+def _bind(decision: Decision, request: VerificationRequest, at: datetime, client_id: str) -> None:
     environment = {
-        "card": judged.card_id,
-        "hardware": judged.request.hardware,
-        "hardware_sha256": judged.hardware_sha256,
-        "ip": judged.request.address,
-        "requested_at": judged.now,
-        "function": judged.request.function,
+        "card": request.card_id,
+        "hardware": request.hardware,
+        "hardware_sha256": request.hardware_sha256,
+        "ip": request.address,
+        "requested_at": at,
+        "function": request.function,
     }
     released = decision.released
     if decision.binding is Binding.CREATE:
-        models.Client.insert(id=new_client_id, **environment).execute()
+        models.Client.insert(id=client_id, **environment).execute()
     elif decision.binding is Binding.MOVE and released is not None:
         models.Client.update(**environment).where(models.Client.id == released.id).execute()
     else:
         if released is not None:
             models.Client.delete().where(models.Client.id == released.id).execute()
-        models.Client.update(**environment).where(models.Client.card == judged.card_id).execute()
+        models.Client.update(**environment).where(models.Client.card == request.card_id).execute()

@@ -9,20 +9,19 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 from joserfc import jwe
 from joserfc.jwk import OKPKey
 
-PublicKey = OKPKey
 PUBLIC_KEY_CHARACTERS = 43  # 32 bytes in base64url without padding
 
 
 class PublicKeyError(ValueError):
-    """What the client sent is no X25519 public key that anything may be sealed to."""
+    """The text is not an X25519 public key that anything may be sealed to."""
 
 
 class NoRecipientError(ValueError):
     """KERNAL_DATA_KEY is no age identity, so nothing can be sealed for it."""
 
 
-def parse_public_key(text: str) -> OKPKey:
-    """Read a raw X25519 public key in base64url.
+def check_public_key(text: str) -> None:
+    """Refuse a text that is not a raw X25519 public key in base64url.
 
     A point of low order makes every shared secret the same, known to anyone (RFC 7748, section 6.1).
 
@@ -39,12 +38,12 @@ def parse_public_key(text: str) -> OKPKey:
         X25519PrivateKey.generate().exchange(X25519PublicKey.from_public_bytes(raw))
     except ValueError as error:
         raise PublicKeyError("a point of low order") from error
-    return OKPKey.import_key({"kty": "OKP", "crv": "X25519", "x": text})
 
 
-def seal_to(public_key: OKPKey, plaintext: str) -> str:
-    """Seal a text: a compact JWE, ECDH-ES over X25519 (RFC 8037), A256GCM."""
-    return jwe.encrypt_compact({"alg": "ECDH-ES", "enc": "A256GCM"}, plaintext.encode(), public_key)
+def seal_to(public_key: str, plaintext: str) -> str:
+    """Seal a text to a checked public key: a compact JWE, ECDH-ES over X25519 (RFC 8037), A256GCM."""
+    recipient = OKPKey.import_key({"kty": "OKP", "crv": "X25519", "x": public_key})
+    return jwe.encrypt_compact({"alg": "ECDH-ES", "enc": "A256GCM"}, plaintext.encode(), recipient)
 
 
 def age_recipient(kernal_data_key: str) -> pyrage.x25519.Recipient:

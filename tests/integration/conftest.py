@@ -9,9 +9,9 @@ import pytest
 
 from app.domain.operators import Role
 from app.services.card_actions import CardActions
-from app.services.gate import Gate
 from app.services.issuing import Issuing
-from app.services.verification import KeyTerms, Verification
+from app.services.licence import LicenceService
+from app.services.verification import Verification
 from app.storage.database import Database, connect_to
 from app.tokens import keyring
 from app.tokens.signer import Signer
@@ -22,14 +22,14 @@ from tests.support.service import Service
 
 
 @pytest.fixture
-def gate(database: Database, clock: Clock, tmp_path: Path) -> Gate:
+def licences(database: Database, clock: Clock, tmp_path: Path) -> LicenceService:
     keyring.create(tmp_path / "keys", clock.now)
-    return Gate(database, Signer(tmp_path / "keys"), "kadun", ZoneInfo("Asia/Shanghai"), clock)
+    return LicenceService(database, Signer(tmp_path / "keys"), "kadun", ZoneInfo("Asia/Shanghai"), clock)
 
 
 @pytest.fixture
-def verification(gate: Gate) -> Verification:
-    return Verification(gate, KeyTerms("the-vendor's-own-key"))
+def verification(licences: LicenceService) -> Verification:
+    return Verification(licences, "the-vendor's-own-key")
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from app.domain.codes import CardStatus
-from app.services.gate import Question
+from app.domain.policy import VerificationRequest
 from app.services.issuing import Issuing
 from app.services.verification import Verification
 from app.storage import card_lists, card_search, cards
@@ -254,7 +254,7 @@ def test_an_address_is_found_however_its_beginning_is_written(
     database: Database, verification: Verification, typed: str
 ) -> None:
     (card,) = Issuing(database, "tester", Clock()).issue(1, None)
-    verification.verify(Question(card.id, "h", "f", "n" * 20, "2001:db8:ab::1"))
+    verification.verify(VerificationRequest.from_fields(card.id, "h", "f", "n" * 20, "2001:db8:ab::1"))
     assert found(typed) == [card.id]
     assert found("2001:db80") == []
 

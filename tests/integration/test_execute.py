@@ -12,8 +12,9 @@ import pytest
 from kadun import CardRejected, Client, FunctionFailed, FunctionNotFound, FunctionTimeout, RequestRefused
 from kadun.patience import Patience
 
+from app.domain.cards import REFERENCE_LENGTH
 from app.functions.call import MAX_DETAIL
-from app.services.gate import REFERENCE_LENGTH, TOKEN_SECONDS
+from app.services.licence import TOKEN_SECONDS
 from app.storage.database import Database
 from app.storage.journal import REFUSALS_A_MINUTE
 from app.storage.models import Card, Event, Usage

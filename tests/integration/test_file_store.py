@@ -11,15 +11,16 @@ import falcon
 import pytest
 from falcon.testing import simulate_get
 
+from app.domain.policy import VerificationRequest
 from app.domain.texts import RefusedError
-from app.http.door import Door
 from app.http.files import SEND_SECONDS, DownloadResource
 from app.http.middleware import RequestLog
+from app.http.request_parser import RequestParser
 from app.services.card_actions import CardActions
 from app.services.file_store import FileStore
 from app.services.files import FileTransfer
-from app.services.gate import Gate, Question
 from app.services.issuing import Issuing
+from app.services.licence import LicenceService
 from app.storage.blobs import Blob, Blobs, Received
 from app.storage.database import Database, DatabaseUnavailableError
 from app.storage.models import Client, Event, File
@@ -135,9 +136,11 @@ def test_a_name_is_refused_before_its_bytes_are_read(store: FileStore) -> None:
 
 
 @pytest.fixture
-def transfer(gate: Gate, blobs: FailingBlobs, database: Database, clock: Clock, tmp_path: Path) -> FileTransfer:
+def transfer(
+    licences: LicenceService, blobs: FailingBlobs, database: Database, clock: Clock, tmp_path: Path
+) -> FileTransfer:
     links = Links(Signer(tmp_path / "keys"), "kadun")
-    return FileTransfer(gate, links, blobs, database, timezone=ZoneInfo("Asia/Shanghai"), clock=clock)
+    return FileTransfer(licences, links, blobs, database, timezone=ZoneInfo("Asia/Shanghai"), clock=clock)
 
 
 @pytest.fixture
@@ -148,7 +151,7 @@ def card_id(issuing: Issuing) -> str:
 @pytest.fixture
 def new_link(transfer: FileTransfer, card_id: str, store: FileStore) -> Callable[[], Link]:
     def link() -> Link:
-        transfer.offer(Question(card_id, "h1", DOWNLOAD, "n" * 22, "198.51.100.1"))
+        transfer.offer(VerificationRequest.from_fields(card_id, "h1", DOWNLOAD, "n" * 22, "198.51.100.1"))
         return Link(name="a", size=1, sha256=sha256(b"x"), client_id=Client.get().id, reference="R" * 8)
 
     return link
@@ -159,7 +162,7 @@ def test_a_client_that_takes_nothing_is_waited_for_so_long_and_no_longer(
 ) -> None:
     add(store, "a", b"x")
     app = falcon.App(middleware=[RequestLog(behind_proxy=False)])
-    resource = DownloadResource(transfer, Door(behind_proxy=False, require_sealed=False), at_once=1)
+    resource = DownloadResource(transfer, RequestParser(behind_proxy=False, require_sealed=False), at_once=1)
     app.add_route("/v1/files/{name}", resource)
     token = Links(Signer(tmp_path / "keys"), "kadun").sign(new_link(), clock.now)
     connection, other_end = socket.socketpair()
@@ -204,7 +207,7 @@ def test_a_renewed_client_goes_on_with_its_links_under_its_new_card(
     link = new_link()
     card_actions.freeze([card_id])
     renewed = issuing.issue(1, None)[0].id
-    transfer.offer(Question(renewed, "h1", DOWNLOAD, "n" * 22, "198.51.100.1"))
+    transfer.offer(VerificationRequest.from_fields(renewed, "h1", DOWNLOAD, "n" * 22, "198.51.100.1"))
     assert transfer.card_of(link) == renewed
 
 

@@ -9,8 +9,8 @@ import peewee
 import pytest
 
 from app.domain.codes import Code, EventKind
+from app.domain.policy import VerificationRequest
 from app.services import housekeeping
-from app.services.gate import Question
 from app.services.issuing import Issuing
 from app.services.verification import Verification
 from app.storage import journal, schema
@@ -93,12 +93,12 @@ def test_only_old_rejections_and_downloads_are_pruned(
     verification: Verification, issuing: Issuing, clock: Clock
 ) -> None:
     card_id = issuing.issue(1, None)[0].id
-    verification.verify(Question(card_id, "h", "f", "n" * 20, "198.51.100.1"))
-    verification.verify(Question("0" * 32, "h", "f", "n" * 20, "198.51.100.1"))
+    verification.verify(VerificationRequest.from_fields(card_id, "h", "f", "n" * 20, "198.51.100.1"))
+    verification.verify(VerificationRequest.from_fields("0" * 32, "h", "f", "n" * 20, "198.51.100.1"))
     download = journal.Entry(at=clock.now, kind=EventKind.FILE_DOWNLOADED, card_id=card_id)
     journal.append([download, replace(download, kind=EventKind.FILE_ADDED)])
     clock.advance(timedelta(days=300))
-    verification.verify(Question("0" * 32, "h", "f", "n" * 20, "198.51.100.1"))
+    verification.verify(VerificationRequest.from_fields("0" * 32, "h", "f", "n" * 20, "198.51.100.1"))
     journal.append([replace(download, at=clock.now)])
     assert housekeeping.prune_journal(timedelta(days=365), clock.now) == 0
     clock.advance(timedelta(days=100))
@@ -130,7 +130,7 @@ def test_a_verification_of_a_bound_card_is_two_statements_by_index(
 ) -> None:
     """What speed rests on: the number of statements, and their plans."""
     card_id = issuing.issue(1, None)[0].id
-    question = Question(card_id, "h", "f", "n" * 20, "198.51.100.1")
+    question = VerificationRequest.from_fields(card_id, "h", "f", "n" * 20, "198.51.100.1")
     verification.verify(question)
     ran: list[str] = []
     run_prepared, execute_sql = database.run_prepared, database.execute_sql

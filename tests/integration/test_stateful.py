@@ -17,10 +17,11 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from app.domain.policy import VerificationRequest
 from app.services.card_actions import CardActions
-from app.services.gate import Gate, Question
 from app.services.issuing import Issuing
-from app.services.verification import KeyTerms, Verification
+from app.services.licence import LicenceService
+from app.services.verification import Verification
 from app.storage.database import Database
 from app.storage.models import Card, Client, Event
 from app.tokens import keyring
@@ -88,17 +89,17 @@ def machine_of(database: Database, keys: Path) -> type[RuleBasedStateMachine]:  
             database.execute_sql("TRUNCATE card, client, event, usage")
             database.execute_sql("SET session_replication_role = DEFAULT")
             self.clock = Clock()
-            gate = Gate(database, Signer(keys), "kadun", ZoneInfo("Asia/Shanghai"), self.clock)
-            self.verification = Verification(gate, KeyTerms("key"))
             self.card_actions = CardActions(database, "model", self.clock)
+            licences = LicenceService(database, Signer(keys), "kadun", ZoneInfo("Asia/Shanghai"), self.clock)
+            self.verification = Verification(licences, "key")
             self.ids = [Issuing(database, "model", self.clock).issue(1, validity)[0].id for validity in validities]
             self.model = Model([ModelCard(validity) for validity in validities])
 
         @rule(index=INDEX, machine=MACHINES, address=ADDRESSES)
         def ask(self, index: int, machine: str, address: str) -> None:
             before = Event.select().count()
-            question = Question(self.ids[index], machine, "打开程序", "n" * 20, address)
-            verdict = self.verification.verify(question)
+            request = VerificationRequest.from_fields(self.ids[index], machine, "打开程序", "n" * 20, address)
+            verdict = self.verification.verify(request)
             expected = self.model.ask(index, machine, NETWORK.get(address, address), self.clock.now)
             assert verdict.code == expected
             claims = jwt.decode(verdict.token, options={"verify_signature": False})

@@ -8,10 +8,11 @@ import pytest
 
 from app.domain.cards import Card as DomainCard
 from app.domain.codes import CardStatus, Code, EventKind
+from app.domain.policy import VerificationRequest
 from app.domain.texts import RefusedError
 from app.services.card_actions import CardActions, CardNotFoundError
-from app.services.gate import Gate, Question, Verdict
 from app.services.issuing import Issuing
+from app.services.licence import LicenceService, Verdict
 from app.services.verification import Verification
 from app.storage import cards
 from app.storage.models import Card, Client, Event, Usage
@@ -28,7 +29,7 @@ def ask(
     address: str = "198.51.100.1",
     function: str = OPEN,
 ) -> Verdict:
-    return verification.verify(Question(card_id, hardware, function, "n" * 22, address))
+    return verification.verify(VerificationRequest.from_fields(card_id, hardware, function, "n" * 22, address))
 
 
 def claims(verdict: Verdict) -> dict[str, object]:
@@ -198,13 +199,13 @@ def test_refusals_of_strangers_fill_the_journal_only_so_far(
     assert Event.select().where(Event.code == Code.CARD_NOT_FOUND).count() == 21
 
 
-def test_strangers_behind_one_address_hide_no_failure_of_a_customers(gate: Gate, card_id: str) -> None:
+def test_strangers_behind_one_address_hide_no_failure_of_a_customers(licences: LicenceService, card_id: str) -> None:
     def refuse(code: Code) -> Verdict:
-        ruling = gate.judge(Question(card_id, "h1", "f", "n" * 22, "203.0.113.5"))
-        return gate.reject(ruling, code, {"detail": "Traceback"})
+        evaluation = licences.evaluate(VerificationRequest.from_fields(card_id, "h1", "f", "n" * 22, "203.0.113.5"))
+        return licences.reject(evaluation, code, {"detail": "Traceback"})
 
     for _ in range(25):
-        gate.judge(Question("0" * 32, "h2", OPEN, "n" * 22, "203.0.113.5"))
+        licences.evaluate(VerificationRequest.from_fields("0" * 32, "h2", OPEN, "n" * 22, "203.0.113.5"))
         refuse(Code.FUNCTION_NOT_FOUND)
     failed = refuse(Code.FUNCTION_FAILED)
     assert Event.get(Event.reference == failed.reference).details == {"detail": "Traceback"}

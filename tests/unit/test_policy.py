@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from app.domain.cards import Card
 from app.domain.codes import CardStatus, Code
-from app.domain.policy import OPEN_PROGRAM, Binding, Client, Decision, Facts, Request, decide
+from app.domain.policy import OPEN_PROGRAM, Binding, Client, Decision, Facts, VerificationRequest, decide
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, 250_000, tzinfo=UTC)
 WHOLE_NOW = NOW.replace(microsecond=0)
@@ -25,7 +25,13 @@ PERMANENT = ACTIVE._replace(validity=None, expires_at=None)
 HOME, CAFE = "203.0.113.7", "198.51.100.9"
 BOUND = Client("C" * 32, ACTIVE.id, "disk-1", HOME)
 RIVAL = Client("D" * 32, "B" * 32, "disk-1", CAFE)
-ASKED = Request("disk-1", HOME, OPEN_PROGRAM)
+
+
+def asked(hardware: str, address: str, function: str = OPEN_PROGRAM) -> VerificationRequest:
+    return VerificationRequest.from_fields(ACTIVE.id, hardware, function, "n" * 16, address)
+
+
+ASKED = asked("disk-1", HOME)
 
 
 def rival_of(card: Card) -> Card:
@@ -70,8 +76,8 @@ def test_a_permanent_card_never_expires() -> None:
 
 
 def test_another_machine_at_another_address_is_refused() -> None:
-    asked = Request("disk-2", CAFE, OPEN_PROGRAM)
-    assert decide(Facts(ACTIVE, BOUND), asked, NOW) == Decision(Code.CLIENT_MISMATCH, ACTIVE)
+    request = asked("disk-2", CAFE)
+    assert decide(Facts(ACTIVE, BOUND), request, NOW) == Decision(Code.CLIENT_MISMATCH, ACTIVE)
 
 
 def test_a_new_address_of_the_same_machine_is_accepted_and_told() -> None:
@@ -100,14 +106,14 @@ def test_a_move_within_one_ipv6_network_is_no_change() -> None:
 
 def test_the_next_ipv6_network_is_another_address() -> None:
     bound = BOUND._replace(address="2001:db8:0:1::1")
-    asked = Request("disk-2", "2001:db8:0:2::1", OPEN_PROGRAM)
-    assert decide(Facts(ACTIVE, bound), asked, NOW).code is Code.CLIENT_MISMATCH
+    request = asked("disk-2", "2001:db8:0:2::1")
+    assert decide(Facts(ACTIVE, bound), request, NOW).code is Code.CLIENT_MISMATCH
 
 
 @pytest.mark.parametrize("hardware", ["Disk-1", " disk-1", "disk-1 ", "disk-１", "disk-1\u0301"])
 def test_hardware_is_compared_exactly_as_sent(hardware: str) -> None:
-    asked = Request(hardware, CAFE, OPEN_PROGRAM)
-    assert decide(Facts(ACTIVE, BOUND), asked, NOW).code is Code.CLIENT_MISMATCH
+    request = asked(hardware, CAFE)
+    assert decide(Facts(ACTIVE, BOUND), request, NOW).code is Code.CLIENT_MISMATCH
 
 
 @pytest.mark.parametrize("card", [ACTIVE, PERMANENT])
@@ -195,7 +201,7 @@ hardwares = st.sampled_from(["disk-1", "disk-2", "disk-3"])
 addresses = st.sampled_from([HOME, CAFE, "2001:db8::1", "2001:db8::2", "2001:db8:1::1", "::ffff:203.0.113.7"])
 moments = st.integers(-3_000_000, 3_000_000).map(lambda seconds: WHOLE_NOW + timedelta(seconds=seconds))
 validities = st.none() | st.integers(1, 3_000_000).map(lambda seconds: timedelta(seconds=seconds))
-requests = st.builds(Request, hardwares, addresses, st.sampled_from([OPEN_PROGRAM, "导出"]))
+requests = st.builds(asked, hardwares, addresses, st.sampled_from([OPEN_PROGRAM, "导出"]))
 
 
 @st.composite
@@ -206,7 +212,7 @@ def cards(draw: st.DrawFn, card_id: str) -> Card:
 
 
 @st.composite
-def situations(draw: st.DrawFn) -> tuple[Facts, Request]:
+def situations(draw: st.DrawFn) -> tuple[Facts, VerificationRequest]:
     """Facts and a request as the database can hold them: a machine is the recorded one of one client only."""
     request = draw(requests)
     card = draw(st.none() | cards(ACTIVE.id))
@@ -221,7 +227,7 @@ def situations(draw: st.DrawFn) -> tuple[Facts, Request]:
 
 
 @given(situations())
-def test_a_rejection_has_no_writes(situation: tuple[Facts, Request]) -> None:
+def test_a_rejection_has_no_writes(situation: tuple[Facts, VerificationRequest]) -> None:
     facts, request = situation
     decision = decide(facts, request, NOW)
     if not decision.accepted:
@@ -229,7 +235,7 @@ def test_a_rejection_has_no_writes(situation: tuple[Facts, Request]) -> None:
 
 
 @given(situations())
-def test_an_accepted_card_is_live_and_bound(situation: tuple[Facts, Request]) -> None:
+def test_an_accepted_card_is_live_and_bound(situation: tuple[Facts, VerificationRequest]) -> None:
     facts, request = situation
     decision = decide(facts, request, NOW)
     if decision.accepted:
@@ -241,7 +247,9 @@ def test_an_accepted_card_is_live_and_bound(situation: tuple[Facts, Request]) ->
 
 
 @given(situations())
-def test_an_activation_lasts_exactly_the_validity_and_happens_once(situation: tuple[Facts, Request]) -> None:
+def test_an_activation_lasts_exactly_the_validity_and_happens_once(
+    situation: tuple[Facts, VerificationRequest],
+) -> None:
     facts, request = situation
     decision = decide(facts, request, NOW)
     if decision.activates:
@@ -256,7 +264,9 @@ def test_an_activation_lasts_exactly_the_validity_and_happens_once(situation: tu
 
 
 @given(situations())
-def test_whoever_was_accepted_is_accepted_again_and_only_refreshes(situation: tuple[Facts, Request]) -> None:
+def test_whoever_was_accepted_is_accepted_again_and_only_refreshes(
+    situation: tuple[Facts, VerificationRequest],
+) -> None:
     facts, request = situation
     decision = decide(facts, request, NOW)
     if decision.accepted:
@@ -267,6 +277,6 @@ def test_whoever_was_accepted_is_accepted_again_and_only_refreshes(situation: tu
 
 
 @given(situations(), st.text(min_size=1, max_size=8))
-def test_the_function_never_changes_the_decision(situation: tuple[Facts, Request], function: str) -> None:
+def test_the_function_never_changes_the_decision(situation: tuple[Facts, VerificationRequest], function: str) -> None:
     facts, request = situation
     assert decide(facts, request, NOW) == decide(facts, request._replace(function=function), NOW)

@@ -43,7 +43,7 @@ def client_key() -> OKPKey:
 
 
 def test_the_sealed_form_names_algorithm_encryption_and_ephemeral_key_only(client_key: OKPKey) -> None:
-    sealed = sealing.seal_to(sealing.parse_public_key(public_half(client_key)), "secret")
+    sealed = sealing.seal_to(public_half(client_key), "secret")
     header, encrypted_key, *_ = sealed.split(".")
     protected = json.loads(base64.urlsafe_b64decode(header + "=="))
     assert set(protected) == {"alg", "enc", "epk"}
@@ -56,18 +56,18 @@ def test_the_sealed_form_names_algorithm_encryption_and_ephemeral_key_only(clien
 @given(st.text(min_size=1, alphabet=st.characters(exclude_categories=["Cs"])))
 def test_the_sealed_form_opens_with_the_private_half(text: str) -> None:
     key = OKPKey.generate_key("X25519", private=True)
-    sealed = sealing.seal_to(sealing.parse_public_key(public_half(key)), text)
+    sealed = sealing.seal_to(public_half(key), text)
     assert (jwe.decrypt_compact(sealed, key).plaintext or b"").decode() == text
 
 
 def test_sealing_twice_uses_two_ephemeral_keys(client_key: OKPKey) -> None:
-    public = sealing.parse_public_key(public_half(client_key))
+    public = public_half(client_key)
     first, second = (sealing.seal_to(public, "secret").split(".")[0] for _ in range(2))
     assert first != second
 
 
 def test_another_key_does_not_open_it(client_key: OKPKey) -> None:
-    sealed = sealing.seal_to(sealing.parse_public_key(public_half(client_key)), "secret")
+    sealed = sealing.seal_to(public_half(client_key), "secret")
     with pytest.raises(JoseError):
         jwe.decrypt_compact(sealed, OKPKey.generate_key("X25519", private=True))
 
@@ -76,14 +76,14 @@ def test_another_key_does_not_open_it(client_key: OKPKey) -> None:
 @pytest.mark.parametrize("coordinate", LOW_ORDER)
 def test_a_public_key_of_low_order_is_refused(coordinate: int, top_bit: int) -> None:
     with pytest.raises(PublicKeyError, match="low order"):
-        sealing.parse_public_key(encode((coordinate | top_bit).to_bytes(32, "little")))
+        sealing.check_public_key(encode((coordinate | top_bit).to_bytes(32, "little")))
 
 
 GOOD = encode(bytes(range(1, 33)))
 
 
 def test_any_other_point_is_a_public_key() -> None:
-    assert public_half(sealing.parse_public_key(GOOD)) == GOOD
+    sealing.check_public_key(GOOD)
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_any_other_point_is_a_public_key() -> None:
 )
 def test_what_is_not_32_bytes_in_base64url_is_refused(text: str) -> None:
     with pytest.raises(PublicKeyError, match="base64url"):
-        sealing.parse_public_key(text)
+        sealing.check_public_key(text)
 
 
 @pytest.mark.parametrize("last", sorted(set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_")))
@@ -118,10 +118,10 @@ def test_only_the_canonical_spelling_of_the_last_bits_is_read(last: str) -> None
     text = GOOD[:-1] + last
     canonical = encode(base64.urlsafe_b64decode(text + "=")) == text
     if canonical:
-        assert public_half(sealing.parse_public_key(text)) == text
+        sealing.check_public_key(text)
     else:
         with pytest.raises(PublicKeyError, match="canonical"):
-            sealing.parse_public_key(text)
+            sealing.check_public_key(text)
 
 
 def test_one_in_four_last_characters_is_canonical() -> None:

@@ -13,13 +13,14 @@ from zoneinfo import ZoneInfo
 
 from app.domain.codes import Code, EventKind
 from app.domain.operators import Role, Scope
+from app.domain.policy import VerificationRequest
 from app.services.bearer import digest, new_token
 from app.services.card_actions import CardActions
-from app.services.gate import Gate, Question
 from app.services.issuing import Issuing
+from app.services.licence import LicenceService
 from app.services.sessions import LASTS
 from app.services.shop_tokens import ShopTokens
-from app.services.verification import KeyTerms, Verification
+from app.services.verification import Verification
 from app.storage import journal, operators, schema
 from app.storage.database import Database, connect_to
 from app.storage.journal import Entry
@@ -90,8 +91,8 @@ class _Past:
         self._clock = Clock()
         self._clock.now = _now() - timedelta(days=_DAYS)
         keys = site.service.folder / "keys"
-        gate = Gate(database, Signer(keys), "kadun", ZoneInfo("Asia/Shanghai"), self._clock)
-        self._verification = Verification(gate, KeyTerms("the-vendor's-own-key"))
+        licences = LicenceService(database, Signer(keys), "kadun", ZoneInfo("Asia/Shanghai"), self._clock)
+        self._verification = Verification(licences, "the-vendor's-own-key")
         self._issuing = Issuing(database, f"console:{OWNER}", self._clock)
         self._selling = Issuing(database, f"shop:{SHOP}", self._clock)
         self._card_actions = CardActions(database, f"console:{OWNER}", self._clock)
@@ -146,7 +147,7 @@ class _Past:
 
     def _try(self, card_id: str, hardware: str, address: str, function: str = OPEN) -> None:
         self._clock.advance(timedelta(seconds=self._random.randrange(40, 400)))
-        self._verification.verify(Question(card_id, hardware, function, "n" * 22, address))
+        self._verification.verify(VerificationRequest.from_fields(card_id, hardware, function, "n" * 22, address))
 
     def _help_customers(self) -> None:
         self._clock.now = _now() - timedelta(hours=30)

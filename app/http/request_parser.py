@@ -1,0 +1,92 @@
+"""The request parser: reads an HTTP request into a `VerificationRequest`."""
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+import falcon
+
+from app.domain.addresses import canonical_address
+from app.domain.policy import OPEN_PROGRAM, VerificationRequest
+from app.domain.texts import Text
+from app.http import schemas
+from app.http.problems import invalid_request, unavailable
+from app.tokens.sealing import PublicKeyError, check_public_key
+
+ADDRESS_HEADER = "X-REAL-IP"
+logger = logging.getLogger(__name__)
+
+
+def client_address(request: falcon.Request, *, behind_proxy: bool) -> str:
+    """Return the client's address: the one that the proxy names, or the peer's where there is no proxy.
+
+    Raises:
+        Problem: 503 when the proxy names none or an invalid one, which is a fault of the installation.
+    """
+    # Repeated headers arrive joined by commas, which no address contains.
+    seen = request.get_header(ADDRESS_HEADER) if behind_proxy else request.remote_addr
+    try:
+        return canonical_address(seen or "")
+    except ValueError as error:
+        logger.critical(
+            "the installation is at fault: no single valid client address",
+            extra={
+                "header": ADDRESS_HEADER if behind_proxy else "peer",
+                "seen": ascii(seen),
+                "request_id": request.context.request_id,
+            },
+        )
+        raise unavailable() from error
+
+
+@dataclass(frozen=True, slots=True)
+class RequestParser:
+    """Reads requests to the rules.
+
+    Args:
+        behind_proxy: Whether the client's address is in the proxy's header, or the connection's own.
+        require_sealed: Whether an 打开程序 must bring a public key to seal KERNAL_DATA_KEY to.
+    """
+
+    behind_proxy: bool
+    require_sealed: bool
+
+    def verify_request(self, request: falcon.Request) -> VerificationRequest:
+        """Read the body of `POST /v1/verify` or `POST /v1/files`.
+
+        Raises:
+            Problem: 400, 413 or 415 for a body in the wrong form, 503 where the proxy names no address.
+        """
+        return self._checked(request, schemas.parse_verify_request(schemas.read_body(request)))
+
+    def execute_request(self, request: falcon.Request) -> tuple[VerificationRequest, dict[str, Any]]:
+        """Read the body of `POST /v1/execute`: the request and the function's arguments.
+
+        Raises:
+            Problem: as for `verify_request`.
+        """
+        body = schemas.parse_execute_request(schemas.read_body(request))
+        return self._checked(request, body), body.arguments
+
+    def _checked(self, request: falcon.Request, body: schemas.VerifyRequest) -> VerificationRequest:
+        address = client_address(request, behind_proxy=self.behind_proxy)
+        self._check_public_key(body)
+        return VerificationRequest.from_fields(
+            body.card_id, body.hardware, body.function, body.nonce, address, body.ip, body.client_public_key
+        )
+
+    def _check_public_key(self, body: schemas.VerifyRequest) -> None:
+        if body.client_public_key is None:
+            if self.require_sealed and body.function == OPEN_PROGRAM:
+                raise invalid_request(
+                    Text(
+                        f"本服务器要求 {OPEN_PROGRAM} 提供 client_public_key。",
+                        f"This server requires client_public_key with {OPEN_PROGRAM}.",
+                    ),
+                    "client_public_key",
+                )
+            return
+        try:
+            check_public_key(body.client_public_key)
+        except PublicKeyError as error:
+            raise schemas.wrong_value("client_public_key", schemas.PUBLIC_KEY_REQUIREMENT) from error

@@ -1,0 +1,206 @@
+"""Licence evaluation: read the facts, apply the rules, write what follows, and sign the verdict.
+
+Verification, file transfer and core functions use it, and add claims of their own to its verdicts.
+"""
+
+import logging
+import secrets
+from collections.abc import Callable
+from datetime import date, datetime
+from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo
+
+from app import metrics
+from app.domain.cards import ID_RANDOM_BYTES, REFERENCE_LENGTH, id_from_random
+from app.domain.codes import Code, EventKind
+from app.domain.policy import Binding, Decision, Facts, VerificationRequest, decide
+from app.storage import bindings, journal
+from app.storage.database import ConflictError, Database, DatabaseUnavailableError
+from app.storage.journal import Entry
+from app.tokens.keyring import AUDIENCE
+from app.tokens.signer import Signer
+
+TOKEN_SECONDS = 300
+_ATTEMPTS = 50  # each failed attempt means that another request succeeded; after this many something is wrong
+logger = logging.getLogger(__name__)
+
+
+class Evaluation(NamedTuple):
+    """The decision on a request, already written to the database.
+
+    `at` is the time of the decision. `jti` is the ID of the verdict to come. `client_id` is the client that an
+    accepted card is bound to now, None for a rejection.
+    """
+
+    request: VerificationRequest
+    at: datetime
+    jti: str
+    decision: Decision
+    client_id: str | None
+
+    @property
+    def reference(self) -> str:
+        """The end of `jti`, by which the vendor finds the journal entry."""
+        return self.jti[-REFERENCE_LENGTH:]
+
+
+class Verdict(NamedTuple):
+    """The answer: its code, the signed token, and the reference of the journal entry."""
+
+    code: Code
+    token: str
+    reference: str
+
+
+class LicenceService:
+    """Evaluates requests against one database.
+
+    Args:
+        database: With the statements of `app.storage.statements` prepared.
+        signer: Signs the verdicts.
+        issuer: The server's configured name, claim `iss`.
+        timezone: The vendor's time zone; usage is counted by its days.
+        clock: Returns the time now, aware.
+    """
+
+    def __init__(
+        self, database: Database, signer: Signer, issuer: str, timezone: ZoneInfo, clock: Callable[[], datetime]
+    ) -> None:
+        self._database = database
+        self._signer = signer
+        self._issuer = issuer
+        self._timezone = timezone
+        self._clock = clock
+
+    def evaluate(self, request: VerificationRequest) -> Evaluation:
+        """Decide about a request by the rules and write what follows.
+
+        Raises:
+            DatabaseUnavailableError: the database is away; nothing was decided.
+        """
+        at = self._clock()
+        day = at.astimezone(self._timezone).date()
+        jti = id_from_random(secrets.token_bytes(ID_RANDOM_BYTES))
+        for _ in range(_ATTEMPTS):
+            try:
+                evaluation = self._database.with_connection(lambda: self._attempt(request, at, day, jti))
+            except ConflictError:
+                continue
+            if evaluation is not None:
+                return evaluation
+        logger.error(
+            "gave up deciding: the facts changed at every attempt", extra={"reference": jti[-REFERENCE_LENGTH:]}
+        )
+        raise DatabaseUnavailableError("the facts changed at every attempt")
+
+    def sign(
+        self,
+        evaluation: Evaluation,
+        code: Code | None = None,
+        claims: dict[str, Any] | None = None,
+        *,
+        is_late: bool = False,
+    ) -> Verdict:
+        """Sign the verdict on a request.
+
+        Args:
+            evaluation: Returned by `evaluate`.
+            code: Replaces the decision's code when an accepted request failed afterwards.
+            claims: Added to the claims that every verdict has.
+            is_late: Whether to issue the verdict as of now instead of the decision's time, because work was done since.
+        """
+        code = code or evaluation.decision.code
+        metrics.count_verdict(code)
+        issued_at = self._clock() if is_late else evaluation.at
+        signed = self._signer.sign_verdict(self._claims(evaluation, code, issued_at) | (claims or {}))
+        return Verdict(code, signed, evaluation.reference)
+
+    def reject(self, evaluation: Evaluation, code: Code, details: dict[str, Any] | None = None) -> Verdict:
+        """Journal and sign, as of now, the rejection of a request that the rules had accepted.
+
+        Raises:
+            DatabaseUnavailableError: the database is away.
+        """
+        entry = _entry(evaluation, EventKind.REJECTED, code=code, details=details)
+        self._database.with_connection(lambda: _append_rejection(entry))
+        return self.sign(evaluation, code, is_late=True)
+
+    def _attempt(self, request: VerificationRequest, at: datetime, day: date, jti: str) -> Evaluation | None:
+        """Read, decide, and write under a guard; return None when the guard finds that the facts have changed."""
+        facts = bindings.read_facts(self._database, request.card_id, request.hardware_sha256)
+        decision = decide(facts, request, at)
+        client = facts.client or decision.released  # a client that moves to a card without a client keeps its ID
+        if client is not None and decision.is_refresh and bindings.refresh(self._database, facts, request, at, day):
+            return Evaluation(request, at, jti, decision, client.id)
+        if not decision.accepted:
+            evaluation = Evaluation(request, at, jti, decision, None)
+            _append_rejection(_entry(evaluation, EventKind.REJECTED, code=decision.code))
+            return evaluation
+        client_id = id_from_random(secrets.token_bytes(ID_RANDOM_BYTES)) if client is None else client.id
+        evaluation = Evaluation(request, at, jti, decision, client_id)
+        entries = _entries(facts, evaluation)
+        applied = bindings.apply(
+            self._database, facts, decision, request, at=at, day=day, entries=entries, client_id=client_id
+        )
+        return evaluation if applied else None
+
+    def _claims(self, evaluation: Evaluation, code: Code, at: datetime) -> dict[str, Any]:
+        request = evaluation.request
+        issued_at = int(at.timestamp())
+        claims: dict[str, Any] = {
+            "iss": self._issuer,
+            "aud": AUDIENCE,
+            "sub": request.sent_card_id,
+            "nonce": request.nonce,
+            "function": request.function,
+            "hardware_sha256": request.hardware_sha256,
+            "iat": issued_at,
+            "exp": issued_at + TOKEN_SECONDS,
+            "jti": evaluation.jti,
+            "code": code,
+            "accepted": code is Code.OK,
+            "activated": evaluation.decision.activates,
+        }
+        card = evaluation.decision.card
+        if card is not None and code in (Code.OK, Code.CARD_EXPIRED):
+            claims["card_activated_at"] = _numeric(card.activated_at)
+            claims["card_expires_at"] = _numeric(card.expires_at)
+        return claims
+
+
+def _append_rejection(entry: Entry) -> None:
+    if not journal.append_rejection(entry):
+        metrics.refusals_not_journalled.inc()
+
+
+def _numeric(moment: datetime | None) -> int | None:
+    return None if moment is None else int(moment.timestamp())
+
+
+def _entries(facts: Facts, evaluation: Evaluation) -> list[Entry]:
+    """Return the journal entries of an accepted request; most have none."""
+    decision, card_id, entries = evaluation.decision, evaluation.request.card_id, []
+    if decision.released is not None:
+        details = {"moved_to": card_id, "client_id": decision.released.id}
+        entries.append(_entry(evaluation, EventKind.RELEASED, card_id=decision.released.card_id, details=details))
+    if decision.activates:
+        entries.append(_entry(evaluation, EventKind.ACTIVATED))
+    elif decision.binding is not Binding.KEEP:
+        entries.append(_entry(evaluation, EventKind.BOUND))
+    if facts.client is not None and (decision.hardware_changed or decision.address_changed):
+        before = {"hardware": facts.client.hardware, "ip": facts.client.address}
+        entries.append(_entry(evaluation, EventKind.ENVIRONMENT_CHANGED, details={"before": before}))
+    return entries
+
+
+def _entry(evaluation: Evaluation, kind: EventKind, **more: Any) -> Entry:  # noqa: ANN401  # the fields of Entry
+    request = evaluation.request
+    fields: dict[str, Any] = {
+        "card_id": request.card_id,
+        "reference": evaluation.reference,
+        "ip": request.address,
+        "claimed_ip": request.claimed_ip,
+        "hardware": request.hardware,
+        "function": request.function,
+    }
+    return Entry(evaluation.at, kind, **(fields | more))
