@@ -17,8 +17,6 @@ set -euo pipefail
 ROOT=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
 # shellcheck source=scripts/lib/common.sh
 source "$ROOT/scripts/lib/common.sh"
-# shellcheck source=scripts/lib/dotenv.sh
-source "$ROOT/scripts/lib/dotenv.sh"
 # shellcheck source=scripts/lib/stack.sh
 source "$ROOT/scripts/lib/stack.sh"
 # shellcheck source=scripts/lib/notice.sh
@@ -94,7 +92,7 @@ write_hsts() {
     local value
     value=$(setting KADUN_HSTS max-age=63072000)
     is_publicly_trusted "$work/chain/0.pem" "$work/new/fullchain.pem" || return 0
-    if ! grep -q '^KADUN_HSTS=' .env || [[ -n $(dotenv_value .env KADUN_HSTS) ]]; then
+    if ! grep -q '^KADUN_HSTS=' .env || [[ -n $(env_file get .env KADUN_HSTS) ]]; then
         [[ $value =~ ^[A-Za-z0-9=\;\ -]+$ ]] || refuse ".env 中 KADUN_HSTS 无效 KADUN_HSTS in .env is no value of that header: $value"
         printf 'add_header Strict-Transport-Security "%s" always;\n' "$value" >"$work/new/hsts.conf"
         chmod 644 "$work/new/hsts.conf"

@@ -23,8 +23,6 @@ set -euo pipefail
 ROOT=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
 # shellcheck source=scripts/lib/common.sh
 source "$ROOT/scripts/lib/common.sh"
-# shellcheck source=scripts/lib/dotenv.sh
-source "$ROOT/scripts/lib/dotenv.sh"
 # shellcheck source=scripts/lib/stack.sh
 source "$ROOT/scripts/lib/stack.sh"
 # shellcheck source=scripts/lib/dump.sh
@@ -35,8 +33,6 @@ source "$ROOT/scripts/lib/images.sh"
 source "$ROOT/scripts/lib/swap.sh"
 # shellcheck source=scripts/lib/bundle.sh
 source "$ROOT/scripts/lib/bundle.sh"
-# shellcheck source=scripts/lib/envfile.sh
-source "$ROOT/scripts/lib/envfile.sh"
 # shellcheck source=scripts/lib/import-steps.sh
 source "$ROOT/scripts/lib/import-steps.sh"
 

@@ -19,12 +19,6 @@ set -euo pipefail
 ROOT=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
 # shellcheck source=scripts/lib/common.sh
 source "$ROOT/scripts/lib/common.sh"
-# shellcheck source=scripts/lib/identity.sh
-source "$ROOT/scripts/lib/identity.sh"
-# shellcheck source=scripts/lib/dotenv.sh
-source "$ROOT/scripts/lib/dotenv.sh"
-# shellcheck source=scripts/lib/envtext.sh
-source "$ROOT/scripts/lib/envtext.sh"
 # shellcheck source=scripts/lib/secrets.sh
 source "$ROOT/scripts/lib/secrets.sh"
 # shellcheck source=scripts/lib/selfsigned.sh
@@ -75,11 +69,13 @@ check_domain() {
 check_state() {
     local name
     need openssl openssl
+    need python3 python3
+    need age-keygen age
     [[ -w . && ( ! -e secrets || -x secrets ) ]] \
         || die "此目录属于其他用户：请以其身份运行。This checkout is another user's: run as $(stat -c %U .), or as root"
     for name in "${!chosen[@]}"; do
-        [[ ! -e .env || $(dotenv_value .env "$name") == "${chosen[$name]}" ]] \
-            || die ".env 已存在且 $name 不同，请直接修改 .env。.env exists and says $name=$(dotenv_value .env "$name"): edit it there"
+        [[ ! -e .env || $(env_file get .env "$name") == "${chosen[$name]}" ]] \
+            || die ".env 已存在且 $name 不同，请直接修改 .env。.env exists and says $name=$(env_file get .env "$name"): edit it there"
     done
     check_database
     [[ -e https_certificates/privkey.pem || ! -e https_certificates/fullchain.pem ]] \
@@ -164,6 +160,15 @@ make_env() {
     [[ -e .env ]] || place .env 644 0 env_text
 }
 
+env_text() {
+    local files='' index=''
+    if [[ -r data/pip-index-url ]]; then index=$(<data/pip-index-url); fi # from provision.sh --mirror-pip
+    if is_external; then files=$'\n'COMPOSE_FILE=$EXTERNAL_FILES; fi
+    env_file render scripts/lib/env.template "project=${chosen[COMPOSE_PROJECT_NAME]:-kadun}" "compose_file=$files" \
+        "http_port=${chosen[KADUN_HTTP_PORT]:-80}" "https_port=${chosen[KADUN_HTTPS_PORT]:-443}" "domains=${domains[*]-}" \
+        "uid=$APP_UID" "pip_index_url=$index"
+}
+
 report() {
     if ((${#made[@]})); then
         printf '已生成 made: %s\n' "${made[*]}"
@@ -183,7 +188,7 @@ parse_arguments "$@"
 cd "$ROOT"
 umask 077
 if [[ $EUID != 0 ]]; then APP_UID=$EUID; fi
-if [[ -e .env ]]; then APP_UID=$(dotenv_value .env KADUN_UID); fi
+if [[ -e .env ]]; then APP_UID=$(env_file get .env KADUN_UID); fi
 exec {lock}<"$ROOT"
 flock -w 30 "$lock" || die "另一个脚本正在此运行，请稍候再试。Another script is at work here: try again when it is done"
 check_state

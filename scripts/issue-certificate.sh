@@ -22,10 +22,6 @@ set -euo pipefail
 ROOT=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
 # shellcheck source=scripts/lib/common.sh
 source "$ROOT/scripts/lib/common.sh"
-# shellcheck source=scripts/lib/dotenv.sh
-source "$ROOT/scripts/lib/dotenv.sh"
-# shellcheck source=scripts/lib/envfile.sh
-source "$ROOT/scripts/lib/envfile.sh"
 # shellcheck source=scripts/lib/stack.sh
 source "$ROOT/scripts/lib/stack.sh"
 # shellcheck source=scripts/lib/selfsigned.sh
@@ -203,6 +199,6 @@ if [[ -n $dry_run ]]; then
 fi
 renew_by_webroot
 deploy || die "证书已取得，但未能启用。The certificate is there but not in use: see above, then run scripts/deploy-certificate.sh ${config_dir@Q}/live/$lineage_name/{fullchain,privkey}.pem"
-set_setting .env KADUN_DOMAIN "${domains[*]}" # whom scripts/cardctl doctor expects the certificate to name
+env_file set .env KADUN_DOMAIN "${domains[*]}" # whom scripts/cardctl doctor expects the certificate to name
 check_timer
 say "完成：证书会自动续期并启用。Done: certbot renews it, and each renewal is put to use by itself."

@@ -26,10 +26,6 @@ set -euo pipefail
 ROOT=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
 # shellcheck source=scripts/lib/common.sh
 source "$ROOT/scripts/lib/common.sh"
-# shellcheck source=scripts/lib/dotenv.sh
-source "$ROOT/scripts/lib/dotenv.sh"
-# shellcheck source=scripts/lib/envfile.sh
-source "$ROOT/scripts/lib/envfile.sh"
 # shellcheck source=scripts/lib/provision-core.sh
 source "$ROOT/scripts/lib/provision-core.sh"
 # shellcheck source=scripts/lib/provision-apt.sh
@@ -105,11 +101,10 @@ check_machine() {
         || die "Debian 12 自带的 Docker 与 Compose 太旧：请去掉 --docker distribution。Debian 12's own Docker and Compose are too old: leave --docker distribution out"
 }
 
-# os_release NAME: what /etc/os-release says.
+# os_release NAME: a value from /etc/os-release, which is a shell script by definition (os-release(5)).
 os_release() {
-    local value=''
-    if [[ -r /etc/os-release ]]; then value=$(dotenv_value /etc/os-release "$1"); fi
-    printf '%s' "$value"
+    # shellcheck source=/dev/null
+    [[ ! -r /etc/os-release ]] || (unset "$1" && . /etc/os-release && printf '%s' "${!1-}")
 }
 
 # report: the last words.

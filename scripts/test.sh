@@ -37,7 +37,7 @@ done
 # Tests that mostly wait for other programs; those of one file share what they start. In the order of tests/conftest.py.
 IN_PARALLEL=(--numprocesses 3 --dist loadfile --no-loadscope-reorder)
 
-E2E_TOOLS=(nginx openssl ip:iproute2 curl node:nodejs objdump:binutils)
+E2E_TOOLS=(nginx openssl age ip:iproute2 curl node:nodejs objdump:binutils)
 # The font: without one, Chinese is a row of boxes, as wide as nothing real.
 BROWSER_TOOLS=(nginx openssl /usr/share/fonts/truetype/wqy/wqy-microhei.ttc:fonts-wqy-microhei)
 CONTAINERS_TOOLS=(openssl curl ip:iproute2 ps:procps certbot pebble age cron gpg:gnupg zstd debootstrap git ssh:openssh-client

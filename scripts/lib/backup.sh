@@ -1,8 +1,6 @@
 # shellcheck shell=bash
 # Where backups lie and what becomes of them. Sourced after common.sh, with all that it needs; never run. Needs ROOT.
 
-# shellcheck source=scripts/lib/dotenv.sh
-source "$ROOT/scripts/lib/dotenv.sh"
 # shellcheck source=scripts/lib/stack.sh
 source "$ROOT/scripts/lib/stack.sh"
 # shellcheck source=scripts/lib/dump.sh

@@ -22,6 +22,11 @@ open_to_containers() {
     [[ ! -d $ROOT/postgres ]] || find "$ROOT/postgres" ! -perm -o+r -exec chmod a+rX {} +
 }
 
+# env_file get|set|merge|render …: works on a .env file; see lib/env_file.py.
+env_file() {
+    python3 -B -E -s "$ROOT/scripts/lib/env_file.py" "$@"
+}
+
 # need COMMAND PACKAGE: ends when a program is missing, naming the package that brings it.
 need() {
     command -v "$1" >/dev/null || die "$1 is missing: install it first (apt-get install $2)"

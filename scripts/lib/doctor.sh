@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # `cardctl doctor` where the service runs in containers: facts are gathered here, the judging is done in the app's image,
-# which brings the Python that a host need not have. Sourced after common.sh, dotenv.sh, stack.sh and hostfacts.sh.
+# which brings the Python that a host need not have. Sourced after common.sh, stack.sh and hostfacts.sh.
 
 # doctor ARGUMENT…: in the app's container. Where that does not run, in another one beside the database; where that
 # cannot start either, in one that judges the host alone; where there is none at all, one line of our own says so.

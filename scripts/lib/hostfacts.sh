@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # What `cardctl doctor` must know of the host, as one JSON document. Facts only: app/services/doctor judges them.
 # No secret is read into it. Every program is optional: what cannot be seen is null, and doctor says so.
-# Sourced after common.sh, dotenv.sh and stack.sh, never run.
+# Sourced after common.sh and stack.sh, never run.
 
 # json_string [TEXT]: TEXT, or standard input, as a JSON string without control characters; null when empty.
 json_string() {

@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # The steps of scripts/import.sh: what arrived, in the folder STAGED, becomes this checkout's stack.
-# Sourced after bundle.sh, envfile.sh and swap.sh, never run.
+# Sourced after bundle.sh and swap.sh, never run.
 
 APP_FOLDERS=(keys files functions) # in data/: the service's own
 ARRIVED=$ROOT/data/.arrived        # which bundle's database stands here; written once it does
@@ -26,8 +26,8 @@ prepare_checkout() {
     if [[ -n $env && -n $fresh ]]; then
         for name in project:COMPOSE_PROJECT_NAME http-port:KADUN_HTTP_PORT https-port:KADUN_HTTPS_PORT; do
             option=--${name%%:*}
-            [[ " ${options[*]-} " != *" $option "* && -n $(dotenv_value "$env" "${name#*:}") ]] || continue
-            options+=("$option" "$(dotenv_value "$env" "${name#*:}")")
+            [[ " ${options[*]-} " != *" $option "* && -n $(env_file get "$env" "${name#*:}") ]] || continue
+            options+=("$option" "$(env_file get "$env" "${name#*:}")")
         done
     fi
     name=$(setting COMPOSE_PROJECT_NAME kadun)
@@ -36,7 +36,7 @@ prepare_checkout() {
     done
     require_own_project "$name"
     "$ROOT/scripts/init.sh" "${options[@]}" >/dev/null || exit 1
-    [[ -z $env ]] || take_settings "$env" "$ROOT/.env" "$fresh"
+    [[ -z $env ]] || env_file merge "$env" "$ROOT/.env" ${fresh:+--fresh}
 }
 
 # start_database: it runs and answers.

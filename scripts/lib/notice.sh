@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # Tells how a run went: a line in backup.log and, where KADUN_BACKUP_WEBHOOK is set, a message to it.
-# Sourced after common.sh, dotenv.sh and stack.sh, never run. Needs BACKUP_FOLDER.
+# Sourced after common.sh and stack.sh, never run. Needs BACKUP_FOLDER.
 
 REASON='' # the last error of this script
 

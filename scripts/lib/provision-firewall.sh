@@ -25,7 +25,7 @@ step_firewall() {
     refuse_rivals
     # On, and yet not loaded, it refuses new rules. Off it takes them; it is switched on below.
     if grep -q '^ENABLED=yes' /etc/ufw/ufw.conf 2>/dev/null && ufw status | grep -q '^Status: inactive'; then
-        run set_setting /etc/ufw/ufw.conf ENABLED no
+        run env_file set /etc/ufw/ufw.conf ENABLED no
     fi
     open_ports "${ports[@]}"
     # After that: a firewall that is on already obeys at once, and this session must outlive it.
@@ -40,7 +40,7 @@ open_ports() {
     local port sources anew=''
     if ! grep -q '^IPV6=yes' /etc/default/ufw 2>/dev/null; then
         anew=yes # what was allowed without IPv6 is allowed once more, with it
-        run set_setting /etc/default/ufw IPV6 yes
+        run env_file set /etc/default/ufw IPV6 yes
     fi
     for port in "$@"; do
         sources=$(sources_of "$port" | paste -sd ' ')
@@ -68,7 +68,7 @@ enable_firewall() {
         run ufw --force enable
         run systemctl enable ufw
     else # a chroot's firewall would be its host's; from here on it starts with the machine
-        run set_setting /etc/ufw/ufw.conf ENABLED yes
+        run env_file set /etc/ufw/ufw.conf ENABLED yes
         not_possible "$AT_BOOT"
     fi
 }
@@ -144,7 +144,7 @@ refuse_rivals() {
 # env_port NAME DEFAULT
 env_port() {
     local port=''
-    if [[ -e $ROOT/.env ]]; then port=$(dotenv_value "$ROOT/.env" "$1"); fi
+    if [[ -e $ROOT/.env ]]; then port=$(env_file get "$ROOT/.env" "$1"); fi
     [[ $port =~ ^[0-9]+$ ]] || port=$2
     printf '%s' "$port"
 }

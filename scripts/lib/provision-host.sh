@@ -109,10 +109,10 @@ step_pip_mirror() {
         already "未指定镜像站 no mirror was asked for"
     elif [[ ! -e $file ]]; then
         remember_pip_mirror
-    elif [[ $(dotenv_value "$file" PIP_INDEX_URL) == "$MIRROR_PIP" ]]; then
+    elif [[ $(env_file get "$file" PIP_INDEX_URL) == "$MIRROR_PIP" ]]; then
         already "$MIRROR_PIP"
     else
-        run set_setting "$file" PIP_INDEX_URL "$MIRROR_PIP"
+        run env_file set "$file" PIP_INDEX_URL "$MIRROR_PIP"
     fi
 }
 

@@ -34,7 +34,7 @@ check_database() {
 check_compose_file() {
     local files in_files=no in_secrets=no
     [[ -e .env ]] || return 0
-    files=$(dotenv_value .env COMPOSE_FILE)
+    files=$(env_file get .env COMPOSE_FILE)
     if [[ $files == *external-database* ]]; then in_files=yes; fi
     if is_external; then in_secrets=yes; fi
     case $in_files$in_secrets in
@@ -68,7 +68,12 @@ make_secrets() {
     [[ -e secrets/owner_url ]] || place secrets/owner_url 600 "$APP_UID" new_url kadun_owner
     [[ -e secrets/backup_url ]] || place secrets/backup_url 600 "$APP_UID" new_url kadun_backup
     [[ -e secrets/database_url ]] || place secrets/database_url 600 "$APP_UID" new_url kadun_app
-    [[ -e secrets/kernal_data_key ]] || place secrets/kernal_data_key 600 "$APP_UID" new_identity
+    [[ -e secrets/kernal_data_key ]] || place secrets/kernal_data_key 600 "$APP_UID" age_identity
+}
+
+# age_identity: a new private key in age's format, without age-keygen's comments.
+age_identity() {
+    age-keygen 2>/dev/null | grep '^AGE-SECRET-KEY-1'
 }
 
 new_password() {

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# This checkout's containers, for scripts that work on them. Sourced after common.sh and dotenv.sh, never run.
+# This checkout's containers, for scripts that work on them. Sourced after common.sh, never run.
 # Needs ROOT, the checkout.
 
 # say MESSAGE, warn MESSAGE: one line for the vendor, Chinese first, on standard output or standard error.
@@ -22,11 +22,9 @@ come_up() {
     return 1
 }
 
-# setting NAME DEFAULT: what .env says, or the default where it says nothing.
+# setting NAME [DEFAULT]: a setting from .env, or the default where it is unset or empty.
 setting() {
-    local value=''
-    [[ ! -e $ROOT/.env ]] || value=$(dotenv_value "$ROOT/.env" "$1")
-    printf '%s' "${value:-${2:-}}"
+    env_file get "$ROOT/.env" "$@"
 }
 
 # moved_to: where scripts/migrate-to.sh has moved this service, and when; nothing where it serves here. The containers

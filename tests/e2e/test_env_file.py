@@ -1,4 +1,4 @@
-"""scripts/lib/dotenv.sh reads .env as Compose does: each form that people write, read by both."""
+"""scripts/lib/env_file.py reads .env as Docker Compose does: every common way of writing a setting, read by both."""
 
 import json
 import os
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.service import ROOT
+from scripts.lib import env_file
 from tests.support.stack import run
 
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(900)]
@@ -46,8 +46,7 @@ def test_every_form_is_read_as_compose_reads_it(tmp_path: Path) -> None:
     (tmp_path / "compose.yaml").write_text(json.dumps(services))
     bare = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
     config = run("docker", "compose", "config", "--format", "json", cwd=tmp_path, env=bare).stdout
-    read = 'source "$1"; shift; for name in "$@"; do dotenv_value .env "$name"; printf "\\0"; done'
-    ours = run("bash", "-euc", read, "read", ROOT / "scripts/lib/dotenv.sh", *names, cwd=tmp_path, env=bare).stdout
     theirs = json.loads(config)["services"]["one"]["environment"]
-    assert dict(zip(names, ours.split("\0"), strict=False)) == theirs
+    text = env_file.read(tmp_path / ".env")
+    assert {name: env_file.value(text, name) for name in names} == theirs
     assert theirs["QUOTED_COMMENT"] == "/mnt/disk", "it was read at all"

@@ -1,4 +1,4 @@
-"""scripts/lib/backup.sh, dump.sh and dotenv.sh in bash itself: files of one's own making, and no database."""
+"""scripts/lib/backup.sh and dump.sh in bash itself: files of one's own making, and no database."""
 
 import hashlib
 import subprocess
@@ -119,12 +119,3 @@ def test_a_quoted_folder_is_the_one_that_was_meant(checkout: Path) -> None:
     (checkout / "my disk").mkdir()
     (checkout / ".env").write_text('KADUN_BACKUP_DIR="./my disk" # the second one\r\n', newline="")
     assert bash(checkout, 'find_folder; echo "$BACKUP_FOLDER"').stdout == f"{checkout}/my disk\n"
-
-
-def test_settings_of_another_server_keep_their_quotes(checkout: Path) -> None:
-    (checkout / "theirs").write_text("KADUN_HSTS='max-age=1; x #y' # note\r\nKADUN_RATE=\"7\"\n", newline="")
-    code = 'source "$ROOT/scripts/lib/envfile.sh"; take_settings "$ROOT/theirs" "$ROOT/.env" fresh'
-    assert bash(checkout, code).stdout.split() == ["KADUN_HSTS", "KADUN_RATE"]
-    lines = sorted((checkout / ".env").read_text().splitlines())
-    assert lines == ["KADUN_HSTS='max-age=1; x #y' # note", 'KADUN_RATE="7"']
-    assert bash(checkout, code).stdout == "", "they are the same now"

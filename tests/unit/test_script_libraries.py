@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.service import ROOT, wait_for
 
-SOURCES = "common backup swap bundle envfile import-steps upgrade-steps"
+SOURCES = "common backup swap bundle import-steps upgrade-steps"
 PRELUDE = """
 set -euo pipefail
 ROOT=$1
