@@ -1,4 +1,4 @@
-"""scripts/lib/env_file.py: changing and merging .env files. tests/e2e/test_env_file.py compares reading with Compose."""
+"""Change and merge .env files: scripts/lib/env_file.py. tests/e2e/test_env_file.py compares reading with Compose."""
 
 import os
 import subprocess
