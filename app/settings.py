@@ -21,7 +21,7 @@ MAX_PORT = 65_535
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """All settings; the environment's names and defaults stand in docs/architecture.md.
+    """All settings; the environment's names and defaults stand in docs/reference.md.
 
     Secrets do not appear in the repr.
     """

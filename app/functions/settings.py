@@ -12,7 +12,7 @@ SECRETS = ("DATABASE_URL", "KERNAL_DATA_KEY")
 
 @dataclass(frozen=True, slots=True)
 class FunctionSettings:
-    """All settings; their names in the environment and defaults stand in docs/architecture.md.
+    """All settings; their names in the environment and defaults stand in docs/reference.md.
 
     Args:
         folder: The vendor's modules; absolute.

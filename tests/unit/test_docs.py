@@ -40,13 +40,13 @@ def test_the_code_was_read() -> None:
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-def test_every_setting_has_its_row_in_the_architecture(name: str) -> None:
-    assert re.search(rf"^\| `{name}`", document("docs/architecture.md"), re.MULTILINE)
+def test_every_setting_has_its_row_in_the_reference(name: str) -> None:
+    assert re.search(rf"^\| `{name}`", document("docs/reference.md"), re.MULTILINE)
 
 
 @pytest.mark.parametrize("name", ["DATABASE_URL_FILE", "KERNAL_DATA_KEY_FILE", "PROMETHEUS_MULTIPROC_DIR"])
 def test_what_is_read_under_another_name_stands_there_too(name: str) -> None:
-    assert f"`{name}`" in document("docs/architecture.md")
+    assert f"`{name}`" in document("docs/reference.md")
 
 
 @pytest.mark.parametrize("route", ROUTES)
@@ -111,8 +111,8 @@ def test_both_languages_have_the_same_pictures_each_in_its_own(pair: tuple[str, 
     assert english
 
 
-def test_every_kind_of_entry_stands_in_the_architecture() -> None:
-    text = document("docs/architecture.md")
+def test_every_kind_of_entry_stands_in_the_reference() -> None:
+    text = document("docs/reference.md")
     assert [kind for kind in EventKind if f"`{kind}`" not in text] == []
 
 
