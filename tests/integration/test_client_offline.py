@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pyrage
 import pytest
 from kadun import CardRejected, Client, ServerUnreachable
-from kadun.patience import Patience
+from kadun.retries import RetryPolicy
 from kadun.transport import HttpTransport
 
 from tests.support.http_exchange import quiet_port
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from kadun.answers import Answer
+    from kadun.responses import Response
 
 DAY = 86_400
 YEAR_2100 = 4_102_444_800.0
 CORE = "汇率表".encode()
 KEY_SET = "/.well-known/jwks.json"
-AT_ONCE = Patience(sleep=lambda _seconds: None)
+AT_ONCE = RetryPolicy(sleep=lambda _seconds: None)
 
 
 class Recorded(HttpTransport):
@@ -35,7 +35,7 @@ class Recorded(HttpTransport):
         super().__init__(address)
         self._asked = asked
 
-    def exchange(self, path: str, body: bytes | None, language: str) -> Answer:
+    def exchange(self, path: str, body: bytes | None, language: str) -> Response:
         self._asked.append(path)
         return super().exchange(path, body, language)
 
@@ -59,7 +59,7 @@ class Machine:
             hardware=hardware,
             state_dir=self.folder,
             transport=Recorded(self.address, self.asked),
-            patience=AT_ONCE,
+            retry_policy=AT_ONCE,
             clock=lambda: time.time() - self.set_back_by,
         )
 

@@ -10,7 +10,7 @@ from typing import Any
 import jwt
 import pytest
 from kadun import CardRejected, Client, FunctionFailed, FunctionNotFound, FunctionTimeout, RequestRefused
-from kadun.patience import Patience
+from kadun.retries import RetryPolicy
 
 from app.domain.cards import REFERENCE_LENGTH
 from app.functions.call import MAX_DETAIL
@@ -22,11 +22,11 @@ from app.storage.models import Client as ClientRow
 from tests.integration.conftest import with_keys
 from tests.integration.test_hostile_input import MALFORMED
 from tests.support.functions_service import FunctionsService
-from tests.support.service import OPEN, Answer, Service, question, wait_for
+from tests.support.service import OPEN, Response, Service, question, wait_for
 
 SECRET = "hunter2-" + "q" * 20
 KEY_CLAIMS = {"KERNAL_DATA_KEY", "KERNAL_DATA_KEY_SEALED"}
-ONCE = Patience(tries=1)
+ONCE = RetryPolicy(tries=1)
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def service(_pair: Service, database_url: str) -> Service:
     return _pair
 
 
-def execute(service: Service, card_id: str, function: str, arguments: Any, **more: Any) -> Answer:
+def execute(service: Service, card_id: str, function: str, arguments: Any, **more: Any) -> Response:
     headers = {"Content-Type": "application/json", "Accept-Language": "en"}
     asked = question(card_id, function=function, arguments=arguments, **more)
     answer = service.request("POST", "/v1/execute", json.dumps(asked).encode(), headers)
@@ -55,14 +55,14 @@ def execute(service: Service, card_id: str, function: str, arguments: Any, **mor
     return answer
 
 
-def claims(service: Service, answer: Answer) -> dict[str, Any]:
+def claims(service: Service, answer: Response) -> dict[str, Any]:
     """The token's claims, signature and all checked."""
     keys = {key["kid"]: key for key in service.get("/.well-known/jwks.json").body["keys"]}
     key = jwt.PyJWK(keys[jwt.get_unverified_header(answer.body["token"])["kid"]])
     return jwt.decode(answer.body["token"], key, ["EdDSA"], audience="kadun-client", issuer="kadun")
 
 
-def journalled(service: Service, answer: Answer) -> dict[str, Any]:
+def journalled(service: Service, answer: Response) -> dict[str, Any]:
     """The rejection that the vendor finds under the answer's reference."""
     reference = answer.claims["jti"][-REFERENCE_LENGTH:]
     assert f"(reference: {reference})" in answer.body["message"]
@@ -290,7 +290,14 @@ def client_of(service: Service, card_id: str) -> Client:
     keys = service.cardctl("key", "export").stdout
     address = f"http://127.0.0.1:{service.port}"
     return Client(
-        address, keys, card_id, hardware="machine-1", state_dir=None, language="en", timeout_seconds=40, patience=ONCE
+        address,
+        keys,
+        card_id,
+        hardware="machine-1",
+        state_dir=None,
+        language="en",
+        timeout_seconds=40,
+        retry_policy=ONCE,
     )
 
 
@@ -328,7 +335,7 @@ class Held:
         self._service = service
         self.folder = folder
         self._threads = ThreadPoolExecutor(8)
-        self.calls: list[Future[Answer]] = []
+        self.calls: list[Future[Response]] = []
 
     def call(self, card_id: str, hardware: str = "machine-1") -> None:
         """Begin one and wait until it runs."""
@@ -336,7 +343,7 @@ class Held:
         self.calls.append(self._threads.submit(execute, self._service, card_id, "等待", arguments, hardware=hardware))
         wait_for(lambda: len(list(self.folder.glob("begun-*"))) == len(self.calls))
 
-    def release(self) -> list[Answer]:
+    def release(self) -> list[Response]:
         (self.folder / "go").touch()
         answers = [call.result() for call in self.calls]
         self._threads.shutdown()

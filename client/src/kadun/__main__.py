@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the exit status."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a console without Chinese: question marks, no traceback
+            stream.reconfigure(errors="replace")  # a console without Chinese: request marks, no traceback
     parser, command = _parsers()
     chosen = parser.parse_args(arguments)
     source, target = Path(chosen.source), Path(chosen.output)

@@ -8,7 +8,7 @@ import unicodedata
 _READ_AS = str.maketrans("abcdefghijklmnopqrstuvwxyzILO", "ABCDEFGH1JK1MN0PQRSTUVWXYZ110")
 
 
-def one_spelling(card_id: str) -> str:
+def normalized_card_id(card_id: str) -> str:
     """The same for all spellings of one card: no white space or dashes, upper case, I and L as 1, O as 0."""
     kept = "".join(c for c in card_id if not (c.isspace() or unicodedata.category(c) == "Pd"))
     return kept.translate(_READ_AS)

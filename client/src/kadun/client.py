@@ -9,18 +9,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Callable, TypeVar
 
 from kadun import execution, messages, sealing
-from kadun.answers import key_set_in, token_in
 from kadun.downloads import DOWNLOAD, Downloader
-from kadun.errors import KadunError, ServerUnreachable, UnsealFailed, UntrustedAnswer, signed_no
+from kadun.errors import KadunError, ServerUnreachable, UnsealFailed, UntrustedAnswer, rejection_error
 from kadun.hardware import machine_string
 from kadun.keys import TrustedKeys
-from kadun.offline import Memory
-from kadun.patience import Patience
-from kadun.question import OPEN, Question
-from kadun.store import PLATFORM_FOLDER, Store
+from kadun.offline import ClientState
+from kadun.request import OPEN, VerificationRequest
+from kadun.responses import key_set_from, token_from
+from kadun.retries import RetryPolicy
+from kadun.store import PLATFORM_FOLDER, StateStore
 from kadun.tokens import key_id
 from kadun.transport import HttpTransport
-from kadun.verdict import Verdict, check
+from kadun.verdict import Verdict, verify_verdict
 
 if TYPE_CHECKING:
     from kadun.downloads import Progress
@@ -53,7 +53,7 @@ class Client:
         program: str | None = None,
         state_dir: StateDir = PLATFORM_FOLDER,
         transport: Transport | None = None,
-        patience: Patience | None = None,
+        retry_policy: RetryPolicy | None = None,
         clock: Clock = time.time,
     ) -> None:
         """Prepare; nothing is sent yet.
@@ -71,7 +71,7 @@ class Client:
             state_dir: a folder for what is kept between starts: learned keys, and the verdict for offline starts.
                 By default the platform's own; with None nothing is kept, and there are no offline starts.
             transport: another way to travel than HTTP with these settings.
-            patience: how often to try, and how long to wait in between.
+            retry_policy: how often to try, and how long to wait in between.
             clock: seconds since 1970. It counts for offline starts alone, see `kadun.clocks`.
 
         Raises:
@@ -87,10 +87,10 @@ class Client:
         self._transport: Transport = transport or HttpTransport(
             base_url, ca_file=ca_file, timeout_seconds=timeout_seconds
         )
-        self._patience = patience or Patience()
+        self._retry_policy = retry_policy or RetryPolicy()
         self._program = program or self._keys.issuer
-        store = Store(state_dir, self._program, self._keys.issuer, self._card_id)
-        self._memory = Memory(store, self._keys, clock)
+        store = StateStore(state_dir, self._program, self._keys.issuer, self._card_id)
+        self._state = ClientState(store, self._keys, clock)
 
     def open(self) -> Verdict:
         """Ask to open the program (打开程序). Afterwards `unseal` works.
@@ -105,13 +105,13 @@ class Client:
             RequestRefused: the server refuses the form of the request.
             HardwareUnknown: no `hardware` was given, and the system has no identifier.
         """
-        return self._speaking(self._open)
+        return self._localized(self._open)
 
     def _open(self) -> Verdict:
         try:
-            return self._ask(OPEN, sealing.Envelope())
+            return self._ask(OPEN, sealing.KeyPair())
         except (ServerUnreachable, UntrustedAnswer) as failure:
-            return self._memory.stand_in_for(failure, self._card_id, self._machine())
+            return self._state.offline_verdict(failure, self._card_id, self._machine())
 
     def report(self, function: str) -> Verdict:
         """Ask whether another function of the program may run. It earns no key.
@@ -125,7 +125,7 @@ class Client:
         """
         if function == OPEN:
             raise ValueError(f"use open() for {OPEN}")
-        return self._speaking(lambda: self._ask(function, None))
+        return self._localized(lambda: self._ask(function, None))
 
     def download(self, name: str, target: str | os.PathLike[str], *, on_progress: Progress | None = None) -> Path:
         """Fetch a file of the vendor's, unless the very same is at the target already.
@@ -144,8 +144,8 @@ class Client:
             CardRejected: as with `open`, and so are the others.
         """
         ask = partial(self._ask, DOWNLOAD, None, path="/v1/files")
-        downloader = Downloader(ask, self._transport, self._patience)
-        return self._speaking(lambda: downloader.fetch(name, target, on_progress))
+        downloader = Downloader(ask, self._transport, self._retry_policy)
+        return self._localized(lambda: downloader.fetch(name, target, on_progress))
 
     def execute(self, function: str, arguments: dict[str, Any]) -> Any:  # noqa: ANN401 - whatever JSON holds
         """Have the server carry out a function of the vendor's, and return its result.
@@ -166,7 +166,7 @@ class Client:
         if function == OPEN:
             raise ValueError(f"use open() for {OPEN}")
         checked = execution.checked(arguments)
-        return self._speaking(
+        return self._localized(
             lambda: self._ask(function, None, path="/v1/execute", arguments=checked).claims.value("result")
         )
 
@@ -180,10 +180,10 @@ class Client:
             UnsealFailed: the program was not opened, the key does not fit, or the data is damaged.
             OSError: the file cannot be read.
         """
-        return self._speaking(lambda: self._unseal(source))
+        return self._localized(lambda: self._unseal(source))
 
     def _unseal(self, source: str | os.PathLike[str] | BinaryIO) -> bytes:
-        data_key = self._memory.data_key
+        data_key = self._state.data_key
         if data_key is None:
             raise UnsealFailed("open() comes first, and must have been accepted")
         sealed = Path(source).read_bytes() if isinstance(source, (str, os.PathLike)) else source.read()
@@ -192,30 +192,30 @@ class Client:
     def _ask(
         self,
         function: str,
-        envelope: sealing.Envelope | None,
+        key_pair: sealing.KeyPair | None,
         *,
         path: str = "/v1/verify",
         arguments: dict[str, Any] | None = None,
     ) -> Verdict:
         hardware = self._machine()
-        begun = self._memory.begin(hardware)
-        public_key = envelope.public_key if envelope else None
+        begun = self._state.baseline(hardware)
+        public_key = key_pair.public_key if key_pair else None
 
-        def attempt() -> tuple[Question, str]:
+        def attempt() -> tuple[VerificationRequest, str]:
             # A new nonce each time: an answer to a try that we gave up must not count for the next.
-            question = Question(self._card_id, hardware, function, public_key, arguments=arguments)
-            answer = self._transport.exchange(path, question.body(), self._language)
-            return question, token_in(answer)
+            request = VerificationRequest(self._card_id, hardware, function, public_key, arguments=arguments)
+            answer = self._transport.exchange(path, request.body(), self._language)
+            return request, token_from(answer)
 
-        question, token = self._patiently(attempt if arguments is None else execution.at_most_once(attempt))
+        request, token = self._with_retries(attempt if arguments is None else execution.at_most_once(attempt))
         if key_id(token) not in self._keys:
-            self._memory.recall_keys(hardware)
+            self._state.load_learned_keys(hardware)
         if key_id(token) not in self._keys:
-            self._keys.learn(self._patiently(self._fetch_key_set))
-        verdict = check(token, question, self._keys, envelope)
-        verdict = self._memory.keep(token, question, envelope, verdict, begun)
+            self._keys.learn(self._with_retries(self._fetch_key_set))
+        verdict = verify_verdict(token, request, self._keys, key_pair)
+        verdict = self._state.record(token, request, key_pair, verdict, begun)
         if not verdict.accepted:
-            raise signed_no(verdict.code, verdict.reference, self._language)
+            raise rejection_error(verdict.code, verdict.reference, self._language)
         return verdict
 
     def _machine(self) -> str:
@@ -225,19 +225,19 @@ class Client:
 
     def _fetch_key_set(self) -> bytes:
         return execution.after_sending(
-            lambda: key_set_in(self._transport.exchange("/.well-known/jwks.json", None, self._language))
+            lambda: key_set_from(self._transport.exchange("/.well-known/jwks.json", None, self._language))
         )
 
-    def _patiently(self, attempt: Callable[[], _Result]) -> _Result:
+    def _with_retries(self, attempt: Callable[[], _Result]) -> _Result:
         tries_made = 0
         while True:
             tries_made += 1
             try:
                 return attempt()
             except ServerUnreachable as failure:
-                self._patience.wait_after(failure, tries_made)
+                self._retry_policy.wait_after(failure, tries_made)
 
-    def _speaking(self, work: Callable[[], _Result]) -> _Result:
+    def _localized(self, work: Callable[[], _Result]) -> _Result:
         """Have every error's message in this client's language."""
         try:
             return work()

@@ -64,7 +64,7 @@ class Times(NamedTuple):
         return self._replace(spent=max(self.spent, issued_at), reached=max(self.reached, issued_at))
 
 
-def heard(issued_at: float, clock: float) -> Times:
+def synchronized(issued_at: float, clock: float) -> Times:
     """After an online verdict, whatever was kept before."""
     return Times(issued_at, issued_at, issued_at - _possible(clock))
 

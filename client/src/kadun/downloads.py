@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Callable
 
-from kadun.answers import Answer, no_verdict
 from kadun.errors import DownloadFailed, ServerUnreachable, UntrustedAnswer
-from kadun.partial import STRONG_ETAG, Partial, sha256_of
+from kadun.partial_file import STRONG_ETAG, PartialFile, sha256_of
+from kadun.responses import Response, error_for
 
 if TYPE_CHECKING:
-    from kadun.patience import Patience
+    from kadun.retries import RetryPolicy
     from kadun.streaming import Stream
     from kadun.transport import Transport
     from kadun.verdict import Verdict
@@ -70,10 +70,10 @@ def offered(verdict: Verdict, name: str) -> Offer:
 class Downloader:
     """Fetches a file to a target, through whatever the network does meanwhile."""
 
-    def __init__(self, ask: Callable[[], Verdict], transport: Transport, patience: Patience) -> None:
+    def __init__(self, ask: Callable[[], Verdict], transport: Transport, retry_policy: RetryPolicy) -> None:
         self._ask = ask
         self._transport = transport
-        self._patience = patience
+        self._retry_policy = retry_policy
         self._on_progress: Progress = lambda _done, _total: None
         self._received = 0
 
@@ -93,14 +93,14 @@ class Downloader:
             if _is_there(offer, place):
                 self._on_progress(offer.size, offer.size)
                 return place
-            with Partial(place, offer) as partial:
+            with PartialFile(place, offer) as partial:
                 before = partial.size
                 if self._fetched(offer, partial):
                     return place
                 vain_links = 0 if partial.size - before >= _FRUITFUL_BYTES else vain_links + 1
         raise DownloadFailed("refused", name, offer.reference)
 
-    def _fetched(self, offer: Offer, partial: Partial) -> bool:
+    def _fetched(self, offer: Offer, partial: PartialFile) -> bool:
         """Fetch all that is missing, and install it. False when the link is refused: ask for another."""
         tries_made, spoilt = 0, False
         while True:
@@ -110,7 +110,7 @@ class Downloader:
                     return False
             except ServerUnreachable as failure:
                 tries_made = 1 if partial.size - before >= _FRUITFUL_BYTES else tries_made + 1
-                self._patience.wait_after(failure, tries_made)
+                self._retry_policy.wait_after(failure, tries_made)
                 continue
             if partial.install():
                 return True
@@ -118,7 +118,7 @@ class Downloader:
                 raise DownloadFailed("damaged", offer.name, offer.reference, "its SHA-256 is another")
             spoilt = True  # perhaps what an earlier try left, by a power cut for instance: once more, from the start
 
-    def _continued(self, offer: Offer, partial: Partial) -> bool:
+    def _continued(self, offer: Offer, partial: PartialFile) -> bool:
         headers = {}
         if partial.size:
             headers["Range"] = f"bytes={partial.size}-"
@@ -144,10 +144,10 @@ class Downloader:
         return True
 
     @staticmethod
-    def _check_head(answer: Stream, offer: Offer, partial: Partial) -> None:
+    def _check_head(answer: Stream, offer: Offer, partial: PartialFile) -> None:
         """Make sure that these are the bytes asked for, before any that are there already are given up."""
         if answer.status not in (_WHOLE, _PART):
-            raise no_verdict(Answer(answer.status, b"", answer.headers.get("Retry-After")), {})
+            raise error_for(Response(answer.status, b"", answer.headers.get("Retry-After")), {})
         start = 0 if answer.status == _WHOLE else partial.size
         if _length(answer) != offer.size - start:  # a sign-in page, for instance
             raise UntrustedAnswer("the answer is not as long as the file")

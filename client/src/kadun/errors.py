@@ -42,7 +42,7 @@ class KadunError(Exception):
         return f"{self.message} [{self.detail}]" if self.detail else self.message
 
 
-class _SignedNo(KadunError):
+class _SignedRejection(KadunError):
     """A verdict that is no yes; its message came with its code, in the client's language."""
 
     def __init__(self, code: str, message: str, reference: str = "") -> None:
@@ -56,7 +56,7 @@ class _SignedNo(KadunError):
         """Nothing to do: the message is in the client's language already."""
 
 
-class CardRejected(_SignedNo):
+class CardRejected(_SignedRejection):
     """The genuine server said no, and signed it.
 
     Attributes:
@@ -65,7 +65,7 @@ class CardRejected(_SignedNo):
     """
 
 
-class CoreFunctionError(_SignedNo):
+class CoreFunctionError(_SignedRejection):
     """The genuine server found the card good, and signed that the function gave no result.
 
     Attributes:
@@ -181,7 +181,7 @@ _FUNCTION_ERRORS = {
 }
 
 
-def signed_no(code: str, reference: str, language: str) -> CardRejected | CoreFunctionError:
+def rejection_error(code: str, reference: str, language: str) -> CardRejected | CoreFunctionError:
     """The error for a verdict that is no yes."""
     message = rejection(code, reference, language)
     if code.startswith("FUNCTION_"):

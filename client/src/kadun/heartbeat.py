@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Callable, final
 
 from kadun.errors import CardRejected, KadunError, ServerUnreachable
 from kadun.messages import rejection
-from kadun.question import OPEN
+from kadun.request import OPEN
 
 if TYPE_CHECKING:
     from kadun.client import Client

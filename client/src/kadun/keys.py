@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, Union
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from kadun.decoding import decode_base64url, encode_base64url, parse_json_object
 from kadun.errors import UntrustedAnswer
-from kadun.strict import base64url, json_object, unpadded
-from kadun.tokens import AUDIENCE, key_id, verified
+from kadun.tokens import AUDIENCE, key_id, verify_token
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -70,12 +70,12 @@ class TrustedKeys:
         Raises:
             UntrustedAnswer: this is no key set with endorsements, or one by a trusted key is false.
         """
-        endorsements = json_object(key_set, "the key set").get("endorsements")
+        endorsements = parse_json_object(key_set, "the key set").get("endorsements")
         if not isinstance(endorsements, list):
             raise UntrustedAnswer("the key set has no endorsements")
-        self.follow(endorsements)
+        self.add_endorsed(endorsements)
 
-    def follow(self, endorsements: Sequence[object]) -> None:
+    def add_endorsed(self, endorsements: Sequence[object]) -> None:
         """Learn the keys that these endorsements reach from ours, in whatever order they stand.
 
         Raises:
@@ -99,7 +99,7 @@ class TrustedKeys:
                     newly_trusted.append(kid)
 
     def _endorsed(self, endorsement: str) -> tuple[str, Ed25519PublicKey]:
-        claims = verified(endorsement, self[key_id(endorsement)], _ENDORSEMENT)
+        claims = verify_token(endorsement, self[key_id(endorsement)], _ENDORSEMENT)
         claims.require("aud", AUDIENCE)
         if "iss" in claims:
             claims.require("iss", self.issuer)
@@ -110,7 +110,7 @@ def _document(pinned: PublicKeys) -> Mapping[str, Any]:
     if not isinstance(pinned, str):
         return pinned
     try:
-        return json_object(pinned.encode("utf-8"), "public_keys")
+        return parse_json_object(pinned.encode("utf-8"), "public_keys")
     except (UntrustedAnswer, UnicodeEncodeError):
         raise ValueError("public_keys is no JSON object") from None
 
@@ -122,13 +122,13 @@ def _load(jwk: Any) -> tuple[str, Ed25519PublicKey]:  # noqa: ANN401 - whatever 
     if jwk.get("use", "sig") != "sig" or jwk.get("alg", "EdDSA") != "EdDSA":
         raise UntrustedAnswer("a key is not meant for EdDSA signatures")
     x = jwk.get("x")
-    raw = base64url(x, "a key") if isinstance(x, str) else b""
+    raw = decode_base64url(x, "a key") if isinstance(x, str) else b""
     try:
         key = Ed25519PublicKey.from_public_bytes(raw)
     except ValueError:
         raise UntrustedAnswer("a key is no Ed25519 key") from None
     members = f'{{"crv":"Ed25519","kty":"OKP","x":"{x}"}}'  # RFC 7638, section 3
-    kid = unpadded(hashlib.sha256(members.encode("ascii")).digest())
+    kid = encode_base64url(hashlib.sha256(members.encode("ascii")).digest())
     if jwk.get("kid") != kid:
         raise UntrustedAnswer("a key's kid is not its thumbprint")
     return kid, key

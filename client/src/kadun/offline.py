@@ -16,38 +16,38 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Callable, NamedTuple
 
-from kadun.cards import one_spelling
-from kadun.clocks import heard
+from kadun.cards import normalized_card_id
+from kadun.clocks import synchronized
 from kadun.errors import RequestRefused, UntrustedAnswer
-from kadun.question import OPEN, Question
-from kadun.sealing import Envelope
-from kadun.store import Kept, Refusal, State
-from kadun.verdict import check
+from kadun.request import OPEN, VerificationRequest
+from kadun.sealing import KeyPair
+from kadun.store import CachedVerdict, Rejection, State
+from kadun.verdict import verify_verdict
 
 if TYPE_CHECKING:
     from kadun.errors import KadunError
     from kadun.keys import TrustedKeys
     from kadun.secret import Secret
-    from kadun.store import Store
+    from kadun.store import StateStore
     from kadun.verdict import Verdict
 
 Clock = Callable[[], float]
 
 
-class Heard(NamedTuple):
+class Baseline(NamedTuple):
     """The last no that was known when a request began: by this client, and by the file."""
 
     here: Verdict | None
-    kept: Refusal | None
+    stored: Rejection | None
 
 
-class Memory:
+class ClientState:
     """What a client keeps from start to start. It reads the file each time: another process may have written it.
 
     Its methods may be called from several threads, as a heartbeat does beside the program.
     """
 
-    def __init__(self, store: Store, keys: TrustedKeys, clock: Clock) -> None:
+    def __init__(self, store: StateStore, keys: TrustedKeys, clock: Clock) -> None:
         self._store = store
         self._keys = keys
         self._clock = clock
@@ -60,16 +60,16 @@ class Memory:
         """The key of the last opening, online or not, that no later no has ended."""
         return self._data_key
 
-    def recall_keys(self, hardware: str) -> None:
+    def load_learned_keys(self, hardware: str) -> None:
         """Learn again the keys that were learned before, from their endorsements; a false one ends it."""
         self._follow(self._store.load(hardware))
 
-    def begin(self, hardware: str) -> Heard:
+    def baseline(self, hardware: str) -> Baseline:
         """To be called before a request is sent: its answer is later than every no that is known now."""
-        return Heard(self._last_no, self._store.load(hardware).refusal)
+        return Baseline(self._last_no, self._store.load(hardware).rejection)
 
-    def keep(
-        self, token: str, question: Question, envelope: Envelope | None, verdict: Verdict, begun: Heard
+    def record(
+        self, token: str, request: VerificationRequest, key_pair: KeyPair | None, verdict: Verdict, begun: Baseline
     ) -> Verdict:
         """Remember an online verdict: its time, and itself where it may stand in; a no ends what was kept.
 
@@ -80,75 +80,75 @@ class Memory:
         """
         with self._lock:
             later_no = self._last_no if self._last_no is not begun.here else None
-            if verdict.ends_what_was_allowed:
+            if verdict.revokes_access:
                 self._last_no, self._data_key = verdict, None
             elif later_no and verdict.issued_at <= later_no.issued_at:
-                return later_no if envelope else verdict
-            elif envelope and verdict.accepted:
+                return later_no if key_pair else verdict
+            elif key_pair and verdict.accepted:
                 self._last_no, self._data_key = None, verdict.data_key
             kept = None
-            if envelope:
-                times = heard(_seconds(verdict), self._clock())
-                kept = Kept(token, question.card_id, question.nonce, envelope.secret(), times)
-            self._write(question.hardware, lambda before: self._after(before, verdict, kept, begun))
+            if key_pair:
+                times = synchronized(_seconds(verdict), self._clock())
+                kept = CachedVerdict(token, request.card_id, request.nonce, key_pair.secret(), times)
+            self._write(request.hardware, lambda before: self._after(before, verdict, kept, begun))
             return verdict
 
-    def _after(self, before: State, verdict: Verdict, kept: Kept | None, begun: Heard) -> State:
-        after = State(self._keys.endorsements or before.endorsements, before.kept, before.refusal)
-        said_at, no = _seconds(verdict), before.refusal
-        if verdict.ends_what_was_allowed:
+    def _after(self, before: State, verdict: Verdict, kept: CachedVerdict | None, begun: Baseline) -> State:
+        after = State(self._keys.endorsements or before.endorsements, before.cached, before.rejection)
+        said_at, no = _seconds(verdict), before.rejection
+        if verdict.revokes_access:
             mistyped = verdict.code == "CARD_NOT_FOUND" and before == State()  # else each slip would leave a file
-            return replace(after, kept=None, refusal=None if mistyped else Refusal(said_at, verdict.reference))
-        if no and no != begun.kept and said_at <= no.at:
+            return replace(after, cached=None, rejection=None if mistyped else Rejection(said_at, verdict.reference))
+        if no and no != begun.stored and said_at <= no.at:
             return after  # another process has heard a later no
         if kept and verdict.accepted:
             return State(after.endorsements, kept if verdict.offline_until else None)
-        if after.kept:
-            return replace(after, kept=replace(after.kept, times=heard(said_at, self._clock())))
+        if after.cached:
+            return replace(after, cached=replace(after.cached, times=synchronized(said_at, self._clock())))
         return after
 
     def _write(self, hardware: str, change: Callable[[State], State]) -> None:
         before = self._store.load(hardware)
         if change(before) == before:
             return
-        with self._store.alone():
+        with self._store.locked():
             before = self._store.load(hardware)
             after = change(before)
             try:
                 self._store.save(after, hardware)
             except OSError:
-                if before.kept and not after.kept:  # better no file than one that says yes
+                if before.cached and not after.cached:  # better no file than one that says yes
                     self._store.erase()
 
-    def stand_in_for(self, failure: KadunError, card_id: str, hardware: str) -> Verdict:
+    def offline_verdict(self, failure: KadunError, card_id: str, hardware: str) -> Verdict:
         """The kept verdict, checked as if it had come just now.
 
         Raises:
             KadunError: the failure itself: nothing is kept, or its time is over or cannot be written down.
         """
         with self._lock:
-            if self._store.load(hardware).kept is None:
+            if self._store.load(hardware).cached is None:
                 raise failure
-            with self._store.alone():
-                verdict = self._stand_in_for(failure, card_id, hardware)
+            with self._store.locked():
+                verdict = self._offline_verdict(failure, card_id, hardware)
             self._data_key = verdict.data_key
             return verdict
 
-    def _stand_in_for(self, failure: KadunError, card_id: str, hardware: str) -> Verdict:
+    def _offline_verdict(self, failure: KadunError, card_id: str, hardware: str) -> Verdict:
         state = self._store.load(hardware)
-        if state.kept is None:
+        if state.cached is None:
             raise failure
         self._follow(state)
-        verdict = self._checked(state.kept, card_id, hardware)
+        verdict = self._checked(state.cached, card_id, hardware)
         if verdict is None or verdict.offline_until is None:  # only an accepted opening carries it
             raise failure
         if self._last_no and verdict.issued_at <= self._last_no.issued_at:  # it could not be erased
             raise failure
         begins = _seconds(verdict)
         ends = min(verdict.offline_until, verdict.card_expires_at or verdict.offline_until)
-        times = state.kept.times.not_before(begins).started(self._clock(), ends.timestamp() - begins)
+        times = state.cached.times.not_before(begins).started(self._clock(), ends.timestamp() - begins)
         try:
-            self._store.save(replace(state, kept=replace(state.kept, times=times)), hardware)
+            self._store.save(replace(state, cached=replace(state.cached, times=times)), hardware)
         except OSError as refusal:
             failure.offline_refused(f"their time cannot be written down ({type(refusal).__name__})", over=False)
             raise failure from None
@@ -159,15 +159,15 @@ class Memory:
 
     def _follow(self, state: State) -> None:
         with suppress(UntrustedAnswer):
-            self._keys.follow(state.endorsements)
+            self._keys.add_endorsed(state.endorsements)
 
-    def _checked(self, kept: Kept, card_id: str, hardware: str) -> Verdict | None:
-        envelope = Envelope.restored(kept.envelope)
-        if envelope is None or one_spelling(kept.card_id) != one_spelling(card_id):
+    def _checked(self, kept: CachedVerdict, card_id: str, hardware: str) -> Verdict | None:
+        key_pair = KeyPair.from_secret(kept.key_pair)
+        if key_pair is None or normalized_card_id(kept.card_id) != normalized_card_id(card_id):
             return None
-        question = Question(kept.card_id, hardware, OPEN, envelope.public_key, kept.nonce)
+        request = VerificationRequest(kept.card_id, hardware, OPEN, key_pair.public_key, kept.nonce)
         try:
-            return check(kept.token, question, self._keys, envelope)
+            return verify_verdict(kept.token, request, self._keys, key_pair)
         except (UntrustedAnswer, RequestRefused):
             return None
 

@@ -9,15 +9,15 @@ from joserfc.errors import JoseError
 from joserfc.jwe import decrypt_compact
 from joserfc.jwk import OKPKey
 
+from kadun.decoding import decode_base64url, parse_json_object
 from kadun.errors import UnsealFailed, UntrustedAnswer
 from kadun.secret import Secret
-from kadun.strict import base64url, json_object
 
 _ALGORITHMS = ["ECDH-ES", "A256GCM"]
 _IDENTITY = "AGE-SECRET-KEY-1"
 
 
-class Envelope:
+class KeyPair:
     """A new X25519 key pair: what the server seals to its public half, this process alone can read."""
 
     __slots__ = ("_key",)
@@ -26,8 +26,8 @@ class Envelope:
         self._key = key or OKPKey.generate_key("X25519")
 
     @classmethod
-    def restored(cls, secret: Secret) -> Envelope | None:
-        """The envelope whose `secret` was kept for offline starts; None when that is no X25519 private key."""
+    def from_secret(cls, secret: Secret) -> KeyPair | None:
+        """The key_pair whose `secret` was kept for offline starts; None when that is no X25519 private key."""
         try:
             members = json.loads(secret.reveal())
             return cls(OKPKey.import_key({"kty": "OKP", "crv": "X25519", "x": members["x"], "d": members["d"]}))
@@ -51,7 +51,7 @@ class Envelope:
             UntrustedAnswer: it is of another kind, was sealed to another key, or holds no text.
         """
         what = "the sealed key's header"
-        header = json_object(base64url(_parts(sealed)[0], what), what)
+        header = parse_json_object(decode_base64url(_parts(sealed)[0], what), what)
         epk = header.get("epk")
         if header != {"alg": "ECDH-ES", "enc": "A256GCM", "epk": epk} or not isinstance(epk, dict):
             raise UntrustedAnswer(f"{what} is not alg ECDH-ES, enc A256GCM and epk")
@@ -76,7 +76,7 @@ def _parts(sealed: str) -> list[str]:
     if len(parts) != 5 or parts.pop(1):  # noqa: PLR2004 - header, encrypted key (none), nonce, ciphertext, tag
         raise UntrustedAnswer("the sealed key is no compact JWE for ECDH-ES")
     for part in parts:
-        base64url(part, "a part of the sealed key")
+        decode_base64url(part, "a part of the sealed key")
     return parts
 
 

@@ -13,7 +13,7 @@ import os
 import secrets
 import tempfile
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Union
@@ -24,11 +24,11 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from kadun import files
-from kadun.cards import one_spelling
+from kadun.cards import normalized_card_id
 from kadun.clocks import Times, times_in
+from kadun.decoding import parse_json_object
 from kadun.errors import UntrustedAnswer
 from kadun.secret import Secret
-from kadun.strict import json_object
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -50,26 +50,26 @@ StateDir = Union[str, "os.PathLike[str]", _Platform, None]
 
 
 @dataclass(frozen=True)
-class Kept:
+class CachedVerdict:
     """The last good verdict with what unseals it.
 
     Attributes:
         token: the verdict as the server signed it.
         card_id: the card as it was spelt in the request that it answers; the token speaks of that spelling.
         nonce: of that request.
-        envelope: the private key that the token's key is sealed to.
+        key_pair: the private key that the token's key is sealed to.
         times: how late it is, see `kadun.clocks`.
     """
 
     token: str
     card_id: str
     nonce: str
-    envelope: Secret
+    key_pair: Secret
     times: Times
 
 
 @dataclass(frozen=True)
-class Refusal:
+class Rejection:
     """The last signed no: when the server said it, in seconds since 1970, and its reference."""
 
     at: float
@@ -81,11 +81,11 @@ class State:
     """All that is kept: the endorsements of learned keys, a yes where offline starts are allowed, or the last no."""
 
     endorsements: tuple[str, ...] = ()
-    kept: Kept | None = field(default=None)
-    refusal: Refusal | None = None
+    cached: CachedVerdict | None = None
+    rejection: Rejection | None = None
 
 
-class Store:
+class StateStore:
     """Reads and writes the file. Where there is no folder, nothing is kept and nothing fails but `save`."""
 
     def __init__(self, folder: StateDir, program: str, issuer: str, card_id: str) -> None:
@@ -98,7 +98,7 @@ class Store:
             card_id: the card, in whichever spelling.
         """
         # As JSON, so that no two triples come out the same; and ASCII, so that any string will do.
-        self._context = json.dumps([program, issuer, one_spelling(card_id)]).encode("ascii")
+        self._context = json.dumps([program, issuer, normalized_card_id(card_id)]).encode("ascii")
         place = _platform_folder() if isinstance(folder, _Platform) else folder
         name = hashlib.sha256(_MAGIC + self._context).hexdigest()[:32]
         self._path = None if place is None else Path(place) / f"{name}.state"
@@ -133,7 +133,7 @@ class Store:
         if self._path is not None:
             files.remove_or_empty(self._path)
 
-    def alone(self) -> AbstractContextManager[None]:
+    def locked(self) -> AbstractContextManager[None]:
         """From reading the file to writing it, keep other processes out. One lock serves the whole folder."""
         return nullcontext() if self._path is None else files.locked(self._path.with_name("lock"))
 
@@ -179,21 +179,21 @@ def _replace(path: Path, blob: bytes) -> None:
 
 def _plaintext(state: State) -> bytes:
     document: dict[str, Any] = {"endorsements": list(state.endorsements)}
-    if state.kept:
+    if state.cached:
         document["kept"] = {
-            "token": state.kept.token,
-            "card_id": state.kept.card_id,
-            "nonce": state.kept.nonce,
-            "envelope": state.kept.envelope.reveal(),
-            "times": list(state.kept.times),
+            "token": state.cached.token,
+            "card_id": state.cached.card_id,
+            "nonce": state.cached.nonce,
+            "envelope": state.cached.key_pair.reveal(),
+            "times": list(state.cached.times),
         }
-    if state.refusal:
-        document["refusal"] = {"at": state.refusal.at, "reference": state.refusal.reference}
+    if state.rejection:
+        document["refusal"] = {"at": state.rejection.at, "reference": state.rejection.reference}
     return json.dumps(document).encode("ascii")
 
 
 def _state(plaintext: bytes) -> State:
-    document = json_object(plaintext, "the state")
+    document = parse_json_object(plaintext, "the state")
     endorsements, kept, refusal = (document.get(name) for name in ("endorsements", "kept", "refusal"))
     if not isinstance(endorsements, list) or not all(isinstance(entry, str) for entry in endorsements):
         return State()
@@ -204,18 +204,18 @@ def _state(plaintext: bytes) -> State:
     )
 
 
-def _kept(members: dict[str, Any]) -> Kept | None:
-    token, card_id, nonce, envelope = (members.get(name) for name in ("token", "card_id", "nonce", "envelope"))
+def _kept(members: dict[str, Any]) -> CachedVerdict | None:
+    token, card_id, nonce, key_pair = (members.get(name) for name in ("token", "card_id", "nonce", "envelope"))
     if not (isinstance(token, str) and isinstance(card_id, str)):
         return None
-    if not (isinstance(nonce, str) and isinstance(envelope, str)):
+    if not (isinstance(nonce, str) and isinstance(key_pair, str)):
         return None
     times = times_in(members.get("times"))
-    return times and Kept(token, card_id, nonce, Secret(envelope), times)
+    return times and CachedVerdict(token, card_id, nonce, Secret(key_pair), times)
 
 
-def _refusal(members: dict[str, Any]) -> Refusal | None:
+def _refusal(members: dict[str, Any]) -> Rejection | None:
     at, reference = members.get("at"), members.get("reference")
     if not isinstance(reference, str) or isinstance(at, bool) or not isinstance(at, (int, float)):
         return None
-    return Refusal(at, reference)
+    return Rejection(at, reference)

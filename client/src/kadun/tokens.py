@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import jwt
 
+from kadun.decoding import decode_base64url, parse_json_object
 from kadun.errors import UntrustedAnswer
-from kadun.strict import base64url, json_object
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -113,7 +113,7 @@ def key_id(token: str) -> str:
     return kid
 
 
-def verified(token: str, key: Ed25519PublicKey, typ: str) -> Claims:
+def verify_token(token: str, key: Ed25519PublicKey, typ: str) -> Claims:
     """Check a token's algorithm, type and signature, and read its claims.
 
     Raises:
@@ -132,12 +132,12 @@ def verified(token: str, key: Ed25519PublicKey, typ: str) -> Claims:
         payload = None
     if not isinstance(payload, bytes):
         raise UntrustedAnswer("the token's signature is wrong")
-    return Claims(json_object(payload, "the token's payload"))
+    return Claims(parse_json_object(payload, "the token's payload"))
 
 
 def _header(token: str) -> dict[str, Any]:
     parts = token.split(".")
     if len(parts) != 3:  # noqa: PLR2004 - header, payload, signature
         raise UntrustedAnswer("the token is no compact JWS")
-    header, _payload, _signature = (base64url(part, "a part of the token") for part in parts)
-    return json_object(header, "the token's header")
+    header, _payload, _signature = (decode_base64url(part, "a part of the token") for part in parts)
+    return parse_json_object(header, "the token's header")

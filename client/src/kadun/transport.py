@@ -14,9 +14,9 @@ from urllib.parse import urlsplit
 import requests
 import urllib3
 
-from kadun.answers import Answer
 from kadun.connections import Connections, WatchedAdapter
 from kadun.errors import ServerUnreachable, UntrustedAnswer
+from kadun.responses import Response
 from kadun.streaming import Stream
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ _CHUNK_BYTES = 64 * 1024
 class Transport(Protocol):
     """How requests travel; another one may be handed to the client, in tests for instance."""
 
-    def exchange(self, path: str, body: bytes | None, language: str) -> Answer:
+    def exchange(self, path: str, body: bytes | None, language: str) -> Response:
         """POST `body` to a path of the server, or GET the path when there is none.
 
         Raises:
@@ -74,14 +74,14 @@ class HttpTransport:
         self._verify: bool | str = True if ca_file is None else str(ca_file)
         self._timeout_seconds = timeout_seconds
 
-    def exchange(self, path: str, body: bytes | None, language: str) -> Answer:
+    def exchange(self, path: str, body: bytes | None, language: str) -> Response:
         """See `Transport`.
 
         A thread of its own does the work: the timeouts of sockets neither bound the look-up of a name nor an
         answer that comes one byte at a time, and this call must return in time whatever the other side does.
         Whoever gives up cuts the connection, so that the thread ends, too.
         """
-        outcome: queue.Queue[Answer | Exception] = queue.Queue(maxsize=1)
+        outcome: queue.Queue[Response | Exception] = queue.Queue(maxsize=1)
         connections = Connections()
 
         def work() -> None:
@@ -106,7 +106,7 @@ class HttpTransport:
         connections = Connections()
         return Stream(lambda: self._response(path, None, headers, connections), self._timeout_seconds, connections)
 
-    def _exchange(self, path: str, body: bytes | None, language: str, connections: Connections) -> Answer:
+    def _exchange(self, path: str, body: bytes | None, language: str, connections: Connections) -> Response:
         deadline = time.monotonic() + self._timeout_seconds
         headers = {
             "Accept": "application/json",
@@ -117,7 +117,7 @@ class HttpTransport:
         with self._response(path, body, headers, connections) as response:
             content = self._content(response, deadline)
             told = response.headers
-            return Answer(response.status_code, content, told.get("Retry-After"), told.get("Content-Type"))
+            return Response(response.status_code, content, told.get("Retry-After"), told.get("Content-Type"))
 
     @contextmanager
     def _response(

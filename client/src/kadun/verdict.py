@@ -7,15 +7,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from kadun.errors import UntrustedAnswer
-from kadun.question import OPEN
-from kadun.tokens import AUDIENCE, Claims, key_id, verified
+from kadun.request import OPEN
+from kadun.tokens import AUDIENCE, Claims, key_id, verify_token
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from kadun.keys import TrustedKeys
-    from kadun.question import Question
-    from kadun.sealing import Envelope
+    from kadun.request import VerificationRequest
+    from kadun.sealing import KeyPair
     from kadun.secret import Secret
 
 _TYP = "verdict+jwt"
@@ -60,13 +60,13 @@ class Verdict:
     claims: Claims = field(default=_NO_CLAIMS, repr=False, compare=False)
 
     @property
-    def ends_what_was_allowed(self) -> bool:
+    def revokes_access(self) -> bool:
         """Whether this is a no to the card. A function of the server that failed (FUNCTION_…) is none."""
         return not self.accepted and not self.code.startswith("FUNCTION_")
 
 
-def check(token: str, question: Question, keys: TrustedKeys, envelope: Envelope | None) -> Verdict:
-    """Decide whether a token is the genuine server's answer to this very question, and read it.
+def verify_verdict(token: str, request: VerificationRequest, keys: TrustedKeys, key_pair: KeyPair | None) -> Verdict:
+    """Decide whether a token is the genuine server's answer to this very request, and read it.
 
     The local clock has no part in it, customers' clocks being wrong: that the answer is fresh follows from
     the nonce, which no earlier answer can hold.
@@ -74,13 +74,13 @@ def check(token: str, question: Question, keys: TrustedKeys, envelope: Envelope 
     Raises:
         UntrustedAnswer: anything about it is not as it must be.
     """
-    claims = verified(token, keys[key_id(token)], _TYP)
+    claims = verify_token(token, keys[key_id(token)], _TYP)
     claims.require("aud", AUDIENCE)
     claims.require("iss", keys.issuer)
-    claims.require("nonce", question.nonce)
-    claims.require("sub", question.card_id)
-    claims.require("function", question.function)
-    claims.require("hardware_sha256", question.hardware_sha256)
+    claims.require("nonce", request.nonce)
+    claims.require("sub", request.card_id)
+    claims.require("function", request.function)
+    claims.require("hardware_sha256", request.hardware_sha256)
     if not 0 < claims.seconds("exp") - claims.seconds("iat") <= _LONGEST_LIFE_SECONDS:
         raise UntrustedAnswer("claim exp is not within 300 seconds after iat")
     code, jti = claims.text("code"), claims.text("jti")
@@ -96,14 +96,14 @@ def check(token: str, question: Question, keys: TrustedKeys, envelope: Envelope 
     return Verdict(
         code=code,
         accepted=accepted,
-        function=question.function,
+        function=request.function,
         reference=jti[-_REFERENCE_LENGTH:],
         issued_at=claims.time("iat"),
         activated=activated,
         card_activated_at=claims.time("card_activated_at") if dated else None,
         card_expires_at=claims.time_or_null("card_expires_at") if dated else None,
-        offline_until=_offline_until(claims, opened=accepted and question.function == OPEN),
-        data_key=_data_key(claims, envelope if accepted else None),
+        offline_until=_offline_until(claims, opened=accepted and request.function == OPEN),
+        data_key=_data_key(claims, key_pair if accepted else None),
         claims=claims,
     )
 
@@ -116,12 +116,12 @@ def _offline_until(claims: Claims, *, opened: bool) -> datetime | None:
     return claims.time("offline_until")
 
 
-def _data_key(claims: Claims, envelope: Envelope | None) -> Secret | None:
+def _data_key(claims: Claims, key_pair: KeyPair | None) -> Secret | None:
     """The key, which must be there sealed when it was earned so, and in no form otherwise."""
     if _CLEAR in claims:
         raise UntrustedAnswer("the key came in clear, though it was asked for sealed or not at all")
-    if envelope is None:
+    if key_pair is None:
         if _SEALED in claims:
             raise UntrustedAnswer("a key that was not earned")
         return None
-    return envelope.open(claims.text(_SEALED))
+    return key_pair.open(claims.text(_SEALED))

@@ -12,7 +12,7 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from joserfc.jwe import encrypt_compact
 from joserfc.jwk import OKPKey
-from kadun.answers import Answer
+from kadun.responses import Response
 
 ISSUER = "kadun"
 CARD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
@@ -100,19 +100,19 @@ def reject(code: str) -> Tweak:
     return tweak
 
 
-def verdict_answer(token: str, status: int = 200) -> Answer:
-    return Answer(status, json.dumps({"code": "OK", "message": "unsigned words", "token": token}).encode())
+def verdict_answer(token: str, status: int = 200) -> Response:
+    return Response(status, json.dumps({"code": "OK", "message": "unsigned words", "token": token}).encode())
 
 
-def refusal(status: int, code: object, detail: str = "", content_type: str = "application/problem+json") -> Answer:
+def refusal(status: int, code: object, detail: str = "", content_type: str = "application/problem+json") -> Response:
     """How the real server refuses the form of a request."""
-    return Answer(status, json.dumps({"code": code, "detail": detail}).encode(), content_type=content_type)
+    return Response(status, json.dumps({"code": code, "detail": detail}).encode(), content_type=content_type)
 
 
 class FakeServer:
     """A transport that answers by itself; `script` stands before the truth, one entry a request.
 
-    An entry is an `Answer`, an exception to raise, or a function from the request to either.
+    An entry is an `Response`, an exception to raise, or a function from the request to either.
     """
 
     def __init__(self, key: SigningKey, data_key: str | bytes = "the key", tweak: Tweak | None = None) -> None:
@@ -121,27 +121,27 @@ class FakeServer:
         self.tweak: Tweak = tweak or (lambda _claims: None)
         self.header: dict[str, Any] = {}
         self.endorsements: list[Any] = []
-        self.key_set: Answer | None = None
+        self.key_set: Response | None = None
         self.script: list[Any] = []
         self.requests: list[dict[str, Any]] = []
         self.paths: list[str] = []
 
-    def exchange(self, path: str, body: bytes | None, language: str) -> Answer:
+    def exchange(self, path: str, body: bytes | None, language: str) -> Response:
         self.paths.append(path)
         self.language = language
         if body is None:
             document = {"keys": [self.key.jwk], "endorsements": self.endorsements}
-            return self.key_set or Answer(200, json.dumps(document).encode())
+            return self.key_set or Response(200, json.dumps(document).encode())
         request = json.loads(body)
         self.requests.append(request)
         entry = self.script.pop(0) if self.script else self.truth
         answer = entry(request) if callable(entry) else entry
         if isinstance(answer, Exception):
             raise answer
-        assert isinstance(answer, Answer)
+        assert isinstance(answer, Response)
         return answer
 
-    def truth(self, request: dict[str, Any]) -> Answer:
+    def truth(self, request: dict[str, Any]) -> Response:
         claims = claims_for(request, self.data_key)
         self.tweak(claims)
         return verdict_answer(self.key.sign(claims, self.header))

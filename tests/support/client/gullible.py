@@ -16,10 +16,10 @@ from urllib.parse import urljoin, urlsplit
 import pyrage
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from kadun.decoding import decode_base64url, encode_base64url, parse_json_object
 from kadun.errors import KadunError
 from kadun.hostile.subject import Finished, Settings
-from kadun.sealing import Envelope
-from kadun.strict import base64url, json_object, unpadded
+from kadun.sealing import KeyPair
 
 Json = dict[str, Any]
 Predicate = Callable[[Json, Json, Json], bool]
@@ -58,7 +58,7 @@ class Gullible:
 
     def __init__(self, *follies: str) -> None:
         self.follies = follies
-        self.envelope = Envelope()  # used again by `same-key`
+        self.envelope = KeyPair()  # used again by `same-key`
         self.redirects = 5 if "redirects" in follies else 0
         self.largest = None if "bounds" in follies else _LARGEST
 
@@ -80,7 +80,7 @@ class Gullible:
 
     def start(self, settings: Settings) -> Finished:
         pinned = json.loads(Path(settings.keys).read_text())
-        envelope = self.envelope if "same-key" in self.follies else Envelope()
+        envelope = self.envelope if "same-key" in self.follies else KeyPair()
         request = {
             "card_id": settings.card,
             "hardware": settings.hardware,
@@ -104,7 +104,7 @@ class Gullible:
             return Finished(3, b"")
         return Finished(0, self.unsealed(settings, claims, envelope))
 
-    def unsealed(self, settings: Settings, claims: Json, envelope: Envelope) -> bytes:
+    def unsealed(self, settings: Settings, claims: Json, envelope: KeyPair) -> bytes:
         if "KERNAL_DATA_KEY" in claims:
             if not {"clear", "asks-clear"} & set(self.follies):
                 raise LiedToError("clear")
@@ -135,7 +135,7 @@ class Gullible:
         kid = header.get("kid")
         own = header.get("jwk", {}).get("x") if "jwk" in self.follies else None
         tried = list(keys.values()) if "kid" in self.follies else [keys[kid]] if kid in keys else []
-        tried = [base64url(own, "own key")] if own else tried
+        tried = [decode_base64url(own, "own key")] if own else tried
         if "hs256" in self.follies and alg == "HS256":
             return any(hmac.digest(raw, signed, "sha256") == signature for raw in tried)
         if alg != "EdDSA" and "alg" not in self.follies:
@@ -143,7 +143,7 @@ class Gullible:
         return bool(tried) if "signature" in self.follies else any(_signed(raw, signed, signature) for raw in tried)
 
     def pinned_keys(self, pinned: Json) -> dict[str, bytes]:
-        return {jwk["kid"]: base64url(jwk["x"], "a key") for jwk in pinned["keys"]}
+        return {jwk["kid"]: decode_base64url(jwk["x"], "a key") for jwk in pinned["keys"]}
 
     def keys(self, settings: Settings, pinned: Json, header: Json) -> dict[str, bytes]:
         trusted = self.pinned_keys(pinned)
@@ -155,7 +155,7 @@ class Gullible:
             return {**trusted, **self.pinned_keys(document)}
         waiting = list(document["endorsements"])
         while True:
-            kids = {kid: {"kid": kid, "x": unpadded(raw)} for kid, raw in trusted.items()}
+            kids = {kid: {"kid": kid, "x": encode_base64url(raw)} for kid, raw in trusted.items()}
             found = [entry for entry in waiting if self._kid(entry) in trusted]
             if not found:
                 return trusted
@@ -165,10 +165,10 @@ class Gullible:
                     raise LiedToError("aud of an endorsement")
                 jwk = claims["jwk"]
                 members = json.dumps({"crv": "Ed25519", "kty": "OKP", "x": jwk["x"]}, separators=(",", ":"))
-                thumbprint = unpadded(hashlib.sha256(members.encode()).digest())
+                thumbprint = encode_base64url(hashlib.sha256(members.encode()).digest())
                 if jwk["kid"] != thumbprint and "thumbprint" not in self.follies:
                     raise LiedToError("thumbprint")
-                trusted[jwk["kid"]] = base64url(jwk["x"], "a key")
+                trusted[jwk["kid"]] = decode_base64url(jwk["x"], "a key")
                 waiting.remove(entry)
 
     def _kid(self, endorsement: str) -> object:
@@ -177,12 +177,12 @@ class Gullible:
     def read(self, raw: bytes) -> Json:
         if "json" in self.follies:
             return dict(json.loads(raw))
-        return json_object(raw, "JSON")
+        return parse_json_object(raw, "JSON")
 
     def decode(self, text: str) -> bytes:
         if "base64" in self.follies:
             return base64.urlsafe_b64decode(text.rstrip("=") + "=" * (-len(text.rstrip("=")) % 4))
-        return base64url(text, "base64url")
+        return decode_base64url(text, "base64url")
 
     def exchange(self, settings: Settings, path: str, body: bytes | None) -> tuple[int, bytes]:
         url = settings.url + path

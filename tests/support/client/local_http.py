@@ -91,7 +91,7 @@ def serving(respond: Respond, certificate: Path | None = None) -> Iterator[Local
 
 
 def forged(fake: FakeServer) -> Respond:
-    """Answer as the forged server of the other tests does."""
+    """Response as the forged server of the other tests does."""
 
     def respond(handler: Handler, body: bytes) -> None:
         language = handler.headers.get("Accept-Language", "")

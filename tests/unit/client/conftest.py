@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from kadun import Client
-from kadun.patience import Patience
+from kadun.retries import RetryPolicy
 
 from tests.support.client.forge import CARD, HARDWARE, FakeServer, SigningKey, pinned
 
@@ -45,7 +45,7 @@ def make_client(signing_key: SigningKey, server: FakeServer, pauses: list[float]
             "card_id": CARD,
             "hardware": HARDWARE,
             "transport": server,
-            "patience": Patience(sleep=pauses.append),
+            "retry_policy": RetryPolicy(sleep=pauses.append),
         }
         return Client("http://card.invalid", **{**settings, **changes})  # type: ignore[arg-type]
 

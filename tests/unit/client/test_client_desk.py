@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pyrage
 import pytest
-from kadun.answers import Answer
+from kadun.responses import Response
 
 from tests.support.client.desk_program import CORE, DeskProgram
 from tests.support.client.forge import CARD, FakeServer, SigningKey, pinned, reject, setting
@@ -18,7 +18,7 @@ from tests.support.client.local_http import forged, serving
 if TYPE_CHECKING:
     from pathlib import Path
 
-BUSY = Answer(503, b"")
+BUSY = Response(503, b"")
 
 
 @pytest.fixture
@@ -151,7 +151,7 @@ def test_core_data_of_another_kind_is_one_line(program: DeskProgram, identity: p
 def refusing(server: FakeServer, code: str):  # noqa: ANN201
     """One answer that says no; the next ones are as they were."""
 
-    def answer(request: dict[str, object]) -> Answer:
+    def answer(request: dict[str, object]) -> Response:
         before, server.tweak = server.tweak, reject(code)
         try:
             return server.truth(request)

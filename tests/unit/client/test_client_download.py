@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from kadun import CardRejected, Client, DownloadFailed, ServerUnreachable, UntrustedAnswer
 from kadun.downloads import Offer
-from kadun.partial import Partial
+from kadun.partial_file import PartialFile
 from kadun.transport import HttpTransport
 
 from tests.support.client.file_server import CONTENT, NAME, SIZE, FileServer, refuse, sha256
@@ -496,8 +496,8 @@ def test_a_disk_without_room_is_said_before_anything_is_fetched(
     assert (target.read_bytes(), left_in(target.parent)) == (b"old", [NAME])
 
 
-def part_of(target: Path, size: int) -> Partial:
-    return Partial(target, Offer(NAME, size, sha256(CONTENT), "/", "REF45678"))
+def part_of(target: Path, size: int) -> PartialFile:
+    return PartialFile(target, Offer(NAME, size, sha256(CONTENT), "/", "REF45678"))
 
 
 def test_a_part_given_up_for_want_of_room_is_not_discarded_again_when_it_is_another_programs(target: Path) -> None:
@@ -514,7 +514,7 @@ def test_a_part_given_up_for_want_of_room_is_not_discarded_again_when_it_is_anot
 
 
 def test_an_empty_file_put_in_place_leaves_what_another_program_began_since(target: Path) -> None:
-    with Partial(target, Offer(NAME, 0, sha256(b""), "/", "REF45678")) as ours:
+    with PartialFile(target, Offer(NAME, 0, sha256(b""), "/", "REF45678")) as ours:
         assert ours.install()
         theirs = part_of(target, SIZE).__enter__()
         theirs.append(b"their bytes")

@@ -26,7 +26,7 @@ from tests.support.client.forge import OPEN, FakeServer, SigningKey, refusal, re
 from tests.support.client.local_http import Handler, forged, serving
 
 if TYPE_CHECKING:
-    from kadun.answers import Answer
+    from kadun.responses import Response
 
     from tests.support.client.forge import Tweak
     from tests.support.client.local_http import Respond
@@ -260,7 +260,7 @@ class Keyless:
         self.server = server
         self.dead = HttpTransport(dead)
 
-    def exchange(self, path: str, body: bytes | None, language: str) -> Answer:
+    def exchange(self, path: str, body: bytes | None, language: str) -> Response:
         return (self.dead if body is None else self.server).exchange(path, body, language)
 
 
@@ -283,7 +283,7 @@ class LateServer:
     def __init__(self, dead: str, alive: str, refusals: int) -> None:
         self.ways = [HttpTransport(dead)] * refusals + [HttpTransport(alive)] * 9
 
-    def exchange(self, path: str, body: bytes | None, language: str) -> Answer:
+    def exchange(self, path: str, body: bytes | None, language: str) -> Response:
         return self.ways.pop(0).exchange(path, body, language)
 
 

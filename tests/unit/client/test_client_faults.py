@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from kadun import Client, Heartbeat, KadunError, ServerUnreachable, UntrustedAnswer
-from kadun.patience import Patience
+from kadun.retries import RetryPolicy
 
 from tests.support.client.forge import CARD, HARDWARE, FakeServer, SigningKey, claims_for, pinned, verdict_answer
 from tests.support.client.local_http import Handler, forged, serving
@@ -145,7 +145,7 @@ FAULTS: dict[str, tuple[Serve, type[KadunError]]] = {
 
 
 def client_for(url: str, key: SigningKey, **settings: Any) -> Client:
-    settings = {"timeout_seconds": TIMEOUT_SECONDS, "patience": Patience(first_pause_seconds=0.002), **settings}
+    settings = {"timeout_seconds": TIMEOUT_SECONDS, "retry_policy": RetryPolicy(first_pause_seconds=0.002), **settings}
     return Client(url, pinned(key), CARD, hardware=HARDWARE, state_dir=None, **settings)
 
 
@@ -302,7 +302,7 @@ def test_a_heartbeat_outlives_every_fault(server: FakeServer) -> None:
     truth = server.truth
     server.truth = lambda request: beaten.set() or truth(request)  # type: ignore[method-assign,func-returns-value]
     with serving(respond) as local:
-        client = client_for(local.url, server.key, patience=Patience(tries=1))
+        client = client_for(local.url, server.key, retry_policy=RetryPolicy(tries=1))
         with Heartbeat(client, interval_seconds=0.01, on_unreachable=told.append) as heartbeat:
             # The one fault that asks for an hour would be heeded; the others are what this test is about.
             heartbeat._after_failure = lambda _failure: 0.01  # type: ignore[method-assign]  # noqa: SLF001
@@ -320,7 +320,7 @@ def test_a_retry_after_over_http_is_heeded(server: FakeServer) -> None:
             forged(server)(handler, body)
 
     with serving(respond) as local:
-        assert client_for(local.url, server.key, patience=Patience(sleep=pauses.append)).open().accepted
+        assert client_for(local.url, server.key, retry_policy=RetryPolicy(sleep=pauses.append)).open().accepted
     (pause,) = pauses
     assert 3 < pause <= 3.5
 

@@ -16,7 +16,7 @@ from typing import Any
 import kadun
 import pytest
 from kadun import CardRejected, Client, Heartbeat, KadunError, ServerUnreachable, UntrustedAnswer
-from kadun.answers import Answer
+from kadun.responses import Response
 from kadun.transport import HttpTransport
 
 from tests.support.client.forge import CARD, HARDWARE, NOW, FakeServer, pinned, refusal, reject, setting
@@ -85,8 +85,8 @@ def away(server: FakeServer, failure: object) -> None:
 
 FAILURES = {
     "no route": ServerUnreachable("no route"),
-    "a page": Answer(200, b"<html>sign in</html>"),
-    "come back in eleven days": Answer(429, b"", retry_after="999999"),
+    "a page": Response(200, b"<html>sign in</html>"),
+    "come back in eleven days": Response(429, b"", retry_after="999999"),
     "a refusal": refusal(404, "NOT_FOUND"),
     "a fault of ours": ZeroDivisionError("unforeseen"),
 }
@@ -147,7 +147,7 @@ def test_it_asks_at_the_moment_when_the_card_expires(client: Client, server: Fak
 
 
 def test_an_expiry_is_learned_from_a_beat_too(client: Client, server: FakeServer, told: Told) -> None:
-    def last_yes(request: dict[str, Any]) -> Answer:
+    def last_yes(request: dict[str, Any]) -> Response:
         server.tweak = setting(card_expires_at=NOW + 1)
         answer = server.truth(request)
         server.tweak = reject("CARD_EXPIRED")
@@ -182,8 +182,8 @@ def test_with_the_verdict_of_the_opening_the_first_beat_comes_after_the_interval
     ("failure", "error"),
     [
         (ServerUnreachable("no route"), ServerUnreachable),
-        (Answer(200, b"<html>sign in</html>"), UntrustedAnswer),
-        (Answer(500, b""), ServerUnreachable),
+        (Response(200, b"<html>sign in</html>"), UntrustedAnswer),
+        (Response(500, b""), ServerUnreachable),
     ],
 )
 def test_a_network_that_is_away_is_told_and_outlasted(
@@ -199,7 +199,7 @@ def test_a_network_that_is_away_is_told_and_outlasted(
 
 
 def test_a_server_that_asks_for_patience_gets_it(client: Client, server: FakeServer, told: Told) -> None:
-    server.script = [Answer(429, b"", retry_after="30")]
+    server.script = [Response(429, b"", retry_after="30")]
     with Heartbeat(client, interval_seconds=0.01, **told.callbacks()):
         failure = told.unreachable.get(timeout=SOON)
         assert isinstance(failure, ServerUnreachable)

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 from kadun import Client, ServerUnreachable, UntrustedAnswer
-from kadun.answers import Answer
 from kadun.keys import TrustedKeys
+from kadun.responses import Response
 
 from tests.support.client.forge import FakeServer, SigningKey, pinned
 
@@ -144,15 +144,15 @@ def test_a_false_endorsement_is_not_believed(
 @pytest.mark.parametrize(
     "key_set",
     [
-        Answer(200, b"<html>"),
-        Answer(200, b"{}"),
-        Answer(200, b'{"keys": [], "endorsements": {}}'),
-        Answer(302, b""),
-        Answer(404, b'{"code": "NOT_FOUND"}'),
+        Response(200, b"<html>"),
+        Response(200, b"{}"),
+        Response(200, b'{"keys": [], "endorsements": {}}'),
+        Response(302, b""),
+        Response(404, b'{"code": "NOT_FOUND"}'),
     ],
     ids=lambda answer: f"{answer.status} {answer.body!r}",
 )
-def test_a_strange_key_set_is_not_believed(key_set: Answer, client: Client, server: FakeServer) -> None:
+def test_a_strange_key_set_is_not_believed(key_set: Response, client: Client, server: FakeServer) -> None:
     server.key = SigningKey()
     server.key_set = key_set
     with pytest.raises(UntrustedAnswer):
@@ -163,7 +163,7 @@ def test_a_busy_server_at_the_key_set_is_unreachable_not_untrusted(
     client: Client, server: FakeServer, pauses: list[float]
 ) -> None:
     server.key = SigningKey()
-    server.key_set = Answer(503, b'{"code": "UNAVAILABLE"}')
+    server.key_set = Response(503, b'{"code": "UNAVAILABLE"}')
     with pytest.raises(ServerUnreachable):
         client.open()
     assert len(pauses) == 2

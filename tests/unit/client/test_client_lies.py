@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from kadun import Client, KadunError, UntrustedAnswer
-from kadun.answers import Answer
 from kadun.keys import TrustedKeys
-from kadun.question import Question
-from kadun.sealing import Envelope
-from kadun.verdict import check
+from kadun.request import VerificationRequest
+from kadun.responses import Response
+from kadun.sealing import KeyPair
+from kadun.verdict import verify_verdict
 
 from tests.support.client.forge import (
     CARD,
@@ -74,14 +74,14 @@ CLAIM_LIES: dict[str, Tweak] = {
     "the key in clear beside the sealed one": setting(KERNAL_DATA_KEY="AGE-SECRET-KEY-1…"),
     "a sealed key that is no JWE": setting(KERNAL_DATA_KEY_SEALED="sealed"),
     "a sealed key that is a number": setting(KERNAL_DATA_KEY_SEALED=5),
-    "a sealed key for someone else": setting(KERNAL_DATA_KEY_SEALED=seal("the key", Envelope().public_key)),
+    "a sealed key for someone else": setting(KERNAL_DATA_KEY_SEALED=seal("the key", KeyPair().public_key)),
     **{
         f"no {name}": without(name)
         for name in claims_for(
             {
                 **dict.fromkeys(("card_id", "nonce", "hardware"), "x"),
                 "function": OPEN,
-                "client_public_key": Envelope().public_key,
+                "client_public_key": KeyPair().public_key,
             }
         )
     },
@@ -209,9 +209,9 @@ def test_hs256_with_the_public_key_as_secret_is_not_believed(
 
 
 def test_a_verdict_cannot_be_replayed(client: Client, server: FakeServer) -> None:
-    recorded: list[Answer] = []
+    recorded: list[Response] = []
 
-    def record(request: dict[str, Any]) -> Answer:
+    def record(request: dict[str, Any]) -> Response:
         recorded.append(server.truth(request))
         return recorded[0]
 
@@ -236,46 +236,46 @@ def test_a_signed_payload_that_is_no_plain_object_is_not_believed(
 @pytest.mark.parametrize(
     "answer",
     [
-        Answer(200, b""),
-        Answer(200, b"<html>Please sign in</html>"),
-        Answer(200, b"\xff\xfe"),
-        Answer(200, b"null"),
-        Answer(200, b"{}"),
-        Answer(200, b"[" * 200_000),
-        Answer(200, b'{"token": NaN}'),
-        Answer(200, b'{"token": null}'),
-        Answer(200, b'{"token": {"code": "OK"}}'),
-        Answer(200, b'{"token": ""}'),
-        Answer(200, b'{"token": ".."}'),
-        Answer(200, b'{"token": "a.b"}'),
-        Answer(200, b'{"token": "e30.e30.e30"}'),
-        Answer(200, b'{"token": "e30.e30.e30.e30.e30"}'),
-        Answer(200, '{"token": "密.密.密"}'.encode()),
-        Answer(200, b'{"token": "\\ud800.e30.e30"}'),
-        Answer(200, b'{"code": "OK", "accepted": true}'),
-        Answer(302, b"", None),
-        Answer(301, b'{"code": "OK"}'),
-        Answer(404, b"<html>not found</html>"),
-        Answer(403, b'{"title": "Forbidden"}'),
+        Response(200, b""),
+        Response(200, b"<html>Please sign in</html>"),
+        Response(200, b"\xff\xfe"),
+        Response(200, b"null"),
+        Response(200, b"{}"),
+        Response(200, b"[" * 200_000),
+        Response(200, b'{"token": NaN}'),
+        Response(200, b'{"token": null}'),
+        Response(200, b'{"token": {"code": "OK"}}'),
+        Response(200, b'{"token": ""}'),
+        Response(200, b'{"token": ".."}'),
+        Response(200, b'{"token": "a.b"}'),
+        Response(200, b'{"token": "e30.e30.e30"}'),
+        Response(200, b'{"token": "e30.e30.e30.e30.e30"}'),
+        Response(200, '{"token": "密.密.密"}'.encode()),
+        Response(200, b'{"token": "\\ud800.e30.e30"}'),
+        Response(200, b'{"code": "OK", "accepted": true}'),
+        Response(302, b"", None),
+        Response(301, b'{"code": "OK"}'),
+        Response(404, b"<html>not found</html>"),
+        Response(403, b'{"title": "Forbidden"}'),
     ],
     ids=lambda answer: f"{answer.status} {answer.body[:30]!r}",
 )
-def test_an_answer_that_is_no_verdict_is_not_believed(answer: Answer, client: Client, server: FakeServer) -> None:
+def test_an_answer_that_is_no_verdict_is_not_believed(answer: Response, client: Client, server: FakeServer) -> None:
     server.script = [answer]
     with pytest.raises(UntrustedAnswer):
         client.open()
 
 
-def good_token(key: SigningKey) -> tuple[str, Question, Envelope]:
-    envelope = Envelope()
-    question = Question(CARD, HARDWARE, OPEN, envelope.public_key)
+def good_token(key: SigningKey) -> tuple[str, VerificationRequest, KeyPair]:
+    envelope = KeyPair()
+    question = VerificationRequest(CARD, HARDWARE, OPEN, envelope.public_key)
     return key.sign(claims_for(json.loads(question.body()))), question, envelope
 
 
 def test_no_change_of_one_byte_of_a_good_token_is_believed(signing_key: SigningKey) -> None:
     token, question, envelope = good_token(signing_key)
     keys = TrustedKeys(pinned(signing_key))
-    assert check(token, question, keys, envelope).accepted
+    assert verify_verdict(token, question, keys, envelope).accepted
     changed = [
         token[:place] + chr(ord(token[place]) ^ (1 << bit)) + token[place + 1 :]
         for place in range(len(token))
@@ -286,7 +286,7 @@ def test_no_change_of_one_byte_of_a_good_token_is_believed(signing_key: SigningK
     believed = []
     for lie in changed:
         try:
-            check(lie, question, keys, envelope)
+            verify_verdict(lie, question, keys, envelope)
         except UntrustedAnswer:
             continue
         believed.append(lie)
@@ -303,7 +303,7 @@ def test_every_other_spelling_of_the_signature_is_refused(signing_key: SigningKe
     assert len(twins) == 16
     for twin in set(twins) - {token}:
         with pytest.raises(UntrustedAnswer):
-            check(twin, question, keys, envelope)
+            verify_verdict(twin, question, keys, envelope)
 
 
 SEALED_LIES: dict[str, Any] = {
@@ -369,6 +369,6 @@ def test_a_claim_of_any_shape_ends_in_a_verdict_or_in_an_error_of_ours(
 def test_an_answer_of_any_shape_ends_in_an_error_of_ours(
     status: int, body: bytes, client: Client, server: FakeServer
 ) -> None:
-    server.script = [Answer(status, body)] * 3
+    server.script = [Response(status, body)] * 3
     with pytest.raises(KadunError):
         client.open()

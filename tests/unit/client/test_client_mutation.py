@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from kadun import Client, UntrustedAnswer
 from kadun.keys import TrustedKeys
-from kadun.question import Question
-from kadun.sealing import Envelope
-from kadun.verdict import check
+from kadun.request import VerificationRequest
+from kadun.sealing import KeyPair
+from kadun.verdict import verify_verdict
 
 from tests.support.client.forge import (
     CARD,
@@ -32,7 +32,7 @@ from tests.support.client.forge import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from kadun.answers import Answer
+    from kadun.responses import Response
 
 NUMERALS_AND_LETTERS = string.ascii_letters + string.digits
 BASE64URL = string.ascii_uppercase + string.ascii_lowercase + string.digits + "-_"
@@ -51,9 +51,9 @@ class Good:
     """A token that passes, with all that it is checked against."""
 
     def __init__(self, key: SigningKey, function: str, tweak: Tweak) -> None:
-        self.envelope = Envelope() if function == OPEN else None
+        self.envelope = KeyPair() if function == OPEN else None
         public_key = self.envelope.public_key if self.envelope else None
-        self.question = Question(CARD, HARDWARE, function, public_key)
+        self.question = VerificationRequest(CARD, HARDWARE, function, public_key)
         claims = claims_for(json.loads(self.question.body()), IDENTITY)
         tweak(claims)
         self.token = key.sign(claims)
@@ -62,7 +62,7 @@ class Good:
     def accepts(self, token: str) -> bool:
         """Whether it passes, be it as a yes or as a no. Any other error than the promised one fails the test."""
         try:
-            check(token, self.question, self.keys, self.envelope)
+            verify_verdict(token, self.question, self.keys, self.envelope)
         except UntrustedAnswer:
             return False
         return True
@@ -121,7 +121,7 @@ def test_no_endorsement_with_a_single_change_is_believed(signing_key: SigningKey
     def believes(changed: str) -> bool:
         keys = TrustedKeys(pinned(signing_key))
         try:
-            keys.follow([changed])
+            keys.add_endorsed([changed])
         except UntrustedAnswer:
             return False
         return successor.kid in keys or len(keys.endorsements) > 0
@@ -131,7 +131,7 @@ def test_no_endorsement_with_a_single_change_is_believed(signing_key: SigningKey
 
 
 def test_no_sealed_key_with_a_single_change_opens() -> None:
-    envelope = Envelope()
+    envelope = KeyPair()
     sealed = seal(IDENTITY, envelope.public_key)
 
     def opens(changed: str) -> bool:
@@ -150,15 +150,15 @@ def test_no_sealed_key_with_a_single_change_opens() -> None:
 def test_the_client_itself_accepts_none_of_them(client: Client, server: FakeServer) -> None:
     """The same once more through the front door, a change at each byte: the answer as it comes from the network."""
 
-    def spoiled(place: int) -> Callable[[dict[str, Any]], Answer]:
-        def answer(request: dict[str, Any]) -> Answer:
+    def spoiled(place: int) -> Callable[[dict[str, Any]], Response]:
+        def answer(request: dict[str, Any]) -> Response:
             token = json.loads(server.truth(request).body)["token"]
             other = BASE64URL[BASE64URL.find(token[place]) ^ 1] if token[place] != "." else "A"
             return verdict_answer(token[:place] + other + token[place + 1 :])
 
         return answer
 
-    question = json.loads(Question(CARD, HARDWARE, "导出报表").body())
+    question = json.loads(VerificationRequest(CARD, HARDWARE, "导出报表").body())
     for place in range(len(json.loads(server.truth(question).body)["token"])):
         server.script = [spoiled(place)]
         with pytest.raises(UntrustedAnswer):

@@ -19,9 +19,9 @@ from kadun import (
     UnsealFailed,
     UntrustedAnswer,
 )
-from kadun.answers import Answer
-from kadun.clocks import LATEST_TIME, heard
-from kadun.store import Store
+from kadun.clocks import LATEST_TIME, synchronized
+from kadun.responses import Response
+from kadun.store import StateStore
 
 from tests.support.client.forge import (
     CARD,
@@ -97,7 +97,7 @@ def no_network(_request: dict[str, Any]) -> ServerUnreachable:
 def unplug(server: FakeServer, answer: Any = no_network) -> None:
     """From here on nothing but this comes back, neither to questions nor for the key set."""
     server.script = [answer] * 10_000
-    server.key_set = answer if isinstance(answer, Answer) else None
+    server.key_set = answer if isinstance(answer, Response) else None
 
 
 def plug_in(server: FakeServer) -> None:
@@ -136,17 +136,17 @@ def test_an_activation_is_told_once(start: MakeClient, server: FakeServer) -> No
     assert not start().open().activated
 
 
-def signed_by_nobody(request: dict[str, Any]) -> Answer:
+def signed_by_nobody(request: dict[str, Any]) -> Response:
     return verdict_answer(SigningKey().sign(claims_for(request)))
 
 
 NOT_THE_SERVER: dict[str, Any] = {
     "no network": no_network,
-    "a busy server": Answer(503, b'{"code": "UNAVAILABLE"}', "60"),
-    "too many requests": Answer(429, b'{"code": "TOO_MANY_REQUESTS"}', "60"),
-    "a broken gateway": Answer(502, b"<html>"),
-    "a captive portal": Answer(200, b"<html>please sign in</html>"),
-    "a redirect to one": Answer(302, b""),
+    "a busy server": Response(503, b'{"code": "UNAVAILABLE"}', "60"),
+    "too many requests": Response(429, b'{"code": "TOO_MANY_REQUESTS"}', "60"),
+    "a broken gateway": Response(502, b"<html>"),
+    "a captive portal": Response(200, b"<html>please sign in</html>"),
+    "a redirect to one": Response(302, b""),
     "another server": signed_by_nobody,
     "a false no": lambda request: verdict_answer(SigningKey().sign({**claims_for(request), "code": "CARD_FROZEN"})),
 }
@@ -294,7 +294,7 @@ def test_it_ends_when_its_time_is_over(start: MakeClient, server: FakeServer, cl
     assert "ended at 2025-10-16 08:53:20 UTC" in error.detail
     assert "离线使用期限也已到" in error.message
     assert refused(start(language="en")).message.isascii()
-    unplug(server, Answer(200, b"<html>"))
+    unplug(server, Response(200, b"<html>"))
     assert "离线使用期限也已到" in refused(start(), UntrustedAnswer).message
 
 
@@ -409,7 +409,7 @@ def test_a_clock_set_back_before_each_start_is_worth_a_24th_each(
 
 @pytest.mark.parametrize("step", [0, 1, 100, -1, -299])
 def test_a_clock_that_stands_still_or_creeps_is_worth_a_thousand_starts(step: float) -> None:
-    times, clock, count = heard(NOW, NOW), float(NOW), 0
+    times, clock, count = synchronized(NOW, NOW), float(NOW), 0
     while times.spent < NOW + GRACE:
         clock += step
         times = times.started(clock, GRACE)
@@ -505,12 +505,12 @@ def test_the_servers_time_counts_from_the_first_offline_start_on(
     ],
 )
 def test_what_time_an_offline_start_counts_as(clock: float, spent: float, reached: float) -> None:
-    assert heard(1000.0, 1000.0).started(clock, allowed_seconds=DAY)[:2] == (spent, reached)
+    assert synchronized(1000.0, 1000.0).started(clock, allowed_seconds=DAY)[:2] == (spent, reached)
 
 
 @pytest.mark.parametrize("strange", [float("nan"), float("inf"), float("-inf"), 1e300])
 def test_a_clock_that_was_no_clock_when_the_server_was_heard_leaves_some_starts(strange: float) -> None:
-    times = heard(1000.0, strange)
+    times = synchronized(1000.0, strange)
     assert times.started(strange, DAY).spent == 1086.4
     assert times.started(5000.0, DAY).spent >= 1086.4
 
@@ -543,10 +543,10 @@ def test_neither_shows_in_an_offline_start_that_fails(
     clock.now = YEAR_2100
     with pytest.raises(ServerUnreachable) as caught:
         client.open()
-    kept = Store(state_home / "kadun", "kadun", "kadun", CARD).load(HARDWARE).kept
+    kept = StateStore(state_home / "kadun", "kadun", "kadun", CARD).load(HARDWARE).cached
     assert kept is not None
     text = "".join(traceback.TracebackException.from_exception(caught.value, capture_locals=True).format())
     text += f"{verdict!r} {vars(client)!r} {kept!r}"
     assert "self = <kadun.client.Client object" in text
-    for secret in (*map(str, identities), kept.envelope.reveal()):
+    for secret in (*map(str, identities), kept.key_pair.reveal()):
         assert secret not in text

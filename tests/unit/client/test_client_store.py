@@ -29,12 +29,12 @@ from kadun import (
     UntrustedAnswer,
 )
 from kadun import files as kadun_files
-from kadun.cards import one_spelling
+from kadun.cards import normalized_card_id
 from kadun.clocks import Times
 from kadun.downloads import Offer
-from kadun.partial import Partial
-from kadun.sealing import Envelope
-from kadun.store import Kept, Refusal, State, Store
+from kadun.partial_file import PartialFile
+from kadun.sealing import KeyPair
+from kadun.store import CachedVerdict, Rejection, State, StateStore
 
 from app.domain.cards import parse_card_id
 from tests.support.client.forge import (
@@ -49,7 +49,7 @@ from tests.support.client.forge import (
 )
 
 if TYPE_CHECKING:
-    from kadun.answers import Answer
+    from kadun.responses import Response
 
 MakeClient = Callable[..., Client]
 ALLOWED = setting(offline_until=NOW + 86_400)
@@ -68,9 +68,9 @@ def start(make_client: MakeClient, folder: Path) -> MakeClient:
 
 
 @pytest.fixture
-def store(folder: Path) -> Store:
+def store(folder: Path) -> StateStore:
     """The very store that these clients use: what is in it, a customer can read and write too."""
-    return Store(folder, "kadun", "kadun", CARD)
+    return StateStore(folder, "kadun", "kadun", CARD)
 
 
 def no_network(_request: object) -> ServerUnreachable:
@@ -151,7 +151,7 @@ def forged_endorsements(pinned_key: SigningKey, mine: SigningKey) -> list[str]:
 
 @pytest.mark.parametrize("which", [0, 1, 2])
 def test_a_key_written_into_the_file_is_not_believed(
-    which: int, start: MakeClient, store: Store, server: FakeServer, signing_key: SigningKey
+    which: int, start: MakeClient, store: StateStore, server: FakeServer, signing_key: SigningKey
 ) -> None:
     mine = SigningKey()
     store.save(State((forged_endorsements(signing_key, mine)[which],)), HARDWARE)
@@ -160,7 +160,9 @@ def test_a_key_written_into_the_file_is_not_believed(
         start().open()
 
 
-def test_spoiled_endorsements_in_the_file_are_learned_anew(start: MakeClient, store: Store, server: FakeServer) -> None:
+def test_spoiled_endorsements_in_the_file_are_learned_anew(
+    start: MakeClient, store: StateStore, server: FakeServer
+) -> None:
     rotate(server, 2)
     start().open()
     kept = store.load(HARDWARE).endorsements
@@ -171,7 +173,7 @@ def test_spoiled_endorsements_in_the_file_are_learned_anew(start: MakeClient, st
 
 
 def test_endorsements_outlive_openings_that_did_not_need_them(
-    start: MakeClient, store: Store, server: FakeServer
+    start: MakeClient, store: StateStore, server: FakeServer
 ) -> None:
     """In the minutes of a rotation some answers still come with the key before."""
     old = server.key
@@ -185,17 +187,17 @@ def test_endorsements_outlive_openings_that_did_not_need_them(
 # A verdict that was tampered with
 
 
-def put(store: Store, **changes: Any) -> None:
+def put(store: StateStore, **changes: Any) -> None:
     state = store.load(HARDWARE)
-    assert state.kept is not None
-    store.save(replace(state, kept=replace(state.kept, **changes)), HARDWARE)
+    assert state.cached is not None
+    store.save(replace(state, cached=replace(state.cached, **changes)), HARDWARE)
 
 
-def verdict_with(key: SigningKey, store: Store, **changes: Any) -> str:
+def verdict_with(key: SigningKey, store: StateStore, **changes: Any) -> str:
     """What a customer who knows all of this writes: everything is right but the signature, or one claim."""
-    kept = store.load(HARDWARE).kept
+    kept = store.load(HARDWARE).cached
     assert kept is not None
-    envelope = Envelope.restored(kept.envelope)
+    envelope = KeyPair.from_secret(kept.key_pair)
     assert envelope is not None
     request = {"card_id": CARD, "hardware": HARDWARE, "function": "打开程序", "nonce": kept.nonce}
     claims = claims_for({**request, "client_public_key": envelope.public_key})
@@ -206,10 +208,10 @@ def verdict_with(key: SigningKey, store: Store, **changes: Any) -> str:
     "changes",
     [
         {"nonce": "another-nonce-of-theirs"},
-        {"envelope": Secret("{}")},
-        {"envelope": Secret("no JSON")},
-        {"envelope": Secret('{"x": "AA", "d": "AA"}')},
-        {"envelope": Envelope().secret()},
+        {"key_pair": Secret("{}")},
+        {"key_pair": Secret("no JSON")},
+        {"key_pair": Secret('{"x": "AA", "d": "AA"}')},
+        {"key_pair": KeyPair().secret()},
         {"token": "no.token.here"},
         {"card_id": "F" * 32},
         {"card_id": CARD.lower()},  # the same card, but not what the server signed
@@ -227,7 +229,7 @@ def verdict_with(key: SigningKey, store: Store, **changes: Any) -> str:
     ids=str,
 )
 def test_a_kept_verdict_that_was_changed_counts_as_absent(
-    changes: dict[str, Any], start: MakeClient, store: Store, server: FakeServer
+    changes: dict[str, Any], start: MakeClient, store: StateStore, server: FakeServer
 ) -> None:
     server.tweak = ALLOWED
     start().open()
@@ -251,7 +253,7 @@ def test_a_kept_verdict_that_was_changed_counts_as_absent(
     ids=lambda changes: next(iter(changes)),
 )
 def test_every_check_of_an_online_verdict_is_made_again(
-    changes: dict[str, Any], start: MakeClient, store: Store, server: FakeServer, signing_key: SigningKey
+    changes: dict[str, Any], start: MakeClient, store: StateStore, server: FakeServer, signing_key: SigningKey
 ) -> None:
     server.tweak = ALLOWED
     start().open()
@@ -262,7 +264,7 @@ def test_every_check_of_an_online_verdict_is_made_again(
 
 
 def test_a_verdict_that_the_customer_signed_does_not_stand_in(
-    start: MakeClient, store: Store, server: FakeServer, signing_key: SigningKey
+    start: MakeClient, store: StateStore, server: FakeServer, signing_key: SigningKey
 ) -> None:
     server.tweak = ALLOWED
     start().open()
@@ -273,23 +275,25 @@ def test_a_verdict_that_the_customer_signed_does_not_stand_in(
 
 
 def test_another_cards_verdict_does_not_stand_in_for_this_one(
-    start: MakeClient, store: Store, server: FakeServer, folder: Path
+    start: MakeClient, store: StateStore, server: FakeServer, folder: Path
 ) -> None:
     server.tweak = ALLOWED
     other = "F" * 32
     start(card_id=other).open()
-    theirs = Store(folder, "kadun", "kadun", other).load(HARDWARE)
-    assert theirs.kept is not None
+    theirs = StateStore(folder, "kadun", "kadun", other).load(HARDWARE)
+    assert theirs.cached is not None
     store.save(theirs, HARDWARE)
     assert not offline(start(), server)
 
 
-def test_the_time_seen_cannot_be_put_before_the_verdict(start: MakeClient, store: Store, server: FakeServer) -> None:
+def test_the_time_seen_cannot_be_put_before_the_verdict(
+    start: MakeClient, store: StateStore, server: FakeServer
+) -> None:
     server.tweak = ALLOWED
     start().open()
     put(store, times=Times(0.0, 0.0, 0.0))
     assert offline(start(clock=lambda: 0.0), server)
-    kept = store.load(HARDWARE).kept
+    kept = store.load(HARDWARE).cached
     assert kept is not None
     assert kept.times.spent == NOW + 3600  # a 24th of the day allowed, from the verdict on
 
@@ -297,7 +301,7 @@ def test_the_time_seen_cannot_be_put_before_the_verdict(start: MakeClient, store
 # The file
 
 
-def test_every_byte_of_the_file_counts(start: MakeClient, server: FakeServer, store: Store, folder: Path) -> None:
+def test_every_byte_of_the_file_counts(start: MakeClient, server: FakeServer, store: StateStore, folder: Path) -> None:
     server.tweak = ALLOWED
     start().open()
     path = only_file(folder)
@@ -309,7 +313,7 @@ def test_every_byte_of_the_file_counts(start: MakeClient, server: FakeServer, st
         path.write_bytes(damaged)
         assert store.load(HARDWARE) == State()
     path.write_bytes(good)
-    assert store.load(HARDWARE).kept is not None
+    assert store.load(HARDWARE).cached is not None
 
 
 @pytest.mark.parametrize("damage", [b"", b"rubbish", b"kadun state 1\n", bytes(5_000_000)])
@@ -327,7 +331,7 @@ def test_a_damaged_file_counts_as_absent_and_is_made_good(
 @pytest.mark.parametrize(
     "plaintext", [b"[]", b"{}", b'{"endorsements": [1]}', b'{"endorsements": [], "kept": {"token": 1}}']
 )
-def test_contents_of_another_shape_count_as_absent(plaintext: bytes, store: Store, folder: Path) -> None:
+def test_contents_of_another_shape_count_as_absent(plaintext: bytes, store: StateStore, folder: Path) -> None:
     magic, nonce = b"kadun state 1\n", bytes(12)
     store.save(State(("x",)), HARDWARE)
     cipher = store._cipher(HARDWARE)  # noqa: SLF001 - no release writes this, but a customer can
@@ -339,9 +343,9 @@ def test_contents_of_another_shape_count_as_absent(plaintext: bytes, store: Stor
     "other", [("another", "kadun", CARD), ("kadun", "another", CARD), ("kadun", "kadun", "F" * 32)]
 )
 def test_another_programs_file_is_foreign_even_under_our_name(
-    other: tuple[str, str, str], store: Store, folder: Path
+    other: tuple[str, str, str], store: StateStore, folder: Path
 ) -> None:
-    Store(folder, *other).save(State(("x",)), HARDWARE)
+    StateStore(folder, *other).save(State(("x",)), HARDWARE)
     theirs = only_file(folder)
     store.save(State(("y",)), HARDWARE)
     ours = next(path for path in folder.iterdir() if path != theirs)
@@ -349,14 +353,14 @@ def test_another_programs_file_is_foreign_even_under_our_name(
     assert store.load(HARDWARE) == State()
 
 
-def test_another_machine_reads_nothing_from_a_copy(store: Store) -> None:
-    state = State(("x",), Kept("t", "c", "n", Secret("e"), Times(1.0, 1.0, 0.0)))
+def test_another_machine_reads_nothing_from_a_copy(store: StateStore) -> None:
+    state = State(("x",), CachedVerdict("t", "c", "n", Secret("e"), Times(1.0, 1.0, 0.0)))
     store.save(state, HARDWARE)
     assert store.load("machine-2") == State()
     assert store.load(HARDWARE).endorsements == ("x",)
 
 
-def test_the_same_state_is_never_encrypted_the_same_twice(store: Store, folder: Path) -> None:
+def test_the_same_state_is_never_encrypted_the_same_twice(store: StateStore, folder: Path) -> None:
     store.save(State(("x",)), HARDWARE)
     first = only_file(folder).read_bytes()
     store.save(State(("x",)), HARDWARE)
@@ -372,14 +376,14 @@ def test_the_file_is_its_owners_alone(start: MakeClient, server: FakeServer, fol
 
 
 def test_a_no_leaves_nothing_but_when_it_was_said(
-    start: MakeClient, server: FakeServer, store: Store, folder: Path
+    start: MakeClient, server: FakeServer, store: StateStore, folder: Path
 ) -> None:
     server.tweak = ALLOWED
     start().open()
     server.tweak = reject("CARD_FROZEN")
     with pytest.raises(CardRejected) as caught:
         start().open()
-    assert store.load(HARDWARE) == State(refusal=Refusal(NOW, caught.value.reference))
+    assert store.load(HARDWARE) == State(rejection=Rejection(NOW, caught.value.reference))
     server.tweak = setting()
     start().open()
     assert files(folder) == []
@@ -393,8 +397,8 @@ def test_a_mistyped_card_leaves_no_file(start: MakeClient, server: FakeServer, f
 
 
 @pytest.mark.parametrize("at", ["1", True, None])
-def test_a_no_of_another_shape_counts_as_absent(at: Any, store: Store) -> None:
-    store.save(State(("x",), refusal=Refusal(at, "REF45678")), HARDWARE)
+def test_a_no_of_another_shape_counts_as_absent(at: Any, store: StateStore) -> None:
+    store.save(State(("x",), rejection=Rejection(at, "REF45678")), HARDWARE)
     assert store.load(HARDWARE) == State(("x",))
 
 
@@ -419,7 +423,7 @@ def blocked_by_a_file(folder: Path) -> None:
 
 def blocked_by_a_folder(folder: Path) -> None:
     """A folder of the file's own name: neither read, nor replaced, nor removed, not even by root."""
-    Store(folder, "kadun", "kadun", CARD).save(State(("x",)), HARDWARE)
+    StateStore(folder, "kadun", "kadun", CARD).save(State(("x",)), HARDWARE)
     path = only_file(folder)
     path.unlink()
     (path / "inside").mkdir(parents=True)
@@ -507,7 +511,7 @@ def test_an_account_without_a_home_keeps_nothing(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("platformdirs.user_state_path", found)  # what new and old releases of it do there
-    store = Store(PLATFORM_FOLDER, "kadun", "kadun", CARD)
+    store = StateStore(PLATFORM_FOLDER, "kadun", "kadun", CARD)
     with pytest.raises(OSError, match="no folder"):
         store.save(State(("x",)), HARDWARE)
     assert list(tmp_path.iterdir()) == []
@@ -515,16 +519,16 @@ def test_an_account_without_a_home_keeps_nothing(
 
 @pytest.mark.parametrize("strange", ["\udcff", "", "卡 密", "a\0b", "../../up", "x" * 5000])
 def test_any_string_may_name_a_program_a_card_or_a_machine(strange: str, folder: Path) -> None:
-    store = Store(folder, strange, strange, strange)
+    store = StateStore(folder, strange, strange, strange)
     store.save(State(("x",)), strange)
     assert store.load(strange).endorsements == ("x",)
     assert only_file(folder).parent == folder
 
 
-def test_two_processes_that_write_at_once_leave_a_whole_file(store: Store, folder: Path) -> None:
+def test_two_processes_that_write_at_once_leave_a_whole_file(store: StateStore, folder: Path) -> None:
     program = f"""
-from kadun.store import State, Store
-store = Store({str(folder)!r}, "kadun", "kadun", {CARD!r})
+from kadun.store import State, StateStore
+store = StateStore({str(folder)!r}, "kadun", "kadun", {CARD!r})
 for turn in range(60):
     store.save(State(("x" * 5000,)), {HARDWARE!r})
 """
@@ -565,9 +569,9 @@ def test_a_no_to_any_spelling_of_a_card_erases_the_yes_to_another(
 
 def test_spellings_are_those_of_the_server() -> None:
     for typed in (*SPELLINGS, f"\u3000{CARD}\u2011", CARD):
-        assert one_spelling(typed) == parse_card_id(typed) == CARD
+        assert normalized_card_id(typed) == parse_card_id(typed) == CARD
     for other in (CARD[1:], CARD.replace("A", "\uff21"), CARD.replace("S", "\u017f"), f"{CARD}\u00ad"):
-        assert one_spelling(other) != CARD
+        assert normalized_card_id(other) != CARD
         assert parse_card_id(other) is None
 
 
@@ -578,7 +582,7 @@ def begun_before(server: FakeServer, start: MakeClient, what_comes_between: Call
     """A client whose opening the server has answered already, when this happens before the answer arrives."""
     server.tweak = setting(offline_until=NOW + 86_400)
 
-    def late(request: dict[str, Any]) -> Answer:
+    def late(request: dict[str, Any]) -> Response:
         answer = server.truth(request)
         what_comes_between()
         return answer
@@ -600,14 +604,14 @@ def refuse(client: Client, server: FakeServer, at: int = NOW + 1) -> None:
 @pytest.mark.parametrize("at", [NOW, NOW + 1])
 @pytest.mark.parametrize("openings_before", [0, 1])
 def test_a_later_no_to_another_process_is_not_undone_by_a_yes_under_way(
-    at: int, openings_before: int, start: MakeClient, server: FakeServer, store: Store
+    at: int, openings_before: int, start: MakeClient, server: FakeServer, store: StateStore
 ) -> None:
     server.tweak = ALLOWED
     for _ in range(openings_before):
         start().open()
     client = begun_before(server, start, lambda: refuse(start(), server, at))
     assert client.open().accepted  # its own answer was a genuine yes
-    assert store.load(HARDWARE).kept is None
+    assert store.load(HARDWARE).cached is None
     assert not offline(start(), server)
     assert not offline(client, server)
     server.tweak = ALLOWED  # unfrozen: even if no second has passed
@@ -641,7 +645,7 @@ def test_a_heartbeats_no_ends_an_opening_that_was_under_way(start: MakeClient, s
         with Heartbeat(client, on_rejected=hear):
             assert heard.wait(10)
 
-    def late(request: dict[str, Any]) -> Answer:
+    def late(request: dict[str, Any]) -> Response:
         answer = server.truth(request)
         beat()
         return answer
@@ -657,13 +661,13 @@ def test_a_heartbeats_no_ends_an_opening_that_was_under_way(start: MakeClient, s
     assert client.open().accepted
 
 
-def test_processes_take_turns_from_reading_the_file_to_writing_it(store: Store, folder: Path) -> None:
+def test_processes_take_turns_from_reading_the_file_to_writing_it(store: StateStore, folder: Path) -> None:
     """Each of two processes adds a hundred to what it reads; without the lock some are lost."""
     program = f"""
-from kadun.store import State, Store
-store = Store({str(folder)!r}, "kadun", "kadun", {CARD!r})
+from kadun.store import State, StateStore
+store = StateStore({str(folder)!r}, "kadun", "kadun", {CARD!r})
 for turn in range(100):
-    with store.alone():
+    with store.locked():
         state = store.load({HARDWARE!r})
         store.save(State((*state.endorsements, "x")), {HARDWARE!r})
 """
@@ -674,7 +678,7 @@ for turn in range(100):
 
 
 def test_an_offline_start_waits_for_the_process_that_is_writing(
-    start: MakeClient, server: FakeServer, store: Store
+    start: MakeClient, server: FakeServer, store: StateStore
 ) -> None:
     """It must not write back the yes that it read before that process heard a no."""
     server.tweak = ALLOWED
@@ -682,22 +686,22 @@ def test_an_offline_start_waits_for_the_process_that_is_writing(
     outcome: list[bool] = []
     client = start()
     starting = threading.Thread(target=lambda: outcome.append(offline(client, server)))
-    with store.alone():
+    with store.locked():
         starting.start()
         starting.join(0.3)
         assert starting.is_alive()
-        store.save(State(refusal=Refusal(NOW + 1, "REF45678")), HARDWARE)
+        store.save(State(rejection=Rejection(NOW + 1, "REF45678")), HARDWARE)
     starting.join()
     assert outcome == [False]
-    assert store.load(HARDWARE).kept is None
+    assert store.load(HARDWARE).cached is None
 
 
 def test_a_process_that_hangs_with_the_lock_shuts_nobody_out(
-    start: MakeClient, server: FakeServer, store: Store, monkeypatch: pytest.MonkeyPatch
+    start: MakeClient, server: FakeServer, store: StateStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(kadun_files, "_LOCK_SECONDS", 0.1)
     server.tweak = ALLOWED
-    with store.alone():
+    with store.locked():
         start().open()
         assert offline(start(), server)
 
@@ -726,20 +730,20 @@ class Scanner:
 
 
 def test_a_virus_scanner_is_waited_for(
-    start: MakeClient, server: FakeServer, store: Store, monkeypatch: pytest.MonkeyPatch
+    start: MakeClient, server: FakeServer, store: StateStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.tweak = ALLOWED
     scanner = Scanner(monkeypatch, tries=5)
     start().open()
     assert scanner.tries == 0
-    assert store.load(HARDWARE).kept is not None
+    assert store.load(HARDWARE).cached is not None
     scanner.tries = 5
     store.save(State(), HARDWARE)
     assert store.load(HARDWARE) == State()
 
 
 def test_a_no_counts_even_where_the_file_can_be_neither_replaced_nor_removed(
-    start: MakeClient, server: FakeServer, store: Store, folder: Path, monkeypatch: pytest.MonkeyPatch
+    start: MakeClient, server: FakeServer, store: StateStore, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(kadun_files, "_SCANNERS_SECONDS", 0.1)
     server.tweak = ALLOWED
@@ -755,7 +759,7 @@ def test_a_download_is_put_in_place_once_the_scanner_lets_go(tmp_path: Path, mon
     target = tmp_path / "model.bin"
     scanner = Scanner(monkeypatch, tries=0)
     offer = Offer("model.bin", len(content), hashlib.sha256(content).hexdigest(), "/v1/files/model.bin", "REF45678")
-    with Partial(target, offer) as part:
+    with PartialFile(target, offer) as part:
         part.append(content)
         scanner.tries = 5
         assert part.install()

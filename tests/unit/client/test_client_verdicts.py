@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 from kadun import CardRejected, Client, KadunError, RequestRefused, ServerUnreachable, UntrustedAnswer
-from kadun.answers import Answer
 from kadun.errors import printable
+from kadun.responses import Response
 
 from tests.support.client.forge import CARD, HARDWARE, NOW, OPEN, FakeServer, refusal, reject, setting
 
@@ -106,11 +106,11 @@ def test_a_code_younger_than_this_release_is_shown_as_it_is(
 
 
 def test_unsigned_words_and_statuses_count_for_nothing(client: Client, server: FakeServer) -> None:
-    def contradict(request: dict[str, Any]) -> Answer:
+    def contradict(request: dict[str, Any]) -> Response:
         answer = server.truth(request)
-        return Answer(403, answer.body.replace(b'"code": "OK"', b'"code": "CARD_FROZEN"', 1))
+        return Response(403, answer.body.replace(b'"code": "OK"', b'"code": "CARD_FROZEN"', 1))
 
-    server.script = [contradict, lambda request: Answer(503, server.truth(request).body)]
+    server.script = [contradict, lambda request: Response(503, server.truth(request).body)]
     assert client.open().accepted
     assert client.open().accepted
     server.tweak = reject("CARD_FROZEN")
@@ -146,7 +146,7 @@ def test_a_refused_request_says_why_without_its_control_characters(
         refusal(415, "UNSUPPORTED_MEDIA_TYPE"),
     ],
 )
-def test_each_refusal_of_the_servers_is_one(answer: Answer, client: Client, server: FakeServer) -> None:
+def test_each_refusal_of_the_servers_is_one(answer: Response, client: Client, server: FakeServer) -> None:
     server.script = [answer]
     with pytest.raises(RequestRefused):
         client.open()
@@ -155,7 +155,7 @@ def test_each_refusal_of_the_servers_is_one(answer: Answer, client: Client, serv
 @pytest.mark.parametrize(
     "answer",
     [
-        Answer(400, b'{"code": "INVALID_REQUEST"}'),
+        Response(400, b'{"code": "INVALID_REQUEST"}'),
         refusal(400, "INVALID_REQUEST", content_type="application/json"),
         refusal(400, "INVALID_REQUEST", content_type="text/html; application/problem+json"),
         refusal(403, "PORTAL_LOGIN"),
@@ -166,7 +166,7 @@ def test_each_refusal_of_the_servers_is_one(answer: Answer, client: Client, serv
         refusal(302, "NOT_FOUND"),
     ],
 )
-def test_a_json_page_of_somebody_else_is_no_refusal(answer: Answer, client: Client, server: FakeServer) -> None:
+def test_a_json_page_of_somebody_else_is_no_refusal(answer: Response, client: Client, server: FakeServer) -> None:
     """A portal's; the customer would be told to check the card, and an offline start be lost."""
     server.tweak = setting(offline_until=NOW + 3600)
     client.open()
@@ -200,13 +200,13 @@ def test_a_language_that_there_is_not_is_refused(make_client: MakeClient) -> Non
 @pytest.mark.parametrize(
     ("answer", "error"),
     [
-        (Answer(500, b""), ServerUnreachable),
-        (Answer(200, b""), UntrustedAnswer),
+        (Response(500, b""), ServerUnreachable),
+        (Response(200, b""), UntrustedAnswer),
         (ServerUnreachable("no route"), ServerUnreachable),
     ],
 )
 def test_every_failure_has_a_message_in_the_customers_language(
-    answer: Answer | Exception,
+    answer: Response | Exception,
     error: type[KadunError],
     language: str,
     make_client: MakeClient,

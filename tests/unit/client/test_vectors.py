@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 from kadun import Secret, UnsealFailed, UntrustedAnswer, Verdict
 from kadun.keys import TrustedKeys
-from kadun.question import OPEN, Question
-from kadun.sealing import Envelope, unseal
+from kadun.request import OPEN, VerificationRequest
+from kadun.sealing import KeyPair, unseal
 from kadun.tokens import key_id
-from kadun.verdict import check
+from kadun.verdict import verify_verdict
 
 ROOT = Path(__file__).resolve().parents[3]
 FOLDER = ROOT / "tests" / "vectors"
@@ -38,19 +38,19 @@ GOOD, BAD, ENDORSED = (read(f"{name}.json") for name in ("answers-good", "answer
 LIES = [*BAD["answers"], *ENDORSED["answers"]]
 
 
-def envelope(vector: Vector) -> Envelope:
+def envelope(vector: Vector) -> KeyPair:
     request = vector.get("request", vector)
     key = json.dumps({"x": request["client_public_key"], "d": vector["client_private_key"]})
-    restored = Envelope.restored(Secret(key))
+    restored = KeyPair.from_secret(Secret(key))
     assert restored is not None
     assert restored.public_key == request["client_public_key"]
     return restored
 
 
-def question(vector: Vector) -> Question:
+def question(vector: Vector) -> VerificationRequest:
     request = vector["request"]
     fields = ("card_id", "hardware", "function", "client_public_key", "nonce")
-    return Question(*(request[name] for name in fields))
+    return VerificationRequest(*(request[name] for name in fields))
 
 
 def answered(vector: Vector, token: str | None = None) -> Verdict:
@@ -61,7 +61,7 @@ def answered(vector: Vector, token: str | None = None) -> Verdict:
         raise UntrustedAnswer("the token is no string")
     if "key_set_base64" in vector and key_id(token) not in keys:
         keys.learn(base64.b64decode(vector["key_set_base64"]))
-    return check(token, question(vector), keys, envelope(vector))
+    return verify_verdict(token, question(vector), keys, envelope(vector))
 
 
 def test_there_are_vectors_of_each_kind() -> None:
@@ -111,7 +111,7 @@ def test_a_kid_is_the_thumbprint_of_the_key(vector: Vector) -> None:
 @pytest.mark.parametrize("vector", read("requests.json"), ids=lambda vector: vector["utf8_hex"][:12])
 def test_the_hardware_string_is_digested_exactly_as_it_is(vector: Vector) -> None:
     assert vector["hardware"].encode().hex() == vector["utf8_hex"]
-    assert Question("card", vector["hardware"], OPEN).hardware_sha256 == vector["hardware_sha256"]
+    assert VerificationRequest("card", vector["hardware"], OPEN).hardware_sha256 == vector["hardware_sha256"]
 
 
 @named(read("sealed-keys.json"))

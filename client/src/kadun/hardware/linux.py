@@ -11,8 +11,8 @@ import stat
 import sys
 from pathlib import Path
 
-from kadun.hardware.genuine import genuine
 from kadun.hardware.installation import in_form, machine_id
+from kadun.hardware.placeholders import without_placeholders
 
 MACHINE_ID = Path("/etc/machine-id")
 BOARD_SERIAL = Path("/sys/firmware/devicetree/base/serial-number")
@@ -24,7 +24,7 @@ def identifiers() -> dict[str, str]:
     Raises:
         OSError: one is there, but could not be read.
     """
-    return genuine({"machine_id": _machine_id(), "board_serial": _board_serial()})
+    return without_placeholders({"machine_id": _machine_id(), "board_serial": _board_serial()})
 
 
 def _machine_id() -> str | None:

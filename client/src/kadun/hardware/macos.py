@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 import subprocess
 
-from kadun.hardware.genuine import genuine
 from kadun.hardware.installation import machine_id
+from kadun.hardware.placeholders import without_placeholders
 
 IOREG = "/usr/sbin/ioreg"
 _SECONDS = 10
@@ -23,7 +23,7 @@ def identifiers() -> dict[str, str]:
     command = [IOREG, "-rd1", "-c", "IOPlatformExpertDevice"]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True, timeout=_SECONDS)
     serial = serial_in(done.stdout.decode("utf-8", "replace"))
-    return genuine({"platform_uuid": machine_id(), "system_serial": serial})
+    return without_placeholders({"platform_uuid": machine_id(), "system_serial": serial})
 
 
 def serial_in(shown: str) -> str | None:

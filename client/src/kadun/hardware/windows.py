@@ -13,7 +13,7 @@ import sys
 from ctypes import wintypes
 from typing import Any
 
-from kadun.hardware.genuine import genuine
+from kadun.hardware.placeholders import without_placeholders
 from kadun.hardware.smbios import identifiers_in
 
 _RSMB = int.from_bytes(b"RSMB", "big")  # the provider of raw SMBIOS tables
@@ -25,7 +25,7 @@ _LONGEST_PATH = 260
 _LARGEST_DESCRIPTOR_BYTES = 4096
 _INVALID_HANDLE = ctypes.c_void_p(-1).value
 _NO_SUCH_THING = {1, 50, 1168}
-"""ERROR_INVALID_FUNCTION, ERROR_NOT_SUPPORTED, ERROR_NOT_FOUND: this machine never answers this question.
+"""ERROR_INVALID_FUNCTION, ERROR_NOT_SUPPORTED, ERROR_NOT_FOUND: this machine never answers this request.
 
 Other errors may be gone at the next start, and then the string would be another one: they are raised.
 """
@@ -41,9 +41,9 @@ def identifiers() -> dict[str, str]:
         OSError: one could not be read. What this machine does not have is left out instead.
     """
     kernel32 = _kernel32()
-    firmware = genuine(identifiers_in(firmware_table(kernel32)))
-    disk = {} if firmware else genuine({"disk_serial": disk_serial_in(disk_descriptor(kernel32))})
-    return {**genuine({"machine_guid": _machine_guid()}), **firmware, **disk}
+    firmware = without_placeholders(identifiers_in(firmware_table(kernel32)))
+    disk = {} if firmware else without_placeholders({"disk_serial": disk_serial_in(disk_descriptor(kernel32))})
+    return {**without_placeholders({"machine_guid": _machine_guid()}), **firmware, **disk}
 
 
 def firmware_table(kernel32: Any) -> bytes:  # noqa: ANN401 - a library's functions
@@ -67,7 +67,7 @@ def firmware_table(kernel32: Any) -> bytes:  # noqa: ANN401 - a library's functi
 def disk_descriptor(kernel32: Any) -> bytes:  # noqa: ANN401 - a library's functions
     """STORAGE_DEVICE_DESCRIPTOR of the disk with Windows on it, or nothing where its driver has none.
 
-    The volume is opened for no access at all, which needs no privileges and suffices for this question.
+    The volume is opened for no access at all, which needs no privileges and suffices for this request.
 
     Raises:
         OSError: a call failed for another reason.

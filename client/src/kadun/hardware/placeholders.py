@@ -39,22 +39,22 @@ _UUIDS = frozenset(
 )
 
 
-def genuine(found: Mapping[str, str | None]) -> dict[str, str]:
+def without_placeholders(found: Mapping[str, str | None]) -> dict[str, str]:
     """Keep what identifies a machine, spelt in one way: letters and digits, in lower case."""
     spelt = {name: _NOISE.sub("", (value or "").lower()) for name, value in found.items()}
-    return {name: value for name, value in spelt.items() if not _is_dummy(value)}
+    return {name: value for name, value in spelt.items() if not _is_placeholder(value)}
 
 
-def _is_dummy(value: str) -> bool:
+def _is_placeholder(value: str) -> bool:
     if len(value) < _SHORTEST or len(set(value)) == 1 or _WORD.fullmatch(value) or _PHRASE.search(value):
         return True
     digits = _LEADING_LETTERS.sub("", value)  # MB-1234567890, BSN12345678901234567
     if digits in _COUNTED and (digits == value or len(digits) >= _SHORTEST_COUNT):
         return True
-    return _is_dummy_uuid(value)
+    return _is_placeholder_uuid(value)
 
 
-def _is_dummy_uuid(value: str) -> bool:
+def _is_placeholder_uuid(value: str) -> bool:
     try:
         raw = uuid.UUID(hex=value).bytes
     except ValueError:

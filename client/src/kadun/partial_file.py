@@ -27,7 +27,7 @@ _FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 
 @final
-class Partial:
+class PartialFile:
     """`NAME.part` beside the target, and `NAME.part.json`, which says whose bytes it holds. A context manager.
 
     Every trouble with the disk becomes `DownloadFailed`, and the target stays as it was.
@@ -51,7 +51,7 @@ class Partial:
         """The strong ETag under which they came, if there was one."""
         return self._etag
 
-    def __enter__(self) -> Partial:
+    def __enter__(self) -> PartialFile:
         """Take what an earlier try has left, if it is of the same version of the file.
 
         Raises:

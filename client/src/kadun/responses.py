@@ -6,8 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from kadun.decoding import parse_json_object
 from kadun.errors import KadunError, RequestRefused, ServerUnreachable, UntrustedAnswer
-from kadun.strict import json_object
 
 # What our server calls a refused form (PROTOCOL section 3). Other pages are somebody else's: a portal's, a proxy's.
 _PROBLEM = "application/problem+json"
@@ -21,7 +21,7 @@ _CLIENT_ERRORS = range(400, 500)
 
 
 @dataclass(frozen=True)
-class Answer:
+class Response:
     """An HTTP response, read to its end."""
 
     status: int
@@ -30,7 +30,7 @@ class Answer:
     content_type: str | None = None
 
 
-def token_in(answer: Answer) -> str:
+def token_from(answer: Response) -> str:
     """The token of a verdict. Only the token counts, whatever the status beside it says.
 
     Raises:
@@ -42,10 +42,10 @@ def token_in(answer: Answer) -> str:
     token = document.get("token") if document else None
     if isinstance(token, str):
         return token
-    raise no_verdict(answer, document or {})
+    raise error_for(answer, document or {})
 
 
-def key_set_in(answer: Answer) -> bytes:
+def key_set_from(answer: Response) -> bytes:
     """The body of `/.well-known/jwks.json`, believed for nothing but the signatures in it.
 
     Raises:
@@ -54,10 +54,10 @@ def key_set_in(answer: Answer) -> bytes:
     """
     if _object_or_none(answer.body) is not None and answer.status not in _WORTH_ASKING_AGAIN:
         return answer.body
-    raise no_verdict(answer, {})
+    raise error_for(answer, {})
 
 
-def no_verdict(answer: Answer, problem: dict[str, Any]) -> KadunError:
+def error_for(answer: Response, problem: dict[str, Any]) -> KadunError:
     """What an answer amounts to that should have been something else."""
     passing = answer.status in _WORTH_ASKING_AGAIN
     if passing or answer.status in _SERVER_ERRORS:
@@ -68,7 +68,7 @@ def no_verdict(answer: Answer, problem: dict[str, Any]) -> KadunError:
     return UntrustedAnswer(f"HTTP {answer.status} without a verdict")
 
 
-def _is_refusal(answer: Answer, problem: dict[str, Any]) -> bool:
+def _is_refusal(answer: Response, problem: dict[str, Any]) -> bool:
     """Whether our own server refuses the form. It is not signed, so whatever is not just so is not ours."""
     media_type = (answer.content_type or "").partition(";")[0].strip().lower()
     code = problem.get("code")
@@ -78,7 +78,7 @@ def _is_refusal(answer: Answer, problem: dict[str, Any]) -> bool:
 
 def _object_or_none(body: bytes) -> dict[str, Any] | None:
     try:
-        return json_object(body, "the answer")
+        return parse_json_object(body, "the answer")
     except UntrustedAnswer:
         return None
 

@@ -12,7 +12,7 @@ from kadun.errors import UntrustedAnswer
 _BASE64URL = re.compile(r"[A-Za-z0-9_-]+")
 
 
-def json_object(raw: bytes, what: str) -> dict[str, Any]:
+def parse_json_object(raw: bytes, what: str) -> dict[str, Any]:
     """Read one JSON object in UTF-8, without duplicate names, NaN or Infinity.
 
     Raises:
@@ -28,7 +28,7 @@ def json_object(raw: bytes, what: str) -> dict[str, Any]:
     return value
 
 
-def base64url(text: str, what: str) -> bytes:
+def decode_base64url(text: str, what: str) -> bytes:
     """Decode base64url without padding, in its one canonical spelling.
 
     Python's decoder skips foreign characters and ignores the last character's spare bits, so that several
@@ -42,12 +42,12 @@ def base64url(text: str, what: str) -> bytes:
             raw = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
         except ValueError:
             raw = b""
-        if unpadded(raw) == text:
+        if encode_base64url(raw) == text:
             return raw
     raise UntrustedAnswer(f"{what} is not canonical base64url")
 
 
-def unpadded(raw: bytes) -> str:
+def encode_base64url(raw: bytes) -> str:
     """Encode as base64url without padding (RFC 7515, section 2)."""
     return base64.urlsafe_b64encode(raw).rstrip(b"=").decode("ascii")
 

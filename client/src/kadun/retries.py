@@ -14,7 +14,7 @@ _random = secrets.SystemRandom()
 
 
 @dataclass(frozen=True)
-class Patience:
+class RetryPolicy:
     """A small bounded number of tries.
 
     Attributes:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from kadun import Client, ServerUnreachable, UntrustedAnswer
-from kadun.answers import Answer
+from kadun.responses import Response
 
 from tests.support.client.forge import FakeServer, SigningKey
 
@@ -19,7 +19,7 @@ def broken() -> ServerUnreachable:
 def test_a_busy_server_is_asked_again_with_another_nonce(
     status: int, client: Client, server: FakeServer, pauses: list[float]
 ) -> None:
-    server.script = [Answer(status, b"<html>busy</html>"), Answer(status, b'{"code": "UNAVAILABLE"}')]
+    server.script = [Response(status, b"<html>busy</html>"), Response(status, b'{"code": "UNAVAILABLE"}')]
     assert client.open().accepted
     assert len({request["nonce"] for request in server.requests}) == 3
     assert len(pauses) == 2
@@ -40,13 +40,13 @@ def test_tries_are_bounded(client: Client, server: FakeServer, pauses: list[floa
 
 
 def test_retry_after_is_heeded(client: Client, server: FakeServer, pauses: list[float]) -> None:
-    server.script = [Answer(429, b"", retry_after="4")]
+    server.script = [Response(429, b"", retry_after="4")]
     client.open()
     assert 4 < pauses[0] <= 4.5
 
 
 def test_a_long_retry_after_is_left_to_the_caller(client: Client, server: FakeServer, pauses: list[float]) -> None:
-    server.script = [Answer(429, b"", retry_after="60")]
+    server.script = [Response(429, b"", retry_after="60")]
     with pytest.raises(ServerUnreachable) as caught:
         client.open()
     assert caught.value.retry_after == 60
@@ -57,7 +57,7 @@ def test_a_long_retry_after_is_left_to_the_caller(client: Client, server: FakeSe
 def test_a_retry_after_that_is_no_number_of_seconds_counts_as_none(
     header: str | None, client: Client, server: FakeServer
 ) -> None:
-    server.script = [Answer(503, b"", retry_after=header)] * 3
+    server.script = [Response(503, b"", retry_after=header)] * 3
     with pytest.raises(ServerUnreachable) as caught:
         client.open()
     assert caught.value.retry_after is None
@@ -66,11 +66,11 @@ def test_a_retry_after_that_is_no_number_of_seconds_counts_as_none(
 
 @pytest.mark.parametrize(
     "ending",
-    [Answer(500, b""), Answer(504, b""), ServerUnreachable("no answer within 10 seconds")],
+    [Response(500, b""), Response(504, b""), ServerUnreachable("no answer within 10 seconds")],
     ids=["500", "504", "timeout"],
 )
 def test_what_will_not_pass_by_itself_is_not_tried_again(
-    ending: Answer | Exception, client: Client, server: FakeServer
+    ending: Response | Exception, client: Client, server: FakeServer
 ) -> None:
     server.script = [ending]
     with pytest.raises(ServerUnreachable):
@@ -86,7 +86,7 @@ def test_a_lie_is_not_asked_for_again(client: Client, server: FakeServer) -> Non
 
 
 def test_the_answer_to_an_earlier_try_does_not_count_for_the_next(client: Client, server: FakeServer) -> None:
-    late: list[Answer] = []
+    late: list[Response] = []
 
     def lose(request: dict[str, Any]) -> ServerUnreachable:
         late.append(server.truth(request))
@@ -98,7 +98,7 @@ def test_the_answer_to_an_earlier_try_does_not_count_for_the_next(client: Client
 
 
 def test_a_busy_server_and_a_missing_one_are_told_apart(client: Client, server: FakeServer) -> None:
-    server.script = [Answer(503, b"")] * 3
+    server.script = [Response(503, b"")] * 3
     with pytest.raises(ServerUnreachable) as busy:
         client.open()
     server.script = [broken() for _ in range(3)]

@@ -19,7 +19,7 @@ def _fresh_nonce() -> str:
 
 
 @dataclass(frozen=True)
-class Question:
+class VerificationRequest:
     """What is asked, and what the answer must therefore speak of."""
 
     card_id: str
