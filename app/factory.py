@@ -1,5 +1,6 @@
 """Wiring, and nothing else."""
 
+from functools import partial
 from typing import Any
 
 import falcon
@@ -81,7 +82,7 @@ def create_app(settings: Settings) -> falcon.App[Any, Any]:
     app.add_route("/v1/openapi.json", OpenApiResource())
     app.add_route("/.well-known/jwks.json", KeySetResource(signer, utc_now))
     app.add_route("/healthz", HealthResource())
-    app.add_route("/readyz", ReadinessResource(database))
+    app.add_route("/readyz", ReadinessResource(partial(startup.check_schema, database)))
     app.add_route("/metrics", MetricsResource())
     _add_console(app, settings, database, SystemStatus(database, settings, functions, signer, utc_now))
     return app

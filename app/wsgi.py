@@ -2,10 +2,10 @@
 
 import sys
 
+from app.domain.errors import SchemaMismatchError
 from app.factory import create_app
 from app.services.startup import MovedAwayError
 from app.settings import Settings, SettingsError
-from app.storage.schema import SchemaMismatchError
 from app.tokens.keyring import KeyRingError
 
 try:

@@ -17,12 +17,11 @@ from app.cli.context import Session, format_option, pass_session
 from app.clock import utc_now
 from app.domain.cards import parse_card_id
 from app.domain.codes import Code, EventKind
+from app.domain.errors import ConflictError, DatabaseUnavailableError, SchemaMismatchError
 from app.domain.texts import Text
 from app.services.formatting import json_text, local, shown
 from app.services.journal_follow import Follower
 from app.storage import journal, models
-from app.storage.database import ConflictError, DatabaseUnavailableError
-from app.storage.schema import SchemaMismatchError
 
 TABLE_ROWS = 200
 FOLLOWED_ROWS = 10  # shown before the first new entry, unless --since says otherwise

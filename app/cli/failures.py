@@ -3,12 +3,11 @@
 import click
 import peewee
 
+from app.domain.errors import ConflictError, DatabaseUnavailableError, SchemaMismatchError
 from app.domain.texts import RefusedError
 from app.functions.client import FunctionsBusyError, FunctionsUnavailableError
 from app.services.startup import MovedAwayError
 from app.settings import SettingsError
-from app.storage.database import ConflictError, DatabaseUnavailableError
-from app.storage.schema import SchemaMismatchError
 from app.tokens.keyring import KeyRingError
 from app.tokens.sealing import NoRecipientError
 

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from app.domain.errors import UnavailableError
 from app.domain.texts import Text
 from app.functions.decorator import Caller
 from app.functions.messages import (
@@ -50,7 +51,7 @@ MAX_ANSWER_BYTES = 4 * 1024 * 1024
 Answer = TypeVar("Answer")
 
 
-class FunctionsUnavailableError(Exception):
+class FunctionsUnavailableError(UnavailableError):
     """The functions service is away, or answers what it never should. The message says which, in technical terms."""
 
 

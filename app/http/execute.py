@@ -3,8 +3,7 @@
 import falcon
 
 from app.domain.texts import Text
-from app.functions.client import FunctionsUnavailableError
-from app.http.problems import invalid_request, unavailable
+from app.http.problems import invalid_request
 from app.http.request_parser import RequestParser
 from app.http.verdicts import respond
 from app.services.functions import Execution, InvalidArgumentsError
@@ -31,6 +30,4 @@ class ExecuteResource:
             if message:
                 detail = Text(f"{detail.zh}：{message}", f"{field}: {message}")
             raise invalid_request(detail, field) from error
-        except FunctionsUnavailableError as error:
-            raise unavailable() from error
         respond(request, response, verdict)

@@ -8,9 +8,9 @@ from typing import Any
 import falcon
 
 from app import metrics
+from app.domain.errors import UnavailableError
 from app.domain.texts import Text
 from app.http.languages import in_language_of
-from app.storage.database import ConflictError, DatabaseUnavailableError
 
 RETRY_AFTER_SECONDS = 2
 logger = logging.getLogger(__name__)
@@ -137,7 +137,7 @@ def from_error(request: falcon.Request, error: Exception) -> Problem:
             return Problem(falcon.HTTP_405, ProblemCode.METHOD_NOT_ALLOWED, detail, headers=headers)
         case falcon.HTTPError():
             return invalid_request(Text("请求格式有误。", "The request is malformed."))
-        case DatabaseUnavailableError() | ConflictError():
+        case UnavailableError():
             return unavailable()
         case _:
             logger.error("unhandled error", exc_info=error, extra={"request_id": request.context.request_id})

@@ -11,8 +11,6 @@ from app import metrics
 from app.http.request_parser import ADDRESS_HEADER, RequestParser
 from app.http.verdicts import respond
 from app.services.verification import Verification
-from app.storage import schema
-from app.storage.database import Database
 from app.tokens.signer import Signer
 
 
@@ -58,14 +56,18 @@ class HealthResource:
 
 
 class ReadinessResource:
-    """`GET /readyz`: the database answers and its schema is this program's."""
+    """`GET /readyz`: whether the service can answer verifications.
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    Args:
+        check: Raises an `UnavailableError` when it cannot.
+    """
+
+    def __init__(self, check: Callable[[], None]) -> None:
+        self._check = check
 
     def on_get(self, _request: falcon.Request, response: falcon.Response) -> None:
-        """Answer, or raise what becomes a 503."""
-        self._database.with_connection(lambda: schema.check_version(self._database.connection()))
+        """Answer 200, or 503 by an `UnavailableError`."""
+        self._check()
         response.content_type = "application/json"
         response.data = b'{"status": "ready"}'
 

@@ -10,10 +10,11 @@ from zoneinfo import ZoneInfo
 
 import peewee
 
+from app.domain.errors import ConflictError, DatabaseUnavailableError
 from app.services.formatting import local
 from app.services.statistics import DAYS, collect, document
 from app.storage import figures, groupings, statistics
-from app.storage.database import ConflictError, Database, DatabaseUnavailableError
+from app.storage.database import Database
 
 FRESH_FOR = timedelta(seconds=60)
 SHARING_WITHIN = timedelta(days=7)

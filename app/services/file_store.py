@@ -8,11 +8,12 @@ from typing import Any, BinaryIO
 import peewee
 
 from app.domain.codes import EventKind
+from app.domain.errors import ConflictError, DatabaseUnavailableError
 from app.domain.files import check_name
 from app.domain.texts import RefusedError, Text, check_text
 from app.storage import files, journal
 from app.storage.blobs import Blob, Blobs, Received
-from app.storage.database import ConflictError, Database, DatabaseUnavailableError
+from app.storage.database import Database
 
 MAX_FILES = 250
 """So many fit into a verdict of 1 MiB, which is all that clients read, whatever their names."""

@@ -10,10 +10,10 @@ from functools import partial
 import peewee
 
 from app.clock import utc_now
+from app.domain.errors import ConflictError, DatabaseUnavailableError
 from app.domain.operators import FORGOTTEN_AFTER
 from app.services import sessions
 from app.storage import api_requests, journal, login_failures, operator_forms, operators
-from app.storage.database import ConflictError, DatabaseUnavailableError
 from app.storage.models import database
 
 INTERVAL_SECONDS = 3600.0

@@ -13,9 +13,10 @@ from zoneinfo import ZoneInfo
 from app import metrics
 from app.domain.cards import ID_RANDOM_BYTES, REFERENCE_LENGTH, id_from_random
 from app.domain.codes import Code, EventKind
+from app.domain.errors import ConflictError, DatabaseUnavailableError
 from app.domain.policy import Binding, Decision, Facts, VerificationRequest, decide
 from app.storage import bindings, journal
-from app.storage.database import ConflictError, Database, DatabaseUnavailableError
+from app.storage.database import Database
 from app.storage.journal import Entry
 from app.tokens.keyring import AUDIENCE
 from app.tokens.signer import Signer

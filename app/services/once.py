@@ -5,9 +5,10 @@ from datetime import datetime
 
 import peewee
 
+from app.domain.errors import ConflictError
 from app.domain.texts import RefusedError
 from app.storage import operator_forms
-from app.storage.database import ConflictError, Database
+from app.storage.database import Database
 
 
 class Once:

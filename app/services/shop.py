@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
+from app.domain.errors import ConflictError, DatabaseUnavailableError
 from app.domain.operators import shop_actor
 from app.services.card_actions import ActionResult, CardActions, CardNotFoundError, canonical
 from app.services.exports import issued_documents
@@ -15,7 +16,7 @@ from app.services.issuing import Issuing
 from app.services.shop_tokens import ShopIdentity
 from app.storage import api_requests
 from app.storage import cards as card_rows
-from app.storage.database import ConflictError, Database, DatabaseUnavailableError
+from app.storage.database import Database
 
 _ATTEMPTS = 5
 logger = logging.getLogger(__name__)

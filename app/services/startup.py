@@ -4,8 +4,9 @@ import logging
 from datetime import datetime
 from pathlib import Path
 
+from app.domain.errors import DatabaseUnavailableError, SchemaMismatchError
 from app.storage import schema
-from app.storage.database import Database, DatabaseUnavailableError
+from app.storage.database import Database
 from app.storage.models import Card
 from app.tokens import keyring
 
@@ -37,6 +38,16 @@ def check_home(keys_dir: Path) -> None:
     )
 
 
+def check_schema(database: Database) -> None:
+    """Check that the database answers and has this program's schema.
+
+    Raises:
+        DatabaseUnavailableError: the database is away.
+        SchemaMismatchError: the database has another schema.
+    """
+    database.with_connection(lambda: schema.check_version(database.connection()))
+
+
 def prepare(database: Database, keys_dir: Path, now: datetime) -> None:
     """Check the schema, and make the signing keys if this is the first start.
 
@@ -50,10 +61,10 @@ def prepare(database: Database, keys_dir: Path, now: datetime) -> None:
     """
     check_home(keys_dir)
     try:
-        database.with_connection(lambda: schema.check_version(database.connection()))
+        check_schema(database)
         if not keyring.exists(keys_dir):
             _make_keys(database, keys_dir, now)
-    except schema.SchemaMismatchError:
+    except SchemaMismatchError:
         raise
     except DatabaseUnavailableError as error:
         if not keyring.exists(keys_dir):

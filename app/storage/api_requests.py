@@ -5,7 +5,7 @@ from datetime import datetime
 import psycopg2
 from peewee import OperationalError, Tuple
 
-from app.storage.database import DatabaseUnavailableError
+from app.domain.errors import DatabaseUnavailableError
 from app.storage.models import ApiRequest, database
 
 PRUNE_BATCH = 1_000

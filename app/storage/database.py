@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import peewee
 import psycopg2
 
+from app.domain.errors import ConflictError, DatabaseUnavailableError
 from app.storage import models
 
 _SECONDS_BETWEEN_ATTEMPTS = 1.0
@@ -23,14 +24,6 @@ _SESSION_OPTIONS = (
 # a server out of resources or going down, 08 a broken connection, 25006 a standby that was promoted elsewhere.
 _TRY_AGAIN = ("40001", "40P01")
 _AWAY = ("08", "53", "57P", "55P03", "57014", "25006")
-
-
-class DatabaseUnavailableError(Exception):
-    """The database is away, or too busy to answer in time. The caller may try again later."""
-
-
-class ConflictError(Exception):
-    """Another transaction was in the way: read again and decide again."""
 
 
 class Database(peewee.PostgresqlDatabase):

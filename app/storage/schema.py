@@ -7,16 +7,13 @@ from typing import Any
 import psycopg2
 from playhouse.migrations import Runner
 
-from app.storage.database import Database, DatabaseUnavailableError
+from app.domain.errors import SchemaMismatchError
+from app.storage.database import Database
 from app.storage.grants import set_grants
 
 _HISTORY = "schema_migration"
 _FOLDER = Path(__file__).parent / "migrations"
 _LOCK = 0x6B6164756E  # "kadun": an advisory lock of our own, so that two migrate steps take turns
-
-
-class SchemaMismatchError(DatabaseUnavailableError):
-    """The database has another schema than this version of the program."""
 
 
 def expected_version() -> str:

@@ -11,6 +11,7 @@ import falcon
 import pytest
 from falcon.testing import simulate_get
 
+from app.domain.errors import DatabaseUnavailableError
 from app.domain.policy import VerificationRequest
 from app.domain.texts import RefusedError
 from app.http.files import SEND_SECONDS, DownloadResource
@@ -22,7 +23,7 @@ from app.services.files import FileTransfer
 from app.services.issuing import Issuing
 from app.services.licence import LicenceService
 from app.storage.blobs import Blob, Blobs, Received
-from app.storage.database import Database, DatabaseUnavailableError
+from app.storage.database import Database
 from app.storage.models import Client, Event, File
 from app.tokens.links import Link, LinkRefusedError, Links
 from app.tokens.signer import Signer

@@ -10,12 +10,13 @@ from falcon.testing import create_req
 
 from app.console.forms import Form
 from app.domain.codes import EventKind
+from app.domain.errors import ConflictError
 from app.domain.texts import RefusedError
 from app.http import problems
 from app.services import housekeeping
 from app.services.once import Once
 from app.storage import operator_forms
-from app.storage.database import ConflictError, Database
+from app.storage.database import Database
 from app.storage.models import Card, Event, Operator, OperatorForm
 from tests.conftest import Clock
 from tests.support.console import Browser, Fields, Files, Seen, add_operator

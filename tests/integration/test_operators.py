@@ -10,6 +10,7 @@ import psycopg2
 import pyotp
 import pytest
 
+from app.domain.errors import DatabaseUnavailableError
 from app.domain.operators import Role, Scope
 from app.domain.texts import RefusedError
 from app.services import housekeeping
@@ -18,7 +19,7 @@ from app.services.sessions import IDLE, Sessions
 from app.services.shop_tokens import ShopIdentity, ShopTokens, TokenNotFoundError
 from app.storage import api_requests, journal
 from app.storage import operators as operator_rows
-from app.storage.database import Database, DatabaseUnavailableError
+from app.storage.database import Database
 from app.storage.models import ApiRequest, ApiToken, Event, LoginFailure, Operator, OperatorDevice, OperatorSession
 from tests.conftest import Clock
 from tests.support.passwords import OTHER, PASSWORD, CheapPasswords

@@ -9,12 +9,13 @@ import peewee
 import pytest
 
 from app.domain.codes import Code, EventKind
+from app.domain.errors import DatabaseUnavailableError, SchemaMismatchError
 from app.domain.policy import VerificationRequest
 from app.services import housekeeping
 from app.services.issuing import Issuing
 from app.services.verification import Verification
 from app.storage import journal, schema
-from app.storage.database import Database, DatabaseUnavailableError
+from app.storage.database import Database
 from app.storage.models import Card, Client, Event
 from tests.conftest import Clock
 from trial.postgres import EmbeddedPostgres
@@ -39,7 +40,7 @@ def test_four_migrations_at_once_are_one(postgres: EmbeddedPostgres) -> None:
 def test_an_empty_database_is_refused_by_name(postgres: EmbeddedPostgres) -> None:
     postgres.create_database("empty")
     database = Database(postgres.url("empty"), on_connect=schema.check_version)
-    with pytest.raises(schema.SchemaMismatchError, match=r"schema is empty.*cardctl migrate"):
+    with pytest.raises(SchemaMismatchError, match=r"schema is empty.*cardctl migrate"):
         database.connect()
     assert database.is_closed()
 
@@ -47,7 +48,7 @@ def test_an_empty_database_is_refused_by_name(postgres: EmbeddedPostgres) -> Non
 def test_a_newer_database_is_not_migrated(database: Database, database_url: str) -> None:
     database.execute_sql("INSERT INTO schema_migration (name, applied) VALUES ('9999_future', now())")
     try:
-        with pytest.raises(schema.SchemaMismatchError, match="older than its database"):
+        with pytest.raises(SchemaMismatchError, match="older than its database"):
             schema.migrate(Database(database_url, bulk=True), lambda _line: None)
     finally:
         database.execute_sql("DELETE FROM schema_migration WHERE name = '9999_future'")

@@ -15,13 +15,14 @@ from zoneinfo import ZoneInfo
 import peewee
 import pytest
 
+from app.domain.errors import DatabaseUnavailableError
 from app.domain.operators import Scope
 from app.services import housekeeping
 from app.services import shop as shop_service
 from app.services.shop import Order, OrderChangedError
 from app.services.shop_tokens import ShopTokens
 from app.storage import api_requests
-from app.storage.database import Database, DatabaseUnavailableError
+from app.storage.database import Database
 from app.storage.models import ApiRequest, Card, Event
 from tests.conftest import Clock
 from tests.integration.conftest import with_keys

@@ -13,12 +13,13 @@ import psycopg2
 
 import app
 from app.clock import utc_now
+from app.domain.errors import ConflictError, DatabaseUnavailableError
 from app.functions.client import FunctionsClient, FunctionsUnavailableError
 from app.services.doctor.facts import DatabaseFacts, InsideFacts, Mode, Role
 from app.settings import Settings, SettingsError, database_url_from
 from app.storage import files, inspection, schema
 from app.storage.blobs import Blob, Blobs
-from app.storage.database import ConflictError, Database, DatabaseUnavailableError, connect_to
+from app.storage.database import Database, connect_to
 from app.tokens import keyring, sealing
 
 _TIMEX_BYTES = 512  # more than a struct timex holds
