@@ -20,6 +20,7 @@ READMES = ("README.md", "README.zh-CN.md")
 SHOPS = ("docs/shop-api.md", "docs/shop-api.zh-CN.md")
 CONSOLES = ("docs/console.md", "docs/console.zh-CN.md")
 MANUALS = ("docs/operations.md", "docs/operations.zh-CN.md")
+REFERENCES = ("docs/reference.md", "docs/reference.zh-CN.md")
 FENCE = re.compile(r"^```[^\n]*\n.*?^```$", re.MULTILINE | re.DOTALL)
 READ_IN = "".join((ROOT / name).read_text() for name in ("app/settings.py", "app/functions/settings.py"))
 SETTINGS = sorted(set(re.findall(r'"(KADUN_[A-Z_]+|DATABASE_URL|KERNAL_DATA_KEY)"', READ_IN)))
@@ -74,7 +75,7 @@ def test_every_link_inside_leads_somewhere(name: str) -> None:
     assert [link for link in links if "://" not in link and not (ROOT / name).parent.joinpath(link).exists()] == []
 
 
-@pytest.mark.parametrize("pair", [READMES, MANUALS, SHOPS, CONSOLES])
+@pytest.mark.parametrize("pair", [READMES, MANUALS, REFERENCES, SHOPS, CONSOLES])
 def test_both_languages_have_the_same_headings(pair: tuple[str, str]) -> None:
     english, chinese = (document(name) for name in pair)
     assert headings(english) == headings(chinese)
