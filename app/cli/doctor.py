@@ -3,7 +3,6 @@
 import os
 import sys
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import asdict
 from typing import BinaryIO
 
@@ -12,10 +11,8 @@ import msgspec
 
 from app.cli import output
 from app.cli.context import format_option
-from app.clock import utc_now
-from app.services.doctor import CheckResult, Facts, HostFacts, Status, examine, examine_host
+from app.services.doctor import Facts, HostFacts, Status, run_checks
 from app.services.doctor.gather import gather
-from app.services.doctor.network import reference_of
 from app.services.formatting import shown
 
 
@@ -25,24 +22,24 @@ from app.services.formatting import shown
     "source",
     type=click.File("rb"),
     metavar="FILE",
-    help="主机信息（scripts/cardctl 提供） / What scripts/cardctl learned of the host; - is standard input.",
+    help="主机信息，由 scripts/cardctl 提供 / Facts of the host, from scripts/cardctl; - is standard input.",
 )
-@click.option("--host-only", is_flag=True, help="只看主机 / Nothing inside: the service is down.")
+@click.option("--host-only", is_flag=True, help="服务未运行，只检查主机 / The service is down: check the host only.")
 @format_option("text", "json")
 def doctor(source: BinaryIO | None, output_format: str, *, host_only: bool) -> None:
     """全面检查 / Check the whole installation; exit 1 when something is wrong (FAIL)."""
+    if host_only and source is None:
+        raise click.UsageError("--host-only needs --host-facts")
     host = None if source is None else _read(source)
-    if host_only:
-        if host is None:
-            raise click.UsageError("--host-only needs --host-facts")
-        results = examine_host(host, utc_now())
+    results = run_checks(Facts(host, None if host_only else gather(os.environ, host)))
+    if output_format == "json":
+        output.print_json_list({"check": check} | asdict(result) for check, result in results.items())
     else:
-        asked = () if host is None else host.proxy
-        references = [reference for ask in asked if (reference := reference_of(ask.answer))]
-        inside = gather(os.environ, references)
-        results = examine(Facts(utc_now(), inside, host))
-    _print(results, output_format)
-    counts = Counter(result.status for result in results)
+        width = max(map(len, results))
+        for check, result in results.items():
+            line = f"{result.status:<4}  {check:<{width}}  {result.message_zh} / {result.message_en}"
+            sys.stdout.write(shown(line) + "\n")
+    counts = Counter(result.status for result in results.values())
     summary = ", ".join(f"{counts[status]} {status}" for status in Status)
     if counts[Status.FAIL]:
         raise click.ClickException(f"发现问题 / Something is wrong: {summary}")
@@ -52,17 +49,7 @@ def doctor(source: BinaryIO | None, output_format: str, *, host_only: bool) -> N
 
 def _read(source: BinaryIO) -> HostFacts:
     try:
-        # What is not UTF-8, a file's name perhaps, spoils no more than itself.
+        # An invalid byte, in a file's name perhaps, spoils no more than itself.
         return msgspec.json.decode(source.read().decode(errors="replace"), type=HostFacts)
     except msgspec.MsgspecError as error:
         raise click.ClickException(f"主机信息有误 / The host facts are malformed: {error}") from error
-
-
-def _print(results: Sequence[CheckResult], output_format: str) -> None:
-    if output_format == "json":
-        output.print_json_list(asdict(result) for result in results)
-        return
-    width = max(len(result.check) for result in results)
-    for f in results:
-        line = f"{f.status:<4}  {f.check:<{width}}  {f.message_zh} / {f.message_en}"
-        sys.stdout.write(shown(line) + "\n")

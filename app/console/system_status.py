@@ -67,5 +67,5 @@ class HealthPage(Page):
         """Show what the doctor sees from inside, what worries it first."""
         health = self.console.system_status.health()
         order = [Status.FAIL, Status.WARN, Status.OK]
-        results = sorted(health.results, key=lambda result: order.index(result.status))
+        results = sorted(health.results.items(), key=lambda item: order.index(item[1].status))
         self.render(request, response, "health.html", health=health, results=results)

@@ -1,15 +1,15 @@
 """What an owner sees of the installation in the console; the command line changes it, and no secret is here."""
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from app.functions.client import FunctionsClient, Listing
-from app.services.doctor import CheckResult, Facts, examine
-from app.services.doctor.gather import look
+from app.services.doctor import CheckResult, Facts, run_checks
+from app.services.doctor.gather import gather_running
 from app.services.file_store import FileStore, StoredFile
 from app.settings import Settings
 from app.storage import inspection, schema
@@ -44,7 +44,7 @@ class ShownSettings(NamedTuple):
 class Health:
     """The installation at one moment. `disk` is None where the folder of licensed files cannot be seen."""
 
-    results: Sequence[CheckResult]
+    results: Mapping[str, CheckResult]
     schema: str
     database: DatabaseFigures
     disk: DiskSpace | None
@@ -115,7 +115,7 @@ class SystemStatus:
             DatabaseUnavailableError: the database is away.
         """
         return Health(
-            results=examine(Facts(self._clock(), look(self._database, self._settings))),
+            results=run_checks(Facts(service_if_any=gather_running(self._database, self._settings))),
             schema=schema.expected_version(),
             database=self._database.with_connection(lambda: inspection.figures(self._database.connection())),
             disk=_space(self._settings.files_dir),

@@ -1,16 +1,16 @@
-"""What the doctor asks the database: its clock, what the roles may do, what the journal recorded."""
+"""Queries about the database itself: its size and clock, what the roles may do, what the journal recorded of probes."""
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from datetime import datetime
 from typing import Any, NamedTuple
 
 from app.domain.codes import EventKind
 from app.storage.models import Event, Operator
 
-QUESTION = "cardctl doctor"
-"""What scripts/lib/hostfacts.sh gives as card, hardware and function."""
+PROBE = "cardctl doctor"
+"""What scripts/lib/hostfacts.sh sends as card, hardware and function."""
 
-# Attributes of the role that asks and of the stack's other two, where the database has them.
+# Attributes of the current role and of the stack's other two, where the database has them.
 _ATTRIBUTES = """
 SELECT rolname, array_remove(ARRAY[
     CASE WHEN rolsuper THEN 'SUPERUSER' END, CASE WHEN rolcreaterole THEN 'CREATEROLE' END,
@@ -18,7 +18,7 @@ SELECT rolname, array_remove(ARRAY[
     CASE WHEN rolreplication THEN 'REPLICATION' END, CASE WHEN rolbypassrls THEN 'BYPASSRLS' END], NULL)
 FROM pg_roles WHERE rolname IN (current_user, 'kadun_owner', 'kadun_backup') ORDER BY rolname
 """
-# What the role that serves must not be able to do. A superuser can do it all, which is said once, above.
+# What the service's role must not be able to do. A superuser can do all of it, which the query above reports.
 _RIGHTS = """
 SELECT array_remove(ARRAY[
     CASE WHEN has_database_privilege(current_database(), 'CREATE') THEN 'CREATE in the database' END,
@@ -84,16 +84,17 @@ def role_problems(connection: Any) -> dict[str, list[str]]:  # noqa: ANN401  # a
     return problems
 
 
-def recorded_addresses(references: Iterable[str]) -> dict[str, str | None]:
-    """Return the address that the journal has for each of these references that it knows."""
-    found = Event.select(Event.reference, Event.ip).where(Event.reference.in_(list(references)))
-    return dict(found.tuples())
+def take_probes(references: Collection[str]) -> dict[str, str | None]:
+    """Return the address that the journal has for each of the doctor's probes that it knows, and delete those entries.
 
-
-def forget(references: Iterable[str]) -> None:
-    """Delete the doctor's own refused questions: they neither fill the journal nor count as anybody's refusals."""
-    own = (Event.kind == EventKind.REJECTED) & (Event.hardware == QUESTION)
-    Event.delete().where(own & Event.reference.in_(list(references))).execute()
+    They would fill the journal and count as somebody's refusals.
+    """
+    if not references:
+        return {}
+    known = Event.reference.in_(references)
+    found = dict(Event.select(Event.reference, Event.ip).where(known).tuples())
+    Event.delete().where(known, Event.kind == EventKind.REJECTED, Event.hardware == PROBE).execute()
+    return found
 
 
 def operators() -> dict[str, bool]:

@@ -124,9 +124,8 @@ def test_it_leaves_nothing_behind(stack: Stack) -> None:
 
 
 def test_no_secret_leaves_the_host(stack: Stack) -> None:
-    gather = (
-        'set -euo pipefail; for m in common dotenv stack hostfacts; do . "$ROOT/scripts/lib/$m.sh"; done; host_facts'
-    )
+    libraries = "for name in common stack provision-firewall hostfacts; do . $ROOT/scripts/lib/$name.sh; done"
+    gather = f"set -euo pipefail; {libraries}; host_facts"
     told = run("bash", "-c", gather, env=stack._environment | {"ROOT": str(stack.folder)}, cwd="/").stdout  # noqa: SLF001
     json.loads(told)
     hidden = [file.read_text().strip() for file in (stack.folder / "secrets").iterdir()]

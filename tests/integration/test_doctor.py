@@ -13,7 +13,7 @@ import pytest
 from app.storage.database import Database
 from app.storage.models import Event
 from tests.conftest import EmbeddedPostgres
-from tests.support.doctor_facts import HOST
+from tests.support.doctor_facts import HOST, SERVICE_CHECKS
 from tests.support.service import Service, question
 
 LEAST = (
@@ -68,19 +68,7 @@ def test_a_trial_is_well_though_its_role_may_do_anything(keyed: Service) -> None
     found = results(keyed)
     assert differing(found) == {"roles": "WARN"}
     assert "SUPERUSER" in found["roles"]["message_en"]
-    inside = {
-        "settings",
-        "database",
-        "schema",
-        "roles",
-        "keys",
-        "data-key",
-        "files",
-        "functions",
-        "clock",
-        "permissions",
-    }
-    assert set(found) == inside
+    assert set(found) == SERVICE_CHECKS
     assert found["functions"]["status"] == "WARN", "nobody serves them here"
 
 
@@ -120,7 +108,10 @@ def test_an_operator_without_one_time_codes_is_named_where_every_address_may_com
     keyed.cardctl("admin", "add", "alice", text="correct horse battery staple\n")
     status, message = console(facts)
     assert (status, "enough for alice:" in message) == ("WARN", True)
-    assert console(json.dumps(HOST | {"admin_allow": "203.0.113.7"})) == ("OK", "Open to 203.0.113.7 alone")
+    assert console(json.dumps(HOST | {"settings": {"KADUN_ADMIN_ALLOW": "203.0.113.7"}})) == (
+        "OK",
+        "Open to 203.0.113.7 alone",
+    )
 
 
 def test_files_whose_bytes_are_lost_are_named(keyed: Service) -> None:

@@ -1,4 +1,4 @@
-"""Facts of a stack as it should be, for the tests of `cardctl doctor` to change one at a time."""
+"""Facts of a healthy installation, for the tests of `cardctl doctor` to change one at a time."""
 
 import base64
 import json
@@ -10,11 +10,11 @@ import msgspec
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from app.services.doctor import HostFacts
-from app.services.doctor.facts import DatabaseFacts, InsideFacts, Mode, Role
+from app.services.doctor.facts import DatabaseFacts, Mode, Role, ServiceFacts
 
+PEM = serialization.Encoding.PEM
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 LOCAL_SOCKETS = """\
 udp UNCONN 0 0 127.0.0.53%lo:53 0.0.0.0:* users:(("systemd-resolve",pid=1,fd=1))
@@ -50,14 +50,17 @@ To                         Action      From
 5000 (v6)                  ALLOW FWD   Anywhere (v6)"""
 
 
-def pem(*names: str, days: float = 90, since: float = 1, issuer: str = "") -> str:
+_KEY = ec.generate_private_key(ec.SECP256R1())
+PUBLIC_KEY = _KEY.public_key().public_bytes(PEM, serialization.PublicFormat.SubjectPublicKeyInfo).decode()
+
+
+def pem(*names: str, days: float = 90, since: float = 1) -> str:
     """A certificate for these names, which ends in so many days."""
-    key = ec.generate_private_key(ec.SECP256R1())
     builder = (
         x509.CertificateBuilder()
         .subject_name(x509.Name([]))
-        .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, issuer)] if issuer else []))
-        .public_key(key.public_key())
+        .issuer_name(x509.Name([]))
+        .public_key(_KEY.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(NOW - timedelta(days=since))
         .not_valid_after(NOW + timedelta(days=days))
@@ -65,11 +68,15 @@ def pem(*names: str, days: float = 90, since: float = 1, issuer: str = "") -> st
     if names:
         general = [x509.DNSName(n) if not n[-1].isdigit() else x509.IPAddress(ip_address(n)) for n in names]
         builder = builder.add_extension(x509.SubjectAlternativeName(general), critical=True)
-    return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
+    return builder.sign(_KEY, hashes.SHA256()).public_bytes(PEM).decode()
 
 
 GOOD_PEM = pem("example.com", "*.example.org", "203.0.113.9")
 REFERENCE = "ABCD2345"
+
+
+def handshake(certificates: str, code: int = 0) -> str:
+    return f"{certificates}\n    Verify return code: {code} (ok)"
 
 
 def answer(reference: str) -> str:
@@ -93,17 +100,11 @@ def container(service: str, **changes: Any) -> dict[str, Any]:
 
 
 MIGRATION = container("migrate", state="exited", health=None)
-CERTIFICATE = {"served": GOOD_PEM, "verified": "0", "file": GOOD_PEM, "key_matches": True, "trust_store": True}
-BACKUP = {
-    "last_good": "2026-11-25T03:30:00Z kadun-1.dump",
-    "size": 9,
-    "installed": 0,
-    "last_verified": "2026-11-22T04:47:00Z kadun-0.dump",
-    "last_away": "2026-11-25T03:31:00Z kadun-1.dump",
-    "hooks": 1,
+DISK = {"folder": "/d", "block_bytes": 1 << 20, "blocks": 100 << 10, "blocks_free": 50 << 10} | {
+    "inodes": 1000,
+    "inodes_free": 900,
 }
-DISK = {"name": "data", "folder": "/d", "size": 100 << 30, "free": 50 << 30, "inodes": 1000, "inodes_free": 900}
-ASK = {"address": "::ffff:198.51.100.1", "status": 404, "answer": answer(REFERENCE)}
+PROBE = {"address": "::ffff:198.51.100.1", "status": 404, "answer": answer(REFERENCE)}
 PERMISSIONS = """\
 700 0 secrets
 600 10001 secrets/database_url
@@ -111,32 +112,37 @@ PERMISSIONS = """\
 700 10001 data/keys
 600 10001 data/keys/keyring.json"""
 HOST: dict[str, Any] = {
-    "root": True,
-    "http_port": 80,
-    "https_port": 443,
-    "domains": "example.com",
-    "known_ports": None,
+    "now": NOW.isoformat(),
+    "settings": {"KADUN_DOMAIN": "example.com", "KADUN_HTTP_PORT": None, "KADUN_HTTPS_PORT": "443"},
     "containers": [*map(container, ("database", "app", "functions", "nginx")), MIGRATION],
     "images": {"database": "sha256:database", "app": "sha256:app", "nginx": None},
-    "program": "digest",
-    "certificate": CERTIFICATE,
-    "proxy": [ASK],
-    "synchronised": "yes",
-    "disks": [DISK],
-    "backup": BACKUP,
+    "program": "digest  wsgi.py",
+    "tls_handshake": handshake(GOOD_PEM),
+    "certificate": GOOD_PEM,
+    "certificate_key": PUBLIC_KEY,
+    "trust_store": True,
+    "proxy": [PROBE],
+    "disks": {"data": DISK, "backups": DISK},
+    "last_good": "2026-11-25T03:30:00Z kadun-1.dump",
+    "last_verified": "2026-11-22T04:47:00Z kadun-0.dump",
+    "last_away": "2026-11-25T03:31:00Z kadun-1.dump",
+    "backup_bytes": 9,
+    "backup_hooks": 1,
+    "installed": 0,
     "sockets": LOCAL_SOCKETS,
     "ssh_ports": "22",
-    "bridges": "172.17.0.1 fe80::42",
+    "bridges": ["172.17.0.1", "fe80::42"],
     "ufw": UFW,
     "ipv6_unfiltered": False,
     "permissions": PERMISSIONS,
     "secrets_in_env": None,
+    "moved_to": None,
 }
 DATABASE = DatabaseFacts(
     "0001_initial", 0.01, (Role("kadun_app", ()),), {REFERENCE: "198.51.100.1"}, files=2, operators={}
 )
-INSIDE = InsideFacts(
-    settings=None,
+SERVICE = ServiceFacts(
+    settings_error=None,
     behind_proxy=True,
     schema_expected="0001_initial",
     database=DATABASE,
@@ -144,10 +150,18 @@ INSIDE = InsideFacts(
     data_key=(True,),
     data_key_length=74,
     modes=(Mode("/keys", 0o700, 0o700), Mode("/keys/keyring.json", 0o600, 0o600)),
-    kernel_synchronised=True,
-    program="digest",
+    clock_synchronised=True,
+    program={"wsgi.py": "digest"},
 )
 
 
+SERVICE_CHECKS = {"permissions", "settings", "database", "schema", "roles", "keys", "data-key", "files"} | {
+    "functions",
+    "clock",
+}
+"""Those that need no facts of the host."""
+
+
 def host_facts(**changes: Any) -> HostFacts:
+    """The facts of a healthy host, with changes."""
     return msgspec.json.decode(json.dumps(HOST | changes), type=HostFacts)

@@ -1,7 +1,7 @@
-"""`cardctl doctor`: what is gathered (facts, gather) and what it means (the other modules, pure functions)."""
+"""The checks of `cardctl doctor`: `facts` and `gather` collect, the other modules check, `checks` lists every check."""
 
+from app.services.doctor.checks import run_checks
 from app.services.doctor.facts import Facts, HostFacts
-from app.services.doctor.judge import examine, examine_host
-from app.services.doctor.result import CheckResult, Status
+from app.services.doctor.results import CheckResult, Status
 
-__all__ = ["CheckResult", "Facts", "HostFacts", "Status", "examine", "examine_host"]
+__all__ = ["CheckResult", "Facts", "HostFacts", "Status", "run_checks"]

@@ -1,13 +1,18 @@
-"""What the doctor knows. The host's part comes from scripts/lib/hostfacts.sh as JSON, the rest from inside."""
+"""The facts that the checks need: the host's, as JSON from scripts/lib/hostfacts.sh, and the service's own."""
 
+import base64
+import json
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 
 import msgspec
 
+from app.services.doctor.results import NotCheckedError
+
 
 class Container(msgspec.Struct, forbid_unknown_fields=True):
-    """A container of this project, as the engine describes it."""
+    """A container of this project, from `docker inspect`."""
 
     service: str
     oneoff: str
@@ -21,79 +26,86 @@ class Container(msgspec.Struct, forbid_unknown_fields=True):
     image_name: str
 
 
-class Certificate(msgspec.Struct, forbid_unknown_fields=True):
-    """The chain as served (PEM), OpenSSL's verdict on it (X509_V_ERR_… as a number), and the files."""
-
-    served: str | None
-    verified: str | None
-    file: str | None
-    key_matches: bool | None
-    trust_store: bool
-
-
-class Ask(msgspec.Struct, forbid_unknown_fields=True):
-    """A request through nginx: the address that we had, and the answer."""
+class ProxyProbe(msgspec.Struct, forbid_unknown_fields=True):
+    """A request that the host sent through nginx: the address that it came from, and the answer."""
 
     address: str
     status: int
-    answer: str | None
+    answer: str
+
+    @property
+    def reference(self) -> str | None:
+        """The reference of the verdict in the answer, by which the journal knows it."""
+        try:
+            payload = json.loads(self.answer)["token"].split(".")[1]
+            return str(json.loads(base64.urlsafe_b64decode(payload + "=="))["jti"][-8:])
+        except (ValueError, LookupError, TypeError, AttributeError):
+            return None
 
 
 class Disk(msgspec.Struct, forbid_unknown_fields=True):
-    """A folder's file system, in bytes and inodes; None where there is no such folder."""
+    """The file system of a folder, in numbers of blocks and inodes, from `stat --file-system`."""
 
-    name: str
     folder: str
-    size: int | None
-    free: int | None
-    inodes: int
-    inodes_free: int
-
-
-class Backup(msgspec.Struct, forbid_unknown_fields=True):
-    """The newest good backup: its line, the size of its file, None when gone; and when .env was made (Unix time).
-
-    Then the lines of the newest that was proven and of the newest that was carried away, and how many hooks do that.
-    """
-
-    last_good: str | None
-    size: int | None
-    installed: int | None
-    last_verified: str | None
-    last_away: str | None
-    hooks: int
+    block_bytes: int | None = None
+    blocks: int = 0
+    blocks_free: int = 0
+    inodes: int = 0
+    inodes_free: int = 0
 
 
 class HostFacts(msgspec.Struct, forbid_unknown_fields=True):
-    """What the host told; None is what it could not see."""
+    """What the host told; None is what it could not see.
 
-    root: bool
-    http_port: int
-    https_port: int
-    domains: str | None
-    known_ports: str | None
+    `settings` are from .env, `program` is the output of `sha256sum` for app/. `tls_handshake` holds the certificates
+    that nginx serves (PEM) and OpenSSL's "Verify return code"; `certificate` and `certificate_key` are the files, the
+    latter as its public key. `last_good`, `last_verified` and `last_away` are lines that the backup scripts wrote,
+    `backup_bytes` is the size of the last good one, and `installed` is when .env was written, in Unix time.
+    """
+
+    now: datetime
+    settings: dict[str, str | None]
     containers: list[Container]
     images: dict[str, str | None]
     program: str | None
-    certificate: Certificate
-    proxy: list[Ask]
-    synchronised: str | None
-    disks: list[Disk]
-    backup: Backup
+    tls_handshake: str | None
+    certificate: str | None
+    certificate_key: str | None
+    trust_store: bool
+    proxy: list[ProxyProbe]
+    disks: dict[str, Disk]
+    last_good: str | None
+    last_verified: str | None
+    last_away: str | None
+    backup_bytes: int | None
+    backup_hooks: int
+    installed: int | None
     sockets: str | None
     ssh_ports: str | None
-    bridges: str | None
+    bridges: list[str]
     ufw: str | None
     ipv6_unfiltered: bool
     permissions: str | None
     secrets_in_env: str | None
-    moved_to: str | None = None
-    admin_allow: str | None = None
+    moved_to: str | None
+
+    def setting(self, name: str) -> str:
+        """Return what .env says, an empty text where it says nothing."""
+        return self.settings.get(name) or ""
+
+    def container(self, service: str) -> Container | None:
+        """Return a service's container."""
+        return next((c for c in self.containers if c.service == service and c.oneoff != "True"), None)
+
+    def runs(self, service: str) -> bool:
+        """Tell whether a service's container runs, healthy or not."""
+        container = self.container(service)
+        return container is not None and container.state == "running"
 
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """A database role and what it may do, as `problems` in the words of PostgreSQL."""
+    """A database role and what it may do but should not, as `problems` in the words of PostgreSQL."""
 
     name: str
     problems: tuple[str, ...]
@@ -104,8 +116,8 @@ class DatabaseFacts:
     """What the database told.
 
     `recorded` is the address in the journal by a verdict's reference. `files` counts the licensed files; `lost_files`
-    are the names of those whose bytes are not there; `operators` says of each by name whether it wants one-time
-    codes. None and empty where this program does not know the schema.
+    are the names of those whose bytes are missing; `operators` says of each by name whether a log-in needs a one-time
+    code. None and empty where this program does not know the schema.
     """
 
     schema_found: str | None
@@ -119,22 +131,33 @@ class DatabaseFacts:
 
 @dataclass(frozen=True, slots=True)
 class Mode:
-    """A file's permission bits, and what at most they may be."""
+    """A file's permission bits, None where it is missing, and those that it may have at most."""
 
     path: str
     mode: int | None
     allowed: int
 
+    def __str__(self) -> str:
+        """Return the path and its bits."""
+        return f"{self.path} {self.mode or 0:o}"
+
+    @property
+    def is_too_open(self) -> bool:
+        """Whether it has bits that it must not have."""
+        return self.mode is not None and self.mode & ~self.allowed != 0
+
 
 @dataclass(frozen=True, slots=True)
-class InsideFacts:
-    """What is seen where the service runs; an error's text stands where the thing itself could not be had.
+class ServiceFacts:
+    """What is seen where the service runs; a text in place of a fact is the error that kept us from it.
 
-    `functions` counts the loaded ones, None where nobody answers; `broken` are the modules that could not be loaded.
-    `closed_folder` is that of licensed files where it is there and cannot be written.
+    `data_key` says of each line of KERNAL_DATA_KEY whether it is an age identity. `functions` counts the loaded ones,
+    None where their service does not answer; `broken` are the modules that could not be loaded. `unwritable_folder` is
+    the folder of licensed files where it exists and the service cannot write to it. `program` is the SHA-256 of each
+    of the program's files.
     """
 
-    settings: str | None
+    settings_error: str | None
     behind_proxy: bool
     schema_expected: str
     database: DatabaseFacts | str
@@ -142,17 +165,54 @@ class InsideFacts:
     data_key: tuple[bool, ...]
     data_key_length: int
     modes: tuple[Mode, ...]
-    kernel_synchronised: bool | None
-    program: str
-    closed_folder: str | None = None
+    clock_synchronised: bool | None
+    unwritable_folder: str | None = None
     functions: int | None = 0
     broken: tuple[str, ...] = ()
+    program: dict[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+class NotGatheredError(Exception):
+    """A check needs facts that nobody gathered: those of the host in the trial, or those of a service that is down."""
+
+
+@dataclass(frozen=True)
 class Facts:
-    """Everything, at one moment. `host` is None where nobody asked the host: in the trial, or by hand inside."""
+    """Everything that was gathered."""
 
-    now: datetime
-    inside: InsideFacts
-    host: HostFacts | None = None
+    host_if_any: HostFacts | None = None
+    service_if_any: ServiceFacts | None = None
+
+    @cached_property
+    def host(self) -> HostFacts:
+        """What the host told.
+
+        Raises:
+            NotGatheredError: the host was not asked.
+        """
+        if self.host_if_any is None:
+            raise NotGatheredError
+        return self.host_if_any
+
+    @cached_property
+    def service(self) -> ServiceFacts:
+        """What is seen where the service runs.
+
+        Raises:
+            NotGatheredError: it does not run.
+        """
+        if self.service_if_any is None:
+            raise NotGatheredError
+        return self.service_if_any
+
+    @cached_property
+    def database(self) -> DatabaseFacts:
+        """What the database told.
+
+        Raises:
+            NotCheckedError: it is unavailable.
+        """
+        found = self.service.database
+        if isinstance(found, str):
+            raise NotCheckedError("数据库不可用", "the database is away")
+        return found

@@ -1,12 +1,10 @@
-"""Looks around where the service runs. Nothing here judges, and nothing that is missing or broken stops it."""
+"""Gathers the facts where the service runs. Nothing that is missing or broken stops it."""
 
 import ctypes
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
 import peewee
 import psycopg2
@@ -15,7 +13,7 @@ import app
 from app.clock import utc_now
 from app.domain.errors import ConflictError, DatabaseUnavailableError
 from app.functions.client import FunctionsClient, FunctionsUnavailableError
-from app.services.doctor.facts import DatabaseFacts, InsideFacts, Mode, Role
+from app.services.doctor.facts import DatabaseFacts, HostFacts, Mode, Role, ServiceFacts
 from app.settings import Settings, SettingsError, database_url_from
 from app.storage import files, inspection, schema
 from app.storage.blobs import Blob, Blobs
@@ -27,56 +25,73 @@ _FUNCTIONS_SECONDS = 5
 _UNSYNCHRONISED = 5  # TIME_ERROR, adjtimex(2)
 
 
-def gather(env: Mapping[str, str], references: Sequence[str]) -> InsideFacts:
-    """Look at everything once.
+def gather(env: Mapping[str, str], host: HostFacts | None) -> ServiceFacts:
+    """Gather the facts from the environment of a service, which may be unable to start.
 
     Args:
-        env: The environment of the service.
-        references: Verdicts whose entries in the journal are wanted.
+        env: The environment.
+        host: Its probes of the proxy are looked up in the journal, and removed from there.
     """
-    error, data_key, behind_proxy = None, "", env.get("KADUN_BEHIND_PROXY") == "true"
+    error, data_key = None, ""
     try:
         data_key = Settings.from_env(env).kernal_data_key
     except SettingsError as problem:
         error = str(problem)
-    keys_dir = Path(env.get("KADUN_KEYS_DIR") or "keys")
+    references = [probe.reference for probe in host.proxy if probe.reference] if host else []
     files_dir = Path(env.get("KADUN_FILES_DIR") or "files")
-    places = _Places(keys_dir, files_dir, Path(env.get("KADUN_FUNCTIONS_SOCKET") or "functions.sock"))
-    facts = _facts(_database(env, references, files_dir), places, data_key)
-    program = program_digest(Path(app.__file__).parent)
-    return replace(facts, settings=error, behind_proxy=behind_proxy, program=program)
+    try:
+        database = _database_facts(connect_to(Database(database_url_from(env))), references, files_dir)
+    except SettingsError as problem:
+        database = str(problem)
+    return _service_facts(
+        database,
+        keys_dir=Path(env.get("KADUN_KEYS_DIR") or "keys"),
+        files_dir=files_dir,
+        functions_socket=Path(env.get("KADUN_FUNCTIONS_SOCKET") or "functions.sock"),
+        data_key=data_key,
+        behind_proxy=env.get("KADUN_BEHIND_PROXY") == "true",
+        settings_error=error,
+    )
 
 
-def look(database: Database, settings: Settings) -> InsideFacts:
-    """Look at everything that a running service sees of itself; its settings are right, or it would not run."""
-    places = _Places(settings.keys_dir, settings.files_dir, settings.functions_socket)
-    facts = _facts(_told(database, (), settings.files_dir), places, settings.kernal_data_key)
-    return replace(facts, behind_proxy=settings.behind_proxy)
+def gather_running(database: Database, settings: Settings) -> ServiceFacts:
+    """Gather the facts that a running service sees of itself; its settings are right, or it would not run."""
+    return _service_facts(
+        _database_facts(database, (), settings.files_dir),
+        keys_dir=settings.keys_dir,
+        files_dir=settings.files_dir,
+        functions_socket=settings.functions_socket,
+        data_key=settings.kernal_data_key,
+        behind_proxy=settings.behind_proxy,
+    )
 
 
-class _Places(NamedTuple):
-    keys_dir: Path
-    files_dir: Path
-    functions_socket: Path
-
-
-def _facts(database: DatabaseFacts | str, places: _Places, data_key: str) -> InsideFacts:
-    keys_dir, files_dir, socket = places
-    functions, broken = _functions(socket)
-    return InsideFacts(
-        settings=None,
-        behind_proxy=False,
+def _service_facts(  # noqa: PLR0913  # a setting each
+    database: DatabaseFacts | str,
+    *,
+    keys_dir: Path,
+    files_dir: Path,
+    functions_socket: Path,
+    data_key: str,
+    behind_proxy: bool,
+    settings_error: str | None = None,
+) -> ServiceFacts:
+    functions, broken = _functions(functions_socket)
+    is_unwritable = files_dir.exists() and not os.access(files_dir, os.W_OK | os.X_OK)
+    return ServiceFacts(
+        settings_error=settings_error,
+        behind_proxy=behind_proxy,
         schema_expected=schema.expected_version(),
         database=database,
         key_ids=_key_ids(keys_dir),
         data_key=tuple(_is_identity(line) for line in data_key.splitlines() if line.strip()),
         data_key_length=len(data_key),
         modes=(_mode(keys_dir, 0o700), _mode(keys_dir / keyring.FILE, 0o600)),
-        kernel_synchronised=_kernel_synchronised(),
-        program="",
-        closed_folder=str(files_dir) if files_dir.exists() and not os.access(files_dir, os.W_OK | os.X_OK) else None,
+        clock_synchronised=_clock_synchronised(),
+        unwritable_folder=str(files_dir) if is_unwritable else None,
         functions=functions,
         broken=broken,
+        program=_program(Path(app.__file__).parent),
     )
 
 
@@ -88,47 +103,37 @@ def _functions(socket: Path) -> tuple[int | None, tuple[str, ...]]:
     return len(loaded.functions), tuple(one.module for one in loaded.broken)
 
 
-def _database(env: Mapping[str, str], references: Sequence[str], files_dir: Path) -> DatabaseFacts | str:
+def _database_facts(database: Database, references: Sequence[str], files_dir: Path) -> DatabaseFacts | str:
     try:
-        database = connect_to(Database(database_url_from(env)))
-    except SettingsError as error:
-        return str(error)
-    return _told(database, references, files_dir)
-
-
-def _told(database: Database, references: Sequence[str], files_dir: Path) -> DatabaseFacts | str:
-    try:
-        return database.with_connection(lambda: _ask(database, references, Blobs(files_dir)))
+        return database.with_connection(lambda: _query(database, references, Blobs(files_dir)))
     except (DatabaseUnavailableError, ConflictError) as error:
         return str(error)
-    except (psycopg2.Error, peewee.PeeweeException) as error:  # whoever may not even read the tables
+    except (psycopg2.Error, peewee.PeeweeException) as error:  # a role that may not even read the tables
         return str(error).strip().split("\n")[0]
 
 
-def _ask(database: Database, references: Sequence[str], blobs: Blobs) -> DatabaseFacts:
+def _query(database: Database, references: Sequence[str], blobs: Blobs) -> DatabaseFacts:
     connection = database.connection()
     before = utc_now()
     theirs = inspection.clock(connection)
-    offset = theirs - before - (utc_now() - before) / 2
+    offset = (theirs - before - (utc_now() - before) / 2).total_seconds()
     found = schema.current_version(connection)
-    database.rollback()  # an empty database has refused the question
+    database.rollback()  # an empty database has refused the query
     if found is None:
-        return DatabaseFacts(None, offset.total_seconds(), ())
+        return DatabaseFacts(None, offset, ())
     roles = tuple(Role(name, tuple(wrong)) for name, wrong in inspection.role_problems(connection).items())
-    recorded = inspection.recorded_addresses(references) if references else {}
-    if references:
-        inspection.forget(references)
-    known = found == schema.expected_version()
-    listed = [row for row, _ in files.listed()] if known else None
-    lost = [row.name for row in listed or () if not blobs.holds(Blob(row.sha256, row.size))]
+    recorded = inspection.take_probes(references)
+    if found != schema.expected_version():
+        return DatabaseFacts(found, offset, roles, recorded)
+    listed = [row for row, _ in files.listed()]
     return DatabaseFacts(
         found,
-        offset.total_seconds(),
+        offset,
         roles,
         recorded,
-        files=None if listed is None else len(listed),
-        lost_files=tuple(lost),
-        operators=inspection.operators() if known else None,
+        files=len(listed),
+        lost_files=tuple(row.name for row in listed if not blobs.holds(Blob(row.sha256, row.size))),
+        operators=inspection.operators(),
     )
 
 
@@ -155,8 +160,8 @@ def _mode(path: Path, allowed: int) -> Mode:
         return Mode(str(path), None, allowed)
 
 
-def _kernel_synchronised() -> bool | None:
-    """Ask the kernel, which every container shares with its host; None where it does not tell."""
+def _clock_synchronised() -> bool | None:
+    """Ask the kernel, which every container shares with its host, as timedatectl does; None where it does not tell."""
     try:
         state = ctypes.CDLL(None, use_errno=True).adjtimex(ctypes.create_string_buffer(_TIMEX_BYTES))
     except (OSError, AttributeError):  # no such function: another kernel
@@ -164,10 +169,10 @@ def _kernel_synchronised() -> bool | None:
     return None if state < 0 else state != _UNSYNCHRONISED
 
 
-def program_digest(folder: Path) -> str:
-    """Return the digest of the program's files, as `sha256sum` would print it (scripts/lib/hostfacts.sh)."""
-    files = sorted(
-        (path for path in folder.rglob("*.py") if path.is_file()), key=lambda p: os.fsencode(p.relative_to(folder))
-    )
-    lines = (f"{hashlib.sha256(p.read_bytes()).hexdigest()}  {p.relative_to(folder)}\n" for p in files)
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
+def _program(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of each of the program's files, as scripts/lib/hostfacts.sh does for those of the checkout."""
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in folder.rglob("*.py")
+        if path.is_file()
+    }

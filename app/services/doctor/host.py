@@ -1,43 +1,26 @@
-"""Checks of the host: containers, disk, permissions."""
+"""Checks of the host: containers, program, disks, permissions."""
 
-from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
-from app.services.doctor.facts import Container, Disk, HostFacts, Mode
-from app.services.doctor.result import CheckResult, fail, ok, unchecked, warn
+from app.services.doctor.facts import Facts, Mode
+from app.services.doctor.results import CheckResult, NotCheckedError, fail, ok, warn
 
 SERVICES = ("database", "app", "functions", "nginx")
+PRIVATE = ("secrets", "https_certificates/privkey.pem", "data/keys", "data/keys/keyring.json")
 GIB, MIB = 1 << 30, 1 << 20
 FREE_FAIL, FREE_WARN, PERCENT_WARN, PLENTY = 512 * MIB, 2 * GIB, 10, 20 * GIB
 INODES_PERCENT_FAIL, INODES_PERCENT_WARN = 2, 10
-RESTARTED_LATELY = timedelta(days=1)
+RECENTLY = timedelta(days=1)
 _OTHERS = 0o077
-_SHOWN = 3
+_MAX_LISTED = 3
 
 
-def _of(facts: HostFacts, service: str) -> Container | None:
-    ours = (c for c in facts.containers if c.service == service and c.oneoff != "True")
-    return next(ours, None)
-
-
-def runs(facts: HostFacts, service: str) -> bool:
-    """Tell whether a service's container runs, healthy or not."""
-    container = _of(facts, service)
-    return container is not None and container.state == "running"
-
-
-def is_healthy(facts: HostFacts, service: str) -> bool:
-    """Tell whether a service's container says that it is well."""
-    container = _of(facts, service)
-    return container is not None and container.state == "running" and container.health == "healthy"
-
-
-def containers(facts: HostFacts) -> CheckResult:
-    """Every service runs and is healthy, and the migration went through; or it has moved away, and none should."""
-    if facts.moved_to is not None:
-        at, _, place = facts.moved_to.partition(" ")
+def containers(facts: Facts) -> CheckResult:
+    """Check that every service runs and is healthy, and that the migration succeeded; or that the service has moved."""
+    host = facts.host
+    if host.moved_to is not None:
+        at, _, place = host.moved_to.partition(" ")
         return warn(
-            "containers",
             f"服务已搬迁到 {place}（{at}），本机只回答 503。那边正常后 docker compose down；"
             "撤销：scripts/migrate-to.sh --resume-here",
             f"The service moved to {place} at {at}; here is a 503 only. When all is well there: docker compose down; "
@@ -45,7 +28,7 @@ def containers(facts: HostFacts) -> CheckResult:
         )
     wrong, starting = [], []
     for service in SERVICES:
-        container = _of(facts, service)
+        container = host.container(service)
         if container is None:
             wrong.append(f"{service}: missing")
         elif container.state != "running":
@@ -55,126 +38,142 @@ def containers(facts: HostFacts) -> CheckResult:
             starting.append(service)
         elif container.health not in (None, "healthy"):
             wrong.append(f"{service}: {container.health}")
-    migration = _of(facts, "migrate")
+    migration = host.container("migrate")
     if migration is not None and migration.exit_code != 0:
         wrong.append(f"migrate: exit {migration.exit_code}")
     if wrong:
         listed = "; ".join(wrong)
         return fail(
-            "containers",
             f"{listed}。请查看 docker compose logs，再执行 docker compose up -d --wait",
             f"{listed}. Look at docker compose logs, then docker compose up -d --wait",
         )
     if starting:
         listed = ", ".join(starting)
-        return warn("containers", f"正在启动：{listed}", f"Starting still: {listed}")
-    return ok("containers", "全部运行且健康", "All run and are healthy")
+        return warn(f"正在启动：{listed}", f"Starting still: {listed}")
+    return ok("全部运行且健康", "All run and are healthy")
 
 
-def restarts(facts: HostFacts, now: datetime) -> CheckResult:
-    """No container died by itself within a day."""
-    lately = [
+def restarts(facts: Facts) -> CheckResult:
+    """Check that no container has restarted by itself within a day."""
+    listed = ", ".join(
         f"{c.service} ×{c.restarts}"
-        for c in facts.containers
-        if c.restarts and now - datetime.fromisoformat(c.started) < RESTARTED_LATELY
-    ]
-    if lately:
-        listed = ", ".join(lately)
+        for c in facts.host.containers
+        if c.restarts and facts.host.now - datetime.fromisoformat(c.started) < RECENTLY
+    )
+    if listed:
         return warn(
-            "restarts",
             f"一天内曾自行重启：{listed}。请查看 docker compose logs",
             f"Came back by itself within a day: {listed}. Look at docker compose logs",
         )
-    return ok("restarts", "一天内没有自行重启", "None came back by itself within a day")
+    return ok("一天内没有自行重启", "None came back by itself within a day")
 
 
-def images(facts: HostFacts) -> CheckResult:
-    """Each container is of the image that its name stands for now."""
-    old = [
+def images(facts: Facts) -> CheckResult:
+    """Check that each container runs the image that its name stands for now."""
+    host = facts.host
+    if not host.images:
+        raise NotCheckedError("没有容器", "there are no containers")
+    outdated = [
         c.service
-        for c in facts.containers
-        if c.oneoff != "True" and facts.images.get(c.image_name) not in (None, c.image)
+        for c in host.containers
+        if c.oneoff != "True" and host.images.get(c.image_name) not in (None, c.image)
     ]
-    if old:
-        listed = ", ".join(sorted(old))
+    if outdated:
+        listed = ", ".join(sorted(outdated))
         return warn(
-            "images",
             f"容器仍是旧镜像：{listed}。执行 docker compose up -d --wait 以启用新镜像",
             f"Still of an older image: {listed}. docker compose up -d --wait takes up the new one",
         )
-    if not facts.images:
-        return unchecked("images", "没有容器", "there are no containers")
-    return ok("images", "容器与镜像一致", "The containers are of the images that are here")
+    return ok("容器与镜像一致", "The containers are of the images that are here")
 
 
-def program(facts: HostFacts, running: str) -> CheckResult:
-    """The program that runs is the one in this checkout."""
-    if facts.program is None:
-        return unchecked("program", "无法读取 app/", "app/ cannot be read")
-    if facts.program != running:
+def program(facts: Facts) -> CheckResult:
+    """Check that the program that runs is the one in this checkout."""
+    lines = (facts.host.program or "").splitlines()
+    checkout = {path: digest for digest, _, path in (line.partition("  ") for line in lines)}
+    running = facts.service.program
+    if not checkout:
+        raise NotCheckedError("无法读取 app/", "app/ cannot be read")
+    if checkout != running:
         return warn(
-            "program",
             "运行中的程序与此目录的代码不同：用 scripts/upgrade.sh 升级",
             "What runs is not the program of this checkout: scripts/upgrade.sh brings it up",
         )
-    return ok("program", "运行的正是此目录的程序", "What runs is the program of this checkout")
+    return ok("运行的正是此目录的程序", "What runs is the program of this checkout")
 
 
-def disk(facts: Disk) -> CheckResult:
-    """There is room for bytes and for files."""
-    check = f"disk-{facts.name}"
-    if facts.size is None or facts.free is None:
-        return unchecked(check, f"df 看不到 {facts.folder}", f"df cannot see {facts.folder}")
-    percent = 100 * facts.free // max(facts.size, 1)
-    free = f"{facts.free / GIB:.1f} GiB" if facts.free >= GIB else f"{facts.free // MIB} MiB"
-    inodes = 100 if facts.inodes == 0 else 100 * facts.inodes_free // facts.inodes
-    zh = f"{facts.folder} 可用 {free}（{percent}%），inode 可用 {inodes}%"
-    en = f"{facts.folder} has {free} free ({percent}%), {inodes}% of its inodes"
-    if facts.free < FREE_FAIL or inodes < INODES_PERCENT_FAIL:
-        return fail(check, f"磁盘将满：{zh}", f"Nearly full: {en}")
-    if facts.free < FREE_WARN or (percent < PERCENT_WARN and facts.free < PLENTY) or inodes < INODES_PERCENT_WARN:
-        return warn(check, f"磁盘空间不多：{zh}", f"Getting full: {en}")
-    return ok(check, zh, en)
+def disk_data(facts: Facts) -> CheckResult:
+    """Check the room on the disk of data/."""
+    return _disk(facts, "data")
 
 
-def secrets_in_env(facts: HostFacts) -> CheckResult:
-    """.env, which everybody may read, holds no secret."""
-    if facts.secrets_in_env:
+def disk_backups(facts: Facts) -> CheckResult:
+    """Check the room on the disk of the backups."""
+    return _disk(facts, "backups")
+
+
+def _disk(facts: Facts, name: str) -> CheckResult:
+    disk = facts.host.disks[name]
+    if disk.block_bytes is None:
+        raise NotCheckedError(f"无法查询 {disk.folder} 的空间", f"the room in {disk.folder} cannot be seen")
+    free = disk.blocks_free * disk.block_bytes
+    percent = 100 * disk.blocks_free // max(disk.blocks, 1)
+    inodes = 100 * disk.inodes_free // disk.inodes if disk.inodes else 100  # some file systems do not count them
+    size = f"{free / GIB:.1f} GiB" if free >= GIB else f"{free // MIB} MiB"
+    zh = f"{disk.folder} 可用 {size}（{percent}%），inode 可用 {inodes}%"
+    en = f"{disk.folder} has {size} free ({percent}%), {inodes}% of its inodes"
+    if free < FREE_FAIL or inodes < INODES_PERCENT_FAIL:
+        return fail(f"磁盘将满：{zh}", f"Nearly full: {en}")
+    if free < FREE_WARN or (percent < PERCENT_WARN and free < PLENTY) or inodes < INODES_PERCENT_WARN:
+        return warn(f"磁盘空间不多：{zh}", f"Getting full: {en}")
+    return ok(zh, en)
+
+
+def env(facts: Facts) -> CheckResult:
+    """Check that .env, which everybody may read, holds no secret."""
+    names = facts.host.secrets_in_env
+    if names:
         return fail(
-            "env",
-            f".env 中疑似有密码或密钥：{facts.secrets_in_env}。请移入 secrets/ 并更换",
-            f".env seems to hold a secret: {facts.secrets_in_env}. Move it into secrets/ and change it",
+            f".env 中疑似有密码或密钥：{names}。请移入 secrets/ 并更换",
+            f".env seems to hold a secret: {names}. Move it into secrets/ and change it",
         )
-    return ok("env", ".env 中没有密码或密钥", ".env holds no secret")
+    return ok(".env 中没有密码或密钥", ".env holds no secret")
 
 
-def permissions(facts: HostFacts, modes: Sequence[Mode]) -> CheckResult:
-    """Secrets, private keys and backups are their owners' alone."""
-    seen = {path: mode for mode, _, path in (line.split(" ", 2) for line in (facts.permissions or "").splitlines())}
-    open_to_others = [f"{path} {mode}" for path, mode in seen.items() if mode != "?" and int(mode, 8) & _OTHERS]
-    open_to_others += too_open(m for m in modes if seen.get(_on_host(m.path), "?") == "?")
-    if open_to_others:
-        listed = ", ".join(open_to_others[:_SHOWN]) + (" …" if len(open_to_others) > _SHOWN else "")
-        return fail(
-            "permissions",
-            f"其他用户可读：{listed}。请执行 chmod go= 收回",
-            f"Open to others: {listed}. Take it back with chmod go=",
+def permissions(facts: Facts) -> CheckResult:
+    """Check that nobody but their owners can read secrets, private keys and backups.
+
+    The service sees the key folder, too; so it tells what the host may not see, and in the trial it tells all.
+    """
+    modes = facts.service_if_any.modes if facts.service_if_any else ()
+    if facts.host_if_any is None:
+        exposed = [str(m) for m in facts.service.modes if m.is_too_open]
+        return _exposed(exposed) or ok("签名密钥仅服务可读", "The signing keys are the service's alone")
+    seen = {
+        path: mode for mode, _, path in (line.split(" ", 2) for line in (facts.host.permissions or "").splitlines())
+    }
+    exposed = [f"{path} {mode}" for path, mode in seen.items() if int(mode, 8) & _OTHERS]
+    exposed += [str(m) for m in modes if m.is_too_open and _on_host(m) not in seen]
+    if result := _exposed(exposed):
+        return result
+    seen_inside = {_on_host(m) for m in modes if m.mode is not None}
+    unseen = ", ".join(path for path in PRIVATE if path not in seen and path not in seen_inside)
+    if unseen:
+        raise NotCheckedError(
+            f"看不到或缺少 {unseen}（请用 root 运行）", f"not seen or missing: {unseen} (try as root)"
         )
-    from_inside = {_on_host(m.path) for m in modes if m.mode is not None}
-    unseen = [path for path, mode in seen.items() if mode == "?" and path not in from_inside]
-    if unseen or not seen:
-        listed = ", ".join(unseen[:_SHOWN])
-        return unchecked(
-            "permissions", f"看不到或缺少 {listed}（请用 root 运行）", f"not seen or missing: {listed} (try as root)"
-        )
-    return ok("permissions", "密钥与备份仅属主可读", "Secrets, private keys and backups are their owners' alone")
+    return ok("密钥与备份仅属主可读", "Secrets, private keys and backups are their owners' alone")
 
 
-def too_open(modes: Iterable[Mode]) -> list[str]:
-    """Return those that allow more than they may, each with its mode."""
-    return [f"{m.path} {m.mode:o}" for m in modes if m.mode is not None and m.mode & ~m.allowed]
+def _exposed(paths: list[str]) -> CheckResult | None:
+    if not paths:
+        return None
+    listed = ", ".join(paths[:_MAX_LISTED]) + (" …" if len(paths) > _MAX_LISTED else "")
+    return fail(
+        f"其他用户可读：{listed}。请执行 chmod go= 收回", f"Open to others: {listed}. Take it back with chmod go="
+    )
 
 
-def _on_host(path: str) -> str:
-    """Return a path of the key folder as the host calls it: the same folder is mounted inside."""
-    return "data/keys/keyring.json" if path.endswith(".json") else "data/keys"
+def _on_host(mode: Mode) -> str:
+    """Return the host's path of a path of the key folder, which is mounted inside."""
+    return "data/keys/keyring.json" if mode.path.endswith(".json") else "data/keys"

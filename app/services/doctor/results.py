@@ -1,0 +1,46 @@
+"""The result of a check."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from app.domain.texts import Text
+
+
+class Status(StrEnum):
+    """The severity of a result. Only FAIL makes the exit status 1; WARN may be intended, or could not be checked."""
+
+    OK = "OK"
+    WARN = "WARN"
+    FAIL = "FAIL"
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """The status that a check found, and what it says, in both languages."""
+
+    status: Status
+    message_zh: str
+    message_en: str
+
+
+class NotCheckedError(Exception):
+    """A check cannot be made. `text` says why; the fault, if there is one, is another check's."""
+
+    def __init__(self, zh: str, en: str) -> None:
+        super().__init__(en)
+        self.text = Text(zh, en)
+
+
+def ok(zh: str, en: str) -> CheckResult:
+    """Return a result that nothing is wrong."""
+    return CheckResult(Status.OK, zh, en)
+
+
+def warn(zh: str, en: str) -> CheckResult:
+    """Return a result that somebody should look at."""
+    return CheckResult(Status.WARN, zh, en)
+
+
+def fail(zh: str, en: str) -> CheckResult:
+    """Return a result that something is wrong."""
+    return CheckResult(Status.FAIL, zh, en)
