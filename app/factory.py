@@ -11,6 +11,7 @@ from app.console.page import Console
 from app.console.rendering import Renderer
 from app.console.static_files import StaticFiles
 from app.console.streaming import Streams
+from app.domain.card_actions import Action
 from app.functions.client import FunctionsClient
 from app.http import problems
 from app.http.execute import ExecuteResource
@@ -94,9 +95,9 @@ def _add_shop(app: falcon.App[Any, Any], settings: Settings, database: Database)
         ShopTokens(database, "service", utc_now), Throttle(database, utc_now), behind_proxy=settings.behind_proxy
     )
     app.add_route("/v1/shop/cards", CardsResource(shop, shop_access))
-    app.add_route("/v1/shop/cards/freeze", ChangeResource(shop_access, shop.freeze))
-    app.add_route("/v1/shop/cards/unfreeze", ChangeResource(shop_access, shop.unfreeze))
-    app.add_route("/v1/shop/cards/extend", ExtendResource(shop_access, shop))
+    app.add_route("/v1/shop/cards/freeze", ChangeResource(shop, shop_access, Action.FREEZE))
+    app.add_route("/v1/shop/cards/unfreeze", ChangeResource(shop, shop_access, Action.UNFREEZE))
+    app.add_route("/v1/shop/cards/extend", ExtendResource(shop, shop_access))
 
 
 def _add_console(

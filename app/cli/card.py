@@ -14,9 +14,10 @@ from app.cli import output
 from app.cli.card_import import import_cards
 from app.cli.context import Command, Session, format_option, pass_session
 from app.clock import utc_now
+from app.domain.card_actions import Action
 from app.domain.cards import ValidityError, format_validity, parse_card_id, parse_duration, parse_validity
 from app.domain.codes import CardStatus
-from app.services.card_actions import ActionResult, CardNotFoundError
+from app.services.card_actions import CardNotFoundError
 from app.services.exports import CARD_COLUMNS, ISSUED_COLUMNS, Row, card_documents, csv_lines, issued_documents
 from app.services.formatting import local, seconds, shown
 from app.storage import cards, models
@@ -78,7 +79,9 @@ def issue(  # noqa: PLR0913  # one argument an option
     shown = sys.stderr.isatty() and count >= PROGRESS_FROM
     with Progress(console=Console(stderr=True), transient=True, disable=not shown) as progress:
         task = progress.add_task("发卡 / Issuing", total=count)
-        issued = session.issuing.issue(count, lasting, batch, note, lambda done: progress.update(task, advance=done))
+        issued = session.issuing.issue(
+            count, lasting, batch, note, lambda done: progress.update(task, advance=done)
+        ).cards
     rows = issued_documents(issued)
     _print(rows, ISSUED_COLUMNS, output_format)
 
@@ -187,12 +190,23 @@ def _cell(name: str, value: Any) -> str | None:  # noqa: ANN401  # any column's 
     return None if value is None else str(value)
 
 
-def _report(outcome: ActionResult, zh: str, en: str) -> None:
-    output.say(f"{zh} {len(outcome.changed)} 张 / {en} {len(outcome.changed)}")
-    for card_id in outcome.revived_unbound:
+_DONE = {
+    Action.FREEZE: ("已冻结", "Frozen:"),
+    Action.UNFREEZE: ("已解冻", "Unfrozen:"),
+    Action.UNBIND: ("已解绑", "Unbound:"),
+    Action.EXTEND: ("已延期", "Extended:"),
+    Action.DELETE: ("已删除", "Deleted:"),
+}
+
+
+def _apply(session: Session, action: Action, card_ids: tuple[str, ...], by: timedelta | None = None) -> None:
+    result = session.card_actions.apply(action, card_ids, by)
+    zh, en = _DONE[action]
+    output.say(f"{zh} {len(result.changed)} 张 / {en} {len(result.changed)}")
+    for card_id in result.revived_unbound:
         output.say(
             f"注意：{card_id} 重新生效，但未绑定任何设备，将绑定下一个使用它的设备 / "
-            f"Note: {card_id} is live again but bound to no machine: it binds to whoever asks next"
+            f"Note: {card_id} is live again but bound to no machine: it binds to the next one that uses it"
         )
 
 
@@ -204,7 +218,7 @@ _ids = click.argument("card_ids", metavar="ID...", nargs=-1, required=True)
 @pass_session
 def freeze(session: Session, card_ids: tuple[str, ...]) -> None:
     """冻结 / Freeze cards; their time goes on."""
-    _report(session.card_actions.freeze(list(card_ids)), "已冻结", "Frozen:")
+    _apply(session, Action.FREEZE, card_ids)
 
 
 @card.command()
@@ -212,15 +226,15 @@ def freeze(session: Session, card_ids: tuple[str, ...]) -> None:
 @pass_session
 def unfreeze(session: Session, card_ids: tuple[str, ...]) -> None:
     """解冻 / Unfreeze cards."""
-    _report(session.card_actions.unfreeze(list(card_ids)), "已解冻", "Unfrozen:")
+    _apply(session, Action.UNFREEZE, card_ids)
 
 
 @card.command()
 @_ids
 @pass_session
 def unbind(session: Session, card_ids: tuple[str, ...]) -> None:
-    """解绑 / Unbind cards: each binds to whoever asks next."""
-    _report(session.card_actions.unbind(list(card_ids)), "已解绑", "Unbound:")
+    """解绑 / Unbind cards: each binds to the next machine that uses it."""
+    _apply(session, Action.UNBIND, card_ids)
 
 
 @card.command()
@@ -229,7 +243,7 @@ def unbind(session: Session, card_ids: tuple[str, ...]) -> None:
 @pass_session
 def extend(session: Session, card_ids: tuple[str, ...], by: timedelta) -> None:
     """延期 / Add time to cards."""
-    _report(session.card_actions.extend(list(card_ids), by), "已延期", "Extended:")
+    _apply(session, Action.EXTEND, card_ids, by)
 
 
 @card.command()
@@ -237,4 +251,4 @@ def extend(session: Session, card_ids: tuple[str, ...], by: timedelta) -> None:
 @pass_session
 def delete(session: Session, card_ids: tuple[str, ...]) -> None:
     """删除未激活的卡密 / Delete cards that were never activated."""
-    _report(session.card_actions.delete(list(card_ids)), "已删除", "Deleted:")
+    _apply(session, Action.DELETE, card_ids)

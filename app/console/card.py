@@ -1,7 +1,7 @@
 """One card: what it is bound to, what can be done to it, what happened to it, how it is used."""
 
 from collections import Counter
-from datetime import date, datetime, timedelta
+from datetime import date, timedelta
 
 import falcon
 
@@ -10,10 +10,10 @@ from app.console.forms import Form, query_of
 from app.console.page import Access, Page, visitor_of
 from app.console.paging import Slice, slice_of
 from app.console.rendering import url
+from app.domain.card_actions import possible_actions
 from app.domain.cards import parse_card_id
 from app.domain.texts import Text
 from app.http.problems import card_not_found
-from app.services.forecast import Action, forecast
 from app.storage import cards as card_rows
 from app.storage import journal_lists, usage_lists
 from app.storage.journal_lists import JournalFilter
@@ -51,7 +51,9 @@ class CardPage(Page):
             card=card,
             client=client,
             status=None if card is None else card_rows.as_domain(card).status(now),
-            possible=[] if card is None else _possible(card, client, now),
+            possible=[]
+            if card is None
+            else possible_actions(card_rows.as_domain(card), now, is_bound=client is not None),
             found=entries,
             chart=_chart(used, days, card_id, english=english),
         )
@@ -68,11 +70,6 @@ def _read(
         _ENTRIES,
     )
     return card_rows.find(card_id), entries, usage_lists.usage_of_card(card_id, since)
-
-
-def _possible(card: Card, client: Client | None, now: datetime) -> list[Action]:
-    """Return the actions that would change the card."""
-    return [action for action in Action if forecast(action, [(card, client)], now, timedelta(seconds=1)).changes]
 
 
 def _chart(used: list[Usage], days: list[date], card_id: str, *, english: bool) -> Chart:

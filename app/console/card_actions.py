@@ -1,6 +1,7 @@
-"""What owners do to cards, one or many: told first, then done, then shown as the journal has it."""
+"""Pages of the owners' actions on cards: a preview to confirm, the action itself, its result."""
 
-from datetime import datetime, timedelta
+from datetime import timedelta
+from typing import Any
 
 import falcon
 
@@ -9,30 +10,15 @@ from app.console.forms import Form, query_of
 from app.console.guard import safe_next
 from app.console.page import Access, Page, form_of, see_other, visitor_of
 from app.console.rendering import url
-from app.console.selection import MAX_SELECTED, selected_ids
-from app.console.times import Noted, parse_time
+from app.console.selection import selected_ids
+from app.domain.card_actions import Action
 from app.domain.cards import format_validity
-from app.domain.codes import CardStatus, EventKind
 from app.domain.texts import RefusedError, Text
-from app.http.problems import invalid_request
+from app.http.problems import Problem, ProblemCode, invalid_request
 from app.services.card_actions import CardActions
-from app.services.forecast import Action, forecast
-from app.storage import cards as card_rows
-from app.storage import journal_lists
-from app.storage.journal_lists import JournalFilter
-from app.storage.models import Event
 
 _DEFAULT = "30d"
 _LIST = "/admin/cards"
-_LEFT_OUT = "left_out"
-"""The field with the cards that were chosen, and that the action as it was told does not change."""
-_ACTIONS = {
-    EventKind.FROZEN: Action.FREEZE,
-    EventKind.UNFROZEN: Action.UNFREEZE,
-    EventKind.UNBOUND: Action.UNBIND,
-    EventKind.EXTENDED: Action.EXTEND,
-    EventKind.DELETED: Action.DELETE,
-}
 _UNDO = {Action.FREEZE: Action.UNFREEZE, Action.UNFREEZE: Action.FREEZE}
 
 
@@ -42,33 +28,33 @@ class ConfirmPage(Page):
     access = {"GET": Access.OWNER, "POST": Access.OWNER}
 
     def on_get(self, _request: falcon.Request, response: falcon.Response) -> None:
-        """Go back to the list: an address that was kept, or the other language, brings no cards."""
+        """Redirect to the list: a bookmark or a change of language brings no cards."""
         see_other(response, _LIST)
 
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Tell what an action would do to these very cards."""
+        """Show what an action would do to the selected cards."""
         self.confirm(request, response)
 
     def confirm(self, request: falcon.Request, response: falcon.Response, refused: RefusedError | None = None) -> None:
-        """Show the form that does it; `refused` is why it was not done just now."""
+        """Show the preview and the form that confirms it; `refused` is why the action was refused just now."""
         form = form_of(request)
-        action, ids = _asked(form, "id", _LEFT_OUT)
-        by = None
-        if action is Action.EXTEND:
-            try:
-                by = _duration(form)
-            except RefusedError as error:
-                refused = error
+        # Cards that the preview left out come back: another duration may change them.
+        action, ids = _read_form(form, "id", "left_out")
+        by = preview = None
+        try:
+            by = _duration(form) if action is Action.EXTEND else None
+            preview = self.card_actions(request).preview(action, ids, by)
+        except RefusedError as error:
+            refused = error
         if refused is not None:
             response.status = falcon.HTTP_400
-        rows = self.console.database.with_connection(lambda: card_rows.find_all(ids))
-        here = {card.id for card, _client in rows}
         self.render(
             request,
             response,
             "confirm.html",
-            told=forecast(action, rows, self.console.clock(), by),
-            missing=[card_id for card_id in ids if card_id not in here],
+            action=action,
+            ids=ids,
+            preview=preview,
             by=by,
             choice=form.one("by") or _DEFAULT,
             other=form.one("by_other"),
@@ -77,69 +63,62 @@ class ConfirmPage(Page):
             refusal=None if refused is None else refused.text,
         )
 
+    def card_actions(self, request: falcon.Request) -> CardActions:
+        """Return the actions of this visitor."""
+        return CardActions(self.console.database, visitor_of(request).actor, self.console.clock)
+
 
 class ApplyPage(ConfirmPage):
     """`/admin/cards/apply`."""
 
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Do it, all or nothing; where it cannot be done, tell anew what could."""
+        """Apply the action, all or none; where it is refused, show a new preview."""
         form = form_of(request)
-        action, ids = _asked(form, "id")
-        noted = Noted(self.console.clock)
-        card_actions = CardActions(self.console.database, visitor_of(request).actor, noted)
+        action, ids = _read_form(form, "id")
+        back = safe_next(form.one("back") or _LIST)
 
-        def act() -> str:
-            _act(card_actions, action, ids, form)
-            return url("/admin/cards/done", at=noted.at.isoformat(), back=safe_next(form.one("back") or _LIST))
+        def act() -> dict[str, Any]:
+            by = _confirmed_duration(form) if action is Action.EXTEND else None
+            result = self.card_actions(request).apply(action, ids, by)
+            return {
+                "location": url("/admin/cards/done", form=form.digest(), back=back),
+                "action": action,
+                "at": result.at.isoformat(),
+                "by": None if by is None else format_validity(by),
+                "changed": result.changed,
+                "revived_unbound": result.revived_unbound,
+            }
 
         try:
-            see_other(response, self.once(request, act))
+            self.answer_once(request, response, act)
         except RefusedError as error:
             self.confirm(request, response, error)
 
 
 class DonePage(Page):
-    """`/admin/cards/done?at=…`: what this operator did at that moment."""
+    """`/admin/cards/done?form=…`: what a form that this operator sent has done."""
 
     access = {"GET": Access.OWNER}
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Show it, from the journal."""
-        query, actor = query_of(request), visitor_of(request).actor
-        try:
-            at = parse_time(query.one("at"), self.console.zone)
-        except RefusedError as error:
-            raise invalid_request(error.text, "at") from error
-        entries = [] if at is None else self.console.database.with_connection(lambda: _entries(actor, at))
-        action = _ACTIONS.get(EventKind(entries[0].kind)) if entries else None
-        ids = [entry.card_id for entry in entries if entry.card_id is not None]
-        rows = self.console.database.with_connection(lambda: card_rows.find_all(ids)) if ids else []
-        now = self.console.clock()
-        self.render(
-            request,
-            response,
-            "done.html",
-            entries=entries,
-            action=action,
-            ids=ids,
-            # Live without a machine: what an operator who has just revived a card must know (protocol, section 2).
-            unbound=[
-                card.id
-                for card, client in rows
-                if action in {Action.UNFREEZE, Action.EXTEND}
-                and client is None
-                and card_rows.as_domain(card).status(now) is CardStatus.ACTIVE
-            ],
-            undo=_UNDO.get(action) if action else None,
-            back=safe_next(query.one("back") or _LIST),
-        )
+        """Show the outcome that was kept."""
+        query = query_of(request)
+        outcome = self.kept_outcome(request, query.one("form"))
+        if outcome is None or "action" not in outcome:
+            detail = Text(
+                "没有这次操作的结果：不是您做的，或已超过 7 天（请查看日志）。",
+                "There is no result of this action: it is not yours, or older than 7 days (see the journal).",
+            )
+            raise Problem(falcon.HTTP_404, ProblemCode.NOT_FOUND, detail)
+        undo, back = _UNDO.get(outcome["action"]), safe_next(query.one("back") or _LIST)
+        self.render(request, response, "done.html", outcome=outcome, undo=undo, back=back)
 
 
-def _asked(form: Form, *names: str) -> tuple[Action, list[str]]:
-    """Return the action, and the cards that the fields of these names have.
+def _read_form(form: Form, *names: str) -> tuple[Action, list[str]]:
+    """Return the action, and the cards in the fields of these names.
 
     Raises:
-        Problem: 400, there is no such action, or no card.
+        Problem: 400, the action is unknown, or the selection invalid.
     """
     action = form.one("action")
     if action not in set(Action):
@@ -157,23 +136,9 @@ def _duration(form: Form) -> timedelta:
     return by
 
 
-def _act(card_actions: CardActions, action: Action, ids: list[str], form: Form) -> None:
-    match action:
-        case Action.FREEZE:
-            card_actions.freeze(ids)
-        case Action.UNFREEZE:
-            card_actions.unfreeze(ids)
-        case Action.UNBIND:
-            card_actions.unbind(ids)
-        case Action.EXTEND:
-            by = _duration(form)
-            if format_validity(by) != form.one("told"):
-                raise RefusedError("时长改过了，请核对后再确认", "the length was changed: look at it, then confirm")
-            card_actions.extend(ids, by)
-        case Action.DELETE:
-            card_actions.delete(ids)
-
-
-def _entries(actor: str, at: datetime) -> list[Event]:
-    wanted = JournalFilter(actor=actor, since=at, until=at + timedelta(microseconds=1))
-    return journal_lists.page(wanted, limit=MAX_SELECTED)
+def _confirmed_duration(form: Form) -> timedelta:
+    """Return the duration; refuse one that is not the duration of the preview."""
+    by = _duration(form)
+    if format_validity(by) != form.one("told"):
+        raise RefusedError("时长改过了，请核对后再确认", "the duration was changed: check the preview, then confirm")
+    return by

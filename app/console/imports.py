@@ -1,15 +1,15 @@
-"""Cards sold before, from a file: looked at first, then taken in, all or none."""
+"""The page that imports cards sold before from a file: checked first, then imported, all or none."""
 
 import hashlib
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import falcon
 
-from app.console.page import Access, Console, Page, form_of, see_other, visitor_of
+from app.console.page import Access, Console, Page, form_of, visitor_of
 from app.console.rendering import url
-from app.console.times import Noted
 from app.domain.texts import RefusedError, Text
 from app.http.problems import unavailable
 from app.services import imports
@@ -36,24 +36,24 @@ class ImportPage(Page):
         self._show(request, response)
 
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Tell what a file says; import it where that was seen and is asked for."""
+        """Show what a file contains, or import a file that was shown."""
         form = form_of(request)
         content = form.files.get("file", b"")
         digest = hashlib.sha256(content).hexdigest()
-        noted = Noted(self.console.clock)
-        issuing = Issuing(self.console.database, visitor_of(request).actor, noted)
+        issuing = Issuing(self.console.database, visitor_of(request).actor, self.console.clock)
 
-        # Within `once`: the same form sent again waits for the first one and leads where it led, instead of a 503.
-        def act() -> str:
+        # The turn is taken here: the same form sent again waits for the first one's answer instead of getting a 503.
+        def act() -> dict[str, Any]:
             with self._turn():
                 reading = _read(content, self.console)
                 _check(reading, is_as_seen=form.one("seen") == digest)
-                issuing.import_cards(reading.cards)
-            return url("/admin/cards/done", at=noted.at.isoformat())
+                entry = issuing.import_cards(reading.cards)
+            location = url("/admin/cards/done", form=form.digest())
+            return {"location": location, "action": "import", "at": entry.at.isoformat(), **(entry.details or {})}
 
         try:
             if form.one("step") == "import":
-                see_other(response, self.once(request, act))
+                self.answer_once(request, response, act)
             else:
                 with self._turn():
                     self._show(request, response, _read(content, self.console), digest)
@@ -63,10 +63,10 @@ class ImportPage(Page):
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
-        """Hold the one place where a file may be read.
+        """Hold the process's only permit to read a file.
 
         Raises:
-            Problem: 503, another one is being read.
+            Problem: 503, another file is being read.
         """
         if not self._reading.acquire(blocking=False):
             raise unavailable()
@@ -106,6 +106,8 @@ def _read(content: bytes, console: Console) -> Reading:
 
 def _check(reading: Reading, *, is_as_seen: bool) -> None:
     if not is_as_seen:
-        raise RefusedError("文件与核对时不同，未导入，请重新核对", "another file than the one checked: check it again")
+        raise RefusedError(
+            "文件与核对时不同，未导入，请重新核对", "this is not the file that was checked: check it again"
+        )
     if reading.faults or not reading.cards:
-        raise RefusedError("文件有误，未导入任何卡密", "the file is wrong, nothing was imported")
+        raise RefusedError("文件有误，未导入任何卡密", "the file has errors, nothing was imported")

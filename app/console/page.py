@@ -1,22 +1,24 @@
 """What a page of the console is: who may ask it what, and how it answers."""
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import IntEnum
+from http import HTTPStatus
 from typing import Any, ClassVar
 from zoneinfo import ZoneInfo
 
 import falcon
 
 from app.console.forms import Form
-from app.console.rendering import ONCE_FIELD, Renderer
+from app.console.rendering import FORM_NUMBER_FIELD, Renderer
 from app.console.streaming import Streams
 from app.console.visitor import Visitor
 from app.domain.texts import Text
 from app.http.problems import invalid_request
 from app.services.figures import Figures
-from app.services.once import Once
+from app.services.idempotency import Document, Idempotency, Owner, Request
 from app.services.operators import Operators
 from app.services.sessions import Sessions
 from app.services.shop_tokens import ShopTokens
@@ -73,16 +75,28 @@ class Page:
         """Answer with a template."""
         self.console.renderer.render(request, response, template, **values)
 
-    def once(self, request: falcon.Request, act: Callable[[], str]) -> str:
-        """Do what a form says once, however often it is sent; return where it leads (`app.services.once`).
+    def answer_once(self, request: falcon.Request, response: falcon.Response, act: Callable[[], Document]) -> None:
+        """Do what a form asks for, however often it is sent, and redirect to the `location` of the outcome.
+
+        Args:
+            request: The request.
+            response: Its answer.
+            act: Does it and returns the outcome, which is kept (`kept_outcome`).
 
         Raises:
-            Problem: 400, the form has no number (`once_field` in templates).
+            Problem: 400, the form has no number (`form_number_field` in templates).
+            RefusedError: it was refused, and nothing was done.
         """
         form = form_of(request)
-        if not form.one(ONCE_FIELD):
-            raise invalid_request(OUT_OF_DATE, ONCE_FIELD)
-        return Once(self.console.database, self.console.clock).run(visitor_of(request).who.id, form.digest(), act)
+        if not form.one(FORM_NUMBER_FIELD):
+            raise invalid_request(OUT_OF_DATE, FORM_NUMBER_FIELD)
+        asked = Request(_owner(request), form.digest(), form.digest(), int(HTTPStatus.SEE_OTHER))
+        answer = Idempotency(self.console.database, self.console.clock).run(asked, act)
+        see_other(response, json.loads(answer.body)["location"])
+
+    def kept_outcome(self, request: falcon.Request, form_sha256: str) -> Document | None:
+        """Return the outcome of a form that this visitor sent; None when it is unknown, or too old."""
+        return Idempotency(self.console.database, self.console.clock).find(_owner(request), form_sha256)
 
     def operators(self, request: falcon.Request) -> Operators:
         """Return the operators' accounts, as this visitor changes them."""
@@ -91,6 +105,10 @@ class Page:
     def shop_tokens(self, request: falcon.Request) -> ShopTokens:
         """Return the shops' tokens, as this visitor revokes them."""
         return ShopTokens(self.console.database, visitor_of(request).actor, self.console.clock)
+
+
+def _owner(request: falcon.Request) -> Owner:
+    return Owner(operator_id=visitor_of(request).who.id)
 
 
 def visitor_of(request: falcon.Request) -> Visitor:

@@ -23,7 +23,7 @@ from app.services.formatting import shown, takes
 if TYPE_CHECKING:
     from app.console.visitor import Visitor
 
-CSRF_FIELD, ONCE_FIELD = "csrf", "once"
+CSRF_FIELD, FORM_NUMBER_FIELD = "csrf", "once"
 _NUMBER_BYTES = 16
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -52,7 +52,7 @@ class Renderer:
         self._environment.globals.update(
             static=static.url,
             url=url,
-            once_field=_once_field,
+            form_number_field=_form_number_field,
             console_actor=console_actor,
             shop_actor=shop_actor,
             zone=zone.key,
@@ -113,11 +113,11 @@ def url(path: str, /, **parameters: object) -> str:  # a query may have a parame
     return f"{path}?{urlencode(said)}" if said else path
 
 
-def _once_field() -> Markup:
-    """Return the number of a form that is to take effect once (`Page.once`), another one each time it is shown."""
+def _form_number_field() -> Markup:
+    """Return the field with the number of a form that takes effect once (`Page.run_once`), a new one each time."""
     number = secrets.token_urlsafe(_NUMBER_BYTES)
     # Firefox would fill an old number in again when the page is reloaded.
-    return Markup('<input type="hidden" name="{}" value="{}" autocomplete="off">').format(ONCE_FIELD, number)
+    return Markup('<input type="hidden" name="{}" value="{}" autocomplete="off">').format(FORM_NUMBER_FIELD, number)
 
 
 def _query(request: falcon.Request) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """Times as people type them."""
 
-from collections.abc import Callable
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
@@ -33,16 +32,3 @@ def input_value(moment: datetime | None, zone: ZoneInfo) -> str:
         return ""
     local = moment.astimezone(zone)
     return local.strftime("%Y-%m-%dT%H:%M:%S" if local.second else "%Y-%m-%dT%H:%M")
-
-
-class Noted:
-    """A clock that keeps what it said last: all that an action writes into the journal bears that time."""
-
-    def __init__(self, clock: Callable[[], datetime]) -> None:
-        self._clock = clock
-        self.at = clock()
-
-    def __call__(self) -> datetime:
-        """Return the time now."""
-        self.at = self._clock()
-        return self.at

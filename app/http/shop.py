@@ -9,6 +9,7 @@ from http import HTTPStatus
 import falcon
 import msgspec
 
+from app.domain.card_actions import Action
 from app.domain.operators import Scope
 from app.domain.texts import RefusedError, Text
 from app.http import schemas, shop_schemas
@@ -23,7 +24,8 @@ from app.http.problems import (
 )
 from app.http.request_parser import client_address
 from app.services.card_actions import CardNotFoundError
-from app.services.shop import Answer, Order, OrderChangedError, Shop
+from app.services.idempotency import Answer, KeyReusedError
+from app.services.shop import Order, Shop
 from app.services.shop_tokens import ShopIdentity, ShopTokens
 from app.services.throttling import Throttle, token_bucket
 
@@ -108,24 +110,25 @@ class CardsResource:
 
 
 class ChangeResource:
-    """`POST /v1/shop/cards/freeze` or `…/unfreeze`, whichever `change` is."""
+    """`POST /v1/shop/cards/freeze` or `…/unfreeze`, as `action` says."""
 
-    def __init__(self, access: ShopAccess, change: Callable[[Order, list[str]], Answer]) -> None:
+    def __init__(self, shop: Shop, access: ShopAccess, action: Action) -> None:
+        self._shop = shop
         self._access = access
-        self._change = change
+        self._action = action
 
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
         """Change the cards, all or none."""
         shop = self._access.admit(request, Scope.CARDS_FREEZE)
         body = shop_schemas.parse_cards_request(schemas.read_body(request))
         order = _order(request, shop, body, HTTPStatus.OK)
-        _place(response, lambda: self._change(order, body.ids))
+        _place(response, lambda: self._shop.change(order, self._action, body.ids))
 
 
 class ExtendResource:
     """`POST /v1/shop/cards/extend`."""
 
-    def __init__(self, access: ShopAccess, shop: Shop) -> None:
+    def __init__(self, shop: Shop, access: ShopAccess) -> None:
         self._access = access
         self._shop = shop
 
@@ -134,7 +137,7 @@ class ExtendResource:
         shop = self._access.admit(request, Scope.CARDS_EXTEND)
         body, by = shop_schemas.parse_extend_request(schemas.read_body(request))
         order = _order(request, shop, body, HTTPStatus.OK)
-        _place(response, lambda: self._shop.extend(order, body.ids, by))
+        _place(response, lambda: self._shop.change(order, Action.EXTEND, body.ids, by))
 
 
 def _order(request: falcon.Request, shop: ShopIdentity, body: msgspec.Struct, status: HTTPStatus) -> Order:
@@ -150,7 +153,7 @@ def _place(response: falcon.Response, place: Callable[[], Answer]) -> None:
         raise card_not_found(_sentence(error), "ids") from error
     except RefusedError as error:
         raise conflict(_sentence(error), "ids") from error
-    except OrderChangedError as error:
+    except KeyReusedError as error:
         raise idempotency_conflict(shop_schemas.KEY_HEADER) from error
     _describe(response)
     response.status = answer.status

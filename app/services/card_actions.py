@@ -1,24 +1,73 @@
-"""What operators do to cards (protocol, section 2, "What operators do"). Over several cards: all or nothing."""
+"""Operators' actions on cards: previewed from rows read without a lock, applied under lock in one transaction."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
-from app.domain import cards
-from app.domain.cards import extended, parse_card_id, revives
+from app.domain.card_actions import Action, Outcome, apply
+from app.domain.cards import format_validity, parse_card_id
 from app.domain.codes import EventKind
-from app.domain.texts import RefusedError
+from app.domain.texts import RefusedError, Text
 from app.storage import bindings, journal, models
 from app.storage import cards as card_rows
 from app.storage.database import Database
 
+_KINDS = {
+    Action.FREEZE: EventKind.FROZEN,
+    Action.UNFREEZE: EventKind.UNFROZEN,
+    Action.UNBIND: EventKind.UNBOUND,
+    Action.EXTEND: EventKind.EXTENDED,
+    Action.DELETE: EventKind.DELETED,
+}
+
 
 @dataclass(frozen=True, slots=True)
 class ActionResult:
-    """What an action did: the cards it changed, and those it revived whose machine has moved on."""
+    """What an action did at `at`: the cards that it changed, and those of them that it revived without a client."""
 
+    at: datetime
     changed: tuple[str, ...]
-    revived_unbound: tuple[str, ...] = ()
+    revived_unbound: tuple[str, ...]
+
+
+class PlannedChange(NamedTuple):
+    """A card that an action would change, its client (None when unbound), and the outcome."""
+
+    card: models.Card
+    client: models.Client | None
+    outcome: Outcome
+
+
+@dataclass(slots=True)
+class Preview:
+    """What an action would do to cards, had it been applied when their rows were read."""
+
+    changes: list[PlannedChange] = field(default_factory=list)
+    unchanged: list[models.Card] = field(default_factory=list)
+    refused: list[tuple[models.Card, Text]] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+
+    @property
+    def skipped(self) -> list[str]:
+        """The IDs of the existing cards that the action would not change."""
+        return [*(card.id for card in self.unchanged), *(card.id for card, _reason in self.refused)]
+
+    @property
+    def statuses_before(self) -> Counter[str]:
+        """How many of the cards that would change have each status."""
+        return Counter(str(change.outcome.status_before) for change in self.changes)
+
+    @property
+    def statuses_after(self) -> Counter[str]:
+        """How many of the cards that would change would then have each status."""
+        return Counter(str(change.outcome.status_after) for change in self.changes)
+
+    @property
+    def revived_unbound(self) -> int:
+        """How many cards the action would revive without a client."""
+        return sum(change.outcome.revives_unbound for change in self.changes)
 
 
 class CardNotFoundError(RefusedError):
@@ -29,11 +78,11 @@ class CardNotFoundError(RefusedError):
 
 
 class CardActions:
-    """The operators' actions on one database.
+    """The operators' actions on the cards of one database.
 
     Args:
         database: Where the cards are.
-        actor: Who acts, as the journal names them.
+        actor: The operator's name in the journal.
         clock: Returns the time now, aware.
     """
 
@@ -42,115 +91,71 @@ class CardActions:
         self._actor = actor
         self._clock = clock
 
-    def freeze(self, card_ids: list[str]) -> ActionResult:
-        """Freeze cards: they are refused until unfrozen, and their time goes on."""
+    def apply(self, action: Action, card_ids: Iterable[str], by: timedelta | None = None) -> ActionResult:
+        """Apply an action to cards, all or none, in one transaction with its journal entries.
 
-        def change(row: models.Card, now: datetime) -> bool:
-            if row.frozen_at is not None:
-                return False
-            models.Card.update(frozen_at=now).where(models.Card.id == row.id).execute()
-            return True
-
-        return self._act(card_ids, EventKind.FROZEN, change)
-
-    def unfreeze(self, card_ids: list[str]) -> ActionResult:
-        """Unfreeze cards."""
-
-        def change(row: models.Card, _now: datetime) -> bool:
-            if row.frozen_at is None:
-                return False
-            models.Card.update(frozen_at=None).where(models.Card.id == row.id).execute()
-            return True
-
-        return self._act(card_ids, EventKind.UNFROZEN, change)
-
-    def unbind(self, card_ids: list[str]) -> ActionResult:
-        """Forget the cards' clients: each binds to whoever asks next."""
-
-        def change(row: models.Card, _now: datetime) -> bool:
-            return bool(models.Client.delete().where(models.Client.card == row.id).execute())
-
-        return self._act(card_ids, EventKind.UNBOUND, change)
-
-    def extend(self, card_ids: list[str], by: timedelta) -> ActionResult:
-        """Add time to cards.
+        Args:
+            action: The action.
+            card_ids: The cards' IDs as a person may have typed them.
+            by: How much time `EXTEND` adds.
 
         Raises:
-            RefusedError: one is permanent, or would last longer than 100 years.
+            CardNotFoundError: one of the cards does not exist.
+            RefusedError: the action is not allowed on one of the cards.
         """
-
-        def change(row: models.Card, now: datetime) -> bool:
-            after = extended(card_rows.as_domain(row), by, now)
-            (
-                models.Card.update(validity=after.validity, expires_at=after.expires_at)
-                .where(models.Card.id == row.id)
-                .execute()
-            )
-            return True
-
-        return self._act(card_ids, EventKind.EXTENDED, change, {"by": cards.format_validity(by)})
-
-    def delete(self, card_ids: list[str]) -> ActionResult:
-        """Delete cards that were never activated.
-
-        Raises:
-            RefusedError: one was activated.
-        """
-
-        def change(row: models.Card, _now: datetime) -> bool:
-            cards.check_deletable(card_rows.as_domain(row))
-            models.Card.delete().where(models.Card.id == row.id).execute()
-            return True
-
-        return self._act(card_ids, EventKind.DELETED, change)
-
-    def _act(
-        self,
-        card_ids: list[str],
-        kind: EventKind,
-        change: Callable[[models.Card, datetime], bool],
-        details: dict[str, object] | None = None,
-    ) -> ActionResult:
-        """Change each card under its lock, with its journal entry, all in one transaction."""
         wanted = list(dict.fromkeys(canonical(card_id) for card_id in card_ids))
+        details = None if by is None else {"by": format_validity(by)}
 
         def write() -> ActionResult:
             with self._database.atomic():
                 rows = {row.id: row for row in bindings.lock_cards(wanted)}
-                # Read after the lock was got: whoever held it may have acted a moment ago.
-                now = self._clock()
+                now = self._clock()  # read under the lock: its last holder may have acted a moment ago
                 for card_id in wanted:
                     if card_id not in rows:
                         raise CardNotFoundError(card_id)
-                changed = [card_id for card_id in wanted if change(rows[card_id], now)]
-                journal.append([self._entry(kind, now, card_id, details) for card_id in changed])
-                return ActionResult(tuple(changed), tuple(_revived_unbound(rows, changed, now)))
+                bound = card_rows.bound_cards(wanted)
+                outcomes = [
+                    apply(action, card_rows.as_domain(rows[card_id]), now, is_bound=card_id in bound, by=by)
+                    for card_id in wanted
+                ]
+                changed = [outcome for outcome in outcomes if outcome.is_changed]
+                for outcome in changed:
+                    card_rows.write_outcome(outcome)
+                ids = tuple(outcome.before.id for outcome in changed)
+                journal.append(
+                    [
+                        journal.Entry(now, _KINDS[action], None, card_id, actor=self._actor, details=details)
+                        for card_id in ids
+                    ]
+                )
+                return ActionResult(now, ids, tuple(o.before.id for o in changed if o.revives_unbound))
 
         return self._database.with_connection(write, once=True)
 
-    def _entry(
-        self, kind: EventKind, now: datetime, card_id: str | None, details: dict[str, object] | None
-    ) -> journal.Entry:
-        return journal.Entry(at=now, kind=kind, card_id=card_id, actor=self._actor, details=details)
-
-
-def _revived_unbound(before: dict[str, models.Card], changed: list[str], now: datetime) -> list[str]:
-    """Return the changed cards that were not live, are so now, and have no client."""
-    after = {row.id: row for row in models.Card.select().where(models.Card.id.in_(changed))}
-    revived = [
-        card_id
-        for card_id, row in after.items()
-        if revives(card_rows.as_domain(before[card_id]).status(now), card_rows.as_domain(row).status(now))
-    ]
-    bound = card_rows.bound_cards(revived)
-    return [card_id for card_id in revived if card_id not in bound]
+    def preview(self, action: Action, card_ids: list[str], by: timedelta | None = None) -> Preview:
+        """Return what `apply` would do to these cards, by their canonical IDs."""
+        rows = self._database.with_connection(lambda: card_rows.find_all(card_ids))
+        now = self._clock()
+        existing = {row.id for row, _client in rows}
+        preview = Preview(missing=[card_id for card_id in card_ids if card_id not in existing])
+        for row, client in rows:
+            try:
+                outcome = apply(action, card_rows.as_domain(row), now, is_bound=client is not None, by=by)
+            except RefusedError as error:
+                preview.refused.append((row, error.text))
+                continue
+            if outcome.is_changed:
+                preview.changes.append(PlannedChange(row, client, outcome))
+            else:
+                preview.unchanged.append(row)
+        return preview
 
 
 def canonical(text: str) -> str:
-    """Return the ID of a card as a person may have typed it.
+    """Return a card's ID as a person may have typed it in its canonical form.
 
     Raises:
-        CardNotFoundError: it is no card's ID.
+        CardNotFoundError: the text is not a card ID.
     """
     card_id = parse_card_id(text)
     if card_id is None:

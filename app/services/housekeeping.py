@@ -13,7 +13,7 @@ from app.clock import utc_now
 from app.domain.errors import ConflictError, DatabaseUnavailableError
 from app.domain.operators import FORGOTTEN_AFTER
 from app.services import sessions
-from app.storage import api_requests, journal, login_failures, operator_forms, operators
+from app.storage import idempotency, journal, login_failures, operators
 from app.storage.models import database
 
 INTERVAL_SECONDS = 3600.0
@@ -38,7 +38,7 @@ def prune_console(now: datetime) -> int:
     """Delete what the console and the shops' API need no longer; return how many rows.
 
     These are sessions that are over, failed log-ins that count no more, browsers without a log-in for longer than
-    cookies last, the answers to shops' old orders, and where operators' old forms led.
+    cookies last, and old idempotency records.
     """
 
     def prune() -> int:
@@ -49,9 +49,8 @@ def prune_console(now: datetime) -> int:
         )
 
     total: int = database.with_connection(prune)
-    for prune_old in (api_requests.prune, operator_forms.prune):
-        while deleted := database.with_connection(partial(prune_old, now - REQUESTS_KEPT)):
-            total += deleted
+    while deleted := database.with_connection(lambda: idempotency.prune(now - REQUESTS_KEPT)):
+        total += deleted
     return total
 
 

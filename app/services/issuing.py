@@ -1,8 +1,9 @@
-"""How cards come into being: issued, or imported from where they were sold before. All or nothing."""
+"""Issuing new cards and importing cards sold before, all or none."""
 
 import secrets
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 import psycopg2
 
@@ -10,20 +11,37 @@ from app.domain.cards import ID_RANDOM_BYTES, format_validity, id_from_random
 from app.domain.codes import EventKind
 from app.domain.texts import RefusedError, check_text
 from app.storage import cards as card_rows
-from app.storage import journal
+from app.storage import journal, journal_lists
 from app.storage.cards import NewCard
 from app.storage.database import Database
+from app.storage.journal_lists import JournalFilter
+from app.storage.key_masking import Seller
+from app.storage.models import Event
 
 MAX_COUNT = 1_000_000
 JOURNALLED_BATCHES = 100
 
 
+class Issued(NamedTuple):
+    """New cards, and the time of their issue, which is that of the journal's entry."""
+
+    at: datetime
+    cards: list[NewCard]
+
+
+class PastIssue(NamedTuple):
+    """The journal's entry of an issue, and those of its cards that still exist."""
+
+    event: Event
+    cards: list[NewCard]
+
+
 class Issuing:
-    """New cards for one database.
+    """Adds cards to one database.
 
     Args:
-        database: Where they go.
-        actor: Who acts, as the journal names them.
+        database: Where the cards are.
+        actor: The operator's name in the journal.
         clock: Returns the time now, aware.
     """
 
@@ -39,12 +57,12 @@ class Issuing:
         batch: str | None = None,
         note: str | None = None,
         progress: Callable[[int], None] = lambda _done: None,
-    ) -> list[NewCard]:
+    ) -> Issued:
         """Issue `count` new cards in one transaction.
 
         Args:
-            count: How many, from 1 to `MAX_COUNT`.
-            validity: How long each lasts once activated; None for permanent.
+            count: The number of cards, from 1 to `MAX_COUNT`.
+            validity: How long a card lasts once activated; None for permanent.
             batch: The vendor's name for these cards.
             note: The vendor's note on each.
             progress: Called with how many more are in.
@@ -59,42 +77,68 @@ class Issuing:
         new_cards = [
             NewCard(id_from_random(secrets.token_bytes(ID_RANDOM_BYTES)), validity, batch, note) for _ in range(count)
         ]
-        now = self._clock()
         details: dict[str, object] = {"count": count, "batch": batch, "validity": format_validity(validity)}
+        return Issued(self._insert(new_cards, EventKind.ISSUED, details, progress).at, new_cards)
 
-        def write() -> None:
-            with self._database.atomic():
-                for done in card_rows.insert(self._database, new_cards, now):
-                    progress(done)
-                journal.append([journal.Entry(at=now, kind=EventKind.ISSUED, actor=self._actor, details=details)])
-
-        self._database.with_connection(write, once=True)
-        return new_cards
-
-    def import_cards(self, new_cards: list[NewCard], progress: Callable[[int], None] = lambda _done: None) -> None:
-        """Take in cards that were sold before, in one transaction; `app.services.imports` reads and checks them.
+    def import_cards(
+        self, new_cards: list[NewCard], progress: Callable[[int], None] = lambda _done: None
+    ) -> journal.Entry:
+        """Insert cards that were sold before, in one transaction; `app.services.imports` reads and checks them.
 
         Args:
-            new_cards: The cards, each ID once and not here yet.
+            new_cards: The cards, each ID once and not in the database.
             progress: Called with how many more are in.
 
+        Returns:
+            The journal's entry.
+
         Raises:
-            RefusedError: one of them came in since it was looked up.
+            RefusedError: one of them was added since it was looked up.
         """
-        now = self._clock()
         batches = sorted({card.batch for card in new_cards if card.batch is not None})
         details: dict[str, object] = {"count": len(new_cards), "batches": batches[:JOURNALLED_BATCHES]}
-
-        def write() -> None:
-            with self._database.atomic():
-                for done in card_rows.insert(self._database, new_cards, now):
-                    progress(done)
-                journal.append([journal.Entry(at=now, kind=EventKind.IMPORTED, actor=self._actor, details=details)])
-
         try:
-            self._database.with_connection(write, once=True)
+            return self._insert(new_cards, EventKind.IMPORTED, details, progress)
         except psycopg2.errors.UniqueViolation as error:
             raise RefusedError(
                 "其间已有同样的卡密加入，未导入任何卡密，请重试",
-                "one of these cards came in meanwhile: nothing was imported, try again",
+                "one of these cards was added meanwhile: nothing was imported, try again",
             ) from error
+
+    def _insert(
+        self, new_cards: list[NewCard], kind: EventKind, details: dict[str, object], progress: Callable[[int], None]
+    ) -> journal.Entry:
+        """Insert cards and their journal entry in one transaction."""
+        entry = journal.Entry(at=self._clock(), kind=kind, actor=self._actor, details=details)
+
+        def write() -> None:
+            with self._database.atomic():
+                for done in card_rows.insert(self._database, new_cards, entry.at):
+                    progress(done)
+                journal.append([entry])
+
+        self._database.with_connection(write, once=True)
+        return entry
+
+
+def recent_issues(database: Database, seller: Seller | None, limit: int) -> list[Event]:
+    """Return the newest entries of issues: the seller's own, or those of all operators where `seller` is None."""
+    if seller is None:
+        return database.with_connection(lambda: journal_lists.issued_by_hand(limit))
+    own = JournalFilter(kind=EventKind.ISSUED, actor=seller.actor, since=seller.since)
+    return database.with_connection(lambda: journal_lists.page(own, limit=limit))
+
+
+def issue_at(database: Database, at: datetime, seller: Seller | None, limit: int) -> PastIssue | None:
+    """Return what was issued at a moment, up to `limit` cards; None when nothing was, or not by this seller."""
+    if seller is not None and at < seller.since:
+        return None
+    actor = None if seller is None else seller.actor
+    moment = JournalFilter(kind=EventKind.ISSUED, actor=actor, since=at, until=at + timedelta(microseconds=1))
+
+    def read() -> PastIssue | None:
+        for event in journal_lists.page(moment, limit=1):
+            return PastIssue(event, card_rows.issued_at(at, (event.details or {}).get("batch"), limit))
+        return None
+
+    return database.with_connection(read)

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from peewee import JOIN, SQL, Tuple, fn
 
 from app.domain import cards
+from app.domain.card_actions import Outcome
 from app.domain.codes import CardStatus
 from app.storage.database import Database
 from app.storage.models import Card, Client
@@ -159,6 +160,19 @@ def issued_at(moment: datetime, batch: str | None, limit: int) -> list[NewCard]:
     there = (Card.created_at == moment) & (of_batch == (batch or ""))
     columns = (Card.id, Card.validity, Card.batch, Card.note)
     return list(Card.select(*columns).where(there).order_by(Card.id).limit(limit).objects(NewCard))
+
+
+def write_outcome(outcome: Outcome) -> None:
+    """Write what an operator's action does to a card; the caller holds the card's lock."""
+    card = outcome.after
+    is_card = Card.id == outcome.before.id
+    if card is None:
+        Card.delete().where(is_card).execute()
+    elif card != outcome.before:
+        values = {"validity": card.validity, "expires_at": card.expires_at, "frozen_at": card.frozen_at}
+        Card.update(**values).where(is_card).execute()
+    if outcome.was_bound and not outcome.is_bound:
+        Client.delete().where(Client.card == outcome.before.id).execute()
 
 
 def existing(card_ids: Iterable[str]) -> set[str]:

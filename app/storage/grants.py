@@ -5,8 +5,8 @@ from app.storage.database import Database
 _SEPARATE_ROLES = "SELECT FROM pg_roles WHERE rolname IN ('kadun_app', 'kadun_backup')"
 
 # The default privileges are for the tables that this owner makes from now on: a restore's, before its own migration.
-# DELETE of the journal is for pruning; triggers keep it to rejections. A shop's token is revoked, never deleted: what
-# its orders were answered would go with it, and they could be done twice.
+# DELETE of the journal is for pruning; triggers keep it to rejections. A shop's token is revoked, never deleted: its
+# idempotency records would go with it, and its orders could take effect twice.
 _GRANTS = """
 DO $$ BEGIN
     EXECUTE 'REVOKE ALL ON DATABASE ' || quote_ident(current_database()) || ' FROM PUBLIC';

@@ -136,15 +136,6 @@ class OperatorDevice(_Table):
     logged_in_at = DateTimeTZField(index=False)
 
 
-class OperatorForm(_Table):
-    """Where a form that an operator sent has led; the digest is of its number and of all that it says."""
-
-    form_sha256 = TextField(primary_key=True)
-    operator = ForeignKeyField(Operator, column_name="operator_id", on_delete="CASCADE")
-    location = TextField()
-    created_at = DateTimeTZField()
-
-
 class LoginFailure(_Table):
     """Failed log-ins, by whom they count against."""
 
@@ -165,18 +156,17 @@ class ApiToken(_Table):
     revoked_at = DateTimeTZField(null=True, index=False)
 
 
-class ApiRequest(_Table):
-    """The answer that a shop's idempotency key got."""
+class IdempotencyRecord(_Table):
+    """The answer to a request that takes effect once: an operator's form, or a shop's order by its idempotency key."""
 
-    token = ForeignKeyField(ApiToken, column_name="token_id", index=False, on_delete="CASCADE")
+    id = IdentityField()
+    operator = ForeignKeyField(Operator, column_name="operator_id", null=True, index=False, on_delete="CASCADE")
+    token = ForeignKeyField(ApiToken, column_name="token_id", null=True, index=False, on_delete="CASCADE")
     key = TextField()
     request_sha256 = TextField(index=False)
     status = IntegerField()
     body = TextField()
     created_at = DateTimeTZField()
-
-    class Meta:  # noqa: D106  # peewee's options
-        primary_key = CompositeKey("token", "key")
 
 
 class Figures(_Table):

@@ -202,7 +202,7 @@ def hire(site: Site, shop: Shop, request: pytest.FixtureRequest) -> Hire:
 def fresh(site: Site, shop: Shop, request: pytest.FixtureRequest) -> Fresh:
     batch = f"新卡-{_digest(request)}"
     with opened(site) as database:
-        cards = Issuing(database, "tester", utc_now).issue(3, timedelta(days=30), batch)
+        cards = Issuing(database, "tester", utc_now).issue(3, timedelta(days=30), batch).cards
         return Fresh(batch, sorted(card.id for card in cards))
 
 

@@ -253,7 +253,7 @@ def test_of_a_long_list_the_first_cards_are_searched(year: Database, monkeypatch
 def test_an_address_is_found_however_its_beginning_is_written(
     database: Database, verification: Verification, typed: str
 ) -> None:
-    (card,) = Issuing(database, "tester", Clock()).issue(1, None)
+    (card,) = Issuing(database, "tester", Clock()).issue(1, None).cards
     verification.verify(VerificationRequest.from_fields(card.id, "h", "f", "n" * 20, "2001:db8:ab::1"))
     assert found(typed) == [card.id]
     assert found("2001:db80") == []

@@ -11,6 +11,7 @@ import falcon
 import pytest
 from falcon.testing import simulate_get
 
+from app.domain.card_actions import Action
 from app.domain.errors import DatabaseUnavailableError
 from app.domain.policy import VerificationRequest
 from app.domain.texts import RefusedError
@@ -146,7 +147,7 @@ def transfer(
 
 @pytest.fixture
 def card_id(issuing: Issuing) -> str:
-    return issuing.issue(1, timedelta(days=30))[0].id
+    return issuing.issue(1, timedelta(days=30)).cards[0].id
 
 
 @pytest.fixture
@@ -197,7 +198,7 @@ def test_a_client_that_is_no_more_fetches_nothing(
     transfer: FileTransfer, new_link: Callable[[], Link], card_actions: CardActions, card_id: str
 ) -> None:
     link = new_link()
-    card_actions.unbind([card_id])
+    card_actions.apply(Action.UNBIND, [card_id])
     with pytest.raises(LinkRefusedError, match="no more"):
         transfer.card_of(link)
 
@@ -206,8 +207,8 @@ def test_a_renewed_client_goes_on_with_its_links_under_its_new_card(
     transfer: FileTransfer, new_link: Callable[[], Link], card_actions: CardActions, issuing: Issuing, card_id: str
 ) -> None:
     link = new_link()
-    card_actions.freeze([card_id])
-    renewed = issuing.issue(1, None)[0].id
+    card_actions.apply(Action.FREEZE, [card_id])
+    renewed = issuing.issue(1, None).cards[0].id
     transfer.offer(VerificationRequest.from_fields(renewed, "h1", DOWNLOAD, "n" * 22, "198.51.100.1"))
     assert transfer.card_of(link) == renewed
 

@@ -74,7 +74,7 @@ def test_the_database_refuses(database: Database, issuing: Issuing, statement: s
 
 
 def test_a_card_has_one_client_and_a_machine_one_card(database: Database, issuing: Issuing) -> None:
-    first, second = (card.id for card in issuing.issue(2, None))
+    first, second = (card.id for card in issuing.issue(2, None).cards)
     insert = "INSERT INTO client SELECT %s, %s, %s, encode(sha256(%s), 'hex'), '::1', now(), 'f'"
     database.execute_sql(insert, ("1" * 32, first, "h", b"h"))
     with pytest.raises(peewee.IntegrityError, match="client_card_id_key"):
@@ -93,7 +93,7 @@ def test_the_journal_is_append_only(database: Database, issuing: Issuing, statem
 def test_only_old_rejections_and_downloads_are_pruned(
     verification: Verification, issuing: Issuing, clock: Clock
 ) -> None:
-    card_id = issuing.issue(1, None)[0].id
+    card_id = issuing.issue(1, None).cards[0].id
     verification.verify(VerificationRequest.from_fields(card_id, "h", "f", "n" * 20, "198.51.100.1"))
     verification.verify(VerificationRequest.from_fields("0" * 32, "h", "f", "n" * 20, "198.51.100.1"))
     download = journal.Entry(at=clock.now, kind=EventKind.FILE_DOWNLOADED, card_id=card_id)
@@ -130,7 +130,7 @@ def test_a_verification_of_a_bound_card_is_two_statements_by_index(
     database: Database, verification: Verification, issuing: Issuing
 ) -> None:
     """What speed rests on: the number of statements, and their plans."""
-    card_id = issuing.issue(1, None)[0].id
+    card_id = issuing.issue(1, None).cards[0].id
     question = VerificationRequest.from_fields(card_id, "h", "f", "n" * 20, "198.51.100.1")
     verification.verify(question)
     ran: list[str] = []

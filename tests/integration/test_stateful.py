@@ -17,6 +17,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from app.domain.card_actions import Action
 from app.domain.policy import VerificationRequest
 from app.services.card_actions import CardActions
 from app.services.issuing import Issuing
@@ -92,7 +93,9 @@ def machine_of(database: Database, keys: Path) -> type[RuleBasedStateMachine]:  
             self.card_actions = CardActions(database, "model", self.clock)
             licences = LicenceService(database, Signer(keys), "kadun", ZoneInfo("Asia/Shanghai"), self.clock)
             self.verification = Verification(licences, "key")
-            self.ids = [Issuing(database, "model", self.clock).issue(1, validity)[0].id for validity in validities]
+            self.ids = [
+                Issuing(database, "model", self.clock).issue(1, validity).cards[0].id for validity in validities
+            ]
             self.model = Model([ModelCard(validity) for validity in validities])
 
         @rule(index=INDEX, machine=MACHINES, address=ADDRESSES)
@@ -110,13 +113,13 @@ def machine_of(database: Database, keys: Path) -> type[RuleBasedStateMachine]:  
 
         @rule(index=INDEX)
         def freeze(self, index: int) -> None:
-            self.card_actions.freeze([self.ids[index]])
+            self.card_actions.apply(Action.FREEZE, [self.ids[index]])
             self.model.cards[index].frozen = True
             self.compare()
 
         @rule(index=INDEX)
         def unfreeze(self, index: int) -> None:
-            outcome = self.card_actions.unfreeze([self.ids[index]])
+            outcome = self.card_actions.apply(Action.UNFREEZE, [self.ids[index]])
             card = self.model.cards[index]
             told = card.frozen and card.activated and not card.expired(self.clock.now) and card.machine is None
             card.frozen = False
@@ -125,7 +128,7 @@ def machine_of(database: Database, keys: Path) -> type[RuleBasedStateMachine]:  
 
         @rule(index=INDEX)
         def unbind(self, index: int) -> None:
-            self.card_actions.unbind([self.ids[index]])
+            self.card_actions.apply(Action.UNBIND, [self.ids[index]])
             self.model.cards[index].release()
             self.compare()
 
@@ -133,7 +136,7 @@ def machine_of(database: Database, keys: Path) -> type[RuleBasedStateMachine]:  
         @rule(data=st.data())
         def extend(self, data: st.DataObject) -> None:
             index = data.draw(st.sampled_from([i for i, card in enumerate(self.model.cards) if card.validity]))
-            self.card_actions.extend([self.ids[index]], DAY)
+            self.card_actions.apply(Action.EXTEND, [self.ids[index]], DAY)
             card = self.model.cards[index]
             assert card.validity is not None
             if card.expires is None:

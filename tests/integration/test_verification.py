@@ -6,6 +6,7 @@ from datetime import timedelta
 import jwt
 import pytest
 
+from app.domain.card_actions import Action
 from app.domain.cards import Card as DomainCard
 from app.domain.codes import CardStatus, Code, EventKind
 from app.domain.policy import VerificationRequest
@@ -42,12 +43,12 @@ def kinds() -> list[str]:
 
 @pytest.fixture
 def card_id(issuing: Issuing) -> str:
-    return issuing.issue(1, DAYS_30)[0].id
+    return issuing.issue(1, DAYS_30).cards[0].id
 
 
 @pytest.fixture
 def other_id(issuing: Issuing) -> str:
-    return issuing.issue(1, DAYS_30)[0].id
+    return issuing.issue(1, DAYS_30).cards[0].id
 
 
 def test_the_first_request_activates_and_binds(verification: Verification, card_id: str, clock: Clock) -> None:
@@ -142,7 +143,7 @@ def test_a_card_with_a_client_of_its_own_keeps_that_one(
     ask(verification, card_id, hardware="h1", address="198.51.100.1")
     ask(verification, other_id, hardware="h2", address="198.51.100.2")
     own = Client.get(Client.card == other_id).id
-    card_actions.freeze([card_id])
+    card_actions.apply(Action.FREEZE, [card_id])
     assert ask(verification, other_id, hardware="h1", address="198.51.100.2").code is Code.OK
     assert [(c.id, c.card_id, c.hardware) for c in Client.select()] == [(own, other_id, "h1")]
 
@@ -151,13 +152,13 @@ def test_an_operator_who_revives_a_released_card_is_told(
     verification: Verification, card_actions: CardActions, card_id: str, other_id: str
 ) -> None:
     ask(verification, card_id)
-    card_actions.freeze([card_id])
+    card_actions.apply(Action.FREEZE, [card_id])
     ask(verification, other_id)
-    assert card_actions.unfreeze([card_id]).revived_unbound == (card_id,)
+    assert card_actions.apply(Action.UNFREEZE, [card_id]).revived_unbound == (card_id,)
 
 
 def test_a_permanent_card_has_no_expiry(verification: Verification, issuing: Issuing) -> None:
-    card_id = issuing.issue(1, None)[0].id
+    card_id = issuing.issue(1, None).cards[0].id
     assert claims(ask(verification, card_id))["card_expires_at"] is None
 
 
@@ -225,11 +226,11 @@ def test_one_ipv6_network_is_one_stranger(verification: Verification) -> None:
 def test_the_sql_of_a_status_is_the_rules_own(
     verification: Verification, card_actions: CardActions, issuing: Issuing, clock: Clock
 ) -> None:
-    made = [card.id for validity in (DAYS_30, timedelta(days=1), None) for card in issuing.issue(4, validity)]
+    made = [card.id for validity in (DAYS_30, timedelta(days=1), None) for card in issuing.issue(4, validity).cards]
     for number, card_id in enumerate(made):
         if number % 4 >= 2:
             ask(verification, card_id, hardware=f"machine {number}")
-    card_actions.freeze([card_id for number, card_id in enumerate(made) if number % 2])
+    card_actions.apply(Action.FREEZE, [card_id for number, card_id in enumerate(made) if number % 2])
     for now in (
         clock.now,
         clock.now.replace(microsecond=0) + timedelta(days=1),
@@ -244,34 +245,29 @@ def test_extending_adds_to_what_is_there(
     verification: Verification, card_actions: CardActions, card_id: str, other_id: str, clock: Clock
 ) -> None:
     ask(verification, card_id)
-    card_actions.extend([card_id, other_id], timedelta(days=1))
+    card_actions.apply(Action.EXTEND, [card_id, other_id], timedelta(days=1))
     assert Card.get_by_id(other_id).validity == timedelta(days=31)
     assert Card.get_by_id(card_id).expires_at == clock.now.replace(microsecond=0) + timedelta(days=31)
     clock.advance(timedelta(days=100))
-    card_actions.extend([card_id], timedelta(days=1))
+    card_actions.apply(Action.EXTEND, [card_id], timedelta(days=1))
     assert Card.get_by_id(card_id).expires_at == clock.now.replace(microsecond=0) + timedelta(days=1)
 
 
 def test_a_command_over_several_cards_is_all_or_nothing(
     card_actions: CardActions, issuing: Issuing, card_id: str
 ) -> None:
-    permanent = issuing.issue(1, None)[0].id
+    permanent = issuing.issue(1, None).cards[0].id
     with pytest.raises(RefusedError, match="permanent"):
-        card_actions.extend([card_id, permanent], timedelta(days=1))
+        card_actions.apply(Action.EXTEND, [card_id, permanent], timedelta(days=1))
     with pytest.raises(CardNotFoundError):
-        card_actions.freeze([card_id, "Z" * 32])
+        card_actions.apply(Action.FREEZE, [card_id, "Z" * 32])
     assert (Card.get_by_id(card_id).validity, Card.get_by_id(card_id).frozen_at) == (DAYS_30, None)
     assert kinds() == []
 
 
 def test_what_is_so_already_succeeds_and_is_not_journalled(card_actions: CardActions, card_id: str) -> None:
-    for action in (
-        card_actions.unfreeze,
-        card_actions.unbind,
-        card_actions.freeze,
-        card_actions.freeze,
-    ):
-        action([card_id])
+    for action in (Action.UNFREEZE, Action.UNBIND, Action.FREEZE, Action.FREEZE):
+        card_actions.apply(action, [card_id])
     assert kinds() == [EventKind.FROZEN]
 
 
@@ -280,8 +276,8 @@ def test_only_cards_never_activated_are_deleted_and_the_journal_stays(
 ) -> None:
     ask(verification, card_id)
     with pytest.raises(RefusedError, match="activated"):
-        card_actions.delete([other_id, card_id])
-    card_actions.delete([other_id])
+        card_actions.apply(Action.DELETE, [other_id, card_id])
+    card_actions.apply(Action.DELETE, [other_id])
     assert [row.id for row in Card.select()] == [card_id]
     assert Event.get(Event.kind == EventKind.DELETED).card_id == other_id
 
@@ -291,7 +287,7 @@ def test_an_unbound_card_binds_to_whoever_asks_next_with_its_expiry_unchanged(
 ) -> None:
     ask(verification, card_id)
     expires_at = Card.get_by_id(card_id).expires_at
-    card_actions.unbind([card_id])
+    card_actions.apply(Action.UNBIND, [card_id])
     clock.advance(timedelta(days=1))
     assert claims(ask(verification, card_id, hardware="h2", address="203.0.113.2"))["activated"] is False
     assert Card.get_by_id(card_id).expires_at == expires_at
@@ -299,5 +295,5 @@ def test_an_unbound_card_binds_to_whoever_asks_next_with_its_expiry_unchanged(
 
 
 def test_the_rules_card_is_read_back_whole(database: object, issuing: Issuing) -> None:
-    card = issuing.issue(1, timedelta(days=36_500))[0]
+    card = issuing.issue(1, timedelta(days=36_500)).cards[0]
     assert cards.as_domain(Card.get_by_id(card.id)) == DomainCard(card.id, timedelta(days=36_500), None, None, None)

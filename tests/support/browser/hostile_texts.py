@@ -72,7 +72,7 @@ def invade(site: Site, shop: Shop) -> Strangers:
         add_operator(MARKUP, Role.SELLER)
         ShopTokens(database, console_actor(MARKUP), utc_now).add(MARKUP, [Scope.CARDS_READ])
         issuing = Issuing(database, console_actor(MARKUP), utc_now)
-        card, *_others = issuing.issue(_CARDS, timedelta(days=30), MARKUP, MARKUP)
+        card, *_others = issuing.issue(_CARDS, timedelta(days=30), MARKUP, MARKUP).cards
         _add_files(site, database)
     for function in (OPEN, TURNED):
         assert ask(site, card.id, TURNED, _ADDRESS, function) == Code.OK

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
+from app.domain.card_actions import Action
 from app.domain.codes import Code, EventKind
 from app.domain.operators import Role, Scope
 from app.domain.policy import VerificationRequest
@@ -130,7 +131,7 @@ class _Past:
     ) -> list[str]:
         self._clock.advance(timedelta(minutes=2))
         validity = None if days is None else timedelta(days=days)
-        return [card.id for card in (by or self._issuing).issue(count, validity, batch, note)]
+        return [card.id for card in (by or self._issuing).issue(count, validity, batch, note).cards]
 
     def _activate(self, card_id: str) -> None:
         number = len(self._shop.machines)
@@ -152,11 +153,11 @@ class _Past:
     def _help_customers(self) -> None:
         self._clock.now = _now() - timedelta(hours=30)
         self._shop.frozen, self._shop.frozen_at = [*self._shop.machines][-6:-3], self._clock.now
-        self._card_actions.freeze(self._shop.frozen)
+        self._card_actions.apply(Action.FREEZE, self._shop.frozen)
         self._clock.advance(timedelta(minutes=5))
-        self._card_actions.extend([*self._shop.machines][-3:-1], timedelta(days=7))
+        self._card_actions.apply(Action.EXTEND, [*self._shop.machines][-3:-1], timedelta(days=7))
         self._clock.advance(timedelta(minutes=5))
-        self._card_actions.unbind([*self._shop.machines][-2:-1])
+        self._card_actions.apply(Action.UNBIND, [*self._shop.machines][-2:-1])
 
     def _be_shared_and_attacked(self) -> None:
         """Rejections of each reason, over the last days."""

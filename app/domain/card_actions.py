@@ -1,0 +1,123 @@
+"""What operators do to cards (protocol, section 2, "What operators do"). This is the only home of these rules."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from app.domain.cards import MAX_VALIDITY, Card, ValidityError
+from app.domain.codes import CardStatus
+from app.domain.texts import RefusedError
+
+
+class Action(StrEnum):
+    """What operators do to cards."""
+
+    FREEZE = "freeze"
+    UNFREEZE = "unfreeze"
+    UNBIND = "unbind"
+    EXTEND = "extend"
+    DELETE = "delete"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What an action at the time `at` does to one card. `after` is None for a deleted card."""
+
+    at: datetime
+    before: Card
+    after: Card | None
+    was_bound: bool
+    is_bound: bool
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether the action changes anything."""
+        return self.before != self.after or self.was_bound != self.is_bound
+
+    @property
+    def status_before(self) -> CardStatus:
+        """The card's status before the action."""
+        return self.before.status(self.at)
+
+    @property
+    def status_after(self) -> CardStatus | None:
+        """The card's status after the action, None for a deleted card."""
+        return None if self.after is None else self.after.status(self.at)
+
+    @property
+    def revives_unbound(self) -> bool:
+        """Whether the action makes a card live that was not, while no client is bound to it.
+
+        Such a card binds to the next client that uses it.
+        """
+        is_revived = self.status_after is CardStatus.ACTIVE and self.status_before is not CardStatus.ACTIVE
+        return is_revived and not self.is_bound
+
+
+def apply(action: Action, card: Card, now: datetime, *, is_bound: bool, by: timedelta | None = None) -> Outcome:
+    """Apply an action to a card.
+
+    Args:
+        action: The action.
+        card: The card as it is.
+        now: The time, aware.
+        is_bound: Whether a client is bound to the card.
+        by: How much time `EXTEND` adds; the other actions do not take it.
+
+    Raises:
+        RefusedError: the action is not allowed on this card; the text says why.
+    """
+    after: Card | None = card
+    match action:
+        case Action.FREEZE:
+            after = card if card.frozen_at is not None else card._replace(frozen_at=now)
+        case Action.UNFREEZE:
+            after = card._replace(frozen_at=None)
+        case Action.EXTEND:
+            after = _extended(card, by, now)
+        case Action.DELETE:
+            _check_deletable(card)
+            after = None
+        case Action.UNBIND:
+            return Outcome(now, card, card, is_bound, is_bound=False)
+    return Outcome(now, card, after, is_bound, is_bound)
+
+
+def possible_actions(card: Card, now: datetime, *, is_bound: bool) -> list[Action]:
+    """Return the actions that would change a card."""
+    return [action for action in Action if _would_change(action, card, now, is_bound=is_bound)]
+
+
+def _would_change(action: Action, card: Card, now: datetime, *, is_bound: bool) -> bool:
+    try:
+        return apply(action, card, now, is_bound=is_bound, by=timedelta(seconds=1)).is_changed
+    except RefusedError:
+        return False
+
+
+def _extended(card: Card, by: timedelta | None, now: datetime) -> Card:
+    """Return the card with `by` added: to the later of now and its expiry, or to an unused card's validity."""
+    if by is None:
+        raise ValueError("extending a card takes a duration")
+    if card.validity is None:
+        raise ValidityError(
+            f"{card.id} 是永久卡，无需延期", f"{card.id} is a permanent card: there is nothing to extend"
+        )
+    whole_now = now.replace(microsecond=0)
+    if card.expires_at is None:
+        extended = card._replace(validity=card.validity + by)
+        is_too_long = card.validity + by > MAX_VALIDITY
+    else:
+        extended = card._replace(expires_at=max(whole_now, card.expires_at) + by)
+        is_too_long = max(whole_now, card.expires_at) + by - whole_now > MAX_VALIDITY
+    if is_too_long:
+        raise ValidityError(f"{card.id} 的有效期将超过 100 年", f"{card.id} would last longer than 100 years")
+    return extended
+
+
+def _check_deletable(card: Card) -> None:
+    if card.is_activated:
+        raise RefusedError(
+            f"卡密 {card.id} 已激活，不能删除（可以冻结）",
+            f"card {card.id} was activated and cannot be deleted (it can be frozen)",
+        )
