@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 import peewee
 
+from app.domain.errors import ConflictError, DatabaseUnavailableError
 from app.domain.texts import RefusedError
 from app.storage import idempotency
-from app.domain.errors import ConflictError, DatabaseUnavailableError
 from app.storage.database import Database
 from app.storage.idempotency import Owner
 

@@ -1,186 +1,198 @@
-"""A form takes effect once, however often it is sent: by whoever lost the answer, or pressed the button twice."""
+"""A request takes effect once: operators' forms and shops' orders, without HTTP."""
 
-import threading
-from collections.abc import Callable
+import json
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from typing import Any
 
+import peewee
 import pytest
 from falcon.testing import create_req
 
-from app.console.forms import Form
-from app.domain.codes import EventKind
-from app.domain.errors import ConflictError
+from app.domain.operators import Scope
 from app.domain.texts import RefusedError
 from app.http import problems
 from app.services import housekeeping
-from app.services.once import Once
-from app.storage import operator_forms
-from app.storage.database import Database
-from app.storage.models import Card, Event, Operator, OperatorForm
+from app.services.idempotency import Answer, Document, Idempotency, KeyReusedError, Owner, Request
+from app.services.issuing import Issuing
+from app.services.shop_tokens import ShopTokens
+from app.storage import idempotency as records
+from app.storage.database import ConflictError, Database, DatabaseUnavailableError
+from app.storage.models import Card, Event, IdempotencyRecord, Operator
 from tests.conftest import Clock
-from tests.support.console import Browser, Fields, Files, Seen, add_operator
-
-CONFIRM, APPLY = "/admin/cards/confirm", "/admin/cards/apply"
-ISSUE, IMPORT = "/admin/cards/issue", "/admin/cards/import"
-CONTENT = b"id,validity\n" + b"".join(b"%032d,30d\n" % number for number in range(3))
-Send = Callable[[], Seen]
-"""Sends a form, always the same."""
+from tests.support.console import add_operator
+from tests.support.service import wait_for
 
 
-def extending(browser: Browser) -> Send:
-    browser.service.issue()
-    page = browser.get("/admin/cards")
-    told = browser.submit(page, CONFIRM, id=[Card.get().id], button=("action", "extend"))
-    return again(browser, told, APPLY)
+@pytest.fixture
+def idempotency(database: Database, clock: Clock) -> Idempotency:
+    return Idempotency(database, clock)
 
 
-def issuing(browser: Browser) -> Send:
-    return again(browser, browser.get(ISSUE), ISSUE)
+@pytest.fixture(params=["operator", "shop"])
+def request_once(request: pytest.FixtureRequest, database: Database, clock: Clock) -> Request:
+    """A request of each kind of owner."""
+    if request.param == "operator":
+        add_operator("olga")
+        owner = Owner(operator_id=Operator.get().id)
+    else:
+        tokens = ShopTokens(database, "tester", clock)
+        shop = tokens.authenticate(tokens.add("taobao", list(Scope)))
+        assert shop is not None
+        owner = Owner(token_id=shop.id)
+    return Request(owner, "order-42", "0" * 64, 201)
 
 
-def importing(browser: Browser) -> Send:
-    files = {"file": ("a.csv", CONTENT)}
-    told = browser.submit(browser.get(IMPORT), IMPORT, button=("step", "preview"), files=files)
-    return again(browser, told, IMPORT, {"step": "import"}, files)
+@pytest.fixture
+def run(idempotency: Idempotency, issuing: Issuing) -> Any:
+    """Issue a card, once for each request."""
+
+    def act() -> Document:
+        return {"cards": [card.id for card in issuing.issue(1, None).cards], "备注": "n"}
+
+    return lambda request: idempotency.run(request, act)
 
 
-def freezing_undone(browser: Browser) -> Send:
-    browser.service.issue()
-    page = browser.get("/admin/cards")
-    told = browser.submit(page, CONFIRM, id=[Card.get().id], button=("action", "freeze"))
-    return again(browser, browser.submit(told, APPLY), APPLY)
+def test_a_request_sent_again_gets_the_answer_that_was_kept(
+    run: Any, idempotency: Idempotency, request_once: Request
+) -> None:
+    first, second = run(request_once), run(request_once)
+    assert (first.status, first.is_replayed, second) == (201, False, first._replace(is_replayed=True))
+    assert json.loads(first.body) == idempotency.find(request_once.owner, "order-42")
+    assert Card.select().count() == 1
 
 
-def again(browser: Browser, page: Seen, action: str, more: Fields | None = None, files: Files | None = None) -> Send:
-    fields: dict[str, str | list[str]] = {}
-    for name, value in page.form(action).fields:
-        fields[name] = [*fields.get(name, []), value]
-    return lambda: browser.post(action, {**fields, **(more or {})}, files, csrf="unused: it is among the fields")
-
-
-EACH = {
-    "extended": (extending, EventKind.EXTENDED),
-    "issued": (issuing, EventKind.ISSUED),
-    "imported": (importing, EventKind.IMPORTED),
-    "unfrozen": (freezing_undone, EventKind.UNFROZEN),
-}
-each = pytest.mark.parametrize(("prepare", "kind"), EACH.values(), ids=EACH)
-
-
-def happened(kind: EventKind) -> int:
-    """How often the operator did that."""
-    return Event.select().where((Event.kind == kind) & (Event.actor == "console:老王")).count()
-
-
-@each
-def test_a_form_sent_again_leads_to_what_it_did(owner: Browser, prepare: Callable[[Browser], Send], kind: str) -> None:
-    send = prepare(owner)
-    first = send()
-    assert first.status == 303
-    assert happened(EventKind(kind)) == 1
-    state = list(Card.select().order_by(Card.id).dicts())
-    assert [send().headers["location"] for _ in range(2)] == [first.headers["location"]] * 2
-    assert happened(EventKind(kind)) == 1
-    assert list(Card.select().order_by(Card.id).dicts()) == state
-    assert owner.follow(first).status == 200
-
-
-@each
-def test_a_form_sent_twice_at_once_is_done_once(owner: Browser, prepare: Callable[[Browser], Send], kind: str) -> None:
-    send, together = prepare(owner), threading.Barrier(4)
-
-    def press(_number: int) -> Seen:
-        together.wait()
-        return send()
-
-    with ThreadPoolExecutor(4) as pool:
-        answers = list(pool.map(press, range(4)))
-    assert {answer.status for answer in answers} - {503} == {303}
-    assert len({answer.headers["location"] for answer in answers if answer.status == 303}) == 1
-    assert happened(EventKind(kind)) == 1
-
-
-@pytest.mark.parametrize(
-    ("path", "fields"),
-    [
-        (APPLY, {"action": "freeze", "id": "0" * 32}),
-        (ISSUE, {"validity": "30d", "count": "1"}),
-        (IMPORT, {"step": "import"}),
-    ],
-)
-def test_a_form_without_a_number_is_refused(owner: Browser, path: str, fields: dict[str, str]) -> None:
-    Card.insert(id="0" * 32, created_at="2026-01-01T00:00:00Z").execute()
-    files = {"file": ("a.csv", CONTENT)} if path == IMPORT else None
-    answer = owner.post(path, {**fields, "once": ""}, files)
-    assert answer.status == 400
-    assert "页面已过期" in answer.words
-    assert [(card.id, card.frozen_at) for card in Card.select()] == [("0" * 32, None)]
-
-
-def test_each_form_that_is_shown_has_another_number(owner: Browser) -> None:
-    pages = [owner.get(path) for path in (ISSUE, ISSUE, IMPORT)]
-    numbers = {dict(page.form(path).fields)["once"] for page, path in zip(pages, (ISSUE, ISSUE, IMPORT), strict=True)}
-    assert len(numbers) == 3
-    assert min(map(len, numbers)) >= 22
-
-
-def test_a_form_filled_in_anew_is_another_one(owner: Browser) -> None:
-    page = owner.get(ISSUE)
-    first, second = (owner.submit(page, ISSUE, count=count) for count in ("1", "2"))
-    assert first.path != second.path
+def test_a_key_is_one_owners_and_good_for_one_request(
+    run: Any, idempotency: Idempotency, request_once: Request
+) -> None:
+    run(request_once)
+    with pytest.raises(KeyReusedError):
+        run(request_once._replace(request_sha256="1" * 64))
+    add_operator("other")
+    other = Owner(operator_id=Operator.get(Operator.name == "other").id)
+    assert idempotency.find(other, "order-42") is None
+    assert not run(request_once._replace(owner=other)).is_replayed
+    assert not run(request_once._replace(key="order-43")).is_replayed
     assert Card.select().count() == 3
 
 
-def test_a_form_says_all_that_is_in_it() -> None:
-    forms = [
-        Form({"a": ["1"]}),
-        Form({"a": ["1", "2"]}),
-        Form({"a": ["12"]}),
-        Form({"a": ["1"]}, {"file": b"x"}),
-        Form({"a": ["1"]}, {"file": b"y"}),
-        Form({"a": ["1"], "b": [""]}),
-    ]
-    assert len({form.digest() for form in forms}) == len(forms)
-    assert Form({"a": ["1"], "b": ["2"]}).digest() == Form({"b": ["2"], "a": ["1"]}).digest()
+def test_a_refused_request_may_be_sent_again(run: Any, idempotency: Idempotency, request_once: Request) -> None:
+    def refuse() -> Document:
+        raise RefusedError("不", "no")
+
+    with pytest.raises(RefusedError):
+        idempotency.run(request_once, refuse)
+    assert not run(request_once).is_replayed
 
 
-def test_what_was_refused_may_be_sent_again(owner: Browser) -> None:
-    owner.service.issue()
-    told = owner.submit(owner.get("/admin/cards"), CONFIRM, id=[Card.get().id], button=("action", "delete"))
-    send = again(owner, told, APPLY)
-    card = Card.get()
-    Card.update(is_activated=True, activated_at=card.created_at, expires_at=card.created_at).execute()
-    assert send().status == 400
-    Card.update(is_activated=False, activated_at=None, expires_at=None).execute()
-    assert send().status == 303
-    assert Card.select().count() == 0
+def test_an_answer_that_cannot_be_kept_undoes_everything(run: Any, request_once: Request) -> None:
+    unkept: Any = None  # no status, which the table refuses
+    with pytest.raises(peewee.IntegrityError):
+        run(request_once._replace(status=unkept))
+    assert (Card.select().count(), Event.select().where(Event.kind == "issued").count()) == (0, 0)
+    assert not run(request_once).is_replayed
 
 
-def test_where_forms_led_is_forgotten_after_a_week(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(operator_forms, "PRUNE_BATCH", 2)
-    add_operator("olga")
-    clock = Clock()
-    olga, once = Operator.get().id, Once(database, clock)
-    for number in range(3):
-        assert once.run(olga, f"{number:064x}", lambda: "/admin/first") == "/admin/first"
+def test_a_conflict_is_tried_again_and_at_last_given_up(
+    idempotency: Idempotency, request_once: Request, caplog: pytest.LogCaptureFixture
+) -> None:
+    conflicts = iter([ConflictError("40P01")] * 6)
+
+    def conflict() -> Document:
+        for error in conflicts:
+            raise error
+        return {}
+
+    with pytest.raises(DatabaseUnavailableError):
+        idempotency.run(request_once, conflict)
+    assert "gave up a request" in caplog.text
+    assert not idempotency.run(request_once, conflict).is_replayed
+
+
+def test_an_answer_is_kept_for_seven_days(
+    run: Any, request_once: Request, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(records, "PRUNE_BATCH", 2)
+    requests = [request_once._replace(key=f"order-{number}") for number in range(3)]
+    for each in requests:
+        run(each)
     clock.advance(timedelta(days=7))
-    assert once.run(olga, f"{0:064x}", lambda: "/admin/second") == "/admin/first"
-    housekeeping.prune_console(clock.now)
-    assert OperatorForm.select().count() == 3
+    assert housekeeping.prune_console(clock.now) == 0
+    assert run(requests[0]).is_replayed
     clock.advance(timedelta(seconds=1))
     assert housekeeping.prune_console(clock.now) == 3
-    assert OperatorForm.select().count() == 0
+    assert IdempotencyRecord.select().count() == 0
+    assert not run(requests[0]).is_replayed
 
 
-def test_an_operator_who_was_removed_a_moment_ago_does_nothing(database: Database) -> None:
+def test_an_operator_who_was_removed_a_moment_ago_does_nothing(idempotency: Idempotency) -> None:
+    request = Request(Owner(operator_id=7_777_777), "form", "0" * 64, 303)
     with pytest.raises(RefusedError, match="your account was removed"):
-        Once(database, Clock()).run(7_777_777, "0" * 64, lambda: pytest.fail("done all the same"))
-    add_operator("olga")
-    assert Once(database, Clock()).run(Operator.get().id, "0" * 64, lambda: "/admin/") == "/admin/"
+        idempotency.run(request, lambda: pytest.fail("done all the same"))
 
 
-def test_who_was_in_anothers_way_is_told_to_come_again() -> None:
+def test_a_conflict_is_an_answer_that_asks_to_come_again() -> None:
     problem = problems.from_error(create_req(), ConflictError("40P01"))
     assert (problem.status[:3], problem.code) == ("503", "UNAVAILABLE")
     assert int(problem.headers["Retry-After"]) > 0
+
+
+def claimed_elsewhere(database_url: str, request: Request) -> Database:
+    """A connection whose transaction has claimed the request's key."""
+    elsewhere = Database(database_url)
+    elsewhere.connect()
+    elsewhere.execute_sql("BEGIN")
+    insert = "INSERT INTO idempotency_record VALUES (DEFAULT, %s, %s, %s, %s, 201, '{}', now())"
+    elsewhere.execute_sql(insert, (*request.owner, request.key, request.request_sha256))
+    return elsewhere
+
+
+@pytest.mark.parametrize("end", ["COMMIT", "ROLLBACK"])
+def test_a_request_in_progress_elsewhere_is_waited_for(
+    run: Any, request_once: Request, database: Database, database_url: str, end: str
+) -> None:
+    def ask() -> Answer:
+        with database.connection_context():
+            answer: Answer = run(request_once)
+            return answer
+
+    elsewhere = claimed_elsewhere(database_url, request_once)
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(ask)
+        wait_for(lambda: elsewhere.execute_sql("SELECT 1 FROM pg_locks WHERE NOT granted").fetchone())
+        elsewhere.execute_sql(end)
+        answer = asked.result()
+    elsewhere.close()
+    assert answer.is_replayed is (end == "COMMIT")
+    assert Card.select().count() == (0 if end == "COMMIT" else 1)
+
+
+def test_a_request_that_stays_in_progress_elsewhere_is_soon_told_to_come_again(
+    run: Any, request_once: Request, database: Database, database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    pid = database.connection().get_backend_pid()
+    elsewhere = claimed_elsewhere(database_url, request_once)
+    with pytest.raises(DatabaseUnavailableError):  # a 503 with Retry-After
+        run(request_once)
+    elsewhere.execute_sql("ROLLBACK")
+    elsewhere.close()
+    assert not run(request_once).is_replayed
+    assert database.connection().get_backend_pid() == pid, "the database was not away"
+    assert caplog.messages == []
+
+
+def test_only_the_claim_has_the_shorter_wait(request_once: Request, database: Database, clock: Clock) -> None:
+    def limit() -> str:
+        return str(database.execute_sql("SHOW lock_timeout").fetchone()[0])
+
+    usual = limit()
+    assert usual != f"{records.CLAIM_SECONDS}s"
+    with database.atomic():
+        records.claim(request_once.owner, request_once.key, request_once.request_sha256, clock())
+        assert limit() == usual
+
+
+@pytest.mark.parametrize("owner", [Owner(), Owner(operator_id=1, token_id=1)])
+def test_the_database_wants_one_owner_of_each_record(database: Database, owner: Owner, clock: Clock) -> None:
+    with pytest.raises(peewee.IntegrityError, match="idempotency_record_owner"):
+        records.claim(owner, "k", "0" * 64, clock.now)

@@ -17,10 +17,18 @@ from app.services import housekeeping
 from app.services.operators import LastOwnerError, OperatorNotFoundError, Operators
 from app.services.sessions import IDLE, Sessions
 from app.services.shop_tokens import ShopIdentity, ShopTokens, TokenNotFoundError
-from app.storage import api_requests, journal
+from app.storage import idempotency, journal
 from app.storage import operators as operator_rows
-from app.storage.database import Database
-from app.storage.models import ApiRequest, ApiToken, Event, LoginFailure, Operator, OperatorDevice, OperatorSession
+from app.storage.database import Database, DatabaseUnavailableError
+from app.storage.models import (
+    ApiToken,
+    Event,
+    IdempotencyRecord,
+    LoginFailure,
+    Operator,
+    OperatorDevice,
+    OperatorSession,
+)
 from tests.conftest import Clock
 from tests.support.passwords import OTHER, PASSWORD, CheapPasswords
 
@@ -189,7 +197,8 @@ def test_a_long_import_keeps_nobody_from_logging_in_and_its_operator_from_being_
     database.execute_sql("SET lock_timeout = '200ms'")
     with closing(psycopg2.connect(database_url)) as importing, importing.cursor() as form:
         form.execute(
-            "INSERT INTO operator_form SELECT repeat('0', 64), id, '', now() FROM operator WHERE name = 'alice'"
+            "INSERT INTO idempotency_record (operator_id, key, request_sha256, status, body, created_at) "
+            "SELECT id, 'k', repeat('0', 64), 0, '', now() FROM operator WHERE name = 'alice'"
         )
         sessions.log_in("alice", PASSWORD, None, address=HOME, device=None)
         operators.set_role("bob", Role.SELLER)
@@ -310,7 +319,7 @@ def test_the_database_knows_every_role_and_scope(operators: Operators, tokens: S
 def test_what_is_of_no_more_use_is_pruned(
     operators: Operators, sessions: Sessions, tokens: ShopTokens, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(api_requests, "PRUNE_BATCH", 2)
+    monkeypatch.setattr(idempotency, "PRUNE_BATCH", 2)
     operators.add("alice", Role.OWNER, PASSWORD)
     tokens.add("shop", {Scope.CARDS_ISSUE})
 
@@ -319,8 +328,8 @@ def test_what_is_of_no_more_use_is_pruned(
         with pytest.raises(RefusedError):
             sessions.log_in("alice", OTHER, None, address=HOME, device=None)
         for _ in range(3):
-            key = f"order {ApiRequest.select().count()}"
-            assert api_requests.claim(1, key, "0" * 64, clock.now)
+            key = f"order {IdempotencyRecord.select().count()}"
+            assert idempotency.claim(idempotency.Owner(token_id=1), key, "0" * 64, clock.now)
 
     happen()
     assert housekeeping.prune_console(clock.now) == 0
@@ -332,11 +341,11 @@ def test_what_is_of_no_more_use_is_pruned(
     happen()
     clock.advance(timedelta(hours=12))
     assert housekeeping.prune_console(clock.now) == 3 + 2 + 1  # the first orders; the second failures and session
-    assert sorted(row.key for row in ApiRequest.select()) == ["order 3", "order 4", "order 5"]
+    assert sorted(row.key for row in IdempotencyRecord.select()) == ["order 3", "order 4", "order 5"]
     assert OperatorDevice.select().count() == 2
     clock.advance(timedelta(days=394))
     assert housekeeping.prune_console(clock.now) == 3 + 1
-    assert [table.select().count() for table in (OperatorSession, LoginFailure, ApiRequest, OperatorDevice)] == [
+    assert [table.select().count() for table in (OperatorSession, LoginFailure, IdempotencyRecord, OperatorDevice)] == [
         *(0, 0, 0, 1)
     ]
 

@@ -11,7 +11,7 @@ from app.clock import utc_now
 from app.domain.operators import Scope
 from app.services.shop_tokens import ShopTokens
 from app.storage.database import Database
-from app.storage.models import ApiRequest, ApiToken, Card, Event, LoginFailure
+from app.storage.models import ApiToken, Card, Event, IdempotencyRecord, LoginFailure
 from tests.support.service import ROOT, Answer, Service, question
 from tests.support.shop import CARDS, Shop
 
@@ -245,7 +245,7 @@ def test_a_wrong_field_is_named_in_both_languages_and_nothing_is_done(shop: Shop
         english = shop.post(path, document, **{"Accept-Language": "en"}).body["detail"]
         assert english.isascii()
         assert not answer.body["detail"].isascii()
-    assert (Card.select().count(), ApiRequest.select().count()) == (0, 0)
+    assert (Card.select().count(), IdempotencyRecord.select().count()) == (0, 0)
 
 
 @pytest.mark.parametrize("key", ["", " ", "k" * 65, "two words", "schlüssel"])

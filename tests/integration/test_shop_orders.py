@@ -10,28 +10,18 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo
 
-import peewee
 import pytest
 
-from app.domain.errors import DatabaseUnavailableError
-from app.domain.operators import Scope
-from app.services import housekeeping
-from app.services import shop as shop_service
-from app.services.shop import Order, OrderChangedError
-from app.services.shop_tokens import ShopTokens
-from app.storage import api_requests
 from app.storage.database import Database
-from app.storage.models import ApiRequest, Card, Event
-from tests.conftest import Clock
+from app.storage.models import Card, Event, IdempotencyRecord
 from tests.integration.conftest import with_keys
 from tests.support.service import Answer, Service, wait_for
 from tests.support.shop import CARDS, Shop
 from tests.support.tcp_proxy import Wire
 
 ORDER = {"validity": "30d", "count": 2, "note": "order 42"}
-WRITES_AN_ORDER = b'INSERT INTO "api_request"'
+WRITES_AN_ORDER = b'INSERT INTO "idempotency_record"'
 
 
 @pytest.fixture
@@ -130,7 +120,7 @@ def test_an_order_whose_answer_was_lost_is_found_done(service: Service, shop: Sh
         connection.sendall(
             f"POST {CARDS} HTTP/1.1\r\nHost: x\r\n{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
         )  # and nobody waits for the answer
-    wait_for(ApiRequest.select().exists)
+    wait_for(IdempotencyRecord.select().exists)
     again = shop.post(CARDS, ORDER, "order-42")
     assert (again.status, is_replay(again)) == (201, True)
     assert {card["id"] for card in again.body["cards"]} == {row.id for row in Card.select()}
@@ -183,91 +173,3 @@ def children(service: Service) -> list[int]:
     assert service.process is not None
     pid = service.process.pid
     return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-@pytest.fixture
-def order(database: Database, clock: Clock) -> Order:
-    tokens = ShopTokens(database, "tester", clock)
-    shop = tokens.authenticate(tokens.add("taobao", list(Scope)))
-    assert shop is not None
-    return Order(shop, "order-42", "0" * 64, 201)
-
-
-@pytest.fixture
-def orders(database: Database, clock: Clock) -> shop_service.Shop:
-    """The use case without HTTP, on a clock that goes when it is told to."""
-    return shop_service.Shop(database, ZoneInfo("Asia/Shanghai"), clock)
-
-
-def test_an_answer_that_cannot_be_kept_sells_nothing(orders: shop_service.Shop, order: Order) -> None:
-    unkept: Any = None  # no status, which the table refuses
-    with pytest.raises(peewee.IntegrityError):
-        orders.issue(order._replace(status=unkept), 1, None)
-    assert (Card.select().count(), Event.select().where(Event.kind == "issued").count()) == (0, 0)
-    assert not orders.issue(order, 1, None).is_replayed
-
-
-def test_an_answer_is_kept_for_seven_days(orders: shop_service.Shop, order: Order, clock: Clock) -> None:
-    orders.issue(order, 1, None)
-    clock.advance(timedelta(days=7))
-    housekeeping.prune_console(clock.now)
-    with pytest.raises(OrderChangedError):
-        orders.issue(order._replace(request_sha256="1" * 64), 1, None)
-    assert orders.issue(order, 1, None).is_replayed
-    clock.advance(timedelta(seconds=1))
-    housekeeping.prune_console(clock.now)
-    assert not orders.issue(order, 1, None).is_replayed
-
-
-def begun_elsewhere(database_url: str, order: Order) -> Database:
-    """A connection whose transaction has claimed the order's key."""
-    elsewhere = Database(database_url)
-    elsewhere.connect()
-    elsewhere.execute_sql("BEGIN")
-    insert = "INSERT INTO api_request VALUES (%s, %s, %s, 201, '{}', now())"
-    elsewhere.execute_sql(insert, (order.shop.id, order.key, order.request_sha256))
-    return elsewhere
-
-
-@pytest.mark.parametrize("end", ["COMMIT", "ROLLBACK"])
-def test_an_order_under_way_elsewhere_is_waited_for(
-    orders: shop_service.Shop, order: Order, database: Database, database_url: str, end: str
-) -> None:
-    def ask() -> shop_service.Answer:
-        with database.connection_context():
-            return orders.issue(order, 1, None)
-
-    elsewhere = begun_elsewhere(database_url, order)
-    with ThreadPoolExecutor(1) as pool:
-        asked = pool.submit(ask)
-        wait_for(lambda: elsewhere.execute_sql("SELECT 1 FROM pg_locks WHERE NOT granted").fetchone())
-        elsewhere.execute_sql(end)
-        answer = asked.result()
-    elsewhere.close()
-    assert answer.is_replayed is (end == "COMMIT")
-    assert Card.select().count() == (0 if end == "COMMIT" else 1)
-
-
-def test_an_order_that_stays_under_way_elsewhere_is_soon_told_to_come_again(
-    orders: shop_service.Shop, order: Order, database: Database, database_url: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    pid = database.connection().get_backend_pid()
-    elsewhere = begun_elsewhere(database_url, order)
-    with pytest.raises(DatabaseUnavailableError):  # a 503 with Retry-After
-        orders.issue(order, 1, None)
-    elsewhere.execute_sql("ROLLBACK")
-    elsewhere.close()
-    assert not orders.issue(order, 1, None).is_replayed
-    assert database.connection().get_backend_pid() == pid, "the database was not away"
-    assert caplog.messages == []
-
-
-def test_only_the_claim_of_an_order_waits_as_short(order: Order, database: Database, clock: Clock) -> None:
-    def limit() -> str:
-        return str(database.execute_sql("SHOW lock_timeout").fetchone()[0])
-
-    usual = limit()
-    assert usual != f"{api_requests.CLAIM_SECONDS}s"
-    with database.atomic():
-        api_requests.claim(order.shop.id, order.key, order.request_sha256, clock())
-        assert limit() == usual

@@ -12,6 +12,7 @@ redirect. `post` sends whatever it is given (the token too unless `csrf=""`), an
 """
 
 import http.client
+import json
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ from argon2 import PasswordHasher
 from app.domain.operators import Role
 from app.services.bearer import digest
 from app.storage import operators
-from app.storage.models import Operator
+from app.storage.models import IdempotencyRecord, Operator
 from tests.support import openapi_contract as contract
 from tests.support.html_pages import Form, forms_of, links_of, words_of
 from tests.support.service import Service
@@ -43,6 +44,15 @@ def add_operator(
     """Add an operator straight into the connected database: a process less for each test."""
     hashed = _hashed(password)
     Operator.insert(name=name, role=role, password_hash=hashed, created_at=since, password_changed_at=since).execute()
+
+
+def add_outcome(operator: str, **outcome: object) -> str:
+    """Keep the outcome of a form that the operator sent; return its key, which the page of the outcome takes."""
+    key = secrets.token_hex(32)
+    record = {"key": key, "request_sha256": key, "status": 303, "body": json.dumps(outcome)}
+    owner = Operator.get(Operator.name == operator)
+    IdempotencyRecord.insert(operator=owner, created_at=datetime.now(UTC), **record).execute()
+    return key
 
 
 @cache

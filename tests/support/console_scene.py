@@ -17,7 +17,7 @@ from app.storage import journal
 from app.storage.database import Database
 from app.storage.journal import Entry
 from app.storage.models import ApiToken, Card, Client, File, FileBatch, Usage
-from tests.support.console import PASSWORD, Fields, add_operator
+from tests.support.console import PASSWORD, Fields, add_operator, add_outcome
 
 NEW_PASSWORD = "a rather long new password"
 STATIC = "/admin/static/{name}"
@@ -66,7 +66,9 @@ def furnish(texts: Sequence[str], operator: str = "olga") -> Scene:
         ApiToken.insert(
             name=text[:64], token_sha256=digest(text), scopes=["cards:read", "cards:issue"], created_at=now
         ).execute()
-    scene.queries, scene.forms = _queries(scene.cards[0], texts[0], now), _forms(scene.cards[0], texts[0])
+    imported = {"action": "import", "at": now.isoformat(), "count": 1, "batches": list(texts)}
+    done = add_outcome(operator, **imported)
+    scene.queries, scene.forms = _queries(scene.cards[0], texts[0], now, done), _forms(scene.cards[0], texts[0])
     return scene
 
 
@@ -133,8 +135,8 @@ def _entries(number: int, text: str, now: datetime, operator: str) -> list[Entry
     ]
 
 
-def _queries(card: str, text: str, now: datetime) -> dict[str, dict[str, str]]:
-    at = {second: (now - timedelta(seconds=second)).isoformat() for second in (2, 3, 4, 5)}
+def _queries(card: str, text: str, now: datetime, done: str) -> dict[str, dict[str, str]]:
+    at = {second: (now - timedelta(seconds=second)).isoformat() for second in (2, 3, 4)}
     filters = {
         "status": "active",
         "batch": "",
@@ -160,7 +162,7 @@ def _queries(card: str, text: str, now: datetime) -> dict[str, dict[str, str]]:
         "/admin/operator": {"name": text[:64]},
         "/admin/token": {"name": text[:64]},
         "/admin/cards": {**filters, "expires_before": "", "after": "", "before": ""},
-        "/admin/cards/done": {"at": at[5], "back": "/admin/cards"},
+        "/admin/cards/done": {"form": done, "back": "/admin/cards"},
         "/admin/cards/issue": dict.fromkeys(("validity", "validity_other", "count", "batch", "note"), ""),
         "/admin/cards/issued": {"at": at[2], "format": ""},
         "/admin/card": {"id": card, "after": "", "before": ""},

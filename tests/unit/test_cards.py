@@ -1,4 +1,4 @@
-"""Card IDs as people type them, durations, validities, and what extending does."""
+"""Card IDs as people type them, durations, validities, statuses."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -222,46 +222,3 @@ def test_a_validity_is_written_in_the_largest_unit_that_divides_it(validity: tim
 def test_a_status_is_the_first_that_holds(card: Card, status: CardStatus) -> None:
     assert card.status(NOW) is status
     assert card.is_activated is (card.activated_at is not None)
-
-
-def test_extending_an_unused_card_adds_to_its_validity() -> None:
-    assert cards.extended(UNUSED, DAY, NOW) == UNUSED._replace(validity=31 * DAY)
-
-
-def test_extending_an_active_card_adds_to_its_expiry() -> None:
-    assert cards.extended(ACTIVE, DAY, NOW) == ACTIVE._replace(expires_at=WHOLE_NOW + 30 * DAY)
-
-
-def test_extending_an_expired_card_adds_to_now_in_whole_seconds() -> None:
-    assert cards.extended(EXPIRED, DAY, NOW) == EXPIRED._replace(expires_at=WHOLE_NOW + DAY)
-
-
-def test_extending_a_frozen_card_leaves_it_frozen() -> None:
-    frozen = ACTIVE._replace(frozen_at=NOW)
-    assert cards.extended(frozen, DAY, NOW).frozen_at == NOW
-
-
-@pytest.mark.parametrize("activated_at", [None, WHOLE_NOW])
-def test_a_permanent_card_is_not_extended(activated_at: datetime | None) -> None:
-    with pytest.raises(ValidityError, match="permanent card"):
-        cards.extended(UNUSED._replace(validity=None, activated_at=activated_at), DAY, NOW)
-
-
-@pytest.mark.parametrize("card", [UNUSED, ACTIVE, EXPIRED])
-def test_no_card_is_extended_beyond_100_years(card: Card) -> None:
-    left = card.validity if card.expires_at is None else max(card.expires_at - WHOLE_NOW, timedelta())
-    assert left is not None
-    longest = cards.MAX_VALIDITY - left
-    assert cards.extended(card, longest, NOW)
-    with pytest.raises(ValidityError, match="longer than 100 years"):
-        cards.extended(card, longest + cards.MIN_VALIDITY, NOW)
-
-
-@given(st.sampled_from([ACTIVE, EXPIRED]), st.integers(1, 86_400 * 365))
-def test_an_extended_card_lives_at_least_so_long(card: Card, seconds: int) -> None:
-    by = timedelta(seconds=seconds)
-    longer = cards.extended(card, by, NOW)
-    assert longer.expires_at is not None
-    assert longer.expires_at >= WHOLE_NOW + by
-    assert longer.expires_at.microsecond == 0
-    assert longer.validity == card.validity

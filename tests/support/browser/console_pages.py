@@ -1,7 +1,6 @@
 """Every page of the console that has something to show, and which of them docs/console.md shows."""
 
 from collections.abc import Callable
-from datetime import datetime
 from typing import Any, Literal, NamedTuple
 from urllib.parse import urlencode
 
@@ -37,8 +36,8 @@ def to_import(person: Person, shop: Shop) -> None:
     expect(person.page.locator("#preview tbody tr")).to_have_count(3)
 
 
-def done_at(page: str, at: datetime) -> str:
-    return f"{page}?{urlencode({'at': at.isoformat()})}"
+def to_issued(person: Person, shop: Shop) -> None:
+    person.go(f"/admin/cards/issued?{urlencode({'at': shop.issued_at.isoformat()})}")
 
 
 # Under the name of its picture: where it is, and the way there.
@@ -47,9 +46,9 @@ SEEN: dict[str, tuple[str, Way]] = {
     "cards": ("/admin/cards", at(f"/admin/cards?batch={LIVE}")),
     "card": ("/admin/card", lambda person, shop: person.go(f"/admin/card?id={shop.live}")),
     "confirm": ("/admin/cards/confirm", to_confirm),
-    "done": ("/admin/cards/done", lambda person, shop: person.go(done_at("/admin/cards/done", shop.frozen_at))),
+    "done": ("/admin/cards/done", lambda person, shop: person.go(f"/admin/cards/done?form={shop.freeze_form}")),
     "issue": ("/admin/cards/issue", at("/admin/cards/issue")),
-    "issued": ("/admin/cards/issued", lambda person, shop: person.go(done_at("/admin/cards/issued", shop.issued_at))),
+    "issued": ("/admin/cards/issued", to_issued),
     "import": ("/admin/cards/import", to_import),
     "journal": ("/admin/journal", at("/admin/journal?kind=CLIENT_MISMATCH")),
     "sharing": ("/admin/sharing", at("/admin/sharing")),

@@ -30,7 +30,7 @@ from app.storage.statements import PREPARED
 from app.tokens.signer import Signer
 from tests.conftest import START, Clock
 from tests.support.browser.visits import Site
-from tests.support.console import add_operator
+from tests.support.console import add_operator, add_outcome
 from tests.support.service import OPEN, question
 
 OWNER, SELLER = "店主", "小李"
@@ -56,6 +56,8 @@ class Shop:
     frozen: list[str] = field(default_factory=list)
     frozen_at: datetime = START
     """When the owner froze them, all at once."""
+    freeze_form: str = ""
+    """The key of the form by which the owner froze them."""
     issued_at: datetime = START
     """When the cards of `LIVE` were issued."""
     machines: dict[str, tuple[str, str]] = field(default_factory=dict)
@@ -153,7 +155,9 @@ class _Past:
     def _help_customers(self) -> None:
         self._clock.now = _now() - timedelta(hours=30)
         self._shop.frozen, self._shop.frozen_at = [*self._shop.machines][-6:-3], self._clock.now
-        self._card_actions.apply(Action.FREEZE, self._shop.frozen)
+        frozen = self._card_actions.apply(Action.FREEZE, self._shop.frozen)
+        done = {"action": "freeze", "at": frozen.at.isoformat(), "by": None, "revived_unbound": []}
+        self._shop.freeze_form = add_outcome(OWNER, changed=frozen.changed, **done)
         self._clock.advance(timedelta(minutes=5))
         self._card_actions.apply(Action.EXTEND, [*self._shop.machines][-3:-1], timedelta(days=7))
         self._clock.advance(timedelta(minutes=5))

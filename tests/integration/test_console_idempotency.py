@@ -1,0 +1,147 @@
+"""A form of the console takes effect once, however often it is sent."""
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from app.console.forms import Form
+from app.domain.codes import EventKind
+from app.storage.models import Card, Event
+from tests.support.console import Browser, Fields, Files, Seen
+
+CONFIRM, APPLY = "/admin/cards/confirm", "/admin/cards/apply"
+ISSUE, IMPORT = "/admin/cards/issue", "/admin/cards/import"
+CONTENT = b"id,validity\n" + b"".join(b"%032d,30d\n" % number for number in range(3))
+Send = Callable[[], Seen]
+"""Sends a form, always the same."""
+
+
+def extending(browser: Browser) -> Send:
+    browser.service.issue()
+    page = browser.get("/admin/cards")
+    told = browser.submit(page, CONFIRM, id=[Card.get().id], button=("action", "extend"))
+    return again(browser, told, APPLY)
+
+
+def issuing(browser: Browser) -> Send:
+    return again(browser, browser.get(ISSUE), ISSUE)
+
+
+def importing(browser: Browser) -> Send:
+    files = {"file": ("a.csv", CONTENT)}
+    told = browser.submit(browser.get(IMPORT), IMPORT, button=("step", "preview"), files=files)
+    return again(browser, told, IMPORT, {"step": "import"}, files)
+
+
+def freezing_undone(browser: Browser) -> Send:
+    browser.service.issue()
+    page = browser.get("/admin/cards")
+    told = browser.submit(page, CONFIRM, id=[Card.get().id], button=("action", "freeze"))
+    return again(browser, browser.submit(told, APPLY), APPLY)
+
+
+def again(browser: Browser, page: Seen, action: str, more: Fields | None = None, files: Files | None = None) -> Send:
+    fields: dict[str, str | list[str]] = {}
+    for name, value in page.form(action).fields:
+        fields[name] = [*fields.get(name, []), value]
+    return lambda: browser.post(action, {**fields, **(more or {})}, files, csrf="unused: it is among the fields")
+
+
+EACH = {
+    "extended": (extending, EventKind.EXTENDED),
+    "issued": (issuing, EventKind.ISSUED),
+    "imported": (importing, EventKind.IMPORTED),
+    "unfrozen": (freezing_undone, EventKind.UNFROZEN),
+}
+each = pytest.mark.parametrize(("prepare", "kind"), EACH.values(), ids=EACH)
+
+
+def happened(kind: EventKind) -> int:
+    """How often the operator did that."""
+    return Event.select().where((Event.kind == kind) & (Event.actor == "console:老王")).count()
+
+
+@each
+def test_a_form_sent_again_leads_to_what_it_did(owner: Browser, prepare: Callable[[Browser], Send], kind: str) -> None:
+    send = prepare(owner)
+    first = send()
+    assert first.status == 303
+    assert happened(EventKind(kind)) == 1
+    state = list(Card.select().order_by(Card.id).dicts())
+    assert [send().headers["location"] for _ in range(2)] == [first.headers["location"]] * 2
+    assert happened(EventKind(kind)) == 1
+    assert list(Card.select().order_by(Card.id).dicts()) == state
+    assert owner.follow(first).status == 200
+
+
+@each
+def test_a_form_sent_twice_at_once_is_done_once(owner: Browser, prepare: Callable[[Browser], Send], kind: str) -> None:
+    send, together = prepare(owner), threading.Barrier(4)
+
+    def press(_number: int) -> Seen:
+        together.wait()
+        return send()
+
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(press, range(4)))
+    assert {answer.status for answer in answers} - {503} == {303}
+    assert len({answer.headers["location"] for answer in answers if answer.status == 303}) == 1
+    assert happened(EventKind(kind)) == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "fields"),
+    [
+        (APPLY, {"action": "freeze", "id": "0" * 32}),
+        (ISSUE, {"validity": "30d", "count": "1"}),
+        (IMPORT, {"step": "import"}),
+    ],
+)
+def test_a_form_without_a_number_is_refused(owner: Browser, path: str, fields: dict[str, str]) -> None:
+    Card.insert(id="0" * 32, created_at="2026-01-01T00:00:00Z").execute()
+    files = {"file": ("a.csv", CONTENT)} if path == IMPORT else None
+    answer = owner.post(path, {**fields, "once": ""}, files)
+    assert answer.status == 400
+    assert "页面已过期" in answer.words
+    assert [(card.id, card.frozen_at) for card in Card.select()] == [("0" * 32, None)]
+
+
+def test_each_form_that_is_shown_has_another_number(owner: Browser) -> None:
+    pages = [owner.get(path) for path in (ISSUE, ISSUE, IMPORT)]
+    numbers = {dict(page.form(path).fields)["once"] for page, path in zip(pages, (ISSUE, ISSUE, IMPORT), strict=True)}
+    assert len(numbers) == 3
+    assert min(map(len, numbers)) >= 22
+
+
+def test_a_form_filled_in_anew_is_another_one(owner: Browser) -> None:
+    page = owner.get(ISSUE)
+    first, second = (owner.submit(page, ISSUE, count=count) for count in ("1", "2"))
+    assert first.path != second.path
+    assert Card.select().count() == 3
+
+
+def test_a_form_says_all_that_is_in_it() -> None:
+    forms = [
+        Form({"a": ["1"]}),
+        Form({"a": ["1", "2"]}),
+        Form({"a": ["12"]}),
+        Form({"a": ["1"]}, {"file": b"x"}),
+        Form({"a": ["1"]}, {"file": b"y"}),
+        Form({"a": ["1"], "b": [""]}),
+    ]
+    assert len({form.digest() for form in forms}) == len(forms)
+    assert Form({"a": ["1"], "b": ["2"]}).digest() == Form({"b": ["2"], "a": ["1"]}).digest()
+
+
+def test_what_was_refused_may_be_sent_again(owner: Browser) -> None:
+    owner.service.issue()
+    told = owner.submit(owner.get("/admin/cards"), CONFIRM, id=[Card.get().id], button=("action", "delete"))
+    send = again(owner, told, APPLY)
+    card = Card.get()
+    Card.update(is_activated=True, activated_at=card.created_at, expires_at=card.created_at).execute()
+    assert send().status == 400
+    Card.update(is_activated=False, activated_at=None, expires_at=None).execute()
+    assert send().status == 303
+    assert Card.select().count() == 0

@@ -1,0 +1,156 @@
+"""What operators' actions do to cards."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.domain.card_actions import Action, Outcome, apply, possible_actions
+from app.domain.cards import MAX_VALIDITY, MIN_VALIDITY, Card
+from app.domain.codes import CardStatus
+from app.domain.texts import RefusedError
+
+NOW = datetime(2026, 3, 1, 12, 0, 0, 250_000, tzinfo=UTC)
+WHOLE_NOW = NOW.replace(microsecond=0)
+DAY = timedelta(days=1)
+
+UNUSED = Card("0123456789ABCDEFGHJKMNPQRSTVWXYZ", 30 * DAY, None, None, None)
+ACTIVE = UNUSED._replace(activated_at=WHOLE_NOW - DAY, expires_at=WHOLE_NOW + 29 * DAY)
+EXPIRED = UNUSED._replace(activated_at=WHOLE_NOW - 40 * DAY, expires_at=WHOLE_NOW - 10 * DAY)
+FROZEN = ACTIVE._replace(frozen_at=NOW - DAY)
+PERMANENT = ACTIVE._replace(validity=None, expires_at=None)
+
+
+def after(action: Action, card: Card, *, is_bound: bool = True, by: timedelta | None = None) -> Card | None:
+    return apply(action, card, NOW, is_bound=is_bound, by=by).after
+
+
+@pytest.mark.parametrize("card", [UNUSED, ACTIVE, EXPIRED, PERMANENT])
+def test_freezing_and_unfreezing_change_only_the_time_of_freezing(card: Card) -> None:
+    frozen = card._replace(frozen_at=NOW)
+    assert after(Action.FREEZE, card) == frozen
+    assert after(Action.UNFREEZE, frozen) == card
+
+
+@pytest.mark.parametrize(
+    ("action", "card"),
+    [(Action.FREEZE, FROZEN), (Action.UNFREEZE, ACTIVE), (Action.UNBIND, ACTIVE), (Action.UNBIND, UNUSED)],
+)
+def test_a_card_that_is_already_so_is_unchanged(action: Action, card: Card) -> None:
+    outcome = apply(action, card, NOW, is_bound=False)
+    assert outcome == Outcome(NOW, card, card, was_bound=False, is_bound=False)
+    assert not outcome.is_changed
+
+
+@pytest.mark.parametrize("card", [ACTIVE, EXPIRED, FROZEN])
+def test_unbinding_removes_the_client_and_leaves_the_card(card: Card) -> None:
+    outcome = apply(Action.UNBIND, card, NOW, is_bound=True)
+    assert outcome == Outcome(NOW, card, card, was_bound=True, is_bound=False)
+    assert outcome.is_changed
+
+
+@pytest.mark.parametrize("action", [Action.FREEZE, Action.UNFREEZE, Action.EXTEND])
+@pytest.mark.parametrize("is_bound", [True, False])
+def test_other_actions_keep_the_binding(action: Action, *, is_bound: bool) -> None:
+    assert apply(action, FROZEN, NOW, is_bound=is_bound, by=DAY).is_bound is is_bound
+
+
+@pytest.mark.parametrize(
+    ("card", "extended"),
+    [
+        (UNUSED, UNUSED._replace(validity=31 * DAY)),
+        (ACTIVE, ACTIVE._replace(expires_at=WHOLE_NOW + 30 * DAY)),
+        (EXPIRED, EXPIRED._replace(expires_at=WHOLE_NOW + DAY)),
+        (FROZEN, FROZEN._replace(expires_at=WHOLE_NOW + 30 * DAY)),
+    ],
+)
+def test_extending_adds_to_the_validity_or_to_the_later_of_now_and_the_expiry(card: Card, extended: Card) -> None:
+    assert after(Action.EXTEND, card, by=DAY) == extended
+
+
+@given(st.sampled_from([ACTIVE, EXPIRED]), st.integers(1, 86_400 * 365))
+def test_an_extended_card_lives_at_least_so_long(card: Card, seconds: int) -> None:
+    by = timedelta(seconds=seconds)
+    longer = after(Action.EXTEND, card, by=by)
+    assert longer is not None
+    assert longer.expires_at is not None
+    assert longer.expires_at >= WHOLE_NOW + by
+    assert longer.expires_at.microsecond == 0
+    assert longer.validity == card.validity
+
+
+@pytest.mark.parametrize("card", [PERMANENT, UNUSED._replace(validity=None)])
+def test_a_permanent_card_is_not_extended(card: Card) -> None:
+    with pytest.raises(RefusedError, match="permanent card") as refusal:
+        after(Action.EXTEND, card, by=DAY)
+    assert "是永久卡，无需延期" in refusal.value.text.zh
+
+
+@pytest.mark.parametrize("card", [UNUSED, ACTIVE, EXPIRED])
+def test_no_card_is_extended_beyond_100_years(card: Card) -> None:
+    left = card.validity if card.expires_at is None else max(card.expires_at - WHOLE_NOW, timedelta())
+    assert left is not None
+    longest = MAX_VALIDITY - left
+    assert after(Action.EXTEND, card, by=longest)
+    with pytest.raises(RefusedError, match="longer than 100 years") as refusal:
+        after(Action.EXTEND, card, by=longest + MIN_VALIDITY)
+    assert "将超过 100 年" in refusal.value.text.zh
+
+
+def test_extending_takes_a_duration() -> None:
+    with pytest.raises(ValueError, match="takes a duration"):
+        after(Action.EXTEND, ACTIVE)
+
+
+@pytest.mark.parametrize("card", [UNUSED, UNUSED._replace(validity=None), UNUSED._replace(frozen_at=NOW)])
+def test_a_card_never_activated_is_deleted(card: Card) -> None:
+    outcome = apply(Action.DELETE, card, NOW, is_bound=False)
+    assert (outcome.after, outcome.status_after, outcome.is_changed) == (None, None, True)
+
+
+@pytest.mark.parametrize("card", [ACTIVE, EXPIRED, FROZEN, PERMANENT])
+def test_an_activated_card_is_not_deleted(card: Card) -> None:
+    with pytest.raises(RefusedError, match="was activated and cannot be deleted") as refusal:
+        after(Action.DELETE, card)
+    assert "已激活，不能删除" in refusal.value.text.zh
+
+
+@pytest.mark.parametrize(
+    ("action", "card", "is_bound", "revives_unbound"),
+    [
+        (Action.UNFREEZE, FROZEN, False, True),
+        (Action.UNFREEZE, FROZEN, True, False),
+        (Action.UNFREEZE, EXPIRED._replace(frozen_at=NOW), False, False),
+        (Action.UNFREEZE, UNUSED._replace(frozen_at=NOW), False, False),
+        (Action.EXTEND, EXPIRED, False, True),
+        (Action.EXTEND, EXPIRED, True, False),
+        (Action.EXTEND, ACTIVE, False, False),
+        (Action.EXTEND, FROZEN, False, False),
+        (Action.UNBIND, ACTIVE, True, False),
+        (Action.DELETE, UNUSED, False, False),
+    ],
+)
+def test_a_card_that_comes_to_life_without_a_client_is_told(
+    action: Action, card: Card, *, is_bound: bool, revives_unbound: bool
+) -> None:
+    outcome = apply(action, card, NOW, is_bound=is_bound, by=DAY)
+    assert outcome.revives_unbound is revives_unbound
+
+
+def test_an_outcome_has_the_status_before_and_after() -> None:
+    outcome = apply(Action.UNFREEZE, FROZEN, NOW, is_bound=True)
+    assert (outcome.status_before, outcome.status_after) == (CardStatus.FROZEN, CardStatus.ACTIVE)
+
+
+@pytest.mark.parametrize(
+    ("card", "is_bound", "possible"),
+    [
+        (UNUSED, False, {Action.FREEZE, Action.EXTEND, Action.DELETE}),
+        (ACTIVE, True, {Action.FREEZE, Action.UNBIND, Action.EXTEND}),
+        (FROZEN, False, {Action.UNFREEZE, Action.EXTEND}),
+        (PERMANENT, True, {Action.FREEZE, Action.UNBIND}),
+    ],
+)
+def test_possible_actions_are_those_that_change_the_card(card: Card, *, is_bound: bool, possible: set[Action]) -> None:
+    assert set(possible_actions(card, NOW, is_bound=is_bound)) == possible
