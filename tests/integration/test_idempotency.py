@@ -9,6 +9,7 @@ import peewee
 import pytest
 from falcon.testing import create_req
 
+from app.domain.errors import ConflictError, DatabaseUnavailableError
 from app.domain.operators import Scope
 from app.domain.texts import RefusedError
 from app.http import problems
@@ -17,7 +18,7 @@ from app.services.idempotency import Answer, Document, Idempotency, KeyReusedErr
 from app.services.issuing import Issuing
 from app.services.shop_tokens import ShopTokens
 from app.storage import idempotency as records
-from app.storage.database import ConflictError, Database, DatabaseUnavailableError
+from app.storage.database import Database
 from app.storage.models import Card, Event, IdempotencyRecord, Operator
 from tests.conftest import Clock
 from tests.support.console import add_operator

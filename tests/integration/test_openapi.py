@@ -93,6 +93,7 @@ def test_the_document_says_who_may_ask_what_of_the_console() -> None:
 
 
 def test_the_document_has_the_fields_that_the_consoles_queries_and_forms_have(database: Database) -> None:
+    add_operator("olga")
     scene = furnish(["plain"])
     queries = {path: set(query) for path, query in scene.queries.items()}
     queries |= {"/admin/cards/export": {*card_query.FIELDS, "chosen"}, "/admin/journal/export": {*journal.FIELDS}}

@@ -19,7 +19,7 @@ from app.services.sessions import IDLE, Sessions
 from app.services.shop_tokens import ShopIdentity, ShopTokens, TokenNotFoundError
 from app.storage import idempotency, journal
 from app.storage import operators as operator_rows
-from app.storage.database import Database, DatabaseUnavailableError
+from app.storage.database import Database
 from app.storage.models import (
     ApiToken,
     Event,
