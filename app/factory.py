@@ -17,12 +17,12 @@ from app.http import problems
 from app.http.execute import ExecuteResource
 from app.http.files import DownloadResource, OfferResource
 from app.http.middleware import RequestLog
-from app.http.openapi import OpenApiResource
 from app.http.request_parser import RequestParser
 from app.http.resources import (
     HealthResource,
     KeySetResource,
     MetricsResource,
+    OpenApiResource,
     ReadinessResource,
     VerifyResource,
 )

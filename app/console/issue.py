@@ -10,7 +10,7 @@ from app.console.rendering import url
 from app.console.streaming import CSV, TEXT, file_name, with_bom
 from app.console.times import parse_time
 from app.domain.texts import RefusedError, Text
-from app.http.problems import Problem, ProblemCode, invalid_request
+from app.http.problems import invalid_request, not_found
 from app.services.exports import ISSUED_COLUMNS, csv_lines, issued_documents
 from app.services.issuing import Issuing, PastIssue, issue_at, recent_issues
 
@@ -93,7 +93,7 @@ class IssuedPage(Page):
         issued = None if at is None else issue_at(self.console.database, at, seller, MOST_ISSUED)
         if issued is None:
             detail = Text("没有这次发卡，或不是您发的。", "Nothing was issued then, or not by you.")
-            raise Problem(falcon.HTTP_404, ProblemCode.NOT_FOUND, detail)
+            raise not_found(detail)
         return issued
 
 

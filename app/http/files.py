@@ -162,10 +162,10 @@ def _link_refused() -> Problem:
     detail = Text(
         "下载链接无效或已过期，请重新获取。", "The download link is invalid or has expired: ask for a new one."
     )
-    return Problem(falcon.HTTP_403, ProblemCode.LINK_REFUSED, detail)
+    return Problem(ProblemCode.LINK_REFUSED, detail)
 
 
 def _no_such_bytes(size: int) -> Problem:
     detail = Text("文件没有所请求的字节。", "The file has no such bytes.")
     headers = {"Content-Range": f"bytes */{size}"}
-    return Problem(falcon.HTTP_416, ProblemCode.INVALID_REQUEST, detail, headers=headers)
+    return Problem(ProblemCode.INVALID_REQUEST, detail, headers=headers, status=falcon.HTTP_416)

@@ -1,11 +1,12 @@
-"""What is no verdict: application/problem+json (RFC 9457), one constructor for each kind."""
+"""Answers that are not verdicts: application/problem+json (RFC 9457), one constructor for each kind."""
 
-import json
 import logging
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import falcon
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
 
 from app import metrics
 from app.domain.errors import UnavailableError
@@ -35,20 +36,58 @@ class ProblemCode(StrEnum):
     INTERNAL_ERROR = "INTERNAL_ERROR"
 
 
+STATUS = {
+    ProblemCode.INVALID_REQUEST: falcon.HTTP_400,
+    ProblemCode.LINK_REFUSED: falcon.HTTP_403,
+    ProblemCode.UNAUTHORIZED: falcon.HTTP_401,
+    ProblemCode.FORBIDDEN: falcon.HTTP_403,
+    ProblemCode.NOT_FOUND: falcon.HTTP_404,
+    ProblemCode.CARD_NOT_FOUND: falcon.HTTP_404,
+    ProblemCode.METHOD_NOT_ALLOWED: falcon.HTTP_405,
+    ProblemCode.BODY_TOO_LARGE: falcon.HTTP_413,
+    ProblemCode.UNSUPPORTED_MEDIA_TYPE: falcon.HTTP_415,
+    ProblemCode.CONFLICT: falcon.HTTP_409,
+    ProblemCode.IDEMPOTENCY_CONFLICT: falcon.HTTP_422,
+    ProblemCode.TOO_MANY_REQUESTS: falcon.HTTP_429,
+    ProblemCode.UNAVAILABLE: falcon.HTTP_503,
+    ProblemCode.INTERNAL_ERROR: falcon.HTTP_500,
+}
+
+
+class ProblemBody(msgspec.Struct):
+    """A problem (RFC 9457)."""
+
+    type: Literal["about:blank"]
+    title: str
+    status: int
+    code: ProblemCode
+    detail: Annotated[str, Meta(description="For people: Chinese, or English where Accept-Language prefers it.")]
+    request_id: str
+    field: Annotated[str | UnsetType, Meta(description="The part of the request that is wrong, if it is one.")] = UNSET
+
+
 class Problem(Exception):  # noqa: N818  # RFC 9457's word
-    """A problem to answer with. `field` names the field of the request that is wrong."""
+    """A problem to answer with.
+
+    Args:
+        code: Decides the status, too.
+        detail: The sentence for people.
+        field: The field of the request that is wrong.
+        headers: Added to the answer's.
+        status: Replaces the code's status.
+    """
 
     def __init__(
         self,
-        status: str,
         code: ProblemCode,
         detail: Text,
         *,
         field: str | None = None,
         headers: dict[str, str] | None = None,
+        status: str | None = None,
     ) -> None:
         super().__init__(detail.en)
-        self.status = status
+        self.status = status or STATUS[code]
         self.code = code
         self.detail = detail
         self.field = field
@@ -57,14 +96,14 @@ class Problem(Exception):  # noqa: N818  # RFC 9457's word
 
 def invalid_request(detail: Text, field: str | None = None) -> Problem:
     """The request's form is wrong."""
-    return Problem(falcon.HTTP_400, ProblemCode.INVALID_REQUEST, detail, field=field)
+    return Problem(ProblemCode.INVALID_REQUEST, detail, field=field)
 
 
 def body_too_large(limit_bytes: int) -> Problem:
-    """The body is larger than any honest request."""
+    """The body is larger than any valid request."""
     kib = limit_bytes // 1024
     detail = Text(f"请求体不得超过 {kib} KiB。", f"The body must be at most {kib} KiB.")
-    return Problem(falcon.HTTP_413, ProblemCode.BODY_TOO_LARGE, detail)
+    return Problem(ProblemCode.BODY_TOO_LARGE, detail)
 
 
 def unsupported_media_type() -> Problem:
@@ -73,59 +112,57 @@ def unsupported_media_type() -> Problem:
         "请求的 Content-Type 必须是 application/json（UTF-8）。",
         "Content-Type must be application/json, in UTF-8.",
     )
-    return Problem(falcon.HTTP_415, ProblemCode.UNSUPPORTED_MEDIA_TYPE, detail)
+    return Problem(ProblemCode.UNSUPPORTED_MEDIA_TYPE, detail)
 
 
 def unavailable() -> Problem:
-    """The database is away, others were in the way there, or the installation is at fault."""
+    """The database is away, the service is busy, or the installation is at fault."""
     detail = Text("服务暂时不可用，请稍后再试。", "The service is unavailable for the moment: please try again.")
-    headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
-    return Problem(falcon.HTTP_503, ProblemCode.UNAVAILABLE, detail, headers=headers)
+    return Problem(ProblemCode.UNAVAILABLE, detail, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
 
 
 def unauthorized(detail: Text, challenge: str) -> Problem:
-    """Whoever asks has not shown who that is; `challenge` says how to (RFC 9110, section 11.6.1)."""
-    return Problem(falcon.HTTP_401, ProblemCode.UNAUTHORIZED, detail, headers={"WWW-Authenticate": challenge})
+    """The client has not authenticated; `challenge` says how to (RFC 9110, section 11.6.1)."""
+    return Problem(ProblemCode.UNAUTHORIZED, detail, headers={"WWW-Authenticate": challenge})
 
 
 def forbidden(detail: Text, headers: dict[str, str] | None = None) -> Problem:
-    """Whoever asks may not."""
-    return Problem(falcon.HTTP_403, ProblemCode.FORBIDDEN, detail, headers=headers)
+    """The client is authenticated, and lacks the permission."""
+    return Problem(ProblemCode.FORBIDDEN, detail, headers=headers)
 
 
 def not_found(detail: Text) -> Problem:
-    """Whoever may know what there is asks for what is not there."""
-    return Problem(falcon.HTTP_404, ProblemCode.NOT_FOUND, detail)
+    """The resource does not exist."""
+    return Problem(ProblemCode.NOT_FOUND, detail)
 
 
 def card_not_found(detail: Text, field: str) -> Problem:
-    """Whoever may know every card asks for one that is not there."""
-    return Problem(falcon.HTTP_404, ProblemCode.CARD_NOT_FOUND, detail, field=field)
+    """A card that a shop names does not exist."""
+    return Problem(ProblemCode.CARD_NOT_FOUND, detail, field=field)
 
 
 def conflict(detail: Text, field: str | None = None) -> Problem:
-    """As things are, what was asked cannot be done."""
-    return Problem(falcon.HTTP_409, ProblemCode.CONFLICT, detail, field=field)
+    """The present state of a resource does not allow the change."""
+    return Problem(ProblemCode.CONFLICT, detail, field=field)
 
 
 def idempotency_conflict(field: str) -> Problem:
-    """The request's key was used for another one."""
+    """The idempotency key was used for another request."""
     detail = Text(
         f"这个 {field} 已用于另一个请求；新的请求请换一个新的。",
         f"This {field} was used for another request: a new request takes a new one.",
     )
-    return Problem(falcon.HTTP_422, ProblemCode.IDEMPOTENCY_CONFLICT, detail, field=field)
+    return Problem(ProblemCode.IDEMPOTENCY_CONFLICT, detail, field=field)
 
 
 def too_many_requests(retry_after_seconds: int) -> Problem:
-    """Whoever asks has failed too often."""
+    """The client has failed to authenticate too often."""
     detail = Text("失败次数过多，请稍后再试。", "Too many failures: please try again later.")
-    headers = {"Retry-After": str(retry_after_seconds)}
-    return Problem(falcon.HTTP_429, ProblemCode.TOO_MANY_REQUESTS, detail, headers=headers)
+    return Problem(ProblemCode.TOO_MANY_REQUESTS, detail, headers={"Retry-After": str(retry_after_seconds)})
 
 
 def from_error(request: falcon.Request, error: Exception) -> Problem:
-    """Return what an error is to whoever asked; what nobody foresaw is logged."""
+    """Return the problem to answer an error with, and log errors that nothing foresees."""
     match error:
         case Problem():
             return error
@@ -133,8 +170,7 @@ def from_error(request: falcon.Request, error: Exception) -> Problem:
             return not_found(Text("没有这个地址。", "There is nothing here."))
         case falcon.HTTPMethodNotAllowed():
             detail = Text("此地址不支持该请求方法。", "This resource does not support the method.")
-            headers = dict(error.headers or {})
-            return Problem(falcon.HTTP_405, ProblemCode.METHOD_NOT_ALLOWED, detail, headers=headers)
+            return Problem(ProblemCode.METHOD_NOT_ALLOWED, detail, headers=dict(error.headers or {}))
         case falcon.HTTPError():
             return invalid_request(Text("请求格式有误。", "The request is malformed."))
         case UnavailableError():
@@ -142,26 +178,25 @@ def from_error(request: falcon.Request, error: Exception) -> Problem:
         case _:
             logger.error("unhandled error", exc_info=error, extra={"request_id": request.context.request_id})
             detail = Text("服务器内部错误，已记录。", "An internal error occurred and was logged.")
-            return Problem(falcon.HTTP_500, ProblemCode.INTERNAL_ERROR, detail)
+            return Problem(ProblemCode.INTERNAL_ERROR, detail)
 
 
 def respond(request: falcon.Request, response: falcon.Response, problem: Problem) -> None:
-    """Make `problem` the answer."""
+    """Write `problem` into the response."""
     metrics.problems.labels(problem.code).inc()
-    document: dict[str, Any] = {
-        "type": "about:blank",
-        "title": problem.status.partition(" ")[2],
-        "status": int(problem.status[:3]),
-        "code": problem.code,
-        "detail": in_language_of(request, problem.detail),
-        "request_id": request.context.request_id,
-    }
-    if problem.field is not None:
-        document["field"] = problem.field
+    body = ProblemBody(
+        type="about:blank",
+        title=problem.status.partition(" ")[2],
+        status=int(problem.status[:3]),
+        code=problem.code,
+        detail=in_language_of(request, problem.detail),
+        request_id=request.context.request_id,
+        field=UNSET if problem.field is None else problem.field,
+    )
     response.status = problem.status
     response.content_type = "application/problem+json"
     response.set_headers({"Cache-Control": "no-store", **problem.headers})
-    response.data = json.dumps(document, ensure_ascii=False).encode()
+    response.data = msgspec.json.encode(body)
 
 
 def install(app: falcon.App[Any, Any]) -> None:
@@ -170,6 +205,6 @@ def install(app: falcon.App[Any, Any]) -> None:
     def on_error(request: falcon.Request, response: falcon.Response, error: Exception, _params: Any) -> None:  # noqa: ANN401
         respond(request, response, from_error(request, error))
 
-    # Falcon has a handler of its own for HTTPError, which would come first.
+    # Falcon's own handler of HTTPError would take precedence over the one for Exception.
     app.add_error_handler(Exception, on_error)
     app.add_error_handler(falcon.HTTPError, on_error)

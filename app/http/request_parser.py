@@ -9,7 +9,7 @@ import falcon
 from app.domain.addresses import canonical_address
 from app.domain.policy import OPEN_PROGRAM, VerificationRequest
 from app.domain.texts import Text
-from app.http import schemas
+from app.http import json_body, schemas
 from app.http.problems import invalid_request, unavailable
 from app.tokens.sealing import PublicKeyError, check_public_key
 
@@ -57,7 +57,7 @@ class RequestParser:
         Raises:
             Problem: 400, 413 or 415 for a body in the wrong form, 503 where the proxy names no address.
         """
-        return self._checked(request, schemas.parse_verify_request(schemas.read_body(request)))
+        return self._checked(request, schemas.parse_verify_request(json_body.read_body(request)))
 
     def execute_request(self, request: falcon.Request) -> tuple[VerificationRequest, dict[str, Any]]:
         """Read the body of `POST /v1/execute`: the request and the function's arguments.
@@ -65,7 +65,7 @@ class RequestParser:
         Raises:
             Problem: as for `verify_request`.
         """
-        body = schemas.parse_execute_request(schemas.read_body(request))
+        body = schemas.parse_execute_request(json_body.read_body(request))
         return self._checked(request, body), body.arguments
 
     def _checked(self, request: falcon.Request, body: schemas.VerifyRequest) -> VerificationRequest:
@@ -89,4 +89,4 @@ class RequestParser:
         try:
             check_public_key(body.client_public_key)
         except PublicKeyError as error:
-            raise schemas.wrong_value("client_public_key", schemas.PUBLIC_KEY_REQUIREMENT) from error
+            raise json_body.wrong_value("client_public_key", schemas.PUBLIC_KEY_REQUIREMENT) from error

@@ -6,8 +6,10 @@ from collections.abc import Callable
 from datetime import datetime
 
 import falcon
+import msgspec
 
 from app import metrics
+from app.http import openapi
 from app.http.request_parser import ADDRESS_HEADER, RequestParser
 from app.http.verdicts import respond
 from app.services.verification import Verification
@@ -40,6 +42,21 @@ class KeySetResource:
         response.content_type = "application/json"
         response.set_header("Cache-Control", "no-cache")
         response.data = json.dumps(self._signer.key_set(self._clock())).encode()
+
+    on_head = on_get
+
+
+class OpenApiResource:
+    """`GET /v1/openapi.json`."""
+
+    def __init__(self) -> None:
+        self._document = msgspec.json.encode(openapi.DOCUMENT)
+
+    def on_get(self, _request: falcon.Request, response: falcon.Response) -> None:
+        """Answer with the document."""
+        response.content_type = "application/json"
+        response.set_header("Cache-Control", "no-cache")
+        response.data = self._document
 
     on_head = on_get
 

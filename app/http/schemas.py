@@ -1,44 +1,68 @@
-"""Requests' form, checked strictly before any rule (protocol, section 3)."""
+"""The bodies of requests to the rules: `POST /v1/verify`, `/v1/files` and `/v1/execute`."""
 
-import json
-import math
-from collections.abc import Mapping
-from functools import lru_cache
-from itertools import chain
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
-import falcon
 import msgspec
 from msgspec import Meta
 
+from app.domain.policy import OPEN_PROGRAM
 from app.domain.texts import Text
-from app.http.problems import Problem, body_too_large, invalid_request, unsupported_media_type
+from app.http import json_body
 
-MAX_BODY_BYTES = 64 * 1024
-MAX_NESTING = 64
-"""Objects and arrays inside each other, in `arguments`: far from where any reader of JSON gives up."""
+
+def described(description: str, **bounds: Any) -> Meta:  # noqa: ANN401  # arguments of Meta
+    """Return a string field's bounds with its description for the OpenAPI document.
+
+    A field without a pattern gets the document's one against NUL characters, which `json_body.parse` refuses.
+    """
+    return Meta(description=description, extra_json_schema={"pattern": r"^[^\u0000]*$"}, **bounds)
 
 
 class VerifyRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The body of `POST /v1/verify`. Lengths count code points."""
+    """The body of `POST /v1/verify` and `POST /v1/files`. Lengths count code points."""
 
-    card_id: Annotated[str, Meta(min_length=1, max_length=64, pattern=r"\S")]
-    hardware: Annotated[str, Meta(min_length=1, max_length=1024)]
-    function: Annotated[str, Meta(min_length=1, max_length=64)]
-    nonce: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{16,64}\Z")]
-    ip: Annotated[str, Meta(max_length=64)] | None = None
-    client_public_key: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{43}\Z")] | None = None
+    card_id: Annotated[
+        str,
+        described(
+            "As typed by the customer: white space and dashes are ignored, letters may be small.",
+            min_length=1,
+            max_length=64,
+            pattern=r"\S",
+        ),
+    ]
+    hardware: Annotated[str, described("Identifies the machine.", min_length=1, max_length=1024)]
+    function: Annotated[
+        str,
+        described(f"What the program is doing. {OPEN_PROGRAM} earns KERNAL_DATA_KEY.", min_length=1, max_length=64),
+    ]
+    nonce: Annotated[str, described("Fresh for each request.", pattern=r"^[A-Za-z0-9_-]{16,64}\Z")]
+    ip: (
+        Annotated[str, described("What the client believes its address to be; it decides nothing.", max_length=64)]
+        | None
+    ) = None
+    client_public_key: (
+        Annotated[
+            str,
+            described(
+                "Raw X25519 public key, base64url, not of low order: asks for the key sealed.",
+                pattern=r"^[A-Za-z0-9_-]{43}\Z",
+            ),
+        ]
+        | None
+    ) = None
 
 
 class ExecuteRequest(VerifyRequest, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The body of `POST /v1/execute`."""
 
-    arguments: dict[str, Any]
+    arguments: Annotated[
+        dict[str, Any],
+        Meta(description=f"The function's arguments; at most {json_body.MAX_NESTING} levels, no NUL characters."),
+    ]
 
 
-Asked = TypeVar("Asked", bound=msgspec.Struct)
 _decode = msgspec.json.Decoder(VerifyRequest).decode
-_QUOTES_A_FIELD = 4  # two for its name, two for its value
+_QUOTES_PER_FIELD = 4  # two for its name, two for its value
 
 PUBLIC_KEY_REQUIREMENT = Text(
     "必须是 X25519 公钥的 base64url 编码（43 个字符，无填充，且不是低阶点）",
@@ -56,35 +80,7 @@ REQUIREMENTS: dict[str, Text] = {
     "client_public_key": PUBLIC_KEY_REQUIREMENT,
     "arguments": Text("必须是一个 JSON 对象", "must be a JSON object"),
 }
-"""What each field must be, for the person who reads the error."""
-
-
-def read_body(request: falcon.Request) -> bytes:
-    """Return the request's body.
-
-    Raises:
-        Problem: 415 when it is not declared as JSON, 413 when it is over 64 KiB.
-    """
-    if not _is_json(request.content_type or ""):
-        raise unsupported_media_type()
-    length = request.content_length
-    if length is not None and length > MAX_BODY_BYTES:
-        raise body_too_large(MAX_BODY_BYTES)
-    if length is not None:
-        body: bytes = request.stream.read(length)
-        return body
-    # Without a length the body is chunked (gunicorn ends the stream) or absent.
-    stream = request.stream if request.env.get("wsgi.input_terminated") else request.bounded_stream
-    body = stream.read(MAX_BODY_BYTES + 1)
-    if len(body) > MAX_BODY_BYTES:
-        raise body_too_large(MAX_BODY_BYTES)
-    return body
-
-
-@lru_cache(maxsize=64)
-def _is_json(content_type: str) -> bool:
-    media_type, parameters = falcon.parse_header(content_type)
-    return media_type.lower() == "application/json" and parameters.get("charset", "utf-8").lower() == "utf-8"
+"""What each field must be, for error messages."""
 
 
 def parse_verify_request(body: bytes) -> VerifyRequest:
@@ -93,7 +89,7 @@ def parse_verify_request(body: bytes) -> VerifyRequest:
     Raises:
         Problem: 400, naming the field and what it must be.
     """
-    return _plain(body) or parse(body, VerifyRequest)
+    return _parse_plain(body) or json_body.parse(body, VerifyRequest, REQUIREMENTS)
 
 
 def parse_execute_request(body: bytes) -> ExecuteRequest:
@@ -102,38 +98,14 @@ def parse_execute_request(body: bytes) -> ExecuteRequest:
     Raises:
         Problem: 400, naming the field and what it must be.
     """
-    return parse(body, ExecuteRequest)
+    return json_body.parse(body, ExecuteRequest, REQUIREMENTS)
 
 
-def parse(body: bytes, kind: type[Asked], requirements: Mapping[str, Text] = REQUIREMENTS) -> Asked:
-    """Read any request's body; `requirements` says what each field must be.
+def _parse_plain(body: bytes) -> VerifyRequest | None:
+    """Read a valid request without escapes, which nearly all are, at a fraction of the cost; None for any other.
 
-    Raises:
-        Problem: 400, naming the field and what it must be.
-    """
-    document = _decode_object(body)
-    try:
-        request = msgspec.convert(document, kind)
-    except (msgspec.ValidationError, UnicodeEncodeError) as error:  # a key with a lone surrogate is no UTF-8
-        raise _wrong(_offending_field(document, kind), kind, requirements) from error
-    for name in kind.__struct_fields__:
-        if not _sound(getattr(request, name)):
-            raise invalid_request(
-                Text(
-                    f"{name} 不能含有 NUL 字符、不成对的代理字符、超出范围的数或超过 {MAX_NESTING} 层的嵌套。",
-                    f"{name} must not hold NUL characters, lone surrogates, numbers beyond all bounds "
-                    f"or more than {MAX_NESTING} levels.",
-                ),
-                name,
-            )
-    return request
-
-
-def _plain(body: bytes) -> VerifyRequest | None:
-    """Return an impeccable request without escapes, as nearly all are, at a fraction of the price; else None.
-
-    What msgspec lets through, keys given twice, NUL and lone surrogates, is not in here: each needs a further quote
-    or a backslash (or is no UTF-8, which msgspec refuses).
+    msgspec accepts duplicate keys, NUL characters and lone surrogates. None of them passes here: each needs a further
+    quote or a backslash, or is not UTF-8, which msgspec refuses.
     """
     if b"\\" in body:
         return None
@@ -142,91 +114,4 @@ def _plain(body: bytes) -> VerifyRequest | None:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     given = sum(value is not None for value in msgspec.structs.astuple(request))
-    return request if body.count(b'"') == _QUOTES_A_FIELD * given else None
-
-
-def _decode_object(body: bytes) -> dict[str, Any]:
-    """Decode a JSON object (RFC 8259) strictly: UTF-8, no key twice, no NaN, no depth that exhausts the stack."""
-    try:
-        document = json.loads(body.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant)
-    except _DuplicateKeyError as error:
-        raise invalid_request(
-            Text(f"字段 {error.key} 出现了两次。", f"The field {error.key} is given twice."), error.key
-        ) from error
-    except (ValueError, RecursionError) as error:
-        raise invalid_request(Text("请求体必须是 UTF-8 编码的 JSON。", "The body must be JSON in UTF-8.")) from error
-    if not isinstance(document, dict):
-        raise invalid_request(Text("请求体必须是一个 JSON 对象。", "The body must be a JSON object."))
-    return document
-
-
-class _DuplicateKeyError(Exception):
-    def __init__(self, key: str) -> None:
-        super().__init__(key)
-        self.key = _shown(key)
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    result = dict(pairs)
-    if len(result) != len(pairs):
-        seen: set[str] = set()
-        raise _DuplicateKeyError(next(key for key, _ in pairs if key in seen or seen.add(key)))  # type: ignore[func-returns-value]
-    return result
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(name)
-
-
-def _offending_field(document: dict[str, Any], kind: type[msgspec.Struct]) -> str:
-    """Return the first field that is unknown, missing or wrong, of a document that has one."""
-    known = {field.name: field for field in msgspec.structs.fields(kind)}
-    unknown = (name for name in document if name not in known)
-    faulty = (
-        name
-        for name, field in known.items()
-        if (not _converts(document[name], field.type) if name in document else field.required)
-    )
-    return next(chain(unknown, faulty))
-
-
-def _converts(value: object, wanted: Any) -> bool:  # noqa: ANN401  # a type, as msgspec takes it
-    try:
-        msgspec.convert(value, wanted)
-    except msgspec.ValidationError:
-        return False
-    return True
-
-
-def _wrong(field: str, kind: type[msgspec.Struct], requirements: Mapping[str, Text]) -> Exception:
-    shown = _shown(field)
-    if field not in kind.__struct_fields__:
-        known = ", ".join(kind.__struct_fields__)
-        return invalid_request(
-            Text(f"未知字段 {shown}；可用字段：{known}。", f"Unknown field {shown}; the fields are {known}."),
-            shown,
-        )
-    return wrong_value(field, requirements[field])
-
-
-def wrong_value(field: str, requirement: Text) -> Problem:
-    """A field's value is not what it must be."""
-    return invalid_request(Text(f"{field} {requirement.zh}。", f"{field} {requirement.en}."), field)
-
-
-def _shown(name: str) -> str:
-    """Return a field's name as it can be shown: what a stranger sent, escaped and cut."""
-    return ascii(name[:64])[1:-1]
-
-
-def _sound(value: object, levels: int = MAX_NESTING) -> bool:
-    """Tell whether PostgreSQL's text and every reader of JSON can hold a value: no NUL, no surrogate, no infinity."""
-    if not levels and isinstance(value, dict | list):
-        return False
-    if isinstance(value, str):
-        return "\0" not in value and (value.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in value))
-    if isinstance(value, float):
-        return math.isfinite(value)
-    if isinstance(value, dict):
-        return all(_sound(name) and _sound(member, levels - 1) for name, member in value.items())
-    return all(_sound(member, levels - 1) for member in value) if isinstance(value, list) else True
+    return request if body.count(b'"') == _QUOTES_PER_FIELD * given else None

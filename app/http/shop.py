@@ -12,7 +12,7 @@ import msgspec
 from app.domain.card_actions import Action
 from app.domain.operators import Scope
 from app.domain.texts import RefusedError, Text
-from app.http import schemas, shop_schemas
+from app.http import json_body, shop_schemas
 from app.http.problems import (
     Problem,
     card_not_found,
@@ -91,7 +91,7 @@ class CardsResource:
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
         """Issue cards."""
         shop = self._access.admit(request, Scope.CARDS_ISSUE)
-        body, validity = shop_schemas.parse_issue_request(schemas.read_body(request))
+        body, validity = shop_schemas.parse_issue_request(json_body.read_body(request))
         order = _order(request, shop, body, HTTPStatus.CREATED)
         _place(response, lambda: self._shop.issue(order, int(body.count or 1), validity, body.batch, body.note))
 
@@ -120,7 +120,7 @@ class ChangeResource:
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
         """Change the cards, all or none."""
         shop = self._access.admit(request, Scope.CARDS_FREEZE)
-        body = shop_schemas.parse_cards_request(schemas.read_body(request))
+        body = shop_schemas.parse_cards_request(json_body.read_body(request))
         order = _order(request, shop, body, HTTPStatus.OK)
         _place(response, lambda: self._shop.change(order, self._action, body.ids))
 
@@ -135,7 +135,7 @@ class ExtendResource:
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
         """Extend the cards, all or none."""
         shop = self._access.admit(request, Scope.CARDS_EXTEND)
-        body, by = shop_schemas.parse_extend_request(schemas.read_body(request))
+        body, by = shop_schemas.parse_extend_request(json_body.read_body(request))
         order = _order(request, shop, body, HTTPStatus.OK)
         _place(response, lambda: self._shop.change(order, Action.EXTEND, body.ids, by))
 

@@ -10,26 +10,46 @@ from msgspec import Meta
 
 from app.domain.cards import ValidityError, parse_duration, parse_validity
 from app.domain.texts import MAX_TEXT, RefusedError, Text, check_text
-from app.http import schemas
+from app.http import json_body
 from app.http.problems import invalid_request
 
 MAX_COUNT = 1000
 MAX_CARDS = 100
 KEY_HEADER = "Idempotency-Key"
-_KEY = re.compile(r"[!-~]{1,64}")
-_Id = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"\S")]
-_Ids = Annotated[list[_Id], Meta(min_length=1, max_length=MAX_CARDS)]
+KEY_PATTERN = "[!-~]{1,64}"
+_NAMED_DURATIONS = "day|week|month|quarter|year|[0-9]{1,10}[smhdw]"
+_DURATIONS = "30s, 45m, 12h, 30d, 1w, day, week, month, quarter, year: from 1 second to 100 years."
+TypedCardId = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=64,
+        pattern=r"\S",
+        description="A card's ID as typed by a person: white space and dashes are ignored, letters may be small.",
+    ),
+]
+_Ids = Annotated[list[TypedCardId], Meta(min_length=1, max_length=MAX_CARDS)]
+_Text = Annotated[
+    str, Meta(min_length=1, max_length=MAX_TEXT, extra_json_schema={"pattern": r"^[^\u0000-\u001f\u007f-\u00a0]+$"})
+]
 
-# What has its default is left out of an order's digest: a field that comes with a new release changes no old order.
+# An order's digest leaves out the fields that have their defaults: a field added by a later release changes no digest.
 
 
 class IssueRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """The body of `POST /v1/shop/cards`."""
 
-    validity: str
-    count: Annotated[float, Meta(ge=1, le=MAX_COUNT, multiple_of=1)] | None = None  # to JSON 1.0 is an integer, too
-    batch: str | None = None
-    note: str | None = None
+    validity: Annotated[
+        str,
+        Meta(
+            description=f"How long each card lasts once activated: permanent, {_DURATIONS}",
+            extra_json_schema={"pattern": f"^(permanent|{_NAMED_DURATIONS})$"},
+        ),
+    ]
+    # A float, because 1.0 is an integer in JSON.
+    count: Annotated[float, Meta(ge=1, le=MAX_COUNT, multiple_of=1)] | None = None
+    batch: Annotated[_Text | None, Meta(description="The vendor's name for these cards: printable characters.")] = None
+    note: Annotated[_Text | None, Meta(description="A note on each card: printable characters.")] = None
 
 
 class CardsRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -42,7 +62,7 @@ class ExtendRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omi
     """The body of `POST /v1/shop/cards/extend`."""
 
     ids: _Ids
-    by: str
+    by: Annotated[str, Meta(description=_DURATIONS, extra_json_schema={"pattern": f"^({_NAMED_DURATIONS})$"})]
 
 
 _ID = Text("必须是 1 到 64 个字符的字符串，且不全是空白", "must be a string of 1 to 64 characters, not all white space")
@@ -66,7 +86,7 @@ REQUIREMENTS: dict[str, Text] = {
         "请求头必须有，且是 1 到 64 个可见 ASCII 字符", "header must be there, with 1 to 64 visible ASCII characters"
     ),
 }
-"""What each field must be, for the person who reads the error."""
+"""What each field must be, for error messages."""
 
 
 def parse_issue_request(body: bytes) -> tuple[IssueRequest, timedelta | None]:
@@ -75,16 +95,16 @@ def parse_issue_request(body: bytes) -> tuple[IssueRequest, timedelta | None]:
     Raises:
         Problem: 400, naming the field and what it must be.
     """
-    asked = schemas.parse(body, IssueRequest, REQUIREMENTS)
+    asked = json_body.parse(body, IssueRequest, REQUIREMENTS)
     for field, text in (("batch", asked.batch), ("note", asked.note)):
         try:
             check_text(field, text)
         except RefusedError as error:
-            raise schemas.wrong_value(field, REQUIREMENTS[field]) from error
+            raise json_body.wrong_value(field, REQUIREMENTS[field]) from error
     try:
         return asked, parse_validity(asked.validity)
     except ValidityError as error:
-        raise schemas.wrong_value("validity", REQUIREMENTS["validity"]) from error
+        raise json_body.wrong_value("validity", REQUIREMENTS["validity"]) from error
 
 
 def parse_cards_request(body: bytes) -> CardsRequest:
@@ -93,7 +113,7 @@ def parse_cards_request(body: bytes) -> CardsRequest:
     Raises:
         Problem: 400, naming the field and what it must be.
     """
-    return schemas.parse(body, CardsRequest, REQUIREMENTS)
+    return json_body.parse(body, CardsRequest, REQUIREMENTS)
 
 
 def parse_extend_request(body: bytes) -> tuple[ExtendRequest, timedelta]:
@@ -102,11 +122,11 @@ def parse_extend_request(body: bytes) -> tuple[ExtendRequest, timedelta]:
     Raises:
         Problem: 400, naming the field and what it must be.
     """
-    asked = schemas.parse(body, ExtendRequest, REQUIREMENTS)
+    asked = json_body.parse(body, ExtendRequest, REQUIREMENTS)
     try:
         return asked, parse_duration(asked.by)
     except ValidityError as error:
-        raise schemas.wrong_value("by", REQUIREMENTS["by"]) from error
+        raise json_body.wrong_value("by", REQUIREMENTS["by"]) from error
 
 
 def wanted_id(request: falcon.Request) -> str:
@@ -123,9 +143,9 @@ def wanted_id(request: falcon.Request) -> str:
         )
     given = request.get_param_as_list("id") or []
     try:
-        wanted: list[str] = msgspec.convert(given, Annotated[list[_Id], Meta(min_length=1, max_length=1)])
+        wanted: list[str] = msgspec.convert(given, Annotated[list[TypedCardId], Meta(min_length=1, max_length=1)])
     except msgspec.ValidationError as error:
-        raise schemas.wrong_value("id", REQUIREMENTS["id"]) from error
+        raise json_body.wrong_value("id", REQUIREMENTS["id"]) from error
     return wanted[0]
 
 
@@ -136,6 +156,6 @@ def idempotency_key(request: falcon.Request) -> str:
         Problem: 400: there is none, or it is no such name.
     """
     given = request.get_header(KEY_HEADER) or ""
-    if not _KEY.fullmatch(given):
-        raise schemas.wrong_value(KEY_HEADER, REQUIREMENTS[KEY_HEADER])
+    if not re.fullmatch(KEY_PATTERN, given):
+        raise json_body.wrong_value(KEY_HEADER, REQUIREMENTS[KEY_HEADER])
     return given

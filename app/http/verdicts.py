@@ -1,12 +1,30 @@
 """Verdicts as HTTP answers: their status codes and the messages for customers."""
 
+from typing import Annotated
+
 import falcon
 import msgspec
+from msgspec import Meta
 
 from app.domain.codes import Code
 from app.domain.texts import Text
 from app.http.languages import in_language_of
 from app.services.licence import Verdict
+
+
+class VerdictBody(msgspec.Struct):
+    """A verdict, accepted or not."""
+
+    code: Code
+    message: Annotated[str, Meta(description="For people: Chinese, or English where Accept-Language prefers it.")]
+    token: Annotated[
+        str,
+        Meta(
+            pattern=r"^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\Z",
+            description="A JWS: the only part to be trusted.",
+        ),
+    ]
+
 
 STATUS = {
     Code.OK: falcon.HTTP_200,
@@ -61,4 +79,4 @@ def respond(request: falcon.Request, response: falcon.Response, verdict: Verdict
     response.content_type = "application/json"
     response.set_header("Cache-Control", "no-store")
     shown = message(verdict.code, verdict.reference, request)
-    response.data = msgspec.json.encode({"code": verdict.code, "message": shown, "token": verdict.token})
+    response.data = msgspec.json.encode(VerdictBody(verdict.code, shown, verdict.token))

@@ -11,17 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.http.json_body import MAX_BODY_BYTES, MAX_NESTING, read_body
 from app.http.problems import Problem, ProblemCode
-from app.http.schemas import (
-    MAX_BODY_BYTES,
-    MAX_NESTING,
-    REQUIREMENTS,
-    ExecuteRequest,
-    VerifyRequest,
-    parse_execute_request,
-    parse_verify_request,
-    read_body,
-)
+from app.http.schemas import REQUIREMENTS, ExecuteRequest, VerifyRequest, parse_execute_request, parse_verify_request
 
 GOOD: dict[str, Any] = {
     "card_id": "0123-4567-89AB-CDEF-GHJK-MNPQ-RSTV-WXYZ",

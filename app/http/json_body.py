@@ -1,0 +1,158 @@
+"""Read JSON request bodies strictly, before any rule (protocol, section 3)."""
+
+import json
+import math
+from collections.abc import Mapping
+from functools import lru_cache
+from itertools import chain
+from typing import Any, TypeVar
+
+import falcon
+import msgspec
+
+from app.domain.texts import Text
+from app.http.problems import Problem, body_too_large, invalid_request, unsupported_media_type
+
+MAX_BODY_BYTES = 64 * 1024
+MAX_NESTING = 64
+"""How many objects and arrays may be inside each other in `arguments`; JSON readers give up far later."""
+Body = TypeVar("Body", bound=msgspec.Struct)
+
+
+def read_body(request: falcon.Request) -> bytes:
+    """Return the request's body.
+
+    Raises:
+        Problem: 415 when it is not declared as JSON, 413 when it is over 64 KiB.
+    """
+    if not _is_json(request.content_type or ""):
+        raise unsupported_media_type()
+    length = request.content_length
+    if length is not None and length > MAX_BODY_BYTES:
+        raise body_too_large(MAX_BODY_BYTES)
+    if length is not None:
+        body: bytes = request.stream.read(length)
+        return body
+    # Without a length the body is chunked (gunicorn ends the stream) or absent.
+    stream = request.stream if request.env.get("wsgi.input_terminated") else request.bounded_stream
+    body = stream.read(MAX_BODY_BYTES + 1)
+    if len(body) > MAX_BODY_BYTES:
+        raise body_too_large(MAX_BODY_BYTES)
+    return body
+
+
+@lru_cache(maxsize=64)
+def _is_json(content_type: str) -> bool:
+    media_type, parameters = falcon.parse_header(content_type)
+    return media_type.lower() == "application/json" and parameters.get("charset", "utf-8").lower() == "utf-8"
+
+
+def parse(body: bytes, kind: type[Body], requirements: Mapping[str, Text]) -> Body:
+    """Read a body of this kind; `requirements` has the sentence on what each field must be.
+
+    Raises:
+        Problem: 400, naming the field and what it must be.
+    """
+    document = _decode_object(body)
+    try:
+        request = msgspec.convert(document, kind)
+    except (msgspec.ValidationError, UnicodeEncodeError) as error:  # a key with a lone surrogate is no UTF-8
+        raise _wrong(_offending_field(document, kind), kind, requirements) from error
+    for name in kind.__struct_fields__:
+        if not _sound(getattr(request, name)):
+            raise invalid_request(
+                Text(
+                    f"{name} 不能含有 NUL 字符、不成对的代理字符、超出范围的数或超过 {MAX_NESTING} 层的嵌套。",
+                    f"{name} must not hold NUL characters, lone surrogates, numbers beyond all bounds "
+                    f"or more than {MAX_NESTING} levels.",
+                ),
+                name,
+            )
+    return request
+
+
+def _decode_object(body: bytes) -> dict[str, Any]:
+    """Decode a JSON object (RFC 8259) strictly: UTF-8, no key twice, no NaN, no depth that exhausts the stack."""
+    try:
+        document = json.loads(body.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant)
+    except _DuplicateKeyError as error:
+        raise invalid_request(
+            Text(f"字段 {error.key} 出现了两次。", f"The field {error.key} is given twice."), error.key
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise invalid_request(Text("请求体必须是 UTF-8 编码的 JSON。", "The body must be JSON in UTF-8.")) from error
+    if not isinstance(document, dict):
+        raise invalid_request(Text("请求体必须是一个 JSON 对象。", "The body must be a JSON object."))
+    return document
+
+
+class _DuplicateKeyError(Exception):
+    def __init__(self, key: str) -> None:
+        super().__init__(key)
+        self.key = _shown(key)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        seen: set[str] = set()
+        raise _DuplicateKeyError(next(key for key, _ in pairs if key in seen or seen.add(key)))  # type: ignore[func-returns-value]
+    return result
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(name)
+
+
+def _offending_field(document: dict[str, Any], kind: type[msgspec.Struct]) -> str:
+    """Return the first field that is unknown, missing or wrong, of a document that has one."""
+    known = {field.name: field for field in msgspec.structs.fields(kind)}
+    unknown = (name for name in document if name not in known)
+    faulty = (
+        name
+        for name, field in known.items()
+        if (not _converts(document[name], field.type) if name in document else field.required)
+    )
+    return next(chain(unknown, faulty))
+
+
+def _converts(value: object, wanted: Any) -> bool:  # noqa: ANN401  # a type, as msgspec takes it
+    try:
+        msgspec.convert(value, wanted)
+    except msgspec.ValidationError:
+        return False
+    return True
+
+
+def _wrong(field: str, kind: type[msgspec.Struct], requirements: Mapping[str, Text]) -> Exception:
+    shown = _shown(field)
+    if field not in kind.__struct_fields__:
+        known = ", ".join(kind.__struct_fields__)
+        return invalid_request(
+            Text(f"未知字段 {shown}；可用字段：{known}。", f"Unknown field {shown}; the fields are {known}."),
+            shown,
+        )
+    return wrong_value(field, requirements[field])
+
+
+def wrong_value(field: str, requirement: Text) -> Problem:
+    """A field's value is not what it must be."""
+    return invalid_request(Text(f"{field} {requirement.zh}。", f"{field} {requirement.en}."), field)
+
+
+def _shown(name: str) -> str:
+    """Return a field's name as it can be shown: what a stranger sent, escaped and cut."""
+    return ascii(name[:64])[1:-1]
+
+
+def _sound(value: object, levels: int = MAX_NESTING) -> bool:
+    """Tell whether PostgreSQL's text and every reader of JSON can hold a value: no NUL, no surrogate, no infinity."""
+    if not levels and isinstance(value, dict | list):
+        return False
+    if isinstance(value, str):
+        return "\0" not in value and (value.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in value))
+    if isinstance(value, float):
+        return math.isfinite(value)
+    if isinstance(value, dict):
+        return all(_sound(name) and _sound(member, levels - 1) for name, member in value.items())
+    return all(_sound(member, levels - 1) for member in value) if isinstance(value, list) else True

@@ -1,0 +1,5 @@
+"""The OpenAPI 3.1 document of the public API: clients, shops, and the state of the service."""
+
+from app.http.openapi.document import DOCUMENT
+
+__all__ = ["DOCUMENT"]

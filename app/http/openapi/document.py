@@ -1,0 +1,71 @@
+"""The document as a whole: its description, its paths, and the schemas that msgspec generates."""
+
+from typing import Any
+
+import msgspec
+
+from app.http.openapi import answers
+from app.http.openapi.paths import PATHS
+from app.http.openapi.responses import problem_components
+from app.http.problems import ProblemBody
+from app.http.schemas import ExecuteRequest, VerifyRequest
+from app.http.shop_schemas import CardsRequest, ExtendRequest, IssueRequest
+from app.http.verdicts import VerdictBody
+
+_DESCRIPTION = (
+    "Clients: docs/protocol.md. Shops (发卡平台): docs/shop-api.md.\n\nEvery GET answers HEAD, too, and every path "
+    "OPTIONS with Allow. Another method is 405 (METHOD_NOT_ALLOWED) with Allow. Another path is 404 (NOT_FOUND). "
+    "A 500 (INTERNAL_ERROR) is a defect, and in no operation's responses. Every answer of the app has X-Request-ID; "
+    "nginx's own problems, 429 among them, have not. Readers ignore members that they do not know."
+)
+_KINDS = (
+    *(VerifyRequest, ExecuteRequest, IssueRequest, CardsRequest, ExtendRequest, VerdictBody, ProblemBody),
+    *(answers.KeySet, answers.IssuedCards, answers.ShopCard, answers.ChangedCards),
+    *(answers.Health, answers.Readiness, answers.OpenApi),
+)
+_NOT_BLANK = r"^[^\u0000]*[^\u0000-\u001f\u0085\s][^\u0000]*$"  # Python's white space is more than ECMA's
+
+
+def _in_ecma_dialect(part: Any) -> Any:  # noqa: ANN401  # any JSON
+    """Translate patterns from Python's dialect, which msgspec checks, to that of JSON Schema (ECMA-262)."""
+    if isinstance(part, list):
+        return [_in_ecma_dialect(member) for member in part]
+    if not isinstance(part, dict):
+        return part
+    translated = {name: _in_ecma_dialect(member) for name, member in part.items()}
+    if isinstance(pattern := translated.get("pattern"), str):
+        translated["pattern"] = _NOT_BLANK if pattern == r"\S" else pattern.replace(r"\Z", "$")
+    return translated
+
+
+_DOCUMENT: dict[str, Any] = {
+    "openapi": "3.1.0",
+    "info": {
+        "title": "Kadun 卡盾",
+        "version": "1",
+        "summary": "A card-key (卡密) licence server.",
+        "license": {"name": "MIT", "identifier": "MIT"},
+        "description": _DESCRIPTION,
+    },
+    "servers": [{"url": "/"}],
+    "tags": [
+        {"name": "clients", "description": "The vendor's programs, on customers' machines."},
+        {"name": "shop", "description": "Shops (发卡平台), by token."},
+        {"name": "service", "description": "The state of the service."},
+    ],
+    "paths": PATHS,
+    "components": {
+        "schemas": msgspec.json.schema_components(_KINDS, ref_template="#/components/schemas/{name}")[1],
+        "responses": problem_components(),
+        "headers": {"RequestId": {"description": "Also in the server's log.", "schema": {"type": "string"}}},
+        "securitySchemes": {
+            "shop": {
+                "type": "http",
+                "scheme": "bearer",
+                "bearerFormat": "kd_…",
+                "description": "`scripts/cardctl token add NAME --scope cards:issue,cards:read,…`",
+            }
+        },
+    },
+}
+DOCUMENT: dict[str, Any] = _in_ecma_dialect(_DOCUMENT)

@@ -1,0 +1,210 @@
+"""The operations of the public API."""
+
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+
+from app.domain.codes import Code
+from app.domain.operators import Scope
+from app.http.openapi import answers
+from app.http.openapi.responses import Part, json_content, ok, problem, problems, response, verdicts
+from app.http.problems import ProblemCode
+from app.http.schemas import ExecuteRequest, VerifyRequest
+from app.http.shop_schemas import KEY_HEADER, KEY_PATTERN, CardsRequest, ExtendRequest, IssueRequest, TypedCardId
+
+EXAMPLE_ID = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_EXAMPLE = {"card_id": EXAMPLE_ID, "hardware": "disk-S4EVNX0M", "nonce": "aGVsbG8taGVsbG8taGVsbG8"}
+_FUNCTION_CODES = (Code.FUNCTION_NOT_FOUND, Code.FUNCTION_FAILED, Code.FUNCTION_TIMEOUT)
+_RULES = [code for code in Code if code not in _FUNCTION_CODES]
+_ANY = (ProblemCode.TOO_MANY_REQUESTS,)
+_READING = (ProblemCode.INVALID_REQUEST, ProblemCode.UNAVAILABLE, *_ANY)
+_POSTING = (ProblemCode.BODY_TOO_LARGE, ProblemCode.UNSUPPORTED_MEDIA_TYPE, *_READING)
+_SHOP = (ProblemCode.UNAUTHORIZED, ProblemCode.FORBIDDEN)
+_KEY = {
+    "type": "string",
+    "pattern": f"^{KEY_PATTERN}$",
+    "description": "The shop's own name for this order, its number for example. The same request sent again within 7 "
+    "days gets the same answer and has no further effect.",
+}
+_REPLAYED: Part = {
+    "Idempotency-Replayed": {"description": "`true` for a repeated answer.", "schema": {"const": "true"}}
+}
+_ETAG: Part = {"ETag": {"description": "The SHA-256 of the bytes.", "schema": {"type": "string"}}}
+_BYTES: Part = {"application/octet-stream": {}}
+
+
+def _operation(name: str, tag: str, summary: str, responses: Part, **more: Any) -> Part:  # noqa: ANN401  # of OpenAPI
+    return {
+        "tags": [tag],
+        "operationId": name,
+        "summary": summary,
+        "responses": dict(sorted(responses.items())),
+        **more,
+    }
+
+
+def _body(kind: type[msgspec.Struct], example: Part) -> Part:
+    return {"required": True, "content": json_content(kind, example=example)}
+
+
+def _parameter(name: str, place: str, schema: Part, *, required: bool = True, **more: str) -> Part:
+    return {"name": name, "in": place, "required": required, "schema": schema, **more}
+
+
+def _licence(name: str, summary: str, description: str, body: Part, *codes: Code) -> Part:
+    responses = verdicts(*_RULES, *codes) | problems(*_POSTING)
+    return {"post": _operation(name, "clients", summary, responses, description=description, requestBody=body)}
+
+
+def _order(  # noqa: PLR0913  # the parts of an operation
+    name: str, summary: str, description: str, scope: Scope, body: Part, success: Part, *codes: ProblemCode
+) -> Part:
+    return _operation(
+        name,
+        "shop",
+        summary,
+        success | problems(*_POSTING, *_SHOP, ProblemCode.IDEMPOTENCY_CONFLICT, *codes),
+        description=f"{description} Scope `{scope}`.",
+        security=[{"shop": []}],
+        parameters=[_parameter(KEY_HEADER, "header", _KEY, example=f"{name}-20261111-0042")],
+        requestBody=body,
+    )
+
+
+_DOWNLOAD = _operation(
+    "downloadFile",
+    "clients",
+    "下载文件 / A file's bytes, by a link from a verdict",
+    {
+        "200": response("All bytes.", _BYTES, **_ETAG),
+        "206": response("The bytes asked for.", _BYTES, **_ETAG, **{"Content-Range": {"schema": {"type": "string"}}}),
+        "304": response("The client has these bytes already.", **_ETAG),
+        "416": problem(ProblemCode.INVALID_REQUEST, "The file has no such bytes."),
+        **problems(ProblemCode.LINK_REFUSED, ProblemCode.NOT_FOUND, ProblemCode.UNAVAILABLE, *_ANY),
+    },
+    parameters=[
+        _parameter("name", "path", {"type": "string", "minLength": 1}, example="core.dat.age"),
+        _parameter(
+            "token",
+            "query",
+            {"type": "string"},
+            description="From the link: it opens one version of one file for 600 seconds.",
+        ),
+        _parameter(
+            "Range",
+            "header",
+            {"type": "string"},
+            required=False,
+            description="One range of bytes, to resume a download.",
+            example="bytes=0-99",
+        ),
+        _parameter("If-None-Match", "header", {"type": "string"}, required=False),
+    ],
+)
+_LOOK_UP = _operation(
+    "lookUpCard",
+    "shop",
+    "查询卡密 / The state of a card",
+    ok(answers.ShopCard) | problems(*_READING, *_SHOP, ProblemCode.CARD_NOT_FOUND),
+    description=f"Scope `{Scope.CARDS_READ}`.",
+    security=[{"shop": []}],
+    parameters=[
+        _parameter(
+            "id",
+            "query",
+            msgspec.json.schema(TypedCardId),
+            description="Not in the path, so that no log has it.",
+            example=EXAMPLE_ID,
+        )
+    ],
+)
+_CARDS = _body(CardsRequest, {"ids": [EXAMPLE_ID]})
+_CHANGED = ok(answers.ChangedCards, **_REPLAYED)
+
+PATHS: Part = {
+    "/v1/verify": _licence(
+        "verify",
+        "校验卡密 / May this card, on this machine, run this function?",
+        "Believe the token and nothing else: docs/protocol.md says how to check it.",
+        _body(VerifyRequest, _EXAMPLE | {"function": "打开程序"}),
+    ),
+    "/v1/files": _licence(
+        "offerFiles",
+        "文件列表 / The files that this card may fetch",
+        "The body of verify; an accepted verdict's token lists the files and their links.",
+        _body(VerifyRequest, _EXAMPLE | {"function": "下载"}),
+    ),
+    "/v1/files/{name}": {"get": _DOWNLOAD},
+    "/v1/execute": _licence(
+        "execute",
+        "执行核心功能 / Run a function on the server",
+        "The body of verify, with arguments; an accepted verdict's token carries the `result`.",
+        _body(ExecuteRequest, _EXAMPLE | {"function": "汇率换算", "arguments": {"amount": 100}}),
+        *_FUNCTION_CODES,
+    ),
+    "/.well-known/jwks.json": {
+        "get": _operation(
+            "keySet", "clients", "公钥 / The public keys, and their endorsements", ok(answers.KeySet) | problems(*_ANY)
+        )
+    },
+    "/v1/shop/cards": {
+        "get": _LOOK_UP,
+        "post": _order(
+            "issueCards",
+            "签发卡密 / Issue cards",
+            "All in one transaction.",
+            Scope.CARDS_ISSUE,
+            _body(IssueRequest, {"validity": "month", "count": 1, "batch": "双十一", "note": "order 20261111-0042"}),
+            ok(answers.IssuedCards, HTTPStatus.CREATED, **_REPLAYED),
+        ),
+    },
+    "/v1/shop/cards/freeze": {
+        "post": _order(
+            "freezeCards",
+            "冻结卡密 / Freeze cards",
+            "They are refused until unfrozen; their time goes on. All or none.",
+            Scope.CARDS_FREEZE,
+            _CARDS,
+            _CHANGED,
+            ProblemCode.CARD_NOT_FOUND,
+        )
+    },
+    "/v1/shop/cards/unfreeze": {
+        "post": _order(
+            "unfreezeCards",
+            "解冻卡密 / Unfreeze cards",
+            "All or none.",
+            Scope.CARDS_FREEZE,
+            _CARDS,
+            _CHANGED,
+            ProblemCode.CARD_NOT_FOUND,
+        )
+    },
+    "/v1/shop/cards/extend": {
+        "post": _order(
+            "extendCards",
+            "延期卡密 / Add time to cards",
+            "To the later of now and the expiry of an activated card, to the validity of an unused one. All or none.",
+            Scope.CARDS_EXTEND,
+            _body(ExtendRequest, {"ids": [EXAMPLE_ID], "by": "30d"}),
+            _CHANGED,
+            ProblemCode.CARD_NOT_FOUND,
+            ProblemCode.CONFLICT,
+        )
+    },
+    "/v1/openapi.json": {
+        "get": _operation("openApi", "service", "接口文档 / This document", ok(answers.OpenApi) | problems(*_ANY))
+    },
+    "/healthz": {
+        "get": _operation("health", "service", "存活 / The process answers", ok(answers.Health) | problems(*_ANY))
+    },
+    "/readyz": {
+        "get": _operation(
+            "readiness",
+            "service",
+            "就绪 / The database answers, and its schema is this program's",
+            ok(answers.Readiness) | problems(ProblemCode.UNAVAILABLE, *_ANY),
+        )
+    },
+}

@@ -1,0 +1,79 @@
+"""The responses of the OpenAPI document, from the statuses and codes that the service answers with."""
+
+from collections import defaultdict
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+
+from app.domain.codes import Code
+from app.http.problems import STATUS, ProblemBody, ProblemCode
+from app.http.verdicts import MESSAGES, VerdictBody
+from app.http.verdicts import STATUS as VERDICT_STATUS
+
+Part = dict[str, Any]
+_HEADERS: dict[str, Part] = {"X-Request-ID": {"$ref": "#/components/headers/RequestId"}}
+_CHALLENGE = {"WWW-Authenticate": {"required": True, "schema": {"type": "string", "pattern": "^Bearer"}}}
+_RETRY_AFTER = {"Retry-After": {"description": "Seconds.", "required": True, "schema": {"type": "integer"}}}
+_PROBLEMS: dict[ProblemCode, tuple[str, Part]] = {
+    ProblemCode.INVALID_REQUEST: ("The request's form is wrong; `field` names the field.", {}),
+    ProblemCode.LINK_REFUSED: ("The link is missing, forged, expired or of another file, or its card is not live.", {}),
+    ProblemCode.UNAUTHORIZED: ("No token, or one that is unknown or was revoked.", _CHALLENGE),
+    ProblemCode.FORBIDDEN: ("The token lacks the scope that `WWW-Authenticate` names.", _CHALLENGE),
+    ProblemCode.NOT_FOUND: ("There is nothing here.", {}),
+    ProblemCode.CARD_NOT_FOUND: ("A card does not exist; nothing was changed.", {}),
+    ProblemCode.BODY_TOO_LARGE: ("The body is over 64 KiB.", {}),
+    ProblemCode.UNSUPPORTED_MEDIA_TYPE: ("The body is not declared as JSON in UTF-8.", {}),
+    ProblemCode.CONFLICT: ("A card is permanent, or would last longer than 100 years.", {}),
+    ProblemCode.IDEMPOTENCY_CONFLICT: ("The Idempotency-Key was used for another request.", {}),
+    ProblemCode.TOO_MANY_REQUESTS: ("Too many requests of one address (from nginx), or unknown tokens.", _RETRY_AFTER),
+    ProblemCode.UNAVAILABLE: ("The database is away, or the service is busy.", _RETRY_AFTER),
+}
+
+
+def response(description: str, content: Part | None = None, **headers: Part) -> Part:
+    """Return a response; `content` maps media types to their descriptions."""
+    return {"description": description, "headers": _HEADERS | headers, **({"content": content} if content else {})}
+
+
+def json_content(kind: type[msgspec.Struct], **more: Any) -> Part:  # noqa: ANN401  # parts of a media type
+    """Return the content of an answer that is this struct as JSON."""
+    return {"application/json": {"schema": {"$ref": f"#/components/schemas/{kind.__name__}"}, **more}}
+
+
+def verdicts(*codes: Code) -> Part:
+    """Return the responses that are verdicts with these codes, by status."""
+    by_status: dict[str, list[Code]] = defaultdict(list)
+    for code in codes:
+        by_status[VERDICT_STATUS[code][:3]].append(code)
+    return {
+        status: response(
+            " ".join(MESSAGES[code].en for code in same), _narrowed("application/json", VerdictBody, list(same))
+        )
+        for status, same in by_status.items()
+    }
+
+
+def problems(*codes: ProblemCode) -> Part:
+    """Return the responses that are problems with these codes, by status; they are components."""
+    return {STATUS[code][:3]: {"$ref": f"#/components/responses/{code}"} for code in codes}
+
+
+def problem_components() -> Part:
+    """Return a component for each code that an operation may answer with."""
+    return {code: problem(code, description, **headers) for code, (description, headers) in _PROBLEMS.items()}
+
+
+def problem(code: ProblemCode, description: str, **headers: Part) -> Part:
+    """Return the response that is a problem with this code."""
+    return response(description, _narrowed("application/problem+json", ProblemBody, [code]), **headers)
+
+
+def _narrowed(media_type: str, kind: type[msgspec.Struct], codes: list[Any]) -> Part:
+    schema = {"$ref": f"#/components/schemas/{kind.__name__}", "properties": {"code": {"enum": codes}}}
+    return {media_type: {"schema": schema}}
+
+
+def ok(kind: type[msgspec.Struct], status: HTTPStatus = HTTPStatus.OK, **headers: Part) -> Part:
+    """Return the response of a success."""
+    return {str(status.value): response(str(kind.__doc__), json_content(kind), **headers)}
