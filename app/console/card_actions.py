@@ -14,7 +14,7 @@ from app.console.selection import selected_ids
 from app.domain.card_actions import Action
 from app.domain.cards import format_validity
 from app.domain.texts import RefusedError, Text
-from app.http.problems import Problem, ProblemCode, invalid_request
+from app.http.problems import invalid_request, not_found
 from app.services.card_actions import CardActions
 
 _DEFAULT = "30d"
@@ -109,7 +109,7 @@ class DonePage(Page):
                 "没有这次操作的结果：不是您做的，或已超过 7 天（请查看日志）。",
                 "There is no result of this action: it is not yours, or older than 7 days (see the journal).",
             )
-            raise Problem(falcon.HTTP_404, ProblemCode.NOT_FOUND, detail)
+            raise not_found(detail)
         undo, back = _UNDO.get(outcome["action"]), safe_next(query.one("back") or _LIST)
         self.render(request, response, "done.html", outcome=outcome, undo=undo, back=back)
 
