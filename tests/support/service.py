@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Self
 import jwt
 
 from tests.support import openapi_contract as contract
+from tests.support.cardctl import run_cardctl
 from tests.support.http_exchange import quiet_port
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -105,15 +106,7 @@ class Service:
             return False
 
     def cardctl(self, *arguments: str, check: bool = True, text: str = "") -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [sys.executable, "-m", "app", *arguments],
-            cwd=ROOT,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            input=text,
-            check=False,
-        )
+        done = run_cardctl(arguments, self.environment, text)
         assert not check or done.returncode == 0, done.stderr
         return done
 
