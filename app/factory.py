@@ -28,15 +28,18 @@ from app.http.resources import (
 )
 from app.http.shop import CardsResource, ChangeResource, ExtendResource, ShopAccess
 from app.services import startup
+from app.services.card_lists import CardLists
 from app.services.figures import Figures
 from app.services.files import FileTransfer
 from app.services.functions import Execution
+from app.services.journal_lists import JournalLists
 from app.services.licence import LicenceService
 from app.services.sessions import Sessions
 from app.services.shop import Shop
 from app.services.shop_tokens import ShopTokens
 from app.services.system_status import SystemStatus
 from app.services.throttling import Throttle
+from app.services.usage_lists import UsageLists
 from app.services.verification import Verification
 from app.settings import Settings
 from app.storage import schema
@@ -107,10 +110,13 @@ def _add_console(
     console = Console(
         database=database,
         sessions=Sessions(database, utc_now),
+        cards=CardLists(database, utc_now),
+        journal=JournalLists(database),
+        usage=UsageLists(database, settings.timezone, utc_now),
         figures=Figures(database, utc_now, settings.timezone),
         system_status=system_status,
         renderer=Renderer(static, settings.timezone, utc_now),
-        streams=Streams(database, at_once=max(1, settings.threads // 4)),
+        streams=Streams(at_once=max(1, settings.threads // 4)),
         zone=settings.timezone,
         clock=utc_now,
         behind_proxy=settings.behind_proxy,

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from itertools import chain
 from typing import Any
@@ -18,6 +19,7 @@ from app.domain.card_actions import Action
 from app.domain.cards import ValidityError, format_validity, parse_card_id, parse_duration, parse_validity
 from app.domain.codes import CardStatus
 from app.services.card_actions import CardNotFoundError
+from app.services.card_filter import parse_card_filter
 from app.services.exports import CARD_COLUMNS, ISSUED_COLUMNS, Row, card_documents, csv_lines, issued_documents
 from app.services.formatting import local, seconds, shown
 from app.storage import cards, models
@@ -89,7 +91,9 @@ def issue(  # noqa: PLR0913  # one argument an option
 def _filtered(command: Command) -> Command:
     """Add the options that say which cards."""
     for option in (
-        click.option("--search", help="卡密、备注、硬件或地址 / In IDs, notes, hardware, addresses."),
+        click.option(
+            "--search", help="卡密、硬件、地址（可只输开头）、参考号或备注 / ID, hardware, address, reference, note."
+        ),
         click.option("--batch", help="批次 / Only this batch."),
         click.option("--status", type=click.Choice([s.value for s in CardStatus]), help="状态 / Only in this state."),
     ):
@@ -103,10 +107,9 @@ def _filtered(command: Command) -> Command:
 @pass_session
 def list_cards(session: Session, status: str | None, batch: str | None, search: str | None, output_format: str) -> None:
     """列出卡密 / List cards, oldest first."""
-    wanted = cards.Filter(None if status is None else CardStatus(status), batch, search)
-    session.database.with_connection(
-        lambda: _print(card_documents(wanted, utc_now(), session.zone), CARD_COLUMNS, output_format)
-    )
+    fields = {"status": status or "", "batch": batch or "", "no_batch": "1" if batch == "" else "", "q": search or ""}
+    wanted = replace(parse_card_filter(fields, session.zone, utc_now()), oldest_first=True)
+    _print(card_documents(session.cards.every(wanted), session.zone), CARD_COLUMNS, output_format)
 
 
 @card.command("export")

@@ -11,7 +11,9 @@ import click
 
 from app.clock import utc_now
 from app.services.card_actions import CardActions
+from app.services.card_lists import CardLists
 from app.services.issuing import Issuing
+from app.services.journal_lists import JournalLists
 from app.services.operators import Operators
 from app.services.shop_tokens import ShopTokens
 from app.settings import Settings
@@ -38,6 +40,16 @@ class Session:
     def card_actions(self) -> CardActions:
         """The operators' actions."""
         return CardActions(self.database, operator_name(), utc_now)
+
+    @cached_property
+    def cards(self) -> CardLists:
+        """Lists of cards."""
+        return CardLists(self.database, utc_now)
+
+    @cached_property
+    def journal(self) -> JournalLists:
+        """Lists of the journal."""
+        return JournalLists(self.database)
 
     @cached_property
     def issuing(self) -> Issuing:

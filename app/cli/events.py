@@ -6,8 +6,8 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from datetime import timedelta
-from typing import Any
+from dataclasses import replace
+from datetime import datetime, timedelta
 
 import click
 
@@ -15,30 +15,31 @@ from app.cli import output
 from app.cli.card import Duration
 from app.cli.context import Session, format_option, pass_session
 from app.clock import utc_now
-from app.domain.cards import parse_card_id
-from app.domain.codes import Code, EventKind
-from app.domain.errors import ConflictError, DatabaseUnavailableError, SchemaMismatchError
+from app.domain.errors import SchemaMismatchError, UnavailableError
 from app.domain.texts import Text
-from app.services.formatting import json_text, local, shown
+from app.services.exports import Row, journal_documents
+from app.services.formatting import json_text, shown
+from app.services.journal_filter import KINDS, parse_journal_filter
 from app.services.journal_follow import Follower
-from app.storage import journal, models
+from app.services.journal_lists import REFUSALS_A_MINUTE
 
 TABLE_ROWS = 200
 FOLLOWED_ROWS = 10  # shown before the first new entry, unless --since says otherwise
 LOOK_SECONDS = 1.0
 _TRACEBACK = "detail"  # of a core function that failed: many lines
 _NO_SUCH_REFERENCE = Text(
-    f"日志中没有这个参考号：请求已被接受、同一地址的同类拒绝一分钟超过 {journal.REFUSALS_A_MINUTE} 条，或已过期清理",
+    f"日志中没有这个参考号：请求已被接受、同一地址的同类拒绝一分钟超过 {REFUSALS_A_MINUTE} 条，或已过期清理",
     "The journal has no such reference: the request was accepted, or its address had more than "
-    f"{journal.REFUSALS_A_MINUTE} refusals of the kind in a minute, or it is pruned by now",
+    f"{REFUSALS_A_MINUTE} refusals of the kind in a minute, or the entry was pruned",
 )
-_KINDS: dict[str, EventKind | Code] = {k.value: k for k in EventKind} | {c.value: c for c in Code if c is not Code.OK}
+_HEADINGS = (
+    *("时间 at", "类型 kind", "卡密 card", "参考号 reference"),
+    *("地址 IP", "硬件 hardware", "功能 function", "其他 more"),
+)
 
 
 @click.command()
-@click.option(
-    "--kind", type=click.Choice(list(_KINDS), case_sensitive=False), help="类型或拒绝代码 / A kind or a code."
-)
+@click.option("--kind", type=click.Choice(list(KINDS), case_sensitive=False), help="类型或拒绝代码 / A kind or a code.")
 @click.option("--card", "card_id", help="卡密 / Of this card.")
 @click.option("--reference", help="参考号 / The reference in a customer's message.")
 @click.option("--since", type=Duration(), help="最近多久 / As 7d: not older than that.")
@@ -58,53 +59,40 @@ def events(  # noqa: PLR0913  # one argument an option
     until_input_ends: bool,
 ) -> None:
     """日志 / The journal, newest first."""
-    wanted = journal.Filter(
-        kind=None if kind is None else _KINDS[kind],
-        card_id=None if card_id is None else parse_card_id(card_id) or card_id,
-        reference=None if reference is None else reference.upper(),
-        since=None if since is None else utc_now() - since,
-    )
+    fields = {"kind": kind or "", "card": card_id or "", "reference": reference or ""}
+    wanted = parse_journal_filter(fields, session.zone)
+    if since is not None:
+        wanted = replace(wanted, since=utc_now() - since)
     if follow:
+        follower = Follower(session.database, wanted)
         with suppress(KeyboardInterrupt):
-            _follow(session, wanted, output_format, until_input_ends=until_input_ends)
+            first = FOLLOWED_ROWS if since is None else None
+            _follow(session, follower, first, output_format, until_input_ends=until_input_ends)
         return
-    # Where the database is away, that is said before anything is printed.
-    session.database.with_connection(lambda: None)
     if output_format == "json":
-        output.print_json_list(_document(event, session) for event in journal.search(wanted))
+        output.print_json_list(journal_documents(session.journal.every(wanted), session.zone))
         return
-    found = list(journal.search(wanted, limit=TABLE_ROWS + 1))
-    output.print_table(
-        (
-            "时间 at",
-            "类型 kind",
-            "卡密 card",
-            "参考号 reference",
-            "地址 IP",
-            "硬件 hardware",
-            "功能 function",
-            "其他 more",
-        ),
-        (list(_cells(event, session)) for event in found[:TABLE_ROWS]),
-    )
-    if not found and reference is not None and (kind, card_id, since) == (None, None, None):
-        output.say(str(_NO_SUCH_REFERENCE))
+    rows = list(journal_documents(session.journal.newest(wanted, TABLE_ROWS + 1), session.zone))
+    output.print_table(_HEADINGS, (list(_cells(row)) for row in rows[:TABLE_ROWS]))
     if reference is not None:
-        for event in found:
-            sys.stdout.writelines(f"{shown(line)}\n" for line in _traceback(event).splitlines())
-    if len(found) > TABLE_ROWS:
+        if not rows and (kind, card_id, since) == (None, None, None):
+            output.say(str(_NO_SUCH_REFERENCE))
+        for row in rows:
+            sys.stdout.writelines(f"{shown(line)}\n" for line in _traceback(row).splitlines())
+    if len(rows) > TABLE_ROWS:
         output.say(
             f"仅显示最新 {TABLE_ROWS} 条，可用 --since 等筛选 / Only the newest {TABLE_ROWS}: filter with --since …"
         )
 
 
-def _follow(session: Session, wanted: journal.Filter, output_format: str, *, until_input_ends: bool) -> None:
-    follower = Follower(session.database, wanted)
-    found = follower.begin(FOLLOWED_ROWS if wanted.since is None else None)
+def _follow(
+    session: Session, follower: Follower, first: int | None, output_format: str, *, until_input_ends: bool
+) -> None:
+    found = follower.begin(first)
     away = False
     while True:
-        for event in found:
-            line = json_text(_document(event, session)) if output_format == "json" else _line(event, session)
+        for row in journal_documents(found, session.zone):
+            line = json_text(row) if output_format == "json" else "  ".join(shown(cell) for cell in _cells(row) if cell)
             sys.stdout.write(f"{line}\n")
         sys.stdout.flush()
         if _ended(until_input_ends=until_input_ends):
@@ -113,7 +101,7 @@ def _follow(session: Session, wanted: journal.Filter, output_format: str, *, unt
             found = follower.look()
         except SchemaMismatchError:
             raise
-        except (DatabaseUnavailableError, ConflictError) as error:
+        except UnavailableError as error:
             if not away:
                 output.say(f"数据库不可用，等待中 / The database is away, waiting: {' '.join(str(error).split())}")
             away, found = True, []
@@ -124,7 +112,7 @@ def _follow(session: Session, wanted: journal.Filter, output_format: str, *, unt
 
 
 def _ended(*, until_input_ends: bool) -> bool:
-    """Wait until the next look is due, and tell whether standard input's end says that nobody looks on any more."""
+    """Wait until the next look is due; return whether standard input ended, where that ends the command."""
     if not until_input_ends:
         time.sleep(LOOK_SECONDS)
         return False
@@ -132,28 +120,16 @@ def _ended(*, until_input_ends: bool) -> bool:
     return bool(readable) and not os.read(sys.stdin.fileno(), 4096)
 
 
-def _line(event: models.Event, session: Session) -> str:
-    return "  ".join(shown(cell) for cell in _cells(event, session) if cell)
-
-
-def _document(event: models.Event, session: Session) -> dict[str, Any]:
-    return {**event.__data__, "at": local(event.at, session.zone)}
-
-
-def _cells(event: models.Event, session: Session) -> Iterator[str | None]:
-    yield event.at.astimezone(session.zone).isoformat(sep=" ", timespec="seconds")
-    yield event.code or event.kind
-    yield event.card_id
-    yield event.reference
-    yield event.ip
-    yield event.hardware
-    yield event.function
-    details = {k: v for k, v in (event.details or {}).items() if v is not None and k != _TRACEBACK}
-    more = [event.actor, *(f"{k}={v}" for k, v in details.items()), _traceback(event).strip().rpartition("\n")[2]]
-    if event.claimed_ip and event.claimed_ip != event.ip:
-        more.append(f"claimed_ip={event.claimed_ip}")
+def _cells(row: Row) -> Iterator[str | None]:
+    yield datetime.fromisoformat(row["at"]).isoformat(sep=" ", timespec="seconds")
+    yield row["code"] or row["kind"]
+    yield from (row[name] for name in ("card_id", "reference", "ip", "hardware", "function"))
+    details = {k: v for k, v in (row["details"] or {}).items() if v is not None and k != _TRACEBACK}
+    more = [row["actor"], *(f"{k}={v}" for k, v in details.items()), _traceback(row).strip().rpartition("\n")[2]]
+    if row["claimed_ip"] and row["claimed_ip"] != row["ip"]:
+        more.append(f"claimed_ip={row['claimed_ip']}")
     yield " ".join(part for part in more if part)
 
 
-def _traceback(event: models.Event) -> str:
-    return str((event.details or {}).get(_TRACEBACK, ""))
+def _traceback(row: Row) -> str:
+    return str((row["details"] or {}).get(_TRACEBACK, ""))

@@ -6,18 +6,14 @@ from datetime import date, timedelta
 import falcon
 
 from app.console.charts import Chart, Series
-from app.console.forms import Form, query_of
-from app.console.page import Access, Page, visitor_of
-from app.console.paging import Slice, slice_of
+from app.console.forms import query_of
+from app.console.page import Access, Page, page_request, visitor_of
 from app.console.rendering import url
-from app.domain.card_actions import possible_actions
 from app.domain.cards import parse_card_id
 from app.domain.texts import Text
 from app.http.problems import card_not_found
-from app.storage import cards as card_rows
-from app.storage import journal_lists, usage_lists
-from app.storage.journal_lists import JournalFilter
-from app.storage.models import Card, Client, Event, Usage
+from app.services.journal_filter import parse_journal_filter
+from app.services.usage_lists import DayCount
 
 _DAYS = 30
 _ENTRIES = 20
@@ -38,11 +34,14 @@ class CardPage(Page):
             raise _not_found()
         last = now.astimezone(self.console.zone).date()
         days = [last - timedelta(days=back) for back in reversed(range(_DAYS))]
-        found, entries, used = self.console.database.with_connection(lambda: _read(card_id, query, days[0]))
-        if found is None and not entries.rows:
+        line = self.console.cards.find(card_id)
+        wanted = parse_journal_filter({"card": card_id}, self.console.zone)
+        entries = self.console.journal.page(wanted, page_request(query, _ENTRIES), visitor_of(request).who).found
+        if line is None and not entries.rows:
             raise _not_found()
+        used = self.console.usage.of_card(card_id, days[0])
         english = visitor_of(request).language == "en"
-        card, client = found or (None, None)
+        card, client, status = line or (None, None, None)
         self.render(
             request,
             response,
@@ -50,36 +49,21 @@ class CardPage(Page):
             card_id=card_id,
             card=card,
             client=client,
-            status=None if card is None else card_rows.as_domain(card).status(now),
-            possible=[]
-            if card is None
-            else possible_actions(card_rows.as_domain(card), now, is_bound=client is not None),
+            status=status,
+            possible=[] if line is None else line.possible_actions(now),
             found=entries,
             chart=_chart(used, days, card_id, english=english),
         )
 
 
-def _read(
-    card_id: str, query: Form, since: date
-) -> tuple[tuple[Card, Client | None] | None, Slice[Event], list[Usage]]:
-    wanted = JournalFilter(card_id=card_id)
-    entries = slice_of(
-        query,
-        lambda cursor, backwards, limit: journal_lists.page(wanted, cursor, limit=limit, backwards=backwards),
-        journal_lists.cursor,
-        _ENTRIES,
-    )
-    return card_rows.find(card_id), entries, usage_lists.usage_of_card(card_id, since)
-
-
-def _chart(used: list[Usage], days: list[date], card_id: str, *, english: bool) -> Chart:
+def _chart(used: list[DayCount], days: list[date], card_id: str, *, english: bool) -> Chart:
     total: Counter[str] = Counter()
     for usage in used:
-        total[usage.function] += usage.count
+        total[usage.function] += usage.requests
     shown = [name for name, _count in total.most_common(_FUNCTIONS)]
     counts: Counter[tuple[str | None, date]] = Counter()
     for usage in used:
-        counts[usage.function if usage.function in shown else None, usage.day] += usage.count
+        counts[usage.function if usage.function in shown else None, usage.day] += usage.requests
     names: list[str | None] = [*shown, None] if len(total) > len(shown) else [*shown]
     series = [
         Series(

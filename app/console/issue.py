@@ -4,15 +4,15 @@ import falcon
 
 from app.console.duration_field import DURATION_PRESETS, read_duration
 from app.console.forms import Form, query_of
-from app.console.key_masking import seller_of
 from app.console.page import Access, Page, form_of, visitor_of
 from app.console.rendering import url
 from app.console.streaming import CSV, TEXT, file_name, with_bom
-from app.console.times import parse_time
 from app.domain.texts import RefusedError, Text
 from app.http.problems import invalid_request, not_found
 from app.services.exports import ISSUED_COLUMNS, csv_lines, issued_documents
 from app.services.issuing import Issuing, PastIssue, issue_at, recent_issues
+from app.services.key_masking import seller_of
+from app.services.times import parse_time
 
 MOST_ISSUED = 10_000
 _DEFAULT = "30d"
@@ -56,7 +56,7 @@ class IssuePage(Page):
             durations=DURATION_PRESETS,
             most=MOST_ISSUED,
             refusal=refusal,
-            recent=recent_issues(self.console.database, seller_of(visitor_of(request)), _RECENT),
+            recent=recent_issues(self.console.database, seller_of(visitor_of(request).who), _RECENT),
         )
 
 
@@ -86,10 +86,10 @@ class IssuedPage(Page):
 
     def _find(self, request: falcon.Request, typed: str) -> PastIssue:
         try:
-            at = parse_time(typed, self.console.zone)
+            at = parse_time("at", typed, self.console.zone)
         except RefusedError as error:
             raise invalid_request(error.text, "at") from error
-        seller = seller_of(visitor_of(request))
+        seller = seller_of(visitor_of(request).who)
         issued = None if at is None else issue_at(self.console.database, at, seller, MOST_ISSUED)
         if issued is None:
             detail = Text("没有这次发卡，或不是您发的。", "Nothing was issued then, or not by you.")

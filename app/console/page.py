@@ -17,12 +17,16 @@ from app.console.streaming import Streams
 from app.console.visitor import Visitor
 from app.domain.texts import Text
 from app.http.problems import invalid_request
+from app.services.card_lists import CardLists
 from app.services.figures import Figures
 from app.services.idempotency import Document, Idempotency, Owner, Request
+from app.services.journal_lists import JournalLists
 from app.services.operators import Operators
+from app.services.paging import PAGE_ROWS, PageRequest
 from app.services.sessions import Sessions
 from app.services.shop_tokens import ShopTokens
 from app.services.system_status import SystemStatus
+from app.services.usage_lists import UsageLists
 from app.storage.database import Database
 
 FORM_BYTES = 256 * 1024
@@ -43,6 +47,9 @@ class Console:
 
     database: Database
     sessions: Sessions
+    cards: CardLists
+    journal: JournalLists
+    usage: UsageLists
     figures: Figures
     system_status: SystemStatus
     renderer: Renderer
@@ -121,6 +128,11 @@ def form_of(request: falcon.Request) -> Form:
     """Return what a POST brought, its token already checked."""
     form: Form = request.context.form
     return form
+
+
+def page_request(query: Form, size: int = PAGE_ROWS) -> PageRequest:
+    """Return which page of a list a query asks for."""
+    return PageRequest(query.one("before"), query.one("after"), size)
 
 
 def see_other(response: falcon.Response, location: str) -> None:

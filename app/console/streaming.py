@@ -12,7 +12,6 @@ import falcon
 from app.http.files import bound_sending
 from app.http.problems import unavailable
 from app.services.formatting import json_text
-from app.storage.database import Database
 
 CSV = "text/csv; charset=utf-8"
 JSON = "application/json"
@@ -26,12 +25,10 @@ class Streams:
     """The exports under way in this process.
 
     Args:
-        database: Where they come from.
         at_once: So many at once, so that slow readers leave threads for verification.
     """
 
-    def __init__(self, database: Database, at_once: int) -> None:
-        self._database = database
+    def __init__(self, at_once: int) -> None:
         self._places = threading.BoundedSemaphore(at_once)
 
     def send(  # noqa: PLR0913  # a request, its answer, and all that the answer is
@@ -60,7 +57,7 @@ class Streams:
         """
         if not self._places.acquire(blocking=False):
             raise unavailable()
-        stream = _Stream(self._database, pieces, self._places)
+        stream = _Stream(pieces, self._places)
         try:
             note()
             stream.read_ahead()  # what fails at once is still an answer of its own
@@ -79,8 +76,7 @@ class _Stream:
     What is raised midway reaches gunicorn, which then breaks the connection: half a list must not look like a whole.
     """
 
-    def __init__(self, database: Database, pieces: Iterator[str], places: threading.BoundedSemaphore) -> None:
-        self._database = database
+    def __init__(self, pieces: Iterator[str], places: threading.BoundedSemaphore) -> None:
         self._pieces = pieces
         self._places: threading.BoundedSemaphore | None = places
         self._ahead: bytes | None = None
@@ -97,9 +93,7 @@ class _Stream:
         return found
 
     def read_ahead(self) -> None:
-        # Once: a generator that has failed is at its end, and a second try would take that for the list's.
-        read = self._database.with_connection(lambda: list(islice(self._pieces, _PIECES)), once=True)
-        self._ahead = "".join(read).encode()
+        self._ahead = "".join(islice(self._pieces, _PIECES)).encode()
 
     def close(self) -> None:
         if self._places is not None:

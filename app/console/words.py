@@ -3,11 +3,11 @@
 from datetime import timedelta
 from typing import Any
 
-from app.console.card_query import SPANS
 from app.domain.cards import format_validity, parse_validity
 from app.domain.codes import CardStatus, Code, EventKind
 from app.domain.operators import Role, Scope
 from app.domain.texts import Text
+from app.services.card_filter import EXPIRY_PRESETS
 from app.tokens.keyring import KeyState
 
 _WORDS: dict[str, Text] = {
@@ -113,7 +113,7 @@ _DETAILS: dict[str, Text] = {
 }
 _SAID: dict[str, dict[Any, Text]] = {
     "changed": {"password": Text("密码", "password")},
-    "expires": {key: span.name for key, span in SPANS.items()},
+    "expires": {key: span.name for key, span in EXPIRY_PRESETS.items()},
     "kind": _WORDS,
     "no_batch": {"1": Text("是", "yes")},
     "role": _WORDS,

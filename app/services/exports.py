@@ -8,11 +8,12 @@ from itertools import chain
 from typing import Any
 
 from app.domain.codes import EventKind
+from app.services.card_lists import Line
 from app.services.formatting import json_text, local, seconds, shown
-from app.storage import cards, journal, journal_lists
+from app.storage import journal
 from app.storage.cards import NewCard
 from app.storage.database import Database
-from app.storage.models import Card, Client
+from app.storage.models import Card, Event
 
 Row = dict[str, Any]
 CARD_COLUMNS = ("id", "status", "validity_seconds", "activated_at", "expires_at", "batch", "note", "hardware", "ip")
@@ -34,17 +35,12 @@ JOURNAL_COLUMNS = (
 FORMULA_SIGNS = tuple("=+-@＝＋－＠")  # full-width ones too: a Chinese Excel may take either
 
 
-def card_documents(wanted: cards.Filter, now: datetime, zone: tzinfo) -> Iterator[Row]:
-    """Yield the cards that match; page by page."""
-    return documents_of(cards.search(wanted, now), now, zone)
-
-
-def documents_of(rows: Iterable[tuple[Card, Client | None]], now: datetime, zone: tzinfo) -> Iterator[Row]:
+def card_documents(lines: Iterable[Line], zone: tzinfo) -> Iterator[Row]:
     """Yield cards as lists and exports show them, with all that an import reads."""
-    for row, client in rows:
+    for row, client, status in lines:
         yield {
             "id": row.id,
-            "status": cards.as_domain(row).status(now).value,
+            "status": status.value,
             "validity_seconds": seconds(row.validity),
             "activated_at": local(row.activated_at, zone),
             "expires_at": local(row.expires_at, zone),
@@ -61,12 +57,9 @@ def issued_documents(issued: Iterable[Card | NewCard]) -> Iterator[Row]:
         yield {"id": card.id, "validity_seconds": seconds(card.validity), "batch": card.batch, "note": card.note}
 
 
-def journal_documents(wanted: journal_lists.JournalFilter, zone: tzinfo) -> Iterator[Row]:
-    """Yield journal entries, newest first; page by page."""
-    for event in journal_lists.every(wanted):
-        row = {**event.__data__, "at": local(event.at, zone)}
-        del row["ip_network"]  # derived
-        yield row
+def journal_documents(events: Iterable[Event], zone: tzinfo) -> Iterator[Row]:
+    """Yield journal entries by their columns, times in the vendor's zone."""
+    return ({**event.__data__, "at": local(event.at, zone)} for event in events)
 
 
 def note_export(database: Database, at: datetime, actor: str, what: Row) -> None:

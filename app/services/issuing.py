@@ -126,7 +126,7 @@ def recent_issues(database: Database, seller: Seller | None, limit: int) -> list
     if seller is None:
         return database.with_connection(lambda: journal_lists.issued_by_hand(limit))
     own = JournalFilter(kind=EventKind.ISSUED, actor=seller.actor, since=seller.since)
-    return database.with_connection(lambda: journal_lists.page(own, limit=limit))
+    return database.with_connection(lambda: journal_lists.page(own, limit=limit)).rows
 
 
 def issue_at(database: Database, at: datetime, seller: Seller | None, limit: int) -> PastIssue | None:
@@ -137,7 +137,7 @@ def issue_at(database: Database, at: datetime, seller: Seller | None, limit: int
     moment = JournalFilter(kind=EventKind.ISSUED, actor=actor, since=at, until=at + timedelta(microseconds=1))
 
     def read() -> PastIssue | None:
-        for event in journal_lists.page(moment, limit=1):
+        for event in journal_lists.page(moment, limit=1).rows:
             return PastIssue(event, card_rows.issued_at(at, (event.details or {}).get("batch"), limit))
         return None
 

@@ -6,8 +6,9 @@ leaves out what was seen. The floor rises to an ID only when every transaction t
 ID was seen has ended: each lower ID was handed out before, so whatever is to come of it has come.
 """
 
-from app.storage import journal, journal_tail
+from app.storage import journal_lists, journal_tail
 from app.storage.database import Database
+from app.storage.journal_lists import JournalFilter
 from app.storage.journal_tail import Horizon
 from app.storage.models import Event
 
@@ -16,14 +17,14 @@ IN_FLIGHT = 10_000
 
 
 class Follower:
-    """One who follows the journal.
+    """Reads the journal as it grows.
 
     Args:
         database: May go away and come back between two looks.
         wanted: Which entries.
     """
 
-    def __init__(self, database: Database, wanted: journal.Filter) -> None:
+    def __init__(self, database: Database, wanted: JournalFilter) -> None:
         self._database = database
         self._wanted = wanted
         self._floor = 0
@@ -42,7 +43,7 @@ class Follower:
             self._last = journal_tail.horizon(self._database)
             self._floor = max(0, self._last.newest_id - IN_FLIGHT)
             self._seen = set(journal_tail.ids_after(self._wanted, self._floor))
-            found = list(journal.search(self._wanted, limit=limit))[::-1]
+            found = journal_lists.page(self._wanted, limit=limit).rows[::-1]
             self._seen.update(event.id for event in found)
             return found
 
@@ -52,7 +53,7 @@ class Follower:
         """Return what has come since the last look, in the order of IDs.
 
         Raises:
-            DatabaseUnavailableError: the database is away; nothing is lost for the next look.
+            UnavailableError: look again later; nothing is lost.
         """
 
         def read() -> tuple[Horizon, list[Event]]:

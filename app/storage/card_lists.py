@@ -1,6 +1,5 @@
-"""Cards in long lists: filtered, found, each list in an order that an index has (migration 0003)."""
+"""Lists of cards, filtered and searched; each has an order that an index has (migration 0003)."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import reduce
@@ -17,18 +16,18 @@ from app.storage.models import Card, Client, database
 from app.storage.paging import Cursor
 
 Row = tuple[Card, Client | None]
-PAGE_ROWS = 1_000
-MOST_SEARCHED = 10_000
-"""So many cards of a list are looked at for a text that says too little."""
+MAX_SEARCHED = 10_000
+"""The number of cards of a list that a search looks at when its text has too many hits."""
 
 
 @dataclass(frozen=True, slots=True)
 class CardFilter:
     """Which cards a list has; None means any.
 
-    `batch` is a whole name, the empty one for cards without a batch. `note` is contained in the card's. `expires_from`
-    is included, `expires_before` is not; with either there are only activated cards, permanent ones among them where
-    `expires_before` is None. `ids` are the cards that a text finds (`search`).
+    `batch` is a whole name, the empty one for cards without a batch. `note` is a part of the card's note.
+    `expires_from` is included, `expires_before` is not; with either the list has activated cards only, permanent ones
+    among them if `expires_before` is None. `text` is what a person searches for; `resolve_search` puts `ids` in its
+    place. `oldest_first` orders any list by the cards' creation.
     """
 
     status: CardStatus | None = None
@@ -36,20 +35,27 @@ class CardFilter:
     note: str | None = None
     expires_from: datetime | None = None
     expires_before: datetime | None = None
+    text: str | None = None
     ids: tuple[str, ...] | None = None
+    oldest_first: bool = False
 
     @property
-    def is_by_expiry(self) -> bool:
-        """Whether the list is in the order of expiry, permanent cards last; by birth, newest first, else."""
+    def has_expiry(self) -> bool:
+        """Whether the list has only cards that expire or never will: activated ones."""
         of_a_time = self.expires_from is not None or self.expires_before is not None
         return of_a_time or self.status in (CardStatus.ACTIVE, CardStatus.EXPIRED)
 
+    @property
+    def is_by_expiry(self) -> bool:
+        """Whether the list is in the order of expiry, permanent cards last, not of creation, newest first."""
+        return self.has_expiry and not self.oldest_first
 
-class Searched(NamedTuple):
-    """A filter with the cards that a text finds; these are only some of them unless `is_whole`."""
+
+class Resolved(NamedTuple):
+    """A filter whose text was looked up; it has only some of the hits unless `is_complete`."""
 
     wanted: CardFilter
-    is_whole: bool
+    is_complete: bool
 
 
 class _Order(NamedTuple):
@@ -57,49 +63,50 @@ class _Order(NamedTuple):
     descending: bool
 
 
-def search(wanted: CardFilter, text: str | None, now: datetime, seller: Seller | None = None) -> Searched:
-    """Look a text up once for all pages of a list; None finds everything.
+def resolve_search(wanted: CardFilter, now: datetime, seller: Seller | None = None) -> Resolved:
+    """Look up the filter's text, once for all pages of the list.
 
-    A text that says too little is looked for in the first `MOST_SEARCHED` cards of the list, and finds up to
-    `MOST_HITS` of these.
+    A text finds cards by their ID, by the hardware or the address of the bound machine, each whole or its beginning,
+    and by the reference of a rejection. A text that finds none of these is looked for in notes. Of a kind with more
+    than `MAX_HITS` hits, only the first `MAX_SEARCHED` cards of the list are searched, for up to `MAX_HITS` hits.
 
     Args:
-        wanted: What else the list is filtered by.
-        text: A card's ID, a bound machine's hardware or address, each whole or its beginning, or the reference of a
-            message that a customer got.
+        wanted: The filter.
         now: The time, aware.
-        seller: Who looks, where not all keys are theirs to find.
+        seller: The reader, if some keys are masked from them.
     """
-    if text is None:
-        return Searched(wanted, is_whole=True)
-    ids, broad = card_search.find(text, seller)
-    is_whole = True
+    if wanted.text is None:
+        return Resolved(wanted, is_complete=True)
+    ids, broad = card_search.find(wanted.text, seller)
+    if not ids and not broad and wanted.note is None:
+        return Resolved(replace(wanted, text=None, note=wanted.text), is_complete=True)
+    is_complete = True
     if broad:
-        listed = count_at_most(wanted, now, MOST_SEARCHED + 1)
+        listed = count_at_most(wanted, now, MAX_SEARCHED + 1)
         hits = _first_hits(wanted, now, reduce(or_, broad)) if listed else []
-        is_whole = listed <= MOST_SEARCHED and len(hits) <= card_search.MOST_HITS
-        ids += hits[: card_search.MOST_HITS]
-    return Searched(replace(wanted, ids=tuple(dict.fromkeys(ids))), is_whole)
+        is_complete = listed <= MAX_SEARCHED and len(hits) <= card_search.MAX_HITS
+        ids += hits[: card_search.MAX_HITS]
+    return Resolved(replace(wanted, text=None, ids=tuple(dict.fromkeys(ids))), is_complete)
 
 
 def _first_hits(wanted: CardFilter, now: datetime, is_hit: Any) -> list[str]:  # noqa: ANN401  # a peewee expression
-    """Return the first hits of a list, one more than it may have; each card is read by itself, as they come."""
+    """Return up to one more than `MAX_HITS` hits in the order of the list, reading card after card."""
     key, descending = _order(wanted)
     among = Card.select(Card.id).where(_matches(wanted, now)).order_by(*_sorted(key, falling=descending))
-    each = among.limit(MOST_SEARCHED).alias("each")
+    each = among.limit(MAX_SEARCHED).alias("each")
     with_client = Card.select(Card.id).join(Client, JOIN.LEFT_OUTER, on=(Client.card == Card.id))
     hit = with_client.where((Card.id == each.c.id) & is_hit).limit(1).alias("hit")  # the limit keeps it a loop
-    query = Select((each,), (hit.c.id,)).join(hit, JOIN.LATERAL).limit(card_search.MOST_HITS + 1)
+    query = Select((each,), (hit.c.id,)).join(hit, JOIN.LATERAL).limit(card_search.MAX_HITS + 1)
     return [row[0] for row in query.bind(database).tuples()]
 
 
 def page(
     wanted: CardFilter, now: datetime, after: Cursor | None = None, *, limit: int, backwards: bool = False
 ) -> list[Row]:
-    """Return up to `limit` cards with their clients (None when unbound), those that follow `after`.
+    """Return up to `limit` cards that follow `after`, with their clients (None when unbound).
 
-    Active cards and those of an expiry range come by expiry, next first, permanent ones last; expired ones the other
-    way round; all others newest first. `backwards`: those that go before `after`, in the same order.
+    Active cards and those of a range of expiry are ordered by expiry, the next to expire first, permanent ones last;
+    expired ones the other way round; all others newest first. `backwards`: the cards before `after`, in that order.
     """
     key, descending = _order(wanted)
     falling = descending != backwards
@@ -127,19 +134,11 @@ def count_at_most(wanted: CardFilter, now: datetime, limit: int) -> int:
     return count
 
 
-def every(wanted: CardFilter, now: datetime) -> Iterator[Row]:
-    """Yield the whole list, page by page, without holding it."""
-    after: Cursor | None = None
-    while rows := page(wanted, now, after, limit=PAGE_ROWS):
-        yield from rows
-        after = cursor(wanted, rows[-1][0])
-
-
 def _beyond(key: Any, after: Cursor, *, falling: bool) -> Any:  # noqa: ANN401  # peewee expressions
-    """Return the condition for what follows a place.
+    """Return the condition for the rows after a place.
 
-    A status and a range of expiry are bounds on the same side. PostgreSQL's scan begins at the first bound that it
-    meets, `<=` before `<`, and leaves out row by row what the others do: so this one is to be met first.
+    A status and a range of expiry are bounds on the same side. PostgreSQL's scan starts at the first bound in the
+    query, `<=` before `<`, and filters by the others row by row. So this bound has to come first.
     """
     place, mark = Tuple(key, Card.id), Tuple(SQL("'infinity'::timestamptz") if after.at is None else after.at, after.id)
     return (place <= mark) & (Card.id != after.id) if falling else place > mark
@@ -148,8 +147,9 @@ def _beyond(key: Any, after: Cursor, *, falling: bool) -> Any:  # noqa: ANN401  
 def _order(wanted: CardFilter) -> _Order:
     key = expiry if wanted.is_by_expiry else Card.created_at
     if wanted.ids is not None:
-        key += SQL("interval '0'")  # no index's order: the few cards that are found are read each by itself, and sorted
-    return _Order(key, descending=not wanted.is_by_expiry or wanted.status is CardStatus.EXPIRED)
+        key += SQL("interval '0'")  # keeps the planner from the order's index: it reads the few cards and sorts them
+    descending = wanted.status is CardStatus.EXPIRED if wanted.is_by_expiry else not wanted.oldest_first
+    return _Order(key, descending)
 
 
 def _sorted(key: Any, *, falling: bool) -> tuple[Any, Any]:  # noqa: ANN401  # peewee expressions
@@ -158,14 +158,14 @@ def _sorted(key: Any, *, falling: bool) -> tuple[Any, Any]:  # noqa: ANN401  # p
 
 def _matches(wanted: CardFilter, now: datetime) -> Any:  # noqa: ANN401  # a peewee expression
     found = SQL("true") if wanted.status is None else status_is(wanted.status, now)
-    if wanted.is_by_expiry:
+    if wanted.has_expiry:
         if wanted.status is CardStatus.UNUSED:
-            return SQL("false")  # no such card has an expiry, but PostgreSQL would look at each in the range
-        found &= Card.is_activated  # as the index says
+            return SQL("false")  # PostgreSQL would look at each card of the range to find that none is unused
+        found &= Card.is_activated  # the index's own condition
     if wanted.batch is not None:
         found &= of_batch == wanted.batch
     if wanted.note is not None:
-        # Not LIKE: no character means anything, and the planner keeps to the order's index, which has the note.
+        # Not LIKE: it has special characters, and would lead the planner away from the order's index.
         found &= fn.strpos(Card.note, wanted.note) > 0
     if wanted.expires_from is not None:
         found &= expiry >= wanted.expires_from

@@ -9,10 +9,10 @@ from peewee import SQL, Expression, fn
 
 from app.domain.addresses import canonical_address
 from app.domain.cards import ID_LENGTH, REFERENCE_LENGTH, parse_card_id_beginning
-from app.storage.key_masking import Seller, is_secret_from, secret_from
+from app.storage.key_masking import Seller, is_masked_from, masked_from
 from app.storage.models import Card, Client, Event
 
-MOST_HITS = 1_000
+MAX_HITS = 1_000
 """A kind of hits that has more by itself is broad: the text says too little."""
 
 _ADDRESS_LIKE = re.compile(r"[0-9a-fA-F:.]+")
@@ -44,11 +44,11 @@ def find(text: str, seller: Seller | None = None) -> Found:
     """
     found = Found([], [])
     for kind in _kinds(text, seller):
-        ids = [row[0] for row in kind.by_index.limit(MOST_HITS + 1).tuples()]
-        if len(ids) > MOST_HITS:
+        ids = [row[0] for row in kind.by_index.limit(MAX_HITS + 1).tuples()]
+        if len(ids) > MAX_HITS:
             found.broad.append(kind.is_hit)
         else:
-            hidden = frozenset[str]() if kind.secret_from is None else secret_from(kind.secret_from, ids)
+            hidden = frozenset[str]() if kind.secret_from is None else masked_from(kind.secret_from, ids)
             found.card_ids.extend(card_id for card_id in ids if card_id not in hidden)
     return found
 
@@ -63,7 +63,7 @@ def _kinds(text: str, seller: Seller | None) -> Iterator[_Kind]:
         if seller is None or len(beginning) == ID_LENGTH:
             yield _Kind(by_index, in_range)
         else:  # what is secret is left out of few: whoever left it out of the range might read all of it for few
-            yield _Kind(by_index, in_range & ~is_secret_from(seller), seller)
+            yield _Kind(by_index, in_range & ~is_masked_from(seller), seller)
         if len(beginning) == REFERENCE_LENGTH:  # of the same characters as an ID, and typed as carelessly
             refused = Event.select(Event.card_id).where(
                 (Event.reference == beginning) & Event.card_id.is_null(is_null=False)

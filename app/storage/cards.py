@@ -9,7 +9,7 @@ from itertools import islice
 from operator import attrgetter
 from typing import Any, TypeVar
 
-from peewee import JOIN, SQL, Tuple, fn
+from peewee import JOIN, SQL, fn
 
 from app.domain import cards
 from app.domain.card_actions import Outcome
@@ -74,49 +74,6 @@ def _copied(card: NewCard, created_at: datetime) -> tuple[object, ...]:
 
 def _interval(validity: timedelta | None) -> str | None:
     return None if validity is None else f"{int(validity.total_seconds())} seconds"
-
-
-@dataclass(frozen=True, slots=True)
-class Filter:
-    """Which cards `search` looks for; None means any. `text` is found in IDs, notes, hardware and addresses."""
-
-    status: CardStatus | None = None
-    batch: str | None = None
-    text: str | None = None
-
-
-def search(wanted: Filter, now: datetime) -> Iterator[tuple[Card, Client | None]]:
-    """Yield matching cards with their clients (None when unbound), oldest first, page by page."""
-    query = _filtered(wanted, now).order_by(Card.created_at, Card.id)
-    after: Card | None = None
-    while True:
-        page = query
-        if after is not None:
-            page = query.where(Tuple(Card.created_at, Card.id) > Tuple(after.created_at, after.id))
-        rows = list(page.limit(PAGE_ROWS))
-        if not rows:
-            return
-        bound = Client.select().where(Client.card.in_([row.id for row in rows]))
-        clients = {client.card_id: client for client in bound}
-        yield from ((row, clients.get(row.id)) for row in rows)
-        after = rows[-1]
-
-
-def _filtered(wanted: Filter, now: datetime) -> Any:  # noqa: ANN401  # a peewee query
-    query = Card.select()
-    if wanted.status is not None:
-        query = query.where(status_is(wanted.status, now))
-    if wanted.batch is not None:
-        query = query.where(of_batch == wanted.batch)
-    if wanted.text is not None:
-        beginning = cards.parse_card_id_beginning(wanted.text)
-        found = Card.note.contains(wanted.text) | Card.id.in_(
-            Client.select(Client.card).where(Client.hardware.contains(wanted.text) | Client.ip.startswith(wanted.text))
-        )
-        if beginning:
-            found |= Card.id.startswith(beginning)
-        query = query.where(found)
-    return query
 
 
 def status_is(status: CardStatus, now: datetime) -> Any:  # noqa: ANN401  # a peewee expression

@@ -1,6 +1,5 @@
-"""The journal (日志): appending, bounding what strangers can write, searching and pruning."""
+"""The journal (日志): appending, bounding what strangers can write, and pruning."""
 
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -89,35 +88,6 @@ def recent_refusals(entry: Entry, group: tuple[Code, ...]) -> Any:  # noqa: ANN4
         )
         .limit(REFUSALS_A_MINUTE)
     )
-
-
-@dataclass(frozen=True, slots=True)
-class Filter:
-    """What `search` looks for; None means any. `kind` is a kind of event or a code of rejection."""
-
-    kind: EventKind | Code | None = None
-    card_id: str | None = None
-    reference: str | None = None
-    since: datetime | None = None
-
-
-def search(wanted: Filter, *, limit: int | None = None) -> Iterator[Event]:
-    """Yield matching entries, newest first, without holding them all."""
-    return iter(matching(wanted).order_by(Event.id.desc()).limit(limit).iterator())
-
-
-def matching(wanted: Filter, *columns: Any) -> Any:  # noqa: ANN401  # a peewee query and its columns
-    """Return the query for matching entries, in no order."""
-    query = Event.select(*columns)
-    if wanted.kind is not None:
-        query = query.where(what.in_(whats(wanted.kind)))
-    if wanted.card_id is not None:
-        query = query.where(Event.card_id == wanted.card_id)
-    if wanted.reference is not None:
-        query = query.where(Event.reference == wanted.reference)
-    if wanted.since is not None:
-        query = query.where(Event.at >= wanted.since)
-    return query
 
 
 def prune(before: datetime) -> int:

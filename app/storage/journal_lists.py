@@ -1,6 +1,5 @@
-"""The journal in long lists, newest first, each by an index (migration 0003)."""
+"""Lists of the journal, newest first; each is read by an index (migration 0003)."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import reduce
@@ -15,10 +14,9 @@ from app.storage.journal import what, whats
 from app.storage.models import Event, database
 from app.storage.paging import Cursor
 
-PAGE_ROWS = 1_000
-MOST_LOOKED = 2_000
-"""So many entries are looked at at once for several texts that each have more."""
-_ID_DIGITS = 18  # what a bigint surely holds
+MAX_LOOKED = 2_000
+"""The number of entries that one page looks at for what several texts have in common."""
+_ID_DIGITS = 18  # a bigint holds any number of so many digits
 _FIRST, _LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 
 
@@ -31,8 +29,8 @@ class _Place(NamedTuple):
 class JournalFilter:
     """Which entries a list has; None means any.
 
-    `kind` is a kind of event or a code of rejection; `network` an address as `app.domain.addresses.network_of` writes
-    it (`read_network` there reads what people type); `since` is included, `until` is not; all texts are whole.
+    `kind` is a kind of event or a code of rejection. `network` is an address as `app.domain.addresses.network_of`
+    writes it. `since` is included, `until` is not. All texts are compared whole.
     """
 
     kind: EventKind | Code | None = None
@@ -46,52 +44,65 @@ class JournalFilter:
     until: datetime | None = None
 
 
-def page(wanted: JournalFilter, after: Cursor | None = None, *, limit: int, backwards: bool = False) -> list[Event]:
-    """Return up to `limit` entries, newest first, those that follow `after`; `backwards`: those that go before it."""
+class Page(NamedTuple):
+    """Rows of a list, and the last place that was looked at if the reading stopped before the end of the list."""
+
+    rows: list[Event]
+    stopped_at: Cursor | None = None
+
+
+def page(
+    wanted: JournalFilter, after: Cursor | None = None, *, limit: int | None = None, backwards: bool = False
+) -> Page:
+    """Return up to `limit` entries that follow `after`, newest first; `backwards`: those before it, in that order.
+
+    Takes bounded time: a filter by several texts reads on where it stopped, at `stopped_at`.
+    """
     stretch, named = _stretch(wanted, after, backwards=backwards), _named(wanted)
+    if wanted.reference is None and len(named) > 1:
+        return _by_pieces(wanted, stretch, named, limit, backwards=backwards)
     if wanted.reference is None and (wanted.kind is not None or named):
         where = reduce(and_, named, _exactly(wanted))
         nearest = _nearest_of_each(whats(wanted.kind), where, stretch, limit, rising=backwards)
         ids = Select((nearest,), (nearest.c.id,))
     else:
-        where = reduce(and_, named, stretch.holds()) & _exactly(wanted)
-        if wanted.reference is not None:
-            where &= (Event.reference == wanted.reference) & what.in_(whats(wanted.kind))
+        where = matches(wanted) & stretch.holds()
         ids = Event.select(Event.id).where(where).order_by(*_order(Event.at, Event.id, rising=backwards)).limit(limit)
-    return list(Event.select().where(Event.id.in_(ids)).order_by(*_order(Event.at, Event.id, rising=False)))
+    return Page(list(Event.select().where(Event.id.in_(ids)).order_by(*_order(Event.at, Event.id, rising=False))))
 
 
-class Looked(NamedTuple):
-    """A page, and where the look ended before all was looked at: the next one goes on from there."""
+def matches(wanted: JournalFilter) -> Any:  # noqa: ANN401  # a peewee expression
+    """Return the condition for the entries of a list, whatever their time."""
+    found = reduce(and_, _named(wanted), _exactly(wanted))
+    if wanted.reference is not None:
+        found &= Event.reference == wanted.reference
+    if wanted.kind is not None:
+        found &= what.in_(whats(wanted.kind))
+    return found
 
-    rows: list[Event]
-    ended_at: Cursor | None
 
+def _by_pieces(
+    wanted: JournalFilter, stretch: "_Stretch", named: list[Any], limit: int | None, *, backwards: bool
+) -> Page:
+    """Look for entries that several texts have in common, for which there is no index.
 
-def look(wanted: JournalFilter, after: Cursor | None = None, *, limit: int, backwards: bool = False) -> Looked:
-    """Return a page as `page` does, in bounded time.
-
-    No index has the entries of several texts together: those of one are looked through, the first that has few. Where
-    each has more than `MOST_LOOKED` in the list, only so many are.
+    The entries of one text are looked through: the first text that has at most `MAX_LOOKED`, else so many of the last.
     """
-    named = _named(wanted)
-    if wanted.reference is not None or len(named) < 2:  # noqa: PLR2004  # several
-        return Looked(page(wanted, after, limit=limit, backwards=backwards), None)
-    stretch, names, places = _stretch(wanted, after, backwards=backwards), whats(wanted.kind), []
+    names, places = whats(wanted.kind), []
     for text in named:
-        of_text = _nearest_of_each(names, text, stretch, MOST_LOOKED + 1, rising=backwards)
+        of_text = _nearest_of_each(names, text, stretch, MAX_LOOKED + 1, rising=backwards)
         places = list(Select((of_text,), (of_text.c.id, of_text.c.at)).bind(database).tuples())
-        if len(places) <= MOST_LOOKED:
+        if len(places) <= MAX_LOOKED:
             break
-    # By their numbers: within one query the planner may walk through the journal, and look for each entry among these.
-    is_looked_at = Event.id == fn.ANY(Value([event_id for event_id, _at in places[:MOST_LOOKED]], unpack=False))
+    # By their IDs: within one query the planner may walk through the journal, and look for each entry among these.
+    is_looked_at = Event.id == fn.ANY(Value([event_id for event_id, _at in places[:MAX_LOOKED]], unpack=False))
     hits = Event.select().where(is_looked_at & reduce(and_, named, _exactly(wanted)))
     hits = list(hits.order_by(*_order(Event.at, Event.id, rising=backwards)).limit(limit))
-    ended_at = None
-    if len(places) > MOST_LOOKED and len(hits) < limit:
-        event_id, at = places[MOST_LOOKED - 1]
-        ended_at = Cursor(at, str(event_id))
-    return Looked(hits[::-1] if backwards else hits, ended_at)
+    stopped_at = None
+    if len(places) > MAX_LOOKED and (limit is None or len(hits) < limit):
+        event_id, at = places[MAX_LOOKED - 1]
+        stopped_at = Cursor(at, str(event_id))
+    return Page(hits[::-1] if backwards else hits, stopped_at)
 
 
 def issued_by_hand(limit: int) -> list[Event]:
@@ -104,17 +115,6 @@ def issued_by_hand(limit: int) -> list[Event]:
 def cursor(event: Event) -> Cursor:
     """Return an entry's place in every list."""
     return Cursor(event.at, str(event.id))
-
-
-def every(wanted: JournalFilter) -> Iterator[Event]:
-    """Yield the whole list, page by page, without holding it."""
-    after: Cursor | None = None
-    while True:
-        entries, ended_at = look(wanted, after, limit=PAGE_ROWS)
-        yield from entries
-        if len(entries) < PAGE_ROWS and ended_at is None:
-            return
-        after = ended_at or cursor(entries[-1])
 
 
 class _Stretch(NamedTuple):
@@ -140,7 +140,7 @@ def _stretch(wanted: JournalFilter, after: Cursor | None, *, backwards: bool) ->
     return _Stretch(max(low, mark), high) if backwards else _Stretch(low, min(high, mark))
 
 
-def _nearest_of_each(names: list[str], where: Any, stretch: _Stretch, limit: int, *, rising: bool) -> Any:  # noqa: ANN401
+def _nearest_of_each(names: list[str], where: Any, stretch: _Stretch, limit: int | None, *, rising: bool) -> Any:  # noqa: ANN401
     """Return a table of the first places, `id` and `at`, of those that each name has.
 
     Each name is a range of one index. It is compared together with the place, and not by itself: else the planner takes

@@ -1,10 +1,11 @@
-"""The journal's end, for those who follow it."""
+"""The end of the journal, for following it."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from app.storage import journal
+from app.storage import journal_lists
 from app.storage.database import Database
+from app.storage.journal_lists import JournalFilter
 from app.storage.models import Event
 
 _HORIZON = """
@@ -27,9 +28,12 @@ def horizon(database: Database) -> Horizon:
     return Horizon(*database.execute_sql(_HORIZON).fetchone())
 
 
-def ids_after(wanted: journal.Filter, event_id: int) -> list[int]:
+def ids_after(wanted: JournalFilter, event_id: int) -> list[int]:
     """Return the IDs of the matching entries above `event_id`."""
-    return [row_id for (row_id,) in journal.matching(wanted, Event.id).where(Event.id > event_id).tuples()]
+    where = journal_lists.matches(wanted) & (Event.id > event_id)
+    if wanted.since is not None:
+        where &= Event.at >= wanted.since
+    return [row_id for (row_id,) in Event.select(Event.id).where(where).tuples()]
 
 
 def entries(ids: Iterable[int]) -> list[Event]:

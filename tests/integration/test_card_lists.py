@@ -1,11 +1,13 @@
 """Lists of cards as the console has them: what is in them, in which order, by which index."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from app.domain.codes import CardStatus
 from app.domain.policy import VerificationRequest
+from app.services.card_lists import CardLists
 from app.services.issuing import Issuing
 from app.services.verification import Verification
 from app.storage import card_lists, card_search, cards
@@ -99,7 +101,7 @@ def test_a_list_has_what_its_filter_says_in_its_order(
     year: Database, all_cards: list[Card], wanted: CardFilter, index: str
 ) -> None:
     right = expected(wanted, all_cards)
-    assert [card.id for card, _client in card_lists.every(wanted, NOW)] == right
+    assert [line.card.id for line in CardLists(year, lambda: NOW).every(wanted)] == right
     assert card_lists.count_at_most(wanted, NOW, 1_000) == min(len(right), 1_000)
 
 
@@ -160,7 +162,7 @@ def test_permanent_cards_come_last_among_the_active(year: Database) -> None:
 
 
 def found(text: str, **more: object) -> list[str]:
-    wanted, _is_whole = card_lists.search(CardFilter(**more), text, NOW)  # type: ignore[arg-type]
+    wanted, _is_complete = card_lists.resolve_search(CardFilter(text=text, **more), NOW)  # type: ignore[arg-type]
     return ids(card_lists.page(wanted, NOW, limit=5_000))
 
 
@@ -188,6 +190,23 @@ def test_what_is_nowhere_is_not_found(year: Database, text: str) -> None:
     assert found(text) == []
 
 
+def test_a_text_that_is_nowhere_else_is_looked_for_in_notes(year: Database, all_cards: list[Card]) -> None:
+    right = expected(CardFilter(CardStatus.UNUSED, note="第1 "), all_cards)
+    assert right
+    assert found("第1 ", status=CardStatus.UNUSED) == right
+    assert found("第1 ", note="甲") == []
+
+
+def test_a_list_may_have_the_oldest_first(year: Database, all_cards: list[Card]) -> None:
+    for status in (None, CardStatus.ACTIVE, CardStatus.EXPIRED):
+        listed = set(expected(CardFilter(status), all_cards))
+        right = [
+            card.id for card in sorted(all_cards, key=lambda card: (card.created_at, card.id)) if card.id in listed
+        ]
+        wanted = CardFilter(status, oldest_first=True)
+        assert [line.card.id for line in CardLists(year, lambda: NOW).every(wanted)] == right
+
+
 def test_a_search_is_filtered_and_ordered_as_any_list(year: Database, all_cards: list[Card]) -> None:
     text = "10.0.1."
     hits = {client.card_id for client in Client.select().where(Client.ip.startswith(text))}
@@ -195,7 +214,7 @@ def test_a_search_is_filtered_and_ordered_as_any_list(year: Database, all_cards:
     right = [card_id for card_id in expected(CardFilter(CardStatus.EXPIRED), all_cards) if card_id in hits]
     assert right
     assert found(text, status=CardStatus.EXPIRED) == right
-    wanted, _is_whole = card_lists.search(CardFilter(CardStatus.EXPIRED), text, NOW)
+    wanted, _is_complete = card_lists.resolve_search(CardFilter(CardStatus.EXPIRED, text=text), NOW)
     place = card_lists.cursor(wanted, Card.get_by_id(right[2]))
     assert ids(card_lists.page(wanted, NOW, place, limit=3)) == right[3:6]
     assert card_lists.count_at_most(wanted, NOW, 10_000) == len(right)
@@ -203,8 +222,8 @@ def test_a_search_is_filtered_and_ordered_as_any_list(year: Database, all_cards:
 
 @pytest.mark.parametrize(("text", "broad"), [("board=", True), ("10.", True), ("10.0.1.", False), ("nowhere", False)])
 def test_a_text_that_finds_too_much_is_told(year: Database, text: str, *, broad: bool) -> None:
-    assert card_lists.search(CardFilter(), text, NOW).is_whole is not broad
-    assert (len(found(text)) >= card_search.MOST_HITS) is broad
+    assert card_lists.resolve_search(CardFilter(text=text), NOW).is_complete is not broad
+    assert (len(found(text)) >= card_search.MAX_HITS) is broad
 
 
 BROAD = {
@@ -221,7 +240,7 @@ BROAD = {
 def test_a_text_that_says_too_little_finds_all_that_a_short_list_has(
     year: Database, all_cards: list[Card], wanted: CardFilter, text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(card_search, "MOST_HITS", 200)
+    monkeypatch.setattr(card_search, "MAX_HITS", 200)
     bound = {client.card_id: client for client in Client.select()}
     right = [
         card_id
@@ -229,19 +248,19 @@ def test_a_text_that_says_too_little_finds_all_that_a_short_list_has(
         if (text == "1" and card_id.startswith("1"))
         or (card_id in bound and (bound[card_id].hardware.startswith(text) or bound[card_id].ip.startswith(text)))
     ]
-    searched = card_lists.search(wanted, text, NOW)
-    assert searched.is_whole is (len(right) <= 200)
+    searched = card_lists.resolve_search(replace(wanted, text=text), NOW)
+    assert searched.is_complete is (len(right) <= 200)
     assert ids(card_lists.page(searched.wanted, NOW, limit=5_000)) == right[:200]
 
 
 def test_of_a_long_list_the_first_cards_are_searched(year: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(card_lists, "MOST_SEARCHED", 100)
-    searched = card_lists.search(CardFilter(), "board=", NOW)
-    assert not searched.is_whole
+    monkeypatch.setattr(card_lists, "MAX_SEARCHED", 100)
+    searched = card_lists.resolve_search(CardFilter(text="board="), NOW)
+    assert not searched.is_complete
     newest = card_lists.page(CardFilter(), NOW, limit=100)
     assert ids(card_lists.page(searched.wanted, NOW, limit=500)) == [card.id for card, client in newest if client]
     with statements(year) as ran:
-        card_lists.search(CardFilter(CardStatus.EXPIRED), "board=", NOW)
+        card_lists.resolve_search(CardFilter(CardStatus.EXPIRED, text="board="), NOW)
     told = plan(year, ran[-1])
     assert "using card_expires on card" in told
     assert "Seq Scan" not in told
@@ -275,7 +294,7 @@ def test_a_sellers_search_looks_at_no_more_cards_than_an_owners(
     year: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However few of those that begin so are theirs to find."""
-    monkeypatch.setattr(card_search, "MOST_HITS", 100)
+    monkeypatch.setattr(card_search, "MAX_HITS", 100)
     seller = Seller("console:nobody", NOW)
     for text in ("1", "1000"):
         with statements(year) as ran:
@@ -288,16 +307,16 @@ def test_a_sellers_search_looks_at_no_more_cards_than_an_owners(
 def test_a_seller_finds_by_a_beginning_what_is_not_secret(
     year: Database, all_cards: list[Card], monkeypatch: pytest.MonkeyPatch, most_hits: int
 ) -> None:
-    monkeypatch.setattr(card_search, "MOST_HITS", most_hits)
-    monkeypatch.setattr(card_lists, "MOST_SEARCHED", CARDS)
-    wanted, is_whole = card_lists.search(CardFilter(), "15", NOW, Seller("console:nobody", NOW))
+    monkeypatch.setattr(card_search, "MAX_HITS", most_hits)
+    monkeypatch.setattr(card_lists, "MAX_SEARCHED", CARDS)
+    wanted, is_complete = card_lists.resolve_search(CardFilter(text="15"), NOW, Seller("console:nobody", NOW))
     right = [
         card_id
         for card_id in expected(CardFilter(), [card for card in all_cards if card.is_activated])
         if card_id.startswith("15")
     ]
     assert ids(card_lists.page(wanted, NOW, limit=CARDS)) == right[:most_hits]
-    assert is_whole is (len(right) <= most_hits)
+    assert is_complete is (len(right) <= most_hits)
 
 
 def test_a_note_means_itself(database: Database) -> None:

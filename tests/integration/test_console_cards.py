@@ -260,7 +260,7 @@ def test_an_export_of_a_search_has_all_of_it_or_is_refused(owner: Browser) -> No
     assert len([form for form in broad.forms if "/export" in form.action]) == 0
     refused = owner.post("/admin/cards/export?q=7", {"format": "txt"})
     assert refused.status == 400
-    assert "不能全部导出" in refused.words
+    assert "不能全部列出" in refused.words
     assert Event.select().where(Event.kind == EventKind.EXPORTED).count() == 1
 
 

@@ -18,7 +18,8 @@ from app.services import journal_follow
 from app.services.journal_follow import Follower
 from app.storage import journal, schema
 from app.storage.database import Database, connect_to
-from app.storage.journal import Entry, Filter
+from app.storage.journal import Entry
+from app.storage.journal_lists import JournalFilter
 from tests.support.service import ROOT, Service, wait_for
 from trial.postgres import EmbeddedPostgres
 
@@ -55,7 +56,7 @@ def names(events: list[Any]) -> list[str]:
 
 def test_it_begins_with_the_last_entries_and_goes_on_with_new_ones(database: Database) -> None:
     append("a", "b", "c")
-    follower = Follower(database, Filter())
+    follower = Follower(database, JournalFilter())
     assert names(follower.begin(2)) == ["b", "c"]
     assert follower.look() == []
     append("d", "e")
@@ -66,11 +67,11 @@ def test_it_begins_with_the_last_entries_and_goes_on_with_new_ones(database: Dat
 def test_all_since_a_time_is_shown_where_that_is_asked(database: Database) -> None:
     append(*map(str, range(15)))
     since = datetime.now(UTC) - timedelta(hours=1)
-    assert len(Follower(database, Filter(since=since)).begin(None)) == 15
+    assert len(Follower(database, JournalFilter(since=since)).begin(None)) == 15
 
 
 def test_only_what_is_wanted_is_shown(database: Database) -> None:
-    follower = Follower(database, Filter(kind=EventKind.ISSUED))
+    follower = Follower(database, JournalFilter(kind=EventKind.ISSUED))
     append("a")
     journal.append([Entry(at=datetime.now(UTC), kind=EventKind.ISSUED, actor="b")])
     assert names(follower.begin(10)) == ["b"]
@@ -83,7 +84,7 @@ def test_an_entry_that_commits_after_later_ones_is_shown_however_late(
     database: Database, writer: Callable[[], Any], looks: int
 ) -> None:
     slow = writer()
-    follower = Follower(database, Filter())
+    follower = Follower(database, JournalFilter())
     follower.begin(10)
     write(slow, "slow")
     append("quick")
@@ -101,14 +102,14 @@ def test_an_entry_on_its_way_when_the_following_begins_is_shown(database: Databa
     slow = writer()
     write(slow, "slow")
     append("quick")
-    follower = Follower(database, Filter())
+    follower = Follower(database, JournalFilter())
     assert names(follower.begin(10)) == ["quick"]
     slow.commit()
     assert names(follower.look()) == ["slow"]
 
 
 def test_what_was_rolled_back_keeps_nothing_from_being_forgotten(database: Database, writer: Callable[[], Any]) -> None:
-    follower = Follower(database, Filter())
+    follower = Follower(database, JournalFilter())
     follower.begin(10)
     failing = writer()
     write(failing, "never")
@@ -124,7 +125,7 @@ def test_what_was_rolled_back_keeps_nothing_from_being_forgotten(database: Datab
 def test_of_a_long_journal_only_the_end_is_remembered(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(journal_follow, "IN_FLIGHT", 5)
     append(*map(str, range(20)))
-    follower = Follower(database, Filter())
+    follower = Follower(database, JournalFilter())
     assert names(follower.begin(2)) == ["18", "19"]
     assert len(follower._seen) == 5  # noqa: SLF001  # memory is what this is about
     assert follower.look() == []

@@ -5,15 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from app.console.cards import MOST_COUNTED
 from app.console.imports import MOST_BYTES
 from app.console.issue import MOST_ISSUED
 from app.console.selection import MAX_SELECTED
 from app.domain.codes import Code, EventKind
 from app.http.problems import ProblemCode
+from app.services.card_lists import MAX_COUNTED
 from app.services.imports import MAX_CARDS
 from app.services.issuing import MAX_COUNT
-from app.storage.card_search import MOST_HITS
+from app.storage.card_search import MAX_HITS
 
 ROOT = Path(__file__).resolve().parents[2]
 READMES = ("README.md", "README.zh-CN.md")
@@ -121,6 +121,6 @@ def test_every_limit_of_the_console_is_told_as_it_is() -> None:
     for name in CONSOLES:
         text = document(name).replace(",", "")
         assert all(
-            str(limit) in text for limit in (MAX_SELECTED, MOST_ISSUED, MOST_COUNTED, MOST_HITS, MAX_COUNT, MAX_CARDS)
+            str(limit) in text for limit in (MAX_SELECTED, MOST_ISSUED, MAX_COUNTED, MAX_HITS, MAX_COUNT, MAX_CARDS)
         )
         assert f"{MOST_BYTES // 2**20} MB" in text

@@ -1,13 +1,13 @@
 from datetime import date
 
 from app.console.card import _chart
-from app.storage.models import Usage
+from app.services.usage_lists import DayCount
 
 DAY = date(2026, 3, 1)
 
 
 def test_functions_that_share_a_bar_say_that_it_leads_to_the_whole_day() -> None:
-    used = [Usage(card="7" * 32, day=DAY, function=f"f{number}", count=9 - number) for number in range(8)]
+    used = [DayCount(DAY, f"f{number}", 9 - number) for number in range(8)]
     for english, said in ((False, "当天全部"), (True, "the whole day")):
         *own, others = _chart(used, [DAY], "7" * 32, english=english).series
         assert [series.name for series in own] == [f"f{number}" for number in range(6)]

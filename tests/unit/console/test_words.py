@@ -5,7 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import app
-from app.console import card_query, journal, words
+from app.console import words
+from app.services.card_filter import CARD_FIELDS
+from app.services.journal_filter import JOURNAL_FIELDS
 
 APP = Path(app.__file__).parent
 OTHERS = ("cli/key.py", "console/exports.py", "console/journal.py")
@@ -14,7 +16,7 @@ CALLS = {"Entry", "entry", "_entry", "_act", "reject"}
 """What takes an entry's details as an argument."""
 NAMES = {"details", "more", "before", "what", "said"}
 """What they are called on their way there."""
-OF_FILTERS = {*card_query.FIELDS, *journal.FIELDS, "chosen"}
+OF_FILTERS = {*CARD_FIELDS, *JOURNAL_FIELDS, "chosen"}
 
 
 def written() -> Iterator[tuple[str, object]]:

@@ -1,0 +1,133 @@
+"""Lists of cards: filtered, searched, page by page or whole; and single cards."""
+
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from typing import NamedTuple
+
+from app.domain.card_actions import Action, possible_actions
+from app.domain.codes import CardStatus
+from app.domain.operators import Role
+from app.domain.texts import RefusedError
+from app.services.key_masking import decrypt_place, encrypt_place, masked_keys, seller_of
+from app.services.paging import PageRequest, Slice, read_slice
+from app.services.sessions import Identity
+from app.storage import card_lists, cards
+from app.storage.card_lists import CardFilter, Row
+from app.storage.database import Database
+from app.storage.models import Card, Client
+from app.storage.paging import Cursor
+
+MAX_COUNTED = 10_000
+MAX_SEARCHED = card_lists.MAX_SEARCHED
+_PAGE_ROWS = 1_000
+
+
+class Line(NamedTuple):
+    """A card in a list, and its client if it is bound."""
+
+    card: Card
+    client: Client | None
+    status: CardStatus
+
+    def possible_actions(self, now: datetime) -> list[Action]:
+        """Return the actions that would change the card."""
+        return possible_actions(cards.as_domain(self.card), now, is_bound=self.client is not None)
+
+
+class CardResults(NamedTuple):
+    """A page of a list.
+
+    `total` is the length of the list, counted up to `MAX_COUNTED` + 1. A search whose text has too many hits has only
+    some of them, and is not `is_complete`. `masked` are the cards whose keys the reader does not see.
+    """
+
+    found: Slice[Line]
+    total: int = 0
+    is_complete: bool = True
+    masked: frozenset[str] = frozenset()
+
+
+class CardLists:
+    """Reads cards.
+
+    Args:
+        database: Where the cards are.
+        clock: Returns the time now, aware.
+    """
+
+    def __init__(self, database: Database, clock: Callable[[], datetime]) -> None:
+        self._database = database
+        self._clock = clock
+
+    def find(self, card_id: str) -> Line | None:
+        """Return the card with an ID, or None.
+
+        Raises:
+            DatabaseUnavailableError: the database is away.
+        """
+        found = self._database.with_connection(lambda: cards.find(card_id))
+        return None if found is None else _line(found, self._clock())
+
+    def find_all(self, card_ids: list[str]) -> list[Line]:
+        """Return the cards with these IDs that exist, in this order.
+
+        Raises:
+            DatabaseUnavailableError: the database is away.
+        """
+        now = self._clock()
+        return [_line(row, now) for row in self._database.with_connection(lambda: cards.find_all(card_ids))]
+
+    def page(self, wanted: CardFilter, request: PageRequest, reader: Identity) -> CardResults:
+        """Return a page of a list, with the keys that are masked from the reader.
+
+        Raises:
+            DatabaseUnavailableError: the database is away.
+        """
+        return self._database.with_connection(lambda: self._page(wanted, request, reader))
+
+    def _page(self, asked: CardFilter, request: PageRequest, reader: Identity) -> CardResults:
+        now = self._clock()
+        wanted, is_complete = card_lists.resolve_search(asked, now, seller_of(reader))
+
+        def fetch(after: Cursor | None, backwards: bool, limit: int) -> tuple[list[Line], None]:  # noqa: FBT001  # a Fetch
+            rows = card_lists.page(wanted, now, after, limit=limit, backwards=backwards)
+            return [_line(row, now) for row in rows], None
+
+        codec = (str, Cursor.parse) if reader.role is Role.OWNER else (encrypt_place, decrypt_place)
+        found = read_slice(request, fetch, lambda line: card_lists.cursor(wanted, line.card), *codec)
+        # Counting costs as much as reading where hits are rare: not for a list that is on one page.
+        is_whole = found.before is None and found.after is None
+        total = len(found.rows) if is_whole else card_lists.count_at_most(wanted, now, MAX_COUNTED + 1)
+        masked = masked_keys(reader, (line.card.id for line in found.rows), asked.text)
+        return CardResults(found, total, is_complete, masked)
+
+    def every(self, wanted: CardFilter) -> Iterator[Line]:
+        """Return the cards of the whole list, read page by page.
+
+        Raises:
+            RefusedError: the text that is searched for has too many hits.
+            DatabaseUnavailableError: the database is away.
+        """
+        now = self._clock()
+        resolved = self._database.with_connection(lambda: card_lists.resolve_search(wanted, now))
+        if not resolved.is_complete:
+            raise RefusedError(
+                "搜索内容太短，符合的太多，不能全部列出：请多输入几个字符，或加上其他条件",
+                "the search text has too many hits to list them all: type a few characters more, or add a filter",
+            )
+        return self._every(resolved.wanted, now)
+
+    def _every(self, wanted: CardFilter, now: datetime) -> Iterator[Line]:
+        after: Cursor | None = None
+
+        def read() -> list[Row]:
+            return card_lists.page(wanted, now, after, limit=_PAGE_ROWS)
+
+        while rows := self._database.with_connection(read):
+            yield from (_line(row, now) for row in rows)
+            after = card_lists.cursor(wanted, rows[-1][0])
+
+
+def _line(row: Row, now: datetime) -> Line:
+    card, client = row
+    return Line(card, client, cards.as_domain(card).status(now))

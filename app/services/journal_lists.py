@@ -1,0 +1,77 @@
+"""Lists of the journal: filtered, page by page or whole."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from app.services.key_masking import masked_keys
+from app.services.paging import PageRequest, Slice, read_slice
+from app.services.sessions import Identity
+from app.storage import journal, journal_lists
+from app.storage.database import Database
+from app.storage.journal_lists import JournalFilter
+from app.storage.models import Event
+from app.storage.paging import Cursor
+
+MAX_LOOKED = journal_lists.MAX_LOOKED
+REFUSALS_A_MINUTE = journal.REFUSALS_A_MINUTE
+_PAGE_ROWS = 1_000
+
+
+class JournalResults(NamedTuple):
+    """A page of a list, and the cards whose keys are masked from its reader."""
+
+    found: Slice[Event]
+    masked: frozenset[str] = frozenset()
+
+
+class JournalLists:
+    """Reads the journal.
+
+    Args:
+        database: Where it is.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def page(self, wanted: JournalFilter, request: PageRequest, reader: Identity) -> JournalResults:
+        """Return a page of a list.
+
+        Raises:
+            DatabaseUnavailableError: the database is away.
+        """
+
+        def fetch(after: Cursor | None, backwards: bool, limit: int) -> journal_lists.Page:  # noqa: FBT001  # a Fetch
+            return journal_lists.page(wanted, after, limit=limit, backwards=backwards)
+
+        def read() -> JournalResults:
+            found = read_slice(request, fetch, journal_lists.cursor)
+            return JournalResults(found, masked_keys(reader, (event.card_id for event in found.rows), wanted.card_id))
+
+        return self._database.with_connection(read)
+
+    def newest(self, wanted: JournalFilter, limit: int) -> list[Event]:
+        """Return the newest entries, newest first; of a filter by several texts perhaps not all.
+
+        Raises:
+            DatabaseUnavailableError: the database is away.
+        """
+        return self._database.with_connection(lambda: journal_lists.page(wanted, limit=limit)).rows
+
+    def every(self, wanted: JournalFilter) -> Iterator[Event]:
+        """Yield the whole list, read page by page.
+
+        Raises:
+            DatabaseUnavailableError: the database is away.
+        """
+        after: Cursor | None = None
+
+        def read() -> journal_lists.Page:
+            return journal_lists.page(wanted, after, limit=_PAGE_ROWS)
+
+        while True:
+            rows, stopped_at = self._database.with_connection(read)
+            yield from rows
+            if len(rows) < _PAGE_ROWS and stopped_at is None:
+                return
+            after = stopped_at or journal_lists.cursor(rows[-1])

@@ -1,0 +1,77 @@
+"""Long lists page by page: a page of rows and the links to its neighbours."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Generic, NamedTuple, TypeVar
+
+from app.storage.paging import Cursor
+
+PAGE_ROWS = 50
+Row = TypeVar("Row")
+Fetch = Callable[[Cursor | None, bool, int], tuple[list[Row], Cursor | None]]
+"""Takes a cursor (None: the beginning), whether to read backwards, and a limit.
+
+Returns the rows in the list's order, and where the reading stopped if it did before it had looked at the whole list.
+"""
+
+
+class PageRequest(NamedTuple):
+    """The page that a link asks for: the rows before or after a place, else the first ones."""
+
+    before: str = ""
+    after: str = ""
+    size: int = PAGE_ROWS
+
+
+@dataclass(frozen=True)  # with slots `Slice[Row](…)` would fail: typing notes the parameter in the instance
+class Slice(Generic[Row]):
+    """A page of a list.
+
+    `before` and `after` are the places that the links to its neighbours name, None where there is no neighbour.
+    `stopped_at` is the time of the last row that was looked at, if the reading stopped before the end of the list.
+    """
+
+    rows: list[Row]
+    before: str | None = None
+    after: str | None = None
+    stopped_at: datetime | None = None
+
+
+def read_slice(
+    request: PageRequest,
+    fetch: Fetch[Row],
+    place: Callable[[Row], Cursor],
+    write: Callable[[Cursor], str] = str,
+    read: Callable[[str], Cursor | None] = Cursor.parse,
+) -> Slice[Row]:
+    """Return the page that is asked for; an unreadable place, or one with nothing after it, asks for the first page.
+
+    Args:
+        request: From the link.
+        fetch: Reads rows. One row more than the page has shows that the list goes on.
+        place: Returns a row's place in the list.
+        write: Writes a place for a link.
+        read: Reads what `write` wrote, None for any other text.
+    """
+    size, before = request.size, read(request.before)
+    if before is not None:
+        rows, _ = fetch(before, True, size + 1)  # noqa: FBT003  # the type says what it is
+        if len(rows) > size:
+            rows = rows[1:]
+            return Slice(rows, write(place(rows[0])), write(place(rows[-1])))
+    # Back at the beginning the first page is shown whole, not only the rows that go before.
+    after = read(request.after) if before is None else None
+    rows, stopped = fetch(after, False, size + 1)  # noqa: FBT003  # as above
+    if after is not None and not rows and stopped is None:
+        # The rows of the last page may have left the list by an action on all of them.
+        after = None
+        rows, stopped = fetch(None, False, size + 1)  # noqa: FBT003  # as above
+    shown = rows[:size]
+    following = place(shown[-1]) if len(rows) > size else stopped
+    return Slice(
+        shown,
+        before=write(place(shown[0])) if shown and after is not None else None,
+        after=None if following is None else write(following),
+        stopped_at=None if stopped is None else stopped.at,
+    )
