@@ -1,4 +1,4 @@
-"""Licensed files: `POST /v1/files` offers them, `GET /v1/files/{name}` hands them out."""
+"""Licensed files: `POST /v1/files` offers links, `GET /v1/files/{name}` sends the bytes."""
 
 import threading
 from contextlib import ExitStack
@@ -16,9 +16,9 @@ from app.services.files import FileTransfer
 from app.tokens.links import Link, LinkRefusedError
 
 ACCEL_PREFIX = "/_kadun_files/"
-"""Where nginx, and nobody else, finds the folder: an internal location of its configuration."""
+"""The internal location of nginx's configuration that serves the folder of the bytes."""
 SEND_SECONDS = 30
-"""So long may a client that takes nothing hold a download of ours; nginx's `send_timeout` is the same."""
+"""How long a download waits for a client that reads nothing; nginx's `send_timeout` is the same."""
 
 
 class OfferResource:
@@ -37,30 +37,30 @@ class DownloadResource:
     """`GET /v1/files/{name}?token=…`.
 
     Args:
-        transfer: Knows links and bytes.
-        parser: Knows whether nginx is in front.
-        at_once: So many downloads of this process at once where it sends the bytes itself, so that slow readers leave
-            threads for verification.
+        transfer: Reads links and opens bytes.
+        parser: Knows whether nginx is in front, which then sends the bytes.
+        at_once: The limit of downloads that this process sends itself at once, so that slow readers leave threads for
+            verification.
     """
 
     def __init__(self, transfer: FileTransfer, parser: RequestParser, at_once: int) -> None:
         self._transfer = transfer
         self._parser = parser
-        self._places = threading.BoundedSemaphore(at_once)
+        self._slots = threading.BoundedSemaphore(at_once)
 
     def on_get(self, request: falcon.Request, response: falcon.Response, name: str) -> None:
         """Answer with the bytes, or have nginx send them."""
         with ExitStack() as held:
-            link, card_id = self._link(request, name)
+            link, card_id = self._authorise(request, name)
             source = held.enter_context(self._open(link))
             known = ranges.is_known(request, _etag(link))
             direct = not known and not self._parser.behind_proxy
             part = _wanted_part(request, link) if direct else None
-            if request.method == "GET" and not known:  # bytes are going to be sent
+            if request.method == "GET" and not known:
                 if direct:
-                    self._take_place(held)
+                    self._take_slot(held)
                 address = client_address(request, behind_proxy=self._parser.behind_proxy)
-                self._transfer.note(link, card_id, address)
+                self._transfer.journal_download(link, card_id, address)
             _describe(response, link)
             if known:
                 response.status = falcon.HTTP_304
@@ -75,14 +75,17 @@ class DownloadResource:
 
     on_head = on_get
 
-    def _link(self, request: falcon.Request, name: str) -> tuple[Link, str]:
+    def _authorise(self, request: falcon.Request, name: str) -> tuple[Link, str]:
         tokens = request.get_param_as_list("token") or []
         try:
-            link = self._transfer.link(tokens[0] if len(tokens) == 1 else "", name)
-            return link, self._transfer.card_of(link)
+            return self._transfer.authorise(tokens[0] if len(tokens) == 1 else "", name)
         except LinkRefusedError as error:
             request.context.outcome = {"reason": str(error)}
-            raise _link_refused() from error
+            detail = Text(
+                "下载链接无效或已过期，请重新获取。",
+                "The download link is invalid or has expired: ask for a new one.",
+            )
+            raise Problem(ProblemCode.LINK_REFUSED, detail) from error
 
     def _open(self, link: Link) -> BinaryIO:
         try:
@@ -90,34 +93,26 @@ class DownloadResource:
         except OSError as error:
             raise falcon.HTTPNotFound from error
 
-    def _take_place(self, held: ExitStack) -> None:
-        if not self._places.acquire(blocking=False):
+    def _take_slot(self, held: ExitStack) -> None:
+        if not self._slots.acquire(blocking=False):
             raise unavailable()
-        held.callback(self._places.release)
+        held.callback(self._slots.release)
 
 
 class _Source:
-    """Open bytes as gunicorn wants them, which has the kernel send them and calls `close` however that ends."""
+    """An open file for gunicorn, which sends it by `sendfile` and calls `close` however that ends."""
 
     def __init__(self, source: BinaryIO, held: ExitStack) -> None:
+        self.fileno, self.seek = source.fileno, source.seek
+        self.close = held.close
         self._source = source
-        self._held = held
-
-    def fileno(self) -> int:
-        return self._source.fileno()
 
     def read(self, size: int | None = -1) -> bytes:
         return self._source.read(-1 if size is None else size)
 
-    def seek(self, position: int) -> int:
-        return self._source.seek(position)
-
-    def close(self) -> None:
-        self._held.close()
-
 
 def bound_sending(request: falcon.Request) -> None:
-    """Bound how long the client may take nothing of what this process sends."""
+    """Limit how long this process waits for a client that reads nothing of its answer."""
     connection = request.env.get("gunicorn.socket")
     if connection is not None:
         connection.settimeout(SEND_SECONDS)  # for this answer: gunicorn sets it anew for each request
@@ -127,7 +122,10 @@ def _wanted_part(request: falcon.Request, link: Link) -> ranges.Part | None:
     try:
         return ranges.wanted_part(request, link.size, _etag(link))
     except ValueError as error:
-        raise _no_such_bytes(link.size) from error
+        detail = Text("文件没有所请求的字节。", "The file has no such bytes.")
+        headers = {"Content-Range": f"bytes */{link.size}"}
+        status = falcon.HTTP_416
+        raise Problem(ProblemCode.INVALID_REQUEST, detail, headers=headers, status=status) from error
 
 
 def _describe(response: falcon.Response, link: Link) -> None:
@@ -143,7 +141,7 @@ def _describe(response: falcon.Response, link: Link) -> None:
 
 
 def _describe_part(response: falcon.Response, link: Link, part: ranges.Part | None) -> int:
-    """Say which bytes come; return the first one's number."""
+    """Write the headers of the bytes to come; return the first one's offset."""
     response.set_header("Accept-Ranges", "bytes")
     if part is None:
         response.content_length = link.size
@@ -156,16 +154,3 @@ def _describe_part(response: falcon.Response, link: Link, part: ranges.Part | No
 
 def _etag(link: Link) -> str:
     return f'"{link.sha256}"'
-
-
-def _link_refused() -> Problem:
-    detail = Text(
-        "下载链接无效或已过期，请重新获取。", "The download link is invalid or has expired: ask for a new one."
-    )
-    return Problem(ProblemCode.LINK_REFUSED, detail)
-
-
-def _no_such_bytes(size: int) -> Problem:
-    detail = Text("文件没有所请求的字节。", "The file has no such bytes.")
-    headers = {"Content-Range": f"bytes */{size}"}
-    return Problem(ProblemCode.INVALID_REQUEST, detail, headers=headers, status=falcon.HTTP_416)

@@ -1,4 +1,4 @@
-"""Licensed files: offered in a verdict, fetched by its links."""
+"""Licensed files: a verdict offers links, and a link opens one version of one file."""
 
 from collections.abc import Callable
 from datetime import datetime, time
@@ -19,18 +19,18 @@ ROUTE = "/v1/files/"
 
 
 class FileTransfer:
-    """Answers `POST /v1/files` and what its links ask for.
+    """Answers `POST /v1/files` and the links that it offers.
 
     Args:
         licences: Evaluates who may have links.
-        links: Makes and reads them.
-        blobs: The bytes.
-        database: Where rows and journal are.
-        timezone: The vendor's, whose days the journal counts downloads by.
+        links: Signs and reads links.
+        blobs: Holds the files' bytes.
+        database: Holds the files' rows and the journal.
+        timezone: The vendor's time zone; a download is journalled once for each of its days.
         clock: Returns the time now, aware.
     """
 
-    def __init__(  # noqa: PLR0913  # all that it works with, by name
+    def __init__(  # noqa: PLR0913  # its collaborators
         self,
         licences: LicenceService,
         links: Links,
@@ -48,7 +48,7 @@ class FileTransfer:
         self._clock = clock
 
     def offer(self, request: VerificationRequest) -> Verdict:
-        """Evaluate a request; an accepted one's verdict lists the files that are for its card.
+        """Evaluate a request; an accepted one's verdict lists the files for its card.
 
         Raises:
             DatabaseUnavailableError: the database is away; there is no verdict.
@@ -57,31 +57,23 @@ class FileTransfer:
         if not evaluation.decision.accepted:
             return self._licences.sign(evaluation)
         rows = self._database.with_connection(lambda: files.for_card(request.card_id))
-        offered = [self._entry(evaluation, row) for row in rows if self._blobs.holds(Blob(row.sha256, row.size))]
+        offered = [self._claim(evaluation, row) for row in rows if self._blobs.holds(Blob(row.sha256, row.size))]
         return self._licences.sign(evaluation, claims={"files": offered})
 
-    def link(self, token: str, name: str) -> Link:
-        """Return what a token is for.
+    def authorise(self, token: str, name: str) -> tuple[Link, str]:
+        """Return the link that a token is, and the ID of the card that its client has now.
 
         Raises:
-            LinkRefusedError: it does not open the file of this name.
+            LinkRefusedError: the token does not open the file of this name, or its client was unbound.
+            DatabaseUnavailableError: the database is away.
         """
         link = self._links.read(token, self._clock())
         if link.name != name:
-            raise LinkRefusedError("it is for another file")
-        return link
-
-    def card_of(self, link: Link) -> str:
-        """Return the card of the client that a link is for.
-
-        Raises:
-            LinkRefusedError: the client is no more; it was unbound, for instance.
-            DatabaseUnavailableError: the database is away.
-        """
+            raise LinkRefusedError("the link is for another file")
         card_id = self._database.with_connection(lambda: files.card_of(link.client_id))
         if card_id is None:
-            raise LinkRefusedError("its client is no more")
-        return card_id
+            raise LinkRefusedError("the link's client does not exist any more")
+        return link, card_id
 
     def open(self, link: Link) -> BinaryIO:
         """Open the bytes.
@@ -91,8 +83,8 @@ class FileTransfer:
         """
         return self._blobs.open(Blob(link.sha256, link.size))
 
-    def note(self, link: Link, card_id: str, address: str) -> None:
-        """Write into the journal who fetches what, once for each card, version and day.
+    def journal_download(self, link: Link, card_id: str, address: str) -> None:
+        """Write a download into the journal, once for each card, version of a file and day.
 
         Raises:
             DatabaseUnavailableError: the database is away.
@@ -107,17 +99,11 @@ class FileTransfer:
             details={"name": link.name, "sha256": link.sha256, "size": link.size},
         )
         midnight = datetime.combine(now.astimezone(self._timezone), time(), self._timezone)
-        self._database.with_connection(lambda: files.note_download(self._database, entry, midnight))
+        self._database.with_connection(lambda: files.journal_download(self._database, entry, midnight))
 
-    def _entry(self, evaluation: Evaluation, row: models.File) -> dict[str, Any]:
+    def _claim(self, evaluation: Evaluation, row: models.File) -> dict[str, Any]:
         if evaluation.client_id is None:
             raise ValueError("an accepted card has a client")
-        link = Link(
-            name=row.name,
-            size=row.size,
-            sha256=row.sha256,
-            client_id=evaluation.client_id,
-            reference=evaluation.reference,
-        )
+        link = Link(row.name, row.size, row.sha256, evaluation.client_id, evaluation.reference)
         url = f"{ROUTE}{quote(row.name)}?token={self._links.sign(link, evaluation.at)}"
         return {"name": row.name, "size": row.size, "sha256": row.sha256, "url": url}

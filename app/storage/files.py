@@ -1,4 +1,4 @@
-"""The rows of licensed files, and the journal's of who fetched them."""
+"""The rows of licensed files, and the journal entries of their downloads."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -14,11 +14,11 @@ from app.storage.database import Database
 from app.storage.journal import Entry
 from app.storage.models import Card, Client, Event, File, FileBatch
 
-_LOCK = 0x6B6164756E66  # "kadunf": whoever changes files, rows or bytes, does it alone
+_LOCK = 0x6B6164756E66  # "kadunf"
 
 
 def lock(database: Database) -> None:
-    """Be the only one who changes files, for the rest of the transaction."""
+    """Exclude other changes of files, rows and bytes, for the rest of the transaction."""
     database.execute_sql("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
 
 
@@ -34,7 +34,7 @@ def count() -> int:
 
 
 def listed() -> list[tuple[File, list[str]]]:
-    """Return all files by name, each with the batches that it is for; none means every card."""
+    """Return all files by name, each with its batches; a file without batches is for every card."""
     rows = prefetch(File.select().order_by(File.name), FileBatch.select().order_by(FileBatch.batch))
     return [(row, [of.batch for of in row.filebatch_set]) for row in rows]
 
@@ -51,7 +51,7 @@ def for_card(card_id: str) -> list[File]:
 
 
 def put(name: str, blob: Blob, now: datetime, batches: Iterable[str] | None) -> list[str]:
-    """Write a file's row, and its batches unless they are None; return the batches that it is for now."""
+    """Write a file's row, and its batches unless they are None; return the batches that it has now."""
     columns = {File.size: blob.size, File.sha256: blob.sha256, File.added_at: now}
     File.insert({File.name: name, **columns}).on_conflict(conflict_target=[File.name], update=columns).execute()
     if batches is not None:
@@ -67,39 +67,39 @@ def delete(names: list[str]) -> None:
 
 
 def is_wanted(sha256: str) -> bool:
-    """Tell whether some file has these bytes."""
+    """Tell whether a file has these bytes."""
     return bool(File.select().where(File.sha256 == sha256).exists())
 
 
 def batches_without_cards(batches: Iterable[str]) -> list[str]:
-    """Return those of some batches that no card has."""
+    """Return the batches that no card has."""
     return [batch for batch in batches if not Card.select().where(of_batch == batch).exists()]
 
 
 def card_of(client_id: str) -> str | None:
-    """Return a client's card, None when there is no such client any more."""
+    """Return the ID of a client's card, None when the client does not exist."""
     card_id: str | None = Client.select(Client.card).where(Client.id == client_id).scalar()
     return card_id
 
 
-def note_download(database: Database, entry: Entry, since: datetime) -> None:
-    """Journal who fetches a file, unless that was done since a time.
+def journal_download(database: Database, entry: Entry, since: datetime) -> None:
+    """Write a download into the journal, unless the same download is in it since a time.
 
     Args:
-        database: Asked for transactions.
+        database: Begins the transaction.
         entry: Of kind `FILE_DOWNLOADED`, with its card; `details` has `name` and `sha256`.
-        since: The day's beginning.
+        since: The beginning of the day.
     """
-    if entry.card_id is None or noted_downloads(entry, since).exists():
+    if entry.card_id is None or journalled_downloads(entry, since).exists():
         return
     with database.atomic():
         bindings.lock_cards([entry.card_id])  # so that of two requests at once one writes
-        if not noted_downloads(entry, since).exists():
+        if not journalled_downloads(entry, since).exists():
             journal.append([entry])
 
 
-def noted_downloads(entry: Entry, since: datetime) -> Any:  # noqa: ANN401  # a peewee query
-    """Return the query for what the journal has of the same download since a time."""
+def journalled_downloads(entry: Entry, since: datetime) -> Any:  # noqa: ANN401  # a peewee query
+    """Return the query for the journal entries of the same download since a time."""
     details = entry.details or {}
     return Event.select(Event.id).where(
         (Event.kind == EventKind.FILE_DOWNLOADED)

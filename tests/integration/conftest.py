@@ -17,6 +17,7 @@ from app.tokens import keyring
 from app.tokens.signer import Signer
 from tests.conftest import Clock
 from tests.support.console import Browser, add_operator
+from tests.support.downloads import CONTENT, NAME, ask, put
 from tests.support.log_ins import LogIns
 from tests.support.service import Service
 
@@ -74,6 +75,15 @@ def _running_behind_proxy(migrated_url: str, tmp_path_factory: pytest.TempPathFa
 def service(_running: Service, database_url: str) -> Service:
     """The service without a proxy, where the peer's address counts; one process for all tests, its tables empty."""
     return _running
+
+
+@pytest.fixture
+def card_with_file(service: Service) -> str:
+    """A bound card, with a file that is for every card."""
+    put(service, NAME, CONTENT)
+    (issued,) = service.issue()
+    assert ask(service, issued).status == 200
+    return issued
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Files put up with the command line, offered by the service, fetched by a plain client."""
+"""Licensed files in tests: added with the command line, offered by the service, fetched by a plain client."""
 
 import hashlib
 import http.client
@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 from tests.support.service import Answer, Service, question
 
 DOWNLOAD = "文件下载"
+CONTENT = bytes(range(256)) * 1000
+NAME = "数据 v1.bin"
 
 
 class Fetched(NamedTuple):
@@ -61,3 +63,9 @@ def blobs(service: Service) -> set[str]:
     """The names in the folder of the files."""
     folder = Path(service.environment["KADUN_FILES_DIR"])
     return {path.name for path in folder.iterdir()} if folder.exists() else set()
+
+
+def is_problem(fetched: Fetched, status: int, code: str) -> None:
+    """Assert that an answer is this problem."""
+    assert (fetched.status, fetched.headers["content-type"]) == (status, "application/problem+json")
+    assert fetched.code == code

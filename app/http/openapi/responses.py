@@ -17,7 +17,10 @@ _CHALLENGE = {"WWW-Authenticate": {"required": True, "schema": {"type": "string"
 _RETRY_AFTER = {"Retry-After": {"description": "Seconds.", "required": True, "schema": {"type": "integer"}}}
 _PROBLEMS: dict[ProblemCode, tuple[str, Part]] = {
     ProblemCode.INVALID_REQUEST: ("The request's form is wrong; `field` names the field.", {}),
-    ProblemCode.LINK_REFUSED: ("The link is missing, forged, expired or of another file, or its card is not live.", {}),
+    ProblemCode.LINK_REFUSED: (
+        "The link is missing, forged, expired or of another file, or its client was unbound.",
+        {},
+    ),
     ProblemCode.UNAUTHORIZED: ("No token, or one that is unknown or was revoked.", _CHALLENGE),
     ProblemCode.FORBIDDEN: ("The token lacks the scope that `WWW-Authenticate` names.", _CHALLENGE),
     ProblemCode.NOT_FOUND: ("There is nothing here.", {}),

@@ -1,0 +1,189 @@
+"""Links of licensed files: what one opens, when it is refused, and that it leads to nothing else."""
+
+import contextlib
+import http.client
+import socket
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from urllib.parse import quote, unquote
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from app.storage.models import Client, Event
+from app.tokens.links import Link, Links
+from app.tokens.signer import Signer
+from tests.integration.conftest import with_keys
+from tests.support.downloads import CONTENT, NAME, ask, fetch, is_problem, links, put, sha256
+from tests.support.service import Service
+
+
+def link_of(service: Service, **changes: object) -> Link:
+    """Return a link of the client in the database."""
+    known = {
+        "name": NAME,
+        "size": len(CONTENT),
+        "sha256": sha256(CONTENT),
+        "client_id": Client.get().id,
+        "reference": "REFERENC",
+    }
+    return Link(**{**known, **changes})  # type: ignore[arg-type]
+
+
+def signed(service: Service, link: Link, at: datetime | None = None) -> str:
+    """Return a link's address, signed with the service's own key."""
+    token = Links(Signer(service.folder / "keys"), "kadun").sign(link, at or datetime.now(UTC))
+    return f"/v1/files/{quote(link.name)}?token={token}"
+
+
+def test_an_expired_link_is_refused_and_a_new_one_works(service: Service, card_with_file: str) -> None:
+    now = datetime.now(UTC)
+    is_problem(fetch(service, signed(service, link_of(service), now - timedelta(seconds=601))), 403, "LINK_REFUSED")
+    assert fetch(service, signed(service, link_of(service), now - timedelta(seconds=540))).status == 200
+
+
+def test_a_link_opens_no_other_file(service: Service, card_with_file: str) -> None:
+    put(service, "other.bin", b"other")
+    offered = links(service, card_with_file)
+    token = offered[NAME].partition("?")[2]
+    is_problem(fetch(service, f"/v1/files/other.bin?{token}"), 403, "LINK_REFUSED")
+    is_problem(fetch(service, f"/v1/files/{sha256(CONTENT)}?{token}"), 403, "LINK_REFUSED")
+
+
+def test_no_other_token_is_a_link(service: Service, card_with_file: str) -> None:
+    verdict = ask(service, card_with_file).body["token"]
+    good = links(service, card_with_file)[NAME].partition("token=")[2]
+    place = f"/v1/files/{quote(NAME)}"
+    for query in ("", "?token=", "?token=x", f"?token={verdict}", f"?Token={good}", f"?token={good}&token={good}"):
+        is_problem(fetch(service, place + query), 403, "LINK_REFUSED")
+    assert fetch(service, f"{place}?other=1&token={good}").status == 200
+
+
+def test_a_frozen_card_gets_no_new_link_and_an_unbound_cards_link_is_void(
+    service: Service, card_with_file: str
+) -> None:
+    url = links(service, card_with_file)[NAME]
+    service.cardctl("card", "freeze", card_with_file)
+    refused = ask(service, card_with_file)
+    assert (refused.status, refused.claims["code"], "files" in refused.claims) == (403, "CARD_FROZEN", False)
+    assert fetch(service, url).status == 200  # for its ten minutes
+    service.cardctl("card", "unbind", card_with_file)
+    is_problem(fetch(service, url), 403, "LINK_REFUSED")
+    assert fetch(service, url, method="HEAD").status == 403
+
+
+def test_a_link_of_a_replaced_or_removed_file_finds_nothing(service: Service, card_with_file: str) -> None:
+    url = links(service, card_with_file)[NAME]
+    put(service, NAME, b"version 2")
+    is_problem(fetch(service, url), 404, "NOT_FOUND")
+    url = links(service, card_with_file)[NAME]
+    service.cardctl("file", "remove", NAME)
+    is_problem(fetch(service, url), 404, "NOT_FOUND")
+    assert links(service, card_with_file) == {}
+
+
+def test_a_file_that_cannot_be_opened_is_not_found(service: Service, card_with_file: str) -> None:
+    # As if the file were removed between the check and the opening.
+    odd = Path(service.environment["KADUN_FILES_DIR"]) / ("0" * 64)
+    odd.mkdir()
+    link = link_of(service, sha256=odd.name, size=odd.stat().st_size)
+    try:
+        for method in ("GET", "HEAD"):
+            assert fetch(service, signed(service, link), method=method).status == 404
+    finally:
+        odd.rmdir()
+    assert not Event.select().where(Event.kind == "file_downloaded").exists()
+
+
+def test_without_a_database_there_are_neither_links_nor_bytes(
+    tmp_path: Path, card_with_file: str, service: Service
+) -> None:
+    link = link_of(service)
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files" / sha256(CONTENT)).write_bytes(CONTENT)
+    with Service(with_keys(tmp_path), "postgresql://nobody@127.0.0.1:9/none") as alone:
+        for answer in (fetch(alone, signed(alone, link)), ask(alone, card_with_file)):
+            assert answer.status == 503
+            assert answer.headers["retry-after"]
+        assert fetch(alone, signed(alone, link).replace("token=", "token=x")).status == 403
+
+
+def test_no_link_reaches_the_log(service: Service, card_with_file: str) -> None:
+    url = links(service, card_with_file)[NAME]
+    token = url.partition("token=")[2]
+    for path in (url, url.replace("/v1/files/", "/v1/files/x"), f"/nowhere?token={token}", f"/metrics?token={token}"):
+        fetch(service, path)
+        fetch(service, path, Range="bytes=1-2")
+    for raw in (
+        f"GET {url} HTTP/9.9\r\n\r\n",
+        f"GET\t{url} HTTP/1.1\r\n\r\n",
+        f"GET {url}{'x' * 9000} HTTP/1.1\r\n\r\n",
+    ):
+        with socket.create_connection(("127.0.0.1", service.port), 20) as connection:
+            connection.sendall(raw.encode())
+            connection.recv(4096)
+    assert token not in service.log.read_text()
+
+
+SECRETS = (b"CANARY in the folder", b"CANARY beside it", b"the other file's")
+PIECES = st.one_of(
+    st.sampled_from(
+        [
+            "..", ".", "/", "//", "\\", "%2e%2e", "%2E", "%2f", "%5c", "%252e%252e", "%252f", "%00", "%0a", "%", "%zz",
+            "%c0%af", "%ff", "．．", "／", "∕", "․", "canary.txt", "files", "files.txt", "etc/passwd", "keyring.json",
+            "..%2fkeys%2fkeyring.json", NAME, quote(NAME), "other.bin", sha256(CONTENT), ";", "?", "#",
+            sha256(SECRETS[2]),
+        ]
+    ),
+    st.text(max_size=5),
+)  # fmt: skip
+
+
+@pytest.fixture
+def traps(service: Service, card_with_file: str) -> dict[str, str]:
+    """Put secrets around the file, and return tokens of every kind by name."""
+    folder = Path(service.environment["KADUN_FILES_DIR"])
+    (folder / "canary.txt").write_bytes(SECRETS[0])
+    (folder.parent / "files.txt").write_bytes(SECRETS[1])
+    put(service, "other.bin", SECRETS[2])
+    offered = {name: url.partition("token=")[2] for name, url in links(service, card_with_file).items()}
+    link, late = link_of(service), datetime.now(UTC) - timedelta(hours=1)
+    odd = [link_of(service, name=name) for name in ("../files.txt", "canary.txt", "/etc/passwd", "..")]
+    return {
+        "good": offered[NAME],
+        "verdict": ask(service, card_with_file).body["token"],
+        "expired": signed(service, link, late).partition("token=")[2],
+        "forged": offered[NAME][:-20] + "A" * 20,
+        "cut": offered[NAME][:-20],
+        "none": "",
+        **{f"odd name {number}": signed(service, one).partition("token=")[2] for number, one in enumerate(odd)},
+    }
+
+
+@settings(max_examples=400)
+@example(pieces=[NAME], kind="good")
+@given(
+    pieces=st.lists(PIECES, max_size=8), kind=st.sampled_from(["good", "verdict", "expired", "forged", "cut", "none"])
+)
+def test_no_path_and_token_serve_anything_but_the_links_own_file(
+    service: Service, traps: dict[str, str], pieces: list[str], kind: str
+) -> None:
+    path = quote("/v1/files/" + "".join(pieces), safe="/%\\;?#")
+    connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=40)
+    with contextlib.closing(connection):
+        connection.request("GET", f"{path}?token={traps[kind]}")
+        answer = connection.getresponse()
+        content = answer.read()
+    if answer.status == 200:
+        assert (kind, unquote(path), content) == ("good", f"/v1/files/{NAME}", CONTENT)
+    assert answer.status in (200, 403, 404)
+    assert not [secret for secret in (*SECRETS, b"AGE-SECRET", b"root:") if secret in content]
+
+
+def test_the_bytes_come_from_the_digest_never_from_the_name(service: Service, traps: dict[str, str]) -> None:
+    for number, name in enumerate(("../files.txt", "canary.txt", "/etc/passwd", "..")):
+        for spelled in (quote(name, safe=""), quote(name), quote(quote(name, safe=""))):
+            fetched = fetch(service, f"/v1/files/{spelled}?token={traps[f'odd name {number}']}")
+            assert fetched.status in (200, 403, 404)
+            assert fetched.status != 200 or fetched.content == CONTENT

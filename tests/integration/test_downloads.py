@@ -1,0 +1,205 @@
+"""`GET /v1/files/{name}`: the bytes, ranges of them, and the journal entries of downloads."""
+
+import contextlib
+import http.client
+import json
+import secrets
+import socket
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from app.domain.codes import EventKind
+from app.storage.database import Database
+from app.storage.files import journalled_downloads
+from app.storage.journal import Entry
+from app.storage.models import Event, Usage
+from tests.support.downloads import CONTENT, DOWNLOAD, NAME, ask, blobs, fetch, is_problem, links, put, sha256
+from tests.support.service import Service, question, wait_for
+
+
+def proxied_link(proxied: Service) -> str:
+    """Return the link of a file that a new card is offered."""
+    put(proxied, NAME, CONTENT)
+    (issued,) = proxied.issue()
+    body = json.dumps(question(issued, function=DOWNLOAD)).encode()
+    headers = {"Content-Type": "application/json", "X-Real-IP": "198.51.100.7"}
+    return str(proxied.request("POST", "/v1/files", body, headers).claims["files"][0]["url"])
+
+
+def test_a_download_is_counted_as_usage_and_journalled_once(service: Service, card_with_file: str) -> None:
+    answer = ask(service, card_with_file)
+    url = answer.claims["files"][0]["url"]
+    for _ in range(2):
+        assert fetch(service, url).status == 200
+        assert fetch(service, url, Range="bytes=5-").status == 206
+    assert fetch(service, links(service, card_with_file)[NAME]).status == 200
+    (event,) = Event.select().where(Event.kind == "file_downloaded")
+    assert event.details == {"name": NAME, "sha256": sha256(CONTENT), "size": len(CONTENT)}
+    assert (event.card_id, event.ip, event.reference) == (card_with_file, "127.0.0.1", answer.claims["jti"][-8:])
+    assert {(row.function, row.count) for row in Usage.select()} == {(DOWNLOAD, 3)}
+    shown = service.cardctl("events", "--kind", "file_downloaded", "--card", card_with_file).stdout
+    assert NAME in shown
+
+
+def test_each_version_of_a_file_is_journalled(service: Service, card_with_file: str) -> None:
+    assert fetch(service, links(service, card_with_file)[NAME]).status == 200
+    put(service, NAME, b"version 2")
+    put(service, "the same under another name", b"version 2")
+    for url in links(service, card_with_file).values():
+        assert fetch(service, url).content == b"version 2"
+    assert Event.select().where(Event.kind == "file_downloaded").count() == 3
+
+
+def test_downloads_at_once_are_journalled_once(proxied: Service, database: Database) -> None:
+    url = proxied_link(proxied)
+    with ThreadPoolExecutor(8) as pool:
+        fetched = list(pool.map(lambda _: fetch(proxied, url, X_Real_IP="198.51.100.8"), range(24)))
+    assert {answer.status for answer in fetched} == {200}
+    assert Event.select().where(Event.kind == "file_downloaded").count() == 1
+
+
+def test_ranges_add_up_to_the_whole(service: Service, card_with_file: str) -> None:
+    url, etag = links(service, card_with_file)[NAME], f'"{sha256(CONTENT)}"'
+    size = len(CONTENT)
+    first, rest = fetch(service, url, Range="bytes=0-999"), fetch(service, url, Range="bytes=1000-", If_Range=etag)
+    assert (first.status, rest.status) == (206, 206)
+    assert (first.headers["content-range"], first.headers["content-length"]) == (f"bytes 0-999/{size}", "1000")
+    assert rest.headers["content-range"] == f"bytes 1000-{size - 1}/{size}"
+    assert first.content + rest.content == CONTENT
+    assert fetch(service, url, Range="bytes=-7").content == CONTENT[-7:]
+
+
+def test_other_ranges_and_conditions(service: Service, card_with_file: str) -> None:
+    url = links(service, card_with_file)[NAME]
+    for headers in ({"Range": "bytes=5-", "If_Range": '"other"'}, {"Range": "bytes=0-1,4-5"}, {"Range": "bytes=x"}):
+        whole = fetch(service, url, **headers)
+        assert (whole.status, whole.content) == (200, CONTENT)
+        assert "content-range" not in whole.headers
+    beyond = fetch(service, url, Range=f"bytes={len(CONTENT)}-")
+    is_problem(beyond, 416, "INVALID_REQUEST")
+    assert beyond.headers["content-range"] == f"bytes */{len(CONTENT)}"
+    assert not {"etag", "content-disposition", "accept-ranges"} & set(beyond.headers)
+    assert Event.select().where(Event.kind == "file_downloaded").count() == 1  # of the whole ones, and not of the 416
+
+
+def test_a_client_that_has_the_bytes_gets_no_body_and_no_journal_entry(service: Service, card_with_file: str) -> None:
+    etag = f'"{sha256(CONTENT)}"'
+    known = fetch(service, links(service, card_with_file)[NAME], If_None_Match=etag)
+    assert (known.status, known.content, known.headers["etag"]) == (304, b"", etag)
+    assert not Event.select().where(Event.kind == "file_downloaded").exists()
+
+
+def test_head_answers_with_the_headers_of_get_and_is_not_journalled(service: Service, card_with_file: str) -> None:
+    url = links(service, card_with_file)[NAME]
+    head = fetch(service, url, method="HEAD")
+    assert (head.status, head.content, head.headers["content-length"]) == (200, b"", str(len(CONTENT)))
+    assert head.headers["etag"] == f'"{sha256(CONTENT)}"'
+    assert not Event.select().where(Event.kind == "file_downloaded").exists()
+    assert fetch(service, url.replace("token=", "token=x"), method="HEAD").status == 403
+
+
+def test_an_empty_file_is_sent(service: Service, database: Database) -> None:
+    put(service, "empty", b"")
+    (issued,) = service.issue()
+    fetched = fetch(service, links(service, issued)["empty"])
+    assert (fetched.status, fetched.content, fetched.headers["content-length"]) == (200, b"", "0")
+
+
+def test_clients_that_read_nothing_leave_threads_for_verification(database_url: str, tmp_path: Path) -> None:
+    with Service(tmp_path, database_url, KADUN_WORKERS="1", KADUN_THREADS="8") as own:
+        put(own, "large", bytes(32 * 1024 * 1024))  # more than sockets hold
+        (issued,) = own.issue()
+        url = links(own, issued)["large"]
+        with contextlib.ExitStack() as readers:
+            heads = []
+            for _ in range(24):
+                reader = readers.enter_context(socket.create_connection(("127.0.0.1", own.port), 20))
+                reader.sendall(f"GET {url} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+                heads.append(reader.recv(1000).decode("latin-1"))
+            assert [head.split()[1] for head in heads] == ["200"] * 2 + ["503"] * 22
+            assert "retry-after" in heads[-1].lower()
+            assert not {"etag", "content-disposition"} & {line.split(":")[0].lower() for line in heads[-1].splitlines()}
+            assert own.verify(question(issued)).status == 200
+            assert fetch(own, url, method="HEAD").status == 200
+        wait_for(lambda: fetch(own, url).status == 200)  # their places are given back
+
+
+@pytest.mark.parametrize("change", ["replace", "remove"])
+def test_a_download_under_way_survives_a_change_of_the_file(service: Service, database: Database, change: str) -> None:
+    content = secrets.token_bytes(1024 * 1024) * 32  # more than sockets hold
+    put(service, "large", content)
+    (issued,) = service.issue()
+    connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=40)
+    connection.request("GET", links(service, issued)["large"])
+    answer = connection.getresponse()
+    beginning = answer.read(1000)
+    if change == "replace":
+        put(service, "large", b"version 2")
+    else:
+        service.cardctl("file", "remove", "large")
+    assert sha256(content) not in blobs(service)
+    assert beginning + answer.read() == content
+    connection.close()
+
+
+def test_behind_a_proxy_nginx_sends_the_bytes(proxied: Service, database: Database) -> None:
+    url = proxied_link(proxied)
+    known = fetch(proxied, url, X_Real_IP="198.51.100.9", If_None_Match=f'"{sha256(CONTENT)}"')
+    assert (known.status, "x-accel-redirect" in known.headers) == (304, False)
+    fetched = fetch(proxied, url, X_Real_IP="198.51.100.8", Range="bytes=5-")
+    assert (fetched.status, fetched.content) == (200, b"")
+    assert fetched.headers["x-accel-redirect"] == f"/_kadun_files/{sha256(CONTENT)}"
+    assert fetched.headers["etag"] == f'"{sha256(CONTENT)}"'
+    assert fetched.headers["x-content-type-options"] == "nosniff"
+    assert Event.get(Event.kind == "file_downloaded").ip == "198.51.100.8"
+    assert fetch(proxied, url).status == 503  # no address: the installation is at fault
+    refused = fetch(proxied, url.replace("token=", "token=x"), X_Real_IP="198.51.100.8")
+    is_problem(refused, 403, "LINK_REFUSED")
+    assert "x-accel-redirect" not in refused.headers
+
+
+def test_a_large_file_is_never_held_in_memory(service: Service, database: Database) -> None:
+    size = 256 * 1024 * 1024
+    with (service.folder / "large").open("wb") as file:
+        file.truncate(size)
+    service.cardctl("file", "add", str(service.folder / "large"))
+    (issued,) = service.issue()
+    url = links(service, issued)["large"]
+    before = peaks(service)
+    connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=40)
+    with contextlib.closing(connection):
+        connection.request("GET", url)
+        answer = connection.getresponse()
+        received = sum(map(len, iter(lambda: answer.read(1024 * 1024), b"")))
+    service.cardctl("file", "remove", "large")
+    assert received == size
+    after = peaks(service)
+    assert after.keys() == before.keys()
+    assert max(after[pid] - before[pid] for pid in after) < 16 * 1024
+
+
+def peaks(service: Service) -> dict[str, int]:
+    """The most memory that each worker ever had, in KiB."""
+    assert service.process
+    master = service.process.pid
+    workers = Path(f"/proc/{master}/task/{master}/children").read_text().split()
+    status = {pid: Path(f"/proc/{pid}/status").read_text() for pid in workers}
+    return {pid: int(text.partition("VmHWM:")[2].split()[0]) for pid, text in status.items()}
+
+
+def test_the_search_for_a_days_downloads_uses_its_index(
+    service: Service, card_with_file: str, database: Database
+) -> None:
+    row = {"at": datetime.now(UTC), "kind": "file_downloaded", "card_id": card_with_file}
+    Event.insert_many([{**row, "details": {"name": "x", "sha256": f"{n}"}} for n in range(2000)]).execute()
+    database.execute_sql("ANALYZE event")
+    assert fetch(service, links(service, card_with_file)[NAME]).status == 200
+    since = datetime.now(UTC) - timedelta(days=1)
+    entry = Entry(
+        at=since, kind=EventKind.FILE_DOWNLOADED, card_id=card_with_file, details={"name": "x", "sha256": "7"}
+    )
+    query, parameters = journalled_downloads(entry, since).sql()
+    assert "event_downloads" in str(database.execute_sql(f"EXPLAIN {query}", parameters).fetchall())

@@ -1,0 +1,110 @@
+"""`FileTransfer` without a server: the vendor's days, a client's new card, and how long a slow client may take."""
+
+import io
+import socket
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import falcon
+import pytest
+from falcon.testing import simulate_get
+
+from app.domain.card_actions import Action
+from app.domain.policy import VerificationRequest
+from app.http.files import SEND_SECONDS, DownloadResource
+from app.http.middleware import RequestLog
+from app.http.request_parser import RequestParser
+from app.services.card_actions import CardActions
+from app.services.files import FileTransfer
+from app.services.issuing import Issuing
+from app.services.licence import LicenceService
+from app.storage.blobs import Blobs
+from app.storage.database import Database
+from app.storage.models import Client, Event
+from app.tokens.links import Link, Links
+from app.tokens.signer import Signer
+from tests.conftest import Clock
+from tests.support.downloads import DOWNLOAD, sha256
+
+
+@pytest.fixture
+def blobs(tmp_path: Path) -> Blobs:
+    return Blobs(tmp_path / "files")
+
+
+@pytest.fixture
+def signing(licences: LicenceService, tmp_path: Path) -> Links:
+    return Links(Signer(tmp_path / "keys"), "kadun")
+
+
+@pytest.fixture
+def transfer(licences: LicenceService, signing: Links, blobs: Blobs, database: Database, clock: Clock) -> FileTransfer:
+    return FileTransfer(licences, signing, blobs, database, timezone=ZoneInfo("Asia/Shanghai"), clock=clock)
+
+
+@pytest.fixture
+def card_id(issuing: Issuing) -> str:
+    return issuing.issue(1, timedelta(days=30)).cards[0].id
+
+
+@pytest.fixture
+def new_link(transfer: FileTransfer, card_id: str) -> Callable[[], Link]:
+    def link() -> Link:
+        transfer.offer(VerificationRequest.from_fields(card_id, "h1", DOWNLOAD, "n" * 22, "198.51.100.1"))
+        return Link("a", 1, sha256(b"x"), Client.get().id, "R" * 8)
+
+    return link
+
+
+def test_a_client_that_reads_nothing_is_waited_for_a_limited_time(
+    transfer: FileTransfer, new_link: Callable[[], Link], signing: Links, clock: Clock, blobs: Blobs
+) -> None:
+    with blobs.receiving(io.BytesIO(b"x"), 1) as received:
+        blobs.install(received)
+    app = falcon.App(middleware=[RequestLog(behind_proxy=False)])
+    resource = DownloadResource(transfer, RequestParser(behind_proxy=False, require_sealed=False), at_once=1)
+    app.add_route("/v1/files/{name}", resource)
+    token = signing.sign(new_link(), clock.now)
+    connection, other_end = socket.socketpair()
+    with connection, other_end:
+        for _ in range(2):  # the only slot is released
+            extras = {"gunicorn.socket": connection}
+            answer = simulate_get(app, "/v1/files/a", query_string=f"token={token}", extras=extras)
+            assert (answer.status_code, answer.content) == (200, b"x")
+        assert connection.gettimeout() == SEND_SECONDS
+
+
+def downloads() -> int:
+    return int(Event.select().where(Event.kind == "file_downloaded").count())
+
+
+def test_a_download_is_journalled_once_for_each_of_the_vendors_days(
+    transfer: FileTransfer, new_link: Callable[[], Link], clock: Clock, card_id: str
+) -> None:
+    link = new_link()  # at 20:00 in Shanghai
+    transfer.journal_download(link, card_id, "198.51.100.1")
+    clock.advance(timedelta(hours=3, minutes=59))
+    transfer.journal_download(link, card_id, "198.51.100.2")
+    assert downloads() == 1
+    clock.advance(timedelta(minutes=2))
+    transfer.journal_download(link, card_id, "198.51.100.1")
+    transfer.journal_download(link, card_id, "198.51.100.1")
+    assert downloads() == 2
+
+
+def test_a_clients_links_stay_good_under_its_new_card(
+    transfer: FileTransfer,
+    new_link: Callable[[], Link],
+    card_actions: CardActions,
+    issuing: Issuing,
+    card_id: str,
+    signing: Links,
+    clock: Clock,
+) -> None:
+    link = new_link()
+    card_actions.apply(Action.FREEZE, [card_id])
+    renewed = issuing.issue(1, None).cards[0].id
+    transfer.offer(VerificationRequest.from_fields(renewed, "h1", DOWNLOAD, "n" * 22, "198.51.100.1"))
+    assert transfer.authorise(signing.sign(link, clock.now), "a") == (link, renewed)
