@@ -8,8 +8,6 @@ from itertools import chain
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.progress import Progress
 
 from app.cli import output
 from app.cli.card_import import import_cards
@@ -23,8 +21,6 @@ from app.services.card_filter import parse_card_filter
 from app.services.exports import CARD_COLUMNS, ISSUED_COLUMNS, Row, card_documents, csv_lines, issued_documents
 from app.services.formatting import local, seconds, shown
 from app.storage import cards, models
-
-PROGRESS_FROM = 10_000
 
 
 class Validity(click.ParamType[Any]):
@@ -78,12 +74,8 @@ def issue(  # noqa: PLR0913  # one argument an option
 ) -> None:
     """发卡 / Issue cards, all or none."""
     lasting = validity if isinstance(validity, timedelta) else None
-    shown = sys.stderr.isatty() and count >= PROGRESS_FROM
-    with Progress(console=Console(stderr=True), transient=True, disable=not shown) as progress:
-        task = progress.add_task("发卡 / Issuing", total=count)
-        issued = session.issuing.issue(
-            count, lasting, batch, note, lambda done: progress.update(task, advance=done)
-        ).cards
+    with output.progress("发卡 / Issuing", count) as advance:
+        issued = session.issuing.issue(count, lasting, batch, note, advance).cards
     rows = issued_documents(issued)
     _print(rows, ISSUED_COLUMNS, output_format)
 

@@ -5,8 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.progress import Progress
 
 from app.cli import output
 from app.cli.context import Session, format_option, pass_session
@@ -33,7 +31,7 @@ def import_cards(session: Session, path: str, size: int | None, output_format: s
     if size is not None and path != "-":
         raise click.UsageError("--size 仅用于标准输入 / --size is for standard input alone")
     content = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
-    if size is not None and len(content) != size:  # a connection that breaks off looks like the file's end
+    if size is not None and len(content) != size:  # a broken connection looks like the end of the file
         raise RefusedError(f"只收到 {len(content)}/{size} 字节", f"only {len(content)} of {size} bytes arrived")
     reading = imports.read(content, session.database, utc_now())
     if not reading.faults and not dry_run:
@@ -46,11 +44,9 @@ def import_cards(session: Session, path: str, size: int | None, output_format: s
 
 def _import(session: Session, reading: Reading) -> None:
     if not reading.cards:
-        raise RefusedError("文件中没有卡密", "there is no card in the file")
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("导入 / Importing", total=len(reading.cards))
-        session.issuing.import_cards(reading.cards, lambda done: progress.update(task, advance=done))
+        raise RefusedError("文件中没有卡密", "the file contains no cards")
+    with output.progress("导入 / Importing", len(reading.cards)) as advance:
+        session.issuing.import_cards(reading.cards, advance)
 
 
 def _print(reading: Reading, output_format: str, *, imported: bool) -> None:
@@ -78,7 +74,7 @@ def _print(reading: Reading, output_format: str, *, imported: bool) -> None:
     if imported:
         output.say(f"已导入 {len(reading.cards)} 张 / Imported {len(reading.cards)}")
     elif not reading.faults:
-        output.say("检查无误，未导入（--dry-run）/ All is well, nothing was imported (--dry-run)")
+        output.say("检查无误，未导入（--dry-run）/ No errors; nothing was imported (--dry-run)")
 
 
 def _document(reading: Reading, *, imported: bool) -> dict[str, Any]:

@@ -1,19 +1,21 @@
-"""How the command line shows things: tables for people, one JSON document for programs."""
+"""The command line's output: tables for people, one JSON document for programs."""
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import chain, islice
 from typing import Any
 
 from rich import box
 from rich.console import Console
+from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text as RichText
 
 from app.services.formatting import json_text, shown
 
 RICH_ROWS = 2_000
-"""A table of more rows than this is written as plain columns, as it comes: laying it out would take minutes."""
+"""Longer tables are written as plain columns, row by row: laying them out would take minutes."""
 
 
 def print_json(value: object) -> None:
@@ -23,15 +25,20 @@ def print_json(value: object) -> None:
 
 def print_json_list(items: Iterable[object]) -> None:
     """Print one JSON list, an item a line, without holding it all."""
-    iterator = iter(items)
-    first = next(iterator, None)
-    if first is None:
-        sys.stdout.write("[]\n")
-        return
-    sys.stdout.write("[" + json_text(first))
-    for item in iterator:
-        sys.stdout.write(",\n" + json_text(item))
-    sys.stdout.write("]\n")
+    separator = "["
+    for item in items:
+        sys.stdout.write(separator + json_text(item))
+        separator = ",\n"
+    sys.stdout.write("[]\n" if separator == "[" else "]\n")
+
+
+@contextmanager
+def progress(description: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Show a progress bar on a terminal; yields the function that adds to it."""
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(description, total=total)
+        yield lambda done: bar.update(task, advance=done)
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str | None]]) -> None:
@@ -53,7 +60,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str | None]]) ->
 
 
 def print_records(records: Sequence[Mapping[str, Any]], headings: Sequence[str], output_format: str, none: str) -> None:
-    """Print records as JSON, or as a table of their values; `none` is said where that would be empty."""
+    """Print records as JSON, or as a table of their values; `none` is printed instead of an empty table."""
     if output_format == "json":
         print_json_list(records)
     elif records:
@@ -74,5 +81,5 @@ def print_fields(fields: Iterable[tuple[str, Any]]) -> None:
 
 
 def say(text: str) -> None:
-    """Tell the person something on stderr, which is not what a program reads."""
+    """Print a message for people on stderr, which programs do not read."""
     sys.stderr.write(shown(text) + "\n")

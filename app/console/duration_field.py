@@ -1,4 +1,4 @@
-"""Validities and extensions in forms: a preset, or what is typed beside it."""
+"""The field for a duration in forms: presets, and a text field for any other duration."""
 
 from datetime import timedelta
 
@@ -17,18 +17,18 @@ OTHER = "other"
 
 
 def read_duration(form: Form, name: str, default: str) -> timedelta | None:
-    """Read a validity: the choice `name`, or where that is `other` the field `name`_other; None is permanent.
+    """Return the preset in the field `name`, or the duration typed in `name`_other; None is permanent.
 
     Raises:
-        RefusedError: it is none, or another one is typed beside the choice.
+        RefusedError: it is not a duration, or another one is typed beside a preset.
     """
     choice, typed = form.one(name) or default, form.one(f"{name}_other")
     if choice == OTHER and not typed:
-        raise RefusedError("请填写时长，例如 45d、12h 或 3天", "say how long, such as 45d or 12h")
+        raise RefusedError("请填写时长，例如 45d、12h 或 3天", "enter a duration, such as 45d or 12h")
     validity: timedelta | None = READERS["validity"](typed if choice == OTHER else choice)
     if typed and READERS["validity"](typed) != validity:
         raise RefusedError(
             f"选择的时长与填写的“{typed}”不一致：请选“其他”，或清空填写的内容",
-            f"“{typed}” is typed beside another choice: choose “Other”, or clear what is typed",
+            f"“{typed}” is typed, but a preset is selected: select “Other”, or clear the field",
         )
     return validity

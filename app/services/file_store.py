@@ -1,4 +1,4 @@
-"""What operators do to licensed files. Each change is whole: the old version, or the new one."""
+"""Operators' changes of licensed files. Each is atomic: clients get the old version or the new one."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ from app.storage.blobs import Blob, Blobs, Received
 from app.storage.database import Database
 
 MAX_FILES = 250
-"""So many fit into a verdict of 1 MiB, which is all that clients read, whatever their names."""
+"""Clients read at most 1 MiB of a verdict, which lists so many files with the longest names."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredFile:
-    """A licensed file: `batches` are those of the cards that it is for, none meaning every card."""
+    """A licensed file, for the cards of `batches`; without batches for every card. `missing`: the bytes are gone."""
 
     name: str
     size: int
@@ -32,14 +32,14 @@ class StoredFile:
 
 
 class FileStore:
-    """The operators' actions on files.
+    """Changes the files of one installation.
 
     Args:
-        database: Where their rows are.
-        blobs: The bytes.
-        actor: Who acts, as the journal names them.
+        database: Where the files' rows are.
+        blobs: Where the files' bytes are.
+        actor: The operator's name in the journal.
         clock: Returns the time now, aware.
-        warn: Told what the operator should know, although the change is made.
+        warn: Called with what the operator should know of a change that was made.
     """
 
     def __init__(
@@ -65,17 +65,17 @@ class FileStore:
         batches: tuple[str, ...] | None = None,
         progress: Callable[[int], None] = lambda _bytes: None,
     ) -> StoredFile:
-        """Add a file, or put a new version in the place of the one of this name.
+        """Add a file, or replace the file of this name by a new version.
 
         Args:
-            name: What clients ask for.
+            name: The name that clients ask for.
             source: The bytes, read to their end.
-            size: How many there are, where that is known.
-            batches: The batches of cards that it is for, none meaning every card; None leaves what was said before.
+            size: The number of bytes, if known.
+            batches: The batches of cards that it is for; none means every card, None keeps the present batches.
             progress: Called with how many more bytes are in.
 
         Raises:
-            RefusedError: the name, a batch, the number of files or the room on the disk does not allow it.
+            RefusedError: the name or a batch is invalid, there are too many files, or the disk has no room.
             OSError: the source or the folder cannot be used.
         """
         check_name(name)
@@ -92,7 +92,7 @@ class FileStore:
         """Remove files, all or none.
 
         Raises:
-            RefusedError: there is none of such a name.
+            RefusedError: one of the files does not exist.
         """
         names = list(dict.fromkeys(names))
 
@@ -113,7 +113,7 @@ class FileStore:
         self._forget(self._database.with_connection(write, once=True))
 
     def listed(self) -> list[StoredFile]:
-        """Return all files, by name; `missing` tells that the bytes are not there."""
+        """Return all files, by name."""
         return [
             StoredFile(
                 name=row.name,
@@ -127,7 +127,7 @@ class FileStore:
         ]
 
     def _put(self, name: str, received: Received, batches: tuple[str, ...] | None) -> tuple[StoredFile, str | None]:
-        """Write all that belongs to a version; return it, and the SHA-256 of the one that it replaces."""
+        """Write a version's row, bytes and journal entry; return it, and the SHA-256 of the bytes that it replaces."""
         blob = received.blob
         with self._database.atomic():
             files.lock(self._database)
@@ -145,10 +145,10 @@ class FileStore:
         return StoredFile(name, blob.size, blob.sha256, now, tuple(for_batches)), replaced
 
     def _forget(self, digests: list[str]) -> None:
-        """Remove bytes that no file has any more: after the commit, for until then they are the version that counts.
+        """Remove bytes that no file refers to any more, after the commit: until then they are the current version.
 
-        The change is made by then, so what prevents this is a warning. Nothing sweeps such bytes up later: a database
-        that was restored from an older backup does not know what a newer one wants, and they would be gone for good.
+        The change is made by then, so a failure is only a warning. Nothing removes such bytes later: a database
+        restored from an older backup does not know which files a newer one has, and their bytes would be lost.
         """
 
         def clear() -> None:
@@ -177,6 +177,4 @@ class FileStore:
 
 def _check_count(name: str) -> None:
     if files.find(name) is None and files.count() >= MAX_FILES:
-        raise RefusedError(
-            f"最多 {MAX_FILES} 个文件，请先移除一些", f"there may be {MAX_FILES} files: remove some first"
-        )
+        raise RefusedError(f"最多 {MAX_FILES} 个文件，请先移除一些", f"at most {MAX_FILES} files: remove some first")

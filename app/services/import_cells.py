@@ -1,4 +1,4 @@
-"""What a cell of an imported file may say, and the card that a line makes."""
+"""Reads the cells of an imported file, and makes a card of a line's values."""
 
 import re
 from collections.abc import Callable
@@ -12,7 +12,9 @@ from app.domain.texts import RefusedError, check_text
 from app.storage.cards import NewCard
 
 _DAY_SECONDS = 86_400
-_EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)  # a slip; and the very first years overflow in another time zone
+_EARLIEST = datetime(
+    2000, 1, 1, tzinfo=UTC
+)  # earlier is a typing error, and the first years overflow in other time zones
 _SHOWN = 40  # characters of a wrong cell
 _TRADE_NAMES = {
     "永久": "permanent",
@@ -35,7 +37,7 @@ _UNMARKED = re.compile(r"'(?='*[=+\-@＝＋－＠])")  # as app.services.exports
 
 
 class CellError(RefusedError):
-    """A cell that does not go with another one."""
+    """A cell that contradicts another cell of its line."""
 
     def __init__(self, column: str, zh: str, en: str) -> None:
         super().__init__(zh, en)
@@ -43,7 +45,7 @@ class CellError(RefusedError):
 
 
 def cut(text: str) -> str:
-    """Return a cell as a message shows it."""
+    """Return a cell, shortened for a message."""
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
@@ -52,7 +54,7 @@ def _id(cell: str) -> str:
     if card_id is None:
         raise RefusedError(
             f"“{cut(cell)}”不是卡密：须为 32 个字符，0–9 与 A–Z（无 I、L、O、U），可用横线分组",
-            f"'{cut(cell)}' can be no card: 32 characters of 0-9 and A-Z without I, L, O, U, grouped by dashes or not",
+            f"'{cut(cell)}' is not a card ID: 32 characters of 0-9 and A-Z without I, L, O, U, dashes allowed",
         )
     return card_id
 
@@ -65,7 +67,7 @@ def _validity(cell: str) -> timedelta | None:
             "(天|小时|分钟|秒)$", lambda unit: {"天": "d", "小时": "h", "分钟": "m", "秒": "s"}[unit[0]], text
         )
         return parse_validity(_TRADE_NAMES.get(text, cut(text)))
-    if int(text) < _DAY_SECONDS:  # most who write 30 mean days, and none means half a minute
+    if int(text) < _DAY_SECONDS:  # people who write 30 mean days, not half a minute
         raise RefusedError(
             f"“{text}”没有单位：{text} 天请写 {text}d，{text} 秒请写 {text}s",
             f"'{text}' has no unit: write {text}d for days, {text}s for seconds",
@@ -76,10 +78,10 @@ def _validity(cell: str) -> timedelta | None:
 @lru_cache
 def _validity_seconds(cell: str) -> timedelta | None:
     text = cell.strip()
-    if not text:  # how our own lists write permanent
+    if not text:  # our own lists write permanent so
         return None
     if not re.fullmatch("[0-9]{1,10}", text):
-        raise RefusedError(f"“{cut(text)}”不是整数秒", f"'{cut(text)}' is no whole number of seconds")
+        raise RefusedError(f"“{cut(text)}”不是整数秒", f"'{cut(text)}' is not a whole number of seconds")
     return parse_duration(f"{text}s")
 
 
@@ -98,7 +100,7 @@ def _time(cell: str) -> datetime | None:
         example = "2026-03-01T20:00:00+08:00"
         raise RefusedError(
             f"“{cut(text)}”不是带时区的时间，请写成 {example}",
-            f"'{cut(text)}' is no time with an offset: write it as {example}",
+            f"'{cut(text)}' is not a time with an offset: write it as {example}",
         )
     return at
 
@@ -106,7 +108,7 @@ def _time(cell: str) -> datetime | None:
 def _text(name: str) -> Callable[[str], str | None]:
     @lru_cache
     def read_text(cell: str) -> str | None:
-        # Our own lists keep a text from being taken for a formula by a mark before it.
+        # Our own lists put a mark before a text that a spreadsheet would take for a formula.
         text = _UNMARKED.sub("", cell, count=1) if _UNMARKED.match(cell) else cell
         check_text(name, text or None)
         return text or None
@@ -120,7 +122,7 @@ def _status(cell: str) -> CardStatus | None:
         words = "、".join(CardStatus)
         raise RefusedError(
             f"“{cut(text)}”不是状态：请写 {words}，或删去此列",
-            f"'{cut(text)}' is no status: {', '.join(CardStatus)}, or take the column out",
+            f"'{cut(text)}' is not a status: write {', '.join(CardStatus)}, or remove the column",
         )
     return _STATUSES.get(text)
 
@@ -135,27 +137,35 @@ READERS: dict[str, Callable[[str], Any]] = {
     "note": _text("note"),
     "status": _status,
 }
-"""Reads a cell of a column; raises RefusedError, which says what would be right."""
+"""The function that reads a cell of each column; it raises RefusedError, which says what would be right."""
 
 
 def card_of(values: dict[str, Any], now: datetime) -> NewCard:
-    """Return the card that a line's values make.
+    """Return the card that a line describes.
 
     Raises:
-        CellError: they do not go together.
+        CellError: the values contradict each other.
     """
     validity = values.get("validity", values.get("validity_seconds"))
     activated_at, expires_at = values.get("activated_at"), values.get("expires_at")
     status = values.get("status")
     if activated_at is None:
         if expires_at is not None:
-            raise CellError("activated_at", "有到期时间，须有激活时间", "a card with an expiry was activated: say when")
+            raise CellError(
+                "activated_at",
+                "有到期时间，须有激活时间",
+                "a card with an expiry was activated: the time of activation is missing",
+            )
         if status in (CardStatus.ACTIVE, CardStatus.EXPIRED):  # else a used card would come back as a new one
-            raise CellError("activated_at", "已使用的卡密须有激活时间", "a card in use was activated: say when")
+            raise CellError(
+                "activated_at",
+                "已使用的卡密须有激活时间",
+                "a card in use was activated: the time of activation is missing",
+            )
     else:
         expires_at = _expiry(validity, activated_at, expires_at, now)
         if status is CardStatus.UNUSED:
-            raise CellError("status", "有激活时间，不是未使用", "with a time of activation it is not unused")
+            raise CellError("status", "有激活时间，不是未使用", "a card with a time of activation is not unused")
     frozen_at = now if status is CardStatus.FROZEN else None
     return NewCard(values["id"], validity, values.get("batch"), values.get("note"), activated_at, expires_at, frozen_at)
 

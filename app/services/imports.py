@@ -1,4 +1,4 @@
-"""Cards sold before, read from CSV: what it says, and cell by cell what is wrong with it (protocol, section 5)."""
+"""Reads cards sold before from CSV, and finds what is wrong in each cell (protocol, section 5)."""
 
 import csv
 import io
@@ -16,9 +16,9 @@ from app.storage.cards import NewCard
 from app.storage.database import Database
 
 MAX_CARDS = 200_000
-"""So many fit into the memory that the containers leave beside the service (some 150 MB)."""
+"""The memory that the containers leave beside the service (some 150 MB) holds so many."""
 MOST_FAULTS = 1_000
-"""So many are kept: a wrong file has one in each cell, and all of them would take hundreds of times its memory."""
+"""The number of faults kept: a wrong file has one in each cell, and all would take hundreds of times its memory."""
 
 _HEADERS = {
     "id": ("id", "card", "card_id", "卡密", "卡密_id", "卡号"),
@@ -35,7 +35,7 @@ _COLUMNS = {header: column for column, headers in _HEADERS.items() for header in
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What is wrong in a line of the file (from 1), in which column by its name here (None: in all of it)."""
+    """What is wrong in a line of the file (from 1), and in which of our columns; None is the whole line."""
 
     line: int
     column: str | None
@@ -44,7 +44,7 @@ class Fault:
 
 @dataclass(slots=True)
 class Reading:
-    """What a file says. Without faults, `cards` is all of it; `ignored` are the columns that mean nothing here.
+    """The content of a file. Without faults, `cards` is all of it; `ignored` are the columns that are not read.
 
     `faults` are the first `MOST_FAULTS`, by line; `fault_count` and `wrong_lines` count all of them.
     """
@@ -57,14 +57,14 @@ class Reading:
     ignored: list[str] = field(default_factory=list)
 
     def note(self, faults: list[Fault]) -> None:
-        """Note what is wrong in the next line."""
+        """Add what is wrong in the next line."""
         self.faults += faults[: MOST_FAULTS - len(self.faults)]
         self.fault_count += len(faults)
         self.wrong_lines += bool(faults)
 
     def note_known(self, lines: dict[str, int], known: set[str]) -> None:
-        """Note the cards that are here already, once all lines are read; `lines` has each card's."""
-        here = Text("此卡密已在数据库中，请从文件中删去此行", "this card is here already: take the line out")
+        """Add the cards that are already in the database, once all lines are read; `lines` has each card's line."""
+        here = Text("此卡密已在数据库中，请从文件中删去此行", "this card is already in the database: remove the line")
         wrong = sorted(lines[card_id] for card_id in known)
         self.faults += [Fault(line, "id", here) for line in wrong[:MOST_FAULTS]]
         self.faults.sort(key=lambda fault: fault.line)
@@ -74,23 +74,23 @@ class Reading:
 
 
 class _BrokenCsvError(RefusedError):
-    """From this line on it is no CSV."""
+    """From this line on the file is not valid CSV."""
 
     def __init__(self, line: int, error: csv.Error) -> None:
-        super().__init__(f"不是 CSV：{error}（引号是否成对？）", f"this is no CSV: {error} (is a quote missing?)")
+        super().__init__(f"不是 CSV：{error}（引号是否成对？）", f"not valid CSV: {error} (is a quote missing?)")
         self.line = line
 
 
 def read(content: bytes, database: Database, now: datetime) -> Reading:
-    """Read a CSV file, and look up which of its cards are here already.
+    """Read a CSV file, and look up which of its cards are already in the database.
 
     Args:
-        content: The file: UTF-8, or else GB18030 (what Excel writes in China; GBK is part of it).
-        database: Where the cards are to go.
+        content: The file, in UTF-8 or GB18030 (Excel's in China; GBK is a subset).
+        database: Where the cards will be inserted.
         now: The time, aware.
 
     Raises:
-        RefusedError: it is no text, or has more than `MAX_CARDS` lines.
+        RefusedError: the file is not text, or has more than `MAX_CARDS` lines.
     """
     codec, encoding = _codec(content)
     reading = Reading(encoding)
@@ -104,7 +104,7 @@ def read(content: bytes, database: Database, now: datetime) -> Reading:
 
 
 def summary(reading: Reading) -> dict[str, Any]:
-    """Return what a vendor checks before an import: how many cards, in use, frozen, by validity and by batch."""
+    """Return the counts that a vendor checks before an import: cards, in use, frozen, by validity, by batch."""
     cards = reading.cards
     return {
         "cards": len(cards),
@@ -116,7 +116,7 @@ def summary(reading: Reading) -> dict[str, Any]:
 
 
 def _codec(content: bytes) -> tuple[str, str]:
-    """Return the codec that can read all of it, and its name for people."""
+    """Return the codec that decodes the whole file, and its name for people."""
     for codec, name in (("utf-8-sig", "UTF-8"), ("gb18030", "GB18030")):
         try:
             deque(_lines(content, codec), maxlen=0)
@@ -142,17 +142,18 @@ def _read_rows(text: Iterable[str], now: datetime, reading: Reading, lines: dict
     if reading.faults:
         return
     for number, (line, row) in enumerate(rows):
-        if number >= MAX_CARDS:  # wrong ones take as long to read as good ones
+        if number >= MAX_CARDS:  # wrong lines take as long to read as good ones
             raise RefusedError(
                 f"一次最多导入 {MAX_CARDS} 张，请拆分文件", f"at most {MAX_CARDS} cards at a time: split the file"
             )
         if any(row[len(header) :]):
             wrong = Text(
-                "单元格比表头多：含逗号的内容须加双引号", "more cells than the header: quote what holds a comma"
+                "单元格比表头多：含逗号的内容须加双引号",
+                "more cells than the header: quote a cell that contains a comma",
             )
             reading.note([Fault(line, None, wrong)])
             continue
-        # A line may end early: what it lacks is empty.
+        # A line may be short: the missing cells are empty.
         cells = dict.fromkeys(columns, "") | dict(zip(header, row, strict=False))
         values, faults = _values(line, {column: cells[name] for name, column in columns.items()})
         card_id = values.get("id")
@@ -170,7 +171,7 @@ def _read_rows(text: Iterable[str], now: datetime, reading: Reading, lines: dict
 
 
 def _numbered(text: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
-    """Yield the rows that hold anything, each with the number of its first line."""
+    """Yield the rows that are not empty, each with the number of its first line."""
     reader = csv.reader(text, strict=True)
     line = 1
     try:
@@ -183,7 +184,7 @@ def _numbered(text: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
 
 
 def _columns(line: int, header: list[str], reading: Reading) -> dict[str, str]:
-    """Return the columns that are read, by their header in the file."""
+    """Return our name of each column that is read, by its header in the file."""
     columns: dict[str, str] = {}
     twice: dict[str, str] = {}
     for name in header:
@@ -195,19 +196,20 @@ def _columns(line: int, header: list[str], reading: Reading) -> dict[str, str]:
         else:
             columns[name] = column
     faults = [
-        Fault(line, column, Text(f"此列出现两次（{name}）", f"this column is there twice ({name})"))
+        Fault(line, column, Text(f"此列出现两次（{name}）", f"this column appears twice ({name})"))
         for column, name in twice.items()
     ]
     found = set(columns.values())
     if "id" not in found:
         wrong = Text(
-            "缺少 id（卡密）列：首行须为逗号分隔的表头", "there is no column id: line 1 must be a header, with commas"
+            "缺少 id（卡密）列：首行须为逗号分隔的表头",
+            "the column id is missing: line 1 must be a header, separated by commas",
         )
         faults.append(Fault(line, "id", wrong))
     if len(found & {"validity", "validity_seconds"}) != 1:
         wrong = Text(
             "validity（有效期）与 validity_seconds 须恰有一列",
-            "one column of validity and validity_seconds must be there",
+            "exactly one of the columns validity and validity_seconds is required",
         )
         faults.append(Fault(line, "validity", wrong))
     reading.note(faults)

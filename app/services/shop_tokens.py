@@ -1,4 +1,4 @@
-"""The tokens of shops: each with a name and its scopes; only the shop has the token itself."""
+"""The tokens of shops: each has a name and scopes; only the shop has the token itself."""
 
 from collections.abc import Callable, Collection
 from datetime import datetime, timedelta
@@ -13,7 +13,7 @@ from app.storage import journal, models, shop_tokens
 from app.storage.database import Database
 
 PREFIX = "kd_"
-"""Lets scanners for leaked secrets know one."""
+"""Scanners for leaked secrets recognise a token by it."""
 _TOUCHED_EVERY = timedelta(minutes=1)
 
 
@@ -26,7 +26,7 @@ class ShopIdentity(NamedTuple):
 
 
 class ShopToken(NamedTuple):
-    """A token, as lists show it."""
+    """A token in a list."""
 
     id: int
     name: str
@@ -37,18 +37,18 @@ class ShopToken(NamedTuple):
 
 
 class TokenNotFoundError(RefusedError):
-    """No such token, or it is revoked already."""
+    """No such token, or it is already revoked."""
 
     def __init__(self, name: str) -> None:
-        super().__init__(f"没有名为 {shown(name)} 的有效令牌", f"there is no token {shown(name)} that still holds")
+        super().__init__(f"没有名为 {shown(name)} 的有效令牌", f"there is no valid token {shown(name)}")
 
 
 class ShopTokens:
     """The tokens of one database.
 
     Args:
-        database: Where they are.
-        actor: Who acts, as the journal names them.
+        database: Where the tokens are.
+        actor: The operator's name in the journal.
         clock: Returns the time now, aware.
     """
 
@@ -58,32 +58,33 @@ class ShopTokens:
         self._clock = clock
 
     def list(self) -> tuple[ShopToken, ...]:
-        """Return all tokens, revoked ones too, by name."""
+        """Return all tokens by name, revoked ones included."""
         rows = self._database.with_connection(shop_tokens.by_name)
         return tuple(
             ShopToken(row.id, row.name, _scopes(row), row.created_at, row.last_used_at, row.revoked_at) for row in rows
         )
 
     def add(self, name: str, scopes: Collection[Scope]) -> str:
-        """Make a token and return it: `kd_` and 256 random bits in base64url, never to be seen again.
+        """Add a token and return it: `kd_` and 256 random bits in base64url. It cannot be shown again.
 
-        The name of a revoked one may be taken again: it is the same shop, whose idempotency keys hold on.
+        The name of a revoked token may be used again: it is the same shop, whose idempotency keys stay valid.
 
         Raises:
-            RefusedError: the name will not do or is taken, or there are no scopes.
+            RefusedError: the name is invalid or taken, or there are no scopes.
         """
         check_name(name)
         if not scopes:
             raise RefusedError("至少需要一个权限", "a token needs a scope")
         token, now = PREFIX + new_token(), self._clock()
-        # In one order, whatever was typed.
+        # In one order, however they were typed.
         wanted = [scope.value for scope in Scope if scope in scopes]
 
         def write() -> None:
             with self._database.atomic():
                 if not shop_tokens.add(name, digest(token), wanted, now):
                     raise RefusedError(
-                        f"已有名为 {name} 的有效令牌，请先吊销", f"a token {name} holds already: revoke it first"
+                        f"已有名为 {name} 的有效令牌，请先吊销",
+                        f"there is already a valid token {name}: revoke it first",
                     )
                 journal.append([self._entry(EventKind.TOKEN_ADDED, now, {"token": name, "scopes": wanted})])
 
@@ -91,16 +92,16 @@ class ShopTokens:
         return token
 
     def revoke(self, name: str) -> None:
-        """Let a token hold no longer, from its next request on.
+        """Revoke a token: its next request is refused.
 
         Raises:
-            TokenNotFoundError: there is none that still holds.
+            TokenNotFoundError: there is no valid token of this name.
         """
         now = self._clock()
 
         def write() -> None:
             with self._database.atomic():
-                # What is not printable (NUL among it) is nobody's name, and nothing to ask the database for.
+                # An unprintable name (with NUL, for example) belongs to no token, and the database refuses it.
                 if not name.isprintable() or not shop_tokens.revoke(name, now):
                     raise TokenNotFoundError(name)
                 journal.append([self._entry(EventKind.TOKEN_REVOKED, now, {"token": name})])
@@ -108,7 +109,7 @@ class ShopTokens:
         self._database.with_connection(write, once=True)
 
     def authenticate(self, token: str) -> ShopIdentity | None:
-        """Return whose token this is, or None."""
+        """Return the shop that a token belongs to, or None."""
         return self._database.with_connection(lambda: self._authenticated(digest(token)))
 
     def _authenticated(self, token_sha256: str) -> ShopIdentity | None:

@@ -1,4 +1,4 @@
-"""Shops' tokens, by digest."""
+"""Shops' tokens, found by their digest."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -7,7 +7,7 @@ from app.storage.models import ApiToken
 
 
 def add(name: str, token_sha256: str, scopes: Sequence[str], now: datetime) -> bool:
-    """Add a token, in place of a revoked one of that name; False when one of that name holds."""
+    """Add a token, replacing a revoked one of that name; False when a valid one has the name."""
     fresh = {"token_sha256": token_sha256, "scopes": list(scopes), "created_at": now}
     added = (
         ApiToken.insert(name=name, **fresh)
@@ -23,23 +23,23 @@ def add(name: str, token_sha256: str, scopes: Sequence[str], now: datetime) -> b
 
 
 def revoke(name: str, now: datetime) -> bool:
-    """Revoke a token; False when there is none of that name that holds."""
+    """Revoke a token; False when there is no valid one of that name."""
     holding = (ApiToken.name == name) & ApiToken.revoked_at.is_null()
     return bool(ApiToken.update(revoked_at=now).where(holding).execute())
 
 
 def find(token_sha256: str) -> ApiToken | None:
-    """Return a token that holds, or None."""
+    """Return a valid token, or None."""
     holding = (ApiToken.token_sha256 == token_sha256) & ApiToken.revoked_at.is_null()
     found: ApiToken | None = ApiToken.get_or_none(holding)
     return found
 
 
 def touch(token_id: int, now: datetime) -> None:
-    """Note that a token was used."""
+    """Record that a token was used."""
     ApiToken.update(last_used_at=now).where(ApiToken.id == token_id).execute()
 
 
 def by_name() -> list[ApiToken]:
-    """Return all tokens, revoked ones too."""
+    """Return all tokens, revoked ones included."""
     return list(ApiToken.select().order_by(ApiToken.name))
