@@ -12,16 +12,9 @@ import msgspec
 from app.cli import output
 from app.cli.context import Session, format_option, pass_session
 from app.domain.cards import parse_card_id
-from app.functions.client import (
-    Caller,
-    Failed,
-    FunctionsClient,
-    Invalid,
-    Listing,
-    NotFound,
-    Returned,
-    TimedOut,
-)
+from app.functions.client import FunctionsClient
+from app.functions.decorator import Caller
+from app.functions.messages import Failed, Invalid, Listing, NotFound, Returned, TimedOut
 from app.services import requirements
 from app.services.card_actions import CardNotFoundError
 from app.services.formatting import shown, takes

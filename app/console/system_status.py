@@ -6,7 +6,8 @@ import falcon
 
 from app.console.page import Access, Page
 from app.domain.texts import Text
-from app.functions.client import FunctionsBusyError, FunctionsUnavailableError, Listing
+from app.functions.client import FunctionsBusyError, FunctionsUnavailableError
+from app.functions.messages import Listing
 from app.services.doctor import Status
 
 

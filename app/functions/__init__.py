@@ -1,4 +1,4 @@
-"""The vendor's functions (PROTOCOL, section 3, "Server-side core functions"): what their modules import."""
+"""What the modules of the vendor's functions import (PROTOCOL, section 3, "Server-side core functions")."""
 
 from app.functions.decorator import Caller, core_function
 

@@ -1,4 +1,4 @@
-"""The functions service over HTTP. Only the app and the operator's command line ask it, over a Unix socket."""
+"""The HTTP API of the functions service, which the app and `cardctl` use over a Unix socket."""
 
 import logging
 import threading
@@ -8,20 +8,20 @@ from typing import Any
 import falcon
 import msgspec
 
-from app.functions.call import end_of
+from app.functions.call import tail
 from app.functions.concurrency import BusyError, ConcurrencyLimiter
 from app.functions.library import Library, NotLoadedError
 from app.functions.messages import CallRequest, CallResult, NotFound
 from app.functions.supervisor import MAX_REQUEST_BYTES
 
 _RETRY_AFTER_SECONDS = 2
-_RELOADS_AT_ONCE = 2  # each holds a thread for as long as loading takes
-_MAX_LOGGED_BYTES = 1024  # what one card's calls print must not push all else out of the log
+_MAX_RELOADS = 2  # at once: each holds a thread while the modules load
+_MAX_LOGGED_BYTES = 1024  # one card's calls must not fill the log
 logger = logging.getLogger(__name__)
 
 
 class HealthResource:
-    """`GET /healthz`: the process answers."""
+    """`GET /healthz`."""
 
     def on_get(self, _request: falcon.Request, response: falcon.Response) -> None:
         """Answer."""
@@ -29,31 +29,31 @@ class HealthResource:
 
 
 class FunctionsResource:
-    """`GET /functions`: what is loaded, and what is broken."""
+    """`GET /functions`: the loaded functions and the broken modules."""
 
     def __init__(self, library: Library) -> None:
         self._library = library
 
     def on_get(self, _request: falcon.Request, response: falcon.Response) -> None:
-        """Answer a `Listing`; 503 while nothing is loaded."""
+        """Answer with a `Listing`; 503 while nothing is loaded."""
         response.data = msgspec.json.encode(self._library.listing())
 
 
 class ReloadResource:
-    """`POST /reload`: the same, once the modules are loaded anew."""
+    """`POST /reload`: load the modules again."""
 
     def __init__(self, library: Library) -> None:
         self._library = library
-        self._places = threading.BoundedSemaphore(_RELOADS_AT_ONCE)
+        self._reloads = threading.BoundedSemaphore(_MAX_RELOADS)
 
     def on_post(self, _request: falcon.Request, response: falcon.Response) -> None:
-        """Answer a `Listing`; 503 when it fails or takes too long, or others are waiting already."""
-        if not self._places.acquire(blocking=False):
+        """Answer with a `Listing`; 503 if loading fails or takes too long, or too many reloads are waiting."""
+        if not self._reloads.acquire(blocking=False):
             raise BusyError
         try:
             response.data = msgspec.json.encode(self._library.reload())
         finally:
-            self._places.release()
+            self._reloads.release()
 
 
 class CallResource:
@@ -64,7 +64,7 @@ class CallResource:
         self._slots = slots
 
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Answer a `CallResult`; 400 for what is no `CallRequest`, 503 when all places are taken."""
+        """Answer with a `CallResult`; 400 for an invalid `CallRequest`, 503 when all slots are taken."""
         body = request.bounded_stream.read(MAX_REQUEST_BYTES + 1)
         if len(body) > MAX_REQUEST_BYTES:
             raise falcon.HTTPContentTooLarge
@@ -74,15 +74,15 @@ class CallResource:
             raise falcon.HTTPBadRequest(description=str(error)) from error
         began = time.monotonic()
         with self._slots.slot(call.caller.card_id):
-            said = self._library.call(call.function, body)
-        if said is None:
+            result = self._library.call(call.function, body)
+        if result is None:
             response.data = msgspec.json.encode(CallResult(NotFound(), ""))
             return
-        printed = end_of(said.printed.decode("utf-8", "replace"))
-        response.data = msgspec.json.encode({"outcome": msgspec.Raw(said.outcome), "printed": printed})
+        printed = tail(result.printed.decode("utf-8", "replace"))
+        response.data = msgspec.json.encode({"outcome": msgspec.Raw(result.outcome), "printed": printed})
         extra: dict[str, Any] = {"function": call.function, "milliseconds": round((time.monotonic() - began) * 1000)}
-        if said.printed:
-            extra["printed"] = said.printed[-_MAX_LOGGED_BYTES:].decode("utf-8", "replace")
+        if result.printed:
+            extra["printed"] = result.printed[-_MAX_LOGGED_BYTES:].decode("utf-8", "replace")
         logger.info("function called", extra=extra)
 
 
@@ -96,7 +96,7 @@ def create_app(library: Library, concurrency: int) -> falcon.App[Any, Any]:
     """Build the service.
 
     Args:
-        library: The functions.
+        library: Serves the calls.
         concurrency: How many calls may run at once.
     """
     app = falcon.App()

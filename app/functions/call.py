@@ -1,71 +1,74 @@
-"""One call, in a process of its own: check the arguments, run the function, write down what came of it."""
+"""One call, in a process of its own: check the arguments, run the function, encode the outcome."""
 
 import json
 import re
 import sys
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC
 from typing import Any
 
 import msgspec
 
 from app.domain.texts import RefusedError
-from app.functions.decorator import Caller, CoreFunction
+from app.functions.decorator import CoreFunction
 from app.functions.messages import CallRequest, Failed, Invalid
 
 MAX_DETAIL = 4_000
 MAX_DEPTH = 64
-MAX_FRAMES = 30  # the last: an endless recursion may have millions
+MAX_FRAMES = 30  # the last ones: an endless recursion may have millions
 _AT = re.compile(r" - at `\$(?P<path>.*)`$")
 _NAMED_FIELD = re.compile(r"^Object (?:missing required|contains unknown) field `(?P<name>.*?)`")
 
 
 class ResultError(RefusedError):
-    """What the function returned is no JSON value, or is too large. The message says why."""
+    """The result of the function is not a JSON value, or too large. The message says why."""
 
 
-def outcome_of(
-    offer: CoreFunction, request: CallRequest, max_result_bytes: int, before_failing: Callable[[], None]
+def run_function(
+    function: CoreFunction, request: CallRequest, max_result_bytes: int, before_failing: Callable[[], None]
 ) -> bytes:
-    """Run a function, and return the outcome as JSON; never raises.
+    """Run a function, and return the outcome as JSON; never raise.
 
     Args:
-        offer: The function.
-        request: What is asked.
-        max_result_bytes: How large the result may be as JSON in UTF-8.
-        before_failing: What to do before an exception is written down.
+        function: The function.
+        request: The arguments and the caller.
+        max_result_bytes: The limit of the result, as JSON in UTF-8.
+        before_failing: Called before an exception is formatted.
     """
     arguments: Any = request.arguments
     caller = request.caller
-    expires_at = None if caller.expires_at is None else caller.expires_at.astimezone(UTC)
+    if caller.expires_at is not None:
+        caller = replace(caller, expires_at=caller.expires_at.astimezone(UTC))
     try:
-        if offer.schema is not None:
+        if function.schema is not None:
             try:
-                arguments = msgspec.convert(arguments, offer.schema)
+                arguments = msgspec.convert(arguments, function.schema)
             except msgspec.ValidationError as error:
-                return msgspec.json.encode(_unfit(error))
-        result = offer.function(arguments, Caller(caller.card_id, caller.client_id, expires_at))
+                return msgspec.json.encode(_invalid_arguments(error))
+        result = function.function(arguments, caller)
         return b'{"outcome":"ok","result":' + encode(result, max_result_bytes) + b"}"
     except BaseException as error:  # noqa: BLE001  # SystemExit and KeyboardInterrupt are the function's own too
         before_failing()
-        return msgspec.json.encode(failed(_story(error)))
+        return msgspec.json.encode(failed(_describe(error)))
 
 
 def encode(result: object, max_bytes: int) -> bytes:
     """Return a result as JSON in UTF-8.
 
     Raises:
-        ResultError: it is no JSON value, nested too deeply, or too large.
+        ResultError: it is not a JSON value, nested too deeply, or too large.
     """
     try:
         encoded = json.dumps(result, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
     except UnicodeEncodeError:
         raise ResultError(
-            "结果不是 JSON：文本中含有不成对的代理字符", "the result is no JSON: a text in it holds a lone surrogate"
+            "结果不是 JSON：文本中含有不成对的代理字符",
+            "the result is not JSON: a text in it contains a lone surrogate",
         ) from None
     except (TypeError, ValueError) as error:
-        raise ResultError(f"结果不是 JSON：{error}", f"the result is no JSON: {error}") from None
+        raise ResultError(f"结果不是 JSON：{error}", f"the result is not JSON: {error}") from None
     except RecursionError:
         raise _too_deep() from None
     except MemoryError:
@@ -83,7 +86,7 @@ def encode(result: object, max_bytes: int) -> bytes:
 
 
 def invalid(message: str) -> Invalid:
-    """Return the outcome for arguments that msgspec refused with `message`: which field, and what is wrong."""
+    """Return the outcome for arguments that msgspec refused with `message`: the field, and what is wrong."""
     at = _AT.search(message)
     field = "arguments" + (at["path"] if at else "")
     named = _NAMED_FIELD.match(message)
@@ -93,40 +96,40 @@ def invalid(message: str) -> Invalid:
 
 
 def failed(detail: object) -> Failed:
-    """Return the outcome for a call without a result; of `detail` the end counts."""
-    return Failed(end_of(str(detail)))
+    """Return the outcome for a call that failed; `detail` is cut to its end."""
+    return Failed(tail(str(detail)))
 
 
-def end_of(text: str) -> str:
-    """Return the end of what a function said, made such that every reader can hold it."""
+def tail(text: str) -> str:
+    """Return the end of a text, without NUL and lone surrogates, which databases and encoders refuse."""
     sound = text.replace("\0", "\\x00").encode("utf-8", "backslashreplace").decode()
     return sound if len(sound) <= MAX_DETAIL else "…" + sound[1 - MAX_DETAIL :]
 
 
-def _unfit(error: msgspec.ValidationError) -> Invalid:
-    """Return the outcome for an error of msgspec's, or of the vendor's own checks: what those say stays here."""
+def _invalid_arguments(error: msgspec.ValidationError) -> Invalid:
+    """Return the outcome for an error of msgspec, or of the vendor's own checks, whose message stays on the server."""
     own = error.__context__ if error.__cause__ is None else error.__cause__
     if own is None:
         return invalid(str(error))
-    print(_story(error), file=sys.stderr)  # noqa: T201  # printed as by the function itself
-    # msgspec appends where it was; what looks the same before that is the vendor's.
+    print(_describe(error), file=sys.stderr)  # noqa: T201  # printed as by the function itself
+    # msgspec appends the path; the text before it is the vendor's.
     at = _AT.fullmatch(str(error).removeprefix(str(own)))
     return Invalid(field="arguments" + (at["path"] if at else ""), message="")
 
 
-def _story(error: BaseException) -> str:
+def _describe(error: BaseException) -> str:
     if isinstance(error, ResultError):
         return str(error)
     try:
-        # From the vendor's own code on: our line that called it tells nothing.
+        # Without our own line that called the function.
         after_ours = error.__traceback__ and error.__traceback__.tb_next
         return "".join(traceback.format_exception(type(error), error, after_ours, limit=-MAX_FRAMES))
-    except BaseException:  # noqa: BLE001  # an exception can be so odd that it cannot be shown
+    except BaseException:  # noqa: BLE001  # an exception may fail to format
         return f"{type(error).__name__}, which cannot be shown"
 
 
 def _check_structure(result: object) -> None:
-    """Refuse what json writes differently from what it is told, and what readers may be too shallow for."""
+    """Refuse keys that json would convert to text, and nesting that readers may refuse."""
     level = [result]
     for _ in range(MAX_DEPTH):
         below: list[object] = []
@@ -135,7 +138,7 @@ def _check_structure(result: object) -> None:
                 if not all(isinstance(key, str) for key in value):
                     raise ResultError(
                         "结果不是 JSON：对象的键必须是文本",
-                        "the result is no JSON: an object has a key that is no text",
+                        "the result is not JSON: an object has a key that is not a text",
                     )
                 below += value.values()
             elif isinstance(value, list | tuple):

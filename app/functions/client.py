@@ -1,9 +1,7 @@
-"""The app's side of the functions service: HTTP over its Unix socket."""
+"""The client of the functions service: HTTP over its Unix socket."""
 
 import http.client
 import json
-import os
-import socket
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,55 +10,29 @@ import msgspec
 from app.domain.errors import UnavailableError
 from app.domain.texts import Text
 from app.functions.decorator import Caller
-from app.functions.messages import (
-    BrokenModule,
-    CallResult,
-    Failed,
-    FunctionInfo,
-    Invalid,
-    Listing,
-    NotFound,
-    Outcome,
-    Returned,
-    TimedOut,
-)
-
-__all__ = [
-    "BrokenModule",
-    "CallResult",
-    "Caller",
-    "Failed",
-    "FunctionInfo",
-    "FunctionsBusyError",
-    "FunctionsClient",
-    "FunctionsUnavailableError",
-    "Invalid",
-    "Listing",
-    "NotFound",
-    "Outcome",
-    "Returned",
-    "TimedOut",
-]
+from app.functions.messages import CallResult, Listing, Outcome
+from app.unix_http import UnixConnection
 
 RELOAD_SECONDS = 45
 MARGIN_SECONDS = 10
-"""How much longer than the function's own time the service may take to end it and say so."""
+"""How much longer than the function's own time the service may take to end it and answer."""
 MAX_ANSWER_BYTES = 4 * 1024 * 1024
 """More than any result or listing that the service sends."""
+_INVALID = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 Answer = TypeVar("Answer")
 
 
 class FunctionsUnavailableError(UnavailableError):
-    """The functions service is away, or answers what it never should. The message says which, in technical terms."""
+    """The functions service is away, or its answer is invalid. The message says which, in technical terms."""
 
 
 class FunctionsBusyError(FunctionsUnavailableError):
-    """The service is there, and has no place for another call, or nothing loaded. The message is its own."""
+    """The service answers that it has no slot for another call, or that nothing is loaded. The message is its own."""
 
 
 class FunctionsClient:
-    """Calls and lists the vendor's functions; safe to share between threads.
+    """Calls and lists the vendor's functions. Threads may share it.
 
     Args:
         socket_path: The service's socket; any length.
@@ -72,49 +44,40 @@ class FunctionsClient:
         self._seconds = seconds
 
     def call(self, function: str, arguments: dict[str, Any], caller: Caller) -> Outcome:
-        """Call a function, as `run` does, where what it prints is no matter."""
+        """Call a function as `run` does, and return the outcome without what was printed."""
         return self.run(function, arguments, caller).outcome
 
     def run(self, function: str, arguments: dict[str, Any], caller: Caller) -> CallResult:
-        """Call a function, and return what came of it, and what it printed.
+        """Call a function, and return the outcome and what was printed.
 
         Raises:
-            FunctionsBusyError: all places are taken, or nothing is loaded.
-            FunctionsUnavailableError: the service is away or at fault.
+            FunctionsBusyError: all slots are taken, or nothing is loaded.
+            FunctionsUnavailableError: the service is away, or its answer is invalid.
         """
-        expires_at = caller.expires_at
-        question = {
-            "function": function,
-            "arguments": arguments,
-            "caller": {
-                "card_id": caller.card_id,
-                "client_id": caller.client_id,
-                "expires_at": None if expires_at is None else expires_at.isoformat(),
-            },
-        }
-        return self._ask("POST", "/call", CallResult, self._seconds + MARGIN_SECONDS, question)
+        request = {"function": function, "arguments": arguments, "caller": msgspec.to_builtins(caller)}
+        body = json.dumps(request, ensure_ascii=False, allow_nan=False).encode()
+        return self._request("POST", "/call", CallResult, self._seconds + MARGIN_SECONDS, body)
 
     def list(self) -> Listing:
-        """Return what is loaded, and what is broken.
+        """Return the functions that are loaded, and the modules that are broken.
 
         Raises:
-            FunctionsUnavailableError: the service is away or at fault.
+            FunctionsUnavailableError: the service is away, or its answer is invalid.
         """
-        return self._ask("GET", "/functions", Listing, MARGIN_SECONDS)
+        return self._request("GET", "/functions", Listing, MARGIN_SECONDS)
 
     def reload(self) -> Listing:
-        """Load the modules anew, and return what is loaded then; calls under way end on the old ones.
+        """Load all modules again, and return the new listing; calls in progress finish on the old modules.
 
         Raises:
-            FunctionsUnavailableError: the service is away or at fault, or the modules cannot be loaded in time.
+            FunctionsUnavailableError: the service is away, its answer is invalid, or loading took too long.
         """
-        return self._ask("POST", "/reload", Listing, RELOAD_SECONDS)
+        return self._request("POST", "/reload", Listing, RELOAD_SECONDS)
 
-    def _ask(
-        self, method: str, path: str, kind: type[Answer], seconds: float, question: dict[str, Any] | None = None
+    def _request(
+        self, method: str, path: str, answer_type: type[Answer], seconds: float, body: bytes | None = None
     ) -> Answer:
-        body = None if question is None else json.dumps(question, ensure_ascii=False, allow_nan=False).encode()
-        connection = _SocketConnection(self._socket_path, seconds)
+        connection = UnixConnection(self._socket_path, seconds)
         try:
             connection.request(method, path, body, {"Content-Type": "application/json"} if body else {})
             answer = connection.getresponse()
@@ -128,33 +91,17 @@ class FunctionsClient:
         if answer.status != http.client.OK or len(content) > MAX_ANSWER_BYTES:
             raise FunctionsUnavailableError(f"an answer of status {answer.status} and {len(content)} bytes")
         try:
-            return msgspec.json.decode(content, type=kind)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            return msgspec.json.decode(content, type=answer_type)
+        except _INVALID as error:
             raise FunctionsUnavailableError(f"a malformed answer: {error}") from error
 
 
-class _Excuse(msgspec.Struct):
+class _Refusal(msgspec.Struct):
     error: str
 
 
 def _reason(content: bytes) -> str:
     try:
-        return msgspec.json.decode(content, type=_Excuse).error
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return msgspec.json.decode(content, type=_Refusal).error
+    except _INVALID:
         return str(Text("服务繁忙", "busy"))
-
-
-class _SocketConnection(http.client.HTTPConnection):
-    def __init__(self, path: Path, seconds: float) -> None:
-        super().__init__("localhost", timeout=seconds)
-        self._path = path
-
-    def connect(self) -> None:
-        # An address holds 107 bytes, a path may have more: its folder is named by a descriptor instead.
-        folder = os.open(self._path.parent, os.O_PATH | os.O_DIRECTORY)
-        try:
-            self.sock = socket.socket(socket.AF_UNIX)
-            self.sock.settimeout(self.timeout)
-            self.sock.connect(f"/proc/self/fd/{folder}/{self._path.name}")
-        finally:
-            os.close(folder)

@@ -1,4 +1,4 @@
-"""How many calls run at once: of all cards together, and of one card."""
+"""Limits how many calls run at once, in total and for one card."""
 
 import threading
 from collections import Counter
@@ -9,30 +9,30 @@ from app.domain.texts import Text
 
 
 class BusyError(Exception):
-    """All places are taken, or this card has its share already."""
+    """All slots are taken, or this card has its share already."""
 
     def __init__(self) -> None:
-        super().__init__(str(Text("名额已满，请稍后重试", "all places are taken: try again later")))
+        super().__init__(str(Text("名额已满，请稍后重试", "all slots are taken: try again later")))
 
 
 class ConcurrencyLimiter:
-    """Places for calls; one card gets at most half of them, and at least one."""
+    """A number of slots for calls. One card gets at most half of them, and at least one."""
 
-    def __init__(self, places: int) -> None:
-        self._places = places
-        self._share = max(1, places // 2)
+    def __init__(self, slots: int) -> None:
+        self._slots = slots
+        self._share = max(1, slots // 2)
         self._lock = threading.Lock()
         self._taken: Counter[str] = Counter()
 
     @contextmanager
     def slot(self, card_id: str) -> Iterator[None]:
-        """Take a place for as long as the context lasts.
+        """Hold a slot for as long as the context lasts.
 
         Raises:
-            BusyError: there is none.
+            BusyError: no slot is free.
         """
         with self._lock:
-            if self._taken.total() >= self._places or self._taken[card_id] >= self._share:
+            if self._taken.total() >= self._slots or self._taken[card_id] >= self._share:
                 raise BusyError
             self._taken[card_id] += 1
         try:

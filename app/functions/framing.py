@@ -1,4 +1,4 @@
-"""Messages between the service's processes: four bytes of length, then so many bytes."""
+"""Messages on a stream: four bytes of length, then the content."""
 
 import socket
 
@@ -6,12 +6,12 @@ HEADER_BYTES = 4
 
 
 def encode(content: bytes) -> bytes:
-    """Return a message as it travels."""
+    """Return a message with its header."""
     return len(content).to_bytes(HEADER_BYTES, "big") + content
 
 
 def decode_length(header: bytes) -> int:
-    """Return how many bytes follow a header."""
+    """Return the length of the content from its header."""
     return int.from_bytes(header, "big")
 
 
@@ -19,8 +19,8 @@ def receive(connection: socket.socket, max_bytes: int) -> bytes:
     """Return the next message.
 
     Raises:
-        EOFError: the other side has gone, or sends more than `max_bytes`.
-        OSError: the other side has gone, or nothing comes in time.
+        EOFError: the connection was closed, or the message is longer than `max_bytes`.
+        OSError: the connection broke, or nothing came in time.
     """
     size = decode_length(_exactly(connection, HEADER_BYTES))
     if size > max_bytes:
@@ -33,6 +33,6 @@ def _exactly(connection: socket.socket, size: int) -> bytes:
     while len(content) < size:
         chunk = connection.recv(size - len(content))
         if not chunk:
-            raise EOFError("the other side has gone")
+            raise EOFError("the connection was closed")
         content += chunk
     return bytes(content)

@@ -1,8 +1,8 @@
-"""One generation of the vendor's modules, as they were when they were loaded, and calls into them.
+"""A generation: the vendor's modules as they were when they were loaded, in a zygote that calls are forked from.
 
-A zygote of our own rather than multiprocessing's forkserver: that one is one for a process's whole life, imports the
-program's main module into every child, and knows nothing of grandchildren. And a new generation beside the old one
-rather than a new worker of gunicorn's, which would take the old one's place before it has imported anything.
+multiprocessing's fork server does not fit: a process has only one, it imports the program's main module into every
+child, and it does not end grandchildren. Nor does a new gunicorn worker for each generation: it would replace the old
+one before it has imported anything.
 """
 
 import logging
@@ -23,7 +23,7 @@ from app.functions.modules import HANGS, IMPORT_SECONDS, MAX_ERROR
 from app.functions.supervisor import MAX_OUTPUT_BYTES, Limits
 
 PROJECT = Path(__file__).resolve().parents[2]
-# One thread for numpy's libraries: each of their threads takes memory, and a call is to leave processors to others.
+# One thread for numpy's libraries: each of their threads takes memory, and calls share the processors.
 ENVIRONMENT = {
     "HOME": "/nonexistent",
     "LANG": "C.UTF-8",
@@ -33,100 +33,96 @@ ENVIRONMENT = {
     "PYTHONFAULTHANDLER": "1",
     "PYTHONUNBUFFERED": "1",
 }
-"""All that modules and functions find in their environment, beside PATH."""
+"""The environment of modules and functions, beside PATH."""
 _MARGIN_SECONDS = 8
 _END_SECONDS = 10
 logger = logging.getLogger(__name__)
 
 
 class GenerationGoneError(Exception):
-    """The process that calls are forked from has ended."""
+    """The zygote has ended."""
 
 
 class RawResult(NamedTuple):
-    """What came of a call: the outcome as JSON, and the end of what the function printed."""
+    """The result of a call: the outcome as JSON, and the end of what the function printed."""
 
     outcome: bytes
     printed: bytes
 
 
 class Generation:
-    """Modules that are loaded. Calls may come from several threads.
+    """Loaded modules. Threads may share it.
 
     Attributes:
-        functions: What can be called, by name.
-        broken: What cannot, and why.
+        functions: The functions that can be called, by name.
+        broken: The modules that could not be loaded.
     """
 
     def __init__(
-        self, running: "_Zygote", functions: list[FunctionInfo], broken: list[BrokenModule], seconds: int
+        self, zygote: "_Zygote", functions: list[FunctionInfo], broken: list[BrokenModule], seconds: int
     ) -> None:
         self.functions = {function.name: function for function in functions}
         self.broken = broken
-        self._running = running
+        self._zygote = zygote
         self._seconds = seconds
 
     @property
     def end(self) -> Text | None:
-        """How its process ended; None while calls can be made."""
-        return None if self._running.process.poll() is None else processes.how_it_ended(self._running.exit_code())
+        """How the zygote ended, None while it runs."""
+        return None if self._zygote.process.poll() is None else processes.how_it_ended(self._zygote.exit_code())
 
     def call(self, request: bytes, max_outcome_bytes: int) -> RawResult:
-        """Make a call; `request` is a `CallRequest` as JSON, for a function of this generation.
+        """Call a function of this generation; `request` is a `CallRequest` as JSON.
 
         Raises:
-            GenerationGoneError: it has not begun, and will not.
+            GenerationGoneError: the call did not begin.
         """
-        ours, theirs = socket.socketpair()
-        with ours:
-            with theirs:
+        connection, supervisor_end = socket.socketpair()
+        with connection:
+            with supervisor_end:
                 try:
-                    socket.send_fds(self._running.control, [b"c"], [theirs.fileno()])
+                    socket.send_fds(self._zygote.control, [b"c"], [supervisor_end.fileno()])
                 except OSError as error:
                     raise GenerationGoneError from error
-            ours.settimeout(self._seconds + _MARGIN_SECONDS)
+            connection.settimeout(self._seconds + _MARGIN_SECONDS)
             try:
-                ours.sendall(framing.encode(request))
-                printed = framing.receive(ours, MAX_OUTPUT_BYTES)
-                return RawResult(framing.receive(ours, max_outcome_bytes), printed)
+                connection.sendall(framing.encode(request))
+                printed = framing.receive(connection, MAX_OUTPUT_BYTES)
+                return RawResult(framing.receive(connection, max_outcome_bytes), printed)
             except TimeoutError:
                 return RawResult(msgspec.json.encode(TimedOut()), b"")
             except (EOFError, OSError):
-                return RawResult(
-                    msgspec.json.encode(
-                        failed(Text("进程没有给出任何结果就结束了", "its process ended without a word"))
-                    ),
-                    b"",
-                )
+                outcome = failed(Text("进程没有给出任何结果就结束了", "its process ended without an outcome"))
+                return RawResult(msgspec.json.encode(outcome), b"")
 
     def close(self) -> None:
-        """End it, and all that was started in it."""
-        self._running.close()
+        """End the zygote and all its descendants."""
+        self._zygote.close()
 
 
 def load(folder: Path, limits: Limits) -> Generation:
-    """Load the modules in a folder, and name those that cannot be.
+    """Load the modules in a folder.
 
     Raises:
-        OSError: no process can be started.
+        OSError: the zygote cannot be started.
     """
     broken: dict[str, BrokenModule] = {}
     while True:
-        running = _Zygote()
+        process = _Zygote()
         try:
-            ready, found = running.load(zygote.LoadRequest(str(folder), list(broken), limits))
+            ready, found = process.load(zygote.LoadRequest(str(folder), list(broken), limits))
         except BaseException:
-            running.close()
+            process.close()
             raise
         if ready is not None and not found:
-            return Generation(running, ready.functions, [*broken.values(), *ready.refused], limits.seconds)
-        # Whatever a broken module has left behind in its process is no harm to others: they get one without it.
-        running.close()
+            return Generation(process, ready.functions, [*broken.values(), *ready.refused], limits.seconds)
+        # A broken module may have left anything behind in its process: start another one without it.
+        process.close()
         broken.update((module.module, module) for module in found)
 
 
 class _Zygote:
-    """The process that calls are forked from, and its reaper."""
+    """A zygote and its reaper, as the service sees them."""
 
     def __init__(self) -> None:
         self.control, control = socket.socketpair()
@@ -145,16 +141,16 @@ class _Zygote:
                     start_new_session=True,  # a terminal's Ctrl-C is not for it
                 )
             except OSError:
-                self._let_go()
+                self._close_ends()
                 raise
 
-    def load(self, orders: zygote.LoadRequest) -> tuple[zygote.Ready | None, list[BrokenModule]]:
-        """Have the modules imported; return what is ready, None when the process ended or hangs, and what is broken."""
+    def load(self, request: zygote.LoadRequest) -> tuple[zygote.Ready | None, list[BrokenModule]]:
+        """Import the modules; return what is ready, None if the process ended or hangs, and the broken modules."""
         broken = []
         importing = ""
         self.control.settimeout(IMPORT_SECONDS + _MARGIN_SECONDS)
         try:
-            self.control.sendall(framing.encode(msgspec.json.encode(orders)))
+            self.control.sendall(framing.encode(msgspec.json.encode(request)))
             while True:
                 match msgspec.json.decode(framing.receive(self.control, zygote.MAX_REPORT_BYTES), type=zygote.Report):
                     case zygote.Importing(importing):
@@ -174,17 +170,17 @@ class _Zygote:
         return None, [*broken, BrokenModule(importing, f"{trace}\n{error}".lstrip())]
 
     def close(self) -> None:
-        """End the process, and all that was started in it."""
-        self._let_go()
+        """End the processes and all their descendants."""
+        self._close_ends()
         self.exit_code()
 
-    def _let_go(self) -> None:
+    def _close_ends(self) -> None:
         self.control.close()
         self._lifeline.close()
         os.close(self._crash)
 
     def exit_code(self) -> int:
-        """Wait for the reaper's end; a signal that ended the zygote is a negative number, as in `subprocess`."""
+        """Wait for the reaper to end; a signal that ended the zygote is a negative number, as in `subprocess`."""
         try:
             code = self.process.wait(_END_SECONDS)
         except subprocess.TimeoutExpired:

@@ -1,4 +1,4 @@
-"""The vendor's functions as they are now: a generation of modules, replaced when their folder changes."""
+"""The current generation of the vendor's modules, replaced when their folder changes."""
 
 import logging
 import os
@@ -15,20 +15,20 @@ from app.functions.modules import packages_dir
 from app.functions.supervisor import Limits
 
 RELOAD_SECONDS = 40
-_LOOK_SECONDS = 1.0
-_LONGEST_PAUSE_SECONDS = 60.0
+_SCAN_SECONDS = 1.0
+_MAX_BACKOFF_SECONDS = 60.0
 _REST = 20
-"""Looking through a large folder takes at most one part in so many of the time."""
+"""Scanning a large folder takes at most one part in so many of the time."""
 Signature = frozenset[tuple[str, int, int, int]]
 logger = logging.getLogger(__name__)
 
 
 class NotLoadedError(Exception):
-    """The modules are not loaded: not yet, they take too long, or they cannot be. The message says which."""
+    """The modules are not loaded: not yet, not in time, or loading failed. The message says which."""
 
 
 class _Backoff:
-    """How long to wait before loading again what ended by itself: a little, and longer each time that it ends soon."""
+    """Exponential backoff before a zygote that ended by itself is started again."""
 
     def __init__(self) -> None:
         self._pause = 0.0
@@ -36,27 +36,27 @@ class _Backoff:
 
     @property
     def is_over(self) -> bool:
-        """Whether it is time."""
+        """Whether the modules may be loaded again."""
         return time.monotonic() >= self._until
 
     def begin(self) -> None:
-        """Note that modules were loaded."""
+        """Record that modules were loaded."""
         self._began = time.monotonic()
 
     def grow(self) -> None:
-        """Note that their process has ended."""
+        """Record that the zygote has ended."""
         now = time.monotonic()
-        soon = now - self._began < _LONGEST_PAUSE_SECONDS
-        self._pause = min(2 * self._pause + 1, _LONGEST_PAUSE_SECONDS) if soon else 0
+        soon = now - self._began < _MAX_BACKOFF_SECONDS
+        self._pause = min(2 * self._pause + 1, _MAX_BACKOFF_SECONDS) if soon else 0
         self._until = now + self._pause
 
 
 class Library:
-    """Serves calls from the current generation, and loads the next beside it, so that no call is dropped.
+    """Serves calls from the current generation and loads the next one beside it, so that no call is dropped.
 
     Args:
-        folder: The vendor's modules.
-        limits: What a call may take.
+        folder: The folder of the vendor's modules.
+        limits: The limits of a call.
     """
 
     def __init__(self, folder: Path, limits: Limits) -> None:
@@ -66,14 +66,14 @@ class Library:
         self._current: Generation | None = None
         self._users: dict[Generation, int] = {}
         self._number = 0
-        self._asked = 0
-        self._answered = 0
+        self._requested = 0
+        self._completed = 0
         self._failure: str | None = None
         self._is_closed = False
         self._thread = threading.Thread(target=self._keep_current, name="functions", daemon=True)
 
     def start(self) -> None:
-        """Load the modules, and watch their folder from now on."""
+        """Load the modules, and watch their folder from then on."""
         self._thread.start()
 
     def close(self) -> None:
@@ -81,17 +81,17 @@ class Library:
         with self._changed:
             self._is_closed = True
             self._changed.notify_all()
-        self._thread.join(_LOOK_SECONDS)  # a load under way ends with this process
+        self._thread.join(_SCAN_SECONDS)  # loading in progress ends with this process
         with self._changed:
             generations = list(self._users)
         for generation in generations:
             generation.close()
 
     def listing(self) -> Listing:
-        """Return what is served.
+        """Return the functions that are served and the modules that are broken.
 
         Raises:
-            NotLoadedError: nothing yet.
+            NotLoadedError: nothing is loaded.
         """
         with self._changed:
             if self._current is None or self._current.end is not None:
@@ -99,32 +99,29 @@ class Library:
             return Listing(list(self._current.functions.values()), self._current.broken, self._number)
 
     def reload(self) -> Listing:
-        """Load the modules anew, wait until they serve, and return what is served then.
+        """Load the modules again, wait until they are served, and return the new listing.
 
         Raises:
-            NotLoadedError: that failed, or took more than 40 s.
+            NotLoadedError: loading failed, or took more than 40 s.
         """
         with self._changed:
-            self._asked += 1
-            mine = self._asked
+            self._requested += 1
+            mine = self._requested
             self._changed.notify_all()
-            if not self._changed.wait_for(lambda: self._answered >= mine, RELOAD_SECONDS):
-                raise NotLoadedError(
-                    str(
-                        Text(f"{RELOAD_SECONDS} 秒内未加载完", f"the functions are not loaded after {RELOAD_SECONDS} s")
-                    )
-                )
+            if not self._changed.wait_for(lambda: self._completed >= mine, RELOAD_SECONDS):
+                text = Text(f"{RELOAD_SECONDS} 秒内未加载完", f"the functions are not loaded after {RELOAD_SECONDS} s")
+                raise NotLoadedError(str(text))
             if self._failure is not None:
                 raise self._not_loaded()
         return self.listing()
 
     def call(self, function: str, request: bytes) -> RawResult | None:
-        """Make a call, None when there is no such function. `request` is a `CallRequest` as JSON.
+        """Call a function, and return None if there is no such function. `request` is a `CallRequest` as JSON.
 
         Raises:
-            NotLoadedError: nothing is loaded yet.
+            NotLoadedError: nothing is loaded.
         """
-        with self._borrowed() as generation:
+        with self._in_use() as generation:
             if function not in generation.functions:
                 return None
             try:
@@ -136,8 +133,8 @@ class Library:
                 raise NotLoadedError(str(ended)) from error
 
     @contextmanager
-    def _borrowed(self) -> Iterator[Generation]:
-        """Lend the current generation; whoever has one keeps it alive."""
+    def _in_use(self) -> Iterator[Generation]:
+        """Give the current generation, which is not closed while it is in use."""
         with self._changed:
             generation = self._current
             if generation is None:
@@ -146,9 +143,9 @@ class Library:
         try:
             yield generation
         finally:
-            self._let_go(generation)
+            self._release(generation)
 
-    def _let_go(self, generation: Generation) -> None:
+    def _release(self, generation: Generation) -> None:
         with self._changed:
             self._users[generation] -= 1
             is_over = self._users[generation] == 0
@@ -161,64 +158,64 @@ class Library:
         return NotLoadedError(self._failure or str(Text("功能尚在加载", "the functions are not loaded yet")))
 
     def _keep_current(self) -> None:
-        """Load when asked, when the folder has changed and then stood still for one look, and after a failure."""
+        """Load when asked to, when the folder has changed and then not between two scans, and after a failure."""
         loaded: Signature | None = None
         last: Signature | None = None
-        patience = _Backoff()
+        backoff = _Backoff()
         while True:
             began = time.monotonic()
             seen = signature(self._folder)
-            pause = max(_LOOK_SECONDS, _REST * (time.monotonic() - began))
+            pause = max(_SCAN_SECONDS, _REST * (time.monotonic() - began))
             with self._changed:
                 if self._is_closed:
                     return
-                asked = self._asked
-                self._note_end(patience)
-                is_lacking = (self._current is None or self._failure is not None) and patience.is_over
-                is_due = is_lacking or asked > self._answered
+                requested = self._requested
+                self._note_end(backoff)
+                is_lacking = (self._current is None or self._failure is not None) and backoff.is_over
+                is_due = is_lacking or requested > self._completed
             if is_due or (seen != loaded and seen == last):
                 loaded = seen
-                self._load(asked)
-                patience.begin()
+                self._load(requested)
+                backoff.begin()
             last = seen
             with self._changed:
-                self._changed.wait_for(lambda: self._is_closed or self._asked > self._answered, pause)
+                self._changed.wait_for(lambda: self._is_closed or self._requested > self._completed, pause)
 
-    def _note_end(self, patience: "_Backoff") -> None:
-        """See whether the current generation's process has ended by itself: a module of it has ended it."""
+    def _note_end(self, backoff: _Backoff) -> None:
+        """Notice that the current generation's zygote has ended by itself, which a module may do."""
         end = None if self._current is None else self._current.end
         if end is None or self._failure is not None:
             return
-        patience.grow()
+        backoff.grow()
         self._failure = str(Text(f"功能进程已结束：{end.zh}", f"the functions' process has ended: {end.en}"))
         logger.error("the functions' process has ended", extra={"reason": end.en})
 
-    def _load(self, asked: int) -> None:
+    def _load(self, requested: int) -> None:
         try:
             generation = load(self._folder, self._limits)
-        except Exception as error:  # noqa: BLE001  # whatever modules have done to their process, this thread goes on
+        except Exception as error:  # noqa: BLE001  # whatever modules do to their process, this thread goes on
             reason = f"{type(error).__name__}: {error}"
             logger.error("the functions cannot be loaded", extra={"reason": reason})  # noqa: TRY400
             with self._changed:
                 self._failure = str(Text(f"功能无法加载：{reason}", f"the functions cannot be loaded: {reason}"))
-                self._answered = asked  # whoever asked is told at once; the next try comes after a pause
+                self._completed = requested  # callers of `reload` are told at once; the next try comes after a pause
                 self._changed.notify_all()
             return
         with self._changed:
             former, self._current = self._current, generation
-            self._users[generation] = 1  # our own use; it ends with the next generation
+            self._users[generation] = 1  # the library's own use, until the next generation
             self._number += 1
             self._failure = None
-            self._answered = asked
+            self._completed = requested
             self._changed.notify_all()
         names = {"functions": sorted(generation.functions), "broken": [broken.module for broken in generation.broken]}
         logger.info("functions loaded", extra=names)
         if former is not None:
-            self._let_go(former)
+            self._release(former)
 
 
 def signature(folder: Path) -> Signature:
-    """Return what changes when a file below a folder does, or what is installed for it."""
+    """Return a value that changes when a file below a folder does, or a package is installed for it."""
     found = set()
     visited = set()
     for where, folders, files in os.walk(folder, followlinks=True):
@@ -226,21 +223,21 @@ def signature(folder: Path) -> Signature:
             status = os.stat(where)  # noqa: PTH116
         except OSError:  # gone meanwhile
             continue
-        if (status.st_dev, status.st_ino) in visited:  # a link may lead to where it lies
+        if (status.st_dev, status.st_ino) in visited:  # a link may lead to its own folder
             folders.clear()
             continue
         visited.add((status.st_dev, status.st_ino))
-        folders[:] = sorted(name for name in folders if name != "__pycache__" and not _is_an_editors(name))
+        folders[:] = sorted(name for name in folders if name != "__pycache__" and not _is_temporary(name))
         found |= {
             _status(os.path.join(where, name))  # noqa: PTH118  # of thousands, once a second
             for name in files
-            if not _is_an_editors(name)
+            if not _is_temporary(name)
         }
     return frozenset({*found, _status(str(packages_dir(folder)))})
 
 
-def _is_an_editors(name: str) -> bool:
-    """Tell hidden files, swap files and backups by their names."""
+def _is_temporary(name: str) -> bool:
+    """Tell hidden files and the swap and backup files of editors by their names."""
     return name.startswith((".", "#")) or name.endswith("~")
 
 

@@ -1,4 +1,4 @@
-"""Finding and importing the vendor's modules. Runs in the process that calls are forked from."""
+"""Finds and imports the vendor's modules. Runs in the zygote."""
 
 import importlib
 import importlib.util
@@ -25,24 +25,24 @@ MAX_DOC = 1_000
 
 
 class _ImportHangsError(BaseException):
-    """No Exception: a module's own handlers shall not take it for theirs."""
+    """Not an Exception, so that a module's own handlers do not catch it."""
 
 
 def packages_dir(folder: Path) -> Path:
-    """Return where what the modules require is installed, for this Python."""
+    """Return the folder of the packages that the modules require, for this Python."""
     return folder.parent / f"{folder.name}-packages" / str(sysconfig.get_config_var("SOABI"))
 
 
 def make_importable(folder: Path) -> None:
-    """Let the modules be imported, after all that is installed: none can stand in for a library."""
+    """Put the modules on the import path, after everything that is installed: none can replace a library."""
     site.addsitedir(str(packages_dir(folder)))
     sys.path.append(str(folder))
 
 
 def names_in(folder: Path) -> list[str]:
-    r"""Return the names of the modules in a folder: files `*.py` and packages, none that begins with `_` or `.`.
+    r"""Return the names of the modules in a folder: files `*.py` and packages that do not begin with `_` or `.`.
 
-    Bytes of a name that are no UTF-8 are written `\udcff`, which can be told, and is no module's name either.
+    Bytes that are not UTF-8 are written `\udcff`, which is not a valid name of a module.
 
     Raises:
         OSError: the folder cannot be read.
@@ -52,26 +52,26 @@ def names_in(folder: Path) -> list[str]:
         if entry.name.startswith(("_", ".")):
             continue
         if entry.suffix == ".py" and entry.is_file():
-            found.add(_sound(entry.stem))
+            found.add(_encodable(entry.stem))
         elif (entry / "__init__.py").is_file():
-            found.add(_sound(entry.name))
+            found.add(_encodable(entry.name))
     return sorted(found)
 
 
 def error_of_importing(name: str, folder: Path, functions: list[FunctionInfo]) -> str | None:
-    """Import a module, and return what went wrong, None when nothing did; add to `functions` what it registered.
+    """Import a module, and return its error, None if there is none; add its functions to `functions`.
 
-    One that hangs in Python code is broken off after 30 s; the caller must see to those that hang elsewhere.
+    An import that hangs in Python code is interrupted after 30 s; the caller must end one that hangs elsewhere.
     """
-    former = signal.signal(signal.SIGALRM, _break_off)
+    former = signal.signal(signal.SIGALRM, _interrupt)
     signal.alarm(IMPORT_SECONDS)
     try:
         before = len(registered)
         _import(name, folder)
         functions += map(_info, registered[before:])
-    except BaseException as error:  # noqa: BLE001  # whatever a module raises is its own trouble, SystemExit too
-        lines = traceback.format_exception(type(error), error, _without_machinery(error))
-        return _sound("".join(lines).replace("\0", "\\x00"))[-MAX_ERROR:]
+    except BaseException as error:  # noqa: BLE001  # SystemExit included
+        lines = traceback.format_exception(type(error), error, _own_traceback(error))
+        return _encodable("".join(lines).replace("\0", "\\x00"))[-MAX_ERROR:]
     finally:
         signal.alarm(0)
         signal.signal(signal.SIGALRM, former)
@@ -79,24 +79,24 @@ def error_of_importing(name: str, folder: Path, functions: list[FunctionInfo]) -
 
 
 def named_twice(functions: list[FunctionInfo]) -> Iterator[tuple[str, list[str]]]:
-    """Return the names under which several functions are offered, and the modules that do."""
+    """Return the names that several functions have, and their modules."""
     modules: dict[str, list[str]] = {}
     for function in functions:
         modules.setdefault(function.name, []).append(function.module)
     return ((name, where) for name, where in modules.items() if len(where) > 1)
 
 
-def _info(offer: CoreFunction) -> FunctionInfo:
-    """Return what is told of an offer. What of it cannot be told is an error here, where its module is known."""
-    doc = offer.function.__doc__
-    text = _sound(doc).strip()[:MAX_DOC] if isinstance(doc, str) else ""
-    info = FunctionInfo(offer.name, offer.module, offer.json_schema(), text)
+def _info(function: CoreFunction) -> FunctionInfo:
+    """Return what the service tells about a function; raise here, where the module is known, if it is not JSON."""
+    doc = function.function.__doc__
+    text = _encodable(doc).strip()[:MAX_DOC] if isinstance(doc, str) else ""
+    info = FunctionInfo(function.name, function.module, function.json_schema(), text)
     msgspec.json.encode(info)
     return info
 
 
-def _sound(text: str) -> str:
-    """Return a text that UTF-8 can hold."""
+def _encodable(text: str) -> str:
+    """Return a text with what UTF-8 cannot encode escaped."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 
@@ -104,7 +104,7 @@ def _import(name: str, folder: Path) -> None:
     if not name.isidentifier() or keyword.iskeyword(name):
         raise RefusedError(
             f"{name!r} 不能作为模块名：只能用字母、数字和 _，且不以数字开头",
-            f"{name!r} is no name for a module: letters, digits and _ alone, no digit first",
+            f"{name!r} cannot name a module: use letters, digits and _, and do not begin with a digit",
         )
     spec = importlib.util.find_spec(name)
     if spec is None or folder not in Path(spec.origin or "").parents:
@@ -116,8 +116,8 @@ def _import(name: str, folder: Path) -> None:
     importlib.import_module(name)
 
 
-def _without_machinery(error: BaseException) -> types.TracebackType | None:
-    """Return the traceback from the module's own code on."""
+def _own_traceback(error: BaseException) -> types.TracebackType | None:
+    """Return the traceback without our own and importlib's frames."""
     ours = {__file__, importlib.__file__, "<frozen importlib._bootstrap>", "<frozen importlib._bootstrap_external>"}
     at = error.__traceback__
     while at is not None and at.tb_frame.f_code.co_filename in ours:
@@ -125,5 +125,5 @@ def _without_machinery(error: BaseException) -> types.TracebackType | None:
     return at
 
 
-def _break_off(_signal: int, _frame: object) -> None:
+def _interrupt(_signal: int, _frame: object) -> None:
     raise _ImportHangsError(HANGS)

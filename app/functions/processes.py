@@ -1,4 +1,4 @@
-"""What Linux does for us: processes that end with their parent, limits, and the end of all that one has started."""
+"""Linux process control: parent death signals, subreapers, resource limits, and ending all descendants."""
 
 import contextlib
 import ctypes
@@ -21,28 +21,30 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def die_with(parent: int) -> None:
-    """Have this process killed when its parent ends, or end it now if `parent` is its parent no more."""
+    """Have the kernel kill this process when its parent ends; exit now if `parent` has ended already."""
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
 
 
-def adopt_orphans() -> None:
-    """Become the parent of every descendant that loses its own, whatever session it is in."""
+def become_subreaper() -> None:
+    """Become the parent of every orphaned descendant, whatever session it is in."""
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
 def confine(memory_bytes: int) -> None:
-    """Put this process, and what it starts, under limits.
+    """Limit the resources of this process and its children.
 
     Args:
-        memory_bytes: How much private memory it may take beyond what it has now. RLIMIT_DATA counts that; RLIMIT_AS
-            would count what libraries such as numpy only reserve.
+        memory_bytes: How much private memory a process may take beyond what this one has now. RLIMIT_DATA counts
+            that; RLIMIT_AS would count what libraries such as numpy only reserve.
     """
     os.nice(_NICENESS)
-    with contextlib.suppress(OSError):  # some kernels share processors among sessions first: autogroups, in sched(7)
+    with contextlib.suppress(
+        OSError
+    ):  # with autogroups, sched(7), the kernel first divides the processors among sessions
         Path("/proc/self/autogroup").write_text(str(_NICENESS), "ascii")
-    Path("/proc/self/oom_score_adj").write_text("1000", "ascii")  # first to go when memory runs out
+    Path("/proc/self/oom_score_adj").write_text("1000", "ascii")  # the kernel's first choice when memory runs out
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (_MAX_FILE_BYTES, _MAX_FILE_BYTES))
     # Of this user's processes, in this container and outside; root has no such limit.
@@ -51,13 +53,13 @@ def confine(memory_bytes: int) -> None:
 
 
 def lift_memory_limit() -> None:
-    """Make room to say that memory ran out."""
+    """Allow memory for the report that memory ran out."""
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
     resource.setrlimit(resource.RLIMIT_DATA, (hard, hard))
 
 
 def descendants(ancestor: int) -> Iterator[int]:
-    """Find the processes that descend from one: nearly all while it looks, so that they can be killed at once."""
+    """Yield the descendants of a process, most of them while still reading /proc, to be killed at once."""
     family = {ancestor}
     others: dict[int, list[int]] = {}
     for process in sorted(int(entry) for entry in os.listdir("/proc") if entry.isdigit()):  # noqa: PTH208
@@ -67,7 +69,7 @@ def descendants(ancestor: int) -> Iterator[int]:
             yield process
         else:
             others.setdefault(parent, []).append(process)
-    # The kernel's numbers begin again when they are used up: then children are below their parents.
+    # Process IDs wrap around: then a child's may be lower than its parent's.
     left = list(family)
     while left:
         below = others.pop(left.pop(), [])
@@ -76,7 +78,7 @@ def descendants(ancestor: int) -> Iterator[int]:
 
 
 def children() -> list[int]:
-    """Return this process's children, those that it has adopted too; none where the kernel does not list them."""
+    """Return this process's children, adopted ones included; none where the kernel does not list them."""
     try:
         return [int(child) for child in Path(f"/proc/self/task/{os.getpid()}/children").read_text("ascii").split()]
     except OSError:  # a kernel without CONFIG_PROC_CHILDREN
@@ -84,7 +86,7 @@ def children() -> list[int]:
 
 
 def memory_of(process: int) -> int:
-    """Return how many bytes a process holds that are in no file, what it shares with others in proportion."""
+    """Return the memory of a process in bytes, without files, and with its share of what it shares with others."""
     try:
         lines = Path(f"/proc/{process}/smaps_rollup").read_text("ascii").splitlines()
     except OSError:  # it has ended
@@ -93,20 +95,21 @@ def memory_of(process: int) -> int:
 
 
 def tasks() -> int:
-    """Return how many threads the whole machine has; cheap, see proc_loadavg(5)."""
+    """Return the number of threads of the machine; cheap, see proc_loadavg(5)."""
     return int(Path("/proc/loadavg").read_text("ascii").split()[3].partition("/")[2])
 
 
 def end_descendants() -> bool:
-    """Kill all that descends from this process, which adopts orphans, and leave no zombie.
+    """Kill and reap all descendants of this process, which must be a subreaper.
 
-    Returns: whether they are gone; one that hangs in the kernel is not waited for longer than 5 s.
+    Returns:
+        Whether they are gone. One that hangs in the kernel is not waited for longer than 5 s.
     """
     deadline = time.monotonic() + _KILLING_SECONDS
     while _reap():
         if time.monotonic() > deadline:
             return False
-        # Whatever is missed or forked meanwhile is a child of ours as soon as its parent is dead: the next round's.
+        # One that was missed or forked meanwhile becomes our child when its parent is dead: the next round ends it.
         for process in descendants(os.getpid()):
             kill(process)
         time.sleep(0.002)
@@ -114,7 +117,7 @@ def end_descendants() -> bool:
 
 
 def _reap() -> bool:
-    """Bury the children that have ended; tell whether there are others."""
+    """Reap the children that have ended; tell whether there are others."""
     try:
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass
@@ -130,7 +133,7 @@ def kill(process: int) -> None:
 
 
 def how_it_ended(status: int) -> Text:
-    """Say in words what `os.waitstatus_to_exitcode` returned."""
+    """Describe an exit code of `os.waitstatus_to_exitcode`."""
     if status >= 0:
         return Text(f"进程退出，状态 {status}", f"its process ended with exit status {status}")
     try:
@@ -145,11 +148,11 @@ def _parent_of(process: int) -> int:
         status = Path(f"/proc/{process}/stat").read_bytes()
     except OSError:  # it has ended
         return 0
-    return int(status.rpartition(b")")[2].split()[1])  # a program's name may hold anything, brackets too
+    return int(status.rpartition(b")")[2].split()[1])  # the program's name may contain brackets
 
 
 def private_bytes() -> int:
-    """Return what RLIMIT_DATA counts of this process."""
+    """Return the memory of this process that RLIMIT_DATA counts."""
     lines = Path("/proc/self/status").read_text("ascii", "replace").splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmData:")) * 1024
 

@@ -1,4 +1,4 @@
-"""Folders for what calls write while they run: one customer's files are not there for the next, and do not add up."""
+"""The temporary folder of each call, removed after it: no call finds the files of another, and they do not add up."""
 
 import contextlib
 import os
@@ -6,24 +6,24 @@ import shutil
 import tempfile
 from pathlib import Path
 
-# Not where `tempfile` looks: a module may have told it another place, and at last it takes the vendor's folder.
+# Not `tempfile.gettempdir()`, which a module may have changed.
 _ROOT = Path("/tmp")  # noqa: S108
 
 
-def make(zygote: int) -> Path:
-    """Make a folder for a call.
+def create(zygote: int) -> Path:
+    """Create a folder for a call.
 
     Args:
-        zygote: The process that the call comes from: `remove_all` finds its folders.
+        zygote: The process that the call is forked from, by which `remove_all` finds the folder.
 
     Raises:
-        OSError: there is no room.
+        OSError: the disk is full.
     """
     return Path(tempfile.mkdtemp(prefix=_prefix(zygote), dir=_ROOT))
 
 
 def remove(folder: Path) -> None:
-    """Remove a folder with all that is in it; all who could write there have ended."""
+    """Remove a folder and its contents, when every process that could write there has ended."""
     with contextlib.suppress(OSError):
         folder.rmdir()  # nearly always it is empty
         return
@@ -33,7 +33,7 @@ def remove(folder: Path) -> None:
 
 
 def remove_all(zygote: int) -> None:
-    """Remove what calls of a zygote have left whose supervisors were killed."""
+    """Remove the folders of a zygote's calls whose supervisors were killed."""
     for folder in _ROOT.glob(f"{_prefix(zygote)}*"):
         remove(folder)
 
@@ -43,7 +43,7 @@ def _prefix(zygote: int) -> str:
 
 
 def _open_up(folder: Path) -> None:
-    """Give us back the right to empty folders that the function has locked."""
+    """Restore our permission to empty the folders, which the function may have taken away."""
     folder.chmod(0o700)
     for where, folders, _ in os.walk(folder):
         for inner in (Path(where, name) for name in folders):

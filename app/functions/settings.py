@@ -1,4 +1,4 @@
-"""The functions service's own settings: it gets no others, and no secret."""
+"""The settings of the functions service. It gets no others, and no secret."""
 
 import os
 from collections.abc import Mapping
@@ -15,10 +15,10 @@ class FunctionSettings:
     """All settings; their names in the environment and defaults stand in docs/reference.md.
 
     Args:
-        folder: The vendor's modules; absolute.
-        socket: Where the service listens; absolute.
+        folder: The folder of the vendor's modules; absolute.
+        socket: The Unix socket on which the service listens; absolute.
         seconds: How long a call may run.
-        memory_mb: How much private memory a call may take beyond what its modules hold, in MiB.
+        memory_mb: How much private memory a call may take beyond that of its modules, in MiB.
         concurrency: How many calls may run at once.
         result_kb: How large a result may be, as JSON in UTF-8, in KiB.
         log_level: `debug`, `info`, `warning` or `error`.
@@ -37,7 +37,7 @@ class FunctionSettings:
         """Read the settings.
 
         Raises:
-            SettingsError: a setting is wrong or missing, or a secret is here, where the vendor's code could read it.
+            SettingsError: a setting is invalid or missing, or a secret is set, which the vendor's code could read.
         """
         for name in SECRETS:
             for present in (name, f"{name}_FILE"):

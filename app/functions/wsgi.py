@@ -1,4 +1,4 @@
-"""What gunicorn serves: `gunicorn --config python:app.functions.gunicorn_conf app.functions.wsgi:app`."""
+"""The WSGI application: `gunicorn --config python:app.functions.gunicorn_conf app.functions.wsgi:app`."""
 
 from app.functions.api import create_app
 from app.functions.library import Library

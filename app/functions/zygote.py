@@ -1,8 +1,8 @@
 """Two processes for one generation of the vendor's modules: `python -m app.functions.zygote CONTROL LIFELINE CRASH`.
 
-The zygote imports the modules, tells the service about each, and then forks a supervisor for every call that the
-service hands it: what is imported once is there in each call, at no cost. Its parent, the reaper, does nothing but end
-all that comes of it, when the service closes the lifeline or is gone itself.
+The zygote imports the modules, reports on each to the service, and then forks a supervisor for every call that the
+service sends: a module is imported once, and is there in each call at no cost. The zygote's parent, the reaper, ends
+the zygote and all its descendants when the service closes the lifeline or ends.
 """
 
 import faulthandler
@@ -25,20 +25,20 @@ from app.functions.messages import BrokenModule, FunctionInfo
 from app.functions.supervisor import Limits, supervise
 
 FOLDER = "(folder)"
-"""Stands for the folder itself where a module is named."""
+"""Stands for the folder itself in place of a module's name."""
 MAX_REPORT_BYTES = 8 * 1024 * 1024
 MAX_LOAD_REQUEST_BYTES = 1024 * 1024
 STDERR = 2
 SIGNALLED = 128
 """The reaper exits with this plus the number of the signal that ended the zygote, as shells do."""
-_LOOK_MILLISECONDS = 250
+_POLL_MILLISECONDS = 250
 
 
 class LoadRequest(msgspec.Struct, frozen=True):
-    """What the service tells a zygote: where the modules are, which to leave out, what a call may take."""
+    """What the service sends a zygote: the folder of the modules, those to skip, and the limits of a call."""
 
     folder: str
-    left_out: list[str]
+    skipped: list[str]
     limits: Limits
 
 
@@ -56,7 +56,7 @@ class Broken(msgspec.Struct, frozen=True, tag="broken"):
 
 
 class Ready(msgspec.Struct, frozen=True, tag="ready"):
-    """All modules are imported; `refused` names those that offer a function under a name given twice."""
+    """All modules are imported; `refused` are those that use a function's name twice."""
 
     functions: list[FunctionInfo]
     refused: list[BrokenModule]
@@ -71,7 +71,7 @@ def main() -> NoReturn:
     for descriptor in descriptors:
         os.set_inheritable(descriptor, False)  # noqa: FBT003  # for programs that modules start
     control, lifeline = (socket.socket(fileno=descriptor) for descriptor in descriptors[:2])
-    processes.adopt_orphans()
+    processes.become_subreaper()
     reaper = os.getpid()
     zygote = os.fork()
     if zygote == 0:
@@ -86,10 +86,10 @@ def main() -> NoReturn:
 
 
 def _wait(lifeline: socket.socket, zygote: int) -> int:
-    """Wait until the service lets go, or the zygote ends; return the latter's exit code."""
+    """Wait until the service closes the lifeline or the zygote ends; return the zygote's exit code."""
     poll = select.poll()
     poll.register(lifeline, select.POLLIN)
-    while not poll.poll(_LOOK_MILLISECONDS):
+    while not poll.poll(_POLL_MILLISECONDS):
         ended, status = os.waitpid(-1, os.WNOHANG)
         if ended == zygote:
             return os.waitstatus_to_exitcode(status)
@@ -101,13 +101,13 @@ def _wait(lifeline: socket.socket, zygote: int) -> int:
 
 def _be_zygote(control: socket.socket, crash: int) -> NoReturn:
     try:
-        orders = msgspec.json.decode(framing.receive(control, MAX_LOAD_REQUEST_BYTES), type=LoadRequest)
-        faulthandler.enable(crash)  # where the service finds what it cannot be told any more
-        _import_all(Path(orders.folder), orders.left_out, control, crash)
+        request = msgspec.json.decode(framing.receive(control, MAX_LOAD_REQUEST_BYTES), type=LoadRequest)
+        faulthandler.enable(crash)  # the service reads it when this process dies
+        _import_all(Path(request.folder), request.skipped, control, crash)
         faulthandler.enable(STDERR)
         os.close(crash)
-        _serve(control, orders.limits)
-    except (EOFError, ConnectionError):  # the service is gone, and with it the reason to be
+        _serve(control, request.limits)
+    except (EOFError, ConnectionError):  # the service has ended
         pass
     except BaseException:  # noqa: BLE001  # the process must end here, whatever happens
         traceback.print_exc()
@@ -115,12 +115,12 @@ def _be_zygote(control: socket.socket, crash: int) -> NoReturn:
     os._exit(0)
 
 
-def _import_all(folder: Path, left_out: list[str], control: socket.socket, crash: int) -> None:
+def _import_all(folder: Path, skipped: list[str], control: socket.socket, crash: int) -> None:
     def report(message: Report) -> None:
         control.sendall(framing.encode(msgspec.json.encode(message)))
 
     try:
-        os.chdir(folder)  # a module finds its tables beside itself
+        os.chdir(folder)  # a module opens its data files by relative paths
         names = modules.names_in(folder)
     except OSError as error:
         report(Ready([], [BrokenModule(FOLDER, str(_unreadable(error)))]))
@@ -128,7 +128,7 @@ def _import_all(folder: Path, left_out: list[str], control: socket.socket, crash
     modules.make_importable(folder)
     functions: list[FunctionInfo] = []
     for name in names:
-        if name not in left_out:
+        if name not in skipped:
             report(Importing(name))
             faulthandler.dump_traceback_later(modules.IMPORT_SECONDS + 1, file=crash)
             failure = modules.error_of_importing(name, folder, functions)
@@ -161,13 +161,13 @@ def _named_twice(name: str, where: list[str]) -> Text:
 
 def _serve(control: socket.socket, limits: Limits) -> None:
     """Fork a supervisor for every socket that comes."""
-    # Whatever the modules have set: supervisors wait for their children, and nobody has to wait for supervisors.
+    # Undo what modules may have set. Supervisors wait for their children; the kernel reaps supervisors.
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGALRM):
         signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    served = {offer.name: offer for offer in registered}
+    functions = {function.name: function for function in registered}
     gc.collect()
-    gc.freeze()  # memory that no collection writes to stays shared with the calls
+    gc.freeze()  # memory that the collector does not write to stays shared with the calls
     while True:
         _, descriptors, _, _ = socket.recv_fds(control, 1, 1)
         if not descriptors:
@@ -181,13 +181,13 @@ def _serve(control: socket.socket, limits: Limits) -> None:
             if supervisor == 0:
                 control.close()
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-                _be_supervisor(service, served, limits)
+                _be_supervisor(service, functions, limits)
 
 
-def _be_supervisor(service: socket.socket, served: dict[str, CoreFunction], limits: Limits) -> NoReturn:
+def _be_supervisor(service: socket.socket, functions: dict[str, CoreFunction], limits: Limits) -> NoReturn:
     try:
-        supervise(service, served, limits)
-    except (EOFError, ConnectionError):  # the service has gone
+        supervise(service, functions, limits)
+    except (EOFError, ConnectionError):  # the service no longer waits
         pass
     except BaseException:  # noqa: BLE001  # the process must end here, whatever happens
         traceback.print_exc()

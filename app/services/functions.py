@@ -5,19 +5,10 @@ from typing import Any
 
 from app.domain.codes import Code
 from app.domain.policy import OPEN_PROGRAM, VerificationRequest
-from app.functions.client import (
-    Caller,
-    Failed,
-    FunctionsBusyError,
-    FunctionsClient,
-    FunctionsUnavailableError,
-    Invalid,
-    NotFound,
-    Outcome,
-    Returned,
-    TimedOut,
-)
+from app.functions.client import FunctionsBusyError, FunctionsClient, FunctionsUnavailableError
 from app.functions.concurrency import BusyError, ConcurrencyLimiter
+from app.functions.decorator import Caller
+from app.functions.messages import Failed, Invalid, NotFound, Outcome, Returned, TimedOut
 from app.services.licence import Evaluation, LicenceService, Verdict
 
 logger = logging.getLogger(__name__)

@@ -7,7 +7,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from app.functions.client import FunctionsClient, Listing
+from app.functions.client import FunctionsClient
+from app.functions.messages import Listing
 from app.services.doctor import CheckResult, Facts, run_checks
 from app.services.doctor.gather import gather_running
 from app.services.file_store import FileStore, StoredFile

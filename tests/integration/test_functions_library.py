@@ -87,7 +87,7 @@ def test_a_load_that_fails_is_told_to_whoever_asked_for_it_and_not_tried_again_a
     library: Library, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failing = Failing()
-    monkeypatch.setattr("app.functions.library._LOOK_SECONDS", 600)  # the next look, were it not asked
+    monkeypatch.setattr("app.functions.library._SCAN_SECONDS", 600)
     with monkeypatch.context() as patch:
         patch.setattr("app.functions.library.load", failing)
         library.start()
@@ -145,7 +145,7 @@ def test_a_file_whose_name_is_no_utf_8_is_named_as_broken_and_harms_no_other(fol
     loaded = load(folder, LIMITS)
     try:
         assert [broken.module for broken in loaded.broken] == ["m\\udcff", "p\\udcff"]
-        assert all("is no name for a module" in broken.error for broken in loaded.broken)
+        assert all("cannot name a module" in broken.error for broken in loaded.broken)
         assert list(loaded.functions) == ["good"]
     finally:
         loaded.close()

@@ -12,17 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from app.functions.client import (
-    Caller,
-    Failed,
-    FunctionsBusyError,
-    FunctionsUnavailableError,
-    Invalid,
-    NotFound,
-    Outcome,
-    Returned,
-    TimedOut,
-)
+from app.functions.client import FunctionsBusyError, FunctionsUnavailableError
+from app.functions.decorator import Caller
+from app.functions.messages import Failed, Invalid, NotFound, Outcome, Returned, TimedOut
 from app.functions.modules import packages_dir
 from tests.support.functions_service import FunctionsService
 from tests.support.processes import processes_in
@@ -112,20 +104,20 @@ def test_what_does_not_end_is_a_timeout(impatient: FunctionsService, function: s
         ("interrupted", "KeyboardInterrupt"),
         ("set", "Object of type set is not JSON serializable"),
         ("bytes", "Object of type bytes is not JSON serializable"),
-        ("NaN", "the result is no JSON: Out of range float values are not JSON compliant"),
-        ("surrogate", "a text in it holds a lone surrogate"),
+        ("NaN", "the result is not JSON: Out of range float values are not JSON compliant"),
+        ("surrogate", "a text in it contains a lone surrogate"),
         ("cycle", "Circular reference detected"),
         ("deep", "nested deeper than 64 levels"),
         ("very deep", "nested deeper than 64 levels"),
-        ("numbers as keys", "an object has a key that is no text"),
+        ("numbers as keys", "an object has a key that is not a text"),
         ("huge number", "Exceeds the limit"),
         ("generator", "Object of type generator is not JSON serializable"),
         ("NUL in its message", "ValueError: a\\x00b\\ud800c"),
         ("cannot be shown", "OddError"),
-        ("garbage in every descriptor", "its process wrote what is no outcome"),
+        ("garbage in every descriptor", "its process wrote something that is not an outcome"),
         ("large file", "File too large"),
         ("200 processes", "it started more than 64 processes"),
-        ("supervisor killed", "without a word"),
+        ("supervisor killed", "without an outcome"),
         ("shared memory", "it took more memory than a call may"),
     ],
 )

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.functions.call import MAX_DEPTH, MAX_DETAIL, ResultError, encode, failed, invalid, outcome_of
+from app.functions.call import MAX_DEPTH, MAX_DETAIL, ResultError, encode, failed, invalid, run_function
 from app.functions.decorator import Caller, CoreFunction
-from app.functions.messages import CallerFacts, CallRequest, Failed, Invalid, Outcome, Returned
+from app.functions.messages import CallRequest, Failed, Invalid, Outcome, Returned
 
 JSON = st.recursive(
     st.none()
@@ -49,9 +49,9 @@ class Holder(msgspec.Struct):
     inner: Checked
 
 
-def run(function: Any, arguments: Any = None, schema: Any = None, caller: CallerFacts | None = None) -> Outcome:
-    request = CallRequest("name", arguments or {}, caller or CallerFacts("card", "client", None))
-    outcome = outcome_of(CoreFunction("name", function, schema), request, 1000, lambda: None)
+def run(function: Any, arguments: Any = None, schema: Any = None, caller: Caller | None = None) -> Outcome:
+    request = CallRequest("name", arguments or {}, caller or Caller("card", "client", None))
+    outcome = run_function(CoreFunction("name", function, schema), request, 1000, lambda: None)
     return msgspec.json.decode(outcome, type=Outcome)  # type: ignore[arg-type]
 
 
@@ -71,7 +71,7 @@ def nested(depth: int) -> list[Any]:
     "value", [math.nan, math.inf, {1}, b"", object(), {1: 2}, {"a": [{None: 1}]}, "\udc80", {"\ud800": 1}, 1j]
 )
 def test_what_is_no_json_is_refused(value: object) -> None:
-    with pytest.raises(ResultError, match=r"结果不是 JSON.* / the result is no JSON"):
+    with pytest.raises(ResultError, match=r"结果不是 JSON.* / the result is not JSON"):
         encode(value, 1000)
 
 
@@ -145,7 +145,7 @@ def test_arguments_are_converted_to_their_type() -> None:
 def test_the_callers_expiry_is_in_utc() -> None:
     until = datetime(2027, 1, 1, 8, tzinfo=timezone(timedelta(hours=8)))
     seen: list[Caller] = []
-    run(lambda _arguments, caller: seen.append(caller), caller=CallerFacts("card", "client", until))
+    run(lambda _arguments, caller: seen.append(caller), caller=Caller("card", "client", until))
     assert seen == [Caller("card", "client", datetime(2027, 1, 1, tzinfo=UTC))]
     assert seen[0].expires_at is not None
     assert seen[0].expires_at.tzinfo is UTC

@@ -103,7 +103,7 @@ def test_a_call_is_handed_on_as_it_came(service: testing.TestClient, shelf: Shel
 def test_all_places_taken_is_said_in_both_languages(shelf: Shelf) -> None:
     answer = testing.TestClient(create_app(shelf, 0)).simulate_post("/call", json=CALL)  # type: ignore[arg-type]
     assert answer.status_code == 503
-    assert answer.json == {"error": "名额已满，请稍后重试 / all places are taken: try again later"}
+    assert answer.json == {"error": "名额已满，请稍后重试 / all slots are taken: try again later"}
 
 
 @pytest.mark.parametrize(

@@ -10,15 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from app.functions.client import (
-    MAX_ANSWER_BYTES,
-    Caller,
-    CallResult,
-    FunctionsBusyError,
-    FunctionsClient,
-    FunctionsUnavailableError,
-    Returned,
-)
+from app.functions.client import MAX_ANSWER_BYTES, FunctionsBusyError, FunctionsClient, FunctionsUnavailableError
+from app.functions.decorator import Caller
+from app.functions.messages import CallResult, Returned
 
 CALLER = Caller("card", "client", datetime(2027, 1, 1, tzinfo=UTC))
 
@@ -77,7 +71,7 @@ def test_a_call_and_its_result(liar: Liar, client: FunctionsClient) -> None:
     assert client.call("名", {"a": 1}, CALLER) == Returned({"价": 1})
     assert liar.requests[0].startswith(b"POST /call HTTP/1.1\r\n")
     assert '"function": "名", "arguments": {"a": 1}'.encode() in liar.requests[0]
-    assert b'"expires_at": "2027-01-01T00:00:00+00:00"' in liar.requests[0]
+    assert b'"expires_at": "2027-01-01T00:00:00Z"' in liar.requests[0]
 
 
 @pytest.mark.parametrize(

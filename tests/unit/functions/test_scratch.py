@@ -12,7 +12,7 @@ ZYGOTE = os.getpid()
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    made = scratch.make(ZYGOTE)
+    made = scratch.create(ZYGOTE)
     yield made
     scratch.remove_all(ZYGOTE)
 
@@ -41,8 +41,8 @@ def test_what_is_gone_already_is_no_error(folder: Path) -> None:
 
 
 def test_what_a_zygotes_calls_have_left_goes_and_nobody_elses(folder: Path) -> None:
-    another = scratch.make(ZYGOTE)
-    others = scratch.make(0)
+    another = scratch.create(ZYGOTE)
+    others = scratch.create(0)
     scratch.remove_all(ZYGOTE)
     assert not folder.exists()
     assert not another.exists()

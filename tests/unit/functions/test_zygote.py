@@ -11,7 +11,8 @@ import msgspec
 import pytest
 
 from app.functions import framing, zygote
-from app.functions.messages import CallerFacts, CallRequest, Failed, Outcome, Returned, TimedOut
+from app.functions.decorator import Caller
+from app.functions.messages import CallRequest, Failed, Outcome, Returned, TimedOut
 from app.functions.supervisor import Limits
 from tests.support.processes import processes_in
 from tests.support.service import ROOT, wait_for
@@ -96,7 +97,7 @@ class Running:
         with theirs:
             socket.send_fds(self.control, [b"c"], [theirs.fileno()])
         ours.settimeout(20)
-        request = CallRequest(function, arguments, CallerFacts("card", "client", None))
+        request = CallRequest(function, arguments, Caller("card", "client", None))
         ours.sendall(framing.encode(msgspec.json.encode(request)))
         return ours
 
@@ -173,7 +174,7 @@ def test_a_process_that_closed_its_pipe_is_waited_for(running: Running, folder: 
 def test_what_is_no_outcome_is_a_failure(running: Running, folder: Path, content: bytes) -> None:
     running.load(folder)
     assert running.call("garbage", bytes=list(content))[1] == Failed(
-        "进程写出的不是结果 / its process wrote what is no outcome"
+        "进程写出的不是结果 / its process wrote something that is not an outcome"
     )
 
 
