@@ -1,4 +1,4 @@
-"""Loading the vendor's modules, where a process does not do what it should."""
+"""The library: loading, reloading and restarting the vendor's modules when something goes wrong."""
 
 import os
 from collections.abc import Iterator
@@ -41,7 +41,9 @@ def library(folder: Path) -> Iterator[Library]:
     assert processes_in(folder) == []
 
 
-def test_a_module_that_hangs_deaf_to_signals_is_named_and_ended(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_module_that_blocks_signals_and_hangs_is_ended_and_reported(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(generation, "IMPORT_SECONDS", 1)
     monkeypatch.setattr(generation, "_MARGIN_SECONDS", 1)
     (folder / "deaf.py").write_text(
@@ -58,7 +60,7 @@ def test_a_module_that_hangs_deaf_to_signals_is_named_and_ended(folder: Path, mo
     assert processes_in(folder) == []
 
 
-def test_what_cannot_be_loaded_now_is_loaded_later(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_modules_are_loaded_once_the_zygote_can_be_started(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(generation, "PROJECT", Path("/nonexistent"))
         library.start()
@@ -73,7 +75,7 @@ def test_what_cannot_be_loaded_now_is_loaded_later(library: Library, monkeypatch
 
 
 class Failing:
-    """Stands for a load that fails."""
+    """Replaces `load` with a failure."""
 
     def __init__(self) -> None:
         self.times = 0
@@ -83,7 +85,7 @@ class Failing:
         raise ValueError("no way")
 
 
-def test_a_load_that_fails_is_told_to_whoever_asked_for_it_and_not_tried_again_at_once(
+def test_a_failure_to_load_is_reported_to_the_caller_of_reload_and_not_retried_at_once(
     library: Library, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failing = Failing()
@@ -99,7 +101,7 @@ def test_a_load_that_fails_is_told_to_whoever_asked_for_it_and_not_tried_again_a
     assert library.reload().functions[0].name == "good"
 
 
-def test_a_change_whose_load_failed_is_taken_up_later(
+def test_a_change_that_failed_to_load_is_loaded_later(
     library: Library, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     library.start()
@@ -114,19 +116,21 @@ def test_a_change_whose_load_failed_is_taken_up_later(
 
 
 ODD = {
-    "a docstring that is no text of UTF-8": ("f.__doc__ = 'about \\ud800'", []),
-    "a docstring that is no text": ("f.__doc__ = 5", []),
-    "a name that is no text of UTF-8": ("core_function('mm\\ud800')(f)", ["mmm"]),
-    "a schema that is no text of UTF-8": (
+    "a docstring that is not UTF-8": ("f.__doc__ = 'about \\ud800'", []),
+    "a docstring that is not a text": ("f.__doc__ = 5", []),
+    "a name that is not UTF-8": ("core_function('mm\\ud800')(f)", ["mmm"]),
+    "a schema that is not UTF-8": (
         "import msgspec, typing as t\ncore_function('x', schema=t.Annotated[dict, msgspec.Meta(title='\\ud800')])(f)",
         ["mmm"],
     ),
-    "a module that is none": ("f.__module__ = 5", ["mmm"]),
+    "a module name that is not a text": ("f.__module__ = 5", ["mmm"]),
 }
 
 
 @pytest.mark.parametrize(("odd", "blamed"), ODD.values(), ids=ODD)
-def test_what_cannot_be_told_of_a_module_is_laid_to_no_other(folder: Path, odd: str, blamed: list[str]) -> None:
+def test_a_function_whose_description_is_not_json_breaks_its_own_module_only(
+    folder: Path, odd: str, blamed: list[str]
+) -> None:
     for name, more in (("aaa", ""), ("mmm", odd), ("zzz", "")):
         text = GOOD.replace('"good"', f'"{name}"').replace("def good", "def f")
         (folder / f"{name}.py").write_text(text + more)
@@ -138,7 +142,7 @@ def test_what_cannot_be_told_of_a_module_is_laid_to_no_other(folder: Path, odd: 
         loaded.close()
 
 
-def test_a_file_whose_name_is_no_utf_8_is_named_as_broken_and_harms_no_other(folder: Path) -> None:
+def test_a_file_whose_name_is_not_utf_8_is_a_broken_module_and_others_work(folder: Path) -> None:
     (folder / os.fsdecode(b"m\xff.py")).write_text(GOOD)
     (folder / os.fsdecode(b"p\xff")).mkdir()
     (folder / os.fsdecode(b"p\xff") / "__init__.py").write_text("")
@@ -159,14 +163,14 @@ def test_a_zygote_that_does_not_start_is_an_error(
         load(folder, LIMITS)
 
 
-def test_a_reload_that_takes_too_long_says_so(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reload_that_takes_too_long_is_reported(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("app.functions.library.RELOAD_SECONDS", 0.1)
     with pytest.raises(NotLoadedError):
         library.reload()  # nobody has started it
     library.start()
 
 
-def test_every_change_below_the_folder_is_seen(folder: Path) -> None:
+def test_every_change_below_the_folder_changes_the_signature(folder: Path) -> None:
     seen = [signature(folder)]
 
     def is_seen() -> bool:
@@ -188,14 +192,14 @@ def test_every_change_below_the_folder_is_seen(folder: Path) -> None:
     assert is_seen()
 
 
-def test_a_folder_that_links_to_itself_is_looked_through_once(folder: Path) -> None:
+def test_a_folder_that_links_to_itself_is_scanned_once(folder: Path) -> None:
     (folder / "again").symlink_to(folder)
     assert {entry[0] for entry in signature(folder)} == {str(folder / "good.py"), str(packages_dir(folder))}
     (folder / "and_again").symlink_to("again")
     assert len(signature(folder)) == 2
 
 
-def test_what_python_and_editors_leave_beside_modules_is_no_change(folder: Path) -> None:
+def test_caches_and_temporary_files_of_editors_do_not_change_the_signature(folder: Path) -> None:
     before = signature(folder)
     for name in ("__pycache__", ".git"):
         (folder / name).mkdir()
@@ -205,13 +209,13 @@ def test_what_python_and_editors_leave_beside_modules_is_no_change(folder: Path)
     assert signature(folder) == before
 
 
-def test_a_module_that_ends_the_process_over_and_over_is_loaded_ever_more_seldom(
+def test_a_module_that_keeps_ending_the_process_is_loaded_less_and_less_often(
     library: Library, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (folder / "ends.py").write_text("import os, threading\nthreading.Timer(0.2, os._exit, [7]).start()\n")
     pauses: list[float] = []
-    patience = library_module._Backoff  # noqa: SLF001
-    monkeypatch.setattr(patience, "is_over", property(lambda self: pauses.append(self._pause)))
+    backoff = library_module._Backoff  # noqa: SLF001
+    monkeypatch.setattr(backoff, "is_over", property(lambda self: pauses.append(self._pause)))
     library.start()
 
     def end() -> str:
@@ -224,7 +228,7 @@ def test_a_module_that_ends_the_process_over_and_over_is_loaded_ever_more_seldom
     wait_for(lambda: "exit status 7" in end())
     with pytest.raises(NotLoadedError):
         library.call("good", REQUEST)
-    library.reload()  # whoever asks does not wait
+    library.reload()  # does not wait
     wait_for(lambda: 3.0 in pauses)
     assert list(dict.fromkeys(pauses))[:3] == [0.0, 1.0, 3.0]
     (folder / "ends.py").unlink()

@@ -1,4 +1,4 @@
-"""The functions' service with the real gunicorn, as a process, beside the service that asks it."""
+"""The functions service in a process of its own, with gunicorn."""
 
 import os
 import shutil
@@ -8,12 +8,25 @@ from pathlib import Path
 from typing import Self
 
 from app.functions.client import FunctionsClient, FunctionsUnavailableError
+from app.functions.decorator import Caller
+from app.functions.messages import Outcome
 from tests.support import core_functions
+from tests.support.processes import processes_in
 from tests.support.service import ROOT, wait_for
+
+CALLER = Caller("0" * 32, "1" * 32, None)
+HOSTILE = ROOT / "tests/support/hostile_functions.py"
+WELL = """
+from app.functions import core_function
+
+@core_function("well")
+def well(arguments, caller):
+    return arguments
+"""
 
 
 class FunctionsService:
-    """The functions service of a folder, on the socket that the `Service` of this folder uses."""
+    """The functions service of a folder, on the socket that the `Service` of the same folder uses."""
 
     def __init__(self, folder: Path, **settings: str) -> None:
         self.modules = folder / "functions"
@@ -29,19 +42,27 @@ class FunctionsService:
         self.client = FunctionsClient(self.socket, 30)
         self.process: subprocess.Popen[bytes] | None = None
 
+    def with_module(self, name: str, text: str) -> Self:
+        (self.modules / f"{name}.py").write_text(text)
+        return self
+
+    def with_hostile_functions(self) -> Self:
+        """Install `tests/support/hostile_functions.py`, and one function that does what it should."""
+        return self.with_module("hostile", HOSTILE.read_text()).with_module("well", WELL)
+
     def with_shop(self) -> Self:
-        """Install `tests/support/core_functions.py`, good functions and bad ones."""
+        """Install `tests/support/core_functions.py`."""
         shutil.copy(core_functions.__file__, self.modules / "shop.py")
         return self
 
     def start(self) -> Self:
         self.launch()
-        wait_for(lambda: self._answers() or self.process.poll() is not None, 60)
+        wait_for(lambda: self.answers() or self.process.poll() is not None, 60)
         assert self.process.poll() is None, self.log.read_text()
         return self
 
     def launch(self) -> None:
-        """Start it, and do not wait until it has loaded anything."""
+        """Start it without waiting until it has loaded anything."""
         command = [sys.executable, "-m", "gunicorn"]
         command += ["--config", "python:app.functions.gunicorn_conf", "app.functions.wsgi:app"]
         with self.log.open("ab") as log:
@@ -63,9 +84,16 @@ class FunctionsService:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def _answers(self) -> bool:
+    def call(self, function: str, **arguments: object) -> Outcome:
+        return self.client.call(function, arguments, CALLER)
+
+    def answers(self) -> bool:
         try:
             self.client.list()
         except FunctionsUnavailableError:
             return False
         return True
+
+    def is_idle(self) -> bool:
+        """Whether no process but the zygote is left."""
+        return len(processes_in(self.modules)) == 1

@@ -1,4 +1,4 @@
-"""What no function should do. A module of the functions service, copied into its folder by the tests."""
+"""Functions that misbehave. Tests copy this module into the folder of the functions service."""
 
 import ctypes
 import mmap
@@ -11,13 +11,7 @@ import tempfile
 import threading
 import time
 
-import msgspec
 from app.functions import core_function
-
-
-class Amount(msgspec.Struct):
-    amount: int
-    unit: str = "g"
 
 
 class OddError(Exception):
@@ -195,7 +189,7 @@ def many_processes(arguments, caller):
 
 
 @core_function("supervisor killed")
-def guardian_killed(arguments, caller):
+def supervisor_killed(arguments, caller):
     stay()
     os.kill(os.getppid(), signal.SIGKILL)
     time.sleep(1000)
@@ -230,16 +224,6 @@ def temporary_files(arguments, caller):
     with open(arguments["told"], "w") as told:
         told.write(f"{tempfile.gettempdir()} {folder} {child.stdout}")
     ENDINGS[arguments["then"]]()
-
-
-@core_function("garbage in every descriptor")
-def garbage(arguments, caller):
-    for descriptor in range(3, 30):
-        try:
-            os.write(descriptor, b"\0\0\0\5hello")
-        except OSError:
-            pass
-    time.sleep(1000)
 
 
 @core_function("large file")
@@ -333,13 +317,3 @@ def surroundings(arguments, caller):
 @core_function("caller")
 def caller_told(arguments, caller):
     return [caller.card_id, caller.client_id, str(caller.expires_at)]
-
-
-@core_function("checked")
-def checked(arguments: Amount, caller):
-    return f"{arguments.amount} {arguments.unit}"
-
-
-@core_function("validates itself")
-def validates_itself(arguments, caller):
-    return msgspec.convert({}, Amount)

@@ -56,7 +56,7 @@ def run(function: Any, arguments: Any = None, schema: Any = None, caller: Caller
 
 
 @given(JSON)
-def test_any_json_value_arrives_as_it_is(value: object) -> None:
+def test_a_json_value_is_encoded_unchanged(value: object) -> None:
     assert json.loads(encode(value, 10**6)) == value
 
 
@@ -70,30 +70,30 @@ def nested(depth: int) -> list[Any]:
 @pytest.mark.parametrize(
     "value", [math.nan, math.inf, {1}, b"", object(), {1: 2}, {"a": [{None: 1}]}, "\udc80", {"\ud800": 1}, 1j]
 )
-def test_what_is_no_json_is_refused(value: object) -> None:
+def test_a_value_that_is_not_json_is_refused(value: object) -> None:
     with pytest.raises(ResultError, match=r"结果不是 JSON.* / the result is not JSON"):
         encode(value, 1000)
 
 
-def test_a_number_longer_than_python_writes_is_refused() -> None:
+def test_a_number_that_python_refuses_to_write_is_refused() -> None:
     with pytest.raises(ResultError, match="Exceeds the limit"):
         encode(10**5000, 10_000)
 
 
-def test_depth_has_a_bound() -> None:
+def test_nesting_is_limited() -> None:
     assert encode(nested(MAX_DEPTH - 1), 1000)
     for depth in (MAX_DEPTH + 1, 10_000):
         with pytest.raises(ResultError, match="nested deeper than 64 levels"):
             encode(nested(depth), 10**6)
 
 
-def test_size_is_counted_in_bytes_of_utf_8() -> None:
+def test_size_is_limited_in_bytes_of_utf_8() -> None:
     assert encode("卡" * 10, 32) == ('"' + "卡" * 10 + '"').encode()
     with pytest.raises(ResultError, match="the result has 32 bytes as JSON: at most 31 are allowed"):
         encode("卡" * 10, 31)
 
 
-def test_a_tuple_is_a_list() -> None:
+def test_a_tuple_is_encoded_as_a_list() -> None:
     assert encode((1, 2), 100) == b"[1,2]"
 
 
@@ -110,11 +110,11 @@ def test_a_tuple_is_a_list() -> None:
         ({"amount": 1, "prices": []}, "arguments.prices", "Expected `object`, got `array`"),
     ],
 )
-def test_arguments_that_do_not_fit_name_the_field(arguments: dict[str, Any], field: str, message: str) -> None:
+def test_invalid_arguments_are_reported_with_their_field(arguments: dict[str, Any], field: str, message: str) -> None:
     assert run(lambda _arguments, _caller: None, arguments, Order) == Invalid(field, message)
 
 
-def test_a_message_without_a_place_is_about_the_arguments() -> None:
+def test_a_message_without_a_path_is_about_all_arguments() -> None:
     assert invalid("Expected `array`, got `object`") == Invalid("arguments", "Expected `array`, got `object`")
 
 
@@ -126,7 +126,7 @@ def test_a_message_without_a_place_is_about_the_arguments() -> None:
         (Holder, {"inner": {"code": "cause"}}, "arguments.inner"),
     ],
 )
-def test_of_what_the_vendors_own_check_says_the_client_gets_the_field_alone(
+def test_the_client_gets_the_field_but_not_the_message_of_the_vendors_own_check(
     schema: Any, arguments: dict[str, Any], field: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(lambda _arguments, _caller: None, arguments, schema) == Invalid(field, "")
@@ -142,7 +142,7 @@ def test_arguments_are_converted_to_their_type() -> None:
     assert run(lambda arguments, _caller: arguments, {"amount": "x"}) == Returned({"amount": "x"})
 
 
-def test_the_callers_expiry_is_in_utc() -> None:
+def test_the_expiry_of_the_caller_is_in_utc() -> None:
     until = datetime(2027, 1, 1, 8, tzinfo=timezone(timedelta(hours=8)))
     seen: list[Caller] = []
     run(lambda _arguments, caller: seen.append(caller), caller=Caller("card", "client", until))
@@ -151,7 +151,7 @@ def test_the_callers_expiry_is_in_utc() -> None:
     assert seen[0].expires_at.tzinfo is UTC
 
 
-def test_an_exception_is_a_failure_with_the_vendors_own_lines() -> None:
+def test_an_exception_is_a_failure_whose_traceback_begins_in_the_function() -> None:
     def raises(arguments: object, caller: object) -> None:
         raise ValueError("hunter2")
 
@@ -166,7 +166,7 @@ def test_an_exception_is_a_failure_with_the_vendors_own_lines() -> None:
 @pytest.mark.parametrize(
     "error", [SystemExit(3), KeyboardInterrupt(), GeneratorExit(), MemoryError(), RecursionError()]
 )
-def test_whatever_is_raised_is_a_failure(error: BaseException) -> None:
+def test_any_exception_is_a_failure(error: BaseException) -> None:
     def raises(arguments: object, caller: object) -> None:
         raise error
 
@@ -175,13 +175,13 @@ def test_whatever_is_raised_is_a_failure(error: BaseException) -> None:
     assert type(error).__name__ in outcome.detail
 
 
-def test_a_result_that_will_not_do_is_a_failure_without_a_traceback() -> None:
+def test_an_invalid_result_is_a_failure_without_a_traceback() -> None:
     outcome = run(lambda _arguments, _caller: {1, 2})
     assert isinstance(outcome, Failed)
     assert outcome.detail.startswith("结果不是 JSON")
 
 
-def test_an_exception_that_cannot_be_shown_is_named() -> None:
+def test_an_exception_that_cannot_be_formatted_is_named() -> None:
     class OddError(Exception):
         @property
         def __cause__(self) -> None:
@@ -193,7 +193,7 @@ def test_an_exception_that_cannot_be_shown_is_named() -> None:
     assert run(raises) == Failed("OddError, which cannot be shown")
 
 
-def test_of_an_endless_recursion_the_end_is_told() -> None:
+def test_the_traceback_of_an_endless_recursion_is_cut_to_its_end() -> None:
     def recursion(arguments: object, caller: object) -> object:
         return recursion(arguments, caller)
 
@@ -203,13 +203,13 @@ def test_of_an_endless_recursion_the_end_is_told() -> None:
 
 
 @given(st.text(alphabet=st.characters(codec=None, exclude_categories=())))
-def test_a_detail_can_be_held_by_every_reader(text: str) -> None:
+def test_a_detail_is_valid_unicode_without_nul(text: str) -> None:
     detail = failed(text).detail
     assert "\0" not in detail
     assert detail.encode().decode() == detail
 
 
-def test_of_a_long_detail_the_end_is_kept() -> None:
+def test_a_long_detail_is_cut_to_its_end() -> None:
     detail = failed("a" * 5_000 + "end").detail
     assert len(detail) == MAX_DETAIL
     assert detail.startswith("…a")

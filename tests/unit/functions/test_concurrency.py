@@ -3,7 +3,7 @@ import pytest
 from app.functions.concurrency import BusyError, ConcurrencyLimiter
 
 
-def test_one_card_gets_half_of_the_places() -> None:
+def test_one_card_gets_half_of_the_slots() -> None:
     slots = ConcurrencyLimiter(4)
     with slots.slot("a"), slots.slot("a"):
         with pytest.raises(BusyError), slots.slot("a"):
@@ -14,7 +14,7 @@ def test_one_card_gets_half_of_the_places() -> None:
         pass
 
 
-def test_where_there_is_one_place_anyone_may_take_it() -> None:
+def test_a_single_slot_is_open_to_every_card() -> None:
     slots = ConcurrencyLimiter(1)
     with slots.slot("a"), pytest.raises(BusyError), slots.slot("b"):
         pass
@@ -22,7 +22,7 @@ def test_where_there_is_one_place_anyone_may_take_it() -> None:
         pass
 
 
-def test_a_place_is_free_again_after_a_failure() -> None:
+def test_a_slot_is_free_again_after_a_failure() -> None:
     slots = ConcurrencyLimiter(1)
     with pytest.raises(ValueError, match="it"), slots.slot("a"):
         raise ValueError("it")

@@ -39,7 +39,7 @@ def offered(function: Callable[..., object], **how: Any) -> CoreFunction:
 
 
 @pytest.mark.parametrize("kind", [Amount, AmountDict, AmountData, dict[str, int]])
-def test_the_first_parameters_annotation_is_the_type_of_the_arguments(kind: type) -> None:
+def test_the_annotation_of_the_first_parameter_is_the_type_of_the_arguments(kind: type) -> None:
     def function(arguments: kind, caller: Caller) -> None: ...  # type: ignore[valid-type]
 
     assert offered(function).schema == kind
@@ -47,29 +47,29 @@ def test_the_first_parameters_annotation_is_the_type_of_the_arguments(kind: type
 
 
 @pytest.mark.parametrize("kind", [dict, Any, object, None, dict[str, Any]])
-def test_an_annotation_that_says_nothing_is_no_check(kind: object) -> None:
+def test_an_annotation_for_any_object_means_no_check(kind: object) -> None:
     def function(arguments: kind, caller: Caller) -> None: ...  # type: ignore[valid-type]
 
     assert offered(function).json_schema() is None
 
 
-def test_no_annotation_is_no_check() -> None:
+def test_no_annotation_means_no_check() -> None:
     assert offered(lambda _arguments, _caller: None).schema is None
 
 
-def test_the_schema_given_goes_before_the_annotation() -> None:
+def test_an_explicit_schema_takes_precedence_over_the_annotation() -> None:
     def function(arguments: dict[str, int], caller: Caller) -> None: ...
 
     assert offered(function, schema=Amount).schema is Amount
 
 
-def test_annotations_may_be_texts_and_those_of_others_may_be_for_type_checkers_only() -> None:
+def test_annotations_may_be_strings_and_those_of_other_parameters_may_be_undefined() -> None:
     def function(arguments: "Amount", caller: "Unknown") -> "Unknown": ...
 
     assert offered(function).schema is Amount
 
 
-def test_an_offer_names_its_module_or_package() -> None:
+def test_a_function_knows_its_module_or_package() -> None:
     def function(arguments: dict, caller: Caller) -> None: ...  # type: ignore[type-arg]
 
     function.__module__ = "package.inner"
@@ -77,24 +77,24 @@ def test_an_offer_names_its_module_or_package() -> None:
 
 
 @pytest.mark.parametrize("name", ["", "x" * 65, None, 5, len])
-def test_a_name_that_will_not_do_is_refused(name: Any) -> None:
+def test_an_invalid_name_is_refused(name: Any) -> None:
     with pytest.raises(RefusedError, match="1 to 64 characters"):
         core_function(name)
 
 
 @pytest.mark.parametrize("name", ["mm\ud800", "a\0", "a\nb", "\x1b[31m"])
-def test_a_name_that_no_request_could_hold_is_refused(name: str) -> None:
+def test_a_name_with_control_characters_or_surrogates_is_refused(name: str) -> None:
     with pytest.raises(RefusedError, match="a control character or a lone surrogate") as refusal:
         core_function(name)
     str(refusal.value).encode()
 
 
-def test_the_function_that_opens_the_program_is_none_of_these() -> None:
+def test_the_name_of_the_function_that_opens_the_program_is_refused() -> None:
     with pytest.raises(RefusedError, match="opens the program"):
         core_function("打开程序")
 
 
-def test_names_may_be_as_long_as_a_request_may_have_them() -> None:
+def test_names_may_be_as_long_as_requests_allow() -> None:
     core_function("功" * 64)(lambda _arguments, _caller: None)
     assert registered
 
@@ -102,7 +102,7 @@ def test_names_may_be_as_long_as_a_request_may_have_them() -> None:
 @pytest.mark.parametrize(
     "function", [lambda: None, lambda _a: None, lambda _a, _b, _c: None, lambda _a, *, _caller: None]
 )
-def test_what_does_not_take_arguments_and_caller_is_refused(function: Callable[..., object]) -> None:
+def test_a_function_that_does_not_take_arguments_and_caller_is_refused(function: Callable[..., object]) -> None:
     with pytest.raises(RefusedError, match=r"must take \(arguments, caller\)"):
         core_function("name")(function)
     assert registered == []
@@ -112,7 +112,7 @@ async def _coroutine(arguments: object, caller: Caller) -> None: ...
 
 
 @pytest.mark.parametrize("what", [_coroutine, Amount, "text"])
-def test_what_is_no_plain_function_is_refused(what: Any) -> None:
+def test_only_plain_functions_are_accepted(what: Any) -> None:
     with pytest.raises(RefusedError, match="plain function"):
         core_function("name")(what)
 

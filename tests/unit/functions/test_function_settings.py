@@ -11,7 +11,7 @@ from tests.support.service import ROOT
 LEAST = {"KADUN_FUNCTIONS_DIR": "/data/functions", "KADUN_FUNCTIONS_SOCKET": "/run/functions.sock"}
 
 
-def test_the_defaults() -> None:
+def test_defaults() -> None:
     assert FunctionSettings.from_env(LEAST) == FunctionSettings(
         folder=Path("/data/functions"),
         socket=Path("/run/functions.sock"),
@@ -24,7 +24,7 @@ def test_the_defaults() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(LEAST))
-def test_what_is_missing_is_named(name: str) -> None:
+def test_a_missing_setting_is_named(name: str) -> None:
     with pytest.raises(SettingsError, match=f"{name} is not set"):
         FunctionSettings.from_env({**LEAST, name: ""})
 
@@ -40,26 +40,26 @@ def test_what_is_missing_is_named(name: str) -> None:
         ("KADUN_LOG_LEVEL", "loud"),
     ],
 )
-def test_what_is_out_of_bounds_is_refused(name: str, value: str) -> None:
+def test_a_value_out_of_bounds_is_refused(name: str, value: str) -> None:
     with pytest.raises(SettingsError, match=name):
         FunctionSettings.from_env({**LEAST, name: value})
 
 
-def test_relative_paths_are_meant_from_here() -> None:
+def test_relative_paths_start_in_the_working_directory() -> None:
     settings = FunctionSettings.from_env({"KADUN_FUNCTIONS_DIR": "functions", "KADUN_FUNCTIONS_SOCKET": "x.sock"})
     assert settings.folder == Path.cwd() / "functions"
     assert settings.socket == Path.cwd() / "x.sock"
 
 
 @pytest.mark.parametrize("name", ["DATABASE_URL", "KERNAL_DATA_KEY", "DATABASE_URL_FILE", "KERNAL_DATA_KEY_FILE"])
-def test_a_secret_in_sight_is_refused_and_not_shown(name: str) -> None:
+def test_a_secret_is_refused_and_not_shown(name: str) -> None:
     with pytest.raises(SettingsError, match=f"{name} is set") as refusal:
         FunctionSettings.from_env({**LEAST, name: "hunter2"})
     assert "hunter2" not in str(refusal.value)
     assert FunctionSettings.from_env({**LEAST, name: ""})
 
 
-def test_the_container_has_room_for_as_many_processes_as_calls_may_start() -> None:
+def test_the_container_allows_as_many_processes_as_calls_may_start() -> None:
     compose = (ROOT / "docker-compose.yml").read_text().partition("\n  functions:\n")[2]
     limit = re.search(r"pids_limit: (\d+)", compose)
     assert limit

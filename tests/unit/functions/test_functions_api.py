@@ -1,4 +1,4 @@
-"""The service's HTTP, over a library of functions that is none."""
+"""The HTTP API of the functions service, on a fake library."""
 
 import json
 from typing import TYPE_CHECKING, Any
@@ -56,7 +56,7 @@ def service(shelf: Shelf) -> testing.TestClient:
     return testing.TestClient(create_app(shelf, 2))  # type: ignore[arg-type]
 
 
-def test_the_process_answers(service: testing.TestClient) -> None:
+def test_health(service: testing.TestClient) -> None:
     assert service.simulate_get("/healthz").json == {"status": "ok"}
 
 
@@ -70,7 +70,7 @@ def test_a_listing(service: testing.TestClient, method: str, path: str) -> None:
 
 
 @pytest.mark.parametrize(("method", "path"), [("GET", "/functions"), ("POST", "/reload"), ("POST", "/call")])
-def test_while_nothing_is_loaded_the_service_is_unavailable(
+def test_the_service_is_unavailable_while_nothing_is_loaded(
     service: testing.TestClient, shelf: Shelf, method: str, path: str
 ) -> None:
     shelf.is_loaded = False
@@ -80,7 +80,7 @@ def test_while_nothing_is_loaded_the_service_is_unavailable(
     assert answer.json == {"error": "the reason"}
 
 
-def test_of_many_who_ask_for_a_reload_two_wait_for_it(service: testing.TestClient, shelf: Shelf) -> None:
+def test_two_reloads_may_wait_at_once(service: testing.TestClient, shelf: Shelf) -> None:
     others: list[int] = []
     shelf.while_reloading = lambda: others.append(service.simulate_post("/reload").status_code)
     assert service.simulate_post("/reload").status_code == 200
@@ -89,7 +89,7 @@ def test_of_many_who_ask_for_a_reload_two_wait_for_it(service: testing.TestClien
     assert service.simulate_post("/reload").status_code == 200
 
 
-def test_a_call_is_handed_on_as_it_came(service: testing.TestClient, shelf: Shelf) -> None:
+def test_a_call_is_passed_on_unchanged(service: testing.TestClient, shelf: Shelf) -> None:
     body = json.dumps(CALL)
     answer = service.simulate_post("/call", body=body).json
     assert answer == {"outcome": {"outcome": "ok", "result": 1}, "printed": "\ufffd"}
@@ -100,7 +100,7 @@ def test_a_call_is_handed_on_as_it_came(service: testing.TestClient, shelf: Shel
     }
 
 
-def test_all_places_taken_is_said_in_both_languages(shelf: Shelf) -> None:
+def test_a_call_without_a_free_slot_is_refused_in_both_languages(shelf: Shelf) -> None:
     answer = testing.TestClient(create_app(shelf, 0)).simulate_post("/call", json=CALL)  # type: ignore[arg-type]
     assert answer.status_code == 503
     assert answer.json == {"error": "名额已满，请稍后重试 / all slots are taken: try again later"}
@@ -120,10 +120,10 @@ def test_all_places_taken_is_said_in_both_languages(shelf: Shelf) -> None:
         json.dumps({**CALL, "caller": {**CALL["caller"], "expires_at": "2027-01-01T00:00:00"}}),
     ],
 )
-def test_what_is_no_call_is_a_bad_request(service: testing.TestClient, shelf: Shelf, body: str | bytes) -> None:
+def test_an_invalid_call_is_a_bad_request(service: testing.TestClient, shelf: Shelf, body: str | bytes) -> None:
     assert service.simulate_post("/call", body=body).status_code == 400
     assert shelf.requests == []
 
 
-def test_a_body_beyond_all_bounds_is_too_large(service: testing.TestClient) -> None:
+def test_a_large_body_is_refused(service: testing.TestClient) -> None:
     assert service.simulate_post("/call", body="x" * (MAX_REQUEST_BYTES + 1)).status_code == 413

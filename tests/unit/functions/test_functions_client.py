@@ -1,4 +1,4 @@
-"""The client against a service that answers what it should not."""
+"""The client of the functions service, against invalid answers."""
 
 import contextlib
 import re
@@ -90,28 +90,28 @@ def test_a_call_and_its_result(liar: Liar, client: FunctionsClient) -> None:
         b'{"outcome":"ok","result":1} {}',
     ],
 )
-def test_an_answer_of_another_shape_is_no_outcome(liar: Liar, client: FunctionsClient, body: bytes) -> None:
+def test_an_answer_of_another_shape_is_an_error(liar: Liar, client: FunctionsClient, body: bytes) -> None:
     for answer in (body, b'{"outcome":%b,"printed":""}' % body):
         liar.says(200, answer)
         with pytest.raises(FunctionsUnavailableError):
             client.call("name", {}, CALLER)
 
 
-def test_an_answer_beyond_all_bounds_is_not_read(liar: Liar, client: FunctionsClient) -> None:
+def test_an_answer_that_is_too_large_is_an_error(liar: Liar, client: FunctionsClient) -> None:
     liar.says(200, b'{"outcome":"ok","result":"' + b"x" * MAX_ANSWER_BYTES + b'"}')
     with pytest.raises(FunctionsUnavailableError, match="4194305 bytes"):
         client.call("name", {}, CALLER)
 
 
 @pytest.mark.parametrize("status", [302, 400, 404, 413, 500])
-def test_another_status_is_no_outcome(liar: Liar, client: FunctionsClient, status: int) -> None:
+def test_another_status_is_an_error(liar: Liar, client: FunctionsClient, status: int) -> None:
     liar.says(status, b'{"outcome":"ok","result":1}')
     with pytest.raises(FunctionsUnavailableError) as refusal:
         client.call("name", {}, CALLER)
     assert not isinstance(refusal.value, FunctionsBusyError)
 
 
-def test_busy_is_told_apart(liar: Liar, client: FunctionsClient) -> None:
+def test_a_busy_service_is_an_error_of_its_own(liar: Liar, client: FunctionsClient) -> None:
     for body in (b'{"error":"the reason"}', b"", b"[]", b"\xff"):
         liar.says(503, body)
         with pytest.raises(FunctionsBusyError, match="the reason" if b"reason" in body else "busy"):
@@ -119,13 +119,13 @@ def test_busy_is_told_apart(liar: Liar, client: FunctionsClient) -> None:
 
 
 @pytest.mark.parametrize("answer", [b"", b"garbage\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nxy"])
-def test_what_is_no_http_is_no_answer(liar: Liar, client: FunctionsClient, answer: bytes) -> None:
+def test_an_answer_that_is_not_http_is_an_error(liar: Liar, client: FunctionsClient, answer: bytes) -> None:
     liar.answer = answer
     with pytest.raises(FunctionsUnavailableError):
         client.list()
 
 
-def test_no_socket_and_no_folder_are_no_service(tmp_path: Path) -> None:
+def test_a_missing_socket_or_folder_is_an_error(tmp_path: Path) -> None:
     for path in (tmp_path / "none.sock", tmp_path / "none" / "none.sock"):
         with pytest.raises(FunctionsUnavailableError, match="no answer"):
             FunctionsClient(path, 1).reload()

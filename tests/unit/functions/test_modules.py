@@ -48,20 +48,20 @@ def test_a_traceback_begins_in_the_module(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["two words", "1st", "a-b", "class", "x.y"])
-def test_a_name_that_no_import_statement_could_say_is_refused(tmp_path: Path, name: str) -> None:
+def test_a_name_that_cannot_be_imported_is_refused(tmp_path: Path, name: str) -> None:
     error = error_of(tmp_path, name, "")
     assert error is not None
     assert "cannot name a module" in error
 
 
 @pytest.mark.parametrize("name", ["json", "sys", "app", "msgspec", "colorsys"])
-def test_none_stands_in_for_a_library(tmp_path: Path, name: str) -> None:
+def test_a_module_cannot_replace_a_library(tmp_path: Path, name: str) -> None:
     error = error_of(tmp_path, name, "")
     assert error is not None
     assert "the name of another module already" in error
 
 
-def test_an_import_that_hangs_is_broken_off_where_it_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_import_that_hangs_is_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(modules, "IMPORT_SECONDS", 1)
     error = error_of(tmp_path, "kadun_hangs", "import time\ntime.sleep(600)\n")
     assert error is not None
@@ -70,13 +70,13 @@ def test_an_import_that_hangs_is_broken_off_where_it_hangs(tmp_path: Path, monke
     assert signal.alarm(0) == 0
 
 
-def test_packages_lie_beside_the_folder_for_each_python() -> None:
+def test_packages_are_installed_beside_the_folder_for_each_python() -> None:
     folder = modules.packages_dir(Path("/data/functions"))
     assert folder.parent == Path("/data/functions-packages")
     assert "cpython" in folder.name
 
 
-def test_a_name_given_twice_is_found() -> None:
+def test_names_used_twice_are_found() -> None:
     once, twice, again = (
         FunctionInfo(name, module, None, "") for name, module in (("once", "a"), ("twice", "a"), ("twice", "b"))
     )

@@ -1,4 +1,4 @@
-"""Finding what descends from a process."""
+"""Finding the descendants of a process."""
 
 import os
 
@@ -10,7 +10,7 @@ PARENTS = {3: 1, 7: 40, 9: 7, 12: 30, 30: 1, 31: 30, 40: 31, 41: 3}
 """Of processes under 30: 31, 12 and 40; under 40, numbers having begun again, 7 and, under that, 9."""
 
 
-def test_children_are_found_on_either_side_of_their_parents_number(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_descendants_with_lower_and_higher_ids_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(os, "listdir", lambda _: ["self", *map(str, PARENTS)])
         patch.setattr(processes, "_parent_of", PARENTS.get)

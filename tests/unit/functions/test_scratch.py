@@ -7,7 +7,7 @@ import pytest
 from app.functions import scratch
 
 ZYGOTE = os.getpid()
-"""Stands for one; nobody else's folders bear this number."""
+"""A process ID that no process has."""
 
 
 @pytest.fixture
@@ -17,11 +17,11 @@ def folder() -> Iterator[Path]:
     scratch.remove_all(ZYGOTE)
 
 
-def test_a_folder_is_this_users_alone(folder: Path) -> None:
+def test_a_folder_is_private_to_its_user(folder: Path) -> None:
     assert folder.stat().st_mode & 0o777 == 0o700
 
 
-def test_all_that_is_in_a_folder_goes_and_nothing_that_links_lead_to(folder: Path, tmp_path: Path) -> None:
+def test_a_folder_is_removed_with_its_contents_but_not_what_links_point_to(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "kept").touch()
     tmp_path.chmod(0o750)
     (folder / "link").symlink_to(tmp_path)
@@ -35,12 +35,12 @@ def test_all_that_is_in_a_folder_goes_and_nothing_that_links_lead_to(folder: Pat
     assert tmp_path.stat().st_mode & 0o777 == 0o750
 
 
-def test_what_is_gone_already_is_no_error(folder: Path) -> None:
+def test_removing_a_missing_folder_is_no_error(folder: Path) -> None:
     folder.rmdir()
     scratch.remove(folder)
 
 
-def test_what_a_zygotes_calls_have_left_goes_and_nobody_elses(folder: Path) -> None:
+def test_only_the_folders_of_the_given_zygote_are_removed(folder: Path) -> None:
     another = scratch.create(ZYGOTE)
     others = scratch.create(0)
     scratch.remove_all(ZYGOTE)

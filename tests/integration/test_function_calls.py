@@ -1,0 +1,198 @@
+"""Calls of functions that fail, hang or misbehave: each has its outcome, and no process is left."""
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from app.functions.client import FunctionsBusyError, FunctionsUnavailableError
+from app.functions.decorator import Caller
+from app.functions.messages import Failed, Returned, TimedOut
+from tests.support.functions_service import CALLER, FunctionsService
+from tests.support.service import wait_for
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FunctionsService]:
+    """A service with misbehaving functions."""
+    with FunctionsService(tmp_path_factory.mktemp("hostile")).with_hostile_functions().with_shop() as service:
+        yield service
+
+
+@pytest.fixture(scope="module")
+def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FunctionsService]:
+    """A service with misbehaving functions, and a time limit of two seconds."""
+    folder = tmp_path_factory.mktemp("impatient")
+    with FunctionsService(folder, KADUN_FUNCTION_SECONDS="2").with_hostile_functions() as service:
+        yield service
+
+
+@pytest.mark.parametrize(
+    "function", ["busy", "asleep", "deaf", "blocked in C", "printing", "descriptors closed, asleep"]
+)
+def test_a_function_that_does_not_end_times_out(impatient: FunctionsService, function: str) -> None:
+    assert isinstance(impatient.call(function), TimedOut)
+    wait_for(impatient.is_idle)
+    assert impatient.call("well", a=1) == Returned({"a": 1})
+
+
+@pytest.mark.parametrize(
+    ("function", "said"),
+    [
+        ("exit", "its process ended with exit status 7"),
+        ("exit well", "its process ended with exit status 0"),
+        ("segfault", "Segmentation fault"),
+        ("killed", "its process was ended by SIGKILL"),
+        ("2 GiB", "MemoryError"),
+        ("memory, bit by bit", "MemoryError"),
+        ("100 MiB result", "in the memory of a call"),
+        ("20 MiB result", "the result has 20,971,522 bytes as JSON: at most 262,144 are allowed"),
+        ("result beyond memory", "in the memory of a call"),
+        ("recursion", "RecursionError"),
+        ("recursion in C", "its process was ended by SIGSEGV"),
+        ("secret", "ValueError: hunter2"),
+        ("leaves", "SystemExit: 0"),
+        ("interrupted", "KeyboardInterrupt"),
+        ("set", "Object of type set is not JSON serializable"),
+        ("bytes", "Object of type bytes is not JSON serializable"),
+        ("NaN", "the result is not JSON: Out of range float values are not JSON compliant"),
+        ("surrogate", "a text in it contains a lone surrogate"),
+        ("cycle", "Circular reference detected"),
+        ("deep", "nested deeper than 64 levels"),
+        ("very deep", "nested deeper than 64 levels"),
+        ("numbers as keys", "an object has a key that is not a text"),
+        ("huge number", "Exceeds the limit"),
+        ("generator", "Object of type generator is not JSON serializable"),
+        ("NUL in its message", "ValueError: a\\x00b\\ud800c"),
+        ("cannot be shown", "OddError"),
+        ("large file", "File too large"),
+        ("200 processes", "it started more than 64 processes"),
+        ("supervisor killed", "without an outcome"),
+        ("shared memory", "it took more memory than a call may"),
+    ],
+)
+def test_a_function_without_a_valid_result_fails_with_the_reason(
+    hostile: FunctionsService, function: str, said: str
+) -> None:
+    outcome = hostile.call(function)
+    assert isinstance(outcome, Failed)
+    assert said in outcome.detail
+    assert len(outcome.detail) <= 4_000
+    assert "\0" not in outcome.detail
+    assert "app/functions" not in outcome.detail.partition("Extension modules")[0] or "Fatal Python" in outcome.detail
+    wait_for(hostile.is_idle)
+    assert hostile.call("well", a=1) == Returned({"a": 1})
+
+
+@pytest.mark.parametrize("function", ["thread without end", "fork that returns", "output closed", "children that stay"])
+def test_processes_and_threads_that_outlive_the_result_are_ended(hostile: FunctionsService, function: str) -> None:
+    assert hostile.call(function) == Returned("done")
+    wait_for(hostile.is_idle)
+
+
+def test_children_in_sessions_of_their_own_end_with_a_call_that_hangs(impatient: FunctionsService) -> None:
+    assert impatient.call("children that stay, and hangs") == TimedOut()
+    wait_for(impatient.is_idle)
+
+
+def test_a_call_runs_in_a_minimal_environment(hostile: FunctionsService) -> None:
+    outcome = hostile.call("surroundings")
+    assert isinstance(outcome, Returned)
+    seen = outcome.result
+    assert set(seen["environment"]) == {
+        "PATH",
+        "HOME",
+        "LANG",
+        "OMP_NUM_THREADS",
+        "OPENBLAS_NUM_THREADS",
+        "PYTHONDONTWRITEBYTECODE",
+        "PYTHONFAULTHANDLER",
+        "PYTHONUNBUFFERED",
+        "TMPDIR",
+    }
+    assert sorted(seen["descriptors"])[:3] == ["/dev/null", "pipe", "pipe"]
+    assert sorted(seen["descriptors"])[3:] == ["pipe"]  # the result's
+    assert seen["niceness"] == 10
+    assert seen["oom_score_adj"] == "1000"
+    assert seen["core"] == 0
+    assert seen["leads a session"]
+    assert seen["folder"] == str(hostile.modules)
+    assert seen["threads"] == 1
+
+
+def temporary_files(service: FunctionsService, told: Path, then: str) -> list[Path]:
+    """Have a call write some; return its temporary folder, one inside it, and a child's file."""
+    with contextlib.suppress(FunctionsUnavailableError):
+        service.call("temporary files", told=str(told), then=then)
+    written = [Path(name) for name in told.read_text().split()]
+    assert len(written) == 3
+    assert written[1].parent == written[2].parent == written[0]
+    assert written[0].parent == Path("/tmp")
+    return written
+
+
+@pytest.mark.parametrize("then", ["returns", "raises", "exits", "hangs"])
+def test_each_call_has_its_own_temporary_folder_which_is_removed(
+    impatient: FunctionsService, tmp_path: Path, then: str
+) -> None:
+    first = temporary_files(impatient, tmp_path / "first", then)
+    assert not first[0].exists()
+    assert temporary_files(impatient, tmp_path / "second", "returns")[0] != first[0]
+
+
+def test_temporary_files_of_a_call_whose_supervisor_was_killed_are_removed_with_its_generation(
+    tmp_path: Path,
+) -> None:
+    with FunctionsService(tmp_path).with_hostile_functions() as service:
+        written = temporary_files(service, tmp_path / "told", "kills its supervisor")
+        assert written[0].exists()
+        service.client.reload()
+        wait_for(lambda: not written[0].exists())
+
+
+def test_the_function_is_told_who_calls(hostile: FunctionsService) -> None:
+    until = datetime(2027, 1, 2, 3, 4, 5, tzinfo=UTC)
+    outcome = hostile.client.call("caller", {}, Caller("A" * 32, "B" * 32, until))
+    assert outcome == Returned(["A" * 32, "B" * 32, "2027-01-02 03:04:05+00:00"])
+    assert hostile.client.call("caller", {}, CALLER) == Returned(["0" * 32, "1" * 32, "None"])
+
+
+def test_only_the_end_of_what_a_function_prints_is_logged(hostile: FunctionsService) -> None:
+    assert hostile.call("prints much") == Returned("done")
+    line = wait_for(lambda: [line for line in hostile.log.read_text().splitlines() if '"prints much"' in line])[-1]
+    assert "the end" in line
+    assert len(line) < 1_500
+
+
+def test_a_card_gets_half_of_the_slots_and_all_cards_together_all_of_them(
+    hostile: FunctionsService, tmp_path: Path
+) -> None:
+    outcomes = []
+
+    def hold(card: str) -> threading.Thread:
+        arguments = {"folder": str(tmp_path)}
+        caller = Caller(card, "client", None)
+        thread = threading.Thread(target=lambda: outcomes.append(hostile.client.call("等待", arguments, caller)))
+        thread.start()
+        return thread
+
+    def are_held(calls: int) -> bool:
+        return len(list(tmp_path.glob("begun-*"))) == calls
+
+    started = [hold("first"), hold("first")]
+    wait_for(lambda: are_held(2))
+    with pytest.raises(FunctionsBusyError):
+        hostile.client.call("well", {}, Caller("first", "client", None))
+    assert hostile.client.call("well", {}, Caller("second", "client", None)) == Returned({})
+    started += [hold("second"), hold("third")]
+    wait_for(lambda: are_held(4))
+    with pytest.raises(FunctionsBusyError):
+        hostile.client.call("well", {}, Caller("fourth", "client", None))
+    (tmp_path / "go").touch()
+    for thread in started:
+        thread.join()
+    assert outcomes == [Returned("done")] * 4
+    assert hostile.client.call("well", {}, Caller("first", "client", None)) == Returned({})

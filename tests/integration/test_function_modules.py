@@ -1,0 +1,134 @@
+"""The functions service loads and reloads the vendor's modules."""
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from app.functions.decorator import Caller
+from app.functions.messages import NotFound, Outcome, Returned
+from app.functions.modules import packages_dir
+from tests.support.functions_service import WELL, FunctionsService
+from tests.support.service import wait_for
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> FunctionsService:
+    return FunctionsService(tmp_path, KADUN_FUNCTION_SECONDS="5").with_module("well", WELL)
+
+
+def test_broken_modules_are_listed_with_their_errors_and_others_work(service: FunctionsService) -> None:
+    for name, text in {
+        "raises": "import well\nresult = 1 / 0",
+        "syntax": "def f(:",
+        "exits": "import os; os._exit(3)",
+        "leaves": "import sys; sys.exit('no')",
+        "crashes": "import ctypes; ctypes.string_at(0)",
+        "json": "",
+        "two words": "",
+        "needs": "import no_such_package",
+        "nameless": "from app.functions import core_function\n@core_function('')\ndef f(a, c): ...",
+        "late": "import subprocess; subprocess.Popen(['sleep', '600'], start_new_session=True); 1 / 0",
+    }.items():
+        (service.modules / f"{name}.py").write_text(text)
+    service.with_module("_helper", "VALUE = 42")
+    (service.modules / "package").mkdir()
+    (service.modules / "package" / "__init__.py").write_text(
+        "from _helper import VALUE\nfrom app.functions import core_function\n"
+        "@core_function('packaged')\ndef f(arguments, caller): return VALUE\n"
+    )
+    with service:
+        listing = service.client.list()
+        errors = {broken.module: broken.error for broken in listing.broken}
+        assert errors.keys() == {
+            "raises", "syntax", "exits", "leaves", "crashes", "json", "two words", "needs", "nameless", "late"
+        }  # fmt: skip
+        assert "raises.py" in errors["raises"]
+        assert "ZeroDivisionError" in errors["raises"]
+        assert "SyntaxError" in errors["syntax"]
+        assert errors["exits"].endswith("its process ended with exit status 3")
+        assert "SystemExit: no" in errors["leaves"]
+        assert "crashes.py" in errors["crashes"]
+        assert errors["crashes"].endswith("its process was ended by SIGSEGV")
+        assert "the name of another module already" in errors["json"]
+        assert "cannot name a module" in errors["two words"]
+        assert "No module named 'no_such_package'" in errors["needs"]
+        assert "1 to 64 characters" in errors["nameless"]
+        assert [function.name for function in listing.functions] == ["packaged", "well"]
+        assert service.call("packaged") == Returned(42)
+        assert service.call("well") == Returned({})
+        wait_for(service.is_idle)
+
+
+def test_two_functions_of_one_name_are_both_refused(service: FunctionsService) -> None:
+    both = "from app.functions import core_function\n@core_function('twice')\ndef f(a, c): ...\n"
+    service.with_module("one", both)
+    service.with_module("other", both + "@core_function('once')\ndef g(a, c): return 1\n")
+    with service:
+        listing = service.client.list()
+        assert [broken.module for broken in listing.broken] == ["one", "other"]
+        assert all("one and other" in broken.error for broken in listing.broken)
+        assert service.call("twice") == NotFound()
+        assert service.call("once") == Returned(1)
+
+
+def test_modules_can_import_installed_packages(service: FunctionsService) -> None:
+    packages = packages_dir(service.modules)
+    packages.mkdir(parents=True)
+    (packages / "tiny.py").write_text("VALUE = 'from the package'")
+    service.with_module("well", WELL.replace("return arguments", "import tiny; return tiny.VALUE"))
+    with service:
+        assert service.call("well") == Returned("from the package")
+
+
+def test_changes_in_the_folder_are_loaded(service: FunctionsService) -> None:
+    with service:
+        assert service.call("well") == Returned({})
+        service.with_module("well", WELL.replace("return arguments", "return 'changed'"))
+        wait_for(lambda: service.call("well") == Returned("changed"))
+        service.with_module("other", WELL.replace("well", "other"))
+        wait_for(lambda: service.call("other") == Returned({}))
+        (service.modules / "well.py").unlink()
+        wait_for(lambda: service.call("well") == NotFound())
+        wait_for(service.is_idle)
+
+
+def test_reloading_drops_no_call(service: FunctionsService) -> None:
+    service.with_module(
+        "slow",
+        "import time\nfrom app.functions import core_function\n"
+        "@core_function('slow')\ndef f(arguments, caller):\n    time.sleep(0.3)\n    return 'done'\n",
+    )
+    stop = threading.Event()
+    outcomes: list[Outcome] = []
+
+    def keep_calling(card: str, function: str) -> None:
+        while not stop.is_set():
+            outcomes.append(service.client.call(function, {}, Caller(card, "client", None)))
+
+    with service:
+        callers = [
+            threading.Thread(target=keep_calling, args=what) for what in (("1", "slow"), ("2", "slow"), ("3", "well"))
+        ]
+        for caller in callers:
+            caller.start()
+        before = service.client.list().generation
+        generations = [service.client.reload().generation for _ in range(5)]
+        stop.set()
+        for caller in callers:
+            caller.join()
+        assert generations == list(range(before + 1, before + 6))
+        assert len(outcomes) > 5
+        assert {str(outcome) for outcome in outcomes} == {str(Returned("done")), str(Returned({}))}
+        wait_for(service.is_idle)
+
+
+def test_a_missing_folder_is_reported_and_loaded_when_it_appears(service: FunctionsService) -> None:
+    (service.modules / "well.py").unlink()
+    service.modules.rmdir()
+    with service:
+        (broken,) = service.client.list().broken
+        assert "cannot be read" in broken.error
+        service.modules.mkdir()
+        service.with_module("well", WELL)
+        wait_for(lambda: service.call("well") == Returned({}))
