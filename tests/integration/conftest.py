@@ -18,6 +18,7 @@ from app.tokens.signer import Signer
 from tests.conftest import Clock
 from tests.support.console import Browser, add_operator
 from tests.support.downloads import CONTENT, NAME, ask, put
+from tests.support.functions_service import FunctionsService
 from tests.support.log_ins import LogIns
 from tests.support.service import Service
 
@@ -90,6 +91,20 @@ def card_with_file(service: Service) -> str:
 def proxied(_running_behind_proxy: Service, database_url: str) -> Service:
     """The service as behind a proxy: X-Real-IP counts, so that a test can speak as any address. Four processes."""
     return _running_behind_proxy
+
+
+@pytest.fixture(scope="session")
+def _executing(migrated_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    folder = with_keys(tmp_path_factory.mktemp("executing"))
+    settings = {"KADUN_FUNCTION_SECONDS": "2"}
+    with FunctionsService(folder, **settings).with_shop(), Service(folder, migrated_url, **settings) as service:
+        yield service
+
+
+@pytest.fixture
+def executing(_executing: Service, database_url: str) -> Service:
+    """A service with functions, which may run for 2 s."""
+    return _executing
 
 
 @pytest.fixture

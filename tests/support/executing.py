@@ -1,0 +1,81 @@
+"""Calls of `POST /v1/execute` in tests: answers are verified, and some calls wait until they are released."""
+
+import json
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import jwt
+from kadun import Client
+from kadun.retries import RetryPolicy
+
+from app.domain.cards import REFERENCE_LENGTH
+from tests.support.service import Answer, Service, question, wait_for
+
+KEY_CLAIMS = {"KERNAL_DATA_KEY", "KERNAL_DATA_KEY_SEALED"}
+
+
+def execute(service: Service, card_id: str, function: str, arguments: Any, **more: Any) -> Answer:
+    headers = {"Content-Type": "application/json", "Accept-Language": "en"}
+    asked = question(card_id, function=function, arguments=arguments, **more)
+    answer = service.request("POST", "/v1/execute", json.dumps(asked).encode(), headers)
+    if "token" in answer.body:
+        verified = claims(service, answer)
+        assert [verified[name] for name in ("sub", "nonce", "function")] == [card_id, asked["nonce"], function]
+        assert verified["code"] == answer.body["code"]
+        assert not KEY_CLAIMS & set(verified)
+    return answer
+
+
+def claims(service: Service, answer: Answer) -> dict[str, Any]:
+    """Return the token's claims, after checking its signature."""
+    keys = {key["kid"]: key for key in service.get("/.well-known/jwks.json").body["keys"]}
+    key = jwt.PyJWK(keys[jwt.get_unverified_header(answer.body["token"])["kid"]])
+    return jwt.decode(answer.body["token"], key, ["EdDSA"], audience="kadun-client", issuer="kadun")
+
+
+def journalled(service: Service, answer: Answer) -> dict[str, Any]:
+    """Return the journal entry of the rejection that an answer refers to."""
+    reference = answer.claims["jti"][-REFERENCE_LENGTH:]
+    assert f"(reference: {reference})" in answer.body["message"]
+    events = json.loads(service.cardctl("events", "--reference", reference, "--format", "json").stdout)
+    (rejected,) = [event for event in events if event["kind"] == "rejected"]
+    return dict(rejected)
+
+
+def client_of(service: Service, card_id: str) -> Client:
+    """Return the SDK's client for a card, without retries."""
+    keys = service.cardctl("key", "export").stdout
+    address = f"http://127.0.0.1:{service.port}"
+    return Client(
+        address,
+        keys,
+        card_id,
+        hardware="machine-1",
+        state_dir=None,
+        language="en",
+        timeout_seconds=40,
+        retry_policy=RetryPolicy(tries=1),
+    )
+
+
+class Held:
+    """Calls that have begun and wait to be told to go on."""
+
+    def __init__(self, service: Service, folder: Path) -> None:
+        self._service = service
+        self.folder = folder
+        self._threads = ThreadPoolExecutor(8)
+        self.calls: list[Future[Answer]] = []
+
+    def call(self, card_id: str, hardware: str = "machine-1") -> None:
+        """Begin one and wait until it runs."""
+        arguments = {"folder": str(self.folder)}
+        self.calls.append(self._threads.submit(execute, self._service, card_id, "等待", arguments, hardware=hardware))
+        wait_for(lambda: len(list(self.folder.glob("begun-*"))) == len(self.calls))
+
+    def release(self) -> list[Answer]:
+        (self.folder / "go").touch()
+        answers = [call.result() for call in self.calls]
+        self._threads.shutdown()
+        return answers
