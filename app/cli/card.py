@@ -18,9 +18,16 @@ from app.domain.cards import ValidityError, format_validity, parse_card_id, pars
 from app.domain.codes import CardStatus
 from app.services.card_actions import CardNotFoundError
 from app.services.card_filter import parse_card_filter
-from app.services.exports import CARD_COLUMNS, ISSUED_COLUMNS, Row, card_documents, csv_lines, issued_documents
-from app.services.formatting import local, seconds, shown
-from app.storage import cards, models
+from app.services.exports import (
+    CARD_COLUMNS,
+    ISSUED_COLUMNS,
+    Row,
+    card_document,
+    card_documents,
+    csv_lines,
+    issued_documents,
+)
+from app.services.formatting import shown
 
 
 class Validity(click.ParamType[Any]):
@@ -120,33 +127,16 @@ def export_cards(context: click.Context, /, **options: str | None) -> None:
 def show(session: Session, card_id: str, output_format: str) -> None:
     """查看一张卡密 / Show a card and its client."""
     canonical = parse_card_id(card_id)
-    found = None if canonical is None else session.database.with_connection(lambda: cards.find(canonical))
+    found = None if canonical is None else session.cards.find(canonical)
     if found is None:
         raise CardNotFoundError(shown(card_id))
-    row, client = found
-    document: dict[str, Any] = {
-        "card": {**_columns(row, session), "status": cards.as_domain(row).status(utc_now()).value},
-        "client": None if client is None else _columns(client, session),
-    }
+    document = card_document(found, session.zone)
     if output_format == "json":
         output.print_json(document)
         return
-    validity = {"validity": format_validity(row.validity)}
+    validity = {"validity": format_validity(found.card.validity)}
     output.print_fields([(f"card.{k}", v) for k, v in (document["card"] | validity).items()])
     output.print_fields([(f"client.{k}", v) for k, v in (document["client"] or {"client": "—"}).items()])
-
-
-def _columns(row: models.Card | models.Client, session: Session) -> Row:
-    """Return a row by its column names, times with offset, a validity in seconds."""
-    values: Row = {}
-    for field in row._meta.sorted_fields:  # noqa: SLF001  # peewee's documented way to a model's columns
-        value = row.__data__.get(field.name)
-        if isinstance(value, timedelta):
-            value = seconds(value)
-        elif hasattr(value, "astimezone"):
-            value = local(value, session.zone)
-        values[field.column_name] = value
-    return values
 
 
 def _print(rows: Iterator[Row], columns: Sequence[str], output_format: str) -> None:

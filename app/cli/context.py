@@ -12,13 +12,12 @@ import click
 from app.clock import utc_now
 from app.services.card_actions import CardActions
 from app.services.card_lists import CardLists
+from app.services.connection import Database, connect
 from app.services.issuing import Issuing
 from app.services.journal_lists import JournalLists
 from app.services.operators import Operators
 from app.services.shop_tokens import ShopTokens
 from app.settings import Settings
-from app.storage import schema
-from app.storage.database import Database, connect_to
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -34,7 +33,7 @@ class Session:
     @cached_property
     def database(self) -> Database:
         """The database, its schema checked, without a limit on a statement's time."""
-        return connect_to(Database(self.settings.database_url, on_connect=schema.check_version, bulk=True))
+        return connect(self.settings.database_url)
 
     @cached_property
     def card_actions(self) -> CardActions:

@@ -1,11 +1,11 @@
 """How what went wrong is told. Apart from `main`: it imports all that can go wrong, and most runs end well."""
 
 import click
-import peewee
 
 from app.domain.errors import ConflictError, DatabaseUnavailableError, SchemaMismatchError
 from app.domain.texts import RefusedError
 from app.functions.client import FunctionsBusyError, FunctionsUnavailableError
+from app.services.connection import DatabaseRefusedError
 from app.services.startup import MovedAwayError
 from app.settings import SettingsError
 from app.tokens.keyring import KeyRingError
@@ -27,7 +27,7 @@ def explanation(error: BaseException) -> str:  # noqa: PLR0911  # a table, a lin
             return f"核心功能服务不可用 / The functions' service is unavailable: {error}"
         case ConflictError():
             return "与另一操作冲突，未做更改，请重试 / Another operation was in the way: nothing was changed, try again"
-        case peewee.PeeweeException():
+        case DatabaseRefusedError():
             return f"数据库拒绝了操作，未做任何更改 / The database refused, nothing was changed: {error}"
         case OSError():
             return f"{error.filename or ''}: {error.strerror or error}"

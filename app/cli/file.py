@@ -19,7 +19,6 @@ from app.cli.context import Session, format_option, operator_name, pass_session
 from app.clock import utc_now
 from app.services.file_store import FileStore, StoredFile
 from app.services.formatting import local
-from app.storage.blobs import Blobs
 
 
 @click.group()
@@ -28,9 +27,9 @@ def file() -> None:
 
 
 def _store(session: Session) -> FileStore:
-    return FileStore(
+    return FileStore.in_folder(
         session.database,
-        Blobs(session.settings.files_dir),
+        session.settings.files_dir,
         operator_name(),
         utc_now,
         warn=lambda text: output.say(str(text)),

@@ -19,7 +19,6 @@ from app.services import requirements
 from app.services.card_actions import CardNotFoundError
 from app.services.formatting import shown, takes
 from app.settings import SettingsError
-from app.storage import cards
 
 _NOBODY = "0" * 32
 """Stands for the card and the client where no card is named."""
@@ -124,10 +123,10 @@ def _caller(session: Session, card_id: str | None) -> Caller:
     if card_id is None:
         return Caller(_NOBODY, _NOBODY, None)
     canonical = parse_card_id(card_id)
-    found = None if canonical is None else session.database.with_connection(lambda: cards.find(canonical))
+    found = None if canonical is None else session.cards.find(canonical)
     if found is None:
         raise CardNotFoundError(shown(card_id))
-    card, client = found
+    card, client, _status = found
     return Caller(card.id, _NOBODY if client is None else client.id, card.expires_at)
 
 

@@ -7,8 +7,7 @@ import click
 from app.cli import output
 from app.cli.context import Session, operator_name, pass_session
 from app.clock import utc_now
-from app.domain.codes import EventKind
-from app.storage import journal
+from app.services import signing_keys
 from app.tokens import keyring, sealing
 from app.tokens.keyring import KeyState
 
@@ -34,12 +33,7 @@ def list_keys(session: Session) -> None:
 @pass_session
 def rotate(session: Session) -> None:
     """轮换 / Put the next key to work; the running service takes it up within seconds."""
-    session.database.with_connection(lambda: None)  # no rotation that the journal would not know of
-    ring = keyring.rotate(session.settings.keys_dir, utc_now())
-    entry = journal.Entry(
-        at=utc_now(), kind=EventKind.KEY_ROTATED, actor=operator_name(), details={"kid": ring.current.kid}
-    )
-    session.database.with_connection(lambda: journal.append([entry]))
+    ring = signing_keys.rotate(session.database, session.settings.keys_dir, operator_name(), utc_now)
     output.say(f"当前密钥 / The current key is now {ring.current.kid}")
 
 

@@ -6,10 +6,9 @@ from pathlib import Path
 import click
 
 from app.cli import output
+from app.services import connection
 from app.services.startup import check_home
 from app.settings import database_url_from
-from app.storage import schema
-from app.storage.database import Database, connect_to
 
 
 @click.command()
@@ -17,5 +16,4 @@ def migrate() -> None:
     """升级数据库结构 / Bring the database's schema up to date."""
     if keys_dir := os.environ.get("KADUN_KEYS_DIR"):
         check_home(Path(keys_dir))
-    database = connect_to(Database(database_url_from(os.environ), bulk=True))
-    schema.migrate(database, output.say)
+    connection.migrate(database_url_from(os.environ), output.say)

@@ -18,6 +18,7 @@ from app.console.visitor import Visitor
 from app.domain.texts import Text
 from app.http.problems import invalid_request
 from app.services.card_lists import CardLists
+from app.services.connection import Database
 from app.services.figures import Figures
 from app.services.idempotency import Document, Idempotency, Owner, Request
 from app.services.journal_lists import JournalLists
@@ -27,7 +28,6 @@ from app.services.sessions import Sessions
 from app.services.shop_tokens import ShopTokens
 from app.services.system_status import SystemStatus
 from app.services.usage_lists import UsageLists
-from app.storage.database import Database
 
 FORM_BYTES = 256 * 1024
 OUT_OF_DATE = Text("页面已过期，请返回刷新后重试。", "The page is out of date: go back, reload it and try again.")

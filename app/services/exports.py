@@ -3,7 +3,7 @@
 import csv
 import io
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import datetime, tzinfo
+from datetime import datetime, timedelta, tzinfo
 from itertools import chain
 from typing import Any
 
@@ -13,7 +13,7 @@ from app.services.formatting import json_text, local, seconds, shown
 from app.storage import journal
 from app.storage.cards import NewCard
 from app.storage.database import Database
-from app.storage.models import Card, Event
+from app.storage.models import Card, Client, Event
 
 Row = dict[str, Any]
 CARD_COLUMNS = ("id", "status", "validity_seconds", "activated_at", "expires_at", "batch", "note", "hardware", "ip")
@@ -49,6 +49,26 @@ def card_documents(lines: Iterable[Line], zone: tzinfo) -> Iterator[Row]:
             "hardware": client.hardware if client else None,
             "ip": client.ip if client else None,
         }
+
+
+def card_document(line: Line, zone: tzinfo) -> Row:
+    """Return the rows of a card and its client by their columns, as `cardctl card show` prints them."""
+    return {
+        "card": {**_columns(line.card, zone), "status": line.status.value},
+        "client": None if line.client is None else _columns(line.client, zone),
+    }
+
+
+def _columns(row: Card | Client, zone: tzinfo) -> Row:
+    values: Row = {}
+    for field in row._meta.sorted_fields:  # noqa: SLF001  # peewee's documented way to a model's columns
+        value = row.__data__.get(field.name)
+        if isinstance(value, timedelta):
+            value = seconds(value)
+        elif isinstance(value, datetime):
+            value = local(value, zone)
+        values[field.column_name] = value
+    return values
 
 
 def issued_documents(issued: Iterable[Card | NewCard]) -> Iterator[Row]:

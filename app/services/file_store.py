@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, BinaryIO
+from pathlib import Path
+from typing import Any, BinaryIO, Self
 
 import peewee
 
@@ -55,6 +56,19 @@ class FileStore:
         self._actor = actor
         self._clock = clock
         self._warn = warn
+
+    @classmethod
+    def in_folder(
+        cls,
+        database: Database,
+        folder: Path,
+        actor: str,
+        clock: Callable[[], datetime],
+        *,
+        warn: Callable[[Text], None],
+    ) -> Self:
+        """Return the store whose bytes lie in `folder`."""
+        return cls(database, Blobs(folder), actor, clock, warn=warn)
 
     def add(
         self,

@@ -14,7 +14,6 @@ from app.services.doctor.gather import gather_running
 from app.services.file_store import FileStore, StoredFile
 from app.settings import Settings
 from app.storage import inspection, schema
-from app.storage.blobs import Blobs
 from app.storage.database import Database
 from app.storage.inspection import DatabaseFigures
 from app.tokens.signer import PublicKey, Signer
@@ -90,8 +89,8 @@ class SystemStatus:
         Raises:
             DatabaseUnavailableError: the database is away.
         """
-        blobs = Blobs(self._settings.files_dir)
-        return FileStore(self._database, blobs, "console", self._clock, warn=lambda _text: None).listed()
+        folder = self._settings.files_dir
+        return FileStore.in_folder(self._database, folder, "console", self._clock, warn=lambda _text: None).listed()
 
     def functions(self) -> Listing:
         """Return what core functions there are, and the modules that are broken.

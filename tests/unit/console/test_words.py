@@ -10,7 +10,7 @@ from app.services.card_filter import CARD_FIELDS
 from app.services.journal_filter import JOURNAL_FIELDS
 
 APP = Path(app.__file__).parent
-OTHERS = ("cli/key.py", "console/exports.py", "console/journal.py")
+OTHERS = ("console/exports.py", "console/journal.py")
 WRITERS = [*sorted((APP / "services").glob("*.py")), *(APP / name for name in OTHERS)]
 CALLS = {"Entry", "entry", "_entry", "_act", "reject"}
 """What takes an entry's details as an argument."""

@@ -1,0 +1,25 @@
+"""Rotating the signing keys."""
+
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+from app.domain.codes import EventKind
+from app.storage import journal
+from app.storage.database import Database
+from app.tokens import keyring
+from app.tokens.keyring import KeyRing
+
+
+def rotate(database: Database, keys_dir: Path, actor: str, clock: Callable[[], datetime]) -> KeyRing:
+    """Put the next key to work and journal it; return the key ring.
+
+    Raises:
+        KeyRingError: there are no keys, or they cannot be rotated.
+        DatabaseUnavailableError: the database is away.
+    """
+    database.with_connection(lambda: None)  # without the journal there is no rotation
+    ring = keyring.rotate(keys_dir, clock())
+    entry = journal.Entry(at=clock(), kind=EventKind.KEY_ROTATED, actor=actor, details={"kid": ring.current.kid})
+    database.with_connection(lambda: journal.append([entry]))
+    return ring
