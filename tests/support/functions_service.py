@@ -3,14 +3,13 @@
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Self
 
 from app.functions.client import FunctionsClient, FunctionsUnavailableError
 from app.functions.decorator import Caller
 from app.functions.messages import Outcome
-from tests.support import core_functions
+from tests.support import core_functions, forked_python
 from tests.support.processes import processes_in
 from tests.support.service import ROOT, wait_for
 
@@ -40,7 +39,7 @@ class FunctionsService:
             **settings,
         }
         self.client = FunctionsClient(self.socket, 30)
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: forked_python.ForkedProcess | None = None
 
     def with_module(self, name: str, text: str) -> Self:
         (self.modules / f"{name}.py").write_text(text)
@@ -63,10 +62,9 @@ class FunctionsService:
 
     def launch(self) -> None:
         """Start it without waiting until it has loaded anything."""
-        command = [sys.executable, "-m", "gunicorn"]
-        command += ["--config", "python:app.functions.gunicorn_conf", "app.functions.wsgi:app"]
+        arguments = ("--config", "python:app.functions.gunicorn_conf", "app.functions.wsgi:app")
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(command, cwd=ROOT, env=self.environment, stderr=log, stdout=log)
+            self.process = forked_python.start("gunicorn", *arguments, environment=self.environment, output=log)
 
     def stop(self) -> None:
         assert self.process is not None

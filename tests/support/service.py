@@ -5,15 +5,14 @@ import json
 import os
 import secrets
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import jwt
 
+from tests.support import forked_python
 from tests.support import openapi_contract as contract
-from tests.support.cardctl import run_cardctl
 from tests.support.http_exchange import quiet_port
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -70,7 +69,7 @@ class Service:
             "KADUN_BIND": f"127.0.0.1:{self.port}",
             **settings,
         }
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: forked_python.ForkedProcess | None = None
 
     def start(self) -> Self:
         self.process = self.spawn()
@@ -78,10 +77,10 @@ class Service:
         assert self.process.poll() is None, self.log.read_text()
         return self
 
-    def spawn(self) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "gunicorn", "--config", "python:app.gunicorn_conf", "app.wsgi:app"]
+    def spawn(self) -> forked_python.ForkedProcess:
+        arguments = ("--config", "python:app.gunicorn_conf", "app.wsgi:app")
         with self.log.open("ab") as log:
-            return subprocess.Popen(command, cwd=ROOT, env=self.environment, stderr=log, stdout=log)
+            return forked_python.start("gunicorn", *arguments, environment=self.environment, output=log)
 
     def stop(self) -> None:
         if self.process is not None:
@@ -106,7 +105,7 @@ class Service:
             return False
 
     def cardctl(self, *arguments: str, check: bool = True, text: str = "") -> subprocess.CompletedProcess[str]:
-        done = run_cardctl(arguments, self.environment, text)
+        done = forked_python.run("app", *arguments, environment=self.environment, text=text)
         assert not check or done.returncode == 0, done.stderr
         return done
 
