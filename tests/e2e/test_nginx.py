@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.conftest import GatewayMaker
-from tests.support.http_exchange import Answer
+from tests.support.http_exchange import Response
 from tests.support.nginx import Gateway
 from tests.support.socket_service import SocketService, body
 
@@ -40,7 +40,7 @@ class Echo(socketserver.StreamRequestHandler):
 
 def open_program(
     gateway: Gateway, card: str, hardware: str, *, to: str = "127.0.0.1", source: str | None = None
-) -> Answer:
+) -> Response:
     return gateway.ask("POST", "/v1/verify", body(card, hardware), JSON, to=to, source=source)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from app.console.page import FORM_BYTES
-from tests.support.http_exchange import Answer
+from tests.support.http_exchange import Response
 from tests.support.nginx import HSTS, Gateway
 from tests.support.nginx_backend import EXPORT_BYTES, STYLES, ConsoleStandIn
 from tests.support.service import ROOT, wait_for
@@ -151,7 +151,7 @@ def test_the_console_hears_the_true_address_alone(gateway: Gateway, path: str) -
     assert answer.headers["strict-transport-security"] == HSTS
 
 
-def refused(answer: Answer) -> bool:
+def refused(answer: Response) -> bool:
     """Whether nginx kept this request away from the console."""
     if "x-address-seen" in answer.headers:
         return False

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.conftest import GatewayMaker
-from tests.support.http_exchange import Answer, read_answer
+from tests.support.http_exchange import Response, read_response
 from tests.support.nginx import Gateway
 from tests.support.service import wait_for
 from tests.support.socket_service import SocketService, body
@@ -68,7 +68,7 @@ def test_the_apps_own_refusals_pass_untouched(gateway: Gateway) -> None:
     assert gateway.ask("GET", "/v1/nowhere").json()["code"] == "NOT_FOUND"
 
 
-def refusals(answers: list[Answer]) -> list[Answer]:
+def refusals(answers: list[Response]) -> list[Response]:
     return [answer for answer in answers if answer.status == 429]
 
 
@@ -123,7 +123,7 @@ def test_one_address_holds_at_most_50_requests_open(make_gateway: GatewayMaker) 
             connection.sendall(unfinished)
         answered = wait_for(lambda: select.select(connections, [], [], 0)[0], seconds=9)
         assert len(answered) == 1
-        read_answer(answered[0]).require_problem(429, "TOO_MANY_REQUESTS")
+        read_response(answered[0]).require_problem(429, "TOO_MANY_REQUESTS")
     finally:
         for connection in connections:
             connection.close()

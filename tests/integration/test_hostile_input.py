@@ -8,7 +8,7 @@ import pytest
 
 from app.storage.database import Database
 from app.storage.models import Client, Event
-from tests.support.service import Answer, Service, question
+from tests.support.service import Response, Service, question
 
 GOOD = question("0" * 32)
 NONCE = GOOD["nonce"]
@@ -90,7 +90,7 @@ WRONG_FIELDS = {
 }
 
 
-def is_problem(answer: Answer, status: int, code: str) -> None:
+def is_problem(answer: Response, status: int, code: str) -> None:
     assert (answer.status, answer.body.get("code")) == (status, code)
     assert answer.headers["content-type"] == "application/problem+json"
     assert "token" not in answer.body

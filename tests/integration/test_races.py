@@ -6,23 +6,23 @@ from typing import Any
 
 from app.storage.database import Database
 from app.storage.models import Card, Client, Event, Usage
-from tests.support.service import Answer, Service, question
+from tests.support.service import Response, Service, question
 
 CARDS = 200
 DEVICES = 8
 
 
-def at_once(calls: list[Callable[[], Answer]]) -> list[Answer]:
+def at_once(calls: list[Callable[[], Response]]) -> list[Response]:
     with ThreadPoolExecutor(len(calls)) as pool:
         return list(pool.map(lambda call: call(), calls))
 
 
-def asking(service: Service, card_id: str, machine: int, round_: int = 0) -> Callable[[], Answer]:
+def asking(service: Service, card_id: str, machine: int, round_: int = 0) -> Callable[[], Response]:
     document = question(card_id, hardware=f"machine {round_}-{machine}")
     return lambda: service.verify(document, address=f"10.{round_ // 250}.{round_ % 250}.{machine + 1}")
 
 
-def codes(answers: list[Answer]) -> list[Any]:
+def codes(answers: list[Response]) -> list[Any]:
     return sorted(answer.claims["code"] for answer in answers)
 
 

@@ -12,7 +12,7 @@ from app.domain.operators import Scope
 from app.services.shop_tokens import ShopTokens
 from app.storage.database import Database
 from app.storage.models import ApiToken, Card, Event, IdempotencyRecord, LoginFailure
-from tests.support.service import ROOT, Answer, Service, question
+from tests.support.service import ROOT, Response, Service, question
 from tests.support.shop import CARDS, Shop
 
 DOCUMENT = ROOT / "docs/shop-api.md"
@@ -30,7 +30,7 @@ def shop(service: Service, database: Database) -> Shop:
     return Shop(service, database)
 
 
-def is_problem(answer: Answer, status: int, code: str, field: str | None = None) -> None:
+def is_problem(answer: Response, status: int, code: str, field: str | None = None) -> None:
     assert (answer.status, answer.body.get("code"), answer.body.get("field")) == (status, code, field), answer
     assert answer.headers["content-type"] == "application/problem+json"
 

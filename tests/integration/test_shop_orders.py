@@ -16,7 +16,7 @@ import pytest
 from app.storage.database import Database
 from app.storage.models import Card, Event, IdempotencyRecord
 from tests.integration.conftest import with_keys
-from tests.support.service import Answer, Service, wait_for
+from tests.support.service import Response, Service, wait_for
 from tests.support.shop import CARDS, Shop
 from tests.support.tcp_proxy import Wire
 
@@ -35,7 +35,7 @@ def wire(database_url: str) -> Iterator[Wire]:
         yield wire
 
 
-def is_replay(answer: Answer) -> bool:
+def is_replay(answer: Response) -> bool:
     return answer.headers.get("idempotency-replayed") == "true"
 
 

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tests.support.service import Answer, Service, question
+from tests.support.service import Response, Service, question
 
 DOWNLOAD = "文件下载"
 CONTENT = bytes(range(256)) * 1000
@@ -33,7 +33,7 @@ def put(service: Service, name: str, content: bytes, *options: str) -> dict[str,
     return dict(stored)
 
 
-def ask(service: Service, card_id: str, hardware: str = "machine-1", **more: Any) -> Answer:
+def ask(service: Service, card_id: str, hardware: str = "machine-1", **more: Any) -> Response:
     """Ask for the files."""
     body = json.dumps(question(card_id, hardware, DOWNLOAD, **more)).encode()
     return service.request("POST", "/v1/files", body, {"Content-Type": "application/json"})

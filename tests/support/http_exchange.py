@@ -12,7 +12,7 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Answer:
+class Response:
     """An HTTP response; header names in lower case."""
 
     status: int
@@ -45,7 +45,7 @@ def quiet_port() -> int:
             return port
 
 
-def read_answer(connection: socket.socket) -> Answer:
+def read_response(connection: socket.socket) -> Response:
     """The next answer on a connection."""
     response = http.client.HTTPResponse(connection)
     response.begin()
@@ -58,7 +58,7 @@ def exchange(
     path: str,
     body: bytes | None,
     headers: Mapping[str, str],
-) -> Answer:
+) -> Response:
     try:
         connection.request(method, path, body, dict(headers))
         return _answer(connection.getresponse())
@@ -66,6 +66,6 @@ def exchange(
         connection.close()
 
 
-def _answer(response: http.client.HTTPResponse) -> Answer:
+def _answer(response: http.client.HTTPResponse) -> Response:
     headers = {name.lower(): value for name, value in response.getheaders()}
-    return Answer(response.status, headers, response.read())
+    return Response(response.status, headers, response.read())

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from bench import nginx_conf
-from tests.support.http_exchange import Answer, exchange, quiet_port, read_answer
+from tests.support.http_exchange import Response, exchange, quiet_port, read_response
 from tests.support.service import wait_for
 
 HSTS = "max-age=63072000"
@@ -85,7 +85,7 @@ class Gateway:
         *,
         to: str = "127.0.0.1",
         source: str | None = None,
-    ) -> Answer:
+    ) -> Response:
         """One request over HTTPS, `source` being the client's own address."""
         here = (source, 0) if source else None
         connection = http.client.HTTPSConnection(
@@ -93,7 +93,7 @@ class Gateway:
         )
         return exchange(connection, method, path, body, headers or {})
 
-    def ask_plain(self, path: str, headers: Mapping[str, str] | None = None, *, to: str = "127.0.0.1") -> Answer:
+    def ask_plain(self, path: str, headers: Mapping[str, str] | None = None, *, to: str = "127.0.0.1") -> Response:
         """One GET over HTTP."""
         connection = http.client.HTTPConnection(to, self.http_port, timeout=30)
         return exchange(connection, "GET", path, None, headers or {})
@@ -111,11 +111,11 @@ class Gateway:
         context.maximum_version = newest
         return context.wrap_socket(plain, server_hostname="127.0.0.1")
 
-    def ask_raw(self, request: bytes) -> Answer:
+    def ask_raw(self, request: bytes) -> Response:
         """Sends these very bytes and reads the answer."""
         with self.connect() as connection:
             connection.sendall(request)
-            return read_answer(connection)
+            return read_response(connection)
 
     def access_log(self) -> list[dict[str, Any]]:
         """The lines of the access log so far."""

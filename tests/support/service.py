@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 OPEN = "打开程序"
 
 
-class Answer(NamedTuple):
+class Response(NamedTuple):
     status: int
     headers: dict[str, str]
     body: dict[str, Any]
@@ -115,7 +115,7 @@ class Service:
 
     def request(
         self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
-    ) -> Answer:
+    ) -> Response:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=40)
         try:
             connection.request(method, path, body, headers or {})
@@ -126,15 +126,15 @@ class Service:
         given = {k.lower(): v for k, v in answer.getheaders()}
         contract.check(method, path, answer.status, given, content)
         parsed = json.loads(content) if "json" in (answer.headers["Content-Type"] or "") and content else {}
-        return Answer(answer.status, given, parsed)
+        return Response(answer.status, given, parsed)
 
-    def get(self, path: str) -> Answer:
+    def get(self, path: str) -> Response:
         return self.request("GET", path)
 
-    def post(self, body: bytes, headers: dict[str, str] | None = None) -> Answer:
+    def post(self, body: bytes, headers: dict[str, str] | None = None) -> Response:
         return self.request("POST", "/v1/verify", body, {"Content-Type": "application/json", **(headers or {})})
 
-    def verify(self, document: dict[str, Any], *, address: str | None = None, **headers: str) -> Answer:
+    def verify(self, document: dict[str, Any], *, address: str | None = None, **headers: str) -> Response:
         """Ask; `address` is what the proxy is to have seen."""
         if address is not None:
             headers["X-Real-IP"] = address

@@ -10,7 +10,7 @@ from app.clock import utc_now
 from app.domain.operators import Scope
 from app.services.shop_tokens import ShopTokens
 from app.storage.database import Database
-from tests.support.service import Answer, Service
+from tests.support.service import Response, Service
 
 CARDS = "/v1/shop/cards"
 
@@ -26,7 +26,7 @@ class Shop:
         self.headers = {"Authorization": f"Bearer {self.token}"} | ({"X-Real-IP": address} if address else {})
         self._service = service
 
-    def post(self, path: str, document: Any, key: str | None = None, **headers: str) -> Answer:
+    def post(self, path: str, document: Any, key: str | None = None, **headers: str) -> Response:
         """Send an order, under a key of its own if none is given."""
         return self._service.request("POST", path, *self.order(document, key, **headers))
 
@@ -41,6 +41,6 @@ class Shop:
         assert answer.status == 201, answer
         return [card["id"] for card in answer.body["cards"]]
 
-    def look_up(self, card_id: str) -> Answer:
+    def look_up(self, card_id: str) -> Response:
         """Ask how a card is."""
         return self._service.request("GET", f"{CARDS}?{urlencode({'id': card_id})}", headers=self.headers)

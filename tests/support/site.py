@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from tests.support.http_exchange import Answer, read_answer
+from tests.support.http_exchange import Response, read_response
 from tests.support.pki import Issued
 from tests.support.stack import Stack, run
 
@@ -57,7 +57,7 @@ class Site:
         return done.stderr
 
 
-def ask(port: int, name: str, ca_file: Path, path: str = "/readyz") -> tuple[str, Answer]:
+def ask(port: int, name: str, ca_file: Path, path: str = "/readyz") -> tuple[str, Response]:
     """One GET over a TLS connection of its own; returns the certificate's serial too."""
     context = ssl.create_default_context(cafile=ca_file)
     with (
@@ -65,7 +65,7 @@ def ask(port: int, name: str, ca_file: Path, path: str = "/readyz") -> tuple[str
         context.wrap_socket(plain, server_hostname=name) as connection,
     ):
         connection.sendall(f"GET {path} HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n".encode())
-        answer = read_answer(connection)
+        answer = read_response(connection)
         shown = connection.getpeercert()
         assert shown
         return str(shown["serialNumber"]), answer
@@ -74,7 +74,7 @@ def ask(port: int, name: str, ca_file: Path, path: str = "/readyz") -> tuple[str
 class Load:
     """Customers who ask without a pause, each time over a new connection, until the end of the block."""
 
-    def __init__(self, question: Callable[[], tuple[str, Answer]], customers: int = 4) -> None:
+    def __init__(self, question: Callable[[], tuple[str, Response]], customers: int = 4) -> None:
         self.served: Counter[str] = Counter()  # how often each certificate was shown, by its serial
         self.failures: list[str] = []
         self._question = question
