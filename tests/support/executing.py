@@ -10,12 +10,12 @@ from kadun import Client
 from kadun.retries import RetryPolicy
 
 from app.domain.cards import REFERENCE_LENGTH
-from tests.support.service import Answer, Service, question, wait_for
+from tests.support.service import Response, Service, question, wait_for
 
 KEY_CLAIMS = {"KERNAL_DATA_KEY", "KERNAL_DATA_KEY_SEALED"}
 
 
-def execute(service: Service, card_id: str, function: str, arguments: Any, **more: Any) -> Answer:
+def execute(service: Service, card_id: str, function: str, arguments: Any, **more: Any) -> Response:
     headers = {"Content-Type": "application/json", "Accept-Language": "en"}
     asked = question(card_id, function=function, arguments=arguments, **more)
     answer = service.request("POST", "/v1/execute", json.dumps(asked).encode(), headers)
@@ -27,14 +27,14 @@ def execute(service: Service, card_id: str, function: str, arguments: Any, **mor
     return answer
 
 
-def claims(service: Service, answer: Answer) -> dict[str, Any]:
+def claims(service: Service, answer: Response) -> dict[str, Any]:
     """Return the token's claims, after checking its signature."""
     keys = {key["kid"]: key for key in service.get("/.well-known/jwks.json").body["keys"]}
     key = jwt.PyJWK(keys[jwt.get_unverified_header(answer.body["token"])["kid"]])
     return jwt.decode(answer.body["token"], key, ["EdDSA"], audience="kadun-client", issuer="kadun")
 
 
-def journalled(service: Service, answer: Answer) -> dict[str, Any]:
+def journalled(service: Service, answer: Response) -> dict[str, Any]:
     """Return the journal entry of the rejection that an answer refers to."""
     reference = answer.claims["jti"][-REFERENCE_LENGTH:]
     assert f"(reference: {reference})" in answer.body["message"]
@@ -66,7 +66,7 @@ class Held:
         self._service = service
         self.folder = folder
         self._threads = ThreadPoolExecutor(8)
-        self.calls: list[Future[Answer]] = []
+        self.calls: list[Future[Response]] = []
 
     def call(self, card_id: str, hardware: str = "machine-1") -> None:
         """Begin one and wait until it runs."""
@@ -74,7 +74,7 @@ class Held:
         self.calls.append(self._threads.submit(execute, self._service, card_id, "等待", arguments, hardware=hardware))
         wait_for(lambda: len(list(self.folder.glob("begun-*"))) == len(self.calls))
 
-    def release(self) -> list[Answer]:
+    def release(self) -> list[Response]:
         (self.folder / "go").touch()
         answers = [call.result() for call in self.calls]
         self._threads.shutdown()
