@@ -1,7 +1,7 @@
 """The running service, and the use cases without it."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -42,6 +42,16 @@ def card_actions(database: Database, clock: Clock) -> CardActions:
 @pytest.fixture
 def issuing(database: Database, clock: Clock) -> Issuing:
     return Issuing(database, "tester", clock)
+
+
+@pytest.fixture
+def card_id(issuing: Issuing) -> str:
+    return issuing.issue(1, timedelta(days=30)).cards[0].id
+
+
+@pytest.fixture
+def other_id(issuing: Issuing) -> str:
+    return issuing.issue(1, timedelta(days=30)).cards[0].id
 
 
 def with_keys(folder: Path) -> Path:

@@ -45,11 +45,6 @@ def transfer(licences: LicenceService, signing: Links, blobs: Blobs, database: D
 
 
 @pytest.fixture
-def card_id(issuing: Issuing) -> str:
-    return issuing.issue(1, timedelta(days=30)).cards[0].id
-
-
-@pytest.fixture
 def new_link(transfer: FileTransfer, card_id: str) -> Callable[[], Link]:
     def link() -> Link:
         transfer.offer(VerificationRequest.from_fields(card_id, "h1", DOWNLOAD, "n" * 22, "198.51.100.1"))

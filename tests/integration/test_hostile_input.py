@@ -1,4 +1,4 @@
-"""Raw bytes of every kind, to the real service: the promised error, never a 500."""
+"""Malformed and forged requests to the real service get the documented error, never a 500."""
 
 import json
 import socket
@@ -54,36 +54,12 @@ MALFORMED = {
     "a comment": b"/* */" + json.dumps(GOOD).encode(),
     "single quotes": b"{'card_id': 'x'}",
 }
-WRONG_FIELDS = {
+WRONG_FIELDS = {  # tests/unit/test_schemas.py has them all; these need the real service or the request parser
     ("card_id", "missing"): without("card_id"),
-    ("hardware", "missing"): without("hardware"),
-    ("function", "missing"): without("function"),
-    ("nonce", "missing"): without("nonce"),
-    ("card_id", "empty"): changed(card_id=""),
-    ("card_id", "white space"): changed(card_id=" \t\u3000"),
-    ("card_id", "too long"): changed(card_id="0" * 65),
-    ("card_id", "a number"): changed(card_id=1),
-    ("card_id", "null"): changed(card_id=None),
-    ("card_id", "a list"): changed(card_id=["0"]),
-    ("hardware", "empty"): changed(hardware=""),
-    ("hardware", "too long"): changed(hardware="硬" * 1025),
     ("hardware", "NUL"): changed(hardware="a\0b"),
     ("hardware", "lone surrogate"): with_raw("hardware", b'"\\ud800"'),
-    ("hardware", "reversed surrogates"): with_raw("hardware", b'"\\udc00\\ud800"'),
-    ("hardware", "true"): changed(hardware=True),
-    ("function", "too long"): changed(function="f" * 65),
-    ("function", "NUL"): changed(function="\0"),
-    ("nonce", "too short"): changed(nonce="a" * 15),
-    ("nonce", "too long"): changed(nonce="a" * 65),
-    ("nonce", "not base64url"): changed(nonce="a" * 20 + "+/"),
     ("nonce", "a final newline"): changed(nonce="a" * 20 + "\n"),
-    ("ip", "too long"): changed(ip="1" * 65),
-    ("ip", "a number"): changed(ip=7),
-    ("ip", "NUL"): changed(ip="1\0"),
-    ("client_public_key", "too short"): changed(client_public_key="A" * 42),
-    ("client_public_key", "padded"): changed(client_public_key="A" * 43 + "="),
     ("client_public_key", "of low order"): changed(client_public_key="A" * 43),
-    ("client_public_key", "of low order, one"): changed(client_public_key="AQ" + "A" * 41),
     ("client_public_key", "not canonical"): changed(client_public_key="_" * 43),
     ("card_id", "given twice"): json.dumps(GOOD).encode()[:-1] + b',"card_id":"0"}',
     ("extra", "unknown"): changed(extra=1),
@@ -97,28 +73,24 @@ def is_problem(answer: Response, status: int, code: str) -> None:
     assert answer.body["status"] == status
 
 
-def test_malformed_bodies_are_refused(service: Service) -> None:
+def test_malformed_bodies_are_refused_before_the_rules(service: Service, database: Database) -> None:
     for name, body in MALFORMED.items():
         answer = service.post(body)
         assert answer.body.get("code") == "INVALID_REQUEST", name
         is_problem(answer, 400, "INVALID_REQUEST")
+    assert Event.select().count() == 0
 
 
-def test_wrong_fields_are_named(service: Service) -> None:
+def test_wrong_fields_are_named_before_the_rules(service: Service, database: Database) -> None:
     for (field, name), body in WRONG_FIELDS.items():
         answer = service.post(body)
         assert answer.body.get("field") == field, name
         is_problem(answer, 400, "INVALID_REQUEST")
         assert field in answer.body["detail"]
-
-
-def test_no_malformed_request_reaches_the_rules(service: Service, database: Database) -> None:
-    for body in (*MALFORMED.values(), *WRONG_FIELDS.values()):
-        service.post(body)
     assert Event.select().count() == 0
 
 
-def test_what_is_odd_but_allowed_is_judged(service: Service) -> None:
+def test_odd_but_valid_requests_are_decided(service: Service) -> None:
     for body in (
         changed(ip=None, client_public_key=None),
         changed(hardware="𝔥" * 1024, function="\u202eevil", ip="<script>"),
@@ -151,24 +123,9 @@ def test_a_chunked_body_is_read(service: Service) -> None:
         assert connection.recv(4096).startswith(b"HTTP/1.1 404 ")
 
 
-@pytest.mark.parametrize(
-    "media_type",
-    [
-        None,
-        "",
-        "text/plain",
-        "application/x-www-form-urlencoded",
-        "application/json; charset=gbk",
-        "application/jsonx",
-    ],
-)
-def test_another_media_type_is_refused(service: Service, media_type: str | None) -> None:
-    headers = {} if media_type is None else {"Content-Type": media_type}
-    is_problem(service.request("POST", "/v1/verify", changed(), headers), 415, "UNSUPPORTED_MEDIA_TYPE")
-
-
-def test_json_with_utf8_named_is_taken(service: Service) -> None:
-    assert service.post(changed(), {"Content-Type": "Application/JSON; charset=UTF-8"}).status == 404
+def test_another_media_type_is_refused(service: Service) -> None:
+    answer = service.request("POST", "/v1/verify", changed(), {"Content-Type": "text/plain"})
+    is_problem(answer, 415, "UNSUPPORTED_MEDIA_TYPE")
 
 
 @pytest.mark.parametrize(
@@ -180,12 +137,12 @@ def test_odd_paths_are_not_found(service: Service, path: str) -> None:
 
 
 @pytest.mark.parametrize("accept", ["text/html", "application/xml", "*/*", "image/png", "nonsense"])
-def test_errors_are_problems_whatever_is_accepted(service: Service, accept: str) -> None:
+def test_the_accept_header_does_not_change_a_problem(service: Service, accept: str) -> None:
     is_problem(service.request("GET", "/nothing", headers={"Accept": accept}), 404, "NOT_FOUND")
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "PATCH"])
-def test_verify_knows_one_method(service: Service, method: str) -> None:
+def test_verify_accepts_only_post(service: Service, method: str) -> None:
     answer = service.request(method, "/v1/verify", changed(), {"Content-Type": "application/json"})
     is_problem(answer, 405, "METHOD_NOT_ALLOWED")
     assert "POST" in answer.headers["allow"]
@@ -197,7 +154,7 @@ def test_head_answers_as_get_without_a_body(service: Service) -> None:
     assert service.request("HEAD", "/v1/verify").status == 405
 
 
-def test_problems_are_told_in_the_readers_language(service: Service) -> None:
+def test_problems_are_in_the_readers_language(service: Service) -> None:
     chinese, english = (service.post(b"{}", {"Accept-Language": tag}) for tag in ("zh-CN", "en-GB, zh;q=0.5"))
     assert "必须" in chinese.body["detail"]
     assert "must be" in english.body["detail"]
@@ -212,9 +169,7 @@ FORGERIES = {
 }
 
 
-def test_without_a_proxy_no_header_and_no_field_is_believed_for_the_address(
-    service: Service, database: Database
-) -> None:
+def test_without_a_proxy_the_address_is_the_peers(service: Service, database: Database) -> None:
     (card_id,) = service.issue()
     assert service.verify(question(card_id, ip="203.0.113.7"), **FORGERIES).status == 200
     assert Client.get().ip == "127.0.0.1"
@@ -222,7 +177,7 @@ def test_without_a_proxy_no_header_and_no_field_is_believed_for_the_address(
     assert (event.ip, event.claimed_ip) == ("127.0.0.1", "203.0.113.7")
 
 
-def test_behind_a_proxy_only_its_own_header_is_believed(proxied: Service, database: Database) -> None:
+def test_behind_a_proxy_the_address_is_that_of_its_header(proxied: Service, database: Database) -> None:
     (card_id,) = proxied.issue()
     assert proxied.verify(question(card_id), address="198.51.100.1").status == 200
     forged = {name: value for name, value in FORGERIES.items() if name != "X-Real-IP"}
@@ -235,7 +190,7 @@ def test_behind_a_proxy_only_its_own_header_is_believed(proxied: Service, databa
 
 
 @pytest.mark.parametrize("seen", [None, "", "localhost", "1.2.3.4, 5.6.7.8", "fe80::1%eth0", "999.1.1.1"])
-def test_a_proxy_that_gives_no_valid_address_is_a_fault_of_the_installation(proxied: Service, seen: str | None) -> None:
+def test_an_invalid_address_from_the_proxy_is_a_fault_of_the_installation(proxied: Service, seen: str | None) -> None:
     answer = proxied.verify(question("0" * 32), address=seen)
     is_problem(answer, 503, "UNAVAILABLE")
     assert answer.headers["retry-after"]
@@ -252,7 +207,7 @@ def test_a_repeated_address_header_is_refused(proxied: Service) -> None:
         assert connection.recv(4096).startswith(b"HTTP/1.1 503 ")
 
 
-def test_metrics_are_not_for_whoever_came_through_the_proxy(proxied: Service) -> None:
+def test_metrics_are_not_served_through_the_proxy(proxied: Service) -> None:
     assert proxied.get("/metrics").status == 200
     is_problem(proxied.request("GET", "/metrics", headers={"X-Real-IP": "198.51.100.1"}), 404, "NOT_FOUND")
 

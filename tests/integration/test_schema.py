@@ -1,28 +1,20 @@
-"""Migrations, and what the database itself enforces."""
+"""Migrations, the constraints of the database, and lost connections."""
 
-import re
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from datetime import timedelta
 
 import peewee
 import pytest
 from playhouse.migrations import Runner
 
-from app.domain.codes import Code, EventKind
 from app.domain.errors import DatabaseUnavailableError, SchemaMismatchError
-from app.domain.policy import VerificationRequest
-from app.services import housekeeping
 from app.services.issuing import Issuing
-from app.services.verification import Verification
-from app.storage import journal, schema
+from app.storage import schema
 from app.storage.database import Database
-from app.storage.models import Card, Client, Event
-from tests.conftest import Clock
 from trial.postgres import EmbeddedPostgres
 
 
-def test_four_migrations_at_once_are_one(postgres: EmbeddedPostgres) -> None:
+def test_of_four_migrations_at_once_one_applies(postgres: EmbeddedPostgres) -> None:
     postgres.create_database("at_once")
 
     def run(_number: int) -> list[str]:
@@ -111,73 +103,8 @@ def test_the_journal_is_append_only(database: Database, issuing: Issuing, statem
         database.execute_sql(statement)
 
 
-def test_only_old_rejections_and_downloads_are_pruned(
-    verification: Verification, issuing: Issuing, clock: Clock
-) -> None:
-    card_id = issuing.issue(1, None).cards[0].id
-    verification.verify(VerificationRequest.from_fields(card_id, "h", "f", "n" * 20, "198.51.100.1"))
-    verification.verify(VerificationRequest.from_fields("0" * 32, "h", "f", "n" * 20, "198.51.100.1"))
-    download = journal.Entry(at=clock.now, kind=EventKind.FILE_DOWNLOADED, card_id=card_id)
-    journal.append([download, replace(download, kind=EventKind.FILE_ADDED)])
-    clock.advance(timedelta(days=300))
-    verification.verify(VerificationRequest.from_fields("0" * 32, "h", "f", "n" * 20, "198.51.100.1"))
-    journal.append([replace(download, at=clock.now)])
-    assert housekeeping.prune_journal(timedelta(days=365), clock.now) == 0
-    clock.advance(timedelta(days=100))
-    assert housekeeping.prune_journal(timedelta(days=365), clock.now) == 2
-    left = [event.kind for event in Event.select().order_by(Event.id)]
-    assert left == ["issued", "activated", "file_added", "rejected", "file_downloaded"]
-
-
-@pytest.mark.parametrize("group", journal.BOUNDED_GROUPS, ids=str)
-def test_refusals_are_counted_by_index(database: Database, group: tuple[Code, ...]) -> None:
-    entry = journal.Entry(at=Clock().now, kind=EventKind.REJECTED, code=group[0], ip="198.51.100.1")
-    # So many of this moment that only the address tells them apart; what other tests left is no guide to the planner.
-    database.execute_sql(
-        """INSERT INTO event (at, kind, code, ip, ip_network)
-           SELECT %s, 'rejected', code, '203.0.113.' || i, '203.0.113.' || i
-           FROM generate_series(1, 250) AS i, unnest(%s) AS code, generate_series(1, 4)""",
-        (entry.at, [str(code) for code in Code if code is not Code.OK]),
-    )
-    database.execute_sql("ANALYZE event")
-    sql, values = journal.recent_refusals(entry, group).sql()
-    database.execute_sql("SET enable_seqscan = off")
-    plan = "\n".join(row[0] for row in database.execute_sql(f"EXPLAIN {sql}", values).fetchall())
-    assert re.search("Index Scan (using|on) event_network", plan)
-    assert "Filter" not in plan
-
-
-def test_a_verification_of_a_bound_card_is_two_statements_by_index(
-    database: Database, verification: Verification, issuing: Issuing
-) -> None:
-    """What speed rests on: the number of statements, and their plans."""
-    card_id = issuing.issue(1, None).cards[0].id
-    question = VerificationRequest.from_fields(card_id, "h", "f", "n" * 20, "198.51.100.1")
-    verification.verify(question)
-    ran: list[str] = []
-    run_prepared, execute_sql = database.run_prepared, database.execute_sql
-
-    def noting(name: str, *arguments: object) -> tuple[object, ...] | None:
-        ran.append(name)
-        return run_prepared(name, *arguments)
-
-    database.run_prepared = noting
-    database.execute_sql = lambda *a, **k: (ran.append(str(a[0])), execute_sql(*a, **k))[1]
-    verification.verify(question)
-    assert ran == ["read_facts", "refresh"]
-    client = Client.get()
-    database.execute_sql("SET enable_seqscan = off")  # a table of one row is read whole otherwise
-    digest = client.hardware_sha256
-    refresh = f"'{client.id}', '{card_id}', '{digest}', '198.51.100.1', NULL, '198.51.100.1', now(), 'f', '2026-03-01'"
-    for call in (f"EXECUTE read_facts('{card_id}', '{digest}')", f"EXECUTE refresh({refresh})"):
-        plan = "\n".join(row[0] for row in execute_sql(f"EXPLAIN {call}").fetchall())
-        assert "Index Scan" in plan
-        assert "Seq Scan" not in plan
-    assert Card.select().count() == 1
-
-
 @pytest.mark.parametrize(("once", "runs"), [(False, 2), (True, 1)])
-def test_work_whose_kept_connection_broke_is_run_again_unless_it_adds_up(
+def test_work_on_a_broken_kept_connection_is_repeated_unless_told_otherwise(
     database: Database, *, once: bool, runs: int
 ) -> None:
     started: list[int] = []
