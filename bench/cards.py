@@ -13,34 +13,30 @@ import psycopg2
 from app.domain.policy import OPEN_PROGRAM
 from app.storage import schema
 from app.storage.database import Database, connect_to
+from tests.support.sample_year import CARD_ID
 from trial.ports import LOOPBACK
 
 EXPIRES_AT = datetime(2100, 1, 1, tzinfo=UTC)
 HARDWARE = "cpu=GenuineIntel-06-9E-0A;board=PF1Z2Y3X4W5V;disk=S3Z8NB0K123456;bench="
 """What goes before a card's number in its hardware string."""
 
-# An ID is 32 digits: 16 that scatter the numbers over the index as random IDs would be, and 16 that keep them
-# apart. Every product stays below 2**53, since Lua counts in doubles.
-SCATTERED = "1000000000000000 + mod({i} * 618033989, 1000000007) * 1000000"
-COUNTED = "1000000000000000 + {i}"
 FIRST_CARD_ID = "10000000000000001000000000000000"
 
-ID = f"({SCATTERED.format(i='i')})::text || ({COUNTED.format(i='i')})::text"
 _CARDS = f"""
 INSERT INTO card (id, validity, is_activated, activated_at, expires_at, created_at)
-SELECT {ID}, interval '36500 days', %(bound)s,
+SELECT {CARD_ID}, interval '36500 days', %(bound)s,
        CASE WHEN %(bound)s THEN now() END, CASE WHEN %(bound)s THEN %(expires_at)s::timestamptz END, now()
 FROM generate_series(0, %(cards)s::bigint - 1) AS i
 """  # noqa: S608  # constants
 _CLIENTS = f"""
 INSERT INTO client (id, card_id, hardware, hardware_sha256, ip, requested_at, function)
-SELECT {ID}, {ID}, %(hardware)s || i, encode(sha256(convert_to(%(hardware)s || i, 'UTF8')), 'hex'),
+SELECT {CARD_ID}, {CARD_ID}, %(hardware)s || i, encode(sha256(convert_to(%(hardware)s || i, 'UTF8')), 'hex'),
        %(ip)s, now(), %(function)s
 FROM generate_series(0, %(cards)s::bigint - 1) AS i
 """  # noqa: S608  # constants
 _USAGE = f"""
 INSERT INTO usage (card_id, day, function, count, last_at)
-SELECT {ID}, %(day)s, %(function)s, 1, now() FROM generate_series(0, %(cards)s::bigint - 1) AS i
+SELECT {CARD_ID}, %(day)s, %(function)s, 1, now() FROM generate_series(0, %(cards)s::bigint - 1) AS i
 """  # noqa: S608  # constants
 
 

@@ -16,12 +16,13 @@ from typing import NamedTuple
 from urllib.parse import urlencode
 
 from app.console.issue import MOST_ISSUED
-from bench import console_pages, console_rows, memory
+from bench import console_pages, memory
 from bench.command import number, run, say
 from bench.console_pages import OPERATOR, Asked, Form
 from bench.errors import BenchError
 from bench.gunicorn import WORKERS, Gunicorn
 from bench.service import FOLDER, Host, host
+from tests.support import sample_year
 from trial.stopping import Stopping
 
 LIMIT_MS = 200
@@ -131,7 +132,7 @@ def _measure(plan: Plan, stopping: Stopping) -> list[str]:
             stopping,
             cards=plan.cards,
             is_bound=False,
-            fill=lambda table: console_rows.fill(table.url, cards=plan.cards, events=plan.events, today=table.day),
+            fill=lambda table: sample_year.fill(table.url, cards=plan.cards, events=plan.events, today=table.day),
         ) as here,
         here.service() as service,
     ):

@@ -11,7 +11,7 @@ import psycopg2
 from app.console.issue import MOST_ISSUED
 from app.console.selection import MAX_SELECTED
 from app.storage.paging import Cursor
-from bench.console_rows import FUNCTIONS, HOT_HARDWARE, HOT_NETWORK, LARGE_BATCH, RARE_BATCH, RARE_NOTE
+from tests.support.sample_year import FUNCTIONS, HOT_HARDWARE, HOT_NETWORK, LARGE_BATCH, RARE_BATCH, RARE_NOTE
 
 OPERATOR = "bench"
 Form = Mapping[str, str | Sequence[str]]

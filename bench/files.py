@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import jwt
 
-from bench import ask, memory, nginx_conf, report, steady
+from bench import ask, memory, report, steady
 from bench.cards import Computer
 from bench.command import number, run, say
 from bench.curl import Crowd, mib_per_second
@@ -20,6 +20,7 @@ from bench.errors import BenchError
 from bench.gunicorn import Gunicorn
 from bench.nginx import Nginx
 from bench.service import FOLDER, Host, host
+from tests.support import nginx_conf
 from trial.stopping import Stopping
 
 _CARDS = 1_000

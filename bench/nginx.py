@@ -8,8 +8,9 @@ import time
 from pathlib import Path
 from typing import Self
 
-from bench import ask, children, nginx_conf
+from bench import ask, children
 from bench.errors import BenchError
+from tests.support import nginx_conf
 from trial.errors import tail
 from trial.ports import LOOPBACK, free_port
 

@@ -11,8 +11,9 @@ from app.domain.policy import OPEN_PROGRAM
 from app.storage.database import Database
 from app.storage.statements import PREPARED
 from bench import children
-from bench.cards import COUNTED, EXPIRES_AT, HARDWARE, SCATTERED, CardTable
+from bench.cards import EXPIRES_AT, HARDWARE, CardTable
 from bench.errors import BenchError
+from tests.support.sample_year import COUNTED, SCATTERED
 from trial.binaries import program
 from trial.ports import LOOPBACK
 

@@ -17,9 +17,10 @@ from app.storage.database import Database, connect_to
 from app.storage.key_masking import Seller
 from app.storage.models import Card, Client, Event
 from app.storage.paging import Cursor
-from bench import console_rows
 from tests.conftest import Clock
-from tests.support.sample_year import blocks_read, plan, rows_looked_at, statements, year_of
+from tests.support import sample_year
+from tests.support.query_plans import blocks_read, plan, rows_looked_at, statements
+from tests.support.sample_year import year_of
 from trial.postgres import EmbeddedPostgres
 
 CARDS, EVENTS = 20_000, 60_000
@@ -39,7 +40,7 @@ def all_cards(year_url: str) -> list[Card]:
 
 
 NOW = datetime.now(UTC) + timedelta(minutes=10)
-LARGE, NOTE = console_rows.LARGE_BATCH, console_rows.RARE_NOTE
+LARGE, NOTE = sample_year.LARGE_BATCH, sample_year.RARE_NOTE
 FILTERS = {
     "all": (CardFilter(), "card_created"),
     "unused": (CardFilter(status=CardStatus.UNUSED), "card_unused"),
@@ -49,7 +50,7 @@ FILTERS = {
     "a batch": (CardFilter(batch=LARGE), "card_batch"),
     "unused of a batch": (CardFilter(batch=LARGE, status=CardStatus.UNUSED), "card_batch"),
     "active of a batch": (CardFilter(batch=LARGE, status=CardStatus.ACTIVE), "card_batch_expires"),
-    "a batch of one": (CardFilter(batch=console_rows.RARE_BATCH), "card_batch"),
+    "a batch of one": (CardFilter(batch=sample_year.RARE_BATCH), "card_batch"),
     "no batch": (CardFilter(batch=""), "card_batch"),
     "active without a batch": (CardFilter(batch="", status=CardStatus.ACTIVE), "card_batch_expires"),
     "a note of one": (CardFilter(note=NOTE[2:4]), "card_created"),
@@ -229,7 +230,7 @@ def test_a_text_that_finds_too_much_is_told(year: Database, text: str, *, broad:
 BROAD = {
     "expired": CardFilter(CardStatus.EXPIRED),
     "frozen of a batch": CardFilter(CardStatus.FROZEN, LARGE),
-    "a batch of one": CardFilter(batch=console_rows.RARE_BATCH),
+    "a batch of one": CardFilter(batch=sample_year.RARE_BATCH),
     "no such note": CardFilter(note="_%"),
     "unused": CardFilter(CardStatus.UNUSED),
 }

@@ -13,7 +13,7 @@ from app.storage import journal, journal_lists
 from app.storage.database import Database
 from app.storage.models import Card, Event
 from tests.support.console import Browser, Seen
-from tests.support.sample_year import plan, statements
+from tests.support.query_plans import plan, statements
 
 ISSUE = "/admin/cards/issue"
 

@@ -13,8 +13,9 @@ from app.storage.journal_lists import JournalFilter
 from app.storage.models import Event, Usage
 from app.storage.paging import Cursor
 from app.storage.usage_lists import DAYS, UsageFilter, UsagePlace, usage_of_card, usage_page
-from bench import console_rows
-from tests.support.sample_year import plan, statements, year_of
+from tests.support import sample_year
+from tests.support.query_plans import plan, statements
+from tests.support.sample_year import year_of
 from trial.postgres import EmbeddedPostgres
 
 NOW = datetime.now(UTC)
@@ -34,7 +35,7 @@ def all_events(year_url: str) -> list[Event]:
         return list(Event.select())
 
 
-NET, MACHINE, OPEN = console_rows.HOT_NETWORK, console_rows.HOT_HARDWARE, console_rows.FUNCTIONS[0]
+NET, MACHINE, OPEN = sample_year.HOT_NETWORK, sample_year.HOT_HARDWARE, sample_year.FUNCTIONS[0]
 SOME_CARD = "10000000000000001000000000000000"
 FILTERS = {
     "all": (JournalFilter(), "event_at"),
@@ -121,7 +122,7 @@ def test_a_page_is_one_query_by_an_index(year: Database, wanted: JournalFilter, 
     "wanted",
     [
         JournalFilter(network=NET, function=OPEN),
-        JournalFilter(network=NET, function=console_rows.FUNCTIONS[1]),
+        JournalFilter(network=NET, function=sample_year.FUNCTIONS[1]),
         JournalFilter(Code.CARD_NOT_FOUND, network=NET, function=OPEN),
         JournalFilter(hardware=MACHINE, function=OPEN, until=NOW - 250 * DAY),
         JournalFilter(hardware=MACHINE, network=NET, function="nowhere"),
@@ -157,7 +158,7 @@ def test_several_frequent_texts_are_looked_for_piece_by_piece(
 def test_each_look_is_three_queries_by_indexes(year: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(journal_lists, "MAX_LOOKED", 60)
     with statements(year) as ran:
-        looked = journal_lists.page(JournalFilter(network=NET, function=console_rows.FUNCTIONS[1]), limit=50)
+        looked = journal_lists.page(JournalFilter(network=NET, function=sample_year.FUNCTIONS[1]), limit=50)
     assert looked.rows == []
     assert looked.stopped_at is not None
     assert len(ran) == 3, "the places of each text, the hits"

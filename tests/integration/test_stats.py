@@ -15,7 +15,7 @@ from app.storage.cards import NewCard
 from app.storage.database import Database
 from app.storage.journal import Entry
 from app.storage.models import Usage
-from tests.support.sample_year import statements
+from tests.support.query_plans import statements
 from tests.support.service import Service, question
 
 NOW = datetime(2026, 3, 1, 17, 0, tzinfo=UTC)  # in Shanghai it is 1 a.m. of the next day

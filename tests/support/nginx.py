@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
-from bench import nginx_conf
+from tests.support import nginx_conf
 from tests.support.http_exchange import Response, exchange, quiet_port, read_response
 from tests.support.service import wait_for
 

@@ -1,4 +1,4 @@
-"""The stack's own configuration of nginx in a folder, where only fixed paths are moved to. The tests use it too."""
+"""The project's nginx configuration, written to a folder of its own; only fixed paths change."""
 
 import os
 import re

@@ -1,0 +1,53 @@
+"""The statements that code runs, and how PostgreSQL executes them."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+from app.storage.database import Database
+
+
+@contextlib.contextmanager
+def statements(database: Database) -> Iterator[list[tuple[str, object]]]:
+    """The statements that run in the block, with their values."""
+    ran: list[tuple[str, object]] = []
+    execute_sql = database.execute_sql
+
+    def noting(sql: str, params: object = None) -> object:
+        ran.append((sql, params))
+        return execute_sql(sql, params)
+
+    database.execute_sql = noting
+    try:
+        yield ran
+    finally:
+        database.execute_sql = execute_sql
+
+
+def plan(database: Database, statement: tuple[str, object]) -> str:
+    sql, values = statement
+    return "\n".join(row[0] for row in database.execute_sql(f"EXPLAIN {sql}", values).fetchall())
+
+
+def blocks_read(database: Database, statement: tuple[str, object], index: str) -> int:
+    """How many blocks its scan of that index read."""
+    (scan,) = [node for node in _nodes(database, statement) if node.get("Index Name") == index]
+    return int(scan["Shared Hit Blocks"] + scan["Shared Read Blocks"])
+
+
+def rows_looked_at(database: Database, statement: tuple[str, object]) -> int:
+    """How many rows its scans of tables and indexes looked at, those that were left out too."""
+    scans = [node for node in _nodes(database, statement) if "Scan" in node["Node Type"]]
+    return sum(
+        int((node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"]) for node in scans
+    )
+
+
+def _nodes(database: Database, statement: tuple[str, object]) -> list[dict[str, Any]]:
+    """The steps of its plan, and what each of them did."""
+    sql, values = statement
+    ((told,),) = database.execute_sql(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {sql}", values).fetchall()
+    nodes = [told[0]["Plan"]]
+    for node in nodes:
+        nodes += node.get("Plans", [])
+    return nodes
