@@ -14,9 +14,8 @@ from app.cli.card_import import import_cards
 from app.cli.context import Command, Session, format_option, pass_session
 from app.clock import utc_now
 from app.domain.card_actions import Action
-from app.domain.cards import ValidityError, format_validity, parse_card_id, parse_duration, parse_validity
+from app.domain.cards import ValidityError, format_validity, parse_duration
 from app.domain.codes import CardStatus
-from app.services.card_actions import CardNotFoundError
 from app.services.card_filter import parse_card_filter
 from app.services.exports import (
     CARD_COLUMNS,
@@ -24,32 +23,25 @@ from app.services.exports import (
     Row,
     card_document,
     card_documents,
-    csv_lines,
+    file_pieces,
     issued_documents,
 )
-from app.services.formatting import shown
+
+_PERMANENT = "permanent"
 
 
-class Validity(click.ParamType[Any]):
-    """A validity: a duration or `permanent`."""
-
-    name = "validity"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> timedelta | str:  # noqa: ANN401  # click's signature
-        """Return the duration, or `permanent`, which click could not tell from "not given" as None."""
-        try:
-            return parse_validity(value) or "permanent"
-        except ValidityError as error:
-            self.fail(str(error), param, ctx)
-
-
-class Duration(click.ParamType[timedelta]):
-    """A duration."""
+class Duration(click.ParamType[Any]):
+    """A duration; or `permanent` where that is allowed, since click takes None for "not given"."""
 
     name = "duration"
 
-    def convert(self, value: Any, param: Any, ctx: Any) -> timedelta:  # noqa: ANN401  # click's signature
-        """Return the duration."""
+    def __init__(self, *, may_be_permanent: bool = False) -> None:
+        self._may_be_permanent = may_be_permanent
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> timedelta | str:  # noqa: ANN401  # click's signature
+        """Return the duration, or `permanent`."""
+        if value == _PERMANENT and self._may_be_permanent:
+            return _PERMANENT
         try:
             return parse_duration(value)
         except ValidityError as error:
@@ -65,7 +57,9 @@ card.add_command(import_cards)
 
 
 @card.command()
-@click.option("--validity", type=Validity(), required=True, help="30s 45m 12h 30d 1w, day … year, permanent")
+@click.option(
+    "--validity", type=Duration(may_be_permanent=True), required=True, help="30s 45m 12h 30d 1w, day … year, permanent"
+)
 @click.option("--count", type=click.IntRange(1, 1_000_000), default=1, show_default=True, help="数量 / How many.")
 @click.option("--batch", help="批次 / Your name for these cards.")
 @click.option("--note", help="备注 / A note on each.")
@@ -126,10 +120,7 @@ def export_cards(context: click.Context, /, **options: str | None) -> None:
 @pass_session
 def show(session: Session, card_id: str, output_format: str) -> None:
     """查看一张卡密 / Show a card and its client."""
-    canonical = parse_card_id(card_id)
-    found = None if canonical is None else session.cards.find(canonical)
-    if found is None:
-        raise CardNotFoundError(shown(card_id))
+    found = session.cards.get(card_id)
     document = card_document(found, session.zone)
     if output_format == "json":
         output.print_json(document)
@@ -140,20 +131,15 @@ def show(session: Session, card_id: str, output_format: str) -> None:
 
 
 def _print(rows: Iterator[Row], columns: Sequence[str], output_format: str) -> None:
-    if output_format == "json":
-        output.print_json_list(rows)
-    elif output_format == "txt":
-        for row in rows:
-            sys.stdout.write(row["id"] + "\n")
-    elif output_format == "csv":
-        sys.stdout.writelines(csv_lines(rows, columns))
-    else:
-        first = next(rows, None)
-        if first is None:
-            output.say("没有符合条件的卡密 / No cards match")
-            return
-        cells = ([_cell(name, value) for name, value in row.items()] for row in chain([first], rows))
-        output.print_table([HEADINGS[name] for name in first], cells)
+    if output_format != "table":
+        sys.stdout.writelines(file_pieces(output_format, rows, columns))
+        return
+    first = next(rows, None)
+    if first is None:
+        output.say("没有符合条件的卡密 / No cards match")
+        return
+    cells = ([_cell(name, value) for name, value in row.items()] for row in chain([first], rows))
+    output.print_table([HEADINGS[name] for name in first], cells)
 
 
 HEADINGS = {
@@ -175,65 +161,33 @@ def _cell(name: str, value: Any) -> str | None:  # noqa: ANN401  # any column's 
     return None if value is None else str(value)
 
 
-_DONE = {
-    Action.FREEZE: ("已冻结", "Frozen:"),
-    Action.UNFREEZE: ("已解冻", "Unfrozen:"),
-    Action.UNBIND: ("已解绑", "Unbound:"),
-    Action.EXTEND: ("已延期", "Extended:"),
-    Action.DELETE: ("已删除", "Deleted:"),
+_ACTIONS = {
+    Action.FREEZE: ("冻结 / Freeze cards; their time goes on.", "已冻结", "Frozen:"),
+    Action.UNFREEZE: ("解冻 / Unfreeze cards.", "已解冻", "Unfrozen:"),
+    Action.UNBIND: ("解绑 / Unbind cards: each binds to the next machine that uses it.", "已解绑", "Unbound:"),
+    Action.EXTEND: ("延期 / Add time to cards.", "已延期", "Extended:"),
+    Action.DELETE: ("删除未激活的卡密 / Delete cards that were never activated.", "已删除", "Deleted:"),
 }
 
 
-def _apply(session: Session, action: Action, card_ids: tuple[str, ...], by: timedelta | None = None) -> None:
-    result = session.card_actions.apply(action, card_ids, by)
-    zh, en = _DONE[action]
-    output.say(f"{zh} {len(result.changed)} 张 / {en} {len(result.changed)}")
-    for card_id in result.revived_unbound:
-        output.say(
-            f"注意：{card_id} 重新生效，但未绑定任何设备，将绑定下一个使用它的设备 / "
-            f"Note: {card_id} is live again but bound to no machine: it binds to the next one that uses it"
-        )
+def _add_command(action: Action) -> None:
+    """Add `cardctl card ACTION ID…`."""
+    text, done_zh, done_en = _ACTIONS[action]
+
+    def run(session: Session, card_ids: tuple[str, ...], by: timedelta | None = None) -> None:
+        result = session.card_actions.apply(action, card_ids, by)
+        output.say(f"{done_zh} {len(result.changed)} 张 / {done_en} {len(result.changed)}")
+        for card_id in result.revived_unbound:
+            output.say(
+                f"注意：{card_id} 重新生效，但未绑定任何设备，将绑定下一个使用它的设备 / "
+                f"Note: {card_id} is live again but bound to no machine: it binds to the next one that uses it"
+            )
+
+    command = click.argument("card_ids", metavar="ID...", nargs=-1, required=True)(pass_session(run))
+    if action is Action.EXTEND:
+        command = click.option("--by", type=Duration(), required=True, help="30s 45m 12h 30d 1w, day … year")(command)
+    card.command(action.value, help=text)(command)
 
 
-_ids = click.argument("card_ids", metavar="ID...", nargs=-1, required=True)
-
-
-@card.command()
-@_ids
-@pass_session
-def freeze(session: Session, card_ids: tuple[str, ...]) -> None:
-    """冻结 / Freeze cards; their time goes on."""
-    _apply(session, Action.FREEZE, card_ids)
-
-
-@card.command()
-@_ids
-@pass_session
-def unfreeze(session: Session, card_ids: tuple[str, ...]) -> None:
-    """解冻 / Unfreeze cards."""
-    _apply(session, Action.UNFREEZE, card_ids)
-
-
-@card.command()
-@_ids
-@pass_session
-def unbind(session: Session, card_ids: tuple[str, ...]) -> None:
-    """解绑 / Unbind cards: each binds to the next machine that uses it."""
-    _apply(session, Action.UNBIND, card_ids)
-
-
-@card.command()
-@_ids
-@click.option("--by", type=Duration(), required=True, help="30s 45m 12h 30d 1w, day … year")
-@pass_session
-def extend(session: Session, card_ids: tuple[str, ...], by: timedelta) -> None:
-    """延期 / Add time to cards."""
-    _apply(session, Action.EXTEND, card_ids, by)
-
-
-@card.command()
-@_ids
-@pass_session
-def delete(session: Session, card_ids: tuple[str, ...]) -> None:
-    """删除未激活的卡密 / Delete cards that were never activated."""
-    _apply(session, Action.DELETE, card_ids)
+for each in Action:
+    _add_command(each)

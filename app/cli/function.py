@@ -11,12 +11,10 @@ import msgspec
 
 from app.cli import output
 from app.cli.context import Session, format_option, pass_session
-from app.domain.cards import parse_card_id
 from app.functions.client import FunctionsClient
 from app.functions.decorator import Caller
 from app.functions.messages import Failed, Invalid, Listing, NotFound, Returned, TimedOut
 from app.services import requirements
-from app.services.card_actions import CardNotFoundError
 from app.services.formatting import shown, takes
 from app.settings import SettingsError
 
@@ -122,11 +120,7 @@ def _object(text: bytes) -> dict[str, Any]:
 def _caller(session: Session, card_id: str | None) -> Caller:
     if card_id is None:
         return Caller(_NOBODY, _NOBODY, None)
-    canonical = parse_card_id(card_id)
-    found = None if canonical is None else session.cards.find(canonical)
-    if found is None:
-        raise CardNotFoundError(shown(card_id))
-    card, client, _status = found
+    card, client, _status = session.cards.get(card_id)
     return Caller(card.id, _NOBODY if client is None else client.id, card.expires_at)
 
 

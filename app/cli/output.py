@@ -12,6 +12,7 @@ from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text as RichText
 
+from app.services.exports import json_pieces
 from app.services.formatting import json_text, shown
 
 RICH_ROWS = 2_000
@@ -25,11 +26,7 @@ def print_json(value: object) -> None:
 
 def print_json_list(items: Iterable[object]) -> None:
     """Print one JSON list, an item a line, without holding it all."""
-    separator = "["
-    for item in items:
-        sys.stdout.write(separator + json_text(item))
-        separator = ",\n"
-    sys.stdout.write("[]\n" if separator == "[" else "]\n")
+    sys.stdout.writelines(json_pieces(items))
 
 
 @contextmanager

@@ -1,7 +1,7 @@
-"""Cards as a file."""
+"""Exports of cards as files."""
 
-from collections.abc import Iterator
-from datetime import tzinfo
+from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import Any
 
 import falcon
@@ -9,51 +9,61 @@ import falcon
 from app.console.forms import query_of
 from app.console.page import Access, Page, form_of, visitor_of
 from app.console.selection import selected_ids
-from app.console.streaming import CSV, JSON, TEXT, file_name, json_pieces, with_bom
+from app.console.streaming import BOM, CONTENT_TYPES
 from app.domain.texts import RefusedError, Text
 from app.http.problems import invalid_request
 from app.services.card_filter import CARD_FIELDS, parse_card_filter
-from app.services.card_lists import Line
-from app.services.exports import CARD_COLUMNS, card_documents, csv_lines, note_export
-
-_TYPES = {"csv": CSV, "json": JSON, "txt": TEXT}
+from app.services.exports import CARD_COLUMNS, Row, card_documents, file_pieces, note_export
 
 
-class CardsExport(Page):
-    """`/admin/cards/export`: the cards chosen in the form, or else all that the filter in the query lets through."""
+class ExportPage(Page):
+    """A page that sends rows as a file, and journals that."""
 
     access = {"POST": Access.OWNER}
+
+    def send(  # noqa: PLR0913  # a request, its answer, and what is in it
+        self,
+        request: falcon.Request,
+        response: falcon.Response,
+        what: str,
+        output_format: str,
+        rows: Iterable[Row],
+        columns: Sequence[str],
+        selection: dict[str, Any],
+    ) -> None:
+        """Answer with rows as a file; `what` they are and their `selection` stand in the journal."""
+        now, database = self.console.clock(), self.console.database
+        details = {"what": what, "format": output_format, "filter": selection}
+        pieces = file_pieces(output_format, rows, columns)
+        self.console.streams.send(
+            request,
+            response,
+            chain([BOM], pieces) if output_format == "csv" else pieces,
+            output_format=output_format,
+            name=f"{what}-{now.astimezone(self.console.zone):%Y%m%d-%H%M%S}.{output_format}",
+            note=lambda: note_export(database, now, visitor_of(request).actor, details),
+        )
+
+
+class CardsExport(ExportPage):
+    """`/admin/cards/export`: the cards selected in the form, or else all cards that match the filter in the query."""
 
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
         """Send them as CSV, as JSON, or their IDs alone as text."""
         query, form, console = query_of(request), form_of(request), self.console
-        output, now = form.one("format"), console.clock()
-        said: dict[str, Any] = {name: query.one(name) for name in CARD_FIELDS if query.one(name)}
-        if output not in _TYPES:
+        output_format = form.one("format")
+        if output_format not in CONTENT_TYPES:
             raise invalid_request(Text("没有这种导出格式", "There is no such format."), "format")
+        selection: dict[str, Any] = {name: query.one(name) for name in CARD_FIELDS if query.one(name)}
         try:
-            # The button beneath the list says so: without a card ticked its form looks like the one for all.
+            # `chosen` is set by the button beneath the list: without a selection its form looks like the one for all.
             if query.one("chosen") or form.all("id"):
                 ids = selected_ids(form, "id")
-                said = {"chosen": len(ids)}
+                selection = {"chosen": len(ids)}
                 lines = iter(console.cards.find_all(ids))
             else:
-                lines = console.cards.every(parse_card_filter(said, console.zone, now))
+                lines = console.cards.every(parse_card_filter(selection, console.zone, console.clock()))
         except RefusedError as error:
             raise invalid_request(error.text) from error
-        what = {"what": "cards", "format": output, "filter": said}
-        console.streams.send(
-            request,
-            response,
-            _pieces(output, lines, console.zone),
-            content_type=_TYPES[output],
-            name=file_name("cards", now, console.zone, output),
-            note=lambda: note_export(console.database, now, visitor_of(request).actor, what),
-        )
-
-
-def _pieces(output: str, lines: Iterator[Line], zone: tzinfo) -> Iterator[str]:
-    if output == "txt":
-        return (f"{line.card.id}\n" for line in lines)
-    documents = card_documents(lines, zone)
-    return json_pieces(documents) if output == "json" else with_bom(csv_lines(documents, CARD_COLUMNS))
+        rows = card_documents(lines, console.zone)
+        self.send(request, response, "cards", output_format, rows, CARD_COLUMNS, selection)

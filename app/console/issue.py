@@ -1,15 +1,17 @@
 """Pages that issue cards and show what was issued, to copy and to download."""
 
+from itertools import chain
+
 import falcon
 
 from app.console.duration_field import DURATION_PRESETS, read_duration
 from app.console.forms import Form, query_of
 from app.console.page import Access, Page, form_of, visitor_of
 from app.console.rendering import url
-from app.console.streaming import CSV, TEXT, file_name, with_bom
+from app.console.streaming import BOM, CONTENT_TYPES
 from app.domain.texts import RefusedError, Text
 from app.http.problems import invalid_request, not_found
-from app.services.exports import ISSUED_COLUMNS, csv_lines, issued_documents
+from app.services.exports import ISSUED_COLUMNS, file_pieces, issued_documents
 from app.services.issuing import Issuing, PastIssue, issue_at, recent_issues
 from app.services.key_masking import seller_of
 from app.services.times import parse_time
@@ -75,14 +77,11 @@ class IssuedPage(Page):
             at = issued.event.at.isoformat()
             self.render(request, response, "issued.html", event=issued.event, keys=keys, at=at)
             return
-        name = file_name("cards", issued.event.at, self.console.zone, output)
+        name = f"cards-{issued.event.at.astimezone(self.console.zone):%Y%m%d-%H%M%S}.{output}"
         response.set_header("Content-Disposition", f'attachment; filename="{name}"')
-        if output == "txt":
-            response.content_type = TEXT
-            response.text = "".join(f"{card.id}\n" for card in issued.cards)
-        else:
-            response.content_type = CSV
-            response.text = "".join(with_bom(csv_lines(issued_documents(issued.cards), ISSUED_COLUMNS)))
+        response.content_type = CONTENT_TYPES[output]
+        pieces = file_pieces(output, issued_documents(issued.cards), ISSUED_COLUMNS)
+        response.text = "".join(chain([BOM] if output == "csv" else [], pieces))
 
     def _find(self, request: falcon.Request, typed: str) -> PastIssue:
         try:

@@ -5,13 +5,13 @@ from zoneinfo import ZoneInfo
 
 import falcon
 
+from app.console.exports import ExportPage
 from app.console.forms import query_of
 from app.console.page import Access, Page, form_of, page_request, visitor_of
-from app.console.streaming import CSV, JSON, file_name, json_pieces, with_bom
 from app.domain.codes import EventKind
 from app.domain.texts import RefusedError
 from app.http.problems import invalid_request
-from app.services.exports import JOURNAL_COLUMNS, csv_lines, journal_documents, note_export
+from app.services.exports import JOURNAL_COLUMNS, journal_documents
 from app.services.journal_filter import JOURNAL_FIELDS, REJECTIONS, parse_journal_filter
 from app.services.journal_lists import MAX_LOOKED, JournalResults
 from app.services.paging import Slice
@@ -48,33 +48,21 @@ class JournalPage(Page):
         )
 
 
-class JournalExport(Page):
+class JournalExport(ExportPage):
     """`/admin/journal/export`: takes the filter from the query, as the journal's page does."""
-
-    access = {"POST": Access.OWNER}
 
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
         """Send all entries that match the filter, as CSV or JSON."""
         query, console = query_of(request), self.console
         typed = {name: query.exactly(name) for name in JOURNAL_FIELDS if query.exactly(name)}
-        output = "json" if form_of(request).one("format") == "json" else "csv"
+        output_format = "json" if form_of(request).one("format") == "json" else "csv"
         try:
             wanted = parse_journal_filter(typed, console.zone)
         except RefusedError as error:
             raise invalid_request(error.text) from error
-        rows = journal_documents(console.journal.every(wanted), console.zone)
-        documents = ({name: row[name] for name in JOURNAL_COLUMNS} for row in rows)
-        pieces = json_pieces(documents) if output == "json" else with_bom(csv_lines(documents, JOURNAL_COLUMNS))
-        now = console.clock()
-        what = {"what": "journal", "format": output, "filter": typed}
-        console.streams.send(
-            request,
-            response,
-            pieces,
-            content_type=JSON if output == "json" else CSV,
-            name=file_name("journal", now, console.zone, output),
-            note=lambda: note_export(console.database, now, visitor_of(request).actor, what),
-        )
+        entries = journal_documents(console.journal.every(wanted), console.zone)
+        rows = ({name: entry[name] for name in JOURNAL_COLUMNS} for entry in entries)
+        self.send(request, response, "journal", output_format, rows, JOURNAL_COLUMNS, typed)
 
 
 def _input_value(time: datetime | None, zone: ZoneInfo) -> str:

@@ -1,58 +1,53 @@
-"""Files of any length, sent as they are read: few at once, never held whole, and cut off loudly where they fail."""
+"""Sends files of any length as they are read, a few at once; a failure midway breaks the connection."""
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from datetime import datetime, tzinfo
-from itertools import chain, islice
-from typing import Any
+from collections.abc import Callable, Iterator
+from itertools import islice
 from urllib.parse import quote
 
 import falcon
 
 from app.http.files import bound_sending
 from app.http.problems import unavailable
-from app.services.formatting import json_text
 
-CSV = "text/csv; charset=utf-8"
-JSON = "application/json"
-TEXT = "text/plain; charset=utf-8"
+CONTENT_TYPES = {"csv": "text/csv; charset=utf-8", "json": "application/json", "txt": "text/plain; charset=utf-8"}
 BOM = "\ufeff"
-"""Before a CSV for people: without it Excel takes Chinese for another encoding. Our import skips it."""
+"""Begins a CSV for people: without it Excel does not read it as UTF-8. Our import skips it."""
 _PIECES = 500
 
 
 class Streams:
-    """The exports under way in this process.
+    """The exports in progress in this process.
 
     Args:
-        at_once: So many at once, so that slow readers leave threads for verification.
+        at_once: How many may be in progress at once: slow readers must leave threads for verification.
     """
 
     def __init__(self, at_once: int) -> None:
         self._places = threading.BoundedSemaphore(at_once)
 
-    def send(  # noqa: PLR0913  # a request, its answer, and all that the answer is
+    def send(  # noqa: PLR0913  # a request, its answer, and what is in it
         self,
         request: falcon.Request,
         response: falcon.Response,
         pieces: Iterator[str],
         *,
-        content_type: str,
+        output_format: str,
         name: str,
         note: Callable[[], object] = lambda: None,
     ) -> None:
-        """Answer with `pieces`, one after the other, as a download called `name`.
+        """Answer with the pieces of a file as a download.
 
         Args:
             request: The request.
             response: Its answer.
-            pieces: Text as `csv_lines` and `json_pieces` yield it; may query the database as it goes.
-            content_type: `CSV`, `JSON` or `TEXT`.
-            name: Of the file.
-            note: Called when it is to begin: writes into the journal who takes what.
+            pieces: As `app.services.exports` yields them; may query the database as it goes.
+            output_format: One of `CONTENT_TYPES`.
+            name: The name of the file.
+            note: Called before the file is sent, to journal the export.
 
         Raises:
-            Problem: 503, as many are under way as may be.
+            Problem: 503, too many are in progress.
             DatabaseUnavailableError: the database is away.
         """
         if not self._places.acquire(blocking=False):
@@ -60,20 +55,20 @@ class Streams:
         stream = _Stream(pieces, self._places)
         try:
             note()
-            stream.read_ahead()  # what fails at once is still an answer of its own
+            stream.read_ahead()  # a failure here can still be answered properly
         except BaseException:
             stream.close()
             raise
         bound_sending(request)
-        response.content_type = content_type
+        response.content_type = CONTENT_TYPES[output_format]
         response.set_header("Content-Disposition", f"attachment; filename*=UTF-8''{quote(name)}")
         response.stream = stream
 
 
 class _Stream:
-    """Bytes as WSGI wants them; gunicorn calls `close` however the sending ends.
+    """An iterable of bytes for WSGI; gunicorn calls `close` however the sending ends.
 
-    What is raised midway reaches gunicorn, which then breaks the connection: half a list must not look like a whole.
+    An exception midway reaches gunicorn, which breaks the connection: half a list must not look complete.
     """
 
     def __init__(self, pieces: Iterator[str], places: threading.BoundedSemaphore) -> None:
@@ -99,22 +94,3 @@ class _Stream:
         if self._places is not None:
             self._places.release()
             self._places = None
-
-
-def file_name(what: str, at: datetime, zone: tzinfo, extension: str) -> str:
-    """Return what a download is called: what it is, and of when in the vendor's zone."""
-    return f"{what}-{at.astimezone(zone):%Y%m%d-%H%M%S}.{extension}"
-
-
-def json_pieces(items: Iterable[Any]) -> Iterator[str]:
-    """Yield one JSON list, an item a line."""
-    separator = "["
-    for item in items:
-        yield separator + json_text(item)
-        separator = ",\n"
-    yield "[]\n" if separator == "[" else "]\n"
-
-
-def with_bom(lines: Iterable[str]) -> Iterator[str]:
-    """Yield a CSV's lines as Excel reads them."""
-    return chain([BOM], lines)

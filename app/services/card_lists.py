@@ -8,6 +8,7 @@ from app.domain.card_actions import Action, possible_actions
 from app.domain.codes import CardStatus
 from app.domain.operators import Role
 from app.domain.texts import RefusedError
+from app.services.card_actions import CardNotFoundError, canonical
 from app.services.key_masking import decrypt_place, encrypt_place, masked_keys, seller_of
 from app.services.paging import PageRequest, Slice, read_slice
 from app.services.sessions import Identity
@@ -67,6 +68,19 @@ class CardLists:
         """
         found = self._database.with_connection(lambda: cards.find(card_id))
         return None if found is None else _line(found, self._clock())
+
+    def get(self, typed: str) -> Line:
+        """Return a card by its ID as a person may have typed it.
+
+        Raises:
+            CardNotFoundError: there is no such card.
+            DatabaseUnavailableError: the database is away.
+        """
+        card_id = canonical(typed)
+        found = self.find(card_id)
+        if found is None:
+            raise CardNotFoundError(card_id)
+        return found
 
     def find_all(self, card_ids: list[str]) -> list[Line]:
         """Return the cards with these IDs that exist, in this order.

@@ -1,4 +1,4 @@
-"""What leaves as a file: cards, row by row, and CSV that an import and a spreadsheet can both read."""
+"""Cards and journal entries as CSV, JSON or text, row by row; the CSV suits imports and spreadsheets."""
 
 import csv
 import io
@@ -32,11 +32,11 @@ JOURNAL_COLUMNS = (
     "actor",
     "details",
 )
-FORMULA_SIGNS = tuple("=+-@＝＋－＠")  # full-width ones too: a Chinese Excel may take either
+FORMULA_SIGNS = tuple("=+-@＝＋－＠")  # full-width ones too: a Chinese Excel reads either
 
 
 def card_documents(lines: Iterable[Line], zone: tzinfo) -> Iterator[Row]:
-    """Yield cards as lists and exports show them, with all that an import reads."""
+    """Yield cards as lists and exports show them, with everything that an import reads."""
     for row, client, status in lines:
         yield {
             "id": row.id,
@@ -72,7 +72,7 @@ def _columns(row: Card | Client, zone: tzinfo) -> Row:
 
 
 def issued_documents(issued: Iterable[Card | NewCard]) -> Iterator[Row]:
-    """Yield cards as they are told right after they were issued."""
+    """Yield cards as they are shown right after they were issued."""
     for card in issued:
         yield {"id": card.id, "validity_seconds": seconds(card.validity), "batch": card.batch, "note": card.note}
 
@@ -83,16 +83,32 @@ def journal_documents(events: Iterable[Event], zone: tzinfo) -> Iterator[Row]:
 
 
 def note_export(database: Database, at: datetime, actor: str, what: Row) -> None:
-    """Write into the journal that somebody takes data away: what, in which format, filtered how."""
+    """Write an export into the journal: what was exported, in which format, with which filter."""
     entry = journal.Entry(at=at, kind=EventKind.EXPORTED, actor=actor, details=what)
     database.with_connection(lambda: journal.append([entry]))
 
 
+def file_pieces(output_format: str, rows: Iterable[Row], columns: Sequence[str]) -> Iterator[str]:
+    """Yield the text of a file: `csv`, `json`, or `txt`, which has the IDs alone."""
+    if output_format == "txt":
+        return (f"{row['id']}\n" for row in rows)
+    return json_pieces(rows) if output_format == "json" else csv_lines(rows, columns)
+
+
+def json_pieces(items: Iterable[Any]) -> Iterator[str]:
+    """Yield one JSON list, an item a line."""
+    separator = "["
+    for item in items:
+        yield separator + json_text(item)
+        separator = ",\n"
+    yield "[]\n" if separator == "[" else "]\n"
+
+
 def csv_lines(rows: Iterable[Row], columns: Sequence[str]) -> Iterator[str]:
-    """Yield CSV, first the header, then a row at a time: control characters escaped, no cell a formula."""
+    """Yield CSV line by line, the header first; control characters are escaped, and no cell is a formula."""
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, columns, lineterminator="\n")
-    for row in chain([dict(zip(columns, columns, strict=True))], rows):  # without rows the header still tells of them
+    for row in chain([dict(zip(columns, columns, strict=True))], rows):  # the header comes without rows, too
         writer.writerow({k: _cell(v) for k, v in row.items()})
         yield buffer.getvalue()
         buffer.seek(0)
@@ -106,6 +122,6 @@ def _cell(value: Any) -> Any:  # noqa: ANN401  # any value of a row
 
 
 def _harmless(text: str) -> str:
-    """Keep a spreadsheet from taking a text that a stranger sent for a formula."""
-    # What bears the mark already gets another, so that an import can take exactly ours away.
+    """Mark a text that a spreadsheet would take for a formula: a stranger may have sent it."""
+    # A text that already has the mark gets another, so that an import removes exactly ours.
     return f"'{text}" if text.lstrip("'").startswith(FORMULA_SIGNS) else text

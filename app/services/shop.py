@@ -7,13 +7,13 @@ from zoneinfo import ZoneInfo
 
 from app.domain.card_actions import Action
 from app.domain.operators import shop_actor
-from app.services.card_actions import CardActions, CardNotFoundError, canonical
+from app.services.card_actions import CardActions
+from app.services.card_lists import CardLists
 from app.services.exports import issued_documents
 from app.services.formatting import local, seconds
 from app.services.idempotency import Answer, Document, Idempotency, Request
 from app.services.issuing import Issuing
 from app.services.shop_tokens import ShopIdentity
-from app.storage import cards as card_rows
 from app.storage.database import Database
 from app.storage.idempotency import Owner
 
@@ -44,6 +44,7 @@ class Shop:
         self._database = database
         self._timezone = timezone
         self._clock = clock
+        self._cards = CardLists(database, clock)
         self._idempotency = Idempotency(database, clock)
 
     def issue(
@@ -88,14 +89,10 @@ class Shop:
             CardNotFoundError: there is no such card.
             DatabaseUnavailableError: the database is away.
         """
-        wanted = canonical(card_id)
-        found = self._database.with_connection(lambda: card_rows.find(wanted))
-        if found is None:
-            raise CardNotFoundError(wanted)
-        row, client = found
+        row, client, status = self._cards.get(card_id)
         return {
             "id": row.id,
-            "status": card_rows.as_domain(row).status(self._clock()),
+            "status": status,
             "validity_seconds": seconds(row.validity),
             "activated_at": local(row.activated_at, self._timezone),
             "expires_at": local(row.expires_at, self._timezone),

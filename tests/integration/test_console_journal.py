@@ -14,7 +14,7 @@ import falcon
 import pytest
 from falcon.testing import create_req
 
-from app.console.streaming import JSON, Streams
+from app.console.streaming import Streams
 from app.domain.codes import Code, EventKind
 from app.domain.operators import Role
 from app.storage import journal
@@ -323,4 +323,4 @@ def test_an_export_that_fails_before_it_begins_gives_its_place_back() -> None:
 
     for _ in range(2):
         with pytest.raises(ValueError, match="no list"):
-            streams.send(create_req(), falcon.Response(), broken(), content_type=JSON, name="list.json")
+            streams.send(create_req(), falcon.Response(), broken(), output_format="json", name="list.json")
