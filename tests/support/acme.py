@@ -114,9 +114,8 @@ class Authority:
         self, checkout: Path, *arguments: str, certbot: tuple[str, ...] = (), check: bool = True
     ) -> subprocess.CompletedProcess[str]:
         """Runs scripts/issue-certificate.sh against this authority."""
-        command = (checkout / "scripts/issue-certificate.sh", *arguments, "--server", self.url)
-        options = ("--", *self.folders, *certbot)
-        return run(*command, *options, check=check, env=self.environment, cwd="/")
+        options = (*arguments, "--server", self.url, "--", *self.folders, *certbot)
+        return run(checkout / "scripts/issue-certificate.sh", *options, check=check, env=self.environment, cwd="/")
 
     def renew(self) -> subprocess.CompletedProcess[str]:
         """What the distribution's timer runs, on the day that every certificate is due."""

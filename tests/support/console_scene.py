@@ -107,11 +107,18 @@ def _cards(number: int, text: str, now: datetime) -> list[str]:
 
 def _entries(number: int, text: str, now: datetime, operator: str) -> list[Entry]:
     card, actor = f"2{number:031d}", f"console:{operator}"
-    client = {"card_id": card, "ip": "203.0.113.7", "hardware": text, "function": text, "claimed_ip": text}
-    other = {**client, "hardware": f"{text}!", "ip": "198.51.100.1"}
-    mismatch = {"kind": EventKind.REJECTED, "code": Code.CLIENT_MISMATCH, "reference": "ABCDEFGH"}
-    another = {**other, "card_id": f"3{number:031d}"}
-    failed = {"kind": EventKind.REJECTED, "code": Code.FUNCTION_FAILED, "details": {"detail": f"{text}\nE: {text}"}}
+    client: dict[str, Any] = {
+        "card_id": card,
+        "ip": "203.0.113.7",
+        "hardware": text,
+        "function": text,
+        "claimed_ip": text,
+    }
+    other: dict[str, Any] = {**client, "hardware": f"{text}!", "ip": "198.51.100.1"}
+    mismatch: dict[str, Any] = {"kind": EventKind.REJECTED, "code": Code.CLIENT_MISMATCH, "reference": "ABCDEFGH"}
+    another: dict[str, Any] = {**other, "card_id": f"3{number:031d}"}
+    details = {"detail": f"{text}\nE: {text}"}
+    failed: dict[str, Any] = {"kind": EventKind.REJECTED, "code": Code.FUNCTION_FAILED, "details": details}
     before = {"before": {"hardware": f"{text}?", "ip": text}}
     moved = {"moved_to": text, "client_id": text, text: text, "list": [text, {text: text}]}
     said = {"what": "cards", "filter": {"batch": text}}

@@ -55,16 +55,17 @@ class FunctionsService:
         return self
 
     def start(self) -> Self:
-        self.launch()
-        wait_for(lambda: self.answers() or self.process.poll() is not None, 60)
-        assert self.process.poll() is None, self.log.read_text()
+        process = self.launch()
+        wait_for(lambda: self.answers() or process.poll() is not None, 60)
+        assert process.poll() is None, self.log.read_text()
         return self
 
-    def launch(self) -> None:
+    def launch(self) -> forked_python.ForkedProcess:
         """Start it without waiting until it has loaded anything."""
         arguments = ("--config", "python:app.functions.gunicorn_conf", "app.functions.wsgi:app")
         with self.log.open("ab") as log:
             self.process = forked_python.start("gunicorn", *arguments, environment=self.environment, output=log)
+        return self.process
 
     def stop(self) -> None:
         assert self.process is not None

@@ -72,9 +72,9 @@ class Service:
         self.process: forked_python.ForkedProcess | None = None
 
     def start(self) -> Self:
-        self.process = self.spawn()
-        wait_for(lambda: self._answers() or self.process.poll() is not None)
-        assert self.process.poll() is None, self.log.read_text()
+        self.process = process = self.spawn()
+        wait_for(lambda: self._answers() or process.poll() is not None)
+        assert process.poll() is None, self.log.read_text()
         return self
 
     def spawn(self) -> forked_python.ForkedProcess:

@@ -77,8 +77,7 @@ class Stack:
 
     def cardctl(self, *arguments: str) -> Any:
         """What scripts/cardctl prints as JSON, called from elsewhere."""
-        command = (self.folder / "scripts/cardctl", *arguments)
-        return json.loads(run(*command, env=self._environment, cwd="/").stdout)
+        return json.loads(run(self.folder / "scripts/cardctl", *arguments, env=self._environment, cwd="/").stdout)
 
     def seal(self, source: Path, target: Path) -> None:
         """Seals a file of the host's."""

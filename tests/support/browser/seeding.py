@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from app.domain.card_actions import Action
@@ -156,7 +157,7 @@ class _Past:
         self._clock.now = _now() - timedelta(hours=30)
         self._shop.frozen, self._shop.frozen_at = [*self._shop.machines][-6:-3], self._clock.now
         frozen = self._card_actions.apply(Action.FREEZE, self._shop.frozen)
-        done = {"action": "freeze", "at": frozen.at.isoformat(), "by": None, "revived_unbound": []}
+        done: dict[str, Any] = {"action": "freeze", "at": frozen.at.isoformat(), "by": None, "revived_unbound": []}
         self._shop.freeze_form = add_outcome(OWNER, changed=frozen.changed, **done)
         self._clock.advance(timedelta(minutes=5))
         self._card_actions.apply(Action.EXTEND, [*self._shop.machines][-3:-1], timedelta(days=7))
