@@ -1,37 +1,65 @@
-"""Pages of figures, which a browser asks for again while they are counted."""
+"""The pages of figures: the overview and the abuse report. A browser asks for them again while they are counted."""
 
 from abc import abstractmethod
+from datetime import timedelta
 from typing import Any, ClassVar
 
 import falcon
 
 from app.console.forms import query_of
-from app.console.page import Access, Page
-from app.services.figures import Counted
+from app.console.overview_charts import STATES, charts
+from app.console.page import Access, Page, visitor_of
+from app.services.figures import ABUSE_WITHIN, Snapshot
 
 
 class FiguresPage(Page):
-    """Its template extends `figures.html`, which has the polling."""
+    """A page whose template extends `figures.html`, which does the polling."""
 
     access = {"GET": Access.OPERATOR}
     template: ClassVar[str]
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Show the figures as counted last; nothing where the browser has just these."""
-        counted = self.console.figures.current()
-        stamp = "" if counted is None else counted.at.isoformat()
-        if _polls(request) and query_of(request).one("counted") == stamp:
+        """Show the latest figures; answer 204 if the browser has them already."""
+        snapshot = self.console.figures.current()
+        stamp = "" if snapshot is None else snapshot.at.isoformat()
+        if _polls(request) and query_of(request).one("stamp") == stamp:
             response.status = falcon.HTTP_204
             return
-        is_counting = counted is None or self.console.figures.is_old(counted.at)
-        values = {} if counted is None else self.values(request, counted)
-        self.render(request, response, self.template, counted=counted, stamp=stamp, is_counting=is_counting, **values)
+        is_counting = snapshot is None or self.console.figures.is_old(snapshot.at)
+        values = {} if snapshot is None else self.values(request, snapshot)
+        self.render(request, response, self.template, snapshot=snapshot, stamp=stamp, is_counting=is_counting, **values)
 
     @abstractmethod
-    def values(self, request: falcon.Request, counted: Counted) -> dict[str, Any]:
-        """Return what the template shows beside the figures themselves."""
+    def values(self, request: falcon.Request, snapshot: Snapshot) -> dict[str, Any]:
+        """Return what the template shows beside the figures."""
+
+
+class OverviewPage(FiguresPage):
+    """`/admin/`: how many cards there are, how they are used, what is rejected, what expires."""
+
+    template = "overview.html"
+
+    def values(self, request: falcon.Request, snapshot: Snapshot) -> dict[str, Any]:
+        """Return the charts."""
+        english = visitor_of(request).language == "en"
+        return {
+            "charts": charts(snapshot.document, lambda text: text.en if english else text.zh),
+            "states": [str(state) for state in STATES],
+        }
+
+
+class AbuseReportPage(FiguresPage):
+    """`/admin/sharing`: shared cards, and machines and addresses that try many cards."""
+
+    template = "abuse_report.html"
+
+    def values(self, _request: falcon.Request, snapshot: Snapshot) -> dict[str, Any]:
+        """Return when the report's rejections begin, as the journal's filter takes a time."""
+        at = snapshot.at.astimezone(self.console.zone)
+        spans = {"week": ABUSE_WITHIN, "yesterday": timedelta(days=1)}
+        return {name: f"{at - span:%Y-%m-%dT%H:%M}" for name, span in spans.items()}
 
 
 def _polls(request: falcon.Request) -> bool:
-    # Going back in the browser's history, htmx asks for the whole page.
+    # When a person goes back in the browser's history, htmx asks for the whole page.
     return bool(request.get_header("HX-Request")) and not request.get_header("HX-History-Restore-Request")

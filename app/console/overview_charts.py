@@ -1,4 +1,4 @@
-"""The overview's charts, from the figures' document (`app.services.figures.Counted`)."""
+"""The overview's charts, from the figures' document (`app.services.figures.Snapshot`)."""
 
 from collections.abc import Callable
 from datetime import date, timedelta

@@ -12,6 +12,7 @@ from app.console.card_actions import ApplyPage, ConfirmPage, DonePage
 from app.console.cards import CardsPage
 from app.console.entrance import HomeRedirect, LoginPage, LogoutPage, StaticPage
 from app.console.exports import CardsExport
+from app.console.figures_page import AbuseReportPage, OverviewPage
 from app.console.guard import Guard
 from app.console.imports import ImportPage
 from app.console.issue import IssuedPage, IssuePage
@@ -25,9 +26,7 @@ from app.console.operators import (
     OperatorTwoStep,
     TokenPage,
 )
-from app.console.overview import OverviewPage
 from app.console.page import Console, Page
-from app.console.sharing import SharingPage
 from app.console.static_files import StaticFiles
 from app.console.system_status import FilesPage, FunctionsPage, HealthPage, KeysPage
 from app.console.usage import UsagePage
@@ -50,7 +49,7 @@ def pages(console: Console, static: StaticFiles) -> Iterator[tuple[str, Page]]:
     yield "/admin/", OverviewPage(console)
     yield "/admin/journal", JournalPage(console)
     yield "/admin/journal/export", JournalExport(console)
-    yield "/admin/sharing", SharingPage(console)
+    yield "/admin/sharing", AbuseReportPage(console)
     yield "/admin/usage", UsagePage(console)
     yield "/admin/account", AccountPage(console)
     yield "/admin/account/password", OwnPassword(console)

@@ -1,4 +1,4 @@
-"""What the vendor counts: cards, activations, requests, rejections. Each function is one query."""
+"""Counts of cards, activations, requests and rejections. Each function is one query."""
 
 from collections.abc import Iterable
 from datetime import date, datetime, timedelta
@@ -12,43 +12,23 @@ from app.storage.cards import expiry, status_is
 from app.storage.journal import what, whats
 from app.storage.models import Card, Event, Usage
 
-
-class Batch(NamedTuple):
-    """A batch, None for the cards without one, and how many of its cards are in each state."""
-
-    batch: str | None
-    cards: int
-    statuses: dict[str, int]
+Row = dict[str, Any]
 
 
 class Batches(NamedTuple):
-    """How many batches there are, how many cards of all of them are in each state, and the largest ones."""
+    """How many batches there are, how many cards of all of them are in each state, and the largest batches.
+
+    A batch is {batch, cards, frozen, expired, active, unused}; `batch` is None for the cards without one.
+    """
 
     batch_count: int
     statuses: dict[str, int]
-    largest: list[Batch]
-
-
-class Rejections(NamedTuple):
-    """How often the journal has a code."""
-
-    code: str
-    last_24_hours: int
-    last_7_days: int
-
-
-class Expiring(NamedTuple):
-    """An active card whose time is nearly over."""
-
-    id: str
-    expires_at: datetime
-    batch: str | None
-    note: str | None
+    largest: list[Row]
 
 
 def batches(now: datetime, limit: int) -> Batches:
     """Return the batches, which together are all cards; `largest` are up to `limit` of them, the largest first."""
-    # Counted here and now, since there may be as many batches as cards. Each row tells what is true of all of them.
+    # Window functions count all batches in PostgreSQL: there may be as many batches as cards.
     in_state = [_count(status_is(status, now)) for status in CardStatus]
     of_all = [fn.COUNT(SQL("1")).over(), *(fn.SUM(count).over() for count in in_state)]
     query = (
@@ -60,21 +40,23 @@ def batches(now: datetime, limit: int) -> Batches:
     rows = list(query.tuples())
     batch_count, *totals = rows[0][: len(of_all)] if rows else [0] * len(of_all)
     largest = [
-        Batch(batch, cards, _by_status(counts)) for batch, cards, *counts in (row[len(of_all) :] for row in rows)
+        {"batch": batch, "cards": cards, **_by_status(counts)}
+        for batch, cards, *counts in (row[len(of_all) :] for row in rows)
     ]
     return Batches(batch_count, _by_status(map(int, totals)), largest)
 
 
-def expiring(now: datetime, within: timedelta, limit: int) -> tuple[int, list[Expiring]]:
-    """Return how many active cards expire within that time, and those that do first."""
+def expiring(now: datetime, within: timedelta, limit: int) -> tuple[int, list[Row]]:
+    """Return how many active cards expire within that time, and the first to: {id, expires_at, batch, note}."""
     query = (
-        Card.select(fn.COUNT(Card.id).over(), Card.id, Card.expires_at, Card.batch, Card.note)
+        Card.select(fn.COUNT(Card.id).over().alias("count"), Card.id, Card.expires_at, Card.batch, Card.note)
         .where(status_is(CardStatus.ACTIVE, now) & (expiry <= now + within))
         .order_by(expiry, Card.id)
         .limit(limit)
     )
-    found = list(query.tuples())
-    return (found[0][0] if found else 0), [Expiring(*row) for _count_of_all, *row in found]
+    found = list(query.dicts())
+    counts = [row.pop("count") for row in found]  # the same in each row
+    return (counts[0] if counts else 0), found
 
 
 def activations(since: datetime, zone: ZoneInfo) -> dict[date, int]:
@@ -86,16 +68,19 @@ def activations(since: datetime, zone: ZoneInfo) -> dict[date, int]:
     return dict(query.tuples())
 
 
-def rejections(now: datetime) -> list[Rejections]:
-    """Return the codes of the last 7 days' journalled rejections, the most frequent first."""
-    total = fn.COUNT(Event.id)
+def rejections(now: datetime) -> list[Row]:
+    """Return the codes of the last 7 days' journalled rejections, the most frequent first.
+
+    A row is {code, last_24_hours, last_7_days}.
+    """
+    total, lately = fn.COUNT(Event.id), _count(Event.at >= now - timedelta(hours=24))
     query = (
-        Event.select(Event.code, _count(Event.at >= now - timedelta(hours=24)), total)
+        Event.select(Event.code, lately.alias("last_24_hours"), total.alias("last_7_days"))
         .where(what.in_(whats(EventKind.REJECTED)) & (Event.at >= now - timedelta(days=7)))
         .group_by(Event.code)
         .order_by(total.desc(), Event.code)
     )
-    return [Rejections(*row) for row in query.tuples()]
+    return list(query.dicts())
 
 
 def rejections_by_day(since: datetime, zone: ZoneInfo) -> dict[date, dict[str, int]]:
@@ -127,16 +112,16 @@ def requests(since: date) -> dict[date, int]:
     return dict(query.tuples())
 
 
-def functions(since: date, limit: int) -> list[tuple[str, int]]:
-    """Return the functions that were used most, and how often."""
+def functions(since: date, limit: int) -> list[Row]:
+    """Return the functions that were used most: {function, requests}."""
     query = (
-        Usage.select(Usage.function, _sum(Usage.count))
+        Usage.select(Usage.function, _sum(Usage.count).alias("requests"))
         .where(Usage.day >= since)
         .group_by(Usage.function)
         .order_by(_sum(Usage.count).desc(), Usage.function)
         .limit(limit)
     )
-    return list(query.tuples())
+    return list(query.dicts())
 
 
 def _by_status(counts: Iterable[int]) -> dict[str, int]:

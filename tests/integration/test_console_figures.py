@@ -144,7 +144,7 @@ def test_the_page_says_when_it_was_counted_and_asks_again_until_there_is_somethi
     page = owner.get("/admin/")
     assert f"{old.astimezone(ZONE):%Y-%m-%d %H:%M:%S}" in page.words
     assert "正在重新统计" in page.words
-    (poll,) = re.findall(r'hx-get="(/admin/\?counted=[^"]+)" hx-trigger="every', page.text)
+    (poll,) = re.findall(r'hx-get="(/admin/\?stamp=[^"]+)" hx-trigger="every', page.text)
 
     def newer() -> Seen | None:
         answer = owner.get(unescape(poll), {"HX-Request": "true"})
@@ -155,7 +155,7 @@ def test_the_page_says_when_it_was_counted_and_asks_again_until_there_is_somethi
     assert "正在重新统计" not in fresh.words
     assert 'id="figures"' in fresh.text
     Figures.update(seconds=9.0).execute()
-    stamp = urlencode({"counted": Figures.get().counted_at.isoformat()})
+    stamp = urlencode({"stamp": Figures.get().counted_at.isoformat()})
     again = owner.get(f"/admin/?{stamp}", {"HX-Request": "true"})
     assert (again.status, again.content) == (204, b"")
 
@@ -167,7 +167,7 @@ def test_figures_from_a_clock_that_was_ahead_are_counted_anew_and_the_page_says_
     Figures.update(counted_at=datetime.now(UTC) + timedelta(days=1), seconds=9.0).execute()
     page = owner.get("/admin/")
     assert "正在重新统计" in page.words
-    assert "/admin/?counted=" in page.text
+    assert "/admin/?stamp=" in page.text
 
 
 def test_going_back_in_the_history_shows_the_whole_page(owner: Browser) -> None:

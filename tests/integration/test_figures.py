@@ -12,7 +12,7 @@ import pytest
 
 from app.domain.codes import Code, EventKind
 from app.services import figures
-from app.services.figures import FRESH_FOR, Counted, Figures
+from app.services.figures import FRESH_FOR, Figures, Snapshot
 from app.storage import cards, journal, models
 from app.storage import figures as stored
 from app.storage.cards import NewCard
@@ -51,7 +51,7 @@ def reject(code: Code, ago: timedelta, card: str = "A", hardware: str = "h") -> 
 
 def test_few_rows_are_counted_when_somebody_asks(database: Database, counted: Figures) -> None:
     shown = counted.current()
-    assert shown == Counted(NOW, shown.document)
+    assert shown == Snapshot(NOW, shown.document)
     assert shown.document["cards"] == {"total": 0, "frozen": 0, "expired": 0, "active": 0, "unused": 0}
     add(database, 1)
     assert counted.current().document["cards"]["unused"] == 1

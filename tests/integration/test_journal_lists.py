@@ -1,4 +1,4 @@
-"""Lists of the journal and of usage as the console has them, and rejections grouped."""
+"""Lists of the journal and of usage, each read by an index."""
 
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
@@ -7,7 +7,7 @@ import pytest
 
 from app.domain.codes import Code, EventKind
 from app.services.journal_lists import JournalLists
-from app.storage import groupings, journal, journal_lists
+from app.storage import journal, journal_lists
 from app.storage.database import Database, connect_to
 from app.storage.journal_lists import JournalFilter
 from app.storage.models import Event, Usage
@@ -255,33 +255,3 @@ def test_usage_of_a_card_is_by_day(year: Database) -> None:
     assert rows
     right = Usage.select().where((Usage.card == card_id) & (Usage.day >= TODAY - DAY)).tuples()
     assert [(row.day, row.function) for row in rows] == sorted((row[1], row[2]) for row in right)
-
-
-def rejected(code: Code, card: str, hardware: str, ip: str, at: datetime = NOW) -> journal.Entry:
-    return journal.Entry(at=at, kind=EventKind.REJECTED, code=code, card_id=card * 32, hardware=hardware, ip=ip)
-
-
-def test_sharing_and_attacks_stand_out(database: Database) -> None:
-    mismatch, unknown = Code.CLIENT_MISMATCH, Code.CARD_NOT_FOUND
-    first, last = NOW - 2 * DAY, NOW - DAY
-    journal.append(
-        [
-            rejected(mismatch, "A", "h1", "198.51.100.1", first),
-            rejected(mismatch, "A", "h1", "198.51.100.2", last),
-            rejected(mismatch, "A", "h2", "198.51.100.2", last),
-            rejected(mismatch, "B", "h3", "2001:db8::1", last),
-            rejected(mismatch, "C", "h3", "2001:db8::2", last),
-            rejected(unknown, "C", "h4", "2001:db8::3", last),
-            rejected(mismatch, "D", "h9", "192.0.2.9", NOW - 8 * DAY),
-            rejected(mismatch, "E", "h9", "192.0.2.9", NOW - 8 * DAY),
-        ]
-    )
-    since = NOW - 7 * DAY
-    assert groupings.shared_cards(since, 50) == [
-        ("A" * 32, 2, 2, 3, first, last),
-        ("B" * 32, 1, 1, 1, last, last),
-        ("C" * 32, 1, 1, 1, last, last),
-    ]
-    assert groupings.shared_cards(since, 1) == [("A" * 32, 2, 2, 3, first, last)]
-    assert groupings.trying_machines(since, 50) == [("h3", 2, 1, 2, last, last)]
-    assert groupings.trying_networks(since, 50) == [("2001:db8::/64", 2, 2, 3, last, last)]

@@ -4,12 +4,13 @@ import json
 import logging
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
 
 from app.domain.codes import Code, EventKind
-from app.services.statistics import Statistics, collect
+from app.services.statistics import collect
 from app.storage import cards, journal
 from app.storage.cards import NewCard
 from app.storage.database import Database
@@ -24,7 +25,7 @@ TODAY = date(2026, 3, 2)
 DAY = timedelta(days=1)
 
 
-def figures(database: Database) -> Statistics:
+def figures(database: Database) -> dict[str, Any]:
     return collect(database, NOW, SHANGHAI)
 
 
@@ -51,26 +52,26 @@ def test_cards_are_counted_by_state_and_batch(database: Database) -> None:
         card(5, None, -DAY, frozen=True),
     )
     counted = figures(database)
-    assert counted.statuses == {"frozen": 2, "expired": 1, "active": 1, "unused": 1}
-    assert [(b.batch, b.cards, b.statuses["unused"], b.statuses["frozen"]) for b in counted.batches] == [
-        ("b", 3, 1, 0),
-        (None, 2, 0, 2),
+    assert counted["cards"] == {"total": 5, "frozen": 2, "expired": 1, "active": 1, "unused": 1}
+    assert counted["batches"]["largest"] == [
+        {"batch": "b", "cards": 3, "frozen": 0, "expired": 1, "active": 1, "unused": 1},
+        {"batch": None, "cards": 2, "frozen": 2, "expired": 0, "active": 0, "unused": 0},
     ]
 
 
 def test_the_largest_batches_come_first_and_all_are_counted(database: Database) -> None:
     add(database, *(card(100 * n + copy, f"b{n}") for n in range(12) for copy in range(n + 1)))
     counted = figures(database)
-    assert [batch.batch for batch in counted.batches] == [f"b{n}" for n in range(11, 1, -1)]
-    assert (counted.batch_count, counted.statuses["unused"]) == (12, 78)
+    assert [batch["batch"] for batch in counted["batches"]["largest"]] == [f"b{n}" for n in range(11, 1, -1)]
+    assert (counted["batches"]["count"], counted["cards"]["unused"]) == (12, 78)
 
 
 def test_no_more_rows_are_read_than_are_shown_however_many_batches_there_are(database: Database) -> None:
     add(database, *(card(n, f"b{n:03}", frozen=n % 2 == 0) for n in range(100)))
     with statements(database) as ran:
         counted = figures(database)
-    assert (counted.batch_count, counted.statuses["unused"], counted.statuses["frozen"]) == (100, 50, 50)
-    assert [batch.batch for batch in counted.batches] == [f"b{n:03}" for n in range(10)]
+    assert (counted["batches"]["count"], counted["cards"]["unused"], counted["cards"]["frozen"]) == (100, 50, 50)
+    assert [batch["batch"] for batch in counted["batches"]["largest"]] == [f"b{n:03}" for n in range(10)]
     assert max(len(database.execute_sql(*statement).fetchall()) for statement in ran) == 10
 
 
@@ -87,10 +88,10 @@ def test_days_are_the_last_fourteen_of_the_vendors_zone_with_those_without_anyth
     ):
         Usage.insert(card=f"{1:032}", day=day, function=function, count=count, last_at=NOW).execute()
     counted = figures(database)
-    assert [day.day for day in counted.days] == [TODAY - back * DAY for back in range(13, -1, -1)]
-    assert [day.activations for day in counted.days] == [1, *[0] * 11, 1, 1]
-    assert [day.requests for day in counted.days] == [5, *[0] * 12, 7]
-    assert counted.functions == [("f", 8), ("g", 4)]
+    assert [day["day"] for day in counted["days"]] == [str(TODAY - back * DAY) for back in range(13, -1, -1)]
+    assert [day["activations"] for day in counted["days"]] == [1, *[0] * 11, 1, 1]
+    assert [day["requests"] for day in counted["days"]] == [5, *[0] * 12, 7]
+    assert counted["functions"] == [{"function": "f", "requests": 8}, {"function": "g", "requests": 4}]
 
 
 def test_rejections_are_counted_by_code(database: Database) -> None:
@@ -101,7 +102,10 @@ def test_rejections_are_counted_by_code(database: Database) -> None:
         (Code.CARD_FROZEN, 169),
     ):
         journal.append([Entry(at=NOW - timedelta(hours=hours), kind=EventKind.REJECTED, code=code)])
-    assert [tuple(r) for r in figures(database).rejections] == [("CARD_EXPIRED", 1, 2), ("CLIENT_MISMATCH", 1, 1)]
+    assert figures(database)["rejections"] == [
+        {"code": "CARD_EXPIRED", "last_24_hours": 1, "last_7_days": 2},
+        {"code": "CLIENT_MISMATCH", "last_24_hours": 1, "last_7_days": 1},
+    ]
 
 
 def test_active_cards_that_expire_soon_are_named_the_first_first(database: Database) -> None:
@@ -113,9 +117,9 @@ def test_active_cards_that_expire_soon_are_named_the_first_first(database: Datab
         card(4, None, DAY, frozen=True),
         *(card(n, "b", n * timedelta(minutes=1)) for n in range(20, 9, -1)),
     )
-    counted = figures(database)
-    assert counted.expiring_count == 12
-    assert [int(expiring.id) for expiring in counted.expiring] == list(range(10, 20))
+    expiring = figures(database)["expiring"]
+    assert expiring["count"] == 12
+    assert [int(row["id"]) for row in expiring["first"]] == list(range(10, 20))
 
 
 @pytest.mark.parametrize("count", [0, 40])

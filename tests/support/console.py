@@ -38,7 +38,7 @@ _CONTENT_TYPES = {
     **dict.fromkeys((204, 303), frozenset()),
     **dict.fromkeys((400, 403, 404, 405, 413, 415, 429, 503), _PAGE),
 }
-_REQUIRED_HEADER = {204: "hx-redirect", 303: "location", 429: "retry-after", 503: "retry-after"}
+_REQUIRED_HEADER = {303: "location", 429: "retry-after", 503: "retry-after"}
 Fields = Mapping[str, str | Sequence[str]]
 Files = Mapping[str, tuple[str, bytes]]
 """By field: the file's name and its content."""
