@@ -23,10 +23,11 @@ def list_keys(session: Session) -> None:
     """列出密钥 / List the keys, oldest first."""
     ring = keyring.load(session.settings.keys_dir)
     states = {KeyState.CURRENT: "当前 current", KeyState.NEXT: "下一个 next", KeyState.RETIRED: "已停用 retired"}
-    output.print_table(
-        ("kid", "状态 state", "创建 created", "停用 retired"),
-        ((k.kid, states[ring.state(k)], k.created_at, k.retired_at) for k in ring.keys),
+    rows = (
+        (k.kid, states[ring.state(k)], k.created_at.isoformat(), k.retired_at.isoformat() if k.retired_at else None)
+        for k in ring.keys
     )
+    output.print_table(("kid", "状态 state", "创建 created", "停用 retired"), rows)
 
 
 @key.command()

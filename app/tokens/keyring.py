@@ -1,23 +1,22 @@
-"""The key ring: Ed25519 keys on disk, rotated without a gap (protocol, section 3, "Keys").
+"""The key ring: the Ed25519 signing keys on disk (protocol, section 3, "Keys").
 
-One file, `keyring.json`, mode 0600, replaced whole by rename. Keys stand in their order of birth: retired
-ones (public halves only), the current one, the next. The next is published before it signs, and endorsed by the
-one before it, so that clients find their way from any key that they once pinned.
+It is one file, `keyring.json`, mode 0600, replaced as a whole by rename. Keys stand in order of creation: retired keys
+(public halves only), the current key, the next key. The next key is published before it signs, and endorsed by the
+key before it, so that clients find their way to it from any key that they once pinned.
 """
 
 import fcntl
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 import jwt
+import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from joserfc.jwk import OKPKey
 from jwt.types import Options
@@ -26,13 +25,14 @@ AUDIENCE = "kadun-client"
 ENDORSEMENT_TYPE = "key+jwt"
 ALGORITHM = "EdDSA"
 RETIRED_FOR = timedelta(minutes=15)
-"""So long a retired key is still published: longer than any verdict lives."""
+"""How long a retired key stays published: longer than the life of any verdict."""
 
 FILE = "keyring.json"
+Time = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
 class KeyState(StrEnum):
-    """What a key of the ring does: it signs no more, it signs, or it will after the next rotation."""
+    """The state of a key: retired keys sign no more, the current key signs, the next key signs after a rotation."""
 
     RETIRED = "retired"
     CURRENT = "current"
@@ -43,14 +43,13 @@ class KeyRingError(Exception):
     """The key ring is missing, unreadable or damaged. The message says what to do."""
 
 
-@dataclass(frozen=True, slots=True)
-class Key:
+class Key(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One key: `public` is its public JWK, `private` the secret half in base64url, None once retired."""
 
     public: dict[str, str]
     private: str | None
-    created_at: str
-    retired_at: str | None = None
+    created_at: Time
+    retired_at: Time | None = None
 
     @property
     def kid(self) -> str:
@@ -69,9 +68,8 @@ class Key:
         return private
 
 
-@dataclass(frozen=True, slots=True)
-class KeyRing:
-    """The keys at one moment: all but the last two are retired, the last but one signs, the last is next."""
+class KeyRing(msgspec.Struct, frozen=True):
+    """All keys: the last is the next key, the last but one the current key, the others are retired."""
 
     keys: tuple[Key, ...]
     endorsements: tuple[str, ...]
@@ -83,29 +81,26 @@ class KeyRing:
 
     @property
     def pinned(self) -> list[dict[str, str]]:
-        """The public JWKs that a client is to ship with: current and next."""
+        """The public JWKs that clients ship with: current and next."""
         return [key.public for key in self.keys[-2:]]
 
     def state(self, key: Key) -> KeyState:
-        """Return what one of its keys does."""
+        """Return the state of one of its keys."""
         if key.retired_at is not None:
             return KeyState.RETIRED
         return KeyState.CURRENT if key.kid == self.current.kid else KeyState.NEXT
 
     def published(self, now: datetime) -> list[dict[str, str]]:
-        """Return the public JWKs: lately retired, current, next."""
-        oldest = now - RETIRED_FOR
-        return [
-            key.public for key in self.keys if key.retired_at is None or datetime.fromisoformat(key.retired_at) > oldest
-        ]
+        """Return the public JWKs of the lately retired keys, the current key and the next key."""
+        return [key.public for key in self.keys if key.retired_at is None or key.retired_at > now - RETIRED_FOR]
 
     def rotated(self, now: datetime) -> "KeyRing":
-        """Return the ring with the next key signing, a new next one endorsed, and the old secret gone."""
-        retired = replace(self.current, private=None, retired_at=now.isoformat())
-        current, coming = self.keys[-1], _generate(now)
+        """Return the ring with the next key as current, a new endorsed next key, and the old secret removed."""
+        retired = msgspec.structs.replace(self.current, private=None, retired_at=now)
+        current, following = self.keys[-1], _generate(now)
         return KeyRing(
-            (*self.keys[:-2], retired, current, coming),
-            (*self.endorsements, _endorse(current, coming, now)),
+            (*self.keys[:-2], retired, current, following),
+            (*self.endorsements, _endorse(current, following, now)),
         )
 
 
@@ -120,7 +115,7 @@ def _generate(now: datetime) -> Key:
         "use": "sig",
         "alg": ALGORITHM,
     }
-    return Key(public, str(exported["d"]), now.isoformat())
+    return Key(public, str(exported["d"]), now)
 
 
 def _endorse(signer: Key, endorsed: Key, now: datetime) -> str:
@@ -133,12 +128,11 @@ def load(folder: Path) -> KeyRing:
     """Read the key ring.
 
     Raises:
-        KeyRingError: there is none, or it cannot be read, or it is damaged.
+        KeyRingError: it is missing, unreadable or damaged.
     """
     path = folder / FILE
     try:
-        stored = json.loads(path.read_bytes())
-        ring = KeyRing(tuple(Key(**key) for key in stored["keys"]), tuple(stored["endorsements"]))
+        ring = msgspec.json.decode(path.read_bytes(), type=KeyRing)
         _check(ring)
     except OSError as error:
         raise KeyRingError(f"cannot read the signing keys {path}: {error.strerror}") from error
@@ -148,41 +142,39 @@ def load(folder: Path) -> KeyRing:
 
 
 def _check(ring: KeyRing) -> None:
-    # All that is relied on later, so that a running service never takes up a damaged ring.
-    options = Options(verify_iat=False)  # a clock set back is no damage
+    # Everything that signing and publishing rely on, so that a running service never takes up a damaged ring.
+    options = Options(verify_iat=False)  # a clock that was set back is no damage
     for (signer, endorsed), endorsement in zip(pairwise(ring.keys), ring.endorsements, strict=True):
         public = jwt.PyJWK(signer.public).key
         claims = jwt.decode(endorsement, public, algorithms=[ALGORITHM], audience=AUDIENCE, options=options)
         if claims["jwk"] != endorsed.public or jwt.get_unverified_header(endorsement)["kid"] != signer.kid:
             raise ValueError("an endorsement is of another key")
-    for key in ring.keys:
-        datetime.fromisoformat(key.retired_at or key.created_at)
     for key in (ring.current, ring.keys[-1]):
         jwt.PyJWK(key.public).key.verify(key.signing_key().sign(b"check"), b"check")
 
 
 def exists(folder: Path) -> bool:
-    """Tell whether there is a key ring in the folder."""
+    """Tell whether the folder has a key ring."""
     return (folder / FILE).exists()
 
 
 def create(folder: Path, now: datetime) -> KeyRing:
-    """Make a key ring with a current and a next key; one that is there already is kept and returned.
+    """Create a key ring with a current and a next key, or return the existing one.
 
     Raises:
-        KeyRingError: the folder cannot be written, or what is there cannot be read.
+        KeyRingError: the folder cannot be written, or the existing ring cannot be read.
     """
     with _locked(folder):
         if exists(folder):
             return load(folder)
-        current, coming = _generate(now), _generate(now)
-        ring = KeyRing((current, coming), (_endorse(current, coming, now),))
+        current, following = _generate(now), _generate(now)
+        ring = KeyRing((current, following), (_endorse(current, following, now),))
         _write(folder, ring)
         return ring
 
 
 def rotate(folder: Path, now: datetime) -> KeyRing:
-    """Put the next key to work; running services take it up within seconds.
+    """Make the next key the current one; running services take it up within seconds.
 
     Raises:
         KeyRingError: there is no readable key ring, or the folder cannot be written.
@@ -208,23 +200,11 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def _write(folder: Path, ring: KeyRing) -> None:
-    stored: dict[str, Any] = {
-        "keys": [
-            {
-                "public": key.public,
-                "private": key.private,
-                "created_at": key.created_at,
-                "retired_at": key.retired_at,
-            }
-            for key in ring.keys
-        ],
-        "endorsements": ring.endorsements,
-    }
     partial = folder / f"{FILE}.partial"
     try:
         partial.unlink(missing_ok=True)
-        with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            json.dump(stored, file, indent=1)
+        with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(msgspec.json.format(msgspec.json.encode(ring), indent=1))
             file.flush()
             os.fsync(file.fileno())
         partial.replace(folder / FILE)

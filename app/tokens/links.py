@@ -1,4 +1,4 @@
-"""Download links: who may fetch which bytes, and until when (protocol, section 3, "Files")."""
+"""Download links: signed permissions to fetch one version of one file (protocol, section 3, "Files")."""
 
 from datetime import datetime
 from typing import Annotated, Any
@@ -15,10 +15,10 @@ LINK_AUDIENCE = "kadun-download"
 
 
 class Link(msgspec.Struct, frozen=True):
-    """What a link is for: one version of one file, by its name, for one client.
+    """The claims of a link: one version of one file, by its name, for one client.
 
-    It names no card, since addresses end up in logs; the client's ID (claim `sub`) and the verdict's reference lead
-    the vendor to it.
+    It does not name the card, because addresses end up in logs. The client's ID (claim `sub`) and the verdict's
+    reference lead the vendor to the card.
     """
 
     name: str
@@ -29,14 +29,14 @@ class Link(msgspec.Struct, frozen=True):
 
 
 class LinkRefusedError(Exception):
-    """This is no link, or no longer one. The message says why, for the log."""
+    """The token is not a valid link. The message says why, for the log."""
 
 
 class Links:
-    """Makes links and reads them.
+    """Signs and reads links.
 
     Args:
-        signer: Its keys sign them.
+        signer: Signs them, and has the keys to verify them.
         issuer: The server's configured name, claim `iss`.
     """
 
@@ -45,16 +45,16 @@ class Links:
         self._issuer = issuer
 
     def sign(self, link: Link, now: datetime) -> str:
-        """Return the token of a link that is good for `LINK_SECONDS`."""
+        """Return the token of a link that is valid for `LINK_SECONDS`."""
         issued_at = int(now.timestamp())
         times = {"iat": issued_at, "exp": issued_at + LINK_SECONDS}
         return self._signer.sign_link({"iss": self._issuer, "aud": LINK_AUDIENCE, **times, **msgspec.to_builtins(link)})
 
     def read(self, token: str, now: datetime) -> Link:
-        """Return what a token stands for.
+        """Return the link that a token is.
 
         Raises:
-            LinkRefusedError: it is not ours, not of this kind, or out of date.
+            LinkRefusedError: another key signed it, it is of another type, or it has expired.
         """
         try:
             claims = self._verified(token, now)
@@ -62,15 +62,15 @@ class Links:
         except (jwt.InvalidTokenError, msgspec.ValidationError, ValueError, RecursionError) as error:
             raise LinkRefusedError(f"{type(error).__name__}: {error}") from error
         if now.timestamp() >= expires_at:
-            raise LinkRefusedError("it has expired")
+            raise LinkRefusedError("the link has expired")
         return link
 
     def _verified(self, token: str, now: datetime) -> dict[str, Any]:
         kid = jwt.get_unverified_header(token).get("kid")
         keys = [key for key in self._signer.key_set(now)["keys"] if key["kid"] == kid]
         if not keys:
-            raise LinkRefusedError("no key of ours signed it")
-        # The times are compared with the clock that we are given.
+            raise LinkRefusedError("none of the published keys signed the token")
+        # `read` checks the times, against the given clock instead of the machine's.
         options = Options(require=["iss", "aud", "iat", "exp"], verify_exp=False, verify_iat=False, verify_nbf=False)
         decoded = jwt.decode_complete(
             token,
@@ -81,6 +81,6 @@ class Links:
             options=options,
         )
         if decoded["header"].get("typ") != LINK_TYPE:
-            raise LinkRefusedError("it is a token of another type")
+            raise LinkRefusedError("the token is of another type")
         claims: dict[str, Any] = decoded["payload"]
         return claims

@@ -1,4 +1,4 @@
-"""KERNAL_DATA_KEY in sealed form: for a client's ephemeral key (JWE), and as the age recipient for files."""
+"""Sealing KERNAL_DATA_KEY to a client's ephemeral key (JWE), and files to KERNAL_DATA_KEY (age)."""
 
 import base64
 import binascii
@@ -17,7 +17,7 @@ class PublicKeyError(ValueError):
 
 
 class NoRecipientError(ValueError):
-    """KERNAL_DATA_KEY is no age identity, so nothing can be sealed for it."""
+    """KERNAL_DATA_KEY is not an age identity, so that nothing can be sealed to it."""
 
 
 def check_public_key(text: str) -> None:
@@ -47,10 +47,10 @@ def seal_to(public_key: str, plaintext: str) -> str:
 
 
 def age_recipient(kernal_data_key: str) -> pyrage.x25519.Recipient:
-    """Return the recipient of the first identity in KERNAL_DATA_KEY: what files are sealed to.
+    """Return the recipient that files are sealed to: that of the first identity in KERNAL_DATA_KEY.
 
     Raises:
-        NoRecipientError: the first line is no age identity.
+        NoRecipientError: the first line is not an age identity.
     """
     first = kernal_data_key.strip().splitlines()[0].strip()
     try:
@@ -63,5 +63,5 @@ def age_recipient(kernal_data_key: str) -> pyrage.x25519.Recipient:
 
 
 def seal_file(source: BinaryIO, target: BinaryIO, recipient: pyrage.x25519.Recipient) -> None:
-    """Write `source` to `target` as a plain age file, as a stream."""
+    """Write `source` to `target` as an age file, block by block."""
     pyrage.encrypt_io(source, target, [recipient])

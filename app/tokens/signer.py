@@ -1,4 +1,4 @@
-"""Signing with the current key of a ring that may be rotated under a running service."""
+"""Signing with the current key of a ring that may be rotated while the service runs."""
 
 import base64
 import logging
@@ -15,12 +15,12 @@ from app.tokens import keyring
 VERDICT_TYPE = "verdict+jwt"
 LINK_TYPE = "download+jwt"
 
-_SECONDS_BETWEEN_LOOKS = 1.0
+_SECONDS_BETWEEN_CHECKS = 1.0
 logger = logging.getLogger(__name__)
 
 
 class PublicKey(NamedTuple):
-    """What anybody may know of a key; `is_published` tells whether it is in the JWK set."""
+    """The public facts of a key; `is_published` tells whether it is in the JWK set."""
 
     kid: str
     state: keyring.KeyState
@@ -37,9 +37,9 @@ class _Loaded(NamedTuple):
 
 
 class Signer:
-    """Signs verdicts and links, and looks once a second whether the key ring was rotated.
+    """Signs verdicts and links, and checks once a second whether the key ring was rotated.
 
-    A damaged or unreadable new ring is logged and the old one goes on: verdicts do not stop for it.
+    A new ring that is damaged or unreadable is logged, and the old one stays in use.
 
     Raises:
         KeyRingError: at construction, when there is no usable key ring.
@@ -48,7 +48,7 @@ class Signer:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._loaded = self._load()
-        self._look_again_at = time.monotonic() + _SECONDS_BETWEEN_LOOKS
+        self._check_again_at = time.monotonic() + _SECONDS_BETWEEN_CHECKS
 
     def sign_verdict(self, claims: dict[str, Any]) -> str:
         """Return the claims as a compact JWS of type `verdict+jwt`."""
@@ -71,28 +71,28 @@ class Signer:
             PublicKey(
                 kid=key.kid,
                 state=ring.state(key),
-                created_at=datetime.fromisoformat(key.created_at),
-                retired_at=None if key.retired_at is None else datetime.fromisoformat(key.retired_at),
+                created_at=key.created_at,
+                retired_at=key.retired_at,
                 is_published=key.kid in published,
             )
             for key in ring.keys
         ]
 
     def pinned(self) -> list[dict[str, str]]:
-        """Return the public JWKs that a client is to ship with."""
+        """Return the public JWKs that clients ship with."""
         return self._current().ring.pinned
 
     def _sign(self, kind: str, claims: dict[str, Any]) -> str:
-        # RFC 7515, section 3.1. Put together here, since PyJWT's way there costs as much again as the signature,
-        # in every request; the header changes with the key alone.
+        # RFC 7515, section 3.1, without PyJWT: it would cost as much again as the signature in every request. The
+        # header changes only with the key.
         loaded = self._current()
         signed = loaded.headers[kind] + b"." + _base64url(msgspec.json.encode(claims))
         return (signed + b"." + _base64url(loaded.key.sign(signed))).decode("ascii")
 
     def _current(self) -> _Loaded:
-        # Threads may look twice at once; each assignment is of a whole, so none sees a half.
-        if time.monotonic() >= self._look_again_at:
-            self._look_again_at = time.monotonic() + _SECONDS_BETWEEN_LOOKS
+        # Two threads may check at once; each assigns a complete object, so that none sees a partial one.
+        if time.monotonic() >= self._check_again_at:
+            self._check_again_at = time.monotonic() + _SECONDS_BETWEEN_CHECKS
             try:
                 if self._version() != self._loaded.version:
                     self._loaded = self._load()
@@ -109,7 +109,7 @@ class Signer:
         try:
             version = self._version()
         except OSError:
-            version = (0, 0)  # `load` says what is wrong
+            version = (0, 0)  # `load` raises the error
         ring = keyring.load(self._folder)
         headers = {kind: _header(kind, ring.current.kid) for kind in (VERDICT_TYPE, LINK_TYPE)}
         return _Loaded(ring, ring.current.signing_key(), version, headers)

@@ -126,10 +126,10 @@ def test_taking_up_a_key_is_logged_without_its_secret(folder: Path, caplog: pyte
     assert all(key.private not in str(record.__dict__) for key in rotated.keys if key.private)
 
 
-def test_looking_at_an_unchanged_ring_changes_nothing(
+def test_checking_an_unchanged_ring_changes_nothing(
     folder: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.tokens.signer._SECONDS_BETWEEN_LOOKS", 0.0)
+    monkeypatch.setattr("app.tokens.signer._SECONDS_BETWEEN_CHECKS", 0.0)
     caplog.set_level(logging.INFO)
     signer = Signer(folder)
     assert {kid(signer) for _ in range(3)} == {keyring.load(folder).current.kid}
