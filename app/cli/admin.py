@@ -27,7 +27,7 @@ def admin() -> None:
 )
 @pass_session
 def add(session: Session, name: str, role: str) -> None:
-    """添加管理员 / Add an operator; the password is typed on the terminal, or a line of standard input."""
+    """添加管理员 / Add an operator; the password is typed on the terminal or is a line of standard input."""
     session.operators.check_free(name)
     session.operators.add(name, Role(role), _password())
     output.say(f"已添加 {name}（{role}） / Added {name} ({role})")
@@ -35,10 +35,10 @@ def add(session: Session, name: str, role: str) -> None:
 
 @admin.command()
 @click.argument("name")
-@click.option("--reset-totp", is_flag=True, help="同时停用两步验证 / Ask for no codes any more, either.")
+@click.option("--reset-totp", is_flag=True, help="同时停用两步验证 / Also switch one-time codes off.")
 @pass_session
 def password(session: Session, name: str, *, reset_totp: bool) -> None:
-    """更改密码，所有登录随之失效 / Change a password; all log-ins of the operator end."""
+    """更改密码，所有登录随之失效 / Change a password; the operator is logged out everywhere."""
     session.operators.check_known(name)
     session.operators.set_password(name, _password(), reset_totp=reset_totp)
     output.say(f"已更改 {name} 的密码 / Changed the password of {name}")
@@ -65,7 +65,7 @@ def list_operators(session: Session, output_format: str) -> None:
 
 @admin.command()
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)
-@click.option("--force", is_flag=True, help="最后一位 owner 也可移除 / Even the last owner.")
+@click.option("--force", is_flag=True, help="最后一位 owner 也可移除 / Remove even the last owner.")
 @pass_session
 def remove(session: Session, names: tuple[str, ...], *, force: bool) -> None:
     """移除管理员 / Remove operators, all or none."""

@@ -1,4 +1,4 @@
-"""What commands share: settings, a database connection, who acts, and how failures end."""
+"""What commands share: the settings, the services, and the `--format` option."""
 
 import getpass
 import os
@@ -23,7 +23,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 class Session:
-    """One run of the command line; everything in it is made when first asked for."""
+    """One run of the command line. Everything in it is built when it is first used."""
 
     @cached_property
     def settings(self) -> Settings:
@@ -37,7 +37,7 @@ class Session:
 
     @cached_property
     def card_actions(self) -> CardActions:
-        """The operators' actions."""
+        """Actions on cards."""
         return CardActions(self.database, operator_name(), utc_now)
 
     @cached_property
@@ -52,7 +52,7 @@ class Session:
 
     @cached_property
     def issuing(self) -> Issuing:
-        """How cards come into being."""
+        """Issuing cards."""
         return Issuing(self.database, operator_name(), utc_now)
 
     @cached_property
@@ -72,7 +72,7 @@ class Session:
 
 
 def operator_name() -> str:
-    """Return who acts, for the journal."""
+    """Return the operator's name for the journal."""
     try:
         return f"cardctl:{os.environ.get('SUDO_USER') or getpass.getuser()}"
     except (KeyError, OSError):  # a container's user has no name
@@ -90,5 +90,5 @@ def format_option(*choices: str) -> Callable[[Command], Command]:
         type=click.Choice(choices),
         default=choices[0],
         show_default=True,
-        help="输出格式 / How to print it.",
+        help="输出格式 / The output format.",
     )

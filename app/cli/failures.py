@@ -1,4 +1,4 @@
-"""How what went wrong is told. Apart from `main`: it imports all that can go wrong, and most runs end well."""
+"""Messages for errors. Not in `main`: it imports the modules of all errors, which most runs do not need."""
 
 import click
 
@@ -12,8 +12,8 @@ from app.tokens.keyring import KeyRingError
 from app.tokens.sealing import NoRecipientError
 
 
-def explanation(error: BaseException) -> str:  # noqa: PLR0911  # a table, a line a kind
-    """Return what went wrong, for people."""
+def explanation(error: BaseException) -> str:  # noqa: PLR0911  # one case per error
+    """Return the message for an error."""
     match error:
         case click.Abort() | KeyboardInterrupt():
             return "已取消，未做任何更改 / Cancelled: nothing was changed"
@@ -24,7 +24,7 @@ def explanation(error: BaseException) -> str:  # noqa: PLR0911  # a table, a lin
         case DatabaseUnavailableError():
             return f"数据库不可用 / The database is unavailable: {error}"
         case FunctionsUnavailableError():
-            return f"核心功能服务不可用 / The functions' service is unavailable: {error}"
+            return f"核心功能服务不可用 / The functions service is unavailable: {error}"
         case ConflictError():
             return "与另一操作冲突，未做更改，请重试 / Another operation was in the way: nothing was changed, try again"
         case DatabaseRefusedError():

@@ -38,12 +38,12 @@ def _store(session: Session) -> FileStore:
 
 @file.command()
 @click.argument("path")
-@click.option("--name", help="客户端所用的文件名 / What clients ask for; PATH's own name by default.")
+@click.option("--name", help="客户端所用的文件名 / The name for clients; default: that of PATH.")
 @click.option(
-    "--batch", "batches", multiple=True, help="仅限该批次的卡密，可多次 / Only for cards of this batch; repeat."
+    "--batch", "batches", multiple=True, help="仅限该批次的卡密，可多次 / For cards of this batch only; repeatable."
 )
-@click.option("--all-cards", is_flag=True, help="所有卡密可用 / For every card again.")
-@click.option("--size", type=click.IntRange(min=0), help="标准输入的字节数 / How many bytes standard input will bring.")
+@click.option("--all-cards", is_flag=True, help="所有卡密可用 / For every card.")
+@click.option("--size", type=click.IntRange(min=0), help="标准输入的字节数 / The size of standard input in bytes.")
 @format_option("table", "json")
 @pass_session
 def add(  # noqa: PLR0913  # one argument an option
@@ -60,7 +60,7 @@ def add(  # noqa: PLR0913  # one argument an option
     if path == "-" and name is None:
         raise click.UsageError("标准输入需要 --name / standard input needs --name")
     if path != "-" and size is not None:
-        raise click.UsageError("--size 仅用于标准输入 / --size is for standard input alone")
+        raise click.UsageError("--size 仅用于标准输入 / --size is for standard input only")
     if batches and all_cards:
         raise click.UsageError("--batch 与 --all-cards 只能选一个 / --batch or --all-cards, not both")
     name = _typed(Path(path).name if name is None else name)
@@ -97,20 +97,20 @@ def list_files(session: Session, output_format: str) -> None:
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)
 @pass_session
 def remove(session: Session, names: tuple[str, ...]) -> None:
-    """移除文件 / Remove files, all or none; downloads that are under way go on."""
+    """移除文件 / Remove files, all or none; downloads in progress continue."""
     wanted = list(dict.fromkeys(map(_typed, names)))
     _store(session).remove(wanted)
     output.say(f"已移除 {len(wanted)} 个 / Removed: {len(wanted)}")
 
 
 def _typed(name: str) -> str:
-    """Return a name as a keyboard gives it: macOS takes its letters apart."""
+    """Return a name as a keyboard gives it: macOS stores it decomposed."""
     return unicodedata.normalize("NFC", name)
 
 
 @contextmanager
 def _source(path: str, size: int | None) -> Iterator[tuple[BinaryIO, int | None]]:
-    """Open what is to be read, and find out how much it is where that can be known."""
+    """Open the file or standard input; give its size in bytes, None where it is unknown."""
     if path == "-":
         yield sys.stdin.buffer, size
         return

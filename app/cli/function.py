@@ -19,7 +19,7 @@ from app.services.formatting import shown, takes
 from app.settings import SettingsError
 
 _NOBODY = "0" * 32
-"""Stands for the card and the client where no card is named."""
+"""The IDs of card and client where no card is given."""
 
 
 @click.group()
@@ -35,7 +35,7 @@ def _client(session: Session) -> FunctionsClient:
 @format_option("table", "json")
 @pass_session
 def list_functions(session: Session, output_format: str) -> None:
-    """列出功能与无法加载的模块 / List functions, and modules that are broken; exit 1 when one is."""
+    """列出功能与无法加载的模块 / List functions and broken modules; exit 1 when a module is broken."""
     _show(_client(session).list(), output_format)
 
 
@@ -43,7 +43,7 @@ def list_functions(session: Session, output_format: str) -> None:
 @format_option("table", "json")
 @pass_session
 def reload(session: Session, output_format: str) -> None:
-    """重新加载 / Load all modules anew, and list them; calls under way end on the old ones."""
+    """重新加载 / Load all modules again and list them; calls in progress finish on the old ones."""
     _show(_client(session).reload(), output_format)
 
 
@@ -71,16 +71,21 @@ def _show(listing: Listing, output_format: str) -> None:
 @click.argument("name")
 @click.option("--arguments", metavar="JSON", help="参数 / The arguments, a JSON object.")
 @click.option(
-    "--arguments-file", type=click.File("rb"), metavar="FILE", help="参数文件 / Read them here; - is standard input."
+    "--arguments-file",
+    type=click.File("rb"),
+    metavar="FILE",
+    help="参数文件 / A file with the arguments; - is standard input.",
 )
-@click.option("--card", "card_id", help="以哪张卡密的名义 / The card to call it as; it is not judged.")
+@click.option("--card", "card_id", help="以哪张卡密的名义 / The card to call it as; the rules are not applied.")
 @pass_session
 def run(
     session: Session, name: str, arguments: str | None, arguments_file: BinaryIO | None, card_id: str | None
 ) -> None:
     """运行功能并打印结果 / Run a function and print its result, or its traceback."""
     if arguments is not None and arguments_file is not None:
-        raise click.UsageError("--arguments 与 --arguments-file 只能用一个 / Give one of the two")
+        raise click.UsageError(
+            "--arguments 与 --arguments-file 只能用一个 / Give --arguments or --arguments-file, not both"
+        )
     text = arguments_file.read() if arguments_file is not None else ("{}" if arguments is None else arguments).encode()
     ran = _client(session).run(name, _object(text), _caller(session, card_id))
     _say_lines(ran.printed)
@@ -89,7 +94,7 @@ def run(
             output.print_json(result)
         case Invalid(field, message):
             what = f"{field}: {message}" if message else field
-            raise click.ClickException(f"参数有误 / The arguments do not fit: {what}")
+            raise click.ClickException(f"参数有误 / The arguments are invalid: {what}")
         case NotFound():
             raise click.ClickException(f"没有功能 {name} / There is no function {name}: cardctl function list")
         case TimedOut(detail):
@@ -109,9 +114,11 @@ def _say_lines(text: str) -> None:
 def _object(text: bytes) -> dict[str, Any]:
     try:
         given = json.loads(text)
-        json.dumps(given, ensure_ascii=False, allow_nan=False).encode()  # what can be read cannot all be sent
+        json.dumps(
+            given, ensure_ascii=False, allow_nan=False
+        ).encode()  # Infinity and lone surrogates can be read but not sent
     except (ValueError, RecursionError) as error:
-        raise click.UsageError(f"参数不是 JSON / The arguments are no JSON: {error}") from error
+        raise click.UsageError(f"参数不是 JSON / The arguments are not JSON: {error}") from error
     if not isinstance(given, dict):
         raise click.UsageError("参数必须是 JSON 对象 / The arguments must be a JSON object")
     return given
@@ -126,8 +133,8 @@ def _caller(session: Session, card_id: str | None) -> Caller:
 
 @function.command()
 def install() -> None:
-    """安装依赖 / Install what requirements.txt in the functions folder names, and load all modules anew."""
-    # No settings and no database: it runs where there are neither secrets nor the service.
+    """安装依赖 / Install the packages of requirements.txt in the functions folder, and load all modules again."""
+    # Without settings and database: it runs in a container that has no secrets.
     folder, socket = os.environ.get("KADUN_FUNCTIONS_DIR"), os.environ.get("KADUN_FUNCTIONS_SOCKET")
     if not folder:
         raise SettingsError("KADUN_FUNCTIONS_DIR is not set")

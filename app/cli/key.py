@@ -33,7 +33,7 @@ def list_keys(session: Session) -> None:
 @key.command()
 @pass_session
 def rotate(session: Session) -> None:
-    """轮换 / Put the next key to work; the running service takes it up within seconds."""
+    """轮换 / Make the next key the current one; the running service uses it within seconds."""
     ring = signing_keys.rotate(session.database, session.settings.keys_dir, operator_name(), utc_now)
     output.say(f"当前密钥 / The current key is now {ring.current.kid}")
 
@@ -62,5 +62,5 @@ def export(session: Session) -> None:
 @key.command()
 @pass_session
 def recipient(session: Session) -> None:
-    """核心数据加密公钥 / Print the age recipient, to seal with on any machine."""
+    """核心数据加密公钥 / Print the age recipient, to seal files on any machine."""
     sys.stdout.write(f"{sealing.age_recipient(session.settings.kernal_data_key)}\n")

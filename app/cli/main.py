@@ -1,4 +1,4 @@
-"""The root of the command line, and how it ends: 0 done, 1 refused or failed with one line, 2 usage."""
+"""The command line. Exit status: 0 done, 1 refused or failed with one line, 2 wrong usage."""
 
 import logging
 import os
@@ -11,7 +11,7 @@ import click
 from app.services.formatting import shown
 from app.version import read_version
 
-# Each in the module of its name, and imported when it is asked for: containers ask for `healthcheck` all day.
+# Each is in the module of its name, imported when it is used: containers run `healthcheck` all day.
 COMMANDS = (
     *("card", "events", "stats", "file", "function", "key", "seal", "admin", "token"),
     *("migrate", "healthcheck", "doctor", "completion"),
@@ -50,7 +50,7 @@ def cardctl() -> None:
 
 def main() -> NoReturn:
     """Run the command line and exit."""
-    # What went wrong is said once, by `_fail`; the service's log lines are not for this screen.
+    # Errors are printed by `_fail`; the log lines of the service are not for this screen.
     logging.getLogger().addHandler(logging.NullHandler())
     try:
         cardctl(prog_name=os.environ.get("KADUN_PROGRAM_NAME", "cardctl"), standalone_mode=False)
@@ -63,10 +63,10 @@ def main() -> NoReturn:
     except click.ClickException as error:
         _fail(error.format_message())
     except BrokenPipeError:
-        # Whoever read our output has seen enough; nothing more can be said there.
+        # The reader of the output, such as `head`, has closed it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  # never a traceback: one line, whatever it is
-        from app.cli.failures import explanation  # noqa: PLC0415  # see there
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  # never a traceback
+        from app.cli.failures import explanation  # noqa: PLC0415  # its docstring says why
 
         _fail(explanation(error))
     sys.exit(0)

@@ -13,7 +13,7 @@ from app.settings import database_url_from
 
 @click.command()
 def migrate() -> None:
-    """升级数据库结构 / Bring the database's schema up to date."""
+    """升级数据库结构 / Migrate the database's schema to this version."""
     if keys_dir := os.environ.get("KADUN_KEYS_DIR"):
         check_home(Path(keys_dir))
     connection.migrate(database_url_from(os.environ), output.say)

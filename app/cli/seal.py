@@ -33,7 +33,7 @@ def seal(session: Session, source: str, target: str) -> None:
 
 @contextmanager
 def _replaced(target: str) -> Iterator[BinaryIO]:
-    """Give a file to write, which takes `target`'s place only when all went well."""
+    """Give a file to write, which replaces `target` only when everything went well."""
     if target == "-":
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()

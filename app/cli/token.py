@@ -12,7 +12,7 @@ from app.services.formatting import local
 
 
 class Scopes(click.ParamType[list[Scope]]):
-    """Scopes, with commas between them."""
+    """Scopes, separated by commas."""
 
     name = "scopes"
 
@@ -32,20 +32,24 @@ def token() -> None:
 @token.command()
 @click.argument("name")
 @click.option(
-    "--scope", "scopes", type=Scopes(), required=True, help=f"权限，以逗号分隔 / With commas: {', '.join(Scope)}"
+    "--scope",
+    "scopes",
+    type=Scopes(),
+    required=True,
+    help=f"权限，以逗号分隔 / Separated by commas: {', '.join(Scope)}",
 )
 @pass_session
 def add(session: Session, name: str, scopes: list[Scope]) -> None:
-    """新建令牌，仅显示一次 / Make a token and print it, this once."""
+    """新建令牌，仅显示一次 / Make a token and print it, only once."""
     sys.stdout.write(session.shop_tokens.add(name, scopes) + "\n")
-    output.say("请立即保存，令牌不会再次显示 / Keep it now: it is never shown again")
+    output.say("请立即保存，令牌不会再次显示 / Save it now: it is not shown again")
 
 
 @token.command("list")
 @format_option("table", "json")
 @pass_session
 def list_tokens(session: Session, output_format: str) -> None:
-    """列出令牌 / List the tokens; what they are is stored nowhere."""
+    """列出令牌 / List the tokens by name; the tokens themselves are not stored."""
     rows = [
         {
             "name": shop.name,
@@ -63,7 +67,7 @@ def list_tokens(session: Session, output_format: str) -> None:
 @click.argument("name")
 @pass_session
 def revoke(session: Session, name: str) -> None:
-    """吊销令牌 / Revoke a token, at once."""
+    """吊销令牌 / Revoke a token at once."""
     session.shop_tokens.revoke(name)
     output.say(f"已吊销 {name} / Revoked {name}")
 

@@ -1,4 +1,4 @@
-"""`cardctl admin` and `cardctl token`, as programs; a password never is an argument."""
+"""`cardctl admin` and `cardctl token`. A password is never an argument."""
 
 import json
 import os
@@ -25,12 +25,12 @@ HOME = "198.51.100.1"
 
 @pytest.fixture
 def offline(database_url: str, tmp_path: Path) -> Service:
-    """The service's settings with the command line alone; nothing listens."""
+    """An installation whose service does not run."""
     return Service(tmp_path, database_url)
 
 
 def at_a_terminal(service: Service, typed: list[str], *arguments: str) -> tuple[int, str]:
-    """Run a command with a terminal that it has for itself; type a line at each question; return what was to see."""
+    """Run a command on a terminal, type a line at each prompt, and return its status and what the terminal showed."""
     pid, terminal = pty.fork()
     if pid == 0:
         os.chdir(ROOT)
@@ -39,7 +39,7 @@ def at_a_terminal(service: Service, typed: list[str], *arguments: str) -> tuple[
     while select.select([terminal], [], [], 20)[0]:
         try:
             seen += os.read(terminal, 4096)
-        except OSError:  # how a terminal says that its program is gone
+        except OSError:  # the program has ended
             break
         if len(re.findall(b"(?:Password|Again): ", seen)) > questions and questions < len(typed):
             os.write(terminal, typed[questions].encode() + b"\n")
@@ -63,14 +63,14 @@ def test_a_password_is_a_line_of_standard_input(offline: Service, database: Data
     assert can_log_in(database, "小王", PASSWORD)
 
 
-def test_a_password_is_typed_twice_and_seen_by_nobody(offline: Service, database: Database) -> None:
+def test_a_password_is_typed_twice_and_not_shown(offline: Service, database: Database) -> None:
     status, seen = at_a_terminal(offline, [PASSWORD, PASSWORD], "admin", "add", "alice")
     assert (status, PASSWORD in seen) == (0, False), seen
     assert Operator.get().role == "owner"
     assert can_log_in(database, "alice", PASSWORD)
 
 
-def test_two_that_differ_are_asked_for_again(offline: Service, database: Database) -> None:
+def test_passwords_that_differ_are_asked_for_again(offline: Service, database: Database) -> None:
     typed = [PASSWORD, OTHER, PASSWORD, PASSWORD]
     status, seen = at_a_terminal(offline, typed, "admin", "add", "alice")
     assert (status, OTHER in seen) == (0, False), seen
@@ -78,13 +78,13 @@ def test_two_that_differ_are_asked_for_again(offline: Service, database: Databas
 
 
 @pytest.mark.parametrize("text", ["", "\n", "short\n", "a" * 20])
-def test_no_or_a_poor_password_is_refused_with_one_line(offline: Service, database: Database, text: str) -> None:
+def test_a_missing_or_weak_password_is_refused_in_one_line(offline: Service, database: Database, text: str) -> None:
     refusal = offline.cardctl("admin", "add", "alice", check=False, text=text)
     assert (refusal.returncode, refusal.stdout, refusal.stderr.count("\n")) == (1, "", 1)
     assert Operator.select().count() == 0
 
 
-def test_a_password_that_is_no_text_is_refused_with_one_line(offline: Service, database: Database) -> None:
+def test_a_password_that_is_not_utf_8_is_refused_in_one_line(offline: Service, database: Database) -> None:
     refusal = subprocess.run(
         [sys.executable, "-m", "app", "admin", "add", "alice"],
         cwd=ROOT,
@@ -96,12 +96,14 @@ def test_a_password_that_is_no_text_is_refused_with_one_line(offline: Service, d
     assert (refusal.returncode, refusal.stderr.count(b"\n"), b"UTF-8" in refusal.stderr) == (1, 1, True)
 
 
-def test_a_password_is_no_argument(offline: Service, database: Database) -> None:
+def test_a_password_cannot_be_an_argument(offline: Service, database: Database) -> None:
     refusal = offline.cardctl("admin", "add", "alice", PASSWORD, check=False, text=PASSWORD)
     assert (refusal.returncode, Operator.select().count()) == (2, 0)
 
 
-def test_a_password_is_changed_and_codes_are_asked_for_no_more(offline: Service, database: Database) -> None:
+def test_a_password_is_changed_and_one_time_codes_are_switched_off_on_request(
+    offline: Service, database: Database
+) -> None:
     offline.cardctl("admin", "add", "alice", text=PASSWORD)
     Operator.update(totp_secret="A" * 32).execute()
     offline.cardctl("admin", "password", "alice", text=OTHER)
@@ -119,7 +121,7 @@ def test_a_password_is_changed_and_codes_are_asked_for_no_more(offline: Service,
 @pytest.mark.parametrize(
     "call", [["add", "alice"], ["add", " alice"], ["password", "bob"], ["password", "\x07", "--reset-totp"]]
 )
-def test_nobody_types_a_password_for_a_name_that_will_not_do(
+def test_an_invalid_name_is_refused_before_the_password_is_asked_for(
     offline: Service, database: Database, call: list[str]
 ) -> None:
     offline.cardctl("admin", "add", "alice", text=PASSWORD)
@@ -127,7 +129,7 @@ def test_nobody_types_a_password_for_a_name_that_will_not_do(
     assert (status, "Password" in seen, Operator.select().count()) == (1, False, 1), seen
 
 
-def test_operators_are_listed_without_any_secret(offline: Service, database: Database) -> None:
+def test_the_list_of_operators_contains_no_secret(offline: Service, database: Database) -> None:
     assert "/ No operators" in offline.cardctl("admin", "list").stderr
     assert json.loads(offline.cardctl("admin", "list", "--format", "json").stdout) == []
     offline.cardctl("admin", "add", "alice", text=PASSWORD)
@@ -142,7 +144,9 @@ def test_operators_are_listed_without_any_secret(offline: Service, database: Dat
     assert not [secret for secret in ("argon2", "A" * 32, PASSWORD) if secret in printed]
 
 
-def test_operators_are_removed_all_or_none_and_the_last_owner_by_force(offline: Service, database: Database) -> None:
+def test_operators_are_removed_all_or_none_and_the_last_owner_only_by_force(
+    offline: Service, database: Database
+) -> None:
     for name, role in (("alice", "owner"), ("bob", "seller"), ("carol", "seller")):
         offline.cardctl("admin", "add", name, "--role", role, text=PASSWORD)
     for names in (["bob", "nobody"], ["bob", "alice"]):
@@ -156,7 +160,7 @@ def test_operators_are_removed_all_or_none_and_the_last_owner_by_force(offline: 
     assert removed.count() == 3
 
 
-def test_a_token_is_printed_once_and_alone_on_standard_output(offline: Service, database: Database) -> None:
+def test_a_token_is_printed_once_and_listed_without_its_value(offline: Service, database: Database) -> None:
     printed = offline.cardctl("token", "add", "发卡网", "--scope", "cards:issue, cards:read").stdout
     token = printed.removesuffix("\n")
     identity = ShopTokens(database, "tester", utc_now).authenticate(token)
@@ -180,12 +184,12 @@ def test_a_token_is_revoked(offline: Service, database: Database) -> None:
 
 
 @pytest.mark.parametrize("scope", ["", "cards:delete", "cards:issue,", "CARDS:ISSUE"])
-def test_what_is_no_scope_is_a_wrong_call(offline: Service, database: Database, scope: str) -> None:
+def test_an_unknown_scope_is_a_usage_error(offline: Service, database: Database, scope: str) -> None:
     refusal = offline.cardctl("token", "add", "shop", "--scope", scope, check=False)
     assert (refusal.returncode, refusal.stdout, ApiToken.select().count()) == (2, "", 0)
     assert "cards:extend" in refusal.stderr
 
 
-def test_an_empty_list_of_tokens_says_so(offline: Service, database: Database) -> None:
+def test_an_empty_list_of_tokens(offline: Service, database: Database) -> None:
     assert "/ No tokens" in offline.cardctl("token", "list").stderr
     assert json.loads(offline.cardctl("token", "list", "--format", "json").stdout) == []

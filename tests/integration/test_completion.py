@@ -49,24 +49,24 @@ def test_words_are_completed(script: Path, words: list[str], expected: list[str]
     assert completed(script, *words) == expected
 
 
-def test_every_command_and_option_is_there(script: Path) -> None:
+def test_the_script_has_every_command_and_option(script: Path) -> None:
     assert set(completed(script, "cardctl", "")) == set(COMMANDS)
     assert {"--follow", "--since", "--help"} <= set(completed(script, "cardctl", "events", "-"))
     assert "--until-input-ends" not in script.read_text()
 
 
-def test_bash_takes_it_for_cardctl_wherever_that_lies(script: Path) -> None:
-    asked = f'source "{script}"; complete -p cardctl'
-    said = subprocess.run(["bash", "-c", asked], capture_output=True, text=True, check=True).stdout
+def test_bash_uses_the_script_for_cardctl_in_any_folder(script: Path) -> None:
+    command = f'source "{script}"; complete -p cardctl'
+    said = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True).stdout
     assert said == "complete -o default -F _cardctl cardctl\n"
 
 
-def test_nothing_is_in_it_that_zsh_was_seen_to_stumble_over(script: Path) -> None:
-    """Completed by hand in zsh 5.9, after bashcompinit: the servers that test this have no zsh."""
+def test_the_script_avoids_what_zsh_does_not_understand(script: Path) -> None:
+    """Tried by hand in zsh 5.9 after bashcompinit: this machine need not have zsh."""
     text = script.read_text()
     assert "mapfile" not in text, "a builtin of bash"
     assert ":COMP_" not in text, "a length that begins with a letter is a modifier"
 
 
-def test_the_script_is_clean(script: Path) -> None:
+def test_shellcheck_accepts_the_script(script: Path) -> None:
     subprocess.run([Path(sys.executable).with_name("shellcheck"), "--shell=bash", script], check=True)

@@ -1,4 +1,4 @@
-"""`cardctl function …` against the running functions' service; the service itself need not run."""
+"""`cardctl function …` against a running functions service; the app itself need not run."""
 
 import json
 import subprocess
@@ -24,25 +24,25 @@ def _shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FunctionsService
 
 @pytest.fixture
 def shop(_shop: FunctionsService, database_url: str) -> Service:
-    """The settings with the command line alone: only the functions' service listens."""
+    """An installation of which only the functions service runs."""
     return Service(_shop.modules.parent, database_url, KADUN_FUNCTION_SECONDS="2")
 
 
 @pytest.fixture
 def functions(tmp_path: Path) -> Iterator[FunctionsService]:
-    """One for a test that changes it."""
+    """A functions service for a test that changes it."""
     with FunctionsService(tmp_path) as running:
         yield running
 
 
 @pytest.fixture
 def offline(functions: FunctionsService, database_url: str) -> Service:
-    """The settings with the command line alone, for `functions`."""
+    """An installation of which only `functions` runs."""
     folder = functions.modules
     return Service(folder.parent, database_url, KADUN_FUNCTIONS_DIR=str(folder))
 
 
-def test_functions_are_listed_with_what_they_take(shop: Service) -> None:
+def test_functions_are_listed_with_their_arguments(shop: Service) -> None:
     listed = json.loads(shop.cardctl("function", "list", "--format", "json").stdout)
     by_name = {function["name"]: function for function in listed["functions"]}
     assert by_name["求和"]["module"] == by_name["下单"]["module"] == "shop"
@@ -52,7 +52,7 @@ def test_functions_are_listed_with_what_they_take(shop: Service) -> None:
     assert "Say that it has begun" in shop.cardctl("function", "list").stdout
 
 
-def test_a_broken_module_is_named_with_its_error_and_is_an_exit_status(
+def test_a_broken_module_is_listed_with_its_error_and_exit_status_1(
     offline: Service, functions: FunctionsService
 ) -> None:
     (functions.with_shop().modules / "tax.py").write_text("import no_such_package\n")
@@ -68,12 +68,12 @@ def test_a_broken_module_is_named_with_its_error_and_is_an_exit_status(
     assert "Traceback" in broken["error"]
 
 
-def test_a_function_is_run_and_its_result_printed(shop: Service) -> None:
+def test_the_result_of_a_function_is_printed(shop: Service) -> None:
     ran = shop.cardctl("function", "run", "求和", "--arguments", '{"a": 1, "b": 2}')
     assert (json.loads(ran.stdout), ran.stderr) == ({"sum": 3}, "")
 
 
-def test_arguments_come_from_a_file_or_from_standard_input(shop: Service, tmp_path: Path) -> None:
+def test_arguments_can_come_from_a_file_or_standard_input(shop: Service, tmp_path: Path) -> None:
     source = tmp_path / "arguments.json"
     source.write_text('{"a": "卡", "b": "盾"}', "utf-8")
     for ran in (
@@ -84,35 +84,35 @@ def test_arguments_come_from_a_file_or_from_standard_input(shop: Service, tmp_pa
 
 
 @pytest.mark.parametrize("arguments", ["", "x", "[]", "null", '{"a": NaN}', '{"a": "\\ud800"}', "[" * 100_000])
-def test_what_is_no_json_object_is_a_usage_error(shop: Service, arguments: str) -> None:
+def test_arguments_that_are_not_a_json_object_are_a_usage_error(shop: Service, arguments: str) -> None:
     told = shop.cardctl("function", "run", "求和", "--arguments", arguments, check=False)
     assert (told.returncode, told.stdout) == (2, "")
 
 
-def test_arguments_are_given_once(shop: Service) -> None:
+def test_arguments_cannot_be_given_twice(shop: Service) -> None:
     given = ["--arguments", "{}", "--arguments-file", "-"]
     assert shop.cardctl("function", "run", "求和", *given, check=False).returncode == 2
 
 
-def test_a_function_is_run_as_the_card_that_is_named(shop: Service, database: Database) -> None:
+def test_a_function_can_be_run_as_a_given_card(shop: Service, database: Database) -> None:
     (card_id,) = shop.issue()
     with shop:
         shop.verify(question(card_id))
     used = Usage.select().count()
     ran = json.loads(shop.cardctl("function", "run", "来者", "--card", card_id.lower()).stdout)
     assert ran == [card_id, Client.get().id, Card.get().expires_at.isoformat()]
-    assert Usage.select().count() == used  # the vendor's own try is nobody's use
+    assert Usage.select().count() == used  # not counted as usage
     nobody = json.loads(shop.cardctl("function", "run", "来者").stdout)
     assert nobody == ["0" * 32, "0" * 32, None]
 
 
-def test_a_card_that_nobody_has_is_refused(shop: Service) -> None:
+def test_an_unknown_card_is_refused(shop: Service) -> None:
     told = shop.cardctl("function", "run", "来者", "--card", "Z" * 32, check=False)
     assert told.returncode == 1
     assert "there is no card" in told.stderr
 
 
-def test_a_failure_shows_its_traceback_to_the_vendor(shop: Service, database: Database) -> None:
+def test_a_failure_shows_its_traceback(shop: Service, database: Database) -> None:
     told = shop.cardctl("function", "run", "泄密", "--arguments", '{"secret": "hunter2"}', check=False)
     assert (told.returncode, told.stdout) == (1, "")
     assert "Traceback (most recent call last):\n" in told.stderr
@@ -120,27 +120,27 @@ def test_a_failure_shows_its_traceback_to_the_vendor(shop: Service, database: Da
     assert Event.select().where(Event.kind == "rejected").count() == 0
 
 
-def test_what_a_function_prints_is_shown_beside_its_result(shop: Service) -> None:
+def test_what_a_function_prints_goes_to_stderr(shop: Service) -> None:
     ran = shop.cardctl("function", "run", "唠叨")
     assert json.loads(ran.stdout) == 1
     assert ran.stderr.endswith("x then\nhalf a thing \\x00\\x1b[31m\n")
     assert "the beginning" not in ran.stderr
 
 
-def test_what_a_function_printed_before_it_hung_is_shown_once(shop: Service) -> None:
+def test_what_a_function_printed_before_it_timed_out_is_shown_once(shop: Service) -> None:
     told = shop.cardctl("function", "run", "唠叨", "--arguments", '{"for ever": true}', check=False)
     assert "longer than 2 s" in told.stderr.splitlines()[-1]
     assert told.stderr.count("half a thing") == 1
 
 
-def test_what_the_vendors_own_check_says_is_shown_to_the_vendor(shop: Service) -> None:
+def test_the_message_of_the_vendors_own_check_is_shown(shop: Service) -> None:
     told = shop.cardctl("function", "run", "打折", "--arguments", '{"discount": {"code": "a"}}', check=False)
     assert "in __post_init__\n" in told.stderr
     assert "ValueError: a is none of hunter2, hunter3" in told.stderr
-    assert told.stderr.splitlines()[-1] == "cardctl: 参数有误 / The arguments do not fit: arguments.discount"
+    assert told.stderr.splitlines()[-1] == "cardctl: 参数有误 / The arguments are invalid: arguments.discount"
 
 
-def test_a_traceback_cannot_take_over_the_terminal(shop: Service) -> None:
+def test_control_characters_in_a_traceback_are_escaped(shop: Service) -> None:
     told = shop.cardctl("function", "run", "怪话", check=False)
     assert "\\x1b[31mred" in told.stderr
     assert "\x1b" not in told.stderr
@@ -156,24 +156,24 @@ def test_a_traceback_cannot_take_over_the_terminal(shop: Service) -> None:
         ("退出", "{}", "The function failed"),
     ],
 )
-def test_every_other_failure_is_one_line_or_its_last(shop: Service, name: str, arguments: str, said: str) -> None:
+def test_the_last_line_says_why_a_function_failed(shop: Service, name: str, arguments: str, said: str) -> None:
     told = shop.cardctl("function", "run", name, "--arguments", arguments, check=False)
     assert (told.returncode, told.stdout) == (1, "")
     assert said in told.stderr.splitlines()[-1]
 
 
 @pytest.mark.parametrize("command", [("list",), ("reload",), ("run", "求和")])
-def test_a_service_that_is_away_is_said_in_one_line(
+def test_a_service_that_does_not_run_is_reported_in_one_line(
     offline: Service, functions: FunctionsService, command: tuple[str, ...]
 ) -> None:
     functions.stop()
     told = offline.cardctl("function", *command, check=False)
     functions.start()
     assert (told.returncode, told.stdout, told.stderr.count("\n")) == (1, "", 1)
-    assert "The functions' service is unavailable" in told.stderr
+    assert "The functions service is unavailable" in told.stderr
 
 
-def test_functions_that_cannot_be_loaded_yet_are_said_in_one_line(
+def test_functions_that_are_not_loaded_yet_are_reported_in_one_line(
     offline: Service, functions: FunctionsService
 ) -> None:
     functions.stop()
@@ -188,7 +188,7 @@ def _unless_away(told: subprocess.CompletedProcess[str]) -> subprocess.Completed
     return None if "no answer" in told.stderr else told
 
 
-def test_requirements_are_installed_and_taken_up_without_a_word_of_secrets(
+def test_requirements_are_installed_and_loaded_without_any_secret(
     offline: Service, functions: FunctionsService
 ) -> None:
     (functions.modules / "pay.py").write_text(
@@ -207,13 +207,13 @@ def test_requirements_are_installed_and_taken_up_without_a_word_of_secrets(
     assert json.loads(offline.cardctl("function", "run", "版本").stdout) == "1.0"
 
 
-def test_without_requirements_there_is_nothing_to_install(offline: Service) -> None:
+def test_installing_without_requirements_is_refused(offline: Service) -> None:
     told = offline.cardctl("function", "install", check=False)
     assert (told.returncode, told.stderr.count("\n")) == (1, 1)
     assert "requirements.txt: nothing to install" in told.stderr
 
 
-def test_installing_wants_to_know_the_folder(offline: Service) -> None:
+def test_installing_needs_the_folder(offline: Service) -> None:
     del offline.environment["KADUN_FUNCTIONS_DIR"]
     told = offline.cardctl("function", "install", check=False)
     assert (told.returncode, told.stderr) == (1, "cardctl: KADUN_FUNCTIONS_DIR is not set\n")

@@ -1,4 +1,4 @@
-"""Packages for core functions, installed by the real pip from wheels that lie beside the requirements."""
+"""Packages of core functions, installed by pip from local wheels."""
 
 import fcntl
 import os
@@ -34,7 +34,7 @@ def test_wheels_are_installed_for_this_interpreter_beside_the_functions(function
     assert (target / "tiny.py").stat().st_mode & 0o444 == 0o444
 
 
-def test_what_is_no_longer_named_goes(functions: Path) -> None:
+def test_a_package_that_is_no_longer_required_is_removed(functions: Path) -> None:
     write_wheel(functions, "1.0")
     write_wheel(functions, "2.0", name="other")
     require(functions, "./tiny-1.0-py3-none-any.whl\n")
@@ -45,12 +45,12 @@ def test_what_is_no_longer_named_goes(functions: Path) -> None:
     assert [path.name for path in target.parent.iterdir()] == [target.name]
 
 
-def test_a_file_that_names_nothing_empties_the_folder(functions: Path) -> None:
+def test_an_empty_file_removes_all_packages(functions: Path) -> None:
     require(functions, "# nothing yet\n")
     assert list(install(functions).iterdir()) == []
 
 
-def test_a_failure_leaves_the_old_packages_as_they_are(functions: Path) -> None:
+def test_a_failure_leaves_the_old_packages(functions: Path) -> None:
     write_wheel(functions, "1.0")
     require(functions, "./tiny-1.0-py3-none-any.whl\n")
     target = install(functions)
@@ -61,7 +61,7 @@ def test_a_failure_leaves_the_old_packages_as_they_are(functions: Path) -> None:
     assert [path.name for path in target.parent.iterdir()] == [target.name]
 
 
-def test_source_distributions_are_not_taken_since_building_them_would_run_their_code(
+def test_source_distributions_are_refused_because_building_them_runs_their_code(
     functions: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     setup = functions / "setup.py"
@@ -74,20 +74,20 @@ def test_source_distributions_are_not_taken_since_building_them_would_run_their_
     assert "No matching distribution found for evil" in capfd.readouterr().err
 
 
-def test_a_module_in_the_folder_does_not_take_the_place_of_pips_own(functions: Path) -> None:
+def test_a_module_in_the_folder_does_not_replace_one_of_pips(functions: Path) -> None:
     (functions / "json.py").write_text("raise SystemExit('the vendor has a json.py')")
     write_wheel(functions, "1.0")
     require(functions, "./tiny-1.0-py3-none-any.whl\n")
     assert (install(functions) / "tiny.py").exists()
 
 
-def test_without_a_list_there_is_nothing_to_install(functions: Path) -> None:
+def test_without_requirements_nothing_is_installed(functions: Path) -> None:
     with pytest.raises(RefusedError, match=r"requirements\.txt: nothing to install"):
         install(functions)
     assert not packages_dir(functions).parent.exists()
 
 
-def test_two_installations_do_not_mix(functions: Path) -> None:
+def test_two_installations_cannot_run_at_once(functions: Path) -> None:
     require(functions, "")
     folder = packages_dir(functions).parent
     folder.mkdir()

@@ -1,4 +1,4 @@
-"""The command line's output: harmless on a terminal, exact for programs."""
+"""The output of the command line: harmless on a terminal, exact for programs."""
 
 import json
 import unicodedata
@@ -14,28 +14,9 @@ from app.cli import output
 from app.services.formatting import local, seconds, shown
 
 HARMFUL = [
-    "\x1b",
-    "\x07",
-    "\r",
-    "\x7f",
-    "\x9b",  # CSI in one byte
-    "\u061c",
-    "\u200e",
-    "\u200f",
-    "\u202a",
-    "\u202b",
-    "\u202c",
-    "\u202d",
-    "\u202e",
-    "\u2066",
-    "\u2067",
-    "\u2068",
-    "\u2069",
-    "\u2028",
-    "\u2029",
-    "\u200b",
-    "\ufeff",
-    "\U000e0041",
+    *"\x1b\x07\r\x7f\x9b",  # \x9b is CSI in one byte
+    *"\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069",
+    *"\u2028\u2029\u200b\ufeff\U000e0041",
 ]
 texts = st.text(st.characters(exclude_categories=["Cs"]))
 
@@ -45,18 +26,18 @@ def test_a_control_or_bidirectional_character_is_shown_escaped(character: str) -
     assert shown(f"a{character}b") == f"a{ascii(character)[1:-1]}b"
 
 
-def test_honest_text_is_shown_as_it_is() -> None:
+def test_other_text_is_shown_unchanged() -> None:
     text = "打开程序 Ünïcode [bold]markup[/bold] \\ 'quotes' 🔑 \U00020000"
     assert shown(text) == text
 
 
 @given(st.text(st.characters()))
-def test_what_is_shown_holds_nothing_that_moves_a_cursor_or_turns_the_line(text: str) -> None:
+def test_shown_text_contains_no_control_or_format_character(text: str) -> None:
     assert not {unicodedata.category(c) for c in shown(text)} & {"Cc", "Cf", "Cs", "Zl", "Zp"}
 
 
 @pytest.mark.parametrize("character", HARMFUL, ids=ascii)
-def test_json_escapes_what_is_harmful_and_means_the_same(character: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_escapes_harmful_characters_and_means_the_same(character: str, capsys: pytest.CaptureFixture[str]) -> None:
     value = {"hardware": f"a{character}b", f"{character}": 1}
     output.print_json(value)
     printed = capsys.readouterr().out
@@ -65,7 +46,7 @@ def test_json_escapes_what_is_harmful_and_means_the_same(character: str, capsys:
 
 
 @given(st.dictionaries(texts, st.none() | st.integers() | texts | st.lists(texts)))
-def test_json_reads_as_what_was_printed(value: dict[str, Any]) -> None:
+def test_json_decodes_to_what_was_printed(value: dict[str, Any]) -> None:
     with pytest.MonkeyPatch.context() as patch:
         written: list[str] = []
         patch.setattr(output.sys, "stdout", type("Out", (), {"write": staticmethod(written.append)}))
@@ -87,7 +68,7 @@ def test_a_list_is_one_json_document(items: list[Any], capsys: pytest.CaptureFix
     assert "\u202e" not in printed
 
 
-def test_a_long_list_is_written_an_item_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_list_is_printed_one_item_per_line(capsys: pytest.CaptureFixture[str]) -> None:
     output.print_json_list(range(3))
     assert capsys.readouterr().out == "[0,\n1,\n2]\n"
 
@@ -99,14 +80,14 @@ def test_a_table_shows_markup_and_escapes_literally(capsys: pytest.CaptureFixtur
     assert "\x1b" not in printed
 
 
-def test_a_long_cell_is_folded_and_an_id_never(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_long_cell_is_folded_but_not_an_id(capsys: pytest.CaptureFixture[str]) -> None:
     output.print_table(("id", "note"), [("A" * 32, "n" * 200)])
     printed = capsys.readouterr().out
     assert "A" * 32 in printed
     assert printed.count("n") >= 200
 
 
-def test_fields_are_shown_a_line_each(capsys: pytest.CaptureFixture[str]) -> None:
+def test_fields_are_printed_one_per_line(capsys: pytest.CaptureFixture[str]) -> None:
     output.print_fields([("id", "A"), ("count", 3), ("batch", None)])
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert ["id", "A"] in lines
@@ -114,7 +95,7 @@ def test_fields_are_shown_a_line_each(capsys: pytest.CaptureFixture[str]) -> Non
     assert ["batch"] in lines
 
 
-def test_what_is_said_goes_to_stderr_and_is_escaped(capsys: pytest.CaptureFixture[str]) -> None:
+def test_messages_go_to_stderr_escaped(capsys: pytest.CaptureFixture[str]) -> None:
     output.say("no such card: \x1b]0;title\x07")
     assert capsys.readouterr() == ("", "no such card: \\x1b]0;title\\x07\n")
 
@@ -125,6 +106,6 @@ def test_times_are_shown_in_the_vendors_zone_with_their_offset() -> None:
     assert local(None, ZoneInfo("Asia/Shanghai")) is None
 
 
-def test_validities_are_told_in_seconds() -> None:
+def test_validities_are_in_seconds() -> None:
     assert seconds(timedelta(days=30)) == 2_592_000
     assert seconds(None) is None
