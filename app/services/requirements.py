@@ -22,7 +22,7 @@ _PIP = ("-m", "pip", "install", "--disable-pip-version-check", "--no-input", "--
 
 
 def install(functions_dir: Path) -> Path:
-    """Install the packages of `functions_dir/requirements.txt`, from an index as wheels only; pip's output goes to stderr.
+    """Install the packages of `functions_dir/requirements.txt`, from an index only as wheels; pip prints to stderr.
 
     The new packages replace the old ones when all of them are installed. pip reads its own settings from the
     environment (PIP_INDEX_URL, proxies).
