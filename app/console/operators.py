@@ -1,12 +1,12 @@
-"""Operators and the shops' tokens: seen and changed by owners."""
+"""Operators and the shops' tokens, which owners see and change."""
 
 from abc import abstractmethod
 
 import falcon
 
+from app.console.form_page import FormPage, check_own_password, new_password, refuse
 from app.console.forms import query_of
 from app.console.page import Access, Page, form_of, see_other, visitor_of
-from app.console.proof import new_password, prove_own, refuse
 from app.console.rendering import url
 from app.domain.operators import Role
 from app.domain.texts import RefusedError, Text
@@ -18,7 +18,7 @@ LIST = "/admin/operators"
 
 
 class OperatorsPage(Page):
-    """`/admin/operators`: the list, and the form that adds one."""
+    """`/admin/operators`: the list, and the form that adds an operator."""
 
     access = {"GET": Access.OWNER, "POST": Access.OWNER}
 
@@ -32,7 +32,7 @@ class OperatorsPage(Page):
         name, role = form.one("name"), _role(form.one("role"))
         try:
             password = new_password(form)
-            prove_own(self.console, request)
+            check_own_password(self.console, request)
             self.operators(request).add(name, role, password)
         except RefusedError as error:
             refuse(response, error)
@@ -58,98 +58,84 @@ class OperatorsPage(Page):
 
 
 class OperatorPage(Page):
-    """`/admin/operator?name=…`: one operator, and all that can be done to them."""
+    """`/admin/operator?name=…`: one operator, and the forms that change them."""
 
     access = {"GET": Access.OWNER}
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Show it."""
-        account = self._account(request, query_of(request).exactly("name"))
-        self._show(request, response, account, {})
-
-    def _account(self, request: falcon.Request, name: str) -> Account:
-        found = next((account for account in self.operators(request).list() if account.name == name), None)
-        if found is None:
-            raise not_found(OperatorNotFoundError(name).text)
-        return found
-
-    def _show(
-        self, request: falcon.Request, response: falcon.Response, account: Account, refusals: dict[str, Text]
-    ) -> None:
-        log_in = self.operators(request).last_log_ins().get(account.name)
-        self.render(request, response, "operator.html", account=account, log_in=log_in, refusals=refusals)
+        """Show the operator."""
+        _show_operator(self, request, response, _account(self, request, query_of(request).exactly("name")), {})
 
 
-class _Change(OperatorPage):
-    """A form on the page of an operator; where it is refused, that page is shown again, with why."""
-
+class _OperatorForm(FormPage):
     access = {"GET": Access.OWNER, "POST": Access.OWNER}
-    what: str
+    after = LIST
 
     @abstractmethod
-    def change(self, request: falcon.Request, account: Account) -> None:
-        """Do it.
+    def apply(self, request: falcon.Request, name: str) -> None:
+        """Change the operator of that name.
 
         Raises:
             RefusedError: it cannot be done.
         """
 
-    def on_get(self, _request: falcon.Request, response: falcon.Response) -> None:
-        """Lead whoever reloads a refused form, or changes its language, to the list."""
-        see_other(response, LIST)
+    def change(self, request: falcon.Request, _response: falcon.Response) -> None:
+        """Change the operator, after a check of the visitor's own password."""
+        account = self._account(request)
+        if visitor_of(request).who.id == account.id:  # so that nobody locks themselves out by a slip
+            raise RefusedError(
+                "不能在此修改自己的账号：请由另一位所有者操作，或用命令行",
+                "your own account is not changed here: another owner can, or the command line",
+            )
+        check_own_password(self.console, request)
+        self.apply(request, account.name)
 
-    def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Change it, once whoever asks has shown that they know their own password."""
-        account = self._account(request, form_of(request).exactly("name"))
-        try:
-            _require_another(request, account)
-            prove_own(self.console, request)
-            self.change(request, account)
-        except RefusedError as error:
-            refuse(response, error)
-            self._show(request, response, account, {self.what: error.text})
-            return
-        see_other(response, url(LIST, done=self.what))
+    def show(self, request: falcon.Request, response: falcon.Response, refusals: dict[str, Text]) -> None:
+        """Show the operator."""
+        _show_operator(self, request, response, self._account(request), refusals)
+
+    def _account(self, request: falcon.Request) -> Account:
+        return _account(self, request, form_of(request).exactly("name"))
 
 
-class OperatorRole(_Change):
+class OperatorRole(_OperatorForm):
     """`/admin/operator/role`."""
 
-    what = "role"
+    name = "role"
 
-    def change(self, request: falcon.Request, account: Account) -> None:
-        """Give another role."""
-        self.operators(request).set_role(account.name, _role(form_of(request).one("role")))
+    def apply(self, request: falcon.Request, name: str) -> None:
+        """Change the role."""
+        self.operators(request).set_role(name, _role(form_of(request).one("role")))
 
 
-class OperatorPassword(_Change):
+class OperatorPassword(_OperatorForm):
     """`/admin/operator/password`."""
 
-    what = "password"
+    name = "password"
 
-    def change(self, request: falcon.Request, account: Account) -> None:
+    def apply(self, request: falcon.Request, name: str) -> None:
         """Set a password."""
-        self.operators(request).set_password(account.name, new_password(form_of(request)))
+        self.operators(request).set_password(name, new_password(form_of(request)))
 
 
-class OperatorTwoStep(_Change):
+class OperatorTwoStep(_OperatorForm):
     """`/admin/operator/two-step`."""
 
-    what = "two-step"
+    name = "two-step"
 
-    def change(self, request: falcon.Request, account: Account) -> None:
-        """Take the second factor away."""
-        self.operators(request).reset_totp(account.name)
+    def apply(self, request: falcon.Request, name: str) -> None:
+        """Disable the second factor, since the phone is lost."""
+        self.operators(request).disable_totp(name, log_out=True)
 
 
-class OperatorRemoval(_Change):
+class OperatorRemoval(_OperatorForm):
     """`/admin/operator/remove`."""
 
-    what = "removed"
+    name = "removed"
 
-    def change(self, request: falcon.Request, account: Account) -> None:
+    def apply(self, request: falcon.Request, name: str) -> None:
         """Remove the operator."""
-        self.operators(request).remove(account.name)
+        self.operators(request).remove(name)
 
 
 class TokenPage(Page):
@@ -158,15 +144,15 @@ class TokenPage(Page):
     access = {"GET": Access.OWNER, "POST": Access.OWNER}
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Show what the token is, and what revoking it would mean."""
+        """Show the token, and what revoking it means."""
         self._show(request, response, self._token(request, query_of(request).exactly("name")), None)
 
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Revoke it; one that is revoked already, or was meanwhile, stays so."""
+        """Revoke the token; revoking it again changes nothing."""
         token = self._token(request, form_of(request).exactly("name"))
         try:
             if token.revoked_at is None:
-                prove_own(self.console, request)
+                check_own_password(self.console, request)
                 self.shop_tokens(request).revoke(token.name)
         except TokenNotFoundError:
             pass  # another tab was quicker
@@ -186,24 +172,25 @@ class TokenPage(Page):
         return found
 
 
-def _require_another(request: falcon.Request, account: Account) -> None:
-    """Nobody shuts themselves out by a slip; and one's own password is changed by who knows the old one.
+def _account(page: Page, request: falcon.Request, name: str) -> Account:
+    found = next((account for account in page.operators(request).list() if account.name == name), None)
+    if found is None:
+        raise not_found(OperatorNotFoundError(name).text)
+    return found
 
-    Raises:
-        RefusedError: it is whoever asks.
-    """
-    if visitor_of(request).who.id == account.id:
-        raise RefusedError(
-            "不能在此修改自己的账号：请由另一位所有者操作，或用命令行",
-            "your own account is not changed here: another owner can, or the command line",
-        )
+
+def _show_operator(
+    page: Page, request: falcon.Request, response: falcon.Response, account: Account, refusals: dict[str, Text]
+) -> None:
+    log_in = page.operators(request).last_log_ins().get(account.name)
+    page.render(request, response, "operator.html", account=account, log_in=log_in, refusals=refusals)
 
 
 def _role(typed: str) -> Role:
-    """Return the role of a form.
+    """Return the role that a form names.
 
     Raises:
-        Problem: it is none.
+        Problem: 400, there is no such role.
     """
     try:
         return Role(typed)

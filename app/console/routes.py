@@ -10,13 +10,13 @@ from app.console.account import AccountPage, OtherSessions, OwnPassword, TwoStep
 from app.console.card import CardPage
 from app.console.card_actions import ApplyPage, ConfirmPage, DonePage
 from app.console.cards import CardsPage
-from app.console.entrance import HomeRedirect, LoginPage, LogoutPage, StaticPage
 from app.console.exports import CardsExport
 from app.console.figures_page import AbuseReportPage, OverviewPage
 from app.console.guard import Guard
 from app.console.imports import ImportPage
 from app.console.issue import IssuedPage, IssuePage
 from app.console.journal import JournalExport, JournalPage
+from app.console.log_in import HomeRedirect, LoginPage, LogoutPage, StaticPage
 from app.console.operators import (
     OperatorPage,
     OperatorPassword,

@@ -42,6 +42,12 @@ class LoginThrottledError(RefusedError):
         )
 
 
+def journal_log_outs(ended: int, actor: str, now: datetime) -> None:
+    """Write into the journal, within the caller's transaction, that `actor` ended so many sessions, if any."""
+    if ended:
+        journal.append([journal.Entry(now, EventKind.LOGGED_OUT, actor=actor, details={"sessions": ended})])
+
+
 class Attempt(NamedTuple):
     """Who wants in. `device` is the browser's token where this very operator has logged in with it.
 

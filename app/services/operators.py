@@ -1,4 +1,4 @@
-"""The console's operators: who there are, their roles, passwords and second factors."""
+"""The console's operators: their accounts, roles, passwords and second factors."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -9,6 +9,7 @@ from app.domain.operators import Role, check_name, check_password
 from app.domain.texts import RefusedError
 from app.services import totp
 from app.services.bearer import digest
+from app.services.credentials import journal_log_outs
 from app.services.formatting import shown
 from app.services.passwords import PASSWORDS, Passwords
 from app.storage import journal, models
@@ -19,9 +20,9 @@ Changes = dict[str, object]
 
 
 class Account(NamedTuple):
-    """An operator, as lists show them.
+    """An operator's account.
 
-    `last_seen_at` is of a log-in that has not ended: None after a log-out, and soon after 12 hours without a click.
+    `last_seen_at` is the last use of a session that has not ended: None after a log-out, or 12 hours without a request.
     """
 
     id: int
@@ -33,31 +34,25 @@ class Account(NamedTuple):
     last_seen_at: datetime | None
 
 
-def note_log_outs(ended: int, actor: str, now: datetime) -> None:
-    """Note in the journal, within the caller's transaction, that somebody ended so many sessions; none is no entry."""
-    if ended:
-        journal.append([journal.Entry(now, EventKind.LOGGED_OUT, actor=actor, details={"sessions": ended})])
-
-
 class OperatorNotFoundError(RefusedError):
-    """No such operator."""
+    """There is no operator of that name."""
 
     def __init__(self, name: str) -> None:
         super().__init__(f"没有名为 {shown(name)} 的管理员", f"there is no operator {shown(name)}")
 
 
 class NameTakenError(RefusedError):
-    """There is an operator of that name."""
+    """The name is taken."""
 
     def __init__(self, name: str) -> None:
-        super().__init__(f"已有名为 {name} 的管理员", f"there is an operator {name} already")
+        super().__init__(f"已有名为 {name} 的管理员", f"the name {name} is taken")
 
 
 class LastOwnerError(RefusedError):
-    """The last owner stays one."""
+    """The last owner can be neither removed nor made a seller."""
 
     def __init__(self) -> None:
-        super().__init__("这是最后一位 owner，不能移除或降级", "this is the last owner, who stays one")
+        super().__init__("这是最后一位 owner，不能移除或降级", "this is the last owner: add another one first")
 
 
 class Operators:
@@ -65,7 +60,7 @@ class Operators:
 
     Args:
         database: Where they are.
-        actor: Who acts, as the journal names them.
+        actor: The name in the journal of the person who makes the changes.
         clock: Returns the time now, aware.
         passwords: What hashes passwords.
     """
@@ -94,37 +89,37 @@ class Operators:
         )
 
     def last_log_ins(self) -> dict[str, datetime]:
-        """Return when each operator logged in last, by name; who never did is not there."""
+        """Return when each operator logged in last, by name, without those who never did."""
         return self._database.with_connection(rows.last_log_ins)
 
     def check_known(self, name: str) -> None:
-        """Make sure that there is such an operator, before anybody is asked for their password.
+        """Check that an operator exists.
 
         Raises:
-            OperatorNotFoundError: there is none.
+            OperatorNotFoundError: no.
         """
         if not self._is_known(name):
             raise OperatorNotFoundError(name)
 
     def check_free(self, name: str) -> None:
-        """Make sure that a name may be given to an operator.
+        """Check that an operator may be added under a name.
 
         Raises:
-            RefusedError: it is taken, or will not do.
+            RefusedError: the name is taken or invalid.
         """
         check_name(name)
         if self._is_known(name):
             raise NameTakenError(name)
 
     def _is_known(self, name: str) -> bool:
-        # What is not printable (NUL among it) is nobody's name, and nothing to ask the database for.
+        # PostgreSQL refuses a NUL; no name has unprintable characters.
         return name.isprintable() and self._database.with_connection(lambda: rows.find(name)) is not None
 
     def add(self, name: str, role: Role, password: str) -> None:
         """Add an operator.
 
         Raises:
-            RefusedError: the name is taken, or it or the password will not do.
+            RefusedError: the name is taken, or the name or the password is invalid.
             app.services.passwords.LoginBusyError: too many log-ins at this moment.
         """
         check_name(name)
@@ -139,16 +134,11 @@ class Operators:
         self._act(EventKind.OPERATOR_ADDED, (name,), write)
 
     def set_password(self, name: str, password: str, *, reset_totp: bool = False) -> None:
-        """Give an operator another password; all their sessions and known browsers end.
-
-        Args:
-            name: The operator's.
-            password: The new one.
-            reset_totp: Whether to ask for no codes any more, either.
+        """Change a password, end the operator's sessions and forget their browsers; `reset_totp`: disable TOTP, too.
 
         Raises:
             OperatorNotFoundError: there is no such operator.
-            RefusedError: the password will not do.
+            RefusedError: the password is invalid.
             app.services.passwords.LoginBusyError: too many log-ins at this moment.
         """
         check_password(password, name)
@@ -158,16 +148,17 @@ class Operators:
             operator = _locked(name)
             rows.change(operator.id, password_hash=password_hash, password_changed_at=now)
             _log_out(operator)
-            return {"changed": "password", **((_without_totp(operator) or {}) if reset_totp else {})}
+            is_totp_disabled = reset_totp and totp.disable(operator)
+            return {"changed": "password", **({"totp": False} if is_totp_disabled else {})}
 
         self._act(EventKind.OPERATOR_CHANGED, (name,), write)
 
     def set_role(self, name: str, role: Role) -> None:
-        """Change what an operator may do, from their next request on.
+        """Change an operator's role, from their next request on.
 
         Raises:
             OperatorNotFoundError: there is no such operator.
-            LastOwnerError: there would be no owner left.
+            LastOwnerError: no owner would be left.
         """
 
         def write(name: str, _now: datetime) -> Changes | None:
@@ -183,11 +174,11 @@ class Operators:
         self._act(EventKind.OPERATOR_CHANGED, (name,), write)
 
     def remove(self, *names: str, force: bool = False) -> None:
-        """Remove operators, all or none; their sessions end.
+        """Remove operators and their sessions, all or none.
 
         Raises:
-            OperatorNotFoundError: one of them is not there.
-            LastOwnerError: there would be no owner left, and it is not forced.
+            OperatorNotFoundError: one of them does not exist.
+            LastOwnerError: no owner would be left, and `force` is not set.
         """
 
         def write(name: str, _now: datetime) -> Changes:
@@ -200,46 +191,26 @@ class Operators:
 
         self._act(EventKind.OPERATOR_REMOVED, names, write)
 
-    def begin_totp(self) -> str:
-        """Return a new secret for an authenticator app, in base32; nothing is stored before `enable_totp`."""
-        return totp.new_secret()
-
     def enable_totp(self, name: str, secret: str, code: str, session_token: str) -> None:
-        """Ask for a code at each log-in from now on, once a first code has shown that the app has the secret.
+        """Require codes at log-in from now on, after a first code has shown that the app has the secret.
 
-        All their sessions end but the one of `session_token`: the others began without a code.
+        All sessions end but the one of `session_token`: they began without a code.
 
         Raises:
             OperatorNotFoundError: there is no such operator.
-            RefusedError: the code is wrong, the secret not one of ours, or there is a second factor already.
+            RefusedError: the code is wrong, the secret not from `totp.new_secret`, or TOTP is enabled already.
         """
 
         def write(name: str, now: datetime) -> Changes:
             operator = _locked(name)
-            if operator.totp_secret is not None:
-                raise RefusedError("已启用两步验证", "there is a second factor already")
-            step = totp.step_of(secret, code, now) if totp.is_secret(secret) else None
-            if step is None:
-                raise RefusedError(
-                    "验证码不正确：请检查手机时间，并输入最新的验证码",
-                    "wrong code: check the phone's clock, and enter the latest code",
-                )
-            rows.change(operator.id, totp_secret=secret, totp_last_step=step)
-            note_log_outs(rows.end_sessions(operator.id, but=digest(session_token)), self._actor, now)
+            totp.enable(operator, secret, code, now)
+            journal_log_outs(rows.end_sessions(operator.id, but=digest(session_token)), self._actor, now)
             return {"totp": True}
 
         self._act(EventKind.OPERATOR_CHANGED, (name,), write)
 
-    def disable_totp(self, name: str) -> None:
-        """Ask for no codes any more.
-
-        Raises:
-            OperatorNotFoundError: there is no such operator.
-        """
-        self._act(EventKind.OPERATOR_CHANGED, (name,), lambda name, _now: _without_totp(_locked(name)))
-
-    def reset_totp(self, name: str) -> None:
-        """Ask for no codes any more, since the phone is lost: all sessions and known browsers end, too.
+    def disable_totp(self, name: str, *, log_out: bool = False) -> None:
+        """Require no codes any more; `log_out`: end the operator's sessions and forget their browsers, too.
 
         Raises:
             OperatorNotFoundError: there is no such operator.
@@ -247,8 +218,9 @@ class Operators:
 
         def write(name: str, _now: datetime) -> Changes | None:
             operator = _locked(name)
-            _log_out(operator)
-            return _without_totp(operator)
+            if log_out:
+                _log_out(operator)
+            return {"totp": False} if totp.disable(operator) else None
 
         self._act(EventKind.OPERATOR_CHANGED, (name,), write)
 
@@ -257,7 +229,7 @@ class Operators:
             return self._passwords.hash(password)
 
     def _act(self, kind: EventKind, names: tuple[str, ...], change: Callable[[str, datetime], Changes | None]) -> None:
-        """Change each operator and journal what, in one transaction; None is nothing to tell of."""
+        """Change each operator and journal the changes, in one transaction; None is no change."""
 
         def write() -> None:
             with self._database.atomic():
@@ -272,7 +244,7 @@ class Operators:
 
 
 def _locked(name: str) -> models.Operator:
-    # What is not printable (NUL among it) is nobody's name, and nothing to ask the database for.
+    # PostgreSQL refuses a NUL; no name has unprintable characters.
     operator = rows.lock(name) if name.isprintable() else None
     if operator is None:
         raise OperatorNotFoundError(name)
@@ -282,10 +254,3 @@ def _locked(name: str) -> models.Operator:
 def _log_out(operator: models.Operator) -> None:
     rows.end_sessions(operator.id)
     rows.forget_devices(operator.id)
-
-
-def _without_totp(operator: models.Operator) -> Changes | None:
-    if operator.totp_secret is None:
-        return None
-    rows.change(operator.id, totp_secret=None, totp_last_step=None)
-    return {"totp": False}

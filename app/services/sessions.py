@@ -7,8 +7,8 @@ from typing import NamedTuple
 from app.domain.codes import EventKind
 from app.domain.operators import Role, console_actor
 from app.services.bearer import digest, new_token
-from app.services.credentials import Attempt, Credentials
-from app.services.operators import OperatorNotFoundError, note_log_outs
+from app.services.credentials import Attempt, Credentials, journal_log_outs
+from app.services.operators import OperatorNotFoundError
 from app.services.passwords import PASSWORDS, Passwords
 from app.services.throttling import code_bucket, of_one
 from app.storage import journal, login_failures, models
@@ -160,7 +160,7 @@ class Sessions:
     def _end(self, identity: Identity, end: Callable[[], int]) -> None:
         def write() -> None:
             with self._database.atomic():
-                note_log_outs(end(), console_actor(identity.name), self._clock())
+                journal_log_outs(end(), console_actor(identity.name), self._clock())
 
         self._database.with_connection(write)
 

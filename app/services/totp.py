@@ -1,4 +1,4 @@
-"""The second factor: codes of an authenticator app (RFC 6238: SHA-1, six digits, 30 seconds)."""
+"""The second factor (two-step verification): codes of an authenticator app (RFC 6238: SHA-1, six digits, 30 s)."""
 
 import re
 import unicodedata
@@ -6,8 +6,11 @@ from datetime import datetime
 
 import pyotp
 
-_LONGEST = 16  # six digits as people type them; normalising much more would take long
-_WINDOW = 1  # steps to either side: phones' clocks are off
+from app.domain.texts import RefusedError
+from app.storage import models, operators
+
+_MAX_LENGTH = 16  # six digits as people type them; normalising a long text takes long
+_WINDOW = 1  # steps to either side, for phones' clocks
 _SECRET = re.compile("[A-Z2-7]{32}")
 _CODE = re.compile("[0-9]{6}")
 
@@ -18,15 +21,15 @@ def new_secret() -> str:
 
 
 def is_secret(text: str) -> bool:
-    """Tell whether this can have come from `new_secret`."""
+    """Return whether this has the form of a secret from `new_secret`."""
     return _SECRET.fullmatch(text) is not None
 
 
 def step_of(secret: str, code: str, now: datetime) -> int | None:
-    """Return the number of the 30 seconds that a code belongs to, or None when it is wrong (or too old, or too new)."""
-    if len(code) > _LONGEST:
+    """Return the time step of a code, None if the code is wrong, too old or too new."""
+    if len(code) > _MAX_LENGTH:
         return None
-    # A Chinese keyboard may type full-width digits, and apps show the code in two halves.
+    # A Chinese keyboard may type full-width digits, and apps show a code in two halves.
     typed = "".join(unicodedata.normalize("NFKC", code).split())
     if not _CODE.fullmatch(typed):
         return None
@@ -34,3 +37,27 @@ def step_of(secret: str, code: str, now: datetime) -> int | None:
         return pyotp.TOTP(secret).verify_and_get_timecode(typed, for_time=now, valid_window=_WINDOW)
     except pyotp.OTPVerificationError:
         return None
+
+
+def enable(operator: models.Operator, secret: str, code: str, now: datetime) -> None:
+    """Require codes of an operator from now on, within a transaction that holds the operator's row.
+
+    Raises:
+        RefusedError: the code is wrong, the secret not one of `new_secret`, or codes are required already.
+    """
+    if operator.totp_secret is not None:
+        raise RefusedError("已启用两步验证", "two-step verification is enabled already")
+    step = step_of(secret, code, now) if is_secret(secret) else None
+    if step is None:
+        raise RefusedError(
+            "验证码不正确：请检查手机时间，并输入最新的验证码",
+            "wrong code: check the phone's clock, and enter the latest code",
+        )
+    operators.change(operator.id, totp_secret=secret, totp_last_step=step)
+
+
+def disable(operator: models.Operator) -> bool:
+    """Require no codes any more, within such a transaction; return whether they were required."""
+    was_required = operator.totp_secret is not None
+    operators.change(operator.id, totp_secret=None, totp_last_step=None)
+    return was_required

@@ -57,7 +57,7 @@ def test_an_operator_is_added_and_can_log_in(owner: Browser, service: Service) -
         ({"new_password_again": "something else"}, 400, "differently the second time"),
         ({"new_password": "short", "new_password_again": "short"}, 400, "12 to 256 characters"),
         ({"own_password": "wrong"}, 400, "your own password is wrong"),
-        ({"name": "sam"}, 400, "there is an operator sam already"),
+        ({"name": "sam"}, 400, "the name sam is taken"),
         ({"name": ""}, 400, "a name must be"),
         ({"role": "king"}, 400, "no such role"),
     ],

@@ -1,11 +1,11 @@
-"""What can be had without a log-in: the log-in itself, style sheets and scripts."""
+"""The log-in and the log-out, and the files that anybody may have: style sheets and scripts."""
 
 import falcon
 
+from app.console.form_page import refuse
 from app.console.forms import query_of
 from app.console.guard import COOKIE_PATH, DEVICE_COOKIE, HOME, LOGIN, SESSION_COOKIE, safe_next
 from app.console.page import Access, Console, Page, form_of, see_other, visitor_of
-from app.console.proof import refuse
 from app.console.static_files import StaticFiles
 from app.domain.texts import RefusedError
 from app.http.request_parser import client_address
@@ -18,7 +18,7 @@ class LoginPage(Page):
     access = {"GET": Access.PUBLIC, "POST": Access.PUBLIC}
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Show the form, or go on where somebody is logged in already."""
+        """Show the form; redirect a visitor who is logged in already."""
         onward = safe_next(query_of(request).one("next"))
         if visitor_of(request).identity is not None:
             see_other(response, onward)
@@ -39,7 +39,7 @@ class LoginPage(Page):
             refuse(response, error, falcon.HTTP_403)
             self.render(request, response, "login.html", name=name, onward=onward, refusal=error.text)
             return
-        if visitor_of(request).identity is not None:  # the browser forgets that session, so that nobody could end it
+        if visitor_of(request).identity is not None:  # the browser forgets that session: only this request can end it
             self.console.sessions.end(visitor_of(request).who, visitor_of(request).session_token)
         keep_log_in(response, logged_in)
         see_other(response, onward)
@@ -63,7 +63,7 @@ class HomeRedirect(Page):
     access = {"GET": Access.PUBLIC}
 
     def on_get(self, _request: falcon.Request, response: falcon.Response) -> None:
-        """Show where the console is."""
+        """Redirect to the console."""
         see_other(response, HOME)
 
 
@@ -77,7 +77,7 @@ class StaticPage(Page):
         self._files = files
 
     def on_get(self, _request: falcon.Request, response: falcon.Response, name: str) -> None:
-        """Answer with a file."""
+        """Send a file."""
         file = self._files.get(name)
         if file is None:
             raise falcon.HTTPNotFound
@@ -87,7 +87,7 @@ class StaticPage(Page):
 
 
 def keep_log_in(response: falcon.Response, logged_in: LoggedIn) -> None:
-    """Give the browser its tokens."""
+    """Set the cookies of a log-in."""
     _set_cookie(response, SESSION_COOKIE, logged_in.session_token, COOKIE_PATH, None)
     _set_cookie(response, DEVICE_COOKIE, logged_in.device_token, LOGIN, int(DEVICE_LASTS.total_seconds()))
 

@@ -1,0 +1,94 @@
+"""Pages with a form that is shown again, with the reason, if it is refused; and the passwords in such forms."""
+
+from abc import abstractmethod
+from typing import ClassVar
+
+import falcon
+
+from app.console.forms import Form
+from app.console.page import Console, Page, form_of, see_other, visitor_of
+from app.console.rendering import url
+from app.domain.texts import RefusedError, Text
+from app.http.request_parser import client_address
+from app.services.credentials import LoginRefusedError, LoginThrottledError
+from app.services.passwords import LoginBusyError
+
+_BUSY_RETRY_AFTER = "2"
+
+
+class FormPage(Page):
+    """The address of one form on a page that has several."""
+
+    name: ClassVar[str]
+    """Of the form: it stands in `done=` after the redirect, and is the key of the refusal."""
+    after: ClassVar[str]
+    """The page that a GET and a successful POST lead to."""
+
+    @abstractmethod
+    def change(self, request: falcon.Request, response: falcon.Response) -> None:
+        """Do what the form asks for.
+
+        Raises:
+            RefusedError: it cannot be done.
+        """
+
+    @abstractmethod
+    def show(self, request: falcon.Request, response: falcon.Response, refusals: dict[str, Text]) -> None:
+        """Show the page with the forms; `refusals` are by the form's name."""
+
+    def on_get(self, _request: falcon.Request, response: falcon.Response) -> None:
+        """Lead to the page: a reload of a refused form, or a change of the language, asks for this address."""
+        see_other(response, self.after)
+
+    def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
+        """Do it, or show the page again with the reason."""
+        try:
+            self.change(request, response)
+        except RefusedError as error:
+            refuse(response, error)
+            self.show(request, response, {self.name: error.text})
+            return
+        see_other(response, url(self.after, done=self.name))
+
+
+def new_password(form: Form) -> str:
+    """Return the new password of a form.
+
+    Raises:
+        RefusedError: it was typed differently the second time.
+    """
+    password = form.exactly("new_password")
+    if password != form.exactly("new_password_again"):
+        raise RefusedError("两次输入的新密码不一致", "the new password was typed differently the second time")
+    return password
+
+
+def check_own_password(console: Console, request: falcon.Request, *, with_code: bool = False) -> None:
+    """Check the visitor's own password in a form, and the code of their second factor if `with_code`.
+
+    Raises:
+        RefusedError: one is wrong, or there were too many wrong ones before.
+    """
+    identity, form = visitor_of(request).who, form_of(request)
+    password = form.exactly("own_password")
+    address = client_address(request, behind_proxy=console.behind_proxy)
+    try:
+        if with_code:
+            console.sessions.confirm_with_code(identity, password, form.one("code"), address=address)
+        else:
+            console.sessions.confirm(identity, password, address=address)
+    except LoginRefusedError as error:
+        if with_code:
+            raise RefusedError("密码或验证码不正确", "wrong password or code") from error
+        raise RefusedError("您的密码不正确", "your own password is wrong") from error
+
+
+def refuse(response: falcon.Response, error: RefusedError, status: str = falcon.HTTP_400) -> None:
+    """Set the status and headers of a refused form; the caller renders the page that gives the reason."""
+    response.status = status
+    if isinstance(error, LoginThrottledError):
+        response.status = falcon.HTTP_429
+        response.set_header("Retry-After", str(error.retry_after))
+    elif isinstance(error, LoginBusyError):
+        response.status = falcon.HTTP_503
+        response.set_header("Retry-After", _BUSY_RETRY_AFTER)
