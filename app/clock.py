@@ -1,8 +1,8 @@
-"""The time: read here, and handed to whatever needs it."""
+"""The system's clock; code that needs the time gets it as a parameter or as a clock."""
 
 from datetime import UTC, datetime
 
 
 def utc_now() -> datetime:
-    """Return the time now, aware."""
+    """Return the current time, aware."""
     return datetime.now(UTC)

@@ -1,4 +1,4 @@
-"""How settings are read from an environment: exactly, or refused with one line. Standard library only."""
+"""Strict readers of settings from an environment. Standard library only: the functions service uses them."""
 
 import re
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
 class SettingsError(Exception):
-    """A setting is wrong or missing. The message names it and says what would have been right."""
+    """A setting is wrong or missing. The message names it and says what would be right."""
 
 
 def required(env: Mapping[str, str], name: str) -> str:
@@ -23,7 +23,7 @@ def required(env: Mapping[str, str], name: str) -> str:
 
 
 def boolean(env: Mapping[str, str], name: str) -> bool:
-    """Return a setting that is `true` or `false`, the default.
+    """Return a setting that is `true` or `false`; the default is false.
 
     Raises:
         SettingsError: it is neither.
@@ -32,10 +32,10 @@ def boolean(env: Mapping[str, str], name: str) -> bool:
 
 
 def choice(env: Mapping[str, str], name: str, default: str, choices: tuple[str, ...]) -> str:
-    """Return a setting that is one of a few words.
+    """Return a setting that is one of these words.
 
     Raises:
-        SettingsError: it is none of them.
+        SettingsError: it is another word.
     """
     value = env.get(name) or default
     if value not in choices:
@@ -47,7 +47,7 @@ def integer(env: Mapping[str, str], name: str, default: int, low: int, high: int
     """Return a setting that is a whole number from `low` to `high`.
 
     Raises:
-        SettingsError: it is none.
+        SettingsError: it is not such a number.
     """
     value = env.get(name) or str(default)
     if not re.fullmatch(r"[0-9]{1,9}", value) or not low <= int(value) <= high:

@@ -1,4 +1,4 @@
-"""Wiring, and nothing else."""
+"""The wiring of the service."""
 
 from functools import partial
 from typing import Any

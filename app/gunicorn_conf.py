@@ -19,20 +19,20 @@ bind = _settings.bind
 workers = _settings.workers
 threads = _settings.threads
 worker_class = "gthread"
-preload_app = True  # one copy of the code in memory, and a failed start is one line, once
-limit_request_line = 8190  # as much as nginx lets through, so that it is the app that answers
-umask = 0o007  # the socket is for nginx's group, not for everybody
+preload_app = True  # one copy of the code in memory, and a failed start reports its error once
+limit_request_line = 8190  # as nginx: what nginx passes on, the app answers
+umask = 0o007  # the socket is for nginx's group only
 timeout = 30
 graceful_timeout = 30
-keepalive = 75  # longer than nginx keeps its idle connections, so that neither closes under the other's hands
-control_socket_disable = True  # it wants a writable home and nobody here asks it anything
-worker_tmp_dir = "/dev/shm"  # noqa: S108  # heartbeats in memory, not on a busy disk
+keepalive = 75  # longer than nginx keeps idle connections, so that nginx never sends on a closed one
+control_socket_disable = True  # it needs a writable home, and nothing uses it
+worker_tmp_dir = "/dev/shm"  # noqa: S108  # heartbeats in memory instead of on a busy disk
 accesslog = None  # the app logs each request itself, without secrets
 logconfig_dict = logs.configuration(_settings.log_level)
 
 _own_metrics_dir = "PROMETHEUS_MULTIPROC_DIR" not in os.environ
 if _own_metrics_dir:
-    # Before prometheus_client is imported: it looks once.
+    # Before prometheus_client is imported, which reads it once.
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix="kadun-metrics-")
 _metrics_dir = Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])
 _metrics_dir.mkdir(parents=True, exist_ok=True)
@@ -41,25 +41,25 @@ for _stale in _metrics_dir.glob("*.db"):
 
 
 def on_starting(_server: Any) -> None:  # noqa: ANN401  # gunicorn is untyped
-    """Let no worker miss that it is to end."""
-    forks.end_when_told()
+    """Let signals end workers that are just starting."""
+    forks.end_on_signals()
 
 
 def post_worker_init(_worker: Any) -> None:  # noqa: ANN401
-    """Start what a worker does beside serving."""
+    """Start the worker's housekeeping."""
     from app.services import housekeeping  # noqa: PLC0415  # after the fork, when the models know their database
 
     housekeeping.start(_settings.journal_keep)
 
 
 def child_exit(_server: Any, worker: Any) -> None:  # noqa: ANN401
-    """Keep a dead worker's counts, drop its gauges."""
+    """Keep a dead worker's counters, and drop its gauges."""
     from prometheus_client import multiprocess  # noqa: PLC0415  # see above
 
     multiprocess.mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
 
 
 def on_exit(_server: Any) -> None:  # noqa: ANN401
-    """Leave nothing behind."""
+    """Remove the folder of the metrics."""
     if _own_metrics_dir:
         shutil.rmtree(_metrics_dir, ignore_errors=True)

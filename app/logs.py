@@ -1,4 +1,4 @@
-"""Structured logs: one JSON object a line on stderr, times in UTC."""
+"""Structured logs: one JSON object per line on stderr, times in UTC."""
 
 import logging
 import re
@@ -8,16 +8,16 @@ _QUERY = re.compile(r"\?[^\s'\"]+")
 
 
 class WithoutQueries(logging.Filter):
-    """Cuts query strings out of gunicorn's lines, which quote a malformed request whole: a link's token is in there."""
+    """Removes query strings from gunicorn's lines, which quote malformed requests and with them links' tokens."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Let the line pass, cut."""
+        """Pass the line without query strings."""
         record.msg, record.args = _QUERY.sub("?…", record.getMessage()), ()
         return True
 
 
 def configuration(level: str) -> dict[str, Any]:
-    """Return a `logging.config` dictionary; gunicorn's own lines come out in the same form.
+    """Return a `logging.config` dictionary, also for gunicorn's own lines.
 
     Args:
         level: `debug`, `info`, `warning` or `error`.
@@ -45,7 +45,7 @@ def configuration(level: str) -> dict[str, Any]:
                 "propagate": False,
             },
             "gunicorn.access": {"level": "CRITICAL", "handlers": [], "propagate": False},
-            # At `debug` it quotes every statement with its values: cards, digests, what was typed.
+            # At `debug` peewee logs every statement with its values, cards and digests among them.
             "peewee": {"level": "INFO" if level == "debug" else level.upper()},
         },
     }

@@ -1,4 +1,4 @@
-"""Counts for Prometheus, right across gunicorn's processes where PROMETHEUS_MULTIPROC_DIR is set."""
+"""Metrics for Prometheus, summed over gunicorn's processes where PROMETHEUS_MULTIPROC_DIR is set."""
 
 import os
 
@@ -28,7 +28,7 @@ def count_verdict(code: Code) -> None:
 
 
 def render() -> bytes:
-    """Return all counts of all processes in Prometheus' text format."""
+    """Return the metrics of all processes in Prometheus' text format."""
     if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
         return generate_latest(REGISTRY)
     registry = CollectorRegistry()

@@ -1,4 +1,4 @@
-"""Settings: one frozen dataclass, read from the environment once and passed down."""
+"""The settings: one frozen dataclass, read from the environment once and passed down."""
 
 import os
 import re
@@ -72,10 +72,10 @@ class Settings:
 
 
 def database_url_from(env: Mapping[str, str]) -> str:
-    """Return the database's URL alone: the migration step needs no other setting.
+    """Return the URL of the database; the migration step needs no other setting.
 
     Raises:
-        SettingsError: it is missing or no such URL.
+        SettingsError: it is missing or malformed.
     """
     url = _secret(env, "DATABASE_URL")
     if not url.startswith(("postgresql://", "postgres://")):
@@ -93,10 +93,10 @@ def database_url_from(env: Mapping[str, str]) -> str:
 
 
 def bind_from(env: Mapping[str, str]) -> str:
-    """Return where the service listens, `host:port` or `unix:/path`: a health check needs no other setting.
+    """Return where the service listens, `host:port` or `unix:/path`; a health check needs no other setting.
 
     Raises:
-        SettingsError: it is neither.
+        SettingsError: it is in neither form.
     """
     value = env.get("KADUN_BIND") or "127.0.0.1:8000"
     if not re.fullmatch(r"unix:/[^\0]+|(\[[0-9a-fA-F:.]+\]|[^:/\s]+):[0-9]{1,5}", value):

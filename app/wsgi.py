@@ -1,4 +1,4 @@
-"""What gunicorn serves: `gunicorn --config python:app.gunicorn_conf app.wsgi:app`."""
+"""The WSGI application: `gunicorn --config python:app.gunicorn_conf app.wsgi:app`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""When two network addresses are the same (protocol, section 2)."""
+"""Canonical forms of network addresses, and when two count as the same (protocol, section 2)."""
 
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
@@ -10,29 +10,29 @@ def _parse(text: str) -> IPv4Address | IPv6Address:
     address = ip_address(text)
     if isinstance(address, IPv6Address):
         if address.scope_id is not None:
-            raise ValueError(f"{text!r} has a zone, which means something on one host only")
+            raise ValueError(f"{text!r} has a zone, which has a meaning on one host only")
         return address.ipv4_mapped or address
     return address
 
 
 @lru_cache(maxsize=4096)
 def canonical_address(text: str) -> str:
-    """Return the one spelling of an address; an IPv4-mapped IPv6 address is its IPv4.
+    """Return the canonical spelling of an address; an IPv4-mapped IPv6 address becomes its IPv4 address.
 
     Raises:
-        ValueError: `text` is no IPv4 or IPv6 address.
+        ValueError: `text` is not an IPv4 or IPv6 address.
     """
     return str(_parse(text))
 
 
 @lru_cache(maxsize=4096)
 def network_of(address: str) -> str:
-    """Return what counts as "one address": the /64 of an IPv6 address, an IPv4 address itself.
+    """Return what counts as one address: the /64 network of an IPv6 address, or an IPv4 address itself.
 
     Hosts rotate the lower half of their IPv6 addresses (RFC 8981).
 
     Raises:
-        ValueError: `address` is no IPv4 or IPv6 address.
+        ValueError: `address` is not an IPv4 or IPv6 address.
     """
     parsed = _parse(address)
     if isinstance(parsed, IPv6Address):
@@ -42,7 +42,7 @@ def network_of(address: str) -> str:
 
 
 def read_network(text: str) -> str:
-    """Return what `network_of` writes for what a person types: an address, or what this function wrote.
+    """Read an address or a /64 network as a person types it, and return it as `network_of` does.
 
     Raises:
         ValueError: `text` is neither.
@@ -50,10 +50,10 @@ def read_network(text: str) -> str:
     address, slash, _bits = text.partition("/")
     network = network_of(address)
     if slash and text != network:
-        raise ValueError(f"{text!r} is no address, and no network that counts as one")
+        raise ValueError(f"{text!r} is neither an address nor a /64 network")
     return network
 
 
 def same_address(left: str, right: str) -> bool:
-    """Tell whether two addresses count as the same one. The two families never match."""
+    """Tell whether two addresses count as the same. IPv4 and IPv6 addresses never do."""
     return left == right or network_of(left) == network_of(right)

@@ -1,4 +1,4 @@
-"""Card IDs and validities: how they are written, read and added to (protocol, sections 2 and 5)."""
+"""Card IDs and validities: writing, reading and adding to them (protocol, sections 2 and 5)."""
 
 import re
 import unicodedata
@@ -11,14 +11,14 @@ from app.domain.texts import RefusedError
 ID_LENGTH = 32
 ID_RANDOM_BYTES = 20  # 160 bits are 32 characters of 5 bits
 REFERENCE_LENGTH = 8
-"""A message names its verdict by the last characters of `jti`, which is written as an ID is."""
+"""A message names its verdict by this many last characters of `jti`, which is written like a card ID."""
 MIN_VALIDITY = timedelta(seconds=1)
 MAX_VALIDITY = timedelta(days=100 * 365)
 
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _PAIRS = [high + low for high in _CROCKFORD for low in _CROCKFORD]  # of 10 bits
 _ID = re.compile(f"[{_CROCKFORD}]{{{ID_LENGTH}}}")
-# ASCII only: no Unicode case mapping takes part in what a card's ID is.
+# ASCII only, so that no Unicode case mapping affects card IDs.
 _READ_AS = str.maketrans("abcdefghijklmnopqrstuvwxyzILO", "ABCDEFGH1JK1MN0PQRSTUVWXYZ110")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
 _NAMED = {"day": "1d", "week": "7d", "month": "30d", "quarter": "90d", "year": "365d"}
@@ -26,7 +26,7 @@ _DURATION = re.compile(r"([0-9]{1,10})([smhdw])")
 
 
 class ValidityError(RefusedError):
-    """A validity or duration that cannot be."""
+    """A validity or duration that is malformed or out of range."""
 
 
 def id_from_random(random_bytes: bytes) -> str:
@@ -38,9 +38,9 @@ def id_from_random(random_bytes: bytes) -> str:
 
 
 def parse_card_id(text: str) -> str | None:
-    """Read a card's ID as a person may have typed it; None when it is no card's ID.
+    """Read a card ID as typed by a person; return None for anything else.
 
-    White space and dashes go, letters become upper case, I and L read as 1, O as 0.
+    White space and dashes are removed, letters become upper case, I and L read as 1, O as 0.
     """
     if _ID.fullmatch(text):
         return text
@@ -49,7 +49,7 @@ def parse_card_id(text: str) -> str | None:
 
 
 def parse_card_id_beginning(text: str) -> str | None:
-    """Read the beginning of a card's ID as a person may have typed it; None when no ID begins so."""
+    """Read the beginning of a card ID as typed by a person; return None for anything else."""
     candidate = _unified(text)
     return candidate if 0 < len(candidate) <= ID_LENGTH and set(candidate) <= set(_CROCKFORD) else None
 

@@ -4,7 +4,7 @@ from enum import StrEnum
 
 
 class Code(StrEnum):
-    """What a verdict says. `accepted` is true exactly for `OK`."""
+    """The code of a verdict. `accepted` is true exactly for `OK`."""
 
     OK = "OK"
     CARD_NOT_FOUND = "CARD_NOT_FOUND"
@@ -18,7 +18,7 @@ class Code(StrEnum):
 
 
 class EventKind(StrEnum):
-    """What the journal records."""
+    """The kind of a journal entry."""
 
     ISSUED = "issued"
     IMPORTED = "imported"
@@ -48,7 +48,7 @@ class EventKind(StrEnum):
 
 
 class CardStatus(StrEnum):
-    """A card's status: the first that holds, in this order."""
+    """The status of a card: the first that applies, in this order."""
 
     FROZEN = "frozen"
     EXPIRED = "expired"

@@ -1,4 +1,4 @@
-"""Names of licensed files: each a plain file's name on every system that a customer may have."""
+"""Names of licensed files, which must be valid on every system that a customer may have."""
 
 import re
 import unicodedata
@@ -8,16 +8,16 @@ from app.domain.texts import RefusedError
 MAX_NAME = 100
 PUNCTUATION = " ._-+()[]@,=~"
 
-# Letters and marks that show nothing: two names that look alike would be two files.
+# Invisible letters and marks: with them, two files could have names that look alike.
 _INVISIBLE = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180d\u180f\ufe00-\ufe0f\U000e0100-\U000e01ef]")
 _DEVICE = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9]) *(\..*)?", re.IGNORECASE)
 
 
 def check_name(name: str) -> None:
-    """Refuse a name that is not safe wherever it may be put.
+    """Refuse a name that is unsafe on some system.
 
     Raises:
-        RefusedError: says which name, what is wrong with it and what would be right.
+        RefusedError: names the fault and what would be right.
     """
     if not 1 <= len(name) <= MAX_NAME:
         raise _refused(name, f"必须是 1 到 {MAX_NAME} 个字符", f"must be 1 to {MAX_NAME} characters")

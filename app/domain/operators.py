@@ -1,4 +1,4 @@
-"""Operators and shops: who they are and what each may do."""
+"""Operators and shops: roles, scopes, names, passwords, and the limits of failed log-ins."""
 
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -9,18 +9,18 @@ MIN_PASSWORD = 12
 MAX_PASSWORD = 256
 MAX_NAME = 64
 _MIN_DIFFERENT = 5
-_TELLING_NAME = 3  # shorter ones are in many a good password
+_SHORTEST_NAME = 3  # shorter names are part of many good passwords
 
 
 class Role(StrEnum):
-    """What an operator of the console may do: an owner everything there, a seller issues and looks up."""
+    """The role of an operator of the console: an owner may do everything, a seller may issue and look up cards."""
 
     OWNER = "owner"
     SELLER = "seller"
 
 
 class Scope(StrEnum):
-    """What a shop's token may do."""
+    """A permission of a shop's token."""
 
     CARDS_ISSUE = "cards:issue"
     CARDS_READ = "cards:read"
@@ -29,21 +29,21 @@ class Scope(StrEnum):
 
 
 CONSOLE_ACTOR, SHOP_ACTOR = "console:", "shop:"
-"""How the journal's actors begin that are operators of the console, and shops."""
+"""The prefixes of actors in the journal: operators of the console, and shops."""
 
 
 def console_actor(name: str) -> str:
-    """Return an operator as the journal names them."""
+    """Return the journal's name for an operator."""
     return CONSOLE_ACTOR + name
 
 
 def shop_actor(name: str) -> str:
-    """Return a shop as the journal names it."""
+    """Return the journal's name for a shop."""
     return SHOP_ACTOR + name
 
 
 def check_name(name: str) -> None:
-    """Refuse a name that an operator or a token cannot have.
+    """Refuse an invalid name of an operator or a token.
 
     Raises:
         RefusedError: it is empty, too long, not printable, or begins or ends with white space.
@@ -56,17 +56,17 @@ def check_name(name: str) -> None:
 
 
 def check_password(password: str, name: str) -> None:
-    """Refuse a password that is too easy, or longer than anybody types (NIST SP 800-63B: length, not composition).
+    """Refuse a password that is too short, too long or too simple (NIST SP 800-63B: length, not composition).
 
     Raises:
-        RefusedError: says what would have been right.
+        RefusedError: says what would be right.
     """
     if not MIN_PASSWORD <= len(password) <= MAX_PASSWORD:
         raise RefusedError(
             f"密码必须是 {MIN_PASSWORD} 到 {MAX_PASSWORD} 个字符",
             f"a password must be {MIN_PASSWORD} to {MAX_PASSWORD} characters",
         )
-    has_name = len(name) >= _TELLING_NAME and name.casefold() in password.casefold()
+    has_name = len(name) >= _SHORTEST_NAME and name.casefold() in password.casefold()
     if len(set(password)) < _MIN_DIFFERENT or has_name:
         raise RefusedError(
             "密码过于简单：不能只有几个不同的字符，也不能包含用户名",
@@ -80,9 +80,9 @@ _LONGEST_WAIT = timedelta(minutes=15)
 
 
 def next_attempt(failures: int, last_at: datetime) -> datetime:
-    """Return from when on whoever failed so often may try again.
+    """Return the earliest time of the next attempt after so many failures.
 
-    The first `FREE_FAILURES` cost nothing, then each doubles the wait: 1 s, 2 s, 4 s, … up to 15 minutes.
+    The first `FREE_FAILURES` cause no wait; each further one doubles it: 1 s, 2 s, 4 s, … up to 15 minutes.
     """
     if failures < FREE_FAILURES:
         return last_at

@@ -23,9 +23,9 @@ class Client(NamedTuple):
 
 
 class Facts(NamedTuple):
-    """All that the rules need to know, read at one moment.
+    """The facts that the rules need, read at one moment.
 
-    `rival` is the client of *another* card whose recorded hardware is the request's, `rival_card` its card.
+    `rival` is the client of *another* card with the request's hardware, `rival_card` its card.
     """
 
     card: Card | None = None
@@ -70,20 +70,20 @@ class VerificationRequest(NamedTuple):
 
 
 class Binding(Enum):
-    """What an accepted request does to the card's client."""
+    """The effect of an accepted request on the card's client."""
 
     KEEP = "keep"
-    """The card has a client: it is updated."""
+    """Update the card's client."""
     CREATE = "create"
-    """The card has none, and this machine is new."""
+    """Create a client: the card has none, and the machine is new."""
     MOVE = "move"
-    """The card has none, and this machine's client comes over from a card that is no longer live."""
+    """Move the machine's client from a card that is no longer live to this card, which has none."""
 
 
 class Decision(NamedTuple):
-    """What the rules say, and all that has to be written for it.
+    """The result of the rules, with everything that must be written for it.
 
-    `card` is the card as it is after the decision; `released` the client that its dead card loses.
+    `card` is the card after the decision; `released` is the client that another card, no longer live, loses.
     """
 
     code: Code
@@ -96,12 +96,12 @@ class Decision(NamedTuple):
 
     @property
     def accepted(self) -> bool:
-        """Whether the client may go on."""
+        """Whether the client may continue."""
         return self.code is Code.OK
 
     @property
     def is_refresh(self) -> bool:
-        """Whether an accepted request only refreshes what is recorded: nothing for the journal."""
+        """Whether an accepted request changes only the address within its network, the time and the function."""
         return self.binding is Binding.KEEP and not (
             self.activates or self.released or self.hardware_changed or self.address_changed
         )
@@ -111,7 +111,7 @@ def decide(facts: Facts, request: VerificationRequest, now: datetime) -> Decisio
     """Decide about a request: the rules of section 2, in their order.
 
     Args:
-        facts: What the database holds of the card and of the machine.
+        facts: The card, its client, and another card's client with the same hardware.
         request: What the client sent.
         now: The time, aware.
     """
@@ -143,6 +143,6 @@ def decide(facts: Facts, request: VerificationRequest, now: datetime) -> Decisio
 
 
 def _activated(card: Card, now: datetime) -> Card:
-    # Expiries are whole seconds, so the activation is too: the difference is the validity exactly.
+    # In whole seconds, as expiries are, so that the difference is exactly the validity.
     at = now.replace(microsecond=0)
     return card._replace(activated_at=at, expires_at=None if card.validity is None else at + card.validity)

@@ -1,4 +1,4 @@
-"""Texts for people, in the two languages that vendors and customers read."""
+"""Texts for people, in Chinese and English."""
 
 from typing import NamedTuple
 
@@ -6,18 +6,18 @@ MAX_TEXT = 200
 
 
 class Text(NamedTuple):
-    """The same words in Chinese and in English."""
+    """The same text in Chinese and in English."""
 
     zh: str
     en: str
 
     def __str__(self) -> str:
-        """Return both, for where the reader's language is not known."""
+        """Return both texts, for readers whose language is not known."""
         return f"{self.zh} / {self.en}"
 
 
 class RefusedError(ValueError):
-    """What was asked cannot be done. `text` says why, and what would have been right."""
+    """A request cannot be carried out. `text` says why, and what would be right."""
 
     def __init__(self, zh: str, en: str) -> None:
         self.text = Text(zh, en)
@@ -25,10 +25,10 @@ class RefusedError(ValueError):
 
 
 def check_text(name: str, value: str | None) -> None:
-    """Refuse a vendor's own text that is empty, too long or not printable; None is none.
+    """Refuse a vendor's text that is empty, too long or not printable; None stands for no text.
 
     Raises:
-        RefusedError: names it and says what it must be.
+        RefusedError: names the text and says what it must be.
     """
     if value is not None and (not 1 <= len(value) <= MAX_TEXT or not value.isprintable()):
         raise RefusedError(

@@ -36,7 +36,7 @@ logconfig_dict = logs.configuration(_settings.log_level)
 
 def on_starting(_server: Any) -> None:  # noqa: ANN401  # gunicorn is untyped
     """Let no worker miss a signal to end."""
-    forks.end_when_told()
+    forks.end_on_signals()
 
 
 def post_fork(server: Any, _worker: Any) -> None:  # noqa: ANN401

@@ -8,7 +8,7 @@ from app.http.request_parser import RequestParser
 from app.http.verdicts import respond
 from app.services.functions import Execution, InvalidArgumentsError
 
-_SHOWN = 200
+_MAX_SHOWN = 200
 
 
 class ExecuteResource:
@@ -24,8 +24,8 @@ class ExecuteResource:
         try:
             verdict = self._execution.execute(asked, arguments)
         except InvalidArgumentsError as error:
-            # Both may quote what was sent, at any length.
-            field, message = error.field[:_SHOWN], error.message[:_SHOWN]
+            # Both may quote the request, at any length.
+            field, message = error.field[:_MAX_SHOWN], error.message[:_MAX_SHOWN]
             detail = Text(f"参数 {field} 不符合要求", f"{field} does not fit")
             if message:
                 detail = Text(f"{detail.zh}：{message}", f"{field}: {message}")

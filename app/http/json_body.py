@@ -48,7 +48,7 @@ def _is_json(content_type: str) -> bool:
 
 
 def parse(body: bytes, kind: type[Body], requirements: Mapping[str, Text]) -> Body:
-    """Read a body of this kind; `requirements` has the sentence on what each field must be.
+    """Read a body of this kind; `requirements` says what each field must be.
 
     Raises:
         Problem: 400, naming the field and what it must be.
@@ -59,7 +59,7 @@ def parse(body: bytes, kind: type[Body], requirements: Mapping[str, Text]) -> Bo
     except (msgspec.ValidationError, UnicodeEncodeError) as error:  # a key with a lone surrogate is no UTF-8
         raise _wrong(_offending_field(document, kind), kind, requirements) from error
     for name in kind.__struct_fields__:
-        if not _sound(getattr(request, name)):
+        if not _is_storable(getattr(request, name)):
             raise invalid_request(
                 Text(
                     f"{name} 不能含有 NUL 字符、不成对的代理字符、超出范围的数或超过 {MAX_NESTING} 层的嵌套。",
@@ -136,17 +136,17 @@ def _wrong(field: str, kind: type[msgspec.Struct], requirements: Mapping[str, Te
 
 
 def wrong_value(field: str, requirement: Text) -> Problem:
-    """A field's value is not what it must be."""
+    """The value of a field is not what it must be."""
     return invalid_request(Text(f"{field} {requirement.zh}。", f"{field} {requirement.en}."), field)
 
 
 def _shown(name: str) -> str:
-    """Return a field's name as it can be shown: what a stranger sent, escaped and cut."""
+    """Return a field's name for an error message: escaped and cut, because a stranger sent it."""
     return ascii(name[:64])[1:-1]
 
 
-def _sound(value: object, levels: int = MAX_NESTING) -> bool:
-    """Tell whether PostgreSQL's text and every reader of JSON can hold a value: no NUL, no surrogate, no infinity."""
+def _is_storable(value: object, levels: int = MAX_NESTING) -> bool:
+    """Tell whether PostgreSQL and every reader of JSON can hold a value: no NUL, no lone surrogate, no infinity."""
     if not levels and isinstance(value, dict | list):
         return False
     if isinstance(value, str):
@@ -154,5 +154,5 @@ def _sound(value: object, levels: int = MAX_NESTING) -> bool:
     if isinstance(value, float):
         return math.isfinite(value)
     if isinstance(value, dict):
-        return all(_sound(name) and _sound(member, levels - 1) for name, member in value.items())
-    return all(_sound(member, levels - 1) for member in value) if isinstance(value, list) else True
+        return all(_is_storable(name) and _is_storable(member, levels - 1) for name, member in value.items())
+    return all(_is_storable(member, levels - 1) for member in value) if isinstance(value, list) else True

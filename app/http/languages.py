@@ -8,7 +8,7 @@ from app.domain.texts import Text
 
 
 def in_language_of(request: falcon.Request, text: Text) -> str:
-    """Return the Chinese text, or the English where the request's Accept-Language prefers it."""
+    """Return the Chinese text, or the English text where the request's Accept-Language prefers it."""
     return text.en if prefers_english(request.get_header("ACCEPT-LANGUAGE") or "") else text.zh
 
 

@@ -1,4 +1,4 @@
-"""What surrounds every request: an ID, and a line in the log unless all went well."""
+"""The log of requests: an ID for each, and a line in the log for each that did not end with 200."""
 
 import logging
 import os
@@ -14,17 +14,17 @@ logger = logging.getLogger("app.requests")
 
 
 class RequestLog:
-    """Gives each request an ID and logs it without secrets: no card, no body, no query string.
+    """Gives each request an ID, and logs it without secrets: no card, no body, no query string.
 
     Args:
-        behind_proxy: Take the ID from the proxy's X-Request-ID, so that its log and ours can be laid side by side.
+        behind_proxy: Take the ID from the proxy's X-Request-ID, so that both logs have the same one.
     """
 
     def __init__(self, *, behind_proxy: bool) -> None:
         self._behind_proxy = behind_proxy
 
     def process_request(self, request: falcon.Request, _response: falcon.Response) -> None:
-        """Note the start."""
+        """Record the ID and the start."""
         given = request.get_header("X-REQUEST-ID") if self._behind_proxy else None
         request.context.request_id = given if given and _ID.fullmatch(given) else os.urandom(16).hex()
         request.context.started = time.perf_counter()
@@ -37,18 +37,17 @@ class RequestLog:
         _resource: Any,  # noqa: ANN401  # Falcon's signature
         _succeeded: bool,  # noqa: FBT001  # Falcon's signature
     ) -> None:
-        """Name the ID to the client and log the request."""
+        """Tell the client the ID, and log the request."""
         context = request.context
         response.set_header("X-Request-ID", context.request_id)
         status = response.status_code
-        # A success is nginx's line, a count in the usage table and in the metrics: one more line for each costs
-        # a fifth of the whole request.
+        # A success is in nginx's log, the usage table and the metrics. A line here would cost a fifth of the request.
         level = logging.DEBUG if status == HTTPStatus.OK else logging.INFO
         if logger.isEnabledFor(level):
             fields = {
                 "request_id": context.request_id,
                 "method": request.method,
-                # A stranger's: whoever reads the log at a terminal is not to have it steered.
+                # Escaped, because control characters of a stranger could affect the reader's terminal.
                 "path": "".join(c if c.isprintable() else ascii(c)[1:-1] for c in request.path),
                 "status": status,
                 "milliseconds": round((time.perf_counter() - context.started) * 1000, 2),

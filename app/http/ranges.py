@@ -1,4 +1,4 @@
-"""Conditional and range requests for bytes that never change under their ETag (RFC 9110, sections 13 and 14)."""
+"""Conditional and range requests for immutable bytes (RFC 9110, sections 13 and 14)."""
 
 import re
 from typing import NamedTuple
@@ -9,24 +9,24 @@ _RANGE = re.compile(r"bytes=(?:([0-9]{1,19})-([0-9]{0,19})|-([0-9]{1,19}))", re.
 
 
 class Part(NamedTuple):
-    """Some bytes of a file: the first one's number, and how many."""
+    """A range of bytes: the first one's offset, and their number."""
 
     start: int
     length: int
 
 
 def is_known(request: falcon.Request, etag: str) -> bool:
-    """Tell whether the client says that it has these bytes already (`If-None-Match`)."""
+    """Tell whether the client already has these bytes (`If-None-Match`)."""
     given = request.get_header("IF-NONE-MATCH") or ""
     known = [tag.strip().removeprefix("W/") for tag in given.split(",")]
     return etag in known or known == ["*"]
 
 
 def wanted_part(request: falcon.Request, size: int, etag: str) -> Part | None:
-    """Return what part of `size` bytes is asked for, None when the whole is.
+    """Return the range of `size` bytes to send, None for all of them.
 
-    The whole is always right, so it answers what is unclear, what asks for several parts, and what asks for a part
-    of another version (`If-Range`).
+    All bytes are always a valid answer: they are sent for an unclear range, for several ranges, and for a range of
+    another version (`If-Range`).
 
     Raises:
         ValueError: no byte of the part exists.

@@ -92,7 +92,7 @@ class ReadinessResource:
 
 
 class MetricsResource:
-    """`GET /metrics`: for whoever scrapes the app itself; whatever came through the proxy is turned away."""
+    """`GET /metrics`: only for requests that did not come through the proxy."""
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
         """Answer in Prometheus' text format."""

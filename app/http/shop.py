@@ -1,4 +1,4 @@
-"""The shops' API (发卡平台): `/v1/shop/cards` and what is below it."""
+"""The shops' API (发卡平台): `/v1/shop/cards` and the orders below it."""
 
 import hashlib
 import json
@@ -30,20 +30,20 @@ from app.services.shop_tokens import ShopIdentity, ShopTokens
 from app.services.throttling import Throttle, token_bucket
 
 _BEARER = re.compile(r"bearer +([A-Za-z0-9._~+/-]+=*)", re.IGNORECASE)
-_TELL = Text(
+_NO_TOKEN = Text(
     "请求头 Authorization 必须是 Bearer 加令牌（scripts/cardctl token add）。",
     "The Authorization header must be Bearer and a token (scripts/cardctl token add).",
 )
-_UNKNOWN = Text("令牌无效或已吊销。", "The token is unknown or was revoked.")
+_UNKNOWN_TOKEN = Text("令牌无效或已吊销。", "The token is unknown or was revoked.")
 
 
 class ShopAccess:
     """Authenticates shops and checks their scopes.
 
     Args:
-        tokens: Knows the shops.
+        tokens: Finds the shop of a token.
         throttle: Counts unknown tokens.
-        behind_proxy: Whether the proxy's header says where a request came from, or the connection itself.
+        behind_proxy: Whether the client's address is in the proxy's header, or the connection's own.
     """
 
     def __init__(self, tokens: ShopTokens, throttle: Throttle, *, behind_proxy: bool) -> None:
@@ -52,17 +52,17 @@ class ShopAccess:
         self._behind_proxy = behind_proxy
 
     def admit(self, request: falcon.Request, scope: Scope) -> ShopIdentity:
-        """Return which shop asks.
+        """Return the shop that sent the request.
 
         Raises:
-            Problem: 401 without a token that holds, 403 when it may not do this, 429 after too many unknown ones.
+            Problem: 401 without a valid token, 403 when it lacks the scope, 429 after too many unknown tokens.
         """
         given = _BEARER.fullmatch(request.get_header("AUTHORIZATION") or "")
         if given is None:
-            raise unauthorized(_TELL, "Bearer")
+            raise unauthorized(_NO_TOKEN, "Bearer")
         shop = self._tokens.authenticate(given[1])
         if shop is None:
-            raise self._stranger(request)
+            raise self._unknown_token(request)
         request.context.outcome = {"shop": shop.name}
         if scope not in shop.scopes:
             raise forbidden(
@@ -71,18 +71,18 @@ class ShopAccess:
             )
         return shop
 
-    def _stranger(self, request: falcon.Request) -> Problem:
-        # Counted after the look and not before: a token that holds passes, whoever else is behind its address.
+    def _unknown_token(self, request: falcon.Request) -> Problem:
+        # Only after the search: a valid token passes, whatever others behind the same address have sent.
         buckets = [token_bucket(client_address(request, behind_proxy=self._behind_proxy))]
         wait_seconds = self._throttle.wait_seconds(buckets)
         if wait_seconds:
             return too_many_requests(wait_seconds)
         self._throttle.count(buckets)
-        return unauthorized(_UNKNOWN, 'Bearer error="invalid_token"')
+        return unauthorized(_UNKNOWN_TOKEN, 'Bearer error="invalid_token"')
 
 
 class CardsResource:
-    """`/v1/shop/cards`: issuing and looking up."""
+    """`/v1/shop/cards`: issue cards, and look one up."""
 
     def __init__(self, shop: Shop, access: ShopAccess) -> None:
         self._shop = shop
@@ -96,9 +96,9 @@ class CardsResource:
         _place(response, lambda: self._shop.issue(order, int(body.count or 1), validity, body.batch, body.note))
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Tell how a card is."""
+        """Answer with the state of a card."""
         self._access.admit(request, Scope.CARDS_READ)
-        wanted = shop_schemas.wanted_id(request)
+        wanted = shop_schemas.parse_card_query(request)
         try:
             document = self._shop.look_up(wanted)
         except CardNotFoundError as error:
@@ -146,7 +146,7 @@ def _order(request: falcon.Request, shop: ShopIdentity, body: msgspec.Struct, st
 
 
 def _place(response: falcon.Response, place: Callable[[], Answer]) -> None:
-    """Make what comes of an order the answer."""
+    """Carry out an order and write its result into the response."""
     try:
         answer = place()
     except CardNotFoundError as error:

@@ -1,4 +1,4 @@
-"""The form of shops' requests, checked as strictly as all others."""
+"""The bodies, parameters and headers of the shops' API."""
 
 import re
 from datetime import timedelta
@@ -90,7 +90,7 @@ REQUIREMENTS: dict[str, Text] = {
 
 
 def parse_issue_request(body: bytes) -> tuple[IssueRequest, timedelta | None]:
-    """Read an order of new cards, and how long each is to last.
+    """Read an order of new cards, and their validity.
 
     Raises:
         Problem: 400, naming the field and what it must be.
@@ -108,7 +108,7 @@ def parse_issue_request(body: bytes) -> tuple[IssueRequest, timedelta | None]:
 
 
 def parse_cards_request(body: bytes) -> CardsRequest:
-    """Read which cards to change.
+    """Read the IDs of the cards to change.
 
     Raises:
         Problem: 400, naming the field and what it must be.
@@ -117,7 +117,7 @@ def parse_cards_request(body: bytes) -> CardsRequest:
 
 
 def parse_extend_request(body: bytes) -> tuple[ExtendRequest, timedelta]:
-    """Read which cards to extend, and by how much.
+    """Read the IDs of the cards to extend, and the duration to add.
 
     Raises:
         Problem: 400, naming the field and what it must be.
@@ -129,11 +129,11 @@ def parse_extend_request(body: bytes) -> tuple[ExtendRequest, timedelta]:
         raise json_body.wrong_value("by", REQUIREMENTS["by"]) from error
 
 
-def wanted_id(request: falcon.Request) -> str:
-    """Return the one card that a query string names.
+def parse_card_query(request: falcon.Request) -> str:
+    """Return the card ID in the query string.
 
     Raises:
-        Problem: 400: it names none, several, or something beside it.
+        Problem: 400 for no ID, several, or another parameter.
     """
     unknown = next((name for name in request.params if name != "id"), None)
     if unknown is not None:
@@ -150,10 +150,10 @@ def wanted_id(request: falcon.Request) -> str:
 
 
 def idempotency_key(request: falcon.Request) -> str:
-    """Return the shop's own name for an order.
+    """Return the order's idempotency key.
 
     Raises:
-        Problem: 400: there is none, or it is no such name.
+        Problem: 400 for a missing or invalid key.
     """
     given = request.get_header(KEY_HEADER) or ""
     if not re.fullmatch(KEY_PATTERN, given):

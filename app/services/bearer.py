@@ -1,4 +1,4 @@
-"""What a browser or a shop bears to be known: a random token, of which only the digest is stored."""
+"""Random bearer tokens of browsers and shops; only their digests are stored."""
 
 import hashlib
 import secrets
@@ -10,5 +10,5 @@ def new_token() -> str:
 
 
 def digest(text: str) -> str:
-    """Return a text's SHA-256 in hex. A token cannot be guessed, so that a plain digest is enough for one."""
+    """Return a text's SHA-256 in hex; random tokens need no slow hash."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

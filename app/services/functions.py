@@ -1,4 +1,4 @@
-"""Core functions (核心功能执行): the rules first, then the vendor's code, in a service of its own."""
+"""Core functions (核心功能执行): evaluate the request, then call the vendor's code in the functions service."""
 
 import logging
 from typing import Any
@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 
 
 class InvalidArgumentsError(Exception):
-    """The arguments are not what the function wants: `field` and `message` as in `Invalid`."""
+    """The arguments do not fit the function; `field` and `message` are those of `Invalid`."""
 
     def __init__(self, field: str, message: str) -> None:
         super().__init__(f"{field}: {message}")
@@ -28,9 +28,9 @@ class Execution:
 
     Args:
         licences: Evaluates the request.
-        functions: Asks the service that runs the vendor's code.
-        at_once: So many calls of this process at once, so that slow functions leave threads for verification; of one
-            card at most half of them.
+        functions: Calls the service that runs the vendor's code.
+        at_once: The limit of calls that this process has under way, so that slow functions leave threads for
+            verification. One card may have half of them.
     """
 
     def __init__(self, licences: LicenceService, functions: FunctionsClient, at_once: int) -> None:
@@ -39,7 +39,7 @@ class Execution:
         self._slots = ConcurrencyLimiter(at_once)
 
     def execute(self, request: VerificationRequest, arguments: dict[str, Any]) -> Verdict:
-        """Evaluate a request, have the function run if it is accepted, and return the signed verdict.
+        """Evaluate a request, call the function if it is accepted, and return the signed verdict.
 
         Raises:
             InvalidArgumentsError: the function did not run.
@@ -63,7 +63,7 @@ class Execution:
 
     def _outcome(self, evaluation: Evaluation, arguments: dict[str, Any]) -> Outcome:
         function, card = evaluation.request.function, evaluation.decision.card
-        if function == OPEN_PROGRAM:  # what earns the key elsewhere runs nothing here, whatever is installed
+        if function == OPEN_PROGRAM:  # it earns the key on /v1/verify, and is never a core function
             return NotFound()
         if card is None or evaluation.client_id is None:
             raise ValueError("an accepted evaluation has a card and its client")

@@ -1,4 +1,4 @@
-"""What the service does by itself: what is old and of no more use leaves the database."""
+"""The worker's own periodic task: delete rows that are no longer needed."""
 
 import logging
 import random
@@ -10,7 +10,7 @@ from functools import partial
 import peewee
 
 from app.clock import utc_now
-from app.domain.errors import ConflictError, DatabaseUnavailableError
+from app.domain.errors import UnavailableError
 from app.domain.operators import FORGOTTEN_AFTER
 from app.services import sessions
 from app.storage import idempotency, journal, login_failures, operators
@@ -35,7 +35,7 @@ def prune_journal(journal_keep: timedelta, now: datetime) -> int:
 
 
 def prune_console(now: datetime) -> int:
-    """Delete what the console and the shops' API need no longer; return how many rows.
+    """Delete what the console and the shops' API no longer need; return how many rows.
 
     These are sessions that are over, failed log-ins that count no more, browsers without a log-in for longer than
     cookies last, and old idempotency records.
@@ -55,12 +55,12 @@ def prune_console(now: datetime) -> int:
 
 
 def prune_all(journal_keep: timedelta) -> None:
-    """Prune the journal and what is the console's, each even when the other fails."""
+    """Prune the journal and the console's tables, each even when the other fails."""
     for name, prune in (("journal", partial(prune_journal, journal_keep)), ("console", prune_console)):
         try:
             if deleted := prune(utc_now()):
                 logger.info("old rows pruned", extra={"pruned": name, "count": deleted})
-        except (DatabaseUnavailableError, ConflictError, peewee.PeeweeException):
+        except (UnavailableError, peewee.PeeweeException):
             logger.warning("pruning failed; it is tried again later", exc_info=True, extra={"pruned": name})
         finally:
             database.close()
@@ -68,6 +68,6 @@ def prune_all(journal_keep: timedelta) -> None:
 
 def _run(journal_keep: timedelta) -> None:
     while True:
-        # Spread, so that the workers do not all come at once.
+        # At random intervals, so that the workers do not prune at the same time.
         time.sleep(INTERVAL_SECONDS * random.uniform(0.5, 1.5))  # noqa: S311
         prune_all(journal_keep)

@@ -1,4 +1,4 @@
-"""What is checked and made before the first request is served."""
+"""The checks before the first request is served, and the first signing keys."""
 
 import logging
 from datetime import datetime
@@ -12,18 +12,18 @@ from app.tokens import keyring
 
 logger = logging.getLogger(__name__)
 
-MOVED = "moved-to"  # in the folder of the keys, which every container of ours sees
+MOVED = "moved-to"  # in the folder of the keys, which every container can read
 
 
 class MovedAwayError(Exception):
-    """The service has moved to another server, and must not serve here as well."""
+    """The service has moved to another server, and must not run here."""
 
 
 def check_home(keys_dir: Path) -> None:
-    """See that scripts/migrate-to.sh has not moved the service away: two that serve would part for good.
+    """Refuse to start where scripts/migrate-to.sh has moved the service away: two running copies would diverge.
 
     Raises:
-        MovedAwayError: it has, and says where to.
+        MovedAwayError: it has moved; the message says where to.
     """
     try:
         at, _, place = (keys_dir / MOVED).read_text("utf-8").strip().partition(" ")
@@ -49,15 +49,15 @@ def check_schema(database: Database) -> None:
 
 
 def prepare(database: Database, keys_dir: Path, now: datetime) -> None:
-    """Check the schema, and make the signing keys if this is the first start.
+    """Check the schema, and create the signing keys at the first start.
 
-    A database that is away is waited for by serving 503s, not by refusing to start. No connection is left
-    open: the workers are forked after this.
+    A service whose database is away starts and answers 503. No connection stays open, because the workers are forked
+    afterwards.
 
     Raises:
         MovedAwayError: the service has moved to another server.
         SchemaMismatchError: the database has another schema.
-        KeyRingError: the keys cannot be made, or are missing where clients depend on them.
+        KeyRingError: the keys cannot be created, or are missing although clients depend on them.
     """
     check_home(keys_dir)
     try:
@@ -77,7 +77,7 @@ def prepare(database: Database, keys_dir: Path, now: datetime) -> None:
 
 
 def _make_keys(database: Database, keys_dir: Path, now: datetime) -> None:
-    # Clients in the field trust the old keys only: new ones in their place would lock every customer out.
+    # Clients in the field trust only the old keys: new ones would lock every customer out.
     if database.with_connection(Card.select().where(Card.is_activated).exists):
         raise keyring.KeyRingError(
             f"there are no signing keys in {keys_dir}, but cards are in use whose clients trust the old ones: "

@@ -1,4 +1,4 @@
-"""Facts for the rules, and the guarded writes that apply a decision."""
+"""Read the facts for the rules, and write decisions under a guard."""
 
 from datetime import date, datetime
 
@@ -24,9 +24,10 @@ def read_facts(database: Database, card_id: str, hardware_sha256: str) -> Facts:
 
 
 def refresh(database: Database, facts: Facts, request: VerificationRequest, at: datetime, day: date) -> bool:
-    """Record an accepted request that changes nothing else, in one guarded statement.
+    """Record an accepted request that only refreshes the client and the usage, in one guarded statement.
 
-    False when the guard misses, or when this is the day's first request of this function: `apply` does it then.
+    Returns:
+        False when the facts no longer hold, or when this is the day's first request of the function: then use `apply`.
     """
     card, client = facts.card, facts.client
     if card is None or client is None:
@@ -57,14 +58,13 @@ def apply(  # noqa: PLR0913  # one decision and all that is written with it
     entries: list[journal.Entry],
     client_id: str,
 ) -> bool:
-    """Write what an accepted decision changes, all or nothing, if the facts still hold.
+    """Write an accepted decision in one transaction, if the facts still hold.
 
-    The cards concerned are locked (as every writer of their rows does first), the facts read again, compared.
-    Two machines with unlocked business in common (one hardware, two unused cards) meet at the unique
-    constraints instead.
+    Every writer of a card's rows locks the card first. With the cards locked, the facts are read again and compared.
+    Two requests that share no card (one machine, two unused cards) conflict in the unique constraints instead.
 
     Returns:
-        False when the facts no longer hold: read again and decide again.
+        False when the facts no longer hold: read them and decide again.
     """
     if decision.card is None:
         raise ValueError("an accepted decision has a card")
@@ -86,7 +86,7 @@ def apply(  # noqa: PLR0913  # one decision and all that is written with it
 
 
 def lock_cards(card_ids: list[str]) -> list[models.Card]:
-    """Lock cards for the rest of the transaction, in one order for everybody, and return those that exist."""
+    """Lock cards for the rest of the transaction, always in the order of their IDs; return those that exist."""
     return list(
         models.Card.select()
         .where(models.Card.id.in_(card_ids))

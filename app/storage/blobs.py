@@ -1,6 +1,6 @@
-"""The bytes of licensed files: one folder, each file under the SHA-256 of what it holds.
+"""The bytes of licensed files: one folder, each file named by the SHA-256 of its content.
 
-A name never becomes a path. Files that are not ours are left alone.
+A licensed file's name is never part of a path. Other files in the folder are left alone.
 """
 
 import errno
@@ -18,42 +18,42 @@ from app.domain.texts import RefusedError
 
 BLOCK_BYTES = 1024 * 1024
 SPARE_BYTES = 64 * 1024 * 1024
-"""Left free on the disk, which may be the database's as well."""
+"""Left free on the disk, which may also be the database's."""
 _UNFINISHED = ".adding-"
 
 
 class Blob(NamedTuple):
-    """What is known of some bytes: `sha256` in lower-case hex, `size` in bytes."""
+    """The digest (`sha256`, lower-case hex) and size (bytes) of a file's content."""
 
     sha256: str
     size: int
 
 
 class Received(NamedTuple):
-    """Bytes on the disk that have no place yet."""
+    """Bytes on the disk that are not yet installed."""
 
     blob: Blob
     partial: Path
 
 
 class Blobs:
-    """The folder. It is made when the first file comes, where its parent exists."""
+    """The folder, created with the first file if its parent exists."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def holds(self, blob: Blob) -> bool:
-        """Tell whether these bytes are there."""
+        """Tell whether the folder has these bytes."""
         try:
             return (self._folder / blob.sha256).stat().st_size == blob.size
         except OSError:
             return False
 
     def open(self, blob: Blob) -> BinaryIO:
-        """Open the bytes; who has them open keeps them whole, whatever happens to the file.
+        """Open the bytes; an open file stays complete whatever happens to its name.
 
         Raises:
-            OSError: they are not there, or cannot be read.
+            OSError: they are missing or cannot be read.
         """
         file = (self._folder / blob.sha256).open("rb")
         if os.fstat(file.fileno()).st_size == blob.size:
@@ -65,15 +65,15 @@ class Blobs:
     def receiving(
         self, source: BinaryIO, size: int | None, progress: Callable[[int], None] = lambda _bytes: None
     ) -> Iterator[Received]:
-        """Write a stream to the disk; what is not installed by the end is removed.
+        """Write a stream to the disk, and remove it at the end unless it was installed.
 
         Args:
             source: Read to its end.
-            size: How many bytes it has, where that is known.
-            progress: Called with how many more are written.
+            size: The number of bytes, where that is known.
+            progress: Called with the number of bytes just written.
 
         Raises:
-            RefusedError: the disk has no room for it, or it ended before `size`.
+            RefusedError: the disk has no room, or the stream has another size.
             OSError: the folder or the source cannot be used.
         """
         self._make_folder()
@@ -87,12 +87,12 @@ class Blobs:
                     f"{size} bytes were announced and {blob.size} came: nothing was added",
                 )
             partial.flush()
-            os.fchmod(partial.fileno(), 0o644)  # nginx, which sends it, is another user
+            os.fchmod(partial.fileno(), 0o644)  # readable for nginx, which sends it as another user
             os.fsync(partial.fileno())
             yield Received(blob, path)
 
     def install(self, received: Received) -> None:
-        """Put received bytes in their place, for good."""
+        """Install received bytes durably under their digest."""
         received.partial.replace(self._folder / received.blob.sha256)
         folder = os.open(self._folder, os.O_RDONLY)
         try:
@@ -101,16 +101,16 @@ class Blobs:
             os.close(folder)
 
     def remove(self, sha256: str) -> None:
-        """Remove the bytes; downloads that are under way go on."""
+        """Remove the bytes; downloads under way continue."""
         (self._folder / sha256).unlink(missing_ok=True)
 
     def _make_folder(self) -> None:
         with suppress(FileExistsError):
             self._folder.mkdir()
-            self._folder.chmod(0o755)  # whatever the umask: nginx is another user
+            self._folder.chmod(0o755)  # whatever the umask, for nginx, which is another user
 
     def _sweep(self) -> None:
-        """Remove what killed additions left: whoever still writes holds a lock."""
+        """Remove the leftovers of interrupted additions; additions under way hold a lock."""
         for path in self._folder.glob(f"{_UNFINISHED}*"):
             with suppress(OSError), path.open("rb") as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,4 +1,4 @@
-"""The connection: one for each thread, kept, prepared, and made anew when it broke."""
+"""Database connections: one for each thread, kept open, with prepared statements, replaced when broken."""
 
 import logging
 import time
@@ -16,12 +16,12 @@ _SECONDS_BETWEEN_ATTEMPTS = 1.0
 logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
-# Bounds for every statement, so that no worker thread waits for ever (gunicorn does not end a hung request).
+# Limits for every statement, because gunicorn does not end a hung request of a thread.
 _SESSION_OPTIONS = (
     "-c statement_timeout=10s -c lock_timeout=5s -c idle_in_transaction_session_timeout=30s -c timezone=UTC"
 )
-# SQLSTATE classes: 40001 and 40P01 ask for another try, 55P03 and 57014 are our own timeouts, 53 and 57P are
-# a server out of resources or going down, 08 a broken connection, 25006 a standby that was promoted elsewhere.
+# SQLSTATE: 40001 and 40P01 ask for another attempt, 55P03 and 57014 are the limits above, 53 and 57P mean a server out
+# of resources or shutting down, 08 a broken connection, 25006 a read-only standby.
 _TRY_AGAIN = ("40001", "40P01")
 _AWAY = ("08", "53", "57P", "55P03", "57014", "25006")
 
@@ -32,8 +32,8 @@ class Database(peewee.PostgresqlDatabase):
     Args:
         url: `postgresql://…`; several hosts and any libpq parameter are allowed.
         prepared: Statements to prepare on each new connection, by name; parameters are written `$1`.
-        on_connect: Called with each new connection; raises to refuse the database.
-        bulk: True for long operator commands: no limit on a statement's time.
+        on_connect: Called with each new connection; refuses the database by raising.
+        bulk: True for long operator commands, whose statements have no time limit.
     """
 
     def __init__(
@@ -60,8 +60,8 @@ class Database(peewee.PostgresqlDatabase):
         )
 
     def _connect(self) -> Any:  # noqa: ANN401  # a psycopg2 connection; peewee is untyped
-        # Peewee connects under a lock. While the server is away the threads must not queue up behind each
-        # other's time-outs, so one attempt a second speaks for all.
+        # Peewee connects under a lock. While the server is away, one attempt per second is enough for all threads;
+        # otherwise they would queue behind each other's timeouts.
         if time.monotonic() < self._no_attempt_before:
             raise psycopg2.OperationalError("the last attempt to connect failed a moment ago")
         try:
@@ -79,7 +79,7 @@ class Database(peewee.PostgresqlDatabase):
                     sql, literals = self.get_sql_context().sql(query).query()
                     cursor.execute(f"PREPARE {name} AS {sql}", literals)
         except BaseException:
-            # Peewee has taken the connection as open already.
+            # Peewee already regards the connection as open.
             conn.close()
             self._state.reset()
             raise
@@ -88,7 +88,7 @@ class Database(peewee.PostgresqlDatabase):
         """Execute a prepared statement in one round trip and return its first row.
 
         Raises:
-            psycopg2.Error: as the driver raises it; `with_connection` sorts these.
+            psycopg2.Error: as the driver raises it; `with_connection` translates it.
         """
         cursor = self.connection().cursor()
         cursor.execute(_execute(name, len(arguments)), arguments)
@@ -96,38 +96,38 @@ class Database(peewee.PostgresqlDatabase):
         return row
 
     def with_connection(self, work: Callable[[], Result], *, once: bool = False) -> Result:
-        """Run `work`, once more on a new connection if the one that it had kept turns out to be broken.
+        """Run `work`, and repeat it on a new connection if the kept connection turns out to be broken.
 
-        Safe for work that judges anew what it finds: a commit whose answer was lost is simply found done. What
-        would add up instead (extending a card) asks to be run `once`. Inside a transaction `work` is a part of that:
-        whoever began it sorts what goes wrong, and may run the whole again.
+        Repeating is safe for work that reads its facts again: it finds an earlier commit done. Work that would add
+        up (extending a card) must be run `once`. Inside a transaction `work` runs as part of it, and the code that
+        began the transaction handles errors and may repeat the whole.
 
         Raises:
             DatabaseUnavailableError: The database cannot be reached or does not answer in time.
-            ConflictError: The server asks for another try (deadlock, serialisation failure).
+            ConflictError: The server asks for another attempt (deadlock, serialisation failure).
         """
         if self.in_transaction():
             return work()
         kept = not self.is_closed()
         try:
-            return self._sorted(work)
+            return self._run(work)
         except DatabaseUnavailableError:
-            broken = self.is_closed()  # set by `_sorted`
+            broken = self.is_closed()  # set by `_run`
             if once or not (kept and broken):
                 raise
-        return self._sorted(work)
+        return self._run(work)
 
-    def _sorted(self, work: Callable[[], Result]) -> Result:
+    def _run(self, work: Callable[[], Result]) -> Result:
         try:
-            if self.is_closed():  # asked first, since `connect` takes a lock that all threads share
+            if self.is_closed():  # first, because `connect` takes a lock that all threads share
                 self.connect(reuse_if_open=True)
             return work()
         except (peewee.IntegrityError, psycopg2.IntegrityError):
             raise
         except (peewee.DatabaseError, peewee.InterfaceError, psycopg2.Error) as error:
-            raise self._sort(error) from error
+            raise self._translated(error) from error
 
-    def _sort(self, error: Exception) -> Exception:
+    def _translated(self, error: Exception) -> Exception:
         cause = (
             getattr(error, "orig", None) or error.__context__ if isinstance(error, peewee.PeeweeException) else error
         )
@@ -155,12 +155,12 @@ def _execute(name: str, arguments: int) -> str:
 
 
 def _reason(message: str) -> str:
-    # Of several hosts each has its line, and any of them may be the one that tells.
+    # With several hosts each has a line, and any of them may name the cause.
     lines = message.strip().split("\n")
     return "; ".join(line for line in lines if line.startswith("connection to server")) or lines[0]
 
 
 def connect_to(database: Database) -> Database:
-    """Make `database` the one that the models of this process speak to."""
+    """Make `database` the one that this process's models use."""
     models.database.initialize(database)
     return database

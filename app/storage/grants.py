@@ -1,4 +1,4 @@
-"""What the service's and the backup's roles may do inside the database; `postgres/roles.sql` makes the roles."""
+"""The rights of the service's and the backup's roles inside the database; `postgres/roles.sql` creates the roles."""
 
 from app.storage.database import Database
 
@@ -30,7 +30,7 @@ REVOKE INSERT, UPDATE, DELETE ON schema_migration FROM kadun_app;
 
 
 def set_grants(database: Database) -> None:
-    """Set all of them anew, as the tables' owner. A database of one role, such as the trial's, needs none."""
+    """Set all rights, as the owner of the tables. A database with a single role, such as the trial's, needs none."""
     with database.atomic():
         if len(database.execute_sql(_SEPARATE_ROLES).fetchall()) == 2:  # noqa: PLR2004  # both
             database.execute_sql(_GRANTS)

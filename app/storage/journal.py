@@ -1,4 +1,4 @@
-"""The journal (日志): appending, bounding what strangers can write, and pruning."""
+"""The journal (日志): append entries, limit what strangers can write, and prune."""
 
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
@@ -11,7 +11,7 @@ from app.domain.codes import Code, EventKind
 from app.storage.models import Event
 
 REFUSALS_A_MINUTE = 20
-"""So many refusals of each group are kept from one address, mismatches apart; the rest only count."""
+"""The limit of refusals of each group that are journalled for one address; the rest only count in the metrics."""
 PRUNE_BATCH = 10_000
 
 BOUNDED_GROUPS = (
@@ -19,16 +19,16 @@ BOUNDED_GROUPS = (
     (Code.FUNCTION_NOT_FOUND,),
     (Code.FUNCTION_FAILED, Code.FUNCTION_TIMEOUT),
 )
-"""Counted apart: whoever tries cards hides no traceback of a customer's behind the same address."""
+"""Each group has its own limit, so that a stranger who tries cards cannot suppress a customer's traceback."""
 PRUNED_KINDS = (EventKind.REJECTED, EventKind.FILE_DOWNLOADED, EventKind.LOGIN_REFUSED)
-"""What strangers or mere use can write; operators' actions and activations stay for ever."""
+"""Kinds that strangers or normal use write. Operators' actions and activations are never pruned."""
 what = fn.COALESCE(Event.code, Event.kind)
-"""What an entry is, as the indexes have it: a rejection's code, anything else's kind."""
+"""The code of a rejection, the kind of any other entry; the indexes are on this expression."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One journal entry to be; the fields are the columns of `Event`, `ip_network` being derived."""
+    """A new journal entry; the fields are the columns of `Event` except the derived `ip_network`."""
 
     at: datetime
     kind: EventKind
@@ -43,12 +43,12 @@ class Entry:
     details: dict[str, Any] | None = None
 
     def row(self) -> dict[str, Any]:
-        """Return the columns and their values."""
+        """Return the values by column."""
         return {**asdict(self), "ip_network": None if self.ip is None else network_of(self.ip)}
 
 
 def whats(*kinds: EventKind | Code | None) -> list[str]:
-    """Return the values of `what` that these kinds and codes have; None is any."""
+    """Return the values of `what` that these kinds and codes have; None stands for all."""
     rejections = [str(code) for code in Code if code is not Code.OK]
     found: list[str] = []
     for kind in kinds:
@@ -60,15 +60,15 @@ def whats(*kinds: EventKind | Code | None) -> list[str]:
 
 
 def append(entries: list[Entry]) -> None:
-    """Write entries, as part of the caller's transaction."""
+    """Write entries, in the caller's transaction."""
     if entries:
         Event.insert_many([entry.row() for entry in entries]).execute()
 
 
 def append_rejection(entry: Entry) -> bool:
-    """Write a rejection, unless its address has had its share this minute; tell whether it was written.
+    """Write a rejection, unless its address has reached the limit of this minute; tell whether it was written.
 
-    A mismatch is always written: it is what the vendor looks for.
+    `CLIENT_MISMATCH` has no limit, because it is what vendors look for.
     """
     for group in BOUNDED_GROUPS:
         if entry.code in group and recent_refusals(entry, group).count() >= REFUSALS_A_MINUTE:
@@ -78,7 +78,7 @@ def append_rejection(entry: Entry) -> bool:
 
 
 def recent_refusals(entry: Entry, group: tuple[Code, ...]) -> Any:  # noqa: ANN401  # a peewee query
-    """Return the query for an address's refusals of a group within a minute, no more than are kept."""
+    """Return the query for an address's refusals of a group within a minute, up to the limit."""
     return (
         Event.select(SQL("1"))
         .where(

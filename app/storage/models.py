@@ -1,4 +1,4 @@
-"""The tables (protocol, section 4). Columns are named here and nowhere else; constraints in migrations."""
+"""The tables (protocol, section 4). Columns are declared here, constraints in migrations."""
 
 from peewee import (
     BigIntegerField,
@@ -16,7 +16,7 @@ from peewee import (
 from playhouse.postgres_ext import ArrayField, BinaryJSONField, DateTimeTZField, IntervalField
 
 database = DatabaseProxy()
-"""Stands for the one database of this process until `app.storage.database.connect_to` names it."""
+"""A proxy for this process's database, which `app.storage.database.connect_to` sets."""
 
 
 class _Table(Model):
@@ -26,7 +26,7 @@ class _Table(Model):
 
 
 class Card(_Table):
-    """卡密表: one row a card; its ID is the key that the vendor sells."""
+    """卡密表: one row per card; its ID is the key that the vendor sells."""
 
     id = TextField(primary_key=True)
     validity = IntervalField(null=True)
@@ -54,8 +54,8 @@ class Client(_Table):
 class Event(_Table):
     """日志: the append-only journal. `card_id` is no foreign key: the journal outlives cards.
 
-    `ip` is the address that the server saw, `claimed_ip` what the client wrote, `ip_network` what counts as
-    one address. `reference` is the last 8 characters of the verdict's `jti`, `actor` the operator.
+    `ip` is the address that the server saw, `claimed_ip` the one that the client sent, `ip_network` what counts as one
+    address. `reference` is the last 8 characters of the verdict's `jti`, `actor` the operator.
     """
 
     id = IdentityField()
@@ -74,7 +74,7 @@ class Event(_Table):
 
 
 class File(_Table):
-    """文件: what licensed clients may fetch, by name; the bytes lie in KADUN_FILES_DIR under their SHA-256."""
+    """文件: licensed files by name; the bytes are in KADUN_FILES_DIR under their SHA-256."""
 
     name = TextField(primary_key=True)
     size = BigIntegerField()
@@ -83,7 +83,7 @@ class File(_Table):
 
 
 class FileBatch(_Table):
-    """The batches of cards that a file is for; a file without any is for every card."""
+    """The batches of cards that a file is for; a file without batches is for every card."""
 
     file = ForeignKeyField(File, column_name="file_name", index=False, on_delete="CASCADE")
     batch = TextField()
@@ -106,7 +106,7 @@ class Usage(_Table):
 
 
 class Operator(_Table):
-    """管理员: who may use the console. `totp_last_step` is the step of the last code taken: none is taken twice."""
+    """管理员: the operators of the console. `totp_last_step` keeps codes from being accepted twice."""
 
     id = IdentityField()
     name = TextField(unique=True)
@@ -119,7 +119,7 @@ class Operator(_Table):
 
 
 class OperatorSession(_Table):
-    """A log-in to the console that still holds; its token is the browser's, and only the digest is here."""
+    """A session of the console; the browser has its token, the table only the digest."""
 
     token_sha256 = TextField(primary_key=True)
     operator = ForeignKeyField(Operator, column_name="operator_id", on_delete="CASCADE")
@@ -137,7 +137,7 @@ class OperatorDevice(_Table):
 
 
 class LoginFailure(_Table):
-    """Failed log-ins, by whom they count against."""
+    """Failed log-ins, by the bucket that they count against."""
 
     bucket = TextField(primary_key=True)
     failures = IntegerField()
@@ -145,7 +145,7 @@ class LoginFailure(_Table):
 
 
 class ApiToken(_Table):
-    """A shop's token; only its digest is here. `scopes` are `app.domain.operators.Scope`s."""
+    """A shop's token, stored as its digest. `scopes` are those of `app.domain.operators.Scope`."""
 
     id = IdentityField()
     name = TextField(unique=True)
@@ -170,7 +170,7 @@ class IdempotencyRecord(_Table):
 
 
 class Figures(_Table):
-    """What the console's overview shows, as counted last; one row."""
+    """The figures of the console's overview, as last counted; one row."""
 
     id = BooleanField(primary_key=True, default=True)
     counted_at = DateTimeTZField(index=False)

@@ -1,4 +1,4 @@
-"""The schema's version: applied as a step of its own, checked by whoever connects."""
+"""The version of the schema: migrated as a separate step, checked on each new connection."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,19 +13,19 @@ from app.storage.grants import set_grants
 
 _HISTORY = "schema_migration"
 _FOLDER = Path(__file__).parent / "migrations"
-_LOCK = 0x6B6164756E  # "kadun": an advisory lock of our own, so that two migrate steps take turns
+_LOCK = 0x6B6164756E  # "kadun": an advisory lock, so that concurrent migrations take turns
 
 
 def expected_version() -> str:
-    """Return the name of the last migration that this program knows, `0001_initial` for example."""
+    """Return the name of this program's last migration, `0001_initial` for example."""
     return max(path.stem for path in _FOLDER.glob("[0-9]*.py"))
 
 
 def check_version(connection: Any) -> None:  # noqa: ANN401  # a psycopg2 connection
-    """Refuse a database whose schema is not this program's.
+    """Refuse a database with another schema than this program's.
 
     Raises:
-        SchemaMismatchError: says which schema was found and what to do.
+        SchemaMismatchError: names the schema found and the remedy.
     """
     found = current_version(connection)
     if found == expected_version():
@@ -41,7 +41,7 @@ def check_version(connection: Any) -> None:  # noqa: ANN401  # a psycopg2 connec
 
 
 def current_version(connection: Any) -> str | None:  # noqa: ANN401  # a psycopg2 connection
-    """Return the name of the last migration applied, None in an empty database."""
+    """Return the name of the last applied migration, None in an empty database."""
     with connection.cursor() as cursor:
         try:
             cursor.execute(f"SELECT max(name) FROM {_HISTORY}")  # noqa: S608  # a constant
@@ -52,11 +52,11 @@ def current_version(connection: Any) -> str | None:  # noqa: ANN401  # a psycopg
 
 
 def migrate(database: Database, report: Callable[[str], None]) -> None:
-    """Bring the schema up to date, each migration in a transaction, alone under a lock, and set the roles' rights.
+    """Migrate the schema, each migration in a transaction and all under a lock, and set the roles' rights.
 
     Args:
         database: Connected as the owner of the tables, with no limit on a statement's time.
-        report: Called with a line for each thing done.
+        report: Called with a line for each step.
 
     Raises:
         SchemaMismatchError: The database is newer than this program.

@@ -1,7 +1,4 @@
-"""The statements of every request, rendered from the models and prepared once a connection.
-
-A verification of a bound card is these two: read the facts, refresh what is recorded.
-"""
+"""The two statements of a bound card's verification, rendered from the models and prepared once per connection."""
 
 from peewee import CTE, JOIN, SQL, Expression, Query, Select, fn
 
@@ -9,7 +6,7 @@ from app.storage.models import Card, Client, Usage
 
 
 def _read_facts() -> Query:
-    """$1 card ID, $2 SHA-256 of the hardware: the card, its client, and whoever else has that hardware."""
+    """Read the card ($1 ID), its client, and another card's client with the hardware ($2 SHA-256)."""
     rival, rival_card = Client.alias("rival"), Card.alias("rival_card")
     return (
         Card.select(
@@ -42,13 +39,13 @@ def _read_facts() -> Query:
 
 
 def _refresh() -> Query:
-    """Record an accepted request of a bound card, if all is still as it was read; no row otherwise.
+    """Record an accepted request of a bound card, if the facts still hold; return no row otherwise.
 
     $1 client ID, $2 card ID, $3 SHA-256 of the hardware, $4 address as read, $5 expiry as read,
     $6 address now, $7 time, $8 function, $9 day.
 
-    The usage row must be there (the day's first request of a function goes the careful way). To lose such a
-    refresh in a crash costs a "last seen", so it does not wait for the disk.
+    The usage row must exist: the day's first request of a function takes `bindings.apply`. A refresh lost in a crash
+    costs only a "last seen", so the commit does not wait for the disk.
     """
     seen = CTE(
         "seen",

@@ -1,4 +1,4 @@
-"""Usage counts (使用记录): one row for each card, day and function."""
+"""Usage (使用记录): a count for each card, day and function."""
 
 from datetime import date, datetime
 
@@ -8,11 +8,11 @@ from app.storage.models import Usage
 
 FUNCTIONS_A_DAY = 64
 OTHER_FUNCTIONS = "其他"
-"""Where a card's functions count after the first `FUNCTIONS_A_DAY` of a day: nobody floods the table."""
+"""Counts a card's functions after the first `FUNCTIONS_A_DAY` of a day, so that clients cannot flood the table."""
 
 
 def count(card_id: str, day: date, function: str, now: datetime) -> None:
-    """Count one accepted request, within a transaction that holds the card's lock."""
+    """Count one accepted request, in a transaction that has locked the card."""
     of_the_day = Usage.select(Usage.function).where((Usage.card == card_id) & (Usage.day == day))
     known = of_the_day.where(Usage.function == function).exists()
     crowded = not known and of_the_day.where(Usage.function != OTHER_FUNCTIONS).count() >= FUNCTIONS_A_DAY

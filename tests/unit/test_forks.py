@@ -14,7 +14,7 @@ seen = []
 ending = getattr(signal, sys.argv[1])
 signal.signal(ending, lambda *_: seen.append("handled"))
 if sys.argv[2] == "with":
-    forks.end_when_told()
+    forks.end_on_signals()
 os.register_at_fork(after_in_child=lambda: os.kill(os.getpid(), ending))
 pid = os.fork()
 if not pid:
