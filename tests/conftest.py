@@ -37,7 +37,13 @@ LONGEST_FIRST = (
         "test_client_offline",
     ),
     *("test_cardctl", "test_console_operators", "test_faults", "test_console_odd_input", "test_stateful"),
-    *("test_client_mutation", "test_hostile_kit", "test_client_package", "test_client_seal", "test_client_heartbeat"),
+    *(
+        "test_changed_tokens",
+        "test_conformance_kit",
+        "test_client_package",
+        "test_client_seal",
+        "test_client_heartbeat",
+    ),
 )
 
 # A shell's background jobs ignore Ctrl-C, and what they start inherits that. Tests interrupt programs all the same.

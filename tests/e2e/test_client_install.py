@@ -1,4 +1,4 @@
-"""`pip install ./client` as a vendor does it, on the oldest and the newest Python here; and for other systems."""
+"""`pip install ./client` and `./conformance` on the oldest and the newest Python here, and for other systems."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from tests.support.client.forge import CARD, FakeServer, SigningKey, pinned
+from tests.support.client.fake_server import CARD, FakeServer, SigningKey, pinned
 from tests.support.client.local_http import forged, serving
 
 ROOT = Path(__file__).parents[2]
-CLIENT = ROOT / "client"
+CLIENT, CONFORMANCE = ROOT / "client", ROOT / "conformance"
 OLDEST_SUPPORTED = (3, 9)
 ENVIRONMENT = {
     name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "COV_", "COVERAGE_", "KADUN_"))
@@ -112,6 +112,25 @@ def test_it_installs_into_a_clean_environment_and_opens_a_program(python: Python
     wanted = {str(path.relative_to(source)) for path in source.rglob("*") if path.is_file() and path.suffix != ".pyc"}
     assert {name for name in installed["files"] if not name.endswith(".pyc")} == wanted
     assert "py.typed" in wanted
+
+
+def test_the_conformance_kit_installs_and_tests_the_sdk(tmp_path: Path) -> None:
+    own, pip = environment(pythons()[0], tmp_path)
+    run(*pip, "install", "--quiet", CONFORMANCE, cwd=tmp_path)
+    without_sdk = subprocess.run(
+        [own, "-I", "-m", "kadun_conformance"],
+        cwd=tmp_path,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert without_sdk.returncode == 2
+    assert "the Python SDK is not installed" in without_sdk.stderr
+    run(*pip, "install", "--quiet", CLIENT, cwd=tmp_path)
+    run(*pip, "check", cwd=tmp_path)
+    kit = [own, "-I", "-W", "error", "-m", "kadun_conformance", "--client-timeout", "2", "--jobs", "8"]
+    assert "0 accepted, 0 untested; 17 genuine responses: 0 refused" in run(*kit, cwd=tmp_path)
 
 
 SYSTEMS = {

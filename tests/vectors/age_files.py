@@ -1,4 +1,4 @@
-"""age files (https://age-encryption.org/v1) by hand, so that they come out the same each time, and wrong at will."""
+"""Makes age files (https://age-encryption.org/v1) by hand: the same bytes each time, and damaged on demand."""
 
 import base64
 import hashlib
@@ -10,14 +10,14 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-from kadun.hostile.forging import Randomness
+from kadun_conformance.crypto import Randomness
 
 CHUNK = 64 * 1024
 Vector = dict[str, Any]
 
 
 class Seeded:
-    """Bytes that look random, and are the same for the same name."""
+    """Random-looking bytes, the same for the same name."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -37,7 +37,7 @@ _GENERATORS = (0x3B6A57B2, 0x26508E6D, 0x1EA119FA, 0x3D4233DD, 0x2A1462B3)
 
 
 def identity(raw: bytes) -> str:
-    """`AGE-SECRET-KEY-1…`: Bech32 (BIP 173) of 32 bytes."""
+    """Encode 32 bytes as `AGE-SECRET-KEY-1…` (Bech32, BIP 173)."""
     prefix = "age-secret-key-"
     bits = "".join(f"{byte:08b}" for byte in raw) + "0000"
     values = [int(bits[start : start + 5], 2) for start in range(0, len(bits), 5)]
@@ -64,7 +64,7 @@ def encrypt(
     *,
     spoil_header: Callable[[bytes], bytes] = lambda header: header,
 ) -> bytes:
-    """An age file for these identities (raw private keys); `spoil_header` changes the header under its MAC."""
+    """Make an age file for these identities (raw private keys); `spoil_header` changes the header under its MAC."""
     file_key = randomness(16)
     header = _VERSION + b"\n" + b"".join(_stanza(file_key, recipient, randomness) for recipient in recipients) + b"---"
     mac = hmac.digest(_derive(file_key, b"", b"header"), header, "sha256")
@@ -144,15 +144,13 @@ def _with_grease(header: bytes) -> bytes:
 
 
 def age_files() -> Iterator[Vector]:
-    """Sealed core data, good and damaged, with KERNAL_DATA_KEY."""
-    for name, (key, content, plaintext) in _good().items():
-        vector: Vector = {"name": name, "data_key": key, "file_base64": base64.b64encode(content).decode()}
-        digest = hashlib.sha256(plaintext).hexdigest()
-        yield vector | {"expected": "opened", "plaintext_sha256": digest, "plaintext_bytes": len(plaintext)}
-    for name, (key, content) in _bad().items():
-        yield {
-            "name": name,
-            "data_key": key,
-            "file_base64": base64.b64encode(content).decode(),
-            "expected": "refused",
-        }
+    """Return sealed core data, good and damaged, with KERNAL_DATA_KEY."""
+    good = {name: (key, content, _opened(plaintext)) for name, (key, content, plaintext) in _good().items()}
+    bad = {name: (key, content, {"expected": "refused"}) for name, (key, content) in _bad().items()}
+    for name, (key, content, expected) in {**good, **bad}.items():
+        yield {"name": name, "data_key": key, "file_base64": base64.b64encode(content).decode(), **expected}
+
+
+def _opened(plaintext: bytes) -> Vector:
+    digest = hashlib.sha256(plaintext).hexdigest()
+    return {"expected": "opened", "plaintext_sha256": digest, "plaintext_bytes": len(plaintext)}

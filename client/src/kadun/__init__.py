@@ -1,6 +1,6 @@
-"""Kadun's SDK: a vendor's program asks whether a card opens it, and unseals its core data.
+"""The SDK of Kadun: verifies a card, and decrypts the core data of a vendor's program.
 
-The names below are the public interface; everything else may move between releases.
+The names below are the public interface; everything else may change between releases.
 """
 
 from kadun.client import Client

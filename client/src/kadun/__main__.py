@@ -1,4 +1,4 @@
-"""`python -m kadun seal`: seal core data on the vendor's own PC, with the public recipient alone.
+"""`python -m kadun seal`: seal core data on the vendor's own PC, which needs the public recipient only.
 
 Exit status: 0 done, 1 failed, 2 usage; each failure is one line on standard error.
 """
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; the exit status."""
+    """Run the command line and return the exit status."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a console without Chinese: request marks, no traceback
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         seal(source, target, chosen.recipient)
     except OSError as failure:
         return _failed(f"{failure.strerror or failure}: {failure.filename or chosen.output}")
-    except pyrage.EncryptError as failure:  # what reading or writing raised, as text
+    except pyrage.EncryptError as failure:  # contains what reading or writing raised, as text
         return _failed(str(failure))
     except KeyboardInterrupt:
         return _failed("已中断 / interrupted")
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def seal(source: Path, target: Path, recipient: pyrage.x25519.Recipient) -> None:
-    """Write `source` to `target` as an age file, as a stream; `target` appears whole or not at all.
+    """Write `source` to `target` as an age file, as a stream; `target` appears complete or not at all.
 
     Raises:
         OSError, pyrage.EncryptError: a file cannot be read or written.
@@ -53,14 +53,14 @@ def seal(source: Path, target: Path, recipient: pyrage.x25519.Recipient) -> None
 
 @contextmanager
 def _replaced(target: Path) -> Iterator[BinaryIO]:
-    """Give a file to write, which takes `target`'s place only when all went well."""
+    """Open a temporary file that replaces `target` if the block succeeds."""
     handle, partial = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:64]}.")
     try:
         with os.fdopen(handle, "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        Path(partial).chmod(0o644)  # mkstemp's 600 is for secrets; this is what customers get
+        Path(partial).chmod(0o644)  # mkstemp's 600 is for secrets; customers receive this file
         Path(partial).replace(target)
     except BaseException:
         Path(partial).unlink()
@@ -74,25 +74,25 @@ def _parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
         "seal",
         help="加密核心数据 / seal core data",
         description="在本机加密核心数据，只需公钥，明文不离开本机 / "
-        "Seal core data on this machine; the recipient is public, and the plain data stays here.",
+        "Seal core data on this machine; only the public recipient is needed, and the plain data stays here.",
     )
-    command.add_argument("source", metavar="FILE", help="要加密的文件 / what to seal")
-    command.add_argument("-o", "--output", metavar="FILE.age", required=True, help="输出文件 / where to write it")
+    command.add_argument("source", metavar="FILE", help="要加密的文件 / the file to seal")
+    command.add_argument("-o", "--output", metavar="FILE.age", required=True, help="输出文件 / the output file")
     command.add_argument(
         "--recipient",
         metavar="age1…",
         required=True,
         type=_recipient,
-        help="`cardctl key recipient` 打印的公钥 / what `cardctl key recipient` prints",
+        help="`cardctl key recipient` 打印的公钥 / the output of `cardctl key recipient`",
     )
     return parser, command
 
 
 def _recipient(text: str) -> pyrage.x25519.Recipient:
-    if text.upper().startswith("AGE-SECRET-KEY-"):  # not shown again: logs and screens keep what is printed
+    if text.upper().startswith("AGE-SECRET-KEY-"):  # not repeated: logs and screens keep what is printed
         raise argparse.ArgumentTypeError(
-            "这是私钥，请勿外传！这里只要公钥 age1… / that is the SECRET key; keep it to yourself: "
-            "what is wanted is the recipient, age1…"
+            "这是私钥，请勿外传！这里需要的是公钥 age1… / this is the SECRET key, keep it to yourself: "
+            "the recipient age1… is required"
         )
     try:
         return pyrage.x25519.Recipient.from_str(text.strip())

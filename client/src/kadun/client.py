@@ -1,4 +1,4 @@
-"""The client: asks, believes nothing unchecked, and unseals the core data."""
+"""The client: sends requests, verifies the answers, and unseals the core data."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Client:
     core = client.unseal("core.dat.age")
     """
 
-    def __init__(  # noqa: PLR0913 - all but three have a default, and all but three are named
+    def __init__(  # noqa: PLR0913 - all but three are keyword-only and have a default
         self,
         base_url: str,
         public_keys: PublicKeys,
@@ -56,27 +56,27 @@ class Client:
         retry_policy: RetryPolicy | None = None,
         clock: Clock = time.time,
     ) -> None:
-        """Prepare; nothing is sent yet.
+        """Prepare a client; nothing is sent yet.
 
         Args:
-            base_url: where the server is: `https://card.example.com`.
-            public_keys: what `cardctl key export` prints, as a dict or as JSON text. Ship it in the program.
-            card_id: what the customer typed; white space around it is dropped.
-            hardware: a string of your own for this machine; by default `kadun.hardware.machine_string(program)`.
-            language: of the messages for customers, `zh` or `en`.
+            base_url: the address of the server: `https://card.example.com`.
+            public_keys: the output of `cardctl key export`, as a dict or as JSON text. Ship it in the program.
+            card_id: what the customer typed; surrounding white space is removed.
+            hardware: your own string for this machine; by default `kadun.hardware.machine_string(program)`.
+            language: the language of the messages for customers, `zh` or `en`.
             ca_file: a PEM file of certificates to trust instead of the usual ones, for a private CA.
-            timeout_seconds: for each try, from the look-up of the name to the answer's last byte.
-            program: your program's name, by which it keeps its state apart, and the machine's string; by default
-                the server's name (`iss`). A released program must not change it: its customers' cards are bound.
-            state_dir: a folder for what is kept between starts: learned keys, and the verdict for offline starts.
-                By default the platform's own; with None nothing is kept, and there are no offline starts.
-            transport: another way to travel than HTTP with these settings.
+            timeout_seconds: the limit for each try, from the name lookup to the last byte of the answer.
+            program: the name of your program; its stored state and the machine's string depend on it. By default the
+                issuer (`iss`). A released program must not change it: its customers' cards are bound to the string.
+            state_dir: a folder for the state between starts: learned keys, and the verdict for offline starts. By
+                default the platform's own; with None nothing is stored, and there are no offline starts.
+            transport: replaces HTTP with the settings above.
             retry_policy: how often to try, and how long to wait in between.
-            clock: seconds since 1970. It counts for offline starts alone, see `kadun.clocks`.
+            clock: returns seconds since 1970. Only offline starts use it, see `kadun.clocks`.
 
         Raises:
-            ValueError: an argument makes no sense.
-            FileNotFoundError: `ca_file` is not there.
+            ValueError: an argument is invalid.
+            FileNotFoundError: `ca_file` does not exist.
         """
         if language not in messages.LANGUAGES:
             raise ValueError(f"language must be one of {', '.join(messages.LANGUAGES)}")
@@ -93,16 +93,17 @@ class Client:
         self._state = ClientState(store, self._keys, clock)
 
     def open(self) -> Verdict:
-        """Ask to open the program (打开程序). Afterwards `unseal` works.
+        """Ask the server to open the program (打开程序). Afterwards `unseal` works.
 
-        Where the server does not answer, or what answers is not the server, the last yes to this card on this
-        machine stands in, if the vendor allows that and its time is not over: then the verdict is `offline`.
+        If the server cannot be reached, or the answer is not the server's, the last accepted verdict for this card on
+        this machine is used, if the vendor allows offline starts and their time is not over. Then the verdict is
+        `offline`.
 
         Raises:
-            CardRejected: the server says no; show `message` to the customer.
-            ServerUnreachable: there is no answer.
+            CardRejected: the server rejects the card; show `message` to the customer.
+            ServerUnreachable: no answer arrived in time, or the server is busy.
             UntrustedAnswer: the answer is not the genuine server's, or not to this request.
-            RequestRefused: the server refuses the form of the request.
+            RequestRefused: the server refuses the request as malformed.
             HardwareUnknown: no `hardware` was given, and the system has no identifier.
         """
         return self._localized(self._open)
@@ -114,54 +115,54 @@ class Client:
             return self._state.offline_verdict(failure, self._card_id, self._machine())
 
     def report(self, function: str) -> Verdict:
-        """Ask whether another function of the program may run. It earns no key.
+        """Ask whether another function of the program may run. Its verdict grants no key.
 
         Args:
-            function: its name, 1 to 64 characters, as it shall stand in the server's records.
+            function: its name in the server's records, 1 to 64 characters.
 
         Raises:
-            ValueError: the function is 打开程序, for which there is `open`.
-            CardRejected: as with `open`, and so are the others.
+            ValueError: the function is 打开程序; use `open`.
+            CardRejected: as in `open`; the other errors of `open`, too.
         """
         if function == OPEN:
             raise ValueError(f"use open() for {OPEN}")
         return self._localized(lambda: self._ask(function, None))
 
     def download(self, name: str, target: str | os.PathLike[str], *, on_progress: Progress | None = None) -> Path:
-        """Fetch a file of the vendor's, unless the very same is at the target already.
+        """Download a file of the vendor, unless the target is identical already.
 
-        The target is replaced whole, once size and SHA-256 are those of the signed verdict. What arrives before a
-        connection breaks stays beside it, as `TARGET.part`, and the next call goes on from there.
+        The target is replaced atomically, once size and SHA-256 match the signed verdict. If the connection breaks,
+        the received part stays beside it as `TARGET.part`, and the next call resumes it.
 
         Args:
-            name: the file's, as `cardctl file list` shows it.
-            target: where it shall stand; the folder must exist.
-            on_progress: called with the bytes there are and the bytes there will be. What it raises ends the download.
+            name: the name of the file, as in `cardctl file list`.
+            target: the path of the downloaded file; its folder must exist.
+            on_progress: called with the received and the total number of bytes. An exception in it ends the download.
 
         Raises:
-            DownloadFailed: there is no such file, it arrived damaged, or it cannot be saved.
+            DownloadFailed: the file does not exist, arrived damaged, or cannot be saved.
             ValueError: the target is a folder.
-            CardRejected: as with `open`, and so are the others.
+            CardRejected: as in `open`; the other errors of `open`, too.
         """
         ask = partial(self._ask, DOWNLOAD, None, path="/v1/files")
         downloader = Downloader(ask, self._transport, self._retry_policy)
         return self._localized(lambda: downloader.fetch(name, target, on_progress))
 
-    def execute(self, function: str, arguments: dict[str, Any]) -> Any:  # noqa: ANN401 - whatever JSON holds
-        """Have the server carry out a function of the vendor's, and return its result.
+    def execute(self, function: str, arguments: dict[str, Any]) -> Any:  # noqa: ANN401 - any JSON value
+        """Call a function of the vendor on the server, and return its result.
 
-        It is asked once: when the answer is lost, nobody knows here whether the function ran. Only while no
-        connection comes about is it tried again; `ServerUnreachable.sent` tells the two apart.
+        The request is sent at most once, because a lost answer does not tell whether the function ran. It is retried
+        only if no connection was established; `ServerUnreachable.sent` tells the two apart.
 
         Args:
             function: the name under which the vendor installed it.
             arguments: a JSON object.
 
         Raises:
-            ValueError: the arguments are no JSON object, or the function is 打开程序. Nothing was sent.
-            CoreFunctionError: the card is good, but there is no such function (FunctionNotFound), it failed
+            ValueError: the arguments are not a JSON object, or the function is 打开程序. Nothing was sent.
+            CoreFunctionError: the card is valid, but the function does not exist (FunctionNotFound), failed
                 (FunctionFailed) or took too long (FunctionTimeout).
-            CardRejected: as with `open`, and so are the others.
+            CardRejected: as in `open`; the other errors of `open`, too.
         """
         if function == OPEN:
             raise ValueError(f"use open() for {OPEN}")
@@ -177,7 +178,7 @@ class Client:
             source: the path of an age file, or a stream of its bytes.
 
         Raises:
-            UnsealFailed: the program was not opened, the key does not fit, or the data is damaged.
+            UnsealFailed: the program was not opened, the key is wrong, or the data is damaged.
             OSError: the file cannot be read.
         """
         return self._localized(lambda: self._unseal(source))
@@ -185,7 +186,7 @@ class Client:
     def _unseal(self, source: str | os.PathLike[str] | BinaryIO) -> bytes:
         data_key = self._state.data_key
         if data_key is None:
-            raise UnsealFailed("open() comes first, and must have been accepted")
+            raise UnsealFailed("call open() first; it must be accepted")
         sealed = Path(source).read_bytes() if isinstance(source, (str, os.PathLike)) else source.read()
         return sealing.unseal(sealed, data_key)
 
@@ -202,7 +203,7 @@ class Client:
         public_key = key_pair.public_key if key_pair else None
 
         def attempt() -> tuple[VerificationRequest, str]:
-            # A new nonce each time: an answer to a try that we gave up must not count for the next.
+            # A new nonce for each try: a late answer to an earlier try must not count for this one.
             request = VerificationRequest(self._card_id, hardware, function, public_key, arguments=arguments)
             answer = self._transport.exchange(path, request.body(), self._language)
             return request, token_from(answer)
@@ -238,7 +239,7 @@ class Client:
                 self._retry_policy.wait_after(failure, tries_made)
 
     def _localized(self, work: Callable[[], _Result]) -> _Result:
-        """Have every error's message in this client's language."""
+        """Translate the messages of errors into this client's language."""
         try:
             return work()
         except KadunError as error:

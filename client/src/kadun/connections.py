@@ -1,4 +1,4 @@
-"""The sockets under a request, for another thread to cut: nothing else ends a read from a server that drips."""
+"""The sockets of a request, which another thread can close: nothing else ends a read that receives byte by byte."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @final
 class Connections:
-    """Those of one request: to the server, or to a proxy. May be cut from any thread, and more than once."""
+    """The sockets of one request, to the server or a proxy. They may be closed from any thread, more than once."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -26,14 +26,14 @@ class Connections:
 
     @property
     def opened(self) -> bool:
-        """Whether any came about."""
+        """Whether any connection was established."""
         return self._opened
 
     def keep(self, connection: socket.socket) -> None:
-        """Remember one by a handle of our own: TLS takes the original away, and gives it back when it is too late.
+        """Register a socket by a duplicate: TLS detaches the original, and returns it only after the handshake.
 
         Raises:
-            TimeoutError: it comes too late, all were cut.
+            TimeoutError: the request was given up already.
         """
         with self._lock:
             self._opened = True
@@ -43,20 +43,20 @@ class Connections:
             self._handles.append(connection.dup())
 
     def check(self) -> None:
-        """Go on only where nothing was cut.
+        """Check that the request was not given up.
 
         Raises:
-            TimeoutError: it was.
+            TimeoutError: it was given up.
         """
         if self._over:
             raise TimeoutError("given up")
 
     def cut(self) -> None:
-        """End all of them, and each that is still to come; whoever reads from one wakes up."""
+        """Close all sockets, and each that is registered later; a blocked read returns."""
         with self._lock:
             self._over = True
             for handle in self._handles:
-                with suppress(OSError):  # the other side was faster
+                with suppress(OSError):  # closed by the other side
                     handle.shutdown(socket.SHUT_RDWR)
                 handle.close()
             self._handles.clear()
@@ -64,7 +64,7 @@ class Connections:
 
 @final
 class WatchedAdapter(HTTPAdapter):
-    """How requests travel in a session, their sockets kept in `connections`."""
+    """A transport adapter of requests that registers its sockets in `connections`."""
 
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
@@ -73,23 +73,23 @@ class WatchedAdapter(HTTPAdapter):
     def get_connection_with_tls_context(
         self,
         request: requests.PreparedRequest,
-        *arguments: Any,  # noqa: ANN401 - handed on as they come
+        *arguments: Any,  # noqa: ANN401 - passed on unchanged
         **settings: Any,  # noqa: ANN401
     ) -> urllib3.connectionpool.ConnectionPool:
-        """The pool for a request, whose connections are watched."""
+        """Return the pool for a request, with connections that register their sockets."""
         pool: Any = super().get_connection_with_tls_context(request, *arguments, **settings)
         pool.ConnectionCls = _watched(pool.ConnectionCls, self._connections)
         return cast("urllib3.connectionpool.ConnectionPool", pool)
 
 
-def _watched(kind: Any, connections: Connections) -> Any:  # noqa: ANN401 - urllib3's own, of four kinds
+def _watched(kind: Any, connections: Connections) -> Any:  # noqa: ANN401 - one of urllib3's four classes
     def connected(self: Any) -> socket.socket:  # noqa: ANN401
-        opened: socket.socket = kind._new_conn(self)  # noqa: SLF001 - urllib3's SOCKS connections do it here, too
+        opened: socket.socket = kind._new_conn(self)  # noqa: SLF001 - urllib3's SOCKS connections override it, too
         connections.keep(opened)
         return opened
 
     def tunnelled(self: Any) -> None:  # noqa: ANN401
-        kind._tunnel(self)  # noqa: SLF001 - http.client's, by way of a proxy
-        connections.check()  # where it was cut, http.client takes the proxy's headers to end
+        kind._tunnel(self)  # noqa: SLF001 - http.client's, through a proxy
+        connections.check()  # http.client takes a closed socket for the end of the proxy's headers
 
     return type("WatchedConnection", (kind,), {"_new_conn": connected, "_tunnel": tunnelled})

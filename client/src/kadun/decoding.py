@@ -1,4 +1,4 @@
-"""Reading what strangers wrote: JSON and base64url with nothing left to interpretation."""
+"""Strict decoding of JSON and base64url from untrusted sources."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ _BASE64URL = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def parse_json_object(raw: bytes, what: str) -> dict[str, Any]:
-    """Read one JSON object in UTF-8, without duplicate names, NaN or Infinity.
+    """Parse one JSON object in UTF-8, without duplicate names, NaN or Infinity.
 
     Raises:
-        UntrustedAnswer: it is anything else.
+        UntrustedAnswer: the input is anything else.
     """
     try:
         text = raw.decode("utf-8")
         value = json.loads(text, object_pairs_hook=_without_duplicates, parse_constant=_no_constant)
     except (ValueError, RecursionError):
-        value = None  # raised below, so that the error carries no context that quotes the input
+        value = None  # raised below, so that the error has no context that quotes the input
     if not isinstance(value, dict):
         raise UntrustedAnswer(f"{what} is not a JSON object")
     return value
 
 
 def decode_base64url(text: str, what: str) -> bytes:
-    """Decode base64url without padding, in its one canonical spelling.
+    """Decode base64url without padding, in its canonical spelling only.
 
-    Python's decoder skips foreign characters and ignores the last character's spare bits, so that several
-    spellings mean the same bytes; then a changed token could still pass.
+    Python's decoder skips other characters and ignores the unused bits of the last character. Several spellings then
+    decode to the same bytes, and a changed token could still pass.
 
     Raises:
-        UntrustedAnswer: it is no such text.
+        UntrustedAnswer: the text is not canonical base64url.
     """
     if _BASE64URL.fullmatch(text):
         try:

@@ -1,4 +1,4 @@
-"""Files of the vendor's (PROTOCOL section 3, "Files"): offered in a signed verdict, fetched, checked, put in place."""
+"""Downloads of the vendor's files (PROTOCOL section 3, "Files"): offered in a signed verdict, fetched and verified."""
 
 from __future__ import annotations
 
@@ -18,38 +18,38 @@ if TYPE_CHECKING:
     from kadun.transport import Transport
     from kadun.verdict import Verdict
 
-DOWNLOAD = "文件下载"  # how it stands in the server's records
+DOWNLOAD = "文件下载"  # the function in the server's records
 Progress = Callable[[int, int], object]
 
-# A path on the same server: one slash at its start, not two, and nothing that some reader takes for a slash.
+# A path on the same server: one slash at the start, not two, and no character that some parser treats as a slash.
 _PATH = re.compile(r"/(?!/)[!-~]{0,4095}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19})")
 _LENGTH = re.compile(r"\d{1,19}")
 _WHOLE, _PART, _NO_SUCH_RANGE = 200, 206, 416
 _LINK_REFUSED = frozenset({403, 404})
-_FRUITFUL_BYTES = 64 * 1024  # a try that brought this much was no vain one
-_VAIN_LINKS = 2
+_PROGRESS_BYTES = 64 * 1024  # a try that received this much made progress
+_USELESS_LINKS = 2
 _MOST_RECEIVED = 4  # times the file's size
 
 
 @dataclass(frozen=True)
 class Offer:
-    """One version of one file, as a verdict offers it."""
+    """One version of a file, as a verdict offers it."""
 
     name: str
     size: int
     sha256: str
-    url: str = field(repr=False)  # whoever has it may download, for ten minutes
+    url: str = field(repr=False)  # it permits the download, for ten minutes
     reference: str
 
 
 def offered(verdict: Verdict, name: str) -> Offer:
-    """The file of this name among those that a verdict offers.
+    """Return the file with this name from the files that a verdict offers.
 
     Raises:
-        DownloadFailed: there is none.
-        UntrustedAnswer: the list is no list of files, or the file's address leads to another server.
+        DownloadFailed: there is no such file.
+        UntrustedAnswer: the list is malformed, or the address of the file is on another server.
     """
     found = [
         entry for entry in verdict.claims.sequence("files") if isinstance(entry, dict) and entry.get("name") == name
@@ -63,12 +63,12 @@ def offered(verdict: Verdict, name: str) -> Offer:
     if not isinstance(sha256, str) or not _SHA256.fullmatch(sha256):
         raise UntrustedAnswer("claim files names a file without its SHA-256")
     if not isinstance(url, str) or not _PATH.fullmatch(url) or "\\" in url or "#" in url:
-        raise UntrustedAnswer("claim files holds an address that is no path on the same server")
+        raise UntrustedAnswer("claim files contains an address that is not a path on the same server")
     return Offer(name, size, sha256, url, verdict.reference)
 
 
 class Downloader:
-    """Fetches a file to a target, through whatever the network does meanwhile."""
+    """Downloads a file to a target, with retries and resumption."""
 
     def __init__(self, ask: Callable[[], Verdict], transport: Transport, retry_policy: RetryPolicy) -> None:
         self._ask = ask
@@ -78,17 +78,17 @@ class Downloader:
         self._received = 0
 
     def fetch(self, name: str, target: str | os.PathLike[str], on_progress: Progress | None) -> Path:
-        """Fetch the file unless it is there already.
+        """Download the file, unless the target is identical already.
 
         Raises:
             DownloadFailed, KadunError, ValueError: see `Client.download`.
         """
-        place = Path(os.path.realpath(target))  # a link to the target stays a link
+        place = Path(os.path.realpath(target))  # keeps a symbolic link
         if place.is_dir():
             raise ValueError(f"target {target} is a folder; name a file in it")
         self._on_progress = on_progress or self._on_progress
-        vain_links = 0
-        while vain_links < _VAIN_LINKS:  # an expired link is replaced by a new one; but a new one must work
+        useless_links = 0
+        while useless_links < _USELESS_LINKS:  # an expired link is replaced, but a new one must work
             offer = offered(self._ask(), name)
             if _is_there(offer, place):
                 self._on_progress(offer.size, offer.size)
@@ -97,33 +97,33 @@ class Downloader:
                 before = partial.size
                 if self._fetched(offer, partial):
                     return place
-                vain_links = 0 if partial.size - before >= _FRUITFUL_BYTES else vain_links + 1
+                useless_links = 0 if partial.size - before >= _PROGRESS_BYTES else useless_links + 1
         raise DownloadFailed("refused", name, offer.reference)
 
     def _fetched(self, offer: Offer, partial: PartialFile) -> bool:
-        """Fetch all that is missing, and install it. False when the link is refused: ask for another."""
-        tries_made, spoilt = 0, False
+        """Fetch the missing bytes and install the file. Return False if the link is refused and another is needed."""
+        tries_made, damaged = 0, False
         while True:
             before = partial.size
             try:
                 if before < offer.size and not self._continued(offer, partial):
                     return False
             except ServerUnreachable as failure:
-                tries_made = 1 if partial.size - before >= _FRUITFUL_BYTES else tries_made + 1
+                tries_made = 1 if partial.size - before >= _PROGRESS_BYTES else tries_made + 1
                 self._retry_policy.wait_after(failure, tries_made)
                 continue
             if partial.install():
                 return True
-            if spoilt or not before:
+            if damaged or not before:
                 raise DownloadFailed("damaged", offer.name, offer.reference, "its SHA-256 is another")
-            spoilt = True  # perhaps what an earlier try left, by a power cut for instance: once more, from the start
+            damaged = True  # possibly by an earlier try, after a power failure: once more, from the start
 
     def _continued(self, offer: Offer, partial: PartialFile) -> bool:
         headers = {}
         if partial.size:
             headers["Range"] = f"bytes={partial.size}-"
             if partial.etag:
-                headers["If-Range"] = partial.etag  # another version since then comes whole
+                headers["If-Range"] = partial.etag  # a newer version is sent in full
         with self._transport.stream(offer.url, headers) as answer:
             if answer.status in _LINK_REFUSED:
                 return False
@@ -136,7 +136,7 @@ class Downloader:
                     raise UntrustedAnswer("more bytes than the file has")
                 partial.append(piece)
                 self._received += len(piece)
-                if self._received > _MOST_RECEIVED * offer.size + _FRUITFUL_BYTES:  # a server that plays with us
+                if self._received > _MOST_RECEIVED * offer.size + _PROGRESS_BYTES:  # a malicious server
                     raise UntrustedAnswer("the file started over again and again")
                 self._on_progress(partial.size, offer.size)
         if partial.size < offer.size:
@@ -145,26 +145,26 @@ class Downloader:
 
     @staticmethod
     def _check_head(answer: Stream, offer: Offer, partial: PartialFile) -> None:
-        """Make sure that these are the bytes asked for, before any that are there already are given up."""
+        """Check that the answer contains the requested bytes, before received ones are discarded."""
         if answer.status not in (_WHOLE, _PART):
             raise error_for(Response(answer.status, b"", answer.headers.get("Retry-After")), {})
         start = 0 if answer.status == _WHOLE else partial.size
-        if _length(answer) != offer.size - start:  # a sign-in page, for instance
-            raise UntrustedAnswer("the answer is not as long as the file")
+        if _length(answer) != offer.size - start:  # a sign-in page, for example
+            raise UntrustedAnswer("the answer does not have the length of the file")
         if answer.status == _PART:
             span = _CONTENT_RANGE.fullmatch(answer.headers.get("Content-Range", ""))
             if not span or [int(part) for part in span.groups()] != [start, offer.size - 1, offer.size]:
-                raise UntrustedAnswer("the answer holds other bytes than were asked for")
+                raise UntrustedAnswer("the answer does not contain the requested bytes")
             return
         etag = answer.headers.get("ETag", "")
-        partial.restart(etag if STRONG_ETAG.fullmatch(etag) else None)  # RFC 9110, 13.1.5: weak ones do not do
+        partial.restart(etag if STRONG_ETAG.fullmatch(etag) else None)  # RFC 9110, 13.1.5: not with a weak ETag
 
 
 def _is_there(offer: Offer, place: Path) -> bool:
     try:
         with place.open("rb") as file:
             return os.fstat(file.fileno()).st_size == offer.size and sha256_of(file) == offer.sha256
-    except OSError:  # not there, or not to be read: then it is fetched
+    except OSError:  # missing or unreadable: download it
         return False
 
 

@@ -1,4 +1,4 @@
-"""What can go wrong. Each error has a `message` to show to a customer, and a `detail` for the vendor."""
+"""The errors of the SDK. Each has a `message` for the customer, and a `detail` for the vendor."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ _LONGEST_DETAIL = 200
 
 
 def printable(foreign: object) -> str:
-    """Text from outside, fit for a terminal or a log: cut short, no control or bidirectional characters."""
+    """Return untrusted text safe for a terminal or a log: shortened, without control or bidirectional characters."""
     cut = str(foreign)[:_LONGEST_DETAIL]
     return "".join(character if character.isprintable() else "?" for character in cut)
 
 
 class KadunError(Exception):
-    """The base of all errors that this package raises on purpose.
+    """The base class of all errors of this package.
 
     Attributes:
         message: for the customer, in the client's language.
@@ -29,11 +29,11 @@ class KadunError(Exception):
         self.message = text(self.text_key, "zh")
 
     def speak(self, language: str) -> None:
-        """Put the message into `language`, `zh` or `en`."""
+        """Set the language of the message, `zh` or `en`."""
         self.message = text(self.text_key, language)
 
     def offline_refused(self, reason: str, *, over: bool) -> None:
-        """Add why the last yes does not stand in for the server: its time is over, or something for the vendor."""
+        """Add why there is no offline start: its time is over, or another reason for the vendor."""
         self.detail = printable(f"{self.detail}; no offline starts: {reason}")
         if over:
             self.text_key = "offline_over"
@@ -43,7 +43,7 @@ class KadunError(Exception):
 
 
 class _SignedRejection(KadunError):
-    """A verdict that is no yes; its message came with its code, in the client's language."""
+    """A signed verdict that is not an acceptance; its message is in the client's language already."""
 
     def __init__(self, code: str, message: str, reference: str = "") -> None:
         super().__init__()
@@ -53,33 +53,33 @@ class _SignedRejection(KadunError):
         self.reference = reference
 
     def speak(self, language: str) -> None:
-        """Nothing to do: the message is in the client's language already."""
+        """Do nothing: the message is in the client's language already."""
 
 
 class CardRejected(_SignedRejection):
-    """The genuine server said no, and signed it.
+    """The genuine server rejected the card with a signed verdict.
 
     Attributes:
-        code: why, as in the protocol: `CARD_EXPIRED` and so on.
-        reference: 参考号, by which the vendor finds this very answer in the journal.
+        code: the reason, as in the protocol: `CARD_EXPIRED` and so on.
+        reference: 参考号, with which the vendor finds this answer in the journal.
     """
 
 
 class CoreFunctionError(_SignedRejection):
-    """The genuine server found the card good, and signed that the function gave no result.
+    """The genuine server accepted the card, and signed that the function returned no result.
 
     Attributes:
         code: `FUNCTION_NOT_FOUND`, `FUNCTION_FAILED` or `FUNCTION_TIMEOUT`.
-        reference: 参考号, by which the vendor finds this very answer, and the traceback.
+        reference: 参考号, with which the vendor finds this answer and the traceback.
     """
 
 
 class FunctionNotFound(CoreFunctionError):
-    """The vendor has installed no function of this name."""
+    """The vendor has not installed a function with this name."""
 
 
 class FunctionFailed(CoreFunctionError):
-    """The function raised, or returned what JSON cannot say. It has run, at least in part."""
+    """The function raised an exception, or its result is not JSON. It has run, at least in part."""
 
 
 class FunctionTimeout(CoreFunctionError):
@@ -87,12 +87,12 @@ class FunctionTimeout(CoreFunctionError):
 
 
 class ServerUnreachable(KadunError):
-    """No answer, or one that says to come back later. It says nothing about the card.
+    """No answer, or one that says to retry later. It says nothing about the card.
 
     Attributes:
-        retry_after: seconds that the server asks to wait; None when it did not say.
-        passing: whether asking again at once has a chance.
-        sent: whether the request may have reached the server; False when no connection came about.
+        retry_after: seconds that the server asks to wait; None if it did not say.
+        passing: whether an immediate retry may succeed.
+        sent: whether the request may have reached the server; False if no connection was established.
     """
 
     text_key = "unreachable"
@@ -106,7 +106,7 @@ class ServerUnreachable(KadunError):
         busy: bool = False,
         sent: bool = True,
     ) -> None:
-        if busy:  # there was an answer: the customer's own network is not to blame
+        if busy:  # there was an answer: the customer's network works
             self.text_key = "busy"
         super().__init__(detail)
         self.retry_after = retry_after
@@ -115,18 +115,18 @@ class ServerUnreachable(KadunError):
 
 
 class UntrustedAnswer(KadunError):
-    """Something answered, but it is not the genuine server or not an answer to this request."""
+    """The answer is not from the genuine server, or not to this request."""
 
     text_key = "untrusted"
 
 
 class RequestRefused(KadunError):
-    """The request's form was refused (problem+json): most often a mistyped card, else the vendor's mistake.
+    """The server refused the request as malformed (problem+json): usually a mistyped card.
 
-    No verdict and not signed: show it, and conclude nothing about the card from it.
+    This is not a signed verdict: show it, but conclude nothing about the card.
 
     Attributes:
-        code: the problem's code, such as `INVALID_REQUEST`.
+        code: the code of the problem, such as `INVALID_REQUEST`.
     """
 
     text_key = "refused"
@@ -138,12 +138,12 @@ class RequestRefused(KadunError):
 
 
 class DownloadFailed(KadunError):
-    """A file did not arrive. What stood at the target before stands there still.
+    """A download failed. The target is unchanged.
 
     Attributes:
-        reason: `missing` (not on the server), `refused`, `damaged`, `disk_full`, `not_saved` (the disk or the
-            system does not let us) or `under_way` (another program is at it).
-        name: the file's, as asked for.
+        reason: `missing` (not on the server), `refused`, `damaged`, `disk_full`, `not_saved` (it cannot be written)
+            or `under_way` (another program is downloading it).
+        name: the name of the file, as requested.
         reference: 参考号 of the verdict that offered the file, or did not.
     """
 
@@ -157,19 +157,19 @@ class DownloadFailed(KadunError):
         self.speak("zh")
 
     def speak(self, language: str) -> None:
-        """Put the message into `language`, `zh` or `en`."""
+        """Set the language of the message, `zh` or `en`."""
         message = text(self.text_key, language).replace("{name}", self.name)
         self.message = with_reference(message, self.reference, language)
 
 
 class UnsealFailed(KadunError):
-    """The core data does not open with this card's key, or is no age file."""
+    """The core data does not decrypt with this card's key, or is not an age file."""
 
     text_key = "unseal"
 
 
 class HardwareUnknown(KadunError):
-    """This machine offers nothing to recognise it by; hand in a string of your own as `hardware`."""
+    """This machine has no identifier; pass your own string as `hardware`."""
 
     text_key = "hardware"
 
@@ -182,7 +182,7 @@ _FUNCTION_ERRORS = {
 
 
 def rejection_error(code: str, reference: str, language: str) -> CardRejected | CoreFunctionError:
-    """The error for a verdict that is no yes."""
+    """Return the error for a verdict that is not an acceptance."""
     message = rejection(code, reference, language)
     if code.startswith("FUNCTION_"):
         return _FUNCTION_ERRORS.get(code, CoreFunctionError)(code, message, reference)

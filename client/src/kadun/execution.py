@@ -1,4 +1,4 @@
-"""Functions that run on the server (PROTOCOL section 3, "Server-side core functions")."""
+"""Calls of functions on the server (PROTOCOL section 3, "Server-side core functions")."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _Result = TypeVar("_Result")
 
 
 def checked(arguments: object) -> dict[str, Any]:
-    """The arguments, sure to be a JSON object that means the same on the server.
+    """Return the arguments if JSON represents them without loss.
 
     Raises:
-        ValueError: they are none: no dict, a key that is no string, NaN, a lone surrogate, an object of Python's, …
+        ValueError: not a dict, or it contains a key that is not a string, NaN, a lone surrogate, another type, …
     """
     if not isinstance(arguments, dict):
         raise ValueError(f"arguments must be a dict, a JSON object; not {type(arguments).__name__}")  # noqa: TRY004
@@ -27,7 +27,7 @@ def checked(arguments: object) -> dict[str, Any]:
 
 
 def at_most_once(attempt: Callable[[], _Result]) -> Callable[[], _Result]:
-    """The same attempt, not to be made again once the server may have got it: the function may have run."""
+    """Wrap an attempt so that it is not retried once the server may have received it: the function may have run."""
 
     def guarded() -> _Result:
         try:
@@ -40,7 +40,7 @@ def at_most_once(attempt: Callable[[], _Result]) -> Callable[[], _Result]:
 
 
 def after_sending(attempt: Callable[[], _Result]) -> _Result:
-    """What follows an answer: its failure is never one of which `sent` says that the function did not run."""
+    """Make an attempt that follows an answer: in its failure `sent` is always true, since the function may have run."""
     try:
         return attempt()
     except ServerUnreachable as failure:
@@ -49,11 +49,11 @@ def after_sending(attempt: Callable[[], _Result]) -> _Result:
 
 
 def _check_keys(value: object) -> None:
-    """Python would write the key 1 as "1" and True as "true" without a word."""
+    """Refuse keys that are not strings: `json` would write the key 1 as "1" and True as "true"."""
     if isinstance(value, dict):
         for name, member in value.items():
             if not isinstance(name, str):
-                raise TypeError("a key is no string")
+                raise TypeError("a key is not a string")
             _check_keys(member)
     elif isinstance(value, (list, tuple)):
         for element in value:
@@ -61,7 +61,7 @@ def _check_keys(value: object) -> None:
 
 
 def _without_values(failure: Exception) -> str:
-    """What is wrong; an encoding error would quote the arguments, which are the customer's."""
+    """Describe the failure; the text of an encoding error would quote the customer's arguments."""
     if isinstance(failure, UnicodeError):
-        return "a text that UTF-8 cannot write"
+        return "a string that UTF-8 cannot encode"
     return "nested too deeply" if isinstance(failure, RecursionError) else str(failure)

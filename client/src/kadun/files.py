@@ -1,4 +1,4 @@
-"""Files that other programs look into as well: our own second process, and on Windows virus scanners."""
+"""Operations on files that other processes open, too: a second client, and on Windows virus scanners."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _SCANNERS_SECONDS = 1.0
-_LOCK_SECONDS = 3.0  # whoever holds it writes one small file
+_LOCK_SECONDS = 3.0  # its holder writes one small file
 _PAUSE_SECONDS = 0.02
 
 
 def replace(source: Path, target: Path) -> None:
-    """Put a file in another's place. Windows refuses that while somebody has either open: we wait a second for it.
+    """Replace a file by another. Windows refuses this while either is open; then retry for a second.
 
     Raises:
-        OSError: it could not be done; both files are as they were.
+        OSError: it failed; both files are unchanged.
     """
     _insisting(lambda: source.replace(target))
 
 
 def remove(path: Path) -> None:
-    """Remove a file that may be gone already.
+    """Remove a file; ignore a missing one.
 
     Raises:
-        OSError: it could not be done.
+        OSError: it failed.
     """
     with suppress(FileNotFoundError):
         _insisting(path.unlink)
 
 
 def remove_or_empty(path: Path) -> None:
-    """Remove a file; where that is refused, make it empty in place."""
+    """Remove a file, or truncate it if it cannot be removed."""
     try:
         remove(path)
     except OSError:
@@ -46,10 +46,10 @@ def remove_or_empty(path: Path) -> None:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Be the only process in here, on this machine.
+    """Exclude other processes of this machine.
 
-    Where there is no lock to be had (a folder that cannot be written, a network drive, a process that hangs with it)
-    it goes on without: the lock keeps honest processes apart, and no customer may be shut out by it.
+    Continue without a lock if none is available (a read-only folder, a network drive, a process that hangs with it):
+    the lock only coordinates cooperating processes, and must not lock out a customer.
     """
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -57,7 +57,7 @@ def locked(path: Path) -> Iterator[None]:
     except OSError:
         yield
         return
-    with file:  # closing it gives the lock back
+    with file:  # closing it releases the lock
         deadline = time.monotonic() + _LOCK_SECONDS
         while not _lock(file) and time.monotonic() < deadline:
             time.sleep(_PAUSE_SECONDS)
@@ -67,12 +67,12 @@ def locked(path: Path) -> Iterator[None]:
 def _lock(file: BinaryIO) -> bool:
     try:
         if sys.platform == "win32":
-            import msvcrt  # noqa: PLC0415 - there is none elsewhere
+            import msvcrt  # noqa: PLC0415 - Windows only
 
             file.seek(0)
             msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
         else:
-            import fcntl  # noqa: PLC0415 - there is none on Windows
+            import fcntl  # noqa: PLC0415 - not on Windows
 
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

@@ -1,4 +1,4 @@
-"""A heartbeat: while the program runs, ask again now and then whether the card is still good."""
+"""The heartbeat: asks periodically, while the program runs, whether the card is still valid."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from kadun.verdict import Verdict
 
 _log = logging.getLogger("kadun")
-_log.addHandler(logging.NullHandler())  # a program that sets up no logging shows nothing of ours
+_log.addHandler(logging.NullHandler())  # without logging set up, nothing is shown
 
 _random = secrets.SystemRandom()
 _SHORTEST_JITTER = 0.9
-_AFTER_EXPIRY_SECONDS = 1.0  # asked a moment too early, the server would still say yes
+_AFTER_EXPIRY_SECONDS = 1.0  # a moment too early, the server would still accept the card
 _LONGEST_OUTAGE_PAUSE_SECONDS = 60.0
 _LONGEST_FUNCTION = 64
 _LONGEST_INTERVAL_SECONDS = 7 * 86_400.0
@@ -29,17 +29,17 @@ _LONGEST_INTERVAL_SECONDS = 7 * 86_400.0
 
 @final
 class Heartbeat:
-    """Asks from a thread of its own, and calls back when the card is no longer good.
+    """Asks in a separate thread, and calls back when the card is no longer valid.
 
     with Heartbeat(client, on_rejected=lambda error: window.close_with(error.message)):
         run_the_program()
 
-    The callbacks run on the heartbeat's thread. Whatever they raise is logged (logger `kadun`) and harms nothing; so
-    `sys.exit()` there ends nothing either: set a flag that the program looks at, or call `os._exit(1)`, which ends it
-    on the spot. (`_thread.interrupt_main()` wakes no program that sleeps or waits.)
+    The callbacks run in the heartbeat's thread. Their exceptions are logged (logger `kadun`) and otherwise ignored, so
+    that `sys.exit()` in them does not end the program: set a flag that the program reads, or call `os._exit(1)`, which
+    ends it immediately. (`_thread.interrupt_main()` does not wake a program that sleeps or waits.)
     """
 
-    def __init__(  # noqa: PLR0913 - all but one are named, and have a default
+    def __init__(  # noqa: PLR0913 - all but one are keyword-only and have a default
         self,
         client: Client,
         *,
@@ -49,22 +49,22 @@ class Heartbeat:
         on_unreachable: Callable[[KadunError], object] | None = None,
         verdict: Verdict | None = None,
     ) -> None:
-        """Prepare; `start`, or entering a `with` block, begins.
+        """Prepare a heartbeat; `start`, or entering a `with` block, starts it.
 
         Args:
-            client: the one that the program opened with; `report` is safe beside its other calls.
-            function: the name under which the beats stand in the server's records, 1 to 64 characters.
-            interval_seconds: how long between two beats, at most a week; each is up to a tenth sooner, so that
-                customers who start together do not ask together. After a failed one, at most a minute.
-            on_rejected: called once, with the signed no: expired, frozen, … Afterwards the heartbeat is over.
-                Where the server cannot be asked and the card's time, by the server's last word, is over, it is
-                called with a `CARD_EXPIRED` of our own, whose `reference` is empty: blocking the server is no use.
-            on_unreachable: called after each beat that got no answer to believe, with the error. It says
-                nothing about the card: the network may be away. The heartbeat goes on.
-            verdict: what `open` returned. It saves the first beat, which otherwise comes at the start.
+            client: the client that the program opened with; `report` may run beside its other calls.
+            function: the name of the beats in the server's records, 1 to 64 characters.
+            interval_seconds: the time between two beats, at most a week; up to a tenth less at random, so that
+                customers who start together do not ask together. After a failed beat, at most a minute.
+            on_rejected: called once, with the signed rejection (expired, frozen, …). Then the heartbeat ends. If the
+                server cannot be reached and the card has expired by its last verdict, it is called with a local
+                `CARD_EXPIRED`, whose `reference` is empty: blocking the server does not help.
+            on_unreachable: called with the error after each beat without a trusted answer. It says nothing about the
+                card, and the heartbeat continues.
+            verdict: the result of `open`. It replaces the first beat, which is otherwise sent at the start.
 
         Raises:
-            ValueError: the interval is not positive or longer than a week, or the function's name is none.
+            ValueError: the interval is not positive or longer than a week, or the function's name is invalid.
         """
         if function == OPEN or not 1 <= len(function) <= _LONGEST_FUNCTION:
             raise ValueError(f"function must have 1 to {_LONGEST_FUNCTION} characters, and not be {OPEN}")
@@ -76,7 +76,7 @@ class Heartbeat:
         self._on_rejected = on_rejected
         self._on_unreachable = on_unreachable
         self._first = verdict
-        self._expiry: float | None = None  # on this machine's monotonic clock; its wall clock may be wrong
+        self._expiry: float | None = None  # on this machine's monotonic clock, because its wall clock may be wrong
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -90,10 +90,10 @@ class Heartbeat:
         self.stop()
 
     def start(self) -> None:
-        """Begin, on a daemon thread: it keeps no program alive.
+        """Start a daemon thread, which does not keep the program alive.
 
         Raises:
-            RuntimeError: it was started before. Make a new one.
+            RuntimeError: it was started before; make a new one.
         """
         if self._thread is not None:
             raise RuntimeError("a heartbeat starts once; make a new one")
@@ -103,12 +103,12 @@ class Heartbeat:
         self._thread.start()
 
     def stop(self) -> None:
-        """End at once, without waiting for a beat that is under way. From here on no callback begins."""
+        """Stop at once, without waiting for a beat in progress. No callback starts after this."""
         self._stopped.set()
 
     @property
     def running(self) -> bool:
-        """Whether there will be more beats: started, not stopped, and the card not refused."""
+        """Whether there will be more beats: started, not stopped, and the card not rejected."""
         return self._thread is not None and self._thread.is_alive() and not self._stopped.is_set()
 
     def _run(self) -> None:
@@ -117,26 +117,26 @@ class Heartbeat:
             pause = self._beat()
 
     def _beat(self) -> float:
-        """Ask once; how many seconds until the next time."""
+        """Ask once, and return the seconds until the next beat."""
         try:
             self._note_expiry(self._client.report(self._function))
-        except CardRejected as no:
-            self._call(self._on_rejected, no)
+        except CardRejected as rejected:
+            self._call(self._on_rejected, rejected)
             self.stop()
             return 0
         except KadunError as failure:
             self._call(self._on_unreachable, failure)
             return self._after_failure(failure.retry_after if isinstance(failure, ServerUnreachable) else None)
         except Exception:  # noqa: BLE001
-            # Never into the program: a thread's traceback would go to the customer's screen.
-            _log.exception("a heartbeat failed in an unforeseen way")
+            # Not into the program: the traceback of a thread would appear on the customer's screen.
+            _log.exception("a heartbeat failed unexpectedly")
             return self._after_failure(None)
         return self._until_next()
 
     def _note_expiry(self, verdict: Verdict) -> None:
         self._expiry = None
         if verdict.card_expires_at is not None and not verdict.offline:
-            left = (verdict.card_expires_at - verdict.issued_at).total_seconds()  # both are the server's times
+            left = (verdict.card_expires_at - verdict.issued_at).total_seconds()  # both by the server's clock
             self._expiry = time.monotonic() + left
 
     def _until_next(self) -> float:
@@ -145,18 +145,18 @@ class Heartbeat:
     def _until_expired(self) -> float:
         if self._expiry is None:
             return _LONGEST_INTERVAL_SECONDS
-        # Not below a second, or a server whose clock is behind would be asked without end.
+        # Not below a second, or a server whose clock is slow would be asked without pause.
         return max(self._expiry - time.monotonic(), 0) + _AFTER_EXPIRY_SECONDS
 
     def _after_failure(self, asked_for: int | None) -> float:
         if self._expiry is not None and time.monotonic() >= self._expiry:
-            # Known by the server's own word, be it signed once more or not.
+            # Known from the last signed verdict.
             message = rejection("CARD_EXPIRED", "", self._client._language)  # noqa: SLF001 - one package
             self._call(self._on_rejected, CardRejected("CARD_EXPIRED", message))
             self.stop()
             return 0
         pause = min(self._interval_seconds, _LONGEST_OUTAGE_PAUSE_SECONDS) * _random.uniform(_SHORTEST_JITTER, 1)
-        # Whoever blocks the server could ask for days: the expiry is not slept through.
+        # A forged Retry-After could ask for days: do not sleep past the expiry.
         return min(max(pause, asked_for or 0), self._until_expired())
 
     def _call(self, callback: Callable[..., object] | None, error: KadunError) -> None:
@@ -164,7 +164,9 @@ class Heartbeat:
             return
         try:
             callback(error)
-        except Exception:  # noqa: BLE001 - whatever it is, the heartbeat goes on
-            _log.exception("a callback of the heartbeat raised")
-        except BaseException:  # noqa: BLE001 - SystemExit would end this thread alone, without a word
-            _log.warning("a callback of the heartbeat raised what ends no program from a thread", exc_info=True)
+        except Exception:  # noqa: BLE001 - the heartbeat continues
+            _log.exception("a heartbeat callback raised an exception")
+        except BaseException:  # noqa: BLE001 - SystemExit would silently end this thread only
+            _log.warning(
+                "a heartbeat callback raised SystemExit, which does not end the program from a thread", exc_info=True
+            )

@@ -1,4 +1,4 @@
-"""The keys that this program believes: those it shipped with, and those that they vouch for."""
+"""Trusted signing keys: the keys pinned in the program, and the keys that they endorse."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ _ENDORSEMENT = "key+jwt"
 
 
 class TrustedKeys:
-    """Public keys by `kid`, and the name of the server (`iss`) that they speak for."""
+    """Public keys by `kid`, and the issuer (`iss`) that they belong to."""
 
     def __init__(self, pinned: PublicKeys) -> None:
-        """Take the pinned keys.
+        """Load the pinned keys.
 
         Args:
-            pinned: what `cardctl key export` prints, `{"iss": …, "keys": […]}`, as a dict or as JSON text.
+            pinned: the output of `cardctl key export`, `{"iss": …, "keys": […]}`, as a dict or as JSON text.
 
         Raises:
-            ValueError: it is something else. The vendor's mistake, hence no KadunError.
+            ValueError: it is anything else. This is a mistake of the vendor, therefore not a KadunError.
         """
         document = _document(pinned)
         issuer, keys = document.get("iss"), document.get("keys")
         if not isinstance(issuer, str) or not issuer or not isinstance(keys, list) or not keys:
             raise ValueError('public_keys must be {"iss": …, "keys": […]}, as `cardctl key export` prints it')
         if any(isinstance(key, dict) and "d" in key for key in keys):
-            raise ValueError("public_keys holds a PRIVATE key; never ship that: use `cardctl key export`")
+            raise ValueError("public_keys contains a PRIVATE key; never ship that: use `cardctl key export`")
         self.issuer = issuer
         try:
             self._keys = dict(_load(key) for key in keys)
@@ -45,30 +45,30 @@ class TrustedKeys:
 
     @property
     def endorsements(self) -> tuple[str, ...]:
-        """The endorsements that led from the pinned keys to the others: what to keep, and to `follow` again."""
+        """The endorsements that lead from the pinned keys to the others, to be stored for the next start."""
         return tuple(self._endorsements)
 
     def __contains__(self, kid: str) -> bool:
         return kid in self._keys
 
     def __getitem__(self, kid: str) -> Ed25519PublicKey:
-        """The key of this ID.
+        """Return the key with this ID.
 
         Raises:
-            UntrustedAnswer: it is none of ours.
+            UntrustedAnswer: the key is not trusted.
         """
         try:
             return self._keys[kid]
         except KeyError:
-            raise UntrustedAnswer("the token is signed with a key that no pinned key vouches for") from None
+            raise UntrustedAnswer("the token is signed with a key that is neither pinned nor endorsed") from None
 
     def learn(self, key_set: bytes) -> None:
-        """Learn new keys from `/.well-known/jwks.json`: those that a chain of endorsements reaches from ours.
+        """Add the keys of `/.well-known/jwks.json` that a chain of endorsements connects to a trusted key.
 
-        The key set itself counts for nothing; a key enters only with a signature by a key trusted before it.
+        The key set itself is not trusted: each key needs a signature by a key that was trusted before it.
 
         Raises:
-            UntrustedAnswer: this is no key set with endorsements, or one by a trusted key is false.
+            UntrustedAnswer: the key set has no endorsements, or an endorsement by a trusted key is invalid.
         """
         endorsements = parse_json_object(key_set, "the key set").get("endorsements")
         if not isinstance(endorsements, list):
@@ -76,19 +76,19 @@ class TrustedKeys:
         self.add_endorsed(endorsements)
 
     def add_endorsed(self, endorsements: Sequence[object]) -> None:
-        """Learn the keys that these endorsements reach from ours, in whatever order they stand.
+        """Add the keys that these endorsements connect to a trusted key, in any order.
 
         Raises:
-            UntrustedAnswer: one is no token, or one by a trusted key is false. What was learned before it stays:
-                each key entered by a signature of its own.
+            UntrustedAnswer: one is not a token, or one by a trusted key is invalid. Keys added before it stay: each
+                has a valid signature of its own.
         """
         by_endorser: dict[str, list[str]] = {}
         for endorsement in endorsements:
             if not isinstance(endorsement, str):
-                raise UntrustedAnswer("an endorsement is no token")
+                raise UntrustedAnswer("an endorsement is not a token")
             by_endorser.setdefault(key_id(endorsement), []).append(endorsement)
-        # Each endorsement is looked at once, when its endorser becomes trusted, and otherwise left alone: so
-        # the order in the list does not matter, and even a hostile list costs one check an entry.
+        # Each endorsement is verified once, when its endorser becomes trusted. So the order of the list does not
+        # matter, and a hostile list costs at most one verification for each entry.
         newly_trusted = list(self._keys)
         while newly_trusted:
             for endorsement in by_endorser.pop(newly_trusted.pop(), []):
@@ -112,23 +112,23 @@ def _document(pinned: PublicKeys) -> Mapping[str, Any]:
     try:
         return parse_json_object(pinned.encode("utf-8"), "public_keys")
     except (UntrustedAnswer, UnicodeEncodeError):
-        raise ValueError("public_keys is no JSON object") from None
+        raise ValueError("public_keys is not a JSON object") from None
 
 
-def _load(jwk: Any) -> tuple[str, Ed25519PublicKey]:  # noqa: ANN401 - whatever JSON held
-    """One key with its `kid`, which must be its RFC 7638 thumbprint: so no key can take another's name."""
+def _load(jwk: Any) -> tuple[str, Ed25519PublicKey]:  # noqa: ANN401 - any JSON value
+    """Load a JWK. Its `kid` must be its RFC 7638 thumbprint, so that no key can use the name of another."""
     if not isinstance(jwk, dict) or jwk.get("kty") != "OKP" or jwk.get("crv") != "Ed25519":
-        raise UntrustedAnswer("a key is no Ed25519 key")
+        raise UntrustedAnswer("a key is not an Ed25519 key")
     if jwk.get("use", "sig") != "sig" or jwk.get("alg", "EdDSA") != "EdDSA":
-        raise UntrustedAnswer("a key is not meant for EdDSA signatures")
+        raise UntrustedAnswer("a key is not for EdDSA signatures")
     x = jwk.get("x")
     raw = decode_base64url(x, "a key") if isinstance(x, str) else b""
     try:
         key = Ed25519PublicKey.from_public_bytes(raw)
     except ValueError:
-        raise UntrustedAnswer("a key is no Ed25519 key") from None
+        raise UntrustedAnswer("a key is not an Ed25519 key") from None
     members = f'{{"crv":"Ed25519","kty":"OKP","x":"{x}"}}'  # RFC 7638, section 3
     kid = encode_base64url(hashlib.sha256(members.encode("ascii")).digest())
     if jwk.get("kid") != kid:
-        raise UntrustedAnswer("a key's kid is not its thumbprint")
+        raise UntrustedAnswer("the kid of a key is not its thumbprint")
     return kid, key

@@ -1,4 +1,4 @@
-"""What a customer reads, in Chinese and in English. Never the server's own words: those are not signed."""
+"""The messages for customers, in Chinese and English. Never the server's own text, which is not signed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _TEXTS: dict[str, tuple[str, str]] = {
         "This device already has another valid card. Please use that one",
     ),
     "rejected": ("卡密校验未通过", "The card was not accepted"),
-    # Verdicts of /v1/execute: the card is good, the function gave no result.
+    # Verdicts of /v1/execute: the card is valid, the function returned no result.
     "FUNCTION_NOT_FOUND": (
         "服务器上没有此功能，请更新程序或联系卖家",
         "The server does not have this function. Please update the program or contact the seller",
@@ -34,7 +34,7 @@ _TEXTS: dict[str, tuple[str, str]] = {
         "服务器执行此功能超时，请稍后再试或联系卖家",
         "This function took the server too long. Please try again later or contact the seller",
     ),
-    # Everything that is no verdict.
+    # Failures without a verdict.
     "error": ("出现错误", "Something went wrong"),
     "unreachable": (
         "无法连接验证服务器，请检查网络后重试",
@@ -42,29 +42,29 @@ _TEXTS: dict[str, tuple[str, str]] = {
     ),
     "busy": ("验证服务器繁忙，请稍后再试", "The licence server is busy. Please try again later"),
     "untrusted": (
-        "收到的答复不是来自正版验证服务器，请检查网络（例如是否需要先登录上网）后重试",
+        "收到的响应不是来自正版验证服务器，请检查网络（例如是否需要先登录上网）后重试",
         "The answer is not from the genuine server. Please check the network (a sign-in page?) and retry",
     ),
     "offline_over": (
-        "无法联网验证，离线使用期限也已到，请检查网络（例如是否需要先登录上网）后重试",
-        "The server cannot be reached, and the time for use without it is over. Please check the network",
+        "无法联网验证，离线使用期限也已到期，请检查网络（例如是否需要先登录上网）后重试",
+        "The server cannot be reached, and the time for offline use is over. Please check the network",
     ),
     "refused": (
         "服务器不接受此请求，请检查卡密是否输入完整，或更新程序",
         "The server does not accept this request. Please check the card, or update the program",
     ),
-    # Downloads; {name} is the file's.
+    # Downloads; {name} is the name of the file.
     "download_missing": (
         "服务器上没有文件 {name}，请更新程序或联系卖家",
         "The server has no file {name}. Please update the program or contact the seller",
     ),
     "download_refused": (
-        "服务器不让下载文件 {name}，请稍后再试或联系卖家",
-        "The server would not hand out the file {name}. Please try again later or contact the seller",
+        "服务器拒绝下载文件 {name}，请稍后再试或联系卖家",
+        "The server refused the download of {name}. Please try again later or contact the seller",
     ),
     "download_damaged": (
         "文件 {name} 下载后校验不符，已丢弃，请重试",
-        "The file {name} arrived damaged and was thrown away. Please try again",
+        "The file {name} arrived damaged and was discarded. Please try again",
     ),
     "download_disk_full": (
         "磁盘空间不足，无法保存文件 {name}，请清理磁盘后重试",
@@ -90,22 +90,22 @@ _TEXTS: dict[str, tuple[str, str]] = {
 
 
 def text(key: str, language: str) -> str:
-    """The text for `key` (a verdict's code or a kind of failure) in `language`, `zh` or `en`."""
+    """Return the text for `key` (the code of a verdict, or a kind of failure) in `language`, `zh` or `en`."""
     chinese, english = _TEXTS[key]
     return english if language == "en" else chinese
 
 
 def rejection(code: str, reference: str, language: str) -> str:
-    """What to show for a signed no: why, and the reference by which the vendor finds it in the journal."""
+    """Return the message for a signed rejection: the reason, and the reference for the vendor's journal."""
     known = code in _TEXTS and code.isupper()
     why = text(code if known else "rejected", language)
-    if not known:  # a code that is younger than this release
+    if not known:  # a code that is newer than this release
         why += f" ({code})" if language == "en" else f"（{code}）"
     return with_reference(why, reference, language)
 
 
 def with_reference(message: str, reference: str, language: str) -> str:
-    """Add the reference, where there was a signed answer to refer to."""
+    """Append the reference of a signed answer, if there is one."""
     if not reference:
         return message
     return f"{message} (reference {reference})" if language == "en" else f"{message}（参考号 {reference}）"

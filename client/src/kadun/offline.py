@@ -1,12 +1,12 @@
-"""Offline starts: the last good verdict stands in when the server cannot be reached, never when it says no.
+"""Offline starts: the last accepted verdict is used while the server cannot be reached, never after a rejection.
 
-- Only where the vendor allows it: the kept verdict carries `offline_until`. How late it is then, `kadun.clocks` judges.
-- A signed no ends it, for this card in whichever spelling. When it was said is kept, so that a yes which the server
-  said before, and which comes later, in another thread or process, brings nothing back.
-- The time of an offline start is written down before it counts, also that of one that came too late. Where it
-  cannot be written down, there is no offline start.
-- What no file can prevent: a customer who copies it, and puts the copy back together with the clock, has those starts
-  again. Keep the time that you allow short, and valuable work on the server.
+- Only if the vendor allows it: the stored verdict contains `offline_until`. `kadun.clocks` estimates the time.
+- A signed rejection of the card, in any spelling, ends offline starts. Its time is stored, so that an acceptance which
+  the server signed earlier, but which arrives later in another thread or process, does not restore them.
+- The time of an offline start is stored before the start counts, even if it comes too late. If it cannot be stored,
+  there is no offline start.
+- No file can prevent this: a customer who copies the file, and restores the copy together with the clock, has those
+  starts again. Keep the time that you allow short, and valuable work on the server.
 """
 
 from __future__ import annotations
@@ -35,48 +35,48 @@ Clock = Callable[[], float]
 
 
 class Baseline(NamedTuple):
-    """The last no that was known when a request began: by this client, and by the file."""
+    """The last rejection known when a request began: to this client, and in the file."""
 
     here: Verdict | None
     stored: Rejection | None
 
 
 class ClientState:
-    """What a client keeps from start to start. It reads the file each time: another process may have written it.
+    """The state of a client, in memory and in the file, which is read each time: another process may have written it.
 
-    Its methods may be called from several threads, as a heartbeat does beside the program.
+    Methods may be called from several threads, such as the heartbeat's.
     """
 
     def __init__(self, store: StateStore, keys: TrustedKeys, clock: Clock) -> None:
         self._store = store
         self._keys = keys
         self._clock = clock
-        self._lock = threading.Lock()  # around the file, the key and the last no, which change together
+        self._lock = threading.Lock()  # for the file, the key and the last rejection, which change together
         self._last_no: Verdict | None = None
         self._data_key: Secret | None = None
 
     @property
     def data_key(self) -> Secret | None:
-        """The key of the last opening, online or not, that no later no has ended."""
+        """The key of the last opening, online or offline, unless a later rejection revoked it."""
         return self._data_key
 
     def load_learned_keys(self, hardware: str) -> None:
-        """Learn again the keys that were learned before, from their endorsements; a false one ends it."""
+        """Load the keys that were learned before, from their endorsements, up to an invalid one."""
         self._follow(self._store.load(hardware))
 
     def baseline(self, hardware: str) -> Baseline:
-        """To be called before a request is sent: its answer is later than every no that is known now."""
+        """Return the rejections known now; call this before a request is sent, whose answer is later than these."""
         return Baseline(self._last_no, self._store.load(hardware).rejection)
 
     def record(
         self, token: str, request: VerificationRequest, key_pair: KeyPair | None, verdict: Verdict, begun: Baseline
     ) -> Verdict:
-        """Remember an online verdict: its time, and itself where it may stand in; a no ends what was kept.
+        """Store an online verdict: its time, and the verdict itself if it allows offline starts. A rejection ends them.
 
-        A folder that cannot be written is no reason to fail: the server has said yes.
+        A folder that cannot be written is not an error: the server has accepted the card.
 
         Returns:
-            What holds for an opening: the verdict, or a later no that was heard while it was under way.
+            The verdict, or for an opening a later rejection that arrived during the request.
         """
         with self._lock:
             later_no = self._last_no if self._last_no is not begun.here else None
@@ -97,10 +97,12 @@ class ClientState:
         after = State(self._keys.endorsements or before.endorsements, before.cached, before.rejection)
         said_at, no = _seconds(verdict), before.rejection
         if verdict.revokes_access:
-            mistyped = verdict.code == "CARD_NOT_FOUND" and before == State()  # else each slip would leave a file
+            mistyped = (
+                verdict.code == "CARD_NOT_FOUND" and before == State()
+            )  # otherwise each typing error would leave a file
             return replace(after, cached=None, rejection=None if mistyped else Rejection(said_at, verdict.reference))
         if no and no != begun.stored and said_at <= no.at:
-            return after  # another process has heard a later no
+            return after  # another process has received a later rejection
         if kept and verdict.accepted:
             return State(after.endorsements, kept if verdict.offline_until else None)
         if after.cached:
@@ -117,14 +119,14 @@ class ClientState:
             try:
                 self._store.save(after, hardware)
             except OSError:
-                if before.cached and not after.cached:  # better no file than one that says yes
+                if before.cached and not after.cached:  # no file is better than one that accepts
                     self._store.erase()
 
     def offline_verdict(self, failure: KadunError, card_id: str, hardware: str) -> Verdict:
-        """The kept verdict, checked as if it had come just now.
+        """Return the stored verdict, verified as if it had just arrived.
 
         Raises:
-            KadunError: the failure itself: nothing is kept, or its time is over or cannot be written down.
+            KadunError: the failure itself: no verdict is stored, or its time is over or cannot be stored.
         """
         with self._lock:
             if self._store.load(hardware).cached is None:
@@ -140,9 +142,9 @@ class ClientState:
             raise failure
         self._follow(state)
         verdict = self._checked(state.cached, card_id, hardware)
-        if verdict is None or verdict.offline_until is None:  # only an accepted opening carries it
+        if verdict is None or verdict.offline_until is None:  # only an accepted opening contains it
             raise failure
-        if self._last_no and verdict.issued_at <= self._last_no.issued_at:  # it could not be erased
+        if self._last_no and verdict.issued_at <= self._last_no.issued_at:  # the file could not be erased
             raise failure
         begins = _seconds(verdict)
         ends = min(verdict.offline_until, verdict.card_expires_at or verdict.offline_until)
@@ -150,7 +152,7 @@ class ClientState:
         try:
             self._store.save(replace(state, cached=replace(state.cached, times=times)), hardware)
         except OSError as refusal:
-            failure.offline_refused(f"their time cannot be written down ({type(refusal).__name__})", over=False)
+            failure.offline_refused(f"their time cannot be stored ({type(refusal).__name__})", over=False)
             raise failure from None
         if times.spent >= ends.timestamp():
             failure.offline_refused(f"their time ended at {ends:%Y-%m-%d %H:%M:%S} UTC", over=True)

@@ -1,4 +1,4 @@
-"""The part of a download that has arrived: beside its target, kept between starts, one program at a time."""
+"""The received part of a download: beside its target, kept between starts, locked by one program at a time."""
 
 from __future__ import annotations
 
@@ -28,34 +28,34 @@ _FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 @final
 class PartialFile:
-    """`NAME.part` beside the target, and `NAME.part.json`, which says whose bytes it holds. A context manager.
+    """`NAME.part` beside the target, and `NAME.part.json` with its version. A context manager.
 
-    Every trouble with the disk becomes `DownloadFailed`, and the target stays as it was.
+    Failures of the file system become `DownloadFailed`, and the target is unchanged.
     """
 
     def __init__(self, target: Path, offer: Offer) -> None:
         self._target = target
         self._path = target.with_name(f"{target.name}.part")
-        self._note = target.with_name(f"{target.name}.part.json")
+        self._metadata = target.with_name(f"{target.name}.part.json")
         self._offer = offer
         self._size = 0
         self._etag: str | None = None
 
     @property
     def size(self) -> int:
-        """How many bytes have arrived."""
+        """The number of bytes received."""
         return self._size
 
     @property
     def etag(self) -> str | None:
-        """The strong ETag under which they came, if there was one."""
+        """The strong ETag of these bytes, if there is one."""
         return self._etag
 
     def __enter__(self) -> PartialFile:
-        """Take what an earlier try has left, if it is of the same version of the file.
+        """Open the part that an earlier try left, if it is of the same version of the file.
 
         Raises:
-            DownloadFailed: another program is at it, or the disk does not let us.
+            DownloadFailed: another program is downloading it, or it cannot be written.
         """
         with self._saving():
             self._file = self._opened()
@@ -68,24 +68,24 @@ class PartialFile:
         return self
 
     def __exit__(self, *_exception: object) -> None:
-        """Close the file and leave it for the next try; an empty one is of no use to anybody."""
-        if self._file.closed:  # given up or put in place: what stands there now may be another program's
+        """Close the file and keep it for the next try, unless it is empty."""
+        if self._file.closed:  # discarded or installed: the path may now belong to another program
             return
         if not self._size:
             self.discard()
         self._file.close()
 
     def restart(self, etag: str | None) -> None:
-        """Begin anew, with bytes that come under this ETag."""
+        """Start over, with bytes of this ETag."""
         with self._saving():
             self._file.truncate(0)
-            self._note.write_text(json.dumps({"sha256": self._offer.sha256, "etag": etag}), encoding="ascii")
+            self._metadata.write_text(json.dumps({"sha256": self._offer.sha256, "etag": etag}), encoding="ascii")
             self._size, self._etag = 0, etag
             if shutil.disk_usage(self._path.parent).free < self._offer.size:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def append(self, piece: bytes) -> None:
-        """Write the bytes that come next."""
+        """Append the next bytes."""
         with self._saving():
             self._file.seek(self._size)
             self._file.write(piece)
@@ -93,7 +93,7 @@ class PartialFile:
             self._size += len(piece)
 
     def install(self) -> bool:
-        """Put the whole file in the target's place; False, and the partial gone, when it is not the right one."""
+        """Replace the target by the complete file; if it is damaged, start over and return False."""
         with self._saving():
             right = self._size == self._offer.size and sha256_of(self._file) == self._offer.sha256
             if not right:
@@ -101,19 +101,19 @@ class PartialFile:
                 return False
             os.fsync(self._file.fileno())
             if sys.platform == "win32":
-                self._file.close()  # Windows renames no open file
+                self._file.close()  # Windows cannot rename an open file
             files.replace(self._path, self._target)
-        _remove(self._note)
+        _remove(self._metadata)
         self._file.close()
         return True
 
     def discard(self) -> None:
-        """Remove both files, as far as the system lets us."""
+        """Remove both files, if the system permits it."""
         self._size = 0
         if sys.platform == "win32":
             self._file.close()
-        _remove(self._path)  # elsewhere while it is still ours: once it is closed, another program may be at it
-        _remove(self._note)
+        _remove(self._path)  # elsewhere before it is closed, after which another program may use it
+        _remove(self._metadata)
         self._file.close()
 
     def _opened(self) -> BinaryIO:
@@ -124,7 +124,7 @@ class PartialFile:
                 if os.path.samestat(os.fstat(file.fileno()), self._path.stat()):
                     return file
             except FileNotFoundError:
-                pass  # another program has just finished with the very file that we opened: not ours to write into
+                pass  # another program has just installed the file that we opened
             except BaseException:
                 file.close()
                 raise
@@ -136,11 +136,11 @@ class PartialFile:
 
     def _recalled(self) -> bool:
         try:
-            note = json.loads(self._note.read_text(encoding="ascii"))
+            note = json.loads(self._metadata.read_text(encoding="ascii"))
             size = os.fstat(self._file.fileno()).st_size
             if note["sha256"] != self._offer.sha256 or size > self._offer.size:
                 return False
-            etag = note["etag"]  # anybody may have written it, and it goes into a header
+            etag = note["etag"]  # anybody may have written it, and it is sent in a header
             self._size, self._etag = size, etag if isinstance(etag, str) and STRONG_ETAG.fullmatch(etag) else None
         except (OSError, ValueError, TypeError, KeyError, RecursionError):
             return False
@@ -153,19 +153,19 @@ class PartialFile:
         except OSError as failure:
             full = failure.errno in _FULL
             if full and hasattr(self, "_file"):
-                self.discard()  # a full disk harms more than this program
+                self.discard()  # a full disk affects other programs, too
             reason = "disk_full" if full else "not_saved"
             detail = f"{type(failure).__name__}: {failure.strerror}"
             raise DownloadFailed(reason, self._offer.name, self._offer.reference, detail) from None
 
 
 def _remove(path: Path) -> None:
-    with suppress(OSError):  # gone already, or to be left to the next time
+    with suppress(OSError):  # removed already, or left for the next time
         path.unlink()
 
 
 def sha256_of(file: BinaryIO) -> str:
-    """The hex digest of a whole file."""
+    """Return the hex digest of a complete file."""
     digest = hashlib.sha256()
     file.seek(0)
     while block := file.read(_BLOCK_BYTES):
@@ -174,18 +174,18 @@ def sha256_of(file: BinaryIO) -> str:
 
 
 def _locked(file: BinaryIO) -> bool:
-    """Whether this program now has the file for itself, until it is closed.
+    """Lock the file until it is closed, and return False if another program holds the lock.
 
-    Only a lock that another holds counts: some network drives know no locks, and a single program needs none.
+    Other failures are ignored: some network drives have no locks, and a single program needs none.
     """
     try:
         if sys.platform == "win32":
-            import msvcrt  # noqa: PLC0415 - there is none elsewhere
+            import msvcrt  # noqa: PLC0415 - Windows only
 
-            file.seek(2**40)  # far behind any byte of ours: Windows' locks keep others from reading, too
+            file.seek(2**40)  # far beyond the content: Windows' locks also prevent reading
             msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
         else:
-            import fcntl  # noqa: PLC0415 - there is none on Windows
+            import fcntl  # noqa: PLC0415 - not on Windows
 
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as failure:

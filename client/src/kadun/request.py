@@ -1,4 +1,4 @@
-"""One request to the server, made anew for each try."""
+"""A request to the server, created anew for each try."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from kadun.errors import RequestRefused
 
-OPEN = "打开程序"  # the one function that earns the key
+OPEN = "打开程序"  # the only function that grants the key
 _NONCE_BYTES = 24
 
 
@@ -20,7 +20,7 @@ def _fresh_nonce() -> str:
 
 @dataclass(frozen=True)
 class VerificationRequest:
-    """What is asked, and what the answer must therefore speak of."""
+    """What is sent to the server, and what its answer must refer to."""
 
     card_id: str
     hardware: str
@@ -31,15 +31,15 @@ class VerificationRequest:
 
     @property
     def hardware_sha256(self) -> str:
-        """The hex digest that the answer must carry."""
+        """The hex digest that the answer must contain."""
         return hashlib.sha256(_utf8("hardware", self.hardware)).hexdigest()
 
     def body(self) -> bytes:
-        """The request's body.
+        """Return the body of the request.
 
         Raises:
-            RequestRefused: a string holds lone surrogates (arguments of a badly set terminal do), which UTF-8
-                cannot write.
+            RequestRefused: a string contains lone surrogates (from a terminal with a wrong encoding, for example),
+                which UTF-8 cannot encode.
         """
         fields: dict[str, Any] = {
             "card_id": self.card_id,
@@ -51,7 +51,7 @@ class VerificationRequest:
             fields["client_public_key"] = self.client_public_key
         for name, value in fields.items():
             _utf8(name, value)
-        if self.arguments is not None:  # `execution.checked` has looked at them
+        if self.arguments is not None:  # validated by `execution.checked`
             fields["arguments"] = self.arguments
         return json.dumps(fields, allow_nan=False).encode("ascii")
 
@@ -60,4 +60,4 @@ def _utf8(name: str, value: str) -> bytes:
     try:
         return value.encode("utf-8")
     except UnicodeEncodeError:
-        raise RequestRefused("INVALID_REQUEST", f"{name} cannot be written in UTF-8") from None
+        raise RequestRefused("INVALID_REQUEST", f"{name} cannot be encoded in UTF-8") from None

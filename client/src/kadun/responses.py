@@ -1,4 +1,4 @@
-"""What came back over HTTP: a token, a wish to wait, a refusal of the request's form, or neither."""
+"""HTTP responses: a token, a request to wait, a refusal of a malformed request, or something untrusted."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 from kadun.decoding import parse_json_object
 from kadun.errors import KadunError, RequestRefused, ServerUnreachable, UntrustedAnswer
 
-# What our server calls a refused form (PROTOCOL section 3). Other pages are somebody else's: a portal's, a proxy's.
+# The genuine server's refusals of malformed requests (PROTOCOL section 3). Others come from a portal or a proxy.
 _PROBLEM = "application/problem+json"
 _REFUSALS = frozenset(
     {"INVALID_REQUEST", "NOT_FOUND", "METHOD_NOT_ALLOWED", "BODY_TOO_LARGE", "UNSUPPORTED_MEDIA_TYPE"}
 )
-_WORTH_ASKING_AGAIN = frozenset({429, 502, 503})
+_RETRYABLE = frozenset({429, 502, 503})
 _SECONDS = re.compile(r"[0-9]{1,6}")
 _SERVER_ERRORS = range(500, 600)
 _CLIENT_ERRORS = range(400, 500)
@@ -31,12 +31,12 @@ class Response:
 
 
 def token_from(answer: Response) -> str:
-    """The token of a verdict. Only the token counts, whatever the status beside it says.
+    """Return the token of a verdict. The HTTP status does not matter if there is a token.
 
     Raises:
-        ServerUnreachable: the server, or what stands before it, says to come back later.
-        RequestRefused: the request's form was refused.
-        UntrustedAnswer: this is neither (a web page, a redirect, …).
+        ServerUnreachable: the server, or a proxy before it, says to retry later.
+        RequestRefused: the server refused the request as malformed.
+        UntrustedAnswer: the response is anything else (a web page, a redirect, …).
     """
     document = _object_or_none(answer.body)
     token = document.get("token") if document else None
@@ -46,20 +46,20 @@ def token_from(answer: Response) -> str:
 
 
 def key_set_from(answer: Response) -> bytes:
-    """The body of `/.well-known/jwks.json`, believed for nothing but the signatures in it.
+    """Return the body of `/.well-known/jwks.json`; only the signatures in it prove anything.
 
     Raises:
-        ServerUnreachable: the server says to come back later.
-        UntrustedAnswer: there is no key set.
+        ServerUnreachable: the server says to retry later.
+        UntrustedAnswer: the response is not a JSON object.
     """
-    if _object_or_none(answer.body) is not None and answer.status not in _WORTH_ASKING_AGAIN:
+    if _object_or_none(answer.body) is not None and answer.status not in _RETRYABLE:
         return answer.body
     raise error_for(answer, {})
 
 
 def error_for(answer: Response, problem: dict[str, Any]) -> KadunError:
-    """What an answer amounts to that should have been something else."""
-    passing = answer.status in _WORTH_ASKING_AGAIN
+    """Return the error for a response without a verdict, or without what was requested."""
+    passing = answer.status in _RETRYABLE
     if passing or answer.status in _SERVER_ERRORS:
         wait = _seconds(answer.retry_after)
         return ServerUnreachable(f"HTTP {answer.status}", wait, passing=passing, busy=True)
@@ -69,7 +69,7 @@ def error_for(answer: Response, problem: dict[str, Any]) -> KadunError:
 
 
 def _is_refusal(answer: Response, problem: dict[str, Any]) -> bool:
-    """Whether our own server refuses the form. It is not signed, so whatever is not just so is not ours."""
+    """Return whether the genuine server refuses the request. It is unsigned, so its form must match exactly."""
     media_type = (answer.content_type or "").partition(";")[0].strip().lower()
     code = problem.get("code")
     known = isinstance(code, str) and code in _REFUSALS
@@ -84,5 +84,5 @@ def _object_or_none(body: bytes) -> dict[str, Any] | None:
 
 
 def _seconds(retry_after: str | None) -> int | None:
-    """Retry-After in seconds. Its other form is a date, which a wrong local clock cannot read: left out."""
+    """Return Retry-After in seconds. A date is ignored, because the local clock may be wrong."""
     return int(retry_after) if retry_after and _SECONDS.fullmatch(retry_after) else None

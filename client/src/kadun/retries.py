@@ -1,4 +1,4 @@
-"""When to ask again, and how long to wait before."""
+"""The retry policy: how often to try, and how long to wait in between."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _random = secrets.SystemRandom()
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """A small bounded number of tries.
+    """A bounded number of tries with exponential backoff and jitter.
 
     Attributes:
-        tries: how often to ask in all.
-        first_pause_seconds: about how long to wait before the second try; it doubles with each further one.
-        longest_pause_seconds: a server that asks for more than this gets no further try; the caller is told.
-        sleep: how to wait; takes seconds.
+        tries: the total number of tries.
+        first_pause_seconds: the approximate pause before the second try; it doubles with each try.
+        longest_pause_seconds: if the server asks for a longer pause, there is no further try.
+        sleep: waits for a number of seconds.
     """
 
     tries: int = 3
@@ -33,11 +33,11 @@ class RetryPolicy:
         """Wait before the next try.
 
         Raises:
-            ServerUnreachable: the failure itself, when another try would be no use or too many.
+            ServerUnreachable: the failure itself, if it is permanent or there are no tries left.
         """
         asked_for = failure.retry_after or 0
         if not failure.passing or tries_made >= self.tries or asked_for > self.longest_pause_seconds:
             raise failure
         pause = self.first_pause_seconds * 2 ** (tries_made - 1)
-        # Jitter, so that a thousand customers who were cut off together do not come back together.
+        # Jitter, so that customers who lost the connection together do not come back together.
         self.sleep(asked_for + _random.uniform(pause / 2, pause))

@@ -1,4 +1,4 @@
-"""The sealed KERNAL_DATA_KEY (JWE) and what it opens (age files)."""
+"""Decrypts the sealed KERNAL_DATA_KEY (JWE), and core data (age files) with it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _IDENTITY = "AGE-SECRET-KEY-1"
 
 
 class KeyPair:
-    """A new X25519 key pair: what the server seals to its public half, this process alone can read."""
+    """An X25519 key pair; only this process can decrypt what the server seals to its public key."""
 
     __slots__ = ("_key",)
 
@@ -27,7 +27,7 @@ class KeyPair:
 
     @classmethod
     def from_secret(cls, secret: Secret) -> KeyPair | None:
-        """The key_pair whose `secret` was kept for offline starts; None when that is no X25519 private key."""
+        """Restore the key pair from `secret`; return None if that is not an X25519 private key."""
         try:
             members = json.loads(secret.reveal())
             return cls(OKPKey.import_key({"kty": "OKP", "crv": "X25519", "x": members["x"], "d": members["d"]}))
@@ -35,7 +35,7 @@ class KeyPair:
             return None
 
     def secret(self) -> Secret:
-        """The key pair itself, as text. Whoever has it reads what was sealed to it: keep it encrypted."""
+        """Return the key pair as text, to be stored encrypted: it decrypts what was sealed to it."""
         members = self._key.as_dict(private=True)
         return Secret(json.dumps({"x": members["x"], "d": members["d"]}))
 
@@ -45,10 +45,10 @@ class KeyPair:
         return str(self._key.as_dict(private=False)["x"])
 
     def open(self, sealed: str) -> Secret:
-        """Decrypt a compact JWE: ECDH-ES over X25519 and A256GCM, nothing else (PROTOCOL section 3).
+        """Decrypt a compact JWE: ECDH-ES over X25519 with A256GCM only (PROTOCOL section 3).
 
         Raises:
-            UntrustedAnswer: it is of another kind, was sealed to another key, or holds no text.
+            UntrustedAnswer: it is of another form, was sealed to another key, or does not contain text.
         """
         what = "the sealed key's header"
         header = parse_json_object(decode_base64url(_parts(sealed)[0], what), what)
@@ -56,43 +56,43 @@ class KeyPair:
         if header != {"alg": "ECDH-ES", "enc": "A256GCM", "epk": epk} or not isinstance(epk, dict):
             raise UntrustedAnswer(f"{what} is not alg ECDH-ES, enc A256GCM and epk")
         if epk != {"kty": "OKP", "crv": "X25519", "x": epk.get("x")}:
-            raise UntrustedAnswer("the sealed key's epk is no X25519 public key")
+            raise UntrustedAnswer("the sealed key's epk is not an X25519 public key")
         secret = self._decrypted(sealed)
-        if secret is None:  # raised here, where no local variable and no context holds the plaintext
-            raise UntrustedAnswer("the sealed key does not open with this program's key")
+        if secret is None:  # raised here, where neither a local variable nor a context contains the plaintext
+            raise UntrustedAnswer("the sealed key does not decrypt with this program's key")
         return secret
 
     def _decrypted(self, sealed: str) -> Secret | None:
         try:
             plaintext = decrypt_compact(sealed, self._key, algorithms=_ALGORITHMS).plaintext
             return Secret(plaintext.decode("utf-8")) if plaintext else None
-        except (JoseError, ValueError, TypeError, AssertionError):  # joserfc's, cryptography's, base64's
+        except (JoseError, ValueError, TypeError, AssertionError):  # of joserfc, cryptography and base64
             return None
 
 
 def _parts(sealed: str) -> list[str]:
-    """The five parts of a compact JWE: Python before 3.11 decodes more spellings than the canonical one."""
+    """Split a compact JWE into its non-empty parts; Python before 3.11 also decodes other than canonical base64url."""
     parts = sealed.split(".")
     if len(parts) != 5 or parts.pop(1):  # noqa: PLR2004 - header, encrypted key (none), nonce, ciphertext, tag
-        raise UntrustedAnswer("the sealed key is no compact JWE for ECDH-ES")
+        raise UntrustedAnswer("the sealed key is not a compact JWE for ECDH-ES")
     for part in parts:
         decode_base64url(part, "a part of the sealed key")
     return parts
 
 
 def unseal(sealed: bytes, key: Secret) -> bytes:
-    """Decrypt an age file with KERNAL_DATA_KEY, trying each identity that it holds, one a line.
+    """Decrypt an age file with KERNAL_DATA_KEY, whose lines are age identities; each is tried.
 
     Raises:
-        UnsealFailed: the key holds no age identity, none fits, or the file is damaged or no age file.
+        UnsealFailed: no line is an age identity, none fits, or the file is damaged or not an age file.
     """
     identities = _identities(key)
     if not identities:
-        raise UnsealFailed("KERNAL_DATA_KEY holds no age identity; unseal with the vendor's own scheme")
+        raise UnsealFailed("KERNAL_DATA_KEY contains no age identity; unseal with the vendor's own scheme")
     try:
         opened: bytes = pyrage.decrypt(sealed, identities)
     except pyrage.DecryptError as refusal:
-        raise UnsealFailed(f"the core data does not open: {refusal}") from None
+        raise UnsealFailed(f"the core data does not decrypt: {refusal}") from None
     return opened
 
 
@@ -103,5 +103,5 @@ def _identities(key: Secret) -> list[pyrage.x25519.Identity]:
             try:
                 identities.append(pyrage.x25519.Identity.from_str(line.strip()))
             except pyrage.IdentityError:
-                continue  # a mistyped one must not keep the others from being tried
+                continue  # a mistyped identity must not prevent the others from being tried
     return identities

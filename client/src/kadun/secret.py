@@ -1,4 +1,4 @@
-"""A string that does not show itself."""
+"""A string that is not shown by accident."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ class Secret:
         self.__value = value
 
     def reveal(self) -> str:
-        """The secret itself. Do not store it, print it or keep it longer than needed."""
+        """Return the secret. Do not store it, print it or keep it longer than needed."""
         return self.__value
 
     def __repr__(self) -> str:
         return "Secret(…)"
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("a Secret is not to be copied or written anywhere")
+        raise TypeError("a Secret cannot be copied or pickled")

@@ -1,8 +1,8 @@
-"""One encrypted file per program, server and card: what is kept between two starts of a program.
+"""The state between starts: one encrypted file for each program, server and card.
 
-It is readable on this machine only, since its key comes from the machine's hardware string. That keeps copies from
-working elsewhere; it keeps nothing from the customer, who has the hardware string too. So nothing in it is believed:
-keys and verdicts are checked against their signatures each time that they are read.
+Only this machine can read it, because the encryption key derives from its hardware string. So a copy does not work
+elsewhere. The customer knows the hardware string, too: nothing in the file is trusted, and the signatures of keys and
+verdicts are verified each time they are read.
 """
 
 from __future__ import annotations
@@ -51,14 +51,14 @@ StateDir = Union[str, "os.PathLike[str]", _Platform, None]
 
 @dataclass(frozen=True)
 class CachedVerdict:
-    """The last good verdict with what unseals it.
+    """The last accepted verdict, with the private key for its sealed key.
 
     Attributes:
         token: the verdict as the server signed it.
-        card_id: the card as it was spelt in the request that it answers; the token speaks of that spelling.
-        nonce: of that request.
+        card_id: the card as it was spelled in the request; the token contains that spelling.
+        nonce: the nonce of that request.
         key_pair: the private key that the token's key is sealed to.
-        times: how late it is, see `kadun.clocks`.
+        times: see `kadun.clocks`.
     """
 
     token: str
@@ -70,7 +70,7 @@ class CachedVerdict:
 
 @dataclass(frozen=True)
 class Rejection:
-    """The last signed no: when the server said it, in seconds since 1970, and its reference."""
+    """The last signed rejection: its time by the server's clock, in seconds since 1970, and its reference."""
 
     at: float
     reference: str
@@ -78,7 +78,7 @@ class Rejection:
 
 @dataclass(frozen=True)
 class State:
-    """All that is kept: the endorsements of learned keys, a yes where offline starts are allowed, or the last no."""
+    """The endorsements of learned keys, an accepted verdict if it allows offline starts, or the last rejection."""
 
     endorsements: tuple[str, ...] = ()
     cached: CachedVerdict | None = None
@@ -86,25 +86,25 @@ class State:
 
 
 class StateStore:
-    """Reads and writes the file. Where there is no folder, nothing is kept and nothing fails but `save`."""
+    """Reads and writes the file. Without a folder, nothing is stored and only `save` fails."""
 
     def __init__(self, folder: StateDir, program: str, issuer: str, card_id: str) -> None:
-        """Choose the file; nothing is read or made yet.
+        """Determine the path; nothing is read or created yet.
 
         Args:
-            folder: a folder of the vendor's choice, `PLATFORM_FOLDER`, or None to keep nothing.
-            program: the program's name; programs of different names share nothing.
-            issuer: the name of the server (`iss`).
-            card_id: the card, in whichever spelling.
+            folder: a folder, `PLATFORM_FOLDER`, or None to store nothing.
+            program: the name of the program; programs with different names share nothing.
+            issuer: the issuer (`iss`).
+            card_id: the card, in any spelling.
         """
-        # As JSON, so that no two triples come out the same; and ASCII, so that any string will do.
+        # JSON, so that different triples give different text; ASCII, so that any string is possible.
         self._context = json.dumps([program, issuer, normalized_card_id(card_id)]).encode("ascii")
         place = _platform_folder() if isinstance(folder, _Platform) else folder
         name = hashlib.sha256(_MAGIC + self._context).hexdigest()[:32]
         self._path = None if place is None else Path(place) / f"{name}.state"
 
     def load(self, hardware: str) -> State:
-        """What was kept on this machine. A file that is damaged, foreign or unreadable counts as absent."""
+        """Return the state of this machine. A damaged, foreign or unreadable file counts as absent."""
         try:
             blob = self._read()
             plaintext = self._cipher(hardware).decrypt(blob[:_NONCE_BYTES], blob[_NONCE_BYTES:], _MAGIC)
@@ -113,13 +113,13 @@ class StateStore:
             return State()
 
     def save(self, state: State, hardware: str) -> None:
-        """Replace the file as a whole, or remove it when there is nothing to keep.
+        """Replace the file atomically, or remove it if the state is empty.
 
         Raises:
-            OSError: it could not be written; what was there before is still there.
+            OSError: it cannot be written; the file is unchanged.
         """
         if self._path is None:
-            raise FileNotFoundError("there is no folder to keep state in")
+            raise FileNotFoundError("there is no folder to store state in")
         if state == State():
             files.remove(self._path)
             return
@@ -129,12 +129,12 @@ class StateStore:
         _replace(self._path, blob)
 
     def erase(self) -> None:
-        """Remove the file, or its contents; where even that is refused, there is nothing more to be done."""
+        """Remove the file, or at least its contents; ignore failures."""
         if self._path is not None:
             files.remove_or_empty(self._path)
 
     def locked(self) -> AbstractContextManager[None]:
-        """From reading the file to writing it, keep other processes out. One lock serves the whole folder."""
+        """Exclude other processes from reading the file to writing it. There is one lock for the folder."""
         return nullcontext() if self._path is None else files.locked(self._path.with_name("lock"))
 
     def _read(self) -> bytes:
@@ -143,27 +143,27 @@ class StateStore:
         with self._path.open("rb") as file:
             blob = file.read(_LARGEST_FILE_BYTES)
         if not blob.startswith(_MAGIC):
-            raise ValueError("no state file")
+            raise ValueError("not a state file")
         return blob[len(_MAGIC) :]
 
     def _cipher(self, hardware: str) -> AESGCM:
-        """A cipher that only this program, server, card and machine have the key of (RFC 5869)."""
+        """Return the cipher whose key derives from program, server, card and machine (RFC 5869)."""
         derive = HKDF(algorithm=SHA256(), length=32, salt=_MAGIC, info=self._context)
         return AESGCM(derive.derive(hardware.encode("utf-8", "surrogatepass")))
 
 
 def _platform_folder() -> Path | None:
-    import platformdirs  # noqa: PLC0415 - a vendor who names a folder pays nothing for it at each start
+    import platformdirs  # noqa: PLC0415 - not needed, and not paid for at each start, with a folder of the vendor
 
     try:
         folder = platformdirs.user_state_path("kadun", appauthor=False)
-    except RuntimeError:  # an account without a home; older releases say so with a relative path
+    except RuntimeError:  # an account without a home; older releases return a relative path
         return None
     return folder if folder.is_absolute() else None
 
 
 def _replace(path: Path, blob: bytes) -> None:
-    """Write beside it and rename, so that a crash or a full disk leaves the old file or the new, never a half."""
+    """Write a temporary file and rename it, so that a crash or a full disk leaves the old file or the new one."""
     handle, beside = tempfile.mkstemp(dir=path.parent, prefix=".new-")  # mode 0600
     try:
         with os.fdopen(handle, "wb") as file:

@@ -1,4 +1,4 @@
-"""A large answer, piece by piece, with a bound on the time that each piece may take."""
+"""Reads a large response piece by piece, with a time limit for each piece."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ if TYPE_CHECKING:
 FEWEST_BYTES = 1024
 _PIECE_BYTES = 256 * 1024
 _PIECES_AHEAD = 4
-_LOOK_UP_SECONDS = 0.2
+_POLL_SECONDS = 0.2
 _Item = Union["tuple[int, Mapping[str, str]]", bytes, Exception]
 
 
 @final
 class Stream:
-    """An answer whose body is still on its way. A context manager; the request is sent on entering.
+    """A response whose body is being received. A context manager; the request is sent on entering.
 
-    A thread of its own reads, as in `HttpTransport.exchange` and for the same reason: sockets' timeouts bound
-    neither the look-up of a name nor a server that sends a byte now and then.
+    A separate thread reads, as in `HttpTransport.exchange`: socket timeouts limit neither the name lookup nor a server
+    that sends a byte now and then.
 
     Attributes:
         status: the HTTP status.
-        headers: the answer's, their names in any case.
+        headers: the headers, with case-insensitive names.
     """
 
     status: int
@@ -52,15 +52,15 @@ class Stream:
         self._left = threading.Event()
 
     def __enter__(self) -> Stream:
-        """Send the request and wait for the answer's beginning.
+        """Send the request and wait for status and headers.
 
         Raises:
-            ServerUnreachable: it did not come in time.
+            ServerUnreachable: they did not arrive in time.
         """
         threading.Thread(target=self._read, name="kadun-stream", daemon=True).start()
         try:
             head = self._next(self._timeout_seconds)
-        except BaseException:  # Ctrl+C: then there is no block to leave
+        except BaseException:  # Ctrl+C: __exit__ will not run
             self._leave()
             raise
         if not isinstance(head, tuple):
@@ -70,7 +70,7 @@ class Stream:
         return self
 
     def __exit__(self, *_exception: object) -> None:
-        """Let go of the connection, whereby the thread ends."""
+        """Close the connection, which ends the thread."""
         self._leave()
 
     def _leave(self) -> None:
@@ -78,16 +78,16 @@ class Stream:
         self._connections.cut()
 
     def pieces(self) -> Iterator[bytes]:
-        """The body. It may end early: compare with the length.
+        """Yield the body. It may end early: compare it with the length.
 
         Raises:
-            ServerUnreachable: it broke off, or fewer than 1 KiB came within the timeout. Worth resuming at once.
+            ServerUnreachable: the connection broke, or less than 1 KiB arrived within the timeout. It can be resumed.
         """
         waited, received = 0.0, 0
         while True:
             started = time.monotonic()
             piece = self._next(self._timeout_seconds - waited)
-            waited += time.monotonic() - started  # what our own side does between two pieces does not count
+            waited += time.monotonic() - started  # the time that the caller takes between two pieces does not count
             if piece is None or isinstance(piece, ServerUnreachable):
                 raise ServerUnreachable((piece or self._too_late()).detail, passing=True)
             if not isinstance(piece, bytes):
@@ -114,15 +114,15 @@ class Stream:
                     self._hand_over(piece)
                     if not piece:
                         return
-        except Exception as failure:  # noqa: BLE001 - carried over to the reader's thread, and raised there
+        except Exception as failure:  # noqa: BLE001 - raised in the caller's thread
             self._hand_over(failure)
 
     def _hand_over(self, item: _Item) -> None:
         while not self._left.is_set():
             try:
-                self._items.put(item, timeout=_LOOK_UP_SECONDS)
+                self._items.put(item, timeout=_POLL_SECONDS)
             except queue.Full:
-                continue  # whoever reads takes their time; have they left?
+                continue  # the caller is slow, or has left
             return
 
     def _too_late(self) -> ServerUnreachable:

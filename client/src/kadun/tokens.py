@@ -1,4 +1,4 @@
-"""Signed tokens (JWS in compact form, EdDSA only) and their claims, read by type."""
+"""Verifies signed tokens (compact JWS, EdDSA only) and reads their claims by type."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _JWS = jwt.PyJWS(algorithms=["EdDSA"])
 
 
 class Claims:
-    """The claims of a token whose signature held. Not shown by `repr`: there might be a key in clear."""
+    """The claims of a token with a valid signature. `repr` does not show them: they may contain a key in clear."""
 
     __slots__ = ("_values",)
 
@@ -33,68 +33,68 @@ class Claims:
         return name in self._values
 
     def text(self, name: str) -> str:
-        """A claim that must be a string."""
+        """Return a claim that must be a non-empty string."""
         value = self._values.get(name)
         if not isinstance(value, str) or not value:
-            raise UntrustedAnswer(f"claim {name} is missing or no string")
+            raise UntrustedAnswer(f"claim {name} is missing or not a string")
         return value
 
     def boolean(self, name: str) -> bool:
-        """A claim that must be true or false, not merely something like it."""
+        """Return a claim that must be `true` or `false`, not 1 or a string."""
         value = self._values.get(name)
         if not isinstance(value, bool):
-            raise UntrustedAnswer(f"claim {name} is missing or no boolean")
+            raise UntrustedAnswer(f"claim {name} is missing or not a boolean")
         return value
 
     def seconds(self, name: str) -> float:
-        """A claim that must be a NumericDate (RFC 7519, section 2), in seconds since 1970 in UTC."""
+        """Return a claim that must be a NumericDate (RFC 7519, section 2), in seconds since 1970."""
         value = self._values.get(name)
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not _is_time(value):
-            raise UntrustedAnswer(f"claim {name} is missing or no time")
+            raise UntrustedAnswer(f"claim {name} is missing or not a time")
         return value
 
     def time(self, name: str) -> datetime:
-        """The same as a time with its zone, UTC."""
+        """Return a NumericDate claim as a datetime in UTC."""
         return _EPOCH + timedelta(seconds=self.seconds(name))
 
     def time_or_null(self, name: str) -> datetime | None:
-        """A time, or null; the claim itself must be there."""
+        """Return a NumericDate claim as a datetime, or None for null; the claim must be present."""
         if name in self._values and self._values[name] is None:
             return None
         return self.time(name)
 
     def mapping(self, name: str) -> Mapping[str, Any]:
-        """A claim that must be a JSON object."""
+        """Return a claim that must be a JSON object."""
         value = self._values.get(name)
         if not isinstance(value, dict):
-            raise UntrustedAnswer(f"claim {name} is missing or no object")
+            raise UntrustedAnswer(f"claim {name} is missing or not an object")
         return value
 
     def sequence(self, name: str) -> Sequence[Any]:
-        """A claim that must be a JSON array."""
+        """Return a claim that must be a JSON array."""
         value = self._values.get(name)
         if not isinstance(value, list):
-            raise UntrustedAnswer(f"claim {name} is missing or no array")
+            raise UntrustedAnswer(f"claim {name} is missing or not an array")
         return value
 
-    def value(self, name: str) -> Any:  # noqa: ANN401 - whatever JSON holds
-        """A claim that may be any JSON value, null included, but must be there."""
+    def value(self, name: str) -> Any:  # noqa: ANN401 - any JSON value
+        """Return a claim that may be any JSON value, including null, but must be present."""
         if name not in self._values:
             raise UntrustedAnswer(f"claim {name} is missing")
         return self._values[name]
 
     def require(self, name: str, expected: str) -> None:
-        """Insist that a claim is exactly the string `expected`.
+        """Check that a claim is the string `expected`.
 
         Raises:
-            UntrustedAnswer: it is absent or anything else.
+            UntrustedAnswer: the claim is absent or different.
         """
         if self.text(name) != expected:
-            raise UntrustedAnswer(f"claim {name} is not the one asked for")
+            raise UntrustedAnswer(f"claim {name} is not the one requested")
 
 
 def _is_time(value: float) -> bool:
-    """Whether datetime can hold it; JSON's 1e999 is infinite."""
+    """Return whether a datetime can represent it; JSON's 1e999 is infinite."""
     try:
         return math.isfinite(value) and _EPOCH + timedelta(seconds=value) >= _EPOCH
     except OverflowError:
@@ -102,29 +102,29 @@ def _is_time(value: float) -> bool:
 
 
 def key_id(token: str) -> str:
-    """The `kid` that a token names. Not yet to be believed: it only says which key to try.
+    """Return the `kid` of a token. It is unverified: it only selects the key to verify with.
 
     Raises:
-        UntrustedAnswer: this is no compact JWS, or its header names no key.
+        UntrustedAnswer: the token is not a compact JWS, or its header has no `kid`.
     """
     kid = _header(token).get("kid")
     if not isinstance(kid, str):
-        raise UntrustedAnswer("the token names no key")
+        raise UntrustedAnswer("the token has no kid")
     return kid
 
 
 def verify_token(token: str, key: Ed25519PublicKey, typ: str) -> Claims:
-    """Check a token's algorithm, type and signature, and read its claims.
+    """Verify the algorithm, type and signature of a token, and return its claims.
 
     Raises:
-        UntrustedAnswer: any of these fails.
+        UntrustedAnswer: one of them is wrong.
     """
     header = _header(token)
     if header.get("alg") != "EdDSA":
         raise UntrustedAnswer("the token's alg is not EdDSA")
     if header.get("typ") != typ:
         raise UntrustedAnswer(f"the token's typ is not {typ}")
-    if "crit" in header or "b64" in header:  # RFC 7515, 4.1.11: extensions that we do not understand
+    if "crit" in header or "b64" in header:  # RFC 7515, 4.1.11: extensions that this client does not understand
         raise UntrustedAnswer("the token's header has critical extensions")
     try:
         payload = _JWS.decode(token, key, algorithms=["EdDSA"])
@@ -138,6 +138,6 @@ def verify_token(token: str, key: Ed25519PublicKey, typ: str) -> Claims:
 def _header(token: str) -> dict[str, Any]:
     parts = token.split(".")
     if len(parts) != 3:  # noqa: PLR2004 - header, payload, signature
-        raise UntrustedAnswer("the token is no compact JWS")
+        raise UntrustedAnswer("the token is not a compact JWS")
     header, _payload, _signature = (decode_base64url(part, "a part of the token") for part in parts)
     return parse_json_object(header, "the token's header")

@@ -1,4 +1,4 @@
-"""HTTP, with a bound on everything: time, size, redirects."""
+"""HTTP with limits on time, size and redirects."""
 
 from __future__ import annotations
 
@@ -29,26 +29,26 @@ _CHUNK_BYTES = 64 * 1024
 
 
 class Transport(Protocol):
-    """How requests travel; another one may be handed to the client, in tests for instance."""
+    """Sends requests; a client can be given another one, in tests for example."""
 
     def exchange(self, path: str, body: bytes | None, language: str) -> Response:
-        """POST `body` to a path of the server, or GET the path when there is none.
+        """POST `body` to a path of the server, or GET the path without a body.
 
         Raises:
-            ServerUnreachable: no whole answer came in time.
-            UntrustedAnswer: the answer is larger than any of ours.
+            ServerUnreachable: no complete response arrived in time.
+            UntrustedAnswer: the response is larger than any genuine one.
         """
 
     def stream(self, path: str, headers: Mapping[str, str]) -> AbstractContextManager[Stream]:
-        """GET something large from a path of the server, piece by piece.
+        """GET a large file from a path of the server, piece by piece.
 
         Raises:
-            ServerUnreachable: the answer did not begin in time; while it is read, too few bytes came in time.
+            ServerUnreachable: the response did not begin in time; while reading, too few bytes arrived in time.
         """
 
 
 class HttpTransport:
-    """Requests over HTTP or HTTPS through the system's proxies, a new connection each."""
+    """Sends requests over HTTP or HTTPS through the system's proxies, each over a new connection."""
 
     def __init__(
         self,
@@ -57,11 +57,11 @@ class HttpTransport:
         ca_file: str | os.PathLike[str] | None = None,
         timeout_seconds: float = 10,
     ) -> None:
-        """Prepare; nothing is sent yet.
+        """Prepare the transport; nothing is sent yet.
 
         Raises:
             ValueError: the address is not http(s)://host[:port][/path], or the timeout is not positive.
-            FileNotFoundError: `ca_file` is not there.
+            FileNotFoundError: `ca_file` does not exist.
         """
         parts = urlsplit(base_url)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
@@ -77,9 +77,9 @@ class HttpTransport:
     def exchange(self, path: str, body: bytes | None, language: str) -> Response:
         """See `Transport`.
 
-        A thread of its own does the work: the timeouts of sockets neither bound the look-up of a name nor an
-        answer that comes one byte at a time, and this call must return in time whatever the other side does.
-        Whoever gives up cuts the connection, so that the thread ends, too.
+        A separate thread does the work, so that this call always returns in time: socket timeouts limit neither the
+        name lookup nor a response that arrives byte by byte. After the timeout the connection is closed, which ends
+        the thread.
         """
         outcome: queue.Queue[Response | Exception] = queue.Queue(maxsize=1)
         connections = Connections()
@@ -87,7 +87,7 @@ class HttpTransport:
         def work() -> None:
             try:
                 outcome.put(self._exchange(path, body, language, connections))
-            except Exception as failure:  # noqa: BLE001 - carried over to the caller's thread, and raised there
+            except Exception as failure:  # noqa: BLE001 - raised in the caller's thread
                 outcome.put(failure)
 
         threading.Thread(target=work, name="kadun-exchange", daemon=True).start()
@@ -123,9 +123,9 @@ class HttpTransport:
     def _response(
         self, path: str, body: bytes | None, headers: Mapping[str, str], connections: Connections
     ) -> Iterator[requests.Response]:
-        """The answer with its body still to be read; failures until the end of the block become ours."""
+        """Yield the response with its body unread; failures until the end of the block become `ServerUnreachable`."""
         always = {
-            "Accept-Encoding": "identity",  # nothing to inflate, so the bound on the size is a real one
+            "Accept-Encoding": "identity",  # nothing to decompress, so that the limit on the size holds
             "User-Agent": "kadun",
         }
         try:
@@ -139,7 +139,7 @@ class HttpTransport:
                     auth=_no_credentials,
                     timeout=self._timeout_seconds,
                     verify=self._verify,
-                    allow_redirects=False,  # wherever it leads, that is not the server that we were told
+                    allow_redirects=False,  # another address is not the configured server
                     stream=True,
                 ) as response,
             ):
@@ -163,26 +163,26 @@ class HttpTransport:
         while len(content) <= LARGEST_BODY_BYTES:
             if time.monotonic() > deadline:
                 raise self._too_late()
-            chunk = response.raw.read1(_CHUNK_BYTES, decode_content=False)  # what is there, without waiting for more
+            chunk = response.raw.read1(_CHUNK_BYTES, decode_content=False)  # what has arrived, without waiting for more
             if not chunk:
                 if not content and _breaks_off(response):
-                    raise ServerUnreachable("the connection broke off in the midst of the headers", passing=True)
+                    raise ServerUnreachable("the connection broke during the headers", passing=True)
                 return bytes(content)
             content += chunk
-        raise UntrustedAnswer("the answer is larger than 1 MiB")
+        raise UntrustedAnswer("the response is larger than 1 MiB")
 
     def _too_late(self) -> ServerUnreachable:
         return ServerUnreachable(f"no answer within {self._timeout_seconds:g} seconds")
 
 
 def _breaks_off(response: requests.Response) -> bool:
-    """Whether an empty answer is none: where a connection ends, http.client takes the headers to end."""
+    """Return whether an empty response is incomplete: http.client takes a closed connection for the end of headers."""
     announced = "Content-Length" in response.headers or "Transfer-Encoding" in response.headers
     return response.status_code == requests.codes.ok and not announced
 
 
-# What asking again cannot mend: a certificate that is not believed, no TLS at all, a proxy's address that is none.
-_LASTING = (
+# A retry does not help: an untrusted certificate, no TLS, an invalid address of a proxy.
+_PERMANENT = (
     requests.exceptions.SSLError,
     requests.exceptions.InvalidSchema,
 )
@@ -194,26 +194,26 @@ _NEVER_CONNECTED = (
 
 
 def _unreachable(failure: Exception, *, opened: bool) -> ServerUnreachable:
-    """Our own error, with the innermost reason, such as `ConnectionRefusedError`: what stands around it is vague."""
+    """Return the error with the innermost cause, such as `ConnectionRefusedError`; the outer exceptions are vague."""
     if isinstance(failure, ValueError) and not isinstance(failure, (ssl.SSLError, requests.exceptions.InvalidSchema)):
         return _malformed(failure, opened=opened)
     chain: list[BaseException] = [failure]
     while (inner := chain[-1].__cause__ or chain[-1].__context__) is not None:
         chain.append(inner)
-    cut_off = isinstance(chain[-1], (ssl.SSLEOFError, ssl.SSLZeroReturnError))  # in the midst of TLS's greeting
+    cut_off = isinstance(chain[-1], (ssl.SSLEOFError, ssl.SSLZeroReturnError))  # during the TLS handshake
     return ServerUnreachable(
         f"{type(chain[-1]).__name__}: {chain[-1]}",
-        passing=cut_off or not isinstance(failure, _LASTING),
+        passing=cut_off or not isinstance(failure, _PERMANENT),
         sent=not any(isinstance(link, _NEVER_CONNECTED) for link in chain),
     )
 
 
 def _malformed(failure: Exception, *, opened: bool) -> ServerUnreachable:
-    """For what cannot be asked at all. Not its text: that may quote a proxy's user and password."""
-    kind = type(failure).__name__  # UnicodeEncodeError, for instance
-    return ServerUnreachable(f"{kind}: the address of a proxy, or of the server, is none", sent=opened)
+    """Return the error for an invalid address, without its text, which may contain the password of a proxy."""
+    kind = type(failure).__name__  # UnicodeEncodeError, for example
+    return ServerUnreachable(f"{kind}: the address of a proxy or of the server is invalid", sent=opened)
 
 
 def _no_credentials(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    """Send no password, not even one that a customer's .netrc holds for this host (requests would)."""
+    """Send no password; by default requests sends one that a customer's .netrc contains for this host."""
     return request

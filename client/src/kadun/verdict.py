@@ -1,4 +1,4 @@
-"""The check on a verdict: everything that PROTOCOL section 3 lists, before anything is believed."""
+"""Verifies verdicts: every check that PROTOCOL section 3 lists, before any claim is used."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ _CLEAR, _SEALED = "KERNAL_DATA_KEY", "KERNAL_DATA_KEY_SEALED"
 
 @dataclass(frozen=True)
 class Verdict:
-    """The server's signed answer, checked. Times are in UTC and the server's, not this machine's.
+    """The server's signed answer, verified. Times are in UTC, by the server's clock.
 
     Attributes:
-        code: `OK`, or why not.
-        accepted: true exactly when the code is `OK`.
-        function: what was asked for.
-        reference: 参考号, by which the vendor finds this answer in the journal.
+        code: `OK`, or the reason of the rejection.
+        accepted: whether the code is `OK`.
+        function: the function of the request.
+        reference: 参考号, with which the vendor finds this answer in the journal.
         issued_at: when the server answered.
-        activated: this very request activated the card.
-        card_activated_at: when the card was first used; None on most rejections.
-        card_expires_at: None for a permanent card, and on most rejections.
-        offline_until: until when this verdict may stand in for the server, where the vendor allows that.
-        offline: the server did not answer, and its last yes on this machine stood in. Worth showing.
-        data_key: KERNAL_DATA_KEY, on an accepted opening only.
-        claims: all that was signed; what a download or an execution reads on.
+        activated: whether this request activated the card.
+        card_activated_at: when the card was first used; None in most rejections.
+        card_expires_at: None for a permanent card, and in most rejections.
+        offline_until: until when this verdict permits offline starts, where the vendor allows them.
+        offline: the server could not be reached, and this is the last accepted verdict on this machine. Worth showing.
+        data_key: KERNAL_DATA_KEY, in an accepted opening only.
+        claims: all signed claims; downloads and executions read theirs.
     """
 
     code: str
@@ -61,18 +61,18 @@ class Verdict:
 
     @property
     def revokes_access(self) -> bool:
-        """Whether this is a no to the card. A function of the server that failed (FUNCTION_…) is none."""
+        """Whether the card was rejected. A failed server function (FUNCTION_…) is not a rejection of the card."""
         return not self.accepted and not self.code.startswith("FUNCTION_")
 
 
 def verify_verdict(token: str, request: VerificationRequest, keys: TrustedKeys, key_pair: KeyPair | None) -> Verdict:
-    """Decide whether a token is the genuine server's answer to this very request, and read it.
+    """Verify that a token is the genuine server's answer to this request, and return its verdict.
 
-    The local clock has no part in it, customers' clocks being wrong: that the answer is fresh follows from
-    the nonce, which no earlier answer can hold.
+    The local clock is not used, because customers' clocks are wrong. The nonce proves that the answer is fresh: no
+    earlier answer can contain it.
 
     Raises:
-        UntrustedAnswer: anything about it is not as it must be.
+        UntrustedAnswer: a check failed.
     """
     claims = verify_token(token, keys[key_id(token)], _TYP)
     claims.require("aud", AUDIENCE)
@@ -90,7 +90,9 @@ def verify_verdict(token: str, request: VerificationRequest, keys: TrustedKeys, 
     if accepted is not (code == "OK"):
         raise UntrustedAnswer("claim accepted contradicts code")
     activated = claims.boolean("activated")
-    if activated and not accepted and not code.startswith("FUNCTION_"):  # these cards were accepted, then activated
+    if (
+        activated and not accepted and not code.startswith("FUNCTION_")
+    ):  # FUNCTION_…: the card was accepted, and possibly activated
         raise UntrustedAnswer("claim activated contradicts code")
     dated = accepted or code == "CARD_EXPIRED"
     return Verdict(
@@ -112,16 +114,16 @@ def _offline_until(claims: Claims, *, opened: bool) -> datetime | None:
     if "offline_until" not in claims:
         return None
     if not opened:
-        raise UntrustedAnswer("claim offline_until on a verdict that opened nothing")
+        raise UntrustedAnswer("claim offline_until in a verdict that is not an accepted opening")
     return claims.time("offline_until")
 
 
 def _data_key(claims: Claims, key_pair: KeyPair | None) -> Secret | None:
-    """The key, which must be there sealed when it was earned so, and in no form otherwise."""
+    """Return the key: it must be present, sealed, if this verdict grants it, and absent otherwise."""
     if _CLEAR in claims:
-        raise UntrustedAnswer("the key came in clear, though it was asked for sealed or not at all")
+        raise UntrustedAnswer("the key is in clear, although it was requested sealed or not at all")
     if key_pair is None:
         if _SEALED in claims:
-            raise UntrustedAnswer("a key that was not earned")
+            raise UntrustedAnswer("the verdict contains a key that it does not grant")
         return None
     return key_pair.open(claims.text(_SEALED))

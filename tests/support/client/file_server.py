@@ -7,10 +7,10 @@ import re
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from tests.support.client.forge import claims_for, verdict_answer
+from tests.support.client.fake_server import claims_for, verdict_response
 
 if TYPE_CHECKING:
-    from tests.support.client.forge import FakeServer
+    from tests.support.client.fake_server import FakeServer
     from tests.support.client.local_http import Handler, Respond
 
 NAME = "模型.bin"
@@ -58,7 +58,7 @@ class FileServer:
         claims = claims_for(request)
         claims["files"] = [{"name": "other.txt", "size": 1, "sha256": "0" * 64, "url": "/o"}, self.entry()]
         self.fake.tweak(claims)
-        return verdict_answer(self.fake.key.sign(claims))
+        return verdict_response(self.fake.key.token(claims))
 
     def truth(self, handler: Handler, _body: bytes) -> None:
         self.serve(handler)

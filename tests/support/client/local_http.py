@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.support.client.forge import FakeServer
+    from tests.support.client.fake_server import FakeServer
 
 Respond = Callable[["Handler", bytes], None]
 

@@ -6,7 +6,7 @@ import pytest
 from kadun import Client
 from kadun.retries import RetryPolicy
 
-from tests.support.client.forge import CARD, HARDWARE, FakeServer, SigningKey, pinned
+from tests.support.client.fake_server import CARD, HARDWARE, FakeServer, SigningKey, pinned
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -12,7 +12,7 @@ import pytest
 from kadun.responses import Response
 
 from tests.support.client.desk_program import CORE, DeskProgram
-from tests.support.client.forge import CARD, FakeServer, SigningKey, pinned, reject, setting
+from tests.support.client.fake_server import CARD, FakeServer, SigningKey, pinned, reject, setting
 from tests.support.client.local_http import forged, serving
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ def refusing(server: FakeServer, code: str):  # noqa: ANN201
     def answer(request: dict[str, object]) -> Response:
         before, server.tweak = server.tweak, reject(code)
         try:
-            return server.truth(request)
+            return server.genuine(request)
         finally:
             server.tweak = before
 

@@ -20,7 +20,7 @@ from kadun import messages
 from kadun.__main__ import main
 
 from app.cli.main import cardctl
-from tests.support.client.forge import CARD, FakeServer, SigningKey, pinned, reject
+from tests.support.client.fake_server import CARD, FakeServer, SigningKey, pinned, reject
 from tests.support.client.local_http import forged, serving
 from tests.support.pki import Issued
 

@@ -20,8 +20,8 @@ from kadun.downloads import Offer
 from kadun.partial_file import PartialFile
 from kadun.transport import HttpTransport
 
+from tests.support.client.fake_server import CARD, HARDWARE, FakeServer, SigningKey, pinned, reject, setting
 from tests.support.client.file_server import CONTENT, NAME, SIZE, FileServer, refuse, sha256
-from tests.support.client.forge import CARD, HARDWARE, FakeServer, SigningKey, pinned, reject, setting
 from tests.support.client.local_http import Handler, LocalServer, serving
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def files(server: FakeServer) -> FileServer:
     files = FileServer(server)
-    server.truth = files.listing  # type: ignore[method-assign]
+    server.genuine = files.listing  # type: ignore[method-assign]
     return files
 
 
@@ -325,7 +325,7 @@ def test_an_address_that_might_lead_elsewhere_is_not_followed(
     with serving(lambda handler, _body: handler.send(200, CONTENT)) as other:
         host = other.url.partition("//")[2]
         files.changes = {"url": url.format(other=other.url, host=host) if isinstance(url, str) else url}
-        with pytest.raises(UntrustedAnswer, match="no path on the same server"):
+        with pytest.raises(UntrustedAnswer, match="not a path on the same server"):
             client.download(NAME, target)
     assert (other.seen, files.gets, left_in(target.parent)) == ([], [], [])
 

@@ -22,13 +22,13 @@ from kadun import (
 )
 from kadun.transport import HttpTransport
 
-from tests.support.client.forge import OPEN, FakeServer, SigningKey, refusal, reject, setting
+from tests.support.client.fake_server import OPEN, FakeServer, SigningKey, problem, reject, setting
 from tests.support.client.local_http import Handler, forged, serving
 
 if TYPE_CHECKING:
     from kadun.responses import Response
 
-    from tests.support.client.forge import Tweak
+    from tests.support.client.fake_server import Tweak
     from tests.support.client.local_http import Respond
 
 MakeClient = Callable[..., Client]
@@ -210,7 +210,7 @@ def test_a_new_key_is_learned_without_running_the_function_again(
 ) -> None:
     server.tweak = setting(result=1)
     server.key = SigningKey()
-    server.endorsements = [signing_key.endorse(server.key)]
+    server.endorsements = [signing_key.endorse(server.key.jwk)]
     assert client.execute(FUNCTION, {}) == 1
     assert server.paths == ["/v1/execute", "/.well-known/jwks.json"]
 
@@ -310,7 +310,7 @@ def test_a_name_that_leads_nowhere_was_never_sent_to(make_client: MakeClient, pa
 
 
 def test_arguments_show_neither_in_the_question_nor_in_errors(client: Client, server: FakeServer) -> None:
-    server.script = [refusal(400, "INVALID_REQUEST", "arguments")]
+    server.script = [problem(400, "INVALID_REQUEST", "arguments")]
     with pytest.raises(Exception, match=r"INVALID_REQUEST|arguments") as caught:
         client.execute(FUNCTION, {"password": "hush-hush"})
     assert "hush-hush" not in f"{caught.value!r} {caught.value}"

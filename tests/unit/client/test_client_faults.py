@@ -17,7 +17,15 @@ import pytest
 from kadun import Client, Heartbeat, KadunError, ServerUnreachable, UntrustedAnswer
 from kadun.retries import RetryPolicy
 
-from tests.support.client.forge import CARD, HARDWARE, FakeServer, SigningKey, claims_for, pinned, verdict_answer
+from tests.support.client.fake_server import (
+    CARD,
+    HARDWARE,
+    FakeServer,
+    SigningKey,
+    claims_for,
+    pinned,
+    verdict_response,
+)
 from tests.support.client.local_http import Handler, forged, serving
 
 if TYPE_CHECKING:
@@ -195,9 +203,9 @@ def test_a_faulty_server_of_files_is_a_promised_error_in_the_promised_time(
     def listing(request: dict[str, Any]) -> Any:
         claims = claims_for(request)
         claims["files"] = [{"name": "model.bin", "size": 100_000, "sha256": "0" * 64, "url": "/v1/files/model.bin"}]
-        return verdict_answer(server.key.sign(claims))
+        return verdict_response(server.key.token(claims))
 
-    server.truth = listing  # type: ignore[method-assign]
+    server.genuine = listing  # type: ignore[method-assign]
 
     def respond(handler: Handler, body: bytes) -> None:
         (forged(server) if handler.command == "POST" else FAULTS[fault][0])(handler, body)
@@ -299,8 +307,8 @@ def test_a_heartbeat_outlives_every_fault(server: FakeServer) -> None:
         next(waiting, forged(server))(handler, body)
 
     beaten = threading.Event()
-    truth = server.truth
-    server.truth = lambda request: beaten.set() or truth(request)  # type: ignore[method-assign,func-returns-value]
+    truth = server.genuine
+    server.genuine = lambda request: beaten.set() or truth(request)  # type: ignore[method-assign,func-returns-value]
     with serving(respond) as local:
         client = client_for(local.url, server.key, retry_policy=RetryPolicy(tries=1))
         with Heartbeat(client, interval_seconds=0.01, on_unreachable=told.append) as heartbeat:

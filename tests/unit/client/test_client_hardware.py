@@ -36,7 +36,7 @@ from tests.support.client.machines import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tests.support.client.forge import FakeServer
+    from tests.support.client.fake_server import FakeServer
 
 MACHINE_ID = "e08d2021fbdd6f894fde550c98aff54d"
 NOBODY = 65534

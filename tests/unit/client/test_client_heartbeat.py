@@ -19,7 +19,7 @@ from kadun import CardRejected, Client, Heartbeat, KadunError, ServerUnreachable
 from kadun.responses import Response
 from kadun.transport import HttpTransport
 
-from tests.support.client.forge import CARD, HARDWARE, NOW, FakeServer, pinned, refusal, reject, setting
+from tests.support.client.fake_server import CARD, HARDWARE, NOW, FakeServer, pinned, problem, reject, setting
 from tests.support.client.local_http import forged, serving
 
 MakeClient = Callable[..., Client]
@@ -63,7 +63,7 @@ def test_it_asks_again_and_again_under_its_name(client: Client, server: FakeServ
 
 @pytest.mark.parametrize("code", ["CARD_FROZEN", "CARD_EXPIRED", "CLIENT_MISMATCH", "CARD_NOT_FOUND"])
 def test_a_card_that_is_no_longer_good_is_told_once(code: str, client: Client, server: FakeServer, told: Told) -> None:
-    server.script = [server.truth, server.truth]
+    server.script = [server.genuine, server.genuine]
     server.tweak = setting()
     with Heartbeat(client, interval_seconds=0.01, **told.callbacks()) as heartbeat:
         wait_until(lambda: len(server.requests) >= 2)
@@ -80,14 +80,14 @@ def test_a_card_that_is_no_longer_good_is_told_once(code: str, client: Client, s
 
 def away(server: FakeServer, failure: object) -> None:
     """From here on the server answers with nothing else."""
-    server.truth = lambda _request: failure  # type: ignore[method-assign,assignment,return-value]
+    server.genuine = lambda _request: failure  # type: ignore[method-assign,assignment,return-value]
 
 
 FAILURES = {
     "no route": ServerUnreachable("no route"),
     "a page": Response(200, b"<html>sign in</html>"),
     "come back in eleven days": Response(429, b"", retry_after="999999"),
-    "a refusal": refusal(404, "NOT_FOUND"),
+    "a refusal": problem(404, "NOT_FOUND"),
     "a fault of ours": ZeroDivisionError("unforeseen"),
 }
 
@@ -149,7 +149,7 @@ def test_it_asks_at_the_moment_when_the_card_expires(client: Client, server: Fak
 def test_an_expiry_is_learned_from_a_beat_too(client: Client, server: FakeServer, told: Told) -> None:
     def last_yes(request: dict[str, Any]) -> Response:
         server.tweak = setting(card_expires_at=NOW + 1)
-        answer = server.truth(request)
+        answer = server.genuine(request)
         server.tweak = reject("CARD_EXPIRED")
         return answer
 

@@ -13,7 +13,7 @@ from typing import Any
 import pyrage
 import pytest
 
-from tests.support.client.forge import CARD, FakeServer, SigningKey, pinned, reject, setting
+from tests.support.client.fake_server import CARD, FakeServer, SigningKey, pinned, reject, setting
 from tests.support.client.local_http import LocalServer, forged, serving
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -23,7 +23,7 @@ from kadun.clocks import LATEST_TIME, synchronized
 from kadun.responses import Response
 from kadun.store import StateStore
 
-from tests.support.client.forge import (
+from tests.support.client.fake_server import (
     CARD,
     HARDWARE,
     NOW,
@@ -33,10 +33,10 @@ from tests.support.client.forge import (
     Tweak,
     claims_for,
     pinned,
-    refusal,
+    problem,
     reject,
     setting,
-    verdict_answer,
+    verdict_response,
 )
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ def test_an_activation_is_told_once(start: MakeClient, server: FakeServer) -> No
 
 
 def signed_by_nobody(request: dict[str, Any]) -> Response:
-    return verdict_answer(SigningKey().sign(claims_for(request)))
+    return verdict_response(SigningKey().token(claims_for(request)))
 
 
 NOT_THE_SERVER: dict[str, Any] = {
@@ -148,7 +148,7 @@ NOT_THE_SERVER: dict[str, Any] = {
     "a captive portal": Response(200, b"<html>please sign in</html>"),
     "a redirect to one": Response(302, b""),
     "another server": signed_by_nobody,
-    "a false no": lambda request: verdict_answer(SigningKey().sign({**claims_for(request), "code": "CARD_FROZEN"})),
+    "a false no": lambda request: verdict_response(SigningKey().token({**claims_for(request), "code": "CARD_FROZEN"})),
 }
 
 
@@ -167,7 +167,7 @@ def test_a_replayed_no_erases_nothing(start: MakeClient, server: FakeServer) -> 
     """A signed no to somebody else's question is none to ours."""
     server.tweak = reject("CARD_FROZEN")
     refused(start(card_id="F" * 32), CardRejected)
-    other = server.truth(server.requests[-1])
+    other = server.genuine(server.requests[-1])
     server.tweak = at(NOW)
     start().open()
     unplug(server, other)
@@ -232,7 +232,7 @@ def test_a_function_of_the_server_that_failed_is_no_no_to_the_card(start: MakeCl
 
 def test_a_request_that_was_refused_is_not_made_good(start: MakeClient, server: FakeServer) -> None:
     start().open()
-    unplug(server, refusal(400, "INVALID_REQUEST", "nonce"))
+    unplug(server, problem(400, "INVALID_REQUEST", "nonce"))
     refused(start(), RequestRefused)
     unplug(server)
     assert start().open().offline

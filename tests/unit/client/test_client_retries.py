@@ -8,7 +8,7 @@ import pytest
 from kadun import Client, ServerUnreachable, UntrustedAnswer
 from kadun.responses import Response
 
-from tests.support.client.forge import FakeServer, SigningKey
+from tests.support.client.fake_server import FakeServer, SigningKey
 
 
 def broken() -> ServerUnreachable:
@@ -89,7 +89,7 @@ def test_the_answer_to_an_earlier_try_does_not_count_for_the_next(client: Client
     late: list[Response] = []
 
     def lose(request: dict[str, Any]) -> ServerUnreachable:
-        late.append(server.truth(request))
+        late.append(server.genuine(request))
         return broken()
 
     server.script = [lose, lambda _request: late[0]]

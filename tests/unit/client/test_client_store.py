@@ -37,7 +37,7 @@ from kadun.sealing import KeyPair
 from kadun.store import CachedVerdict, Rejection, State, StateStore
 
 from app.domain.cards import parse_card_id
-from tests.support.client.forge import (
+from tests.support.client.fake_server import (
     CARD,
     HARDWARE,
     NOW,
@@ -101,7 +101,7 @@ def only_file(folder: Path) -> Path:
 def rotate(server: FakeServer, times: int = 1) -> None:
     for _ in range(times):
         successor = SigningKey()
-        server.endorsements.append(server.key.endorse(successor))
+        server.endorsements.append(server.key.endorse(successor.jwk))
         server.key = successor
 
 
@@ -143,8 +143,8 @@ def test_a_verdict_by_a_learned_key_stands_in_offline(start: MakeClient, server:
 
 def forged_endorsements(pinned_key: SigningKey, mine: SigningKey) -> list[str]:
     return [
-        mine.endorse(mine),
-        mine.sign({"aud": "kadun-client", "jwk": mine.jwk}, {"typ": "key+jwt", "kid": pinned_key.kid}),
+        mine.endorse(mine.jwk),
+        mine.token({"aud": "kadun-client", "jwk": mine.jwk}, header={"typ": "key+jwt", "kid": pinned_key.kid}),
         "no token",
     ]
 
@@ -156,7 +156,7 @@ def test_a_key_written_into_the_file_is_not_believed(
     mine = SigningKey()
     store.save(State((forged_endorsements(signing_key, mine)[which],)), HARDWARE)
     server.key = mine
-    with pytest.raises(UntrustedAnswer, match="vouches"):
+    with pytest.raises(UntrustedAnswer, match="neither pinned nor endorsed"):
         start().open()
 
 
@@ -201,7 +201,7 @@ def verdict_with(key: SigningKey, store: StateStore, **changes: Any) -> str:
     assert envelope is not None
     request = {"card_id": CARD, "hardware": HARDWARE, "function": "打开程序", "nonce": kept.nonce}
     claims = claims_for({**request, "client_public_key": envelope.public_key})
-    return key.sign({**claims, "offline_until": NOW + 86_400, **changes})
+    return key.token({**claims, "offline_until": NOW + 86_400, **changes})
 
 
 @pytest.mark.parametrize(
@@ -469,7 +469,7 @@ def test_where_its_time_cannot_be_written_down_there_is_no_offline_start(start: 
     server.tweak = ALLOWED
     start().open()
     server.script = [no_network] * 2
-    with full_disk(), pytest.raises(ServerUnreachable, match="cannot be written down") as caught:
+    with full_disk(), pytest.raises(ServerUnreachable, match="cannot be stored") as caught:
         start().open()
     assert "期限" not in caught.value.message
     assert start().open().offline  # what was there before is still there
@@ -583,7 +583,7 @@ def begun_before(server: FakeServer, start: MakeClient, what_comes_between: Call
     server.tweak = setting(offline_until=NOW + 86_400)
 
     def late(request: dict[str, Any]) -> Response:
-        answer = server.truth(request)
+        answer = server.genuine(request)
         what_comes_between()
         return answer
 
@@ -646,7 +646,7 @@ def test_a_heartbeats_no_ends_an_opening_that_was_under_way(start: MakeClient, s
             assert heard.wait(10)
 
     def late(request: dict[str, Any]) -> Response:
-        answer = server.truth(request)
+        answer = server.genuine(request)
         beat()
         return answer
 

@@ -24,7 +24,7 @@ from kadun import Client, ServerUnreachable, UntrustedAnswer
 from kadun.connections import Connections
 from kadun.transport import LARGEST_BODY_BYTES, HttpTransport
 
-from tests.support.client.forge import CARD, HARDWARE, FakeServer, SigningKey, pinned
+from tests.support.client.fake_server import CARD, HARDWARE, FakeServer, SigningKey, pinned
 from tests.support.client.local_http import Handler, forged, serving
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def test_a_card_opens_over_http(server: FakeServer, signing_key: SigningKey) -> 
 
 def test_new_keys_are_fetched_over_http(server: FakeServer, signing_key: SigningKey) -> None:
     server.key = SigningKey()
-    server.endorsements = [signing_key.endorse(server.key)]
+    server.endorsements = [signing_key.endorse(server.key.jwk)]
     with serving(forged(server)) as local:
         client = Client(local.url, public_keys=pinned(signing_key), card_id=CARD, hardware=HARDWARE, language="en")
         assert client.open().accepted

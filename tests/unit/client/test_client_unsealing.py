@@ -13,13 +13,13 @@ import pyrage
 import pytest
 from kadun import CardRejected, Client, KadunError, Secret, UnsealFailed, UntrustedAnswer
 
-from tests.support.client.forge import FakeServer, reject, setting
+from tests.support.client.fake_server import FakeServer, forger_for, reject, setting
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 CORE = "汇率表".encode()
-NO_TEXT = b"half a secret \xff"
+NOT_TEXT = b"half a secret \xff"
 
 
 @pytest.fixture
@@ -154,7 +154,7 @@ def test_no_traceback_shows_the_key_even_with_local_variables(
 
 
 def test_no_traceback_shows_a_key_that_turned_out_to_be_no_text(client: Client, server: FakeServer) -> None:
-    server.data_key = NO_TEXT
+    server.tweak = lambda claims: claims.update(KERNAL_DATA_KEY_SEALED=forger_for(server.requests[-1]).sealed(NOT_TEXT))
     with pytest.raises(UntrustedAnswer) as caught:
         client.open()
     text = shown(caught.value)

@@ -12,7 +12,7 @@ from kadun import CardRejected, Client, KadunError, RequestRefused, ServerUnreac
 from kadun.errors import printable
 from kadun.responses import Response
 
-from tests.support.client.forge import CARD, HARDWARE, NOW, OPEN, FakeServer, refusal, reject, setting
+from tests.support.client.fake_server import CARD, HARDWARE, NOW, OPEN, FakeServer, problem, reject, setting
 
 MakeClient = Callable[..., Client]
 CODES = ["CARD_NOT_FOUND", "CARD_FROZEN", "CARD_EXPIRED", "CLIENT_MISMATCH", "CLIENT_HAS_ANOTHER_CARD"]
@@ -107,10 +107,10 @@ def test_a_code_younger_than_this_release_is_shown_as_it_is(
 
 def test_unsigned_words_and_statuses_count_for_nothing(client: Client, server: FakeServer) -> None:
     def contradict(request: dict[str, Any]) -> Response:
-        answer = server.truth(request)
+        answer = server.genuine(request)
         return Response(403, answer.body.replace(b'"code": "OK"', b'"code": "CARD_FROZEN"', 1))
 
-    server.script = [contradict, lambda request: Response(503, server.truth(request).body)]
+    server.script = [contradict, lambda request: Response(503, server.genuine(request).body)]
     assert client.open().accepted
     assert client.open().accepted
     server.tweak = reject("CARD_FROZEN")
@@ -128,7 +128,7 @@ def test_what_the_customer_typed_loses_the_white_space_around_it(make_client: Ma
 def test_a_refused_request_says_why_without_its_control_characters(
     language: str, make_client: MakeClient, server: FakeServer
 ) -> None:
-    server.script = [refusal(400, "INVALID_REQUEST", "card_id: at most 64\x1b[2J\u202e")]
+    server.script = [problem(400, "INVALID_REQUEST", "card_id: at most 64\x1b[2J\u202e")]
     with pytest.raises(RequestRefused) as caught:
         make_client(language=language).open()
     assert caught.value.code == "INVALID_REQUEST"
@@ -139,11 +139,11 @@ def test_a_refused_request_says_why_without_its_control_characters(
 @pytest.mark.parametrize(
     "answer",
     [
-        refusal(400, "INVALID_REQUEST", content_type="application/problem+json; charset=utf-8"),
-        refusal(404, "NOT_FOUND", content_type="Application/Problem+JSON"),
-        refusal(405, "METHOD_NOT_ALLOWED"),
-        refusal(413, "BODY_TOO_LARGE"),
-        refusal(415, "UNSUPPORTED_MEDIA_TYPE"),
+        problem(400, "INVALID_REQUEST", content_type="application/problem+json; charset=utf-8"),
+        problem(404, "NOT_FOUND", content_type="Application/Problem+JSON"),
+        problem(405, "METHOD_NOT_ALLOWED"),
+        problem(413, "BODY_TOO_LARGE"),
+        problem(415, "UNSUPPORTED_MEDIA_TYPE"),
     ],
 )
 def test_each_refusal_of_the_servers_is_one(answer: Response, client: Client, server: FakeServer) -> None:
@@ -156,14 +156,14 @@ def test_each_refusal_of_the_servers_is_one(answer: Response, client: Client, se
     "answer",
     [
         Response(400, b'{"code": "INVALID_REQUEST"}'),
-        refusal(400, "INVALID_REQUEST", content_type="application/json"),
-        refusal(400, "INVALID_REQUEST", content_type="text/html; application/problem+json"),
-        refusal(403, "PORTAL_LOGIN"),
-        refusal(403, "CARD_FROZEN"),
-        refusal(400, "invalid_request"),
-        refusal(400, ["INVALID_REQUEST"]),
-        refusal(200, "INVALID_REQUEST"),
-        refusal(302, "NOT_FOUND"),
+        problem(400, "INVALID_REQUEST", content_type="application/json"),
+        problem(400, "INVALID_REQUEST", content_type="text/html; application/problem+json"),
+        problem(403, "PORTAL_LOGIN"),
+        problem(403, "CARD_FROZEN"),
+        problem(400, "invalid_request"),
+        problem(400, ["INVALID_REQUEST"]),
+        problem(200, "INVALID_REQUEST"),
+        problem(302, "NOT_FOUND"),
     ],
 )
 def test_a_json_page_of_somebody_else_is_no_refusal(answer: Response, client: Client, server: FakeServer) -> None:

@@ -1,11 +1,11 @@
-"""One string that stays the same on one machine, and that no other machine has.
+"""A string that identifies this machine: stable, and different from every other machine's.
 
-Several identifiers are mixed, since each alone fails somewhere: cloned systems share the installation's, cheap
-boards report dummies, virtual machines have no serial numbers. What customers change or unplug is left out:
-disks, network cards, memory, addresses, names. What a machine does not have is left out as well, and nothing is
-read that only an administrator may read: the string must not depend on who runs the program.
+It combines several identifiers, because each alone fails somewhere: cloned systems share the ID of the installation,
+cheap boards report placeholders, virtual machines have no serial numbers. What customers change or unplug is not used:
+disks, network cards, memory, addresses, names. Nothing is read that only an administrator may read: the string must not
+depend on who runs the program.
 
-| system  | always, where genuine                                                | only when the firmware has nothing |
+| system  | always, unless missing or a placeholder                              | only if the firmware has nothing   |
 |---------|----------------------------------------------------------------------|------------------------------------|
 | Windows | MachineGuid; the firmware's system UUID, system serial, board serial | the system disk's serial           |
 | macOS   | the platform's UUID and serial                                       |                                    |
@@ -27,55 +27,55 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 SECONDS = 15.0
-"""Longer than this nobody waits for the system's answers, which take milliseconds."""
+"""The limit for reading the identifiers, which usually takes milliseconds."""
 
 _Outcome = Union["dict[str, str]", Exception]
 
 
 def machine_string(program: str | None = None) -> str:
-    """This machine's string: a digest, so that the identifiers themselves stay at home.
+    """Return this machine's string: a digest, so that the identifiers themselves are not sent.
 
     Args:
-        program: the name of the vendor's program. Each gets a string of its own, so that nobody can tell from two
-            vendors' records that they have the same customer.
+        program: the name of the vendor's program. Each program has a different string, so that two vendors cannot tell
+            from their records that they have the same customer.
 
     Raises:
-        HardwareUnknown: the machine has no identifier (slim containers have none), or one could not be read. Then
-            there is no string rather than another one: leaving one out for once would look like a new machine.
+        HardwareUnknown: the machine has no identifier (as in slim containers), or one could not be read. Without it
+            the string would look like another machine.
     """
     outcome: queue.Queue[_Outcome] = queue.Queue(maxsize=1)
 
     def work() -> None:
         try:
             outcome.put(_identifiers())
-        except Exception as failure:  # noqa: BLE001 - whatever it is, a customer must not see its traceback
+        except Exception as failure:  # noqa: BLE001 - a customer must not see its traceback
             outcome.put(failure)
 
-    # A thread of its own: py-machineid waits for the programs that it starts without a limit.
+    # In a thread, because py-machineid starts programs without a time limit.
     threading.Thread(target=work, name="kadun-hardware", daemon=True).start()
     try:
         found = outcome.get(timeout=SECONDS)
     except queue.Empty:
-        raise HardwareUnknown(f"the system's identifiers did not come within {SECONDS:g} seconds") from None
+        raise HardwareUnknown(f"the system's identifiers were not read within {SECONDS:g} seconds") from None
     if isinstance(found, Exception):
         raise HardwareUnknown(f"an identifier could not be read: {type(found).__name__}: {found}") from None
     return digest(found, program)
 
 
 def digest(identifiers: Mapping[str, str], program: str | None = None) -> str:
-    """Mix genuine identifiers, by name, into one string.
+    """Combine identifiers, by name, into one string.
 
     Raises:
         HardwareUnknown: there are none.
     """
     if not identifiers:
-        raise HardwareUnknown("this machine has no identifier; pass hardware=… of your own")
+        raise HardwareUnknown("this machine has no identifier; pass your own hardware=…")
     mixed = json.dumps({"program": program or "", "identifiers": dict(identifiers)}, sort_keys=True)
     return f"kadun2:{hashlib.sha256(mixed.encode('ascii')).hexdigest()}"
 
 
 def _identifiers() -> dict[str, str]:
-    """What this machine has, genuine ones only. Each system's module is imported on that system alone."""
+    """Return this machine's identifiers. Each system's module is imported on that system only."""
     if sys.platform == "win32":
         from kadun.hardware import windows as system  # noqa: PLC0415
     elif sys.platform == "darwin":

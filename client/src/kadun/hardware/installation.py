@@ -8,12 +8,12 @@ _FORM = re.compile(r"[0-9A-Fa-f]{32}|[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa
 
 
 def machine_id() -> str | None:
-    """The system's identifier, 32 hexadecimal digits or a UUID; None when it has none.
+    """Return the system's identifier, 32 hexadecimal digits or a UUID, or None.
 
-    Where nothing else is left, py-machineid names the container that it runs in. Each start has another, so what
-    has not the form of an installation's identifier counts as none.
+    As a last resort py-machineid returns the name of the container, which changes with each start. So only the form of
+    an installation's identifier is accepted.
     """
-    import machineid  # noqa: PLC0415 - it brings subprocess and platform, which most programs' start can do without
+    import machineid  # noqa: PLC0415 - it imports subprocess and platform, which slow down the start
 
     try:
         found = str(machineid.id())
@@ -23,5 +23,5 @@ def machine_id() -> str | None:
 
 
 def in_form(found: str) -> str | None:
-    """What was found, if it can be an installation's identifier."""
+    """Return the value if it has the form of an installation's identifier, otherwise None."""
     return found if _FORM.fullmatch(found) else None

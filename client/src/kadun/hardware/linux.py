@@ -1,8 +1,8 @@
-"""Linux, and every other system that is neither Windows nor macOS.
+"""Identifiers on Linux, and on every other system that is neither Windows nor macOS.
 
-The firmware's UUID and serial numbers (`/sys/class/dmi/id/product_uuid` and its neighbours) are root's to read,
-so they are not read at all: the same machine would have two strings. Boards with a device tree, Arm's, show
-their serial number to everyone.
+Only root may read the UUID and the serial numbers of the firmware (`/sys/class/dmi/id/product_uuid` and others). They
+are not used, because the same machine would have two strings. Boards with a device tree (Arm) show their serial number
+to everyone.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ BOARD_SERIAL = Path("/sys/firmware/devicetree/base/serial-number")
 
 
 def identifiers() -> dict[str, str]:
-    """What this machine has, genuine ones only.
+    """Return this machine's identifiers, without placeholders.
 
     Raises:
-        OSError: one is there, but could not be read.
+        OSError: an identifier exists, but could not be read.
     """
     return without_placeholders({"machine_id": _machine_id(), "board_serial": _board_serial()})
 
 
 def _machine_id() -> str | None:
-    """That of systemd (machine-id(5)). py-machineid begins with D-Bus's, which an image may have left behind."""
+    """Return systemd's identifier (machine-id(5)). py-machineid prefers that of D-Bus, which an image may contain."""
     if sys.platform.startswith("linux"):
         try:
             found = in_form(MACHINE_ID.read_text(encoding="ascii", errors="replace").strip())

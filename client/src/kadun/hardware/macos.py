@@ -1,4 +1,4 @@
-"""macOS: what the platform says of itself."""
+"""Identifiers on macOS."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _SERIAL = re.compile(r'"IOPlatformSerialNumber" = "([^"]+)"')
 
 
 def identifiers() -> dict[str, str]:
-    """What this machine has, genuine ones only.
+    """Return this machine's identifiers, without placeholders.
 
     Raises:
         subprocess.SubprocessError: ioreg failed.
-        OSError: it could not be started.
+        OSError: ioreg could not be started.
     """
     command = [IOREG, "-rd1", "-c", "IOPlatformExpertDevice"]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True, timeout=_SECONDS)
@@ -27,6 +27,6 @@ def identifiers() -> dict[str, str]:
 
 
 def serial_in(shown: str) -> str | None:
-    """The serial number in what `ioreg -rd1 -c IOPlatformExpertDevice` prints."""
+    """Return the serial number from the output of `ioreg -rd1 -c IOPlatformExpertDevice`."""
     found = _SERIAL.search(shown)
     return found.group(1) if found else None

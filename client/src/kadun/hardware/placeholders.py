@@ -1,7 +1,7 @@
-"""Telling identifiers from what makers leave in their place.
+"""Removes the placeholders that manufacturers leave in place of identifiers.
 
-A dummy that is listed in a later release changes the string of every machine that reports it; so would a change of
-the spelling. That needs a new prefix, and a reason worth the vendors' trouble.
+A placeholder that is added in a later release changes the string of every machine that reports it, and so does a change
+of the spelling. That requires a new prefix, and a good reason.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_SHORTEST = 4  # VirtualBox's serial number is 0; so short a one tells no machines apart
+_SHORTEST = 4  # VirtualBox's serial number is 0; one this short does not identify a machine
 _SHORTEST_COUNT = 8
 _FEWEST_DISTINCT_BYTES = 4  # a random UUID has some 15, Supermicro's zeros and MAC address up to 7
 
@@ -25,11 +25,11 @@ _PHRASE = re.compile(
     r"|not(specified|applicable|available|defined|provided|present|settable|set)|outofspec|badindex"
 )
 _WORD = re.compile(r"baseboard|default|empty|fill|invalid|none|noserial|nosn|null|oem|serial|standard|system|unknown")
-# Shared by whole batches of boards; a UUID of one repeated or counted byte needs no entry.
+# Shared by whole batches of boards; UUIDs of repeated or counted bytes are detected without an entry.
 _UUIDS = frozenset(
     {
         "03000200040005000006000700080009",  # American Megatrends' sample
-        "00020003000400050006000700080009",  # the same in the other order of bytes, as some tools print it
+        "00020003000400050006000700080009",  # the same in the other byte order, as some tools print it
         "030201000504070608090a0b0c0d0e0f",  # 00, 01, 02 … likewise
         "123456781234567890abcddeefaabbcc",
         "11111111222233334444555555555555",
@@ -40,7 +40,7 @@ _UUIDS = frozenset(
 
 
 def without_placeholders(found: Mapping[str, str | None]) -> dict[str, str]:
-    """Keep what identifies a machine, spelt in one way: letters and digits, in lower case."""
+    """Normalize identifiers to lower-case letters and digits, and remove placeholders."""
     spelt = {name: _NOISE.sub("", (value or "").lower()) for name, value in found.items()}
     return {name: value for name, value in spelt.items() if not _is_placeholder(value)}
 

@@ -1,4 +1,4 @@
-"""The firmware's own description of the machine, SMBIOS (DMTF DSP0134), as Windows hands it out."""
+"""Parses the firmware's description of the machine, SMBIOS (DMTF DSP0134), as Windows returns it."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _UUID_AT, _UUID_END = 0x08, 0x18
 
 
 def identifiers_in(raw: bytes) -> dict[str, str | None]:
-    """The system's UUID and serial number, and the first board's, from RawSMBIOSData.
+    """Return the system's UUID and serial number, and the first board's serial number, from RawSMBIOSData.
 
-    A table that is cut or makes no sense yields what stands before the fault; it never raises. What follows the
-    two structures, memory and slots for instance, has no part in it.
+    A truncated or invalid table gives what precedes the error; this function never raises. Other structures, such as
+    memory and slots, are ignored.
     """
     found: dict[str, str | None] = {}
     for kind, formatted, strings in _structures(raw[_RAW_HEADER_BYTES:]):
@@ -32,7 +32,7 @@ def identifiers_in(raw: bytes) -> dict[str, str | None]:
 
 
 def _structures(table: bytes) -> Iterator[tuple[int, bytes, list[bytes]]]:
-    """Each structure's type, its formatted part, and its strings, which two zero bytes end."""
+    """Yield each structure's type, its formatted part, and its strings, which end with two zero bytes."""
     at = 0
     while at + _HEADER_BYTES <= len(table):
         kind, length = table[at], table[at + 1]
@@ -44,12 +44,12 @@ def _structures(table: bytes) -> Iterator[tuple[int, bytes, list[bytes]]]:
 
 
 def _string(formatted: bytes, strings: list[bytes]) -> str | None:
-    """The serial number, which the formatted part names by its place among the strings, from 1."""
+    """Return the serial number; the formatted part contains its position among the strings, from 1."""
     place = formatted[_SERIAL_AT] if len(formatted) > _SERIAL_AT else 0
     return strings[place - 1].decode("latin-1") if 0 < place <= len(strings) else None
 
 
 def _uuid(formatted: bytes) -> str | None:
-    """As Windows and every tool print it: the first three fields are little-endian (DSP0134, 7.2.1)."""
+    """Format the UUID as Windows does: the first three fields are little-endian (DSP0134, 7.2.1)."""
     raw = formatted[_UUID_AT:_UUID_END]
     return str(uuid.UUID(bytes_le=raw)) if len(raw) == _UUID_END - _UUID_AT else None

@@ -1,9 +1,9 @@
-"""Windows: calls that any user may make, and no other program started.
+"""Identifiers on Windows, by system calls that every user may make; no other program is started.
 
-py-machineid is not asked here, though what it returns is what `_machine_guid` reads. It reads through a second
-library, whose change of interface once made it fall back in silence on another identifier (keygen-sh/py-machineid
-issue 23): an update would have changed every customer's string. So would a 32-bit build of the same program, to which
-it shows the registry's other branch. The fallback, PowerShell, takes a second and has no time limit.
+py-machineid is not used here, although it returns what `_machine_guid` reads. A changed interface of a library that it
+uses once made it fall back silently to another identifier (keygen-sh/py-machineid issue 23): an update would have
+changed every customer's string. A 32-bit build of the same program would, too, because it reads the other branch of the
+registry. The fallback, PowerShell, takes a second and has no time limit.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ _LONGEST_PATH = 260
 _LARGEST_DESCRIPTOR_BYTES = 4096
 _INVALID_HANDLE = ctypes.c_void_p(-1).value
 _NO_SUCH_THING = {1, 50, 1168}
-"""ERROR_INVALID_FUNCTION, ERROR_NOT_SUPPORTED, ERROR_NOT_FOUND: this machine never answers this request.
+"""ERROR_INVALID_FUNCTION, ERROR_NOT_SUPPORTED, ERROR_NOT_FOUND: this machine does not have the identifier.
 
-Other errors may be gone at the next start, and then the string would be another one: they are raised.
+Other errors are raised: if they were temporary, the next start would have another string.
 """
 
 
 def identifiers() -> dict[str, str]:
-    """What this machine has, genuine ones only.
+    """Return this machine's identifiers, without placeholders.
 
-    Windows copied with its disk shares the MachineGuid, and cheap boards report dummies. Where both may come
-    together, and only there, the system disk's serial number tells machines apart.
+    Cloned systems share the MachineGuid, and cheap boards report placeholders. Only if the firmware has no identifier,
+    the serial number of the system disk is used, too.
 
     Raises:
-        OSError: one could not be read. What this machine does not have is left out instead.
+        OSError: an identifier could not be read. Missing ones are left out.
     """
     kernel32 = _kernel32()
     firmware = without_placeholders(identifiers_in(firmware_table(kernel32)))
@@ -46,8 +46,8 @@ def identifiers() -> dict[str, str]:
     return {**without_placeholders({"machine_guid": _machine_guid()}), **firmware, **disk}
 
 
-def firmware_table(kernel32: Any) -> bytes:  # noqa: ANN401 - a library's functions
-    """RawSMBIOSData, or nothing where there is none (GetSystemFirmwareTable).
+def firmware_table(kernel32: Any) -> bytes:  # noqa: ANN401 - a ctypes library
+    """Return RawSMBIOSData (GetSystemFirmwareTable), or nothing if there is none.
 
     Raises:
         OSError: the call failed for another reason.
@@ -60,14 +60,14 @@ def firmware_table(kernel32: Any) -> bytes:  # noqa: ANN401 - a library's functi
     if not written:
         return _nothing("GetSystemFirmwareTable")
     if written > size:
-        raise OSError("GetSystemFirmwareTable: the table grew meanwhile")
+        raise OSError("GetSystemFirmwareTable: the table grew between two calls")
     return table.raw[:written]
 
 
-def disk_descriptor(kernel32: Any) -> bytes:  # noqa: ANN401 - a library's functions
-    """STORAGE_DEVICE_DESCRIPTOR of the disk with Windows on it, or nothing where its driver has none.
+def disk_descriptor(kernel32: Any) -> bytes:  # noqa: ANN401 - a ctypes library
+    """Return the STORAGE_DEVICE_DESCRIPTOR of the system disk, or nothing if its driver has none.
 
-    The volume is opened for no access at all, which needs no privileges and suffices for this request.
+    The volume is opened without access rights, which needs no privileges and is enough for this query.
 
     Raises:
         OSError: a call failed for another reason.
@@ -96,13 +96,13 @@ def disk_descriptor(kernel32: Any) -> bytes:  # noqa: ANN401 - a library's funct
 
 
 def disk_serial_in(descriptor: bytes) -> str | None:
-    """The serial number in a STORAGE_DEVICE_DESCRIPTOR, which names its place; 0 is none."""
+    """Return the serial number of a STORAGE_DEVICE_DESCRIPTOR, which contains its offset; 0 means none."""
     at = int.from_bytes(descriptor[_SERIAL_OFFSET_AT : _SERIAL_OFFSET_AT + 4], "little")
     return descriptor[at:].split(b"\0", 1)[0].decode("latin-1") if at else None
 
 
 def _nothing(call: str) -> bytes:
-    """No bytes, where the call that has just failed says that there are none to be had."""
+    """Return no bytes if the failed call says that this machine does not have the identifier; otherwise raise."""
     failure = _failed(call)
     if failure.errno in _NO_SUCH_THING:
         return b""
@@ -115,8 +115,8 @@ def _failed(call: str) -> OSError:
     return OSError(0, "this is not Windows")
 
 
-def _kernel32() -> Any:  # noqa: ANN401 - a library's functions
-    """Our own handle on the library, so that these declarations meet nobody else's."""
+def _kernel32() -> Any:  # noqa: ANN401 - a ctypes library
+    """Return a separate handle of the library, so that these declarations do not affect other code."""
     if sys.platform != "win32":
         raise OSError("this is not Windows")
     kernel32 = ctypes.WinDLL("kernel32", use_last_error=True)
@@ -133,12 +133,12 @@ def _kernel32() -> Any:  # noqa: ANN401 - a library's functions
 
 def _machine_guid() -> str | None:
     if sys.platform == "win32":
-        import winreg  # noqa: PLC0415 - there is none elsewhere
+        import winreg  # noqa: PLC0415 - Windows only
 
-        flags = winreg.KEY_READ | winreg.KEY_WOW64_64KEY  # 32-bit programs see another branch otherwise
+        flags = winreg.KEY_READ | winreg.KEY_WOW64_64KEY  # otherwise 32-bit programs read another branch
         with winreg.OpenKey(winreg.HKEY_LOCAL_MACHINE, r"SOFTWARE\Microsoft\Cryptography", 0, flags) as key:
             try:
                 return str(winreg.QueryValueEx(key, "MachineGuid")[0])
-            except FileNotFoundError:  # the value alone may be absent; the key is on every Windows
+            except FileNotFoundError:  # the value may be absent; every Windows has the key
                 return None
     return None

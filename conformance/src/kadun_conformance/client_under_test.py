@@ -1,4 +1,4 @@
-"""The client under test: a command, or this package itself."""
+"""The client under test: a command, or the Python SDK in this process."""
 
 from __future__ import annotations
 
@@ -14,19 +14,17 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Callable
 
-from kadun.hostile import adapter
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-OPENED, REJECTED = adapter.OPENED, adapter.REJECTED
+OPENED, REJECTED = 0, 3  # exit statuses
 CRASHED = -1
 _LONGEST_NOTE = 160
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What a client is told; each is also an environment variable, `KADUN_` before its name in upper case."""
+    """What a client is told; each is also an environment variable: `KADUN_` and its name in upper case."""
 
     url: str
     keys: str
@@ -38,11 +36,11 @@ class Settings:
     timeout_seconds: float
 
     def environment(self) -> dict[str, str]:
-        """As variables."""
+        """Return the environment variables."""
         return {f"KADUN_{name.upper()}": str(value) for name, value in vars(self).items()}
 
     def fill(self, argument: str) -> str:
-        """Put the values into an argument's `{url}`, `{keys}` and so on; other braces stay."""
+        """Replace `{url}`, `{keys}` and so on in an argument; other braces stay."""
         for name, value in vars(self).items():
             argument = argument.replace(f"{{{name}}}", str(value))
         return argument
@@ -50,14 +48,14 @@ class Settings:
 
 @dataclass(frozen=True)
 class Finished:
-    """How a client ended; `status` is None when it had to be ended, and negative when it crashed."""
+    """How a client ended; `status` is None if it had to be killed, and negative if it crashed."""
 
     status: int | None
     output: bytes
     note: str = ""
 
 
-Subject = Callable[[Settings, float], Finished]
+ClientUnderTest = Callable[[Settings, float], Finished]
 
 
 class CommandError(Exception):
@@ -65,26 +63,26 @@ class CommandError(Exception):
 
 
 class Command:
-    """A program, started anew for each scenario."""
+    """A program, started anew for each case."""
 
     def __init__(self, arguments: Sequence[str]) -> None:
         self._arguments = arguments
 
     def __call__(self, settings: Settings, limit_seconds: float) -> Finished:
-        """Run it, and end it and its children after the limit.
+        """Run it; after the limit, kill it and its children.
 
         Raises:
-            CommandError: there is no such program.
+            CommandError: the program does not exist or is not executable.
         """
         environment = {**os.environ, **settings.environment(), "NO_PROXY": "*", "no_proxy": "*"}
-        with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as complaints:
+        with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
             try:
                 process = subprocess.Popen(
                     [settings.fill(argument) for argument in self._arguments],
                     env=environment,
                     stdin=subprocess.DEVNULL,
                     stdout=output,
-                    stderr=complaints,
+                    stderr=errors,
                     start_new_session=os.name == "posix",
                 )
             except OSError as failure:
@@ -94,13 +92,13 @@ class Command:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     status = process.wait(limit_seconds)
                 if status is None:
-                    _end(process)
+                    _kill(process)
             output.seek(0)
-            complaints.seek(0)
-            return Finished(status, output.read(), _last_line(complaints.read()))
+            errors.seek(0)
+            return Finished(status, output.read(), _last_line(errors.read()))
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def _kill(process: subprocess.Popen[bytes]) -> None:
     if sys.platform == "win32":
         process.kill()
     else:
@@ -114,22 +112,33 @@ def _last_line(raw: bytes) -> str:
     return "".join(character if character.isprintable() else "?" for character in shown)
 
 
-def this_package(settings: Settings, limit_seconds: float) -> Finished:
-    """Our own client, in this process: a start of Python for each scenario would take minutes."""
+def python_sdk() -> ClientUnderTest:
+    """Return the Python SDK, run in this process: starting Python for each case would take minutes.
 
-    def work() -> Finished:
-        output, complaints = io.BytesIO(), io.StringIO()
-        try:
-            status = adapter.run(settings.environment(), output, complaints)
-        except Exception as failure:  # noqa: BLE001 - whatever it is, it is what there is to report
-            return Finished(CRASHED, output.getvalue(), repr(failure))
-        return Finished(status, output.getvalue(), _last_line(complaints.getvalue().encode()))
+    Raises:
+        CommandError: the SDK is not installed.
+    """
+    try:
+        from kadun_conformance import adapter  # noqa: PLC0415 - the kit itself works without the SDK
+    except ModuleNotFoundError as missing:
+        raise CommandError(f"no COMMAND given, and the Python SDK is not installed ({missing})") from None
 
-    return bounded(work, limit_seconds)
+    def run(settings: Settings, limit_seconds: float) -> Finished:
+        def work() -> Finished:
+            output, errors = io.BytesIO(), io.StringIO()
+            try:
+                status = adapter.run(settings.environment(), output, errors)
+            except Exception as failure:  # noqa: BLE001 - any exception is a crash of the client, and is reported
+                return Finished(CRASHED, output.getvalue(), repr(failure))
+            return Finished(status, output.getvalue(), _last_line(errors.getvalue().encode()))
+
+        return with_limit(work, limit_seconds)
+
+    return run
 
 
-def bounded(work: Callable[[], Finished], limit_seconds: float) -> Finished:
-    """What `work` makes of it, or the report that it hangs; it then goes on, on a thread that nobody waits for."""
+def with_limit(work: Callable[[], Finished], limit_seconds: float) -> Finished:
+    """Return the result of `work`, or a hung client after the limit; its daemon thread then continues unobserved."""
     outcome: queue.Queue[Finished] = queue.Queue(maxsize=1)
     threading.Thread(target=lambda: outcome.put(work()), daemon=True).start()
     try:

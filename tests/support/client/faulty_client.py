@@ -1,4 +1,4 @@
-"""A client that leaves out the checks it is told to leave out, for the kit to find out."""
+"""A client with chosen faults: each omits one check. The conformance kit must detect every fault."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from kadun.decoding import decode_base64url, encode_base64url, parse_json_object
 from kadun.errors import KadunError
-from kadun.hostile.subject import Finished, Settings
 from kadun.sealing import KeyPair
+from kadun_conformance.client_under_test import Finished, Settings
 
 Json = dict[str, Any]
 Predicate = Callable[[Json, Json, Json], bool]
 REFUSED = Finished(1, b"")
 _LARGEST = 1 << 20
 
-# What a verdict must say: from its claims, the request and the pinned document.
+# The checks of a verdict, given its claims, the request and the pinned document.
 CLAIMS: dict[str, Predicate] = {
     "nonce": lambda claims, request, _pinned: claims.get("nonce") == request["nonce"],
     "sub": lambda claims, request, _pinned: claims.get("sub") == request["card_id"],
@@ -49,24 +49,24 @@ def _is_span(iat: object, exp: object) -> bool:
     return numbers and 0 < exp - iat <= 300  # type: ignore[operator]
 
 
-class LiedToError(Exception):
-    """It noticed."""
+class ForgedError(Exception):
+    """The response is forged."""
 
 
-class Gullible:
-    """A subject for the kit. Each name that it is given is a check that it leaves out, or a folly that it commits."""
+class FaultyClient:
+    """A client under test. Each name is a check that it omits, or another fault."""
 
-    def __init__(self, *follies: str) -> None:
-        self.follies = follies
-        self.envelope = KeyPair()  # used again by `same-key`
-        self.redirects = 5 if "redirects" in follies else 0
-        self.largest = None if "bounds" in follies else _LARGEST
+    def __init__(self, *faults: str) -> None:
+        self.faults = faults
+        self.key_pair = KeyPair()  # reused by the fault `same-key`
+        self.redirects = 5 if "redirects" in faults else 0
+        self.largest = None if "bounds" in faults else _LARGEST
 
     def __call__(self, settings: Settings, _limit_seconds: float) -> Finished:
         try:
             return self.start(settings)
         except (
-            LiedToError,
+            ForgedError,
             KadunError,
             OSError,
             http.client.HTTPException,
@@ -80,78 +80,78 @@ class Gullible:
 
     def start(self, settings: Settings) -> Finished:
         pinned = json.loads(Path(settings.keys).read_text())
-        envelope = self.envelope if "same-key" in self.follies else KeyPair()
+        key_pair = self.key_pair if "same-key" in self.faults else KeyPair()
         request = {
             "card_id": settings.card,
             "hardware": settings.hardware,
             "function": settings.function,
         }
-        if "asks-clear" not in self.follies:
-            request["client_public_key"] = envelope.public_key
+        if "asks-clear" not in self.faults:
+            request["client_public_key"] = key_pair.public_key
         for _try in range(2):
-            request["nonce"] = "A" * 32 if "same-nonce" in self.follies else secrets.token_urlsafe(24)
+            request["nonce"] = "A" * 32 if "same-nonce" in self.faults else secrets.token_urlsafe(24)
             status, body = self.exchange(settings, "/v1/verify", json.dumps(request).encode())
             if status != 503:
                 break
         document = self.read(body)
-        if "words" in self.follies and document.get("code") == "CARD_FROZEN":
+        if "words" in self.faults and document.get("code") == "CARD_FROZEN":
             return Finished(3, b"")
         claims = self.verified(settings, pinned, document["token"])
         for name, holds in CLAIMS.items():
-            if name not in self.follies and not holds(claims, request, pinned):
-                raise LiedToError(name)
+            if name not in self.faults and not holds(claims, request, pinned):
+                raise ForgedError(name)
         if not claims.get("accepted") and claims.get("code") != "OK":
             return Finished(3, b"")
-        return Finished(0, self.unsealed(settings, claims, envelope))
+        return Finished(0, self.unsealed(settings, claims, key_pair))
 
-    def unsealed(self, settings: Settings, claims: Json, envelope: KeyPair) -> bytes:
+    def unsealed(self, settings: Settings, claims: Json, key_pair: KeyPair) -> bytes:
         if "KERNAL_DATA_KEY" in claims:
-            if not {"clear", "asks-clear"} & set(self.follies):
-                raise LiedToError("clear")
+            if not {"clear", "asks-clear"} & set(self.faults):
+                raise ForgedError("clear")
             key = claims["KERNAL_DATA_KEY"]
         else:
-            key = envelope.open(claims["KERNAL_DATA_KEY_SEALED"]).reveal()
+            key = key_pair.open(claims["KERNAL_DATA_KEY_SEALED"]).reveal()
         lines = [line for line in key.splitlines() if line.startswith("AGE-")]
         identities = [pyrage.x25519.Identity.from_str(line) for line in lines]
         return bytes(pyrage.decrypt(Path(settings.core).read_bytes(), identities))
 
     def verified(self, settings: Settings, pinned: Json, token: str, typ: str = "verdict+jwt") -> Json:
-        first, second, third = token.split(".")[: 3 if "parts" in self.follies else None]
+        first, second, third = token.split(".")[: 3 if "parts" in self.faults else None]
         header = self.read(self.decode(first))
-        if header.get("typ") != typ and "typ" not in self.follies:
-            raise LiedToError("typ")
-        if "crit" in header and "crit" not in self.follies:
-            raise LiedToError("crit")
+        if header.get("typ") != typ and "typ" not in self.faults:
+            raise ForgedError("typ")
+        if {"crit", "b64"} & set(header) and "crit" not in self.faults:
+            raise ForgedError("crit")
         signed, signature = f"{first}.{second}".encode(), self.decode(third) if third else b""
         keys = self.keys(settings, pinned, header) if typ == "verdict+jwt" else self.pinned_keys(pinned)
         if not self.holds(header, keys, signed, signature):
-            raise LiedToError("signature")
+            raise ForgedError("signature")
         return self.read(self.decode(second))
 
     def holds(self, header: Json, keys: dict[str, bytes], signed: bytes, signature: bytes) -> bool:
         alg = header.get("alg")
-        if "none" in self.follies and str(alg).lower() == "none":
+        if "none" in self.faults and str(alg).lower() == "none":
             return True
         kid = header.get("kid")
-        own = header.get("jwk", {}).get("x") if "jwk" in self.follies else None
-        tried = list(keys.values()) if "kid" in self.follies else [keys[kid]] if kid in keys else []
+        own = header.get("jwk", {}).get("x") if "jwk" in self.faults else None
+        tried = list(keys.values()) if "kid" in self.faults else [keys[kid]] if kid in keys else []
         tried = [decode_base64url(own, "own key")] if own else tried
-        if "hs256" in self.follies and alg == "HS256":
+        if "hs256" in self.faults and alg == "HS256":
             return any(hmac.digest(raw, signed, "sha256") == signature for raw in tried)
-        if alg != "EdDSA" and "alg" not in self.follies:
+        if alg != "EdDSA" and "alg" not in self.faults:
             return False
-        return bool(tried) if "signature" in self.follies else any(_signed(raw, signed, signature) for raw in tried)
+        return bool(tried) if "signature" in self.faults else any(_signed(raw, signed, signature) for raw in tried)
 
     def pinned_keys(self, pinned: Json) -> dict[str, bytes]:
         return {jwk["kid"]: decode_base64url(jwk["x"], "a key") for jwk in pinned["keys"]}
 
     def keys(self, settings: Settings, pinned: Json, header: Json) -> dict[str, bytes]:
         trusted = self.pinned_keys(pinned)
-        if header.get("kid") in trusted and "set" not in self.follies:
+        if header.get("kid") in trusted and "set" not in self.faults:
             return trusted
         _status, body = self.exchange(settings, "/.well-known/jwks.json", None)
         document = self.read(body)
-        if "set" in self.follies:  # whatever the network says, even about the pinned kid
+        if "set" in self.faults:  # trusts the network, even about the pinned kid
             return {**trusted, **self.pinned_keys(document)}
         waiting = list(document["endorsements"])
         while True:
@@ -161,13 +161,15 @@ class Gullible:
                 return trusted
             for entry in found:
                 claims = self.verified(settings, {"keys": list(kids.values())}, entry, "key+jwt")
-                if claims.get("aud") != "kadun-client" and "endorsed-aud" not in self.follies:
-                    raise LiedToError("aud of an endorsement")
+                if claims.get("aud") != "kadun-client" and "endorsed-aud" not in self.faults:
+                    raise ForgedError("aud of an endorsement")
                 jwk = claims["jwk"]
+                if (jwk["kty"], jwk["crv"]) != ("OKP", "Ed25519"):
+                    raise ForgedError("an endorsed key of another type")
                 members = json.dumps({"crv": "Ed25519", "kty": "OKP", "x": jwk["x"]}, separators=(",", ":"))
                 thumbprint = encode_base64url(hashlib.sha256(members.encode()).digest())
-                if jwk["kid"] != thumbprint and "thumbprint" not in self.follies:
-                    raise LiedToError("thumbprint")
+                if jwk["kid"] != thumbprint and "thumbprint" not in self.faults:
+                    raise ForgedError("thumbprint")
                 trusted[jwk["kid"]] = decode_base64url(jwk["x"], "a key")
                 waiting.remove(entry)
 
@@ -175,12 +177,12 @@ class Gullible:
         return self.read(self.decode(endorsement.split(".", 1)[0])).get("kid")
 
     def read(self, raw: bytes) -> Json:
-        if "json" in self.follies:
+        if "json" in self.faults:
             return dict(json.loads(raw))
         return parse_json_object(raw, "JSON")
 
     def decode(self, text: str) -> bytes:
-        if "base64" in self.follies:
+        if "base64" in self.faults:
             return base64.urlsafe_b64decode(text.rstrip("=") + "=" * (-len(text.rstrip("=")) % 4))
         return decode_base64url(text, "base64url")
 
@@ -192,11 +194,11 @@ class Gullible:
                 return status, content
             url = urljoin(url, location)
             body = body if status in (307, 308) else None
-        raise LiedToError("redirects")
+        raise ForgedError("redirects")
 
     def _once(self, url: str, body: bytes | None, timeout: float) -> tuple[int, bytes, str | None]:
         parts = urlsplit(url)
-        # Bounds each read, not the whole: what comes byte by byte never ends.
+        # Limits each read, not the total: a response byte by byte never ends.
         connection = http.client.HTTPConnection(str(parts.hostname), parts.port, timeout=timeout)
         try:
             connection.request("GET" if body is None else "POST", parts.path, body)
@@ -205,7 +207,7 @@ class Gullible:
         finally:
             connection.close()
         if self.largest and len(content) > self.largest:
-            raise LiedToError("bounds")
+            raise ForgedError("bounds")
         return response.status, content, response.headers["Location"]
 
 

@@ -1,19 +1,18 @@
-"""Tokens of another kind, with another signature, or spelled otherwise."""
+"""Tokens of another type, with another signature, or in another spelling."""
 
 from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, Any, Callable
 
-from kadun.hostile.forging import ABSENT, SigningKey, b64, by_secret, compact, json_bytes, unb64
-from kadun.hostile.world import Forger, Reply, Scenario, verdict
+from kadun_conformance.case import with_token
+from kadun_conformance.crypto import ABSENT, SigningKey, b64, compact, hmac_signer, json_bytes, unb64
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from kadun_conformance.case import Forge
+    from kadun_conformance.forger import Forger
 
-_SIGNATURE, _HEADER, _SPELLING = "签名 signature", "头部 header", "写法 spelling"
 _ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
-Forge = Callable[[Forger], Any]
 
 
 def _header(**changes: Any) -> Forge:  # noqa: ANN401 - any JSON
@@ -25,59 +24,66 @@ def _unsigned(alg: str, signature: bytes = b"") -> Forge:
 
 
 def _hmac(alg: str, secret: Callable[[SigningKey], bytes]) -> Forge:
-    digest = f"sha{alg[2:]}"
-    return lambda forger: forger.token(header={"alg": alg}, sign=by_secret(secret(forger.world.current), digest))
-
-
-def _by(key: Callable[[Forger], SigningKey]) -> Forge:
-    """Signed by another key in the name of the current one."""
-    return lambda forger: forger.token(key=key(forger), header={"kid": forger.world.current.kid})
+    """Sign with the public key as an HMAC secret: the classic confusion of algorithms."""
+    return lambda f: f.token(header={"alg": alg}, sign=hmac_signer(secret(f.vendor.current), f"sha{alg[2:]}"))
 
 
 def _with_own_key(**more: Any) -> Forge:  # noqa: ANN401 - any JSON
-    """The stranger's signature under the pinned kid, and a pointer in the header to the stranger's key."""
+    """Sign with the stranger's key under the pinned `kid`, and refer to the stranger's key in the header."""
 
     def forge(forger: Forger) -> str:
-        stranger = forger.world.stranger
-        header = {"kid": forger.world.current.kid, "jwk": stranger.jwk, **more}
-        return forger.token(key=stranger, header=header)
+        stranger = forger.vendor.stranger
+        return forger.token(key=stranger, header={"kid": forger.vendor.current.kid, "jwk": stranger.jwk, **more})
 
     return forge
 
 
 def _spliced(forger: Forger) -> str:
-    """A payload of lies with the signature of an honest one."""
-    honest, lie = forger.token(forger.no("CARD_FROZEN")), forger.token()
-    return ".".join(lie.split(".")[:2] + honest.split(".")[2:])
+    """Combine an accepting payload with the signature of a rejection."""
+    rejection, acceptance = forger.token(forger.rejection("CARD_FROZEN")), forger.token()
+    return ".".join(acceptance.split(".")[:2] + rejection.split(".")[2:])
 
 
 _SIGNATURES: dict[str, Forge] = {
-    "wrong-key": _by(lambda f: f.world.stranger),
-    "wrong-pinned-key": _by(lambda f: f.world.chain[1]),
+    "wrong-key": lambda f: f.token_in_current_name(),
+    "wrong-pinned-key": lambda f: f.token_in_current_name(key=f.vendor.chain[1]),
+    "unsigned": _unsigned("EdDSA"),
+    "zero-signature": _unsigned("EdDSA", bytes(64)),
+    "short-signature": lambda f: f.token(sign=lambda signed: f.vendor.current.sign(signed)[:63]),
+    "long-signature": lambda f: f.token(sign=lambda signed: f.vendor.current.sign(signed) + b"\0"),
+    "malleated": lambda f: f.token(sign=f.vendor.current.malleated),
+    "spliced": _spliced,
+    "jwk-in-header": _with_own_key(),
+    "jku-in-header": _with_own_key(jwk=ABSENT, jku="/.well-known/jwks.json"),
     "alg-none": _unsigned("none"),
     "alg-none-title": _unsigned("None"),
     "alg-none-upper": _unsigned("NONE"),
     "alg-none-mixed": _unsigned("nOnE"),
     "alg-none-signed": _header(alg="none"),
     "alg-empty": _unsigned(""),
-    "unsigned": _unsigned("EdDSA"),
-    "zero-signature": _unsigned("EdDSA", bytes(64)),
-    "short-signature": lambda f: f.token(sign=lambda s: f.world.current.sign(s)[:63]),
-    "long-signature": lambda f: f.token(sign=lambda s: f.world.current.sign(s) + b"\0"),
-    "malleated": lambda f: f.token(sign=f.world.current.malleated),
-    "spliced": _spliced,
-    "hs256-raw": _hmac("HS256", lambda k: k.raw),
-    "hs256-x": _hmac("HS256", lambda k: k.jwk["x"].encode()),
-    "hs256-jwk": _hmac("HS256", lambda k: json_bytes(k.jwk)),
-    "hs256-pem": _hmac("HS256", lambda k: k.pem),
-    "hs256-der": _hmac("HS256", lambda k: k.der),
-    "hs256-empty": _hmac("HS256", lambda _k: b""),
-    "hs384-raw": _hmac("HS384", lambda k: k.raw),
-    "hs512-raw": _hmac("HS512", lambda k: k.raw),
-    "jwk-in-header": _with_own_key(),
+    "hs256-raw": _hmac("HS256", lambda key: key.raw),
+    "hs256-x": _hmac("HS256", lambda key: key.jwk["x"].encode()),
+    "hs256-jwk": _hmac("HS256", lambda key: json_bytes(key.jwk)),
+    "hs256-pem": _hmac("HS256", lambda key: key.pem),
+    "hs256-der": _hmac("HS256", lambda key: key.der),
+    "hs256-empty": _hmac("HS256", lambda _key: b""),
+    "hs384-raw": _hmac("HS384", lambda key: key.raw),
+    "hs512-raw": _hmac("HS512", lambda key: key.raw),
     "jwk-without-kid": _with_own_key(kid=ABSENT),
-    "jku-in-header": _with_own_key(jwk=ABSENT, jku="/.well-known/jwks.json"),
 }
+
+
+def _plain(forger: Forger) -> bytes:
+    return json_bytes({"alg": "EdDSA", "typ": "verdict+jwt", "kid": forger.vendor.current.kid})
+
+
+def _raw_header(spoil: Callable[[bytes], bytes]) -> Forge:
+    return lambda forger: forger.token(header=spoil(_plain(forger)))
+
+
+def _first(member: bytes) -> Forge:
+    """Put a member before the genuine ones, so that its name occurs twice."""
+    return _raw_header(lambda raw: b"{" + member + b"," + raw[1:])
 
 
 _HEADERS: dict[str, Forge] = {
@@ -98,38 +104,31 @@ _HEADERS: dict[str, Forge] = {
     "kid-absent": _header(kid=ABSENT),
     "kid-null": _header(kid=None),
     "kid-number": _header(kid=0),
-    "kid-list": lambda f: f.token(header={"kid": [f.world.current.kid]}),
+    "kid-list": lambda f: f.token(header={"kid": [f.vendor.current.kid]}),
     "kid-proto": _header(kid="__proto__"),
     "crit": _header(crit=["exp"], exp=1),
     "crit-empty": _header(crit=[]),
     "b64-false": _header(b64=False, crit=["b64"]),
-    "twice-alg": lambda f: f.token(header=_with_first(f, b'"alg":"none"')),
-    "twice-typ": lambda f: f.token(header=_with_first(f, b'"typ":"key+jwt"')),
-    "twice-kid": lambda f: f.token(header=_with_first(f, b'"kid":"other"')),
+    "b64-alone": _header(b64=False),
+    "twice-alg": _first(b'"alg":"none"'),
+    "twice-typ": _first(b'"typ":"key+jwt"'),
+    "twice-kid": _first(b'"kid":"other"'),
     "header-list": lambda f: f.token(header=b'["EdDSA","verdict+jwt"]'),
-    "header-bom": lambda f: f.token(header=b"\xef\xbb\xbf" + _plain(f)),
-    "header-utf16": lambda f: f.token(header=_plain(f).decode().encode("utf-16")),
-    "header-comment": lambda f: f.token(header=_plain(f)[:-1] + b"/**/}"),
-    "header-trailing": lambda f: f.token(header=_plain(f) + b"{}"),
+    "header-bom": _raw_header(lambda h: b"\xef\xbb\xbf" + h),
+    "header-utf16": _raw_header(lambda h: h.decode().encode("utf-16")),
+    "header-comment": _raw_header(lambda h: h[:-1] + b"/**/}"),
+    "header-trailing": _raw_header(lambda h: h + b"{}"),
 }
 
 
-def _plain(forger: Forger) -> bytes:
-    return json_bytes({"alg": "EdDSA", "typ": "verdict+jwt", "kid": forger.world.current.kid})
-
-
-def _with_first(forger: Forger, member: bytes) -> bytes:
-    return b"{" + member + b"," + _plain(forger)[1:]
-
-
 def _respelled(part: int, spell: Callable[[str], str]) -> Forge:
-    """Write one part otherwise. For the signed two, the signature is over what then stands there."""
+    """Spell one part differently; if it is a signed part, the signature is over the new spelling."""
 
     def forge(forger: Forger) -> str:
         parts = forger.token().split(".")
         parts[part] = spell(parts[part])
         if part < 2:  # noqa: PLR2004 - header and payload are signed
-            parts[2] = b64(forger.world.current.sign(".".join(parts[:2]).encode()))
+            parts[2] = b64(forger.vendor.current.sign(".".join(parts[:2]).encode()))
         return ".".join(parts)
 
     return forge
@@ -140,11 +139,10 @@ def _around(before: str, after: str) -> Forge:
 
 
 def _twin(text: str) -> str:
-    """Another last character, whose spare bits alone differ."""
+    """Replace the last character by one that differs in the unused bits only."""
     raw = unb64(text)
-    return next(
-        (text[:-1] + last for last in _ALPHABET if text[-1] != last and unb64(text[:-1] + last) == raw), text + "="
-    )
+    twins = (text[:-1] + last for last in _ALPHABET if text[-1] != last and unb64(text[:-1] + last) == raw)
+    return next(twins, text + "=")
 
 
 def _flattened(forger: Forger) -> dict[str, str]:
@@ -162,7 +160,6 @@ _SPELLINGS: dict[str, Forge] = {
     "two-parts": lambda f: f.token().rsplit(".", 1)[0],
     "four-parts": _around("", ".AAAA"),
     "trailing-dot": _around("", "."),
-    "trailing-text": _around("", "AAAA"),
     "trailing-space": _around("", " "),
     "trailing-newline": _around("", "\n"),
     "trailing-nul": _around("", "\0"),
@@ -176,6 +173,8 @@ _SPELLINGS: dict[str, Forge] = {
     "foreign-letter": _respelled(2, lambda s: s[:40] + "!" + s[40:]),
     "token-object": _flattened,
     "token-list": lambda f: [f.token()],
+    "trailing-text": _around("", "AAAA"),
+    "wrapped": lambda f: compact(_plain(f), f.token().encode(), f.vendor.stranger.sign),
     "payload-bom": _payload(lambda raw: b"\xef\xbb\xbf" + raw),
     "payload-list": _payload(lambda raw: b"[" + raw + b"]"),
     "payload-text": _payload(lambda raw: json.dumps(raw.decode()).encode()),
@@ -183,16 +182,5 @@ _SPELLINGS: dict[str, Forge] = {
     "payload-latin": _payload(lambda raw: raw[:-1] + b',"x":"\xff"}'),
     "payload-nan": _payload(lambda raw: raw[:-1] + b',"x":NaN}'),
     "payload-deep": _payload(lambda raw: raw[:-1] + b',"x":' + b"[" * 100_000 + b"}"),
-    "wrapped": lambda f: compact(_plain(f), f.token().encode(), f.world.stranger.sign),
 }
-
-
-def lies() -> Iterator[Scenario]:
-    """All of them."""
-    for group, rows in ((_SIGNATURE, _SIGNATURES), (_HEADER, _HEADERS), (_SPELLING, _SPELLINGS)):
-        for name, forge in rows.items():
-            yield Scenario(name, group, _answer(forge))
-
-
-def _answer(forge: Forge) -> Callable[[Forger], Reply]:
-    return lambda forger: verdict(forge(forger))
+ANSWERS = {name: with_token(forge) for table in (_SIGNATURES, _HEADERS, _SPELLINGS) for name, forge in table.items()}

@@ -1,4 +1,4 @@
-"""The server: plays one scenario over real HTTP, and keeps what the client sent."""
+"""The server: sends the responses of one case over HTTP, and records what the client requested."""
 
 from __future__ import annotations
 
@@ -12,81 +12,89 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
-from kadun.hostile.forging import unb64
-from kadun.hostile.world import Forger, NotAskedError, Reply, Wire, verdict
+from kadun_conformance.crypto import unb64
+from kadun_conformance.forger import ClearKeyRequestedError, Connection, Forger, Reply, verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from kadun.hostile.world import Scenario, World
+    from kadun_conformance.case import Case
+    from kadun_conformance.forger import Vendor
 
 _LARGEST_REQUEST = 64 * 1024
 _LONGEST = {"card_id": 64, "hardware": 1024, "function": 64}
 _NONCE = re.compile(r"[A-Za-z0-9_-]{16,64}")
 _KNOWN = {*_LONGEST, "nonce", "ip", "client_public_key"}
 _PUBLIC_KEY_BYTES = 32
-_NOT_FOUND = Reply(404, b'{"type":"about:blank","title":"Not Found","status":404,"code":"NOT_FOUND"}')
+_PROBLEM = {"Content-Type": "application/problem+json"}
+_NOT_FOUND = Reply(404, b'{"type":"about:blank","title":"Not Found","status":404,"code":"NOT_FOUND"}', _PROBLEM)
 
 
-class Stage(ThreadingHTTPServer):
-    """One scenario, on a port of its own.
+class CaseServer(ThreadingHTTPServer):
+    """One case, on a port of its own.
 
     Attributes:
         requests: the well-formed requests to `/v1/verify`, in order.
-        complaints: what was wrong with the others.
-        not_asked: the client did not ask for what this scenario lies about.
-        released: set when it is over, for answers that wait.
+        problems: what was wrong with the other requests.
+        clear_key_requested: the client asked for the key in clear, so that the case does not apply.
+        closing: set at the end, for responses that wait.
     """
 
     daemon_threads = True
     block_on_close = False
 
-    def __init__(self, world: World, scenario: Scenario, port: int = 0) -> None:
+    def __init__(self, vendor: Vendor, case: Case, port: int = 0) -> None:
         super().__init__(("127.0.0.1", port), _Handler)
-        self.world = world
-        self.scenario = scenario
+        self.vendor = vendor
+        self.case = case
         self.requests: list[dict[str, Any]] = []
-        self.complaints: list[str] = []
-        self.not_asked = False
-        self.released = threading.Event()
+        self.problems: list[str] = []
+        self.clear_key_requested = False
+        self.closing = threading.Event()
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """The base URL of the server."""
         return f"http://127.0.0.1:{self.server_port}"
 
+    @property
+    def _forger(self) -> Forger:
+        earlier = self.requests[0] if len(self.requests) > 1 else None
+        return Forger(self.vendor, self.requests[-1] if self.requests else {}, earlier)
+
     def reply_to(self, method: str, path: str, body: bytes) -> Reply:
-        """Answer as the scenario says."""
+        """Respond as the case says."""
         if path == "/elsewhere/v1/verify" and self.requests:
-            return verdict(Forger(self.world, self.requests[-1]).token())
+            return verdict(self._forger.token())
         if path == "/v1/verify":
             return self._verify(method, body)
-        return self.scenario.keys(self.world) if path == "/.well-known/jwks.json" else _NOT_FOUND
+        if path == "/.well-known/jwks.json":
+            return (self.case.key_set or Forger.key_set)(self._forger)
+        return _NOT_FOUND
 
     def _verify(self, method: str, body: bytes) -> Reply:
-        # A redirected POST may come back as a GET; it then speaks of the request before.
+        # A redirected POST may come back as a GET; it then refers to the request before.
         if method == "POST":
-            complaint, request = _read(body)
-            if complaint:
-                self.complaints.append(complaint)
-                return _problem(complaint)
+            problem, request = _parse(body)
+            if problem:
+                self.problems.append(problem)
+                return _bad_request(problem)
             self.requests.append(request)
         if not self.requests:
             return _NOT_FOUND
-        earlier = self.requests[0] if len(self.requests) > 1 else None
         try:
-            return self.scenario.answer(Forger(self.world, self.requests[-1], earlier))
-        except NotAskedError:
-            self.not_asked = True
-            return _problem("client_public_key is needed for this one.")
+            return self.case.answer(self._forger)
+        except ClearKeyRequestedError:
+            self.clear_key_requested = True
+            return _bad_request("this case requires client_public_key.")
 
     def handle_error(self, *_args: object) -> None:
-        """The client hung up, as it may."""
+        """Ignore clients that close the connection."""
 
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    server: Stage
+    server: CaseServer
 
     def do_POST(self) -> None:
         length = self.headers.get("Content-Length") or "0"
@@ -94,8 +102,8 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(min(size, _LARGEST_REQUEST + 1))
         self.close_connection = True
         reply = self.server.reply_to(self.command, self.path, body)
-        if reply.wire:
-            reply.wire(Wire(self._send, self._reset, self.server.released))
+        if reply.write:
+            reply.write(Connection(self._send, self._reset, self.server.closing))
             return
         self.send_response(reply.status)
         for name, value in {"Content-Length": str(len(reply.body)), **reply.headers}.items():
@@ -109,47 +117,41 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(raw)
 
     def _reset(self) -> None:
-        """End the connection as a firewall does: with RST."""
+        """Close the connection with RST, as a firewall does."""
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.connection.close()
 
     def log_message(self, *_args: object) -> None:
-        """Be silent."""
+        """Log nothing."""
 
 
 @contextmanager
-def playing(world: World, scenario: Scenario, port: int = 0) -> Iterator[Stage]:
-    """Serve a scenario until the block ends."""
-    with Stage(world, scenario, port) as stage:
-        thread = threading.Thread(target=stage.serve_forever, kwargs={"poll_interval": 0.005}, daemon=True)
+def serving(vendor: Vendor, case: Case, port: int = 0) -> Iterator[CaseServer]:
+    """Serve a case until the block ends."""
+    with CaseServer(vendor, case, port) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.005}, daemon=True)
         thread.start()
         try:
-            yield stage
+            yield server
         finally:
-            stage.released.set()
-            stage.shutdown()
+            server.closing.set()
+            server.shutdown()
             thread.join()
 
 
-def _problem(detail: str) -> Reply:
-    problem = {
-        "type": "about:blank",
-        "title": "Bad Request",
-        "status": 400,
-        "code": "INVALID_REQUEST",
-        "detail": detail,
-    }
-    return Reply(400, json.dumps(problem).encode(), {"Content-Type": "application/problem+json"})
+def _bad_request(detail: str) -> Reply:
+    problem = {"type": "about:blank", "title": "Bad Request", "status": 400, "code": "INVALID_REQUEST"}
+    return Reply(400, json.dumps({**problem, "detail": detail}).encode(), _PROBLEM)
 
 
-def _read(body: bytes) -> tuple[str, dict[str, Any]]:
-    """The request, and what the real server would not like about it (PROTOCOL section 3)."""
+def _parse(body: bytes) -> tuple[str, dict[str, Any]]:
+    """Return what the genuine server would refuse about a request (PROTOCOL section 3), and the request."""
     try:
         request = json.loads(body.decode("utf-8"))
     except ValueError:
         request = None
     if not isinstance(request, dict):
-        return "the body is no JSON object in UTF-8.", {}
+        return "the body is not a JSON object in UTF-8.", {}
     for name, longest in _LONGEST.items():
         value = request.get(name)
         if not isinstance(value, str) or not 1 <= len(value) <= longest:

@@ -1,6 +1,6 @@
-"""Our own client under the kit's contract; also the shortest example of what the kit asks of any client.
+"""The Python SDK under the kit's contract; also the shortest example of what the kit asks of any client.
 
-python -m kadun.hostile -- python -m kadun.hostile.adapter
+python -m kadun_conformance -- python -m kadun_conformance.adapter
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 OPENED, REFUSED, REJECTED = 0, 1, 3
 
 
-def run(environment: Mapping[str, str], output: BinaryIO, complaints: TextIO) -> int:
-    """Open, and write what the core data holds.
+def run(environment: Mapping[str, str], output: BinaryIO, errors: TextIO) -> int:
+    """Open the program, and write the unsealed core data.
 
     Returns:
-        The exit status: 0 opened, 3 a signed no was believed, 1 anything else.
+        The exit status: 0 opened, 3 a signed rejection, 1 anything else.
     """
     client = Client(
         environment["KADUN_URL"],
@@ -36,12 +36,9 @@ def run(environment: Mapping[str, str], output: BinaryIO, complaints: TextIO) ->
     try:
         client.open()
         core = client.unseal(environment["KADUN_CORE"])
-    except CardRejected as rejection:
-        complaints.write(f"{rejection.code}\n")
-        return REJECTED
     except KadunError as error:
-        complaints.write(f"{error}\n")
-        return REFUSED
+        errors.write(f"{type(error).__name__}: {error.detail or error}\n")
+        return REJECTED if isinstance(error, CardRejected) else REFUSED
     output.write(core)
     return OPENED
 

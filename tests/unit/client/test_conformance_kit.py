@@ -1,4 +1,4 @@
-"""The kit of lies: our own client believes none, and a client that leaves out a check is found out."""
+"""The conformance kit: the SDK passes, and a client that omits a check fails exactly the cases for that check."""
 
 from __future__ import annotations
 
@@ -12,24 +12,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from kadun.hostile import report
-from kadun.hostile.catalog import CONTROLS, LIES
-from kadun.hostile.runner import Limits, Result, Trial
-from kadun.hostile.stage import playing
-from kadun.hostile.subject import bounded
-from kadun.hostile.world import Scenario, World
+from kadun_conformance.cases import FORGED, GENUINE
+from kadun_conformance.client_under_test import with_limit
+from kadun_conformance.forger import Vendor
+from kadun_conformance.runner import HABITS, Limits, Result, Runner
+from kadun_conformance.server import serving
 
-from tests.support.client.gullible import Gullible
+from tests.support.client.faulty_client import FaultyClient
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from kadun.hostile.subject import Subject
+    from kadun_conformance.case import Case
+    from kadun_conformance.client_under_test import ClientUnderTest
 
-SOURCE = Path(__file__).resolve().parents[3] / "client" / "src"
-QUICK = [lie for lie in LIES if not lie.group.endswith("bounds")]
-KIT = [sys.executable, "-m", "kadun.hostile"]
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(SOURCE), "PYTHONUTF8": "1"}
+ROOT = Path(__file__).resolve().parents[3]
+QUICK = [case for case in FORGED if not case.group.endswith("bounds")]
+ERRORS = {"untrusted": "UntrustedAnswer: ", "unreachable": "ServerUnreachable: ", "rejected": "CardRejected: "}
+KIT = [sys.executable, "-m", "kadun_conformance"]
+SOURCES = os.pathsep.join(str(ROOT / name / "src") for name in ("conformance", "client"))
+ENVIRONMENT = {**os.environ, "PYTHONPATH": SOURCES, "PYTHONUTF8": "1"}
 
 
 def kit(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -38,41 +40,45 @@ def kit(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def tried(subject: Subject, folder: Path, lies: Iterable[Scenario], limit: float = 5) -> dict[str, Result]:
-    trial = Trial(World(), subject, folder, Limits(client=5, run=limit))
-    return {result.name: result for result in trial.play_all(CONTROLS, lies, jobs=8)}
+def tried(client: ClientUnderTest, folder: Path, forged: Iterable[Case], limit: float = 5) -> dict[str, Result]:
+    runner = Runner(Vendor(), client, folder, Limits(client=5, run=limit))
+    return {result.name: result for result in runner.run_all(GENUINE, forged, jobs=8)}
 
 
-def not_fine(results: dict[str, Result]) -> dict[str, str]:
-    return {name: result.outcome for name, result in results.items() if not result.fine}
+def failures(results: dict[str, Result]) -> dict[str, str]:
+    return {name: result.outcome for name, result in results.items() if not result.passed}
 
 
-def test_our_own_client_believes_no_lie_and_honours_every_honest_answer() -> None:
+def test_the_sdk_refuses_every_forged_response_with_the_expected_error_and_accepts_every_genuine_one() -> None:
     done = kit("--format", "json", "--client-timeout", "2", "--timeout", "30", "--jobs", "8")
     found = json.loads(done.stdout)
-    assert [row for row in found["results"] if row["outcome"] not in ("refused", "honoured")] == []
-    assert found["summary"]["lies"] == len(LIES) + 2 > 270
-    assert found["summary"]["honoured"] == len(CONTROLS)
+    assert [row for row in found["results"] if not row["passed"] or row["outcome"] == "untested"] == []
+    counts = (found["summary"]["forged"], found["summary"]["genuine"])
+    assert counts == (len(FORGED) + len(HABITS), len(GENUINE))
+    assert counts >= (290, 17)
+    notes = {row["name"]: row["note"] for row in found["results"]}
+    wrong = [case.name for case in FORGED if not notes[case.name].startswith(ERRORS[case.expected])]
+    assert wrong == []
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_a_client_that_makes_every_check_passes(tmp_path: Path) -> None:
-    assert not_fine(tried(Gullible(), tmp_path, QUICK)) == {}
+def test_a_client_with_every_check_passes(tmp_path: Path) -> None:
+    assert failures(tried(FaultyClient(), tmp_path, QUICK)) == {}
 
 
 def begins(*prefixes: str) -> set[str]:
-    return {lie.name for lie in QUICK if lie.name.startswith(prefixes)}
+    return {case.name for case in QUICK if case.name.startswith(prefixes)}
 
 
-# What a client leaves out or does amiss, and all that it then believes.
-BELIEVED: dict[str, set[str]] = {
+# The faults of a client, and every case that it then fails.
+ACCEPTED: dict[str, set[str]] = {
     "nonce": {*begins("nonce-"), "replayed-first-try", "no-nonce-other"},
     "nonce same-key": {*begins("nonce-", "replayed"), "no-nonce-other", "public-key-repeated"},
     "same-nonce": {"nonce-other", "replayed-first-try", "no-nonce-other", "nonce-repeated"},
     "sub": {*begins("sub-"), "no-sub-other"},
     "function hardware": begins("function-", "hardware-"),
     "aud iss": begins("aud-", "iss-"),
-    # Infinity and NaN are no JSON.
+    # Infinity and NaN are not JSON.
     "exp parts": {*begins("exp-", "iat-"), "four-parts", "trailing-dot"} - {"exp-infinite", "exp-nan"},
     "code": {*begins("code-"), "accepted-false"},
     "accepted": {*begins("accepted-text", "accepted-1"), "accepted-list"},
@@ -89,14 +95,14 @@ BELIEVED: dict[str, set[str]] = {
 }
 
 
-@pytest.mark.parametrize("follies", BELIEVED)
-def test_a_client_that_leaves_out_a_check_is_found_to_believe_exactly_those_lies(follies: str, tmp_path: Path) -> None:
-    results = tried(Gullible(*follies.split()), tmp_path, QUICK)
-    assert not_fine(results) == dict.fromkeys(BELIEVED[follies], "believed")
+@pytest.mark.parametrize("faults", ACCEPTED)
+def test_a_client_without_a_check_fails_exactly_its_cases(faults: str, tmp_path: Path) -> None:
+    results = tried(FaultyClient(*faults.split()), tmp_path, QUICK)
+    assert failures(results) == dict.fromkeys(ACCEPTED[faults], "accepted")
 
 
 @pytest.mark.parametrize(
-    ("folly", "some"),
+    ("fault", "some"),
     [
         ("signature", {"wrong-key", "unsigned", "zero-signature", "spliced", "malleated", "endorsed-by-stranger"}),
         ("set", {"key-set-own", "endorsed-by-itself", "chain-broken-link", "chain-absent", "kid-pinned-replaced"}),
@@ -105,30 +111,30 @@ def test_a_client_that_leaves_out_a_check_is_found_to_believe_exactly_those_lies
         ("crit", {"crit", "b64-false", "endorsed-crit"}),
     ],
 )
-def test_a_client_without_a_check_on_which_much_rests_is_found_out(folly: str, some: set[str], tmp_path: Path) -> None:
-    assert some <= set(not_fine(tried(Gullible(folly), tmp_path, QUICK)))
+def test_a_client_without_a_fundamental_check_fails(fault: str, some: set[str], tmp_path: Path) -> None:
+    assert some <= set(failures(tried(FaultyClient(fault), tmp_path, QUICK)))
 
 
-def test_a_client_without_bounds_is_found_to_read_on_and_to_hang(tmp_path: Path) -> None:
-    lies = [lie for lie in LIES if lie.name in ("oversized", "drip-body", "half")]
-    results = tried(Hanging(), tmp_path, lies, limit=4)
-    assert not_fine(results) == {"oversized": "believed", "drip-body": "hung"}
+def test_a_client_without_limits_reads_everything_and_hangs(tmp_path: Path) -> None:
+    cases = [case for case in FORGED if case.name in ("oversized", "drip-body", "half")]
+    results = tried(Hanging(), tmp_path, cases, limit=4)
+    assert failures(results) == {"oversized": "accepted", "drip-body": "hung"}
 
 
-class Hanging(Gullible):
-    """Without bounds; and a test does not wait for what has no end."""
+class Hanging(FaultyClient):
+    """Without limits; the kit has to give it up."""
 
     def __init__(self) -> None:
         super().__init__("bounds")
 
     def __call__(self, settings: Any, limit_seconds: float) -> Any:
-        return bounded(lambda: super(Hanging, self).__call__(settings, limit_seconds), limit_seconds)
+        return with_limit(lambda: super(Hanging, self).__call__(settings, limit_seconds), limit_seconds)
 
 
-def test_a_client_that_asks_for_the_key_in_clear_is_told_what_was_not_tried(tmp_path: Path) -> None:
-    results = tried(Gullible("asks-clear"), tmp_path, QUICK)
-    untried = {name for name, result in results.items() if result.outcome == "untried"}
-    assert not_fine(results) == {}
+def test_cases_that_forge_the_sealed_key_are_untested_if_the_client_asks_for_it_in_clear(tmp_path: Path) -> None:
+    results = tried(FaultyClient("asks-clear"), tmp_path, QUICK)
+    untried = {name for name, result in results.items() if result.outcome == "untested"}
+    assert failures(results) == {}
     assert untried == {*begins("sealed-", "key-clear"), "public-key-repeated"}
 
 
@@ -144,17 +150,17 @@ def command(code: str, *options: str) -> list[str]:
 @pytest.mark.parametrize(
     ("code", "outcomes", "note"),
     [
-        ("raise SystemExit(0)", ["failed", "believed"], "it never asked"),
-        ("raise SystemExit('no')", ["failed", "untried"], "it never asked"),
+        ("raise SystemExit(0)", ["refused", "accepted"], "no request arrived"),
+        ("raise SystemExit('no')", ["refused", "untested"], "no request arrived"),
         ("import os; os.abort()", ["crashed", "crashed"], "signal 6"),
         (
             "import os, urllib.request as r; r.urlopen(os.environ['KADUN_URL'] + '/v1/verify', b'{}', timeout=5)",
-            ["failed", "untried"],
+            ["refused", "untested"],
             "card_id must be a string of 1 to 64 characters.",
         ),
     ],
 )
-def test_a_command_is_judged_by_how_it_ends(code: str, outcomes: list[str], note: str) -> None:
+def test_the_exit_status_of_a_command_decides(code: str, outcomes: list[str], note: str) -> None:
     done = kit(*command(code))
     rows = json.loads(done.stdout)["results"][:2]
     assert done.returncode == 1
@@ -162,7 +168,7 @@ def test_a_command_is_judged_by_how_it_ends(code: str, outcomes: list[str], note
     assert note in rows[0]["note"]
 
 
-def test_a_hanging_command_is_ended_with_its_children_and_reported(tmp_path: Path) -> None:
+def test_a_hanging_command_is_killed_with_its_children_and_reported(tmp_path: Path) -> None:
     noted = tmp_path / "child"
     code = (
         "import pathlib, subprocess, sys\n"
@@ -179,7 +185,7 @@ def test_a_hanging_command_is_ended_with_its_children_and_reported(tmp_path: Pat
     assert not stat.exists() or stat.read_text().split()[2] == "Z"
 
 
-def test_a_command_gets_its_settings_as_arguments_and_as_variables(tmp_path: Path) -> None:
+def test_a_command_receives_its_settings_as_arguments_and_as_variables(tmp_path: Path) -> None:
     noted = tmp_path / "noted.json"
     code = (
         "import json, os, pathlib, sys\n"
@@ -193,41 +199,41 @@ def test_a_command_gets_its_settings_as_arguments_and_as_variables(tmp_path: Pat
     assert arguments == [*told.values(), "{other}", f"--card={told['card']}"]
     assert told["url"].startswith("http://127.0.0.1:")
     assert (told["function"], told["timeout_seconds"]) == ("打开程序", "5")
-    assert (keys["iss"], len(keys["keys"]), core, state) == ("kadun-hostile", 2, "age-encryption.org/v1", [])
+    assert (keys["iss"], len(keys["keys"]), core, state) == ("kadun-conformance", 2, "age-encryption.org/v1", [])
 
 
-def test_our_own_client_passes_as_a_command_too() -> None:
-    done = kit("--only", "nonce-other", "--", sys.executable, "-m", "kadun.hostile.adapter")
+def test_the_sdk_passes_as_a_command_too() -> None:
+    done = kit("--only", "nonce-other", "--", sys.executable, "-m", "kadun_conformance.adapter")
     assert (done.returncode, done.stderr) == (0, "")
-    assert "相信 0" in done.stdout
-    assert "3 lies: 0 believed" in done.stdout
+    assert "伪造响应 3 种：接受 0" in done.stdout
+    assert "3 forged responses: 0 accepted" in done.stdout
 
 
-def test_a_client_that_shows_the_core_data_has_believed_however_it_ends(tmp_path: Path) -> None:
-    class Shy(Gullible):
+def test_a_client_that_prints_the_core_data_has_accepted_whatever_its_exit_status(tmp_path: Path) -> None:
+    class Shy(FaultyClient):
         def __call__(self, settings: Any, limit_seconds: float) -> Any:
             finished = super().__call__(settings, limit_seconds)
             return type(finished)(1 if finished.output else finished.status, finished.output)
 
-    results = tried(Shy("sub"), tmp_path, [lie for lie in LIES if lie.name.startswith("sub-")])
-    assert set(not_fine(results)) == begins("sub-")
+    results = tried(Shy("sub"), tmp_path, [case for case in FORGED if case.name.startswith("sub-")])
+    assert set(failures(results)) == begins("sub-")
 
 
-def test_a_client_that_says_it_opened_and_shows_nothing_has_failed(tmp_path: Path) -> None:
-    class Boastful(Gullible):
+def test_a_client_that_exits_with_0_and_prints_nothing_fails(tmp_path: Path) -> None:
+    class Boastful(FaultyClient):
         def __call__(self, settings: Any, limit_seconds: float) -> Any:
             finished = super().__call__(settings, limit_seconds)
             return type(finished)(finished.status, b"")
 
-    failed = not_fine(tried(Boastful(), tmp_path, []))
-    assert set(failed.values()) == {"failed"}
-    assert set(failed) == {control.name for control in CONTROLS if control.expects == "opened"}
+    found = failures(tried(Boastful(), tmp_path, []))
+    assert set(found.values()) == {"refused"}
+    assert set(found) == {case.name for case in GENUINE if case.expected == "opened"}
 
 
 @pytest.mark.parametrize(
     "arguments", [["--only", "nonsense"], ["--serve", "nonsense"], ["--jobs", "0"], ["--", "/no/such/program"]]
 )
-def test_what_cannot_be_tried_is_usage(arguments: list[str]) -> None:
+def test_invalid_options_exit_with_2(arguments: list[str]) -> None:
     done = kit(*arguments)
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
@@ -236,8 +242,8 @@ def test_what_cannot_be_tried_is_usage(arguments: list[str]) -> None:
 @pytest.mark.parametrize(
     ("body", "complaint"),
     [
-        (b"\xff", "the body is no JSON object in UTF-8."),
-        (b"[]", "the body is no JSON object in UTF-8."),
+        (b"\xff", "the body is not a JSON object in UTF-8."),
+        (b"[]", "the body is not a JSON object in UTF-8."),
         (well_formed(hardware=""), "hardware must be a string of 1 to 1024 characters."),
         (well_formed(function=1), "function must be a string of 1 to 64 characters."),
         (well_formed(nonce="short"), "nonce must be 16 to 64 characters of base64url."),
@@ -246,38 +252,43 @@ def test_what_cannot_be_tried_is_usage(arguments: list[str]) -> None:
         (well_formed(client_public_key="A" * 43 + "="), "client_public_key must be 43 characters of base64url"),
     ],
 )
-def test_a_malformed_request_is_refused_as_the_real_server_would(body: bytes, complaint: str) -> None:
-    with playing(World(), CONTROLS[0]) as stage:
-        connection = http.client.HTTPConnection("127.0.0.1", stage.server_port, timeout=10)
+def test_a_malformed_request_is_refused_as_by_the_genuine_server(body: bytes, complaint: str) -> None:
+    with serving(Vendor(), GENUINE[0]) as server:
+        connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=10)
         connection.request("POST", "/v1/verify", body)
         answer = connection.getresponse()
         problem = json.loads(answer.read())
         connection.close()
     assert (answer.status, problem["code"]) == (400, "INVALID_REQUEST")
     assert problem["detail"].startswith(complaint)
-    assert (stage.requests, stage.complaints) == ([], [problem["detail"]])
+    assert (server.requests, server.problems) == ([], [problem["detail"]])
 
 
-def test_every_lie_has_its_words_in_both_languages() -> None:
-    listed = kit("--list").stdout.splitlines()
-    names = [scenario.name for scenario in (*CONTROLS, *LIES)]
-    assert [line.split()[0] for line in listed] == names
-    assert len(set(names)) == len(names)
-    written = json.loads(Path(report.__file__).with_name("words.json").read_text("utf-8"))
-    assert set(written) == {*names, "nonce-repeated", "public-key-repeated"}
-    assert all(any("\u4e00" <= character <= "\u9fff" for character in chinese) for chinese, _ in written.values())
+def test_every_case_has_a_description_in_both_languages() -> None:
+    cases = (*GENUINE, *FORGED)
+    assert kit("--list").stdout.splitlines() == [f"{case.name:<28} {case.about}" for case in cases]
+    assert len({case.name for case in cases}) == len(cases)
+    assert all(any("\u4e00" <= letter <= "\u9fff" for letter in case.zh) and case.en for case in cases)
+
+
+def test_the_old_command_says_where_the_kit_is() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "kadun.hostile"], env=ENVIRONMENT, capture_output=True, encoding="utf-8", check=False
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.count("python -m kadun_conformance") == 2
 
 
 @pytest.mark.parametrize(("name", "status"), [("honest", 0), ("nonce-other", 1)])
-def test_one_scenario_can_be_served_alone(name: str, status: int) -> None:
+def test_one_case_can_be_served(name: str, status: int) -> None:
     with subprocess.Popen([*KIT, "--serve", name], env=ENVIRONMENT, stdout=subprocess.PIPE, encoding="utf-8") as server:
         assert server.stdout is not None
         assert server.stdout.readline().startswith(f"{name}: ")
         told = dict(server.stdout.readline().rstrip("\n").split("=", 1) for _ in range(8))
         assert told["KADUN_FUNCTION"] == "打开程序"
-        adapter = [sys.executable, "-m", "kadun.hostile.adapter"]
+        adapter = [sys.executable, "-m", "kadun_conformance.adapter"]
         done = subprocess.run(adapter, env={**ENVIRONMENT, **told, "NO_PROXY": "*"}, capture_output=True, check=False)
         server.send_signal(signal.SIGINT)
         assert server.wait(10) == 0
     assert done.returncode == status, done.stderr
-    assert done.stdout.startswith(b"kadun.hostile core data") is (status == 0)
+    assert done.stdout.startswith(b"kadun_conformance core data") is (status == 0)

@@ -1,0 +1,251 @@
+"""The SDK refuses every forged response of the conformance kit's table, by the check that the table names."""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from kadun import CardRejected, Client, KadunError, Secret, ServerUnreachable, UntrustedAnswer, Verdict
+from kadun.keys import TrustedKeys
+from kadun.request import VerificationRequest
+from kadun.responses import Response
+from kadun.sealing import KeyPair
+from kadun.tokens import key_id
+from kadun.verdict import verify_verdict
+from kadun_conformance.cases import FORGED
+from kadun_conformance.forger import Forger, Vendor
+
+from tests.support.client.fake_server import NOW, OPEN, REPORT, FakeServer, claims_for, reject, setting
+
+if TYPE_CHECKING:
+    from kadun_conformance.case import Case
+
+    from tests.support.client.fake_server import Tweak
+
+FOLDER = Path(__file__).resolve().parents[3] / "tests" / "vectors"
+Vector = dict[str, Any]
+ERRORS = {"untrusted": UntrustedAnswer, "unreachable": ServerUnreachable, "rejected": CardRejected}
+SPELLING = "a part of the token is not canonical base64url"
+# What the error's detail says, by the check that the table names.
+DETAILS = {
+    **{name: f"claim {name} " for name in ("nonce", "sub", "function", "hardware_sha256", "aud", "iss", "exp", "iat")},
+    **{name: f"claim {name} " for name in ("code", "accepted")},
+    "json": "(header|payload) is not a JSON object",
+    "alg": f"alg is not EdDSA|{SPELLING}",  # no signature: its empty part is refused first
+    "typ": "typ is not",
+    "crit": "critical extensions",
+    "kid": "has no kid|neither pinned nor endorsed",
+    "signature": f"signature is wrong|{SPELLING}|HTTP 200",
+    "format": f"not a compact JWS|{SPELLING}|signature is wrong|HTTP 200|endorsement is not a token|not a string",
+    "trust": "neither pinned nor endorsed",
+    "thumbprint": "not its thumbprint|signature is wrong",
+    "endorsed key": "claim jwk|not an Ed25519 key|not its thumbprint",
+    "key set": "the key set has no endorsements|the key set is not a JSON object",
+    "sealed key": "KERNAL_DATA_KEY_SEALED|the sealed key|key that it does not grant",
+    "sealed header": "the sealed key",
+    "decryption": "the sealed key does not decrypt|a part of the sealed key",
+    "clear key": "in clear",
+    "no token": "HTTP|not a compact JWS|signature is wrong|canonical",
+    "redirect": "HTTP 30",
+    "bounds": "HTTP|larger than 1 MiB|.",
+}
+
+
+def read(name: str) -> Any:
+    return json.loads((FOLDER / f"{name}.json").read_text("utf-8"))
+
+
+def named(vectors: list[Vector]) -> Any:
+    return pytest.mark.parametrize("vector", vectors, ids=lambda vector: vector["name"])
+
+
+GOOD, BAD, ENDORSED = (read(name) for name in ("answers-good", "answers-bad", "endorsements-bad"))
+FORGERIES = [*BAD["answers"], *ENDORSED["answers"]]
+
+
+def key_pair(vector: Vector) -> KeyPair:
+    secret = {"x": vector["request"]["client_public_key"], "d": vector["client_private_key"]}
+    restored = KeyPair.from_secret(Secret(json.dumps(secret)))
+    assert restored is not None
+    return restored
+
+
+def verified(vector: Vector, token: str | None = None, keys: TrustedKeys | None = None) -> Verdict:
+    """Verify a vector's response as the client does, with its key set where that is needed."""
+    keys = keys or TrustedKeys(GOOD["pinned"])
+    token = vector["token"] if token is None else token
+    if not isinstance(token, str):
+        raise UntrustedAnswer("the token is not a string")
+    if "key_set_base64" in vector and key_id(token) not in keys:
+        keys.learn(base64.b64decode(vector["key_set_base64"]))
+    fields = ("card_id", "hardware", "function", "client_public_key", "nonce")
+    request = VerificationRequest(*(vector["request"][name] for name in fields))
+    return verify_verdict(token, request, keys, key_pair(vector))
+
+
+@named(GOOD["answers"])
+def test_a_genuine_response_is_accepted(vector: Vector) -> None:
+    verdict = verified(vector)
+    assert verdict.code == vector["code"]
+    assert verdict.accepted is (vector["expected"] == "opened")
+    assert verdict.reference == vector["jti"][-8:]
+    assert (verdict.data_key and verdict.data_key.reveal()) == vector.get("data_key")
+
+
+@named(FORGERIES)
+def test_a_forged_response_is_refused_by_its_check(vector: Vector) -> None:
+    with pytest.raises(UntrustedAnswer, match=DETAILS[vector["check"]]):
+        verified(vector)
+
+
+class CaseTransport:
+    """Sends a case of the table to a client, inside this process."""
+
+    def __init__(self, case: Case) -> None:
+        self.case = case
+        self.vendor = Vendor(issuer="kadun")
+        self.requests: list[dict[str, Any]] = []
+
+    def exchange(self, _path: str, body: bytes | None, _language: str) -> Response:
+        if body is None:
+            reply = (self.case.key_set or Forger.key_set)(Forger(self.vendor))
+        else:
+            self.requests.append(json.loads(body))
+            earlier = self.requests[0] if len(self.requests) > 1 else None
+            reply = self.case.answer(Forger(self.vendor, self.requests[-1], earlier))
+        headers = reply.headers
+        return Response(reply.status, reply.body, headers.get("Retry-After"), headers.get("Content-Type"))
+
+
+IN_PROCESS = [case for case in FORGED if "live" in case.options and not case.group.endswith("bounds")]
+
+
+@pytest.mark.parametrize("case", IN_PROCESS, ids=lambda case: case.name)
+def test_a_live_case_ends_in_the_expected_error(case: Case, make_client: Any) -> None:
+    transport = CaseTransport(case)
+    client = make_client(transport=transport, public_keys=transport.vendor.pinned)
+    with pytest.raises(ERRORS[case.expected]) as caught:
+        client.open()
+    assert (
+        isinstance(caught.value, CardRejected)
+        or case.check in ("no token", "redirect")
+        or caught.match(DETAILS[case.check])
+    )
+
+
+def test_a_recorded_response_cannot_be_replayed(client: Client, server: FakeServer) -> None:
+    recorded: list[Response] = []
+
+    def record(request: dict[str, Any]) -> Response:
+        recorded.append(server.genuine(request))
+        return recorded[0]
+
+    server.script = [record, lambda _request: recorded[0]]
+    client.open()
+    with pytest.raises(UntrustedAnswer, match="nonce"):
+        client.open()
+
+
+def without(name: str, before: Tweak = lambda _claims: None) -> Tweak:
+    def tweak(claims: dict[str, Any]) -> None:
+        before(claims)
+        del claims[name]
+
+    return tweak
+
+
+# Claims that this SDK reads beyond what the protocol asks of every client.
+STRICTER: dict[str, Tweak] = {
+    "exp is true": setting(exp=True),
+    "exp is beyond every float": setting(exp=float("1e308") * 10),
+    "iat is null": setting(iat=None),
+    "iat is beyond every calendar": setting(iat=10**15, exp=10**15 + 300),
+    "iat is a number of 400 digits": setting(iat=10**400, exp=10**400 + 300),
+    "iat is negative": setting(iat=-1, exp=299),
+    "code contains an escape": setting(code="OK\x1b[2J"),
+    "activated is 1": setting(activated=1),
+    "jti is short": setting(jti="short"),
+    "jti contains an escape": setting(jti="reference\x1b[2J"),
+    "jti is a number": setting(jti=12345678),
+    "jti is too long": setting(jti="x" * 129),
+    "card_expires_at is true": setting(card_expires_at=True),
+    "card_expires_at is text": setting(card_expires_at="2030-01-01"),
+    "card_expires_at is beyond every calendar": setting(card_expires_at=10**18),
+    "card_activated_at is null": setting(card_activated_at=None),
+    "offline_until is text": setting(offline_until="for ever"),
+    **{f"no {name}": without(name) for name in ("jti", "activated", "card_activated_at", "card_expires_at")},
+    **{f"a rejection with code {code!r}": reject(code) for code in ("", "ok", "CARD FROZEN", "\u5361", "X" * 65)},
+    "a rejection with an escape in its code": reject("CARD_FROZEN\x1b[2J"),
+    "a rejection that activates": reject("CARD_FROZEN", activated=True),
+    "a rejection with offline_until": reject("CARD_FROZEN", offline_until=NOW),
+    "a rejection with the key in clear": reject("CARD_FROZEN", KERNAL_DATA_KEY="the key"),
+    "an expired card without card_activated_at": without("card_activated_at", reject("CARD_EXPIRED")),
+    "an expired card without card_expires_at": without("card_expires_at", reject("CARD_EXPIRED")),
+}
+
+
+@pytest.mark.parametrize("change", STRICTER)
+def test_a_malformed_claim_is_refused(change: str, client: Client, server: FakeServer) -> None:
+    server.tweak = STRICTER[change]
+    with pytest.raises(UntrustedAnswer):
+        client.open()
+
+
+@pytest.mark.parametrize("name", ["KERNAL_DATA_KEY", "KERNAL_DATA_KEY_SEALED", "offline_until"])
+def test_a_report_grants_no_key_and_no_offline_starts(name: str, client: Client, server: FakeServer) -> None:
+    server.tweak = setting(**{name: NOW})
+    with pytest.raises(UntrustedAnswer):
+        client.report(REPORT)
+
+
+@pytest.mark.parametrize("payload", [b"null", b"{", b'{"iss":"kadun","iss":"kadun"}', b'{"a":NaN}', b"[" * 100_000])
+def test_a_signed_payload_that_is_not_an_object_is_refused(payload: bytes, client: Client, server: FakeServer) -> None:
+    server.script = [lambda _request: Response(200, json.dumps({"token": server.key.token(payload)}).encode())]
+    with pytest.raises(UntrustedAnswer, match="payload is not a JSON object"):
+        client.open()
+
+
+@pytest.mark.parametrize("token", ["a.b", "e30.e30.e30", "e30.e30.e30.e30.e30", "密.密.密", "\ud800.e30.e30"])
+def test_a_token_of_another_form_is_refused(token: str, client: Client, server: FakeServer) -> None:
+    server.script = [Response(200, json.dumps({"token": token}).encode())]
+    with pytest.raises(UntrustedAnswer):
+        client.open()
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+CLAIMS = claims_for({"card_id": "x", "nonce": "x", "hardware": "x", "function": "f"})
+
+
+@given(claim=st.sampled_from(sorted(CLAIMS)), value=json_values)
+def test_a_claim_of_any_form_ends_in_a_verdict_or_a_kadun_error(
+    claim: str, value: object, client: Client, server: FakeServer
+) -> None:
+    server.tweak = setting(**{claim: value})
+    try:
+        verdict = client.open()
+    except KadunError:
+        return
+    assert verdict.accepted
+
+
+@given(status=st.integers(200, 599), body=st.binary() | json_values.map(lambda value: json.dumps(value).encode()))
+def test_a_response_of_any_form_ends_in_a_kadun_error(
+    status: int, body: bytes, client: Client, server: FakeServer
+) -> None:
+    server.script = [Response(status, body)] * 3
+    with pytest.raises(KadunError):
+        client.open()
+
+
+def test_open_is_the_function_of_the_vectors() -> None:
+    assert GOOD["function"] == BAD["function"] == ENDORSED["function"] == OPEN
+    assert GOOD["pinned"] == BAD["pinned"] == ENDORSED["pinned"]

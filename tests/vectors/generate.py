@@ -1,0 +1,128 @@
+"""Writes the test vectors beside it from the conformance kit's table of cases; everything random comes from a seed.
+
+    PYTHONPATH=conformance/src:. python -m tests.vectors.generate
+
+A published vector never changes, because authors of clients test against it: add new ones.
+"""
+
+import base64
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from kadun_conformance.case import Case
+from kadun_conformance.cases import FORGED, GENUINE
+from kadun_conformance.crypto import b64, kdf_input, seal, shared_secret, unb64, x25519_public_key
+from kadun_conformance.forger import OPEN, Forger, Vendor
+
+from tests.vectors.age_files import Seeded, age_files, identity
+
+FOLDER = Path(__file__).parent
+NOW = 1_800_000_000
+Vector = dict[str, Any]
+
+
+def vendor(name: str) -> Vendor:
+    """Return the vendor of all vectors, with randomness of its own for each vector."""
+    made = Vendor(Seeded("keys"), issuer="kadun", identity=identity(Seeded("identity")(32)), now=NOW)
+    made.randomness = Seeded(name)
+    return made
+
+
+def request(name: str) -> tuple[bytes, Vector]:
+    """Return a client's private key for one start, and its request."""
+    random = Seeded(f"request {name}")
+    private = random(32)
+    return private, {
+        "card_id": "0123-4567-89AB-CDEF-GHJK-MNPQ-RSTV-WXYZ",
+        "hardware": "机器码-1",
+        "function": OPEN,
+        "nonce": b64(random(24)),
+        "client_public_key": x25519_public_key(private),
+    }
+
+
+def requests() -> Iterator[Vector]:
+    """Return hardware strings, with the digest that the response must contain."""
+    for hardware in ("machine-1", "机器码-1", "é", "e\u0301", " padded ", "😀", "x" * 1024):
+        digest = hashlib.sha256(hardware.encode()).hexdigest()
+        yield {"hardware": hardware, "utf8_hex": hardware.encode().hex(), "hardware_sha256": digest}
+
+
+def keys() -> Iterator[Vector]:
+    """Return the signing keys with their thumbprints; private keys too, so that authors can forge more responses."""
+    made, random = vendor("keys"), Seeded("keys")
+    names = ("chain-0", "chain-1", "chain-2", "chain-3", "chain-4", "stranger")
+    for name, key in zip(names, [*made.chain, made.stranger], strict=True):
+        private, thumbprint = b64(random(32)), {"thumbprint_of": key.thumbprint_input, "thumbprint": key.kid}
+        yield {"name": name, "private_key": private, "jwk": key.jwk, **thumbprint}
+
+
+def answers(cases: Iterable[Case]) -> Iterator[Vector]:
+    """Return whole responses: the request, the token and the key set, and what a client must make of them."""
+    for case in cases:
+        if "live" in case.options:
+            continue
+        made = vendor(case.name)
+        private, asked = request(case.name)
+        forger = Forger(made, asked)
+        token = json.loads(case.answer(forger).body)["token"]
+        vector: Vector = {"name": case.name, "why": case.about, "request": asked}
+        vector |= {"client_private_key": b64(private), "token": token}
+        if case.key_set:
+            vector["key_set_base64"] = base64.b64encode(case.key_set(forger).body).decode()
+        vector["expected"] = case.expected
+        if case.genuine:
+            claims = json.loads(unb64(token.split(".")[1]))
+            vector |= {"code": claims["code"], "jti": claims["jti"]}
+            vector |= {"data_key": made.identity} if case.expected == "opened" else {}
+        else:
+            vector["check"] = case.check
+        yield vector
+
+
+def sealed() -> Iterator[Vector]:
+    """Return sealed keys, with each step towards them."""
+    for name, plaintext in {"an identity": vendor("x").identity, "another scheme": "卖家自己的密钥 🔑\n"}.items():
+        private, asked = request(f"sealed {name}")
+        jwe = seal(plaintext.encode(), asked["client_public_key"], Seeded(f"sealed {name}"))
+        header, _none, iv, ciphertext, tag = jwe.split(".")
+        shared = shared_secret(private, json.loads(unb64(header))["epk"]["x"])
+        hashed = kdf_input(shared, "A256GCM", 256)
+        yield {
+            "name": name,
+            "client_private_key": b64(private),
+            "client_public_key": asked["client_public_key"],
+            "jwe": jwe,
+            "header": json.loads(unb64(header)),
+            "shared_secret_hex": shared.hex(),
+            "kdf_input_hex": hashed.hex(),
+            "content_key_hex": hashlib.sha256(hashed).hexdigest(),
+            "aad": header,
+            "iv_hex": unb64(iv).hex(),
+            "ciphertext_hex": unb64(ciphertext).hex(),
+            "tag_hex": unb64(tag).hex(),
+            "plaintext": plaintext,
+        }
+
+
+def documents() -> dict[str, str]:
+    """Return the files by name, as text."""
+    shared = {"pinned": vendor("x").pinned, "function": OPEN}
+    found: dict[str, Any] = {
+        "requests.json": list(requests()),
+        "keys.json": list(keys()),
+        "answers-good.json": {**shared, "answers": list(answers(GENUINE))},
+        "answers-bad.json": {**shared, "answers": list(answers(case for case in FORGED if not case.key_set))},
+        "endorsements-bad.json": {**shared, "answers": list(answers(case for case in FORGED if case.key_set))},
+        "sealed-keys.json": list(sealed()),
+        "age-files.json": list(age_files()),
+    }
+    return {name: json.dumps(document, ensure_ascii=False, indent=1) + "\n" for name, document in found.items()}
+
+
+if __name__ == "__main__":
+    for name, text in documents().items():
+        (FOLDER / name).write_text(text, encoding="utf-8")
