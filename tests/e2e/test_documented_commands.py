@@ -1,0 +1,140 @@
+"""README's and CONTRIBUTING's commands run as they stand, in a copy of the checkout."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.documents import ROOT, document
+from tests.support.service import wait_for
+from tests.support.trial_runner import TrialRun
+
+PASSWORD = "a rather long password"
+CORE = b"the core data"
+NOT_COPIED = (".git", ".venv", ".trial", "data", "secrets", "__pycache__", "node_modules", "test-artifacts")
+
+# What needs root, Docker, a domain or the whole run of the tests; and who runs it.
+ELSEWHERE = {
+    "scripts/run.sh": "TrialRun, below",
+    "scripts/test.sh": "continuous integration",
+    "scripts/test.sh --tier lint": "continuous integration",
+    "scripts/test.sh --tier unit": "continuous integration",
+    "scripts/provision.sh": "test_provision.py",
+    "scripts/init.sh --domain card.example.com": "test_containers.py",
+    "docker compose up -d --wait": "test_containers.py",
+    "curl --cacert https_certificates/fullchain.pem https://localhost/readyz": "test_containers.py",
+    "scripts/issue-certificate.sh card.example.com": "test_certificates.py",
+    "scripts/install-cron.sh": "test_cron.py",
+    "scripts/cardctl doctor": "test_doctor.py",
+}
+
+
+def blocks(name: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", document(name), re.MULTILINE | re.DOTALL)
+
+
+def lines(name: str) -> list[str]:
+    return [line for block in blocks(name, "sh") for line in block.splitlines()]
+
+
+def runnable(name: str, containing: str) -> str:
+    """Return the lines to run here of the one block that has `containing`."""
+    (block,) = (block for block in blocks(name, "sh") if containing in block)
+    return "\n".join(line for line in block.splitlines() if line not in ELSEWHERE)
+
+
+class Checkout:
+    """A copy of this checkout, and the environment of a person who works in it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.root = folder / "kadun"
+        shutil.copytree(ROOT, self.root, ignore=shutil.ignore_patterns(*NOT_COPIED), symlinks=True)
+        (self.root / ".venv").symlink_to(ROOT / ".venv")
+        self.environ = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("KADUN_", "DATABASE_URL", "KERNAL_DATA_KEY", "COV", "PYTEST", "PYTHON"))
+        }
+
+    def run(self, script: str, stdin: str = "") -> str:
+        """Run shell commands as they stand, and stop at the first that fails."""
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", script],
+            cwd=self.root,
+            env=self.environ,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, f"{script}\n{done.stdout}{done.stderr}"
+        return done.stdout
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder that every account reaches: the trial's PostgreSQL has one of its own."""
+    made = Path(tempfile.mkdtemp(prefix="kadun-documented-", dir="/var/tmp"))
+    made.chmod(0o755)
+    yield made
+    shutil.rmtree(made)
+
+
+@pytest.fixture
+def checkout(folder: Path) -> Checkout:
+    return Checkout(folder)
+
+
+def test_readme_from_the_first_card_to_the_vendors_program(checkout: Checkout, folder: Path) -> None:
+    environment = folder / "venv"
+    subprocess.run([sys.executable, "-m", "venv", environment], check=True)
+    with TrialRun(folder, root=checkout.root) as trial:
+        checkout.environ |= trial.environ | {"PATH": f"{environment}/bin:{os.environ['PATH']}"}
+        checkout.run(runnable("README.md", "cards.txt"))
+        assert len((checkout.root / "cards.txt").read_text().splitlines()) == 100
+        checkout.run(runnable("README.md", "admin add boss"), stdin=f"{PASSWORD}\n")
+        assert "boss" in checkout.run("scripts/cardctl admin list")
+        assert len(checkout.run(runnable("README.md", "scripts/init.sh")).splitlines()) >= 10
+
+        (checkout.root / "core.dat").write_bytes(CORE)
+        checkout.run(runnable("README.md", "pip install ./client"))
+        checkout.run("scripts/cardctl file add core.dat.age")
+        shutil.copy(ROOT / "examples/functions/exchange_rates.py", trial.data_dir / "functions")
+        wait_for(lambda: "汇率换算" in trial.cardctl("function", "list").stdout, 60)
+        program = "\n".join([*blocks("README.md", "python"), "print(core.decode(), rates['amount'])"])
+        (checkout.root / "program.py").write_text(program.replace("https://card.example.com", trial.url), "utf-8")
+        card = checkout.run("scripts/cardctl card issue --validity 30d --format txt")
+        assert checkout.run("python program.py", stdin=card).endswith(f"{CORE.decode()} 712.00\n")
+
+        checkout.run(runnable("CONTRIBUTING.md", "events --since 1h"))
+
+
+@pytest.mark.parametrize("containing", ["pytest", "ruff"])
+def test_contributing_runs_single_tests_and_the_formatter(containing: str, checkout: Checkout) -> None:
+    checkout.run(runnable("CONTRIBUTING.md", containing))
+
+
+@pytest.mark.parametrize("line", [line for line in ELSEWHERE if line.startswith("scripts/")])
+def test_what_runs_elsewhere_is_understood(line: str) -> None:
+    script, *words = line.split()
+    usage = subprocess.run([ROOT / script, "--help"], capture_output=True, text=True, check=False)
+    told = usage.stdout if script != "scripts/cardctl" else " ".join(words)
+    assert [word for word in words if word.startswith("--") and word not in told] == []
+
+
+def test_every_command_is_run_here_or_elsewhere() -> None:
+    documented = {*lines("README.md"), *lines("CONTRIBUTING.md")}
+    assert set(ELSEWHERE) <= documented
+    tests = [name for name in ELSEWHERE.values() if name.endswith(".py")]
+    assert [name for name in tests if not Path(__file__).with_name(name).exists()] == []
+    here = ["cards.txt", "admin add boss", "scripts/init.sh", "pip install ./client"]
+    there = ["events --since 1h", "pytest", "ruff"]
+    run = {line for one in here for line in runnable("README.md", one).splitlines()}
+    run |= {line for one in there for line in runnable("CONTRIBUTING.md", one).splitlines()}
+    assert documented - run - set(ELSEWHERE) == set()
