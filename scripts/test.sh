@@ -34,8 +34,10 @@ while (($#)); do
     shift
 done
 
-# Tests that mostly wait for other programs; those of one file share what they start. In the order of tests/conftest.py.
-IN_PARALLEL=(--numprocesses 3 --dist loadfile --no-loadscope-reorder)
+# Three processes on two cores, since tests wait for other programs. Where a file's tests share what takes long to start,
+# they stay in one process, and the files that are marked `long` begin first (tests/conftest.py).
+BY_TEST=(--numprocesses 3 --dist worksteal)
+BY_FILE=(--numprocesses 3 --dist loadfile --no-loadscope-reorder)
 
 E2E_TOOLS=(nginx openssl age ip:iproute2 curl node:nodejs objdump:binutils)
 # The font: without one, Chinese is a row of boxes, as wide as nothing real.
@@ -106,13 +108,13 @@ tier_lint() {
     record lint "$CHECKS_PASSED" "$CHECKS_FAILED" $((SECONDS - start))
 }
 
-tier_unit() { run_pytest unit "$VENV_PYTHON" -m coverage run -m pytest tests/unit --numprocesses 3; }
+tier_unit() { run_pytest unit "$VENV_PYTHON" -m coverage run -m pytest tests/unit "${BY_TEST[@]}"; }
 
-tier_integration() { run_pytest integration "$VENV_PYTHON" -m coverage run -m pytest tests/integration "${IN_PARALLEL[@]}"; }
+tier_integration() { run_pytest integration "$VENV_PYTHON" -m coverage run -m pytest tests/integration "${BY_TEST[@]}"; }
 
 tier_e2e() {
     if bring_tools "${E2E_TOOLS[@]}" && bring_libpython; then
-        run_pytest e2e "$VENV_PYTHON" -m pytest tests/e2e -m "not containers" "${IN_PARALLEL[@]}"
+        run_pytest e2e "$VENV_PYTHON" -m pytest tests/e2e -m "not containers" "${BY_FILE[@]}"
     else
         leave_out e2e "$MISSING missing; as root: apt-get install $MISSING"
     fi
@@ -137,7 +139,7 @@ tier_containers() {
         echo "containers: start a Docker engine with Compose first" >&2
         record containers 0 1 0
     elif bring_tools "${CONTAINERS_TOOLS[@]}"; then
-        run_pytest containers "$VENV_PYTHON" -m pytest tests/e2e -m containers "${IN_PARALLEL[@]}" --durations=25
+        run_pytest containers "$VENV_PYTHON" -m pytest tests/e2e -m containers "${BY_FILE[@]}" --durations=25
     else
         leave_out containers "$MISSING missing; as root: apt-get install $MISSING"
     fi

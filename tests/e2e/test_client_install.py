@@ -22,6 +22,8 @@ from packaging.utils import canonicalize_name
 from tests.support.client.fake_server import CARD, FakeServer, SigningKey, pinned
 from tests.support.client.local_http import forged, serving
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parents[2]
 CLIENT, CONFORMANCE = ROOT / "client", ROOT / "conformance"
 OLDEST_SUPPORTED = (3, 9)

@@ -10,7 +10,7 @@ import pytest
 from tests.support.doctor_faults import DOMAIN, FAULTS, Findings, mode, rewritten
 from tests.support.stack import Stack, run
 
-pytestmark = [pytest.mark.containers, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.containers, pytest.mark.long, pytest.mark.timeout(900)]
 
 
 class Report:

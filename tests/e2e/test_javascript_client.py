@@ -16,6 +16,8 @@ from tests.support.nginx import Gateway
 from tests.support.service import ROOT
 from tests.support.socket_service import SocketService
 
+pytestmark = pytest.mark.long
+
 CLIENT = ROOT / "examples" / "javascript"
 CORE = "核心数据：1 USD = 7.12 CNY\n"
 Open = Callable[..., subprocess.CompletedProcess[str]]

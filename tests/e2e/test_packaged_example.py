@@ -19,6 +19,8 @@ from tests.support.nginx import Gateway
 from tests.support.socket_service import SocketService, body
 from trial.postgres import EmbeddedPostgres
 
+pytestmark = pytest.mark.long
+
 ProgramMaker = Callable[[Path], DeskProgram]
 
 

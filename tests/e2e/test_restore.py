@@ -14,7 +14,7 @@ from tests.support.backups import FAULTS, Activations, Backups, damage, fill, su
 from tests.support.service import wait_for
 from tests.support.stack import Stack, run
 
-pytestmark = [pytest.mark.containers, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.containers, pytest.mark.long, pytest.mark.timeout(900)]
 
 TABLES = ("card", "client")
 MEDDLER = """#!/bin/bash

@@ -21,6 +21,8 @@ from tests.support.wheels import write_wheel
 from trial.postmaster import running_postmaster
 from trial.processes import start_time
 
+pytestmark = pytest.mark.long
+
 NOBODY = 65_534
 
 

@@ -11,7 +11,7 @@ import pytest
 from tests.support.moving import Program, contents, ship
 from tests.support.stack import Stack, run
 
-pytestmark = [pytest.mark.containers, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.containers, pytest.mark.long, pytest.mark.timeout(900)]
 
 MIGRATION = "def up(_migrator, db):\n    db.execute_sql('{}')\n"
 
