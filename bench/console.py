@@ -71,7 +71,7 @@ class Visitor:
 
     def issue(self, count: int) -> str:
         """Issue cards; return the address of the page that shows them."""
-        form = {"validity": "30d", "count": str(count), "once": secrets.token_urlsafe(16)}
+        form = {"validity": "30d", "count": str(count), "form_number": secrets.token_urlsafe(16)}
         return self._send("/admin/cards/issue", self._own(form))
 
     def export(self) -> Iterator[bytes]:

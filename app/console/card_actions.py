@@ -39,7 +39,7 @@ class ConfirmPage(Page):
         """Show the preview and the form that confirms it; `refused` is why the action was refused just now."""
         form = form_of(request)
         # Cards that the preview left out come back: another duration may change them.
-        action, ids = _read_form(form, "id", "left_out")
+        action, ids = _read_form(form, "id", "skipped")
         by = preview = None
         try:
             by = _duration(form) if action is Action.EXTEND else None
@@ -139,6 +139,6 @@ def _duration(form: Form) -> timedelta:
 def _confirmed_duration(form: Form) -> timedelta:
     """Return the duration; refuse one that is not the duration of the preview."""
     by = _duration(form)
-    if format_validity(by) != form.one("told"):
+    if format_validity(by) != form.one("previewed"):
         raise RefusedError("时长改过了，请核对后再确认", "the duration was changed: check the preview, then confirm")
     return by

@@ -31,11 +31,11 @@ def test_a_length_typed_just_before_the_button_is_told_first(
     if not scripts:
         page.locator("label[for=by-other]").click()
     page.locator("[name=by_other]").fill("365d")
-    page.locator("#told button").click()
+    page.locator("#preview button").click()
     expect(page.get_by_role("alert")).to_contain_text(person.t("时长改过了", "the length was changed"))
     person.reads("每张 365 天", "each by 365 days")
     assert validity(site, fresh.ids[0]) == timedelta(days=30)
-    page.locator("#told button").click()
+    page.locator("#preview button").click()
     person.is_headed("已延期 1 张", "Extended 1 card")
     assert validity(site, fresh.ids[0]) == timedelta(days=395)
 

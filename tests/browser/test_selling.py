@@ -162,7 +162,7 @@ def test_what_an_extension_of_many_would_do_is_told(
     page.locator("[name=by_other]:not([type=hidden])").fill("很久")
     page.keyboard.press("Tab")
     expect(page.get_by_role("alert")).to_be_visible()
-    expect(page.locator("#told button")).to_have_count(0)
+    expect(page.locator("#preview button")).to_have_count(0)
     reading(page, "confirm-refused")
     person.follow("取消", "Cancel")
     page.wait_for_url("**/admin/cards?**")

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
+import pyrage
 import pytest
 
 from app.domain.operators import Role
@@ -20,7 +21,7 @@ from tests.support.console import Browser, add_operator
 from tests.support.downloads import CONTENT, NAME, ask, put
 from tests.support.functions_service import FunctionsService
 from tests.support.log_ins import LogIns
-from tests.support.service import Service
+from tests.support.service import Service, question
 
 
 @pytest.fixture
@@ -69,6 +70,20 @@ def year(year_url: str) -> Iterator[Database]:
     connected.close()
 
 
+@pytest.fixture
+def offline(database_url: str, tmp_path: Path) -> Service:
+    """The service's settings with the command line alone; nothing listens."""
+    return Service(tmp_path, database_url)
+
+
+@pytest.fixture
+def keyed(offline: Service, database: Database) -> Service:
+    """The same, with signing keys and an age identity."""
+    offline.environment["KERNAL_DATA_KEY"] = str(pyrage.x25519.Identity.generate())
+    offline.cardctl("key", "create")
+    return offline
+
+
 @pytest.fixture(scope="session")
 def _running(migrated_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     with Service(with_keys(tmp_path_factory.mktemp("service")), migrated_url) as running:
@@ -101,6 +116,15 @@ def card_with_file(service: Service) -> str:
 def proxied(_running_behind_proxy: Service, database_url: str) -> Service:
     """The service as behind a proxy: X-Real-IP counts, so that a test can speak as any address. Four processes."""
     return _running_behind_proxy
+
+
+@pytest.fixture
+def cards(proxied: Service) -> list[str]:
+    """Six cards of 30 days: the first three in use."""
+    ids = proxied.issue(6)
+    for number, card_id in enumerate(ids[:3]):
+        assert proxied.verify(question(card_id, f"machine-{number}"), address=f"203.0.113.{number}").status == 200
+    return ids
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,6 @@ import re
 import select
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -21,12 +20,6 @@ from tests.support.passwords import OTHER, PASSWORD
 from tests.support.service import ROOT, Service
 
 HOME = "198.51.100.1"
-
-
-@pytest.fixture
-def offline(database_url: str, tmp_path: Path) -> Service:
-    """An installation whose service does not run."""
-    return Service(tmp_path, database_url)
 
 
 def at_a_terminal(service: Service, typed: list[str], *arguments: str) -> tuple[int, str]:

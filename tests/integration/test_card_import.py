@@ -29,12 +29,6 @@ NOW = datetime(2026, 3, 1, 12, 0, 0, 250_000, tzinfo=UTC)
 ONE, TWO = "0123456789ABCDEFGHJKMNPQRSTVWXYZ", "ZYXWVTSRQPNMKJHGFEDCBA9876543210"
 
 
-@pytest.fixture
-def offline(database_url: str, tmp_path: Path) -> Service:
-    """The service's settings with the command line alone; nothing listens."""
-    return Service(tmp_path, database_url)
-
-
 def read(text: str | bytes, database: Database) -> imports.Reading:
     return imports.read(text.encode() if isinstance(text, str) else text, database, NOW)
 

@@ -1,4 +1,4 @@
-"""What owners do to cards in the console: told, done, shown, undone."""
+"""Owners' actions on cards in the console: preview, confirmation, result, undo."""
 
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -14,21 +14,12 @@ from tests.support.service import Service, question
 LIST = "/admin/cards"
 CONFIRM = "/admin/cards/confirm"
 APPLY = "/admin/cards/apply"
-TELL = ("step", "tell")
-"""The button that has a length told anew."""
-
-
-@pytest.fixture
-def cards(proxied: Service) -> list[str]:
-    """Six cards of 30 days: the first three in use."""
-    ids = proxied.issue(6)
-    for number, card_id in enumerate(ids[:3]):
-        assert proxied.verify(question(card_id, f"machine-{number}"), address=f"203.0.113.{number}").status == 200
-    return ids
+PREVIEW = ("step", "preview")
+"""The button that previews another duration."""
 
 
 def confirm(browser: Browser, action: str, ids: list[str]) -> Seen:
-    """Tick cards in the list and press a button."""
+    """Select cards in the list and press a button."""
     return browser.submit(browser.get(LIST), CONFIRM, id=ids, button=("action", action))
 
 
@@ -46,15 +37,15 @@ def expire(card_id: str) -> None:
     ).execute()
 
 
-def test_freezing_is_told_then_done_then_undone(owner: Browser, proxied: Service, cards: list[str]) -> None:
-    told = confirm(owner, "freeze", cards[2:5])
-    assert "将冻结 3 张" in told.words
-    assert "1 张正在使用中，客户将无法继续使用" in told.words
-    assert "2 张尚未激活" in told.words
-    assert "可以撤销" in told.words
+def test_freezing_is_previewed_then_done_then_undone(owner: Browser, proxied: Service, cards: list[str]) -> None:
+    preview = confirm(owner, "freeze", cards[2:5])
+    assert "将冻结 3 张" in preview.words
+    assert "1 张正在使用中，客户将无法继续使用" in preview.words
+    assert "2 张尚未激活" in preview.words
+    assert "可以撤销" in preview.words
     assert frozen() == set()
 
-    done = apply(owner, told)
+    done = apply(owner, preview)
     assert "已冻结 3 张" in done.words
     assert frozen() == set(cards[2:5])
     assert {(e.card_id, e.actor) for e in Event.select().where(Event.kind == EventKind.FROZEN)} == {
@@ -67,38 +58,40 @@ def test_freezing_is_told_then_done_then_undone(owner: Browser, proxied: Service
     assert frozen() == set()
 
 
-def test_what_is_so_already_is_counted_and_left_alone(owner: Browser, cards: list[str]) -> None:
+def test_cards_that_are_already_frozen_are_counted_and_left_alone(owner: Browser, cards: list[str]) -> None:
     apply(owner, confirm(owner, "freeze", cards[:2]))
-    told = confirm(owner, "freeze", cards[:3])
-    assert "将冻结 1 张" in told.words
-    assert "2 张已经冻结，保持不变" in told.words
+    preview = confirm(owner, "freeze", cards[:3])
+    assert "将冻结 1 张" in preview.words
+    assert "2 张已经冻结，保持不变" in preview.words
     nothing = confirm(owner, "freeze", cards[:2])
     assert "没有需要更改的卡密" in nothing.words
     assert not nothing.form(APPLY).fields or "冻结 2 张" not in nothing.words
 
 
-def test_unbinding_says_that_the_next_one_gets_the_card(owner: Browser, proxied: Service, cards: list[str]) -> None:
-    told = confirm(owner, "unbind", [cards[0], cards[5]])
-    assert "将解绑 1 张" in told.words
-    assert "下一个使用它的设备（不论是谁）即成为新设备" in told.words
-    assert "1 张本来没有绑定设备" in told.words
-    assert "不能撤销" in told.words
-    done = apply(owner, told)
+def test_unbinding_warns_that_the_next_machine_gets_the_card(
+    owner: Browser, proxied: Service, cards: list[str]
+) -> None:
+    preview = confirm(owner, "unbind", [cards[0], cards[5]])
+    assert "将解绑 1 张" in preview.words
+    assert "下一个使用它的设备（不论是谁）即成为新设备" in preview.words
+    assert "1 张本来没有绑定设备" in preview.words
+    assert "不能撤销" in preview.words
+    done = apply(owner, preview)
     assert "已解绑 1 张" in done.words
     assert "撤销" not in done.words
     assert not Client.select().where(Client.card == cards[0]).exists()
     assert proxied.verify(question(cards[0], "new machine"), address="198.51.100.1").status == 200
 
 
-def test_extending_shows_each_new_expiry_before_it_is_set(owner: Browser, cards: list[str]) -> None:
+def test_extending_previews_each_new_expiry(owner: Browser, cards: list[str]) -> None:
     expire(cards[1])
     before = Card.get_by_id(cards[0]).expires_at
-    told = confirm(owner, "extend", [cards[0], cards[1], cards[4]])
-    assert "将延期 3 张，每张 30 天" in told.words
-    assert "1 张使用中，从到期时间起顺延" in told.words
-    assert "1 张已过期，从现在起算，马上重新生效" in told.words
-    assert "1 张未激活，有效期加长" in told.words
-    other = owner.submit(told, APPLY, by="other", by_other="45天", button=TELL)
+    preview = confirm(owner, "extend", [cards[0], cards[1], cards[4]])
+    assert "将延期 3 张，每张 30 天" in preview.words
+    assert "1 张使用中，从到期时间起顺延" in preview.words
+    assert "1 张已过期，从现在起算，马上重新生效" in preview.words
+    assert "1 张未激活，有效期加长" in preview.words
+    other = owner.submit(preview, APPLY, by="other", by_other="45天", button=PREVIEW)
     assert "每张 45 天" in other.words
     local = before.astimezone(ZoneInfo("Asia/Shanghai"))
     assert (local + timedelta(days=45)).isoformat(sep=" ") in other.words
@@ -111,42 +104,34 @@ def test_extending_shows_each_new_expiry_before_it_is_set(owner: Browser, cards:
 
 
 @pytest.mark.parametrize("typed", ["soon", "", "0d", "永久", "36501d", "30"])
-def test_a_length_that_is_none_changes_nothing(owner: Browser, cards: list[str], typed: str) -> None:
-    told = confirm(owner, "extend", cards[:1])
-    refused = owner.submit(told, APPLY, by="other", by_other=typed, button=TELL)
+def test_an_invalid_duration_changes_nothing(owner: Browser, cards: list[str], typed: str) -> None:
+    preview = confirm(owner, "extend", cards[:1])
+    refused = owner.submit(preview, APPLY, by="other", by_other=typed, button=PREVIEW)
     assert refused.status == 400
     assert 'role="alert"' in refused.text
     assert f'value="{typed}"' in refused.text
-    fields = {"action": "extend", "id": cards[0], "by": "other", "by_other": typed, "told": typed}
+    fields = {"action": "extend", "id": cards[0], "by": "other", "by_other": typed, "previewed": typed}
     assert owner.post(APPLY, fields).status == 400
     assert not Event.select().where(Event.kind == EventKind.EXTENDED).exists()
 
 
-def test_permanent_cards_are_left_out_of_an_extension(owner: Browser, proxied: Service, cards: list[str]) -> None:
-    (permanent,) = proxied.issue(validity="permanent")
-    told = confirm(owner, "extend", [cards[0], permanent])
-    assert "1 张不能延期，跳过" in told.words
-    assert f"{permanent} 是永久卡，无需延期" in told.words
-    assert "已延期 1 张" in apply(owner, told).words
-
-
-def test_a_card_revived_without_its_machine_is_told(owner: Browser, proxied: Service, cards: list[str]) -> None:
+def test_a_card_revived_without_a_client_is_reported(owner: Browser, proxied: Service, cards: list[str]) -> None:
     expire(cards[0])
     moved = proxied.verify(question(cards[5], "machine-0"), address="203.0.113.0")  # releases the expired card
     assert moved.status == 200
-    told = confirm(owner, "extend", [cards[0]])
-    assert "1 张重新生效但没有绑定设备" in told.words
-    done = apply(owner, told)
+    preview = confirm(owner, "extend", [cards[0]])
+    assert "1 张重新生效但没有绑定设备" in preview.words
+    done = apply(owner, preview)
     assert "没有绑定设备，将绑定到下一个使用它的设备" in done.words
     assert cards[0] in done.words
 
 
 def test_only_unused_cards_are_deleted_and_the_journal_stays(owner: Browser, cards: list[str]) -> None:
-    told = confirm(owner, "delete", [cards[0], cards[4], cards[5]])
-    assert "将删除 2 张" in told.words
-    assert "1 张不能删除，跳过" in told.words
-    assert "不能撤销" in told.words
-    done = apply(owner, told)
+    preview = confirm(owner, "delete", [cards[0], cards[4], cards[5]])
+    assert "将删除 2 张" in preview.words
+    assert "1 张不能删除，跳过" in preview.words
+    assert "不能撤销" in preview.words
+    done = apply(owner, preview)
     assert "已删除 2 张" in done.words
     assert {card.id for card in Card.select()} == set(cards[:4])
     gone = owner.get(f"/admin/card?id={cards[4]}")
@@ -154,10 +139,12 @@ def test_only_unused_cards_are_deleted_and_the_journal_stays(owner: Browser, car
     assert "没有这张卡密；以下是日志中关于它的记录" in gone.words
 
 
-def test_what_changed_since_it_was_told_is_told_anew(owner: Browser, proxied: Service, cards: list[str]) -> None:
-    told = confirm(owner, "delete", [cards[4], cards[5]])
+def test_a_card_that_changed_since_the_preview_is_previewed_again(
+    owner: Browser, proxied: Service, cards: list[str]
+) -> None:
+    preview = confirm(owner, "delete", [cards[4], cards[5]])
     proxied.verify(question(cards[4], "quick machine"), address="203.0.113.9")
-    refused = apply(owner, told)
+    refused = apply(owner, preview)
     assert refused.status == 400
     assert "已激活，不能删除" in refused.words
     assert "将删除 1 张" in refused.words
@@ -165,25 +152,25 @@ def test_what_changed_since_it_was_told_is_told_anew(owner: Browser, proxied: Se
     assert "已删除 1 张" in apply(owner, refused).words
 
 
-def test_a_card_that_is_gone_is_left_out(owner: Browser, cards: list[str]) -> None:
+def test_a_card_that_no_longer_exists_is_left_out(owner: Browser, cards: list[str]) -> None:
     page = owner.get(LIST)
     Card.delete().where(Card.id == cards[5]).execute()
-    told = owner.submit(page, CONFIRM, id=cards[4:], button=("action", "freeze"))
-    assert "1 张已不存在，跳过" in told.words
-    assert "已冻结 1 张" in apply(owner, told).words
+    preview = owner.submit(page, CONFIRM, id=cards[4:], button=("action", "freeze"))
+    assert "1 张已不存在，跳过" in preview.words
+    assert "已冻结 1 张" in apply(owner, preview).words
 
 
-def test_an_action_repeated_says_that_nothing_changed(owner: Browser, cards: list[str]) -> None:
-    told, again = confirm(owner, "freeze", cards[:1]), confirm(owner, "freeze", cards[:1])
-    apply(owner, told)
+def test_a_second_form_for_the_same_action_reports_no_change(owner: Browser, cards: list[str]) -> None:
+    preview, again = confirm(owner, "freeze", cards[:1]), confirm(owner, "freeze", cards[:1])
+    apply(owner, preview)
     assert "没有更改任何卡密" in apply(owner, again).words
     assert Event.select().where(Event.kind == EventKind.FROZEN).count() == 1
 
 
-def test_a_length_typed_after_it_was_told_is_told_before_it_is_done(owner: Browser, cards: list[str]) -> None:
-    told = confirm(owner, "extend", cards[:1])
+def test_a_duration_changed_after_the_preview_is_previewed_first(owner: Browser, cards: list[str]) -> None:
+    preview = confirm(owner, "extend", cards[:1])
     before = Card.get_by_id(cards[0]).expires_at
-    anew = owner.submit(told, APPLY, by="other", by_other="365d")
+    anew = owner.submit(preview, APPLY, by="other", by_other="365d")
     assert anew.status == 400
     assert "时长改过了" in anew.words
     assert "每张 365 天" in anew.words
@@ -192,15 +179,15 @@ def test_a_length_typed_after_it_was_told_is_told_before_it_is_done(owner: Brows
     assert Card.get_by_id(cards[0]).expires_at == before + timedelta(days=365)
 
 
-def test_a_shorter_length_is_told_for_cards_that_the_longer_one_left_out(owner: Browser, cards: list[str]) -> None:
+def test_a_shorter_duration_brings_back_cards_that_the_longer_one_left_out(owner: Browser, cards: list[str]) -> None:
     Card.update(validity=timedelta(days=36_490)).where(Card.id == cards[4]).execute()
-    told = confirm(owner, "extend", cards[3:5])
-    assert "将延期 1 张" in told.words
-    assert "1 张不能延期，跳过" in told.words
-    assert "将延期 2 张" in owner.submit(told, APPLY, by="1d", button=TELL).words
+    preview = confirm(owner, "extend", cards[3:5])
+    assert "将延期 1 张" in preview.words
+    assert "1 张不能延期，跳过" in preview.words
+    assert "将延期 2 张" in owner.submit(preview, APPLY, by="1d", button=PREVIEW).words
 
 
-def test_the_way_back_to_a_last_page_that_is_empty_now_is_the_first(owner: Browser, database: Database) -> None:
+def test_going_back_to_a_page_that_is_now_empty_shows_the_first_page(owner: Browser, database: Database) -> None:
     born = datetime.now(UTC)
     ids = [f"{number:032d}" for number in range(52)]
     Card.insert_many([{"id": card_id, "created_at": born} for card_id in ids]).execute()
@@ -212,13 +199,13 @@ def test_the_way_back_to_a_last_page_that_is_empty_now_is_the_first(owner: Brows
     assert not [link for link in back.links if "before=" in link and "lang=" not in link]
 
 
-def test_the_largest_page_at_once_and_no_more(owner: Browser, database: Database) -> None:
+def test_a_selection_has_at_most_500_cards(owner: Browser, database: Database) -> None:
     born = datetime.now(UTC)
     ids = [f"{number:032d}" for number in range(501)]
     Card.insert_many([{"id": card_id, "created_at": born} for card_id in ids]).execute()
     page = owner.get(f"{LIST}?size=500")
-    told = owner.submit(page, CONFIRM, id=ids[:500], button=("action", "freeze"))
-    assert "已冻结 500 张" in apply(owner, told).words
+    preview = owner.submit(page, CONFIRM, id=ids[:500], button=("action", "freeze"))
+    assert "已冻结 500 张" in apply(owner, preview).words
     assert len(frozen()) == 500
     assert owner.post(CONFIRM, {"action": "freeze", "id": ids}).status == 400
 
@@ -234,18 +221,18 @@ def test_the_largest_page_at_once_and_no_more(owner: Browser, database: Database
         {"action": "freeze", "id": ""},
     ],
 )
-def test_a_form_that_says_nothing_does_nothing(owner: Browser, fields: dict[str, str]) -> None:
+def test_a_form_without_an_action_or_cards_is_refused(owner: Browser, fields: dict[str, str]) -> None:
     for path in [CONFIRM, APPLY]:
         answer = owner.post(path, fields)
         assert answer.status == 400
         assert "html" in answer.headers["content-type"]
 
 
-def test_the_way_back_stays_in_the_console(owner: Browser, cards: list[str]) -> None:
+def test_the_link_back_stays_in_the_console(owner: Browser, cards: list[str]) -> None:
     page = owner.get(f"{LIST}?status=active&size=200")
-    told = owner.submit(page, CONFIRM, id=cards[:1], button=("action", "freeze"))
-    assert "/admin/cards?status=active&size=200" in told.links
-    done = apply(owner, told)
+    preview = owner.submit(page, CONFIRM, id=cards[:1], button=("action", "freeze"))
+    assert "/admin/cards?status=active&size=200" in preview.links
+    done = apply(owner, preview)
     assert "/admin/cards?status=active&size=200" in done.links
     fields = {"action": "freeze", "id": cards[:1], "back": "https://evil.example/"}
     assert "evil.example" not in owner.post(CONFIRM, fields).text
@@ -266,54 +253,7 @@ def test_only_the_operator_who_sent_a_form_sees_its_result(owner: Browser, proxi
         assert owner.get(f"/admin/cards/done?form={key}").status == 404
 
 
-def test_a_card_shows_what_it_is_bound_to_and_what_happened(owner: Browser, proxied: Service, cards: list[str]) -> None:
-    proxied.verify(question(cards[0], "machine-0", "导出"), address="203.0.113.200")
-    proxied.verify(question(cards[0], "thief <b>"), address="198.51.100.1")
-    page = owner.get(f"/admin/card?id={cards[0].lower()}")
-    for text in ["machine-0", "203.0.113.200", "导出", "使用中", "30 天", "环境变化", "设备不符", "激活", "thief <b>"]:
-        assert text in page.words, text
-    assert "thief <b>" not in page.text
-    buttons = {value for form in page.forms for name, value, _where in form.buttons if name == "action"}
-    assert buttons == {"freeze", "unbind", "extend"}
-    assert "data-chart" in page.text
-    told = owner.submit(page, CONFIRM, button=("action", "freeze"))
-    assert f"/admin/card?id={cards[0]}" in told.links
-    frozen_page = owner.get(owner.submit(told, APPLY).links[-1])
-    assert "已冻结" in frozen_page.words
-
-
-def test_the_time_line_has_pages(owner: Browser, cards: list[str]) -> None:
-    now = datetime.now(UTC)
-    entries = [
-        {
-            "at": now + timedelta(seconds=n),
-            "kind": "extended",
-            "card_id": cards[5],
-            "actor": f"number-{n:02d}",
-            "details": {},
-        }
-        for n in range(30)
-    ]
-    Event.insert_many(entries).execute()
-    first = owner.get(f"/admin/card?id={cards[5]}")
-    assert "number-29" in first.words
-    assert "number-09" not in first.words
-    onward = next(link for link in first.links if "after=" in link and "lang=" not in link)
-    second = owner.get(onward)
-    assert "number-09" in second.words
-    assert "number-10" not in second.words
-    for place in ["x", "17.A", "17.99999999999999999999999", ".1"]:
-        assert owner.get(f"/admin/card?id={cards[5]}&after={place}").status in {200, 400}, place
-
-
-@pytest.mark.parametrize("card_id", ["", "x", "0" * 32, "%3Cscript%3E", "a&id=b"])
-def test_no_such_card_is_a_page_that_says_so(owner: Browser, card_id: str) -> None:
-    answer = owner.get(f"/admin/card?id={card_id}")
-    assert answer.status in {404, 400}
-    assert "html" in answer.headers["content-type"]
-
-
-def test_confirming_by_an_address_leads_to_the_list(owner: Browser) -> None:
+def test_the_forms_own_addresses_redirect_to_the_list(owner: Browser) -> None:
     for path in [CONFIRM, APPLY]:
         answer = owner.get(path)
         assert (answer.status, answer.headers["location"]) == (303, LIST)

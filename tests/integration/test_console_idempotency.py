@@ -15,7 +15,7 @@ CONFIRM, APPLY = "/admin/cards/confirm", "/admin/cards/apply"
 ISSUE, IMPORT = "/admin/cards/issue", "/admin/cards/import"
 CONTENT = b"id,validity\n" + b"".join(b"%032d,30d\n" % number for number in range(3))
 Send = Callable[[], Seen]
-"""Sends a form, always the same."""
+"""Sends the same form each time."""
 
 
 def extending(browser: Browser) -> Send:
@@ -59,12 +59,14 @@ each = pytest.mark.parametrize(("prepare", "kind"), EACH.values(), ids=EACH)
 
 
 def happened(kind: EventKind) -> int:
-    """How often the operator did that."""
+    """How often the operator did that, by the journal."""
     return Event.select().where((Event.kind == kind) & (Event.actor == "console:老王")).count()
 
 
 @each
-def test_a_form_sent_again_leads_to_what_it_did(owner: Browser, prepare: Callable[[Browser], Send], kind: str) -> None:
+def test_a_form_sent_again_leads_to_the_first_result(
+    owner: Browser, prepare: Callable[[Browser], Send], kind: str
+) -> None:
     send = prepare(owner)
     first = send()
     assert first.status == 303
@@ -77,7 +79,9 @@ def test_a_form_sent_again_leads_to_what_it_did(owner: Browser, prepare: Callabl
 
 
 @each
-def test_a_form_sent_twice_at_once_is_done_once(owner: Browser, prepare: Callable[[Browser], Send], kind: str) -> None:
+def test_a_form_sent_many_times_at_once_takes_effect_once(
+    owner: Browser, prepare: Callable[[Browser], Send], kind: str
+) -> None:
     send, together = prepare(owner), threading.Barrier(4)
 
     def press(_number: int) -> Seen:
@@ -102,27 +106,26 @@ def test_a_form_sent_twice_at_once_is_done_once(owner: Browser, prepare: Callabl
 def test_a_form_without_a_number_is_refused(owner: Browser, path: str, fields: dict[str, str]) -> None:
     Card.insert(id="0" * 32, created_at="2026-01-01T00:00:00Z").execute()
     files = {"file": ("a.csv", CONTENT)} if path == IMPORT else None
-    answer = owner.post(path, {**fields, "once": ""}, files)
+    answer = owner.post(path, {**fields, "form_number": ""}, files)
     assert answer.status == 400
     assert "页面已过期" in answer.words
     assert [(card.id, card.frozen_at) for card in Card.select()] == [("0" * 32, None)]
 
 
 def test_each_form_that_is_shown_has_another_number(owner: Browser) -> None:
-    pages = [owner.get(path) for path in (ISSUE, ISSUE, IMPORT)]
-    numbers = {dict(page.form(path).fields)["once"] for page, path in zip(pages, (ISSUE, ISSUE, IMPORT), strict=True)}
+    numbers = {dict(owner.get(path).form(path).fields)["form_number"] for path in (ISSUE, ISSUE, IMPORT)}
     assert len(numbers) == 3
     assert min(map(len, numbers)) >= 22
 
 
-def test_a_form_filled_in_anew_is_another_one(owner: Browser) -> None:
+def test_a_form_filled_in_differently_is_another_form(owner: Browser) -> None:
     page = owner.get(ISSUE)
     first, second = (owner.submit(page, ISSUE, count=count) for count in ("1", "2"))
     assert first.path != second.path
     assert Card.select().count() == 3
 
 
-def test_a_form_says_all_that_is_in_it() -> None:
+def test_the_digest_of_a_form_covers_all_fields_and_files() -> None:
     forms = [
         Form({"a": ["1"]}),
         Form({"a": ["1", "2"]}),
@@ -135,7 +138,7 @@ def test_a_form_says_all_that_is_in_it() -> None:
     assert Form({"a": ["1"], "b": ["2"]}).digest() == Form({"b": ["2"], "a": ["1"]}).digest()
 
 
-def test_what_was_refused_may_be_sent_again(owner: Browser) -> None:
+def test_a_refused_form_may_be_sent_again(owner: Browser) -> None:
     owner.service.issue()
     told = owner.submit(owner.get("/admin/cards"), CONFIRM, id=[Card.get().id], button=("action", "delete"))
     send = again(owner, told, APPLY)

@@ -20,12 +20,6 @@ from tests.support.downloads import blobs, put, sha256
 from tests.support.service import ROOT, Service, wait_for
 
 
-@pytest.fixture
-def offline(database_url: str, tmp_path: Path) -> Service:
-    """The service's settings with the command line alone; nothing listens."""
-    return Service(tmp_path, database_url)
-
-
 def listed(service: Service) -> list[dict[str, Any]]:
     return list(json.loads(service.cardctl("file", "list", "--format", "json").stdout))
 

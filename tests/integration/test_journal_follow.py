@@ -167,11 +167,6 @@ def followed(service: Service, folder: Path, *arguments: str, **options: Any) ->
         process.process.wait()
 
 
-@pytest.fixture
-def offline(database_url: str, tmp_path: Path) -> Service:
-    return Service(tmp_path, database_url)
-
-
 def test_each_entry_is_a_json_object_on_a_line_as_it_comes_and_ctrl_c_ends_well(
     offline: Service, database: Database, tmp_path: Path
 ) -> None:

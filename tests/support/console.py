@@ -148,10 +148,10 @@ class Browser:
     ) -> Seen:
         """Post a form that stood in no page, and follow nothing; `csrf` None is this session's own token.
 
-        Where `fields` has none it gets a number of its own, as a page gives each form that is to take effect once.
+        Where `fields` has none it gets a number of its own, as a page gives each form that takes effect once.
         """
-        said = {"csrf": self.csrf() if csrf is None else csrf, "once": secrets.token_urlsafe(16), **(fields or {})}
-        pairs = _pairs(said)
+        hidden = {"csrf": self.csrf() if csrf is None else csrf, "form_number": secrets.token_urlsafe(16)}
+        pairs = _pairs({**hidden, **(fields or {})})
         return self._post(path, pairs, files, headers)
 
     def submit(

@@ -1,0 +1,166 @@
+"""`cardctl card …`: issuing, showing, listing, exporting, and actions on cards."""
+
+import csv
+import io
+import json
+import os
+import pty
+import subprocess
+import sys
+from datetime import datetime
+from typing import Any
+
+import pytest
+
+from app.storage.database import Database
+from app.storage.models import Card, Client, Event
+from tests.support.service import ROOT, Service, question
+
+CONTROL = "\x1b[31mred\x1b[0m\u202eevil[bold]"
+
+
+def card_command(service: Service, command: str) -> Any:
+    """Run `cardctl card …`, and return what it prints with `--format json`."""
+    return json.loads(service.cardctl("card", *command.split(), "--format", "json").stdout)
+
+
+def issuing(service: Service, count: int, **streams: Any) -> subprocess.Popen[str]:
+    command = f"-m app card issue --validity 1d --count {count} --format txt"
+    return subprocess.Popen([sys.executable, *command.split()], cwd=ROOT, env=service.environment, text=True, **streams)
+
+
+def test_issued_cards_are_printed_as_json(offline: Service, database: Database) -> None:
+    printed = card_command(offline, "issue --validity 30d --count 3 --batch 春季 --note n")
+    assert [(c["validity_seconds"], c["batch"], c["note"]) for c in printed] == [(2_592_000, "春季", "n")] * 3
+    assert {c["id"] for c in printed} == {row.id for row in Card.select()}
+    assert Event.get().details == {"count": 3, "batch": "春季", "validity": "30d"}
+    assert card_command(offline, "issue --validity permanent")[0]["validity_seconds"] is None
+
+
+@pytest.mark.parametrize("output_format", ["txt", "csv", "table"])
+def test_a_hundred_thousand_cards_are_issued_at_once(offline: Service, database: Database, output_format: str) -> None:
+    printed = offline.cardctl("card", "issue", "--validity", "year", "--count", "100000", "--format", output_format)
+    assert len(printed.stdout.splitlines()) == 100_000 + (output_format != "txt")
+    assert (Card.select().count(), Event.select().count()) == (100_000, 1)
+
+
+def test_an_interrupted_issue_leaves_no_card(offline: Service, database: Database) -> None:
+    process = issuing(offline, 1_000_000, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    copying = "SELECT 1 FROM pg_stat_activity WHERE query LIKE 'COPY%%' AND pid <> pg_backend_pid()"
+    while not database.execute_sql(copying).fetchone():
+        assert process.poll() is None
+    process.send_signal(2)
+    _, said = process.communicate(timeout=90)
+    assert (process.returncode, len(said.strip().splitlines())) == (1, 1)
+    assert "Traceback" not in said
+    assert Card.select().count() == 0
+
+
+def test_progress_is_shown_on_a_terminal(offline: Service) -> None:
+    parent, child = pty.openpty()
+    offline.environment["TERM"] = "xterm"
+    process = issuing(offline, 50_000, stdout=subprocess.DEVNULL, stderr=child)
+    os.close(child)
+    seen = b""
+    while True:
+        try:
+            seen += os.read(parent, 65_536)
+        except OSError:  # the process has closed its end
+            break
+    os.close(parent)
+    assert process.wait(20) == 0
+    assert "发卡".encode() in seen
+
+
+def test_a_card_is_shown_with_its_client(service: Service, database: Database) -> None:
+    (card_id,) = service.issue()
+    assert card_command(service, f"show {card_id}")["client"] is None
+    assert card_id in service.cardctl("card", "show", card_id).stdout
+    service.verify(question(card_id, hardware=CONTROL))
+    document = card_command(service, f"show {card_id.lower()}")
+    card, client = document["card"], document["client"]
+    assert {"id", "validity", "is_activated", "activated_at", "expires_at", "frozen_at", "batch"} <= set(card)
+    assert set(client) == {"id", "card_id", "hardware", "hardware_sha256", "ip", "requested_at", "function"}
+    assert (card["is_activated"], client["hardware"], client["ip"]) == (True, CONTROL, "127.0.0.1")
+    assert datetime.fromisoformat(card["expires_at"]) == Card.get().expires_at
+    assert card["expires_at"].endswith("+08:00")
+
+
+def test_texts_of_clients_are_shown_escaped(service: Service) -> None:
+    (card_id,) = service.issue()
+    service.verify(question(card_id, hardware=CONTROL, function=CONTROL, ip=CONTROL))
+    for command in (
+        f"card show {card_id}",
+        f"card show {card_id} --format json",
+        "card list",
+        "card list --format csv",
+        "events",
+        "events --format json",
+    ):
+        printed = service.cardctl(*command.split()).stdout
+        assert "\x1b" not in printed
+        assert "\u202e" not in printed
+        assert "[bold]" in printed
+
+
+def test_a_formula_from_a_client_is_not_a_formula_in_a_spreadsheet(service: Service) -> None:
+    (card_id,) = service.issue()
+    service.verify(question(card_id, hardware="=cmd|' /C calc'!A0"))
+    (row,) = csv.DictReader(io.StringIO(service.cardctl("card", "list", "--format", "csv").stdout))
+    assert row["hardware"].startswith("'=")
+
+
+def test_cards_are_found_by_status_batch_and_text(service: Service, database: Database) -> None:
+    first, second, third = service.issue(3)
+    card_command(service, "issue --validity 1d --batch b --note 给老王")
+    service.verify(question(first, hardware="DISK-77"))
+    service.cardctl("card", "freeze", second)
+    assert [c["id"] for c in card_command(service, "list --status active")] == [first]
+    assert [c["id"] for c in card_command(service, "list --status frozen")] == [second]
+    assert len(card_command(service, "list --status unused")) == 2
+    assert card_command(service, "list --status expired") == []
+    assert [c["note"] for c in card_command(service, "list --batch b")] == ["给老王"]
+    searches = {"老王": 1, "DISK-7": 1, "127.0": 1, third[:9].lower(): 1, "%": 0, "nothing": 0}
+    assert {text: len(card_command(service, f"list --search {text}")) for text in searches} == searches
+
+
+def test_an_export_is_the_list_as_a_file(service: Service) -> None:
+    card_command(service, "issue --validity 30d --batch a")
+    (kept,) = card_command(service, "issue --validity 30d --batch b")
+    exported = service.cardctl("card", "export", "--batch", "b").stdout
+    assert exported == service.cardctl("card", "list", "--batch", "b", "--format", "csv").stdout
+    assert [row["id"] for row in csv.DictReader(io.StringIO(exported))] == [kept["id"]]
+    assert service.cardctl("card", "export", "--status", "unused", "--format", "txt").stdout.count("\n") == 2
+    assert service.cardctl("card", "export", "--format", "table", check=False).returncode == 2
+
+
+def test_actions_are_reported_and_journalled(service: Service, database: Database) -> None:
+    first, second = service.issue(2)
+    service.verify(question(first))
+    for action, done in (
+        ("freeze", "已冻结 2 张"),
+        ("unfreeze", "已解冻 2 张"),
+        ("unbind", "已解绑 1 张"),
+        ("extend --by week", "已延期 2 张"),
+    ):
+        assert done in service.cardctl("card", *action.split(), first, second).stderr
+    assert "已删除 1 张" in service.cardctl("card", "delete", second).stderr
+    kinds = [e.kind for e in Event.select().where(Event.actor.is_null(is_null=False)).order_by(Event.id)]
+    assert kinds == ["issued", *["frozen"] * 2, *["unfrozen"] * 2, "unbound", *["extended"] * 2, "deleted"]
+    assert Event.get(Event.kind == "frozen").actor.startswith("cardctl:")
+    assert Client.select().count() == 0
+
+
+def test_a_revived_card_without_a_client_is_reported(service: Service) -> None:
+    first, second = service.issue(2)
+    service.verify(question(first))
+    service.cardctl("card", "freeze", first)
+    service.verify(question(second))
+    assert first in service.cardctl("card", "unfreeze", first).stderr
+
+
+def test_a_reader_who_stops_early_is_not_an_error(offline: Service) -> None:
+    offline.issue(20_000)
+    command = f"{sys.executable} -m app card list --format txt | head -n 1"
+    done = subprocess.run(command, shell=True, cwd=ROOT, env=offline.environment, capture_output=True, check=True)
+    assert (len(done.stdout.strip()), done.stderr) == (32, b"")

@@ -1,0 +1,60 @@
+"""The console's page of one card."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from app.storage.models import Event
+from tests.support.console import Browser
+from tests.support.service import Service, question
+
+CONFIRM, APPLY = "/admin/cards/confirm", "/admin/cards/apply"
+
+
+def test_a_card_shows_its_client_its_history_and_the_possible_actions(
+    owner: Browser, proxied: Service, cards: list[str]
+) -> None:
+    proxied.verify(question(cards[0], "machine-0", "导出"), address="203.0.113.200")
+    proxied.verify(question(cards[0], "thief <b>"), address="198.51.100.1")
+    page = owner.get(f"/admin/card?id={cards[0].lower()}")
+    for text in ["machine-0", "203.0.113.200", "导出", "使用中", "30 天", "环境变化", "设备不符", "激活", "thief <b>"]:
+        assert text in page.words, text
+    assert "thief <b>" not in page.text
+    buttons = {value for form in page.forms for name, value, _where in form.buttons if name == "action"}
+    assert buttons == {"freeze", "unbind", "extend"}
+    assert "data-chart" in page.text
+    preview = owner.submit(page, CONFIRM, button=("action", "freeze"))
+    assert f"/admin/card?id={cards[0]}" in preview.links
+    frozen_page = owner.get(owner.submit(preview, APPLY).links[-1])
+    assert "已冻结" in frozen_page.words
+
+
+def test_the_history_of_a_card_has_pages(owner: Browser, cards: list[str]) -> None:
+    now = datetime.now(UTC)
+    entries = [
+        {
+            "at": now + timedelta(seconds=n),
+            "kind": "extended",
+            "card_id": cards[5],
+            "actor": f"number-{n:02d}",
+            "details": {},
+        }
+        for n in range(30)
+    ]
+    Event.insert_many(entries).execute()
+    first = owner.get(f"/admin/card?id={cards[5]}")
+    assert "number-29" in first.words
+    assert "number-09" not in first.words
+    onward = next(link for link in first.links if "after=" in link and "lang=" not in link)
+    second = owner.get(onward)
+    assert "number-09" in second.words
+    assert "number-10" not in second.words
+    for place in ["x", "17.A", "17.99999999999999999999999", ".1"]:
+        assert owner.get(f"/admin/card?id={cards[5]}&after={place}").status in {200, 400}, place
+
+
+@pytest.mark.parametrize("card_id", ["", "x", "0" * 32, "%3Cscript%3E", "a&id=b"])
+def test_an_unknown_card_is_a_page_that_says_so(owner: Browser, card_id: str) -> None:
+    answer = owner.get(f"/admin/card?id={card_id}")
+    assert answer.status in {404, 400}
+    assert "html" in answer.headers["content-type"]

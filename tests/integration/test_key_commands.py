@@ -1,0 +1,51 @@
+"""`cardctl key …` and `cardctl seal`."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pyrage
+
+from tests.support.service import ROOT, Service
+
+
+def test_the_public_keys_are_exported_for_clients_to_pin(keyed: Service) -> None:
+    exported = json.loads(keyed.cardctl("key", "export").stdout)
+    assert (exported["iss"], len(exported["keys"])) == ("kadun", 2)
+    assert all("d" not in key for key in exported["keys"])
+    assert exported["keys"][0]["kid"] in keyed.cardctl("key", "list").stdout
+
+
+def test_a_sealed_file_opens_with_the_key_only(keyed: Service, tmp_path: Path) -> None:
+    (tmp_path / "core.dat").write_bytes(os.urandom(300_000))
+    keyed.cardctl("seal", str(tmp_path / "core.dat"), "-o", str(tmp_path / "core.dat.age"))
+    identity = pyrage.x25519.Identity.from_str(keyed.environment["KERNAL_DATA_KEY"])
+    sealed = (tmp_path / "core.dat.age").read_bytes()
+    assert sealed.startswith(b"age-encryption.org/v1\n")
+    assert pyrage.decrypt(sealed, [identity]) == (tmp_path / "core.dat").read_bytes()
+    assert keyed.cardctl("key", "recipient").stdout.strip() == str(identity.to_public())
+
+
+def test_sealing_goes_through_pipes(keyed: Service) -> None:
+    sealed = subprocess.run(
+        [sys.executable, "-m", "app", "seal", "-", "-o", "-"],
+        cwd=ROOT,
+        env=keyed.environment,
+        input=b"core",
+        capture_output=True,
+        check=True,
+    ).stdout
+    assert pyrage.decrypt(sealed, [pyrage.x25519.Identity.from_str(keyed.environment["KERNAL_DATA_KEY"])]) == b"core"
+
+
+def test_sealing_over_the_plain_file_is_refused_and_a_failure_leaves_nothing(keyed: Service, tmp_path: Path) -> None:
+    plain = tmp_path / "core.dat"
+    plain.write_bytes(b"core")
+    assert keyed.cardctl("seal", str(plain), "-o", str(plain), check=False).returncode == 2
+    assert keyed.cardctl("seal", str(tmp_path / "none"), "-o", str(tmp_path / "x.age"), check=False).returncode == 1
+    keyed.environment["KERNAL_DATA_KEY"] = "a scheme of my own"
+    refused = keyed.cardctl("seal", str(plain), "-o", str(tmp_path / "x.age"), check=False)
+    assert (refused.returncode, "no age identity" in refused.stderr) == (1, True)
+    assert (plain.read_bytes(), (tmp_path / "x.age").exists()) == (b"core", False)
