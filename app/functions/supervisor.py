@@ -104,15 +104,11 @@ def _be_call(function: CoreFunction, request: CallRequest, limits: Limits, resul
     message = framing.encode(run_function(function, request, limits.result_bytes, processes.lift_memory_limit))
     if os.getpid() == process:  # not a child that the function has forked and that returned
         for stream in (sys.stdout, sys.stderr):
-            _flush(stream)
+            with contextlib.suppress(Exception):  # the function may have closed or replaced it
+                stream.flush()
         while message:
             message = message[os.write(result, message) :]
     os._exit(0)  # without waiting for threads
-
-
-def _flush(stream: object) -> None:
-    with contextlib.suppress(Exception):  # the function may have closed or replaced it
-        stream.flush()  # type: ignore[attr-defined]
 
 
 class _Monitor:

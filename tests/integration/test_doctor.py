@@ -1,4 +1,4 @@
-"""`cardctl doctor` where the service runs: what it gathers by itself, from a real database and real keys."""
+"""`cardctl doctor` where the service runs, with a real database and real keys."""
 
 import hashlib
 import json
@@ -32,7 +32,7 @@ def keyed(database_url: str, tmp_path: Path) -> Service:
 
 @pytest.fixture
 def role(database: Database) -> Iterator[str]:
-    """A role that may log in and nothing else."""
+    """A database role that may only log in."""
     name = f"doctor_{uuid4().hex[:8]}"
     database.execute_sql(f"CREATE ROLE {name} LOGIN PASSWORD 'of-a-test'")
     yield name
@@ -50,7 +50,7 @@ def results(service: Service, *arguments: str, text: str = "") -> dict[str, Any]
 
 
 def differing(found: dict[str, Any]) -> dict[str, str]:
-    """What is not OK; whether this machine's clock is synchronised is its own affair, and no functions are served."""
+    """The checks that are not OK, apart from those of this machine's clock and of functions, which are down."""
     apart = {"clock", "functions"}
     return {check: line["status"] for check, line in found.items() if line["status"] != "OK" and check not in apart}
 
@@ -64,21 +64,21 @@ def served_as(service: Service, role: str) -> Service:
     return service
 
 
-def test_a_trial_is_well_though_its_role_may_do_anything(keyed: Service) -> None:
+def test_a_trial_has_no_failure_though_its_role_is_a_superuser(keyed: Service) -> None:
     found = results(keyed)
     assert differing(found) == {"roles": "WARN"}
     assert "SUPERUSER" in found["roles"]["message_en"]
     assert set(found) == SERVICE_CHECKS
-    assert found["functions"]["status"] == "WARN", "nobody serves them here"
+    assert found["functions"]["status"] == "WARN"
 
 
-def test_a_person_reads_lines_and_a_summary(keyed: Service) -> None:
+def test_the_text_report_has_lines_and_a_summary(keyed: Service) -> None:
     done = keyed.cardctl("doctor")
     assert "OK    schema       结构为最新：" in done.stdout
     assert done.stderr.startswith("没有发现错误 / Nothing is wrong: 7 OK, 3 WARN") or "8 OK, 2 WARN" in done.stderr
 
 
-def test_open_keys_are_found(keyed: Service) -> None:
+def test_readable_keys_are_found(keyed: Service) -> None:
     (keyed.folder / "keys/keyring.json").chmod(0o644)
     assert differing(results(keyed)) == {"roles": "WARN", "permissions": "FAIL"}
 
@@ -97,7 +97,7 @@ def test_wrong_settings_do_not_stop_it(keyed: Service) -> None:
     assert differing(results(keyed))["database"] == "FAIL"
 
 
-def test_an_operator_without_one_time_codes_is_named_where_every_address_may_come(keyed: Service) -> None:
+def test_an_operator_without_one_time_codes_is_named_unless_addresses_are_restricted(keyed: Service) -> None:
     facts = json.dumps(HOST)
 
     def console(text: str) -> tuple[str, str]:
@@ -114,7 +114,7 @@ def test_an_operator_without_one_time_codes_is_named_where_every_address_may_com
     )
 
 
-def test_files_whose_bytes_are_lost_are_named(keyed: Service) -> None:
+def test_files_without_bytes_are_named(keyed: Service) -> None:
     for name in ("core.age", "extra.bin"):
         keyed.cardctl("file", "add", "-", "--name", name, text=name)
     assert differing(results(keyed)) == {"roles": "WARN"}
@@ -125,14 +125,14 @@ def test_files_whose_bytes_are_lost_are_named(keyed: Service) -> None:
     assert "extra.bin" not in found["files"]["message_en"]
 
 
-def test_a_key_of_the_vendors_own_is_fine_unless_it_can_be_guessed(keyed: Service) -> None:
+def test_a_key_of_the_vendors_own_scheme_must_not_be_short(keyed: Service) -> None:
     keyed.environment["KERNAL_DATA_KEY"] = "a scheme of my own, long enough"
     assert differing(results(keyed)) == {"roles": "WARN"}
     keyed.environment["KERNAL_DATA_KEY"] = "changeme"
     assert differing(results(keyed)) == {"roles": "WARN", "data-key": "FAIL"}
 
 
-def test_a_database_that_is_away_is_found(keyed: Service) -> None:
+def test_an_unavailable_database_is_found(keyed: Service) -> None:
     keyed.environment["DATABASE_URL"] = "postgresql://kadun:hidden@127.0.0.1:1/kadun"
     found = results(keyed)
     assert differing(found) == {"database": "FAIL", "schema": "WARN", "roles": "WARN", "files": "WARN"}
@@ -147,7 +147,7 @@ def test_an_empty_database_is_found(keyed: Service, postgres: EmbeddedPostgres) 
     assert "cardctl migrate" in found["schema"]["message_en"]
 
 
-def test_a_role_that_can_do_what_it_needs_and_no_more_is_well(keyed: Service, database: Database, role: str) -> None:
+def test_a_role_with_the_least_rights_is_ok(keyed: Service, database: Database, role: str) -> None:
     for grant in LEAST:
         database.execute_sql(grant.format(role=role))
     assert differing(results(served_as(keyed, role))) == {}
@@ -165,7 +165,7 @@ def test_a_role_that_can_do_what_it_needs_and_no_more_is_well(keyed: Service, da
         ("GRANT {owner} TO {role}", "owns tables"),
     ],
 )
-def test_a_role_that_can_do_more_is_found(
+def test_a_role_with_more_rights_is_found(
     keyed: Service, database: Database, role: str, grant: str, problem: str
 ) -> None:
     owner = urlsplit(keyed.environment["DATABASE_URL"]).username
@@ -177,14 +177,14 @@ def test_a_role_that_can_do_more_is_found(
     assert problem in found["roles"]["message_en"]
 
 
-def test_a_role_that_can_do_nothing_is_found(keyed: Service, role: str) -> None:
+def test_a_role_without_rights_is_found(keyed: Service, role: str) -> None:
     found = results(served_as(keyed, role))
     assert differing(found) == {"database": "FAIL", "schema": "WARN", "roles": "WARN", "files": "WARN"}
     assert "permission denied" in found["database"]["message_en"]
 
 
 @pytest.mark.parametrize(("recorded", "status"), [("198.51.100.7", "OK"), ("172.18.0.1", "FAIL")])
-def test_the_address_that_the_app_took_is_compared_with_the_true_one_and_the_question_forgotten(
+def test_the_recorded_address_is_compared_with_the_true_one_and_the_probe_deleted(
     proxied: Service, database: Database, recorded: str, status: str
 ) -> None:
     other = proxied.verify(question("0" * 32), address="198.51.100.7")
@@ -195,7 +195,7 @@ def test_the_address_that_the_app_took_is_compared_with_the_true_one_and_the_que
     assert [event.reference for event in Event.select()] == [other.claims["jti"][-8:]]
 
 
-def test_the_host_alone_is_judged_without_any_settings(keyed: Service) -> None:
+def test_the_host_is_checked_without_any_settings(keyed: Service) -> None:
     keyed.environment = {"PATH": keyed.environment["PATH"]}
     found = results(keyed, "--host-only", "--host-facts", "-", text=json.dumps(HOST))
     assert "schema" not in found
@@ -212,7 +212,7 @@ def test_the_host_alone_is_judged_without_any_settings(keyed: Service) -> None:
         (["--format", "xml"], "", 2),
     ],
 )
-def test_wrong_facts_and_wrong_use_are_said_in_a_line(
+def test_invalid_facts_and_wrong_usage_are_reported_in_one_line(
     keyed: Service, arguments: list[str], text: str, status: int
 ) -> None:
     done = keyed.cardctl("doctor", *arguments, check=False, text=text)

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from app.services.doctor import HostFacts
-from app.services.doctor.facts import DatabaseFacts, Mode, Role, ServiceFacts
+from app.services.doctor.facts import DatabaseFacts, ServiceFacts
 
 PEM = serialization.Encoding.PEM
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
@@ -138,9 +138,7 @@ HOST: dict[str, Any] = {
     "secrets_in_env": None,
     "moved_to": None,
 }
-DATABASE = DatabaseFacts(
-    "0001_initial", 0.01, (Role("kadun_app", ()),), {REFERENCE: "198.51.100.1"}, files=2, operators={}
-)
+DATABASE = DatabaseFacts("0001_initial", 0.01, {"kadun_app": []}, {REFERENCE: "198.51.100.1"}, files=2, operators={})
 SERVICE = ServiceFacts(
     settings_error=None,
     behind_proxy=True,
@@ -149,7 +147,7 @@ SERVICE = ServiceFacts(
     key_ids=("current", "next"),
     data_key=(True,),
     data_key_length=74,
-    modes=(Mode("/keys", 0o700, 0o700), Mode("/keys/keyring.json", 0o600, 0o600)),
+    key_modes={"/keys": 0o700, "/keys/keyring.json": 0o600},
     clock_synchronised=True,
     program={"wsgi.py": "digest"},
 )

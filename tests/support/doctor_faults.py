@@ -1,4 +1,7 @@
-"""Faults that `cardctl doctor` must find: each is planted in a running stack, and healed on the way out."""
+"""Faults of a running stack that `cardctl doctor` must find, and that are healed afterwards.
+
+Those that need no host are in tests/integration/test_doctor.py.
+"""
 
 import os
 import shutil
@@ -15,13 +18,13 @@ from tests.support.service import wait_for
 from tests.support.stack import Stack, run
 
 DOMAIN = "kadun.test"
-Findings = dict[str, str]
+Statuses = dict[str, str]
 Fault = Callable[[Stack], AbstractContextManager[object]]
 
 
 @contextmanager
 def rewritten(path: Path, text: str) -> Iterator[None]:
-    """Changes a file in its place, which is how a mounted one is changed."""
+    """Overwrite a file in place, as mounted files must be."""
     before = path.read_bytes()
     path.write_text(text)
     try:
@@ -46,7 +49,7 @@ def reload_nginx(stack: Stack) -> None:
 
 @contextmanager
 def certificate(stack: Stack, name: str, *, days: int, served: bool) -> Iterator[None]:
-    """Puts another self-signed pair into its place, and lets nginx take it up or not."""
+    """Replace the certificate by another self-signed one, and have nginx load it or not."""
     folder = stack.folder / "https_certificates"
     files = [folder / "fullchain.pem", folder / "privkey.pem"]
     before = [file.read_bytes() for file in files]
@@ -84,8 +87,8 @@ def _served(stack: Stack) -> x509.Certificate:
 
 
 @contextmanager
-def nginx_says(stack: Stack, old: str, new: str) -> Iterator[None]:
-    """Changes what nginx hands to the app."""
+def nginx_sends(stack: Stack, old: str, new: str) -> Iterator[None]:
+    """Change what nginx sends to the app."""
     file = stack.folder / "nginx/kadun/proxy.conf"
     text = file.read_text()
     assert old in text
@@ -98,10 +101,10 @@ def nginx_says(stack: Stack, old: str, new: str) -> Iterator[None]:
 
 
 def _reloaded(stack: Stack) -> None:
-    """Reloads nginx and waits until its workers are new ones."""
+    """Reload nginx, and wait until its workers are new ones."""
 
     def workers() -> set[int]:
-        with suppress(FileNotFoundError):  # one ended while we looked: look again
+        with suppress(FileNotFoundError):  # one ended meanwhile: try again
             return {pid for pid, status in stack.processes("nginx") if "0" not in status["Uid"].split()}
         return set()
 
@@ -112,7 +115,7 @@ def _reloaded(stack: Stack) -> None:
 
 @contextmanager
 def sql(stack: Stack, plant: str, heal: str) -> Iterator[None]:
-    """Runs statements as the database's superuser, inside."""
+    """Run statements as the database's superuser."""
 
     def execute(statement: str) -> None:
         stack.compose("exec", "-T", "database", "psql", "-qX", "-U", "postgres", "-d", "kadun", "-c", statement)
@@ -173,7 +176,7 @@ def old_proof(stack: Stack) -> AbstractContextManager[None]:
 
 @contextmanager
 def failing_hook(stack: Stack) -> Iterator[None]:
-    """It is there, and nothing tells that it was ever done."""
+    """Add a hook that has never run."""
     hook = stack.folder / "data/backup-hooks.d/50-away"
     hook.parent.mkdir()
     hook.touch(0o755)
@@ -187,27 +190,6 @@ def secret_in_env(stack: Stack) -> AbstractContextManager[None]:
     password = (stack.folder / "secrets/db_password").read_text().strip()
     file = stack.folder / ".env"
     return rewritten(file, f"{file.read_text()}\nNOTE={password}\n")
-
-
-def short_key(stack: Stack) -> AbstractContextManager[None]:
-    return rewritten(stack.folder / "secrets/kernal_data_key", "changeme\n")
-
-
-def damaged_ring(stack: Stack) -> AbstractContextManager[None]:
-    file = stack.folder / "data/keys/keyring.json"
-    return rewritten(file, file.read_text()[:-100])
-
-
-@contextmanager
-def lost_file(stack: Stack) -> Iterator[None]:
-    (stack.folder / "core.age").write_text("core data")
-    stack.script("cardctl", "file", "add", stack.folder / "core.age")
-    for blob in (stack.folder / "data/files").iterdir():
-        blob.unlink()
-    try:
-        yield
-    finally:
-        stack.script("cardctl", "file", "remove", "core.age")
 
 
 @contextmanager
@@ -233,7 +215,7 @@ def broken_module(stack: Stack) -> Iterator[None]:
         stack.script("cardctl", "function", "reload")
 
 
-FAULTS: dict[str, tuple[Fault, Findings]] = {
+FAULTS: dict[str, tuple[Fault, Statuses]] = {
     "an expired certificate is served": (
         lambda stack: certificate(stack, DOMAIN, days=-1, served=True),
         {"certificate": "FAIL"},
@@ -242,11 +224,11 @@ FAULTS: dict[str, tuple[Fault, Findings]] = {
         lambda stack: certificate(stack, DOMAIN, days=10, served=True),
         {"certificate": "WARN"},
     ),
-    "the certificate names somebody else": (
+    "the certificate has another name": (
         lambda stack: certificate(stack, "else.test", days=90, served=True),
         {"certificate-names": "FAIL"},
     ),
-    "a new certificate lies there that nginx does not serve": (
+    "nginx does not serve the new certificate": (
         lambda stack: certificate(stack, DOMAIN, days=90, served=False),
         {"certificate-file": "FAIL"},
     ),
@@ -254,26 +236,16 @@ FAULTS: dict[str, tuple[Fault, Findings]] = {
         lambda stack: mode(stack.folder / "data/keys/keyring.json", 0o644),
         {"permissions": "FAIL"},
     ),
-    "others may look into the folder of secrets": (
+    "others may read the folder of secrets": (
         lambda stack: mode(stack.folder / "secrets", 0o755),
         {"permissions": "FAIL"},
     ),
-    "a secret stands in .env": (secret_in_env, {"env": "FAIL"}),
+    "a secret is in .env": (secret_in_env, {"env": "FAIL"}),
     "the last backup is 27 hours old": (old_backup, {"backup": "FAIL"}),
     "the last backup's file is gone": (backup_gone, {"backup": "FAIL"}),
-    "the last proof of a backup is nine days old": (old_proof, {"backup-proof": "WARN"}),
-    "no backup was ever carried away": (failing_hook, {"backup-away": "WARN"}),
+    "the last verification of a backup is nine days old": (old_proof, {"backup-proof": "WARN"}),
+    "no backup was ever copied elsewhere": (failing_hook, {"backup-away": "WARN"}),
     "the disk of the backups is nearly full": (nearly_full_backup_disk, {"disk-backups": "FAIL"}),
-    "the app's role is a superuser": (
-        lambda stack: sql(stack, "ALTER ROLE kadun_app SUPERUSER", "ALTER ROLE kadun_app NOSUPERUSER"),
-        {"roles": "FAIL"},
-    ),
-    "the app's role may make tables": (
-        lambda stack: sql(
-            stack, "GRANT CREATE ON SCHEMA public TO kadun_app", "REVOKE CREATE ON SCHEMA public FROM kadun_app"
-        ),
-        {"roles": "FAIL"},
-    ),
     "the schema is behind the program": (
         lambda stack: sql(
             stack,
@@ -285,22 +257,20 @@ FAULTS: dict[str, tuple[Fault, Findings]] = {
             "files": "WARN",
             "console": "WARN",
             "proxy": "WARN",
-        },  # the service refuses such a database, so nobody can ask it
+        },  # the service refuses such a database
     ),
-    "the key of the core data can be guessed": (short_key, {"data-key": "FAIL"}),
-    "the signing keys are damaged": (damaged_ring, {"keys": "FAIL"}),
-    "nginx hands over the gateway's address": (
-        lambda stack: nginx_says(stack, "X-Real-IP $remote_addr", "X-Real-IP 172.18.0.1"),
+    "nginx sends the gateway's address": (
+        lambda stack: nginx_sends(stack, "X-Real-IP $remote_addr", "X-Real-IP 172.18.0.1"),
         {"proxy": "FAIL"},
     ),
-    "nginx believes what a client writes of its address": (
-        lambda stack: nginx_says(
+    "nginx believes a client's address header": (
+        lambda stack: nginx_sends(
             stack, "proxy_http_version", "set_real_ip_from 0.0.0.0/0;\nset_real_ip_from ::/0;\nproxy_http_version"
         ),
         {"proxy": "FAIL"},
     ),
-    "nginx hands over no address": (
-        lambda stack: nginx_says(stack, "proxy_set_header X-Real-IP $remote_addr;", ""),
+    "nginx sends no address": (
+        lambda stack: nginx_sends(stack, "proxy_set_header X-Real-IP $remote_addr;", ""),
         {"proxy": "FAIL"},
     ),
     "nginx is stopped": (
@@ -310,10 +280,9 @@ FAULTS: dict[str, tuple[Fault, Findings]] = {
             ("certificate", "certificate-names", "certificate-chain", "certificate-file"), "WARN"
         ),  # not checked
     ),
-    "the bytes of a licensed file are lost": (lost_file, {"files": "FAIL"}),
-    "the service cannot write where licensed files lie": (closed_files, {"files": "FAIL"}),
-    "a module of functions does not load": (broken_module, {"functions": "FAIL"}),
-    "the functions are stopped": (
+    "the service cannot write to the folder of licensed files": (closed_files, {"files": "FAIL"}),
+    "a module of functions is broken": (broken_module, {"functions": "FAIL"}),
+    "the functions service is stopped": (
         lambda stack: stopped(stack, "functions"),
         {"containers": "FAIL", "functions": "WARN"},
     ),

@@ -14,11 +14,6 @@ import time
 from app.functions import core_function
 
 
-class OddError(Exception):
-    def __str__(self):
-        raise RuntimeError
-
-
 @core_function("busy")
 def busy(arguments, caller):
     while True:
@@ -120,19 +115,9 @@ def recursion_in_c(arguments, caller):
     return repr(nested)
 
 
-@core_function("secret")
-def secret(arguments, caller):
-    raise ValueError("hunter2")
-
-
 @core_function("leaves")
 def leaves(arguments, caller):
     sys.exit(0)
-
-
-@core_function("interrupted")
-def interrupted(arguments, caller):
-    raise KeyboardInterrupt
 
 
 @core_function("thread without end")
@@ -235,50 +220,12 @@ def large_file(arguments, caller):
             file.write(b"x" * 1024**2)
 
 
-RESULTS = {
-    "set": lambda: {1, 2},
-    "bytes": lambda: b"x",
-    "NaN": lambda: [float("nan")],
-    "surrogate": lambda: {"a": "\ud800"},
-    "numbers as keys": lambda: {1: "a"},
-    "huge number": lambda: 10**5000,
-    "generator": lambda: (number for number in range(3)),
-}
-for name, make in RESULTS.items():
-    core_function(name)(lambda arguments, caller, make=make: make())
-
-
-@core_function("cycle")
-def cycle(arguments, caller):
-    made = []
-    made.append(made)
-    return made
-
-
-@core_function("deep")
-def deep(arguments, caller):
-    made = []
-    for _ in range(64):
-        made = [made]
-    return made
-
-
 @core_function("very deep")
 def very_deep(arguments, caller):
     made = []
     for _ in range(100_000):
         made = {"a": made}
     return made
-
-
-@core_function("NUL in its message")
-def odd_message(arguments, caller):
-    raise ValueError("a\0b\ud800c")
-
-
-@core_function("cannot be shown")
-def cannot_be_shown(arguments, caller):
-    raise OddError
 
 
 @core_function("prints much")

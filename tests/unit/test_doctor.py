@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from app.services.doctor import CheckResult, Facts, Status, run_checks
-from app.services.doctor.facts import Mode, Role, ServiceFacts
+from app.services.doctor.facts import ServiceFacts
 from tests.support.doctor_facts import (
     DATABASE,
     DISK,
@@ -201,7 +201,7 @@ SERVICE_CASES: list[tuple[dict[str, Any], dict[str, str]]] = [
     (database(schema_found=None), {"schema": "FAIL", "proxy": "WARN"}),
     (database(schema_found="0000_before"), {"schema": "FAIL", "proxy": "WARN"}),
     (database(schema_found="0002_after"), {"schema": "FAIL", "proxy": "WARN"}),
-    (database(roles=(Role("kadun_app", ("SUPERUSER",)),)), {"roles": "FAIL"}),
+    (database(roles={"kadun_app": ["SUPERUSER"]}), {"roles": "FAIL"}),
     ({"key_ids": "damaged"}, {"keys": "FAIL"}),
     (database(files=None), {"files": "WARN"}),
     (database(lost_files=("core.age",)), {"files": "FAIL"}),
@@ -237,7 +237,7 @@ def test_each_check_has_a_case_here_in_which_it_is_not_ok() -> None:
 def test_the_key_folder_is_checked_by_the_service_where_the_host_may_not_look() -> None:
     unseen = "\n".join(line for line in PERMISSIONS.splitlines() if "data/keys" not in line)
     assert differing(checked(permissions=unseen)) == {}
-    service = replace(SERVICE, modes=(SERVICE.modes[0], Mode("/keys/keyring.json", 0o644, 0o600)))
+    service = replace(SERVICE, key_modes={"/keys": 0o700, "/keys/keyring.json": 0o644})
     assert differing(checked(service, permissions=unseen)) == {"permissions": "FAIL"}
 
 
@@ -270,11 +270,11 @@ def test_operators_without_one_time_codes_are_named_unless_only_certain_addresse
 
 
 def test_without_facts_of_the_host_only_the_service_is_checked() -> None:
-    trial = replace(SERVICE, behind_proxy=False, database=replace(DATABASE, roles=(Role("kadun", ("SUPERUSER",)),)))
+    trial = replace(SERVICE, behind_proxy=False, database=replace(DATABASE, roles={"kadun": ["SUPERUSER"]}))
     results = run_checks(Facts(service_if_any=trial))
     assert set(results) == SERVICE_CHECKS
     assert differing(results) == {"roles": "WARN"}, "the trial has one role"
-    exposed = replace(SERVICE, modes=(Mode("/keys", 0o755, 0o700), Mode("/keys/keyring.json", None, 0o600)))
+    exposed = replace(SERVICE, key_modes={"/keys": 0o755})
     assert differing(run_checks(Facts(service_if_any=exposed))) == {"permissions": "FAIL"}
 
 

@@ -2,9 +2,9 @@
 
 import base64
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cached_property
 
 import msgspec
 
@@ -104,25 +104,18 @@ class HostFacts(msgspec.Struct, forbid_unknown_fields=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Role:
-    """A database role and what it may do but should not, as `problems` in the words of PostgreSQL."""
-
-    name: str
-    problems: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class DatabaseFacts:
     """What the database told.
 
-    `recorded` is the address in the journal by a verdict's reference. `files` counts the licensed files; `lost_files`
-    are the names of those whose bytes are missing; `operators` says of each by name whether a log-in needs a one-time
-    code. None and empty where this program does not know the schema.
+    `roles` are the database's roles with what they may do and should not, in the words of PostgreSQL. `recorded` is
+    the address in the journal by a verdict's reference. `files` counts the licensed files; `lost_files` are the
+    names of those whose bytes are missing; `operators` says of each by name whether a log-in needs a one-time code.
+    None and empty where this program does not know the schema.
     """
 
     schema_found: str | None
     clock_offset_seconds: float
-    roles: tuple[Role, ...]
+    roles: Mapping[str, Sequence[str]]
     recorded: dict[str, str | None] = field(default_factory=dict)
     files: int | None = None
     lost_files: tuple[str, ...] = ()
@@ -130,31 +123,14 @@ class DatabaseFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class Mode:
-    """A file's permission bits, None where it is missing, and those that it may have at most."""
-
-    path: str
-    mode: int | None
-    allowed: int
-
-    def __str__(self) -> str:
-        """Return the path and its bits."""
-        return f"{self.path} {self.mode or 0:o}"
-
-    @property
-    def is_too_open(self) -> bool:
-        """Whether it has bits that it must not have."""
-        return self.mode is not None and self.mode & ~self.allowed != 0
-
-
-@dataclass(frozen=True, slots=True)
 class ServiceFacts:
     """What is seen where the service runs; a text in place of a fact is the error that kept us from it.
 
-    `data_key` says of each line of KERNAL_DATA_KEY whether it is an age identity. `functions` counts the loaded ones,
-    None where their service does not answer; `broken` are the modules that could not be loaded. `unwritable_folder` is
-    the folder of licensed files where it exists and the service cannot write to it. `program` is the SHA-256 of each
-    of the program's files.
+    `key_modes` are the permission bits of the key folder and the key ring by path, where they exist. `data_key`
+    says of each line of KERNAL_DATA_KEY whether it is an age identity. `functions` counts the loaded ones, None
+    where their service does not answer; `broken` are the modules that could not be loaded. `unwritable_folder` is
+    the folder of licensed files where it exists and the service cannot write to it. `program` is the SHA-256 of
+    each of the program's files.
     """
 
     settings_error: str | None
@@ -164,7 +140,7 @@ class ServiceFacts:
     key_ids: tuple[str, ...] | str
     data_key: tuple[bool, ...]
     data_key_length: int
-    modes: tuple[Mode, ...]
+    key_modes: Mapping[str, int]
     clock_synchronised: bool | None
     unwritable_folder: str | None = None
     functions: int | None = 0
@@ -176,42 +152,30 @@ class NotGatheredError(Exception):
     """A check needs facts that nobody gathered: those of the host in the trial, or those of a service that is down."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Facts:
     """Everything that was gathered."""
 
     host_if_any: HostFacts | None = None
     service_if_any: ServiceFacts | None = None
 
-    @cached_property
+    @property
     def host(self) -> HostFacts:
-        """What the host told.
-
-        Raises:
-            NotGatheredError: the host was not asked.
-        """
+        """The facts of the host; raises NotGatheredError without them."""
         if self.host_if_any is None:
             raise NotGatheredError
         return self.host_if_any
 
-    @cached_property
+    @property
     def service(self) -> ServiceFacts:
-        """What is seen where the service runs.
-
-        Raises:
-            NotGatheredError: it does not run.
-        """
+        """The facts of the service; raises NotGatheredError without them."""
         if self.service_if_any is None:
             raise NotGatheredError
         return self.service_if_any
 
-    @cached_property
+    @property
     def database(self) -> DatabaseFacts:
-        """What the database told.
-
-        Raises:
-            NotCheckedError: it is unavailable.
-        """
+        """The facts of the database; raises NotCheckedError when it is unavailable."""
         found = self.service.database
         if isinstance(found, str):
             raise NotCheckedError("数据库不可用", "the database is away")

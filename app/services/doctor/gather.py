@@ -1,5 +1,6 @@
 """Gathers the facts where the service runs. Nothing that is missing or broken stops it."""
 
+import contextlib
 import ctypes
 import hashlib
 import os
@@ -13,7 +14,7 @@ import app
 from app.clock import utc_now
 from app.domain.errors import ConflictError, DatabaseUnavailableError
 from app.functions.client import FunctionsClient, FunctionsUnavailableError
-from app.services.doctor.facts import DatabaseFacts, HostFacts, Mode, Role, ServiceFacts
+from app.services.doctor.facts import DatabaseFacts, HostFacts, ServiceFacts
 from app.settings import Settings, SettingsError, database_url_from
 from app.storage import files, inspection, schema
 from app.storage.blobs import Blob, Blobs
@@ -86,7 +87,7 @@ def _service_facts(  # noqa: PLR0913  # a setting each
         key_ids=_key_ids(keys_dir),
         data_key=tuple(_is_identity(line) for line in data_key.splitlines() if line.strip()),
         data_key_length=len(data_key),
-        modes=(_mode(keys_dir, 0o700), _mode(keys_dir / keyring.FILE, 0o600)),
+        key_modes=_modes(keys_dir, keys_dir / keyring.FILE),
         clock_synchronised=_clock_synchronised(),
         unwritable_folder=str(files_dir) if is_unwritable else None,
         functions=functions,
@@ -120,8 +121,8 @@ def _query(database: Database, references: Sequence[str], blobs: Blobs) -> Datab
     found = schema.current_version(connection)
     database.rollback()  # an empty database has refused the query
     if found is None:
-        return DatabaseFacts(None, offset, ())
-    roles = tuple(Role(name, tuple(wrong)) for name, wrong in inspection.role_problems(connection).items())
+        return DatabaseFacts(None, offset, {})
+    roles = inspection.role_problems(connection)
     recorded = inspection.take_probes(references)
     if found != schema.expected_version():
         return DatabaseFacts(found, offset, roles, recorded)
@@ -153,11 +154,12 @@ def _is_identity(line: str) -> bool:
     return True
 
 
-def _mode(path: Path, allowed: int) -> Mode:
-    try:
-        return Mode(str(path), path.stat().st_mode & 0o7777, allowed)
-    except OSError:
-        return Mode(str(path), None, allowed)
+def _modes(*paths: Path) -> dict[str, int]:
+    modes = {}
+    for path in paths:
+        with contextlib.suppress(OSError):
+            modes[str(path)] = path.stat().st_mode & 0o7777
+    return modes
 
 
 def _clock_synchronised() -> bool | None:

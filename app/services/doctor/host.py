@@ -2,7 +2,7 @@
 
 from datetime import datetime, timedelta
 
-from app.services.doctor.facts import Facts, Mode
+from app.services.doctor.facts import Facts
 from app.services.doctor.results import CheckResult, NotCheckedError, fail, ok, warn
 
 SERVICES = ("database", "app", "functions", "nginx")
@@ -143,21 +143,25 @@ def env(facts: Facts) -> CheckResult:
 def permissions(facts: Facts) -> CheckResult:
     """Check that nobody but their owners can read secrets, private keys and backups.
 
-    The service sees the key folder, too; so it tells what the host may not see, and in the trial it tells all.
+    The service sees the key folder, too: it tells what the host may not see, and in the trial it tells all.
     """
-    modes = facts.service_if_any.modes if facts.service_if_any else ()
+    key_modes = facts.service_if_any.key_modes if facts.service_if_any else {}
     if facts.host_if_any is None:
-        exposed = [str(m) for m in facts.service.modes if m.is_too_open]
-        return _exposed(exposed) or ok("签名密钥仅服务可读", "The signing keys are the service's alone")
-    seen = {
-        path: mode for mode, _, path in (line.split(" ", 2) for line in (facts.host.permissions or "").splitlines())
-    }
-    exposed = [f"{path} {mode}" for path, mode in seen.items() if int(mode, 8) & _OTHERS]
-    exposed += [str(m) for m in modes if m.is_too_open and _on_host(m) not in seen]
-    if result := _exposed(exposed):
-        return result
-    seen_inside = {_on_host(m) for m in modes if m.mode is not None}
-    unseen = ", ".join(path for path in PRIVATE if path not in seen and path not in seen_inside)
+        modes = dict(facts.service.key_modes)
+    else:
+        modes = {_on_host(path): mode for path, mode in key_modes.items()}
+        for line in (facts.host.permissions or "").splitlines():
+            mode, _, path = line.split(" ", 2)
+            modes[path] = int(mode, 8)
+    exposed = [f"{path} {mode:o}" for path, mode in modes.items() if mode & _OTHERS]
+    if exposed:
+        listed = ", ".join(exposed[:_MAX_LISTED]) + (" …" if len(exposed) > _MAX_LISTED else "")
+        return fail(
+            f"其他用户可读：{listed}。请执行 chmod go= 收回", f"Open to others: {listed}. Take it back with chmod go="
+        )
+    if facts.host_if_any is None:
+        return ok("签名密钥仅服务可读", "The signing keys are the service's alone")
+    unseen = ", ".join(path for path in PRIVATE if path not in modes)
     if unseen:
         raise NotCheckedError(
             f"看不到或缺少 {unseen}（请用 root 运行）", f"not seen or missing: {unseen} (try as root)"
@@ -165,15 +169,6 @@ def permissions(facts: Facts) -> CheckResult:
     return ok("密钥与备份仅属主可读", "Secrets, private keys and backups are their owners' alone")
 
 
-def _exposed(paths: list[str]) -> CheckResult | None:
-    if not paths:
-        return None
-    listed = ", ".join(paths[:_MAX_LISTED]) + (" …" if len(paths) > _MAX_LISTED else "")
-    return fail(
-        f"其他用户可读：{listed}。请执行 chmod go= 收回", f"Open to others: {listed}. Take it back with chmod go="
-    )
-
-
-def _on_host(mode: Mode) -> str:
+def _on_host(path: str) -> str:
     """Return the host's path of a path of the key folder, which is mounted inside."""
-    return "data/keys/keyring.json" if mode.path.endswith(".json") else "data/keys"
+    return "data/keys/keyring.json" if path.endswith(".json") else "data/keys"

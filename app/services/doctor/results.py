@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 
 from app.domain.texts import Text
 
@@ -31,16 +32,6 @@ class NotCheckedError(Exception):
         self.text = Text(zh, en)
 
 
-def ok(zh: str, en: str) -> CheckResult:
-    """Return a result that nothing is wrong."""
-    return CheckResult(Status.OK, zh, en)
-
-
-def warn(zh: str, en: str) -> CheckResult:
-    """Return a result that somebody should look at."""
-    return CheckResult(Status.WARN, zh, en)
-
-
-def fail(zh: str, en: str) -> CheckResult:
-    """Return a result that something is wrong."""
-    return CheckResult(Status.FAIL, zh, en)
+ok = partial(CheckResult, Status.OK)
+warn = partial(CheckResult, Status.WARN)
+fail = partial(CheckResult, Status.FAIL)

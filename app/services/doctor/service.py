@@ -37,7 +37,7 @@ def schema(facts: Facts) -> CheckResult:
 
 def roles(facts: Facts) -> CheckResult:
     """Check that the database roles can do what they need and no more; the trial has one role that can do anything."""
-    listed = "; ".join(f"{role.name}: {', '.join(role.problems)}" for role in facts.database.roles if role.problems)
+    listed = "; ".join(f"{role}: {', '.join(problems)}" for role, problems in facts.database.roles.items() if problems)
     if not listed:
         return ok("数据库角色权限最小", "Each database role can do what it needs and no more")
     if not facts.service.behind_proxy:

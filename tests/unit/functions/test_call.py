@@ -67,8 +67,12 @@ def nested(depth: int) -> list[Any]:
     return made
 
 
+CYCLE: list[Any] = []
+CYCLE.append(CYCLE)
+
+
 @pytest.mark.parametrize(
-    "value", [math.nan, math.inf, {1}, b"", object(), {1: 2}, {"a": [{None: 1}]}, "\udc80", {"\ud800": 1}, 1j]
+    "value", [CYCLE, math.nan, math.inf, {1}, b"", object(), {1: 2}, {"a": [{None: 1}]}, "\udc80", {"\ud800": 1}, 1j]
 )
 def test_a_value_that_is_not_json_is_refused(value: object) -> None:
     with pytest.raises(ResultError, match=r"结果不是 JSON.* / the result is not JSON"):
