@@ -1,4 +1,4 @@
-"""When two addresses are the same one."""
+"""Canonical addresses, and when two count as the same."""
 
 from ipaddress import IPv4Address, IPv6Address
 
@@ -108,7 +108,7 @@ def test_what_counts_as_one_address_is_an_ipv4_address_or_an_ipv6_network(addres
         "\0",
     ],
 )
-def test_what_is_no_address_is_refused(text: str) -> None:
+def test_other_text_is_refused(text: str) -> None:
     with pytest.raises(ValueError):  # noqa: PT011  # the standard library's own words
         canonical_address(text)
     with pytest.raises(ValueError):  # noqa: PT011
@@ -124,11 +124,11 @@ def test_what_is_no_address_is_refused(text: str) -> None:
         ("2001:db8:0:1::/64", "2001:db8:0:1::/64"),
     ],
 )
-def test_a_person_types_an_address_or_what_counts_as_one(typed: str, network: str) -> None:
+def test_an_address_or_a_64_network_is_read_as_typed(typed: str, network: str) -> None:
     assert read_network(typed) == network
 
 
 @pytest.mark.parametrize("text", ["", "203.0.113.7/32", "203.0.113.0/24", "2001:db8::/48", "2001:db8:0:1::9/64", "/64"])
-def test_other_networks_are_no_address(text: str) -> None:
+def test_other_networks_are_refused(text: str) -> None:
     with pytest.raises(ValueError):  # noqa: PT011  # the standard library's own words
         read_network(text)

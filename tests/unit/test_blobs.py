@@ -1,4 +1,4 @@
-"""The folder of files' bytes: what is there is whole, and what is not ours stays."""
+"""The folder of licensed files' bytes: complete files, durable changes, and nothing else touched."""
 
 import fcntl
 import hashlib
@@ -33,7 +33,7 @@ def add(blobs: Blobs, content: bytes = CONTENT, size: int | None = None) -> Blob
         return received.blob
 
 
-def test_bytes_are_found_under_their_digest_by_everybody(blobs: Blobs, folder: Path) -> None:
+def test_bytes_are_readable_for_everybody_under_their_digest(blobs: Blobs, folder: Path) -> None:
     umask = os.umask(0o077)
     try:
         assert add(blobs, size=len(CONTENT)) == BLOB
@@ -58,7 +58,7 @@ def test_progress_adds_up(blobs: Blobs) -> None:
     assert sum(done) == len(CONTENT)
 
 
-def test_what_is_not_installed_is_gone(blobs: Blobs, folder: Path) -> None:
+def test_bytes_that_were_not_installed_are_removed(blobs: Blobs, folder: Path) -> None:
     with blobs.receiving(io.BytesIO(CONTENT), None) as received:
         assert received.partial.stat().st_size == len(CONTENT)
     assert list(folder.iterdir()) == []
@@ -74,7 +74,7 @@ def test_a_source_that_ends_early_or_late_is_refused(blobs: Blobs, folder: Path)
     assert list(folder.iterdir()) == []
 
 
-def test_a_source_that_breaks_leaves_nothing(blobs: Blobs, folder: Path) -> None:
+def test_a_source_that_fails_leaves_nothing(blobs: Blobs, folder: Path) -> None:
     class Broken(io.BytesIO):
         def read(self, size: int | None = -1) -> bytes:
             if self.tell():
@@ -107,7 +107,7 @@ def test_a_stream_that_fills_the_disk_is_refused_while_there_is_still_room_for_o
     assert list(folder.iterdir()) == []
 
 
-def test_what_killed_additions_left_is_swept_and_nothing_else(blobs: Blobs, folder: Path) -> None:
+def test_leftovers_of_interrupted_additions_are_removed_and_nothing_else(blobs: Blobs, folder: Path) -> None:
     add(blobs)
     (folder / "vendor's own.txt").write_text("x")
     (folder / ".adding-left").write_bytes(b"half")
@@ -118,7 +118,7 @@ def test_what_killed_additions_left_is_swept_and_nothing_else(blobs: Blobs, fold
     assert left == {BLOB.sha256, hashlib.sha256(b"other").hexdigest(), "vendor's own.txt", ".adding-busy"}
 
 
-def test_a_file_that_is_swept_before_it_is_locked_is_made_anew(
+def test_a_file_removed_before_it_is_locked_is_created_again(
     blobs: Blobs, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     genuine, made = tempfile.mkstemp, []
@@ -135,7 +135,7 @@ def test_a_file_that_is_swept_before_it_is_locked_is_made_anew(
     assert len(made) == 2
 
 
-def test_removed_bytes_are_gone_but_whoever_reads_them_goes_on(blobs: Blobs) -> None:
+def test_an_open_file_outlives_its_removal(blobs: Blobs) -> None:
     add(blobs)
     with blobs.open(BLOB) as file:
         assert file.read(10) == CONTENT[:10]
@@ -147,7 +147,7 @@ def test_removed_bytes_are_gone_but_whoever_reads_them_goes_on(blobs: Blobs) -> 
         blobs.open(BLOB)
 
 
-def test_bytes_of_another_length_are_not_those(blobs: Blobs, folder: Path) -> None:
+def test_a_file_of_another_length_is_not_opened(blobs: Blobs, folder: Path) -> None:
     add(blobs)
     (folder / BLOB.sha256).write_bytes(CONTENT[:-1])
     assert not blobs.holds(BLOB)
@@ -155,7 +155,7 @@ def test_bytes_of_another_length_are_not_those(blobs: Blobs, folder: Path) -> No
     assert blobs.holds(BLOB)
 
 
-def test_a_folder_whose_parent_is_not_there_is_not_made(tmp_path: Path) -> None:
+def test_the_folders_parent_is_not_created(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         add(Blobs(tmp_path / "no" / "files"))
     assert not Blobs(tmp_path / "no").holds(BLOB)

@@ -1,4 +1,4 @@
-"""Card IDs as people type them, durations, validities, statuses."""
+"""Card IDs as people type them, durations, validities and statuses."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -59,12 +59,12 @@ def test_the_grouped_form_and_lower_case_read_as_the_id(card_id: str) -> None:
     "between",
     [" ", "\t", "\n", "\r\n", "\u00a0", "\u3000", "-", "\u2010", "\u2013", "\u2014", "\uff0d", " - "],
 )
-def test_white_space_and_dashes_of_every_kind_go(between: str) -> None:
+def test_white_space_and_dashes_of_every_kind_are_ignored(between: str) -> None:
     assert cards.parse_card_id(between + between.join(ID) + between) == ID
 
 
 @pytest.mark.parametrize(("typed", "read"), [("I", "1"), ("i", "1"), ("L", "1"), ("l", "1"), ("O", "0"), ("o", "0")])
-def test_letters_that_look_like_digits_read_as_these(typed: str, read: str) -> None:
+def test_letters_that_look_like_digits_read_as_digits(typed: str, read: str) -> None:
     assert cards.parse_card_id(typed * 32) == read * 32
     assert cards.parse_card_id(typed + ID[1:]) == read + ID[1:]
 
@@ -93,12 +93,12 @@ def test_letters_that_look_like_digits_read_as_these(typed: str, read: str) -> N
         "卡" * 32,
     ],
 )
-def test_anything_else_is_no_cards_id(text: str) -> None:
+def test_any_other_text_is_not_a_card_id(text: str) -> None:
     assert cards.parse_card_id(text) is None
 
 
 @given(st.text())
-def test_whatever_is_typed_reads_as_an_id_or_as_none(text: str) -> None:
+def test_any_text_reads_as_an_id_or_none(text: str) -> None:
     read = cards.parse_card_id(text)
     assert read is None or cards.parse_card_id(read) == read
 
@@ -168,7 +168,7 @@ def test_a_duration_is_read(text: str, duration: timedelta) -> None:
         "0x1d",
     ],
 )
-def test_what_is_no_duration_is_refused_in_both_languages(text: str) -> None:
+def test_any_other_text_is_refused_as_a_duration_in_both_languages(text: str) -> None:
     with pytest.raises(ValidityError, match="is no duration") as refusal:
         cards.parse_duration(text)
     assert "不是有效时长" in refusal.value.text.zh
@@ -181,7 +181,7 @@ def test_a_duration_beyond_the_bounds_is_refused(text: str) -> None:
         cards.parse_duration(text)
 
 
-def test_permanent_is_a_validity_and_no_duration() -> None:
+def test_permanent_is_a_validity_and_not_a_duration() -> None:
     assert cards.parse_validity("permanent") is None
     with pytest.raises(ValidityError):
         cards.parse_duration("permanent")
@@ -219,6 +219,6 @@ def test_a_validity_is_written_in_the_largest_unit_that_divides_it(validity: tim
         (EXPIRED._replace(frozen_at=NOW), CardStatus.FROZEN),
     ],
 )
-def test_a_status_is_the_first_that_holds(card: Card, status: CardStatus) -> None:
+def test_the_status_is_the_first_that_applies(card: Card, status: CardStatus) -> None:
     assert card.status(NOW) is status
     assert card.is_activated is (card.activated_at is not None)

@@ -1,4 +1,4 @@
-"""Which names a licensed file may have: plain files' names on every system, and nothing else."""
+"""Names of licensed files: plain names on every system are accepted, all others refused."""
 
 import unicodedata
 from pathlib import PurePosixPath, PureWindowsPath
@@ -75,12 +75,12 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", GOOD)
-def test_a_plain_name_of_any_script_is_taken(name: str) -> None:
+def test_a_plain_name_in_any_script_is_accepted(name: str) -> None:
     check_name(name)
 
 
 @pytest.mark.parametrize("name", BAD, ids=ascii)
-def test_any_other_is_refused_with_the_reason(name: str) -> None:
+def test_any_other_name_is_refused_with_the_reason(name: str) -> None:
     with pytest.raises(RefusedError) as refused:
         check_name(name)
     assert BAD[name] in refused.value.text.en
@@ -94,7 +94,7 @@ def test_the_refusal_of_a_look_alike_says_what_would_be_right() -> None:
 
 
 @given(st.text(alphabet=st.one_of(st.characters(), st.sampled_from("./\\:%~ CONcon1")), max_size=120))
-def test_what_is_taken_is_one_segment_of_a_path_everywhere_and_survives_an_address(name: str) -> None:
+def test_an_accepted_name_is_one_path_segment_on_every_system_and_survives_url_quoting(name: str) -> None:
     try:
         check_name(name)
     except RefusedError:

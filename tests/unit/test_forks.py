@@ -1,4 +1,4 @@
-"""Workers that are told to end before they have begun."""
+"""Signals to workers that are just starting."""
 
 import subprocess
 import sys
@@ -27,11 +27,11 @@ print("parent", *seen)
 
 
 @pytest.mark.parametrize("ending", ["SIGTERM", "SIGINT", "SIGQUIT"])
-def test_a_process_told_to_end_before_its_first_line_ends(ending: str) -> None:
+def test_a_signal_before_the_first_line_ends_a_process(ending: str) -> None:
     assert run(ending, "with") == ["True", "parent handled"]
 
 
-def test_without_this_the_signal_is_lost_in_handlers_that_are_not_the_childs() -> None:
+def test_without_end_on_signals_the_signal_is_lost() -> None:
     assert run("SIGTERM", "without") == ["handled", "False", "parent handled"]
 
 

@@ -1,4 +1,4 @@
-"""The key ring on disk: made once, rotated without a gap, endorsed without a break."""
+"""The key ring on disk: created once, rotated and endorsed without a gap."""
 
 import base64
 import json
@@ -69,20 +69,20 @@ def test_a_new_ring_has_a_current_and_a_next_key(folder: Path) -> None:
     assert keyring.exists(folder)
 
 
-def test_there_is_no_ring_before_it_is_made(folder: Path) -> None:
+def test_a_missing_ring_is_refused(folder: Path) -> None:
     assert not keyring.exists(folder)
     with pytest.raises(KeyRingError, match=r"cannot read the signing keys .*keyring.json: No such file"):
         keyring.load(folder)
 
 
-def test_the_folder_and_its_files_are_their_owners_alone(folder: Path) -> None:
+def test_only_the_owner_can_read_the_folder_and_its_files(folder: Path) -> None:
     keyring.create(folder, NOW)
     assert mode(folder) == 0o700
     keyring.rotate(folder, NOW)
     assert {path.name: mode(path) for path in folder.iterdir()} == {keyring.FILE: 0o600, ".lock": 0o600}
 
 
-def test_making_a_ring_twice_keeps_the_first(folder: Path) -> None:
+def test_creating_a_ring_twice_keeps_the_first(folder: Path) -> None:
     ring = keyring.create(folder, NOW)
     assert keyring.create(folder, NOW + timedelta(days=1)) == ring
 
@@ -102,7 +102,7 @@ def test_a_keys_signature_verifies_with_its_public_half(folder: Path) -> None:
     jwt.PyJWK(key.public).key.verify(key.signing_key().sign(b"message"), b"message")
 
 
-def test_a_keys_repr_holds_no_secret(folder: Path) -> None:
+def test_a_keys_repr_has_no_secret(folder: Path) -> None:
     ring = keyring.create(folder, NOW)
     assert repr(ring.current) == f"Key({ring.current.kid})"
     for key in ring.keys:
@@ -110,7 +110,7 @@ def test_a_keys_repr_holds_no_secret(folder: Path) -> None:
         assert key.private not in repr(ring)
 
 
-def test_rotation_puts_the_next_key_to_work_and_publishes_another(folder: Path) -> None:
+def test_rotation_makes_the_next_key_current_and_publishes_another(folder: Path) -> None:
     before = keyring.create(folder, NOW)
     after = keyring.rotate(folder, NOW + timedelta(days=1))
     assert after.current == before.keys[-1]
@@ -119,7 +119,7 @@ def test_rotation_puts_the_next_key_to_work_and_publishes_another(folder: Path) 
     assert keyring.load(folder) == after
 
 
-def test_a_retired_keys_private_half_is_gone(folder: Path) -> None:
+def test_a_retired_keys_private_half_is_deleted(folder: Path) -> None:
     secret = keyring.create(folder, NOW).current.private
     assert secret
     assert secret in (folder / keyring.FILE).read_text()
@@ -215,7 +215,7 @@ DAMAGES: dict[str, Callable[[str], str]] = {
 
 
 @pytest.mark.parametrize("damage", list(DAMAGES.values()), ids=list(DAMAGES))
-def test_a_damaged_ring_is_refused_and_left_as_it_is(folder: Path, damage: Callable[[str], str]) -> None:
+def test_a_damaged_ring_is_refused_and_left_unchanged(folder: Path, damage: Callable[[str], str]) -> None:
     keyring.create(folder, NOW)
     file = folder / keyring.FILE
     damaged = damage(file.read_text())
@@ -230,7 +230,7 @@ def test_a_damaged_ring_is_refused_and_left_as_it_is(folder: Path, damage: Calla
     assert file.read_text() == damaged
 
 
-def test_bytes_that_are_no_text_are_a_damaged_ring(folder: Path) -> None:
+def test_bytes_that_are_not_utf_8_are_a_damaged_ring(folder: Path) -> None:
     keyring.create(folder, NOW)
     (folder / keyring.FILE).write_bytes(b"\xff\xfe\x00\x80")
     with pytest.raises(KeyRingError, match="damaged"):
@@ -251,13 +251,13 @@ def test_an_unreadable_ring_is_refused(folder: Path) -> None:
         keyring.load(folder)
 
 
-def test_rotating_what_is_not_there_is_refused_and_makes_no_ring(folder: Path) -> None:
+def test_rotating_a_missing_ring_is_refused(folder: Path) -> None:
     with pytest.raises(KeyRingError, match="cannot read the signing keys"):
         keyring.rotate(folder, NOW)
     assert not keyring.exists(folder)
 
 
-def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_created_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(KeyRingError, match=r"cannot write to the folder of the signing keys .*: Not a directory"):
         keyring.create(tmp_path / "file" / "keys", NOW)
@@ -271,7 +271,7 @@ def test_a_folder_that_cannot_be_written_keeps_its_ring(folder: Path) -> None:
     assert keyring.load(folder) == ring
 
 
-def test_what_an_interrupted_write_left_behind_does_not_matter(folder: Path) -> None:
+def test_the_leftover_of_an_interrupted_write_is_replaced(folder: Path) -> None:
     ring = keyring.create(folder, NOW)
     partial = folder / f"{keyring.FILE}.partial"
     partial.write_text("{")

@@ -46,15 +46,15 @@ def asking(accept_language: str | None) -> falcon.Request:
         (";;;,,,", False),
     ],
 )
-def test_english_is_spoken_where_the_header_ranks_it_over_chinese(header: str, *, english: bool) -> None:
+def test_english_where_the_header_ranks_it_over_chinese(header: str, *, english: bool) -> None:
     assert prefers_english(header) is english
     assert in_language_of(asking(header), Text("中文", "English")) == ("English" if english else "中文")
 
 
-def test_chinese_is_spoken_where_nothing_is_asked() -> None:
+def test_chinese_without_the_header() -> None:
     assert in_language_of(asking(None), Text("中文", "English")) == "中文"
 
 
 @given(st.text())
-def test_any_header_gets_one_of_the_two(header: str) -> None:
+def test_any_header_is_read(header: str) -> None:
     assert prefers_english(header) in {True, False}

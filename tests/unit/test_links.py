@@ -1,4 +1,4 @@
-"""Download links: only what the server itself signed, for this very purpose, and only for ten minutes."""
+"""Download links: only tokens of this type, signed by a published key, for ten minutes."""
 
 import base64
 import json
@@ -56,7 +56,7 @@ def base64url(data: bytes) -> bytes:
     return base64.urlsafe_b64encode(data).rstrip(b"=")
 
 
-def test_a_link_comes_back_as_it_was_made(folder: Path, links: Links) -> None:
+def test_a_link_is_read_as_it_was_signed(folder: Path, links: Links) -> None:
     token = links.sign(LINK, NOW)
     assert links.read(token, NOW) == LINK
     current = keyring.load(folder).current
@@ -65,7 +65,7 @@ def test_a_link_comes_back_as_it_was_made(folder: Path, links: Links) -> None:
     assert links.read(signed(folder, CLAIMS), NOW) == LINK
 
 
-def test_a_link_holds_to_the_last_second_and_no_longer(links: Links) -> None:
+def test_a_link_is_valid_until_its_last_second(links: Links) -> None:
     token = links.sign(LINK, NOW)
     assert links.read(token, NOW + timedelta(seconds=LINK_SECONDS, microseconds=-1)) == LINK
     with pytest.raises(LinkRefusedError, match="expired"):
@@ -83,7 +83,7 @@ def test_a_link_outlives_a_rotation_but_not_its_key(tmp_path: Path) -> None:
         rotated.read(late, NOW + timedelta(minutes=15))
 
 
-def test_a_verdict_is_no_link_even_if_it_says_so(folder: Path, links: Links) -> None:
+def test_a_verdict_is_not_a_link_even_with_a_links_audience(folder: Path, links: Links) -> None:
     for token in (Signer(folder).sign_verdict(CLAIMS), signed(folder, CLAIMS, typ="key+jwt")):
         with pytest.raises(LinkRefusedError, match="another type"):
             links.read(token, NOW)
@@ -113,12 +113,12 @@ def test_a_token_that_lacks_a_claim_or_has_another_is_refused(
 
 
 @pytest.mark.parametrize("claims", [[], "x", 1, None, {}], ids=str)
-def test_claims_that_are_none_are_refused(folder: Path, links: Links, claims: object) -> None:
+def test_claims_of_a_wrong_type_are_refused(folder: Path, links: Links, claims: object) -> None:
     with pytest.raises(LinkRefusedError):
         links.read(signed(folder, claims), NOW)
 
 
-def test_another_key_under_our_kid_is_refused(folder: Path, links: Links) -> None:
+def test_another_key_with_a_known_kid_is_refused(folder: Path, links: Links) -> None:
     with pytest.raises(LinkRefusedError):
         links.read(signed(folder, CLAIMS, key=Ed25519PrivateKey.generate()), NOW)
 
@@ -135,7 +135,7 @@ def test_another_algorithm_is_refused(folder: Path, links: Links, alg: object) -
         links.read(signed(folder, CLAIMS, alg=alg), NOW)
 
 
-def test_a_secret_made_of_the_public_key_is_no_signature(folder: Path, links: Links) -> None:
+def test_an_hmac_with_the_public_key_is_refused(folder: Path, links: Links) -> None:
     current = keyring.load(folder).current
     headers = {"typ": "download+jwt", "kid": current.kid}
     token = jwt.encode(CLAIMS, current.public["x"], algorithm="HS256", headers=headers)
@@ -154,13 +154,13 @@ def test_a_secret_made_of_the_public_key_is_no_signature(folder: Path, links: Li
     ],
     ids=lambda token: ascii(token[:20]),
 )  # fmt: skip
-def test_what_is_no_token_is_refused(links: Links, token: str) -> None:
+def test_malformed_tokens_are_refused(links: Links, token: str) -> None:
     with pytest.raises(LinkRefusedError):
         links.read(token, NOW)
 
 
 @given(st.data())
-def test_no_changed_letter_leaves_a_link_valid_for_anything_else(links: Links, data: st.DataObject) -> None:
+def test_a_link_with_a_changed_character_is_refused_or_means_the_same(links: Links, data: st.DataObject) -> None:
     token = links.sign(LINK, NOW)
     at = data.draw(st.integers(0, len(token) - 1))
     letter = data.draw(st.sampled_from("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.=%/ é"))

@@ -1,4 +1,4 @@
-"""Logs: one JSON object a line, whatever is logged."""
+"""Logs: one JSON object per line."""
 
 import json
 import subprocess
@@ -56,7 +56,7 @@ def test_extra_fields_keep_their_names_and_types() -> None:
     assert (line["request_id"], line["count"]) == ("R1", 3)
 
 
-def test_a_traceback_is_a_field_and_no_further_line() -> None:
+def test_a_traceback_is_a_field_of_the_same_line() -> None:
     line = logged("info")[2]
     assert "ValueError: broken\nin two" in line["exc_info"]
 
@@ -66,6 +66,6 @@ def test_the_level_says_what_is_logged(level: str, count: int) -> None:
     assert len(logged(level)) == count
 
 
-def test_gunicorns_access_log_is_silent_since_the_app_logs_requests_itself() -> None:
+def test_gunicorns_access_log_is_off() -> None:
     assert all(line["logger"] != "gunicorn.access" for line in logged("debug"))
     assert logs.configuration("info")["loggers"]["gunicorn.access"]["handlers"] == []

@@ -1,4 +1,4 @@
-"""Every branch of the rules (protocol, section 2), their order, and what holds whatever the facts."""
+"""The rules (protocol, section 2): every branch, their order, and invariants of any facts."""
 
 from datetime import UTC, datetime, timedelta
 from itertools import product
@@ -48,7 +48,7 @@ def test_an_unknown_card_is_not_found_even_from_a_known_machine() -> None:
 
 
 @pytest.mark.parametrize("card", [UNUSED, ACTIVE, EXPIRED, PERMANENT])
-def test_a_frozen_card_is_refused_whatever_else_it_is(card: Card) -> None:
+def test_a_frozen_card_is_refused_in_every_other_state(card: Card) -> None:
     frozen = card._replace(frozen_at=NOW)
     assert decide(Facts(frozen), ASKED, NOW) == Decision(Code.CARD_FROZEN, frozen)
 
@@ -67,7 +67,7 @@ def test_a_card_expires_at_its_expiry_and_not_before(left: timedelta, code: Code
     assert decide(Facts(card, BOUND), ASKED, NOW).code is code
 
 
-def test_an_expired_verdict_knows_the_card_whose_times_it_tells() -> None:
+def test_an_expired_decision_has_the_card() -> None:
     assert decide(Facts(EXPIRED, BOUND), ASKED, NOW).card == EXPIRED
 
 
@@ -80,13 +80,13 @@ def test_another_machine_at_another_address_is_refused() -> None:
     assert decide(Facts(ACTIVE, BOUND), request, NOW) == Decision(Code.CLIENT_MISMATCH, ACTIVE)
 
 
-def test_a_new_address_of_the_same_machine_is_accepted_and_told() -> None:
+def test_a_new_address_of_the_same_machine_is_an_accepted_change() -> None:
     decision = decide(Facts(ACTIVE, BOUND), ASKED._replace(address=CAFE), NOW)
     assert decision == Decision(Code.OK, ACTIVE, binding=Binding.KEEP, address_changed=True)
     assert not decision.is_refresh
 
 
-def test_a_new_machine_at_the_same_address_is_accepted_and_told() -> None:
+def test_a_new_machine_at_the_same_address_is_an_accepted_change() -> None:
     decision = decide(Facts(ACTIVE, BOUND), ASKED._replace(hardware="disk-2"), NOW)
     assert decision == Decision(Code.OK, ACTIVE, binding=Binding.KEEP, hardware_changed=True)
     assert not decision.is_refresh
@@ -124,7 +124,7 @@ def test_a_machine_with_another_live_card_is_refused(card: Card, own: Card, clie
 
 
 @pytest.mark.parametrize("dead", [EXPIRED, FROZEN, PERMANENT._replace(frozen_at=NOW)])
-def test_a_machine_moves_from_a_dead_card_to_a_new_one_with_its_client(dead: Card) -> None:
+def test_a_machine_moves_from_a_dead_card_to_a_new_card_with_its_client(dead: Card) -> None:
     decision = decide(Facts(UNUSED, None, RIVAL, rival_of(dead)), ASKED, NOW)
     assert (decision.code, decision.binding, decision.released) == (Code.OK, Binding.MOVE, RIVAL)
     assert decision.activates
@@ -158,16 +158,16 @@ def test_an_unused_permanent_card_is_activated_without_an_expiry() -> None:
     assert decision.activates
 
 
-def test_an_unbound_card_binds_to_whoever_asks_and_keeps_its_expiry() -> None:
+def test_an_unbound_card_binds_to_the_next_machine_and_keeps_its_expiry() -> None:
     assert decide(Facts(ACTIVE), ASKED, NOW) == Decision(Code.OK, ACTIVE, binding=Binding.CREATE)
 
 
-def test_an_unused_card_that_has_a_client_already_is_activated_and_is_no_refresh() -> None:
+def test_the_activation_of_a_bound_card_is_not_a_refresh() -> None:
     decision = decide(Facts(UNUSED, BOUND), ASKED, NOW)
     assert (decision.binding, decision.activates, decision.is_refresh) == (Binding.KEEP, True, False)
 
 
-def test_the_function_that_earns_the_key_is_these_four_characters() -> None:
+def test_the_function_that_earns_the_key() -> None:
     assert OPEN_PROGRAM == "\u6253\u5f00\u7a0b\u5e8f"
 
 
@@ -177,7 +177,7 @@ def test_only_ok_is_accepted(code: Code) -> None:
 
 
 @pytest.mark.parametrize("faults", list(product([False, True], repeat=5)))
-def test_the_first_rule_that_is_broken_gives_the_code(faults: tuple[bool, ...]) -> None:
+def test_the_first_broken_rule_gives_the_code(faults: tuple[bool, ...]) -> None:
     missing, frozen, expired, mismatch, rivalled = faults
     card = (EXPIRED if expired else ACTIVE)._replace(frozen_at=NOW if frozen else None)
     facts = Facts(
@@ -264,7 +264,7 @@ def test_an_activation_lasts_exactly_the_validity_and_happens_once(
 
 
 @given(situations())
-def test_whoever_was_accepted_is_accepted_again_and_only_refreshes(
+def test_an_accepted_request_repeated_is_a_refresh(
     situation: tuple[Facts, VerificationRequest],
 ) -> None:
     facts, request = situation

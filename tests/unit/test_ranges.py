@@ -1,4 +1,4 @@
-"""Which part of a file a request asks for."""
+"""Range and conditional requests."""
 
 import falcon
 import pytest
@@ -28,7 +28,7 @@ def part(value: str, size: int = 100) -> Part | None:
         (" bytes=1-2 ", (1, 2)), ("bytes=0-9999999999999999999", (0, 100)),
     ],
 )  # fmt: skip
-def test_a_single_part_is_found(value: str, expected: tuple[int, int]) -> None:
+def test_a_single_range_is_read(value: str, expected: tuple[int, int]) -> None:
     assert part(value) == expected
 
 
@@ -39,7 +39,7 @@ def test_a_single_part_is_found(value: str, expected: tuple[int, int]) -> None:
         "bytes=1--2", "bytes=+1-2", "bytes=٣-", "bytes=" + "9" * 30 + "-",
     ],
 )  # fmt: skip
-def test_what_is_unclear_or_several_parts_is_answered_with_the_whole(value: str) -> None:
+def test_an_unclear_range_or_several_give_the_whole(value: str) -> None:
     assert part(value) is None
 
 
@@ -52,17 +52,17 @@ def test_bytes_that_do_not_exist_are_refused(value: str, size: int) -> None:
 
 
 @pytest.mark.parametrize("value", ["bytes=0-", "bytes=0-9", "bytes=-5", "bytes=-0"])
-def test_an_empty_file_is_whole_from_its_beginning(value: str) -> None:
+def test_an_empty_file_is_sent_whole(value: str) -> None:
     assert part(value, 0) is None
 
 
 @pytest.mark.parametrize("if_range", ['"other"', 'W/"abc"', "abc", "Wed, 21 Oct 2015 07:28:00 GMT", "*"])
-def test_a_part_of_another_version_is_answered_with_the_whole(if_range: str) -> None:
+def test_a_range_of_another_version_gives_the_whole(if_range: str) -> None:
     assert wanted_part(request(Range="bytes=1-2", If_Range=if_range), 100, ETAG) is None
     assert wanted_part(request(Range="bytes=1-2", If_Range=ETAG), 100, ETAG) == (1, 2)
 
 
-def test_a_head_request_is_about_the_whole() -> None:
+def test_a_head_request_ignores_the_range() -> None:
     assert wanted_part(request("HEAD", Range="bytes=1-2"), 100, ETAG) is None
 
 
@@ -88,7 +88,7 @@ def test_a_version_that_the_client_has_is_recognised(value: str, *, known: bool)
 
 
 @given(st.text(alphabet="bytes=0123456789-, ", max_size=20), st.integers(0, 50))
-def test_whatever_is_asked_the_part_lies_within_the_file(value: str, size: int) -> None:
+def test_any_range_lies_within_the_file(value: str, size: int) -> None:
     for asked in (value, f"bytes={value}"):
         try:
             found = part(asked, size)

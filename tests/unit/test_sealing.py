@@ -1,4 +1,4 @@
-"""KERNAL_DATA_KEY in sealed form, for clients and for files."""
+"""Sealing KERNAL_DATA_KEY to clients, and files to KERNAL_DATA_KEY."""
 
 import base64
 import io
@@ -108,13 +108,13 @@ def test_any_other_point_is_a_public_key() -> None:
         encode(bytes(64)),
     ],
 )
-def test_what_is_not_32_bytes_in_base64url_is_refused(text: str) -> None:
+def test_a_public_key_that_is_not_32_bytes_in_base64url_is_refused(text: str) -> None:
     with pytest.raises(PublicKeyError, match="base64url"):
         sealing.check_public_key(text)
 
 
 @pytest.mark.parametrize("last", sorted(set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_")))
-def test_only_the_canonical_spelling_of_the_last_bits_is_read(last: str) -> None:
+def test_only_the_canonical_spelling_of_the_last_bits_is_accepted(last: str) -> None:
     text = GOOD[:-1] + last
     canonical = encode(base64.urlsafe_b64decode(text + "=")) == text
     if canonical:
@@ -129,13 +129,13 @@ def test_one_in_four_last_characters_is_canonical() -> None:
     assert GOOD[-1] in "AEIMQUYcgkosw048"
 
 
-def test_the_recipient_is_the_identitys_own() -> None:
+def test_the_recipient_is_that_of_the_identity() -> None:
     identity = pyrage.x25519.Identity.generate()
     assert str(sealing.age_recipient(str(identity))) == str(identity.to_public())
 
 
 @pytest.mark.parametrize("separator", ["\n", "\r\n", "\n\n", " \n "])
-def test_of_several_identities_the_first_is_sealed_to(separator: str) -> None:
+def test_files_are_sealed_to_the_first_of_several_identities(separator: str) -> None:
     newest, older = pyrage.x25519.Identity.generate(), pyrage.x25519.Identity.generate()
     recipient = sealing.age_recipient(f" {newest}{separator}{older}\n")
     target = io.BytesIO()

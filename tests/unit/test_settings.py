@@ -1,4 +1,4 @@
-"""Every setting: its default, what is accepted, and one clear line for what is not."""
+"""Every setting: its default, the values that it accepts, and one clear line for any other."""
 
 from dataclasses import fields
 from datetime import timedelta
@@ -27,7 +27,7 @@ def refusal(**changes: str) -> str:
     return line
 
 
-def test_five_settings_are_enough() -> None:
+def test_five_settings_are_required() -> None:
     assert Settings.from_env(NEEDED) == Settings(
         database_url=NEEDED["DATABASE_URL"],
         kernal_data_key=NEEDED["KERNAL_DATA_KEY"],
@@ -79,7 +79,7 @@ def test_an_optional_setting_that_is_empty_counts_as_absent(name: str) -> None:
     assert Settings.from_env({**NEEDED, name: ""}) == Settings.from_env(NEEDED)
 
 
-def test_no_setting_is_left_out_of_these_tests() -> None:
+def test_every_setting_is_tested_here() -> None:
     needed = {"database_url", "kernal_data_key", "keys_dir", "files_dir", "functions_socket"}
     assert {field.name for field in fields(Settings)} == needed | {attribute for *_, attribute, _ in OPTIONAL}
 
@@ -121,7 +121,7 @@ def test_no_setting_is_left_out_of_these_tests() -> None:
         ("KADUN_THREADS", "1" * 5000, "from 1 to 64"),
     ],
 )
-def test_a_wrong_setting_is_named_with_what_would_have_been_right(name: str, value: str, right: str) -> None:
+def test_a_wrong_setting_is_named_with_what_would_be_right(name: str, value: str, right: str) -> None:
     line = refusal(**{name: value})
     assert line.startswith(name)
     assert right in line
@@ -180,11 +180,11 @@ def test_several_keys_stay_several_lines() -> None:
     assert settings.kernal_data_key == "newest\nolder"
 
 
-def test_a_wrong_database_url_is_not_shown_since_it_holds_the_password() -> None:
+def test_a_wrong_database_url_is_not_quoted() -> None:
     assert "hunter2" not in refusal(DATABASE_URL="postgres:kadun:hunter2@localhost")
 
 
-def test_migrating_needs_the_databases_url_alone() -> None:
+def test_a_migration_needs_only_the_databases_url() -> None:
     assert database_url_from({"DATABASE_URL": "postgres://localhost/kadun"}) == "postgres://localhost/kadun"
 
 

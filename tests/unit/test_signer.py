@@ -1,4 +1,4 @@
-"""Signing goes on while the key ring is rotated, damaged and repaired under it."""
+"""Signing continues while the key ring is rotated, damaged and repaired."""
 
 import json
 import logging
@@ -56,7 +56,7 @@ def test_the_key_set_is_what_the_ring_publishes(folder: Path) -> None:
     assert later == {"keys": [key.public for key in ring.keys[1:]], "endorsements": list(ring.endorsements)}
 
 
-def test_the_public_side_of_the_keys_says_what_each_does(folder: Path) -> None:
+def test_public_keys_have_their_states(folder: Path) -> None:
     ring = keyring.rotate(folder, NOW)
     signer = Signer(folder)
     keys = signer.public_keys(NOW)
@@ -84,7 +84,7 @@ def test_a_rotation_is_taken_up_by_a_running_signer(folder: Path) -> None:
     assert signer.key_set(NOW)["keys"] == rotated.published(NOW)
 
 
-def test_several_rotations_between_two_looks_are_taken_up(folder: Path) -> None:
+def test_several_rotations_between_two_checks_are_taken_up(folder: Path) -> None:
     signer = Signer(folder)
     for _ in range(3):
         rotated = keyring.rotate(folder, NOW)
@@ -92,7 +92,7 @@ def test_several_rotations_between_two_looks_are_taken_up(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["damaged", "gone"])
-def test_old_keys_go_on_while_the_new_file_is_unusable(
+def test_the_old_ring_stays_in_use_while_the_new_file_is_unusable(
     folder: Path, damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     signer = Signer(folder)

@@ -1,4 +1,4 @@
-"""A service that has moved to another server does not start beside what it left."""
+"""A service that has moved to another server does not start."""
 
 from pathlib import Path
 
@@ -9,13 +9,13 @@ from app.cli.migrate import migrate
 from app.services.startup import MOVED, MovedAwayError, check_home
 
 
-def test_a_service_that_is_at_home_starts(tmp_path: Path) -> None:
+def test_a_service_that_has_not_moved_starts(tmp_path: Path) -> None:
     check_home(tmp_path)
     check_home(tmp_path / "no such folder")
 
 
 @pytest.mark.parametrize("unreadable", [False, True])
-def test_one_that_has_moved_away_says_where_to(tmp_path: Path, *, unreadable: bool) -> None:
+def test_a_service_that_has_moved_names_the_new_server(tmp_path: Path, *, unreadable: bool) -> None:
     if unreadable:
         (tmp_path / MOVED).mkdir()
     else:
@@ -26,7 +26,7 @@ def test_one_that_has_moved_away_says_where_to(tmp_path: Path, *, unreadable: bo
     assert unreadable or "The service moved to root@new:/srv/kadun at 2026-11-25T12:00:00Z" in str(caught.value)
 
 
-def test_nor_is_its_database_migrated(tmp_path: Path) -> None:
+def test_the_database_of_a_moved_service_is_not_migrated(tmp_path: Path) -> None:
     (tmp_path / MOVED).write_text("2026-11-25T12:00:00Z root@new:/srv/kadun\n")
     done = CliRunner().invoke(migrate, env={"KADUN_KEYS_DIR": str(tmp_path), "DATABASE_URL": "postgresql://nowhere/x"})
     assert isinstance(done.exception, MovedAwayError)

@@ -1,0 +1,73 @@
+"""Reading a request's body: its media type and its size."""
+
+import io
+
+import falcon
+import falcon.testing
+import pytest
+
+from app.http.json_body import MAX_BODY_BYTES, read_body
+from app.http.problems import Problem
+
+
+def posting(body: bytes = b"{}", content_type: str | None = "application/json", **environ: str) -> falcon.Request:
+    made = falcon.testing.create_environ(method="POST", body=body)
+    made.pop("CONTENT_TYPE", None)
+    if content_type is not None:
+        made["CONTENT_TYPE"] = content_type
+    return falcon.Request({**made, **environ})
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        "application/json",
+        "Application/JSON",
+        "application/json; charset=utf-8",
+        'application/json;charset="UTF-8"',
+    ],
+)
+def test_a_body_declared_as_json_is_read(content_type: str) -> None:
+    assert read_body(posting(b'{"a":1}', content_type)) == b'{"a":1}'
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        None,
+        "",
+        "text/plain",
+        "application/jsonp",
+        "application/x-www-form-urlencoded",
+        "application/json; charset=gbk",
+    ],
+)
+def test_a_body_declared_as_anything_else_is_refused(content_type: str | None) -> None:
+    with pytest.raises(Problem) as refused:
+        read_body(posting(content_type=content_type))
+    assert refused.value.status == falcon.HTTP_415
+
+
+def test_a_body_of_64_kib_is_read_and_one_byte_more_is_not() -> None:
+    assert len(read_body(posting(b" " * MAX_BODY_BYTES))) == MAX_BODY_BYTES == 65_536
+    with pytest.raises(Problem) as refused:
+        read_body(posting(b" " * (MAX_BODY_BYTES + 1)))
+    assert refused.value.status == falcon.HTTP_413
+
+
+@pytest.mark.parametrize("excess", [0, 1])
+def test_a_chunked_body_has_the_same_limit(excess: int) -> None:
+    request = posting(b"")
+    environ = {
+        **request.env,
+        "wsgi.input": io.BytesIO(b" " * (MAX_BODY_BYTES + excess)),
+        "wsgi.input_terminated": True,
+    }
+    environ.pop("CONTENT_LENGTH", None)
+    chunked = falcon.Request(environ)
+    if not excess:
+        assert len(read_body(chunked)) == MAX_BODY_BYTES
+        return
+    with pytest.raises(Problem) as refused:
+        read_body(chunked)
+    assert refused.value.status == falcon.HTTP_413
