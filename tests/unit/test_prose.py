@@ -12,7 +12,6 @@ FOLDERS = "app|client|conformance|scripts|tests|trial|bench|docs|examples|nginx|
 TO_BE_MADE = {  # by readers of the worked examples
     "app/cli/today.py",
     "app/console/templates/version.html",
-    "conformance/",
 }
 
 

@@ -24,8 +24,8 @@ def test_cardctl_prints_the_version() -> None:
     assert run.stdout == f"cardctl {kadun.__version__}\n"
 
 
-def test_both_projects_take_their_version_from_that_file() -> None:
-    for name in ("pyproject.toml", "client/pyproject.toml"):
+def test_every_project_takes_its_version_from_that_file() -> None:
+    for name in ("pyproject.toml", "client/pyproject.toml", "conformance/pyproject.toml"):
         project = tomllib.loads((ROOT / name).read_text("utf-8"))["project"]
         assert "version" not in project
         assert project["dynamic"] == ["version"]
