@@ -1,4 +1,4 @@
-"""One card: what it is bound to, what can be done to it, what happened to it, how it is used."""
+"""The page of one card: its binding, the possible actions, its journal and its usage."""
 
 from collections import Counter
 from datetime import date, timedelta
@@ -18,16 +18,16 @@ from app.services.usage_lists import DayCount
 _DAYS = 30
 _ENTRIES = 20
 _FUNCTIONS = 6
-"""So many functions have a colour of their own; the others share one."""
+"""The number of functions with a colour of their own; the others share one."""
 
 
 class CardPage(Page):
-    """`/admin/card?id=…`: a card's key is in no path, since paths are logged."""
+    """`/admin/card?id=…`: the key is in the query, since paths are logged."""
 
     access = {"GET": Access.OPERATOR}
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Show a card, or what the journal has of one that was deleted."""
+        """Show a card, or the journal of a deleted one."""
         query, now = query_of(request), self.console.clock()
         card_id = parse_card_id(query.one("id"))
         if card_id is None:
@@ -67,7 +67,7 @@ def _chart(used: list[DayCount], days: list[date], card_id: str, *, english: boo
     names: list[str | None] = [*shown, None] if len(total) > len(shown) else [*shown]
     series = [
         Series(
-            # No list has these alone: what they lead to is said.
+            # There is no list of these functions alone: the name says what the link leads to.
             name
             if name is not None
             else ("all others (lead to the whole day)" if english else "其余功能（点开为当天全部）"),

@@ -1,4 +1,4 @@
-"""Charts: looked at in a browser, and as a table for those who cannot; both lead to the rows behind them."""
+"""Charts, drawn in the browser and repeated as tables; both link to the rows behind them."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """What `console.js` draws; the texts may be strangers'. `heading` names what the labels are."""
+    """What `console.js` draws. Texts may come from clients. `heading` names the labels."""
 
     kind: Literal["bar", "line", "doughnut"]
     heading: str
@@ -30,18 +30,18 @@ class Chart:
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is nothing to look at."""
+        """Whether all values are zero."""
         return not any(value for series in self.series for value in series.values)
 
     @property
     def rows(self) -> Iterator[tuple[str, list[tuple[int, str]]]]:
-        """The same as a table: each label with its values and their links."""
+        """The rows of the table: each label with its values and their links."""
         for index, label in enumerate(self.labels):
             yield label, [(series.values[index], series.links[index]) for series in self.series]
 
     @property
     def spec(self) -> dict[str, Any]:
-        """What the canvas carries."""
+        """The chart as the canvas element carries it."""
         return {
             "type": self.kind,
             "labels": [shown(label) for label in self.labels],

@@ -1,4 +1,4 @@
-"""What goes wrong in the console is a page that says so; elsewhere it stays a problem document."""
+"""Errors of the console as pages; other errors stay problem documents."""
 
 from typing import Any
 
@@ -16,12 +16,12 @@ def install(app: falcon.App[Any, Any], console: Console) -> None:
     def on_error(request: falcon.Request, response: falcon.Response, error: Exception, _params: Any) -> None:  # noqa: ANN401
         is_page = hasattr(request.context, "visitor") and not isinstance(error, falcon.HTTPNotFound)
         if is_page and isinstance(error, RefusedError):
-            # Pages say themselves what they refuse. This is for what none thought of: two who do the same at once.
+            # Pages handle refusals themselves, except those of two simultaneous requests.
             problem = problems.conflict(error.text)
         else:
             problem = problems.from_error(request, error)
         if not is_page:
-            problems.respond(request, response, problem)  # no page of the console, or none that is to be known
+            problems.respond(request, response, problem)  # not a page, or one that must not be recognised
             return
         metrics.problems.labels(problem.code).inc()
         response.status = problem.status

@@ -1,4 +1,4 @@
-"""What browsers send: query strings, forms, uploaded files; bounded, and text that a database can hold."""
+"""Query strings, forms and uploaded files: bounded, and text that PostgreSQL can store."""
 
 import hashlib
 import json
@@ -17,24 +17,24 @@ _MULTIPART_PARTS = 64
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """Fields by name, each with all its values; files' contents by name."""
+    """The values of each field, and the content of each file, by name."""
 
     fields: dict[str, list[str]] = field(default_factory=dict)
     files: dict[str, bytes] = field(default_factory=dict)
 
     def one(self, name: str) -> str:
-        """Return a field's only value without surrounding white space, "" where it is missing.
+        """Return a field's only value without surrounding white space, "" if it is missing.
 
         Raises:
-            Problem: it is there more than once.
+            Problem: 400, the field has several values.
         """
         values = self.fields.get(name, [])
         if len(values) > 1:
-            raise invalid_request(Text(f"{name} 出现多次", f"{name} is there more than once"), name)
+            raise invalid_request(Text(f"{name} 出现多次", f"{name} has several values"), name)
         return values[0].strip() if values else ""
 
     def exactly(self, name: str) -> str:
-        """Return a field's first value exactly as sent, "" where it is missing: for passwords and strangers' texts."""
+        """Return a field's first value exactly as sent, "" if it is missing: for passwords and texts from clients."""
         return self.fields.get(name, [""])[0]
 
     def all(self, name: str) -> list[str]:
@@ -42,25 +42,25 @@ class Form:
         return self.fields.get(name, [])
 
     def digest(self) -> str:
-        """Return the SHA-256, in hex, of all that it says, its files included."""
+        """Return the SHA-256, in hex, of all fields and files."""
         files = {name: hashlib.sha256(content).hexdigest() for name, content in self.files.items()}
         return hashlib.sha256(json.dumps([self.fields, files], sort_keys=True).encode()).hexdigest()
 
 
 def query_of(request: falcon.Request) -> Form:
-    """Return what stands behind the question mark.
+    """Return the query string's fields.
 
     Raises:
-        Problem: 400, it is no UTF-8 or holds a NUL.
+        Problem: 400, it is not UTF-8 or has a NUL.
     """
     return Form(_fields(request.query_string.encode("utf-8", "surrogatepass")))
 
 
 def read_form(request: falcon.Request, limit_bytes: int) -> Form:
-    """Read a body.
+    """Read the form in a request's body.
 
     Raises:
-        Problem: 400, 413 or 415.
+        Problem: 400 not text, 413 too large, or 415 not a form.
     """
     if (request.content_length or 0) > limit_bytes:
         raise body_too_large(limit_bytes)
@@ -111,4 +111,4 @@ def _storable(text: str) -> str:
 
 
 def _not_text() -> Exception:
-    return invalid_request(Text("表单内容无法识别", "The form cannot be read: it is no text in UTF-8."))
+    return invalid_request(Text("表单内容无法识别", "The form cannot be read: it is not text in UTF-8."))

@@ -1,4 +1,4 @@
-"""What holds before any page is asked: the console is on, who it is, what they may, and that they meant it."""
+"""The checks before each page: the console is enabled, authentication, authorisation, CSRF."""
 
 import hmac
 import re
@@ -23,25 +23,25 @@ HOME = "/admin/"
 LOGIN = "/admin/login"
 
 _HEADERS = {
-    # Nothing inline, nothing from elsewhere: what a stranger's text could smuggle in would not run.
+    # Nothing inline, nothing from other origins: injected markup would not run.
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
         "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
     ),
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
-    "Referrer-Policy": "same-origin",  # with no-referrer browsers send `Origin: null`, which the check below wants
+    "Referrer-Policy": "same-origin",  # with no-referrer browsers send `Origin: null`, and the check below needs it
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
 _YEAR_SECONDS = 365 * 86_400
-# A path of ours and any query that browsers write: they leave ! ' ( ) * as they are.
+# One of the console's paths, with any query that a browser encodes: they leave ! ' ( ) * as they are.
 _SAFE_NEXT = re.compile(r"(/admin/[A-Za-z0-9/._-]*)(?:\?[A-Za-z0-9/?=&%.:+,~_!'()*-]*)?")
 
 
 class Guard:
-    """Falcon's middleware in front of every `Page`; other resources pass."""
+    """Falcon middleware that checks requests to every `Page`; other resources pass."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -53,13 +53,13 @@ class Guard:
         resource: object,
         _params: dict[str, Any],
     ) -> None:
-        """Let the request through, or raise, or complete the response with the way to the log-in."""
+        """Let the request through, raise a problem, or complete the response with a redirect to the log-in."""
         if not isinstance(resource, Page):
             return
         response.set_headers(_HEADERS)
         request.context.visitor = _visitor(request, None, "")
         if not self._console.sessions.operators_exist():
-            for name in _HEADERS:  # nothing may tell this from an address where nothing is
+            for name in _HEADERS:  # the answer must not differ from that of an unknown path
                 response.delete_header(name)
             raise falcon.HTTPNotFound
         method = request.method
@@ -78,8 +78,8 @@ class Guard:
         if method == "POST":
             _check_origin(request)
             form = request.context.form = read_form(request, resource.body_bytes)
-            # Whoever sees the log-in may have a session that its form knows nothing of: another tab began it, or a link
-            # in a mail led there and the browser kept the cookie back (SameSite). There the origin alone counts.
+            # The log-in page may be older than the session: another tab began it, or the browser withheld the cookie
+            # (SameSite) when a link in a mail led there. On public pages only the origin counts.
             if needed > Access.PUBLIC and not hmac.compare_digest(form.one(CSRF_FIELD).encode(), visitor.csrf.encode()):
                 raise forbidden(OUT_OF_DATE)
         if identity is not None:
@@ -87,7 +87,7 @@ class Guard:
 
 
 def safe_next(given: str) -> str:
-    """Return where to go after the log-in: a page of the console, whatever a link says."""
+    """Return `given` if it is a page of the console, else the home page."""
     match = _SAFE_NEXT.fullmatch(given)
     return given if match and "//" not in match[1] and ".." not in match[1] else HOME
 
@@ -113,7 +113,7 @@ def _to_login(request: falcon.Request, response: falcon.Response) -> None:
     target = LOGIN if here == HOME else f"{LOGIN}?next={quote(here, safe='')}"
     response.complete = True
     if request.get_header("HX-Request"):
-        # htmx would follow a redirect by itself and put the log-in into the middle of a page.
+        # htmx would follow a redirect itself and put the log-in into the middle of a page.
         response.status = falcon.HTTP_204
         response.set_header("HX-Redirect", target)
         return
@@ -121,14 +121,14 @@ def _to_login(request: falcon.Request, response: falcon.Response) -> None:
 
 
 def _check_origin(request: falcon.Request) -> None:
-    """Refuse what another site's page sent (OWASP: Fetch Metadata, and Origin for older browsers)."""
+    """Refuse requests from other sites (OWASP: Fetch Metadata, and Origin for older browsers)."""
     site = request.get_header("Sec-Fetch-Site")
     origin = request.get_header("Origin")
-    # Whatever stands in these headers: Falcon's own `request.host` raises where that is nonsense.
+    # Not `request.host`: Falcon raises on a malformed Host header.
     if site not in {None, "same-origin", "none"} or (
         site is None and origin is not None and not _is_of_host(origin, request.get_header("Host") or "")
     ):
-        raise forbidden(Text("请求来自其他网站，已拒绝。", "The request came from another site: refused."))
+        raise forbidden(Text("请求来自其他网站，已拒绝。", "The request came from another site and was refused."))
 
 
 def _is_of_host(origin: str, host: str) -> bool:

@@ -1,4 +1,4 @@
-"""What a page of the console is: who may ask it what, and how it answers."""
+"""The base of the console's pages: who may see them, what they work with, how they answer."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -34,7 +34,7 @@ OUT_OF_DATE = Text("页面已过期，请返回刷新后重试。", "The page is
 
 
 class Access(IntEnum):
-    """Who may ask: anybody, any operator, owners only."""
+    """Who may use a page: anybody, any operator, owners only."""
 
     PUBLIC = 0
     OPERATOR = 1
@@ -43,7 +43,7 @@ class Access(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Console:
-    """What pages work with; one for all threads."""
+    """The services and settings that pages work with; one for all threads."""
 
     database: Database
     sessions: Sessions
@@ -60,13 +60,13 @@ class Console:
 
 
 class Page:
-    """A resource of the console. `app.console.guard` holds its `access` before any of its methods is called.
+    """A resource of the console. `app.console.guard` checks its `access` before a method is called.
 
     A GET changes nothing. A POST that succeeds answers with a redirect, so that a reload repeats nothing.
     """
 
     access: ClassVar[Mapping[str, Access]]
-    """By method; a method that is not here is refused."""
+    """By method; other methods are refused."""
     body_bytes: ClassVar[int] = FORM_BYTES
 
     def __init__(self, console: Console) -> None:
@@ -77,7 +77,7 @@ class Page:
         request: falcon.Request,
         response: falcon.Response,
         template: str,
-        **values: Any,  # noqa: ANN401  # whatever the template shows
+        **values: Any,  # noqa: ANN401  # the template's variables
     ) -> None:
         """Answer with a template."""
         self.console.renderer.render(request, response, template, **values)
@@ -106,11 +106,11 @@ class Page:
         return Idempotency(self.console.database, self.console.clock).find(_owner(request), form_sha256)
 
     def operators(self, request: falcon.Request) -> Operators:
-        """Return the operators' accounts, as this visitor changes them."""
+        """Return the service for operators' accounts, in the visitor's name."""
         return Operators(self.console.database, visitor_of(request).actor, self.console.clock)
 
     def shop_tokens(self, request: falcon.Request) -> ShopTokens:
-        """Return the shops' tokens, as this visitor revokes them."""
+        """Return the service for shops' tokens, in the visitor's name."""
         return ShopTokens(self.console.database, visitor_of(request).actor, self.console.clock)
 
 
@@ -119,23 +119,23 @@ def _owner(request: falcon.Request) -> Owner:
 
 
 def visitor_of(request: falcon.Request) -> Visitor:
-    """Return who asks."""
+    """Return the visitor whom the guard identified."""
     visitor: Visitor = request.context.visitor
     return visitor
 
 
 def form_of(request: falcon.Request) -> Form:
-    """Return what a POST brought, its token already checked."""
+    """Return the form of a POST; its CSRF token is already checked."""
     form: Form = request.context.form
     return form
 
 
 def page_request(query: Form, size: int = PAGE_ROWS) -> PageRequest:
-    """Return which page of a list a query asks for."""
+    """Return the page of a list that a query asks for."""
     return PageRequest(query.one("before"), query.one("after"), size)
 
 
 def see_other(response: falcon.Response, location: str) -> None:
-    """Answer a POST that is done: the browser is to GET `location`."""
+    """Redirect the browser to GET `location`."""
     response.status = falcon.HTTP_303
     response.set_header("Location", location)

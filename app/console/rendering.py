@@ -1,4 +1,4 @@
-"""Templates: what every page can say, in which language, and strangers' texts made harmless."""
+"""Rendering of templates: the visitor's language, and escaped texts from clients."""
 
 import secrets
 from collections.abc import Callable
@@ -29,10 +29,10 @@ _TEMPLATES = Path(__file__).parent / "templates"
 
 
 class Renderer:
-    """Jinja2, always escaping.
+    """Renders Jinja2 templates with autoescaping.
 
     Args:
-        static: The files that pages refer to.
+        static: The files that pages link to.
         zone: The vendor's; every time is shown in it, with its offset.
         clock: Returns the time now, aware.
     """
@@ -72,7 +72,7 @@ class Renderer:
         request: falcon.Request,
         response: falcon.Response,
         template: str,
-        **values: Any,  # noqa: ANN401  # whatever the template shows
+        **values: Any,  # noqa: ANN401  # the template's variables
     ) -> None:
         """Answer with a template. It can use `visitor`, `t(zh, en)`, `word(code)`, `here`, `now`, `csrf_field`."""
         visitor: Visitor = request.context.visitor
@@ -96,11 +96,11 @@ class Renderer:
         )
 
     def _moment(self, value: datetime | None) -> str:
-        """Return a time for people: to the second, with its offset."""
+        """Format a time for people: to the second, with its offset."""
         return "" if value is None else value.astimezone(self._zone).isoformat(sep=" ", timespec="seconds")
 
     def _when(self, value: datetime | None) -> Markup:
-        """Return a time as an element that machines can read too."""
+        """Return a time as a `time` element."""
         if value is None:
             return Markup("<span>—</span>")
         local = value.astimezone(self._zone)
@@ -108,7 +108,7 @@ class Renderer:
 
 
 def url(path: str, /, **parameters: object) -> str:  # a query may have a parameter called `path`
-    """Return a path with the parameters that say something."""
+    """Return a path with those parameters that are neither None nor empty."""
     said = {name: value for name, value in parameters.items() if value not in {None, ""}}
     return f"{path}?{urlencode(said)}" if said else path
 
@@ -124,20 +124,20 @@ def _query(request: falcon.Request) -> dict[str, Any]:
     return {name: value for name, value in request.params.items() if isinstance(value, str)}
 
 
-def _harmless(value: Any) -> Any:  # noqa: ANN401  # any value that a template shows
-    """Escape control and bidirectional characters of every text that is no markup of ours."""
+def _harmless(value: Any) -> Any:  # noqa: ANN401  # any value in a template
+    """Escape control and bidirectional characters in every text that is not our own markup."""
     if isinstance(value, timedelta):
         return format_validity(value)
     return shown(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _lines(texts: list[str]) -> Markup:
-    """Return texts, one a line, for a text area."""
+    """Return texts, one per line, for a text area."""
     return escape("\n".join(map(shown, texts)))
 
 
 @pass_context
 def _validity(context: Context, value: timedelta | str | None) -> str:
-    """Say a validity in the visitor's language; the journal has it as a text."""
+    """Name a validity in the visitor's language; in the journal it is a text."""
     said = words.validity(parse_validity(value) if isinstance(value, str) else value)
     return said.en if context["visitor"].language == "en" else said.zh

@@ -1,4 +1,4 @@
-"""Files, functions, keys, health: seen here, changed by the command line: the web can touch no key and no code."""
+"""System status: files, functions, keys and health. The command line changes them, the web never does."""
 
 import json
 
@@ -27,7 +27,7 @@ class FunctionsPage(Page):
     access = {"GET": Access.OWNER}
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Show the core functions, or why they cannot be seen."""
+        """Show the core functions, or why they cannot be listed."""
         listing, trouble = self._ask()
         self.render(request, response, "functions.html", listing=listing, trouble=trouble)
 
@@ -37,23 +37,23 @@ class FunctionsPage(Page):
         except FunctionsBusyError as error:
             return None, Text(
                 f"核心功能的服务暂时忙：{error}",
-                f"The service that runs core functions is busy for the moment: {error}",
+                f"The service that runs core functions is busy at the moment: {error}",
             )
         except FunctionsUnavailableError:
             return None, Text(
                 "核心功能的服务没有响应：客户端调用核心功能时会收到“暂不可用”，验证和文件不受影响。",
-                "The service that runs core functions does not answer: clients that call one are told that it is "
-                "unavailable; verification and files go on.",
+                "The service that runs core functions does not answer: clients get “unavailable” for them; "
+                "verification and files are not affected.",
             )
 
 
 class KeysPage(Page):
-    """`/admin/keys`: the public side alone."""
+    """`/admin/keys`: the public keys."""
 
     access = {"GET": Access.OWNER}
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Show the signing keys and what clients are to pin."""
+        """Show the keys, and what clients pin."""
         status = self.console.system_status
         pinned = json.dumps(status.pinned(), ensure_ascii=False, indent=2).splitlines()
         self.render(request, response, "keys.html", keys=status.keys(), pinned=pinned)
@@ -65,7 +65,7 @@ class HealthPage(Page):
     access = {"GET": Access.OWNER}
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Show what the doctor sees from inside, what worries it first."""
+        """Show the results of the checks, failures first."""
         health = self.console.system_status.health()
         order = [Status.FAIL, Status.WARN, Status.OK]
         results = sorted(health.results.items(), key=lambda item: order.index(item[1].status))

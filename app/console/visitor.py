@@ -1,4 +1,4 @@
-"""Who looks at a page, and how they want to see it."""
+"""The visitor of a page: their session, language and theme."""
 
 import hashlib
 import hmac
@@ -14,7 +14,7 @@ Theme = Literal["light", "dark", "auto"]
 
 @dataclass(frozen=True, slots=True)
 class Visitor:
-    """A browser. `identity` is None where nobody is logged in."""
+    """A browser. `identity` is None if nobody is logged in."""
 
     identity: Identity | None
     session_token: str
@@ -28,10 +28,10 @@ class Visitor:
 
     @property
     def who(self) -> Identity:
-        """Who is logged in.
+        """The operator who is logged in.
 
         Raises:
-            ValueError: nobody is: a page that anybody may see asks all the same.
+            ValueError: nobody is logged in; only a page with public access can meet this.
         """
         if self.identity is None:
             raise ValueError("nobody is logged in")
@@ -39,7 +39,7 @@ class Visitor:
 
     @property
     def actor(self) -> str:
-        """Who acts, as the journal names them.
+        """The operator's name in the journal.
 
         Raises:
             ValueError: as for `who`.
@@ -48,5 +48,5 @@ class Visitor:
 
     @property
     def csrf(self) -> str:
-        """What forms must bring back: derived from the session's token, which no other site's page can read."""
+        """The token that forms must send back: derived from the session's token, which other sites cannot read."""
         return hmac.new(self.session_token.encode(), b"kadun csrf", hashlib.sha256).hexdigest()

@@ -1,4 +1,4 @@
-"""What codes, kinds, states and the journal's details are called in the console; tests hold this to what is written."""
+"""The console's words for codes, kinds, states and the journal's details; a test finds missing ones."""
 
 from datetime import timedelta
 from typing import Any

@@ -1,4 +1,4 @@
-"""What somebody must show to be let in: name, password, second factor; and how often they may fail."""
+"""Checks of name, password and second factor, with throttling of failures."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,14 +18,14 @@ from app.storage.database import Database
 
 
 class LoginRefusedError(RefusedError):
-    """Wrong name, password or code; which of them, nobody is told."""
+    """Wrong name, password or code; the answer does not say which."""
 
     def __init__(self) -> None:
         super().__init__("用户名、密码或验证码不正确", "wrong name, password or code")
 
 
 class WantsCodeError(LoginRefusedError):
-    """Name and password are right; a code of the second factor is wanted."""
+    """Name and password are right; a code of the second factor is required."""
 
     def __init__(self) -> None:
         RefusedError.__init__(self, "请输入两步验证的验证码", "enter the code of your authenticator app")
@@ -49,11 +49,11 @@ def journal_log_outs(ended: int, actor: str, now: datetime) -> None:
 
 
 class Attempt(NamedTuple):
-    """Who wants in. `device` is the browser's token where this very operator has logged in with it.
+    """An attempt to log in. `device` is the browser's token, if this operator has logged in with it before.
 
-    `known` names the operator where it is surely them, by that token or by a session; None is a stranger. Failures of a
-    known browser count by themselves, so that nobody behind the same address can lock it out (OWASP, "device cookies");
-    a stranger's count against name and network together, and the network.
+    `known` names the operator if that token or a session identifies them; None is a stranger. The failures of a known
+    browser have a bucket of their own, so that nobody behind the same address can lock it out (OWASP, "device
+    cookies"). A stranger's failures count against name and network together, and against the network.
     """
 
     operator: models.Operator | None
@@ -64,12 +64,12 @@ class Attempt(NamedTuple):
 
 
 class Credentials:
-    """Checks what is shown.
+    """Checks credentials.
 
     Args:
-        database: Where operators are, and failures counted.
+        database: Where operators and failures are.
         clock: Returns the time now, aware.
-        passwords: What checks passwords.
+        passwords: Checks passwords.
     """
 
     def __init__(self, database: Database, clock: Callable[[], datetime], passwords: Passwords) -> None:
@@ -79,11 +79,11 @@ class Credentials:
         self._throttle = Throttle(database, clock)
 
     def attempt(self, name: str, address: str, device: str | None) -> Attempt:
-        """Return an attempt to log in: name and device token as they came, nothing checked yet."""
-        name = name.strip()  # no name has white space there, but phones' keyboards add it
+        """Return an attempt to log in, unchecked, from a name and a device token as sent."""
+        name = name.strip()  # phones' keyboards add white space
 
         def read() -> tuple[models.Operator | None, bool]:
-            # What is not printable (NUL among it) is nobody's name, and nothing to ask the database for.
+            # PostgreSQL refuses a NUL; no name has unprintable characters.
             operator = rows.find(name) if name.isprintable() else None
             is_own = operator is not None and device is not None and rows.is_device(digest(device), operator.id)
             return operator, is_own
@@ -94,17 +94,17 @@ class Credentials:
         return Attempt(operator, address, None, None, (network_bucket(address), name_bucket(address, name)))
 
     def own_attempt(self, operator_id: int, name: str, address: str) -> Attempt:
-        """Return an attempt of somebody logged in to prove it once more."""
-        # Strangers at the same address count by themselves: they must not keep anybody from changing a password.
+        """Return an attempt of an operator who is logged in and confirms their password."""
+        # A bucket of its own: strangers at the same address must not keep anybody from changing a password.
         own = self.attempt(name, address, None)
         return own._replace(known=console_actor(name), buckets=(own_bucket(operator_id),))
 
     @contextmanager
     def turn(self, attempt: Attempt) -> Iterator[None]:
-        """Hold the one place where a password may be checked.
+        """Hold this process's turn to check a password.
 
         Raises:
-            LoginThrottledError: too many failures before; such an attempt waits for no place.
+            LoginThrottledError: too many failures before; such an attempt does not wait for a turn.
             app.services.passwords.LoginBusyError: too many log-ins at this moment.
         """
         self._require_patience(attempt.buckets)
@@ -112,7 +112,7 @@ class Credentials:
             yield
 
     def require_password(self, attempt: Attempt, password: str) -> models.Operator:
-        """Check the password, within a `turn`; return whose it is.
+        """Check the password, within a `turn`; return the operator.
 
         Raises:
             LoginRefusedError: it is wrong, or there is no such operator.
@@ -120,28 +120,28 @@ class Credentials:
         """
         self._require_patience(attempt.buckets)
         operator = attempt.operator
-        # An unknown name costs the same, or the time would tell which names there are.
+        # An unknown name takes as long, or the time would tell which names exist.
         is_right = self._passwords.matches(None if operator is None else operator.password_hash, password)
         if operator is None or not is_right:
             raise self.refused(attempt, "password")
         return operator
 
     def require_code(self, attempt: Attempt, operator: models.Operator, code: str | None) -> int | None:
-        """Check the code of the second factor; return its step, still to be taken, or None where none is wanted.
+        """Check the code of the second factor; return its step, not yet taken, or None if no code is required.
 
         Raises:
-            WantsCodeError: there is no code.
+            WantsCodeError: there is no code, and one is required.
             LoginRefusedError: it is wrong.
             LoginThrottledError: too many wrong ones before.
         """
         if operator.totp_secret is None:
             return None
         if not code:
-            if attempt.device is None:  # a browser that is known shows who it was
+            if attempt.device is None:  # a known browser has identified itself
                 self.refused(attempt, "no code")
             raise WantsCodeError
         bucket = code_bucket(operator.id)
-        if attempt.known is None:  # a stranger who has the password may come from many networks to try codes
+        if attempt.known is None:  # a stranger with the password may try codes from many networks
             self._require_patience((bucket,))
         step = totp.step_of(operator.totp_secret, code, self._clock())
         if step is None:
@@ -149,20 +149,20 @@ class Credentials:
         return step
 
     def refused(self, attempt: Attempt, wrong: str, *more_buckets: str) -> LoginRefusedError:
-        """Count and journal a failure; return what to raise."""
+        """Count and journal a failure; return the error to raise."""
         self._throttle.count((*attempt.buckets, *more_buckets))
         entry = self.entry(EventKind.LOGIN_REFUSED, attempt, {"wrong": wrong})
         self._database.with_connection(lambda: journal.append([entry]), once=True)
         return LoginRefusedError()
 
     def entry(self, kind: EventKind, attempt: Attempt, details: dict[str, object] | None = None) -> journal.Entry:
-        """Return a journal entry about the attempt."""
-        # Nothing of a name that is nobody's: people type their passwords there.
+        """Return a journal entry about an attempt."""
+        # An unknown name is not journalled: people type their passwords there.
         actor = None if attempt.operator is None else console_actor(attempt.operator.name)
         return journal.Entry(at=self._clock(), kind=kind, ip=attempt.address, actor=actor, details=details)
 
     def forget(self, attempt: Attempt) -> None:
-        """Forget the failures before an attempt that went well."""
+        """Forget the failures before a successful attempt."""
         self._throttle.forget(attempt.buckets)
 
     def _require_patience(self, buckets: tuple[str, ...]) -> None:

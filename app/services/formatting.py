@@ -1,4 +1,4 @@
-"""How values are shown, whoever shows them: strangers' texts escaped, times in the vendor's zone."""
+"""Formatting of values for people and JSON: texts from clients escaped, times in the vendor's zone."""
 
 import json
 import re
@@ -19,7 +19,7 @@ _JSON_DANGEROUS = re.compile(
 
 
 def shown(text: str) -> str:
-    """Return a text with control and bidirectional characters escaped: what clients sent may hold anything."""
+    """Return a text with control and bidirectional characters escaped, which clients may send."""
     return "".join(c if unicodedata.category(c) not in _DANGEROUS else ascii(c)[1:-1] for c in text)
 
 
@@ -40,7 +40,7 @@ def json_text(value: object) -> str:
 
 
 def takes(schema: dict[str, Any] | None) -> str:
-    """Return a line that says what a function takes: names and types, those in brackets optional."""
+    """Return the parameters of a function on one line: names and types, optional ones in brackets."""
     if schema is None:
         return "{…}"
     definitions = schema.get("$defs", {})

@@ -1,9 +1,9 @@
 """Following the journal: every entry once, none lost.
 
-An entry gets its ID when it is written and is seen when its transaction commits, so one with a lower ID may come after
-one with a higher. Whoever asked for "all above the last" would lose it. So each look asks for all above `_floor` and
-leaves out what was seen. The floor rises to an ID only when every transaction that was running at a moment after that
-ID was seen has ended: each lower ID was handed out before, so whatever is to come of it has come.
+An entry gets its ID when it is written, and becomes visible when its transaction commits. So an entry with a lower ID
+may appear after one with a higher ID, and asking for "all above the last" would lose it. Each look therefore asks for
+all above `_floor` and leaves out those seen before. The floor rises to an ID once every transaction that was running
+after that ID was seen has ended: all lower IDs were handed out before, so their entries are visible or never will be.
 """
 
 from app.storage import journal_lists, journal_tail
@@ -13,14 +13,14 @@ from app.storage.journal_tail import Horizon
 from app.storage.models import Event
 
 IN_FLIGHT = 10_000
-"""Of so many IDs before the newest some may still be on their way when the following begins."""
+"""The number of IDs before the newest whose transactions may still be running when the following begins."""
 
 
 class Follower:
     """Reads the journal as it grows.
 
     Args:
-        database: May go away and come back between two looks.
+        database: May be away between two looks.
         wanted: Which entries.
     """
 
@@ -30,10 +30,12 @@ class Follower:
         self._floor = 0
         self._seen: set[int] = set()
         self._last: Horizon | None = None
-        self._settles: tuple[int, int] | None = None  # when this transaction is the oldest: up to this ID
+        self._settles: tuple[int, int] | None = (
+            None  # (transaction, ID): once it is the oldest, the floor rises to the ID
+        )
 
     def begin(self, limit: int | None) -> list[Event]:
-        """Return what is there, oldest first: the newest `limit` entries, None for all that are wanted.
+        """Return the newest `limit` entries, oldest first; None for all.
 
         Raises:
             DatabaseUnavailableError: the database is away.
@@ -50,14 +52,14 @@ class Follower:
         return self._database.with_connection(read)
 
     def look(self) -> list[Event]:
-        """Return what has come since the last look, in the order of IDs.
+        """Return the entries that became visible since the last look, by ID.
 
         Raises:
             UnavailableError: look again later; nothing is lost.
         """
 
         def read() -> tuple[Horizon, list[Event]]:
-            # First the moment: whatever had ended by then is in the entries.
+            # The horizon first: the entries of all transactions that had ended by then are visible.
             now = journal_tail.horizon(self._database)
             new = set(journal_tail.ids_after(self._wanted, self._floor)) - self._seen
             return now, journal_tail.entries(new) if new else []
@@ -73,6 +75,6 @@ class Follower:
             self._seen = {event_id for event_id in self._seen if event_id > self._floor}
             self._settles = None
         if self._settles is None and self._last is not None:
-            # The IDs up to the last look's newest were handed out before that, and their writers have numbers by now.
+            # The IDs up to the last look's newest were handed out before it, to transactions that have numbers by now.
             self._settles = (now.next_transaction, self._last.newest_id)
         self._last = now

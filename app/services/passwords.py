@@ -1,4 +1,4 @@
-"""Operators' passwords: argon2id (RFC 9106, its second recommended choice: 64 MiB), one hash at a time in a process."""
+"""Hashes of operators' passwords: argon2id (RFC 9106, second recommended option: 64 MiB), one at a time."""
 
 import threading
 import unicodedata
@@ -18,23 +18,23 @@ STRANGERS = 2
 
 
 class LoginBusyError(RefusedError):
-    """Passwords are being hashed already; the caller may try again in a second."""
+    """Other passwords are being hashed; try again in a second."""
 
     def __init__(self) -> None:
         super().__init__("登录请求过多，请稍后再试", "too many people are logging in: try again in a moment")
 
 
 class Passwords:
-    """Hashes and checks passwords. A hash takes 64 MiB, so that only one is made at a time: within a `turn`.
+    """Hashes and checks passwords. A hash takes 64 MiB, so that a process makes one at a time, within a `turn`.
 
     Args:
-        hasher: What hashes; its parameters are those of every new hash.
+        hasher: Its parameters are those of new hashes.
     """
 
     def __init__(self, hasher: PasswordHasher | None = None) -> None:
         self._hasher = hasher or PasswordHasher()
         self._hashing = threading.Lock()
-        # However many come, few wait: neither the service's threads nor the vendor's turn are theirs to take.
+        # Few strangers may wait: they must neither take all threads nor keep operators out.
         self._strangers = threading.BoundedSemaphore(STRANGERS)
         self._known: set[str] = set()
         self._changing_known = threading.Lock()
@@ -42,13 +42,13 @@ class Passwords:
 
     @contextmanager
     def turn(self, known: str | None) -> Iterator[None]:
-        """Hold the one place where a password may be hashed.
+        """Hold this process's turn to hash a password.
 
         Args:
-            known: Who asks, where that is no stranger: they have a place in the queue beside the strangers', one each.
+            known: Names an operator who is identified; each has a place in the queue beside the `STRANGERS` others.
 
         Raises:
-            LoginBusyError: it did not become free in `WAIT_SECONDS`, or they (or `STRANGERS` others) have their place.
+            LoginBusyError: no place in the queue is free, or the turn did not come within `WAIT_SECONDS`.
         """
         with self._place_in_queue(known):
             if not self._hashing.acquire(timeout=WAIT_SECONDS):
@@ -77,12 +77,12 @@ class Passwords:
         return is_new
 
     def hash(self, password: str) -> str:
-        """Return the hash of a password that will do, with its salt and parameters; within a turn."""
+        """Return the hash of a password, with salt and parameters; within a turn."""
         return self._hasher.hash(_encoded(password))
 
     def matches(self, password_hash: str | None, password: str) -> bool:
-        """Tell whether this is the password, within a turn; without a hash it takes as long and is not."""
-        # What is too long is no password, at the same cost. It is cut, since normalising takes time by its square.
+        """Return whether the password matches, within a turn; without a hash the answer is no and takes as long."""
+        # A longer text is never a password. It is cut, since normalising takes quadratic time.
         possible = password_hash if len(password) <= MAX_PASSWORD else None
         try:
             return self._hasher.verify(possible or self._decoy, _encoded(password[:MAX_PASSWORD]))
@@ -90,20 +90,20 @@ class Passwords:
             return False
 
     def is_outdated(self, password_hash: str) -> bool:
-        """Tell whether the hash has other parameters than new ones."""
+        """Return whether the hash has other parameters than new ones."""
         return self._hasher.check_needs_rehash(password_hash)
 
     def _hash_of_nothing(self) -> str:
-        """Return what no password matches, with the parameters of real hashes: an unknown name costs the same."""
+        """Return a hash that no password matches, with the parameters of real hashes."""
         hasher = self._hasher
         salt, digest = (b64encode(token_bytes(n)).decode().rstrip("=") for n in (hasher.salt_len, hasher.hash_len))
         return f"$argon2id$v=19$m={hasher.memory_cost},t={hasher.time_cost},p={hasher.parallelism}${salt}${digest}"
 
 
 PASSWORDS = Passwords()
-"""This process's one: the memory is the process's."""
+"""One for the process, which has memory for one hash."""
 
 
 def _encoded(password: str) -> bytes:
-    # As NIST SP 800-63B has it: another keyboard may compose the same letters from other characters.
+    # NIST SP 800-63B: keyboards compose the same letters from different characters.
     return unicodedata.normalize("NFKC", password).encode("utf-8", "surrogatepass")

@@ -1,4 +1,4 @@
-"""Log-ins to the console: who may come in, for how long, and how often somebody may fail."""
+"""Log-ins to the console and their sessions."""
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -17,12 +17,12 @@ from app.storage.database import Database
 
 IDLE = timedelta(hours=12)
 LASTS = timedelta(days=7)
-DEVICE_LASTS = timedelta(days=400)  # the longest that browsers keep a cookie
+DEVICE_LASTS = timedelta(days=400)  # the longest life of a cookie in browsers
 _TOUCHED_EVERY = timedelta(minutes=1)
 
 
 class Identity(NamedTuple):
-    """An operator who is logged in. What the journal has of their name from before `created_at` is a namesake's."""
+    """An operator who is logged in. Journal entries before `created_at` are of a former operator of that name."""
 
     id: int
     name: str
@@ -32,26 +32,26 @@ class Identity(NamedTuple):
 
 
 class LoggedIn(NamedTuple):
-    """What the browser gets: the session's token, and one that tells it from strangers for `DEVICE_LASTS`."""
+    """The browser's tokens: the session's, and one that identifies the browser for `DEVICE_LASTS`."""
 
     session_token: str
     device_token: str
 
 
 class OtherSession(NamedTuple):
-    """A session of the same operator in another browser."""
+    """Another session of the same operator."""
 
     created_at: datetime
     last_seen_at: datetime
 
 
 class Sessions:
-    """Log-ins; one object for all threads.
+    """Log-ins and sessions; one object for all threads.
 
     Args:
         database: Where operators and sessions are.
         clock: Returns the time now, aware.
-        passwords: What checks passwords.
+        passwords: Checks passwords.
     """
 
     def __init__(self, database: Database, clock: Callable[[], datetime], passwords: Passwords = PASSWORDS) -> None:
@@ -61,7 +61,7 @@ class Sessions:
         self._credentials = Credentials(database, clock, passwords)
 
     def operators_exist(self) -> bool:
-        """Tell whether there is anybody who could log in."""
+        """Return whether there is any operator."""
         return self._database.with_connection(rows.any_exist)
 
     def log_in(self, name: str, password: str, code: str | None, *, address: str, device: str | None) -> LoggedIn:
@@ -70,18 +70,18 @@ class Sessions:
         Args:
             name: As typed.
             password: As typed.
-            code: The second factor's, where one was asked for.
-            address: Where the request came from.
+            code: The second factor's, None if none was typed.
+            address: The client's.
             device: The device token of the browser, if it has one.
 
         Raises:
-            WantsCodeError: all is right but for a code that is wanted.
-            LoginRefusedError: something is wrong.
+            WantsCodeError: only the code is missing.
+            LoginRefusedError: name, password or code is wrong.
             LoginThrottledError: too many failures before.
             app.services.passwords.LoginBusyError: too many log-ins at this moment.
         """
         attempt = self._credentials.attempt(name, address, device)
-        # All of it in turn: attempts side by side would all be let through before the first one's failure counts.
+        # One at a time: parallel attempts would all pass the throttle before the first failure counts.
         with self._credentials.turn(attempt):
             operator = self._credentials.require_password(attempt, password)
             step = self._credentials.require_code(attempt, operator, code)
@@ -93,7 +93,7 @@ class Sessions:
         return logged_in
 
     def confirm(self, identity: Identity, password: str, *, address: str) -> None:
-        """Check the password of somebody logged in, before what a thief of the session must not do.
+        """Check the password of an operator who is logged in, before changes that a stolen session must not make.
 
         Raises:
             LoginRefusedError: it is wrong.
@@ -106,10 +106,10 @@ class Sessions:
         self._credentials.forget(attempt)
 
     def confirm_with_code(self, identity: Identity, password: str, code: str, *, address: str) -> None:
-        """Check password and code of somebody logged in who has a second factor.
+        """Check password and code of an operator who is logged in and has a second factor.
 
         Raises:
-            LoginRefusedError: one of them is wrong, or the code was taken before.
+            LoginRefusedError: one of them is wrong, or the code was used before.
             LoginThrottledError: too many failures before.
             app.services.passwords.LoginBusyError: too many log-ins at this moment.
         """
@@ -122,22 +122,22 @@ class Sessions:
         self._credentials.forget(attempt)
 
     def identify(self, session_token: str) -> Identity | None:
-        """Return whose session this is, or None when there is none (any more)."""
+        """Return the operator of a session, None if it has ended or never was."""
         return self._database.with_connection(lambda: self._identified(digest(session_token)))
 
     def end(self, identity: Identity, session_token: str) -> None:
-        """End an operator's session; one that is over already is no error."""
+        """End an operator's session, if it has not ended yet."""
         self._end(identity, lambda: rows.end_session(digest(session_token)))
 
     def end_others(self, identity: Identity, session_token: str) -> None:
-        """End all sessions of an operator but this one."""
+        """End all sessions of an operator except this one."""
         self._end(identity, lambda: rows.end_sessions(identity.id, but=digest(session_token)))
 
     def begin_anew(self, identity: Identity) -> LoggedIn:
-        """Begin a session for somebody who has just changed their password, which ended all that they had.
+        """Begin a session for an operator whose change of password has just ended all sessions.
 
         Raises:
-            OperatorNotFoundError: they were removed at this moment.
+            OperatorNotFoundError: the operator was removed meanwhile.
         """
         now, logged_in = self._clock(), LoggedIn(new_token(), new_token())
 
@@ -152,7 +152,7 @@ class Sessions:
         return logged_in
 
     def others(self, operator_id: int, session_token: str) -> list[OtherSession]:
-        """Return an operator's sessions that hold, but for this one; the last used first."""
+        """Return an operator's other valid sessions, the last used first."""
         now = self._clock()
         found = self._database.with_connection(lambda: rows.sessions_of(operator_id, now, now - IDLE))
         return [OtherSession(*times) for token_sha256, *times in found if token_sha256 != digest(session_token)]
@@ -173,7 +173,7 @@ class Sessions:
         step: int | None,
         new_hash: str | None,
     ) -> bool:
-        """Begin the session; False when the code was taken, or the password changed, since it was looked at."""
+        """Begin the session; return False if the code was used or the password changed meanwhile."""
         now = self._clock()
 
         def write() -> bool:

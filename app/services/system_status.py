@@ -1,9 +1,9 @@
-"""What an owner sees of the installation in the console; the command line changes it, and no secret is here."""
+"""System status: what owners see of the installation in the console, without secrets."""
 
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,48 +18,43 @@ from app.storage.database import Database
 from app.storage.inspection import DatabaseFigures
 from app.tokens.signer import PublicKey, Signer
 
+_SHOWN = (
+    *("issuer", "timezone", "offline_grace", "require_sealed", "journal_keep"),
+    *("function_seconds", "behind_proxy", "workers", "threads"),
+)
+"""The settings that explain what the service does, none of them a secret."""
+
 
 class DiskSpace(NamedTuple):
-    """Of the file system that the licensed files lie on, in bytes."""
+    """The size of the file system of the licensed files, in bytes."""
 
     total: int
     free: int
 
 
-class ShownSettings(NamedTuple):
-    """The settings that explain what the service does; those of them that name no secret."""
-
-    issuer: str
-    timezone: str
-    offline_grace: timedelta | None
-    require_sealed: bool
-    journal_keep_days: int
-    function_seconds: int
-    behind_proxy: bool
-    workers: int
-    threads: int
-
-
 @dataclass(frozen=True, slots=True)
 class Health:
-    """The installation at one moment. `disk` is None where the folder of licensed files cannot be seen."""
+    """The installation at one moment.
+
+    `disk` is None if the folder of licensed files cannot be seen; `settings` are the `_SHOWN` ones.
+    """
 
     results: Mapping[str, CheckResult]
     schema: str
     database: DatabaseFigures
     disk: DiskSpace | None
     started_at: datetime
-    settings: ShownSettings
+    settings: dict[str, Any]
 
 
 class SystemStatus:
-    """Looks around.
+    """Read-only status of the installation.
 
     Args:
         database: The service's.
-        settings: Those that it runs with.
-        functions: Asks the service that runs the vendor's code.
-        signer: Has the keys.
+        settings: The service's.
+        functions: The client of the service that runs the vendor's code.
+        signer: Holds the keys.
         clock: Returns the time now, aware.
     """
 
@@ -80,7 +75,7 @@ class SystemStatus:
 
     @property
     def issuer(self) -> str:
-        """What this installation calls itself."""
+        """The installation's name in tokens and authenticator apps."""
         return self._settings.issuer
 
     def files(self) -> list[StoredFile]:
@@ -93,23 +88,23 @@ class SystemStatus:
         return FileStore.in_folder(self._database, folder, "console", self._clock, warn=lambda _text: None).listed()
 
     def functions(self) -> Listing:
-        """Return what core functions there are, and the modules that are broken.
+        """Return the core functions and the broken modules.
 
         Raises:
-            FunctionsUnavailableError: the service that runs them is away, or busy (FunctionsBusyError).
+            FunctionsUnavailableError: the service that runs them is away, or (FunctionsBusyError) busy.
         """
         return self._functions.list()
 
     def keys(self) -> list[PublicKey]:
-        """Return the public side of the signing keys, the newest first."""
+        """Return the public keys that verify signatures, the newest first."""
         return self._signer.public_keys(self._clock())[::-1]
 
     def pinned(self) -> dict[str, Any]:
-        """Return what clients are to pin, as `cardctl key export` prints it."""
+        """Return the keys for clients to pin, as `cardctl key export` prints them."""
         return {"iss": self.issuer, "keys": self._signer.pinned()}
 
     def health(self) -> Health:
-        """Look at everything that is seen from inside the service.
+        """Run the checks that are possible inside the service.
 
         Raises:
             DatabaseUnavailableError: the database is away.
@@ -120,26 +115,12 @@ class SystemStatus:
             database=self._database.with_connection(lambda: inspection.figures(self._database.connection())),
             disk=_space(self._settings.files_dir),
             started_at=self._started_at,
-            settings=self._shown_settings(),
-        )
-
-    def _shown_settings(self) -> ShownSettings:
-        settings = self._settings
-        return ShownSettings(
-            issuer=settings.issuer,
-            timezone=settings.timezone.key,
-            offline_grace=settings.offline_grace,
-            require_sealed=settings.require_sealed,
-            journal_keep_days=settings.journal_keep.days,
-            function_seconds=settings.function_seconds,
-            behind_proxy=settings.behind_proxy,
-            workers=settings.workers,
-            threads=settings.threads,
+            settings={name: getattr(self._settings, name) for name in _SHOWN},
         )
 
 
 def _space(folder: Path) -> DiskSpace | None:
-    # The folder is made when the first file comes; its parent's disk is where that will be.
+    # The first file creates the folder, on its parent's disk.
     for place in (folder, folder.parent):
         try:
             usage = shutil.disk_usage(place)

@@ -1,4 +1,4 @@
-"""How often somebody may fail: the counts behind log-ins and tokens. A bucket is whom a failure counts against."""
+"""Throttling of failed log-ins and tokens. Failures are counted by bucket: of a network, a name or a browser."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -9,8 +9,9 @@ from app.domain.operators import FORGOTTEN_AFTER, next_attempt
 from app.services.bearer import digest
 from app.storage import login_failures
 from app.storage.database import Database
+from app.storage.models import LoginFailure
 
-_NETWORK_SHARE = 4  # a network is many people: so many failures of theirs weigh as one
+_NETWORK_SHARE = 4  # so many failures of a network, which many people share, weigh as one
 _SHARED = ("network:", "token:")
 
 
@@ -20,7 +21,7 @@ def network_bucket(address: str) -> str:
 
 
 def name_bucket(address: str, name: str) -> str:
-    """Return the bucket of a name's failed log-ins from an address; of the name alone anybody could fill it."""
+    """Return the bucket of a name's failed log-ins from an address; anybody could fill one of the name alone."""
     return f"name:{network_of(address)}:{digest(name)}"
 
 
@@ -30,12 +31,12 @@ def device_bucket(device_sha256: str) -> str:
 
 
 def code_bucket(operator_id: int) -> str:
-    """Return the bucket of an operator's wrong codes: only who knows the password can fill it."""
+    """Return the bucket of an operator's wrong codes, which needs the password to fill."""
     return f"code:{operator_id}"
 
 
 def own_bucket(operator_id: int) -> str:
-    """Return the bucket of an operator's wrong passwords in pages: only who is logged in as them can fill it."""
+    """Return the bucket of an operator's wrong passwords in pages, which needs a session to fill."""
     return f"own:{operator_id}"
 
 
@@ -45,10 +46,10 @@ def token_bucket(address: str) -> str:
 
 
 class Throttle:
-    """Failures, by bucket.
+    """Counts failures by bucket.
 
     Args:
-        database: Where they are counted, for all processes.
+        database: Keeps the counts for all processes.
         clock: Returns the time now, aware.
     """
 
@@ -57,7 +58,7 @@ class Throttle:
         self._clock = clock
 
     def wait_seconds(self, buckets: Sequence[str]) -> int:
-        """Return for how many whole seconds no further attempt is allowed; 0 when one is."""
+        """Return in how many whole seconds the next attempt is allowed, 0 if it is now."""
         now = self._clock()
         found = self._database.with_connection(lambda: login_failures.read(buckets, now - FORGOTTEN_AFTER))
         waits = [next_attempt(_weighed(row), row.last_at) - now for row in found]
@@ -69,14 +70,15 @@ class Throttle:
         self._database.with_connection(lambda: login_failures.count(buckets, now, now - FORGOTTEN_AFTER), once=True)
 
     def forget(self, buckets: Sequence[str]) -> None:
-        """Forget the failures of the buckets: whoever it was has shown who they are."""
+        """Forget the failures that a success disproves."""
         self._database.with_connection(lambda: login_failures.forget(of_one(buckets)))
 
 
 def of_one(buckets: Sequence[str]) -> list[str]:
-    """Return the buckets that are one person's: a success says nothing of the others in a network."""
+    """Return the buckets of one person: a success says nothing about others in the network."""
     return [bucket for bucket in buckets if not bucket.startswith(_SHARED)]
 
 
-def _weighed(row: login_failures.Failures) -> int:
-    return row.failures // _NETWORK_SHARE if row.bucket.startswith(_SHARED) else row.failures
+def _weighed(row: LoginFailure) -> int:
+    failures: int = row.failures
+    return failures // _NETWORK_SHARE if row.bucket.startswith(_SHARED) else failures

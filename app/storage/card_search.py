@@ -1,4 +1,4 @@
-"""What the search box finds: cards by what a vendor has of them."""
+"""Card search: cards by ID, hardware, address or reference, each kind by its index."""
 
 import hashlib
 import re
@@ -13,16 +13,16 @@ from app.storage.key_masking import Seller, is_masked_from, masked_from
 from app.storage.models import Card, Client, Event
 
 MAX_HITS = 1_000
-"""A kind of hits that has more by itself is broad: the text says too little."""
+"""A kind with more hits is broad: the text is too short."""
 
 _ADDRESS_LIKE = re.compile(r"[0-9a-fA-F:.]+")
 _INDEXED_HARDWARE = 64
 
 
 class Found(NamedTuple):
-    """What a text finds: the cards of the kinds that have few, and for each broad kind the condition for a hit.
+    """The hits of the kinds that have few, and for each broad kind the condition for a hit.
 
-    The conditions are for cards joined with their clients.
+    The conditions apply to cards joined with their clients.
     """
 
     card_ids: list[str]
@@ -33,14 +33,14 @@ class _Kind(NamedTuple):
     by_index: Any
     """Selects the cards' IDs, by one index."""
     is_hit: Any
-    secret_from: Seller | None = None
-    """From whom some of those IDs are to be hidden; `is_hit` leaves these out by itself."""
+    seller: Seller | None = None
+    """The seller from whom some of those IDs are masked; `is_hit` leaves these out."""
 
 
 def find(text: str, seller: Seller | None = None) -> Found:
-    """Find cards whose ID, bound hardware or bound address is or begins with `text`, or whose reference it is.
+    """Find cards by their ID, bound hardware or bound address, whole or its beginning, or by a rejection's reference.
 
-    What is secret from `seller` is not found by a beginning, or they could find out the key letter by letter.
+    A masked key is not found by its beginning: the seller could find it out letter by letter.
     """
     found = Found([], [])
     for kind in _kinds(text, seller):
@@ -48,7 +48,7 @@ def find(text: str, seller: Seller | None = None) -> Found:
         if len(ids) > MAX_HITS:
             found.broad.append(kind.is_hit)
         else:
-            hidden = frozenset[str]() if kind.secret_from is None else masked_from(kind.secret_from, ids)
+            hidden = frozenset[str]() if kind.seller is None else masked_from(kind.seller, ids)
             found.card_ids.extend(card_id for card_id in ids if card_id not in hidden)
     return found
 
@@ -56,15 +56,15 @@ def find(text: str, seller: Seller | None = None) -> Found:
 def _kinds(text: str, seller: Seller | None) -> Iterator[_Kind]:
     beginning = parse_card_id_beginning(text)
     if beginning is not None:
-        # A range, since LIKE wants an index of its own in most languages.
+        # A range: LIKE needs an index of its own in most collations.
         lowest, highest = beginning.ljust(ID_LENGTH, "0"), beginning.ljust(ID_LENGTH, "Z")
         in_range = Card.id.between(lowest, highest)
         by_index = Card.select(Card.id).where(in_range).order_by(Card.id)
         if seller is None or len(beginning) == ID_LENGTH:
             yield _Kind(by_index, in_range)
-        else:  # what is secret is left out of few: whoever left it out of the range might read all of it for few
+        else:  # masked cards are left out of the few hits: left out in the scan, it might read the whole range
             yield _Kind(by_index, in_range & ~is_masked_from(seller), seller)
-        if len(beginning) == REFERENCE_LENGTH:  # of the same characters as an ID, and typed as carelessly
+        if len(beginning) == REFERENCE_LENGTH:  # of the same alphabet as an ID, and typed as carelessly
             refused = Event.select(Event.card_id).where(
                 (Event.reference == beginning) & Event.card_id.is_null(is_null=False)
             )
@@ -83,14 +83,14 @@ def _kinds(text: str, seller: Seller | None) -> Iterator[_Kind]:
 
 
 def _c(text: Any) -> Any:  # noqa: ANN401  # peewee expressions
-    """Return the expression byte by byte, as the indexes for beginnings have it."""
+    """Return the expression compared byte by byte, as in the indexes for beginnings."""
     return Expression(text, "COLLATE", SQL('"C"'))
 
 
 def _canonical(text: str) -> str:
-    """Return an address, or the beginning of one, as addresses are stored."""
+    """Return an address, or the beginning of one, in the form in which addresses are stored."""
     try:
         return canonical_address(text)
     except ValueError:
-        # Of IPv6: small letters, and no zeros before a group's other digits.
+        # IPv6: lower case, no leading zeros in groups.
         return re.sub(r"\b0+(?=[0-9a-f])", "", text.lower()) if ":" in text else text

@@ -1,4 +1,4 @@
-"""Operators, their sessions and the browsers they are known by."""
+"""Operators, their sessions and their known browsers."""
 
 from datetime import datetime
 from typing import Any
@@ -10,13 +10,13 @@ from app.domain.operators import CONSOLE_ACTOR, Role
 from app.storage.journal import what
 from app.storage.models import Event, Operator, OperatorDevice, OperatorSession
 
-# Not FOR UPDATE: the form of a long import or issue holds its operator's row by a foreign key, and nobody's log-in is
-# to wait for that. Removing the row does wait, by itself.
+# Not FOR UPDATE: a long import or issue holds its operator's row by a foreign key, and log-ins must not wait for it.
+# Removing the row waits nevertheless.
 _LOCK = "FOR NO KEY UPDATE"
 
 
 def any_exist() -> bool:
-    """Tell whether there is an operator."""
+    """Return whether there is an operator."""
     return bool(Operator.select().exists())
 
 
@@ -27,24 +27,24 @@ def find(name: str) -> Operator | None:
 
 
 def lock(name: str) -> Operator | None:
-    """Return an operator by name, or None; in the caller's transaction nobody else changes them."""
+    """Lock an operator in the caller's transaction; return None if there is none of that name."""
     found: Operator | None = Operator.select().where(Operator.name == name).for_update(_LOCK).first()
     return found
 
 
 def lock_by_id(operator_id: int) -> bool:
-    """Lock an operator in the caller's transaction, where nobody removes them meanwhile; False when they are gone."""
+    """Lock an operator in the caller's transaction; return False if the operator is gone."""
     return Operator.select(Operator.id).where(Operator.id == operator_id).for_update(_LOCK).first() is not None
 
 
 def lock_owners() -> list[str]:
-    """Return the owners' names; in the caller's transaction nobody else changes them."""
+    """Lock the owners in the caller's transaction; return their names."""
     owners = Operator.select(Operator.name).where(Operator.role == Role.OWNER.value).order_by(Operator.id)
     return [row.name for row in owners.for_update(_LOCK)]
 
 
 def lock_unchanged(operator: Operator) -> bool:
-    """Lock an operator in the caller's transaction; tell whether password and second factor are still as read."""
+    """Lock an operator in the caller's transaction; return False if password or second factor have changed."""
     same = (
         (Operator.id == operator.id)
         & (Operator.password_hash == operator.password_hash)
@@ -54,14 +54,14 @@ def lock_unchanged(operator: Operator) -> bool:
 
 
 def with_last_seen() -> list[tuple[Operator, datetime | None]]:
-    """Return all operators by name, and when each of them last used a session that is not pruned yet."""
+    """Return all operators by name, with the last use of their sessions."""
     seen = fn.MAX(OperatorSession.last_seen_at).alias("seen")
     query = Operator.select(Operator, seen).join(OperatorSession, JOIN.LEFT_OUTER).group_by(Operator.id)
     return [(row, row.seen) for row in query.order_by(Operator.name)]
 
 
 def last_log_ins() -> dict[str, datetime]:
-    """Return when each operator logged in last, as the journal has it; a namesake's before them do not count."""
+    """Return when each operator logged in last, by the journal's entries since they were added."""
     actor = fn.CONCAT(CONSOLE_ACTOR, Operator.name)
     query = (
         Event.select(Operator.name, fn.MAX(Event.at))
@@ -73,7 +73,7 @@ def last_log_ins() -> dict[str, datetime]:
 
 
 def add(name: str, role: Role, password_hash: str, now: datetime) -> bool:
-    """Add an operator; False when the name is taken."""
+    """Add an operator; return False if the name is taken."""
     added = (
         Operator.insert(
             name=name, role=role.value, password_hash=password_hash, created_at=now, password_changed_at=now
@@ -91,7 +91,7 @@ def change(operator_id: int, **values: object) -> None:
 
 
 def take_step(operator_id: int, step: int) -> bool:
-    """Take the code of a step; False when it, or a later one, was taken already."""
+    """Mark the code of a step as used; return False if it or a later one was used before."""
     unused = Operator.totp_last_step.is_null() | (Operator.totp_last_step < step)
     taken = Operator.update(totp_last_step=step).where((Operator.id == operator_id) & unused).execute()
     return bool(taken)
@@ -110,7 +110,7 @@ def add_session(token_sha256: str, operator_id: int, now: datetime, expires_at: 
 
 
 def session(token_sha256: str, now: datetime, seen_after: datetime) -> OperatorSession | None:
-    """Return a session that holds, with its `operator`, or None."""
+    """Return a valid session with its `operator`, or None."""
     found: OperatorSession | None = (
         OperatorSession.select(OperatorSession, Operator)
         .join(Operator)
@@ -121,7 +121,7 @@ def session(token_sha256: str, now: datetime, seen_after: datetime) -> OperatorS
 
 
 def sessions_of(operator_id: int, now: datetime, seen_after: datetime) -> list[tuple[str, datetime, datetime]]:
-    """Return an operator's sessions that hold, the last used first: digest, beginning, last use."""
+    """Return digest, beginning and last use of an operator's valid sessions, the last used first."""
     columns = (OperatorSession.token_sha256, OperatorSession.created_at, OperatorSession.last_seen_at)
     own = (OperatorSession.operator == operator_id) & _holds(now, seen_after)
     return list(OperatorSession.select(*columns).where(own).order_by(OperatorSession.last_seen_at.desc()).tuples())
@@ -146,20 +146,20 @@ def end_sessions(operator_id: int, *, but: str = "") -> int:
 
 
 def prune_sessions(now: datetime, seen_after: datetime) -> int:
-    """Delete sessions that hold no longer; return how many."""
+    """Delete the sessions that are no longer valid; return how many."""
     deleted: int = OperatorSession.delete().where(~_holds(now, seen_after)).execute()
     return deleted
 
 
 def note_device(token_sha256: str, operator_id: int, now: datetime) -> None:
-    """Note that an operator logs in with a browser: one that is new, or theirs already."""
+    """Note that an operator logs in with a browser, new or known."""
     OperatorDevice.insert(token_sha256=token_sha256, operator=operator_id, logged_in_at=now).on_conflict(
         conflict_target=[OperatorDevice.token_sha256], preserve=[OperatorDevice.logged_in_at]
     ).execute()
 
 
 def is_device(token_sha256: str, operator_id: int) -> bool:
-    """Tell whether an operator has logged in with this browser."""
+    """Return whether an operator has logged in with this browser."""
     own = (OperatorDevice.token_sha256 == token_sha256) & (OperatorDevice.operator == operator_id)
     return bool(OperatorDevice.select().where(own).exists())
 
@@ -170,7 +170,7 @@ def forget_devices(operator_id: int) -> None:
 
 
 def prune_devices(before: datetime) -> int:
-    """Delete the browsers that nobody has logged in with since `before`; return how many."""
+    """Delete the browsers without a log-in since `before`; return how many."""
     deleted: int = OperatorDevice.delete().where(OperatorDevice.logged_in_at < before).execute()
     return deleted
 

@@ -1,4 +1,4 @@
-"""Long lists page by page: a page begins where another ended (keyset), so that the last is as quick as the first."""
+"""Keyset paging: a page begins where another ended, so that each page costs the same."""
 
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple, Self
@@ -8,18 +8,18 @@ _MICROSECOND = timedelta(microseconds=1)
 
 
 class Cursor(NamedTuple):
-    """A row's place in a list: the time that orders it, and its ID. `at` None is the end of time (permanent cards)."""
+    """A row's place in a list: the time that orders it, None for permanent cards, which come last, and its ID."""
 
     at: datetime | None
     id: str
 
     def __str__(self) -> str:
-        """Return it as it stands in an address: microseconds since 1970, a dot, the ID."""
+        """Return the form for URLs: microseconds since 1970, a dot, the ID."""
         return f"{'' if self.at is None else (self.at - _EPOCH) // _MICROSECOND}.{self.id}"
 
     @classmethod
     def parse(cls, text: str) -> Self | None:
-        """Read what `str` wrote; None when it is no cursor."""
+        """Read what `str` wrote, None for any other text."""
         number, dot, row_id = text.partition(".")
         try:
             at = _EPOCH + int(number) * _MICROSECOND if number else None

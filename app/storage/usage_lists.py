@@ -1,4 +1,4 @@
-"""Accepted requests in long lists, and by day for a card."""
+"""Counts of accepted requests: in long lists, and of one card."""
 
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -10,7 +10,7 @@ from app.domain.cards import ID_LENGTH
 from app.storage.models import Usage, database
 
 DAYS = 14
-"""So many days a list goes back that asks for none: as many as the figures count."""
+"""The days of a list without a day, as many as the figures count."""
 _ABOVE_ALL_IDS = "Z" * (ID_LENGTH + 1)
 
 
@@ -24,7 +24,7 @@ class UsagePlace(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class UsageFilter:
-    """Which counts a list has; None means any, but of days the last `DAYS`."""
+    """Which counts a list has; None means any, for the day the last `DAYS`."""
 
     function: str | None = None
     day: date | None = None
@@ -38,7 +38,7 @@ def usage_page(wanted: UsageFilter, today: date, after: UsagePlace | None = None
     if function is not None and wanted.card_id is None:
         return _of_function(function, days, after, limit)
     place = (Usage.day, Usage.function, Usage.card)
-    # One bound above: of two, the planner may begin at the wrong one.
+    # One upper bound: of two, the planner may choose the wrong one to start at.
     where = Usage.day <= days[0]
     if after is not None and after.day <= days[0]:
         where = Tuple(*place) < Tuple(*after)
@@ -50,7 +50,7 @@ def usage_page(wanted: UsageFilter, today: date, after: UsagePlace | None = None
 
 
 def _of_function(function: str, days: list[date], after: UsagePlace | None, limit: int) -> list[Usage]:
-    """Read day by day, as the index has them: in a span of days a function's rows do not stand together."""
+    """Read day by day: in the index, a function's rows of several days are not adjacent."""
     bounds = [(day, _ABOVE_ALL_IDS) for day in days if after is None or day < after.day]
     if after is not None and after.day in days:
         bounds.append((after.day, after.card_id))

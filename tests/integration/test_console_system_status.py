@@ -102,7 +102,7 @@ def test_functions_that_are_loading_are_said_to_be_busy(own: Service, database: 
     )
     functions.launch()
     try:
-        wait_for(lambda: "busy for the moment" in owner.get("/admin/functions").words)
+        wait_for(lambda: "busy at the moment" in owner.get("/admin/functions").words)
         gate.touch()
         wait_for(lambda: "There are no core functions yet" in owner.get("/admin/functions").words)
     finally:
