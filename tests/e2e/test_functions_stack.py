@@ -1,4 +1,4 @@
-"""Core functions in containers: what they do for customers, and what the vendor's code sees from where it runs."""
+"""Core functions in containers: their results, their isolation, and recovery from failures."""
 
 import json
 import os
@@ -32,7 +32,7 @@ def increase(arguments, caller):
 
 @core_function("看")
 def look(arguments, caller):
-    """What this code can see and do, so that a test can say what it must not."""
+    """Return what this code can see and do."""
     seen = {"environment": dict(os.environ), "written": [], "connected": [], "environs": [], "sockets": []}
     for folder in arguments["folders"]:
         try:
@@ -101,7 +101,7 @@ def program(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Program:
 
 
 def look(stack: Stack, *, addresses: list[tuple[str, int]], folders: list[str], paths: list[str]) -> dict[str, Any]:
-    """What the vendor's code sees, asked from the host."""
+    """Return what the vendor's code can see and do."""
     arguments = {"addresses": addresses, "folders": folders, "paths": paths}
     seen: dict[str, Any] = stack.cardctl("function", "run", "看", "--arguments", json.dumps(arguments))
     return seen
@@ -112,15 +112,13 @@ def address_of_the_database(stack: Stack) -> str:
     return str(endpoint["IPAddress"])
 
 
-def test_the_customer_gets_the_result_of_a_calculation_that_is_not_on_their_machine(
-    stack: Stack, program: Program
-) -> None:
+def test_a_client_gets_the_result_of_a_function(stack: Stack, program: Program) -> None:
     assert program.client_of(stack).execute("加一", {"number": 41}) == {"sum": 42, "card": program.card}
     with pytest.raises(kadun.FunctionNotFound):
         program.client_of(stack).execute("没有", {})
 
 
-def test_the_vendor_runs_it_by_hand_with_a_file_of_the_hosts(stack: Stack, tmp_path: Path) -> None:
+def test_the_vendor_can_run_a_function_with_arguments_from_a_file_of_the_host(stack: Stack, tmp_path: Path) -> None:
     (tmp_path / "arguments.json").write_text('{"number": 1}')
     for option in (["--arguments-file", tmp_path / "arguments.json"], [f"--arguments-file={tmp_path}/arguments.json"]):
         assert json.loads(stack.script("cardctl", "function", "run", "加一", *option).stdout)["sum"] == 2
@@ -128,7 +126,7 @@ def test_the_vendor_runs_it_by_hand_with_a_file_of_the_hosts(stack: Stack, tmp_p
     assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
 
 
-def test_the_vendors_code_sees_no_secret_no_key_and_no_database_and_can_write_nothing(stack: Stack) -> None:
+def test_a_function_has_no_secret_no_key_no_database_and_no_writable_folder(stack: Stack) -> None:
     database = address_of_the_database(stack)
     addresses = [("database", 5432), (database, 5432), ("127.0.0.1", stack.https_port), ("172.17.0.1", 22)]
     hidden = [
@@ -147,8 +145,8 @@ def test_the_vendors_code_sees_no_secret_no_key_and_no_database_and_can_write_no
     assert seen["connected"] == []
     assert seen["interfaces"] == ["lo"]
     assert seen["written"] == []
-    assert seen["present"] == ["/var/lib/kadun/functions/vendor.py"], "the same question does find what is there"
-    assert seen["sockets"] == ["/run/kadun-functions/functions.sock"], "neither the app's nor the engine's"
+    assert seen["present"] == ["/var/lib/kadun/functions/vendor.py"]
+    assert seen["sockets"] == ["/run/kadun-functions/functions.sock"]
     kadun_mounts = {mount for mount in seen["mounts"] if "kadun" in mount or "secret" in mount}
     packages = "/var/lib/kadun/functions-packages"
     assert kadun_mounts == {"/var/lib/kadun/functions", packages, "/run/kadun-functions"}
@@ -158,10 +156,10 @@ def test_the_vendors_code_sees_no_secret_no_key_and_no_database_and_can_write_no
     told = json.dumps(seen)
     assert [name for name in SECRETS if (stack.folder / "secrets" / name).read_text().strip() in told] == []
     assert not {"DATABASE_URL", "KERNAL_DATA_KEY"} & {name.removesuffix("_FILE") for name in seen["environment"]}
-    assert seen["environs"], "it may look at its own"
+    assert seen["environs"]
 
 
-def test_nobody_in_that_container_sees_more_not_even_its_root(stack: Stack) -> None:
+def test_even_root_in_the_container_sees_no_secret(stack: Stack) -> None:
     for user in ([], ["--user", "root"]):
         look_around = "cat /proc/[0-9]*/environ | tr '\\0' '\\n'; ls -R /run /var/lib/kadun; mount"
         seen = stack.compose("exec", "-T", *user, "functions", "sh", "-c", look_around, check=False).stdout
@@ -174,12 +172,12 @@ def test_nobody_in_that_container_sees_more_not_even_its_root(stack: Stack) -> N
         assert "Read-only file system" in written.stderr
 
 
-def test_the_app_cannot_change_the_socket_that_it_asks(stack: Stack) -> None:
+def test_the_app_cannot_replace_the_socket_of_the_functions_service(stack: Stack) -> None:
     removed = stack.compose("exec", "-T", "app", "rm", "/run/kadun-functions/functions.sock", check=False)
     assert "Read-only file system" in removed.stderr
 
 
-def test_with_a_network_it_reaches_the_world_and_still_no_database(stack: Stack) -> None:
+def test_with_a_network_functions_reach_the_internet_but_not_the_database(stack: Stack) -> None:
     dotenv = stack.folder / ".env"
     before = dotenv.read_text()
     database = address_of_the_database(stack)
@@ -197,13 +195,11 @@ def test_with_a_network_it_reaches_the_world_and_still_no_database(stack: Stack)
 
 
 def processes(stack: Stack) -> int:
-    """How many there are beside `docker-init`."""
+    """Return the number of processes beside `docker-init`."""
     return len(list(stack.processes("functions"))) - 1
 
 
-def test_what_eats_hangs_or_multiplies_costs_its_caller_an_answer_and_the_service_nothing(
-    stack: Stack, program: Program
-) -> None:
+def test_misbehaving_functions_do_not_harm_the_service(stack: Stack, program: Program) -> None:
     client = program.client_of(stack, timeout_seconds=30)
     client.execute("加一", {"number": 1})
     before, container = wait_for(lambda: processes(stack)), stack.inspect("functions")
@@ -219,7 +215,7 @@ def test_what_eats_hangs_or_multiplies_costs_its_caller_an_answer_and_the_servic
     assert program.open_on(stack)["core"]
 
 
-def test_while_they_are_away_everything_else_is_as_ever(stack: Stack, program: Program) -> None:
+def test_everything_else_works_while_the_functions_service_is_down(stack: Stack, program: Program) -> None:
     stack.compose("stop", "--timeout", "5", "functions")
     try:
         with pytest.raises(kadun.ServerUnreachable):
@@ -230,7 +226,7 @@ def test_while_they_are_away_everything_else_is_as_ever(stack: Stack, program: P
     assert program.client_of(stack).execute("加一", {"number": 1})["sum"] == 2
 
 
-def test_killed_it_comes_back_by_itself(stack: Stack, program: Program) -> None:
+def test_a_killed_functions_service_restarts(stack: Stack, program: Program) -> None:
     before = stack.inspect("functions")
     os.kill(before["State"]["Pid"], 9)
     wait_for(lambda: stack.inspect("functions")["RestartCount"] > before["RestartCount"], 60)
@@ -238,7 +234,7 @@ def test_killed_it_comes_back_by_itself(stack: Stack, program: Program) -> None:
     assert program.client_of(stack).execute("加一", {"number": 1})["sum"] == 2
 
 
-def test_what_functions_require_is_installed_by_one_command(stack: Stack, program: Program) -> None:
+def test_requirements_are_installed_by_one_command(stack: Stack, program: Program) -> None:
     functions = stack.folder / "data/functions"
     nothing = stack.script("cardctl", "function", "install", check=False)
     assert nothing.returncode == 1
@@ -260,7 +256,7 @@ def test_what_functions_require_is_installed_by_one_command(stack: Stack, progra
         assert "Read-only file system" in written.stderr
         (functions / "requirements.txt").write_text("./none-1.0-py3-none-any.whl\n")
         assert stack.script("cardctl", "function", "install", check=False).returncode == 1
-        assert program.client_of(stack).execute("汇率", {}) == 7.12, "what failed has changed nothing"
+        assert program.client_of(stack).execute("汇率", {}) == 7.12
     finally:
         for file in functions.glob("*"):
             if file.name != "vendor.py":

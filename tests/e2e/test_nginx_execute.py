@@ -1,4 +1,4 @@
-"""Core functions behind nginx: what the app says passes, whatever its status, and long calls are waited for."""
+"""Core functions behind nginx: every verdict of the app passes, and long calls are waited for."""
 
 from collections.abc import Iterator
 
@@ -36,7 +36,7 @@ def test_a_function_runs_behind_nginx(client: Client) -> None:
 @pytest.mark.parametrize(
     ("function", "error"), [("没有的", FunctionNotFound), ("退出", FunctionFailed), ("死循环", FunctionTimeout)]
 )
-def test_a_verdict_of_404_502_or_504_is_the_apps_own(client: Client, function: str, error: type[Exception]) -> None:
+def test_verdicts_with_status_404_502_and_504_pass(client: Client, function: str, error: type[Exception]) -> None:
     with pytest.raises(error):
         client.execute(function, {})
 

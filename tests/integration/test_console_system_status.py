@@ -130,7 +130,7 @@ def test_health_says_what_is_wrong_and_what_only_the_host_sees(own: Service, dat
     owner = Browser(own, language="en").log_in("olga")
     (own.folder / "keys/keyring.json").chmod(0o644)
     page = owner.get("/admin/health")
-    assert page.words.index("Open to others") < page.words.index(f"Current: {schema.expected_version()}"), (
+    assert page.words.index("Readable by others") < page.words.index(f"Current: {schema.expected_version()}"), (
         "the worst first"
     )
     assert "Wrong: 1 of the checks" in page.words
@@ -139,7 +139,7 @@ def test_health_says_what_is_wrong_and_what_only_the_host_sees(own: Service, dat
         assert setting in page.words.partition("Settings")[2]
     assert "PostgreSQL" in page.words
     (own.folder / "keys/keyring.json").chmod(0o600)
-    assert "permissions The signing keys are the service's alone" in owner.get("/admin/health").words
+    assert "permissions Only the service can read the signing keys" in owner.get("/admin/health").words
 
 
 def test_looking_at_health_changes_nothing_and_leaves_the_database_connected(owner: Browser, service: Service) -> None:

@@ -104,13 +104,13 @@ def test_an_operator_without_one_time_codes_is_named_unless_addresses_are_restri
         found = results(keyed, "--host-facts", "-", text=text)["console"]
         return found["status"], found["message_en"]
 
-    assert console(facts) == ("OK", "Off: there is no operator")
+    assert console(facts) == ("OK", "Off: there are no operators")
     keyed.cardctl("admin", "add", "alice", text="correct horse battery staple\n")
     status, message = console(facts)
     assert (status, "enough for alice:" in message) == ("WARN", True)
     assert console(json.dumps(HOST | {"settings": {"KADUN_ADMIN_ALLOW": "203.0.113.7"}})) == (
         "OK",
-        "Open to 203.0.113.7 alone",
+        "Open to 203.0.113.7 only",
     )
 
 

@@ -74,18 +74,15 @@ def test_a_killed_worker_is_replaced_and_leaves_no_process(service: FunctionsSer
         assert service.call("well") == Returned({})
 
 
-def test_a_stopped_service_finishes_its_calls_and_leaves_no_process(service: FunctionsService) -> None:
-    service.with_module(
-        "slow",
-        "import time\nfrom app.functions import core_function\n"
-        "@core_function('slow')\ndef f(arguments, caller):\n    time.sleep(2)\n    return 'done'\n",
-    )
+def test_a_stopped_service_finishes_its_calls_and_leaves_no_process(service: FunctionsService, tmp_path: Path) -> None:
     outcomes = []
-    with service:
-        thread = threading.Thread(target=lambda: outcomes.append(service.call("slow")))
+    with service.with_shop():
+        thread = threading.Thread(target=lambda: outcomes.append(service.call("等待", folder=str(tmp_path))))
         thread.start()
-        wait_for(lambda: len(processes_in(service.modules)) == 3)
-        service.stop()
+        wait_for(lambda: list(tmp_path.glob("begun-*")))
+        service.process.terminate()
+        wait_for(lambda: "Handling signal: term" in service.log.read_text())
+        (tmp_path / "go").touch()
         thread.join()
     assert outcomes == [Returned("done")]
     assert processes_in(service.modules) == []

@@ -17,7 +17,7 @@ def backup(facts: Facts) -> CheckResult:
         is_new = host.installed is not None and host.now.timestamp() - host.installed < MAX_BACKUP_AGE.total_seconds()
         return (warn if is_new else fail)(
             "还没有备份：运行 scripts/backup.sh，并用 scripts/install-cron.sh 每天执行",
-            "There is none yet: run scripts/backup.sh, and scripts/install-cron.sh for every day",
+            "No backup yet: run scripts/backup.sh, and scripts/install-cron.sh to run it every day",
         )
     made, name = _parse(host.last_good)
     if made is None:
@@ -27,15 +27,15 @@ def backup(facts: Facts) -> CheckResult:
     if age < -CLOCK_TOLERANCE:
         return fail(
             f"上次备份在未来（{made.isoformat()}）：时钟有误",
-            f"The last one lies ahead ({made.isoformat()}): a clock is wrong",
+            f"The last backup is in the future ({made.isoformat()}): a clock is wrong",
         )
     if age > MAX_BACKUP_AGE:
         return fail(
             f"上次成功的备份在 {hours} 小时前：请查看 data/backups/backup.log，并运行 scripts/backup.sh",
-            f"The last good one is {hours} h old: look at data/backups/backup.log and run scripts/backup.sh",
+            f"The last good backup is {hours} h old: see data/backups/backup.log, and run scripts/backup.sh",
         )
     if not host.backup_bytes:
-        return fail(f"备份文件不见了：{name}", f"Its file is gone: {name}. Run scripts/backup.sh")
+        return fail(f"备份文件不见了：{name}", f"The file of the last backup is missing: {name}. Run scripts/backup.sh")
     return ok(f"{hours} 小时前：{name}", f"{hours} h old: {name}")
 
 
@@ -44,32 +44,31 @@ def backup_proof(facts: Facts) -> CheckResult:
     host = facts.host
     if host.last_verified is None:
         return warn(
-            "还没有验证过备份：运行 scripts/verify-backup.sh", "None was ever proven: run scripts/verify-backup.sh"
+            "还没有验证过备份：运行 scripts/verify-backup.sh",
+            "No backup was ever verified: run scripts/verify-backup.sh",
         )
     verified, name = _parse(host.last_verified)
     if verified is None or not -CLOCK_TOLERANCE < host.now - verified < MAX_VERIFICATION_AGE:
         return warn(
             f"八天内没有成功的验证（{host.last_verified}）："
             "请查看 data/backups/backup.log，并运行 scripts/verify-backup.sh",
-            f"None was proven within 8 days ({host.last_verified}): look at data/backups/backup.log "
+            f"No backup was verified within 8 days (last: {host.last_verified}): see data/backups/backup.log, "
             "and run scripts/verify-backup.sh",
         )
     days = max((host.now - verified).days, 0)
     if name.endswith(" sha256"):
         return ok(
             f"{days} 天前核对过校验和；已加密，请在有私钥的机器上完整验证",
-            f"Its checksum was right {days} days ago; it is encrypted: prove it where the identity is",
+            f"The checksum was right {days} days ago; the backup is encrypted: verify it where the identity is",
         )
-    return ok(f"{days} 天前验证过：{name}", f"Proven {days} days ago: {name}")
+    return ok(f"{days} 天前验证过：{name}", f"Verified {days} days ago: {name}")
 
 
 def backup_away(facts: Facts) -> CheckResult:
     """Check that the hooks' last copy elsewhere is at most 26 hours older than the last backup."""
     host = facts.host
     if not host.backup_hooks:
-        return ok(
-            "未设置异地备份程序 data/backup-hooks.d", "No hooks in data/backup-hooks.d carry them off the machine"
-        )
+        return ok("未设置异地备份程序 data/backup-hooks.d", "No hooks in data/backup-hooks.d copy backups elsewhere")
     if host.last_good is None:
         return warn("还没有备份", "There is no backup yet")
     carried, name = _parse(host.last_away or "")
@@ -78,10 +77,10 @@ def backup_away(facts: Facts) -> CheckResult:
         last = host.last_away or "never"
         return warn(
             f"最近的备份没有异地副本（上次：{last}）：请查看 data/backups/backup.log，并运行 scripts/backup.sh",
-            f"The newest ones were not carried away (last: {last}): look at data/backups/backup.log "
+            f"The newest backups were not copied elsewhere (last: {last}): see data/backups/backup.log, "
             "and run scripts/backup.sh",
         )
-    return ok(f"已有异地副本：{name}", f"Carried away: {name}")
+    return ok(f"已有异地副本：{name}", f"Copied elsewhere: {name}")
 
 
 def _parse(line: str) -> tuple[datetime | None, str]:

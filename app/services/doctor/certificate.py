@@ -24,8 +24,8 @@ def certificate(facts: Facts) -> CheckResult:
     leaf = chain[0]
     end = leaf.not_valid_after_utc
     left = end - host.now
-    zh, en = f"至 {end:%Y-%m-%d}，还有 {left.days} 天", f"Good until {end:%Y-%m-%d}, {left.days} days"
-    renewal_zh, renewal_en = "请查看 certbot renew 的输出", "look at what certbot renew says"
+    zh, en = f"至 {end:%Y-%m-%d}，还有 {left.days} 天", f"Valid until {end:%Y-%m-%d}, {left.days} days"
+    renewal_zh, renewal_en = "请查看 certbot renew 的输出", "see the output of certbot renew"
     if left <= timedelta():
         return fail(f"已于 {end:%Y-%m-%d} 过期：{renewal_zh}", f"Expired on {end:%Y-%m-%d}: {renewal_en}")
     if leaf.not_valid_before_utc > host.now:
@@ -43,19 +43,20 @@ def certificate_names(facts: Facts) -> CheckResult:
     try:
         alternative = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
-        return fail("证书中没有名称（SAN）", "It names nothing (no subjectAltName)")
+        return fail("证书中没有名称（SAN）", "The certificate has no names (subjectAltName)")
     hosts = [name.lower() for name in alternative.get_values_for_type(x509.DNSName)]
     addresses = [str(address) for address in alternative.get_values_for_type(x509.IPAddress)]
     listed = ", ".join([*hosts, *addresses])
     wanted = re.split(r"[\s,\"]+", facts.host.setting("KADUN_DOMAIN").strip(' ,"'))
     if wanted == [""]:
         return ok(
-            f"{listed}（在 .env 中设 KADUN_DOMAIN 后会核对）", f"{listed} (with KADUN_DOMAIN in .env it is compared)"
+            f"{listed}（在 .env 中设 KADUN_DOMAIN 后会核对）",
+            f"{listed} (set KADUN_DOMAIN in .env to have the names checked)",
         )
     missing = ", ".join(name for name in wanted if not _is_named(name.lower(), hosts, addresses))
     if missing:
-        return fail(f"证书不含 {missing}（仅有 {listed}）", f"It does not name {missing}, only {listed}")
-    return ok(f"含 {', '.join(wanted)}", f"It names {', '.join(wanted)}")
+        return fail(f"证书不含 {missing}（仅有 {listed}）", f"The certificate lacks {missing}; it has only {listed}")
+    return ok(f"含 {', '.join(wanted)}", f"It has {', '.join(wanted)}")
 
 
 def _is_named(name: str, hosts: list[str], addresses: list[str]) -> bool:
@@ -81,13 +82,15 @@ def certificate_chain(facts: Facts) -> CheckResult:
             "with a domain, scripts/issue-certificate.sh gets a trusted one",
         )
     if code == _PRIVATE_CA:
-        return warn("由私有 CA 签发：程序须内置该 CA", "Of a private CA: programs must ship that CA as their ca_file")
+        return warn(
+            "由私有 CA 签发：程序须内置该 CA", "Issued by a private CA: programs must ship that CA as their ca_file"
+        )
     if code in _NO_ISSUER and not host.trust_store:
         raise NotCheckedError("本机没有 ca-certificates", "this machine has no ca-certificates")
     if code in _NO_ISSUER:
         return fail(
             "证书链不完整，或由私有 CA 签发：fullchain.pem 须含中间证书",
-            "Incomplete, or of a private CA that is not in it: fullchain.pem must hold all that comes between",
+            "Incomplete, or issued by an unknown private CA: fullchain.pem must contain the intermediate certificates",
         )
     return fail(f"OpenSSL 不接受（{code}）", f"OpenSSL refuses it (verify error {code})")
 
@@ -105,14 +108,16 @@ def certificate_file(facts: Facts) -> CheckResult:
     if on_disk != chain:
         return fail(
             "正在使用的证书不是 https_certificates/ 中的那张：执行 docker compose exec nginx nginx -s reload",
-            "What is served is not what lies in https_certificates/: docker compose exec nginx nginx -s reload",
+            "nginx does not serve the certificate in https_certificates/: docker compose exec nginx nginx -s reload",
         )
     if host.certificate_key is None:
         raise NotCheckedError("无法读取 privkey.pem（请用 root 运行）", "privkey.pem cannot be read (try as root)")
     key = on_disk[0].public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
     if host.certificate_key.strip() != key.strip():
-        return fail("privkey.pem 与证书不匹配", "privkey.pem does not belong to it: nginx will not start again")
-    return ok("与 https_certificates/ 中的一致", "The same as in https_certificates/, with its key")
+        return fail(
+            "privkey.pem 与证书不匹配", "privkey.pem does not match the certificate: nginx will not start again"
+        )
+    return ok("与 https_certificates/ 中的一致", "The same as in https_certificates/, with the matching key")
 
 
 def _chain(host: HostFacts) -> list[x509.Certificate]:

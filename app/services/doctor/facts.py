@@ -178,5 +178,5 @@ class Facts:
         """The facts of the database; raises NotCheckedError when it is unavailable."""
         found = self.service.database
         if isinstance(found, str):
-            raise NotCheckedError("数据库不可用", "the database is away")
+            raise NotCheckedError("数据库不可用", "the database is unavailable")
         return found

@@ -23,8 +23,8 @@ def containers(facts: Facts) -> CheckResult:
         return warn(
             f"服务已搬迁到 {place}（{at}），本机只回答 503。那边正常后 docker compose down；"
             "撤销：scripts/migrate-to.sh --resume-here",
-            f"The service moved to {place} at {at}; here is a 503 only. When all is well there: docker compose down; "
-            "to undo the move: scripts/migrate-to.sh --resume-here",
+            f"The service moved to {place} at {at}; this machine only answers 503. Once the new one works: "
+            "docker compose down; to undo the move: scripts/migrate-to.sh --resume-here",
         )
     wrong, starting = [], []
     for service in SERVICES:
@@ -45,12 +45,12 @@ def containers(facts: Facts) -> CheckResult:
         listed = "; ".join(wrong)
         return fail(
             f"{listed}。请查看 docker compose logs，再执行 docker compose up -d --wait",
-            f"{listed}. Look at docker compose logs, then docker compose up -d --wait",
+            f"{listed}. See docker compose logs, then run docker compose up -d --wait",
         )
     if starting:
         listed = ", ".join(starting)
-        return warn(f"正在启动：{listed}", f"Starting still: {listed}")
-    return ok("全部运行且健康", "All run and are healthy")
+        return warn(f"正在启动：{listed}", f"Still starting: {listed}")
+    return ok("全部运行且健康", "All containers run and are healthy")
 
 
 def restarts(facts: Facts) -> CheckResult:
@@ -63,9 +63,9 @@ def restarts(facts: Facts) -> CheckResult:
     if listed:
         return warn(
             f"一天内曾自行重启：{listed}。请查看 docker compose logs",
-            f"Came back by itself within a day: {listed}. Look at docker compose logs",
+            f"Restarted by itself within a day: {listed}. See docker compose logs",
         )
-    return ok("一天内没有自行重启", "None came back by itself within a day")
+    return ok("一天内没有自行重启", "No container restarted by itself within a day")
 
 
 def images(facts: Facts) -> CheckResult:
@@ -82,9 +82,9 @@ def images(facts: Facts) -> CheckResult:
         listed = ", ".join(sorted(outdated))
         return warn(
             f"容器仍是旧镜像：{listed}。执行 docker compose up -d --wait 以启用新镜像",
-            f"Still of an older image: {listed}. docker compose up -d --wait takes up the new one",
+            f"These containers run an older image: {listed}. Run docker compose up -d --wait to use the new one",
         )
-    return ok("容器与镜像一致", "The containers are of the images that are here")
+    return ok("容器与镜像一致", "All containers run the current images")
 
 
 def program(facts: Facts) -> CheckResult:
@@ -97,9 +97,9 @@ def program(facts: Facts) -> CheckResult:
     if checkout != running:
         return warn(
             "运行中的程序与此目录的代码不同：用 scripts/upgrade.sh 升级",
-            "What runs is not the program of this checkout: scripts/upgrade.sh brings it up",
+            "The running program is not the one in this checkout: run scripts/upgrade.sh",
         )
-    return ok("运行的正是此目录的程序", "What runs is the program of this checkout")
+    return ok("运行的正是此目录的程序", "The running program is the one in this checkout")
 
 
 def disk_data(facts: Facts) -> CheckResult:
@@ -115,7 +115,7 @@ def disk_backups(facts: Facts) -> CheckResult:
 def _disk(facts: Facts, name: str) -> CheckResult:
     disk = facts.host.disks[name]
     if disk.block_bytes is None:
-        raise NotCheckedError(f"无法查询 {disk.folder} 的空间", f"the room in {disk.folder} cannot be seen")
+        raise NotCheckedError(f"无法查询 {disk.folder} 的空间", f"the free space of {disk.folder} is unknown")
     free = disk.blocks_free * disk.block_bytes
     percent = 100 * disk.blocks_free // max(disk.blocks, 1)
     inodes = 100 * disk.inodes_free // disk.inodes if disk.inodes else 100  # some file systems do not count them
@@ -125,7 +125,7 @@ def _disk(facts: Facts, name: str) -> CheckResult:
     if free < FREE_FAIL or inodes < INODES_PERCENT_FAIL:
         return fail(f"磁盘将满：{zh}", f"Nearly full: {en}")
     if free < FREE_WARN or (percent < PERCENT_WARN and free < PLENTY) or inodes < INODES_PERCENT_WARN:
-        return warn(f"磁盘空间不多：{zh}", f"Getting full: {en}")
+        return warn(f"磁盘空间不多：{zh}", f"Little space left: {en}")
     return ok(zh, en)
 
 
@@ -135,9 +135,9 @@ def env(facts: Facts) -> CheckResult:
     if names:
         return fail(
             f".env 中疑似有密码或密钥：{names}。请移入 secrets/ 并更换",
-            f".env seems to hold a secret: {names}. Move it into secrets/ and change it",
+            f".env seems to contain a secret: {names}. Move it into secrets/ and replace it by a new one",
         )
-    return ok(".env 中没有密码或密钥", ".env holds no secret")
+    return ok(".env 中没有密码或密钥", ".env contains no secret")
 
 
 def permissions(facts: Facts) -> CheckResult:
@@ -157,16 +157,16 @@ def permissions(facts: Facts) -> CheckResult:
     if exposed:
         listed = ", ".join(exposed[:_MAX_LISTED]) + (" …" if len(exposed) > _MAX_LISTED else "")
         return fail(
-            f"其他用户可读：{listed}。请执行 chmod go= 收回", f"Open to others: {listed}. Take it back with chmod go="
+            f"其他用户可读：{listed}。请执行 chmod go= 收回", f"Readable by others: {listed}. Run chmod go= on them"
         )
     if facts.host_if_any is None:
-        return ok("签名密钥仅服务可读", "The signing keys are the service's alone")
+        return ok("签名密钥仅服务可读", "Only the service can read the signing keys")
     unseen = ", ".join(path for path in PRIVATE if path not in modes)
     if unseen:
         raise NotCheckedError(
-            f"看不到或缺少 {unseen}（请用 root 运行）", f"not seen or missing: {unseen} (try as root)"
+            f"看不到或缺少 {unseen}（请用 root 运行）", f"missing or not visible: {unseen} (try as root)"
         )
-    return ok("密钥与备份仅属主可读", "Secrets, private keys and backups are their owners' alone")
+    return ok("密钥与备份仅属主可读", "Only their owners can read secrets, private keys and backups")
 
 
 def _on_host(path: str) -> str:

@@ -48,10 +48,10 @@ def ports(facts: Facts) -> CheckResult:
         return fail(
             f"对外开放了其他端口：{_list(exposed)}。请关闭、改听 127.0.0.1，有意为之则写入 .env：KADUN_DOCTOR_PORTS",
             f"Open to the world besides SSH and nginx: {_list(exposed)}. Stop it, bind it to 127.0.0.1, "
-            "or name it in KADUN_DOCTOR_PORTS in .env if you mean it",
+            "or add it to KADUN_DOCTOR_PORTS in .env if it is intended",
         )
     if shielded:
-        return ok(f"UFW 挡住了 {_list(shielded)}", f"UFW shields {_list(shielded)}")
+        return ok(f"UFW 挡住了 {_list(shielded)}", f"UFW blocks {_list(shielded)}")
     return ok("对外只有 SSH 与 nginx", "Only SSH and nginx listen for the world")
 
 
@@ -111,16 +111,16 @@ def firewall(facts: Facts) -> CheckResult:
     """Check that UFW is active and denies by default."""
     host = facts.host
     if host.ufw is None:
-        raise NotCheckedError("请用 root 查询 UFW", "UFW tells only root")
+        raise NotCheckedError("请用 root 查询 UFW", "only root can ask UFW")
     if not _denies_by_default(host.ufw):
         return warn(
             "UFW 未启用或默认放行：若云服务商的安全组已限制端口则无妨，否则运行 scripts/provision.sh",
-            "UFW is not active or lets in by default: fine behind a security group, else run scripts/provision.sh",
+            "UFW is inactive or allows by default: fine behind a security group, else run scripts/provision.sh",
         )
     if host.ipv6_unfiltered:
         return warn(
             "UFW 不管 IPv6（/etc/default/ufw 中 IPV6=no）：请运行 scripts/provision.sh",
-            "UFW leaves IPv6 alone (IPV6=no in /etc/default/ufw): run scripts/provision.sh",
+            "UFW does not filter IPv6 (IPV6=no in /etc/default/ufw): run scripts/provision.sh",
         )
     return ok("UFW 已启用，默认拒绝", "UFW is active and denies by default")
 
@@ -138,7 +138,7 @@ def proxy(facts: Facts) -> CheckResult:
             "KADUN_BEHIND_PROXY is not true: the app cannot see the client's address",
         )
     if facts.database.schema_found != service.schema_expected:
-        raise NotCheckedError("数据库结构不符", "the schema is another")
+        raise NotCheckedError("数据库结构不符", "the database has another schema")
     recorded = facts.database.recorded
     pairs = [(probe.address, ip) for probe in host.proxy if (ip := recorded.get(probe.reference or ""))]
     wrong = ", ".join(
@@ -147,8 +147,8 @@ def proxy(facts: Facts) -> CheckResult:
     if wrong:
         return fail(
             f"应用记录的不是客户地址（实际 → 记录）：{wrong}。绑定失去意义，请恢复 nginx/ 中的配置",
-            f"The app takes another address for the client's (true → taken): {wrong}. "
-            "Bindings mean nothing so: put nginx/ back as it was",
+            f"The app records another address than the client's (true → recorded): {wrong}. "
+            "Bindings do not work this way: restore the configuration in nginx/",
         )
     if pairs:
         listed = ", ".join(sorted({true for true, _ in pairs}))
@@ -158,8 +158,10 @@ def proxy(facts: Facts) -> CheckResult:
     if is_healthy and any(probe.status == HTTPStatus.SERVICE_UNAVAILABLE for probe in host.proxy):
         return fail(
             "应用答复 503：nginx 没有给出唯一有效的客户地址（X-Real-IP），见 docker compose logs app",
-            "The app answers 503: nginx hands over no single valid X-Real-IP; see docker compose logs app",
+            "The app answers 503: nginx does not send one valid X-Real-IP; see docker compose logs app",
         )
     if host.proxy:
-        raise NotCheckedError("本机请求过多，未入日志", "too many requests from here of late for the journal to tell")
-    raise NotCheckedError("nginx 没有响应（或本机没有 curl）", "nginx does not answer (or there is no curl here)")
+        raise NotCheckedError(
+            "本机请求过多，未入日志", "too many recent requests from this machine, so that the journal has no entry"
+        )
+    raise NotCheckedError("nginx 没有响应（或本机没有 curl）", "nginx does not answer (or curl is missing)")

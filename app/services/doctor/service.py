@@ -12,15 +12,15 @@ def settings(facts: Facts) -> CheckResult:
     """Check that the settings can be read."""
     error = facts.service.settings_error
     if error is not None:
-        return fail(f"设置有误：{error}", f"A setting is wrong: {error}")
-    return ok("设置无误", "The settings are right")
+        return fail(f"设置有误：{error}", f"Invalid setting: {error}")
+    return ok("设置无误", "The settings are valid")
 
 
 def database(facts: Facts) -> CheckResult:
     """Check that the database answers."""
     found = facts.service.database
     if isinstance(found, str):
-        return fail(f"数据库不可用：{found}", f"The database is away: {found}")
+        return fail(f"数据库不可用：{found}", f"The database is unavailable: {found}")
     return ok("数据库有响应", "The database answers")
 
 
@@ -29,7 +29,7 @@ def schema(facts: Facts) -> CheckResult:
     found, expected = facts.database.schema_found or "empty", facts.service.schema_expected
     if found == expected:
         return ok(f"结构为最新：{found}", f"Current: {found}")
-    zh, en = "程序比数据库旧，请用新版程序", "the program is older: run the newer one"
+    zh, en = "程序比数据库旧，请用新版程序", "the program is older than the database: run the newer one"
     if facts.database.schema_found is None or found < expected:
         zh, en = "执行 scripts/cardctl migrate", "run scripts/cardctl migrate"
     return fail(f"{found}，应为 {expected}：{zh}", f"{found} instead of {expected}: {en}")
@@ -39,13 +39,13 @@ def roles(facts: Facts) -> CheckResult:
     """Check that the database roles can do what they need and no more; the trial has one role that can do anything."""
     listed = "; ".join(f"{role}: {', '.join(problems)}" for role, problems in facts.database.roles.items() if problems)
     if not listed:
-        return ok("数据库角色权限最小", "Each database role can do what it needs and no more")
+        return ok("数据库角色权限最小", "Each database role has only the rights that it needs")
     if not facts.service.behind_proxy:
-        return warn(f"权限过大（仅试用时可以）：{listed}", f"Too powerful, which only a trial may be: {listed}")
+        return warn(f"权限过大（仅试用时可以）：{listed}", f"Too many rights, acceptable in a trial only: {listed}")
     return fail(
         f"权限过大：{listed}。scripts/cardctl migrate 会重设表权限；角色属性用 ALTER ROLE … NOSUPERUSER 等收回",
-        f"Too powerful: {listed}. scripts/cardctl migrate sets the tables' rights anew; "
-        "take attributes back with ALTER ROLE … NOSUPERUSER and the like",
+        f"Too many rights: {listed}. scripts/cardctl migrate resets the tables' rights; "
+        "remove attributes with ALTER ROLE … NOSUPERUSER and the like",
     )
 
 
@@ -53,7 +53,7 @@ def keys(facts: Facts) -> CheckResult:
     """Check that the key ring is complete: a current and a next key, each endorsed."""
     found = facts.service.key_ids
     if isinstance(found, str):
-        return fail(f"签名密钥有误：{found}", f"The signing keys: {found}")
+        return fail(f"签名密钥有误：{found}", f"Signing keys: {found}")
     current, following = found
     return ok(f"当前 {current}，下一个 {following}", f"Current {current}, next {following}")
 
@@ -62,18 +62,18 @@ def data_key(facts: Facts) -> CheckResult:
     """Check that KERNAL_DATA_KEY holds age identities, or is long enough for a key of the vendor's own scheme."""
     identities, length = facts.service.data_key, facts.service.data_key_length
     if not identities:
-        raise NotCheckedError("设置有误", "a setting is wrong")
+        raise NotCheckedError("设置有误", "a setting is invalid")
     if all(identities):
         count = len(identities)
         return ok(f"age 密钥 {count} 个", f"{count} age identity" + "s" * (count > 1))
     if any(identities):
-        return warn("其中有几行不是 age 密钥", "Some of its lines are no age identities")
+        return warn("其中有几行不是 age 密钥", "Some lines of KERNAL_DATA_KEY are not age identities")
     if length < MIN_KEY_LENGTH:
         return fail(
             f"KERNAL_DATA_KEY 只有 {length} 个字符，可被猜出",
-            f"KERNAL_DATA_KEY has {length} characters: anyone can guess it",
+            f"KERNAL_DATA_KEY has only {length} characters: it can be guessed",
         )
-    return ok("自有方案的密钥（seal 不可用）", "A key of your own scheme (seal refuses it)")
+    return ok("自有方案的密钥（seal 不可用）", "A key of your own scheme (cardctl seal does not accept it)")
 
 
 def files(facts: Facts) -> CheckResult:
@@ -82,30 +82,30 @@ def files(facts: Facts) -> CheckResult:
     if folder is not None:
         return fail(
             f"服务无法写入 {folder}：请执行 scripts/init.sh，或改回其所有者",
-            f"The service cannot write to {folder}: run scripts/init.sh, or give it back its owner",
+            f"The service cannot write to {folder}: run scripts/init.sh, or restore its owner",
         )
     count, lost = facts.database.files, _list(facts.database.lost_files)
     if count is None:
-        raise NotCheckedError("数据库结构不符", "the schema is another")
+        raise NotCheckedError("数据库结构不符", "the database has another schema")
     if lost:
         return fail(
             f"内容丢失：{lost}。请放回 data/files，或重新添加（cardctl file add）",
-            f"The bytes are lost: {lost}. Put data/files back, or add them again (cardctl file add)",
+            f"The content is lost: {lost}. Restore data/files, or add the files again (cardctl file add)",
         )
-    return ok(f"{count} 个文件，内容都在", f"{count} in the list, and their bytes are there")
+    return ok(f"{count} 个文件，内容都在", f"{count} files, all with their content")
 
 
 def functions(facts: Facts) -> CheckResult:
     """Check that the functions service answers, and that it could load every module."""
     count, broken = facts.service.functions, _list(facts.service.broken)
     if count is None:
-        raise NotCheckedError("核心功能的服务没有响应", "the service that runs them does not answer")
+        raise NotCheckedError("核心功能的服务没有响应", "the functions service does not answer")
     if broken:
         return fail(
             f"无法加载：{broken}。原因见 cardctl function list",
-            f"Cannot be loaded: {broken}. cardctl function list says why",
+            f"Modules that cannot be loaded: {broken}. See cardctl function list",
         )
-    return ok(f"{count} 个核心功能已加载", f"{count} loaded")
+    return ok(f"{count} 个核心功能已加载", f"{count} functions loaded")
 
 
 def clock(facts: Facts) -> CheckResult:
@@ -113,16 +113,16 @@ def clock(facts: Facts) -> CheckResult:
     found = facts.service.database
     offset = found.clock_offset_seconds if isinstance(found, DatabaseFacts) else 0.0
     if abs(offset) > CLOCK_FAIL_SECONDS:
-        return fail(f"与数据库相差 {offset:+.0f} 秒", f"The database's is {offset:+.0f} s away from ours")
+        return fail(f"与数据库相差 {offset:+.0f} 秒", f"The database's clock differs by {offset:+.0f} s")
     if abs(offset) > CLOCK_WARN_SECONDS:
-        return warn(f"与数据库相差 {offset:+.1f} 秒", f"The database's is {offset:+.1f} s away from ours")
+        return warn(f"与数据库相差 {offset:+.1f} 秒", f"The database's clock differs by {offset:+.1f} s")
     synchronised = facts.service.clock_synchronised
     if synchronised is None:
-        raise NotCheckedError("系统不告知", "this system does not tell")
+        raise NotCheckedError("系统不告知", "this system does not say")
     if not synchronised:
         return warn(
             "时钟未同步，卡密会早到期或晚到期：timedatectl set-ntp true，或安装 chrony",
-            "Not synchronised, so cards expire early or late: timedatectl set-ntp true, or install chrony",
+            "Not synchronised: cards expire early or late. Run timedatectl set-ntp true, or install chrony",
         )
     return ok("已同步", "Synchronised")
 
