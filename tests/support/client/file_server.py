@@ -10,6 +10,8 @@ from urllib.parse import quote
 from tests.support.client.fake_server import claims_for, verdict_response
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.support.client.fake_server import FakeServer
     from tests.support.client.local_http import Handler, Respond
 
@@ -84,3 +86,7 @@ class FileServer:
 
 def refuse(handler: Handler, _body: bytes) -> None:
     handler.send(403, b"{}")
+
+
+def left_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())

@@ -5,12 +5,21 @@ from typing import TYPE_CHECKING
 import pytest
 from kadun import Client
 from kadun.retries import RetryPolicy
+from kadun.store import StateStore
+from kadun.transport import HttpTransport
 
-from tests.support.client.fake_server import CARD, HARDWARE, FakeServer, SigningKey, pinned
+from tests.support.client.fake_server import CARD, HARDWARE, NOW, FakeServer, SigningKey, pinned
+from tests.support.client.file_server import NAME, FileServer
+from tests.support.client.local_http import LocalServer, serving
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
+
+
+@pytest.fixture(autouse=True)
+def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_PROXY", "*")
 
 
 @pytest.fixture(autouse=True)
@@ -55,3 +64,43 @@ def make_client(signing_key: SigningKey, server: FakeServer, pauses: list[float]
 @pytest.fixture
 def client(make_client: Callable[..., Client]) -> Client:
     return make_client()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "state" / "here"
+
+
+@pytest.fixture
+def start(make_client: Callable[..., Client], folder: Path) -> Callable[..., Client]:
+    """Make a client that stores its state in `folder`, as each new start of the program does."""
+    return lambda **changes: make_client(**{"state_dir": folder, "clock": lambda: NOW, **changes})
+
+
+@pytest.fixture
+def store(folder: Path) -> StateStore:
+    """The store that these clients use; a customer can read and write it, too."""
+    return StateStore(folder, "kadun", "kadun", CARD)
+
+
+@pytest.fixture
+def files(server: FakeServer) -> FileServer:
+    files = FileServer(server)
+    server.genuine = files.listing  # type: ignore[method-assign]
+    return files
+
+
+@pytest.fixture
+def local(files: FileServer) -> Iterator[LocalServer]:
+    with serving(files) as running:
+        yield running
+
+
+@pytest.fixture
+def downloader(local: LocalServer, make_client: Callable[..., Client]) -> Client:
+    return make_client(transport=HttpTransport(local.url, timeout_seconds=1))
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    return tmp_path / NAME

@@ -41,11 +41,6 @@ FAILURES = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NO_PROXY", "*")
-
-
 def failing(code: str, *, activated: bool = False) -> Tweak:
     def tweak(claims: dict[str, Any]) -> None:
         reject(code)(claims)

@@ -50,11 +50,6 @@ def sockets_open() -> int:
     return count
 
 
-@pytest.fixture(autouse=True)
-def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NO_PROXY", "*")
-
-
 def test_a_card_opens_over_http(server: FakeServer, signing_key: SigningKey) -> None:
     with serving(forged(server)) as local:
         client = Client(f"{local.url}/", public_keys=pinned(signing_key), card_id=CARD, hardware=HARDWARE)
