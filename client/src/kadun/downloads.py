@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Callable
 
 from kadun.errors import DownloadFailed, ServerUnreachable, UntrustedAnswer
-from kadun.partial_file import STRONG_ETAG, PartialFile, sha256_of
+from kadun.partial_file import STRONG_ETAG, Offer, PartialFile, sha256_of
 from kadun.responses import Response, error_for
 
 if TYPE_CHECKING:
@@ -31,17 +30,6 @@ _LINK_REFUSED = frozenset({403, 404})
 _PROGRESS_BYTES = 64 * 1024  # a try that received this much made progress
 _USELESS_LINKS = 2
 _MOST_RECEIVED = 4  # times the file's size
-
-
-@dataclass(frozen=True)
-class Offer:
-    """One version of a file, as a verdict offers it."""
-
-    name: str
-    size: int
-    sha256: str
-    url: str = field(repr=False)  # it permits the download, for ten minutes
-    reference: str
 
 
 def offered(verdict: Verdict, name: str) -> Offer:

@@ -10,6 +10,7 @@ import re
 import shutil
 import sys
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, BinaryIO, final
 
 from kadun import files
@@ -19,11 +20,20 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from kadun.downloads import Offer
-
 STRONG_ETAG = re.compile(r'"[!#-~]{0,200}"')
 _BLOCK_BYTES = 1024 * 1024
 _FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
+
+
+@dataclass(frozen=True)
+class Offer:
+    """One version of a file, as a verdict offers it."""
+
+    name: str
+    size: int
+    sha256: str
+    url: str = field(repr=False)  # it permits the download, for ten minutes
+    reference: str
 
 
 @final

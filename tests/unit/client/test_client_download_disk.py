@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from kadun import Client, DownloadFailed
-from kadun.downloads import Offer
-from kadun.partial_file import PartialFile
+from kadun.partial_file import Offer, PartialFile
 from kadun.transport import HttpTransport
 
 from tests.support.client.fake_server import CARD, HARDWARE, SigningKey, pinned

@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from kadun import CardRejected, Client, Heartbeat, UnsealFailed
 from kadun import files as kadun_files
-from kadun.downloads import Offer
-from kadun.partial_file import PartialFile
+from kadun.partial_file import Offer, PartialFile
 from kadun.store import Rejection, State, StateStore
 
 from tests.support.client.fake_server import CARD, HARDWARE, NOW, FakeServer, reject, setting
