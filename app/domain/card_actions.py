@@ -78,7 +78,7 @@ def apply(action: Action, card: Card, now: datetime, *, is_bound: bool, by: time
         case Action.DELETE:
             _check_deletable(card)
             after = None
-        case Action.UNBIND:
+        case _:  # UNBIND
             return Outcome(now, card, card, is_bound, is_bound=False)
     return Outcome(now, card, after, is_bound, is_bound)
 

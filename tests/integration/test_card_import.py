@@ -1,9 +1,9 @@
-"""Cards sold before: `cardctl card import`, and what is exported comes back."""
+"""Importing cards sold before: reading CSV, `cardctl card import`, and importing an export."""
 
 import csv
 import json
 import os
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,7 @@ def only(text: str | bytes, database: Database) -> NewCard:
     return card
 
 
-def test_columns_come_in_any_order_under_chinese_names_too_and_ids_grouped(database: Database) -> None:
+def test_columns_have_any_order_and_chinese_names_and_ids_may_be_grouped(database: Database) -> None:
     grouped = "-".join(ONE[i : i + 4] for i in range(0, 32, 4)).lower()
     card = only(f"备注,有效期,卡密 ID,批次\n给老王,月卡,{grouped},春季\n", database)
     assert card == NewCard(ONE, timedelta(days=30), "春季", "给老王")
@@ -59,18 +59,18 @@ def test_columns_come_in_any_order_under_chinese_names_too_and_ids_grouped(datab
         'id,"validity",note,,\n{id},604800,"老王",,\n,,,,\n'.encode(),
     ],
 )
-def test_what_spreadsheets_write_is_read(database: Database, content: bytes) -> None:
+def test_files_of_spreadsheets_are_read(database: Database, content: bytes) -> None:
     assert only(content.replace(b"{id}", ONE.encode()), database) == NewCard(ONE, timedelta(days=7), None, "老王")
 
 
 @pytest.mark.parametrize(
     ("content", "encoding"), [("id,validity,batch\n", "UTF-8"), ("id,validity,批次\n".encode("gbk"), "GB18030")]
 )
-def test_the_encoding_is_said(database: Database, content: str | bytes, encoding: str) -> None:
+def test_the_encoding_is_reported(database: Database, content: str | bytes, encoding: str) -> None:
     assert read(content, database).encoding == encoding
 
 
-def test_what_is_no_text_is_refused(database: Database) -> None:
+def test_a_file_that_is_not_text_is_refused(database: Database) -> None:
     with pytest.raises(RefusedError, match="UTF-8"):
         read("id,validity\n".encode("utf-16"), database)
 
@@ -84,7 +84,7 @@ def test_validities_are_read(database: Database, validity: str, expected: int | 
     assert only(f"id,validity\n{ONE},{validity}\n", database).validity == wanted
 
 
-def test_seconds_are_read_as_our_lists_write_them_and_nothing_is_permanent(database: Database) -> None:
+def test_validity_seconds_are_read_and_an_empty_cell_is_permanent(database: Database) -> None:
     reading = read(f"id,validity_seconds\n{ONE},30\n{TWO},\n", database)
     assert [card.validity for card in reading.cards] == [timedelta(seconds=30), None]
 
@@ -141,19 +141,19 @@ def test_a_wrong_cell_is_named_by_line_and_column(
         ("id,validity,卡密", ["id"]),
     ],
 )
-def test_a_wrong_header_is_said_once_whatever_follows(database: Database, header: str, columns: list[str]) -> None:
+def test_a_wrong_header_is_reported_once(database: Database, header: str, columns: list[str]) -> None:
     assert faults(f"{header}\n{ONE},30d,\n" if header else "", database) == [(1, column) for column in columns]
 
 
-def test_lines_are_those_of_the_file_though_a_cell_holds_several(database: Database) -> None:
+def test_lines_are_counted_as_in_the_file_even_where_a_cell_has_several(database: Database) -> None:
     assert faults(f'id,validity,x\n\n{ONE},30d,"a\nb\nc"\n\nwrong,30d,\n', database) == [(7, "id")]
 
 
-def test_a_quote_that_is_never_closed_is_named_where_it_begins(database: Database) -> None:
+def test_an_unclosed_quote_is_reported_where_it_begins(database: Database) -> None:
     assert faults(f'id,validity\n{ONE},30d\n"{TWO},30d\n', database) == [(3, None)]
 
 
-def test_of_a_wholly_wrong_file_the_first_faults_are_kept_and_all_are_counted(database: Database) -> None:
+def test_the_first_faults_of_a_file_are_kept_and_all_are_counted(database: Database) -> None:
     list(cards.insert(database, [NewCard(ONE, None, None, None), NewCard(TWO, None, None, None)], NOW))
     first, later = f"{ONE},30d\n", f"{TWO},soon\n"
     reading = read("id,validity\n" + first + "x,soon\n" * 2_000 + later + "id,validity,x\n" + '"', database)
@@ -165,37 +165,25 @@ def test_of_a_wholly_wrong_file_the_first_faults_are_kept_and_all_are_counted(da
     assert (len(header.faults), header.fault_count, header.wrong_lines) == (1, 1, 1)
 
 
-def test_cards_that_are_here_already_are_counted_beyond_what_is_kept(
-    database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(imports, "MOST_FAULTS", 1)
-    list(cards.insert(database, [NewCard(ONE, None, None, None), NewCard(TWO, None, None, None)], NOW))
-    reading = read(f"id,validity\n{TWO},30d\n{ONE},30d\n", database)
-    assert [(fault.line, fault.column) for fault in reading.faults] == [(2, "id")]
-    assert (reading.fault_count, reading.wrong_lines) == (2, 2)
-
-
-def test_cards_that_are_twice_in_the_file_or_here_already_are_named(database: Database) -> None:
+def test_cards_that_are_repeated_or_already_exist_are_reported(database: Database) -> None:
     list(cards.insert(database, [NewCard(TWO, None, None, None)], NOW))
     reading = read(f"id,validity\n{ONE},30d\n{TWO},30d\n{ONE.lower()},7d\n", database)
     assert [(fault.line, fault.column) for fault in reading.faults] == [(3, "id"), (4, "id")]
     assert "第 2 行" in reading.faults[1].text.zh
 
 
-def test_columns_that_mean_nothing_here_are_named(database: Database) -> None:
+def test_columns_that_are_not_read_are_reported(database: Database) -> None:
     assert read("id,validity,hardware,价格\n", database).ignored == ["hardware", "价格"]
 
 
-def test_more_cards_than_may_be_at_a_time_are_refused(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_many_cards_are_refused(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(imports, "MAX_CARDS", 1)
     for second in (TWO, "wrong"):
         with pytest.raises(RefusedError, match="at most 1 cards"):
             read(f"id,validity\n{ONE},30d\n{second},30d\n", database)
 
 
-def test_a_card_that_came_in_meanwhile_is_a_refusal_and_nothing_is_imported(
-    database: Database, issuing: Issuing
-) -> None:
+def test_an_import_with_a_card_that_was_added_meanwhile_is_refused_whole(database: Database, issuing: Issuing) -> None:
     issuing.import_cards([NewCard(TWO, None, None, None)])
     with pytest.raises(RefusedError, match="meanwhile"):
         issuing.import_cards([NewCard(ONE, None, None, None), NewCard(TWO, None, None, None)])
@@ -223,7 +211,7 @@ def any_card(draw: st.DrawFn) -> NewCard:
 
 @given(st.lists(any_card(), min_size=1, max_size=5, unique_by=lambda card: card.id))
 @settings(max_examples=40)
-def test_whatever_is_listed_as_csv_is_read_back_as_it_was(database: Database, given_cards: list[NewCard]) -> None:
+def test_every_card_exported_as_csv_is_read_back_unchanged(database: Database, given_cards: list[NewCard]) -> None:
     with database.atomic() as transaction:
         list(cards.insert(database, given_cards, NOW))
         printed = "".join(
@@ -235,9 +223,7 @@ def test_whatever_is_listed_as_csv_is_read_back_as_it_was(database: Database, gi
     assert sorted(reading.cards, key=lambda card: card.id) == sorted(given_cards, key=lambda card: card.id)
 
 
-def test_an_exported_file_is_imported_with_what_was_in_use(
-    service: Service, database: Database, tmp_path: Path
-) -> None:
+def test_an_export_is_imported_with_cards_in_use(service: Service, database: Database, tmp_path: Path) -> None:
     first, second, third = service.issue(3)
     service.verify(question(first))
     service.cardctl("card", "freeze", second)
@@ -258,7 +244,7 @@ def test_an_exported_file_is_imported_with_what_was_in_use(
     assert service.verify(question(third, hardware="another")).claims["activated"] is True
 
 
-def test_an_import_is_said_and_journalled_once(offline: Service, database: Database) -> None:
+def test_an_import_is_reported_and_journalled_once(offline: Service, database: Database) -> None:
     text = f"id,validity,batch\n{ONE},30d,春季\n{TWO},7d,春季\n"
     done = offline.cardctl("card", "import", "-", text=text)
     assert "已导入 2 张" in done.stderr
@@ -268,7 +254,7 @@ def test_an_import_is_said_and_journalled_once(offline: Service, database: Datab
     assert json.loads(offline.cardctl("events", "--kind", "imported", "--format", "json").stdout)[0]["id"] == event.id
 
 
-def test_a_dry_run_says_what_would_be_and_does_nothing(offline: Service, database: Database) -> None:
+def test_a_dry_run_reports_and_changes_nothing(offline: Service, database: Database) -> None:
     done = offline.cardctl("card", "import", "-", "--dry-run", text=f"id,validity,batch\n{ONE},30d,春季\n")
     assert "30d × 1" in done.stdout
     assert "春季 × 1" in done.stdout
@@ -282,7 +268,7 @@ def test_progress_is_shown_on_a_terminal(offline: Service) -> None:
 
 
 @pytest.mark.parametrize("dry_run", [[], ["--dry-run"]])
-def test_every_wrong_line_is_named_and_nothing_is_imported(
+def test_every_wrong_line_is_reported_and_nothing_is_imported(
     offline: Service, database: Database, dry_run: list[str]
 ) -> None:
     text = f"id,validity\n{ONE},30d\nx,30d\n{TWO},soon\n"
@@ -296,7 +282,7 @@ def test_every_wrong_line_is_named_and_nothing_is_imported(
     assert named == [(3, "id"), (4, "validity")]
 
 
-def test_how_many_more_faults_there_are_is_told(offline: Service) -> None:
+def test_the_number_of_further_faults_is_reported(offline: Service) -> None:
     text = "id,validity\n" + "x,30d\n" * 1_234
     done = offline.cardctl("card", "import", "-", text=text, check=False)
     assert "1234 lines are wrong" in done.stderr
@@ -310,20 +296,20 @@ def test_how_many_more_faults_there_are_is_told(offline: Service) -> None:
     ("arguments", "text"),
     [(["/nonexistent.csv"], ""), (["-"], ""), (["-"], "id,validity\n"), (["-", "--size", "999"], "id,validity\n")],
 )
-def test_what_cannot_be_imported_is_said_in_one_line(offline: Service, arguments: list[str], text: str) -> None:
+def test_a_failed_import_is_one_line(offline: Service, arguments: list[str], text: str) -> None:
     done = offline.cardctl("card", "import", *arguments, text=text, check=False)
     assert (done.returncode, len(done.stderr.strip().splitlines())) == (1, 1)
     assert "Traceback" not in done.stderr
 
 
-def test_what_a_file_holds_is_shown_escaped(offline: Service) -> None:
+def test_control_characters_of_a_file_are_escaped(offline: Service) -> None:
     done = offline.cardctl("card", "import", "-", text="id,validity,\x1b[31mx\n\x1b[31m\u202e,30d\n", check=False)
     assert done.returncode == 1
     assert "\x1b" not in done.stdout
     assert "\u202e" not in done.stdout
 
 
-def test_a_hundred_thousand_cards_are_imported_whole(offline: Service, database: Database, tmp_path: Path) -> None:
+def test_a_hundred_thousand_cards_are_imported_at_once(offline: Service, database: Database, tmp_path: Path) -> None:
     with (tmp_path / "cards.csv").open("w", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(("id", "validity", "batch", "activated_at"))
@@ -336,18 +322,9 @@ def test_a_hundred_thousand_cards_are_imported_whole(offline: Service, database:
     assert (event.details["count"], len(event.details["batches"])) == (100_000, 100)
 
 
-def test_two_imports_of_one_file_at_once_are_one(offline: Service, database: Database) -> None:
+def test_one_of_two_imports_of_a_file_at_once_succeeds(offline: Service, database: Database) -> None:
     text = "id,validity\n" + "".join(f"{id_from_random(os.urandom(20))},30d\n" for _ in range(2_000))
-    ended: list[int] = []
-    importing = [
-        threading.Thread(
-            target=lambda: ended.append(offline.cardctl("card", "import", "-", text=text, check=False).returncode)
-        )
-        for _ in range(2)
-    ]
-    for thread in importing:
-        thread.start()
-    for thread in importing:
-        thread.join()
-    assert sorted(ended) == [0, 1]
+    with ThreadPoolExecutor(2) as pool:
+        done = list(pool.map(lambda _: offline.cardctl("card", "import", "-", text=text, check=False), range(2)))
+    assert sorted(one.returncode for one in done) == [0, 1]
     assert (Card.select().count(), Event.select().count()) == (2_000, 1)

@@ -1,5 +1,6 @@
-"""Importing cards in the console: looked at first, then all or none."""
+"""Importing cards in the console: a preview first, then all cards or none."""
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from app.console.imports import MOST_BYTES
 from app.domain.codes import EventKind
 from app.storage.database import Database
+from app.storage.idempotency import CLAIM_SECONDS
 from app.storage.models import Card, Event
 from tests.support.console import Browser, Seen, add_operator
 from tests.support.service import Service, wait_for
@@ -20,42 +22,42 @@ def send(browser: Browser, page: Seen, step: str, content: bytes) -> Seen:
     return browser.submit(page, IMPORT, button=("step", step), files={"file": ("旧卡.csv", content)})
 
 
-def preview(browser: Browser, content: bytes) -> Seen:
+def previewed(browser: Browser, content: bytes) -> Seen:
     return send(browser, browser.get(IMPORT), "preview", content)
 
 
-def test_a_file_is_shown_then_imported(owner: Browser) -> None:
-    told = preview(owner, GOOD.encode("gb18030"))
-    assert told.status == 200
+def test_a_file_is_previewed_then_imported(owner: Browser) -> None:
+    preview = previewed(owner, GOOD.encode("gb18030"))
+    assert preview.status == 200
     for text in ["可以导入 2 张", "GB18030", "30 天 × 1", "永久 × 1", "旧批 × 1", "店名", IDS[0], IDS[1]]:
-        assert text in told.words, text
+        assert text in preview.words, text
     assert Card.select().count() == 0
-    done = send(owner, told, "import", GOOD.encode("gb18030"))
+    done = send(owner, preview, "import", GOOD.encode("gb18030"))
     assert "已导入 2 张" in done.words
     assert {card.id for card in Card.select()} == set(IDS[:2])
     entry = Event.get(Event.kind == EventKind.IMPORTED)
     assert (entry.actor, entry.details["count"]) == ("console:老王", 2)
 
 
-def test_every_fault_is_told_line_by_line(owner: Browser) -> None:
+def test_every_fault_is_shown_with_its_line(owner: Browser) -> None:
     Card.insert(id=IDS[2], created_at="2026-01-01T00:00:00Z").execute()
     content = (
         f"id,validity,batch\n{IDS[0]},30d,a\nno card,30d,b\n{IDS[0]},30d,c\n{IDS[1]},30,d\n{IDS[2]},1d,e\n".encode()
     )
-    told = preview(owner, content)
-    assert "4 行有误" in told.words
+    preview = previewed(owner, content)
+    assert "4 行有误" in preview.words
     for line, text in [(3, "不是卡密"), (4, "与第 2 行重复"), (5, "没有单位"), (6, "此卡密已在数据库中")]:
-        assert text in told.words
-        assert f">{line}</td>" in told.text
-    assert [button for button in told.form(IMPORT).buttons if button[1] == "import"] == []
+        assert text in preview.words
+        assert f">{line}</td>" in preview.text
+    assert [button for button in preview.form(IMPORT).buttons if button[1] == "import"] == []
     forced = owner.post(IMPORT, {"step": "import"}, {"file": ("a.csv", content)})
     assert forced.status == 400
     assert Card.select().count() == 1
 
 
-def test_another_file_than_the_one_shown_is_not_imported(owner: Browser) -> None:
-    told = preview(owner, GOOD.encode())
-    refused = send(owner, told, "import", GOOD.replace("月卡", "年卡").encode())
+def test_another_file_than_the_previewed_one_is_not_imported(owner: Browser) -> None:
+    preview = previewed(owner, GOOD.encode())
+    refused = send(owner, preview, "import", GOOD.replace("月卡", "年卡").encode())
     assert refused.status == 400
     assert "文件与核对时不同" in refused.words
     unseen = owner.post(IMPORT, {"step": "import"}, {"file": ("a.csv", GOOD.encode())})
@@ -63,18 +65,12 @@ def test_another_file_than_the_one_shown_is_not_imported(owner: Browser) -> None
     assert Card.select().count() == 0
 
 
-def test_many_faults_are_told_up_to_a_bound(owner: Browser) -> None:
-    told = preview(owner, b"id,validity\n" + b"x,30d\n" * 700)
-    assert "700 行有误" in told.words
-    assert "还有 200 个问题" in told.words
-    assert told.text.count("<tr>") <= 501
-
-
-def test_of_many_thousand_faults_the_number_is_told(owner: Browser) -> None:
-    told = preview(owner, b"id,validity\n" + b"x,soon\n" * 12_345)
-    assert "12,345 行有误" in told.words
-    assert f"还有 {2 * 12_345 - 500:,} 个问题" in told.words
-    assert len(told.content) < 500_000
+def test_many_thousand_faults_are_counted_and_the_first_500_shown(owner: Browser) -> None:
+    preview = previewed(owner, b"id,validity\n" + b"x,soon\n" * 12_345)
+    assert "12,345 行有误" in preview.words
+    assert f"还有 {2 * 12_345 - 500:,} 个问题" in preview.words
+    assert preview.text.count("<tr>") <= 501
+    assert len(preview.content) < 500_000
 
 
 @pytest.mark.parametrize(
@@ -90,32 +86,32 @@ def test_of_many_thousand_faults_the_number_is_told(owner: Browser) -> None:
         b"id,id,validity\n1,2,3",
     ],
 )
-def test_what_is_no_list_of_cards_is_told_so(owner: Browser, content: bytes) -> None:
-    told = preview(owner, content)
-    assert told.status in {200, 400}
-    assert "alert" in told.text
+def test_a_file_that_is_not_a_list_of_cards_is_refused(owner: Browser, content: bytes) -> None:
+    preview = previewed(owner, content)
+    assert preview.status in {200, 400}
+    assert "alert" in preview.text
     assert owner.post(IMPORT, {"step": "import"}, {"file": ("a.csv", content)}).status == 400
     assert Card.select().count() == 0
 
 
-def test_what_a_file_says_is_text(owner: Browser) -> None:
+def test_markup_in_a_file_is_shown_as_text(owner: Browser) -> None:
     content = f'id,validity,note,<script>x\n{IDS[0]},30d,<script>y</script>,\n"<script>z",30d,,\n'.encode()
-    assert "<script>x" not in preview(owner, content).text
-    assert "<script>y" not in preview(owner, content.replace(b'"<script>z",30d,,\n', b"")).text
-    assert "<script>z" not in preview(owner, content).text
+    assert "<script>x" not in previewed(owner, content).text
+    assert "<script>y" not in previewed(owner, content.replace(b'"<script>z",30d,,\n', b"")).text
+    assert "<script>z" not in previewed(owner, content).text
 
 
-def test_a_form_without_a_file_is_told_so(owner: Browser) -> None:
+def test_a_form_without_a_file_is_refused(owner: Browser) -> None:
     assert "请选择一个 CSV 文件" in owner.post(IMPORT, {"step": "preview"}).words
 
 
-def test_five_megabytes_are_taken(owner: Browser) -> None:
+def test_a_file_of_five_megabytes_is_imported(owner: Browser) -> None:
     rows = [f"{number:032d},30d,a note that makes the line longer" for number in range(MOST_BYTES // 72)]
     content = "\n".join(["id,validity,note", *rows]).encode()
     assert MOST_BYTES * 0.9 < len(content) < MOST_BYTES
-    told = preview(owner, content)
-    assert f"可以导入 {len(rows):,} 张" in told.words
-    done = send(owner, told, "import", content)
+    preview = previewed(owner, content)
+    assert f"可以导入 {len(rows):,} 张" in preview.words
+    done = send(owner, preview, "import", content)
     assert f"已导入 {len(rows):,} 张" in done.words
     assert Card.select().count() == len(rows)
 
@@ -125,10 +121,10 @@ def test_a_larger_file_is_refused_before_it_is_read(owner: Browser) -> None:
     assert owner.send("POST", IMPORT, b"", headers).status == 413
 
 
-def test_an_import_sent_again_while_it_runs_leads_where_it_led(service: Service, database: Database) -> None:
+def test_an_import_sent_again_while_it_runs_leads_to_its_result(service: Service, database: Database) -> None:
     add_operator("olga")
     owner = Browser(service).walk_in("olga")
-    told = preview(owner, GOOD.encode())
+    preview = previewed(owner, GOOD.encode())
     waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
 
     def waits(count: int) -> bool:
@@ -137,20 +133,24 @@ def test_an_import_sent_again_while_it_runs_leads_where_it_led(service: Service,
     # As many as one of the two processes has threads: some come to the one where the first is under way.
     with ThreadPoolExecutor(8) as pool, database.atomic():
         database.execute_sql("LOCK TABLE card IN EXCLUSIVE MODE")
-        answers = [pool.submit(send, owner, told, "import", GOOD.encode())]
+        answers = [pool.submit(send, owner, preview, "import", GOOD.encode())]
         wait_for(lambda: waits(1))
-        answers += [pool.submit(send, owner, told, "import", GOOD.encode()) for _ in range(7)]
+        began = time.monotonic()
+        answers += [pool.submit(send, owner, preview, "import", GOOD.encode()) for _ in range(7)]
         wait_for(lambda: waits(8) or any(answer.done() for answer in answers))
-    assert [answer.result().status for answer in answers] == [200] * 8
-    assert len({answer.result().path for answer in answers}) == 1
+        took_seconds = time.monotonic() - began
+    seen = [answer.result() for answer in answers]
+    # Only a machine that takes long to send them all may see a wait end.
+    assert {each.status for each in seen[1:]} <= ({200, 503} if took_seconds >= CLAIM_SECONDS else {200})
+    assert {each.path for each in seen if each.status == 200} == {seen[0].path}
     assert Event.select().where(Event.kind == EventKind.IMPORTED).count() == 1
 
 
-def test_cards_go_in_by_their_ids_so_that_no_two_imports_wait_for_each_other(
+def test_cards_are_inserted_in_the_order_of_their_ids_so_that_two_imports_do_not_deadlock(
     owner: Browser, database: Database
 ) -> None:
     rows = [f"{number:032d},30d" for number in reversed(range(10_000))]
     content = "\n".join(["id,validity", *rows]).encode()
-    assert "已导入" in send(owner, preview(owner, content), "import", content).words
+    assert "已导入" in send(owner, previewed(owner, content), "import", content).words
     stored = [row[0] for row in database.execute_sql("SELECT id FROM card ORDER BY ctid").fetchall()]
     assert stored == sorted(stored)

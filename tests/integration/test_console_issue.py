@@ -67,7 +67,7 @@ def test_a_reload_issues_nothing_more(seller: Browser) -> None:
         ({"validity": "365d", "validity_other": "年卡"}, timedelta(days=365)),
     ],
 )
-def test_validities_are_chosen_or_typed(seller: Browser, fields: dict[str, str], validity: timedelta | None) -> None:
+def test_a_validity_is_a_preset_or_typed(seller: Browser, fields: dict[str, str], validity: timedelta | None) -> None:
     assert issue(seller, **fields).status == 200
     assert Card.get().validity == validity
 
@@ -92,7 +92,7 @@ def test_validities_are_chosen_or_typed(seller: Browser, fields: dict[str, str],
         {"note": "a\u202eb"},
     ],
 )
-def test_what_cannot_be_issued_is_told_and_what_was_typed_is_kept(seller: Browser, fields: dict[str, str]) -> None:
+def test_a_refused_form_says_why_and_keeps_its_fields(seller: Browser, fields: dict[str, str]) -> None:
     page = issue(seller, **{"batch": "双十一", **fields})
     assert page.status == 400
     assert 'role="alert"' in page.text
@@ -102,7 +102,7 @@ def test_what_cannot_be_issued_is_told_and_what_was_typed_is_kept(seller: Browse
     assert kept["count"] == fields.get("count", "1")
 
 
-def test_ten_thousand_cards_are_one_form(owner: Browser) -> None:
+def test_a_form_issues_up_to_ten_thousand_cards(owner: Browser) -> None:
     page = issue(owner, count="10000", validity="permanent")
     assert "已发出 10,000 张" in page.words
     assert len(set(keys(page))) == 10_000
@@ -120,7 +120,7 @@ def test_a_seller_sees_only_what_they_issued_themselves(owner: Browser, seller: 
     assert "console:小李" in owner.get(ISSUE).words
 
 
-def test_what_shops_sell_leaves_ones_own_issues_in_sight(owner: Browser, seller: Browser, database: Database) -> None:
+def test_recent_issues_leave_out_those_of_shops(owner: Browser, seller: Browser, database: Database) -> None:
     issue(owner, batch="老板的")
     now = datetime.now(UTC)
     details = {"count": 1, "batch": "店铺的", "validity": "30d"}
@@ -139,13 +139,13 @@ def test_what_shops_sell_leaves_ones_own_issues_in_sight(owner: Browser, seller:
     assert "using event_issued_by_hand" in plan(database, ran[0])
 
 
-def test_an_empty_file_of_cards_has_its_header(owner: Browser) -> None:
+def test_a_csv_without_cards_has_its_header(owner: Browser) -> None:
     page = issue(owner, count="1")
     Card.delete().execute()
     assert download(owner, page, "csv").content.decode("utf-8-sig") == "id,validity_seconds,batch,note\n"
 
 
-def test_what_was_deleted_since_is_told(owner: Browser) -> None:
+def test_cards_deleted_since_the_issue_are_mentioned(owner: Browser) -> None:
     page = issue(owner, count="3")
     Card.delete().where(Card.id == keys(page)[0]).execute()
     again = owner.get(page.path)
@@ -154,12 +154,12 @@ def test_what_was_deleted_since_is_told(owner: Browser) -> None:
 
 
 @pytest.mark.parametrize("at", ["", "x", "2026-01-01T00:00:00%2B00:00", "9999-12-31"])
-def test_a_moment_when_nothing_was_issued_is_none(owner: Browser, at: str) -> None:
+def test_a_time_when_nothing_was_issued_is_not_found(owner: Browser, at: str) -> None:
     issue(owner)
     assert owner.get(f"/admin/cards/issued?at={at}").status in {400, 404}
 
 
-def test_what_is_typed_into_a_batch_is_text(owner: Browser) -> None:
+def test_markup_in_a_batch_is_shown_as_text(owner: Browser) -> None:
     page = issue(owner, batch='"><script>alert(1)</script>')
     assert "<script>alert" not in page.text + owner.get(ISSUE).text
     refused = issue(owner, batch='"><script>alert(1)</script>', count="0")
