@@ -1,65 +1,61 @@
 #!/usr/bin/env bash
 # 备份数据库：导出、整份检查、校验和、按天/周/月保留；供 cron 使用（见 scripts/install-cron.sh）。
-# Backs the database up while it serves: dumped, read whole, given a checksum; old backups go by day, week and month.
+# Backs up the database while it serves: dumps it, reads the dump back whole, packs it with checksums. Old backups are
+# removed by day, week and month.
 #
 #   scripts/backup.sh [--quiet]
 #
-#   --quiet    成功时不输出 says nothing when all went well, so that cron mails failures only
+#   --quiet    成功时不输出 prints nothing on success, so that cron mails failures only
 #
 # 写入 data/backups（.env 中 KADUN_BACKUP_DIR 可改）。密钥不在其中：请另存 secrets/ 与 data/keys/，或用 scripts/export.sh。
-# Into data/backups, or KADUN_BACKUP_DIR: kadun-TIME.dump, its .sha256 and .manifest. The keys are not in it: keep secrets/
-# and data/keys/ elsewhere as well, or use scripts/export.sh. Settings, all optional, in .env:
+# Writes kadun-TIME.tar and its .sha256 into data/backups, or KADUN_BACKUP_DIR. A backup does not hold the keys: keep
+# secrets/ and data/keys/ elsewhere, too, or use scripts/export.sh. Settings, all optional, in .env:
 #
 #   KADUN_BACKUP_DIR            目录 the folder (./data/backups)
-#   KADUN_BACKUP_KEEP_DAILY     保留多少天、周、月 for how many days (7),
+#   KADUN_BACKUP_KEEP_DAILY     保留多少天、周、月 the newest backup of each of so many days (7),
 #   KADUN_BACKUP_KEEP_WEEKLY    weeks (5)
-#   KADUN_BACKUP_KEEP_MONTHLY   and months (12) the newest backup of each stays; the newest three of all always do
-#   KADUN_BACKUP_RECIPIENT      age 公钥，设置后加密 an age recipient (age1…): backups are then encrypted to it
-#   KADUN_BACKUP_HOOKS          异地备份程序目录 a folder of programs (./data/backup-hooks.d), each called with the finished
-#                               file's path: rclone, rsync, anything that carries it and its .sha256 and .manifest away
-#   KADUN_BACKUP_HOOK_SECONDS   每个程序的时限（秒）for how long each of them may run (3600) before it is killed
-#   KADUN_BACKUP_WEBHOOK        通知地址 a URL that is told of success and failure, in JSON; one that is secret belongs into
-#                               the file secrets/backup_webhook instead
+#   KADUN_BACKUP_KEEP_MONTHLY   and months (12) is kept; so are the newest three of all
+#   KADUN_BACKUP_RECIPIENT      age 公钥，设置后加密 an age recipient (age1…) that backups are encrypted to
+#   KADUN_BACKUP_HOOKS          异地备份程序目录 a folder of programs (./data/backup-hooks.d); each is called with the finished
+#                               file's path and copies it elsewhere: rclone, rsync, …
+#   KADUN_BACKUP_HOOK_SECONDS   每个程序的时限（秒）the time limit of each program (3600)
+#   KADUN_BACKUP_WEBHOOK        通知地址 a URL that is told of success and failure, in JSON; put a secret one into the file
+#                               secrets/backup_webhook instead
 #
-# 退出码 Exit status: 0 已备份 backed up; 1 失败，旧备份不受影响 failed, the older backups are untouched; 2 用法 usage.
+# 退出码 Exit status: 0 已备份 backed up; 1 失败，旧备份不受影响 failed, older backups are untouched; 2 用法 usage.
 set -euo pipefail
 
 ROOT=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
 # shellcheck source=scripts/lib/common.sh
 source "$ROOT/scripts/lib/common.sh"
-# shellcheck source=scripts/lib/backup.sh
-source "$ROOT/scripts/lib/backup.sh"
+# shellcheck source=scripts/lib/stack.sh
+source "$ROOT/scripts/lib/stack.sh"
+# shellcheck source=scripts/lib/database.sh
+source "$ROOT/scripts/lib/database.sh"
+# shellcheck source=scripts/lib/archive.sh
+source "$ROOT/scripts/lib/archive.sh"
+# shellcheck source=scripts/lib/backups.sh
+source "$ROOT/scripts/lib/backups.sh"
 
-quiet=false DONE=false daily=0 weekly=0 monthly=0 limit=0
-NAME='' SAID='' HOOK=''
+DONE='' CLAIMED='' NAME='' OUTPUT='' HOOK=''
+daily=0 weekly=0 monthly=0 limit=0
 
-parse_arguments() {
-    while (($#)); do
-        case $1 in
-            -h | --help) print_help "$ROOT/scripts/backup.sh"; exit ;;
-            --quiet) quiet=true ;;
-            *) usage_error "未知参数 unknown argument: $1" ;;
-        esac
-        shift
-    done
-}
-
-# finish: whatever happened, no half a backup stays, and a failure is told.
+# finish: after a failure no unfinished backup stays, and the failure is reported.
 finish() {
     local status=$?
     trap - EXIT
-    $DONE || ((status != 0)) || status=143 # a signal that ends bash leaves no status
+    [[ -n $DONE ]] || ((status != 0)) || status=143 # a signal that ends bash leaves no status
     if [[ -n $HOOK ]]; then kill -- "-$HOOK" 2>/dev/null || true; fi
-    if [[ -n $SAID ]]; then rm -f -- "$SAID"; fi
-    if [[ -n $NAME ]]; then remove_leftovers; fi
-    ((status == 0)) || tell_failure backup "$status"
+    if [[ -n $OUTPUT ]]; then rm -f -- "$OUTPUT"; fi
+    if [[ -n $CLAIMED ]]; then retention leftovers "$BACKUP_FOLDER"; fi
+    ((status == 0)) || report_failure backup "$status"
     exit "$status"
 }
 
-# require_room: as much as the last backup took, else half the database; twice that where an encrypted copy is made.
+# require_room: as much as the last backup took, else half the database; twice, for the dump and the archive.
 require_room() {
     local last bytes
-    last=$(newest_backup)
+    last=$(retention newest "$BACKUP_FOLDER")
     if [[ -n $last ]]; then
         bytes=$(($(stat --format=%s -- "$BACKUP_FOLDER/$last") * 6 / 5))
     else
@@ -67,59 +63,42 @@ require_room() {
             --command 'SELECT pg_database_size(current_database()) / 2' </dev/null 2>&1) \
             || die "数据库没有响应。The database does not answer: $(error_line "$bytes")"
     fi
-    if [[ -n $recipient ]]; then bytes=$((bytes * 2)); fi
-    require_space "$BACKUP_FOLDER" $((bytes + 1048576))
+    require_space "$BACKUP_FOLDER" $((2 * bytes + 1048576))
 }
 
-# take_backup: under a partial name until it is whole, checked and on the disk.
 take_backup() {
-    local plain
-    until # a second has one name, and a clock that was set back has old ones: none is written over
-        plain=kadun-$(date --utc +%Y%m%dT%H%M%SZ).dump
-        [[ ! -e $BACKUP_FOLDER/$plain && ! -e $BACKUP_FOLDER/$plain.age ]]
+    local name
+    until # a clock that was set back must not overwrite a backup
+        name=kadun-$(date --utc +%Y%m%dT%H%M%SZ).tar
+        [[ ! -e $BACKUP_FOLDER/$name && ! -e $BACKUP_FOLDER/$name.age ]]
     do sleep 0.2; done
-    NAME=$plain
-    make_dump "$BACKUP_FOLDER/$plain.partial" "$BACKUP_FOLDER/${plain%.dump}.manifest.partial"
-    check_dump "$BACKUP_FOLDER/$plain.partial"
-    if [[ -n $recipient ]]; then
-        NAME=$plain.age
-        encrypt "$BACKUP_FOLDER/$plain.partial" "$recipient" "$BACKUP_FOLDER/$NAME.partial"
-        encrypt "$BACKUP_FOLDER/${plain%.dump}.manifest.partial" "$recipient" "$BACKUP_FOLDER/$(manifest_of "$NAME").partial"
-    fi
-    finish_files "$BACKUP_FOLDER" "$NAME"
+    take_archive "$BACKUP_FOLDER/$name" "$recipient"
+    NAME=${TAKEN##*/}
     note last-good "$NAME"
 }
 
-remove_surplus() {
-    local name
-    while read -r name; do
-        [[ $name == "$NAME" ]] || remove_backup "$name" # a clock that was set back makes names older than they are
-    done < <(backups | surplus "$daily" "$weekly" "$monthly")
-}
-
-# run_hooks: each executable of the folder, with the finished file. One that fails, or does not end, is said and makes the
-# run fail in the end; last-away tells doctor when all of them were done.
+# run_hooks: calls each executable of the folder with the finished file. One that fails or exceeds the time limit makes the
+# run fail in the end; last-away tells doctor when all of them succeeded.
 run_hooks() {
-    local folder hook failed='' status ran=false
-    folder=$(setting KADUN_BACKUP_HOOKS ./data/backup-hooks.d)
-    [[ $folder == /* ]] || folder=$ROOT/${folder#./}
+    local folder hook failed='' status ran=''
+    folder=$(folder_setting KADUN_BACKUP_HOOKS ./data/backup-hooks.d)
     for hook in "$folder"/*; do
         [[ -f $hook && -x $hook ]] || continue
-        ran=true status=0
+        ran=yes status=0
         run_hook "$hook" || status=$?
         case $status in
             0) ;;
             124 | 137) failed+=" ${hook##*/} ($limit 秒内未结束 not done within $limit s)" ;;
-            *) failed+=" ${hook##*/} ($(tr -d '\0' <"$SAID" | tail -n 1))" ;;
+            *) failed+=" ${hook##*/} ($(tr -d '\0' <"$OUTPUT" | tail -n 1))" ;;
         esac
     done
-    [[ -z $failed ]] || die "备份已完成，但异地副本失败。The backup $NAME is good, but it was not carried away:$failed"
-    if $ran; then note last-away "$NAME"; fi
+    [[ -z $failed ]] || die "备份已完成，但异地副本失败。The backup $NAME is good, but it was not copied elsewhere:$failed"
+    [[ -z $ran ]] || note last-away "$NAME"
 }
 
-# run_hook PROGRAM: what it says goes into a file: a pipe would be held open by what it leaves running.
+# run_hook PROGRAM: its output goes into a file: a process that it leaves running would hold a pipe open.
 run_hook() {
-    (unlock_child; exec timeout --kill-after=10 "$limit" "$1" "$BACKUP_FOLDER/$NAME") >"$SAID" 2>&1 </dev/null &
+    (unlock_child; exec timeout --kill-after=10 "$limit" "$1" "$BACKUP_FOLDER/$NAME") >"$OUTPUT" 2>&1 </dev/null &
     HOOK=$! # and of its group, which timeout makes
     local status=0
     wait "$HOOK" || status=$?
@@ -127,7 +106,8 @@ run_hook() {
     return "$status"
 }
 
-parse_arguments "$@"
+parse_options quiet "$@"
+at_most 0
 umask 077
 trap finish EXIT
 started=$SECONDS
@@ -135,22 +115,21 @@ require_stack
 find_folder
 lock_stack 2
 claim_folder
-remove_leftovers
+CLAIMED=yes
 read_number daily KADUN_BACKUP_KEEP_DAILY 7 0 9999
 read_number weekly KADUN_BACKUP_KEEP_WEEKLY 5 0 9999
 read_number monthly KADUN_BACKUP_KEEP_MONTHLY 12 0 9999
 read_number limit KADUN_BACKUP_HOOK_SECONDS 3600 1 999999
 recipient=$(setting KADUN_BACKUP_RECIPIENT)
 [[ -z $recipient ]] || need age age
-[[ -z $(webhook_url) ]] || need curl curl
 require_running database
 require_room
 take_backup
-remove_surplus
-SAID=$(mktemp)
+retention prune "$BACKUP_FOLDER" "$daily" "$weekly" "$monthly" "$NAME"
+OUTPUT=$(mktemp)
 run_hooks
 size=$(megabytes "$(stat --format=%s -- "$BACKUP_FOLDER/$NAME")")
 log_run backup ok: "$NAME, $size, $((SECONDS - started)) s"
 notify backup ok "$NAME, $size, $((SECONDS - started)) s" "$NAME"
-$quiet || say "已备份 backed up: $BACKUP_FOLDER/$NAME ($size)"
-DONE=true
+[[ -n ${OPTION[quiet]:-} ]] || say "已备份 backed up: $BACKUP_FOLDER/$NAME ($size)"
+DONE=yes

@@ -19,8 +19,8 @@ ROOT=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
 source "$ROOT/scripts/lib/common.sh"
 # shellcheck source=scripts/lib/stack.sh
 source "$ROOT/scripts/lib/stack.sh"
-# shellcheck source=scripts/lib/notice.sh
-source "$ROOT/scripts/lib/notice.sh"
+# shellcheck source=scripts/lib/backups.sh
+source "$ROOT/scripts/lib/backups.sh"
 # shellcheck source=scripts/lib/selfsigned.sh
 source "$ROOT/scripts/lib/selfsigned.sh"
 # shellcheck source=scripts/lib/certificate.sh
@@ -29,7 +29,7 @@ source "$ROOT/scripts/lib/certificate.sh"
 FOLDER=$ROOT/https_certificates
 FILES=(fullchain.pem privkey.pem hsts.conf)
 SECONDS_TO_SERVE=30
-# shellcheck disable=SC2034 # for notice.sh: no log of backups is ours to write to
+# shellcheck disable=SC2034 # for backups.sh: nothing is written to its log
 BACKUP_FOLDER=''
 chain='' key='' work='' swapped='' reloaded='' told=''
 domains=()

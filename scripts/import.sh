@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # 在本机导入迁移包（scripts/export.sh 所导出），启动服务；或把试用数据转入正式服务。
-# Brings up here, in this checkout, what scripts/export.sh exported elsewhere; or takes a trial's data over.
+# Imports what scripts/export.sh exported elsewhere into this checkout and starts the service; or takes over a trial's data.
 #
 #   scripts/import.sh FILE [--identity FILE] [--http-port N] [--https-port N] [--project NAME]
 #   scripts/import.sh --trial [DATA_DIR] [--http-port N] [--https-port N] [--project NAME]
@@ -8,16 +8,16 @@
 #
 #   FILE                迁移包，- 为标准输入 the bundle; - is standard input. A passphrase is asked for on the terminal
 #   --identity FILE     解密用的 age 私钥 the age identity, where it was encrypted to a recipient
-#   --trial [DATA_DIR]  转入试用数据（scripts/run.sh）；先停止试用 takes over the trial of scripts/run.sh, which must have
-#                       been stopped: cards, clients, journal, usage and keys. DATA_DIR is its KADUN_DATA_DIR
-#   --prepare ENV       只做准备，不导入 prepares alone, from the other server's .env (- is standard input): scripts/init.sh,
-#                       the image, an empty database. It makes the import itself short
+#   --trial [DATA_DIR]  转入试用数据（scripts/run.sh）；先停止试用 takes over the data of scripts/run.sh: cards, clients,
+#                       journal, usage and keys. Stop the trial first. DATA_DIR is its KADUN_DATA_DIR
+#   --prepare ENV       只做准备，不导入 only prepares the import, from the other server's .env (- is standard input):
+#                       scripts/init.sh, the image, an empty database
 #   --http-port, --https-port, --project
 #                       本机的端口与项目名 this machine's ports and project name; default: those in .env here, else
 #                       the old server's
 #
-# 已有卡密的服务不会被覆盖。中断或失败后可重新运行。It never overwrites a service that has cards, and after an
-# interruption or a failure it may be run again.
+# 已有卡密的服务不会被覆盖。中断或失败后可重新运行。A service that has cards is never overwritten. Run it again after an
+# interruption or a failure.
 set -euo pipefail
 
 ROOT=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
@@ -25,77 +25,41 @@ ROOT=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
 source "$ROOT/scripts/lib/common.sh"
 # shellcheck source=scripts/lib/stack.sh
 source "$ROOT/scripts/lib/stack.sh"
-# shellcheck source=scripts/lib/dump.sh
-source "$ROOT/scripts/lib/dump.sh"
-# shellcheck source=scripts/lib/images.sh
-source "$ROOT/scripts/lib/images.sh"
-# shellcheck source=scripts/lib/swap.sh
-source "$ROOT/scripts/lib/swap.sh"
-# shellcheck source=scripts/lib/bundle.sh
-source "$ROOT/scripts/lib/bundle.sh"
+# shellcheck source=scripts/lib/database.sh
+source "$ROOT/scripts/lib/database.sh"
+# shellcheck source=scripts/lib/archive.sh
+source "$ROOT/scripts/lib/archive.sh"
 # shellcheck source=scripts/lib/import-steps.sh
 source "$ROOT/scripts/lib/import-steps.sh"
 
 file='' identity='' trial='' prepare='' STAGED='' TAKEN=''
 init_options=()
 
-parse_arguments() {
-    while (($#)); do
-        case $1 in
-            -h | --help) print_help "$ROOT/scripts/import.sh"; exit ;;
-            --identity | --prepare | --http-port | --https-port | --project)
-                [[ -n ${2:-} ]] || usage_error "缺少参数 a value is missing: $1"
-                case $1 in
-                    --identity) identity=$2 ;;
-                    --prepare) prepare=$2 ;;
-                    *) init_options+=("$1" "$2") ;;
-                esac
-                shift
-                ;;
-            --trial)
-                trial=default
-                if [[ -n ${2:-} && $2 != -* ]]; then trial=$2 && shift; fi
-                ;;
-            - | [!-]*)
-                [[ -z $file ]] || usage_error "只能导入一个迁移包 one bundle at a time: $1"
-                file=$1
-                ;;
-            *) usage_error "未知参数 unknown argument: $1" ;;
-        esac
-        shift
-    done
-    local -a chosen=(${file:+x} ${trial:+x} ${prepare:+x})
-    ((${#chosen[@]} == 1)) || usage_error "请指定迁移包、--trial 或 --prepare 之一。Name a bundle, or --trial, or --prepare"
-    [[ -z $identity || -n $file ]] || usage_error "--identity 只用于迁移包 is for a bundle"
-    [[ -z $file || $file == - || -r $file ]] || die "无法读取 cannot read $file"
-    [[ -z $identity || -r $identity ]] || die "无法读取 cannot read $identity"
-    [[ -z $prepare || $prepare == - || -r $prepare ]] || die "无法读取 cannot read $prepare"
-}
-
-# receive: what arrives, in STAGED, checked. Nothing else has been touched yet.
+# receive: unpacks the bundle into STAGED and checks it. Nothing else has been touched yet.
 receive() {
     if [[ -n $trial ]]; then
         receive_trial
     elif [[ $file == - ]]; then
-        unpack "$STAGED" "$identity"
+        unpack
     else
-        unpack "$STAGED" "$identity" <"$file"
+        unpack <"$file"
     fi
-    check_bundle "$STAGED"
+    MANIFEST=$(<"$STAGED/manifest.json")
+    check_bundle
 }
 
-# receive_trial: the trial's state as a bundle's content. Its PostgreSQL is started for the purpose, and stopped.
+# receive_trial: gathers the trial's data as a bundle holds them. Its PostgreSQL is started for this, and stopped.
 receive_trial() {
     # shellcheck source=scripts/lib/python.sh
     source "$ROOT/scripts/lib/python.sh"
     if [[ $trial != default ]]; then export KADUN_DATA_DIR=$trial; fi
     ensure_venv requirements.txt requirements-trial.txt
-    trial=$("$VENV_PYTHON" -P -m trial.carry "$STAGED") || exit 1
-    write_manifest "$STAGED" "created=$(date -u +%Y-%m-%dT%H:%M:%SZ)" "trial=$trial" "version=$(app_version)" \
-        "schema=$(sed -n 's/^schema //p' "$STAGED/database.manifest")"
+    mkdir "$STAGED.trial"
+    trial=$("$VENV_PYTHON" -P -m trial.carry "$STAGED.trial") || exit 1
+    archive pack "$STAGED.trial" "trial=$trial" | archive unpack "$STAGED" || die "无法接收试用数据 cannot take over the trial's data"
 }
 
-# install_all: the database and the files, unless an earlier try has got so far.
+# install_all: places the database and the files, unless an earlier run has come that far.
 install_all() {
     local kept env=$STAGED/env
     if [[ -n $trial ]]; then env=''; fi
@@ -106,18 +70,18 @@ install_all() {
             say "数据已在上次导入，继续启动。The data came in with an earlier try: going on with the start."
             return
         fi
-        if ! same_house || ! arrived_untouched; then refuse; fi
+        if ! same_data_key || ! arrived_untouched; then refuse; fi
         AGAIN=yes
     fi
     discard_replaced
     compose rm --force --stop app functions migrate nginx >/dev/null 2>&1 </dev/null # they hold the old secrets and folders
     require_still_replaceable
-    kept=$ROOT/data/.replaced-$(date -u +%Y%m%dT%H%M%SZ) # programs in the field may depend on those keys
+    kept=$ROOT/data/.replaced-$(date -u +%Y%m%dT%H%M%SZ) # customers' programs may depend on those keys
     place_files "$kept"
     restore_database
 }
 
-# require_still_replaceable: the service has stopped; it may have written until then.
+# require_still_replaceable: the service may have written until it stopped.
 require_still_replaceable() {
     if [[ -n $AGAIN ]]; then arrived_untouched && return; elif ! holds_data "$LIVE"; then return; fi
     compose up --detach --no-build >/dev/null 2>&1 </dev/null || true
@@ -129,10 +93,7 @@ refuse() {
 }
 
 report() {
-    local rows
-    rows=$(sed -n 's/^table \([a-z_]*\) \([0-9]*\) .*/\1 \2/p' "$STAGED/database.manifest" | grep -v schema_migration \
-        | paste -sd, | sed 's/,/, /g')
-    say "已导入，服务正常 imported, and the service is healthy: $rows"
+    say "已导入，服务正常 imported, and the service is healthy: $(archive summary <<<"$MANIFEST")"
     [[ -z $TAKEN ]] || say "已沿用的设置 settings taken over into .env: ${TAKEN//$'\n'/ }"
     say "端口 ports: $(setting KADUN_HTTP_PORT 80), $(setting KADUN_HTTPS_PORT 443); 项目 project: $(setting COMPOSE_PROJECT_NAME kadun)"
     say "下一步 next:"
@@ -147,20 +108,43 @@ prepare_only() {
     if [[ $env == - ]]; then env=$STAGED/env && cat >"$env"; fi
     prepare_checkout "$env" "${init_options[@]}" >/dev/null
     start_database
-    if holds_data "$LIVE" && ! arrived_untouched; then refuse; fi # the import itself asks whose that is
+    if holds_data "$LIVE" && ! arrived_untouched; then refuse; fi # the import itself compares the keys
     make_image
     say "准备就绪 ready for the import"
 }
 
+# take_options: what was asked for, and the options that go on to scripts/init.sh.
+take_options() {
+    local name word
+    local -a chosen=() words=()
+    for word; do # --trial takes a value or none
+        if [[ ${words[*]: -1} == --trial && $word == -* ]]; then words+=(default); fi
+        words+=("$word")
+    done
+    if [[ ${words[*]: -1} == --trial ]]; then words+=(default); fi
+    parse_options "identity= trial= prepare= http-port= https-port= project=" "${words[@]}"
+    at_most 1
+    file=${OPERANDS[0]:-} identity=${OPTION[identity]:-} trial=${OPTION[trial]:-} prepare=${OPTION[prepare]:-}
+    for name in http-port https-port project; do
+        [[ -z ${OPTION[$name]:-} ]] || init_options+=("--$name" "${OPTION[$name]}")
+    done
+    chosen=(${file:+x} ${trial:+x} ${prepare:+x})
+    ((${#chosen[@]} == 1)) || usage_error "请指定迁移包、--trial 或 --prepare 之一。Name a bundle, or --trial, or --prepare"
+    [[ -z $identity || -n $file ]] || usage_error "--identity 只用于迁移包 is for a bundle"
+    for name in "$file" "$identity" "$prepare"; do
+        [[ -z $name || $name == - || -r $name ]] || die "无法读取 cannot read $name"
+    done
+}
+
 umask 077
-parse_arguments "$@"
+take_options "$@"
 require_docker
 [[ -w $ROOT ]] || die "此目录属于其他用户：请以其身份运行。This checkout is another user's: run as $(stat -c %U "$ROOT"), or as root"
 lock_stack
 mkdir -p "$ROOT/data"
-rm -rf -- "$ROOT"/data/.import.* # what a killed one left
+rm -rf -- "$ROOT"/data/.import.* # left by an interrupted run
 STAGED=$(mktemp -d "$ROOT/data/.import.XXXXXX")
-trap 'rm -rf -- "$STAGED"' EXIT
+trap 'rm -rf -- "$STAGED" "$STAGED".*' EXIT
 if [[ -n $prepare ]]; then
     prepare_only
     exit

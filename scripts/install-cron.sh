@@ -19,8 +19,8 @@ set -euo pipefail
 ROOT=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
 # shellcheck source=scripts/lib/common.sh
 source "$ROOT/scripts/lib/common.sh"
-# shellcheck source=scripts/lib/backup.sh
-source "$ROOT/scripts/lib/backup.sh"
+# shellcheck source=scripts/lib/stack.sh
+source "$ROOT/scripts/lib/stack.sh"
 
 FOLDER=/etc/cron.d
 action=install backup_at=03:17 verify_at=04:47 verify_on=sun mail='' identity=''

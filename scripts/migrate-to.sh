@@ -1,23 +1,23 @@
 #!/usr/bin/env bash
 # 通过 SSH 把整套服务搬到另一台服务器：期间本机回答 503，客户端自动重试，不丢任何数据。
-# Moves the whole service to another server over SSH. Meanwhile this one answers 503 with Retry-After, which clients
-# heed, so that nothing is lost. On any failure this one serves again.
+# Moves the whole service to another server over SSH. Meanwhile this server answers 503 with Retry-After and clients ask
+# again, so that nothing is lost. After any failure this server serves again.
 #
 #   scripts/migrate-to.sh USER@HOST [--directory DIR] [--ssh-port N] [--ssh-option OPTION]…
 #                         [--http-port N] [--https-port N] [--project NAME]
 #   scripts/migrate-to.sh --resume-here
 #
 #   USER@HOST           新服务器，须已装 Docker（scripts/provision.sh） the new server, which has Docker
-#   --directory DIR     那里的目录 the folder there (the same as here). An empty or missing one gets this checkout's code;
-#                       a checkout there must be as new as this one
+#   --directory DIR     那里的目录 the folder there (the same as here). A missing or empty one gets this checkout's code;
+#                       an existing checkout must be as new as this one
 #   --ssh-port N        SSH 端口 its SSH port
 #   --ssh-option OPTION 传给 ssh -o 的选项，可多次 an option for ssh -o, such as IdentityFile=…; may be repeated
 #   --http-port, --https-port, --project
 #                       那里的端口与项目名 ports and project name there (the same as here)
 #   --resume-here       撤销搬迁，本机恢复服务 undoes the move: this server serves again
 #
-# 完成后按提示修改域名解析；本机保持 503，直到您停用它。Afterwards it prints the DNS step; this server stays at 503 until
-# you take it down. What was done on the new one after the move is not here: think before --resume-here.
+# 完成后按提示修改域名解析；本机保持 503，直到您停用它。Afterwards it prints the DNS step; this server answers 503 until
+# you take it down. What the new server has done since the move is not here: consider that before --resume-here.
 set -euo pipefail
 
 ROOT=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
@@ -25,56 +25,43 @@ ROOT=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
 source "$ROOT/scripts/lib/common.sh"
 # shellcheck source=scripts/lib/stack.sh
 source "$ROOT/scripts/lib/stack.sh"
-# shellcheck source=scripts/lib/dump.sh
-source "$ROOT/scripts/lib/dump.sh"
-# shellcheck source=scripts/lib/bundle.sh
-source "$ROOT/scripts/lib/bundle.sh"
+# shellcheck source=scripts/lib/database.sh
+source "$ROOT/scripts/lib/database.sh"
 # shellcheck source=scripts/lib/remote.sh
 source "$ROOT/scripts/lib/remote.sh"
 
-HOST='' DIRECTORY=$ROOT STEP='' resume=''
+HOST='' DIRECTORY=$ROOT STEP=''
 SSH_OPTIONS=()
 import_options=()
 
-parse_arguments() {
-    while (($#)); do
-        case $1 in
-            -h | --help) print_help "$ROOT/scripts/migrate-to.sh"; exit ;;
-            --resume-here) resume=yes ;;
-            --directory | --ssh-port | --ssh-option | --http-port | --https-port | --project)
-                [[ -n ${2:-} ]] || usage_error "缺少参数 a value is missing: $1"
-                case $1 in
-                    --directory) DIRECTORY=$2 ;;
-                    --ssh-port) SSH_OPTIONS+=(-p "$2") ;;
-                    --ssh-option) SSH_OPTIONS+=(-o "$2") ;;
-                    *) import_options+=("$1" "$2") ;;
-                esac
-                shift
-                ;;
-            -*) usage_error "未知参数 unknown argument: $1" ;;
-            *)
-                [[ -z $HOST ]] || usage_error "只能搬到一台服务器 one server at a time: $1"
-                HOST=$1
-                ;;
-        esac
-        shift
+take_options() {
+    local name
+    parse_options "resume-here directory= ssh-port= ssh-option=* http-port= https-port= project=" "$@"
+    ((${#OPERANDS[@]} <= 1)) || usage_error "只能搬到一台服务器 one server at a time: ${OPERANDS[1]}"
+    HOST=${OPERANDS[0]:-} DIRECTORY=${OPTION[directory]:-$ROOT}
+    [[ -z ${OPTION[ssh-port]:-} ]] || SSH_OPTIONS+=(-p "${OPTION[ssh-port]}")
+    while IFS= read -r name; do
+        [[ -z $name ]] || SSH_OPTIONS+=(-o "$name")
+    done <<<"${OPTION[ssh-option]:-}"
+    for name in http-port https-port project; do
+        [[ -z ${OPTION[$name]:-} ]] || import_options+=("--$name" "${OPTION[$name]}")
     done
-    [[ -n $resume || -n $HOST ]] || usage_error "请写明新服务器 name the new server: USER@HOST"
-    [[ -z $resume || -z $HOST ]] || usage_error "--resume-here 不带服务器 takes no server"
+    [[ -n ${OPTION[resume-here]:-} || -n $HOST ]] || usage_error "请写明新服务器 name the new server: USER@HOST"
+    [[ -z ${OPTION[resume-here]:-} || -z $HOST ]] || usage_error "--resume-here 不带服务器 takes no server"
     [[ $DIRECTORY == /* ]] || usage_error "--directory 须为绝对路径 must be an absolute path: $DIRECTORY"
 }
 
-# mark_moved: whole or not at all; for the service's user to read.
+# mark_moved: writes the mark, which the service's user can read, whole or not at all.
 mark_moved() {
     printf '%s %s\n' "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$HOST:$DIRECTORY" >"$MOVED.new" \
         && chmod 644 -- "$MOVED.new" && mv -fT -- "$MOVED.new" "$MOVED" && sync -- "$MOVED" "$(dirname -- "$MOVED")"
 }
 
-# serve_again: this server, as before the move; twice, since a container that ended a moment ago may end the first. What went
-# wrong is printed.
+# serve_again: starts this server again; twice, since a container that just ended may disturb the first attempt. Prints
+# what went wrong.
 serve_again() {
     local said
-    # Beside that file the app ends at each start, and is started over and over: one that has read it must not end in ours.
+    # Beside the mark the app ends at each start and is restarted: one that has just read it must not end during ours.
     [[ ! -e $MOVED ]] || compose stop app >/dev/null 2>&1 </dev/null || true
     rm -f -- "$MOVED"
     said=$(come_up --no-build) || said=$(come_up --no-build) || { printf '%s\n' "$said" && return 1; }
@@ -88,7 +75,7 @@ resume_here() {
     say "如新服务器已接待客户，其数据不在本机：请停止那边，或从那边搬回。If the new server has served customers, what it knows of them is not here: stop it, or move back from there."
 }
 
-# finish: whatever went wrong, this server serves again, and the new one does not.
+# finish: after a failure this server serves again, and the new one does not.
 finish() {
     local status=$?
     trap - EXIT
@@ -107,16 +94,16 @@ finish() {
     exit "$status"
 }
 
-# kilobytes_needed: for the database three times over (dump, restored, its log), the files, and the images.
+# kilobytes_needed: three times the database (archive, restored, its log), the files, and the images.
 kilobytes_needed() {
     local database files
     database=$(in_database as-role backup psql --no-psqlrc --tuples-only --no-align \
         --command "SELECT pg_database_size(current_database()) / 1024" </dev/null) || die "数据库没有响应 the database does not answer"
     files=$(du -sk --exclude=postgres --exclude=backups --exclude=functions-packages "$ROOT/data" | cut -f1)
-    printf '%s' $((3 * database + 2 * files + 1024 * 1024))
+    printf '%s' $((4 * database + 2 * files + 1024 * 1024))
 }
 
-# prepare_remote: all that can be done there while this server still serves, the image above all.
+# prepare_remote: does everything that can be done there while this server still serves, above all the image.
 prepare_remote() {
     local holds
     holds=$(check_remote "$(kilobytes_needed)") || exit 1
@@ -126,7 +113,7 @@ prepare_remote() {
     fi
     say "新服务器准备中（镜像、空数据库）… The new server gets ready (image, empty database) …"
     remote_checkout scripts/import.sh --prepare - "${import_options[@]}" <"$ROOT/.env" >/dev/null \
-        || die "新服务器未能就绪（原因见上），本机照常服务。The new server did not get ready, for what stands above; this one goes on serving"
+        || die "新服务器未能就绪（原因见上），本机照常服务。The new server could not be prepared, see above; this one keeps serving"
 }
 
 move() {
@@ -137,7 +124,7 @@ move() {
     compose stop app >/dev/null 2>&1 </dev/null || die "无法停止服务 could not stop the service"
     STEP=imported
     "$ROOT/scripts/export.sh" -o - --unencrypted | remote_checkout scripts/import.sh - "${import_options[@]}" >/dev/null \
-        || die "导入失败（原因见上）。The import over there failed, for what stands above"
+        || die "导入失败（原因见上）。The import on the new server failed, see above"
     remote_checkout scripts/cardctl healthcheck >/dev/null </dev/null || die "新服务器不健康。The new server is not healthy"
     STEP=''
     say "搬迁完成，用时 $((SECONDS - start)) 秒，新服务器运行正常。Moved in $((SECONDS - start)) s, and the new server is healthy: $HOST:$DIRECTORY"
@@ -155,10 +142,10 @@ report() {
 }
 
 umask 077
-parse_arguments "$@"
-require_stack ${resume:+moved}
+take_options "$@"
+require_stack ${OPTION[resume-here]:+moved}
 lock_stack
-if [[ -n $resume ]]; then
+if [[ -n ${OPTION[resume-here]:-} ]]; then
     resume_here
     exit
 fi

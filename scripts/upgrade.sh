@@ -1,53 +1,40 @@
 #!/usr/bin/env bash
 # 升级：备份、取得新代码与镜像、升级数据库、切换；失败则自动退回原版本。
-# Upgrades the service: backup, new code and image, migration, switch. On failure the old image, the old code and, where
-# it had been migrated, the old database are put back.
+# Upgrades the service: backup, new code and image, migration, switch. After a failure the old image, the old code and, if it
+# was migrated, the old database are put back.
 #
 #   scripts/upgrade.sh [--no-pull] [--image-archive FILE]
 #
-#   --no-pull             不执行 git pull：代码已由您更新 no git pull: you have put the new code here already. Code that you
-#                         have changed yourself is not put back on failure: the image is
+#   --no-pull             不执行 git pull：代码已由您更新 no git pull: you have put the new code here already. After a
+#                         failure your code is left as it is; the image is put back
 #   --image-archive FILE  从文件载入镜像而不构建（scripts/save-images.sh 所存） loads the image from a file that
 #                         scripts/save-images.sh made, instead of building it
 #
-# 中断通常只有几秒，客户端会自动重试；实际时长写入 data/upgrade.log。The gap is a few seconds, in which clients get a 503
-# and ask again; how long it was is printed and goes into data/upgrade.log.
+# 中断通常只有几秒，客户端会自动重试；实际时长写入 data/upgrade.log。The interruption is a few seconds, in which clients get
+# a 503 and ask again; its length is printed and written to data/upgrade.log.
 set -euo pipefail
 
 ROOT=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
 # shellcheck source=scripts/lib/common.sh
 source "$ROOT/scripts/lib/common.sh"
-# shellcheck source=scripts/lib/backup.sh
-source "$ROOT/scripts/lib/backup.sh"
-# shellcheck source=scripts/lib/swap.sh
-source "$ROOT/scripts/lib/swap.sh"
+# shellcheck source=scripts/lib/stack.sh
+source "$ROOT/scripts/lib/stack.sh"
+# shellcheck source=scripts/lib/database.sh
+source "$ROOT/scripts/lib/database.sh"
+# shellcheck source=scripts/lib/archive.sh
+source "$ROOT/scripts/lib/archive.sh"
+# shellcheck source=scripts/lib/backups.sh
+source "$ROOT/scripts/lib/backups.sh"
 # shellcheck source=scripts/lib/upgrade-steps.sh
 source "$ROOT/scripts/lib/upgrade-steps.sh"
 
-pull=yes archive='' STEP='' WATCH='' OLD_COMMIT='' OLD_SCHEMA='' NEW_SCHEMA='' DUMP='' GAPS=''
+STEP='' WATCH='' OLD_COMMIT='' OLD_SCHEMA='' NEW_SCHEMA='' DUMP='' GAPS=''
 TIME=$(date -u +%Y%m%dT%H%M%SZ)
 
-parse_arguments() {
-    while (($#)); do
-        case $1 in
-            -h | --help) print_help "$ROOT/scripts/upgrade.sh"; exit ;;
-            --no-pull) pull='' ;;
-            --image-archive)
-                [[ -n ${2:-} ]] || usage_error "缺少参数 a value is missing: $1"
-                [[ -r $2 ]] || die "无法读取 cannot read $2"
-                archive=$(realpath -- "$2")
-                shift
-                ;;
-            *) usage_error "未知参数 unknown argument: $1" ;;
-        esac
-        shift
-    done
-}
-
-# get_code: the newest of this branch.
+# get_code: pulls the newest code of this branch.
 get_code() {
     local said
-    [[ -n $pull ]] || return 0
+    [[ -z ${OPTION[no-pull]:-} ]] || return 0
     need git git
     OLD_COMMIT=$(git_here rev-parse HEAD 2>/dev/null) \
         || die "此目录不是 git 克隆：更新代码后加 --no-pull。This is no git clone: put the new code here and use --no-pull"
@@ -57,10 +44,10 @@ get_code() {
     open_to_containers
 }
 
-# make_folders: those that the new version has beside the old one's.
+# make_folders: makes the folders that the new version adds.
 make_folders() { "$ROOT/scripts/init.sh" >/dev/null </dev/null || exit 1; }
 
-# get_image: built or loaded; the one that runs stays under another name.
+# get_image: builds or loads the image; the old one is kept under another name.
 get_image() {
     local said
     OLD_IMAGE=$(docker inspect --format '{{.Image}}' "$(compose ps --quiet app </dev/null)") || die "无法查询容器 cannot ask for the containers"
@@ -81,40 +68,25 @@ get_image() {
         || die "新版本比数据库旧（$OLD_SCHEMA）。This version is older than its database ($OLD_SCHEMA)"
 }
 
-# require_room: for the dump, while nothing has been changed. The database's size is in BYTES.
+# require_room: for the backup, while nothing has been changed. Sets BYTES, the database's size.
 require_room() {
     BYTES=$(owner_sql "$LIVE" "SELECT pg_database_size('$LIVE')") && [[ $BYTES =~ ^[0-9]+$ ]] \
         || die "数据库没有响应 the database does not answer"
-    require_space "$BACKUP_FOLDER" $((BYTES / (${#recipient} ? 1 : 2) + 1048576)) # twice where it is encrypted
+    require_space "$BACKUP_FOLDER" $((BYTES + 1048576))
 }
 
-# take_dump: of what the upgrade starts from. Before a migration the service stops first: what it acknowledged is in it.
-take_dump() {
-    local name=kadun-before-upgrade-$TIME.dump
+# back_up: before a migration the service stops first, so that the backup holds everything it acknowledged. Not encrypted
+# yet, so that it can be restored without the identity.
+back_up() {
     if [[ $NEW_SCHEMA != "$OLD_SCHEMA" ]]; then
         require_database_space "$BYTES" # for the way back
         say "数据库将从 $OLD_SCHEMA 升级到 $NEW_SCHEMA。The database goes from $OLD_SCHEMA to $NEW_SCHEMA"
         STEP=switch
         compose stop app >/dev/null 2>&1 </dev/null || die "无法停止服务 could not stop the service"
     fi
-    make_dump "$BACKUP_FOLDER/$name.partial" "$BACKUP_FOLDER/$(manifest_of "$name").partial"
-    check_dump "$BACKUP_FOLDER/$name.partial"
-    finish_files "$BACKUP_FOLDER" "$name"
-    DUMP=$BACKUP_FOLDER/$name
-    remove_old_dumps
-}
-
-# remove_old_dumps: the newest three stay.
-remove_old_dumps() {
-    local dump
-    local -a dumps=()
-    for dump in "$BACKUP_FOLDER"/kadun-before-upgrade-*; do
-        if [[ $dump == *.dump || $dump == *.dump.age ]]; then dumps+=("$dump"); fi
-    done
-    while ((${#dumps[@]} > 3)); do
-        rm -f -- "${dumps[0]}" "${dumps[0]}.sha256" "$(manifest_of "${dumps[0]}")"
-        dumps=("${dumps[@]:1}")
-    done
+    take_archive "$BACKUP_FOLDER/kadun-before-upgrade-$TIME.tar"
+    DUMP=$TAKEN
+    retention keep-newest "$BACKUP_FOLDER" kadun-before-upgrade- 3
 }
 
 switch() {
@@ -127,21 +99,16 @@ switch() {
         || die "新版本不健康。The new version is not healthy: $(last_line "$said")"
 }
 
-# last_words: what migrate and app said last.
-last_words() {
-    compose logs --no-color --no-log-prefix --tail 1 migrate app 2>/dev/null </dev/null | tr '\n' ' ' || true
-}
-
-# finish: after a failure everything is as it was; the stopwatch stops.
+# finish: after a failure everything is put back.
 finish() {
     local status=$?
     trap - EXIT
     trap '' INT TERM HUP
     if [[ -n $STEP ]]; then
         ((status)) || status=1
-        (roll_back) || warn "退回未完成，请按上面的提示处理，备份在 $DUMP。The way back was not completed; the dump is $DUMP"
+        (roll_back) || warn "退回未完成，请按上面的提示处理，备份在 $DUMP。The old version could not be put back completely; the backup is $DUMP"
     fi
-    remove_leftovers
+    retention leftovers "$BACKUP_FOLDER"
     stop_watch
     exit "$status"
 }
@@ -162,7 +129,7 @@ roll_back() {
         || die "原版本也未能启动：docker compose logs。The old version does not start either: see docker compose logs"
     renew_nginx || true
     warn "升级失败，已退回原版本并正常服务。The upgrade failed; the old version is back and serves"
-    [[ -n $pull ]] || warn "代码未动：请自行放回旧代码。The code is as you put it: put the old code back yourself"
+    [[ -z ${OPTION[no-pull]:-} ]] || warn "代码未动：请自行放回旧代码。The code is as you put it: put the old code back yourself"
 }
 
 stop_watch() {
@@ -170,7 +137,7 @@ stop_watch() {
     if [[ -n $GAPS ]]; then rm -f -- "$GAPS"; fi
 }
 
-# start_watch: where there is curl.
+# start_watch: measures the interruption, if there is curl.
 start_watch() {
     command -v curl >/dev/null || return 0
     GAPS=$(mktemp)
@@ -181,7 +148,7 @@ start_watch() {
 report() {
     local gap='?' version
     if [[ -n $GAPS ]]; then
-        sleep 0.5 # until the stopwatch has seen it
+        sleep 0.5 # until watch_gap has seen the answer
         gap=$(gap_in "$GAPS")
     fi
     version=$(git_here rev-parse --short=12 HEAD 2>/dev/null || true)
@@ -192,7 +159,13 @@ report() {
 }
 
 umask 077
-parse_arguments "$@"
+parse_options "no-pull image-archive=" "$@"
+at_most 0
+archive=${OPTION[image-archive]:-}
+if [[ -n $archive ]]; then
+    [[ -r $archive ]] || die "无法读取 cannot read $archive"
+    archive=$(realpath -- "$archive")
+fi
 require_stack
 lock_stack 5
 require_running database app nginx
@@ -202,7 +175,6 @@ APP_IMAGE=$(setting KADUN_APP_IMAGE kadun-app)
 recipient=$(setting KADUN_BACKUP_RECIPIENT)
 [[ -z $recipient ]] || need age age
 claim_folder
-remove_leftovers
 require_room
 OLD_SCHEMA=$(schema_of "$LIVE")
 trap finish EXIT
@@ -211,8 +183,8 @@ get_code
 make_folders
 get_image
 start_watch
-take_dump
+back_up
 switch
 STEP=''
-DUMP=$(seal_dump "$DUMP")
+DUMP=$(encrypt_archive "$DUMP")
 report

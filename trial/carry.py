@@ -67,7 +67,7 @@ def _write_database(trial: Trial, url: str, target: Path) -> None:
         "PGPASSWORD": dsn["password"],
         "PGDATABASE": dsn["dbname"],
     }
-    for command, name in ((_DUMP, "database.sql"), ((*_CONTENTS, f"--file={_CONTENTS_SQL}"), "database.manifest")):
+    for command, name in ((_DUMP, "database.sql"), ((*_CONTENTS, f"--file={_CONTENTS_SQL}"), "contents")):
         _run(trial, command, environ, target / name)
 
 

@@ -1,33 +1,94 @@
 # shellcheck shell=bash
-# What every script here shares. Sourced, never run.
+# Messages, options and small helpers for all scripts. Sourced, never run. Needs ROOT, the checkout.
 
-# die MESSAGE [STATUS]: one clear line on stderr, then the end.
+REASON='' # the message of the last `die`
+
+# say MESSAGE, warn MESSAGE: one line for the vendor, Chinese first, on standard output or standard error.
+say() { printf '%s\n' "$1"; }
+warn() { printf '%s: %s\n' "${0##*/}" "$1" >&2; }
+
+# die MESSAGE [STATUS]: prints one line on standard error and ends the script.
+# shellcheck disable=SC2034  # REASON is for lib/backups.sh
 die() {
-    printf '%s: %s\n' "${0##*/}" "$1" >&2
+    REASON=$1
+    warn "$1"
     exit "${2:-1}"
 }
 
-# usage_error MESSAGE: the caller was wrong; exit status 2, as PROTOCOL has it.
+# usage_error MESSAGE: ends the script with exit status 2.
 usage_error() {
     die "$1 (see ${0##*/} --help)" 2
 }
 
-# print_help FILE: the comment at the head of a script is its help.
+# print_help FILE: prints the comment at the head of a script.
 print_help() {
     sed -n '2,/^[^#]/ { s/^# \{0,1\}//p }' "$1"
 }
 
-# open_to_containers: users of the containers read what lies in postgres/, whatever umask it was written under.
-open_to_containers() {
-    [[ ! -d $ROOT/postgres ]] || find "$ROOT/postgres" ! -perm -o+r -exec chmod a+rX {} +
+# parse_options OPTIONS ARGUMENT…: fills OPTION, OPERANDS and PASSED_ON (what follows --). OPTIONS lists the long options
+# by name: `quiet` is a switch, `identity=` takes a value, `domain=*` may be repeated (one value a line).
+declare -A OPTION=()
+# shellcheck disable=SC2034  # for scripts that source this
+OPERANDS=() PASSED_ON=()
+# shellcheck disable=SC2034
+parse_options() {
+    local options=" $1 " name
+    shift
+    while (($#)); do
+        name=${1#--}
+        case $1 in
+            -h | --help) print_help "$ROOT/scripts/${0##*/}"; exit ;;
+            --) PASSED_ON=("${@:2}"); return ;;
+            - | [!-]* | '') OPERANDS+=("$1") ;;
+            *)
+                if [[ $options == *" $name "* ]]; then
+                    OPTION[$name]=yes
+                elif [[ $options == *" $name=* "* || $options == *" $name= "* ]]; then
+                    [[ -n ${2:-} ]] || usage_error "缺少参数 a value is missing: $1"
+                    if [[ $options == *" $name=* "* && -n ${OPTION[$name]:-} ]]; then OPTION[$name]+=$'\n'$2; else OPTION[$name]=$2; fi
+                    shift
+                else
+                    usage_error "未知参数 unknown argument: $1"
+                fi
+                ;;
+        esac
+        shift
+    done
 }
 
-# env_file get|set|merge|render …: works on a .env file; see lib/env_file.py.
+# at_most NUMBER: no more operands than that.
+at_most() {
+    ((${#OPERANDS[@]} <= $1)) || usage_error "未知参数 unknown argument: ${OPERANDS[$1]}"
+}
+
+# need COMMAND PACKAGE: ends the script where a program is missing, and names the package that brings it.
+need() {
+    command -v "$1" >/dev/null || die "$1 is missing: install it first (apt-get install $2)"
+}
+
+# env_file get|set|merge|render …: see lib/env_file.py.
 env_file() {
     python3 -B -E -s "$ROOT/scripts/lib/env_file.py" "$@"
 }
 
-# need COMMAND PACKAGE: ends when a program is missing, naming the package that brings it.
-need() {
-    command -v "$1" >/dev/null || die "$1 is missing: install it first (apt-get install $2)"
+# open_to_containers: the containers' users can read postgres/, whatever umask it was written under.
+open_to_containers() {
+    [[ ! -d $ROOT/postgres ]] || find "$ROOT/postgres" ! -perm -o+r -exec chmod a+rX {} +
+}
+
+# absolute FILE: its absolute path, before the script changes its folder.
+absolute() {
+    if [[ $1 == /* ]]; then printf '%s' "$1"; else printf '%s/%s' "$PWD" "$1"; fi
+}
+
+# last_line TEXT: the line in which a program usually says what went wrong.
+last_line() {
+    local text=${1%$'\n'}
+    printf '%s' "${text##*$'\n'}"
+}
+
+# error_line TEXT: the line that explains a failure, from the output of several programs.
+error_line() {
+    grep --ignore-case --max-count=1 'no space left' <<<"$1" \
+        || grep --ignore-case --max-count=1 'error' <<<"$1" || last_line "$1"
 }

@@ -1,9 +1,10 @@
--- What a database holds, a line each: its schema, and every table's count of rows with a digest of their content.
--- The digest is a sum over the rows, so that it does not depend on their order.
+-- What a database holds, a line each: its schema, the licensed files that it lists, and every table's number of rows with a
+-- digest of their content. The digest is a sum over the rows, so that it does not depend on their order.
 SET TimeZone = 'UTC';
 SET DateStyle = 'ISO';
 SET IntervalStyle = 'postgres';
 SELECT 'schema ' || max(name) FROM schema_migration;
+SELECT 'SELECT ''file '' || sha256 || '' '' || name FROM file' WHERE to_regclass('public.file') IS NOT NULL \gexec
 SELECT format(
     $$SELECT 'table %1$s ' || count(*) || ' '
         || coalesce(sum(('x' || left(md5((a_row.*)::text), 15))::bit(60)::bigint), 0) FROM %1$I AS a_row$$,

@@ -138,7 +138,7 @@ ufw_status() {
 permission_facts() {
     cd "$ROOT" || return
     stat -c '%a %u %n' -- secrets secrets/* https_certificates/privkey.pem data/keys data/keys/keyring.json
-    find "$1" -maxdepth 1 -name 'kadun-*.dump*' ! -name '*.sha256' -perm /077 -printf '%m %U %p\n' | head -n 3
+    find "$1" -maxdepth 1 -name 'kadun-*.tar*' ! -name '*.sha256' -perm /077 -printf '%m %U %p\n' | head -n 3
 }
 
 # secrets_in_env: the names of settings in .env that hold, or look like, a secret.

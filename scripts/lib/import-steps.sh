@@ -1,13 +1,43 @@
 # shellcheck shell=bash
-# The steps of scripts/import.sh: what arrived, in the folder STAGED, becomes this checkout's stack.
-# Sourced after bundle.sh and swap.sh, never run.
+# The steps of scripts/import.sh: the bundle in the folder STAGED becomes this checkout's stack.
+# Sourced after archive.sh, never run.
 
-APP_FOLDERS=(keys files functions) # in data/: the service's own
-ARRIVED=$ROOT/data/.arrived        # which bundle's database stands here; written once it does
+APP_FOLDERS=(keys files functions) # those in data/ that belong to the service's user
+ARRIVED=$ROOT/data/.arrived        # names the bundle whose database stands here
 ARRIVING=kadun_arriving            # the database's name until it is checked
-AGAIN=''                           # whether an earlier try's database is being replaced
+AGAIN=''                           # an earlier run's database is being replaced
+AGE_MAGIC=age-encryption.org/v1
 
-# require_own_project NAME: no other checkout's containers bear this project name; Compose would take them over.
+# unpack: the bundle on standard input, decrypted if it is encrypted, into STAGED.
+unpack() {
+    local head=$STAGED.head said=$STAGED.said
+    local -a decrypt=(cat)
+    head -c ${#AGE_MAGIC} >"$head"
+    if [[ $(tr -d '\0' <"$head") == "$AGE_MAGIC" ]]; then
+        need age age
+        decrypt=(age --decrypt ${identity:+--identity "$identity"})
+    fi
+    if ! cat "$head" - | "${decrypt[@]}" | archive unpack "$STAGED" 2>"$said"; then
+        [[ ${PIPESTATUS[1]} == 0 ]] \
+            || die "无法解密或不完整：请检查口令或 --identity。Cannot decrypt the bundle, or it is cut off: is it the right passphrase or --identity?"
+        die "迁移包无法使用。The bundle cannot be used: $(last_line "$(<"$said")")"
+    fi
+    rm -f -- "$head" "$said"
+}
+
+# check_bundle: it holds all that a server needs, and this code can take it.
+check_bundle() {
+    local schema ours
+    [[ -s $STAGED/secrets/kernal_data_key && -d $STAGED/data/keys ]] \
+        && [[ -s $STAGED/database.dump || -s $STAGED/database.sql ]] \
+        || die "迁移包不完整。The bundle lacks the database, KERNAL_DATA_KEY or the signing keys"
+    schema=$(fact schema)
+    ours=$(own_schema)
+    [[ ! $schema > $ours ]] \
+        || die "迁移包来自更新的版本（$schema，本机为 $ours）：请先更新代码。The bundle is from a newer version (schema $schema, here $ours): update the code here first"
+}
+
+# require_own_project NAME: no other checkout's containers have this project name; Compose would take them over.
 require_own_project() {
     local folder
     while read -r folder; do
@@ -17,8 +47,8 @@ require_own_project() {
         --format '{{.Label "com.docker.compose.project.working_dir"}}' | sort -u)
 }
 
-# prepare_checkout ENV OPTION…: init.sh has run here, with these options, and else for the ports and the name that the
-# other server's .env has, if there is one. Prints the names of the settings that came over.
+# prepare_checkout ENV OPTION…: runs init.sh with these options, by default with the ports and the name in the other server's
+# .env. Prints the names of the settings that were taken over.
 prepare_checkout() {
     local env=$1 name option fresh=''
     local -a options=("${@:2}")
@@ -39,14 +69,14 @@ prepare_checkout() {
     [[ -z $env ]] || env_file merge "$env" "$ROOT/.env" ${fresh:+--fresh}
 }
 
-# start_database: it runs and answers.
+# start_database: starts it and waits until it answers.
 start_database() {
     come_up --quiet-pull database >/dev/null \
         || die "数据库未能启动：docker compose logs database。The database did not start: see docker compose logs database"
     find_live
 }
 
-# make_image: the service's image is here, built or loaded.
+# make_image: builds the service's image unless it is here already.
 make_image() {
     local log
     docker image inspect "$(setting KADUN_APP_IMAGE kadun-app)" >/dev/null 2>&1 && return
@@ -55,7 +85,7 @@ make_image() {
         || die "镜像构建失败：请检查网络与 .env 中的镜像站。The image could not be built, check the network and the mirrors in .env: $(last_line "$log")"
 }
 
-# holds_data DATABASE: it has cards or a journal. A database that cannot be asked is not an empty one: that ends the script.
+# holds_data DATABASE: it has cards or a journal. Ends the script where that cannot be read: such a database is not empty.
 holds_data() {
     local found
     found=$(owner_sql "$1" "SELECT to_regclass('public.card') IS NOT NULL") && [[ $found == [tf] ]] \
@@ -66,8 +96,8 @@ holds_data() {
     [[ $found == t ]]
 }
 
-# discard_replaced [AGAIN]: what an import took the place of, or a killed one, was empty, or this house's earlier
-# arrival; else it stays.
+# discard_replaced [AGAIN]: drops the database that an import replaced if it is empty, or came with an earlier run of the same
+# import; otherwise it is kept.
 discard_replaced() {
     local aside
     aside=kadun_before_import_$(date -u +%Y%m%dt%H%M%Sz)
@@ -81,7 +111,7 @@ discard_replaced() {
     fi
 }
 
-# arrived_untouched: the database here came in with an import, and nothing has entered its journal since.
+# arrived_untouched: the database here came with an import, and its journal has not grown since.
 arrived_untouched() {
     local end now
     [[ -e $ARRIVED ]] || return 1
@@ -90,35 +120,25 @@ arrived_untouched() {
     [[ -n $end && $now == "$end" ]]
 }
 
-# same_house: what arrives has the key of what is here.
-same_house() {
+# same_data_key: the bundle comes from the service that is here.
+same_data_key() {
     cmp -s "$STAGED/secrets/kernal_data_key" "$ROOT/secrets/kernal_data_key"
 }
 
-# source_of FOLDER: what tells one bundle from another; a trial's, made anew for each try, by its folder.
-source_of() {
+# bundle_name: tells one bundle from another. A trial's is made anew by each run, so its folder names it.
+bundle_name() {
     local trial
-    trial=$(manifest_value "$1" trial)
-    if [[ -n $trial ]]; then printf 'trial %s' "$trial"; else sha256_of "$1/manifest"; fi
+    trial=$(fact trial)
+    if [[ -n $trial ]]; then printf 'trial %s' "$trial"; else printf 'bundle %s' "$(fact number)"; fi
 }
 
-# stands_already: an earlier try got as far as the database.
+# stands_already: an earlier run has restored this bundle's database.
 stands_already() {
-    [[ -e $ARRIVED && $(head -n 1 "$ARRIVED") == "$(source_of "$STAGED")" ]] || same_contents "$LIVE"
+    [[ -e $ARRIVED && $(head -n 1 "$ARRIVED") == "$(bundle_name)" ]] || same_contents "$LIVE" >/dev/null
 }
 
-# contents: of a manifest or a database, without what each database has for itself.
-comparable() {
-    grep -E '^(schema|table) ' | grep -v '^table schema_migration ' | LC_ALL=C sort
-}
-
-# same_contents DATABASE: it holds, row for row, what the manifest says.
-same_contents() {
-    cmp -s <(comparable <"$STAGED/database.manifest") <(contents_of "$1" 2>/dev/null | comparable)
-}
-
-# place_files: secrets, keys, certificates and files, each by rename, with the owners and modes that they have here.
-# What they replace is kept in the folder that is named, if any.
+# place_files KEPT: moves secrets, keys, certificates and files to their places, with the owners and modes that they have
+# here. What they replace is kept in folder KEPT.
 place_files() {
     local kept=$1 uid entry
     uid=$(setting KADUN_UID "$EUID")
@@ -139,36 +159,35 @@ place_files() {
 
 own() { if [[ $EUID == 0 ]]; then chown -R "$1:0" -- "$2"; fi; }
 
-# swap_in NEW PATH KEPT: NEW takes PATH's place. A file is there all the time, a folder but for a moment.
+# swap_in NEW PATH KEPT: NEW takes PATH's place, and the old PATH is kept in folder KEPT.
 swap_in() {
-    local folder=${3:-$STAGED/replaced}
+    local kept=$3/${2#"$ROOT"/}
     if [[ -e $2 ]]; then
-        mkdir -p -- "$folder/$(dirname -- "${2#"$ROOT"/}")"
-        if [[ -d $2 ]]; then mv -T -- "$2" "$folder/${2#"$ROOT"/}"; else cp -a -- "$2" "$folder/${2#"$ROOT"/}"; fi
+        mkdir -p -- "$(dirname -- "$kept")"
+        if [[ -d $2 ]]; then mv -T -- "$2" "$kept"; else cp -a -- "$2" "$kept"; fi # a file is never missing
     fi
     mv -fT -- "$1" "$2"
 }
 
-# restore_database: into a database beside the empty one, which it replaces once it is what the manifest says.
+# restore_database: restores into a new database, which replaces the empty one once its content is compared.
 restore_database() {
     local said
     said=$(drop_database "$ARRIVING" 2>&1) \
         || die "无法准备数据库。Cannot prepare the database: $(last_line "$said")"
     if [[ -e $STAGED/database.dump ]]; then
-        restore_dump "$STAGED/database.dump" "$ARRIVING"
+        restore_dump "$ARRIVING" cat "$STAGED/database.dump"
     else
         load_rows "$STAGED/database.sql"
     fi
-    same_contents "$ARRIVING" \
-        || die "恢复后的内容与迁移包不一致。What was restored differs from what the bundle says"
+    require_same_contents "$ARRIVING"
     prepare_database "$ARRIVING" || die "无法设置数据库 cannot set up the database"
     said=$(swap_databases "$LIVE" kadun_was_empty "$ARRIVING" 2>&1) \
         || die "无法启用恢复的数据库。Cannot put the restored database in place: $(last_line "$said")"
     discard_replaced "$AGAIN"
-    printf '%s\njournal %s\n' "$(source_of "$STAGED")" "$(journal_end "$LIVE")" >"$ARRIVED"
+    printf '%s\njournal %s\n' "$(bundle_name)" "$(journal_end "$LIVE")" >"$ARRIVED"
 }
 
-# load_rows FILE: rows alone, from a PostgreSQL of whatever version, into the schema that this version makes.
+# load_rows FILE: loads plain rows, from a PostgreSQL of any version, into tables that this version's migrations make.
 load_rows() {
     local said
     make_image
@@ -180,7 +199,7 @@ load_rows() {
         || die "数据载入失败，未改动任何数据。The rows could not be loaded; nothing was changed: $(last_line "$said")"
 }
 
-# start_all: and it is healthy.
+# start_all: starts the service and waits until it is healthy.
 start_all() {
     local log
     make_image
@@ -188,7 +207,7 @@ start_all() {
         || die "服务未能启动，修复后可重新运行本命令：docker compose logs。The service did not start; when it is mended run this again. See docker compose logs: $(last_line "$log")"
 }
 
-# install_requirements: packages do not travel; without them functions are named as broken, and all else serves.
+# install_requirements: packages do not travel. Without them some functions fail, and everything else works.
 install_requirements() {
     [[ -e $ROOT/data/functions/requirements.txt ]] || return 0
     say "正在安装核心功能所需的包… Installing what the functions require …"

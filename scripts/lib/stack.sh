@@ -2,10 +2,6 @@
 # This checkout's containers, for scripts that work on them. Sourced after common.sh, never run.
 # Needs ROOT, the checkout.
 
-# say MESSAGE, warn MESSAGE: one line for the vendor, Chinese first, on standard output or standard error.
-say() { printf '%s\n' "$1"; }
-warn() { printf '%s: %s\n' "${0##*/}" "$1" >&2; }
-
 # compose ARGUMENT…: docker compose of this checkout, wherever the caller stands. No --file: COMPOSE_FILE in .env counts.
 compose() {
     (cd "$ROOT" && exec docker compose "$@")
@@ -70,10 +66,18 @@ require_running() {
     done
 }
 
+# git_here ARGUMENT…: in this clone, even if it belongs to another user. Containers can read what it writes.
+git_here() { (umask 022 && git -c safe.directory='*' -C "$ROOT" "$@"); }
+
 # in_database COMMAND…: inside service `database`, where the tools are of its PostgreSQL's version:
 # in_database as-role backup pg_dump -Fc >FILE. It takes standard input: give </dev/null where it has none.
 in_database() {
     compose exec -T database "$@"
+}
+
+# last_words: the last log lines of migrate and app.
+last_words() {
+    compose logs --no-color --no-log-prefix --tail 1 migrate app 2>/dev/null </dev/null | tr '\n' ' ' || true
 }
 
 # unlock_child: for what goes on in the background: the lock is the script's, and ends with it, even by kill -9.

@@ -1,17 +1,15 @@
 # shellcheck shell=bash
-# scripts/upgrade.sh's way back, and its stopwatch. Sourced after dump.sh, swap.sh and backup.sh, never run.
+# Steps of scripts/upgrade.sh: putting the old version back, and measuring the interruption. Sourced after archive.sh and
+# backups.sh, never run.
 
-# previous_image IMAGE: the name under which the image before an upgrade is kept.
+# previous_image IMAGE: the name under which the old image is kept.
 previous_image() {
     local repository=$1
     if [[ ${1##*/} == *:* ]]; then repository=${1%:*}; fi
     printf '%s:previous' "$repository"
 }
 
-# git_here ARGUMENT…: in this clone, also where it is another user's. What it writes, others may read: containers do.
-git_here() { (umask 022 && git -c safe.directory='*' -C "$ROOT" "$@"); }
-
-# code_back COMMIT: the code of that commit again; what the vendor changed by hand stays.
+# code_back COMMIT: puts the code of that commit back; what the vendor changed by hand stays.
 code_back() {
     [[ -n $1 && $(git_here rev-parse HEAD) != "$1" ]] || return 0
     git_here reset --quiet --keep "$1" \
@@ -19,21 +17,22 @@ code_back() {
     open_to_containers
 }
 
-# database_back DUMP ASIDE: the database as the dump has it; what is there now is kept as ASIDE. Sets NEWER.
+# database_back FILE ASIDE: restores the archive; the present database is kept as ASIDE. Sets NEWER.
 database_back() {
     local new=${LIVE}_rolled_back
     drop_database "$new" >/dev/null 2>&1 || true
-    restore_dump "$1" "$new"
-    compare_contents "$1" "$new"
+    read_archive "$1"
+    restore_dump "$new" open_dump "$1"
+    require_same_contents "$new"
     prepare_database "$new" || die "无法设置 cannot set up $new"
     swap_back "$new" "$2" "$(journal_end "$new")" || die "无法切换数据库。The databases cannot change places"
 }
 
-# microseconds: the time now.
+# microseconds: the time of day.
 microseconds() { printf '%s' "${EPOCHREALTIME//[.,]/}"; }
 
-# watch_gap FILE: asks through nginx, five times a second, until killed or without the script that started it; FILE gets
-# the moment of the first question without an answer, and of the first answer after it.
+# watch_gap FILE: asks /readyz through nginx five times a second, until it is killed or the script has ended. For each
+# interruption FILE gets a line with the times of the first failure and of the first success after it.
 watch_gap() {
     local url down='' status
     unlock_child
@@ -50,23 +49,23 @@ watch_gap() {
     done
 }
 
-# gap_in FILE: the time without an answer, in seconds with one decimal.
+# gap_in FILE: the sum of all interruptions in seconds, with one decimal.
 gap_in() {
     awk '{ gap += $2 - $1 } END { printf "%.1f", gap / 1000000 }' "$1"
 }
 
-# start_stack: the app first, on its own: along with it Compose would make nginx anew, which answers 503 meanwhile.
+# start_stack: starts the app first: together with it Compose would recreate nginx, which answers 503 meanwhile.
 start_stack() {
     come_up --wait-timeout 180 app && come_up --wait-timeout 180
 }
 
-# renew_nginx: nginx reads its templates at its start; Compose does not see that they have changed.
+# renew_nginx: restarts nginx if its templates have changed: it reads them when it starts, and Compose does not notice.
 renew_nginx() {
     local started said
     started=$(docker inspect --format '{{.State.StartedAt}}' "$(compose ps --quiet nginx </dev/null)") || return 1
     [[ -n $(find "$ROOT/nginx" -type f -newermt "$started" -print -quit) ]] || return 0
     said=$(compose run --rm --no-deps -T nginx nginx -t 2>&1 </dev/null) \
         || { warn "nginx 的新配置有误。nginx does not take its new configuration: $(last_line "$said")"; return 1; }
-    # Not `up --no-deps`: by what that leaves out, Compose would take nginx for changed at the next `up`.
+    # Not `up --no-deps`: the next `up` would then recreate nginx.
     compose restart --no-deps nginx >/dev/null 2>&1 </dev/null && come_up nginx >/dev/null
 }

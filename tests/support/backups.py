@@ -55,9 +55,10 @@ class Backups:
         return self.folder / (self.folder / "last-good").read_text().split()[1]
 
     def contents(self) -> dict[str, bytes]:
-        """All finished files, and any unfinished one."""
+        """All finished files, and any unfinished one; a staging folder has no content."""
         own = ("backup.log", ".project")
-        return {file.name: file.read_bytes() for file in self.folder.iterdir() if file.name not in own}
+        files = (file for file in self.folder.iterdir() if file.name not in own)
+        return {file.name: file.read_bytes() if file.is_file() else b"" for file in files}
 
     def log(self) -> list[str]:
         return (self.folder / "backup.log").read_text().splitlines()
@@ -152,14 +153,6 @@ def damage(file: Path, how: str) -> None:
             file.write_bytes(content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :])
         case "empty":
             file.write_bytes(b"")
-
-
-def sum_anew(file: Path) -> None:
-    """Makes a checksum over a damaged file, as a careless copy would."""
-    digest = run("sha256sum", file).stdout.split()[0]
-    sums = file.with_name(f"{file.name}.sha256")
-    lines = sums.read_text().splitlines()
-    sums.write_text("\n".join([f"{digest}  {file.name}", *lines[1:]]) + "\n")
 
 
 def fill(stack: Stack, cards: int, batch: str = "first") -> None:

@@ -1,0 +1,136 @@
+# shellcheck shell=bash
+# Archives (see lib/archive.py): written, encrypted, read, compared. Sourced after database.sh, never run. An archive whose
+# name ends in .age is encrypted; IDENTITY is the file that opens it. A bare dump of pg_dump (.dump) can be restored, too.
+
+IDENTITY=''
+MANIFEST='' # of the archive that read_archive has read; empty for a bare dump
+
+archive() { python3 -B -E -s "$ROOT/scripts/lib/archive.py" "$@"; }
+
+is_bare_dump() { [[ ${1%.age} == *.dump ]]; }
+
+# require_identity FILE: an encrypted archive needs one.
+require_identity() {
+    [[ $1 == *.age ]] || return 0
+    need age age
+    [[ -n $IDENTITY ]] || die "$1 已加密，请用 --identity 指定私钥文件。It is encrypted: name the identity with --identity FILE"
+    [[ -r $IDENTITY ]] || die "无法读取私钥文件。The identity cannot be read: $IDENTITY"
+}
+
+# open_archive FILE: prints it, decrypted.
+open_archive() {
+    if [[ $1 == *.age ]]; then age --decrypt --identity "$IDENTITY" -- "$1"; else cat -- "$1"; fi
+}
+
+# open_dump FILE: prints the dump in it.
+open_dump() {
+    if is_bare_dump "$1"; then open_archive "$1"; else open_archive "$1" | archive member database.dump; fi
+}
+
+# read_archive FILE: checks every byte, and sets MANIFEST.
+read_archive() {
+    local said
+    [[ -r $1 && -s $1 ]] || die "$1 无法读取或为空 cannot be read or is empty"
+    require_identity "$1"
+    MANIFEST=''
+    if is_bare_dump "$1"; then
+        said=$(check_dump "$1" 2>&1) || die "$1 不是完整的备份。Not a whole dump: $(error_line "$said")"
+    else
+        said=$({ open_archive "$1" | archive check; } 2>&1) || die "$1 已损坏，请换一份备份。It is damaged: take another backup: $(error_line "$said")"
+        MANIFEST=$said
+    fi
+}
+
+# check_dump FILE: reads a dump whole, as a restore would. A list of its contents alone would pass a truncated one.
+check_dump() { open_archive "$1" | in_database pg_restore --file=/dev/null; }
+
+# fact NAME: of MANIFEST.
+fact() { [[ -z $MANIFEST ]] || archive fact "$1" <<<"$MANIFEST"; }
+
+# database_bytes FILE: how large the database in it was; a guess for a bare dump.
+database_bytes() {
+    local bytes
+    bytes=$(fact bytes)
+    printf '%s' "${bytes:-$((10 * $(stat --format=%s -- "$1")))}"
+}
+
+# same_contents DATABASE: it holds, row for row, what MANIFEST says. Prints the differences.
+same_contents() {
+    local contents
+    contents=$(contents_of "$1") || { echo "无法读取数据库 cannot read database $1" && return 1; }
+    archive compare <(printf '%s\n' "$contents") <<<"$MANIFEST" 2>&1
+}
+
+# require_same_contents DATABASE
+require_same_contents() {
+    local said
+    if [[ -z $MANIFEST ]]; then
+        warn "没有清单，未逐表核对内容。Without a manifest the rows are not compared"
+        return
+    fi
+    said=$(same_contents "$1") || die "恢复后的内容与备份时不一致。What was restored differs from what was dumped: $said"
+}
+
+# warn_of_missing_files MANIFEST FOLDER ADVICE: the database lists licensed files whose bytes are not in the folder.
+warn_of_missing_files() {
+    local missing
+    [[ -n $1 ]] || return 0
+    missing=$(archive missing "$2" <<<"$1")
+    [[ -z $missing ]] || warn "$3: $missing"
+}
+
+# write_archive FOLDER [AGE-OPTION…]: prints the folder as an archive, encrypted if age's options are given.
+write_archive() {
+    local -a facts=("created=$(date -u +%Y-%m-%dT%H:%M:%SZ)" "project=$(setting COMPOSE_PROJECT_NAME kadun)"
+        "version=$(app_version)" "commit=$(git_here rev-parse --short=12 HEAD 2>/dev/null || true)")
+    if (($# > 1)); then
+        archive pack "$1" "${facts[@]}" | age "${@:2}"
+    else
+        archive pack "$1" "${facts[@]}"
+    fi
+}
+
+# app_version: the version of the code in this checkout.
+app_version() { sed -n 's/^version = "\(.*\)"$/\1/p' "$ROOT/pyproject.toml" 2>/dev/null | head -n 1; }
+
+# take_archive FILE [RECIPIENT]: an archive of the database, checked, and encrypted if there is a recipient; whole or not
+# at all. FILE has no .age at its end. Sets TAKEN, the file's name. After a failure the caller removes what is unfinished
+# (retention leftovers).
+take_archive() {
+    local folder=${1%/*} staging said
+    TAKEN=$1${2:+.age}
+    staging=$(mktemp -d "$folder/.staging.XXXXXX") || die "无法写入 cannot write to $folder"
+    make_dump "$staging"
+    said=$(check_dump "$staging/database.dump" 2>&1) \
+        || die "备份无法读回，未保留。The dump cannot be read back, and was not kept: $(error_line "$said")"
+    said=$({ write_archive "$staging" ${2:+--recipient "$2"} >"$TAKEN.partial"; } 2>&1) \
+        || die "无法写完备份（磁盘满？KADUN_BACKUP_RECIPIENT 正确吗？）。The backup could not be written (disk full? is KADUN_BACKUP_RECIPIENT right?): $(error_line "$said")"
+    rm -rf -- "$staging"
+    finish_archive "$TAKEN"
+}
+
+# finish_archive FILE: FILE.partial gets a checksum and then its name: what bears that name is whole and on the disk.
+finish_archive() {
+    {
+        printf '%s  %s\n' "$(sha256_of "$1.partial")" "${1##*/}" >"$1.sha256.partial" \
+            && sync -- "$1.partial" "$1.sha256.partial" \
+            && mv -f -- "$1.sha256.partial" "$1.sha256" && mv -f -- "$1.partial" "$1" && sync -- "${1%/*}"
+    } 2>/dev/null || die "无法写完备份 cannot finish $1"
+}
+
+# encrypt_archive FILE: where backups are encrypted, a finished archive in clear is replaced by an encrypted one. Prints the
+# name of what stays. Never fails: what cannot be encrypted stays in clear, and a warning says so.
+encrypt_archive() {
+    local recipient said
+    recipient=$(setting KADUN_BACKUP_RECIPIENT)
+    if [[ -z $recipient || $1 == *.age ]]; then
+        printf '%s' "$1"
+    elif said=$({ age --encrypt --recipient "$recipient" --output "$1.age.partial" -- "$1" && finish_archive "$1.age"; } 2>&1); then
+        rm -f -- "$1" "$1.sha256"
+        printf '%s.age' "$1"
+    else
+        rm -f -- "$1.age.partial" "$1.age.sha256.partial"
+        warn "未能加密，明文保留在 $1。It could not be encrypted and is kept in clear: $(error_line "$said")"
+        printf '%s' "$1"
+    fi
+}

@@ -1,0 +1,187 @@
+"""scripts/lib/archive.py: the format of backups and moves, whole, damaged and hostile."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from scripts.lib import archive
+
+CONTENTS = "schema 0007_x\ntable card 2 17\ntable schema_migration 7 5\nfile {digest} a file.bin\nbytes 8192\n"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Return what a move takes along."""
+    folder = tmp_path / "staged"
+    (folder / "data/keys").mkdir(parents=True)
+    (folder / "data/empty").mkdir()
+    (folder / "database.dump").write_bytes(b"\0\xff" * 100_000)
+    (folder / "data/keys/keyring.json").write_text("{}")
+    (folder / "data/keys/keyring.json").chmod(0o600)
+    (folder / archive.CONTENTS).write_text(CONTENTS.format(digest="a" * 64))
+    return folder
+
+
+def packed(folder: Path, **facts: str) -> bytes:
+    output = io.BytesIO()
+    archive.pack(folder, facts, output)
+    return output.getvalue()
+
+
+def check(content: bytes) -> archive.Manifest:
+    return archive.read(io.BytesIO(content), lambda _: None)
+
+
+def tar_of(*members: tuple[tarfile.TarInfo, bytes]) -> bytes:
+    output = io.BytesIO()
+    with tarfile.open(fileobj=output, mode="w") as tar:
+        for info, content in members:
+            info.size = len(content) if info.isreg() else 0
+            tar.addfile(info, io.BytesIO(content))
+    return output.getvalue()
+
+
+def manifest_member(**members: str) -> tuple[tarfile.TarInfo, bytes]:
+    content = {"format": archive.FORMAT, "schema": "", "tables": {}, "files": {}, "members": members}
+    return tarfile.TarInfo(archive.MANIFEST), json.dumps(content).encode()
+
+
+def test_an_unpacked_archive_is_what_was_packed(folder: Path, tmp_path: Path) -> None:
+    target = tmp_path / "unpacked"
+    target.mkdir()
+    manifest = archive.unpack(io.BytesIO(packed(folder, created="now")), target)
+    assert {str(path.relative_to(target)) for path in target.rglob("*")} == {
+        *("manifest.json", "database.dump", "data", "data/keys", "data/keys/keyring.json", "data/empty")
+    }
+    assert (target / "database.dump").read_bytes() == (folder / "database.dump").read_bytes()
+    assert (target / "data/keys/keyring.json").stat().st_mode & 0o777 == 0o600
+    assert manifest["created"] == "now"
+    assert (manifest["schema"], manifest["bytes"], manifest["tables"]["card"]) == ("0007_x", "8192", [2, "17"])
+    assert manifest["files"] == {"a file.bin": "a" * 64}
+    assert json.loads((target / archive.MANIFEST).read_text()) == manifest
+
+
+def test_standard_tar_reads_it(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.tar").write_bytes(packed(folder))
+    listed = subprocess.run(["tar", "-tf", tmp_path / "a.tar"], capture_output=True, text=True, check=True).stdout
+    assert listed.splitlines()[0] == archive.MANIFEST
+
+
+@pytest.mark.parametrize("kept", [0, 100, 512, 700, 5000, 100_000])
+def test_one_that_is_cut_off_anywhere_is_refused(folder: Path, kept: int) -> None:
+    with pytest.raises(archive.ArchiveError):
+        check(packed(folder)[:kept])
+
+
+def test_a_changed_byte_is_found(folder: Path) -> None:
+    content = bytearray(packed(folder))
+    content[len(content) // 2] ^= 1
+    with pytest.raises(archive.ArchiveError, match=r"checksum does not match: database\.dump"):
+        check(bytes(content))
+
+
+def link(kind: bytes) -> tarfile.TarInfo:
+    info = tarfile.TarInfo("data/link")
+    info.type, info.linkname = kind, "/etc/passwd"
+    return info
+
+
+@pytest.mark.parametrize(
+    "member",
+    [
+        (tarfile.TarInfo("../outside"), b""),
+        (tarfile.TarInfo("/outside"), b""),
+        (tarfile.TarInfo("not in the manifest"), b""),
+        (link(tarfile.SYMTYPE), b""),
+        (link(tarfile.LNKTYPE), b""),
+        (link(tarfile.CHRTYPE), b""),
+    ],
+    ids=["above", "absolute", "unlisted", "symbolic link", "hard link", "device"],
+)
+def test_a_member_that_no_archive_of_ours_holds_is_refused(
+    member: tuple[tarfile.TarInfo, bytes], tmp_path: Path
+) -> None:
+    empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+    listed = dict.fromkeys(("../outside", "/outside", "data/link"), empty)
+    target = tmp_path / "target"
+    (target / "data").mkdir(parents=True)
+    with pytest.raises(archive.ArchiveError):
+        archive.unpack(io.BytesIO(tar_of(manifest_member(**listed), member)), target)
+    assert [path.name for path in target.rglob("*")] == ["data"]
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (b"", "damaged or cut off"),
+        (b"PGDMP" * 1000, "damaged or cut off"),
+        (tar_of((tarfile.TarInfo("manifest"), b"format=1\n")), "has no manifest"),
+        (tar_of((tarfile.TarInfo(archive.MANIFEST), b"{")), "has no manifest"),
+        (tar_of((tarfile.TarInfo(archive.MANIFEST), b'{"format": 3}')), "this version reads 2: update"),
+    ],
+)
+def test_what_is_not_an_archive_of_this_format_is_named(content: bytes, complaint: str) -> None:
+    with pytest.raises(archive.ArchiveError, match=complaint):
+        check(content)
+
+
+def test_a_move_takes_everything_but_passwords_and_what_belongs_to_the_machine(tmp_path: Path) -> None:
+    checkout, folder = tmp_path / "checkout", tmp_path / "staged"
+    taken = ["secrets/kernal_data_key", "https_certificates/privkey.pem", "data/files/abc", "data/keys/keyring.json"]
+    left = [
+        *("secrets/owner_url", "secrets/.new", "https_certificates/README.md", "data/postgres/PG_VERSION"),
+        *("data/backups/kadun-1.tar", "data/.replaced-1/x", "data/files/.adding-1", "data/keys/moved-to"),
+    ]
+    for name in (*taken, *left, ".env"):
+        (checkout / name).parent.mkdir(parents=True, exist_ok=True)
+        (checkout / name).write_text(name)
+    folder.mkdir()
+    archive.stage(checkout, folder)
+    files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    assert files == {*taken, "env"}
+    assert (checkout / "data/keys/moved-to").exists(), "the links go, not the files"
+    (checkout / "data/link").symlink_to("/etc/passwd")
+    (tmp_path / "again").mkdir()
+    with pytest.raises(archive.ArchiveError, match=r"neither a file nor a folder: .*data/link"):
+        archive.stage(checkout, tmp_path / "again")
+
+
+def test_differences_are_named_by_table(folder: Path) -> None:
+    manifest = check(packed(folder))
+    same = archive.parse_contents(CONTENTS.splitlines())
+    assert list(archive.differences(manifest, same)) == []
+    other = archive.parse_contents(
+        ["schema 0008_y", "table client 1 4", "table schema_migration 8 6", "table card 2 18"]
+    )
+    named = ["schema 0007_x 0008_y", "table card (2, 2)", "table client (missing, 1)", "table schema_migration (7, 8)"]
+    assert list(archive.differences(manifest, other)) == named
+    trial = manifest | {"trial": "/somewhere"}
+    assert "table schema_migration (7, 8)" not in list(archive.differences(trial, other))
+
+
+def test_the_command_line_checks_and_answers(folder: Path, tmp_path: Path) -> None:
+    def run(*arguments: str, given: bytes) -> subprocess.CompletedProcess[bytes]:
+        command = (sys.executable, "-B", "-E", "-s", archive.__file__, *arguments)
+        return subprocess.run(command, input=given, capture_output=True, check=False, env=os.environ)
+
+    content = run("pack", str(folder), "project=shop=1", given=b"").stdout
+    manifest = run("check", given=content).stdout
+    assert run("member", "database.dump", given=content).stdout == (folder / "database.dump").read_bytes()
+    assert run("fact", "project", given=manifest).stdout == b"shop=1"
+    assert run("fact", "trial", given=manifest).stdout == b""
+    assert run("summary", given=manifest).stdout == b"card 2"
+    assert run("summary", "card", "client", given=manifest).stdout == b"card 2"
+    assert run("missing", str(tmp_path), given=manifest).stdout == b"a file.bin"
+    same, other = folder / archive.CONTENTS, tmp_path / "other"
+    other.write_text(same.read_text().replace("card 2", "card 3"))
+    assert run("compare", str(same), given=manifest).returncode == 0
+    differs = run("compare", str(other), given=manifest)
+    assert (differs.returncode, differs.stderr) == (1, b"table card (2, 3)\n")
+    damaged = run("check", given=content[:700])
+    assert (damaged.returncode, damaged.stdout, damaged.stderr.count(b"\n")) == (1, b"", 1)

@@ -1,0 +1,121 @@
+"""scripts/lib/retention.py: which backups stay, and what a killed run left."""
+
+from datetime import date, timedelta
+from pathlib import Path
+
+import pytest
+
+from scripts.lib.retention import finished, main, surplus
+
+TODAY = date(2026, 11, 25)
+TIMES = [f"202601{day:02}T000000Z" for day in range(1, 7)]
+
+
+def backup(day: date, time: str = "031700", suffix: str = "") -> str:
+    return f"kadun-{day:%Y%m%d}T{time}Z.tar{suffix}"
+
+
+def days_back(number: int) -> list[date]:
+    return [TODAY - timedelta(days=back) for back in range(number)]
+
+
+def test_a_year_of_nights_leaves_seven_days_five_weeks_and_twelve_months() -> None:
+    days = days_back(500)
+    left = {backup(day) for day in days} - surplus(map(backup, days), 7, 5, 12)
+    weeks = {day.isocalendar()[:2]: day for day in reversed(days)}  # the last of each wins
+    months = {(day.year, day.month): day for day in reversed(days)}
+    expected = {*days[:7], *sorted(weeks.values())[-5:], *sorted(months.values())[-12:]}
+    assert left == {backup(day) for day in expected}
+
+
+def test_night_after_night_the_same_are_left_as_from_the_whole_year_at_once() -> None:
+    kept: set[str] = set()
+    for day in reversed(days_back(60)):
+        kept.add(backup(day))
+        kept -= surplus(kept, 2, 2, 2)
+    days = {TODAY, TODAY - timedelta(days=1), TODAY - timedelta(days=2), date(2026, 11, 22), date(2026, 10, 31)}
+    assert kept == {backup(day) for day in days}
+
+
+def test_when_backups_stop_time_alone_removes_none() -> None:
+    old = [backup(date(2019, 5, day)) for day in range(1, 8)]
+    assert surplus(old, 7, 0, 0) == set()
+
+
+def test_the_newest_three_stay_whatever_the_numbers() -> None:
+    names = [backup(TODAY, f"{hour:02}0000") for hour in range(10)]
+    assert surplus(names, 0, 0, 0) == set(names[:-3])
+    assert surplus(names, 1, 1, 1) == set(names[:-3])
+
+
+def test_encrypted_and_plain_ones_count_alike() -> None:
+    days = days_back(20)
+    names = [backup(day, suffix=".age" if day.day % 2 else "") for day in days]
+    assert surplus(names, 5, 0, 0) == set(names[5:])
+
+
+@pytest.mark.parametrize(
+    "stranger",
+    [
+        "kadun-before-restore-20200101T000000Z.tar",
+        "kadun-20200101T000000Z.tar.partial",
+        "kadun-20200101T000000Z.tar.sha256",
+        "kadun-20200101T000000Z.tar.gpg",
+        "kadun-20201399T000000Z.tar",
+        "my-kadun-20200101T000000Z.tar",
+        "kadun-20200101.tar",
+        "last-good",
+    ],
+)
+def test_a_name_that_is_not_a_backups_is_never_named(stranger: str) -> None:
+    assert surplus([stranger, *(backup(day) for day in days_back(4))], 0, 0, 0) == {backup(days_back(4)[3])}
+
+
+def touch(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).write_text("x")
+
+
+def test_only_what_has_a_checksum_is_finished_and_may_go(tmp_path: Path) -> None:
+    ours = [f"kadun-{time}.tar" for time in TIMES]
+    others = ["kadun-20250101T000000Z.tar", "kadun-before-restore-20250101T000000Z.tar", "notes.txt"]
+    touch(tmp_path, *ours, *(f"{name}.sha256" for name in ours), *others)
+    (tmp_path / "kadun-20270101T000000Z.tar").touch()
+    touch(tmp_path, "kadun-20270101T000000Z.tar.sha256")
+    assert finished(tmp_path) == ours, "one is unfinished, one is empty"
+    main("prune", str(tmp_path), "0", "0", "0", ours[0])
+    left = {ours[0], *ours[-3:]}
+    assert {file.name for file in tmp_path.glob("kadun-2026*")} == left | {f"{name}.sha256" for name in left}
+    assert {file.name for file in tmp_path.iterdir()} > set(others)
+
+
+def test_of_the_dumps_before_a_restore_the_newest_three_stay_encrypted_or_not(tmp_path: Path) -> None:
+    ours = [f"kadun-before-restore-{time}.tar{'.age' * (number % 2)}" for number, time in enumerate(TIMES)]
+    others = [f"{name}-20250101T000000Z.tar" for name in ("kadun", "kadun-before-upgrade", "kadun-before-restore-mine")]
+    for name in (*ours, *others):
+        touch(tmp_path, name, f"{name}.sha256")
+    main("keep-newest", str(tmp_path), "kadun-before-restore-", "3")
+    left = [*ours[-3:], *others]
+    assert sorted(file.name for file in tmp_path.iterdir()) == sorted([*left, *(f"{name}.sha256" for name in left)])
+
+
+def test_leftovers_of_every_kind_of_archive_go_and_nothing_else(tmp_path: Path) -> None:
+    gone = [
+        f"kadun-{kind}20260101T000000Z.tar{end}.partial"
+        for kind in ("", "before-upgrade-", "before-restore-")
+        for end in ("", ".age", ".sha256", ".age.sha256")
+    ]
+    stay = ["kadun-before-upgrade-20260101T000000Z.tar", "kadun-before-christmas.tar.partial"]
+    touch(tmp_path, *gone, *stay)
+    (tmp_path / ".staging.abc").mkdir()
+    touch(tmp_path / ".staging.abc", "database.dump")
+    main("leftovers", str(tmp_path))
+    assert sorted(file.name for file in tmp_path.iterdir()) == sorted(stay)
+
+
+def test_the_newest_is_printed_or_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main("newest", str(tmp_path))
+    for time in TIMES:
+        touch(tmp_path, f"kadun-{time}.tar", f"kadun-{time}.tar.sha256")
+    main("newest", str(tmp_path))
+    assert capsys.readouterr().out == f"kadun-{TIMES[-1]}.tar"
