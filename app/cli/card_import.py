@@ -1,13 +1,13 @@
 """`cardctl card import`."""
 
 import sys
-from pathlib import Path
 from typing import Any
 
 import click
 
 from app.cli import output
 from app.cli.context import Session, format_option, pass_session
+from app.cli.files import InputPath, open_input
 from app.clock import utc_now
 from app.domain.texts import RefusedError
 from app.services import imports
@@ -18,7 +18,7 @@ _SHOWN_BATCHES = 20
 
 
 @click.command("import")
-@click.argument("path", metavar="FILE.csv")
+@click.argument("path", metavar="FILE.csv", type=InputPath())
 @click.option("--dry-run", is_flag=True, help="只检查，不导入 / Check it and import nothing.")
 @click.option("--size", type=click.IntRange(min=0), help="标准输入的字节数 / How many bytes standard input will bring.")
 @format_option("table", "json")
@@ -30,9 +30,12 @@ def import_cards(session: Session, path: str, size: int | None, output_format: s
     """
     if size is not None and path != "-":
         raise click.UsageError("--size 仅用于标准输入 / --size is for standard input alone")
-    content = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
-    if size is not None and len(content) != size:  # a broken connection looks like the end of the file
-        raise RefusedError(f"只收到 {len(content)}/{size} 字节", f"only {len(content)} of {size} bytes arrived")
+    with open_input(path, size) as (source, known_size):
+        content = source.read()
+    if known_size is not None and len(content) != known_size:  # a broken connection looks like the end of the file
+        raise RefusedError(
+            f"只收到 {len(content)}/{known_size} 字节", f"only {len(content)} of {known_size} bytes arrived"
+        )
     reading = imports.read(content, session.database, utc_now())
     if not reading.faults and not dry_run:
         _import(session, reading)

@@ -1,13 +1,8 @@
 """`cardctl file …`."""
 
-import os
-import stat
-import sys
 import unicodedata
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import click
 from rich.console import Console
@@ -16,6 +11,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 
 from app.cli import output
 from app.cli.context import Session, format_option, operator_name, pass_session
+from app.cli.files import InputPath, open_input
 from app.clock import utc_now
 from app.services.file_store import FileStore, StoredFile
 from app.services.formatting import local
@@ -37,7 +33,7 @@ def _store(session: Session) -> FileStore:
 
 
 @file.command()
-@click.argument("path")
+@click.argument("path", type=InputPath())
 @click.option("--name", help="客户端所用的文件名 / The name for clients; default: that of PATH.")
 @click.option(
     "--batch", "batches", multiple=True, help="仅限该批次的卡密，可多次 / For cards of this batch only; repeatable."
@@ -67,7 +63,7 @@ def add(  # noqa: PLR0913  # one argument an option
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with (
-        _source(path, size) as (source, known_size),
+        open_input(path, size) as (source, known_size),
         Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress,
     ):
         task = progress.add_task("添加 / Adding", total=known_size)
@@ -106,17 +102,6 @@ def remove(session: Session, names: tuple[str, ...]) -> None:
 def _typed(name: str) -> str:
     """Return a name as a keyboard gives it: macOS stores it decomposed."""
     return unicodedata.normalize("NFC", name)
-
-
-@contextmanager
-def _source(path: str, size: int | None) -> Iterator[tuple[BinaryIO, int | None]]:
-    """Open the file or standard input; give its size in bytes, None where it is unknown."""
-    if path == "-":
-        yield sys.stdin.buffer, size
-        return
-    with Path(path).open("rb") as source:
-        status = os.fstat(source.fileno())
-        yield source, status.st_size if stat.S_ISREG(status.st_mode) else None
 
 
 def _print(stored: list[StoredFile], output_format: str, session: Session) -> None:

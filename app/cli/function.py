@@ -4,13 +4,14 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import click
 import msgspec
 
 from app.cli import output
 from app.cli.context import Session, format_option, pass_session
+from app.cli.files import InputPath, open_input
 from app.functions.client import FunctionsClient
 from app.functions.decorator import Caller
 from app.functions.messages import Failed, Invalid, Listing, NotFound, Returned, TimedOut
@@ -72,21 +73,22 @@ def _show(listing: Listing, output_format: str) -> None:
 @click.option("--arguments", metavar="JSON", help="参数 / The arguments, a JSON object.")
 @click.option(
     "--arguments-file",
-    type=click.File("rb"),
+    type=InputPath(),
     metavar="FILE",
     help="参数文件 / A file with the arguments; - is standard input.",
 )
 @click.option("--card", "card_id", help="以哪张卡密的名义 / The card to call it as; the rules are not applied.")
 @pass_session
-def run(
-    session: Session, name: str, arguments: str | None, arguments_file: BinaryIO | None, card_id: str | None
-) -> None:
+def run(session: Session, name: str, arguments: str | None, arguments_file: str | None, card_id: str | None) -> None:
     """运行功能并打印结果 / Run a function and print its result, or its traceback."""
     if arguments is not None and arguments_file is not None:
         raise click.UsageError(
             "--arguments 与 --arguments-file 只能用一个 / Give --arguments or --arguments-file, not both"
         )
-    text = arguments_file.read() if arguments_file is not None else ("{}" if arguments is None else arguments).encode()
+    text = ("{}" if arguments is None else arguments).encode()
+    if arguments_file is not None:
+        with open_input(arguments_file) as (source, _):
+            text = source.read()
     ran = _client(session).run(name, _object(text), _caller(session, card_id))
     _say_lines(ran.printed)
     match ran.outcome:
