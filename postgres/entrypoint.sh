@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# The start of service `database`, before the image's own entry point, which goes on as user postgres.
-# That user gets what it needs of the secrets here: on the host they are others', and nobody else can read them.
+# The entry point of service `database`, before the image's own, which continues as user postgres. Copies the secrets that
+# this user needs: on the host they belong to other users.
 set -euo pipefail
 
-# What a first start leaves that was killed, the image would take for a whole cluster. Nobody has been let in yet: the
-# mark is there from before initdb (initdb, beside this) until the roles are made (init/10-roles.sh), and never again.
+# The image would take the remains of an interrupted first start for a whole cluster. The mark exists from before initdb
+# (the script beside this one) until the roles are made (init/10-roles.sh), while nobody can connect.
 if [[ -d $PGDATA/.first-start ]]; then
-    echo "the first start was interrupted: it begins again" >&2
+    echo "the first start was interrupted: starting over" >&2
     find "$PGDATA" -mindepth 1 ! -path "$PGDATA/.first-start" -delete # the mark goes last
     rmdir "$PGDATA/.first-start"
 fi

@@ -1,11 +1,11 @@
--- Kadun's roles and its database: makes what is missing and sets the rest right, as often as it is run.
+-- Creates Kadun's roles and database, or corrects them. Can be run any number of times.
 --
--- For psql, as an administrator of the cluster. It wants variables: database, owner_password, backup_password,
--- app_password. scripts/database-roles.sh prints them and this file, ready for psql.
+-- For psql, as an administrator of the cluster. Needs the variables database, owner_password, backup_password,
+-- app_password. scripts/database-roles.sh prints them together with this file.
 --
--- kadun_owner owns the database and all in it: migrations and restores run as it. kadun_app serves: it reads and
--- writes rows, and can make, change or drop nothing. kadun_backup reads. What the latter two may do inside the
--- database is granted there, by the owner, after each migration: app/storage/grants.py.
+-- kadun_owner owns the database and everything in it; migrations and restores run as this role. kadun_app, the service,
+-- reads and writes rows, but cannot create, alter or drop anything. kadun_backup reads. After each migration the owner grants
+-- the other two their rights inside the database: app/storage/grants.py.
 
 \set ON_ERROR_STOP on
 \set QUIET on
@@ -15,14 +15,14 @@ SELECT current_setting('server_version_num')::int >= 150000 AS is_recent,
     rolsuper AS is_superuser FROM pg_roles WHERE rolname = current_user \gset
 \if :is_recent
 \else
-    DO $$ BEGIN RAISE EXCEPTION 'Kadun wants PostgreSQL 15 or newer'; END $$;
+    DO $$ BEGIN RAISE EXCEPTION 'Kadun needs PostgreSQL 15 or newer'; END $$;
 \endif
 \if :{?database}
 \else
     DO $$ BEGIN RAISE EXCEPTION 'run this by scripts/database-roles.sh, which sets its variables'; END $$;
 \endif
 \if :is_superuser
-    SET log_statement = none; -- no password into the server's log
+    SET log_statement = none; -- keep passwords out of the server's log
     SET log_min_duration_statement = -1;
     SET log_min_error_statement = panic;
 \endif
@@ -36,7 +36,7 @@ ALTER ROLE kadun_backup LOGIN NOCREATEDB NOCREATEROLE PASSWORD :'backup_password
 GRANT kadun_app, kadun_backup TO kadun_owner; -- so that it may end their sessions before databases change names
 \if :is_superuser
 \else
-    GRANT kadun_owner TO CURRENT_USER; -- whoever is no superuser gives databases only to roles of their own
+    GRANT kadun_owner TO CURRENT_USER; -- only a superuser can give a database to a role that it is not a member of
 \endif
 
 SELECT format('CREATE DATABASE %I OWNER kadun_owner ENCODING ''UTF8'' TEMPLATE template0', :'database')

@@ -1,8 +1,8 @@
 # shellcheck shell=bash
-# Takes the URLs in secrets/ apart: postgresql://USER:PASSWORD@HOST[:PORT][,HOST…]/NAME[?SETTING=VALUE…]. Sourced, never run.
+# Parses the URLs in secrets/: postgresql://USER:PASSWORD@HOST[:PORT][,HOST…]/NAME[?SETTING=VALUE…]. Sourced, never run.
 
-# read_url FILE: sets URL_PASSWORD (decoded), URL_DATABASE, and what stands before and after the latter,
-# without the password. Fails on what is no such URL.
+# read_url FILE: sets URL_PASSWORD (decoded), URL_DATABASE, and URL_BEFORE and URL_AFTER, the rest of the URL without the
+# password. Fails if the URL is invalid.
 read_url() {
     local url
     url=$(<"$1") || return 1
@@ -11,10 +11,10 @@ read_url() {
     URL_DATABASE=${BASH_REMATCH[6]}
     # shellcheck disable=SC2034  # as-role's
     URL_BEFORE=postgresql://${BASH_REMATCH[2]}@${BASH_REMATCH[5]}/ URL_AFTER=${BASH_REMATCH[7]}
-    [[ $URL_AFTER != *[?\&]password=* ]] # it would stand on a command line
+    [[ $URL_AFTER != *[?\&]password=* ]] # it would appear on a command line
 }
 
-# decoded TEXT: %XX becomes the byte that it stands for.
+# decoded TEXT: decodes %XX.
 decoded() {
     local text=${1//\\/\\\\}
     printf '%b' "${text//%/\\x}"
@@ -35,7 +35,7 @@ url_file() {
     if [[ $1 == app ]]; then printf database_url; else printf '%s_url' "$1"; fi
 }
 
-# variable NAME VALUE: psql's command that sets it, whatever the value holds.
+# variable NAME VALUE: the psql command that sets it, with the value quoted.
 variable() {
     local value=${2//\\/\\\\}
     printf "\\\\set %s '%s'\n" "$1" "${value//\'/\'\'}"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # 输出建立数据库角色的 SQL（含密码），供 PostgreSQL 管理员执行；可重复执行。
-# Prints the SQL that makes Kadun's roles and database in a PostgreSQL of your own, with the passwords that
-# secrets/ holds, for psql as its administrator. It can be run again at any time.
+# Prints the SQL that creates Kadun's roles and database in a PostgreSQL of your own, with the passwords in secrets/. Its
+# administrator runs it in psql, as often as needed.
 #
 #   scripts/database-roles.sh | sudo -u postgres psql                   PostgreSQL 在本机 on this machine
 #   scripts/database-roles.sh | ssh HOST sudo -u postgres psql          在另一台 on another
@@ -16,11 +16,8 @@ source "$ROOT/scripts/lib/common.sh"
 # shellcheck source=postgres/url.sh
 source "$ROOT/postgres/url.sh"
 
-case ${1:-} in
-    -h | --help) print_help "$0"; exit ;;
-    '') ;;
-    *) usage_error "未知参数 unknown argument: $1" ;;
-esac
+parse_options '' "$@"
+at_most 0
 [[ ! -t 1 ]] || die "输出含密码，请接管道交给 psql。The output holds passwords: pipe it into psql, see --help"
 [[ -e $ROOT/secrets/owner_url ]] || die "缺少 secrets/：请先执行 scripts/init.sh。No secrets/ here yet: run scripts/init.sh first"
 variables=$(role_variables "$ROOT/secrets") \

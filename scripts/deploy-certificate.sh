@@ -1,28 +1,22 @@
 #!/usr/bin/env bash
 # 启用证书：检查、就位、重新加载 nginx 并确认已生效；任何一步失败都恢复原证书。
-# Puts a certificate to use: checks the pair, places it in https_certificates/, reloads nginx and sees that it is
-# served. Whatever fails, the old pair is put back, and this says so loudly, since certbot hides what a hook says: on
-# stderr, in syslog (journalctl -t kadun-certificate), in data/certificates.log and to KADUN_BACKUP_WEBHOOK.
+# Installs a certificate: checks the pair, places it in https_certificates/, reloads nginx and waits until it is served.
+# After any failure the old pair is put back. Since certbot hides a hook's output, the failure is also reported to syslog
+# (journalctl -t kadun-certificate), data/certificates.log and KADUN_BACKUP_WEBHOOK.
 #
 #   scripts/deploy-certificate.sh FULLCHAIN PRIVKEY [--domain NAME]…
 #
 #   FULLCHAIN       证书链（PEM，服务器证书在前）the chain in PEM, the server's certificate first
 #   PRIVKEY         无密码的 PEM 私钥 its private key in PEM, without a password
-#   --domain NAME   证书必须包含的域名或 IP，可多次 a host name or IP that it must name; may be repeated
+#   --domain NAME   证书必须包含的域名或 IP，可多次 a host name or IP address that the certificate must name; may be repeated
 #
 # 不带参数时由 certbot 调用（RENEWED_LINEAGE、RENEWED_DOMAINS）。Without arguments it is certbot's deploy hook.
-# nginx 未运行时只放置文件。Where nginx is not running it only places the files.
+# nginx 未运行时只放置文件。If nginx is not running, it only places the files.
 set -euo pipefail
 
 ROOT=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
-# shellcheck source=scripts/lib/common.sh
-source "$ROOT/scripts/lib/common.sh"
-# shellcheck source=scripts/lib/stack.sh
-source "$ROOT/scripts/lib/stack.sh"
 # shellcheck source=scripts/lib/backups.sh
 source "$ROOT/scripts/lib/backups.sh"
-# shellcheck source=scripts/lib/selfsigned.sh
-source "$ROOT/scripts/lib/selfsigned.sh"
 # shellcheck source=scripts/lib/certificate.sh
 source "$ROOT/scripts/lib/certificate.sh"
 
@@ -34,31 +28,18 @@ BACKUP_FOLDER=''
 chain='' key='' work='' swapped='' reloaded='' told=''
 domains=()
 
-parse_arguments() {
-    while (($#)); do
-        case $1 in
-            -h | --help) print_help "$ROOT/scripts/deploy-certificate.sh"; exit ;;
-            --domain)
-                [[ -n ${2:-} ]] || usage_error "缺少参数 a value is missing: $1"
-                domains+=("$2")
-                shift
-                ;;
-            -*) usage_error "未知参数 unknown argument: $1" ;;
-            *)
-                if [[ -z $chain ]]; then chain=$1; elif [[ -z $key ]]; then key=$1; else
-                    usage_error "未知参数 unknown argument: $1"
-                fi
-                ;;
-        esac
-        shift
-    done
+take_options() {
+    parse_options "domain=*" "$@"
+    at_most 2
+    mapfile -t domains < <(printf '%s' "${OPTION[domain]:-}")
+    chain=${OPERANDS[0]:-} key=${OPERANDS[1]:-}
     if [[ -n $key ]]; then return; fi
     [[ -z $chain && -n ${RENEWED_LINEAGE:-} ]] || usage_error "需要 FULLCHAIN 与 PRIVKEY FULLCHAIN and PRIVKEY are needed"
     chain=$RENEWED_LINEAGE/fullchain.pem key=$RENEWED_LINEAGE/privkey.pem
     read -ra domains <<<"${domains[*]} ${RENEWED_DOMAINS:-}"
 }
 
-# record OUTCOME TEXT: one line into the log and the system's. certbot swallows a hook's exit status.
+# record OUTCOME TEXT PRIORITY: adds a line to the log and to syslog. certbot ignores a hook's exit status.
 record() {
     printf '%s %s %s\n' "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$1" "$2" >>"$ROOT/data/certificates.log" || true
     own "$ROOT/data/certificates.log" || true
@@ -67,7 +48,7 @@ record() {
     fi
 }
 
-# refuse TEXT: the new certificate is not used; the old one is.
+# refuse TEXT: puts the old certificate back, reports the failure and ends the script.
 refuse() {
     put_back
     told=yes
@@ -77,7 +58,7 @@ refuse() {
     die "$1"
 }
 
-# copy_pair: into a folder beside their place, so that a rename puts them there; cp -L, since live/ holds links.
+# copy_pair: copies into a folder on the same disk, so that a rename installs them; cp -L, since live/ holds links.
 copy_pair() {
     mkdir "$work/new" "$work/old" "$work/chain"
     local said
@@ -87,25 +68,25 @@ copy_pair() {
     chmod 600 "$work/new/privkey.pem"
 }
 
-# write_hsts: only behind a certificate that every browser trusts, or a visitor could not come back without it.
+# write_hsts: only with a certificate that every browser trusts: HSTS lets visitors not go past a warning.
 write_hsts() {
     local value
     value=$(setting KADUN_HSTS max-age=63072000)
     is_publicly_trusted "$work/chain/0.pem" "$work/new/fullchain.pem" || return 0
     if ! grep -q '^KADUN_HSTS=' .env || [[ -n $(env_file get .env KADUN_HSTS) ]]; then
-        [[ $value =~ ^[A-Za-z0-9=\;\ -]+$ ]] || refuse ".env 中 KADUN_HSTS 无效 KADUN_HSTS in .env is no value of that header: $value"
+        [[ $value =~ ^[A-Za-z0-9=\;\ -]+$ ]] || refuse ".env 中 KADUN_HSTS 无效 KADUN_HSTS in .env is not a valid value of that header: $value"
         printf 'add_header Strict-Transport-Security "%s" always;\n' "$value" >"$work/new/hsts.conf"
         chmod 644 "$work/new/hsts.conf"
     fi
 }
 
-# own FILE…: owners as their folder's, whoever runs this.
+# own FILE…: sets the owner to that of the folder.
 own() {
     if [[ $EUID == 0 ]]; then chown --reference="$FOLDER" -- "$@"; fi
 }
 
-# swap FROM: its files take their places, each by rename; what it lacks goes. A link is renamed, so that FROM stays whole
-# and a run that is killed here can be undone by the next.
+# swap FROM: installs the files in FROM, each by rename, and removes those that FROM lacks. Links are renamed, so that FROM
+# stays whole and the next run can undo an interrupted one.
 swap() {
     local name
     for name in "${FILES[@]}"; do
@@ -130,7 +111,7 @@ place() {
     swap "$work/new"
 }
 
-# put_back: the old files, and nginx on them.
+# put_back: installs the old files and reloads nginx.
 put_back() {
     [[ -n $swapped ]] || return 0
     swapped=''
@@ -138,13 +119,13 @@ put_back() {
     if [[ -n $reloaded ]]; then in_nginx nginx -s reload >/dev/null 2>&1 || true; fi
 }
 
-# recover: a run that was killed may have left one file of each pair. The old pair comes back; nothing else of it stays.
+# recover: an interrupted run may have left files of two pairs. Puts the old pair back and removes the rest.
 recover() {
     local left
     for left in "$FOLDER"/.deploy.*/old; do
         if [[ -d $left ]] && ! is_pair "$FOLDER" && is_pair "$left"; then
             swap "$left"
-            record RECOVERED "中断的启用已撤销，原证书已恢复 a run that was killed is undone: the old pair is back" warning
+            record RECOVERED "中断的启用已撤销，原证书已恢复 an interrupted run was undone: the old pair is back" warning
         fi
     done
     rm -rf -- "$FOLDER"/.deploy.*
@@ -162,7 +143,7 @@ in_nginx() {
     compose exec -T nginx "$@" </dev/null
 }
 
-# served PORT: the SHA-256 of the certificate that is served there.
+# served PORT: the SHA-256 of the certificate that is served on this port.
 served() {
     timeout 5 openssl s_client -connect "127.0.0.1:$1" </dev/null 2>/dev/null | fingerprint
 }
@@ -171,8 +152,8 @@ fingerprint() {
     openssl x509 -noout -fingerprint -sha256 2>/dev/null || true
 }
 
-# reload: nginx takes the pair up, which is only true once clients are shown it, time and again: for some 100 ms
-# workers of both configurations answer.
+# reload: waits until nginx has served the new certificate five times in a row: for some 100 ms workers of both
+# configurations answer.
 reload() {
     local said port wanted deadline seen=0
     said=$(in_nginx nginx -t 2>&1) || refuse "nginx 配置检查未通过 nginx -t fails: $(first_problem "$said")"
@@ -188,19 +169,19 @@ reload() {
     done
 }
 
-# first_problem TEXT: the line of nginx's that says it.
+# first_problem TEXT: the line of nginx's output that explains a failure.
 first_problem() {
     grep -m 1 -E '\[(emerg|alert|crit|error)\]' <<<"$1" || tail -n 1 <<<"$1"
 }
 
-# finish: an end that nobody foresaw, a full disk's for example, is told as well.
+# finish: reports an unexpected end, too, such as that of a full disk.
 finish() {
     local status=$?
     if [[ -z $told ]]; then (refuse "意外中止 ended unexpectedly (status $status)") || true; fi
     rm -rf -- "$work"
 }
 
-parse_arguments "$@"
+take_options "$@"
 if [[ -n $chain ]]; then chain=$(realpath -m -- "$chain") key=$(realpath -m -- "$key"); fi
 cd "$ROOT"
 umask 077
@@ -208,7 +189,7 @@ need openssl openssl
 [[ -e .env && -d $FOLDER ]] || die "请先运行 scripts/init.sh。Run scripts/init.sh first"
 [[ -w $FOLDER && -w data ]] || die "请以 root 运行。Run this as root, or as the owner of $FOLDER"
 exec {lock}<"$FOLDER"
-flock -w 120 "$lock" || die "另一张证书正在启用。Another certificate is being put to use: try again when that is done"
+flock -w 120 "$lock" || die "另一张证书正在启用。Another certificate is being installed: try again when that is done"
 recover
 work=$(mktemp -d "$FOLDER/.deploy.XXXXXX")
 trap finish EXIT
@@ -222,7 +203,7 @@ if nginx_runs; then
     reload
     state="已启用 in use"
 else
-    state="已放置，下次启动时生效 placed; nginx is not running and takes it at its next start"
+    state="已放置，下次启动时生效 placed; nginx is not running and will use it at its next start"
 fi
 swapped=''
 facts="serial=$(certificate_fact "$FOLDER/fullchain.pem" serial) until=$(date -u -d "$(certificate_fact "$FOLDER/fullchain.pem" enddate)" +%Y-%m-%d)"

@@ -1,19 +1,20 @@
 #!/usr/bin/env bash
 # 一次性准备：生成密钥、.env、数据目录与自签名的首张证书；再次运行不改动任何内容。
-# Prepares this checkout for `docker compose up -d --wait`, once: secrets, .env, the data folders and a
-# self-signed first certificate. Run again it changes nothing; what an interrupted run left out it adds.
+# Prepares this checkout for `docker compose up -d --wait`: secrets, .env, the data folders and a self-signed first
+# certificate. A second run changes nothing; it only adds what an interrupted run left out.
 #
 #   scripts/init.sh [--domain NAME]… [--http-port 80] [--https-port 443] [--project kadun] [--database-host HOST]
 #
-#   --domain NAME       证书中的域名或 IP，可多次 a host name or IP for the certificate; may be repeated
-#   --http-port PORT    HTTP 端口 where HTTP listens (80); it only redirects
-#   --https-port PORT   HTTPS 端口 where HTTPS listens (443)
+#   --domain NAME       证书中的域名或 IP，可多次 a host name or IP address for the certificate; may be repeated
+#   --http-port PORT    HTTP 端口 the port of HTTP (80), which only redirects
+#   --https-port PORT   HTTPS 端口 the port of HTTPS (443)
 #   --project NAME      项目名 the Compose project (kadun): two stacks on one machine need two names
 #   --database-host HOST[:PORT][,HOST[:PORT]…]
 #                       使用本机（127.0.0.1）或别处的 PostgreSQL，而非容器中的
 #                       PostgreSQL on this machine (127.0.0.1) or elsewhere, instead of the one in a container
 #
-# 其余设置见 .env。All other settings stand in .env, which this makes.
+# 其余设置见 .env。All other settings are in .env, which this script creates.
+# 需要 openssl、python3、age。Needs openssl, python3 and age.
 set -euo pipefail
 
 ROOT=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
@@ -24,57 +25,56 @@ source "$ROOT/scripts/lib/secrets.sh"
 # shellcheck source=scripts/lib/selfsigned.sh
 source "$ROOT/scripts/lib/selfsigned.sh"
 
-APP_UID=10001 # the user in the image, when root prepares; else whoever prepares is the container's user too
-declare -A chosen=()
+APP_UID=10001 # the user in the image if root prepares; otherwise the container runs as the user who prepares
+declare -A wanted=()
 domains=()
 made=()
 
-parse_arguments() {
-    while (($#)); do
-        case $1 in
-            -h | --help) print_help "$ROOT/scripts/init.sh"; exit ;;
-            --domain | --http-port | --https-port | --project | --database-host)
-                [[ -n ${2:-} ]] || usage_error "缺少参数 a value is missing: $1"
-                case $1 in
-                    --domain) check_domain "$2"; domains+=("$2") ;;
-                    --http-port) check_port "$2"; chosen[KADUN_HTTP_PORT]=$2 ;;
-                    --https-port) check_port "$2"; chosen[KADUN_HTTPS_PORT]=$2 ;;
-                    --project) check_project "$2"; chosen[COMPOSE_PROJECT_NAME]=$2 ;;
-                    --database-host) check_hosts "$2"; DATABASE_HOSTS=$2 ;;
-                esac
-                shift 2
-                ;;
-            *) usage_error "未知参数 unknown argument: $1" ;;
-        esac
+take_options() {
+    local name value
+    parse_options "domain=* http-port= https-port= project= database-host=" "$@"
+    at_most 0
+    mapfile -t domains < <(printf '%s' "${OPTION[domain]:-}")
+    for name in "${domains[@]}"; do check_domain "$name"; done
+    for name in http-port:KADUN_HTTP_PORT https-port:KADUN_HTTPS_PORT project:COMPOSE_PROJECT_NAME; do
+        value=${OPTION[${name%%:*}]:-}
+        [[ -z $value ]] || wanted[${name#*:}]=$value
     done
-    [[ ${chosen[KADUN_HTTP_PORT]:-80} != "${chosen[KADUN_HTTPS_PORT]:-443}" ]] \
+    check_port "${wanted[KADUN_HTTP_PORT]:-80}"
+    check_port "${wanted[KADUN_HTTPS_PORT]:-443}"
+    check_project "${wanted[COMPOSE_PROJECT_NAME]:-kadun}"
+    if [[ -n ${OPTION[database-host]:-} ]]; then
+        check_hosts "${OPTION[database-host]}"
+        DATABASE_HOSTS=${OPTION[database-host]}
+    fi
+    [[ ${wanted[KADUN_HTTP_PORT]:-80} != "${wanted[KADUN_HTTPS_PORT]:-443}" ]] \
         || usage_error "两个端口不能相同 the two ports must differ"
 }
 
 check_port() {
     if [[ $1 =~ ^[1-9][0-9]{0,4}$ ]] && (($1 <= 65535)); then return; fi
-    usage_error "端口须为 1–65535 a port is a number from 1 to 65535: $1"
+    usage_error "端口须为 1–65535 a port must be a number from 1 to 65535: $1"
 }
 
 check_project() {
-    [[ $1 =~ ^[a-z0-9][a-z0-9_-]*$ ]] || usage_error "项目名只能含小写字母、数字、- 和 _ a project's name is of a–z, 0–9, - and _: $1"
+    [[ $1 =~ ^[a-z0-9][a-z0-9_-]*$ ]] || usage_error "项目名只能含小写字母、数字、- 和 _ a project name consists of a–z, 0–9, - and _: $1"
 }
 
 check_domain() {
     [[ ${#1} -le 253 && $1 =~ ^(\*\.)?[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$ ]] || is_ipv6 "$1" \
-        || usage_error "不是域名或 IP neither a host name (write 中文 names as xn--…) nor an IP address: $1"
+        || usage_error "不是域名或 IP not a host name (write 中文 names as xn--…) or IP address: $1"
 }
 
-# Everything that could refuse comes before anything is written.
+# check_state: refuses before anything is written.
 check_state() {
     local name
     need openssl openssl
     need python3 python3
     need age-keygen age
     [[ -w . && ( ! -e secrets || -x secrets ) ]] \
-        || die "此目录属于其他用户：请以其身份运行。This checkout is another user's: run as $(stat -c %U .), or as root"
-    for name in "${!chosen[@]}"; do
-        [[ ! -e .env || $(env_file get .env "$name") == "${chosen[$name]}" ]] \
+        || die "此目录属于其他用户：请以其身份运行。This checkout belongs to another user: run as $(stat -c %U .), or as root"
+    for name in "${!wanted[@]}"; do
+        [[ ! -e .env || $(env_file get .env "$name") == "${wanted[$name]}" ]] \
             || die ".env 已存在且 $name 不同，请直接修改 .env。.env exists and says $name=$(env_file get .env "$name"): edit it there"
     done
     check_database
@@ -84,7 +84,7 @@ check_state() {
     [[ -e .env ]] || check_ports_free
 }
 
-# The names go into the certificate, or stand there already. OpenSSL knows best what a name is.
+# check_certificate: the names can go into a new certificate, or are in the one that is there. OpenSSL checks their form.
 check_certificate() {
     local name check
     if [[ ! -e https_certificates/fullchain.pem ]]; then
@@ -102,15 +102,15 @@ check_certificate() {
 
 check_ports_free() {
     local port
-    for port in "${chosen[KADUN_HTTP_PORT]:-80}" "${chosen[KADUN_HTTPS_PORT]:-443}"; do
-        # Bash itself opens the connection; one that succeeds has found somebody else's server.
+    for port in "${wanted[KADUN_HTTP_PORT]:-80}" "${wanted[KADUN_HTTPS_PORT]:-443}"; do
+        # Bash opens the connection: if that succeeds, another server listens there.
         if (: <"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then
-            die "端口 $port 已被占用：请停止占用者，或用 --http-port、--https-port 另选。Port $port is taken on this machine: stop what listens there, or choose others with --http-port and --https-port"
+            die "端口 $port 已被占用：请停止占用者，或用 --http-port、--https-port 另选。Port $port is taken on this machine: stop the program that listens there, or choose other ports with --http-port and --https-port"
         fi
     done
 }
 
-# place FILE MODE OWNER COMMAND…: what the command prints becomes FILE, whole or not at all.
+# place FILE MODE OWNER COMMAND…: writes what the command prints into FILE, whole or not at all.
 place() {
     local file=$1 mode=$2 owner=$3 new=secrets/.new
     shift 3
@@ -122,7 +122,7 @@ place() {
     made+=("$file")
 }
 
-# make_folder FOLDER MODE OWNER: an empty one of root's, which the engine made to mount it, becomes the owner's.
+# make_folder FOLDER MODE OWNER: makes a folder. An empty one of root's, which the engine made to mount it, gets this owner.
 make_folder() {
     if [[ -d $1 ]]; then
         [[ $EUID == 0 && $3 != 0 && $(stat -c %u "$1") == 0 && -z $(ls -A "$1") ]] || return 0
@@ -142,9 +142,9 @@ make_folders() {
     make_folder https_certificates 755 0
     make_folder secrets 700 0
     make_folder data/keys 700 "$APP_UID" # the service's signing keys
-    make_folder data/acme 755 0          # nginx's workers read what certbot writes here
+    make_folder data/acme 755 0           # certbot writes, nginx's workers read
     make_folder data/files 755 "$APP_UID" # cardctl file add writes, nginx's workers read
-    make_folder data/functions 755 0      # the vendor's code, which nothing here may change
+    make_folder data/functions 755 0      # the vendor's code, which the service cannot change
     make_folder data/functions-packages 755 "$APP_UID" # cardctl function install writes
     is_external || make_folder data/postgres 700 0 # PostgreSQL's own user takes it over at its first start
 }
@@ -155,7 +155,7 @@ make_certificate() {
     [[ -e $folder/fullchain.pem ]] || place $folder/fullchain.pem 644 0 self_signed $folder/privkey.pem "${domains[@]}"
 }
 
-# Last of all: without it Compose starts nothing. It holds no secret, so anybody may read it.
+# make_env: comes last: without .env Compose starts nothing. It holds no secret, so anybody may read it.
 make_env() {
     [[ -e .env ]] || place .env 644 0 env_text
 }
@@ -164,8 +164,8 @@ env_text() {
     local files='' index=''
     if [[ -r data/pip-index-url ]]; then index=$(<data/pip-index-url); fi # from provision.sh --mirror-pip
     if is_external; then files=$'\n'COMPOSE_FILE=$EXTERNAL_FILES; fi
-    env_file render scripts/lib/env.template "project=${chosen[COMPOSE_PROJECT_NAME]:-kadun}" "compose_file=$files" \
-        "http_port=${chosen[KADUN_HTTP_PORT]:-80}" "https_port=${chosen[KADUN_HTTPS_PORT]:-443}" "domains=${domains[*]-}" \
+    env_file render scripts/lib/env.template "project=${wanted[COMPOSE_PROJECT_NAME]:-kadun}" "compose_file=$files" \
+        "http_port=${wanted[KADUN_HTTP_PORT]:-80}" "https_port=${wanted[KADUN_HTTPS_PORT]:-443}" "domains=${domains[*]-}" \
         "uid=$APP_UID" "pip_index_url=$index"
 }
 
@@ -173,10 +173,10 @@ report() {
     if ((${#made[@]})); then
         printf '已生成 made: %s\n' "${made[*]}"
     else
-        echo "一切就绪，未作改动。Everything was there already: nothing changed."
+        echo "一切就绪，未作改动。Everything is there already: nothing changed."
     fi
     if [[ " ${made[*]-} " == *" secrets/kernal_data_key "* ]]; then
-        echo "请备份 secrets/ 与 data/keys/：丢失后已发出的程序将无法解密。Back up secrets/ and data/keys/: programs in the field depend on them."
+        echo "请备份 secrets/ 与 data/keys/：丢失后已发出的程序将无法解密。Back up secrets/ and data/keys/: without them customers' programs cannot be served any more."
     fi
     if is_external; then
         echo "先在数据库中建立角色（可重复执行）first make the roles in the database (as often as you like): $(printf '%q' "$ROOT")/scripts/database-roles.sh | sudo -u postgres psql"
@@ -184,7 +184,7 @@ report() {
     echo "下一步 next: cd $(printf '%q' "$ROOT") && docker compose up -d --wait"
 }
 
-parse_arguments "$@"
+take_options "$@"
 cd "$ROOT"
 umask 077
 if [[ $EUID != 0 ]]; then APP_UID=$EUID; fi

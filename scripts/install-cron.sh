@@ -1,65 +1,40 @@
 #!/usr/bin/env bash
 # 安装定时备份与每周验证：/etc/cron.d/kadun-项目名；可重复运行，多套服务互不影响。
-# Has cron back this stack up every day and prove a backup every week: /etc/cron.d/kadun-PROJECT. Run again it changes what
-# is there; stacks of other names have files of their own.
+# Installs cron jobs that back up this stack every day and verify a backup every week: /etc/cron.d/kadun-PROJECT. A second run
+# replaces them; stacks with other names have files of their own.
 #
 #   scripts/install-cron.sh [--backup-at 03:17] [--verify-at 04:47] [--verify-on sun] [--mail ADDRESS] [--identity FILE]
 #   scripts/install-cron.sh --remove
 #
-#   --backup-at HH:MM   每天备份的时间 when to back up, every day, in the machine's time zone
-#   --verify-at HH:MM   验证的时间与星期 when to prove the newest backup,
-#   --verify-on DAY     and on which day: sun, mon, tue, wed, thu, fri, sat; daily; or never
-#   --mail ADDRESS      失败时发邮件到此地址 whom cron mails what failed; needs a mail system; without it root is mailed
-#   --identity FILE     加密备份的 age 私钥 opens encrypted backups for the weekly proof; without it checksums only
-#   --remove            删除 takes the file away again
+#   --backup-at HH:MM   每天备份的时间 the time of the daily backup, in the machine's time zone
+#   --verify-at HH:MM   验证的时间与星期 the time of the verification,
+#   --verify-on DAY     and its day: sun, mon, tue, wed, thu, fri, sat; daily; or never
+#   --mail ADDRESS      失败时发邮件到此地址 the address that cron mails failures to (root); needs a mail system
+#   --identity FILE     加密备份的 age 私钥 opens encrypted backups to verify them; without it only checksums are compared
+#   --remove            删除 removes the jobs
 #
-# 结果见 data/backups/backup.log。Every run leaves a line in backup.log in the backup folder.
+# 结果见 data/backups/backup.log。Every run adds a line to backup.log in the backup folder.
 set -euo pipefail
 
 ROOT=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
-# shellcheck source=scripts/lib/common.sh
-source "$ROOT/scripts/lib/common.sh"
 # shellcheck source=scripts/lib/stack.sh
 source "$ROOT/scripts/lib/stack.sh"
 
 FOLDER=/etc/cron.d
-action=install backup_at=03:17 verify_at=04:47 verify_on=sun mail='' identity=''
-
-parse_arguments() {
-    while (($#)); do
-        case $1 in
-            -h | --help) print_help "$ROOT/scripts/install-cron.sh"; exit ;;
-            --remove) action=remove ;;
-            --backup-at | --verify-at | --verify-on | --mail | --identity)
-                [[ -n ${2:-} ]] || usage_error "缺少参数 a value is missing: $1"
-                case $1 in
-                    --backup-at) check_time "$2"; backup_at=$2 ;;
-                    --verify-at) check_time "$2"; verify_at=$2 ;;
-                    --verify-on) check_day "$2"; verify_on=$2 ;;
-                    --mail) check_mail "$2"; mail=$2 ;;
-                    --identity) identity=$(absolute "$2") ;;
-                esac
-                shift
-                ;;
-            *) usage_error "未知参数 unknown argument: $1" ;;
-        esac
-        shift
-    done
-}
 
 check_time() {
-    [[ $1 =~ ^([01][0-9]|2[0-3]):[0-5][0-9]$ ]] || usage_error "时间格式为 HH:MM a time is HH:MM, such as 03:17: $1"
+    [[ $1 =~ ^([01][0-9]|2[0-3]):[0-5][0-9]$ ]] || usage_error "时间格式为 HH:MM a time must be HH:MM, such as 03:17: $1"
 }
 
 check_day() {
-    [[ $1 =~ ^(sun|mon|tue|wed|thu|fri|sat|daily|never)$ ]] || usage_error "星期为 a day is sun, mon, … sat, daily or never: $1"
+    [[ $1 =~ ^(sun|mon|tue|wed|thu|fri|sat|daily|never)$ ]] || usage_error "星期为 a day must be sun, mon, … sat, daily or never: $1"
 }
 
 check_mail() {
-    [[ $1 =~ ^[A-Za-z0-9@._+-]+$ ]] || usage_error "邮件地址无效 no mail address: $1"
+    [[ $1 =~ ^[A-Za-z0-9@._+-]+$ ]] || usage_error "邮件地址无效 not a mail address: $1"
 }
 
-# shell_word TEXT: as cron hands it to sh; cron itself wants % escaped.
+# shell_word TEXT: quoted for sh, and with % escaped for cron.
 shell_word() {
     local word
     word="'${1//\'/\'\\\'\'}'"
@@ -76,7 +51,7 @@ line() {
     printf '\n'
 }
 
-# table: the whole file. cron knows neither the shell's PATH nor its variables.
+# table: prints the whole file. cron does not know the shell's PATH and variables.
 table() {
     local docker path=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
     local -a with=()
@@ -92,7 +67,7 @@ table() {
 }
 
 install_table() {
-    local new=$FOLDER/.kadun-$project.new # cron passes over names with a dot
+    local new=$FOLDER/.kadun-$project.new # cron ignores names with a dot
     require_stack
     [[ -d $FOLDER ]] || die "未安装 cron。cron is missing: apt-get install cron"
     command -v cron >/dev/null || command -v crond >/dev/null || [[ -x /usr/sbin/cron ]] \
@@ -118,14 +93,23 @@ remove_table() {
     fi
 }
 
-parse_arguments "$@"
+parse_options "remove backup-at= verify-at= verify-on= mail= identity=" "$@"
+at_most 0
+action=${OPTION[remove]:+remove} action=${action:-install}
+backup_at=${OPTION[backup-at]:-03:17} verify_at=${OPTION[verify-at]:-04:47} verify_on=${OPTION[verify-on]:-sun}
+mail=${OPTION[mail]:-} identity=${OPTION[identity]:-}
+check_time "$backup_at"
+check_time "$verify_at"
+check_day "$verify_on"
+[[ -z $mail ]] || check_mail "$mail"
+[[ -z $identity ]] || identity=$(absolute "$identity")
 [[ $EUID == 0 ]] || die "请以 root 运行。Run as root: sudo scripts/install-cron.sh"
 [[ -e $ROOT/.env ]] || die "尚未初始化：请先执行 scripts/init.sh。Not prepared yet: run scripts/init.sh first"
 project=$(setting COMPOSE_PROJECT_NAME kadun)
 file=$FOLDER/kadun-$project
 if [[ -e $file ]] && ! grep -qxF "# $ROOT" "$file"; then
     other=$(sed -n '2s/^# //p' "$file")
-    # A stack that moved within the machine leaves such a file behind; one that is still there keeps it.
-    [[ ! -e $other/scripts/backup.sh ]] || die "$file 属于 $other 的服务：两套服务须有不同的项目名。It is that of $other: two stacks need two names"
+    # A stack that was moved within the machine leaves its file behind; one that still exists keeps it.
+    [[ ! -e $other/scripts/backup.sh ]] || die "$file 属于 $other 的服务：两套服务须有不同的项目名。It belongs to $other: two stacks need two names"
 fi
 "${action}_table"

@@ -1,68 +1,38 @@
 #!/usr/bin/env bash
 # 申请受信任的证书，并交给 certbot 自动续期；每次续期后自动启用。
-# Gets a trusted certificate by ACME (Let's Encrypt) and puts it to use; certbot renews it from then on, and
-# scripts/deploy-certificate.sh, its deploy hook, puts each renewal to use.
+# Gets a trusted certificate by ACME (Let's Encrypt) and installs it; certbot renews it from then on, and its deploy hook,
+# scripts/deploy-certificate.sh, installs each renewal.
 #
 #   scripts/issue-certificate.sh DOMAIN [DOMAIN…] [OPTION…] [-- CERTBOT-OPTION…]
 #
-#   DOMAIN            域名，可多个 the names for the certificate, such as example.com www.example.com
-#   --email ADDRESS   证书机构的联系邮箱（可省略）where the authority writes to; none is needed
-#   --dry-run         只演练，不产生证书 only tries it, at the staging authority, and keeps nothing
-#   --staging         演练机构的证书（不受信任）a certificate from the staging authority, which nobody trusts
+#   DOMAIN            域名，可多个 a name for the certificate, such as example.com; may be repeated
+#   --email ADDRESS   证书机构的联系邮箱（可省略）your address for the authority; optional
+#   --dry-run         只演练，不产生证书 tries it with the staging authority and keeps nothing
+#   --staging         演练机构的证书（不受信任）gets a certificate from the staging authority, which nobody trusts
 #   --standalone      首次启动之前，或 80 端口不归 nginx 时：certbot 自己监听 80 端口
-#                     before the first start, or where port 80 is not nginx's: certbot itself listens there
+#                     certbot itself listens on port 80: before the first start, or if nginx does not use port 80
 #   --dns PLUGIN      DNS-01：无需 80 端口，通配符可用；插件参数写在 -- 之后。DNS-01, which needs no open port and
 #                     allows *.example.com: a certbot plugin (cloudflare, rfc2136, …, or manual), its options after --
-#   --server URL      其他证书机构的 ACME 地址 another authority's ACME directory
+#   --server URL      其他证书机构的 ACME 地址 the ACME directory of another authority
 #
-# 使用即表示同意证书机构的条款。To run this is to agree to the authority's terms of service.
+# 使用即表示同意证书机构的条款。Running this means that you agree to the authority's terms of service.
 # 再次运行可更换域名；强制续期：-- --force-renewal。Run it again to change the names; -- --force-renewal renews at once.
 set -euo pipefail
 
 ROOT=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
-# shellcheck source=scripts/lib/common.sh
-source "$ROOT/scripts/lib/common.sh"
-# shellcheck source=scripts/lib/stack.sh
-source "$ROOT/scripts/lib/stack.sh"
-# shellcheck source=scripts/lib/selfsigned.sh
-source "$ROOT/scripts/lib/selfsigned.sh"
 # shellcheck source=scripts/lib/certificate.sh
 source "$ROOT/scripts/lib/certificate.sh"
 
-domains=()
-passed_on=()
-email='' way=webroot plugin='' server='' staging='' dry_run=''
-
-parse_arguments() {
-    while (($#)); do
-        case $1 in
-            -h | --help) print_help "$ROOT/scripts/issue-certificate.sh"; exit ;;
-            --email | --dns | --server)
-                [[ -n ${2:-} && $2 != -* ]] || usage_error "缺少参数 a value is missing: $1"
-                case $1 in
-                    --email) email=$2 ;;
-                    --dns) choose_way dns; plugin=${2#dns-} ;;
-                    --server) server=$2 ;;
-                esac
-                shift
-                ;;
-            --standalone) choose_way standalone ;;
-            --staging) staging=yes ;;
-            --dry-run) dry_run=yes ;;
-            --) shift; passed_on=("$@"); break ;;
-            -*) usage_error "未知参数 unknown argument: $1" ;;
-            *) domains+=("$1") ;;
-        esac
-        shift
-    done
+take_options() {
+    parse_options "email= dry-run staging standalone dns= server=" "$@"
+    domains=("${OPERANDS[@]}")
     ((${#domains[@]})) || usage_error "需要域名 a domain is needed"
-    [[ -z $staging || -z $server ]] || usage_error "--staging 与 --server 只能选一个 --staging and --server exclude each other"
+    [[ -z ${OPTION[standalone]:-} || -z ${OPTION[dns]:-} ]] || usage_error "--standalone 与 --dns 只能选一个 --standalone and --dns exclude each other"
+    [[ -z ${OPTION[staging]:-} || -z ${OPTION[server]:-} ]] || usage_error "--staging 与 --server 只能选一个 --staging and --server exclude each other"
+    way=webroot plugin=${OPTION[dns]:-} plugin=${plugin#dns-} server=${OPTION[server]:-}
+    if [[ -n ${OPTION[standalone]:-} ]]; then way=standalone; elif [[ -n $plugin ]]; then way=dns; fi
+    staging=${OPTION[staging]:-} dry_run=${OPTION[dry-run]:-}
     check_domains
-}
-
-choose_way() {
-    [[ $way == webroot || $way == "$1" ]] || usage_error "--standalone 与 --dns 只能选一个 --standalone and --dns exclude each other"
-    way=$1
 }
 
 check_domains() {
@@ -70,18 +40,18 @@ check_domains() {
     for domain in "${domains[@]}"; do
         ! is_ip "$domain" || usage_error "IP 地址请用自有证书：scripts/init.sh --domain $domain。For an IP address use a certificate of your own: scripts/init.sh --domain $domain"
         [[ ${#domain} -le 253 && $domain =~ ^(\*\.)?([A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?\.)+[A-Za-z0-9-]+$ ]] \
-            || usage_error "不是域名 no domain name (write 中文 names as xn--…): $domain"
+            || usage_error "不是域名 not a domain name (write 中文 names as xn--…): $domain"
         [[ $domain != \** || $way == dns ]] || usage_error "通配符只能用 --dns a wildcard needs --dns: $domain"
     done
 }
 
-# option_of NAME DEFAULT: the value of a certbot option among those that are passed on.
+# option_of NAME DEFAULT: the value of an option that is passed on to certbot.
 option_of() {
     local i value=$2
-    for ((i = 0; i < ${#passed_on[@]}; i++)); do
-        case ${passed_on[i]} in
-            "$1") value=${passed_on[i + 1]:-} ;;
-            "$1="*) value=${passed_on[i]#*=} ;;
+    for ((i = 0; i < ${#PASSED_ON[@]}; i++)); do
+        case ${PASSED_ON[i]} in
+            "$1") value=${PASSED_ON[i + 1]:-} ;;
+            "$1="*) value=${PASSED_ON[i]#*=} ;;
         esac
     done
     printf '%s' "$value"
@@ -97,7 +67,7 @@ check_machine() {
     fi
 }
 
-# check_webroot: nginx really serves what certbot will write; a failure at the authority counts against its limits.
+# check_webroot: nginx serves what certbot will write. A failure at the authority would count against its limits.
 check_webroot() {
     local name folder=data/acme/.well-known/acme-challenge said
     need curl curl
@@ -110,7 +80,7 @@ check_webroot() {
     [[ $http_port == 80 || -n $server ]] || warn "证书机构只访问 80 端口，而 nginx 在 $http_port：须由外部转发，否则请用 --standalone 或 --dns。The authority asks at port 80 while nginx listens on $http_port: forward that port, or use --standalone or --dns"
 }
 
-# check_names_resolve: a name that leads nowhere is the commonest failure.
+# check_names_resolve: a name without a DNS record is the most common failure.
 check_names_resolve() {
     local domain
     for domain in "${domains[@]}"; do
@@ -118,7 +88,7 @@ check_names_resolve() {
     done
 }
 
-# hook: what certbot has sh run after each renewal. Its first word must be a program; the path may hold anything.
+# hook: the command that certbot runs in sh after each renewal. Its first word must be a program.
 hook() {
     local quote="'\\''"
     printf "bash '%s'" "${ROOT//\'/"$quote"}/scripts/deploy-certificate.sh"
@@ -128,7 +98,7 @@ run_certbot() {
     local domain
     local -a options=(--non-interactive --agree-tos --cert-name "$lineage_name" --keep-until-expiring --expand
         --renew-with-new-domains --key-type ecdsa --deploy-hook "$(hook)")
-    if [[ -n $email ]]; then options+=(--email "$email"); else options+=(--register-unsafely-without-email); fi
+    if [[ -n ${OPTION[email]:-} ]]; then options+=(--email "${OPTION[email]}"); else options+=(--register-unsafely-without-email); fi
     if [[ -n $staging ]]; then options+=(--staging); fi
     if [[ -n $dry_run ]]; then options+=(--dry-run); fi
     if [[ -n $server ]]; then options+=(--server "$server"); fi
@@ -143,10 +113,10 @@ run_certbot() {
         fi ;;
     esac
     for domain in "${domains[@]}"; do options+=(--domain "$domain"); done
-    certbot certonly "${options[@]}" "${passed_on[@]}"
+    certbot certonly "${options[@]}" "${PASSED_ON[@]}"
 }
 
-# authority_changes: the certificate here is in date, but another authority's, the staging one's perhaps.
+# authority_changes: the present certificate is valid, but from another authority, such as the staging one.
 authority_changes() {
     local wanted=${server:-https://acme-v02.api.letsencrypt.org/directory}
     [[ -z $staging && -e $renewal && $(renewal_value server) != "$wanted" ]]
@@ -156,7 +126,7 @@ renewal_value() {
     sed -n "s/^$1 = //p" "$renewal"
 }
 
-# renew_by_webroot: a certificate that certbot fetched on nginx's port, before nginx was there, is renewed through nginx.
+# renew_by_webroot: a certificate that certbot fetched on nginx's port, before the first start, is renewed through nginx.
 renew_by_webroot() {
     local port
     port=$(renewal_value http01_port)
@@ -167,23 +137,23 @@ renew_by_webroot() {
     mv -fT -- "$renewal.new" "$renewal"
 }
 
-# deploy: the hook has done it, unless it failed, or nothing was due and yet something else is served.
+# deploy: installs the certificate unless the hook has done so.
 deploy() {
     local lineage=$config_dir/live/$lineage_name
     if cmp -s "$lineage/fullchain.pem" https_certificates/fullchain.pem; then return; fi
     RENEWED_LINEAGE=$lineage RENEWED_DOMAINS=${domains[*]} "$ROOT/scripts/deploy-certificate.sh"
 }
 
-# check_timer: who renews it.
+# check_timer: warns if nothing renews the certificate.
 check_timer() {
     local timer
     for timer in certbot.timer certbot-renew.timer snap.certbot.renew.timer; do
         if systemctl is-enabled --quiet "$timer" 2>/dev/null; then return; fi
     done
-    [[ -e /etc/cron.d/certbot ]] || warn "未发现自动续期的定时任务。Nothing here renews it: have cron run 'certbot -q renew' twice a day"
+    [[ -e /etc/cron.d/certbot ]] || warn "未发现自动续期的定时任务。Nothing renews it automatically: have cron run 'certbot -q renew' twice a day"
 }
 
-parse_arguments "$@"
+take_options "$@"
 cd "$ROOT"
 check_machine
 http_port=$(setting KADUN_HTTP_PORT 80)
@@ -192,13 +162,13 @@ config_dir=$(option_of --config-dir /etc/letsencrypt)
 renewal=$config_dir/renewal/$lineage_name.conf
 if [[ $way == webroot ]]; then check_webroot; fi
 if [[ $way != dns ]]; then check_names_resolve; fi
-run_certbot || die "未能取得证书，原证书继续使用；请看上面 certbot 的说明。No certificate; the old one stays in use. certbot says why above: does each domain lead here, and is port 80 open to the world? (else --dns)"
+run_certbot || die "未能取得证书，原证书继续使用；请看上面 certbot 的说明。No certificate was issued; the old one stays in use. certbot says why above: does each domain point to this server, and is port 80 reachable from outside? (otherwise use --dns)"
 if [[ -n $dry_run ]]; then
     say "演练成功，未改动任何内容。It works: nothing was changed. Run it again without --dry-run"
     exit
 fi
 renew_by_webroot
-deploy || die "证书已取得，但未能启用。The certificate is there but not in use: see above, then run scripts/deploy-certificate.sh ${config_dir@Q}/live/$lineage_name/{fullchain,privkey}.pem"
-env_file set .env KADUN_DOMAIN "${domains[*]}" # whom scripts/cardctl doctor expects the certificate to name
+deploy || die "证书已取得，但未能启用。The certificate was issued but is not in use: see above, then run scripts/deploy-certificate.sh ${config_dir@Q}/live/$lineage_name/{fullchain,privkey}.pem"
+env_file set .env KADUN_DOMAIN "${domains[*]}" # scripts/cardctl doctor checks the certificate for these names
 check_timer
-say "完成：证书会自动续期并启用。Done: certbot renews it, and each renewal is put to use by itself."
+say "完成：证书会自动续期并启用。Done: certbot renews it, and each renewal is installed automatically."

@@ -10,10 +10,6 @@
 set -euo pipefail
 
 ROOT=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
-# shellcheck source=scripts/lib/common.sh
-source "$ROOT/scripts/lib/common.sh"
-# shellcheck source=scripts/lib/stack.sh
-source "$ROOT/scripts/lib/stack.sh"
 # shellcheck source=scripts/lib/images.sh
 source "$ROOT/scripts/lib/images.sh"
 

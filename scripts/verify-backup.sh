@@ -13,12 +13,6 @@
 set -euo pipefail
 
 ROOT=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
-# shellcheck source=scripts/lib/common.sh
-source "$ROOT/scripts/lib/common.sh"
-# shellcheck source=scripts/lib/stack.sh
-source "$ROOT/scripts/lib/stack.sh"
-# shellcheck source=scripts/lib/database.sh
-source "$ROOT/scripts/lib/database.sh"
 # shellcheck source=scripts/lib/archive.sh
 source "$ROOT/scripts/lib/archive.sh"
 # shellcheck source=scripts/lib/backups.sh

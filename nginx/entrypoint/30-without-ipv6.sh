@@ -1,5 +1,5 @@
 #!/bin/sh
-# Run by the image at each start, after the template: where the kernel has no IPv6, listening on it would stop nginx.
+# Runs at each start, after the template is rendered: nginx does not start if it should listen on IPv6 and the kernel has none.
 set -eu
 [ -e /proc/net/if_inet6 ] && exit 0
 sed -i '/listen \[::\]:/d' /etc/nginx/conf.d/kadun.conf

@@ -1,13 +1,13 @@
 #!/bin/sh
-# Run by the image at each start: whom KADUN_ADMIN_ALLOW lets near the console. Empty: everybody.
+# Runs at each start: writes which addresses may open the console (KADUN_ADMIN_ALLOW). Empty: all.
 set -euf
 
-# Named after the setting, since nginx names this file where an entry is no network.
+# Named after the setting: nginx names this file if an entry is not a network.
 file=/etc/nginx/conf.d/kadun_admin_allow.conf
 allowed=${KADUN_ADMIN_ALLOW-}
 
 refuse() {
-    echo "${0##*/}: KADUN_ADMIN_ALLOW in .env: '$1' is no address and no network (203.0.113.7, 2001:db8::/32)" >&2
+    echo "${0##*/}: KADUN_ADMIN_ALLOW in .env: '$1' is not an address or network (203.0.113.7, 2001:db8::/32)" >&2
     exit 1
 }
 
@@ -17,7 +17,7 @@ strangers=0
 if [ $# != 0 ]; then
     strangers=1
 elif [ "$allowed" != "${allowed#*,}" ]; then
-    refuse "$allowed" # whoever wrote that meant to close something
+    refuse "$allowed" # a list without an entry is a mistake, not "everybody"
 fi
 {
     echo "geo \$kadun_admin_stranger {"

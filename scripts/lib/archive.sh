@@ -1,6 +1,9 @@
 # shellcheck shell=bash
-# Archives (see lib/archive.py): written, encrypted, read, compared. Sourced after database.sh, never run. An archive whose
-# name ends in .age is encrypted; IDENTITY is the file that opens it. A bare dump of pg_dump (.dump) can be restored, too.
+# Archives (see lib/archive.py): written, encrypted, read, compared. Sourced, never run. An archive whose name ends in .age
+# is encrypted; IDENTITY is the file that opens it. A bare dump of pg_dump (.dump) can be restored, too.
+
+# shellcheck source=scripts/lib/database.sh
+source "$ROOT/scripts/lib/database.sh"
 
 IDENTITY=''
 MANIFEST='' # of the archive that read_archive has read; empty for a bare dump

@@ -1,5 +1,8 @@
 # shellcheck shell=bash
-# The backup folder, and how runs are reported. Sourced after common.sh and stack.sh, never run. Needs ROOT.
+# The backup folder, and how runs are reported. Sourced, never run.
+
+# shellcheck source=scripts/lib/stack.sh
+source "$ROOT/scripts/lib/stack.sh"
 
 BACKUP_FOLDER='' # set by find_folder
 

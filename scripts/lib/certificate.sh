@@ -1,51 +1,56 @@
 # shellcheck shell=bash
-# What makes a certificate fit to be served. Needs openssl. Sourced after selfsigned.sh and stack.sh, never run.
+# Checks whether a certificate and its key can be served. Needs openssl. Sourced, never run.
 
-# certificate_problem CHAIN KEY FOLDER NAME…: prints in one line why the pair must not be served, or nothing when it
-# may. FOLDER, an empty one, gets the certificates one by one: 0.pem is the server's, 1.pem its issuer's, and so on.
+# shellcheck source=scripts/lib/stack.sh
+source "$ROOT/scripts/lib/stack.sh"
+# shellcheck source=scripts/lib/selfsigned.sh
+source "$ROOT/scripts/lib/selfsigned.sh"
+
+# certificate_problem CHAIN KEY FOLDER NAME…: prints in one line why the pair cannot be served, or nothing if it can. Writes
+# the certificates into FOLDER, an empty one: 0.pem is the server's, 1.pem its issuer's, and so on.
 certificate_problem() {
     local chain=$1 key=$2 folder=$3
     shift 3
-    # Each prints what it finds and fails; the first to do so has the word.
+    # The first that fails prints the reason.
     { check_chain_form "$chain" && check_key_form "$key" && check_split "$chain" "$folder" \
         && check_match "$key" "$folder" && check_dates "$folder" && check_links "$folder" \
         && check_names "$folder/0.pem" "$@"; } || true
 }
 
-# check_chain_form FILE: certificates in PEM, and nothing secret, for the world may read this file.
+# check_chain_form FILE: certificates in PEM, and no private key, since anybody may read this file.
 check_chain_form() {
     if [[ ! -f $1 || ! -r $1 ]]; then
         echo "无法读取 cannot be read: $1"
     elif LC_ALL=C grep -aq 'PRIVATE KEY-----' "$1"; then
-        echo "证书文件内含私钥，请分成两个文件。The certificate's file also holds a private key: make two files of it: $1"
+        echo "证书文件内含私钥，请分成两个文件。The certificate's file also holds a private key: split it into two files: $1"
     elif LC_ALL=C grep -aq '^-----BEGIN CERTIFICATE-----' "$1"; then
         return 0
     elif openssl x509 -inform DER -in "$1" -noout 2>/dev/null; then
-        echo "证书是 DER 格式，请转为 PEM。The certificate is in DER; make it PEM: openssl x509 -inform DER -in ${1@Q} -out fullchain.pem"
+        echo "证书是 DER 格式，请转为 PEM。The certificate is in DER; convert it to PEM: openssl x509 -inform DER -in ${1@Q} -out fullchain.pem"
     else
-        echo "不是 PEM 证书 holds no certificate in PEM: $1"
+        echo "不是 PEM 证书 is not a certificate in PEM: $1"
     fi
     return 1
 }
 
-# check_key_form FILE: one private key in PEM that opens without a password, since nobody is there to type it.
+# check_key_form FILE: a private key in PEM without a password, which nobody could type when nginx starts.
 check_key_form() {
     if [[ ! -f $1 || ! -r $1 ]]; then
         echo "无法读取 cannot be read: $1"
     elif LC_ALL=C grep -aqE '^-----BEGIN ENCRYPTED|^Proc-Type: .*ENCRYPTED' "$1"; then
-        echo "私钥有密码，nginx 无法打开；请去除。The private key has a password; take it off: openssl pkey -in ${1@Q} -out privkey.pem"
+        echo "私钥有密码，nginx 无法打开；请去除。The private key has a password; remove it: openssl pkey -in ${1@Q} -out privkey.pem"
     elif LC_ALL=C grep -aqE '^-----BEGIN ([A-Z]+ )?PRIVATE KEY-----' "$1"; then
         if openssl pkey -in "$1" -noout 2>/dev/null </dev/null; then return 0; fi
         echo "私钥已损坏 the private key is damaged: $1"
     elif openssl pkey -inform DER -in "$1" -noout 2>/dev/null </dev/null; then
-        echo "私钥是 DER 格式，请转为 PEM。The private key is in DER; make it PEM: openssl pkey -inform DER -in ${1@Q} -out privkey.pem"
+        echo "私钥是 DER 格式，请转为 PEM。The private key is in DER; convert it to PEM: openssl pkey -inform DER -in ${1@Q} -out privkey.pem"
     else
-        echo "不是 PEM 私钥 holds no private key in PEM: $1"
+        echo "不是 PEM 私钥 is not a private key in PEM: $1"
     fi
     return 1
 }
 
-# check_split CHAIN FOLDER: each certificate into a file of its own, and each can be read.
+# check_split CHAIN FOLDER: writes each certificate into a file of its own and checks that it can be parsed.
 check_split() {
     local file
     awk -v folder="$2" '
@@ -60,13 +65,13 @@ check_split() {
     done
 }
 
-# place_of FILE: which certificate of the chain this is, as people count.
+# place_of FILE: the number of this certificate in the chain, from 1.
 place_of() {
     local file=${1##*/}
     echo $((${file%.pem} + 1))
 }
 
-# check_match KEY FOLDER: the key is the first certificate's.
+# check_match KEY FOLDER: the key belongs to the first certificate.
 check_match() {
     local key file
     key=$(openssl pkey -in "$1" -pubout 2>/dev/null)
@@ -76,11 +81,11 @@ check_match() {
         echo "证书链顺序错误：服务器证书应在最前，之后依次是各签发者。The chain is in the wrong order: the server's certificate comes first, then each issuer"
         return 1
     done
-    echo "私钥与证书不匹配。The private key is not this certificate's"
+    echo "私钥与证书不匹配。The private key does not belong to this certificate"
     return 1
 }
 
-# check_dates FOLDER: all are in date now.
+# check_dates FOLDER: all certificates are valid now.
 check_dates() {
     local file start end
     for file in "$1"/*.pem; do
@@ -95,7 +100,7 @@ check_dates() {
     done
 }
 
-# check_links FOLDER: each certificate was issued by the next, and no issuer is missing that can be known to be.
+# check_links FOLDER: each certificate was issued by the next one, and the server's is not alone if it needs an issuer.
 check_links() {
     local file issuer
     for file in "$1"/*.pem; do
@@ -108,7 +113,7 @@ check_links() {
     done
     [[ ! -e $1/1.pem ]] || return 0
     is_self_signed "$1/0.pem" || is_publicly_trusted "$1/0.pem" "$1/0.pem" && return 0
-    echo "证书链不完整：请在服务器证书之后附上签发者的证书。The chain is not whole: add the issuer's certificate after the server's"
+    echo "证书链不完整：请在服务器证书之后附上签发者的证书。The chain is incomplete: add the issuer's certificate after the server's"
     return 1
 }
 
@@ -127,7 +132,7 @@ check_names() {
     local file=$1 name check
     shift
     if ! openssl x509 -in "$file" -noout -ext subjectAltName 2>/dev/null | grep -qE 'DNS:|IP Address:'; then
-        echo "证书没有 subjectAltName，客户端不会接受。The certificate has no subjectAltName, so that no client accepts it"
+        echo "证书没有 subjectAltName，客户端不会接受。The certificate has no subjectAltName, so no client accepts it"
         return 1
     fi
     for name in "$@"; do
@@ -140,18 +145,18 @@ check_names() {
     done
 }
 
-# certificate_names FILE: what it names, in one line.
+# certificate_names FILE: its names on one line.
 certificate_names() {
     openssl x509 -in "$1" -noout -ext subjectAltName 2>/dev/null \
         | sed -n 's/^ *//; s/DNS://g; s/IP Address://g; s/, / /g; 2p'
 }
 
-# certificate_fact FILE serial|enddate: one of its facts.
+# certificate_fact FILE serial|enddate
 certificate_fact() {
     openssl x509 -in "$1" -noout "-$2" | cut -d = -f 2-
 }
 
-# nginx_runs: there is an nginx to tell of a new certificate.
+# nginx_runs: nginx's container is running.
 nginx_runs() {
     command -v docker >/dev/null && [[ -n $(compose ps --quiet --status running nginx 2>/dev/null </dev/null) ]]
 }

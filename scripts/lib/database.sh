@@ -1,6 +1,8 @@
 # shellcheck shell=bash
-# Databases in service `database`: dumped, restored, compared, exchanged. Sourced after common.sh and stack.sh, never run.
+# Databases in service `database`: dumped, restored, exchanged. Sourced, never run.
 
+# shellcheck source=scripts/lib/stack.sh
+source "$ROOT/scripts/lib/stack.sh"
 # shellcheck source=postgres/url.sh
 source "$ROOT/postgres/url.sh"
 

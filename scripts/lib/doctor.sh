@@ -19,6 +19,7 @@ doctor() {
     facts=$(host_facts)
     if runs app; then
         report=$(compose exec -T app python -m app doctor --host-facts - --format "$format" <<<"$facts") || status=$?
+        ((status <= 1)) || report='' # the engine's message: the container ended meanwhile
     fi
     image=$(setting KADUN_APP_IMAGE)
     if [[ -z $report ]] && ! docker image inspect "$image" >/dev/null 2>&1; then

@@ -1,13 +1,13 @@
 # shellcheck shell=bash
-# Runs inside service `database`, handed to its bash by lib/dump.sh: dump-snapshot.sh MANIFEST_SQL
-# stdout: a dump in pg_dump's custom format. stderr: the errors, and behind `kadun: ` the SHA-256 of what was
-# written and what the database held, seen in the dump's own snapshot, whatever was committed meanwhile.
+# Dumps the database. lib/database.sh passes this script to bash in service `database`: dump-snapshot.sh CONTENTS_SQL
+# stdout: a dump in pg_dump's custom format. stderr: errors and, in lines that begin with `kadun: `, the SHA-256 of the dump
+# and the output of contents.sql, both from one snapshot, whatever is committed meanwhile.
 set -euo pipefail
 
 coproc SESSION { as-role backup psql --no-psqlrc --quiet --tuples-only --no-align --set=ON_ERROR_STOP=1; }
 session=$SESSION_PID answers=${SESSION[0]} questions=${SESSION[1]}
 
-# ask LINE…: for the session that holds the snapshot.
+# ask LINE…: sends lines to the session that holds the snapshot.
 ask() { printf '%s\n' "$@" >&"$questions"; }
 
 ask "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;" \

@@ -1,26 +1,20 @@
 # shellcheck shell=bash
-# What save-images.sh and load-images.sh share. Sourced after stack.sh, never run.
+# What save-images.sh and load-images.sh share. Sourced, never run.
 # shellcheck disable=SC2034  # PACKER and IMAGES are for the scripts that source this
 
-# parse_file ARGUMENT…: the one archive that the caller names, into FILE.
+# shellcheck source=scripts/lib/stack.sh
+source "$ROOT/scripts/lib/stack.sh"
+
+# parse_file ARGUMENT…: sets FILE, the archive that the caller names.
 parse_file() {
-    FILE=''
-    while (($#)); do
-        case $1 in
-            -h | --help) print_help "$0"; exit ;;
-            -*) usage_error "未知参数 unknown argument: $1" ;;
-            *)
-                [[ -z $FILE ]] || usage_error "只能有一个文件 one FILE only: $1"
-                FILE=$1
-                ;;
-        esac
-        shift
-    done
+    parse_options '' "$@"
+    ((${#OPERANDS[@]} <= 1)) || usage_error "只能有一个文件 one FILE only: ${OPERANDS[1]}"
+    FILE=${OPERANDS[0]:-}
     [[ -n $FILE ]] || usage_error "缺少文件名 FILE is missing"
     choose_packer "$FILE"
 }
 
-# choose_packer FILE: its name says how it is packed; PACKER, which is there, does that, and undoes it with -d.
+# choose_packer FILE: sets PACKER, the program that packs a file of this name; -d makes it unpack.
 choose_packer() {
     case $1 in
         *.tar.zst) PACKER=zstd && need zstd zstd ;;
@@ -29,7 +23,7 @@ choose_packer() {
     esac
 }
 
-# find_images: what this checkout's stack starts, into IMAGES.
+# find_images: sets IMAGES, the images that this checkout's stack uses.
 find_images() {
     local listed
     listed=$(compose config --images </dev/null) || die "无法读取 docker-compose.yml 或 .env。docker compose cannot read its settings"

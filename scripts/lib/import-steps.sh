@@ -1,6 +1,9 @@
 # shellcheck shell=bash
 # The steps of scripts/import.sh: the bundle in the folder STAGED becomes this checkout's stack.
-# Sourced after archive.sh, never run.
+# Sourced, never run.
+
+# shellcheck source=scripts/lib/archive.sh
+source "$ROOT/scripts/lib/archive.sh"
 
 APP_FOLDERS=(keys files functions) # those in data/ that belong to the service's user
 ARRIVED=$ROOT/data/.arrived        # names the bundle whose database stands here

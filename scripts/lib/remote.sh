@@ -1,6 +1,9 @@
 # shellcheck shell=bash
-# The other server of scripts/migrate-to.sh, over SSH. Sourced after bundle.sh, never run.
-# Needs HOST, DIRECTORY and SSH_OPTIONS. One connection serves all commands, so that a password is typed once.
+# The new server of scripts/migrate-to.sh, over SSH. Sourced, never run. Needs HOST, DIRECTORY and SSH_OPTIONS.
+# All commands share one connection, so that a password is typed once.
+
+# shellcheck source=scripts/lib/database.sh
+source "$ROOT/scripts/lib/database.sh"
 
 SSH_SOCKET=''
 
@@ -9,7 +12,7 @@ open_connection() {
     SSH_OPTIONS+=(-o ControlMaster=auto -o "ControlPath=$SSH_SOCKET/%C" -o ControlPersist=60
         -o ServerAliveInterval=15 -o ServerAliveCountMax=8 -o ConnectTimeout=20)
     ssh "${SSH_OPTIONS[@]}" -- "$HOST" true </dev/null \
-        || die "无法登录 $HOST（ssh 的原因见上）。Cannot log in to $HOST; what ssh says of it stands above"
+        || die "无法登录 $HOST（ssh 的原因见上）。Cannot log in to $HOST; see ssh's message above"
 }
 
 close_connection() {
@@ -18,29 +21,29 @@ close_connection() {
     rm -rf -- "$SSH_SOCKET"
 }
 
-# quoted WORD…: as one line that any shell reads as these words.
+# quoted WORD…: the words as one line, quoted for any shell.
 quoted() {
     local word
     for word in "$@"; do printf "'%s' " "${word//\'/\'\\\'\'}"; done
 }
 
-# remote COMMAND…: there, with this standard input.
+# remote COMMAND…: runs it on the new server, with this standard input.
 remote() {
     # shellcheck disable=SC2029  # quoted for the shell on the other side
     ssh "${SSH_OPTIONS[@]}" -- "$HOST" "$(quoted "$@")"
 }
 
-# remote_checkout COMMAND…: in the other server's checkout.
+# remote_checkout COMMAND…: runs it in the new server's checkout.
 remote_checkout() {
     # shellcheck disable=SC2016  # for the bash on the other side
     remote bash -c 'cd -- "$1" && shift && exec "$@"' bash "$DIRECTORY" "$@"
 }
 
-# check_remote KILOBYTES: Docker, tools, room and the folder are as they must be. Prints what the folder holds: code or nothing.
+# check_remote KILOBYTES: checks Docker, tools, space and the folder. Prints what the folder holds: `code` or `nothing`.
 check_remote() {
     remote bash -s -- "$DIRECTORY" "$1" "$(own_schema)" <<'END'
         fail() { printf '%s: %s\n' "$(hostname)" "$1" >&2; exit 1; }
-        for program in docker tar openssl flock awk sha256sum; do
+        for program in docker tar openssl flock python3 age-keygen; do
             command -v "$program" >/dev/null || fail "缺少 $program。It lacks $program: run scripts/provision.sh there first"
         done
         docker compose version >/dev/null 2>&1 || fail "缺少 Docker Compose。It lacks Docker Compose: run scripts/provision.sh there first"
@@ -56,21 +59,21 @@ check_remote() {
             [[ ! ${schema%.py} < $3 ]] || fail "$1 中的代码较旧：请先更新。The code in $1 is older than here (schema ${schema%.py}, here $3): update it first"
             echo code
         elif [[ -d $1 && -n $(ls -A -- "$1") ]]; then
-            fail "$1 非空且不是卡盾的目录。$1 is not empty, and no checkout of Kadun: choose another --directory"
+            fail "$1 非空且不是卡盾的目录。$1 is not empty and not a checkout of Kadun: choose another --directory"
         else
             echo nothing
         fi
 END
 }
 
-# send_code: this checkout's, whole or not at all; with its history where it is a clone, so that it can be upgraded.
+# send_code: copies this checkout's code, whole or not at all; with its history if it is a clone, so that it can be upgraded.
 send_code() {
     # shellcheck disable=SC2016  # for the bash on the other side
     pack_code | remote bash -c 'rm -rf -- "$1.new" && mkdir -p -- "$1.new" && tar -x -C "$1.new" -f - --no-same-owner &&
         mkdir -p -- "$1" && mv -T -- "$1.new" "$1"' bash "$DIRECTORY"
 }
 
-# pack_code: a tar of the code, none of what scripts/init.sh and the service make.
+# pack_code: prints a tar of the code, without what scripts/init.sh and the service have made.
 pack_code() {
     local -a git=(git -c safe.directory='*' -C "$ROOT")
     if command -v git >/dev/null && [[ -d $ROOT/.git ]] && "${git[@]}" rev-parse HEAD >/dev/null 2>&1; then

@@ -1,17 +1,17 @@
 # shellcheck shell=bash
-# The secrets, and where the database is, which they decide. For scripts/init.sh. Sourced, never run.
+# Makes the secrets, whose URLs say where the database is. For scripts/init.sh. Sourced, never run.
 
 readonly CONTAINER=database:5432 EXTERNAL_FILES=docker-compose.yml:docker-compose.external-database.yml
 DATABASE_HOSTS=$CONTAINER
 
-# An IPv6 address stands in brackets, as in every URL.
+# check_hosts HOSTS: as in a URL, with IPv6 addresses in brackets.
 check_hosts() {
     local host='(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?)(:[1-9][0-9]{0,4})?'
     [[ $1 =~ ^$host(,$host)*$ && $1 != database && $1 != database:* ]] \
         || usage_error "不是 HOST[:PORT][,HOST[:PORT]…]。Not HOST[:PORT][,HOST[:PORT]…]: $1"
 }
 
-# What is there already decides where the database is; a new password would not fit an old database.
+# check_database: existing secrets decide where the database is; a new password would not fit an existing database.
 check_database() {
     local name there=''
     if [[ -e secrets/owner_url ]]; then there=$(sed 's|.*@||; s|/.*||' secrets/owner_url); fi
@@ -30,7 +30,7 @@ check_database() {
     fi
 }
 
-# .env says in its own way whether the database is in a container.
+# check_compose_file: COMPOSE_FILE in .env must agree with the secrets about where the database is.
 check_compose_file() {
     local files in_files=no in_secrets=no
     [[ -e .env ]] || return 0
@@ -51,13 +51,13 @@ is_external() {
     [[ $DATABASE_HOSTS != "$CONTAINER" ]]
 }
 
-# The administrator's password is for the container's own database.
+# secret_names: the administrator's password exists for the database in its container only.
 secret_names() {
     is_external || echo db_password
     printf '%s\n' owner_url backup_url database_url kernal_data_key
 }
 
-# A folder that its owner has closed is PostgreSQL's, once it has run.
+# has_cluster: once PostgreSQL has run, the folder is closed to others or holds its files.
 has_cluster() {
     [[ -d data/postgres ]] || return 1
     [[ ! -r data/postgres || ! -x data/postgres || -n $(ls -A data/postgres) ]]
@@ -80,13 +80,13 @@ new_password() {
     openssl rand -hex 24
 }
 
-# new_url ROLE: with a password of its own, which postgres/roles.sql gives to the role.
+# new_url ROLE: a URL with a new password, which postgres/roles.sql gives to the role.
 new_url() {
     local password settings=''
     password=$(new_password) && [[ -n $password ]] || return 1
     if is_external; then
         [[ ,$DATABASE_HOSTS =~ ^(,(127\.0\.0\.1|localhost|\[::1\])(:[0-9]+)?)+$ ]] || settings+='&sslmode=require'
-        [[ $DATABASE_HOSTS != *,* ]] || settings+='&target_session_attrs=read-write' # the primary, whichever it is
+        [[ $DATABASE_HOSTS != *,* ]] || settings+='&target_session_attrs=read-write' # whichever host is the primary
     fi
     printf 'postgresql://%s:%s@%s/kadun%s\n' "$1" "$password" "$DATABASE_HOSTS" "${settings/#&/?}"
 }

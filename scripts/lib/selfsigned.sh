@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# The first certificate, until there is a real one. Needs openssl. Sourced, never run.
+# Makes the first, self-signed certificate. Needs openssl. Sourced, never run.
 
 is_ipv6() { [[ $1 == *:*:* && $1 =~ ^[0-9A-Fa-f:.]+$ ]]; }
 is_ip() { [[ $1 =~ ^[0-9]+(\.[0-9]+){3}$ ]] || is_ipv6 "$1"; }
@@ -8,8 +8,8 @@ new_key() {
     openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256
 }
 
-# self_signed KEY NAME…: a certificate for this machine and the names, which may be IP addresses.
-# Valid for ten years, since nobody renews it; a real one takes its place once there is a domain.
+# self_signed KEY NAME…: a certificate for this machine and the names, which may be IP addresses. Valid for ten years, since
+# nobody renews it.
 self_signed() {
     local key=$1 name names=DNS:localhost,IP:127.0.0.1,IP:::1
     shift

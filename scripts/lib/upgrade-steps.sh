@@ -1,6 +1,10 @@
 # shellcheck shell=bash
-# Steps of scripts/upgrade.sh: putting the old version back, and measuring the interruption. Sourced after archive.sh and
-# backups.sh, never run.
+# Steps of scripts/upgrade.sh: putting the old version back, and measuring the interruption. Sourced, never run.
+
+# shellcheck source=scripts/lib/archive.sh
+source "$ROOT/scripts/lib/archive.sh"
+# shellcheck source=scripts/lib/backups.sh
+source "$ROOT/scripts/lib/backups.sh"
 
 # previous_image IMAGE: the name under which the old image is kept.
 previous_image() {

@@ -29,13 +29,13 @@ EXPIRED, FUTURE = on_their_own(first_day=-9, days=8), on_their_own(first_day=1)
 OLD_MIDDLE = Issued.make("An old intermediate", issuer=ROOT_CA, authority=True, first_day=-9, days=8)
 CHAIN = GOOD.pem + MIDDLE.pem
 REFUSED: dict[str, tuple[bytes, bytes, str]] = {
-    "a key of another certificate": (CHAIN, OTHER.key_bytes(), "The private key is not this certificate's"),
+    "a key of another certificate": (CHAIN, OTHER.key_bytes(), "The private key does not belong to this certificate"),
     "a key with a password": (CHAIN, GOOD.key_bytes(password=b"secret"), "The private key has a password"),
     "a key in DER": (CHAIN, GOOD.key_bytes(Encoding.DER), "The private key is in DER"),
     "a key cut short": (CHAIN, GOOD.key_bytes()[:90] + b"\n", "the private key is damaged"),
-    "no key": (CHAIN, b"", "holds no private key in PEM"),
+    "no key": (CHAIN, b"", "is not a private key in PEM"),
     "a certificate in DER": (GOOD.der, GOOD.key_bytes(), "The certificate is in DER"),
-    "no certificate": (b"", GOOD.key_bytes(), "holds no certificate in PEM"),
+    "no certificate": (b"", GOOD.key_bytes(), "is not a certificate in PEM"),
     "a chain cut short": (CHAIN[:-200], GOOD.key_bytes(), "Certificate 2 of the chain is damaged"),
     "a chain with the key in it": (CHAIN + GOOD.key_bytes(), GOOD.key_bytes(), "also holds a private key"),
     "an expired one": (EXPIRED.pem, EXPIRED.key_bytes(), "Certificate 1 of the chain expired on"),
@@ -43,7 +43,7 @@ REFUSED: dict[str, tuple[bytes, bytes, str]] = {
     "an expired issuer": (GOOD.pem + OLD_MIDDLE.pem, GOOD.key_bytes(), "Certificate 2 of the chain expired on"),
     "the issuer first": (MIDDLE.pem + GOOD.pem, GOOD.key_bytes(), "The chain is in the wrong order"),
     "issuers in the wrong order": (GOOD.pem + ROOT_CA.pem + MIDDLE.pem, GOOD.key_bytes(), "has not issued number 1"),
-    "no issuer": (GOOD.pem, GOOD.key_bytes(), "The chain is not whole"),
+    "no issuer": (GOOD.pem, GOOD.key_bytes(), "The chain is incomplete"),
     "no names": (NAMELESS_CA.pem, NAMELESS_CA.key_bytes(), "The certificate has no subjectAltName"),
 }
 
@@ -172,7 +172,7 @@ def test_hsts_goes_with_public_trust_and_with_the_setting(checkout: Path, deploy
         settings.write_text(text.replace("KADUN_HSTS=max-age=63072000", 'KADUN_HSTS=" always; return 444; #'))
         refused = deploy(CHAIN, GOOD.key_bytes(), check=False)
         assert refused.returncode == 1
-        assert "KADUN_HSTS in .env is no value of that header" in refused.stderr
+        assert "KADUN_HSTS in .env is not a valid value of that header" in refused.stderr
     finally:
         settings.write_text(text)
 

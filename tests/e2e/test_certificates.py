@@ -75,7 +75,7 @@ def test_a_dry_run_goes_all_the_way_and_changes_nothing(site: Site, authority: A
 
 def test_a_certificate_for_two_names_takes_the_self_signed_ones_place(site: Site, authority: Authority) -> None:
     said = authority.issue(site.stack.folder, *NAMES).stdout
-    assert "certbot renews it, and each renewal is put to use by itself" in said
+    assert "certbot renews it, and each renewal is installed automatically" in said
     for name in NAMES:
         _, answer = ask(site.stack.https_port, name, authority.root)
         assert answer.json() == {"status": "ready"}
@@ -116,7 +116,7 @@ def test_a_pair_that_does_not_match_is_refused_and_the_old_one_still_served(site
     served, placed = site.served(), site.placed()
     said = site.deploy(Issued.make(*NAMES), tmp_path, key=Issued.make(*NAMES), check=False)
     assert LOUD in said
-    assert "The private key is not this certificate's" in said
+    assert "The private key does not belong to this certificate" in said
     assert (site.served(), site.placed()) == (served, placed)
     assert " FAILED " in site.log()[-1]
 
@@ -125,7 +125,7 @@ def test_what_the_authority_refuses_changes_nothing(site: Site, authority: Autho
     served, placed = site.served(), site.placed()
     refused = authority.issue(site.stack.folder, authority.blocked, check=False)
     assert refused.returncode == 1
-    assert "No certificate; the old one stays in use. certbot says why above" in refused.stderr
+    assert "No certificate was issued; the old one stays in use. certbot says why above" in refused.stderr
     practice = run(
         site.stack.folder / "scripts/issue-certificate.sh",
         *(*NAMES, "--staging", "--", *authority.folders),

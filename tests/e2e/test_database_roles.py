@@ -85,10 +85,10 @@ def answers(stack: Stack, role: str, statements: tuple[str, ...]) -> dict[str, s
 
 
 def test_a_first_start_that_was_interrupted_has_begun_again(stack: Stack) -> None:
-    assert "the first start was interrupted: it begins again" in stack.compose("logs", "database").stdout
+    assert "the first start was interrupted: starting over" in stack.compose("logs", "database").stdout
     stack.compose("restart", "database")
     stack.up()
-    assert stack.compose("logs", "database").stdout.count("it begins again") == 1
+    assert stack.compose("logs", "database").stdout.count("starting over") == 1
     assert stack.sql("app", "SELECT count(*) FROM card") == "1"
 
 

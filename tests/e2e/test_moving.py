@@ -109,7 +109,8 @@ def killed_once_it_has_placed_the_secrets(stack: Stack, departure: Departure) ->
     )
     key = stack.folder / "secrets/kernal_data_key"
     expected = (departure.stack.folder / "secrets/kernal_data_key").read_bytes()
-    wait_for(lambda: key.exists() and key.read_bytes() == expected)
+    wait_for(lambda: (key.exists() and key.read_bytes() == expected) or process.poll() is not None, 120)
+    assert process.poll() is None
     os.killpg(process.pid, signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
 
