@@ -86,11 +86,6 @@ def bit_by_bit(arguments, caller):
         kept.append("x" * 10_000 + str(len(kept)))
 
 
-@core_function("100 MiB result")
-def large(arguments, caller):
-    return "x" * 100 * 1024**2
-
-
 @core_function("20 MiB result")
 def less_large(arguments, caller):
     return "x" * 20 * 1024**2
@@ -101,11 +96,6 @@ def beyond(arguments, caller):
     return ["x" * 1024**2] * 500
 
 
-@core_function("recursion")
-def recursion(arguments, caller):
-    return recursion(arguments, caller)
-
-
 @core_function("recursion in C")
 def recursion_in_c(arguments, caller):
     sys.setrecursionlimit(10**9)
@@ -113,11 +103,6 @@ def recursion_in_c(arguments, caller):
     for _ in range(10**5):
         nested = [nested]
     return repr(nested)
-
-
-@core_function("leaves")
-def leaves(arguments, caller):
-    sys.exit(0)
 
 
 @core_function("thread without end")

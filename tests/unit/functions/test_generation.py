@@ -1,0 +1,130 @@
+"""A generation's zygote, and the supervisors of its calls."""
+
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from app.functions import framing
+from app.functions.decorator import Caller
+from app.functions.generation import Generation, GenerationGoneError, load
+from app.functions.messages import CallRequest, Failed, Outcome, Returned
+from app.functions.supervisor import Limits
+from tests.support.processes import processes_in
+from tests.support.service import wait_for
+
+MODULE = """
+import os, time
+from app.functions import core_function
+print("imported")
+PID = os.getpid()
+
+@core_function("echo")
+def echo(arguments, caller):
+    "Returns them."
+    print("printed", end="")
+    return [arguments, os.getppid() != PID]
+
+@core_function("hang")
+def hang(arguments, caller):
+    time.sleep(600)
+
+@core_function("exit")
+def leave(arguments, caller):
+    print("last words")
+    if os.fork() == 0:
+        time.sleep(600)
+    os._exit(4)
+
+@core_function("silent")
+def silent(arguments, caller):
+    os.closerange(3, 100)
+    time.sleep(0.2)
+    os._exit(5)
+
+@core_function("garbage")
+def garbage(arguments, caller):
+    for descriptor in range(3, 20):
+        try:
+            os.write(descriptor, bytes(arguments["bytes"]))
+        except OSError:
+            pass
+    time.sleep(600)
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "module.py").write_text(MODULE)
+    return tmp_path
+
+
+@pytest.fixture
+def generation(folder: Path) -> Iterator[Generation]:
+    loaded = load(folder, Limits(20, 64 * 1024**2, 1000))
+    yield loaded
+    loaded.close()
+    assert processes_in(folder) == []
+
+
+def request(function: str, **arguments: object) -> bytes:
+    return msgspec.json.encode(CallRequest(function, arguments, Caller("card", "client", None)))
+
+
+def call(generation: Generation, function: str, **arguments: object) -> tuple[bytes, Outcome]:
+    result = generation.call(request(function, **arguments), 100_000)
+    return result.printed, msgspec.json.decode(result.outcome, type=Outcome)  # type: ignore[arg-type]
+
+
+def test_the_functions_are_described(generation: Generation) -> None:
+    assert list(generation.functions) == ["echo", "hang", "exit", "silent", "garbage"]
+    assert generation.functions["echo"].doc == "Returns them."
+
+
+def test_calls_run_in_processes_of_their_own(generation: Generation) -> None:
+    for _ in range(3):
+        assert call(generation, "echo", a=1) == (b"printed", Returned([{"a": 1}, True]))
+
+
+def test_what_a_process_printed_before_it_ended_is_in_the_outcome_only(generation: Generation) -> None:
+    printed, outcome = call(generation, "exit")
+    assert printed == b""
+    assert outcome == Failed("last words\n\n进程退出，状态 4 / its process ended with exit status 4")
+
+
+def test_a_process_that_closed_its_pipe_is_waited_for(generation: Generation) -> None:
+    assert call(generation, "silent") == (b"", Failed("进程退出，状态 5 / its process ended with exit status 5"))
+
+
+@pytest.mark.parametrize("content", [b"\0\0\0\3{}}", b"\xff" * 50_000, b"\0\0\0\0\0"])
+def test_garbage_on_the_result_pipe_is_a_failure(generation: Generation, content: bytes) -> None:
+    assert call(generation, "garbage", bytes=list(content))[1] == Failed(
+        "进程写出的不是结果 / its process wrote something that is not an outcome"
+    )
+
+
+def test_a_call_ends_when_the_service_closes_its_connection(generation: Generation, folder: Path) -> None:
+    connection, supervisor_end = socket.socketpair()
+    with connection, supervisor_end:
+        socket.send_fds(generation._zygote.control, [b"c"], [supervisor_end.fileno()])  # noqa: SLF001  # no API hangs up
+        connection.sendall(framing.encode(request("hang")))
+        wait_for(lambda: len(processes_in(folder)) == 1 + 2)
+    wait_for(lambda: len(processes_in(folder)) == 1)
+    assert call(generation, "echo")[1] == Returned([{}, True])
+
+
+def test_closing_a_generation_ends_its_calls(folder: Path) -> None:
+    generation = load(folder, Limits(20, 64 * 1024**2, 1000))
+    outcomes: list[Outcome] = []
+    thread = threading.Thread(target=lambda: outcomes.append(call(generation, "hang")[1]))
+    thread.start()
+    wait_for(lambda: len(processes_in(folder)) == 1 + 2)
+    generation.close()
+    thread.join()
+    assert processes_in(folder) == []
+    assert outcomes == [Failed("进程没有给出任何结果就结束了 / its process ended without an outcome")]
+    with pytest.raises(GenerationGoneError):
+        call(generation, "echo")
