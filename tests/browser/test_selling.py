@@ -6,7 +6,7 @@ from playwright.sync_api import expect
 
 from tests.browser.conftest import Enter, Fresh
 from tests.support.browser.people import query_of
-from tests.support.browser.seeding import FESTIVAL, FESTIVAL_CARDS, FIRMS, Shop
+from tests.support.browser.seeding import FIRMS, Shop
 from tests.support.browser.visits import Look, Reading, Site, Troubles, Walked, assert_walked, in_every_look
 from tests.support.service import question
 
@@ -79,16 +79,6 @@ def test_a_card_is_found_by_whatever_the_customer_sends(enter: Enter, shop: Shop
     person.reads("没有符合条件的记录", "Nothing matches")
 
 
-def test_a_reference_from_a_message_leads_to_its_card(enter: Enter, shop: Shop, look: Look) -> None:
-    person = enter(f"/admin/journal?card={shop.live}&kind=CLIENT_MISMATCH", look)
-    reference = person.page.locator(".reference").first.inner_text()
-    person.go("/admin/cards")
-    person.page.locator("[name=q]").fill(reference)
-    person.press("搜索", "Search")
-    expect(person.rows).to_have_count(1)
-    expect(person.rows).to_contain_text(shop.live)
-
-
 def test_filters_stand_in_the_address_and_the_way_back_holds(enter: Enter, shop: Shop, look: Look) -> None:
     person = enter("/admin/cards", look)
     page = person.page
@@ -110,20 +100,6 @@ def test_filters_stand_in_the_address_and_the_way_back_holds(enter: Enter, shop:
     expect(person.rows.first.locator("time").first).to_be_visible()
     person.follow("清空", "Clear")
     page.wait_for_url("**/admin/cards")
-
-
-def test_long_lists_have_pages(enter: Enter, shop: Shop, look: Look) -> None:
-    person = enter(f"/admin/cards?batch={FESTIVAL}", look)
-    expect(person.rows).to_have_count(50)
-    first = person.page.locator(".card-id").first.inner_text()
-    person.follow("下一页 ›", "Next ›")
-    expect(person.rows).to_have_count(FESTIVAL_CARDS - 50)
-    assert set(person.query) == {"batch", "after"}
-    person.follow("‹ 上一页", "‹ Previous")
-    expect(person.rows).to_have_count(50)
-    assert person.page.locator(".card-id").first.inner_text() == first
-    person.go(f"/admin/cards?batch={FESTIVAL}&size=200")
-    expect(person.rows).to_have_count(FESTIVAL_CARDS)
 
 
 def test_many_are_frozen_and_that_is_undone(enter: Enter, fresh: Fresh, look: Look) -> None:

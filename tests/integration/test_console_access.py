@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from urllib.parse import urlencode
 
 import pyotp
@@ -15,7 +15,7 @@ from app.domain.operators import Role, Scope
 from app.services.bearer import digest, new_token
 from app.services.shop_tokens import ShopTokens
 from app.storage.database import Database
-from app.storage.models import Card, Event, Figures, LoginFailure, Operator, OperatorSession
+from app.storage.models import Card, Event, Figures, LoginFailure, Operator
 from tests.support.console import PASSWORD, Browser, Fields, Files, Seen, add_operator
 from tests.support.console_scene import NEW_PASSWORD, STATIC, Scene, address_of, csrf_of, furnish, paths, state
 from tests.support.openapi_contract import OPENAPI
@@ -152,7 +152,7 @@ def test_htmx_is_led_to_the_log_in_as_a_whole_page(scene: Scene, service: Servic
     assert (seen.status, seen.content, seen.headers["hx-redirect"]) == (
         204,
         b"",
-        "/admin/login?next=%2Fadmin%2F%3Fcounted%3D",
+        "/admin/login?next=%2Fadmin%2F%3Fstamp%3D",
     )
 
 
@@ -246,15 +246,6 @@ def changed_by_owner(action: str, **fields: str) -> Callable[[Browser, Browser],
     return lambda _victim, owner: owner.post(f"/admin/operator/{action}", said)
 
 
-def aged(**by: timedelta) -> Callable[[Browser, Browser], None]:
-    def move(victim: Browser, _owner: Browser) -> None:
-        mine = OperatorSession.token_sha256 == digest(str(victim.cookie("kadun_session")))
-        times = {getattr(OperatorSession, name): datetime.now(UTC) - ago for name, ago in by.items()}
-        OperatorSession.update(times).where(mine).execute()
-
-    return move
-
-
 NEW = {"new_password": NEW_PASSWORD, "new_password_again": NEW_PASSWORD}
 ENDS: dict[str, Callable[[Browser, Browser], object]] = {
     "log-out": lambda victim, _: victim.post("/admin/logout"),
@@ -263,8 +254,6 @@ ENDS: dict[str, Callable[[Browser, Browser], object]] = {
     "lost phone": changed_by_owner("two-step"),
     "removal": changed_by_owner("remove"),
     "ended elsewhere": lambda victim, _: Browser.post(elsewhere_of(victim), "/admin/account/sessions"),
-    "idle": aged(last_seen_at=timedelta(hours=12, seconds=1)),
-    "too old": aged(expires_at=timedelta(seconds=1)),
 }
 
 

@@ -90,15 +90,6 @@ def test_a_role_is_changed_with_the_own_password(owner: Browser, service: Servic
     assert told("operator_changed") == [("console:olga", {"operator": "sam", "role": "owner"})]
 
 
-def test_a_new_password_ends_the_sessions_of_its_owner(owner: Browser, service: Service) -> None:
-    sam = Browser(service).log_in("sam")
-    page = owner.get("/admin/operator?name=sam")
-    fields = {"new_password": NEW, "new_password_again": NEW, "own_password": PASSWORD}
-    assert owner.submit(page, "/admin/operator/password", fields).status == 200
-    assert sam.get("/admin/account").status == 303
-    Browser(service).log_in("sam", NEW)
-
-
 def test_a_lost_phone_is_helped(owner: Browser, service: Service) -> None:
     page = owner.get("/admin/operator?name=sam")
     assert "/admin/operator/two-step" not in page.text, "there is nothing to take away"
@@ -194,8 +185,3 @@ def test_whoever_does_not_exist_is_a_page(owner: Browser, path: str) -> None:
         assert page.status == 404
         assert "<script>" not in page.text.replace('<script src="', "")
         assert "\u202e" not in page.text
-
-
-def test_a_reloaded_form_leads_back(owner: Browser) -> None:
-    for action in ("role", "password", "two-step", "remove"):
-        assert owner.get(f"/admin/operator/{action}").headers["location"] == "/admin/operators"

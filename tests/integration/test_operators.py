@@ -1,33 +1,26 @@
-"""The console's operators and the shops' tokens: what owners and the command line do to them."""
+"""Operators' accounts: what owners and the command line do to them."""
 
-import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import psycopg2
 import pyotp
 import pytest
 
 from app.domain.errors import DatabaseUnavailableError
-from app.domain.operators import Role, Scope
+from app.domain.operators import Role
 from app.domain.texts import RefusedError
-from app.services import housekeeping, totp
+from app.services import totp
 from app.services.operators import LastOwnerError, OperatorNotFoundError, Operators
-from app.services.sessions import IDLE, Sessions
-from app.services.shop_tokens import ShopIdentity, ShopTokens, TokenNotFoundError
-from app.storage import idempotency, journal
+from app.services.sessions import Sessions
 from app.storage import operators as operator_rows
 from app.storage.database import Database
 from app.storage.models import (
-    ApiToken,
     Event,
-    IdempotencyRecord,
-    LoginFailure,
     Operator,
     OperatorDevice,
-    OperatorSession,
 )
 from tests.conftest import Clock
 from tests.support.passwords import OTHER, PASSWORD, CheapPasswords
@@ -43,11 +36,6 @@ def operators(database: Database, clock: Clock) -> Operators:
 @pytest.fixture
 def sessions(database: Database, clock: Clock) -> Sessions:
     return Sessions(database, clock, CheapPasswords())
-
-
-@pytest.fixture
-def tokens(database: Database, clock: Clock) -> ShopTokens:
-    return ShopTokens(database, "tester", clock)
 
 
 def journalled() -> list[tuple[str, str, dict[str, object]]]:
@@ -246,119 +234,7 @@ def test_with_a_lost_phone_its_sessions_are_gone(operators: Operators, sessions:
     sessions.log_in("alice", PASSWORD, None, address=HOME, device=None)
 
 
-# Shops' tokens.
-
-
-def test_a_token_names_its_shop_and_what_it_may(tokens: ShopTokens, database: Database) -> None:
-    token = tokens.add("发卡网", {Scope.CARDS_READ, Scope.CARDS_ISSUE})
-    assert token.startswith("kd_")
-    assert len(token) == len("kd_") + 43
-    assert tokens.authenticate(token) == ShopIdentity(1, "发卡网", frozenset({Scope.CARDS_ISSUE, Scope.CARDS_READ}))
-    assert journalled() == [("token_added", "tester", {"token": "发卡网", "scopes": ["cards:issue", "cards:read"]})]
-    for table in ("api_token", "event"):
-        assert token.removeprefix("kd_") not in str(database.execute_sql(f"SELECT * FROM {table}").fetchall())  # noqa: S608
-
-
-@pytest.mark.parametrize("token", ["", "kd_", "kd_" + "x" * 43, "\0", "\ud800", "x" * 10_000])
-def test_other_tokens_are_nobodys(tokens: ShopTokens, token: str) -> None:
-    real = tokens.add("shop", {Scope.CARDS_READ})
-    assert tokens.authenticate(token) is None
-    assert tokens.authenticate(real.removeprefix("kd_")) is None
-    assert tokens.authenticate(real.upper()) is None
-
-
-def test_a_token_is_touched_at_most_once_a_minute(tokens: ShopTokens, clock: Clock) -> None:
-    token, begun = tokens.add("shop", {Scope.CARDS_READ}), clock.now
-    for seconds, expected in ((0, 0), (59, 0), (1, 60)):
-        clock.advance(timedelta(seconds=seconds))
-        tokens.authenticate(token)
-        assert tokens.list()[0].last_used_at == begun + timedelta(seconds=expected)
-
-
-def test_a_revoked_token_holds_no_longer_and_its_name_may_be_taken_again(tokens: ShopTokens, clock: Clock) -> None:
-    first = tokens.add("shop", {Scope.CARDS_READ})
-    with pytest.raises(RefusedError, match="revoke it first"):
-        tokens.add("shop", {Scope.CARDS_ISSUE})
-    tokens.authenticate(first)
-    tokens.revoke("shop")
-    assert tokens.authenticate(first) is None
-    assert tokens.list()[0].revoked_at == clock.now
-    second = tokens.add("shop", {Scope.CARDS_ISSUE})
-    (listed,) = tokens.list()
-    assert (listed.revoked_at, listed.last_used_at, listed.scopes) == (None, None, {Scope.CARDS_ISSUE})
-    assert tokens.authenticate(first) is None
-    # The same shop: an order that it repeats with its new token is known.
-    assert tokens.authenticate(second) == ShopIdentity(1, "shop", frozenset({Scope.CARDS_ISSUE}))
-    assert [kind for kind, _, _ in journalled()] == ["token_added", "token_revoked", "token_added"]
-
-
-@pytest.mark.parametrize("name", ["nobody", "a\0", "\ud800", "revoked"])
-def test_what_holds_not_is_not_revoked(tokens: ShopTokens, name: str) -> None:
-    tokens.add("revoked", {Scope.CARDS_READ})
-    tokens.revoke("revoked")
-    with pytest.raises(TokenNotFoundError):
-        tokens.revoke(name)
-
-
-@pytest.mark.parametrize(("name", "scopes"), [("", {Scope.CARDS_READ}), ("a\0", {Scope.CARDS_READ}), ("shop", set())])
-def test_a_token_needs_a_name_and_a_scope(tokens: ShopTokens, name: str, scopes: set[Scope]) -> None:
-    with pytest.raises(RefusedError):
-        tokens.add(name, scopes)
-    assert ApiToken.select().count() == 0
-
-
-def test_the_database_knows_every_role_and_scope(operators: Operators, tokens: ShopTokens) -> None:
+def test_the_database_knows_every_role(operators: Operators) -> None:
     for role in Role:
         operators.add(role.value, role, PASSWORD)
-    assert tokens.authenticate(tokens.add("shop", list(Scope))) == ShopIdentity(1, "shop", frozenset(Scope))
-
-
-# Housekeeping.
-
-
-def test_what_is_of_no_more_use_is_pruned(
-    operators: Operators, sessions: Sessions, tokens: ShopTokens, clock: Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(idempotency, "PRUNE_BATCH", 2)
-    operators.add("alice", Role.OWNER, PASSWORD)
-    tokens.add("shop", {Scope.CARDS_ISSUE})
-
-    def happen() -> None:
-        sessions.log_in("alice", PASSWORD, None, address=HOME, device=None)
-        with pytest.raises(RefusedError):
-            sessions.log_in("alice", OTHER, None, address=HOME, device=None)
-        for _ in range(3):
-            key = f"order {IdempotencyRecord.select().count()}"
-            assert idempotency.claim(idempotency.Owner(token_id=1), key, "0" * 64, clock.now)
-
-    happen()
-    assert housekeeping.prune_console(clock.now) == 0
-    clock.advance(timedelta(hours=1))
-    assert housekeeping.prune_console(clock.now) == 2  # a name's and a network's failures
-    clock.advance(IDLE)
-    assert housekeeping.prune_console(clock.now) == 1  # the session
-    clock.advance(timedelta(days=6))
-    happen()
-    clock.advance(timedelta(hours=12))
-    assert housekeeping.prune_console(clock.now) == 3 + 2 + 1  # the first orders; the second failures and session
-    assert sorted(row.key for row in IdempotencyRecord.select()) == ["order 3", "order 4", "order 5"]
-    assert OperatorDevice.select().count() == 2
-    clock.advance(timedelta(days=394))
-    assert housekeeping.prune_console(clock.now) == 3 + 1
-    assert [table.select().count() for table in (OperatorSession, LoginFailure, IdempotencyRecord, OperatorDevice)] == [
-        *(0, 0, 0, 1)
-    ]
-
-
-def test_what_fails_to_be_pruned_keeps_nothing_else_from_it(
-    database: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    LoginFailure.insert(bucket="network:198.51.100.1", failures=1, last_at=datetime(2020, 1, 1, tzinfo=UTC)).execute()
-    monkeypatch.setattr(journal, "PRUNE_BATCH", "no number")
-    with caplog.at_level(logging.INFO, "app.services.housekeeping"):
-        housekeeping.prune_all(timedelta(days=365))
-    assert LoginFailure.select().count() == 0
-    assert [(record.levelname, record.__dict__["pruned"]) for record in caplog.records] == [
-        ("WARNING", "journal"),
-        ("INFO", "console"),
-    ]
+    assert {account.role for account in operators.list()} == {*Role}

@@ -79,22 +79,6 @@ def test_a_new_password_ends_all_sessions_and_forgets_all_browsers(log_ins: LogI
     assert log_ins.log_in(OTHER, device=logged_in.device_token).device_token != logged_in.device_token
 
 
-def test_a_removed_operators_sessions_end(log_ins: LogIns) -> None:
-    log_ins.operators.add("bob", Role.SELLER, OTHER)
-    token = log_ins.log_in(OTHER, name="bob").session_token
-    log_ins.operators.remove("bob")
-    assert log_ins.sessions.identify(token) is None
-
-
-def test_a_role_counts_from_the_next_request_on(log_ins: LogIns) -> None:
-    log_ins.operators.add("bob", Role.SELLER, OTHER)
-    token = log_ins.log_in(OTHER, name="bob").session_token
-    log_ins.operators.set_role("bob", Role.OWNER)
-    identity = log_ins.sessions.identify(token)
-    assert identity is not None
-    assert identity.role is Role.OWNER
-
-
 def test_a_password_that_changes_while_somebody_logs_in_with_the_old_one_lets_nobody_in(
     log_ins: LogIns, database: Database
 ) -> None:

@@ -156,8 +156,8 @@ def _queries(card: str, text: str, now: datetime, done: str) -> dict[str, dict[s
     }
     return {
         "/admin/login": {"next": "/admin/cards"},
-        "/admin/": {"counted": ""},
-        "/admin/sharing": {"counted": ""},
+        "/admin/": {"stamp": ""},
+        "/admin/sharing": {"stamp": ""},
         "/admin/journal": {
             **dict.fromkeys(("kind", "card", "hardware", "address", "function", "actor", "reference"), ""),
             **dict.fromkeys(("since", "until", "after", "before"), ""),

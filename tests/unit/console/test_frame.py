@@ -39,7 +39,13 @@ def test_every_code_kind_state_role_and_scope_has_a_name_in_both_languages(value
 
 @pytest.mark.parametrize(
     "path",
-    ["/admin/", "/admin/cards?status=active&after=17.ABC", "/admin/card?id=0ABC", "/admin/journal?kind=%E5%8D%A1"],
+    [
+        "/admin/",
+        "/admin/cards?status=active&after=17.ABC",
+        "/admin/cards?note=a(b)!'*~&q=x//y..z",
+        "/admin/card?id=A&back=/admin/cards%3Fq%3D1",
+        "/admin/journal?kind=%E5%8D%A1",
+    ],
 )
 def test_after_the_log_in_it_goes_on_where_it_was_to(path: str) -> None:
     assert safe_next(path) == path
@@ -59,6 +65,13 @@ def test_after_the_log_in_it_goes_on_where_it_was_to(path: str) -> None:
         "/admin/\n/x",
         " /admin/",
         "/admin/../v1",
+        "/\\evil.example",
+        "/admin/\r\nLocation: https://evil.example",
+        "/admin/%0d%0aSet-Cookie:%20evil=1",
+        "/admin.evil.example",
+        "/admin@evil.example",
+        "\u2028/admin/",
+        "/admin/\ud800",
     ],
 )
 def test_no_link_leads_from_the_log_in_to_another_site(elsewhere: str) -> None:
