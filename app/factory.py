@@ -26,7 +26,7 @@ from app.http.resources import (
     ReadinessResource,
     VerifyResource,
 )
-from app.http.shop import CardsResource, ChangeResource, ExtendResource, ShopAccess
+from app.http.shop import CardsResource, ChangeResource, ShopAccess
 from app.services import startup
 from app.services.card_lists import CardLists
 from app.services.figures import Figures
@@ -100,7 +100,7 @@ def _add_shop(app: falcon.App[Any, Any], settings: Settings, database: Database)
     app.add_route("/v1/shop/cards", CardsResource(shop, shop_access))
     app.add_route("/v1/shop/cards/freeze", ChangeResource(shop, shop_access, Action.FREEZE))
     app.add_route("/v1/shop/cards/unfreeze", ChangeResource(shop, shop_access, Action.UNFREEZE))
-    app.add_route("/v1/shop/cards/extend", ExtendResource(shop, shop_access))
+    app.add_route("/v1/shop/cards/extend", ChangeResource(shop, shop_access, Action.EXTEND))
 
 
 def _add_console(

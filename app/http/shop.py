@@ -110,7 +110,7 @@ class CardsResource:
 
 
 class ChangeResource:
-    """`POST /v1/shop/cards/freeze` or `…/unfreeze`, as `action` says."""
+    """`POST /v1/shop/cards/freeze`, `…/unfreeze` or `…/extend`, as `action` says."""
 
     def __init__(self, shop: Shop, access: ShopAccess, action: Action) -> None:
         self._shop = shop
@@ -119,25 +119,14 @@ class ChangeResource:
 
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
         """Change the cards, all or none."""
-        shop = self._access.admit(request, Scope.CARDS_FREEZE)
-        body = shop_schemas.parse_cards_request(json_body.read_body(request))
+        extends = self._action is Action.EXTEND
+        shop = self._access.admit(request, Scope.CARDS_EXTEND if extends else Scope.CARDS_FREEZE)
+        sent = json_body.read_body(request)
+        body, by = (
+            shop_schemas.parse_extend_request(sent) if extends else (shop_schemas.parse_cards_request(sent), None)
+        )
         order = _order(request, shop, body, HTTPStatus.OK)
-        _place(response, lambda: self._shop.change(order, self._action, body.ids))
-
-
-class ExtendResource:
-    """`POST /v1/shop/cards/extend`."""
-
-    def __init__(self, shop: Shop, access: ShopAccess) -> None:
-        self._access = access
-        self._shop = shop
-
-    def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Extend the cards, all or none."""
-        shop = self._access.admit(request, Scope.CARDS_EXTEND)
-        body, by = shop_schemas.parse_extend_request(json_body.read_body(request))
-        order = _order(request, shop, body, HTTPStatus.OK)
-        _place(response, lambda: self._shop.change(order, Action.EXTEND, body.ids, by))
+        _place(response, lambda: self._shop.change(order, self._action, body.ids, by))
 
 
 def _order(request: falcon.Request, shop: ShopIdentity, body: msgspec.Struct, status: HTTPStatus) -> Order:
