@@ -98,7 +98,7 @@ def ids(rows: list[card_lists.Row]) -> list[str]:
 
 
 @each_filter
-def test_a_list_has_what_its_filter_says_in_its_order(
+def test_a_list_has_the_matching_cards_in_order(
     year: Database, all_cards: list[Card], wanted: CardFilter, index: str
 ) -> None:
     right = expected(wanted, all_cards)
@@ -167,7 +167,7 @@ def found(text: str, **more: object) -> list[str]:
     return ids(card_lists.page(wanted, NOW, limit=5_000))
 
 
-def test_a_card_is_found_by_all_that_a_vendor_has_of_it(year: Database) -> None:
+def test_a_card_is_found_by_id_hardware_address_and_reference(year: Database) -> None:
     client = Client.select().order_by(Client.hardware.desc()).first()
     card_id = client.card_id
     assert found(card_id) == [card_id]
@@ -187,7 +187,7 @@ def test_a_card_is_found_by_all_that_a_vendor_has_of_it(year: Database) -> None:
 
 
 @pytest.mark.parametrize("text", ["没有", "%", "_", "board=%", "zzzzzzzz", "1" * 33, "\\", "' OR true --"])
-def test_what_is_nowhere_is_not_found(year: Database, text: str) -> None:
+def test_a_text_that_is_nowhere_finds_nothing(year: Database, text: str) -> None:
     assert found(text) == []
 
 
@@ -222,7 +222,7 @@ def test_a_search_is_filtered_and_ordered_as_any_list(year: Database, all_cards:
 
 
 @pytest.mark.parametrize(("text", "broad"), [("board=", True), ("10.", True), ("10.0.1.", False), ("nowhere", False)])
-def test_a_text_that_finds_too_much_is_told(year: Database, text: str, *, broad: bool) -> None:
+def test_a_text_with_too_many_hits_is_incomplete(year: Database, text: str, *, broad: bool) -> None:
     assert card_lists.resolve_search(CardFilter(text=text), NOW).is_complete is not broad
     assert (len(found(text)) >= card_search.MAX_HITS) is broad
 
@@ -238,7 +238,7 @@ BROAD = {
 
 @pytest.mark.parametrize("text", ["board=", "10.", "1"])
 @pytest.mark.parametrize("wanted", BROAD.values(), ids=BROAD)
-def test_a_text_that_says_too_little_finds_all_that_a_short_list_has(
+def test_a_short_text_finds_all_hits_of_a_short_list(
     year: Database, all_cards: list[Card], wanted: CardFilter, text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(card_search, "MAX_HITS", 200)
@@ -254,7 +254,7 @@ def test_a_text_that_says_too_little_finds_all_that_a_short_list_has(
     assert ids(card_lists.page(searched.wanted, NOW, limit=5_000)) == right[:200]
 
 
-def test_of_a_long_list_the_first_cards_are_searched(year: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_first_cards_of_a_long_list_are_searched(year: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(card_lists, "MAX_SEARCHED", 100)
     searched = card_lists.resolve_search(CardFilter(text="board="), NOW)
     assert not searched.is_complete
@@ -270,9 +270,7 @@ def test_of_a_long_list_the_first_cards_are_searched(year: Database, monkeypatch
 @pytest.mark.parametrize(
     "typed", ["2001:DB8", "2001:0db8:", "2001:0DB8:00ab:", "2001:db8:ab::1", "2001:0db8:00AB:0:0:0:0:1"]
 )
-def test_an_address_is_found_however_its_beginning_is_written(
-    database: Database, verification: Verification, typed: str
-) -> None:
+def test_an_address_is_found_in_every_notation(database: Database, verification: Verification, typed: str) -> None:
     (card,) = Issuing(database, "tester", Clock()).issue(1, None).cards
     verification.verify(VerificationRequest.from_fields(card.id, "h", "f", "n" * 20, "2001:db8:ab::1"))
     assert found(typed) == [card.id]
@@ -305,7 +303,7 @@ def test_a_sellers_search_looks_at_no_more_cards_than_an_owners(
 
 
 @pytest.mark.parametrize("most_hits", [10_000, 200])
-def test_a_seller_finds_by_a_beginning_what_is_not_secret(
+def test_a_seller_finds_unmasked_keys_by_their_beginning(
     year: Database, all_cards: list[Card], monkeypatch: pytest.MonkeyPatch, most_hits: int
 ) -> None:
     monkeypatch.setattr(card_search, "MAX_HITS", most_hits)
@@ -320,7 +318,7 @@ def test_a_seller_finds_by_a_beginning_what_is_not_secret(
     assert is_complete is (len(right) <= most_hits)
 
 
-def test_a_note_means_itself(database: Database) -> None:
+def test_no_character_of_a_note_filter_is_special(database: Database) -> None:
     notes = ["100%", "100 %", "a_b", "axb", "c\\d", None]
     new = [NewCard(f"{number:032}", None, None, note) for number, note in enumerate(notes)]
     list(cards.insert(database, new, NOW))
@@ -332,5 +330,5 @@ def test_a_note_means_itself(database: Database) -> None:
 @pytest.mark.parametrize(
     "text", ["", ".", "x", "1.", "1.a b", "١.A", "9" * 400 + ".A", "-" + "9" * 17 + ".A", "1.Ä", "1.\x00", "1e5.A"]
 )
-def test_what_is_no_cursor_is_none(text: str) -> None:
+def test_a_malformed_cursor_is_none(text: str) -> None:
     assert Cursor.parse(text) in (None, Cursor(datetime(1970, 1, 1, microsecond=1, tzinfo=UTC), "A"))

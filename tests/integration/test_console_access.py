@@ -1,4 +1,4 @@
-"""Who may do what in the console and at the shops' API, whose session it is, and that they meant it."""
+"""Access to the console and the shops' API: roles and scopes, sessions, CSRF, security headers."""
 
 import hashlib
 import re
@@ -126,7 +126,7 @@ def test_the_matrix_has_every_route_and_no_other() -> None:
 
 
 @pytest.mark.parametrize("who", ["outsider", "sam", "olga"])
-def test_everybody_may_what_the_matrix_says_and_nothing_else(scene: Scene, service: Service, who: str) -> None:
+def test_outsiders_sellers_and_owners_get_what_the_matrix_says(scene: Scene, service: Service, who: str) -> None:
     wrong = []
     for (method, path), expected in MATRIX.items():
         browser = Browser(service) if who == "outsider" else Browser(service).walk_in(who)
@@ -147,7 +147,7 @@ def test_no_other_method_is_answered_whoever_asks(scene: Scene, service: Service
                 assert sorted(seen.headers["allow"].split(", ")) == sorted(access), (method, path)
 
 
-def test_htmx_is_led_to_the_log_in_as_a_whole_page(scene: Scene, service: Service) -> None:
+def test_htmx_is_redirected_to_the_log_in_as_a_whole_page(scene: Scene, service: Service) -> None:
     seen = ask(Browser(service), scene, "GET", "/admin/", **{"HX-Request": "true"})
     assert (seen.status, seen.content, seen.headers["hx-redirect"]) == (
         204,
@@ -306,7 +306,7 @@ def test_no_other_token_is_a_session(scene: Scene, service: Service) -> None:
         assert browser.get("/admin/cards").status == 303, token
 
 
-def test_a_session_planted_before_the_log_in_is_not_the_one_after_it(scene: Scene, service: Service) -> None:
+def test_a_log_in_replaces_a_planted_session(scene: Scene, service: Service) -> None:
     victim, attacker = Browser(service), Browser(service)
     attacker.set_cookie("kadun_session", "planted")
     victim.set_cookie("kadun_session", "planted")
@@ -323,7 +323,7 @@ def test_a_session_planted_before_the_log_in_is_not_the_one_after_it(scene: Scen
     assert first != second, "each log-in has a session of its own"
 
 
-def test_who_logs_in_over_a_session_leaves_none_behind(scene: Scene, service: Service) -> None:
+def test_a_log_in_over_a_session_ends_it(scene: Scene, service: Service) -> None:
     browser, elsewhere = Browser(service).walk_in("sam"), Browser(service).walk_in("sam")
     before = Browser(service)
     before.set_cookie("kadun_session", str(browser.cookie("kadun_session")))
@@ -335,7 +335,7 @@ def test_who_logs_in_over_a_session_leaves_none_behind(scene: Scene, service: Se
     assert elsewhere.get("/admin/account").status == 200
 
 
-def test_cookies_are_for_the_console_over_https_alone(scene: Scene, service: Service) -> None:
+def test_cookies_are_for_the_console_over_https_only(scene: Scene, service: Service) -> None:
     browser = Browser(service)
     seen = browser.post("/admin/login", scene.forms["/admin/login"], csrf="")
     assert seen.status == 303
@@ -365,7 +365,7 @@ FOREIGN = {
 }
 
 
-def test_what_another_site_makes_a_browser_send_is_refused_and_changes_nothing(
+def test_forged_requests_of_other_sites_are_refused_and_change_nothing(
     scene: Scene, service: Service, database: Database
 ) -> None:
     victim, other = Browser(service).walk_in("olga"), Browser(service).walk_in("olga")
@@ -416,7 +416,9 @@ def test_a_get_changes_nothing_even_with_all_that_a_post_takes(
 # --- headers
 
 
-def test_every_answer_of_the_console_bears_its_headers(scene: Scene, service: Service, database: Database) -> None:
+def test_every_answer_of_the_console_has_the_security_headers(
+    scene: Scene, service: Service, database: Database
+) -> None:
     owner, outsider = Browser(service).walk_in("olga"), Browser(service)
     odd = {"Content-Type": "text/odd"}
     wrong = {"name": "nobody", "password": "wrong"}

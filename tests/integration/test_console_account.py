@@ -1,4 +1,4 @@
-"""One's own account in the console: password, second factor, sessions elsewhere."""
+"""The visitor's own account in the console: password, second factor, other sessions."""
 
 import re
 from datetime import UTC, datetime
@@ -70,7 +70,7 @@ def test_a_new_password_ends_all_other_sessions_and_this_one_goes_on(sam: Browse
         ({"new_password": "sam is my name", "new_password_again": "sam is my name"}, "too easy"),
     ],
 )
-def test_a_password_that_will_not_do_changes_nothing(sam: Browser, changed: dict[str, str], why: str) -> None:
+def test_an_invalid_password_changes_nothing(sam: Browser, changed: dict[str, str], why: str) -> None:
     before = sam.cookie("kadun_session")
     fields = {"own_password": PASSWORD, "new_password": NEW, "new_password_again": NEW, **changed}
     page = sam.submit(sam.get("/admin/account"), "/admin/account/password", fields)
@@ -80,7 +80,7 @@ def test_a_password_that_will_not_do_changes_nothing(sam: Browser, changed: dict
     assert sam.get("/admin/account").status == 200
 
 
-def test_the_second_factor_is_on_once_a_code_has_shown_it(sam: Browser, service: Service) -> None:
+def test_the_second_factor_is_enabled_by_a_first_code(sam: Browser, service: Service) -> None:
     elsewhere = Browser(service).log_in("sam")
     page = sam.get("/admin/account/two-step")
     phone = Phone(secret_of(page))
@@ -111,7 +111,7 @@ def test_a_new_password_asks_for_no_code_in_the_browser_that_set_it(sam: Browser
     assert Operator.get().totp_secret is not None
 
 
-def test_the_second_factor_goes_by_password_and_code(sam: Browser) -> None:
+def test_disabling_the_second_factor_takes_password_and_code(sam: Browser) -> None:
     phone = set_up(sam)
     page = sam.get("/admin/account")
     for password, typed in ((PASSWORD, "000000"), ("wrong", phone.next_code), (PASSWORD, "")):
@@ -129,7 +129,7 @@ def test_the_second_factor_goes_by_password_and_code(sam: Browser) -> None:
     assert "not enabled" in again.words
 
 
-def test_a_secret_that_is_none_of_ours_is_refused(sam: Browser) -> None:
+def test_a_secret_of_another_form_is_refused(sam: Browser) -> None:
     for secret in ("", "A", "a" * 32, "<script>", "=" * 32, "A" * 33):
         fields = {"secret": secret, "code": "000000", "own_password": PASSWORD}
         page = sam.post("/admin/account/two-step", fields)

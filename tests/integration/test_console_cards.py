@@ -76,7 +76,7 @@ def test_a_page_may_have_a_thousand_cards(owner: Browser) -> None:
     assert len(listed(owner.get("/admin/cards?size=7"))) == 50
 
 
-def test_the_filters_go_together(owner: Browser) -> None:
+def test_filters_are_combined(owner: Browser) -> None:
     wanted = make(1, batch="双十一", note="张三的")
     make(2, batch="双十一", note="李四的")
     make(3, batch="双十二", note="张三的")
@@ -125,7 +125,7 @@ def test_the_search_box_finds_cards_machines_addresses_and_references(owner: Bro
     assert other not in listed(owner.get(f"/admin/cards?q={sold[:6]}"))
 
 
-def test_a_filter_that_says_nothing_is_told_so(owner: Browser) -> None:
+def test_an_invalid_filter_of_cards_is_refused(owner: Browser) -> None:
     make(1)
     broken = [f"{name}={value}" for name, value in BROKEN]
     for query in [*broken, "batch=" + "x" * 201, "q=" + "x" * 1025]:
@@ -136,7 +136,7 @@ def test_a_filter_that_says_nothing_is_told_so(owner: Browser) -> None:
 
 
 @pytest.mark.parametrize("status", ["", "active"])
-def test_no_place_in_a_list_breaks_it(owner: Browser, status: str) -> None:
+def test_no_cursor_breaks_a_list(owner: Browser, status: str) -> None:
     make(1)
     active(2, timedelta(days=2))
     for place in [
@@ -155,7 +155,7 @@ def test_no_place_in_a_list_breaks_it(owner: Browser, status: str) -> None:
             assert owner.get(f"/admin/cards?status={status}&{name}={place}").status in {200, 400}, place
 
 
-def test_a_seller_looks_but_has_nothing_to_change_or_take_away(seller: Browser) -> None:
+def test_a_seller_has_no_forms_in_the_list(seller: Browser) -> None:
     card_id = active(1, None)
     page = seller.get("/admin/cards")
     assert listed(page) == [card_id]
@@ -174,7 +174,7 @@ def export(browser: Browser, page: Seen, output: str) -> Seen:
     return browser.submit(page, "/admin/cards/export", button=("format", output))
 
 
-def test_the_filtered_list_leaves_as_csv_json_and_text(owner: Browser) -> None:
+def test_the_filtered_list_is_exported_as_csv_json_and_text(owner: Browser) -> None:
     wanted = [make(number, batch="甲", note=FORMULA) for number in range(70)]
     make(99, batch="乙")
     page = owner.get("/admin/cards?batch=%E7%94%B2")
@@ -197,7 +197,7 @@ def test_an_export_is_journalled_with_who_took_what(owner: Browser) -> None:
     assert entry.details == {"what": "cards", "format": "csv", "filter": {"batch": "甲", "status": "unused"}}
 
 
-def test_chosen_cards_alone_can_be_exported(owner: Browser) -> None:
+def test_a_selection_can_be_exported(owner: Browser) -> None:
     ids = [make(number) for number in range(5)]
     chosen = [ids[3], ids[1]]
     page = owner.get("/admin/cards")
@@ -206,7 +206,7 @@ def test_chosen_cards_alone_can_be_exported(owner: Browser) -> None:
 
 
 @pytest.mark.parametrize("output", ["csv", "txt"])
-def test_an_export_of_the_chosen_with_none_chosen_takes_nothing_away(owner: Browser, output: str) -> None:
+def test_an_export_of_an_empty_selection_is_refused(owner: Browser, output: str) -> None:
     for number in range(3):
         make(number)
     page = owner.get("/admin/cards")
@@ -257,6 +257,6 @@ def test_an_export_can_be_imported_again(owner: Browser) -> None:
 
 
 @pytest.mark.parametrize(("fields", "query"), [({"format": "exe"}, ""), ({"format": "csv"}, "?status=odd")])
-def test_an_export_of_nonsense_is_refused(owner: Browser, fields: dict[str, str], query: str) -> None:
+def test_an_invalid_export_is_refused(owner: Browser, fields: dict[str, str], query: str) -> None:
     assert owner.post(f"/admin/cards/export{query}", fields).status == 400
     assert not Event.select().where(Event.kind == EventKind.EXPORTED).exists()

@@ -57,7 +57,7 @@ def rejected(code: Code, count: int = 1, **more: Any) -> list[Entry]:
     return [Entry(at=now, kind=EventKind.REJECTED, code=code, **more) for _ in range(count)]
 
 
-def test_each_chart_shows_its_figures_and_leads_to_as_many_rows(service: Service, owner: Browser) -> None:
+def test_each_chart_links_to_as_many_rows_as_it_shows(service: Service, owner: Browser) -> None:
     cards = service.issue(3)
     for number, card in enumerate(cards[:2]):
         assert service.verify(question(card, f"machine-{number}")).status == 200
@@ -93,7 +93,7 @@ def test_each_chart_shows_its_figures_and_leads_to_as_many_rows(service: Service
     assert rows(owner.get(functions["series"][0]["links"][0])) == 2
 
 
-def test_what_expires_soon_is_seen_by_day_and_first_of_all(service: Service, owner: Browser) -> None:
+def test_cards_that_expire_soon_are_shown_by_day(service: Service, owner: Browser) -> None:
     (card,) = service.issue(validity="3d")
     service.verify(question(card))
     Card.update(batch="甲&乙", note="<b>").execute()
@@ -111,7 +111,7 @@ def test_what_expires_soon_is_seen_by_day_and_first_of_all(service: Service, own
     assert rows(owner.get(active["links"][0])) == 1
 
 
-def test_every_figure_of_a_chart_stands_in_a_table_too_with_its_link(service: Service, owner: Browser) -> None:
+def test_every_figure_of_a_chart_is_in_a_table_too_with_its_link(service: Service, owner: Browser) -> None:
     journal.append(rejected(Code.CLIENT_MISMATCH, 3, card_id="C" * 32))
     page = counted(owner, "/admin/?lang=en")
     chart = drawn(page, "Rejections by reason")
@@ -121,7 +121,7 @@ def test_every_figure_of_a_chart_stands_in_a_table_too_with_its_link(service: Se
     assert rows(owner.get(unescape(link))) == 3
 
 
-def test_what_strangers_call_their_functions_cannot_leave_a_chart(service: Service, owner: Browser) -> None:
+def test_hostile_names_of_functions_stay_in_their_chart(service: Service, owner: Browser) -> None:
     (card,) = service.issue()
     name = "\"'></canvas><script>alert(1)</script>\u202e"
     service.verify(question(card))
@@ -135,9 +135,7 @@ def test_what_strangers_call_their_functions_cannot_leave_a_chart(service: Servi
     assert rows(owner.get(link)) == 1
 
 
-def test_the_page_says_when_it_was_counted_and_asks_again_until_there_is_something_newer(
-    service: Service, owner: Browser
-) -> None:
+def test_the_page_polls_until_there_are_newer_figures(service: Service, owner: Browser) -> None:
     counted(owner, "/admin/")
     old = datetime.now(UTC) - timedelta(hours=1)
     Figures.update(counted_at=old, seconds=9.0).execute()  # what took so long is counted in the background
@@ -160,9 +158,7 @@ def test_the_page_says_when_it_was_counted_and_asks_again_until_there_is_somethi
     assert (again.status, again.content) == (204, b"")
 
 
-def test_figures_from_a_clock_that_was_ahead_are_counted_anew_and_the_page_says_so(
-    service: Service, owner: Browser
-) -> None:
+def test_figures_from_a_clock_that_was_ahead_are_counted_anew(service: Service, owner: Browser) -> None:
     counted(owner, "/admin/")
     Figures.update(counted_at=datetime.now(UTC) + timedelta(days=1), seconds=9.0).execute()
     page = owner.get("/admin/")
@@ -175,7 +171,7 @@ def test_going_back_in_the_history_shows_the_whole_page(owner: Browser) -> None:
     assert page.status == 200
 
 
-def test_sharing_and_attacks_stand_out_and_lead_to_the_journal(service: Service, owner: Browser) -> None:
+def test_the_abuse_report_links_to_the_journal(service: Service, owner: Browser) -> None:
     shared, tried = "C" * 32, ["D" * 32, "E" * 32, "F" * 32]
     for number in range(3):
         journal.append(
@@ -229,7 +225,7 @@ def test_usage_is_listed_by_day_and_function_page_by_page(
     assert rows(owner.get("/admin/usage?card=nonsense")) == -1
 
 
-def test_charts_of_usage_lead_to_the_very_counts(service: Service, owner: Browser) -> None:
+def test_charts_of_usage_link_to_the_counts(service: Service, owner: Browser) -> None:
     today, (card,) = datetime.now(ZONE).date(), service.issue()
     times = {0: 37, 13: 2, 14: 500}
     for back, count in times.items():
@@ -249,13 +245,13 @@ def test_charts_of_usage_lead_to_the_very_counts(service: Service, owner: Browse
     assert "500" not in behind.words
 
 
-def test_a_day_that_is_none_is_refused_in_words(owner: Browser) -> None:
+def test_an_invalid_day_is_refused_with_a_reason(owner: Browser) -> None:
     page = owner.get("/admin/usage?day=tomorrow")
     assert page.status == 400
     assert "“tomorrow”不是有效的日期" in page.words
 
 
-def test_every_code_of_a_rejection_has_its_place_in_the_chart() -> None:
+def test_every_code_of_a_rejection_is_in_the_chart() -> None:
     day = {"day": date(2026, 3, 1).isoformat(), "counts": {str(code): 1 for code in Code if code is not Code.OK}}
     document = {
         "cards": dict.fromkeys(("active", "unused", "expired", "frozen"), 0),

@@ -1,4 +1,4 @@
-"""What clients, shops and vendors can write: none of it does anything in a page, a file or an address."""
+"""Injection: texts of clients, shops and vendors stay texts in pages, files and URLs."""
 
 import csv
 import io
@@ -240,7 +240,7 @@ def unmoved(seen: Seen) -> None:
     assert where.path.startswith("/admin/"), seen.path
 
 
-def test_where_a_form_leads_back_to_is_the_consoles(owner: Browser, service: Service) -> None:
+def test_back_links_stay_in_the_console(owner: Browser, service: Service) -> None:
     scene = furnish(["plain"])
     for wanted in ("https://evil.example", "//evil.example", "/admin//evil.example", "javascript:evil()", "/\\evil"):
         seen = Browser(service).get(f"/admin/login?{urlencode({'next': wanted})}")

@@ -94,7 +94,7 @@ def test_each_filter_lets_its_entries_through_newest_first(owner: Browser) -> No
         assert references(page) == found, query
 
 
-def test_a_filter_that_cannot_be_is_refused_in_words_and_kept_in_its_field(owner: Browser) -> None:
+def test_an_invalid_filter_is_refused_with_a_reason_and_stays_in_its_field(owner: Browser) -> None:
     for name, value, said in [
         ("kind", "nonsense", "没有“nonsense”这种日志类型"),
         ("address", "300.1.1.1", "“300.1.1.1”不是有效的 IP 地址"),
@@ -109,7 +109,7 @@ def test_a_filter_that_cannot_be_is_refused_in_words_and_kept_in_its_field(owner
         assert fields[name] == ("" if name == "kind" else value)  # there is no such kind to choose
 
 
-def test_the_pages_lead_on_and_back_without_losing_or_repeating_an_entry(owner: Browser) -> None:
+def test_paging_forth_and_back_neither_loses_nor_repeats_an_entry(owner: Browser) -> None:
     # All at one moment: the time alone does not order them.
     journal.append([refused(f"EVENT{number:03}") for number in range(120)])
     all_of_them = [f"EVENT{number:03}" for number in reversed(range(120))]
@@ -128,7 +128,7 @@ def test_the_pages_lead_on_and_back_without_losing_or_repeating_an_entry(owner: 
     assert references(onward(third, "« 首页")) == references(first)
 
 
-def test_an_entry_leads_to_all_others_of_its_card_machine_address_and_actor(owner: Browser) -> None:
+def test_an_entry_links_to_those_of_its_card_machine_address_and_actor(owner: Browser) -> None:
     freeze = Entry(at=NOON, kind=EventKind.FROZEN, card_id=CARD, actor="console:甲 & 乙")
     journal.append([refused("EVENT001"), refused("EVENT002", hardware=HOSTILE[:100], ip="2001:db8::1"), freeze])
     links = owner.get("/admin/journal").links
@@ -151,7 +151,7 @@ def test_a_text_too_long_for_an_address_is_shown_without_a_link(owner: Browser) 
     assert "/admin/journal?hardware=" not in page.text
 
 
-def test_details_are_said_in_words_and_a_traceback_is_kept_as_it_is(owner: Browser) -> None:
+def test_details_are_in_words_and_a_traceback_is_unchanged(owner: Browser) -> None:
     traceback = 'Traceback (most recent call last):\n  File "a.py", line 1, in f\nKeyError: <b>\n'
     journal.append(
         [
@@ -190,7 +190,7 @@ def exported(owner: Browser, output: str, query: str = "") -> Seen:
     return owner.submit(page, "/admin/journal/export", button=("format", output))
 
 
-def test_the_export_has_what_the_filter_lets_through_and_the_journal_says_who_took_it(owner: Browser) -> None:
+def test_the_export_has_the_matching_entries_and_is_journalled(owner: Browser) -> None:
     journal.append([refused("EVENT001", hardware=HOSTILE), refused("EVENT002", Code.CARD_EXPIRED)])
     file = exported(owner, "json", "?kind=CLIENT_MISMATCH")
     assert file.headers["content-type"] == "application/json"
@@ -219,7 +219,7 @@ def test_an_export_of_nothing_is_an_empty_list(owner: Browser) -> None:
     assert (page.status, page.content) == (200, b"[]\n")
 
 
-def test_a_seller_reads_the_journal_and_takes_none_of_it_away(service: Service, database: Database) -> None:
+def test_a_seller_reads_the_journal_but_cannot_export_it(service: Service, database: Database) -> None:
     journal.append([refused("EVENT001")])
     add_operator("bob", Role.SELLER)
     seller = Browser(service).log_in("bob")
@@ -248,7 +248,7 @@ class Download:
         self.connection.close()
 
 
-def test_two_texts_that_have_too_many_entries_are_looked_for_page_by_page(owner: Browser, database: Database) -> None:
+def test_two_frequent_texts_are_searched_page_by_page(owner: Browser, database: Database) -> None:
     """2,001 entries of an address, as many of a function, and one of both before all of them."""
     database.execute_sql(
         """INSERT INTO event (at, kind, code, ip, ip_network, function, reference)
@@ -283,7 +283,7 @@ def downloads(service: Service, owner: Browser, long_journal: None) -> Iterator[
         download.close()
 
 
-def test_few_exports_run_at_once_and_each_leaves_its_place(
+def test_the_number_of_simultaneous_exports_is_limited(
     service: Service, owner: Browser, downloads: list[Download]
 ) -> None:
     statuses = [download.answer.status for download in downloads]
@@ -298,7 +298,7 @@ def test_few_exports_run_at_once_and_each_leaves_its_place(
     wait_for(all_are_let_through)
 
 
-def test_an_export_that_breaks_off_cannot_be_taken_for_a_whole_one(
+def test_an_export_that_fails_midway_breaks_the_connection(
     database: Database, owner: Browser, downloads: list[Download]
 ) -> None:
     under_way = next(download.answer for download in downloads if download.answer.status == 200)
@@ -311,7 +311,7 @@ def test_an_export_that_breaks_off_cannot_be_taken_for_a_whole_one(
         database.execute_sql("ALTER TABLE event RENAME COLUMN gone TO hardware")
 
 
-def test_an_export_that_fails_before_it_begins_gives_its_place_back() -> None:
+def test_an_export_that_fails_at_once_frees_its_place() -> None:
     streams = Streams(at_once=1)
 
     def broken() -> Iterator[str]:

@@ -53,14 +53,14 @@ def test_unused_cards_of_others_are_masked_in_lists(owner: Browser, seller: Brow
     assert not any(is_masked(owner.get("/admin/cards"), each) for each in (unused, frozen, from_a_shop, imported))
 
 
-def test_what_a_seller_issues_is_theirs_to_read(seller: Browser) -> None:
+def test_a_seller_sees_the_keys_that_they_issued(seller: Browser) -> None:
     make(KEY)
     seller.submit(seller.get("/admin/cards/issue"), "/admin/cards/issue", count="3")
     page = seller.get("/admin/cards")
     assert [is_masked(page, card.id) for card in Card.select().order_by(Card.created_at)] == [True, *[False] * 3]
 
 
-def test_what_a_namesake_issued_is_not_the_sellers_who_came_after_them(proxied: Service, database: Database) -> None:
+def test_a_seller_does_not_see_keys_of_a_former_namesake(proxied: Service, database: Database) -> None:
     """An owner of that name was removed, and the seller may not take over what they had not sold."""
     make(KEY, issued_by="console:小李")
     add_operator("小李", Role.SELLER, since=BORN + timedelta(minutes=1))
@@ -79,14 +79,14 @@ def test_what_a_namesake_issued_is_not_the_sellers_who_came_after_them(proxied: 
     assert namesake.get(f"/admin/cards/issued?at={before}").status == 404
 
 
-def test_who_searches_for_the_whole_key_is_shown_it(seller: Browser) -> None:
+def test_a_search_for_the_whole_key_shows_it(seller: Browser) -> None:
     make(KEY)
     for typed in (KEY, f" {KEY[:8]}-{KEY[8:].lower()}"):
         assert not is_masked(seller.get(f"/admin/cards?q={quote(typed)}"), KEY)
     assert seller.get(f"/admin/card?id={KEY}").status == 200
 
 
-def test_no_beginning_tells_whether_there_is_such_a_key(owner: Browser, seller: Browser) -> None:
+def test_no_beginning_reveals_a_masked_key(owner: Browser, seller: Browser) -> None:
     make(KEY)
     own, active = make(KEY[:-1] + "8", 1, "console:小李"), make(KEY[:-1] + "9", 2, **used())
     for length in (1, 4, 8, 31):
@@ -97,7 +97,7 @@ def test_no_beginning_tells_whether_there_is_such_a_key(owner: Browser, seller: 
         assert not is_masked(owner.get(f"/admin/cards?q={KEY[:length]}"), KEY)
 
 
-def test_the_ways_on_and_back_hold_no_key(seller: Browser) -> None:
+def test_the_pagers_links_have_no_key(seller: Browser) -> None:
     # All of one moment, as cards of one issue are: their order is the keys' own.
     keys = sorted(f"{number:04}" + "9" * 28 for number in range(120))
     Card.insert_many([{"id": key, "created_at": BORN} for key in keys]).execute()
@@ -136,7 +136,7 @@ def test_the_journal_masks_them_too(owner: Browser, seller: Browser) -> None:
     assert not is_masked(seller.get(f"/admin/journal?card={KEY.lower()}"), KEY)
 
 
-def test_what_the_servers_own_code_said_is_the_owners_alone(owner: Browser, seller: Browser) -> None:
+def test_tracebacks_are_shown_to_owners_only(owner: Browser, seller: Browser) -> None:
     active = make("4" * 32, **used())
     failed = {"card_id": active, "ip": "203.0.113.7", "hardware": "pc", "function": "导出"}
     said = {"detail": 'File "/functions/secret.py", line 7, in export\nKeyError: price'}

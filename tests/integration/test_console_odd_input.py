@@ -1,4 +1,4 @@
-"""Whatever is sent to whichever address of the console: an answer, and no mistake of the service's."""
+"""Odd input to every route of the console gets an answer, never an internal error."""
 
 from collections.abc import Iterator
 from urllib.parse import urlencode

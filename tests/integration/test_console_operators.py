@@ -1,4 +1,4 @@
-"""Operators and shops' tokens in the console: owners manage them, and show that it is them."""
+"""Operators and shops' tokens in the console: owners manage them with their own password."""
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -31,7 +31,7 @@ def role_of(name: str) -> str:
     return str(Operator.get(Operator.name == name).role)
 
 
-def test_the_list_shows_who_may_what_and_when_they_came(owner: Browser, service: Service) -> None:
+def test_the_list_shows_roles_and_last_log_ins(owner: Browser, service: Service) -> None:
     Operator.update(totp_secret=pyotp.random_base32()).where(Operator.name == "sam").execute()
     page = owner.get("/admin/operators")
     assert "olga (you) owner off 20" in page.words, "logged in, so with a time"
@@ -62,7 +62,7 @@ def test_an_operator_is_added_and_can_log_in(owner: Browser, service: Service) -
         ({"role": "king"}, 400, "no such role"),
     ],
 )
-def test_what_is_wrong_with_a_new_operator_is_said(
+def test_an_invalid_new_operator_is_refused_with_a_reason(
     owner: Browser, changed: dict[str, str], status: int, why: str
 ) -> None:
     fields = {"name": "new<b>", "role": "owner", "new_password": NEW, "new_password_again": NEW}
@@ -90,7 +90,7 @@ def test_a_role_is_changed_with_the_own_password(owner: Browser, service: Servic
     assert told("operator_changed") == [("console:olga", {"operator": "sam", "role": "owner"})]
 
 
-def test_a_lost_phone_is_helped(owner: Browser, service: Service) -> None:
+def test_an_owner_disables_the_second_factor_of_a_lost_phone(owner: Browser, service: Service) -> None:
     page = owner.get("/admin/operator?name=sam")
     assert "/admin/operator/two-step" not in page.text, "there is nothing to take away"
     Operator.update(totp_secret=pyotp.random_base32()).where(Operator.name == "sam").execute()
@@ -111,7 +111,7 @@ def test_an_operator_is_removed_and_stays_in_the_journal(owner: Browser, service
 
 
 @pytest.mark.parametrize("action", ["role", "password", "two-step", "remove"])
-def test_nobody_changes_themselves_there(owner: Browser, action: str) -> None:
+def test_nobody_changes_their_own_account_there(owner: Browser, action: str) -> None:
     assert "/admin/operator/" not in owner.get("/admin/operator?name=olga").text
     fields = {
         "name": "olga",
@@ -126,7 +126,7 @@ def test_nobody_changes_themselves_there(owner: Browser, action: str) -> None:
     assert role_of("olga") == "owner"
 
 
-def test_guessing_the_own_password_is_slowed_down_but_no_log_in(owner: Browser, service: Service) -> None:
+def test_guessing_the_own_password_is_throttled_but_no_log_in(owner: Browser, service: Service) -> None:
     fields = {"name": "sam", "role": "owner", "own_password": "guess"}
     answers = [owner.post("/admin/operator/role", fields) for _ in range(7)]
     assert [answer.status for answer in answers][:5] == [400] * 5
@@ -135,7 +135,7 @@ def test_guessing_the_own_password_is_slowed_down_but_no_log_in(owner: Browser, 
     Browser(service).log_in("olga")
 
 
-def test_a_token_is_revoked_after_its_consequence_was_told(owner: Browser, database: Database) -> None:
+def test_a_token_is_revoked_after_a_warning(owner: Browser, database: Database) -> None:
     tokens = ShopTokens(database, "tester", lambda: datetime.now(UTC))
     token = tokens.add("shop & co", [Scope.CARDS_ISSUE, Scope.CARDS_READ])
     page = owner.get("/admin/operators")
@@ -155,7 +155,9 @@ def test_a_token_is_revoked_after_its_consequence_was_told(owner: Browser, datab
     assert len(told("token_revoked")) == 1
 
 
-def test_two_who_revoke_a_token_at_once_have_both_done_so(service: Service, owner: Browser, database: Database) -> None:
+def test_two_simultaneous_revocations_of_a_token_both_succeed(
+    service: Service, owner: Browser, database: Database
+) -> None:
     ShopTokens(database, "tester", lambda: datetime.now(UTC)).add("shop", [Scope.CARDS_READ])
     add_operator("otto")
     both = [owner, Browser(service).walk_in("otto")]
@@ -179,7 +181,7 @@ def test_two_who_revoke_a_token_at_once_have_both_done_so(service: Service, owne
 
 
 @pytest.mark.parametrize("path", ["/admin/operator", "/admin/token"])
-def test_whoever_does_not_exist_is_a_page(owner: Browser, path: str) -> None:
+def test_an_unknown_operator_or_token_is_a_404_page(owner: Browser, path: str) -> None:
     for name in ("", "nobody", "%3Cscript%3E", "%E2%80%AE", "a/b"):
         page = owner.get(f"{path}?name={name}")
         assert page.status == 404

@@ -34,7 +34,7 @@ def own(database_url: str, tmp_path: Path) -> Iterator[Service]:
 
 @pytest.mark.parametrize("path", PAGES)
 @pytest.mark.parametrize("language", ["zh", "en"])
-def test_no_page_has_a_secret_and_each_says_what_changes_it(
+def test_no_page_has_a_secret_and_each_names_its_commands(
     owner: Browser, service: Service, path: str, language: str
 ) -> None:
     page = owner.get(f"{path}?lang={language}")
@@ -48,7 +48,7 @@ def test_no_page_has_a_secret_and_each_says_what_changes_it(
     assert [form.action for form in page.forms] == ["/admin/logout"], "nothing is changed here"
 
 
-def test_sellers_and_strangers_see_none_of_it(owner: Browser, service: Service) -> None:
+def test_sellers_and_outsiders_see_none_of_these_pages(owner: Browser, service: Service) -> None:
     add_operator("sam", Role.SELLER)
     seller, stranger = Browser(service).log_in("sam"), Browser(service)
     assert [seller.get(path).status for path in PAGES] == [403] * len(PAGES)
@@ -56,7 +56,7 @@ def test_sellers_and_strangers_see_none_of_it(owner: Browser, service: Service) 
     assert owner.post("/admin/keys").status == 405
 
 
-def test_files_are_listed_with_batches_size_digest_and_what_is_lost(owner: Browser, service: Service) -> None:
+def test_files_are_listed_with_batches_size_digest_and_missing_bytes(owner: Browser, service: Service) -> None:
     name = "核心 [v2].age"
     service.cardctl("file", "add", "-", "--name", name, "--batch", "<i>taobao", text="x" * 2048)
     service.cardctl("file", "add", "-", "--name", "every.bin", text="y")
@@ -92,7 +92,7 @@ def test_functions_are_listed_and_broken_modules_say_why(own: Service, database:
     assert "does not answer" in owner.get("/admin/functions").words
 
 
-def test_functions_that_are_loading_are_said_to_be_busy(own: Service, database: Database) -> None:
+def test_loading_functions_are_shown_as_busy(own: Service, database: Database) -> None:
     add_operator("olga")
     owner = Browser(own, language="en").log_in("olga")
     functions = FunctionsService(own.folder)
@@ -125,7 +125,7 @@ def test_keys_show_their_states_and_what_clients_pin(own: Service, database: Dat
     assert "endorsements" not in pinned
 
 
-def test_health_says_what_is_wrong_and_what_only_the_host_sees(own: Service, database: Database) -> None:
+def test_health_shows_failures_and_names_the_checks_of_the_host(own: Service, database: Database) -> None:
     add_operator("olga")
     owner = Browser(own, language="en").log_in("olga")
     (own.folder / "keys/keyring.json").chmod(0o644)
@@ -142,7 +142,7 @@ def test_health_says_what_is_wrong_and_what_only_the_host_sees(own: Service, dat
     assert "permissions Only the service can read the signing keys" in owner.get("/admin/health").words
 
 
-def test_looking_at_health_changes_nothing_and_leaves_the_database_connected(owner: Browser, service: Service) -> None:
+def test_the_health_page_changes_nothing_and_keeps_the_connection(owner: Browser, service: Service) -> None:
     for _ in range(20):
         assert owner.get("/admin/health").status == 200
         assert service.get("/readyz").status == 200

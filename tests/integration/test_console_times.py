@@ -13,7 +13,9 @@ from tests.support.service import Service
 TIME = re.compile(r"\d\d:\d\d:\d\d(?:\.\d+)?(\S*)")
 
 
-def test_every_time_is_of_the_vendors_zone_and_says_so(database: Database, database_url: str, tmp_path: Path) -> None:
+def test_every_time_is_in_the_vendors_zone_with_its_offset(
+    database: Database, database_url: str, tmp_path: Path
+) -> None:
     add_operator("olga")
     scene = furnish(["plain"])
     with Service(with_keys(tmp_path), database_url, KADUN_TIMEZONE="Asia/Kolkata") as service:

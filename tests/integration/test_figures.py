@@ -49,7 +49,7 @@ def reject(code: Code, ago: timedelta, card: str = "A", hardware: str = "h") -> 
     journal.append([Entry(NOW - ago, EventKind.REJECTED, code, card * 32, ip="198.51.100.7", hardware=hardware)])
 
 
-def test_few_rows_are_counted_when_somebody_asks(database: Database, counted: Figures) -> None:
+def test_few_rows_are_counted_on_request(database: Database, counted: Figures) -> None:
     shown = counted.current()
     assert shown == Snapshot(NOW, shown.document)
     assert shown.document["cards"] == {"total": 0, "frozen": 0, "expired": 0, "active": 0, "unused": 0}
@@ -85,7 +85,7 @@ def test_rejections_are_counted_by_day_and_code(database: Database, counted: Fig
     assert all(day["counts"] == {} for day in days[:-2])
 
 
-def test_sharing_is_of_the_last_week_in_the_vendors_zone(database: Database, counted: Figures) -> None:
+def test_the_abuse_report_covers_the_last_week_in_the_vendors_zone(database: Database, counted: Figures) -> None:
     reject(Code.CLIENT_MISMATCH, DAY, hardware="other")
     reject(Code.CLIENT_MISMATCH, 8 * DAY, hardware="another")
     reject(Code.CARD_NOT_FOUND, DAY, "B", "other")
@@ -98,7 +98,7 @@ def test_sharing_is_of_the_last_week_in_the_vendors_zone(database: Database, cou
     }
 
 
-def test_much_is_first_counted_while_nobody_waits(database: Database, counted: Figures, much: None) -> None:
+def test_many_rows_are_counted_in_the_background(database: Database, counted: Figures, much: None) -> None:
     assert counted.current() is None
     shown = wait_for(counted.current)
     assert shown.at == NOW
@@ -119,7 +119,7 @@ def test_old_figures_are_shown_while_new_ones_are_counted(
     assert (newer.at, newer.document["cards"]["unused"]) == (clock.now, 1)
 
 
-def test_what_took_long_is_not_counted_while_somebody_waits(database: Database, counted: Figures, clock: Clock) -> None:
+def test_slow_counts_run_in_the_background(database: Database, counted: Figures, clock: Clock) -> None:
     first = counted.current()
     models.Figures.update(seconds=3600.0).execute()
     add(database, 1)
@@ -164,7 +164,7 @@ def test_one_process_counts(
     assert counting
 
 
-def test_where_no_thread_can_start_the_old_figures_are_shown_and_the_next_visit_tries_again(
+def test_without_a_free_thread_old_figures_are_shown_and_the_next_visit_tries_again(
     counted: Figures, much: None, clock: Clock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     counted.current()
@@ -183,7 +183,7 @@ def test_where_no_thread_can_start_the_old_figures_are_shown_and_the_next_visit_
     assert wait_for(lambda: (shown := counted.current()) != first and shown).at == clock.now
 
 
-def test_a_count_that_fails_is_told_and_tried_again(
+def test_a_failed_count_is_logged_and_tried_again(
     counted: Figures, much: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     with monkeypatch.context() as broken, caplog.at_level(logging.WARNING, "app.services.figures"):

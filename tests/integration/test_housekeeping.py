@@ -40,7 +40,7 @@ def tokens(database: Database, clock: Clock) -> ShopTokens:
     return ShopTokens(database, "tester", clock)
 
 
-def test_what_is_of_no_more_use_is_pruned(
+def test_old_rows_are_pruned(
     operators: Operators, sessions: Sessions, tokens: ShopTokens, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(idempotency, "PRUNE_BATCH", 2)
@@ -74,7 +74,7 @@ def test_what_is_of_no_more_use_is_pruned(
     ]
 
 
-def test_what_fails_to_be_pruned_keeps_nothing_else_from_it(
+def test_a_failure_to_prune_does_not_stop_the_rest(
     database: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     LoginFailure.insert(bucket="network:198.51.100.1", failures=1, last_at=datetime(2020, 1, 1, tzinfo=UTC)).execute()

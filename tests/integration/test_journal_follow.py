@@ -54,7 +54,7 @@ def names(events: list[Any]) -> list[str]:
     return [event.actor for event in events]
 
 
-def test_it_begins_with_the_last_entries_and_goes_on_with_new_ones(database: Database) -> None:
+def test_following_begins_with_the_last_entries(database: Database) -> None:
     append("a", "b", "c")
     follower = Follower(database, JournalFilter())
     assert names(follower.begin(2)) == ["b", "c"]
@@ -64,7 +64,7 @@ def test_it_begins_with_the_last_entries_and_goes_on_with_new_ones(database: Dat
     assert follower.look() == []
 
 
-def test_all_since_a_time_is_shown_where_that_is_asked(database: Database) -> None:
+def test_following_can_begin_at_a_time(database: Database) -> None:
     append(*map(str, range(15)))
     since = datetime.now(UTC) - timedelta(hours=1)
     assert len(Follower(database, JournalFilter(since=since)).begin(None)) == 15
@@ -80,9 +80,7 @@ def test_only_what_is_wanted_is_shown(database: Database) -> None:
 
 
 @pytest.mark.parametrize("looks", [0, 1, 2, 3, 10])
-def test_an_entry_that_commits_after_later_ones_is_shown_however_late(
-    database: Database, writer: Callable[[], Any], looks: int
-) -> None:
+def test_an_entry_that_commits_late_is_shown(database: Database, writer: Callable[[], Any], looks: int) -> None:
     slow = writer()
     follower = Follower(database, JournalFilter())
     follower.begin(10)
@@ -98,7 +96,7 @@ def test_an_entry_that_commits_after_later_ones_is_shown_however_late(
         assert follower.look() == []
 
 
-def test_an_entry_on_its_way_when_the_following_begins_is_shown(database: Database, writer: Callable[[], Any]) -> None:
+def test_an_uncommitted_entry_at_the_beginning_is_shown_later(database: Database, writer: Callable[[], Any]) -> None:
     slow = writer()
     write(slow, "slow")
     append("quick")
@@ -108,7 +106,7 @@ def test_an_entry_on_its_way_when_the_following_begins_is_shown(database: Databa
     assert names(follower.look()) == ["slow"]
 
 
-def test_what_was_rolled_back_keeps_nothing_from_being_forgotten(database: Database, writer: Callable[[], Any]) -> None:
+def test_a_rolled_back_entry_does_not_block_the_floor(database: Database, writer: Callable[[], Any]) -> None:
     follower = Follower(database, JournalFilter())
     follower.begin(10)
     failing = writer()
@@ -122,7 +120,9 @@ def test_what_was_rolled_back_keeps_nothing_from_being_forgotten(database: Datab
     assert len(follower._seen) < 5  # noqa: SLF001  # memory is what this is about
 
 
-def test_of_a_long_journal_only_the_end_is_remembered(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_following_remembers_only_the_end_of_a_long_journal(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(journal_follow, "IN_FLIGHT", 5)
     append(*map(str, range(20)))
     follower = Follower(database, JournalFilter())
@@ -191,9 +191,7 @@ def test_for_people_an_entry_is_a_line_with_what_strangers_sent_escaped(
         assert process.interrupted() == 0
 
 
-def test_it_ends_with_its_standard_input_where_that_is_asked(
-    offline: Service, database: Database, tmp_path: Path
-) -> None:
+def test_following_can_end_with_standard_input(offline: Service, database: Database, tmp_path: Path) -> None:
     append("a")
     with followed(offline, tmp_path, "--until-input-ends", stdin=subprocess.PIPE) as process:
         process.wait_for(1)
@@ -205,7 +203,7 @@ def test_it_ends_with_its_standard_input_where_that_is_asked(
         assert process.process.wait(20) == 0
 
 
-def test_a_reader_who_goes_is_no_error(offline: Service, database: Database) -> None:
+def test_a_closed_pipe_is_no_error(offline: Service, database: Database) -> None:
     append("a")
     command = f"{sys.executable} -m app events --follow --format json | head -n 1"
     pipeline = subprocess.Popen(
@@ -234,9 +232,7 @@ def own_postgres(postgres_binaries: Path, cluster_folder: Path, tmp_path: Path) 
         yield running
 
 
-def test_it_outlives_a_restart_of_the_database_and_loses_nothing(
-    own_postgres: EmbeddedPostgres, tmp_path: Path
-) -> None:
+def test_following_survives_a_restart_of_the_database(own_postgres: EmbeddedPostgres, tmp_path: Path) -> None:
     own = connect_to(Database(own_postgres.url(), bulk=True))
     own.with_connection(lambda: append("before"))
     with followed(Service(tmp_path, own_postgres.url()), tmp_path, "--format", "json") as process:

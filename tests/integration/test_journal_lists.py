@@ -95,7 +95,7 @@ def ids(events: list[Event]) -> list[int]:
 
 
 @each_filter
-def test_a_list_is_what_its_filter_says_newest_first_both_ways(
+def test_a_list_has_the_matching_entries_newest_first_both_ways(
     year: Database, all_events: list[Event], wanted: JournalFilter, index: str
 ) -> None:
     right = expected(wanted, all_events)
@@ -133,7 +133,7 @@ def test_a_page_is_one_query_by_an_index(year: Database, wanted: JournalFilter, 
     ],
 )
 @pytest.mark.parametrize("backwards", [False, True])
-def test_several_frequent_texts_are_looked_for_piece_by_piece(
+def test_several_frequent_texts_are_searched_in_pieces(
     year: Database,
     all_events: list[Event],
     monkeypatch: pytest.MonkeyPatch,
@@ -155,7 +155,7 @@ def test_several_frequent_texts_are_looked_for_piece_by_piece(
     assert seen == right
 
 
-def test_each_look_is_three_queries_by_indexes(year: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_page_of_several_texts_is_three_queries_by_indexes(year: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(journal_lists, "MAX_LOOKED", 60)
     with statements(year) as ran:
         looked = journal_lists.page(JournalFilter(network=NET, function=sample_year.FUNCTIONS[1]), limit=50)
@@ -176,13 +176,13 @@ def test_a_reference_finds_its_entry(year: Database, all_events: list[Event]) ->
 
 
 @pytest.mark.parametrize("row_id", ["x", "9" * 40, "0"])
-def test_a_cursor_that_somebody_wrote_by_hand_does_no_harm(year: Database, row_id: str) -> None:
+def test_a_forged_cursor_does_no_harm(year: Database, row_id: str) -> None:
     for at in (None, NOW, datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)):
         for backwards in (False, True):
             journal_lists.page(JournalFilter(network=NET), Cursor(at, row_id), limit=5, backwards=backwards)
 
 
-def test_entries_of_the_same_moment_come_once_each(database: Database) -> None:
+def test_entries_of_the_same_moment_are_listed_once_each(database: Database) -> None:
     entry = journal.Entry(at=NOW, kind=EventKind.REJECTED, code=Code.CARD_EXPIRED, card_id="A" * 32)
     journal.append([replace(entry, code=code) for code in Code if code is not Code.OK] * 3)
     wanted, seen, after = JournalFilter(card_id="A" * 32), [], None

@@ -1,4 +1,4 @@
-"""Log-ins: what is right, what is wrong, what is kept of it."""
+"""Log-ins: accepted and refused ones, and what is stored."""
 
 import unicodedata
 from typing import Literal
@@ -22,12 +22,12 @@ def test_name_and_password_open_a_session(log_ins: LogIns) -> None:
     assert (entry.actor, entry.ip, entry.details) == ("console:alice", HOME, None)
 
 
-def test_what_a_phones_keyboard_adds_does_no_harm(log_ins: LogIns) -> None:
+def test_white_space_and_full_width_letters_of_phones_are_accepted(log_ins: LogIns) -> None:
     log_ins.log_in(name=" alice ", password="ｃｏｒｒｅｃｔ horse battery")
 
 
 @pytest.mark.parametrize("name", ["alice", "bob", "", "a\0", "\ud800", "x" * 10_000])
-def test_wrong_ones_are_refused_in_the_same_words(log_ins: LogIns, name: str) -> None:
+def test_a_wrong_password_and_an_unknown_name_get_the_same_answer(log_ins: LogIns, name: str) -> None:
     with pytest.raises(LoginRefusedError) as refusal:
         log_ins.log_in(OTHER, name=name)
     assert type(refusal.value) is LoginRefusedError
@@ -36,12 +36,12 @@ def test_wrong_ones_are_refused_in_the_same_words(log_ins: LogIns, name: str) ->
 
 
 @pytest.mark.parametrize("password", ["", "a\0b", "\ud800", PASSWORD + " ", PASSWORD.upper()])
-def test_odd_passwords_are_wrong_ones(log_ins: LogIns, password: str) -> None:
+def test_odd_passwords_are_wrong(log_ins: LogIns, password: str) -> None:
     with pytest.raises(LoginRefusedError):
         log_ins.log_in(password)
 
 
-def test_the_longest_password_is_one_and_nothing_that_begins_with_it(log_ins: LogIns) -> None:
+def test_the_longest_password_is_compared_whole(log_ins: LogIns) -> None:
     longest = (PASSWORD * 20)[:MAX_PASSWORD]
     log_ins.operators.set_password("alice", longest)
     log_ins.log_in(longest)
@@ -49,7 +49,7 @@ def test_the_longest_password_is_one_and_nothing_that_begins_with_it(log_ins: Lo
         log_ins.log_in(longest + "!")
 
 
-def test_what_is_typed_is_not_normalised_at_any_length(log_ins: LogIns, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_long_texts_are_cut_before_normalisation(log_ins: LogIns, monkeypatch: pytest.MonkeyPatch) -> None:
     """Normalising marks that combine takes time by the square of their number, and lets no other thread run."""
     lengths: list[int] = []
     normalize = unicodedata.normalize
@@ -88,7 +88,7 @@ def test_an_unknown_name_costs_a_hash_with_the_same_parameters(log_ins: LogIns) 
     assert [part.split("$")[:4] for part in seen] == [passwords.hash(OTHER).split("$")[:4]]
 
 
-def test_a_refusal_is_journalled_without_what_was_typed_where_nobody_has_that_name(log_ins: LogIns) -> None:
+def test_an_unknown_name_is_not_journalled(log_ins: LogIns) -> None:
     for name in ("alice", OTHER):
         with pytest.raises(LoginRefusedError):
             log_ins.log_in(OTHER, name=name)
@@ -99,7 +99,7 @@ def test_a_refusal_is_journalled_without_what_was_typed_where_nobody_has_that_na
     ]
 
 
-def test_nothing_that_a_thief_could_use_is_stored(log_ins: LogIns, database: Database) -> None:
+def test_no_password_and_no_token_is_stored(log_ins: LogIns, database: Database) -> None:
     logged_in = log_ins.log_in()
     with pytest.raises(LoginRefusedError):
         log_ins.log_in(OTHER, name=OTHER)
@@ -108,11 +108,11 @@ def test_nothing_that_a_thief_could_use_is_stored(log_ins: LogIns, database: Dat
         assert not [secret for secret in (*logged_in, PASSWORD, OTHER) if secret in stored]
 
 
-def test_hashes_are_argon2id_as_rfc_9106_recommends_for_little_memory() -> None:
+def test_hashes_are_argon2id_with_the_low_memory_parameters_of_rfc_9106() -> None:
     assert Passwords().hash(PASSWORD).startswith("$argon2id$v=19$m=65536,t=3,p=4$")
 
 
-def test_a_hash_with_old_parameters_is_made_anew_at_the_next_log_in(log_ins: LogIns, database: Database) -> None:
+def test_a_hash_with_old_parameters_is_replaced_at_the_next_log_in(log_ins: LogIns, database: Database) -> None:
     stronger = Sessions(database, log_ins.clock, CheapPasswords(time_cost=2))
     first = stronger.log_in("alice", PASSWORD, None, address=HOME, device=None)
     assert ",t=2," in Operator.get().password_hash

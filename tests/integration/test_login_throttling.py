@@ -20,7 +20,7 @@ from tests.support.log_ins import CAFE, HOME, LogIns
 from tests.support.passwords import OTHER, PASSWORD, CheapPasswords
 
 
-def test_who_keeps_failing_must_wait_ever_longer(log_ins: LogIns) -> None:
+def test_repeated_failures_wait_ever_longer(log_ins: LogIns) -> None:
     log_ins.fail(FREE_FAILURES)
     waits = []
     for _ in range(4):
@@ -31,7 +31,7 @@ def test_who_keeps_failing_must_wait_ever_longer(log_ins: LogIns) -> None:
     assert waits == [1, 2, 4, 8]
 
 
-def test_a_throttled_attempt_costs_no_hash_and_no_line_in_the_journal(log_ins: LogIns) -> None:
+def test_a_throttled_attempt_costs_neither_a_hash_nor_a_journal_entry(log_ins: LogIns) -> None:
     log_ins.fail(FREE_FAILURES)
     before = len(log_ins.passwords.checked), Event.select().count()
     for _ in range(3):
@@ -46,7 +46,7 @@ def test_success_forgets_the_failures_of_the_name_there(log_ins: LogIns) -> None
     assert [row.bucket for row in LoginFailure.select()] == [f"network:{HOME}"]
 
 
-def test_who_can_log_in_wins_no_more_guesses_for_their_network(log_ins: LogIns) -> None:
+def test_a_successful_log_in_does_not_reset_the_networks_failures(log_ins: LogIns) -> None:
     log_ins.operators.add("bob", Role.SELLER, OTHER)
     for attempt in range(4 * FREE_FAILURES):
         if attempt % 4 == 0:
@@ -85,7 +85,7 @@ def test_an_attacker_elsewhere_locks_nobody_out(log_ins: LogIns) -> None:
     log_ins.log_in()
 
 
-def test_an_attacker_behind_the_same_address_does_not_lock_out_a_browser_that_is_known(log_ins: LogIns) -> None:
+def test_an_attacker_behind_the_same_address_does_not_lock_out_a_known_browser(log_ins: LogIns) -> None:
     device = log_ins.log_in().device_token
     log_ins.fail(40)
     with pytest.raises(LoginThrottledError):
@@ -106,7 +106,7 @@ def test_a_browser_stays_known_for_400_days_after_its_last_log_in(log_ins: LogIn
     assert log_ins.log_in(device=device).device_token != device
 
 
-def test_a_known_browser_cannot_guess_for_ever_either(log_ins: LogIns) -> None:
+def test_a_known_browser_is_throttled_too(log_ins: LogIns) -> None:
     device = log_ins.log_in().device_token
     log_ins.fail(FREE_FAILURES, device=device)
     with pytest.raises(LoginThrottledError):
@@ -114,7 +114,7 @@ def test_a_known_browser_cannot_guess_for_ever_either(log_ins: LogIns) -> None:
     log_ins.log_in()
 
 
-def test_a_browser_that_one_operator_is_known_by_is_a_stranger_for_the_others(log_ins: LogIns) -> None:
+def test_a_known_browser_is_known_for_one_operator_only(log_ins: LogIns) -> None:
     log_ins.operators.add("bob", Role.SELLER, OTHER)
     device = log_ins.log_in(OTHER, name="bob").device_token
     log_ins.fail(FREE_FAILURES, device=device)
@@ -123,7 +123,7 @@ def test_a_browser_that_one_operator_is_known_by_is_a_stranger_for_the_others(lo
     assert {row.operator.name for row in OperatorDevice.select()} == {"bob"}
 
 
-def test_attempts_side_by_side_are_counted_one_by_one(log_ins: LogIns, database: Database) -> None:
+def test_parallel_attempts_are_counted_one_by_one(log_ins: LogIns, database: Database) -> None:
     device = log_ins.log_in().device_token  # strangers would be turned away for coming all at once
 
     class Slow(CheapPasswords):
@@ -150,7 +150,7 @@ def test_attempts_side_by_side_are_counted_one_by_one(log_ins: LogIns, database:
     assert outcomes.count(LoginRefusedError) == FREE_FAILURES
 
 
-def test_however_many_strangers_come_a_known_browser_gets_its_turn(log_ins: LogIns) -> None:
+def test_strangers_do_not_keep_a_known_browser_from_its_turn(log_ins: LogIns) -> None:
     device = log_ins.log_in().device_token
     inside, leave = threading.Semaphore(0), threading.Event()
 
@@ -170,7 +170,7 @@ def test_however_many_strangers_come_a_known_browser_gets_its_turn(log_ins: LogI
         assert [stranger.result(20) for stranger in strangers] == [None] * STRANGERS
 
 
-def test_who_waits_too_long_for_a_turn_is_told_so(log_ins: LogIns, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_waiting_too_long_for_a_turn_is_refused(log_ins: LogIns, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("app.services.passwords.WAIT_SECONDS", 0.0)
     inside, leave = threading.Event(), threading.Event()
 
@@ -208,9 +208,7 @@ class Dawdler:
         self._pool.shutdown()
 
 
-def test_whoever_is_known_takes_one_place_and_leaves_the_others_theirs(
-    log_ins: LogIns, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_known_operator_takes_one_place_in_the_queue(log_ins: LogIns, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("app.services.passwords.WAIT_SECONDS", 60.0)  # who is refused at once has not waited
     log_ins.operators.add("bob", Role.SELLER, OTHER)
     identity = log_ins.sessions.identify(log_ins.log_in(OTHER, name="bob").session_token)
@@ -227,7 +225,7 @@ def test_whoever_is_known_takes_one_place_and_leaves_the_others_theirs(
     log_ins.sessions.confirm(identity, OTHER, address=HOME)
 
 
-def test_who_must_wait_anyway_takes_no_place_in_the_queue(log_ins: LogIns, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_throttled_attempt_takes_no_place_in_the_queue(log_ins: LogIns, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("app.services.passwords.WAIT_SECONDS", 0.0)
     identity = log_ins.sessions.identify(log_ins.log_in().session_token)
     assert identity is not None
@@ -243,7 +241,7 @@ def test_who_must_wait_anyway_takes_no_place_in_the_queue(log_ins: LogIns, monke
     somebody.leave()
 
 
-def test_failures_while_somebody_waits_for_their_turn_count(log_ins: LogIns, database: Database) -> None:
+def test_failures_count_while_another_attempt_waits(log_ins: LogIns, database: Database) -> None:
     waiting = threading.Event()
 
     class Telling(CheapPasswords):

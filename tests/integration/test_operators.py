@@ -42,7 +42,7 @@ def journalled() -> list[tuple[str, str, dict[str, object]]]:
     return [(e.kind, e.actor, e.details) for e in Event.select().order_by(Event.id)]
 
 
-def test_what_is_done_to_operators_is_journalled_and_no_secret_with_it(operators: Operators, clock: Clock) -> None:
+def test_changes_of_operators_are_journalled_without_secrets(operators: Operators, clock: Clock) -> None:
     operators.add("alice", Role.OWNER, PASSWORD)
     operators.add("小王", Role.SELLER, PASSWORD)
     operators.set_password("小王", OTHER)
@@ -62,7 +62,7 @@ def test_what_is_done_to_operators_is_journalled_and_no_secret_with_it(operators
     ]
 
 
-def test_what_is_so_already_succeeds_and_journals_nothing(operators: Operators) -> None:
+def test_a_change_without_effect_succeeds_and_is_not_journalled(operators: Operators) -> None:
     operators.add("alice", Role.OWNER, PASSWORD)
     operators.set_role("alice", Role.OWNER)
     operators.disable_totp("alice")
@@ -97,13 +97,13 @@ def test_names_are_taken_once(operators: Operators) -> None:
 
 
 @pytest.mark.parametrize(("name", "password"), [("", PASSWORD), ("a\0", PASSWORD), ("alice", "short")])
-def test_names_and_passwords_that_will_not_do_are_refused(operators: Operators, name: str, password: str) -> None:
+def test_invalid_names_and_passwords_are_refused(operators: Operators, name: str, password: str) -> None:
     with pytest.raises(RefusedError):
         operators.add(name, Role.OWNER, password)
     assert operators.list() == ()
 
 
-def test_a_new_password_must_do_too(operators: Operators) -> None:
+def test_an_invalid_new_password_is_refused(operators: Operators) -> None:
     operators.add("alice", Role.OWNER, PASSWORD)
     before = Operator.get().password_hash
     with pytest.raises(RefusedError):
@@ -112,7 +112,7 @@ def test_a_new_password_must_do_too(operators: Operators) -> None:
 
 
 @pytest.mark.parametrize("name", ["bob", "", "a\0", "\ud800", "Alice"])
-def test_who_is_not_there_cannot_be_changed(operators: Operators, name: str) -> None:
+def test_an_unknown_operator_cannot_be_changed(operators: Operators, name: str) -> None:
     operators.add("alice", Role.OWNER, PASSWORD)
     actions = [
         lambda: operators.set_password(name, PASSWORD),
@@ -129,7 +129,7 @@ def test_who_is_not_there_cannot_be_changed(operators: Operators, name: str) -> 
     assert [account.name for account in operators.list()] == ["alice"]
 
 
-def test_the_last_owner_stays_one(operators: Operators) -> None:
+def test_the_last_owner_can_be_neither_removed_nor_demoted(operators: Operators) -> None:
     operators.add("alice", Role.OWNER, PASSWORD)
     operators.add("bob", Role.SELLER, PASSWORD)
     for action in (lambda: operators.remove("alice"), lambda: operators.set_role("alice", Role.SELLER)):
@@ -143,13 +143,13 @@ def test_the_last_owner_stays_one(operators: Operators) -> None:
     assert [(account.name, account.role) for account in operators.list()] == [("bob", Role.OWNER)]
 
 
-def test_the_last_owner_goes_where_it_is_forced(operators: Operators) -> None:
+def test_the_last_owner_can_be_removed_by_force(operators: Operators) -> None:
     operators.add("alice", Role.OWNER, PASSWORD)
     operators.remove("alice", force=True)
     assert operators.list() == ()
 
 
-def test_of_two_owners_who_remove_each_other_one_stays(
+def test_two_owners_who_remove_each_other_leave_one(
     operators: Operators, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     operators.add("alice", Role.OWNER, PASSWORD)
@@ -177,7 +177,7 @@ def test_of_two_owners_who_remove_each_other_one_stays(
     assert len(operators.list()) == 1
 
 
-def test_a_long_import_keeps_nobody_from_logging_in_and_its_operator_from_being_removed(
+def test_a_long_import_blocks_no_log_in_but_the_removal_of_its_operator(
     operators: Operators, sessions: Sessions, database: Database, database_url: str
 ) -> None:
     operators.add("alice", Role.OWNER, PASSWORD)
@@ -222,7 +222,9 @@ def test_a_second_factor_is_not_replaced_by_another(operators: Operators, clock:
     assert Operator.get().totp_secret == first
 
 
-def test_with_a_lost_phone_its_sessions_are_gone(operators: Operators, sessions: Sessions, clock: Clock) -> None:
+def test_disabling_totp_for_a_lost_phone_ends_the_sessions(
+    operators: Operators, sessions: Sessions, clock: Clock
+) -> None:
     operators.add("alice", Role.OWNER, PASSWORD)
     token = sessions.log_in("alice", PASSWORD, None, address=HOME, device=None).session_token
     secret = totp.new_secret()

@@ -33,7 +33,7 @@ def test_a_code_is_asked_for_only_once_the_password_is_right(log_ins: LogIns) ->
     assert refused.count() == 3, "in a browser that is known nobody wonders"
 
 
-def test_who_has_the_password_and_no_code_cannot_fill_the_journal(log_ins: LogIns) -> None:
+def test_attempts_without_a_code_are_throttled(log_ins: LogIns) -> None:
     log_ins.with_totp()
     for _ in range(FREE_FAILURES):
         with pytest.raises(WantsCodeError):
@@ -43,7 +43,7 @@ def test_who_has_the_password_and_no_code_cannot_fill_the_journal(log_ins: LogIn
 
 
 @pytest.mark.parametrize("steps", [-1, 0, 1])
-def test_codes_of_half_a_minute_before_and_after_are_taken(log_ins: LogIns, steps: int) -> None:
+def test_codes_of_half_a_minute_before_and_after_are_accepted(log_ins: LogIns, steps: int) -> None:
     app = log_ins.with_totp()
     log_ins.clock.advance(timedelta(minutes=5))
     code = app.at(log_ins.clock.now, counter_offset=steps)
@@ -51,7 +51,7 @@ def test_codes_of_half_a_minute_before_and_after_are_taken(log_ins: LogIns, step
 
 
 @pytest.mark.parametrize("code", ["000000", "12345", "1234567", "abcdef", "\0", "\ud800", "9" * 10_000])
-def test_wrong_codes_are_refused_in_the_words_for_a_wrong_password(log_ins: LogIns, code: str) -> None:
+def test_wrong_codes_get_the_answer_of_a_wrong_password(log_ins: LogIns, code: str) -> None:
     log_ins.with_totp()
     with pytest.raises(LoginRefusedError) as refusal:
         log_ins.log_in(code=code)
@@ -77,7 +77,7 @@ def test_no_code_is_taken_twice_nor_an_older_one_after_it(log_ins: LogIns) -> No
             log_ins.log_in(code=used)
 
 
-def test_the_code_that_enabled_it_is_not_taken_again(log_ins: LogIns) -> None:
+def test_the_code_that_enabled_totp_is_not_accepted_again(log_ins: LogIns) -> None:
     secret = totp.new_secret()
     code = pyotp.TOTP(secret).at(log_ins.clock.now)
     log_ins.operators.enable_totp("alice", secret, code, "")
@@ -85,7 +85,7 @@ def test_the_code_that_enabled_it_is_not_taken_again(log_ins: LogIns) -> None:
         log_ins.log_in(code=code)
 
 
-def test_the_sessions_that_began_without_a_code_end_with_the_write_that_asks_for_one(log_ins: LogIns) -> None:
+def test_enabling_totp_ends_the_sessions_that_began_without_a_code(log_ins: LogIns) -> None:
     here, there = log_ins.log_in().session_token, log_ins.log_in().session_token
     secret = totp.new_secret()
     with pytest.raises(RefusedError):
@@ -102,7 +102,7 @@ def test_the_sessions_that_began_without_a_code_end_with_the_write_that_asks_for
     }
 
 
-def test_a_code_that_two_use_at_once_lets_one_in(log_ins: LogIns, database: Database) -> None:
+def test_a_code_used_twice_at_once_is_accepted_once(log_ins: LogIns, database: Database) -> None:
     app = log_ins.with_totp()
     both_checked = threading.Barrier(2, timeout=20)
 
@@ -130,7 +130,7 @@ def test_a_code_that_two_use_at_once_lets_one_in(log_ins: LogIns, database: Data
     assert OperatorSession.select().count() == 1
 
 
-def test_who_has_the_password_cannot_try_codes_from_everywhere(log_ins: LogIns) -> None:
+def test_wrong_codes_are_throttled_across_networks(log_ins: LogIns) -> None:
     app = log_ins.with_totp()
     device = log_ins.log_in(code=app.at(log_ins.clock.now)).device_token
     log_ins.clock.advance(timedelta(minutes=1))
@@ -142,7 +142,7 @@ def test_who_has_the_password_cannot_try_codes_from_everywhere(log_ins: LogIns) 
     log_ins.log_in(code=app.at(log_ins.clock.now), device=device)
 
 
-def test_a_stranger_who_tries_codes_keeps_nobody_who_is_logged_in_from_confirming(log_ins: LogIns) -> None:
+def test_a_strangers_wrong_codes_do_not_block_confirmations(log_ins: LogIns) -> None:
     app = log_ins.with_totp()
     identity = log_ins.sessions.identify(log_ins.log_in(code=app.at(log_ins.clock.now)).session_token)
     assert identity is not None

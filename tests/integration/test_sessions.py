@@ -1,4 +1,4 @@
-"""Sessions: how long they hold, what ends them, and the password once more within one."""
+"""Sessions: their lifetime, their end, and the confirmation by password."""
 
 from datetime import timedelta
 
@@ -18,7 +18,7 @@ def logged_out() -> list[tuple[str, dict[str, int]]]:
     return [(entry.actor, entry.details) for entry in Event.select().where(Event.kind == "logged_out")]
 
 
-def test_a_session_that_is_used_holds_for_seven_days(log_ins: LogIns) -> None:
+def test_a_used_session_lasts_seven_days(log_ins: LogIns) -> None:
     token = log_ins.log_in().session_token
     for _ in range(15):
         log_ins.clock.advance(timedelta(hours=11))
@@ -27,7 +27,7 @@ def test_a_session_that_is_used_holds_for_seven_days(log_ins: LogIns) -> None:
     assert log_ins.sessions.identify(token) is None
 
 
-def test_a_session_that_nobody_uses_ends_after_twelve_hours(log_ins: LogIns) -> None:
+def test_an_unused_session_ends_after_twelve_hours(log_ins: LogIns) -> None:
     token = log_ins.log_in().session_token
     log_ins.clock.advance(timedelta(hours=11, minutes=59))
     assert log_ins.sessions.identify(token)
@@ -65,7 +65,7 @@ def test_the_other_sessions_can_be_ended_from_one(log_ins: LogIns) -> None:
 
 
 @pytest.mark.parametrize("token", ["", "x", "a\0", "\ud800", "g" * 10_000])
-def test_what_is_no_session_is_nobodys(log_ins: LogIns, token: str) -> None:
+def test_unknown_session_tokens_identify_nobody(log_ins: LogIns, token: str) -> None:
     log_ins.log_in()
     assert log_ins.sessions.identify(token) is None
 
@@ -79,9 +79,7 @@ def test_a_new_password_ends_all_sessions_and_forgets_all_browsers(log_ins: LogI
     assert log_ins.log_in(OTHER, device=logged_in.device_token).device_token != logged_in.device_token
 
 
-def test_a_password_that_changes_while_somebody_logs_in_with_the_old_one_lets_nobody_in(
-    log_ins: LogIns, database: Database
-) -> None:
+def test_a_log_in_fails_if_the_password_changes_meanwhile(log_ins: LogIns, database: Database) -> None:
     class Slow(CheapPasswords):
         """The password changes while the old one is checked."""
 
@@ -95,13 +93,13 @@ def test_a_password_that_changes_while_somebody_logs_in_with_the_old_one_lets_no
     assert OperatorSession.select().count() == 0
 
 
-def test_the_console_knows_whether_there_is_anybody(log_ins: LogIns) -> None:
+def test_the_console_knows_whether_there_are_operators(log_ins: LogIns) -> None:
     assert log_ins.sessions.operators_exist()
     log_ins.operators.remove("alice", force=True)
     assert not log_ins.sessions.operators_exist()
 
 
-# The password once more, before what a thief of the session must not do.
+# Confirmation by password, before changes that a stolen session must not make.
 
 
 def test_a_session_can_be_confirmed_by_the_password(log_ins: LogIns) -> None:
@@ -129,14 +127,14 @@ def test_a_session_can_be_confirmed_by_password_and_code_each_code_once(log_ins:
         log_ins.sessions.confirm_with_code(identity, PASSWORD, code, address=HOME)
 
 
-def test_strangers_behind_the_same_address_keep_nobody_from_confirming(log_ins: LogIns) -> None:
+def test_strangers_behind_the_same_address_do_not_block_confirmations(log_ins: LogIns) -> None:
     identity = log_ins.sessions.identify(log_ins.log_in().session_token)
     assert identity is not None
     log_ins.fail(40)
     log_ins.sessions.confirm(identity, PASSWORD, address=HOME)
 
 
-def test_who_changed_their_password_goes_on_in_a_new_session(log_ins: LogIns) -> None:
+def test_a_change_of_password_begins_a_new_session(log_ins: LogIns) -> None:
     log_ins.log_in()
     log_ins.operators.set_password("alice", OTHER)
     anew = log_ins.sessions.begin_anew(log_ins.alice)
@@ -144,13 +142,13 @@ def test_who_changed_their_password_goes_on_in_a_new_session(log_ins: LogIns) ->
     assert log_ins.log_in(OTHER, device=anew.device_token).device_token == anew.device_token
 
 
-def test_who_is_removed_at_that_moment_goes_on_in_none(log_ins: LogIns) -> None:
+def test_no_new_session_begins_for_a_removed_operator(log_ins: LogIns) -> None:
     log_ins.operators.remove("alice", force=True)
     with pytest.raises(OperatorNotFoundError):
         log_ins.sessions.begin_anew(log_ins.alice)
 
 
-def test_the_other_sessions_are_shown_without_their_tokens_those_that_are_over_are_not(log_ins: LogIns) -> None:
+def test_other_valid_sessions_are_listed_without_their_tokens(log_ins: LogIns) -> None:
     log_ins.log_in()
     log_ins.clock.advance(timedelta(hours=13))
     there, here = log_ins.log_in(), log_ins.log_in()

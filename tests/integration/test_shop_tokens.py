@@ -26,7 +26,7 @@ def journalled() -> list[tuple[str, str, dict[str, object]]]:
     return [(e.kind, e.actor, e.details) for e in Event.select().order_by(Event.id)]
 
 
-def test_a_token_names_its_shop_and_what_it_may(tokens: ShopTokens, database: Database) -> None:
+def test_a_token_identifies_its_shop_and_scopes(tokens: ShopTokens, database: Database) -> None:
     token = tokens.add("发卡网", {Scope.CARDS_READ, Scope.CARDS_ISSUE})
     assert token.startswith("kd_")
     assert len(token) == len("kd_") + 43
@@ -37,7 +37,7 @@ def test_a_token_names_its_shop_and_what_it_may(tokens: ShopTokens, database: Da
 
 
 @pytest.mark.parametrize("token", ["", "kd_", "kd_" + "x" * 43, "\0", "\ud800", "x" * 10_000])
-def test_other_tokens_are_nobodys(tokens: ShopTokens, token: str) -> None:
+def test_unknown_tokens_are_refused(tokens: ShopTokens, token: str) -> None:
     real = tokens.add("shop", {Scope.CARDS_READ})
     assert tokens.authenticate(token) is None
     assert tokens.authenticate(real.removeprefix("kd_")) is None
@@ -52,7 +52,7 @@ def test_a_token_is_touched_at_most_once_a_minute(tokens: ShopTokens, clock: Clo
         assert tokens.list()[0].last_used_at == begun + timedelta(seconds=expected)
 
 
-def test_a_revoked_token_holds_no_longer_and_its_name_may_be_taken_again(tokens: ShopTokens, clock: Clock) -> None:
+def test_a_revoked_token_is_invalid_and_its_name_free(tokens: ShopTokens, clock: Clock) -> None:
     first = tokens.add("shop", {Scope.CARDS_READ})
     with pytest.raises(RefusedError, match="revoke it first"):
         tokens.add("shop", {Scope.CARDS_ISSUE})
@@ -70,7 +70,7 @@ def test_a_revoked_token_holds_no_longer_and_its_name_may_be_taken_again(tokens:
 
 
 @pytest.mark.parametrize("name", ["nobody", "a\0", "\ud800", "revoked"])
-def test_what_holds_not_is_not_revoked(tokens: ShopTokens, name: str) -> None:
+def test_an_invalid_token_cannot_be_revoked(tokens: ShopTokens, name: str) -> None:
     tokens.add("revoked", {Scope.CARDS_READ})
     tokens.revoke("revoked")
     with pytest.raises(TokenNotFoundError):

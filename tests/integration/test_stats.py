@@ -75,7 +75,7 @@ def test_no_more_rows_are_read_than_are_shown_however_many_batches_there_are(dat
     assert max(len(database.execute_sql(*statement).fetchall()) for statement in ran) == 10
 
 
-def test_days_are_the_last_fourteen_of_the_vendors_zone_with_those_without_anything(database: Database) -> None:
+def test_days_are_the_last_fourteen_of_the_vendors_zone_including_empty_ones(database: Database) -> None:
     add(database, card(1))
     midnight = datetime(2026, 3, 2, tzinfo=SHANGHAI)
     for at in (midnight, midnight - timedelta(seconds=1), midnight - 13 * DAY, midnight - 13 * DAY - DAY / 86_400):

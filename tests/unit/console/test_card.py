@@ -6,7 +6,7 @@ from app.services.usage_lists import DayCount
 DAY = date(2026, 3, 1)
 
 
-def test_functions_that_share_a_bar_say_that_it_leads_to_the_whole_day() -> None:
+def test_functions_that_share_a_bar_link_to_the_whole_day() -> None:
     used = [DayCount(DAY, f"f{number}", 9 - number) for number in range(8)]
     for english, said in ((False, "当天全部"), (True, "the whole day")):
         *own, others = _chart(used, [DAY], "7" * 32, english=english).series

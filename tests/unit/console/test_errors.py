@@ -1,4 +1,4 @@
-"""What no page thought of is a page all the same."""
+"""Unhandled errors of the console are pages."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -51,7 +51,7 @@ def client(error: Callable[[], Exception]) -> TestClient:
 
 
 @pytest.mark.parametrize("error", [lambda: TokenNotFoundError("shop"), lambda: RefusedError("不行", "no token shop")])
-def test_a_refusal_that_a_page_did_not_expect_is_a_conflict_in_its_own_words(error: Callable[[], Exception]) -> None:
+def test_an_unhandled_refusal_is_a_conflict_with_its_reason(error: Callable[[], Exception]) -> None:
     answer = client(error).simulate_get("/admin/x")
     assert answer.status_code == 409
     assert "no" in answer.text
@@ -59,18 +59,18 @@ def test_a_refusal_that_a_page_did_not_expect_is_a_conflict_in_its_own_words(err
     assert answer.headers["content-type"].startswith("text/html")
 
 
-def test_what_is_broken_stays_an_error_of_the_server() -> None:
+def test_an_unexpected_error_is_an_internal_error_page() -> None:
     answer = client(lambda: ValueError("oops")).simulate_get("/admin/x")
     assert answer.status_code == 500
     assert "oops" not in answer.text
 
 
-def test_a_page_that_cannot_be_asked_for_again_has_no_link_to_the_other_language() -> None:
+def test_an_answer_to_a_post_has_no_link_to_the_other_language() -> None:
     asked = client(problems.unavailable)
     link = 'href="/admin/x?lang=zh"'
     assert link in asked.simulate_get("/admin/x").text
     assert "lang=zh" not in asked.simulate_post("/admin/x").text
 
 
-def test_elsewhere_a_refusal_that_nobody_expected_is_a_mistake_of_ours() -> None:
+def test_an_unhandled_refusal_outside_the_console_is_an_internal_error() -> None:
     assert client(lambda: RefusedError("不行", "no")).simulate_get("/v1/x").json["code"] == "INTERNAL_ERROR"

@@ -47,7 +47,7 @@ def test_every_code_kind_state_role_and_scope_has_a_name_in_both_languages(value
         "/admin/journal?kind=%E5%8D%A1",
     ],
 )
-def test_after_the_log_in_it_goes_on_where_it_was_to(path: str) -> None:
+def test_the_log_in_leads_on_to_the_consoles_own_pages(path: str) -> None:
     assert safe_next(path) == path
 
 
@@ -79,7 +79,7 @@ def test_no_link_leads_from_the_log_in_to_another_site(elsewhere: str) -> None:
 
 
 @given(st.text())
-def test_whatever_a_link_says_it_stays_in_the_console(text: str) -> None:
+def test_every_text_leads_to_a_page_of_the_console(text: str) -> None:
     assert safe_next(text).startswith("/admin/")
     assert not re.search(r"[\s\\]|//", safe_next(text))
 
@@ -93,13 +93,13 @@ def test_a_form_keeps_repeated_fields_and_empty_values() -> None:
 
 
 @pytest.mark.parametrize("body", [b"a=%00", b"a=%ff", b"a=\xff", b"a=%ed%a0%80", b"&".join([b"a=1"] * 5001)])
-def test_a_form_that_no_database_can_hold_is_refused(body: bytes) -> None:
+def test_a_form_that_postgresql_cannot_store_is_refused(body: bytes) -> None:
     with pytest.raises(Problem) as refused:
         forms.read_form(posted(body), 100_000)
     assert refused.value.status == falcon.HTTP_400
 
 
-def test_a_field_that_may_be_there_once_is_refused_twice() -> None:
+def test_a_repeated_single_field_is_refused() -> None:
     with pytest.raises(Problem, match="several values"):
         forms.read_form(posted(b"by=1d&by=2d"), 1000).one("by")
 
@@ -110,7 +110,7 @@ def test_a_form_that_is_too_large_is_refused_before_it_is_read() -> None:
     assert refused.value.status == falcon.HTTP_413
 
 
-def test_what_is_no_form_is_refused() -> None:
+def test_other_content_types_are_refused() -> None:
     with pytest.raises(Problem) as refused:
         forms.read_form(posted(b"{}", "application/json"), 1000)
     assert refused.value.status == falcon.HTTP_415
@@ -125,7 +125,7 @@ FIELD = b'Content-Disposition: form-data; name="csrf"\r\n\r\nabc'
 FILE = b'Content-Disposition: form-data; name="file"; filename="../../etc/passwd"\r\n\r\nid\n\x00\xff'
 
 
-def test_a_file_comes_as_its_bytes_and_its_name_means_nothing() -> None:
+def test_an_uploaded_file_is_read_as_bytes_and_its_name_ignored() -> None:
     form = forms.read_form(multipart(FIELD, FILE), 10_000)
     assert form.one("csrf") == "abc"
     assert form.files == {"file": b"id\n\x00\xff"}
@@ -155,7 +155,7 @@ def test_the_digest_in_an_address_is_the_file_s() -> None:
     assert files.get("../rendering.py") is None
 
 
-def test_parameters_that_say_nothing_are_left_out_of_addresses() -> None:
+def test_empty_parameters_are_left_out_of_urls() -> None:
     assert (
         rendering.url("/admin/cards", status=None, q="", batch="a b&c", page=0) == "/admin/cards?batch=a+b%26c&page=0"
     )

@@ -61,7 +61,7 @@ def test_every_word_in_a_detail_is_said_in_both_languages() -> None:
         assert en != "True", (name, value)
 
 
-def test_details_are_said_in_words() -> None:
+def test_overview_details_are_in_words() -> None:
     assert words.detail("by", "36500d") == ("36500 天", "36500 days")
     assert words.detail("validity", "permanent") == ("永久", "permanent")
     assert words.detail("scopes", ["cards:issue", "cards:read"]) == ("发卡, 查询卡密", "issue cards, look cards up")

@@ -1,4 +1,4 @@
-"""Other ways to use the pages: another language and scheme, charts, keyboard, another time zone, no scripts at all."""
+"""Use by other means: language and colour scheme, charts, keyboard, another time zone, no scripts."""
 
 from datetime import timedelta
 from zoneinfo import ZoneInfo
@@ -60,7 +60,7 @@ _SPOT = """(canvas) => {
 }"""
 
 
-def test_figures_that_are_old_are_counted_anew_while_they_are_looked_at(site: Site, enter: Enter) -> None:
+def test_old_figures_are_counted_anew_while_the_page_is_open(site: Site, enter: Enter) -> None:
     person = enter("/admin/")
     with opened(site) as database:
         Figures.update(counted_at=utc_now() - timedelta(minutes=5), seconds=1).execute()
@@ -97,7 +97,7 @@ def focused(page: Page) -> str:
     return str(said[0])
 
 
-def test_times_are_the_vendors_wherever_the_browser_stands(enter: Enter, shop: Shop) -> None:
+def test_times_are_in_the_vendors_zone_whatever_the_browsers_zone(enter: Enter, shop: Shop) -> None:
     person = enter("/admin/journal?kind=frozen")
     assert person.page.evaluate("Intl.DateTimeFormat().resolvedOptions().timeZone") == "America/New_York"
     frozen_at = shop.frozen_at.astimezone(ZoneInfo("Asia/Shanghai"))

@@ -1,4 +1,4 @@
-"""That the watch over every other test here does see what it is to see."""
+"""The watch over the other browser tests reports what it should."""
 
 import pytest
 from playwright.sync_api import Page, Route, expect
@@ -61,7 +61,7 @@ def test_a_visitor_looks_as_asked(visit: Visit, look: Look) -> None:
         ("<script src=/asks.js></script>", "dialog: from the script"),
     ],
 )
-def test_the_watch_sees(visit: Visit, troubles: Troubles, html: str, seen: str) -> None:
+def test_the_browser_watch_reports(visit: Visit, troubles: Troubles, html: str, seen: str) -> None:
     page = visit("/healthz")
     page.route("**/*.js", serve_script)
     serve(page, html)
@@ -70,7 +70,7 @@ def test_the_watch_sees(visit: Visit, troubles: Troubles, html: str, seen: str) 
     troubles.expect("")
 
 
-def test_the_watch_sees_who_asks_another_site(visit: Visit, troubles: Troubles) -> None:
+def test_the_browser_watch_reports_requests_to_other_sites(visit: Visit, troubles: Troubles) -> None:
     page = visit("/healthz")
     page.route("https://example.com/**", lambda route: route.fulfill(body="x"))
     page.goto("https://example.com/x")
@@ -87,7 +87,7 @@ def test_axe_runs_under_a_strict_policy_and_finds_what_is_serious(visit: Visit) 
         assert_accessible(page)
 
 
-def test_what_is_too_wide_for_a_phone_is_found(visit: Visit) -> None:
+def test_content_too_wide_for_a_phone_is_reported(visit: Visit) -> None:
     page = visit("/healthz", Look("phone"))
     serve(page, "<meta name=viewport content=width=device-width><p>窄</p>")
     assert_fits(page)
@@ -96,9 +96,7 @@ def test_what_is_too_wide_for_a_phone_is_found(visit: Visit) -> None:
         assert_fits(page)
 
 
-def test_a_reading_keeps_what_is_wrong_and_a_picture_named_after_how_the_page_looked(
-    visit: Visit, reading: Reading
-) -> None:
+def test_a_reading_keeps_faults_and_a_picture_named_after_the_look(visit: Visit, reading: Reading) -> None:
     picture = SCREENSHOTS / "page-phone-en-light.png"
     picture.unlink(missing_ok=True)
     page = visit("/healthz", Look("phone", "en", "light"))

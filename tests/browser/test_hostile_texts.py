@@ -19,7 +19,7 @@ def labels_of(page: Page, chart: str) -> list[str]:
     return [str(label) for label in drawn]
 
 
-def test_charts_draw_them(enter: Enter, strangers: Strangers) -> None:
+def test_charts_draw_hostile_texts(enter: Enter, strangers: Strangers) -> None:
     person = enter("/admin/")
     assert shown(TURNED) in labels_of(person.page, "使用最多的功能")
     assert MARKUP in labels_of(person.page, "最大的批次")
@@ -29,7 +29,7 @@ def test_charts_draw_them(enter: Enter, strangers: Strangers) -> None:
     assert shown(TURNED) in labels_of(person.page, "最近 30 天的使用")
 
 
-def test_lists_find_them_by_htmx(enter: Enter, strangers: Strangers) -> None:
+def test_lists_find_hostile_texts_by_htmx(enter: Enter, strangers: Strangers) -> None:
     person = enter("/admin/cards")
     page = person.page
     page.locator("[name=q]").fill(TURNED)
@@ -52,7 +52,7 @@ def test_lists_find_them_by_htmx(enter: Enter, strangers: Strangers) -> None:
     expect(page.locator("pre.traceback")).to_contain_text(shown(TURNED))
 
 
-def test_forms_and_previews_give_them_back(enter: Enter, strangers: Strangers, troubles: Troubles) -> None:
+def test_forms_and_previews_show_hostile_texts_again(enter: Enter, strangers: Strangers, troubles: Troubles) -> None:
     troubles.expect("status of 400")
     person = enter("/admin/cards/issue")
     page = person.page
@@ -73,12 +73,12 @@ def test_forms_and_previews_give_them_back(enter: Enter, strangers: Strangers, t
     expect(page.locator("#preview")).to_contain_text(MARKUP)
 
 
-def test_a_long_name_leaves_the_short_ones_beside_it_whole(enter: Enter, strangers: Strangers) -> None:
+def test_a_long_name_does_not_break_the_short_ones_beside_it(enter: Enter, strangers: Strangers) -> None:
     modules = enter("/admin/functions").page.locator("tbody td.module code")
     assert modules.evaluate_all("(all) => all.map((one) => one.getClientRects().length)") == [1, 1, 1]
 
 
-def test_whoever_has_such_a_name_is_named_so(enter: Enter, strangers: Strangers) -> None:
+def test_hostile_names_of_operators_are_shown(enter: Enter, strangers: Strangers) -> None:
     person = enter("/admin/operators")
     for row in person.page.locator("tr", has_text=MARKUP).all():
         row.get_by_role("link").first.click()

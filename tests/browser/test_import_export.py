@@ -1,4 +1,4 @@
-"""Cards come from files and leave as files; at a desk and by thumb, in both languages."""
+"""Imports and exports in the browser, on desktop and phone, in both languages."""
 
 import json
 
@@ -72,5 +72,5 @@ def test_the_journal_is_filtered_and_leaves_as_a_file(enter: Enter, shop: Shop, 
     assert len(json.loads(person.download(person.button("JSON", "JSON")))) == shown
 
 
-def test_all_of_this_was_walked(walked: Walked, look: Look) -> None:
+def test_every_listed_action_was_taken(walked: Walked, look: Look) -> None:
     assert_walked(walked[look], WALKED)

@@ -1,4 +1,4 @@
-"""Whoever is in a hurry: types and presses at once, changes their mind, comes by a link, sends what was lost."""
+"""Interaction details: hurried input, changed choices, links from elsewhere, focus, forms sent again."""
 
 from datetime import timedelta
 from urllib.parse import quote, urlsplit
@@ -20,7 +20,7 @@ def validity(site: Site, card_id: str) -> timedelta:
 
 
 @pytest.mark.parametrize("scripts", [True, False])
-def test_a_length_typed_just_before_the_button_is_told_first(
+def test_a_duration_typed_just_before_the_button_is_confirmed_first(
     site: Site, enter: Enter, fresh: Fresh, troubles: Troubles, *, scripts: bool
 ) -> None:
     troubles.expect("status of 400")
@@ -40,7 +40,7 @@ def test_a_length_typed_just_before_the_button_is_told_first(
     assert validity(site, fresh.ids[0]) == timedelta(days=395)
 
 
-def test_whoever_chooses_another_length_after_all_has_typed_nothing(site: Site, enter: Enter) -> None:
+def test_choosing_a_preset_clears_the_typed_duration(site: Site, enter: Enter) -> None:
     person = enter("/admin/cards/issue")
     page = person.page
     page.locator("[name=validity_other]").fill("45d")
@@ -79,9 +79,7 @@ def test_a_search_is_one_request(enter: Enter, shop: Shop) -> None:
     assert asked == [f"q={shop.live}", "", f"note={nothing}", f"status=frozen&note={nothing}"]
 
 
-def test_whoever_comes_from_a_mail_while_logged_in_logs_in_once_more(
-    site: Site, enter: Enter, hire: Hire, shop: Shop
-) -> None:
+def test_a_link_in_a_mail_leads_through_the_log_in(site: Site, enter: Enter, hire: Hire, shop: Shop) -> None:
     """The browser keeps the session from the link (SameSite), and gives it to the log-in that is shown for it."""
     name = hire()
     person = enter("/admin/account", who=name)
@@ -95,7 +93,7 @@ def test_whoever_comes_from_a_mail_while_logged_in_logs_in_once_more(
     assert "kadun_session=" in (posted.value.all_headers().get("cookie") or ""), "else this shows nothing"
 
 
-def test_whoever_turns_pages_by_the_keyboard_keeps_the_focus(enter: Enter, shop: Shop) -> None:
+def test_paging_by_keyboard_keeps_the_focus(enter: Enter, shop: Shop) -> None:
     person = enter(f"/admin/cards?batch={FESTIVAL}")
     page = person.page
     ways = person.t("下一页 ›", "Next ›"), person.t("« 首页", "« First")
@@ -117,7 +115,7 @@ def test_whoever_turns_pages_by_the_keyboard_keeps_the_focus(enter: Enter, shop:
     expect(page.get_by_role("link", name=ways[0])).to_be_focused()
 
 
-def test_screen_readers_are_told_how_many_there_are_and_not_read_the_whole_list(enter: Enter, shop: Shop) -> None:
+def test_screen_readers_announce_the_count_and_not_the_list(enter: Enter, shop: Shop) -> None:
     person = enter("/admin/cards")
     page = person.page
     listed = page.locator("#listed")
@@ -133,7 +131,7 @@ def test_screen_readers_are_told_how_many_there_are_and_not_read_the_whole_list(
         expect(page.locator("[aria-live] table, [aria-live] ol")).to_have_count(0)
 
 
-def test_whoever_stopped_a_form_may_send_it_again_after_a_few_seconds(enter: Enter, shop: Shop) -> None:
+def test_a_stopped_form_can_be_sent_again_after_a_few_seconds(enter: Enter, shop: Shop) -> None:
     person = enter("/admin/account", own=True)  # whose clock goes as it is told
     page = person.page
     page.clock.install()

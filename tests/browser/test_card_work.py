@@ -1,4 +1,4 @@
-"""What a vendor does all day: issue, find and change cards; at a desk and by thumb, in both languages."""
+"""A vendor's daily work: issuing, finding and changing cards, on desktop and phone, in both languages."""
 
 import json
 
@@ -46,7 +46,7 @@ def test_cards_are_issued_copied_and_downloaded(enter: Enter, look: Look) -> Non
     expect(person.rows).to_have_count(4)
 
 
-def test_what_cannot_be_issued_says_why_and_keeps_what_was_typed(
+def test_a_refused_issue_gives_the_reason_and_keeps_the_form(
     enter: Enter, look: Look, troubles: Troubles, reading: Reading
 ) -> None:
     troubles.expect("status of 400")
@@ -60,7 +60,7 @@ def test_what_cannot_be_issued_says_why_and_keeps_what_was_typed(
     reading(person.page, "issue-refused")
 
 
-def test_a_card_is_found_by_whatever_the_customer_sends(enter: Enter, shop: Shop, look: Look) -> None:
+def test_a_card_is_found_by_key_hardware_and_address(enter: Enter, shop: Shop, look: Look) -> None:
     person = enter("/admin/cards", look)
     page = person.page
     hardware, address = shop.machines[shop.live]
@@ -79,7 +79,7 @@ def test_a_card_is_found_by_whatever_the_customer_sends(enter: Enter, shop: Shop
     person.reads("没有符合条件的记录", "Nothing matches")
 
 
-def test_filters_stand_in_the_address_and_the_way_back_holds(enter: Enter, shop: Shop, look: Look) -> None:
+def test_filters_are_in_the_url_and_the_back_button_works(enter: Enter, shop: Shop, look: Look) -> None:
     person = enter("/admin/cards", look)
     page = person.page
     page.locator("label[for=status-frozen]").click()
@@ -125,7 +125,7 @@ def test_many_are_frozen_and_that_is_undone(enter: Enter, fresh: Fresh, look: Lo
     expect(page.locator(".badge.state-unused")).to_have_count(3)
 
 
-def test_what_an_extension_of_many_would_do_is_told(
+def test_the_preview_of_an_extension_names_the_cards_left_out(
     enter: Enter, shop: Shop, look: Look, troubles: Troubles, reading: Reading
 ) -> None:
     troubles.expect("status of 400")
@@ -197,5 +197,5 @@ def test_a_card_is_deleted_and_its_history_stays(enter: Enter, fresh: Fresh, loo
     reading(person.page, "card-deleted")
 
 
-def test_all_of_this_was_walked(walked: Walked, look: Look) -> None:
+def test_every_listed_action_was_taken(walked: Walked, look: Look) -> None:
     assert_walked(walked[look], WALKED)

@@ -1,4 +1,4 @@
-"""Who comes in: log-ins, second factors, operators, what a seller may, tokens of shops."""
+"""Log-ins, second factors, operators, the seller's view and shops' tokens in the browser."""
 
 from datetime import UTC, datetime
 
@@ -61,7 +61,7 @@ def set_up_two_steps(person: Person) -> pyotp.TOTP:
     return totp
 
 
-def test_who_logs_in_gets_to_where_they_were_going_and_out_again(
+def test_a_log_in_leads_to_the_requested_page(
     visit: Visit, hire: Hire, troubles: Troubles, reading: Reading, look: Look
 ) -> None:
     troubles.expect("status of 403")
@@ -196,5 +196,5 @@ def test_a_token_is_revoked(site: Site, enter: Enter, look: Look) -> None:
     expect(row).to_contain_text(person.t("已吊销", "revoked"))
 
 
-def test_all_of_this_was_walked(walked: Walked, look: Look) -> None:
+def test_every_listed_action_was_taken(walked: Walked, look: Look) -> None:
     assert_walked(walked[look], WALKED)

@@ -1,4 +1,4 @@
-"""Every page, seen at desktop and phone width, in both languages, light and dark; kept as pictures."""
+"""Every page at desktop and phone width, in both languages, light and dark; kept as pictures."""
 
 import re
 from typing import Any, cast
@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import expect
 
 from app.console.routes import pages
-from tests.browser import test_carrying, test_people, test_selling
+from tests.browser import test_accounts, test_card_work, test_import_export
 from tests.browser.conftest import Enter
 from tests.support.browser.console_pages import LANGUAGES, PICTURES, SEEN
 from tests.support.browser.hostile_texts import Strangers
@@ -31,10 +31,10 @@ SEEN_METHODS = {("POST" if path == "/admin/cards/confirm" else "GET", path) for 
 WALKED = SEEN_METHODS | {("GET", path) for path in ("/admin/login", "/admin/static/{name}")}
 
 
-def test_no_page_and_no_action_is_forgotten() -> None:
+def test_every_page_and_action_is_visited() -> None:
     nobody = cast("Any", None)
     there = {(method, path) for path, page in pages(nobody, nobody) for method in page.access}
-    actions = test_selling.WALKED | test_carrying.WALKED | test_people.WALKED
+    actions = test_card_work.WALKED | test_import_export.WALKED | test_accounts.WALKED
     assert there == WALKED | {("GET", path) for path in LED_ON} | actions
 
 
@@ -64,7 +64,7 @@ def test_every_page_reads_well(enter: Enter, shop: Shop, strangers: Strangers, r
 
 
 @in_every_look
-def test_who_is_not_logged_in_sees_the_log_in(visit: Visit, shop: Shop, reading: Reading, look: Look) -> None:
+def test_an_outsider_sees_the_log_in(visit: Visit, shop: Shop, reading: Reading, look: Look) -> None:
     page = visit(f"/admin/cards?batch={FESTIVAL}&lang={look.language}", look)
     assert "/admin/login?next=" in page.url
     assert page.locator("html").get_attribute("lang") == ("en" if look.language == "en" else "zh-CN")
@@ -72,14 +72,14 @@ def test_who_is_not_logged_in_sees_the_log_in(visit: Visit, shop: Shop, reading:
 
 
 @in_every_look
-def test_what_is_not_there_says_so(enter: Enter, troubles: Troubles, reading: Reading, look: Look) -> None:
+def test_an_unknown_card_is_a_404_page(enter: Enter, troubles: Troubles, reading: Reading, look: Look) -> None:
     troubles.expect("status of 404")
     person = enter(f"/admin/card?id={'0' * 32}", look)
     person.is_headed("404", "404")
     reading(person.page, "error")
 
 
-def test_who_reloads_a_form_is_led_on(enter: Enter) -> None:
+def test_reloading_a_form_leads_to_its_page(enter: Enter) -> None:
     person = enter("/admin/account")
     for path, target in LED_ON.items():
         landed = person.page.request.get(path, ignore_https_errors=True)  # it knows nothing of what the browser trusts
@@ -87,5 +87,5 @@ def test_who_reloads_a_form_is_led_on(enter: Enter) -> None:
 
 
 @in_every_look
-def test_all_of_this_was_walked(walked: Walked, look: Look) -> None:
+def test_every_listed_action_was_taken(walked: Walked, look: Look) -> None:
     assert_walked(walked[look], WALKED)
