@@ -160,3 +160,16 @@ def test_the_excerpts_in_contributing_are_of_the_present_code() -> None:
     for path, diff in diffs:
         before = "".join(f"{line[1:]}\n" for line in diff.splitlines() if not line.startswith("+"))
         assert before.removesuffix("\n") in document(path), f"{path} no longer has:\n{before}"
+
+
+@pytest.mark.parametrize("name", MANUALS)
+def test_every_message_in_the_tables_of_the_manuals_is_one_of_the_scripts(name: str) -> None:
+    files = [path for folder in ("scripts", "nginx") for path in ROOT.glob(f"{folder}/**/*.*")]
+    sources = "".join(path.read_text("utf-8") for path in files)
+    head = r"^\| (?:line says|the log says|提示|日志内容) \|.*\n\|.*\n"
+    rows = "".join(re.findall(rf"{head}((?:\|.*\n)+)", document(name), re.MULTILINE)).splitlines()
+    messages = [message for row in rows for message in re.findall("`([^`]+)`", row.split("|")[1])]
+    assert len(messages) >= 15
+    parts = {part.strip(" '\"") for message in messages for part in message.split("…")}
+    others = {"", "No space left on device", "invalid network"}  # the system's, and nginx's
+    assert sorted(part for part in parts - others if part not in sources) == []
