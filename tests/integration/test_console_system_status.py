@@ -100,7 +100,7 @@ def test_loading_functions_are_shown_as_busy(own: Service, database: Database) -
     (functions.modules / "slow.py").write_text(
         f"import pathlib, time\nwhile not pathlib.Path({str(gate)!r}).exists():\n    time.sleep(0.05)\n"
     )
-    functions.launch()
+    functions.spawn()
     try:
         wait_for(lambda: "busy at the moment" in owner.get("/admin/functions").words)
         gate.touch()

@@ -178,7 +178,7 @@ def test_functions_that_are_not_loaded_yet_are_reported_in_one_line(
 ) -> None:
     functions.stop()
     (functions.modules / "slow.py").write_text("import time\ntime.sleep(1000)\n")
-    functions.launch()
+    functions.spawn()
     told = wait_for(lambda: _unless_away(offline.cardctl("function", "list", check=False)), 30)
     assert (told.returncode, told.stdout) == (1, "")
     assert told.stderr == "cardctl: 功能尚在加载 / the functions are not loaded yet\n"

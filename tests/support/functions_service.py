@@ -1,17 +1,15 @@
 """The functions service in a process of its own, with gunicorn."""
 
-import os
 import shutil
-import subprocess
 from pathlib import Path
 from typing import Self
 
 from app.functions.client import FunctionsClient, FunctionsUnavailableError
 from app.functions.decorator import Caller
 from app.functions.messages import Outcome
-from tests.support import core_functions, forked_python
+from tests.support import core_functions
 from tests.support.processes import processes_in
-from tests.support.service import ROOT, wait_for
+from tests.support.service import ROOT, GunicornProcess
 
 CALLER = Caller("0" * 32, "1" * 32, None)
 HOSTILE = ROOT / "tests/support/hostile_functions.py"
@@ -24,22 +22,16 @@ def well(arguments, caller):
 """
 
 
-class FunctionsService:
+class FunctionsService(GunicornProcess):
     """The functions service of a folder, on the socket that the `Service` of the same folder uses."""
 
     def __init__(self, folder: Path, **settings: str) -> None:
         self.modules = folder / "functions"
         self.modules.mkdir(exist_ok=True)
         self.socket = folder / "functions.sock"
-        self.log = folder / "functions.log"
-        self.environment = {
-            **{name: value for name, value in os.environ.items() if name == "PATH" or name.startswith("COVERAGE_")},
-            "KADUN_FUNCTIONS_DIR": str(self.modules),
-            "KADUN_FUNCTIONS_SOCKET": str(self.socket),
-            **settings,
-        }
+        settings = {"KADUN_FUNCTIONS_DIR": str(self.modules), "KADUN_FUNCTIONS_SOCKET": str(self.socket), **settings}
+        super().__init__("app.functions", folder / "functions.log", settings)
         self.client = FunctionsClient(self.socket, 30)
-        self.process: forked_python.ForkedProcess | None = None
 
     def with_module(self, name: str, text: str) -> Self:
         (self.modules / f"{name}.py").write_text(text)
@@ -53,35 +45,6 @@ class FunctionsService:
         """Install `tests/support/core_functions.py`."""
         shutil.copy(core_functions.__file__, self.modules / "shop.py")
         return self
-
-    def start(self) -> Self:
-        process = self.launch()
-        wait_for(lambda: self.answers() or process.poll() is not None, 60)
-        assert process.poll() is None, self.log.read_text()
-        return self
-
-    def launch(self) -> forked_python.ForkedProcess:
-        """Start it without waiting until it has loaded anything."""
-        arguments = ("--config", "python:app.functions.gunicorn_conf", "app.functions.wsgi:app")
-        with self.log.open("ab") as log:
-            self.process = forked_python.start("gunicorn", *arguments, environment=self.environment, output=log)
-        return self.process
-
-    def stop(self) -> None:
-        assert self.process is not None
-        self.process.terminate()
-        try:
-            self.process.wait(60)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-            raise
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
 
     def call(self, function: str, **arguments: object) -> Outcome:
         return self.client.call(function, arguments, CALLER)

@@ -52,41 +52,34 @@ def question(card_id: str, hardware: str = "machine-1", function: str = OPEN, **
     }
 
 
-class Service:
-    """The service on a port of 127.0.0.1, behind no proxy unless its settings say so."""
+class GunicornProcess:
+    """A gunicorn with one of the applications, which a test starts and stops."""
 
-    def __init__(self, folder: Path, database_url: str, **settings: str) -> None:
-        self.port = quiet_port()
-        self.folder = folder
-        self.log = folder / "service.log"
-        self.environment = {
-            **{name: value for name, value in os.environ.items() if name == "PATH" or name.startswith("COVERAGE_")},
-            "DATABASE_URL": database_url,
-            "KERNAL_DATA_KEY": "AGE-SECRET-KEY-1GFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPQ4EGAEX",
-            "KADUN_KEYS_DIR": str(folder / "keys"),
-            "KADUN_FILES_DIR": str(folder / "files"),
-            "KADUN_FUNCTIONS_SOCKET": str(folder / "functions.sock"),
-            "KADUN_BIND": f"127.0.0.1:{self.port}",
-            **settings,
-        }
+    def __init__(self, application: str, log: Path, settings: dict[str, str]) -> None:
+        self.application = application
+        self.log = log
+        inherited = {name: text for name, text in os.environ.items() if name == "PATH" or name.startswith("COVERAGE_")}
+        self.environment = inherited | settings
         self.process: forked_python.ForkedProcess | None = None
 
     def start(self) -> Self:
-        self.process = process = self.spawn()
-        wait_for(lambda: self._answers() or process.poll() is not None)
+        process = self.spawn()
+        wait_for(lambda: self.answers() or process.poll() is not None, 60)
         assert process.poll() is None, self.log.read_text()
         return self
 
     def spawn(self) -> forked_python.ForkedProcess:
-        arguments = ("--config", "python:app.gunicorn_conf", "app.wsgi:app")
+        """Start it without waiting for an answer."""
+        arguments = ("--config", f"python:{self.application}.gunicorn_conf", f"{self.application}.wsgi:app")
         with self.log.open("ab") as log:
-            return forked_python.start("gunicorn", *arguments, environment=self.environment, output=log)
+            self.process = forked_python.start("gunicorn", *arguments, environment=self.environment, output=log)
+        return self.process
 
     def stop(self) -> None:
         if self.process is not None:
             self.process.terminate()
             try:
-                self.process.wait(40)
+                self.process.wait(60)
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
@@ -98,7 +91,28 @@ class Service:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def _answers(self) -> bool:
+    def answers(self) -> bool:
+        raise NotImplementedError
+
+
+class Service(GunicornProcess):
+    """The service on a port of 127.0.0.1, behind no proxy unless its settings say so."""
+
+    def __init__(self, folder: Path, database_url: str, **settings: str) -> None:
+        self.port = quiet_port()
+        self.folder = folder
+        settings = {
+            "DATABASE_URL": database_url,
+            "KERNAL_DATA_KEY": "AGE-SECRET-KEY-1GFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPQ4EGAEX",
+            "KADUN_KEYS_DIR": str(folder / "keys"),
+            "KADUN_FILES_DIR": str(folder / "files"),
+            "KADUN_FUNCTIONS_SOCKET": str(folder / "functions.sock"),
+            "KADUN_BIND": f"127.0.0.1:{self.port}",
+            **settings,
+        }
+        super().__init__("app", folder / "service.log", settings)
+
+    def answers(self) -> bool:
         try:
             return self.get("/healthz").status == 200
         except OSError:

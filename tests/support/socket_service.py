@@ -19,7 +19,7 @@ class SocketService(Service):
         self._cards: list[str] = []
         super().__init__(folder, database_url, KADUN_BIND=f"unix:{self.socket}", KADUN_BEHIND_PROXY="true")
 
-    def _answers(self) -> bool:
+    def answers(self) -> bool:
         try:
             return self.ask_directly("/readyz") == b'{"status": "ready"}'
         except OSError:
