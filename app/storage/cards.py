@@ -1,4 +1,4 @@
-"""Cards in bulk and one by one, for those who administer them."""
+"""Reads and writes cards, in bulk and one by one."""
 
 import csv
 import io
@@ -19,15 +19,15 @@ from app.storage.models import Card, Client
 
 PAGE_ROWS = 5_000
 expiry = fn.COALESCE(Card.expires_at, SQL("'infinity'::timestamptz"))
-"""When an activated card expires: a permanent one at the end of time, as the indexes have it."""
+"""The expiry of an activated card, infinity for a permanent one, as in the indexes."""
 of_batch = fn.COALESCE(Card.batch, SQL("''"))
-"""A card's batch: the empty one where it has none, as the indexes have it."""
+"""A card's batch, empty for a card without one, as in the indexes."""
 Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, slots=True)
 class NewCard:
-    """A card about to be issued, or imported: then it may be in use already."""
+    """A card to be issued, or imported; an imported card may be in use."""
 
     id: str
     validity: timedelta | None
@@ -39,14 +39,14 @@ class NewCard:
 
 
 def as_domain(row: Card) -> cards.Card:
-    """Return the row as the rules see it."""
+    """Return the row as a card of the domain."""
     return cards.Card(row.id, row.validity, row.activated_at, row.expires_at, row.frozen_at)
 
 
 def insert(database: Database, new_cards: Iterable[NewCard], created_at: datetime) -> Iterator[int]:
-    """Copy cards into the table, within the caller's transaction; yields how many of each page are in.
+    """Copy cards into the table within the caller's transaction; yields the number of cards of each page copied.
 
-    In the order of their IDs, whatever order they come in: two imports of the same cards would wait for each other.
+    They are sorted by ID: two imports of the same cards in different orders would deadlock.
     """
     names = ", ".join(f'"{getattr(Card, column).column_name}"' for column in _COPIED)
     table = Card._meta.table_name  # noqa: SLF001  # peewee's documented way to a model's table
@@ -54,7 +54,7 @@ def insert(database: Database, new_cards: Iterable[NewCard], created_at: datetim
     with database.cursor() as cursor:
         for page in _pages(sorted(new_cards, key=attrgetter("id"))):
             buffer = io.StringIO()
-            # None comes out as nothing at all, which COPY reads as NULL; there are no empty texts.
+            # None is written as an empty cell, which COPY reads as NULL; there are no empty texts.
             writer = csv.writer(buffer)
             writer.writerows(_copied(card, created_at) for card in page)
             buffer.seek(0)
@@ -77,7 +77,7 @@ def _interval(validity: timedelta | None) -> str | None:
 
 
 def status_is(status: CardStatus, now: datetime) -> Any:  # noqa: ANN401  # a peewee expression
-    """Return the condition for a card's status: `app.domain.cards.Card.status` in SQL, held to it by a test."""
+    """Return the condition for a card's status: `app.domain.cards.Card.status` in SQL. A test compares them."""
     frozen = Card.frozen_at.is_null(is_null=False)
     expired = expiry <= now
     match status:
@@ -93,27 +93,18 @@ def status_is(status: CardStatus, now: datetime) -> Any:  # noqa: ANN401  # a pe
 
 def find(card_id: str) -> tuple[Card, Client | None] | None:
     """Return a card and its client, or None."""
-    row = (
-        Card.select(Card, Client)
-        .join(Client, JOIN.LEFT_OUTER, on=(Client.card == Card.id), attr="bound")
-        .where(Card.id == card_id)
-        .first()
-    )
-    if row is None:
-        return None
-    bound = getattr(row, "bound", None)
-    return row, bound if bound is not None and bound.id is not None else None
+    return next(iter(find_all([card_id])), None)
 
 
 def find_all(card_ids: list[str]) -> list[tuple[Card, Client | None]]:
-    """Return those of the cards that exist, in the order of the IDs, with their clients (None when unbound)."""
-    rows = {row.id: row for row in Card.select().where(Card.id.in_(card_ids))}
-    clients = {client.card_id: client for client in Client.select().where(Client.card.in_(card_ids))}
-    return [(rows[card_id], clients.get(card_id)) for card_id in card_ids if card_id in rows]
+    """Return the cards that exist, in the order of the IDs, with their clients (None when unbound)."""
+    query = Card.select(Card, Client).join(Client, JOIN.LEFT_OUTER, on=(Client.card == Card.id), attr="bound")
+    found = {row.id: (row, getattr(row, "bound", None)) for row in query.where(Card.id.in_(card_ids))}
+    return [found[card_id] for card_id in card_ids if card_id in found]
 
 
 def issued_at(moment: datetime, batch: str | None, limit: int) -> list[NewCard]:
-    """Return up to `limit` cards of this batch that came into being at that very moment, as they were issued."""
+    """Return up to `limit` cards of this batch that were issued at that moment, as they were issued."""
     there = (Card.created_at == moment) & (of_batch == (batch or ""))
     columns = (Card.id, Card.validity, Card.batch, Card.note)
     return list(Card.select(*columns).where(there).order_by(Card.id).limit(limit).objects(NewCard))
@@ -133,12 +124,12 @@ def write_outcome(outcome: Outcome) -> None:
 
 
 def existing(card_ids: Iterable[str]) -> set[str]:
-    """Return those of the IDs that are cards here, asked for page by page."""
+    """Return the IDs that belong to existing cards, read page by page."""
     return {row.id for page in _pages(card_ids) for row in Card.select(Card.id).where(Card.id.in_(page)).namedtuples()}
 
 
 def bound_cards(card_ids: list[str]) -> set[str]:
-    """Return those of the cards that have a client."""
+    """Return the IDs of the cards that have a client."""
     return {client.card_id for client in Client.select(Client.card).where(Client.card.in_(card_ids))}
 
 

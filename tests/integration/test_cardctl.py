@@ -1,4 +1,4 @@
-"""The operator's command line, as a program."""
+"""The command line as a whole: exit status, messages, the journal, the health check."""
 
 import json
 
@@ -51,7 +51,7 @@ def test_the_journal_is_filtered(service: Service) -> None:
         (["healthcheck"], 1),
     ],
 )
-def test_what_cannot_be_done_is_said_on_stderr_and_nothing_is_printed(
+def test_a_failure_is_reported_on_stderr_and_nothing_is_printed(
     keyed: Service, database: Database, arguments: list[str], status: int
 ) -> None:
     done = keyed.cardctl(*arguments, check=False)
@@ -62,7 +62,7 @@ def test_what_cannot_be_done_is_said_on_stderr_and_nothing_is_printed(
     assert Card.select().count() == 0
 
 
-def test_a_database_that_is_away_is_one_line(keyed: Service) -> None:
+def test_an_unavailable_database_is_one_line(keyed: Service) -> None:
     keyed.environment["DATABASE_URL"] = "postgresql://kadun:x@127.0.0.1:1/kadun"
     done = keyed.cardctl("card", "list", check=False)
     assert (done.returncode, len(done.stderr.strip().splitlines())) == (1, 1)

@@ -1,4 +1,4 @@
-"""`cardctl file …`, as a program: what it does to rows, bytes and journal, and what a crash leaves of it."""
+"""`cardctl file …`: its effect on rows, bytes and journal, and what a crash leaves."""
 
 import json
 import os
@@ -76,7 +76,7 @@ def test_a_table_is_printed_for_people(offline: Service) -> None:
     assert "missing" not in shown
 
 
-def test_standard_input_needs_a_name_and_keeps_to_its_announced_size(offline: Service, database: Database) -> None:
+def test_standard_input_needs_a_name_and_must_have_its_announced_size(offline: Service, database: Database) -> None:
     assert offline.cardctl("file", "add", "-", check=False).returncode == 2
     assert offline.cardctl("file", "add", "-", "--name", "a", text="hello").returncode == 0
     assert offline.cardctl("file", "add", "-", "--name", "b", "--size", "5", text="hello").returncode == 0
@@ -88,7 +88,7 @@ def test_standard_input_needs_a_name_and_keeps_to_its_announced_size(offline: Se
     assert blobs(offline) == {sha256(b"hello")}
 
 
-def test_a_new_version_takes_the_place_of_the_old(offline: Service, database: Database) -> None:
+def test_a_new_version_replaces_the_old_one(offline: Service, database: Database) -> None:
     put(offline, "a", b"one")
     put(offline, "a", b"two")
     assert [(file["name"], file["sha256"]) for file in listed(offline)] == [("a", sha256(b"two"))]
@@ -96,7 +96,7 @@ def test_a_new_version_takes_the_place_of_the_old(offline: Service, database: Da
     assert [event.details["replaced"] for event in Event.select().order_by(Event.id)] == [None, sha256(b"one")]
 
 
-def test_the_same_bytes_under_two_names_stay_while_one_has_them(offline: Service, database: Database) -> None:
+def test_bytes_under_two_names_stay_while_one_file_has_them(offline: Service, database: Database) -> None:
     for name in ("a", "b"):
         put(offline, name, b"same")
     put(offline, "a", b"same")
@@ -106,7 +106,7 @@ def test_the_same_bytes_under_two_names_stay_while_one_has_them(offline: Service
     assert blobs(offline) == {sha256(b"other")}
 
 
-def test_a_batch_that_no_card_has_is_said(offline: Service, database: Database) -> None:
+def test_a_batch_without_cards_is_reported(offline: Service, database: Database) -> None:
     offline.cardctl("card", "issue", "--validity", "1d", "--batch", "gold", "--format", "txt")
     options = ("--name", "a", "--batch", "gold", "--batch", "TYPO")
     done = offline.cardctl("file", "add", "-", *options, "--format", "json", text="x")
@@ -117,7 +117,7 @@ def test_a_batch_that_no_card_has_is_said(offline: Service, database: Database) 
     assert offline.cardctl("file", "add", "-", "--name", "a", "--batch", "gold", text="z").stderr == ""
 
 
-def test_adding_again_keeps_the_restriction_unless_told_otherwise(offline: Service, database: Database) -> None:
+def test_adding_again_keeps_the_batches_unless_an_option_changes_them(offline: Service, database: Database) -> None:
     assert put(offline, "a", b"1", "--batch", "gold", "--batch", "春季", "--batch", "gold")["batches"] == [
         "gold",
         "春季",
@@ -151,7 +151,7 @@ def test_removing_is_all_or_nothing(offline: Service, database: Database) -> Non
     ]
 
 
-def test_missing_bytes_are_shown_and_healed_by_adding_again(offline: Service, database: Database) -> None:
+def test_missing_bytes_are_shown_and_restored_by_adding_again(offline: Service, database: Database) -> None:
     put(offline, "a", b"one")
     (Path(offline.environment["KADUN_FILES_DIR"]) / sha256(b"one")).unlink()
     assert listed(offline)[0]["missing"] is True
@@ -163,7 +163,7 @@ def test_missing_bytes_are_shown_and_healed_by_adding_again(offline: Service, da
 
 
 @pytest.mark.parametrize("name", ["../x", "/etc/passwd", ".hidden", "a\u202eb", "ａ", "CON", "a/b", "", "x" * 101])
-def test_a_name_that_is_not_safe_is_refused_before_anything_is_read(offline: Service, name: str) -> None:
+def test_an_unsafe_name_is_refused(offline: Service, name: str) -> None:
     refused = offline.cardctl("file", "add", "-", "--name", name, text="x", check=False)
     assert refused.returncode == 1
     assert refused.stderr.startswith("cardctl: 文件名")
@@ -171,13 +171,13 @@ def test_a_name_that_is_not_safe_is_refused_before_anything_is_read(offline: Ser
     assert listed(offline) == []
 
 
-def test_a_name_typed_letter_and_accent_apart_is_the_name(offline: Service, database: Database) -> None:
+def test_a_decomposed_name_is_the_composed_name(offline: Service, database: Database) -> None:
     put(offline, "e\u0301.txt", b"x")
     assert [file["name"] for file in listed(offline)] == ["\u00e9.txt"]
     assert offline.cardctl("file", "remove", "e\u0301.txt").returncode == 0
 
 
-def test_what_cannot_be_read_is_one_line(offline: Service, tmp_path: Path) -> None:
+def test_an_unreadable_file_is_one_line(offline: Service, tmp_path: Path) -> None:
     for path, reason in ((str(tmp_path / "none"), "No such file"), (str(tmp_path), "Is a directory")):
         failed = offline.cardctl("file", "add", path, "--name", "a", check=False)
         assert (failed.returncode, len(failed.stderr.splitlines())) == (1, 1)
@@ -193,7 +193,7 @@ def test_a_file_larger_than_the_disk_is_refused_at_once(offline: Service, tmp_pa
 
 
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
-def test_an_addition_that_is_ended_leaves_the_old_version(offline: Service, database: Database, end: int) -> None:
+def test_an_interrupted_addition_leaves_the_old_version(offline: Service, database: Database, end: int) -> None:
     put(offline, "a", b"old")
     process = adding(offline, "--name", "a")
     feed(process, bytes(5_000_000))
@@ -209,9 +209,7 @@ def test_an_addition_that_is_ended_leaves_the_old_version(offline: Service, data
     assert Event.select().count() == 2
 
 
-def test_while_one_addition_takes_its_time_another_goes_through_and_both_end_well(
-    offline: Service, database: Database
-) -> None:
+def test_a_slow_addition_does_not_block_another_one(offline: Service, database: Database) -> None:
     slow = adding(offline, "--name", "a", "--format", "json")
     feed(slow, bytes(2_000_000))
     wait_for(lambda: unfinished(offline))
@@ -225,7 +223,7 @@ def test_while_one_addition_takes_its_time_another_goes_through_and_both_end_wel
     assert blobs(offline) == {sha256(content)}
 
 
-def test_many_changes_at_once_leave_rows_and_bytes_in_step(offline: Service, database: Database) -> None:
+def test_concurrent_changes_leave_rows_and_bytes_consistent(offline: Service, database: Database) -> None:
     contents = [b"x" * size for size in range(1, 4)]
 
     def change(number: int) -> int:
@@ -241,7 +239,7 @@ def test_many_changes_at_once_leave_rows_and_bytes_in_step(offline: Service, dat
     assert not any(file["missing"] for file in listed(offline))
 
 
-def test_progress_is_shown_on_a_terminal_and_where_it_is_asked_for(offline: Service, database: Database) -> None:
+def test_progress_is_shown_on_a_terminal_or_with_force_color(offline: Service, database: Database) -> None:
     source = offline.folder / "source"
     source.write_bytes(bytes(20_000_000))
     command = [sys.executable, "-m", "app", "file", "add", str(source), "--name", "a", "--format", "json"]

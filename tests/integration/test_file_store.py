@@ -1,4 +1,4 @@
-"""Files without a command line or HTTP: what a failure in the middle leaves, and how the journal counts days."""
+"""Changes of licensed files that fail in the middle, without the command line."""
 
 import io
 from pathlib import Path
@@ -15,11 +15,11 @@ from tests.conftest import Clock
 
 
 class PowerCutError(Exception):
-    """Everything ends here."""
+    """The machine stops here."""
 
 
 class FailingBlobs(Blobs):
-    """A folder that the power is cut over, once bytes are in place or before they are removed."""
+    """A folder that fails after bytes are installed, or before they are removed."""
 
     fails_at = ""
     failure: BaseException = PowerCutError()
@@ -95,7 +95,7 @@ def test_a_failure_after_the_commit_leaves_the_new_version(
 @pytest.mark.parametrize(
     "failure", [DatabaseUnavailableError("gone"), KeyboardInterrupt(), PermissionError("not ours")], ids=repr
 )
-def test_old_bytes_that_cannot_be_removed_are_a_warning_for_the_change_is_made(
+def test_old_bytes_that_cannot_be_removed_are_a_warning(
     store: FileStore, blobs: FailingBlobs, warnings: list[str], failure: BaseException
 ) -> None:
     old = add(store, "a", b"old")
@@ -119,7 +119,7 @@ def test_a_name_is_refused_before_its_bytes_are_read(store: FileStore) -> None:
     assert source.tell() == 0
 
 
-def test_a_row_that_is_not_of_ours_is_refused_by_the_database_itself(database: Database, store: FileStore) -> None:
+def test_the_database_refuses_unsafe_names(database: Database, store: FileStore) -> None:
     for name in ("../a", "a/b", ".a", "", "a" * 101, "a\nb", "a\\b"):
         with pytest.raises(Exception, match="file_name_check"), database.atomic():
             File.insert(name=name, size=0, sha256="a" * 64, added_at=Clock().now).execute()

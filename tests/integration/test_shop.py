@@ -1,4 +1,4 @@
-"""The shops' API: who may do what, what each order does, and how a wrong one is answered."""
+"""The shops' API: authorisation, the effect of each order, and the answers to invalid ones."""
 
 import json
 import re
@@ -35,7 +35,7 @@ def is_problem(answer: Response, status: int, code: str, field: str | None = Non
     assert answer.headers["content-type"] == "application/problem+json"
 
 
-def test_cards_are_issued_as_ordered_and_journalled_as_the_shops(shop: Shop, database: Database) -> None:
+def test_cards_are_issued_as_ordered_and_journalled_under_the_shops_name(shop: Shop, database: Database) -> None:
     answer = shop.post(CARDS, {"validity": "month", "count": 3, "batch": "双十一", "note": "order 42"})
     assert answer.status == 201
     assert answer.headers["cache-control"] == "no-store"
@@ -48,7 +48,7 @@ def test_cards_are_issued_as_ordered_and_journalled_as_the_shops(shop: Shop, dat
     assert event.actor == f"shop:{shop.name}"
 
 
-def test_one_card_is_what_an_order_gets_that_names_no_count(shop: Shop) -> None:
+def test_an_order_without_a_count_gets_one_card(shop: Shop) -> None:
     permanent = shop.post(CARDS, {"validity": "permanent", "count": None, "batch": None}).body["cards"]
     assert len(shop.post(CARDS, {"validity": "1d", "count": 1.0}).body["cards"]) == 1
     assert [card | {"id": ""} for card in permanent] == [
@@ -56,12 +56,12 @@ def test_one_card_is_what_an_order_gets_that_names_no_count(shop: Shop) -> None:
     ]
 
 
-def test_a_thousand_cards_are_one_order_and_no_more(shop: Shop, database: Database) -> None:
+def test_an_order_has_at_most_a_thousand_cards(shop: Shop, database: Database) -> None:
     assert len(shop.issue(1000)) == Card.select().count() == 1000
     is_problem(shop.post(CARDS, {"validity": "1d", "count": 1001}), 400, "INVALID_REQUEST", "count")
 
 
-def test_a_card_is_told_as_it_is_without_its_machine(service: Service, shop: Shop) -> None:
+def test_a_card_is_described_without_its_machine(service: Service, shop: Shop) -> None:
     (card_id,) = shop.issue(validity="1d", batch="B")
     fresh = shop.look_up(card_id).body
     assert datetime.fromisoformat(fresh.pop("created_at")).utcoffset() is not None
@@ -95,7 +95,9 @@ def test_a_card_is_found_as_a_person_types_it(shop: Shop) -> None:
     assert shop.look_up(f" {typed} ").body["id"] == card_id
 
 
-def test_freezing_and_unfreezing_tell_what_was_not_so_already(service: Service, shop: Shop, database: Database) -> None:
+def test_freezing_and_unfreezing_return_the_cards_that_changed(
+    service: Service, shop: Shop, database: Database
+) -> None:
     first, second = shop.issue(2)
     assert shop.post(f"{CARDS}/freeze", {"ids": [second]}).body == {"changed": [second], "revived_unbound": []}
     assert shop.post(f"{CARDS}/freeze", {"ids": [first, second, first]}).body["changed"] == [first]
@@ -110,7 +112,7 @@ def test_freezing_and_unfreezing_tell_what_was_not_so_already(service: Service, 
     ]
 
 
-def test_a_card_that_revives_without_its_machine_is_named(service: Service, shop: Shop) -> None:
+def test_a_card_revived_without_a_client_is_returned(service: Service, shop: Shop) -> None:
     first, second = shop.issue(2)
     service.verify(question(first))
     shop.post(f"{CARDS}/freeze", {"ids": [first]})
@@ -124,7 +126,7 @@ def test_extending_adds_time(shop: Shop) -> None:
     assert shop.look_up(card_id).body["validity_seconds"] == 8 * 86_400
 
 
-def test_a_permanent_card_among_them_extends_none(shop: Shop) -> None:
+def test_nothing_is_extended_if_one_card_is_permanent(shop: Shop) -> None:
     (limited,), (permanent,) = shop.issue(validity="1d"), shop.issue(validity="permanent")
     answer = shop.post(f"{CARDS}/extend", {"ids": [limited, permanent], "by": "1d"}, **{"Accept-Language": "en"})
     is_problem(answer, 409, "CONFLICT", "ids")
@@ -132,7 +134,7 @@ def test_a_permanent_card_among_them_extends_none(shop: Shop) -> None:
     assert shop.look_up(limited).body["validity_seconds"] == 86_400
 
 
-def test_an_unknown_card_among_them_changes_none(shop: Shop) -> None:
+def test_nothing_is_changed_if_one_card_is_unknown(shop: Shop) -> None:
     (card_id,) = shop.issue()
     is_problem(shop.look_up(NOBODY), 404, "CARD_NOT_FOUND", "id")
     is_problem(shop.look_up("no card's ID"), 404, "CARD_NOT_FOUND", "id")
@@ -143,7 +145,7 @@ def test_an_unknown_card_among_them_changes_none(shop: Shop) -> None:
 
 
 @pytest.mark.parametrize("held", Scope)
-def test_a_token_does_what_its_scope_says_and_nothing_else(service: Service, database: Database, held: Scope) -> None:
+def test_a_token_allows_only_its_scopes(service: Service, database: Database, held: Scope) -> None:
     shop = Shop(service, database, [held])
     answers = {(path, needed): shop.post(path, document) for path, (needed, document) in ORDERS.items()}
     answers[f"{CARDS}?id=", Scope.CARDS_READ] = shop.look_up(NOBODY)
@@ -169,7 +171,7 @@ def test_a_token_does_what_its_scope_says_and_nothing_else(service: Service, dat
         ("bearer kd_unknown", 'Bearer error="invalid_token"'),
     ],
 )
-def test_whoever_shows_no_token_that_holds_is_turned_away(
+def test_a_request_without_a_valid_token_is_refused(
     service: Service, database: Database, header: str | None, challenge: str
 ) -> None:
     headers = {} if header is None else {"Authorization": header}
@@ -180,13 +182,13 @@ def test_whoever_shows_no_token_that_holds_is_turned_away(
     is_problem(service.request("GET", f"{CARDS}?id={NOBODY}", headers=headers), 401, "UNAUTHORIZED")
 
 
-def test_a_revoked_token_holds_no_longer(shop: Shop, database: Database) -> None:
+def test_a_revoked_token_is_refused(shop: Shop, database: Database) -> None:
     (card_id,) = shop.issue()
     ShopTokens(database, "tester", utc_now).revoke(shop.name)
     is_problem(shop.look_up(card_id), 401, "UNAUTHORIZED")
 
 
-def test_who_guesses_tokens_is_slowed_down_and_the_shop_at_the_same_address_is_not(
+def test_guessing_tokens_is_throttled_but_not_the_shop_at_the_same_address(
     proxied: Service, database: Database
 ) -> None:
     shop = Shop(proxied, database, address="198.51.100.7")
@@ -237,7 +239,7 @@ WRONG: list[tuple[str, Any, str | None]] = [
 ]
 
 
-def test_a_wrong_field_is_named_in_both_languages_and_nothing_is_done(shop: Shop, database: Database) -> None:
+def test_an_invalid_field_is_named_in_both_languages_and_nothing_is_done(shop: Shop, database: Database) -> None:
     for path, document, field in WRONG:
         answer = shop.post(path, document)
         assert answer.body.get("field") == field, (path, document)
@@ -249,7 +251,7 @@ def test_a_wrong_field_is_named_in_both_languages_and_nothing_is_done(shop: Shop
 
 
 @pytest.mark.parametrize("key", ["", " ", "k" * 65, "two words", "schlüssel"])
-def test_an_order_without_a_good_key_is_refused(service: Service, shop: Shop, key: str, database: Database) -> None:
+def test_an_order_without_a_valid_key_is_refused(service: Service, shop: Shop, key: str, database: Database) -> None:
     for path, (_, document) in ORDERS.items():
         body, headers = shop.order(document)
         answer = service.request("POST", path, body, {**headers, "Idempotency-Key": key})
@@ -260,24 +262,24 @@ def test_an_order_without_a_good_key_is_refused(service: Service, shop: Shop, ke
 
 
 @pytest.mark.parametrize("query", ["", "?id=", "?id=%20", f"?id={NOBODY}&id={NOBODY}", "?id=" + "0" * 65])
-def test_a_query_that_names_no_single_card_is_refused(service: Service, shop: Shop, query: str) -> None:
+def test_a_query_must_name_exactly_one_card(service: Service, shop: Shop, query: str) -> None:
     answer = service.request("GET", f"{CARDS}{query}", headers=shop.headers)
     is_problem(answer, 400, "INVALID_REQUEST", "id")
 
 
-def test_odd_queries_are_judged_or_refused(service: Service, shop: Shop) -> None:
+def test_odd_queries_are_not_found_or_refused(service: Service, shop: Shop) -> None:
     unknown = service.request("GET", f"{CARDS}?id={NOBODY}&card=1", headers=shop.headers)
     is_problem(unknown, 400, "INVALID_REQUEST", "card")
     for odd in ("%00", "%ff%fe", "a%0d%0ab", "%F0%9F%94%91"):
         is_problem(service.request("GET", f"{CARDS}?id={odd}", headers=shop.headers), 404, "CARD_NOT_FOUND", "id")
 
 
-def test_bodies_are_bounded_and_json(service: Service, shop: Shop) -> None:
+def test_bodies_must_be_json_and_small(service: Service, shop: Shop) -> None:
     is_problem(shop.post(CARDS, {"validity": "1d"}, **{"Content-Type": "text/plain"}), 415, "UNSUPPORTED_MEDIA_TYPE")
     is_problem(shop.post(CARDS, {"validity": "x" * 70_000}), 413, "BODY_TOO_LARGE")
 
 
-def test_no_card_and_no_token_gets_into_the_log(service: Service, shop: Shop) -> None:
+def test_the_log_contains_no_cards_and_no_tokens(service: Service, shop: Shop) -> None:
     (card_id,) = shop.issue()
     shop.look_up(card_id)
     shop.look_up(card_id[:-1])
@@ -290,7 +292,7 @@ def test_no_card_and_no_token_gets_into_the_log(service: Service, shop: Shop) ->
         assert secret not in log
 
 
-def test_a_token_says_when_it_was_used(shop: Shop, database: Database) -> None:
+def test_the_last_use_of_a_token_is_recorded(shop: Shop, database: Database) -> None:
     assert ApiToken.get().last_used_at is None
     shop.look_up(NOBODY)
     assert ApiToken.get().last_used_at is not None
