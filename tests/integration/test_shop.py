@@ -95,9 +95,7 @@ def test_a_card_is_found_as_a_person_types_it(shop: Shop) -> None:
     assert shop.look_up(f" {typed} ").body["id"] == card_id
 
 
-def test_freezing_and_unfreezing_return_the_cards_that_changed(
-    service: Service, shop: Shop, database: Database
-) -> None:
+def test_freezing_and_unfreezing_return_the_changed_cards(service: Service, shop: Shop, database: Database) -> None:
     first, second = shop.issue(2)
     assert shop.post(f"{CARDS}/freeze", {"ids": [second]}).body == {"changed": [second], "revived_unbound": []}
     assert shop.post(f"{CARDS}/freeze", {"ids": [first, second, first]}).body["changed"] == [first]
