@@ -6,7 +6,7 @@ from typing import Any
 from peewee import fn
 
 from app.domain.codes import Code, EventKind
-from app.storage.journal import what, whats
+from app.storage.journal import code_or_kind, codes_or_kinds
 from app.storage.models import Event
 
 Group = dict[str, Any]
@@ -19,7 +19,7 @@ _CARDS, _NETWORKS, _MACHINES = Event.card_id, Event.ip_network, fn.hashtextexten
 def shared_cards(since: datetime, limit: int) -> list[Group]:
     """Return the cards that most other machines tried: `card_id`, `machines`, `networks`."""
     counts = {"machines": _MACHINES, "networks": _NETWORKS}
-    return list(_groups("card_id", Event.card_id, counts, what == Code.CLIENT_MISMATCH, since).limit(limit))
+    return list(_groups("card_id", Event.card_id, counts, code_or_kind == Code.CLIENT_MISMATCH, since).limit(limit))
 
 
 def trying_machines(since: datetime, limit: int) -> list[Group]:
@@ -34,7 +34,7 @@ def trying_networks(since: datetime, limit: int) -> list[Group]:
     return list(_with_several_cards(_groups("network", Event.ip_network, counts, _REJECTED, since)).limit(limit))
 
 
-_REJECTED = what.in_(whats(EventKind.REJECTED))
+_REJECTED = code_or_kind.in_(codes_or_kinds(EventKind.REJECTED))
 
 
 def _groups(name: str, key: Any, counts: dict[str, Any], where: Any, since: datetime) -> Any:  # noqa: ANN401  # peewee's

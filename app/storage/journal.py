@@ -22,7 +22,7 @@ BOUNDED_GROUPS = (
 """Each group has its own limit, so that a stranger who tries cards cannot suppress a customer's traceback."""
 PRUNED_KINDS = (EventKind.REJECTED, EventKind.FILE_DOWNLOADED, EventKind.LOGIN_REFUSED)
 """Kinds that strangers or normal use write. Operators' actions and activations are never pruned."""
-what = fn.COALESCE(Event.code, Event.kind)
+code_or_kind = fn.COALESCE(Event.code, Event.kind)
 """The code of a rejection, the kind of any other entry; the indexes are on this expression."""
 
 
@@ -47,8 +47,8 @@ class Entry:
         return {**asdict(self), "ip_network": None if self.ip is None else network_of(self.ip)}
 
 
-def whats(*kinds: EventKind | Code | None) -> list[str]:
-    """Return the values of `what` that these kinds and codes have; None stands for all."""
+def codes_or_kinds(*kinds: EventKind | Code | None) -> list[str]:
+    """Return the values of `code_or_kind` that these kinds and codes have; None stands for all."""
     rejections = [str(code) for code in Code if code is not Code.OK]
     found: list[str] = []
     for kind in kinds:
@@ -84,7 +84,7 @@ def recent_refusals(entry: Entry, group: tuple[Code, ...]) -> Any:  # noqa: ANN4
         .where(
             (Event.ip_network == entry.row()["ip_network"])
             & (Event.at > entry.at - timedelta(minutes=1))
-            & what.in_(group)
+            & code_or_kind.in_(group)
         )
         .limit(REFUSALS_A_MINUTE)
     )
@@ -92,6 +92,10 @@ def recent_refusals(entry: Entry, group: tuple[Code, ...]) -> Any:  # noqa: ANN4
 
 def prune(before: datetime) -> int:
     """Delete up to `PRUNE_BATCH` entries of `PRUNED_KINDS` older than `before`, and nothing else; return how many."""
-    old = Event.select(Event.id).where(what.in_(whats(*PRUNED_KINDS)) & (Event.at < before)).limit(PRUNE_BATCH)
+    old = (
+        Event.select(Event.id)
+        .where(code_or_kind.in_(codes_or_kinds(*PRUNED_KINDS)) & (Event.at < before))
+        .limit(PRUNE_BATCH)
+    )
     count: int = Event.delete().where(Event.id.in_(old)).execute()
     return count

@@ -10,7 +10,7 @@ from peewee import JOIN, SQL, Desc, Select, Tuple, Value, fn
 
 from app.domain.codes import Code, EventKind
 from app.domain.operators import SHOP_ACTOR
-from app.storage.journal import what, whats
+from app.storage.journal import code_or_kind, codes_or_kinds
 from app.storage.models import Event, database
 from app.storage.paging import Cursor
 
@@ -63,7 +63,7 @@ def page(
         return _by_pieces(wanted, stretch, named, limit, backwards=backwards)
     if wanted.reference is None and (wanted.kind is not None or named):
         where = reduce(and_, named, _exactly(wanted))
-        nearest = _nearest_of_each(whats(wanted.kind), where, stretch, limit, rising=backwards)
+        nearest = _nearest_of_each(codes_or_kinds(wanted.kind), where, stretch, limit, rising=backwards)
         ids = Select((nearest,), (nearest.c.id,))
     else:
         where = matches(wanted) & stretch.holds()
@@ -77,7 +77,7 @@ def matches(wanted: JournalFilter) -> Any:  # noqa: ANN401  # a peewee expressio
     if wanted.reference is not None:
         found &= Event.reference == wanted.reference
     if wanted.kind is not None:
-        found &= what.in_(whats(wanted.kind))
+        found &= code_or_kind.in_(codes_or_kinds(wanted.kind))
     return found
 
 
@@ -88,7 +88,7 @@ def _by_pieces(
 
     The entries of one text are looked through: the first text that has at most `MAX_LOOKED`, else so many of the last.
     """
-    names, places = whats(wanted.kind), []
+    names, places = codes_or_kinds(wanted.kind), []
     for text in named:
         of_text = _nearest_of_each(names, text, stretch, MAX_LOOKED + 1, rising=backwards)
         places = list(Select((of_text,), (of_text.c.id, of_text.c.at)).bind(database).tuples())
@@ -150,8 +150,8 @@ def _nearest_of_each(names: list[str], where: Any, stretch: _Stretch, limit: int
     each = fn.unnest(Value(names, unpack=False)).alias("each")
     nearest = (
         Event.select(Event.id, Event.at)
-        .where(where & stretch.holds((what, SQL('"each"'))))
-        .order_by(*_order(what, Event.at, Event.id, rising=rising))
+        .where(where & stretch.holds((code_or_kind, SQL('"each"'))))
+        .order_by(*_order(code_or_kind, Event.at, Event.id, rising=rising))
         .limit(limit)
         .alias("nearest")
     )
@@ -164,7 +164,7 @@ def _order(*keys: Any, rising: bool) -> tuple[Any, ...]:  # noqa: ANN401  # peew
 
 
 def _named(wanted: JournalFilter) -> list[Any]:
-    """Return the conditions for what stands before `what` in an index each."""
+    """Return the conditions for what stands before `code_or_kind` in an index each."""
     columns = (Event.card_id, Event.ip_network, Event.actor, Event.function)
     values = (wanted.card_id, wanted.network, wanted.actor, wanted.function)
     named = [column == value for column, value in zip(columns, values, strict=True) if value is not None]

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from peewee import SQL, fn
 
 from app.domain.codes import EventKind
-from app.storage.journal import what
+from app.storage.journal import code_or_kind
 from app.storage.models import Card, Event
 
 
@@ -24,7 +24,7 @@ class Seller(NamedTuple):
 def is_masked_from(seller: Seller) -> Any:  # noqa: ANN401  # a peewee expression
     """Return the condition for a card that was never activated and that `seller` did not issue."""
     # A card's creation and the journal's entry about its issue bear the same time.
-    issue = Event.select(SQL("1")).where((Event.actor == seller.actor) & (what == EventKind.ISSUED.value))
+    issue = Event.select(SQL("1")).where((Event.actor == seller.actor) & (code_or_kind == EventKind.ISSUED.value))
     own = issue.where((Event.at == Card.created_at) & (Event.at >= seller.since))
     return ~Card.is_activated & ~fn.EXISTS(own)
 

@@ -7,7 +7,7 @@ from peewee import JOIN, Expression, fn
 
 from app.domain.codes import EventKind
 from app.domain.operators import CONSOLE_ACTOR, Role
-from app.storage.journal import what
+from app.storage.journal import code_or_kind
 from app.storage.models import Event, Operator, OperatorDevice, OperatorSession
 
 # Not FOR UPDATE: a long import or issue holds its operator's row by a foreign key, and log-ins must not wait for it.
@@ -66,7 +66,7 @@ def last_log_ins() -> dict[str, datetime]:
     query = (
         Event.select(Operator.name, fn.MAX(Event.at))
         .join(Operator, on=(Event.actor == actor) & (Event.at >= Operator.created_at))
-        .where(what == EventKind.LOGGED_IN)
+        .where(code_or_kind == EventKind.LOGGED_IN)
         .group_by(Operator.name)
     )
     return dict(query.tuples())

@@ -9,7 +9,7 @@ from peewee import SQL, Case, fn
 
 from app.domain.codes import CardStatus, EventKind
 from app.storage.cards import expiry, status_is
-from app.storage.journal import what, whats
+from app.storage.journal import code_or_kind, codes_or_kinds
 from app.storage.models import Card, Event, Usage
 
 Row = dict[str, Any]
@@ -63,7 +63,9 @@ def activations(since: datetime, zone: ZoneInfo) -> dict[date, int]:
     """Return how many cards were activated on each day of that zone."""
     day = fn.DATE(fn.TIMEZONE(zone.key, Event.at))
     query = (
-        Event.select(day, fn.COUNT(Event.id)).where((what == EventKind.ACTIVATED) & (Event.at >= since)).group_by(day)
+        Event.select(day, fn.COUNT(Event.id))
+        .where((code_or_kind == EventKind.ACTIVATED) & (Event.at >= since))
+        .group_by(day)
     )
     return dict(query.tuples())
 
@@ -76,7 +78,7 @@ def rejections(now: datetime) -> list[Row]:
     total, lately = fn.COUNT(Event.id), _count(Event.at >= now - timedelta(hours=24))
     query = (
         Event.select(Event.code, lately.alias("last_24_hours"), total.alias("last_7_days"))
-        .where(what.in_(whats(EventKind.REJECTED)) & (Event.at >= now - timedelta(days=7)))
+        .where(code_or_kind.in_(codes_or_kinds(EventKind.REJECTED)) & (Event.at >= now - timedelta(days=7)))
         .group_by(Event.code)
         .order_by(total.desc(), Event.code)
     )
@@ -88,7 +90,7 @@ def rejections_by_day(since: datetime, zone: ZoneInfo) -> dict[date, dict[str, i
     day = fn.DATE(fn.TIMEZONE(zone.key, Event.at))
     query = (
         Event.select(day, Event.code, fn.COUNT(Event.id))
-        .where(what.in_(whats(EventKind.REJECTED)) & (Event.at >= since))
+        .where(code_or_kind.in_(codes_or_kinds(EventKind.REJECTED)) & (Event.at >= since))
         .group_by(day, Event.code)
     )
     found: dict[date, dict[str, int]] = {}
