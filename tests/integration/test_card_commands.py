@@ -7,7 +7,7 @@ import os
 import pty
 import subprocess
 import sys
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -122,6 +122,15 @@ def test_cards_are_found_by_status_batch_and_text(service: Service, database: Da
     assert [c["note"] for c in card_command(service, "list --batch b")] == ["给老王"]
     searches = {"老王": 1, "DISK-7": 1, "127.0": 1, third[:9].lower(): 1, "%": 0, "nothing": 0}
     assert {text: len(card_command(service, f"list --search {text}")) for text in searches} == searches
+
+
+def test_a_search_with_too_many_hits_is_refused_in_one_line(service: Service, database: Database) -> None:
+    rows = [{"id": f"7{n:031d}", "created_at": datetime.now(UTC)} for n in range(1_001)]
+    Card.insert_many(rows).execute()
+    refused = service.cardctl("card", "list", "--search", "7", check=False)
+    assert (refused.returncode, refused.stdout, refused.stderr.count("\n")) == (1, "", 1)
+    assert "type a few characters more" in refused.stderr
+    assert len(card_command(service, f"list --search 7{0:029d}")) == 100
 
 
 def test_an_export_is_the_list_as_a_file(service: Service) -> None:

@@ -1,4 +1,4 @@
-"""What a seller is not shown: the keys that others issued and nobody uses yet."""
+"""Key masking: sellers do not see unused keys that others issued."""
 
 from datetime import UTC, datetime, timedelta
 from urllib.parse import quote

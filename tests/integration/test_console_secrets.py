@@ -50,15 +50,6 @@ def test_guessing_is_throttled_without_locking_the_vendor_out(proxied: Service, 
     assert log_in(proxied, "198.51.100.1", PASSWORD).status == 303, "and the vendor anywhere else"
 
 
-def test_guessing_codes_is_throttled_across_addresses(proxied: Service, database: Database) -> None:
-    add_operator("olga")
-    Operator.update(totp_secret=pyotp.random_base32()).execute()
-    codes = [log_in(proxied, f"192.0.2.{number}", PASSWORD, code="000000") for number in range(3)]
-    assert [(answer.status, answer.cookies) for answer in codes] == [(403, ())] * 3
-    have_failed(3, times=20, bucket="code:%")
-    assert log_in(proxied, "192.0.2.9", PASSWORD, code="000000").status == 429, "from however many addresses"
-
-
 def test_a_walk_through_everything_leaves_no_secret_in_the_log_nor_in_the_database(
     database_url: str, database: Database, tmp_path: Path
 ) -> None:

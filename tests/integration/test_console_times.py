@@ -1,4 +1,4 @@
-"""Times in the console are the vendor's, wherever that is."""
+"""Times in the console are in the vendor's zone."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The overview's figures: what they are, and that nobody waits for them where there is much to count."""
+"""The figures of the overview: their document, and counting in the background."""
 
 import logging
 import threading

@@ -1,4 +1,4 @@
-"""How often somebody may fail to log in, and whose turn it is."""
+"""Throttling of log-ins, and the queue for hashing passwords."""
 
 import contextlib
 import threading

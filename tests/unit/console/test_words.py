@@ -4,8 +4,12 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 import app
 from app.console import words
+from app.domain.codes import CardStatus, Code, EventKind
+from app.domain.operators import Role, Scope
 from app.services.card_filter import CARD_FIELDS
 from app.services.journal_filter import JOURNAL_FIELDS
 
@@ -68,3 +72,9 @@ def test_overview_details_are_in_words() -> None:
     filtered = {"status": "active", "batch": "active", "chosen": 3}
     assert words.detail("filter", filtered).zh == "状态=使用中, 批次=active, 选中的张数=3"
     assert words.detail("sha256", "active") == ("active", "active")
+
+
+@pytest.mark.parametrize("value", [*CardStatus, *Code, *EventKind, *Role, *Scope])
+def test_every_code_kind_state_role_and_scope_has_a_name_in_both_languages(value: str) -> None:
+    assert words.word(value).zh != value
+    assert not words.word(value).en.isupper()

@@ -1,0 +1,77 @@
+"""Forms, query strings and uploads."""
+
+import falcon
+import pytest
+from falcon.testing import create_req
+
+from app.console import forms
+from app.http.problems import Problem
+
+
+def posted(body: bytes, content_type: str = "application/x-www-form-urlencoded", **headers: str) -> falcon.Request:
+    return create_req(method="POST", path="/admin/cards", body=body, headers={"Content-Type": content_type, **headers})
+
+
+def multipart(*parts: bytes, boundary: str = "x") -> falcon.Request:
+    body = b"".join(b"--x\r\n" + part + b"\r\n" for part in parts) + b"--x--\r\n"
+    return posted(body, f"multipart/form-data; boundary={boundary}")
+
+
+FIELD = b'Content-Disposition: form-data; name="csrf"\r\n\r\nabc'
+FILE = b'Content-Disposition: form-data; name="file"; filename="../../etc/passwd"\r\n\r\nid\n\x00\xff'
+FILE = b'Content-Disposition: form-data; name="file"; filename="../../etc/passwd"\r\n\r\nid\n\x00\xff'
+
+
+def test_a_form_keeps_repeated_fields_and_empty_values() -> None:
+    form = forms.read_form(posted(b"id=A&id=B&note=&batch=%E5%8D%A1+1"), 1000)
+    assert form.all("id") == ["A", "B"]
+    assert form.one("note") == ""
+    assert form.one("batch") == "卡 1"
+    assert form.one("missing") == ""
+
+
+@pytest.mark.parametrize("body", [b"a=%00", b"a=%ff", b"a=\xff", b"a=%ed%a0%80", b"&".join([b"a=1"] * 5001)])
+def test_a_form_that_postgresql_cannot_store_is_refused(body: bytes) -> None:
+    with pytest.raises(Problem) as refused:
+        forms.read_form(posted(body), 100_000)
+    assert refused.value.status == falcon.HTTP_400
+
+
+def test_a_repeated_single_field_is_refused() -> None:
+    with pytest.raises(Problem, match="several values"):
+        forms.read_form(posted(b"by=1d&by=2d"), 1000).one("by")
+
+
+def test_a_form_that_is_too_large_is_refused_before_it_is_read() -> None:
+    with pytest.raises(Problem) as refused:
+        forms.read_form(posted(b"a=" + b"1" * 1000), 1000)
+    assert refused.value.status == falcon.HTTP_413
+
+
+def test_other_content_types_are_refused() -> None:
+    with pytest.raises(Problem) as refused:
+        forms.read_form(posted(b"{}", "application/json"), 1000)
+    assert refused.value.status == falcon.HTTP_415
+
+
+def test_an_uploaded_file_is_read_as_bytes_and_its_name_ignored() -> None:
+    form = forms.read_form(multipart(FIELD, FILE), 10_000)
+    assert form.one("csrf") == "abc"
+    assert form.files == {"file": b"id\n\x00\xff"}
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        multipart(FIELD, boundary="y"),
+        multipart(b"Content-Disposition: form-data\r\n\r\nabc"),
+        multipart(b'Content-Disposition: form-data; name="a"\r\n\r\n\xff'),
+        multipart(*[FIELD] * 65),
+        posted(b"--x", "multipart/form-data"),
+        posted(b"--x\r\n" + FIELD, "multipart/form-data; boundary=x"),
+    ],
+)
+def test_a_broken_upload_is_refused(request_: falcon.Request) -> None:
+    with pytest.raises(Problem) as refused:
+        forms.read_form(request_, 10_000)
+    assert refused.value.status == falcon.HTTP_400
