@@ -228,6 +228,12 @@ def test_no_secret_stands_in_logs_settings_or_the_image(stack: Stack) -> None:
     assert stack.compose("exec", "-T", "app", "ls", "-A").stdout.split() == ["app", "client", "requirements.txt"]
 
 
+def test_the_image_names_its_release(stack: Stack) -> None:
+    label = '{{index .Config.Labels "org.opencontainers.image.version"}}'
+    labelled = run("docker", "image", "inspect", "--format", label, f"{stack.project}-app").stdout.strip()
+    assert stack.compose("exec", "-T", "app", "python", "-m", "app", "--version").stdout == f"cardctl {labelled}\n"
+
+
 def test_init_changes_nothing_beneath_a_running_stack_and_makes_no_new_password_over_its_data(stack: Stack) -> None:
     def state() -> dict[Path, tuple[int, bytes]]:
         files = [stack.folder / ".env", *(stack.folder / "secrets").iterdir()]

@@ -13,11 +13,11 @@ import pytest
 
 from tests.support.documents import ROOT, document
 from tests.support.service import wait_for
+from tests.support.stack import copy_checkout
 from tests.support.trial_runner import TrialRun
 
 PASSWORD = "a rather long password"
 CORE = b"the core data"
-NOT_COPIED = (".git", ".venv", ".trial", "data", "secrets", "__pycache__", "node_modules", "test-artifacts")
 
 # What needs root, Docker, a domain or the whole run of the tests; and who runs it.
 ELSEWHERE = {
@@ -54,7 +54,7 @@ class Checkout:
 
     def __init__(self, folder: Path) -> None:
         self.root = folder / "kadun"
-        shutil.copytree(ROOT, self.root, ignore=shutil.ignore_patterns(*NOT_COPIED), symlinks=True)
+        copy_checkout(self.root)
         (self.root / ".venv").symlink_to(ROOT / ".venv")
         self.environ = {
             name: value
