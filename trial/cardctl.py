@@ -13,7 +13,7 @@ def main() -> int:
     """Runs `python -m app` with the trial's settings, in this very process."""
     try:
         trial = Trial.from_environ(os.environ, uid=os.geteuid())
-        if sys.argv[1:] and not {"-h", "--help"} & set(sys.argv):
+        if sys.argv[1:] not in ([], ["--version"]) and not {"-h", "--help"} & set(sys.argv):
             _require_running(trial)
     except TrialError as error:
         print(f"cardctl: {error}", file=sys.stderr)

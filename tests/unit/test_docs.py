@@ -1,4 +1,4 @@
-"""The documents keep up with the code: what a person may set, ask or meet stands there."""
+"""The documents name every setting, route, code, command, table, check and limit of the code."""
 
 import re
 from collections.abc import Iterator
@@ -34,7 +34,7 @@ def headings(text: str) -> list[str]:
     return re.findall(r"^(#+) ", FENCE.sub("", text), re.MULTILINE)
 
 
-def test_the_code_was_read() -> None:
+def test_settings_and_routes_are_found_in_the_code() -> None:
     assert {"DATABASE_URL", "KERNAL_DATA_KEY", "KADUN_KEYS_DIR", "KADUN_FUNCTIONS_DIR"} <= set(SETTINGS)
     assert {"/v1/verify", "/metrics"} <= set(ROUTES)
 
@@ -45,12 +45,12 @@ def test_every_setting_has_its_row_in_the_reference(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["DATABASE_URL_FILE", "KERNAL_DATA_KEY_FILE", "PROMETHEUS_MULTIPROC_DIR"])
-def test_what_is_read_under_another_name_stands_there_too(name: str) -> None:
+def test_other_names_of_settings_are_in_the_reference(name: str) -> None:
     assert f"`{name}`" in document("docs/reference.md")
 
 
 @pytest.mark.parametrize("route", ROUTES)
-def test_every_route_stands_in_the_protocol(route: str) -> None:
+def test_every_route_is_in_the_protocol(route: str) -> None:
     assert re.search(rf"`[A-Z]+ {re.escape(route)}`", document("docs/protocol.md"))
 
 
@@ -72,7 +72,7 @@ def test_both_languages_have_the_same_headings(pair: tuple[str, str]) -> None:
     assert headings(english) == headings(chinese)
 
 
-def test_every_script_for_the_vendor_stands_in_the_manuals() -> None:
+def test_every_script_for_the_vendor_is_in_the_manuals() -> None:
     scripts = [path.name for path in ROOT.glob("scripts/*.sh") if path.name not in ("run.sh", "test.sh", "bench.sh")]
     assert [(name, script) for name in MANUALS for script in scripts if script not in document(name)] == []
 
@@ -97,18 +97,18 @@ def test_both_languages_have_the_same_code(pair: tuple[str, str]) -> None:
 
 
 @pytest.mark.parametrize("pair", [READMES, CONSOLES])
-def test_both_languages_have_the_same_pictures_each_in_its_own(pair: tuple[str, str]) -> None:
+def test_both_languages_have_the_same_pictures(pair: tuple[str, str]) -> None:
     english, chinese = (re.findall(r"!\[[^]]+\]\(([^)]+)\)", document(name)) for name in pair)
     assert [picture.replace(".png", ".zh-CN.png") for picture in english] == chinese
     assert english
 
 
-def test_every_kind_of_entry_stands_in_the_reference() -> None:
+def test_every_journal_kind_is_in_the_reference() -> None:
     text = document("docs/reference.md")
     assert [kind for kind in EventKind if f"`{kind}`" not in text] == []
 
 
-def test_every_limit_of_the_console_is_told_as_it_is() -> None:
+def test_the_console_guide_names_the_limits_of_the_code() -> None:
     for name in CONSOLES:
         text = document(name).replace(",", "")
         assert all(
@@ -130,31 +130,31 @@ def commands(command: click.Command, words: tuple[str, ...] = ()) -> Iterator[st
 
 
 @pytest.mark.parametrize("name", REFERENCES)
-def test_every_command_stands_in_the_reference(name: str) -> None:
+def test_every_command_is_in_the_reference(name: str) -> None:
     text = document(name)
     assert [command for command in commands(cardctl) if f"`{command}`" not in text] == []
 
 
 @pytest.mark.parametrize("name", REFERENCES)
-def test_every_table_of_the_database_stands_in_the_reference(name: str) -> None:
+def test_every_table_is_in_the_reference(name: str) -> None:
     tables = {"schema_migration", *(model._meta.table_name for model in models._Table.__subclasses__())}  # noqa: SLF001
     assert sorted(table for table in tables if f"`{table}`" not in document(name)) == []
 
 
 @pytest.mark.parametrize("name", REFERENCES)
-def test_every_setting_of_the_containers_stands_in_the_reference(name: str) -> None:
+def test_every_setting_of_the_containers_is_in_the_reference(name: str) -> None:
     composed = "".join(path.read_text("utf-8") for path in ROOT.glob("docker-compose*.yml"))
     settings = re.findall(r"(?<=\$\{)[A-Z_]+|(?<=    )KADUN_[A-Z_]+(?=:$)", composed, re.MULTILINE)
     assert sorted({setting for setting in settings if f"`{setting}`" not in document(name)}) == []
 
 
 @pytest.mark.parametrize("name", REFERENCES)
-def test_every_check_of_the_doctor_stands_in_the_reference(name: str) -> None:
+def test_every_check_of_doctor_is_in_the_reference(name: str) -> None:
     text = document(name)
     assert [check.__name__ for check in CHECKS if f"`{check.__name__.replace('_', '-')}`" not in text] == []
 
 
-def test_the_excerpts_in_contributing_are_of_the_present_code() -> None:
+def test_contributing_quotes_the_present_code() -> None:
     diffs = re.findall(r"^```diff\n--- (\S+)\n(.*?)^```$", document("CONTRIBUTING.md"), re.MULTILINE | re.DOTALL)
     assert len(diffs) >= 12
     for path, diff in diffs:
@@ -163,7 +163,7 @@ def test_the_excerpts_in_contributing_are_of_the_present_code() -> None:
 
 
 @pytest.mark.parametrize("name", MANUALS)
-def test_every_message_in_the_tables_of_the_manuals_is_one_of_the_scripts(name: str) -> None:
+def test_the_scripts_print_the_messages_that_the_manuals_explain(name: str) -> None:
     files = [path for folder in ("scripts", "nginx") for path in ROOT.glob(f"{folder}/**/*.*")]
     sources = "".join(path.read_text("utf-8") for path in files)
     head = r"^\| (?:line says|the log says|提示|日志内容) \|.*\n\|.*\n"
