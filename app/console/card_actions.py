@@ -90,7 +90,7 @@ class ApplyPage(ConfirmPage):
             }
 
         try:
-            self.answer_once(request, response, act)
+            self.answer_idempotently(request, response, act)
         except RefusedError as error:
             self.confirm(request, response, error)
 

@@ -53,7 +53,7 @@ class ImportPage(Page):
 
         try:
             if form.one("step") == "import":
-                self.answer_once(request, response, act)
+                self.answer_idempotently(request, response, act)
             else:
                 with self._turn():
                     self._show(request, response, _read(content, self.console), digest)

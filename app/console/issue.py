@@ -43,7 +43,7 @@ class IssuePage(Page):
             return {"location": url("/admin/cards/issued", at=issued.at.isoformat())}
 
         try:
-            self.answer_once(request, response, act)
+            self.answer_idempotently(request, response, act)
         except RefusedError as error:
             response.status = falcon.HTTP_400
             self._show(request, response, form, error.text)

@@ -82,7 +82,9 @@ class Page:
         """Answer with a template."""
         self.console.renderer.render(request, response, template, **values)
 
-    def answer_once(self, request: falcon.Request, response: falcon.Response, act: Callable[[], Document]) -> None:
+    def answer_idempotently(
+        self, request: falcon.Request, response: falcon.Response, act: Callable[[], Document]
+    ) -> None:
         """Do what a form asks for, however often it is sent, and redirect to the `location` of the outcome.
 
         Args:

@@ -114,7 +114,7 @@ def url(path: str, /, **parameters: object) -> str:  # a query may have a parame
 
 
 def _form_number_field() -> Markup:
-    """Return the field with the number of a form that takes effect once (`Page.answer_once`), a new one each time."""
+    """Return the field with a new number for a form that takes effect once (`Page.answer_idempotently`)."""
     number = secrets.token_urlsafe(_NUMBER_BYTES)
     # Firefox would fill an old number in again when the page is reloaded.
     return Markup('<input type="hidden" name="{}" value="{}" autocomplete="off">').format(FORM_NUMBER_FIELD, number)

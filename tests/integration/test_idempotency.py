@@ -31,7 +31,7 @@ def idempotency(database: Database, clock: Clock) -> Idempotency:
 
 
 @pytest.fixture(params=["operator", "shop"])
-def request_once(request: pytest.FixtureRequest, database: Database, clock: Clock) -> Request:
+def sample_request(request: pytest.FixtureRequest, database: Database, clock: Clock) -> Request:
     """A request of each kind of owner."""
     if request.param == "operator":
         add_operator("olga")
@@ -55,47 +55,47 @@ def run(idempotency: Idempotency, issuing: Issuing) -> Any:
 
 
 def test_a_request_sent_again_gets_the_answer_that_was_kept(
-    run: Any, idempotency: Idempotency, request_once: Request
+    run: Any, idempotency: Idempotency, sample_request: Request
 ) -> None:
-    first, second = run(request_once), run(request_once)
+    first, second = run(sample_request), run(sample_request)
     assert (first.status, first.is_replayed, second) == (201, False, first._replace(is_replayed=True))
-    assert json.loads(first.body) == idempotency.find(request_once.owner, "order-42")
+    assert json.loads(first.body) == idempotency.find(sample_request.owner, "order-42")
     assert Card.select().count() == 1
 
 
 def test_a_key_is_one_owners_and_good_for_one_request(
-    run: Any, idempotency: Idempotency, request_once: Request
+    run: Any, idempotency: Idempotency, sample_request: Request
 ) -> None:
-    run(request_once)
+    run(sample_request)
     with pytest.raises(KeyReusedError):
-        run(request_once._replace(request_sha256="1" * 64))
+        run(sample_request._replace(request_sha256="1" * 64))
     add_operator("other")
     other = Owner(operator_id=Operator.get(Operator.name == "other").id)
     assert idempotency.find(other, "order-42") is None
-    assert not run(request_once._replace(owner=other)).is_replayed
-    assert not run(request_once._replace(key="order-43")).is_replayed
+    assert not run(sample_request._replace(owner=other)).is_replayed
+    assert not run(sample_request._replace(key="order-43")).is_replayed
     assert Card.select().count() == 3
 
 
-def test_a_refused_request_may_be_sent_again(run: Any, idempotency: Idempotency, request_once: Request) -> None:
+def test_a_refused_request_may_be_sent_again(run: Any, idempotency: Idempotency, sample_request: Request) -> None:
     def refuse() -> Document:
         raise RefusedError("不", "no")
 
     with pytest.raises(RefusedError):
-        idempotency.run(request_once, refuse)
-    assert not run(request_once).is_replayed
+        idempotency.run(sample_request, refuse)
+    assert not run(sample_request).is_replayed
 
 
-def test_an_answer_that_cannot_be_kept_undoes_everything(run: Any, request_once: Request) -> None:
+def test_an_answer_that_cannot_be_kept_undoes_everything(run: Any, sample_request: Request) -> None:
     unkept: Any = None  # no status, which the table refuses
     with pytest.raises(peewee.IntegrityError):
-        run(request_once._replace(status=unkept))
+        run(sample_request._replace(status=unkept))
     assert (Card.select().count(), Event.select().where(Event.kind == "issued").count()) == (0, 0)
-    assert not run(request_once).is_replayed
+    assert not run(sample_request).is_replayed
 
 
 def test_a_conflict_is_tried_again_and_at_last_given_up(
-    idempotency: Idempotency, request_once: Request, caplog: pytest.LogCaptureFixture
+    idempotency: Idempotency, sample_request: Request, caplog: pytest.LogCaptureFixture
 ) -> None:
     conflicts = iter([ConflictError("40P01")] * 6)
 
@@ -105,16 +105,16 @@ def test_a_conflict_is_tried_again_and_at_last_given_up(
         return {}
 
     with pytest.raises(DatabaseUnavailableError):
-        idempotency.run(request_once, conflict)
+        idempotency.run(sample_request, conflict)
     assert "gave up a request" in caplog.text
-    assert not idempotency.run(request_once, conflict).is_replayed
+    assert not idempotency.run(sample_request, conflict).is_replayed
 
 
 def test_an_answer_is_kept_for_seven_days(
-    run: Any, request_once: Request, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    run: Any, sample_request: Request, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(records, "PRUNE_BATCH", 2)
-    requests = [request_once._replace(key=f"order-{number}") for number in range(3)]
+    requests = [sample_request._replace(key=f"order-{number}") for number in range(3)]
     for each in requests:
         run(each)
     clock.advance(timedelta(days=7))
@@ -150,14 +150,14 @@ def claimed_elsewhere(database_url: str, request: Request) -> Database:
 
 @pytest.mark.parametrize("end", ["COMMIT", "ROLLBACK"])
 def test_a_request_in_progress_elsewhere_is_waited_for(
-    run: Any, request_once: Request, database: Database, database_url: str, end: str
+    run: Any, sample_request: Request, database: Database, database_url: str, end: str
 ) -> None:
     def ask() -> Answer:
         with database.connection_context():
-            answer: Answer = run(request_once)
+            answer: Answer = run(sample_request)
             return answer
 
-    elsewhere = claimed_elsewhere(database_url, request_once)
+    elsewhere = claimed_elsewhere(database_url, sample_request)
     with ThreadPoolExecutor(1) as pool:
         asked = pool.submit(ask)
         wait_for(lambda: elsewhere.execute_sql("SELECT 1 FROM pg_locks WHERE NOT granted").fetchone())
@@ -169,27 +169,27 @@ def test_a_request_in_progress_elsewhere_is_waited_for(
 
 
 def test_a_request_that_stays_in_progress_elsewhere_is_soon_told_to_come_again(
-    run: Any, request_once: Request, database: Database, database_url: str, caplog: pytest.LogCaptureFixture
+    run: Any, sample_request: Request, database: Database, database_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     pid = database.connection().get_backend_pid()
-    elsewhere = claimed_elsewhere(database_url, request_once)
+    elsewhere = claimed_elsewhere(database_url, sample_request)
     with pytest.raises(DatabaseUnavailableError):  # a 503 with Retry-After
-        run(request_once)
+        run(sample_request)
     elsewhere.execute_sql("ROLLBACK")
     elsewhere.close()
-    assert not run(request_once).is_replayed
+    assert not run(sample_request).is_replayed
     assert database.connection().get_backend_pid() == pid, "the database was not away"
     assert caplog.messages == []
 
 
-def test_only_the_claim_has_the_shorter_wait(request_once: Request, database: Database, clock: Clock) -> None:
+def test_only_the_claim_has_the_shorter_wait(sample_request: Request, database: Database, clock: Clock) -> None:
     def limit() -> str:
         return str(database.execute_sql("SHOW lock_timeout").fetchone()[0])
 
     usual = limit()
     assert usual != f"{records.CLAIM_SECONDS}s"
     with database.atomic():
-        records.claim(request_once.owner, request_once.key, request_once.request_sha256, clock())
+        records.claim(sample_request.owner, sample_request.key, sample_request.request_sha256, clock())
         assert limit() == usual
 
 
