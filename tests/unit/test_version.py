@@ -17,10 +17,10 @@ def test_the_server_says_the_version_of_the_sdk() -> None:
     assert read_version() == kadun.__version__
 
 
-def test_cardctl_prints_the_version() -> None:
-    run = subprocess.run(
-        [sys.executable, "-m", "app", "--version"], cwd=ROOT, capture_output=True, text=True, check=True
-    )
+def test_cardctl_prints_the_version_without_a_service(tmp_path: Path) -> None:
+    environ = os.environ | {"KADUN_DATA_DIR": str(tmp_path)}  # a trial that does not run
+    command = [ROOT / "scripts/cardctl", "--version"]
+    run = subprocess.run(command, env=environ, capture_output=True, text=True, check=True)
     assert run.stdout == f"cardctl {kadun.__version__}\n"
 
 
