@@ -1,8 +1,8 @@
 """Every part of a release says the same version."""
 
+import os
 import re
 import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
