@@ -1,4 +1,4 @@
-"""PostgreSQL stopped under load, workers killed: what was acknowledged stands, and all comes back."""
+"""PostgreSQL stopped under load, and workers killed: acknowledged activations stand, and the service recovers."""
 
 import os
 import signal
@@ -21,7 +21,7 @@ THREADS = 8
 
 @pytest.fixture
 def own_postgres(postgres_binaries: Path, cluster_folder: Path, tmp_path: Path) -> Iterator[EmbeddedPostgres]:
-    """A PostgreSQL of this test's own, writing to the disk for real."""
+    """A PostgreSQL for one test, with fsync on."""
     with EmbeddedPostgres(postgres_binaries, cluster_folder / tmp_path.name) as running:
         owner = connect_to(Database(running.url(), bulk=True))
         schema.migrate(owner, lambda _line: None)
@@ -68,13 +68,13 @@ class Load:
                     self.without_retry_after += 1
 
     def reached(self, status: int, more: int) -> None:
-        """Wait until `more` answers of this status have come."""
+        """Wait for `more` answers of this status."""
         goal = self.statuses[status] + more
         wait_for(lambda: self.statuses[status] >= goal, 40)
 
 
 @pytest.mark.parametrize("mode", ["fast", "kill"])
-def test_the_database_goes_and_comes_back_under_load(own_postgres: EmbeddedPostgres, tmp_path: Path, mode: str) -> None:
+def test_the_database_stops_and_starts_under_load(own_postgres: EmbeddedPostgres, tmp_path: Path, mode: str) -> None:
     with Service(tmp_path, own_postgres.url()) as service:
         with Load(service, service.issue(60_000)) as load:
             load.reached(200, 50)
@@ -98,7 +98,7 @@ def test_the_database_goes_and_comes_back_under_load(own_postgres: EmbeddedPostg
         assert set(load.activated) <= found
 
 
-def test_a_killed_worker_is_replaced_and_the_rest_serve_on(service: Service) -> None:
+def test_a_killed_worker_is_replaced_while_the_others_serve(service: Service) -> None:
     (card_id,) = service.issue()
     workers = wait_for(lambda: children(service.process.pid) if service.process else [])
     assert len(workers) == 2
@@ -113,9 +113,7 @@ def children(pid: int) -> list[int]:
     return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-def test_a_service_that_starts_before_its_database_serves_once_it_is_there(
-    own_postgres: EmbeddedPostgres, tmp_path: Path
-) -> None:
+def test_a_service_that_starts_before_its_database_recovers(own_postgres: EmbeddedPostgres, tmp_path: Path) -> None:
     with Service(tmp_path, own_postgres.url()) as first:
         (card_id,) = first.issue()
     own_postgres.stop()

@@ -1,4 +1,4 @@
-"""Many at once, over four processes: exactly one winner, always."""
+"""Concurrent requests to four processes: exactly one wins."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -9,7 +9,7 @@ from app.storage.models import Card, Client, Event, Usage
 from tests.support.service import Response, Service, question
 
 CARDS = 200
-DEVICES = 8
+MACHINES = 8
 
 
 def at_once(calls: list[Callable[[], Response]]) -> list[Response]:
@@ -26,19 +26,19 @@ def codes(answers: list[Response]) -> list[Any]:
     return sorted(answer.claims["code"] for answer in answers)
 
 
-def test_eight_devices_that_race_for_a_card_find_one_winner(proxied: Service, database: Database) -> None:
+def test_of_eight_machines_that_race_for_a_card_one_wins(proxied: Service, database: Database) -> None:
     issued = proxied.issue(CARDS)
     for number, card_id in enumerate(issued):
-        answers = at_once([asking(proxied, card_id, machine, number) for machine in range(DEVICES)])
-        assert codes(answers) == ["CLIENT_MISMATCH"] * (DEVICES - 1) + ["OK"], card_id
+        answers = at_once([asking(proxied, card_id, machine, number) for machine in range(MACHINES)])
+        assert codes(answers) == ["CLIENT_MISMATCH"] * (MACHINES - 1) + ["OK"], card_id
         (winner,) = (a for a in answers if a.status == 200)
         assert winner.claims["activated"] is True
         assert Client.get(Client.card == card_id).hardware_sha256 == winner.claims["hardware_sha256"]
     assert Event.select().where(Event.kind == "activated").count() == CARDS
-    assert Event.select().where(Event.code == "CLIENT_MISMATCH").count() == CARDS * (DEVICES - 1)
+    assert Event.select().where(Event.code == "CLIENT_MISMATCH").count() == CARDS * (MACHINES - 1)
 
 
-def test_a_machine_that_races_with_four_cards_wins_one(proxied: Service, database: Database) -> None:
+def test_a_machine_that_sends_four_cards_at_once_gets_one(proxied: Service, database: Database) -> None:
     for number in range(20):
         issued = proxied.issue(4)
         answers = at_once([asking(proxied, card_id, 0, number) for card_id in issued])
@@ -46,7 +46,7 @@ def test_a_machine_that_races_with_four_cards_wins_one(proxied: Service, databas
         assert Card.select().where(Card.id.in_(issued) & Card.is_activated).count() == 1
 
 
-def test_requests_of_one_client_at_once_are_all_counted(proxied: Service, database: Database) -> None:
+def test_concurrent_requests_of_one_client_are_all_counted(proxied: Service, database: Database) -> None:
     (card_id,) = proxied.issue()
     for _ in range(10):
         assert codes(at_once([asking(proxied, card_id, 0)] * 8)) == ["OK"] * 8
@@ -54,7 +54,7 @@ def test_requests_of_one_client_at_once_are_all_counted(proxied: Service, databa
     assert Event.select().where(Event.kind == "activated").count() == 1
 
 
-def test_an_operator_who_extends_during_an_activation_loses_nothing(proxied: Service, database: Database) -> None:
+def test_an_extension_during_an_activation_is_not_lost(proxied: Service, database: Database) -> None:
     for number in range(5):
         (card_id,) = proxied.issue(validity="1d")
         with ThreadPoolExecutor(2) as pool:
@@ -66,7 +66,7 @@ def test_an_operator_who_extends_during_an_activation_loses_nothing(proxied: Ser
         assert (card.expires_at - card.activated_at).days == 2
 
 
-def test_a_card_that_was_frozen_opens_nothing_from_then_on(proxied: Service, database: Database) -> None:
+def test_a_frozen_card_is_refused_from_then_on(proxied: Service, database: Database) -> None:
     (card_id,) = proxied.issue()
     with ThreadPoolExecutor(1) as pool:
         freezing = pool.submit(proxied.cardctl, "card", "freeze", card_id)

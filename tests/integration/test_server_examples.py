@@ -1,4 +1,4 @@
-"""The worked examples of docs/files-and-functions.md, as they stand there, against a real service."""
+"""The worked examples of docs/files-and-functions.md, run against a real service."""
 
 import json
 import re
@@ -36,13 +36,13 @@ def exported_keys(service: Service, folder: Path) -> Path:
 
 
 def offer(service: Service, folder: Path, title: str) -> None:
-    """The vendor's part: seal, and add under the same name."""
+    """Seal core data, and add it under the same name."""
     (folder / "core.json").write_text(json.dumps({"title": title}))
     service.cardctl("seal", str(folder / "core.json"), "-o", str(folder / "vendor.age"))
     service.cardctl("file", "add", str(folder / "vendor.age"), "--name", "core.json.age")
 
 
-def test_a_running_program_takes_up_new_core_data_until_its_card_is_frozen(service: Service, tmp_path: Path) -> None:
+def test_a_running_program_loads_new_core_data_until_its_card_is_frozen(service: Service, tmp_path: Path) -> None:
     (card_id,) = service.issue()
     offer(service, tmp_path, "first")
     (tmp_path / "customer").mkdir()
@@ -68,7 +68,7 @@ def test_a_running_program_takes_up_new_core_data_until_its_card_is_frozen(servi
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
-def test_the_vendor_sees_what_the_documents_show(service: Service, document: Path) -> None:
+def test_the_documents_examples_give_the_shown_results(service: Service, document: Path) -> None:
     text = document.read_text("utf-8")
     modules = service.folder / "functions"
     written = re.search(r"^```python\n(from app.functions .*?)^```", text, re.MULTILINE | re.DOTALL)

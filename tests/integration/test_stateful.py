@@ -1,4 +1,4 @@
-"""The real service on a real PostgreSQL, held against a small model by Hypothesis."""
+"""The rules on a real PostgreSQL, compared with a small model in random sequences of requests and actions."""
 
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -39,7 +39,7 @@ DAY = timedelta(days=1)
 
 @dataclass
 class ModelCard:
-    """What the protocol's section 2 says, written a second time and otherwise."""
+    """A card in the model: the protocol's section 2, implemented a second time in another way."""
 
     validity: timedelta | None
     expires: datetime | None = None
@@ -162,7 +162,7 @@ def machine_of(database: Database, keys: Path) -> type[RuleBasedStateMachine]:  
 
 
 @pytest.mark.timeout(400)
-def test_the_service_behaves_as_the_model_whatever_happens(database: Database, tmp_path: Path, clock: Clock) -> None:
+def test_the_service_behaves_as_the_model(database: Database, tmp_path: Path, clock: Clock) -> None:
     keyring.create(tmp_path, clock.now)
     run_state_machine_as_test(
         machine_of(database, tmp_path),

@@ -1,4 +1,4 @@
-"""What the OpenAPI document says of an answer, asked of every answer that a test gets from the real service."""
+"""Checks that every answer of the public API that a test gets is one that the OpenAPI document has."""
 
 import json
 import re
