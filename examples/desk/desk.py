@@ -1,8 +1,8 @@
-"""运费报价: a small program for a shop's desk, which runs only with a good card.
+"""运费报价: a small program for a shop's desk that requires a valid card.
 
-Its rates (tariff.json) ship sealed; the key to them comes with the server's verdict. It asks for the card once,
-starts offline where the vendor allows that, and notices while it runs when the card ends.
-Exit status: 0 done, 1 the card, the server or the files did not allow it, 2 usage.
+Its rates (tariff.json) are shipped sealed, and the key comes with the server's verdict. It asks for the card once,
+starts offline if the vendor allows it, and notices while it runs that the card is no longer valid.
+Exit status: 0 done, 1 a problem with the card, the server or the files, 2 usage.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
     from kadun import Verdict
 
-HERE = Path(__file__).resolve().parent  # in a packaged program too: PyInstaller puts --add-data there
+HERE = Path(__file__).resolve().parent  # also in a packaged program: PyInstaller puts --add-data there
 
 
 class Desk:
     """One run of the program."""
 
     def __init__(self, language: str) -> None:
-        """Take the language of all that is shown."""
+        """Set the language of all messages."""
         self._language = language
         self._texts = TEXTS[language]
         self._remembered = RememberedCard(shop.PROGRAM)
@@ -50,13 +50,16 @@ class Desk:
         return 1 if self._refused else 0
 
     def _opened(self, card: str) -> tuple[Client, Verdict] | None:
-        """Open with the remembered card, or one that the customer types; None when there is none left to try."""
+        """Open with the remembered card, or with one that the customer types; return None if the customer gives up."""
         while card := card or self._ask("card"):
             client = self._client(card)
             try:
                 verdict = client.open()
-            except (CardRejected, RequestRefused) as no:  # another card may do: a renewal, or one typed rightly
-                self._complain("failed", no.message)
+            except (
+                CardRejected,
+                RequestRefused,
+            ) as error:  # another card, or the same without a typing error, may work
+                self._complain("failed", error.message)
                 card = ""
                 continue
             self._remember(card)
@@ -107,13 +110,13 @@ class Desk:
             print(quotes[-1])
 
     def _export(self, client: Client, quotes: list[str]) -> None:
-        """Save the quotes. The vendor wants this counted, so it works online only."""
+        """Save the quotes. The vendor counts exports, so this works online only."""
         path = Path.cwd() / "quotes.txt"
         try:
             client.report("导出报表")
             path.write_text("".join(f"{quote}\n" for quote in quotes), encoding="utf-8")
-        except CardRejected as no:
-            self._on_rejected(no)
+        except CardRejected as error:
+            self._on_rejected(error)
         except KadunError as failure:
             self._complain("failed", failure.message)
         except OSError as failure:
@@ -121,13 +124,13 @@ class Desk:
         else:
             print(self._texts["exported"].format(count=len(quotes), path=path))
 
-    def _on_rejected(self, no: CardRejected) -> None:
-        """Say so at once, from the heartbeat's thread too; the next line that is typed ends the program."""
+    def _on_rejected(self, error: CardRejected) -> None:
+        """Show the reason at once, also from the heartbeat's thread; the next line that is typed ends the program."""
         self._refused = True
-        self._complain("failed", no.message)
+        self._complain("failed", error.message)
 
     def _ask(self, text: str = "") -> str:
-        """A line of the customer's; empty when they want to leave."""
+        """Read a line; an empty one leaves the program."""
         print(self._texts[text] if text else "> ", end="", flush=True)
         return sys.stdin.readline().strip()
 
@@ -140,7 +143,7 @@ def _local(moment: datetime) -> str:
 
 
 def main() -> int:
-    """Run, and turn each failure into one line."""
+    """Run the program and report each failure in one line."""
     for stream in (sys.stdin, sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a console without Chinese: question marks, no traceback

@@ -1,4 +1,4 @@
-"""The card, kept in the customer's own folder so that it is typed once. No secret, but nobody else's business."""
+"""Stores the card in the customer's own folder, so that it is typed once. Only the owner can read it."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ import platformdirs  # comes with kadun
 
 
 class RememberedCard:
-    """One line in a file that only its owner may read."""
+    """One line in a file that only its owner can read."""
 
     def __init__(self, program: str) -> None:
-        """Choose the file: `~/.config`, `%LOCALAPPDATA%` or `~/Library/Application Support`; nothing is read yet."""
+        """Determine the path, in `~/.config`, `%LOCALAPPDATA%` or `~/Library/Application Support`; read nothing yet."""
         self.path = platformdirs.user_config_path(program, appauthor=False) / "card.txt"
 
     def read(self) -> str:
-        """The card; empty where there is none that can be read."""
+        """Return the card, or an empty string if there is none."""
         try:
             return self.path.read_text(encoding="utf-8").strip()
         except (OSError, ValueError):
             return ""
 
     def write(self, card: str) -> None:
-        """Keep the card.
+        """Store the card.
 
         Raises:
-            OSError: it cannot be written; then it is asked for next time again.
+            OSError: it cannot be written; the customer has to type it again next time.
         """
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         handle, beside = tempfile.mkstemp(dir=self.path.parent)  # mode 0600 from the start; Windows' folder is private

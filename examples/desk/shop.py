@@ -1,16 +1,16 @@
-"""What the vendor sets before the program is packaged; it becomes part of the program."""
+"""The vendor's settings, which become part of the packaged program."""
 
 SERVER = "http://127.0.0.1:8000"
 
-# The whole output of `scripts/cardctl key export`. Public, but it decides who is believed: keep it in the program's
-# code, not in a file beside it that anybody can replace.
+# The complete output of `scripts/cardctl key export`. It is public, but it decides which server is trusted: keep it in
+# the code, not in a separate file that anybody can replace.
 PUBLIC_KEYS = """
 """
 
-# The customers' cards are bound under this name, so a released program keeps it for ever.
+# The customers' cards are bound to a string that depends on this name: never change it after a release.
 PROGRAM = "kadun-desk"
 
-HARDWARE = None  # or a string of your own that tells machines apart, a dongle's serial number for instance
+HARDWARE = None  # or your own string that identifies the machine, such as the serial number of a dongle
 CORE = "tariff.json.age"  # beside the program
-CA_FILE = ""  # beside the program too: the PEM file of a private CA, where the server has no public certificate
+CA_FILE = ""  # beside the program: the PEM file of a private CA, if the server has no public certificate
 HEARTBEAT_SECONDS = 300

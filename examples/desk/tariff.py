@@ -1,4 +1,4 @@
-"""The core data: shipping rates by zone. Without them there is nothing to quote."""
+"""The core data: shipping rates by zone."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Tariff:
         """Read the unsealed core data.
 
         Raises:
-            ValueError: it is not the data that the vendor sealed.
+            ValueError: the data has another form.
         """
         try:
             self._zones = {
@@ -23,18 +23,18 @@ class Tariff:
                 for zone, rates in json.loads(core)["zones"].items()
             }
         except (ValueError, TypeError, KeyError, AttributeError, InvalidOperation):
-            raise ValueError("no table of rates") from None
+            raise ValueError("the core data contains no table of rates") from None
 
     @property
     def zones(self) -> list[str]:
-        """Their names."""
+        """The names of the zones."""
         return list(self._zones)
 
     def price(self, zone: str, kilograms: str) -> Decimal:
-        """What a parcel costs; each begun kilogram counts.
+        """Return the price of a parcel; each started kilogram counts.
 
         Raises:
-            ValueError: there is no such zone, or no such weight.
+            ValueError: the zone or the weight is invalid.
         """
         try:
             weight = Decimal(kilograms)

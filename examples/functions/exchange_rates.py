@@ -1,6 +1,6 @@
 """汇率换算: a core function. It runs on the server; the rates never reach a customer's machine.
 
-Put this file into the server's functions folder (`data/functions`); docs/files-and-functions.md has the rest.
+Put this file into the server's functions folder (`data/functions`); see docs/files-and-functions.md.
 """
 
 from decimal import Decimal
@@ -15,7 +15,7 @@ CENT = Decimal("0.01")
 
 
 class Conversion(msgspec.Struct, forbid_unknown_fields=True):
-    """What the caller sends; what does not fit is refused before `convert` runs, with the field's name."""
+    """The arguments; invalid ones are refused before `convert` runs, with the name of the field."""
 
     amount: Annotated[float, msgspec.Meta(ge=0, le=1_000_000_000)]
     source: str = "USD"

@@ -1,7 +1,7 @@
-"""汇率换算: a small program that runs only with a good card.
+"""汇率换算: a small program that requires a valid card.
 
-Its table of rates (core.json) ships sealed, as core.json.age; the key to it comes with the server's verdict.
-Exit status: 0 done, 1 the card, the server or the files did not allow it, 2 usage.
+Its table of rates (core.json) is shipped sealed, as core.json.age, and the key comes with the server's verdict.
+Exit status: 0 done, 1 a problem with the card, the server or the files, 2 usage.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ TEXTS = {
     "en": {
         "card": "Your card: ",
         "activated": "The card is now activated",
-        "until": "The card is good until {time}",
-        "permanent": "The card is good for ever",
+        "until": "The card is valid until {time}",
+        "permanent": "The card is valid permanently",
         "offline": "Offline; connect to the network before {time}",
         "result": "{amount} {source} = {result} {target} ({title}, {date})",
         "unknown": "The table has no {currency}; it has: {known}",
-        "table": "The core data holds no table of rates",
+        "table": "The core data contains no table of rates",
         "failed": "Cannot run: {message}",
         "file": "Cannot read a file: {message}",
         "wrong": "The settings are wrong: {message}",
@@ -54,11 +54,11 @@ LARGEST_AMOUNT = Decimal(10) ** 12
 
 
 class CannotConvertError(Exception):
-    """The core data does not give what the customer asked for."""
+    """The core data does not contain what the customer asked for."""
 
 
 def main() -> int:
-    """Run, and turn each failure into one line."""
+    """Run the program and report each failure in one line."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a console without Chinese: question marks, no traceback
@@ -81,7 +81,7 @@ def main() -> int:
 
 
 def run(chosen: argparse.Namespace, texts: dict[str, str]) -> None:
-    """The program itself: open the card, unseal the table, calculate."""
+    """Open the card, unseal the table, and convert the amount."""
     client = Client(
         chosen.server,
         public_keys=Path(chosen.keys).read_text(encoding="utf-8"),
@@ -101,7 +101,7 @@ def run(chosen: argparse.Namespace, texts: dict[str, str]) -> None:
 
 
 def welcome(verdict: Verdict, texts: dict[str, str]) -> None:
-    """Tell the customer how long the card lasts."""
+    """Show how long the card is valid."""
     if verdict.activated:
         print(texts["activated"])
     if verdict.card_expires_at is None:
@@ -113,19 +113,19 @@ def welcome(verdict: Verdict, texts: dict[str, str]) -> None:
 
 
 def local(time: datetime) -> str:
-    """A time as the customer's clock shows it, with its offset."""
+    """Format a time in the customer's time zone, with its offset."""
     return f"{time.astimezone():%Y-%m-%d %H:%M %z}"
 
 
 def convert(core: bytes, chosen: argparse.Namespace, texts: dict[str, str]) -> str:
-    """Use the core data: without it, there is nothing to calculate with."""
+    """Convert the amount with the rates of the core data."""
     try:
         table = json.loads(core)
         rates = {currency: Decimal(rate) for currency, rate in table["rates"].items()}
         title, date = table["title"], table["date"]
         if min(rates.values()) <= 0:
-            raise ValueError("a rate must be positive")  # noqa: TRY301 - one way out for all that is wrong
-    except (ValueError, TypeError, KeyError, AttributeError, InvalidOperation):  # not the data that we sealed
+            raise ValueError("a rate must be positive")  # noqa: TRY301 - one handler for all errors
+    except (ValueError, TypeError, KeyError, AttributeError, InvalidOperation):  # not the data that the vendor sealed
         raise CannotConvertError(texts["table"]) from None
     for currency in (chosen.source, chosen.target):
         if currency not in rates:
@@ -135,7 +135,7 @@ def convert(core: bytes, chosen: argparse.Namespace, texts: dict[str, str]) -> s
 
 
 def arguments() -> argparse.Namespace:
-    """Read the command line; what says where and who can also stand in the environment."""
+    """Parse the command line; most options can also be set in the environment."""
     parser = argparse.ArgumentParser(description="汇率换算示例 / a currency converter behind a card")
     for name, help_text in {
         "server": "服务器地址 / the card server, such as http://127.0.0.1:8000",
@@ -149,7 +149,7 @@ def arguments() -> argparse.Namespace:
         parser.add_argument(f"--{name}", default=os.environ.get(f"KADUN_{name.upper()}"), help=help_text)
     language = "en" if os.environ.get("KADUN_LANGUAGE") == "en" else "zh"
     parser.add_argument("--language", choices=sorted(TEXTS), default=language)
-    parser.add_argument("--amount", type=amount, default=Decimal(100), help="金额 / how much (100)")
+    parser.add_argument("--amount", type=amount, default=Decimal(100), help="金额 / amount (100)")
     parser.add_argument("--from", dest="source", default="USD", help="原币种 / from which currency (USD)")
     parser.add_argument("--to", dest="target", default="CNY", help="目标币种 / to which currency (CNY)")
     chosen = parser.parse_args()
@@ -162,7 +162,7 @@ def arguments() -> argparse.Namespace:
 
 
 def amount(text: str) -> Decimal:
-    """A decimal number of a size that money has."""
+    """Parse a decimal number of reasonable size."""
     try:
         number = Decimal(text)
     except InvalidOperation:
@@ -175,5 +175,5 @@ def amount(text: str) -> Decimal:
 if __name__ == "__main__":
     try:
         sys.exit(main())
-    except (KeyboardInterrupt, EOFError):  # at the question for the card
+    except (KeyboardInterrupt, EOFError):  # at the prompt for the card
         sys.exit(1)

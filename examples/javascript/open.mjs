@@ -1,9 +1,9 @@
-// A program that opens with a good card and prints its core data; says why not with a bad one.
+// A program that opens with a valid card and prints its core data, or prints why the card was rejected.
 //
 //   KADUN_URL=https://card.example.com KADUN_KEYS=keys.json KADUN_CARD=卡密 KADUN_HARDWARE=机器码 \
 //     KADUN_CORE=core.age node open.mjs
 //
-// Exit status: 0 opened, 3 the card was rejected, 1 anything else; as `python -m kadun.hostile` wants it.
+// Exit status: 0 opened, 3 the card was rejected, 1 anything else, as `python -m kadun_conformance` requires.
 
 import { readFile } from "node:fs/promises";
 

@@ -1,8 +1,8 @@
-"""更新核心数据: a program that takes up new core data while it runs.
+"""更新核心数据: a program that loads new core data while it runs.
 
-The vendor seals a new release of the data and adds it under the same name (`scripts/cardctl file add`); every running
-program has it within its interval, and nobody without a good card gets it. It goes on until Ctrl-C, or ends with exit
-status 1 when it may not.
+The vendor seals a new version of the data and adds it under the same name (`scripts/cardctl file add`). Every running
+program loads it within its interval; without a valid card nobody can. The program runs until Ctrl-C, or ends with exit
+status 1 if the card is rejected.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from kadun import CardRejected, Client, KadunError
 
 
 class CoreData:
-    """The newest core data that this program has: a sealed file beside it, the plain data in memory alone."""
+    """The newest core data: a sealed file on disk, the plain data in memory only."""
 
     def __init__(self, client: Client, sealed: Path) -> None:
         self._client = client
@@ -26,9 +26,9 @@ class CoreData:
         self.content: dict[str, object] = {}
 
     def refresh(self) -> bool:
-        """Fetch a new version if there is one and take it up; tell whether there was.
+        """Load a new version, if there is one, and return whether there was.
 
-        Nothing is fetched where the same version lies here already.
+        Nothing is downloaded if the same version is on disk already.
         """
         self._client.download(self._sealed.name, self._sealed)
         status = self._sealed.stat()
@@ -37,13 +37,13 @@ class CoreData:
             return False
         content = json.loads(self._client.unseal(self._sealed))
         if not isinstance(content, dict):
-            raise ValueError("the core data is no JSON object")  # noqa: TRY004 - one way out for all that is wrong
+            raise ValueError("the core data is not a JSON object")  # noqa: TRY004 - one handler for all errors
         self.content, self._seen = content, version
         return True
 
 
 def main() -> int:
-    """Open, then look for new data every few seconds."""
+    """Open the card, then check for new data at each interval."""
     chosen = arguments()
     client = Client(
         chosen.server,
@@ -64,20 +64,20 @@ def main() -> int:
 
 
 def look(data: CoreData) -> None:
-    """Take up what is new; without the server the program goes on with what it has, without a card it does not."""
+    """Load new data; without the server the program continues with the current data, without a card it ends."""
     try:
         if data.refresh():
             print(f"核心数据 / core data: {data.content.get('title')}", flush=True)
     except CardRejected:
         raise
-    except (KadunError, ValueError) as error:  # ValueError: what the vendor sealed is no JSON
+    except (KadunError, ValueError) as error:  # ValueError: the vendor sealed something else than JSON
         if not data.content:
             raise
-        print(f"暂时无法更新 / no update for the moment: {error}", file=sys.stderr)
+        print(f"暂时无法更新 / no update at the moment: {error}", file=sys.stderr)
 
 
 def arguments() -> argparse.Namespace:
-    """Read the command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(
         description="核心数据在线更新示例 / core data that is updated while the program runs"
     )
@@ -90,7 +90,7 @@ def arguments() -> argparse.Namespace:
         help="加密的核心数据，文件名即服务器上的名称 / sealed core data, named as on the server",
     )
     parser.add_argument("--ca", help="私有根证书 / a private CA's PEM file")
-    parser.add_argument("--interval", type=float, default=300, help="检查间隔，秒 / seconds between two looks (300)")
+    parser.add_argument("--interval", type=float, default=300, help="检查间隔，秒 / seconds between two checks (300)")
     return parser.parse_args()
 
 

@@ -68,8 +68,8 @@ def test_it_needs_nothing_from_a_registry() -> None:
     ("code", "content_type", "said"),
     [
         ("INVALID_REQUEST", "application/problem+json; charset=utf-8", "请求有误"),
-        ("INVALID_REQUEST", "application/json", "答复不可信"),
-        ("PORTAL_LOGIN", "application/problem+json", "答复不可信"),
+        ("INVALID_REQUEST", "application/json", "响应不可信"),
+        ("PORTAL_LOGIN", "application/problem+json", "响应不可信"),
     ],
 )
 def test_only_a_refusal_of_our_own_server_speaks_of_the_card(

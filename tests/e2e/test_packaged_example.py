@@ -136,7 +136,7 @@ def test_it_opens_unseals_and_remembers_the_card(program: DeskProgram, card: str
     assert "广东 3.5 kg：14 元" in first.stdout
     second = program.run("上海 1", options=["--language", "en"])
     assert (second.returncode, second.stderr) == (0, "")
-    assert "The card is good until" in second.stdout
+    assert "The card is valid until" in second.stdout
     assert "上海 1 kg: CNY 10" in second.stdout
 
 

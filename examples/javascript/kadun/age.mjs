@@ -1,4 +1,4 @@
-// Reading age files (https://age-encryption.org/v1) that are encrypted to X25519 recipients, as `cardctl seal` does.
+// Decrypts age files (https://age-encryption.org/v1) with X25519 recipients, as made by `cardctl seal`.
 
 import { createDecipheriv, createHmac, diffieHellman, hkdfSync, timingSafeEqual } from "node:crypto";
 
@@ -12,10 +12,10 @@ const TAG = 16;
 const BECH32 = "qpzry9x8gf2tvdw0s3jn54khce6mua7l";
 const NOTHING = Buffer.alloc(0);
 
-/** Decrypt a file with KERNAL_DATA_KEY, trying each identity that it holds, one a line. */
+/** Decrypt a file with KERNAL_DATA_KEY, whose lines are age identities; each is tried. */
 export function decryptAge(file, dataKey) {
   const identities = dataKey.split(/\r\n|\r|\n/).map(identity).filter(Boolean);
-  if (!identities.length) throw new UnsealFailed("KERNAL_DATA_KEY holds no age identity");
+  if (!identities.length) throw new UnsealFailed("KERNAL_DATA_KEY contains no age identity");
   try {
     return decrypt(file, identities);
   } catch (failure) {
@@ -39,7 +39,7 @@ function decrypt(file, identities) {
 function parseHeader(file) {
   const text = file.subarray(0, LARGEST_HEADER).toString("latin1");
   const lines = text.split("\n");
-  if (lines.shift() !== VERSION) throw new UnsealFailed("this is no age file");
+  if (lines.shift() !== VERSION) throw new UnsealFailed("this is not an age file");
   const stanzas = [];
   let offset = VERSION.length + 1;
   while (lines.length > 1) {
@@ -112,7 +112,7 @@ function derive(secret, salt, info) {
   return Buffer.from(hkdfSync("sha256", secret, salt, info, 32));
 }
 
-// `AGE-SECRET-KEY-1…`: Bech32 (BIP 173) of 32 bytes. Other lines, and mistyped ones, are none.
+// Decode `AGE-SECRET-KEY-1…`, Bech32 (BIP 173) of 32 bytes; null for any other line.
 function identity(line) {
   const text = line.trim();
   if (!text.startsWith("AGE-SECRET-KEY-1") || text !== text.toUpperCase()) return null;

@@ -1,4 +1,4 @@
-// The client: asks, believes nothing unchecked, and unseals the core data.
+// The client: sends requests, verifies the answers, and unseals the core data.
 
 import { randomBytes } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -6,17 +6,17 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { decryptAge } from "./age.mjs";
 import { CardRejected, RequestRefused, ServerUnreachable, UnsealFailed, UntrustedAnswer } from "./errors.mjs";
 import { TrustedKeys } from "./keys.mjs";
-import { Envelope } from "./sealing.mjs";
-import { jsonObject, own } from "./strict.mjs";
+import { KeyPair } from "./sealing.mjs";
+import { jsonObject, own } from "./decoding.mjs";
 import { keyId } from "./tokens.mjs";
 import { exchange } from "./transport.mjs";
-import { OPEN, checkVerdict } from "./verdict.mjs";
+import { OPEN, verifyVerdict } from "./verdict.mjs";
 
 const TRIES = 3;
 const FIRST_PAUSE_SECONDS = 0.5;
 const LONGEST_PAUSE_SECONDS = 5;
-const WORTH_ASKING_AGAIN = [429, 502, 503];
-// What our server calls a refused form. Other pages are somebody else's: a portal's, a proxy's.
+const RETRYABLE = [429, 502, 503];
+// The genuine server's refusals of malformed requests. Others come from a portal or a proxy.
 const REFUSALS = ["INVALID_REQUEST", "NOT_FOUND", "METHOD_NOT_ALLOWED", "BODY_TOO_LARGE", "UNSUPPORTED_MEDIA_TYPE"];
 
 export class Client {
@@ -28,8 +28,8 @@ export class Client {
   #dataKey = null;
 
   /**
-   * `publicKeys`: what `cardctl key export` prints, parsed. `hardware`: what identifies this machine. `ca`: the PEM
-   * of a private CA. `timeoutMs`: for each try, from the look-up of the name to the last byte.
+   * `publicKeys`: the parsed output of `cardctl key export`. `hardware`: a string that identifies this machine.
+   * `ca`: the PEM of a private CA. `timeoutMs`: the limit for each try, from the name lookup to the last byte.
    */
   constructor(baseUrl, { publicKeys, cardId, hardware, language = "zh", timeoutMs = 10_000, ca = undefined }) {
     this.#baseUrl = baseUrl;
@@ -39,49 +39,49 @@ export class Client {
     this.#options = { language, timeoutMs, ca };
   }
 
-  /** Ask to open the program. Throws CardRejected, ServerUnreachable, UntrustedAnswer, RequestRefused. */
+  /** Ask the server to open the program. Throws CardRejected, ServerUnreachable, UntrustedAnswer, RequestRefused. */
   async open() {
-    const verdict = await this.#ask(OPEN, new Envelope());
+    const verdict = await this.#ask(OPEN, new KeyPair());
     this.#dataKey = verdict.dataKey;
     return verdict;
   }
 
-  /** Ask whether another function may run. It earns no key. */
+  /** Ask whether another function may run. Its verdict grants no key. */
   async report(functionName) {
     return this.#ask(functionName, null);
   }
 
   /** Decrypt core data (the bytes of an age file) with the key of the last `open`. Throws UnsealFailed. */
   unseal(sealed) {
-    if (this.#dataKey === null) throw new UnsealFailed("open() comes first, and must have been accepted");
+    if (this.#dataKey === null) throw new UnsealFailed("call open() first; it must be accepted");
     return decryptAge(sealed, this.#dataKey);
   }
 
-  async #ask(functionName, envelope) {
-    const { request, token } = await this.#patiently(async () => {
+  async #ask(functionName, keyPair) {
+    const { request, token } = await this.#withRetries(async () => {
       const fresh = {
         card_id: this.#cardId,
         hardware: this.#hardware,
         function: functionName,
-        nonce: randomBytes(24).toString("base64url"), // a new one each try: an answer to the last must not count
-        ...(envelope ? { client_public_key: envelope.publicKey } : {}),
+        nonce: randomBytes(24).toString("base64url"), // new for each try: an answer to an earlier one must not count
+        ...(keyPair ? { client_public_key: keyPair.publicKey } : {}),
       };
       const answer = await exchange(this.#baseUrl, "/v1/verify", JSON.stringify(fresh), this.#options);
-      return { request: fresh, token: tokenIn(answer) };
+      return { request: fresh, token: tokenFrom(answer) };
     });
     if (!this.#keys.has(keyId(token))) {
       const fetchKeys = () => exchange(this.#baseUrl, "/.well-known/jwks.json", null, this.#options);
-      this.#keys.learn(await this.#patiently(async () => keySetIn(await fetchKeys())));
+      this.#keys.learn(await this.#withRetries(async () => keySetFrom(await fetchKeys())));
     }
-    const verdict = checkVerdict(token, request, this.#keys, envelope);
+    const verdict = verifyVerdict(token, request, this.#keys, keyPair);
     if (!verdict.accepted) {
-      this.#dataKey = null; // a signed no ends what an earlier yes allowed
+      this.#dataKey = null; // a signed rejection revokes an earlier acceptance
       throw new CardRejected(verdict.code, verdict.reference);
     }
     return verdict;
   }
 
-  async #patiently(attempt) {
+  async #withRetries(attempt) {
     for (let tries = 1; ; tries += 1) {
       try {
         return await attempt();
@@ -96,21 +96,21 @@ export class Client {
   }
 }
 
-// Only the token counts, whatever the status beside it says.
-function tokenIn(answer) {
+// The HTTP status does not matter if there is a token.
+function tokenFrom(answer) {
   const document = objectOrNull(answer.body) ?? {};
   const token = own(document, "token");
   if (typeof token === "string") return token;
-  throw noVerdict(answer, document);
+  throw errorFor(answer, document);
 }
 
-function keySetIn(answer) {
-  if (objectOrNull(answer.body) && !WORTH_ASKING_AGAIN.includes(answer.status)) return answer.body;
-  throw noVerdict(answer, {});
+function keySetFrom(answer) {
+  if (objectOrNull(answer.body) && !RETRYABLE.includes(answer.status)) return answer.body;
+  throw errorFor(answer, {});
 }
 
-function noVerdict({ status, retryAfter, contentType }, document) {
-  const passing = WORTH_ASKING_AGAIN.includes(status);
+function errorFor({ status, retryAfter, contentType }, document) {
+  const passing = RETRYABLE.includes(status);
   if (passing || status >= 500) {
     const seconds = /^\d{1,6}$/.test(retryAfter ?? "") ? Number(retryAfter) : null;
     const tooLong = /^\d{7,}$/.test(retryAfter ?? "");

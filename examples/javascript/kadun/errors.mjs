@@ -1,4 +1,4 @@
-// What can go wrong. `forCustomer(language)` is ready to be shown; `message` is for the vendor.
+// The errors. `forCustomer(language)` is the message for the customer, `message` is for the vendor.
 
 const TEXTS = {
   CARD_NOT_FOUND: ["卡密不存在，请检查输入", "No such card: please check what you typed"],
@@ -11,9 +11,9 @@ const TEXTS = {
   CLIENT_HAS_ANOTHER_CARD: ["本机已绑定另一张有效卡密", "This device is bound to another live card"],
   rejected: ["卡密未通过验证，请联系卖家", "The card was rejected: please ask the vendor"],
   unreachable: ["无法连接验证服务器，请检查网络后重试", "Cannot reach the server: check the network and try again"],
-  untrusted: ["验证服务器的答复不可信，请检查网络（如登录页、代理）", "The answer is not the genuine server's"],
+  untrusted: ["验证服务器的响应不可信，请检查网络（如登录页、代理）", "The answer is not the genuine server's"],
   refused: ["请求有误，请检查卡密是否输错", "The request was refused: please check the card"],
-  unseal: ["核心数据无法解密，请重新安装或联系卖家", "The core data does not open: install again or ask the vendor"],
+  unseal: ["核心数据无法解密，请重新安装或联系卖家", "The core data cannot be decrypted: install again or ask the vendor"],
 };
 
 export class KadunError extends Error {
@@ -25,7 +25,7 @@ export class KadunError extends Error {
   }
 }
 
-/** The genuine server said no, and signed it. */
+/** The genuine server rejected the card with a signed verdict. */
 export class CardRejected extends KadunError {
   constructor(code, reference) {
     super(`${code} (${reference})`);
@@ -40,7 +40,7 @@ export class CardRejected extends KadunError {
   }
 }
 
-/** No answer, or one that says to come back later. `passing`: asking again at once has a chance. */
+/** No answer, or one that says to retry later. `passing`: whether an immediate retry may succeed. */
 export class ServerUnreachable extends KadunError {
   textKey = "unreachable";
 
@@ -51,15 +51,15 @@ export class ServerUnreachable extends KadunError {
   }
 }
 
-/** Something answered, but it is not the genuine server, or not an answer to this request. */
+/** The answer is not from the genuine server, or not to this request. */
 export class UntrustedAnswer extends KadunError {}
 
-/** The form of the request was refused: most often a mistyped card. Not signed: conclude nothing from it. */
+/** The server refused the request as malformed: usually a mistyped card. Not signed: conclude nothing about the card. */
 export class RequestRefused extends KadunError {
   textKey = "refused";
 }
 
-/** The core data does not open with this card's key. */
+/** The core data does not decrypt with this card's key. */
 export class UnsealFailed extends KadunError {
   textKey = "unseal";
 }

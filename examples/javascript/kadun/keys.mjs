@@ -1,15 +1,15 @@
-// The keys that this program believes: those it shipped with, and those that they vouch for.
+// Trusted signing keys: the pinned keys, and the keys that they endorse.
 
 import { createHash, createPublicKey } from "node:crypto";
 
 import { UntrustedAnswer } from "./errors.mjs";
-import { base64url, jsonObject, own } from "./strict.mjs";
-import { AUDIENCE, keyId, requireClaim, verified } from "./tokens.mjs";
+import { base64url, jsonObject, own } from "./decoding.mjs";
+import { AUDIENCE, keyId, requireClaim, verifyToken } from "./tokens.mjs";
 
 export class TrustedKeys {
   #keys = new Map();
 
-  /** `pinned`: what `cardctl key export` prints, `{"iss", "keys"}`. */
+  /** `pinned`: the output of `cardctl key export`, `{"iss", "keys"}`. */
   constructor(pinned) {
     if (typeof pinned?.iss !== "string" || !pinned.iss || !Array.isArray(pinned.keys) || !pinned.keys.length) {
       throw new TypeError('publicKeys must be {"iss", "keys"}, as `cardctl key export` prints it');
@@ -24,11 +24,11 @@ export class TrustedKeys {
 
   get(kid) {
     const key = this.#keys.get(kid);
-    if (!key) throw new UntrustedAnswer("the token is signed with a key that no pinned key vouches for");
+    if (!key) throw new UntrustedAnswer("the token is signed with a key that is neither pinned nor endorsed");
     return key;
   }
 
-  /** Walk the endorsements of a key set (bytes). The set itself counts for nothing, only the signatures in it. */
+  /** Add the keys of a key set (bytes) that a chain of endorsements connects to a trusted key. */
   learn(keySet) {
     const endorsements = own(jsonObject(keySet, "the key set"), "endorsements");
     if (!Array.isArray(endorsements)) throw new UntrustedAnswer("the key set has no endorsements");
@@ -37,14 +37,14 @@ export class TrustedKeys {
       const endorser = keyId(endorsement);
       byEndorser.set(endorser, [...(byEndorser.get(endorser) ?? []), endorsement]);
     }
-    // Each is looked at once, when its endorser has become trusted, so that their order does not matter.
+    // Each is verifyToken once, when its endorser has become trusted, so that their order does not matter.
     const fresh = [...this.#keys.keys()];
     while (fresh.length) {
       const endorser = fresh.pop();
       const given = byEndorser.get(endorser) ?? [];
       byEndorser.delete(endorser);
       for (const endorsement of given) {
-        const claims = verified(endorsement, this.get(endorser), "key+jwt");
+        const claims = verifyToken(endorsement, this.get(endorser), "key+jwt");
         requireClaim(claims, "aud", AUDIENCE);
         const kid = this.#add(own(claims, "jwk"));
         if (kid) fresh.push(kid);
@@ -52,18 +52,18 @@ export class TrustedKeys {
     }
   }
 
-  // The kid must be the key's own thumbprint (RFC 7638), so that no key can take another's name.
+  // The kid must be the key's own thumbprint (RFC 7638), so that no key can use the name of another.
   #add(jwk) {
     if (own(jwk ?? {}, "kty") !== "OKP" || own(jwk, "crv") !== "Ed25519" || Object.hasOwn(jwk, "d")) {
-      throw new UntrustedAnswer("a key is no Ed25519 public key");
+      throw new UntrustedAnswer("a key is not an Ed25519 public key");
     }
     if ((own(jwk, "use") ?? "sig") !== "sig" || (own(jwk, "alg") ?? "EdDSA") !== "EdDSA") {
-      throw new UntrustedAnswer("a key is not meant for EdDSA signatures");
+      throw new UntrustedAnswer("a key is not for EdDSA signatures");
     }
     const { x } = jwk;
     if (base64url(x, "a key").length !== 32) throw new UntrustedAnswer("a key is not 32 bytes");
     const kid = createHash("sha256").update(`{"crv":"Ed25519","kty":"OKP","x":"${x}"}`).digest("base64url");
-    if (own(jwk, "kid") !== kid) throw new UntrustedAnswer("a key's kid is not its thumbprint");
+    if (own(jwk, "kid") !== kid) throw new UntrustedAnswer("the kid of a key is not its thumbprint");
     if (this.#keys.has(kid)) return null;
     this.#keys.set(kid, createPublicKey({ key: { kty: "OKP", crv: "Ed25519", x }, format: "jwk" }));
     return kid;

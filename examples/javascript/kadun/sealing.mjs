@@ -10,7 +10,7 @@ import {
 } from "node:crypto";
 
 import { UntrustedAnswer } from "./errors.mjs";
-import { base64url, jsonObject, own } from "./strict.mjs";
+import { base64url, jsonObject, own } from "./decoding.mjs";
 
 const PKCS8_X25519 = Buffer.from("302e020100300506032b656e04220420", "hex"); // RFC 8410; the 32 raw bytes follow
 const UTF8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
@@ -21,7 +21,7 @@ export const publicKey = (raw) =>
   createPublicKey({ key: { kty: "OKP", crv: "X25519", x: raw.toString("base64url") }, format: "jwk" });
 export const rawPublicKey = (key) => Buffer.from(createPublicKey(key).export({ format: "jwk" }).x, "base64url");
 
-/** RFC 7518, section 4.6.2: one round of SHA-256, since 256 bits are wanted. */
+/** RFC 7518, section 4.6.2: one round of SHA-256 gives 256 bits. */
 function concatKdf(shared) {
   const algorithm = Buffer.from("A256GCM", "ascii");
   const otherInfo = [uint32(algorithm.length), algorithm, uint32(0), uint32(0), uint32(256)]; // no PartyU, no PartyV
@@ -34,8 +34,8 @@ function uint32(number) {
   return bytes;
 }
 
-/** A new key pair for one start: what the server seals to it, this process alone can read. */
-export class Envelope {
+/** A new key pair for one start; only this process can decrypt what the server seals to it. */
+export class KeyPair {
   #key;
 
   constructor(rawPrivateKey = null) {
@@ -46,10 +46,10 @@ export class Envelope {
     return rawPublicKey(this.#key).toString("base64url");
   }
 
-  /** The key in a sealed one, as text. */
+  /** Decrypt a sealed key to text. */
   open(sealed) {
     const parts = typeof sealed === "string" ? sealed.split(".") : [];
-    if (parts.length !== 5 || parts[1] !== "") throw new UntrustedAnswer("the sealed key is no compact JWE");
+    if (parts.length !== 5 || parts[1] !== "") throw new UntrustedAnswer("the sealed key is not a compact JWE");
     const header = jsonObject(base64url(parts[0], "the sealed key's header"), "the sealed key's header");
     const epk = own(header, "epk");
     if (
@@ -68,13 +68,13 @@ export class Envelope {
       throw new UntrustedAnswer("a part of the sealed key has a wrong length");
     }
     try {
-      // OpenSSL refuses a shared secret of zeros, which a point of low order gives. If yours does not: check.
+      // OpenSSL refuses an all-zero shared secret (a point of low order). If your library does not, check it yourself.
       const shared = diffieHellman({ privateKey: this.#key, publicKey: publicKey(ephemeral) });
       const decipher = createDecipheriv("aes-256-gcm", concatKdf(shared), iv, { authTagLength: 16 });
       decipher.setAAD(Buffer.from(parts[0], "ascii")).setAuthTag(tag);
       return UTF8.decode(Buffer.concat([decipher.update(ciphertext), decipher.final()]));
     } catch {
-      throw new UntrustedAnswer("the sealed key does not open with this program's key");
+      throw new UntrustedAnswer("the sealed key does not decrypt with this program's key");
     }
   }
 }

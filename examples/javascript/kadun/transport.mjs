@@ -1,4 +1,4 @@
-// HTTP with a bound on everything: time, size, redirects.
+// HTTP with limits on time, size and redirects.
 
 import http from "node:http";
 import https from "node:https";
@@ -7,7 +7,7 @@ import { ServerUnreachable, UntrustedAnswer } from "./errors.mjs";
 
 const LARGEST_BODY_BYTES = 1024 * 1024;
 
-/** POST `body` to a path of the server, or GET the path when there is none: `{status, body, retryAfter, contentType}`. */
+/** POST `body` to a path of the server, or GET the path without a body: `{status, body, retryAfter, contentType}`. */
 export function exchange(baseUrl, path, body, { timeoutMs, language, ca }) {
   const url = new URL(baseUrl.replace(/\/+$/, "") + path);
   return new Promise((resolve, reject) => {
@@ -17,14 +17,14 @@ export function exchange(baseUrl, path, body, { timeoutMs, language, ca }) {
       ca,
       headers: {
         Accept: "application/json",
-        "Accept-Encoding": "identity", // nothing to inflate, so that the bound on the size is a real one
+        "Accept-Encoding": "identity", // nothing to decompress, so that the limit on the size holds
         "Accept-Language": language === "en" ? "en" : "zh-CN,zh",
         ...(body === null ? {} : { "Content-Type": "application/json", "Content-Length": Buffer.byteLength(body) }),
       },
     };
-    // Redirects are not followed, here or by node: where they lead is not the server that we were told.
+    // Redirects are not followed: another address is not the configured server.
     const request = (url.protocol === "https:" ? https : http).request(url, options);
-    // One timer for all of it: socket timeouts do not bound an answer that comes one byte at a time.
+    // One timer for the whole request: socket timeouts do not limit a response that arrives byte by byte.
     const timer = setTimeout(() => finish(new ServerUnreachable(`no answer within ${timeoutMs} ms`)), timeoutMs);
     function finish(failure, answer) {
       clearTimeout(timer);
@@ -41,7 +41,7 @@ export function exchange(baseUrl, path, body, { timeoutMs, language, ca }) {
       response.on("data", (chunk) => {
         size += chunk.length;
         chunks.push(chunk);
-        if (size > LARGEST_BODY_BYTES) finish(new UntrustedAnswer("the answer is larger than 1 MiB"));
+        if (size > LARGEST_BODY_BYTES) finish(new UntrustedAnswer("the response is larger than 1 MiB"));
       });
       response.on("error", broken);
       response.on("end", () => {

@@ -1,16 +1,16 @@
-// The check on a verdict: everything in docs/protocol.md under "What a client must check", before a word is believed.
+// Verifies verdicts: every check of docs/protocol.md, "What a client must check", before any claim is used.
 
 import { createHash } from "node:crypto";
 
 import { UntrustedAnswer } from "./errors.mjs";
-import { own } from "./strict.mjs";
-import { AUDIENCE, keyId, requireClaim, verified } from "./tokens.mjs";
+import { own } from "./decoding.mjs";
+import { AUDIENCE, keyId, requireClaim, verifyToken } from "./tokens.mjs";
 
-export const OPEN = "打开程序"; // the one function that earns the key
+export const OPEN = "打开程序"; // the only function that grants the key
 
-/** `request`: the body as sent. `envelope`: null where no key was asked for. */
-export function checkVerdict(token, request, keys, envelope) {
-  const claims = verified(token, keys.get(keyId(token)), "verdict+jwt");
+/** `request`: the body as sent. `keyPair`: null if no key was requested. */
+export function verifyVerdict(token, request, keys, keyPair) {
+  const claims = verifyToken(token, keys.get(keyId(token)), "verdict+jwt");
   requireClaim(claims, "aud", AUDIENCE);
   requireClaim(claims, "iss", keys.issuer);
   requireClaim(claims, "nonce", request.nonce);
@@ -28,8 +28,10 @@ export function checkVerdict(token, request, keys, envelope) {
   }
 
   if (Object.hasOwn(claims, "KERNAL_DATA_KEY")) throw new UntrustedAnswer("the key came in clear");
-  const earned = accepted && envelope !== null;
-  if (!earned && Object.hasOwn(claims, "KERNAL_DATA_KEY_SEALED")) throw new UntrustedAnswer("a key not earned");
+  const grantsKey = accepted && keyPair !== null;
+  if (!grantsKey && Object.hasOwn(claims, "KERNAL_DATA_KEY_SEALED")) {
+    throw new UntrustedAnswer("the verdict contains a key that it does not grant");
+  }
   const verdict = {
     code,
     accepted,
@@ -38,8 +40,8 @@ export function checkVerdict(token, request, keys, envelope) {
     issuedAt: new Date(claims.iat * 1000),
     cardExpiresAt: typeof own(claims, "card_expires_at") === "number" ? new Date(claims.card_expires_at * 1000) : null,
   };
-  if (earned) {
-    const dataKey = envelope.open(own(claims, "KERNAL_DATA_KEY_SEALED"));
+  if (grantsKey) {
+    const dataKey = keyPair.open(own(claims, "KERNAL_DATA_KEY_SEALED"));
     if (!dataKey) throw new UntrustedAnswer("the sealed key is empty");
     // Not enumerable, so that neither console.log nor JSON.stringify shows it.
     Object.defineProperty(verdict, "dataKey", { value: dataKey, enumerable: false });
@@ -49,6 +51,6 @@ export function checkVerdict(token, request, keys, envelope) {
 
 function time(claims, name) {
   const value = own(claims, name);
-  if (typeof value !== "number" || !Number.isFinite(value)) throw new UntrustedAnswer(`${name} is no time`);
+  if (typeof value !== "number" || !Number.isFinite(value)) throw new UntrustedAnswer(`${name} is not a time`);
   return value;
 }

@@ -1,4 +1,4 @@
-// The project's test vectors, read by this client: node --test test/vectors.test.mjs
+// This client against the project's test vectors: node --test test/vectors.test.mjs
 
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
@@ -8,22 +8,22 @@ import { test } from "node:test";
 import { decryptAge } from "../kadun/age.mjs";
 import { UnsealFailed, UntrustedAnswer } from "../kadun/errors.mjs";
 import { TrustedKeys } from "../kadun/keys.mjs";
-import { Envelope } from "../kadun/sealing.mjs";
+import { KeyPair } from "../kadun/sealing.mjs";
 import { keyId } from "../kadun/tokens.mjs";
-import { checkVerdict } from "../kadun/verdict.mjs";
+import { verifyVerdict } from "../kadun/verdict.mjs";
 
 const vectors = (name) => JSON.parse(readFileSync(new URL(`../../../tests/vectors/${name}.json`, import.meta.url)));
 const good = vectors("answers-good");
 const bad = [...vectors("answers-bad").answers, ...vectors("endorsements-bad").answers];
-const envelope = (vector) => new Envelope(Buffer.from(vector.client_private_key, "base64url"));
+const keyPair = (vector) => new KeyPair(Buffer.from(vector.client_private_key, "base64url"));
 
-function answered(vector, token = vector.token, opened = envelope(vector)) {
+function answered(vector, token = vector.token, opened = keyPair(vector)) {
   const keys = new TrustedKeys(good.pinned);
   if (vector.key_set_base64 && !keys.has(keyId(token))) keys.learn(Buffer.from(vector.key_set_base64, "base64"));
-  return checkVerdict(token, vector.request, keys, opened);
+  return verifyVerdict(token, vector.request, keys, opened);
 }
 
-function believed(work) {
+function accepted(work) {
   try {
     return work();
   } catch (failure) {
@@ -44,19 +44,19 @@ for (const vector of good.answers) {
 }
 
 for (const vector of good.answers.filter((_, place) => place % 5 === 0)) {
-  test(`no changed character is believed: ${vector.why}`, () => {
+  test(`no changed character is accepted: ${vector.why}`, () => {
     const { token } = vector;
-    const opened = envelope(vector);
+    const opened = keyPair(vector);
     for (let place = 0; place < token.length; place += 1) {
       const other = String.fromCharCode(token.charCodeAt(place) ^ 1);
-      const lie = token.slice(0, place) + other + token.slice(place + 1);
-      assert.equal(believed(() => answered(vector, lie, opened)), null, `character ${place}`);
+      const changed = token.slice(0, place) + other + token.slice(place + 1);
+      assert.equal(accepted(() => answered(vector, changed, opened)), null, `character ${place}`);
     }
   });
 }
 
 for (const vector of bad) {
-  test(`bad: ${vector.why}`, () => assert.equal(believed(() => answered(vector)), null));
+  test(`bad: ${vector.why}`, () => assert.equal(accepted(() => answered(vector)), null));
 }
 
 for (const vector of vectors("keys")) {
@@ -71,8 +71,8 @@ for (const vector of vectors("requests")) {
 
 for (const vector of vectors("sealed-keys")) {
   test(`sealed: ${vector.name}`, () => {
-    assert.equal(envelope(vector).publicKey, vector.client_public_key);
-    assert.equal(envelope(vector).open(vector.jwe), vector.plaintext);
+    assert.equal(keyPair(vector).publicKey, vector.client_public_key);
+    assert.equal(keyPair(vector).open(vector.jwe), vector.plaintext);
   });
 }
 

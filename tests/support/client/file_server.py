@@ -1,4 +1,4 @@
-"""A server of files as PROTOCOL section 3 describes it, that can also break off, stall and lie."""
+"""A file server as PROTOCOL section 3 describes it, which can also break connections, stall and send forgeries."""
 
 from __future__ import annotations
 

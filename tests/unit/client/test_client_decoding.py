@@ -8,7 +8,7 @@ from kadun.decoding import decode_base64url, encode_base64url, parse_json_object
 
 
 @pytest.mark.parametrize("raw", [b"a", b"ab", b"abc", bytes(range(256))])
-def test_base64url_comes_back_as_it_went(raw: bytes) -> None:
+def test_base64url_round_trip(raw: bytes) -> None:
     assert decode_base64url(encode_base64url(raw), "it") == raw
 
 
@@ -43,6 +43,6 @@ def test_a_json_object_is_read() -> None:
     ],
     ids=lambda raw: repr(raw[:20]),
 )
-def test_json_that_leaves_anything_to_interpretation_is_refused(raw: bytes) -> None:
+def test_ambiguous_json_is_refused(raw: bytes) -> None:
     with pytest.raises(UntrustedAnswer, match="it is not a JSON object"):
         parse_json_object(raw, "it")

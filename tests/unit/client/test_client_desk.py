@@ -79,7 +79,7 @@ def test_it_speaks_english(program: DeskProgram, server: FakeServer) -> None:
         "Cannot run: This card has expired. Please renew it (reference REF45678)",
         "Not understood: nonsense",
     ]
-    assert "The card is good for ever" in done.stdout
+    assert "The card is valid permanently" in done.stdout
     assert "上海 1 kg: CNY 10" in done.stdout
 
 
@@ -130,7 +130,7 @@ def test_quotes_are_saved_once_the_server_has_counted_it(program: DeskProgram, s
 def test_a_line_that_makes_no_sense_is_said_so(program: DeskProgram) -> None:
     lines = ["广东", "火星 1", "广东 NaN", "广东 0", "广东 1e9", "广东 -1", "广东 many", "广东 1 2"]
     done = program.run(CARD, *lines)
-    assert (done.returncode, done.stderr.splitlines()) == (0, [f"看不懂：{line}" for line in lines])
+    assert (done.returncode, done.stderr.splitlines()) == (0, [f"无法识别：{line}" for line in lines])
 
 
 def test_an_example_that_nobody_has_set_up_says_so_in_one_line(program: DeskProgram) -> None:
@@ -145,7 +145,10 @@ def test_core_data_of_another_kind_is_one_line(program: DeskProgram, identity: p
     for core in (b"not JSON", b"[]", b'{"zones": {"X": {"first_kg": "dear"}}}'):
         (program.source / "tariff.json.age").write_bytes(pyrage.encrypt(core, [identity.to_public()]))
         done = program.run(CARD)
-        assert (done.returncode, done.stderr) == (1, "程序配置有误，请联系卖家：no table of rates\n")
+        assert (done.returncode, done.stderr) == (
+            1,
+            "程序配置有误，请联系卖家：the core data contains no table of rates\n",
+        )
 
 
 def refusing(server: FakeServer, code: str):  # noqa: ANN201

@@ -72,7 +72,7 @@ def test_a_broken_connection_is_resumed_where_it_broke(downloader: Client, files
     assert files.links_issued == 1
 
 
-def test_tries_are_bounded_but_fruitful_ones_do_not_count(
+def test_tries_are_limited_but_those_with_progress_do_not_count(
     downloader: Client, files: FileServer, target: Path, pauses: list[float]
 ) -> None:
     files.script = [files.cut_after(70_000) for _ in range(4)]
@@ -111,7 +111,7 @@ def test_a_server_that_stalls_half_way_is_asked_to_go_on(downloader: Client, fil
     assert 0.9 < time.monotonic() - started < 5
 
 
-def test_a_server_that_drips_is_given_up_in_time(downloader: Client, files: FileServer, target: Path) -> None:
+def test_a_dripping_server_is_given_up(downloader: Client, files: FileServer, target: Path) -> None:
     def drip(handler: Handler, _body: bytes) -> None:
         files.serve(handler, sent=0)
         while not handler.server.released.wait(0.05):
@@ -124,7 +124,7 @@ def test_a_server_that_drips_is_given_up_in_time(downloader: Client, files: File
     assert time.monotonic() - started < 8  # three tries of a second each
 
 
-def test_a_slow_reader_is_not_taken_for_a_slow_server(downloader: Client, files: FileServer, target: Path) -> None:
+def test_a_slow_callback_does_not_count_as_a_slow_server(downloader: Client, files: FileServer, target: Path) -> None:
     """A program may take its time in `on_progress`; the server is not to blame for that."""
     slept: list[int] = []
 
@@ -138,7 +138,7 @@ def test_a_slow_reader_is_not_taken_for_a_slow_server(downloader: Client, files:
     assert (len(files.gets), target.read_bytes()) == (1, CONTENT * 20)
 
 
-def test_a_weak_etag_is_no_ground_for_a_conditional_range(downloader: Client, files: FileServer, target: Path) -> None:
+def test_a_weak_etag_is_not_used_for_a_conditional_range(downloader: Client, files: FileServer, target: Path) -> None:
     files.script = [lambda handler, _body: files.serve(handler, sent=100_000, etag='W/"v1"')]
     downloader.download(NAME, target)
     assert files.ranges == [None, "bytes=100000-"]
@@ -157,7 +157,7 @@ def test_a_server_whose_etag_changed_sends_the_whole_file(downloader: Client, fi
     assert files.ranges == [None, "bytes=100000-"]
 
 
-def test_a_part_of_another_version_is_thrown_away(downloader: Client, files: FileServer, target: Path) -> None:
+def test_a_part_of_another_version_is_discarded(downloader: Client, files: FileServer, target: Path) -> None:
     files.script = [files.cut_after(100_000), refuse]
 
     def publish(_handler: Handler, _body: bytes) -> None:
@@ -170,7 +170,7 @@ def test_a_part_of_another_version_is_thrown_away(downloader: Client, files: Fil
     assert files.ranges == [None, "bytes=100000-", None]
 
 
-def test_a_part_that_was_spoilt_since_is_fetched_once_more(downloader: Client, files: FileServer, target: Path) -> None:
+def test_a_damaged_part_is_downloaded_again(downloader: Client, files: FileServer, target: Path) -> None:
     note = {"sha256": sha256(CONTENT), "etag": '"v1"'}
     Path(f"{target}.part").write_bytes(bytes(100_000))  # zeros, as after a power cut
     Path(f"{target}.part.json").write_text(json.dumps(note), encoding="ascii")
@@ -180,7 +180,7 @@ def test_a_part_that_was_spoilt_since_is_fetched_once_more(downloader: Client, f
 
 
 @pytest.mark.parametrize("note", ["", "[]", "{}", '{"sha256": 1, "etag": 2}', "\udcff"])
-def test_a_part_that_nobody_can_tell_anything_about_is_thrown_away(
+def test_a_part_without_valid_metadata_is_discarded(
     note: str, downloader: Client, files: FileServer, target: Path
 ) -> None:
     Path(f"{target}.part").write_bytes(CONTENT[:100_000])
@@ -190,7 +190,7 @@ def test_a_part_that_nobody_can_tell_anything_about_is_thrown_away(
     assert target.read_bytes() == CONTENT
 
 
-def test_a_whole_part_only_needs_to_be_put_in_place(downloader: Client, files: FileServer, target: Path) -> None:
+def test_a_complete_part_is_only_installed(downloader: Client, files: FileServer, target: Path) -> None:
     Path(f"{target}.part").write_bytes(CONTENT)
     Path(f"{target}.part.json").write_text(json.dumps({"sha256": sha256(CONTENT), "etag": None}), encoding="ascii")
     downloader.download(NAME, target)
@@ -213,7 +213,7 @@ def test_a_busy_server_is_asked_again_after_what_it_says(
     assert target.read_bytes() == CONTENT
 
 
-def test_a_program_may_break_a_download_off_and_go_on_later(
+def test_a_program_may_cancel_a_download_and_resume_it_later(
     downloader: Client, files: FileServer, target: Path
 ) -> None:
     def cancel(done: int, _total: int) -> None:

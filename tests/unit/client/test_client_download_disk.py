@@ -62,7 +62,7 @@ def test_programs_started_together_all_end_with_the_right_file(
             assert (target.read_bytes(), left_in(target.parent)) == (CONTENT, [NAME])
 
 
-def test_a_disk_without_room_is_said_before_anything_is_fetched(
+def test_a_full_disk_is_reported_before_anything_is_downloaded(
     downloader: Client, files: FileServer, target: Path
 ) -> None:
     target.write_bytes(b"old")
@@ -77,7 +77,7 @@ def part_of(target: Path, size: int) -> PartialFile:
     return PartialFile(target, Offer(NAME, size, sha256(CONTENT), "/", "REF45678"))
 
 
-def test_a_part_given_up_for_want_of_room_is_not_discarded_again_when_it_is_another_programs(target: Path) -> None:
+def test_a_part_discarded_for_a_full_disk_may_then_belong_to_another_program(target: Path) -> None:
     Path(f"{target}.part").write_bytes(b"some")
     Path(f"{target}.part.json").write_text(json.dumps({"sha256": sha256(CONTENT), "etag": None}), encoding="ascii")
     with part_of(target, 2**60) as ours:
@@ -90,7 +90,7 @@ def test_a_part_given_up_for_want_of_room_is_not_discarded_again_when_it_is_anot
     theirs.__exit__()
 
 
-def test_an_empty_file_put_in_place_leaves_what_another_program_began_since(target: Path) -> None:
+def test_installing_an_empty_file_keeps_the_part_of_another_program(target: Path) -> None:
     with PartialFile(target, Offer(NAME, 0, sha256(b""), "/", "REF45678")) as ours:
         assert ours.install()
         theirs = part_of(target, SIZE).__enter__()
@@ -99,7 +99,7 @@ def test_an_empty_file_put_in_place_leaves_what_another_program_began_since(targ
     theirs.__exit__()
 
 
-def test_a_write_that_the_system_refuses_leaves_the_target_alone(
+def test_a_failed_write_leaves_the_target_unchanged(
     local: LocalServer, files: FileServer, target: Path, signing_key: SigningKey
 ) -> None:
     """A program of its own, whose files the kernel lets grow to 64 KiB."""
@@ -132,20 +132,20 @@ except kadun.DownloadFailed as error:
     assert target.read_bytes() == b"old"
 
 
-def test_a_folder_that_is_not_there_is_one_clear_error(downloader: Client, files: FileServer, target: Path) -> None:
+def test_a_missing_folder_is_a_clear_error(downloader: Client, files: FileServer, target: Path) -> None:
     with pytest.raises(DownloadFailed) as caught:
         downloader.download(NAME, target / "missing" / "model.bin")
     assert (caught.value.reason, files.gets) == ("not_saved", [])
     assert "No such file" in caught.value.detail
 
 
-def test_a_folder_is_no_target(downloader: Client, files: FileServer, tmp_path: Path) -> None:
+def test_a_folder_cannot_be_the_target(downloader: Client, files: FileServer, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="folder"):
         downloader.download(NAME, tmp_path)
     assert files.fake.requests == []
 
 
-def test_a_failed_download_survives_the_way_to_another_process() -> None:
+def test_a_download_error_can_be_pickled() -> None:
     error = DownloadFailed("disk_full", NAME, "REF45678", "why")
     copy = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own bytes
     assert vars(copy) == vars(error)

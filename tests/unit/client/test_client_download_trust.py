@@ -22,7 +22,7 @@ MakeClient = Callable[..., Client]
 ROOT = Path(__file__).resolve().parents[3]
 
 
-def test_a_file_of_the_wrong_bytes_never_reaches_its_place(downloader: Client, files: FileServer, target: Path) -> None:
+def test_a_file_with_wrong_content_is_not_installed(downloader: Client, files: FileServer, target: Path) -> None:
     target.write_bytes(b"old")
     files.changes = {"sha256": sha256(b"something else")}
     with pytest.raises(DownloadFailed) as caught:
@@ -34,9 +34,7 @@ def test_a_file_of_the_wrong_bytes_never_reaches_its_place(downloader: Client, f
 
 
 @pytest.mark.parametrize("etag", ['"文"', '"v1\r\nX-Injected: 1"', 'W/"v1"', "v1", '"\x00"', 7, ["v1"], {}, True])
-def test_a_remembered_etag_that_is_none_goes_into_no_header(
-    etag: object, downloader: Client, files: FileServer, target: Path
-) -> None:
+def test_a_malformed_stored_etag_is_not_sent(etag: object, downloader: Client, files: FileServer, target: Path) -> None:
     Path(f"{target}.part").write_bytes(CONTENT[:100_000])
     Path(f"{target}.part.json").write_text(json.dumps({"sha256": sha256(CONTENT), "etag": etag}), encoding="ascii")
     downloader.download(NAME, target)
@@ -53,9 +51,7 @@ def test_an_expired_link_is_asked_for_anew(downloader: Client, files: FileServer
     assert files.gets[2][0].endswith("token=link2")
 
 
-def test_a_server_that_refuses_its_own_new_link_is_not_asked_for_ever(
-    downloader: Client, files: FileServer, target: Path
-) -> None:
+def test_a_server_that_refuses_a_new_link_is_given_up(downloader: Client, files: FileServer, target: Path) -> None:
     files.script = [refuse] * 9
     with pytest.raises(DownloadFailed) as caught:
         downloader.download(NAME, target)
@@ -103,7 +99,7 @@ def test_a_rejected_card_gets_no_file(downloader: Client, files: FileServer, tar
         None,
     ],
 )
-def test_an_address_that_might_lead_elsewhere_is_not_followed(
+def test_an_address_on_another_server_is_not_followed(
     url: Any, downloader: Client, files: FileServer, target: Path
 ) -> None:
     with serving(lambda handler, _body: handler.send(200, CONTENT)) as other:
@@ -123,7 +119,7 @@ def test_a_redirect_is_not_followed(downloader: Client, files: FileServer, targe
 
 
 @pytest.mark.parametrize("language", ["zh", "en"])
-def test_a_file_that_is_not_offered_is_said_to_be_missing(
+def test_a_file_that_is_not_offered_is_missing(
     language: str, make_client: MakeClient, local: LocalServer, files: FileServer, target: Path
 ) -> None:
     client = make_client(transport=HttpTransport(local.url), language=language)
@@ -151,7 +147,7 @@ def test_a_file_that_is_not_offered_is_said_to_be_missing(
         {"name": "other.txt"},
     ],
 )
-def test_a_list_that_is_none_is_not_believed(
+def test_a_malformed_list_is_untrusted(
     changes: dict[str, Any], downloader: Client, files: FileServer, target: Path
 ) -> None:
     files.changes = changes
@@ -162,7 +158,7 @@ def test_a_list_that_is_none_is_not_believed(
 
 
 @pytest.mark.parametrize("listed", ["none", None, {}, "[]"])
-def test_a_verdict_without_a_list_is_not_believed(
+def test_a_verdict_without_a_list_is_untrusted(
     listed: Any, downloader: Client, files: FileServer, target: Path
 ) -> None:
     files.fake.tweak = (lambda claims: claims.pop("files")) if listed == "none" else setting(files=listed)
@@ -189,7 +185,7 @@ def no_range(handler: Handler, _body: bytes) -> None:
 
 
 @pytest.mark.parametrize("respond", [sign_in_page, endless, other_range, no_range])
-def test_what_are_not_the_bytes_asked_for_does_not_cost_those_that_are_there(
+def test_wrong_bytes_do_not_discard_the_received_ones(
     respond: Respond, downloader: Client, files: FileServer, target: Path
 ) -> None:
     files.script = [files.cut_after(100_000), respond]
@@ -200,9 +196,7 @@ def test_what_are_not_the_bytes_asked_for_does_not_cost_those_that_are_there(
     assert target.read_bytes() == CONTENT
 
 
-def test_a_server_that_starts_over_for_ever_is_seen_through(
-    downloader: Client, files: FileServer, target: Path
-) -> None:
+def test_a_server_that_always_starts_over_is_given_up(downloader: Client, files: FileServer, target: Path) -> None:
     def start_over(handler: Handler, _body: bytes) -> None:
         files.etag = f'"{len(files.gets)}"'  # never the one that the client knows
         files.serve(handler, sent=100_000 + 100_000 * (len(files.gets) % 2))

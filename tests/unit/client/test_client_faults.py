@@ -31,10 +31,11 @@ from tests.support.client.fake_server import (
 from tests.support.client.local_http import Handler, forged, serving
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
 LONG_SECONDS = 120.0
-SHORT_SECONDS = 0.1  # for ports that can only end by it
+SHORT_SECONDS = 0.1  # for the port where no connection is established
 TIMED_OUT = "no answer within"
 STALLED = threading.Event()
 Serve = Callable[[Handler, bytes], None]
@@ -213,6 +214,8 @@ def test_a_faulty_server_ends_in_the_documented_error(
     assert (TIMED_OUT in caught.value.detail) is stalls(fault)
     if call == "execute":
         assert len(local.seen) == 1
+    elif fault.startswith(("closed", "reset")):
+        assert len(local.seen) == 3
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -269,16 +272,9 @@ def closed_port() -> Iterator[str]:
 
 
 @contextmanager
-def silent_port() -> Iterator[str]:
-    """A port that accepts connections and sends nothing, so that no TLS handshake completes."""
-    with closing(socket.create_server(("127.0.0.1", 0), backlog=64)) as listener:
-        yield f"127.0.0.1:{listener.getsockname()[1]}"
-
-
-@contextmanager
-def hanging_up_port(heard: list[bytes] | None = None) -> Iterator[str]:
-    """A port that closes each connection after the first bytes."""
-    with closing(socket.create_server(("127.0.0.1", 0), backlog=64)) as listener:
+def accepting_port(handle: Callable[[socket.socket, ExitStack], None]) -> Iterator[str]:
+    """A port that hands each connection to `handle`; what that leaves open is closed at the end."""
+    with ExitStack() as stack, closing(socket.create_server(("127.0.0.1", 0), backlog=64)) as listener:
 
         def serve() -> None:
             while True:
@@ -286,10 +282,7 @@ def hanging_up_port(heard: list[bytes] | None = None) -> Iterator[str]:
                     connection, _address = listener.accept()
                 except OSError:
                     return
-                with connection:
-                    word = connection.recv(100_000)
-                    if heard is not None:
-                        heard.append(word)
+                handle(connection, stack)
 
         thread = threading.Thread(target=serve)
         thread.start()
@@ -300,13 +293,43 @@ def hanging_up_port(heard: list[bytes] | None = None) -> Iterator[str]:
             thread.join()
 
 
+def silent_port() -> AbstractContextManager[str]:
+    """A port that reads the first bytes and sends nothing, so that no TLS handshake completes."""
+
+    def handle(connection: socket.socket, stack: ExitStack) -> None:
+        stack.enter_context(connection)
+        connection.recv(1, socket.MSG_PEEK)
+        STALLED.set()
+
+    return accepting_port(handle)
+
+
+def hanging_up_port(received: list[bytes] | None = None) -> AbstractContextManager[str]:
+    """A port that closes each connection after the first bytes."""
+
+    def handle(connection: socket.socket, _stack: ExitStack) -> None:
+        with connection:
+            first = connection.recv(100_000)
+            if received is not None:
+                received.append(first)
+
+    return accepting_port(handle)
+
+
 @pytest.mark.parametrize("call", ["open", "report", "execute", "download"])
 @pytest.mark.parametrize("scheme", ["http", "https"])
 @pytest.mark.parametrize("port", [deaf_port, closed_port, silent_port, hanging_up_port])
 def test_a_server_that_is_down_is_unreachable(
-    port: Callable[[], Any], scheme: str, call: str, signing_key: SigningKey, tmp_path: Path
+    port: Callable[[], Any],
+    scheme: str,
+    call: str,
+    signing_key: SigningKey,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    seconds = SHORT_SECONDS if port in (deaf_port, silent_port) else LONG_SECONDS
+    seconds = SHORT_SECONDS if port is deaf_port else LONG_SECONDS
+    if port is silent_port:
+        monkeypatch.setattr(queue, "Queue", StalledQueue)
     with port() as address:
         client = client_for(f"{scheme}://{address}", signing_key, timeout_seconds=seconds)
         with pytest.raises(ServerUnreachable, match="无法连接验证服务器"):

@@ -387,12 +387,12 @@ Parallels-2D 5F 1B C9 A3 4E 47 8F B1 22 70 D8 93 6A E4 0C|8412-7305-9916-4420-15
 
 
 @pytest.mark.parametrize("dummy", DUMMIES.strip("\n").replace("\n", "|").split("|"))
-def test_a_makers_dummy_is_no_identifier(dummy: str) -> None:
+def test_a_placeholder_is_not_an_identifier(dummy: str) -> None:
     assert without_placeholders({"it": dummy}) == {}
 
 
 @pytest.mark.parametrize("value", GENUINE.strip("\n").replace("\n", "|").split("|"))
-def test_an_identifier_counts_however_odd_it_looks(value: str) -> None:
+def test_an_unusual_identifier_counts(value: str) -> None:
     assert len(without_placeholders({"it": value})) == 1
 
 

@@ -54,7 +54,7 @@ def threads() -> list[str]:
     return [thread.name for thread in threading.enumerate() if thread.name == "kadun-heartbeat"]
 
 
-def test_it_asks_again_and_again_under_its_name(client: Client, server: FakeServer) -> None:
+def test_it_asks_periodically_under_its_name(client: Client, server: FakeServer) -> None:
     with Heartbeat(client, interval_seconds=0.01):
         wait_until(lambda: len(server.requests) >= 3)
     assert {request["function"] for request in server.requests} == {"心跳"}
@@ -62,7 +62,7 @@ def test_it_asks_again_and_again_under_its_name(client: Client, server: FakeServ
 
 
 @pytest.mark.parametrize("code", ["CARD_FROZEN", "CARD_EXPIRED", "CLIENT_MISMATCH", "CARD_NOT_FOUND"])
-def test_a_card_that_is_no_longer_good_is_told_once(code: str, client: Client, server: FakeServer, told: Told) -> None:
+def test_a_rejected_card_is_reported_once(code: str, client: Client, server: FakeServer, told: Told) -> None:
     server.script = [server.genuine, server.genuine]
     server.tweak = setting()
     with Heartbeat(client, interval_seconds=0.01, **told.callbacks()) as heartbeat:
@@ -94,7 +94,7 @@ FAILURES = {
 
 @pytest.mark.parametrize("failure", FAILURES.values(), ids=FAILURES)
 @pytest.mark.parametrize("language", ["zh", "en"])
-def test_blocking_the_server_keeps_no_expiry_from_being_told(
+def test_an_expiry_is_reported_even_if_the_server_is_blocked(
     language: str, failure: object, make_client: MakeClient, server: FakeServer, told: Told
 ) -> None:
     """By the server's own times, from its last yes; and not by anybody's clock."""
@@ -110,9 +110,7 @@ def test_blocking_the_server_keeps_no_expiry_from_being_told(
     assert told.rejected.empty()
 
 
-def test_an_expiry_is_told_though_the_first_beat_was_to_come_much_later(
-    client: Client, server: FakeServer, told: Told
-) -> None:
+def test_an_expiry_is_reported_before_the_first_regular_beat(client: Client, server: FakeServer, told: Told) -> None:
     server.tweak = setting(card_expires_at=NOW + 1)
     verdict = client.open()
     away(server, ServerUnreachable("no route"))
@@ -122,7 +120,7 @@ def test_an_expiry_is_told_though_the_first_beat_was_to_come_much_later(
 
 
 @pytest.mark.parametrize("expires", [NOW + 3600, None])
-def test_a_card_whose_time_is_not_over_outlasts_every_outage(
+def test_a_valid_card_survives_every_outage(
     expires: int | None, client: Client, server: FakeServer, told: Told
 ) -> None:
     server.tweak = setting(card_expires_at=expires)
@@ -158,7 +156,7 @@ def test_an_expiry_is_learned_from_a_beat_too(client: Client, server: FakeServer
         assert told.rejected.get(timeout=SOON).code == "CARD_EXPIRED"
 
 
-def test_a_card_extended_meanwhile_lives_on(client: Client, server: FakeServer, told: Told) -> None:
+def test_an_extended_card_stays_valid(client: Client, server: FakeServer, told: Told) -> None:
     server.tweak = setting(card_expires_at=NOW + 1)
     verdict = client.open()
     server.tweak = setting(card_expires_at=None)
@@ -186,7 +184,7 @@ def test_with_the_verdict_of_the_opening_the_first_beat_comes_after_the_interval
         (Response(500, b""), ServerUnreachable),
     ],
 )
-def test_a_network_that_is_away_is_told_and_outlasted(
+def test_a_network_outage_is_reported_and_survived(
     failure: object, error: type[KadunError], client: Client, server: FakeServer, told: Told
 ) -> None:
     server.script = [failure] * 3
@@ -198,7 +196,7 @@ def test_a_network_that_is_away_is_told_and_outlasted(
     assert told.unreachable.empty()
 
 
-def test_a_server_that_asks_for_patience_gets_it(client: Client, server: FakeServer, told: Told) -> None:
+def test_retry_after_delays_the_next_beat(client: Client, server: FakeServer, told: Told) -> None:
     server.script = [Response(429, b"", retry_after="30")]
     with Heartbeat(client, interval_seconds=0.01, **told.callbacks()):
         failure = told.unreachable.get(timeout=SOON)
@@ -208,9 +206,7 @@ def test_a_server_that_asks_for_patience_gets_it(client: Client, server: FakeSer
     assert len(server.requests) == 1
 
 
-def test_nothing_that_goes_wrong_reaches_the_program(
-    client: Client, server: FakeServer, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_no_failure_reaches_the_program(client: Client, server: FakeServer, caplog: pytest.LogCaptureFixture) -> None:
     """Callbacks that raise, and a transport that raises what no transport should."""
 
     def burst(error: KadunError) -> None:
@@ -232,7 +228,7 @@ def test_nothing_that_goes_wrong_reaches_the_program(
 
 
 @pytest.mark.parametrize("goodbye", [SystemExit("卡密失效"), KeyboardInterrupt(), GeneratorExit()])
-def test_a_callback_that_means_to_end_the_program_is_logged_and_ends_not_even_the_heartbeat(
+def test_a_callback_that_raises_system_exit_is_logged_and_the_heartbeat_continues(
     goodbye: BaseException, client: Client, server: FakeServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     def leave(_error: KadunError) -> None:
@@ -262,7 +258,7 @@ time.sleep(60)
     assert (done.returncode, done.stdout, done.stderr) == (7, b"", b"")
 
 
-def test_without_callbacks_it_only_keeps_the_records(client: Client, server: FakeServer) -> None:
+def test_it_works_without_callbacks(client: Client, server: FakeServer) -> None:
     server.script = [ServerUnreachable("away")]
     with Heartbeat(client, interval_seconds=0.01) as heartbeat:
         wait_until(lambda: len(server.requests) >= 2)
@@ -277,7 +273,7 @@ def test_it_stops_at_once_however_long_the_interval(client: Client, server: Fake
     wait_until(lambda: not threads())  # an hour long, were the interval waited for
 
 
-def test_it_stops_at_once_though_a_beat_hangs_and_calls_nobody_afterwards(make_client: MakeClient, told: Told) -> None:
+def test_it_stops_at_once_during_a_beat_and_calls_no_callback_afterwards(make_client: MakeClient, told: Told) -> None:
     with serving(lambda handler, _body: handler.server.released.wait()) as local:  # type: ignore[arg-type]
         client = make_client(transport=HttpTransport(local.url, timeout_seconds=3))
         with Heartbeat(client, interval_seconds=0.01, **told.callbacks()):
@@ -320,19 +316,19 @@ def test_it_starts_once(client: Client) -> None:
         {"function": "打开程序"},
     ],
 )
-def test_settings_that_make_no_sense_are_refused_at_once(settings: dict[str, Any], client: Client) -> None:
+def test_invalid_settings_are_refused(settings: dict[str, Any], client: Client) -> None:
     with pytest.raises(ValueError, match=r"interval_seconds|function"):
         Heartbeat(client, **settings)
 
 
-def test_the_main_program_asks_beside_it(make_client: MakeClient, server: FakeServer) -> None:
+def test_the_program_may_use_the_client_at_the_same_time(make_client: MakeClient, server: FakeServer) -> None:
     with serving(forged(server)) as local:
         client = make_client(transport=HttpTransport(local.url))
         with Heartbeat(client, interval_seconds=0.001):
             assert all(client.open().accepted and client.report("导出报表").accepted for _ in range(10))
 
 
-def test_a_program_ends_though_its_heartbeat_goes_on(server: FakeServer) -> None:
+def test_a_running_heartbeat_does_not_keep_the_program_alive(server: FakeServer) -> None:
     """Nothing keeps it alive and nothing is printed, though the server is away."""
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))

@@ -84,7 +84,7 @@ def test_it_speaks_english_and_reads_its_environment(program: Program) -> None:
     nothing = dict.fromkeys(program.options)
     done = program.run("--amount", "2.5", "--from", "EUR", "--language", "en", environment=environment, **nothing)
     assert (done.returncode, done.stderr) == (0, "")
-    assert "The card is good for ever" in done.stdout
+    assert "The card is valid permanently" in done.stdout
     assert "2.5 EUR = 20.52 CNY" in done.stdout
 
 

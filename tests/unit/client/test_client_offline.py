@@ -65,7 +65,7 @@ def start(
 
 
 @pytest.mark.parametrize("place", [0, 1])
-def test_the_last_yes_stands_in_while_the_server_cannot_be_reached(
+def test_the_last_accepted_verdict_is_used_while_the_server_cannot_be_reached(
     place: int, start: MakeClient, server: FakeServer, identities: list[pyrage.x25519.Identity]
 ) -> None:
     online = start().open()
@@ -79,7 +79,7 @@ def test_the_last_yes_stands_in_while_the_server_cannot_be_reached(
     assert client.unseal(io.BytesIO(sealed)) == CORE
 
 
-def test_an_activation_is_told_once(start: MakeClient, server: FakeServer) -> None:
+def test_an_activation_is_reported_once(start: MakeClient, server: FakeServer) -> None:
     server.tweak = setting(offline_until=NOW + GRACE, activated=True)
     assert start().open().activated
     unplug(server)
@@ -103,9 +103,7 @@ NOT_THE_SERVER: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("what", NOT_THE_SERVER)
-def test_it_stands_in_for_whatever_is_not_the_genuine_servers_answer(
-    what: str, start: MakeClient, server: FakeServer
-) -> None:
+def test_it_is_used_for_every_answer_that_is_not_genuine(what: str, start: MakeClient, server: FakeServer) -> None:
     start().open()
     unplug(server, NOT_THE_SERVER[what])
     assert start().open().offline
@@ -113,7 +111,7 @@ def test_it_stands_in_for_whatever_is_not_the_genuine_servers_answer(
     assert not start().open().offline
 
 
-def test_a_replayed_no_erases_nothing(start: MakeClient, server: FakeServer) -> None:
+def test_a_replayed_rejection_erases_nothing(start: MakeClient, server: FakeServer) -> None:
     """A signed no to somebody else's question is none to ours."""
     server.tweak = reject("CARD_FROZEN")
     refused(start(card_id="F" * 32), CardRejected)
@@ -133,7 +131,7 @@ def test_a_report_needs_the_server(start: MakeClient, server: FakeServer) -> Non
         client.report("导出报表")
 
 
-def test_without_the_vendors_leave_there_is_none_and_nothing_is_kept(
+def test_without_the_vendors_permission_nothing_is_stored(
     start: MakeClient, server: FakeServer, state_home: Path
 ) -> None:
     server.tweak = setting()
@@ -143,7 +141,7 @@ def test_without_the_vendors_leave_there_is_none_and_nothing_is_kept(
     assert refused(start()).detail == "no route"
 
 
-def test_leave_that_the_vendor_took_back_is_gone_with_the_next_opening(start: MakeClient, server: FakeServer) -> None:
+def test_a_withdrawn_permission_ends_with_the_next_opening(start: MakeClient, server: FakeServer) -> None:
     start().open()
     server.tweak = setting()
     start().open()
@@ -155,7 +153,7 @@ def test_leave_that_the_vendor_took_back_is_gone_with_the_next_opening(start: Ma
     "code", ["CARD_NOT_FOUND", "CARD_FROZEN", "CARD_EXPIRED", "CLIENT_MISMATCH", "CARD_ON_HOLIDAY"]
 )
 @pytest.mark.parametrize("question", ["open", "report"])
-def test_a_signed_no_is_final(question: str, code: str, start: MakeClient, server: FakeServer) -> None:
+def test_a_signed_rejection_is_final(question: str, code: str, start: MakeClient, server: FakeServer) -> None:
     start().open()
     server.tweak = reject(code)
     client = start()
@@ -168,7 +166,7 @@ def test_a_signed_no_is_final(question: str, code: str, start: MakeClient, serve
         client.unseal(io.BytesIO(b""))
 
 
-def test_a_function_of_the_server_that_failed_is_no_no_to_the_card(start: MakeClient, server: FakeServer) -> None:
+def test_a_failed_server_function_does_not_reject_the_card(start: MakeClient, server: FakeServer) -> None:
     start().open()
     server.tweak = reject("FUNCTION_FAILED")
     with pytest.raises(FunctionFailed):
@@ -177,7 +175,7 @@ def test_a_function_of_the_server_that_failed_is_no_no_to_the_card(start: MakeCl
     assert start().open().offline
 
 
-def test_a_request_that_was_refused_is_not_made_good(start: MakeClient, server: FakeServer) -> None:
+def test_a_refused_request_does_not_start_offline(start: MakeClient, server: FakeServer) -> None:
     start().open()
     unplug(server, problem(400, "INVALID_REQUEST", "nonce"))
     refused(start(), RequestRefused)
@@ -190,7 +188,7 @@ def test_a_request_that_was_refused_is_not_made_good(start: MakeClient, server: 
     [{"hardware": "machine-2"}, {"card_id": "F" * 32}, {"program": "another"}, {"state_dir": None}],
     ids=lambda change: next(iter(change)),
 )
-def test_it_stands_in_for_this_card_and_program_on_this_machine_only(
+def test_it_is_used_for_this_card_program_and_machine_only(
     change: dict[str, Any], start: MakeClient, server: FakeServer
 ) -> None:
     start().open()
@@ -199,7 +197,7 @@ def test_it_stands_in_for_this_card_and_program_on_this_machine_only(
     assert start().open().offline
 
 
-def test_a_program_that_pins_other_keys_does_not_believe_it(
+def test_a_program_with_other_pinned_keys_does_not_use_it(
     start: MakeClient, server: FakeServer, signing_key: SigningKey
 ) -> None:
     start().open()
@@ -220,7 +218,7 @@ def test_it_ends_with_the_card_even_if_the_server_promised_longer(
     refused(start())
 
 
-def test_a_permanent_card_has_the_vendors_limit_alone(start: MakeClient, server: FakeServer, clock: Clock) -> None:
+def test_a_permanent_card_has_the_vendors_limit_only(start: MakeClient, server: FakeServer, clock: Clock) -> None:
     server.tweak = setting(offline_until=NOW + GRACE, card_expires_at=None)
     start().open()
     unplug(server)
@@ -228,7 +226,7 @@ def test_a_permanent_card_has_the_vendors_limit_alone(start: MakeClient, server:
     assert start().open().offline
 
 
-def test_neither_the_key_nor_what_unseals_it_is_on_disk_in_clear(
+def test_no_secret_is_on_disk_in_clear(
     start: MakeClient, server: FakeServer, state_home: Path, identities: list[pyrage.x25519.Identity]
 ) -> None:
     start().open()
@@ -239,7 +237,7 @@ def test_neither_the_key_nor_what_unseals_it_is_on_disk_in_clear(
         assert clear.encode() not in content
 
 
-def test_neither_shows_in_an_offline_start_that_fails(
+def test_no_secret_is_shown_by_a_failed_offline_start(
     start: MakeClient,
     server: FakeServer,
     clock: Clock,

@@ -174,9 +174,7 @@ def test_a_stopped_clock_ends_too(start: MakeClient, server: FakeServer, clock: 
     assert starts_until_refused(start, clock, 0, most=100) == 59  # a minute each
 
 
-def test_who_starts_less_often_than_once_a_step_loses_nothing(
-    start: MakeClient, server: FakeServer, clock: Clock
-) -> None:
+def test_starts_less_frequent_than_a_step_lose_nothing(start: MakeClient, server: FakeServer, clock: Clock) -> None:
     start().open()
     unplug(server)
     for clock.now in (NOW + 1, NOW + DAY, NOW + 5 * DAY):
@@ -186,9 +184,7 @@ def test_who_starts_less_often_than_once_a_step_loses_nothing(
     assert start().open().offline
 
 
-def test_a_clock_turned_back_again_and_again_does_not_go_on_for_ever(
-    start: MakeClient, server: FakeServer, clock: Clock
-) -> None:
+def test_a_clock_set_back_repeatedly_ends_offline_starts(start: MakeClient, server: FakeServer, clock: Clock) -> None:
     start().open()
     unplug(server)
     for day in range(100):
@@ -254,7 +250,7 @@ def test_the_servers_time_counts_from_the_first_offline_start_on(
         (float("inf"), LATEST_TIME, LATEST_TIME),
     ],
 )
-def test_what_time_an_offline_start_counts_as(clock: float, spent: float, reached: float) -> None:
+def test_the_time_of_an_offline_start(clock: float, spent: float, reached: float) -> None:
     assert synchronized(1000.0, 1000.0).started(clock, allowed_seconds=DAY)[:2] == (spent, reached)
 
 

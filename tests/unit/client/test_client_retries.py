@@ -39,7 +39,7 @@ def test_tries_are_bounded(client: Client, server: FakeServer, pauses: list[floa
     assert len(pauses) == 2
 
 
-def test_retry_after_is_heeded(client: Client, server: FakeServer, pauses: list[float]) -> None:
+def test_retry_after_is_respected(client: Client, server: FakeServer, pauses: list[float]) -> None:
     server.script = [Response(429, b"", retry_after="4")]
     client.open()
     assert 4 < pauses[0] <= 4.5
@@ -54,9 +54,7 @@ def test_a_long_retry_after_is_left_to_the_caller(client: Client, server: FakeSe
 
 
 @pytest.mark.parametrize("header", [None, "", "soon", "-1", "1.5", "Fri, 31 Dec 1999 23:59:59 GMT", "9" * 99])
-def test_a_retry_after_that_is_no_number_of_seconds_counts_as_none(
-    header: str | None, client: Client, server: FakeServer
-) -> None:
+def test_an_invalid_retry_after_is_ignored(header: str | None, client: Client, server: FakeServer) -> None:
     server.script = [Response(503, b"", retry_after=header)] * 3
     with pytest.raises(ServerUnreachable) as caught:
         client.open()
@@ -69,16 +67,14 @@ def test_a_retry_after_that_is_no_number_of_seconds_counts_as_none(
     [Response(500, b""), Response(504, b""), ServerUnreachable("no answer within 10 seconds")],
     ids=["500", "504", "timeout"],
 )
-def test_what_will_not_pass_by_itself_is_not_tried_again(
-    ending: Response | Exception, client: Client, server: FakeServer
-) -> None:
+def test_a_permanent_failure_is_not_retried(ending: Response | Exception, client: Client, server: FakeServer) -> None:
     server.script = [ending]
     with pytest.raises(ServerUnreachable):
         client.open()
     assert len(server.requests) == 1
 
 
-def test_a_lie_is_not_asked_for_again(client: Client, server: FakeServer) -> None:
+def test_an_untrusted_answer_is_not_retried(client: Client, server: FakeServer) -> None:
     server.key = SigningKey()
     with pytest.raises(UntrustedAnswer):
         client.open()
@@ -97,7 +93,7 @@ def test_the_answer_to_an_earlier_try_does_not_count_for_the_next(client: Client
         client.open()
 
 
-def test_a_busy_server_and_a_missing_one_are_told_apart(client: Client, server: FakeServer) -> None:
+def test_a_busy_server_and_a_missing_one_have_different_messages(client: Client, server: FakeServer) -> None:
     server.script = [Response(503, b"")] * 3
     with pytest.raises(ServerUnreachable) as busy:
         client.open()

@@ -40,7 +40,7 @@ def test_every_byte_of_the_file_counts(start: MakeClient, server: FakeServer, st
 
 
 @pytest.mark.parametrize("damage", [b"", b"rubbish", b"kadun state 1\n", bytes(5_000_000)])
-def test_a_damaged_file_counts_as_absent_and_is_made_good(
+def test_a_damaged_file_counts_as_absent_and_is_replaced(
     damage: bytes, start: MakeClient, server: FakeServer, folder: Path
 ) -> None:
     server.tweak = ALLOWED
@@ -54,7 +54,7 @@ def test_a_damaged_file_counts_as_absent_and_is_made_good(
 @pytest.mark.parametrize(
     "plaintext", [b"[]", b"{}", b'{"endorsements": [1]}', b'{"endorsements": [], "kept": {"token": 1}}']
 )
-def test_contents_of_another_shape_count_as_absent(plaintext: bytes, store: StateStore, folder: Path) -> None:
+def test_malformed_contents_count_as_absent(plaintext: bytes, store: StateStore, folder: Path) -> None:
     magic, nonce = b"kadun state 2\n", bytes(12)
     store.save(State(("x",)), HARDWARE)
     cipher = store._cipher(HARDWARE)  # noqa: SLF001 - no release writes this, but a customer can
@@ -98,7 +98,7 @@ def test_the_file_is_its_owners_alone(start: MakeClient, server: FakeServer, fol
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 
-def test_a_no_leaves_nothing_but_when_it_was_said(
+def test_a_rejection_leaves_only_its_time(
     start: MakeClient, server: FakeServer, store: StateStore, folder: Path
 ) -> None:
     server.tweak = ALLOWED
@@ -120,7 +120,7 @@ def test_a_mistyped_card_leaves_no_file(start: MakeClient, server: FakeServer, f
 
 
 @pytest.mark.parametrize("at", ["1", True, None])
-def test_a_no_of_another_shape_counts_as_absent(at: Any, store: StateStore) -> None:
+def test_a_malformed_rejection_counts_as_absent(at: Any, store: StateStore) -> None:
     store.save(State(("x",), rejection=Rejection(at, "REF45678")), HARDWARE)
     assert store.load(HARDWARE) == State(("x",))
 
@@ -174,7 +174,7 @@ def test_a_full_disk_prevents_no_online_start(start: MakeClient, server: FakeSer
     assert state_files(folder) == []
 
 
-def test_where_its_time_cannot_be_written_down_there_is_no_offline_start(start: MakeClient, server: FakeServer) -> None:
+def test_there_is_no_offline_start_if_its_time_cannot_be_stored(start: MakeClient, server: FakeServer) -> None:
     server.tweak = ALLOWED
     start().open()
     server.script = [no_network] * 2
@@ -184,7 +184,7 @@ def test_where_its_time_cannot_be_written_down_there_is_no_offline_start(start: 
     assert start().open().offline  # what was there before is still there
 
 
-def test_a_no_erases_the_verdict_even_on_a_full_disk(start: MakeClient, server: FakeServer, folder: Path) -> None:
+def test_a_rejection_erases_the_verdict_on_a_full_disk(start: MakeClient, server: FakeServer, folder: Path) -> None:
     server.rotate()
     server.tweak = ALLOWED
     start().open()
@@ -194,7 +194,7 @@ def test_a_no_erases_the_verdict_even_on_a_full_disk(start: MakeClient, server: 
     assert state_files(folder) == []
 
 
-def test_without_a_folder_nothing_is_kept(make_client: MakeClient, server: FakeServer, state_home: Path) -> None:
+def test_without_a_folder_nothing_is_stored(make_client: MakeClient, server: FakeServer, state_home: Path) -> None:
     server.rotate()
     server.tweak = ALLOWED
     for _ in range(2):
@@ -215,7 +215,7 @@ def no_home(*_arguments: object, **_more: object) -> Path:
 
 
 @pytest.mark.parametrize("found", [no_home, lambda *_arguments, **_more: Path("~/.local/state/kadun")])
-def test_an_account_without_a_home_keeps_nothing(
+def test_an_account_without_a_home_stores_nothing(
     found: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -57,7 +57,7 @@ def refuse(client: Client, server: FakeServer, at: int = NOW + 1) -> None:
 
 @pytest.mark.parametrize("at", [NOW, NOW + 1])
 @pytest.mark.parametrize("openings_before", [0, 1])
-def test_a_later_no_to_another_process_is_not_undone_by_a_yes_under_way(
+def test_a_later_rejection_in_another_process_is_not_undone_by_an_acceptance_in_progress(
     at: int, openings_before: int, start: MakeClient, server: FakeServer, store: StateStore
 ) -> None:
     server.tweak = ALLOWED
@@ -73,13 +73,13 @@ def test_a_later_no_to_another_process_is_not_undone_by_a_yes_under_way(
     assert offline(start(), server)
 
 
-def test_an_earlier_no_does_not_stop_a_later_yes(start: MakeClient, server: FakeServer) -> None:
+def test_an_earlier_rejection_does_not_prevent_a_later_acceptance(start: MakeClient, server: FakeServer) -> None:
     client = begun_before(server, start, lambda: refuse(start(), server, NOW - 1))
     client.open()
     assert offline(start(), server)
 
 
-def test_a_heartbeats_no_ends_an_opening_that_was_under_way(start: MakeClient, server: FakeServer) -> None:
+def test_a_rejection_of_the_heartbeat_ends_an_opening_in_progress(start: MakeClient, server: FakeServer) -> None:
     server.tweak = ALLOWED
     client = start()
     client.open()
@@ -150,7 +150,7 @@ def test_an_offline_start_waits_for_the_process_that_is_writing(
     assert store.load(HARDWARE).cached is None
 
 
-def test_a_process_that_hangs_with_the_lock_shuts_nobody_out(
+def test_a_process_that_hangs_with_the_lock_does_not_block_others(
     start: MakeClient, server: FakeServer, store: StateStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(kadun_files, "_LOCK_SECONDS", 0.1)
@@ -193,7 +193,7 @@ def test_a_virus_scanner_is_waited_for(
     assert store.load(HARDWARE) == State()
 
 
-def test_a_no_counts_even_where_the_file_can_be_neither_replaced_nor_removed(
+def test_a_rejection_counts_even_if_the_file_can_be_neither_replaced_nor_removed(
     start: MakeClient, server: FakeServer, store: StateStore, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(kadun_files, "_SCANNERS_SECONDS", 0.1)
@@ -217,7 +217,7 @@ def test_a_download_is_put_in_place_once_the_scanner_lets_go(tmp_path: Path, mon
     assert target.read_bytes() == content
 
 
-def test_elsewhere_a_refusal_is_one_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_other_systems_a_failure_is_raised_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scanner = Scanner(monkeypatch, tries=5)
     monkeypatch.setattr(sys, "platform", "linux")
     file = tmp_path / "file"

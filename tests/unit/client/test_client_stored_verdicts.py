@@ -37,7 +37,7 @@ def test_a_pinned_key_needs_no_file(start: MakeClient, folder: Path) -> None:
     assert not folder.exists()
 
 
-def test_a_no_leaves_the_learned_keys(start: MakeClient, server: FakeServer) -> None:
+def test_a_rejection_keeps_the_learned_keys(start: MakeClient, server: FakeServer) -> None:
     server.rotate()
     start().open()
     server.tweak = reject("CARD_FROZEN")
@@ -48,7 +48,7 @@ def test_a_no_leaves_the_learned_keys(start: MakeClient, server: FakeServer) -> 
     assert server.paths == ["/v1/verify"] * 2
 
 
-def test_a_verdict_by_a_learned_key_stands_in_offline(start: MakeClient, server: FakeServer) -> None:
+def test_a_verdict_by_a_learned_key_allows_offline_starts(start: MakeClient, server: FakeServer) -> None:
     server.rotate(3)
     server.tweak = ALLOWED
     start().open()
@@ -64,7 +64,7 @@ def forged_endorsements(pinned_key: SigningKey, mine: SigningKey) -> list[str]:
 
 
 @pytest.mark.parametrize("which", [0, 1, 2])
-def test_a_key_written_into_the_file_is_not_believed(
+def test_a_key_written_into_the_file_is_not_trusted(
     which: int, start: MakeClient, store: StateStore, server: FakeServer, signing_key: SigningKey
 ) -> None:
     mine = SigningKey()
@@ -139,7 +139,7 @@ def verdict_with(key: SigningKey, store: StateStore, **changes: Any) -> str:
     ],
     ids=str,
 )
-def test_a_kept_verdict_that_was_changed_counts_as_absent(
+def test_a_changed_stored_verdict_counts_as_absent(
     changes: dict[str, Any], start: MakeClient, store: StateStore, server: FakeServer
 ) -> None:
     server.tweak = ALLOWED
@@ -174,7 +174,7 @@ def test_every_check_of_an_online_verdict_is_made_again(
     assert not offline(start(), server)
 
 
-def test_a_verdict_that_the_customer_signed_does_not_stand_in(
+def test_a_verdict_signed_by_the_customer_is_not_used(
     start: MakeClient, store: StateStore, server: FakeServer, signing_key: SigningKey
 ) -> None:
     server.tweak = ALLOWED
@@ -185,7 +185,7 @@ def test_a_verdict_that_the_customer_signed_does_not_stand_in(
     assert not offline(start(), server)
 
 
-def test_another_cards_verdict_does_not_stand_in_for_this_one(
+def test_a_verdict_of_another_card_is_not_used(
     start: MakeClient, store: StateStore, server: FakeServer, folder: Path
 ) -> None:
     server.tweak = ALLOWED
@@ -219,7 +219,7 @@ SPELLINGS = [
 
 
 @pytest.mark.parametrize("spelling", SPELLINGS)
-def test_a_no_to_any_spelling_of_a_card_erases_the_yes_to_another(
+def test_a_rejection_of_any_spelling_erases_the_acceptance_of_another(
     spelling: str, start: MakeClient, server: FakeServer
 ) -> None:
     server.tweak = ALLOWED

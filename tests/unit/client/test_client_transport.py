@@ -73,35 +73,18 @@ def test_new_keys_are_fetched_over_http(server: FakeServer, signing_key: Signing
     assert local.seen[0][2]["Accept-Language"] == "en"
 
 
-def test_a_redirect_is_not_followed(make_client: MakeClient, server: FakeServer) -> None:
-    with serving(forged(server)) as genuine:
-
-        def redirect(handler: Handler, _body: bytes) -> None:
-            handler.send(307, b"", Location=f"{genuine.url}/v1/verify")
-
-        with serving(redirect) as local, pytest.raises(UntrustedAnswer, match="307"):
-            make_client(transport=HttpTransport(local.url)).open()
-    assert genuine.seen == []
-
-
 def test_an_answer_of_just_the_largest_size_is_read() -> None:
     body = b" " * LARGEST_BODY_BYTES
     with serving(lambda handler, _body: handler.send(200, body)) as local:
         assert HttpTransport(local.url).exchange("/", b"", "zh").body == body
 
 
-@pytest.mark.parametrize("announced", [True, False])
-def test_an_oversized_or_endless_answer_is_cut_off(announced: bool) -> None:  # noqa: FBT001 - a parameter of tests
-    def respond(handler: Handler, _body: bytes) -> None:
-        if announced:
-            handler.send(200, b" " * (LARGEST_BODY_BYTES + 1))
-            return
-        handler.send_response(200)
-        handler.end_headers()
-        while not handler.server.released.is_set():
-            handler.wfile.write(b" " * 65_536)
-
-    with serving(respond) as local, pytest.raises(UntrustedAnswer, match="1 MiB"):
+def test_an_answer_larger_by_one_byte_is_refused() -> None:
+    body = b" " * (LARGEST_BODY_BYTES + 1)
+    with (
+        serving(lambda handler, _body: handler.send(200, body)) as local,
+        pytest.raises(UntrustedAnswer, match="1 MiB"),
+    ):
         HttpTransport(local.url).exchange("/", b"", "zh")
 
 
@@ -135,19 +118,6 @@ def drip_body(handler: Handler, _body: bytes) -> None:
     handler.end_headers()
     while not handler.server.released.wait(0.05):
         handler.wfile.write(b" ")
-
-
-@pytest.mark.parametrize("respond", [wait_silently, drip_headers, drip_body])
-def test_a_server_that_hangs_or_drips_is_given_up_in_time(
-    respond: Callable[[Handler, bytes], None], make_client: MakeClient
-) -> None:
-    with serving(respond) as local:
-        client = make_client(transport=HttpTransport(local.url, timeout_seconds=0.5))
-        started = time.monotonic()
-        with pytest.raises(ServerUnreachable, match=r"within 0\.5 seconds"):
-            client.open()
-        assert time.monotonic() - started < 3  # one try: the customer has waited long enough
-    assert len(local.seen) == 1
 
 
 @contextmanager
@@ -218,9 +188,7 @@ def at_work() -> list[str]:
 
 @pytest.mark.parametrize("endless", ENDLESS)
 @pytest.mark.parametrize("ask", [exchanged, streamed])
-def test_what_is_given_up_leaves_no_thread_and_no_socket_behind(
-    ask: Callable[[HttpTransport], None], endless: str
-) -> None:
+def test_a_timed_out_request_leaves_no_thread_and_no_socket(ask: Callable[[HttpTransport], None], endless: str) -> None:
     with ENDLESS[endless]() as url:
         transport = HttpTransport(url, timeout_seconds=0.2)
         before = sockets_open()
@@ -231,7 +199,7 @@ def test_what_is_given_up_leaves_no_thread_and_no_socket_behind(
         wait_until(lambda: sockets_open() <= before + 3)  # the servers' own ends of the three
 
 
-def test_a_connection_that_comes_about_too_late_is_closed_at_once() -> None:
+def test_a_late_connection_is_closed_at_once() -> None:
     connections = Connections()
     connections.cut()
     ours, theirs = socket.socketpair()
@@ -257,7 +225,7 @@ def test_a_proxys_user_that_no_header_can_hold_is_unreachable_and_stays_secret(
 
 
 @pytest.mark.parametrize("proxy", ["http://user:hush-hush@[", "http://user:hush-hush", "http://user:hush-hush@:x"])
-def test_a_proxys_password_stands_in_no_error(
+def test_no_error_contains_the_password_of_a_proxy(
     proxy: str, make_client: MakeClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("NO_PROXY")
@@ -275,23 +243,6 @@ def cut_short(handler: Handler, _body: bytes) -> None:
     handler.wfile.write(b'{"token":')
 
 
-def hang_up(_handler: Handler, _body: bytes) -> None:
-    """Close the connection without a word."""
-
-
-def speak_no_http(handler: Handler, _body: bytes) -> None:
-    handler.wfile.write(b"220 mail.example.com ESMTP\r\n")
-
-
-@pytest.mark.parametrize("respond", [cut_short, hang_up, speak_no_http])
-def test_a_broken_answer_is_tried_again_and_then_unreachable(
-    respond: Callable[[Handler, bytes], None], make_client: MakeClient
-) -> None:
-    with serving(respond) as local, pytest.raises(ServerUnreachable):
-        make_client(transport=HttpTransport(local.url)).open()
-    assert len(local.seen) == 3
-
-
 def test_a_connection_that_breaks_once_does_no_harm(make_client: MakeClient, server: FakeServer) -> None:
     genuine = forged(server)
 
@@ -300,14 +251,6 @@ def test_a_connection_that_breaks_once_does_no_harm(make_client: MakeClient, ser
 
     with serving(respond) as local:
         assert make_client(transport=HttpTransport(local.url)).open().accepted
-
-
-def test_nobody_listening_is_unreachable_and_says_why(make_client: MakeClient) -> None:
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))  # taken, but not listening
-        url = f"http://127.0.0.1:{unused.getsockname()[1]}"
-        with pytest.raises(ServerUnreachable, match="ConnectionRefusedError"):
-            make_client(transport=HttpTransport(url)).open()
 
 
 def test_a_server_without_tls_behind_https_is_unreachable(make_client: MakeClient, server: FakeServer) -> None:
@@ -356,7 +299,7 @@ def test_a_ca_file_named_by_the_vendor_outweighs_the_environments(
         assert make_client(transport=HttpTransport(local.url, ca_file=certificate)).open().accepted
 
 
-def test_passwords_of_a_netrc_file_stay_at_home(
+def test_passwords_of_a_netrc_file_are_not_sent(
     make_client: MakeClient, server: FakeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     netrc = tmp_path / "netrc"
@@ -372,16 +315,16 @@ def test_passwords_of_a_netrc_file_stay_at_home(
     "base_url",
     ["", "card.example.com", "ftp://card.example.com", "https://", "https://a/?b=c", "https://a/#b"],
 )
-def test_an_address_that_is_none_is_refused_at_once(base_url: str) -> None:
+def test_an_invalid_address_is_refused(base_url: str) -> None:
     with pytest.raises(ValueError, match="base_url"):
         HttpTransport(base_url)
 
 
-def test_a_timeout_that_is_none_is_refused_at_once() -> None:
+def test_an_invalid_timeout_is_refused() -> None:
     with pytest.raises(ValueError, match="timeout_seconds"):
         HttpTransport("https://card.example.com", timeout_seconds=0)
 
 
-def test_a_missing_ca_file_is_refused_at_once(tmp_path: Path) -> None:
+def test_a_missing_ca_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="ca_file"):
         HttpTransport("https://card.example.com", ca_file=tmp_path / "missing.pem")

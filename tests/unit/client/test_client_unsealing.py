@@ -65,7 +65,7 @@ def test_a_mistyped_identity_does_not_keep_the_others_from_being_tried(
     assert client.unseal(io.BytesIO(sealed)) == CORE
 
 
-def test_a_vendors_own_key_is_handed_out_as_it_is(client: Client, server: FakeServer) -> None:
+def test_a_vendors_own_key_is_returned_unchanged(client: Client, server: FakeServer) -> None:
     server.data_key = "  自己的密钥 \n"
     key = client.open().data_key
     assert key is not None
@@ -92,7 +92,7 @@ def test_a_missing_file_is_an_os_error(opened: Client, tmp_path: Path) -> None:
         opened.unseal(tmp_path / "missing.age")
 
 
-def test_nothing_is_unsealed_before_the_program_was_opened(client: Client, sealed: bytes) -> None:
+def test_unsealing_requires_an_opening(client: Client, sealed: bytes) -> None:
     client.report("导出报表")
     with pytest.raises(UnsealFailed, match="open"):
         client.unseal(io.BytesIO(sealed))
@@ -100,7 +100,7 @@ def test_nothing_is_unsealed_before_the_program_was_opened(client: Client, seale
 
 @pytest.mark.parametrize("code", ["CARD_FROZEN", "CARD_EXPIRED"])
 @pytest.mark.parametrize("function", ["open", "report"])
-def test_a_signed_no_ends_what_an_earlier_yes_allowed(
+def test_a_signed_rejection_revokes_an_earlier_acceptance(
     function: str, code: str, opened: Client, server: FakeServer, sealed: bytes
 ) -> None:
     server.tweak = reject(code)
@@ -110,7 +110,7 @@ def test_a_signed_no_ends_what_an_earlier_yes_allowed(
         opened.unseal(io.BytesIO(sealed))
 
 
-def test_a_lie_does_not_end_it(opened: Client, server: FakeServer, sealed: bytes) -> None:
+def test_a_forged_response_does_not_end_it(opened: Client, server: FakeServer, sealed: bytes) -> None:
     server.header = {"typ": "JWT"}
     with pytest.raises(UntrustedAnswer):
         opened.report("导出报表")
@@ -153,7 +153,7 @@ def test_no_traceback_shows_the_key_even_with_local_variables(
         assert str(identity) not in text
 
 
-def test_no_traceback_shows_a_key_that_turned_out_to_be_no_text(client: Client, server: FakeServer) -> None:
+def test_no_traceback_shows_a_key_that_is_not_text(client: Client, server: FakeServer) -> None:
     server.tweak = lambda claims: claims.update(KERNAL_DATA_KEY_SEALED=forger_for(server.requests[-1]).sealed(NOT_TEXT))
     with pytest.raises(UntrustedAnswer) as caught:
         client.open()

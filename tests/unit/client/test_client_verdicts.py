@@ -18,7 +18,7 @@ MakeClient = Callable[..., Client]
 CODES = ["CARD_NOT_FOUND", "CARD_FROZEN", "CARD_EXPIRED", "CLIENT_MISMATCH", "CLIENT_HAS_ANOTHER_CARD"]
 
 
-def test_opening_asks_exactly_what_the_protocol_wants(client: Client, server: FakeServer) -> None:
+def test_an_opening_sends_exactly_the_fields_of_the_protocol(client: Client, server: FakeServer) -> None:
     client.open()
     (request,) = server.requests
     assert set(request) == {"card_id", "hardware", "function", "nonce", "client_public_key"}
@@ -31,14 +31,6 @@ def test_a_report_asks_for_no_key(client: Client, server: FakeServer) -> None:
     verdict = client.report("导出报表")
     assert "client_public_key" not in server.requests[0]
     assert (verdict.function, verdict.data_key) == ("导出报表", None)
-
-
-def test_nonce_and_public_key_are_new_for_each_opening(client: Client, server: FakeServer) -> None:
-    client.open()
-    client.open()
-    first, second = server.requests
-    assert first["nonce"] != second["nonce"]
-    assert first["client_public_key"] != second["client_public_key"]
 
 
 def test_a_verdict_shows_the_servers_times(client: Client, server: FakeServer) -> None:
@@ -56,23 +48,9 @@ def test_a_permanent_card_has_no_expiry(client: Client, server: FakeServer) -> N
     assert client.open().card_expires_at is None
 
 
-@pytest.mark.parametrize("server_time", [0, 4_102_444_800])
-def test_a_wrong_local_clock_does_not_matter(server_time: int, client: Client, server: FakeServer) -> None:
-    """To a client, a clock that is decades off and a server that is decades off are the same."""
-    server.tweak = setting(iat=server_time, exp=server_time + 300)
-    assert client.open().accepted
-
-
-def test_a_token_of_300_seconds_is_the_longest(client: Client, server: FakeServer) -> None:
-    server.tweak = setting(iat=NOW, exp=NOW + 1)
-    assert client.open().accepted
-    server.tweak = setting(iat=NOW, exp=NOW + 300)
-    assert client.open().accepted
-
-
 @pytest.mark.parametrize("code", CODES)
 @pytest.mark.parametrize("language", ["zh", "en"])
-def test_a_signed_no_is_told_to_the_customer_with_its_reference(
+def test_a_signed_rejection_has_a_message_with_its_reference(
     code: str, language: str, make_client: MakeClient, server: FakeServer
 ) -> None:
     server.tweak = reject(code)
@@ -97,15 +75,13 @@ def test_each_code_has_its_own_message(client: Client, server: FakeServer) -> No
 
 
 @pytest.mark.parametrize("language", ["zh", "en"])
-def test_a_code_younger_than_this_release_is_shown_as_it_is(
-    language: str, make_client: MakeClient, server: FakeServer
-) -> None:
+def test_an_unknown_code_is_shown_unchanged(language: str, make_client: MakeClient, server: FakeServer) -> None:
     server.tweak = reject("CARD_ON_HOLIDAY")
     with pytest.raises(CardRejected, match=r"CARD_ON_HOLIDAY.*REF45678"):
         make_client(language=language).open()
 
 
-def test_unsigned_words_and_statuses_count_for_nothing(client: Client, server: FakeServer) -> None:
+def test_unsigned_text_and_status_do_not_matter(client: Client, server: FakeServer) -> None:
     def contradict(request: dict[str, Any]) -> Response:
         answer = server.genuine(request)
         return Response(403, answer.body.replace(b'"code": "OK"', b'"code": "CARD_FROZEN"', 1))
@@ -119,7 +95,7 @@ def test_unsigned_words_and_statuses_count_for_nothing(client: Client, server: F
     assert "unsigned" not in caught.value.message
 
 
-def test_what_the_customer_typed_loses_the_white_space_around_it(make_client: MakeClient, server: FakeServer) -> None:
+def test_white_space_around_the_card_is_removed(make_client: MakeClient, server: FakeServer) -> None:
     assert make_client(card_id=f" \t{CARD}\n").open().accepted
     assert server.requests[0]["card_id"] == CARD
 
@@ -146,7 +122,7 @@ def test_a_refused_request_says_why_without_its_control_characters(
         problem(415, "UNSUPPORTED_MEDIA_TYPE"),
     ],
 )
-def test_each_refusal_of_the_servers_is_one(answer: Response, client: Client, server: FakeServer) -> None:
+def test_each_refusal_of_the_server_is_recognised(answer: Response, client: Client, server: FakeServer) -> None:
     server.script = [answer]
     with pytest.raises(RequestRefused):
         client.open()
@@ -166,7 +142,7 @@ def test_each_refusal_of_the_servers_is_one(answer: Response, client: Client, se
         problem(302, "NOT_FOUND"),
     ],
 )
-def test_a_json_page_of_somebody_else_is_no_refusal(answer: Response, client: Client, server: FakeServer) -> None:
+def test_a_json_page_of_another_server_is_untrusted(answer: Response, client: Client, server: FakeServer) -> None:
     """A portal's; the customer would be told to check the card, and an offline start be lost."""
     server.tweak = setting(offline_until=NOW + 3600)
     client.open()
@@ -186,12 +162,12 @@ def test_text_that_utf8_cannot_write_is_refused_without_asking(
     assert server.requests == []
 
 
-def test_open_is_not_to_be_reported(client: Client) -> None:
+def test_open_cannot_be_reported(client: Client) -> None:
     with pytest.raises(ValueError, match="open"):
         client.report(OPEN)
 
 
-def test_a_language_that_there_is_not_is_refused(make_client: MakeClient) -> None:
+def test_an_unknown_language_is_refused(make_client: MakeClient) -> None:
     with pytest.raises(ValueError, match="zh, en"):
         make_client(language="fr")
 
@@ -229,11 +205,11 @@ def test_every_failure_has_a_message_in_the_customers_language(
         RequestRefused("INVALID_REQUEST", "card_id"),
     ],
 )
-def test_an_error_survives_the_way_to_another_process(error: KadunError) -> None:
+def test_an_error_can_be_pickled(error: KadunError) -> None:
     copy = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own bytes
     assert type(copy) is type(error)
     assert vars(copy) == vars(error)
 
 
-def test_foreign_text_is_cut_short() -> None:
+def test_untrusted_text_is_shortened() -> None:
     assert printable("x" * 1000) == "x" * 200

@@ -1,4 +1,4 @@
-// Reading what strangers wrote: JSON and base64url with nothing left to interpretation.
+// Strict decoding of JSON and base64url from untrusted sources.
 
 import { UntrustedAnswer } from "./errors.mjs";
 
@@ -7,7 +7,7 @@ const JSON_TOKENS = /"(?:[^"\\]|\\.)*"|[{}[\],]/g;
 // `ignoreBOM` means: leave a byte order mark in the text, where JSON.parse then refuses it.
 const UTF8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
-/** One JSON object in UTF-8 in which no name stands twice. */
+/** Parse one JSON object in UTF-8 without duplicate names. */
 export function jsonObject(bytes, what) {
   let value;
   try {
@@ -23,8 +23,8 @@ export function jsonObject(bytes, what) {
   return value;
 }
 
-// JSON.parse keeps the last of two members of one name, and says nothing. The text is known to be valid JSON, so
-// that a string after `{` or after `,` within an object is a name.
+// JSON.parse silently keeps the last of two members with the same name. The text is valid JSON, so a string after
+// `{`, or after `,` in an object, is a name.
 function refuseDuplicates(text) {
   const open = []; // a Set of names for each object, null for each array
   let before = "";
@@ -33,7 +33,7 @@ function refuseDuplicates(text) {
     else if (token === "[") open.push(null);
     else if (token === "}" || token === "]") open.pop();
     else if (token !== "," && (before === "{" || before === ",") && open.at(-1)) {
-      const name = JSON.parse(token); // two spellings of one name are one name
+      const name = JSON.parse(token); // different escapes of the same name are the same name
       if (open.at(-1).has(name)) throw new SyntaxError("duplicate name");
       open.at(-1).add(name);
     }
@@ -41,7 +41,7 @@ function refuseDuplicates(text) {
   }
 }
 
-/** Bytes from base64url without padding, in its one canonical spelling: Buffer alone takes many others. */
+/** Decode canonical base64url without padding; Buffer accepts many other spellings. */
 export function base64url(text, what) {
   if (typeof text === "string" && BASE64URL.test(text)) {
     const bytes = Buffer.from(text, "base64url");
@@ -50,7 +50,7 @@ export function base64url(text, what) {
   throw new UntrustedAnswer(`${what} is not canonical base64url`);
 }
 
-/** A member of the object itself, never one that it inherits, as `constructor` is. */
+/** A member of the object itself, never an inherited one such as `constructor`. */
 export function own(object, name) {
   return Object.hasOwn(object, name) ? object[name] : undefined;
 }
