@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import kadun
 import pytest
 
 from tests.support.documents import ROOT, document
@@ -104,6 +105,8 @@ def test_readme_from_the_first_card_to_the_vendors_program(checkout: Checkout, f
 
         (checkout.root / "core.dat").write_bytes(CORE)
         checkout.run(runnable("README.md", "pip install ./client"))
+        version = "import kadun, importlib.metadata; print(kadun.__version__, importlib.metadata.version('kadun'))"
+        assert checkout.run(f'python -c "{version}"').split() == [kadun.__version__] * 2
         checkout.run("scripts/cardctl file add core.dat.age")
         shutil.copy(ROOT / "examples/functions/exchange_rates.py", trial.data_dir / "functions")
         wait_for(lambda: "汇率换算" in trial.cardctl("function", "list").stdout, 60)
