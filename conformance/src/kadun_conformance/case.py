@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 Answer = Callable[[Forger], Reply]
 Forge = Callable[[Forger], Any]
 
-OPENED, REJECTED, UNTRUSTED, UNREACHABLE = "opened", "rejected", "untrusted", "unreachable"
+REJECTED = "rejected"
 
 
 @dataclass(frozen=True)
