@@ -135,7 +135,7 @@ def detail_name(name: str) -> Text:
     return _DETAILS.get(name, Text(name, name))
 
 
-def detail(name: str, value: Any) -> Text:  # noqa: ANN401  # whatever JSON holds
+def detail(name: str, value: Any) -> Text:  # noqa: ANN401  # any JSON value
     """Return what a detail says, in words where there are some: several things one after the other."""
     if isinstance(value, dict):
         pairs = [(detail_name(key), detail(key, each)) for key, each in value.items()]

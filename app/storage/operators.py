@@ -27,7 +27,7 @@ def find(name: str) -> Operator | None:
 
 
 def lock(name: str) -> Operator | None:
-    """Lock an operator in the caller's transaction; return None if there is none of that name."""
+    """Lock an operator in the caller's transaction; return None if the name is unknown."""
     found: Operator | None = Operator.select().where(Operator.name == name).for_update(_LOCK).first()
     return found
 
