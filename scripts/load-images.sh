@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # 从 scripts/save-images.sh 生成的文件载入镜像；之后启动服务无需镜像仓库，也不再构建。
-# Loads the images that scripts/save-images.sh put into a file; `docker compose up -d --wait` then pulls and builds
-# nothing, so that no registry is needed.
+# Loads the images from a file that scripts/save-images.sh made; `docker compose up -d --wait` then needs no registry and
+# builds nothing.
 #
 #   scripts/load-images.sh FILE      FILE.sha256 must lie beside it
 #
@@ -12,7 +12,7 @@ ROOT=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
 # shellcheck source=scripts/lib/images.sh
 source "$ROOT/scripts/lib/images.sh"
 
-# check_file: it is, byte for byte, what save-images.sh wrote. Its name may have changed since.
+# check_file: compares the checksum. The file may have been renamed.
 check_file() {
     local sum wanted
     [[ -f $FILE && -r $FILE ]] || die "无法读取 cannot be read: $FILE"
@@ -23,7 +23,7 @@ check_file() {
         || die "校验不符，未载入，请重新复制。The checksum is wrong, nothing was loaded: copy it anew: $FILE"
 }
 
-# check_processor: an image for another family of processors would load, and then not run.
+# check_processor: an image for another processor family would load but not run.
 check_processor() {
     local image here theirs
     here=$(docker version --format '{{.Server.Arch}}')
@@ -34,7 +34,7 @@ check_processor() {
     done
 }
 
-# check_complete: all that this checkout's stack is to start is there now.
+# check_complete: all images of this checkout's stack are here now.
 check_complete() {
     local image
     [[ -e $ROOT/.env ]] || return 0

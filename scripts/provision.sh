@@ -1,26 +1,26 @@
 #!/usr/bin/env bash
 # 把一台空的服务器准备好：系统更新、Docker、防火墙、时区、对时、自动安全更新、交换文件；可反复运行。
-# Makes an empty server ready for Kadun: packages, Docker, firewall, clock, security updates, swap. Run again,
-# it finds what is so already and changes nothing. Ubuntu 22.04, 24.04, 26.04, Debian 12, 13; as root.
+# Prepares an empty server for Kadun: packages, Docker, firewall, clock, security updates, swap. A second run changes
+# nothing. For Ubuntu 22.04, 24.04, 26.04 and Debian 12, 13; as root.
 #
 #   sudo scripts/provision.sh [--dry-run] [--timezone Asia/Shanghai] [--docker docker|distribution] [--mirror-… URL]…
 #
-#   --dry-run                 只显示每一步，不作改动 prints each step and changes nothing
+#   --dry-run                 只显示每一步，不作改动 prints each step without changing anything
 #   --timezone ZONE           时区 the time zone (Asia/Shanghai)
 #   --docker docker           从 Docker 官方软件源安装（默认） from Docker's own apt source, the default
 #   --docker distribution     从发行版安装（Debian 12 不行） from the distribution's packages; not on Debian 12
-#   --ssh-port PORT           另外放行的 SSH 端口，可多次 one more SSH port to allow; those in use are found
+#   --ssh-port PORT           另外放行的 SSH 端口，可多次 an SSH port to allow in addition to those in use; may be repeated
 #
 # 国内镜像站，各自可选 Mirrors, each optional:
-#   --mirror-apt URL          发行版软件源，以 /debian 或 /ubuntu 结尾 in place of the distribution's own source;
+#   --mirror-apt URL          发行版软件源，以 /debian 或 /ubuntu 结尾 instead of the distribution's own source;
 #                             Debian's security updates then come from URL-security
-#   --mirror-docker-apt URL   代替 in place of https://download.docker.com
-#   --mirror-registry URL     Docker Hub 的镜像站 a mirror of Docker Hub, which goes into /etc/docker/daemon.json
+#   --mirror-docker-apt URL   代替 instead of https://download.docker.com
+#   --mirror-registry URL     Docker Hub 的镜像站 a mirror of Docker Hub, for /etc/docker/daemon.json
 #   --mirror-pip URL          Python 包索引 the Python package index, for .env
 #
 # 防火墙只放行 SSH、HTTP、HTTPS（端口取自 .env，默认 80 和 443）；先放行正在使用的 SSH 端口再启用。
-# The firewall lets in SSH, HTTP and HTTPS (the ports in .env, or 80 and 443). Each SSH port in use is allowed
-# before it is switched on. What the programs print goes into /var/log/kadun-provision.log.
+# The firewall lets in SSH, HTTP and HTTPS only (the ports in .env, or 80 and 443). Each SSH port in use is allowed before
+# the firewall is enabled. The output of the programs goes into /var/log/kadun-provision.log.
 set -euo pipefail
 
 ROOT=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
@@ -39,30 +39,23 @@ source "$ROOT/scripts/lib/provision-host.sh"
 
 STEPS=(apt_mirror upgrade tools docker_settings docker firewall timezone clock security_updates swap pip_mirror)
 
-# chosen by the arguments
-TIMEZONE=Asia/Shanghai DOCKER=docker MIRROR_APT='' MIRROR_DOCKER_APT='' MIRROR_REGISTRY='' MIRROR_PIP=''
-SSH_PORTS=()
-
-parse_arguments() {
-    while (($#)); do
-        case $1 in
-            -h | --help) print_help "$ROOT/scripts/provision.sh"; exit ;;
-            --dry-run) DRY_RUN=yes && shift && continue ;;
-            --timezone | --docker | --ssh-port | --mirror-apt | --mirror-docker-apt | --mirror-registry | --mirror-pip)
-                [[ -n ${2:-} ]] || usage_error "缺少参数 a value is missing: $1" ;;
-            *) usage_error "未知参数 unknown argument: $1" ;;
-        esac
-        case $1 in
-            --timezone) check_timezone "$2" && TIMEZONE=$2 ;;
-            --docker) check_docker "$2" && DOCKER=$2 ;;
-            --ssh-port) check_port "$2" && SSH_PORTS+=("$2") ;;
-            --mirror-apt) check_url "$2" && MIRROR_APT=${2%/} ;;
-            --mirror-docker-apt) check_url "$2" && MIRROR_DOCKER_APT=${2%/} ;;
-            --mirror-registry) check_url "$2" && check_registry "$2" && MIRROR_REGISTRY=${2%/} ;;
-            --mirror-pip) check_url "$2" && MIRROR_PIP=$2 ;;
-        esac
-        shift 2
+# shellcheck disable=SC2034  # for the steps
+take_options() {
+    local name
+    parse_options "dry-run timezone= docker= ssh-port=* mirror-apt= mirror-docker-apt= mirror-registry= mirror-pip=" "$@"
+    at_most 0
+    DRY_RUN=${OPTION[dry-run]:-} TIMEZONE=${OPTION[timezone]:-Asia/Shanghai} DOCKER=${OPTION[docker]:-docker}
+    check_timezone "$TIMEZONE"
+    check_docker "$DOCKER"
+    mapfile -t SSH_PORTS < <(printf '%s' "${OPTION[ssh-port]:-}")
+    for name in "${SSH_PORTS[@]}"; do check_port "$name"; done
+    for name in apt docker-apt registry pip; do
+        [[ -z ${OPTION[mirror-$name]:-} ]] || check_url "${OPTION[mirror-$name]}"
     done
+    [[ -z ${OPTION[mirror-registry]:-} ]] || check_registry "${OPTION[mirror-registry]}"
+    MIRROR_APT=${OPTION[mirror-apt]:-} MIRROR_DOCKER_APT=${OPTION[mirror-docker-apt]:-}
+    MIRROR_REGISTRY=${OPTION[mirror-registry]:-} MIRROR_PIP=${OPTION[mirror-pip]:-}
+    MIRROR_APT=${MIRROR_APT%/} MIRROR_DOCKER_APT=${MIRROR_DOCKER_APT%/} MIRROR_REGISTRY=${MIRROR_REGISTRY%/}
 }
 
 check_timezone() {
@@ -71,15 +64,15 @@ check_timezone() {
 }
 
 check_docker() {
-    [[ $1 == docker || $1 == distribution ]] || usage_error "--docker 须为 docker 或 distribution; it is docker or distribution"
+    [[ $1 == docker || $1 == distribution ]] || usage_error "--docker 须为 docker 或 distribution must be docker or distribution"
 }
 
 check_port() {
     if [[ $1 =~ ^[1-9][0-9]{0,4}$ ]] && (($1 <= 65535)); then return; fi
-    usage_error "端口须为 1–65535 a port is a number from 1 to 65535: $1"
+    usage_error "端口须为 1–65535 a port must be a number from 1 to 65535: $1"
 }
 
-# No user or password in it: it would stand in the process list, in files that all may read, and in the log.
+# check_url URL: without user and password, which would appear in the process list, in public files and in the log.
 check_url() {
     [[ $1 =~ ^https?://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(:[0-9]+)?(/[A-Za-z0-9._~/+-]*)?$ ]] \
         || usage_error "须为不含密码的 http(s) 地址 an http(s) URL without user or password: $1"
@@ -89,7 +82,7 @@ check_registry() {
     [[ ${1#*://} != */?* ]] || usage_error "--mirror-registry 只写主机 a host only, no path: $1"
 }
 
-# check_machine: refuses what this was not made for, before anything changes.
+# check_machine: refuses other systems before anything changes.
 check_machine() {
     [[ $EUID == 0 ]] || die "请以 root 运行：sudo scripts/provision.sh。Run it as root: sudo scripts/provision.sh"
     SYSTEM=$(os_release ID) RELEASE=$(os_release VERSION_ID) CODENAME=$(os_release VERSION_CODENAME)
@@ -107,7 +100,7 @@ os_release() {
     [[ ! -r /etc/os-release ]] || (unset "$1" && . /etc/os-release && printf '%s' "${!1-}")
 }
 
-# report: the last words.
+# report: tells what is left to do.
 report() {
     local line
     echo
@@ -127,7 +120,7 @@ report() {
 
 main() {
     local name
-    parse_arguments "$@"
+    take_options "$@"
     check_machine
     exec {lock}<"$ROOT"
     flock -w 30 "$lock" || die "另一个脚本正在此运行，请稍候再试。Another script is at work here: try again when it is done"

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # 把本系统的全部镜像存入一个文件，供连不上镜像仓库的服务器使用。
-# Makes one file of all images of this checkout's stack, for a machine that reaches no registry: the app's, built
-# from this checkout first, and those of PostgreSQL and nginx, pulled where they are missing.
+# Saves all images of this checkout's stack in one file, for a server that reaches no registry: the app's, which is built
+# first, and those of PostgreSQL and nginx, which are pulled if they are missing.
 #
 #   scripts/save-images.sh FILE      FILE ends in .tar.zst (zstd) or .tar.gz (gzip)
 #
-# 另写校验文件 FILE.sha256，请一并复制。It writes FILE.sha256 too: copy both, and on the other machine, with the same
-# checkout and processor family, run scripts/load-images.sh FILE.
+# 另写校验文件 FILE.sha256，请一并复制。Also writes FILE.sha256: copy both, and run scripts/load-images.sh FILE on the other
+# machine, which needs the same checkout and processor family.
 set -euo pipefail
 
 ROOT=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
@@ -21,7 +21,7 @@ check_target() {
     [[ -d $folder && -w $folder ]] || die "无法写入此目录 cannot write there: $folder"
 }
 
-# fetch_images: the app's is built (from the cache where nothing changed), the others pulled unless they are here.
+# fetch_images: builds the app's image and pulls the others unless they are here.
 fetch_images() {
     local image app
     app=$(setting KADUN_APP_IMAGE '')
@@ -34,7 +34,7 @@ fetch_images() {
     done
 }
 
-# save_images: under other names until both files are whole.
+# save_images: both files get their names when they are whole.
 save_images() {
     local sum name
     name=$(basename -- "$FILE")

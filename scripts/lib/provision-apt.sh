@@ -1,14 +1,14 @@
 # shellcheck shell=bash
 # provision.sh's steps with apt: mirror, upgrade, tools, security updates. Sourced after provision-core.sh, never run.
 
-# gpg checks Docker's key, jq merges its settings, zstd packs image archives, openssh-client moves house.
+# gpg checks Docker's key, jq is for Docker's settings and doctor, zstd packs image archives, openssh-client moves the service.
 TOOLS=(ca-certificates curl openssl python3 git age cron certbot ufw unattended-upgrades rsync iproute2 tzdata gpg jq zstd
     openssh-client)
 PERIODIC=/etc/apt/apt.conf.d/52kadun-periodic
 SOURCES_BEFORE=/var/backups/kadun-apt-sources
 
-# apt-get ARGUMENT…: without questions; a settings file that somebody changed stays; waits while others are at it. Apt
-# itself waits for dpkg's lock only, and a fresh machine updates its lists by itself at its first start.
+# apt-get ARGUMENT…: asks no questions, keeps changed settings files and waits for other apt processes. Apt itself waits for
+# dpkg's lock only, while a fresh machine updates its lists at its first start.
 apt-get() {
     local said
     while true; do
@@ -23,8 +23,8 @@ apt-get() {
     done
 }
 
-# step_apt_mirror: the distribution's packages come from --mirror-apt, and Docker's from their mirror if they do already:
-# a source that is blocked would fail every step that follows.
+# step_apt_mirror: switches the distribution's source to --mirror-apt, and an existing source of Docker's to its mirror: a
+# blocked source would make every following step fail.
 step_apt_mirror() {
     step "软件源" "Where packages come from"
     local file text found=''
@@ -48,11 +48,11 @@ step_apt_mirror() {
     use_mirror "${changed[@]}"
 }
 
-# mirrored FILE: what it says, with the mirror in place of the distribution's own addresses and other mirrors of them.
+# mirrored FILE: its text, with the mirror instead of the distribution's own addresses and other mirrors.
 mirrored() {
     awk -v mirror="$MIRROR_APT" '
         function moved(uri) {
-            if (uri ~ /\/linux\//) return uri  # what Docker offers, which many mirrors have beside the distribution
+            if (uri ~ /\/linux\//) return uri  # packages of Docker, which many mirrors also have
             if (uri ~ /(\/debian-security\/?|\/debian-security\.list|^https?:\/\/security\.debian\.org\/?)$/)
                 return mirror "-security"
             if (uri ~ /(\/(debian|ubuntu|ubuntu-ports)\/?|\/debian\.list)$/) return mirror
@@ -65,7 +65,7 @@ mirrored() {
         { print }' "$1"
 }
 
-# use_mirror FILE…: writes them; puts the old ones back when the mirror does not answer.
+# use_mirror FILE…: rewrites the files, and puts the old ones back if the mirror does not answer.
 use_mirror() {
     local file
     run mkdir -p "$SOURCES_BEFORE"
@@ -81,25 +81,25 @@ use_mirror() {
     failed "（原软件源已恢复 the old sources are back）" apt-get update
 }
 
-# step_upgrade: what is installed is up to date.
+# step_upgrade: upgrades installed packages.
 step_upgrade() {
     step "系统更新" "Packages up to date"
     local waiting
-    if [[ -n $(dpkg --audit 2>/dev/null) ]]; then # an upgrade, perhaps ours, was broken off
+    if [[ -n $(dpkg --audit 2>/dev/null) ]]; then # an upgrade was interrupted
         run dpkg --configure -a --force-confdef --force-confold
         run apt-get --fix-broken install
     fi
     run apt-get update
-    # Its planner's log aside: a dry run writes nothing at all.
+    # Without its planner's log: a dry run writes nothing.
     waiting=$(command apt-get -s -o Dir::Log::Planner=/dev/null --with-new-pkgs upgrade 2>/dev/null | grep -c '^Inst ' || true)
     if ((waiting == 0)); then
-        already "没有待更新的软件包 nothing waits to be upgraded"
+        already "没有待更新的软件包 nothing to upgrade"
     else
         run apt-get --with-new-pkgs upgrade
     fi
 }
 
-# step_tools: the programs that Kadun's scripts use.
+# step_tools: installs the programs that Kadun's scripts use.
 step_tools() {
     step "基本工具" "Basic tools"
     local -a missing
@@ -112,7 +112,7 @@ step_tools() {
     fi
 }
 
-# install_packages PACKAGE…: nothing that these do not need.
+# install_packages PACKAGE…: without recommended packages.
 install_packages() {
     local package
     for package in "$@"; do
@@ -122,10 +122,10 @@ install_packages() {
     run apt-get --no-install-recommends install "$@"
 }
 
-# step_security_updates: every day, without being asked.
+# step_security_updates: enables daily unattended upgrades.
 step_security_updates() {
     step "自动安全更新" "Unattended security updates"
-    local text='// Kadun, scripts/provision.sh: security updates come in by themselves, every day.
+    local text='// Kadun, scripts/provision.sh: daily unattended security updates.
 APT::Periodic::Update-Package-Lists "1";
 APT::Periodic::Unattended-Upgrade "1";'
     if updates_itself && start apt-daily.timer apt-daily-upgrade.timer; then
@@ -138,7 +138,7 @@ APT::Periodic::Unattended-Upgrade "1";'
     start apt-daily.timer apt-daily-upgrade.timer || true
 }
 
-# updates_itself: the two settings are what apt sees, whichever file says so.
+# updates_itself: apt has the two settings, from whichever file.
 updates_itself() {
     local lists upgrade
     lists=$(apt-config dump --format '%v%n' APT::Periodic::Update-Package-Lists)

@@ -1,12 +1,12 @@
 # shellcheck shell=bash
-# How scripts/provision.sh says what it does, does it, and writes files. Sourced after common.sh, never run.
+# How scripts/provision.sh reports and runs its steps, and writes files. Sourced after common.sh, never run.
 
 LOG=/var/log/kadun-provision.log
 DRY_RUN=''
 NOT_POSSIBLE=() # what a container or a chroot does not allow
 STEP=0 STEPS_IN_ALL=0
 
-# prepare: the surroundings of every command that follows.
+# prepare: sets the environment of all commands that follow.
 prepare() {
     umask 022 # whatever root's is: apt's own user reads the keys, everyone the settings
     export LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive NEEDRESTART_MODE=a PATH=$PATH:/usr/sbin:/sbin
@@ -16,13 +16,13 @@ prepare() {
     (umask 077 && : >>"$LOG") 2>/dev/null || die "无法写入 cannot write $LOG"
 }
 
-# step CHINESE ENGLISH: the heading of the next one.
+# step CHINESE ENGLISH: prints the heading of the next step.
 step() {
     STEP=$((STEP + 1))
     printf '[%d/%d] %s  %s\n' "$STEP" "$STEPS_IN_ALL" "$1" "$2"
 }
 
-# already WHAT: nothing is to be done.
+# already WHAT: reports that nothing has to be done.
 already() {
     printf '      已是如此 already so: %s\n' "$1"
 }
@@ -32,18 +32,18 @@ tell() {
     printf '      %s\n' "$1"
 }
 
-# not_possible WHAT: this place does not allow it; a real server would.
+# not_possible WHAT: reports what a container or chroot does not allow.
 not_possible() {
     NOT_POSSIBLE+=("$1")
     printf '      此处无法 not possible here: %s\n' "$1"
 }
 
-# run COMMAND…: says so and runs it, or ends with what it complained about; a dry run only says so.
+# run COMMAND…: prints and runs it, and ends the script with its message if it fails; a dry run only prints it.
 run() {
     attempt "$@" || failed "" "$@"
 }
 
-# attempt COMMAND…: the same, but leaves it to the caller to deal with a failure.
+# attempt COMMAND…: like `run`, but the caller deals with a failure.
 attempt() {
     local words
     printf -v words ' %q' "$@"
@@ -56,7 +56,7 @@ attempt() {
     "$@" </dev/null >>"$LOG" 2>&1
 }
 
-# failed HINT COMMAND…: the end; what was done stays done.
+# failed HINT COMMAND…: ends the script; finished steps stay.
 failed() {
     local hint=$1 words complaint
     shift
@@ -66,12 +66,12 @@ failed() {
     die "失败，修正后再运行即可继续（日志 $LOG）。Failed, run it again once this is put right:$words: $complaint$hint"
 }
 
-# holds FILE TEXT: the file is there and says just that.
+# holds FILE TEXT: the file exists with exactly this content.
 holds() {
     [[ -f $1 && $(<"$1") == "$2" ]]
 }
 
-# write FILE TEXT [MODE]: the file says just that, whole or not at all; whose it was stays as it was.
+# write FILE TEXT [MODE]: replaces the file, whole or not at all; its owner and mode stay.
 write() {
     local file=$1 text=$2 mode=${3:-644} new=$1.kadun-new
     if [[ -n $DRY_RUN ]]; then
@@ -97,12 +97,12 @@ runs_systemd() {
     [[ -d /run/systemd/system ]]
 }
 
-# in_container: the kernel, its clock and its memory are the host's affair.
+# in_container: the host is responsible for the kernel, its clock and its memory.
 in_container() {
     runs_systemd && command -v systemd-detect-virt >/dev/null && systemd-detect-virt --container --quiet
 }
 
-# start UNIT…: each runs now and after every boot; true when that was so already.
+# start UNIT…: starts and enables units; succeeds if nothing had to be done.
 start() {
     local unit so=0
     if ! runs_systemd; then
@@ -123,7 +123,7 @@ installed() {
     [[ $(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null) == installed ]]
 }
 
-# not_installed PACKAGE…: those that are missing, a line each.
+# not_installed PACKAGE…: prints those that are missing, a line each.
 not_installed() {
     local package
     for package in "$@"; do

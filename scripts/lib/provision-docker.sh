@@ -1,28 +1,28 @@
 # shellcheck shell=bash
 # provision.sh's steps for Docker: its settings, then Engine and Compose. Sourced after provision-apt.sh, never run.
 #
-# Docker's own source is the default: it alone has an engine and a Compose that are new enough for every release here
-# (Debian 12 brings Engine 20 and Compose 1), and the same ones for all of them.
+# Docker's own source is the default: only it has a new enough Engine and Compose for every supported release (Debian 12 has
+# Engine 20 and Compose 1).
 
 DOCKER_HOME=https://download.docker.com
 DOCKER_FINGERPRINT=9DC858229FC7DD38854AE2D88D81803C0EBFCD88 # "Docker Release (CE deb)", since 2017
 DOCKER_KEY=/etc/apt/keyrings/docker.asc
 DOCKER_SOURCE=/etc/apt/sources.list.d/docker.sources
 DOCKER_SETTINGS=/etc/docker/daemon.json
-ENGINE_MINIMUM=25.0   # the first that knows start_interval, which docker-compose.yml has
-COMPOSE_MINIMUM=2.24.4 # the first that lets an override file replace a value
-# Merged into what is there; log settings of the machine's own are left alone.
+ENGINE_MINIMUM=25.0   # for start_interval in docker-compose.yml
+COMPOSE_MINIMUM=2.24.4 # for !override and !reset in an override file
+# Merged into existing settings; existing log settings are kept.
 # shellcheck disable=SC2016  # $mirror is jq's
 DOCKER_MERGE='
     (if $mirror == "" then . else ."registry-mirrors" = [$mirror] + ((."registry-mirrors" // []) - [$mirror]) end)
     | if has("log-driver") or has("log-opts") then .
       else ."log-driver" = "local" | ."log-opts" = {"max-size": "10m", "max-file": "5"} end'
 
-# step_docker_settings: before Docker's first start, so that it begins with them.
+# step_docker_settings: comes before Docker's first start.
 step_docker_settings() {
     step "Docker 设置：日志轮转、镜像站" "Docker's settings: log rotation, registry mirror"
     local before='{}' text
-    if ! command -v jq >/dev/null; then # only in a dry run: the tools are not there yet
+    if ! command -v jq >/dev/null; then # in a dry run, before the tools are installed
         tell "将合并写入 would merge into $DOCKER_SETTINGS: log-driver local${MIRROR_REGISTRY:+, registry-mirrors $MIRROR_REGISTRY}"
         return
     fi
@@ -38,7 +38,7 @@ step_docker_settings() {
     apply_docker_settings
 }
 
-# apply_docker_settings: a Docker that runs takes them; one that they would break gets the old ones back.
+# apply_docker_settings: restarts a running Docker, and puts the old settings back if it does not start.
 apply_docker_settings() {
     runs_systemd && systemctl is-active --quiet docker || return 0
     if [[ -n $(docker ps --quiet 2>/dev/null) ]]; then
@@ -66,7 +66,7 @@ step_docker() {
         install_packages "${packages[@]}"
     else
         add_docker_source
-        # Without apparmor's parser, a kernel that has AppArmor starts no container.
+        # Without apparmor's parser a kernel with AppArmor starts no container.
         install_packages docker-ce docker-ce-cli containerd.io docker-buildx-plugin docker-compose-plugin apparmor
     fi
     if [[ -n $DRY_RUN ]]; then return; fi
@@ -74,7 +74,7 @@ step_docker() {
     start docker || true
 }
 
-# distribution_packages: Debian has the client apart, and calls Compose by the old one's name.
+# distribution_packages: Debian splits off the client and calls Compose docker-compose.
 distribution_packages() {
     if [[ $SYSTEM == ubuntu ]]; then
         echo docker.io docker-compose-v2 docker-buildx apparmor
@@ -96,12 +96,12 @@ docker_is_good() {
         && docker buildx version >/dev/null 2>&1
 }
 
-# docker_source_differs: Docker is Docker's own, and a mirror was asked for that its source is not.
+# docker_source_differs: Docker's own packages are installed, but not from the mirror that was asked for.
 docker_source_differs() {
     [[ -n $MIRROR_DOCKER_APT ]] && installed docker-ce && ! holds "$DOCKER_SOURCE" "$(docker_source)"
 }
 
-# move_docker_source: to the mirror, before apt is asked for anything.
+# move_docker_source: switches to the mirror, before apt is used.
 move_docker_source() {
     [[ -n $MIRROR_DOCKER_APT ]] || return 0
     retire_docker_list
@@ -110,7 +110,7 @@ move_docker_source() {
     fi
 }
 
-# retire_docker_list: as Docker's older instructions have it; apt refuses it beside the newer form.
+# retire_docker_list: disables the file of Docker's older instructions: apt refuses both forms together.
 retire_docker_list() {
     local list=/etc/apt/sources.list.d/docker.list
     [[ ! -e $list ]] || run mv "$list" "$list.disabled"
@@ -133,13 +133,13 @@ Signed-By: $DOCKER_KEY
 END
 }
 
-# add_docker_source: with the key checked first.
+# add_docker_source: checks the key first.
 add_docker_source() {
     if [[ ! -e $DOCKER_KEY ]] || ! is_docker_key "$DOCKER_KEY"; then fetch_docker_key; fi
     retire_docker_list
     if ! holds "$DOCKER_SOURCE" "$(docker_source)"; then write "$DOCKER_SOURCE" "$(docker_source)"; fi
     if attempt apt-get update; then return; fi
-    rm -f "$DOCKER_SOURCE" # or every other use of apt would fail from now on
+    rm -f "$DOCKER_SOURCE" # it would make every later use of apt fail
     failed "（可用 --mirror-docker-apt 换镜像站 --mirror-docker-apt names a mirror）" apt-get update
 }
 
@@ -157,7 +157,7 @@ fetch_docker_key() {
     fi
 }
 
-# is_docker_key FILE: that key and no other beside it, since apt would believe both.
+# is_docker_key FILE: holds only that key; apt would trust every key in the file.
 is_docker_key() {
     local listed
     listed=$(gpg --homedir "$SCRATCH" --batch --show-keys --with-colons "$1" 2>/dev/null) || return 1

@@ -1,9 +1,9 @@
 # shellcheck shell=bash
-# provision.sh's firewall, and how it finds where SSH listens. Sourced after provision-core.sh, never run.
+# provision.sh's firewall step, which finds the ports of SSH first. Sourced after provision-core.sh, never run.
 
 AT_BOOT="启用防火墙，开机时启用; switching the firewall on, which happens at the next boot"
 
-# step_firewall: in come SSH, HTTP and HTTPS and nothing else; out goes everything; IPv4 and IPv6.
+# step_firewall: allows incoming SSH, HTTP and HTTPS only, and all outgoing traffic, for IPv4 and IPv6.
 step_firewall() {
     step "防火墙" "Firewall"
     local port
@@ -23,23 +23,23 @@ step_firewall() {
         return
     fi
     refuse_rivals
-    # On, and yet not loaded, it refuses new rules. Off it takes them; it is switched on below.
+    # A firewall that is enabled but not loaded refuses new rules; disable it until the rules are added.
     if grep -q '^ENABLED=yes' /etc/ufw/ufw.conf 2>/dev/null && ufw status | grep -q '^Status: inactive'; then
         run env_file set /etc/ufw/ufw.conf ENABLED no
     fi
     open_ports "${ports[@]}"
-    # After that: a firewall that is on already obeys at once, and this session must outlive it.
+    # Afterwards, since an active firewall applies it at once, and this SSH session must survive.
     run ufw default deny incoming
     run ufw default allow outgoing
     enable_firewall "${ports[@]}"
     tell_other_rules "${ports[@]}"
 }
 
-# open_ports PORT…: a rule for each that has none.
+# open_ports PORT…: adds a rule for each port that has none.
 open_ports() {
     local port sources anew=''
     if ! grep -q '^IPV6=yes' /etc/default/ufw 2>/dev/null; then
-        anew=yes # what was allowed without IPv6 is allowed once more, with it
+        anew=yes # rules were made without IPv6: make them again
         run env_file set /etc/default/ufw IPV6 yes
     fi
     for port in "$@"; do
@@ -56,7 +56,7 @@ open_ports() {
     done
 }
 
-# enable_firewall PORT…: once each port is among the rules, and not before.
+# enable_firewall PORT…: only if there is a rule for each port.
 enable_firewall() {
     local port
     if [[ -z $DRY_RUN ]]; then
@@ -67,13 +67,13 @@ enable_firewall() {
     if runs_systemd; then
         run ufw --force enable
         run systemctl enable ufw
-    else # a chroot's firewall would be its host's; from here on it starts with the machine
+    else # a chroot would change its host's firewall
         run env_file set /etc/ufw/ufw.conf ENABLED yes
         not_possible "$AT_BOOT"
     fi
 }
 
-# firewall_is_so PORT…: rules, defaults and switch are as they should be, so far as this place allows.
+# firewall_is_so PORT…: nothing has to be done.
 firewall_is_so() {
     local port
     command -v ufw >/dev/null || return 1
@@ -90,8 +90,8 @@ firewall_is_so() {
     fi
 }
 
-# is_allowed PORT: among UFW's rules, whether it is on or off. Rules for certain addresses are their owner's choice, so long
-# as they let each SSH session in by which we may have come.
+# is_allowed PORT: UFW has a rule for it. Rules for certain addresses are the owner's choice, as long as they allow the
+# addresses of the present SSH sessions.
 is_allowed() {
     local sources from
     is_open "$1" && return
@@ -102,18 +102,18 @@ is_allowed() {
     done < <(ssh_sessions | awk -v port="$1" '$4 == port { print $1 }' | sort -u)
 }
 
-# is_open PORT: to all. `limit` lets in as well.
+# is_open PORT: allowed for all addresses; `limit` also allows.
 is_open() {
     [[ -n $(command -v ufw) ]] && ufw show added | grep -qE "^ufw (allow|limit) (in )?$1(/tcp)?( comment .*)?$"
 }
 
-# sources_of PORT: the addresses and networks that rules let in to it, on any interface, a line each.
+# sources_of PORT: the addresses and networks for which rules allow it, a line each.
 sources_of() {
     [[ -z $(command -v ufw) ]] || ufw show added \
         | sed -nE "s/^ufw (allow|limit) (in )?from ([0-9a-fA-F.:\/]+) to any port ([0-9]+[,:])*$1([,:][0-9]+)*( proto tcp)?( comment .*)?\$/\3/p"
 }
 
-# is_within ADDRESS NETWORKS: UFW is written in Python, so there is one.
+# is_within ADDRESS NETWORKS
 is_within() {
     python3 -c 'import ipaddress, sys
 address = ipaddress.ip_address(sys.argv[1].partition("%")[0])
@@ -121,7 +121,7 @@ sys.exit(not any(address in ipaddress.ip_network(network, strict=False) for netw
         2>/dev/null
 }
 
-# tell_other_rules PORT…: what else the machine's owner lets in. It is left alone.
+# tell_other_rules PORT…: prints the owner's other rules, which stay.
 tell_other_rules() {
     local ours others
     [[ -n $(command -v ufw) ]] || return 0
@@ -131,7 +131,7 @@ tell_other_rules() {
     [[ -z $others ]] || tell "另有规则（未改动） other rules, not ours and left alone: $others"
 }
 
-# refuse_rivals: what would fight with UFW, or shut SSH out although it is allowed.
+# refuse_rivals: another firewall, or rules that could block SSH.
 refuse_rivals() {
     if runs_systemd && systemctl is-active --quiet firewalld; then
         die "firewalld 正在运行，请二选一：systemctl disable --now firewalld。firewalld runs here, and UFW is set up: keep one of them"
@@ -149,8 +149,8 @@ env_port() {
     printf '%s' "$port"
 }
 
-# ssh_ports: each port that an SSH server has, a line each: as configured, as systemd listens for it, as this very
-# session came in, as it listens at this moment, and as asked for. Rather one too many than one too few.
+# ssh_ports: all ports of SSH, a line each: configured, systemd's, of present sessions, listening now, and asked for. One too
+# many is better than one too few.
 ssh_ports() {
     {
         configured_ssh_ports
@@ -161,7 +161,7 @@ ssh_ports() {
     } | grep -xE '[1-9][0-9]{0,4}' | sort -nu || true
 }
 
-# configured_ssh_ports: as sshd itself reads its files; by a plain reading where it cannot start (no host keys yet).
+# configured_ssh_ports: as sshd reads its files; parsed here if sshd cannot start (no host keys yet).
 configured_ssh_ports() {
     local sshd said
     sshd=$(command -v sshd) || return 0
@@ -174,7 +174,7 @@ configured_ssh_ports() {
     printf '%s\n' "${said:-22}"
 }
 
-# socket_ssh_ports: where systemd listens on sshd's behalf, as Ubuntu has it. Each value after an empty one counts anew.
+# socket_ssh_ports: where systemd listens for sshd, as on Ubuntu. An empty value resets the list.
 socket_ssh_ports() {
     local unit=ssh.socket
     command -v systemctl >/dev/null && systemctl is-enabled --quiet "$unit" 2>/dev/null || return 0
@@ -188,11 +188,10 @@ socket_ssh_ports() {
     } | sed -n '/^vsock:/d; s/^\(.*:\)\{0,1\}\([0-9][0-9]*\)$/\2/p'
 }
 
-# session_ssh_ports: those by which we came.
+# session_ssh_ports: the ports of the present SSH sessions.
 session_ssh_ports() { ssh_sessions | cut -d ' ' -f 4; }
 
-# ssh_sessions: SSH_CONNECTION (from, its port, to, its port) of this process or of one above it: sudo takes the variable
-# away.
+# ssh_sessions: SSH_CONNECTION (client, port, server, port) of this process and its ancestors: sudo removes the variable.
 ssh_sessions() {
     local pid=$$
     while ((pid > 0)); do
@@ -202,7 +201,7 @@ ssh_sessions() {
     done
 }
 
-# listening_ssh_ports: not on the loopback, where sshd listens for what clients forward.
+# listening_ssh_ports: except on the loopback interface, where sshd listens for forwarded ports.
 listening_ssh_ports() {
     command -v ss >/dev/null || return 0
     ss -Hltnp | awk '/"(sshd|dropbear)"/ && $4 !~ /^(127\.|\[::1\])/ { sub(/.*:/, "", $4); print $4 }'

@@ -3,9 +3,9 @@
 
 SWAP_FILE=/swapfile
 SWAP_MIB=2048
-PIP_MIRROR=$ROOT/data/pip-index-url # for scripts/init.sh, which writes it into the .env that it makes
+PIP_MIRROR=$ROOT/data/pip-index-url # scripts/init.sh writes it into .env
 
-# step_timezone: the machine's own.
+# step_timezone: sets the machine's time zone.
 step_timezone() {
     step "时区" "Time zone"
     local name zone=/usr/share/zoneinfo/$TIMEZONE
@@ -17,14 +17,14 @@ step_timezone() {
     [[ -n $DRY_RUN || -f $zone ]] || die "没有此时区 no such time zone: $TIMEZONE"
     if runs_systemd; then
         run timedatectl set-timezone "$TIMEZONE"
-        run systemctl try-restart cron # it reads the zone once, when it starts
+        run systemctl try-restart cron # it reads the time zone only when it starts
     else
         run ln -sfn "$zone" /etc/localtime
         write /etc/timezone "$TIMEZONE"
     fi
 }
 
-# step_clock: something keeps it right. An activation's time and a certificate's depend on it.
+# step_clock: enables time synchronisation, which activations and certificates depend on.
 step_clock() {
     step "时间同步" "Time synchronisation"
     local package unit=''
@@ -41,7 +41,7 @@ step_clock() {
     fi
 }
 
-# start_clock UNIT: a container's clock is the host's.
+# start_clock UNIT: a container uses the host's clock.
 start_clock() {
     if in_container; then
         not_possible "对时由宿主机负责; keeping the clock, which is the host's affair"
@@ -50,7 +50,7 @@ start_clock() {
     fi
 }
 
-# step_swap: a small machine outlives a moment of want.
+# step_swap: adds swap to a machine with little memory.
 step_swap() {
     step "交换文件" "Swap file"
     local memory_mib
@@ -68,7 +68,7 @@ step_swap() {
     fi
 }
 
-# switch_swap_on: true when nothing was to be done. A chroot has its host's memory.
+# switch_swap_on: succeeds if nothing had to be done. A chroot uses its host's memory.
 switch_swap_on() {
     if runs_systemd; then
         run swapon "$SWAP_FILE"
@@ -77,7 +77,7 @@ switch_swap_on() {
     not_possible "启用交换文件，开机时启用; switching swap on, which happens at the next boot"
 }
 
-# make_swap: a copy-on-write file system would break the file under it, and a full disk helps nobody.
+# make_swap: not on copy-on-write file systems, which do not support swap files, and not if the disk would be full.
 make_swap() {
     local kind free_mib fstab=''
     kind=$(stat -f -c %T "$(dirname "$SWAP_FILE")")
@@ -101,7 +101,7 @@ make_swap() {
     switch_swap_on || true
 }
 
-# step_pip_mirror: where the image's build gets Python packages from.
+# step_pip_mirror: sets where the image's build gets Python packages from.
 step_pip_mirror() {
     step "Python 包索引" "Python package index"
     local file=$ROOT/.env
@@ -116,7 +116,7 @@ step_pip_mirror() {
     fi
 }
 
-# remember_pip_mirror: until scripts/init.sh makes .env, perhaps as the checkout's owner, who is to own data/ then.
+# remember_pip_mirror: until scripts/init.sh makes .env. data/ gets the checkout's owner, who may run init.sh.
 remember_pip_mirror() {
     if holds "$PIP_MIRROR" "$MIRROR_PIP"; then
         already "$MIRROR_PIP"

@@ -96,7 +96,7 @@ def test_it_refuses_what_it_was_not_made_for_and_changes_nothing(machine: BareMa
     refuses(machine.provision("--timezone", "Mars/Olympus", check=False), "no such time zone", 2)
     refuses(machine.provision("--mirror-pip", "https://me:secret@index.example/", check=False), "without user", 2)
     refuses(machine.provision("--mirror-registry", "https://registry.example/path", check=False), "no path", 2)
-    refuses(machine.provision("--ssh-port", "70000", check=False), "a port is a number", 2)
+    refuses(machine.provision("--ssh-port", "70000", check=False), "a port must be a number", 2)
     assert machine.files() == before
     for name, version in (("fedora", "42"), ("debian", "11"), ("ubuntu", "25.04")):
         other = f'sed -i "s/^ID=.*/ID={name}/; s/^VERSION_ID=.*/VERSION_ID={version}/" /tmp/other'
