@@ -212,13 +212,6 @@ def test_wrong_usage_is_told_with_status_2(
     assert len(done.stderr.splitlines()) == 1
 
 
-@pytest.mark.parametrize("script", ["deploy", "issue"])
-def test_help_is_the_comment_at_the_head(checkout: Path, script: str) -> None:
-    shown = run(checkout / f"scripts/{script}-certificate.sh", "--help", cwd="/").stdout
-    assert f"scripts/{script}-certificate.sh" in shown
-    assert "set -euo" not in shown
-
-
 def test_without_certbot_issue_says_what_to_install(checkout: Path, tmp_path: Path) -> None:
     tools = Path(path_with_neither_docker_nor_certbot(tmp_path))
     script = checkout / "scripts/issue-certificate.sh"

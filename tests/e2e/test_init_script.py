@@ -300,9 +300,3 @@ def test_wrong_arguments_are_refused_with_one_line(checkout: Path, arguments: li
 def test_a_name_that_is_none_is_refused_before_anything_is_made(checkout: Path, ports: list[str]) -> None:
     refuses(init(checkout, *ports, "--domain", "1.2.3.999"), "is each --domain a host name or an IP address?")
     assert not (checkout / "secrets").exists()
-
-
-def test_help_goes_to_standard_output(checkout: Path) -> None:
-    done = init(checkout, "--help")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "--https-port PORT" in done.stdout

@@ -1,4 +1,4 @@
-"""scripts/migrate-to.sh over a real sshd, into another folder of this very machine: nothing acknowledged is lost."""
+"""scripts/migrate-to.sh over a real sshd, into another folder of this machine, loses nothing that was acknowledged."""
 
 import os
 import shutil
@@ -31,15 +31,15 @@ UsePAM no
 PasswordAuthentication no
 PermitRootLogin yes
 """
-# What a slow server does: it gets ready, and then there is no end to it.
+# A slow server: it is prepared, and then the import does not end.
 SLOW_IMPORT = "#!/bin/sh\ncase $1 in --prepare) cat >/dev/null; exit 0 ;; esac\nexec sleep 60\n"
-# What a broken server does: it gets ready, and fails when it counts.
+# A broken server: it is prepared, and then the import fails.
 BROKEN_IMPORT = "#!/bin/sh\ncat >/dev/null\ncase $1 in --prepare) exit 0 ;; esac\necho 'the disk broke' >&2\nexit 1\n"
 
 
 @dataclass(frozen=True)
-class Door:
-    """The way into the other server."""
+class SshServer:
+    """The SSH server of the new machine."""
 
     port: int
     folder: Path
@@ -55,7 +55,7 @@ class Door:
 
 
 @pytest.fixture(scope="module")
-def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
+def ssh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SshServer]:
     folder, port = tmp_path_factory.mktemp("sshd"), quiet_port()
     for name in ("host", "user"):
         run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / name)
@@ -68,7 +68,7 @@ def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
         process = subprocess.Popen((sshd, "-D", "-e", "-f", folder / "config"), stderr=log)
     try:
         wait_for(lambda: "Server listening" in (folder / "log").read_text() or process.poll() is not None)
-        yield Door(port, folder)
+        yield SshServer(port, folder)
     finally:
         process.terminate()
         process.wait()
@@ -86,7 +86,7 @@ def old(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 
 class Customers(threading.Thread):
-    """They activate one card after the other on a server until told to stop, and then open it again and again."""
+    """Customers who activate one card after the other on a server, and then verify again, until told to stop."""
 
     def __init__(self, stack: Stack) -> None:
         super().__init__()
@@ -131,20 +131,22 @@ class Customers(threading.Thread):
         self.join()
 
 
-def migrate(old: Stack, door: Door, *options: str | Path) -> subprocess.CompletedProcess[str]:
-    return old.script("migrate-to.sh", "root@127.0.0.1", *door.options(), *options, check=False)
+def migrate(old: Stack, ssh: SshServer, *options: str | Path) -> subprocess.CompletedProcess[str]:
+    return old.script("migrate-to.sh", "root@127.0.0.1", *ssh.options(), *options, check=False)
 
 
-def test_a_server_that_will_not_do_is_refused_while_this_one_serves_on(old: Stack, door: Door, tmp_path: Path) -> None:
+def test_an_unsuitable_server_is_refused_while_this_one_keeps_serving(
+    old: Stack, ssh: SshServer, tmp_path: Path
+) -> None:
     started = old.inspect("app")["State"]["StartedAt"]
     (tmp_path / "theirs").write_text("something else")
-    taken = migrate(old, door, "--directory", tmp_path)
+    taken = migrate(old, ssh, "--directory", tmp_path)
     assert taken.returncode == 1
     assert "is not empty, and no checkout of Kadun" in taken.stderr
     copy_checkout(tmp_path / "older")
     for migration in (tmp_path / "older/app/storage/migrations").glob("[0-9]*.py"):
         migration.rename(migration.with_name("0000_before.py"))
-    older = migrate(old, door, "--directory", tmp_path / "older")
+    older = migrate(old, ssh, "--directory", tmp_path / "older")
     assert older.returncode == 1
     assert "is older than here" in older.stderr
     nobody = old.script("migrate-to.sh", "root@127.0.0.1", "--ssh-port", str(quiet_port()), check=False)
@@ -153,12 +155,12 @@ def test_a_server_that_will_not_do_is_refused_while_this_one_serves_on(old: Stac
     assert old.inspect("app")["State"]["StartedAt"] == started
 
 
-def test_when_the_import_fails_over_there_this_server_serves_again(old: Stack, door: Door, tmp_path: Path) -> None:
+def test_after_a_failed_import_this_server_serves_again(old: Stack, ssh: SshServer, tmp_path: Path) -> None:
     copy_checkout(tmp_path / "broken")
     (tmp_path / "broken/scripts/import.sh").write_text(BROKEN_IMPORT)
     customers = Customers(old)
     customers.start()
-    failed = migrate(old, door, "--directory", tmp_path / "broken")
+    failed = migrate(old, ssh, "--directory", tmp_path / "broken")
     customers.finish()
     assert failed.returncode == 1
     assert "the disk broke" in failed.stderr
@@ -169,21 +171,21 @@ def test_when_the_import_fails_over_there_this_server_serves_again(old: Stack, d
 
 
 class Move:
-    """migrate-to.sh, under way: this server has stopped serving."""
+    """migrate-to.sh, running: this server has stopped serving."""
 
-    def __init__(self, old: Stack, door: Door, log: Path, *options: str | Path) -> None:
-        command = (old.folder / "scripts/migrate-to.sh", "root@127.0.0.1", *door.options(), *options)
+    def __init__(self, old: Stack, ssh: SshServer, log: Path, *options: str | Path) -> None:
+        command = (old.folder / "scripts/migrate-to.sh", "root@127.0.0.1", *ssh.options(), *options)
         self._log = log  # a file: ssh's own child keeps what it was given open for a while
         with log.open("w") as file:
             self.process = subprocess.Popen(command, stdout=file, stderr=file, start_new_session=True)
         wait_for(lambda: old.inspect("app")["State"]["Status"] == "exited" or self.process.poll() is not None, 120)
 
     def kill(self, number: signal.Signals) -> None:
-        """As a terminal or the kernel does it: all that belong to it get the signal."""
+        """Send a signal to the whole process group, as a terminal does."""
         os.killpg(self.process.pid, number)
 
     def end(self) -> str:
-        """What it has said, once it has ended."""
+        """Wait for its end and return its output."""
         self.process.wait(120)
         return self._log.read_text()
 
@@ -195,8 +197,8 @@ def slow(tmp_path: Path) -> Path:
     return tmp_path / "slow"
 
 
-def test_ctrl_c_brings_this_server_back(old: Stack, door: Door, slow: Path) -> None:
-    moving = Move(old, door, slow / "log", "--directory", slow)
+def test_ctrl_c_brings_this_server_back(old: Stack, ssh: SshServer, slow: Path) -> None:
+    moving = Move(old, ssh, slow / "log", "--directory", slow)
     moving.kill(signal.SIGINT)
     assert "The move failed; this server serves again" in moving.end()
     assert moving.process.returncode == 130
@@ -204,8 +206,8 @@ def test_ctrl_c_brings_this_server_back(old: Stack, door: Door, slow: Path) -> N
     assert old.verify(card, f"pc of {card}")["code"] == "OK"
 
 
-def test_after_a_power_cut_it_serves_only_when_told(old: Stack, door: Door, slow: Path) -> None:
-    moving = Move(old, door, slow / "log", "--directory", slow)
+def test_after_a_power_cut_it_serves_only_when_told(old: Stack, ssh: SshServer, slow: Path) -> None:
+    moving = Move(old, ssh, slow / "log", "--directory", slow)
     moving.kill(signal.SIGKILL)
     moving.end()
     moved = f"The service moved to root@127.0.0.1:{slow} at "
@@ -222,15 +224,15 @@ def test_after_a_power_cut_it_serves_only_when_told(old: Stack, door: Door, slow
     assert old.verify(number, f"pc of {number}")["code"] == "OK"
 
 
-def cut_off(door: Door) -> None:
-    """Ends the sessions of sshd, as a lost connection does."""
-    server = (door.folder / "pid").read_text().strip()
+def cut_off(ssh: SshServer) -> None:
+    """End the sessions of sshd, as a lost connection does."""
+    server = (ssh.folder / "pid").read_text().strip()
     for pid in run("ps", "--ppid", server, "-o", "pid=").stdout.split():
         os.kill(int(pid), signal.SIGKILL)
 
 
-def test_the_whole_house_moves_at_the_second_try_and_no_acknowledged_activation_is_lost(
-    old: Stack, door: Door, tmp_path_factory: pytest.TempPathFactory
+def test_the_second_attempt_moves_everything_and_loses_no_acknowledged_activation(
+    old: Stack, ssh: SshServer, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     new = Stack(tmp_path_factory.mktemp("elsewhere") / "not yet there")
     shutil.rmtree(new.folder)
@@ -241,15 +243,15 @@ def test_the_whole_house_moves_at_the_second_try_and_no_acknowledged_activation_
         customers.start()
         ports = ("--http-port", str(new.http_port), "--https-port", str(new.https_port))
         there = ("--directory", new.folder, "--project", new.project, *ports)
-        first = Move(old, door, tmp_path_factory.mktemp("first") / "log", *there)
+        first = Move(old, ssh, tmp_path_factory.mktemp("first") / "log", *there)
         wait_for(lambda: (new.folder / "data/.arrived").exists() or first.process.poll() is not None, 120)
-        cut_off(door)
+        cut_off(ssh)
         assert "The move failed; this server serves again" in first.end()
         seen = len(customers.acknowledged)
         wait_for(lambda: len(customers.acknowledged) > seen + 3)
         # The import over there may go on without us, and it is one at a time.
         wait_for(lambda: run("flock", "-n", new.folder / "scripts", "true", check=False).returncode == 0, 120)
-        moved = migrate(old, door, *there)
+        moved = migrate(old, ssh, *there)
         assert moved.returncode == 0, moved.stderr
         assert new.sql("backup", "SELECT string_agg(datname, ' ') FROM pg_database WHERE datname ~ 'kadun'") == "kadun"
         asked = len(customers.statuses)
@@ -258,7 +260,7 @@ def test_the_whole_house_moves_at_the_second_try_and_no_acknowledged_activation_
         assert not customers.strange
         assert "Point the DNS records (A, AAAA) of kadun.test at the new server" in moved.stdout
         assert set(customers.statuses) == {200, 503}
-        assert set(customers.statuses[-10:]) == {503}, "the old one is on leave"
+        assert set(customers.statuses[-10:]) == {503}, "the old server answers 503"
         # One that the old server still served beside the new one would be missing here.
         arrived = set(new.sql("backup", "SELECT id FROM card WHERE is_activated").split())
         assert set(customers.acknowledged) <= arrived

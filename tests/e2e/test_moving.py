@@ -1,4 +1,4 @@
-"""Moving house: scripts/export.sh here, scripts/import.sh into a second stack beside it, and nobody notices."""
+"""scripts/export.sh and scripts/import.sh move a service into a second stack, unnoticed by its customers."""
 
 import hashlib
 import os
@@ -33,20 +33,20 @@ PASSPHRASE = "correct horse battery"  # as typed
 
 
 @dataclass(frozen=True)
-class Departure:
-    """The old server: exported twice, once for each way of encrypting, and as it was then."""
+class OldServer:
+    """The old server, exported with a passphrase and to a recipient."""
 
     stack: Stack
     program: Program
     opened: dict[str, object]
-    locked: Path  # by the passphrase
+    locked: Path  # with the passphrase
     sealed: Path  # to the recipient of `identity`
     identity: Path
 
 
 @pytest.fixture(scope="module")
-def departure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Departure]:
-    folder = tmp_path_factory.mktemp("departure")
+def old_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OldServer]:
+    folder = tmp_path_factory.mktemp("old_server")
     stack = Stack(tmp_path_factory.mktemp("old"))
     try:
         stack.init_anew("kadun.test")
@@ -71,25 +71,25 @@ def departure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Departure]:
         export = [stack.folder / "scripts/export.sh", "-o", locked, "--passphrase"]
         status, shown = type_at(export, [PASSPHRASE, PASSPHRASE])
         assert status == 0, shown
-        yield Departure(stack, program, first, locked, sealed, identity)
+        yield OldServer(stack, program, first, locked, sealed, identity)
     finally:
         stack.remove()
 
 
 @pytest.fixture(scope="module")
-def arrival(tmp_path_factory: pytest.TempPathFactory, departure: Departure) -> Iterator[Stack]:
-    """The new server, brought up by an import that was killed halfway and run again, the old one still running."""
+def new_server(tmp_path_factory: pytest.TempPathFactory, old_server: OldServer) -> Iterator[Stack]:
+    """Import into the new server; the import was killed halfway and is run again, while the old server runs on."""
     stack = Stack(tmp_path_factory.mktemp("new"))
     try:
         options = ("--project", stack.project, "--http-port", str(stack.http_port))
         command = [
             stack.folder / "scripts/import.sh",
-            departure.locked,
+            old_server.locked,
             *options,
             "--https-port",
             str(stack.https_port),
         ]
-        killed_once_it_has_placed_the_secrets(stack, departure)
+        killed_once_it_has_placed_the_secrets(stack, old_server)
         status, shown = type_at([str(word) for word in command], [PASSPHRASE])
         assert status == 0, shown
         assert "card 1, client 1" in shown
@@ -98,9 +98,9 @@ def arrival(tmp_path_factory: pytest.TempPathFactory, departure: Departure) -> I
         stack.remove()
 
 
-def killed_once_it_has_placed_the_secrets(stack: Stack, departure: Departure) -> None:
+def killed_once_it_has_placed_the_secrets(stack: Stack, old_server: OldServer) -> None:
     ports = ("--http-port", str(stack.http_port), "--https-port", str(stack.https_port))
-    command = [stack.folder / "scripts/import.sh", departure.sealed, "--identity", departure.identity]
+    command = [stack.folder / "scripts/import.sh", old_server.sealed, "--identity", old_server.identity]
     process = subprocess.Popen(
         [*command, "--project", stack.project, *ports],
         stdout=subprocess.DEVNULL,
@@ -108,28 +108,26 @@ def killed_once_it_has_placed_the_secrets(stack: Stack, departure: Departure) ->
         cwd="/",
     )
     key = stack.folder / "secrets/kernal_data_key"
-    expected = (departure.stack.folder / "secrets/kernal_data_key").read_bytes()
+    expected = (old_server.stack.folder / "secrets/kernal_data_key").read_bytes()
     wait_for(lambda: (key.exists() and key.read_bytes() == expected) or process.poll() is not None, 120)
     assert process.poll() is None
     os.killpg(process.pid, signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
 
 
-def test_a_client_with_pinned_keys_opens_its_card_at_the_new_place_unchanged(
-    departure: Departure, arrival: Stack
-) -> None:
-    before = departure.stack.cardctl("card", "show", departure.program.card, "--format", "json")
-    assert arrival.cardctl("card", "show", departure.program.card, "--format", "json") == before
-    opened = departure.program.open_on(arrival)
-    assert opened == departure.opened | {"activated": False}
+def test_a_client_with_pinned_keys_is_served_by_the_new_server(old_server: OldServer, new_server: Stack) -> None:
+    before = old_server.stack.cardctl("card", "show", old_server.program.card, "--format", "json")
+    assert new_server.cardctl("card", "show", old_server.program.card, "--format", "json") == before
+    opened = old_server.program.open_on(new_server)
+    assert opened == old_server.opened | {"activated": False}
     assert opened["core"] == CORE_DATA
-    after = arrival.cardctl("card", "show", departure.program.card, "--format", "json")
+    after = new_server.cardctl("card", "show", old_server.program.card, "--format", "json")
     assert after["card"] == before["card"]
     assert after["client"] | {"requested_at": None} == before["client"] | {"requested_at": None}
 
 
-def test_every_row_has_arrived_and_passwords_have_not(departure: Departure, arrival: Stack) -> None:
-    old, new = departure.stack, arrival
+def test_every_row_is_moved_and_passwords_are_not(old_server: OldServer, new_server: Stack) -> None:
+    old, new = old_server.stack, new_server
     journal = ("events", "--format", "json")
     assert new.cardctl(*journal) == old.cardctl(*journal)
     assert new.sql("backup", "SELECT * FROM card") == old.sql("backup", "SELECT * FROM card")
@@ -137,77 +135,77 @@ def test_every_row_has_arrived_and_passwords_have_not(departure: Departure, arri
         assert (new.folder / "secrets" / secret).read_bytes() != (old.folder / "secrets" / secret).read_bytes()
 
 
-def test_settings_arrive_and_what_is_a_machines_own_stays(departure: Departure, arrival: Stack) -> None:
-    old, new = ((stack.folder / ".env").read_text() for stack in (departure.stack, arrival))
+def test_settings_are_taken_over_except_those_of_the_machine(old_server: OldServer, new_server: Stack) -> None:
+    old, new = ((stack.folder / ".env").read_text() for stack in (old_server.stack, new_server))
     own = ("COMPOSE_PROJECT_NAME", "KADUN_HTTP_PORT", "KADUN_HTTPS_PORT", "KADUN_APP_IMAGE")
     taken_over = [{line for line in text.splitlines() if not line.startswith((*own, "#"))} for text in (old, new)]
     assert taken_over[0] == taken_over[1]
-    for line in (f"COMPOSE_PROJECT_NAME={arrival.project}", f"KADUN_HTTPS_PORT={arrival.https_port}"):
+    for line in (f"COMPOSE_PROJECT_NAME={new_server.project}", f"KADUN_HTTPS_PORT={new_server.https_port}"):
         assert f"\n{line}\n" in new
 
 
-def test_files_arrive_with_the_owners_and_modes_that_the_service_needs(departure: Departure, arrival: Stack) -> None:
+def test_files_have_the_owners_and_modes_that_the_service_needs(old_server: OldServer, new_server: Stack) -> None:
     for name in ("secrets/kernal_data_key", "data/keys/keyring.json", "https_certificates/privkey.pem"):
-        old, new = departure.stack.folder / name, arrival.folder / name
+        old, new = old_server.stack.folder / name, new_server.folder / name
         assert new.read_bytes() == old.read_bytes()
         assert (new.stat().st_mode, new.stat().st_uid) == (old.stat().st_mode, old.stat().st_uid)
         assert stat.S_IMODE(new.stat().st_mode) == 0o600
     for folder in ("data/files", "data/functions"):
         old, new = (
             {path.name: path.read_bytes() for path in (stack.folder / folder).glob("[!.]*")}
-            for stack in (departure.stack, arrival)
+            for stack in (old_server.stack, new_server)
         )
         assert old == new != {}
-    uid = (arrival.folder / "data/keys").stat().st_uid
-    for path in (arrival.folder / "data/files", *(arrival.folder / "data/files").iterdir()):
+    uid = (new_server.folder / "data/keys").stat().st_uid
+    for path in (new_server.folder / "data/files", *(new_server.folder / "data/files").iterdir()):
         assert (path.stat().st_uid, path.stat().st_mode & 0o044) == (uid, 0o044), "nginx is another user"
-    assert not (arrival.folder / "data/files/.adding-now").exists()
-    assert list((arrival.folder / "data").glob(".import*")) == [], "no secret lies about"
-    kept = [file.read_bytes() for file in (arrival.folder / "data").glob(".replaced-*/secrets/kernal_data_key")]
+    assert not (new_server.folder / "data/files/.adding-now").exists()
+    assert list((new_server.folder / "data").glob(".import*")) == [], "no secret lies about"
+    kept = [file.read_bytes() for file in (new_server.folder / "data").glob(".replaced-*/secrets/kernal_data_key")]
     assert len(set(kept)) == 2, "the key that this server had made for itself, and the one of the killed import"
 
 
-def test_a_service_with_data_is_never_overwritten(departure: Departure, arrival: Stack) -> None:
-    arrival.new_card()
-    before, ring = contents(arrival), (arrival.folder / "data/keys/keyring.json").stat()
-    again = arrival.script("import.sh", departure.sealed, "--identity", departure.identity, check=False)
+def test_a_service_with_data_is_never_overwritten(old_server: OldServer, new_server: Stack) -> None:
+    new_server.new_card()
+    before, ring = contents(new_server), (new_server.folder / "data/keys/keyring.json").stat()
+    again = new_server.script("import.sh", old_server.sealed, "--identity", old_server.identity, check=False)
     assert again.returncode == 1, again.stdout
     assert again.stderr.count("\n") == 1
     assert "The service here has data and will not be overwritten" in again.stderr
-    assert contents(arrival) == before
-    assert (arrival.folder / "data/keys/keyring.json").stat() == ring
-    departure.program.open_on(arrival)
+    assert contents(new_server) == before
+    assert (new_server.folder / "data/keys/keyring.json").stat() == ring
+    old_server.program.open_on(new_server)
 
 
-def test_its_files_and_functions_serve_at_the_new_place(departure: Departure, arrival: Stack, tmp_path: Path) -> None:
-    client = departure.program.client_of(arrival)
+def test_files_and_functions_work_on_the_new_server(old_server: OldServer, new_server: Stack, tmp_path: Path) -> None:
+    client = old_server.program.client_of(new_server)
     client.download("带空格 licensed.bin", tmp_path / "here")
     assert (tmp_path / "here").read_bytes() == LICENSED
     assert client.execute("版本", {}) == "1.0", "what it requires was installed anew"
     (tmp_path / "here").write_bytes(b"a new version")
-    arrival.script("cardctl", "file", "add", "--name", "带空格 licensed.bin", tmp_path / "here")
+    new_server.script("cardctl", "file", "add", "--name", "带空格 licensed.bin", tmp_path / "here")
 
 
 def test_a_damaged_or_foreign_bundle_is_refused_before_anything_is_changed(
-    departure: Departure, tmp_path: Path
+    old_server: OldServer, tmp_path: Path
 ) -> None:
     fresh, bundle = tmp_path / "fresh", tmp_path / "bundle"
     copy_checkout(fresh)
-    whole = departure.sealed.read_bytes()
+    whole = old_server.sealed.read_bytes()
     middle = len(whole) // 2
     flipped = whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :]
-    plain = subprocess.run(("age", "-d", "-i", departure.identity, departure.sealed), capture_output=True, check=True)
+    plain = subprocess.run(("age", "-d", "-i", old_server.identity, old_server.sealed), capture_output=True, check=True)
     altered = plain.stdout.replace(b"KADUN_RATE=10", b"KADUN_RATE=99")
     assert altered != plain.stdout
     stranger = tmp_path / "stranger"
     run("age-keygen", "-o", stranger)
     for content, identity, complaint in (
-        (whole[:middle], departure.identity, "Cannot decrypt the bundle, or it is cut off"),
-        (flipped, departure.identity, "Cannot decrypt the bundle, or it is cut off"),
+        (whole[:middle], old_server.identity, "Cannot decrypt the bundle, or it is cut off"),
+        (flipped, old_server.identity, "Cannot decrypt the bundle, or it is cut off"),
         (whole, stranger, "Cannot decrypt the bundle"),
-        (altered, departure.identity, "a checksum does not match"),
-        (plain.stdout[: len(plain.stdout) // 2], departure.identity, "damaged or cut off"),
-        (b"", departure.identity, "damaged or cut off"),
+        (altered, old_server.identity, "a checksum does not match"),
+        (plain.stdout[: len(plain.stdout) // 2], old_server.identity, "damaged or cut off"),
+        (b"", old_server.identity, "damaged or cut off"),
     ):
         bundle.write_bytes(content)
         refused = run(fresh / "scripts/import.sh", bundle, "--identity", identity, check=False, cwd="/")
@@ -216,13 +214,13 @@ def test_a_damaged_or_foreign_bundle_is_refused_before_anything_is_changed(
         assert not (fresh / ".env").exists()
         assert not (fresh / "secrets").exists()
         assert list((fresh / "data").iterdir()) == []
-    status, shown = type_at([fresh / "scripts/import.sh", departure.locked], ["wrong"])
+    status, shown = type_at([fresh / "scripts/import.sh", old_server.locked], ["wrong"])
     assert status == 1
     assert "is it the right passphrase" in shown
 
 
-def test_an_export_is_never_left_unencrypted_or_half_written(departure: Departure, tmp_path: Path) -> None:
-    stack, bundle = departure.stack, tmp_path / "bundle"
+def test_an_export_is_never_left_unencrypted_or_half_written(old_server: OldServer, tmp_path: Path) -> None:
+    stack, bundle = old_server.stack, tmp_path / "bundle"
     undecided = stack.script("export.sh", "-o", bundle, check=False)
     assert undecided.returncode == 2
     assert "Say how to encrypt" in undecided.stderr
@@ -234,8 +232,8 @@ def test_an_export_is_never_left_unencrypted_or_half_written(departure: Departur
         redirected = subprocess.run(command, stdout=file, stderr=subprocess.PIPE, check=False)
     assert redirected.returncode == 1
     assert bundle.read_bytes() == b""
-    recipient = run("age-keygen", "-y", departure.identity).stdout.strip()
-    kept = stack.script("export.sh", "-o", departure.sealed, "--recipient", recipient, check=False)
+    recipient = run("age-keygen", "-y", old_server.identity).stdout.strip()
+    kept = stack.script("export.sh", "-o", old_server.sealed, "--recipient", recipient, check=False)
     assert kept.returncode == 1
     assert "exists already" in kept.stderr
     run("mount", "-t", "tmpfs", "-o", "size=8k", "none", tmp_path)
@@ -249,35 +247,35 @@ def test_an_export_is_never_left_unencrypted_or_half_written(departure: Departur
     assert list((stack.folder / "data").glob(".export*")) == []
 
 
-def test_an_export_names_the_files_whose_bytes_are_lost(departure: Departure, tmp_path: Path) -> None:
-    blob = departure.stack.folder / "data/files" / hashlib.sha256(LICENSED).hexdigest()
-    recipient = run("age-keygen", "-y", departure.identity).stdout.strip()
+def test_an_export_names_the_files_whose_bytes_are_lost(old_server: OldServer, tmp_path: Path) -> None:
+    blob = old_server.stack.folder / "data/files" / hashlib.sha256(LICENSED).hexdigest()
+    recipient = run("age-keygen", "-y", old_server.identity).stdout.strip()
     blob.rename(tmp_path / "aside")
     try:
-        done = departure.stack.script("export.sh", "-o", tmp_path / "bundle", "--recipient", recipient)
+        done = old_server.stack.script("export.sh", "-o", tmp_path / "bundle", "--recipient", recipient)
     finally:
         (tmp_path / "aside").rename(blob)
     assert done.stderr.rstrip().endswith("add them again: 带空格 licensed.bin")
     assert done.stderr.count("\n") == 1
 
 
-DEAF = """#!/bin/bash
-# An engine whose database starts and then answers nothing.
+SILENT = """#!/bin/bash
+# An engine whose database starts and then does not answer.
 [[ $1 == compose && $2 == exec ]] || exit 0
 echo 'no space left on device' >&2
 exit 1
 """
 
 
-def test_a_database_that_cannot_be_asked_is_not_taken_for_an_empty_one(departure: Departure, tmp_path: Path) -> None:
+def test_a_database_that_cannot_be_asked_is_not_taken_for_an_empty_one(old_server: OldServer, tmp_path: Path) -> None:
     fresh = Stack(tmp_path / "fresh")
     fresh.init_anew()
     (fresh.folder / "data/keys/keyring.json").write_text("what programs in the field believe")
-    (tmp_path / "docker").write_text(DEAF)
+    (tmp_path / "docker").write_text(SILENT)
     (tmp_path / "docker").chmod(0o755)
     keys = ("data/keys/keyring.json", "secrets/kernal_data_key", "secrets/owner_url")
     before = [(fresh.folder / name).read_bytes() for name in keys]
-    command = (fresh.folder / "scripts/import.sh", departure.sealed, "--identity", departure.identity)
+    command = (fresh.folder / "scripts/import.sh", old_server.sealed, "--identity", old_server.identity)
     refused = run(*command, check=False, env=os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"})
     assert refused.returncode == 1
     assert "Database kadun cannot be read; nothing was changed" in refused.stderr
@@ -285,21 +283,13 @@ def test_a_database_that_cannot_be_asked_is_not_taken_for_an_empty_one(departure
     shutil.rmtree(fresh.folder)
 
 
-def test_another_checkouts_project_is_never_taken_over(departure: Departure, tmp_path: Path) -> None:
+def test_another_checkouts_project_is_never_taken_over(old_server: OldServer, tmp_path: Path) -> None:
     copy_checkout(tmp_path / "fresh")
-    free = ("--http-port", str(departure.stack.http_port + 1), "--https-port", str(departure.stack.https_port + 1))
-    command = (tmp_path / "fresh/scripts/import.sh", departure.sealed, "--identity", departure.identity, *free)
+    free = ("--http-port", str(old_server.stack.http_port + 1), "--https-port", str(old_server.stack.https_port + 1))
+    command = (tmp_path / "fresh/scripts/import.sh", old_server.sealed, "--identity", old_server.identity, *free)
     refused = run(*command, check=False)
     assert refused.returncode == 1
-    assert f"Project {departure.stack.project} runs from {departure.stack.folder}" in refused.stderr
+    assert f"Project {old_server.stack.project} runs from {old_server.stack.folder}" in refused.stderr
     assert not (tmp_path / "fresh/.env").exists()
     shutil.rmtree(tmp_path / "fresh")
-    departure.program.open_on(departure.stack)
-
-
-@pytest.mark.parametrize("script", ["export.sh", "import.sh", "migrate-to.sh", "upgrade.sh"])
-def test_help_is_given_and_an_unknown_argument_refused(departure: Departure, script: str) -> None:
-    assert f"scripts/{script}" in departure.stack.script(script, "--help").stdout
-    unknown = departure.stack.script(script, "--nonsense", check=False)
-    assert unknown.returncode == 2
-    assert "unknown argument: --nonsense" in unknown.stderr
+    old_server.program.open_on(old_server.stack)

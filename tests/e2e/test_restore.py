@@ -1,4 +1,4 @@
-"""From a dead machine to a serving one: a backup taken under load, restored into a stack that never ran."""
+"""scripts/restore.sh: a backup taken under load is restored into a stack that never ran."""
 
 import json
 import os
@@ -19,20 +19,20 @@ from tests.support.stack import Stack, run
 pytestmark = [pytest.mark.containers, pytest.mark.long, pytest.mark.timeout(900)]
 
 TABLES = ("card", "client")
-MEDDLER = """#!/bin/bash
-# Stands before the engine: one command is carried out in full, and the script is told that it failed.
+FAILS_AFTERWARDS = """#!/bin/bash
+# Replaces docker: one command is carried out, and the script is told that it failed.
 [[ "$*" == {when} && ! -e {folder}/done ]] || exec {docker} "$@"
 {docker} "$@" >/dev/null || exit
 touch {folder}/done
 until [[ -e {folder}/go ]]; do read -rt 0.05 <> <(:) || :; done
 exit 1
 """
-MEDDLINGS = {"the exchange": "*'RENAME TO'*before_restore*", "the start": "'compose up --detach --wait'"}
+COMMANDS = {"the exchange": "*'RENAME TO'*before_restore*", "the start": "'compose up --detach --wait'"}
 
 
 @dataclass
-class House:
-    """A stack that serves, and an empty one beside it that takes its backups in."""
+class Servers:
+    """A stack that serves, and an empty one into which its backups are restored."""
 
     old: Backups
     new: Backups
@@ -40,12 +40,12 @@ class House:
     acknowledged: list[str]
 
     def restore(self, file: Path, *options: str | Path) -> str:
-        """What restore.sh says in the new house."""
+        """Return what restore.sh prints on the new server."""
         return str(self.new.script("restore.sh", *options, file).stdout)
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
     old, new = Stack(tmp_path_factory.mktemp("old")), Stack(tmp_path_factory.mktemp("new"))
     try:
         for stack in (old, new):
@@ -61,25 +61,25 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
             acknowledged = list(customers.acknowledged)
             backup = backups.take()
             wait_for(lambda: len(customers.acknowledged) >= len(acknowledged) + 40)
-        yield House(backups, Backups(new), backup, acknowledged)
+        yield Servers(backups, Backups(new), backup, acknowledged)
     finally:
         old.remove()
         new.remove()
 
 
 @pytest.fixture(scope="module")
-def restored(house: House) -> House:
-    """After the first restore, into a stack in which `docker compose up` never ran."""
-    (house.new.stack.folder / "data/postgres").rmdir()  # as if what was in it had been moved away
-    refused = house.new.script("restore.sh", house.backup, check=False)
+def restored(servers: Servers) -> Servers:
+    """Restore for the first time, into a stack in which `docker compose up` never ran."""
+    (servers.new.stack.folder / "data/postgres").rmdir()  # as if what was in it had been moved away
+    refused = servers.new.script("restore.sh", servers.backup, check=False)
     assert refused.returncode == 1
     assert "put data/keys/ and secrets/kernal_data_key back first" in refused.stderr
     for name in ("data/keys", "secrets/kernal_data_key"):
-        run("cp", "-aT", house.old.stack.folder / name, house.new.stack.folder / name)
-    said = house.restore(house.backup)
+        run("cp", "-aT", servers.old.stack.folder / name, servers.new.stack.folder / name)
+    said = servers.restore(servers.backup)
     assert "已恢复 restored" in said
-    assert databases(house.new) == {"kadun"}
-    return house
+    assert databases(servers.new) == {"kadun"}
+    return servers
 
 
 def rows(backups: Backups, table: str) -> list[str]:
@@ -87,7 +87,7 @@ def rows(backups: Backups, table: str) -> list[str]:
 
 
 def rows_in(backups: Backups, file: Path, table: str) -> list[str]:
-    """What a dump holds of a table."""
+    """Return the rows of a table in a backup's dump."""
     command = (
         "docker",
         "compose",
@@ -118,7 +118,7 @@ def manifest(file: Path) -> dict[str, Any]:
     return read
 
 
-def test_every_activation_acknowledged_before_the_dump_is_in_the_empty_stack(restored: House) -> None:
+def test_every_activation_acknowledged_before_the_backup_is_restored(restored: Servers) -> None:
     activated = set(restored.new.stack.sql("owner", "SELECT id FROM card WHERE is_activated").split())
     assert len(restored.acknowledged) >= 40
     assert activated >= set(restored.acknowledged)
@@ -131,18 +131,18 @@ def test_every_activation_acknowledged_before_the_dump_is_in_the_empty_stack(res
 
 
 @pytest.mark.parametrize("table", TABLES)
-def test_the_tables_are_the_dumps_row_for_row(restored: House, table: str) -> None:
+def test_the_tables_are_the_dumps_row_for_row(restored: Servers, table: str) -> None:
     dumped = rows_in(restored.old, restored.backup, table)
     assert len(dumped) >= 40
     assert rows(restored.new, table) == sorted(dumped)
 
 
-def test_a_customer_goes_on_where_it_was(restored: House) -> None:
+def test_a_customer_is_still_bound(restored: Servers) -> None:
     card = restored.acknowledged[0]
     assert restored.new.stack.verify(card, f"pc of {card}")["code"] == "OK"
 
 
-def test_the_restored_service_has_its_rights_and_no_more(restored: House) -> None:
+def test_the_restored_service_has_its_rights_and_no_more(restored: Servers) -> None:
     assert restored.new.take().exists()
     for statement in ("DROP TABLE card", "CREATE TABLE mine ()", "UPDATE event SET kind = 'x'"):
         refused = restored.new.stack.as_role("app", "psql", "-X", "-c", statement, check=False)
@@ -150,7 +150,7 @@ def test_the_restored_service_has_its_rights_and_no_more(restored: House) -> Non
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_damaged_backup_is_refused(restored: House, tmp_path: Path, fault: str) -> None:
+def test_a_damaged_backup_is_refused(restored: Servers, tmp_path: Path, fault: str) -> None:
     file = Path(shutil.copy(restored.backup, tmp_path))
     damage(file, fault)
     before = restored.new.stack.inspect("app")["State"]["StartedAt"], databases(restored.new)
@@ -159,7 +159,7 @@ def test_a_damaged_backup_is_refused(restored: House, tmp_path: Path, fault: str
     assert (restored.new.stack.inspect("app")["State"]["StartedAt"], databases(restored.new)) == before
 
 
-def test_a_backup_whose_rows_are_not_those_of_its_manifest_is_refused(restored: House, tmp_path: Path) -> None:
+def test_a_backup_whose_rows_are_not_those_of_its_manifest_is_refused(restored: Servers, tmp_path: Path) -> None:
     altered, file = manifest(restored.backup), tmp_path / "altered.tar"
     altered["tables"]["client"][0] += 1
     (tmp_path / "manifest.json").write_text(json.dumps(altered))
@@ -171,7 +171,9 @@ def test_a_backup_whose_rows_are_not_those_of_its_manifest_is_refused(restored: 
         assert "What was restored differs from what was dumped: table client" in refused.stderr
 
 
-def test_an_encrypted_backup_replaces_what_is_there_which_is_kept_until_told(restored: House, tmp_path: Path) -> None:
+def test_an_encrypted_backup_is_restored_and_the_old_database_kept_until_dropped(
+    restored: Servers, tmp_path: Path
+) -> None:
     identity = tmp_path / "identity"
     run("age-keygen", "-o", identity)
     with restored.old.settings(KADUN_BACKUP_RECIPIENT=run("age-keygen", "-y", identity).stdout.strip()):
@@ -195,7 +197,7 @@ def test_an_encrypted_backup_replaces_what_is_there_which_is_kept_until_told(res
     assert databases(restored.new) == {"kadun"}
 
 
-def test_a_backup_that_the_service_cannot_start_on_leaves_the_old_database_serving(restored: House) -> None:
+def test_a_backup_that_the_service_cannot_start_on_leaves_the_old_database_serving(restored: Servers) -> None:
     file = with_schema(restored.old, "0000_")  # its tables are there, so that the migration fails
     before = {table: rows(restored.new, table) for table in TABLES}
     done = restored.new.script("restore.sh", file, check=False)
@@ -210,14 +212,14 @@ def test_a_backup_that_the_service_cannot_start_on_leaves_the_old_database_servi
     assert databases(restored.new) == {"kadun"}
 
 
-@pytest.mark.parametrize("what", MEDDLINGS)
-def test_what_was_cut_off_after_it_took_effect_is_undone_and_keeps_what_it_acknowledged(
-    restored: House, tmp_path: Path, what: str
+@pytest.mark.parametrize("what", COMMANDS)
+def test_an_interrupted_switch_is_undone_and_keeps_acknowledged_activations(
+    restored: Servers, tmp_path: Path, what: str
 ) -> None:
     stack = restored.new.stack
     before = {table: rows(restored.new, table) for table in TABLES}
     docker = run("sh", "-c", "command -v docker").stdout.strip()
-    (tmp_path / "docker").write_text(MEDDLER.format(docker=docker, folder=tmp_path, when=MEDDLINGS[what]))
+    (tmp_path / "docker").write_text(FAILS_AFTERWARDS.format(docker=docker, folder=tmp_path, when=COMMANDS[what]))
     (tmp_path / "docker").chmod(0o755)
     path = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
     restoring = subprocess.Popen(
@@ -244,7 +246,7 @@ def test_what_was_cut_off_after_it_took_effect_is_undone_and_keeps_what_it_ackno
     restored.new.script("restore.sh", "--drop-old")
 
 
-def test_a_restore_that_is_ended_halfway_changes_nothing(restored: House) -> None:
+def test_a_restore_that_is_ended_halfway_changes_nothing(restored: Servers) -> None:
     before = {table: rows(restored.new, table) for table in TABLES}
     restoring = restored.new.start("restore.sh", "--no-safety-dump", str(restored.backup))
     wait_for(lambda: any(name.startswith("kadun_restoring_") for name in databases(restored.new)))
@@ -255,7 +257,7 @@ def test_a_restore_that_is_ended_halfway_changes_nothing(restored: House) -> Non
     assert {table: rows(restored.new, table) for table in TABLES} == before
 
 
-def test_a_backup_of_a_newer_program_is_refused(restored: House) -> None:
+def test_a_backup_of_a_newer_program_is_refused(restored: Servers) -> None:
     file = with_schema(restored.old, "9999_")
     refused = restored.new.script("restore.sh", "--no-safety-dump", file, check=False)
     assert refused.returncode == 1
@@ -263,7 +265,7 @@ def test_a_backup_of_a_newer_program_is_refused(restored: House) -> None:
     assert databases(restored.new) == {"kadun"}
 
 
-def test_a_backup_of_an_older_program_is_migrated_at_the_start(restored: House, tmp_path: Path) -> None:
+def test_a_backup_of_an_older_program_is_migrated_at_the_start(restored: Servers, tmp_path: Path) -> None:
     stack, file = restored.old.stack, tmp_path / "old.dump"
     stack.sql("owner", "CREATE DATABASE kadun_old", "postgres")
     history = stack.as_role("owner", "pg_dump", "--table=schema_migration", "--no-privileges").stdout
@@ -278,7 +280,7 @@ def test_a_backup_of_an_older_program_is_migrated_at_the_start(restored: House, 
     assert restored.new.stack.new_card()
 
 
-def test_licensed_files_that_the_backup_lists_and_nobody_has_are_named(restored: House, tmp_path: Path) -> None:
+def test_licensed_files_without_their_bytes_are_named(restored: Servers, tmp_path: Path) -> None:
     (tmp_path / "core.bin").write_bytes(b"core")
     restored.old.script("cardctl", "file", "add", tmp_path / "core.bin")
     done = restored.new.script("restore.sh", restored.old.take())

@@ -1,4 +1,4 @@
-"""The backup scripts of a stack, as cron or a vendor calls them, and what they leave."""
+"""The backup scripts of a stack, called as cron or a vendor calls them."""
 
 import os
 import subprocess
@@ -17,10 +17,10 @@ FAULTS = {
     "bit-flipped": r"{ head -c 20000; head -c 1 | tr '\000-\377' '\001-\377\000'; cat; }",
     "empty": "cat >/dev/null",
 }
-"""What can befall a dump on its way, as a shell's filter."""
+"""Ways in which a dump is damaged on its way, as shell filters."""
 
 SPOILER = """#!/bin/bash
-# Stands between the script and the engine: what the dump's command writes is spoilt on its way, and nobody says so.
+# Replaces docker: the output of the dump command is damaged without an error.
 [[ " $* " == *" snapshot "* ]] || exec {docker} "$@"
 {docker} "$@" | {fault}
 """
@@ -35,19 +35,19 @@ class Backups:
         self.environment = {name: value for name, value in os.environ.items() if not name.startswith("KADUN_")}
 
     def script(self, name: str, *arguments: str | Path, check: bool = True, **environment: str) -> Any:
-        """Runs a script of the stack's, from elsewhere."""
+        """Run a script of the stack from another folder."""
         command = (self.stack.folder / "scripts" / name, *arguments)
         return run(*command, check=check, env=self.environment | environment, cwd="/")
 
     def start(self, name: str, *arguments: str) -> subprocess.Popen[str]:
-        """The same, going on."""
+        """Start a script and leave it running."""
         return subprocess.Popen(
             [self.stack.folder / "scripts" / name, *arguments],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd="/", env=self.environment,
         )  # fmt: skip
 
     def take(self) -> Path:
-        """A fresh backup."""
+        """Take a backup and return its file."""
         self.script("backup.sh", "--quiet")
         return self.newest()
 
@@ -55,7 +55,7 @@ class Backups:
         return self.folder / (self.folder / "last-good").read_text().split()[1]
 
     def contents(self) -> dict[str, bytes]:
-        """All finished files, and any unfinished one; a staging folder has no content."""
+        """Return all files with their content; a staging folder has none."""
         own = ("backup.log", ".project")
         files = (file for file in self.folder.iterdir() if file.name not in own)
         return {file.name: file.read_bytes() if file.is_file() else b"" for file in files}
@@ -64,7 +64,7 @@ class Backups:
         return (self.folder / "backup.log").read_text().splitlines()
 
     def refused(self, name: str, *arguments: str | Path, says: str, **environment: str) -> None:
-        """It fails with one line that says so, on standard error; what was there stays as it was."""
+        """Assert that a script fails with one line that contains `says` and changes no file."""
         before = self.contents()
         done = self.script(name, *arguments, check=False, **environment)
         assert done.returncode == 1, done.stdout + done.stderr
@@ -74,7 +74,7 @@ class Backups:
 
     @contextmanager
     def settings(self, **values: str) -> Iterator[None]:
-        """With lines added to .env."""
+        """Add lines to .env."""
         file = self.stack.folder / ".env"
         before = file.read_text()
         file.write_text(before + "".join(f"{name}={value}\n" for name, value in values.items()))
@@ -85,7 +85,7 @@ class Backups:
 
     @contextmanager
     def table_locked(self) -> Iterator[subprocess.Popen[str]]:
-        """A backup that has begun and waits for a lock on a table, which is let go at the end."""
+        """Start a backup that waits for a lock on a table, which is released at the end."""
         words = ("docker", "compose", "exec", "-T", "database", "as-role", "owner", "psql", "-X", "-q")
         holder = subprocess.Popen(
             words, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
@@ -107,7 +107,7 @@ class Backups:
         return self.stack.sql("owner", question + condition) != "0"
 
     def spoiler(self, folder: Path, fault: str) -> str:
-        """A PATH with a `docker` that spoils dumps."""
+        """Return a PATH with a `docker` that damages dumps."""
         docker = run("sh", "-c", "command -v docker").stdout.strip()
         file = folder / "docker"
         file.write_text(SPOILER.format(docker=docker, fault=FAULTS[fault]))
@@ -116,7 +116,7 @@ class Backups:
 
 
 class Activations:
-    """Customers who open the program for the first time, one after another, until they are told to stop."""
+    """Customers who activate cards, one after another, until they are told to stop."""
 
     def __init__(self, stack: Stack, cards: list[str], customers: int = 3) -> None:
         self._stack, self._cards = stack, iter(cards)
@@ -143,7 +143,7 @@ class Activations:
 
 
 def damage(file: Path, how: str) -> None:
-    """Does to a file what befalls files."""
+    """Damage a file."""
     content = file.read_bytes()
     middle = len(content) // 2
     match how:
@@ -156,7 +156,7 @@ def damage(file: Path, how: str) -> None:
 
 
 def fill(stack: Stack, cards: int, batch: str = "first") -> None:
-    """Cards by the thousand, of the smallest digits that there are."""
+    """Insert random cards."""
     columns = "id, validity, batch, created_at"
     values = f"upper(md5(random()::text)), interval '30 days', '{batch}', now()"
     stack.sql("owner", f"INSERT INTO card ({columns}) SELECT {values} FROM generate_series(1, {cards})")  # noqa: S608

@@ -1,4 +1,4 @@
-"""Moving house, for tests: a vendor's program out in the field, and a terminal to type a passphrase on."""
+"""Moving a service: a customer's program, and a terminal to type a passphrase on."""
 
 import contextlib
 import json
@@ -13,13 +13,13 @@ import kadun
 
 from tests.support.stack import ROOT, Stack
 
-MANIFEST_SQL = ROOT / "scripts/lib/contents.sql"
+CONTENTS_SQL = ROOT / "scripts/lib/contents.sql"
 CORE_DATA = b"what the program cannot do without\n"
 
 
 @dataclass(frozen=True)
 class Program:
-    """What a customer has: the public keys and sealed data as shipped, and a card; only the address may change."""
+    """A customer's program: public keys and sealed data as shipped, and a card."""
 
     keys: str
     core: Path
@@ -27,7 +27,7 @@ class Program:
     hardware: str
 
     def client(self, https_port: int, ca: Path, **options: Any) -> kadun.Client:
-        """The SDK in it, as it speaks to a server on this machine."""
+        """Return its SDK client for a server on this machine."""
         return kadun.Client(
             f"https://127.0.0.1:{https_port}",
             public_keys=self.keys,
@@ -38,11 +38,11 @@ class Program:
         )
 
     def client_of(self, stack: Stack, **options: Any) -> kadun.Client:
-        """The same, as it speaks to a stack whose certificate it trusts."""
+        """Return its SDK client for a stack, whose certificate it trusts."""
         return self.client(stack.https_port, stack.folder / "https_certificates/fullchain.pem", **options)
 
     def open(self, https_port: int, ca: Path) -> dict[str, Any]:
-        """Opens the program against a server on this machine: what its card got and its data said."""
+        """Open the program with a server on this machine; return the verdict's facts and the decrypted data."""
         client = self.client(https_port, ca)
         verdict = client.open()
         return {
@@ -52,12 +52,12 @@ class Program:
         }
 
     def open_on(self, stack: Stack) -> dict[str, Any]:
-        """Opens it against a stack whose certificate it trusts."""
+        """Open the program with a stack, whose certificate it trusts."""
         return self.open(stack.https_port, stack.folder / "https_certificates/fullchain.pem")
 
 
 def ship(stack: Stack, folder: Path, hardware: str) -> Program:
-    """A program as the vendor ships it from this stack, with a fresh card for one customer."""
+    """Ship a program from this stack, with a new card for one customer."""
     (folder / "core").write_bytes(CORE_DATA)
     (folder / "core.age").unlink(missing_ok=True)
     stack.seal(folder / "core", folder / "core.age")
@@ -65,9 +65,9 @@ def ship(stack: Stack, folder: Path, hardware: str) -> Program:
 
 
 def type_at(command: list[str | Path], answers: list[str]) -> tuple[int, str]:
-    """Runs a command on a terminal of its own and types an answer at each prompt for a passphrase.
+    """Run a command on a terminal of its own and type an answer at each prompt for a passphrase.
 
-    Returns its exit status and what the terminal showed.
+    Return its exit status and what the terminal showed.
     """
     pid, terminal = pty.fork()
     if pid == 0:
@@ -87,5 +87,5 @@ def type_at(command: list[str | Path], answers: list[str]) -> tuple[int, str]:
 
 
 def contents(stack: Stack) -> str:
-    """Every table of a stack with its count of rows and a digest of them."""
-    return stack.as_role("owner", "psql", "-qAt", text=MANIFEST_SQL.read_text()).stdout
+    """Return every table of a stack with its number of rows and their digest."""
+    return stack.as_role("owner", "psql", "-qAt", text=CONTENTS_SQL.read_text()).stdout
