@@ -182,7 +182,7 @@ def test_a_broken_nginx_configuration_is_never_reloaded(site: Site, authority: A
         assert refused.returncode == 1
         assert LOUD in refused.stderr
         assert complaint in refused.stderr
-        assert "The certificate is there but not in use" in refused.stderr
+        assert "The certificate was issued but is not in use" in refused.stderr
     finally:
         settings.write_text(without_webhook)
         broken.write_text(whole)

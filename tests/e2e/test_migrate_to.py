@@ -142,7 +142,7 @@ def test_an_unsuitable_server_is_refused_while_this_one_keeps_serving(
     (tmp_path / "theirs").write_text("something else")
     taken = migrate(old, ssh, "--directory", tmp_path)
     assert taken.returncode == 1
-    assert "is not empty, and no checkout of Kadun" in taken.stderr
+    assert "is not empty and not a checkout of Kadun" in taken.stderr
     copy_checkout(tmp_path / "older")
     for migration in (tmp_path / "older/app/storage/migrations").glob("[0-9]*.py"):
         migration.rename(migration.with_name("0000_before.py"))
