@@ -25,7 +25,7 @@ _LOG_BYTES = 10_000_000
 
 
 def main() -> int:
-    """Runs the trial service; returns its exit status."""
+    """Run the trial service; return its exit status."""
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
             stream.reconfigure(errors="replace")  # type: ignore[union-attr]  # where Chinese cannot be shown
@@ -34,8 +34,7 @@ def main() -> int:
     try:
         trial = Trial.from_environ(os.environ, uid=os.geteuid())
         with contextlib.ExitStack() as stack:
-            stack.enter_context(claim(trial))
-            running = _start(trial, stack, stopping)
+            running = _start(trial, stack.enter_context(claim(trial)), stack, stopping)
             ready = True
             say(f"ready: {trial.url}")
             _watch(running, stopping)
@@ -56,17 +55,15 @@ class _Running(NamedTuple):
     functions: FunctionsService
 
 
-def _start(trial: Trial, stack: contextlib.ExitStack, stopping: Stopping) -> _Running:
-    """Brings everything up; `stack` takes it down again, however this ends."""
-    for folder in (trial.logs, trial.files, trial.functions):
-        folder.mkdir(mode=0o700, exist_ok=True)  # the machine may have other users
+def _start(trial: Trial, held: int, stack: contextlib.ExitStack, stopping: Stopping) -> _Running:
+    """Start everything; `stack` stops it again, however this ends."""
     for log in trial.logs.glob("*.log"):
         _rotate(log)
     if not binaries.is_installed(trial.binaries):
         step("正在安装 PostgreSQL（仅首次）…", "Installing PostgreSQL (the first time only) …")
         binaries.install_binaries(trial.binaries)
     step("正在启动 PostgreSQL 与服务 …", "Starting PostgreSQL and the service …")
-    postgres = EmbeddedPostgres(trial.binaries, trial.cluster, log=trial.logs / "postgresql.log")
+    postgres = EmbeddedPostgres(trial.binaries, trial.cluster, log=trial.logs / "postgresql.log", held=held)
     stack.callback(postgres.stop)
     with stopping.deferred():
         postgres.start()
@@ -75,7 +72,7 @@ def _start(trial: Trial, stack: contextlib.ExitStack, stopping: Stopping) -> _Ru
         write_secret(trial.kernal_data_key_file, f"{pyrage.x25519.Identity.generate()}\n")
     environ = trial.service_environment(os.environ)
     migrate(environ)
-    service = Service(trial, environ)
+    service = Service(trial, environ, held)
     stack.callback(service.stop)
     functions = FunctionsService(trial, trial.functions_environment(os.environ))
     stack.callback(functions.stop)  # before the service, which a call under way would hold up
@@ -95,7 +92,7 @@ def _start(trial: Trial, stack: contextlib.ExitStack, stopping: Stopping) -> _Ru
 
 
 def _watch(running: _Running, stopping: Stopping) -> None:
-    """Serves until told to stop; what has died beside the service is started again.
+    """Serve until told to stop; start PostgreSQL or the functions service again when it has died.
 
     Raises:
         TrialError: The service has ended.
@@ -110,11 +107,11 @@ def _watch(running: _Running, stopping: Stopping) -> None:
             except TrialError as error:
                 print(f"kadun: {error}", file=sys.stderr)
                 time.sleep(_RESTART_SECONDS)
-        if running.functions.has_ended:
+        if running.functions.pid is None:
             log = running.functions.log
             step(
                 f"核心功能服务已退出，正在重启，日志：{log}",
-                f"The functions' service has ended; starting it again, its log is {log}",
+                f"The functions service has ended; starting it again; its log: {log}",
             )
             time.sleep(_RESTART_SECONDS)
             with stopping.deferred():
@@ -124,7 +121,7 @@ def _watch(running: _Running, stopping: Stopping) -> None:
 
 
 def _rotate(log: Path) -> None:
-    """Keeps the last log beside the new one once it is large."""
+    """Rename a large log, so that a new one begins."""
     if log.stat().st_size > _LOG_BYTES:
         log.replace(log.with_suffix(".log.1"))
 

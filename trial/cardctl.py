@@ -6,11 +6,11 @@ import sys
 
 from trial.environment import Trial
 from trial.errors import TrialError
-from trial.postmaster import running_postmaster
+from trial.preflight import is_running
 
 
 def main() -> int:
-    """Runs `python -m app` with the trial's settings, in this very process."""
+    """Run `python -m app` with the trial's settings, in this process."""
     try:
         trial = Trial.from_environ(os.environ, uid=os.geteuid())
         if sys.argv[1:] not in ([], ["--version"]) and not {"-h", "--help"} & set(sys.argv):
@@ -26,7 +26,7 @@ def main() -> int:
 
 
 def _require_running(trial: Trial) -> None:
-    if running_postmaster(trial.cluster) is None:
+    if not is_running(trial):
         raise TrialError(
             f"试用服务未在 {trial.data_dir} 上运行：请先启动 scripts/run.sh。",
             f"No trial service runs on {trial.data_dir}: start scripts/run.sh first.",

@@ -47,11 +47,11 @@ def _carry(trial: Trial, target: Path) -> None:
             f"{trial.data_dir} 中没有试用数据：请写明其目录。",
             f"There is no trial in {trial.data_dir}: name its folder after --trial.",
         )
-    with hold(trial):
+    trial.logs.mkdir(mode=0o700, exist_ok=True)
+    with hold(trial) as held:
         if not binaries.is_installed(trial.binaries):
             binaries.install_binaries(trial.binaries)
-        trial.logs.mkdir(mode=0o700, exist_ok=True)
-        with EmbeddedPostgres(trial.binaries, trial.cluster, log=trial.logs / "postgresql.log") as postgres:
+        with EmbeddedPostgres(trial.binaries, trial.cluster, log=trial.logs / "postgresql.log", held=held) as postgres:
             write_secret(trial.database_url_file, postgres.url())
             migrate(trial.service_environment(os.environ))
             _write_database(trial, postgres.url(), target)

@@ -1,15 +1,14 @@
-"""Making a PostgreSQL cluster: under another name first, so that a cluster that exists is whole."""
+"""Creating a PostgreSQL cluster: under another name first, so that a cluster that exists is whole."""
 
 import os
 import secrets
 import shutil
 from pathlib import Path
 
+from trial.accounts import Account, require_reachable
 from trial.binaries import program
 from trial.environment import write_secret
 from trial.errors import TrialError, tail
-from trial.postmaster import data_folder
-from trial.processes import Account, require_reachable
 
 USER = "kadun"
 
@@ -27,16 +26,26 @@ _INITDB_OPTIONS = (
 )
 
 
+def data_folder(cluster: Path) -> Path:
+    """Return PostgreSQL's own folder (PGDATA) in a cluster's."""
+    return cluster / "data"
+
+
+def pid_file(cluster: Path) -> Path:
+    """Return the file in which the postmaster writes its number."""
+    return data_folder(cluster) / "postmaster.pid"
+
+
 def password_file(cluster: Path) -> Path:
-    """Returns the file that holds the password of `USER`."""
+    """Return the file that holds the password of `USER`."""
     return cluster / "password"
 
 
 def create_cluster(binaries: Path, cluster: Path, account: Account, *, durable: bool) -> None:
-    """Makes the cluster that `account` is to run; `durable` waits until it is on the disk.
+    """Create a cluster for `account` to run; `durable` waits until it is on the disk.
 
     Raises:
-        TrialError: It cannot be made; nothing is left behind.
+        TrialError: It cannot be created; nothing is left behind.
     """
     for path in (binaries, cluster):
         require_reachable(path, account)
@@ -65,7 +74,7 @@ def _initdb(binaries: Path, making: Path, account: Account, *, durable: bool) ->
     options = [*_INITDB_OPTIONS, f"--pwfile={password}", f"--pgdata={data}"]
     if not durable:
         options.append("--no-sync")
-    made = account.run([str(program(binaries, "initdb")), *options], environ=PROGRAM_ENVIRONMENT)
+    made = account.run([str(program(binaries, "initdb")), *options], PROGRAM_ENVIRONMENT)
     if made.returncode:
         raise TrialError("PostgreSQL 初始化失败。", "PostgreSQL's initdb failed.", detail=tail(made.stdout))
     os.chown(password, os.geteuid(), os.getegid())

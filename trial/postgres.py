@@ -1,7 +1,7 @@
-"""An embedded PostgreSQL: one cluster in a folder of its own, for the trial service and for the tests."""
+"""An embedded PostgreSQL: one cluster in a folder of its own, for the trial service, tests and benchmarks."""
 
 import contextlib
-import shlex
+import signal
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,26 +11,37 @@ from urllib.parse import quote
 import psycopg2
 from psycopg2 import sql
 
+from trial.accounts import postgresql_account
 from trial.binaries import install_binaries, program
-from trial.cluster import PROGRAM_ENVIRONMENT, USER, create_cluster, password_file
-from trial.errors import TrialError, tail
+from trial.child import Child
+from trial.cluster import PROGRAM_ENVIRONMENT, USER, create_cluster, data_folder, password_file, pid_file
+from trial.errors import TrialError
 from trial.ports import LOOPBACK, free_port, why_not
-from trial.postmaster import data_folder, has_orphans, pid_file, running_postmaster
-from trial.processes import postgresql_account
 
 __all__ = ["EmbeddedPostgres", "install_binaries"]
 
 DATABASE = "kadun"
 
 _WAIT_SECONDS = 60
-_LAUNCHES = 3
+_POLL_SECONDS = 0.05
+_SHARED_MEMORY_TABLE = Path("/proc/sysvipc/shm")
+# What the last lines of the log say when another start may succeed: processes of a killed postmaster are about to end.
+_STILL_ENDING = ('lock file "postmaster.pid" already exists', "pre-existing shared memory block")
+_PORT_TAKEN = "could not create any TCP/IP sockets"
 
 
 class EmbeddedPostgres:
     """A PostgreSQL cluster that listens on 127.0.0.1 only, with a password, under an unprivileged account.
 
-    `cluster` holds `data` (PGDATA), `password` and `port`, and is made whole at the first start. The port is
+    `cluster` holds `data` (PGDATA), `password` and `port`, and is created whole at the first start. The port is
     kept from start to start unless something else has taken it; an object that has started keeps its own.
+
+    Args:
+        binaries: What `install_binaries` made.
+        cluster: The cluster's folder.
+        settings: Settings of postgresql.conf.
+        log: The log file; by default in the cluster's folder.
+        held: The descriptor of a lock that PostgreSQL holds as long as it runs.
     """
 
     def __init__(
@@ -40,14 +51,17 @@ class EmbeddedPostgres:
         *,
         settings: Mapping[str, str] | None = None,
         log: Path | None = None,
+        held: int | None = None,
     ) -> None:
-        """Takes what `install_binaries` made, the cluster's folder, and settings of postgresql.conf."""
         self._binaries = binaries.resolve()
         self._cluster = cluster.resolve()
         self._settings = dict(settings or {})
         self._log = log or self._cluster / "postgresql.log"
+        self._held = held
         self._account = postgresql_account()
         self._port: int | None = None
+        self._postmaster: Child | None = None
+        self._log_start = 0
 
     def __enter__(self) -> Self:
         self.start()
@@ -58,61 +72,53 @@ class EmbeddedPostgres:
 
     @property
     def pid(self) -> int | None:
-        """The postmaster that runs on this cluster, whoever started it; None when there is none."""
-        postmaster = running_postmaster(self._cluster)
-        return postmaster.pid if postmaster else None
+        """The number of the postmaster while it runs, otherwise None."""
+        return self._postmaster.pid if self._postmaster else None
 
     def url(self, database: str = DATABASE) -> str:
-        """Returns the address of `database` for a client of the started cluster."""
+        """Return the address of `database` for a client of the started cluster."""
         password = password_file(self._cluster).read_text(encoding="ascii")
         return f"postgresql://{USER}:{password}@{LOOPBACK}:{self._port}/{quote(database, safe='')}"
 
     def start(self) -> None:
-        """Starts the cluster, making it first where there is none, and waits until it answers.
-
-        A postmaster that already runs on it, left by a process that was killed, is taken over.
+        """Start the cluster, creating it first where there is none, and wait until it answers.
 
         Raises:
-            TrialError: The cluster cannot be made or started; nothing is left half made.
+            TrialError: The cluster cannot be created or started; nothing is left half made.
         """
         if not self._cluster.exists():
             durable = self._settings.get("fsync") != "off"
             create_cluster(self._binaries, self._cluster, self._account, durable=durable)
         self._require_own()
         deadline = time.monotonic() + _WAIT_SECONDS
+        port, launched = self._port, False
         while not self._answers():
+            if self.pid is None:
+                if launched and not self._may_retry(port):
+                    raise self._failure("PostgreSQL 启动失败", "PostgreSQL did not start")
+                self._launch(port or self._choose_port())
+                launched = True
             if time.monotonic() > deadline:
                 raise self._failure("PostgreSQL 未能就绪", "PostgreSQL does not get ready")
-            if running_postmaster(self._cluster) is None:
-                self._clear_stale_pid_file(deadline)
-                self._launch()
-            else:  # starting, stopping or dying: what comes next shows soon
-                time.sleep(0.05)
+            time.sleep(_POLL_SECONDS)
+        self._port_file.write_text(str(self._port))
 
     def stop(self) -> None:
-        """Stops the cluster and ends its clients' connections; nothing happens when it does not run.
-
-        Raises:
-            TrialError: It does not stop.
-        """
-        for mode in ("fast", "immediate"):
-            if self.pid is None:
-                return
-            self._pg_ctl("stop", "-m", mode)
-        if self.pid is not None:
-            raise self._failure("PostgreSQL 无法停止", "PostgreSQL does not stop")
+        """Stop the cluster and end its clients' connections; nothing happens when it does not run."""
+        if self._postmaster is not None:
+            self._postmaster.stop()
 
     def restart(self) -> None:
-        """Stops the cluster and starts it again, on the same port.
+        """Stop the cluster and start it again, on the same port.
 
         Raises:
-            TrialError: As `stop` and `start`.
+            TrialError: As `start`.
         """
         self.stop()
         self.start()
 
     def create_database(self, name: str) -> None:
-        """Makes the database `name` unless it exists."""
+        """Create the database `name` unless it exists."""
         with contextlib.closing(psycopg2.connect(self.url("postgres"))) as connection:
             connection.autocommit = True
             with connection.cursor() as cursor:
@@ -121,18 +127,21 @@ class EmbeddedPostgres:
                     cursor.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
 
     def _answers(self) -> bool:
-        postmaster = running_postmaster(self._cluster)
-        if postmaster is None or postmaster.status != "ready":
+        """Tell whether it is ready, by its own word: another program may answer on the port."""
+        try:
+            number, *_, status = pid_file(self._cluster).read_text().splitlines()
+        except (OSError, ValueError):
             return False
-        self._port = postmaster.port
+        if number != str(self.pid) or status.strip() != "ready":
+            return False
         try:
             self.create_database(DATABASE)
-        except psycopg2.OperationalError:  # killed a moment ago, it still looks alive
+        except psycopg2.OperationalError:  # killed a moment ago
             return False
         return True
 
     def _require_own(self) -> None:
-        """Refuses another account's files with a clear line; PostgreSQL's own stands only in its log."""
+        """Refuse another account's files with a clear line; PostgreSQL's own stands only in its log."""
         data = data_folder(self._cluster)
         try:
             owner = data.stat().st_uid
@@ -146,29 +155,40 @@ class EmbeddedPostgres:
                 f"{data} belongs to another user (uid {owner}): run as that user, or set KADUN_DATA_DIR.",
             )
 
-    def _clear_stale_pid_file(self, deadline: float) -> None:
-        """Removes the file that a killed postmaster left, once none of its processes lives.
+    def _launch(self, port: int) -> None:
+        self._remove_stale_pid_file()
+        self._port = port
+        self._log_start = self._log.stat().st_size if self._log.exists() else 0
+        settings = {"port": str(port), "listen_addresses": LOOPBACK, "unix_socket_directories": ""}
+        options = [word for name, value in (self._settings | settings).items() for word in ("-c", f"{name}={value}")]
+        command = [str(program(self._binaries, "postgres")), "-D", str(data_folder(self._cluster)), *options]
+        account = self._account.options()
+        self._postmaster = Child(command, PROGRAM_ENVIRONMENT, self._log, signal.SIGINT, self._held, **account)
+        try:
+            self._postmaster.start()
+        except OSError as error:
+            raise self._failure("PostgreSQL 无法运行", f"Cannot run PostgreSQL ({error.strerror})") from error
 
-        PostgreSQL refuses to start while the number in it is alive, be it a zombie's or another's by now.
+    def _may_retry(self, fixed_port: int | None) -> bool:
+        """Tell whether a postmaster that ended may start now: its log says why it ended."""
+        said = self._log.read_bytes()[self._log_start :].decode(errors="replace")
+        return any(line in said for line in _STILL_ENDING) or (fixed_port is None and _PORT_TAKEN in said)
+
+    def _remove_stale_pid_file(self) -> None:
+        """Remove the file of a postmaster whose number another program has by now, as after a power failure.
+
+        PostgreSQL would not start. While there is the shared memory that the file names, it is left to PostgreSQL.
         """
-        while has_orphans(self._cluster):
-            if time.monotonic() > deadline:
-                raise self._failure("旧 PostgreSQL 进程仍在运行", "Processes of a killed PostgreSQL still run")
-            time.sleep(0.05)
-        pid_file(self._cluster).unlink(missing_ok=True)
-
-    def _launch(self) -> None:
-        """Starts a postmaster; again when another program was faster to take the port."""
-        for _ in range(_LAUNCHES):
-            port = self._port or self._choose_port()
-            settings = {"port": str(port), "listen_addresses": LOOPBACK, "unix_socket_directories": ""}
-            options = [f"-c {shlex.quote(f'{k}={v}')}" for k, v in (self._settings | settings).items()]
-            if self._pg_ctl("start", "-o", " ".join(options)):
-                self._port_file.write_text(str(port))
-                return
-            if self._port or not why_not(port):
-                break
-        raise self._failure("PostgreSQL 启动失败", "PostgreSQL did not start")
+        file = pid_file(self._cluster)
+        try:
+            lines = file.read_text().splitlines()
+            command = Path(f"/proc/{lines[0].strip()}/cmdline").read_text(errors="replace")
+            segment = lines[6].split()[1]
+        except (OSError, IndexError):
+            return
+        in_use = {line.split()[1] for line in _SHARED_MEMORY_TABLE.read_text().splitlines()}
+        if str(data_folder(self._cluster)) not in command and segment not in in_use:
+            file.unlink(missing_ok=True)
 
     def _choose_port(self) -> int:
         with contextlib.suppress(OSError, ValueError):
@@ -181,19 +201,6 @@ class EmbeddedPostgres:
     def _port_file(self) -> Path:
         return self._cluster / "port"
 
-    def _pg_ctl(self, action: str, *options: str) -> bool:
-        data = str(data_folder(self._cluster))
-        command = [str(program(self._binaries, "pg_ctl")), action, "-s", "-w", "-D", data, *options]
-        try:
-            with self._log.open("a") as log:
-                done = self._account.run([*command, "-t", str(_WAIT_SECONDS)], stdout=log, environ=PROGRAM_ENVIRONMENT)
-        except OSError as error:
-            raise self._failure("PostgreSQL 无法运行", f"Cannot run PostgreSQL ({error.strerror})") from error
-        return done.returncode == 0
-
     def _failure(self, chinese: str, english: str) -> TrialError:
-        try:
-            detail = tail(self._log.read_text(errors="replace"), lines=10)
-        except OSError:
-            detail = ""
-        return TrialError(f"{chinese}，日志：{self._log}。", f"{english}; its log: {self._log}.", detail=detail)
+        postmaster = self._postmaster or Child((), {}, self._log, signal.SIGINT)
+        return postmaster.failure(chinese, english)

@@ -1,6 +1,6 @@
-"""What must be right before anything is made: the port, the folder, and no second service on that folder.
+"""What is checked before anything is created: the port, the folder, and that no other trial runs on that folder.
 
-Run by itself (python -m trial.preflight) it checks and makes nothing. Standard library only.
+`python -m trial.preflight` checks and creates nothing. Standard library only.
 """
 
 import contextlib
@@ -8,86 +8,103 @@ import errno
 import fcntl
 import os
 import sys
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
-from trial.child import leftover
+from trial.accounts import exists, postgresql_account, require_reachable
 from trial.environment import Trial
 from trial.errors import TrialError
 from trial.ports import why_not
-from trial.processes import exists, postgresql_account, require_reachable
-from trial.service import SERVICE, end_leftovers
+
+_LEFTOVER_SECONDS = 60
+_POLL_SECONDS = 0.05
 
 
 @contextlib.contextmanager
-def claim(trial: Trial) -> Iterator[None]:
-    """Holds the trial's folder for this process alone, making it where it is missing.
+def claim(trial: Trial) -> Iterator[int]:
+    """Hold the trial's folder for this process alone, creating it where it is missing.
 
-    A service that a killed trial left running on it is ended first.
+    Yields the descriptor of a lock for its children, which tells the next trial when they have ended.
 
     Raises:
-        TrialError: The port or the folder cannot be used; nothing was made.
+        TrialError: The port or the folder cannot be used; nothing was created.
     """
     check(trial)
     try:
-        _make_folder(trial)
+        _make_folders(trial)
     except OSError as error:
         raise _unusable(trial, error) from error
-    with _locked(trial):
-        end_leftovers(trial)
+    with hold(trial) as children:
         _check_port(trial.port)
-        yield
+        yield children
 
 
 @contextlib.contextmanager
-def hold(trial: Trial) -> Iterator[None]:
-    """Holds an existing trial's folder for this process alone; nothing is to serve from it.
+def hold(trial: Trial) -> Iterator[int]:
+    """Hold an existing trial's folder for this process alone, once the children of a killed trial have ended.
 
     Raises:
         TrialError: A trial runs on it.
     """
-    with _locked(trial):
-        end_leftovers(trial)
-        yield
+    with _locked(trial, trial.data_dir), _locked(trial, trial.logs, _LEFTOVER_SECONDS) as children:
+        yield children
 
 
 def check(trial: Trial) -> None:
-    """Makes sure that a trial service could start, as far as this shows without making anything.
+    """Make sure that a trial service could start, as far as this shows without creating anything.
 
     Raises:
         TrialError: It could not; the message says why and what to do.
     """
     _check_folder(trial)
-    if not exists(trial.data_dir):
+    with contextlib.ExitStack() as stack:
+        if exists(trial.logs):
+            stack.enter_context(hold(trial))
+        elif exists(trial.data_dir):
+            stack.enter_context(_locked(trial, trial.data_dir))
         _check_port(trial.port)
-        return
-    with _locked(trial):
-        if leftover(trial, SERVICE) is None:  # else the port is its own, and it will be ended
-            _check_port(trial.port)
+
+
+def is_running(trial: Trial) -> bool:
+    """Tell whether a trial service holds its folder."""
+    if not exists(trial.logs):
+        return False
+    try:
+        with _locked(trial, trial.data_dir):
+            return False
+    except TrialError:
+        return True
 
 
 @contextlib.contextmanager
-def _locked(trial: Trial) -> Iterator[None]:
-    """Holds a lock on the folder itself: there is no file to make, and the lock ends with this process."""
+def _locked(trial: Trial, folder: Path, seconds: float = 0) -> Iterator[int]:
+    """Hold a lock on a folder itself: there is no file to create, and the lock ends with the processes that hold it."""
     try:
-        folder = os.open(trial.data_dir, os.O_RDONLY | os.O_DIRECTORY)
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
         raise _unusable(trial, error) from error
     try:
-        _lock(folder, trial)
-        yield
+        _lock(descriptor, trial, time.monotonic() + seconds)
+        yield descriptor
     finally:
-        os.close(folder)
+        os.close(descriptor)
 
 
-def _lock(folder: int, trial: Trial) -> None:
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise TrialError(
-            f"试用服务已在 {trial.data_dir} 上运行：请先停止它，或用 KADUN_DATA_DIR 和 KADUN_PORT 另开一个。",
-            f"A trial service already runs on {trial.data_dir}: stop it first, "
-            "or start another with KADUN_DATA_DIR and KADUN_PORT.",
-        ) from error
+def _lock(descriptor: int, trial: Trial, deadline: float) -> None:
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            if time.monotonic() > deadline:
+                raise TrialError(
+                    f"试用服务已在 {trial.data_dir} 上运行：请先停止它，或用 KADUN_DATA_DIR 和 KADUN_PORT 另开一个。",
+                    f"A trial service already runs on {trial.data_dir}: stop it first, "
+                    "or start another with KADUN_DATA_DIR and KADUN_PORT.",
+                ) from error
+            time.sleep(_POLL_SECONDS)
+        else:
+            return
 
 
 def _check_folder(trial: Trial) -> None:
@@ -99,12 +116,14 @@ def _check_folder(trial: Trial) -> None:
     require_reachable(trial.cluster, postgresql_account())
 
 
-def _make_folder(trial: Trial) -> None:
+def _make_folders(trial: Trial) -> None:
     for folder in reversed([trial.data_dir, *trial.data_dir.parents]):
         if not exists(folder):
             folder.mkdir(exist_ok=True)
             # PostgreSQL's account passes through, whatever root's umask says.
             folder.chmod(0o711 if folder == trial.data_dir else 0o755)
+    for folder in (trial.logs, trial.files, trial.functions):
+        folder.mkdir(mode=0o700, exist_ok=True)  # the machine may have other users
 
 
 def _check_port(port: int) -> None:
@@ -130,7 +149,7 @@ def _unusable(trial: Trial, error: OSError) -> TrialError:
 
 
 def main() -> int:
-    """Checks what the environment names; one line on stderr and status 1 when it will not do."""
+    """Check what the environment names; print one line on stderr and return 1 where a trial could not start."""
     try:
         check(Trial.from_environ(os.environ, uid=os.geteuid()))
     except TrialError as error:

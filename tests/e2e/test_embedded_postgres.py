@@ -3,6 +3,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing
@@ -12,10 +13,11 @@ from typing import Any
 import psycopg2
 import pytest
 
+from tests.support.service import ROOT
+from trial.accounts import postgresql_account
+from trial.cluster import pid_file
 from trial.errors import TrialError
 from trial.postgres import EmbeddedPostgres
-from trial.postmaster import pid_file
-from trial.processes import postgresql_account
 
 FAST = {"fsync": "off"}
 
@@ -25,13 +27,14 @@ def cluster(postgres_binaries: Path) -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="kadun-postgres-test-", dir="/var/tmp"))
     folder.chmod(0o755)
     yield folder / "cluster"
-    EmbeddedPostgres(postgres_binaries, folder / "cluster").stop()
     shutil.rmtree(folder)
 
 
 @pytest.fixture
-def embedded(postgres_binaries: Path, cluster: Path) -> EmbeddedPostgres:
-    return EmbeddedPostgres(postgres_binaries, cluster, settings=FAST)
+def embedded(postgres_binaries: Path, cluster: Path) -> Iterator[EmbeddedPostgres]:
+    postgres = EmbeddedPostgres(postgres_binaries, cluster, settings=FAST)
+    yield postgres
+    postgres.stop()
 
 
 def ask(url: str, query: str) -> Any:
@@ -86,14 +89,26 @@ def test_starting_and_stopping_twice_changes_nothing(embedded: EmbeddedPostgres)
     assert embedded.pid is None
 
 
-def test_a_postmaster_that_a_killed_process_left_is_taken_over(
-    embedded: EmbeddedPostgres, postgres_binaries: Path, cluster: Path
-) -> None:
-    embedded.start()
-    with EmbeddedPostgres(postgres_binaries, cluster) as another:
-        assert another.pid == embedded.pid
-        assert another.url() == embedded.url()
-    assert embedded.pid is None
+STARTED_AND_WAITING = """
+import sys
+from pathlib import Path
+from trial.postgres import EmbeddedPostgres
+postgres = EmbeddedPostgres(Path(sys.argv[1]), Path(sys.argv[2]), settings={"fsync": "off"})
+postgres.start()
+print(postgres.url(), flush=True)
+sys.stdin.read()
+"""
+
+
+def test_it_ends_with_the_process_that_started_it(postgres_binaries: Path, cluster: Path) -> None:
+    command = [sys.executable, "-c", STARTED_AND_WAITING, postgres_binaries, cluster]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as killed:
+        assert killed.stdout is not None
+        url = killed.stdout.readline().strip()
+        ask(url, "SELECT 1")
+        killed.kill()
+    with EmbeddedPostgres(postgres_binaries, cluster, settings=FAST) as another:
+        assert ask(another.url(), "SELECT 1") == 1
 
 
 def test_it_starts_at_once_after_its_postmaster_was_killed(embedded: EmbeddedPostgres) -> None:

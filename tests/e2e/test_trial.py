@@ -15,11 +15,11 @@ import pytest
 from kadun import Client
 
 from tests.support.http_exchange import quiet_port
+from tests.support.processes import is_alive
 from tests.support.service import ROOT, wait_for
 from tests.support.trial_runner import TrialRun, processes_of
 from tests.support.wheels import write_wheel
-from trial.postmaster import running_postmaster
-from trial.processes import start_time
+from trial.cluster import pid_file
 
 pytestmark = pytest.mark.long
 
@@ -125,19 +125,17 @@ def test_a_reader_who_goes_away_is_no_reason_to_stop(folder: Path) -> None:
 
 def test_a_postgresql_that_dies_is_started_again(folder: Path) -> None:
     with TrialRun(folder) as run:
-        cluster = run.data_dir / "cluster"
-        postmaster = running_postmaster(cluster)
-        assert postmaster is not None
-        os.kill(postmaster.pid, signal.SIGKILL)
-        wait_for(lambda: (now := running_postmaster(cluster)) and now.pid != postmaster.pid)
+        file = pid_file(run.data_dir / "cluster")
+        postmaster = file.read_text().splitlines()[0]
+        os.kill(int(postmaster), signal.SIGKILL)
+        wait_for(lambda: file.exists() and file.read_text().splitlines()[:1] not in ([], [postmaster]))
         wait_for(lambda: status(f"{run.url}/readyz") == 200)
         assert run.cardctl("card", "list").returncode == 0
 
 
 def test_a_service_that_dies_ends_it_and_its_log_is_shown(folder: Path) -> None:
     with TrialRun(folder) as run:
-        service = int((run.data_dir / "service.pid").read_text().split()[0])
-        os.kill(service, signal.SIGKILL)
+        os.kill(child_of(run, "app.wsgi:app"), signal.SIGKILL)
         assert run.wait() == 1
     assert "The service has ended" in run.output.splitlines()[-1]
     assert "Traceback" not in run.output
@@ -171,12 +169,16 @@ def with_functions(run: TrialRun) -> None:
     wait_for(lambda: "等待" in run.cardctl("function", "list").stdout, 60)
 
 
-def functions_pid(run: TrialRun) -> int | None:
-    """Return the number of the functions' service; None while a dead one is being replaced."""
-    try:
-        return int((run.data_dir / "functions.pid").read_text().split()[0])
-    except FileNotFoundError:
-        return None
+def child_of(run: TrialRun, program: str) -> int:
+    """Return the number of the trial's child with this argument; 0 while a dead one is being replaced."""
+    assert run.process is not None
+    children = Path(f"/proc/{run.process.pid}/task/{run.process.pid}/children").read_text().split()
+    found = [int(pid) for pid in children if program.encode() in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    return found[0] if found else 0
+
+
+def functions_pid(run: TrialRun) -> int:
+    return child_of(run, "app.functions.wsgi:app")
 
 
 def test_core_functions_are_served_and_know_no_secret(folder: Path) -> None:
@@ -207,7 +209,7 @@ def test_a_functions_service_that_dies_is_started_again(folder: Path) -> None:
         killed = functions_pid(run)
         assert killed
         os.kill(killed, signal.SIGKILL)
-        wait_for(lambda: functions_pid(run) not in {None, killed})
+        wait_for(lambda: functions_pid(run) not in {0, killed})
         wait_for(lambda: run.cardctl("function", "run", "环境").returncode == 0, 60)
 
 
@@ -225,14 +227,12 @@ def test_no_call_outlives_the_trial(folder: Path, ending: str) -> None:
             stderr=subprocess.DEVNULL,
         ) as calling:
             pid = wait_for(lambda: waiting.exists() and waiting.read_text())
-            assert start_time(int(pid)) is not None
+            assert is_alive(int(pid))
             getattr(run, ending)()
             calling.wait()
-        wait_for(lambda: start_time(int(pid)) is None)
+        wait_for(lambda: not is_alive(int(pid)))
         wait_for(lambda: [known for known in processes_of(folder) if "app.functions" in known] == [])
-    if ending == "kill":  # the next start ends the PostgreSQL that a kill leaves
-        with TrialRun(folder):
-            pass
+    wait_for(lambda: processes_of(folder) == [])
 
 
 def test_a_wrong_setting_of_the_functions_stops_the_start(folder: Path) -> None:
@@ -241,7 +241,7 @@ def test_a_wrong_setting_of_the_functions_stops_the_start(folder: Path) -> None:
     run.start()
     assert run.wait() == 1
     assert "KADUN_FUNCTION_MEMORY_MB is 'plenty'" in run.output
-    assert "The functions' service does not start" in run.output.splitlines()[-1]
+    assert "The functions service does not start" in run.output.splitlines()[-1]
 
 
 def test_a_taken_port_is_refused_and_nothing_is_made(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Looking for processes that are left over."""
+"""Processes as /proc shows them."""
 
 from pathlib import Path
 
@@ -13,3 +13,11 @@ def processes_in(folder: Path) -> list[int]:
         except OSError:  # it has ended
             continue
     return sorted(found)
+
+
+def is_alive(pid: int) -> bool:
+    """Tell whether a process runs; a zombie does not."""
+    try:
+        return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False

@@ -1,19 +1,20 @@
+import fcntl
+import os
 import shutil
+import signal
 import socket
-import subprocess
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from trial.child import leftover
-from trial.environment import Trial, write_secret
+from trial.child import Child
+from trial.environment import Trial
 from trial.errors import TrialError
 from trial.ports import free_port
-from trial.preflight import check, claim
-from trial.processes import start_time
-from trial.service import FUNCTIONS, SERVICE, end_leftovers
+from trial.preflight import check, claim, is_running
 
 
 @pytest.fixture
@@ -40,8 +41,11 @@ def test_a_taken_port_is_refused_before_anything_is_made(trial: Trial) -> None:
 
 
 def test_a_folder_belongs_to_one_service_at_a_time(trial: Trial) -> None:
-    with claim(trial), pytest.raises(TrialError, match=r"already runs on"):
-        check(Trial(trial.data_dir, free_port()))
+    with claim(trial):
+        assert is_running(trial)
+        with pytest.raises(TrialError, match=r"already runs on"):
+            check(Trial(trial.data_dir, free_port()))
+    assert not is_running(trial)
     check(trial)
 
 
@@ -65,22 +69,26 @@ def test_postgresqls_account_passes_through_the_folder_and_lists_nothing(trial: 
         assert trial.data_dir.stat().st_mode & 0o777 == 0o711
 
 
-@pytest.mark.parametrize("name", [SERVICE, FUNCTIONS])
-def test_what_a_killed_trial_left_running_is_ended(trial: Trial, name: str) -> None:
-    trial.data_dir.mkdir()
-    with subprocess.Popen(["sleep", "600"], start_new_session=True) as left:
-        write_secret(trial.data_dir / f"{name}.pid", f"{left.pid} {start_time(left.pid)}")
-        assert leftover(trial, name) == left.pid
-        end_leftovers(trial)
-    assert left.returncode == -15
-    assert leftover(trial, name) is None
+def test_a_new_trial_waits_until_the_children_of_a_killed_one_have_ended(trial: Trial, tmp_path: Path) -> None:
+    with claim(trial):
+        pass
+    descriptor = os.open(trial.logs, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    child = Child(["cat", tmp_path / "pipe"], os.environ, tmp_path / "log", signal.SIGTERM, descriptor)
+    os.mkfifo(tmp_path / "pipe")
+    child.start()
+    os.close(descriptor)
+    ends = threading.Timer(0.2, child.stop)
+    ends.start()
+    with claim(trial):
+        assert child.pid is None
+    ends.join()
 
 
-def test_a_process_that_merely_has_the_number_by_now_is_left_alone(trial: Trial) -> None:
-    trial.data_dir.mkdir()
-    with subprocess.Popen(["cat"], stdin=subprocess.PIPE, start_new_session=True) as other:
-        write_secret(trial.data_dir / "service.pid", f"{other.pid} 1")
-        end_leftovers(trial)
-        assert other.poll() is None
-        other.communicate()
-    assert other.returncode == 0
+def test_a_child_that_does_not_end_when_asked_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trial.child._STOP_SECONDS", 0.0)
+    child = Child(["sleep", "600"], os.environ, tmp_path / "log", signal.SIGCONT)
+    child.start()
+    assert child.pid
+    child.stop()
+    assert child.pid is None
