@@ -9,6 +9,7 @@ from bench import report
 from bench.cards import disk_bytes
 from bench.command import number, run, say
 from bench.errors import BenchError
+from bench.process_usage import OtherPrograms
 from bench.rounds import Bench, Plan
 from bench.service import FOLDER, own_folder
 from trial.binaries import install_binaries
@@ -34,9 +35,9 @@ def _measure(plan: Plan, stopping: Stopping) -> list[str]:
     with own_folder(stopping) as folder:
         bench = Bench(folder, binaries, plan, say)
         with bench.running(stopping):
-            beside = bench.beside()
+            others = OtherPrograms()
             rounds = list(bench.measure())
-            return [beside.line(), "", report.figures(plan, rounds, bench.memory())]
+            return [others.line(), "", report.figures(plan, rounds, bench.memory())]
 
 
 def _plan() -> Plan:

@@ -16,11 +16,12 @@ from typing import NamedTuple
 from urllib.parse import urlencode
 
 from app.console.issue import MOST_ISSUED
-from bench import console_pages, memory
+from bench import console_pages, process_usage
 from bench.command import number, run, say
 from bench.console_pages import OPERATOR, Asked, Form
 from bench.errors import BenchError
 from bench.gunicorn import WORKERS, Gunicorn
+from bench.process_usage import OtherPrograms
 from bench.service import FOLDER, Host, host
 from tests.support import sample_year
 from trial.stopping import Stopping
@@ -141,12 +142,12 @@ def _measure(plan: Plan, stopping: Stopping) -> list[str]:
         wanted = console_pages.pages(here.table.url, visitor.issue(MOST_ISSUED))
         say("warming up …")
         _ask_all(visitor, wanted, 2 * WORKERS)  # each worker reads each template once
-        before = memory.of_tree(service.pid)
-        beside = here.beside()
+        before = process_usage.of_tree(service.pid)
+        others = OtherPrograms()
         pages = _ask_all(visitor, wanted, plan.rounds)
-        after = memory.of_tree(service.pid)
+        after = process_usage.of_tree(service.pid)
         return [
-            beside.line(),
+            others.line(),
             "",
             f"{plan.cards:,} cards, {plan.events:,} journal entries; each page {plan.rounds} times, milliseconds",
             *(_line(page) for page in pages),
@@ -196,12 +197,12 @@ def _ask_all(visitor: Visitor, pages: Mapping[str, Asked], rounds: int) -> list[
 
 def _export(visitor: Visitor, service: Gunicorn) -> list[str]:
     say("exporting all cards …")
-    before = highest = memory.of_tree(service.pid).pss
+    before = highest = process_usage.of_tree(service.pid).pss
     begun, lines, size = time.perf_counter(), 0, 0
     for piece in visitor.export():
         lines += piece.count(b"\n")
         size += len(piece)
-        highest = max(highest, memory.of_tree(service.pid).pss)
+        highest = max(highest, process_usage.of_tree(service.pid).pss)
     taken = time.perf_counter() - begun
     return [
         f"  all cards as CSV: {lines:,} lines, {size / 2**20:.0f} MiB in {taken:.0f} s",

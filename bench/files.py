@@ -12,13 +12,14 @@ from typing import NamedTuple
 
 import jwt
 
-from bench import ask, memory, report, steady
+from bench import fixed_rate, http_requests, process_usage, report
 from bench.cards import Computer
 from bench.command import number, run, say
 from bench.curl import Crowd, mib_per_second
 from bench.errors import BenchError
 from bench.gunicorn import Gunicorn
 from bench.nginx import Nginx
+from bench.process_usage import OtherPrograms
 from bench.service import FOLDER, Host, host
 from tests.support import nginx_conf
 from trial.stopping import Stopping
@@ -117,7 +118,9 @@ class Bench:
         links = []
         with closing(self._gateway.connect(_ADDRESS)) as connection:
             for computer in computers:
-                token = ask.post(connection, "/v1/files", ask.question(computer, _FUNCTION))["token"]
+                token = http_requests.post(connection, "/v1/files", http_requests.question(computer, _FUNCTION))[
+                    "token"
+                ]
                 files = jwt.decode(token, options={"verify_signature": False})["files"]
                 links += [f"{self._gateway.url}{file['url']}" for file in files]
         if len(links) != len(computers):
@@ -125,12 +128,12 @@ class Bench:
         return links
 
     def _p99(self) -> float:
-        return steady.p99(
+        return fixed_rate.p99(
             lambda: self._gateway.connect(_ADDRESS), self._computers, rate=_RATE, seconds=self._plan.seconds
         )
 
     def _memory(self) -> int:
-        return memory.of_tree(self._service.pid).pss
+        return process_usage.of_tree(self._service.pid).pss
 
 
 def main() -> int:
@@ -161,9 +164,9 @@ def _measure(plan: Plan, stopping: Stopping) -> list[str]:
         ):
             bench = Bench(plan, here, service, gateway)
             before = bench.warm_up()
-            beside = here.beside()
+            others = OtherPrograms()
             rounds = list(bench.measure())
-            return [beside.line(), "", *_figures(plan, rounds, before)]
+            return [others.line(), "", *_figures(plan, rounds, before)]
 
 
 def _figures(plan: Plan, rounds: Sequence[Round], before: int) -> list[str]:

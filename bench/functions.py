@@ -11,10 +11,11 @@ from http import HTTPStatus
 from typing import NamedTuple
 
 from bench import report, wrk
-from bench.callers import Callers
 from bench.command import number, run, say
 from bench.errors import BenchError
+from bench.function_calls import FunctionCallers
 from bench.gunicorn import CONNECTIONS, Gunicorn
+from bench.process_usage import OtherPrograms
 from bench.service import Host, host, running
 from trial.stopping import Stopping
 
@@ -129,9 +130,9 @@ class Bench:
         median = statistics.median(call.ended - call.begun for call in calls) * 1000
         return median, len(calls) / self._plan.seconds
 
-    def _callers(self, functions: Sequence[str], expected: HTTPStatus) -> Callers:
+    def _callers(self, functions: Sequence[str], expected: HTTPStatus) -> FunctionCallers:
         computers = self._computers[: len(functions)]
-        return Callers(self._service.connect, computers, functions, expected=expected)
+        return FunctionCallers(self._service.connect, computers, functions, expected=expected)
 
 
 def main() -> int:
@@ -161,9 +162,9 @@ def _measure(plan: Plan, stopping: Stopping) -> list[str]:
         ):
             bench = Bench(plan, here, service)
             bench.warm_up()
-            beside = here.beside()
+            others = OtherPrograms()
             rounds = list(bench.measure())
-            return [beside.line(), "", *_figures(plan, rounds)]
+            return [others.line(), "", *_figures(plan, rounds)]
 
 
 def _functions(here: Host) -> Gunicorn:

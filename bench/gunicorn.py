@@ -5,15 +5,15 @@ import http
 import http.client
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bench import ask, children
+from bench import http_requests
 from bench.errors import BenchError
+from trial.child import Child
 from trial.environment import CHECKOUT
 from trial.errors import tail
 from trial.ports import LOOPBACK, free_port
@@ -24,7 +24,6 @@ CONNECTIONS = WORKERS * THREADS
 """So many requests are under way at once, by wrk and by pgbench alike."""
 
 _READY_SECONDS = 60
-_STOP_SECONDS = 20
 _POLL_SECONDS = 0.1
 
 
@@ -59,21 +58,20 @@ class Gunicorn:
             "KADUN_WORKERS": str(WORKERS),
             "KADUN_THREADS": str(THREADS),
         }
-        with log.open("ab") as output:
-            self._process = subprocess.Popen(
-                [*children.tied(), sys.executable, "-P", "-m", "gunicorn", "--config", f"python:{config}", application],
-                env=settings | dict(environ),
-                cwd=CHECKOUT,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+        command = [sys.executable, "-P", "-m", "gunicorn", "--config", f"python:{config}", application]
+        self._child = Child(command, settings | dict(environ), log, signal.SIGTERM, cwd=CHECKOUT)
+        self._child.start()
 
     @property
     def pid(self) -> int:
-        """The number of its master process."""
-        return self._process.pid
+        """The number of its master process.
+
+        Raises:
+            BenchError: it has ended.
+        """
+        if self._child.pid is None:
+            raise BenchError("the service has ended")
+        return self._child.pid
 
     def wait_for(self, path: str) -> None:
         """Wait until `path` is answered with success.
@@ -83,7 +81,7 @@ class Gunicorn:
         """
         deadline = time.monotonic() + _READY_SECONDS
         while not self._answers(path):
-            if self._process.poll() is not None or time.monotonic() > deadline:
+            if self._child.pid is None or time.monotonic() > deadline:
                 said = tail(self._log.read_text(errors="replace"), lines=1)
                 raise BenchError(f"the service does not get ready: {said}")
             time.sleep(_POLL_SECONDS)
@@ -91,8 +89,8 @@ class Gunicorn:
     def connect(self) -> http.client.HTTPConnection:
         """Return a connection to it, to be closed by the caller."""
         if self._socket:
-            return ask.SocketConnection(self._socket)
-        return http.client.HTTPConnection(LOOPBACK, self._port, timeout=ask.SECONDS)
+            return http_requests.SocketConnection(self._socket)
+        return http.client.HTTPConnection(LOOPBACK, self._port, timeout=http_requests.SECONDS)
 
     def post(self, path: str, document: Mapping[str, object]) -> dict[str, Any]:
         """Return the answer to one request.
@@ -101,16 +99,11 @@ class Gunicorn:
             BenchError: it is no success.
         """
         with contextlib.closing(self.connect()) as connection:
-            return ask.post(connection, path, document)
+            return http_requests.post(connection, path, document)
 
     def stop(self) -> None:
         """End it, at first gently."""
-        self._process.terminate()
-        try:
-            self._process.wait(_STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
+        self._child.stop()
 
     def _answers(self, path: str) -> bool:
         with contextlib.closing(self.connect()) as connection:

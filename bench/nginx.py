@@ -1,16 +1,18 @@
 """nginx on the stack's own configuration, and beside the way in to the service a plain file server."""
 
 import http.client
+import os
+import signal
 import socket
 import ssl
-import subprocess
 import time
 from pathlib import Path
 from typing import Self
 
-from bench import ask, children
+from bench import http_requests
 from bench.errors import BenchError
 from tests.support import nginx_conf
+from trial.child import Child
 from trial.errors import tail
 from trial.ports import LOOPBACK, free_port
 
@@ -51,7 +53,7 @@ class Nginx:
         nginx_conf.write(folder, settings)
         static = _STATIC.format(port=self.static_port, folder=folder, files=files)
         (folder / "etc/conf.d/static.conf").write_text(static)
-        self._process: subprocess.Popen[bytes] | None = None
+        self._child = Child(nginx_conf.command(folder), os.environ, folder / "log/nginx.log", signal.SIGTERM)
 
     @property
     def certificate(self) -> Path:
@@ -69,9 +71,7 @@ class Nginx:
         return f"https://{LOOPBACK}:{self.static_port}"
 
     def __enter__(self) -> Self:
-        self._process = subprocess.Popen(
-            [*children.tied(), *nginx_conf.command(self._folder)], stderr=subprocess.DEVNULL, start_new_session=True
-        )
+        self._child.start()
         try:
             self._wait()
         except BaseException:
@@ -80,25 +80,19 @@ class Nginx:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._process is not None:
-            self._process.terminate()
-            try:
-                self._process.wait(_STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
+        self._child.stop()
 
     def connect(self, source: str) -> http.client.HTTPSConnection:
         """Return a connection to the service from this address, to be closed by the caller."""
         context = ssl.create_default_context(cafile=self.certificate)
         return http.client.HTTPSConnection(
-            LOOPBACK, self.port, context=context, source_address=(source, 0), timeout=ask.SECONDS
+            LOOPBACK, self.port, context=context, source_address=(source, 0), timeout=http_requests.SECONDS
         )
 
     def _wait(self) -> None:
         deadline = time.monotonic() + _READY_SECONDS
         while not self._listens():
-            if time.monotonic() > deadline or (self._process and self._process.poll() is not None):
+            if time.monotonic() > deadline or self._child.pid is None:
                 said = tail((self._folder / "log/error.log").read_text(errors="replace"), lines=1)
                 raise BenchError(f"nginx does not start: {said}")
             time.sleep(_POLL_SECONDS)

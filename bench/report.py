@@ -12,7 +12,7 @@ from pathlib import Path
 import psycopg2
 
 from bench.gunicorn import THREADS, WORKERS
-from bench.memory import Memory
+from bench.process_usage import Memory
 from bench.rounds import Plan, Round
 from bench.signing import cores
 from trial.binaries import program

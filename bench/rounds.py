@@ -1,6 +1,5 @@
 """The measurements: everything is set up once, then measured in turns, several times."""
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -11,8 +10,7 @@ from typing import Any, NamedTuple
 import jwt
 from joserfc.jwk import OKPKey
 
-from bench import ask, memory, pgbench, signing, wrk
-from bench.beside import Beside
+from bench import http_requests, pgbench, process_usage, signing, wrk
 from bench.cards import FIRST_CARD_ID, HARDWARE, CardTable, Computer, noon_zone
 from bench.errors import BenchError
 from bench.gunicorn import CONNECTIONS, Gunicorn
@@ -107,17 +105,13 @@ class Bench:
                 measured.sealed[cards] = self._verify(cards, self._public_key)
             yield measured
 
-    def memory(self) -> dict[str, memory.Memory]:
+    def memory(self) -> dict[str, process_usage.Memory]:
         """Return what gunicorn (of the most cards) and PostgreSQL (with everybody's connections) hold."""
         most = max(self._services)
         return {
-            "gunicorn": memory.of_tree(self._services[most].pid),
-            "PostgreSQL": memory.of_tree(self._postmaster()),
+            "gunicorn": process_usage.of_tree(self._services[most].pid),
+            "PostgreSQL": process_usage.of_tree(self._postmaster()),
         }
-
-    def beside(self) -> Beside:
-        """Return a count, from now on, of what others use of the cores."""
-        return Beside(os.getpid(), self._postmaster())
 
     def _postmaster(self) -> int:
         pid = self._postgres.pid
@@ -144,7 +138,9 @@ class Bench:
         claims: dict[str, Any] = {}
         for service, public_key in [(s, k) for s in self._services.values() for k in (self._public_key, None)]:
             sealed = {"client_public_key": public_key} if public_key else {}
-            token = service.post("/v1/verify", ask.question(Computer(FIRST_CARD_ID, f"{HARDWARE}0"), **sealed))["token"]
+            token = service.post(
+                "/v1/verify", http_requests.question(Computer(FIRST_CARD_ID, f"{HARDWARE}0"), **sealed)
+            )["token"]
             claims = jwt.decode(token, options={"verify_signature": False})
             if ("KERNAL_DATA_KEY_SEALED" if public_key else "KERNAL_DATA_KEY") not in claims:
                 raise BenchError(f"a bound card is not accepted with its key: {claims['code']}")

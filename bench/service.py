@@ -16,7 +16,6 @@ from typing import IO
 import pyrage
 
 from app.tokens import keyring
-from bench.beside import Beside
 from bench.cards import CardTable, noon_zone
 from bench.errors import BenchError
 from bench.gunicorn import Gunicorn
@@ -74,12 +73,6 @@ class Host:
     postgres: EmbeddedPostgres
     table: CardTable
     environ: dict[str, str]
-
-    def beside(self) -> Beside:
-        """Return a count, from now on, of what others use of the cores."""
-        if self.postgres.pid is None:
-            raise BenchError("PostgreSQL has ended")
-        return Beside(os.getpid(), self.postgres.pid)
 
     @contextmanager
     def service(self, socket: Path | None = None, **settings: str) -> Iterator[Gunicorn]:

@@ -9,7 +9,7 @@ from contextlib import closing
 from http.client import HTTPConnection
 from typing import NamedTuple, Self
 
-from bench import ask
+from bench import http_requests
 from bench.cards import Computer
 from bench.errors import BenchError
 
@@ -22,7 +22,7 @@ class Call(NamedTuple):
     ended: float
 
 
-class Callers:
+class FunctionCallers:
     """While the block lasts, `functions` are called, each by a customer who calls again as soon as answered.
 
     Args:
@@ -74,7 +74,9 @@ class Callers:
         while not self._stop.is_set():
             begun = time.perf_counter()
             with closing(self._connect()) as connection:
-                status, answer = ask.exchange(connection, "/v1/execute", ask.question(computer, function, arguments={}))
+                status, answer = http_requests.exchange(
+                    connection, "/v1/execute", http_requests.question(computer, function, arguments={})
+                )
             self._calls.append(Call(status, begun, time.perf_counter()))
             if status not in (self._expected, http.HTTPStatus.SERVICE_UNAVAILABLE):
                 raise BenchError(f"a call of {function} is answered {status}: {answer.get('code', 'a verdict')}")

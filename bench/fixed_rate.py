@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from bench import ask
+from bench import http_requests
 from bench.cards import Computer
 
 _CONNECTIONS = 20
@@ -38,7 +38,7 @@ def p99(
                     due = time.perf_counter()  # that this process was woken late is not the service's doing
                 if stop.is_set():
                     break
-                ask.post(connection, "/v1/verify", ask.question(random.choice(computers)))
+                http_requests.post(connection, "/v1/verify", http_requests.question(random.choice(computers)))
                 seconds_taken.append(time.perf_counter() - due)
         return seconds_taken
 
