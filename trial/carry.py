@@ -1,4 +1,4 @@
-"""Hands the trial's state over to the real stack: python -m trial.carry FOLDER. scripts/import.sh --trial asks for it.
+"""Export the trial's state for the real stack: python -m trial.carry FOLDER, which scripts/import.sh --trial runs.
 
 The trial's PostgreSQL may be newer than the stack's, and an older one reads no newer dump. What travels is therefore
 plain SQL with rows alone; the stack makes the tables by its own migrations.
@@ -28,7 +28,7 @@ _CONTENTS_SQL = CHECKOUT / "scripts" / "lib" / "contents.sql"
 
 
 def main() -> int:
-    """Fills the folder that is named and prints the trial's; returns the exit status."""
+    """Fill the folder that the argument names, and print the trial's; return the exit status."""
     try:
         trial = Trial.from_environ(os.environ, uid=os.geteuid())
         _carry(trial, Path(sys.argv[1]))
@@ -89,7 +89,7 @@ def _run(trial: Trial, command: tuple[str, ...], environ: Mapping[str, str], out
 
 
 def _copy_files(trial: Trial, target: Path) -> None:
-    """Copies what is no row: the signing keys, KERNAL_DATA_KEY, files and functions."""
+    """Copy what is not in the database: the signing keys, KERNAL_DATA_KEY, files and functions."""
     (target / "secrets").mkdir()
     shutil.copyfile(trial.kernal_data_key_file, target / "secrets" / "kernal_data_key")
     for name in _FOLDERS:

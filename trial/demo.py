@@ -21,12 +21,11 @@ class Demo:
     """Issues a card, exports the public keys, seals core data, and opens the sample program with the card."""
 
     def __init__(self, trial: Trial, environ: dict[str, str]) -> None:
-        """Takes the trial and the environment of its command line."""
         self._trial = trial
         self._environ = environ | {"NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
 
     def show(self) -> None:
-        """Does it and prints each step; the card of last time serves again while it opens the program.
+        """Run the demonstration and print each step; last time's card is used again while it opens the program.
 
         Raises:
             TrialError: A step failed.
@@ -46,7 +45,7 @@ class Demo:
         self._tell(card, opened)
 
     def _prepare(self) -> None:
-        """Makes what a vendor ships beside the program: the public keys, and the core data sealed."""
+        """Export the public keys and seal the core data, which a vendor ships with the program."""
         step("1. 随程序发布：公钥与加密的核心数据。", "Ship with the program: public keys, sealed core data.")
         self._announce("key", "export")
         self._keys.write_text(self._cardctl("key", "export"), encoding="utf-8")

@@ -1,6 +1,6 @@
 """Where the trial service keeps its state, and the settings that it hands to the service.
 
-Standard library only: scripts/run.sh asks before any package is installed, and scripts/cardctl on every call.
+Standard library only: scripts/run.sh uses it before any package is installed, and scripts/cardctl on every call.
 """
 
 import hashlib
@@ -29,7 +29,7 @@ class Trial:
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str], *, uid: int, checkout: Path = CHECKOUT) -> "Trial":
-        """Reads KADUN_DATA_DIR and KADUN_PORT; an empty variable counts as unset.
+        """Read KADUN_DATA_DIR and KADUN_PORT; an empty variable counts as unset.
 
         Raises:
             TrialError: KADUN_PORT is no port.
@@ -89,7 +89,7 @@ class Trial:
         return self.data_dir / "demo"
 
     def service_environment(self, environ: Mapping[str, str]) -> dict[str, str]:
-        """Returns the environment of the service and of its command line: the caller's, made this trial's."""
+        """Return the environment of the service and of its command line: the caller's, made this trial's."""
         mine = {name: value for name, value in environ.items() if name not in _NOT_PASSED_ON}
         paths = (str(CHECKOUT), str(CHECKOUT / "client" / "src"))
         return mine | {
@@ -105,7 +105,7 @@ class Trial:
         }
 
     def functions_environment(self, environ: Mapping[str, str]) -> dict[str, str]:
-        """Returns the environment of the functions' service: what the vendor's code needs, and nothing to give away."""
+        """Return the environment of the functions service: what the vendor's code needs, and no secret."""
         mine = {name: value for name, value in environ.items() if name in _PLAIN or name.startswith("KADUN_FUNCTION_")}
         return mine | {
             "KADUN_FUNCTIONS_DIR": str(self.functions),
@@ -115,7 +115,7 @@ class Trial:
 
 
 def default_data_dir(*, uid: int, checkout: Path = CHECKOUT) -> Path:
-    """Returns the folder of all state where KADUN_DATA_DIR names none.
+    """Return the folder of all state where KADUN_DATA_DIR names none.
 
     Root's lies under /var/lib: PostgreSQL refuses to run as root, and the account that it then runs under
     cannot reach a checkout in root's own home.
@@ -127,7 +127,7 @@ def default_data_dir(*, uid: int, checkout: Path = CHECKOUT) -> Path:
 
 
 def write_secret(path: Path, text: str) -> None:
-    """Writes `text` to `path`, readable by its owner only, whole or not at all."""
+    """Write `text` to `path`, readable by its owner only, whole or not at all."""
     making = path.with_name(f".{path.name}.new")
     making.unlink(missing_ok=True)
     with os.fdopen(os.open(making, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:

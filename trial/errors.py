@@ -1,4 +1,4 @@
-"""What stops the trial service, in one line that says what to do."""
+"""Errors that stop the trial, in one line that says what to do."""
 
 
 class TrialError(Exception):
@@ -10,5 +10,5 @@ class TrialError(Exception):
 
 
 def tail(text: str, lines: int = 20) -> str:
-    """Returns the last `lines` lines of `text` that are not blank."""
+    """Return the last `lines` lines of `text` that are not blank."""
     return "\n".join([line for line in text.splitlines() if line.strip()][-lines:])

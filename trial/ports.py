@@ -7,7 +7,7 @@ LOOPBACK = "127.0.0.1"
 
 
 def why_not(port: int) -> int:
-    """Returns the `errno` that keeps a service from listening on `port`, or 0: it can."""
+    """Return the `errno` that keeps a service from listening on `port`, or 0."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -18,7 +18,7 @@ def why_not(port: int) -> int:
 
 
 def free_port() -> int:
-    """Returns a port that nothing listens on."""
+    """Return a port that nothing listens on."""
     with socket.socket() as probe:
         probe.bind((LOOPBACK, 0))
         return int(probe.getsockname()[1])

@@ -1,4 +1,4 @@
-"""What the trial service tells the person who started it, in Chinese and English."""
+"""Messages for the person who started the trial, in Chinese and English."""
 
 import contextlib
 import os
@@ -6,7 +6,7 @@ import sys
 
 
 def say(*lines: str) -> None:
-    """Prints lines at once. A reader who has gone away (`| head`) is no reason to stop serving."""
+    """Print lines at once; go on serving when the reader has gone away (`| head`)."""
     try:
         print(*lines, sep="\n", flush=True)
     except OSError:
@@ -15,5 +15,5 @@ def say(*lines: str) -> None:
 
 
 def step(chinese: str, english: str) -> None:
-    """Prints what happens now."""
+    """Print what the trial does now."""
     say(f"{chinese}  {english}")

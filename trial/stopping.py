@@ -1,4 +1,4 @@
-"""Ctrl-C and its kin: a wish to stop that arrives as an exception, and never in the middle of a start."""
+"""SIGINT, SIGTERM and SIGHUP as an exception that is never raised in the middle of a start."""
 
 import contextlib
 import signal
@@ -7,7 +7,7 @@ from types import FrameType
 
 
 class StopRequested(BaseException):
-    """Somebody wants the trial service to stop. No error, so that nothing takes it for one."""
+    """The trial is to stop. Not an Exception, so that no handler of errors catches it."""
 
 
 class Stopping:
@@ -22,7 +22,7 @@ class Stopping:
 
     @contextlib.contextmanager
     def deferred(self) -> Iterator[None]:
-        """Holds the wish back until the block has ended: a program half started would be lost sight of."""
+        """Delay the exception until the block has ended: a program that is half started would not be stopped."""
         self._deferring = True
         try:
             yield

@@ -48,7 +48,7 @@ def test_an_interrupted_issue_leaves_no_card(offline: Service, database: Databas
     process = issuing(offline, 1_000_000, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     copying = "SELECT 1 FROM pg_stat_activity WHERE query LIKE 'COPY%%' AND pid <> pg_backend_pid()"
     while not database.execute_sql(copying).fetchone():
-        assert process.poll() is None
+        assert process.poll() is None, process.communicate()
     process.send_signal(2)
     _, said = process.communicate(timeout=90)
     assert (process.returncode, len(said.strip().splitlines())) == (1, 1)

@@ -104,5 +104,5 @@ def test_the_maximum_number_of_files_fits_into_an_answer_that_the_sdk_reads(
     assert len(offered[0]["url"]) <= 4096
     assert fetch(service, offered[0]["url"]).content == CONTENT
     refused = service.cardctl("file", "add", "-", "--name", "one more", check=False, text="x")
-    assert (refused.returncode, f"there may be {MAX_FILES} files" in refused.stderr) == (1, True)
+    assert (refused.returncode, f"at most {MAX_FILES} files" in refused.stderr) == (1, True)
     assert service.cardctl("file", "add", "-", "--name", f"{longest}00000", text="x").returncode == 0

@@ -2,8 +2,6 @@
 
 import json
 import logging
-import time
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ import pytest
 from app.tokens import keyring
 from app.tokens.keyring import KeyRingError, KeyState
 from app.tokens.signer import Signer
+from tests.support.service import wait_for
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 CLAIMS = {"aud": "kadun-client", "code": "OK", "function": "打开程序", "card_expires_at": None}
@@ -28,14 +27,6 @@ def folder(tmp_path: Path) -> Path:
 def kid(signer: Signer) -> str:
     signed: str = jwt.get_unverified_header(signer.sign_verdict(CLAIMS))["kid"]
     return signed
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Ask until it holds: the signer looks once a second."""
-    give_up_at = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < give_up_at, "it never came true"
-        time.sleep(0.02)
 
 
 def test_a_verdict_is_a_jws_that_names_its_type_and_key(folder: Path) -> None:
@@ -80,7 +71,7 @@ def test_a_rotation_is_taken_up_by_a_running_signer(folder: Path) -> None:
     before = kid(signer)
     rotated = keyring.rotate(folder, NOW)
     assert before != rotated.current.kid
-    until(lambda: kid(signer) == rotated.current.kid)
+    wait_for(lambda: kid(signer) == rotated.current.kid)
     assert signer.key_set(NOW)["keys"] == rotated.published(NOW)
 
 
@@ -88,7 +79,7 @@ def test_several_rotations_between_two_checks_are_taken_up(folder: Path) -> None
     signer = Signer(folder)
     for _ in range(3):
         rotated = keyring.rotate(folder, NOW)
-    until(lambda: kid(signer) == rotated.current.kid)
+    wait_for(lambda: kid(signer) == rotated.current.kid)
 
 
 @pytest.mark.parametrize("damage", ["damaged", "gone"])
@@ -109,17 +100,17 @@ def test_the_old_ring_stays_in_use_while_the_new_file_is_unusable(
         assert kid(signer) == before
         return any(record.message.startswith("the signing keys cannot be read again") for record in caplog.records)
 
-    until(complained)
+    wait_for(complained)
     assert all(record.levelno >= logging.WARNING for record in caplog.records)
     file.write_bytes(rotated)
-    until(lambda: kid(signer) == good.current.kid)
+    wait_for(lambda: kid(signer) == good.current.kid)
 
 
 def test_taking_up_a_key_is_logged_without_its_secret(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     signer = Signer(folder)
     rotated = keyring.rotate(folder, NOW)
-    until(lambda: kid(signer) == rotated.current.kid)
+    wait_for(lambda: kid(signer) == rotated.current.kid)
     (record,) = caplog.records
     assert record.message == "signing key taken up"
     assert record.__dict__["kid"] == rotated.current.kid

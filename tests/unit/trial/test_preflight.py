@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.processes import is_alive
 from trial.child import Child
 from trial.environment import Trial
 from trial.errors import TrialError
@@ -77,11 +78,12 @@ def test_a_new_trial_waits_until_the_children_of_a_killed_one_have_ended(trial: 
     child = Child(["cat", tmp_path / "pipe"], os.environ, tmp_path / "log", signal.SIGTERM, descriptor)
     os.mkfifo(tmp_path / "pipe")
     child.start()
+    pid = child.pid or 0
     os.close(descriptor)
     ends = threading.Timer(0.2, child.stop)
     ends.start()
     with claim(trial):
-        assert child.pid is None
+        assert not is_alive(pid)
     ends.join()
 
 
