@@ -108,15 +108,6 @@ class EmbeddedPostgres:
         if self._postmaster is not None:
             self._postmaster.stop()
 
-    def restart(self) -> None:
-        """Stop the cluster and start it again, on the same port.
-
-        Raises:
-            TrialError: As `start`.
-        """
-        self.stop()
-        self.start()
-
     def create_database(self, name: str) -> None:
         """Create the database `name` unless it exists."""
         with contextlib.closing(psycopg2.connect(self.url("postgres"))) as connection:
