@@ -1,4 +1,4 @@
-"""Requests, answers, and a port to exchange them on."""
+"""Plain HTTP requests and responses, and free ports."""
 
 import contextlib
 import http.client
@@ -24,7 +24,7 @@ class Response:
         return json.loads(self.body)
 
     def require_problem(self, status: int, code: str) -> None:
-        """Asserts that this is such a problem, in the one shape that all of them have, in both languages."""
+        """Assert that this is a problem document with this status and code, in both languages."""
         assert self.status == status, self
         assert self.headers["content-type"] == "application/problem+json"
         problem = self.json()
@@ -46,7 +46,7 @@ def quiet_port() -> int:
 
 
 def read_response(connection: socket.socket) -> Response:
-    """The next answer on a connection."""
+    """Read the next response on a connection."""
     response = http.client.HTTPResponse(connection)
     response.begin()
     return _answer(response)

@@ -112,7 +112,7 @@ class Gateway:
         return context.wrap_socket(plain, server_hostname="127.0.0.1")
 
     def ask_raw(self, request: bytes) -> Response:
-        """Sends these very bytes and reads the answer."""
+        """Send exactly these bytes and read the response."""
         with self.connect() as connection:
             connection.sendall(request)
             return read_response(connection)

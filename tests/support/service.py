@@ -1,4 +1,4 @@
-"""A real gunicorn with the real app, as a process, for tests."""
+"""The service for tests: gunicorn with the app, in a process of its own."""
 
 import http.client
 import json
@@ -38,7 +38,7 @@ def wait_for(condition: Any, seconds: float = 20) -> Any:
         if value:
             return value
         if time.monotonic() > deadline:
-            raise AssertionError(f"it did not come true in {seconds} s")
+            raise AssertionError(f"the condition did not become true in {seconds} s")
         time.sleep(0.05)  # between two looks
 
 
@@ -149,7 +149,7 @@ class Service(GunicornProcess):
         return self.request("POST", "/v1/verify", body, {"Content-Type": "application/json", **(headers or {})})
 
     def verify(self, document: dict[str, Any], *, address: str | None = None, **headers: str) -> Response:
-        """Ask; `address` is what the proxy is to have seen."""
+        """Verify a card; `address` is the client address that the proxy reports."""
         if address is not None:
             headers["X-Real-IP"] = address
         return self.post(json.dumps(document).encode(), headers)

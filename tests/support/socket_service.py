@@ -37,7 +37,7 @@ class SocketService(Service):
             connection.close()
 
     def kill(self) -> None:
-        """Ends the master and its workers at once: the socket's file stays behind, with nobody to answer."""
+        """Kill the master and its workers; the socket's file stays behind, and nothing listens on it."""
         assert self.process is not None
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
         for pid in (self.process.pid, *map(int, children.split())):
