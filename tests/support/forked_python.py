@@ -26,6 +26,7 @@ from typing import IO, Any
 from coverage import Coverage
 
 from app.cli.main import COMMANDS
+from app.functions.processes import die_with
 
 ROOT = Path(__file__).resolve().parents[2]
 _REQUEST_BYTES = 1_000_000
@@ -146,8 +147,9 @@ class _ForkServer:
     def _accept(self) -> None:
         connection, _ = self._listener.accept()
         request, streams, _, _ = socket.recv_fds(connection, _REQUEST_BYTES, 3)
-        pid = os.fork()
+        server, pid = os.getpid(), os.fork()
         if not pid:
+            die_with(server)  # and with it, at the latest, when the tests are killed
             self._listener.close()
             connection.close()
             _become(json.loads(request), streams)
