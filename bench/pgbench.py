@@ -44,8 +44,8 @@ def script(table: CardTable) -> str:
     database = Database(table.url)
     with psycopg2.connect(table.url) as connection, connection.cursor() as cursor:
         prepare = []
-        for name, query in PREPARED.items():
-            sql, literals = database.get_sql_context().sql(query).query()
+        for name, statement in PREPARED.items():
+            sql, literals = database.get_sql_context().sql(statement()).query()
             prepare.append(cursor.mogrify(f"PREPARE {name} AS {sql};", literals).decode())
     connection.close()
     return _SCRIPT.format(

@@ -31,7 +31,8 @@ class Database(peewee.PostgresqlDatabase):
 
     Args:
         url: `postgresql://…`; several hosts and any libpq parameter are allowed.
-        prepared: Statements to prepare on each new connection, by name; parameters are written `$1`.
+        prepared: Functions that make the statements to prepare on each new connection, by name; parameters are
+            written `$1`.
         on_connect: Called with each new connection; refuses the database by raising.
         bulk: True for long operator commands, whose statements have no time limit.
     """
@@ -40,7 +41,7 @@ class Database(peewee.PostgresqlDatabase):
         self,
         url: str,
         *,
-        prepared: Mapping[str, peewee.Query] | None = None,
+        prepared: Mapping[str, Callable[[], peewee.Query]] | None = None,
         on_connect: Callable[[Any], None] | None = None,
         bulk: bool = False,
     ) -> None:
@@ -75,8 +76,8 @@ class Database(peewee.PostgresqlDatabase):
             if self._on_connect is not None:
                 self._on_connect(conn)
             with conn.cursor() as cursor:
-                for name, query in self._prepared.items():
-                    sql, literals = self.get_sql_context().sql(query).query()
+                for name, statement in self._prepared.items():
+                    sql, literals = self.get_sql_context().sql(statement()).query()
                     cursor.execute(f"PREPARE {name} AS {sql}", literals)
         except BaseException:
             # Peewee already regards the connection as open.

@@ -85,5 +85,5 @@ def _usage_row() -> Query:
     )
 
 
-PREPARED = {"read_facts": _read_facts(), "refresh": _refresh()}
-"""By name; arguments in the order of their `$` numbers."""
+PREPARED = {"read_facts": _read_facts, "refresh": _refresh}
+"""Functions that make the statements, by name; arguments in the order of their `$` numbers."""
