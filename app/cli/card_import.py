@@ -11,7 +11,7 @@ from app.cli.files import InputPath, open_input
 from app.clock import utc_now
 from app.domain.texts import RefusedError
 from app.services import imports
-from app.services.formatting import shown
+from app.services.formatting import escaped
 from app.services.imports import Reading
 
 _SHOWN_BATCHES = 20
@@ -60,7 +60,7 @@ def _print(reading: Reading, output_format: str, *, imported: bool) -> None:
     for fault in reading.faults:
         zh, en = (f" {fault.column} 列", f", {fault.column}") if fault.column else ("", "")
         said = f"第 {fault.line} 行{zh}：{fault.text.zh} / line {fault.line}{en}: {fault.text.en}"
-        sys.stdout.write(shown(said) + "\n")
+        sys.stdout.write(escaped(said) + "\n")
     if more := reading.fault_count - len(reading.faults):
         sys.stdout.write(f"还有 {more} 个问题 / And {more} more\n")
     output.print_fields(

@@ -13,7 +13,7 @@ from app.cli import output
 from app.cli.context import format_option
 from app.services.doctor import Facts, HostFacts, Status, run_checks
 from app.services.doctor.gather import gather
-from app.services.formatting import shown
+from app.services.formatting import escaped
 
 
 @click.command()
@@ -38,7 +38,7 @@ def doctor(source: BinaryIO | None, output_format: str, *, host_only: bool) -> N
         width = max(map(len, results))
         for check, result in results.items():
             line = f"{result.status:<4}  {check:<{width}}  {result.message_zh} / {result.message_en}"
-            sys.stdout.write(shown(line) + "\n")
+            sys.stdout.write(escaped(line) + "\n")
     counts = Counter(result.status for result in results.values())
     summary = ", ".join(f"{counts[status]} {status}" for status in Status)
     if counts[Status.FAIL]:

@@ -18,7 +18,7 @@ from app.clock import utc_now
 from app.domain.errors import SchemaMismatchError, UnavailableError
 from app.domain.texts import Text
 from app.services.exports import Row, journal_documents
-from app.services.formatting import json_text, shown
+from app.services.formatting import escaped, json_text
 from app.services.journal_filter import KINDS, parse_journal_filter
 from app.services.journal_follow import Follower
 from app.services.journal_lists import REFUSALS_A_MINUTE
@@ -78,7 +78,7 @@ def events(  # noqa: PLR0913  # one argument an option
         if not rows and (kind, card_id, since) == (None, None, None):
             output.say(str(_NO_SUCH_REFERENCE))
         for row in rows:
-            sys.stdout.writelines(f"{shown(line)}\n" for line in _traceback(row).splitlines())
+            sys.stdout.writelines(f"{escaped(line)}\n" for line in _traceback(row).splitlines())
     if len(rows) > TABLE_ROWS:
         output.say(
             f"仅显示最新 {TABLE_ROWS} 条，可用 --since 等筛选 / Only the newest {TABLE_ROWS}: filter with --since …"
@@ -92,7 +92,7 @@ def _follow(
     away = False
     while True:
         for row in journal_documents(found, session.zone):
-            line = json_text(row) if output_format == "json" else "  ".join(shown(cell) for cell in _cells(row) if cell)
+            line = json_text(row) if output_format == "json" else escaped("  ".join(filter(None, _cells(row))))
             sys.stdout.write(f"{line}\n")
         sys.stdout.flush()
         if _ended(until_input_ends=until_input_ends):

@@ -16,7 +16,7 @@ from app.functions.client import FunctionsClient
 from app.functions.decorator import Caller
 from app.functions.messages import Failed, Invalid, Listing, NotFound, Returned, TimedOut
 from app.services import requirements
-from app.services.formatting import shown, takes
+from app.services.formatting import escaped, takes
 from app.settings import SettingsError
 
 _NOBODY = "0" * 32
@@ -60,7 +60,7 @@ def _show(listing: Listing, output_format: str) -> None:
         )
         for broken in listing.broken:
             error = broken.error.strip().rpartition("\n")[2]
-            sys.stdout.write(shown(f"无法加载 / broken: {broken.module}: {error}") + "\n")
+            sys.stdout.write(escaped(f"无法加载 / broken: {broken.module}: {error}") + "\n")
     if listing.broken:
         names = ", ".join(b.module for b in listing.broken)
         raise click.ClickException(

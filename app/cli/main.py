@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import click
 
-from app.services.formatting import shown
+from app.services.formatting import escaped
 from app.version import read_version
 
 # Each is in the module of its name, imported when it is used: containers run `healthcheck` all day.
@@ -73,5 +73,5 @@ def main() -> NoReturn:
 
 
 def _fail(message: str) -> NoReturn:
-    sys.stderr.write(shown(f"cardctl: {' '.join(message.split())}") + "\n")
+    sys.stderr.write(escaped(f"cardctl: {' '.join(message.split())}") + "\n")
     sys.exit(1)

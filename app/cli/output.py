@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text as RichText
 
 from app.services.exports import json_pieces
-from app.services.formatting import json_text, shown
+from app.services.formatting import escaped, json_text
 
 RICH_ROWS = 2_000
 """Longer tables are written as plain columns, row by row: laying them out would take minutes."""
@@ -45,13 +45,13 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str | None]]) ->
     if len(head) > RICH_ROWS:
         sys.stdout.write("\t".join(columns) + "\n")
         for row in chain(head, iterator):
-            sys.stdout.write("\t".join(shown(cell or "") for cell in row) + "\n")
+            sys.stdout.write("\t".join(escaped(cell or "") for cell in row) + "\n")
         return
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
         table.add_column(column, overflow="fold", max_width=64)
     for row in head:
-        table.add_row(*(RichText(shown(cell or "")) for cell in row))
+        table.add_row(*(RichText(escaped(cell or "")) for cell in row))
     # Wider than most terminals: they wrap lines more readably than a table can squeeze its columns.
     Console(markup=False, highlight=False, emoji=False, width=400).print(table)
 
@@ -79,4 +79,4 @@ def print_fields(fields: Iterable[tuple[str, Any]]) -> None:
 
 def say(text: str) -> None:
     """Print a message for people on stderr, which programs do not read."""
-    sys.stderr.write(shown(text) + "\n")
+    sys.stderr.write(escaped(text) + "\n")

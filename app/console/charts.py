@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from app.services.formatting import shown
+from app.services.formatting import escaped
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +44,12 @@ class Chart:
         """The chart as the canvas element carries it."""
         return {
             "type": self.kind,
-            "labels": [shown(label) for label in self.labels],
+            "labels": [escaped(label) for label in self.labels],
             "stacked": self.stacked,
             "horizontal": self.horizontal,
             "series": [
                 {
-                    "name": shown(series.name),
+                    "name": escaped(series.name),
                     "values": series.values,
                     "links": series.links,
                     **({"color": series.colors[0]} if len(series.colors) == 1 else {"colors": series.colors}),

@@ -18,7 +18,7 @@ from app.console.static_files import StaticFiles
 from app.domain.cards import format_validity, parse_validity
 from app.domain.operators import console_actor, shop_actor
 from app.domain.texts import Text
-from app.services.formatting import shown, takes
+from app.services.formatting import escaped, takes
 
 if TYPE_CHECKING:
     from app.console.visitor import Visitor
@@ -128,12 +128,12 @@ def _harmless(value: Any) -> Any:  # noqa: ANN401  # any value in a template
     """Escape control and bidirectional characters in every text that is not our own markup."""
     if isinstance(value, timedelta):
         return format_validity(value)
-    return shown(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+    return escaped(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _lines(texts: list[str]) -> Markup:
     """Return texts, one per line, for a text area."""
-    return escape("\n".join(map(shown, texts)))
+    return escape("\n".join(map(escaped, texts)))
 
 
 @pass_context

@@ -9,7 +9,7 @@ from typing import Any
 
 from app.domain.codes import EventKind
 from app.services.card_lists import Line
-from app.services.formatting import json_text, local, seconds, shown
+from app.services.formatting import escaped, json_text, local, seconds
 from app.storage import journal
 from app.storage.cards import NewCard
 from app.storage.database import Database
@@ -118,7 +118,7 @@ def csv_lines(rows: Iterable[Row], columns: Sequence[str]) -> Iterator[str]:
 def _cell(value: Any) -> Any:  # noqa: ANN401  # any value of a row
     if isinstance(value, dict):
         value = json_text(value)
-    return _harmless(shown(value)) if isinstance(value, str) else value
+    return _harmless(escaped(value)) if isinstance(value, str) else value
 
 
 def _harmless(text: str) -> str:

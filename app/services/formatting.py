@@ -6,19 +6,14 @@ import unicodedata
 from datetime import datetime, timedelta, tzinfo
 from typing import Any
 
-_DANGEROUS = {
-    "Cc",
-    "Cf",
-    "Cs",
-    "Zl",
-    "Zp",
-}  # control and format (bidirectional among them), lone surrogates, breaks
+# Control and format characters (bidirectional ones among them), lone surrogates, breaks.
+_DANGEROUS = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 _JSON_DANGEROUS = re.compile(
     "[\x7f-\x9f\u00ad\u0600-\u0605\u061c\u06dd\u070f\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0001-\U000e007f]"
 )
 
 
-def shown(text: str) -> str:
+def escaped(text: str) -> str:
     """Return a text with control and bidirectional characters escaped, which clients may send."""
     return "".join(c if unicodedata.category(c) not in _DANGEROUS else ascii(c)[1:-1] for c in text)
 

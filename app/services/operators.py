@@ -10,7 +10,7 @@ from app.domain.texts import RefusedError
 from app.services import totp
 from app.services.bearer import digest
 from app.services.credentials import journal_log_outs
-from app.services.formatting import shown
+from app.services.formatting import escaped
 from app.services.passwords import PASSWORDS, Passwords
 from app.storage import journal, models
 from app.storage import operators as rows
@@ -38,7 +38,7 @@ class OperatorNotFoundError(RefusedError):
     """There is no operator of that name."""
 
     def __init__(self, name: str) -> None:
-        super().__init__(f"没有名为 {shown(name)} 的管理员", f"there is no operator {shown(name)}")
+        super().__init__(f"没有名为 {escaped(name)} 的管理员", f"there is no operator {escaped(name)}")
 
 
 class NameTakenError(RefusedError):

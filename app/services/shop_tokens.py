@@ -8,7 +8,7 @@ from app.domain.codes import EventKind
 from app.domain.operators import Scope, check_name
 from app.domain.texts import RefusedError
 from app.services.bearer import digest, new_token
-from app.services.formatting import shown
+from app.services.formatting import escaped
 from app.storage import journal, models, shop_tokens
 from app.storage.database import Database
 
@@ -40,7 +40,7 @@ class TokenNotFoundError(RefusedError):
     """No such token, or it is already revoked."""
 
     def __init__(self, name: str) -> None:
-        super().__init__(f"没有名为 {shown(name)} 的有效令牌", f"there is no valid token {shown(name)}")
+        super().__init__(f"没有名为 {escaped(name)} 的有效令牌", f"there is no valid token {escaped(name)}")
 
 
 class ShopTokens:

@@ -5,7 +5,7 @@ A dialog, a script, an image from nowhere: `troubles` sees each. The walk shows 
 
 from playwright.sync_api import Page, expect
 
-from app.services.formatting import shown
+from app.services.formatting import escaped
 from tests.browser.conftest import Enter
 from tests.support.browser.hostile_texts import FILE, MARKUP, TURNED, Strangers
 from tests.support.browser.visits import Troubles
@@ -21,12 +21,12 @@ def labels_of(page: Page, chart: str) -> list[str]:
 
 def test_charts_draw_hostile_texts(enter: Enter, strangers: Strangers) -> None:
     person = enter("/admin/")
-    assert shown(TURNED) in labels_of(person.page, "使用最多的功能")
+    assert escaped(TURNED) in labels_of(person.page, "使用最多的功能")
     assert MARKUP in labels_of(person.page, "最大的批次")
     for chart in ("使用最多的功能", "最大的批次"):
         person.page.get_by_role("img", name=chart, exact=True).hover()  # and into a tooltip
     person.go(f"/admin/card?id={strangers.card}")
-    assert shown(TURNED) in labels_of(person.page, "最近 30 天的使用")
+    assert escaped(TURNED) in labels_of(person.page, "最近 30 天的使用")
 
 
 def test_lists_find_hostile_texts_by_htmx(enter: Enter, strangers: Strangers) -> None:
@@ -35,7 +35,7 @@ def test_lists_find_hostile_texts_by_htmx(enter: Enter, strangers: Strangers) ->
     page.locator("[name=q]").fill(TURNED)
     page.keyboard.press("Enter")
     expect(person.rows).to_have_count(1)
-    for text in (strangers.card, MARKUP, shown(TURNED)[:23]):
+    for text in (strangers.card, MARKUP, escaped(TURNED)[:23]):
         expect(person.rows).to_contain_text(text)
     page.locator("summary").click()
     page.locator("[name=q]").fill("")
@@ -49,7 +49,7 @@ def test_lists_find_hostile_texts_by_htmx(enter: Enter, strangers: Strangers) ->
     page.keyboard.press("Enter")
     expect(person.rows).to_have_count(1)
     page.locator("#results summary").click()
-    expect(page.locator("pre.traceback")).to_contain_text(shown(TURNED))
+    expect(page.locator("pre.traceback")).to_contain_text(escaped(TURNED))
 
 
 def test_forms_and_previews_show_hostile_texts_again(enter: Enter, strangers: Strangers, troubles: Troubles) -> None:

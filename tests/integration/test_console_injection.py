@@ -15,7 +15,7 @@ from urllib.parse import quote, urlencode, urljoin, urlsplit
 import pytest
 
 from app.domain.codes import EventKind
-from app.services.formatting import shown
+from app.services.formatting import escaped
 from app.storage.database import Database
 from app.storage.models import Event, Operator
 from tests.support.console import PASSWORD, Browser, Seen, add_operator
@@ -192,7 +192,7 @@ def test_no_text_of_a_client_a_shop_or_a_vendor_becomes_markup(
             assert all(link.startswith("/admin/") and not CONTROL.search(link) for link in links)
     # Or it would be no wonder.
     names = [file_name(number, text) for number, text in enumerate(EVIL)]
-    assert [name for name in names if shown(name) not in texts["/admin/files en"]] == []
+    assert [name for name in names if escaped(name) not in texts["/admin/files en"]] == []
     in_journal = [
         f"journal {what}" for what in ("CLIENT_MISMATCH", "FUNCTION_FAILED", "released", "imported", "exported")
     ]
@@ -205,7 +205,7 @@ def test_no_text_of_a_client_a_shop_or_a_vendor_becomes_markup(
         "/admin/sharing zh",
     )
     for page_name in (*pages, *in_journal):
-        assert [text for text in EVIL if shown(text)[:28] not in texts[page_name]] == [], page_name
+        assert [text for text in EVIL if escaped(text)[:28] not in texts[page_name]] == [], page_name
     for page_name in ("/admin/card en", "/admin/operator zh", "/admin/token en", "/admin/cards/issued zh"):
         assert EVIL[0] in texts[page_name], page_name
     for page_name in ("issue", "operators", "extend", "import 0"):
@@ -295,7 +295,7 @@ def test_no_cell_of_any_export_is_a_formula_and_no_text_breaks_a_line(owner: Bro
         cells.update(cell for row in rows for cell in row)
     assert [cell for cell in cells if re.match(r"[=+\-@＝＋－＠\t\r\n]", cell)] == []
     for formula in FORMULAS:
-        assert cells.keys() & {shown(formula), f"'{formula}"}, formula
+        assert cells.keys() & {escaped(formula), f"'{formula}"}, formula
     assert owner.post("/admin/cards/export", {"format": "txt"}).content.decode().split() == sorted(
         scene.cards, key=lambda card: (int(card[1:]), -int(card[0]))
     )

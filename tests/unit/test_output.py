@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.cli import output
-from app.services.formatting import local, seconds, shown
+from app.services.formatting import escaped, local, seconds
 
 HARMFUL = [
     *"\x1b\x07\r\x7f\x9b",  # \x9b is CSI in one byte
@@ -23,17 +23,17 @@ texts = st.text(st.characters(exclude_categories=["Cs"]))
 
 @pytest.mark.parametrize("character", [*HARMFUL, "\0", "\n", "\t", "\ud800"], ids=ascii)
 def test_a_control_or_bidirectional_character_is_shown_escaped(character: str) -> None:
-    assert shown(f"a{character}b") == f"a{ascii(character)[1:-1]}b"
+    assert escaped(f"a{character}b") == f"a{ascii(character)[1:-1]}b"
 
 
 def test_other_text_is_shown_unchanged() -> None:
     text = "打开程序 Ünïcode [bold]markup[/bold] \\ 'quotes' 🔑 \U00020000"
-    assert shown(text) == text
+    assert escaped(text) == text
 
 
 @given(st.text(st.characters()))
 def test_shown_text_contains_no_control_or_format_character(text: str) -> None:
-    assert not {unicodedata.category(c) for c in shown(text)} & {"Cc", "Cf", "Cs", "Zl", "Zp"}
+    assert not {unicodedata.category(c) for c in escaped(text)} & {"Cc", "Cf", "Cs", "Zl", "Zp"}
 
 
 @pytest.mark.parametrize("character", HARMFUL, ids=ascii)
