@@ -19,7 +19,7 @@ _BUSY_RETRY_AFTER = "2"
 class FormPage(Page):
     """The address of one form on a page that has several."""
 
-    name: ClassVar[str]
+    name: str
     """Of the form: it stands in `done=` after the redirect, and is the key of the refusal."""
     after: ClassVar[str]
     """The page that a GET and a successful POST lead to."""

@@ -1,17 +1,17 @@
 """Operators and the shops' tokens, which owners see and change."""
 
-from abc import abstractmethod
+from collections.abc import Callable, Iterator
 
 import falcon
 
 from app.console.form_page import FormPage, check_own_password, new_password, refuse
-from app.console.forms import query_of
-from app.console.page import Access, Page, form_of, see_other, visitor_of
+from app.console.forms import Form, query_of
+from app.console.page import Access, Console, Page, form_of, see_other, visitor_of
 from app.console.rendering import url
 from app.domain.operators import Role
 from app.domain.texts import RefusedError, Text
 from app.http.problems import invalid_request, not_found
-from app.services.operators import Account, OperatorNotFoundError
+from app.services.operators import Account, OperatorNotFoundError, Operators
 from app.services.shop_tokens import ShopToken, TokenNotFoundError
 
 LIST = "/admin/operators"
@@ -67,17 +67,16 @@ class OperatorPage(Page):
         _show_operator(self, request, response, _account(self, request, query_of(request).exactly("name")), {})
 
 
-class _OperatorForm(FormPage):
+class OperatorForm(FormPage):
+    """A form that changes the operator it names; `apply` does it, and may raise `RefusedError`."""
+
     access = {"GET": Access.OWNER, "POST": Access.OWNER}
     after = LIST
 
-    @abstractmethod
-    def apply(self, request: falcon.Request, name: str) -> None:
-        """Change the operator of that name.
-
-        Raises:
-            RefusedError: it cannot be done.
-        """
+    def __init__(self, console: Console, name: str, apply: Callable[[Operators, str, Form], None]) -> None:
+        super().__init__(console)
+        self.name = name
+        self._apply = apply
 
     def change(self, request: falcon.Request, _response: falcon.Response) -> None:
         """Change the operator, after a check of the visitor's own password."""
@@ -88,7 +87,7 @@ class _OperatorForm(FormPage):
                 "your own account is not changed here: another owner can, or the command line",
             )
         check_own_password(self.console, request)
-        self.apply(request, account.name)
+        self._apply(self.operators(request), account.name, form_of(request))
 
     def show(self, request: falcon.Request, response: falcon.Response, refusals: dict[str, Text]) -> None:
         """Show the operator."""
@@ -98,44 +97,25 @@ class _OperatorForm(FormPage):
         return _account(self, request, form_of(request).exactly("name"))
 
 
-class OperatorRole(_OperatorForm):
-    """`/admin/operator/role`."""
+def operator_forms(console: Console) -> Iterator[tuple[str, OperatorForm]]:
+    """Yield the forms of an operator's page with their paths."""
 
-    name = "role"
+    def set_role(operators: Operators, name: str, form: Form) -> None:
+        operators.set_role(name, _role(form.one("role")))
 
-    def apply(self, request: falcon.Request, name: str) -> None:
-        """Change the role."""
-        self.operators(request).set_role(name, _role(form_of(request).one("role")))
+    def set_password(operators: Operators, name: str, form: Form) -> None:
+        operators.set_password(name, new_password(form))
 
+    def disable_totp(operators: Operators, name: str, _form: Form) -> None:
+        operators.disable_totp(name, log_out=True)
 
-class OperatorPassword(_OperatorForm):
-    """`/admin/operator/password`."""
+    def remove(operators: Operators, name: str, _form: Form) -> None:
+        operators.remove(name)
 
-    name = "password"
-
-    def apply(self, request: falcon.Request, name: str) -> None:
-        """Set a password."""
-        self.operators(request).set_password(name, new_password(form_of(request)))
-
-
-class OperatorTwoStep(_OperatorForm):
-    """`/admin/operator/two-step`."""
-
-    name = "two-step"
-
-    def apply(self, request: falcon.Request, name: str) -> None:
-        """Disable the second factor, since the phone is lost."""
-        self.operators(request).disable_totp(name, log_out=True)
-
-
-class OperatorRemoval(_OperatorForm):
-    """`/admin/operator/remove`."""
-
-    name = "removed"
-
-    def apply(self, request: falcon.Request, name: str) -> None:
-        """Remove the operator."""
-        self.operators(request).remove(name)
+    yield "/admin/operator/role", OperatorForm(console, "role", set_role)
+    yield "/admin/operator/password", OperatorForm(console, "password", set_password)
+    yield "/admin/operator/two-step", OperatorForm(console, "two-step", disable_totp)
+    yield "/admin/operator/remove", OperatorForm(console, "removed", remove)
 
 
 class TokenPage(Page):

@@ -17,15 +17,7 @@ from app.console.imports import ImportPage
 from app.console.issue import IssuedPage, IssuePage
 from app.console.journal import JournalExport, JournalPage
 from app.console.log_in import HomeRedirect, LoginPage, LogoutPage, StaticPage
-from app.console.operators import (
-    OperatorPage,
-    OperatorPassword,
-    OperatorRemoval,
-    OperatorRole,
-    OperatorsPage,
-    OperatorTwoStep,
-    TokenPage,
-)
+from app.console.operators import OperatorPage, OperatorsPage, TokenPage, operator_forms
 from app.console.page import Console, Page
 from app.console.static_files import StaticFiles
 from app.console.system_status import FilesPage, FunctionsPage, HealthPage, KeysPage
@@ -58,10 +50,7 @@ def pages(console: Console, static: StaticFiles) -> Iterator[tuple[str, Page]]:
     yield "/admin/account/two-step/remove", TwoStepRemoval(console)
     yield "/admin/operators", OperatorsPage(console)
     yield "/admin/operator", OperatorPage(console)
-    yield "/admin/operator/role", OperatorRole(console)
-    yield "/admin/operator/password", OperatorPassword(console)
-    yield "/admin/operator/two-step", OperatorTwoStep(console)
-    yield "/admin/operator/remove", OperatorRemoval(console)
+    yield from operator_forms(console)
     yield "/admin/token", TokenPage(console)
     yield "/admin/files", FilesPage(console)
     yield "/admin/functions", FunctionsPage(console)
