@@ -5,7 +5,7 @@ from datetime import date, timedelta
 
 import falcon
 
-from app.console.charts import Chart, Series
+from app.console.charts import Chart, Say, Series
 from app.console.forms import query_of
 from app.console.page import Access, Page, page_request, visitor_of
 from app.console.rendering import url
@@ -19,6 +19,8 @@ _DAYS = 30
 _ENTRIES = 20
 _FUNCTIONS = 6
 """The number of functions with a colour of their own; the others share one."""
+_OTHERS = Text("其余功能（点开为当天全部）", "all others (lead to the whole day)")
+"""There is no list of these functions alone: the name says what the link leads to."""
 
 
 class CardPage(Page):
@@ -40,7 +42,6 @@ class CardPage(Page):
         if line is None and not entries.rows:
             raise _not_found()
         used = self.console.usage.of_card(card_id, days[0])
-        english = visitor_of(request).language == "en"
         card, client, status = line or (None, None, None)
         self.render(
             request,
@@ -52,11 +53,11 @@ class CardPage(Page):
             status=status,
             possible=[] if line is None else line.possible_actions(now),
             found=entries,
-            chart=_chart(used, days, card_id, english=english),
+            chart=_chart(used, days, card_id, visitor_of(request).say),
         )
 
 
-def _chart(used: list[DayCount], days: list[date], card_id: str, *, english: bool) -> Chart:
+def _chart(used: list[DayCount], days: list[date], card_id: str, say: Say) -> Chart:
     total: Counter[str] = Counter()
     for usage in used:
         total[usage.function] += usage.requests
@@ -67,17 +68,14 @@ def _chart(used: list[DayCount], days: list[date], card_id: str, *, english: boo
     names: list[str | None] = [*shown, None] if len(total) > len(shown) else [*shown]
     series = [
         Series(
-            # There is no list of these functions alone: the name says what the link leads to.
-            name
-            if name is not None
-            else ("all others (lead to the whole day)" if english else "其余功能（点开为当天全部）"),
+            say(_OTHERS) if name is None else name,
             [counts[name, day] for day in days],
             [url("/admin/usage", card=card_id, day=day, function=name) for day in days],
             [f"--chart-{number}"],
         )
         for number, name in enumerate(names, 1)
     ]
-    return Chart("bar", "Day" if english else "日期", [f"{day:%m-%d}" for day in days], series, stacked=True)
+    return Chart("bar", say(Text("日期", "Day")), [f"{day:%m-%d}" for day in days], series, stacked=True)
 
 
 def _not_found() -> Exception:

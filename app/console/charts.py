@@ -1,10 +1,14 @@
 """Charts, drawn in the browser and repeated as tables; both link to the rows behind them."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from app.domain.texts import Text
 from app.services.formatting import escaped
+
+Say = Callable[[Text], str]
+"""Picks the visitor's language."""
 
 
 @dataclass(frozen=True, slots=True)

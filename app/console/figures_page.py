@@ -41,9 +41,8 @@ class OverviewPage(FiguresPage):
 
     def values(self, request: falcon.Request, snapshot: Snapshot) -> dict[str, Any]:
         """Return the charts."""
-        english = visitor_of(request).language == "en"
         return {
-            "charts": charts(snapshot.document, lambda text: text.en if english else text.zh),
+            "charts": charts(snapshot.document, visitor_of(request).say),
             "states": [str(state) for state in STATES],
         }
 

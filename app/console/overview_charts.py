@@ -1,18 +1,15 @@
 """The overview's charts, from the figures' document (`app.services.figures.Snapshot`)."""
 
-from collections.abc import Callable
 from datetime import date, timedelta
 from typing import Any
 
-from app.console.charts import Chart, Series
+from app.console.charts import Chart, Say, Series
 from app.console.rendering import url
 from app.console.words import word
 from app.domain.codes import CardStatus, Code, EventKind
 from app.domain.texts import Text
 
 Document = dict[str, Any]
-Say = Callable[[Text], str]
-"""Picks the visitor's language."""
 
 STATES = (CardStatus.ACTIVE, CardStatus.UNUSED, CardStatus.EXPIRED, CardStatus.FROZEN)
 _DAY, _CARDS, _TIMES = Text("日期", "Day"), Text("卡密", "Cards"), Text("次数", "Times")

@@ -76,15 +76,11 @@ class Renderer:
     ) -> None:
         """Answer with a template. It can use `visitor`, `t(zh, en)`, `word(code)`, `here`, `now`, `csrf_field`."""
         visitor: Visitor = request.context.visitor
-        english = visitor.language == "en"
-
-        def say(text: Text) -> str:
-            return text.en if english else text.zh
-
+        say = visitor.say
         response.content_type = "text/html; charset=utf-8"
         response.text = self._environment.get_template(template).render(
             visitor=visitor,
-            t=lambda zh, en: en if english else zh,
+            t=lambda zh, en: say(Text(zh, en)),
             word=lambda value: say(words.word(value)),
             detail_name=lambda name: say(words.detail_name(name)),
             detail=lambda name, value: say(words.detail(name, value)),
@@ -139,5 +135,5 @@ def _lines(texts: list[str]) -> Markup:
 @pass_context
 def _validity(context: Context, value: timedelta | str | None) -> str:
     """Name a validity in the visitor's language; in the journal it is a text."""
-    said = words.validity(parse_validity(value) if isinstance(value, str) else value)
-    return said.en if context["visitor"].language == "en" else said.zh
+    visitor: Visitor = context["visitor"]
+    return visitor.say(words.validity(parse_validity(value) if isinstance(value, str) else value))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from app.domain.operators import Role, console_actor
+from app.domain.texts import Text
 from app.services.sessions import Identity
 
 Language = Literal["zh", "en"]
@@ -20,6 +21,10 @@ class Visitor:
     session_token: str
     language: Language
     theme: Theme
+
+    def say(self, text: Text) -> str:
+        """Return a text in the visitor's language."""
+        return text.en if self.language == "en" else text.zh
 
     @property
     def is_owner(self) -> bool:
