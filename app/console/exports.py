@@ -1,7 +1,6 @@
 """Exports of cards as files."""
 
-from collections.abc import Iterable, Sequence
-from itertools import chain
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import falcon
@@ -34,15 +33,15 @@ class ExportPage(Page):
         """Answer with rows as a file; `what` they are and their `selection` stand in the journal."""
         now, database = self.console.clock(), self.console.database
         details = {"what": what, "format": output_format, "filter": selection}
-        pieces = file_pieces(output_format, rows, columns)
-        self.console.streams.send(
-            request,
-            response,
-            chain([BOM], pieces) if output_format == "csv" else pieces,
-            output_format=output_format,
-            name=f"{what}-{now.astimezone(self.console.zone):%Y%m%d-%H%M%S}.{output_format}",
-            note=lambda: note_export(database, now, visitor_of(request).actor, details),
-        )
+        name = f"{what}-{now.astimezone(self.console.zone):%Y%m%d-%H%M%S}.{output_format}"
+
+        def pieces() -> Iterator[str]:
+            note_export(database, now, visitor_of(request).actor, details)
+            if output_format == "csv":
+                yield BOM
+            yield from file_pieces(output_format, rows, columns)
+
+        self.console.streams.send(request, response, pieces(), output_format=output_format, name=name)
 
 
 class CardsExport(ExportPage):

@@ -1,7 +1,7 @@
 """Sends files of any length as they are read, a few at once; a failure midway breaks the connection."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import islice
 from urllib.parse import quote
 
@@ -26,7 +26,7 @@ class Streams:
     def __init__(self, at_once: int) -> None:
         self._places = threading.BoundedSemaphore(at_once)
 
-    def send(  # noqa: PLR0913  # a request, its answer, and what is in it
+    def send(
         self,
         request: falcon.Request,
         response: falcon.Response,
@@ -34,17 +34,15 @@ class Streams:
         *,
         output_format: str,
         name: str,
-        note: Callable[[], object] = lambda: None,
     ) -> None:
         """Answer with the pieces of a file as a download.
 
         Args:
             request: The request.
             response: Its answer.
-            pieces: As `app.services.exports` yields them; may query the database as it goes.
+            pieces: May query the database as it goes; the first ones are read before anything is sent.
             output_format: One of `CONTENT_TYPES`.
             name: The name of the file.
-            note: Called before the file is sent, to journal the export.
 
         Raises:
             Problem: 503, too many are in progress.
@@ -54,7 +52,6 @@ class Streams:
             raise unavailable()
         stream = _Stream(pieces, self._places)
         try:
-            note()
             stream.read_ahead()  # a failure here can still be answered properly
         except BaseException:
             stream.close()
