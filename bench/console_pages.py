@@ -8,8 +8,8 @@ from urllib.parse import urlencode
 
 import psycopg2
 
+from app.console.card_fields import MAX_SELECTED
 from app.console.issue import MOST_ISSUED
-from app.console.selection import MAX_SELECTED
 from app.storage.paging import Cursor
 from tests.support.sample_year import FUNCTIONS, HOT_HARDWARE, HOT_NETWORK, LARGE_BATCH, RARE_BATCH, RARE_NOTE
 

@@ -5,12 +5,11 @@ from typing import Any
 
 import falcon
 
-from app.console.duration_field import DURATION_PRESETS, read_duration
+from app.console.card_fields import DURATION_PRESETS, read_duration, selected_ids
 from app.console.forms import Form, query_of
 from app.console.guard import safe_next
 from app.console.page import Access, Page, form_of, see_other, visitor_of
 from app.console.rendering import url
-from app.console.selection import selected_ids
 from app.domain.card_actions import Action
 from app.domain.cards import format_validity
 from app.domain.texts import RefusedError, Text

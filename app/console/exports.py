@@ -5,9 +5,9 @@ from typing import Any
 
 import falcon
 
+from app.console.card_fields import selected_ids
 from app.console.forms import query_of
 from app.console.page import Access, Page, form_of, visitor_of
-from app.console.selection import selected_ids
 from app.console.streaming import BOM, CONTENT_TYPES
 from app.domain.texts import RefusedError, Text
 from app.http.problems import invalid_request

@@ -4,7 +4,7 @@ from itertools import chain
 
 import falcon
 
-from app.console.duration_field import DURATION_PRESETS, read_duration
+from app.console.card_fields import DURATION_PRESETS, read_duration
 from app.console.forms import Form, query_of
 from app.console.page import Access, Page, form_of, visitor_of
 from app.console.rendering import url

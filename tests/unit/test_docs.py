@@ -7,9 +7,9 @@ import click
 import pytest
 
 from app.cli.main import cardctl
+from app.console.card_fields import MAX_SELECTED
 from app.console.imports import MOST_BYTES
 from app.console.issue import MOST_ISSUED
-from app.console.selection import MAX_SELECTED
 from app.domain.codes import Code, EventKind
 from app.http.problems import ProblemCode
 from app.services.card_lists import MAX_COUNTED
