@@ -19,7 +19,6 @@ def multipart(*parts: bytes, boundary: str = "x") -> falcon.Request:
 
 FIELD = b'Content-Disposition: form-data; name="csrf"\r\n\r\nabc'
 FILE = b'Content-Disposition: form-data; name="file"; filename="../../etc/passwd"\r\n\r\nid\n\x00\xff'
-FILE = b'Content-Disposition: form-data; name="file"; filename="../../etc/passwd"\r\n\r\nid\n\x00\xff'
 
 
 def test_a_form_keeps_repeated_fields_and_empty_values() -> None:
