@@ -83,6 +83,13 @@ class Troubles:
         self._site_url = site_url
         self._seen: list[str] = []
         self._expected: list[str] = []
+        self._listeners: dict[Any, Callable[[Any], None]] = {
+            "console": self._console,
+            "weberror": self._exception,
+            "dialog": self._dialog,
+            "request": self._request,
+            "requestfailed": self._failed_request,
+        }
 
     def expect(self, pattern: str) -> None:
         """Let pass, in this test, what this regular expression is found in, such as `status of 422`."""
@@ -93,18 +100,12 @@ class Troubles:
 
     def watch(self, context: BrowserContext) -> None:
         """Listen until `leave`; `prepare` was called when the context was made."""
-        context.on("console", self._console)
-        context.on("weberror", self._exception)
-        context.on("dialog", self._dialog)
-        context.on("request", self._request)
-        context.on("requestfailed", self._failed_request)
+        for event, listener in self._listeners.items():
+            context.on(event, listener)
 
     def leave(self, context: BrowserContext) -> None:
-        context.remove_listener("console", self._console)
-        context.remove_listener("weberror", self._exception)
-        context.remove_listener("dialog", self._dialog)
-        context.remove_listener("request", self._request)
-        context.remove_listener("requestfailed", self._failed_request)
+        for event, listener in self._listeners.items():
+            context.remove_listener(event, listener)
 
     @staticmethod
     def prepare(context: BrowserContext) -> None:
