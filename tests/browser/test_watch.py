@@ -1,13 +1,12 @@
 """The watch over the other browser tests reports what it should."""
 
 import pytest
-from playwright.sync_api import Page, Route, expect
+from playwright.sync_api import Page, Route
 
 from tests.support.browser.visits import (
     SCREENSHOTS,
     Look,
     Reading,
-    Site,
     Troubles,
     Visit,
     assert_accessible,
@@ -33,12 +32,6 @@ def serve(page: Page, html: str) -> None:
 
 def serve_script(route: Route) -> None:
     route.fulfill(content_type="text/javascript", body=SCRIPTS[route.request.url.rpartition("/")[2]])
-
-
-def test_the_service_answers_a_browser(site: Site, visit: Visit) -> None:
-    page = visit("/healthz")
-    assert page.url == f"{site.url}/healthz"
-    expect(page.locator("body")).to_contain_text("ok")
 
 
 @in_every_look
