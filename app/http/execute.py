@@ -1,5 +1,7 @@
 """`POST /v1/execute` (核心功能执行)."""
 
+from dataclasses import dataclass
+
 import falcon
 
 from app.domain.texts import Text
@@ -11,18 +13,18 @@ from app.services.functions import Execution, InvalidArgumentsError
 _MAX_SHOWN = 200
 
 
+@dataclass(frozen=True, slots=True)
 class ExecuteResource:
     """`POST /v1/execute`."""
 
-    def __init__(self, execution: Execution, parser: RequestParser) -> None:
-        self._execution = execution
-        self._parser = parser
+    execution: Execution
+    parser: RequestParser
 
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
         """Answer with the verdict; an accepted request runs its function first."""
-        asked, arguments = self._parser.execute_request(request)
+        asked, arguments = self.parser.execute_request(request)
         try:
-            verdict = self._execution.execute(asked, arguments)
+            verdict = self.execution.execute(asked, arguments)
         except InvalidArgumentsError as error:
             # Both may quote the request, at any length.
             field, message = error.field[:_MAX_SHOWN], error.message[:_MAX_SHOWN]

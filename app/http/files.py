@@ -2,6 +2,7 @@
 
 import threading
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import BinaryIO
 from urllib.parse import quote
 
@@ -21,16 +22,16 @@ SEND_SECONDS = 30
 """How long a download waits for a client that reads nothing; nginx's `send_timeout` is the same."""
 
 
+@dataclass(frozen=True, slots=True)
 class OfferResource:
     """`POST /v1/files`."""
 
-    def __init__(self, transfer: FileTransfer, parser: RequestParser) -> None:
-        self._transfer = transfer
-        self._parser = parser
+    transfer: FileTransfer
+    parser: RequestParser
 
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
         """Answer with the verdict; an accepted one lists the files."""
-        respond(request, response, self._transfer.offer(self._parser.verify_request(request)))
+        respond(request, response, self.transfer.offer(self.parser.verify_request(request)))
 
 
 class DownloadResource:

@@ -3,12 +3,13 @@
 import json
 import time
 from collections.abc import Callable
-from datetime import datetime
+from dataclasses import dataclass
 
 import falcon
 import msgspec
 
 from app import metrics
+from app.clock import Clock
 from app.http import openapi
 from app.http.request_parser import ADDRESS_HEADER, RequestParser
 from app.http.verdicts import respond
@@ -16,16 +17,16 @@ from app.services.verification import Verification
 from app.tokens.signer import Signer
 
 
+@dataclass(frozen=True, slots=True)
 class VerifyResource:
     """`POST /v1/verify`."""
 
-    def __init__(self, verification: Verification, parser: RequestParser) -> None:
-        self._verification = verification
-        self._parser = parser
+    verification: Verification
+    parser: RequestParser
 
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
         """Answer with the verdict."""
-        verdict = self._verification.verify(self._parser.verify_request(request))
+        verdict = self.verification.verify(self.parser.verify_request(request))
         metrics.verify_seconds.observe(time.perf_counter() - request.context.started)
         respond(request, response, verdict)
 
@@ -33,7 +34,7 @@ class VerifyResource:
 class KeySetResource:
     """`GET /.well-known/jwks.json`."""
 
-    def __init__(self, signer: Signer, clock: Callable[[], datetime]) -> None:
+    def __init__(self, signer: Signer, clock: Clock) -> None:
         self._signer = signer
         self._clock = clock
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from http import HTTPStatus
 
 import falcon
@@ -37,19 +38,16 @@ _NO_TOKEN = Text(
 _UNKNOWN_TOKEN = Text("令牌无效或已吊销。", "The token is unknown or was revoked.")
 
 
+@dataclass(frozen=True, slots=True)
 class ShopAccess:
     """Authenticates shops and checks their scopes.
 
-    Args:
-        tokens: Finds the shop of a token.
-        throttle: Counts unknown tokens.
-        behind_proxy: Whether the client's address is in the proxy's header, or the connection's own.
+    `behind_proxy` says whether the client's address is in the proxy's header, or the connection's own.
     """
 
-    def __init__(self, tokens: ShopTokens, throttle: Throttle, *, behind_proxy: bool) -> None:
-        self._tokens = tokens
-        self._throttle = throttle
-        self._behind_proxy = behind_proxy
+    tokens: ShopTokens
+    throttle: Throttle
+    behind_proxy: bool
 
     def admit(self, request: falcon.Request, scope: Scope) -> ShopIdentity:
         """Return the shop that sent the request.
@@ -60,7 +58,7 @@ class ShopAccess:
         given = _BEARER.fullmatch(request.get_header("AUTHORIZATION") or "")
         if given is None:
             raise unauthorized(_NO_TOKEN, "Bearer")
-        shop = self._tokens.authenticate(given[1])
+        shop = self.tokens.authenticate(given[1])
         if shop is None:
             raise self._unknown_token(request)
         request.context.outcome = {"shop": shop.name}
@@ -73,34 +71,34 @@ class ShopAccess:
 
     def _unknown_token(self, request: falcon.Request) -> Problem:
         # Only after the search: a valid token passes, whatever others behind the same address have sent.
-        buckets = [token_bucket(client_address(request, behind_proxy=self._behind_proxy))]
-        wait_seconds = self._throttle.wait_seconds(buckets)
+        buckets = [token_bucket(client_address(request, behind_proxy=self.behind_proxy))]
+        wait_seconds = self.throttle.wait_seconds(buckets)
         if wait_seconds:
             return too_many_requests(wait_seconds)
-        self._throttle.count(buckets)
+        self.throttle.count(buckets)
         return unauthorized(_UNKNOWN_TOKEN, 'Bearer error="invalid_token"')
 
 
+@dataclass(frozen=True, slots=True)
 class CardsResource:
     """`/v1/shop/cards`: issue cards, and look one up."""
 
-    def __init__(self, shop: Shop, access: ShopAccess) -> None:
-        self._shop = shop
-        self._access = access
+    shop: Shop
+    access: ShopAccess
 
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
         """Issue cards."""
-        shop = self._access.admit(request, Scope.CARDS_ISSUE)
+        shop = self.access.admit(request, Scope.CARDS_ISSUE)
         body, validity = shop_schemas.parse_issue_request(json_body.read_body(request))
         order = _order(request, shop, body, HTTPStatus.CREATED)
-        _place(response, lambda: self._shop.issue(order, int(body.count or 1), validity, body.batch, body.note))
+        _place(response, lambda: self.shop.issue(order, int(body.count or 1), validity, body.batch, body.note))
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
         """Answer with the state of a card."""
-        self._access.admit(request, Scope.CARDS_READ)
+        self.access.admit(request, Scope.CARDS_READ)
         wanted = shop_schemas.parse_card_query(request)
         try:
-            document = self._shop.look_up(wanted)
+            document = self.shop.look_up(wanted)
         except CardNotFoundError as error:
             raise card_not_found(_sentence(error), "id") from error
         _describe(response)
@@ -109,24 +107,24 @@ class CardsResource:
     on_head = on_get
 
 
+@dataclass(frozen=True, slots=True)
 class ChangeResource:
     """`POST /v1/shop/cards/freeze`, `…/unfreeze` or `…/extend`, as `action` says."""
 
-    def __init__(self, shop: Shop, access: ShopAccess, action: Action) -> None:
-        self._shop = shop
-        self._access = access
-        self._action = action
+    shop: Shop
+    access: ShopAccess
+    action: Action
 
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
         """Change the cards, all or none."""
-        extends = self._action is Action.EXTEND
-        shop = self._access.admit(request, Scope.CARDS_EXTEND if extends else Scope.CARDS_FREEZE)
+        extends = self.action is Action.EXTEND
+        shop = self.access.admit(request, Scope.CARDS_EXTEND if extends else Scope.CARDS_FREEZE)
         sent = json_body.read_body(request)
         body, by = (
             shop_schemas.parse_extend_request(sent) if extends else (shop_schemas.parse_cards_request(sent), None)
         )
         order = _order(request, shop, body, HTTPStatus.OK)
-        _place(response, lambda: self._shop.change(order, self._action, body.ids, by))
+        _place(response, lambda: self.shop.change(order, self.action, body.ids, by))
 
 
 def _order(request: falcon.Request, shop: ShopIdentity, body: msgspec.Struct, status: HTTPStatus) -> Order:

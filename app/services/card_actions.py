@@ -1,11 +1,12 @@
 """Operators' actions on cards: previewed from rows read without a lock, applied under lock in one transaction."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
+from app.clock import Clock
 from app.domain.card_actions import Action, Outcome, apply
 from app.domain.cards import format_validity, parse_card_id
 from app.domain.codes import EventKind
@@ -77,19 +78,13 @@ class CardNotFoundError(RefusedError):
         super().__init__(f"卡密 {card_id} 不存在", f"there is no card {card_id}")
 
 
+@dataclass(frozen=True, slots=True)
 class CardActions:
-    """The operators' actions on the cards of one database.
+    """The operators' actions on the cards of one database. `actor` is the operator's name in the journal."""
 
-    Args:
-        database: Where the cards are.
-        actor: The operator's name in the journal.
-        clock: Returns the time now, aware.
-    """
-
-    def __init__(self, database: Database, actor: str, clock: Callable[[], datetime]) -> None:
-        self._database = database
-        self._actor = actor
-        self._clock = clock
+    database: Database
+    actor: str
+    clock: Clock
 
     def apply(self, action: Action, card_ids: Iterable[str], by: timedelta | None = None) -> ActionResult:
         """Apply an action to cards, all or none, in one transaction with its journal entries.
@@ -107,9 +102,9 @@ class CardActions:
         details = None if by is None else {"by": format_validity(by)}
 
         def write() -> ActionResult:
-            with self._database.atomic():
+            with self.database.atomic():
                 rows = {row.id: row for row in bindings.lock_cards(wanted)}
-                now = self._clock()  # read under the lock: its last holder may have acted a moment ago
+                now = self.clock()  # read under the lock: its last holder may have acted a moment ago
                 for card_id in wanted:
                     if card_id not in rows:
                         raise CardNotFoundError(card_id)
@@ -124,18 +119,18 @@ class CardActions:
                 ids = tuple(outcome.before.id for outcome in changed)
                 journal.append(
                     [
-                        journal.Entry(now, _KINDS[action], None, card_id, actor=self._actor, details=details)
+                        journal.Entry(now, _KINDS[action], None, card_id, actor=self.actor, details=details)
                         for card_id in ids
                     ]
                 )
                 return ActionResult(now, ids, tuple(o.before.id for o in changed if o.revives_unbound))
 
-        return self._database.with_connection(write, once=True)
+        return self.database.with_connection(write, once=True)
 
     def preview(self, action: Action, card_ids: list[str], by: timedelta | None = None) -> Preview:
         """Return what `apply` would do to these cards, by their canonical IDs."""
-        rows = self._database.with_connection(lambda: card_rows.find_all(card_ids))
-        now = self._clock()
+        rows = self.database.with_connection(lambda: card_rows.find_all(card_ids))
+        now = self.clock()
         existing = {row.id for row, _client in rows}
         preview = Preview(missing=[card_id for card_id in card_ids if card_id not in existing])
         for row, client in rows:

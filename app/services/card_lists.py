@@ -1,9 +1,11 @@
 """Lists of cards: filtered, searched, page by page or whole; and single cards."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
+from app.clock import Clock
 from app.domain.card_actions import Action, possible_actions
 from app.domain.codes import CardStatus
 from app.domain.operators import Role
@@ -48,17 +50,12 @@ class CardResults(NamedTuple):
     masked: frozenset[str] = frozenset()
 
 
+@dataclass(frozen=True, slots=True)
 class CardLists:
-    """Reads cards.
+    """Reads cards."""
 
-    Args:
-        database: Where the cards are.
-        clock: Returns the time now, aware.
-    """
-
-    def __init__(self, database: Database, clock: Callable[[], datetime]) -> None:
-        self._database = database
-        self._clock = clock
+    database: Database
+    clock: Clock
 
     def find(self, card_id: str) -> Line | None:
         """Return the card with an ID, or None.
@@ -66,8 +63,8 @@ class CardLists:
         Raises:
             DatabaseUnavailableError: the database is away.
         """
-        found = self._database.with_connection(lambda: cards.find(card_id))
-        return None if found is None else _line(found, self._clock())
+        found = self.database.with_connection(lambda: cards.find(card_id))
+        return None if found is None else _line(found, self.clock())
 
     def get(self, typed: str) -> Line:
         """Return a card by its ID as a person may have typed it.
@@ -88,8 +85,8 @@ class CardLists:
         Raises:
             DatabaseUnavailableError: the database is away.
         """
-        now = self._clock()
-        return [_line(row, now) for row in self._database.with_connection(lambda: cards.find_all(card_ids))]
+        now = self.clock()
+        return [_line(row, now) for row in self.database.with_connection(lambda: cards.find_all(card_ids))]
 
     def page(self, wanted: CardFilter, request: PageRequest, reader: Identity) -> CardResults:
         """Return a page of a list, with the keys that are masked from the reader.
@@ -97,10 +94,10 @@ class CardLists:
         Raises:
             DatabaseUnavailableError: the database is away.
         """
-        return self._database.with_connection(lambda: self._page(wanted, request, reader))
+        return self.database.with_connection(lambda: self._page(wanted, request, reader))
 
     def _page(self, asked: CardFilter, request: PageRequest, reader: Identity) -> CardResults:
-        now = self._clock()
+        now = self.clock()
         wanted, is_complete = card_lists.resolve_search(asked, now, seller_of(reader))
 
         def fetch(after: Cursor | None, backwards: bool, limit: int) -> tuple[list[Line], None]:  # noqa: FBT001  # a Fetch
@@ -122,8 +119,8 @@ class CardLists:
             RefusedError: the text that is searched for has too many hits.
             DatabaseUnavailableError: the database is away.
         """
-        now = self._clock()
-        resolved = self._database.with_connection(lambda: card_lists.resolve_search(wanted, now))
+        now = self.clock()
+        resolved = self.database.with_connection(lambda: card_lists.resolve_search(wanted, now))
         if not resolved.is_complete:
             raise RefusedError(
                 "搜索内容太短，符合的太多，不能全部列出：请多输入几个字符，或加上其他条件",
@@ -137,7 +134,7 @@ class CardLists:
         def read() -> list[Row]:
             return card_lists.page(wanted, now, after, limit=_PAGE_ROWS)
 
-        while rows := self._database.with_connection(read):
+        while rows := self.database.with_connection(read):
             yield from (_line(row, now) for row in rows)
             after = card_lists.cursor(wanted, rows[-1][0])
 

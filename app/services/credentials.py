@@ -1,10 +1,11 @@
 """Checks of name, password and second factor, with throttling of failures."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from typing import NamedTuple
 
+from app.clock import Clock
 from app.domain.codes import EventKind
 from app.domain.operators import console_actor
 from app.domain.texts import RefusedError
@@ -72,7 +73,7 @@ class Credentials:
         passwords: Checks passwords.
     """
 
-    def __init__(self, database: Database, clock: Callable[[], datetime], passwords: Passwords) -> None:
+    def __init__(self, database: Database, clock: Clock, passwords: Passwords) -> None:
         self._database = database
         self._clock = clock
         self._passwords = passwords

@@ -2,7 +2,6 @@
 
 import logging
 import threading
-from collections.abc import Callable
 from datetime import date, datetime, time, timedelta
 from time import monotonic
 from typing import Any, NamedTuple
@@ -10,6 +9,7 @@ from zoneinfo import ZoneInfo
 
 import peewee
 
+from app.clock import Clock
 from app.domain.errors import ConflictError, DatabaseUnavailableError
 from app.services.formatting import local
 from app.services.statistics import DAYS, collect, last_days
@@ -51,7 +51,7 @@ class Figures:
         zone: The vendor's, in which days are counted.
     """
 
-    def __init__(self, database: Database, clock: Callable[[], datetime], zone: ZoneInfo) -> None:
+    def __init__(self, database: Database, clock: Clock, zone: ZoneInfo) -> None:
         self._database = database
         self._clock = clock
         self._zone = zone

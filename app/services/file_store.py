@@ -8,6 +8,7 @@ from typing import Any, BinaryIO, Self
 
 import peewee
 
+from app.clock import Clock
 from app.domain.codes import EventKind
 from app.domain.errors import ConflictError, DatabaseUnavailableError
 from app.domain.files import check_name
@@ -32,30 +33,19 @@ class StoredFile:
     missing: bool = False
 
 
+@dataclass(frozen=True, slots=True)
 class FileStore:
     """Changes the files of one installation.
 
-    Args:
-        database: Where the files' rows are.
-        blobs: Where the files' bytes are.
-        actor: The operator's name in the journal.
-        clock: Returns the time now, aware.
-        warn: Called with what the operator should know of a change that was made.
+    `actor` is the operator's name in the journal; `warn` is called with what the operator should know of a change that
+    was made.
     """
 
-    def __init__(
-        self,
-        database: Database,
-        blobs: Blobs,
-        actor: str,
-        clock: Callable[[], datetime],
-        warn: Callable[[Text], None],
-    ) -> None:
-        self._database = database
-        self._blobs = blobs
-        self._actor = actor
-        self._clock = clock
-        self._warn = warn
+    database: Database
+    blobs: Blobs
+    actor: str
+    clock: Clock
+    warn: Callable[[Text], None]
 
     @classmethod
     def in_folder(
@@ -63,7 +53,7 @@ class FileStore:
         database: Database,
         folder: Path,
         actor: str,
-        clock: Callable[[], datetime],
+        clock: Clock,
         *,
         warn: Callable[[Text], None],
     ) -> Self:
@@ -95,9 +85,9 @@ class FileStore:
         check_name(name)
         for batch in batches or ():
             check_text("batch", batch)
-        self._database.with_connection(lambda: _check_count(name))  # before all the bytes are read
-        with self._blobs.receiving(source, size, progress) as received:
-            stored, replaced = self._database.with_connection(lambda: self._put(name, received, batches), once=True)
+        self.database.with_connection(lambda: _check_count(name))  # before all the bytes are read
+        with self.blobs.receiving(source, size, progress) as received:
+            stored, replaced = self.database.with_connection(lambda: self._put(name, received, batches), once=True)
         if replaced is not None:
             self._forget([replaced])
         return stored
@@ -111,8 +101,8 @@ class FileStore:
         names = list(dict.fromkeys(names))
 
         def write() -> list[str]:
-            with self._database.atomic():
-                files.lock(self._database)
+            with self.database.atomic():
+                files.lock(self.database)
                 rows = [(name, files.find(name)) for name in names]
                 for name, row in rows:
                     if row is None:
@@ -124,7 +114,7 @@ class FileStore:
                 )
                 return [row.sha256 for row in found]
 
-        self._forget(self._database.with_connection(write, once=True))
+        self._forget(self.database.with_connection(write, once=True))
 
     def listed(self) -> list[StoredFile]:
         """Return all files, by name."""
@@ -135,26 +125,26 @@ class FileStore:
                 sha256=row.sha256,
                 added_at=row.added_at,
                 batches=tuple(batches),
-                missing=not self._blobs.holds(Blob(row.sha256, row.size)),
+                missing=not self.blobs.holds(Blob(row.sha256, row.size)),
             )
-            for row, batches in self._database.with_connection(files.listed)
+            for row, batches in self.database.with_connection(files.listed)
         ]
 
     def _put(self, name: str, received: Received, batches: tuple[str, ...] | None) -> tuple[StoredFile, str | None]:
         """Write a version's row, bytes and journal entry; return it, and the SHA-256 of the bytes that it replaces."""
         blob = received.blob
-        with self._database.atomic():
-            files.lock(self._database)
+        with self.database.atomic():
+            files.lock(self.database)
             _check_count(name)
-            before, now = files.find(name), self._clock()
+            before, now = files.find(name), self.clock()
             # Before the commit, so that no row is without its bytes; under the lock, or another command that
             # removes the same bytes might not see the row yet.
-            self._blobs.install(received)
+            self.blobs.install(received)
             for_batches = files.put(name, blob, now, batches)
             more = {"batches": for_batches, "replaced": None if before is None else before.sha256}
             journal.append([self._entry(EventKind.FILE_ADDED, name, blob, **more)])
             for batch in files.batches_without_cards(for_batches):
-                self._warn(Text(f"还没有卡密属于批次 {batch}", f"no card has the batch {batch} (yet)"))
+                self.warn(Text(f"还没有卡密属于批次 {batch}", f"no card has the batch {batch} (yet)"))
         replaced = None if before is None or before.sha256 == blob.sha256 else before.sha256
         return StoredFile(name, blob.size, blob.sha256, now, tuple(for_batches)), replaced
 
@@ -166,17 +156,17 @@ class FileStore:
         """
 
         def clear() -> None:
-            with self._database.atomic():
-                files.lock(self._database)
+            with self.database.atomic():
+                files.lock(self.database)
                 for sha256 in digests:
                     if not files.is_wanted(sha256):
-                        self._blobs.remove(sha256)
+                        self.blobs.remove(sha256)
 
         try:
-            self._database.with_connection(clear)
+            self.database.with_connection(clear)
         except (OSError, ConflictError, DatabaseUnavailableError, peewee.PeeweeException, KeyboardInterrupt) as error:
             why, left = type(error).__name__, ", ".join(digests)
-            self._warn(
+            self.warn(
                 Text(
                     f"更改已生效，但旧内容未删除（{why}）：{left}；file list 不再列出的，可从文件目录手动删除",
                     f"the change is made, but old bytes were not removed ({why}): {left}; those that `file list` no "
@@ -186,7 +176,7 @@ class FileStore:
 
     def _entry(self, kind: EventKind, name: str, blob: Blob, **more: Any) -> journal.Entry:  # noqa: ANN401
         details = {"name": name, "size": blob.size, "sha256": blob.sha256, **more}
-        return journal.Entry(at=self._clock(), kind=kind, actor=self._actor, details=details)
+        return journal.Entry(at=self.clock(), kind=kind, actor=self.actor, details=details)
 
 
 def _check_count(name: str) -> None:

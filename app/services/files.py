@@ -1,11 +1,12 @@
 """Licensed files: a verdict offers links, and a link opens one version of one file."""
 
-from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime, time
 from typing import Any, BinaryIO
 from urllib.parse import quote
 from zoneinfo import ZoneInfo
 
+from app.clock import Clock
 from app.domain.codes import EventKind
 from app.domain.policy import VerificationRequest
 from app.services.licence import Evaluation, LicenceService, Verdict
@@ -18,34 +19,19 @@ from app.tokens.links import Link, LinkRefusedError, Links
 ROUTE = "/v1/files/"
 
 
+@dataclass(frozen=True, slots=True)
 class FileTransfer:
     """Answers `POST /v1/files` and the links that it offers.
 
-    Args:
-        licences: Evaluates who may have links.
-        links: Signs and reads links.
-        blobs: Holds the files' bytes.
-        database: Holds the files' rows and the journal.
-        timezone: The vendor's time zone; a download is journalled once for each of its days.
-        clock: Returns the time now, aware.
+    `timezone` is the vendor's: a download is journalled once for each of its days.
     """
 
-    def __init__(  # noqa: PLR0913  # its collaborators
-        self,
-        licences: LicenceService,
-        links: Links,
-        blobs: Blobs,
-        database: Database,
-        *,
-        timezone: ZoneInfo,
-        clock: Callable[[], datetime],
-    ) -> None:
-        self._licences = licences
-        self._links = links
-        self._blobs = blobs
-        self._database = database
-        self._timezone = timezone
-        self._clock = clock
+    licences: LicenceService
+    links: Links
+    blobs: Blobs
+    database: Database
+    timezone: ZoneInfo
+    clock: Clock
 
     def offer(self, request: VerificationRequest) -> Verdict:
         """Evaluate a request; an accepted one's verdict lists the files for its card.
@@ -53,12 +39,12 @@ class FileTransfer:
         Raises:
             DatabaseUnavailableError: the database is away; there is no verdict.
         """
-        evaluation = self._licences.evaluate(request)
+        evaluation = self.licences.evaluate(request)
         if not evaluation.decision.accepted:
-            return self._licences.sign(evaluation)
-        rows = self._database.with_connection(lambda: files.for_card(request.card_id))
-        offered = [self._claim(evaluation, row) for row in rows if self._blobs.holds(Blob(row.sha256, row.size))]
-        return self._licences.sign(evaluation, claims={"files": offered})
+            return self.licences.sign(evaluation)
+        rows = self.database.with_connection(lambda: files.for_card(request.card_id))
+        offered = [self._claim(evaluation, row) for row in rows if self.blobs.holds(Blob(row.sha256, row.size))]
+        return self.licences.sign(evaluation, claims={"files": offered})
 
     def authorise(self, token: str, name: str) -> tuple[Link, str]:
         """Return the link that a token is, and the ID of the card that its client has now.
@@ -67,10 +53,10 @@ class FileTransfer:
             LinkRefusedError: the token does not open the file of this name, or its client was unbound.
             DatabaseUnavailableError: the database is away.
         """
-        link = self._links.read(token, self._clock())
+        link = self.links.read(token, self.clock())
         if link.name != name:
             raise LinkRefusedError("the link is for another file")
-        card_id = self._database.with_connection(lambda: files.card_of(link.client_id))
+        card_id = self.database.with_connection(lambda: files.card_of(link.client_id))
         if card_id is None:
             raise LinkRefusedError("the link's client does not exist any more")
         return link, card_id
@@ -81,7 +67,7 @@ class FileTransfer:
         Raises:
             OSError: they are gone.
         """
-        return self._blobs.open(Blob(link.sha256, link.size))
+        return self.blobs.open(Blob(link.sha256, link.size))
 
     def journal_download(self, link: Link, card_id: str, address: str) -> None:
         """Write a download into the journal, once for each card, version of a file and day.
@@ -89,7 +75,7 @@ class FileTransfer:
         Raises:
             DatabaseUnavailableError: the database is away.
         """
-        now = self._clock()
+        now = self.clock()
         entry = Entry(
             at=now,
             kind=EventKind.FILE_DOWNLOADED,
@@ -98,12 +84,12 @@ class FileTransfer:
             ip=address,
             details={"name": link.name, "sha256": link.sha256, "size": link.size},
         )
-        midnight = datetime.combine(now.astimezone(self._timezone), time(), self._timezone)
-        self._database.with_connection(lambda: files.journal_download(self._database, entry, midnight))
+        midnight = datetime.combine(now.astimezone(self.timezone), time(), self.timezone)
+        self.database.with_connection(lambda: files.journal_download(self.database, entry, midnight))
 
     def _claim(self, evaluation: Evaluation, row: models.File) -> dict[str, Any]:
         if evaluation.client_id is None:
             raise ValueError("an accepted card has a client")
         link = Link(row.name, row.size, row.sha256, evaluation.client_id, evaluation.reference)
-        url = f"{ROUTE}{quote(row.name)}?token={self._links.sign(link, evaluation.at)}"
+        url = f"{ROUTE}{quote(row.name)}?token={self.links.sign(link, evaluation.at)}"
         return {"name": row.name, "size": row.size, "sha256": row.sha256, "url": url}

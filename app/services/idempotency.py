@@ -3,11 +3,12 @@
 import json
 import logging
 from collections.abc import Callable
-from datetime import datetime
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import peewee
 
+from app.clock import Clock
 from app.domain.errors import ConflictError, DatabaseUnavailableError
 from app.domain.texts import RefusedError
 from app.storage import idempotency
@@ -45,20 +46,16 @@ class KeyReusedError(Exception):
     """The key was used for another request."""
 
 
+@dataclass(frozen=True, slots=True)
 class Idempotency:
     """The requests to one database that take effect once.
 
     An answer is written in the transaction that does what the request asks for: after a crash either both are there
     or neither is. Refusals are not kept, so that a refused request may be sent again under its key.
-
-    Args:
-        database: Where the answers are kept.
-        clock: Returns the time now, aware.
     """
 
-    def __init__(self, database: Database, clock: Callable[[], datetime]) -> None:
-        self._database = database
-        self._clock = clock
+    database: Database
+    clock: Clock
 
     def run(self, request: Request, act: Callable[[], Document]) -> Answer:
         """Do what a request asks for, unless it was done before, and return the answer.
@@ -75,7 +72,7 @@ class Idempotency:
         for _ in range(_ATTEMPTS):
             try:
                 # Safe to run again after a commit whose answer was lost: the request is then found done.
-                return self._database.with_connection(lambda: self._attempt(request, act))
+                return self.database.with_connection(lambda: self._attempt(request, act))
             except ConflictError:
                 continue
         logger.error("gave up a request after conflicts at every attempt", extra={"owner": request.owner._asdict()})
@@ -83,12 +80,12 @@ class Idempotency:
 
     def find(self, owner: Owner, key: str) -> Document | None:
         """Return the body of the answer to a request of this owner; None when it is unknown, or was pruned."""
-        record = self._database.with_connection(lambda: idempotency.find(owner, key))
+        record = self.database.with_connection(lambda: idempotency.find(owner, key))
         return None if record is None else json.loads(record.body)
 
     def _attempt(self, request: Request, act: Callable[[], Document]) -> Answer:
         owner, key, request_sha256, status = request
-        with self._database.atomic():
+        with self.database.atomic():
             if self._claim(request):
                 body = json.dumps(act(), ensure_ascii=False)
                 idempotency.keep(owner, key, status, body)
@@ -102,6 +99,6 @@ class Idempotency:
 
     def _claim(self, request: Request) -> bool:
         try:
-            return idempotency.claim(request.owner, request.key, request.request_sha256, self._clock())
+            return idempotency.claim(request.owner, request.key, request.request_sha256, self.clock())
         except peewee.IntegrityError as error:
             raise RefusedError("您的账号已被删除", "your account was removed") from error

@@ -2,11 +2,13 @@
 
 import secrets
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
 import psycopg2
 
+from app.clock import Clock
 from app.domain.cards import ID_RANDOM_BYTES, format_validity, id_from_random
 from app.domain.codes import EventKind
 from app.domain.texts import RefusedError, check_text
@@ -36,19 +38,13 @@ class PastIssue(NamedTuple):
     cards: list[NewCard]
 
 
+@dataclass(frozen=True, slots=True)
 class Issuing:
-    """Adds cards to one database.
+    """Adds cards to one database. `actor` is the operator's name in the journal."""
 
-    Args:
-        database: Where the cards are.
-        actor: The operator's name in the journal.
-        clock: Returns the time now, aware.
-    """
-
-    def __init__(self, database: Database, actor: str, clock: Callable[[], datetime]) -> None:
-        self._database = database
-        self._actor = actor
-        self._clock = clock
+    database: Database
+    actor: str
+    clock: Clock
 
     def issue(
         self,
@@ -109,15 +105,15 @@ class Issuing:
         self, new_cards: list[NewCard], kind: EventKind, details: dict[str, object], progress: Callable[[int], None]
     ) -> journal.Entry:
         """Insert cards and their journal entry in one transaction."""
-        entry = journal.Entry(at=self._clock(), kind=kind, actor=self._actor, details=details)
+        entry = journal.Entry(at=self.clock(), kind=kind, actor=self.actor, details=details)
 
         def write() -> None:
-            with self._database.atomic():
-                for done in card_rows.insert(self._database, new_cards, entry.at):
+            with self.database.atomic():
+                for done in card_rows.insert(self.database, new_cards, entry.at):
                     progress(done)
                 journal.append([entry])
 
-        self._database.with_connection(write, once=True)
+        self.database.with_connection(write, once=True)
         return entry
 
 

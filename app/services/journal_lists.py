@@ -1,6 +1,7 @@
 """Lists of the journal: filtered, page by page or whole."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from app.services.key_masking import masked_keys
@@ -24,15 +25,11 @@ class JournalResults(NamedTuple):
     masked: frozenset[str] = frozenset()
 
 
+@dataclass(frozen=True, slots=True)
 class JournalLists:
-    """Reads the journal.
+    """Reads the journal."""
 
-    Args:
-        database: Where it is.
-    """
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    database: Database
 
     def page(self, wanted: JournalFilter, request: PageRequest, reader: Identity) -> JournalResults:
         """Return a page of a list.
@@ -48,7 +45,7 @@ class JournalLists:
             found = read_slice(request, fetch, journal_lists.cursor)
             return JournalResults(found, masked_keys(reader, (event.card_id for event in found.rows), wanted.card_id))
 
-        return self._database.with_connection(read)
+        return self.database.with_connection(read)
 
     def newest(self, wanted: JournalFilter, limit: int) -> list[Event]:
         """Return the newest entries, newest first; of a filter by several texts perhaps not all.
@@ -56,7 +53,7 @@ class JournalLists:
         Raises:
             DatabaseUnavailableError: the database is away.
         """
-        return self._database.with_connection(lambda: journal_lists.page(wanted, limit=limit)).rows
+        return self.database.with_connection(lambda: journal_lists.page(wanted, limit=limit)).rows
 
     def every(self, wanted: JournalFilter) -> Iterator[Event]:
         """Yield the whole list, read page by page.
@@ -70,7 +67,7 @@ class JournalLists:
             return journal_lists.page(wanted, after, limit=_PAGE_ROWS)
 
         while True:
-            rows, stopped_at = self._database.with_connection(read)
+            rows, stopped_at = self.database.with_connection(read)
             yield from rows
             if len(rows) < _PAGE_ROWS and stopped_at is None:
                 return

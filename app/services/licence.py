@@ -5,12 +5,13 @@ Verification, file transfer and core functions use it, and add claims of their o
 
 import logging
 import secrets
-from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from app import metrics
+from app.clock import Clock
 from app.domain.cards import ID_RANDOM_BYTES, REFERENCE_LENGTH, id_from_random
 from app.domain.codes import Code, EventKind
 from app.domain.errors import ConflictError, DatabaseUnavailableError
@@ -53,25 +54,18 @@ class Verdict(NamedTuple):
     reference: str
 
 
+@dataclass(frozen=True, slots=True)
 class LicenceService:
-    """Evaluates requests against one database.
+    """Evaluates requests against one database, which has the statements of `app.storage.statements` prepared.
 
-    Args:
-        database: With the statements of `app.storage.statements` prepared.
-        signer: Signs the verdicts.
-        issuer: The server's configured name, claim `iss`.
-        timezone: The vendor's time zone; usage is counted by its days.
-        clock: Returns the time now, aware.
+    `issuer` is the server's configured name (claim `iss`); usage is counted by the days of `timezone`, the vendor's.
     """
 
-    def __init__(
-        self, database: Database, signer: Signer, issuer: str, timezone: ZoneInfo, clock: Callable[[], datetime]
-    ) -> None:
-        self._database = database
-        self._signer = signer
-        self._issuer = issuer
-        self._timezone = timezone
-        self._clock = clock
+    database: Database
+    signer: Signer
+    issuer: str
+    timezone: ZoneInfo
+    clock: Clock
 
     def evaluate(self, request: VerificationRequest) -> Evaluation:
         """Decide about a request by the rules and write what follows.
@@ -79,12 +73,12 @@ class LicenceService:
         Raises:
             DatabaseUnavailableError: the database is away; nothing was decided.
         """
-        at = self._clock()
-        day = at.astimezone(self._timezone).date()
+        at = self.clock()
+        day = at.astimezone(self.timezone).date()
         jti = id_from_random(secrets.token_bytes(ID_RANDOM_BYTES))
         for _ in range(_ATTEMPTS):
             try:
-                evaluation = self._database.with_connection(lambda: self._attempt(request, at, day, jti))
+                evaluation = self.database.with_connection(lambda: self._attempt(request, at, day, jti))
             except ConflictError:
                 continue
             if evaluation is not None:
@@ -112,8 +106,8 @@ class LicenceService:
         """
         code = code or evaluation.decision.code
         metrics.count_verdict(code)
-        issued_at = self._clock() if is_late else evaluation.at
-        signed = self._signer.sign_verdict(self._claims(evaluation, code, issued_at) | (claims or {}))
+        issued_at = self.clock() if is_late else evaluation.at
+        signed = self.signer.sign_verdict(self._claims(evaluation, code, issued_at) | (claims or {}))
         return Verdict(code, signed, evaluation.reference)
 
     def reject(self, evaluation: Evaluation, code: Code, details: dict[str, Any] | None = None) -> Verdict:
@@ -123,15 +117,15 @@ class LicenceService:
             DatabaseUnavailableError: the database is away.
         """
         entry = _entry(evaluation, EventKind.REJECTED, code=code, details=details)
-        self._database.with_connection(lambda: _append_rejection(entry))
+        self.database.with_connection(lambda: _append_rejection(entry))
         return self.sign(evaluation, code, is_late=True)
 
     def _attempt(self, request: VerificationRequest, at: datetime, day: date, jti: str) -> Evaluation | None:
         """Read, decide, and write under a guard; return None when the guard finds that the facts have changed."""
-        facts = bindings.read_facts(self._database, request.card_id, request.hardware_sha256)
+        facts = bindings.read_facts(self.database, request.card_id, request.hardware_sha256)
         decision = decide(facts, request, at)
         client = facts.client or decision.released  # a client that moves to a card without a client keeps its ID
-        if client is not None and decision.is_refresh and bindings.refresh(self._database, facts, request, at, day):
+        if client is not None and decision.is_refresh and bindings.refresh(self.database, facts, request, at, day):
             return Evaluation(request, at, jti, decision, client.id)
         if not decision.accepted:
             evaluation = Evaluation(request, at, jti, decision, None)
@@ -141,7 +135,7 @@ class LicenceService:
         evaluation = Evaluation(request, at, jti, decision, client_id)
         entries = _entries(facts, evaluation)
         applied = bindings.apply(
-            self._database, facts, decision, request, at=at, day=day, entries=entries, client_id=client_id
+            self.database, facts, decision, request, at=at, day=day, entries=entries, client_id=client_id
         )
         return evaluation if applied else None
 
@@ -149,7 +143,7 @@ class LicenceService:
         request = evaluation.request
         issued_at = int(at.timestamp())
         claims: dict[str, Any] = {
-            "iss": self._issuer,
+            "iss": self.issuer,
             "aud": AUDIENCE,
             "sub": request.sent_card_id,
             "nonce": request.nonce,

@@ -1,9 +1,11 @@
 """The console's operators: their accounts, roles, passwords and second factors."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
+from app.clock import Clock
 from app.domain.codes import EventKind
 from app.domain.operators import Role, check_name, check_password
 from app.domain.texts import RefusedError
@@ -55,23 +57,14 @@ class LastOwnerError(RefusedError):
         super().__init__("这是最后一位 owner，不能移除或降级", "this is the last owner: add another one first")
 
 
+@dataclass(frozen=True, slots=True)
 class Operators:
-    """The accounts of one database.
+    """The accounts of one database. `actor` is the name in the journal of the person who makes the changes."""
 
-    Args:
-        database: Where they are.
-        actor: The name in the journal of the person who makes the changes.
-        clock: Returns the time now, aware.
-        passwords: What hashes passwords.
-    """
-
-    def __init__(
-        self, database: Database, actor: str, clock: Callable[[], datetime], passwords: Passwords = PASSWORDS
-    ) -> None:
-        self._database = database
-        self._actor = actor
-        self._clock = clock
-        self._passwords = passwords
+    database: Database
+    actor: str
+    clock: Clock
+    passwords: Passwords = PASSWORDS
 
     def list(self) -> tuple[Account, ...]:
         """Return all operators, by name."""
@@ -85,12 +78,12 @@ class Operators:
                 password_changed_at=row.password_changed_at,
                 last_seen_at=seen_at,
             )
-            for row, seen_at in self._database.with_connection(rows.with_last_seen)
+            for row, seen_at in self.database.with_connection(rows.with_last_seen)
         )
 
     def last_log_ins(self) -> dict[str, datetime]:
         """Return when each operator logged in last, by name, without those who never did."""
-        return self._database.with_connection(rows.last_log_ins)
+        return self.database.with_connection(rows.last_log_ins)
 
     def check_known(self, name: str) -> None:
         """Check that an operator exists.
@@ -113,7 +106,7 @@ class Operators:
 
     def _is_known(self, name: str) -> bool:
         # PostgreSQL refuses a NUL; no name has unprintable characters.
-        return name.isprintable() and self._database.with_connection(lambda: rows.find(name)) is not None
+        return name.isprintable() and self.database.with_connection(lambda: rows.find(name)) is not None
 
     def add(self, name: str, role: Role, password: str) -> None:
         """Add an operator.
@@ -204,7 +197,7 @@ class Operators:
         def write(name: str, now: datetime) -> Changes:
             operator = _locked(name)
             totp.enable(operator, secret, code, now)
-            journal_log_outs(rows.end_sessions(operator.id, but=digest(session_token)), self._actor, now)
+            journal_log_outs(rows.end_sessions(operator.id, but=digest(session_token)), self.actor, now)
             return {"totp": True}
 
         self._act(EventKind.OPERATOR_CHANGED, (name,), write)
@@ -225,22 +218,22 @@ class Operators:
         self._act(EventKind.OPERATOR_CHANGED, (name,), write)
 
     def _hash(self, password: str) -> str:
-        with self._passwords.turn(self._actor):
-            return self._passwords.hash(password)
+        with self.passwords.turn(self.actor):
+            return self.passwords.hash(password)
 
     def _act(self, kind: EventKind, names: tuple[str, ...], change: Callable[[str, datetime], Changes | None]) -> None:
         """Change each operator and journal the changes, in one transaction; None is no change."""
 
         def write() -> None:
-            with self._database.atomic():
-                now = self._clock()
+            with self.database.atomic():
+                now = self.clock()
                 for name in dict.fromkeys(names):
                     changes = change(name, now)
                     if changes is not None:
                         details = {"operator": name, **changes}
-                        journal.append([journal.Entry(at=now, kind=kind, actor=self._actor, details=details)])
+                        journal.append([journal.Entry(at=now, kind=kind, actor=self.actor, details=details)])
 
-        self._database.with_connection(write, once=True)
+        self.database.with_connection(write, once=True)
 
 
 def _locked(name: str) -> models.Operator:

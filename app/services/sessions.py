@@ -4,6 +4,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
+from app.clock import Clock
 from app.domain.codes import EventKind
 from app.domain.operators import Role, console_actor
 from app.services.bearer import digest, new_token
@@ -54,7 +55,7 @@ class Sessions:
         passwords: Checks passwords.
     """
 
-    def __init__(self, database: Database, clock: Callable[[], datetime], passwords: Passwords = PASSWORDS) -> None:
+    def __init__(self, database: Database, clock: Clock, passwords: Passwords = PASSWORDS) -> None:
         self._database = database
         self._clock = clock
         self._passwords = passwords

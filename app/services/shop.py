@@ -1,10 +1,11 @@
 """What shops (发卡平台) do with cards: each order takes effect once, however often it is sent."""
 
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
+from app.clock import Clock
 from app.domain.card_actions import Action
 from app.domain.operators import shop_actor
 from app.services.card_actions import CardActions
@@ -40,7 +41,7 @@ class Shop:
         clock: Returns the time now, aware.
     """
 
-    def __init__(self, database: Database, timezone: ZoneInfo, clock: Callable[[], datetime]) -> None:
+    def __init__(self, database: Database, timezone: ZoneInfo, clock: Clock) -> None:
         self._database = database
         self._timezone = timezone
         self._clock = clock

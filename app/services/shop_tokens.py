@@ -1,9 +1,11 @@
 """The tokens of shops: each has a name and scopes; only the shop has the token itself."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
+from app.clock import Clock
 from app.domain.codes import EventKind
 from app.domain.operators import Scope, check_name
 from app.domain.texts import RefusedError
@@ -43,23 +45,17 @@ class TokenNotFoundError(RefusedError):
         super().__init__(f"没有名为 {escaped(name)} 的有效令牌", f"there is no valid token {escaped(name)}")
 
 
+@dataclass(frozen=True, slots=True)
 class ShopTokens:
-    """The tokens of one database.
+    """The tokens of one database. `actor` is the operator's name in the journal."""
 
-    Args:
-        database: Where the tokens are.
-        actor: The operator's name in the journal.
-        clock: Returns the time now, aware.
-    """
-
-    def __init__(self, database: Database, actor: str, clock: Callable[[], datetime]) -> None:
-        self._database = database
-        self._actor = actor
-        self._clock = clock
+    database: Database
+    actor: str
+    clock: Clock
 
     def list(self) -> tuple[ShopToken, ...]:
         """Return all tokens by name, revoked ones included."""
-        rows = self._database.with_connection(shop_tokens.by_name)
+        rows = self.database.with_connection(shop_tokens.by_name)
         return tuple(
             ShopToken(row.id, row.name, _scopes(row), row.created_at, row.last_used_at, row.revoked_at) for row in rows
         )
@@ -75,12 +71,12 @@ class ShopTokens:
         check_name(name)
         if not scopes:
             raise RefusedError("至少需要一个权限", "a token needs a scope")
-        token, now = PREFIX + new_token(), self._clock()
+        token, now = PREFIX + new_token(), self.clock()
         # In one order, however they were typed.
         wanted = [scope.value for scope in Scope if scope in scopes]
 
         def write() -> None:
-            with self._database.atomic():
+            with self.database.atomic():
                 if not shop_tokens.add(name, digest(token), wanted, now):
                     raise RefusedError(
                         f"已有名为 {name} 的有效令牌，请先吊销",
@@ -88,7 +84,7 @@ class ShopTokens:
                     )
                 journal.append([self._entry(EventKind.TOKEN_ADDED, now, {"token": name, "scopes": wanted})])
 
-        self._database.with_connection(write, once=True)
+        self.database.with_connection(write, once=True)
         return token
 
     def revoke(self, name: str) -> None:
@@ -97,32 +93,32 @@ class ShopTokens:
         Raises:
             TokenNotFoundError: there is no valid token of this name.
         """
-        now = self._clock()
+        now = self.clock()
 
         def write() -> None:
-            with self._database.atomic():
+            with self.database.atomic():
                 # An unprintable name (with NUL, for example) belongs to no token, and the database refuses it.
                 if not name.isprintable() or not shop_tokens.revoke(name, now):
                     raise TokenNotFoundError(name)
                 journal.append([self._entry(EventKind.TOKEN_REVOKED, now, {"token": name})])
 
-        self._database.with_connection(write, once=True)
+        self.database.with_connection(write, once=True)
 
     def authenticate(self, token: str) -> ShopIdentity | None:
         """Return the shop that a token belongs to, or None."""
-        return self._database.with_connection(lambda: self._authenticated(digest(token)))
+        return self.database.with_connection(lambda: self._authenticated(digest(token)))
 
     def _authenticated(self, token_sha256: str) -> ShopIdentity | None:
         row = shop_tokens.find(token_sha256)
         if row is None:
             return None
-        now = self._clock()
+        now = self.clock()
         if row.last_used_at is None or now - row.last_used_at >= _TOUCHED_EVERY:
             shop_tokens.touch(row.id, now)
         return ShopIdentity(row.id, row.name, _scopes(row))
 
     def _entry(self, kind: EventKind, now: datetime, details: dict[str, object]) -> journal.Entry:
-        return journal.Entry(at=now, kind=kind, actor=self._actor, details=details)
+        return journal.Entry(at=now, kind=kind, actor=self.actor, details=details)
 
 
 def _scopes(row: models.ApiToken) -> frozenset[Scope]:

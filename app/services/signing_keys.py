@@ -1,9 +1,8 @@
 """Rotating the signing keys."""
 
-from collections.abc import Callable
-from datetime import datetime
 from pathlib import Path
 
+from app.clock import Clock
 from app.domain.codes import EventKind
 from app.storage import journal
 from app.storage.database import Database
@@ -11,7 +10,7 @@ from app.tokens import keyring
 from app.tokens.keyring import KeyRing
 
 
-def rotate(database: Database, keys_dir: Path, actor: str, clock: Callable[[], datetime]) -> KeyRing:
+def rotate(database: Database, keys_dir: Path, actor: str, clock: Clock) -> KeyRing:
     """Put the next key to work and journal it; return the key ring.
 
     Raises:

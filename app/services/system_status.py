@@ -1,12 +1,13 @@
 """System status: what owners see of the installation in the console, without secrets."""
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from app.clock import Clock
 from app.functions.client import FunctionsClient
 from app.functions.messages import Listing
 from app.services.doctor import CheckResult, Facts, run_checks
@@ -64,7 +65,7 @@ class SystemStatus:
         settings: Settings,
         functions: FunctionsClient,
         signer: Signer,
-        clock: Callable[[], datetime],
+        clock: Clock,
     ) -> None:
         self._database = database
         self._settings = settings

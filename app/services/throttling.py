@@ -1,9 +1,10 @@
 """Throttling of failed log-ins and tokens. Failures are counted by bucket: of a network, a name or a browser."""
 
 import math
-from collections.abc import Callable, Sequence
-from datetime import datetime
+from collections.abc import Sequence
+from dataclasses import dataclass
 
+from app.clock import Clock
 from app.domain.addresses import network_of
 from app.domain.operators import FORGOTTEN_AFTER, next_attempt
 from app.services.bearer import digest
@@ -45,33 +46,28 @@ def token_bucket(address: str) -> str:
     return f"token:{network_of(address)}"
 
 
+@dataclass(frozen=True, slots=True)
 class Throttle:
-    """Counts failures by bucket.
+    """Counts failures by bucket, for all processes."""
 
-    Args:
-        database: Keeps the counts for all processes.
-        clock: Returns the time now, aware.
-    """
-
-    def __init__(self, database: Database, clock: Callable[[], datetime]) -> None:
-        self._database = database
-        self._clock = clock
+    database: Database
+    clock: Clock
 
     def wait_seconds(self, buckets: Sequence[str]) -> int:
         """Return in how many whole seconds the next attempt is allowed, 0 if it is now."""
-        now = self._clock()
-        found = self._database.with_connection(lambda: login_failures.read(buckets, now - FORGOTTEN_AFTER))
+        now = self.clock()
+        found = self.database.with_connection(lambda: login_failures.read(buckets, now - FORGOTTEN_AFTER))
         waits = [next_attempt(_weighed(row), row.last_at) - now for row in found]
         return max([0, *(math.ceil(wait.total_seconds()) for wait in waits)])
 
     def count(self, buckets: Sequence[str]) -> None:
         """Count a failure against each bucket."""
-        now = self._clock()
-        self._database.with_connection(lambda: login_failures.count(buckets, now, now - FORGOTTEN_AFTER), once=True)
+        now = self.clock()
+        self.database.with_connection(lambda: login_failures.count(buckets, now, now - FORGOTTEN_AFTER), once=True)
 
     def forget(self, buckets: Sequence[str]) -> None:
         """Forget the failures that a success disproves."""
-        self._database.with_connection(lambda: login_failures.forget(of_one(buckets)))
+        self.database.with_connection(lambda: login_failures.forget(of_one(buckets)))
 
 
 def of_one(buckets: Sequence[str]) -> list[str]:

@@ -1,10 +1,12 @@
 """Lists of accepted requests, counted by day, function and card."""
 
-from collections.abc import Callable, Mapping
-from datetime import date, datetime
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
+from app.clock import Clock
 from app.domain.cards import parse_card_id
 from app.domain.texts import RefusedError
 from app.services.paging import PAGE_ROWS, Slice
@@ -25,19 +27,13 @@ class DayCount(NamedTuple):
     requests: int
 
 
+@dataclass(frozen=True, slots=True)
 class UsageLists:
-    """Reads counts of accepted requests.
+    """Reads counts of accepted requests. `zone` is the vendor's, in which days are counted."""
 
-    Args:
-        database: Where they are.
-        zone: The vendor's, in which days are counted.
-        clock: Returns the time now, aware.
-    """
-
-    def __init__(self, database: Database, zone: ZoneInfo, clock: Callable[[], datetime]) -> None:
-        self._database = database
-        self._zone = zone
-        self._clock = clock
+    database: Database
+    zone: ZoneInfo
+    clock: Clock
 
     def page(self, fields: Mapping[str, str], after: str) -> Slice[Usage]:
         """Return a page of counts, newest day first; without a day, of the last `DEFAULT_DAYS`.
@@ -58,9 +54,9 @@ class UsageLists:
                 f"day: “{typed_day}” is not a date; write 2026-01-31",
             )
         wanted = UsageFilter(fields["function"] or None, day, parse_card_id(card) or card or None)
-        today = self._clock().astimezone(self._zone).date()
+        today = self.clock().astimezone(self.zone).date()
         place, limit = _parse_place(after), PAGE_ROWS + 1
-        rows = self._database.with_connection(lambda: usage_lists.usage_page(wanted, today, place, limit=limit))
+        rows = self.database.with_connection(lambda: usage_lists.usage_page(wanted, today, place, limit=limit))
         return Slice(rows[:PAGE_ROWS], after=_write_place(rows[PAGE_ROWS - 1]) if len(rows) == limit else None)
 
     def of_card(self, card_id: str, since: date) -> list[DayCount]:
@@ -69,7 +65,7 @@ class UsageLists:
         Raises:
             DatabaseUnavailableError: the database is away.
         """
-        rows = self._database.with_connection(lambda: usage_lists.usage_of_card(card_id, since))
+        rows = self.database.with_connection(lambda: usage_lists.usage_of_card(card_id, since))
         return [DayCount(row.day, row.function, row.count) for row in rows]
 
 
