@@ -1,9 +1,10 @@
 """The wiring of the service."""
 
-from functools import partial
+import json
 from typing import Any
 
 import falcon
+import msgspec
 
 from app.clock import utc_now
 from app.console import routes
@@ -13,19 +14,12 @@ from app.console.static_files import StaticFiles
 from app.console.streaming import Streams
 from app.domain.card_actions import Action
 from app.functions.client import FunctionsClient
-from app.http import problems
+from app.http import openapi, problems
 from app.http.execute import ExecuteResource
 from app.http.files import DownloadResource, OfferResource
 from app.http.middleware import RequestLog
 from app.http.request_parser import RequestParser
-from app.http.resources import (
-    HealthResource,
-    KeySetResource,
-    MetricsResource,
-    OpenApiResource,
-    ReadinessResource,
-    VerifyResource,
-)
+from app.http.resources import JsonResource, MetricsResource, VerifyResource
 from app.http.shop import CardsResource, ChangeResource, ShopAccess
 from app.services import startup
 from app.services.card_lists import CardLists
@@ -83,13 +77,26 @@ def create_app(settings: Settings) -> falcon.App[Any, Any]:
     app.add_route("/v1/files/{name}", DownloadResource(transfer, parser, at_once=max(1, settings.threads // 4)))
     app.add_route("/v1/execute", ExecuteResource(execution, parser))
     _add_shop(app, settings, database)
-    app.add_route("/v1/openapi.json", OpenApiResource())
-    app.add_route("/.well-known/jwks.json", KeySetResource(signer, utc_now))
-    app.add_route("/healthz", HealthResource())
-    app.add_route("/readyz", ReadinessResource(partial(startup.check_schema, database)))
     app.add_route("/metrics", MetricsResource())
+    _add_documents(app, database, signer)
     _add_console(app, settings, database, SystemStatus(database, settings, functions, signer, utc_now))
     return app
+
+
+def _add_documents(app: falcon.App[Any, Any], database: Database, signer: Signer) -> None:
+    document = msgspec.json.encode(openapi.DOCUMENT)
+
+    def key_set() -> bytes:
+        return json.dumps(signer.key_set(utc_now())).encode()
+
+    def readiness() -> bytes:
+        startup.check_schema(database)
+        return b'{"status": "ready"}'
+
+    app.add_route("/v1/openapi.json", JsonResource(lambda: document, "no-cache"))
+    app.add_route("/.well-known/jwks.json", JsonResource(key_set, "no-cache"))
+    app.add_route("/healthz", JsonResource(lambda: b'{"status": "ok"}'))
+    app.add_route("/readyz", JsonResource(readiness))
 
 
 def _add_shop(app: falcon.App[Any, Any], settings: Settings, database: Database) -> None:

@@ -1,20 +1,15 @@
-"""Verify, key-set, health, readiness and metrics endpoints."""
+"""The verify and metrics endpoints, and those that answer with a JSON document."""
 
-import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import falcon
-import msgspec
 
 from app import metrics
-from app.clock import Clock
-from app.http import openapi
 from app.http.request_parser import ADDRESS_HEADER, RequestParser
 from app.http.verdicts import respond
 from app.services.verification import Verification
-from app.tokens.signer import Signer
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,63 +26,22 @@ class VerifyResource:
         respond(request, response, verdict)
 
 
-class KeySetResource:
-    """`GET /.well-known/jwks.json`."""
+@dataclass(frozen=True, slots=True)
+class JsonResource:
+    """A JSON document to read: key set, OpenAPI document, health, readiness.
 
-    def __init__(self, signer: Signer, clock: Clock) -> None:
-        self._signer = signer
-        self._clock = clock
+    `read` returns the document, or raises an `UnavailableError`, which is answered with 503.
+    """
 
-    def on_get(self, _request: falcon.Request, response: falcon.Response) -> None:
-        """Answer with the published keys and their endorsements."""
-        response.content_type = "application/json"
-        response.set_header("Cache-Control", "no-cache")
-        response.data = json.dumps(self._signer.key_set(self._clock())).encode()
-
-    on_head = on_get
-
-
-class OpenApiResource:
-    """`GET /v1/openapi.json`."""
-
-    def __init__(self) -> None:
-        self._document = msgspec.json.encode(openapi.DOCUMENT)
+    read: Callable[[], bytes]
+    cache_control: str | None = None
 
     def on_get(self, _request: falcon.Request, response: falcon.Response) -> None:
         """Answer with the document."""
+        response.data = self.read()
         response.content_type = "application/json"
-        response.set_header("Cache-Control", "no-cache")
-        response.data = self._document
-
-    on_head = on_get
-
-
-class HealthResource:
-    """`GET /healthz`: the process answers."""
-
-    def on_get(self, _request: falcon.Request, response: falcon.Response) -> None:
-        """Answer."""
-        response.content_type = "application/json"
-        response.data = b'{"status": "ok"}'
-
-    on_head = on_get
-
-
-class ReadinessResource:
-    """`GET /readyz`: whether the service can answer verifications.
-
-    Args:
-        check: Raises an `UnavailableError` when it cannot.
-    """
-
-    def __init__(self, check: Callable[[], None]) -> None:
-        self._check = check
-
-    def on_get(self, _request: falcon.Request, response: falcon.Response) -> None:
-        """Answer 200, or 503 by an `UnavailableError`."""
-        self._check()
-        response.content_type = "application/json"
-        response.data = b'{"status": "ready"}'
+        if self.cache_control is not None:
+            response.set_header("Cache-Control", self.cache_control)
 
     on_head = on_get
 
