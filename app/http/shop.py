@@ -25,8 +25,8 @@ from app.http.problems import (
 )
 from app.http.request_parser import client_address
 from app.services.card_actions import CardNotFoundError
-from app.services.idempotency import Answer, KeyReusedError
-from app.services.shop import Order, Shop
+from app.services.idempotency import Answer, KeyReusedError, Owner, Request
+from app.services.shop import Shop
 from app.services.shop_tokens import ShopIdentity, ShopTokens
 from app.services.throttling import Throttle, token_bucket
 
@@ -91,7 +91,7 @@ class CardsResource:
         shop = self.access.admit(request, Scope.CARDS_ISSUE)
         body, validity = shop_schemas.parse_issue_request(json_body.read_body(request))
         order = _order(request, shop, body, HTTPStatus.CREATED)
-        _place(response, lambda: self.shop.issue(order, int(body.count or 1), validity, body.batch, body.note))
+        _place(response, lambda: self.shop.issue(shop, order, int(body.count or 1), validity, body.batch, body.note))
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
         """Answer with the state of a card."""
@@ -119,17 +119,15 @@ class ChangeResource:
         """Change the cards, all or none."""
         extends = self.action is Action.EXTEND
         shop = self.access.admit(request, Scope.CARDS_EXTEND if extends else Scope.CARDS_FREEZE)
-        sent = json_body.read_body(request)
-        body, by = (
-            shop_schemas.parse_extend_request(sent) if extends else (shop_schemas.parse_cards_request(sent), None)
-        )
+        body, by = shop_schemas.parse_change_request(json_body.read_body(request), extends=extends)
         order = _order(request, shop, body, HTTPStatus.OK)
-        _place(response, lambda: self.shop.change(order, self.action, body.ids, by))
+        _place(response, lambda: self.shop.change(shop, order, self.action, body.ids, by))
 
 
-def _order(request: falcon.Request, shop: ShopIdentity, body: msgspec.Struct, status: HTTPStatus) -> Order:
+def _order(request: falcon.Request, shop: ShopIdentity, body: msgspec.Struct, status: HTTPStatus) -> Request:
     asked = request.path.encode() + b"\n" + msgspec.json.encode(body)
-    return Order(shop, shop_schemas.idempotency_key(request), hashlib.sha256(asked).hexdigest(), status)
+    key, digest = shop_schemas.idempotency_key(request), hashlib.sha256(asked).hexdigest()
+    return Request(Owner(token_id=shop.id), key, digest, status)
 
 
 def _place(response: falcon.Response, place: Callable[[], Answer]) -> None:

@@ -107,21 +107,14 @@ def parse_issue_request(body: bytes) -> tuple[IssueRequest, timedelta | None]:
         raise json_body.wrong_value("validity", REQUIREMENTS["validity"]) from error
 
 
-def parse_cards_request(body: bytes) -> CardsRequest:
-    """Read the IDs of the cards to change.
+def parse_change_request(body: bytes, *, extends: bool) -> tuple[CardsRequest | ExtendRequest, timedelta | None]:
+    """Read the IDs of the cards to change, and the duration to add to cards to extend.
 
     Raises:
         Problem: 400, naming the field and what it must be.
     """
-    return json_body.parse(body, CardsRequest, REQUIREMENTS)
-
-
-def parse_extend_request(body: bytes) -> tuple[ExtendRequest, timedelta]:
-    """Read the IDs of the cards to extend, and the duration to add.
-
-    Raises:
-        Problem: 400, naming the field and what it must be.
-    """
+    if not extends:
+        return json_body.parse(body, CardsRequest, REQUIREMENTS), None
     asked = json_body.parse(body, ExtendRequest, REQUIREMENTS)
     try:
         return asked, parse_duration(asked.by)

@@ -1,8 +1,6 @@
 """What shops (发卡平台) do with cards: each order takes effect once, however often it is sent."""
 
-from collections.abc import Callable
 from datetime import timedelta
-from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from app.clock import Clock
@@ -16,30 +14,10 @@ from app.services.idempotency import Answer, Document, Idempotency, Request
 from app.services.issuing import Issuing
 from app.services.shop_tokens import ShopIdentity
 from app.storage.database import Database
-from app.storage.idempotency import Owner
-
-
-class Order(NamedTuple):
-    """A shop's request that changes something.
-
-    `key` is the shop's idempotency key, `request_sha256` (hex) the digest of all that the order asks for, `status` the
-    HTTP status of a successful answer.
-    """
-
-    shop: ShopIdentity
-    key: str
-    request_sha256: str
-    status: int
 
 
 class Shop:
-    """The shops' orders on one database.
-
-    Args:
-        database: Where the cards are.
-        timezone: The vendor's, for the times in answers.
-        clock: Returns the time now, aware.
-    """
+    """The shops' orders on one database; the times in answers are in `timezone`, the vendor's."""
 
     def __init__(self, database: Database, timezone: ZoneInfo, clock: Clock) -> None:
         self._database = database
@@ -48,8 +26,14 @@ class Shop:
         self._cards = CardLists(database, clock)
         self._idempotency = Idempotency(database, clock)
 
-    def issue(
-        self, order: Order, count: int, validity: timedelta | None, batch: str | None = None, note: str | None = None
+    def issue(  # noqa: PLR0913  # the parts of an order
+        self,
+        shop: ShopIdentity,
+        order: Request,
+        count: int,
+        validity: timedelta | None,
+        batch: str | None = None,
+        note: str | None = None,
     ) -> Answer:
         """Issue new cards.
 
@@ -60,12 +44,14 @@ class Shop:
         """
 
         def act() -> Document:
-            issuing = Issuing(self._database, shop_actor(order.shop.name), self._clock)
+            issuing = Issuing(self._database, shop_actor(shop.name), self._clock)
             return {"cards": list(issued_documents(issuing.issue(count, validity, batch, note).cards))}
 
-        return self._run(order, act)
+        return self._idempotency.run(order, act)
 
-    def change(self, order: Order, action: Action, card_ids: list[str], by: timedelta | None = None) -> Answer:
+    def change(
+        self, shop: ShopIdentity, order: Request, action: Action, card_ids: list[str], by: timedelta | None
+    ) -> Answer:
         """Apply an action to cards, all or none.
 
         Raises:
@@ -75,10 +61,10 @@ class Shop:
         """
 
         def act() -> Document:
-            result = CardActions(self._database, shop_actor(order.shop.name), self._clock).apply(action, card_ids, by)
+            result = CardActions(self._database, shop_actor(shop.name), self._clock).apply(action, card_ids, by)
             return {"changed": result.changed, "revived_unbound": result.revived_unbound}
 
-        return self._run(order, act)
+        return self._idempotency.run(order, act)
 
     def look_up(self, card_id: str) -> Document:
         """Return a card; of its client only whether there is one and when it was last seen.
@@ -104,7 +90,3 @@ class Shop:
             "bound": client is not None,
             "last_seen_at": local(client.requested_at, self._timezone) if client else None,
         }
-
-    def _run(self, order: Order, act: Callable[[], Document]) -> Answer:
-        owner = Owner(token_id=order.shop.id)
-        return self._idempotency.run(Request(owner, order.key, order.request_sha256, order.status), act)
