@@ -73,10 +73,8 @@ def check_own_password(console: Console, request: falcon.Request, *, with_code: 
     password = form.exactly("own_password")
     address = client_address(request, behind_proxy=console.behind_proxy)
     try:
-        if with_code:
-            console.sessions.confirm_with_code(identity, password, form.one("code"), address=address)
-        else:
-            console.sessions.confirm(identity, password, address=address)
+        code = form.one("code") if with_code else None
+        console.sessions.confirm(identity, password, code, address=address)
     except LoginRefusedError as error:
         if with_code:
             raise RefusedError("密码或验证码不正确", "wrong password or code") from error

@@ -47,13 +47,7 @@ class OtherSession(NamedTuple):
 
 
 class Sessions:
-    """Log-ins and sessions; one object for all threads.
-
-    Args:
-        database: Where operators and sessions are.
-        clock: Returns the time now, aware.
-        passwords: Checks passwords.
-    """
+    """Log-ins and sessions; one object for all threads."""
 
     def __init__(self, database: Database, clock: Clock, passwords: Passwords = PASSWORDS) -> None:
         self._database = database
@@ -93,21 +87,10 @@ class Sessions:
                 raise self._credentials.refused(attempt, "code", code_bucket(operator.id))
         return logged_in
 
-    def confirm(self, identity: Identity, password: str, *, address: str) -> None:
+    def confirm(self, identity: Identity, password: str, code: str | None = None, *, address: str) -> None:
         """Check the password of an operator who is logged in, before changes that a stolen session must not make.
 
-        Raises:
-            LoginRefusedError: it is wrong.
-            LoginThrottledError: too many failures before.
-            app.services.passwords.LoginBusyError: too many log-ins at this moment.
-        """
-        attempt = self._credentials.own_attempt(identity.id, identity.name, address)
-        with self._credentials.turn(attempt):
-            self._credentials.require_password(attempt, password)
-        self._credentials.forget(attempt)
-
-    def confirm_with_code(self, identity: Identity, password: str, code: str, *, address: str) -> None:
-        """Check password and code of an operator who is logged in and has a second factor.
+        With a code, check the code of the second factor, too, if the operator has one.
 
         Raises:
             LoginRefusedError: one of them is wrong, or the code was used before.
@@ -117,7 +100,7 @@ class Sessions:
         attempt = self._credentials.own_attempt(identity.id, identity.name, address)
         with self._credentials.turn(attempt):
             operator = self._credentials.require_password(attempt, password)
-            step = self._credentials.require_code(attempt, operator, code)
+            step = None if code is None else self._credentials.require_code(attempt, operator, code)
             if step is not None and not self._database.with_connection(lambda: rows.take_step(operator.id, step)):
                 raise self._credentials.refused(attempt, "code", code_bucket(operator.id))
         self._credentials.forget(attempt)

@@ -150,9 +150,9 @@ def test_a_strangers_wrong_codes_do_not_block_confirmations(log_ins: LogIns) -> 
     for host in range(FREE_FAILURES):
         with pytest.raises(LoginRefusedError):
             log_ins.log_in(code="000000", address=f"203.0.113.{host}")
-    log_ins.sessions.confirm_with_code(identity, PASSWORD, app.at(log_ins.clock.now), address=HOME)
+    log_ins.sessions.confirm(identity, PASSWORD, app.at(log_ins.clock.now), address=HOME)
     for _ in range(FREE_FAILURES):
         with pytest.raises(LoginRefusedError):
-            log_ins.sessions.confirm_with_code(identity, PASSWORD, "000000", address=HOME)
+            log_ins.sessions.confirm(identity, PASSWORD, "000000", address=HOME)
     with pytest.raises(LoginThrottledError):
-        log_ins.sessions.confirm_with_code(identity, PASSWORD, "000000", address=HOME)
+        log_ins.sessions.confirm(identity, PASSWORD, "000000", address=HOME)

@@ -121,10 +121,10 @@ def test_a_session_can_be_confirmed_by_password_and_code_each_code_once(log_ins:
     code = app.at(log_ins.clock.now)
     for password, wrong in ((OTHER, code), (PASSWORD, "000000"), (PASSWORD, "")):
         with pytest.raises(LoginRefusedError):
-            log_ins.sessions.confirm_with_code(identity, password, wrong, address=HOME)
-    log_ins.sessions.confirm_with_code(identity, PASSWORD, code, address=HOME)
+            log_ins.sessions.confirm(identity, password, wrong, address=HOME)
+    log_ins.sessions.confirm(identity, PASSWORD, code, address=HOME)
     with pytest.raises(LoginRefusedError):
-        log_ins.sessions.confirm_with_code(identity, PASSWORD, code, address=HOME)
+        log_ins.sessions.confirm(identity, PASSWORD, code, address=HOME)
 
 
 def test_strangers_behind_the_same_address_do_not_block_confirmations(log_ins: LogIns) -> None:
