@@ -7,7 +7,7 @@ reported as "not checked" where it raises `NotCheckedError`.
 
 from collections.abc import Callable
 
-from app.services.doctor import backups, certificate, console, host, network, service
+from app.services.doctor import backups, certificate, host, network, service
 from app.services.doctor.facts import Facts, NotGatheredError
 from app.services.doctor.results import CheckResult, NotCheckedError, warn
 
@@ -40,7 +40,7 @@ CHECKS: tuple[Check, ...] = (
     service.functions,
     service.clock,
     host.program,
-    console.console,
+    service.console,
     network.proxy,
 )
 
