@@ -49,15 +49,7 @@ class Health:
 
 
 class SystemStatus:
-    """Read-only status of the installation.
-
-    Args:
-        database: The service's.
-        settings: The service's.
-        functions: The client of the service that runs the vendor's code.
-        signer: Holds the keys.
-        clock: Returns the time now, aware.
-    """
+    """Read-only status of the installation."""
 
     def __init__(
         self,
@@ -113,7 +105,7 @@ class SystemStatus:
         return Health(
             results=run_checks(Facts(service_if_any=gather_running(self._database, self._settings))),
             schema=schema.expected_version(),
-            database=self._database.with_connection(lambda: inspection.figures(self._database.connection())),
+            database=self._database.with_connection(lambda: inspection.figures(self._database)),
             disk=_space(self._settings.files_dir),
             started_at=self._started_at,
             settings={name: getattr(self._settings, name) for name in _SHOWN},

@@ -2,9 +2,10 @@
 
 from collections.abc import Collection
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from app.domain.codes import EventKind
+from app.storage.database import Database
 from app.storage.models import Event, Operator
 
 PROBE = "cardctl doctor"
@@ -53,34 +54,25 @@ class DatabaseFigures(NamedTuple):
     journal_size: int
 
 
-def figures(connection: Any) -> DatabaseFigures:  # noqa: ANN401  # a psycopg2 connection
+def figures(database: Database) -> DatabaseFigures:
     """Return how large the database is; nothing is counted."""
-    with connection.cursor() as cursor:
-        cursor.execute(_FIGURES)
-        return DatabaseFigures(*cursor.fetchone())
+    return DatabaseFigures(*database.execute_sql(_FIGURES).fetchone())
 
 
-def clock(connection: Any) -> datetime:  # noqa: ANN401  # a psycopg2 connection
+def clock(database: Database) -> datetime:
     """Return the database's time now."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT clock_timestamp()")
-        now: datetime = cursor.fetchone()[0]
-        return now
+    now: datetime = database.execute_sql("SELECT clock_timestamp()").fetchone()[0]
+    return now
 
 
-def role_problems(connection: Any) -> dict[str, list[str]]:  # noqa: ANN401  # a psycopg2 connection
+def role_problems(database: Database) -> dict[str, list[str]]:
     """Return for each role what it could do and must not, in PostgreSQL's words; the tables must be there."""
-    with connection.cursor() as cursor:
-        cursor.execute(_ATTRIBUTES)
-        problems: dict[str, list[str]] = {name: list(attributes) for name, attributes in cursor.fetchall()}
-        cursor.execute("SELECT current_user::text")
-        mine = problems.setdefault(cursor.fetchone()[0], [])
-        cursor.execute(_RIGHTS)
-        for (rights,) in cursor.fetchall():
-            mine += rights
-        cursor.execute(_BACKUP_RIGHTS)
-        if any(may_write for (may_write,) in cursor.fetchall()):
-            problems["kadun_backup"].append("writes tables")
+    problems = {name: list(attributes) for name, attributes in database.execute_sql(_ATTRIBUTES).fetchall()}
+    mine = problems.setdefault(database.execute_sql("SELECT current_user::text").fetchone()[0], [])
+    for (rights,) in database.execute_sql(_RIGHTS).fetchall():
+        mine += rights
+    if any(may_write for (may_write,) in database.execute_sql(_BACKUP_RIGHTS).fetchall()):
+        problems["kadun_backup"].append("writes tables")
     return problems
 
 

@@ -114,15 +114,14 @@ def _database_facts(database: Database, references: Sequence[str], files_dir: Pa
 
 
 def _query(database: Database, references: Sequence[str], blobs: Blobs) -> DatabaseFacts:
-    connection = database.connection()
     before = utc_now()
-    theirs = inspection.clock(connection)
+    theirs = inspection.clock(database)
     offset = (theirs - before - (utc_now() - before) / 2).total_seconds()
-    found = schema.current_version(connection)
+    found = schema.current_version(database.connection())
     database.rollback()  # an empty database has refused the query
     if found is None:
         return DatabaseFacts(None, offset, {})
-    roles = inspection.role_problems(connection)
+    roles = inspection.role_problems(database)
     recorded = inspection.take_probes(references)
     if found != schema.expected_version():
         return DatabaseFacts(found, offset, roles, recorded)
