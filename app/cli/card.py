@@ -16,7 +16,6 @@ from app.clock import utc_now
 from app.domain.card_actions import Action
 from app.domain.cards import ValidityError, format_validity, parse_duration
 from app.domain.codes import CardStatus
-from app.services.card_filter import parse_card_filter
 from app.services.exports import (
     CARD_COLUMNS,
     ISSUED_COLUMNS,
@@ -26,6 +25,7 @@ from app.services.exports import (
     file_pieces,
     issued_documents,
 )
+from app.services.filters import parse_card_filter
 
 _PERMANENT = "permanent"
 

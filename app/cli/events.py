@@ -18,8 +18,8 @@ from app.clock import utc_now
 from app.domain.errors import SchemaMismatchError, UnavailableError
 from app.domain.texts import Text
 from app.services.exports import Row, journal_documents
+from app.services.filters import KINDS, parse_journal_filter
 from app.services.formatting import escaped, json_text
-from app.services.journal_filter import KINDS, parse_journal_filter
 from app.services.journal_follow import Follower
 from app.services.journal_lists import REFUSALS_A_MINUTE
 

@@ -12,7 +12,7 @@ from app.console.rendering import url
 from app.domain.cards import parse_card_id
 from app.domain.texts import Text
 from app.http.problems import card_not_found
-from app.services.journal_filter import parse_journal_filter
+from app.services.filters import parse_journal_filter
 from app.services.usage_lists import DayCount
 
 _DAYS = 30

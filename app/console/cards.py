@@ -6,8 +6,8 @@ from app.console.forms import query_of
 from app.console.page import Access, Page, page_request, visitor_of
 from app.domain.codes import CardStatus
 from app.domain.texts import RefusedError
-from app.services.card_filter import CARD_FIELDS, EXPIRY_PRESETS, parse_card_filter
 from app.services.card_lists import MAX_COUNTED, MAX_SEARCHED, CardResults
+from app.services.filters import CARD_FIELDS, EXPIRY_PRESETS, parse_card_filter
 from app.services.paging import Slice
 
 _SIZES = (50, 200, 500)

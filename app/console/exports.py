@@ -11,8 +11,8 @@ from app.console.page import Access, Page, form_of, visitor_of
 from app.console.streaming import BOM, CONTENT_TYPES
 from app.domain.texts import RefusedError, Text
 from app.http.problems import invalid_request
-from app.services.card_filter import CARD_FIELDS, parse_card_filter
 from app.services.exports import CARD_COLUMNS, Row, card_documents, file_pieces, note_export
+from app.services.filters import CARD_FIELDS, parse_card_filter
 
 
 class ExportPage(Page):

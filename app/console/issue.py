@@ -12,9 +12,9 @@ from app.console.streaming import BOM, CONTENT_TYPES
 from app.domain.texts import RefusedError, Text
 from app.http.problems import invalid_request, not_found
 from app.services.exports import ISSUED_COLUMNS, file_pieces, issued_documents
+from app.services.filters import parse_time
 from app.services.issuing import Issuing, PastIssue, issue_at, recent_issues
 from app.services.key_masking import seller_of
-from app.services.times import parse_time
 
 MOST_ISSUED = 10_000
 _DEFAULT = "30d"

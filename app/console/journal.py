@@ -12,7 +12,7 @@ from app.domain.codes import EventKind
 from app.domain.texts import RefusedError
 from app.http.problems import invalid_request
 from app.services.exports import JOURNAL_COLUMNS, journal_documents
-from app.services.journal_filter import JOURNAL_FIELDS, REJECTIONS, parse_journal_filter
+from app.services.filters import JOURNAL_FIELDS, REJECTIONS, parse_journal_filter
 from app.services.journal_lists import MAX_LOOKED, JournalResults
 from app.services.paging import Slice
 

@@ -7,7 +7,7 @@ from app.domain.cards import format_validity, parse_validity
 from app.domain.codes import CardStatus, Code, EventKind
 from app.domain.operators import Role, Scope
 from app.domain.texts import Text
-from app.services.card_filter import EXPIRY_PRESETS
+from app.services.filters import EXPIRY_PRESETS
 from app.tokens.keyring import KeyState
 
 _WORDS: dict[str, Text] = {

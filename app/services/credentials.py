@@ -65,13 +65,7 @@ class Attempt(NamedTuple):
 
 
 class Credentials:
-    """Checks credentials.
-
-    Args:
-        database: Where operators and failures are.
-        clock: Returns the time now, aware.
-        passwords: Checks passwords.
-    """
+    """Checks credentials, and counts and journals failures."""
 
     def __init__(self, database: Database, clock: Clock, passwords: Passwords) -> None:
         self._database = database

@@ -44,11 +44,7 @@ class Figures:
 
     If counting is quick, each request counts. Otherwise a request gets the last snapshot, and when that is older than
     `FRESH_FOR`, one thread of one process counts anew in the background.
-
-    Args:
-        database: The service's.
-        clock: Returns the time now, aware.
-        zone: The vendor's, in which days are counted.
+    Days are counted in `zone`, the vendor's.
     """
 
     def __init__(self, database: Database, clock: Clock, zone: ZoneInfo) -> None:

@@ -1,14 +1,16 @@
-"""The filter of a list of cards, read from the texts that a person typed."""
+"""The filters of lists of cards and of the journal, read from the texts that a person typed."""
 
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
-from app.domain.codes import CardStatus
+from app.domain.addresses import read_network
+from app.domain.cards import parse_card_id
+from app.domain.codes import CardStatus, Code, EventKind
 from app.domain.texts import MAX_TEXT, RefusedError, Text
-from app.services.times import parse_time
 from app.storage.card_lists import CardFilter
+from app.storage.journal_lists import JournalFilter
 
 CARD_FIELDS = ("q", "status", "batch", "no_batch", "note", "expires", "expires_from", "expires_before")
 
@@ -74,3 +76,76 @@ def _text(fields: Mapping[str, str], name: str, max_length: int) -> str | None:
     if len(text) > max_length:
         raise RefusedError(f"{name}：不得超过 {max_length} 个字符", f"{name}: at most {max_length} characters")
     return text or None
+
+
+JOURNAL_FIELDS = ("kind", "card", "hardware", "address", "function", "actor", "reference", "since", "until")
+REJECTIONS = [code for code in Code if code is not Code.OK]
+KINDS: dict[str, EventKind | Code] = {str(kind): kind for kind in [*EventKind, *REJECTIONS]}
+
+
+def parse_journal_filter(fields: Mapping[str, str], zone: ZoneInfo) -> JournalFilter:
+    """Return the filter that the fields say.
+
+    Args:
+        fields: `JOURNAL_FIELDS`; a missing or empty one does not filter. What clients sent, `hardware` and `function`,
+            counts exactly as typed.
+        zone: The vendor's, in which dates begin.
+
+    Raises:
+        RefusedError: names the field and says what would be right.
+    """
+
+    def trimmed(name: str) -> str:
+        return fields.get(name, "").strip()
+
+    kind, card, address = trimmed("kind"), trimmed("card"), trimmed("address")
+    if kind and kind not in KINDS:
+        raise RefusedError(
+            f"kind：没有“{kind}”这种日志类型或拒绝代码", f"kind: there is no kind of entry and no code “{kind}”"
+        )
+    try:
+        network = read_network(address) if address else None
+    except ValueError as error:
+        raise RefusedError(
+            f"address：“{address}”不是有效的 IP 地址", f"address: “{address}” is not an IP address"
+        ) from error
+    return JournalFilter(
+        kind=KINDS.get(kind),
+        card_id=parse_card_id(card) or card or None,
+        hardware=fields.get("hardware") or None,
+        network=network,
+        actor=trimmed("actor") or None,
+        reference=trimmed("reference").upper() or None,
+        function=fields.get("function") or None,
+        since=parse_time("since", trimmed("since"), zone),
+        until=parse_time("until", trimmed("until"), zone),
+    )
+
+
+_YEARS = range(1970, 2200)
+
+
+def parse_time(name: str, text: str, zone: ZoneInfo) -> datetime | None:
+    """Return the time that a field says, None if the field is empty.
+
+    Args:
+        name: The field's, for the error message.
+        text: A date (its beginning), or a date and time.
+        zone: The vendor's, for a time without an offset.
+
+    Raises:
+        RefusedError: it is neither.
+    """
+    if not text:
+        return None
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        time = None
+    if time is None or time.year not in _YEARS:
+        raise RefusedError(
+            f"{name}：“{text}”不是有效的日期时间，请写成 2026-01-31 或 2026-01-31T18:30",
+            f"{name}: “{text}” is not a date and time; write 2026-01-31 or 2026-01-31T18:30",
+        )
+    aware = time if time.tzinfo is not None else time.replace(tzinfo=zone)
+    return aware.astimezone(UTC)  # PostgreSQL knows fewer offsets than Python

@@ -6,10 +6,9 @@ all above `_floor` and leaves out those seen before. The floor rises to an ID on
 after that ID was seen has ended: all lower IDs were handed out before, so their entries are visible or never will be.
 """
 
-from app.storage import journal_lists, journal_tail
+from app.storage import journal_lists
 from app.storage.database import Database
-from app.storage.journal_lists import JournalFilter
-from app.storage.journal_tail import Horizon
+from app.storage.journal_lists import Horizon, JournalFilter
 from app.storage.models import Event
 
 IN_FLIGHT = 10_000
@@ -17,12 +16,7 @@ IN_FLIGHT = 10_000
 
 
 class Follower:
-    """Reads the journal as it grows.
-
-    Args:
-        database: May be away between two looks.
-        wanted: Which entries.
-    """
+    """Reads the wanted entries as the journal grows; the database may be away between two looks."""
 
     def __init__(self, database: Database, wanted: JournalFilter) -> None:
         self._database = database
@@ -42,9 +36,9 @@ class Follower:
         """
 
         def read() -> list[Event]:
-            self._last = journal_tail.horizon(self._database)
+            self._last = journal_lists.horizon(self._database)
             self._floor = max(0, self._last.newest_id - IN_FLIGHT)
-            self._seen = set(journal_tail.ids_after(self._wanted, self._floor))
+            self._seen = set(journal_lists.ids_after(self._wanted, self._floor))
             found = journal_lists.page(self._wanted, limit=limit).rows[::-1]
             self._seen.update(event.id for event in found)
             return found
@@ -60,9 +54,9 @@ class Follower:
 
         def read() -> tuple[Horizon, list[Event]]:
             # The horizon first: the entries of all transactions that had ended by then are visible.
-            now = journal_tail.horizon(self._database)
-            new = set(journal_tail.ids_after(self._wanted, self._floor)) - self._seen
-            return now, journal_tail.entries(new) if new else []
+            now = journal_lists.horizon(self._database)
+            new = set(journal_lists.ids_after(self._wanted, self._floor)) - self._seen
+            return now, journal_lists.entries(new) if new else []
 
         now, found = self._database.with_connection(read)
         self._seen.update(event.id for event in found)

@@ -1,5 +1,6 @@
-"""Lists of the journal, newest first; each is read by an index (migration 0003)."""
+"""Lists of the journal, newest first, each read by an index (migration 0003); and its end, for following it."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import reduce
@@ -10,6 +11,7 @@ from peewee import JOIN, SQL, Desc, Select, Tuple, Value, fn
 
 from app.domain.codes import Code, EventKind
 from app.domain.operators import SHOP_ACTOR
+from app.storage.database import Database
 from app.storage.journal import code_or_kind, codes_or_kinds
 from app.storage.models import Event, database
 from app.storage.paging import Cursor
@@ -17,6 +19,11 @@ from app.storage.paging import Cursor
 MAX_LOOKED = 2_000
 """The number of entries that one page looks at for what several texts have in common."""
 _ID_DIGITS = 18  # a bigint holds any number of so many digits
+_HORIZON = """
+SELECT pg_snapshot_xmin(now)::text::bigint, pg_snapshot_xmax(now)::text::bigint,
+    (SELECT COALESCE(max(id), 0) FROM event)
+FROM pg_current_snapshot() AS now
+"""
 _FIRST, _LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 
 
@@ -115,6 +122,32 @@ def issued_by_hand(limit: int) -> list[Event]:
 def cursor(event: Event) -> Cursor:
     """Return an entry's place in every list."""
     return Cursor(event.at, str(event.id))
+
+
+class Horizon(NamedTuple):
+    """One moment: the oldest transaction that still writes, the one that will come next, the newest entry seen."""
+
+    oldest_running: int
+    next_transaction: int
+    newest_id: int
+
+
+def horizon(database: Database) -> Horizon:
+    """Return the moment now."""
+    return Horizon(*database.execute_sql(_HORIZON).fetchone())
+
+
+def ids_after(wanted: JournalFilter, event_id: int) -> list[int]:
+    """Return the IDs of the matching entries above `event_id`."""
+    where = matches(wanted) & (Event.id > event_id)
+    if wanted.since is not None:
+        where &= Event.at >= wanted.since
+    return [row_id for (row_id,) in Event.select(Event.id).where(where).tuples()]
+
+
+def entries(ids: Iterable[int]) -> list[Event]:
+    """Return these entries, in the order of their IDs."""
+    return list(Event.select().where(Event.id.in_(list(ids))).order_by(Event.id))
 
 
 class _Stretch(NamedTuple):

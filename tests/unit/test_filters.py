@@ -7,8 +7,7 @@ import pytest
 
 from app.domain.codes import CardStatus, Code
 from app.domain.texts import RefusedError
-from app.services.card_filter import parse_card_filter
-from app.services.journal_filter import parse_journal_filter
+from app.services.filters import parse_card_filter, parse_journal_filter
 from app.storage.card_lists import CardFilter
 from app.storage.journal_lists import JournalFilter
 

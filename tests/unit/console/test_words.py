@@ -10,8 +10,7 @@ import app
 from app.console import words
 from app.domain.codes import CardStatus, Code, EventKind
 from app.domain.operators import Role, Scope
-from app.services.card_filter import CARD_FIELDS
-from app.services.journal_filter import JOURNAL_FIELDS
+from app.services.filters import CARD_FIELDS, JOURNAL_FIELDS
 
 APP = Path(app.__file__).parent
 OTHERS = ("console/exports.py", "console/journal.py")
