@@ -116,9 +116,8 @@ def _say_lines(text: str) -> None:
 def _object(text: bytes) -> dict[str, Any]:
     try:
         given = json.loads(text)
-        json.dumps(
-            given, ensure_ascii=False, allow_nan=False
-        ).encode()  # Infinity and lone surrogates can be read but not sent
+        # Infinity and lone surrogates can be read but not sent.
+        json.dumps(given, ensure_ascii=False, allow_nan=False).encode()
     except (ValueError, RecursionError) as error:
         raise click.UsageError(f"参数不是 JSON / The arguments are not JSON: {error}") from error
     if not isinstance(given, dict):

@@ -40,9 +40,7 @@ def confine(memory_bytes: int) -> None:
             that; RLIMIT_AS would count what libraries such as numpy only reserve.
     """
     os.nice(_NICENESS)
-    with contextlib.suppress(
-        OSError
-    ):  # with autogroups, sched(7), the kernel first divides the processors among sessions
+    with contextlib.suppress(OSError):  # autogroups, sched(7): the kernel first divides processors among sessions
         Path("/proc/self/autogroup").write_text(str(_NICENESS), "ascii")
     Path("/proc/self/oom_score_adj").write_text("1000", "ascii")  # the kernel's first choice when memory runs out
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

@@ -171,17 +171,8 @@ def strangers(site: Site, shop: Shop) -> Iterator[Strangers]:
 def enter(site: Site, shop: Shop, visit: Visit) -> Enter:
     def go(path: str, look: Look = LOOKS[0], who: str = OWNER, **options: Any) -> Person:
         said = {"kadun_session": log_in(site, who), "kadun_language": look.language}
-        cookies = [
-            {
-                "name": name,
-                "value": value,
-                "domain": "localhost",
-                "path": "/admin",
-                "secure": True,
-                "sameSite": "Strict",
-            }
-            for name, value in said.items()
-        ]
+        scope = {"domain": "localhost", "path": "/admin", "secure": True, "sameSite": "Strict"}
+        cookies = [{"name": name, "value": value, **scope} for name, value in said.items()]
         return Person(visit(path, look, cookies, **options), look)
 
     return go

@@ -89,9 +89,8 @@ def test_two_step_verification_is_set_up_asked_for_and_turned_off_again(
     person.press("退出", "Log out")
     person.fill_in(name, PASSWORD)
     expect(person.page.get_by_role("alert")).to_be_visible()
-    person.fill_in(
-        name, PASSWORD, totp.at(datetime.now(UTC), counter_offset=1)
-    )  # the present one was taken when it was set up
+    # The present code was taken when the verification was set up.
+    person.fill_in(name, PASSWORD, totp.at(datetime.now(UTC), counter_offset=1))
     expect(person.button("退出", "Log out")).to_be_visible()
     person.go("/admin/account")
     reading(person.page, "account-two-step")

@@ -63,9 +63,8 @@ def test_the_container_allows_as_many_processes_as_calls_may_start() -> None:
     compose = (ROOT / "docker-compose.yml").read_text().partition("\n  functions:\n")[2]
     limit = re.search(r"pids_limit: (\d+)", compose)
     assert limit
-    calls = FunctionSettings.from_env(LEAST).concurrency * (
-        1 + 1 + MAX_PROCESSES
-    )  # supervisor, function, what it starts
+    processes_of_a_call = 1 + 1 + MAX_PROCESSES  # supervisor, function, what it starts
+    calls = FunctionSettings.from_env(LEAST).concurrency * processes_of_a_call
     assert calls + 64 <= int(limit[1])  # the service itself, and threads
     for guide in ("files-and-functions.md", "files-and-functions.zh-CN.md"):
         text = (ROOT / "docs" / guide).read_text()
