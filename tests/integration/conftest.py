@@ -12,7 +12,11 @@ from app.domain.operators import Role
 from app.services.card_actions import CardActions
 from app.services.issuing import Issuing
 from app.services.licence import LicenceService
+from app.services.operators import Operators
+from app.services.sessions import Sessions
+from app.services.shop_tokens import ShopTokens
 from app.services.verification import Verification
+from app.storage import schema
 from app.storage.database import Database, connect_to
 from app.tokens import keyring
 from app.tokens.signer import Signer
@@ -21,7 +25,9 @@ from tests.support.console import Browser, add_operator
 from tests.support.downloads import CONTENT, NAME, ask, put
 from tests.support.functions_service import FunctionsService
 from tests.support.log_ins import LogIns
+from tests.support.passwords import CheapPasswords
 from tests.support.service import Service, question
+from trial.postgres import EmbeddedPostgres
 
 
 @pytest.fixture
@@ -149,8 +155,40 @@ def own_service(database_url: str, tmp_path: Path) -> Iterator[Service]:
 
 
 @pytest.fixture
+def operators(database: Database, clock: Clock) -> Operators:
+    return Operators(database, "tester", clock, CheapPasswords())
+
+
+@pytest.fixture
+def sessions(database: Database, clock: Clock) -> Sessions:
+    return Sessions(database, clock, CheapPasswords())
+
+
+@pytest.fixture
+def tokens(database: Database, clock: Clock) -> ShopTokens:
+    return ShopTokens(database, "tester", clock)
+
+
+@pytest.fixture
+def own_postgres(postgres_binaries: Path, cluster_folder: Path, tmp_path: Path) -> Iterator[EmbeddedPostgres]:
+    """A PostgreSQL that one test stops, with fsync on."""
+    with EmbeddedPostgres(postgres_binaries, cluster_folder / tmp_path.name) as running:
+        owner = connect_to(Database(running.url(), bulk=True))
+        schema.migrate(owner, lambda _line: None)
+        owner.close()
+        yield running
+
+
+@pytest.fixture
 def log_ins(database: Database, clock: Clock) -> LogIns:
     return LogIns(database, clock)
+
+
+@pytest.fixture
+def olga(service: Service, database: Database) -> Browser:
+    """An owner in a browser, without a proxy and in English."""
+    add_operator("olga")
+    return Browser(service, language="en").walk_in("olga")
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from app.storage.files import journalled_downloads
 from app.storage.journal import Entry
 from app.storage.models import Event, Usage
 from tests.support.downloads import CONTENT, DOWNLOAD, NAME, ask, blobs, fetch, is_problem, links, put, sha256
+from tests.support.processes import children_of
 from tests.support.service import Service, question, wait_for
 
 
@@ -181,12 +182,10 @@ def test_a_large_file_is_never_held_in_memory(service: Service, database: Databa
     assert max(after[pid] - before[pid] for pid in after) < 16 * 1024
 
 
-def peaks(service: Service) -> dict[str, int]:
+def peaks(service: Service) -> dict[int, int]:
     """The most memory that each worker ever had, in KiB."""
     assert service.process
-    master = service.process.pid
-    workers = Path(f"/proc/{master}/task/{master}/children").read_text().split()
-    status = {pid: Path(f"/proc/{pid}/status").read_text() for pid in workers}
+    status = {pid: Path(f"/proc/{pid}/status").read_text() for pid in children_of(service.process.pid)}
     return {pid: int(text.partition("VmHWM:")[2].split()[0]) for pid, text in status.items()}
 
 

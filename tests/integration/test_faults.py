@@ -4,29 +4,18 @@ import os
 import signal
 import threading
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
 
 import pytest
 
-from app.storage import schema
 from app.storage.database import Database, connect_to
 from app.storage.models import Card
+from tests.support.processes import children_of
 from tests.support.service import Service, question, wait_for
 from trial.postgres import EmbeddedPostgres
 
 THREADS = 8
-
-
-@pytest.fixture
-def own_postgres(postgres_binaries: Path, cluster_folder: Path, tmp_path: Path) -> Iterator[EmbeddedPostgres]:
-    """A PostgreSQL for one test, with fsync on."""
-    with EmbeddedPostgres(postgres_binaries, cluster_folder / tmp_path.name) as running:
-        owner = connect_to(Database(running.url(), bulk=True))
-        schema.migrate(owner, lambda _line: None)
-        owner.close()
-        yield running
 
 
 class Load:
@@ -100,17 +89,13 @@ def test_the_database_stops_and_starts_under_load(own_postgres: EmbeddedPostgres
 
 def test_a_killed_worker_is_replaced_while_the_others_serve(service: Service) -> None:
     (card_id,) = service.issue()
-    workers = wait_for(lambda: children(service.process.pid) if service.process else [])
+    workers = wait_for(lambda: children_of(service.process.pid) if service.process else [])
     assert len(workers) == 2
     os.kill(workers[0], signal.SIGKILL)
     for _ in range(20):
         assert service.verify(question(card_id)).status == 200
-    wait_for(lambda: len(children(service.process.pid)) == 2 and workers[0] not in children(service.process.pid))
+    wait_for(lambda: len(children_of(service.process.pid)) == 2 and workers[0] not in children_of(service.process.pid))
     assert service.verify(question(card_id)).status == 200
-
-
-def children(pid: int) -> list[int]:
-    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def test_a_service_that_starts_before_its_database_recovers(own_postgres: EmbeddedPostgres, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 from app.functions.client import FunctionsBusyError, FunctionsUnavailableError
 from app.functions.messages import Returned
 from tests.support.functions_service import WELL, FunctionsService
-from tests.support.processes import processes_in
+from tests.support.processes import children_of, processes_in
 from tests.support.service import ROOT, wait_for
 
 
@@ -66,9 +66,8 @@ def test_a_killed_zygote_is_replaced_and_leaves_no_process(service: FunctionsSer
 def test_a_killed_worker_is_replaced_and_leaves_no_process(service: FunctionsService) -> None:
     with service:
         thread = hanging_call(service)
-        master = service.process.pid
-        (worker,) = Path(f"/proc/{master}/task/{master}/children").read_text().split()
-        os.kill(int(worker), signal.SIGKILL)
+        (worker,) = children_of(service.process.pid)
+        os.kill(worker, signal.SIGKILL)
         thread.join()
         wait_for(lambda: service.answers() and service.is_idle())
         assert service.call("well") == Returned({})

@@ -20,24 +20,9 @@ from app.storage.models import (
     OperatorSession,
 )
 from tests.conftest import Clock
-from tests.support.passwords import OTHER, PASSWORD, CheapPasswords
+from tests.support.passwords import OTHER, PASSWORD
 
 HOME = "198.51.100.1"
-
-
-@pytest.fixture
-def operators(database: Database, clock: Clock) -> Operators:
-    return Operators(database, "tester", clock, CheapPasswords())
-
-
-@pytest.fixture
-def sessions(database: Database, clock: Clock) -> Sessions:
-    return Sessions(database, clock, CheapPasswords())
-
-
-@pytest.fixture
-def tokens(database: Database, clock: Clock) -> ShopTokens:
-    return ShopTokens(database, "tester", clock)
 
 
 def test_old_rows_are_pruned(

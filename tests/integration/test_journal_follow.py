@@ -16,7 +16,7 @@ import pytest
 from app.domain.codes import EventKind
 from app.services import journal_follow
 from app.services.journal_follow import Follower
-from app.storage import journal, schema
+from app.storage import journal
 from app.storage.database import Database, connect_to
 from app.storage.journal import Entry
 from app.storage.journal_lists import JournalFilter
@@ -219,17 +219,6 @@ def test_a_database_that_is_away_at_the_start_is_one_line(offline: Service, tmp_
     offline.environment["DATABASE_URL"] = "postgresql://kadun:x@127.0.0.1:1/kadun"
     done = offline.cardctl("events", "--follow", check=False)
     assert (done.returncode, len(done.stderr.strip().splitlines())) == (1, 1)
-
-
-@pytest.fixture
-def own_postgres(postgres_binaries: Path, cluster_folder: Path, tmp_path: Path) -> Iterator[EmbeddedPostgres]:
-    """A PostgreSQL that this test alone stops."""
-    folder = cluster_folder / tmp_path.name
-    with EmbeddedPostgres(postgres_binaries, folder, settings={"fsync": "off"}) as running:
-        owner = connect_to(Database(running.url(), bulk=True))
-        schema.migrate(owner, lambda _line: None)
-        owner.close()
-        yield running
 
 
 def test_following_survives_a_restart_of_the_database(own_postgres: EmbeddedPostgres, tmp_path: Path) -> None:

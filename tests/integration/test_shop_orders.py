@@ -14,6 +14,7 @@ import pytest
 from app.storage.database import Database
 from app.storage.models import Card, Event
 from tests.integration.conftest import with_keys
+from tests.support.processes import children_of
 from tests.support.service import Response, Service, wait_for
 from tests.support.shop import CARDS, Shop
 from tests.support.tcp_proxy import Wire
@@ -108,11 +109,11 @@ def test_a_worker_killed_between_commit_and_answer_sells_once(wire: Wire, databa
             lost = pool.submit(shop.post, CARDS, ORDER, "order-42")
             assert wire.held.wait(20)
             assert sold_once(database)  # and the worker does not know it yet
-            (worker,) = children(service)
+            (worker,) = children_of(service.process.pid)
             os.kill(worker, signal.SIGKILL)
             with pytest.raises((OSError, http.client.HTTPException)):
                 lost.result()
-        wait_for(lambda: [pid for pid in children(service) if pid != worker])
+        wait_for(lambda: set(children_of(service.process.pid)) - {worker})
         again = shop.post(CARDS, ORDER, "order-42")
     assert (again.status, is_replay(again)) == (201, True)
     assert {card["id"] for card in again.body["cards"]} == {row.id for row in Card.select()}
@@ -130,9 +131,3 @@ def test_a_connection_that_breaks_at_the_commit_sells_once(wire: Wire, database:
             answer = order.result()
     assert (answer.status, is_replay(answer)) == (201, True)
     assert sold_once(database)
-
-
-def children(service: Service) -> list[int]:
-    assert service.process is not None
-    pid = service.process.pid
-    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]

@@ -17,11 +17,6 @@ from tests.conftest import Clock
 HOME = "198.51.100.1"
 
 
-@pytest.fixture
-def tokens(database: Database, clock: Clock) -> ShopTokens:
-    return ShopTokens(database, "tester", clock)
-
-
 def journalled() -> list[tuple[str, str, dict[str, object]]]:
     return [(e.kind, e.actor, e.details) for e in Event.select().order_by(Event.id)]
 

@@ -39,6 +39,12 @@ class LogIns:
     ) -> LoggedIn:
         return self.sessions.log_in(name, password, code, address=address, device=device)
 
+    def identify(self, password: str = PASSWORD, **how: str | None) -> Identity:
+        """Log in; return who the session says this is."""
+        identity = self.sessions.identify(self.log_in(password, **how).session_token)  # type: ignore[arg-type]
+        assert identity is not None
+        return identity
+
     def fail(self, times: int = 1, **how: str | None) -> None:
         """Fail so often, waiting as long as is asked for."""
         for _ in range(times):

@@ -123,6 +123,16 @@ class Service(GunicornProcess):
         assert not check or done.returncode == 0, done.stderr
         return done
 
+    def cardctl_json(self, *arguments: str, text: str = "") -> Any:
+        """Run a command; return what it prints with `--format json`."""
+        return json.loads(self.cardctl(*arguments, "--format", "json", text=text).stdout)
+
+    def refusal(self, *arguments: str, text: str = "") -> str:
+        """Run a command that must fail with status 1; return the one line that it says."""
+        done = self.cardctl(*arguments, check=False, text=text)
+        assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (1, "", 1), done
+        return done.stderr
+
     def issue(self, count: int = 1, validity: str = "30d") -> list[str]:
         printed = self.cardctl("card", "issue", "--validity", validity, "--count", str(count), "--format", "txt")
         return printed.stdout.split()
