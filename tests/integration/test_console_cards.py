@@ -12,16 +12,8 @@ import pytest
 from app.domain.codes import EventKind
 from app.storage.models import Card, Event
 from tests.support.console import Browser, Seen
-from tests.support.service import Service, question
 
 FORMULA = "=HYPERLINK(1)"
-BROKEN = [
-    ("status", "odd"),
-    ("expires", "odd"),
-    ("expires_from", "yesterday"),
-    ("expires_before", "0001-01-01"),
-    ("expires_from", "9999-12-31"),
-]
 
 
 def make(number: int, **columns: object) -> str:
@@ -92,17 +84,6 @@ def test_filters_are_combined(owner: Browser) -> None:
     assert "没有符合条件的记录" in nothing.words
 
 
-def test_presets_of_expiry_count_from_now(owner: Browser) -> None:
-    soon, later = active(1, timedelta(days=3)), active(2, timedelta(days=20))
-    lately, long_ago = active(3, timedelta(days=-3)), active(4, timedelta(days=-20))
-    active(5, None)
-    make(6)
-    assert listed(owner.get("/admin/cards?expires=7d")) == [soon]
-    assert listed(owner.get("/admin/cards?expires=30d")) == [soon, later]
-    assert set(listed(owner.get("/admin/cards?expires=past7d"))) == {lately}
-    assert set(listed(owner.get("/admin/cards?expires=past30d"))) == {lately, long_ago}
-
-
 def test_days_of_expiry_are_days_in_the_vendors_zone(owner: Browser) -> None:
     midnight = datetime(2027, 5, 2, tzinfo=ZoneInfo("Asia/Shanghai"))
     before, after = active(1, timedelta(days=1)), active(2, timedelta(days=1))
@@ -112,47 +93,19 @@ def test_days_of_expiry_are_days_in_the_vendors_zone(owner: Browser) -> None:
     assert listed(owner.get("/admin/cards?expires_from=2027-05-02&expires_before=2027-05-03")) == [after]
 
 
-def test_the_search_box_finds_cards_machines_addresses_and_references(owner: Browser, proxied: Service) -> None:
-    sold, other = proxied.issue(2)
-    hardware = "CPU-BFEBFBFF 张三's PC"
-    proxied.verify(question(sold, hardware), address="203.0.113.77")
-    refused = proxied.verify(question(sold, "another"), address="198.51.100.7")
-    reference = refused.claims["jti"][-8:]
-    grouped = "-".join(sold[place : place + 4] for place in range(0, 32, 4)).lower()
-    for text in [sold, sold[:10], grouped, hardware, hardware[:6], "203.0.113.77", "203.0.113.", reference]:
+def test_the_search_box_finds_cards(owner: Browser, cards: list[str]) -> None:
+    grouped = "-".join(cards[0][place : place + 4] for place in range(0, 32, 4)).lower()
+    for text in (grouped, "machine-0", "203.0.113.0"):
         page = owner.submit(owner.get("/admin/cards"), "/admin/cards", q=f" {text} ")
-        assert listed(page) == [sold], text
-    assert other not in listed(owner.get(f"/admin/cards?q={sold[:6]}"))
+        assert listed(page) == [cards[0]], text
 
 
 def test_an_invalid_filter_of_cards_is_refused(owner: Browser) -> None:
     make(1)
-    broken = [f"{name}={value}" for name, value in BROKEN]
-    for query in [*broken, "batch=" + "x" * 201, "q=" + "x" * 1025]:
-        page = owner.get(f"/admin/cards?{query}")
-        assert page.status == 400, query
-        assert 'role="alert"' in page.text
-        assert "/admin/card?" not in page.text
-
-
-@pytest.mark.parametrize("status", ["", "active"])
-def test_no_cursor_breaks_a_list(owner: Browser, status: str) -> None:
-    make(1)
-    active(2, timedelta(days=2))
-    for place in [
-        "x",
-        ".",
-        "1.",
-        "99999999999999999999999.A",
-        "-5.A",
-        "-99999999999999999.A",
-        "17.A",
-        ".A",
-        "%00",
-        "%ff",
-    ]:
-        for name in ["after", "before"]:
-            assert owner.get(f"/admin/cards?status={status}&{name}={place}").status in {200, 400}, place
+    page = owner.get("/admin/cards?expires_from=yesterday")
+    assert page.status == 400
+    assert 'role="alert"' in page.text
+    assert "/admin/card?" not in page.text
 
 
 def test_a_seller_has_no_forms_in_the_list(seller: Browser) -> None:
@@ -239,21 +192,6 @@ def test_an_export_of_a_search_has_all_of_it_or_is_refused(owner: Browser) -> No
     assert refused.status == 400
     assert "不能全部列出" in refused.words
     assert Event.select().where(Event.kind == EventKind.EXPORTED).count() == 1
-
-
-def test_an_export_can_be_imported_again(owner: Browser) -> None:
-    make(1, batch="=批", note="'=注")
-    active(2, timedelta(days=5), note="+1")
-    made = list(Card.select().order_by(Card.id).dicts())
-    content = export(owner, owner.get("/admin/cards"), "csv").content
-    Card.delete().execute()
-    page = owner.get("/admin/cards/import")
-    file = {"file": ("a.csv", content)}
-    preview = owner.submit(page, "/admin/cards/import", button=("step", "preview"), files=file)
-    done = owner.submit(preview, "/admin/cards/import", button=("step", "import"), files=file)
-    assert "已导入 2 张" in done.words
-    again = list(Card.select().order_by(Card.id).dicts())
-    assert [{**card, "created_at": None} for card in again] == [{**card, "created_at": None} for card in made]
 
 
 @pytest.mark.parametrize(("fields", "query"), [({"format": "exe"}, ""), ({"format": "csv"}, "?status=odd")])

@@ -94,13 +94,6 @@ def test_a_file_that_is_not_a_list_of_cards_is_refused(owner: Browser, content: 
     assert Card.select().count() == 0
 
 
-def test_markup_in_a_file_is_shown_as_text(owner: Browser) -> None:
-    content = f'id,validity,note,<script>x\n{IDS[0]},30d,<script>y</script>,\n"<script>z",30d,,\n'.encode()
-    assert "<script>x" not in previewed(owner, content).text
-    assert "<script>y" not in previewed(owner, content.replace(b'"<script>z",30d,,\n', b"")).text
-    assert "<script>z" not in previewed(owner, content).text
-
-
 def test_a_form_without_a_file_is_refused(owner: Browser) -> None:
     assert "请选择一个 CSV 文件" in owner.post(IMPORT, {"step": "preview"}).words
 

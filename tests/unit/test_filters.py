@@ -20,6 +20,8 @@ BROKEN = [
     ("q", "x" * 1025, "at most 1024 characters"),
     ("kind", "odd", "there is no kind of entry and no code “odd”"),
     ("address", "300.1.1.1", "“300.1.1.1” is not an IP address"),
+    ("expires_from", "9999-12-31", "“9999-12-31” is not a date and time; write 2026-01-31"),
+    ("expires_before", "0001-01-01", "“0001-01-01” is not a date and time; write 2026-01-31"),
     ("since", "0001-01-01", "“0001-01-01” is not a date and time; write 2026-01-31"),
 ]
 
@@ -51,6 +53,14 @@ def test_cards_are_filtered_by_all_fields() -> None:
     day = datetime(2026, 3, 2, tzinfo=ZONE)
     assert wanted == CardFilter(CardStatus.ACTIVE, "b", "n", day, NOW + timedelta(days=7), "text")
     assert card_filter(no_batch="1", batch="b").batch == ""
+
+
+@pytest.mark.parametrize(
+    ("preset", "since", "until"), [("7d", 0, 7), ("30d", 0, 30), ("past7d", -7, 0), ("past30d", -30, 0)]
+)
+def test_presets_of_expiry_count_from_now(preset: str, since: int, until: int) -> None:
+    wanted = card_filter(expires=preset)
+    assert (wanted.expires_from, wanted.expires_before) == (NOW + timedelta(since), NOW + timedelta(until))
 
 
 def test_entries_are_filtered_by_all_fields_and_texts_of_clients_are_exact() -> None:
