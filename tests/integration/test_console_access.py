@@ -1,4 +1,4 @@
-"""Access to the console and the shops' API: roles and scopes, sessions, CSRF, security headers."""
+"""Access to the console: roles, sessions, CSRF, security headers."""
 
 import hashlib
 import re
@@ -11,16 +11,14 @@ import pytest
 from peewee import fn
 
 from app.console.page import Access
-from app.domain.operators import Role, Scope
+from app.domain.operators import Role
 from app.services.bearer import digest, new_token
-from app.services.shop_tokens import ShopTokens
 from app.storage.database import Database
 from app.storage.models import Card, Event, Figures, LoginFailure, Operator
 from tests.support.console import PASSWORD, Browser, Fields, Files, Seen, add_operator
 from tests.support.console_scene import NEW_PASSWORD, STATIC, Scene, address_of, csrf_of, furnish, paths, state
-from tests.support.openapi_contract import OPENAPI
 from tests.support.service import Service
-from tests.support.shop import CARDS, Shop
+from tests.support.shop import Shop
 
 LOGIN = "to the log-in"
 OTHER_METHODS = ("HEAD", "OPTIONS", "PUT", "DELETE", "PATCH", "TRACE", "PROPFIND", "ODD")
@@ -78,13 +76,6 @@ MATRIX: dict[tuple[str, str], tuple[int | str, int | str, int | str]] = {
     ("GET", "/admin/card"): (LOGIN, 200, 200),
 }
 
-SHOP_ROUTES: dict[tuple[str, str], Scope] = {
-    ("POST", CARDS): Scope.CARDS_ISSUE,
-    ("GET", CARDS): Scope.CARDS_READ,
-    ("POST", f"{CARDS}/freeze"): Scope.CARDS_FREEZE,
-    ("POST", f"{CARDS}/unfreeze"): Scope.CARDS_FREEZE,
-    ("POST", f"{CARDS}/extend"): Scope.CARDS_EXTEND,
-}
 
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
@@ -118,11 +109,6 @@ def ask(browser: Browser, scene: Scene, method: str, path: str, **headers: str) 
 
 def test_the_matrix_has_every_route_and_no_other() -> None:
     assert set(MATRIX) == {(method, path) for path, access in paths().items() for method in access}
-    methods = {"get", "post", "put", "patch", "delete"}
-    shop = {path: operations for path, operations in OPENAPI["paths"].items() if path.startswith("/v1/shop/")}
-    assert set(SHOP_ROUTES) == {
-        (m.upper(), path) for path, operations in shop.items() for m in operations.keys() & methods
-    }
 
 
 @pytest.mark.parametrize("who", ["outsider", "sam", "olga"])
@@ -169,33 +155,6 @@ def test_without_an_operator_the_console_is_not_there(service: Service, database
         assert unknown[0] == 404
         for path in paths():
             assert looks(f"{address_of(path)}?lang=en", method) == unknown, (method, path)
-
-
-def test_each_scope_opens_its_routes_of_the_shops_api_and_no_other(
-    scene: Scene, service: Service, database: Database
-) -> None:
-    shops: list[tuple[str, Scope | None, int]] = [(Shop(service, database, [s]).token, s, 200) for s in Scope]
-    revoked = Shop(service, database)
-    ShopTokens(database, "tester", lambda: datetime.now(UTC)).revoke(revoked.name)
-    session = str(Browser(service).walk_in("olga").cookie("kadun_session"))
-    shops += [("", None, 401), ("kd_" + new_token(), None, 401), (revoked.token, None, 401), (session, None, 401)]
-    for token, scope, _ in shops:
-        for (method, path), needed in SHOP_ROUTES.items():
-            headers = {"Cookie": f"kadun_session={session}", "Content-Type": "application/json", "Idempotency-Key": "k"}
-            headers |= {"Authorization": f"Bearer {token}"} if token else {}
-            # Said too little: whoever is let in is told so.
-            status = service.request(method, path, b"{}" if method == "POST" else None, headers).status
-            assert status == (401 if scope is None else 400 if scope is needed else 403), (method, path, scope)
-    for path in {path for _method, path in SHOP_ROUTES}:
-        for method in ("PUT", "DELETE", "PATCH"):
-            assert service.request(method, path).status == 405
-
-
-def test_a_shops_token_opens_nothing_in_the_console(scene: Scene, service: Service, database: Database) -> None:
-    token = Shop(service, database).token
-    browser = Browser(service)
-    browser.set_cookie("kadun_session", token)
-    assert browser.get("/admin/cards", {"Authorization": f"Bearer {token}"}).status == 303
 
 
 # --- every change is in the journal
@@ -287,52 +246,33 @@ def test_a_demoted_owner_loses_their_rights_at_once_and_keeps_their_session(scen
     assert otto.get("/admin/cards").status == 200
 
 
-def test_no_other_token_is_a_session(scene: Scene, service: Service) -> None:
-    victim = Browser(service).log_in("olga")
+def test_no_other_token_is_a_session(scene: Scene, service: Service, database: Database) -> None:
+    victim, shops = Browser(service).log_in("olga"), Shop(service, database).token
     session, device = str(victim.cookie("kadun_session")), str(victim.cookie("kadun_device"))
-    of_another_deployment = new_token()
-    for token in (
-        of_another_deployment,
-        device,
-        digest(session),
-        csrf_of(session),
-        session[:-1],
-        session + "=",
-        "",
-        "*",
-    ):
+    of_others = (new_token(), shops, device, digest(session), csrf_of(session))
+    for token in (*of_others, session[:-1], session + "=", "", "*"):
         browser = Browser(service)
         browser.set_cookie("kadun_session", token)
-        assert browser.get("/admin/cards").status == 303, token
+        assert browser.get("/admin/cards", {"Authorization": f"Bearer {shops}"}).status == 303, token
 
 
 def test_a_log_in_replaces_a_planted_session(scene: Scene, service: Service) -> None:
-    victim, attacker = Browser(service), Browser(service)
-    attacker.set_cookie("kadun_session", "planted")
-    victim.set_cookie("kadun_session", "planted")
-    victim.log_in("olga")
-    assert victim.cookie("kadun_session") != "planted"
-    assert attacker.get("/admin/cards").status == 303
-    # The attacker's own session: a log-in from within it ends it, and begins another.
-    planted = str(attacker.walk_in("sam").cookie("kadun_session"))
-    victim.set_cookie("kadun_session", planted)
-    assert victim.post("/admin/login", {"name": "olga", "password": PASSWORD}, csrf="").status == 303
-    assert victim.cookie("kadun_session") != planted
-    assert attacker.get("/admin/operators").headers["location"].startswith("/admin/login")
+    attacker, elsewhere = Browser(service).walk_in("sam"), Browser(service).walk_in("sam")
+    for planted in ("planted", str(attacker.cookie("kadun_session"))):
+        victim = Browser(service)
+        victim.set_cookie("kadun_session", planted)
+        # The page was shown without the cookie: in another tab before the log-in, or by a link in a mail.
+        assert (
+            victim.submit(Browser(service).get("/admin/login"), "/admin/login", name="olga", password=PASSWORD).status
+            == 200
+        )
+        assert victim.cookie("kadun_session") != planted
+        assert victim.get("/admin/operators").status == 200
+        attacker.set_cookie("kadun_session", planted)
+        assert attacker.get("/admin/account").status == 303
+    assert elsewhere.get("/admin/account").status == 200
     first, second = (Browser(service).log_in("olga").cookie("kadun_session") for _ in range(2))
     assert first != second, "each log-in has a session of its own"
-
-
-def test_a_log_in_over_a_session_ends_it(scene: Scene, service: Service) -> None:
-    browser, elsewhere = Browser(service).walk_in("sam"), Browser(service).walk_in("sam")
-    before = Browser(service)
-    before.set_cookie("kadun_session", str(browser.cookie("kadun_session")))
-    # The page was shown to nobody: another tab logged in since, or a link in a mail led there without the cookie.
-    page = Browser(service).get("/admin/login")
-    assert browser.submit(page, "/admin/login", name="olga", password=PASSWORD).status == 200
-    assert browser.get("/admin/operators").status == 200
-    assert before.get("/admin/account").status == 303
-    assert elsewhere.get("/admin/account").status == 200
 
 
 def test_cookies_are_for_the_console_over_https_only(scene: Scene, service: Service) -> None:
@@ -431,6 +371,7 @@ def test_every_answer_of_the_console_has_the_security_headers(
         (400, owner.get("/admin/cards?status=odd")),
         (403, owner.post("/admin/logout", csrf="")),
         (404, owner.get("/admin/card?id=odd")),
+        (404, owner.get(f"/admin/card?id={'0' * 32}")),
         (404, owner.get("/admin/static/odd.css")),
         (405, owner.send("PUT", "/admin/cards")),
         (413, owner.post("/admin/cards/apply", {"id": "x" * 300_000})),
@@ -454,7 +395,7 @@ def test_every_answer_of_the_console_has_the_security_headers(
 
 
 def secure(seen: Seen) -> None:
-    said = {name: seen.headers.get(name) for name in seen.headers}
+    said = seen.headers
     assert said["content-security-policy"] == CONTENT_SECURITY_POLICY, seen.path
     assert said["x-content-type-options"] == "nosniff"
     assert said["x-frame-options"] == "DENY"
