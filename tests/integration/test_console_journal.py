@@ -16,7 +16,6 @@ from falcon.testing import create_req
 
 from app.console.streaming import Streams
 from app.domain.codes import Code, EventKind
-from app.domain.operators import Role
 from app.storage import journal
 from app.storage.database import Database
 from app.storage.journal import Entry
@@ -54,15 +53,15 @@ FOUND: list[tuple[dict[str, str], list[str]]] = [
 ]
 
 
-def refused(reference: str, code: Code = Code.CLIENT_MISMATCH, **more: Any) -> Entry:
+def refused(reference: str, code: Code | None = Code.CLIENT_MISMATCH, **more: Any) -> Entry:
     entry = {"at": NOON, "card_id": CARD, "ip": "203.0.113.7", "hardware": "machine-1", "function": "打开程序"}
-    return Entry(kind=EventKind.REJECTED, code=code, reference=reference, **entry | more)
+    return Entry(code=code, reference=reference, **{"kind": EventKind.REJECTED, **entry, **more})
 
 
 @pytest.fixture
 def owner(service: Service, database: Database) -> Browser:
     add_operator("alice")
-    return Browser(service).log_in("alice")
+    return Browser(service).walk_in("alice")
 
 
 def references(page: Seen) -> list[str]:
@@ -76,15 +75,7 @@ def test_each_filter_lets_its_entries_through_newest_first(owner: Browser) -> No
             refused("EVENT001"),
             refused("EVENT002", Code.CARD_EXPIRED, at=NOON + timedelta(minutes=1)),
             refused("EVENT003", at=NOON + timedelta(minutes=2), hardware="machine-2", card_id=OTHER),
-            Entry(
-                at=NOON + timedelta(minutes=3),
-                kind=EventKind.BOUND,
-                card_id=CARD,
-                reference="EVENT004",
-                ip="203.0.113.7",
-                hardware="machine-1",
-                function="导出",
-            ),
+            refused("EVENT004", None, at=NOON + timedelta(minutes=3), kind=EventKind.BOUND, function="导出"),
             refused("EVENT005", at=NOON + timedelta(minutes=4), ip="2001:db8:0:1::8"),
         ]
     )
@@ -98,7 +89,6 @@ def test_an_invalid_filter_is_refused_with_a_reason_and_stays_in_its_field(owner
     for name, value, said in [
         ("kind", "nonsense", "没有“nonsense”这种日志类型"),
         ("address", "300.1.1.1", "“300.1.1.1”不是有效的 IP 地址"),
-        ("since", "yesterday", "“yesterday”不是有效的日期时间"),
         ("until", "0001-01-01T00:00", "“0001-01-01T00:00”不是有效的日期时间"),
     ]:
         page = owner.get(f"/admin/journal?card={CARD}&{name}={value}")
@@ -152,25 +142,15 @@ def test_a_text_too_long_for_an_address_is_shown_without_a_link(owner: Browser) 
 
 
 def test_details_are_in_words_and_a_traceback_is_unchanged(owner: Browser) -> None:
+    moved = {"before": {"hardware": "old", "ip": "203.0.113.7"}}
+    taken = {"filter": {"kind": "rejected", "card": "<i>"}, "batches": ["甲\u202e", "乙"], "role": "owner"}
     traceback = 'Traceback (most recent call last):\n  File "a.py", line 1, in f\nKeyError: <b>\n'
     journal.append(
         [
             refused("EVENT001", Code.FUNCTION_FAILED, details={"detail": traceback}),
             Entry(at=NOON, kind=EventKind.ISSUED, actor="a", details={"count": 7, "batch": "甲", "validity": None}),
-            Entry(
-                at=NOON,
-                kind=EventKind.ENVIRONMENT_CHANGED,
-                card_id=CARD,
-                hardware="new",
-                ip="203.0.113.7",
-                details={"before": {"hardware": "old", "ip": "203.0.113.7"}},
-            ),
-            Entry(
-                at=NOON,
-                kind=EventKind.EXPORTED,
-                actor="a",
-                details={"filter": {"kind": "rejected", "card": "<i>"}, "batches": ["甲\u202e", "乙"], "role": "owner"},
-            ),
+            refused("EVENT002", None, kind=EventKind.ENVIRONMENT_CHANGED, details=moved),
+            Entry(at=NOON, kind=EventKind.EXPORTED, actor="a", details=taken),
         ]
     )
     page = owner.get("/admin/journal")
@@ -191,7 +171,8 @@ def exported(owner: Browser, output: str, query: str = "") -> Seen:
 
 
 def test_the_export_has_the_matching_entries_and_is_journalled(owner: Browser) -> None:
-    journal.append([refused("EVENT001", hardware=HOSTILE), refused("EVENT002", Code.CARD_EXPIRED)])
+    first = refused("EVENT001", hardware=HOSTILE, details={"detail": "=1"})
+    journal.append([first, refused("EVENT002", Code.CARD_EXPIRED)])
     file = exported(owner, "json", "?kind=CLIENT_MISMATCH")
     assert file.headers["content-type"] == "application/json"
     assert re.fullmatch(r"attachment; filename\*=UTF-8''journal-\d{8}-\d{6}\.json", file.headers["content-disposition"])
@@ -202,32 +183,15 @@ def test_the_export_has_the_matching_entries_and_is_journalled(owner: Browser) -
     (noted,) = Event.select().where(Event.kind == EventKind.EXPORTED)
     assert noted.actor == "console:alice"
     assert noted.details == {"what": "journal", "format": "json", "filter": {"kind": "CLIENT_MISMATCH"}}
+    rows = csv.DictReader(io.StringIO(exported(owner, "csv", "?kind=CLIENT_MISMATCH").content.decode("utf-8-sig")))
+    assert [row["details"] for row in rows] == ['{"detail": "=1"}']
 
 
-def test_the_export_for_spreadsheets_has_no_formula_and_says_its_encoding(owner: Browser) -> None:
-    journal.append([refused("EVENT001", hardware=HOSTILE, details={"detail": "=1"})])
-    file = exported(owner, "csv", "?kind=CLIENT_MISMATCH")
-    assert file.headers["content-type"] == "text/csv; charset=utf-8"
-    assert file.content.startswith(b"\xef\xbb\xbf")
-    (row,) = csv.DictReader(io.StringIO(file.content.decode("utf-8-sig")))
-    assert row["hardware"].startswith("'=cmd|\\u202e")
-    assert row["details"] == '{"detail": "=1"}'
-
-
-def test_an_export_of_nothing_is_an_empty_list(owner: Browser) -> None:
-    page = owner.post("/admin/journal/export?kind=deleted", {"format": "json"})
-    assert (page.status, page.content) == (200, b"[]\n")
-
-
-def test_a_seller_reads_the_journal_but_cannot_export_it(service: Service, database: Database) -> None:
+def test_a_seller_reads_the_journal_without_its_export(seller: Browser) -> None:
     journal.append([refused("EVENT001")])
-    add_operator("bob", Role.SELLER)
-    seller = Browser(service).log_in("bob")
     page = seller.get("/admin/journal")
     assert references(page) == ["EVENT001"]
     assert "/admin/journal/export" not in page.text
-    assert seller.post("/admin/journal/export").status == 403
-    assert not Event.select().where(Event.kind == EventKind.EXPORTED).exists()
 
 
 class Download:
@@ -283,9 +247,7 @@ def downloads(service: Service, owner: Browser, long_journal: None) -> Iterator[
         download.close()
 
 
-def test_the_number_of_simultaneous_exports_is_limited(
-    service: Service, owner: Browser, downloads: list[Download]
-) -> None:
+def test_the_number_of_simultaneous_exports_is_limited(owner: Browser, downloads: list[Download]) -> None:
     statuses = [download.answer.status for download in downloads]
     assert 2 <= statuses.count(200) <= 4  # two in each of two processes
     assert statuses.count(503) == 5 - statuses.count(200)
