@@ -2,6 +2,7 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from datetime import timedelta
 
 import pyotp
@@ -42,12 +43,13 @@ def test_attempts_without_a_code_are_throttled(log_ins: LogIns) -> None:
         log_ins.log_in()
 
 
-@pytest.mark.parametrize("steps", [-1, 0, 1])
+@pytest.mark.parametrize("steps", [-100, -2, -1, 0, 1, 2])
 def test_codes_of_half_a_minute_before_and_after_are_accepted(log_ins: LogIns, steps: int) -> None:
     app = log_ins.with_totp()
     log_ins.clock.advance(timedelta(minutes=5))
     code = app.at(log_ins.clock.now, counter_offset=steps)
-    assert log_ins.sessions.identify(log_ins.log_in(code=f"{code[:3]} {code[3:]}").session_token)
+    with nullcontext() if abs(steps) <= 1 else pytest.raises(LoginRefusedError):
+        assert log_ins.identify(code=f"{code[:3]} {code[3:]}")
 
 
 @pytest.mark.parametrize("code", ["000000", "12345", "1234567", "abcdef", "\0", "\ud800", "9" * 10_000])
@@ -57,14 +59,6 @@ def test_wrong_codes_get_the_answer_of_a_wrong_password(log_ins: LogIns, code: s
         log_ins.log_in(code=code)
     assert refusal.value.text == LoginRefusedError().text
     assert Event.get(Event.kind == "login_refused").details == {"wrong": "code"}
-
-
-@pytest.mark.parametrize("steps", [-2, 2, 100])
-def test_other_codes_of_the_same_secret_are_wrong(log_ins: LogIns, steps: int) -> None:
-    app = log_ins.with_totp()
-    log_ins.clock.advance(timedelta(minutes=5))
-    with pytest.raises(LoginRefusedError):
-        log_ins.log_in(code=app.at(log_ins.clock.now, counter_offset=steps))
 
 
 def test_no_code_is_taken_twice_nor_an_older_one_after_it(log_ins: LogIns) -> None:
@@ -130,26 +124,19 @@ def test_a_code_used_twice_at_once_is_accepted_once(log_ins: LogIns, database: D
     assert OperatorSession.select().count() == 1
 
 
-def test_wrong_codes_are_throttled_across_networks(log_ins: LogIns) -> None:
+def test_wrong_codes_are_throttled_across_networks_but_not_for_known_browsers_and_sessions(log_ins: LogIns) -> None:
     app = log_ins.with_totp()
-    device = log_ins.log_in(code=app.at(log_ins.clock.now)).device_token
+    logged_in = log_ins.log_in(code=app.at(log_ins.clock.now))
+    identity = log_ins.sessions.identify(logged_in.session_token)
+    assert identity is not None
     log_ins.clock.advance(timedelta(minutes=1))
     for host in range(FREE_FAILURES):
         with pytest.raises(LoginRefusedError):
             log_ins.log_in(code="000000", address=f"203.0.113.{host}")
     with pytest.raises(LoginThrottledError):
         log_ins.log_in(code="000000", address="203.0.113.200")
-    log_ins.log_in(code=app.at(log_ins.clock.now), device=device)
-
-
-def test_a_strangers_wrong_codes_do_not_block_confirmations(log_ins: LogIns) -> None:
-    app = log_ins.with_totp()
-    identity = log_ins.sessions.identify(log_ins.log_in(code=app.at(log_ins.clock.now)).session_token)
-    assert identity is not None
+    log_ins.log_in(code=app.at(log_ins.clock.now), device=logged_in.device_token)
     log_ins.clock.advance(timedelta(minutes=1))
-    for host in range(FREE_FAILURES):
-        with pytest.raises(LoginRefusedError):
-            log_ins.log_in(code="000000", address=f"203.0.113.{host}")
     log_ins.sessions.confirm(identity, PASSWORD, app.at(log_ins.clock.now), address=HOME)
     for _ in range(FREE_FAILURES):
         with pytest.raises(LoginRefusedError):

@@ -103,8 +103,7 @@ def test_the_console_knows_whether_there_are_operators(log_ins: LogIns) -> None:
 
 
 def test_a_session_can_be_confirmed_by_the_password(log_ins: LogIns) -> None:
-    identity = log_ins.sessions.identify(log_ins.log_in().session_token)
-    assert identity is not None
+    identity = log_ins.identify()
     log_ins.sessions.confirm(identity, PASSWORD, address=HOME)
     for _ in range(FREE_FAILURES):
         with pytest.raises(LoginRefusedError):
@@ -115,8 +114,7 @@ def test_a_session_can_be_confirmed_by_the_password(log_ins: LogIns) -> None:
 
 def test_a_session_can_be_confirmed_by_password_and_code_each_code_once(log_ins: LogIns) -> None:
     app = log_ins.with_totp()
-    identity = log_ins.sessions.identify(log_ins.log_in(code=app.at(log_ins.clock.now)).session_token)
-    assert identity is not None
+    identity = log_ins.identify(code=app.at(log_ins.clock.now))
     log_ins.clock.advance(timedelta(seconds=30))
     code = app.at(log_ins.clock.now)
     for password, wrong in ((OTHER, code), (PASSWORD, "000000"), (PASSWORD, "")):
@@ -128,8 +126,7 @@ def test_a_session_can_be_confirmed_by_password_and_code_each_code_once(log_ins:
 
 
 def test_strangers_behind_the_same_address_do_not_block_confirmations(log_ins: LogIns) -> None:
-    identity = log_ins.sessions.identify(log_ins.log_in().session_token)
-    assert identity is not None
+    identity = log_ins.identify()
     log_ins.fail(40)
     log_ins.sessions.confirm(identity, PASSWORD, address=HOME)
 
