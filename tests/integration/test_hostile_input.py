@@ -26,33 +26,16 @@ def with_raw(name: str, raw: bytes) -> bytes:
     return json.dumps({**GOOD, name: "@@"}).encode().replace(b'"@@"', raw)
 
 
-MALFORMED = {
+MALFORMED = {  # tests/unit/test_schemas.py has many more
     "nothing": b"",
-    "white space": b"  \n",
     "no JSON": b"hello",
-    "half": b'{"card_id": "',
     "a list": b"[]",
-    "null": b"null",
-    "a number": b"1",
-    "a string": b'"x"',
     "deep lists": b"[" * 30_000,
-    "deep objects": b'{"a":' * 10_000,
-    "deep and closed": b"[" * 30_000 + b"]" * 30_000,
     "deep inside a field": with_raw("hardware", b"[" * 20_000 + b"]" * 20_000),
-    "NaN": with_raw("hardware", b"NaN"),
-    "Infinity": with_raw("hardware", b"-Infinity"),
     "a huge number": with_raw("hardware", b"9" * 20_000),
     "a huge exponent": with_raw("hardware", b"1e999999"),
     "UTF-16": json.dumps(GOOD).encode("utf-16"),
-    "a byte order mark": b"\xef\xbb\xbf" + json.dumps(GOOD).encode(),
-    "Latin-1": b'{"card_id": "\xe9"}',
-    "overlong UTF-8": with_raw("hardware", b'"\xc0\x80"'),
-    "a surrogate in UTF-8": with_raw("hardware", b'"\xed\xa0\x80"'),
-    "a raw control character": with_raw("hardware", b'"a\x00b"'),
-    "a trailing comma": json.dumps(GOOD).encode()[:-1] + b",}",
     "two documents": json.dumps(GOOD).encode() * 2,
-    "a comment": b"/* */" + json.dumps(GOOD).encode(),
-    "single quotes": b"{'card_id': 'x'}",
 }
 WRONG_FIELDS = {  # tests/unit/test_schemas.py has them all; these need the real service or the request parser
     ("card_id", "missing"): without("card_id"),
@@ -71,6 +54,18 @@ def is_problem(answer: Response, status: int, code: str) -> None:
     assert answer.headers["content-type"] == "application/problem+json"
     assert "token" not in answer.body
     assert answer.body["status"] == status
+
+
+def sent_raw(service: Service, headers: bytes, body: bytes) -> bytes:
+    """Send these bytes; return the beginning of the answer."""
+    head = b"POST /v1/verify HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n" + headers
+    with socket.create_connection(("127.0.0.1", service.port), 20) as connection:
+        connection.sendall(head + b"\r\n\r\n" + body)
+        return connection.recv(4096)
+
+
+def sent_in_chunks(service: Service, body: bytes) -> bytes:
+    return sent_raw(service, b"Transfer-Encoding: chunked", b"%x\r\n" % len(body) + body + b"\r\n0\r\n\r\n")
 
 
 def test_malformed_bodies_are_refused_before_the_rules(service: Service, database: Database) -> None:
@@ -105,22 +100,8 @@ def test_odd_but_valid_requests_are_decided(service: Service) -> None:
 def test_a_body_over_64_kib_is_refused_with_or_without_a_length(service: Service) -> None:
     large = changed(hardware="x" * 70_000)
     is_problem(service.post(large), 413, "BODY_TOO_LARGE")
-    with socket.create_connection(("127.0.0.1", service.port), 20) as connection:
-        connection.sendall(
-            b"POST /v1/verify HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
-            b"Transfer-Encoding: chunked\r\n\r\n" + b"%x\r\n" % len(large) + large + b"\r\n0\r\n\r\n"
-        )
-        assert connection.recv(4096).startswith(b"HTTP/1.1 413 ")
-
-
-def test_a_chunked_body_is_read(service: Service) -> None:
-    body = json.dumps(GOOD).encode()
-    with socket.create_connection(("127.0.0.1", service.port), 20) as connection:
-        connection.sendall(
-            b"POST /v1/verify HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
-            b"Transfer-Encoding: chunked\r\n\r\n" + b"%x\r\n" % len(body) + body + b"\r\n0\r\n\r\n"
-        )
-        assert connection.recv(4096).startswith(b"HTTP/1.1 404 ")
+    assert sent_in_chunks(service, large).startswith(b"HTTP/1.1 413 ")
+    assert sent_in_chunks(service, changed()).startswith(b"HTTP/1.1 404 ")
 
 
 def test_another_media_type_is_refused(service: Service) -> None:
@@ -139,13 +120,6 @@ def test_odd_paths_are_not_found(service: Service, path: str) -> None:
 @pytest.mark.parametrize("accept", ["text/html", "application/xml", "*/*", "image/png", "nonsense"])
 def test_the_accept_header_does_not_change_a_problem(service: Service, accept: str) -> None:
     is_problem(service.request("GET", "/nothing", headers={"Accept": accept}), 404, "NOT_FOUND")
-
-
-@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "PATCH"])
-def test_verify_accepts_only_post(service: Service, method: str) -> None:
-    answer = service.request(method, "/v1/verify", changed(), {"Content-Type": "application/json"})
-    is_problem(answer, 405, "METHOD_NOT_ALLOWED")
-    assert "POST" in answer.headers["allow"]
 
 
 def test_head_answers_as_get_without_a_body(service: Service) -> None:
@@ -198,13 +172,8 @@ def test_an_invalid_address_from_the_proxy_is_a_fault_of_the_installation(proxie
 
 
 def test_a_repeated_address_header_is_refused(proxied: Service) -> None:
-    body = json.dumps(GOOD).encode()
-    with socket.create_connection(("127.0.0.1", proxied.port), 20) as connection:
-        connection.sendall(
-            b"POST /v1/verify HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nX-Real-IP: 1.2.3.4\r\n"
-            b"X-Real-IP: 1.2.3.4\r\nContent-Length: %d\r\n\r\n" % len(body) + body
-        )
-        assert connection.recv(4096).startswith(b"HTTP/1.1 503 ")
+    length = b"Content-Length: %d" % len(changed())
+    assert sent_raw(proxied, b"X-Real-IP: 1.2.3.4\r\n" * 2 + length, changed()).startswith(b"HTTP/1.1 503 ")
 
 
 def test_metrics_are_not_served_through_the_proxy(proxied: Service) -> None:

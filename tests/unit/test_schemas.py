@@ -196,6 +196,8 @@ def test_an_unknown_field_given_twice_is_named_escaped_and_cut(name: str) -> Non
         b'{"card_id": "\xed\xa0\x80"}',
         b"\xef\xbb\xbf{}",
         "{}".encode("utf-16"),
+        b'{"ip": "\xc0\x80"}',
+        b"/* */{}",
         b'{"ip": ' + b"9" * 5000 + b"}",
         b"[" * 60_000,
         b'{"ip":' * 10_000,
