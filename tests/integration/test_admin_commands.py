@@ -72,8 +72,7 @@ def test_passwords_that_differ_are_asked_for_again(offline: Service, database: D
 
 @pytest.mark.parametrize("text", ["", "\n", "short\n", "a" * 20])
 def test_a_missing_or_weak_password_is_refused_in_one_line(offline: Service, database: Database, text: str) -> None:
-    refusal = offline.cardctl("admin", "add", "alice", check=False, text=text)
-    assert (refusal.returncode, refusal.stdout, refusal.stderr.count("\n")) == (1, "", 1)
+    offline.refusal("admin", "add", "alice", text=text)
     assert Operator.select().count() == 0
 
 
@@ -124,7 +123,7 @@ def test_an_invalid_name_is_refused_before_the_password_is_asked_for(
 
 def test_the_list_of_operators_contains_no_secret(offline: Service, database: Database) -> None:
     assert "/ No operators" in offline.cardctl("admin", "list").stderr
-    assert json.loads(offline.cardctl("admin", "list", "--format", "json").stdout) == []
+    assert offline.cardctl_json("admin", "list") == []
     offline.cardctl("admin", "add", "alice", text=PASSWORD)
     Operator.update(totp_secret="A" * 32).execute()
     as_json, as_table = (offline.cardctl("admin", "list", "--format", kind).stdout for kind in ("json", "table"))
@@ -143,8 +142,8 @@ def test_operators_are_removed_all_or_none_and_the_last_owner_only_by_force(
     for name, role in (("alice", "owner"), ("bob", "seller"), ("carol", "seller")):
         offline.cardctl("admin", "add", name, "--role", role, text=PASSWORD)
     for names in (["bob", "nobody"], ["bob", "alice"]):
-        refusal = offline.cardctl("admin", "remove", *names, check=False)
-        assert (refusal.returncode, refusal.stderr.count("\n"), Operator.select().count()) == (1, 1, 3)
+        offline.refusal("admin", "remove", *names)
+        assert Operator.select().count() == 3
     offline.cardctl("admin", "remove", "bob", "carol", "bob")
     offline.cardctl("admin", "remove", "alice", "--force")
     assert Operator.select().count() == 0
@@ -154,6 +153,8 @@ def test_operators_are_removed_all_or_none_and_the_last_owner_only_by_force(
 
 
 def test_a_token_is_printed_once_and_listed_without_its_value(offline: Service, database: Database) -> None:
+    assert "/ No tokens" in offline.cardctl("token", "list").stderr
+    assert offline.cardctl_json("token", "list") == []
     printed = offline.cardctl("token", "add", "发卡网", "--scope", "cards:issue, cards:read").stdout
     token = printed.removesuffix("\n")
     identity = ShopTokens(database, "tester", utc_now).authenticate(token)
@@ -172,8 +173,7 @@ def test_a_token_is_revoked(offline: Service, database: Database) -> None:
     token = offline.cardctl("token", "add", "shop", "--scope", "cards:issue").stdout.strip()
     offline.cardctl("token", "revoke", "shop")
     assert ShopTokens(database, "tester", utc_now).authenticate(token) is None
-    refusal = offline.cardctl("token", "revoke", "shop", check=False)
-    assert (refusal.returncode, refusal.stderr.count("\n")) == (1, 1)
+    offline.refusal("token", "revoke", "shop")
 
 
 @pytest.mark.parametrize("scope", ["", "cards:delete", "cards:issue,", "CARDS:ISSUE"])
@@ -181,8 +181,3 @@ def test_an_unknown_scope_is_a_usage_error(offline: Service, database: Database,
     refusal = offline.cardctl("token", "add", "shop", "--scope", scope, check=False)
     assert (refusal.returncode, refusal.stdout, ApiToken.select().count()) == (2, "", 0)
     assert "cards:extend" in refusal.stderr
-
-
-def test_an_empty_list_of_tokens(offline: Service, database: Database) -> None:
-    assert "/ No tokens" in offline.cardctl("token", "list").stderr
-    assert json.loads(offline.cardctl("token", "list", "--format", "json").stdout) == []

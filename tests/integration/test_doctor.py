@@ -3,7 +3,6 @@
 import hashlib
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
@@ -21,13 +20,6 @@ LEAST = (
     "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role}",
     "REVOKE UPDATE ON event FROM {role}",
 )
-
-
-@pytest.fixture
-def keyed(database_url: str, tmp_path: Path) -> Service:
-    service = Service(tmp_path, database_url)
-    service.cardctl("key", "create")
-    return service
 
 
 @pytest.fixture
@@ -78,12 +70,9 @@ def test_the_text_report_has_lines_and_a_summary(keyed: Service) -> None:
     assert done.stderr.startswith("没有发现错误 / Nothing is wrong: 7 OK, 3 WARN") or "8 OK, 2 WARN" in done.stderr
 
 
-def test_readable_keys_are_found(keyed: Service) -> None:
+def test_readable_and_lost_keys_are_found(keyed: Service) -> None:
     (keyed.folder / "keys/keyring.json").chmod(0o644)
     assert differing(results(keyed)) == {"roles": "WARN", "permissions": "FAIL"}
-
-
-def test_lost_keys_are_found(keyed: Service) -> None:
     (keyed.folder / "keys/keyring.json").unlink()
     assert differing(results(keyed)) == {"roles": "WARN", "keys": "FAIL"}
 

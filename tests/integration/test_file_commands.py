@@ -21,7 +21,7 @@ from tests.support.service import ROOT, Service, wait_for
 
 
 def listed(service: Service) -> list[dict[str, Any]]:
-    return list(json.loads(service.cardctl("file", "list", "--format", "json").stdout))
+    return list(service.cardctl_json("file", "list"))
 
 
 def adding(service: Service, *arguments: str) -> subprocess.Popen[bytes]:
@@ -43,18 +43,15 @@ def feed(process: subprocess.Popen[bytes], content: bytes) -> None:
 
 
 def unfinished(service: Service) -> list[Path]:
-    return [
-        path
-        for path in Path(service.environment["KADUN_FILES_DIR"]).glob(".adding-*")
-        if path.stat().st_size >= 1024 * 1024
-    ]
+    folder = Path(service.environment["KADUN_FILES_DIR"])
+    return [path for path in folder.glob(".adding-*") if path.stat().st_size >= 1024 * 1024]
 
 
 def test_an_added_file_is_listed_stored_and_journalled(offline: Service, database: Database) -> None:
     content = secrets.token_bytes(3_000_000)
     source = offline.folder / "核心.bin"
     source.write_bytes(content)
-    (stored,) = json.loads(offline.cardctl("file", "add", str(source), "--format", "json").stdout)
+    (stored,) = offline.cardctl_json("file", "add", str(source))
     assert datetime.fromisoformat(stored["added_at"]).utcoffset() is not None
     expected = {"name": "核心.bin", "size": 3_000_000, "sha256": sha256(content), "batches": [], "missing": False}
     assert {**expected, "added_at": stored["added_at"]} == stored
@@ -82,8 +79,8 @@ def test_standard_input_needs_a_name_and_must_have_its_announced_size(offline: S
     assert offline.cardctl("file", "add", "-", "--name", "b", "--size", "5", text="hello").returncode == 0
     (offline.folder / "source").write_bytes(b"hello")
     assert offline.cardctl("file", "add", str(offline.folder / "source"), "--size", "5", check=False).returncode == 2
-    cut = offline.cardctl("file", "add", "-", "--name", "c", "--size", "6", text="hello", check=False)
-    assert (cut.returncode, "6 bytes were announced and 5 came" in cut.stderr) == (1, True)
+    cut = offline.refusal("file", "add", "-", "--name", "c", "--size", "6", text="hello")
+    assert "6 bytes were announced and 5 came" in cut
     assert [(file["name"], file["size"]) for file in listed(offline)] == [("a", 5), ("b", 5)]
     assert blobs(offline) == {sha256(b"hello")}
 
@@ -118,10 +115,8 @@ def test_a_batch_without_cards_is_reported(offline: Service, database: Database)
 
 
 def test_adding_again_keeps_the_batches_unless_an_option_changes_them(offline: Service, database: Database) -> None:
-    assert put(offline, "a", b"1", "--batch", "gold", "--batch", "春季", "--batch", "gold")["batches"] == [
-        "gold",
-        "春季",
-    ]
+    twice = put(offline, "a", b"1", "--batch", "gold", "--batch", "春季", "--batch", "gold")
+    assert twice["batches"] == ["gold", "春季"]
     assert put(offline, "a", b"2")["batches"] == ["gold", "春季"]
     assert put(offline, "a", b"3", "--batch", "silver")["batches"] == ["silver"]
     assert put(offline, "a", b"3", "--all-cards")["batches"] == []
@@ -129,17 +124,14 @@ def test_adding_again_keeps_the_batches_unless_an_option_changes_them(offline: S
     both = offline.cardctl("file", "add", "-", "--name", "a", "--all-cards", "--batch", "x", text="5", check=False)
     assert both.returncode == 2
     for wrong in ("", "x" * 201, "a\nb"):
-        assert (
-            offline.cardctl("file", "add", "-", "--name", "a", "--batch", wrong, text="5", check=False).returncode == 1
-        )
+        offline.refusal("file", "add", "-", "--name", "a", "--batch", wrong, text="5")
     assert listed(offline)[0]["sha256"] == sha256(b"4")
 
 
 def test_removing_is_all_or_nothing(offline: Service, database: Database) -> None:
     for name in ("a", "b", "c"):
         put(offline, name, name.encode(), "--batch", "gold")
-    refused = offline.cardctl("file", "remove", "a", "x", "b", check=False)
-    assert (refused.returncode, "there is no file x" in refused.stderr) == (1, True)
+    assert "there is no file x" in offline.refusal("file", "remove", "a", "x", "b")
     assert len(listed(offline)) == len(blobs(offline)) == 3
     assert "已移除 2 个" in offline.cardctl("file", "remove", "a", "b", "a").stderr
     assert [file["name"] for file in listed(offline)] == ["c"]
@@ -162,11 +154,9 @@ def test_missing_bytes_are_shown_and_restored_by_adding_again(offline: Service, 
     assert offline.cardctl("file", "remove", "a").returncode == 0
 
 
-@pytest.mark.parametrize("name", ["../x", "/etc/passwd", ".hidden", "a\u202eb", "ａ", "CON", "a/b", "", "x" * 101])
+@pytest.mark.parametrize("name", ["../x", "a\u202eb", "", "x" * 101])  # tests/unit/test_file_names.py has more
 def test_an_unsafe_name_is_refused(offline: Service, name: str) -> None:
-    refused = offline.cardctl("file", "add", "-", "--name", name, text="x", check=False)
-    assert refused.returncode == 1
-    assert refused.stderr.startswith("cardctl: 文件名")
+    assert offline.refusal("file", "add", "-", "--name", name, text="x").startswith("cardctl: 文件名")
     assert blobs(offline) == set()
     assert listed(offline) == []
 
@@ -178,17 +168,14 @@ def test_a_decomposed_name_is_the_composed_name(offline: Service, database: Data
 
 
 def test_an_unreadable_file_is_one_line(offline: Service, tmp_path: Path) -> None:
-    for path, reason in ((str(tmp_path / "none"), "No such file"), (str(tmp_path), "Is a directory")):
-        failed = offline.cardctl("file", "add", path, "--name", "a", check=False)
-        assert (failed.returncode, len(failed.stderr.splitlines())) == (1, 1)
-        assert reason in failed.stderr
+    for path, reason in ((tmp_path / "none", "No such file"), (tmp_path, "Is a directory")):
+        assert reason in offline.refusal("file", "add", str(path), "--name", "a")
 
 
 def test_a_file_larger_than_the_disk_is_refused_at_once(offline: Service, tmp_path: Path) -> None:
     with (tmp_path / "sparse").open("wb") as file:
         file.truncate(8 * 2**40)
-    refused = offline.cardctl("file", "add", str(tmp_path / "sparse"), check=False)
-    assert (refused.returncode, "has no room" in refused.stderr) == (1, True)
+    assert "has no room" in offline.refusal("file", "add", str(tmp_path / "sparse"))
     assert blobs(offline) == set()
 
 

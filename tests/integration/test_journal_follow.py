@@ -215,12 +215,6 @@ def test_a_closed_pipe_is_no_error(offline: Service, database: Database) -> None
     assert (pipeline.returncode, said) == (0, b"")
 
 
-def test_a_database_that_is_away_at_the_start_is_one_line(offline: Service, tmp_path: Path) -> None:
-    offline.environment["DATABASE_URL"] = "postgresql://kadun:x@127.0.0.1:1/kadun"
-    done = offline.cardctl("events", "--follow", check=False)
-    assert (done.returncode, len(done.stderr.strip().splitlines())) == (1, 1)
-
-
 def test_following_survives_a_restart_of_the_database(own_postgres: EmbeddedPostgres, tmp_path: Path) -> None:
     own = connect_to(Database(own_postgres.url(), bulk=True))
     own.with_connection(lambda: append("before"))
