@@ -33,18 +33,6 @@ def test_the_sql_of_a_status_finds_what_the_rules_say(
             assert found == {row.id for row in Card.select() if cards.as_domain(row).status(now) is status}
 
 
-def test_extending_adds_to_the_expiry_or_to_the_validity(
-    verification: Verification, card_actions: CardActions, card_id: str, other_id: str, clock: Clock
-) -> None:
-    ask(verification, card_id)
-    card_actions.apply(Action.EXTEND, [card_id, other_id], timedelta(days=1))
-    assert Card.get_by_id(other_id).validity == timedelta(days=31)
-    assert Card.get_by_id(card_id).expires_at == clock.now.replace(microsecond=0) + timedelta(days=31)
-    clock.advance(timedelta(days=100))
-    card_actions.apply(Action.EXTEND, [card_id], timedelta(days=1))
-    assert Card.get_by_id(card_id).expires_at == clock.now.replace(microsecond=0) + timedelta(days=1)
-
-
 def test_a_command_over_several_cards_is_all_or_nothing(
     card_actions: CardActions, issuing: Issuing, card_id: str
 ) -> None:
@@ -72,15 +60,6 @@ def test_only_cards_never_activated_are_deleted_and_the_journal_stays(
     card_actions.apply(Action.DELETE, [other_id])
     assert [row.id for row in Card.select()] == [card_id]
     assert Event.get(Event.kind == EventKind.DELETED).card_id == other_id
-
-
-def test_an_operator_who_revives_a_released_card_is_told(
-    verification: Verification, card_actions: CardActions, card_id: str, other_id: str
-) -> None:
-    ask(verification, card_id)
-    card_actions.apply(Action.FREEZE, [card_id])
-    ask(verification, other_id)
-    assert card_actions.apply(Action.UNFREEZE, [card_id]).revived_unbound == (card_id,)
 
 
 def test_the_longest_validity_is_read_back_exactly(database: object, issuing: Issuing) -> None:

@@ -89,12 +89,6 @@ def test_another_machine_is_refused_journalled_and_changes_nothing(verification:
     assert (event.hardware, event.ip, event.reference) == ("h2", "203.0.113.9", str(token["jti"])[-8:])
 
 
-def test_a_machine_with_a_live_card_is_refused_another(verification: Verification, card_id: str, other_id: str) -> None:
-    ask(verification, card_id)
-    assert ask(verification, other_id).code is Code.CLIENT_HAS_ANOTHER_CARD
-    assert Card.get_by_id(other_id).is_activated is False
-
-
 def test_a_renewal_keeps_the_client_and_releases_the_old_card(
     verification: Verification, card_id: str, other_id: str, clock: Clock
 ) -> None:
