@@ -51,23 +51,18 @@ def test_columns_have_any_order_and_chinese_names_and_ids_may_be_grouped(databas
 
 
 @pytest.mark.parametrize(
-    "content",
+    ("content", "encoding"),
     [
-        "\ufeffid,validity,note\r\n{id},7d,老王\r\n".encode(),
-        "id,validity,note\r\n{id},7d,老王\r\n".encode("gbk"),
-        "id,validity,note\n\n{id},7天,老王".encode("gb18030"),
-        'id,"validity",note,,\n{id},604800,"老王",,\n,,,,\n'.encode(),
+        ("\ufeffid,validity,note\r\n{id},7d,老王\r\n".encode(), "UTF-8"),
+        ("id,validity,note\r\n{id},7d,老王\r\n".encode("gbk"), "GB18030"),
+        ("id,validity,note\n\n{id},7天,老王".encode("gb18030"), "GB18030"),
+        ('id,"validity",note,,\n{id},604800,"老王",,\n,,,,\n'.encode(), "UTF-8"),
     ],
 )
-def test_files_of_spreadsheets_are_read(database: Database, content: bytes) -> None:
-    assert only(content.replace(b"{id}", ONE.encode()), database) == NewCard(ONE, timedelta(days=7), None, "老王")
-
-
-@pytest.mark.parametrize(
-    ("content", "encoding"), [("id,validity,batch\n", "UTF-8"), ("id,validity,批次\n".encode("gbk"), "GB18030")]
-)
-def test_the_encoding_is_reported(database: Database, content: str | bytes, encoding: str) -> None:
-    assert read(content, database).encoding == encoding
+def test_files_of_spreadsheets_are_read(database: Database, content: bytes, encoding: str) -> None:
+    reading = read(content.replace(b"{id}", ONE.encode()), database)
+    assert (reading.cards, reading.encoding) == ([NewCard(ONE, timedelta(days=7), None, "老王")], encoding)
+    assert reading.faults == []
 
 
 def test_a_file_that_is_not_text_is_refused(database: Database) -> None:
@@ -76,17 +71,20 @@ def test_a_file_that_is_not_text_is_refused(database: Database) -> None:
 
 
 @pytest.mark.parametrize(
-    ("validity", "expected"),
-    [("permanent", None), ("永久", None), ("30d", 2_592_000), ("2592000", 2_592_000), ("年卡", 31_536_000)],
+    ("column", "text", "seconds"),
+    [
+        ("validity", "permanent", None),
+        ("validity", "永久", None),
+        ("validity", "30d", 2_592_000),
+        ("validity", "2592000", 2_592_000),
+        ("validity", "年卡", 31_536_000),
+        ("validity_seconds", "30", 30),
+        ("validity_seconds", "", None),
+    ],
 )
-def test_validities_are_read(database: Database, validity: str, expected: int | None) -> None:
-    wanted = None if expected is None else timedelta(seconds=expected)
-    assert only(f"id,validity\n{ONE},{validity}\n", database).validity == wanted
-
-
-def test_validity_seconds_are_read_and_an_empty_cell_is_permanent(database: Database) -> None:
-    reading = read(f"id,validity_seconds\n{ONE},30\n{TWO},\n", database)
-    assert [card.validity for card in reading.cards] == [timedelta(seconds=30), None]
+def test_validities_are_read(database: Database, column: str, text: str, seconds: int | None) -> None:
+    wanted = None if seconds is None else timedelta(seconds=seconds)
+    assert only(f"id,{column}\n{ONE},{text}\n", database).validity == wanted
 
 
 @pytest.mark.parametrize(

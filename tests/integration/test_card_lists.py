@@ -98,27 +98,18 @@ def ids(rows: list[card_lists.Row]) -> list[str]:
 
 
 @each_filter
-def test_a_list_has_the_matching_cards_in_order(
+def test_a_list_has_the_matching_cards_in_order_both_ways(
     year: Database, all_cards: list[Card], wanted: CardFilter, index: str
 ) -> None:
     right = expected(wanted, all_cards)
     assert [line.card.id for line in CardLists(year, lambda: NOW).every(wanted)] == right
     assert card_lists.count_at_most(wanted, NOW, 1_000) == min(len(right), 1_000)
-
-
-@each_filter
-def test_pages_follow_one_another_both_ways(
-    year: Database, all_cards: list[Card], wanted: CardFilter, index: str
-) -> None:
-    right = expected(wanted, all_cards)
-    middle = len(right) // 2
-    first = card_lists.page(wanted, NOW, limit=50)
-    assert ids(first) == right[:50]
-    if not right:
-        return
-    place = Cursor.parse(str(card_lists.cursor(wanted, Card.get_by_id(right[middle]))))
-    assert ids(card_lists.page(wanted, NOW, place, limit=50)) == right[middle + 1 :][:50]
-    assert ids(card_lists.page(wanted, NOW, place, limit=50, backwards=True)) == right[:middle][-50:]
+    assert ids(card_lists.page(wanted, NOW, limit=50)) == right[:50]
+    if right:
+        middle = len(right) // 2
+        place = Cursor.parse(str(card_lists.cursor(wanted, Card.get_by_id(right[middle]))))
+        assert ids(card_lists.page(wanted, NOW, place, limit=50)) == right[middle + 1 :][:50]
+        assert ids(card_lists.page(wanted, NOW, place, limit=50, backwards=True)) == right[:middle][-50:]
 
 
 @each_filter
