@@ -32,9 +32,14 @@ def frozen() -> set[str]:
 
 
 def expire(card_id: str) -> None:
-    Card.update(expires_at=datetime.now(UTC).replace(microsecond=0) - timedelta(days=1)).where(
-        Card.id == card_id
-    ).execute()
+    yesterday = datetime.now(UTC).replace(microsecond=0) - timedelta(days=1)
+    Card.update(expires_at=yesterday).where(Card.id == card_id).execute()
+
+
+def many(count: int) -> list[str]:
+    ids, born = [f"{number:032d}" for number in range(count)], datetime.now(UTC)
+    Card.insert_many([{"id": card_id, "created_at": born} for card_id in ids]).execute()
+    return ids
 
 
 def test_freezing_is_previewed_then_done_then_undone(owner: Browser, proxied: Service, cards: list[str]) -> None:
@@ -188,9 +193,7 @@ def test_a_shorter_duration_brings_back_cards_that_the_longer_one_left_out(owner
 
 
 def test_going_back_to_a_page_that_is_now_empty_shows_the_first_page(owner: Browser, database: Database) -> None:
-    born = datetime.now(UTC)
-    ids = [f"{number:032d}" for number in range(52)]
-    Card.insert_many([{"id": card_id, "created_at": born} for card_id in ids]).execute()
+    ids = many(52)
     first = owner.get(f"{LIST}?status=unused")
     last = owner.get(next(link for link in first.links if "after=" in link and "lang=" not in link))
     done = apply(owner, owner.submit(last, CONFIRM, id=ids[:2], button=("action", "freeze")))
@@ -200,9 +203,7 @@ def test_going_back_to_a_page_that_is_now_empty_shows_the_first_page(owner: Brow
 
 
 def test_a_selection_has_at_most_500_cards(owner: Browser, database: Database) -> None:
-    born = datetime.now(UTC)
-    ids = [f"{number:032d}" for number in range(501)]
-    Card.insert_many([{"id": card_id, "created_at": born} for card_id in ids]).execute()
+    ids = many(501)
     page = owner.get(f"{LIST}?size=500")
     preview = owner.submit(page, CONFIRM, id=ids[:500], button=("action", "freeze"))
     assert "已冻结 500 张" in apply(owner, preview).words
@@ -234,8 +235,6 @@ def test_the_link_back_stays_in_the_console(owner: Browser, cards: list[str]) ->
     assert "/admin/cards?status=active&size=200" in preview.links
     done = apply(owner, preview)
     assert "/admin/cards?status=active&size=200" in done.links
-    fields = {"action": "freeze", "id": cards[:1], "back": "https://evil.example/"}
-    assert "evil.example" not in owner.post(CONFIRM, fields).text
     elsewhere = owner.get(f"{done.path}&back=https://evil.example/")
     twice = owner.get(f"{done.path.partition('&')[0]}&back=https://evil.example/")
     assert (elsewhere.status, twice.status) == (400, 200)

@@ -18,7 +18,7 @@ from app.domain.codes import EventKind
 from app.services.formatting import escaped
 from app.storage.database import Database
 from app.storage.models import Event, Operator
-from tests.support.console import PASSWORD, Browser, Seen, add_operator
+from tests.support.console import PASSWORD, Browser, Seen
 from tests.support.console_scene import Scene, address_of, file_name, furnish, paths
 from tests.support.service import Service
 
@@ -53,12 +53,6 @@ FORMULAS = (
 )
 CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
 LEADS = {"href", "src", "action", "formaction", "hx-get", "hx-post"}
-
-
-@pytest.fixture
-def owner(service: Service, database: Database) -> Browser:
-    add_operator("olga")
-    return Browser(service).walk_in("olga")
 
 
 class Page(HTMLParser):
@@ -155,6 +149,7 @@ def every_page(browser: Browser, scene: Scene, texts: Sequence[str]) -> dict[str
     seen["operators"] = browser.post("/admin/operators", {"name": text, "role": "owner", "new_password": "x"})
     seen["operator"] = browser.post("/admin/operator/role", {"name": name, "role": "owner", "own_password": "x"})
     seen["no operator"] = browser.get(f"/admin/operator?{urlencode({'name': name + '?'})}")
+    seen["no token"] = browser.get(f"/admin/token?{urlencode({'name': name + '?'})}")
     seen["confirm"] = browser.post("/admin/cards/confirm", {**scene.forms["/admin/cards/confirm"], "back": text})
     extend = {"action": "extend", "id": scene.cards, "by": "other", "by_other": text}
     seen["extend"] = browser.post("/admin/cards/confirm", extend)
@@ -171,18 +166,18 @@ def every_page(browser: Browser, scene: Scene, texts: Sequence[str]) -> dict[str
 
 
 def test_no_text_of_a_client_a_shop_or_a_vendor_becomes_markup(
-    owner: Browser, service: Service, database: Database, functions: type[Functions]
+    olga: Browser, service: Service, database: Database, functions: type[Functions]
 ) -> None:
     """The pages are built of the same elements, whatever the texts in them say."""
     scene, functions.texts = furnish(PLAIN), PLAIN
-    plain = {name: harmless(seen) for name, seen in every_page(owner, scene, PLAIN).items()}
+    plain = {name: harmless(seen) for name, seen in every_page(olga, scene, PLAIN).items()}
     database.execute_sql("SET session_replication_role = replica")
     database.execute_sql("TRUNCATE card, event, file, api_token, login_failure, figures CASCADE")
     database.execute_sql("SET session_replication_role = DEFAULT")
     Operator.delete().where(Operator.name != "olga").execute()
     scene, functions.texts = furnish(EVIL), EVIL
     texts: dict[str, str] = {}
-    for name, seen in every_page(owner, scene, EVIL).items():
+    for name, seen in every_page(olga, scene, EVIL).items():
         page = harmless(seen)
         assert page.elements == plain[name].elements, (name, page.elements - plain[name].elements)
         texts[name] = "\n".join(page.texts)
@@ -212,7 +207,7 @@ def test_no_text_of_a_client_a_shop_or_a_vendor_becomes_markup(
         assert EVIL[0] in texts[page_name], page_name
 
 
-def test_no_parameter_of_any_page_becomes_markup_a_header_or_another_sites_address(owner: Browser) -> None:
+def test_no_parameter_of_any_page_becomes_markup_a_header_or_another_sites_address(olga: Browser) -> None:
     scene = furnish(["plain"])
     evil = ["".join((EVIL[1], EVIL[5], EVIL[7])), "//evil.example/\r\nSet-Cookie: evil=1", "javascript:evil()"]
     for path in [path for path, access in paths().items() if "GET" in access]:
@@ -223,7 +218,7 @@ def test_no_parameter_of_any_page_becomes_markup_a_header_or_another_sites_addre
             pages = []
             for value in ("zzz", *evil):
                 address = f"{address_of(path)}?{urlencode({**query, **dict.fromkeys(names, value)})}"
-                seen = owner.get(address, {"Referer": "https://evil.example/", "Accept-Language": quote(value)})
+                seen = olga.get(address, {"Referer": "https://evil.example/", "Accept-Language": quote(value)})
                 unmoved(seen)
                 if seen.status != 303 and not path.startswith("/admin/static/"):
                     pages.append(harmless(seen).elements)
@@ -240,30 +235,30 @@ def unmoved(seen: Seen) -> None:
     assert where.path.startswith("/admin/"), seen.path
 
 
-def test_back_links_stay_in_the_console(owner: Browser, service: Service) -> None:
+def test_back_links_stay_in_the_console(olga: Browser, service: Service) -> None:
     scene = furnish(["plain"])
     for wanted in ("https://evil.example", "//evil.example", "/admin//evil.example", "javascript:evil()", "/\\evil"):
         seen = Browser(service).get(f"/admin/login?{urlencode({'next': wanted})}")
         assert dict(seen.form("/admin/login").fields)["next"] == "/admin/"
         form = {**scene.forms["/admin/cards/confirm"], "back": wanted}
-        confirm = owner.post("/admin/cards/confirm", form)
+        confirm = olga.post("/admin/cards/confirm", form)
         assert "evil" not in confirm.text
-        done = owner.follow(owner.post("/admin/cards/apply", form))
+        done = olga.follow(olga.post("/admin/cards/apply", form))
         assert (done.status, "evil" in done.text) == (200, False)
-        assert owner.get(f"/admin/login?{urlencode({'next': wanted})}").headers["location"] == "/admin/"
+        assert olga.get(f"/admin/login?{urlencode({'next': wanted})}").headers["location"] == "/admin/"
     seen = Browser(service).post(
         "/admin/login", {"name": "olga", "password": PASSWORD, "next": "//evil.example"}, csrf=""
     )
     assert (seen.status, seen.headers["location"]) == (303, "/admin/")
 
 
-def test_the_host_that_a_request_names_is_in_no_answer(owner: Browser, service: Service) -> None:
+def test_the_host_that_a_request_names_is_in_no_answer(olga: Browser, service: Service) -> None:
     scene = furnish(["plain"])
     named = {"Host": "evil.example", "X-Forwarded-Host": "evil.example", "X-Forwarded-Proto": "evil"}
     outsider = Browser(service)
     for path in paths():
         address = f"{address_of(path)}?{urlencode(scene.queries.get(path, {}))}"
-        for seen in (owner.get(address, named), outsider.get(address, {**named, "Forwarded": "host=evil.example"})):
+        for seen in (olga.get(address, named), outsider.get(address, {**named, "Forwarded": "host=evil.example"})):
             assert "evil" not in seen.text, path
             assert "evil" not in str(seen.headers), path
     for host in ("[", "[::1", "a:b", "a:99999999999999999999", "é".encode().decode("latin-1"), ":", "a b"):
@@ -274,20 +269,21 @@ def test_the_host_that_a_request_names_is_in_no_answer(owner: Browser, service: 
             )
 
 
-def test_no_cell_of_any_export_is_a_formula_and_no_text_breaks_a_line(owner: Browser) -> None:
+def test_no_cell_of_any_export_is_a_formula_and_no_text_breaks_a_line(olga: Browser) -> None:
     scene = furnish(FORMULAS)
     issued = [event.at.isoformat() for event in Event.select().where(Event.kind == EventKind.ISSUED)]
     exports = [
-        owner.post("/admin/cards/export", {"format": "csv"}),
-        owner.post("/admin/cards/export", {"format": "csv", "id": scene.cards}),
-        owner.post("/admin/journal/export", {"format": "csv"}),
-        *(owner.get(f"/admin/cards/issued?{urlencode({'at': at, 'format': 'csv'})}") for at in issued),
+        olga.post("/admin/cards/export", {"format": "csv"}),
+        olga.post("/admin/cards/export", {"format": "csv", "id": scene.cards}),
+        olga.post("/admin/journal/export", {"format": "csv"}),
+        *(olga.get(f"/admin/cards/issued?{urlencode({'at': at, 'format': 'csv'})}") for at in issued),
     ]
     cells: Counter[str] = Counter()
     for seen in exports:
         assert seen.status == 200
         assert seen.headers["content-type"] == "text/csv; charset=utf-8"
         assert re.fullmatch(r"attachment; filename[*]?=[\w'\"-]+\.csv\"?", seen.headers["content-disposition"])
+        assert seen.content.startswith(b"\xef\xbb\xbf"), "it says its encoding"
         text = seen.content.decode("utf-8-sig")
         rows = list(csv.reader(io.StringIO(text, newline="")))
         assert len({len(row) for row in rows}) == 1, "each text stays in its cell"
@@ -296,6 +292,6 @@ def test_no_cell_of_any_export_is_a_formula_and_no_text_breaks_a_line(owner: Bro
     assert [cell for cell in cells if re.match(r"[=+\-@＝＋－＠\t\r\n]", cell)] == []
     for formula in FORMULAS:
         assert cells.keys() & {escaped(formula), f"'{formula}"}, formula
-    assert owner.post("/admin/cards/export", {"format": "txt"}).content.decode().split() == sorted(
+    assert olga.post("/admin/cards/export", {"format": "txt"}).content.decode().split() == sorted(
         scene.cards, key=lambda card: (int(card[1:]), -int(card[0]))
     )

@@ -19,24 +19,24 @@ PAGES = ("/admin/files", "/admin/functions", "/admin/keys", "/admin/health")
 
 
 @pytest.fixture
-def owner(service: Service, database: Database) -> Browser:
-    add_operator("olga")
-    return Browser(service, language="en").log_in("olga")
-
-
-@pytest.fixture
 def own(database_url: str, tmp_path: Path) -> Iterator[Service]:
     """A service whose keys and functions are the test's."""
     with Service(with_keys(tmp_path), database_url) as running:
         yield running
 
 
+@pytest.fixture
+def own_owner(own: Service, database: Database) -> Browser:
+    add_operator("olga")
+    return Browser(own, language="en").walk_in("olga")
+
+
 @pytest.mark.parametrize("path", PAGES)
 @pytest.mark.parametrize("language", ["zh", "en"])
 def test_no_page_has_a_secret_and_each_names_its_commands(
-    owner: Browser, service: Service, path: str, language: str
+    olga: Browser, service: Service, path: str, language: str
 ) -> None:
-    page = owner.get(f"{path}?lang={language}")
+    page = olga.get(f"{path}?lang={language}")
     assert page.status == 200
     assert "scripts/cardctl " in page.words
     ring = json.loads((service.folder / "keys/keyring.json").read_text())
@@ -47,11 +47,11 @@ def test_no_page_has_a_secret_and_each_names_its_commands(
     assert [form.action for form in page.forms] == ["/admin/logout"], "nothing is changed here"
 
 
-def test_files_are_listed_with_batches_size_digest_and_missing_bytes(owner: Browser, service: Service) -> None:
+def test_files_are_listed_with_batches_size_digest_and_missing_bytes(olga: Browser, service: Service) -> None:
     name = "核心 [v2].age"
     service.cardctl("file", "add", "-", "--name", name, "--batch", "<i>taobao", text="x" * 2048)
     service.cardctl("file", "add", "-", "--name", "every.bin", text="y")
-    page = owner.get("/admin/files")
+    page = olga.get("/admin/files")
     digest = hashlib.sha256(b"x" * 2048).hexdigest()
     assert f"{name} 2.0 KiB <i>taobao 20" in page.words
     assert digest in page.words
@@ -59,33 +59,29 @@ def test_files_are_listed_with_batches_size_digest_and_missing_bytes(owner: Brow
     assert "There are 2 of them" in page.words
     assert "bytes lost" not in page.words
     (service.folder / "files" / digest).unlink()
-    assert f"{name} bytes lost" in owner.get("/admin/files").words
-    assert name in owner.get("/admin/health").words, "the doctor knows it too"
+    assert f"{name} bytes lost" in olga.get("/admin/files").words
+    assert name in olga.get("/admin/health").words, "the doctor knows it too"
     assert FileBatch.select().count() == 1
     service.cardctl("file", "remove", name, "every.bin")
 
 
-def test_functions_are_listed_and_broken_modules_say_why(own: Service, database: Database) -> None:
-    add_operator("olga")
-    owner = Browser(own, language="en").log_in("olga")
-    assert "does not answer" in owner.get("/admin/functions").words
+def test_functions_are_listed_and_broken_modules_say_why(own: Service, own_owner: Browser) -> None:
+    assert "does not answer" in own_owner.get("/admin/functions").words
     functions = FunctionsService(own.folder).with_shop()
     (functions.modules / "broken.py").write_text("def f():\n    raise ValueError('<b>no\u202e')\nf()\n")
     with functions:
-        page = owner.get("/admin/functions")
+        page = own_owner.get("/admin/functions")
         assert page.status == 200
         assert "This module cannot be loaded: broken" in page.words
         assert "raise ValueError(&#39;&lt;b&gt;no\\u202e&#39;)\nValueError: &lt;b&gt;no\\u202e" in page.text
         listing = functions.client.list()
         assert listing.functions
         assert all(function.name in page.words for function in listing.functions)
-        assert "broken" in owner.get("/admin/health").words
-    assert "does not answer" in owner.get("/admin/functions").words
+        assert "broken" in own_owner.get("/admin/health").words
+    assert "does not answer" in own_owner.get("/admin/functions").words
 
 
-def test_loading_functions_are_shown_as_busy(own: Service, database: Database) -> None:
-    add_operator("olga")
-    owner = Browser(own, language="en").log_in("olga")
+def test_loading_functions_are_shown_as_busy(own: Service, own_owner: Browser) -> None:
     functions = FunctionsService(own.folder)
     gate = own.folder / "gate"
     (functions.modules / "slow.py").write_text(
@@ -93,21 +89,19 @@ def test_loading_functions_are_shown_as_busy(own: Service, database: Database) -
     )
     functions.spawn()
     try:
-        wait_for(lambda: "busy at the moment" in owner.get("/admin/functions").words)
+        wait_for(lambda: "busy at the moment" in own_owner.get("/admin/functions").words)
         gate.touch()
-        wait_for(lambda: "There are no core functions yet" in owner.get("/admin/functions").words)
+        wait_for(lambda: "There are no core functions yet" in own_owner.get("/admin/functions").words)
     finally:
         functions.stop()
 
 
-def test_keys_show_their_states_and_what_clients_pin(own: Service, database: Database) -> None:
-    add_operator("olga")
-    owner = Browser(own, language="en").log_in("olga")
+def test_keys_show_their_states_and_what_clients_pin(own: Service, own_owner: Browser) -> None:
     own.cardctl("key", "rotate")
     exported = json.loads(own.cardctl("key", "export").stdout)
     retired, current, coming = json.loads((own.folder / "keys/keyring.json").read_text())["keys"]
-    wait_for(lambda: coming["public"]["kid"] in owner.get("/admin/keys").words)
-    page = owner.get("/admin/keys")
+    wait_for(lambda: coming["public"]["kid"] in own_owner.get("/admin/keys").words)
+    page = own_owner.get("/admin/keys")
     assert f"{coming['public']['kid']} next" in page.words
     assert f"{current['public']['kid']} current" in page.words
     assert f"{retired['public']['kid']} retired published until 15 minutes after" in page.words
@@ -116,11 +110,9 @@ def test_keys_show_their_states_and_what_clients_pin(own: Service, database: Dat
     assert "endorsements" not in pinned
 
 
-def test_health_shows_failures_and_names_the_checks_of_the_host(own: Service, database: Database) -> None:
-    add_operator("olga")
-    owner = Browser(own, language="en").log_in("olga")
+def test_health_shows_failures_and_names_the_checks_of_the_host(own: Service, own_owner: Browser) -> None:
     (own.folder / "keys/keyring.json").chmod(0o644)
-    page = owner.get("/admin/health")
+    page = own_owner.get("/admin/health")
     assert page.words.index("Readable by others") < page.words.index(f"Current: {schema.expected_version()}"), (
         "the worst first"
     )
@@ -130,10 +122,10 @@ def test_health_shows_failures_and_names_the_checks_of_the_host(own: Service, da
         assert setting in page.words.partition("Settings")[2]
     assert "PostgreSQL" in page.words
     (own.folder / "keys/keyring.json").chmod(0o600)
-    assert "permissions Only the service can read the signing keys" in owner.get("/admin/health").words
+    assert "permissions Only the service can read the signing keys" in own_owner.get("/admin/health").words
 
 
-def test_the_health_page_changes_nothing_and_keeps_the_connection(owner: Browser, service: Service) -> None:
+def test_the_health_page_changes_nothing_and_keeps_the_connection(olga: Browser, service: Service) -> None:
     for _ in range(20):
-        assert owner.get("/admin/health").status == 200
+        assert olga.get("/admin/health").status == 200
         assert service.get("/readyz").status == 200
