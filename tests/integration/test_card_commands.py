@@ -2,9 +2,6 @@
 
 import csv
 import io
-import json
-import os
-import pty
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -21,15 +18,10 @@ CONTROL = "\x1b[31mred\x1b[0m\u202eevil[bold]"
 
 def card_command(service: Service, command: str) -> Any:
     """Run `cardctl card …`, and return what it prints with `--format json`."""
-    return json.loads(service.cardctl("card", *command.split(), "--format", "json").stdout)
+    return service.cardctl_json("card", *command.split())
 
 
-def issuing(service: Service, count: int, **streams: Any) -> subprocess.Popen[str]:
-    command = f"-m app card issue --validity 1d --count {count} --format txt"
-    return subprocess.Popen([sys.executable, *command.split()], cwd=ROOT, env=service.environment, text=True, **streams)
-
-
-def test_issued_cards_are_printed_as_json(offline: Service, database: Database) -> None:
+def test_issued_cards_are_printed_as_json(offline: Service) -> None:
     printed = card_command(offline, "issue --validity 30d --count 3 --batch 春季 --note n")
     assert [(c["validity_seconds"], c["batch"], c["note"]) for c in printed] == [(2_592_000, "春季", "n")] * 3
     assert {c["id"] for c in printed} == {row.id for row in Card.select()}
@@ -38,14 +30,16 @@ def test_issued_cards_are_printed_as_json(offline: Service, database: Database) 
 
 
 @pytest.mark.parametrize("output_format", ["txt", "csv", "table"])
-def test_a_hundred_thousand_cards_are_issued_at_once(offline: Service, database: Database, output_format: str) -> None:
+def test_a_hundred_thousand_cards_are_issued_at_once(offline: Service, output_format: str) -> None:
     printed = offline.cardctl("card", "issue", "--validity", "year", "--count", "100000", "--format", output_format)
     assert len(printed.stdout.splitlines()) == 100_000 + (output_format != "txt")
     assert (Card.select().count(), Event.select().count()) == (100_000, 1)
 
 
 def test_an_interrupted_issue_leaves_no_card(offline: Service, database: Database) -> None:
-    process = issuing(offline, 1_000_000, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    command = [sys.executable, "-m", "app", "card", "issue", "--validity", "1d", "--count", "1000000"]
+    output = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen(command, cwd=ROOT, env=offline.environment, **output)
     copying = "SELECT 1 FROM pg_stat_activity WHERE query LIKE 'COPY%%' AND pid <> pg_backend_pid()"
     while not database.execute_sql(copying).fetchone():
         assert process.poll() is None, process.communicate()
@@ -57,22 +51,11 @@ def test_an_interrupted_issue_leaves_no_card(offline: Service, database: Databas
 
 
 def test_progress_is_shown_on_a_terminal(offline: Service) -> None:
-    parent, child = pty.openpty()
-    offline.environment["TERM"] = "xterm"
-    process = issuing(offline, 50_000, stdout=subprocess.DEVNULL, stderr=child)
-    os.close(child)
-    seen = b""
-    while True:
-        try:
-            seen += os.read(parent, 65_536)
-        except OSError:  # the process has closed its end
-            break
-    os.close(parent)
-    assert process.wait(20) == 0
-    assert "发卡".encode() in seen
+    offline.environment["FORCE_COLOR"] = "1"
+    assert "Issuing" in offline.cardctl("card", "issue", "--validity", "1d", "--count", "50000").stderr
 
 
-def test_a_card_is_shown_with_its_client(service: Service, database: Database) -> None:
+def test_a_card_is_shown_with_its_client(service: Service) -> None:
     (card_id,) = service.issue()
     assert card_command(service, f"show {card_id}")["client"] is None
     assert card_id in service.cardctl("card", "show", card_id).stdout
@@ -103,14 +86,7 @@ def test_texts_of_clients_are_shown_escaped(service: Service) -> None:
         assert "[bold]" in printed
 
 
-def test_a_formula_from_a_client_is_not_a_formula_in_a_spreadsheet(service: Service) -> None:
-    (card_id,) = service.issue()
-    service.verify(question(card_id, hardware="=cmd|' /C calc'!A0"))
-    (row,) = csv.DictReader(io.StringIO(service.cardctl("card", "list", "--format", "csv").stdout))
-    assert row["hardware"].startswith("'=")
-
-
-def test_cards_are_found_by_status_batch_and_text(service: Service, database: Database) -> None:
+def test_cards_are_found_by_status_batch_and_text(service: Service) -> None:
     first, second, third = service.issue(3)
     card_command(service, "issue --validity 1d --batch b --note 给老王")
     service.verify(question(first, hardware="DISK-77"))
@@ -124,12 +100,10 @@ def test_cards_are_found_by_status_batch_and_text(service: Service, database: Da
     assert {text: len(card_command(service, f"list --search {text}")) for text in searches} == searches
 
 
-def test_a_search_with_too_many_hits_is_refused_in_one_line(service: Service, database: Database) -> None:
+def test_a_search_with_too_many_hits_is_refused_in_one_line(service: Service) -> None:
     rows = [{"id": f"7{n:031d}", "created_at": datetime.now(UTC)} for n in range(1_001)]
     Card.insert_many(rows).execute()
-    refused = service.cardctl("card", "list", "--search", "7", check=False)
-    assert (refused.returncode, refused.stdout, refused.stderr.count("\n")) == (1, "", 1)
-    assert "type a few characters more" in refused.stderr
+    assert "type a few characters more" in service.refusal("card", "list", "--search", "7")
     assert len(card_command(service, f"list --search 7{0:029d}")) == 100
 
 
@@ -143,7 +117,7 @@ def test_an_export_is_the_list_as_a_file(service: Service) -> None:
     assert service.cardctl("card", "export", "--format", "table", check=False).returncode == 2
 
 
-def test_actions_are_reported_and_journalled(service: Service, database: Database) -> None:
+def test_actions_are_reported_and_journalled(service: Service) -> None:
     first, second = service.issue(2)
     service.verify(question(first))
     for action, done in (

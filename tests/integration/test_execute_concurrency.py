@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -13,13 +14,21 @@ from tests.support.functions_service import FunctionsService
 from tests.support.service import Service, question, wait_for
 
 
+@contextmanager
+def executing(folder: Path, database_url: str, threads: int, slots: int = 16) -> Iterator[Service]:
+    """A service of one process beside a functions service with so many slots."""
+    settings = {"KADUN_WORKERS": "1", "KADUN_THREADS": str(threads)}
+    with (
+        FunctionsService(folder, KADUN_FUNCTION_CONCURRENCY=str(slots)).with_shop(),
+        Service(folder, database_url, **settings) as service,
+    ):
+        yield service
+
+
 @pytest.fixture
 def with_one_slot(database_url: str, tmp_path: Path) -> Iterator[Service]:
     """One process of three threads, of which one may wait for a function."""
-    with (
-        FunctionsService(tmp_path).with_shop(),
-        Service(tmp_path, database_url, KADUN_WORKERS="1", KADUN_THREADS="3") as service,
-    ):
+    with executing(tmp_path, database_url, threads=3) as service:
         yield service
 
 
@@ -56,11 +65,7 @@ def test_calls_beyond_a_processs_share_are_refused_and_everything_else_is_served
 
 
 def test_a_card_that_uses_its_share_of_a_process_blocks_no_other(database_url: str, tmp_path: Path) -> None:
-    settings = {"KADUN_WORKERS": "1", "KADUN_THREADS": "4"}
-    with (
-        FunctionsService(tmp_path, KADUN_FUNCTION_CONCURRENCY="16").with_shop(),
-        Service(tmp_path, database_url, **settings) as service,
-    ):
+    with executing(tmp_path, database_url, threads=4) as service:
         greedy, modest = service.issue(2)
         held = Held(service, tmp_path)
         held.call(greedy)
@@ -70,10 +75,7 @@ def test_a_card_that_uses_its_share_of_a_process_blocks_no_other(database_url: s
 
 
 def test_half_of_the_threads_may_wait_for_functions(database_url: str, tmp_path: Path) -> None:
-    with (
-        FunctionsService(tmp_path, KADUN_FUNCTION_CONCURRENCY="16").with_shop(),
-        Service(tmp_path, database_url, KADUN_WORKERS="1", KADUN_THREADS="12") as service,
-    ):
+    with executing(tmp_path, database_url, threads=12) as service:
         *cards, late = service.issue(7)
         held = Held(service, tmp_path)
         for number, card_id in enumerate(cards):
@@ -84,11 +86,7 @@ def test_half_of_the_threads_may_wait_for_functions(database_url: str, tmp_path:
 
 
 def test_one_card_cannot_use_every_slot_of_the_functions_service(database_url: str, tmp_path: Path) -> None:
-    settings = {"KADUN_WORKERS": "1", "KADUN_THREADS": "32"}
-    with (
-        FunctionsService(tmp_path, KADUN_FUNCTION_CONCURRENCY="2").with_shop(),
-        Service(tmp_path, database_url, **settings) as service,
-    ):
+    with executing(tmp_path, database_url, threads=32, slots=2) as service:
         greedy, modest, late = service.issue(3)
         held = Held(service, tmp_path)
         held.call(greedy)

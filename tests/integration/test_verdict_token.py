@@ -37,6 +37,7 @@ def test_a_token_has_the_claims_of_the_protocol(service: Service) -> None:
     assert claims["exp"] - claims["iat"] == 300
     assert claims["card_expires_at"] - claims["card_activated_at"] == 86_400
     assert claims["KERNAL_DATA_KEY"] == service.environment["KERNAL_DATA_KEY"]
+    assert "offline_until" not in claims, "without the vendor's leave"
     assert set(answer.body) == {"code", "message", "token"}
 
 
