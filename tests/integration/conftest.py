@@ -77,13 +77,13 @@ def year(year_url: str) -> Iterator[Database]:
 
 
 @pytest.fixture
-def offline(database_url: str, tmp_path: Path) -> Service:
+def offline(database: Database, database_url: str, tmp_path: Path) -> Service:
     """The service's settings with the command line alone; nothing listens."""
     return Service(tmp_path, database_url)
 
 
 @pytest.fixture
-def keyed(offline: Service, database: Database) -> Service:
+def keyed(offline: Service) -> Service:
     """The same, with signing keys and an age identity."""
     offline.environment["KERNAL_DATA_KEY"] = str(pyrage.x25519.Identity.generate())
     offline.cardctl("key", "create")
@@ -104,7 +104,7 @@ def _running_behind_proxy(migrated_url: str, tmp_path_factory: pytest.TempPathFa
 
 
 @pytest.fixture
-def service(_running: Service, database_url: str) -> Service:
+def service(_running: Service, database: Database) -> Service:
     """The service without a proxy, where the peer's address counts; one process for all tests, its tables empty."""
     return _running
 
@@ -119,7 +119,7 @@ def card_with_file(service: Service) -> str:
 
 
 @pytest.fixture
-def proxied(_running_behind_proxy: Service, database_url: str) -> Service:
+def proxied(_running_behind_proxy: Service, database: Database) -> Service:
     """The service as behind a proxy: X-Real-IP counts, so that a test can speak as any address. Four processes."""
     return _running_behind_proxy
 
@@ -142,13 +142,13 @@ def _executing(migrated_url: str, tmp_path_factory: pytest.TempPathFactory) -> I
 
 
 @pytest.fixture
-def executing(_executing: Service, database_url: str) -> Service:
+def executing(_executing: Service, database: Database) -> Service:
     """A service with functions, which may run for 2 s."""
     return _executing
 
 
 @pytest.fixture
-def own_service(database_url: str, tmp_path: Path) -> Iterator[Service]:
+def own_service(database: Database, database_url: str, tmp_path: Path) -> Iterator[Service]:
     """A service for one test, which changes its keys or counts from nothing."""
     with Service(tmp_path, database_url) as running:
         yield running
@@ -185,20 +185,20 @@ def log_ins(database: Database, clock: Clock) -> LogIns:
 
 
 @pytest.fixture
-def olga(service: Service, database: Database) -> Browser:
+def olga(service: Service) -> Browser:
     """An owner in a browser, without a proxy and in English."""
     add_operator("olga")
     return Browser(service, language="en").walk_in("olga")
 
 
 @pytest.fixture
-def owner(proxied: Service, database: Database) -> Browser:
+def owner(proxied: Service) -> Browser:
     """An owner in a browser of their own, behind the proxy."""
     add_operator("老王")
     return Browser(proxied, address="192.0.2.1").walk_in("老王")
 
 
 @pytest.fixture
-def seller(proxied: Service, database: Database) -> Browser:
+def seller(proxied: Service) -> Browser:
     add_operator("小李", Role.SELLER)
     return Browser(proxied, address="192.0.2.2").walk_in("小李")

@@ -71,12 +71,12 @@ def test_passwords_that_differ_are_asked_for_again(offline: Service, database: D
 
 
 @pytest.mark.parametrize("text", ["", "\n", "short\n", "a" * 20])
-def test_a_missing_or_weak_password_is_refused_in_one_line(offline: Service, database: Database, text: str) -> None:
+def test_a_missing_or_weak_password_is_refused_in_one_line(offline: Service, text: str) -> None:
     offline.refusal("admin", "add", "alice", text=text)
     assert Operator.select().count() == 0
 
 
-def test_a_password_that_is_not_utf_8_is_refused_in_one_line(offline: Service, database: Database) -> None:
+def test_a_password_that_is_not_utf_8_is_refused_in_one_line(offline: Service) -> None:
     refusal = subprocess.run(
         [sys.executable, "-m", "app", "admin", "add", "alice"],
         cwd=ROOT,
@@ -88,7 +88,7 @@ def test_a_password_that_is_not_utf_8_is_refused_in_one_line(offline: Service, d
     assert (refusal.returncode, refusal.stderr.count(b"\n"), b"UTF-8" in refusal.stderr) == (1, 1, True)
 
 
-def test_a_password_cannot_be_an_argument(offline: Service, database: Database) -> None:
+def test_a_password_cannot_be_an_argument(offline: Service) -> None:
     refusal = offline.cardctl("admin", "add", "alice", PASSWORD, check=False, text=PASSWORD)
     assert (refusal.returncode, Operator.select().count()) == (2, 0)
 
@@ -113,15 +113,13 @@ def test_a_password_is_changed_and_one_time_codes_are_switched_off_on_request(
 @pytest.mark.parametrize(
     "call", [["add", "alice"], ["add", " alice"], ["password", "bob"], ["password", "\x07", "--reset-totp"]]
 )
-def test_an_invalid_name_is_refused_before_the_password_is_asked_for(
-    offline: Service, database: Database, call: list[str]
-) -> None:
+def test_an_invalid_name_is_refused_before_the_password_is_asked_for(offline: Service, call: list[str]) -> None:
     offline.cardctl("admin", "add", "alice", text=PASSWORD)
     status, seen = at_a_terminal(offline, [], "admin", *call)
     assert (status, "Password" in seen, Operator.select().count()) == (1, False, 1), seen
 
 
-def test_the_list_of_operators_contains_no_secret(offline: Service, database: Database) -> None:
+def test_the_list_of_operators_contains_no_secret(offline: Service) -> None:
     assert "/ No operators" in offline.cardctl("admin", "list").stderr
     assert offline.cardctl_json("admin", "list") == []
     offline.cardctl("admin", "add", "alice", text=PASSWORD)
@@ -136,9 +134,7 @@ def test_the_list_of_operators_contains_no_secret(offline: Service, database: Da
     assert not [secret for secret in ("argon2", "A" * 32, PASSWORD) if secret in printed]
 
 
-def test_operators_are_removed_all_or_none_and_the_last_owner_only_by_force(
-    offline: Service, database: Database
-) -> None:
+def test_operators_are_removed_all_or_none_and_the_last_owner_only_by_force(offline: Service) -> None:
     for name, role in (("alice", "owner"), ("bob", "seller"), ("carol", "seller")):
         offline.cardctl("admin", "add", name, "--role", role, text=PASSWORD)
     for names in (["bob", "nobody"], ["bob", "alice"]):
@@ -177,7 +173,7 @@ def test_a_token_is_revoked(offline: Service, database: Database) -> None:
 
 
 @pytest.mark.parametrize("scope", ["", "cards:delete", "cards:issue,", "CARDS:ISSUE"])
-def test_an_unknown_scope_is_a_usage_error(offline: Service, database: Database, scope: str) -> None:
+def test_an_unknown_scope_is_a_usage_error(offline: Service, scope: str) -> None:
     refusal = offline.cardctl("token", "add", "shop", "--scope", scope, check=False)
     assert (refusal.returncode, refusal.stdout, ApiToken.select().count()) == (2, "", 0)
     assert "cards:extend" in refusal.stderr

@@ -181,7 +181,7 @@ def test_too_many_cards_are_refused(database: Database, monkeypatch: pytest.Monk
             read(f"id,validity\n{ONE},30d\n{second},30d\n", database)
 
 
-def test_an_import_with_a_card_that_was_added_meanwhile_is_refused_whole(database: Database, issuing: Issuing) -> None:
+def test_an_import_with_a_card_that_was_added_meanwhile_is_refused_whole(issuing: Issuing) -> None:
     issuing.import_cards([NewCard(TWO, None, None, None)])
     with pytest.raises(RefusedError, match="meanwhile"):
         issuing.import_cards([NewCard(ONE, None, None, None), NewCard(TWO, None, None, None)])
@@ -242,7 +242,7 @@ def test_an_export_is_imported_with_cards_in_use(service: Service, database: Dat
     assert service.verify(question(third, hardware="another")).claims["activated"] is True
 
 
-def test_an_import_is_reported_and_journalled_once(offline: Service, database: Database) -> None:
+def test_an_import_is_reported_and_journalled_once(offline: Service) -> None:
     text = f"id,validity,batch\n{ONE},30d,春季\n{TWO},7d,春季\n"
     done = offline.cardctl("card", "import", "-", text=text)
     assert "已导入 2 张" in done.stderr
@@ -252,7 +252,7 @@ def test_an_import_is_reported_and_journalled_once(offline: Service, database: D
     assert json.loads(offline.cardctl("events", "--kind", "imported", "--format", "json").stdout)[0]["id"] == event.id
 
 
-def test_a_dry_run_reports_and_changes_nothing(offline: Service, database: Database) -> None:
+def test_a_dry_run_reports_and_changes_nothing(offline: Service) -> None:
     done = offline.cardctl("card", "import", "-", "--dry-run", text=f"id,validity,batch\n{ONE},30d,春季\n")
     assert "30d × 1" in done.stdout
     assert "春季 × 1" in done.stdout
@@ -266,9 +266,7 @@ def test_progress_is_shown_on_a_terminal(offline: Service) -> None:
 
 
 @pytest.mark.parametrize("dry_run", [[], ["--dry-run"]])
-def test_every_wrong_line_is_reported_and_nothing_is_imported(
-    offline: Service, database: Database, dry_run: list[str]
-) -> None:
+def test_every_wrong_line_is_reported_and_nothing_is_imported(offline: Service, dry_run: list[str]) -> None:
     text = f"id,validity\n{ONE},30d\nx,30d\n{TWO},soon\n"
     done = offline.cardctl("card", "import", "-", *dry_run, text=text, check=False)
     assert (done.returncode, len(done.stderr.strip().splitlines())) == (1, 1)
@@ -307,7 +305,7 @@ def test_control_characters_of_a_file_are_escaped(offline: Service) -> None:
     assert "\u202e" not in done.stdout
 
 
-def test_a_hundred_thousand_cards_are_imported_at_once(offline: Service, database: Database, tmp_path: Path) -> None:
+def test_a_hundred_thousand_cards_are_imported_at_once(offline: Service, tmp_path: Path) -> None:
     with (tmp_path / "cards.csv").open("w", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(("id", "validity", "batch", "activated_at"))
@@ -320,7 +318,7 @@ def test_a_hundred_thousand_cards_are_imported_at_once(offline: Service, databas
     assert (event.details["count"], len(event.details["batches"])) == (100_000, 100)
 
 
-def test_one_of_two_imports_of_a_file_at_once_succeeds(offline: Service, database: Database) -> None:
+def test_one_of_two_imports_of_a_file_at_once_succeeds(offline: Service) -> None:
     text = "id,validity\n" + "".join(f"{id_from_random(os.urandom(20))},30d\n" for _ in range(2_000))
     with ThreadPoolExecutor(2) as pool:
         done = list(pool.map(lambda _: offline.cardctl("card", "import", "-", text=text, check=False), range(2)))

@@ -2,7 +2,6 @@
 
 import pytest
 
-from app.storage.database import Database
 from app.storage.models import Card
 from tests.support.service import Service, question
 
@@ -48,7 +47,7 @@ def test_the_journal_is_filtered(service: Service) -> None:
     ],
 )
 def test_a_failure_is_reported_on_stderr_and_nothing_is_printed(
-    keyed: Service, database: Database, arguments: list[str], status: int
+    keyed: Service, arguments: list[str], status: int
 ) -> None:
     done = keyed.cardctl(*arguments, check=False)
     assert (done.returncode, done.stdout) == (status, "")

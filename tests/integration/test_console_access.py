@@ -142,7 +142,7 @@ def test_htmx_is_redirected_to_the_log_in_as_a_whole_page(scene: Scene, service:
     )
 
 
-def test_without_an_operator_the_console_is_not_there(service: Service, database: Database) -> None:
+def test_without_an_operator_the_console_is_not_there(service: Service) -> None:
     def looks(address: str, method: str) -> tuple[int, dict[str, str], str]:
         body = b"name=olga" if method == "POST" else None
         kind = {"Content-Type": "application/x-www-form-urlencoded", "HX-Request": "true"}
@@ -356,9 +356,7 @@ def test_a_get_changes_nothing_even_with_all_that_a_post_takes(
 # --- headers
 
 
-def test_every_answer_of_the_console_has_the_security_headers(
-    scene: Scene, service: Service, database: Database
-) -> None:
+def test_every_answer_of_the_console_has_the_security_headers(scene: Scene, service: Service) -> None:
     owner, outsider = Browser(service).walk_in("olga"), Browser(service)
     odd = {"Content-Type": "text/odd"}
     wrong = {"name": "nobody", "password": "wrong"}

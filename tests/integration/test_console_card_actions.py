@@ -6,7 +6,6 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from app.domain.codes import EventKind
-from app.storage.database import Database
 from app.storage.models import Card, Client, Event, IdempotencyRecord
 from tests.support.console import Browser, Seen, add_operator
 from tests.support.service import Service, question
@@ -192,7 +191,7 @@ def test_a_shorter_duration_brings_back_cards_that_the_longer_one_left_out(owner
     assert "将延期 2 张" in owner.submit(preview, APPLY, by="1d", button=PREVIEW).words
 
 
-def test_going_back_to_a_page_that_is_now_empty_shows_the_first_page(owner: Browser, database: Database) -> None:
+def test_going_back_to_a_page_that_is_now_empty_shows_the_first_page(owner: Browser) -> None:
     ids = many(52)
     first = owner.get(f"{LIST}?status=unused")
     last = owner.get(next(link for link in first.links if "after=" in link and "lang=" not in link))
@@ -202,7 +201,7 @@ def test_going_back_to_a_page_that_is_now_empty_shows_the_first_page(owner: Brow
     assert not [link for link in back.links if "before=" in link and "lang=" not in link]
 
 
-def test_a_selection_has_at_most_500_cards(owner: Browser, database: Database) -> None:
+def test_a_selection_has_at_most_500_cards(owner: Browser) -> None:
     ids = many(501)
     page = owner.get(f"{LIST}?size=500")
     preview = owner.submit(page, CONFIRM, id=ids[:500], button=("action", "freeze"))

@@ -6,7 +6,6 @@ from urllib.parse import quote
 from app.domain.codes import Code, EventKind
 from app.domain.operators import Role
 from app.storage import journal
-from app.storage.database import Database
 from app.storage.journal import Entry
 from app.storage.models import Card
 from tests.support.console import Browser, Seen, add_operator
@@ -60,7 +59,7 @@ def test_a_seller_sees_the_keys_that_they_issued(seller: Browser) -> None:
     assert [is_masked(page, card.id) for card in Card.select().order_by(Card.created_at)] == [True, *[False] * 3]
 
 
-def test_a_seller_does_not_see_keys_of_a_former_namesake(proxied: Service, database: Database) -> None:
+def test_a_seller_does_not_see_keys_of_a_former_namesake(proxied: Service) -> None:
     """An owner of that name was removed, and the seller may not take over what they had not sold."""
     make(KEY, issued_by="console:小李")
     add_operator("小李", Role.SELLER, since=BORN + timedelta(minutes=1))

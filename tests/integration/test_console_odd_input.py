@@ -5,7 +5,6 @@ from urllib.parse import urlencode
 
 from app.console.issue import MOST_ISSUED
 from app.domain.codes import EventKind
-from app.storage.database import Database
 from app.storage.models import Event
 from tests.support.console import Browser, Seen, add_operator
 from tests.support.console_scene import address_of, csrf_of, furnish, paths
@@ -34,7 +33,7 @@ ODD = (
 )
 
 
-def test_no_odd_input_is_an_error_of_the_service(service: Service, database: Database) -> None:
+def test_no_odd_input_is_an_error_of_the_service(service: Service) -> None:
     add_operator("olga")
     scene, log = furnish(["plain"]), service.log.stat().st_size
     outsider = Browser(service)

@@ -16,7 +16,7 @@ from tests.support.service import Service, question
 from tests.support.shop import Shop
 
 
-def test_guessing_is_throttled_without_locking_the_vendor_out(proxied: Service, database: Database) -> None:
+def test_guessing_is_throttled_without_locking_the_vendor_out(proxied: Service) -> None:
     add_operator("olga")
     known = str(Browser(proxied, address="192.0.2.1").log_in("olga").cookie("kadun_device"))
 

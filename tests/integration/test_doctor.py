@@ -174,7 +174,7 @@ def test_a_role_without_rights_is_found(keyed: Service, role: str) -> None:
 
 @pytest.mark.parametrize(("recorded", "status"), [("198.51.100.7", "OK"), ("172.18.0.1", "FAIL")])
 def test_the_recorded_address_is_compared_with_the_true_one_and_the_probe_deleted(
-    proxied: Service, database: Database, recorded: str, status: str
+    proxied: Service, recorded: str, status: str
 ) -> None:
     other = proxied.verify(question("0" * 32), address="198.51.100.7")
     asked = proxied.verify(question("cardctl doctor", "cardctl doctor", "cardctl doctor"), address=recorded)

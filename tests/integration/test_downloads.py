@@ -54,7 +54,7 @@ def test_each_version_of_a_file_is_journalled(service: Service, card_with_file: 
     assert Event.select().where(Event.kind == "file_downloaded").count() == 3
 
 
-def test_downloads_at_once_are_journalled_once(proxied: Service, database: Database) -> None:
+def test_downloads_at_once_are_journalled_once(proxied: Service) -> None:
     url = proxied_link(proxied)
     with ThreadPoolExecutor(8) as pool:
         fetched = list(pool.map(lambda _: fetch(proxied, url, X_Real_IP="198.51.100.8"), range(24)))
@@ -102,7 +102,7 @@ def test_head_answers_with_the_headers_of_get_and_is_not_journalled(service: Ser
     assert fetch(service, url.replace("token=", "token=x"), method="HEAD").status == 403
 
 
-def test_an_empty_file_is_sent(service: Service, database: Database) -> None:
+def test_an_empty_file_is_sent(service: Service) -> None:
     put(service, "empty", b"")
     (issued,) = service.issue()
     fetched = fetch(service, links(service, issued)["empty"])
@@ -129,7 +129,7 @@ def test_clients_that_read_nothing_leave_threads_for_verification(database_url: 
 
 
 @pytest.mark.parametrize("change", ["replace", "remove"])
-def test_a_download_under_way_survives_a_change_of_the_file(service: Service, database: Database, change: str) -> None:
+def test_a_download_under_way_survives_a_change_of_the_file(service: Service, change: str) -> None:
     content = secrets.token_bytes(1024 * 1024) * 32  # more than sockets hold
     put(service, "large", content)
     (issued,) = service.issue()
@@ -146,7 +146,7 @@ def test_a_download_under_way_survives_a_change_of_the_file(service: Service, da
     connection.close()
 
 
-def test_behind_a_proxy_nginx_sends_the_bytes(proxied: Service, database: Database) -> None:
+def test_behind_a_proxy_nginx_sends_the_bytes(proxied: Service) -> None:
     url = proxied_link(proxied)
     known = fetch(proxied, url, X_Real_IP="198.51.100.9", If_None_Match=f'"{sha256(CONTENT)}"')
     assert (known.status, "x-accel-redirect" in known.headers) == (304, False)
@@ -162,7 +162,7 @@ def test_behind_a_proxy_nginx_sends_the_bytes(proxied: Service, database: Databa
     assert "x-accel-redirect" not in refused.headers
 
 
-def test_a_large_file_is_never_held_in_memory(service: Service, database: Database) -> None:
+def test_a_large_file_is_never_held_in_memory(service: Service) -> None:
     size = 256 * 1024 * 1024
     with (service.folder / "large").open("wb") as file:
         file.truncate(size)

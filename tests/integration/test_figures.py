@@ -72,7 +72,7 @@ def test_cards_are_counted_by_the_day_of_their_expiry(database: Database, counte
     assert [day["cards"] for day in days] == [2, 1] + [0] * 12
 
 
-def test_rejections_are_counted_by_day_and_code(database: Database, counted: Figures) -> None:
+def test_rejections_are_counted_by_day_and_code(counted: Figures) -> None:
     reject(Code.CARD_EXPIRED, timedelta(0))
     reject(Code.CARD_EXPIRED, timedelta(minutes=59))
     reject(Code.CARD_EXPIRED, timedelta(minutes=61))
@@ -85,7 +85,7 @@ def test_rejections_are_counted_by_day_and_code(database: Database, counted: Fig
     assert all(day["counts"] == {} for day in days[:-2])
 
 
-def test_the_abuse_report_covers_the_last_week_in_the_vendors_zone(database: Database, counted: Figures) -> None:
+def test_the_abuse_report_covers_the_last_week_in_the_vendors_zone(counted: Figures) -> None:
     reject(Code.CLIENT_MISMATCH, DAY, hardware="other")
     reject(Code.CLIENT_MISMATCH, 8 * DAY, hardware="another")
     reject(Code.CARD_NOT_FOUND, DAY, "B", "other")
@@ -98,7 +98,7 @@ def test_the_abuse_report_covers_the_last_week_in_the_vendors_zone(database: Dat
     }
 
 
-def test_many_rows_are_counted_in_the_background(database: Database, counted: Figures, much: None) -> None:
+def test_many_rows_are_counted_in_the_background(counted: Figures, much: None) -> None:
     assert counted.current() is None
     shown = wait_for(counted.current)
     assert shown.at == NOW
@@ -127,7 +127,7 @@ def test_slow_counts_run_in_the_background(database: Database, counted: Figures,
     assert counted.current() == first
 
 
-def test_figures_from_the_future_are_old(database: Database, counted: Figures, clock: Clock, much: None) -> None:
+def test_figures_from_the_future_are_old(counted: Figures, clock: Clock, much: None) -> None:
     counted.current()
     first = wait_for(counted.current)
     clock.advance(-DAY)

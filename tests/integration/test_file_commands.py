@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 
-from app.storage.database import Database
 from app.storage.models import Event, File, FileBatch
 from tests.support.downloads import blobs, put, sha256
 from tests.support.service import ROOT, Service, wait_for
@@ -47,7 +46,7 @@ def unfinished(service: Service) -> list[Path]:
     return [path for path in folder.glob(".adding-*") if path.stat().st_size >= 1024 * 1024]
 
 
-def test_an_added_file_is_listed_stored_and_journalled(offline: Service, database: Database) -> None:
+def test_an_added_file_is_listed_stored_and_journalled(offline: Service) -> None:
     content = secrets.token_bytes(3_000_000)
     source = offline.folder / "核心.bin"
     source.write_bytes(content)
@@ -73,7 +72,7 @@ def test_a_table_is_printed_for_people(offline: Service) -> None:
     assert "missing" not in shown
 
 
-def test_standard_input_needs_a_name_and_must_have_its_announced_size(offline: Service, database: Database) -> None:
+def test_standard_input_needs_a_name_and_must_have_its_announced_size(offline: Service) -> None:
     assert offline.cardctl("file", "add", "-", check=False).returncode == 2
     assert offline.cardctl("file", "add", "-", "--name", "a", text="hello").returncode == 0
     assert offline.cardctl("file", "add", "-", "--name", "b", "--size", "5", text="hello").returncode == 0
@@ -85,7 +84,7 @@ def test_standard_input_needs_a_name_and_must_have_its_announced_size(offline: S
     assert blobs(offline) == {sha256(b"hello")}
 
 
-def test_a_new_version_replaces_the_old_one(offline: Service, database: Database) -> None:
+def test_a_new_version_replaces_the_old_one(offline: Service) -> None:
     put(offline, "a", b"one")
     put(offline, "a", b"two")
     assert [(file["name"], file["sha256"]) for file in listed(offline)] == [("a", sha256(b"two"))]
@@ -93,7 +92,7 @@ def test_a_new_version_replaces_the_old_one(offline: Service, database: Database
     assert [event.details["replaced"] for event in Event.select().order_by(Event.id)] == [None, sha256(b"one")]
 
 
-def test_bytes_under_two_names_stay_while_one_file_has_them(offline: Service, database: Database) -> None:
+def test_bytes_under_two_names_stay_while_one_file_has_them(offline: Service) -> None:
     for name in ("a", "b"):
         put(offline, name, b"same")
     put(offline, "a", b"same")
@@ -103,7 +102,7 @@ def test_bytes_under_two_names_stay_while_one_file_has_them(offline: Service, da
     assert blobs(offline) == {sha256(b"other")}
 
 
-def test_a_batch_without_cards_is_reported(offline: Service, database: Database) -> None:
+def test_a_batch_without_cards_is_reported(offline: Service) -> None:
     offline.cardctl("card", "issue", "--validity", "1d", "--batch", "gold", "--format", "txt")
     options = ("--name", "a", "--batch", "gold", "--batch", "TYPO")
     done = offline.cardctl("file", "add", "-", *options, "--format", "json", text="x")
@@ -114,7 +113,7 @@ def test_a_batch_without_cards_is_reported(offline: Service, database: Database)
     assert offline.cardctl("file", "add", "-", "--name", "a", "--batch", "gold", text="z").stderr == ""
 
 
-def test_adding_again_keeps_the_batches_unless_an_option_changes_them(offline: Service, database: Database) -> None:
+def test_adding_again_keeps_the_batches_unless_an_option_changes_them(offline: Service) -> None:
     twice = put(offline, "a", b"1", "--batch", "gold", "--batch", "春季", "--batch", "gold")
     assert twice["batches"] == ["gold", "春季"]
     assert put(offline, "a", b"2")["batches"] == ["gold", "春季"]
@@ -128,7 +127,7 @@ def test_adding_again_keeps_the_batches_unless_an_option_changes_them(offline: S
     assert listed(offline)[0]["sha256"] == sha256(b"4")
 
 
-def test_removing_is_all_or_nothing(offline: Service, database: Database) -> None:
+def test_removing_is_all_or_nothing(offline: Service) -> None:
     for name in ("a", "b", "c"):
         put(offline, name, name.encode(), "--batch", "gold")
     assert "there is no file x" in offline.refusal("file", "remove", "a", "x", "b")
@@ -143,7 +142,7 @@ def test_removing_is_all_or_nothing(offline: Service, database: Database) -> Non
     ]
 
 
-def test_missing_bytes_are_shown_and_restored_by_adding_again(offline: Service, database: Database) -> None:
+def test_missing_bytes_are_shown_and_restored_by_adding_again(offline: Service) -> None:
     put(offline, "a", b"one")
     (Path(offline.environment["KADUN_FILES_DIR"]) / sha256(b"one")).unlink()
     assert listed(offline)[0]["missing"] is True
@@ -161,7 +160,7 @@ def test_an_unsafe_name_is_refused(offline: Service, name: str) -> None:
     assert listed(offline) == []
 
 
-def test_a_decomposed_name_is_the_composed_name(offline: Service, database: Database) -> None:
+def test_a_decomposed_name_is_the_composed_name(offline: Service) -> None:
     put(offline, "e\u0301.txt", b"x")
     assert [file["name"] for file in listed(offline)] == ["\u00e9.txt"]
     assert offline.cardctl("file", "remove", "e\u0301.txt").returncode == 0
@@ -180,7 +179,7 @@ def test_a_file_larger_than_the_disk_is_refused_at_once(offline: Service, tmp_pa
 
 
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
-def test_an_interrupted_addition_leaves_the_old_version(offline: Service, database: Database, end: int) -> None:
+def test_an_interrupted_addition_leaves_the_old_version(offline: Service, end: int) -> None:
     put(offline, "a", b"old")
     process = adding(offline, "--name", "a")
     feed(process, bytes(5_000_000))
@@ -196,7 +195,7 @@ def test_an_interrupted_addition_leaves_the_old_version(offline: Service, databa
     assert Event.select().count() == 2
 
 
-def test_a_slow_addition_does_not_block_another_one(offline: Service, database: Database) -> None:
+def test_a_slow_addition_does_not_block_another_one(offline: Service) -> None:
     slow = adding(offline, "--name", "a", "--format", "json")
     feed(slow, bytes(2_000_000))
     wait_for(lambda: unfinished(offline))
@@ -210,7 +209,7 @@ def test_a_slow_addition_does_not_block_another_one(offline: Service, database: 
     assert blobs(offline) == {sha256(content)}
 
 
-def test_concurrent_changes_leave_rows_and_bytes_consistent(offline: Service, database: Database) -> None:
+def test_concurrent_changes_leave_rows_and_bytes_consistent(offline: Service) -> None:
     contents = [b"x" * size for size in range(1, 4)]
 
     def change(number: int) -> int:
@@ -226,7 +225,7 @@ def test_concurrent_changes_leave_rows_and_bytes_consistent(offline: Service, da
     assert not any(file["missing"] for file in listed(offline))
 
 
-def test_progress_is_shown_on_a_terminal_or_with_force_color(offline: Service, database: Database) -> None:
+def test_progress_is_shown_on_a_terminal_or_with_force_color(offline: Service) -> None:
     source = offline.folder / "source"
     source.write_bytes(bytes(20_000_000))
     command = [sys.executable, "-m", "app", "file", "add", str(source), "--name", "a", "--format", "json"]

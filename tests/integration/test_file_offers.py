@@ -8,7 +8,6 @@ from urllib.parse import quote
 import jwt
 
 from app.services.file_store import MAX_FILES
-from app.storage.database import Database
 from app.storage.models import Client, File
 from app.tokens import keyring
 from tests.support.downloads import CONTENT, NAME, ask, fetch, is_problem, links, put, sha256
@@ -54,7 +53,7 @@ def test_a_link_names_no_card(service: Service, card_with_file: str) -> None:
     assert card_with_file not in url
 
 
-def test_a_card_without_files_gets_an_empty_list(service: Service, database: Database) -> None:
+def test_a_card_without_files_gets_an_empty_list(service: Service) -> None:
     (issued,) = service.issue()
     assert ask(service, issued).claims["files"] == []
 
@@ -68,7 +67,7 @@ def test_the_requests_form_is_checked_before_the_rules(service: Service) -> None
     assert service.request("GET", "/v1/files/").status == 403
 
 
-def test_a_file_for_a_batch_goes_to_that_batch_alone(service: Service, database: Database) -> None:
+def test_a_file_for_a_batch_goes_to_that_batch_alone(service: Service) -> None:
     put(service, "all", b"for all")
     put(service, "extra", b"paid extra", "--batch", "gold", "--batch", "platinum")
     put(service, "other", b"other", "--batch", "silver")
@@ -91,7 +90,7 @@ def test_a_file_whose_bytes_are_missing_is_not_offered(service: Service, card_wi
 
 
 def test_the_maximum_number_of_files_fits_into_an_answer_that_the_sdk_reads(
-    service: Service, card_with_file: str, database: Database
+    service: Service, card_with_file: str
 ) -> None:
     File.delete().execute()
     longest = "𠀀" * 95  # four bytes each, twelve in an address

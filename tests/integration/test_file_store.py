@@ -64,9 +64,7 @@ def read(blobs: Blobs, store: FileStore, name: str) -> bytes:
         return source.read()
 
 
-def test_a_failure_before_the_commit_leaves_the_old_version(
-    store: FileStore, blobs: FailingBlobs, database: Database
-) -> None:
+def test_a_failure_before_the_commit_leaves_the_old_version(store: FileStore, blobs: FailingBlobs) -> None:
     add(store, "a", b"old")
     blobs.fails_at = "install"
     with pytest.raises(PowerCutError):
@@ -78,9 +76,7 @@ def test_a_failure_before_the_commit_leaves_the_old_version(
     assert read(blobs, store, "a") == b"new"
 
 
-def test_a_failure_after_the_commit_leaves_the_new_version(
-    store: FileStore, blobs: FailingBlobs, database: Database
-) -> None:
+def test_a_failure_after_the_commit_leaves_the_new_version(store: FileStore, blobs: FailingBlobs) -> None:
     add(store, "a", b"old")
     blobs.fails_at = "remove"
     with pytest.raises(PowerCutError):

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from app.storage.database import Database
 from app.storage.models import Client, Event
 from tests.support.service import Response, Service, question
 
@@ -68,7 +67,7 @@ def sent_in_chunks(service: Service, body: bytes) -> bytes:
     return sent_raw(service, b"Transfer-Encoding: chunked", b"%x\r\n" % len(body) + body + b"\r\n0\r\n\r\n")
 
 
-def test_malformed_bodies_are_refused_before_the_rules(service: Service, database: Database) -> None:
+def test_malformed_bodies_are_refused_before_the_rules(service: Service) -> None:
     for name, body in MALFORMED.items():
         answer = service.post(body)
         assert answer.body.get("code") == "INVALID_REQUEST", name
@@ -76,7 +75,7 @@ def test_malformed_bodies_are_refused_before_the_rules(service: Service, databas
     assert Event.select().count() == 0
 
 
-def test_wrong_fields_are_named_before_the_rules(service: Service, database: Database) -> None:
+def test_wrong_fields_are_named_before_the_rules(service: Service) -> None:
     for (field, name), body in WRONG_FIELDS.items():
         answer = service.post(body)
         assert answer.body.get("field") == field, name
@@ -143,7 +142,7 @@ FORGERIES = {
 }
 
 
-def test_without_a_proxy_the_address_is_the_peers(service: Service, database: Database) -> None:
+def test_without_a_proxy_the_address_is_the_peers(service: Service) -> None:
     (card_id,) = service.issue()
     assert service.verify(question(card_id, ip="203.0.113.7"), **FORGERIES).status == 200
     assert Client.get().ip == "127.0.0.1"
@@ -151,7 +150,7 @@ def test_without_a_proxy_the_address_is_the_peers(service: Service, database: Da
     assert (event.ip, event.claimed_ip) == ("127.0.0.1", "203.0.113.7")
 
 
-def test_behind_a_proxy_the_address_is_that_of_its_header(proxied: Service, database: Database) -> None:
+def test_behind_a_proxy_the_address_is_that_of_its_header(proxied: Service) -> None:
     (card_id,) = proxied.issue()
     assert proxied.verify(question(card_id), address="198.51.100.1").status == 200
     forged = {name: value for name, value in FORGERIES.items() if name != "X-Real-IP"}

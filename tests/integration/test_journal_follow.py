@@ -168,7 +168,7 @@ def followed(service: Service, folder: Path, *arguments: str, **options: Any) ->
 
 
 def test_each_entry_is_a_json_object_on_a_line_as_it_comes_and_ctrl_c_ends_well(
-    offline: Service, database: Database, tmp_path: Path
+    offline: Service, tmp_path: Path
 ) -> None:
     append(*map(str, range(12)), CONTROL)
     with followed(offline, tmp_path, "--format", "json") as process:
@@ -180,9 +180,7 @@ def test_each_entry_is_a_json_object_on_a_line_as_it_comes_and_ctrl_c_ends_well(
         assert "\x1b" not in process.out.read_text()
 
 
-def test_for_people_an_entry_is_a_line_with_what_strangers_sent_escaped(
-    offline: Service, database: Database, tmp_path: Path
-) -> None:
+def test_for_people_an_entry_is_a_line_with_what_strangers_sent_escaped(offline: Service, tmp_path: Path) -> None:
     append(CONTROL)
     with followed(offline, tmp_path, "--since", "1h") as process:
         (line,) = process.wait_for(1)
@@ -191,7 +189,7 @@ def test_for_people_an_entry_is_a_line_with_what_strangers_sent_escaped(
         assert process.interrupted() == 0
 
 
-def test_following_can_end_with_standard_input(offline: Service, database: Database, tmp_path: Path) -> None:
+def test_following_can_end_with_standard_input(offline: Service, tmp_path: Path) -> None:
     append("a")
     with followed(offline, tmp_path, "--until-input-ends", stdin=subprocess.PIPE) as process:
         process.wait_for(1)
@@ -203,7 +201,7 @@ def test_following_can_end_with_standard_input(offline: Service, database: Datab
         assert process.process.wait(20) == 0
 
 
-def test_a_closed_pipe_is_no_error(offline: Service, database: Database) -> None:
+def test_a_closed_pipe_is_no_error(offline: Service) -> None:
     append("a")
     command = f"{sys.executable} -m app events --follow --format json | head -n 1"
     pipeline = subprocess.Popen(

@@ -6,7 +6,6 @@ from typing import Any
 
 import jwt
 
-from app.storage.database import Database
 from app.storage.models import Event
 from tests.support.service import Service, question, wait_for
 
@@ -15,7 +14,7 @@ def header(token: str) -> dict[str, object]:
     return dict(json.loads(base64.urlsafe_b64decode(token.split(".", 1)[0] + "==")))
 
 
-def test_a_rotation_is_taken_up_within_seconds_and_drops_no_request(own_service: Service, database: Database) -> None:
+def test_a_rotation_is_taken_up_within_seconds_and_drops_no_request(own_service: Service) -> None:
     service = own_service
     (card_id,) = service.issue()
     before = service.get("/.well-known/jwks.json").body

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from app.storage.database import Database
 from app.storage.models import Card, Client, Event, Usage
 from tests.support.service import Response, Service, question
 
@@ -26,7 +25,7 @@ def codes(answers: list[Response]) -> list[Any]:
     return sorted(answer.claims["code"] for answer in answers)
 
 
-def test_of_eight_machines_that_race_for_a_card_one_wins(proxied: Service, database: Database) -> None:
+def test_of_eight_machines_that_race_for_a_card_one_wins(proxied: Service) -> None:
     issued = proxied.issue(CARDS)
     for number, card_id in enumerate(issued):
         answers = at_once([asking(proxied, card_id, machine, number) for machine in range(MACHINES)])
@@ -38,7 +37,7 @@ def test_of_eight_machines_that_race_for_a_card_one_wins(proxied: Service, datab
     assert Event.select().where(Event.code == "CLIENT_MISMATCH").count() == CARDS * (MACHINES - 1)
 
 
-def test_a_machine_that_sends_four_cards_at_once_gets_one(proxied: Service, database: Database) -> None:
+def test_a_machine_that_sends_four_cards_at_once_gets_one(proxied: Service) -> None:
     for number in range(20):
         issued = proxied.issue(4)
         answers = at_once([asking(proxied, card_id, 0, number) for card_id in issued])
@@ -46,7 +45,7 @@ def test_a_machine_that_sends_four_cards_at_once_gets_one(proxied: Service, data
         assert Card.select().where(Card.id.in_(issued) & Card.is_activated).count() == 1
 
 
-def test_concurrent_requests_of_one_client_are_all_counted(proxied: Service, database: Database) -> None:
+def test_concurrent_requests_of_one_client_are_all_counted(proxied: Service) -> None:
     (card_id,) = proxied.issue()
     for _ in range(10):
         assert codes(at_once([asking(proxied, card_id, 0)] * 8)) == ["OK"] * 8
@@ -54,7 +53,7 @@ def test_concurrent_requests_of_one_client_are_all_counted(proxied: Service, dat
     assert Event.select().where(Event.kind == "activated").count() == 1
 
 
-def test_an_extension_during_an_activation_is_not_lost(proxied: Service, database: Database) -> None:
+def test_an_extension_during_an_activation_is_not_lost(proxied: Service) -> None:
     for number in range(5):
         (card_id,) = proxied.issue(validity="1d")
         with ThreadPoolExecutor(2) as pool:
@@ -66,7 +65,7 @@ def test_an_extension_during_an_activation_is_not_lost(proxied: Service, databas
         assert (card.expires_at - card.activated_at).days == 2
 
 
-def test_a_frozen_card_is_refused_from_then_on(proxied: Service, database: Database) -> None:
+def test_a_frozen_card_is_refused_from_then_on(proxied: Service) -> None:
     (card_id,) = proxied.issue()
     with ThreadPoolExecutor(1) as pool:
         freezing = pool.submit(proxied.cardctl, "card", "freeze", card_id)

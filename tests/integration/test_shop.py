@@ -42,7 +42,7 @@ def is_problem(answer: Response, status: int, code: str, field: str | None = Non
     assert answer.headers["content-type"] == "application/problem+json"
 
 
-def test_cards_are_issued_as_ordered_and_journalled_under_the_shops_name(shop: Shop, database: Database) -> None:
+def test_cards_are_issued_as_ordered_and_journalled_under_the_shops_name(shop: Shop) -> None:
     answer = shop.post(CARDS, {"validity": "month", "count": 3, "batch": "双十一", "note": "order 42"})
     assert answer.status == 201
     assert answer.headers["cache-control"] == "no-store"
@@ -63,7 +63,7 @@ def test_an_order_without_a_count_gets_one_card(shop: Shop) -> None:
     ]
 
 
-def test_an_order_has_at_most_a_thousand_cards(shop: Shop, database: Database) -> None:
+def test_an_order_has_at_most_a_thousand_cards(shop: Shop) -> None:
     assert len(shop.issue(1000)) == Card.select().count() == 1000
     is_problem(shop.post(CARDS, {"validity": "1d", "count": 1001}), 400, "INVALID_REQUEST", "count")
 
@@ -102,7 +102,7 @@ def test_a_card_is_found_as_a_person_types_it(shop: Shop) -> None:
     assert shop.look_up(f" {typed} ").body["id"] == card_id
 
 
-def test_freezing_and_unfreezing_return_the_changed_cards(service: Service, shop: Shop, database: Database) -> None:
+def test_freezing_and_unfreezing_return_the_changed_cards(service: Service, shop: Shop) -> None:
     first, second = shop.issue(2)
     assert shop.post(f"{CARDS}/freeze", {"ids": [second]}).body == {"changed": [second], "revived_unbound": []}
     assert shop.post(f"{CARDS}/freeze", {"ids": [first, second, first]}).body["changed"] == [first]
@@ -123,12 +123,6 @@ def test_a_card_revived_without_a_client_is_returned(service: Service, shop: Sho
     shop.post(f"{CARDS}/freeze", {"ids": [first]})
     service.verify(question(second))  # the same machine moves on
     assert shop.post(f"{CARDS}/unfreeze", {"ids": [first]}).body == {"changed": [first], "revived_unbound": [first]}
-
-
-def test_extending_adds_time(shop: Shop) -> None:
-    (card_id,) = shop.issue(validity="1d")
-    assert shop.post(f"{CARDS}/extend", {"ids": [card_id], "by": "week"}).body["changed"] == [card_id]
-    assert shop.look_up(card_id).body["validity_seconds"] == 8 * 86_400
 
 
 def test_nothing_is_extended_if_one_card_is_permanent(shop: Shop) -> None:
@@ -241,7 +235,7 @@ WRONG: list[tuple[str, Any, str | None]] = [
 ]
 
 
-def test_an_invalid_field_is_named_in_both_languages_and_nothing_is_done(shop: Shop, database: Database) -> None:
+def test_an_invalid_field_is_named_in_both_languages_and_nothing_is_done(shop: Shop) -> None:
     for path, document, field in WRONG:
         answer = shop.post(path, document)
         assert answer.body.get("field") == field, (path, document)
@@ -253,7 +247,7 @@ def test_an_invalid_field_is_named_in_both_languages_and_nothing_is_done(shop: S
 
 
 @pytest.mark.parametrize("key", ["", " ", "k" * 65, "two words", "schlüssel"])
-def test_an_order_without_a_valid_key_is_refused(service: Service, shop: Shop, key: str, database: Database) -> None:
+def test_an_order_without_a_valid_key_is_refused(service: Service, shop: Shop, key: str) -> None:
     for path, (_, document) in ORDERS.items():
         body, headers = shop.order(document)
         answer = service.request("POST", path, body, {**headers, "Idempotency-Key": key})
@@ -303,14 +297,14 @@ def test_the_log_contains_no_cards_and_no_tokens(service: Service, shop: Shop) -
         assert secret not in log
 
 
-def test_the_last_use_of_a_token_is_recorded(shop: Shop, database: Database) -> None:
+def test_the_last_use_of_a_token_is_recorded(shop: Shop) -> None:
     assert ApiToken.get().last_used_at is None
     shop.look_up(NOBODY)
     assert ApiToken.get().last_used_at is not None
 
 
 def test_the_example_in_the_document_sells_one_card(
-    service: Service, shop: Shop, database: Database, capsys: pytest.CaptureFixture[str]
+    service: Service, shop: Shop, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (program,) = re.findall(r"^```python\n(.*?)^```$", DOCUMENT.read_text("utf-8"), re.MULTILINE | re.DOTALL)
     assert program.count("https://card.example.com") == program.count("kd_…") == 1
