@@ -1,17 +1,14 @@
 """Calls of functions that fail, hang or misbehave: each has its outcome, and no process is left."""
 
 import contextlib
-import threading
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from app.functions.client import FunctionsBusyError, FunctionsUnavailableError
-from app.functions.decorator import Caller
+from app.functions.client import FunctionsUnavailableError
 from app.functions.messages import Failed, Returned, TimedOut
-from tests.support.functions_service import CALLER, FunctionsService
+from tests.support.functions_service import FunctionsService
 from tests.support.service import wait_for
 
 
@@ -137,46 +134,8 @@ def test_temporary_files_of_a_call_whose_supervisor_was_killed_are_removed_with_
         wait_for(lambda: not written[0].exists())
 
 
-def test_the_function_is_told_who_calls(hostile: FunctionsService) -> None:
-    until = datetime(2027, 1, 2, 3, 4, 5, tzinfo=UTC)
-    outcome = hostile.client.call("caller", {}, Caller("A" * 32, "B" * 32, until))
-    assert outcome == Returned(["A" * 32, "B" * 32, "2027-01-02 03:04:05+00:00"])
-    assert hostile.client.call("caller", {}, CALLER) == Returned(["0" * 32, "1" * 32, "None"])
-
-
 def test_only_the_end_of_what_a_function_prints_is_logged(hostile: FunctionsService) -> None:
     assert hostile.call("prints much") == Returned("done")
     line = wait_for(lambda: [line for line in hostile.log.read_text().splitlines() if '"prints much"' in line])[-1]
     assert "the end" in line
     assert len(line) < 1_500
-
-
-def test_a_card_gets_half_of_the_slots_and_all_cards_together_all_of_them(
-    hostile: FunctionsService, tmp_path: Path
-) -> None:
-    outcomes = []
-
-    def hold(card: str) -> threading.Thread:
-        arguments = {"folder": str(tmp_path)}
-        caller = Caller(card, "client", None)
-        thread = threading.Thread(target=lambda: outcomes.append(hostile.client.call("等待", arguments, caller)))
-        thread.start()
-        return thread
-
-    def are_held(calls: int) -> bool:
-        return len(list(tmp_path.glob("begun-*"))) == calls
-
-    started = [hold("first"), hold("first")]
-    wait_for(lambda: are_held(2))
-    with pytest.raises(FunctionsBusyError):
-        hostile.client.call("well", {}, Caller("first", "client", None))
-    assert hostile.client.call("well", {}, Caller("second", "client", None)) == Returned({})
-    started += [hold("second"), hold("third")]
-    wait_for(lambda: are_held(4))
-    with pytest.raises(FunctionsBusyError):
-        hostile.client.call("well", {}, Caller("fourth", "client", None))
-    (tmp_path / "go").touch()
-    for thread in started:
-        thread.join()
-    assert outcomes == [Returned("done")] * 4
-    assert hostile.client.call("well", {}, Caller("first", "client", None)) == Returned({})

@@ -7,7 +7,6 @@ import pytest
 
 from app.functions.decorator import Caller
 from app.functions.messages import NotFound, Outcome, Returned
-from app.functions.modules import packages_dir
 from tests.support.functions_service import WELL, FunctionsService
 from tests.support.service import wait_for
 
@@ -70,15 +69,6 @@ def test_two_functions_of_one_name_are_both_refused(service: FunctionsService) -
         assert all("one and other" in broken.error for broken in listing.broken)
         assert service.call("twice") == NotFound()
         assert service.call("once") == Returned(1)
-
-
-def test_modules_can_import_installed_packages(service: FunctionsService) -> None:
-    packages = packages_dir(service.modules)
-    packages.mkdir(parents=True)
-    (packages / "tiny.py").write_text("VALUE = 'from the package'")
-    service.with_module("well", WELL.replace("return arguments", "import tiny; return tiny.VALUE"))
-    with service:
-        assert service.call("well") == Returned("from the package")
 
 
 def test_changes_in_the_folder_are_loaded(service: FunctionsService) -> None:

@@ -107,12 +107,3 @@ def test_the_service_refuses_to_start_with_a_secret_in_its_environment(service: 
     )
     assert done.returncode == 1
     assert done.stderr == "kadun: DATABASE_URL is set: the functions service runs without secrets, take it away\n"
-
-
-def test_a_service_that_does_not_run_is_unavailable(service: FunctionsService) -> None:
-    with pytest.raises(FunctionsUnavailableError):
-        service.client.list()
-    with service:
-        service.client.list()
-    with pytest.raises(FunctionsUnavailableError):
-        service.call("well")
