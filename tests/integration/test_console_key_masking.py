@@ -52,13 +52,6 @@ def test_unused_cards_of_others_are_masked_in_lists(owner: Browser, seller: Brow
     assert not any(is_masked(owner.get("/admin/cards"), each) for each in (unused, frozen, from_a_shop, imported))
 
 
-def test_a_seller_sees_the_keys_that_they_issued(seller: Browser) -> None:
-    make(KEY)
-    seller.submit(seller.get("/admin/cards/issue"), "/admin/cards/issue", count="3")
-    page = seller.get("/admin/cards")
-    assert [is_masked(page, card.id) for card in Card.select().order_by(Card.created_at)] == [True, *[False] * 3]
-
-
 def test_a_seller_does_not_see_keys_of_a_former_namesake(proxied: Service) -> None:
     """An owner of that name was removed, and the seller may not take over what they had not sold."""
     make(KEY, issued_by="console:小李")

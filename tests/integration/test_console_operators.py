@@ -52,24 +52,22 @@ def test_an_operator_is_added_and_can_log_in(owner: Browser, service: Service) -
 
 
 @pytest.mark.parametrize(
-    ("changed", "status", "why"),
+    ("changed", "why"),
     [
-        ({"new_password_again": "something else"}, 400, "differently the second time"),
-        ({"new_password": "short", "new_password_again": "short"}, 400, "12 to 256 characters"),
-        ({"own_password": "wrong"}, 400, "your own password is wrong"),
-        ({"name": "sam"}, 400, "the name sam is taken"),
-        ({"name": ""}, 400, "a name must be"),
-        ({"role": "king"}, 400, "no such role"),
+        ({"new_password_again": "something else"}, "differently the second time"),
+        ({"new_password": "short", "new_password_again": "short"}, "12 to 256 characters"),
+        ({"own_password": "wrong"}, "your own password is wrong"),
+        ({"name": "sam"}, "the name sam is taken"),
+        ({"name": ""}, "a name must be"),
+        ({"role": "king"}, "no such role"),
     ],
 )
-def test_an_invalid_new_operator_is_refused_with_a_reason(
-    owner: Browser, changed: dict[str, str], status: int, why: str
-) -> None:
+def test_an_invalid_new_operator_is_refused_with_a_reason(owner: Browser, changed: dict[str, str], why: str) -> None:
     fields = {"name": "new<b>", "role": "owner", "new_password": NEW, "new_password_again": NEW}
     page = owner.submit(
         owner.get("/admin/operators"), "/admin/operators", {**fields, "own_password": PASSWORD, **changed}
     )
-    assert page.status == status
+    assert page.status == 400
     assert why in page.words
     assert NEW not in page.text, "a password is never sent back"
     assert Operator.select().count() == 2

@@ -127,11 +127,6 @@ def test_the_last_owner_can_be_neither_removed_nor_demoted(operators: Operators)
     assert [(account.name, account.role) for account in operators.list()] == [("bob", Role.OWNER)]
 
 
-def test_the_last_owner_can_be_removed_by_force(operators: Operators) -> None:
-    operators.remove("alice", force=True)
-    assert operators.list() == ()
-
-
 def test_two_owners_who_remove_each_other_leave_one(
     operators: Operators, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:

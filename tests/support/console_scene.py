@@ -13,6 +13,8 @@ from app.console.visitor import Visitor
 from app.domain.codes import Code, EventKind
 from app.domain.operators import Role
 from app.services.bearer import digest
+from app.services.card_filter import CARD_FIELDS
+from app.services.journal_filter import JOURNAL_FIELDS
 from app.storage import journal
 from app.storage.database import Database
 from app.storage.journal import Entry
@@ -144,31 +146,19 @@ def _entries(number: int, text: str, now: datetime, operator: str) -> list[Entry
 
 def _queries(card: str, text: str, now: datetime, done: str) -> dict[str, dict[str, str]]:
     at = {second: (now - timedelta(seconds=second)).isoformat() for second in (2, 3, 4)}
-    filters = {
-        "status": "active",
-        "batch": "",
-        "no_batch": "",
-        "note": "",
-        "q": "",
-        "expires": "",
-        "expires_from": "",
-        "size": "50",
-    }
+    filters = dict.fromkeys((*CARD_FIELDS, "after", "before"), "") | {"status": "active", "size": "50"}
     return {
         "/admin/login": {"next": "/admin/cards"},
         "/admin/": {"stamp": ""},
         "/admin/sharing": {"stamp": ""},
-        "/admin/journal": {
-            **dict.fromkeys(("kind", "card", "hardware", "address", "function", "actor", "reference"), ""),
-            **dict.fromkeys(("since", "until", "after", "before"), ""),
-        },
+        "/admin/journal": dict.fromkeys((*JOURNAL_FIELDS, "after", "before"), ""),
         "/admin/journal/export": {},
         "/admin/usage": {"function": "", "day": "", "after": ""},
         "/admin/account": {"done": "password"},
         "/admin/operators": {"done": "role"},
         "/admin/operator": {"name": text[:64]},
         "/admin/token": {"name": text[:64]},
-        "/admin/cards": {**filters, "expires_before": "", "after": "", "before": ""},
+        "/admin/cards": filters,
         "/admin/cards/done": {"form": done, "back": "/admin/cards"},
         "/admin/cards/issue": dict.fromkeys(("validity", "validity_other", "count", "batch", "note"), ""),
         "/admin/cards/issued": {"at": at[2], "format": ""},
