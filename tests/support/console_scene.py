@@ -13,8 +13,7 @@ from app.console.visitor import Visitor
 from app.domain.codes import Code, EventKind
 from app.domain.operators import Role
 from app.services.bearer import digest
-from app.services.card_filter import CARD_FIELDS
-from app.services.journal_filter import JOURNAL_FIELDS
+from app.services.filters import CARD_FIELDS, JOURNAL_FIELDS
 from app.storage import journal
 from app.storage.database import Database
 from app.storage.journal import Entry
