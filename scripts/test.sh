@@ -171,11 +171,11 @@ tier_coverage() {
         " ($("$VENV_PYTHON" -m coverage report --format=total || true)%)"
 }
 
+# tier_mutation: prints the mutants that survived and are not listed, and the numbers.
 tier_mutation() {
-    local start=$SECONDS
-    CHECKS_PASSED=0 CHECKS_FAILED=0
-    check mutation "every mutant killed, or listed with a reason" "$VENV_PYTHON" -m tests.mutation
-    record mutation "$CHECKS_PASSED" "$CHECKS_FAILED" $((SECONDS - start))
+    local start=$SECONDS failed=0
+    "$VENV_PYTHON" -m tests.mutation || failed=1
+    record mutation $((1 - failed)) "$failed" $((SECONDS - start))
 }
 
 cd "$ROOT"

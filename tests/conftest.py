@@ -20,6 +20,8 @@ from app.storage.statements import PREPARED
 from trial.postgres import EmbeddedPostgres, install_binaries
 
 ROOT = Path(__file__).resolve().parent.parent
+TEMPLATE_URL = "TESTS_TEMPLATE_URL"
+"""The environment variable with the URL of a migrated database; tests/mutation sets it, since a cluster takes long."""
 START = datetime(2026, 3, 1, 12, 0, 0, 250_000, tzinfo=UTC)
 
 # No deadlines: an example takes as long as the machine is busy. Examples share fixtures on purpose.
@@ -49,12 +51,17 @@ class Clock:
         self.now += by
 
 
-@pytest.fixture(scope="session")
-def postgres_binaries() -> Path:
+def postgres_binaries_folder() -> Path:
     # PostgreSQL runs as an unprivileged user where we are root, so root's own home will not do.
     base = Path("/var/lib/kadun-tests") if os.getuid() == 0 else ROOT / ".trial"
-    install_binaries(base / "postgresql")
     return base / "postgresql"
+
+
+@pytest.fixture(scope="session")
+def postgres_binaries() -> Path:
+    folder = postgres_binaries_folder()
+    install_binaries(folder)
+    return folder
 
 
 @pytest.fixture(scope="session")
@@ -72,13 +79,27 @@ def postgres(postgres_binaries: Path, cluster_folder: Path) -> Iterator[Embedded
 
 
 @pytest.fixture(scope="session")
-def migrated_url(postgres: EmbeddedPostgres) -> str:
+def migrated_url(request: pytest.FixtureRequest) -> str:
+    if TEMPLATE_URL in os.environ:
+        return _copy_of(os.environ[TEMPLATE_URL])
+    postgres: EmbeddedPostgres = request.getfixturevalue("postgres")
     url = postgres.url()
     owner = Database(url, bulk=True)
     connect_to(owner)
     schema.migrate(owner, lambda _line: None)
     owner.close()
     return url
+
+
+def _copy_of(template_url: str) -> str:
+    """Copy a database for this process; the copy goes with its cluster."""
+    server, _, template = template_url.rpartition("/")
+    with contextlib.closing(psycopg2.connect(f"{server}/postgres")) as connection:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            cursor.execute(f"DROP DATABASE IF EXISTS copy_{os.getpid()}")
+            cursor.execute(f"CREATE DATABASE copy_{os.getpid()} TEMPLATE {template}")
+    return f"{server}/copy_{os.getpid()}"
 
 
 # Deleting a few rows takes a twentieth of the time of TRUNCATE. The locks wait, as TRUNCATE's do, for transactions that
