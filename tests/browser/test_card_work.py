@@ -25,8 +25,8 @@ def test_cards_are_issued_copied_and_downloaded(enter: Enter, look: Look) -> Non
     page.locator("[name=validity_other]").fill("45d")
     person.field("数量", "How many").fill("4")
     batch = f"双十二 {look}"
-    person.field("批次（可不填）", "Batch, if any").fill(batch)
-    person.field("备注（可不填）", "Note, if any").fill("微信")
+    person.field("批次（可不填）", "Batch (optional)").fill(batch)
+    person.field("备注（可不填）", "Note (optional)").fill("微信")
     person.button("发卡", "Issue", page.locator("main")).dblclick()  # as some do; it is one order all the same
     person.is_headed("已发出 4 张", "Issued 4 cards")
     keys = page.locator("#keys").input_value().split("\n")
@@ -41,7 +41,7 @@ def test_cards_are_issued_copied_and_downloaded(enter: Enter, look: Look) -> Non
     assert [row["id"] for row in rows] == keys
     assert {(row["batch"], row["note"], row["validity_seconds"]) for row in rows} == {(batch, "微信", str(45 * 86_400))}
     person.follow("再发一批", "Issue more")
-    expect(person.field("批次（可不填）", "Batch, if any")).to_have_value(batch)
+    expect(person.field("批次（可不填）", "Batch (optional)")).to_have_value(batch)
     person.go(f"/admin/cards?batch={batch}")
     expect(person.rows).to_have_count(4)
 
@@ -52,11 +52,11 @@ def test_a_refused_issue_gives_the_reason_and_keeps_the_form(
     troubles.expect("status of 400")
     person = enter("/admin/cards/issue", look)
     person.page.locator("[name=validity_other]").fill("很久")
-    person.field("备注（可不填）", "Note, if any").fill("老王")
+    person.field("备注（可不填）", "Note (optional)").fill("老王")
     person.press("发卡", "Issue", person.page.locator("main"))
     expect(person.page.get_by_role("alert")).to_be_visible()
     expect(person.page.locator("[name=validity_other]")).to_have_value("很久")
-    expect(person.field("备注（可不填）", "Note, if any")).to_have_value("老王")
+    expect(person.field("备注（可不填）", "Note (optional)")).to_have_value("老王")
     reading(person.page, "issue-refused")
 
 

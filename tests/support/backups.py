@@ -97,7 +97,8 @@ class Backups:
             holder.stdin.flush()
             wait_for(lambda: self._sessions("mode = 'AccessExclusiveLock' AND granted"))
             backup = self.start("backup.sh")
-            wait_for(lambda: self._sessions("mode = 'AccessShareLock' AND NOT granted") or backup.poll() is not None)
+            is_waiting = "mode = 'AccessShareLock' AND NOT granted"
+            wait_for(lambda: self._sessions(is_waiting) or backup.poll() is not None, seconds=120)
             yield backup
         finally:
             holder.communicate("COMMIT;\n", timeout=30)
