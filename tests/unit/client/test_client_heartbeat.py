@@ -1,9 +1,10 @@
-"""The heartbeat: notices a card that is no longer good, and harms nothing."""
+"""The heartbeat: reports a card that is no longer valid, and never harms the program.
+
+Where the length of a pause matters, time is simulated: see `Timeline`.
+"""
 
 from __future__ import annotations
 
-import logging
-import queue
 import socket
 import subprocess
 import sys
@@ -19,28 +20,60 @@ from kadun import CardRejected, Client, Heartbeat, KadunError, ServerUnreachable
 from kadun.responses import Response
 from kadun.transport import HttpTransport
 
-from tests.support.client.fake_server import CARD, HARDWARE, NOW, FakeServer, pinned, problem, reject, setting
+from tests.support.client.fake_server import CARD, HARDWARE, NOW, FakeServer, Tweak, pinned, problem, reject, setting
 from tests.support.client.local_http import forged, serving
 
 MakeClient = Callable[..., Client]
-SOON = 10  # seconds within which whatever is awaited must come
+SOON = 60  # the limit for an awaited event, far above what a loaded machine needs
+INTERVAL = 300
 SOURCE = Path(kadun.__file__).parent.parent
 
 
-class Told:
-    """What a heartbeat called back with, for the test's own thread to wait for."""
+class Timeline(threading.Event):
+    """A heartbeat's stop signal on a simulated clock: each wait ends at once. After `beats` more it is set.
 
-    def __init__(self) -> None:
-        self.rejected: queue.Queue[CardRejected] = queue.Queue()
-        self.unreachable: queue.Queue[KadunError] = queue.Queue()
+    It also collects the errors that the heartbeat reports.
+    """
 
-    def callbacks(self) -> dict[str, Any]:
-        return {"on_rejected": self.rejected.put, "on_unreachable": self.unreachable.put}
+    def __init__(self, beats: int) -> None:
+        super().__init__()
+        self.beats = beats
+        self.now = 0.0
+        self.pauses: list[float] = []
+        self.rejected: list[CardRejected] = []
+        self.unreachable: list[KadunError] = []
+
+    def wait(self, timeout: float | None = None) -> bool:
+        if not self.is_set():
+            assert timeout is not None
+            self.pauses.append(timeout)
+            self.now += timeout
+            if len(self.pauses) > self.beats:
+                self.set()
+        return self.is_set()
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+Simulate = Callable[..., Timeline]
 
 
 @pytest.fixture
-def told() -> Told:
-    return Told()
+def simulate(monkeypatch: pytest.MonkeyPatch, client: Client) -> Simulate:
+    """Run a heartbeat on a simulated clock until it ends, or for a number of beats."""
+
+    def run(beats: int = 100, client: Client = client, **settings: Any) -> Timeline:
+        timeline = Timeline(beats)
+        callbacks = {"on_rejected": timeline.rejected.append, "on_unreachable": timeline.unreachable.append}
+        monkeypatch.setattr("kadun.heartbeat.time", timeline)
+        heartbeat = Heartbeat(client, **{"interval_seconds": INTERVAL, **callbacks, **settings})
+        heartbeat._stopped = timeline  # noqa: SLF001 - the only way to simulate its waits
+        heartbeat.start()
+        wait_until(lambda: not heartbeat.running and not threads())
+        return timeline
+
+    return run
 
 
 def wait_until(holds: Callable[[], object]) -> None:
@@ -54,6 +87,23 @@ def threads() -> list[str]:
     return [thread.name for thread in threading.enumerate() if thread.name == "kadun-heartbeat"]
 
 
+def run_program(server: FakeServer, body: str) -> tuple[int, bytes, bytes]:
+    """Run a program with a client of an unreachable server; return its exit status and output."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))  # taken, but not listening
+        url = f"http://127.0.0.1:{unused.getsockname()[1]}"
+        program = f"""
+import os, time
+from kadun import Client, Heartbeat
+client = Client({url!r}, {pinned(server.key)!r}, {CARD!r}, hardware={HARDWARE!r})
+{body}
+"""
+        command = [sys.executable, "-W", "error", "-c", program]
+        environment = {"PYTHONPATH": str(SOURCE), "NO_PROXY": "*"}
+        done = subprocess.run(command, env=environment, capture_output=True, timeout=SOON, check=False)
+    return done.returncode, done.stdout, done.stderr
+
+
 def test_it_asks_periodically_under_its_name(client: Client, server: FakeServer) -> None:
     with Heartbeat(client, interval_seconds=0.01):
         wait_until(lambda: len(server.requests) >= 3)
@@ -62,118 +112,108 @@ def test_it_asks_periodically_under_its_name(client: Client, server: FakeServer)
 
 
 @pytest.mark.parametrize("code", ["CARD_FROZEN", "CARD_EXPIRED", "CLIENT_MISMATCH", "CARD_NOT_FOUND"])
-def test_a_rejected_card_is_reported_once(code: str, client: Client, server: FakeServer, told: Told) -> None:
-    server.script = [server.genuine, server.genuine]
-    server.tweak = setting()
-    with Heartbeat(client, interval_seconds=0.01, **told.callbacks()) as heartbeat:
-        wait_until(lambda: len(server.requests) >= 2)
-        server.tweak = reject(code)
-        error = told.rejected.get(timeout=SOON)
-        assert (error.code, error.reference) == (code, "REF45678")
-        assert "参考号" in error.message
-        wait_until(lambda: not heartbeat.running)
-        asked = len(server.requests)
-        time.sleep(0.1)
-        assert len(server.requests) == asked
-    assert (told.rejected.qsize(), told.unreachable.qsize()) == (0, 0)
+def test_a_rejected_card_is_reported_once(code: str, server: FakeServer, simulate: Simulate) -> None:
+    server.script = [server.genuine, server.genuine, then(server, reject(code))]
+    timeline = simulate()
+    (error,) = timeline.rejected
+    assert (error.code, error.reference) == (code, "REF45678")
+    assert "参考号" in error.message
+    assert (len(server.requests), timeline.unreachable) == (3, [])
 
 
-def away(server: FakeServer, failure: object) -> None:
-    """From here on the server answers with nothing else."""
+def then(server: FakeServer, tweak: Tweak) -> Callable[[dict[str, Any]], Response]:
+    """Return a genuine answer with other claims, which the following answers have, too."""
+
+    def answer(request: dict[str, Any]) -> Response:
+        server.tweak = tweak
+        return server.genuine(request)
+
+    return answer
+
+
+def fail_from_now_on(server: FakeServer, failure: object) -> None:
     server.genuine = lambda _request: failure  # type: ignore[method-assign,assignment,return-value]
 
 
 FAILURES = {
     "no route": ServerUnreachable("no route"),
     "a page": Response(200, b"<html>sign in</html>"),
-    "come back in eleven days": Response(429, b"", retry_after="999999"),
+    "retry after eleven days": Response(429, b"", retry_after="999999"),
     "a refusal": problem(404, "NOT_FOUND"),
-    "a fault of ours": ZeroDivisionError("unforeseen"),
+    "an error of the SDK": ZeroDivisionError("unforeseen"),
 }
 
 
 @pytest.mark.parametrize("failure", FAILURES.values(), ids=FAILURES)
 @pytest.mark.parametrize("language", ["zh", "en"])
 def test_an_expiry_is_reported_even_if_the_server_is_blocked(
-    language: str, failure: object, make_client: MakeClient, server: FakeServer, told: Told
+    language: str, failure: object, make_client: MakeClient, server: FakeServer, simulate: Simulate
 ) -> None:
-    """By the server's own times, from its last yes; and not by anybody's clock."""
-    server.tweak = setting(card_expires_at=NOW + 1)
+    """The expiry is measured from the server's own times in its last verdict, not by this machine's wall clock."""
+    server.tweak = setting(card_expires_at=NOW + 600)
     client = make_client(language=language, clock=lambda: 0.0)
     verdict = client.open()
-    away(server, failure)
-    with Heartbeat(client, interval_seconds=0.05, verdict=verdict, **told.callbacks()) as heartbeat:
-        no = told.rejected.get(timeout=SOON)
-        assert (type(no), no.code, no.reference) == (CardRejected, "CARD_EXPIRED", "")
-        assert no.message == {"zh": "卡密已过期，请续费", "en": "This card has expired. Please renew it"}[language]
-        wait_until(lambda: not heartbeat.running and not threads())
-    assert told.rejected.empty()
+    fail_from_now_on(server, failure)
+    timeline = simulate(client=client, verdict=verdict)
+    (error,) = timeline.rejected
+    assert (type(error), error.code, error.reference) == (CardRejected, "CARD_EXPIRED", "")
+    assert error.message == {"zh": "卡密已过期，请续费", "en": "This card has expired. Please renew it"}[language]
+    assert 600 <= timeline.now <= 601
 
 
-def test_an_expiry_is_reported_before_the_first_regular_beat(client: Client, server: FakeServer, told: Told) -> None:
-    server.tweak = setting(card_expires_at=NOW + 1)
+def test_an_expiry_is_reported_before_the_first_regular_beat(
+    client: Client, server: FakeServer, simulate: Simulate
+) -> None:
+    server.tweak = setting(card_expires_at=NOW + 60)
     verdict = client.open()
-    away(server, ServerUnreachable("no route"))
-    with Heartbeat(client, interval_seconds=3600, verdict=verdict, **told.callbacks()):
-        assert told.rejected.get(timeout=SOON).reference == ""
-    assert told.unreachable.qsize() == 1
+    fail_from_now_on(server, ServerUnreachable("no route"))
+    timeline = simulate(verdict=verdict)
+    assert timeline.pauses == [61]
+    assert [error.reference for error in timeline.rejected] == [""]
+    assert len(timeline.unreachable) == 1
 
 
-@pytest.mark.parametrize("expires", [NOW + 3600, None])
+@pytest.mark.parametrize("expires", [NOW + 86_400, None])
 def test_a_valid_card_survives_every_outage(
-    expires: int | None, client: Client, server: FakeServer, told: Told
+    expires: int | None, client: Client, server: FakeServer, simulate: Simulate
 ) -> None:
     server.tweak = setting(card_expires_at=expires)
     verdict = client.open()
-    away(server, ServerUnreachable("no route"))
-    with Heartbeat(client, interval_seconds=0.01, verdict=verdict, **told.callbacks()) as heartbeat:
-        wait_until(lambda: told.unreachable.qsize() >= 5)
-        assert heartbeat.running
-    assert told.rejected.empty()
+    fail_from_now_on(server, ServerUnreachable("no route"))
+    timeline = simulate(beats=50, verdict=verdict)
+    assert (len(timeline.unreachable), timeline.rejected) == (50, [])
+    assert all(0.9 * 60 <= pause <= 60 for pause in timeline.pauses[1:])  # at most a minute after a failure
 
 
-def test_it_asks_at_the_moment_when_the_card_expires(client: Client, server: FakeServer, told: Told) -> None:
-    """Though the interval is an hour. The server's own times count, 2025 here, not this machine's."""
-    server.tweak = setting(card_expires_at=NOW + 1)
-    verdict = client.open()
-    server.tweak = reject("CARD_EXPIRED")
-    started = time.monotonic()
-    with Heartbeat(client, interval_seconds=3600, verdict=verdict, **told.callbacks()):
-        assert told.rejected.get(timeout=SOON).code == "CARD_EXPIRED"
-    assert time.monotonic() - started > 1.9  # not a moment too early, when the server would still say yes
+@pytest.mark.parametrize("learned_from", ["the opening", "a beat"])
+def test_it_asks_when_the_card_expires(
+    learned_from: str, client: Client, server: FakeServer, simulate: Simulate
+) -> None:
+    """Before the interval has passed, and a second after the expiry, or the server might still accept the card."""
+    server.script = [then(server, setting(card_expires_at=NOW + 60)), then(server, reject("CARD_EXPIRED"))]
+    verdict = client.open() if learned_from == "the opening" else None
+    timeline = simulate(verdict=verdict)
+    assert [error.code for error in timeline.rejected] == ["CARD_EXPIRED"]
+    assert timeline.pauses == ([61] if verdict else [0, 61])
     assert len(server.requests) == 2
 
 
-def test_an_expiry_is_learned_from_a_beat_too(client: Client, server: FakeServer, told: Told) -> None:
-    def last_yes(request: dict[str, Any]) -> Response:
-        server.tweak = setting(card_expires_at=NOW + 1)
-        answer = server.genuine(request)
-        server.tweak = reject("CARD_EXPIRED")
-        return answer
-
-    server.script = [last_yes]
-    with Heartbeat(client, interval_seconds=3600, **told.callbacks()):
-        assert told.rejected.get(timeout=SOON).code == "CARD_EXPIRED"
-
-
-def test_an_extended_card_stays_valid(client: Client, server: FakeServer, told: Told) -> None:
-    server.tweak = setting(card_expires_at=NOW + 1)
+def test_an_extended_card_stays_valid(client: Client, server: FakeServer, simulate: Simulate) -> None:
+    server.tweak = setting(card_expires_at=NOW + 60)
     verdict = client.open()
     server.tweak = setting(card_expires_at=None)
-    with Heartbeat(client, interval_seconds=3600, verdict=verdict, **told.callbacks()) as heartbeat:
-        wait_until(lambda: len(server.requests) == 2)
-        time.sleep(1.3)  # were the old expiry still in force, it would ask each second
-        assert heartbeat.running
-    assert len(server.requests) == 2
-    assert told.rejected.empty()
+    timeline = simulate(beats=5, verdict=verdict)
+    assert timeline.pauses[0] == 61
+    assert all(0.9 * INTERVAL <= pause <= INTERVAL for pause in timeline.pauses[1:])  # the old expiry is void
+    assert timeline.rejected == []
 
 
-def test_with_the_verdict_of_the_opening_the_first_beat_comes_after_the_interval(
-    client: Client, server: FakeServer
+def test_the_verdict_of_the_opening_replaces_the_first_beat(
+    client: Client, server: FakeServer, simulate: Simulate
 ) -> None:
-    with Heartbeat(client, interval_seconds=3600, verdict=client.open()):
-        time.sleep(0.1)
-        assert len(server.requests) == 1
+    (pause,) = simulate(beats=0, verdict=client.open()).pauses
+    assert 0.9 * INTERVAL <= pause <= INTERVAL
+    assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize(
@@ -185,107 +225,93 @@ def test_with_the_verdict_of_the_opening_the_first_beat_comes_after_the_interval
     ],
 )
 def test_a_network_outage_is_reported_and_survived(
-    failure: object, error: type[KadunError], client: Client, server: FakeServer, told: Told
+    failure: object, error: type[KadunError], server: FakeServer, simulate: Simulate
 ) -> None:
     server.script = [failure] * 3
-    with Heartbeat(client, interval_seconds=0.01, **told.callbacks()):
-        assert [type(told.unreachable.get(timeout=SOON)) for _ in range(3)] == [error] * 3
-        wait_until(lambda: len(server.requests) >= 5)
-        server.tweak = reject("CARD_FROZEN")
-        assert told.rejected.get(timeout=SOON).code == "CARD_FROZEN"
-    assert told.unreachable.empty()
+    timeline = simulate(beats=6)
+    assert [type(reported) for reported in timeline.unreachable] == [error] * 3
+    assert (len(server.requests), timeline.rejected) == (6, [])
 
 
-def test_retry_after_delays_the_next_beat(client: Client, server: FakeServer, told: Told) -> None:
-    server.script = [Response(429, b"", retry_after="30")]
-    with Heartbeat(client, interval_seconds=0.01, **told.callbacks()):
-        failure = told.unreachable.get(timeout=SOON)
-        assert isinstance(failure, ServerUnreachable)
-        assert failure.retry_after == 30
-        time.sleep(0.2)
-    assert len(server.requests) == 1
+def test_retry_after_delays_the_next_beat(server: FakeServer, simulate: Simulate) -> None:
+    server.script = [Response(429, b"", retry_after="3000")]
+    timeline = simulate(beats=1)
+    (failure,) = timeline.unreachable
+    assert isinstance(failure, ServerUnreachable)
+    assert failure.retry_after == 3000
+    assert timeline.pauses == [0, 3000]
 
 
-def test_no_failure_reaches_the_program(client: Client, server: FakeServer, caplog: pytest.LogCaptureFixture) -> None:
-    """Callbacks that raise, and a transport that raises what no transport should."""
-
-    def burst(error: KadunError) -> None:
-        raise RuntimeError(type(error).__name__)
-
-    server.script = [ServerUnreachable("away"), ZeroDivisionError("a fault of ours")]
-    with caplog.at_level(logging.ERROR, logger="kadun"):
-        with Heartbeat(client, interval_seconds=0.01, on_rejected=burst, on_unreachable=burst) as heartbeat:
-            wait_until(lambda: len(server.requests) >= 4)
-            server.tweak = reject("CARD_FROZEN")
-            wait_until(lambda: not heartbeat.running)
-        wait_until(lambda: not threads())
-    logged = [record.exc_info[1] for record in caplog.records if record.exc_info]
-    assert [repr(error) for error in logged] == [
-        "RuntimeError('ServerUnreachable')",
-        "ZeroDivisionError('a fault of ours')",
-        "RuntimeError('CardRejected')",
-    ]
-
-
-@pytest.mark.parametrize("goodbye", [SystemExit("卡密失效"), KeyboardInterrupt(), GeneratorExit()])
-def test_a_callback_that_raises_system_exit_is_logged_and_the_heartbeat_continues(
-    goodbye: BaseException, client: Client, server: FakeServer, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    ("raised", "level"),
+    [
+        (RuntimeError("a fault of the program"), "ERROR"),
+        (SystemExit("卡密失效"), "WARNING"),
+        (KeyboardInterrupt(), "WARNING"),
+        (GeneratorExit(), "WARNING"),
+    ],
+)
+def test_an_exception_in_a_callback_is_logged_and_the_heartbeat_continues(
+    raised: BaseException, level: str, server: FakeServer, caplog: pytest.LogCaptureFixture, simulate: Simulate
 ) -> None:
-    def leave(_error: KadunError) -> None:
-        raise goodbye
+    def fail(_error: KadunError) -> None:
+        raise raised
 
-    server.script = [ServerUnreachable("away")]
-    with Heartbeat(client, interval_seconds=0.01, on_rejected=leave, on_unreachable=leave) as heartbeat:
-        wait_until(lambda: len(server.requests) >= 3)  # it went on after the first
-        server.tweak = reject("CARD_FROZEN")
-        wait_until(lambda: not heartbeat.running and not threads())
-    logged = [(record.name, record.levelname, record.exc_info[1]) for record in caplog.records if record.exc_info]
-    assert logged == [("kadun", "WARNING", goodbye)] * 2
+    server.script = [ServerUnreachable("no route"), server.genuine, then(server, reject("CARD_FROZEN"))]
+    simulate(on_rejected=fail, on_unreachable=fail)
+    assert len(server.requests) == 3
+    assert logged(caplog) == [("kadun", level, raised)] * 2
 
 
-def test_a_callback_may_end_the_program_as_the_documentation_says(server: FakeServer) -> None:
-    program = f"""
-import os, time
-from kadun import Client, Heartbeat
-client = Client("http://127.0.0.1:1", {pinned(server.key)!r}, {CARD!r}, hardware={HARDWARE!r})
-Heartbeat(client, interval_seconds=0.01, on_unreachable=lambda error: os._exit(7)).start()
-time.sleep(60)
-"""
-    environment = {"PYTHONPATH": str(SOURCE), "NO_PROXY": "*"}
-    done = subprocess.run(
-        [sys.executable, "-c", program], env=environment, capture_output=True, timeout=50, check=False
-    )
-    assert (done.returncode, done.stdout, done.stderr) == (7, b"", b"")
+def logged(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str, BaseException | None]]:
+    return [(record.name, record.levelname, record.exc_info[1]) for record in caplog.records if record.exc_info]
 
 
-def test_it_works_without_callbacks(client: Client, server: FakeServer) -> None:
-    server.script = [ServerUnreachable("away")]
-    with Heartbeat(client, interval_seconds=0.01) as heartbeat:
-        wait_until(lambda: len(server.requests) >= 2)
-        server.tweak = reject("CARD_FROZEN")
-        wait_until(lambda: not heartbeat.running)
+def test_an_error_of_the_sdk_is_logged_and_the_heartbeat_continues(
+    server: FakeServer, caplog: pytest.LogCaptureFixture, simulate: Simulate
+) -> None:
+    failure = ZeroDivisionError("unforeseen")
+    server.script = [failure]
+    timeline = simulate(beats=3)
+    assert len(server.requests) == 3
+    assert (timeline.rejected, timeline.unreachable) == ([], [])
+    assert logged(caplog) == [("kadun", "ERROR", failure)]
+
+
+def test_it_works_without_callbacks(server: FakeServer, simulate: Simulate) -> None:
+    server.script = [ServerUnreachable("no route"), then(server, reject("CARD_FROZEN"))]
+    simulate(on_rejected=None, on_unreachable=None)
+    assert len(server.requests) == 2
 
 
 def test_it_stops_at_once_however_long_the_interval(client: Client, server: FakeServer) -> None:
     with Heartbeat(client, interval_seconds=3600) as heartbeat:
         wait_until(lambda: server.requests)
     assert not heartbeat.running
-    wait_until(lambda: not threads())  # an hour long, were the interval waited for
+    wait_until(lambda: not threads())
 
 
-def test_it_stops_at_once_during_a_beat_and_calls_no_callback_afterwards(make_client: MakeClient, told: Told) -> None:
-    with serving(lambda handler, _body: handler.server.released.wait()) as local:  # type: ignore[arg-type]
-        client = make_client(transport=HttpTransport(local.url, timeout_seconds=3))
-        with Heartbeat(client, interval_seconds=0.01, **told.callbacks()):
-            wait_until(lambda: local.seen)
-        assert threads()  # the beat still hangs: nobody has waited for it
-        wait_until(lambda: not threads())
-    assert told.unreachable.empty()
+def test_it_stops_at_once_during_a_beat_and_calls_no_callback_afterwards(client: Client, server: FakeServer) -> None:
+    asked, released = threading.Event(), threading.Event()
+    reported: list[KadunError] = []
+
+    def hang(_request: dict[str, Any]) -> ServerUnreachable:
+        asked.set()
+        released.wait()
+        return ServerUnreachable("no route")
+
+    server.script = [hang]
+    with Heartbeat(client, on_unreachable=reported.append):
+        assert asked.wait(SOON)
+    assert threads()  # the beat still hangs, and `stop` did not wait for it
+    released.set()
+    wait_until(lambda: not threads())
+    assert (reported, len(server.requests)) == ([], 1)
 
 
 def test_it_may_be_stopped_from_its_own_callback(client: Client, server: FakeServer) -> None:
     beats: list[KadunError] = []
-    server.script = [ServerUnreachable("away")] * 9
+    server.script = [ServerUnreachable("no route")] * 9
 
     def give_up(error: KadunError) -> None:
         beats.append(error)
@@ -328,18 +354,25 @@ def test_the_program_may_use_the_client_at_the_same_time(make_client: MakeClient
             assert all(client.open().accepted and client.report("导出报表").accepted for _ in range(10))
 
 
-def test_a_running_heartbeat_does_not_keep_the_program_alive(server: FakeServer) -> None:
-    """Nothing keeps it alive and nothing is printed, though the server is away."""
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        program = f"""
-import time
-from kadun import Client, Heartbeat
-client = Client("http://127.0.0.1:{unused.getsockname()[1]}", {pinned(server.key)!r}, {CARD!r}, hardware={HARDWARE!r})
-Heartbeat(client, interval_seconds=0.001, on_unreachable=lambda error: 1 / 0).start()
-time.sleep(1)
+def test_a_callback_may_end_the_program_as_the_documentation_says(server: FakeServer) -> None:
+    body = f"""
+Heartbeat(client, interval_seconds=0.01, on_unreachable=lambda error: os._exit(7)).start()
+time.sleep({SOON})
 """
-        environment = {"PYTHONPATH": str(SOURCE), "NO_PROXY": "*"}
-        command = [sys.executable, "-W", "error", "-c", program]
-        done = subprocess.run(command, env=environment, capture_output=True, timeout=30, check=False)
-    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    assert run_program(server, body) == (7, b"", b"")
+
+
+def test_a_running_heartbeat_does_not_keep_the_program_alive_and_prints_nothing(server: FakeServer) -> None:
+    body = f"""
+import threading
+failed = threading.Event()
+
+def fail(error):
+    failed.set()
+    1 / 0
+
+heartbeat = Heartbeat(client, interval_seconds=0.001, on_unreachable=fail)
+heartbeat.start()
+assert failed.wait({SOON}) and heartbeat.running
+"""
+    assert run_program(server, body) == (0, b"", b"")
