@@ -11,6 +11,7 @@ from kadun.transport import HttpTransport
 from tests.support.client.fake_server import CARD, HARDWARE, NOW, FakeServer, SigningKey, pinned
 from tests.support.client.file_server import NAME, FileServer
 from tests.support.client.local_http import LocalServer, serving
+from tests.support.client.timing import LONG_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 @pytest.fixture(autouse=True)
 def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("NO_PROXY", "*")
 
 
@@ -98,7 +101,7 @@ def local(files: FileServer) -> Iterator[LocalServer]:
 
 @pytest.fixture
 def downloader(local: LocalServer, make_client: Callable[..., Client]) -> Client:
-    return make_client(transport=HttpTransport(local.url, timeout_seconds=1))
+    return make_client(transport=HttpTransport(local.url, timeout_seconds=LONG_SECONDS))
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +23,7 @@ from kadun.transport import HttpTransport
 
 from tests.support.client.fake_server import OPEN, FakeServer, SigningKey, problem, reject, setting
 from tests.support.client.local_http import Handler, forged, serving
+from tests.support.client.ports import closed_port
 
 if TYPE_CHECKING:
     from kadun.responses import Response
@@ -247,9 +247,8 @@ def test_a_function_whose_verdict_has_a_key_that_cannot_be_fetched_has_run(
     make_client: MakeClient, server: FakeServer, pauses: list[float]
 ) -> None:
     server.key = SigningKey()  # rotated since the last start
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))  # taken, but not listening
-        client = make_client(transport=Keyless(server, f"http://127.0.0.1:{unused.getsockname()[1]}"))
+    with closed_port() as address:
+        client = make_client(transport=Keyless(server, f"http://{address}"))
         with pytest.raises(ServerUnreachable, match="ConnectionRefused") as caught:
             client.execute(FUNCTION, {})
     assert (len(server.requests), len(pauses)) == (1, 2)
@@ -268,9 +267,8 @@ class LateServer:
 
 def test_a_failed_connection_is_retried(make_client: MakeClient, server: FakeServer, pauses: list[float]) -> None:
     server.tweak = setting(result="ran")
-    with socket.socket() as unused, serving(forged(server)) as local:
-        unused.bind(("127.0.0.1", 0))  # taken, but not listening
-        dead = f"http://127.0.0.1:{unused.getsockname()[1]}"
+    with closed_port() as address, serving(forged(server)) as local:
+        dead = f"http://{address}"
         client = make_client(transport=LateServer(dead, local.url, refusals=2))
         assert client.execute(FUNCTION, {}) == "ran"
         assert (len(pauses), len(local.seen)) == (2, 1)

@@ -9,9 +9,7 @@ from __future__ import annotations
 import queue
 import socket
 import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -29,92 +27,55 @@ from tests.support.client.fake_server import (
     verdict_response,
 )
 from tests.support.client.local_http import Handler, forged, serving
+from tests.support.client.ports import closed_port, deaf_port, hanging_up_port, silent_port
+from tests.support.client.timing import LONG_SECONDS, STALLED, StalledQueue
 
 if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
     from pathlib import Path
 
-LONG_SECONDS = 120.0
+    from tests.support.client.local_http import Respond
+
 SHORT_SECONDS = 0.1  # for the port where no connection is established
 TIMED_OUT = "no answer within"
-STALLED = threading.Event()
-Serve = Callable[[Handler, bytes], None]
+Ending = Callable[[Handler], object]
 
 
-class StalledQueue(queue.Queue[Any]):
-    """Where a transport waits for its thread: the timeout passes once the server has stalled."""
+def send(raw: bytes, then: Ending = lambda _handler: None) -> Respond:
+    """Send exactly these bytes; then close the connection, unless `then` does something else before."""
 
-    def __init__(self, maxsize: int = 0) -> None:
-        super().__init__(maxsize)
-        STALLED.clear()
-
-    def get(self, block: bool = True, timeout: float | None = None) -> Any:  # noqa: FBT001, FBT002 - the original's
-        deadline = time.monotonic() + (timeout or 0)
-        while time.monotonic() < deadline:
-            try:
-                return super().get(block, 0.005)
-            except queue.Empty:
-                if STALLED.is_set():
-                    raise
-        raise queue.Empty
-
-
-@pytest.fixture(autouse=True)
-def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "no_proxy"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("NO_PROXY", "*")
-
-
-def say(raw: bytes) -> Serve:
-    """Send exactly these bytes, and close."""
-    return lambda handler, _body: handler.wfile.write(raw) and None
-
-
-def then_wait(raw: bytes) -> Serve:
     def respond(handler: Handler, _body: bytes) -> None:
         handler.wfile.write(raw)
-        STALLED.set()
-        handler.server.released.wait()
+        then(handler)
 
     return respond
 
 
-def then_repeat(raw: bytes, piece: bytes, pause_seconds: float = 0.0) -> Serve:
+def stall(handler: Handler) -> None:
+    STALLED.set()
+    handler.server.released.wait()
+
+
+def repeat(piece: bytes, pause_seconds: float = 0.0) -> Ending:
     """Send a piece again and again; the server counts as stalled after a few."""
 
-    def respond(handler: Handler, _body: bytes) -> None:
-        handler.wfile.write(raw)
+    def ending(handler: Handler) -> None:
         for _ in range(5):
             handler.wfile.write(piece)
         STALLED.set()
         while not handler.server.released.wait(pause_seconds):
             handler.wfile.write(piece)
 
-    return respond
+    return ending
 
 
-def then_drip(raw: bytes, drop: bytes) -> Serve:
-    return then_repeat(raw, drop, 0.02)
+def drip(drop: bytes) -> Ending:
+    return repeat(drop, 0.02)
 
 
-def then_reset(raw: bytes) -> Serve:
-    def respond(handler: Handler, _body: bytes) -> None:
-        handler.wfile.write(raw)
-        handler.reset()
-
-    return respond
-
-
-def then_half_close(raw: bytes) -> Serve:
+def half_close(handler: Handler) -> None:
     """Send no more, but keep the connection."""
-
-    def respond(handler: Handler, _body: bytes) -> None:
-        handler.wfile.write(raw)
-        handler.connection.shutdown(socket.SHUT_WR)
-        handler.server.released.wait()
-
-    return respond
+    handler.connection.shutdown(socket.SHUT_WR)
+    handler.server.released.wait()
 
 
 OK = b"HTTP/1.1 200 OK\r\n"
@@ -122,56 +83,56 @@ LONG = OK + b"Content-Length: 100000\r\n\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
 UNREACHABLE, UNTRUSTED = ServerUnreachable, UntrustedAnswer
 
-FAULTS: dict[str, tuple[Serve, type[KadunError]]] = {
-    "slow: no byte": (then_wait(b""), UNREACHABLE),
-    "slow: after the status": (then_wait(OK), UNREACHABLE),
-    "slow: after the headers": (then_wait(LONG), UNREACHABLE),
-    "slow: during the body": (then_wait(LONG + b'{"token": "'), UNREACHABLE),
-    "slow: during a chunk": (then_wait(CHUNKED + b"ff\r\nabc"), UNREACHABLE),
-    "drip: the status": (then_drip(b"", b"H"), UNREACHABLE),
-    "drip: headers": (then_drip(OK, b"X-More: 1\r\n"), UNREACHABLE),
-    "drip: one header": (then_drip(OK + b"X-Long: ", b"x"), UNREACHABLE),
-    "drip: the body": (then_drip(LONG, b" "), UNREACHABLE),
-    "drip: chunks": (then_drip(CHUNKED, b"1\r\n \r\n"), UNREACHABLE),
-    "drip: the length of a chunk": (then_drip(CHUNKED, b"0"), UNREACHABLE),
-    "drip: 100 Continue": (then_drip(b"", b"HTTP/1.1 100 Continue\r\n\r\n"), UNREACHABLE),
-    "flood: 100 Continue": (then_repeat(b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 100), UNREACHABLE),
-    "flood: headers": (then_repeat(OK, b"X-More: 1\r\n" * 100), UNREACHABLE),
-    "flood: one header": (then_repeat(OK + b"X-Long: ", b"x" * 1000), UNREACHABLE),
-    "reset: immediately": (then_reset(b""), UNREACHABLE),
-    "reset: after the status": (then_reset(OK), UNREACHABLE),
-    "reset: during the body": (then_reset(LONG + b"{"), UNREACHABLE),
-    "closed: immediately": (say(b""), UNREACHABLE),
-    "closed: during the headers": (say(OK + b"Content-Le"), UNREACHABLE),
-    "closed: during the body": (say(LONG + b"{"), UNREACHABLE),
-    "closed: during a chunk": (say(CHUNKED + b"ff\r\nabc"), UNREACHABLE),
-    "half-closed: immediately": (then_half_close(b""), UNREACHABLE),
-    "half-closed: during the headers": (then_half_close(OK + b"Content-Le"), UNREACHABLE),
-    "half-closed: during the body": (then_half_close(LONG + b"{"), UNREACHABLE),
-    "half-closed: a whole answer without a length": (then_half_close(OK + b"\r\n<html>"), UNTRUSTED),
-    "garbage: not HTTP": (say(b"220 mail.example.com ESMTP\r\n"), UNREACHABLE),
-    "garbage: bytes": (say(bytes(range(256)) * 300), UNREACHABLE),
-    "garbage: a TLS alert": (say(b"\x15\x03\x01\x00\x02\x02\x50"), UNREACHABLE),
-    "garbage: a status that is invalid": (say(b"HTTP/1.1 banana\r\n\r\n"), UNREACHABLE),
-    "garbage: HTTP of an unknown version": (say(b"HTTP/9.9 200 OK\r\n\r\n"), UNREACHABLE),
-    "garbage: chunks that are invalid": (say(CHUNKED + b"what?\r\n"), UNREACHABLE),
-    "garbage: a length below zero": (say(OK + b"Content-Length: -5\r\n\r\n{}"), UNTRUSTED),
-    "garbage: two lengths": (say(OK + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}"), UNREACHABLE),
-    "garbage: a page": (say(OK + b"\r\n<!doctype html><title>Sign in</title>"), UNTRUSTED),
-    "garbage: no body": (say(OK + b"Content-Length: 0\r\n\r\n"), UNTRUSTED),
-    "garbage: 204": (say(b"HTTP/1.1 204 No Content\r\n\r\n"), UNTRUSTED),
-    "garbage: 304": (say(b"HTTP/1.1 304 Not Modified\r\n\r\n"), UNTRUSTED),
-    "garbage: 404 of another server": (say(b"HTTP/1.1 404 Not Found\r\n\r\n<html>"), UNTRUSTED),
-    "garbage: a redirect": (say(b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\n\r\n"), UNTRUSTED),
-    "garbage: 511 sign in": (say(b"HTTP/1.1 511 Network Authentication Required\r\n\r\n<html>"), UNREACHABLE),
-    "garbage: JSON that is not an object": (say(OK + b"\r\n[1, 2]"), UNTRUSTED),
-    "garbage: deep JSON": (say(OK + b"\r\n" + b"[" * 200_000), UNTRUSTED),
-    "garbage: a token that is invalid": (say(OK + b'\r\n{"token": "a.b.c"}'), UNTRUSTED),
-    "garbage: a token that is not text": (say(OK + b'\r\n{"token": 7}'), UNTRUSTED),
-    "busy: 429": (say(b"HTTP/1.1 429 Too Many Requests\r\n\r\n"), UNREACHABLE),
-    "busy: 502": (say(b"HTTP/1.1 502 Bad Gateway\r\n\r\n"), UNREACHABLE),
-    "busy: 503 for an hour": (say(b"HTTP/1.1 503 Unavailable\r\nRetry-After: 3600\r\n\r\n"), UNREACHABLE),
-    "broken: 500": (say(b"HTTP/1.1 500 Internal Server Error\r\n\r\n"), UNREACHABLE),
+FAULTS: dict[str, tuple[Respond, type[KadunError]]] = {
+    "slow: no byte": (send(b"", stall), UNREACHABLE),
+    "slow: after the status": (send(OK, stall), UNREACHABLE),
+    "slow: after the headers": (send(LONG, stall), UNREACHABLE),
+    "slow: during the body": (send(LONG + b'{"token": "', stall), UNREACHABLE),
+    "slow: during a chunk": (send(CHUNKED + b"ff\r\nabc", stall), UNREACHABLE),
+    "drip: the status": (send(b"", drip(b"H")), UNREACHABLE),
+    "drip: headers": (send(OK, drip(b"X-More: 1\r\n")), UNREACHABLE),
+    "drip: one header": (send(OK + b"X-Long: ", drip(b"x")), UNREACHABLE),
+    "drip: the body": (send(LONG, drip(b" ")), UNREACHABLE),
+    "drip: chunks": (send(CHUNKED, drip(b"1\r\n \r\n")), UNREACHABLE),
+    "drip: the length of a chunk": (send(CHUNKED, drip(b"0")), UNREACHABLE),
+    "drip: 100 Continue": (send(b"", drip(b"HTTP/1.1 100 Continue\r\n\r\n")), UNREACHABLE),
+    "flood: 100 Continue": (send(b"", repeat(b"HTTP/1.1 100 Continue\r\n\r\n" * 100)), UNREACHABLE),
+    "flood: headers": (send(OK, repeat(b"X-More: 1\r\n" * 100)), UNREACHABLE),
+    "flood: one header": (send(OK + b"X-Long: ", repeat(b"x" * 1000)), UNREACHABLE),
+    "reset: immediately": (send(b"", Handler.reset), UNREACHABLE),
+    "reset: after the status": (send(OK, Handler.reset), UNREACHABLE),
+    "reset: during the body": (send(LONG + b"{", Handler.reset), UNREACHABLE),
+    "closed: immediately": (send(b""), UNREACHABLE),
+    "closed: during the headers": (send(OK + b"Content-Le"), UNREACHABLE),
+    "closed: during the body": (send(LONG + b"{"), UNREACHABLE),
+    "closed: during a chunk": (send(CHUNKED + b"ff\r\nabc"), UNREACHABLE),
+    "half-closed: immediately": (send(b"", half_close), UNREACHABLE),
+    "half-closed: during the headers": (send(OK + b"Content-Le", half_close), UNREACHABLE),
+    "half-closed: during the body": (send(LONG + b"{", half_close), UNREACHABLE),
+    "half-closed: a whole answer without a length": (send(OK + b"\r\n<html>", half_close), UNTRUSTED),
+    "garbage: not HTTP": (send(b"220 mail.example.com ESMTP\r\n"), UNREACHABLE),
+    "garbage: bytes": (send(bytes(range(256)) * 300), UNREACHABLE),
+    "garbage: a TLS alert": (send(b"\x15\x03\x01\x00\x02\x02\x50"), UNREACHABLE),
+    "garbage: a status that is invalid": (send(b"HTTP/1.1 banana\r\n\r\n"), UNREACHABLE),
+    "garbage: HTTP of an unknown version": (send(b"HTTP/9.9 200 OK\r\n\r\n"), UNREACHABLE),
+    "garbage: chunks that are invalid": (send(CHUNKED + b"what?\r\n"), UNREACHABLE),
+    "garbage: a length below zero": (send(OK + b"Content-Length: -5\r\n\r\n{}"), UNTRUSTED),
+    "garbage: two lengths": (send(OK + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}"), UNREACHABLE),
+    "garbage: a page": (send(OK + b"\r\n<!doctype html><title>Sign in</title>"), UNTRUSTED),
+    "garbage: no body": (send(OK + b"Content-Length: 0\r\n\r\n"), UNTRUSTED),
+    "garbage: 204": (send(b"HTTP/1.1 204 No Content\r\n\r\n"), UNTRUSTED),
+    "garbage: 304": (send(b"HTTP/1.1 304 Not Modified\r\n\r\n"), UNTRUSTED),
+    "garbage: 404 of another server": (send(b"HTTP/1.1 404 Not Found\r\n\r\n<html>"), UNTRUSTED),
+    "garbage: a redirect": (send(b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\n\r\n"), UNTRUSTED),
+    "garbage: 511 sign in": (send(b"HTTP/1.1 511 Network Authentication Required\r\n\r\n<html>"), UNREACHABLE),
+    "garbage: JSON that is not an object": (send(OK + b"\r\n[1, 2]"), UNTRUSTED),
+    "garbage: deep JSON": (send(OK + b"\r\n" + b"[" * 200_000), UNTRUSTED),
+    "garbage: a token that is invalid": (send(OK + b'\r\n{"token": "a.b.c"}'), UNTRUSTED),
+    "garbage: a token that is not text": (send(OK + b'\r\n{"token": 7}'), UNTRUSTED),
+    "busy: 429": (send(b"HTTP/1.1 429 Too Many Requests\r\n\r\n"), UNREACHABLE),
+    "busy: 502": (send(b"HTTP/1.1 502 Bad Gateway\r\n\r\n"), UNREACHABLE),
+    "busy: 503 for an hour": (send(b"HTTP/1.1 503 Unavailable\r\nRetry-After: 3600\r\n\r\n"), UNREACHABLE),
+    "broken: 500": (send(b"HTTP/1.1 500 Internal Server Error\r\n\r\n"), UNREACHABLE),
 }
 
 
@@ -241,81 +202,6 @@ def test_a_faulty_file_server_leaves_the_target_unchanged(
     assert target.read_bytes() == b"old"
 
 
-@pytest.mark.parametrize("respond", [then_wait(b""), then_drip(LONG, b" "), then_drip(OK, b"X-More: 1\r\n")])
-def test_a_call_ends_by_its_timeout(respond: Serve, signing_key: SigningKey) -> None:
-    """With real timeouts; the upper limit is for a machine that is busy with other things."""
-    started = time.monotonic()
-    with serving(respond) as local, pytest.raises(ServerUnreachable, match=TIMED_OUT):
-        client_for(local.url, signing_key, timeout_seconds=0.3, retry_policy=RetryPolicy(tries=1)).open()
-    assert 0.3 <= time.monotonic() - started < LONG_SECONDS / 2
-
-
-@contextmanager
-def deaf_port() -> Iterator[str]:
-    """A port with a full backlog: no connection is established, as behind a firewall that drops packets."""
-    with ExitStack() as stack:
-        listener = stack.enter_context(closing(socket.socket()))
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(0)
-        for _ in range(4):
-            caller = stack.enter_context(closing(socket.socket()))
-            caller.setblocking(False)  # noqa: FBT003 - the standard library's own signature
-            caller.connect_ex(listener.getsockname())
-        yield f"127.0.0.1:{listener.getsockname()[1]}"
-
-
-@contextmanager
-def closed_port() -> Iterator[str]:
-    with closing(socket.socket()) as unused:
-        unused.bind(("127.0.0.1", 0))  # taken, but not listening
-        yield f"127.0.0.1:{unused.getsockname()[1]}"
-
-
-@contextmanager
-def accepting_port(handle: Callable[[socket.socket, ExitStack], None]) -> Iterator[str]:
-    """A port that hands each connection to `handle`; what that leaves open is closed at the end."""
-    with ExitStack() as stack, closing(socket.create_server(("127.0.0.1", 0), backlog=64)) as listener:
-
-        def serve() -> None:
-            while True:
-                try:
-                    connection, _address = listener.accept()
-                except OSError:
-                    return
-                handle(connection, stack)
-
-        thread = threading.Thread(target=serve)
-        thread.start()
-        try:
-            yield f"127.0.0.1:{listener.getsockname()[1]}"
-        finally:
-            listener.shutdown(socket.SHUT_RDWR)
-            thread.join()
-
-
-def silent_port() -> AbstractContextManager[str]:
-    """A port that reads the first bytes and sends nothing, so that no TLS handshake completes."""
-
-    def handle(connection: socket.socket, stack: ExitStack) -> None:
-        stack.enter_context(connection)
-        connection.recv(1, socket.MSG_PEEK)
-        STALLED.set()
-
-    return accepting_port(handle)
-
-
-def hanging_up_port(received: list[bytes] | None = None) -> AbstractContextManager[str]:
-    """A port that closes each connection after the first bytes."""
-
-    def handle(connection: socket.socket, _stack: ExitStack) -> None:
-        with connection:
-            first = connection.recv(100_000)
-            if received is not None:
-                received.append(first)
-
-    return accepting_port(handle)
-
-
 @pytest.mark.parametrize("call", ["open", "report", "execute", "download"])
 @pytest.mark.parametrize("scheme", ["http", "https"])
 @pytest.mark.parametrize("port", [deaf_port, closed_port, silent_port, hanging_up_port])
@@ -344,11 +230,6 @@ def test_a_connection_closed_during_the_tls_handshake_is_retried(signing_key: Si
     assert len(heard) == 3
 
 
-def test_an_unknown_name_is_unreachable(signing_key: SigningKey) -> None:
-    with pytest.raises(ServerUnreachable):
-        client_for("https://card.invalid", signing_key).open()
-
-
 def test_a_heartbeat_survives_every_fault(server: FakeServer) -> None:
     """One server with all faults in turn; the heartbeat continues, and reports each."""
     faults = [respond for name, (respond, _error) in FAULTS.items() if not stalls(name)]
@@ -370,21 +251,6 @@ def test_a_heartbeat_survives_every_fault(server: FakeServer) -> None:
     assert len(told) >= len(faults) - 1
 
 
-def test_a_retry_after_header_is_respected(server: FakeServer) -> None:
-    pauses: list[float] = []
-
-    def respond(handler: Handler, body: bytes) -> None:
-        if len(handler.server.seen) == 1:
-            handler.send(503, b'{"code": "UNAVAILABLE"}', Retry_After="3", Content_Type="application/problem+json")
-        else:
-            forged(server)(handler, body)
-
-    with serving(respond) as local:
-        assert client_for(local.url, server.key, retry_policy=RetryPolicy(sleep=pauses.append)).open().accepted
-    (pause,) = pauses
-    assert 3 < pause <= 3.5
-
-
 @pytest.mark.parametrize("status", [200, 403, 429, 502, 503, 504])
 def test_a_response_with_a_valid_token_is_final_whatever_its_status(status: int, server: FakeServer) -> None:
     def respond(handler: Handler, body: bytes) -> None:
@@ -393,41 +259,3 @@ def test_a_response_with_a_valid_token_is_final_whatever_its_status(status: int,
     with serving(respond) as local:
         assert client_for(local.url, server.key).open().accepted
     assert len(local.seen) == 1
-
-
-def test_the_systems_proxy_is_used(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("NO_PROXY")
-    with serving(forged(server)) as proxy:
-        monkeypatch.setenv("http_proxy", proxy.url)
-        assert client_for("http://card.invalid", server.key).open().accepted
-    assert [path for _method, path, _headers, _body in proxy.seen] == ["http://card.invalid/v1/verify"]
-
-
-@pytest.mark.parametrize(
-    ("base_url", "answer"),
-    [
-        ("http://card.invalid", b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n<html>"),
-        ("https://card.invalid", b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n<html>"),
-        ("https://card.invalid", b"HTTP/1.1 502 Bad Gateway\r\n\r\n"),
-        ("https://card.invalid", b"HTTP/1.1 200 Connection established\r\n\r\nno TLS here"),
-        ("https://card.invalid", b""),
-    ],
-)
-def test_a_proxy_that_refuses_is_unreachable_or_untrusted(
-    base_url: str, answer: bytes, signing_key: SigningKey, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("NO_PROXY")
-    with serving(say(answer)) as proxy:
-        monkeypatch.setenv("http_proxy", proxy.url)
-        monkeypatch.setenv("https_proxy", proxy.url)
-        with pytest.raises((ServerUnreachable, UntrustedAnswer)):
-            client_for(base_url, signing_key).open()
-
-
-@pytest.mark.parametrize("proxy", ["http://127.0.0.1:1", "socks5://127.0.0.1:1", "nonsense://x", "http://", "::::"])
-def test_an_invalid_proxy_is_unreachable(proxy: str, signing_key: SigningKey, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("NO_PROXY")
-    monkeypatch.setenv("http_proxy", proxy)
-    with pytest.raises(ServerUnreachable) as caught:
-        client_for("http://card.invalid", signing_key).open()
-    assert caught.value.detail

@@ -1,0 +1,139 @@
+"""The heartbeat's thread: starts once, stops at once, and neither disturbs the program nor keeps it alive."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import kadun
+import pytest
+from kadun import Client, Heartbeat, KadunError, ServerUnreachable
+from kadun.transport import HttpTransport
+
+from tests.support.client.fake_server import CARD, HARDWARE, FakeServer, pinned
+from tests.support.client.local_http import forged, serving
+from tests.support.client.ports import closed_port
+from tests.support.client.timing import SOON_SECONDS, heartbeat_threads, wait_until
+
+MakeClient = Callable[..., Client]
+SOURCE = Path(kadun.__file__).parent.parent
+
+
+def test_it_asks_periodically_under_its_name(client: Client, server: FakeServer) -> None:
+    with Heartbeat(client, interval_seconds=0.01):
+        wait_until(lambda: len(server.requests) >= 3)
+    assert {request["function"] for request in server.requests} == {"心跳"}
+    assert len({request["nonce"] for request in server.requests}) == len(server.requests)
+
+
+def test_it_stops_at_once_however_long_the_interval(client: Client, server: FakeServer) -> None:
+    with Heartbeat(client, interval_seconds=3600) as heartbeat:
+        wait_until(lambda: server.requests)
+    assert not heartbeat.running
+    wait_until(lambda: not heartbeat_threads())
+
+
+def test_it_stops_at_once_during_a_beat_and_calls_no_callback_afterwards(client: Client, server: FakeServer) -> None:
+    asked, released = threading.Event(), threading.Event()
+    reported: list[KadunError] = []
+
+    def hang(_request: dict[str, Any]) -> ServerUnreachable:
+        asked.set()
+        released.wait()
+        return ServerUnreachable("no route")
+
+    server.script = [hang]
+    with Heartbeat(client, on_unreachable=reported.append):
+        assert asked.wait(SOON_SECONDS)
+    assert heartbeat_threads()  # the beat still hangs, and `stop` did not wait for it
+    released.set()
+    wait_until(lambda: not heartbeat_threads())
+    assert (reported, len(server.requests)) == ([], 1)
+
+
+def test_it_may_be_stopped_from_its_own_callback(client: Client, server: FakeServer) -> None:
+    beats: list[KadunError] = []
+    server.script = [ServerUnreachable("no route")] * 9
+
+    def give_up(error: KadunError) -> None:
+        beats.append(error)
+        heartbeat.stop()
+
+    heartbeat = Heartbeat(client, interval_seconds=0.01, on_unreachable=give_up)
+    heartbeat.start()
+    wait_until(lambda: not heartbeat.running and not heartbeat_threads())
+    assert len(beats) == 1
+
+
+def test_it_starts_once(client: Client) -> None:
+    heartbeat = Heartbeat(client, interval_seconds=3600)
+    assert not heartbeat.running
+    with heartbeat, pytest.raises(RuntimeError):
+        heartbeat.start()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"interval_seconds": 0},
+        {"interval_seconds": -1},
+        {"interval_seconds": float("nan")},
+        {"interval_seconds": float("inf")},
+        {"function": ""},
+        {"function": "x" * 65},
+        {"function": "打开程序"},
+    ],
+)
+def test_invalid_settings_are_refused(settings: dict[str, Any], client: Client) -> None:
+    with pytest.raises(ValueError, match=r"interval_seconds|function"):
+        Heartbeat(client, **settings)
+
+
+def test_the_program_may_use_the_client_at_the_same_time(make_client: MakeClient, server: FakeServer) -> None:
+    with serving(forged(server)) as local:
+        client = make_client(transport=HttpTransport(local.url))
+        with Heartbeat(client, interval_seconds=0.001):
+            assert all(client.open().accepted and client.report("导出报表").accepted for _ in range(10))
+
+
+def run_program(server: FakeServer, body: str) -> tuple[int, bytes, bytes]:
+    """Run a program with a client of an unreachable server; return its exit status and output."""
+    with closed_port() as address:
+        program = f"""
+import os, time
+from kadun import Client, Heartbeat
+client = Client("http://{address}", {pinned(server.key)!r}, {CARD!r}, hardware={HARDWARE!r})
+{body}
+"""
+        command = [sys.executable, "-W", "error", "-c", program]
+        environment = {"PYTHONPATH": str(SOURCE), "NO_PROXY": "*"}
+        done = subprocess.run(command, env=environment, capture_output=True, timeout=SOON_SECONDS, check=False)
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_a_callback_may_end_the_program_as_the_documentation_says(server: FakeServer) -> None:
+    body = f"""
+Heartbeat(client, interval_seconds=0.01, on_unreachable=lambda error: os._exit(7)).start()
+time.sleep({SOON_SECONDS})
+"""
+    assert run_program(server, body) == (7, b"", b"")
+
+
+def test_a_running_heartbeat_does_not_keep_the_program_alive_and_prints_nothing(server: FakeServer) -> None:
+    body = f"""
+import threading
+failed = threading.Event()
+
+def fail(error):
+    failed.set()
+    1 / 0
+
+heartbeat = Heartbeat(client, interval_seconds=0.001, on_unreachable=fail)
+heartbeat.start()
+assert failed.wait({SOON_SECONDS}) and heartbeat.running
+"""
+    assert run_program(server, body) == (0, b"", b"")
