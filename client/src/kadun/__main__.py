@@ -7,17 +7,16 @@ from __future__ import annotations
 
 import argparse
 import io
-import os
 import sys
-import tempfile
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 import pyrage
 
+from kadun import files
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -47,24 +46,8 @@ def seal(source: Path, target: Path, recipient: pyrage.x25519.Recipient) -> None
     Raises:
         OSError, pyrage.EncryptError: a file cannot be read or written.
     """
-    with source.open("rb") as plain, _replaced(target) as sealed:
+    with source.open("rb") as plain, files.replaced(target, mode=0o644) as sealed:  # customers receive this file
         pyrage.encrypt_io(plain, sealed, [recipient])
-
-
-@contextmanager
-def _replaced(target: Path) -> Iterator[BinaryIO]:
-    """Open a temporary file that replaces `target` if the block succeeds."""
-    handle, partial = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:64]}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        Path(partial).chmod(0o644)  # mkstemp's 600 is for secrets; customers receive this file
-        Path(partial).replace(target)
-    except BaseException:
-        Path(partial).unlink()
-        raise
 
 
 def _parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
+import tempfile
 import time
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Callable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 _SCANNERS_SECONDS = 1.0
 _LOCK_SECONDS = 3.0  # its holder writes one small file
@@ -23,6 +26,28 @@ def replace(source: Path, target: Path) -> None:
         OSError: it failed; both files are unchanged.
     """
     _insisting(lambda: source.replace(target))
+
+
+@contextmanager
+def replaced(target: Path, *, mode: int | None = None) -> Iterator[BinaryIO]:
+    """Open a temporary file that replaces `target` if the block succeeds; a crash leaves the old file or the new one.
+
+    Raises:
+        OSError: it cannot be written; `target` is unchanged.
+    """
+    handle, partial = tempfile.mkstemp(dir=target.parent, prefix=".new-")  # mode 0600
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        if mode is not None:
+            Path(partial).chmod(mode)
+        replace(Path(partial), target)
+    except BaseException:
+        with suppress(OSError):
+            Path(partial).unlink()
+        raise
 
 
 def remove(path: Path) -> None:
@@ -59,24 +84,32 @@ def locked(path: Path) -> Iterator[None]:
         return
     with file:  # closing it releases the lock
         deadline = time.monotonic() + _LOCK_SECONDS
-        while not _lock(file) and time.monotonic() < deadline:
+        while not lock(file) and time.monotonic() < deadline:
             time.sleep(_PAUSE_SECONDS)
         yield
 
 
-def _lock(file: BinaryIO) -> bool:
+def lock(file: BinaryIO, offset: int = 0) -> bool:
+    """Lock the file until it is closed, and return False if another program holds the lock.
+
+    Other failures are ignored: some network drives have no locks, and a single program needs none.
+
+    Args:
+        file: an open file.
+        offset: the locked byte on Windows, where a lock also prevents reading.
+    """
     try:
         if sys.platform == "win32":
             import msvcrt  # noqa: PLC0415 - Windows only
 
-            file.seek(0)
+            file.seek(offset)
             msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
         else:
             import fcntl  # noqa: PLC0415 - not on Windows
 
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
+    except OSError as failure:
+        return failure.errno not in (errno.EACCES, errno.EAGAIN, errno.EDEADLK)
     return True
 
 

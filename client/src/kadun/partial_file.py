@@ -141,7 +141,7 @@ class PartialFile:
             file.close()
 
     def _lock(self, file: BinaryIO) -> None:
-        if not _locked(file):
+        if not files.lock(file, offset=2**40):  # far beyond the content
             raise DownloadFailed("under_way", self._offer.name, self._offer.reference)
 
     def _recalled(self) -> bool:
@@ -181,23 +181,3 @@ def sha256_of(file: BinaryIO) -> str:
     while block := file.read(_BLOCK_BYTES):
         digest.update(block)
     return digest.hexdigest()
-
-
-def _locked(file: BinaryIO) -> bool:
-    """Lock the file until it is closed, and return False if another program holds the lock.
-
-    Other failures are ignored: some network drives have no locks, and a single program needs none.
-    """
-    try:
-        if sys.platform == "win32":
-            import msvcrt  # noqa: PLC0415 - Windows only
-
-            file.seek(2**40)  # far beyond the content: Windows' locks also prevent reading
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl  # noqa: PLC0415 - not on Windows
-
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as failure:
-        return failure.errno not in (errno.EACCES, errno.EAGAIN, errno.EDEADLK)
-    return True

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import secrets
-import tempfile
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -31,6 +29,7 @@ from kadun.errors import UntrustedAnswer
 from kadun.secret import Secret
 
 if TYPE_CHECKING:
+    import os
     from contextlib import AbstractContextManager
 
 _MAGIC = b"kadun state 2\n"
@@ -126,7 +125,8 @@ class StateStore:
         nonce = secrets.token_bytes(_NONCE_BYTES)
         blob = _MAGIC + nonce + self._cipher(hardware).encrypt(nonce, _plaintext(state), _MAGIC)
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _replace(self._path, blob)
+        with files.replaced(self._path) as file:
+            file.write(blob)
 
     def erase(self) -> None:
         """Remove the file, or at least its contents; ignore failures."""
@@ -160,21 +160,6 @@ def _platform_folder() -> Path | None:
     except RuntimeError:  # an account without a home; older releases return a relative path
         return None
     return folder if folder.is_absolute() else None
-
-
-def _replace(path: Path, blob: bytes) -> None:
-    """Write a temporary file and rename it, so that a crash or a full disk leaves the old file or the new one."""
-    handle, beside = tempfile.mkstemp(dir=path.parent, prefix=".new-")  # mode 0600
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(blob)
-            file.flush()
-            os.fsync(file.fileno())
-        files.replace(Path(beside), path)
-    except BaseException:
-        with suppress(OSError):
-            Path(beside).unlink()
-        raise
 
 
 def _plaintext(state: State) -> bytes:
