@@ -18,7 +18,7 @@ from tests.support.client.local_http import forged, serving
 if TYPE_CHECKING:
     from pathlib import Path
 
-BUSY = Response(503, b"")
+BUSY = Response(504, b"")  # not retried, so that no test waits
 
 
 @pytest.fixture
