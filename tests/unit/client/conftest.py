@@ -11,6 +11,7 @@ from kadun.transport import HttpTransport
 from tests.support.client.fake_server import CARD, HARDWARE, NOW, FakeServer, SigningKey, pinned
 from tests.support.client.file_server import NAME, FileServer
 from tests.support.client.local_http import LocalServer, serving
+from tests.support.client.offline import Clock
 from tests.support.client.timing import LONG_SECONDS
 
 if TYPE_CHECKING:
@@ -72,6 +73,11 @@ def client(make_client: Callable[..., Client]) -> Client:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return tmp_path / "state" / "here"
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
 
 
 @pytest.fixture

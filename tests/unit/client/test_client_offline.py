@@ -45,11 +45,6 @@ from tests.support.client.offline import (
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
 def identities() -> list[pyrage.x25519.Identity]:
     return [pyrage.x25519.Identity.generate() for _ in range(2)]
 

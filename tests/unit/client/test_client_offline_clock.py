@@ -23,11 +23,6 @@ from tests.support.client.offline import (
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
 def start(make_client: MakeClient, server: FakeServer, clock: Clock) -> MakeClient:
     """Make a client, as each new start of the program does."""
     server.tweak = at(NOW)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from tests.support.client.offline import MakeClient
 
 from tests.support.client.stored_state import ALLOWED, offline
+from tests.support.client.timing import SOON_SECONDS
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -97,7 +98,7 @@ def test_a_rejection_of_the_heartbeat_ends_an_opening_in_progress(start: MakeCli
 
         server.tweak = no
         with Heartbeat(client, on_rejected=hear):
-            assert heard.wait(10)
+            assert heard.wait(SOON_SECONDS)
 
     def late(request: dict[str, Any]) -> Response:
         answer = server.genuine(request)
@@ -118,7 +119,9 @@ def test_a_rejection_of_the_heartbeat_ends_an_opening_in_progress(start: MakeCli
 def test_processes_take_turns_from_reading_the_file_to_writing_it(store: StateStore, folder: Path) -> None:
     """Each of two processes adds a hundred to what it reads; without the lock some are lost."""
     program = f"""
+from kadun import files
 from kadun.store import State, StateStore
+files._LOCK_SECONDS = {SOON_SECONDS}
 store = StateStore({str(folder)!r}, "kadun", "kadun", {CARD!r})
 for turn in range(100):
     with store.locked():
@@ -132,11 +135,12 @@ for turn in range(100):
 
 
 def test_an_offline_start_waits_for_the_process_that_is_writing(
-    start: MakeClient, server: FakeServer, store: StateStore
+    start: MakeClient, server: FakeServer, store: StateStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It must not write back the yes that it read before that process heard a no."""
     server.tweak = ALLOWED
     start().open()
+    monkeypatch.setattr(kadun_files, "_LOCK_SECONDS", SOON_SECONDS)
     outcome: list[bool] = []
     client = start()
     starting = threading.Thread(target=lambda: outcome.append(offline(client, server)))
@@ -165,6 +169,7 @@ class Scanner:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, tries: float) -> None:
         self.tries = tries
+        monkeypatch.setattr(kadun_files, "_SCANNERS_SECONDS", SOON_SECONDS if tries < float("inf") else 0.1)
         monkeypatch.setattr(sys, "platform", "win32")
         monkeypatch.setitem(sys.modules, "msvcrt", SimpleNamespace(LK_NBLCK=2, locking=lambda *_arguments: None))
         for call in ("replace", "unlink"):
@@ -196,7 +201,6 @@ def test_a_virus_scanner_is_waited_for(
 def test_a_rejection_counts_even_if_the_file_can_be_neither_replaced_nor_removed(
     start: MakeClient, server: FakeServer, store: StateStore, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kadun_files, "_SCANNERS_SECONDS", 0.1)
     server.tweak = ALLOWED
     start().open()
     Scanner(monkeypatch, tries=float("inf"))
