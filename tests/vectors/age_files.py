@@ -31,30 +31,10 @@ class Seeded:
 CORE = "核心数据：1 USD = 7.12 CNY\n".encode()
 LONG = hashlib.shake_256(b"long").digest(CHUNK + 1)
 IDENTITY, OTHER = Seeded("identity")(32), Seeded("other identity")(32)
+# The same keys in the form of KERNAL_DATA_KEY.
+IDENTITY_BECH32 = "AGE-SECRET-KEY-15WL2R8HQ73EW3EHK8LMXFVJ7PAH8Q78S5N5XCWUU0GQRV2NKLHFQURCM83"
+OTHER_BECH32 = "AGE-SECRET-KEY-1AGJYN9XF50Z4H34UC2XQ0K998SMGASAXAXYY464DAYZEJUS9U7KSMC835C"
 _VERSION = b"age-encryption.org/v1"
-_BECH32 = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
-_GENERATORS = (0x3B6A57B2, 0x26508E6D, 0x1EA119FA, 0x3D4233DD, 0x2A1462B3)
-
-
-def identity(raw: bytes) -> str:
-    """Encode 32 bytes as `AGE-SECRET-KEY-1…` (Bech32, BIP 173)."""
-    prefix = "age-secret-key-"
-    bits = "".join(f"{byte:08b}" for byte in raw) + "0000"
-    values = [int(bits[start : start + 5], 2) for start in range(0, len(bits), 5)]
-    spread = [ord(letter) >> 5 for letter in prefix] + [0] + [ord(letter) & 31 for letter in prefix]
-    sum_ = _polymod([*spread, *values, *[0] * 6]) ^ 1
-    values += [sum_ >> 5 * (5 - place) & 31 for place in range(6)]
-    return (prefix + "1" + "".join(_BECH32[value] for value in values)).upper()
-
-
-def _polymod(values: list[int]) -> int:
-    total = 1
-    for value in values:
-        top = total >> 25
-        total = (total & 0x1FFFFFF) << 5 ^ value
-        for bit, generator in enumerate(_GENERATORS):
-            total ^= generator if top >> bit & 1 else 0
-    return total
 
 
 def encrypt(
@@ -102,32 +82,31 @@ def _file(name: str, plaintext: bytes = CORE, recipients: tuple[bytes, ...] = (I
 
 
 def _good() -> dict[str, tuple[str, bytes, bytes]]:
-    mine, other = identity(IDENTITY), identity(OTHER)
     return {
-        "one recipient": (mine, _file("one"), CORE),
-        "two recipients": (mine, _file("two", recipients=(OTHER, IDENTITY)), CORE),
-        "several identities": (f"{other}\r\n# 注释\n {mine} \n", _file("several"), CORE),
-        "nothing inside": (mine, _file("empty", b""), b""),
-        "exactly one chunk": (mine, _file("chunk", LONG[:-1]), LONG[:-1]),
-        "two chunks": (mine, _file("chunks", LONG), LONG),
+        "one recipient": (IDENTITY_BECH32, _file("one"), CORE),
+        "two recipients": (IDENTITY_BECH32, _file("two", recipients=(OTHER, IDENTITY)), CORE),
+        "several identities": (f"{OTHER_BECH32}\r\n# 注释\n {IDENTITY_BECH32} \n", _file("several"), CORE),
+        "nothing inside": (IDENTITY_BECH32, _file("empty", b""), b""),
+        "exactly one chunk": (IDENTITY_BECH32, _file("chunk", LONG[:-1]), LONG[:-1]),
+        "two chunks": (IDENTITY_BECH32, _file("chunks", LONG), LONG),
     }
 
 
 def _bad() -> dict[str, tuple[str, bytes]]:
-    mine, other, whole = identity(IDENTITY), identity(OTHER), _file("bad")
+    whole = _file("bad")
     return {
-        "another identity": (other, whole),
+        "another identity": (OTHER_BECH32, whole),
         "no identity at all": ("卖家自己的密钥", whole),
-        "a mistyped identity": (mine[:-1] + _another(mine[-1]), whole),
-        "the last byte missing": (mine, whole[:-1]),
-        "a byte too many": (mine, whole + b"\0"),
-        "one bit changed": (mine, whole[:-1] + bytes([whole[-1] ^ 1])),
-        "the MAC of the header changed": (mine, _file("mac", spoil_header=_with_other_mac)),
-        "the header changed under its MAC": (mine, _file("stanza", spoil_header=_with_grease)),
-        "another version": (mine, whole.replace(_VERSION, b"age-encryption.org/v2")),
-        "the last chunk missing": (mine, _file("chunks cut", LONG)[: -(16 + 1)]),
-        "no age file": (mine, b"PK\x03\x04"),
-        "empty": (mine, b""),
+        "a mistyped identity": (IDENTITY_BECH32[:-1] + _another(IDENTITY_BECH32[-1]), whole),
+        "the last byte missing": (IDENTITY_BECH32, whole[:-1]),
+        "a byte too many": (IDENTITY_BECH32, whole + b"\0"),
+        "one bit changed": (IDENTITY_BECH32, whole[:-1] + bytes([whole[-1] ^ 1])),
+        "the MAC of the header changed": (IDENTITY_BECH32, _file("mac", spoil_header=_with_other_mac)),
+        "the header changed under its MAC": (IDENTITY_BECH32, _file("stanza", spoil_header=_with_grease)),
+        "another version": (IDENTITY_BECH32, whole.replace(_VERSION, b"age-encryption.org/v2")),
+        "the last chunk missing": (IDENTITY_BECH32, _file("chunks cut", LONG)[: -(16 + 1)]),
+        "no age file": (IDENTITY_BECH32, b"PK\x03\x04"),
+        "empty": (IDENTITY_BECH32, b""),
     }
 
 

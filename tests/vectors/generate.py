@@ -17,7 +17,7 @@ from kadun_conformance.cases import FORGED, GENUINE
 from kadun_conformance.crypto import b64, kdf_input, seal, shared_secret, unb64, x25519_public_key
 from kadun_conformance.forger import OPEN, Forger, Vendor
 
-from tests.vectors.age_files import Seeded, age_files, identity
+from tests.vectors.age_files import IDENTITY_BECH32, Seeded, age_files
 
 FOLDER = Path(__file__).parent
 NOW = 1_800_000_000
@@ -26,7 +26,7 @@ Vector = dict[str, Any]
 
 def vendor(name: str) -> Vendor:
     """Return the vendor of all vectors, with randomness of its own for each vector."""
-    made = Vendor(Seeded("keys"), issuer="kadun", identity=identity(Seeded("identity")(32)), now=NOW)
+    made = Vendor(Seeded("keys"), issuer="kadun", identity=IDENTITY_BECH32, now=NOW)
     made.randomness = Seeded(name)
     return made
 
