@@ -220,16 +220,10 @@ def test_a_function_that_may_have_run_is_not_run_again(
             client.execute(FUNCTION, {})
         assert (len(local.seen), pauses) == (1, [])
         assert caught.value.sent
+        assert caught.value.retry_after == (1 if caught.value.detail.startswith("HTTP") else None)
         with pytest.raises(ServerUnreachable):  # whereas a report may be asked again
             client.report("导出报表")
         assert len(local.seen) == (2 if caught.value.detail == "HTTP 504" else 4)
-
-
-def test_the_retry_after_of_a_busy_server_is_passed_on(make_client: MakeClient) -> None:
-    with serving(lambda handler, _body: handler.send(503, b"", Retry_After="2")) as local:
-        with pytest.raises(ServerUnreachable) as caught:
-            make_client(transport=HttpTransport(local.url)).execute(FUNCTION, {})
-        assert caught.value.retry_after == 2
 
 
 class Keyless:

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import socket
 import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from ipaddress import IPv4Address
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 import requests
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from kadun import Client, ServerUnreachable, UntrustedAnswer
 from kadun.connections import Connections
 from kadun.transport import LARGEST_BODY_BYTES, HttpTransport
@@ -26,6 +20,7 @@ from kadun.transport import LARGEST_BODY_BYTES, HttpTransport
 from tests.support.client.fake_server import CARD, HARDWARE, FakeServer, SigningKey, pinned
 from tests.support.client.local_http import Handler, forged, serving
 from tests.support.client.timing import wait_until
+from tests.support.pki import Issued
 
 if TYPE_CHECKING:
     from tests.support.client.local_http import Respond
@@ -211,22 +206,9 @@ def test_a_server_without_tls_behind_https_is_unreachable(make_client: MakeClien
 @pytest.fixture
 def certificate(tmp_path: Path) -> Path:
     """A self-signed certificate for 127.0.0.1, with its key in the same file."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
-    now = dt.datetime.now(dt.UTC)
-    built = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - dt.timedelta(days=1))
-        .not_valid_after(now + dt.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1"))]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
+    issued = Issued.make("127.0.0.1")
     path = tmp_path / "certificate.pem"
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    path.write_bytes(built.public_bytes(serialization.Encoding.PEM) + private)
+    path.write_bytes(issued.pem + issued.key_bytes())
     return path
 
 
