@@ -24,6 +24,7 @@ from kadun.transport import HttpTransport
 from tests.support.client.fake_server import OPEN, FakeServer, SigningKey, problem, reject, setting
 from tests.support.client.local_http import Handler, forged, serving
 from tests.support.client.ports import closed_port
+from tests.support.client.raw_responses import LONG, send
 
 if TYPE_CHECKING:
     from kadun.responses import Response
@@ -194,23 +195,14 @@ def test_a_new_key_is_learned_without_running_the_function_again(
     assert server.paths == ["/v1/execute", "/.well-known/jwks.json"]
 
 
-def hang_up(_handler: Handler, _body: bytes) -> None:
-    """Close the connection without a word, after the request has been read."""
-
-
-def reset(handler: Handler, _body: bytes) -> None:
-    handler.reset()
-
-
-def cut_short(handler: Handler, _body: bytes) -> None:
-    handler.wfile.write(b'HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{"token":')
-
-
 def busy(status: int) -> Respond:
     return lambda handler, _body: handler.send(status, b"{}", Retry_After="1")
 
 
-@pytest.mark.parametrize("respond", [hang_up, reset, cut_short, busy(429), busy(502), busy(503), busy(504)])
+@pytest.mark.parametrize(
+    "respond",
+    [send(b""), send(b"", Handler.reset), send(LONG + b'{"token":'), busy(429), busy(502), busy(503), busy(504)],
+)
 def test_a_function_that_may_have_run_is_not_run_again(
     respond: Respond, make_client: MakeClient, server: FakeServer, pauses: list[float]
 ) -> None:

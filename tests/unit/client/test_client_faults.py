@@ -7,13 +7,10 @@ as the server has stalled; everywhere else it is so long that only the fault its
 from __future__ import annotations
 
 import queue
-import socket
-import threading
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from kadun import Client, Heartbeat, KadunError, ServerUnreachable, UntrustedAnswer
+from kadun import Client, KadunError, ServerUnreachable, UntrustedAnswer
 from kadun.retries import RetryPolicy
 
 from tests.support.client.fake_server import (
@@ -28,59 +25,19 @@ from tests.support.client.fake_server import (
 )
 from tests.support.client.local_http import Handler, forged, serving
 from tests.support.client.ports import closed_port, deaf_port, hanging_up_port, silent_port
-from tests.support.client.timing import LONG_SECONDS, STALLED, StalledQueue
+from tests.support.client.raw_responses import CHUNKED, LONG, OK, drip, half_close, repeat, send, stall
+from tests.support.client.timing import LONG_SECONDS, StalledQueue
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from tests.support.client.local_http import Respond
 
 SHORT_SECONDS = 0.1  # for the port where no connection is established
 TIMED_OUT = "no answer within"
-Ending = Callable[[Handler], object]
 
 
-def send(raw: bytes, then: Ending = lambda _handler: None) -> Respond:
-    """Send exactly these bytes; then close the connection, unless `then` does something else before."""
-
-    def respond(handler: Handler, _body: bytes) -> None:
-        handler.wfile.write(raw)
-        then(handler)
-
-    return respond
-
-
-def stall(handler: Handler) -> None:
-    STALLED.set()
-    handler.server.released.wait()
-
-
-def repeat(piece: bytes, pause_seconds: float = 0.0) -> Ending:
-    """Send a piece again and again; the server counts as stalled after a few."""
-
-    def ending(handler: Handler) -> None:
-        for _ in range(5):
-            handler.wfile.write(piece)
-        STALLED.set()
-        while not handler.server.released.wait(pause_seconds):
-            handler.wfile.write(piece)
-
-    return ending
-
-
-def drip(drop: bytes) -> Ending:
-    return repeat(drop, 0.02)
-
-
-def half_close(handler: Handler) -> None:
-    """Send no more, but keep the connection."""
-    handler.connection.shutdown(socket.SHUT_WR)
-    handler.server.released.wait()
-
-
-OK = b"HTTP/1.1 200 OK\r\n"
-LONG = OK + b"Content-Length: 100000\r\n\r\n"
-CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
 UNREACHABLE, UNTRUSTED = ServerUnreachable, UntrustedAnswer
 
 FAULTS: dict[str, tuple[Respond, type[KadunError]]] = {
@@ -228,27 +185,6 @@ def test_a_connection_closed_during_the_tls_handshake_is_retried(signing_key: Si
     with hanging_up_port(heard) as address, pytest.raises(ServerUnreachable):
         client_for(f"https://{address}", signing_key).open()
     assert len(heard) == 3
-
-
-def test_a_heartbeat_survives_every_fault(server: FakeServer) -> None:
-    """One server with all faults in turn; the heartbeat continues, and reports each."""
-    faults = [respond for name, (respond, _error) in FAULTS.items() if not stalls(name)]
-    waiting = iter(faults)
-    told: list[KadunError] = []
-
-    def respond(handler: Handler, body: bytes) -> None:
-        next(waiting, forged(server))(handler, body)
-
-    beaten = threading.Event()
-    genuine = server.genuine
-    server.genuine = lambda request: beaten.set() or genuine(request)  # type: ignore[method-assign,func-returns-value]
-    with serving(respond) as local:
-        client = client_for(local.url, server.key, retry_policy=RetryPolicy(tries=1))
-        with Heartbeat(client, interval_seconds=0.01, on_unreachable=told.append) as heartbeat:
-            # One fault asks for an hour, which this test does not wait for.
-            heartbeat._after_failure = lambda _failure: 0.01  # type: ignore[method-assign]  # noqa: SLF001
-            assert beaten.wait(LONG_SECONDS)
-    assert len(told) >= len(faults) - 1
 
 
 @pytest.mark.parametrize("status", [200, 403, 429, 502, 503, 504])

@@ -116,25 +116,14 @@ def test_linux_goes_by_etc_machine_id_and_only_without_it_by_that_of_dbus(on_lin
     assert on_linux(None, dbus=other) == on_linux("uninitialized", dbus=other) == on_linux(other)
 
 
-def test_a_linux_whose_machine_id_cannot_be_read_gets_no_string_rather_than_another(
-    on_linux: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("name", ["MACHINE_ID", "BOARD_SERIAL"])
+def test_a_linux_where_an_identifier_cannot_be_read_gets_no_string_rather_than_another(
+    name: str, on_linux: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    on_linux(None, dbus=MACHINE_ID)
-    monkeypatch.setattr(linux, "MACHINE_ID", linux.BOARD_SERIAL.parent)  # a folder: not even root reads it
+    on_linux(MACHINE_ID, dbus=MACHINE_ID)
+    monkeypatch.setattr(linux, name, linux.BOARD_SERIAL.parent)  # a folder: not even root reads it
     with pytest.raises(HardwareUnknown, match="IsADirectoryError"):
         hardware.machine_string()
-
-
-def test_a_linux_whose_boards_serial_cannot_be_read_gets_no_string_rather_than_another(
-    on_linux: Callable[..., str],
-) -> None:
-    on_linux(MACHINE_ID)
-    linux.BOARD_SERIAL.mkdir(mode=0o755)
-    try:
-        with pytest.raises(HardwareUnknown, match="IsADirectoryError"):
-            hardware.machine_string()
-    finally:
-        linux.BOARD_SERIAL.rmdir()
 
 
 @pytest.mark.parametrize(

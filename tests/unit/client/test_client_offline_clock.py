@@ -191,16 +191,6 @@ def test_a_clock_set_back_repeatedly_ends_offline_starts(start: MakeClient, serv
     assert 7 <= day <= 24
 
 
-def test_a_right_clock_loses_nothing_to_many_starts(start: MakeClient, server: FakeServer, clock: Clock) -> None:
-    start().open()
-    unplug(server)
-    for _ in range(50):
-        clock.now += 1
-        start().open()
-    clock.now = NOW + GRACE - 1
-    assert start().open().offline
-
-
 @pytest.mark.parametrize("way", ["open", "report"])
 def test_the_next_online_verdict_sets_right_what_a_clock_in_2100_did(
     way: str, start: MakeClient, server: FakeServer, clock: Clock

@@ -19,6 +19,7 @@ from kadun.transport import LARGEST_BODY_BYTES, HttpTransport
 
 from tests.support.client.fake_server import CARD, HARDWARE, FakeServer, SigningKey, pinned
 from tests.support.client.local_http import Handler, forged, serving
+from tests.support.client.raw_responses import LONG, OK, drip, send, stall
 from tests.support.client.timing import wait_until
 from tests.support.pki import Issued
 
@@ -89,24 +90,6 @@ def test_a_compressed_answer_is_not_inflated(make_client: MakeClient) -> None:
     assert local.seen[0][2]["Accept-Encoding"] == "identity"
 
 
-def wait_silently(handler: Handler, _body: bytes) -> None:
-    handler.server.released.wait()
-
-
-def drip_headers(handler: Handler, _body: bytes) -> None:
-    handler.wfile.write(b"HTTP/1.1 200 OK\r\n")
-    while not handler.server.released.wait(0.05):
-        handler.wfile.write(b"X-Slow: yes\r\n")
-
-
-def drip_body(handler: Handler, _body: bytes) -> None:
-    handler.send_response(200)
-    handler.send_header("Content-Length", "1000000")
-    handler.end_headers()
-    while not handler.server.released.wait(0.05):
-        handler.wfile.write(b" ")
-
-
 @contextmanager
 def dripping_greeting() -> Iterator[str]:
     """Begins a greeting of TLS, and sends a byte of it now and then."""
@@ -152,11 +135,11 @@ def proxied_by(respond: Respond) -> Iterator[str]:
 
 
 ENDLESS = {
-    "silence": lambda: served_by(wait_silently),
-    "headers": lambda: served_by(drip_headers),
-    "body": lambda: served_by(drip_body),
+    "silence": lambda: served_by(send(b"", stall)),
+    "headers": lambda: served_by(send(OK, drip(b"X-Slow: yes\r\n"))),
+    "body": lambda: served_by(send(LONG, drip(b" "))),
     "TLS": dripping_greeting,
-    "a proxy": lambda: proxied_by(drip_headers),
+    "a proxy": lambda: proxied_by(send(OK, drip(b"X-Slow: yes\r\n"))),
 }
 
 
