@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 import queue
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from kadun import Client, ServerUnreachable
 from kadun.transport import HttpTransport
 
 from tests.support.client.file_server import CONTENT, NAME, SIZE, FileServer, left_in, refuse, sha256
-from tests.support.client.timing import LONG_SECONDS, STALLED, StalledQueue
+from tests.support.client.timing import LONG_SECONDS, SOON_SECONDS, STALLED, StalledQueue
 
 if TYPE_CHECKING:
     from tests.support.client.local_http import Handler, LocalServer
@@ -120,12 +121,41 @@ def test_a_slow_callback_does_not_count_as_a_slow_server(
 ) -> None:
     clock = SimpleNamespace(now=0.0, monotonic=lambda: clock.now)
     monkeypatch.setattr("kadun.streaming.time", clock)
+    called = threading.Semaphore(0)
 
     def dawdle(_done: int, _total: int) -> None:
         clock.now += 10 * LONG_SECONDS
+        called.release()
 
-    files.content = CONTENT * 20  # more than the stream reads ahead
+    def send_pieces(handler: Handler, _body: bytes) -> None:
+        files.serve(handler, sent=0)
+        for start in range(0, 500, 100):  # less than restarts the time limit
+            handler.wfile.write(CONTENT[start : start + 100])
+            called.acquire(timeout=SOON_SECONDS)
+
+    files.content, files.script = CONTENT[:500], [send_pieces]
     downloader.download(NAME, target, on_progress=dawdle)
+    assert (len(files.gets), target.read_bytes()) == (1, CONTENT[:500])
+
+
+def test_a_slow_callback_loses_nothing_of_what_waits_for_it(
+    downloader: Client, files: FileServer, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited = threading.Event()
+
+    class Queue(queue.Queue[Any]):
+        def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:  # noqa: FBT001, FBT002 - the original's
+            try:
+                super().put(item, block, timeout)
+            except queue.Full:
+                waited.set()
+                raise
+
+    monkeypatch.setattr(queue, "Queue", Queue)
+    monkeypatch.setattr("kadun.streaming._POLL_SECONDS", 0.01)
+    files.content = CONTENT * 20  # more than the stream reads ahead
+    downloader.download(NAME, target, on_progress=lambda *_now: waited.wait(SOON_SECONDS))
+    assert waited.is_set()
     assert (len(files.gets), target.read_bytes()) == (1, CONTENT * 20)
 
 
