@@ -179,7 +179,12 @@ tier_mutation() {
 }
 
 cd "$ROOT"
-ensure_venv requirements.txt requirements-trial.txt requirements-dev.txt
+REQUIREMENTS=(requirements.txt requirements-trial.txt requirements-dev.txt)
+if [[ ${TIERS[*]} == mutation ]]; then # apart: requirements-mutation.in says why
+    VENV=$ROOT/.venv-mutation VENV_PYTHON=$ROOT/.venv-mutation/bin/python
+    REQUIREMENTS+=(requirements-mutation.txt)
+fi
+ensure_venv "${REQUIREMENTS[@]}"
 # shellcheck disable=SC2086  # the names are words
 unset ${!KADUN_@} ${!DATABASE_URL@} ${!KERNAL_DATA_KEY@} # a developer's own settings are not the tests'
 export COVERAGE_FILE=$ROOT/.coverage

@@ -2,7 +2,7 @@
 # The checkout's own Python: .venv, made from the hashed requirements. Sourced after common.sh, never run.
 # Needs ROOT, the checkout. What vendors see is in Chinese and English.
 
-readonly VENV=$ROOT/.venv VENV_PYTHON=$ROOT/.venv/bin/python
+VENV=$ROOT/.venv VENV_PYTHON=$ROOT/.venv/bin/python
 
 # The project's modules, wherever the caller stands. Run Python with -P, so that nothing of the caller's
 # folder takes their place.
