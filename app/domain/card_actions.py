@@ -67,7 +67,7 @@ def apply(action: Action, card: Card, now: datetime, *, is_bound: bool, by: time
     Raises:
         RefusedError: the action is not allowed on this card; the text says why.
     """
-    after: Card | None = card
+    after: Card | None
     match action:
         case Action.FREEZE:
             after = card if card.frozen_at is not None else card._replace(frozen_at=now)

@@ -20,7 +20,7 @@ def read_facts(database: Database, card_id: str, hardware_sha256: str) -> Facts:
     client = None if row[4] is None else Client(row[4], card_id, row[5], row[6])
     if row[7] is None:
         return Facts(card, client)
-    return Facts(card, client, Client(*row[7:11]), Card(row[8], *row[11:15]))
+    return Facts(card, client, Client(*row[7:11]), Card(row[8], *row[11:]))
 
 
 def refresh(database: Database, facts: Facts, request: VerificationRequest, at: datetime, day: date) -> bool:

@@ -66,5 +66,5 @@ def prune(before: datetime) -> int:
 def _is(owner: Owner, key: str) -> Any:  # noqa: ANN401  # a peewee expression
     is_records = IdempotencyRecord.key == key
     for column, value in ((IdempotencyRecord.operator, owner.operator_id), (IdempotencyRecord.token, owner.token_id)):
-        is_records &= column.is_null() if value is None else column == value  # both, as the index has them
+        is_records &= column == value  # both, as the index has them; peewee writes IS NULL for None
     return is_records

@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from peewee import SQL, fn
+from peewee import fn
 
 from app.domain.addresses import network_of
 from app.domain.codes import Code, EventKind
@@ -80,7 +80,7 @@ def append_rejection(entry: Entry) -> bool:
 def recent_refusals(entry: Entry, group: tuple[Code, ...]) -> Any:  # noqa: ANN401  # a peewee query
     """Return the query for an address's refusals of a group within a minute, up to the limit."""
     return (
-        Event.select(SQL("1"))
+        Event.select()
         .where(
             (Event.ip_network == entry.row()["ip_network"])
             & (Event.at > entry.at - timedelta(minutes=1))

@@ -26,14 +26,14 @@ def _read_facts() -> Query:
             rival_card.expires_at,
             rival_card.frozen_at,
         )
-        .join(Client, JOIN.LEFT_OUTER, on=(Client.card == Card.id))
-        .switch(Card)
+        .join(Client, JOIN.LEFT_OUTER)
+        .switch()
         .join(
             rival,
             JOIN.LEFT_OUTER,
             on=((rival.hardware_sha256 == SQL("$2::text")) & (rival.card != Card.id)),
         )
-        .join(rival_card, JOIN.LEFT_OUTER, on=(rival_card.id == rival.card))
+        .join(rival_card, JOIN.LEFT_OUTER)
         .where(Card.id == SQL("$1::text"))
     )
 
@@ -65,14 +65,12 @@ def _refresh() -> Query:
     )
     counted = CTE(
         "counted",
-        Usage.update(count=Usage.count + SQL("1"), last_at=SQL("$7::timestamptz"))
-        .where(
+        Usage.update(count=Usage.count + SQL("1"), last_at=SQL("$7::timestamptz")).where(
             (Usage.card == SQL("$2::text"))
             & (Usage.day == SQL("$9::date"))
             & (Usage.function == SQL("$8::text"))
             & fn.EXISTS(Select((seen,), (seen.c.id,)))
-        )
-        .returning(Usage.card),
+        ),
     )
     return Select((seen,), (fn.set_config("synchronous_commit", "off", True),)).with_cte(  # noqa: FBT003
         seen, counted
@@ -80,7 +78,7 @@ def _refresh() -> Query:
 
 
 def _usage_row() -> Query:
-    return Usage.select(SQL("1")).where(
+    return Usage.select().where(
         (Usage.card == SQL("$2::text")) & (Usage.day == SQL("$9::date")) & (Usage.function == SQL("$8::text"))
     )
 

@@ -13,7 +13,7 @@ OTHER_FUNCTIONS = "其他"
 
 def count(card_id: str, day: date, function: str, now: datetime) -> None:
     """Count one accepted request, in a transaction that has locked the card."""
-    of_the_day = Usage.select(Usage.function).where((Usage.card == card_id) & (Usage.day == day))
+    of_the_day = Usage.select().where((Usage.card == card_id) & (Usage.day == day))
     known = of_the_day.where(Usage.function == function).exists()
     crowded = not known and of_the_day.where(Usage.function != OTHER_FUNCTIONS).count() >= FUNCTIONS_A_DAY
     (

@@ -105,7 +105,7 @@ class KeyRing(msgspec.Struct, frozen=True):
 
 
 def _generate(now: datetime) -> Key:
-    jwk = OKPKey.generate_key("Ed25519", private=True)
+    jwk = OKPKey.generate_key("Ed25519")
     exported = jwk.as_dict(private=True)
     public = {
         "kty": "OKP",

@@ -18,6 +18,7 @@ from app.storage import bindings, journal
 from app.storage.database import Database
 from app.storage.models import Card, Client, Event, Usage
 from tests.conftest import START
+from tests.support.query_plans import statements
 from tests.support.service import wait_for
 
 CARD, RIVAL_CARD, UNUSED = "A" * 32, "B" * 32, "C" * 32
@@ -142,8 +143,9 @@ def test_stale_facts_write_nothing(database: Database, bound: Facts, way: str) -
 def test_the_first_request_of_a_function_and_day_is_not_refreshed(
     database: Database, bound: Facts, request_: VerificationRequest
 ) -> None:
-    before = rows()
     day = DAY if request_ != REQUEST else DAY + timedelta(days=1)
+    Usage.insert(card=RIVAL_CARD, day=day, function=request_.function, count=1, last_at=AT).execute()
+    before = rows()
     assert not bindings.refresh(database, bound, request_, LATER, day)
     assert rows() == before
 
@@ -202,17 +204,13 @@ def test_an_error_that_is_no_conflict_is_raised_and_undoes_everything(database: 
     assert rows() == before
 
 
-def test_a_machine_that_another_request_binds_at_the_same_time_is_decided_again(
-    database: Database, database_url: str, bound: Facts
-) -> None:
-    request = VerificationRequest.from_fields(UNUSED, "h3", "f", "n" * 22, "198.51.100.3")
-    Client.delete().where(Client.id == RIVAL_CLIENT).execute()
-    elsewhere = Database(database_url)
+def apply_during(
+    database: Database, elsewhere: Database, request: VerificationRequest, statement: tuple[str, tuple[object, ...]]
+) -> bool:
+    """Write a decision while another transaction runs a statement, which commits once the write waits for it."""
     elsewhere.connect()
     elsewhere.execute_sql("BEGIN")
-    insert = "INSERT INTO client (id, card_id, hardware, hardware_sha256, ip, requested_at, function)"
-    values = (OTHER, RIVAL_CARD, "h3", request.hardware_sha256, "198.51.100.3", LATER, "f")
-    elsewhere.execute_sql(f"{insert} VALUES (%s, %s, %s, %s, %s, %s, %s)", values)
+    elsewhere.execute_sql(*statement)
 
     def ask() -> bool:
         with database.connection_context():
@@ -220,14 +218,38 @@ def test_a_machine_that_another_request_binds_at_the_same_time_is_decided_again(
 
     with ThreadPoolExecutor(1) as pool:
         asked = pool.submit(ask)
-        wait_for(lambda: elsewhere.execute_sql("SELECT 1 FROM pg_locks WHERE NOT granted").fetchone())
-        elsewhere.execute_sql("COMMIT")
-        assert not asked.result()
-    elsewhere.close()
+        try:
+            wait_for(lambda: elsewhere.execute_sql("SELECT 1 FROM pg_locks WHERE NOT granted").fetchone())
+        finally:
+            elsewhere.execute_sql("COMMIT")
+            elsewhere.close()
+        return asked.result()
+
+
+def test_a_machine_that_another_request_binds_at_the_same_time_is_decided_again(
+    database: Database, database_url: str, bound: Facts
+) -> None:
+    request = VerificationRequest.from_fields(UNUSED, "h3", "f", "n" * 22, "198.51.100.3")
+    Client.delete().where(Client.id == RIVAL_CLIENT).execute()
+    insert = "INSERT INTO client (id, card_id, hardware, hardware_sha256, ip, requested_at, function)"
+    values = (OTHER, RIVAL_CARD, "h3", request.hardware_sha256, "198.51.100.3", LATER, "f")
+    statement = f"{insert} VALUES (%s, %s, %s, %s, %s, %s, %s)"
+    assert not apply_during(database, Database(database_url), request, (statement, values))
     assert Card.get_by_id(UNUSED).is_activated is False
 
 
+def test_a_dead_card_that_is_revived_at_the_same_time_keeps_its_client(
+    database: Database, database_url: str, bound: Facts
+) -> None:
+    Card.update(frozen_at=AT).where(Card.id == CARD).execute()
+    request = REQUEST._replace(card_id=UNUSED, sent_card_id=UNUSED)
+    revive = "UPDATE card SET frozen_at = NULL WHERE id = %s"
+    assert not apply_during(database, Database(database_url), request, (revive, (CARD,)))
+    assert Client.get_by_id(CLIENT).card_id == CARD
+
+
 def test_cards_are_locked_in_the_order_of_their_ids(database: Database, bound: Facts) -> None:
-    with database.atomic():
+    with database.atomic(), statements(database) as ran:
         locked = bindings.lock_cards([UNUSED, "Z" * 32, CARD])
     assert [card.id for card in locked] == [CARD, UNUSED]
+    assert ran[0][0].endswith("FOR NO KEY UPDATE")  # a stronger lock would hold up writers of other tables

@@ -19,7 +19,7 @@ from app.services.issuing import Issuing
 from app.services.shop_tokens import ShopTokens
 from app.storage import idempotency as records
 from app.storage.database import Database
-from app.storage.models import Card, Event, Operator
+from app.storage.models import Card, Event, IdempotencyRecord, Operator
 from tests.conftest import Clock
 from tests.support.console import add_operator
 from tests.support.service import wait_for
@@ -167,7 +167,7 @@ def test_a_request_that_stays_in_progress_elsewhere_is_soon_told_to_come_again(
 ) -> None:
     pid = database.connection().get_backend_pid()
     elsewhere = claimed_elsewhere(database_url, sample_request)
-    with pytest.raises(DatabaseUnavailableError):  # a 503 with Retry-After
+    with pytest.raises(DatabaseUnavailableError, match=r"^the same request is still being processed$"):  # a 503
         run(sample_request)
     elsewhere.execute_sql("ROLLBACK")
     elsewhere.close()
@@ -191,3 +191,18 @@ def test_only_the_claim_has_the_shorter_wait(sample_request: Request, database: 
 def test_the_database_wants_one_owner_of_each_record(owner: Owner, clock: Clock) -> None:
     with pytest.raises(peewee.IntegrityError, match="idempotency_record_owner"):
         records.claim(owner, "k", "0" * 64, clock.now)
+
+
+def test_an_answer_is_kept_in_its_own_record_and_records_are_pruned_in_batches(
+    sample_request: Request, database: Database, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner = sample_request.owner
+    for key in ("order-1", "order-2"):
+        assert records.claim(owner, key, "0" * 64, clock.now)
+    records.keep(owner, "order-2", 201, "{}")
+    kept = [
+        (record.key, record.status, record.body) for record in IdempotencyRecord.select().order_by(IdempotencyRecord.id)
+    ]
+    assert kept == [("order-1", 0, ""), ("order-2", 201, "{}")]
+    monkeypatch.setattr(records, "PRUNE_BATCH", 1)
+    assert [records.prune(clock.now + timedelta(seconds=1)) for _ in range(3)] == [1, 1, 0]

@@ -126,12 +126,17 @@ def test_a_card_typed_with_dashes_is_the_card_and_the_token_says_what_was_sent(
     assert Client.get().card_id == card_id
 
 
-def test_after_64_functions_of_a_day_the_rest_are_counted_together(verification: Verification, card_id: str) -> None:
+def test_after_64_functions_of_a_day_the_rest_are_counted_together(
+    verification: Verification, card_id: str, other_id: str
+) -> None:
     for number in range(70):
         assert ask(verification, card_id, function=f"f{number}").code is Code.OK
     assert ask(verification, card_id, function="f3").code is Code.OK
+    assert ask(verification, card_id, function="f3", address="203.0.113.9").code is Code.OK  # a change, not a refresh
     counts = {row.function: row.count for row in Usage.select()}
-    assert (len(counts), counts["其他"], counts["f3"]) == (65, 6, 2)
+    assert (len(counts), counts["其他"], counts["f3"]) == (65, 6, 3)
+    assert ask(verification, other_id, hardware="h2", function="f99").code is Code.OK
+    assert Usage.get(Usage.card == other_id).function == "f99"
 
 
 def test_usage_is_counted_by_the_vendors_day(verification: Verification, card_id: str, clock: Clock) -> None:

@@ -1,5 +1,6 @@
 """Canonical addresses, and when two count as the same."""
 
+import re
 from ipaddress import IPv4Address, IPv6Address
 
 import pytest
@@ -132,3 +133,15 @@ def test_an_address_or_a_64_network_is_read_as_typed(typed: str, network: str) -
 def test_other_networks_are_refused(text: str) -> None:
     with pytest.raises(ValueError):  # noqa: PT011  # the standard library's own words
         read_network(text)
+
+
+@pytest.mark.parametrize(
+    ("typed", "message"),
+    [
+        ("fe80::1%eth0", "'fe80::1%eth0' has a zone, which has a meaning on one host only"),
+        ("2001:db8::/48", "'2001:db8::/48' is neither an address nor a /64 network"),
+    ],
+)
+def test_the_message_says_what_is_wrong(typed: str, message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        read_network(typed)

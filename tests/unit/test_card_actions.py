@@ -99,7 +99,7 @@ def test_no_card_is_extended_beyond_100_years(card: Card) -> None:
 
 
 def test_extending_takes_a_duration() -> None:
-    with pytest.raises(ValueError, match="takes a duration"):
+    with pytest.raises(ValueError, match=r"^extending a card takes a duration$"):
         after(Action.EXTEND, ACTIVE)
 
 
@@ -154,3 +154,9 @@ def test_an_outcome_has_the_status_before_and_after() -> None:
 )
 def test_possible_actions_are_those_that_change_the_card(card: Card, *, is_bound: bool, possible: set[Action]) -> None:
     assert set(possible_actions(card, NOW, is_bound=is_bound)) == possible
+
+
+def test_a_card_that_takes_one_more_second_can_be_extended() -> None:
+    card = UNUSED._replace(validity=MAX_VALIDITY - MIN_VALIDITY)
+    assert Action.EXTEND in possible_actions(card, NOW, is_bound=False)
+    assert Action.EXTEND not in possible_actions(UNUSED._replace(validity=MAX_VALIDITY), NOW, is_bound=False)

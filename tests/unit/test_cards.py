@@ -177,8 +177,9 @@ def test_any_other_text_is_refused_as_a_duration_in_both_languages(text: str) ->
 
 @pytest.mark.parametrize("text", ["0s", "0d", "36501d", "3153600001s", "9999999999w"])
 def test_a_duration_beyond_the_bounds_is_refused(text: str) -> None:
-    with pytest.raises(ValidityError, match="from 1 second to 100 years"):
+    with pytest.raises(ValidityError, match="from 1 second to 100 years") as refusal:
         cards.parse_duration(text)
+    assert "超出范围" in refusal.value.text.zh
 
 
 def test_permanent_is_a_validity_and_not_a_duration() -> None:

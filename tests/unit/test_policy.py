@@ -1,5 +1,6 @@
 """The rules (protocol, section 2): every branch, their order, and invariants of any facts."""
 
+import hashlib
 from datetime import UTC, datetime, timedelta
 from itertools import product
 
@@ -280,3 +281,11 @@ def test_an_accepted_request_repeated_is_a_refresh(
 def test_the_function_never_changes_the_decision(situation: tuple[Facts, VerificationRequest], function: str) -> None:
     facts, request = situation
     assert decide(facts, request, NOW) == decide(facts, request._replace(function=function), NOW)
+
+
+def test_a_request_has_the_fields_as_sent_and_the_card_in_its_one_spelling() -> None:
+    sent = ACTIVE.id.lower()
+    digest = hashlib.sha256(b"disk-1").hexdigest()
+    request = VerificationRequest.from_fields(sent, "disk-1", "f", "nonce", HOME, CAFE, "key")
+    assert request == VerificationRequest(ACTIVE.id, sent, "disk-1", digest, "f", "nonce", HOME, CAFE, "key")
+    assert VerificationRequest.from_fields("?", "disk-1", "f", "nonce", HOME).card_id == "?"

@@ -75,7 +75,7 @@ def test_another_key_does_not_open_it(client_key: OKPKey) -> None:
 @pytest.mark.parametrize("top_bit", [0, 1 << 255])
 @pytest.mark.parametrize("coordinate", LOW_ORDER)
 def test_a_public_key_of_low_order_is_refused(coordinate: int, top_bit: int) -> None:
-    with pytest.raises(PublicKeyError, match="low order"):
+    with pytest.raises(PublicKeyError, match=r"^a point of low order$"):
         sealing.check_public_key(encode((coordinate | top_bit).to_bytes(32, "little")))
 
 
@@ -109,7 +109,7 @@ def test_any_other_point_is_a_public_key() -> None:
     ],
 )
 def test_a_public_key_that_is_not_32_bytes_in_base64url_is_refused(text: str) -> None:
-    with pytest.raises(PublicKeyError, match="base64url"):
+    with pytest.raises(PublicKeyError, match=r"^not (base64url|32 bytes in canonical base64url)$"):
         sealing.check_public_key(text)
 
 
@@ -120,7 +120,7 @@ def test_only_the_canonical_spelling_of_the_last_bits_is_accepted(last: str) -> 
     if canonical:
         sealing.check_public_key(text)
     else:
-        with pytest.raises(PublicKeyError, match="canonical"):
+        with pytest.raises(PublicKeyError, match=r"^not 32 bytes in canonical base64url$"):
             sealing.check_public_key(text)
 
 
@@ -159,7 +159,10 @@ def test_files_are_sealed_to_the_first_of_several_identities(separator: str) -> 
 def test_a_key_of_the_vendors_own_scheme_has_no_recipient(key: str) -> None:
     with pytest.raises(NoRecipientError, match="a key of your own scheme") as refusal:
         sealing.age_recipient(key)
-    assert key not in str(refusal.value)
+    assert str(refusal.value) == (
+        "KERNAL_DATA_KEY 不是 age 密钥，请用您自己的工具加密 / KERNAL_DATA_KEY is a key of your own scheme, "
+        "no age identity (AGE-SECRET-KEY-1…): seal with your own tool"
+    )
 
 
 @pytest.mark.parametrize("size", [0, 1, 64 * 1024, 64 * 1024 + 1, 300_000])

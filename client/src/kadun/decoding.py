@@ -55,9 +55,9 @@ def encode_base64url(raw: bytes) -> str:
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise ValueError("duplicate name")
+        raise ValueError
     return found
 
 
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(name)
+def _no_constant(_name: str) -> NoReturn:
+    raise ValueError

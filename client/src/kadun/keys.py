@@ -110,9 +110,9 @@ def _document(pinned: PublicKeys) -> Mapping[str, Any]:
     if not isinstance(pinned, str):
         return pinned
     try:
-        return parse_json_object(pinned.encode("utf-8"), "public_keys")
-    except (UntrustedAnswer, UnicodeEncodeError):
-        raise ValueError("public_keys is not a JSON object") from None
+        return parse_json_object(pinned.encode("utf-8", "surrogatepass"), "public_keys")
+    except UntrustedAnswer as refusal:
+        raise ValueError(refusal.detail) from None
 
 
 def _load(jwk: Any) -> tuple[str, Ed25519PublicKey]:  # noqa: ANN401 - any JSON value

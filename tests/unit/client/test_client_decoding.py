@@ -7,7 +7,7 @@ from kadun import UntrustedAnswer
 from kadun.decoding import decode_base64url, encode_base64url, parse_json_object
 
 
-@pytest.mark.parametrize("raw", [b"a", b"ab", b"abc", bytes(range(256))])
+@pytest.mark.parametrize("raw", [b"a", b"ab", b"abc", b"\0\0\x17", bytes(range(256))])
 def test_base64url_round_trip(raw: bytes) -> None:
     assert decode_base64url(encode_base64url(raw), "it") == raw
 

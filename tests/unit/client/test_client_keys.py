@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -133,28 +134,38 @@ def keys_of(key: SigningKey, **changes: Any) -> dict[str, Any]:
     return {"iss": "kadun", "keys": [{**key.jwk, **changes}]}
 
 
+NO_OBJECT = "public_keys is not a JSON object"
+NOT_EXPORTED = 'public_keys must be {"iss": …, "keys": […]}, as `cardctl key export` prints it'
+NOT_ED25519 = "public_keys: a key is not an Ed25519 key"
+
+
 @pytest.mark.parametrize(
     ("spoil", "problem"),
     [
-        (lambda _key: "no JSON", "JSON"),
-        (lambda _key: "\ud800", "JSON"),
-        (lambda _key: "[]", "JSON"),
-        (lambda key: {"keys": [key.jwk]}, "iss"),
-        (lambda key: {"iss": "", "keys": [key.jwk]}, "iss"),
-        (lambda _key: {"iss": "kadun", "keys": []}, "cardctl key export"),
-        (lambda _key: {"iss": "kadun", "keys": {}}, "cardctl key export"),
-        (lambda _key: {"iss": "kadun", "keys": ["key"]}, "Ed25519"),
-        (lambda key: keys_of(key, kty="EC"), "Ed25519"),
-        (lambda key: keys_of(key, crv="Ed448"), "Ed25519"),
-        (lambda key: keys_of(key, x=1), "Ed25519"),
-        (lambda key: keys_of(key, kid="mine"), "thumbprint"),
-        (lambda key: keys_of(key, alg="ES256"), "EdDSA"),
-        (lambda key: keys_of(key, use="enc"), "EdDSA"),
-        (lambda key: keys_of(key, d="A" * 43), "PRIVATE"),
+        (lambda _key: "no JSON", NO_OBJECT),
+        (lambda _key: "\ud800", NO_OBJECT),
+        (lambda _key: "[]", NO_OBJECT),
+        (lambda key: {"keys": [key.jwk]}, NOT_EXPORTED),
+        (lambda key: {"iss": "", "keys": [key.jwk]}, NOT_EXPORTED),
+        (lambda _key: {"iss": "kadun", "keys": []}, NOT_EXPORTED),
+        (lambda _key: {"iss": "kadun", "keys": {}}, NOT_EXPORTED),
+        (lambda _key: {"iss": "kadun", "keys": ["key"]}, NOT_ED25519),
+        (lambda key: keys_of(key, kty="EC"), NOT_ED25519),
+        (lambda key: keys_of(key, crv="Ed448"), NOT_ED25519),
+        (lambda key: keys_of(key, x=1), NOT_ED25519),
+        (lambda key: keys_of(key, x="AAAA"), NOT_ED25519),
+        (lambda key: keys_of(key, x="="), "public_keys: a key is not canonical base64url"),
+        (lambda key: keys_of(key, kid="mine"), "public_keys: the kid of a key is not its thumbprint"),
+        (lambda key: keys_of(key, alg="ES256"), "public_keys: a key is not for EdDSA signatures"),
+        (lambda key: keys_of(key, use="enc"), "public_keys: a key is not for EdDSA signatures"),
+        (
+            lambda key: keys_of(key, d="A" * 43),
+            "public_keys contains a PRIVATE key; never ship that: use `cardctl key export`",
+        ),
     ],
 )
 def test_invalid_pinned_keys_are_a_value_error(
     spoil: Callable[[SigningKey], Any], problem: str, signing_key: SigningKey
 ) -> None:
-    with pytest.raises(ValueError, match=problem):
+    with pytest.raises(ValueError, match=f"^{re.escape(problem)}$"):
         TrustedKeys(spoil(signing_key))

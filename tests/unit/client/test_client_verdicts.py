@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from kadun import CardRejected, Client, KadunError, RequestRefused, ServerUnreachable, UntrustedAnswer
+from kadun import CardRejected, Client, FunctionFailed, KadunError, RequestRefused, ServerUnreachable, UntrustedAnswer
 from kadun.errors import printable
 from kadun.responses import Response
 
@@ -46,6 +46,12 @@ def test_a_verdict_shows_the_servers_times(client: Client, server: FakeServer) -
 def test_a_permanent_card_has_no_expiry(client: Client, server: FakeServer) -> None:
     server.tweak = setting(card_expires_at=None)
     assert client.open().card_expires_at is None
+
+
+def test_a_function_that_failed_may_have_activated_the_card(client: Client, server: FakeServer) -> None:
+    server.tweak = reject("FUNCTION_FAILED", activated=True)
+    with pytest.raises(FunctionFailed):
+        client.report("导出报表")
 
 
 @pytest.mark.parametrize("code", CODES)
