@@ -19,7 +19,7 @@ from app.storage.database import Database
 from app.storage.models import Card, Client, Event, Usage
 from tests.conftest import START
 from tests.support.query_plans import statements
-from tests.support.service import wait_for
+from tests.support.service import wait_for_lock
 
 CARD, RIVAL_CARD, UNUSED = "A" * 32, "B" * 32, "C" * 32
 CLIENT, RIVAL_CLIENT, NEW, OTHER = "1" * 32, "2" * 32, "3" * 32, "4" * 32
@@ -208,18 +208,19 @@ def apply_during(
     database: Database, elsewhere: Database, request: VerificationRequest, statement: tuple[str, tuple[object, ...]]
 ) -> bool:
     """Write a decision while another transaction runs a statement, which commits once the write waits for it."""
+    facts = bindings.read_facts(database, request.card_id, request.hardware_sha256)
     elsewhere.connect()
     elsewhere.execute_sql("BEGIN")
     elsewhere.execute_sql(*statement)
 
     def ask() -> bool:
         with database.connection_context():
-            return apply(database, request)
+            return apply(database, request, facts)
 
     with ThreadPoolExecutor(1) as pool:
         asked = pool.submit(ask)
         try:
-            wait_for(lambda: elsewhere.execute_sql("SELECT 1 FROM pg_locks WHERE NOT granted").fetchone())
+            wait_for_lock(elsewhere)
         finally:
             elsewhere.execute_sql("COMMIT")
             elsewhere.close()

@@ -22,7 +22,7 @@ from app.storage.database import Database
 from app.storage.models import Card, Event, IdempotencyRecord, Operator
 from tests.conftest import Clock
 from tests.support.console import add_operator
-from tests.support.service import wait_for
+from tests.support.service import wait_for_lock
 
 
 @pytest.fixture
@@ -154,7 +154,7 @@ def test_a_request_in_progress_elsewhere_is_waited_for(
     elsewhere = claimed_elsewhere(database_url, sample_request)
     with ThreadPoolExecutor(1) as pool:
         asked = pool.submit(ask)
-        wait_for(lambda: elsewhere.execute_sql("SELECT 1 FROM pg_locks WHERE NOT granted").fetchone())
+        wait_for_lock(elsewhere)
         elsewhere.execute_sql(end)
         answer = asked.result()
     elsewhere.close()

@@ -42,6 +42,12 @@ def wait_for(condition: Any, seconds: float = 20) -> Any:
         time.sleep(0.05)  # between two looks
 
 
+def wait_for_lock(database: Any) -> None:
+    """Wait until another connection waits for a lock of this one; other tests' locks in the cluster do not count."""
+    waiting = "SELECT 1 FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY(pg_blocking_pids(pid))"
+    wait_for(lambda: database.execute_sql(waiting).fetchone())
+
+
 def question(card_id: str, hardware: str = "machine-1", function: str = OPEN, **more: Any) -> dict[str, Any]:
     return {
         "card_id": card_id,
