@@ -16,8 +16,8 @@ from trial.binaries import install_binaries
 from trial.environment import Trial
 from trial.stopping import Stopping
 
-_MOST_TABLES = 4
-_MOST_CARDS = 10_000_000
+_MAX_TABLES = 4
+_MAX_CARDS = 10_000_000
 _SPARE_BYTES = 2**31
 
 
@@ -59,9 +59,9 @@ def _plan() -> Plan:
 
 
 def _numbers(text: str) -> tuple[int, ...]:
-    numbers = tuple(sorted({number(1, _MOST_CARDS)(part) for part in text.split(",")}))
-    if len(numbers) > _MOST_TABLES:
-        raise argparse.ArgumentTypeError(f"at most {_MOST_TABLES} numbers of cards in one run")
+    numbers = tuple(sorted({number(1, _MAX_CARDS)(part) for part in text.split(",")}))
+    if len(numbers) > _MAX_TABLES:
+        raise argparse.ArgumentTypeError(f"at most {_MAX_TABLES} numbers of cards in one run")
     return numbers
 
 

@@ -15,7 +15,7 @@ from http.cookies import SimpleCookie
 from typing import NamedTuple
 from urllib.parse import urlencode
 
-from app.console.issue import MOST_ISSUED
+from app.console.issue import MAX_ISSUED
 from bench import console_pages, process_usage
 from bench.command import number, run, say
 from bench.console_pages import OPERATOR, Asked, Form
@@ -139,7 +139,7 @@ def _measure(plan: Plan, stopping: Stopping) -> list[str]:
     ):
         visitor = _operator(here, service)
         counted = _first_figures(visitor, here)
-        wanted = console_pages.pages(here.table.url, visitor.issue(MOST_ISSUED))
+        wanted = console_pages.pages(here.table.url, visitor.issue(MAX_ISSUED))
         say("warming up …")
         _ask_all(visitor, wanted, 2 * WORKERS)  # each worker reads each template once
         before = process_usage.of_tree(service.pid)

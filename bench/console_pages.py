@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 import psycopg2
 
 from app.console.card_fields import MAX_SELECTED
-from app.console.issue import MOST_ISSUED
+from app.console.issue import MAX_ISSUED
 from app.storage.paging import Cursor
 from tests.support.sample_year import FUNCTIONS, HOT_HARDWARE, HOT_NETWORK, LARGE_BATCH, RARE_BATCH, RARE_NOTE
 
@@ -48,7 +48,7 @@ def pages(url: str, issued: str) -> dict[str, Asked]:
         )
         for action in ("freeze", "extend")
     }
-    shown = _plain() | {f"issued: {MOST_ISSUED:,}": issued} | _cards(url) | _journal(url)
+    shown = _plain() | {f"issued: {MAX_ISSUED:,}": issued} | _cards(url) | _journal(url)
     return {name: Asked(path) for name, path in shown.items()} | forms
 
 

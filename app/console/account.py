@@ -45,7 +45,7 @@ class OwnPassword(_AccountForm):
         identity, password = visitor_of(request).who, new_password(form_of(request))
         check_own_password(self.console, request)
         self.operators(request).set_password(identity.name, password)
-        keep_log_in(response, self.console.sessions.begin_anew(identity))
+        keep_log_in(response, self.console.sessions.renew(identity))
 
 
 class OtherSessions(_AccountForm):

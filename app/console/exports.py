@@ -11,7 +11,7 @@ from app.console.page import Access, Page, form_of, visitor_of
 from app.console.streaming import BOM, CONTENT_TYPES
 from app.domain.texts import RefusedError, Text
 from app.http.problems import invalid_request
-from app.services.exports import CARD_COLUMNS, Row, card_documents, file_pieces, note_export
+from app.services.exports import CARD_COLUMNS, Row, card_documents, file_pieces, record_export
 from app.services.filters import CARD_FIELDS, parse_card_filter
 
 
@@ -36,7 +36,7 @@ class ExportPage(Page):
         name = f"{what}-{now.astimezone(self.console.zone):%Y%m%d-%H%M%S}.{output_format}"
 
         def pieces() -> Iterator[str]:
-            note_export(database, now, visitor_of(request).actor, details)
+            record_export(database, now, visitor_of(request).actor, details)
             if output_format == "csv":
                 yield BOM
             yield from file_pieces(output_format, rows, columns)

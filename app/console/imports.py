@@ -16,8 +16,8 @@ from app.services import imports
 from app.services.imports import Reading
 from app.services.issuing import Issuing
 
-MOST_BYTES = 5 * 1024 * 1024
-_BODY_BYTES = MOST_BYTES + 64 * 1024
+MAX_BYTES = 5 * 1024 * 1024
+_BODY_BYTES = MAX_BYTES + 64 * 1024
 _FAULTS = 500
 _CARDS = 10
 
@@ -92,8 +92,8 @@ class ImportPage(Page):
             summary=None if reading is None else imports.summary(reading),
             faults=[] if reading is None else reading.faults[:_FAULTS],
             sample=[] if reading is None else reading.cards[:_CARDS],
-            most_bytes=MOST_BYTES,
-            most_mib=MOST_BYTES // (1024 * 1024),
+            max_bytes=MAX_BYTES,
+            max_mib=MAX_BYTES // (1024 * 1024),
             refusal=refusal,
         )
 

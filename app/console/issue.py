@@ -16,7 +16,7 @@ from app.services.filters import parse_time
 from app.services.issuing import Issuing, PastIssue, issue_at, recent_issues
 from app.services.key_masking import seller_of
 
-MOST_ISSUED = 10_000
+MAX_ISSUED = 10_000
 _DEFAULT = "30d"
 _RECENT = 10
 _COUNT_DIGITS = 9
@@ -56,7 +56,7 @@ class IssuePage(Page):
             "issue.html",
             typed={**typed, "validity": typed["validity"] or _DEFAULT, "count": typed["count"] or "1"},
             durations=DURATION_PRESETS,
-            most=MOST_ISSUED,
+            most=MAX_ISSUED,
             refusal=refusal,
             recent=recent_issues(self.console.database, seller_of(visitor_of(request).who), _RECENT),
         )
@@ -89,7 +89,7 @@ class IssuedPage(Page):
         except RefusedError as error:
             raise invalid_request(error.text, "at") from error
         seller = seller_of(visitor_of(request).who)
-        issued = None if at is None else issue_at(self.console.database, at, seller, MOST_ISSUED)
+        issued = None if at is None else issue_at(self.console.database, at, seller, MAX_ISSUED)
         if issued is None:
             detail = Text("没有这次发卡，或不是您发的。", "Nothing was issued then, or not by you.")
             raise not_found(detail)
@@ -97,9 +97,9 @@ class IssuedPage(Page):
 
 
 def _count(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) <= _COUNT_DIGITS and 1 <= int(text) <= MOST_ISSUED):
+    if not (text.isascii() and text.isdigit() and len(text) <= _COUNT_DIGITS and 1 <= int(text) <= MAX_ISSUED):
         raise RefusedError(
-            f"数量必须是 1 到 {MOST_ISSUED}；更多请用 cardctl card issue",
-            f"the count must be from 1 to {MOST_ISSUED}; for more use cardctl card issue",
+            f"数量必须是 1 到 {MAX_ISSUED}；更多请用 cardctl card issue",
+            f"the count must be from 1 to {MAX_ISSUED}; for more use cardctl card issue",
         )
     return int(text)

@@ -3,7 +3,7 @@
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 
-_IPV6_HOST_BITS = 64
+_IPV6_PREFIX_BITS = 64
 
 
 def _parse(text: str) -> IPv4Address | IPv6Address:
@@ -36,8 +36,7 @@ def network_of(address: str) -> str:
     """
     parsed = _parse(address)
     if isinstance(parsed, IPv6Address):
-        prefix = int(parsed) >> _IPV6_HOST_BITS << _IPV6_HOST_BITS
-        return str(IPv6Network((prefix, _IPV6_HOST_BITS)))
+        return str(IPv6Network((parsed, _IPV6_PREFIX_BITS), strict=False))
     return str(parsed)
 
 

@@ -131,7 +131,7 @@ class _Monitor:
         """Wait for the outcome, and return it as JSON."""
         deadline = time.monotonic() + self._limits.seconds
         crowded = processes.tasks() + MAX_PROCESSES
-        most_bytes = self._limits.memory_bytes + processes.private_bytes()
+        max_bytes = self._limits.memory_bytes + processes.private_bytes()
         check_at = time.monotonic() + _CHECK_SECONDS
         poll_seconds = _POLL_SECONDS
         while (now := time.monotonic()) < deadline:
@@ -156,7 +156,7 @@ class _Monitor:
                         Text(f"启动了超过 {MAX_PROCESSES} 个进程", f"it started more than {MAX_PROCESSES} processes")
                     )
                 # The kernel's limit is for one process, and does not count memory that processes share.
-                if sum(map(processes.memory_of, family)) > most_bytes:
+                if sum(map(processes.memory_of, family)) > max_bytes:
                     return self._failed(Text("内存超过上限", "it took more memory than a call may"))
         return msgspec.json.encode(TimedOut(tail(self._text())))
 

@@ -82,7 +82,7 @@ def journal_documents(events: Iterable[Event], zone: tzinfo) -> Iterator[Row]:
     return ({**event.__data__, "at": local(event.at, zone)} for event in events)
 
 
-def note_export(database: Database, at: datetime, actor: str, what: Row) -> None:
+def record_export(database: Database, at: datetime, actor: str, what: Row) -> None:
     """Write an export into the journal: what was exported, in which format, with which filter."""
     entry = journal.Entry(at=at, kind=EventKind.EXPORTED, actor=actor, details=what)
     database.with_connection(lambda: journal.append([entry]))

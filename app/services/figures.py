@@ -18,7 +18,7 @@ from app.storage.database import Database
 
 FRESH_FOR = timedelta(seconds=60)
 ABUSE_WITHIN = timedelta(days=7)
-MOST_GROUPS = 50
+MAX_GROUPS = 50
 QUICK_BYTES, QUICK_SECONDS = 8 * 2**20, 1.0
 logger = logging.getLogger(__name__)
 
@@ -117,9 +117,9 @@ class Figures:
 
     def _abuse(self, since: datetime) -> dict[str, list[dict[str, Any]]]:
         groups = {
-            "cards": abuse_report.shared_cards(since, MOST_GROUPS),
-            "machines": abuse_report.trying_machines(since, MOST_GROUPS),
-            "networks": abuse_report.trying_networks(since, MOST_GROUPS),
+            "cards": abuse_report.shared_cards(since, MAX_GROUPS),
+            "machines": abuse_report.trying_machines(since, MAX_GROUPS),
+            "networks": abuse_report.trying_networks(since, MAX_GROUPS),
         }
         return {
             name: [

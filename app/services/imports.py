@@ -17,7 +17,7 @@ from app.storage.database import Database
 
 MAX_CARDS = 200_000
 """The memory that the containers leave beside the service (some 150 MB) holds so many."""
-MOST_FAULTS = 1_000
+MAX_FAULTS = 1_000
 """The number of faults kept: a wrong file has one in each cell, and all would take hundreds of times its memory."""
 
 _HEADERS = {
@@ -46,7 +46,7 @@ class Fault:
 class Reading:
     """The content of a file. Without faults, `cards` is all of it; `ignored` are the columns that are not read.
 
-    `faults` are the first `MOST_FAULTS`, by line; `fault_count` and `wrong_lines` count all of them.
+    `faults` are the first `MAX_FAULTS`, by line; `fault_count` and `wrong_lines` count all of them.
     """
 
     encoding: str
@@ -58,7 +58,7 @@ class Reading:
 
     def note(self, faults: list[Fault]) -> None:
         """Add what is wrong in the next line."""
-        self.faults += faults[: MOST_FAULTS - len(self.faults)]
+        self.faults += faults[: MAX_FAULTS - len(self.faults)]
         self.fault_count += len(faults)
         self.wrong_lines += bool(faults)
 
@@ -66,9 +66,9 @@ class Reading:
         """Add the cards that are already in the database, once all lines are read; `lines` has each card's line."""
         here = Text("此卡密已在数据库中，请从文件中删去此行", "this card is already in the database: remove the line")
         wrong = sorted(lines[card_id] for card_id in known)
-        self.faults += [Fault(line, "id", here) for line in wrong[:MOST_FAULTS]]
+        self.faults += [Fault(line, "id", here) for line in wrong[:MAX_FAULTS]]
         self.faults.sort(key=lambda fault: fault.line)
-        del self.faults[MOST_FAULTS:]
+        del self.faults[MAX_FAULTS:]
         self.fault_count += len(wrong)
         self.wrong_lines += sum(card.id in known for card in self.cards)  # the others' lines are wrong already
 

@@ -14,7 +14,7 @@ from app.storage.models import Event
 from app.storage.paging import Cursor
 
 MAX_LOOKED = journal_lists.MAX_LOOKED
-REFUSALS_A_MINUTE = journal.REFUSALS_A_MINUTE
+MAX_REFUSALS_PER_MINUTE = journal.MAX_REFUSALS_PER_MINUTE
 _PAGE_ROWS = 1_000
 
 

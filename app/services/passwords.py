@@ -38,7 +38,7 @@ class Passwords:
         self._strangers = threading.BoundedSemaphore(STRANGERS)
         self._known: set[str] = set()
         self._changing_known = threading.Lock()
-        self._decoy = self._hash_of_nothing()
+        self._decoy = self._hash_decoy()
 
     @contextmanager
     def turn(self, known: str | None) -> Iterator[None]:
@@ -93,7 +93,7 @@ class Passwords:
         """Return whether the hash has other parameters than new ones."""
         return self._hasher.check_needs_rehash(password_hash)
 
-    def _hash_of_nothing(self) -> str:
+    def _hash_decoy(self) -> str:
         """Return a hash that no password matches, with the parameters of real hashes."""
         hasher = self._hasher
         salt, digest = (b64encode(token_bytes(n)).decode().rstrip("=") for n in (hasher.salt_len, hasher.hash_len))

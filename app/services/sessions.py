@@ -117,7 +117,7 @@ class Sessions:
         """End all sessions of an operator except this one."""
         self._end(identity, lambda: rows.end_sessions(identity.id, but=digest(session_token)))
 
-    def begin_anew(self, identity: Identity) -> LoggedIn:
+    def renew(self, identity: Identity) -> LoggedIn:
         """Begin a session for an operator whose change of password has just ended all sessions.
 
         Raises:
@@ -129,7 +129,7 @@ class Sessions:
             with self._database.atomic():
                 if not rows.lock_by_id(identity.id):
                     raise OperatorNotFoundError(identity.name)
-                rows.note_device(digest(logged_in.device_token), identity.id, now)
+                rows.record_device(digest(logged_in.device_token), identity.id, now)
                 rows.add_session(digest(logged_in.session_token), identity.id, now, now + LASTS)
 
         self._database.with_connection(write, once=True)
@@ -168,7 +168,7 @@ class Sessions:
                     return False
                 if new_hash is not None:
                     rows.change(operator.id, password_hash=new_hash)
-                rows.note_device(digest(logged_in.device_token), operator.id, now)
+                rows.record_device(digest(logged_in.device_token), operator.id, now)
                 rows.add_session(digest(logged_in.session_token), operator.id, now, now + LASTS)
                 login_failures.forget(of_one((*attempt.buckets, code_bucket(operator.id))))
                 journal.append([self._credentials.entry(EventKind.LOGGED_IN, attempt)])

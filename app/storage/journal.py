@@ -10,7 +10,7 @@ from app.domain.addresses import network_of
 from app.domain.codes import Code, EventKind
 from app.storage.models import Event
 
-REFUSALS_A_MINUTE = 20
+MAX_REFUSALS_PER_MINUTE = 20
 """The limit of refusals of each group that are journalled for one address; the rest only count in the metrics."""
 PRUNE_BATCH = 10_000
 
@@ -71,7 +71,7 @@ def append_rejection(entry: Entry) -> bool:
     `CLIENT_MISMATCH` has no limit, because it is what vendors look for.
     """
     for group in BOUNDED_GROUPS:
-        if entry.code in group and recent_refusals(entry, group).count() >= REFUSALS_A_MINUTE:
+        if entry.code in group and recent_refusals(entry, group).count() >= MAX_REFUSALS_PER_MINUTE:
             return False
     append([entry])
     return True
@@ -86,7 +86,7 @@ def recent_refusals(entry: Entry, group: tuple[Code, ...]) -> Any:  # noqa: ANN4
             & (Event.at > entry.at - timedelta(minutes=1))
             & code_or_kind.in_(group)
         )
-        .limit(REFUSALS_A_MINUTE)
+        .limit(MAX_REFUSALS_PER_MINUTE)
     )
 
 

@@ -151,7 +151,7 @@ def prune_sessions(now: datetime, seen_after: datetime) -> int:
     return deleted
 
 
-def note_device(token_sha256: str, operator_id: int, now: datetime) -> None:
+def record_device(token_sha256: str, operator_id: int, now: datetime) -> None:
     """Note that an operator logs in with a browser, new or known."""
     OperatorDevice.insert(token_sha256=token_sha256, operator=operator_id, logged_in_at=now).on_conflict(
         conflict_target=[OperatorDevice.token_sha256], preserve=[OperatorDevice.logged_in_at]

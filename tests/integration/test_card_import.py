@@ -156,7 +156,7 @@ def test_the_first_faults_of_a_file_are_kept_and_all_are_counted(database: Datab
     first, later = f"{ONE},30d\n", f"{TWO},soon\n"
     reading = read("id,validity\n" + first + "x,soon\n" * 2_000 + later + "id,validity,x\n" + '"', database)
     named = [(fault.line, fault.column) for fault in reading.faults]
-    assert named == [(2, "id"), *[(3 + n // 2, ("id", "validity")[n % 2]) for n in range(imports.MOST_FAULTS - 1)]]
+    assert named == [(2, "id"), *[(3 + n // 2, ("id", "validity")[n % 2]) for n in range(imports.MAX_FAULTS - 1)]]
     assert reading.fault_count == 1 + 2 * 2_000 + 2 + 1 + 1
     assert reading.wrong_lines == 1 + 2_000 + 1 + 1 + 1
     header = read("id,validity" + ",id" * 2_000, database)

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from app.console.imports import MOST_BYTES
+from app.console.imports import MAX_BYTES
 from app.domain.codes import EventKind
 from app.storage.database import Database
 from app.storage.idempotency import CLAIM_SECONDS
@@ -99,9 +99,9 @@ def test_a_form_without_a_file_is_refused(owner: Browser) -> None:
 
 
 def test_a_file_of_five_megabytes_is_imported(owner: Browser) -> None:
-    rows = [f"{number:032d},30d,a note that makes the line longer" for number in range(MOST_BYTES // 72)]
+    rows = [f"{number:032d},30d,a note that makes the line longer" for number in range(MAX_BYTES // 72)]
     content = "\n".join(["id,validity,note", *rows]).encode()
-    assert MOST_BYTES * 0.9 < len(content) < MOST_BYTES
+    assert MAX_BYTES * 0.9 < len(content) < MAX_BYTES
     preview = previewed(owner, content)
     assert f"可以导入 {len(rows):,} 张" in preview.words
     done = send(owner, preview, "import", content)
@@ -110,7 +110,7 @@ def test_a_file_of_five_megabytes_is_imported(owner: Browser) -> None:
 
 
 def test_a_larger_file_is_refused_before_it_is_read(owner: Browser) -> None:
-    headers = {"Content-Type": "multipart/form-data; boundary=x", "Content-Length": str(MOST_BYTES + 100_000)}
+    headers = {"Content-Type": "multipart/form-data; boundary=x", "Content-Length": str(MAX_BYTES + 100_000)}
     assert owner.send("POST", IMPORT, b"", headers).status == 413
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from urllib.parse import urlencode
 
-from app.console.issue import MOST_ISSUED
+from app.console.issue import MAX_ISSUED
 from app.domain.codes import EventKind
 from app.storage.models import Event
 from tests.support.console import Browser, Seen, add_operator
@@ -62,7 +62,7 @@ def test_no_odd_input_is_an_error_of_the_service(service: Service) -> None:
         )
     assert "unhandled error" not in service.log.read_text()[log:]
     issued = Event.select().where(Event.kind == EventKind.ISSUED)
-    assert max(event.details["count"] for event in issued) <= MOST_ISSUED
+    assert max(event.details["count"] for event in issued) <= MAX_ISSUED
 
 
 def fine(seen: Seen) -> None:

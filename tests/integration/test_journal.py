@@ -76,11 +76,11 @@ def test_a_rejection_says_whether_it_was_written_and_counting_ends_at_the_limit(
     database: Database, clock: Clock
 ) -> None:
     entry = journal.Entry(clock.now, EventKind.REJECTED, Code.CARD_NOT_FOUND, ip="2001:db8::1")
-    journal.append([entry] * (journal.REFUSALS_A_MINUTE - 1))
+    journal.append([entry] * (journal.MAX_REFUSALS_PER_MINUTE - 1))
     assert journal.append_rejection(entry)
     assert not journal.append_rejection(entry)
     journal.append([entry])
-    assert journal.recent_refusals(entry, journal.BOUNDED_GROUPS[0]).count() == journal.REFUSALS_A_MINUTE
+    assert journal.recent_refusals(entry, journal.BOUNDED_GROUPS[0]).count() == journal.MAX_REFUSALS_PER_MINUTE
     assert {event.ip_network for event in Event.select()} == {"2001:db8::/64"}
 
 

@@ -134,7 +134,7 @@ def test_strangers_behind_the_same_address_do_not_block_confirmations(log_ins: L
 def test_a_change_of_password_begins_a_new_session(log_ins: LogIns) -> None:
     log_ins.log_in()
     log_ins.operators.set_password("alice", OTHER)
-    anew = log_ins.sessions.begin_anew(log_ins.alice)
+    anew = log_ins.sessions.renew(log_ins.alice)
     assert log_ins.sessions.identify(anew.session_token)
     assert log_ins.log_in(OTHER, device=anew.device_token).device_token == anew.device_token
 
@@ -142,7 +142,7 @@ def test_a_change_of_password_begins_a_new_session(log_ins: LogIns) -> None:
 def test_no_new_session_begins_for_a_removed_operator(log_ins: LogIns) -> None:
     log_ins.operators.remove("alice", force=True)
     with pytest.raises(OperatorNotFoundError):
-        log_ins.sessions.begin_anew(log_ins.alice)
+        log_ins.sessions.renew(log_ins.alice)
 
 
 def test_other_valid_sessions_are_listed_without_their_tokens(log_ins: LogIns) -> None:

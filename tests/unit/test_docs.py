@@ -8,8 +8,8 @@ import pytest
 
 from app.cli.main import cardctl
 from app.console.card_fields import MAX_SELECTED
-from app.console.imports import MOST_BYTES
-from app.console.issue import MOST_ISSUED
+from app.console.imports import MAX_BYTES
+from app.console.issue import MAX_ISSUED
 from app.domain.codes import Code, EventKind
 from app.http.problems import ProblemCode
 from app.services.card_lists import MAX_COUNTED
@@ -114,9 +114,9 @@ def test_the_console_guide_names_the_limits_of_the_code() -> None:
     for name in CONSOLES:
         text = document(name).replace(",", "")
         assert all(
-            str(limit) in text for limit in (MAX_SELECTED, MOST_ISSUED, MAX_COUNTED, MAX_HITS, MAX_COUNT, MAX_CARDS)
+            str(limit) in text for limit in (MAX_SELECTED, MAX_ISSUED, MAX_COUNTED, MAX_HITS, MAX_COUNT, MAX_CARDS)
         )
-        assert f"{MOST_BYTES // 2**20} MB" in text
+        assert f"{MAX_BYTES // 2**20} MB" in text
 
 
 def commands(command: click.Command, words: tuple[str, ...] = ()) -> Iterator[str]:

@@ -29,7 +29,7 @@ _WHOLE, _PART, _NO_SUCH_RANGE = 200, 206, 416
 _LINK_REFUSED = frozenset({403, 404})
 _PROGRESS_BYTES = 64 * 1024  # a try that received this much made progress
 _USELESS_LINKS = 2
-_MOST_RECEIVED = 4  # times the file's size
+_MAX_RECEIVED = 4  # times the file's size
 
 
 def offered(verdict: Verdict, name: str) -> Offer:
@@ -124,7 +124,7 @@ class Downloader:
                     raise UntrustedAnswer("more bytes than the file has")
                 partial.append(piece)
                 self._received += len(piece)
-                if self._received > _MOST_RECEIVED * offer.size + _PROGRESS_BYTES:  # a malicious server
+                if self._received > _MAX_RECEIVED * offer.size + _PROGRESS_BYTES:  # a malicious server
                     raise UntrustedAnswer("the file started over again and again")
                 self._on_progress(partial.size, offer.size)
         if partial.size < offer.size:
