@@ -51,35 +51,33 @@ mark_moved() {
         && chmod 644 -- "$MOVED.new" && mv -fT -- "$MOVED.new" "$MOVED" && sync -- "$MOVED" "$(dirname -- "$MOVED")"
 }
 
-# serve_again: starts this server again; twice, since a container that just ended may disturb the first attempt. Prints
-# what went wrong.
+# serve_again: this server serves again. Prints what went wrong.
 serve_again() {
-    local said
     # Beside the mark the app ends at each start and is restarted: one that has just read it must not end during ours.
     [[ ! -e $MOVED ]] || compose stop app >/dev/null 2>&1 </dev/null || true
     rm -f -- "$MOVED"
-    said=$(come_up --no-build) || said=$(come_up --no-build) || { printf '%s\n' "$said" && return 1; }
+    serve
 }
 
 resume_here() {
     local log
     log=$(serve_again) \
-        || die "服务未能启动：docker compose logs app。The service does not start, see docker compose logs app: ${log##*$'\n'}"
+        || die "服务未就绪：docker compose logs。The service is not ready, see docker compose logs: $log"
     say "本机已恢复服务。This server serves again."
     say "如新服务器已接待客户，其数据不在本机：请停止那边，或从那边搬回。If the new server has served customers, what it knows of them is not here: stop it, or move back from there."
 }
 
 # finish: after a failure this server serves again, and the new one does not.
 finish() {
-    local status=$?
+    local status=$? said
     trap - EXIT
     trap '' INT TERM HUP
     set +e
     if [[ -n $STEP ]]; then
-        if serve_again >/dev/null; then
+        if said=$(serve_again); then
             warn "搬迁未完成，本机已恢复服务。The move failed; this server serves again"
         else
-            warn "搬迁未完成，且本机未能启动：docker compose up -d --wait。The move failed, and this server does not start: docker compose up -d --wait"
+            warn "搬迁未完成，且本机未就绪：docker compose up -d --wait。The move failed, and this server is not ready: docker compose up -d --wait: $said"
         fi
         ((status)) || status=1
         if [[ $STEP == imported ]]; then remote_checkout docker compose stop app >/dev/null 2>&1 </dev/null; fi

@@ -45,6 +45,7 @@ finish() {
 # undo_restore: the old database serves again. What was restored is kept if it has served: customers may have been told of
 # what is in it.
 undo_restore() {
+    local said
     [[ -n $STEP ]] || return 0
     # Ctrl-C ends our side of an exchange that goes on in the container: once NEW is dropped, there is none.
     [[ $STEP == swapped ]] || drop_database "$NEW" >/dev/null 2>&1
@@ -59,8 +60,8 @@ undo_restore() {
     fi
     [[ $STEP != made ]] || return 0
     if [[ -n $RUNNING ]]; then
-        come_up >/dev/null \
-            || warn "原数据库已就位，但服务未能启动：docker compose logs。The old database is in place, but the service does not start: see docker compose logs"
+        said=$(serve) \
+            || warn "原数据库已就位，但服务未就绪。The old database is in place, but the service is not ready: $said"
     fi
     warn "未恢复，原数据库照旧。Nothing was restored: the old database is in its place"
 }
@@ -71,7 +72,7 @@ start_database() {
     if [[ ! -d $folder && $(setting COMPOSE_FILE) != *external* ]]; then # a damaged one was moved away
         mkdir -m 700 "$folder" || die "无法创建 cannot make $folder"
     fi
-    said=$(come_up database) \
+    said=$(come_up database && await database_ready database) \
         || die "数据库无法启动。The database does not start (docker compose logs database; a cluster beyond repair: move data/postgres away and run this again): $(last_line "$said")"
 }
 
@@ -132,8 +133,8 @@ switch() {
         || die "无法切换数据库 the databases cannot change places: $(error_line "$said")"
     STEP=swapped
     say "正在启动…  Starting …"
-    said=$(come_up) \
-        || die "恢复后的服务无法启动。The service does not start on what was restored: $(last_line "$said"): $(last_words)"
+    said=$(serve) \
+        || die "恢复后的服务未就绪。The service is not ready on what was restored: $said"
     STEP=''
 }
 

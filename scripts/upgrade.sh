@@ -18,7 +18,7 @@ ROOT=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
 # shellcheck source=scripts/lib/upgrade-steps.sh
 source "$ROOT/scripts/lib/upgrade-steps.sh"
 
-STEP='' WATCH='' OLD_COMMIT='' OLD_SCHEMA='' NEW_SCHEMA='' DUMP='' GAPS=''
+STEP='' WATCH='' OLD_IMAGE='' OLD_COMMIT='' OLD_SCHEMA='' NEW_SCHEMA='' DUMP='' GAPS=''
 TIME=$(date -u +%Y%m%dT%H%M%SZ)
 
 # get_code: pulls the newest code of this branch.
@@ -37,11 +37,22 @@ get_code() {
 # make_folders: makes the folders that the new version adds.
 make_folders() { "$ROOT/scripts/init.sh" >/dev/null </dev/null || exit 1; }
 
-# get_image: builds or loads the image; the old one is kept under another name.
+# find_old: sets OLD_IMAGE, what the app's container runs or would run, kept under another name too; and SERVED.
+find_old() {
+    local container
+    container=$(compose ps --all --quiet app </dev/null) || die "无法查询容器 cannot ask for the containers"
+    OLD_IMAGE=$(docker inspect --format '{{.Image}}' "${container:-$APP_IMAGE}" 2>/dev/null \
+        || docker image inspect --format '{{.Id}}' "$APP_IMAGE" 2>/dev/null) \
+        || die "从未启动过：docker compose up -d --wait。There is no older version here: docker compose up -d --wait starts this one"
+    docker tag "$OLD_IMAGE" "$(previous_image "$APP_IMAGE")"
+    SERVED=yes
+    is_ready >/dev/null 2>&1 \
+        || { SERVED='' && warn "服务目前未就绪，继续升级。The service is not ready now; the upgrade goes on"; }
+}
+
+# get_image: builds or loads the new image.
 get_image() {
     local said
-    OLD_IMAGE=$(docker inspect --format '{{.Image}}' "$(compose ps --quiet app </dev/null)") || die "无法查询容器 cannot ask for the containers"
-    docker tag "$OLD_IMAGE" "$(previous_image "$APP_IMAGE")"
     STEP=image
     if [[ -n $archive ]]; then
         "$ROOT/scripts/load-images.sh" "$archive" >/dev/null || exit 1
@@ -82,11 +93,9 @@ back_up() {
 switch() {
     local said
     STEP=switch
-    said=$(start_stack 2>&1) \
-        || die "新版本未能启动。The new version does not start: $(last_line "$said"): $(last_words)"
-    renew_nginx || die "nginx 未能启动 nginx does not start"
-    said=$(compose exec -T app python -m app healthcheck 2>&1 </dev/null) \
-        || die "新版本不健康。The new version is not healthy: $(last_line "$said")"
+    said=$(start_stack) \
+        || die "新版本未就绪。The new version is not ready: $said"
+    said=$(renew_nginx) || die "nginx 未能启动。nginx does not start: $said"
 }
 
 # finish: after a failure everything is put back.
@@ -104,21 +113,24 @@ finish() {
 }
 
 roll_back() {
-    local aside=${LIVE}_failed_upgrade_${TIME,,} now
+    local aside=${LIVE}_failed_upgrade_${TIME,,} now said
     code_back "$OLD_COMMIT"
     if [[ $STEP == code ]]; then return; fi
     docker tag "$OLD_IMAGE" "$APP_IMAGE" || die "无法恢复旧镜像：docker tag $OLD_IMAGE $APP_IMAGE。The old image could not be put back"
-    if [[ $STEP == image ]]; then warn "未作改动，原版本照常服务。Nothing was changed; the old version goes on serving"; return; fi
+    if [[ $STEP == image ]]; then warn "未作改动${SERVED:+，原版本照常服务}。Nothing was changed${SERVED:+; the old version goes on serving}"; return; fi
     now=$(schema_of "$LIVE") || die "数据库没有响应 the database does not answer"
     if [[ -n $DUMP && $now != "$OLD_SCHEMA" ]]; then
         compose stop app >/dev/null 2>&1 </dev/null
         database_back "$DUMP" "$aside"
         warn "数据库已恢复到升级前，升级后的保留为 $aside（其中多 $NEWER 条日志）。The database is as before the upgrade; the migrated one is kept as $aside, with $NEWER journal entries more"
     fi
-    start_stack >/dev/null 2>&1 \
-        || die "原版本也未能启动：docker compose logs。The old version does not start either: see docker compose logs"
-    renew_nginx || true
-    warn "升级失败，已退回原版本并正常服务。The upgrade failed; the old version is back and serves"
+    if said=$(start_stack && renew_nginx); then
+        warn "升级失败，已退回原版本并正常服务。The upgrade failed; the old version is back and serves"
+    elif [[ -n $SERVED ]]; then
+        die "原版本也未就绪：docker compose logs。The old version is not ready either, see docker compose logs: $said"
+    else
+        warn "升级失败，已退回原版本，它与升级前一样未就绪。The upgrade failed; the old version is back and, as before, not ready: $said"
+    fi
     [[ -z ${OPTION[no-pull]:-} ]] || warn "代码未动：请自行放回旧代码。The code is as you put it: put the old code back yourself"
 }
 
@@ -158,10 +170,12 @@ if [[ -n $archive ]]; then
 fi
 require_stack
 lock_stack 5
-require_running database app nginx
 find_folder
 find_live
 APP_IMAGE=$(setting KADUN_APP_IMAGE kadun-app)
+SERVED=$(come_up database && await database_ready database) \
+    || die "数据库无法启动。The database does not start: $(last_line "$SERVED")"
+find_old
 recipient=$(setting KADUN_BACKUP_RECIPIENT)
 [[ -z $recipient ]] || need age age
 claim_folder

@@ -13,7 +13,12 @@ TIMEOUT_SECONDS = 5.0
 
 
 @click.command()
-def healthcheck() -> None:
+@click.option(
+    "--live",
+    is_flag=True,
+    help="只问进程是否应答，不问数据库 / only whether its processes answer, whatever the database does",
+)
+def healthcheck(*, live: bool) -> None:
     """服务是否就绪 / Ask the service whether it is ready; exit 1 when it is not."""
     bind = bind_from(os.environ)
     connection = (
@@ -22,7 +27,7 @@ def healthcheck() -> None:
         else http.client.HTTPConnection(bind, timeout=TIMEOUT_SECONDS)
     )
     try:
-        connection.request("GET", "/readyz")
+        connection.request("GET", "/healthz" if live else "/readyz")
         status = connection.getresponse().status
     except (OSError, http.client.HTTPException) as error:
         raise click.ClickException(f"服务没有响应 / The service does not answer at {bind}: {error}") from error

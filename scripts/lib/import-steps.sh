@@ -74,8 +74,9 @@ prepare_checkout() {
 
 # start_database: starts it and waits until it answers.
 start_database() {
-    come_up --quiet-pull database >/dev/null \
-        || die "数据库未能启动：docker compose logs database。The database did not start: see docker compose logs database"
+    local said
+    said=$(come_up --quiet-pull database && await database_ready database) \
+        || die "数据库未能启动：docker compose logs database。The database did not start, see docker compose logs database: $(last_line "$said")"
     find_live
 }
 
@@ -202,12 +203,12 @@ load_rows() {
         || die "数据载入失败，未改动任何数据。The rows could not be loaded; nothing was changed: $(last_line "$said")"
 }
 
-# start_all: starts the service and waits until it is healthy.
+# start_all: starts the service and waits until it is ready.
 start_all() {
     local log
     make_image
-    log=$(come_up) \
-        || die "服务未能启动，修复后可重新运行本命令：docker compose logs。The service did not start; when it is mended run this again. See docker compose logs: $(last_line "$log")"
+    log=$(serve) \
+        || die "服务未就绪，修复后可重新运行本命令：docker compose logs。The service is not ready; when it is mended run this again. See docker compose logs: $log"
 }
 
 # install_requirements: packages do not travel. Without them some functions fail, and everything else works.

@@ -9,15 +9,86 @@ compose() {
     (cd "$ROOT" && exec docker compose "$@")
 }
 
-# come_up ARGUMENT…: docker compose up; waits until all is healthy, else prints what went wrong. The engine reports a new
-# container as unhealthy for a moment, and Compose may ask just then, so it is asked a second time.
+# How long a started service may take to be ready: a migration of a large table on a slow disk is done by then.
+READY_SECONDS=180
+
+# shellcheck disable=SC2119,SC2120  # not every script names a service
+# come_up [ARGUMENT…]: docker compose up, without waiting for the containers' health: what the engine reports may be from before,
+# for up to half a minute. Prints what went wrong.
 come_up() {
-    local said
+    local said deadline=$((SECONDS + READY_SECONDS))
     # `return 0`: in a trap a bare one would return the status from before it.
-    if said=$(compose up --detach --wait "$@" 2>&1 </dev/null); then return 0; fi
-    if [[ $said == *'is unhealthy'* ]] && said=$(compose up --detach --wait "$@" 2>&1 </dev/null); then return 0; fi
-    printf '%s\n' "$said"
+    until said=$(compose up --detach "$@" 2>&1 </dev/null); do
+        # Of a container that others depend on: the database's, perhaps.
+        if [[ $said != *'is unhealthy'* ]] || ((SECONDS >= deadline)); then
+            if [[ $said == *migrate*exit* ]]; then said="migrate: $(log_of migrate)"; fi
+            last_line "$said"
+            return 1
+        fi
+        sleep 1
+    done
+    return 0
+}
+
+# shellcheck disable=SC2119
+# serve: starts the whole service, and waits until it is ready. Prints what went wrong.
+serve() { come_up && await is_ready database app nginx; }
+
+# is_ready: whether the service answers that it is ready, as its clients ask it: through nginx, by HTTPS.
+is_ready() {
+    compose exec -T nginx curl -fsSk -o /dev/null --max-time 5 "https://127.0.0.1:$(setting KADUN_HTTPS_PORT 443)/readyz" </dev/null
+}
+
+# app_ready: whether the app says so, without nginx.
+app_ready() { compose exec -T app python -m app healthcheck </dev/null; }
+
+# database_ready: whether the database answers the app's role.
+database_ready() { compose exec -T database as-role app pg_isready --quiet </dev/null; }
+
+# await CONDITION SERVICE…: until the condition holds; the services are those that it needs, in the order of their dependence.
+# Not longer than READY_SECONDS, and only until one of them has ended three times. Then it prints which one does not work.
+await() {
+    local said service deadline=$((SECONDS + READY_SECONDS)) failed=''
+    local -A before=()
+    for service in "${@:2}"; do before[$service]=$(restarts_of "$service"); done
+    said=$("$1" 2>&1) && return
+    say "等待就绪，最迟到 Waiting until it is ready, at the latest until $(date --date "+$READY_SECONDS seconds" +%T) …" >&2
+    until said=$("$1" 2>&1); do
+        for service in "${@:2}"; do
+            if (($(restarts_of "$service") >= before[$service] + 3)); then failed=$service && break 2; fi
+        done
+        if ((SECONDS >= deadline)); then failed=$(not_answering "${@:2}") && break; fi
+        sleep 0.3
+    done
+    [[ -n $failed ]] || return 0
+    printf '%s: %s: %s\n' "$failed" "$(inspect "$failed" '{{.State.Status}} (exit {{.State.ExitCode}})')" \
+        "$(log_of "$failed" || last_line "$said")"
     return 1
+}
+
+# log_of SERVICE: the last line of its log.
+log_of() { docker logs --tail 1 "$(compose ps --all --quiet "$1" 2>/dev/null </dev/null)" 2>&1; }
+
+# inspect SERVICE FORMAT: what the engine knows of its container.
+inspect() { docker inspect --format "$2" "$(compose ps --all --quiet "$1" 2>/dev/null </dev/null)" 2>/dev/null || echo missing; }
+
+# restarts_of SERVICE: how often the engine has restarted its container.
+restarts_of() {
+    local count
+    count=$(inspect "$1" '{{.RestartCount}}')
+    printf '%d' "${count/missing/0}"
+}
+
+# not_answering SERVICE…: prints the first that does not answer; the last where all of them do by now.
+not_answering() {
+    local service
+    for service in "$@"; do
+        case $service in
+            database) database_ready >/dev/null 2>&1 || break ;;
+            app) app_ready >/dev/null 2>&1 || break ;;
+        esac
+    done
+    printf '%s' "$service"
 }
 
 # setting NAME [DEFAULT]: a setting from .env, or the default where it is unset or empty.
@@ -74,11 +145,6 @@ git_here() { (umask 022 && git -c safe.directory='*' -C "$ROOT" "$@"); }
 # in_database as-role backup pg_dump -Fc >FILE. It reads standard input: redirect it from /dev/null if there is none.
 in_database() {
     compose exec -T database "$@"
-}
-
-# last_words: the last log lines of migrate and app.
-last_words() {
-    compose logs --no-color --no-log-prefix --tail 1 migrate app 2>/dev/null </dev/null | tr '\n' ' ' || true
 }
 
 # unlock_child: called in a background process, so that the lock ends with the script, even after kill -9.

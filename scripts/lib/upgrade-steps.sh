@@ -60,7 +60,7 @@ gap_in() {
 
 # start_stack: starts the app first: together with it Compose would recreate nginx, which answers 503 meanwhile.
 start_stack() {
-    come_up --wait-timeout 180 app && come_up --wait-timeout 180
+    come_up app && await app_ready database app && serve
 }
 
 # renew_nginx: restarts nginx if its templates have changed: it reads them when it starts, and Compose does not notice.
@@ -71,5 +71,5 @@ renew_nginx() {
     said=$(compose run --rm --no-deps -T nginx nginx -t 2>&1 </dev/null) \
         || { warn "nginx 的新配置有误。nginx does not take its new configuration: $(last_line "$said")"; return 1; }
     # Not `up --no-deps`: the next `up` would then recreate nginx.
-    compose restart --no-deps nginx >/dev/null 2>&1 </dev/null && come_up nginx >/dev/null
+    compose restart --no-deps nginx >/dev/null 2>&1 </dev/null && await is_ready nginx
 }

@@ -261,7 +261,7 @@ def test_an_export_names_the_files_whose_bytes_are_lost(old_server: OldServer, t
 
 SILENT = """#!/bin/bash
 # An engine whose database starts and then does not answer.
-[[ $1 == compose && $2 == exec ]] || exit 0
+[[ $1 == compose && $2 == exec && "$*" != *pg_isready* ]] || exit 0
 echo 'no space left on device' >&2
 exit 1
 """

@@ -27,7 +27,10 @@ touch {folder}/done
 until [[ -e {folder}/go ]]; do read -rt 0.05 <> <(:) || :; done
 exit 1
 """
-COMMANDS = {"the exchange": "*'RENAME TO'*before_restore*", "the start": "'compose up --detach --wait'"}
+COMMANDS = {"the exchange": "*'RENAME TO'*before_restore*", "the start": "'compose up --detach'"}
+
+
+HEALTHCHECK = ("python", "-m", "app", "healthcheck")
 
 
 @dataclass
@@ -202,7 +205,7 @@ def test_a_backup_that_the_service_cannot_start_on_leaves_the_old_database_servi
     before = {table: rows(restored.new, table) for table in TABLES}
     done = restored.new.script("restore.sh", file, check=False)
     assert done.returncode == 1
-    assert "The service does not start on what was restored" in done.stderr
+    assert "The service is not ready on what was restored: migrate: " in done.stderr
     (kept,) = databases(restored.new) - {"kadun"}
     assert f"What was restored is kept as {kept}, with 0 journal entries more" in done.stderr
     assert {table: rows(restored.new, table) for table in TABLES} == before
@@ -229,6 +232,7 @@ def test_an_interrupted_switch_is_undone_and_keeps_acknowledged_activations(
     wait_for(lambda: (tmp_path / "done").exists() or restoring.poll() is not None, 60)
     acknowledged = []
     if what == "the start":
+        wait_for(lambda: stack.compose("exec", "-T", "app", *HEALTHCHECK, check=False).returncode == 0, 60)
         acknowledged = stack.sql("owner", "SELECT id FROM card WHERE NOT is_activated LIMIT 2").split()
         assert [stack.verify(card, f"pc of {card}")["code"] for card in acknowledged] == ["OK", "OK"]
     (tmp_path / "go").touch()

@@ -10,6 +10,7 @@ import pytest
 from kadun.retries import RetryPolicy
 
 from tests.support.moving import Program, contents, ship
+from tests.support.service import wait_for
 from tests.support.stack import Stack, run
 
 pytestmark = [pytest.mark.containers, pytest.mark.long, pytest.mark.timeout(900)]
@@ -202,6 +203,32 @@ def test_folders_that_an_older_version_had_not_are_made_before_the_switch(
     assert (tmp_path / "here").read_bytes() == b"core"
 
 
+def test_a_stack_that_is_down_is_upgraded(vendor: Vendor, program: Program) -> None:
+    commit = vendor.release("for one that is down")
+    vendor.stack.compose("stop", "--timeout", "5")
+    done = vendor.stack.script("upgrade.sh")
+    assert "The service is not ready now; the upgrade goes on" in done.stderr
+    assert f"Upgraded to {commit[:12]}" in done.stdout
+    program.open_on(vendor.stack)
+
+
+def test_an_app_that_keeps_ending_is_replaced_by_a_version_that_works(vendor: Vendor, program: Program) -> None:
+    stack = vendor.stack
+    name = f"{stack.project}-app"
+    run("docker", "build", "--tag", name, "-", input=f'FROM {name}\nCMD ["false"]\n')
+    stack.compose("up", "--detach", "app", check=False)
+    wait_for(lambda: stack.inspect("app")["RestartCount"] >= 2, 30)
+    vendor.release("broken as well", {"app/wsgi.py": "raise SystemExit('this version does not work')\n"})
+    failed = stack.script("upgrade.sh", check=False)
+    vendor.withdraw()
+    assert failed.returncode == 1
+    assert "The new version is not ready: app: " in failed.stderr
+    assert "the old version is back and, as before, not ready: app: " in failed.stderr
+    commit = vendor.release("mended")
+    assert f"Upgraded to {commit[:12]}" in stack.script("upgrade.sh").stdout
+    program.open_on(stack)
+
+
 def test_an_upgrade_without_room_for_its_dump_changes_nothing(vendor: Vendor, tmp_path: Path) -> None:
     stack, commit, started = vendor.stack, vendor.commit(), vendor.stack.inspect("app")["State"]["StartedAt"]
     settings = (stack.folder / ".env").read_text()
@@ -234,7 +261,7 @@ def test_a_version_that_does_not_start_is_taken_back_with_its_migration(vendor: 
         failed = stack.script("upgrade.sh", check=False)
     vendor.withdraw()
     assert failed.returncode == 1
-    assert "The new version does not start" in failed.stderr
+    assert "The new version is not ready" in failed.stderr
     assert "The database is as before the upgrade" in failed.stderr
     assert "The upgrade failed; the old version is back and serves" in failed.stderr
     assert (vendor.image(), vendor.commit()) == (image, commit)
