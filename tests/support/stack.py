@@ -118,8 +118,7 @@ class Stack:
 
     def inspect(self, service: str) -> dict[str, Any]:
         """What the engine knows of a service's container."""
-        container = self.compose("ps", "--all", "--quiet", service).stdout.strip()
-        found: dict[str, Any] = json.loads(run("docker", "inspect", container).stdout)[0]
+        found: dict[str, Any] = json.loads(run("docker", "inspect", f"{self.project}-{service}-1").stdout)[0]
         return found
 
     def processes(self, service: str) -> Iterator[tuple[int, dict[str, str]]]:
