@@ -26,12 +26,19 @@ import sys
 import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any, cast
+
+if TYPE_CHECKING:
+    from typing import Self  # Python 3.11
 
 FORMAT = 2
 MANIFEST = "manifest.json"
 CONTENTS = "contents"
 """In a folder that is packed: the output of contents.sql, which goes into the manifest."""
+DATABASES = {"database.dump", "database.sql"}
+"""The database, of which an archive has one: a dump of pg_dump, or a trial's rows."""
+IRREPLACEABLE = {"env", "secrets/kernal_data_key", "data/keys/keyring.json"}
+"""What a move cannot do without, beside the database."""
 
 STAYING = {
     "secrets": {"db_password", "database_url", "owner_url", "backup_url"},
@@ -59,7 +66,7 @@ def stage(checkout: Path, folder: Path) -> None:
     Hard links are safe: the service replaces its files and never writes into them.
 
     Raises:
-        ArchiveError: something is neither a file nor a folder.
+        ArchiveError: something is neither a file nor a folder, or an irreplaceable file is missing.
     """
     for name, staying in STAYING.items():
         (folder / name).mkdir()
@@ -69,6 +76,9 @@ def stage(checkout: Path, folder: Path) -> None:
     for left in (*folder.glob("data/keys/moved-to*"), *folder.glob("data/files/.adding-*")):
         left.unlink()
     shutil.copyfile(checkout / ".env", folder / "env")
+    for name in sorted(IRREPLACEABLE):
+        if not (folder / name).is_file():
+            raise ArchiveError(f"缺少此文件，无法导出 nothing can be exported without it: {checkout / name}")
 
 
 def _link(source: Path, target: Path) -> None:
@@ -90,13 +100,15 @@ def pack(folder: Path, facts: dict[str, str], output: IO[bytes]) -> None:
     """Write the content of a folder as an archive.
 
     Raises:
-        ArchiveError: a file was changed meanwhile.
+        ArchiveError: a file was changed meanwhile, or the folder lacks the database or a part of the manifest.
     """
     paths = [path for path in sorted(folder.rglob("*")) if path.name != CONTENTS or path.parent != folder]
     members = {str(path.relative_to(folder)): _sha256(path) for path in paths if path.is_file()}
     contents = (folder / CONTENTS).read_text("utf-8").splitlines()
-    manifest = {"format": FORMAT, "number": secrets.token_hex(8), **facts, **parse_contents(contents)}
-    text = json.dumps(manifest | {"members": members}, ensure_ascii=False, indent=1).encode()
+    manifest: Manifest = {"format": FORMAT, "number": secrets.token_hex(8), **facts, **parse_contents(contents)}
+    manifest["members"] = members
+    _require_parts(manifest)
+    text = json.dumps(manifest, ensure_ascii=False, indent=1).encode()
     with tarfile.open(fileobj=output, mode="w|", format=tarfile.GNU_FORMAT) as tar:
         head = tarfile.TarInfo(MANIFEST)
         head.size = len(text)
@@ -141,28 +153,53 @@ def read(stream: IO[bytes], output: Output) -> Manifest:
     `output` is called with each file and folder, and returns where to write the file's bytes, if anywhere.
 
     Raises:
-        ArchiveError: it is not an archive, it is damaged or cut off, or a member is not what the manifest says.
+        ArchiveError: it is not an archive, it lacks a part, it is damaged or cut off, or a member is not what the
+            manifest says.
     """
     try:
-        with tarfile.open(fileobj=stream, mode="r|") as tar:
+        with tarfile.open(fileobj=stream, mode="r|", tarinfo=_Member) as tar:
             members = iter(tar)
             manifest = _manifest(tar, next(members, None))
-            left = dict(manifest["members"])
+            left, folders = dict(manifest["members"]), set[str]()
             for info in members:
                 _require_inside(info)
                 if info.isdir():
+                    if info.name in folders:
+                        raise ArchiveError(f"出现两次 it occurs twice: {info.name}")
+                    folders.add(info.name)
                     output(info)
                 elif info.name not in left:
                     raise ArchiveError(f"清单中没有 the manifest does not list it: {info.name}")
                 elif _copy(tar, info, output) != left.pop(info.name):
                     raise ArchiveError(f"校验和不符 a checksum does not match: {info.name}")
+            _require_end(tar)
     except (tarfile.TarError, EOFError, OSError, UnicodeError) as error:
         raise ArchiveError(f"已损坏或不完整 damaged or cut off: {error}") from error
     if left:
         raise ArchiveError(f"不完整 cut off: {min(left)} is missing")
-    while stream.read(_CHUNK):  # else whoever writes it ends with a broken pipe
-        pass
     return manifest
+
+
+class _Member(tarfile.TarInfo):
+    """A header. tarfile takes one that is damaged or missing for the end; here only the mark of the end is that."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "Self":
+        """Read a header; raise ReadError for one that is damaged or missing."""
+        try:
+            return super().frombuf(buf, encoding, errors)
+        except tarfile.HeaderError as error:
+            if len(buf) == tarfile.BLOCKSIZE and not any(buf):
+                raise
+            raise tarfile.ReadError(str(error)) from error
+
+
+def _require_end(tar: tarfile.TarFile) -> None:
+    """Read the rest, else whoever writes it ends with a broken pipe: zeros."""
+    stream = cast("IO[bytes]", tar.fileobj)
+    while rest := stream.read(_CHUNK):
+        if rest.strip(b"\0"):
+            raise ArchiveError("归档之后还有内容 something follows after the end of the archive")
 
 
 def _manifest(tar: tarfile.TarFile, first: tarfile.TarInfo | None) -> Manifest:
@@ -178,7 +215,23 @@ def _manifest(tar: tarfile.TarFile, first: tarfile.TarInfo | None) -> Manifest:
             f"归档格式为 {manifest.get('format')}，本版本只认 {FORMAT}：请更新代码 "
             f"its format is {manifest.get('format')}, this version reads {FORMAT}: update the code here"
         )
+    _require_parts(manifest)
     return manifest
+
+
+def _require_parts(manifest: Manifest) -> None:
+    """Check that a manifest says all that the restored database is compared with, and lists a database.
+
+    Raises:
+        ArchiveError: it does not; the message names the part.
+    """
+    kinds = {"schema": str, "tables": dict, "files": dict, "members": dict}
+    for name, kind in kinds.items():
+        part = manifest.get(name)
+        if not isinstance(part, kind) or (not part and name != "files"):
+            raise ArchiveError(f"清单缺少此项 the manifest lacks this part: {name}")
+    if MANIFEST in manifest["members"] or len(DATABASES & manifest["members"].keys()) != 1:
+        raise ArchiveError("清单未列出数据库 the manifest lists no database")
 
 
 def _require_inside(info: tarfile.TarInfo) -> None:

@@ -4,6 +4,8 @@
 
 # shellcheck source=scripts/lib/database.sh
 source "$ROOT/scripts/lib/database.sh"
+# shellcheck source=scripts/lib/backups.sh
+source "$ROOT/scripts/lib/backups.sh"
 
 IDENTITY=''
 MANIFEST='' # of the archive that read_archive has read; empty for a bare dump
@@ -30,11 +32,18 @@ open_dump() {
     if is_bare_dump "$1"; then open_archive "$1"; else open_archive "$1" | archive member database.dump; fi
 }
 
-# read_archive FILE: checks every byte, and sets MANIFEST.
+# verify_checksum FILE: it is what the checksum file beside it says.
+verify_checksum() {
+    local said
+    said=$(retention checksum "$1" 2>&1) || die "$(last_line "$said")"
+}
+
+# read_archive FILE: checks every byte, and sets MANIFEST. A copy of an archive needs no checksum file beside it.
 read_archive() {
     local said
     [[ -r $1 && -s $1 ]] || die "$1 无法读取或为空 cannot be read or is empty"
     require_identity "$1"
+    [[ ! -e $1.sha256 ]] || verify_checksum "$1"
     MANIFEST=''
     if is_bare_dump "$1"; then
         said=$(check_dump "$1" 2>&1) || die "$1 不是完整的备份。Not a whole dump: $(error_line "$said")"

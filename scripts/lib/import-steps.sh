@@ -31,7 +31,7 @@ unpack() {
 # check_bundle: it holds all that a server needs, and this code can take it.
 check_bundle() {
     local schema ours
-    [[ -s $STAGED/secrets/kernal_data_key && -d $STAGED/data/keys ]] \
+    [[ -s $STAGED/secrets/kernal_data_key && -s $STAGED/data/keys/keyring.json ]] \
         && [[ -s $STAGED/database.dump || -s $STAGED/database.sql ]] \
         || die "迁移包不完整。The bundle lacks the database, KERNAL_DATA_KEY or the signing keys"
     schema=$(fact schema)

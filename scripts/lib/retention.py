@@ -4,19 +4,27 @@
     retention.py prune FOLDER DAILY WEEKLY MONTHLY KEEP         remove surplus backups, but never the one named KEEP
     retention.py keep-newest FOLDER PREFIX NUMBER               of the dumps that begin so, keep the newest ones
     retention.py leftovers FOLDER                               remove what an interrupted run left
+    retention.py checksum FILE                                  compare a backup with the checksums beside it
 
 Runs with the host's python3 (3.10 or newer).
 """
 
+import hashlib
 import re
 import shutil
 import sys
 from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
+from typing import IO
 
 _NAME = re.compile(r"(kadun-(?:before-[a-z]+-)?)([0-9]{8}T[0-9]{6})Z\.tar(?:\.age)?")
+_LINE = re.compile(r"([0-9a-fA-F]{64}) [ *]([^/]+)")
 _ALWAYS_KEPT = 3
+
+
+class ChecksumError(Exception):
+    """A backup is not what the checksum file beside it says."""
 
 
 def _time(name: str, prefix: str = "kadun-") -> datetime | None:
@@ -60,6 +68,38 @@ def _checksum(file: Path) -> Path:
     return file.with_name(f"{file.name}.sha256")
 
 
+def verify_checksum(file: Path) -> None:
+    """Check that a backup, and every other file that its checksum file names, is there and unchanged.
+
+    Raises:
+        ChecksumError: it is not, or the checksum file is damaged.
+        OSError: a file cannot be read.
+    """
+    checksums = _checksum(file)
+    lines = [_LINE.fullmatch(line) for line in checksums.read_text("utf-8", "replace").splitlines()]
+    sums = {line[2]: line[1].lower() for line in lines if line}
+    if None in lines or file.name not in sums:
+        raise ChecksumError(
+            f"{checksums} 已损坏，请换一份备份。It holds no valid SHA-256 of {file.name}: take another backup"
+        )
+    for name, expected in sums.items():
+        part = file.with_name(name)
+        if not part.exists():
+            raise ChecksumError(f"{checksums} 列出的 {name} 不存在。It names {name}, which is missing: copy that along")
+        with part.open("rb") as content:
+            if _sha256(content) != expected:
+                raise ChecksumError(
+                    f"{part} 已损坏（SHA-256 不符），请换一份备份。Its SHA-256 differs: take another backup"
+                )
+
+
+def _sha256(content: IO[bytes]) -> str:
+    digest = hashlib.sha256()
+    while chunk := content.read(1 << 20):
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
 def remove(folder: Path, name: str) -> None:
     """Remove an archive and then its checksum: what is not finished has none."""
     (folder / name).unlink(missing_ok=True)
@@ -89,9 +129,14 @@ def main(command: str, folder: str, *arguments: str) -> None:
                 remove(place, name)
         case ["leftovers"]:
             remove_leftovers(place)
+        case ["checksum"]:
+            verify_checksum(place)
         case _:
             sys.exit(__doc__)
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    try:
+        main(*sys.argv[1:])
+    except (ChecksumError, OSError) as problem:
+        sys.exit(str(problem))

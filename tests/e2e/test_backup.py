@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -92,6 +93,65 @@ def test_a_bare_dump_is_read_whole_before_it_is_trusted(backups: Backups, tmp_pa
     backups.script("verify-backup.sh", file)
     damage(file, fault)
     backups.refused("verify-backup.sh", file, says=str(file))
+
+
+@pytest.fixture
+def parts(backups: Backups, tmp_path: Path) -> Path:
+    """Return the parts of the newest backup, in a folder."""
+    run("tar", "-xf", backups.newest(), cwd=tmp_path)
+    return tmp_path
+
+
+def incomplete(backups: Backups, parts: Path, lost: str) -> tuple[Path, str]:
+    """Put a backup without a part into the backup folder; return it, and what is said of it."""
+    file = backups.folder / "kadun-20260101T000000Z.tar"
+    if lost == "the manifest beside a dump":
+        file = file.with_suffix(".dump")
+        shutil.copy(parts / "database.dump", file)
+        manifest = file.with_suffix(".manifest").name
+        sums = "".join(run("sha256sum", name, cwd=file.parent).stdout for name in (file.name, backups.newest().name))
+        file.with_name(f"{file.name}.sha256").write_text(sums.replace(backups.newest().name, manifest))
+        return file, f"names {manifest}, which is missing"
+    kept = [name for name in ("manifest.json", "database.dump") if name != lost]
+    run("tar", "-cf", file, *kept, cwd=parts)
+    if lost != "the checksum":
+        file.with_name(f"{file.name}.sha256").write_text(run("sha256sum", file.name, cwd=file.parent).stdout)
+    complaints = {
+        "manifest.json": "it has no manifest",
+        "database.dump": "database.dump is missing",
+        "the checksum": f"The checksum {file}.sha256 is missing",
+    }
+    return file, complaints[lost]
+
+
+@pytest.mark.parametrize("lost", ["manifest.json", "database.dump", "the checksum", "the manifest beside a dump"])
+def test_a_backup_that_lost_a_part_is_neither_recorded_as_proven_nor_restored(
+    backups: Backups, parts: Path, lost: str
+) -> None:
+    file, complaint = incomplete(backups, parts, lost)
+    try:
+        backups.refused("verify-backup.sh", file, says=complaint)
+        if lost != "the checksum":  # each byte is checked all the same
+            backups.refused("restore.sh", file, says=complaint)
+    finally:
+        for part in backups.folder.glob("kadun-20260101T*"):
+            part.unlink()
+
+
+def test_a_bare_dump_in_the_backup_folder_is_not_recorded_as_proven(backups: Backups, parts: Path) -> None:
+    file, before = backups.folder / "kadun-20260101T000000Z.dump", backups.contents()
+    shutil.copy(parts / "database.dump", file)
+    done = backups.script("verify-backup.sh", file)
+    file.unlink()
+    assert "no manifest: the rows were not compared" in done.stdout
+    assert backups.contents() == before
+
+
+def test_a_backup_that_is_not_what_its_checksum_says_is_refused(backups: Backups, tmp_path: Path) -> None:
+    file = Path(shutil.copy(backups.newest(), tmp_path))
+    (tmp_path / f"{file.name}.sha256").write_text(f"{'0' * 64}  {file.name}\n")
+    for script in ("verify-backup.sh", "restore.sh"):
+        backups.refused(script, file, says="Its SHA-256 differs: take another backup")
 
 
 def test_a_full_disk_leaves_the_old_backups_alone(backups: Backups, tmp_path: Path) -> None:

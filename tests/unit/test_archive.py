@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -47,9 +48,22 @@ def tar_of(*members: tuple[tarfile.TarInfo, bytes]) -> bytes:
     return output.getvalue()
 
 
-def manifest_member(**members: str) -> tuple[tarfile.TarInfo, bytes]:
-    content = {"format": archive.FORMAT, "schema": "", "tables": {}, "files": {}, "members": members}
+EMPTY = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"  # the SHA-256 of nothing
+MEMBERS = {"database.dump": EMPTY, "data/a": EMPTY, "data/b": EMPTY}
+WHOLE: dict[str, Any] = {
+    "format": archive.FORMAT, "schema": "0007_x", "tables": {"card": [2, "17"]}, "files": {}, "members": MEMBERS,
+}  # fmt: skip
+
+
+def manifest_member(**changes: Any) -> tuple[tarfile.TarInfo, bytes]:
+    content = {name: value for name, value in (WHOLE | changes).items() if value is not None}
     return tarfile.TarInfo(archive.MANIFEST), json.dumps(content).encode()
+
+
+def member(name: str, kind: bytes = tarfile.REGTYPE) -> tuple[tarfile.TarInfo, bytes]:
+    info = tarfile.TarInfo(name)
+    info.type = kind
+    return info, b""
 
 
 def test_an_unpacked_archive_is_what_was_packed(folder: Path, tmp_path: Path) -> None:
@@ -107,13 +121,96 @@ def link(kind: bytes) -> tarfile.TarInfo:
 def test_a_member_that_no_archive_of_ours_holds_is_refused(
     member: tuple[tarfile.TarInfo, bytes], tmp_path: Path
 ) -> None:
-    empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
-    listed = dict.fromkeys(("../outside", "/outside", "data/link"), empty)
+    listed = MEMBERS | dict.fromkeys(("../outside", "/outside", "data/link"), EMPTY)
     target = tmp_path / "target"
     (target / "data").mkdir(parents=True)
     with pytest.raises(archive.ArchiveError):
-        archive.unpack(io.BytesIO(tar_of(manifest_member(**listed), member)), target)
+        archive.unpack(io.BytesIO(tar_of(manifest_member(members=listed), member)), target)
     assert [path.name for path in target.rglob("*")] == ["data"]
+
+
+PARTS = [*map(member, MEMBERS), member("data/c", tarfile.DIRTYPE)]
+
+
+def test_an_archive_with_every_part_is_read() -> None:
+    assert check(tar_of(manifest_member(), *PARTS)) == WHOLE
+
+
+@pytest.mark.parametrize("part", range(len(MEMBERS) + 1))
+def test_one_that_lost_a_member_is_refused(part: int) -> None:
+    members = [manifest_member(), *map(member, MEMBERS)]
+    lost = members.pop(part)[0].name
+    complaint = "it has no manifest" if lost == archive.MANIFEST else f"{lost} is missing"
+    with pytest.raises(archive.ArchiveError, match=complaint):
+        check(tar_of(*members))
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"members": None}, "lacks this part: members"),
+        ({"members": {}}, "lacks this part: members"),
+        ({"members": ["database.dump"]}, "lacks this part: members"),
+        ({"members": {"data/a": EMPTY}}, "lists no database"),
+        ({"members": MEMBERS | {archive.MANIFEST: EMPTY}}, "lists no database"),
+        ({"members": MEMBERS | {"database.sql": EMPTY}}, "lists no database"),
+        ({"schema": None}, "lacks this part: schema"),
+        ({"schema": ""}, "lacks this part: schema"),
+        ({"tables": None}, "lacks this part: tables"),
+        ({"tables": {}}, "lacks this part: tables"),
+        ({"files": None}, "lacks this part: files"),
+    ],
+)
+def test_one_whose_manifest_lost_a_part_is_refused(changes: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(archive.ArchiveError, match=complaint):
+        check(tar_of(manifest_member(**changes), *PARTS))
+
+
+@pytest.mark.parametrize(
+    ("members", "complaint"),
+    [
+        ([PARTS[0], manifest_member(), *PARTS[1:]], "it has no manifest"),
+        ([manifest_member(), *PARTS, PARTS[0]], r"does not list it: database\.dump"),
+        ([manifest_member(), *PARTS, PARTS[-1]], "it occurs twice: data/c"),
+        ([manifest_member(), manifest_member(), *PARTS], r"does not list it: manifest\.json"),
+        ([manifest_member(), *PARTS, member("data/d")], "does not list it: data/d"),
+    ],
+    ids=["manifest later", "file twice", "folder twice", "manifest twice", "foreign file"],
+)
+def test_one_with_reordered_repeated_or_foreign_members_is_refused(
+    members: list[tuple[tarfile.TarInfo, bytes]], complaint: str
+) -> None:
+    with pytest.raises(archive.ArchiveError, match=complaint):
+        check(tar_of(*members))
+
+
+def test_a_file_without_its_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(archive.ArchiveError, match="damaged or cut off"):
+        archive.unpack(io.BytesIO(tar_of(manifest_member(), *PARTS)), tmp_path)
+
+
+def test_one_that_lost_its_end_is_refused() -> None:
+    content = tar_of(manifest_member(), *PARTS)
+    folder = content.index(b"data/c")
+    for ends in (folder, folder + 100, folder + 512, folder + 600):
+        with pytest.raises(archive.ArchiveError, match="damaged or cut off"):
+            check(content[:ends])
+    with pytest.raises(archive.ArchiveError, match="damaged or cut off"):
+        check(content[:folder] + b"x" + content[folder + 1 :])
+    with pytest.raises(archive.ArchiveError, match="something follows after the end"):
+        check(content + tar_of(member("data/d")))
+
+
+@pytest.mark.parametrize(
+    ("name", "complaint"),
+    [("database.dump", "lists no database"), (archive.CONTENTS, "lacks this part: schema")],
+)
+def test_a_folder_that_lost_a_part_is_not_packed(folder: Path, name: str, complaint: str) -> None:
+    (folder / name).unlink()
+    if name == archive.CONTENTS:
+        (folder / name).touch()
+    with pytest.raises(archive.ArchiveError, match=complaint):
+        packed(folder)
 
 
 @pytest.mark.parametrize(
@@ -150,6 +247,18 @@ def test_a_move_takes_everything_but_passwords_and_what_belongs_to_the_machine(t
     (tmp_path / "again").mkdir()
     with pytest.raises(archive.ArchiveError, match=r"neither a file nor a folder: .*data/link"):
         archive.stage(checkout, tmp_path / "again")
+
+
+@pytest.mark.parametrize("name", ["secrets/kernal_data_key", "data/keys/keyring.json"])
+def test_a_move_without_a_key_is_refused(tmp_path: Path, name: str) -> None:
+    checkout, folder = tmp_path / "checkout", tmp_path / "staged"
+    for present in ("secrets/kernal_data_key", "data/keys/keyring.json", "https_certificates/README.md", ".env"):
+        (checkout / present).parent.mkdir(parents=True, exist_ok=True)
+        (checkout / present).touch()
+    (checkout / name).unlink()
+    folder.mkdir()
+    with pytest.raises(archive.ArchiveError, match=rf"nothing can be exported without it: .*{name}"):
+        archive.stage(checkout, folder)
 
 
 def test_differences_are_named_by_table(folder: Path) -> None:

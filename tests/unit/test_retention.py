@@ -1,11 +1,12 @@
 """scripts/lib/retention.py: which backups stay, and what a killed run left."""
 
+import hashlib
 from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
 
-from scripts.lib.retention import finished, main, surplus
+from scripts.lib.retention import ChecksumError, finished, main, surplus
 
 TODAY = date(2026, 11, 25)
 TIMES = [f"202601{day:02}T000000Z" for day in range(1, 7)]
@@ -119,3 +120,42 @@ def test_the_newest_is_printed_or_nothing(tmp_path: Path, capsys: pytest.Capture
         touch(tmp_path, f"kadun-{time}.tar", f"kadun-{time}.tar.sha256")
     main("newest", str(tmp_path))
     assert capsys.readouterr().out == f"kadun-{TIMES[-1]}.tar"
+
+
+def checksum_line(file: Path) -> str:
+    return f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.name}\n"
+
+
+@pytest.mark.parametrize(
+    ("fault", "complaint"),
+    [
+        ("the backup changed", r"a\.dump .*Its SHA-256 differs"),
+        ("the manifest changed", r"a\.manifest .*Its SHA-256 differs"),
+        ("the manifest is missing", r"names a\.manifest, which is missing"),
+        ("the checksum is of another", r"no valid SHA-256 of a\.dump"),
+        ("the checksum is empty", r"no valid SHA-256 of a\.dump"),
+        ("the checksum is cut off", r"no valid SHA-256 of a\.dump"),
+    ],
+)
+def test_a_backup_is_what_its_checksum_file_says(tmp_path: Path, fault: str, complaint: str) -> None:
+    dump, manifest, checksums = (tmp_path / name for name in ("a.dump", "a.manifest", "a.dump.sha256"))
+    dump.write_text("dump")
+    manifest.write_text("manifest")
+    lines = [checksum_line(dump), checksum_line(manifest)]
+    checksums.write_text("".join(lines))
+    main("checksum", str(dump))
+    match fault:
+        case "the backup changed":
+            dump.write_text("dumb")
+        case "the manifest changed":
+            manifest.write_text("manifesto")
+        case "the manifest is missing":
+            manifest.unlink()
+        case "the checksum is of another":
+            checksums.write_text(lines[1])
+        case "the checksum is empty":
+            checksums.write_text("")
+        case "the checksum is cut off":
+            checksums.write_text("".join(lines)[:-80])
+    with pytest.raises(ChecksumError, match=complaint):
+        main("checksum", str(dump))
