@@ -8,7 +8,7 @@ from app.cli import output
 from app.cli.context import Session, operator_name, pass_session
 from app.clock import utc_now
 from app.services import signing_keys
-from app.tokens import keyring, sealing
+from app.tokens import canary, keyring, sealing
 from app.tokens.keyring import KeyState
 
 
@@ -49,6 +49,14 @@ def create(session: Session) -> None:
         )
     ring = keyring.create(folder, utc_now())
     output.say(f"已新建密钥，请重启服务 / Made {ring.current.kid}: restart the service")
+
+
+@key.command()
+@pass_session
+def accept(session: Session) -> None:
+    """确认已更换 KERNAL_DATA_KEY / Accept a KERNAL_DATA_KEY that you replaced on purpose."""
+    canary.accept(session.settings.keys_dir, session.settings.kernal_data_key)
+    output.say("已确认 / KERNAL_DATA_KEY is accepted as the one in use")
 
 
 @key.command()

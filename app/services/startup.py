@@ -8,7 +8,7 @@ from app.domain.errors import DatabaseUnavailableError, SchemaMismatchError
 from app.storage import schema
 from app.storage.database import Database
 from app.storage.models import Card
-from app.tokens import keyring
+from app.tokens import canary, keyring
 
 logger = logging.getLogger(__name__)
 
@@ -74,6 +74,15 @@ def prepare(database: Database, keys_dir: Path, now: datetime) -> None:
         logger.warning("starting without the database", extra={"reason": str(error)})
     finally:
         database.close()
+
+
+def mark_data_key(keys_dir: Path, kernal_data_key: str) -> None:
+    """Mark KERNAL_DATA_KEY as this installation's, so that a wrong one is recognised later; never stop the service."""
+    try:
+        if not canary.keep(keys_dir, kernal_data_key):
+            logger.error("KERNAL_DATA_KEY is not the one in use before: see cardctl doctor")
+    except keyring.KeyRingError as error:
+        logger.warning("KERNAL_DATA_KEY could not be marked", extra={"reason": str(error)})
 
 
 def _make_keys(database: Database, keys_dir: Path, now: datetime) -> None:

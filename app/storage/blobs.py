@@ -49,6 +49,18 @@ class Blobs:
         except OSError:
             return False
 
+    def is_intact(self, blob: Blob) -> bool:
+        """Read the bytes whole and compare their digest.
+
+        Raises:
+            OSError: they are missing or cannot be read.
+        """
+        digest = hashlib.sha256()
+        with self.open(blob) as file:
+            while block := file.read(BLOCK_BYTES):
+                digest.update(block)
+        return digest.hexdigest() == blob.sha256
+
     def open(self, blob: Blob) -> BinaryIO:
         """Open the bytes; an open file stays complete whatever happens to its name.
 

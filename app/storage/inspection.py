@@ -5,7 +5,9 @@ from datetime import datetime
 from typing import NamedTuple
 
 from app.domain.codes import EventKind
+from app.storage import catalog
 from app.storage.database import Database
+from app.storage.grants import WITHHELD
 from app.storage.models import Event, Operator
 
 PROBE = "cardctl doctor"
@@ -19,21 +21,52 @@ SELECT rolname, array_remove(ARRAY[
     CASE WHEN rolreplication THEN 'REPLICATION' END, CASE WHEN rolbypassrls THEN 'BYPASSRLS' END], NULL)
 FROM pg_roles WHERE rolname IN (current_user, 'kadun_owner', 'kadun_backup') ORDER BY rolname
 """
-# What the service's role must not be able to do. A superuser can do all of it, which the query above reports.
+# What the service's role must not be able to do. A superuser can do all of it, which the query above reports. Tables by
+# OID: their names mean nothing to a role that may not use the schema.
 _RIGHTS = """
 SELECT array_remove(ARRAY[
     CASE WHEN has_database_privilege(current_database(), 'CREATE') THEN 'CREATE in the database' END,
     CASE WHEN has_schema_privilege('public', 'CREATE') THEN 'CREATE in schema public' END,
     CASE WHEN EXISTS (SELECT FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'S')
         AND pg_has_role(relowner, 'USAGE')) THEN 'owns tables' END,
-    CASE WHEN has_table_privilege('event', 'UPDATE') THEN 'UPDATE of the journal' END,
-    CASE WHEN has_table_privilege('event', 'TRUNCATE') THEN 'TRUNCATE of the journal' END], NULL)
-FROM pg_roles WHERE rolname = current_user AND NOT rolsuper
+    CASE WHEN has_table_privilege(journal.oid, 'UPDATE') THEN 'UPDATE of the journal' END,
+    CASE WHEN has_table_privilege(journal.oid, 'TRUNCATE') THEN 'TRUNCATE of the journal' END], NULL)
+FROM pg_roles LEFT JOIN pg_class AS journal ON relname = 'event' AND relnamespace = 'public'::regnamespace
+WHERE rolname = current_user AND NOT rolsuper
 """
 _BACKUP_RIGHTS = """
 SELECT EXISTS (SELECT FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'r'
     AND has_table_privilege('kadun_backup', oid, 'INSERT, UPDATE, DELETE, TRUNCATE'))
 FROM pg_roles WHERE rolname = 'kadun_backup' AND NOT rolsuper
+"""
+
+# What each role needs: the service's as grants.py sets it, the backup's for pg_dump, which reads every table and
+# sequence, and the owner's for migrations and restores.
+_NEEDED = """
+WITH relation AS (
+    SELECT oid, relname, relkind, relowner, relname = ANY (%(tables)s) AS is_ours
+    FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'S')
+)
+SELECT rolname, 'CONNECT' FROM pg_roles
+WHERE rolname IN (current_user, 'kadun_app', 'kadun_backup')
+    AND NOT has_database_privilege(rolname, current_database(), 'CONNECT')
+UNION ALL
+SELECT rolname, 'USAGE of schema public' FROM pg_roles
+WHERE rolname IN (current_user, 'kadun_backup') AND NOT has_schema_privilege(rolname, 'public', 'USAGE')
+UNION ALL
+SELECT rolname, privilege || ' on ' || relname
+FROM pg_roles CROSS JOIN relation CROSS JOIN unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS privilege
+WHERE relkind = 'r' AND ((rolname = current_user AND is_ours) OR (rolname = 'kadun_backup' AND privilege = 'SELECT'))
+    AND NOT has_table_privilege(rolname, relation.oid, privilege)
+UNION ALL
+SELECT rolname, 'SELECT on ' || relname FROM pg_roles CROSS JOIN relation
+WHERE relkind = 'S' AND rolname = 'kadun_backup' AND NOT has_sequence_privilege(rolname, relation.oid, 'SELECT')
+UNION ALL
+SELECT rolname, 'ownership of ' || relname FROM pg_roles CROSS JOIN relation
+WHERE is_ours AND rolname = 'kadun_owner' AND NOT pg_has_role(rolname, relowner, 'USAGE')
+UNION ALL
+SELECT rolname, 'CREATEDB' FROM pg_roles WHERE rolname = 'kadun_owner' AND NOT rolcreatedb
+ORDER BY 1, 2
 """
 
 
@@ -74,6 +107,16 @@ def role_problems(database: Database) -> dict[str, list[str]]:
     if any(may_write for (may_write,) in database.execute_sql(_BACKUP_RIGHTS).fetchall()):
         problems["kadun_backup"].append("writes tables")
     return problems
+
+
+def missing_rights(database: Database) -> dict[str, list[str]]:
+    """Return for each role what it needs and may not do, in PostgreSQL's words; reads nothing but system catalogs."""
+    withheld = {f"{right} on {table}" for table, rights in WITHHELD.items() for right in rights}
+    missing: dict[str, list[str]] = {}
+    for role, right in database.execute_sql(_NEEDED, {"tables": catalog.tables()}).fetchall():
+        if right not in withheld:
+            missing.setdefault(role, []).append(right)
+    return missing
 
 
 def take_probes(references: Collection[str]) -> dict[str, str | None]:

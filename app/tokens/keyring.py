@@ -200,18 +200,29 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def _write(folder: Path, ring: KeyRing) -> None:
-    partial = folder / f"{FILE}.partial"
+    write_file(folder / FILE, msgspec.json.format(msgspec.json.encode(ring), indent=1))
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Replace a file of the key folder, mode 0600, whole and durably.
+
+    Raises:
+        KeyRingError: the folder cannot be written.
+    """
+    partial = path.with_name(f"{path.name}.partial")
     try:
         partial.unlink(missing_ok=True)
         with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(msgspec.json.format(msgspec.json.encode(ring), indent=1))
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        partial.replace(folder / FILE)
-        directory = os.open(folder, os.O_RDONLY)
+        partial.replace(path)
+        directory = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(directory)
         finally:
             os.close(directory)
     except OSError as error:
-        raise KeyRingError(f"cannot write the signing keys in {folder}: {error.strerror}") from error
+        raise KeyRingError(
+            f"cannot write {path.name} in the folder of the signing keys {path.parent}: {error.strerror}"
+        ) from error

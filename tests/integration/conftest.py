@@ -84,9 +84,10 @@ def offline(database: Database, database_url: str, tmp_path: Path) -> Service:
 
 @pytest.fixture
 def keyed(offline: Service) -> Service:
-    """The same, with signing keys and an age identity."""
+    """The same, with signing keys and an age identity, which is marked as the one in use."""
     offline.environment["KERNAL_DATA_KEY"] = str(pyrage.x25519.Identity.generate())
     offline.cardctl("key", "create")
+    offline.cardctl("key", "accept")
     return offline
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
 
+import pyrage
 import pytest
 
 from app.storage.database import Database
@@ -20,6 +21,10 @@ LEAST = (
     "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role}",
     "REVOKE UPDATE ON event FROM {role}",
 )
+IN_THE_DATABASE = ("schema", "catalog", "roles", "rights", "files", "file-digests")
+UNKNOWN_SCHEMA = dict.fromkeys(("schema", "catalog", "files", "file-digests"), "WARN")
+CARD_BATCH = """CREATE INDEX card_batch ON card (COALESCE(batch, ''), created_at, id)
+    INCLUDE (batch, is_activated, frozen_at, note)"""
 
 
 @pytest.fixture
@@ -66,8 +71,8 @@ def test_a_trial_has_no_failure_though_its_role_is_a_superuser(keyed: Service) -
 
 def test_the_text_report_has_lines_and_a_summary(keyed: Service) -> None:
     done = keyed.cardctl("doctor")
-    assert "OK    schema       结构为最新：" in done.stdout
-    assert done.stderr.startswith("没有发现错误 / Nothing is wrong: 7 OK, 3 WARN") or "8 OK, 2 WARN" in done.stderr
+    assert "OK    schema           结构为最新：" in done.stdout
+    assert done.stderr.startswith("没有发现错误 / Nothing is wrong: 11 OK, 3 WARN") or "12 OK, 2 WARN" in done.stderr
 
 
 def test_readable_and_lost_keys_are_found(keyed: Service) -> None:
@@ -80,7 +85,12 @@ def test_readable_and_lost_keys_are_found(keyed: Service) -> None:
 def test_wrong_settings_do_not_stop_it(keyed: Service) -> None:
     keyed.environment["KADUN_TIMEZONE"] = "Mars"
     found = results(keyed)
-    assert differing(found) == {"roles": "WARN", "settings": "FAIL", "data-key": "WARN"}
+    assert differing(found) == {
+        "roles": "WARN",
+        "settings": "FAIL",
+        "data-key": "WARN",
+        "data-key-in-use": "WARN",
+    }
     assert "KADUN_TIMEZONE" in found["settings"]["message_en"]
     del keyed.environment["DATABASE_URL"]
     assert differing(results(keyed))["database"] == "FAIL"
@@ -114,17 +124,51 @@ def test_files_without_bytes_are_named(keyed: Service) -> None:
     assert "extra.bin" not in found["files"]["message_en"]
 
 
+def test_altered_bytes_of_a_file_are_found(keyed: Service) -> None:
+    for name in ("core.age", "extra.bin"):
+        keyed.cardctl("file", "add", "-", "--name", name, text=name)
+    assert results(keyed)["file-digests"]["message_en"] == "Compared 2 of 2 files: as they were added"
+    (keyed.folder / "files" / hashlib.sha256(b"core.age").hexdigest()).write_bytes(b"core.agf")
+    found = results(keyed)
+    assert differing(found) == {"roles": "WARN", "file-digests": "FAIL"}
+    assert "altered: core.age." in found["file-digests"]["message_en"]
+
+
 def test_a_key_of_the_vendors_own_scheme_must_not_be_short(keyed: Service) -> None:
-    keyed.environment["KERNAL_DATA_KEY"] = "a scheme of my own, long enough"
+    for key, expected in (("a scheme of my own, long enough", {}), ("changeme", {"data-key": "FAIL"})):
+        keyed.environment["KERNAL_DATA_KEY"] = key
+        keyed.cardctl("key", "accept")
+        assert differing(results(keyed)) == {"roles": "WARN"} | expected
+
+
+@pytest.mark.parametrize(
+    "other", [str(pyrage.x25519.Identity.generate()), "a scheme of my own, long enough"], ids=["age", "own"]
+)
+def test_a_key_that_is_not_the_one_in_use_is_found_until_it_is_accepted(keyed: Service, other: str) -> None:
+    before = keyed.environment["KERNAL_DATA_KEY"]
+    keyed.environment["KERNAL_DATA_KEY"] = other
+    assert differing(results(keyed)) == {"roles": "WARN", "data-key-in-use": "FAIL"}
+    keyed.cardctl("key", "accept")
     assert differing(results(keyed)) == {"roles": "WARN"}
-    keyed.environment["KERNAL_DATA_KEY"] = "changeme"
-    assert differing(results(keyed)) == {"roles": "WARN", "data-key": "FAIL"}
+    keyed.environment["KERNAL_DATA_KEY"] = before
+    assert differing(results(keyed)) == {"roles": "WARN", "data-key-in-use": "FAIL"}
+
+
+def test_the_service_marks_its_key_when_it_starts_and_takes_over_a_new_one_beside_it(own_service: Service) -> None:
+    old, new = own_service.environment["KERNAL_DATA_KEY"], str(pyrage.x25519.Identity.generate())
+    assert results(own_service)["data-key-in-use"]["status"] == "OK"
+    for key, status in ((f"{new}\n{old}", "OK"), (new, "OK"), (old, "FAIL")):
+        own_service.stop()
+        own_service.environment["KERNAL_DATA_KEY"] = key
+        own_service.start()
+        assert results(own_service)["data-key-in-use"]["status"] == status
+    assert "KERNAL_DATA_KEY is not the one in use before" in own_service.log.read_text()
 
 
 def test_an_unavailable_database_is_found(keyed: Service) -> None:
     keyed.environment["DATABASE_URL"] = "postgresql://kadun:hidden@127.0.0.1:1/kadun"
     found = results(keyed)
-    assert differing(found) == {"database": "FAIL", "schema": "WARN", "roles": "WARN", "files": "WARN"}
+    assert differing(found) == {"database": "FAIL", **dict.fromkeys(IN_THE_DATABASE, "WARN")}
     assert "hidden" not in json.dumps(found)
 
 
@@ -132,7 +176,7 @@ def test_an_empty_database_is_found(keyed: Service, postgres: EmbeddedPostgres) 
     postgres.create_database("for_the_doctor")
     keyed.environment["DATABASE_URL"] = postgres.url("for_the_doctor")
     found = results(keyed)
-    assert differing(found) == {"schema": "FAIL", "files": "WARN"}
+    assert differing(found) == UNKNOWN_SCHEMA | {"schema": "FAIL", "roles": "WARN"}
     assert "cardctl migrate" in found["schema"]["message_en"]
 
 
@@ -166,10 +210,75 @@ def test_a_role_with_more_rights_is_found(
     assert problem in found["roles"]["message_en"]
 
 
-def test_a_role_without_rights_is_found(keyed: Service, role: str) -> None:
-    found = results(served_as(keyed, role))
-    assert differing(found) == {"database": "FAIL", "schema": "WARN", "roles": "WARN", "files": "WARN"}
-    assert "permission denied" in found["database"]["message_en"]
+@pytest.mark.parametrize(
+    ("revoke", "listed", "others"),
+    [
+        ("REVOKE SELECT ON card FROM {role}", "SELECT on card", {}),
+        ("REVOKE DELETE ON event FROM {role}", "DELETE on event", {}),
+        ("REVOKE SELECT ON file FROM {role}", "SELECT on file", {"files": "WARN", "file-digests": "WARN"}),
+        ("REVOKE SELECT ON schema_migration FROM {role}", "SELECT on schema_migration", UNKNOWN_SCHEMA),
+        ("REVOKE ALL ON ALL TABLES IN SCHEMA public FROM {role}", "DELETE on card, DELETE on client", UNKNOWN_SCHEMA),
+        ("REVOKE USAGE ON SCHEMA public FROM {role}, PUBLIC", "USAGE of schema public", UNKNOWN_SCHEMA),
+    ],
+)
+def test_revoked_rights_are_named(
+    keyed: Service, database: Database, role: str, revoke: str, listed: str, others: dict[str, str]
+) -> None:
+    for statement in (*LEAST, revoke):
+        database.execute_sql(statement.format(role=role))
+    try:
+        found = results(served_as(keyed, role))
+    finally:
+        database.execute_sql("GRANT USAGE ON SCHEMA public TO PUBLIC")
+    assert differing(found) == {"rights": "FAIL"} | others
+    assert f"{role}: {listed}" in found["rights"]["message_en"]
+
+
+def test_a_role_that_may_not_connect_is_told_apart_from_a_database_that_is_away(
+    keyed: Service, database: Database, role: str
+) -> None:
+    database.execute_sql(f"ALTER ROLE {role} NOLOGIN")
+    found = results(served_as(keyed, role))["database"]
+    assert (found["status"], "is not permitted to log in" in found["message_en"]) == ("FAIL", True)
+    assert "unavailable" not in found["message_en"]
+
+
+def test_rights_that_the_backup_lacks_are_named(keyed: Service, database: Database) -> None:
+    database.execute_sql("CREATE ROLE kadun_backup LOGIN")
+    try:
+        for grant in LEAST[:2]:
+            database.execute_sql(grant.format(role="kadun_backup").replace(", INSERT, UPDATE, DELETE", ""))
+        database.execute_sql("GRANT SELECT ON ALL SEQUENCES IN SCHEMA public TO kadun_backup")
+        assert differing(results(keyed)) == {"roles": "WARN"}
+        database.execute_sql("REVOKE SELECT ON usage, event_id_seq FROM kadun_backup")
+        found = results(keyed)
+    finally:
+        database.execute_sql("DROP OWNED BY kadun_backup")
+        database.execute_sql("DROP ROLE kadun_backup")
+    assert differing(found) == {"roles": "WARN", "rights": "FAIL"}
+    assert "kadun_backup: SELECT on event_id_seq, SELECT on usage" in found["rights"]["message_en"]
+
+
+def test_an_object_that_no_migration_made_or_that_is_gone_is_named(keyed: Service, database: Database) -> None:
+    database.execute_sql("DROP INDEX card_batch; ALTER TABLE card ADD COLUMN colour text")
+    try:
+        found = results(keyed)
+    finally:
+        database.execute_sql("ALTER TABLE card DROP COLUMN colour")
+        database.execute_sql(CARD_BATCH)
+    assert differing(found) == {"roles": "WARN", "catalog": "FAIL"}
+    message = found["catalog"]["message_en"]
+    assert "missing: index card.card_batch; not made by a migration: column card.colour." in message
+    assert differing(results(keyed)) == {"roles": "WARN"}
+
+
+def test_a_dropped_column_is_not_taken_for_an_absent_database(keyed: Service, database: Database) -> None:
+    database.execute_sql("ALTER TABLE file RENAME COLUMN size TO length")
+    try:
+        found = results(keyed)
+    finally:
+        database.execute_sql("ALTER TABLE file RENAME COLUMN length TO size")
+    assert differing(found) == {"roles": "WARN", "catalog": "FAIL", "files": "WARN", "file-digests": "WARN"}
 
 
 @pytest.mark.parametrize(("recorded", "status"), [("198.51.100.7", "OK"), ("172.18.0.1", "FAIL")])

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from app.services.doctor import HostFacts
 from app.services.doctor.facts import DatabaseFacts, ServiceFacts
+from app.storage.catalog import CatalogDifference
 
 PEM = serialization.Encoding.PEM
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
@@ -138,7 +139,16 @@ HOST: dict[str, Any] = {
     "secrets_in_env": None,
     "moved_to": None,
 }
-DATABASE = DatabaseFacts("0001_initial", 0.01, {"kadun_app": []}, {REFERENCE: "198.51.100.1"}, files=2, operators={})
+DATABASE = DatabaseFacts(
+    "0001_initial",
+    0.01,
+    {"kadun_app": []},
+    catalog=CatalogDifference(),
+    recorded={REFERENCE: "198.51.100.1"},
+    files=2,
+    compared_files=2,
+    operators={},
+)
 SERVICE = ServiceFacts(
     settings_error=None,
     behind_proxy=True,
@@ -147,15 +157,16 @@ SERVICE = ServiceFacts(
     key_ids=("current", "next"),
     data_key=(True,),
     data_key_length=74,
+    data_key_in_use=True,
     key_modes={"/keys": 0o700, "/keys/keyring.json": 0o600},
     clock_synchronised=True,
     program={"wsgi.py": "digest"},
 )
 
 
-SERVICE_CHECKS = {"permissions", "settings", "database", "schema", "roles", "keys", "data-key", "files"} | {
-    "functions",
-    "clock",
+SERVICE_CHECKS = {
+    *("permissions", "settings", "database", "schema", "catalog", "roles", "rights"),
+    *("keys", "data-key", "data-key-in-use", "files", "file-digests", "functions", "clock"),
 }
 """Those that need no facts of the host."""
 

@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pyrage
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -18,6 +19,7 @@ from tests.support.service import wait_for
 from tests.support.stack import Stack, run
 
 DOMAIN = "kadun.test"
+IN_THE_DATABASE = ("schema", "catalog", "roles", "rights", "files", "file-digests", "console", "proxy")
 Statuses = dict[str, str]
 Fault = Callable[[Stack], AbstractContextManager[object]]
 
@@ -215,6 +217,24 @@ def broken_module(stack: Stack) -> Iterator[None]:
         stack.script("cardctl", "function", "reload")
 
 
+@contextmanager
+def altered_file(stack: Stack) -> Iterator[None]:
+    """Change the bytes of a licensed file, but not their number."""
+    source = stack.folder / "core.bin"
+    source.write_text("core data")
+    stack.script("cardctl", "file", "add", source)
+    (stored,) = (file for file in (stack.folder / "data/files").iterdir() if file.read_text() == "core data")
+    try:
+        with rewritten(stored, "core dat4"):
+            yield
+    finally:
+        stack.script("cardctl", "file", "remove", "core.bin")
+
+
+def other_data_key(stack: Stack) -> AbstractContextManager[None]:
+    return rewritten(stack.folder / "secrets/kernal_data_key", str(pyrage.x25519.Identity.generate()))
+
+
 FAULTS: dict[str, tuple[Fault, Statuses]] = {
     "an expired certificate is served": (
         lambda stack: certificate(stack, DOMAIN, days=-1, served=True),
@@ -254,11 +274,31 @@ FAULTS: dict[str, tuple[Fault, Statuses]] = {
         ),
         {
             "schema": "FAIL",
+            "catalog": "WARN",
             "files": "WARN",
+            "file-digests": "WARN",
             "console": "WARN",
             "proxy": "WARN",
         },  # the service refuses such a database
     ),
+    "somebody added a column by hand": (
+        lambda stack: sql(stack, "ALTER TABLE card ADD COLUMN colour text", "ALTER TABLE card DROP COLUMN colour"),
+        {"catalog": "FAIL"},
+    ),
+    "the service's role may not write usage": (
+        lambda stack: sql(stack, "REVOKE INSERT ON usage FROM kadun_app", "GRANT INSERT ON usage TO kadun_app"),
+        {"rights": "FAIL"},
+    ),
+    "the service's role may not connect": (
+        lambda stack: sql(
+            stack,
+            "REVOKE CONNECT ON DATABASE kadun FROM kadun_app",
+            "GRANT CONNECT ON DATABASE kadun TO kadun_app",
+        ),
+        {"database": "FAIL"} | dict.fromkeys(IN_THE_DATABASE, "WARN"),
+    ),
+    "a licensed file's bytes are altered": (altered_file, {"file-digests": "FAIL"}),
+    "KERNAL_DATA_KEY is another one": (other_data_key, {"data-key-in-use": "FAIL"}),
     "nginx sends the gateway's address": (
         lambda stack: nginx_sends(stack, "X-Real-IP $remote_addr", "X-Real-IP 172.18.0.1"),
         {"proxy": "FAIL"},

@@ -9,6 +9,7 @@ import pytest
 
 from app.services.doctor import CheckResult, Facts, Status, run_checks
 from app.services.doctor.facts import ServiceFacts
+from app.storage.catalog import CatalogDifference
 from tests.support.doctor_facts import (
     DATABASE,
     DISK,
@@ -192,18 +193,33 @@ def database(**changes: Any) -> dict[str, Any]:
     return {"database": replace(DATABASE, **changes)}
 
 
-UNSEEN = {"schema": "WARN", "roles": "WARN", "files": "WARN", "console": "WARN", "proxy": "WARN"}
+UNSEEN = dict.fromkeys(("schema", "catalog", "roles", "rights", "files", "file-digests", "console", "proxy"), "WARN")
+REVOKED = {"kadun_app": ["SELECT on card"]}
 
 
 SERVICE_CASES: list[tuple[dict[str, Any], dict[str, str]]] = [
-    ({"settings_error": "KADUN_TIMEZONE is 'x'", "data_key": ()}, {"settings": "FAIL", "data-key": "WARN"}),
+    (
+        {"settings_error": "KADUN_TIMEZONE is 'x'", "data_key": ()},
+        {"settings": "FAIL", "data-key": "WARN", "data-key-in-use": "WARN"},
+    ),
     ({"database": "connection refused"}, {"database": "FAIL", **UNSEEN}),
+    ({"database": 'FATAL: permission denied for database "kadun"'}, {"database": "FAIL", **UNSEEN}),
     (database(schema_found=None), {"schema": "FAIL", "proxy": "WARN"}),
     (database(schema_found="0000_before"), {"schema": "FAIL", "proxy": "WARN"}),
     (database(schema_found="0002_after"), {"schema": "FAIL", "proxy": "WARN"}),
     (database(roles={"kadun_app": ["SUPERUSER"]}), {"roles": "FAIL"}),
+    (database(missing_rights=REVOKED), {"rights": "FAIL"}),
+    (database(missing_rights=REVOKED, recorded={}), {"rights": "FAIL", "proxy": "WARN"}),
+    (database(missing_rights=REVOKED, schema_found=None), {"rights": "FAIL", "schema": "WARN", "proxy": "WARN"}),
+    (database(catalog=None), {"catalog": "WARN"}),
+    (database(catalog=CatalogDifference(missing=("index card.card_batch",))), {"catalog": "FAIL"}),
+    (database(catalog=CatalogDifference(changed=("trigger event.event_no_update",))), {"catalog": "FAIL"}),
+    (database(catalog=CatalogDifference(foreign=("column card.colour",))), {"catalog": "FAIL"}),
+    (database(catalog=CatalogDifference(foreign=("index card.mine", "table mine"))), {"catalog": "WARN"}),
     ({"key_ids": "damaged"}, {"keys": "FAIL"}),
-    (database(files=None), {"files": "WARN"}),
+    (database(files=None), {"files": "WARN", "file-digests": "WARN"}),
+    (database(altered_files=("core.age",)), {"file-digests": "FAIL"}),
+    (database(compared_files=1), {}),
     (database(lost_files=("core.age",)), {"files": "FAIL"}),
     ({"unwritable_folder": "/files"}, {"files": "FAIL"}),
     (database(operators=None), {"console": "WARN"}),
@@ -215,6 +231,9 @@ SERVICE_CASES: list[tuple[dict[str, Any], dict[str, str]]] = [
     ({"data_key": (True, False)}, {"data-key": "WARN"}),
     ({"data_key": (False,)}, {}),
     ({"data_key": (False,), "data_key_length": 8}, {"data-key": "FAIL"}),
+    ({"data_key_in_use": False}, {"data-key-in-use": "FAIL"}),
+    ({"data_key_in_use": None}, {"data-key-in-use": "WARN"}),
+    ({"data_key_in_use": "data-key.json cannot be read"}, {"data-key-in-use": "FAIL"}),
     ({"clock_synchronised": False}, {"clock": "WARN"}),
     ({"clock_synchronised": None}, {"clock": "WARN"}),
     (database(clock_offset_seconds=-31.0), {"clock": "FAIL"}),
@@ -259,6 +278,12 @@ def test_lost_files_and_broken_modules_are_listed_up_to_five() -> None:
     results = checked(replace(SERVICE, database=replace(DATABASE, lost_files=names[:2]), broken=names))
     assert "part0.age, part1.age." in results["files"].message_en
     assert "part4.age, … (9)." in results["functions"].message_en
+
+
+def test_the_console_which_reads_no_file_whole_leaves_their_digests_out() -> None:
+    results = checked(replace(SERVICE, **database(compared_files=None)))
+    assert "file-digests" not in results
+    assert differing(results) == {}
 
 
 def test_operators_without_one_time_codes_are_named_unless_only_certain_addresses_reach_the_console() -> None:

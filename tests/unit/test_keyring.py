@@ -266,7 +266,7 @@ def test_a_folder_that_cannot_be_created_is_refused(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_written_keeps_its_ring(folder: Path) -> None:
     ring = keyring.create(folder, NOW)
     (folder / f"{keyring.FILE}.partial").mkdir()
-    with pytest.raises(KeyRingError, match="cannot write the signing keys in"):
+    with pytest.raises(KeyRingError, match=r"cannot write keyring\.json in the folder of the signing keys"):
         keyring.rotate(folder, NOW)
     assert keyring.load(folder) == ring
 

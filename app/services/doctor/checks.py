@@ -7,7 +7,7 @@ reported as "not checked" where it raises `NotCheckedError`.
 
 from collections.abc import Callable
 
-from app.services.doctor import backups, certificate, host, network, service
+from app.services.doctor import backups, certificate, database, host, network, service
 from app.services.doctor.facts import Facts, NotGatheredError
 from app.services.doctor.results import CheckResult, NotCheckedError, warn
 
@@ -31,12 +31,16 @@ CHECKS: tuple[Check, ...] = (
     host.permissions,
     host.env,
     service.settings,
-    service.database,
-    service.schema,
-    service.roles,
+    database.database,
+    database.schema,
+    database.catalog,
+    database.roles,
+    database.rights,
     service.keys,
     service.data_key,
+    service.data_key_in_use,
     service.files,
+    service.file_digests,
     service.functions,
     service.clock,
     host.program,

@@ -9,6 +9,7 @@ from datetime import datetime
 import msgspec
 
 from app.services.doctor.results import NotCheckedError
+from app.storage.catalog import CatalogDifference
 
 
 class Container(msgspec.Struct, forbid_unknown_fields=True):
@@ -107,18 +108,25 @@ class HostFacts(msgspec.Struct, forbid_unknown_fields=True):
 class DatabaseFacts:
     """What the database told.
 
-    `roles` are the database's roles with what they may do and should not, in the words of PostgreSQL. `recorded` is
-    the address in the journal by a verdict's reference. `files` counts the licensed files; `lost_files` are the
-    names of those whose bytes are missing; `operators` says of each by name whether a log-in needs a one-time code.
-    None and empty where this program does not know the schema.
+    `roles` are the database's roles with what they may do and should not, in the words of PostgreSQL; `missing_rights`
+    says what they need and may not do. `schema_found` is None in an empty database, or where the role may not look;
+    `catalog` unless the schema is this program's. `recorded` is the address in the journal by a verdict's reference.
+    `files` counts the licensed files; `lost_files` are the names of those whose bytes are missing, `altered_files` of
+    those with other bytes among the `compared_files`, which is None where no bytes were read. `operators` says of each
+    by name whether a log-in needs a one-time code. None and empty where this program does not know the schema or may
+    not read it.
     """
 
     schema_found: str | None
     clock_offset_seconds: float
     roles: Mapping[str, Sequence[str]]
+    missing_rights: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    catalog: CatalogDifference | None = None
     recorded: dict[str, str | None] = field(default_factory=dict)
     files: int | None = None
     lost_files: tuple[str, ...] = ()
+    altered_files: tuple[str, ...] = ()
+    compared_files: int | None = None
     operators: dict[str, bool] | None = None
 
 
@@ -126,11 +134,12 @@ class DatabaseFacts:
 class ServiceFacts:
     """What is seen where the service runs; a text in place of a fact is the error that kept us from it.
 
-    `key_modes` are the permission bits of the key folder and the key ring by path, where they exist. `data_key`
-    says of each line of KERNAL_DATA_KEY whether it is an age identity. `functions` counts the loaded ones, None
-    where their service does not answer; `broken` are the modules that could not be loaded. `unwritable_folder` is
-    the folder of licensed files where it exists and the service cannot write to it. `program` is the SHA-256 of
-    each of the program's files.
+    `key_modes` are the permission bits of the key folder and the key ring by path, where they exist. `data_key` says
+    of each line of KERNAL_DATA_KEY whether it is an age identity; `data_key_in_use` whether any of them is one that
+    was marked before, None where none was. `functions` counts the loaded ones, None where their service does not
+    answer; `broken` are the modules that could not be loaded. `unwritable_folder` is the folder of licensed files
+    where it exists and the service cannot write to it. `program` is the SHA-256 of each of the program's files,
+    `inodes` are the inode numbers of what is mounted, by their paths in the checkout.
     """
 
     settings_error: str | None
@@ -140,12 +149,14 @@ class ServiceFacts:
     key_ids: tuple[str, ...] | str
     data_key: tuple[bool, ...]
     data_key_length: int
+    data_key_in_use: bool | str | None
     key_modes: Mapping[str, int]
     clock_synchronised: bool | None
     unwritable_folder: str | None = None
     functions: int | None = 0
     broken: tuple[str, ...] = ()
     program: dict[str, str] = field(default_factory=dict)
+    inodes: dict[str, int] = field(default_factory=dict)
 
 
 class NotGatheredError(Exception):

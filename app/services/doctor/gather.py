@@ -4,26 +4,30 @@ import contextlib
 import ctypes
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
-import peewee
-import psycopg2
-
 import app
-from app.clock import utc_now
-from app.domain.errors import ConflictError, DatabaseUnavailableError
 from app.functions.client import FunctionsClient, FunctionsUnavailableError
 from app.services.doctor.facts import DatabaseFacts, HostFacts, ServiceFacts
+from app.services.doctor.gather_database import database_facts
 from app.settings import Settings, SettingsError, database_url_from
-from app.storage import files, inspection, schema
-from app.storage.blobs import Blob, Blobs
+from app.storage import schema
+from app.storage.blobs import Blobs
 from app.storage.database import Database, connect_to
-from app.tokens import keyring, sealing
+from app.tokens import canary, keyring, sealing
 
 _TIMEX_BYTES = 512  # more than a struct timex holds
 _FUNCTIONS_SECONDS = 5
 _UNSYNCHRONISED = 5  # TIME_ERROR, adjtimex(2)
+MOUNTS = {
+    "KADUN_KEYS_DIR": "data/keys",
+    "KADUN_FILES_DIR": "data/files",
+    "KERNAL_DATA_KEY_FILE": "secrets/kernal_data_key",
+    "DATABASE_URL_FILE": "secrets/database_url",
+}
+"""The settings with the paths of what the app's container mounts, and where that lies in the checkout."""
+MAX_COMPARED_BYTES = 512 * 1024 * 1024  # of licensed files: one to five seconds
 
 
 def gather(env: Mapping[str, str], host: HostFacts | None) -> ServiceFacts:
@@ -41,7 +45,9 @@ def gather(env: Mapping[str, str], host: HostFacts | None) -> ServiceFacts:
     references = [probe.reference for probe in host.proxy if probe.reference] if host else []
     files_dir = Path(env.get("KADUN_FILES_DIR") or "files")
     try:
-        database = _database_facts(connect_to(Database(database_url_from(env))), references, files_dir)
+        database = database_facts(
+            connect_to(Database(database_url_from(env))), references, Blobs(files_dir), MAX_COMPARED_BYTES
+        )
     except SettingsError as problem:
         database = str(problem)
     return _service_facts(
@@ -52,13 +58,14 @@ def gather(env: Mapping[str, str], host: HostFacts | None) -> ServiceFacts:
         data_key=data_key,
         behind_proxy=env.get("KADUN_BEHIND_PROXY") == "true",
         settings_error=error,
+        inodes=_inodes({path: Path(env[name]) for name, path in MOUNTS.items() if env.get(name)}),
     )
 
 
 def gather_running(database: Database, settings: Settings) -> ServiceFacts:
     """Gather the facts that a running service sees of itself; its settings are right, or it would not run."""
     return _service_facts(
-        _database_facts(database, (), settings.files_dir),
+        database_facts(database, (), Blobs(settings.files_dir), compare_bytes=0),
         keys_dir=settings.keys_dir,
         files_dir=settings.files_dir,
         functions_socket=settings.functions_socket,
@@ -76,6 +83,7 @@ def _service_facts(  # noqa: PLR0913  # a setting each
     data_key: str,
     behind_proxy: bool,
     settings_error: str | None = None,
+    inodes: dict[str, int] | None = None,
 ) -> ServiceFacts:
     functions, broken = _functions(functions_socket)
     is_unwritable = files_dir.exists() and not os.access(files_dir, os.W_OK | os.X_OK)
@@ -87,12 +95,14 @@ def _service_facts(  # noqa: PLR0913  # a setting each
         key_ids=_key_ids(keys_dir),
         data_key=tuple(_is_identity(line) for line in data_key.splitlines() if line.strip()),
         data_key_length=len(data_key),
+        data_key_in_use=_data_key_in_use(keys_dir, data_key),
         key_modes=_modes(keys_dir, keys_dir / keyring.FILE),
         clock_synchronised=_clock_synchronised(),
         unwritable_folder=str(files_dir) if is_unwritable else None,
         functions=functions,
         broken=broken,
         program=_program(Path(app.__file__).parent),
+        inodes=inodes or {},
     )
 
 
@@ -104,45 +114,19 @@ def _functions(socket: Path) -> tuple[int | None, tuple[str, ...]]:
     return len(loaded.functions), tuple(one.module for one in loaded.broken)
 
 
-def _database_facts(database: Database, references: Sequence[str], files_dir: Path) -> DatabaseFacts | str:
-    try:
-        return database.with_connection(lambda: _query(database, references, Blobs(files_dir)))
-    except (DatabaseUnavailableError, ConflictError) as error:
-        return str(error)
-    except (psycopg2.Error, peewee.PeeweeException) as error:  # a role that may not even read the tables
-        return str(error).strip().split("\n")[0]
-
-
-def _query(database: Database, references: Sequence[str], blobs: Blobs) -> DatabaseFacts:
-    before = utc_now()
-    theirs = inspection.clock(database)
-    offset = (theirs - before - (utc_now() - before) / 2).total_seconds()
-    found = schema.current_version(database.connection())
-    database.rollback()  # an empty database has refused the query
-    if found is None:
-        return DatabaseFacts(None, offset, {})
-    roles = inspection.role_problems(database)
-    recorded = inspection.take_probes(references)
-    if found != schema.expected_version():
-        return DatabaseFacts(found, offset, roles, recorded)
-    listed = [row for row, _ in files.listed()]
-    return DatabaseFacts(
-        found,
-        offset,
-        roles,
-        recorded,
-        files=len(listed),
-        lost_files=tuple(row.name for row in listed if not blobs.holds(Blob(row.sha256, row.size))),
-        operators=inspection.operators(),
-    )
-
-
 def _key_ids(folder: Path) -> tuple[str, ...] | str:
     try:
         ring = keyring.load(folder)
     except keyring.KeyRingError as error:
         return str(error)
     return ring.current.kid, ring.keys[-1].kid
+
+
+def _data_key_in_use(folder: Path, data_key: str) -> bool | str | None:
+    try:
+        return canary.is_in_use(folder, data_key)
+    except keyring.KeyRingError as error:
+        return str(error)
 
 
 def _is_identity(line: str) -> bool:
@@ -159,6 +143,14 @@ def _modes(*paths: Path) -> dict[str, int]:
         with contextlib.suppress(OSError):
             modes[str(path)] = path.stat().st_mode & 0o7777
     return modes
+
+
+def _inodes(paths: Mapping[str, Path]) -> dict[str, int]:
+    inodes = {}
+    for name, path in paths.items():
+        with contextlib.suppress(OSError):
+            inodes[name] = path.stat().st_ino
+    return inodes
 
 
 def _clock_synchronised() -> bool | None:

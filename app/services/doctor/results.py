@@ -1,5 +1,6 @@
 """The result of a check."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
@@ -35,3 +36,11 @@ class NotCheckedError(Exception):
 ok = partial(CheckResult, Status.OK)
 warn = partial(CheckResult, Status.WARN)
 fail = partial(CheckResult, Status.FAIL)
+
+_MAX_LISTED = 5
+
+
+def listing(names: Sequence[str]) -> str:
+    """Return the first five names, and how many there are in all."""
+    more = f", … ({len(names)})" if len(names) > _MAX_LISTED else ""
+    return ", ".join(names[:_MAX_LISTED]) + more

@@ -1,11 +1,10 @@
-"""Checks of what is seen where the service runs: settings, database, keys, files, functions, clock, console."""
+"""Checks of what is seen where the service runs: settings, keys, files, functions, clock, console."""
 
-from app.services.doctor.facts import DatabaseFacts, Facts
-from app.services.doctor.results import CheckResult, NotCheckedError, fail, ok, warn
+from app.services.doctor.facts import DatabaseFacts, Facts, NotGatheredError
+from app.services.doctor.results import CheckResult, NotCheckedError, fail, listing, ok, warn
 
 CLOCK_FAIL_SECONDS, CLOCK_WARN_SECONDS = 30.0, 3.0
 MIN_KEY_LENGTH = 16
-_MAX_LISTED = 5
 
 
 def settings(facts: Facts) -> CheckResult:
@@ -14,39 +13,6 @@ def settings(facts: Facts) -> CheckResult:
     if error is not None:
         return fail(f"设置有误：{error}", f"Invalid setting: {error}")
     return ok("设置无误", "The settings are valid")
-
-
-def database(facts: Facts) -> CheckResult:
-    """Check that the database answers."""
-    found = facts.service.database
-    if isinstance(found, str):
-        return fail(f"数据库不可用：{found}", f"The database is unavailable: {found}")
-    return ok("数据库有响应", "The database answers")
-
-
-def schema(facts: Facts) -> CheckResult:
-    """Check that the schema is this program's."""
-    found, expected = facts.database.schema_found or "empty", facts.service.schema_expected
-    if found == expected:
-        return ok(f"结构为最新：{found}", f"Current: {found}")
-    zh, en = "程序比数据库旧，请用新版程序", "the program is older than the database: run the newer one"
-    if facts.database.schema_found is None or found < expected:
-        zh, en = "执行 scripts/cardctl migrate", "run scripts/cardctl migrate"
-    return fail(f"{found}，应为 {expected}：{zh}", f"{found} instead of {expected}: {en}")
-
-
-def roles(facts: Facts) -> CheckResult:
-    """Check that the database roles can do what they need and no more; the trial has one role that can do anything."""
-    listed = "; ".join(f"{role}: {', '.join(problems)}" for role, problems in facts.database.roles.items() if problems)
-    if not listed:
-        return ok("数据库角色权限最小", "Each database role has only the rights that it needs")
-    if not facts.service.behind_proxy:
-        return warn(f"权限过大（仅试用时可以）：{listed}", f"Too many rights, acceptable in a trial only: {listed}")
-    return fail(
-        f"权限过大：{listed}。scripts/cardctl migrate 会重设表权限；角色属性用 ALTER ROLE … NOSUPERUSER 等收回",
-        f"Too many rights: {listed}. scripts/cardctl migrate resets the tables' rights; "
-        "remove attributes with ALTER ROLE … NOSUPERUSER and the like",
-    )
 
 
 def keys(facts: Facts) -> CheckResult:
@@ -76,6 +42,25 @@ def data_key(facts: Facts) -> CheckResult:
     return ok("自有方案的密钥（seal 不可用）", "A key of your own scheme (cardctl seal does not accept it)")
 
 
+def data_key_in_use(facts: Facts) -> CheckResult:
+    """Check that KERNAL_DATA_KEY is the key that this installation has used before (app/tokens/canary.py)."""
+    found = facts.service.data_key_in_use
+    if not facts.service.data_key:
+        raise NotCheckedError("设置有误", "a setting is invalid")
+    if found is None:
+        raise NotCheckedError("服务启动后才有记录", "the service marks the key when it starts")
+    if isinstance(found, str):
+        return fail(f"KERNAL_DATA_KEY 的记录有误：{found}", f"The mark of KERNAL_DATA_KEY: {found}")
+    if not found:
+        return fail(
+            "KERNAL_DATA_KEY 不是一直使用的那把，已发出的程序将无法解密：请放回 secrets/kernal_data_key；"
+            "若有意更换，执行 scripts/cardctl key accept",
+            "KERNAL_DATA_KEY is not the key that was in use: programs that customers have cannot decrypt. "
+            "Put secrets/kernal_data_key back; if you replaced it on purpose: scripts/cardctl key accept",
+        )
+    return ok("KERNAL_DATA_KEY 是一直使用的那把", "KERNAL_DATA_KEY is the one in use")
+
+
 def files(facts: Facts) -> CheckResult:
     """Check that the bytes of every licensed file exist, and that more can be added."""
     folder = facts.service.unwritable_folder
@@ -84,9 +69,9 @@ def files(facts: Facts) -> CheckResult:
             f"服务无法写入 {folder}：请执行 scripts/init.sh，或改回其所有者",
             f"The service cannot write to {folder}: run scripts/init.sh, or restore its owner",
         )
-    count, lost = facts.database.files, _list(facts.database.lost_files)
+    count, lost = facts.database.files, listing(facts.database.lost_files)
     if count is None:
-        raise NotCheckedError("数据库结构不符", "the database has another schema")
+        raise NotCheckedError("数据库结构或权限不符", "the database's schema or rights are not as they should be")
     if lost:
         return fail(
             f"内容丢失：{lost}。请放回 data/files，或重新添加（cardctl file add）",
@@ -95,9 +80,29 @@ def files(facts: Facts) -> CheckResult:
     return ok(f"{count} 个文件，内容都在", f"{count} files, all with their content")
 
 
+def file_digests(facts: Facts) -> CheckResult:
+    """Check that the bytes of licensed files have the digests under which they were added.
+
+    At most 512 MiB are read: all files where they fit into that, else a random choice of them each time. The console
+    reads none, and leaves the check out.
+    """
+    database = facts.database
+    altered, compared, count = listing(database.altered_files), database.compared_files, database.files
+    if count is None:
+        raise NotCheckedError("数据库结构或权限不符", "the database's schema or rights are not as they should be")
+    if compared is None:
+        raise NotGatheredError
+    if altered:
+        return fail(
+            f"内容被改动：{altered}。请从备份放回 data/files，或重新添加（cardctl file add）",
+            f"The content was altered: {altered}. Restore data/files, or add the files again (cardctl file add)",
+        )
+    return ok(f"已核对 {count} 个文件中的 {compared} 个", f"Compared {compared} of {count} files: as they were added")
+
+
 def functions(facts: Facts) -> CheckResult:
     """Check that the functions service answers, and that it could load every module."""
-    count, broken = facts.service.functions, _list(facts.service.broken)
+    count, broken = facts.service.functions, listing(facts.service.broken)
     if count is None:
         raise NotCheckedError("核心功能的服务没有响应", "the functions service does not answer")
     if broken:
@@ -132,7 +137,7 @@ def console(facts: Facts) -> CheckResult:
     admin_allow = facts.host.setting("KADUN_ADMIN_ALLOW")
     operators = facts.database.operators
     if operators is None:
-        raise NotCheckedError("数据库结构不符", "the database has another schema")
+        raise NotCheckedError("数据库结构或权限不符", "the database's schema or rights are not as they should be")
     if not operators:
         return ok("未启用：还没有管理员", "Off: there are no operators")
     if admin_allow:
@@ -146,8 +151,3 @@ def console(facts: Facts) -> CheckResult:
             "enable one-time codes in the console, or set KADUN_ADMIN_ALLOW in .env",
         )
     return ok(f"{len(operators)} 个管理员，均启用动态验证码", f"{len(operators)} operators, all with one-time codes")
-
-
-def _list(names: tuple[str, ...]) -> str:
-    more = f", … ({len(names)})" if len(names) > _MAX_LISTED else ""
-    return ", ".join(names[:_MAX_LISTED]) + more

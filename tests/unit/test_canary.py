@@ -1,0 +1,93 @@
+"""KERNAL_DATA_KEY is recognised by marks beside the signing keys."""
+
+import json
+import stat
+from pathlib import Path
+
+import pyrage
+import pytest
+
+from app.tokens import canary
+from app.tokens.keyring import KeyRingError
+
+ONE, TWO, THREE = (str(pyrage.x25519.Identity.generate()) for _ in range(3))
+OWN = "a scheme of my own"
+
+
+def marks(folder: Path) -> list[str]:
+    read: list[str] = json.loads((folder / canary.FILE).read_text())
+    return read
+
+
+PAIRS = {"age": (ONE, TWO), "own": (OWN, f"{OWN}s"), "age, own": (ONE, OWN), "own, age": (OWN, ONE)}
+
+
+@pytest.mark.parametrize(("key", "other"), PAIRS.values(), ids=PAIRS)
+def test_the_first_key_is_marked_and_another_one_recognised(tmp_path: Path, key: str, other: str) -> None:
+    assert canary.is_in_use(tmp_path, key) is None
+    assert canary.keep(tmp_path, key)
+    assert canary.is_in_use(tmp_path, f"  {key}\n") is True
+    assert canary.is_in_use(tmp_path, other) is False
+    before = marks(tmp_path)
+    assert not canary.keep(tmp_path, other)
+    assert marks(tmp_path) == before
+    canary.accept(tmp_path, other)
+    assert (canary.is_in_use(tmp_path, other), canary.is_in_use(tmp_path, key)) == (True, False)
+
+
+def test_any_listed_line_is_enough(tmp_path: Path) -> None:
+    canary.accept(tmp_path, f"{ONE}\n\n{OWN}")
+    assert len(marks(tmp_path)) == 2
+    for key in (ONE, OWN, f"{TWO}\n{ONE}", f"{OWN}\n{TWO}"):
+        assert canary.is_in_use(tmp_path, key) is True
+    assert canary.is_in_use(tmp_path, f"{TWO}\n{THREE}") is False
+
+
+def test_exactly_the_lines_of_a_key_in_use_are_marked(tmp_path: Path) -> None:
+    assert canary.keep(tmp_path, ONE)
+    assert canary.keep(tmp_path, f"{TWO}\n{ONE}")
+    before = marks(tmp_path)
+    assert canary.is_in_use(tmp_path, TWO) is True
+    assert canary.keep(tmp_path, f"{ONE}\n{TWO}\n{TWO}")
+    assert marks(tmp_path) == before, "the same lines"
+    assert canary.keep(tmp_path, TWO)
+    assert len(marks(tmp_path)) == 1
+    assert canary.is_in_use(tmp_path, ONE) is False, "the older line is gone for good"
+
+
+def test_the_marks_do_not_hold_the_key_and_nobody_else_reads_them(tmp_path: Path) -> None:
+    canary.accept(tmp_path, f"{ONE}\n{OWN}")
+    sealed, digest = marks(tmp_path)
+    assert sealed.startswith("-----BEGIN AGE ENCRYPTED FILE-----")
+    assert digest.startswith("scrypt:")
+    assert ONE not in sealed
+    assert OWN not in digest
+    assert stat.S_IMODE((tmp_path / canary.FILE).stat().st_mode) == 0o600
+    canary.accept(tmp_path, OWN)
+    assert marks(tmp_path)[0] != digest, "each has a salt of its own"
+
+
+def test_a_mark_of_an_unknown_kind_fits_no_key(tmp_path: Path) -> None:
+    (tmp_path / canary.FILE).write_text(json.dumps(["nonsense", "scrypt:", ""]))
+    assert canary.is_in_use(tmp_path, f"{ONE}\n{OWN}") is False
+
+
+def test_a_text_of_another_kind_that_the_key_opens_is_no_mark(tmp_path: Path) -> None:
+    recipient = pyrage.x25519.Identity.from_str(ONE).to_public()
+    (tmp_path / canary.FILE).write_text(json.dumps([pyrage.encrypt(b"x", [recipient], armored=True).decode()]))
+    assert canary.is_in_use(tmp_path, ONE) is False
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[1]"])
+def test_damaged_marks_are_reported_and_not_overwritten(tmp_path: Path, content: str) -> None:
+    file = tmp_path / canary.FILE
+    file.write_text(content)
+    for read in (canary.is_in_use, canary.keep):
+        with pytest.raises(KeyRingError, match=r"data-key\.json cannot be read.*cardctl key accept"):
+            read(tmp_path, ONE)
+    assert file.read_text() == content
+
+
+def test_a_folder_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
+    with pytest.raises(KeyRingError, match=r"cannot write data-key\.json"):
+        canary.accept(tmp_path / "no such folder", ONE)
