@@ -51,7 +51,7 @@ await() {
     local said service deadline=$((SECONDS + READY_SECONDS)) failed=''
     local -A before=()
     for service in "${@:2}"; do before[$service]=$(restarts_of "$service"); done
-    said=$("$1" 2>&1) && return
+    said=$("$1" 2>&1) && return 0 # see come_up
     say "等待就绪，最迟到 Waiting until it is ready, at the latest until $(date --date "+$READY_SECONDS seconds" +%T) …" >&2
     until said=$("$1" 2>&1); do
         for service in "${@:2}"; do

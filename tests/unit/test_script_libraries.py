@@ -116,6 +116,11 @@ def test_the_lock_ends_with_a_killed_script_and_so_does_its_stopwatch(checkout: 
     wait_for(lambda: not Path(f"/proc/{watch}").exists())
 
 
+def test_a_service_that_is_ready_at_once_is_so_in_a_trap_too(checkout: Path) -> None:
+    code = "compose() { :; }\ntrap 'serve && echo ready' EXIT\nexit 3"
+    assert bash(checkout, code).stdout == "ready\n", "a bare return there returns the status from before the trap"
+
+
 @pytest.mark.parametrize(
     "command",
     [
