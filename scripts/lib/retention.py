@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO
 
 _NAME = re.compile(r"(kadun-(?:before-[a-z]+-)?)([0-9]{8}T[0-9]{6})Z\.tar(?:\.age)?")
-_LINE = re.compile(r"([0-9a-fA-F]{64}) [ *]([^/]+)")
+_LINE = re.compile(r"([0-9a-fA-F]{64}) [ *](.+)")  # the name may have a path
 _ALWAYS_KEPT = 3
 
 
@@ -77,7 +77,7 @@ def verify_checksum(file: Path) -> None:
     """
     checksums = _checksum(file)
     lines = [_LINE.fullmatch(line) for line in checksums.read_text("utf-8", "replace").splitlines()]
-    sums = {line[2]: line[1].lower() for line in lines if line}
+    sums = {Path(line[2]).name: line[1].lower() for line in lines if line}
     if None in lines or file.name not in sums:
         raise ChecksumError(
             f"{checksums} 已损坏，请换一份备份。It holds no valid SHA-256 of {file.name}: take another backup"

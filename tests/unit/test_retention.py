@@ -144,6 +144,8 @@ def test_a_backup_is_what_its_checksum_file_says(tmp_path: Path, fault: str, com
     lines = [checksum_line(dump), checksum_line(manifest)]
     checksums.write_text("".join(lines))
     main("checksum", str(dump))
+    checksums.write_text("".join(lines).replace("  ", " */elsewhere/"))
+    main("checksum", str(dump))
     match fault:
         case "the backup changed":
             dump.write_text("dumb")
