@@ -3,26 +3,27 @@
 # Exports the whole service as one encrypted bundle: database, keys, settings, certificates, files and functions.
 # scripts/import.sh brings it up on another machine.
 #
-#   scripts/export.sh [-o FILE] --passphrase
-#   scripts/export.sh [-o FILE] --recipient age1… [--recipient age1…]
+#   scripts/export.sh [--final] [-o FILE] --passphrase
+#   scripts/export.sh [--final] [-o FILE] --recipient age1… [--recipient age1…]
 #   scripts/export.sh -o - --unencrypted | ssh …
 #
+#   --final             为搬迁而导出：先停止服务（503），成功后本机不再启动；失败则恢复服务 for a move: the service stops first
+#                       (503), and after success it does not start here any more; after a failure it serves again
 #   -o, --output FILE   写到此文件 where to (kadun-<time>.tar.age in the current folder); - is standard output
 #   --passphrase        在终端询问口令 asks for a passphrase on the terminal; an empty one is generated and shown
 #   --recipient age1…   加密给此公钥，可多次 encrypts to this age recipient; may be repeated. The default is
 #                       KADUN_BACKUP_RECIPIENT in .env, where it is set
 #   --unencrypted       不加密，只能写入管道 does not encrypt; into a pipe only, for the bundle holds every secret
 #
-# 导出期间服务照常运行；之后的请求不在包内。The service keeps running, and the bundle does not hold what it does later.
-# To move without losing anything use scripts/migrate-to.sh, or run `docker compose stop app` first (clients get 503
-# and ask again).
+# 不带 --final：只是副本，服务照常运行，之后的请求不在包内。Without --final it is a copy: the service keeps running, and the
+# bundle does not hold what it does later. To undo --final: scripts/migrate-to.sh --resume-here
 set -euo pipefail
 
 ROOT=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
 # shellcheck source=scripts/lib/archive.sh
 source "$ROOT/scripts/lib/archive.sh"
 
-recipients=() staged='' partial=''
+recipients=() staged='' partial='' moving=''
 
 # choose_encryption: exactly one way; none at all only into a pipe.
 choose_encryption() {
@@ -50,6 +51,7 @@ choose_encryption() {
 # check_output: it does not exist yet and can be written.
 check_output() {
     if [[ $output == - ]]; then
+        [[ -z ${OPTION[final]:-} ]] || usage_error "--final 须写入文件；经 SSH 搬迁请用 --final writes a file; to move over SSH use scripts/migrate-to.sh"
         [[ ! -t 1 ]] || usage_error "-o - 须重定向 standard output is a terminal: redirect it"
         return
     fi
@@ -79,9 +81,42 @@ write_bundle() {
     sync -- "$(dirname -- "$output")"
 }
 
-clean_up() {
+# finish: after a failure this server serves again, and there is no bundle.
+finish() {
+    local status=$? said
+    trap - EXIT
+    trap '' INT TERM HUP
+    set +e
     [[ -z $staged ]] || rm -rf -- "$staged"
     [[ -z $partial ]] || rm -f -- "$partial"
+    if [[ -n $moving ]]; then
+        rm -f -- "$output"
+        if said=$(serve_again); then
+            warn "导出未完成，本机已恢复服务。The export failed; this server serves again"
+        else
+            warn "导出未完成，且本机未就绪：docker compose up -d --wait。The export failed, and this server is not ready: docker compose up -d --wait: $said"
+        fi
+        ((status)) || status=1
+    fi
+    exit "$status"
+}
+
+# report: what was made, and the line that imports it.
+report() {
+    local name options=''
+    say "已导出 exported: $output ($(du -h --apparent-size -- "$output" | cut -f1))"
+    if [[ -n ${OPTION[final]:-} ]]; then
+        say "本机回答 503，不再启动；撤销 This server answers 503 and does not start any more; to undo that: scripts/migrate-to.sh --resume-here"
+    fi
+    name=$(basename -- "$output")
+    [[ $name != -* ]] || name=./$name
+    if ((${#recipients[@]})); then
+        options=" --identity backup-identity.txt"
+        say "把它和私钥文件 backup-identity.txt 放到新机器的卡盾目录，在那里执行 Put it and the identity, as backup-identity.txt, into the checkout on the new machine, and run there:"
+    else
+        say "把它放到新机器的卡盾目录，在那里执行 Put it into the checkout on the new machine, and run there:"
+    fi
+    say "    scripts/import.sh ${name@Q}$options"
 }
 
 umask 077
@@ -90,18 +125,22 @@ for word; do
     [[ $word != -o ]] || word=--output
     set -- "$@" "$word"
 done
-parse_options "passphrase unencrypted output= recipient=*" "$@"
+parse_options "final passphrase unencrypted output= recipient=*" "$@"
 at_most 0
 output=${OPTION[output]:-}
 require_stack ${KADUN_LOCK:+moved} # scripts/migrate-to.sh, which holds the lock, has just said so
 choose_encryption
-require_running database
+require_running database ${OPTION[final]:+app nginx}
 lock_stack
-trap clean_up EXIT
+trap finish EXIT
+trap 'exit 130' INT TERM HUP
 check_output
+if [[ -n ${OPTION[final]:-} ]]; then
+    say "本机暂停服务（503）… This server answers 503 from now on …"
+    moving=yes
+    move_away "迁移包 bundle $(absolute "$output")"
+fi
 write_bundle
 warn_of_missing_files "$(<"$staged/contents")" "$staged/data/files" "这些文件的内容不在包内；若刚被替换，请重新导出，否则请重新添加。The bytes of these files are not in the bundle: if they were just replaced export again, else add them again"
-if [[ $output != - ]]; then
-    say "已导出 exported: $output ($(du -h --apparent-size -- "$output" | cut -f1))"
-    say "在新机器上 on the new machine: scripts/import.sh $(basename -- "$output")"
-fi
+moving=''
+[[ $output == - ]] || report

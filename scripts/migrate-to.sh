@@ -14,7 +14,7 @@
 #   --ssh-option OPTION 传给 ssh -o 的选项，可多次 an option for ssh -o, such as IdentityFile=…; may be repeated
 #   --http-port, --https-port, --project
 #                       那里的端口与项目名 ports and project name there (the same as here)
-#   --resume-here       撤销搬迁，本机恢复服务 undoes the move: this server serves again
+#   --resume-here       撤销搬迁，本机恢复服务 undoes the move, or export.sh --final: this server serves again
 #
 # 完成后按提示修改域名解析；本机保持 503，直到您停用它。Afterwards it prints the DNS step; this server answers 503 until
 # you take it down. What the new server has done since the move is not here: consider that before --resume-here.
@@ -43,20 +43,6 @@ take_options() {
     [[ -n ${OPTION[resume-here]:-} || -n $HOST ]] || usage_error "请写明新服务器 name the new server: USER@HOST"
     [[ -z ${OPTION[resume-here]:-} || -z $HOST ]] || usage_error "--resume-here 不带服务器 takes no server"
     [[ $DIRECTORY == /* ]] || usage_error "--directory 须为绝对路径 must be an absolute path: $DIRECTORY"
-}
-
-# mark_moved: writes the mark, which the service's user can read, whole or not at all.
-mark_moved() {
-    printf '%s %s\n' "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$HOST:$DIRECTORY" >"$MOVED.new" \
-        && chmod 644 -- "$MOVED.new" && mv -fT -- "$MOVED.new" "$MOVED" && sync -- "$MOVED" "$(dirname -- "$MOVED")"
-}
-
-# serve_again: this server serves again. Prints what went wrong.
-serve_again() {
-    # Beside the mark the app ends at each start and is restarted: one that has just read it must not end during ours.
-    [[ ! -e $MOVED ]] || compose stop app >/dev/null 2>&1 </dev/null || true
-    rm -f -- "$MOVED"
-    serve
 }
 
 resume_here() {
@@ -112,8 +98,7 @@ move() {
     local start=$SECONDS
     say "本机暂停服务（503），开始搬迁… This server answers 503 from now on; moving …"
     STEP=stopped
-    mark_moved || die "无法写入 cannot write $MOVED"
-    compose stop app >/dev/null 2>&1 </dev/null || die "无法停止服务 could not stop the service"
+    move_away "$HOST:$DIRECTORY"
     STEP=imported
     "$ROOT/scripts/export.sh" -o - --unencrypted | remote_checkout scripts/import.sh - "${import_options[@]}" >/dev/null \
         || die "导入失败（原因见上）。The import on the new server failed, see above"

@@ -20,7 +20,7 @@ class MovedAwayError(Exception):
 
 
 def check_home(keys_dir: Path) -> None:
-    """Refuse to start where scripts/migrate-to.sh has moved the service away: two running copies would diverge.
+    """Refuse to start where scripts/migrate-to.sh or export.sh has moved the service away: two copies would diverge.
 
     Raises:
         MovedAwayError: it has moved; the message says where to.

@@ -96,11 +96,29 @@ setting() {
     env_file get "$ROOT/.env" "$@"
 }
 
-# moved_to: when and where scripts/migrate-to.sh moved this service; nothing if it serves here. The containers see the same
-# file, and the service does not start while it exists (app/services/startup.py).
+# moved_to: when and where scripts/migrate-to.sh or export.sh moved this service; nothing if it serves here. The containers
+# see the same file, and the service does not start while it exists (app/services/startup.py).
 MOVED=$ROOT/data/keys/moved-to
 moved_to() {
     [[ ! -e $MOVED ]] || cat -- "$MOVED" 2>/dev/null || printf '?'
+}
+
+# move_away PLACE: writes the mark, which the service's user can read, whole or not at all; and stops the app, so that clients
+# get 503. After a failure `serve_again` undoes it.
+move_away() {
+    local said
+    { printf '%s %s\n' "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$1" >"$MOVED.new" \
+        && chmod 644 -- "$MOVED.new" && mv -fT -- "$MOVED.new" "$MOVED" && sync -- "$MOVED" "$(dirname -- "$MOVED")"; } \
+        || die "无法写入 cannot write $MOVED"
+    said=$(compose stop app 2>&1 </dev/null) || die "无法停止服务 could not stop the service: $(last_line "$said")"
+}
+
+# serve_again: this server serves again. Prints what went wrong.
+serve_again() {
+    # Beside the mark the app ends at each start and is restarted: one that has just read it must not end during ours.
+    [[ ! -e $MOVED ]] || compose stop app >/dev/null 2>&1 </dev/null || true
+    rm -f -- "$MOVED"
+    serve
 }
 
 # require_home: the service has not moved away; changes made here would be lost.

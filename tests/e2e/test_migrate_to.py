@@ -4,17 +4,14 @@ import os
 import shutil
 import signal
 import subprocess
-import threading
-from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-from http.client import HTTPException
 from pathlib import Path
 
 import pytest
 
 from tests.support.http_exchange import quiet_port
-from tests.support.moving import ship
+from tests.support.moving import Customers, ship
 from tests.support.service import wait_for
 from tests.support.stack import Stack, copy_checkout, run
 
@@ -83,52 +80,6 @@ def old(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         yield stack
     finally:
         stack.remove()
-
-
-class Customers(threading.Thread):
-    """Customers who activate one card after the other on a server, and then verify again, until told to stop."""
-
-    def __init__(self, stack: Stack) -> None:
-        super().__init__()
-        self.stack = stack
-        issued = stack.cardctl("card", "issue", "--validity", "30d", "--count", "100", "--format", "json")
-        self.cards = deque(card["id"] for card in issued)
-        self.acknowledged: list[str] = []
-        self.statuses: list[int] = []
-        self.strange: list[str] = []
-        self.stopping = threading.Event()
-
-    def run(self) -> None:
-        while not self.stopping.wait(0.15):  # within what one address may ask
-            card = self.cards.popleft()
-            try:
-                status, retry_after = self.ask(card)
-            except (OSError, HTTPException) as error:
-                self.strange.append(repr(error))
-                continue
-            self.statuses.append(status)
-            if status == 200:
-                self.acknowledged.append(card)
-                self.cards.append(card)
-                continue
-            self.cards.appendleft(card)
-            if status != 503 or retry_after is None:
-                self.strange.append(f"{status} {retry_after}")
-
-    def ask(self, card: str) -> tuple[int, str | None]:
-        body = f'{{"card_id":"{card}","hardware":"pc of {card}","function":"打开程序","nonce":"{card}"}}'
-        connection = self.stack.connection()
-        try:
-            connection.request("POST", "/v1/verify", body.encode(), {"Content-Type": "application/json"})
-            answer = connection.getresponse()
-            answer.read()
-            return answer.status, answer.headers["Retry-After"]
-        finally:
-            connection.close()
-
-    def finish(self) -> None:
-        self.stopping.set()
-        self.join()
 
 
 def migrate(old: Stack, ssh: SshServer, *options: str | Path) -> subprocess.CompletedProcess[str]:
