@@ -215,7 +215,7 @@ class Library:
 
 
 def signature(folder: Path) -> Signature:
-    """Return a value that changes when a file below a folder does, or a package is installed for it."""
+    """Return a value that changes when a file below a folder does, or its mode, or a package is installed for it."""
     found = set()
     visited = set()
     for where, folders, files in os.walk(folder, followlinks=True):
@@ -246,4 +246,4 @@ def _status(path: str) -> tuple[str, int, int, int]:
         status = os.stat(path)  # noqa: PTH116
     except OSError:  # gone, or a link to nowhere
         return path, 0, 0, 0
-    return path, status.st_mtime_ns, status.st_size, status.st_ino
+    return path, status.st_ctime_ns, status.st_size, status.st_ino  # ctime: chmod leaves the time of the last write

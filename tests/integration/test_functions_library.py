@@ -179,6 +179,8 @@ def test_every_change_below_the_folder_changes_the_signature(folder: Path) -> No
 
     (folder / "good.py").write_text(GOOD + "\n")
     assert is_seen()
+    (folder / "good.py").chmod(0o600)
+    assert is_seen()
     (folder / "package").mkdir()
     (folder / "package" / "table.json").write_text("{}")
     assert is_seen()
