@@ -49,6 +49,7 @@ class Client:
         hardware: str | None = None,
         language: str = "zh",
         ca_file: str | os.PathLike[str] | None = None,
+        public_cas: bool = False,
         timeout_seconds: float = 10,
         program: str | None = None,
         state_dir: StateDir = PLATFORM_FOLDER,
@@ -64,7 +65,9 @@ class Client:
             card_id: what the customer typed; surrounding white space is removed.
             hardware: your own string for this machine; by default `kadun.hardware.machine_string(program)`.
             language: the language of the messages for customers, `zh` or `en`.
-            ca_file: a PEM file of certificates to trust instead of the usual ones, for a private CA.
+            ca_file: a PEM file of certificates, or a folder of such files (`*.pem`), to trust instead of the usual CAs:
+                a self-signed certificate, or a private CA.
+            public_cas: trust the usual CAs beside `ca_file`, for a server that gets a publicly trusted certificate.
             timeout_seconds: the limit for each try, from the name lookup to the last byte of the answer.
             program: the name of your program; its stored state and the machine's string depend on it. By default the
                 issuer (`iss`). A released program must not change it: its customers' cards are bound to the string.
@@ -76,7 +79,7 @@ class Client:
 
         Raises:
             ValueError: an argument is invalid.
-            FileNotFoundError: `ca_file` does not exist.
+            FileNotFoundError: `ca_file` does not exist, or is a folder without a `*.pem` file.
         """
         if language not in messages.LANGUAGES:
             raise ValueError(f"language must be one of {', '.join(messages.LANGUAGES)}")
@@ -85,7 +88,7 @@ class Client:
         self._hardware = hardware
         self._language = language
         self._transport: Transport = transport or HttpTransport(
-            base_url, ca_file=ca_file, timeout_seconds=timeout_seconds
+            base_url, ca_file=ca_file, public_cas=public_cas, timeout_seconds=timeout_seconds
         )
         self._retry_policy = retry_policy or RetryPolicy()
         self._program = program or self._keys.issuer

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, cast, final
 
 from requests.adapters import HTTPAdapter
 
+from kadun import certificates
+
 if TYPE_CHECKING:
     import requests
     import urllib3
@@ -64,10 +66,14 @@ class Connections:
 
 @final
 class WatchedAdapter(HTTPAdapter):
-    """A transport adapter of requests that registers its sockets in `connections`."""
+    """A transport adapter of requests that registers its sockets in `connections`.
 
-    def __init__(self, connections: Connections) -> None:
+    It also trusts the certificates `trusted`, in PEM, beside those in the file that the request's `verify` names.
+    """
+
+    def __init__(self, connections: Connections, trusted: str | None = None) -> None:
         self._connections = connections
+        self._trusted = trusted
         super().__init__()
 
     def get_connection_with_tls_context(
@@ -78,6 +84,8 @@ class WatchedAdapter(HTTPAdapter):
     ) -> urllib3.connectionpool.ConnectionPool:
         """Return the pool for a request, with connections that register their sockets."""
         pool: Any = super().get_connection_with_tls_context(request, *arguments, **settings)
+        if self._trusted is not None and pool.scheme == "https":
+            pool.conn_kw["ssl_context"] = certificates.context(self._trusted)
         pool.ConnectionCls = _watched(pool.ConnectionCls, self._connections)
         return cast("urllib3.connectionpool.ConnectionPool", pool)
 

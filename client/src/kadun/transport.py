@@ -7,13 +7,13 @@ import ssl
 import threading
 import time
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
 import requests
 import urllib3
 
+from kadun import certificates
 from kadun.connections import Connections, WatchedAdapter
 from kadun.errors import ServerUnreachable, UntrustedAnswer
 from kadun.responses import Response
@@ -55,23 +55,28 @@ class HttpTransport:
         base_url: str,
         *,
         ca_file: str | os.PathLike[str] | None = None,
+        public_cas: bool = False,
         timeout_seconds: float = 10,
     ) -> None:
         """Prepare the transport; nothing is sent yet.
 
         Raises:
-            ValueError: the address is not http(s)://host[:port][/path], or the timeout is not positive.
-            FileNotFoundError: `ca_file` does not exist.
+            ValueError: the address is not http(s)://host[:port][/path], or the timeout is not positive, or
+                `ca_file` contains no certificate.
+            FileNotFoundError: `ca_file` does not exist, or is a folder without a `*.pem` file.
         """
         parts = urlsplit(base_url)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
             raise ValueError(f"base_url must look like https://card.example.com, not {base_url!r}")
         if timeout_seconds <= 0:
             raise ValueError("timeout_seconds must be positive")
-        if ca_file is not None and not Path(ca_file).is_file():
-            raise FileNotFoundError(f"ca_file {ca_file} does not exist")
         self._base_url = base_url.rstrip("/")
-        self._verify: bool | str = True if ca_file is None else str(ca_file)
+        self._verify: bool | str = True
+        self._certificates: str | None = None
+        if ca_file is not None:
+            files = certificates.files_of(ca_file)
+            self._certificates = certificates.read(files)
+            self._verify = _public_cas() if public_cas else str(files[0])
         self._timeout_seconds = timeout_seconds
 
     def exchange(self, path: str, body: bytes | None, language: str) -> Response:
@@ -151,11 +156,10 @@ class HttpTransport:
         finally:
             connections.cut()
 
-    @staticmethod
-    def _session(connections: Connections) -> requests.Session:
+    def _session(self, connections: Connections) -> requests.Session:
         session = requests.Session()
         for scheme in ("http://", "https://"):
-            session.mount(scheme, WatchedAdapter(connections))
+            session.mount(scheme, WatchedAdapter(connections, self._certificates))
         return session
 
     def _content(self, response: requests.Response, deadline: float) -> bytes:
@@ -212,6 +216,16 @@ def _malformed(failure: Exception, *, opened: bool) -> ServerUnreachable:
     """Return the error for an invalid address, without its text, which may contain the password of a proxy."""
     kind = type(failure).__name__  # UnicodeEncodeError, for example
     return ServerUnreachable(f"{kind}: the address of a proxy or of the server is invalid", sent=opened)
+
+
+def _public_cas() -> str:
+    """Return the file or folder of the CAs that requests trusts by default.
+
+    Its path rather than True: with True some releases of requests share one TLS context in the whole process, which
+    would then trust `ca_file` for every other connection of the program, too.
+    """
+    settings = requests.Session().merge_environment_settings("https://", {}, stream=True, verify=True, cert=None)
+    return settings["verify"] if isinstance(settings["verify"], str) else requests.utils.DEFAULT_CA_BUNDLE_PATH
 
 
 def _no_credentials(request: requests.PreparedRequest) -> requests.PreparedRequest:

@@ -213,6 +213,62 @@ def test_a_ca_file_named_by_the_vendor_outweighs_the_environments(
         assert make_client(transport=HttpTransport(local.url, ca_file=certificate)).open().accepted
 
 
+@pytest.mark.parametrize("several", ["one file", "a folder"])
+def test_each_of_several_certificates_is_trusted(
+    make_client: MakeClient, server: FakeServer, certificate: Path, tmp_path: Path, several: str
+) -> None:
+    other = Issued.make("127.0.0.1")
+    trusted = tmp_path / "trusted"
+    if several == "a folder":
+        trusted.mkdir()
+        (trusted / "1.pem").write_bytes(other.pem)
+        (trusted / "2.pem").write_bytes(certificate.read_bytes())
+        (trusted / "README").write_text("not a certificate")
+    else:
+        trusted.write_bytes("# 旧证书\n".encode() + other.pem + certificate.read_bytes())
+    second = tmp_path / "second.pem"
+    second.write_bytes(other.pem + other.key_bytes())
+    for served in (certificate, second):
+        with serving(forged(server), certificate=served) as local:
+            assert make_client(transport=HttpTransport(local.url, ca_file=trusted)).open().accepted
+
+
+@pytest.mark.parametrize("configured", ["by requests", "by the environment"])
+def test_a_program_with_a_pinned_certificate_trusts_public_cas_only_where_asked_to(
+    make_client: MakeClient,
+    server: FakeServer,
+    certificate: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    configured: str,
+) -> None:
+    public = Issued.make("127.0.0.1")
+    (tmp_path / "public-cas").write_bytes(public.pem)
+    monkeypatch.delenv("CURL_CA_BUNDLE", raising=False)
+    monkeypatch.delenv("REQUESTS_CA_BUNDLE", raising=False)
+    if configured == "by requests":
+        monkeypatch.setattr(requests.utils, "DEFAULT_CA_BUNDLE_PATH", str(tmp_path / "public-cas"))
+    else:
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "public-cas"))
+    later = tmp_path / "later.pem"
+    later.write_bytes(public.pem + public.key_bytes())
+    with serving(forged(server), certificate=certificate) as now:
+        assert make_client(transport=HttpTransport(now.url, ca_file=certificate, public_cas=True)).open().accepted
+    with serving(forged(server), certificate=later) as then:
+        assert make_client(transport=HttpTransport(then.url, ca_file=certificate, public_cas=True)).open().accepted
+        with pytest.raises(ServerUnreachable, match="CERTIFICATE_VERIFY_FAILED"):
+            make_client(transport=HttpTransport(then.url, ca_file=certificate)).open()
+
+
+def test_a_pinned_certificate_is_trusted_by_its_client_alone(
+    make_client: MakeClient, server: FakeServer, certificate: Path
+) -> None:
+    with serving(forged(server), certificate=certificate) as local:
+        assert make_client(transport=HttpTransport(local.url, ca_file=certificate, public_cas=True)).open().accepted
+        with pytest.raises(requests.exceptions.SSLError):
+            requests.get(local.url, timeout=30)
+
+
 def test_passwords_of_a_netrc_file_are_not_sent(
     make_client: MakeClient, server: FakeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -242,3 +298,18 @@ def test_an_invalid_timeout_is_refused() -> None:
 def test_a_missing_ca_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="ca_file"):
         HttpTransport("https://card.example.com", ca_file=tmp_path / "missing.pem")
+
+
+def test_a_ca_file_without_a_certificate_is_refused(certificate: Path, tmp_path: Path) -> None:
+    for content in (
+        b"",
+        b"text",
+        certificate.read_bytes()[:200],
+        certificate.read_bytes().replace(b"MII", b"\xe9II", 1),
+    ):
+        (tmp_path / "ca.pem").write_bytes(content)
+        with pytest.raises(ValueError, match=r"ca_file: .*ca\.pem contains no certificate in PEM"):
+            HttpTransport("https://card.example.com", ca_file=tmp_path / "ca.pem")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"ca_file .*folder is a folder without a \*\.pem file"):
+        HttpTransport("https://card.example.com", ca_file=tmp_path / "folder")
