@@ -23,7 +23,15 @@ BELIEVE_TEST_ADDRESS = "set_real_ip_from 127.0.0.1; real_ip_header X-Test-Addres
 class Gateway:
     """nginx in a folder of its own, with the project's configuration; only fixed paths are moved there."""
 
-    def __init__(self, folder: Path, app_socket: Path, *, believe_test_address: bool = False, **settings: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        app_socket: Path,
+        *,
+        believe_test_address: bool = False,
+        program: str = "nginx",
+        **settings: str,
+    ) -> None:
         """`settings` are the template's variables; a KADUN_HTTPS_PORT is spoken of, never listened on."""
         self.folder = folder
         self.log, self.acme, self.certificates = folder / "log", folder / "acme", folder / "certificates"
@@ -37,7 +45,8 @@ class Gateway:
             **DEFAULTS,
             **settings,
         }
-        nginx_conf.write(folder, variables)
+        nginx_conf.write(folder, variables, program)
+        self._command = nginx_conf.command(folder, program)
         site = folder / "etc/conf.d/kadun.conf"
         said = variables["KADUN_HTTPS_PORT"]
         site.write_text(re.sub(rf"(listen (?:\[::\]:)?){said} ssl", rf"\g<1>{self.https_port} ssl", site.read_text()))
@@ -46,7 +55,7 @@ class Gateway:
         (folder / "etc/conf.d/test.conf").write_text(BELIEVE_TEST_ADDRESS if believe_test_address else "")
 
     def __enter__(self) -> Self:
-        self._process = subprocess.Popen(nginx_conf.command(self.folder))
+        self._process = subprocess.Popen(self._command)
         wait_for(self._listens)
         return self
 

@@ -18,12 +18,13 @@ _MOVES = {
 _FOLDERS = ("etc/conf.d", "log", "run", "cache", "certificates", "acme/.well-known/acme-challenge")
 
 
-def write(folder: Path, settings: Mapping[str, str]) -> None:
+def write(folder: Path, settings: Mapping[str, str], program: str = "nginx") -> None:
     """Write `etc/nginx.conf` and all that it needs, with a certificate for this machine in `certificates`.
 
     Args:
         folder: Takes it all; must not be there.
         settings: The template's variables, save for those that name folders in `folder`.
+        program: The nginx that is to read it.
     """
     for name in _FOLDERS:
         (folder / name).mkdir(parents=True)
@@ -36,19 +37,20 @@ def write(folder: Path, settings: Mapping[str, str]) -> None:
     user = "user root;" if os.geteuid() == 0 else ""
     _put(folder, etc / "nginx.conf", _source("nginx.conf").replace("user nginx;", user))
     site = re.sub(r"\$\{(KADUN_\w+)\}", lambda found: values[found[1]], _source("templates/kadun.conf.template"))
-    _put(folder, etc / "conf.d/kadun.conf", _for_this_nginx(site))
-    _run_hook(folder, "40-admin-allow.sh", settings)
+    _put(folder, etc / "conf.d/kadun.conf", _for_this_nginx(site, program))
+    _run_hook(folder, "35-older-nginx.sh", settings, program)
+    _run_hook(folder, "40-admin-allow.sh", settings, program)
 
 
-def command(folder: Path) -> list[str]:
+def command(folder: Path, program: str = "nginx") -> list[str]:
     """Return what starts nginx on it, in the foreground."""
     files = ["-p", str(folder), "-e", str(folder / "log/error.log"), "-c", str(folder / "etc/nginx.conf")]
-    return ["nginx", *files, "-g", "daemon off;"]
+    return [program, *files, "-g", "daemon off;"]
 
 
-def version() -> str:
+def version(program: str = "nginx") -> str:
     """Return nginx's version, such as 1.26.3."""
-    said = subprocess.run(["nginx", "-v"], check=True, capture_output=True, text=True).stderr
+    said = subprocess.run([program, "-v"], check=True, capture_output=True, text=True).stderr
     return said.strip().rpartition("/")[2]
 
 
@@ -62,16 +64,17 @@ def _put(folder: Path, file: Path, text: str) -> None:
     file.write_text(text, encoding="utf-8")
 
 
-def _run_hook(folder: Path, name: str, settings: Mapping[str, str]) -> None:
+def _run_hook(folder: Path, name: str, settings: Mapping[str, str], program: str) -> None:
     """Run a script that the image runs at each start."""
     hook = folder / "run" / name
     _put(folder, hook, _source(f"entrypoint/{name}"))
-    subprocess.run(["sh", hook], check=True, env={"PATH": os.environ["PATH"], **settings})
+    path = f"{Path(shutil.which(program) or program).parent}:{os.environ['PATH']}"  # it asks this nginx
+    subprocess.run(["sh", hook], check=True, env={"PATH": path, **settings})
 
 
-def _for_this_nginx(site: str) -> str:
+def _for_this_nginx(site: str, program: str) -> str:
     """`http2 on` came with nginx 1.25.1; a distribution's older one says the same on the listen lines."""
-    if tuple(int(part) for part in re.findall(r"\d+", version())[:3]) >= (1, 25, 1):
+    if tuple(int(part) for part in re.findall(r"\d+", version(program))[:3]) >= (1, 25, 1):
         return site
     return site.replace("http2 on;", "").replace(" ssl default_server;", " ssl http2 default_server;")
 
