@@ -106,9 +106,21 @@ place() {
     for name in "${FILES[@]}"; do
         if [[ -e $FOLDER/$name ]]; then cp -pL -- "$FOLDER/$name" "$work/old/"; fi
     done
+    keep_self_signed
     sync "$work"/new/* "$work"/old
     swapped=yes
     swap "$work/new"
+}
+
+# keep_self_signed: a self-signed pair that is replaced stays beside the new one, since programs may trust nothing else.
+keep_self_signed() {
+    local name
+    [[ -e $work/old/fullchain.pem && -e $work/old/privkey.pem ]] || return 0
+    is_self_signed "$work/old/fullchain.pem" && ! cmp -s "$work/old/fullchain.pem" "$work/new/fullchain.pem" || return 0
+    for name in fullchain.pem privkey.pem; do
+        cp -p -- "$work/old/$name" "$work/self-signed"
+        mv -fT -- "$work/self-signed" "$FOLDER/self-signed-$name"
+    done
 }
 
 # put_back: installs the old files and reloads nginx.
@@ -197,6 +209,7 @@ trap 'refuse "被中断 interrupted"' HUP INT TERM
 copy_pair
 problem=$(certificate_problem "$work/new/fullchain.pem" "$work/new/privkey.pem" "$work/chain" "${domains[@]}")
 [[ -z $problem ]] || refuse "$problem"
+if [[ -z ${RENEWED_LINEAGE:-} ]]; then is_self_signed "$work/new/fullchain.pem" || warn_of_pinning; fi
 write_hsts
 place
 if nginx_runs; then

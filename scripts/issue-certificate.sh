@@ -162,6 +162,7 @@ config_dir=$(option_of --config-dir /etc/letsencrypt)
 renewal=$config_dir/renewal/$lineage_name.conf
 if [[ $way == webroot ]]; then check_webroot; fi
 if [[ $way != dns ]]; then check_names_resolve; fi
+warn_of_pinning
 run_certbot || die "未能取得证书，原证书继续使用；请看上面 certbot 的说明。No certificate was issued; the old one stays in use. certbot says why above: does each domain point to this server, and is port 80 reachable from outside? (otherwise use --dns)"
 if [[ -n $dry_run ]]; then
     say "演练成功，未改动任何内容。It works: nothing was changed. Run it again without --dry-run"

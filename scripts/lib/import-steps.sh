@@ -151,7 +151,7 @@ place_files() {
         if [[ $EUID == 0 ]]; then chown -R 0:0 -- "$entry"; fi
         case $entry in
             */secrets/*) own "$uid" "$entry"; chmod 600 -- "$entry" ;;
-            */https_certificates/*) chmod 644 -- "$entry"; [[ $entry != */privkey.pem ]] || chmod 600 -- "$entry" ;;
+            */https_certificates/*) chmod 644 -- "$entry"; [[ $entry != *privkey.pem ]] || chmod 600 -- "$entry" ;;
             *) [[ " ${APP_FOLDERS[*]} " != *" ${entry##*/} "* ]] || own "$uid" "$entry" ;;
         esac
         if [[ $entry == */data/keys ]]; then chmod 700 -- "$entry" && chmod -R go= -- "$entry"; fi

@@ -1,6 +1,7 @@
 """scripts/deploy-certificate.sh before any container runs: which certificates it takes, and which it refuses."""
 
 import os
+import re
 import shlex
 import shutil
 from collections.abc import Callable, Iterator
@@ -122,10 +123,27 @@ def test_a_name_that_it_lacks_is_told(name: str, deploy: Deploy) -> None:
 def test_the_pair_is_placed_with_tight_permissions_and_nothing_else_is_left(checkout: Path, deploy: Deploy) -> None:
     deploy(CHAIN, GOOD.key_bytes())
     folder = checkout / "https_certificates"
-    assert set(PLACED) == state(checkout).keys() - {"README.md"}
+    kept = {name for name in state(checkout) if name.startswith("self-signed-")}
+    assert set(PLACED) == state(checkout).keys() - {"README.md"} - kept
     modes = {name: (folder / name).stat().st_mode & 0o777 for name in PLACED}
     assert modes == {"fullchain.pem": 0o644, "privkey.pem": 0o600, "hsts.conf": 0o644}
     assert (folder / "fullchain.pem").read_bytes() == CHAIN
+
+
+def test_a_self_signed_pair_that_is_replaced_stays_and_can_be_served_again(checkout: Path, deploy: Deploy) -> None:
+    own, folder = on_their_own(), checkout / "https_certificates"
+    deploy(own.pem, own.key_bytes())
+    said = deploy(CHAIN, GOOD.key_bytes()).stderr
+    assert "Programs that ship it as their ca_file, without public_cas=True, then refuse to connect" in said
+    assert deploy(CHAIN, GOOD.key_bytes()).stderr == "", "a trusted certificate is replaced"
+    assert (folder / "fullchain.pem").read_bytes() == CHAIN
+    (command,) = set(re.findall(r"scripts/deploy-certificate\.sh https_certificates/\S+?\.pem", said))
+    back = run("bash", "-c", command, cwd=checkout)
+    assert back.stderr == ""
+    assert (folder / "fullchain.pem").read_bytes() == own.pem
+    assert (folder / "privkey.pem").read_bytes() == own.key_bytes()
+    modes = {name: (folder / f"self-signed-{name}").stat().st_mode & 0o777 for name in PLACED[:2]}
+    assert modes == {"fullchain.pem": 0o644, "privkey.pem": 0o600}
 
 
 @pytest.mark.parametrize("placed", [1, 2])

@@ -67,14 +67,19 @@ def authority(machine: Path, site: Site) -> Iterator[Authority]:
 def test_a_dry_run_goes_all_the_way_and_changes_nothing(site: Site, authority: Authority) -> None:
     served, placed = site.served(), site.placed()
     assert ask(site.stack.https_port, "localhost", site.folder / "fullchain.pem")[1].headers.get(HSTS) is None
-    said = authority.issue(site.stack.folder, *NAMES, "--dry-run").stdout
-    assert "The dry run was successful." in said
-    assert "It works: nothing was changed" in said
+    done = authority.issue(site.stack.folder, *NAMES, "--dry-run")
+    assert "The dry run was successful." in done.stdout
+    assert "It works: nothing was changed" in done.stdout
+    assert "This replaces a self-signed certificate." in done.stderr
     assert (site.served(), site.placed()) == (served, placed)
 
 
 def test_a_certificate_for_two_names_takes_the_self_signed_ones_place(site: Site, authority: Authority) -> None:
+    first = site.placed()
     said = authority.issue(site.stack.folder, *NAMES).stdout
+    assert {name: site.placed()[f"self-signed-{name}"] for name in ("fullchain.pem", "privkey.pem")} == {
+        name: first[name] for name in ("fullchain.pem", "privkey.pem")
+    }
     assert "certbot renews it, and each renewal is installed automatically" in said
     for name in NAMES:
         _, answer = ask(site.stack.https_port, name, authority.root)
@@ -88,6 +93,7 @@ def test_a_certificate_for_two_names_takes_the_self_signed_ones_place(site: Site
     assert f"KADUN_DOMAIN={' '.join(NAMES)}" in (site.stack.folder / ".env").read_text().splitlines()
     again = authority.issue(site.stack.folder, *NAMES)
     assert "not yet due for renewal" in again.stdout
+    assert "self-signed" not in again.stderr
     assert len(site.log()) == 1, "nothing was due, so nothing was deployed"
 
 
