@@ -226,6 +226,16 @@ def test_everything_else_works_while_the_functions_service_is_down(stack: Stack,
     assert program.client_of(stack).execute("加一", {"number": 1})["sum"] == 2
 
 
+def test_a_file_that_could_not_be_read_is_loaded_once_its_mode_is_corrected(stack: Stack) -> None:
+    file = stack.folder / "data/functions/unreadable.py"
+    file.write_text(MODULE.replace('"加一"', '"减一"').split('@core_function("看")')[0])
+    file.chmod(0o000)
+    assert "PermissionError" in stack.script("cardctl", "function", "reload", check=False).stdout
+    file.chmod(0o644)
+    wait_for(lambda: "减一" in stack.script("cardctl", "function", "list", check=False).stdout, 60)
+    file.unlink()
+
+
 def test_a_killed_functions_service_restarts(stack: Stack, program: Program) -> None:
     before = stack.inspect("functions")
     os.kill(before["State"]["Pid"], 9)
