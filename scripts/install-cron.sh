@@ -34,36 +34,10 @@ check_mail() {
     [[ $1 =~ ^[A-Za-z0-9@._+-]+$ ]] || usage_error "邮件地址无效 not a mail address: $1"
 }
 
-# shell_word TEXT: quoted for sh, and with % escaped for cron.
-shell_word() {
-    local word
-    word="'${1//\'/\'\\\'\'}'"
-    [[ $1 == *[!A-Za-z0-9@%+=:,./_-]* ]] || word=$1
-    printf '%s' "${word//%/\\%}"
-}
-
-# line TIME DAY SCRIPT ARGUMENT…
-line() {
-    local time=$1 day=$2 word
-    shift 2
-    printf '%d %d * * %s root' "$((10#${time#*:}))" "$((10#${time%:*}))" "$day"
-    for word in "$@"; do printf ' %s' "$(shell_word "$word")"; done
-    printf '\n'
-}
-
-# table: prints the whole file. cron does not know the shell's PATH and variables.
+# table: prints the whole file, as cardctl doctor expects it, too.
 table() {
-    local docker path=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
-    local -a with=()
-    docker=$(dirname -- "$(command -v docker)")
-    [[ :$path: == *":$docker:"* ]] || path+=:$docker
-    [[ -z $identity ]] || with=(--identity "$identity")
-    printf '# Kadun 卡盾: scripts/install-cron.sh\n# %s\n' "$ROOT"
-    printf 'SHELL=/bin/sh\nPATH=%s\n' "$path"
-    [[ -z $mail ]] || printf 'MAILTO=%s\n' "$mail"
-    line "$backup_at" '*' "$ROOT/scripts/backup.sh" --quiet
-    [[ $verify_on != never ]] || return 0
-    line "$verify_at" "${verify_on/daily/*}" "$ROOT/scripts/verify-backup.sh" --quiet "${with[@]}"
+    python3 -B -E -s "$ROOT/scripts/lib/cron_table.py" "$ROOT" "$(command -v docker)" \
+        "$backup_at" "$verify_at" "$verify_on" "$mail" "$identity"
 }
 
 install_table() {

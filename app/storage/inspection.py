@@ -11,7 +11,7 @@ from app.storage.grants import WITHHELD
 from app.storage.models import Event, Operator
 
 PROBE = "cardctl doctor"
-"""What scripts/lib/hostfacts.sh sends as card, hardware and function."""
+"""What scripts/lib/hostfacts_network.py sends as card, hardware and function."""
 
 # Attributes of the current role and of the stack's other two, where the database has them.
 _ATTRIBUTES = """

@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# `cardctl doctor` where the service runs in containers: hostfacts.sh gathers the host's facts, and the app's image checks
-# them. Sourced after common.sh, stack.sh and hostfacts.sh.
+# `cardctl doctor` where the service runs in containers: hostfacts.py gathers the host's facts, and the app's image checks
+# them. Sourced after common.sh, stack.sh and provision-firewall.sh.
 
 # doctor [--format text|json]: in the app's container. Where that does not run, in another one beside the database; where
 # that cannot start either, in one that checks the host alone; without an image, one line says so.
@@ -12,7 +12,7 @@ doctor() {
         -h | --help) doctor_help && return ;;
         *) usage_error "未知参数 unknown arguments: $* (--format text|json)" ;;
     esac
-    need jq jq
+    need python3 python3
     PATH+=:/usr/local/bin:/usr/sbin:/sbin # for ufw and sshd: the PATH of cron and of an ordinary user lacks them
     docker info >/dev/null 2>&1 || only_result "$format" "Docker 没有响应：请检查其是否运行、您是否有权限" \
         "Docker does not answer: is it running, and may you use it?"
@@ -50,6 +50,11 @@ Checks the whole installation, a line each: OK, WARN (look at it, or it could no
 END
 }
 
+# host_facts: all of them, as JSON.
+host_facts() {
+    python3 -B -E -s "$ROOT/scripts/lib/hostfacts.py" "$ROOT" "$({ configured_ssh_ports && session_ssh_ports; } 2>/dev/null | paste -sd ' ')" </dev/null
+}
+
 # runs SERVICE: whether its container runs.
 runs() {
     [[ -n $(compose ps --quiet --status running "$1" 2>/dev/null </dev/null) ]]
@@ -58,7 +63,8 @@ runs() {
 # only_result FORMAT CHINESE ENGLISH: the whole report where nothing can be checked; exit status 1.
 only_result() {
     if [[ $1 == json ]]; then
-        jq -n --arg zh "$2" --arg en "$3" '[{check: "containers", status: "FAIL", message_zh: $zh, message_en: $en}]'
+        python3 -c 'import json, sys; print(json.dumps([dict(zip(("check", "status", "message_zh", "message_en"), sys.argv[1:]))]))' \
+            containers FAIL "$2" "$3"
     else
         printf 'FAIL  containers  %s / %s\n' "$2" "$3"
     fi

@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # provision.sh's steps with apt: mirror, upgrade, tools, security updates. Sourced after provision-core.sh, never run.
 
-# gpg checks Docker's key, jq is for Docker's settings and doctor, zstd packs image archives, openssh-client moves the service.
+# gpg checks Docker's key, jq is for Docker's settings, zstd packs image archives, openssh-client moves the service.
 TOOLS=(ca-certificates curl openssl python3 git age cron certbot ufw unattended-upgrades rsync iproute2 tzdata gpg jq zstd
     openssh-client)
 PERIODIC=/etc/apt/apt.conf.d/52kadun-periodic

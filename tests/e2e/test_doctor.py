@@ -1,13 +1,16 @@
 """`cardctl doctor` on a running stack: each fault is found by its own check only."""
 
+import contextlib
 import json
 import socket
+import sys
 from collections.abc import Iterator
 from subprocess import CompletedProcess
 
 import pytest
 
 from tests.support.doctor_faults import DOMAIN, FAULTS, Statuses, mode, rewritten
+from tests.support.http_exchange import quiet_port
 from tests.support.stack import Stack, run
 
 pytestmark = [pytest.mark.containers, pytest.mark.long, pytest.mark.timeout(900)]
@@ -81,6 +84,36 @@ def test_another_open_port_is_named_unless_it_is_expected(stack: Stack) -> None:
     assert f"{stack.https_port}/tcp" not in messages
 
 
+OTHER = ("--label", "com.docker.compose.project=kadun-test-shop", "--label")
+
+
+@pytest.mark.parametrize(
+    ("options", "is_theirs"),
+    [
+        ((*OTHER, "com.docker.compose.service=web", "--publish", "{port}:80"), True),
+        ((*OTHER, "com.docker.compose.service=nginx", "--network", "host", "--env", "KADUN_HTTPS_PORT={port}"), True),
+        ((*OTHER, "com.docker.compose.service=redis", "--network", "host", "--env", "KADUN_HTTPS_PORT={port}"), False),
+        (("--publish", "{port}:80"), False),
+    ],
+)
+def test_a_port_of_another_compose_project_is_no_fault(
+    stack: Stack, options: tuple[str, ...], *, is_theirs: bool
+) -> None:
+    port = quiet_port()
+    command = ("docker", "run", "--detach", "--rm", *(option.format(port=port) for option in options))
+    container = run(*command, stack.inspect("nginx")["Config"]["Image"], "sleep", "600").stdout.strip()
+    try:
+        with contextlib.ExitStack() as listening:
+            if "host" in options:
+                listening.enter_context(socket.create_server(("0.0.0.0", port)))  # noqa: S104
+            message = report(stack).messages["ports"]
+    finally:
+        run("docker", "rm", "--force", container)
+    exposed, _, others = message.partition("ports of other Compose projects")
+    assert (f"{port}/tcp" in exposed) != is_theirs, message
+    assert not others or (f"{port}/tcp kadun-test-shop" in others) == is_theirs
+
+
 def test_a_program_newer_than_the_running_one_is_found(stack: Stack, healthy: Statuses) -> None:
     with rewritten(stack.folder / "app/clock.py", "# newer\n"):
         assert report(stack).statuses == healthy | {"program": "WARN"}
@@ -123,9 +156,8 @@ def test_no_journal_entry_and_no_container_is_left(stack: Stack) -> None:
 
 
 def test_no_secret_leaves_the_host(stack: Stack) -> None:
-    libraries = "for name in common stack provision-firewall hostfacts; do . $ROOT/scripts/lib/$name.sh; done"
-    gather = f"set -euo pipefail; {libraries}; host_facts"
-    facts = run("bash", "-c", gather, env=stack._environment | {"ROOT": str(stack.folder)}, cwd="/").stdout  # noqa: SLF001
+    gather = (sys.executable, stack.folder / "scripts/lib/hostfacts.py", stack.folder, "22")
+    facts = run(*gather, env=stack._environment, cwd="/").stdout  # noqa: SLF001  # as cardctl does
     json.loads(facts)
     hidden = [file.read_text().strip() for file in (stack.folder / "secrets").iterdir()]
     hidden.append((stack.folder / "https_certificates/privkey.pem").read_text().splitlines()[1])

@@ -97,6 +97,7 @@ def container(service: str, **changes: Any) -> dict[str, Any]:
         "restarts": 0,
         "image": f"sha256:{service}",
         "image_name": service,
+        "config_hash": f"hash of {service}",
     } | changes
 
 
@@ -115,9 +116,12 @@ PERMISSIONS = """\
 HOST: dict[str, Any] = {
     "now": NOW.isoformat(),
     "settings": {"KADUN_DOMAIN": "example.com", "KADUN_HTTP_PORT": None, "KADUN_HTTPS_PORT": "443"},
+    "unreadable_lines": [],
     "containers": [*map(container, ("database", "app", "functions", "nginx")), MIGRATION],
     "images": {"database": "sha256:database", "app": "sha256:app", "nginx": None},
-    "program": "digest  wsgi.py",
+    "config_hashes": {service: f"hash of {service}" for service in ("database", "app", "functions", "nginx")},
+    "other_stacks": {"8081/tcp": "shop"},
+    "program": {"wsgi.py": "digest"},
     "tls_handshake": handshake(GOOD_PEM),
     "certificate": GOOD_PEM,
     "certificate_key": PUBLIC_KEY,
@@ -128,14 +132,20 @@ HOST: dict[str, Any] = {
     "last_verified": "2026-11-22T04:47:00Z kadun-0.dump",
     "last_away": "2026-11-25T03:31:00Z kadun-1.dump",
     "backup_bytes": 9,
+    "backup_checksum": "ok",
     "backup_hooks": 1,
     "installed": 0,
+    "cron_table": "17 3 * * * root /opt/kadun/scripts/backup.sh --quiet\n",
+    "cron_expected": "17 3 * * * root /opt/kadun/scripts/backup.sh --quiet\n",
+    "cron_mode": "644 0",
+    "cron_runs": True,
     "sockets": LOCAL_SOCKETS,
     "ssh_ports": "22",
     "bridges": ["172.17.0.1", "fe80::42"],
     "ufw": UFW,
     "ipv6_unfiltered": False,
     "permissions": PERMISSIONS,
+    "inodes": {"data/keys": 1, "data/files": 2},
     "secrets_in_env": None,
     "moved_to": None,
 }
@@ -161,6 +171,7 @@ SERVICE = ServiceFacts(
     key_modes={"/keys": 0o700, "/keys/keyring.json": 0o600},
     clock_synchronised=True,
     program={"wsgi.py": "digest"},
+    inodes={"data/keys": 1, "data/files": 2, "secrets/kernal_data_key": 3},
 )
 
 

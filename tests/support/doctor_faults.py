@@ -14,6 +14,7 @@ import pyrage
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from hostfacts import cron_runs
 
 from tests.support.service import wait_for
 from tests.support.stack import Stack, run
@@ -21,6 +22,7 @@ from tests.support.stack import Stack, run
 DOMAIN = "kadun.test"
 IN_THE_DATABASE = ("schema", "catalog", "roles", "rights", "files", "file-digests", "console", "proxy")
 Statuses = dict[str, str]
+
 Fault = Callable[[Stack], AbstractContextManager[object]]
 
 
@@ -188,10 +190,52 @@ def failing_hook(stack: Stack) -> Iterator[None]:
         shutil.rmtree(hook.parent)
 
 
-def secret_in_env(stack: Stack) -> AbstractContextManager[None]:
-    password = (stack.folder / "secrets/db_password").read_text().strip()
+@contextmanager
+def cut_backup(stack: Stack) -> Iterator[None]:
+    """Cut the last backup off."""
+    name = (stack.folder / "data/backups/last-good").read_text().split()[1]
+    file = stack.folder / "data/backups" / name
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-512])
+    try:
+        yield
+    finally:
+        file.write_bytes(whole)
+
+
+@contextmanager
+def altered_jobs(stack: Stack) -> Iterator[None]:
+    """Remove the daily backup from the cron file."""
+    stack.script("install-cron.sh")
+    file = Path("/etc/cron.d") / f"kadun-{stack.project}"
+    try:
+        kept = [line for line in file.read_text().splitlines() if "/backup.sh" not in line]
+        file.write_text("\n".join(kept) + "\n")
+        yield
+    finally:
+        stack.script("install-cron.sh", "--remove")
+
+
+def more_settings(stack: Stack, line: str) -> AbstractContextManager[None]:
     file = stack.folder / ".env"
-    return rewritten(file, f"{file.read_text()}\nNOTE={password}\n")
+    return rewritten(file, f"{file.read_text()}\n{line}\n")
+
+
+@contextmanager
+def keys_replaced(stack: Stack) -> Iterator[None]:
+    """Put a copy in the place of the folder of the keys; the running containers see the old folder."""
+    folder = stack.folder / "data/keys"
+    aside = folder.rename(folder.with_name("aside"))
+    try:
+        shutil.copytree(aside, folder)
+        yield
+    finally:
+        shutil.rmtree(folder)
+        aside.rename(folder)
+
+
+def secret_in_env(stack: Stack) -> AbstractContextManager[None]:
+    return more_settings(stack, f"NOTE={(stack.folder / 'secrets/db_password').read_text().strip()}")
 
 
 @contextmanager
@@ -260,9 +304,27 @@ FAULTS: dict[str, tuple[Fault, Statuses]] = {
         lambda stack: mode(stack.folder / "secrets", 0o755),
         {"permissions": "FAIL"},
     ),
-    "a secret is in .env": (secret_in_env, {"env": "FAIL"}),
+    "a secret is in .env": (secret_in_env, {"env": "FAIL", "env-names": "WARN"}),
+    "a setting's name is misspelt": (
+        lambda stack: more_settings(stack, "KADUN_ADMIN_ALOW=203.0.113.7"),
+        {"env-names": "FAIL"},
+    ),
+    "a setting is changed and not applied": (
+        lambda stack: more_settings(stack, "KADUN_ADMIN_ALLOW=203.0.113.7"),
+        {"env-applied": "WARN"},
+    ),
+    "a setting is invalid, and not applied yet": (
+        lambda stack: more_settings(stack, "KADUN_WORKERS=many"),
+        {"env-values": "FAIL", "env-applied": "WARN"},
+    ),
+    "the folder of the keys is replaced under the running service": (keys_replaced, {"mounts": "FAIL"}),
     "the last backup is 27 hours old": (old_backup, {"backup": "FAIL"}),
-    "the last backup's file is gone": (backup_gone, {"backup": "FAIL"}),
+    "the last backup's file is gone": (backup_gone, {"backup": "FAIL", "backup-checksum": "WARN"}),
+    "the last backup is cut off": (cut_backup, {"backup-checksum": "FAIL"}),
+    "the cron file has no backup": (
+        altered_jobs,
+        {"cron-jobs": "FAIL", "cron-daemon": "OK" if cron_runs() else "FAIL"},
+    ),
     "the last verification of a backup is nine days old": (old_proof, {"backup-proof": "WARN"}),
     "no backup was ever copied elsewhere": (failing_hook, {"backup-away": "WARN"}),
     "the disk of the backups is nearly full": (nearly_full_backup_disk, {"disk-backups": "FAIL"}),
@@ -292,7 +354,8 @@ FAULTS: dict[str, tuple[Fault, Statuses]] = {
     "the service's role may not connect": (
         lambda stack: sql(
             stack,
-            "REVOKE CONNECT ON DATABASE kadun FROM kadun_app",
+            "REVOKE CONNECT ON DATABASE kadun FROM kadun_app;"
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'kadun_app'",
             "GRANT CONNECT ON DATABASE kadun TO kadun_app",
         ),
         {"database": "FAIL"} | dict.fromkeys(IN_THE_DATABASE, "WARN"),

@@ -1,13 +1,16 @@
 """The checks of `cardctl doctor`, on facts that differ from those of a healthy installation in one point."""
 
-import re
+import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
-from app.services.doctor import CheckResult, Facts, Status, run_checks
+from app.services.doctor import CheckResult, Facts, HostFacts, Status, run_checks
 from app.services.doctor.facts import ServiceFacts
 from app.storage.catalog import CatalogDifference
 from tests.support.doctor_facts import (
@@ -93,8 +96,16 @@ HOST_CASES: list[tuple[dict[str, Any], dict[str, str]]] = [
     (containers(container("app", restarts=3, started="2026-11-20T11:00:00Z")), {}),
     (containers(container("app", image="sha256:older")), {"images": "WARN"}),
     ({"images": {}}, {"images": "WARN"}),
-    ({"program": "another  wsgi.py"}, {"program": "WARN"}),
-    ({"program": None}, {"program": "WARN"}),
+    ({"program": {"wsgi.py": "another"}}, {"program": "WARN"}),
+    ({"program": {}}, {"program": "WARN"}),
+    (containers(container("nginx", config_hash="older")), {"env-applied": "WARN"}),
+    (containers(container("migrate", state="exited", health=None, config_hash="older")), {}),
+    (containers(container("app", oneoff="True", config_hash="older"), container("app")), {}),
+    ({"config_hashes": {}}, {"env-applied": "WARN"}),
+    ({"inodes": {"data/keys": 9, "data/files": 2}}, {"mounts": "FAIL"}),
+    ({"inodes": {"secrets/kernal_data_key": 9}}, {"mounts": "FAIL"}),
+    ({"inodes": {"data/files": 2, "secrets/database_url": 9}}, {}),
+    ({"inodes": {}}, {"mounts": "WARN"}),
     (served(pem("example.com", days=-0.1)), {"certificate": "FAIL"}),
     (served(pem("example.com", days=6.9)), {"certificate": "FAIL"}),
     (served(pem("example.com", days=20.9)), {"certificate": "WARN"}),
@@ -129,10 +140,16 @@ HOST_CASES: list[tuple[dict[str, Any], dict[str, str]]] = [
     ({"last_good": "2026-11-25T13:00:00Z kadun-1.dump"}, {"backup": "FAIL"}),
     ({"last_good": "yesterday"}, {"backup": "FAIL"}),
     ({"last_good": "2026-11-25T03:30:00 kadun-1.dump"}, {"backup": "FAIL"}),
-    ({"backup_bytes": None}, {"backup": "FAIL"}),
-    ({"backup_bytes": 0}, {"backup": "FAIL"}),
-    ({"last_good": None}, {"backup": "FAIL", "backup-away": "WARN"}),
-    ({"last_good": None, "installed": int(NOW.timestamp()) - 3600, "backup_hooks": 0}, {"backup": "WARN"}),
+    ({"backup_bytes": None}, {"backup": "FAIL", "backup-checksum": "WARN"}),
+    ({"backup_bytes": 0}, {"backup": "FAIL", "backup-checksum": "WARN"}),
+    ({"backup_checksum": "Its SHA-256 differs"}, {"backup-checksum": "FAIL"}),
+    ({"backup_checksum": "large"}, {"backup-checksum": "WARN"}),
+    ({"backup_checksum": None}, {"backup-checksum": "WARN"}),
+    ({"last_good": None}, {"backup": "FAIL", "backup-checksum": "WARN", "backup-away": "WARN"}),
+    (
+        {"last_good": None, "installed": int(NOW.timestamp()) - 3600, "backup_hooks": 0},
+        {"backup": "WARN", "backup-checksum": "WARN"},
+    ),
     ({"last_verified": None}, {"backup-proof": "WARN"}),
     ({"last_verified": "2026-11-17T11:59:00Z kadun-0.dump"}, {"backup-proof": "WARN"}),
     ({"last_verified": "2026-11-17T12:01:00Z kadun-0.dump"}, {}),
@@ -144,6 +161,14 @@ HOST_CASES: list[tuple[dict[str, Any], dict[str, str]]] = [
     ({"last_away": "2026-11-24T01:29:00Z kadun-0.dump"}, {"backup-away": "WARN"}),
     ({"last_away": "2026-11-24T03:31:00Z kadun-0.dump"}, {}),
     ({"last_away": "nonsense"}, {"backup-away": "WARN"}),
+    ({"cron_table": None, "cron_expected": None, "cron_mode": None}, {"cron-jobs": "WARN"}),
+    ({"cron_table": None, "cron_runs": False}, {"cron-jobs": "WARN"}),
+    ({"cron_table": "18 3 * * * root true\n", "cron_expected": None}, {"cron-jobs": "FAIL"}),
+    ({"cron_table": f"{HOST['cron_table']}0 4 * * * root true\n"}, {"cron-jobs": "FAIL"}),
+    ({"cron_mode": "664 0"}, {"cron-jobs": "FAIL"}),
+    ({"cron_mode": "644 1000"}, {"cron-jobs": "FAIL"}),
+    ({"cron_runs": False}, {"cron-daemon": "FAIL"}),
+    ({"cron_runs": None}, {"cron-daemon": "WARN"}),
     (sockets(STRANGER) | {"ufw": None}, {"ports": "FAIL", "firewall": "WARN"}),
     (sockets(STRANGER) | WITHOUT_UFW, {"ports": "FAIL", "firewall": "WARN"}),
     (sockets(STRANGER) | {"ufw": "Status: inactive"}, {"ports": "FAIL", "firewall": "WARN"}),
@@ -159,6 +184,8 @@ HOST_CASES: list[tuple[dict[str, Any], dict[str, str]]] = [
     (sockets("tcp LISTEN 0 5 [2001:db8::1]:9000 [::]:*"), {"ports": "FAIL"}),
     (sockets("udp UNCONN 0 5 *:6003 *:*"), {"ports": "FAIL"}),
     (sockets(PUBLISHED), {"ports": "FAIL"}),
+    (sockets(PUBLISHED.replace(":8080", ":8081")), {}),
+    (sockets(PUBLISHED.replace(":8080", ":8081").replace("tcp", "udp")), {"ports": "FAIL"}),
     (sockets(PUBLISHED.replace("docker-proxy", "dockerd")), {"ports": "FAIL"}),
     (sockets(STRANGER) | WITHOUT_IPV6, {"firewall": "WARN"}),
     (sockets(stranger("*")) | WITHOUT_IPV6, {"firewall": "WARN", "ports": "FAIL"}),
@@ -167,6 +194,15 @@ HOST_CASES: list[tuple[dict[str, Any], dict[str, str]]] = [
     (sockets(stranger("[::]")), {}),
     ({"sockets": None}, {"ports": "WARN"}),
     ({"secrets_in_env": "NOTE"}, {"env": "FAIL"}),
+    (setting("KADUN_ADMIN_ALOW", "203.0.113.7"), {"env-names": "FAIL"}),
+    (setting("kadun_rate", "10"), {"env-names": "FAIL"}),
+    (setting("NOTE", "mine"), {"env-names": "WARN"}),
+    (setting("COMPOSE_PROFILES", "x"), {}),
+    ({"unreadable_lines": [7]}, {"env-names": "FAIL"}),
+    (setting("KADUN_RATE", "fast"), {"env-values": "FAIL"}),
+    (setting("KADUN_HTTPS_PORT", "80") | {"sockets": ""}, {}),
+    (setting("KADUN_BACKUP_WEBHOOK", None), {}),
+    (setting("KADUN_RATE", "${MY_RATE}"), {}),
     ({"permissions": PERMISSIONS.replace("700 0 secrets", "755 0 secrets")}, {"permissions": "FAIL"}),
     ({"permissions": PERMISSIONS.replace("600 10001 data", "644 10001 data")}, {"permissions": "FAIL"}),
     ({"permissions": f"{PERMISSIONS}\n640 0 /b/kadun-1 2.dump"}, {"permissions": "FAIL"}),
@@ -318,10 +354,30 @@ def test_every_result_is_one_line_in_each_language(host: dict[str, Any]) -> None
         assert not any("\u4e00" <= c <= "\u9fff" for c in result.message_en)
 
 
-def test_the_facts_are_those_that_the_script_gathers() -> None:
-    script = (Path(__file__).resolve().parents[2] / "scripts/lib/hostfacts.sh").read_text("utf-8")
-    words = set(re.findall(r"[\w-]+", script))
-    assert {name for name in HOST if not {name, name.replace("_", "-")} & words} == set()
+def test_both_ports_must_differ_where_both_are_set() -> None:
+    settings = {"settings": {"KADUN_HTTP_PORT": "443", "KADUN_HTTPS_PORT": "443"}, "sockets": ""}
+    assert differing(checked(**settings)) == {"env-values": "FAIL"}
+
+
+def test_the_nearest_name_is_suggested_and_the_line_named() -> None:
+    names = {"settings": {"KADUN_ADMIN_ALOW": "::1", "NOTE": "mine"}, "unreadable_lines": [3]}
+    message = checked(**names)["env-names"].message_en
+    assert message.endswith("in .env: line 3, KADUN_ADMIN_ALOW → KADUN_ADMIN_ALLOW")
+
+
+def test_ports_of_another_compose_project_are_named_with_it() -> None:
+    message = checked(**sockets(PUBLISHED.replace(":8080", ":8081")))["ports"].message_en
+    assert message == "Only SSH and nginx listen for the world; ports of other Compose projects: 8081/tcp shop"
+
+
+def test_the_facts_are_those_that_the_script_gathers(tmp_path: Path) -> None:
+    script = Path(__file__).resolve().parents[2] / "scripts/lib/hostfacts.py"
+    done = subprocess.run(
+        (sys.executable, "-B", "-E", "-s", script, tmp_path, "22 2222"), check=True, capture_output=True, text=True
+    )
+    facts = msgspec.json.decode(done.stdout, type=HostFacts)
+    assert facts.ssh_ports == "22 2222"
+    assert set(json.loads(done.stdout)) == set(HOST)
 
 
 def test_a_service_that_has_moved_is_not_to_be_started() -> None:

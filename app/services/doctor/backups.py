@@ -1,13 +1,14 @@
-"""Checks of the backups: there is a recent one, it was verified, and it was copied off the machine."""
+"""Checks of the backups: there is a recent one, whole, verified, copied off the machine, and cron makes the next."""
 
 from datetime import datetime, timedelta
 
 from app.services.doctor.facts import Facts
-from app.services.doctor.results import CheckResult, fail, ok, warn
+from app.services.doctor.results import CheckResult, NotCheckedError, fail, ok, warn
 
 MAX_BACKUP_AGE = timedelta(hours=26)  # a day, and time for a slow one
 MAX_VERIFICATION_AGE = timedelta(days=8)  # a week, and a day for a slow one
 CLOCK_TOLERANCE = timedelta(minutes=5)
+_WRITABLE_BY_OTHERS = 0o022
 
 
 def backup(facts: Facts) -> CheckResult:
@@ -37,6 +38,26 @@ def backup(facts: Facts) -> CheckResult:
     if not host.backup_bytes:
         return fail(f"备份文件不见了：{name}", f"The file of the last backup is missing: {name}. Run scripts/backup.sh")
     return ok(f"{hours} 小时前：{name}", f"{hours} h old: {name}")
+
+
+def backup_checksum(facts: Facts) -> CheckResult:
+    """Check that the last good backup has the SHA-256 in the file beside it; over 1 GiB, verify-backup.sh does."""
+    host = facts.host
+    if host.last_good is None or not host.backup_bytes:
+        raise NotCheckedError("没有备份文件", "there is no file of a backup")
+    if host.backup_checksum is None:
+        raise NotCheckedError("无法读取备份", "the backup cannot be read")
+    if host.backup_checksum == "large":
+        raise NotCheckedError(
+            "备份超过 1 GiB，由 scripts/verify-backup.sh 核对",
+            "the backup is over 1 GiB: scripts/verify-backup.sh compares it",
+        )
+    if host.backup_checksum != "ok":
+        return fail(
+            f"上次的备份不完整，请运行 scripts/backup.sh：{host.backup_checksum}",
+            f"The last backup is damaged, run scripts/backup.sh: {host.backup_checksum}",
+        )
+    return ok("与校验和一致", "It has the digest that is beside it")
 
 
 def backup_proof(facts: Facts) -> CheckResult:
@@ -81,6 +102,43 @@ def backup_away(facts: Facts) -> CheckResult:
             "and run scripts/backup.sh",
         )
     return ok(f"已有异地副本：{name}", f"Copied elsewhere: {name}")
+
+
+def cron_jobs(facts: Facts) -> CheckResult:
+    """Check that the cron file is what install-cron.sh writes, and that cron obeys it."""
+    host = facts.host
+    install = "scripts/install-cron.sh"
+    if host.cron_table is None:
+        return warn(f"没有定时备份：运行 {install}", f"No cron jobs back this stack up: run {install}")
+    mode, _, owner = (host.cron_mode or "644 0").partition(" ")
+    if owner != "0" or int(mode, 8) & _WRITABLE_BY_OTHERS:
+        return fail(
+            f"cron 不理会权限或属主不对的文件（{mode}，uid {owner}）：重新运行 {install}",
+            f"cron ignores a file with this mode or owner ({mode}, uid {owner}): run {install} again",
+        )
+    if host.cron_expected is None:
+        return fail(f"定时文件中没有备份：重新运行 {install}", f"The cron file has no backup job: run {install} again")
+    if host.cron_table != host.cron_expected:
+        return fail(
+            f"定时文件被改动，或属于别的目录：重新运行 {install}",
+            f"The cron file was altered, or is another folder's: run {install} again",
+        )
+    return ok("定时备份已安装", "The cron jobs are installed")
+
+
+def cron_daemon(facts: Facts) -> CheckResult:
+    """Check that cron runs, where it is to make backups."""
+    host = facts.host
+    if host.cron_runs:
+        return ok("cron 在运行", "cron runs")
+    if host.cron_table is None:
+        return ok("没有定时任务，无需 cron", "There are no jobs for cron")
+    if host.cron_runs is None:
+        raise NotCheckedError("看不到其他用户的进程（请用 root 运行）", "processes are hidden (try as root)")
+    return fail(
+        "cron 未运行，不会有备份：systemctl enable --now cron",
+        "cron does not run, and makes no backups: systemctl enable --now cron",
+    )
 
 
 def _parse(line: str) -> tuple[datetime | None, str]:

@@ -7,7 +7,7 @@ reported as "not checked" where it raises `NotCheckedError`.
 
 from collections.abc import Callable
 
-from app.services.doctor import backups, certificate, database, host, network, service
+from app.services.doctor import backups, certificate, database, dotenv, host, network, service
 from app.services.doctor.facts import Facts, NotGatheredError
 from app.services.doctor.results import CheckResult, NotCheckedError, warn
 
@@ -17,6 +17,8 @@ CHECKS: tuple[Check, ...] = (
     host.containers,
     host.restarts,
     host.images,
+    host.env_applied,
+    host.mounts,
     certificate.certificate,
     certificate.certificate_names,
     certificate.certificate_chain,
@@ -24,12 +26,17 @@ CHECKS: tuple[Check, ...] = (
     host.disk_data,
     host.disk_backups,
     backups.backup,
+    backups.backup_checksum,
     backups.backup_proof,
     backups.backup_away,
+    backups.cron_jobs,
+    backups.cron_daemon,
     network.ports,
     network.firewall,
     host.permissions,
-    host.env,
+    dotenv.env,
+    dotenv.env_names,
+    dotenv.env_values,
     service.settings,
     database.database,
     database.schema,

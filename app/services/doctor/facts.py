@@ -1,4 +1,4 @@
-"""The facts that the checks need: the host's, as JSON from scripts/lib/hostfacts.sh, and the service's own."""
+"""The facts that the checks need: the host's, as JSON from scripts/lib/hostfacts.py, and the service's own."""
 
 import base64
 import json
@@ -25,6 +25,7 @@ class Container(msgspec.Struct, forbid_unknown_fields=True):
     restarts: int
     image: str
     image_name: str
+    config_hash: str | None
 
 
 class ProxyProbe(msgspec.Struct, forbid_unknown_fields=True):
@@ -58,17 +59,27 @@ class Disk(msgspec.Struct, forbid_unknown_fields=True):
 class HostFacts(msgspec.Struct, forbid_unknown_fields=True):
     """What the host told; None is what it could not see.
 
-    `settings` are from .env, `program` is the output of `sha256sum` for app/. `tls_handshake` holds the certificates
-    that nginx serves (PEM) and OpenSSL's "Verify return code"; `certificate` and `certificate_key` are the files, the
-    latter as its public key. `last_good`, `last_verified` and `last_away` are lines that the backup scripts wrote,
-    `backup_bytes` is the size of the last good one, and `installed` is when .env was written, in Unix time.
+    `settings` are those in .env, by name, those that hold a secret without their value; `unreadable_lines` are the
+    numbers of its lines that are no settings. `config_hashes` are Compose's digests of what it would run now, by
+    service. `other_stacks` are the ports of other Compose projects, `8080/tcp` for example, with the project of each.
+    `program` holds the SHA-256 of each file of app/, `inodes` the inode numbers of what the app mounts.
+
+    `tls_handshake` holds the certificates that nginx serves (PEM) and OpenSSL's "Verify return code"; `certificate` and
+    `certificate_key` are the files, the latter as its public key. `last_good`, `last_verified` and `last_away` are
+    lines that the backup scripts wrote, `backup_bytes` is the size of the last good one, `backup_checksum` "ok",
+    "large" where it was not read, else the error. `installed` is when .env was written, in Unix time. `cron_table` is
+    the cron file, `cron_mode` its mode and owner, `cron_expected` what install-cron.sh would write with the options
+    that the file shows.
     """
 
     now: datetime
     settings: dict[str, str | None]
+    unreadable_lines: list[int]
     containers: list[Container]
     images: dict[str, str | None]
-    program: str | None
+    config_hashes: dict[str, str]
+    other_stacks: dict[str, str]
+    program: dict[str, str]
     tls_handshake: str | None
     certificate: str | None
     certificate_key: str | None
@@ -79,14 +90,20 @@ class HostFacts(msgspec.Struct, forbid_unknown_fields=True):
     last_verified: str | None
     last_away: str | None
     backup_bytes: int | None
+    backup_checksum: str | None
     backup_hooks: int
     installed: int | None
+    cron_table: str | None
+    cron_expected: str | None
+    cron_mode: str | None
+    cron_runs: bool | None
     sockets: str | None
     ssh_ports: str | None
     bridges: list[str]
     ufw: str | None
     ipv6_unfiltered: bool
     permissions: str | None
+    inodes: dict[str, int]
     secrets_in_env: str | None
     moved_to: str | None
 

@@ -163,7 +163,7 @@ def _clock_synchronised() -> bool | None:
 
 
 def _program(folder: Path) -> dict[str, str]:
-    """Return the SHA-256 of each of the program's files, as scripts/lib/hostfacts.sh does for those of the checkout."""
+    """Return the SHA-256 of each of the program's files, as scripts/lib/hostfacts.py does for those of the checkout."""
     return {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in folder.rglob("*.py")

@@ -87,14 +87,48 @@ def images(facts: Facts) -> CheckResult:
     return ok("容器与镜像一致", "All containers run the current images")
 
 
+def env_applied(facts: Facts) -> CheckResult:
+    """Check that the containers run with what .env and docker-compose.yml say now."""
+    host = facts.host
+    if not host.config_hashes:
+        raise NotCheckedError("docker compose config 失败", "docker compose config fails")
+    outdated = [
+        c.service
+        for c in host.containers
+        if c.oneoff != "True" and c.service in SERVICES and host.config_hashes.get(c.service) != c.config_hash
+    ]
+    if outdated:
+        listed = ", ".join(sorted(outdated))
+        return warn(
+            f"设置已改但尚未生效：{listed}。执行 docker compose up -d --wait",
+            f"The settings (.env, docker-compose.yml) changed and are not applied: {listed}. "
+            "Run docker compose up -d --wait",
+        )
+    return ok(".env 已生效", "The containers run with the present settings")
+
+
+def mounts(facts: Facts) -> CheckResult:
+    """Check that the app sees the present keys, files and secrets, not ones that were replaced under it."""
+    inside, outside = facts.service.inodes, facts.host.inodes
+    compared = [path for path in inside if path in outside]
+    if not compared:
+        raise NotCheckedError("看不到（请用 root 运行）", "not visible (try as root)")
+    replaced = ", ".join(path for path in compared if inside[path] != outside[path])
+    if replaced:
+        return fail(
+            f"运行中的服务看到的仍是被替换前的 {replaced}：执行 docker compose restart app nginx",
+            f"Replaced under the running service, which still sees the old one: {replaced}. "
+            "Run docker compose restart app nginx",
+        )
+    return ok("服务看到的密钥与文件是现有的", "The service sees the present keys and files")
+
+
 def program(facts: Facts) -> CheckResult:
     """Check that the program that runs is the one in this checkout."""
-    lines = (facts.host.program or "").splitlines()
-    checkout = {path: digest for digest, _, path in (line.partition("  ") for line in lines)}
-    running = facts.service.program
+    checkout = facts.host.program
     if not checkout:
         raise NotCheckedError("无法读取 app/", "app/ cannot be read")
-    if checkout != running:
+    if checkout != facts.service.program:
         return warn(
             "运行中的程序与此目录的代码不同：用 scripts/upgrade.sh 升级",
             "The running program is not the one in this checkout: run scripts/upgrade.sh",
@@ -127,17 +161,6 @@ def _disk(facts: Facts, name: str) -> CheckResult:
     if free < FREE_WARN or (percent < PERCENT_WARN and free < PLENTY) or inodes < INODES_PERCENT_WARN:
         return warn(f"磁盘空间不多：{zh}", f"Little space left: {en}")
     return ok(zh, en)
-
-
-def env(facts: Facts) -> CheckResult:
-    """Check that .env, which everybody may read, holds no secret."""
-    names = facts.host.secrets_in_env
-    if names:
-        return fail(
-            f".env 中疑似有密码或密钥：{names}。请移入 secrets/ 并更换",
-            f".env seems to contain a secret: {names}. Move it into secrets/ and replace it by a new one",
-        )
-    return ok(".env 中没有密码或密钥", ".env contains no secret")
 
 
 def permissions(facts: Facts) -> CheckResult:

@@ -35,7 +35,11 @@ class Listener(NamedTuple):
 
 
 def ports(facts: Facts) -> CheckResult:
-    """Check that other machines reach nothing but SSH and nginx, because nothing else listens or UFW blocks it."""
+    """Check that other machines reach nothing but SSH and nginx, because nothing else listens or UFW blocks it.
+
+    What another Compose project on this machine publishes is that project's business, and so are the ports of another
+    Kadun's nginx: they are named.
+    """
     host = facts.host
     if host.sockets is None:
         raise NotCheckedError("没有 ss（iproute2）", "there is no ss (iproute2)")
@@ -44,6 +48,8 @@ def ports(facts: Facts) -> CheckResult:
     words = re.split(r"[\s,]+", host.setting("KADUN_DOCTOR_PORTS"))
     expected |= {word if "/" in word else f"{word}/tcp" for word in words if word}
     others = {s for s in _listeners(host) if s.name not in expected and s.program not in ("sshd", "sshd-session")}
+    theirs = {listener for listener in others if listener.name in host.other_stacks}
+    others -= theirs
     shielded = {listener for listener in others if _is_shielded(host, listener)}
     if exposed := others - shielded:
         return fail(
@@ -51,9 +57,13 @@ def ports(facts: Facts) -> CheckResult:
             f"Open to the world besides SSH and nginx: {_list(exposed)}. Stop it, bind it to 127.0.0.1, "
             "or add it to KADUN_DOCTOR_PORTS in .env if it is intended",
         )
+    zh, en = "对外只有 SSH 与 nginx", "Only SSH and nginx listen for the world"
     if shielded:
-        return ok(f"UFW 挡住了 {_list(shielded)}", f"UFW blocks {_list(shielded)}")
-    return ok("对外只有 SSH 与 nginx", "Only SSH and nginx listen for the world")
+        zh, en = f"UFW 挡住了 {_list(shielded)}", f"UFW blocks {_list(shielded)}"
+    if theirs:
+        listed = ", ".join(sorted({f"{s.name} {host.other_stacks[s.name]}" for s in theirs}))
+        zh, en = f"{zh}；其他 Compose 项目的端口：{listed}", f"{en}; ports of other Compose projects: {listed}"
+    return ok(zh, en)
 
 
 def _port(host: HostFacts, name: str, default: int) -> int:

@@ -1,0 +1,193 @@
+"""The facts of the host that `cardctl doctor` needs, as one JSON document (app/services/doctor/facts.py, HostFacts).
+
+    hostfacts.py CHECKOUT SSH_PORTS
+
+Facts only: app/services/doctor checks them. No secret is in the document. What cannot be seen is null; every program
+that this one runs is optional. Runs with the host's python3 (3.10 or newer) and the standard library alone.
+"""
+
+import json
+import os
+import re
+import shutil
+import sys
+from datetime import datetime, timezone
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import cron_table
+import env_file
+import retention
+from hostfacts_access import files_in, inode_of, items, output, stat, text_of
+from hostfacts_docker import container_facts, other_stacks
+from hostfacts_network import certificate_facts, is_bridge, own_addresses, proxy_probes
+
+Facts = dict[str, Any]
+
+MOUNTED = ("data/keys", "data/files", "secrets/kernal_data_key", "secrets/database_url")
+WITHHELD = {"KADUN_BACKUP_WEBHOOK"}
+MAX_CHECKSUM_BYTES = 1 << 30
+_SETTING = re.compile(r"[ \t]*(?:export[ \t]+)?([A-Za-z_][A-Za-z0-9_]*)[ \t]*=(.*)")
+_SECRET_NAME = re.compile(r"(PASSWORD|PASSWD|SECRET|KERNAL_DATA_KEY|DATABASE_URL)$")
+_SECRET_VALUE = re.compile(r"://[^/@]*:[^/@]+@|AGE-SECRET-KEY-1|-----BEGIN")
+
+
+def host_facts(root: Path, ssh_ports: str) -> Facts:
+    """Gather all of them."""
+    text = text_of(root / ".env") or ""
+    names = dict.fromkeys(match[1] for line in text.splitlines() if (match := _SETTING.match(line)))
+    settings = {name: env_file.value(text, name) or None for name in names}
+    secret_names = secrets_in_env(root, text)
+    backups = folder(root, settings.get("KADUN_BACKUP_DIR") or "data/backups")
+    port = settings.get("KADUN_HTTPS_PORT") or "443"
+    https_port = int(port) if re.fullmatch("[0-9]{1,5}", port) and int(port) < 1 << 16 else 443
+    interfaces = items("ip", "-j", "address", "show")
+    installed = stat(root / ".env")
+    return {
+        "now": datetime.now(timezone.utc).isoformat(),
+        "settings": {n: None if n in {*secret_names, *WITHHELD} else value for n, value in settings.items()},
+        "unreadable_lines": unreadable_lines(text),
+        **container_facts(root),
+        "other_stacks": other_stacks(settings.get("COMPOSE_PROJECT_NAME") or "kadun"),
+        "program": program(root / "app"),
+        **certificate_facts(root / "https_certificates", https_port, settings.get("KADUN_DOMAIN") or ""),
+        "proxy": list(proxy_probes(https_port, own_addresses(interfaces))),
+        "disks": {"data": disk(root / "data"), "backups": disk(backups)},
+        **backup_facts(backups, folder(root, settings.get("KADUN_BACKUP_HOOKS") or "data/backup-hooks.d")),
+        "installed": int(installed.st_mtime) if installed else None,
+        **cron_facts(root, settings.get("COMPOSE_PROJECT_NAME") or "kadun"),
+        "sockets": output("ss", "-H", "-tulnp"),
+        "ssh_ports": ssh_ports or None,
+        "bridges": [
+            address["local"]
+            for interface in interfaces
+            if is_bridge(interface)
+            for address in interface["addr_info"]
+            if "local" in address
+        ],
+        "ufw": output("ufw", "status", "verbose") if shutil.which("ufw") else "missing",
+        "ipv6_unfiltered": is_ipv6_unfiltered(),
+        "permissions": permissions(root, backups),
+        "inodes": {name: inode for name in MOUNTED if (inode := inode_of(root / name)) is not None},
+        "secrets_in_env": " ".join(secret_names) or None,
+        "moved_to": moved_to(root / "data/keys/moved-to"),
+    }
+
+
+def folder(root: Path, path: str) -> Path:
+    """Return a folder that .env names, a relative one in this checkout."""
+    return root / path.removeprefix("./")
+
+
+def unreadable_lines(text: str) -> list[int]:
+    """Return the numbers of the lines of .env that are neither a setting nor a comment."""
+    lines = enumerate(text.splitlines(), 1)
+    return [number for number, line in lines if line.strip() and line.strip()[0] != "#" and not _SETTING.match(line)]
+
+
+def secrets_in_env(root: Path, text: str) -> list[str]:
+    """Return the names of settings in .env that hold, or look like, a secret."""
+    known = [line for file in files_in(root / "secrets") for line in (text_of(file) or "").splitlines() if line]
+    found = set()
+    for name, value in (match.groups() for line in text.splitlines() if (match := _SETTING.match(line))):
+        looks_so = value and (_SECRET_NAME.search(name) or _SECRET_VALUE.search(value))
+        if looks_so or any(secret in value for secret in known):
+            found.add(name)
+    return sorted(found)
+
+
+def program(app: Path) -> dict[str, str]:
+    """Return the SHA-256 of each of the program's files, as the service does for those that run."""
+    try:
+        return {str(file.relative_to(app)): sha256(file.read_bytes()).hexdigest() for file in app.rglob("*.py")}
+    except OSError:
+        return {}
+
+
+def disk(place: Path) -> Facts:
+    """Return the room for bytes and files, in the folder or where it will be made."""
+    try:
+        found = os.statvfs(next(path for path in (place, *place.parents) if stat(path)))
+    except OSError:
+        return {"folder": str(place)}
+    blocks = {"block_bytes": found.f_frsize, "blocks": found.f_blocks, "blocks_free": found.f_bavail}
+    return {"folder": str(place), **blocks, "inodes": found.f_files, "inodes_free": found.f_ffree}
+
+
+def backup_facts(backups: Path, hooks: Path) -> Facts:
+    """Return what the backup scripts wrote down, the size of the last good backup, and what its checksum says of it."""
+    notes = {f"last_{word}": last_line(backups / f"last-{word}") for word in ("good", "verified", "away")}
+    file = backups / (notes["last_good"] or "").partition(" ")[2]
+    size = found.st_size if notes["last_good"] and (found := stat(file)) else None
+    return {
+        **notes,
+        "backup_bytes": size,
+        "backup_checksum": checksum(file, size) if size else None,
+        "backup_hooks": sum(os.access(hook, os.X_OK) and hook.name[0] != "." for hook in files_in(hooks)),
+    }
+
+
+def checksum(file: Path, size: int) -> str:
+    """Return "ok", "large" where the backup is too large to be read here, else what is wrong."""
+    if size > MAX_CHECKSUM_BYTES:
+        return "large"
+    try:
+        retention.verify_checksum(file)
+    except (retention.ChecksumError, OSError) as error:
+        return str(error)
+    return "ok"
+
+
+def last_line(file: Path) -> str | None:
+    """Return the last line of a file."""
+    lines = (text_of(file) or "").splitlines()
+    return lines[-1] if lines else None
+
+
+def cron_facts(root: Path, project: str) -> Facts:
+    """Return the cron file and what install-cron.sh would write with the same options; whether cron runs."""
+    file = cron_table.FOLDER / f"kadun-{project}"
+    table, found = text_of(file), stat(file)
+    schedule = cron_table.read(table or "")
+    expected = cron_table.render(str(root), shutil.which("docker") or "/usr/bin/docker", schedule) if schedule else ""
+    return {
+        "cron_table": table,
+        "cron_expected": expected or None,
+        "cron_mode": f"{found.st_mode & 0o7777:o} {found.st_uid}" if found else None,
+        "cron_runs": cron_runs(),
+    }
+
+
+def cron_runs() -> bool | None:
+    """Tell whether a cron daemon runs; None where other users' processes are hidden."""
+    names = {(text_of(process / "comm") or "").strip() for process in Path("/proc").glob("[0-9]*")}
+    if names & {"cron", "crond"}:
+        return True
+    return False if stat(Path("/proc/1/comm")) else None
+
+
+def is_ipv6_unfiltered() -> bool:
+    """Tell whether this machine has IPv6 and UFW ignores it."""
+    ufw = text_of(Path("/etc/default/ufw")) or ""
+    return bool(text_of(Path("/proc/net/if_inet6"))) and bool(
+        re.search(r"^\s*IPV6=[\"']?no", ufw, re.IGNORECASE | re.MULTILINE)
+    )
+
+
+def permissions(root: Path, backups: Path) -> str | None:
+    """Return mode, owner and path of what only its owner should read, a line each, as far as it can be seen."""
+    private = ["secrets", *(f"secrets/{file.name}" for file in files_in(root / "secrets"))]
+    private += ["https_certificates/privkey.pem", "data/keys", "data/keys/keyring.json"]
+    archives = (str(file) for file in files_in(backups) if re.fullmatch(r"kadun-.*\.tar(\.age)?", file.name))
+    seen = ((path, found) for path in [*private, *archives] if (found := stat(root / path)))
+    return "\n".join(f"{found.st_mode & 0o7777:o} {found.st_uid} {path}" for path, found in seen) or None
+
+
+def moved_to(mark: Path) -> str | None:
+    """Return when and where scripts/migrate-to.sh moved this service."""
+    return (text_of(mark) or "?").strip() if stat(mark) else None
+
+
+if __name__ == "__main__":
+    json.dump(host_facts(Path(sys.argv[1]), sys.argv[2]), sys.stdout)

@@ -1,0 +1,84 @@
+"""`cardctl doctor` knows every setting of .env, and what its values may be."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from app.environment import SettingsError
+from app.services.doctor.dotenv import COMPOSE, SETTINGS
+from scripts.lib import env_file
+
+ROOT = Path(__file__).resolve().parents[2]
+VALID = {
+    "KADUN_DOMAIN": "example.com *.example.org 203.0.113.9,2001:db8::1",
+    "KADUN_DOCTOR_PORTS": "8888, 51820/udp",
+    "KADUN_ADMIN_ALLOW": "203.0.113.7, 2001:db8::/32",
+    "KADUN_HSTS": "max-age=63072000; includeSubDomains",
+    "KADUN_DB_MEMORY": "1g",
+    "KADUN_DB_SHARED_BUFFERS": "256MB",
+    "KADUN_OFFLINE_GRACE": "12h",
+    "KADUN_FUNCTION_RESULT_KB": "512",
+    "KADUN_BACKUP_RECIPIENT": "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p",
+    "PIP_INDEX_URL": "https://mirrors.example.com/simple",
+}
+INVALID = {
+    "COMPOSE_PROJECT_NAME": "Kadun",
+    "KADUN_HTTP_PORT": "0",
+    "KADUN_HTTPS_PORT": "65536",
+    "KADUN_DOMAIN": "https://example.com/",
+    "KADUN_DOCTOR_PORTS": "8888/sctp",
+    "KADUN_UID": "kadun",
+    "KADUN_NGINX_IMAGE": "nginx 1.28",
+    "PIP_INDEX_URL": "mirrors.example.com",
+    "KADUN_RATE": "10r/s",
+    "KADUN_BURST": "-1",
+    "KADUN_ADMIN_ALLOW": "203.0.113.7 example.com",
+    "KADUN_HSTS": "63072000",
+    "KADUN_REQUIRE_SEALED": "yes",
+    "KADUN_TIMEZONE": "Mars",
+    "KADUN_WORKERS": "65",
+    "KADUN_FUNCTION_CONCURRENCY": "65",
+    "KADUN_DB_MEMORY": "1 GB",
+    "KADUN_DB_SHARED_BUFFERS": "128m",
+    "KADUN_BACKUP_KEEP_DAILY": "a week",
+    "KADUN_BACKUP_RECIPIENT": "ssh-ed25519",
+    "KADUN_BACKUP_HOOK_SECONDS": "0",
+}
+
+
+def test_the_settings_are_those_of_the_template_and_of_compose() -> None:
+    template = re.findall(r"^#?([A-Z_]+)=", (ROOT / "scripts/lib/env.template").read_text("utf-8"), re.MULTILINE)
+    composed = "".join(path.read_text("utf-8") for path in ROOT.glob("docker-compose*.yml"))
+    passed_on = re.findall(r"(?<=\$\{)[A-Z_]+|(?<=    )KADUN_[A-Z_]+(?=:$)", composed, re.MULTILINE)
+    assert set(SETTINGS) == {*template, *passed_on}
+    assert not set(SETTINGS) & COMPOSE
+
+
+def test_the_settings_that_the_scripts_read_are_among_them() -> None:
+    scripts = [path for path in (ROOT / "scripts").rglob("*") if path.is_file() and path.suffix in ("", ".sh")]
+    calls = r"\b(?:setting|folder_setting|read_number \w+) ((?:KADUN|COMPOSE)_[A-Z_]+)"
+    read = {name for path in scripts for name in re.findall(calls, path.read_text("utf-8"))}
+    assert len(read) > 10
+    assert read <= {*SETTINGS, *COMPOSE}
+
+
+def test_the_values_of_the_template_are_valid() -> None:
+    text = (ROOT / "scripts/lib/env.template").read_text("utf-8")
+    text = re.sub(r"^#(?=[A-Z_]+=)", "", text, flags=re.MULTILINE)
+    values = {name: env_file.value(text, name) for name in SETTINGS}
+    fixed = {name: value for name, value in values.items() if value and "${" not in value}
+    assert len(fixed) > 20
+    for name, value in fixed.items():
+        SETTINGS[name](name, value)
+
+
+@pytest.mark.parametrize(("name", "value"), VALID.items())
+def test_a_valid_value_is_accepted(name: str, value: str) -> None:
+    SETTINGS[name](name, value)
+
+
+@pytest.mark.parametrize(("name", "value"), INVALID.items())
+def test_an_invalid_value_is_refused_by_name(name: str, value: str) -> None:
+    with pytest.raises(SettingsError, match=name):
+        SETTINGS[name](name, value)

@@ -1,0 +1,144 @@
+"""What hostfacts.py gathers of files and processes; tests/e2e/test_doctor.py has the engine and the network."""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import hostfacts
+import pytest
+from hostfacts_network import own_addresses
+
+from tests.support.service import wait_for
+
+SCRIPT = Path(hostfacts.__file__)
+
+
+def interface(name: str, *addresses: tuple[str, str, str]) -> dict[str, Any]:
+    keys = ("family", "local", "scope")
+    return {"ifname": name, "addr_info": [dict(zip(keys, address, strict=True)) for address in addresses]}
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    for folder in ("app", "secrets", "data/keys", "data/backups", "data/backup-hooks.d", "https_certificates"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "secrets/db_password").write_text("hunter2\n")
+    return tmp_path
+
+
+def test_settings_are_read_and_secret_values_withheld(checkout: Path) -> None:
+    (checkout / ".env").write_text(
+        "# a comment\n\nKADUN_RATE='10' # fast\nexport KADUN_BURST=\nNOTE=hunter2 again\nURL=https://a:b@c/\n"
+        "KADUN_BACKUP_WEBHOOK=https://hooks.test/token\nMY_PASSWORD=x\nMY_SECRET=\nKADUN_WORKERS 4\n"
+    )
+    facts = hostfacts.host_facts(checkout, "")
+    assert facts["settings"] == {
+        "KADUN_RATE": "10",
+        "KADUN_BURST": None,
+        "NOTE": None,
+        "URL": None,
+        "KADUN_BACKUP_WEBHOOK": None,
+        "MY_PASSWORD": None,
+        "MY_SECRET": None,
+    }
+    assert facts["secrets_in_env"] == "MY_PASSWORD NOTE URL"
+    assert facts["unreadable_lines"] == [10]
+
+
+def test_a_backup_is_compared_with_its_checksum_up_to_a_size(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    backups = checkout / "data/backups"
+    file = backups / "kadun-20261127T031700Z.tar"
+
+    def found() -> tuple[int | None, str | None]:
+        facts = hostfacts.backup_facts(backups, checkout / "data/backup-hooks.d")
+        return facts["backup_bytes"], facts["backup_checksum"]
+
+    assert found() == (None, None)
+    (backups / "last-good").write_text(f"2026-11-27T03:17:09Z {file.name}\n")
+    assert found() == (None, None)
+    file.write_bytes(b"backup")
+    file.with_name(f"{file.name}.sha256").write_text(f"{hashlib.sha256(b'backup').hexdigest()}  {file.name}\n")
+    assert found() == (6, "ok")
+    file.write_bytes(b"backuP")
+    size, said = found()
+    assert (size, "SHA-256 differs" in (said or "")) == (6, True)
+    file.with_name(f"{file.name}.sha256").unlink()
+    assert "No such file" in (found()[1] or "")
+    monkeypatch.setattr(hostfacts, "MAX_CHECKSUM_BYTES", 5)
+    assert found() == (6, "large")
+
+
+def test_hooks_are_counted_if_they_can_be_run(checkout: Path) -> None:
+    hooks = checkout / "data/backup-hooks.d"
+    for name, mode in (("50-away", 0o755), (".hidden", 0o755), ("notes", 0o644)):
+        (hooks / name).touch(mode)
+    assert hostfacts.backup_facts(checkout / "data/backups", hooks)["backup_hooks"] == 1
+
+
+def test_modes_are_told_of_what_exists(checkout: Path) -> None:
+    (checkout / "secrets").chmod(0o700)
+    (checkout / "secrets/db_password").chmod(0o644)
+    (checkout / "data/keys").chmod(0o700)
+    backup = checkout / "data/backups/kadun-20261127T031700Z.tar.age"
+    backup.touch(0o600)
+    backup.with_name(f"{backup.name}.sha256").touch(0o644)
+    me = os.getuid()
+    assert hostfacts.permissions(checkout, checkout / "data/backups") == (
+        f"700 {me} secrets\n644 {me} secrets/db_password\n700 {me} data/keys\n600 {me} {backup}"
+    )
+    assert hostfacts.permissions(checkout / "nowhere", checkout / "nowhere") is None
+
+
+def test_the_cron_file_is_told_beside_the_expected_one(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hostfacts.cron_table, "FOLDER", checkout)
+    facts = hostfacts.cron_facts(checkout, "shop")
+    assert (facts["cron_table"], facts["cron_expected"], facts["cron_mode"]) == (None, None, None)
+    command = (sys.executable, SCRIPT.with_name("cron_table.py"), checkout, shutil.which("docker") or "/usr/bin/docker")
+    written = subprocess.run((*command, "03:17", "04:47", "sun", "", ""), check=True, capture_output=True).stdout
+    file = checkout / "kadun-shop"
+    file.write_bytes(written)
+    file.chmod(0o644)
+    facts = hostfacts.cron_facts(checkout, "shop")
+    assert facts["cron_table"] == facts["cron_expected"] == written.decode()
+    assert facts["cron_mode"] == f"644 {os.getuid()}"
+    file.write_bytes(written.replace(b"\n", b"\r\n"))
+    facts = hostfacts.cron_facts(checkout, "shop")
+    assert facts["cron_table"] != facts["cron_expected"]
+
+
+def test_a_process_named_cron_is_seen(tmp_path: Path) -> None:
+    program = Path(shutil.copy(shutil.which("sleep") or "/bin/sleep", tmp_path / "crond"))
+    process = subprocess.Popen((program, "600"))
+    try:
+        assert wait_for(hostfacts.cron_runs)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_the_room_is_that_of_the_nearest_folder_that_exists(checkout: Path) -> None:
+    found = hostfacts.disk(checkout / "nowhere/at/all")
+    assert found["folder"] == f"{checkout}/nowhere/at/all"
+    assert found["blocks"] == hostfacts.disk(checkout)["blocks"] > 0
+
+
+def test_the_probes_come_from_one_global_address_of_each_family() -> None:
+    found = own_addresses(
+        [
+            interface("lo", ("inet", "127.0.0.1", "host")),
+            interface("docker0", ("inet", "172.17.0.1", "global")),
+            interface("eth0", ("inet", "192.0.2.1", "global"), ("inet", "192.0.2.2", "global")),
+            interface("eth1", ("inet6", "fe80::1", "link"), ("inet6", "2001:db8::1", "global")),
+        ]
+    )
+    assert [address for address in found if address != "::1"] == ["127.0.0.1", "192.0.2.1", "2001:db8::1"]
+
+
+def test_a_mark_that_cannot_be_read_is_a_move_all_the_same(tmp_path: Path) -> None:
+    assert hostfacts.moved_to(tmp_path / "moved-to") is None
+    (tmp_path / "moved-to").mkdir()
+    assert hostfacts.moved_to(tmp_path / "moved-to") == "?"
