@@ -60,6 +60,9 @@ def old_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OldServer]:
         (functions / "vendor.py").write_text(FUNCTION)
         (functions / "requirements.txt").write_text(f"./{write_wheel(functions, '1.0').name}\n")
         stack.script("cardctl", "function", "install")
+        shutil.copy(
+            stack.folder / "https_certificates/privkey.pem", stack.folder / "https_certificates/self-signed-privkey.pem"
+        )
         program = ship(stack, folder, "the customer's pc")
         first = program.open_on(stack)
         assert first["activated"]
@@ -145,7 +148,8 @@ def test_settings_are_taken_over_except_those_of_the_machine(old_server: OldServ
 
 
 def test_files_have_the_owners_and_modes_that_the_service_needs(old_server: OldServer, new_server: Stack) -> None:
-    for name in ("secrets/kernal_data_key", "data/keys/keyring.json", "https_certificates/privkey.pem"):
+    certificates = ("https_certificates/privkey.pem", "https_certificates/self-signed-privkey.pem")
+    for name in ("secrets/kernal_data_key", "data/keys/keyring.json", *certificates):
         old, new = old_server.stack.folder / name, new_server.folder / name
         assert new.read_bytes() == old.read_bytes()
         assert (new.stat().st_mode, new.stat().st_uid) == (old.stat().st_mode, old.stat().st_uid)

@@ -77,9 +77,10 @@ def certificate_chain(facts: Facts) -> CheckResult:
         return ok(f"完整，{count} 张，受公开信任", f"Complete, {count} certificates, publicly trusted")
     if code == _SELF_SIGNED:
         return warn(
-            "自签名：浏览器会警告，程序须以 ca_file 内置此证书；有域名后请运行 scripts/issue-certificate.sh",
-            "Self-signed: browsers warn, and programs must ship it as their ca_file; "
-            "with a domain, scripts/issue-certificate.sh gets a trusted one",
+            "自签名：浏览器会警告；请在发布程序之前备好域名并运行 scripts/issue-certificate.sh，"
+            "否则程序须以 ca_file 内置此证书，并加 public_cas=True",
+            "Self-signed: browsers warn. Get a domain and run scripts/issue-certificate.sh before you ship programs; "
+            "otherwise they must have it as their ca_file, with public_cas=True",
         )
     if code == _PRIVATE_CA:
         return warn(
