@@ -16,6 +16,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import archive
 import cron_table
 import env_file
 import retention
@@ -129,12 +130,18 @@ def backup_facts(backups: Path, hooks: Path) -> Facts:
 
 
 def checksum(file: Path, size: int) -> str:
-    """Return "ok", "large" where the backup is too large to be read here, else what is wrong."""
+    """Compare a backup with the checksum beside it and, unless it is encrypted, its parts with its manifest.
+
+    Returns "ok", "large" where the backup is too large to be read here, else what is wrong.
+    """
     if size > MAX_CHECKSUM_BYTES:
         return "large"
     try:
         retention.verify_checksum(file)
-    except (retention.ChecksumError, OSError) as error:
+        if file.suffix == ".tar":
+            with file.open("rb") as content:
+                archive.read(content, lambda _member: None)
+    except (retention.ChecksumError, archive.ArchiveError, OSError) as error:
         return str(error)
     return "ok"
 
@@ -149,6 +156,8 @@ def cron_facts(root: Path, project: str) -> Facts:
     """Return the cron file and what install-cron.sh would write with the same options; whether cron runs."""
     file = cron_table.FOLDER / f"kadun-{project}"
     table, found = text_of(file), stat(file)
+    if found and not found.st_size:
+        table = ""
     schedule = cron_table.read(table or "")
     expected = cron_table.render(str(root), shutil.which("docker") or "/usr/bin/docker", schedule) if schedule else ""
     return {

@@ -163,6 +163,7 @@ HOST_CASES: list[tuple[dict[str, Any], dict[str, str]]] = [
     ({"last_away": "nonsense"}, {"backup-away": "WARN"}),
     ({"cron_table": None, "cron_expected": None, "cron_mode": None}, {"cron-jobs": "WARN"}),
     ({"cron_table": None, "cron_runs": False}, {"cron-jobs": "WARN"}),
+    ({"cron_table": "", "cron_expected": None}, {"cron-jobs": "FAIL"}),
     ({"cron_table": "18 3 * * * root true\n", "cron_expected": None}, {"cron-jobs": "FAIL"}),
     ({"cron_table": f"{HOST['cron_table']}0 4 * * * root true\n"}, {"cron-jobs": "FAIL"}),
     ({"cron_mode": "664 0"}, {"cron-jobs": "FAIL"}),

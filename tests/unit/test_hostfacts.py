@@ -1,6 +1,7 @@
 """What hostfacts.py gathers of files and processes; tests/e2e/test_doctor.py has the engine and the network."""
 
 import hashlib
+import io
 import os
 import shutil
 import subprocess
@@ -8,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import archive
 import hostfacts
 import pytest
 from hostfacts_network import own_addresses
@@ -51,7 +53,7 @@ def test_settings_are_read_and_secret_values_withheld(checkout: Path) -> None:
 
 def test_a_backup_is_compared_with_its_checksum_up_to_a_size(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     backups = checkout / "data/backups"
-    file = backups / "kadun-20261127T031700Z.tar"
+    file = backups / "kadun-20261127T031700Z.tar.age"
 
     def found() -> tuple[int | None, str | None]:
         facts = hostfacts.backup_facts(backups, checkout / "data/backup-hooks.d")
@@ -70,6 +72,25 @@ def test_a_backup_is_compared_with_its_checksum_up_to_a_size(checkout: Path, mon
     assert "No such file" in (found()[1] or "")
     monkeypatch.setattr(hostfacts, "MAX_CHECKSUM_BYTES", 5)
     assert found() == (6, "large")
+
+
+def test_the_parts_of_a_backup_in_clear_are_compared_with_its_manifest(checkout: Path, tmp_path: Path) -> None:
+    staged = tmp_path / "staged"
+    staged.mkdir()
+    (staged / "database.dump").write_bytes(b"rows")
+    (staged / "contents").write_text("schema 0001_initial\ntable card 2 17\ntable schema_migration 1 5\n")
+    output = io.BytesIO()
+    archive.pack(staged, {}, output)
+    file = checkout / "data/backups/kadun-20261127T031700Z.tar"
+
+    def checksum(content: bytes) -> str:
+        file.write_bytes(content)
+        file.with_name(f"{file.name}.sha256").write_text(f"{hashlib.sha256(content).hexdigest()}  {file.name}\n")
+        return hostfacts.checksum(file, len(content))
+
+    assert checksum(output.getvalue()) == "ok"
+    assert "database.dump" in checksum(output.getvalue().replace(b"rows", b"row5"))
+    assert checksum(b"another file with a checksum of its own") not in ("ok", "large")
 
 
 def test_hooks_are_counted_if_they_can_be_run(checkout: Path) -> None:
@@ -108,6 +129,9 @@ def test_the_cron_file_is_told_beside_the_expected_one(checkout: Path, monkeypat
     file.write_bytes(written.replace(b"\n", b"\r\n"))
     facts = hostfacts.cron_facts(checkout, "shop")
     assert facts["cron_table"] != facts["cron_expected"]
+    file.write_bytes(b"")
+    facts = hostfacts.cron_facts(checkout, "shop")
+    assert (facts["cron_table"], facts["cron_expected"]) == ("", None)
 
 
 def test_a_process_named_cron_is_seen(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def backup(facts: Facts) -> CheckResult:
 
 
 def backup_checksum(facts: Facts) -> CheckResult:
-    """Check that the last good backup has the SHA-256 in the file beside it; over 1 GiB, verify-backup.sh does."""
+    """Check that the last good backup matches its checksum and its manifest; over 1 GiB only verify-backup.sh does."""
     host = facts.host
     if host.last_good is None or not host.backup_bytes:
         raise NotCheckedError("没有备份文件", "there is no file of a backup")
@@ -57,7 +57,7 @@ def backup_checksum(facts: Facts) -> CheckResult:
             f"上次的备份不完整，请运行 scripts/backup.sh：{host.backup_checksum}",
             f"The last backup is damaged, run scripts/backup.sh: {host.backup_checksum}",
         )
-    return ok("与校验和一致", "It has the digest that is beside it")
+    return ok("与校验和一致", "It matches its checksum")
 
 
 def backup_proof(facts: Facts) -> CheckResult:
@@ -108,6 +108,8 @@ def cron_jobs(facts: Facts) -> CheckResult:
     """Check that the cron file is what install-cron.sh writes, and that cron obeys it."""
     host = facts.host
     install = "scripts/install-cron.sh"
+    if host.cron_table is None and host.cron_mode is not None:
+        raise NotCheckedError("无法读取定时文件（请用 root 运行）", "the cron file cannot be read (try as root)")
     if host.cron_table is None:
         return warn(f"没有定时备份：运行 {install}", f"No cron jobs back this stack up: run {install}")
     mode, _, owner = (host.cron_mode or "644 0").partition(" ")
