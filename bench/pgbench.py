@@ -11,7 +11,7 @@ from app.domain.policy import OPEN_PROGRAM
 from app.storage.database import Database
 from app.storage.statements import PREPARED
 from bench import children
-from bench.cards import EXPIRES_AT, HARDWARE, CardTable
+from bench.cards import HARDWARE, CardTable
 from bench.errors import BenchError
 from tests.support.sample_year import COUNTED, SCATTERED
 from trial.binaries import program
@@ -34,8 +34,7 @@ _SCRIPT = r"""
 \set i random(0, {last})
 \set a {scattered}
 \set b {counted}
-EXECUTE read_facts(':a:b', {sha256});
-EXECUTE refresh(':a:b', ':a:b', {sha256}, '{ip}', '{expires_at}', '{ip}', now(), '{function}', '{day}');
+EXECUTE touch(':a:b', {sha256}, '{ip}', '{function}', now(), '{day}');
 """
 
 
@@ -55,7 +54,6 @@ def script(table: CardTable) -> str:
         counted=COUNTED.format(i=":i"),
         sha256=f"encode(sha256('{HARDWARE}:i'), 'hex')",
         ip=LOOPBACK,
-        expires_at=EXPIRES_AT.isoformat(" "),
         function=OPEN_PROGRAM,
         day=table.day.isoformat(),
     )
@@ -65,7 +63,7 @@ def run(binaries: Path, table: CardTable, *, connections: int, seconds: int) -> 
     """Return how many verifications a second the database does when nobody else takes part.
 
     Raises:
-        BenchError: a transaction failed, or a refresh missed its row.
+        BenchError: a transaction failed, or a touch missed its row.
     """
     before = table.accepted()
     command = [str(program(binaries, "pgbench")), "--no-vacuum", "--file", "-", "--protocol", "simple"]

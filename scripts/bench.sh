@@ -3,6 +3,7 @@
 # docs/performance.md says what each figure means. Everything stays on 127.0.0.1 and is removed at the end.
 #
 #   scripts/bench.sh [--quick] [--seconds N] [--rounds N] [--cards N[,N…]]
+#   scripts/bench.sh --against COMMIT [--quick] [--seconds N] [--rounds N] [--cards N[,N…]]
 #   scripts/bench.sh --client [--starts N]
 #   scripts/bench.sh --files|--functions [--quick] [--seconds N] [--rounds N]
 #   scripts/bench.sh --console [--quick] [--rounds N]
@@ -12,6 +13,7 @@
 #   --seconds N     for each run of a measurement (5; with --files of verifying in each state, 10)
 #   --rounds N      of all measurements; the figures are their medians (5; with --console of all pages, 20)
 #   --cards N[,N…]  numbers of bound cards, each measured (1000,100000,1000000)
+#   --against COMMIT  instead: an older commit beside this one, in turns, with the ratios; both as often as --rounds says (3)
 #   --client        instead: what the SDK adds to the start of a customer's program; about half a minute
 #   --starts N      of that program (15)
 #   --files         instead: downloads through nginx, and verifications beside 200 of them; about five minutes
@@ -31,6 +33,7 @@ source "$ROOT/scripts/lib/tools.sh"
 
 MEASURED=bench TOOLS=(wrk)
 case ${1:-} in
+    --against) MEASURED=bench.against ;;
     --client) MEASURED=bench.client TOOLS=() ;;
     --files) MEASURED=bench.files TOOLS=(nginx curl openssl) ;;
     --functions) MEASURED=bench.functions ;;

@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from mutmut.mutation.diff_apply import get_diff_for_mutant
@@ -75,9 +76,9 @@ def results() -> Iterator[tuple[str, str, str]]:
 
 
 def main(patterns: list[str]) -> int:
-    """Test all mutants, or, after a run, again those whose names match the patterns."""
+    """Test all mutants, or those whose names match the patterns, such as `app.storage.bindings*`."""
     start = time.monotonic()
-    if not patterns:
+    if not patterns or not FOLDER.exists():
         make_folder()
     with template_database() as url:
         is_complete = run_mutmut(patterns, url)
@@ -85,7 +86,7 @@ def main(patterns: list[str]) -> int:
         print((FOLDER / "run.log").read_text("utf-8", "replace")[-4000:])
         return 1
     os.chdir(FOLDER)
-    mutants = list(results())
+    mutants = [result for result in results() if any(fnmatchcase(result[1], name) for name in patterns or "*")]
     survivors = [
         Mutant(function_of(name), change_of(get_diff_for_mutant(name, path=path)))
         for path, name, status in mutants
