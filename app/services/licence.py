@@ -121,11 +121,15 @@ class LicenceService:
         return self.sign(evaluation, code, is_late=True)
 
     def _attempt(self, request: VerificationRequest, at: datetime, day: date, jti: str) -> Evaluation | None:
-        """Read, decide, and write under a guard; return None when the guard finds that the facts have changed."""
-        facts = bindings.read_facts(self.database, request.card_id, request.hardware_sha256)
+        """Decide and write under a guard; return None when the guard finds that the facts have changed.
+
+        Most requests change nothing: one statement records them and returns the facts, before the rules see them.
+        """
+        touched = bindings.touch(self.database, request, at, day)
+        facts = touched or bindings.read_facts(self.database, request.card_id, request.hardware_sha256)
         decision = decide(facts, request, at)
         client = facts.client or decision.released  # a client that moves to a card without a client keeps its ID
-        if client is not None and decision.is_refresh and bindings.refresh(self.database, facts, request, at, day):
+        if touched is not None and client is not None and decision.is_refresh:
             return Evaluation(request, at, jti, decision, client.id)
         if not decision.accepted:
             evaluation = Evaluation(request, at, jti, decision, None)

@@ -23,28 +23,19 @@ def read_facts(database: Database, card_id: str, hardware_sha256: str) -> Facts:
     return Facts(card, client, Client(*row[7:11]), Card(row[8], *row[11:]))
 
 
-def refresh(database: Database, facts: Facts, request: VerificationRequest, at: datetime, day: date) -> bool:
-    """Record an accepted request that only refreshes the client and the usage, in one guarded statement.
+def touch(database: Database, request: VerificationRequest, at: datetime, day: date) -> Facts | None:
+    """Record a request that changes nothing but the client's time and function and the usage, in one statement.
 
     Returns:
-        False when the facts no longer hold, or when this is the day's first request of the function: then use `apply`.
+        The facts that it found, with the card and its client; None when the request changes more, is to be rejected,
+        or is the day's first of the function, and nothing was recorded.
     """
-    card, client = facts.card, facts.client
-    if card is None or client is None:
-        return False
     row = database.run_prepared(
-        "refresh",
-        client.id,
-        card.id,
-        request.hardware_sha256,
-        client.address,
-        card.expires_at,
-        request.address,
-        at,
-        request.function,
-        day,
+        "touch", request.card_id, request.hardware_sha256, request.address, request.function, at, day
     )
-    return row is not None
+    if row is None:
+        return None
+    return Facts(Card(request.card_id, *row[0:4]), Client(row[4], request.card_id, row[5], row[6]))
 
 
 def apply(  # noqa: PLR0913  # one decision and all that is written with it

@@ -1,6 +1,6 @@
-"""The two statements of a bound card's verification, rendered from the models and prepared once per connection."""
+"""The two statements that verifications begin with, rendered from the models and prepared once per connection."""
 
-from peewee import CTE, JOIN, SQL, Expression, Query, Select, fn
+from peewee import CTE, JOIN, SQL, Query, Select, fn
 
 from app.storage.models import Card, Client, Usage
 
@@ -38,50 +38,55 @@ def _read_facts() -> Query:
     )
 
 
-def _refresh() -> Query:
-    """Record an accepted request of a bound card, if the facts still hold; return no row otherwise.
+def _touch() -> Query:
+    """Record the request of a bound card where nothing changes, and return the facts; return no row otherwise.
 
-    $1 client ID, $2 card ID, $3 SHA-256 of the hardware, $4 address as read, $5 expiry as read,
-    $6 address now, $7 time, $8 function, $9 day.
+    $1 card ID, $2 SHA-256 of the hardware, $3 address, $4 function, $5 time, $6 day.
 
-    The usage row must exist: the day's first request of a function takes `bindings.apply`. A refresh lost in a crash
-    costs only a "last seen", so the commit does not wait for the disk.
+    The conditions are no second home of the rules: where they hold, the rules accept and change nothing, and all else
+    is decided elsewhere. The usage row must exist: the day's first request of a function takes `bindings.apply`. A
+    request lost in a crash costs only a "last seen", so the commit does not wait for the disk.
     """
+    used = Usage.select().where(
+        (Usage.card == SQL("$1::text")) & (Usage.day == SQL("$6::date")) & (Usage.function == SQL("$4::text"))
+    )
     seen = CTE(
         "seen",
-        Client.update(ip=SQL("$6::text"), requested_at=SQL("$7::timestamptz"), function=SQL("$8::text"))
+        Client.update(requested_at=SQL("$5::timestamptz"), function=SQL("$4::text"))
         .from_(Card)
         .where(
-            (Client.id == SQL("$1::text"))
-            & (Client.card == SQL("$2::text"))
-            & (Client.hardware_sha256 == SQL("$3::text"))
-            & (Client.ip == SQL("$4::text"))
+            (Client.card == SQL("$1::text"))
+            & (Client.hardware_sha256 == SQL("$2::text"))
+            & (Client.ip == SQL("$3::text"))
             & (Card.id == Client.card)
+            & Card.is_activated
             & Card.frozen_at.is_null()
-            & Expression(Card.expires_at, "IS NOT DISTINCT FROM", SQL("$5::timestamptz"))
-            & fn.EXISTS(_usage_row())
+            & (Card.expires_at.is_null() | (Card.expires_at > SQL("$5::timestamptz")))
+            & fn.EXISTS(used)
         )
-        .returning(Client.id),
+        .returning(
+            Card.validity,
+            Card.activated_at,
+            Card.expires_at,
+            Card.frozen_at,
+            Client.id,
+            Client.hardware,
+            Client.ip,
+        ),
     )
     counted = CTE(
         "counted",
-        Usage.update(count=Usage.count + SQL("1"), last_at=SQL("$7::timestamptz")).where(
-            (Usage.card == SQL("$2::text"))
-            & (Usage.day == SQL("$9::date"))
-            & (Usage.function == SQL("$8::text"))
+        Usage.update(count=Usage.count + SQL("1"), last_at=SQL("$5::timestamptz")).where(
+            (Usage.card == SQL("$1::text"))
+            & (Usage.day == SQL("$6::date"))
+            & (Usage.function == SQL("$4::text"))
             & fn.EXISTS(Select((seen,), (seen.c.id,)))
         ),
     )
-    return Select((seen,), (fn.set_config("synchronous_commit", "off", True),)).with_cte(  # noqa: FBT003
-        seen, counted
-    )
+    facts = [seen.c[name] for name in ("validity", "activated_at", "expires_at", "frozen_at", "id", "hardware", "ip")]
+    unsynchronised = fn.set_config("synchronous_commit", "off", True)  # noqa: FBT003
+    return Select((seen,), (*facts, unsynchronised)).with_cte(seen, counted)
 
 
-def _usage_row() -> Query:
-    return Usage.select().where(
-        (Usage.card == SQL("$2::text")) & (Usage.day == SQL("$9::date")) & (Usage.function == SQL("$8::text"))
-    )
-
-
-PREPARED = {"read_facts": _read_facts, "refresh": _refresh}
+PREPARED = {"read_facts": _read_facts, "touch": _touch}
 """Functions that make the statements, by name; arguments in the order of their `$` numbers."""

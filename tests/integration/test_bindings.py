@@ -82,36 +82,67 @@ def test_facts_are_the_card_its_client_and_the_rival_with_its_card(database: Dat
     assert bindings.read_facts(database, "Z" * 32, own) == Facts()
 
 
-def test_a_refresh_changes_one_client_and_counts_once(database: Database, bound: Facts) -> None:
+def test_a_touch_returns_the_facts_changes_one_client_and_counts_once(database: Database, bound: Facts) -> None:
     cards, clients, events, usage = rows()
-    request = REQUEST._replace(address="2001:db8::2")
-    assert bindings.refresh(database, bound, request, LATER, DAY)
-    clients[0] |= {"ip": "2001:db8::2", "requested_at": LATER, "function": "f"}
+    assert bindings.touch(database, REQUEST, LATER, DAY) == bound
+    clients[0] |= {"requested_at": LATER, "function": "f"}
     counted = next(row for row in usage if (row["card"], row["day"], row["function"]) == (CARD, DAY, "f"))
     counted |= {"count": 4, "last_at": LATER}
     assert rows() == [cards, clients, events, usage]
 
 
-def test_a_refresh_of_a_permanent_card_is_guarded_too(database: Database, bound: Facts) -> None:
+def test_a_permanent_card_is_touched(database: Database, bound: Facts) -> None:
     Card.update(validity=None, expires_at=None).where(Card.id == CARD).execute()
-    assert not bindings.refresh(database, bound, REQUEST, LATER, DAY)
-    facts = bindings.read_facts(database, CARD, REQUEST.hardware_sha256)
-    assert bindings.refresh(database, facts, REQUEST, LATER, DAY)
+    assert bindings.touch(database, REQUEST, LATER, DAY) == bindings.read_facts(database, CARD, REQUEST.hardware_sha256)
 
 
-def test_only_a_refresh_commits_without_waiting_for_the_disk(database: Database, bound: Facts) -> None:
+def test_only_a_touch_commits_without_waiting_for_the_disk(database: Database, bound: Facts) -> None:
     def commits_wait() -> str:
         return str(database.execute_sql("SHOW synchronous_commit").fetchone()[0])
 
     with database.atomic():
-        bindings.refresh(database, bound, REQUEST, LATER, DAY)
+        bindings.touch(database, REQUEST._replace(function="h"), LATER, DAY)
+        assert commits_wait() == "on", "nothing was recorded"
+        bindings.touch(database, REQUEST, LATER, DAY)
         assert commits_wait() == "off"
     assert commits_wait() == "on"
 
 
-@pytest.mark.parametrize("missing", ["card", "client"])
-def test_a_card_without_client_is_not_refreshed(database: Database, bound: Facts, missing: str) -> None:
-    assert not bindings.refresh(database, bound._replace(**{missing: None}), REQUEST, LATER, DAY)
+CARDS: dict[str, dict[str, Any]] = {
+    "unused": {"is_activated": False, "activated_at": None, "expires_at": None},
+    "permanent": {"validity": None, "expires_at": None},
+    "live": {"expires_at": LATER + timedelta(microseconds=1)},
+    "expiring now": {"expires_at": LATER},
+    "expired": {"expires_at": LATER - timedelta(days=1)},
+    "frozen": {"frozen_at": AT},
+}
+OTHERS: dict[str, VerificationRequest] = {
+    "the same": REQUEST,
+    "another function": REQUEST._replace(function="g"),
+    "an address of the same network": REQUEST._replace(address="2001:db8::2"),
+    "another address": REQUEST._replace(address="198.51.100.9"),
+    "other hardware": VerificationRequest.from_fields(CARD, "h9", "f", "n" * 22, "2001:db8::1"),
+    "a rival's hardware": VerificationRequest.from_fields(CARD, "h2", "f", "n" * 22, "2001:db8::1"),
+    "another card": REQUEST._replace(card_id=UNUSED),
+    "no card": REQUEST._replace(card_id="nonsense"),
+}
+
+
+@pytest.mark.parametrize("asked", OTHERS)
+@pytest.mark.parametrize("state", CARDS)
+def test_what_is_touched_is_a_refresh_by_the_rules_and_what_is_not_is_left_alone(
+    database: Database, bound: Facts, state: str, asked: str
+) -> None:
+    Card.update(**CARDS[state]).where(Card.id == CARD).execute()
+    request, before = OTHERS[asked], rows()
+    facts = bindings.read_facts(database, request.card_id, request.hardware_sha256)
+    touched = bindings.touch(database, request, LATER, DAY)
+    assert (touched is not None) == (state in {"permanent", "live"} and asked in {"the same", "another function"})
+    if touched is None:
+        assert rows() == before
+    else:
+        assert touched == facts
+        assert decide(facts, request, LATER).is_refresh
 
 
 def change(table: Any, key: str, **columns: object) -> Callable[[], object]:
@@ -134,19 +165,18 @@ STALE: dict[str, Callable[[], object]] = {
 def test_stale_facts_write_nothing(database: Database, bound: Facts, way: str) -> None:
     STALE[way]()
     before = rows()
-    assert not bindings.refresh(database, bound, REQUEST, LATER, DAY)
     assert not apply(database, REQUEST, bound)
     assert rows() == before
 
 
 @pytest.mark.parametrize("request_", [REQUEST._replace(function="h"), REQUEST], ids=["function", "day"])
-def test_the_first_request_of_a_function_and_day_is_not_refreshed(
+def test_the_first_request_of_a_function_and_day_is_not_touched(
     database: Database, bound: Facts, request_: VerificationRequest
 ) -> None:
     day = DAY if request_ != REQUEST else DAY + timedelta(days=1)
     Usage.insert(card=RIVAL_CARD, day=day, function=request_.function, count=1, last_at=AT).execute()
     before = rows()
-    assert not bindings.refresh(database, bound, request_, LATER, day)
+    assert bindings.touch(database, request_, LATER, day) is None
     assert rows() == before
 
 
