@@ -1,8 +1,9 @@
 """Marks of KERNAL_DATA_KEY in the folder of the signing keys, by which `cardctl doctor` recognises a wrong key.
 
 `data-key.json` is a list of texts, one for each line of KERNAL_DATA_KEY: for an age identity a known text that is
-sealed to it (armored age), for a line of another scheme a salted scrypt digest. None of them reveals the key. The file
-lies beside the signing keys, so that it moves with them, and a restored database does not matter.
+sealed to it (armored age), for any other line a salted scrypt digest. A key without an age identity, such as a PEM
+block, has one mark in all, because other keys have lines in common with it. No mark reveals the key. The file lies
+beside the signing keys, so that it moves with them, and a restored database does not matter.
 """
 
 import hashlib
@@ -22,7 +23,7 @@ _SCRYPT = "scrypt"
 
 
 def accept(folder: Path, kernal_data_key: str) -> None:
-    """Mark this key as the one in use, whatever was marked before.
+    """Mark this key as the one in use, in place of all former marks.
 
     Raises:
         KeyRingError: the folder cannot be written.
@@ -33,7 +34,7 @@ def accept(folder: Path, kernal_data_key: str) -> None:
 def keep(folder: Path, kernal_data_key: str) -> bool:
     """Return whether any line of the key has a mark, or none had; mark exactly its lines then.
 
-    A key may so be replaced by way of both: a new line above the old one, and later without the old one.
+    An age identity may so be replaced by way of both: a new line above the old one, and later without the old one.
 
     Raises:
         KeyRingError: the marks are damaged, or the folder cannot be written.
@@ -59,7 +60,16 @@ def is_in_use(folder: Path, kernal_data_key: str) -> bool | None:
 
 
 def _lines(kernal_data_key: str) -> list[str]:
-    return [line.strip() for line in kernal_data_key.splitlines() if line.strip()]
+    """Return what is marked: each line, or the whole key where no line is an age identity."""
+    lines = [line.strip() for line in kernal_data_key.splitlines() if line.strip()]
+    return lines if any(map(_recipient, lines)) else ["\n".join(lines)]
+
+
+def _recipient(line: str) -> pyrage.x25519.Recipient | None:
+    try:
+        return pyrage.x25519.Identity.from_str(line).to_public()
+    except pyrage.IdentityError:
+        return None
 
 
 def _marks(folder: Path) -> list[str] | None:
@@ -75,9 +85,8 @@ def _marks(folder: Path) -> list[str] | None:
 
 
 def _mark(line: str) -> str:
-    try:
-        recipient = pyrage.x25519.Identity.from_str(line).to_public()
-    except pyrage.IdentityError:
+    recipient = _recipient(line)
+    if recipient is None:
         salt = secrets.token_hex(16)
         return f"{_SCRYPT}:{salt}:{_digest(line, salt)}"
     return str(pyrage.encrypt(_CANARY, [recipient], armored=True), "ascii")

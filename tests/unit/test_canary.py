@@ -43,6 +43,18 @@ def test_any_listed_line_is_enough(tmp_path: Path) -> None:
     assert canary.is_in_use(tmp_path, f"{TWO}\n{THREE}") is False
 
 
+def pem(secret: str) -> str:
+    return f"-----BEGIN PRIVATE KEY-----\n{secret}\n-----END PRIVATE KEY-----\n"
+
+
+def test_a_key_of_another_scheme_is_marked_whole(tmp_path: Path) -> None:
+    assert canary.keep(tmp_path, pem("one\nof two lines"))
+    assert len(marks(tmp_path)) == 1
+    assert canary.is_in_use(tmp_path, pem("one\nof two lines").replace("\n", "\r\n")) is True
+    assert canary.is_in_use(tmp_path, pem("another")) is False, "only the frame is the same"
+    assert not canary.keep(tmp_path, pem("another"))
+
+
 def test_exactly_the_lines_of_a_key_in_use_are_marked(tmp_path: Path) -> None:
     assert canary.keep(tmp_path, ONE)
     assert canary.keep(tmp_path, f"{TWO}\n{ONE}")
