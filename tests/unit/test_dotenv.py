@@ -39,7 +39,7 @@ INVALID = {
     "KADUN_TIMEZONE": "Mars",
     "KADUN_WORKERS": "65",
     "KADUN_FUNCTION_CONCURRENCY": "65",
-    "KADUN_DB_MEMORY": "1 GB",
+    "KADUN_DB_MEMORY": "1 X",
     "KADUN_DB_SHARED_BUFFERS": "128m",
     "KADUN_BACKUP_KEEP_DAILY": "a week",
     "KADUN_BACKUP_RECIPIENT": "ssh-ed25519",
@@ -76,6 +76,16 @@ def test_the_values_of_the_template_are_valid() -> None:
 @pytest.mark.parametrize(("name", "value"), VALID.items())
 def test_a_valid_value_is_accepted(name: str, value: str) -> None:
     SETTINGS[name](name, value)
+
+
+@pytest.mark.parametrize("value", ["268435456", "512MB", "1.5g", "1 GB", "1GiB", "64kb"])
+def test_memory_is_written_as_docker_reads_it(value: str) -> None:
+    SETTINGS["KADUN_DB_MEMORY"]("KADUN_DB_MEMORY", value)
+
+
+def test_a_long_list_of_ports_with_an_error_is_refused_at_once() -> None:
+    with pytest.raises(SettingsError, match="KADUN_DOCTOR_PORTS"):  # not after trying every way to divide the digits
+        SETTINGS["KADUN_DOCTOR_PORTS"]("KADUN_DOCTOR_PORTS", "25565 " * 40 + "30000-30100")
 
 
 @pytest.mark.parametrize(("name", "value"), INVALID.items())

@@ -101,14 +101,15 @@ def _networks(name: str, value: str) -> None:
 
 
 _PORT = _number(1, MAX_PORT)
-_MEMORY = _like("[0-9]+[bkmgBKMG]?", "256m")
+_OPEN_PORT = r"[0-9]{1,5}(/(tcp|udp))?"
+_MEMORY = _like(r"(?i)[0-9]+(\.[0-9]+)? ?([kmgtp]i?)?b?", "256m")  # as Docker reads it
 _IMAGE = _like(r"[^\s]+", "nginx:1.28-trixie")
 SETTINGS: dict[str, Check] = {
     "COMPOSE_PROJECT_NAME": _like("[a-z0-9][a-z0-9_-]*", "kadun"),
     "KADUN_HTTP_PORT": _PORT,
     "KADUN_HTTPS_PORT": _PORT,
     "KADUN_DOMAIN": _like(r"[A-Za-z0-9.:*\-\s,\"]+", "example.com www.example.com"),
-    "KADUN_DOCTOR_PORTS": _like(r"([0-9]{1,5}(/(tcp|udp))?[\s,]*)+", "8888 51820/udp"),
+    "KADUN_DOCTOR_PORTS": _like(rf"[\s,]*{_OPEN_PORT}([\s,]+{_OPEN_PORT})*[\s,]*", "8888 51820/udp"),
     "KADUN_UID": _number(0, 999_999_999),
     "KADUN_APP_IMAGE": _IMAGE,
     "KADUN_PYTHON_IMAGE": _IMAGE,
