@@ -129,10 +129,10 @@ def backup_facts(backups: Path, hooks: Path) -> Facts:
     }
 
 
-def checksum(file: Path, size: int) -> str:
+def checksum(file: Path, size: int) -> str | None:
     """Compare a backup with the checksum beside it and, unless it is encrypted, its parts with its manifest.
 
-    Returns "ok", "large" where the backup is too large to be read here, else what is wrong.
+    Returns "ok", "large" where the backup is too large to be read here, None where we may not read it, else the error.
     """
     if size > MAX_CHECKSUM_BYTES:
         return "large"
@@ -141,6 +141,8 @@ def checksum(file: Path, size: int) -> str:
         if file.suffix == ".tar":
             with file.open("rb") as content:
                 archive.read(content, lambda _member: None)
+    except PermissionError:
+        return None
     except (retention.ChecksumError, archive.ArchiveError, OSError) as error:
         return str(error)
     return "ok"
@@ -187,7 +189,8 @@ def is_ipv6_unfiltered() -> bool:
 def permissions(root: Path, backups: Path) -> str | None:
     """Return mode, owner and path of what only its owner should read, a line each, as far as it can be seen."""
     private = ["secrets", *(f"secrets/{file.name}" for file in files_in(root / "secrets"))]
-    private += ["https_certificates/privkey.pem", "data/keys", "data/keys/keyring.json"]
+    private += [f"https_certificates/{name}privkey.pem" for name in ("", "self-signed-")]
+    private += ["data/keys", "data/keys/keyring.json"]
     archives = (str(file) for file in files_in(backups) if re.fullmatch(r"kadun-.*\.tar(\.age)?", file.name))
     seen = ((path, found) for path in [*private, *archives] if (found := stat(root / path)))
     return "\n".join(f"{found.st_mode & 0o7777:o} {found.st_uid} {path}" for path, found in seen) or None
