@@ -19,7 +19,7 @@ _SCAN_SECONDS = 1.0
 _MAX_BACKOFF_SECONDS = 60.0
 _REST = 20
 """Scanning a large folder takes at most one part in so many of the time."""
-Signature = frozenset[tuple[str, int, int, int]]
+Signature = frozenset[tuple[str, tuple[int, ...]]]
 logger = logging.getLogger(__name__)
 
 
@@ -215,7 +215,7 @@ class Library:
 
 
 def signature(folder: Path) -> Signature:
-    """Return a value that changes when a file below a folder does, or its mode, or a package is installed for it."""
+    """Return a value that changes with content, mode or owner of a file below a folder, and with installed packages."""
     found = set()
     visited = set()
     for where, folders, files in os.walk(folder, followlinks=True):
@@ -241,9 +241,10 @@ def _is_temporary(name: str) -> bool:
     return name.startswith((".", "#")) or name.endswith("~")
 
 
-def _status(path: str) -> tuple[str, int, int, int]:
+def _status(path: str) -> tuple[str, tuple[int, ...]]:
     try:
         status = os.stat(path)  # noqa: PTH116
     except OSError:  # gone, or a link to nowhere
-        return path, 0, 0, 0
-    return path, status.st_ctime_ns, status.st_size, status.st_ino  # ctime: chmod leaves the time of the last write
+        return path, ()
+    # Not ctime: export.sh makes hard links, which change it.
+    return path, (status.st_mtime_ns, status.st_size, status.st_ino, status.st_mode, status.st_uid, status.st_gid)

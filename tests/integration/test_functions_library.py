@@ -181,6 +181,8 @@ def test_every_change_below_the_folder_changes_the_signature(folder: Path) -> No
     assert is_seen()
     (folder / "good.py").chmod(0o600)
     assert is_seen()
+    (folder.parent / "exported.py").hardlink_to(folder / "good.py")
+    assert not is_seen(), "export.sh makes hard links"
     (folder / "package").mkdir()
     (folder / "package" / "table.json").write_text("{}")
     assert is_seen()
