@@ -16,7 +16,7 @@ TIMEOUT_SECONDS = 5.0
 @click.option(
     "--live",
     is_flag=True,
-    help="只问进程是否应答，不问数据库 / only whether its processes answer, whatever the database does",
+    help="只问应用是否应答，不问数据库 / ask only whether the app answers, not whether the database does",
 )
 def healthcheck(*, live: bool) -> None:
     """服务是否就绪 / Ask the service whether it is ready; exit 1 when it is not."""

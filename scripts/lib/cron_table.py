@@ -18,7 +18,7 @@ _JOB = re.compile(r"^([0-9]+) ([0-9]+) \* \* (\S+) root (.+)$", re.MULTILINE)
 
 @dataclass(frozen=True)
 class Schedule:
-    """When the jobs run (HH:MM; `verify_on` is a day, `daily` or `never`), and the options of theirs."""
+    """When the jobs run (HH:MM; `verify_on` is a day, `daily` or `never`), and their options."""
 
     backup_at: str
     verify_at: str

@@ -4,7 +4,7 @@ from app.services.doctor.facts import Facts
 from app.services.doctor.results import CheckResult, NotCheckedError, fail, listing, ok, warn
 
 _STRICT = ("column ", "constraint ", "trigger ")
-"""What nobody adds to these tables without changing what the service may write."""
+"""Foreign objects of these kinds can make the service's writes fail."""
 _REFUSED = ("permission denied for database", "is not permitted to log in")
 
 
