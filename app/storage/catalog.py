@@ -49,6 +49,9 @@ FROM pg_proc p WHERE pronamespace = 'public'::regnamespace AND NOT EXISTS (
     SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e')
 """
 
+_STRICT = ("column ", "constraint ", "trigger ")
+"""Foreign objects of these kinds can make the service's writes fail."""
+
 
 class CatalogDifference(NamedTuple):
     """Objects by kind and name, `index card_batch` for example."""
@@ -56,6 +59,11 @@ class CatalogDifference(NamedTuple):
     missing: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()
     foreign: tuple[str, ...] = ()
+
+    @property
+    def is_harmful(self) -> bool:
+        """Whether it can make the service's statements fail."""
+        return bool(self.missing or self.changed) or any(name.startswith(_STRICT) for name in self.foreign)
 
 
 def tables() -> list[str]:

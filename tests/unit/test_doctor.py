@@ -305,6 +305,18 @@ def test_without_nginx_what_it_serves_is_not_checked() -> None:
     assert differing(checked(**nothing_served))["certificate"] == "FAIL"
 
 
+@pytest.mark.parametrize(
+    ("foreign", "statuses"),
+    [
+        ("index card.mine", {"catalog": "WARN", "proxy": "FAIL"}),
+        ("trigger card.mine", {"catalog": "FAIL", "proxy": "WARN"}),
+    ],
+)
+def test_only_a_database_that_can_make_the_app_fail_excuses_its_503(foreign: str, statuses: dict[str, str]) -> None:
+    service = replace(SERVICE, **database(catalog=CatalogDifference(foreign=(foreign,)), recorded={}))
+    assert differing(checked(service, proxy=[PROBE | {"status": 503, "answer": "{}"}])) == statuses
+
+
 def test_an_app_that_is_down_is_no_fault_of_the_proxy() -> None:
     changed = containers(container("app", state="exited")) | {"proxy": [PROBE | {"status": 503, "answer": "{}"}]}
     assert differing(checked(**changed)) == {"containers": "FAIL", "proxy": "WARN"}

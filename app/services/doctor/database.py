@@ -3,8 +3,6 @@
 from app.services.doctor.facts import Facts
 from app.services.doctor.results import CheckResult, NotCheckedError, fail, listing, ok, warn
 
-_STRICT = ("column ", "constraint ", "trigger ")
-"""Foreign objects of these kinds can make the service's writes fail."""
 _REFUSED = ("permission denied for database", "is not permitted to log in")
 
 
@@ -51,8 +49,7 @@ def catalog(facts: Facts) -> CheckResult:
             en.append(f"{text_en}: {listing(names)}")
     if not en:
         return ok("与迁移所建的一致", "As the migrations make it")
-    is_harmful = bool(found.missing or found.changed) or any(name.startswith(_STRICT) for name in found.foreign)
-    return (fail if is_harmful else warn)(
+    return (fail if found.is_harmful else warn)(
         f"{'；'.join(zh)}。有人手工改过数据库：请改回，或用 scripts/restore.sh 恢复备份",
         f"{'; '.join(en)}. Somebody changed the database by hand: undo that, or restore a backup (scripts/restore.sh)",
     )

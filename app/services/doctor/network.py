@@ -9,7 +9,6 @@ from typing import NamedTuple
 from app.domain.addresses import canonical_address
 from app.services.doctor.facts import Facts, HostFacts
 from app.services.doctor.results import CheckResult, NotCheckedError, fail, ok, warn
-from app.storage.catalog import CatalogDifference
 
 _HARMLESS = {"68/udp", "546/udp"}  # answers to this machine's own DHCP client
 # Docker's own rules for published ports precede UFW's; without the userland proxy the engine itself holds the port.
@@ -166,7 +165,8 @@ def proxy(facts: Facts) -> CheckResult:
         return ok(f"应用看到的是客户地址（{listed}）", f"The app sees the client's own address ({listed})")
     app = host.container("app")
     is_healthy = app is not None and app.state == "running" and app.health == "healthy"
-    if facts.database.missing_rights or facts.database.catalog != CatalogDifference():
+    catalog = facts.database.catalog
+    if facts.database.missing_rights or catalog is None or catalog.is_harmful:
         raise NotCheckedError("数据库结构或权限不符", "the database's schema or rights are not as they should be")
     if is_healthy and any(probe.status == HTTPStatus.SERVICE_UNAVAILABLE for probe in host.proxy):
         return fail(
@@ -177,4 +177,4 @@ def proxy(facts: Facts) -> CheckResult:
         raise NotCheckedError(
             "本机请求过多，未入日志", "too many recent requests from this machine, so that the journal has no entry"
         )
-    raise NotCheckedError("nginx 没有响应（或本机没有 curl）", "nginx does not answer (or curl is missing)")
+    raise NotCheckedError("nginx 没有响应", "nginx does not answer")
