@@ -71,6 +71,10 @@ check_state() {
     need openssl openssl
     need python3 python3
     need age-keygen age
+    for name in KADUN_APP_IMAGE KADUN_UID; do
+        [[ ! -e .env || -n $(env_file get .env "$name") ]] \
+            || die ".env 不完整（缺少 $name）：请移走 .env，再以原来的 --project、端口与 --domain 执行 scripts/init.sh，并把您改过的设置抄回。.env is incomplete ($name is missing): move it away, run scripts/init.sh with the same --project, ports and --domain as before, and copy your own settings back"
+    done
     [[ -w . && ( ! -e secrets || -x secrets ) ]] \
         || die "此目录属于其他用户：请以其身份运行。This checkout belongs to another user: run as $(stat -c %U .), or as root"
     for name in "${!wanted[@]}"; do

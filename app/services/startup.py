@@ -23,14 +23,19 @@ def check_home(keys_dir: Path) -> None:
     """Refuse to start where scripts/migrate-to.sh or export.sh has moved the service away: two copies would diverge.
 
     Raises:
-        MovedAwayError: it has moved; the message says where to.
+        MovedAwayError: it has moved, and the message says where to; or the folder cannot be read.
     """
     try:
         at, _, place = (keys_dir / MOVED).read_text("utf-8").strip().partition(" ")
     except FileNotFoundError:
         return
-    except OSError:
-        at = place = "?"
+    except OSError as error:
+        raise MovedAwayError(
+            f"无法读取 {keys_dir / MOVED}（{error.strerror}），不能确定服务是否已搬迁，因此不启动："
+            "data/keys 的属主须为 .env 中的 KADUN_UID / "
+            f"Cannot read {keys_dir / MOVED} ({error.strerror}), so whether the service has moved is unknown "
+            "and it does not start: the owner of data/keys must be KADUN_UID in .env"
+        ) from error
     raise MovedAwayError(
         f"服务已搬迁到 {place}（{at}），此处不再启动；撤销搬迁：scripts/migrate-to.sh --resume-here / "
         f"The service moved to {place} at {at} and does not start here; "
@@ -90,7 +95,7 @@ def _make_keys(database: Database, keys_dir: Path, now: datetime) -> None:
     if database.with_connection(Card.select().where(Card.is_activated).exists):
         raise keyring.KeyRingError(
             f"there are no signing keys in {keys_dir}, but cards are in use whose clients trust the old ones: "
-            "restore the folder from a backup (or, if they are lost for good, run `scripts/cardctl key create` "
+            "put your copy of data/keys back (or, if they are lost for good, run `scripts/cardctl key create` "
             "and give every customer a new release)"
         )
     ring = keyring.create(keys_dir, now)

@@ -80,7 +80,7 @@ def _marks(folder: Path) -> list[str] | None:
         return None
     except (OSError, msgspec.MsgspecError) as error:
         raise KeyRingError(
-            f"{path} cannot be read: restore it from a backup, or run `scripts/cardctl key accept`"
+            f"{path} cannot be read: put your copy of data/keys back, or run `scripts/cardctl key accept`"
         ) from error
 
 

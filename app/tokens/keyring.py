@@ -137,7 +137,7 @@ def load(folder: Path) -> KeyRing:
     except OSError as error:
         raise KeyRingError(f"cannot read the signing keys {path}: {error.strerror}") from error
     except Exception as error:
-        raise KeyRingError(f"the signing keys {path} are damaged: restore them from a backup") from error
+        raise KeyRingError(f"the signing keys {path} are damaged: put your copy of data/keys back") from error
     return ring
 
 

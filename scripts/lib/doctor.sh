@@ -22,9 +22,12 @@ doctor() {
         ((status <= 1)) || report='' # the engine's message: the container ended meanwhile
     fi
     image=$(setting KADUN_APP_IMAGE)
+    [[ -n $report || -n $image ]] || only_result "$format" \
+        ".env 缺失或不完整（没有 KADUN_APP_IMAGE）：先执行 scripts/init.sh" \
+        ".env is missing or incomplete (no KADUN_APP_IMAGE): run scripts/init.sh"
     if [[ -z $report ]] && ! docker image inspect "$image" >/dev/null 2>&1; then
-        only_result "$format" "没有镜像 ${image:-KADUN_APP_IMAGE}：请执行 docker compose up -d --wait" \
-            "There is no image ${image:-KADUN_APP_IMAGE}: docker compose up -d --wait builds it"
+        only_result "$format" "没有镜像 $image：请执行 docker compose up -d --wait" \
+            "There is no image $image: docker compose up -d --wait builds it"
     fi
     if [[ -z $report ]] && runs database; then
         status=0

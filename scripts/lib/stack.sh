@@ -66,11 +66,19 @@ await() {
     return 1
 }
 
-# log_of SERVICE: the last line of its log.
-log_of() { docker logs --tail 1 "$(compose ps --all --quiet "$1" 2>/dev/null </dev/null)" 2>&1; }
+# log_of SERVICE: the last line of its log; fails without a container.
+log_of() {
+    local id
+    id=$(compose ps --all --quiet "$1" 2>/dev/null </dev/null)
+    [[ -n $id ]] && docker logs --tail 1 "$id" 2>&1
+}
 
 # inspect SERVICE FORMAT: what the engine knows of its container.
-inspect() { docker inspect --format "$2" "$(compose ps --all --quiet "$1" 2>/dev/null </dev/null)" 2>/dev/null || echo missing; }
+inspect() {
+    local id
+    id=$(compose ps --all --quiet "$1" 2>/dev/null </dev/null)
+    [[ -n $id ]] && docker inspect --format "$2" "$id" 2>/dev/null || echo missing
+}
 
 # restarts_of SERVICE: how often the engine has restarted its container.
 restarts_of() {

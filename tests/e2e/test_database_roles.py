@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.support.service import ROOT
 from tests.support.stack import Stack, run
 
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(900)]
@@ -180,6 +181,18 @@ def test_roles_run_again_change_nothing(stack: Stack) -> None:
     assert administer(f"\\c kadun\n{STATE}") == before
     for role in ("owner", "backup", "app"):
         assert stack.sql(role, "SELECT current_user") == f"kadun_{role}"
+
+
+def test_changed_passwords_and_log_ins_of_the_roles_are_restored_as_the_guide_says(stack: Stack) -> None:
+    psql = ("exec", "-T", "-u", "postgres", "database", "psql", "-q")
+    stack.compose(*psql, "-c", "ALTER ROLE kadun_app PASSWORD 'x'; ALTER ROLE kadun_owner NOLOGIN")
+    assert "is not permitted to log in" in stack.compose("run", "--rm", "-T", "migrate", check=False).stderr
+    line = "scripts/database-roles.sh | docker compose exec -T -u postgres database psql"
+    assert line in (ROOT / "docs/operations.md").read_text().replace("\\|", "|")
+    assert run("bash", "-c", f"set -o pipefail; {line}", cwd=stack.folder).returncode == 0
+    for role in ("owner", "app"):
+        assert stack.sql(role, "SELECT current_user") == f"kadun_{role}"
+    stack.up()
 
 
 def test_no_password_stands_on_a_command_line_or_in_the_servers_log(stack: Stack) -> None:

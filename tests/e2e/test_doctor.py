@@ -178,6 +178,9 @@ def test_the_host_is_checked_when_the_stack_is_down(stack: Stack, healthy: Statu
         with rewritten(dotenv, f"{dotenv.read_text()}\nKADUN_APP_IMAGE=kadun-nowhere\n"):
             done = doctor(stack)
         assert (done.returncode, "no image kadun-nowhere" in done.stdout) == (1, True)
+        with rewritten(dotenv, "COMPOSE_PROJECT_NAME=kad"):
+            done = doctor(stack)
+        assert (done.returncode, ".env is missing or incomplete" in done.stdout) == (1, True)
     finally:
         stack.up()
 

@@ -97,6 +97,19 @@ def is_complete(checkout: Path) -> None:
     assert f"\nKADUN_UID={APP_UID}\n" in (checkout / ".env").read_text()
 
 
+def test_a_cut_off_env_file_is_not_called_complete(checkout: Path, ports: list[str]) -> None:
+    assert init(checkout, *ports, "--project", "shop").returncode == 0
+    dotenv = checkout / ".env"
+    whole = dotenv.read_text()
+    dotenv.write_text(whole[: whole.index("KADUN_UID=")])
+    before = contents(checkout)
+    refuses(init(checkout), ".env is incomplete (KADUN_APP_IMAGE is missing): move it away")
+    assert contents(checkout) == before
+    dotenv.unlink()
+    assert init(checkout, *ports, "--project", "shop").returncode == 0
+    assert dotenv.read_text() == whole
+
+
 def test_everything_is_made_once_and_a_second_run_changes_nothing(checkout: Path, ports: list[str]) -> None:
     first = init(checkout, *ports, "--project", "shop")
     assert first.returncode == 0, first.stderr

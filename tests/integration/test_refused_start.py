@@ -41,7 +41,7 @@ def test_lost_signing_keys(own_service: Service, tmp_path: Path) -> None:
     service.stop()
     (tmp_path / "keys" / "keyring.json").unlink()
     service.log.write_text("")
-    assert "restore the folder from a backup" in refused_start(service)
+    assert "put your copy of data/keys back" in refused_start(service)
 
 
 def test_damaged_signing_keys(own_service: Service, tmp_path: Path) -> None:

@@ -317,6 +317,31 @@ def test_only_a_database_that_can_make_the_app_fail_excuses_its_503(foreign: str
     assert differing(checked(service, proxy=[PROBE | {"status": 503, "answer": "{}"}])) == statuses
 
 
+def test_a_key_of_another_certificate_is_found_while_nothing_is_served() -> None:
+    found = differing(checked(tls_handshake=None, certificate_key="invalid"))
+    assert (found["certificate"], found["certificate-file"]) == ("FAIL", "FAIL")
+
+
+@pytest.mark.parametrize(
+    ("state", "advice"),
+    [
+        (
+            container("app", state="paused"),
+            "app: paused. See docker compose logs, then run docker compose unpause app &&",
+        ),
+        (
+            container("nginx", health="unhealthy"),
+            "then run docker compose restart nginx && docker compose up -d --wait",
+        ),
+        (container("nginx", health="starting", restarts=3), "nginx: restarted 3 times and not ready"),
+        (container("app", state="exited"), "then run docker compose up -d --wait"),
+    ],
+)
+def test_the_advice_fits_the_state_of_the_container(state: dict[str, Any], advice: str) -> None:
+    found = checked(**containers(state))["containers"]
+    assert (found.status, advice in found.message_en) == (Status.FAIL, True), found
+
+
 def test_an_app_that_is_down_is_no_fault_of_the_proxy() -> None:
     changed = containers(container("app", state="exited")) | {"proxy": [PROBE | {"status": 503, "answer": "{}"}]}
     assert differing(checked(**changed)) == {"containers": "FAIL", "proxy": "WARN"}

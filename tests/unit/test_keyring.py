@@ -225,7 +225,7 @@ def test_a_damaged_ring_is_refused_and_left_unchanged(folder: Path, damage: Call
         lambda: keyring.create(folder, NOW),
         lambda: keyring.rotate(folder, NOW),
     ):
-        with pytest.raises(KeyRingError, match="are damaged: restore them from a backup"):
+        with pytest.raises(KeyRingError, match="are damaged: put your copy of data/keys back"):
             use()
     assert file.read_text() == damaged
 

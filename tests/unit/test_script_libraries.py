@@ -52,6 +52,17 @@ def asked(checkout: Path) -> str:
     return (checkout / "asked").read_text()
 
 
+def test_a_removed_container_is_missing_and_has_no_log(checkout: Path) -> None:
+    code = """
+    compose() { :; } # no container has an ID
+    docker() { echo; echo "docker was asked about no container" >&2; return 1; }
+    inspect app '{{.State.Status}}'
+    log_of app || echo none
+    """
+    done = bash(checkout, code)
+    assert (done.stdout, done.stderr) == ("missing\nnone\n", "")
+
+
 @pytest.mark.parametrize("answer", ["return 1", "echo", "echo 'could not connect'"])
 def test_a_database_that_cannot_be_asked_is_neither_empty_nor_full(checkout: Path, answer: str) -> None:
     done = bash(checkout, f"answer() {{ {answer}; }}\nif holds_data kadun; then echo full; else echo empty; fi")

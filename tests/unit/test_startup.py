@@ -14,16 +14,20 @@ def test_a_service_that_has_not_moved_starts(tmp_path: Path) -> None:
     check_home(tmp_path / "no such folder")
 
 
-@pytest.mark.parametrize("unreadable", [False, True])
-def test_a_service_that_has_moved_names_the_new_server(tmp_path: Path, *, unreadable: bool) -> None:
-    if unreadable:
-        (tmp_path / MOVED).mkdir()
-    else:
-        (tmp_path / MOVED).write_text("2026-11-25T12:00:00Z root@new:/srv/kadun\n")
+def test_a_service_that_has_moved_names_the_new_server(tmp_path: Path) -> None:
+    (tmp_path / MOVED).write_text("2026-11-25T12:00:00Z root@new:/srv/kadun\n")
     with pytest.raises(MovedAwayError) as caught:
         check_home(tmp_path)
     assert "scripts/migrate-to.sh --resume-here" in str(caught.value)
-    assert unreadable or "The service moved to root@new:/srv/kadun at 2026-11-25T12:00:00Z" in str(caught.value)
+    assert "The service moved to root@new:/srv/kadun at 2026-11-25T12:00:00Z" in str(caught.value)
+
+
+def test_a_folder_that_cannot_be_read_is_not_called_a_move(tmp_path: Path) -> None:
+    (tmp_path / MOVED).mkdir()
+    with pytest.raises(MovedAwayError) as caught:
+        check_home(tmp_path)
+    assert f"Cannot read {tmp_path / MOVED} (Is a directory)" in str(caught.value)
+    assert "--resume-here" not in str(caught.value)
 
 
 def test_the_database_of_a_moved_service_is_not_migrated(tmp_path: Path) -> None:

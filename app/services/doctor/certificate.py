@@ -20,7 +20,10 @@ def certificate(facts: Facts) -> CheckResult:
     host = facts.host
     chain = _served(host)
     if not chain:
-        return fail("HTTPS 端口没有给出证书", "The HTTPS port serves no certificate")
+        return fail(
+            "HTTPS 端口没有给出证书：见 certificate-file 一项与 docker compose logs nginx",
+            "The HTTPS port serves no certificate: see certificate-file and docker compose logs nginx",
+        )
     leaf = chain[0]
     end = leaf.not_valid_after_utc
     left = end - host.now
@@ -97,27 +100,29 @@ def certificate_chain(facts: Facts) -> CheckResult:
 
 
 def certificate_file(facts: Facts) -> CheckResult:
-    """Check that what is served is in https_certificates/, with its key."""
+    """Check the pair in https_certificates/, and that its certificate is the one that is served."""
     host = facts.host
-    chain = _chain(host)
     on_disk = _parse(host.certificate)
     if not on_disk:
         return fail(
             "https_certificates/fullchain.pem 缺失或无法解读：nginx 下次启动会失败",
             "https_certificates/fullchain.pem is missing or unreadable: nginx will not start again",
         )
-    if on_disk != chain:
+    key = on_disk[0].public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+    if host.certificate_key is not None and host.certificate_key.strip() != key.strip():
+        return fail(
+            "privkey.pem 与证书不匹配：nginx 重启后无法提供 HTTPS。"
+            "请放回匹配的一对，再执行 docker compose restart nginx",
+            "privkey.pem does not match the certificate: after a restart nginx serves no HTTPS. "
+            "Put a matching pair back, then run docker compose restart nginx",
+        )
+    if on_disk != _chain(host):
         return fail(
             "正在使用的证书不是 https_certificates/ 中的那张：执行 docker compose exec nginx nginx -s reload",
             "nginx does not serve the certificate in https_certificates/: docker compose exec nginx nginx -s reload",
         )
     if host.certificate_key is None:
         raise NotCheckedError("无法读取 privkey.pem（请用 root 运行）", "privkey.pem cannot be read (try as root)")
-    key = on_disk[0].public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
-    if host.certificate_key.strip() != key.strip():
-        return fail(
-            "privkey.pem 与证书不匹配", "privkey.pem does not match the certificate: nginx will not start again"
-        )
     return ok("与 https_certificates/ 中的一致", "The same as in https_certificates/, with the matching key")
 
 

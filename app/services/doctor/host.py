@@ -2,7 +2,7 @@
 
 from datetime import datetime, timedelta
 
-from app.services.doctor.facts import Facts
+from app.services.doctor.facts import Container, Facts
 from app.services.doctor.results import CheckResult, NotCheckedError, fail, ok, warn
 
 SERVICES = ("database", "app", "functions", "nginx")
@@ -13,6 +13,7 @@ INODES_PERCENT_FAIL, INODES_PERCENT_WARN = 2, 10
 RECENTLY = timedelta(days=1)
 _OTHERS = 0o077
 _MAX_LISTED = 3
+_MANY_RESTARTS = 3  # as many as the scripts wait for (scripts/lib/stack.sh)
 
 
 def containers(facts: Facts) -> CheckResult:
@@ -26,31 +27,40 @@ def containers(facts: Facts) -> CheckResult:
             f"The service moved to {place} at {at}; this machine only answers 503. Once the new one works: "
             "docker compose down; to undo the move: scripts/migrate-to.sh --resume-here",
         )
-    wrong, starting = [], []
-    for service in SERVICES:
-        container = host.container(service)
-        if container is None:
-            wrong.append(f"{service}: missing")
-        elif container.state != "running":
-            memory = ", out of memory" if container.out_of_memory else ""
-            wrong.append(f"{service}: {container.state} (exit {container.exit_code}{memory})")
-        elif container.health == "starting":
-            starting.append(service)
-        elif container.health not in (None, "healthy"):
-            wrong.append(f"{service}: {container.health}")
+    judged = {service: _fault(host.container(service)) for service in SERVICES}
+    wrong = [f"{service}: {fault}" for service, (fault, _) in judged.items() if fault]
+    remedies = [f"docker compose {remedy} {service}" for service, (_, remedy) in judged.items() if remedy]
     migration = host.container("migrate")
     if migration is not None and migration.exit_code != 0:
         wrong.append(f"migrate: exit {migration.exit_code}")
     if wrong:
         listed = "; ".join(wrong)
+        commands = " && ".join([*remedies, "docker compose up -d --wait"])
         return fail(
-            f"{listed}。请查看 docker compose logs，再执行 docker compose up -d --wait",
-            f"{listed}. See docker compose logs, then run docker compose up -d --wait",
+            f"{listed}。请查看 docker compose logs，再执行 {commands}",
+            f"{listed}. See docker compose logs, then run {commands}",
         )
+    starting = [service for service in SERVICES if (c := host.container(service)) and c.health == "starting"]
     if starting:
         listed = ", ".join(starting)
         return warn(f"正在启动：{listed}", f"Still starting: {listed}")
     return ok("全部运行且健康", "All containers run and are healthy")
+
+
+def _fault(container: Container | None) -> tuple[str, str]:
+    """Say what is wrong with a container, and what Compose must do before `up`, which leaves a running one alone."""
+    if container is None:
+        return "missing", ""
+    if container.state == "paused":
+        return "paused", "unpause"
+    if container.state != "running":
+        memory = ", out of memory" if container.out_of_memory else ""
+        return f"{container.state} (exit {container.exit_code}{memory})", ""
+    if container.health == "starting" and container.restarts >= _MANY_RESTARTS:
+        return f"restarted {container.restarts} times and not ready", ""
+    if container.health not in (None, "healthy", "starting"):
+        return container.health, "restart"
+    return "", ""
 
 
 def restarts(facts: Facts) -> CheckResult:
