@@ -18,7 +18,7 @@ ROOT=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
 # shellcheck source=scripts/lib/upgrade-steps.sh
 source "$ROOT/scripts/lib/upgrade-steps.sh"
 
-STEP='' WATCH='' OLD_IMAGE='' OLD_COMMIT='' OLD_SCHEMA='' NEW_SCHEMA='' DUMP='' GAPS=''
+STEP='' WATCH='' SERVED='' OLD_IMAGE='' OLD_COMMIT='' OLD_SCHEMA='' NEW_SCHEMA='' DUMP='' GAPS=''
 TIME=$(date -u +%Y%m%dT%H%M%SZ)
 
 # get_code: pulls the newest code of this branch.
@@ -40,7 +40,7 @@ make_folders() { "$ROOT/scripts/init.sh" >/dev/null </dev/null || exit 1; }
 # find_old: sets OLD_IMAGE, what the app's container runs or would run, kept under another name too; and SERVED.
 find_old() {
     local container
-    container=$(compose ps --all --quiet app </dev/null) || die "无法查询容器 cannot ask for the containers"
+    container=$(container_of app) || die "无法查询容器 cannot ask for the containers"
     OLD_IMAGE=$(docker inspect --format '{{.Image}}' "${container:-$APP_IMAGE}" 2>/dev/null \
         || docker image inspect --format '{{.Id}}' "$APP_IMAGE" 2>/dev/null) \
         || die "从未启动过：docker compose up -d --wait。There is no older version here: docker compose up -d --wait starts this one"
@@ -173,8 +173,8 @@ lock_stack 5
 find_folder
 find_live
 APP_IMAGE=$(setting KADUN_APP_IMAGE kadun-app)
-SERVED=$(come_up database && await database_ready database) \
-    || die "数据库无法启动。The database does not start: $(last_line "$SERVED")"
+said=$(come_up database && await database_ready database) \
+    || die "数据库无法启动。The database does not start: $said"
 find_old
 recipient=$(setting KADUN_BACKUP_RECIPIENT)
 [[ -z $recipient ]] || need age age

@@ -66,17 +66,24 @@ await() {
     return 1
 }
 
+# container_of SERVICE: the ID of its container, running or not; never of one that `docker compose run` made, which
+# `docker compose ps` lists, too. Nothing without one.
+container_of() {
+    docker ps --all --quiet --filter label=com.docker.compose.oneoff=False --filter "label=com.docker.compose.service=$1" \
+        --filter "label=com.docker.compose.project=$(setting COMPOSE_PROJECT_NAME kadun)" 2>/dev/null </dev/null
+}
+
 # log_of SERVICE: the last line of its log; fails without a container.
 log_of() {
     local id
-    id=$(compose ps --all --quiet "$1" 2>/dev/null </dev/null)
+    id=$(container_of "$1")
     [[ -n $id ]] && docker logs --tail 1 "$id" 2>&1
 }
 
 # inspect SERVICE FORMAT: what the engine knows of its container.
 inspect() {
     local id
-    id=$(compose ps --all --quiet "$1" 2>/dev/null </dev/null)
+    id=$(container_of "$1")
     [[ -n $id ]] && docker inspect --format "$2" "$id" 2>/dev/null || echo missing
 }
 

@@ -64,12 +64,14 @@ start_stack() {
 }
 
 # renew_nginx: restarts nginx if its templates have changed: it reads them when it starts, and Compose does not notice.
+# Prints what went wrong.
 renew_nginx() {
     local started said
-    started=$(docker inspect --format '{{.State.StartedAt}}' "$(compose ps --quiet nginx </dev/null)") || return 1
+    started=$(docker inspect --format '{{.State.StartedAt}}' "$(container_of nginx)") || return 1
     [[ -n $(find "$ROOT/nginx" -type f -newermt "$started" -print -quit) ]] || return 0
     said=$(compose run --rm --no-deps -T nginx nginx -t 2>&1 </dev/null) \
-        || { warn "nginx 的新配置有误。nginx does not take its new configuration: $(last_line "$said")"; return 1; }
+        || { last_line "$said" && return 1; }
     # Not `up --no-deps`: the next `up` would then recreate nginx.
-    compose restart --no-deps nginx >/dev/null 2>&1 </dev/null && await is_ready nginx
+    said=$(compose restart --no-deps nginx 2>&1 </dev/null) || { last_line "$said" && return 1; }
+    await is_ready nginx
 }

@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.moving import Program, ship
 from tests.support.service import wait_for
-from tests.support.stack import Stack
+from tests.support.stack import Stack, run
 
 pytestmark = [pytest.mark.containers, pytest.mark.long, pytest.mark.timeout(900)]
 
@@ -104,12 +104,14 @@ def test_a_backup_is_restored_and_a_move_undone_although_containers_are_reported
 
 def test_what_does_not_work_is_named_with_its_reason(stack: Stack, program: Program) -> None:
     file, settings = backup(stack), (stack.folder / ".env").read_text()
+    beside = stack.compose("run", "--detach", "--no-deps", "app", "sleep", "600").stdout.strip()
     (stack.folder / ".env").write_text(f"{settings}KADUN_TIMEZONE=Nowhere/Nothing\n")
     failed = stack.script("restore.sh", file, check=False)
     assert failed.returncode == 1
     assert "The service is not ready on what was restored: app: " in failed.stderr
     assert "KADUN_TIMEZONE" in failed.stderr
     assert "The old database is in place, but the service is not ready: app: " in failed.stderr
+    run("docker", "rm", "--force", beside)
     (stack.folder / ".env").write_text(settings)
     stack.script("restore.sh", file)
     program.open_on(stack)
