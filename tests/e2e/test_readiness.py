@@ -95,7 +95,6 @@ def test_a_backup_is_restored_and_a_move_undone_although_containers_are_reported
         stack.compose("exec", "-T", "database", "psql", "-qXU", "postgres", "kadun", "-c", "DROP TABLE usage CASCADE")
         restored = stack.script("restore.sh", file)
         assert "restored: " in restored.stdout
-        assert "Waiting until it is ready, at the latest until " in restored.stderr
         program.open_on(stack)
         (stack.folder / "data/keys/moved-to").write_text("2026-01-01T00:00:00Z there:/srv\n")
         assert "This server serves again" in stack.script("migrate-to.sh", "--resume-here").stdout
@@ -108,6 +107,7 @@ def test_what_does_not_work_is_named_with_its_reason(stack: Stack, program: Prog
     (stack.folder / ".env").write_text(f"{settings}KADUN_TIMEZONE=Nowhere/Nothing\n")
     failed = stack.script("restore.sh", file, check=False)
     assert failed.returncode == 1
+    assert "Waiting until it is ready, at the latest until " in failed.stderr
     assert "The service is not ready on what was restored: app: " in failed.stderr
     assert "KADUN_TIMEZONE" in failed.stderr
     assert "The old database is in place, but the service is not ready: app: " in failed.stderr
