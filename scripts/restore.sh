@@ -3,13 +3,15 @@
 # Restores a backup: checks it, backs up the present database, restores into a new database, compares, switches, starts. The
 # old database is kept under another name; after any failure it serves on. Works on an empty server, too.
 #
-#   scripts/restore.sh [--identity FILE] [--no-safety-dump] FILE
+#   scripts/restore.sh [--identity FILE] [--no-safety-dump] [--other-cards] FILE
 #   scripts/restore.sh --drop-old
 #
 #   FILE                kadun-TIME.tar[.age]，或 pg_dump -Fc 的 .dump or a .dump that pg_dump -Fc made
 #   --identity FILE     age 私钥文件 the identity that opens an encrypted backup
 #   --no-safety-dump    现有数据库已损坏、无法导出时 skips the backup of a database that is too damaged to be dumped; the
 #                       database itself is kept
+#   --other-cards       备份与现有数据没有共同的已激活卡密时仍然恢复 restores a backup that has no activated card in common
+#                       with the present database: another installation's, as a rule
 #   --drop-old          删除以往恢复时保留的数据库 drops the databases that earlier restores kept
 #
 # 密钥不在备份中：换了机器时，先放回 secrets/ 与 data/keys/。A backup does not hold the keys: on a new machine put secrets/
@@ -96,6 +98,23 @@ settle_backup() {
     retention keep-newest "$BACKUP_FOLDER" kadun-before-restore- 3
 }
 
+# require_common_card: activated cards are never deleted, so that two states of one installation share the oldest one of at
+# least one of them. With another installation's backup every customer would hear that their card does not exist.
+require_common_card() {
+    local oldest='SELECT id FROM card WHERE is_activated ORDER BY activated_at, id LIMIT 1' here there
+    # Too damaged to tell, or older than cards.
+    { here=$(owner_sql "$LIVE" "$oldest") && there=$(owner_sql "$NEW" "$oldest"); } 2>/dev/null || return 0
+    [[ -n $here && -n $there ]] || return 0
+    if ! is_activated "$NEW" "$here" && ! is_activated "$LIVE" "$there"; then
+        die "这像是另一套服务的备份：与现有数据没有共同的已激活卡密；确要以它取代，加 --other-cards。This looks like another installation's backup: it has no activated card in common with the present database. To put it in place all the same: --other-cards"
+    fi
+}
+
+# is_activated DATABASE CARD
+is_activated() {
+    [[ $(owner_sql "$1" "SELECT count(*) FROM card WHERE is_activated AND id = '$2'") == 1 ]]
+}
+
 # make_new: restores into database NEW, compared and open to the roles that serve.
 make_new() {
     local schema
@@ -109,6 +128,7 @@ make_new() {
         say "备份的结构较旧（$schema），启动时自动升级到 $(own_schema)。The backup's schema is older ($schema): it is migrated to $(own_schema) at the start"
     fi
     require_same_contents "$NEW"
+    [[ -n ${OPTION[other-cards]:-} ]] || require_common_card
     require_keys
     prepare_database "$NEW" || die "无法设置 cannot set up $NEW"
     JOURNAL=$(journal_end "$NEW" 2>/dev/null) || JOURNAL='' # an old schema may have none
@@ -169,7 +189,7 @@ drop_old() {
     say "已删除 dropped:${names:- 无 nothing}"
 }
 
-parse_options "drop-old no-safety-dump identity=" "$@"
+parse_options "drop-old no-safety-dump other-cards identity=" "$@"
 at_most 1
 FILE=${OPERANDS[0]:-}
 if [[ -n ${OPTION[drop-old]:-} ]]; then

@@ -174,6 +174,23 @@ def test_a_backup_whose_rows_are_not_those_of_its_manifest_is_refused(restored: 
         assert "What was restored differs from what was dumped: table client" in refused.stderr
 
 
+def test_a_backup_without_a_common_card_is_taken_for_another_installations(restored: Servers) -> None:
+    stack, file = restored.new.stack, restored.new.take()
+    there, before = {table: rows(restored.new, table) for table in TABLES}, databases(restored.new)
+    assert "restored: " in restored.new.script("restore.sh", file).stdout, "with cards in common"
+    stack.sql(
+        "owner",
+        "UPDATE card SET is_activated = NOT is_activated,"
+        " activated_at = CASE WHEN is_activated THEN NULL ELSE now() END,"
+        " expires_at = CASE WHEN is_activated THEN NULL ELSE now() + validity END",
+    )
+    restored.new.refused("restore.sh", "--no-safety-dump", file, says="no activated card in common")
+    restored.new.script("restore.sh", "--no-safety-dump", "--other-cards", file)
+    assert {table: rows(restored.new, table) for table in TABLES} == there
+    restored.new.script("restore.sh", "--drop-old")
+    assert databases(restored.new) == before
+
+
 def test_an_encrypted_backup_is_restored_and_the_old_database_kept_until_dropped(
     restored: Servers, tmp_path: Path
 ) -> None:
