@@ -54,7 +54,7 @@ def host_facts(root: Path, ssh_ports: str) -> Facts:
         "program": program(root / "app"),
         **certificate_facts(root / "https_certificates", https_port, settings.get("KADUN_DOMAIN") or ""),
         "proxy": list(proxy_probes(https_port, own_addresses(interfaces))),
-        "disks": {"data": disk(root / "data"), "backups": disk(backups)},
+        "disks": disks(root / "data", backups),
         **backup_facts(backups, folder(root, settings.get("KADUN_BACKUP_HOOKS") or "data/backup-hooks.d")),
         "installed": int(installed.st_mtime) if installed else None,
         **cron_facts(root, settings.get("COMPOSE_PROJECT_NAME") or "kadun"),
@@ -104,6 +104,15 @@ def program(app: Path) -> dict[str, str]:
         return {str(file.relative_to(app)): sha256(file.read_bytes()).hexdigest() for file in app.rglob("*.py")}
     except OSError:
         return {}
+
+
+def disks(data: Path, backups: Path) -> Facts:
+    """Return the room of data/, of the backups, and of data/postgres where it is another file system."""
+    found = {"data": disk(data), "backups": disk(backups)}
+    here, database = stat(data), stat(data / "postgres")
+    if here and database and here.st_dev != database.st_dev:
+        found["database"] = disk(data / "postgres")
+    return found
 
 
 def disk(place: Path) -> Facts:

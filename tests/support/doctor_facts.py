@@ -127,7 +127,7 @@ HOST: dict[str, Any] = {
     "certificate_key": PUBLIC_KEY,
     "trust_store": True,
     "proxy": [PROBE],
-    "disks": {"data": DISK, "backups": DISK},
+    "disks": {"data": DISK, "backups": DISK, "database": DISK},
     "last_good": "2026-11-25T03:30:00Z kadun-1.dump",
     "last_verified": "2026-11-22T04:47:00Z kadun-0.dump",
     "last_away": "2026-11-25T03:31:00Z kadun-1.dump",

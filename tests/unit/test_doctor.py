@@ -67,7 +67,7 @@ def containers(*changed: dict[str, Any]) -> dict[str, Any]:
 
 
 def disk(**changes: int | None) -> dict[str, Any]:
-    return {"disks": {"data": DISK | changes, "backups": DISK}}
+    return {"disks": HOST["disks"] | {"data": DISK | changes}}
 
 
 def sockets(*lines: str) -> dict[str, Any]:
@@ -127,7 +127,8 @@ HOST_CASES: list[tuple[dict[str, Any], dict[str, str]]] = [
     ({"certificate_key": "invalid"}, {"certificate-file": "FAIL"}),
     ({"certificate_key": None}, {"certificate-file": "WARN"}),
     (disk(blocks_free=511), {"disk-data": "FAIL"}),
-    ({"disks": {"data": DISK, "backups": DISK | {"blocks_free": 511}}}, {"disk-backups": "FAIL"}),
+    ({"disks": HOST["disks"] | {"backups": DISK | {"blocks_free": 511}}}, {"disk-backups": "FAIL"}),
+    ({"disks": HOST["disks"] | {"database": DISK | {"blocks_free": 511}}}, {"disk-database": "FAIL"}),
     (disk(blocks_free=1 << 10), {"disk-data": "WARN"}),
     (disk(blocks_free=9 << 10), {"disk-data": "WARN"}),
     (disk(blocks=1000 << 10), {}),
@@ -416,6 +417,17 @@ def test_the_facts_are_those_that_the_script_gathers(tmp_path: Path) -> None:
     facts = msgspec.json.decode(done.stdout, type=HostFacts)
     assert facts.ssh_ports == "22 2222"
     assert set(json.loads(done.stdout)) == set(HOST)
+
+
+def test_the_disk_of_the_database_is_reported_where_it_is_one_of_its_own() -> None:
+    assert "disk-database" not in checked(disks={"data": DISK, "backups": DISK})
+
+
+def test_a_service_that_is_marked_as_moved_and_still_runs_is_a_fault() -> None:
+    result = checked(moved_to="2026-11-25T12:00:00Z bundle kadun.tar.age")["containers"]
+    assert result.status is Status.FAIL
+    assert "the service still runs here" in result.message_en
+    assert "only answers 503" not in result.message_en
 
 
 def test_a_service_that_has_moved_is_not_to_be_started() -> None:

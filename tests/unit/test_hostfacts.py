@@ -160,6 +160,14 @@ def test_the_room_is_that_of_the_nearest_folder_that_exists(checkout: Path) -> N
     assert found["blocks"] == hostfacts.disk(checkout)["blocks"] > 0
 
 
+def test_a_disk_of_the_database_is_one_of_another_file_system(tmp_path: Path) -> None:
+    (tmp_path / "postgres").mkdir()
+    assert set(hostfacts.disks(tmp_path, tmp_path)) == {"data", "backups"}
+    (tmp_path / "postgres").rmdir()
+    (tmp_path / "postgres").symlink_to("/proc")
+    assert hostfacts.disks(tmp_path, tmp_path)["database"]["folder"] == f"{tmp_path}/postgres"
+
+
 def test_the_probes_come_from_one_global_address_of_each_family() -> None:
     found = own_addresses(
         [

@@ -24,6 +24,7 @@ CHECKS: tuple[Check, ...] = (
     certificate.certificate_chain,
     certificate.certificate_file,
     host.disk_data,
+    host.disk_database,
     host.disk_backups,
     backups.backup,
     backups.backup_checksum,

@@ -2,7 +2,7 @@
 
 from datetime import datetime, timedelta
 
-from app.services.doctor.facts import Container, Facts
+from app.services.doctor.facts import Container, Facts, NotGatheredError
 from app.services.doctor.results import CheckResult, NotCheckedError, fail, ok, warn
 
 SERVICES = ("database", "app", "functions", "nginx")
@@ -21,6 +21,14 @@ def containers(facts: Facts) -> CheckResult:
     host = facts.host
     if host.moved_to is not None:
         at, _, place = host.moved_to.partition(" ")
+        app = host.container("app")
+        if app is not None and (app.state, app.health) == ("running", "healthy"):
+            return fail(
+                f"标记为已搬迁到 {place}（{at}），但本机仍在服务：如已搬迁请 docker compose stop app；"
+                "否则撤销：scripts/migrate-to.sh --resume-here",
+                f"Marked as moved to {place} at {at}, but the service still runs here. If it has moved: "
+                "docker compose stop app; if not: scripts/migrate-to.sh --resume-here",
+            )
         return warn(
             f"服务已搬迁到 {place}（{at}），本机只回答 503。那边正常后 docker compose down；"
             "撤销：scripts/migrate-to.sh --resume-here",
@@ -149,6 +157,13 @@ def program(facts: Facts) -> CheckResult:
 def disk_data(facts: Facts) -> CheckResult:
     """Check the room on the disk of data/."""
     return _disk(facts, "data")
+
+
+def disk_database(facts: Facts) -> CheckResult:
+    """Check the room on the disk of data/postgres, where that is another one than that of data/."""
+    if "database" not in facts.host.disks:
+        raise NotGatheredError
+    return _disk(facts, "database")
 
 
 def disk_backups(facts: Facts) -> CheckResult:
