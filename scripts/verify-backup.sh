@@ -53,12 +53,25 @@ require_checksum() {
 # is_ours: a backup that scripts/backup.sh has put into the backup folder.
 is_ours() { [[ ${FILE%/*} -ef $BACKUP_FOLDER && ${FILE##*/} =~ ^kadun-2[^/]*\.tar(\.age)?$ ]]; }
 
+# require_tables SCHEMA: every table of this checkout's schema is there. An older schema may have had fewer.
+require_tables() {
+    local found missing
+    [[ $1 == "$(own_schema)" ]] || return 0
+    found=$(owner_sql "$SCRATCH" "SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace") \
+        || die "无法读取 cannot read $SCRATCH"
+    missing=$(sed -n 's/^table \([a-z_]*\).*/\1/p' "$ROOT/app/storage/catalog.txt" | grep -vxFf <(printf '%s\n' "$found")) || true
+    [[ -z $missing ]] || die "$FILE 缺少数据表，备份时数据库已被改动：scripts/cardctl doctor。It lacks tables, since the database had been changed when it was made: see scripts/cardctl doctor: ${missing//$'\n'/ }"
+}
+
 verify_content() {
+    local schema
     drop_databases kadun_verify_
     require_database_space "$(database_bytes "$FILE")"
     SCRATCH=kadun_verify_$(date --utc +%Y%m%dt%H%M%Sz)
     restore_dump "$SCRATCH" open_dump "$FILE"
-    require_known_schema "$(schema_of "$SCRATCH")"
+    schema=$(schema_of "$SCRATCH") || die "无法读取 cannot read $SCRATCH"
+    require_known_schema "$schema"
+    require_tables "$schema"
     require_same_contents "$SCRATCH"
 }
 

@@ -154,6 +154,20 @@ def test_a_backup_that_is_not_what_its_checksum_says_is_refused(backups: Backups
         backups.refused(script, file, says="Its SHA-256 differs: take another backup")
 
 
+def test_a_backup_of_a_database_without_a_table_is_not_good(backups: Backups) -> None:
+    backups.stack.sql("owner", "ALTER TABLE client RENAME TO customer")
+    try:
+        file = backups.take()
+    finally:
+        backups.stack.sql("owner", "ALTER TABLE customer RENAME TO client")
+    refused = backups.script("verify-backup.sh", file, check=False)
+    assert refused.returncode == 1
+    assert refused.stderr.rstrip().endswith(
+        "It lacks tables, since the database had been changed when it was made: see scripts/cardctl doctor: client"
+    )
+    backups.script("verify-backup.sh", backups.take())
+
+
 def test_a_full_disk_leaves_the_old_backups_alone(backups: Backups, tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
