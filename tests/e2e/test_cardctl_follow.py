@@ -54,7 +54,8 @@ def checkout(tmp_path: Path, database_url: str) -> Checkout:
 def following(checkout: Checkout, database: Database) -> Iterator["subprocess.Popen[str]"]:
     append("before")
     process = subprocess.Popen(
-        [checkout.root / "scripts" / "cardctl", "events", "--follow", "--format", "json"],
+        # nohup, under which the tests may run, has every process below it ignore SIGHUP.
+        ["env", "--default-signal=HUP", checkout.root / "scripts/cardctl", "events", "--follow", "--format", "json"],
         env=checkout.environ,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
