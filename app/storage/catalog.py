@@ -1,8 +1,8 @@
 """The catalog as the migrations make it: `catalog.txt`, a line for each object, and what a database has instead.
 
 Any role may read the system catalogs, so that the service's own role can compare them. Definitions are printed by
-PostgreSQL, which prints these ones alike in every supported version. NOT NULL is part of a column's line, since only
-newer versions list it as a constraint.
+PostgreSQL; versions 17 and 18 print these ones alike, others were not tried. NOT NULL is part of a column's line, since
+only version 18 lists it as a constraint.
 """
 
 from pathlib import Path

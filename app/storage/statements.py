@@ -4,19 +4,17 @@ from peewee import CTE, JOIN, SQL, Query, Select, fn
 
 from app.storage.models import Card, Client, Usage
 
+_CARD = (Card.validity, Card.activated_at, Card.expires_at, Card.frozen_at)
+_CLIENT = (Client.id, Client.hardware, Client.ip)
+
 
 def _read_facts() -> Query:
     """Read the card ($1 ID), its client, and another card's client with the hardware ($2 SHA-256)."""
     rival, rival_card = Client.alias("rival"), Card.alias("rival_card")
     return (
         Card.select(
-            Card.validity,
-            Card.activated_at,
-            Card.expires_at,
-            Card.frozen_at,
-            Client.id,
-            Client.hardware,
-            Client.ip,
+            *_CARD,
+            *_CLIENT,
             rival.id,
             rival.card,
             rival.hardware,
@@ -45,11 +43,9 @@ def _touch() -> Query:
 
     The conditions are no second home of the rules: where they hold, the rules accept and change nothing, and all else
     is decided elsewhere. The usage row must exist: the day's first request of a function takes `bindings.apply`. A
-    request lost in a crash costs only a "last seen", so the commit does not wait for the disk.
+    crash costs only the last counts and times, so the commit does not wait for the disk.
     """
-    used = Usage.select().where(
-        (Usage.card == SQL("$1::text")) & (Usage.day == SQL("$6::date")) & (Usage.function == SQL("$4::text"))
-    )
+    is_usage = (Usage.card == SQL("$1::text")) & (Usage.day == SQL("$6::date")) & (Usage.function == SQL("$4::text"))
     seen = CTE(
         "seen",
         Client.update(requested_at=SQL("$5::timestamptz"), function=SQL("$4::text"))
@@ -62,28 +58,17 @@ def _touch() -> Query:
             & Card.is_activated
             & Card.frozen_at.is_null()
             & (Card.expires_at.is_null() | (Card.expires_at > SQL("$5::timestamptz")))
-            & fn.EXISTS(used)
+            & fn.EXISTS(Usage.select().where(is_usage))
         )
-        .returning(
-            Card.validity,
-            Card.activated_at,
-            Card.expires_at,
-            Card.frozen_at,
-            Client.id,
-            Client.hardware,
-            Client.ip,
-        ),
+        .returning(*_CARD, *_CLIENT),
     )
     counted = CTE(
         "counted",
         Usage.update(count=Usage.count + SQL("1"), last_at=SQL("$5::timestamptz")).where(
-            (Usage.card == SQL("$1::text"))
-            & (Usage.day == SQL("$6::date"))
-            & (Usage.function == SQL("$4::text"))
-            & fn.EXISTS(Select((seen,), (seen.c.id,)))
+            is_usage & fn.EXISTS(Select((seen,), (seen.c.id,)))
         ),
     )
-    facts = [seen.c[name] for name in ("validity", "activated_at", "expires_at", "frozen_at", "id", "hardware", "ip")]
+    facts = [seen.c[field.column_name] for field in (*_CARD, *_CLIENT)]
     unsynchronised = fn.set_config("synchronous_commit", "off", True)  # noqa: FBT003
     return Select((seen,), (*facts, unsynchronised)).with_cte(seen, counted)
 
