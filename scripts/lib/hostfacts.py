@@ -206,7 +206,7 @@ def permissions(root: Path, backups: Path) -> str | None:
 
 
 def moved_to(mark: Path) -> str | None:
-    """Return when and where scripts/migrate-to.sh moved this service."""
+    """Return when and where to this service has moved."""
     return (text_of(mark) or "?").strip() if stat(mark) else None
 
 

@@ -78,7 +78,7 @@ def verify_checksum(file: Path) -> None:
     checksums = _checksum(file)
     lines = [_LINE.fullmatch(line) for line in checksums.read_text("utf-8", "replace").splitlines()]
     sums = {Path(line[2]).name: line[1].lower() for line in lines if line}
-    if None in lines or file.name not in sums:
+    if None in lines or "" in sums or file.name not in sums:
         raise ChecksumError(
             f"{checksums} 已损坏，请换一份备份。It holds no valid SHA-256 of {file.name}: take another backup"
         )

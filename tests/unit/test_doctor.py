@@ -199,6 +199,7 @@ HOST_CASES: list[tuple[dict[str, Any], dict[str, str]]] = [
     (setting("KADUN_ADMIN_ALOW", "203.0.113.7"), {"env-names": "FAIL"}),
     (setting("kadun_rate", "10"), {"env-names": "FAIL"}),
     (setting("NOTE", "mine"), {"env-names": "WARN"}),
+    (setting("FTP_PROXY", "http://proxy.example.com"), {}),
     (setting("COMPOSE_PROFILES", "x"), {}),
     ({"unreadable_lines": [7]}, {"env-names": "FAIL"}),
     (setting("KADUN_RATE", "fast"), {"env-values": "FAIL"}),

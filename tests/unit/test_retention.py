@@ -135,6 +135,7 @@ def checksum_line(file: Path) -> str:
         ("the checksum is of another", r"no valid SHA-256 of a\.dump"),
         ("the checksum is empty", r"no valid SHA-256 of a\.dump"),
         ("the checksum is cut off", r"no valid SHA-256 of a\.dump"),
+        ("the checksum is of a folder", r"no valid SHA-256 of a\.dump"),
     ],
 )
 def test_a_backup_is_what_its_checksum_file_says(tmp_path: Path, fault: str, complaint: str) -> None:
@@ -159,5 +160,7 @@ def test_a_backup_is_what_its_checksum_file_says(tmp_path: Path, fault: str, com
             checksums.write_text("")
         case "the checksum is cut off":
             checksums.write_text("".join(lines)[:-80])
+        case "the checksum is of a folder":
+            checksums.write_text(lines[0] + lines[1].replace("a.manifest", "/"))
     with pytest.raises(ChecksumError, match=complaint):
         main("checksum", str(dump))

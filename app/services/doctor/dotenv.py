@@ -115,7 +115,7 @@ SETTINGS: dict[str, Check] = {
     "KADUN_PYTHON_IMAGE": _IMAGE,
     "KADUN_POSTGRES_IMAGE": _IMAGE,
     "KADUN_NGINX_IMAGE": _IMAGE,
-    "PIP_INDEX_URL": _like(r"https?://\S+", "https://pypi.org/simple"),
+    "PIP_INDEX_URL": _like(r"https?://\S+", "https://mirror.example.com/simple"),
     "KADUN_RATE": _number(1, 999_999_999),
     "KADUN_BURST": _number(0, 999_999_999),
     "KADUN_ADMIN_ALLOW": _networks,
@@ -149,7 +149,8 @@ COMPOSE = frozenset(
         *("COMPOSE_REMOVE_ORPHANS", "COMPOSE_PARALLEL_LIMIT", "COMPOSE_ANSI", "COMPOSE_STATUS_STDOUT"),
         *("COMPOSE_ENV_FILES", "COMPOSE_MENU", "COMPOSE_PROGRESS", "COMPOSE_EXPERIMENTAL", "COMPOSE_BAKE"),
         *("DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_CONFIG", "DOCKER_BUILDKIT", "DOCKER_DEFAULT_PLATFORM"),
-        *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"),
+        *("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "ALL_PROXY", "NO_PROXY"),
+        *("http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy"),
     )
 )
 """Names that Docker and Compose read from .env themselves."""
