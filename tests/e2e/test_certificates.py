@@ -26,8 +26,7 @@ LOUD = "!!! 新证书未启用，原证书继续使用。The new certificate is 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    stack = Stack(tmp_path_factory.mktemp("stack"))
-    try:
+    with Stack(tmp_path_factory.mktemp("stack")) as stack:
         stack.init_anew("127.0.0.1")
         settings = stack.folder / ".env"  # the load comes from one address
         settings.write_text(
@@ -37,19 +36,14 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         )
         stack.up()
         yield Site(stack)
-    finally:
-        stack.remove()
 
 
 @pytest.fixture(scope="module")
 def neighbour(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A second stack on the same machine; not started."""
-    stack = Stack(tmp_path_factory.mktemp("另一 stack's"))
-    try:
+    with Stack(tmp_path_factory.mktemp("另一 stack's")) as stack:
         stack.init_anew()
         yield Site(stack)
-    finally:
-        stack.remove()
 
 
 @pytest.fixture(scope="module")

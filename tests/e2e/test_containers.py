@@ -63,13 +63,10 @@ def network() -> Iterator[Namespace]:
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory, network: Namespace) -> Iterator[Stack]:
-    stack = Stack(tmp_path_factory.mktemp("stack"))
-    try:
+    with Stack(tmp_path_factory.mktemp("stack")) as stack:
         stack.init_anew("kadun.test", network.host_ipv4, network.host_ipv6)
         stack.up()
         yield stack
-    finally:
-        stack.remove()
 
 
 @pytest.fixture(scope="module")

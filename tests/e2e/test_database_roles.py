@@ -54,8 +54,7 @@ INITDB = "chown postgres $PGDATA && setpriv --reuid=postgres --clear-groups -- i
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    stack = Stack(tmp_path_factory.mktemp("stack"))
-    try:
+    with Stack(tmp_path_factory.mktemp("stack")) as stack:
         stack.init_anew("kadun.test")
         half_made(stack)
         stack.up()
@@ -63,8 +62,6 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         assert stack.verify(card, "pc")["code"] == "OK"
         assert stack.verify("0" * 32, "pc")["code"] == "CARD_NOT_FOUND"
         yield stack
-    finally:
-        stack.remove()
 
 
 def half_made(stack: Stack) -> None:

@@ -41,15 +41,12 @@ def report(stack: Stack, **environment: str) -> Report:
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    stack = Stack(tmp_path_factory.mktemp("stack"))
-    try:
+    with Stack(tmp_path_factory.mktemp("stack")) as stack:
         stack.init_anew(DOMAIN)
         stack.up()
         for script in ("backup.sh", "verify-backup.sh"):
             stack.script(script)
         yield stack
-    finally:
-        stack.remove()
 
 
 @pytest.fixture(scope="module")

@@ -50,8 +50,7 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory, server: Server) -> Iterator[Stack]:
-    stack = Stack(tmp_path_factory.mktemp("stack"))
-    try:
+    with Stack(tmp_path_factory.mktemp("stack")) as stack:
         ports = ("--http-port", str(stack.http_port), "--https-port", str(stack.https_port))
         hosts = f"127.0.0.1:{quiet_port()},127.0.0.1:{server.port}"  # nobody is at the first
         stack.init("--project", stack.project, *ports, "--database-host", hosts)
@@ -61,8 +60,6 @@ def stack(tmp_path_factory: pytest.TempPathFactory, server: Server) -> Iterator[
         server.administer(run(stack.folder / "scripts/database-roles.sh").stdout)
         stack.up()
         yield stack
-    finally:
-        stack.remove()
 
 
 def test_cards_are_issued_and_verified_though_the_first_host_is_dead(stack: Stack) -> None:

@@ -42,13 +42,10 @@ print("opened", client.open().activated)
 
 @pytest.fixture(scope="module")
 def old(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    stack = Stack(tmp_path_factory.mktemp("old"))
-    try:
+    with Stack(tmp_path_factory.mktemp("old")) as stack:
         stack.init_anew("kadun.test")
         stack.up()
         yield stack
-    finally:
-        stack.remove()
 
 
 @pytest.fixture(scope="module")

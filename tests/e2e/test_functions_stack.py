@@ -81,16 +81,13 @@ def fork(arguments, caller):
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    stack = Stack(tmp_path_factory.mktemp("stack"))
-    try:
+    with Stack(tmp_path_factory.mktemp("stack")) as stack:
         stack.init_anew("kadun.test")
         with (stack.folder / ".env").open("a") as settings:
             settings.write("KADUN_FUNCTION_SECONDS=5\n")
         (stack.folder / "data/functions/vendor.py").write_text(MODULE)
         stack.up()
         yield stack
-    finally:
-        stack.remove()
 
 
 @pytest.fixture(scope="module")

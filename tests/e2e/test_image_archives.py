@@ -38,12 +38,9 @@ class Images:
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    stack = Stack(tmp_path_factory.mktemp("stack"))
-    try:
+    with Stack(tmp_path_factory.mktemp("stack")) as stack:
         stack.init_anew()
         yield stack
-    finally:
-        stack.remove()
 
 
 @pytest.fixture(scope="module")

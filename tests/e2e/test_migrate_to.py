@@ -73,13 +73,10 @@ def ssh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SshServer]:
 
 @pytest.fixture(scope="module")
 def old(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    stack = Stack(tmp_path_factory.mktemp("old"))
-    try:
+    with Stack(tmp_path_factory.mktemp("old")) as stack:
         stack.init_anew("kadun.test")
         stack.up()
         yield stack
-    finally:
-        stack.remove()
 
 
 def migrate(old: Stack, ssh: SshServer, *options: str | Path) -> subprocess.CompletedProcess[str]:

@@ -47,8 +47,7 @@ class OldServer:
 @pytest.fixture(scope="module")
 def old_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OldServer]:
     folder = tmp_path_factory.mktemp("old_server")
-    stack = Stack(tmp_path_factory.mktemp("old"))
-    try:
+    with Stack(tmp_path_factory.mktemp("old")) as stack:
         stack.init_anew("kadun.test")
         with (stack.folder / ".env").open("a") as settings:
             settings.write("KADUN_ISSUER=迁移&co \\1\nKADUN_OFFLINE_GRACE=12h\n")  # with what tools take for their own
@@ -75,15 +74,12 @@ def old_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OldServer]:
         status, shown = type_at(export, [PASSPHRASE, PASSPHRASE])
         assert status == 0, shown
         yield OldServer(stack, program, first, locked, sealed, identity)
-    finally:
-        stack.remove()
 
 
 @pytest.fixture(scope="module")
 def new_server(tmp_path_factory: pytest.TempPathFactory, old_server: OldServer) -> Iterator[Stack]:
     """Import into the new server; the import was killed halfway and is run again, while the old server runs on."""
-    stack = Stack(tmp_path_factory.mktemp("new"))
-    try:
+    with Stack(tmp_path_factory.mktemp("new")) as stack:
         options = ("--project", stack.project, "--http-port", str(stack.http_port))
         command = [
             stack.folder / "scripts/import.sh",
@@ -97,8 +93,6 @@ def new_server(tmp_path_factory: pytest.TempPathFactory, old_server: OldServer) 
         assert status == 0, shown
         assert "card 1, client 1" in shown
         yield stack
-    finally:
-        stack.remove()
 
 
 def killed_once_it_has_placed_the_secrets(stack: Stack, old_server: OldServer) -> None:

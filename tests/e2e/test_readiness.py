@@ -16,13 +16,10 @@ pytestmark = [pytest.mark.containers, pytest.mark.long, pytest.mark.timeout(900)
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    stack = Stack(tmp_path_factory.mktemp("stack"))
-    try:
+    with Stack(tmp_path_factory.mktemp("stack")) as stack:
         stack.init_anew("kadun.test")
         stack.up()
         yield stack
-    finally:
-        stack.remove()
 
 
 @pytest.fixture(scope="module")

@@ -77,8 +77,7 @@ class Customers:
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    stack = Stack(tmp_path_factory.mktemp("stack"))
-    try:
+    with Stack(tmp_path_factory.mktemp("stack")) as stack:
         stack.init_anew()
         settings = (stack.folder / ".env").read_text()
         # All the customers come from one address here.
@@ -87,8 +86,6 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         (stack.folder / "docker-compose.override.yml").write_text(SMALL_MACHINE)
         stack.up()
         yield stack
-    finally:
-        stack.remove()
 
 
 @pytest.fixture(scope="module")

@@ -50,6 +50,12 @@ class Stack:
         self._environment = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
         copy_checkout(folder)
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.remove()
+
     def script(self, name: str, *arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
         """Runs a script of the copy's, from elsewhere."""
         return run(self.folder / "scripts" / name, *arguments, **{"env": self._environment, "cwd": "/"} | options)
