@@ -184,13 +184,13 @@ class _Member(tarfile.TarInfo):
     """A header. tarfile takes one that is damaged or missing for the end; here only the mark of the end is that."""
 
     @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "Self":
+    def fromtarfile(cls, archive: tarfile.TarFile) -> "Self":
         """Read a header; raise ReadError for one that is damaged or missing."""
         try:
-            return super().frombuf(buf, encoding, errors)
+            return super().fromtarfile(archive)
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]  # since Python 3.2
+            raise
         except tarfile.HeaderError as error:
-            if len(buf) == tarfile.BLOCKSIZE and not any(buf):
-                raise
             raise tarfile.ReadError(str(error)) from error
 
 

@@ -167,7 +167,7 @@ def test_contributing_quotes_the_present_code() -> None:
 @pytest.mark.parametrize("name", MANUALS)
 def test_the_scripts_print_the_messages_that_the_manuals_explain(name: str) -> None:
     files = [path for folder in ("scripts", "nginx") for path in ROOT.glob(f"{folder}/**/*.*")]
-    sources = "".join(path.read_text("utf-8") for path in files)
+    sources = "".join(path.read_text("utf-8") for path in files if path.suffix != ".pyc")
     head = r"^\| (?:line says|the log says|提示|日志内容) \|.*\n\|.*\n"
     rows = "".join(re.findall(rf"{head}((?:\|.*\n)+)", document(name), re.MULTILINE)).splitlines()
     messages = [message for row in rows for message in re.findall("`([^`]+)`", row.split("|")[1])]
