@@ -104,14 +104,16 @@ def test_a_stalled_download_is_resumed(
     downloader: Client, files: FileServer, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(queue, "Queue", StalledQueue)
+    received = threading.Event()
 
     def stall(handler: Handler, _body: bytes) -> None:
         files.serve(handler, sent=100_000)
+        received.wait(SOON_SECONDS)
         STALLED.set()
         handler.server.released.wait()
 
     files.script = [stall]
-    downloader.download(NAME, target)
+    downloader.download(NAME, target, on_progress=lambda done, _total: received.set() if done >= 100_000 else None)
     assert target.read_bytes() == CONTENT
     assert files.ranges == [None, "bytes=100000-"]
 
