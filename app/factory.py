@@ -40,6 +40,7 @@ from app.storage import schema
 from app.storage.blobs import Blobs
 from app.storage.database import Database, connect_to
 from app.storage.statements import PREPARED
+from app.storage.touches import Touches
 from app.tokens.links import Links
 from app.tokens.signer import Signer
 
@@ -56,7 +57,7 @@ def create_app(settings: Settings) -> falcon.App[Any, Any]:
     startup.prepare(database, settings.keys_dir, utc_now())
     startup.mark_data_key(settings.keys_dir, settings.kernal_data_key)
     signer = Signer(settings.keys_dir)
-    licences = LicenceService(database, signer, settings.issuer, settings.timezone, utc_now)
+    licences = LicenceService(database, Touches(database), signer, settings.issuer, settings.timezone, utc_now)
     verification = Verification(licences, settings.kernal_data_key, settings.offline_grace)
     transfer = FileTransfer(
         licences,

@@ -17,8 +17,8 @@ except SettingsError as error:
 
 bind = _settings.bind
 workers = _settings.workers
-threads = _settings.threads
-worker_class = "gthread"
+worker_class = "app.worker.Worker"
+worker_connections = 2000  # of each worker; what comes beyond waits in the backlog
 preload_app = True  # one copy of the code in memory, and a failed start reports its error once
 limit_request_line = 8190  # as nginx: what nginx passes on, the app answers
 umask = 0o007  # the socket is for nginx's group only
@@ -46,9 +46,11 @@ def on_starting(_server: Any) -> None:  # noqa: ANN401  # gunicorn is untyped
 
 
 def post_worker_init(_worker: Any) -> None:  # noqa: ANN401
-    """Start the worker's housekeeping."""
-    from app.services import housekeeping  # noqa: PLC0415  # after the fork, when the models know their database
+    """Start the worker's hub and its housekeeping, after the fork."""
+    from app import hub  # noqa: PLC0415
+    from app.services import housekeeping  # noqa: PLC0415  # when the models know their database
 
+    hub.start(_settings.threads)
     housekeeping.start(_settings.journal_keep)
 
 

@@ -4,11 +4,12 @@ import sys
 
 from app.domain.errors import SchemaMismatchError
 from app.factory import create_app
+from app.http.threads import Threads
 from app.services.startup import MovedAwayError
 from app.settings import Settings, SettingsError
 from app.tokens.keyring import KeyRingError
 
 try:
-    app = create_app(Settings.from_env())
+    app = Threads(create_app(Settings.from_env()))
 except (SettingsError, MovedAwayError, SchemaMismatchError, KeyRingError) as error:
     sys.exit(f"kadun: {error}")

@@ -34,7 +34,7 @@ _SCRIPT = r"""
 \set i random(0, {last})
 \set a {scattered}
 \set b {counted}
-EXECUTE touch(':a:b', {sha256}, '{ip}', '{function}', now(), '{day}');
+EXECUTE touch(ARRAY[':a:b'], ARRAY[{sha256}], ARRAY['{ip}'], ARRAY['{function}'], ARRAY[1], '{day}', now());
 """
 
 

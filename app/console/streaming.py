@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 import falcon
 
+from app import hub
 from app.http.files import bound_sending
 from app.http.problems import unavailable
 
@@ -78,7 +79,7 @@ class _Stream:
 
     def __next__(self) -> bytes:
         if self._ahead is None:
-            self.read_ahead()
+            hub.in_thread(self.read_ahead)
         found, self._ahead = self._ahead, None
         if not found:
             raise StopIteration

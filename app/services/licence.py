@@ -19,6 +19,7 @@ from app.domain.policy import Binding, Decision, Facts, VerificationRequest, dec
 from app.storage import bindings, journal
 from app.storage.database import Database
 from app.storage.journal import Entry
+from app.storage.touches import Touches
 from app.tokens.keyring import AUDIENCE
 from app.tokens.signer import Signer
 
@@ -62,6 +63,7 @@ class LicenceService:
     """
 
     database: Database
+    touches: Touches
     signer: Signer
     issuer: str
     timezone: ZoneInfo
@@ -70,12 +72,19 @@ class LicenceService:
     def evaluate(self, request: VerificationRequest) -> Evaluation:
         """Decide about a request by the rules and write what follows.
 
+        Most requests change nothing: `touches` records them and returns the facts, before the rules see them.
+
         Raises:
             DatabaseUnavailableError: the database is away; nothing was decided.
         """
         at = self.clock()
         day = at.astimezone(self.timezone).date()
         jti = id_from_random(secrets.token_bytes(ID_RANDOM_BYTES))
+        touched = self.touches.touch(request, at, day)
+        if touched is not None and touched.client is not None:
+            decision = decide(touched, request, at)
+            if decision.is_refresh:
+                return Evaluation(request, at, jti, decision, touched.client.id)
         for _ in range(_ATTEMPTS):
             try:
                 evaluation = self.database.with_connection(lambda: self._attempt(request, at, day, jti))
@@ -121,16 +130,10 @@ class LicenceService:
         return self.sign(evaluation, code, is_late=True)
 
     def _attempt(self, request: VerificationRequest, at: datetime, day: date, jti: str) -> Evaluation | None:
-        """Decide and write under a guard; return None when the guard finds that the facts have changed.
-
-        Most requests change nothing: one statement records them and returns the facts, before the rules see them.
-        """
-        touched = bindings.touch(self.database, request, at, day)
-        facts = touched or bindings.read_facts(self.database, request.card_id, request.hardware_sha256)
+        """Decide and write under a guard; return None when the guard finds that the facts have changed."""
+        facts = bindings.read_facts(self.database, request.card_id, request.hardware_sha256)
         decision = decide(facts, request, at)
         client = facts.client or decision.released  # a client that moves to a card without a client keeps its ID
-        if touched is not None and client is not None and decision.is_refresh:
-            return Evaluation(request, at, jti, decision, client.id)
         if not decision.accepted:
             evaluation = Evaluation(request, at, jti, decision, None)
             _append_rejection(_entry(evaluation, EventKind.REJECTED, code=decision.code))

@@ -13,29 +13,15 @@ from app.storage.database import Database
 
 def read_facts(database: Database, card_id: str, hardware_sha256: str) -> Facts:
     """Read the card, its client, and the other client with this hardware, at one moment."""
-    row = database.run_prepared("read_facts", card_id, hardware_sha256)
-    if row is None:
+    rows = database.run_prepared("read_facts", card_id, hardware_sha256)
+    if not rows:
         return Facts()
+    row = rows[0]
     card = Card(card_id, *row[0:4])
     client = None if row[4] is None else Client(row[4], card_id, row[5], row[6])
     if row[7] is None:
         return Facts(card, client)
     return Facts(card, client, Client(*row[7:11]), Card(row[8], *row[11:]))
-
-
-def touch(database: Database, request: VerificationRequest, at: datetime, day: date) -> Facts | None:
-    """Record a request that changes nothing but the client's time and function and the usage, in one statement.
-
-    Returns:
-        The facts that it found, with the card and its client; None when the request changes more, is to be rejected,
-        or is the day's first of the function, and nothing was recorded.
-    """
-    row = database.run_prepared(
-        "touch", request.card_id, request.hardware_sha256, request.address, request.function, at, day
-    )
-    if row is None:
-        return None
-    return Facts(Card(request.card_id, *row[0:4]), Client(row[4], request.card_id, row[5], row[6]))
 
 
 def apply(  # noqa: PLR0913  # one decision and all that is written with it

@@ -3,12 +3,13 @@
 import logging
 import time
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import cache, partial
 from typing import Any, TypeVar
 
 import peewee
 import psycopg2
 
+from app import hub
 from app.domain.errors import ConflictError, DatabaseUnavailableError
 from app.storage import models
 
@@ -73,31 +74,35 @@ class Database(peewee.PostgresqlDatabase):
 
     def _initialize_connection(self, conn: Any) -> None:  # noqa: ANN401  # as above
         try:
-            if self._on_connect is not None:
-                self._on_connect(conn)
-            with conn.cursor() as cursor:
-                for name, statement in self._prepared.items():
-                    sql, literals = self.get_sql_context().sql(statement()).query()
-                    cursor.execute(f"PREPARE {name} AS {sql}", literals)
+            self.initialize(conn)
         except BaseException:
             # Peewee already regards the connection as open.
             conn.close()
             self._state.reset()
             raise
 
-    def run_prepared(self, name: str, *arguments: object) -> tuple[Any, ...] | None:
-        """Execute a prepared statement in one round trip and return its first row.
+    def initialize(self, connection: Any) -> None:  # noqa: ANN401  # as above
+        """Check the database of a new connection, and prepare its statements."""
+        if self._on_connect is not None:
+            self._on_connect(connection)
+        with connection.cursor() as cursor:
+            for name, statement in self._prepared.items():
+                sql, literals = self.get_sql_context().sql(statement()).query()
+                cursor.execute(f"PREPARE {name} AS {sql}", literals)
+
+    def run_prepared(self, name: str, *arguments: object) -> list[tuple[Any, ...]]:
+        """Execute a prepared statement in one round trip and return its rows.
 
         Raises:
             psycopg2.Error: as the driver raises it; `with_connection` translates it.
         """
-        cursor = self.connection().cursor()
-        cursor.execute(_execute(name, len(arguments)), arguments)
-        row: tuple[Any, ...] | None = cursor.fetchone()
-        return row
+        rows: list[tuple[Any, ...]] = execute_prepared(self.connection(), name, *arguments).fetchall()
+        return rows
 
     def with_connection(self, work: Callable[[], Result], *, once: bool = False) -> Result:
         """Run `work`, and repeat it on a new connection if the kept connection turns out to be broken.
+
+        On the hub it runs in a native thread.
 
         Repeating is safe for work that reads its facts again: it finds an earlier commit done. Work that would add
         up (extending a card) must be run `once`. Inside a transaction `work` runs as part of it, and the code that
@@ -107,6 +112,8 @@ class Database(peewee.PostgresqlDatabase):
             DatabaseUnavailableError: The database cannot be reached or does not answer in time.
             ConflictError: The server asks for another attempt (deadlock, serialisation failure).
         """
+        if hub.is_here():
+            return hub.in_thread(partial(self.with_connection, work, once=once))
         if self.in_transaction():
             return work()
         kept = not self.is_closed()
@@ -148,6 +155,13 @@ class Database(peewee.PostgresqlDatabase):
             self.close()
         except (peewee.PeeweeException, psycopg2.Error):
             self._state.reset()
+
+
+def execute_prepared(connection: Any, name: str, *arguments: object) -> Any:  # noqa: ANN401  # psycopg2's
+    """Execute a prepared statement in one round trip; return the cursor."""
+    cursor = connection.cursor()
+    cursor.execute(_execute(name, len(arguments)), arguments)
+    return cursor
 
 
 @cache

@@ -37,41 +37,51 @@ def _read_facts() -> Query:
 
 
 def _touch() -> Query:
-    """Record the request of a bound card where nothing changes, and return the facts; return no row otherwise.
+    """Record the requests of bound cards where nothing changes, and return their facts; no row for any other.
 
-    $1 card ID, $2 SHA-256 of the hardware, $3 address, $4 function, $5 time, $6 day.
+    Arrays with a member for each card: $1 card IDs, sorted, $2 SHA-256s of the hardware, $3 addresses, $4 functions,
+    $5 numbers of requests that are recorded as one. For all: $6 day, $7 time.
 
     The conditions are no second home of the rules: where they hold, the rules accept and change nothing, and all else
-    is decided elsewhere. The usage row must exist: the day's first request of a function takes `bindings.apply`. A
-    crash costs only the last counts and times, so the commit does not wait for the disk.
+    is decided elsewhere. The usage row must exist: the day's first request of a function takes `bindings.apply`. They
+    are checked again when the statement has waited for a client's row, so a client that was unbound or moved to
+    another card meanwhile is left alone.
     """
-    is_usage = (Usage.card == SQL("$1::text")) & (Usage.day == SQL("$6::date")) & (Usage.function == SQL("$4::text"))
+    asked = CTE("asked", Select((), [fn.UNNEST(SQL(parameter)).alias(name) for name, parameter in _ASKED.items()]))
+    day, at = SQL("$6::date"), SQL("$7::timestamptz")
+    of_card = (Usage.card == asked.c.card) & (Usage.day == day) & (Usage.function == asked.c.function)
     seen = CTE(
         "seen",
-        Client.update(requested_at=SQL("$5::timestamptz"), function=SQL("$4::text"))
-        .from_(Card)
+        Client.update(requested_at=at, function=asked.c.function)
+        .from_(asked, Card)
         .where(
-            (Client.card == SQL("$1::text"))
-            & (Client.hardware_sha256 == SQL("$2::text"))
-            & (Client.ip == SQL("$3::text"))
+            (Client.card == asked.c.card)
+            & (Client.hardware_sha256 == asked.c.hardware_sha256)
+            & (Client.ip == asked.c.ip)
             & (Card.id == Client.card)
             & Card.is_activated
             & Card.frozen_at.is_null()
-            & (Card.expires_at.is_null() | (Card.expires_at > SQL("$5::timestamptz")))
-            & fn.EXISTS(Usage.select().where(is_usage))
+            & (Card.expires_at.is_null() | (Card.expires_at > at))
+            & fn.EXISTS(Usage.select().where(of_card))
         )
-        .returning(*_CARD, *_CLIENT),
+        .returning(Card.id.alias("card"), *_CARD, *_CLIENT, asked.c.function, asked.c.times),
     )
     counted = CTE(
         "counted",
-        Usage.update(count=Usage.count + SQL("1"), last_at=SQL("$5::timestamptz")).where(
-            is_usage & fn.EXISTS(Select((seen,), (seen.c.id,)))
-        ),
+        Usage.update(count=Usage.count + seen.c.times, last_at=at)
+        .from_(seen)
+        .where((Usage.card == seen.c.card) & (Usage.day == day) & (Usage.function == seen.c.function)),
     )
     facts = [seen.c[field.column_name] for field in (*_CARD, *_CLIENT)]
-    unsynchronised = fn.set_config("synchronous_commit", "off", True)  # noqa: FBT003
-    return Select((seen,), (*facts, unsynchronised)).with_cte(seen, counted)
+    return Select((seen,), (seen.c.card, *facts)).with_cte(asked, seen, counted)
 
 
+_ASKED = {
+    "card": "$1::text[]",
+    "hardware_sha256": "$2::text[]",
+    "ip": "$3::text[]",
+    "function": "$4::text[]",
+    "times": "$5::int[]",
+}
 PREPARED = {"read_facts": _read_facts, "touch": _touch}
 """Functions that make the statements, by name; arguments in the order of their `$` numbers."""

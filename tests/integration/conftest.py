@@ -18,6 +18,7 @@ from app.services.shop_tokens import ShopTokens
 from app.services.verification import Verification
 from app.storage import schema
 from app.storage.database import Database, connect_to
+from app.storage.touches import Touches
 from app.tokens import keyring
 from app.tokens.signer import Signer
 from tests.conftest import Clock
@@ -33,7 +34,9 @@ from trial.postgres import EmbeddedPostgres
 @pytest.fixture
 def licences(database: Database, clock: Clock, tmp_path: Path) -> LicenceService:
     keyring.create(tmp_path / "keys", clock.now)
-    return LicenceService(database, Signer(tmp_path / "keys"), "kadun", ZoneInfo("Asia/Shanghai"), clock)
+    return LicenceService(
+        database, Touches(database), Signer(tmp_path / "keys"), "kadun", ZoneInfo("Asia/Shanghai"), clock
+    )
 
 
 @pytest.fixture

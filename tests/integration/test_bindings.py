@@ -17,6 +17,7 @@ from app.domain.policy import Decision, Facts, VerificationRequest, decide
 from app.storage import bindings, journal
 from app.storage.database import Database
 from app.storage.models import Card, Client, Event, Usage
+from app.storage.touches import Touches
 from tests.conftest import START
 from tests.support.query_plans import statements
 from tests.support.service import wait_for_lock
@@ -84,7 +85,7 @@ def test_facts_are_the_card_its_client_and_the_rival_with_its_card(database: Dat
 
 def test_a_touch_returns_the_facts_changes_one_client_and_counts_once(database: Database, bound: Facts) -> None:
     cards, clients, events, usage = rows()
-    assert bindings.touch(database, REQUEST, LATER, DAY) == bound
+    assert Touches(database).touch(REQUEST, LATER, DAY) == bound
     clients[0] |= {"requested_at": LATER, "function": "f"}
     counted = next(row for row in usage if (row["card"], row["day"], row["function"]) == (CARD, DAY, "f"))
     counted |= {"count": 4, "last_at": LATER}
@@ -93,19 +94,7 @@ def test_a_touch_returns_the_facts_changes_one_client_and_counts_once(database: 
 
 def test_a_permanent_card_is_touched(database: Database, bound: Facts) -> None:
     Card.update(validity=None, expires_at=None).where(Card.id == CARD).execute()
-    assert bindings.touch(database, REQUEST, LATER, DAY) == bindings.read_facts(database, CARD, REQUEST.hardware_sha256)
-
-
-def test_only_a_touch_commits_without_waiting_for_the_disk(database: Database, bound: Facts) -> None:
-    def commits_wait() -> str:
-        return str(database.execute_sql("SHOW synchronous_commit").fetchone()[0])
-
-    with database.atomic():
-        bindings.touch(database, REQUEST._replace(function="h"), LATER, DAY)
-        assert commits_wait() == "on", "nothing was recorded"
-        bindings.touch(database, REQUEST, LATER, DAY)
-        assert commits_wait() == "off"
-    assert commits_wait() == "on"
+    assert Touches(database).touch(REQUEST, LATER, DAY) == bindings.read_facts(database, CARD, REQUEST.hardware_sha256)
 
 
 CARDS: dict[str, dict[str, Any]] = {
@@ -136,7 +125,7 @@ def test_what_is_touched_is_a_refresh_by_the_rules_and_what_is_not_is_left_alone
     Card.update(**CARDS[state]).where(Card.id == CARD).execute()
     request, before = OTHERS[asked], rows()
     facts = bindings.read_facts(database, request.card_id, request.hardware_sha256)
-    touched = bindings.touch(database, request, LATER, DAY)
+    touched = Touches(database).touch(request, LATER, DAY)
     assert (touched is not None) == (state in {"permanent", "live"} and asked in {"the same", "another function"})
     if touched is None:
         assert rows() == before
@@ -176,7 +165,7 @@ def test_the_first_request_of_a_function_and_day_is_not_touched(
     day = DAY if request_ != REQUEST else DAY + timedelta(days=1)
     Usage.insert(card=RIVAL_CARD, day=day, function=request_.function, count=1, last_at=AT).execute()
     before = rows()
-    assert bindings.touch(database, request_, LATER, day) is None
+    assert Touches(database).touch(request_, LATER, day) is None
     assert rows() == before
 
 

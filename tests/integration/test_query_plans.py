@@ -41,7 +41,7 @@ def test_a_verification_of_a_bound_card_is_one_statement_by_index(
     ran: list[str] = []
     run_prepared, execute_sql = database.run_prepared, database.execute_sql
 
-    def noting(name: str, *arguments: object) -> tuple[object, ...] | None:
+    def noting(name: str, *arguments: object) -> list[tuple[object, ...]]:
         ran.append(name)
         return run_prepared(name, *arguments)
 
@@ -52,7 +52,7 @@ def test_a_verification_of_a_bound_card_is_one_statement_by_index(
     client = Client.get()
     database.execute_sql("SET enable_seqscan = off")  # a table of one row is read whole otherwise
     digest = client.hardware_sha256
-    touch = f"'{card_id}', '{digest}', '198.51.100.1', 'f', now(), '2026-03-01'"
+    touch = f"'{{{card_id}}}', '{{{digest}}}', '{{198.51.100.1}}', '{{f}}', '{{1}}', '2026-03-01', now()"
     for call in (f"EXECUTE read_facts('{card_id}', '{digest}')", f"EXECUTE touch({touch})"):
         plan = "\n".join(row[0] for row in execute_sql(f"EXPLAIN {call}").fetchall())
         assert "Index Scan" in plan

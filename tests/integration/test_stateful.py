@@ -25,6 +25,7 @@ from app.services.licence import LicenceService
 from app.services.verification import Verification
 from app.storage.database import Database
 from app.storage.models import Card, Client, Event
+from app.storage.touches import Touches
 from app.tokens import keyring
 from app.tokens.signer import Signer
 from tests.conftest import Clock
@@ -91,7 +92,9 @@ def machine_of(database: Database, keys: Path) -> type[RuleBasedStateMachine]:  
             database.execute_sql("SET session_replication_role = DEFAULT")
             self.clock = Clock()
             self.card_actions = CardActions(database, "model", self.clock)
-            licences = LicenceService(database, Signer(keys), "kadun", ZoneInfo("Asia/Shanghai"), self.clock)
+            licences = LicenceService(
+                database, Touches(database), Signer(keys), "kadun", ZoneInfo("Asia/Shanghai"), self.clock
+            )
             self.verification = Verification(licences, "key")
             self.ids = [
                 Issuing(database, "model", self.clock).issue(1, validity).cards[0].id for validity in validities

@@ -28,6 +28,7 @@ from app.storage.database import Database, connect_to
 from app.storage.journal import Entry
 from app.storage.models import Operator, Usage
 from app.storage.statements import PREPARED
+from app.storage.touches import Touches
 from app.tokens.signer import Signer
 from tests.conftest import START, Clock
 from tests.support.browser.visits import Site
@@ -95,7 +96,9 @@ class _Past:
         self._clock = Clock()
         self._clock.now = _now() - timedelta(days=_DAYS)
         keys = site.service.folder / "keys"
-        licences = LicenceService(database, Signer(keys), "kadun", ZoneInfo("Asia/Shanghai"), self._clock)
+        licences = LicenceService(
+            database, Touches(database), Signer(keys), "kadun", ZoneInfo("Asia/Shanghai"), self._clock
+        )
         self._verification = Verification(licences, "the-vendor's-own-key")
         self._issuing = Issuing(database, f"console:{OWNER}", self._clock)
         self._selling = Issuing(database, f"shop:{SHOP}", self._clock)

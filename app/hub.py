@@ -1,0 +1,81 @@
+"""Where a worker's code runs: greenlets on one hub for verifications, native threads for what blocks or computes.
+
+A worker of gunicorn calls `start` after the fork. Without it (commands, tests) everything runs where it is called.
+Nothing is monkey-patched: the worker's sockets, the connection for the hot statement and the calls to the functions
+service wait on the hub, all other code is ordinary code in native threads (docs/adr/0008).
+"""
+
+import socket
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from functools import partial
+from typing import Any, TypeVar
+
+Result = TypeVar("Result")
+
+_gevent: Any = None
+_thread = 0
+_hub: Any = None
+_pool: Any = None
+
+
+def start(threads: int) -> None:
+    """Make the calling thread's gevent hub the one of this process, with so many native threads beside it."""
+    global _gevent, _thread, _hub, _pool  # noqa: PLW0603  # a process has one hub
+    import gevent.event  # noqa: PLC0415  # commands do without it
+    import gevent.socket  # noqa: PLC0415
+    import gevent.threadpool  # noqa: PLC0415
+
+    _gevent = gevent
+    _hub = gevent.get_hub()
+    _pool = gevent.threadpool.ThreadPool(threads, hub=_hub)
+    _thread = threading.get_ident()
+
+
+def is_here() -> bool:
+    """Whether the caller runs on the hub, where nothing may block or compute for long."""
+    return threading.get_ident() == _thread
+
+
+def in_thread(work: Callable[[], Result]) -> Result:
+    """Run `work` in a native thread, while other greenlets go on; wait for one where all are taken."""
+    if not is_here():
+        return work()
+    done: Future[Result] = _pool.spawn(_fulfil, Future(), work).get()
+    return done.result()
+
+
+def on_hub(work: Callable[[], Result]) -> Result:
+    """Run `work` in a greenlet on the hub: what a native thread does with a socket that belongs there."""
+    if _hub is None or is_here():
+        return work()
+    done: Future[Result] = Future()
+    _hub.loop.run_callback_threadsafe(partial(_gevent.spawn_raw, _fulfil, done, work))
+    return done.result()
+
+
+def _fulfil(done: "Future[Result]", work: Callable[[], Result]) -> "Future[Result]":
+    try:
+        done.set_result(work())
+    except BaseException as error:  # noqa: BLE001  # raised where the result is awaited; gevent would print it
+        done.set_exception(error)
+    return done
+
+
+def new_socket(family: socket.AddressFamily) -> socket.socket:
+    """Return a socket whose waiting lets other greenlets run, where the caller is one."""
+    if not is_here():
+        return socket.socket(family)
+    made: socket.socket = _gevent.socket.socket(family)
+    return made
+
+
+def spawn(work: Callable[[], None]) -> None:
+    """Begin `work` in a greenlet of its own, as soon as those that are ready now have run."""
+    _gevent.spawn_raw(work)
+
+
+def event() -> Any:  # noqa: ANN401  # gevent is untyped
+    """Return a `gevent.event.Event`."""
+    return _gevent.event.Event()

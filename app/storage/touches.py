@@ -1,0 +1,146 @@
+"""Records the verifications that change nothing, many in one statement (docs/adr/0008)."""
+
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable
+from datetime import date, datetime
+from typing import Any, NamedTuple
+
+from app import hub
+from app.domain.cards import Card, parse_card_id
+from app.domain.policy import Client, Facts, VerificationRequest
+from app.storage.database import Database
+
+MAX_CARDS = 200
+"""How many cards one statement touches at most: what comes meanwhile waits for all of it."""
+logger = logging.getLogger(__name__)
+
+_SESSION = {
+    # A crash costs only the last counts and times, so these commits do not wait for the disk.
+    "synchronous_commit": "off",
+    # The planner cannot know how few rows the arrays have: it would plan anew for each, or read whole tables.
+    "plan_cache_mode": "force_generic_plan",
+    "enable_seqscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "jit": "off",
+}
+_RunPrepared = Callable[..., list[tuple[Any, ...]]]
+
+
+class _Touch(NamedTuple):
+    """What is looked for and where it counts; requests that are equal in it are recorded as one."""
+
+    card_id: str
+    hardware_sha256: str
+    address: str
+    function: str
+
+
+class _Batch:
+    """Requests that one statement records: of each card those that ask for the same, all on one day.
+
+    `done` is the event that its requests wait for, None off the hub.
+    """
+
+    def __init__(self, day: date, done: Any = None) -> None:  # noqa: ANN401  # gevent is untyped
+        self.day = day
+        self.done = done
+        self.at: datetime | None = None
+        self.found: dict[str, Facts] = {}
+        self._touches: dict[str, _Touch] = {}
+        self._times: dict[str, int] = {}
+
+    def takes(self, touch: _Touch, day: date) -> bool:
+        """Whether the request can be recorded with the others."""
+        other = self._touches.get(touch.card_id)
+        return day == self.day and (len(self._touches) < MAX_CARDS if other is None else touch == other)
+
+    def add(self, touch: _Touch, at: datetime) -> None:
+        """Add a request."""
+        self._touches[touch.card_id] = touch
+        self._times[touch.card_id] = self._times.get(touch.card_id, 0) + 1
+        self.at = at if self.at is None else max(at, self.at)
+
+    def record(self, run_prepared: _RunPrepared) -> None:
+        """Execute the statement, and keep the facts of the cards that it touched."""
+        touches = sorted(self._touches.values())  # by card: all lock their rows in one order
+        arrays = [_array(texts) for texts in zip(*touches, strict=True)]
+        times = f"{{{','.join(str(self._times[touch.card_id]) for touch in touches)}}}"
+        for card_id, *row in run_prepared("touch", *arrays, times, self.day, self.at):
+            card, client = Card(card_id, *row[:4]), Client(row[4], card_id, row[5], row[6])
+            self.found[card_id] = Facts(card, client)
+
+
+class Touches:
+    """Records requests of bound cards that change nothing but the client's time and function, and the usage.
+
+    On a hub, while one statement is under way the requests that arrive gather for the next; a request alone goes at
+    once. Each waits until its statement is committed.
+
+    Args:
+        database: Has the statement `touch` prepared on each connection.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._run_on_hub: _RunPrepared | None = None
+        self._gathering: deque[_Batch] = deque()
+        self._is_recording = False
+
+    def touch(self, request: VerificationRequest, at: datetime, day: date) -> Facts | None:
+        """Record a request, if it changes nothing.
+
+        Returns:
+            The facts that were found, with the card and its client; None when the request changes more, is to be
+            rejected or is the day's first of the function, or the database failed: nothing is known to be recorded.
+        """
+        if parse_card_id(request.card_id) is None:
+            return None  # any text: it has no place among the arrays
+        touch = _Touch(request.card_id, request.hardware_sha256, request.address, request.function)
+        if not hub.is_here():
+            batch = _Batch(day)
+            batch.add(touch, at)
+            self._database.with_connection(lambda: batch.record(self._database.run_prepared))
+            return batch.found.get(request.card_id)
+        batch = self._batch_for(touch, day)
+        batch.add(touch, at)
+        if not self._is_recording:
+            self._is_recording = True
+            hub.spawn(self._record)  # begins when the requests that are being read now have been added
+        batch.done.wait()
+        return batch.found.get(request.card_id)
+
+    def _batch_for(self, touch: _Touch, day: date) -> _Batch:
+        for batch in self._gathering:
+            if batch.takes(touch, day):
+                return batch
+        self._gathering.append(_Batch(day, hub.event()))
+        return self._gathering[-1]
+
+    def _record(self) -> None:
+        """Record one batch after the other while there are any."""
+        try:
+            while self._gathering:
+                batch = self._gathering.popleft()
+                try:
+                    batch.record(self._on_hub())
+                except Exception as error:  # noqa: BLE001  # each goes the careful way, and meets and reports the same
+                    logger.info("no touch", extra={"reason": str(error).strip()})
+                finally:
+                    batch.done.set()
+        finally:
+            self._is_recording = False
+
+    def _on_hub(self) -> _RunPrepared:
+        if self._run_on_hub is None:  # after the fork
+            from app.storage.hub_connection import HubConnection  # noqa: PLC0415  # commands do without gevent
+
+            self._run_on_hub = HubConnection(self._database, _SESSION).run_prepared
+        return self._run_on_hub
+
+
+def _array(texts: Iterable[str]) -> str:
+    """Return an array as PostgreSQL reads it (manual, 8.15.6): one literal is cheaper than an expression of many."""
+    quoted = '","'.join(text.replace("\\", "\\\\").replace('"', '\\"') for text in texts)
+    return f'{{"{quoted}"}}'

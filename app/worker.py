@@ -1,0 +1,143 @@
+"""gunicorn's gevent worker, without monkey-patching, and prompt to end."""
+
+from functools import partial
+from time import monotonic
+from typing import Any
+
+import gevent
+from gevent import socket
+from gevent.event import Event
+from gevent.pool import Pool
+from gevent.server import StreamServer
+from gunicorn.http import wsgi
+from gunicorn.workers.ggevent import GeventWorker
+
+_HEARTBEAT_SECONDS = 1.0
+
+
+class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn is untyped
+    """Serves each connection in a greenlet.
+
+    On a signal to end it stops accepting, closes the connections that wait for another request, and finishes the
+    requests in progress. gunicorn's own would wait for idle connections, too, for all of `graceful_timeout`.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+        super().__init__(*args, **kwargs)
+        self._ending: Any = None
+        self._waiting: dict[Any, Any] = {}
+
+    def patch(self) -> None:
+        """Make the listening sockets gevent's; replaces gunicorn's, which patches the standard library as well."""
+        self.sockets: list[Any] = [
+            socket.socket(listener.FAMILY, socket.SOCK_STREAM, fileno=listener.sock.detach())
+            for listener in self.sockets
+        ]
+
+    def init_signals(self) -> None:
+        """Set the handlers, once there is an event for them to set."""
+        self._ending = Event()
+        super().init_signals()
+
+    def handle_exit(self, sig: int, frame: Any) -> None:  # noqa: ANN401
+        """End at the signal instead of the next heartbeat."""
+        super().handle_exit(sig, frame)
+        self._ending.set()
+
+    def run(self) -> None:
+        """Serve until a signal; then finish the requests in progress, for `graceful_timeout` at most."""
+        servers = [
+            StreamServer(listener, handle=partial(self.handle, listener), spawn=Pool(self.worker_connections))
+            for listener in self.sockets
+        ]
+        for server in servers:
+            if self.cfg.workers > 1:
+                server.max_accept = 1  # the other workers accept, too
+            server.start()
+        while self.alive:
+            self.notify()
+            self._ending.wait(_HEARTBEAT_SECONDS)
+        for server in servers:
+            server.close()
+        for client in self._waiting.values():
+            client.shutdown(socket.SHUT_RD)  # a request that has arrived is still read
+        deadline = monotonic() + self.cfg.graceful_timeout
+        while any(server.pool for server in servers) and monotonic() < deadline:
+            self.notify()
+            gevent.wait([greenlet for server in servers for greenlet in server.pool], timeout=_HEARTBEAT_SECONDS)
+
+    def handle(self, listener: Any, client: Any, addr: Any) -> None:  # noqa: ANN401
+        """Serve a connection; its greenlet knows its socket."""
+        gevent.getcurrent().client = client
+        super().handle(listener, client, addr)
+
+    def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> None:  # noqa: ANN401
+        """Answer a request: gunicorn's own without its hooks and its access log, with head and body in one send."""
+        response, environ = wsgi.create(req, sock, addr, listener_name, self.cfg, response_class=_Response)
+        environ["wsgi.multithread"] = True
+        if not self.alive:
+            response.force_close()
+        try:
+            body = self.wsgi(environ, response.start_response)
+            try:
+                if isinstance(body, environ["wsgi.file_wrapper"]):
+                    response.write_file(body)
+                else:
+                    for piece in body:
+                        response.write(piece)
+                response.close()
+            finally:
+                if hasattr(body, "close"):
+                    body.close()
+        except OSError:
+            raise
+        except Exception:
+            if not response.headers_sent:
+                raise  # gunicorn answers with 500
+            self.log.exception("Error handling request")
+            raise StopIteration from None  # the connection breaks: half an answer must not look whole
+        if response.should_close():
+            raise StopIteration
+
+    def timeout_ctx(self) -> "_Waiting":
+        """Return the time in which a kept connection waits for another request."""
+        return _Waiting(self._waiting, self.cfg.keepalive)
+
+
+class _Waiting(gevent.Timeout):  # type: ignore[misc]
+    """Ends quietly when the time is over; meanwhile the connection is among those that wait."""
+
+    def __init__(self, waiting: dict[Any, Any], seconds: float) -> None:
+        super().__init__(seconds, False)  # noqa: FBT003
+        self._waiting = waiting
+
+    def __enter__(self) -> Any:  # noqa: ANN401
+        self._greenlet = gevent.getcurrent()
+        self._waiting[self._greenlet] = self._greenlet.client
+        return super().__enter__()
+
+    def __exit__(self, *exception: object) -> Any:  # noqa: ANN401
+        del self._waiting[self._greenlet]
+        return super().__exit__(*exception)
+
+
+class _Response(wsgi.Response):  # type: ignore[misc]
+    """Sends the head together with the beginning of the body: one call of the system instead of two."""
+
+    sock: Any
+
+    def write(self, arg: bytes) -> None:
+        if self.headers_sent:
+            super().write(arg)
+            return
+        connection: Any = self.sock
+        self.sock = pieces = _Pieces()
+        try:
+            super().write(arg)
+        finally:
+            self.sock = connection
+        connection.sendall(b"".join(pieces))
+
+
+class _Pieces(list[bytes]):
+    sendall = list.append
