@@ -68,7 +68,7 @@ def create_app(settings: Settings) -> falcon.App[Any, Any]:
         clock=utc_now,
     )
     functions = FunctionsClient(settings.functions_socket, settings.function_seconds)
-    execution = Execution(licences, functions, at_once=max(1, settings.threads // 2))
+    execution = Execution(licences, functions)
 
     parser = RequestParser(behind_proxy=settings.behind_proxy, require_sealed=settings.require_sealed)
 
@@ -76,7 +76,7 @@ def create_app(settings: Settings) -> falcon.App[Any, Any]:
     problems.install(app)
     app.add_route("/v1/verify", VerifyResource(verification, parser))
     app.add_route("/v1/files", OfferResource(transfer, parser))
-    app.add_route("/v1/files/{name}", DownloadResource(transfer, parser, at_once=max(1, settings.threads // 4)))
+    app.add_route("/v1/files/{name}", DownloadResource(transfer, parser))
     app.add_route("/v1/execute", ExecuteResource(execution, parser))
     _add_shop(app, settings, database)
     app.add_route("/metrics", MetricsResource())
@@ -125,7 +125,7 @@ def _add_console(
         figures=Figures(database, utc_now, settings.timezone),
         system_status=system_status,
         renderer=Renderer(static, settings.timezone, utc_now),
-        streams=Streams(at_once=max(1, settings.threads // 4)),
+        streams=Streams(),
         zone=settings.timezone,
         clock=utc_now,
         behind_proxy=settings.behind_proxy,

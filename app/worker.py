@@ -12,6 +12,8 @@ from gevent.server import StreamServer
 from gunicorn.http import wsgi
 from gunicorn.workers.ggevent import GeventWorker
 
+SEND_SECONDS = 30
+"""How long the sending of an answer waits for a client that reads nothing; nginx's `send_timeout` is the same."""
 _HEARTBEAT_SECONDS = 1.0
 
 
@@ -80,13 +82,12 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn is untyped
         try:
             body = self.wsgi(environ, response.start_response)
             try:
-                if isinstance(body, environ["wsgi.file_wrapper"]):
-                    response.write_file(body)
-                else:
-                    for piece in body:
-                        response.write(piece)
+                sock.settimeout(SEND_SECONDS)
+                for piece in body:
+                    response.write(piece)
                 response.close()
             finally:
+                sock.settimeout(None)
                 if hasattr(body, "close"):
                     body.close()
         except OSError:

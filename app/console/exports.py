@@ -41,7 +41,7 @@ class ExportPage(Page):
                 yield BOM
             yield from file_pieces(output_format, rows, columns)
 
-        self.console.streams.send(request, response, pieces(), output_format=output_format, name=name)
+        self.console.streams.send(response, pieces(), output_format=output_format, name=name)
 
 
 class CardsExport(ExportPage):

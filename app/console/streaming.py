@@ -8,28 +8,23 @@ from urllib.parse import quote
 import falcon
 
 from app import hub
-from app.http.files import bound_sending
 from app.http.problems import unavailable
 
 CONTENT_TYPES = {"csv": "text/csv; charset=utf-8", "json": "application/json", "txt": "text/plain; charset=utf-8"}
 BOM = "\ufeff"
 """Begins a CSV for people: without it Excel does not read it as UTF-8. Our import skips it."""
+MAX_EXPORTS = 2
 _PIECES = 500
 
 
 class Streams:
-    """The exports in progress in this process.
+    """The exports in progress in this process: at most `MAX_EXPORTS`, as each holds a page of rows in memory."""
 
-    Args:
-        at_once: How many may be in progress at once: slow readers must leave threads for verification.
-    """
-
-    def __init__(self, at_once: int) -> None:
-        self._places = threading.BoundedSemaphore(at_once)
+    def __init__(self) -> None:
+        self._places = threading.BoundedSemaphore(MAX_EXPORTS)
 
     def send(
         self,
-        request: falcon.Request,
         response: falcon.Response,
         pieces: Iterator[str],
         *,
@@ -39,8 +34,7 @@ class Streams:
         """Answer with the pieces of a file as a download.
 
         Args:
-            request: The request.
-            response: Its answer.
+            response: The answer.
             pieces: May query the database as it goes; the first ones are read before anything is sent.
             output_format: One of `CONTENT_TYPES`.
             name: The name of the file.
@@ -57,7 +51,6 @@ class Streams:
         except BaseException:
             stream.close()
             raise
-        bound_sending(request)
         response.content_type = CONTENT_TYPES[output_format]
         response.set_header("Content-Disposition", f"attachment; filename*=UTF-8''{quote(name)}")
         response.stream = stream

@@ -1,6 +1,7 @@
 """Licensed files: `POST /v1/files` offers links, `GET /v1/files/{name}` sends the bytes."""
 
 import threading
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -8,6 +9,7 @@ from urllib.parse import quote
 
 import falcon
 
+from app import hub
 from app.domain.texts import Text
 from app.http import ranges
 from app.http.problems import Problem, ProblemCode, unavailable
@@ -18,8 +20,9 @@ from app.tokens.links import Link, LinkRefusedError
 
 ACCEL_PREFIX = "/_kadun_files/"
 """The internal location of nginx's configuration that serves the folder of the bytes."""
-SEND_SECONDS = 30
-"""How long a download waits for a client that reads nothing; nginx's `send_timeout` is the same."""
+MAX_DOWNLOADS = 256
+"""How many downloads a process sends itself at once: each holds two file descriptors."""
+_PIECE_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +43,12 @@ class DownloadResource:
     Args:
         transfer: Reads links and opens bytes.
         parser: Knows whether nginx is in front, which then sends the bytes.
-        at_once: The limit of downloads that this process sends itself at once, so that slow readers leave threads for
-            verification.
     """
 
-    def __init__(self, transfer: FileTransfer, parser: RequestParser, at_once: int) -> None:
+    def __init__(self, transfer: FileTransfer, parser: RequestParser) -> None:
         self._transfer = transfer
         self._parser = parser
-        self._slots = threading.BoundedSemaphore(at_once)
+        self._slots = threading.BoundedSemaphore(MAX_DOWNLOADS)
 
     def on_get(self, request: falcon.Request, response: falcon.Response, name: str) -> None:
         """Answer with the bytes, or have nginx send them."""
@@ -68,11 +69,10 @@ class DownloadResource:
             elif self._parser.behind_proxy:
                 response.set_header("X-Accel-Redirect", ACCEL_PREFIX + link.sha256)
             else:
-                start = _describe_part(response, link, part)
+                start, length = _describe_part(response, link, part)
                 if request.method == "GET":
-                    bound_sending(request)
                     source.seek(start)
-                    response.stream = _Source(source, held.pop_all())
+                    response.stream = _Pieces(source, length, held.pop_all())
 
     on_head = on_get
 
@@ -100,23 +100,25 @@ class DownloadResource:
         held.callback(self._slots.release)
 
 
-class _Source:
-    """An open file for gunicorn, which sends it by `sendfile` and calls `close` however that ends."""
+class _Pieces:
+    """An iterable of a file's bytes for WSGI; gunicorn calls `close` however the sending ends."""
 
-    def __init__(self, source: BinaryIO, held: ExitStack) -> None:
-        self.fileno, self.seek = source.fileno, source.seek
-        self.close = held.close
+    def __init__(self, source: BinaryIO, length: int, held: ExitStack) -> None:
         self._source = source
+        self._left = length
+        self.close = held.close
 
-    def read(self, size: int | None = -1) -> bytes:
-        return self._source.read(-1 if size is None else size)
+    def __iter__(self) -> Iterator[bytes]:
+        return self
 
-
-def bound_sending(request: falcon.Request) -> None:
-    """Limit how long this process waits for a client that reads nothing of its answer."""
-    connection = request.env.get("gunicorn.socket")
-    if connection is not None:
-        connection.settimeout(SEND_SECONDS)  # for this answer: gunicorn sets it anew for each request
+    def __next__(self) -> bytes:
+        if not self._left:
+            raise StopIteration
+        piece = hub.in_thread(lambda: self._source.read(min(_PIECE_BYTES, self._left)))  # the disk may be slow
+        if not piece:
+            raise OSError("the file is shorter than it was")  # breaks the connection
+        self._left -= len(piece)
+        return piece
 
 
 def _wanted_part(request: falcon.Request, link: Link) -> ranges.Part | None:
@@ -141,16 +143,16 @@ def _describe(response: falcon.Response, link: Link) -> None:
     )
 
 
-def _describe_part(response: falcon.Response, link: Link, part: ranges.Part | None) -> int:
-    """Write the headers of the bytes to come; return the first one's offset."""
+def _describe_part(response: falcon.Response, link: Link, part: ranges.Part | None) -> tuple[int, int]:
+    """Write the headers of the bytes to come; return the first one's offset and their number."""
     response.set_header("Accept-Ranges", "bytes")
     if part is None:
         response.content_length = link.size
-        return 0
+        return 0, link.size
     response.status = falcon.HTTP_206
     response.set_header("Content-Range", f"bytes {part.start}-{part.start + part.length - 1}/{link.size}")
     response.content_length = part.length
-    return part.start
+    return part.start, part.length
 
 
 def _etag(link: Link) -> str:

@@ -2,10 +2,12 @@
 
 from dataclasses import dataclass
 from datetime import datetime, time
+from functools import partial
 from typing import Any, BinaryIO
 from urllib.parse import quote
 from zoneinfo import ZoneInfo
 
+from app import hub
 from app.clock import Clock
 from app.domain.codes import EventKind
 from app.domain.policy import VerificationRequest
@@ -42,6 +44,10 @@ class FileTransfer:
         evaluation = self.licences.evaluate(request)
         if not evaluation.decision.accepted:
             return self.licences.sign(evaluation)
+        return hub.in_thread(partial(self._offer, evaluation))
+
+    def _offer(self, evaluation: Evaluation) -> Verdict:
+        request = evaluation.request
         rows = self.database.with_connection(lambda: files.for_card(request.card_id))
         offered = [self._claim(evaluation, row) for row in rows if self.blobs.holds(Blob(row.sha256, row.size))]
         return self.licences.sign(evaluation, claims={"files": offered})

@@ -3,10 +3,10 @@
 import logging
 from typing import Any
 
+from app import hub
 from app.domain.codes import Code
 from app.domain.policy import OPEN_PROGRAM, VerificationRequest
 from app.functions.client import FunctionsBusyError, FunctionsClient, FunctionsUnavailableError
-from app.functions.concurrency import BusyError, ConcurrencyLimiter
 from app.functions.decorator import Caller
 from app.functions.messages import Failed, Invalid, NotFound, Outcome, Returned, TimedOut
 from app.services.licence import Evaluation, LicenceService, Verdict
@@ -28,15 +28,12 @@ class Execution:
 
     Args:
         licences: Evaluates the request.
-        functions: Calls the service that runs the vendor's code.
-        at_once: The limit of calls that this process has under way, so that slow functions leave threads for
-            verification. One card may have half of them.
+        functions: Calls the service that runs the vendor's code, and limits the calls at once.
     """
 
-    def __init__(self, licences: LicenceService, functions: FunctionsClient, at_once: int) -> None:
+    def __init__(self, licences: LicenceService, functions: FunctionsClient) -> None:
         self._licences = licences
         self._functions = functions
-        self._slots = ConcurrencyLimiter(at_once)
 
     def execute(self, request: VerificationRequest, arguments: dict[str, Any]) -> Verdict:
         """Evaluate a request, call the function if it is accepted, and return the signed verdict.
@@ -51,7 +48,8 @@ class Execution:
             return self._licences.sign(evaluation)
         match self._outcome(evaluation, arguments):
             case Returned(result):
-                return self._licences.sign(evaluation, claims={"result": result}, is_late=True)
+                # Half a megabyte takes milliseconds to sign.
+                return hub.in_thread(lambda: self._licences.sign(evaluation, claims={"result": result}, is_late=True))
             case Invalid(field, message):
                 raise InvalidArgumentsError(field, message)
             case NotFound():
@@ -68,10 +66,7 @@ class Execution:
         if card is None or evaluation.client_id is None:
             raise ValueError("an accepted evaluation has a card and its client")
         try:
-            with self._slots.slot(card.id):
-                return self._functions.call(function, arguments, Caller(card.id, evaluation.client_id, card.expires_at))
-        except BusyError as error:
-            raise FunctionsBusyError(str(error)) from error
+            return self._functions.call(function, arguments, Caller(card.id, evaluation.client_id, card.expires_at))
         except FunctionsBusyError:
             raise
         except FunctionsUnavailableError as error:

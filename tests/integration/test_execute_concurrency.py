@@ -1,4 +1,4 @@
-"""`POST /v1/execute` under load: how many calls run at once, of a process and of a card, and what they leave free."""
+"""`POST /v1/execute` under load: how many calls run at once, of all and of one card, and what they leave free."""
 
 import time
 from collections.abc import Iterator
@@ -15,9 +15,9 @@ from tests.support.service import Service, question, wait_for
 
 
 @contextmanager
-def executing(folder: Path, database_url: str, threads: int, slots: int = 16) -> Iterator[Service]:
-    """A service of one process beside a functions service with so many slots."""
-    settings = {"KADUN_WORKERS": "1", "KADUN_THREADS": str(threads)}
+def executing(folder: Path, database_url: str, slots: int) -> Iterator[Service]:
+    """A service of one process and one native thread beside a functions service with so many slots."""
+    settings = {"KADUN_WORKERS": "1", "KADUN_THREADS": "1"}
     with (
         FunctionsService(folder, KADUN_FUNCTION_CONCURRENCY=str(slots)).with_shop(),
         Service(folder, database_url, **settings) as service,
@@ -27,8 +27,7 @@ def executing(folder: Path, database_url: str, threads: int, slots: int = 16) ->
 
 @pytest.fixture
 def with_one_slot(database_url: str, tmp_path: Path) -> Iterator[Service]:
-    """One process of three threads, of which one may wait for a function."""
-    with executing(tmp_path, database_url, threads=3) as service:
+    with executing(tmp_path, database_url, slots=1) as service:
         yield service
 
 
@@ -45,7 +44,7 @@ def test_the_verdicts_time_is_the_answers_and_the_activations_time_the_decisions
     assert answer.claims["exp"] - answer.claims["iat"] == TOKEN_SECONDS
 
 
-def test_calls_beyond_a_processs_share_are_refused_and_everything_else_is_served(
+def test_calls_beyond_the_slots_are_refused_and_everything_else_is_served(
     with_one_slot: Service, tmp_path: Path
 ) -> None:
     service = with_one_slot
@@ -64,18 +63,8 @@ def test_calls_beyond_a_processs_share_are_refused_and_everything_else_is_served
     assert execute(service, second, "求和", {"a": 1, "b": 1}, hardware="machine-2").status == 200
 
 
-def test_a_card_that_uses_its_share_of_a_process_blocks_no_other(database_url: str, tmp_path: Path) -> None:
-    with executing(tmp_path, database_url, threads=4) as service:
-        greedy, modest = service.issue(2)
-        held = Held(service, tmp_path)
-        held.call(greedy)
-        assert execute(service, greedy, "求和", {"a": 1, "b": 1}).status == 503
-        assert execute(service, modest, "求和", {"a": 1, "b": 1}, hardware="machine-2").status == 200
-        assert [answer.claims["result"] for answer in held.release()] == ["done"]
-
-
-def test_half_of_the_threads_may_wait_for_functions(database_url: str, tmp_path: Path) -> None:
-    with executing(tmp_path, database_url, threads=12) as service:
+def test_calls_that_wait_take_no_threads(database_url: str, tmp_path: Path) -> None:
+    with executing(tmp_path, database_url, slots=6) as service:
         *cards, late = service.issue(7)
         held = Held(service, tmp_path)
         for number, card_id in enumerate(cards):
@@ -86,7 +75,7 @@ def test_half_of_the_threads_may_wait_for_functions(database_url: str, tmp_path:
 
 
 def test_one_card_cannot_use_every_slot_of_the_functions_service(database_url: str, tmp_path: Path) -> None:
-    with executing(tmp_path, database_url, threads=32, slots=2) as service:
+    with executing(tmp_path, database_url, slots=2) as service:
         greedy, modest, late = service.issue(3)
         held = Held(service, tmp_path)
         held.call(greedy)

@@ -1,19 +1,20 @@
 """`FileTransfer` without a server: the vendor's days, a client's new card, and how long a slow client may take."""
 
 import io
-import socket
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from unittest.mock import Mock
 from zoneinfo import ZoneInfo
 
 import falcon
 import pytest
-from falcon.testing import simulate_get
+from falcon.testing import create_environ, simulate_get
 
 from app.domain.card_actions import Action
 from app.domain.policy import VerificationRequest
-from app.http.files import SEND_SECONDS, DownloadResource
+from app.http import problems
+from app.http.files import DownloadResource
 from app.http.middleware import RequestLog
 from app.http.request_parser import RequestParser
 from app.services.card_actions import CardActions
@@ -53,22 +54,32 @@ def new_link(transfer: FileTransfer, card_id: str) -> Callable[[], Link]:
     return link
 
 
-def test_a_client_that_reads_nothing_is_waited_for_a_limited_time(
-    transfer: FileTransfer, new_link: Callable[[], Link], signing: Links, clock: Clock, blobs: Blobs
+def test_downloads_beyond_the_limit_are_refused_and_each_gives_its_place_back(
+    transfer: FileTransfer,
+    new_link: Callable[[], Link],
+    signing: Links,
+    clock: Clock,
+    blobs: Blobs,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("app.http.files.MAX_DOWNLOADS", 1)
     with blobs.receiving(io.BytesIO(b"x"), 1) as received:
         blobs.install(received)
     app = falcon.App(middleware=[RequestLog(behind_proxy=False)])
-    resource = DownloadResource(transfer, RequestParser(behind_proxy=False, require_sealed=False), at_once=1)
+    problems.install(app)
+    resource = DownloadResource(transfer, RequestParser(behind_proxy=False, require_sealed=False))
     app.add_route("/v1/files/{name}", resource)
     token = signing.sign(new_link(), clock.now)
-    connection, other_end = socket.socketpair()
-    with connection, other_end:
-        for _ in range(2):  # the only slot is released
-            extras = {"gunicorn.socket": connection}
-            answer = simulate_get(app, "/v1/files/a", query_string=f"token={token}", extras=extras)
-            assert (answer.status_code, answer.content) == (200, b"x")
-        assert connection.gettimeout() == SEND_SECONDS
+    environ = create_environ("/v1/files/a", query_string=f"token={token}")
+    for _ in range(2):
+        start_response = Mock()
+        sending = app(environ, start_response)
+        refused = simulate_get(app, "/v1/files/a", query_string=f"token={token}")
+        assert (start_response.call_args.args[0], refused.status_code) == ("200 OK", 503)
+        assert int(refused.headers["retry-after"]) > 0
+        assert not {"etag", "content-disposition"} & set(refused.headers)
+        assert b"".join(sending) == b"x"
+        sending.close()
 
 
 def downloads() -> int:
