@@ -18,6 +18,8 @@ logger = logging.getLogger(__name__)
 _SESSION = {
     # A crash costs only the last counts and times, so these commits do not wait for the disk.
     "synchronous_commit": "off",
+    # A row that somebody holds must not hold up everybody: the batch goes the careful way.
+    "lock_timeout": "100ms",
     # The planner cannot know how few rows the arrays have: it would plan anew for each, or read whole tables.
     "plan_cache_mode": "force_generic_plan",
     "enable_seqscan": "off",
