@@ -10,7 +10,7 @@ verdicts = Counter("kadun_verdicts_total", "Verdicts given, by code.", ["code"])
 problems = Counter("kadun_problems_total", "Answers that are no verdict, by code.", ["code"])
 refusals_not_journalled = Counter(
     "kadun_refusals_not_journalled_total",
-    "Refusals over one address's share, counted here and not journalled.",
+    "Rejections over the share of an address or a card, counted here and not journalled.",
 )
 verify_seconds = Histogram(
     "kadun_verify_seconds",

@@ -16,6 +16,7 @@ from app.clock import utc_now
 from app.domain.card_actions import Action
 from app.domain.cards import ValidityError, format_validity, parse_duration
 from app.domain.codes import CardStatus
+from app.services.card_lists import COUNTED_DAYS
 from app.services.exports import (
     CARD_COLUMNS,
     ISSUED_COLUMNS,
@@ -121,13 +122,16 @@ def export_cards(context: click.Context, /, **options: str | None) -> None:
 def show(session: Session, card_id: str, output_format: str) -> None:
     """查看一张卡密 / Show a card and its client."""
     found = session.cards.get(card_id)
-    document = card_document(found, session.zone)
+    since = (utc_now().astimezone(session.zone) - timedelta(days=COUNTED_DAYS)).date()
+    document = card_document(found, session.zone, session.cards.daily_counts(found.card.id, since))
     if output_format == "json":
         output.print_json(document)
         return
     validity = {"validity": format_validity(found.card.validity)}
     output.print_fields([(f"card.{k}", v) for k, v in (document["card"] | validity).items()])
     output.print_fields([(f"client.{k}", v) for k, v in (document["client"] or {"client": "—"}).items()])
+    if document["counts"]:
+        output.print_fields([(f"{row['day']} {row['kind']}", row["count"]) for row in document["counts"]])
 
 
 def _print(rows: Iterator[Row], columns: Sequence[str], output_format: str) -> None:

@@ -21,16 +21,18 @@ from app.services.exports import Row, journal_documents
 from app.services.filters import KINDS, parse_journal_filter
 from app.services.formatting import escaped, json_text
 from app.services.journal_follow import Follower
-from app.services.journal_lists import MAX_REFUSALS_PER_MINUTE
+from app.services.journal_lists import MAX_ENTRIES_PER_DAY, MAX_REFUSALS_PER_MINUTE
 
 TABLE_ROWS = 200
 FOLLOWED_ROWS = 10  # shown before the first new entry, unless --since says otherwise
 LOOK_SECONDS = 1.0
 _TRACEBACK = "detail"  # of a core function that failed: many lines
 _NO_SUCH_REFERENCE = Text(
-    f"日志中没有这个参考号：请求已被接受、同一地址的同类拒绝一分钟超过 {MAX_REFUSALS_PER_MINUTE} 条，或已过期清理",
+    f"日志中没有这个参考号：请求已被接受，同一地址的拒绝一分钟超过 {MAX_REFUSALS_PER_MINUTE} 条，"
+    f"同一卡密的同类拒绝一天超过 {MAX_ENTRIES_PER_DAY} 条（次数见 card show），或已过期清理",
     "The journal has no such reference: the request was accepted, or its address had more than "
-    f"{MAX_REFUSALS_PER_MINUTE} refusals of the kind in a minute, or the entry was pruned",
+    f"{MAX_REFUSALS_PER_MINUTE} refusals in a minute, or its card more than {MAX_ENTRIES_PER_DAY} of the kind in a day "
+    "(card show counts them), or the entry was pruned",
 )
 _HEADINGS = (
     *("时间 at", "类型 kind", "卡密 card", "参考号 reference"),

@@ -13,6 +13,7 @@ from app.domain.cards import parse_card_id
 from app.domain.texts import Text
 from app.http.problems import card_not_found
 from app.services.filters import parse_journal_filter
+from app.services.journal_lists import MAX_ENTRIES_PER_DAY
 from app.services.usage_lists import DayCount
 
 _DAYS = 30
@@ -42,6 +43,7 @@ class CardPage(Page):
         if line is None and not entries.rows:
             raise _not_found()
         used = self.console.usage.of_card(card_id, days[0])
+        counts = self.console.cards.daily_counts(card_id, days[0])
         card, client, status = line or (None, None, None)
         self.render(
             request,
@@ -53,6 +55,8 @@ class CardPage(Page):
             status=status,
             possible=[] if line is None else line.possible_actions(now),
             found=entries,
+            counts=counts,
+            max_entries=MAX_ENTRIES_PER_DAY,
             chart=_chart(used, days, card_id, visitor_of(request).say),
         )
 

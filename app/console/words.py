@@ -4,7 +4,7 @@ from datetime import timedelta
 from typing import Any
 
 from app.domain.cards import format_validity, parse_validity
-from app.domain.codes import CardStatus, Code, EventKind
+from app.domain.codes import CardStatus, Code, Counted, EventKind
 from app.domain.operators import Role, Scope
 from app.domain.texts import Text
 from app.services.filters import EXPIRY_PRESETS
@@ -30,6 +30,8 @@ _WORDS: dict[str, Text] = {
     EventKind.BOUND: Text("绑定", "bound"),
     EventKind.RELEASED: Text("释放绑定", "binding released"),
     EventKind.ENVIRONMENT_CHANGED: Text("环境变化", "environment changed"),
+    Counted.HARDWARE_CHANGED: Text("硬件变化", "hardware changed"),
+    Counted.ADDRESS_CHANGED: Text("地址变化", "address changed"),
     EventKind.REJECTED: Text("拒绝", "rejected"),
     EventKind.UNFROZEN: Text("解冻", "unfrozen"),
     EventKind.UNBOUND: Text("解绑", "unbound"),

@@ -47,6 +47,21 @@ class EventKind(StrEnum):
     EXPORTED = "exported"
 
 
+class Counted(StrEnum):
+    """What a client can make happen to one card again and again: counted for each card and day (protocol, section 4).
+
+    Changes of the environment, hardware and address apart, and the codes of rejections that concern a card in use.
+    """
+
+    HARDWARE_CHANGED = "hardware_changed"
+    ADDRESS_CHANGED = "address_changed"
+    CLIENT_MISMATCH = "CLIENT_MISMATCH"
+    CLIENT_HAS_ANOTHER_CARD = "CLIENT_HAS_ANOTHER_CARD"
+    FUNCTION_NOT_FOUND = "FUNCTION_NOT_FOUND"
+    FUNCTION_FAILED = "FUNCTION_FAILED"
+    FUNCTION_TIMEOUT = "FUNCTION_TIMEOUT"
+
+
 class CardStatus(StrEnum):
     """The status of a card: the first that applies, in this order."""
 

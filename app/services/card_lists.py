@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import NamedTuple
 
 from app.clock import Clock
@@ -14,14 +14,15 @@ from app.services.card_actions import CardNotFoundError, canonical
 from app.services.key_masking import decrypt_place, encrypt_place, masked_keys, seller_of
 from app.services.paging import PageRequest, Slice, read_slice
 from app.services.sessions import Identity
-from app.storage import card_lists, cards
+from app.storage import card_lists, cards, daily_counts
 from app.storage.card_lists import CardFilter, Row
 from app.storage.database import Database
-from app.storage.models import Card, Client
+from app.storage.models import Card, Client, DailyCount
 from app.storage.paging import Cursor
 
 MAX_COUNTED = 10_000
 MAX_SEARCHED = card_lists.MAX_SEARCHED
+COUNTED_DAYS = 30
 _PAGE_ROWS = 1_000
 
 
@@ -78,6 +79,14 @@ class CardLists:
         if found is None:
             raise CardNotFoundError(card_id)
         return found
+
+    def daily_counts(self, card_id: str, since: date) -> list[DailyCount]:
+        """Return how often what a client can repeat happened to a card, the latest day first.
+
+        Raises:
+            DatabaseUnavailableError: the database is away.
+        """
+        return self.database.with_connection(lambda: daily_counts.of_card(card_id, since))
 
     def find_all(self, card_ids: list[str]) -> list[Line]:
         """Return the cards with these IDs that exist, in this order.

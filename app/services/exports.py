@@ -13,7 +13,7 @@ from app.services.formatting import escaped, json_text, local, seconds
 from app.storage import journal
 from app.storage.cards import NewCard
 from app.storage.database import Database
-from app.storage.models import Card, Client, Event
+from app.storage.models import Card, Client, DailyCount, Event
 
 Row = dict[str, Any]
 CARD_COLUMNS = ("id", "status", "validity_seconds", "activated_at", "expires_at", "batch", "note", "hardware", "ip")
@@ -51,11 +51,20 @@ def card_documents(lines: Iterable[Line], zone: tzinfo) -> Iterator[Row]:
         }
 
 
-def card_document(line: Line, zone: tzinfo) -> Row:
-    """Return the rows of a card and its client by their columns, as `cardctl card show` prints them."""
+def card_document(line: Line, zone: tzinfo, counts: Iterable[DailyCount]) -> Row:
+    """Return the rows of a card, its client and its daily counts, as `cardctl card show` prints them."""
     return {
         "card": {**_columns(line.card, zone), "status": line.status.value},
         "client": None if line.client is None else _columns(line.client, zone),
+        "counts": [
+            {
+                "day": count.day.isoformat(),
+                "kind": count.kind,
+                "count": count.count,
+                "last_at": local(count.last_at, zone),
+            }
+            for count in counts
+        ],
     }
 
 

@@ -13,7 +13,7 @@ from app.clock import utc_now
 from app.domain.errors import UnavailableError
 from app.domain.operators import FORGOTTEN_AFTER
 from app.services import sessions
-from app.storage import idempotency, journal, login_failures, operators
+from app.storage import daily_counts, idempotency, journal, login_failures, operators
 from app.storage.models import database
 
 INTERVAL_SECONDS = 3600.0
@@ -27,10 +27,15 @@ def start(journal_keep: timedelta) -> None:
 
 
 def prune_journal(journal_keep: timedelta, now: datetime) -> int:
-    """Delete rejections and downloads older than `journal_keep`, in short batches; return how many."""
-    total = 0
-    while deleted := database.with_connection(lambda: journal.prune(now - journal_keep)):
-        total += deleted
+    """Delete what clients wrote into the journal, and the daily counts, older than `journal_keep`, in short batches.
+
+    Returns:
+        How many rows.
+    """
+    before, total = now - journal_keep, 0
+    for prune in (lambda: journal.prune(before), lambda: daily_counts.prune(before.date())):
+        while deleted := database.with_connection(prune):
+            total += deleted
     return total
 
 

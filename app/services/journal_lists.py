@@ -15,6 +15,7 @@ from app.storage.paging import Cursor
 
 MAX_LOOKED = journal_lists.MAX_LOOKED
 MAX_REFUSALS_PER_MINUTE = journal.MAX_REFUSALS_PER_MINUTE
+MAX_ENTRIES_PER_DAY = journal.MAX_ENTRIES_PER_DAY
 _PAGE_ROWS = 1_000
 
 

@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 from app import metrics
 from app.clock import Clock
 from app.domain.cards import ID_RANDOM_BYTES, REFERENCE_LENGTH, id_from_random
-from app.domain.codes import Code, EventKind
+from app.domain.codes import Code, Counted, EventKind
 from app.domain.errors import ConflictError, DatabaseUnavailableError
 from app.domain.policy import Binding, Decision, Facts, VerificationRequest, decide
 from app.storage import bindings, journal
@@ -25,6 +25,7 @@ from app.tokens.signer import Signer
 
 TOKEN_SECONDS = 300
 _ATTEMPTS = 50  # each failed attempt means that another request succeeded; after this many something is wrong
+_COUNTED = {Code(kind): kind for kind in Counted if kind in set(map(str, Code))}
 logger = logging.getLogger(__name__)
 
 
@@ -78,7 +79,7 @@ class LicenceService:
             DatabaseUnavailableError: the database is away; nothing was decided.
         """
         at = self.clock()
-        day = at.astimezone(self.timezone).date()
+        day = self._day(at)
         jti = id_from_random(secrets.token_bytes(ID_RANDOM_BYTES))
         touched = self.touches.touch(request, at, day)
         if touched is not None and touched.client is not None:
@@ -125,8 +126,8 @@ class LicenceService:
         Raises:
             DatabaseUnavailableError: the database is away.
         """
-        entry = _entry(evaluation, EventKind.REJECTED, code=code, details=details)
-        self.database.with_connection(lambda: _append_rejection(entry))
+        entry = _rejection(evaluation, code, details)
+        self.database.with_connection(lambda: self._append_rejection(entry))
         return self.sign(evaluation, code, is_late=True)
 
     def _attempt(self, request: VerificationRequest, at: datetime, day: date, jti: str) -> Evaluation | None:
@@ -136,7 +137,7 @@ class LicenceService:
         client = facts.client or decision.released  # a client that moves to a card without a client keeps its ID
         if not decision.accepted:
             evaluation = Evaluation(request, at, jti, decision, None)
-            _append_rejection(_entry(evaluation, EventKind.REJECTED, code=decision.code))
+            self._append_rejection(_rejection(evaluation, decision.code))
             return evaluation
         client_id = id_from_random(secrets.token_bytes(ID_RANDOM_BYTES)) if client is None else client.id
         evaluation = Evaluation(request, at, jti, decision, client_id)
@@ -145,6 +146,13 @@ class LicenceService:
             self.database, facts, decision, request, at=at, day=day, entries=entries, client_id=client_id
         )
         return evaluation if applied else None
+
+    def _append_rejection(self, entry: Entry) -> None:
+        if not journal.append_rejection(entry, self._day(entry.at)):
+            metrics.refusals_not_journalled.inc()
+
+    def _day(self, at: datetime) -> date:
+        return at.astimezone(self.timezone).date()
 
     def _claims(self, evaluation: Evaluation, code: Code, at: datetime) -> dict[str, Any]:
         request = evaluation.request
@@ -170,11 +178,6 @@ class LicenceService:
         return claims
 
 
-def _append_rejection(entry: Entry) -> None:
-    if not journal.append_rejection(entry):
-        metrics.refusals_not_journalled.inc()
-
-
 def _numeric(moment: datetime | None) -> int | None:
     return None if moment is None else int(moment.timestamp())
 
@@ -191,8 +194,13 @@ def _entries(facts: Facts, evaluation: Evaluation) -> list[Entry]:
         entries.append(_entry(evaluation, EventKind.BOUND))
     if facts.client is not None and (decision.hardware_changed or decision.address_changed):
         before = {"hardware": facts.client.hardware, "ip": facts.client.address}
-        entries.append(_entry(evaluation, EventKind.ENVIRONMENT_CHANGED, details={"before": before}))
+        counted = Counted.HARDWARE_CHANGED if decision.hardware_changed else Counted.ADDRESS_CHANGED
+        entries.append(_entry(evaluation, EventKind.ENVIRONMENT_CHANGED, details={"before": before}, counted=counted))
     return entries
+
+
+def _rejection(evaluation: Evaluation, code: Code, details: dict[str, Any] | None = None) -> Entry:
+    return _entry(evaluation, EventKind.REJECTED, code=code, details=details, counted=_COUNTED.get(code))
 
 
 def _entry(evaluation: Evaluation, kind: EventKind, **more: Any) -> Entry:  # noqa: ANN401  # the fields of Entry

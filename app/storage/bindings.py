@@ -54,7 +54,7 @@ def apply(  # noqa: PLR0913  # one decision and all that is written with it
                 _activate(decision.card)
             _bind(decision, request, at, client_id)
             usage.count(decision.card.id, day, request.function, at)
-            journal.append(entries)
+            journal.append_counted(entries, day)
     except peewee.IntegrityError as error:
         if isinstance(error.orig, UniqueViolation | ForeignKeyViolation):
             return False

@@ -1,26 +1,28 @@
 """The journal (日志): append entries, limit what strangers can write, and prune."""
 
 from dataclasses import asdict, dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
 from peewee import fn
 
 from app.domain.addresses import network_of
-from app.domain.codes import Code, EventKind
-from app.storage.models import Event
+from app.domain.codes import Code, Counted, EventKind
+from app.storage import daily_counts
+from app.storage.models import Event, database
 
 MAX_REFUSALS_PER_MINUTE = 20
-"""The limit of refusals of each group that are journalled for one address; the rest only count in the metrics."""
+"""The limit of `REFUSALS` that are journalled for one address; the rest only count in the metrics."""
+REFUSALS = (Code.CARD_NOT_FOUND, Code.CARD_FROZEN, Code.CARD_EXPIRED)
+MAX_ENTRIES_PER_DAY = 50
+"""The limit of entries of each `Counted` kind that one card has on one day; `daily_count` has the number of all."""
 PRUNE_BATCH = 10_000
-
-BOUNDED_GROUPS = (
-    (Code.CARD_NOT_FOUND, Code.CARD_FROZEN, Code.CARD_EXPIRED),
-    (Code.FUNCTION_NOT_FOUND,),
-    (Code.FUNCTION_FAILED, Code.FUNCTION_TIMEOUT),
+PRUNED_KINDS = (
+    EventKind.REJECTED,
+    EventKind.FILE_DOWNLOADED,
+    EventKind.LOGIN_REFUSED,
+    EventKind.ENVIRONMENT_CHANGED,
 )
-"""Each group has its own limit, so that a stranger who tries cards cannot suppress a customer's traceback."""
-PRUNED_KINDS = (EventKind.REJECTED, EventKind.FILE_DOWNLOADED, EventKind.LOGIN_REFUSED)
 """Kinds that strangers or normal use write. Operators' actions and activations are never pruned."""
 code_or_kind = fn.COALESCE(Event.code, Event.kind)
 """The code of a rejection, the kind of any other entry; the indexes are on this expression."""
@@ -28,7 +30,10 @@ code_or_kind = fn.COALESCE(Event.code, Event.kind)
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A new journal entry; the fields are the columns of `Event` except the derived `ip_network`."""
+    """A new journal entry; the fields are the columns of `Event` except the derived `ip_network`.
+
+    `counted` says what the entry counts as, None for one that is always written.
+    """
 
     at: datetime
     kind: EventKind
@@ -41,10 +46,13 @@ class Entry:
     function: str | None = None
     actor: str | None = None
     details: dict[str, Any] | None = None
+    counted: Counted | None = None
 
     def row(self) -> dict[str, Any]:
         """Return the values by column."""
-        return {**asdict(self), "ip_network": None if self.ip is None else network_of(self.ip)}
+        columns = asdict(self)
+        del columns["counted"]
+        return {**columns, "ip_network": None if self.ip is None else network_of(self.ip)}
 
 
 def codes_or_kinds(*kinds: EventKind | Code | None) -> list[str]:
@@ -65,29 +73,45 @@ def append(entries: list[Entry]) -> None:
         Event.insert_many([entry.row() for entry in entries]).execute()
 
 
-def append_rejection(entry: Entry) -> bool:
-    """Write a rejection, unless its address has reached the limit of this minute; tell whether it was written.
+def append_counted(entries: list[Entry], day: date) -> int:
+    """Count entries of a card on a day, and write those that are within its limits; return how many were written.
 
-    `CLIENT_MISMATCH` has no limit, because it is what vendors look for.
+    In the caller's transaction.
     """
-    for group in BOUNDED_GROUPS:
-        if entry.code in group and recent_refusals(entry, group).count() >= MAX_REFUSALS_PER_MINUTE:
-            return False
-    append([entry])
-    return True
+    kept = [entry for entry in entries if entry.counted is None or _is_within_the_day(entry, entry.counted, day)]
+    append(kept)
+    return len(kept)
 
 
-def recent_refusals(entry: Entry, group: tuple[Code, ...]) -> Any:  # noqa: ANN401  # a peewee query
-    """Return the query for an address's refusals of a group within a minute, up to the limit."""
+def append_rejection(entry: Entry, day: date) -> bool:
+    """Write a rejection, unless its card has reached the limit of the day, or its address that of the minute.
+
+    Returns:
+        Whether it was written.
+    """
+    if entry.code in REFUSALS and recent_refusals(entry).count() >= MAX_REFUSALS_PER_MINUTE:
+        return False
+    with database.atomic():
+        return append_counted([entry], day) > 0
+
+
+def recent_refusals(entry: Entry) -> Any:  # noqa: ANN401  # a peewee query
+    """Return the query for an address's refusals within a minute, up to the limit."""
     return (
         Event.select()
         .where(
             (Event.ip_network == entry.row()["ip_network"])
             & (Event.at > entry.at - timedelta(minutes=1))
-            & code_or_kind.in_(group)
+            & code_or_kind.in_(REFUSALS)
         )
         .limit(MAX_REFUSALS_PER_MINUTE)
     )
+
+
+def _is_within_the_day(entry: Entry, kind: Counted, day: date) -> bool:
+    if entry.card_id is None:
+        raise ValueError("what is counted has a card")
+    return daily_counts.count(entry.card_id, day, kind, entry.at) <= MAX_ENTRIES_PER_DAY
 
 
 def prune(before: datetime) -> int:

@@ -73,6 +73,19 @@ class Event(_Table):
     details = BinaryJSONField(null=True, index=False)
 
 
+class DailyCount(_Table):
+    """How often something of a `Counted` kind happened to a card on a day (in KADUN_TIMEZONE)."""
+
+    card_id = TextField()
+    day = DateField()
+    kind = TextField()
+    count = BigIntegerField()
+    last_at = DateTimeTZField(index=False)
+
+    class Meta:  # noqa: D106  # peewee's options
+        primary_key = CompositeKey("card_id", "day", "kind")
+
+
 class File(_Table):
     """文件: licensed files by name; the bytes are in KADUN_FILES_DIR under their SHA-256."""
 

@@ -1,16 +1,18 @@
 """Counts of cards, activations, requests and rejections. Each function is one query."""
 
+from collections import Counter
 from collections.abc import Iterable
 from datetime import date, datetime, timedelta
+from itertools import chain
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from peewee import SQL, Case, fn
 
-from app.domain.codes import CardStatus, EventKind
+from app.domain.codes import CardStatus, Code, EventKind
 from app.storage.cards import expiry, status_is
-from app.storage.journal import code_or_kind, codes_or_kinds
-from app.storage.models import Card, Event, Usage
+from app.storage.journal import MAX_ENTRIES_PER_DAY, code_or_kind, codes_or_kinds
+from app.storage.models import Card, DailyCount, Event, Usage
 
 Row = dict[str, Any]
 
@@ -71,32 +73,47 @@ def activations(since: datetime, zone: ZoneInfo) -> dict[date, int]:
 
 
 def rejections(now: datetime) -> list[Row]:
-    """Return the codes of the last 7 days' journalled rejections, the most frequent first.
+    """Return the codes of the last 7 days' rejections, the most frequent first.
 
-    A row is {code, last_24_hours, last_7_days}.
+    A row is {code, last_24_hours, last_7_days}. What the journal has no entry of, since a card had too many of a day,
+    counts at the time of that day's last one.
     """
-    total, lately = fn.COUNT(Event.id), _count(Event.at >= now - timedelta(hours=24))
+    yesterday, week = now - timedelta(hours=24), now - timedelta(days=7)
+    entries = Event.select(Event.code.alias("code"), Event.at.alias("at"), SQL("1").alias("times")).where(
+        code_or_kind.in_(codes_or_kinds(EventKind.REJECTED)) & (Event.at >= week)
+    )
+    uncounted = DailyCount.select(DailyCount.kind, DailyCount.last_at, _beyond(DailyCount.count)).where(
+        _is_code & (DailyCount.day >= week.date()) & (DailyCount.last_at >= week)
+    )
+    all_ = entries.union_all(uncounted)
+    total = _sum(all_.c.times)
+    lately = _sum(Case(None, [(all_.c.at >= yesterday, all_.c.times)], 0))
     query = (
-        Event.select(Event.code, lately.alias("last_24_hours"), total.alias("last_7_days"))
-        .where(code_or_kind.in_(codes_or_kinds(EventKind.REJECTED)) & (Event.at >= now - timedelta(days=7)))
-        .group_by(Event.code)
-        .order_by(total.desc(), Event.code)
+        all_.select_from(all_.c.code, lately.alias("last_24_hours"), total.alias("last_7_days"))
+        .group_by(all_.c.code)
+        .order_by(total.desc(), all_.c.code)
     )
     return list(query.dicts())
 
 
 def rejections_by_day(since: datetime, zone: ZoneInfo) -> dict[date, dict[str, int]]:
-    """Return how many rejections of each code the journal has of each day of that zone."""
+    """Return how many rejections of each code there were on each day of that zone."""
     day = fn.DATE(fn.TIMEZONE(zone.key, Event.at))
     query = (
         Event.select(day, Event.code, fn.COUNT(Event.id))
         .where(code_or_kind.in_(codes_or_kinds(EventKind.REJECTED)) & (Event.at >= since))
         .group_by(day, Event.code)
     )
-    found: dict[date, dict[str, int]] = {}
-    for of_day, code, count in query.tuples():
-        found.setdefault(of_day, {})[code] = count
-    return found
+    uncounted = (
+        DailyCount.select(DailyCount.day, DailyCount.kind, _sum(_beyond(DailyCount.count)))
+        .where(_is_code & (DailyCount.day >= since.astimezone(zone).date()))
+        .group_by(DailyCount.day, DailyCount.kind)
+        .having(_sum(_beyond(DailyCount.count)) > 0)
+    )
+    found: dict[date, Counter[str]] = {}
+    for of_day, code, count in chain(query.tuples(), uncounted.tuples()):
+        found.setdefault(of_day, Counter())[code] += count
+    return {of_day: dict(counts) for of_day, counts in found.items()}
 
 
 def expiring_by_day(now: datetime, until: datetime, zone: ZoneInfo) -> dict[date, int]:
@@ -124,6 +141,14 @@ def functions(since: date, limit: int) -> list[Row]:
         .limit(limit)
     )
     return list(query.dicts())
+
+
+_is_code = DailyCount.kind.in_([str(code) for code in Code])
+
+
+def _beyond(count: Any) -> Any:  # noqa: ANN401  # peewee expressions
+    """Return how many of a day's rejections are not in the journal."""
+    return fn.GREATEST(count - MAX_ENTRIES_PER_DAY, 0)
 
 
 def _by_status(counts: Iterable[int]) -> dict[str, int]:

@@ -9,7 +9,7 @@ from kadun import CardRejected, RequestRefused
 from app.domain.cards import REFERENCE_LENGTH
 from app.functions.call import MAX_DETAIL
 from app.services.licence import TOKEN_SECONDS
-from app.storage.journal import MAX_REFUSALS_PER_MINUTE
+from app.storage.journal import MAX_ENTRIES_PER_DAY
 from app.storage.models import Card, Event, Usage
 from app.storage.models import Client as ClientRow
 from tests.integration.test_hostile_input import MALFORMED
@@ -174,9 +174,9 @@ def test_the_sdk_tells_bad_arguments_from_a_bad_card(executing: Service) -> None
 
 def test_rejections_of_functions_are_journalled_to_a_limit(executing: Service) -> None:
     (card_id,) = executing.issue()
-    for number in range(MAX_REFUSALS_PER_MINUTE + 5):
+    for number in range(MAX_ENTRIES_PER_DAY + 5):
         assert execute(executing, card_id, "没有的", {"number": number}).status == 404
-    assert Event.select().where(Event.kind == "rejected").count() == MAX_REFUSALS_PER_MINUTE
+    assert Event.select().where(Event.kind == "rejected").count() == MAX_ENTRIES_PER_DAY
 
 
 def test_malformed_requests_are_refused(executing: Service) -> None:

@@ -2,53 +2,89 @@
 
 from collections import Counter
 from dataclasses import replace
-from datetime import timedelta
+from datetime import date, timedelta
 
 import pytest
 
-from app.domain.codes import Code, EventKind
+from app.domain.codes import Code, Counted, EventKind
 from app.domain.policy import VerificationRequest
 from app.services import housekeeping
+from app.services.issuing import Issuing
 from app.services.licence import LicenceService, Verdict
 from app.services.verification import Verification
-from app.storage import journal
+from app.storage import daily_counts, journal
 from app.storage.database import Database
-from app.storage.models import Event
+from app.storage.models import DailyCount, Event
 from tests.conftest import Clock
 from tests.support.asking import ask
-from tests.support.service import OPEN
+
+DAY = date(2026, 3, 1)
 
 
-def test_an_addresss_refusals_are_journalled_to_a_limit_and_mismatches_always(
-    verification: Verification, card_id: str, clock: Clock
-) -> None:
-    ask(verification, card_id)
+def counts(card_id: str) -> dict[str, int]:
+    return {row.kind: row.count for row in DailyCount.select().where(DailyCount.card_id == card_id)}
+
+
+def test_an_addresss_refusals_are_journalled_to_a_limit(verification: Verification, card_id: str, clock: Clock) -> None:
     for _ in range(30):
         ask(verification, "0" * 32, address="203.0.113.5")
-        ask(verification, card_id, hardware="h2", address="203.0.113.5")
-    counted = [Event.select().where(Event.code == c).count() for c in (Code.CARD_NOT_FOUND, Code.CLIENT_MISMATCH)]
-    assert counted == [20, 30]
+    assert Event.select().where(Event.code == Code.CARD_NOT_FOUND).count() == 20
     ask(verification, "0" * 32, address="203.0.113.6")
     clock.advance(timedelta(minutes=1))
     ask(verification, "0" * 32, address="203.0.113.5")
     assert Event.select().where(Event.code == Code.CARD_NOT_FOUND).count() == 22
+    assert not DailyCount.select().exists()
 
 
-def test_failures_of_functions_have_a_limit_of_their_own(licences: LicenceService, card_id: str) -> None:
+def test_of_each_kind_a_card_has_50_entries_a_day_and_all_are_counted(
+    verification: Verification, issuing: Issuing, card_id: str, clock: Clock
+) -> None:
+    ask(verification, card_id)
+    rival = issuing.issue(1, None).cards[0].id
+    for number in range(60):
+        ask(verification, card_id, hardware=f"machine {number}")
+        ask(verification, card_id, hardware=f"machine {number}", address=f"203.0.113.{number}")
+        ask(verification, card_id, hardware="h9", address="192.0.2.9")
+        ask(verification, rival, hardware=f"machine {number}", address="192.0.2.9")
+        ask(verification, card_id, hardware=f"machine {number}")
+    expected = {
+        "hardware_changed": 60,
+        "address_changed": 120,
+        "CLIENT_MISMATCH": 60,
+    }
+    assert counts(card_id) == expected
+    assert counts(rival) == {"CLIENT_HAS_ANOTHER_CARD": 60}
+    entries = Counter((event.card_id, event.code or event.kind) for event in Event.select())
+    assert entries[card_id, "environment_changed"] == 100
+    assert entries[card_id, "CLIENT_MISMATCH"] == entries[rival, "CLIENT_HAS_ANOTHER_CARD"] == 50
+    clock.advance(timedelta(days=1))
+    ask(verification, card_id, hardware="h9", address="192.0.2.9")
+    assert Event.select().where(Event.code == Code.CLIENT_MISMATCH).count() == 51
+    assert DailyCount.select().count() == 5
+
+
+def test_a_day_of_counts_is_the_vendors(verification: Verification, card_id: str, clock: Clock) -> None:
+    ask(verification, card_id)  # at 20:00 in Shanghai
+    ask(verification, card_id, hardware="h9", address="192.0.2.9")
+    clock.advance(timedelta(hours=4))
+    ask(verification, card_id, hardware="h9", address="192.0.2.9")
+    assert [(row.day, row.count) for row in DailyCount.select().order_by(DailyCount.day)] == [
+        (date(2026, 3, 1), 1),
+        (date(2026, 3, 2), 1),
+    ]
+
+
+def test_failures_of_functions_are_bounded_by_card_and_day(licences: LicenceService, card_id: str) -> None:
     def refuse(code: Code) -> Verdict:
         evaluation = licences.evaluate(VerificationRequest.from_fields(card_id, "h1", "f", "n" * 22, "203.0.113.5"))
         return licences.reject(evaluation, code, {"detail": "Traceback"})
 
-    for _ in range(25):
-        licences.evaluate(VerificationRequest.from_fields("0" * 32, "h2", OPEN, "n" * 22, "203.0.113.5"))
-        refuse(Code.FUNCTION_NOT_FOUND)
-    failed = refuse(Code.FUNCTION_FAILED)
-    assert Event.get(Event.reference == failed.reference).details == {"detail": "Traceback"}
-    for code in (Code.FUNCTION_FAILED, Code.FUNCTION_TIMEOUT) * 15:
+    codes = (Code.FUNCTION_NOT_FOUND, Code.FUNCTION_FAILED, Code.FUNCTION_TIMEOUT)
+    for code in codes * 55:
         refuse(code)
+    assert counts(card_id) == dict.fromkeys(map(str, codes), 55)
     counted = Counter(event.code for event in Event.select().where(Event.kind == EventKind.REJECTED))
-    assert (counted[Code.CARD_NOT_FOUND], counted[Code.FUNCTION_NOT_FOUND]) == (20, 20)
-    assert counted[Code.FUNCTION_FAILED] + counted[Code.FUNCTION_TIMEOUT] == 20
+    assert counted == dict.fromkeys(codes, 50)
 
 
 def test_an_ipv6_network_counts_as_one_address(verification: Verification) -> None:
@@ -57,17 +93,20 @@ def test_an_ipv6_network_counts_as_one_address(verification: Verification) -> No
     assert Event.select().count() == 20
 
 
-def test_only_old_rejections_and_downloads_are_pruned(verification: Verification, card_id: str, clock: Clock) -> None:
+def test_only_what_clients_write_is_pruned(verification: Verification, card_id: str, clock: Clock) -> None:
     ask(verification, card_id)
+    ask(verification, card_id, hardware="h2")
     ask(verification, "0" * 32)
     download = journal.Entry(at=clock.now, kind=EventKind.FILE_DOWNLOADED, card_id=card_id)
     journal.append([download, replace(download, kind=EventKind.FILE_ADDED)])
     clock.advance(timedelta(days=300))
     ask(verification, "0" * 32)
     journal.append([replace(download, at=clock.now)])
+    daily_counts.count(card_id, clock.now.date(), Counted.CLIENT_MISMATCH, clock.now)
     assert housekeeping.prune_journal(timedelta(days=365), clock.now) == 0
     clock.advance(timedelta(days=100))
-    assert housekeeping.prune_journal(timedelta(days=365), clock.now) == 2
+    assert housekeeping.prune_journal(timedelta(days=365), clock.now) == 4
+    assert DailyCount.select().count() == 1
     left = [event.kind for event in Event.select().order_by(Event.id)]
     assert left == ["issued", "activated", "file_added", "rejected", "file_downloaded"]
 
@@ -77,10 +116,10 @@ def test_a_rejection_says_whether_it_was_written_and_counting_ends_at_the_limit(
 ) -> None:
     entry = journal.Entry(clock.now, EventKind.REJECTED, Code.CARD_NOT_FOUND, ip="2001:db8::1")
     journal.append([entry] * (journal.MAX_REFUSALS_PER_MINUTE - 1))
-    assert journal.append_rejection(entry)
-    assert not journal.append_rejection(entry)
+    assert journal.append_rejection(entry, DAY)
+    assert not journal.append_rejection(entry, DAY)
     journal.append([entry])
-    assert journal.recent_refusals(entry, journal.BOUNDED_GROUPS[0]).count() == journal.MAX_REFUSALS_PER_MINUTE
+    assert journal.recent_refusals(entry).count() == journal.MAX_REFUSALS_PER_MINUTE
     assert {event.ip_network for event in Event.select()} == {"2001:db8::/64"}
 
 
