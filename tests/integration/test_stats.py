@@ -8,11 +8,11 @@ from zoneinfo import ZoneInfo
 
 from app.domain.codes import Code, EventKind
 from app.services.statistics import collect
-from app.storage import cards, journal
+from app.storage import cards, journal, statistics
 from app.storage.cards import NewCard
 from app.storage.database import Database
 from app.storage.journal import Entry
-from app.storage.models import Usage
+from app.storage.models import DailyCount, Usage
 from tests.support.query_plans import statements
 from tests.support.service import Service, question
 
@@ -106,6 +106,16 @@ def test_rejections_are_counted_by_code(database: Database) -> None:
         {"code": "CARD_EXPIRED", "last_24_hours": 1, "last_7_days": 2},
         {"code": "CLIENT_MISMATCH", "last_24_hours": 1, "last_7_days": 1},
     ]
+
+
+def test_rejections_beyond_a_days_entries_are_counted_at_the_time_of_the_last(database: Database) -> None:
+    for day, count, hours in ((TODAY, 60, 1), (TODAY - DAY, 53, 25), (TODAY - DAY, 50, 26), (TODAY - 8 * DAY, 90, 200)):
+        at = NOW - timedelta(hours=hours)
+        DailyCount.insert(card_id=f"{count:032}", day=day, kind="CLIENT_MISMATCH", count=count, last_at=at).execute()
+    DailyCount.insert(card_id="0" * 32, day=TODAY, kind="hardware_changed", count=99, last_at=NOW).execute()
+    assert figures(database)["rejections"] == [{"code": "CLIENT_MISMATCH", "last_24_hours": 10, "last_7_days": 13}]
+    by_day = statistics.rejections_by_day(NOW - 3 * DAY, SHANGHAI)
+    assert by_day == {TODAY: {"CLIENT_MISMATCH": 10}, TODAY - DAY: {"CLIENT_MISMATCH": 3}}
 
 
 def test_active_cards_that_expire_soon_are_named_the_first_first(database: Database) -> None:
