@@ -83,8 +83,8 @@ class DownloadResource:
         except LinkRefusedError as error:
             request.context.outcome = {"reason": str(error)}
             detail = Text(
-                "下载链接无效或已过期，请重新获取。",
-                "The download link is invalid or has expired: ask for a new one.",
+                "下载链接无效、已过期，或卡密已不可用，请重新获取。",
+                "The download link is invalid or has expired, or the card is no longer valid: ask for a new one.",
             )
             raise Problem(ProblemCode.LINK_REFUSED, detail) from error
 

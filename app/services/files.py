@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 from app import hub
 from app.clock import Clock
-from app.domain.codes import EventKind
+from app.domain.codes import CardStatus, EventKind
 from app.domain.policy import VerificationRequest
 from app.services.licence import Evaluation, LicenceService, Verdict
 from app.storage import files, models
@@ -56,16 +56,20 @@ class FileTransfer:
         """Return the link that a token is, and the ID of the card that its client has now.
 
         Raises:
-            LinkRefusedError: the token does not open the file of this name, or its client was unbound.
+            LinkRefusedError: the token does not open the file of this name, its client was unbound, or the client's
+                card is frozen or expired.
             DatabaseUnavailableError: the database is away.
         """
-        link = self.links.read(token, self.clock())
+        now = self.clock()
+        link = self.links.read(token, now)
         if link.name != name:
             raise LinkRefusedError("the link is for another file")
-        card_id = self.database.with_connection(lambda: files.card_of(link.client_id))
-        if card_id is None:
+        card = self.database.with_connection(lambda: files.card_of(link.client_id))
+        if card is None:
             raise LinkRefusedError("the link's client does not exist any more")
-        return link, card_id
+        if (status := card.status(now)) is not CardStatus.ACTIVE:
+            raise LinkRefusedError(f"the card of the link's client is {status}")
+        return link, card.id
 
     def open(self, link: Link) -> BinaryIO:
         """Open the bytes.

@@ -6,10 +6,11 @@ from typing import Any
 
 from peewee import fn, prefetch
 
+from app.domain import cards
 from app.domain.codes import EventKind
 from app.storage import bindings, journal
 from app.storage.blobs import Blob
-from app.storage.cards import of_batch
+from app.storage.cards import as_domain, of_batch
 from app.storage.database import Database
 from app.storage.journal import Entry
 from app.storage.models import Card, Client, Event, File, FileBatch
@@ -76,10 +77,10 @@ def batches_without_cards(batches: Iterable[str]) -> list[str]:
     return [batch for batch in batches if not Card.select().where(of_batch == batch).exists()]
 
 
-def card_of(client_id: str) -> str | None:
-    """Return the ID of a client's card, None when the client does not exist."""
-    card_id: str | None = Client.select(Client.card).where(Client.id == client_id).scalar()
-    return card_id
+def card_of(client_id: str) -> cards.Card | None:
+    """Return a client's card, None when the client does not exist."""
+    row = Card.select().join(Client).where(Client.id == client_id).first()
+    return None if row is None else as_domain(row)
 
 
 def journal_download(database: Database, entry: Entry, since: datetime) -> None:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from app.storage.models import Client, Event
+from app.storage.models import Card, Client, Event, Usage
 from app.tokens.links import Link, Links
 from app.tokens.signer import Signer
 from tests.integration.conftest import with_keys
@@ -60,17 +60,33 @@ def test_no_other_token_is_a_link(service: Service, card_with_file: str) -> None
     assert fetch(service, f"{place}?other=1&token={good}").status == 200
 
 
-def test_a_frozen_card_gets_no_new_link_and_an_unbound_cards_link_is_void(
+def test_a_frozen_card_gets_no_new_link_and_its_link_is_void_until_it_is_unfrozen(
     service: Service, card_with_file: str
 ) -> None:
     url = links(service, card_with_file)[NAME]
     service.cardctl("card", "freeze", card_with_file)
     refused = ask(service, card_with_file)
     assert (refused.status, refused.claims["code"], "files" in refused.claims) == (403, "CARD_FROZEN", False)
-    assert fetch(service, url).status == 200  # for its ten minutes
+    is_problem(fetch(service, url), 403, "LINK_REFUSED")
+    is_problem(fetch(service, url, Range="bytes=1000-"), 403, "LINK_REFUSED")
+    service.cardctl("card", "unfreeze", card_with_file)
+    assert fetch(service, url).status == 200
+
+
+def test_an_unbound_cards_link_is_void(service: Service, card_with_file: str) -> None:
+    url = links(service, card_with_file)[NAME]
     service.cardctl("card", "unbind", card_with_file)
     is_problem(fetch(service, url), 403, "LINK_REFUSED")
     assert fetch(service, url, method="HEAD").status == 403
+
+
+def test_a_deleted_cards_link_is_void(service: Service, card_with_file: str) -> None:
+    # `card delete` refuses activated cards, so the rows go as a person with a database shell deletes them.
+    url = links(service, card_with_file)[NAME]
+    Client.delete().execute()
+    Usage.delete().execute()
+    Card.delete().where(Card.id == card_with_file).execute()
+    is_problem(fetch(service, url), 403, "LINK_REFUSED")
 
 
 def test_a_link_of_a_replaced_or_removed_file_finds_nothing(service: Service, card_with_file: str) -> None:

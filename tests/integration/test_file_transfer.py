@@ -24,7 +24,7 @@ from app.services.licence import LicenceService
 from app.storage.blobs import Blobs
 from app.storage.database import Database
 from app.storage.models import Client, Event
-from app.tokens.links import Link, Links
+from app.tokens.links import Link, LinkRefusedError, Links
 from app.tokens.signer import Signer
 from tests.conftest import Clock
 from tests.support.downloads import DOWNLOAD, sha256
@@ -114,3 +114,17 @@ def test_a_clients_links_stay_good_under_its_new_card(
     renewed = issuing.issue(1, None).cards[0].id
     transfer.offer(VerificationRequest.from_fields(renewed, "h1", DOWNLOAD, "n" * 22, "198.51.100.1"))
     assert transfer.authorise(signing.sign(link, clock.now), "a") == (link, renewed)
+
+
+def test_a_link_ends_with_its_cards_validity(
+    transfer: FileTransfer, issuing: Issuing, signing: Links, clock: Clock
+) -> None:
+    card_id = issuing.issue(1, timedelta(minutes=5)).cards[0].id
+    transfer.offer(VerificationRequest.from_fields(card_id, "h1", DOWNLOAD, "n" * 22, "198.51.100.1"))
+    link = Link("a", 1, sha256(b"x"), Client.get().id, "R" * 8)
+    token = signing.sign(link, clock.now)
+    clock.advance(timedelta(seconds=299))
+    assert transfer.authorise(token, "a") == (link, card_id)
+    clock.advance(timedelta(seconds=1))
+    with pytest.raises(LinkRefusedError, match="expired"):
+        transfer.authorise(token, "a")

@@ -18,7 +18,7 @@ _RETRY_AFTER = {"Retry-After": {"description": "Seconds.", "required": True, "sc
 _PROBLEMS: dict[ProblemCode, tuple[str, Part]] = {
     ProblemCode.INVALID_REQUEST: ("The request's form is wrong; `field` names the field.", {}),
     ProblemCode.LINK_REFUSED: (
-        "The link is missing, forged, expired or of another file, or its client was unbound.",
+        "The link is missing, forged, expired or of another file, or its card is no longer valid.",
         {},
     ),
     ProblemCode.UNAUTHORIZED: ("No token, or one that is unknown or was revoked.", _CHALLENGE),
