@@ -31,10 +31,13 @@ def list_keys(session: Session) -> None:
 
 
 @key.command()
+@click.option(
+    "--force", is_flag=True, help="距上次轮换不足 15 分钟时仍轮换 / Even within 15 minutes of the last rotation."
+)
 @pass_session
-def rotate(session: Session) -> None:
+def rotate(session: Session, *, force: bool) -> None:
     """轮换 / Make the next key the current one; the running service uses it within seconds."""
-    ring = signing_keys.rotate(session.database, session.settings.keys_dir, operator_name(), utc_now)
+    ring = signing_keys.rotate(session.database, session.settings.keys_dir, operator_name(), utc_now, force=force)
     output.say(f"当前密钥 / The current key is now {ring.current.kid}")
 
 

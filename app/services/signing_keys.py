@@ -10,15 +10,17 @@ from app.tokens import keyring
 from app.tokens.keyring import KeyRing
 
 
-def rotate(database: Database, keys_dir: Path, actor: str, clock: Clock) -> KeyRing:
+def rotate(database: Database, keys_dir: Path, actor: str, clock: Clock, *, force: bool) -> KeyRing:
     """Put the next key to work and journal it; return the key ring.
 
+    `force` rotates although the last rotation was less than 15 minutes ago.
+
     Raises:
-        KeyRingError: there are no keys, or they cannot be rotated.
+        KeyRingError: there are no keys, they cannot be rotated, or they were rotated less than 15 minutes ago.
         DatabaseUnavailableError: the database is away.
     """
     database.with_connection(lambda: None)  # without the journal there is no rotation
-    ring = keyring.rotate(keys_dir, clock())
+    ring = keyring.rotate(keys_dir, clock(), force=force)
     entry = journal.Entry(at=clock(), kind=EventKind.KEY_ROTATED, actor=actor, details={"kid": ring.current.kid})
     database.with_connection(lambda: journal.append([entry]))
     return ring

@@ -90,6 +90,12 @@ class KeyRing(msgspec.Struct, frozen=True):
             return KeyState.RETIRED
         return KeyState.CURRENT if key.kid == self.current.kid else KeyState.NEXT
 
+    @property
+    def rotates_again_at(self) -> datetime | None:
+        """When the key retired last is no longer published, so that another rotation is safe. None before the first."""
+        retired_at = self.keys[-3].retired_at if len(self.keys) > 2 else None  # noqa: PLR2004  # current and next
+        return None if retired_at is None else retired_at + RETIRED_FOR
+
     def published(self, now: datetime) -> list[dict[str, str]]:
         """Return the public JWKs of the lately retired keys, the current key and the next key."""
         return [key.public for key in self.keys if key.retired_at is None or key.retired_at > now - RETIRED_FOR]
@@ -173,14 +179,33 @@ def create(folder: Path, now: datetime) -> KeyRing:
         return ring
 
 
-def rotate(folder: Path, now: datetime) -> KeyRing:
+def rotate(folder: Path, now: datetime, *, force: bool = False) -> KeyRing:
     """Make the next key the current one; running services take it up within seconds.
 
+    A second rotation while the key retired last is still published could come between a client's request and its
+    look at the key set.
+
+    Args:
+        folder: Where the key ring is.
+        now: The time, aware.
+        force: Rotate although the last rotation was less than `RETIRED_FOR` ago.
+
     Raises:
-        KeyRingError: there is no readable key ring, or the folder cannot be written.
+        KeyRingError: there is no readable key ring, the folder cannot be written, or the last rotation was less than
+            `RETIRED_FOR` ago.
     """
     with _locked(folder):
-        ring = load(folder).rotated(now)
+        ring = load(folder)
+        again_at = ring.rotates_again_at
+        if again_at is not None and now < again_at and not force:
+            minutes = f"{RETIRED_FOR // timedelta(minutes=1)}"
+            when = again_at.strftime("%Y-%m-%d %H:%M:%S %Z")
+            raise KeyRingError(
+                f"距上次轮换不足 {minutes} 分钟，未更改：请在 {when} 之后轮换，或用 --force "
+                f"/ the last rotation was less than {minutes} minutes ago, nothing was changed: "
+                f"rotate after {when}, or use --force"
+            )
+        ring = ring.rotated(now)
         _write(folder, ring)
         return ring
 

@@ -147,7 +147,7 @@ def test_it_follows_a_rotation_of_the_real_keys(opens: Open, service: SocketServ
     assert opens(card, "node-rotated").returncode == 0
     pinned = json.loads(service.cardctl("key", "export").stdout)
     for _ in range(3):
-        service.cardctl("key", "rotate")
+        service.cardctl("key", "rotate", "--force")
     newest = json.loads(service.cardctl("key", "export").stdout)
     assert not {key["kid"] for key in pinned["keys"]} & {key["kid"] for key in newest["keys"]}
     done = opens(card, "node-rotated")

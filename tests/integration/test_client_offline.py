@@ -117,7 +117,7 @@ def test_a_frozen_card_is_over_once_the_no_was_heard(generous: Service, machine:
 
 def test_keys_learned_through_rotations_are_kept_for_offline_starts(generous: Service, machine: Machine) -> None:
     for _ in range(3):
-        generous.cardctl("key", "rotate")
+        generous.cardctl("key", "rotate", "--force")
     generous.stop()
     generous.start()  # rather than to wait until the running workers look
     machine.start().open()

@@ -42,3 +42,13 @@ def test_a_rotation_is_taken_up_within_seconds_and_drops_no_request(own_service:
         endorsed = jwt.decode(signed, jwt.PyJWK(signer), ["EdDSA"], audience="kadun-client")["jwk"]
         assert (header(signed)["typ"], endorsed) == ("key+jwt", keys[endorsed["kid"]])
     assert Event.select().where(Event.kind == "key_rotated").count() == 1
+
+
+def test_a_second_rotation_within_15_minutes_needs_force(own_service: Service) -> None:
+    own_service.cardctl("key", "rotate")
+    before = own_service.cardctl("key", "list").stdout
+    assert "less than 15 minutes ago" in own_service.refusal("key", "rotate")
+    assert own_service.cardctl("key", "list").stdout == before
+    assert Event.select().where(Event.kind == "key_rotated").count() == 1
+    own_service.cardctl("key", "rotate", "--force")
+    assert Event.select().where(Event.kind == "key_rotated").count() == 2

@@ -119,6 +119,17 @@ def test_rotation_makes_the_next_key_current_and_publishes_another(folder: Path)
     assert keyring.load(folder) == after
 
 
+def test_a_second_rotation_within_15_minutes_is_refused_unless_forced(folder: Path) -> None:
+    keyring.create(folder, NOW)
+    ring = keyring.rotate(folder, NOW)  # the first is never refused
+    for late in (timedelta(0), timedelta(minutes=15) - timedelta(seconds=1), timedelta(hours=-1)):
+        with pytest.raises(KeyRingError, match=r"15 minutes ago.*rotate after 2026-03-01 12:15:00 UTC, or use --force"):
+            keyring.rotate(folder, NOW + late)
+    assert keyring.load(folder) == ring
+    assert keyring.rotate(folder, NOW + timedelta(minutes=15)).current == ring.keys[-1]
+    assert len(keyring.rotate(folder, NOW + timedelta(minutes=16), force=True).keys) == len(ring.keys) + 2
+
+
 def test_a_retired_keys_private_half_is_deleted(folder: Path) -> None:
     secret = keyring.create(folder, NOW).current.private
     assert secret
@@ -282,12 +293,14 @@ def test_the_leftover_of_an_interrupted_write_is_replaced(folder: Path) -> None:
 PROGRAM = """
 import sys
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from app.tokens import keyring
 
 print("ready", flush=True)
 sys.stdin.readline()
-ring = getattr(keyring, sys.argv[1])(Path(sys.argv[2]), datetime.now(UTC))
+do = {"create": keyring.create, "rotate": partial(keyring.rotate, force=True)}[sys.argv[1]]
+ring = do(Path(sys.argv[2]), datetime.now(UTC))
 print(*(key.kid for key in ring.keys))
 """
 

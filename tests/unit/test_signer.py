@@ -79,7 +79,7 @@ def test_a_rotation_is_taken_up_by_a_running_signer(folder: Path) -> None:
 def test_several_rotations_between_two_checks_are_taken_up(folder: Path) -> None:
     signer = Signer(folder)
     for _ in range(3):
-        rotated = keyring.rotate(folder, NOW)
+        rotated = keyring.rotate(folder, NOW, force=True)
     wait_for(lambda: kid(signer) == rotated.current.kid)
 
 
