@@ -1,99 +1,90 @@
-"""python -m bench.against: an older commit's service and this one's, measured in turns, with the ratios."""
+"""An older commit whose service is measured beside this checkout's, by this checkout's measurements."""
 
-import argparse
 import os
 import re
-import statistics
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench import children
-from bench.command import number, run, say
 from bench.errors import BenchError
-from trial.stopping import Stopping
+from bench.gunicorn import Code
+from trial.environment import CHECKOUT
+from trial.errors import tail
 
-ROOT = Path(__file__).resolve().parents[1]
-_HOURS = 3600 * 6
-_SECTION = re.compile(r"^[\d,]+ bound cards$")
-_FIGURE = re.compile(r"^ {2,}(?P<name>\S.*?)\s{2,}(?P<median>[\d,.]+)   \(")
-Figures = dict[str, float]
+AIMS = {
+    "A  first activations/s, 64 connections": "ratio >= 1.5",
+    "V  verifications/s, key in clear": "ratio >= 2.0",
+    "1,000 bound cards: V  verifications/s, key in clear": "ratio >= 2.2",
+    "V  verifications/s, key sealed": "ratio >= 1.7",
+    "   processor time, µs: both": "ratio <= 0.5",
+    "   99% answered within, ms": "ratio <= 0.6",
+    "99% answered within, ms": "<= 10 ms",
+    "   to V at 16": ">= 1",
+    "gunicorn, MiB (PSS)": "ratio <= 1.2",
+} | {f"1,000 bound cards, {n} connections:    99% answered within, ms": "ratio <= 1" for n in ("64", "256", "1,000")}
+"""What the redesign of the hot path aimed at, by the names of `Subject.measure`; a ratio is to version 1.0.0."""
 
-
-def read_figures(printed: str) -> Figures:
-    """Return the medians that a benchmark printed, by section and name."""
-    figures, section = {}, ""
-    for line in printed.splitlines():
-        if _SECTION.match(line):
-            section = f"{line}: "
-        elif found := _FIGURE.match(line):
-            figures[section + found["name"]] = float(found["median"].replace(",", ""))
-    return figures
-
-
-def table(old: list[Figures], new: list[Figures]) -> list[str]:
-    """Return a line for each figure that both have: the medians, and the median, lowest and highest ratio."""
-    lines = [f"  {'':<62}{'before':>10}{'after':>10}   after/before (lowest to highest)"]
-    for name in [name for name in old[0] if name in new[0]]:
-        before, after = [figures[name] for figures in old], [figures[name] for figures in new]
-        ratios = [b / a for a, b in zip(before, after, strict=True) if a]
-        if ratios:
-            medians = f"{statistics.median(before):>10,g}{statistics.median(after):>10,g}"
-            spread = f"({min(ratios):.2f} to {max(ratios):.2f})"
-            lines.append(f"  {name:<62}{medians}   {statistics.median(ratios):.2f} {spread}")
-    return lines
+_MIGRATIONS = "app/storage/migrations"
+_VENV = """
+set -euo pipefail
+source "$ROOT/scripts/lib/common.sh"
+source "$ROOT/scripts/lib/python.sh"
+ensure_venv requirements.txt >&2
+"""
 
 
 @contextmanager
-def _checkout(commit: str) -> Iterator[Path]:
-    git = ["git", "-c", "safe.directory=*", "-C", str(ROOT)]
+def older(commit: str) -> Iterator[Code]:
+    """A checkout of `commit` in a folder of its own, gone afterwards.
+
+    Raises:
+        BenchError: there is no such commit, or it has other tables.
+    """
+    git = ["git", "-c", "safe.directory=*", "-C", str(CHECKOUT)]
     with tempfile.TemporaryDirectory(prefix="kadun-against-") as scratch:
         folder = Path(scratch, "checkout")
         done = subprocess.run(
             [*git, "worktree", "add", "--detach", folder, commit], capture_output=True, text=True, check=False
         )
         if done.returncode:
-            raise BenchError(f"no checkout of {commit}: {done.stderr.strip().splitlines()[-1]}")
+            raise BenchError(f"no checkout of {commit}: {tail(done.stderr, lines=1)}")
         try:
-            yield folder
+            require_same_tables(commit, folder)
+            yield Code(commit, folder, _python(folder))
         finally:
             subprocess.run([*git, "worktree", "remove", "--force", folder], check=False)
 
 
-def _measure(folder: Path, options: list[str]) -> Figures:
-    command = [str(folder / "scripts" / "bench.sh"), *options, "--rounds", "1"]
-    environ = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    figures = read_figures(children.run(command, environ=environ, seconds=_HOURS))
-    if not figures:
-        raise BenchError(f"{command[0]} printed no figures")
-    return figures
+def require_same_tables(commit: str, folder: Path) -> None:
+    """Make sure that the checkout in `folder` has the migrations of this one, by their names.
+
+    Raises:
+        BenchError: it has others.
+    """
+    here, there = ({file.name for file in (root / _MIGRATIONS).glob("*.py")} for root in (CHECKOUT, folder))
+    if here != there:
+        raise BenchError(
+            f"{commit} has other tables than this checkout ({', '.join(sorted(here ^ there))}): "
+            "both must have the same migrations"
+        )
 
 
-def _in_turns(commit: str, rounds: int, options: list[str]) -> list[str]:
-    measured: dict[Path, list[Figures]] = {}
-    with _checkout(commit) as older:
-        for i in range(rounds):
-            for folder in (older, ROOT) if i % 2 == 0 else (ROOT, older):
-                say(f"round {i + 1} of {rounds}: {commit if folder == older else 'this checkout'} …")
-                measured.setdefault(folder, []).append(_measure(folder, options))
-        heading = f"medians of {rounds} rounds in turns, {commit} (before) and this checkout (after)"
-        return [heading, "", *table(measured[older], measured[ROOT])]
+def pins(requirements: str) -> set[str]:
+    """Return the packages that a requirements file names, with their versions."""
+    return set(re.findall(r"^[A-Za-z0-9._-]+==[^\s\\]+", requirements, re.MULTILINE))
 
 
-def main() -> int:
-    """Run the measurements; return the exit status."""
-    parser = argparse.ArgumentParser(prog="scripts/bench.sh --against", description="Measures two commits in turns.")
-    parser.add_argument("commit", metavar="COMMIT", help="the older one, by any name that git knows")
-    parser.add_argument("--rounds", type=number(1, 99), metavar="N", default=3, help="of both (3)")
-    given, options = parser.parse_known_args()
-
-    def measure(_stopping: Stopping) -> list[str]:
-        return _in_turns(given.commit, given.rounds, options)
-
-    return run(measure)
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())
+def _python(folder: Path) -> str:
+    """Return this Python if it has all that the checkout in `folder` requires, otherwise one made for that."""
+    here, there = (pins((root / "requirements.txt").read_text()) for root in (CHECKOUT, folder))
+    if there <= here:
+        return sys.executable
+    done = subprocess.run(
+        ["bash", "-c", _VENV], env=os.environ | {"ROOT": str(folder)}, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise BenchError(f"no Python for the older commit: {tail(done.stderr, lines=1)}")
+    return str(folder / ".venv/bin/python")

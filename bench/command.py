@@ -1,6 +1,8 @@
-"""What the programs of this package have in common for whoever calls them."""
+"""The command line that the measurements share."""
 
 import argparse
+import resource
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 
@@ -14,6 +16,7 @@ from trial.stopping import Stopping, StopRequested
 def run(measure: Callable[[Stopping], Sequence[str]]) -> int:
     """Measure, and print the lines that come of it; return the exit status."""
     stopping = Stopping()
+    _raise_file_limit()
     try:
         lines = measure(stopping)
     except (BenchError, TrialError, psycopg2.Error, OSError) as error:
@@ -24,6 +27,15 @@ def run(measure: Callable[[Stopping], Sequence[str]]) -> int:
         return 130
     print("\n".join(lines))
     return 0
+
+
+def options(mode: str, description: str, *, seconds: str, rounds: str, quick: str) -> argparse.ArgumentParser:
+    """Return a parser of the options that most measurements have; the texts are their help."""
+    parser = argparse.ArgumentParser(prog=f"scripts/bench.sh {mode}".strip(), description=description)
+    parser.add_argument("--seconds", type=number(1, 600), metavar="N", help=seconds)
+    parser.add_argument("--rounds", type=number(1, 99), metavar="N", help=rounds)
+    parser.add_argument("--quick", action="store_true", help=quick)
+    return parser
 
 
 def number(low: int, high: int) -> Callable[[str], int]:
@@ -37,6 +49,23 @@ def number(low: int, high: int) -> Callable[[str], int]:
     return parsed
 
 
+def require(*programs: str) -> None:
+    """Make sure that these programs are installed.
+
+    Raises:
+        BenchError: one is not.
+    """
+    for program in programs:
+        if shutil.which(program) is None:
+            raise BenchError(f"{program} is missing: install it first (apt-get install {program})")
+
+
 def say(line: str) -> None:
-    """Tell whoever waits what happens."""
+    """Report progress on standard error."""
     print(f"bench: {line}", file=sys.stderr, flush=True)
+
+
+def _raise_file_limit() -> None:
+    """Let this process and its children open as many files as they may: 1,000 connections are as many files."""
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

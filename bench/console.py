@@ -1,28 +1,22 @@
 """python -m bench.console: how long each page of the console takes with a vendor's year in the database."""
 
 import argparse
-import re
-import secrets
 import shutil
 import statistics
 import sys
-import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
-from http import HTTPStatus
-from http.cookies import SimpleCookie
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
-from urllib.parse import urlencode
 
 from app.console.issue import MAX_ISSUED
 from bench import console_pages, process_usage
 from bench.command import number, run, say
-from bench.console_pages import OPERATOR, Asked, Form
+from bench.console_pages import OPERATOR, Asked
 from bench.errors import BenchError
 from bench.gunicorn import WORKERS, Gunicorn
 from bench.process_usage import OtherPrograms
 from bench.service import FOLDER, Host, host
+from bench.visitor import Visitor
 from tests.support import sample_year
 from trial.stopping import Stopping
 
@@ -30,7 +24,6 @@ LIMIT_MS = 200
 _PASSWORD = "a password for a minute"  # noqa: S105  # of a database that is gone in a minute
 _COUNTING_SECONDS = 120
 _POLL_SECONDS = 0.2
-_CHUNK_BYTES = 2**20
 _BYTES_A_ROW = 1_500
 _SPARE_BYTES = 2**31
 
@@ -41,70 +34,6 @@ class Plan(NamedTuple):
     rounds: int
     cards: int
     events: int
-
-
-class Visitor:
-    """A browser that has logged in. Each request takes a connection of its own, so that all workers serve it."""
-
-    def __init__(self, service: Gunicorn) -> None:
-        self._service = service
-        self._cookies = {"kadun_language": "zh"}
-        self._token: str | None = None
-        self._location = ""
-
-    def log_in(self) -> None:
-        """Log in.
-
-        Raises:
-            BenchError: it is refused.
-        """
-        self._send("/admin/login", {"name": OPERATOR, "password": _PASSWORD})
-        if "kadun_session" not in self._cookies:
-            raise BenchError("the console lets nobody in")
-
-    def page(self, path: str, form: Form | None = None) -> str:
-        """Return a page, asked for with a form where it wants one.
-
-        Raises:
-            BenchError: it is not answered with success.
-        """
-        return b"".join(self._ask("GET", path) if form is None else self._ask("POST", path, self._own(form))).decode()
-
-    def issue(self, count: int) -> str:
-        """Issue cards; return the address of the page that shows them."""
-        form = {"validity": "30d", "count": str(count), "form_number": secrets.token_urlsafe(16)}
-        return self._send("/admin/cards/issue", self._own(form))
-
-    def export(self) -> Iterator[bytes]:
-        """Yield all cards as CSV, as they come."""
-        return self._ask("POST", "/admin/cards/export", self._own({"format": "csv"}))
-
-    def _own(self, form: Form) -> Form:
-        if self._token is None:
-            (self._token,) = set(re.findall(r'name="csrf" value="([0-9a-f]+)"', self.page("/admin/account")))
-        return {"csrf": self._token, **form}
-
-    def _send(self, path: str, form: Form) -> str:
-        for _ in self._ask("POST", path, form, HTTPStatus.SEE_OTHER):
-            pass
-        return self._location
-
-    def _ask(
-        self, method: str, path: str, form: Form | None = None, expected: HTTPStatus = HTTPStatus.OK
-    ) -> Iterator[bytes]:
-        headers = {"Cookie": "; ".join(f"{name}={value}" for name, value in self._cookies.items())}
-        if form:
-            headers |= {"Content-Type": "application/x-www-form-urlencoded", "Sec-Fetch-Site": "same-origin"}
-        with closing(self._service.connect()) as connection:
-            connection.request(method, path, urlencode(form, doseq=True) if form else None, headers)
-            answer = connection.getresponse()
-            if answer.status != expected:
-                raise BenchError(f"{path} is answered {answer.status}")
-            self._location = answer.headers.get("Location", "")
-            for line in answer.headers.get_all("Set-Cookie") or []:
-                self._cookies |= {name: morsel.value for name, morsel in SimpleCookie(line).items()}
-            while piece := answer.read(_CHUNK_BYTES):
-                yield piece
 
 
 class Timed(NamedTuple):
@@ -137,15 +66,17 @@ def _measure(plan: Plan, stopping: Stopping) -> list[str]:
         ) as here,
         here.service() as service,
     ):
-        visitor = _operator(here, service)
+        here.add_operator(OPERATOR, _PASSWORD)
+        visitor = Visitor(service)
+        visitor.log_in(OPERATOR, _PASSWORD)
         counted = _first_figures(visitor, here)
         wanted = console_pages.pages(here.table.url, visitor.issue(MAX_ISSUED))
         say("warming up …")
         _ask_all(visitor, wanted, 2 * WORKERS)  # each worker reads each template once
-        before = process_usage.of_tree(service.pid)
+        before = process_usage.pss_mib(service.pid)
         others = OtherPrograms()
         pages = _ask_all(visitor, wanted, plan.rounds)
-        after = process_usage.of_tree(service.pid)
+        after = process_usage.pss_mib(service.pid)
         return [
             others.line(),
             "",
@@ -154,19 +85,9 @@ def _measure(plan: Plan, stopping: Stopping) -> list[str]:
             _verdict(pages),
             "",
             f"  the overview's figures, counted in the background: {counted:.1f} s",
-            f"  memory of gunicorn, MiB (PSS): {before.pss} before the pages, {after.pss} after them",
+            f"  memory of gunicorn, MiB (PSS): {before} before the pages, {after} after them",
             *_export(visitor, service),
         ]
-
-
-def _operator(here: Host, service: Gunicorn) -> Visitor:
-    with tempfile.TemporaryFile() as typed:
-        typed.write(f"{_PASSWORD}\n".encode())
-        typed.seek(0)
-        here.cardctl("admin", "add", OPERATOR, source=typed)
-    visitor = Visitor(service)
-    visitor.log_in()
-    return visitor
 
 
 def _first_figures(visitor: Visitor, here: Host) -> float:
@@ -197,12 +118,12 @@ def _ask_all(visitor: Visitor, pages: Mapping[str, Asked], rounds: int) -> list[
 
 def _export(visitor: Visitor, service: Gunicorn) -> list[str]:
     say("exporting all cards …")
-    before = highest = process_usage.of_tree(service.pid).pss
+    before = highest = process_usage.pss_mib(service.pid)
     begun, lines, size = time.perf_counter(), 0, 0
     for piece in visitor.export():
         lines += piece.count(b"\n")
         size += len(piece)
-        highest = max(highest, process_usage.of_tree(service.pid).pss)
+        highest = max(highest, process_usage.pss_mib(service.pid))
     taken = time.perf_counter() - begun
     return [
         f"  all cards as CSV: {lines:,} lines, {size / 2**20:.0f} MiB in {taken:.0f} s",

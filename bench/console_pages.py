@@ -1,7 +1,6 @@
 """The console's pages that are measured, the worst cases among them: what is rare, what is nowhere, the last page."""
 
 import contextlib
-from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
@@ -11,10 +10,10 @@ import psycopg2
 from app.console.card_fields import MAX_SELECTED
 from app.console.issue import MAX_ISSUED
 from app.storage.paging import Cursor
+from bench.visitor import Form
 from tests.support.sample_year import FUNCTIONS, HOT_HARDWARE, HOT_NETWORK, LARGE_BATCH, RARE_BATCH, RARE_NOTE
 
 OPERATOR = "bench"
-Form = Mapping[str, str | Sequence[str]]
 _NOWHERE = "没有这样的"
 _LAST_ROWS = 50
 _CARD = """

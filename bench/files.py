@@ -1,20 +1,16 @@
 """python -m bench.files: what a signed link costs, and what downloads cost those who verify meanwhile."""
 
-import argparse
 import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import jwt
-
 from bench import fixed_rate, http_requests, process_usage, report
 from bench.cards import Computer
-from bench.command import number, run, say
+from bench.command import options, run, say
 from bench.curl import Crowd, mib_per_second
 from bench.errors import BenchError
 from bench.gunicorn import Gunicorn
@@ -29,7 +25,6 @@ _DOWNLOADS = 200
 _LINE_MBIT = 5
 _RATE = 100
 _TURNS = 3
-_FUNCTION = "文件下载"  # as the SDK asks
 _ADDRESS = "127.0.2.1"  # of those who verify; the downloads come from others
 _UNDER_WAY_SECONDS = 3
 _WHOLE_SECONDS = 600
@@ -72,8 +67,8 @@ class Bench:
         self._plan = plan
         self._service = service
         self._gateway = gateway
-        self._computers = here.table.computers()
-        self._digest = _add(here, plan.mib)
+        self._computers = here.table.computers(_CARDS)
+        self._digest = here.add_file(plan.mib)
 
     def warm_up(self) -> int:
         """Bring all that is asked for into memory; return what gunicorn holds then, in MiB."""
@@ -112,28 +107,20 @@ class Bench:
         ) as crowd:
             time.sleep(_UNDER_WAY_SECONDS)
             p99, held = self._p99(), self._memory()
-            return Together(crowd.finish(), p99, held)
+            rates = crowd.finish()
+        if len(rates) < len(links):
+            raise BenchError(f"of {len(links)} downloads only {len(rates)} went on as they should")
+        return Together(sum(rates), p99, held)
 
     def _links(self, computers: Sequence[Computer]) -> list[str]:
-        links = []
         with closing(self._gateway.connect(_ADDRESS)) as connection:
-            for computer in computers:
-                token = http_requests.post(connection, "/v1/files", http_requests.question(computer, _FUNCTION))[
-                    "token"
-                ]
-                files = jwt.decode(token, options={"verify_signature": False})["files"]
-                links += [f"{self._gateway.url}{file['url']}" for file in files]
-        if len(links) != len(computers):
-            raise BenchError("the file is not offered")
-        return links
+            return http_requests.links(connection, self._gateway.url, computers)
 
     def _p99(self) -> float:
-        return fixed_rate.p99(
-            lambda: self._gateway.connect(_ADDRESS), self._computers, rate=_RATE, seconds=self._plan.seconds
-        )
+        return fixed_rate.p99(self._gateway.target(_ADDRESS), self._computers, rate=_RATE, seconds=self._plan.seconds)
 
     def _memory(self) -> int:
-        return process_usage.of_tree(self._service.pid).pss
+        return process_usage.pss_mib(self._service.pid)
 
 
 def main() -> int:
@@ -143,10 +130,13 @@ def main() -> int:
 
 
 def _plan() -> Plan:
-    parser = argparse.ArgumentParser(prog="scripts/bench.sh --files", description="Measures downloads here.")
-    parser.add_argument("--seconds", type=number(1, 300), metavar="N", help="of verifying in each state (10)")
-    parser.add_argument("--rounds", type=number(1, 99), metavar="N", help="of all measurements (5)")
-    parser.add_argument("--quick", action="store_true", help="3 s, 2 rounds, a file of 128 MiB")
+    parser = options(
+        "--files",
+        "Measures downloads here.",
+        seconds="of verifying in each state (10)",
+        rounds="of all measurements (5)",
+        quick="3 s, 2 rounds, a file of 128 MiB",
+    )
     given = parser.parse_args()
     rounds, mib, seconds = (2, 128, 3) if given.quick else (5, 1024, 10)
     return Plan(given.rounds or rounds, mib, given.seconds or seconds)
@@ -177,10 +167,10 @@ def _figures(plan: Plan, rounds: Sequence[Round], before: int) -> list[str]:
         f"one download of {size} through nginx over TLS",
         report.row("by a signed link, MiB/s", [r.linked for r in rounds]),
         report.row("served statically, MiB/s", [r.static for r in rounds]),
-        report.row("ratio (aim >= 0.80)", [r.linked / r.static for r in rounds], 2),
+        report.row("ratio (aim >= 0.80)", [r.linked / r.static for r in rounds]),
         "",
         f"verifications through nginx over TLS, {_RATE} a second for {plan.seconds} s",
-        report.row("99% answered within, ms: idle", [r.idle for r in rounds], 1),
+        report.row("99% answered within, ms: idle", [r.idle for r in rounds]),
         *_together(
             f"{_DOWNLOADS} downloads of {_LINE_MBIT} Mbit/s each", [(r.idle, r.lines) for r in rounds], " (aim <= 2)"
         ),
@@ -197,20 +187,9 @@ def _together(name: str, rounds: Sequence[tuple[float, Together]], aim: str) -> 
     return [
         f"  meanwhile {name}",
         report.row("  all of them, Mbit/s", [together.mbit for _idle, together in rounds]),
-        report.row("  99% answered within, ms", [together.p99 for _idle, together in rounds], 1),
-        report.row(f"  ratio to idle{aim}", [together.p99 / idle for idle, together in rounds], 1),
+        report.row("  99% answered within, ms", [together.p99 for _idle, together in rounds]),
+        report.row(f"  ratio to idle{aim}", [together.p99 / idle for idle, together in rounds]),
     ]
-
-
-def _add(here: Host, mib: int) -> str:
-    """Put a file of so many MiB among the service's; return its SHA-256."""
-    with tempfile.TemporaryFile(dir=here.folder) as source:
-        piece = bytes(2**20)
-        for _ in range(mib):
-            source.write(piece)
-        source.seek(0)
-        here.cardctl("file", "add", "-", "--name", "core.bin", source=source)
-    return next(path.name for path in (here.folder / "files").iterdir())
 
 
 if __name__ == "__main__":

@@ -1,50 +1,133 @@
-"""Verifications at a fixed rate, over a few connections: how long each takes."""
+"""Verifications at a fixed rate: how long they take when they do not wait for each other (an open loop).
 
-import contextlib
-import http.client
+`python -m bench.fixed_rate` asks, in a process of its own: what the caller does meanwhile must not delay it.
+"""
+
+import gc
+import json
+import os
 import random
+import re
 import statistics
-import threading
+import sys
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
+from itertools import count, takewhile
+from typing import Any, NamedTuple
 
-from bench import http_requests
+from bench import children, http_requests
 from bench.cards import Computer
+from bench.errors import BenchError
+from trial.environment import CHECKOUT
+from trial.ports import LOOPBACK
 
-_CONNECTIONS = 20
+_CONNECTIONS = 40  # nginx lets one address have 50 requests under way
 _SETTLE_SECONDS = 0.5
+_GRACE_SECONDS = 60
+_BYTES = 65_536
+_LENGTH = re.compile(rb"^content-length: *(\d+)", re.IGNORECASE | re.MULTILINE)
 
 
-def p99(
-    connect: Callable[[], http.client.HTTPConnection], computers: Sequence[Computer], *, rate: int, seconds: float
-) -> float:
+class Target(NamedTuple):
+    """A service: over TLS, trusting `certificate` (a path), where there is one; from the address `source`."""
+
+    host: str
+    port: int
+    certificate: str = ""
+    source: str = LOOPBACK
+
+
+def p99(target: Target, computers: Sequence[Computer], *, rate: float, seconds: float) -> float:
     """Return within how many milliseconds 99% are answered, of `rate` requests a second.
 
-    Each has its due time, and one that has to wait for the answer before it has waited since then.
+    Each has its due time. Where all connections wait for answers then, its time counts from when it was due.
 
     Raises:
         BenchError: one is not accepted.
     """
-    start, stop = time.perf_counter() + _SETTLE_SECONDS, threading.Event()
+    bodies = [json.dumps(http_requests.question(computer)) for computer in computers]
+    text = json.dumps({"target": target, "bodies": bodies, "rate": rate, "seconds": seconds})
+    return float(
+        children.run(
+            [sys.executable, "-P", "-m", "bench.fixed_rate"],
+            environ={"PATH": os.environ["PATH"], "PYTHONPATH": str(CHECKOUT)},
+            seconds=seconds + _GRACE_SECONDS,
+            text=text,
+        )
+    )
 
-    def taken(first: int) -> list[float]:
-        seconds_taken = []
-        with contextlib.closing(connect()) as connection:
-            connection.connect()
-            for number in range(first, round(rate * seconds), _CONNECTIONS):
-                due = start + number / rate
-                if (early := due - time.perf_counter()) > 0 and not stop.wait(early):
-                    due = time.perf_counter()  # that this process was woken late is not the service's doing
-                if stop.is_set():
-                    break
-                http_requests.post(connection, "/v1/verify", http_requests.question(random.choice(computers)))
-                seconds_taken.append(time.perf_counter() - due)
-        return seconds_taken
 
-    with ThreadPoolExecutor(_CONNECTIONS) as pool:
-        try:
-            all_taken = [one for part in pool.map(taken, range(_CONNECTIONS)) for one in part]
-        finally:
-            stop.set()  # also when one has failed, or Ctrl-C was pressed
-    return statistics.quantiles(all_taken, n=100)[98] * 1000
+def main() -> None:
+    """Read the task from standard input, and print the result."""
+    task = json.load(sys.stdin)
+    target = Target(*task["target"])
+    requests = [_request(target, body.encode()) for body in task["bodies"]]
+    gc.disable()
+    try:
+        taken = _ask(target, requests, task["rate"], task["seconds"])
+    except (BenchError, OSError) as error:
+        sys.exit(str(error))
+    print(statistics.quantiles(taken, n=100)[98] * 1000)
+
+
+def _request(target: Target, body: bytes) -> bytes:
+    head = f"POST /v1/verify HTTP/1.1\r\nHost: {target.host}\r\nContent-Type: application/json\r\n"
+    return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+def _ask(target: Target, requests: Sequence[bytes], rate: float, seconds: float) -> list[float]:
+    """Send each request when it is due, on the next free connection; return the seconds that each took."""
+    import gevent.pool  # noqa: PLC0415  # only the process that asks has it
+
+    connections = [_connect(target) for _ in range(_CONNECTIONS)]
+    start, taken = time.perf_counter() + _SETTLE_SECONDS, list[float]()
+    all_due = takewhile(lambda due: due < start + seconds, (start + number / rate for number in count()))
+
+    def customer(connection: Any) -> None:  # noqa: ANN401  # gevent is untyped
+        for due in all_due:
+            begun = due
+            if (early := due - time.perf_counter()) > 0:
+                gevent.sleep(early)
+                begun = time.perf_counter()  # that this process was woken late is not the service's doing
+            connection.sendall(random.choice(requests))
+            _await_acceptance(connection)
+            taken.append(time.perf_counter() - begun)
+
+    pool = gevent.pool.Pool()
+    gevent.joinall([pool.spawn(customer, connection) for connection in connections], raise_error=True)
+    return taken
+
+
+def _connect(target: Target) -> Any:  # noqa: ANN401
+    from gevent import socket, ssl  # noqa: PLC0415
+
+    connection = socket.create_connection((target.host, target.port), http_requests.SECONDS, (target.source, 0))
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if not target.certificate:
+        return connection
+    context = ssl.create_default_context(cafile=target.certificate)
+    return context.wrap_socket(connection, server_hostname=target.host)
+
+
+def _await_acceptance(connection: Any) -> None:  # noqa: ANN401
+    answer = b""
+    while b"\r\n\r\n" not in answer:
+        answer += _receive(connection)
+    head, _, body = answer.partition(b"\r\n\r\n")
+    length = _LENGTH.search(head)
+    if not head.startswith(b"HTTP/1.1 200 ") or length is None:
+        raise BenchError(f"a verification is answered {head.splitlines()[0].decode('latin-1')}")
+    missing = int(length[1]) - len(body)
+    while missing > 0:
+        missing -= len(_receive(connection))
+
+
+def _receive(connection: Any) -> bytes:  # noqa: ANN401
+    received: bytes = connection.recv(_BYTES)
+    if not received:
+        raise BenchError("a verification is not answered: the connection has ended")
+    return received
+
+
+if __name__ == "__main__":
+    main()

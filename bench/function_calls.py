@@ -13,6 +13,8 @@ from bench import http_requests
 from bench.cards import Computer
 from bench.errors import BenchError
 
+_RETRY_SECONDS = 2  # the Retry-After of such an answer
+
 
 class Call(NamedTuple):
     """One call: the answer's status, when it was asked and answered (seconds of time.perf_counter)."""
@@ -24,6 +26,8 @@ class Call(NamedTuple):
 
 class FunctionCallers:
     """While the block lasts, `functions` are called, each by a customer who calls again as soon as answered.
+
+    A customer who is refused calls again when Retry-After allows it.
 
     Args:
         connect: Makes a connection to the service.
@@ -49,10 +53,12 @@ class FunctionCallers:
         self._calls: list[Call] = []
 
     def __enter__(self) -> Self:
+        self._begun = time.perf_counter()
         self._calling = [self._pool.submit(self._call, *customer) for customer in self._customers]
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._ended = time.perf_counter()
         self._stop.set()
         self._pool.shutdown()
 
@@ -66,9 +72,16 @@ class FunctionCallers:
             calling.result()
         return [call for call in self._calls if call.status == self._expected]
 
-    def refused(self) -> int:
-        """Return how many were refused since all places were taken."""
-        return sum(call.status == http.HTTPStatus.SERVICE_UNAVAILABLE for call in self._calls)
+    def figures(self) -> dict[str, float]:
+        """Return how many calls were under way on average, and how many were refused, after the block.
+
+        Raises:
+            BenchError: one had another answer than expected.
+        """
+        under_way = sum(min(call.ended, self._ended) - call.begun for call in self.calls())
+        refused = sum(call.status == http.HTTPStatus.SERVICE_UNAVAILABLE for call in self._calls)
+        seconds = self._ended - self._begun
+        return {"calls under way, on average": under_way / seconds, "   refused, a second": refused / seconds}
 
     def _call(self, computer: Computer, function: str) -> None:
         while not self._stop.is_set():
@@ -78,5 +91,7 @@ class FunctionCallers:
                     connection, "/v1/execute", http_requests.question(computer, function, arguments={})
                 )
             self._calls.append(Call(status, begun, time.perf_counter()))
+            if status == http.HTTPStatus.SERVICE_UNAVAILABLE:
+                self._stop.wait(_RETRY_SECONDS)
             if status not in (self._expected, http.HTTPStatus.SERVICE_UNAVAILABLE):
                 raise BenchError(f"a call of {function} is answered {status}: {answer.get('code', 'a verdict')}")

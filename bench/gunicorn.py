@@ -9,10 +9,11 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from bench import http_requests
 from bench.errors import BenchError
+from bench.fixed_rate import Target
 from trial.child import Child
 from trial.environment import CHECKOUT
 from trial.errors import tail
@@ -21,10 +22,22 @@ from trial.ports import LOOPBACK, free_port
 WORKERS = 2
 THREADS = 8
 CONNECTIONS = WORKERS * THREADS
-"""So many requests are under way at once, by wrk and by pgbench alike."""
+"""So many requests are under way at once, unless a figure says otherwise."""
 
+_ROUTES = CHECKOUT / "bench/routes"
 _READY_SECONDS = 60
 _POLL_SECONDS = 0.1
+
+
+class Code(NamedTuple):
+    """A checkout whose service is measured, and the Python that runs it."""
+
+    name: str
+    folder: Path
+    python: str
+
+
+THIS = Code("this checkout", CHECKOUT, sys.executable)
 
 
 class Gunicorn:
@@ -36,9 +49,10 @@ class Gunicorn:
         log: What it writes.
         socket: Where it listens instead of a port; `url` is nothing to ask then.
         config: The module of gunicorn's own settings.
+        code: Whose application and settings.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # what differs between the services
         self,
         application: str,
         environ: Mapping[str, str],
@@ -46,6 +60,7 @@ class Gunicorn:
         *,
         socket: Path | None = None,
         config: str = "app.gunicorn_conf",
+        code: Code = THIS,
     ) -> None:
         self._port = free_port()
         self._socket = socket
@@ -53,14 +68,19 @@ class Gunicorn:
         self._log = log
         settings = {
             "PATH": os.environ["PATH"],
-            "PYTHONPATH": str(CHECKOUT),
+            "PYTHONPATH": f"{code.folder}:{_ROUTES}",
             "KADUN_BIND": f"unix:{socket}" if socket else f"{LOOPBACK}:{self._port}",
             "KADUN_WORKERS": str(WORKERS),
             "KADUN_THREADS": str(THREADS),
         }
-        command = [sys.executable, "-P", "-m", "gunicorn", "--config", f"python:{config}", application]
-        self._child = Child(command, settings | dict(environ), log, signal.SIGTERM, cwd=CHECKOUT)
+        command = [code.python, "-P", "-m", "gunicorn", "--config", f"python:{config}", application]
+        self._child = Child(command, settings | dict(environ), log, signal.SIGTERM, cwd=code.folder)
         self._child.start()
+
+    @property
+    def target(self) -> Target:
+        """Where `fixed_rate` finds it."""
+        return Target(LOOPBACK, self._port)
 
     @property
     def pid(self) -> int:
@@ -86,11 +106,13 @@ class Gunicorn:
                 raise BenchError(f"the service does not get ready: {said}")
             time.sleep(_POLL_SECONDS)
 
-    def connect(self) -> http.client.HTTPConnection:
-        """Return a connection to it, to be closed by the caller."""
+    def connect(self, source: str = LOOPBACK) -> http.client.HTTPConnection:
+        """Return a connection to it from this address, to be closed by the caller."""
         if self._socket:
             return http_requests.SocketConnection(self._socket)
-        return http.client.HTTPConnection(LOOPBACK, self._port, timeout=http_requests.SECONDS)
+        return http.client.HTTPConnection(
+            LOOPBACK, self._port, source_address=(source, 0), timeout=http_requests.SECONDS
+        )
 
     def post(self, path: str, document: Mapping[str, object]) -> dict[str, Any]:
         """Return the answer to one request.

@@ -4,14 +4,17 @@ import http.client
 import json
 import secrets
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import jwt
 
 from app.domain.policy import OPEN_PROGRAM
 from bench.cards import Computer
 from bench.errors import BenchError
 
+_DOWNLOAD = "文件下载"  # the function that the SDK names
 SECONDS = 60
 """How long an answer is waited for."""
 
@@ -67,3 +70,18 @@ def post(connection: http.client.HTTPConnection, path: str, document: Mapping[st
     if status != http.HTTPStatus.OK:
         raise BenchError(f"{path} is not answered as it should be: {status} {parsed.get('code', '')}")
     return parsed
+
+
+def links(connection: http.client.HTTPConnection, url: str, computers: Sequence[Computer]) -> list[str]:
+    """Return a link to the one licensed file for each of these computers; `url` is the service's.
+
+    Raises:
+        BenchError: a file is not offered.
+    """
+    found = []
+    for computer in computers:
+        token = post(connection, "/v1/files", question(computer, _DOWNLOAD))["token"]
+        found += [f"{url}{file['url']}" for file in jwt.decode(token, options={"verify_signature": False})["files"]]
+    if len(found) != len(computers):
+        raise BenchError("the file is not offered")
+    return found

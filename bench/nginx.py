@@ -11,6 +11,7 @@ from typing import Self
 
 from bench import http_requests
 from bench.errors import BenchError
+from bench.fixed_rate import Target
 from tests.support import nginx_conf
 from trial.child import Child
 from trial.errors import tail
@@ -19,8 +20,9 @@ from trial.ports import LOOPBACK, free_port
 _NO_LIMIT = {"KADUN_RATE": "10000", "KADUN_BURST": "10000"}
 _READY_SECONDS, _STOP_SECONDS, _POLL_SECONDS = 20, 20, 0.1
 
-# The same TLS, limits of time and log as the project's own server has; nothing before the files.
+# The same TLS, limits of time and log as the project's own server has; nothing before the answers and files.
 _STATIC = """
+log_format resumption "$ssl_session_reused";
 server {{
     listen {port} ssl;
     ssl_certificate {folder}/certificates/fullchain.pem;
@@ -28,8 +30,17 @@ server {{
     include {folder}/etc/kadun/tls.conf;
     include {folder}/etc/kadun/server.conf;
     root {files};
+    location = /static-answer {{
+        return 200 "{{}}";
+    }}
+    location = /resumption {{
+        access_log {folder}/log/resumption.log resumption;
+        return 200 "{{}}";
+    }}
 }}
 """
+_RESUMES = "ssl_session_cache shared:kadun_tls:10m;"
+_RESUMES_NOTHING = "ssl_session_cache off;\nssl_session_tickets off;"
 
 
 class Nginx:
@@ -39,9 +50,10 @@ class Nginx:
         folder: Takes all that is made; must not be there.
         app: The service's unix socket.
         files: The service's folder of files, served by `static` too.
+        resumes: Whether it resumes TLS sessions, as the stack's does.
     """
 
-    def __init__(self, folder: Path, app: Path, files: Path) -> None:
+    def __init__(self, folder: Path, app: Path, files: Path, *, resumes: bool = True) -> None:
         self.port, self.static_port = free_port(), free_port()
         self._folder = folder
         settings = _NO_LIMIT | {
@@ -53,6 +65,9 @@ class Nginx:
         nginx_conf.write(folder, settings)
         static = _STATIC.format(port=self.static_port, folder=folder, files=files)
         (folder / "etc/conf.d/static.conf").write_text(static)
+        if not resumes:
+            tls = folder / "etc/kadun/tls.conf"
+            tls.write_text(tls.read_text().replace(_RESUMES, _RESUMES_NOTHING))
         self._child = Child(nginx_conf.command(folder), os.environ, folder / "log/nginx.log", signal.SIGTERM)
 
     @property
@@ -67,8 +82,12 @@ class Nginx:
 
     @property
     def static_url(self) -> str:
-        """The way in to the plain files."""
+        """The way in to the plain files, and to `/static-answer` and `/resumption`."""
         return f"https://{LOOPBACK}:{self.static_port}"
+
+    def resumed(self) -> list[bool]:
+        """Return of each connection that asked for `/resumption` whether it resumed a TLS session."""
+        return [line == "r" for line in (self._folder / "log/resumption.log").read_text().splitlines()]
 
     def __enter__(self) -> Self:
         self._child.start()
@@ -81,6 +100,10 @@ class Nginx:
 
     def __exit__(self, *_: object) -> None:
         self._child.stop()
+
+    def target(self, source: str) -> Target:
+        """Return where `fixed_rate` finds the service, from this address."""
+        return Target(LOOPBACK, self.port, str(self.certificate), source)
 
     def connect(self, source: str) -> http.client.HTTPSConnection:
         """Return a connection to the service from this address, to be closed by the caller."""

@@ -4,25 +4,16 @@ import os
 import re
 import time
 from pathlib import Path
-from typing import NamedTuple
 
-_MIB = 1024  # in kB
-
-
-class Memory(NamedTuple):
-    """In MiB. PSS divides what processes share among them, RSS counts it for each again."""
-
-    pss: int
-    rss: int
+_KIB_PER_MIB = 1024
+_TICKS = os.sysconf("SC_CLK_TCK")
+_IDLE = (3, 4)  # in /proc/stat: idle, and waiting for the disk
+_GUEST = 8  # and further: counted in user time already
 
 
-def of_tree(pid: int) -> Memory:
-    """Return what the process and its descendants hold now."""
-    rollups = [_rollup(member) for member in tree(pid)]
-    return Memory(
-        sum(rollup.get("Pss", 0) for rollup in rollups) // _MIB,
-        sum(rollup.get("Rss", 0) for rollup in rollups) // _MIB,
-    )
+def pss_mib(pid: int) -> int:
+    """Return the memory of a process and its descendants in MiB; what processes share is divided among them (PSS)."""
+    return sum(_pss_kib(member) for member in tree(pid)) // _KIB_PER_MIB
 
 
 def tree(pid: int) -> list[int]:
@@ -41,17 +32,18 @@ def _children(pid: int) -> list[int]:
     return [int(child) for text in lists for child in text.split()]
 
 
-def _rollup(pid: int) -> dict[str, int]:
+def _pss_kib(pid: int) -> int:
     try:
-        text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+        rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
     except OSError:
-        return {}
-    return {name: int(kib) for name, kib in re.findall(r"^(Pss|Rss): +(\d+) kB$", text, re.MULTILINE)}
+        return 0
+    found = re.search(r"^Pss: +(\d+) kB$", rollup, re.MULTILINE)
+    return int(found[1]) if found else 0
 
 
-_TICKS = os.sysconf("SC_CLK_TCK")
-_IDLE = (3, 4)  # in /proc/stat: idle, and waiting for the disk
-_GUEST = 8  # and further: counted in user time already
+def cpu_seconds(pid: int) -> float:
+    """Return the processor time that a process, its descendants and those of them that have ended have taken."""
+    return sum(_ticks(member) for member in tree(pid)) / _TICKS
 
 
 class OtherPrograms:
@@ -73,7 +65,7 @@ class OtherPrograms:
 def _other_seconds() -> float:
     columns = Path("/proc/stat").read_text().splitlines()[0].split()[1:]
     busy = sum(int(ticks) for i, ticks in enumerate(columns[:_GUEST]) if i not in _IDLE)
-    return (busy - sum(_ticks(pid) for pid in tree(os.getpid()))) / _TICKS
+    return busy / _TICKS - cpu_seconds(os.getpid())
 
 
 def _ticks(pid: int) -> int:

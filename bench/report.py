@@ -5,19 +5,20 @@ import platform
 import re
 import statistics
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
 import psycopg2
 
-from bench.gunicorn import THREADS, WORKERS
-from bench.process_usage import Memory
-from bench.rounds import Plan, Round
-from bench.signing import cores
+from bench.gunicorn import CONNECTIONS, THREADS, WORKERS
 from trial.binaries import program
 
-_PACKAGES = ("falcon", "gunicorn", "peewee", "psycopg2-binary", "PyJWT", "cryptography")
+Figures = Mapping[str, Mapping[str, float]]
+"""What one round measured, by section and name."""
+
+_PACKAGES = ("falcon", "gunicorn", "gevent", "peewee", "psycopg2-binary", "PyJWT", "cryptography")
+_NAME_COLUMNS = 44
 
 
 def machine(binaries: Path) -> str:
@@ -28,50 +29,50 @@ def machine(binaries: Path) -> str:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     packages = ", ".join(f"{package} {version(package)}" for package in _PACKAGES)
     return (
-        f"machine: {cores()} cores, {processor}, {memory:.0f} GiB, Linux {platform.release()}, "
+        f"machine: {len(os.sched_getaffinity(0))} cores, {processor}, {memory:.0f} GiB, Linux {platform.release()}, "
         f"load average {os.getloadavg()[0]:.2f} before the start\n"
         f"versions: Python {platform.python_version()}, PostgreSQL {postgres.stdout.split()[-1]} "
         f"(libpq {psycopg2.extensions.libpq_version() // 10_000}), {packages}\n"
-        f"gunicorn: {WORKERS} workers of {THREADS} threads; {WORKERS * THREADS} connections at once"
+        f"gunicorn: {WORKERS} workers of {THREADS} threads; {CONNECTIONS} connections where nothing else is said"
     )
 
 
-def figures(plan: Plan, rounds: Sequence[Round], memory: dict[str, Memory]) -> str:
-    """Return all figures: medians over the rounds, with the lowest and the highest."""
-    lines = [
-        f"medians of {len(rounds)} rounds of {plan.seconds} s a measurement (lowest to highest)",
-        "",
-        _line("H  empty route, requests/s", rounds, lambda r: r.empty),
-        _line(f"S  signatures/s, {cores()} cores", rounds, lambda r: r.signatures),
-        _line("A  first activations/s", rounds, lambda r: r.activations.per_second),
-    ]
-    for cards in plan.cards:
-        lines += ["", f"{cards:,} bound cards", *_of(cards, rounds)]
-    if len(plan.cards) > 1:
-        least, most = min(plan.cards), max(plan.cards)
-        fall = [100 * (1 - r.clear[most].per_second / r.clear[least].per_second) for r in rounds]
-        lines += ["", f"V falls by {statistics.median(fall):.1f}% from {least:,} to {most:,} cards"]
-    lines += ["", *(f"memory of {who}: {m.pss} MiB (PSS), {m.rss} MiB (RSS)" for who, m in memory.items())]
-    return "\n".join(lines)
+def figures(rounds: Sequence[Figures]) -> list[str]:
+    """Return a line for each figure: the median over the rounds, with the lowest and the highest."""
+    lines = []
+    for section, names in rounds[0].items():
+        lines += ["", section] if section else [""]
+        lines += [row(name, [measured[section][name] for measured in rounds]) for name in names]
+    return lines
 
 
-def _of(cards: int, rounds: Sequence[Round]) -> list[str]:
-    return [
-        _line("D  the statements alone, a second", rounds, lambda r: r.database[cards]),
-        _line("V  verifications/s, key in clear", rounds, lambda r: r.clear[cards].per_second),
-        _line("V  verifications/s, key sealed", rounds, lambda r: r.sealed[cards].per_second),
-        _line("   99% answered within, ms (clear)", rounds, lambda r: r.clear[cards].p99 / 1000, digits=1),
-        _line("L  1/(1/H + 1/D + 1/S)", rounds, lambda r: r.limit(cards)),
-        _line("V/L", rounds, lambda r: r.clear[cards].per_second / r.limit(cards), digits=2),
-        _line("V/L with the key sealed", rounds, lambda r: r.sealed[cards].per_second / r.limit(cards), digits=2),
-    ]
+def row(name: str, values: Sequence[float]) -> str:
+    """Return a figure's line."""
+    median, low, high = (_number(value) for value in (statistics.median(values), min(values), max(values)))
+    return f"  {name:<{_NAME_COLUMNS}}{median:>10}   ({low} to {high})"
 
 
-def _line(name: str, rounds: Sequence[Round], figure: Callable[[Round], float], digits: int = 0) -> str:
-    return row(name, [figure(measured) for measured in rounds], digits)
+def comparison(before: Sequence[Figures], after: Sequence[Figures], aims: Mapping[str, str]) -> list[str]:
+    """Return a line for each figure: its medians, and the median, lowest and highest ratio within a round.
+
+    Args:
+        before: The older commit's rounds.
+        after: This checkout's, with the same figures.
+        aims: By name, or by section and name ("1,000 bound cards: V").
+    """
+    lines = [f"  {'':<{_NAME_COLUMNS}}{'before':>10}{'after':>10}   after/before      aim"]
+    for section, names in before[0].items():
+        lines += ["", section] if section else [""]
+        for name in names:
+            pairs = [(old[section][name], new[section][name]) for old, new in zip(before, after, strict=True)]
+            medians = "".join(f"{_number(statistics.median(values)):>10}" for values in zip(*pairs, strict=True))
+            ratios = [new / old for old, new in pairs if old]
+            spread = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})" if ratios else ""
+            aim = aims.get(f"{section}: {name}", aims.get(name, ""))
+            lines.append(f"  {name:<{_NAME_COLUMNS}}{medians}   {spread:<21} {aim}".rstrip())
+    return lines
 
 
-def row(name: str, values: Sequence[float], digits: int = 0) -> str:
-    """Return a figure's line: the median, with the lowest and the highest."""
-    median, low, high = (f"{v:,.{digits}f}" for v in (statistics.median(values), min(values), max(values)))
-    return f"  {name:<36}{median:>10}   ({low} to {high})"
+def _number(value: float) -> str:
+    digits = 0 if value >= 100 else 1 if value >= 10 else 2
+    return f"{value:,.{digits}f}"

@@ -99,6 +99,22 @@ class Host:
             raise BenchError(f"{' '.join(arguments[:2])} failed: {tail(done.stderr, lines=1)}")
         return done.stdout
 
+    def add_operator(self, name: str, password: str) -> None:
+        """Add an owner of the console."""
+        with tempfile.TemporaryFile() as typed:
+            typed.write(f"{password}\n".encode())
+            typed.seek(0)
+            self.cardctl("admin", "add", name, source=typed)
+
+    def add_file(self, mib: int) -> str:
+        """Add a licensed file of so many MiB; return its SHA-256."""
+        with tempfile.TemporaryFile(dir=self.folder) as source:
+            for _ in range(mib):
+                source.write(bytes(2**20))
+            source.seek(0)
+            self.cardctl("file", "add", "-", "--name", "core.bin", source=source)
+        return next(path.name for path in (self.folder / "files").iterdir())
+
 
 @contextmanager
 def running(service: Gunicorn, path: str) -> Iterator[Gunicorn]:

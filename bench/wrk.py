@@ -15,41 +15,52 @@ _GRACE_SECONDS = 30
 
 
 class Load(NamedTuple):
-    """What wrk counted; latencies in microseconds."""
+    """What wrk counted; latencies in milliseconds."""
 
     requests: int
     per_second: float
-    p50: int
-    p99: int
+    p50: float
+    p99: float
 
 
 class Questions(NamedTuple):
-    """Which cards are asked for: `cards` numbers from `first`, at random for ever, or `each` once in turn."""
+    """Which cards are asked for: `cards` numbers from `first`, at random for ever, or `each` once in turn.
+
+    `fresh` sends each request on a new connection.
+    """
 
     first: int
     cards: int
     each: bool = False
     public_key: str | None = None
+    fresh: bool = False
 
     def arguments(self) -> list[str]:
         """Return them as verify.lua takes them."""
-        mode = "each" if self.each else "random"
-        return [HARDWARE, OPEN_PROGRAM, self.public_key or "-", mode, str(self.first), str(self.cards)]
+        mode, connection = "each" if self.each else "random", "close" if self.fresh else "-"
+        return [HARDWARE, OPEN_PROGRAM, self.public_key or "-", mode, str(self.first), str(self.cards), connection]
 
 
-def run(url: str, questions: Questions | None, *, connections: int, seconds: int) -> Load:
+def run(url: str, questions: Questions | None, *, connections: int, seconds: int, openssl: str = "") -> Load:
     """Put load on `url` for so many seconds; plain GETs when there are no questions.
+
+    Args:
+        url: What to ask.
+        questions: For which cards.
+        connections: Kept open, each with one request under way.
+        seconds: How long.
+        openssl: The path of OpenSSL's configuration, for TLS.
 
     Raises:
         BenchError: any request failed: such a figure would not mean what it says.
     """
+    threads = 2 if openssl else 1  # without TLS it needs little, and the cores are for the service
     script = "summary.lua" if questions is None else "verify.lua"
-    # One thread: wrk needs little, and the cores are for the service.
-    command = ["wrk", "--threads", "1", "--connections", str(connections), "--duration", f"{seconds}s"]
+    command = ["wrk", "--threads", str(threads), "--connections", str(connections), "--duration", f"{seconds}s"]
     command += ["--timeout", "10s", "--script", str(_LUA / script), url]
     if questions is not None:
         command += ["--", *questions.arguments()]
-    environ = {"PATH": os.environ["PATH"], "LC_ALL": "C"}
+    environ = {"PATH": os.environ["PATH"], "LC_ALL": "C", "OPENSSL_CONF": openssl or "/dev/null"}
     printed = children.run(command, environ=environ, seconds=seconds + _GRACE_SECONDS)
     summary = [line.removeprefix("summary ") for line in printed.splitlines() if line.startswith("summary ")]
     if not summary:
@@ -61,4 +72,4 @@ def run(url: str, questions: Questions | None, *, connections: int, seconds: int
             f"and {counted['broken']} not at all"
         )
     per_second = counted["requests"] / counted["microseconds"] * 1e6
-    return Load(counted["requests"], per_second, counted["p50"], counted["p99"])
+    return Load(counted["requests"], per_second, counted["p50"] / 1000, counted["p99"] / 1000)

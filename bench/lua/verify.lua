@@ -1,9 +1,15 @@
 -- Asks for cards by number, each with its recorded hardware; bench/cards.py has the same formulas.
--- Arguments: hardware prefix, function, public key or "-", "random" or "each", first number, how many.
+-- Arguments: hardware prefix, function, public key or "-", "random" or "each", first number, how many,
+-- "close" for a new connection each time or "-".
 dofile(debug.getinfo(1, "S").source:match("^@(.*/)") .. "summary.lua")
 
 local body, mode, first, count
-local number = 0
+local number, threads = 0, 0
+
+function setup(thread)
+  threads = threads + 1
+  thread:set("seed", os.time() + threads * 1000)
+end
 
 function init(args)
   local public_key = args[3] ~= "-" and string.format(', "client_public_key": "%s"', args[3]) or ""
@@ -11,8 +17,9 @@ function init(args)
     '{"card_id": "%%.0f%%.0f", "hardware": "%s%%d", "function": "%s", "nonce": "bench-nonce-%%020d"%s}',
     args[1], args[2], public_key)
   mode, first, count = args[4], tonumber(args[5]), tonumber(args[6])
-  math.randomseed(os.time())
+  math.randomseed(seed)
   wrk.headers["Content-Type"] = "application/json"
+  if args[7] == "close" then wrk.headers["Connection"] = "close" end
 end
 
 function request()

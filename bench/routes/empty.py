@@ -1,4 +1,4 @@
-"""H: what Falcon and gunicorn take by themselves. One route, that does nothing."""
+"""H: an empty route, what Falcon and gunicorn take by themselves. Its folder is on the path of the service."""  # noqa: INP001
 
 from typing import Any
 
