@@ -48,10 +48,15 @@ def on_starting(_server: Any) -> None:  # noqa: ANN401  # gunicorn is untyped
 def post_worker_init(_worker: Any) -> None:  # noqa: ANN401
     """Start the worker's hub and its housekeeping, after the fork."""
     from app import hub  # noqa: PLC0415
+    from app.clock import utc_now  # noqa: PLC0415
     from app.services import housekeeping  # noqa: PLC0415  # when the models know their database
+    from app.services.journal_seals import JournalSeals  # noqa: PLC0415
+    from app.storage.models import database  # noqa: PLC0415
+    from app.tokens.signer import Signer  # noqa: PLC0415
 
     hub.start(_settings.threads)
-    housekeeping.start(_settings.journal_keep)
+    seals = JournalSeals(database, Signer(_settings.keys_dir), _settings.journal_keep, utc_now)
+    housekeeping.start(seals)
 
 
 def child_exit(_server: Any, worker: Any) -> None:  # noqa: ANN401

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import datetime, timedelta
 
 import click
@@ -16,12 +16,14 @@ from app.cli.card import Duration
 from app.cli.context import Session, format_option, pass_session
 from app.clock import utc_now
 from app.domain.errors import SchemaMismatchError, UnavailableError
-from app.domain.texts import Text
+from app.domain.texts import RefusedError, Text
 from app.services.exports import Row, journal_documents
 from app.services.filters import KINDS, parse_journal_filter
 from app.services.formatting import escaped, json_text
 from app.services.journal_follow import Follower
 from app.services.journal_lists import MAX_ENTRIES_PER_DAY, MAX_REFUSALS_PER_MINUTE
+from app.services.journal_seals import JournalSeals
+from app.tokens.signer import Signer
 
 TABLE_ROWS = 200
 FOLLOWED_ROWS = 10  # shown before the first new entry, unless --since says otherwise
@@ -40,7 +42,7 @@ _HEADINGS = (
 )
 
 
-@click.command()
+@click.group(invoke_without_command=True)
 @click.option("--kind", type=click.Choice(list(KINDS), case_sensitive=False), help="类型或拒绝代码 / A kind or a code.")
 @click.option("--card", "card_id", help="卡密 / Of this card.")
 @click.option("--reference", help="参考号 / The reference in a customer's message.")
@@ -48,9 +50,9 @@ _HEADINGS = (
 @click.option("--follow", is_flag=True, help="持续显示新条目 / Go on with each new entry; json: one object a line.")
 @click.option("--until-input-ends", is_flag=True, hidden=True)  # how scripts/cardctl ends it inside a container
 @format_option("table", "json")
-@pass_session
+@click.pass_context
 def events(  # noqa: PLR0913  # one argument an option
-    session: Session,
+    context: click.Context,
     kind: str | None,
     card_id: str | None,
     reference: str | None,
@@ -60,7 +62,10 @@ def events(  # noqa: PLR0913  # one argument an option
     follow: bool,
     until_input_ends: bool,
 ) -> None:
-    """日志 / The journal, newest first."""
+    """日志 / The journal, newest first; or a command below."""
+    if context.invoked_subcommand is not None:
+        return
+    session = context.ensure_object(Session)
     fields = {"kind": kind or "", "card": card_id or "", "reference": reference or ""}
     wanted = parse_journal_filter(fields, session.zone)
     if since is not None:
@@ -85,6 +90,41 @@ def events(  # noqa: PLR0913  # one argument an option
         output.say(
             f"仅显示最新 {TABLE_ROWS} 条，可用 --since 等筛选 / Only the newest {TABLE_ROWS}: filter with --since …"
         )
+
+
+@events.command()
+@format_option("table", "json")
+@pass_session
+def verify(session: Session, output_format: str) -> None:
+    """检查日志的封印 / Check the journal's seals: whether an entry was changed, removed or inserted."""
+    found = _seals(session).verify()
+    fault = None if found.fault is None else str(found.fault)
+    if output_format == "json":
+        output.print_json({**asdict(found), "fault": fault})
+    else:
+        names = {
+            "seals": "封印 seals",
+            "entries": "条目 entries",
+            "pruned": "已清理 pruned",
+            "unsealed": "未封印 unsealed",
+        }
+        names["last_seal"] = "最后的封印 last seal"
+        output.print_fields([(text, getattr(found, name)) for name, text in names.items()])
+    if found.fault is not None:
+        raise RefusedError(found.fault.zh, found.fault.en)
+
+
+@events.command()
+@pass_session
+def seal(session: Session) -> None:
+    """立即封印日志 / Seal the journal now; the service does so once a minute."""
+    count = _seals(session).seal()
+    output.say(f"已封印 {count} 条 / Sealed {count} entries")
+
+
+def _seals(session: Session) -> JournalSeals:
+    settings = session.settings
+    return JournalSeals(session.database, Signer(settings.keys_dir), settings.journal_keep, utc_now)
 
 
 def _follow(

@@ -13,26 +13,29 @@ from app.clock import utc_now
 from app.domain.errors import UnavailableError
 from app.domain.operators import FORGOTTEN_AFTER
 from app.services import sessions
+from app.services.journal_seals import JournalSeals
 from app.storage import daily_counts, idempotency, journal, login_failures, operators
 from app.storage.models import database
 
 INTERVAL_SECONDS = 3600.0
+SEAL_SECONDS = 60.0
 REQUESTS_KEPT = timedelta(days=7)
 logger = logging.getLogger(__name__)
 
 
-def start(journal_keep: timedelta) -> None:
-    """Start this worker's housekeeping, in a thread that ends with the process."""
-    threading.Thread(target=_run, args=(journal_keep,), name="housekeeping", daemon=True).start()
+def start(seals: JournalSeals) -> None:
+    """Start this worker's housekeeping, in threads that end with the process."""
+    for name, run in (("housekeeping", partial(_run, seals)), ("sealing", partial(_seal, seals))):
+        threading.Thread(target=run, name=name, daemon=True).start()
 
 
-def prune_journal(journal_keep: timedelta, now: datetime) -> int:
-    """Delete what clients wrote into the journal, and the daily counts, older than `journal_keep`, in short batches.
+def prune_journal(seals: JournalSeals, now: datetime) -> int:
+    """Delete what clients wrote into the journal, and the daily counts, once they are old enough, in short batches.
 
     Returns:
         How many rows.
     """
-    before, total = now - journal_keep, 0
+    before, total = seals.prunable_before(now), 0
     for prune in (lambda: journal.prune(before), lambda: daily_counts.prune(before.date())):
         while deleted := database.with_connection(prune):
             total += deleted
@@ -59,9 +62,9 @@ def prune_console(now: datetime) -> int:
     return total
 
 
-def prune_all(journal_keep: timedelta) -> None:
+def prune_all(seals: JournalSeals) -> None:
     """Prune the journal and the console's tables, each even when the other fails."""
-    for name, prune in (("journal", partial(prune_journal, journal_keep)), ("console", prune_console)):
+    for name, prune in (("journal", partial(prune_journal, seals)), ("console", prune_console)):
         try:
             if deleted := prune(utc_now()):
                 logger.info("old rows pruned", extra={"pruned": name, "count": deleted})
@@ -71,8 +74,18 @@ def prune_all(journal_keep: timedelta) -> None:
             database.close()
 
 
-def _run(journal_keep: timedelta) -> None:
+def _run(seals: JournalSeals) -> None:
     while True:
         # At random intervals, so that the workers do not prune at the same time.
         time.sleep(INTERVAL_SECONDS * random.uniform(0.5, 1.5))  # noqa: S311
-        prune_all(journal_keep)
+        prune_all(seals)
+
+
+def _seal(seals: JournalSeals) -> None:
+    while True:
+        time.sleep(SEAL_SECONDS * random.uniform(0.5, 1.5))  # noqa: S311  # as above
+        try:
+            seals.seal()
+        except (UnavailableError, peewee.PeeweeException):
+            logger.warning("sealing the journal failed; it is tried again in a minute", exc_info=True)
+            database.close()

@@ -114,6 +114,12 @@ def _is_within_the_day(entry: Entry, kind: Counted, day: date) -> bool:
     return daily_counts.count(entry.card_id, day, kind, entry.at) <= MAX_ENTRIES_PER_DAY
 
 
+def count_after(event_id: int) -> int:
+    """Return how many entries have a higher ID."""
+    count: int = Event.select().where(Event.id > event_id).count()
+    return count
+
+
 def prune(before: datetime) -> int:
     """Delete up to `PRUNE_BATCH` entries of `PRUNED_KINDS` older than `before`, and nothing else; return how many."""
     old = (

@@ -11,6 +11,7 @@ import pytest
 from app.domain.operators import Role
 from app.services.card_actions import CardActions
 from app.services.issuing import Issuing
+from app.services.journal_seals import JournalSeals
 from app.services.licence import LicenceService
 from app.services.operators import Operators
 from app.services.sessions import Sessions
@@ -29,6 +30,12 @@ from tests.support.log_ins import LogIns
 from tests.support.passwords import CheapPasswords
 from tests.support.service import Service, question
 from trial.postgres import EmbeddedPostgres
+
+
+@pytest.fixture
+def seals(database: Database, clock: Clock, tmp_path: Path) -> JournalSeals:
+    keyring.create(tmp_path / "keys", clock.now)
+    return JournalSeals(database, Signer(tmp_path / "keys"), timedelta(days=365), clock)
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import pytest
 from app.domain.operators import Role, Scope
 from app.domain.texts import RefusedError
 from app.services import housekeeping
+from app.services.journal_seals import JournalSeals
 from app.services.operators import Operators
 from app.services.sessions import IDLE, Sessions
 from app.services.shop_tokens import ShopTokens
@@ -60,12 +61,12 @@ def test_old_rows_are_pruned(
 
 
 def test_a_failure_to_prune_does_not_stop_the_rest(
-    database: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    database: Database, seals: JournalSeals, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     LoginFailure.insert(bucket="network:198.51.100.1", failures=1, last_at=datetime(2020, 1, 1, tzinfo=UTC)).execute()
     monkeypatch.setattr(journal, "PRUNE_BATCH", "no number")
     with caplog.at_level(logging.INFO, "app.services.housekeeping"):
-        housekeeping.prune_all(timedelta(days=365))
+        housekeeping.prune_all(seals)
     assert LoginFailure.select().count() == 0
     assert [(record.levelname, record.__dict__["pruned"]) for record in caplog.records] == [
         ("WARNING", "journal"),

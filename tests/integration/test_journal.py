@@ -10,6 +10,7 @@ from app.domain.codes import Code, Counted, EventKind
 from app.domain.policy import VerificationRequest
 from app.services import housekeeping
 from app.services.issuing import Issuing
+from app.services.journal_seals import JournalSeals
 from app.services.licence import LicenceService, Verdict
 from app.services.verification import Verification
 from app.storage import daily_counts, journal
@@ -93,7 +94,9 @@ def test_an_ipv6_network_counts_as_one_address(verification: Verification) -> No
     assert Event.select().count() == 20
 
 
-def test_only_what_clients_write_is_pruned(verification: Verification, card_id: str, clock: Clock) -> None:
+def test_only_what_clients_write_is_pruned(
+    verification: Verification, seals: JournalSeals, card_id: str, clock: Clock
+) -> None:
     ask(verification, card_id)
     ask(verification, card_id, hardware="h2")
     ask(verification, "0" * 32)
@@ -103,9 +106,9 @@ def test_only_what_clients_write_is_pruned(verification: Verification, card_id: 
     ask(verification, "0" * 32)
     journal.append([replace(download, at=clock.now)])
     daily_counts.count(card_id, clock.now.date(), Counted.CLIENT_MISMATCH, clock.now)
-    assert housekeeping.prune_journal(timedelta(days=365), clock.now) == 0
+    assert housekeeping.prune_journal(seals, clock.now) == 0
     clock.advance(timedelta(days=100))
-    assert housekeeping.prune_journal(timedelta(days=365), clock.now) == 4
+    assert housekeeping.prune_journal(seals, clock.now) == 4
     assert DailyCount.select().count() == 1
     left = [event.kind for event in Event.select().order_by(Event.id)]
     assert left == ["issued", "activated", "file_added", "rejected", "file_downloaded"]

@@ -1,0 +1,91 @@
+"""The seals of the journal, and what sealing needs to know of the journal."""
+
+from collections.abc import Iterator
+from datetime import datetime
+
+from app.storage.database import Database
+from app.storage.models import Event, JournalSeal
+
+_LOCK = 0x7365616C  # "seal": an advisory lock, so that one process seals
+_PAGE_ROWS = 5_000
+
+# A transaction takes this lock before it draws an entry's ID, and keeps it until it ends.
+_WRITERS = """
+SELECT virtualtransaction FROM pg_locks
+WHERE relation = 'event'::regclass AND mode = 'RowExclusiveLock' AND granted AND pid <> pg_backend_pid()
+AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+"""
+
+SEALED = (
+    Event.id,
+    Event.at,
+    Event.kind,
+    Event.code,
+    Event.card_id,
+    Event.reference,
+    Event.ip,
+    Event.ip_network,
+    Event.claimed_ip,
+    Event.hardware,
+    Event.function,
+    Event.actor,
+    Event.details,
+)
+"""The columns of an entry that its digest covers, in this order. A new column is not among them: seals stay valid."""
+
+
+def begin_alone(database: Database) -> bool:
+    """Take the lock for sealing until the transaction ends; return False if another connection has it."""
+    taken: bool = database.execute_sql("SELECT pg_try_advisory_xact_lock(%s)", (_LOCK,)).fetchone()[0]
+    return taken
+
+
+def writers(database: Database) -> set[str]:
+    """Return the other transactions that may have drawn IDs of entries that are not yet visible."""
+    return {row[0] for row in database.execute_sql(_WRITERS).fetchall()}
+
+
+def highest_event() -> int:
+    """Return the highest ID of a visible entry, 0 in an empty journal."""
+    found = Event.select(Event.id).order_by(Event.id.desc()).limit(1).scalar()
+    return int(found or 0)
+
+
+def last() -> JournalSeal | None:
+    """Return the last seal, without its digests."""
+    found: JournalSeal | None = (
+        JournalSeal.select(JournalSeal.number, JournalSeal.last_event, JournalSeal.token)
+        .order_by(JournalSeal.number.desc())
+        .first()
+    )
+    return found
+
+
+def insert(number: int, last_event: int, digests: bytes, token: str, at: datetime) -> None:
+    """Write a seal."""
+    JournalSeal.insert(number=number, last_event=last_event, digests=digests, token=token, created_at=at).execute()
+
+
+def seals() -> Iterator[JournalSeal]:
+    """Yield all seals in their order; only one is in memory."""
+    number = 0
+    while (
+        seal := JournalSeal.select().where(JournalSeal.number > number).order_by(JournalSeal.number).first()
+    ) is not None:
+        yield seal
+        number = seal.number
+
+
+def entries(after: int, until: int, limit: int = _PAGE_ROWS) -> list[tuple[object, ...]]:
+    """Return up to `limit` entries with IDs after one and up to another, by their `SEALED` columns, in order."""
+    return list(
+        Event.select(*SEALED).where((Event.id > after) & (Event.id <= until)).order_by(Event.id).limit(limit).tuples()
+    )
+
+
+def all_entries(until: int) -> Iterator[tuple[object, ...]]:
+    """Yield all entries with IDs up to one, by their `SEALED` columns, in order."""
+    after = 0
+    while page := entries(after, until):
+        yield from page
+        after = int(str(page[-1][0]))

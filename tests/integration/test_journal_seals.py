@@ -1,0 +1,240 @@
+"""The journal's seals: what is sealed when, and that every change of a sealed entry shows."""
+
+import threading
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from app.domain.codes import Code, EventKind
+from app.services import housekeeping
+from app.services.journal_seals import JournalSeals
+from app.storage import journal
+from app.storage.database import Database
+from app.storage.journal import Entry
+from app.storage.models import Event, JournalSeal
+from app.tokens import keyring
+from app.tokens.signer import Signer
+from tests.conftest import START, Clock
+from tests.support.service import Service, question, wait_for
+
+KEEP = timedelta(days=365)
+ISSUED = Entry(START, EventKind.ISSUED, actor="tests", details={"count": 1, "batch": "春"})
+REJECTED = Entry(START, EventKind.REJECTED, Code.CLIENT_MISMATCH, "0" * 32, "ABCDEFGH", "2001:db8::1", None, "h", "f")
+
+
+def as_owner(database: Database, sql: str, *values: int) -> None:
+    """Do what only somebody who owns the tables can do: go round the triggers."""
+    database.execute_sql("SET session_replication_role = replica")
+    try:
+        database.execute_sql(sql, values)
+    finally:
+        database.execute_sql("SET session_replication_role = DEFAULT")
+
+
+@pytest.fixture
+def sealed(seals: JournalSeals) -> list[int]:
+    """Six entries under three seals; their IDs."""
+    for _ in range(3):
+        journal.append([ISSUED, REJECTED])
+        assert seals.seal() == 2
+    return [event.id for event in Event.select().order_by(Event.id)]
+
+
+def test_a_whole_journal_verifies(seals: JournalSeals, sealed: list[int]) -> None:
+    journal.append([ISSUED])
+    found = seals.verify()
+    assert (found.seals, found.entries, found.pruned, found.unsealed, found.fault) == (3, 6, 0, 1, None)
+    assert seals.seal() == 1
+    assert seals.seal() == 0
+    assert seals.verify().entries == 7
+    assert JournalSeal.select().count() == 4
+
+
+def test_an_empty_journal_verifies(seals: JournalSeals) -> None:
+    assert seals.seal() == 0
+    assert seals.verify().fault is None
+
+
+def test_many_entries_are_sealed_in_parts(seals: JournalSeals, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.services.journal_seals.MAX_ENTRIES", 3)
+    journal.append([ISSUED] * 8)
+    assert seals.seal() == 8
+    found = seals.verify()
+    assert (found.seals, found.entries, found.fault) == (3, 8, None)
+
+
+COLUMNS = {
+    "at": "at + interval '1 microsecond'",
+    "kind": "'imported'",
+    "actor": "'somebody else'",
+    "details": '\'{"count": 2, "batch": "春"}\'',
+    "card_id": "'1'",
+    "reference": "'R'",
+    "ip": "'192.0.2.1'",
+    "ip_network": "'192.0.2.1'",
+    "claimed_ip": "'192.0.2.1'",
+    "hardware": "'other'",
+    "function": "'other'",
+}
+
+
+@pytest.mark.parametrize("column", COLUMNS)
+def test_a_changed_entry_is_named(seals: JournalSeals, sealed: list[int], database: Database, column: str) -> None:
+    as_owner(database, f"UPDATE event SET {column} = {COLUMNS[column]} WHERE id = %s", sealed[2])  # noqa: S608
+    found = seals.verify()
+    assert str(found.fault) == f"日志条目 {sealed[2]} 被修改 / entry {sealed[2]} was changed"
+    assert (found.seals, found.entries) == (1, 2)
+
+
+def test_a_changed_code_is_named(seals: JournalSeals, sealed: list[int], database: Database) -> None:
+    as_owner(database, "UPDATE event SET code = 'CARD_FROZEN' WHERE id = %s", sealed[1])
+    assert "was changed" in str(seals.verify().fault)
+
+
+def test_a_removed_entry_is_named_even_if_its_kind_is_pruned(
+    seals: JournalSeals, sealed: list[int], database: Database
+) -> None:
+    for place, event in ((5, sealed[5]), (0, sealed[0])):
+        as_owner(database, "DELETE FROM event WHERE id = %s", event)
+        assert str(seals.verify().fault).endswith(f"entry {event} was removed"), place
+
+
+def test_an_inserted_entry_is_named(seals: JournalSeals, sealed: list[int], database: Database) -> None:
+    free = sealed[-1] + 1
+    database.execute_sql("SELECT nextval(pg_get_serial_sequence('event', 'id'))")  # by a transaction that was undone
+    journal.append([ISSUED])
+    seals.seal()
+    assert seals.verify().fault is None
+    as_owner(database, "INSERT INTO event (id, at, kind) VALUES (%s, now(), 'issued')", free)
+    assert str(seals.verify().fault).endswith(f"entry {free} was inserted")
+
+
+def test_entries_that_changed_places_are_named(seals: JournalSeals, sealed: list[int], database: Database) -> None:
+    first, second = sealed[0], sealed[1]
+    for old, new in ((first, 0), (second, first), (0, second)):
+        as_owner(database, "UPDATE event SET id = %s WHERE id = %s", new, old)
+    assert str(seals.verify().fault).endswith(f"entry {first} was changed")
+
+
+SEALS: dict[str, tuple[str, str]] = {
+    "changed digests": ("UPDATE journal_seal SET digests = digests || digests WHERE number = 2", "seal 2 is not valid"),
+    "removed": ("DELETE FROM journal_seal WHERE number = 2", "seal 3 is not valid"),
+    "a forged token": ("UPDATE journal_seal SET token = token || 'A' WHERE number = 1", "seal 1 is not valid"),
+    "another's token": (
+        "UPDATE journal_seal SET token = (SELECT token FROM journal_seal WHERE number = 1) WHERE number = 2",
+        "seal 2 is not valid",
+    ),
+    "another end": ("UPDATE journal_seal SET last_event = 0 WHERE number = 1", "seal 1 is not valid"),
+}
+
+
+@pytest.mark.parametrize("way", SEALS)
+def test_a_changed_seal_is_named(seals: JournalSeals, sealed: list[int], database: Database, way: str) -> None:
+    sql, says = SEALS[way]
+    as_owner(database, sql)
+    assert says in str(seals.verify().fault)
+
+
+def test_a_chain_that_lost_its_end_shows_against_an_earlier_look(
+    seals: JournalSeals, sealed: list[int], database: Database
+) -> None:
+    before = seals.verify().last_seal
+    as_owner(database, "DELETE FROM journal_seal WHERE number = 3")
+    found = seals.verify()
+    assert (found.fault, found.unsealed) == (None, 2)
+    assert found.last_seal != before
+
+
+def test_the_seals_of_a_retired_key_stay_good_and_those_of_another_server_are_not(
+    seals: JournalSeals, sealed: list[int], clock: Clock, tmp_path: Path, database: Database
+) -> None:
+    keyring.rotate(tmp_path / "keys", clock.now)
+    rotated = replace(seals, signer=Signer(tmp_path / "keys"))
+    journal.append([ISSUED])
+    assert rotated.seal() == 1
+    assert rotated.verify().fault is None
+    keyring.create(tmp_path / "other", clock.now)
+    other = replace(seals, signer=Signer(tmp_path / "other"))
+    assert "seal 4 is not valid: none of this server's keys signed it" in str(other.verify().fault)
+    journal.append([ISSUED])
+    assert other.seal() == 1, "the chain goes on"
+
+
+def test_what_was_pruned_may_be_missing_and_nothing_else(
+    seals: JournalSeals, sealed: list[int], clock: Clock, database: Database
+) -> None:
+    clock.advance(KEEP + timedelta(days=1))
+    assert housekeeping.prune_journal(seals, clock.now) == 0, "no seal allows it yet"
+    journal.append([replace(ISSUED, at=clock.now)])
+    seals.seal()
+    assert housekeeping.prune_journal(seals, clock.now) == 3
+    found = seals.verify()
+    assert (found.entries, found.pruned, found.fault) == (4, 3, None)
+    as_owner(database, "DELETE FROM event WHERE id = %s", sealed[0])
+    assert str(seals.verify().fault).endswith(f"entry {sealed[0]} was removed")
+
+
+def test_entries_of_transactions_that_commit_late_are_sealed_in_their_place(
+    seals: JournalSeals, database: Database, database_url: str
+) -> None:
+    """One writer draws its ID first and commits last: sealing waits for it."""
+    drawn, commit = threading.Event(), threading.Event()
+
+    def write_slowly() -> None:
+        other = Database(database_url)
+        with other.connection_context(), other.atomic():
+            other.execute_sql("INSERT INTO event (at, kind) VALUES (now(), 'issued')")
+            drawn.set()
+            commit.wait(60)
+
+    writer = threading.Thread(target=write_slowly)
+    writer.start()
+    assert drawn.wait(60)
+    journal.append([ISSUED])
+    counts: list[int] = []
+    sealing = threading.Thread(target=lambda: counts.append(seals.seal()))
+    sealing.start()
+    wait_for(
+        lambda: database.execute_sql("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'").fetchone()[0] > 0
+    )
+    assert not counts
+    commit.set()
+    writer.join()
+    sealing.join()
+    assert counts == [2]
+    assert seals.verify().fault is None
+
+
+def test_sealing_gives_up_waiting_and_seals_nothing(
+    seals: JournalSeals, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.services.journal_seals.WAIT_SECONDS", 0.0)
+    journal.append([ISSUED])
+    other = Database(database_url)
+    with other.connection_context(), other.atomic():
+        other.execute_sql("INSERT INTO event (at, kind) VALUES (now(), 'issued')")
+        assert seals.seal() == 0
+    assert seals.seal() == 2
+
+
+@pytest.mark.parametrize(
+    "sql", ["UPDATE journal_seal SET token = ''", "DELETE FROM journal_seal", "TRUNCATE journal_seal"]
+)
+def test_the_database_refuses_to_change_seals(
+    seals: JournalSeals, sealed: list[int], database: Database, sql: str
+) -> None:
+    with pytest.raises(Exception, match="seals of the journal are never changed"):
+        database.execute_sql(sql)
+
+
+def test_the_command_says_what_it_found(own_service: Service, database: Database) -> None:
+    (card_id,) = own_service.issue()
+    assert own_service.verify(question(card_id)).status == 200
+    assert "Sealed 2 entries" in own_service.cardctl("events", "seal").stderr
+    assert '"entries": 2' in own_service.cardctl("events", "verify", "--format", "json").stdout
+    as_owner(database, "UPDATE event SET actor = 'nobody' WHERE kind = 'issued'")
+    refused = own_service.cardctl("events", "verify", check=False)
+    assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
+    assert "was changed" in refused.stderr
