@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from bench import report
 from bench.against import AIMS, older
 from bench.cards import disk_bytes
+from bench.code import THIS, Code
 from bench.command import number, options, require, run
 from bench.errors import BenchError
-from bench.gunicorn import THIS, Code
 from bench.process_usage import OtherPrograms
 from bench.rounds import Bench
 from bench.service import FOLDER, own_folder

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from bench.code import Code
 from bench.errors import BenchError
-from bench.gunicorn import Code
 from trial.environment import CHECKOUT
 from trial.errors import tail
 
@@ -27,7 +27,6 @@ AIMS = {
 } | {f"1,000 bound cards, {n} connections:    99% answered within, ms": "ratio <= 1" for n in ("64", "256", "1,000")}
 """What the redesign of the hot path aimed at, by the names of `Subject.measure`; a ratio is to version 1.0.0."""
 
-_MIGRATIONS = "app/storage/migrations"
 _VENV = """
 set -euo pipefail
 source "$ROOT/scripts/lib/common.sh"
@@ -41,7 +40,7 @@ def older(commit: str) -> Iterator[Code]:
     """A checkout of `commit` in a folder of its own, gone afterwards.
 
     Raises:
-        BenchError: there is no such commit, or it has other tables.
+        BenchError: there is no such commit.
     """
     git = ["git", "-c", "safe.directory=*", "-C", str(CHECKOUT)]
     with tempfile.TemporaryDirectory(prefix="kadun-against-") as scratch:
@@ -52,24 +51,9 @@ def older(commit: str) -> Iterator[Code]:
         if done.returncode:
             raise BenchError(f"no checkout of {commit}: {tail(done.stderr, lines=1)}")
         try:
-            require_same_tables(commit, folder)
             yield Code(commit, folder, _python(folder))
         finally:
             subprocess.run([*git, "worktree", "remove", "--force", folder], check=False)
-
-
-def require_same_tables(commit: str, folder: Path) -> None:
-    """Make sure that the checkout in `folder` has the migrations of this one, by their names.
-
-    Raises:
-        BenchError: it has others.
-    """
-    here, there = ({file.name for file in (root / _MIGRATIONS).glob("*.py")} for root in (CHECKOUT, folder))
-    if here != there:
-        raise BenchError(
-            f"{commit} has other tables than this checkout ({', '.join(sorted(here ^ there))}): "
-            "both must have the same migrations"
-        )
 
 
 def pins(requirements: str) -> set[str]:

@@ -11,8 +11,7 @@ from zoneinfo import ZoneInfo
 import psycopg2
 
 from app.domain.policy import OPEN_PROGRAM
-from app.storage import schema
-from app.storage.database import Database, connect_to
+from bench.code import THIS, Code
 from tests.support.sample_year import CARD_ID
 from trial.ports import LOOPBACK
 
@@ -59,12 +58,11 @@ class CardTable(NamedTuple):
     cards: int
     day: date
     is_bound: bool
+    code: Code = THIS
 
     def fill(self) -> None:
         """Make the tables and the cards, and leave them as autovacuum would: vacuumed, with statistics."""
-        owner = connect_to(Database(self.url, bulk=True))
-        with owner.connection_context():
-            schema.migrate(owner, lambda _line: None)
+        self.code.migrate(self.url)
         values = {
             "cards": self.cards,
             "bound": self.is_bound,

@@ -5,13 +5,13 @@ import http
 import http.client
 import os
 import signal
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from bench import http_requests
+from bench.code import THIS, Code
 from bench.errors import BenchError
 from bench.fixed_rate import Target
 from trial.child import Child
@@ -27,17 +27,6 @@ CONNECTIONS = WORKERS * THREADS
 _ROUTES = CHECKOUT / "bench/routes"
 _READY_SECONDS = 60
 _POLL_SECONDS = 0.1
-
-
-class Code(NamedTuple):
-    """A checkout whose service is measured, and the Python that runs it."""
-
-    name: str
-    folder: Path
-    python: str
-
-
-THIS = Code("this checkout", CHECKOUT, sys.executable)
 
 
 class Gunicorn:

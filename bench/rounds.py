@@ -7,9 +7,9 @@ from pathlib import Path
 
 from bench import process_usage
 from bench.cards import noon_zone
+from bench.code import Code
 from bench.command import say
 from bench.errors import BenchError
-from bench.gunicorn import Code
 from bench.report import Figures
 from bench.service import compose_settings, make_secrets
 from bench.subject import Host, Plan, Subject

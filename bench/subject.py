@@ -13,9 +13,10 @@ from joserfc.jwk import OKPKey
 
 from bench import fixed_rate, http_requests, process_usage, wrk
 from bench.cards import FIRST_CARD_ID, HARDWARE, CardTable, Computer
+from bench.code import Code
 from bench.command import say
 from bench.errors import BenchError
-from bench.gunicorn import CONNECTIONS, Code, Gunicorn
+from bench.gunicorn import CONNECTIONS, Gunicorn
 from bench.service import environ, running
 from trial.postgres import EmbeddedPostgres
 
@@ -137,7 +138,7 @@ class Subject:
         database = f"{name}_{self._number}"
         self._host.postgres.create_database(database)
         day = datetime.now(self._host.zone).date()
-        table = CardTable(self._host.postgres.url(database), cards, day, is_bound=is_bound)
+        table = CardTable(self._host.postgres.url(database), cards, day, is_bound=is_bound, code=self.code)
         table.fill()
         return table
 
