@@ -129,5 +129,6 @@ def _add_console(
         zone=settings.timezone,
         clock=utc_now,
         behind_proxy=settings.behind_proxy,
+        owners_need_totp=settings.owners_need_totp,
     )
     routes.install(app, console, static)

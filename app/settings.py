@@ -35,6 +35,7 @@ class Settings:
     issuer: str
     behind_proxy: bool
     require_sealed: bool
+    owners_need_totp: bool
     offline_grace: timedelta | None
     timezone: ZoneInfo
     journal_keep: timedelta
@@ -61,6 +62,7 @@ class Settings:
             issuer=env.get("KADUN_ISSUER") or "kadun",
             behind_proxy=boolean(env, "KADUN_BEHIND_PROXY"),
             require_sealed=boolean(env, "KADUN_REQUIRE_SEALED"),
+            owners_need_totp=boolean(env, "KADUN_OWNERS_NEED_TOTP"),
             offline_grace=_duration("KADUN_OFFLINE_GRACE", grace) if grace else None,
             timezone=_timezone(env.get("KADUN_TIMEZONE") or "Asia/Shanghai"),
             journal_keep=timedelta(days=integer(env, "KADUN_JOURNAL_KEEP_DAYS", 365, 1, 36_500)),

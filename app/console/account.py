@@ -68,7 +68,7 @@ class TwoStepRemoval(_AccountForm):
         identity = visitor_of(request).who
         if not identity.has_totp:
             raise RefusedError("尚未启用两步验证", "two-step verification is not enabled")
-        check_own_password(self.console, request, with_code=True)
+        check_own_password(self.console, request)
         self.operators(request).disable_totp(identity.name)
 
 
@@ -76,6 +76,7 @@ class TwoStepPage(Page):
     """`/admin/account/two-step`: only the browser has the secret until a code shows that an app has it."""
 
     access = {"GET": Access.OPERATOR, "POST": Access.OPERATOR}
+    without_totp = True
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
         """Show a new secret; nothing is stored."""
@@ -101,7 +102,14 @@ class TwoStepPage(Page):
         issuer = self.console.system_status.issuer
         uri = pyotp.TOTP(secret).provisioning_uri(name=visitor_of(request).who.name, issuer_name=issuer)
         self.render(
-            request, response, "two_step.html", secret=secret, issuer=issuer, picture=_qr_code(uri), refusal=refusal
+            request,
+            response,
+            "two_step.html",
+            secret=secret,
+            issuer=issuer,
+            picture=_qr_code(uri),
+            refusal=refusal,
+            is_required=self.console.owners_need_totp and visitor_of(request).is_owner,
         )
 
 

@@ -10,7 +10,7 @@ from app.console.page import Console, Page, form_of, see_other, visitor_of
 from app.console.rendering import url
 from app.domain.texts import RefusedError, Text
 from app.http.request_parser import client_address
-from app.services.credentials import LoginRefusedError, LoginThrottledError
+from app.services.credentials import LoginRefusedError, LoginThrottledError, WantsCodeError
 from app.services.passwords import LoginBusyError
 
 _BUSY_RETRY_AFTER = "2"
@@ -63,21 +63,23 @@ def new_password(form: Form) -> str:
     return password
 
 
-def check_own_password(console: Console, request: falcon.Request, *, with_code: bool = False) -> None:
-    """Check the visitor's own password in a form, and the code of their second factor if `with_code`.
+def check_own_password(console: Console, request: falcon.Request) -> None:
+    """Check the visitor's own password in a form, and the code of their second factor if they have one.
 
     Raises:
         RefusedError: one is wrong, or there were too many wrong ones before.
     """
     identity, form = visitor_of(request).who, form_of(request)
-    password = form.exactly("own_password")
     address = client_address(request, behind_proxy=console.behind_proxy)
     try:
-        code = form.one("code") if with_code else None
-        console.sessions.confirm(identity, password, code, address=address)
+        console.sessions.confirm(identity, form.exactly("own_password"), form.one("own_code") or None, address=address)
+    except WantsCodeError:
+        raise
     except LoginRefusedError as error:
-        if with_code:
-            raise RefusedError("密码或验证码不正确", "wrong password or code") from error
+        if identity.has_totp:
+            raise RefusedError(
+                "密码或验证码不正确；每个验证码只能用一次", "wrong password or code; each code works once"
+            ) from error
         raise RefusedError("您的密码不正确", "your own password is wrong") from error
 
 

@@ -7,7 +7,7 @@ from urllib.parse import quote, urlsplit
 
 import falcon
 
-from app.console.forms import read_form
+from app.console.forms import Form, read_form
 from app.console.page import OUT_OF_DATE, Access, Console, Page, see_other
 from app.console.rendering import CSRF_FIELD
 from app.console.visitor import Language, Theme, Visitor
@@ -21,6 +21,7 @@ THEME_COOKIE = "kadun_theme"
 COOKIE_PATH = "/admin"
 HOME = "/admin/"
 LOGIN = "/admin/login"
+TWO_STEP = "/admin/account/two-step"
 
 _HEADERS = {
     # Nothing inline, nothing from other origins: injected markup would not run.
@@ -53,7 +54,7 @@ class Guard:
         resource: object,
         _params: dict[str, Any],
     ) -> None:
-        """Let the request through, raise a problem, or complete the response with a redirect to the log-in."""
+        """Let the request through, raise a problem, or complete the response with a redirect."""
         if not isinstance(resource, Page):
             return
         response.set_headers(_HEADERS)
@@ -70,20 +71,29 @@ class Guard:
         visitor = request.context.visitor = _visitor(request, identity, token[0])
         _keep_language(request, response)
         needed = resource.access[method]
-        if needed > Access.PUBLIC and identity is None:
-            _to_login(request, response)
+        detour = self._detour(request, resource, visitor) if needed > Access.PUBLIC else None
+        if detour is not None:
+            _lead_to(request, response, detour)
             return
         if needed is Access.OWNER and not visitor.is_owner:
             raise forbidden(Text("此操作仅限所有者（owner）。", "Only an owner may do this."))
         if method == "POST":
             _check_origin(request)
-            form = request.context.form = read_form(request, resource.body_bytes)
+            request.context.form = read_form(request, resource.body_bytes)
             # The log-in page may be older than the session: another tab began it, or the browser withheld the cookie
             # (SameSite) when a link in a mail led there. On public pages only the origin counts.
-            if needed > Access.PUBLIC and not hmac.compare_digest(form.one(CSRF_FIELD).encode(), visitor.csrf.encode()):
-                raise forbidden(OUT_OF_DATE)
+            if needed > Access.PUBLIC:
+                _check_csrf(request.context.form, visitor)
         if identity is not None:
             request.context.outcome["operator"] = identity.name
+
+    def _detour(self, request: falcon.Request, page: Page, visitor: Visitor) -> str | None:
+        """Return the page that a visitor must pass first, None where there is none."""
+        if visitor.identity is None:
+            here = safe_next(request.relative_uri) if request.method == "GET" else HOME
+            return LOGIN if here == HOME else f"{LOGIN}?next={quote(here, safe='')}"
+        needs_totp = self._console.owners_need_totp and visitor.is_owner and not visitor.identity.has_totp
+        return TWO_STEP if needs_totp and not page.without_totp else None
 
 
 def safe_next(given: str) -> str:
@@ -108,16 +118,19 @@ def _keep_language(request: falcon.Request, response: falcon.Response) -> None:
         )
 
 
-def _to_login(request: falcon.Request, response: falcon.Response) -> None:
-    here = safe_next(request.relative_uri) if request.method == "GET" else HOME
-    target = LOGIN if here == HOME else f"{LOGIN}?next={quote(here, safe='')}"
+def _lead_to(request: falcon.Request, response: falcon.Response, target: str) -> None:
     response.complete = True
     if request.get_header("HX-Request"):
-        # htmx would follow a redirect itself and put the log-in into the middle of a page.
+        # htmx would follow a redirect itself and put that page into the middle of this one.
         response.status = falcon.HTTP_204
         response.set_header("HX-Redirect", target)
         return
     see_other(response, target)
+
+
+def _check_csrf(form: Form, visitor: Visitor) -> None:
+    if not hmac.compare_digest(form.one(CSRF_FIELD).encode(), visitor.csrf.encode()):
+        raise forbidden(OUT_OF_DATE)
 
 
 def _check_origin(request: falcon.Request) -> None:

@@ -49,6 +49,7 @@ class LogoutPage(Page):
     """`/admin/logout`."""
 
     access = {"POST": Access.OPERATOR}
+    without_totp = True
 
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
         """End this session."""

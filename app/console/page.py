@@ -57,6 +57,7 @@ class Console:
     zone: ZoneInfo
     clock: Callable[[], datetime]
     behind_proxy: bool
+    owners_need_totp: bool
 
 
 class Page:
@@ -68,6 +69,8 @@ class Page:
     access: ClassVar[Mapping[str, Access]]
     """By method; other methods are refused."""
     body_bytes: ClassVar[int] = FORM_BYTES
+    without_totp: ClassVar[bool] = False
+    """Whether an owner may use it who has yet to set up two-step verification (KADUN_OWNERS_NEED_TOTP)."""
 
     def __init__(self, console: Console) -> None:
         self.console = console

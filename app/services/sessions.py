@@ -88,11 +88,16 @@ class Sessions:
         return logged_in
 
     def confirm(self, identity: Identity, password: str, code: str | None = None, *, address: str) -> None:
-        """Check the password of an operator who is logged in, before changes that a stolen session must not make.
+        """Check who an operator with a session is, before changes that a stolen session must not make.
 
-        With a code, check the code of the second factor, too, if the operator has one.
+        Args:
+            identity: The session's operator.
+            password: As typed.
+            code: The second factor's, which is required if the operator has one; None if none was typed.
+            address: The client's.
 
         Raises:
+            WantsCodeError: only the code is missing.
             LoginRefusedError: one of them is wrong, or the code was used before.
             LoginThrottledError: too many failures before.
             app.services.passwords.LoginBusyError: too many log-ins at this moment.
@@ -100,7 +105,7 @@ class Sessions:
         attempt = self._credentials.own_attempt(identity.id, identity.name, address)
         with self._credentials.turn(attempt):
             operator = self._credentials.require_password(attempt, password)
-            step = None if code is None else self._credentials.require_code(attempt, operator, code)
+            step = self._credentials.require_code(attempt, operator, code)
             if step is not None and not self._database.with_connection(lambda: rows.take_step(operator.id, step)):
                 raise self._credentials.refused(attempt, "code", code_bucket(operator.id))
         self._credentials.forget(attempt)

@@ -96,8 +96,9 @@ def test_two_step_verification_is_set_up_asked_for_and_turned_off_again(
     reading(person.page, "account-two-step")
     with opened(site):  # or half a minute would have to pass until there is a code that was not taken
         Operator.update(totp_last_step=None).where(Operator.name == name).execute()
-    person.field("您的密码", "Your password").fill(PASSWORD)
-    person.field("验证码", "Code").fill(totp.now())
+    form = person.page.locator("form[action='/admin/account/two-step/remove']")
+    form.locator("[name=own_password]").fill(PASSWORD)
+    form.locator("[name=own_code]").fill(totp.now())
     person.press("停用两步验证", "Turn it off")
     person.reads("已停用两步验证", "Two-step verification is off")
 

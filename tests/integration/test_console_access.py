@@ -185,7 +185,7 @@ def full_form(scene: Scene, path: str) -> tuple[Fields, Files]:
     if path == "/admin/account/two-step":
         form |= {"secret": secret, "code": pyotp.TOTP(secret).at(now)}
     elif path == "/admin/account/two-step/remove":
-        form |= {"code": pyotp.TOTP(secret).at(now, counter_offset=1)}  # the present one was taken
+        form |= {"own_code": pyotp.TOTP(secret).at(now, counter_offset=1)}  # the present one was taken
     elif path == "/admin/operators":
         form |= {"name": "anna"}  # the password has the scene's name in it
     elif path == "/admin/operator/two-step":

@@ -99,27 +99,35 @@ def test_the_second_factor_is_enabled_by_a_first_code(sam: Browser, service: Ser
     stranger.log_in("sam", code=phone.next_code)
 
 
-def test_a_new_password_asks_for_no_code_in_the_browser_that_set_it(sam: Browser) -> None:
-    set_up(sam)
+def test_a_new_password_takes_a_code_but_no_new_log_in_in_this_browser(sam: Browser) -> None:
+    phone = set_up(sam)
     fields = {"own_password": PASSWORD, "new_password": NEW, "new_password_again": NEW}
+    assert sam.submit(sam.get("/admin/account"), "/admin/account/password", fields).status == 400
+    fields["own_code"] = phone.next_code
     assert sam.submit(sam.get("/admin/account"), "/admin/account/password", fields).status == 200
     assert Operator.get().totp_secret is not None
+    assert sam.get("/admin/account").status == 200
 
 
 def test_disabling_the_second_factor_takes_password_and_code(sam: Browser) -> None:
     phone = set_up(sam)
     page = sam.get("/admin/account")
-    for password, typed in ((PASSWORD, "000000"), ("wrong", phone.next_code), (PASSWORD, "")):
-        refused = sam.submit(page, "/admin/account/two-step/remove", own_password=password, code=typed)
+    wrong = "wrong password or code; each code works once"
+    for password, typed, why in (
+        (PASSWORD, "000000", wrong),
+        ("wrong", phone.next_code, wrong),
+        (PASSWORD, "", "enter the code of your authenticator app"),
+    ):
+        refused = sam.submit(page, "/admin/account/two-step/remove", own_password=password, own_code=typed)
         assert refused.status == 400
-        assert "wrong password or code" in refused.words
-    taken = sam.submit(page, "/admin/account/two-step/remove", own_password=PASSWORD, code=phone.code)
+        assert why in refused.words
+    taken = sam.submit(page, "/admin/account/two-step/remove", own_password=PASSWORD, own_code=phone.code)
     assert taken.status == 400, "the code that set it up is used up"
     assert Operator.get().totp_secret == phone.secret
-    done = sam.submit(page, "/admin/account/two-step/remove", own_password=PASSWORD, code=phone.next_code)
+    done = sam.submit(page, "/admin/account/two-step/remove", own_password=PASSWORD, own_code=phone.next_code)
     assert done.path == "/admin/account?done=two-step-off"
     assert Operator.get().totp_secret is None
-    again = sam.post("/admin/account/two-step/remove", {"own_password": PASSWORD, "code": "1"})
+    again = sam.post("/admin/account/two-step/remove", {"own_password": PASSWORD, "own_code": "1"})
     assert again.status == 400
     assert "not enabled" in again.words
 

@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pyotp
 import pytest
@@ -9,7 +10,8 @@ import pytest
 from app.domain.operators import Role, Scope
 from app.services.shop_tokens import ShopTokens
 from app.storage.database import Database
-from app.storage.models import Event, Operator
+from app.storage.models import Event, LoginFailure, Operator
+from tests.integration.conftest import with_keys
 from tests.support.console import PASSWORD, Browser, add_operator
 from tests.support.service import Service, wait_for
 
@@ -49,6 +51,66 @@ def test_an_operator_is_added_and_can_log_in(owner: Browser, service: Service) -
     assert told("operator_added") == [("console:olga", {"operator": "小王", "role": "seller"})]
     added = Browser(service).log_in("小王", NEW)
     assert added.get("/admin/operators").status == 403
+
+
+def test_a_session_and_the_password_without_a_code_change_nothing(owner: Browser, database: Database) -> None:
+    ShopTokens(database, "tester", lambda: datetime.now(UTC)).add("shop", [Scope.CARDS_READ])
+    app = pyotp.TOTP(pyotp.random_base32())
+    new = {"new_password": NEW, "new_password_again": NEW}
+    forms = {
+        "/admin/operators": {"name": "thief", "role": "owner", **new},
+        "/admin/operator/role": {"name": "sam", "role": "owner"},
+        "/admin/operator/password": {"name": "sam", **new},
+        "/admin/operator/two-step": {"name": "sam"},
+        "/admin/operator/remove": {"name": "sam"},
+        "/admin/token": {"name": "shop"},
+        "/admin/account/password": new,
+        "/admin/account/two-step/remove": {},
+    }
+    Operator.update(totp_secret=app.secret).where(Operator.name == "olga").execute()
+    for path, fields in forms.items():
+        for code in ({}, {"own_code": "000000"}):
+            refused = owner.post(path, {**fields, "own_password": PASSWORD, **code})
+            assert refused.status == 400, path
+        LoginFailure.delete().execute()
+    kinds = {"operator_added", "operator_changed", "operator_removed", "token_revoked"}
+    assert not Event.select().where(Event.kind.in_(kinds)).exists()
+    page = owner.get("/admin/operators")
+    fields = {"name": "thief", "role": "owner", "own_password": PASSWORD, **new}
+    page = owner.submit(page, "/admin/operators", fields, own_code=app.at(datetime.now(UTC)))
+    assert page.path == "/admin/operators?done=added"
+
+
+def test_the_overview_reminds_owners_without_two_step_verification(owner: Browser, service: Service) -> None:
+    reminder = "You are an owner without two-step verification"
+    assert reminder in owner.get("/admin/").words
+    assert reminder not in Browser(service, language="en").walk_in("sam").get("/admin/").words
+    Operator.update(totp_secret=pyotp.random_base32()).where(Operator.name == "olga").execute()
+    assert reminder not in owner.get("/admin/").words
+
+
+def test_owners_set_up_two_step_verification_before_anything_else_where_they_must(
+    database: Database, database_url: str, tmp_path: Path
+) -> None:
+    add_operator("olga")
+    add_operator("sam", Role.SELLER)
+    with Service(with_keys(tmp_path), database_url, KADUN_OWNERS_NEED_TOTP="true") as strict:
+        owner = Browser(strict, language="en")
+        page = owner.submit(owner.get("/admin/login"), "/admin/login", name="olga", password=PASSWORD)
+        assert page.path == "/admin/account/two-step"
+        assert "Owners need two-step verification" in page.words
+        for path in ("/admin/", "/admin/cards", "/admin/account", "/admin/operators"):
+            assert owner.get(path).headers["location"] == "/admin/account/two-step", path
+        fields = {"name": "sam", "role": "owner", "own_password": PASSWORD}
+        csrf = dict(page.form("/admin/logout").fields)["csrf"]
+        assert owner.post("/admin/operator/role", fields, csrf=csrf).headers["location"] == "/admin/account/two-step"
+        assert role_of("sam") == Role.SELLER
+        secret = dict(page.form("/admin/account/two-step").fields)["secret"]
+        code = pyotp.TOTP(secret).at(datetime.now(UTC))
+        page = owner.submit(page, "/admin/account/two-step", code=code, own_password=PASSWORD)
+        assert page.path == "/admin/account?done=two-step-on"
+        assert owner.get("/admin/operators").status == 200
+        assert Browser(strict).log_in("sam").get("/admin/cards").status == 200, "sellers are free to choose"
 
 
 @pytest.mark.parametrize(

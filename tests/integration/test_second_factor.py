@@ -96,6 +96,15 @@ def test_enabling_totp_ends_the_sessions_that_began_without_a_code(log_ins: LogI
     }
 
 
+def test_whoever_has_a_session_and_the_password_needs_a_code_too(log_ins: LogIns) -> None:
+    identity = log_ins.identify()
+    log_ins.sessions.confirm(identity, PASSWORD, address=HOME)
+    app = log_ins.with_totp()
+    with pytest.raises(WantsCodeError):
+        log_ins.sessions.confirm(identity, PASSWORD, address=HOME)
+    log_ins.sessions.confirm(identity, PASSWORD, app.at(log_ins.clock.now), address=HOME)
+
+
 def test_a_code_used_twice_at_once_is_accepted_once(log_ins: LogIns, database: Database) -> None:
     app = log_ins.with_totp()
     both_checked = threading.Barrier(2, timeout=20)

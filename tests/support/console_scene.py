@@ -176,7 +176,7 @@ def _forms(card: str, text: str) -> dict[str, Fields]:
         "/admin/account/password": {**own, **new},
         "/admin/account/sessions": {},
         "/admin/account/two-step": {"secret": "A" * 32, "code": "000000", **own},
-        "/admin/account/two-step/remove": {"code": "000000", **own},
+        "/admin/account/two-step/remove": {"own_code": "000000", **own},
         "/admin/operators": {"name": "nora", "role": "seller", **new, **own},
         "/admin/operator/role": {"role": "owner", **name, **own},
         "/admin/operator/password": {**new, **name, **own},
