@@ -39,7 +39,7 @@ class CardPage(Page):
         days = [last - timedelta(days=back) for back in reversed(range(_DAYS))]
         line = self.console.cards.find(card_id)
         wanted = parse_journal_filter({"card": card_id}, self.console.zone)
-        entries = self.console.journal.page(wanted, page_request(query, _ENTRIES), visitor_of(request).who).found
+        entries, shown = self.console.journal.page(wanted, page_request(query, _ENTRIES), visitor_of(request).who)
         if line is None and not entries.rows:
             raise _not_found()
         used = self.console.usage.of_card(card_id, days[0])
@@ -55,6 +55,7 @@ class CardPage(Page):
             status=status,
             possible=[] if line is None else line.possible_actions(now),
             found=entries,
+            shown_ids=shown,
             counts=counts,
             max_entries=MAX_ENTRIES_PER_DAY,
             chart=_chart(used, days, card_id, visitor_of(request).say),

@@ -40,7 +40,7 @@ class CardsPage(Page):
             max_counted=MAX_COUNTED,
             max_searched=MAX_SEARCHED,
             is_complete=page.is_complete,
-            masked_ids=page.masked,
+            shown_ids=page.shown,
             refusal=refusal,
             size=size,
             sizes=_SIZES,

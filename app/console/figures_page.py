@@ -41,8 +41,10 @@ class OverviewPage(FiguresPage):
 
     def values(self, request: falcon.Request, snapshot: Snapshot) -> dict[str, Any]:
         """Return the charts."""
+        first = [card["id"] for card in snapshot.document["expiring"]["first"]]
         return {
             "charts": charts(snapshot.document, visitor_of(request).say),
+            "shown_ids": self.console.cards.shown_keys(visitor_of(request).who, first),
             "states": [str(state) for state in STATES],
         }
 
@@ -52,11 +54,13 @@ class AbuseReportPage(FiguresPage):
 
     template = "abuse_report.html"
 
-    def values(self, _request: falcon.Request, snapshot: Snapshot) -> dict[str, Any]:
-        """Return when the report's rejections begin, as the journal's filter takes a time."""
+    def values(self, request: falcon.Request, snapshot: Snapshot) -> dict[str, Any]:
+        """Return when the report's rejections begin, as the journal's filter takes a time, and the keys to show."""
         at = snapshot.at.astimezone(self.console.zone)
         spans = {"week": ABUSE_WITHIN, "yesterday": timedelta(days=1)}
-        return {name: f"{at - span:%Y-%m-%dT%H:%M}" for name, span in spans.items()}
+        times = {name: f"{at - span:%Y-%m-%dT%H:%M}" for name, span in spans.items()}
+        shared = [row["card_id"] for row in snapshot.document["sharing"]["cards"]]
+        return {**times, "shown_ids": self.console.cards.shown_keys(visitor_of(request).who, shared)}
 
 
 def _polls(request: falcon.Request) -> bool:

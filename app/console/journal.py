@@ -40,7 +40,7 @@ class JournalPage(Page):
             "journal.html",
             typed=typed,
             found=page.found,
-            masked_ids=page.masked,
+            shown_ids=page.shown,
             max_looked=MAX_LOOKED,
             refusal=refusal,
             kinds=[str(kind) for kind in EventKind],

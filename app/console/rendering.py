@@ -19,6 +19,7 @@ from app.domain.cards import format_validity, parse_validity
 from app.domain.operators import console_actor, shop_actor
 from app.domain.texts import Text
 from app.services.formatting import escaped, takes
+from app.services.key_masking import hardware_digest
 
 if TYPE_CHECKING:
     from app.console.visitor import Visitor
@@ -65,6 +66,7 @@ class Renderer:
             validity=_validity,
             lines=_lines,
             takes=takes,
+            hardware_digest=hardware_digest,
         )
 
     def render(

@@ -1,14 +1,12 @@
 """Accepted requests, counted by day, function and card."""
 
-from typing import Any
-
 import falcon
 
 from app.console.forms import query_of
-from app.console.page import Access, Page
+from app.console.page import Access, Page, visitor_of
 from app.domain.texts import RefusedError
 from app.services.paging import Slice
-from app.services.usage_lists import DEFAULT_DAYS, USAGE_FIELDS
+from app.services.usage_lists import DEFAULT_DAYS, USAGE_FIELDS, UsageResults
 
 
 class UsagePage(Page):
@@ -21,9 +19,9 @@ class UsagePage(Page):
         query = query_of(request)
         typed = {name: query.exactly(name) for name in USAGE_FIELDS}
         after = query.exactly("after")
-        refusal, found = None, Slice[Any]([])
+        refusal, page = None, UsageResults(Slice([]))
         try:
-            found = self.console.usage.page(typed, after)
+            page = self.console.usage.page(typed, after, visitor_of(request).who)
         except RefusedError as error:
             refusal = error.text
             response.status = falcon.HTTP_400
@@ -33,7 +31,8 @@ class UsagePage(Page):
             "usage.html",
             typed=typed,
             days=DEFAULT_DAYS,
-            found=found,
+            found=page.found,
+            shown_ids=page.shown,
             refusal=refusal,
             is_first=not after,
         )

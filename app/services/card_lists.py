@@ -1,6 +1,6 @@
 """Lists of cards: filtered, searched, page by page or whole; and single cards."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import NamedTuple
@@ -11,7 +11,7 @@ from app.domain.codes import CardStatus
 from app.domain.operators import Role
 from app.domain.texts import RefusedError
 from app.services.card_actions import CardNotFoundError, canonical
-from app.services.key_masking import decrypt_place, encrypt_place, masked_keys, seller_of
+from app.services.key_masking import decrypt_place, encrypt_place, seller_of, shown_keys
 from app.services.paging import PageRequest, Slice, read_slice
 from app.services.sessions import Identity
 from app.storage import card_lists, cards, daily_counts
@@ -42,13 +42,13 @@ class CardResults(NamedTuple):
     """A page of a list.
 
     `total` is the length of the list, counted up to `MAX_COUNTED` + 1. A search whose text has too many hits has only
-    some of them, and is not `is_complete`. `masked` are the cards whose keys the reader does not see.
+    some of them, and is not `is_complete`. `shown` are the cards whose keys the reader sees.
     """
 
     found: Slice[Line]
     total: int = 0
     is_complete: bool = True
-    masked: frozenset[str] = frozenset()
+    shown: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +88,14 @@ class CardLists:
         """
         return self.database.with_connection(lambda: daily_counts.of_card(card_id, since))
 
+    def shown_keys(self, reader: Identity, card_ids: Iterable[str]) -> frozenset[str]:
+        """Return the cards among these whose whole keys the reader sees.
+
+        Raises:
+            DatabaseUnavailableError: the database is away.
+        """
+        return self.database.with_connection(lambda: shown_keys(reader, card_ids))
+
     def find_all(self, card_ids: list[str]) -> list[Line]:
         """Return the cards with these IDs that exist, in this order.
 
@@ -98,7 +106,7 @@ class CardLists:
         return [_line(row, now) for row in self.database.with_connection(lambda: cards.find_all(card_ids))]
 
     def page(self, wanted: CardFilter, request: PageRequest, reader: Identity) -> CardResults:
-        """Return a page of a list, with the keys that are masked from the reader.
+        """Return a page of a list, with the keys that the reader sees.
 
         Raises:
             DatabaseUnavailableError: the database is away.
@@ -118,8 +126,8 @@ class CardLists:
         # Counting costs as much as reading where hits are rare: not for a list that is on one page.
         is_whole = found.before is None and found.after is None
         total = len(found.rows) if is_whole else card_lists.count_at_most(wanted, now, MAX_COUNTED + 1)
-        masked = masked_keys(reader, (line.card.id for line in found.rows), asked.text)
-        return CardResults(found, total, is_complete, masked)
+        shown = shown_keys(reader, (line.card.id for line in found.rows), asked.text)
+        return CardResults(found, total, is_complete, shown)
 
     def every(self, wanted: CardFilter) -> Iterator[Line]:
         """Return the cards of the whole list, read page by page.

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from app.services.key_masking import masked_keys
+from app.services.key_masking import shown_keys
 from app.services.paging import PageRequest, Slice, read_slice
 from app.services.sessions import Identity
 from app.storage import journal, journal_lists
@@ -20,10 +20,10 @@ _PAGE_ROWS = 1_000
 
 
 class JournalResults(NamedTuple):
-    """A page of a list, and the cards whose keys are masked from its reader."""
+    """A page of a list, and the cards whose keys its reader sees."""
 
     found: Slice[Event]
-    masked: frozenset[str] = frozenset()
+    shown: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,10 @@ class JournalLists:
 
         def read() -> JournalResults:
             found = read_slice(request, fetch, journal_lists.cursor)
-            return JournalResults(found, masked_keys(reader, (event.card_id for event in found.rows), wanted.card_id))
+            ids = [
+                card_id for event in found.rows for card_id in (event.card_id, (event.details or {}).get("moved_to"))
+            ]
+            return JournalResults(found, shown_keys(reader, ids, wanted.card_id))
 
         return self.database.with_connection(read)
 

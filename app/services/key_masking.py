@@ -1,5 +1,8 @@
-"""Key masking: sellers do not see the whole keys of unused cards that somebody else issued."""
+"""Key masking: sellers see the whole keys of cards that they issued, and of machines only a digest."""
 
+import hashlib
+import hmac
+import secrets
 from collections.abc import Iterable
 
 from cryptography.fernet import Fernet, InvalidToken
@@ -11,8 +14,10 @@ from app.storage import key_masking
 from app.storage.key_masking import Seller
 from app.storage.paging import Cursor
 
-# Made before gunicorn forks, so that all workers share it. After a restart, old links lead to a list's first page.
+# Made before gunicorn forks, so that all workers share them. After a restart, old links lead to a list's first page.
 _FERNET = Fernet(Fernet.generate_key())
+_DIGEST_KEY = secrets.token_bytes(32)  # or whoever guesses a machine's text could check the guess by its digest
+_DIGEST_LENGTH = 8
 
 
 def seller_of(reader: Identity) -> Seller | None:
@@ -20,28 +25,45 @@ def seller_of(reader: Identity) -> Seller | None:
     return None if reader.role is Role.OWNER else Seller(console_actor(reader.name), reader.created_at)
 
 
-def masked_keys(reader: Identity, card_ids: Iterable[str | None], typed: str | None) -> frozenset[str]:
-    """Return the cards whose keys are masked from the reader, by one query on an open connection.
+def shown_keys(reader: Identity, card_ids: Iterable[str | None], typed: str | None = None) -> frozenset[str]:
+    """Return the cards whose whole keys the reader sees, by one query on an open connection.
 
     Args:
         reader: The operator.
-        card_ids: The cards on the page.
+        card_ids: The cards on the page; they need not exist.
         typed: What the reader searched for: a seller who knows a whole key sees it.
     """
+    ids = frozenset(each for each in card_ids if each)
     seller = seller_of(reader)
     if seller is None:
-        return frozenset()
-    return key_masking.masked_from(seller, {each for each in card_ids if each}) - {parse_card_id(typed or "")}
+        return ids
+    return key_masking.issued_by(seller, ids) | (ids & {parse_card_id(typed or "")})
+
+
+def hardware_digest(hardware: str) -> str:
+    """Return what a seller sees of a machine: eight hexadecimal digits, the same ones until the service restarts."""
+    return hmac.new(_DIGEST_KEY, hardware.encode(), hashlib.sha256).hexdigest()[:_DIGEST_LENGTH]
+
+
+def encrypt(place: str) -> str:
+    """Write a place in a list without showing the key of the card there."""
+    return _FERNET.encrypt(place.encode()).decode()
+
+
+def decrypt(text: str) -> str | None:
+    """Read what `encrypt` wrote, None for any other text: a forged place would tell how near a masked key is."""
+    try:
+        return _FERNET.decrypt(text.encode()).decode()
+    except InvalidToken:
+        return None
 
 
 def encrypt_place(place: Cursor) -> str:
-    """Write a place in a list without showing the key of the card there."""
-    return _FERNET.encrypt(str(place).encode()).decode()
+    """Write a cursor by `encrypt`."""
+    return encrypt(str(place))
 
 
 def decrypt_place(text: str) -> Cursor | None:
-    """Read what `encrypt_place` wrote, None for any other text: a forged place would tell how near a masked key is."""
-    try:
-        return Cursor.parse(_FERNET.decrypt(text.encode()).decode())
-    except InvalidToken:
-        return None
+    """Read a cursor by `decrypt`."""
+    place = decrypt(text)
+    return None if place is None else Cursor.parse(place)

@@ -9,7 +9,7 @@ from peewee import SQL, Expression, fn
 
 from app.domain.addresses import canonical_address
 from app.domain.cards import ID_LENGTH, REFERENCE_LENGTH, parse_card_id_beginning
-from app.storage.key_masking import Seller, is_masked_from, masked_from
+from app.storage.key_masking import Seller, is_issued_by, issued_by
 from app.storage.models import Card, Client, Event
 
 MAX_HITS = 1_000
@@ -34,13 +34,13 @@ class _Kind(NamedTuple):
     """Selects the cards' IDs, by one index."""
     is_hit: Any
     seller: Seller | None = None
-    """The seller from whom some of those IDs are masked; `is_hit` leaves these out."""
+    """The seller who finds only those that they issued, as `is_hit` says."""
 
 
 def find(text: str, seller: Seller | None = None) -> Found:
     """Find cards by their ID, bound hardware or bound address, whole or its beginning, or by a rejection's reference.
 
-    A masked key is not found by its beginning: the seller could find it out letter by letter.
+    A seller finds a masked key, and a machine, only by the whole text: they could find it out letter by letter.
     """
     found = Found([], [])
     for kind in _kinds(text, seller):
@@ -48,8 +48,8 @@ def find(text: str, seller: Seller | None = None) -> Found:
         if len(ids) > MAX_HITS:
             found.broad.append(kind.is_hit)
         else:
-            hidden = frozenset[str]() if kind.seller is None else masked_from(kind.seller, ids)
-            found.card_ids.extend(card_id for card_id in ids if card_id not in hidden)
+            shown = ids if kind.seller is None else issued_by(kind.seller, ids)
+            found.card_ids.extend(card_id for card_id in ids if card_id in shown)
     return found
 
 
@@ -63,7 +63,7 @@ def _kinds(text: str, seller: Seller | None) -> Iterator[_Kind]:
         if seller is None or len(beginning) == ID_LENGTH:
             yield _Kind(by_index, in_range)
         else:  # masked cards are left out of the few hits: left out in the scan, it might read the whole range
-            yield _Kind(by_index, in_range & ~is_masked_from(seller), seller)
+            yield _Kind(by_index, in_range & is_issued_by(seller), seller)
         if len(beginning) == REFERENCE_LENGTH:  # of the same alphabet as an ID, and typed as carelessly
             refused = Event.select(Event.card_id).where(
                 (Event.reference == beginning) & Event.card_id.is_null(is_null=False)
@@ -71,11 +71,12 @@ def _kinds(text: str, seller: Seller | None) -> Iterator[_Kind]:
             yield _Kind(refused, Card.id.in_(refused))
     is_whole = Client.hardware_sha256 == hashlib.sha256(text.encode()).hexdigest()
     yield _Kind(Client.select(Client.card).where(is_whole), is_whole)
-    hardware = _c(fn.LEFT(Client.hardware, SQL(str(_INDEXED_HARDWARE))))
-    starts = Expression(hardware, "^@", text[:_INDEXED_HARDWARE])
-    if len(text) > _INDEXED_HARDWARE:
-        starts &= Expression(Client.hardware, "^@", text)
-    yield _Kind(Client.select(Client.card).where(starts).order_by(hardware, Client.card), starts)
+    if seller is None:
+        hardware = _c(fn.LEFT(Client.hardware, SQL(str(_INDEXED_HARDWARE))))
+        starts = Expression(hardware, "^@", text[:_INDEXED_HARDWARE])
+        if len(text) > _INDEXED_HARDWARE:
+            starts &= Expression(Client.hardware, "^@", text)
+        yield _Kind(Client.select(Client.card).where(starts).order_by(hardware, Client.card), starts)
     if _ADDRESS_LIKE.fullmatch(text):
         address = _c(Client.ip)
         within = Expression(address, "^@", _canonical(text))

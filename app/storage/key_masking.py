@@ -1,4 +1,4 @@
-"""The cards whose keys are masked: unused ones, from sellers who did not issue them."""
+"""The cards that a seller issued: the keys of all others are masked from them."""
 
 from collections.abc import Collection
 from datetime import datetime
@@ -21,15 +21,14 @@ class Seller(NamedTuple):
     since: datetime
 
 
-def is_masked_from(seller: Seller) -> Any:  # noqa: ANN401  # a peewee expression
-    """Return the condition for a card that was never activated and that `seller` did not issue."""
+def is_issued_by(seller: Seller) -> Any:  # noqa: ANN401  # a peewee expression
+    """Return the condition for a card that `seller` issued."""
     # A card's creation and the journal's entry about its issue bear the same time.
     issue = Event.select(SQL("1")).where((Event.actor == seller.actor) & (code_or_kind == EventKind.ISSUED.value))
-    own = issue.where((Event.at == Card.created_at) & (Event.at >= seller.since))
-    return ~Card.is_activated & ~fn.EXISTS(own)
+    return fn.EXISTS(issue.where((Event.at == Card.created_at) & (Event.at >= seller.since)))
 
 
-def masked_from(seller: Seller, card_ids: Collection[str]) -> frozenset[str]:
-    """Return the cards among these whose keys are masked from `seller`."""
-    secret = Card.select(Card.id).where(Card.id.in_(card_ids) & is_masked_from(seller))
-    return frozenset(row[0] for row in secret.tuples()) if card_ids else frozenset()
+def issued_by(seller: Seller, card_ids: Collection[str]) -> frozenset[str]:
+    """Return the cards among these that `seller` issued."""
+    own = Card.select(Card.id).where(Card.id.in_(card_ids) & is_issued_by(seller))
+    return frozenset(row[0] for row in own.tuples()) if card_ids else frozenset()

@@ -111,7 +111,7 @@ def test_an_invalid_filter_of_cards_is_refused(owner: Browser) -> None:
 def test_a_seller_has_no_forms_in_the_list(seller: Browser) -> None:
     card_id = active(1, None)
     page = seller.get("/admin/cards")
-    assert listed(page) == [card_id]
+    assert f"{card_id[:4]}•••" in page.words
     posts = {urlsplit(form.action).path for form in page.forms if form.method == "post" and form.buttons}
     assert posts == set()
     assert 'name="id"' not in page.text

@@ -1,5 +1,7 @@
-"""Key masking: sellers do not see unused keys that others issued."""
+"""Key masking: sellers do not see keys that others issued, nor what machines are."""
 
+import hashlib
+import re
 from datetime import UTC, datetime, timedelta
 from urllib.parse import quote
 
@@ -7,7 +9,7 @@ from app.domain.codes import Code, EventKind
 from app.domain.operators import Role
 from app.storage import journal
 from app.storage.journal import Entry
-from app.storage.models import Card
+from app.storage.models import Card, Client, Usage
 from tests.support.console import Browser, Seen, add_operator
 from tests.support.service import Service
 
@@ -37,19 +39,18 @@ def used() -> dict[str, object]:
     return {"is_activated": True, "activated_at": now, "expires_at": now + timedelta(days=3)}
 
 
-def test_unused_cards_of_others_are_masked_in_lists(owner: Browser, seller: Browser) -> None:
+def test_cards_of_others_are_masked_in_lists(owner: Browser, seller: Browser) -> None:
     unused, frozen = make(KEY), make("1" * 32, 1, frozen_at=datetime.now(UTC))
     from_a_shop, imported = make("2" * 32, 2, "shop:淘宝"), make("3" * 32, 3, "cardctl:root")
     active, own = make("4" * 32, 4, **used()), make("5" * 32, 5, "console:小李")
     page = seller.get("/admin/cards")
-    assert [is_masked(page, each) for each in (unused, frozen, from_a_shop, imported)] == [True] * 4
-    assert [is_masked(page, each) for each in (active, own)] == [False] * 2
+    assert [is_masked(page, each) for each in (unused, frozen, from_a_shop, imported, active)] == [True] * 5
+    assert not is_masked(page, own)
     assert is_masked(seller.get("/admin/cards?status=frozen"), frozen)
-    why = "他人发出、尚未使用的卡密"
-    assert why in page.words
-    assert why not in seller.get("/admin/cards?status=active").text
-    assert why not in owner.get("/admin/cards").text
-    assert not any(is_masked(owner.get("/admin/cards"), each) for each in (unused, frozen, from_a_shop, imported))
+    assert "带“•••”的卡密不是您发出的" in page.words
+    assert "•••" not in owner.get("/admin/cards").text
+    all_cards = (unused, frozen, from_a_shop, imported, active, own)
+    assert not any(is_masked(owner.get("/admin/cards"), each) for each in all_cards)
 
 
 def test_a_seller_does_not_see_keys_of_a_former_namesake(proxied: Service) -> None:
@@ -84,8 +85,8 @@ def test_no_beginning_reveals_a_masked_key(owner: Browser, seller: Browser) -> N
     for length in (1, 4, 8, 31):
         page = seller.get(f"/admin/cards?q={KEY[:length]}")
         assert not is_masked(page, own)
-        assert not is_masked(page, active)
-        assert "共 2 张" in page.words
+        assert active not in page.text
+        assert "共 1 张" in page.words
         assert not is_masked(owner.get(f"/admin/cards?q={KEY[:length]}"), KEY)
 
 
@@ -122,8 +123,15 @@ def test_the_journal_masks_them_too(owner: Browser, seller: Browser) -> None:
     journal.append([Entry(BORN, EventKind.EXPORTED, actor="console:老王", details=said)])
     page = seller.get("/admin/journal")
     assert is_masked(page, KEY)
-    assert "他人发出、尚未使用的卡密" in page.words
-    assert not is_masked(page, active)
+    assert is_masked(page, active)
+    gone = "9" * 32
+    journal.append(
+        [Entry(BORN, EventKind.DELETED, card_id=gone), Entry(BORN, EventKind.RELEASED, details={"moved_to": gone})]
+    )
+    assert is_masked(seller.get("/admin/journal"), gone), "nor a deleted card's, and in no detail"
+    own = make("5" * 32, 5, "console:小李")
+    journal.append([Entry(BORN, EventKind.FROZEN, card_id=own)])
+    assert not is_masked(seller.get("/admin/journal"), own)
     assert not is_masked(owner.get("/admin/journal"), KEY)
     assert not is_masked(seller.get(f"/admin/journal?card={KEY.lower()}"), KEY)
 
@@ -141,3 +149,102 @@ def test_tracebacks_are_shown_to_owners_only(owner: Browser, seller: Browser) ->
         for word in ("secret.py", "KeyError", "错误详情"):
             assert word not in page.text
             assert word in owner.get(path).text
+
+
+def test_sellers_see_machines_by_a_digest(owner: Browser, seller: Browser) -> None:
+    """With key and hardware, another address is accepted: whoever has both is the customer."""
+    hardware, before = "board=MB-2231;disk=S4EV", "board=MB-1107;disk=WD9"
+    own = make("5" * 32, 5, "console:小李", **used())
+    digest = hashlib.sha256(hardware.encode()).hexdigest()
+    Client.insert(
+        id="C" * 32,
+        card=own,
+        hardware=hardware,
+        hardware_sha256=digest,
+        ip="203.0.113.7",
+        requested_at=BORN,
+        function="f",
+    ).execute()
+    changed = {
+        "card_id": own,
+        "ip": "203.0.113.7",
+        "hardware": hardware,
+        "details": {"before": {"hardware": before, "ip": "203.0.113.7"}},
+    }
+    rejected = [
+        Entry(datetime.now(UTC), EventKind.REJECTED, Code.CLIENT_MISMATCH, card, ip="203.0.113.7", hardware=hardware)
+        for card in (own, KEY)
+    ]
+    journal.append([Entry(BORN, EventKind.ENVIRONMENT_CHANGED, **changed), *rejected])  # type: ignore[arg-type]
+    told = {hardware_of(seller.get(path)) for path in ("/admin/cards", "/admin/sharing", f"/admin/journal?card={KEY}")}
+    assert len(told) == 1, "the same machine is the same one everywhere"
+    for path in ("/admin/cards", f"/admin/card?id={own}", "/admin/journal", "/admin/sharing"):
+        page = owner.get(path)
+        assert hardware in page.text, path
+        page = seller.get(path)
+        assert "#" in page.words, path
+        for part in ("board=", "MB-2231", "MB-1107", quote(hardware), quote(hardware, safe="")):
+            assert part not in page.text, path
+        assert hashlib.sha256(hardware.encode()).hexdigest()[:8] not in page.text, "or a guess could be checked"
+
+
+def hardware_of(page: Seen) -> str:
+    (told,) = set(re.findall("#[0-9a-f]{8}", page.words))
+    return str(told)
+
+
+def test_no_beginning_reveals_a_machine(owner: Browser, seller: Browser) -> None:
+    hardware = "board=MB-2231;disk=S4EV"
+    own = make("5" * 32, 5, "console:小李", **used())
+    digest = hashlib.sha256(hardware.encode()).hexdigest()
+    Client.insert(
+        id="C" * 32,
+        card=own,
+        hardware=hardware,
+        hardware_sha256=digest,
+        ip="203.0.113.7",
+        requested_at=BORN,
+        function="f",
+    ).execute()
+    for typed in ("board=", hardware[:-1]):
+        assert own in owner.get(f"/admin/cards?q={quote(typed)}").text
+        assert own not in seller.get(f"/admin/cards?q={quote(typed)}").text
+    assert own in seller.get(f"/admin/cards?q={quote(hardware)}").text
+
+
+def test_the_overview_the_report_and_usage_mask_keys(owner: Browser, seller: Browser) -> None:
+    now = datetime.now(UTC)
+    theirs, own = make(KEY, **used()), make("5" * 32, 5, "console:小李", **used())
+    tried = [
+        Entry(now, EventKind.REJECTED, Code.CLIENT_MISMATCH, card, ip="203.0.113.7", hardware="pc")
+        for card in (theirs, own)
+    ]
+    journal.append(tried)
+    Usage.insert_many(
+        [{"card": card, "day": now.date(), "function": "f", "count": 1, "last_at": now} for card in (theirs, own)]
+    ).execute()
+    for path in ("/admin/", "/admin/sharing", "/admin/usage"):
+        assert [is_masked(seller.get(path), card) for card in (theirs, own)] == [True, False], path
+        assert not any(is_masked(owner.get(path), card) for card in (theirs, own)), path
+    assert not is_masked(seller.get(f"/admin/usage?card={theirs}"), theirs), "who has the whole key may see it"
+
+
+def test_the_usage_pagers_link_has_no_key(seller: Browser) -> None:
+    now = datetime.now(UTC)
+    keys = sorted(f"{number:04}" + "9" * 28 for number in range(120))
+    Card.insert_many([{"id": key, "created_at": BORN, **used(), "validity": timedelta(30)} for key in keys]).execute()
+    rows = [{"card": key, "day": now.date(), "function": "f", "count": 1, "last_at": now} for key in keys]
+    Usage.insert_many(rows).execute()
+
+    def listed(page: Seen) -> list[str]:
+        assert not [key for key in keys if key in page.text]
+        return [word.removesuffix("•••") for word in page.words.split() if word.endswith("•••")]
+
+    page = first = seller.get("/admin/usage")
+    shown = listed(page)
+    while following := [link for link in page.links if "after=" in link and "lang=" not in link]:
+        page = seller.get(following[0])
+        shown += listed(page)
+    assert shown == [key[:4] for key in reversed(keys)]
+    made_up = seller.get(f"/admin/usage?after={now.date()}.{keys[60][:-1]}8.f")
+    assert listed(made_up) == listed(first)
