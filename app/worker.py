@@ -1,5 +1,8 @@
 """gunicorn's gevent worker, without monkey-patching, and prompt to end."""
 
+import contextlib
+import os
+import socket as blocking_socket
 from functools import partial
 from time import monotonic
 from typing import Any
@@ -62,7 +65,7 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn is untyped
         for server in servers:
             server.close()
         for client in self._waiting.values():
-            client.shutdown(socket.SHUT_RD)  # a request that has arrived is still read
+            _end_reading(client)
         deadline = monotonic() + self.cfg.graceful_timeout
         while any(server.pool for server in servers) and monotonic() < deadline:
             self.notify()
@@ -77,10 +80,14 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn is untyped
         """Answer a request: gunicorn's own without its hooks and its access log, with head and body in one send."""
         response, environ = wsgi.create(req, sock, addr, listener_name, self.cfg, response_class=_Response)
         environ["wsgi.multithread"] = True
-        if not self.alive:
-            response.force_close()
+
+        def start_response(*arguments: Any) -> Any:  # noqa: ANN401
+            if not self.alive:
+                response.force_close()
+            return response.start_response(*arguments)
+
         try:
-            body = self.wsgi(environ, response.start_response)
+            body = self.wsgi(environ, start_response)
             try:
                 sock.settimeout(SEND_SECONDS)
                 for piece in body:
@@ -101,7 +108,9 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn is untyped
             raise StopIteration
 
     def timeout_ctx(self) -> "_Waiting":
-        """Return the time in which a kept connection waits for another request."""
+        """Return the time in which a kept connection waits for another request; none is waited for at the end."""
+        if not self.alive:
+            _end_reading(gevent.getcurrent().client)
         return _Waiting(self._waiting, self.cfg.keepalive)
 
 
@@ -120,6 +129,15 @@ class _Waiting(gevent.Timeout):  # type: ignore[misc]
     def __exit__(self, *exception: object) -> Any:  # noqa: ANN401
         del self._waiting[self._greenlet]
         return super().__exit__(*exception)
+
+
+def _end_reading(client: Any) -> None:  # noqa: ANN401
+    """Let a connection be read as far as requests have arrived, and no further.
+
+    `shutdown` of gevent's socket would break off a greenlet's reading instead.
+    """
+    with contextlib.suppress(OSError), blocking_socket.socket(fileno=os.dup(client.fileno())) as same:
+        same.shutdown(socket.SHUT_RD)
 
 
 class _Response(wsgi.Response):  # type: ignore[misc]

@@ -17,6 +17,7 @@ from psycopg2.extensions import cursor as Cursor  # noqa: N812  # a class, whate
 from app.storage import schema
 from app.storage.database import Database, connect_to
 from app.storage.statements import PREPARED
+from tests.support.hub_thread import HubThread
 from trial.postgres import EmbeddedPostgres, install_binaries
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -150,3 +151,10 @@ def database(database_url: str) -> Iterator[Database]:
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
+
+
+@pytest.fixture
+def hub_thread() -> Iterator[HubThread]:
+    """A hub, on which a test runs what a worker of the service runs there."""
+    with HubThread() as running:
+        yield running

@@ -175,6 +175,8 @@ def from_error(request: falcon.Request, error: Exception) -> Problem:
             return invalid_request(Text("请求格式有误。", "The request is malformed."))
         case UnavailableError():
             return unavailable()
+        case ConnectionError():  # the client left while its body was read; nobody gets this answer
+            return invalid_request(Text("请求没有传完。", "The request was not sent whole."))
         case _:
             logger.error("unhandled error", exc_info=error, extra={"request_id": request.context.request_id})
             detail = Text("服务器内部错误，已记录。", "An internal error occurred and was logged.")

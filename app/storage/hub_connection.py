@@ -41,7 +41,7 @@ class HubConnection:
         try:
             return self._run(name, *arguments)
         except (psycopg2.OperationalError, psycopg2.InterfaceError):
-            if not kept:
+            if not kept or self._connection is not None:
                 raise
         return self._run(name, *arguments)
 
@@ -51,8 +51,11 @@ class HubConnection:
                 self._connection = hub.in_thread(self._connect)  # a name's look-up blocks
             with Timeout(ANSWER_SECONDS, psycopg2.OperationalError("no answer in time")):
                 rows: list[tuple[Any, ...]] = execute_prepared(self._connection, name, *arguments).fetchall()
-        except BaseException:
-            self._drop()
+        except BaseException as error:
+            # An error that the server reports (it has a code) leaves the connection as it was.
+            if self._connection is not None and getattr(error, "pgcode", None) is None:
+                self._connection.close()
+                self._connection = None
             raise
         return rows
 
@@ -68,11 +71,6 @@ class HubConnection:
             connection.close()
             raise
         return connection
-
-    def _drop(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.close()
 
 
 class _Cursor(extensions.cursor):

@@ -15,10 +15,11 @@ MAX_CARDS = 200
 """How many cards one statement touches at most: what comes meanwhile waits for all of it."""
 logger = logging.getLogger(__name__)
 
-_SESSION = {
+SESSION = {
     # A crash costs only the last counts and times, so these commits do not wait for the disk.
     "synchronous_commit": "off",
-    # A row that somebody holds must not hold up everybody: the batch goes the careful way.
+    # A row that somebody holds must not hold up everybody: the batch goes the careful way. Less than PostgreSQL's
+    # `deadlock_timeout`, so that operators, who may lock in another order, are never the ones to give way.
     "lock_timeout": "100ms",
     # The planner cannot know how few rows the arrays have: it would plan anew for each, or read whole tables.
     "plan_cache_mode": "force_generic_plan",
@@ -138,7 +139,7 @@ class Touches:
         if self._run_on_hub is None:  # after the fork
             from app.storage.hub_connection import HubConnection  # noqa: PLC0415  # commands do without gevent
 
-            self._run_on_hub = HubConnection(self._database, _SESSION).run_prepared
+            self._run_on_hub = HubConnection(self._database, SESSION).run_prepared
         return self._run_on_hub
 
 

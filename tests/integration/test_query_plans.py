@@ -9,7 +9,22 @@ from app.services.verification import Verification
 from app.storage import journal
 from app.storage.database import Database
 from app.storage.models import Card, Client
-from tests.conftest import Clock
+from app.storage.touches import MAX_CARDS, SESSION
+from tests.conftest import START, Clock
+from tests.support.query_plans import nodes, rows_looked_at
+
+MANY = 50_000
+_MANY_CARDS = """
+SET session_replication_role = replica;
+INSERT INTO card (id, validity, is_activated, activated_at, expires_at, created_at)
+SELECT lpad(i::text, 32, '0'), '30 days', true, %(at)s, %(at)s + interval '30 days', %(at)s
+FROM generate_series(1, %(many)s) AS i;
+INSERT INTO client (id, card_id, hardware, hardware_sha256, ip, requested_at, function)
+SELECT id, id, id, encode(sha256(convert_to(id, 'UTF8')), 'hex'), '198.51.100.1', %(at)s, 'f' FROM card;
+INSERT INTO usage (card_id, day, function, count, last_at) SELECT id, %(day)s, 'f', 1, %(at)s FROM card;
+SET session_replication_role = DEFAULT;
+"""
+"""Bound cards, written without the checks of foreign keys, which would take most of the time."""
 
 
 def test_recent_refusals_are_counted_by_index(database: Database) -> None:
@@ -55,3 +70,22 @@ def test_a_verification_of_a_bound_card_is_one_statement_by_index(
         assert "Index Scan" in plan
         assert "Seq Scan" not in plan
     assert Card.select().count() == 1
+
+
+def test_touching_cards_reads_by_index_these_cards_only_and_locks_them_in_order(database: Database) -> None:
+    database.execute_sql(_MANY_CARDS, {"at": START, "day": START.date(), "many": MANY})
+    for name, value in SESSION.items():
+        database.execute_sql(f"SET {name} = '{value}'")
+    found = list(Client.select(Client.card, Client.hardware_sha256).order_by(Client.card).limit(MAX_CARDS).tuples())
+    for is_analysed, cards in ((False, 1), (False, MAX_CARDS), (True, 1), (True, MAX_CARDS)):
+        if is_analysed:
+            database.execute_sql("ANALYZE card, client, usage")
+        ids, digests = (list(column) for column in zip(*found[:cards], strict=True))
+        arrays = (ids, digests, ["198.51.100.1"] * cards, ["f"] * cards, [1] * cards)
+        values = (*arrays, START.date(), START)
+        statement = ("EXECUTE touch(%s, %s, %s, %s, %s, %s, %s)", values)
+        steps = nodes(database, statement)
+        assert {step["Node Type"] for step in steps if "Relation Name" in step} == {"ModifyTable", "Index Scan"}
+        assert not {"Hash Join", "Merge Join"} & {step["Node Type"] for step in steps}
+        assert rows_looked_at(database, statement) < 20 * cards
+        assert [row[0] for row in database.run_prepared("touch", *values)] == ids

@@ -31,19 +31,19 @@ def plan(database: Database, statement: tuple[str, object]) -> str:
 
 def blocks_read(database: Database, statement: tuple[str, object], index: str) -> int:
     """How many blocks its scan of that index read."""
-    (scan,) = [node for node in _nodes(database, statement) if node.get("Index Name") == index]
+    (scan,) = [node for node in nodes(database, statement) if node.get("Index Name") == index]
     return int(scan["Shared Hit Blocks"] + scan["Shared Read Blocks"])
 
 
 def rows_looked_at(database: Database, statement: tuple[str, object]) -> int:
     """How many rows its scans of tables and indexes looked at, those that were left out too."""
-    scans = [node for node in _nodes(database, statement) if "Scan" in node["Node Type"]]
+    scans = [node for node in nodes(database, statement) if "Scan" in node["Node Type"]]
     return sum(
         int((node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"]) for node in scans
     )
 
 
-def _nodes(database: Database, statement: tuple[str, object]) -> list[dict[str, Any]]:
+def nodes(database: Database, statement: tuple[str, object]) -> list[dict[str, Any]]:
     """The steps of its plan, and what each of them did."""
     sql, values = statement
     ((told,),) = database.execute_sql(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {sql}", values).fetchall()

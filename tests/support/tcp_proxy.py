@@ -7,8 +7,6 @@ import threading
 from typing import Self
 from urllib.parse import urlsplit
 
-_COMMITTED = b"COMMIT\0"  # the tag in PostgreSQL's CommandComplete
-
 
 class Wire:
     """Passes bytes on, until a transaction that wrote `marker` is committed: what then comes back is held for ever.
@@ -16,11 +14,13 @@ class Wire:
     Args:
         database_url: Where PostgreSQL is.
         marker: A statement's text that tells which transaction is meant.
+        tag: The tag in PostgreSQL's CommandComplete that tells of the commit.
     """
 
-    def __init__(self, database_url: str, marker: bytes) -> None:
+    def __init__(self, database_url: str, marker: bytes, tag: bytes = b"COMMIT") -> None:
         self._target = (urlsplit(database_url).hostname or "", urlsplit(database_url).port or 0)
         self._marker = marker
+        self._committed = b"C\0\0\0" + bytes([len(tag) + 5]) + tag + b"\0"
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._sockets: list[socket.socket] = []
         self.url = database_url.replace(f":{self._target[1]}/", f":{self._listener.getsockname()[1]}/")
@@ -64,7 +64,7 @@ class Wire:
                     if source is near:
                         marked = marked or self._marker in received
                         far.sendall(received)
-                    elif marked and self.armed and _COMMITTED in received:
+                    elif marked and self.armed and self._committed in received:
                         self.armed, self._held_sockets = False, (near, far)
                         self.held.set()
                         return

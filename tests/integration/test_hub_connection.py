@@ -1,0 +1,170 @@
+"""The hub's own connection: its session, its schema check, and its one reconnect."""
+
+import threading
+from collections.abc import Callable
+from datetime import date
+from functools import partial
+from typing import Any
+
+import psycopg2
+import pytest
+from peewee import SQL, Query, Select, fn
+
+from app.domain.errors import DatabaseUnavailableError, SchemaMismatchError
+from app.storage import database as database_module
+from app.storage import hub_connection, schema
+from app.storage.database import Database
+from app.storage.hub_connection import HubConnection
+from app.storage.models import Card
+from app.storage.statements import PREPARED
+from app.storage.touches import Touches
+from tests.conftest import START
+from tests.support.bound_cards import asking, counts, write_bound
+from tests.support.hub_thread import HubThread
+
+DAY = date(2026, 3, 1)
+PLANNING = {
+    "plan_cache_mode": ("force_generic_plan", "auto"),
+    "enable_seqscan": ("off", "on"),
+    "enable_hashjoin": ("off", "on"),
+    "enable_mergejoin": ("off", "on"),
+    "jit": ("off", "on"),
+}
+SESSION = PLANNING | {
+    "synchronous_commit": ("off", "on"),
+    "lock_timeout": ("100ms", "5s"),
+    "statement_timeout": ("10s", "10s"),
+    "TimeZone": ("UTC", "UTC"),
+    "client_encoding": ("UTF8", "UTF8"),
+}
+
+
+def _setting() -> Query:
+    return Select((), [fn.current_setting(SQL("$1::text"))])
+
+
+def _pid() -> Query:
+    return Select((), [fn.pg_backend_pid() + SQL("$1::int")])  # EXECUTE takes at least one argument
+
+
+@pytest.fixture
+def probed(database_url: str) -> Database:
+    """The database, with statements that look at a connection."""
+    probes = {"setting": _setting, "pid": _pid}
+    return Database(database_url, prepared=PREPARED | probes, on_connect=schema.check_version)
+
+
+@pytest.fixture
+def run(probed: Database, hub_thread: HubThread) -> Callable[..., Any]:
+    """Runs a prepared statement on the connection of `Touches`, and returns what it selects."""
+    run_prepared = hub_thread.call(Touches(probed)._on_hub)  # noqa: SLF001  # it has no other use
+    return lambda *arguments: hub_thread.call(partial(run_prepared, *arguments))[0][0]
+
+
+def end(database: Database, pid: int) -> None:
+    database.execute_sql("SELECT pg_terminate_backend(%s, 20000)", (pid,))
+
+
+def test_only_the_hubs_connection_commits_without_waiting_for_the_disk_and_has_settings_for_the_planner(
+    probed: Database, run: Callable[..., Any]
+) -> None:
+    with probed.connection_context():
+        found = {name: (run("setting", name), probed.run_prepared("setting", name)[0][0]) for name in SESSION}
+    assert found == SESSION
+
+
+def test_it_gives_way_before_postgresql_looks_for_deadlocks(probed: Database, run: Callable[..., Any]) -> None:
+    limits = [run("setting", name) for name in ("lock_timeout", "deadlock_timeout")]
+    assert limits == ["100ms", "1s"]
+
+
+def test_the_connection_is_kept(run: Callable[..., Any]) -> None:
+    assert len({run("pid", 0) for _ in range(5)}) == 1
+
+
+def test_an_error_of_the_server_leaves_it(run: Callable[..., Any]) -> None:
+    pid = run("pid", 0)
+    with pytest.raises(psycopg2.ProgrammingError, match="unrecognized configuration parameter"):
+        run("setting", "nonsense")
+    assert run("pid", 0) == pid
+
+
+def test_a_statement_that_the_server_refuses_is_not_repeated(
+    database: Database, database_url: str, hub_thread: HubThread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (card_id,) = write_bound(1, START)
+    ran: list[str] = []
+    execute = hub_connection.execute_prepared
+    noting = lambda connection, name, *arguments: (ran.append(name), execute(connection, name, *arguments))[1]  # noqa: E731
+    monkeypatch.setattr(hub_connection, "execute_prepared", noting)
+    lock: Query = Card.select(Card.id).where(Card.id == SQL("$1::text")).for_update("FOR UPDATE NOWAIT")
+    connection = HubConnection(Database(database_url, prepared={"pid": _pid, "lock": lambda: lock}), {})
+    hub_thread.call(partial(connection.run_prepared, "pid", 0))
+    with database.atomic():
+        database.execute_sql("SELECT FROM card FOR UPDATE")
+        with pytest.raises(psycopg2.errors.LockNotAvailable):
+            hub_thread.call(partial(connection.run_prepared, "lock", card_id))
+    assert ran == ["pid", "lock"]
+
+
+def test_a_connection_that_was_ended_is_replaced_once(database: Database, run: Callable[..., Any]) -> None:
+    pid = run("pid", 0)
+    end(database, pid)
+    assert run("pid", 0) != pid
+
+
+def test_a_touch_after_an_ended_connection_counts_once(database: Database, hub_thread: HubThread) -> None:
+    (card_id,) = write_bound(1, START, (DAY, "f"))
+    touch = partial(Touches(database).touch, asking(card_id), START, DAY)
+    facts = hub_thread.call(touch)
+    found = "SELECT pid FROM pg_stat_activity WHERE query LIKE 'EXECUTE touch%%' AND datname = current_database()"
+    for (pid,) in database.execute_sql(found).fetchall():
+        end(database, pid)
+    assert hub_thread.call(touch) == facts
+    assert counts(DAY) == {(card_id, "f"): 3}
+
+
+def test_another_schema_is_refused_at_the_next_connection(database: Database, run: Callable[..., Any]) -> None:
+    pid = run("pid", 0)
+    database.execute_sql("INSERT INTO schema_migration (name, applied) VALUES ('9999_future', now())")
+    try:
+        end(database, pid)
+        with pytest.raises(SchemaMismatchError, match="older than its database"):
+            run("pid", 0)
+    finally:
+        database.execute_sql("DELETE FROM schema_migration WHERE name = '9999_future'")
+
+
+def test_a_failed_attempt_to_connect_is_not_repeated_at_once(
+    hub_thread: HubThread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database_module, "_SECONDS_BETWEEN_ATTEMPTS", 3_600)
+    nowhere = HubConnection(Database("postgresql://nobody@127.0.0.1:1/none"), {})
+    for reason in ("refused", "failed a moment ago"):
+        with pytest.raises(DatabaseUnavailableError, match=reason):
+            hub_thread.call(partial(nowhere.run_prepared, "pid", 0))
+
+
+def test_it_connects_to_the_first_of_several_hosts_that_accepts_writes(
+    database_url: str, hub_thread: HubThread
+) -> None:
+    several = database_url.replace("@", "@127.0.0.1:1,")
+    connection = HubConnection(Database(several, prepared={"pid": _pid}), {})
+    assert hub_thread.call(partial(connection.run_prepared, "pid", 0))
+
+
+def test_it_connects_in_a_native_thread_because_looking_up_a_name_blocks(
+    database_url: str, hub_thread: HubThread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connected_in = []
+    connect = psycopg2.connect
+
+    def noting(*arguments: Any, **options: Any) -> Any:
+        connected_in.append(threading.get_ident())
+        return connect(*arguments, **options)
+
+    monkeypatch.setattr(psycopg2, "connect", noting)
+    connection = HubConnection(Database(database_url, prepared={"pid": _pid}), {})
+    assert hub_thread.call(partial(connection.run_prepared, "pid", 0))
+    assert connected_in
+    assert hub_thread.call(threading.get_ident) not in connected_in

@@ -1,0 +1,129 @@
+"""Touches beside other transactions that change the same cards: they wait for nobody for long, and record no lie."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import date
+from functools import partial
+from typing import Any
+
+import pytest
+
+from app.domain.policy import Facts
+from app.services.verification import Verification
+from app.storage import touches
+from app.storage.database import Database
+from app.storage.models import Client
+from app.storage.touches import Touches
+from tests.conftest import START, Clock
+from tests.support.bound_cards import CardState, asking, hardware_of, numbered_id, rows, write, write_bound
+from tests.support.hub_thread import HubThread
+from tests.support.service import wait_for_lock
+
+DAY = date(2026, 3, 1)
+MINE = asking(numbered_id(0))
+
+
+@pytest.fixture
+def elsewhere(database: Database, database_url: str) -> Iterator[Database]:
+    """Another connection, in a transaction."""
+    other = Database(database_url)
+    other.connect()
+    other.execute_sql("BEGIN")
+    yield other
+    other.close()
+
+
+def begin(hub_thread: HubThread, verification: Verification, ids: list[str]) -> list[Any]:
+    return hub_thread.begin_all([partial(verification.verify, asking(card_id)) for card_id in ids])
+
+
+def test_a_card_that_is_locked_holds_up_no_other(
+    verification: Verification, elsewhere: Database, hub_thread: HubThread, clock: Clock
+) -> None:
+    locked, *free = write_bound(5, clock.now, (DAY, "f"))
+    elsewhere.execute_sql("SELECT FROM client WHERE card_id = %s FOR UPDATE", (locked,))
+    waiting, *asked = begin(hub_thread, verification, [locked, *free])
+    assert [one.result(20).code for one in asked] == ["OK"] * 4
+    assert not waiting.done()
+    elsewhere.execute_sql("COMMIT")
+    assert waiting.result(20).code == "OK"
+    assert {row["count"] for row in rows()[2]} == {2}
+
+
+def test_an_operator_who_locks_in_another_order_is_let_through(
+    verification: Verification, elsewhere: Database, hub_thread: HubThread, clock: Clock
+) -> None:
+    first, second, other = write_bound(3, clock.now, (DAY, "f"))
+    unbind = "DELETE FROM client WHERE card_id = %s"
+    elsewhere.execute_sql(unbind, (second,))
+    asked = begin(hub_thread, verification, [first, second, other])
+    wait_for_lock(elsewhere)
+    elsewhere.execute_sql(unbind, (first,))
+    elsewhere.execute_sql("COMMIT")
+    assert [one.result(20).code for one in asked] == ["OK"] * 3
+    assert Client.select().count() == 3
+
+
+def test_several_processes_that_touch_the_same_cards_do_not_fail(
+    database: Database, hub_thread: HubThread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(touches.SESSION, "lock_timeout", "60s")  # so that only a deadlock makes one fail
+    ids = write_bound(50, START, (DAY, "f"))
+    processes = [Touches(database) for _ in range(4)]  # each has a connection of its own
+    works = [
+        partial(process.touch, asking(card_id), START, DAY)
+        for number, process in enumerate(processes)
+        for card_id in (ids if number % 2 else ids[::-1])
+    ]
+    for _ in range(10):
+        assert all(one.result(20) for one in hub_thread.begin_all(works))
+    assert {row["count"] for row in rows()[2]} == {1 + 4 * 10}
+
+
+CHANGES: dict[str, tuple[str, tuple[object, ...]]] = {
+    "unbound": ("DELETE FROM client WHERE card_id = %s", (numbered_id(0),)),
+    "moved to another card": ("UPDATE client SET card_id = %s", (numbered_id(1),)),
+    "bound to another machine": (
+        "UPDATE client SET hardware = 'h', hardware_sha256 = encode(sha256('h'), 'hex') WHERE card_id = %s",
+        (numbered_id(0),),
+    ),
+    "at another address": ("UPDATE client SET ip = '198.51.100.9' WHERE card_id = %s", (numbered_id(0),)),
+    "bound anew": (
+        "DELETE FROM client WHERE card_id = %s; INSERT INTO client VALUES (%s, %s, %s, %s, %s, now(), 'before')",
+        (numbered_id(0), numbered_id(9), numbered_id(0), MINE.hardware, MINE.hardware_sha256, MINE.address),
+    ),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_touch_that_waited_for_a_client_checks_it_again(database: Database, elsewhere: Database, change: str) -> None:
+    write([CardState(hardware=hardware_of(numbered_id(0)), functions=((DAY, "f"),)), CardState()], START)
+    elsewhere.execute_sql(*CHANGES[change])
+    found = touch_until_committed(database, elsewhere)
+    assert found is None
+    after = rows()
+    assert after[2][0]["count"] == 1
+    assert all(client["function"] == "before" for client in after[1])
+
+
+def test_a_touch_that_waited_for_another_counts_as_well(database: Database, elsewhere: Database) -> None:
+    write_bound(1, START, (DAY, "f"))
+    elsewhere.execute_sql("UPDATE client SET requested_at = now()")
+    elsewhere.execute_sql("UPDATE usage SET count = count + 10")
+    assert touch_until_committed(database, elsewhere) is not None
+    assert rows()[2][0]["count"] == 12
+    assert Client.get().function == "f"
+
+
+def touch_until_committed(database: Database, elsewhere: Database) -> Facts | None:
+    """Touch the first card off a hub, where locks are waited for, and commit the other transaction meanwhile."""
+
+    def touch() -> Facts | None:
+        with database.connection_context():
+            return Touches(database).touch(MINE, START, DAY)
+
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(touch)
+        wait_for_lock(elsewhere)
+        elsewhere.execute_sql("COMMIT")
+        return asked.result(20)

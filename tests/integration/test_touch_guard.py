@@ -1,0 +1,194 @@
+"""What is touched is a refresh by the rules; what is not touched is left alone, in whatever company it comes."""
+
+from collections import Counter
+from dataclasses import replace
+from datetime import date, timedelta
+from functools import partial
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from app.domain.policy import Facts, VerificationRequest, decide
+from app.storage import bindings
+from app.storage.database import Database
+from app.storage.touches import MAX_CARDS, Touches
+from tests.conftest import START
+from tests.support import bound_cards
+from tests.support.bound_cards import CardState, asking, counts, numbered_id, rows, write_bound
+from tests.support.hub_thread import HubThread
+
+AT = START
+DAY, YESTERDAY = date(2026, 3, 1), date(2026, 2, 28)
+MACHINES = ["h1", "h2", "h3", "h4"]
+ADDRESSES = ["198.51.100.1", "198.51.100.2", "2001:db8::1", "2001:db8::2", "2001:db8:0:1::1"]
+TRICKY = [
+    "f",
+    "NULL",
+    "null",
+    '"',
+    "\\",
+    "\\\\",
+    '\\"',
+    "{",
+    "}",
+    "{}",
+    ",",
+    '","',
+    "'",
+    "''",
+    "; --",
+    "%s",
+    "$1",
+    "😀",
+]
+TRICKY += ["\n", "\t \r", "\x01", " ", "E'\\n'", '{"f"}', "打开程序", "𝔥" * 64, "\\" * 64, '"' * 64, "\ufeff", "\u202e"]
+WIDTH = 64
+"""The most characters of a card ID or a function (app/http/schemas.py)."""
+
+texts = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=WIDTH)
+functions = st.sampled_from(TRICKY[:4]) | st.sampled_from(TRICKY) | texts
+moment = timedelta(microseconds=1)
+expiries = st.sampled_from([None, timedelta(days=1), moment, timedelta(0), -moment, -timedelta(days=1)])
+usage = st.lists(st.tuples(st.sampled_from([DAY, DAY, DAY, YESTERDAY]), functions), unique=True, min_size=1, max_size=4)
+card_states = st.builds(
+    CardState,
+    is_activated=st.sampled_from([True, True, True, False]),
+    expires_in=expiries,
+    is_frozen=st.sampled_from([False, False, False, True]),
+    address=st.sampled_from(ADDRESSES),
+    functions=usage.map(tuple),
+)
+
+
+@st.composite
+def situations(draw: st.DrawFn) -> tuple[list[CardState], list[VerificationRequest]]:
+    """Cards in random states, and requests of which many nearly fit them, or come twice."""
+    machines = draw(st.permutations([*MACHINES, None]))
+    states = [replace(draw(card_states), hardware=hardware) for hardware in machines[:4]]
+    requests: list[VerificationRequest] = []
+    for _ in range(draw(st.integers(1, 12))):
+        if requests and draw(st.booleans()):
+            requests.append(draw(st.sampled_from(requests)))
+            continue
+        number = draw(st.integers(0, 4))  # one more than there are cards
+        state = states[number] if number < len(states) else draw(card_states)
+        known = [function for _day, function in state.functions]
+        requests.append(
+            VerificationRequest.from_fields(
+                draw(st.sampled_from([numbered_id(number)] * 8 + [numbered_id(number) + "}"])),
+                draw(st.sampled_from([state.hardware or "h1"] * 6 + MACHINES)),
+                draw(st.sampled_from(known * 4 + TRICKY[:1])),
+                "n" * 22,
+                draw(st.sampled_from([state.address] * 8 + ADDRESSES)),
+            )
+        )
+    return states, requests
+
+
+@pytest.fixture
+def touches(database: Database) -> Touches:
+    return Touches(database)
+
+
+def facts_of(database: Database, request: VerificationRequest) -> Facts:
+    return bindings.read_facts(database, request.card_id, request.hardware_sha256)
+
+
+@settings(max_examples=80)
+@given(situation=situations())
+def test_what_is_touched_is_a_refresh(
+    database: Database, touches: Touches, situation: tuple[list[CardState], list[VerificationRequest]]
+) -> None:
+    states, requests = situation
+    with database.atomic() as transaction:
+        bound_cards.write(states, AT)
+        for request in dict.fromkeys(requests):
+            before, facts = rows(), facts_of(database, request)
+            found = touches.touch(request, AT, DAY)
+            if found is None:
+                assert rows() == before
+                continue
+            assert found == facts
+            assert decide(facts, request, AT).is_refresh
+            assert rows() == recorded(before, [request])
+        transaction.rollback()
+
+
+@settings(max_examples=60)
+@given(situation=situations())
+def test_requests_that_come_together_are_recorded_as_one_by_one(
+    database: Database,
+    touches: Touches,
+    hub_thread: HubThread,
+    situation: tuple[list[CardState], list[VerificationRequest]],
+) -> None:
+    states, requests = situation
+    bound_cards.clear()
+    bound_cards.write(states, AT)
+    before = rows()
+    with database.atomic() as transaction:
+        alone = [touches.touch(request, AT, DAY) for request in requests]
+        transaction.rollback()
+    asked = hub_thread.begin_all([partial(touches.touch, request, AT, DAY) for request in requests])
+    assert [one.result(20) for one in asked] == alone
+    touched = [request for request, facts in zip(requests, alone, strict=True) if facts is not None]
+    cards, clients, usage = rows()
+    expected = recorded(before, touched)
+    for client, other in zip(clients, expected[1], strict=True):
+        # Of requests with different functions each makes a statement of its own, and any of them may be the last.
+        assert client["function"] in {r.function for r in touched if r.card_id == client["card"]} | {other["function"]}
+        other["function"] = client["function"]
+    assert [cards, clients, usage] == expected
+
+
+def recorded(before: bound_cards.Rows, requests: list[VerificationRequest]) -> bound_cards.Rows:
+    """The rows with these requests recorded."""
+    times = Counter((request.card_id, request.function) for request in requests)
+    last = {request.card_id: request.function for request in requests}
+    cards, clients, usage = before
+    clients = [
+        client | {"requested_at": AT, "function": last[client["card"]]} if client["card"] in last else client
+        for client in clients
+    ]
+    assert times.keys() <= {(row["card"], row["function"]) for row in usage if row["day"] == DAY}
+    usage = [
+        row | {"count": row["count"] + times[row["card"], row["function"]], "last_at": AT}
+        if row["day"] == DAY and (row["card"], row["function"]) in times
+        else row
+        for row in usage
+    ]
+    return [cards, clients, usage]
+
+
+def hostile_ids() -> list[str]:
+    """A thousand texts, at most as long as the schema allows, that are no card IDs: most of them nearly are."""
+    good = [numbered_id(number) for number in range(40)]
+    made = [
+        text
+        for card_id in good
+        for tricky in TRICKY
+        for text in (card_id + tricky, tricky + card_id, card_id[:16] + tricky + card_id[16:], tricky)
+        if len(text) <= WIDTH and tricky.strip() and asking(text).card_id != card_id
+    ]
+    return list(dict.fromkeys(made))[:1_000]
+
+
+def test_hostile_ids_and_functions_do_not_disturb_good_cards_of_the_same_batch(
+    database: Database, touches: Touches, hub_thread: HubThread
+) -> None:
+    hostile = hostile_ids()
+    assert len(hostile) == 1_000
+    in_use = [(DAY, function) for function in TRICKY] + [(YESTERDAY, function) for function in TRICKY]
+    ids = write_bound(40, AT, *in_use)
+    asked_for, left_alone = ids[:30], ids[30:]
+    before = rows()
+    good = [asking(card_id, TRICKY[number % len(TRICKY)]) for number, card_id in enumerate(asked_for)]
+    requests = [good[number // 34] if number % 34 == 0 else asking(text) for number, text in enumerate(hostile)]
+    asked = hub_thread.begin_all([partial(touches.touch, request, AT, DAY) for request in requests])
+    found = [one.result(20) for one in asked]
+    assert [facts is not None for facts in found] == [number % 34 == 0 for number in range(1_000)]
+    assert len(good) < MAX_CARDS
+    assert rows() == recorded(before, good)
+    assert {card for (card, _), count in counts(DAY).items() if count == 2} == set(asked_for)
+    assert not any(count > 1 for (card, _), count in counts(DAY).items() if card in left_alone)

@@ -1,0 +1,184 @@
+"""The end of a worker: prompt, and without cutting off a request."""
+
+import contextlib
+import os
+import signal
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from app.storage.database import Database
+from tests.integration.conftest import with_keys
+from tests.support.downloads import links, put
+from tests.support.processes import children_of, is_alive
+from tests.support.raw_http import GET, Connections, verification
+from tests.support.service import Service, wait_for, wait_for_lock
+from tests.support.socket_service import SocketService
+
+SOON = 15
+"""Seconds: half of gunicorn's `graceful_timeout`."""
+
+
+@pytest.fixture
+def alone(database: Database, database_url: str, tmp_path: Path) -> Iterator[Service]:
+    """A service with one worker."""
+    with Service(with_keys(tmp_path), database_url, KADUN_WORKERS="1", KADUN_THREADS="2") as running:
+        yield running
+
+
+@pytest.fixture
+def connect() -> Iterator[Connections]:
+    with contextlib.closing(Connections()) as opened:
+        yield opened
+
+
+def workers_of(service: Service) -> list[int]:
+    assert service.process is not None
+    return children_of(service.process.pid)
+
+
+def end(service: Service, number: int = signal.SIGTERM) -> None:
+    """Tell the service to end, and require that it does soon."""
+    assert service.process is not None
+    service.process.send_signal(number)
+    assert service.process.wait(SOON) == 0
+
+
+@pytest.mark.parametrize("kind", ["TCP", "Unix socket"])
+def test_idle_connections_are_closed_at_once(
+    database: Database, database_url: str, tmp_path: Path, connect: Connections, kind: str
+) -> None:
+    folder = with_keys(tmp_path)
+    with Service(folder, database_url) if kind == "TCP" else SocketService(folder, database_url) as service:
+        kept = connect.kept(service, 50)
+        unused = [connect(service) for _ in range(5)]
+        started = [connect(service).send(GET[:9]) for _ in range(5)]
+        assert connect(service).send(GET).answer().status == 200  # by now the others are accepted
+        end(service)
+        assert all(connection.is_closed() for connection in kept + unused + started)
+        assert "Traceback" not in service.log.read_text()
+
+
+def test_a_request_in_progress_is_finished_and_its_connection_closed(
+    connect: Connections, alone: Service, database: Database
+) -> None:
+    (card_id,) = alone.issue()
+    connection = connect(alone)
+    (idle,) = connect.kept(alone, 1)
+    with ThreadPoolExecutor(1) as pool:
+        with database.atomic():
+            database.execute_sql("SELECT FROM card FOR UPDATE")
+            connection.send(verification(card_id))
+            wait_for_lock(database)
+            ending = pool.submit(end, alone)
+            assert idle.is_closed()
+        answer = connection.answer()
+        assert (answer.status, answer.headers["connection"]) == (200, "close")
+        assert connection.is_closed()
+        ending.result()
+
+
+def test_a_download_in_progress_is_finished(connect: Connections, alone: Service) -> None:
+    content = bytes(range(256)) * 65_536  # more than the buffers of both ends hold
+    put(alone, "update.bin", content)
+    (card_id,) = alone.issue()
+    (link,) = links(alone, card_id).values()
+    connection = connect(alone).send(f"GET {link} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+    (idle,) = connect.kept(alone, 1)
+    with ThreadPoolExecutor(1) as pool:
+        begun = connection.socket.recv(1_000)
+        ending = pool.submit(end, alone)
+        assert idle.is_closed()
+        received = [begun, *iter(lambda: connection.socket.recv(1_000_000), b"")]
+        assert b"".join(received).partition(b"\r\n\r\n")[2] == content
+        ending.result()
+
+
+def while_stopped(service: Service) -> int:
+    """Stop the only worker, so that what comes meanwhile comes at once."""
+    (worker,) = workers_of(service)
+    os.kill(worker, signal.SIGSTOP)
+    wait_for(lambda: ") T " in Path(f"/proc/{worker}/stat").read_text())
+    return worker
+
+
+def test_a_request_that_has_arrived_on_a_kept_connection_is_answered(connect: Connections, alone: Service) -> None:
+    (card_id,) = alone.issue()
+    kept = connect.kept(alone, 10)
+    worker = while_stopped(alone)
+    for connection in kept:
+        connection.send(verification(card_id))
+    os.kill(worker, signal.SIGTERM)
+    os.kill(worker, signal.SIGCONT)
+    answers = [connection.answer() for connection in kept]
+    assert {(answer.status, answer.headers["connection"]) for answer in answers} == {(200, "close")}
+    wait_for(lambda: not is_alive(worker), SOON)
+
+
+def test_connections_that_are_accepted_at_the_last_moment_do_not_hold_up_the_end(
+    connect: Connections, alone: Service
+) -> None:
+    worker = while_stopped(alone)
+    for _ in range(20):
+        connect(alone)
+    asking = [connect(alone).send(GET) for _ in range(20)]
+    os.kill(worker, signal.SIGTERM)
+    os.kill(worker, signal.SIGCONT)
+    wait_for(lambda: not is_alive(worker), SOON)
+    assert {connection.answer().status for connection in asking} == {200}
+
+
+def test_a_client_that_resets_its_connection_does_not_disturb_the_end(
+    connect: Connections, alone: Service, database: Database
+) -> None:
+    (card_id,) = alone.issue()
+    kept = connect.kept(alone, 10)
+    busy = connect(alone)
+    with ThreadPoolExecutor(1) as pool:
+        with database.atomic():
+            database.execute_sql("SELECT FROM card FOR UPDATE")
+            busy.send(verification(card_id))
+            wait_for_lock(database)
+            worker = while_stopped(alone)
+            for connection in kept:
+                connection.reset()
+            ending = pool.submit(end, alone)
+            wait_for(lambda: signal.SIGTERM in pending_signals(worker))
+            os.kill(worker, signal.SIGCONT)
+            wait_for(lambda: signal.SIGTERM not in pending_signals(worker))
+        assert busy.answer().status == 200
+        ending.result()
+
+
+def pending_signals(pid: int) -> set[int]:
+    """The signals that a process has not yet received."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    masks = [int(line.split()[1], 16) for line in status.splitlines() if line.startswith(("SigPnd", "ShdPnd"))]
+    return {number for number in range(1, 32) for mask in masks if mask >> (number - 1) & 1}
+
+
+@pytest.mark.parametrize("number", [signal.SIGQUIT, signal.SIGINT])
+def test_a_quick_end_does_not_wait_for_requests(
+    connect: Connections, alone: Service, database: Database, number: int
+) -> None:
+    (card_id,) = alone.issue()
+    connection = connect(alone)
+    (idle,) = connect.kept(alone, 1)
+    with database.atomic():
+        database.execute_sql("SELECT FROM card FOR UPDATE")
+        connection.send(verification(card_id))
+        wait_for_lock(database)
+        end(alone, number)
+        assert connection.is_closed()
+        assert idle.is_closed()
+
+
+def test_a_worker_that_stands_still_is_replaced(database: Database, database_url: str, tmp_path: Path) -> None:
+    settings = {"KADUN_WORKERS": "1", "GUNICORN_CMD_ARGS": "--timeout=2"}
+    with Service(with_keys(tmp_path), database_url, **settings) as service:
+        worker = while_stopped(service)
+        wait_for(lambda: workers_of(service) not in ([worker], []))
+        assert not is_alive(worker)
+        assert service.get("/healthz").status == 200

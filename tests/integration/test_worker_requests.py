@@ -1,0 +1,165 @@
+"""The worker's HTTP: each answer in one piece, connections that stay in step, bodies that come slowly or not at all."""
+
+import contextlib
+import re
+import secrets
+from collections.abc import Iterator
+
+import pytest
+
+from app.console.imports import MAX_BYTES
+from app.storage.database import Database
+from app.storage.models import Usage
+from tests.integration.conftest import with_keys
+from tests.support.console import Browser
+from tests.support.raw_http import GET, Connections, RawConnection, posting, verification
+from tests.support.service import Service, question, wait_for
+from tests.support.shop import CARDS, Shop
+
+JSON_LENGTH = re.compile(rb"content-length: (\d+)", re.IGNORECASE)
+
+
+@pytest.fixture
+def connect() -> Iterator[Connections]:
+    with contextlib.closing(Connections()) as opened:
+        yield opened
+
+
+@pytest.fixture
+def connection(connect: Connections, service: Service) -> RawConnection:
+    return connect(service)
+
+
+@pytest.fixture(scope="module")
+def _with_one_thread(migrated_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    folder = with_keys(tmp_path_factory.mktemp("one-thread"))
+    with Service(folder, migrated_url, KADUN_WORKERS="1", KADUN_THREADS="1") as running:
+        yield running
+
+
+@pytest.fixture
+def with_one_thread(_with_one_thread: Service, database: Database) -> Service:
+    """A service with one worker and one native thread: what holds it for good holds up everything."""
+    return _with_one_thread
+
+
+def get(path: str, method: str = "GET", *headers: str) -> bytes:
+    return "\r\n".join([f"{method} {path} HTTP/1.1", "Host: localhost", *headers, "", ""]).encode()
+
+
+def test_head_and_body_arrive_together(connection: RawConnection, service: Service) -> None:
+    (card_id,) = service.issue()
+    for request in [verification(card_id), GET, get("/readyz"), get("/nothing"), verification("0" * 32)] * 5:
+        received = connection.send(request).socket.recv(100_000)
+        head, _, body = received.partition(b"\r\n\r\n")
+        length = JSON_LENGTH.search(head)
+        assert length is not None
+        assert len(body) == int(length[1]) > 0, "what is sent in one call arrives as one"
+
+
+def test_answers_without_a_body_leave_the_connection_in_step(connection: RawConnection, olga: Browser) -> None:
+    style = re.search(r'/admin/static/[^"]*\.css[^"]*', olga.get("/admin/cards").text)
+    assert style is not None
+    for request, status in (
+        (get("/healthz", "HEAD"), b"200"),
+        (get("/readyz", "HEAD"), b"200"),
+        (get("/v1/verify", "HEAD"), b"405"),
+        (get(style[0], "HEAD"), b"200"),
+    ):
+        head, _, body = connection.send(request).socket.recv(100_000).partition(b"\r\n\r\n")
+        assert (head.split()[1], body) == (status, b"")
+        assert connection.send(GET).answer().json() == {"status": "ok"}
+
+
+@pytest.mark.parametrize("path", ["/v1/verify", CARDS], ids=["on the hub", "in a thread"])
+def test_a_body_that_is_too_large_is_refused_and_the_connection_stays_in_step(
+    connection: RawConnection, service: Service, database: Database, path: str
+) -> None:
+    token = f"Authorization: Bearer {Shop(service, database).token}"
+    large = b" " * 70_000
+    for _ in range(3):
+        assert connection.send(posting(path, large, token)).answer().json()["code"] == "BODY_TOO_LARGE"
+        chunk = b"%x\r\n" % len(large) + large + b"\r\n0\r\n\r\n"
+        chunked = posting(path, chunk, token, "Transfer-Encoding: chunked")
+        assert connection.send(chunked).answer().json()["code"] == "BODY_TOO_LARGE"
+        assert connection.send(GET).answer().json() == {"status": "ok"}
+
+
+def test_chunked_bodies_are_read_however_they_are_cut(
+    connection: RawConnection, service: Service, database: Database
+) -> None:
+    (card_id,) = service.issue()
+    shop = Shop(service, database)
+    for request in (
+        verification(card_id),
+        posting(CARDS, shop.order({"validity": "1d", "count": 1})[0], f"Authorization: Bearer {shop.token}"),
+    ):
+        head, _, body = request.partition(b"\r\n\r\n")
+        head = re.sub(rb"Content-Length: \d+", b"Transfer-Encoding: chunked\r\nIdempotency-Key: k", head)
+        for size in (1, 7, len(body)):
+            chunks = [body[at : at + size] for at in range(0, len(body), size)]
+            coded = b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks)
+            connection.send(head + b"\r\n\r\n" + coded + b"0\r\n\r\n")
+            assert connection.answer().status in {200, 201}
+    assert Usage.get().count == 3
+
+
+@pytest.mark.parametrize("path", ["/v1/verify", CARDS], ids=["on the hub", "in a thread"])
+def test_a_client_that_expects_100_continue_gets_it(
+    connection: RawConnection, service: Service, database: Database, path: str
+) -> None:
+    shop = Shop(service, database)
+    (card_id,) = service.issue()
+    request = verification(card_id) if path == "/v1/verify" else posting(path, shop.order({"validity": "1d"})[0])
+    head, _, body = request.partition(b"\r\n\r\n")
+    more = f"Expect: 100-continue\r\nAuthorization: Bearer {shop.token}\r\nIdempotency-Key: k".encode()
+    connection.send(head + b"\r\n" + more + b"\r\n\r\n")
+    assert connection.socket.recv(1_000) == b"HTTP/1.1 100 Continue\r\n\r\n"
+    assert connection.send(body).answer().status in {200, 201}
+
+
+def test_a_large_form_that_comes_slowly_holds_up_no_verification(
+    connect: Connections, service: Service, olga: Browser
+) -> None:
+    known, *fresh = service.issue(5)
+    assert service.verify(question(known)).status == 200
+    rows = [f"{number:032d},30d,a note that makes the line longer" for number in range(MAX_BYTES // 72)]
+    content = "\n".join(["id,validity,note", *rows]).encode()
+    assert len(content) > MAX_BYTES * 0.9
+    body = form({"csrf": olga.csrf(), "form_number": secrets.token_urlsafe(16), "step": "preview"}, content)
+    session = f"Cookie: kadun_session={olga.cookie('kadun_session')}"
+    head = posting("/admin/cards/import", b"", session, "Sec-Fetch-Site: same-origin", f"Content-Length: {len(body)}")
+    slow = connect(service).send(head.replace(b"application/json", b"multipart/form-data; boundary=b"))
+    for number, card_id in enumerate(fresh):
+        slow.send(body[number * 1_000_000 : (number + 1) * 1_000_000])
+        assert service.verify(question(known)).status == 200
+        assert service.verify(question(card_id, f"machine of {card_id}")).status == 200, "in a thread of its own"
+    answer = slow.send(body[len(fresh) * 1_000_000 :]).answer()
+    assert answer.status == 200
+    assert f"{len(rows):,}" in answer.body.decode()
+
+
+def form(fields: dict[str, str], content: bytes) -> bytes:
+    parts = [f'--b\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{text}\r\n' for name, text in fields.items()]
+    parts.append('--b\r\nContent-Disposition: form-data; name="file"; filename="a.csv"\r\n\r\n')
+    return "".join(parts).encode() + content + b"\r\n--b--\r\n"
+
+
+@pytest.mark.parametrize("leave", ["close", "reset"])
+@pytest.mark.parametrize("path", ["/admin/login", CARDS])
+def test_clients_that_leave_in_the_middle_of_a_body_give_their_thread_back(
+    connect: Connections, with_one_thread: Service, database: Database, path: str, leave: str
+) -> None:
+    service = with_one_thread
+    (card_id,) = service.issue()
+    headers = [f"Authorization: Bearer {Shop(service, database).token}", "Idempotency-Key: k", "Content-Length: 9000"]
+    head = posting(path, b"name=", *headers)
+    if path == "/admin/login":
+        head = head.replace(b"application/json", b"application/x-www-form-urlencoded")
+    begun = len(service.log.read_bytes())
+    for _ in range(3):
+        leaving = connect(service).send(head)
+        wait_for(lambda: connect(service).send(GET).answer().status == 200)
+        getattr(leaving, leave)()
+    assert service.verify(question(card_id)).status == 200, "an activation takes the thread"
+    assert "Traceback" not in service.log.read_bytes()[begun:].decode()

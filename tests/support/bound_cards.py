@@ -1,0 +1,112 @@
+"""Cards in any state, written straight into the tables, and the tables' rows."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from hashlib import sha256
+from typing import Any
+
+from app.domain.cards import id_from_random
+from app.domain.policy import VerificationRequest
+from app.storage.models import Card, Client, Usage
+
+DAYS_30 = timedelta(days=30)
+ADDRESS = "198.51.100.1"
+Rows = list[list[dict[str, Any]]]
+
+
+def numbered_id(number: int) -> str:
+    """The ID of a test's card or client."""
+    return id_from_random(number.to_bytes(20))
+
+
+@dataclass(frozen=True)
+class CardState:
+    """A card with its client and its usage; `expires_in` counts from the time that the test asks at."""
+
+    is_activated: bool = True
+    expires_in: timedelta | None = DAYS_30
+    is_frozen: bool = False
+    hardware: str | None = None
+    address: str = ADDRESS
+    functions: tuple[tuple[date, str], ...] = ()
+
+
+def write(states: Iterable[CardState], at: datetime) -> list[str]:
+    """Write cards, each with a client of its own unless its hardware is None; return their IDs."""
+    cards: list[dict[str, Any]] = []
+    clients: list[dict[str, Any]] = []
+    usage: list[dict[str, Any]] = []
+    for number, state in enumerate(states):
+        card_id, before = numbered_id(number), at - timedelta(days=1)
+        expires_at = at + state.expires_in if state.is_activated and state.expires_in is not None else None
+        cards.append(
+            {
+                "id": card_id,
+                "validity": None if state.expires_in is None else DAYS_30,
+                "is_activated": state.is_activated,
+                "activated_at": before if state.is_activated else None,
+                "expires_at": expires_at,
+                "frozen_at": before if state.is_frozen else None,
+                "created_at": before,
+            }
+        )
+        if state.hardware is not None:
+            clients.append(
+                {
+                    "id": numbered_id(number),
+                    "card": card_id,
+                    "hardware": state.hardware,
+                    "hardware_sha256": sha256(state.hardware.encode()).hexdigest(),
+                    "ip": state.address,
+                    "requested_at": before,
+                    "function": "before",
+                }
+            )
+        usage += [
+            {"card": card_id, "day": day, "function": function, "count": 1, "last_at": before}
+            for day, function in state.functions
+        ]
+    for table, values in ((Card, cards), (Client, clients), (Usage, usage)):
+        if values:
+            table.insert_many(values).execute()
+    return [card["id"] for card in cards]
+
+
+def write_bound(count: int, at: datetime, *functions: tuple[date, str]) -> list[str]:
+    """Write cards in use, each bound to the hardware `hardware_of` its ID."""
+    ids = [numbered_id(number) for number in range(count)]
+    return write([CardState(hardware=hardware_of(card_id), functions=functions) for card_id in ids], at)
+
+
+def hardware_of(card_id: str) -> str:
+    """The machine that `write_bound` binds a card to."""
+    return f"machine of {card_id}"
+
+
+def asking(
+    card_id: str, function: str = "f", *, hardware: str | None = None, address: str = ADDRESS
+) -> VerificationRequest:
+    """A request, from the machine that `write_bound` has bound the card to unless another is named."""
+    hardware = hardware_of(card_id) if hardware is None else hardware
+    return VerificationRequest.from_fields(card_id, hardware, function, "n" * 22, address)
+
+
+def clear() -> None:
+    """Delete what `write` has written."""
+    for table in (Usage, Client, Card):
+        table.delete().execute()
+
+
+def rows() -> Rows:
+    """All rows of the tables of cards, clients and usage, in order."""
+    keys = ((Card, [Card.id]), (Client, [Client.id]), (Usage, [Usage.card, Usage.day, Usage.function]))
+    return [list(table.select().order_by(*key).dicts()) for table, key in keys]
+
+
+def counts(day: date) -> dict[tuple[str, str], int]:
+    """The day's usage, by card and function."""
+    columns = (Usage.card, Usage.function, Usage.count)
+    return {
+        (card, function): count for card, function, count in Usage.select(*columns).where(Usage.day == day).tuples()
+    }
