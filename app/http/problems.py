@@ -171,12 +171,10 @@ def from_error(request: falcon.Request, error: Exception) -> Problem:
         case falcon.HTTPMethodNotAllowed():
             detail = Text("此地址不支持该请求方法。", "This resource does not support the method.")
             return Problem(ProblemCode.METHOD_NOT_ALLOWED, detail, headers=dict(error.headers or {}))
-        case falcon.HTTPError():
+        case falcon.HTTPError() | ConnectionError():  # or the client left while its body was read
             return invalid_request(Text("请求格式有误。", "The request is malformed."))
         case UnavailableError():
             return unavailable()
-        case ConnectionError():  # the client left while its body was read; nobody gets this answer
-            return invalid_request(Text("请求没有传完。", "The request was not sent whole."))
         case _:
             logger.error("unhandled error", exc_info=error, extra={"request_id": request.context.request_id})
             detail = Text("服务器内部错误，已记录。", "An internal error occurred and was logged.")

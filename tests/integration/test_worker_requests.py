@@ -57,14 +57,11 @@ def test_head_and_body_arrive_together(connection: RawConnection, service: Servi
         assert len(body) == int(length[1]) > 0, "what is sent in one call arrives as one"
 
 
-def test_answers_without_a_body_leave_the_connection_in_step(connection: RawConnection, olga: Browser) -> None:
-    style = re.search(r'/admin/static/[^"]*\.css[^"]*', olga.get("/admin/cards").text)
-    assert style is not None
+def test_answers_without_a_body_leave_the_connection_in_step(connection: RawConnection) -> None:
     for request, status in (
         (get("/healthz", "HEAD"), b"200"),
         (get("/readyz", "HEAD"), b"200"),
         (get("/v1/verify", "HEAD"), b"405"),
-        (get(style[0], "HEAD"), b"200"),
     ):
         head, _, body = connection.send(request).socket.recv(100_000).partition(b"\r\n\r\n")
         assert (head.split()[1], body) == (status, b"")
