@@ -113,6 +113,7 @@ BEGIN
     FOR found IN
         SELECT oid::regclass AS name, pg_relation_size(oid) > 1000000 AS is_large FROM pg_class
         WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace AND relname <> 'schema_migration'
+        ORDER BY oid  -- as the service's background work does, or both could wait for each other
     LOOP
         EXECUTE format('LOCK TABLE %s', found.name);
         EXECUTE format(CASE WHEN found.is_large THEN 'TRUNCATE %s CASCADE' ELSE 'DELETE FROM %s' END, found.name);

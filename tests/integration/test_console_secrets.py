@@ -55,11 +55,11 @@ def test_a_walk_through_everything_leaves_no_secret_in_the_log_nor_in_the_databa
         owner.post("/admin/cards/freeze", {"id": card})
         owner.post("/admin/cards/import", {"step": "preview"}, {"file": ("x", f"id,validity\n{card},30d\n".encode())})
         first = {name: str(owner.cookie(name)) for name in ("kadun_session", "kadun_device")}
-        secret = dict(owner.get("/admin/account/two-step").form("/admin/account/two-step").fields)["secret"]
-        code = pyotp.TOTP(secret).now()
-        owner.post("/admin/account/two-step", {"secret": secret, "code": code, "own_password": PASSWORD})
         new = {"new_password": NEW_PASSWORD, "new_password_again": NEW_PASSWORD, "own_password": PASSWORD}
         assert owner.post("/admin/account/password", new).status == 303
+        secret = dict(owner.get("/admin/account/two-step").form("/admin/account/two-step").fields)["secret"]
+        code = pyotp.TOTP(secret).now()
+        owner.post("/admin/account/two-step", {"secret": secret, "code": code, "own_password": NEW_PASSWORD})
         for path, access in paths().items():
             form = {**scene.forms.get(path, {}), "id": card, "csrf": owner.csrf()}
             if "GET" in access:
