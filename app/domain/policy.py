@@ -40,6 +40,7 @@ class VerificationRequest(NamedTuple):
     `card_id` is the card's ID in its one spelling, or the text as sent where that is no card ID. `sent_card_id`,
     `hardware`, `function` and `nonce` are exactly as sent. `address` is the one that the proxy saw, `claimed_ip` the
     one that the client believes to have. `public_key` is a checked X25519 key in base64url, which asks for sealing.
+    `request_sha256` is the hex digest of the request's body, byte for byte as received.
     """
 
     card_id: str
@@ -51,6 +52,7 @@ class VerificationRequest(NamedTuple):
     address: str
     claimed_ip: str | None
     public_key: str | None
+    request_sha256: str
 
     @classmethod
     def from_fields(  # noqa: PLR0913  # the fields of the protocol
@@ -62,11 +64,14 @@ class VerificationRequest(NamedTuple):
         address: str,
         claimed_ip: str | None = None,
         public_key: str | None = None,
+        *,
+        body: bytes = b"",
     ) -> Self:
-        """Return the request of these fields, `card_id` being as sent."""
+        """Return the request of these fields, `card_id` being as sent, and `body` what they were read from."""
         canonical = parse_card_id(card_id) or card_id
         digest = hashlib.sha256(hardware.encode()).hexdigest()
-        return cls(canonical, card_id, hardware, digest, function, nonce, address, claimed_ip, public_key)
+        asked = hashlib.sha256(body).hexdigest()
+        return cls(canonical, card_id, hardware, digest, function, nonce, address, claimed_ip, public_key, asked)
 
 
 class Binding(Enum):

@@ -57,7 +57,8 @@ class RequestParser:
         Raises:
             Problem: 400, 413 or 415 for a body in the wrong form, 503 where the proxy names no address.
         """
-        return self._checked(request, schemas.parse_verify_request(json_body.read_body(request)))
+        body = json_body.read_body(request)
+        return self._checked(request, schemas.parse_verify_request(body), body)
 
     def execute_request(self, request: falcon.Request) -> tuple[VerificationRequest, dict[str, Any]]:
         """Read the body of `POST /v1/execute`: the request and the function's arguments.
@@ -65,19 +66,27 @@ class RequestParser:
         Raises:
             Problem: as for `verify_request`.
         """
-        body = schemas.parse_execute_request(json_body.read_body(request))
-        return self._checked(request, body), body.arguments
+        body = json_body.read_body(request)
+        asked = schemas.parse_execute_request(body)
+        return self._checked(request, asked, body), asked.arguments
 
-    def _checked(self, request: falcon.Request, body: schemas.VerifyRequest) -> VerificationRequest:
+    def _checked(self, request: falcon.Request, asked: schemas.VerifyRequest, body: bytes) -> VerificationRequest:
         address = client_address(request, behind_proxy=self.behind_proxy)
-        self._check_public_key(body)
+        self._check_public_key(asked)
         return VerificationRequest.from_fields(
-            body.card_id, body.hardware, body.function, body.nonce, address, body.ip, body.client_public_key
+            asked.card_id,
+            asked.hardware,
+            asked.function,
+            asked.nonce,
+            address,
+            asked.ip,
+            asked.client_public_key,
+            body=body,
         )
 
-    def _check_public_key(self, body: schemas.VerifyRequest) -> None:
-        if body.client_public_key is None:
-            if self.require_sealed and body.function == OPEN_PROGRAM:
+    def _check_public_key(self, asked: schemas.VerifyRequest) -> None:
+        if asked.client_public_key is None:
+            if self.require_sealed and asked.function == OPEN_PROGRAM:
                 raise invalid_request(
                     Text(
                         f"本服务器要求 {OPEN_PROGRAM} 提供 client_public_key。",
@@ -87,6 +96,6 @@ class RequestParser:
                 )
             return
         try:
-            check_public_key(body.client_public_key)
+            check_public_key(asked.client_public_key)
         except PublicKeyError as error:
             raise json_body.wrong_value("client_public_key", schemas.PUBLIC_KEY_REQUIREMENT) from error

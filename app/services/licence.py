@@ -164,6 +164,7 @@ class LicenceService:
             "nonce": request.nonce,
             "function": request.function,
             "hardware_sha256": request.hardware_sha256,
+            "request_sha256": request.request_sha256,
             "iat": issued_at,
             "exp": issued_at + TOKEN_SECONDS,
             "jti": evaluation.jti,

@@ -1,6 +1,7 @@
 """The claims of a real verdict: signed, sealed where asked for, and with a reference for the vendor."""
 
 import base64
+import hashlib
 import json
 from pathlib import Path
 
@@ -39,6 +40,15 @@ def test_a_token_has_the_claims_of_the_protocol(service: Service) -> None:
     assert claims["KERNAL_DATA_KEY"] == service.environment["KERNAL_DATA_KEY"]
     assert "offline_until" not in claims, "without the vendor's leave"
     assert set(answer.body) == {"code", "message", "token"}
+
+
+def test_every_verdict_is_bound_to_the_bytes_of_its_request(service: Service) -> None:
+    (card_id,) = service.issue()
+    for path in ("/v1/verify", "/v1/files"):  # and /v1/execute: tests.support.executing
+        for card, ensure_ascii in ((card_id, True), (card_id, False), ("0" * 32, False)):
+            body = f"\n{json.dumps(question(card), ensure_ascii=ensure_ascii, indent=1)} ".encode()
+            answer = service.request("POST", path, body, {"Content-Type": "application/json"})
+            assert answer.claims["request_sha256"] == hashlib.sha256(body).hexdigest(), (path, answer)
 
 
 def test_the_key_is_sealed_when_a_public_key_is_sent(service: Service) -> None:

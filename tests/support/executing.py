@@ -1,5 +1,6 @@
 """Calls of `POST /v1/execute` in tests: answers are verified, and some calls wait until they are released."""
 
+import hashlib
 import json
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -18,11 +19,13 @@ KEY_CLAIMS = {"KERNAL_DATA_KEY", "KERNAL_DATA_KEY_SEALED"}
 def execute(service: Service, card_id: str, function: str, arguments: Any, **more: Any) -> Response:
     headers = {"Content-Type": "application/json", "Accept-Language": "en"}
     asked = question(card_id, function=function, arguments=arguments, **more)
-    answer = service.request("POST", "/v1/execute", json.dumps(asked).encode(), headers)
+    body = json.dumps(asked).encode()
+    answer = service.request("POST", "/v1/execute", body, headers)
     if "token" in answer.body:
         verified = claims(service, answer)
         assert [verified[name] for name in ("sub", "nonce", "function")] == [card_id, asked["nonce"], function]
         assert verified["code"] == answer.body["code"]
+        assert verified["request_sha256"] == hashlib.sha256(body).hexdigest()  # the arguments included
         assert not KEY_CLAIMS & set(verified)
     return answer
 

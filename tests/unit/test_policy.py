@@ -286,6 +286,7 @@ def test_the_function_never_changes_the_decision(situation: tuple[Facts, Verific
 def test_a_request_has_the_fields_as_sent_and_the_card_in_its_one_spelling() -> None:
     sent = ACTIVE.id.lower()
     digest = hashlib.sha256(b"disk-1").hexdigest()
-    request = VerificationRequest.from_fields(sent, "disk-1", "f", "nonce", HOME, CAFE, "key")
-    assert request == VerificationRequest(ACTIVE.id, sent, "disk-1", digest, "f", "nonce", HOME, CAFE, "key")
+    asked = hashlib.sha256(b"{}").hexdigest()
+    request = VerificationRequest.from_fields(sent, "disk-1", "f", "nonce", HOME, CAFE, "key", body=b"{}")
+    assert request == VerificationRequest(ACTIVE.id, sent, "disk-1", digest, "f", "nonce", HOME, CAFE, "key", asked)
     assert VerificationRequest.from_fields("?", "disk-1", "f", "nonce", HOME).card_id == "?"

@@ -67,9 +67,11 @@ def answers(cases: Iterable[Case]) -> Iterator[Vector]:
             continue
         made = vendor(case.name)
         private, asked = request(case.name)
-        forger = Forger(made, asked)
+        body = json.dumps(asked).encode() if "body" in case.options else b""
+        forger = Forger(made, asked, body=body)
         token = json.loads(case.answer(forger).body)["token"]
         vector: Vector = {"name": case.name, "why": case.about, "request": asked}
+        vector |= {"request_body_base64": base64.b64encode(body).decode()} if body else {}
         vector |= {"client_private_key": b64(private), "token": token}
         if case.key_set:
             vector["key_set_base64"] = base64.b64encode(case.key_set(forger).body).decode()

@@ -208,8 +208,9 @@ class Client:
         def attempt() -> tuple[VerificationRequest, str]:
             # A new nonce for each try: a late answer to an earlier try must not count for this one.
             request = VerificationRequest(self._card_id, hardware, function, public_key, arguments=arguments)
-            answer = self._transport.exchange(path, request.body(), self._language)
-            return request, token_from(answer)
+            body = request.body()
+            answer = self._transport.exchange(path, body, self._language)
+            return request.sent_as(body), token_from(answer)
 
         request, token = self._with_retries(attempt if arguments is None else execution.at_most_once(attempt))
         if key_id(token) not in self._keys:

@@ -89,7 +89,9 @@ class ClientState:
             kept = None
             if key_pair:
                 times = synchronized(_seconds(verdict), self._clock())
-                kept = CachedVerdict(token, request.card_id, request.nonce, key_pair.secret(), times)
+                kept = CachedVerdict(
+                    token, request.card_id, request.nonce, key_pair.secret(), times, request.body_sha256
+                )
             self._write(request.hardware, lambda before: self._after(before, verdict, kept, begun))
             return verdict
 
@@ -167,7 +169,9 @@ class ClientState:
         key_pair = KeyPair.from_secret(kept.key_pair)
         if key_pair is None or normalized_card_id(kept.card_id) != normalized_card_id(card_id):
             return None
-        request = VerificationRequest(kept.card_id, hardware, OPEN, key_pair.public_key, kept.nonce)
+        request = VerificationRequest(
+            kept.card_id, hardware, OPEN, key_pair.public_key, kept.nonce, body_sha256=kept.body_sha256
+        )
         try:
             return verify_verdict(kept.token, request, self._keys, key_pair)
         except (UntrustedAnswer, RequestRefused):

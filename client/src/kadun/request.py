@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from kadun.errors import RequestRefused
@@ -20,7 +20,12 @@ def _fresh_nonce() -> str:
 
 @dataclass(frozen=True)
 class VerificationRequest:
-    """What is sent to the server, and what its answer must refer to."""
+    """What is sent to the server, and what its answer must refer to.
+
+    Attributes:
+        body_sha256: the hex digest of the body as it was sent. None if it was not kept: in a stored request of an
+            earlier release, whose answer is not compared with it.
+    """
 
     card_id: str
     hardware: str
@@ -28,6 +33,7 @@ class VerificationRequest:
     client_public_key: str | None = None
     nonce: str = field(default_factory=_fresh_nonce)
     arguments: dict[str, Any] | None = field(default=None, repr=False)
+    body_sha256: str | None = None
 
     @property
     def hardware_sha256(self) -> str:
@@ -54,6 +60,10 @@ class VerificationRequest:
         if self.arguments is not None:  # validated by `execution.checked`
             fields["arguments"] = self.arguments
         return json.dumps(fields, allow_nan=False).encode("ascii")
+
+    def sent_as(self, body: bytes) -> VerificationRequest:
+        """Return the request with the digest of its body. The arguments may change afterwards, so it is not remade."""
+        return replace(self, body_sha256=hashlib.sha256(body).hexdigest())
 
 
 def _utf8(name: str, value: str) -> bytes:

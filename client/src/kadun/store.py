@@ -58,6 +58,7 @@ class CachedVerdict:
         nonce: the nonce of that request.
         key_pair: the private key that the token's key is sealed to.
         times: see `kadun.clocks`.
+        body_sha256: the hex digest of that request's body; None in a file of a release that did not keep it.
     """
 
     token: str
@@ -65,6 +66,7 @@ class CachedVerdict:
     nonce: str
     key_pair: Secret
     times: Times
+    body_sha256: str | None = None
 
 
 @dataclass(frozen=True)
@@ -171,6 +173,7 @@ def _plaintext(state: State) -> bytes:
             "nonce": state.cached.nonce,
             "envelope": state.cached.key_pair.reveal(),
             "times": list(state.cached.times),
+            "body_sha256": state.cached.body_sha256,
         }
     if state.rejection:
         document["refusal"] = {"at": state.rejection.at, "reference": state.rejection.reference}
@@ -195,8 +198,10 @@ def _kept(members: dict[str, Any]) -> CachedVerdict | None:
         return None
     if not (isinstance(nonce, str) and isinstance(key_pair, str)):
         return None
-    times = times_in(members.get("times"))
-    return times and CachedVerdict(token, card_id, nonce, Secret(key_pair), times)
+    times, digest = times_in(members.get("times")), members.get("body_sha256")
+    if digest is not None and not isinstance(digest, str):
+        return None
+    return times and CachedVerdict(token, card_id, nonce, Secret(key_pair), times, digest)
 
 
 def _refusal(members: dict[str, Any]) -> Rejection | None:

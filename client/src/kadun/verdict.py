@@ -81,6 +81,8 @@ def verify_verdict(token: str, request: VerificationRequest, keys: TrustedKeys, 
     claims.require("sub", request.card_id)
     claims.require("function", request.function)
     claims.require("hardware_sha256", request.hardware_sha256)
+    if request.body_sha256 is not None and "request_sha256" in claims:  # servers of release 1.0 do not send it
+        claims.require("request_sha256", request.body_sha256)
     if not 0 < claims.seconds("exp") - claims.seconds("iat") <= _LONGEST_LIFE_SECONDS:
         raise UntrustedAnswer("claim exp is not within 300 seconds after iat")
     code, jti = claims.text("code"), claims.text("jti")

@@ -27,8 +27,9 @@ class Case:
         expected: `opened`; `rejected` by a signed verdict; `untrusted`; `unreachable` (docs/client-authors.md,
             section 8). In the Python SDK: a verdict, CardRejected, UntrustedAnswer, ServerUnreachable.
         options: `live`: not part of the test vectors, because it is too large, needs several requests or exists in
-            HTTP only. `may_reject`: it contradicts itself or contains a genuine rejection, so that a client may treat
-            it as a rejection, though never as an acceptance.
+            HTTP only. `body`: its vector has the request's body, and a token that is bound to it. `may_reject`: it
+            contradicts itself or contains a genuine rejection, so that a client may treat it as a rejection, though
+            never as an acceptance.
         zh: what is sent, in Chinese.
         en: what is sent, in English.
         answer: the response to `POST /v1/verify`.

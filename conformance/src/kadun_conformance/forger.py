@@ -117,11 +117,14 @@ class Forger:
     Attributes:
         request: the request as the client sent it.
         earlier: the first request of the same start, once there is a second.
+        body: the body of the request, byte for byte. Without it the claims have no `request_sha256`, as those of
+            servers of release 1.0.
     """
 
     vendor: Vendor
     request: Mapping[str, Any] = field(default_factory=dict)
     earlier: Mapping[str, Any] | None = None
+    body: bytes = b""
 
     @property
     def wants_sealed(self) -> bool:
@@ -138,6 +141,7 @@ class Forger:
             "nonce": request["nonce"],
             "function": request["function"],
             "hardware_sha256": hashlib.sha256(request["hardware"].encode()).hexdigest(),
+            **({"request_sha256": hashlib.sha256(self.body).hexdigest()} if self.body else {}),
             "iat": vendor.now,
             "exp": vendor.now + LIFETIME_SECONDS,
             "jti": vendor.randomness(16).hex().upper(),

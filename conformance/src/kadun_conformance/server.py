@@ -34,7 +34,7 @@ class CaseServer(ThreadingHTTPServer):
     """One case, on a port of its own.
 
     Attributes:
-        requests: the well-formed requests to `/v1/verify`, in order.
+        requests: the well-formed requests to `/v1/verify`, in order; `body` is that of the last.
         problems: what was wrong with the other requests.
         clear_key_requested: the client asked for the key in clear, so that the case does not apply.
         closing: set at the end, for responses that wait.
@@ -48,6 +48,7 @@ class CaseServer(ThreadingHTTPServer):
         self.vendor = vendor
         self.case = case
         self.requests: list[dict[str, Any]] = []
+        self.body = b""
         self.problems: list[str] = []
         self.clear_key_requested = False
         self.closing = threading.Event()
@@ -60,7 +61,7 @@ class CaseServer(ThreadingHTTPServer):
     @property
     def _forger(self) -> Forger:
         earlier = self.requests[0] if len(self.requests) > 1 else None
-        return Forger(self.vendor, self.requests[-1] if self.requests else {}, earlier)
+        return Forger(self.vendor, self.requests[-1] if self.requests else {}, earlier, self.body)
 
     def reply_to(self, method: str, path: str, body: bytes) -> Reply:
         """Respond as the case says."""
@@ -80,6 +81,7 @@ class CaseServer(ThreadingHTTPServer):
                 self.problems.append(problem)
                 return _bad_request(problem)
             self.requests.append(request)
+            self.body = body
         if not self.requests:
             return _NOT_FOUND
         try:

@@ -58,7 +58,7 @@ export class Client {
   }
 
   async #ask(functionName, keyPair) {
-    const { request, token } = await this.#withRetries(async () => {
+    const { request, body, token } = await this.#withRetries(async () => {
       const fresh = {
         card_id: this.#cardId,
         hardware: this.#hardware,
@@ -66,14 +66,15 @@ export class Client {
         nonce: randomBytes(24).toString("base64url"), // new for each try: an answer to an earlier one must not count
         ...(keyPair ? { client_public_key: keyPair.publicKey } : {}),
       };
-      const answer = await exchange(this.#baseUrl, "/v1/verify", JSON.stringify(fresh), this.#options);
-      return { request: fresh, token: tokenFrom(answer) };
+      const json = JSON.stringify(fresh);
+      const answer = await exchange(this.#baseUrl, "/v1/verify", json, this.#options);
+      return { request: fresh, body: json, token: tokenFrom(answer) };
     });
     if (!this.#keys.has(keyId(token))) {
       const fetchKeys = () => exchange(this.#baseUrl, "/.well-known/jwks.json", null, this.#options);
       this.#keys.learn(await this.#withRetries(async () => keySetFrom(await fetchKeys())));
     }
-    const verdict = verifyVerdict(token, request, this.#keys, keyPair);
+    const verdict = verifyVerdict(token, request, body, this.#keys, keyPair);
     if (!verdict.accepted) {
       this.#dataKey = null; // a signed rejection revokes an earlier acceptance
       throw new CardRejected(verdict.code, verdict.reference);

@@ -8,15 +8,17 @@ import { AUDIENCE, keyId, requireClaim, verifyToken } from "./tokens.mjs";
 
 export const OPEN = "打开程序"; // the only function that grants the key
 
-/** `request`: the body as sent. `keyPair`: null if no key was requested. */
-export function verifyVerdict(token, request, keys, keyPair) {
+/** `request`: the fields as sent. `body`: their JSON, byte for byte as sent. `keyPair`: null if no key was requested. */
+export function verifyVerdict(token, request, body, keys, keyPair) {
   const claims = verifyToken(token, keys.get(keyId(token)), "verdict+jwt");
   requireClaim(claims, "aud", AUDIENCE);
   requireClaim(claims, "iss", keys.issuer);
   requireClaim(claims, "nonce", request.nonce);
   requireClaim(claims, "sub", request.card_id);
   requireClaim(claims, "function", request.function);
-  requireClaim(claims, "hardware_sha256", createHash("sha256").update(request.hardware, "utf8").digest("hex"));
+  requireClaim(claims, "hardware_sha256", sha256(request.hardware));
+  // Servers of release 1.0 do not send it.
+  if (Object.hasOwn(claims, "request_sha256")) requireClaim(claims, "request_sha256", sha256(body));
   const span = time(claims, "exp") - time(claims, "iat"); // never compared with this machine's clock
   if (!(span > 0 && span <= 300)) throw new UntrustedAnswer("exp is not within 300 seconds after iat");
 
@@ -47,6 +49,11 @@ export function verifyVerdict(token, request, keys, keyPair) {
     Object.defineProperty(verdict, "dataKey", { value: dataKey, enumerable: false });
   }
   return verdict;
+}
+
+// Of bytes, or of a string in UTF-8.
+function sha256(data) {
+  return createHash("sha256").update(data).digest("hex");
 }
 
 function time(claims, name) {

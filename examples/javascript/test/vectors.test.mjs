@@ -20,7 +20,8 @@ const keyPair = (vector) => new KeyPair(Buffer.from(vector.client_private_key, "
 function answered(vector, token = vector.token, opened = keyPair(vector)) {
   const keys = new TrustedKeys(good.pinned);
   if (vector.key_set_base64 && !keys.has(keyId(token))) keys.learn(Buffer.from(vector.key_set_base64, "base64"));
-  return verifyVerdict(token, vector.request, keys, opened);
+  const body = Buffer.from(vector.request_body_base64 ?? "", "base64"); // where the token is bound to it
+  return verifyVerdict(token, vector.request, body, keys, opened);
 }
 
 function accepted(work) {

@@ -24,13 +24,13 @@ def pinned(*keys: SigningKey) -> dict[str, Any]:
     return {"iss": ISSUER, "keys": [key.jwk for key in keys]}
 
 
-def forger_for(request: dict[str, Any], data_key: str = "the key") -> Forger:
-    return Forger(Vendor(issuer=ISSUER, identity=data_key, now=NOW), request)
+def forger_for(request: dict[str, Any], data_key: str = "the key", body: bytes = b"") -> Forger:
+    return Forger(Vendor(issuer=ISSUER, identity=data_key, now=NOW), request, body=body)
 
 
-def claims_for(request: dict[str, Any], data_key: str = "the key") -> dict[str, Any]:
+def claims_for(request: dict[str, Any], data_key: str = "the key", body: bytes = b"") -> dict[str, Any]:
     """The claims of the genuine server for an accepted request."""
-    return forger_for(request, data_key).claims(jti="jti-of-this-answer-REF45678")
+    return forger_for(request, data_key, body).claims(jti="jti-of-this-answer-REF45678")
 
 
 def reject(code: str, **changes: Any) -> Tweak:
@@ -74,6 +74,7 @@ class FakeServer:
         self.key_set: Response | None = None
         self.script: list[Any] = []
         self.requests: list[dict[str, Any]] = []
+        self.bodies: dict[str, bytes] = {}  # by nonce, because requests may come from several threads
         self.paths: list[str] = []
 
     def exchange(self, path: str, body: bytes | None, language: str) -> Response:
@@ -84,6 +85,7 @@ class FakeServer:
             return self.key_set or Response(200, json.dumps(document).encode())
         request = json.loads(body)
         self.requests.append(request)
+        self.bodies[request["nonce"]] = body
         entry = self.script.pop(0) if self.script else self.genuine
         answer = entry(request) if callable(entry) else entry
         if isinstance(answer, Exception):
@@ -93,7 +95,7 @@ class FakeServer:
 
     def genuine(self, request: dict[str, Any]) -> Response:
         """The answer that the test's `tweak` and `header` leave; signed with `key`."""
-        claims = claims_for(request, self.data_key)
+        claims = claims_for(request, self.data_key, self.bodies.get(request["nonce"], b""))
         self.tweak(claims)
         return verdict_response(self.key.token(claims, header=self.header))
 

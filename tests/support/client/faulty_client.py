@@ -32,6 +32,9 @@ CLAIMS: dict[str, Predicate] = {
     "sub": lambda claims, request, _pinned: claims.get("sub") == request["card_id"],
     "function": lambda claims, request, _pinned: claims.get("function") == request["function"],
     "hardware": lambda claims, request, _: claims.get("hardware_sha256") == _sha256(request["hardware"]),
+    "request": lambda claims, request, _: (
+        "request_sha256" not in claims or claims["request_sha256"] == _sha256(json.dumps(request))
+    ),
     "aud": lambda claims, _request, _pinned: claims.get("aud") == "kadun-client",
     "iss": lambda claims, _request, pinned: claims.get("iss") == pinned["iss"],
     "exp": lambda claims, _request, _pinned: _is_span(claims.get("iat"), claims.get("exp")),

@@ -178,7 +178,7 @@ def test_an_accepted_verdict_without_a_result_is_untrusted(client: Client, serve
         client.execute(FUNCTION, {})
 
 
-@pytest.mark.parametrize("claim", ["nonce", "function", "sub", "hardware_sha256", "aud", "iss"])
+@pytest.mark.parametrize("claim", ["nonce", "function", "sub", "hardware_sha256", "request_sha256", "aud", "iss"])
 def test_a_result_for_another_request_is_untrusted(claim: str, client: Client, server: FakeServer) -> None:
     server.tweak = setting(result=1, **{claim: "another"})
     with pytest.raises(UntrustedAnswer, match=claim):

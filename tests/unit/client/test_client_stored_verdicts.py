@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -112,13 +113,15 @@ def verdict_with(key: SigningKey, store: StateStore, **changes: Any) -> str:
     assert envelope is not None
     request = {"card_id": CARD, "hardware": HARDWARE, "function": "打开程序", "nonce": kept.nonce}
     claims = claims_for({**request, "client_public_key": envelope.public_key})
-    return key.token({**claims, "offline_until": NOW + 86_400, **changes})
+    return key.token({**claims, "request_sha256": kept.body_sha256, "offline_until": NOW + 86_400, **changes})
 
 
 @pytest.mark.parametrize(
     "changes",
     [
         {"nonce": "another-nonce-of-theirs"},
+        {"body_sha256": "0" * 64},
+        {"body_sha256": 1},
         {"key_pair": Secret("{}")},
         {"key_pair": Secret("no JSON")},
         {"key_pair": Secret('{"x": "AA", "d": "AA"}')},
@@ -154,6 +157,7 @@ def test_a_changed_stored_verdict_counts_as_absent(
     [
         {"sub": "F" * 32},
         {"hardware_sha256": "0" * 64},
+        {"request_sha256": "0" * 64},
         {"function": "导出报表"},
         {"aud": "kadun-files"},
         {"iss": "other"},
@@ -172,6 +176,20 @@ def test_every_check_of_an_online_verdict_is_made_again(
     assert offline(start(), server)  # the pinned key's own: all is right
     put(store, token=verdict_with(signing_key, store, **changes))
     assert not offline(start(), server)
+
+
+def test_a_verdict_stored_without_its_requests_digest_is_used_without_that_check(
+    start: MakeClient, store: StateStore, server: FakeServer
+) -> None:
+    """As a release stored it that knew no digests."""
+    server.tweak = ALLOWED
+    start().open()
+    put(store, body_sha256=None)
+    assert offline(start(), server)
+    start().open()
+    kept = store.load(HARDWARE).cached
+    assert kept is not None
+    assert kept.body_sha256 == hashlib.sha256(server.bodies[kept.nonce]).hexdigest()
 
 
 def test_a_verdict_signed_by_the_customer_is_not_used(

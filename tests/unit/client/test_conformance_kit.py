@@ -82,7 +82,8 @@ def begins(*prefixes: str) -> set[str]:
 # The faults of a client, and every case that it then fails.
 ACCEPTED: dict[str, set[str]] = {
     "nonce": {*begins("nonce-"), "replayed-first-try", "no-nonce-other"},
-    "nonce same-key": {*begins("nonce-", "replayed"), "no-nonce-other", "public-key-repeated"},
+    "request": {"request-other"},
+    "nonce same-key request": {*begins("nonce-", "replayed", "request-"), "no-nonce-other", "public-key-repeated"},
     "same-nonce": {"nonce-other", "replayed-first-try", "no-nonce-other", "nonce-repeated"},
     "sub": {*begins("sub-"), "no-sub-other"},
     "function hardware": begins("function-", "hardware-"),

@@ -38,7 +38,8 @@ SEALED = "the sealed key is not a compact JWE for ECDH-ES|a part of the sealed k
 NO_TOKEN = "HTTP .*"
 # The error's whole detail, by the check that the table names.
 DETAILS = {
-    **{name: f"claim {name} is .*" for name in ("nonce", "sub", "function", "hardware_sha256", "aud", "iss", "iat")},
+    **{name: f"claim {name} is .*" for name in ("nonce", "sub", "function", "aud", "iss", "iat")},
+    **{name: f"claim {name} is .*" for name in ("hardware_sha256", "request_sha256")},
     "exp": "claim exp is missing or not a time|claim exp is not within 300 seconds after iat",
     "code": "claim code is missing or not a string|claim code or jti is malformed",
     "accepted": "claim accepted is missing or not a boolean|claim accepted contradicts code",
@@ -103,6 +104,8 @@ def verified(vector: Vector, token: str | None = None, keys: TrustedKeys | None 
         keys.learn(base64.b64decode(vector["key_set_base64"]))
     fields = ("card_id", "hardware", "function", "client_public_key", "nonce")
     request = VerificationRequest(*(vector["request"][name] for name in fields))
+    if "request_body_base64" in vector:
+        request = request.sent_as(base64.b64decode(vector["request_body_base64"]))
     return verify_verdict(token, request, keys, key_pair(vector))
 
 
@@ -137,7 +140,7 @@ class CaseTransport:
         else:
             self.requests.append(json.loads(body))
             earlier = self.requests[0] if len(self.requests) > 1 else None
-            reply = self.case.answer(Forger(self.vendor, self.requests[-1], earlier))
+            reply = self.case.answer(Forger(self.vendor, self.requests[-1], earlier, body))
         headers = reply.headers
         return Response(reply.status, reply.body, headers.get("Retry-After"), headers.get("Content-Type"))
 

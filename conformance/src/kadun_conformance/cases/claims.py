@@ -50,6 +50,7 @@ _CHANGED: dict[str, Changes] = {
     "hardware-absent": _set(hardware_sha256=ABSENT),
     "hardware-clear": lambda f: {"hardware_sha256": f.request["hardware"]},
     "hardware-short": lambda f: {"hardware_sha256": _sha256(f.request["hardware"])[:16]},
+    "request-other": _set(request_sha256=_sha256("other")),
     "aud-other": _set(aud="kadun-files"),
     "aud-absent": _set(aud=ABSENT),
     "aud-list": _set(aud=["kadun-client", "kadun-files"]),

@@ -54,6 +54,7 @@ ANSWERS: dict[str, Answer] = {
     "honest-permanent": _accepted(card_expires_at=None),
     "honest-1970": _at(86_400),
     "honest-2100": _at(_IN_2100),
+    "honest-request-digest": _accepted(),
     "honest-unknown-claim": _accepted(news={"in": ["later", 1.5]}),
     "honest-brief": with_claims(lambda f: {"exp": f.vendor.now + 1}),
     "honest-next-key": lambda f: verdict(f.token(key=f.vendor.chain[1])),
