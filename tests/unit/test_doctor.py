@@ -30,6 +30,7 @@ from tests.support.doctor_facts import (
     handshake,
     host_facts,
     pem,
+    rsa_key,
 )
 
 
@@ -317,6 +318,13 @@ def test_without_nginx_what_it_serves_is_not_checked() -> None:
 def test_only_a_database_that_can_make_the_app_fail_excuses_its_503(foreign: str, statuses: dict[str, str]) -> None:
     service = replace(SERVICE, **database(catalog=CatalogDifference(foreign=(foreign,)), recorded={}))
     assert differing(checked(service, proxy=[PROBE | {"status": 503, "answer": "{}"}])) == statuses
+
+
+def test_an_rsa_certificate_is_valid_and_ecdsa_recommended() -> None:
+    found = checked(**served(pem("example.com", key=rsa_key())))["certificate"]
+    assert found.status == Status.OK
+    assert all("ECDSA P-256" in message for message in (found.message_zh, found.message_en))
+    assert "ECDSA" not in checked()["certificate"].message_en
 
 
 def test_a_key_of_another_certificate_is_found_while_nothing_is_served() -> None:
