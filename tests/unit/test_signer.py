@@ -137,3 +137,11 @@ def test_a_signer_with_a_damaged_ring_is_refused(folder: Path) -> None:
     (folder / keyring.FILE).write_text("{")
     with pytest.raises(KeyRingError, match="damaged"):
         Signer(folder)
+
+
+def test_a_verdict_for_the_journals_audience_is_no_seal(folder: Path) -> None:
+    signer = Signer(folder)
+    claims = {"aud": "kadun-journal", "number": 1}
+    assert signer.verify_seal(signer.sign_seal(claims)) == claims
+    with pytest.raises(ValueError, match="another type"):
+        signer.verify_seal(signer.sign_verdict(claims))
