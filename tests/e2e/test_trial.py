@@ -169,11 +169,18 @@ def with_functions(run: TrialRun) -> None:
     wait_for(lambda: "等待" in run.cardctl("function", "list").stdout, 60)
 
 
+def command_of(pid: str) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except FileNotFoundError:  # it has just ended
+        return b""
+
+
 def child_of(run: TrialRun, program: str) -> int:
     """Return the number of the trial's child with this argument; 0 while a dead one is being replaced."""
     assert run.process is not None
     children = Path(f"/proc/{run.process.pid}/task/{run.process.pid}/children").read_text().split()
-    found = [int(pid) for pid in children if program.encode() in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    found = [int(pid) for pid in children if program.encode() in command_of(pid)]
     return found[0] if found else 0
 
 
