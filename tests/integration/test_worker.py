@@ -74,6 +74,8 @@ def test_a_request_in_progress_is_finished_and_its_connection_closed(
             wait_for_lock(database)
             ending = pool.submit(end, alone)
             assert idle.is_closed()
+            with pytest.raises(ConnectionRefusedError):
+                connect(alone)
         answer = connection.answer()
         assert (answer.status, answer.headers["connection"]) == (200, "close")
         assert connection.is_closed()

@@ -12,6 +12,7 @@ from app.storage.database import Database
 from app.storage.models import Usage
 from tests.integration.conftest import with_keys
 from tests.support.console import Browser
+from tests.support.downloads import links
 from tests.support.raw_http import GET, Connections, RawConnection, posting, verification
 from tests.support.service import Service, question, wait_for
 from tests.support.shop import CARDS, Shop
@@ -57,11 +58,17 @@ def test_head_and_body_arrive_together(connection: RawConnection, service: Servi
         assert len(body) == int(length[1]) > 0, "what is sent in one call arrives as one"
 
 
-def test_answers_without_a_body_leave_the_connection_in_step(connection: RawConnection) -> None:
+def test_answers_without_a_body_leave_the_connection_in_step(
+    connection: RawConnection, service: Service, card_with_file: str
+) -> None:
+    (link,) = links(service, card_with_file).values()
+    etag = connection.send(get(link)).answer().headers["etag"]
     for request, status in (
         (get("/healthz", "HEAD"), b"200"),
         (get("/readyz", "HEAD"), b"200"),
         (get("/v1/verify", "HEAD"), b"405"),
+        (get(link, "HEAD"), b"200"),
+        (get(link, "GET", f"If-None-Match: {etag}"), b"304"),
     ):
         head, _, body = connection.send(request).socket.recv(100_000).partition(b"\r\n\r\n")
         assert (head.split()[1], body) == (status, b"")
