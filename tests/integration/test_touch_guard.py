@@ -15,37 +15,23 @@ from app.storage.database import Database
 from app.storage.touches import MAX_CARDS, Touches
 from tests.conftest import START
 from tests.support import bound_cards
-from tests.support.bound_cards import CardState, asking, counts, numbered_id, rows, write_bound
+from tests.support.bound_cards import (
+    TRICKY,
+    WIDTH,
+    CardState,
+    asking,
+    counts,
+    hostile_ids,
+    numbered_id,
+    rows,
+    write_bound,
+)
 from tests.support.hub_thread import HubThread
 
 AT = START
 DAY, YESTERDAY = date(2026, 3, 1), date(2026, 2, 28)
 MACHINES = ["h1", "h2", "h3", "h4"]
 ADDRESSES = ["198.51.100.1", "198.51.100.2", "2001:db8::1", "2001:db8::2", "2001:db8:0:1::1"]
-TRICKY = [
-    "f",
-    "NULL",
-    "null",
-    '"',
-    "\\",
-    "\\\\",
-    '\\"',
-    "{",
-    "}",
-    "{}",
-    ",",
-    '","',
-    "'",
-    "''",
-    "; --",
-    "%s",
-    "$1",
-    "😀",
-]
-TRICKY += ["\n", "\t \r", "\x01", " ", "E'\\n'", '{"f"}', "打开程序", "𝔥" * 64, "\\" * 64, '"' * 64, "\ufeff", "\u202e"]
-WIDTH = 64
-"""The most characters of a card ID or a function (app/http/schemas.py)."""
-
 texts = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=WIDTH)
 functions = st.sampled_from(TRICKY[:4]) | st.sampled_from(TRICKY) | texts
 moment = timedelta(microseconds=1)
@@ -159,19 +145,6 @@ def recorded(before: bound_cards.Rows, requests: list[VerificationRequest]) -> b
         for row in usage
     ]
     return [cards, clients, usage]
-
-
-def hostile_ids() -> list[str]:
-    """A thousand texts, at most as long as the schema allows, that are no card IDs: most of them nearly are."""
-    good = [numbered_id(number) for number in range(40)]
-    made = [
-        text
-        for card_id in good
-        for tricky in TRICKY
-        for text in (card_id + tricky, tricky + card_id, card_id[:16] + tricky + card_id[16:], tricky)
-        if len(text) <= WIDTH and tricky.strip() and asking(text).card_id != card_id
-    ]
-    return list(dict.fromkeys(made))[:1_000]
 
 
 def test_hostile_ids_and_functions_do_not_disturb_good_cards_of_the_same_batch(

@@ -12,6 +12,29 @@ from app.storage.models import Card, Client, Usage
 
 DAYS_30 = timedelta(days=30)
 ADDRESS = "198.51.100.1"
+TRICKY = [
+    "f",
+    "NULL",
+    "null",
+    '"',
+    "\\",
+    "\\\\",
+    '\\"',
+    "{",
+    "}",
+    "{}",
+    ",",
+    '","',
+    "'",
+    "''",
+    "; --",
+    "%s",
+    "$1",
+    "😀",
+]
+TRICKY += ["\n", "\t \r", "\x01", " ", "E'\\n'", '{"f"}', "打开程序", "𝔥" * 64, "\\" * 64, '"' * 64, "\ufeff", "\u202e"]
+WIDTH = 64
+"""The most characters of a card ID or a function (app/http/schemas.py)."""
 Rows = list[list[dict[str, Any]]]
 
 
@@ -110,3 +133,16 @@ def counts(day: date) -> dict[tuple[str, str], int]:
     return {
         (card, function): count for card, function, count in Usage.select(*columns).where(Usage.day == day).tuples()
     }
+
+
+def hostile_ids() -> list[str]:
+    """A thousand texts, at most as long as the schema allows, that are no card IDs: most of them nearly are."""
+    good = [numbered_id(number) for number in range(40)]
+    made = [
+        text
+        for card_id in good
+        for tricky in TRICKY
+        for text in (card_id + tricky, tricky + card_id, card_id[:16] + tricky + card_id[16:], tricky)
+        if len(text) <= WIDTH and tricky.strip() and asking(text).card_id != card_id
+    ]
+    return list(dict.fromkeys(made))[:1_000]
