@@ -12,7 +12,7 @@ from app.storage.database import Database
 from app.storage.models import Client, Usage
 from app.storage.touches import MAX_CARDS, Touches
 from tests.conftest import START
-from tests.support.bound_cards import asking, counts, hardware_of, write_bound
+from tests.support.bound_cards import asking, counts, hardware_of, hostile_ids, write_bound
 from tests.support.held_statements import HeldStatements
 from tests.support.hub_thread import HubThread
 
@@ -40,6 +40,14 @@ def test_a_request_alone_is_recorded_at_once(
         facts = hub_thread.call(partial(touches.touch, request, START, DAY))
         assert facts == bindings.read_facts(database, card_id, request.hardware_sha256)
     assert held.cards() == [[first], [second], [first]]
+
+
+def test_texts_that_are_no_card_ids_enter_no_statement(
+    touches: Touches, held: HeldStatements, hub_thread: HubThread
+) -> None:
+    for text in hostile_ids():
+        assert hub_thread.call(partial(touches.touch, asking(text), START, DAY)) is None
+    assert held.ran == []
 
 
 def test_requests_that_are_read_at_the_same_time_are_one_statement(
