@@ -1,7 +1,6 @@
 """The pages of figures: the overview and the abuse report. A browser asks for them again while they are counted."""
 
 from abc import abstractmethod
-from datetime import timedelta
 from typing import Any, ClassVar
 
 import falcon
@@ -9,7 +8,9 @@ import falcon
 from app.console.forms import query_of
 from app.console.overview_charts import STATES, charts
 from app.console.page import Access, Page, visitor_of
-from app.services.figures import ABUSE_WITHIN, Snapshot
+from app.domain.sharing import DAY, WEEK
+from app.services import abuse_report
+from app.services.figures import Snapshot
 
 
 class FiguresPage(Page):
@@ -42,6 +43,7 @@ class OverviewPage(FiguresPage):
     def values(self, request: falcon.Request, snapshot: Snapshot) -> dict[str, Any]:
         """Return the charts."""
         first = [card["id"] for card in snapshot.document["expiring"]["first"]]
+        first += [row["card_id"] for row in snapshot.document["sharing"]["accepted"]["first"]]
         return {
             "charts": charts(snapshot.document, visitor_of(request).say),
             "shown_ids": self.console.cards.shown_keys(visitor_of(request).who, first),
@@ -55,12 +57,13 @@ class AbuseReportPage(FiguresPage):
     template = "abuse_report.html"
 
     def values(self, request: falcon.Request, snapshot: Snapshot) -> dict[str, Any]:
-        """Return when the report's rejections begin, as the journal's filter takes a time, and the keys to show."""
-        at = snapshot.at.astimezone(self.console.zone)
-        spans = {"week": ABUSE_WITHIN, "yesterday": timedelta(days=1)}
+        """Return the thresholds, when the periods begin, as the journal's filter takes a time, and the keys to show."""
+        at, sharing = snapshot.at.astimezone(self.console.zone), snapshot.document["sharing"]
+        spans = {"week": abuse_report.WITHIN, "yesterday": abuse_report.LATELY}
         times = {name: f"{at - span:%Y-%m-%dT%H:%M}" for name, span in spans.items()}
-        shared = [row["card_id"] for row in snapshot.document["sharing"]["cards"]]
-        return {**times, "shown_ids": self.console.cards.shown_keys(visitor_of(request).who, shared)}
+        shared = [row["card_id"] for row in (*sharing["accepted"]["first"], *sharing["cards"])]
+        shown_ids = self.console.cards.shown_keys(visitor_of(request).who, shared)
+        return {**times, "day_limits": DAY, "week_limits": WEEK, "shown_ids": shown_ids}
 
 
 def _polls(request: falcon.Request) -> bool:

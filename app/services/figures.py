@@ -11,14 +11,12 @@ import peewee
 
 from app.clock import Clock
 from app.domain.errors import ConflictError, DatabaseUnavailableError
-from app.services.formatting import local
+from app.services import abuse_report
 from app.services.statistics import DAYS, collect, last_days
-from app.storage import abuse_report, figures, statistics
+from app.storage import figures, statistics
 from app.storage.database import Database
 
 FRESH_FOR = timedelta(seconds=60)
-ABUSE_WITHIN = timedelta(days=7)
-MAX_GROUPS = 50
 QUICK_BYTES, QUICK_SECONDS = 8 * 2**20, 1.0
 logger = logging.getLogger(__name__)
 
@@ -29,10 +27,7 @@ class Snapshot(NamedTuple):
     The document has what `app.services.statistics.collect` returns, and:
       rejection_days: [{day, counts: {code: n}}] the last 14, today last
       expiring_days: [{day, cards}] active cards by the day of their expiry, today and the 13 days after
-      sharing: {cards: […], machines: […], networks: […]} of the last 7 days' rejections, up to 50 each:
-        cards: {card_id, machines, networks, rejections, first_at, last_at} mismatches of one card, most machines first
-        machines: {hardware, cards, networks, rejections, first_at, last_at} one machine with many cards
-        networks: {network, cards, machines, rejections, first_at, last_at} one address with many cards
+      sharing: what `app.services.abuse_report.collect` returns for the last 7 days
     """
 
     at: datetime
@@ -110,24 +105,10 @@ class Figures:
             return {
                 "rejection_days": [{"day": day.isoformat(), "counts": rejections.get(day, {})} for day in past],
                 "expiring_days": [{"day": day.isoformat(), "cards": expiring.get(day, 0)} for day in coming],
-                "sharing": self._abuse(now - ABUSE_WITHIN),
             }
 
-        return self._database.with_connection(count)
-
-    def _abuse(self, since: datetime) -> dict[str, list[dict[str, Any]]]:
-        groups = {
-            "cards": abuse_report.shared_cards(since, MAX_GROUPS),
-            "machines": abuse_report.trying_machines(since, MAX_GROUPS),
-            "networks": abuse_report.trying_networks(since, MAX_GROUPS),
-        }
-        return {
-            name: [
-                {**row, "first_at": local(row["first_at"], self._zone), "last_at": local(row["last_at"], self._zone)}
-                for row in rows
-            ]
-            for name, rows in groups.items()
-        }
+        counted: dict[str, Any] = self._database.with_connection(count)
+        return counted | {"sharing": abuse_report.collect(self._database, now, self._zone)}
 
     def _midnight(self, day: date) -> datetime:
         return datetime.combine(day, time(), self._zone)

@@ -1,13 +1,20 @@
-"""The journal's rejections, grouped so that shared cards and attacks stand out. Each function is one query."""
+"""Rejections and accepted changes in the journal, grouped so that shared cards and attacks stand out.
 
-from datetime import datetime
-from typing import Any
+Each function is one query.
+"""
+
+from datetime import date, datetime
+from typing import Any, NamedTuple
 
 from peewee import fn
 
-from app.domain.codes import Code, EventKind
-from app.storage.journal import code_or_kind, codes_or_kinds
-from app.storage.models import Event
+from app.domain.codes import Code, Counted, EventKind
+from app.domain.sharing import Spread
+from app.storage.journal import MAX_ENTRIES_PER_DAY, code_or_kind, codes_or_kinds
+from app.storage.models import Event, database
+
+MAX_CANDIDATES = 1_000
+"""How many cards `changing_cards` looks at: those with most changes of hardware, and those with most of the address."""
 
 Group = dict[str, Any]
 """What the rejections have in common, two counts of different values, `rejections`, `first_at`, `last_at`."""
@@ -57,3 +64,101 @@ def _with_several_cards(groups: Any) -> Any:  # noqa: ANN401  # peewee's
 
 def _distinct(column: Any) -> Any:  # noqa: ANN401  # peewee's
     return fn.COUNT(column.distinct())
+
+
+class ChangingCard(NamedTuple):
+    """A card whose environment changed: its spread in the last part and in the whole of a period, its last change."""
+
+    card_id: str
+    lately: Spread
+    whole: Spread
+    last_at: datetime
+
+
+def changing_cards(since: datetime, lately: datetime, first_day: date) -> list[ChangingCard]:
+    """Return the cards with most accepted changes of hardware and those with most of the address, in no order.
+
+    Both sides of a change count: the environment that the card had before, and the one that it has since. Of changes
+    beyond a day's entries the environments are unknown; they count at the time of that day's last one.
+
+    Args:
+        since: When the period begins. What a card returns to, it has had in the period.
+        lately: When its last part begins.
+        first_day: The vendor's day of `since`.
+    """
+    values = {
+        "since": since,
+        "lately": lately,
+        "first_day": first_day,
+        "hardware": Counted.HARDWARE_CHANGED,
+        "address": Counted.ADDRESS_CHANGED,
+        "changed": EventKind.ENVIRONMENT_CHANGED,
+        "kept": MAX_ENTRIES_PER_DAY,
+        "candidates": MAX_CANDIDATES,
+    }
+    size = len(Spread._fields)
+    return [
+        ChangingCard(card_id, Spread(*numbers[:size]), Spread(*numbers[size:]), last_at)
+        for card_id, last_at, *numbers in database.execute_sql(CHANGING_CARDS, values).fetchall()
+    ]
+
+
+def _candidates(kind: str) -> str:
+    return f"""
+        SELECT card_id FROM daily_count WHERE day >= %(first_day)s AND kind = %({kind})s AND last_at >= %(since)s
+        GROUP BY card_id ORDER BY sum(count) DESC, card_id LIMIT %(candidates)s
+    """  # noqa: S608  # the name of a parameter
+
+
+def _network(bits: int, bits_of_ipv6: int) -> str:
+    return f"network(set_masklen(side.address, CASE family(side.address) WHEN 4 THEN {bits} ELSE {bits_of_ipv6} END))"
+
+
+# A card's entries are in the order of their IDs, because the card is locked when they are written. `place` is that
+# order, with the environment before a change and the one after it. A change to an environment that was there before is
+# a return, unless its last place is the one just before: then only the address within the network changed.
+CHANGING_CARDS = f"""
+WITH candidate AS (
+    SELECT card_id, row_number() OVER () AS card
+    FROM (({_candidates("hardware")}) UNION ({_candidates("address")})) AS either
+), entry AS (
+    SELECT card, at, id, hashtextextended(hardware, 0) AS machine, ip::inet AS address,
+        hashtextextended(details #>> '{{before,hardware}}', 0) AS machine_before,
+        (details #>> '{{before,ip}}')::inet AS address_before
+    FROM candidate JOIN event ON event.card_id = candidate.card_id
+    WHERE coalesce(code, kind) = %(changed)s AND at >= %(since)s
+), side AS (
+    SELECT card, at, is_after, side.machine, {_network(24, 48)} AS network, {_network(16, 32)} AS block,
+        id * 2 + is_after::int AS place
+    FROM entry CROSS JOIN LATERAL (
+        VALUES (false, machine_before, address_before), (true, machine, address)
+    ) AS side (is_after, machine, address)
+), seen AS (
+    SELECT *, at >= %(lately)s AS is_late, is_after
+        AND lag(place) OVER (PARTITION BY card, machine, network ORDER BY place) < place - 1 AS is_return
+    FROM side
+), spread AS (
+    SELECT card, max(at) AS last_at,
+        count(DISTINCT machine) FILTER (WHERE is_late) AS late_machines,
+        count(DISTINCT network) FILTER (WHERE is_late) AS late_networks,
+        count(DISTINCT block) FILTER (WHERE is_late) AS late_blocks,
+        count(*) FILTER (WHERE is_late AND is_after) AS late_changes,
+        count(*) FILTER (WHERE is_late AND is_return) AS late_returns,
+        count(DISTINCT machine) AS machines,
+        count(DISTINCT network) AS networks,
+        count(DISTINCT block) AS blocks,
+        count(*) FILTER (WHERE is_after) AS changes,
+        count(*) FILTER (WHERE is_return) AS returns
+    FROM seen GROUP BY card
+), beyond AS (
+    SELECT card, max(last_at) AS last_at, sum(greatest(count - %(kept)s, 0))::bigint AS changes,
+        sum(CASE WHEN last_at >= %(lately)s THEN greatest(count - %(kept)s, 0) ELSE 0 END)::bigint AS late_changes
+    FROM candidate JOIN daily_count ON daily_count.card_id = candidate.card_id
+    WHERE day >= %(first_day)s AND kind IN (%(hardware)s, %(address)s) AND last_at >= %(since)s
+    GROUP BY card
+)
+SELECT card_id, greatest(spread.last_at, beyond.last_at),
+    late_machines, late_networks, late_blocks, spread.late_changes + beyond.late_changes, late_returns,
+    machines, networks, blocks, spread.changes + beyond.changes, returns
+FROM spread JOIN beyond USING (card) JOIN candidate USING (card)
+"""  # noqa: S608  # constants

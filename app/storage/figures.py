@@ -7,7 +7,7 @@ from app.storage.database import Database
 from app.storage.models import Figures
 
 LOCK = 0x6669677572  # "figur": an advisory lock, so that one process counts
-_SIZE = "SELECT pg_relation_size('card') + pg_relation_size('event') + pg_relation_size('usage')"
+_SIZE = "SELECT " + " + ".join(f"pg_relation_size('{name}')" for name in ("card", "event", "usage", "daily_count"))
 
 
 def read() -> Figures | None:

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from app.console.overview_charts import charts
-from app.domain.codes import Code, EventKind
+from app.domain.codes import Code, Counted, EventKind
 from app.services.card_actions import CardActions
 from app.storage import journal
 from app.storage.database import Database
@@ -173,6 +173,59 @@ def test_the_abuse_report_links_to_the_journal(service: Service, owner: Browser)
     assert [rows(owner.get(link)) for link in behind("network", "192.0.2.1")] == [3, 3]
     (by_code,) = [link for link in page.links if "kind=CLIENT_MISMATCH" in link and "card=" not in link]
     assert rows(owner.get(by_code)) == 6
+
+
+def share(card_id: str, machines: int) -> None:
+    """Journal accepted changes of a card that goes through so many machines at one address, in the last hour."""
+    at = datetime.now(UTC) - timedelta(minutes=5)
+    for number in range(1, machines):
+        before = {"hardware": f"seat {number - 1}", "ip": "198.51.100.1"}
+        entry = Entry(
+            at,
+            EventKind.ENVIRONMENT_CHANGED,
+            card_id=card_id,
+            ip="198.51.100.1",
+            hardware=f"seat {number}",
+            details={"before": before},
+            counted=Counted.HARDWARE_CHANGED,
+        )
+        journal.append_counted([entry], at.astimezone(ZONE).date())
+
+
+def accepted(page: Seen) -> str:
+    """The section of cards whose accepted requests look shared."""
+    (section,) = re.findall(r'<section class="mb-4" aria-labelledby="by-accepted">.+?</section>', page.text, re.DOTALL)
+    return str(section)
+
+
+def test_the_abuse_report_shows_accepted_sharing_in_both_languages(service: Service, owner: Browser) -> None:
+    for card, machines in (("A" * 32, 4), ("B" * 32, 9), ("C" * 32, 6)):
+        share(card, machines)
+    pages = [counted(owner, f"/admin/sharing?lang={language}") for language in ("zh", "en")]
+    for page, words in zip(pages, (("已通过，但像是多人共用", "24 小时 9"), ("looks shared", "24 h: 9")), strict=True):
+        section = accepted(page)
+        assert re.findall(r"/admin/card\?id=(\w)", section) == ["B", "C"], "the worst first, and not A"
+        assert all(word in section for word in words)
+        assert "A" * 32 not in page.text
+        (link, _) = re.findall(r'href="(/admin/journal[^"]+)"', section)
+        assert rows(owner.get(unescape(link))) == 8
+    assert "5 台设备；15 个网段且分属 10 个大网段；35 个网段" in pages[0].words
+    assert "8 machines; 35 networks in 15 blocks; 120 networks" in pages[1].words
+
+
+def test_without_accepted_sharing_the_report_says_so_and_the_overview_nothing(owner: Browser) -> None:
+    assert "最近 7 天没有发现" in accepted(counted(owner, "/admin/sharing"))
+    assert "像是多人共用" not in counted(owner, "/admin/").text
+
+
+def test_the_overview_shows_the_worst_cards(service: Service, owner: Browser) -> None:
+    for number, card in enumerate("ABCD"):
+        share(card * 32, 5 + number)
+    page = counted(owner, "/admin/?lang=en")
+    (section,) = re.findall(r'<section class="card mb-3" aria-labelledby="shared">.+?</section>', page.text, re.DOTALL)
+    assert re.findall(r"/admin/card\?id=(\w)", section) == ["D", "C", "B"]
+    assert "4 within 7 days" in section
+    assert 'href="/admin/sharing"' in section
 
 
 def test_usage_is_listed_by_day_and_function_page_by_page(

@@ -5,11 +5,11 @@ import re
 from datetime import UTC, datetime, timedelta
 from urllib.parse import quote
 
-from app.domain.codes import Code, EventKind
+from app.domain.codes import Code, Counted, EventKind
 from app.domain.operators import Role
 from app.storage import journal
 from app.storage.journal import Entry
-from app.storage.models import Card, Client, Usage
+from app.storage.models import Card, Client, Figures, Usage
 from tests.support.console import Browser, Seen, add_operator
 from tests.support.service import Service
 
@@ -134,6 +134,27 @@ def test_the_journal_masks_them_too(owner: Browser, seller: Browser) -> None:
     assert not is_masked(seller.get("/admin/journal"), own)
     assert not is_masked(owner.get("/admin/journal"), KEY)
     assert not is_masked(seller.get(f"/admin/journal?card={KEY.lower()}"), KEY)
+
+
+def test_the_abuse_report_and_the_overview_mask_them_too(owner: Browser, seller: Browser) -> None:
+    make(KEY)
+    now = datetime.now(UTC)
+    for number in range(5):
+        entry = Entry(
+            now,
+            EventKind.ENVIRONMENT_CHANGED,
+            card_id=KEY,
+            ip="203.0.113.7",
+            hardware=f"pc {number}",
+            details={"before": {"hardware": "pc", "ip": "203.0.113.7"}},
+            counted=Counted.HARDWARE_CHANGED,
+        )
+        journal.append_counted([entry], now.date())
+    journal.append([Entry(now, EventKind.REJECTED, Code.CLIENT_MISMATCH, KEY, ip="203.0.113.8", hardware="other")])
+    for path in ("/admin/sharing", "/admin/"):
+        Figures.delete().execute()  # those that the log-in showed are kept a while on a busy machine
+        assert is_masked(seller.get(path), KEY)
+        assert not is_masked(owner.get(path), KEY)
 
 
 def test_tracebacks_are_shown_to_owners_only(owner: Browser, seller: Browser) -> None:

@@ -92,6 +92,7 @@ def test_the_abuse_report_covers_the_last_week_in_the_vendors_zone(counted: Figu
     at = "2026-03-01T01:00:00+08:00"
     times = {"first_at": at, "last_at": at}
     assert counted.current().document["sharing"] == {
+        "accepted": {"count": 0, "first": []},
         "cards": [{"card_id": "A" * 32, "machines": 1, "networks": 1, "rejections": 1, **times}],
         "machines": [{"hardware": "other", "cards": 2, "networks": 1, "rejections": 2, **times}],
         "networks": [{"network": "198.51.100.7", "cards": 2, "machines": 1, "rejections": 2, **times}],

@@ -73,13 +73,22 @@ SELECT now() - (%(events)s - j) * (interval '1 year' / %(events)s),
     CASE WHEN hot THEN %(hot_hardware)s WHEN s < 97 THEN {_HARDWARE} END,
     CASE WHEN s >= 97 THEN NULL WHEN hot OR j %% 2 = 0 THEN %(function)s ELSE %(other_function)s END,
     CASE WHEN s >= 97 THEN 'console:owner' END,
-    CASE s WHEN 98 THEN '{{"by": "30d"}}'::jsonb WHEN 99 THEN '{{"count": 100, "batch": null, "validity": "30d"}}' END
+    CASE WHEN s BETWEEN 20 AND 49
+            THEN jsonb_build_object('before', jsonb_build_object('hardware', {_HARDWARE}, 'ip', '10.0.0.' || j %% 256))
+        WHEN s = 98 THEN '{{"by": "30d"}}' WHEN s = 99 THEN '{{"count": 100, "batch": null, "validity": "30d"}}' END
 FROM (
     SELECT j, j %% 100 AS s, j * 618033989 %% %(cards)s AS i,
         j < %(events)s / 2 AND j %% 100 BETWEEN 70 AND 79 AS hot
     FROM generate_series(0, %(events)s::bigint - 1) AS j
 ) AS numbered
 """  # noqa: S608  # constants
+# No card has so many entries in a day that some were left out, so the entries are the counts.
+_COUNTS = """
+INSERT INTO daily_count (card_id, day, kind, count, last_at)
+SELECT card_id, date(at), coalesce(code, 'address_changed'), count(*), max(at) FROM event
+WHERE kind = 'environment_changed' OR code IN ('CLIENT_MISMATCH', 'CLIENT_HAS_ANOTHER_CARD', 'FUNCTION_TIMEOUT')
+GROUP BY 1, 2, 3
+"""
 _USAGE = f"""
 INSERT INTO usage (card_id, day, function, count, last_at)
 SELECT {CARD_ID}, %(today)s::date - back, f, 1 + i %% 9, now() - back * interval '1 day'
@@ -129,7 +138,7 @@ def fill(url: str, *, cards: int, events: int, today: date) -> None:
             for name, _definition in indexes:
                 cursor.execute(f'DROP INDEX "{name}"')
             cursor.execute("SET maintenance_work_mem = '256MB'")
-            for statement in (_CARDS, _CLIENTS, _EVENTS, _USAGE):
+            for statement in (_CARDS, _CLIENTS, _EVENTS, _COUNTS, _USAGE):
                 cursor.execute(statement, values)
             for _name, definition in indexes:
                 cursor.execute(definition)

@@ -183,6 +183,10 @@ class _Past:
             self._try(self._shop.unused[0], *bound)
             journal.append([self._failed(code) for code in (Code.FUNCTION_NOT_FOUND, Code.FUNCTION_FAILED)])
         journal.append([self._failed(Code.FUNCTION_TIMEOUT)])
+        self._clock.now = _now() - timedelta(hours=3)
+        hardware, address = self._shop.machines[self._shop.live]
+        for machine in (*(f"NETCAFE-SEAT{seat:02} / 7C10C9{seat:02}" for seat in range(1, 7)), hardware):
+            self._try(self._shop.live, machine, address)  # accepted, each of them
 
     def _failed(self, code: Code) -> Entry:
         hardware, address = self._shop.machines[self._shop.live]

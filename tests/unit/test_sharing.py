@@ -1,0 +1,35 @@
+"""The thresholds beyond which a card looks shared."""
+
+import pytest
+
+from app.domain.sharing import DAY, WEEK, Limits, Spread, excess
+
+QUIET = Spread(1, 1, 1, 0, 0)
+LIMITS = Limits(machines=4, networks=10, blocks=5, networks_alone=40)
+
+
+@pytest.mark.parametrize(
+    ("spread", "expected"),
+    [
+        (Spread(4, 1, 1, 3, 0), 1),
+        (Spread(3, 1, 1, 2, 0), 3 / 4),
+        (Spread(1, 10, 5, 9, 0), 1),
+        (Spread(1, 20, 5, 9, 0), 1),
+        (Spread(1, 20, 10, 19, 0), 2),
+        (Spread(1, 10, 4, 9, 0), 4 / 5),
+        (Spread(1, 9, 9, 9, 0), 9 / 10),
+        (Spread(1, 40, 1, 39, 0), 1),
+        (Spread(2, 2, 2, 1_000_000, 1_000_000), 1 / 2),
+    ],
+)
+def test_the_number_that_comes_nearest_to_its_threshold_counts(spread: Spread, expected: float) -> None:
+    assert LIMITS.excess(spread) == expected
+
+
+def test_a_day_and_a_week_have_thresholds_of_their_own() -> None:
+    machines_of_a_day, machines_of_a_week = Spread(5, 1, 1, 4, 0), Spread(8, 1, 1, 7, 0)
+    assert excess(machines_of_a_day, machines_of_a_day) == 1
+    assert excess(QUIET, machines_of_a_day) == 5 / 8
+    assert excess(QUIET, machines_of_a_week) == 1
+    assert tuple(DAY) == (5, 15, 10, 35)
+    assert tuple(WEEK) == (8, 35, 15, 120)
