@@ -72,6 +72,12 @@ def _cell(value: str | bool | list[str] | None) -> str | None:  # noqa: FBT001  
     return ", ".join(value) if isinstance(value, list) else value
 
 
+def print_section(title: str, headings: Sequence[str], rows: Iterable[Mapping[str, Any]], names: Sequence[str]) -> None:
+    """Print a title, and a table of the named values of each row."""
+    sys.stdout.write(f"{title}\n")
+    print_table(headings, ([None if row[name] is None else str(row[name]) for name in names] for row in rows))
+
+
 def print_fields(fields: Iterable[tuple[str, Any]]) -> None:
     """Print names and values, a line each."""
     print_table(("", ""), ((name, None if value is None else str(value)) for name, value in fields))

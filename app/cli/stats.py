@@ -1,7 +1,5 @@
 """`cardctl stats`."""
 
-import sys
-from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import click
@@ -32,39 +30,34 @@ def stats(session: Session, output_format: str) -> None:
 
 def _print_tables(figures: dict[str, Any], zone: str) -> None:
     batches, expiring, days = figures["batches"], figures["expiring"], len(figures["days"])
-    _section("卡密 / Cards", ("总数 total", *_STATUS_HEADINGS), [figures["cards"]], ["total", *_STATUSES])
-    _section(
+    output.print_section("卡密 / Cards", ("总数 total", *_STATUS_HEADINGS), [figures["cards"]], ["total", *_STATUSES])
+    output.print_section(
         f"批次，最大 {len(batches['largest'])}/{batches['count']} / Largest batches",
         ("批次 batch", "卡密 cards", *_STATUS_HEADINGS),
         ({**row, "batch": row["batch"] or "—"} for row in batches["largest"]),
         ["batch", "cards", *_STATUSES],
     )
-    _section(
+    output.print_section(
         f"每日 / By day ({zone})",
         ("日期 day", "激活 activations", "通过的请求 accepted requests"),
         figures["days"],
         ["day", "activations", "requests"],
     )
-    _section(
+    output.print_section(
         "日志中的拒绝 / Rejections in the journal",
         ("代码 code", "24 h", "7 d"),
         figures["rejections"],
         ["code", "last_24_hours", "last_7_days"],
     )
-    _section(
+    output.print_section(
         f"{EXPIRING_WITHIN.days} 天内到期 {expiring['count']} 张 / Expiring within {EXPIRING_WITHIN.days} days",
         ("卡密 ID", "到期 expires", "批次 batch", "备注 note"),
         expiring["first"],
         ["id", "expires_at", "batch", "note"],
     )
-    _section(
+    output.print_section(
         f"功能，{days} 天内最常用 / Functions used most in {days} days",
         ("功能 function", "请求 requests"),
         figures["functions"],
         ["function", "requests"],
     )
-
-
-def _section(title: str, headings: Sequence[str], rows: Iterable[Mapping[str, Any]], names: Sequence[str]) -> None:
-    sys.stdout.write(f"{title}\n")
-    output.print_table(headings, ([None if row[name] is None else str(row[name]) for name in names] for row in rows))

@@ -1,0 +1,87 @@
+"""`cardctl report …`."""
+
+from collections.abc import Iterable, Iterator
+from datetime import timedelta
+from typing import Any
+
+import click
+
+from app.cli import output
+from app.cli.card import Duration
+from app.cli.context import Session, format_option, pass_session
+from app.clock import utc_now
+from app.services.abuse_report import LATELY, LIMITS, MAX_ROWS, collect
+from app.services.formatting import local
+
+_CARD, _REJECTIONS, _FIRST, _LAST = "卡密 card", "被拒 rejections", "首次 first", "最近 last"
+_SPREAD = {
+    "machines": "设备 machines",
+    "networks": "网段 networks",
+    "blocks": "大网段 blocks",
+    "changes": "变化 changes",
+    "returns": "切回 returns",
+}
+
+
+@click.group()
+def report() -> None:
+    """报告 / Reports."""
+
+
+@report.command()
+@click.option("--since", type=Duration(), default="7d", show_default=True, help="最近多久，至少 1d / 1d at least.")
+@format_option("table", "json")
+@pass_session
+def abuse(session: Session, since: timedelta, output_format: str) -> None:
+    """共享与攻击 / Shared cards, and machines and addresses that try many cards."""
+    if since < LATELY:
+        raise click.BadParameter("至少 1d / must be 1d at least", param_hint="--since")
+    now = utc_now()
+    found = collect(session.database, now, session.zone, since)
+    if output_format == "json":
+        head = {"at": local(now, session.zone), "since": local(now - since, session.zone), "limits": LIMITS}
+        output.print_json(head | found)
+    else:
+        _print_tables(found)
+
+
+def _print_tables(found: dict[str, Any]) -> None:
+    accepted = found["accepted"]
+    shown = "" if accepted["count"] <= MAX_ROWS else f"，前 {MAX_ROWS} 张 / the first {MAX_ROWS}"
+    output.print_section(
+        f"已通过但疑似共享的卡密 {accepted['count']} 张（全部｜24 小时）/ "
+        f"Accepted, but looks shared (whole period | 24 h){shown}",
+        (_CARD, *_SPREAD.values(), _LAST),
+        _accepted(accepted["first"]),
+        ["card_id", *_SPREAD, "last_at"],
+    )
+    for title, name, headings, names in (
+        ("一张卡密，多台其他设备 / One card from other machines", "cards", _CARD, ("card_id", "machines", "networks")),
+        (
+            "一台设备，多张卡密 / One machine with many cards",
+            "machines",
+            "设备 machine",
+            ("hardware", "cards", "networks"),
+        ),
+        (
+            "一个地址，多张卡密 / One address with many cards",
+            "networks",
+            "地址 address",
+            ("network", "cards", "machines"),
+        ),
+    ):
+        output.print_section(
+            f"被拒：{title.replace(' / ', ' / Rejected: ')}",
+            (headings, *(_COUNTS[each] for each in names[1:]), _REJECTIONS, _FIRST, _LAST),
+            found[name],
+            [*names, "rejections", "first_at", "last_at"],
+        )
+
+
+_COUNTS = {"cards": "卡密 cards", "machines": "设备 machines", "networks": "地址 addresses"}
+
+
+def _accepted(rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    for row in rows:
+        numbers = {name: f"{row['period'][name]} | {row['last_24_hours'][name]}" for name in _SPREAD}
+        yield {**row, **numbers}
