@@ -77,9 +77,9 @@ def test_touching_cards_reads_by_index_these_cards_only_and_locks_them_in_order(
     for name, value in SESSION.items():
         database.execute_sql(f"SET {name} = '{value}'")
     found = list(Client.select(Client.card, Client.hardware_sha256).order_by(Client.card).limit(MAX_CARDS).tuples())
-    for is_analysed, cards in ((False, 1), (False, MAX_CARDS), (True, 1), (True, MAX_CARDS)):
-        if is_analysed:
-            database.execute_sql("ANALYZE card, client, usage")
+    # Without statistics, or with those that other tests left, the planner may begin with the day's usage.
+    database.execute_sql("ANALYZE card, client, usage")
+    for cards in (1, MAX_CARDS):
         ids, digests = (list(column) for column in zip(*found[:cards], strict=True))
         arrays = (ids, digests, ["198.51.100.1"] * cards, ["f"] * cards, [1] * cards)
         values = (*arrays, START.date(), START)
