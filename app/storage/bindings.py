@@ -1,14 +1,17 @@
 """Read the facts for the rules, and write decisions under a guard."""
 
 from datetime import date, datetime
+from typing import Any
 
 import peewee
+import psycopg2
 from psycopg2.errors import ForeignKeyViolation, UniqueViolation
 
 from app.domain.cards import Card
 from app.domain.policy import Binding, Client, Decision, Facts, VerificationRequest
-from app.storage import journal, models, usage
-from app.storage.database import Database
+from app.storage import journal, models
+from app.storage.database import Database, execute_prepared
+from app.storage.statements import NEW_CLIENT
 
 
 def read_facts(database: Database, card_id: str, hardware_sha256: str) -> Facts:
@@ -43,23 +46,48 @@ def apply(  # noqa: PLR0913  # one decision and all that is written with it
     Returns:
         False when the facts no longer hold: read them and decide again.
     """
-    if decision.card is None:
+    if facts.card is None or decision.card is None:
         raise ValueError("an accepted decision has a card")
+    environment = {
+        "card": decision.card.id,
+        "hardware": request.hardware,
+        "hardware_sha256": request.hardware_sha256,
+        "ip": request.address,
+        "requested_at": at,
+        "function": request.function,
+    }
     try:
+        if decision.binding is Binding.CREATE:
+            client = {"client": client_id, "day": day, **environment}
+            return _create_client(database, facts.card, decision.card, client, *entries)
         with database.atomic():
             lock_cards([decision.card.id] + ([decision.released.card_id] if decision.released else []))
             if read_facts(database, decision.card.id, request.hardware_sha256) != facts:
                 return False
             if decision.activates:
                 _activate(decision.card)
-            _bind(decision, request, at, client_id)
-            usage.count(decision.card.id, day, request.function, at)
+            _bind(decision, environment)
+            execute_prepared(database.connection(), "count_usage", decision.card.id, day, request.function, at)
             journal.append_counted(entries, day)
-    except peewee.IntegrityError as error:
-        if isinstance(error.orig, UniqueViolation | ForeignKeyViolation):
+    except (peewee.IntegrityError, psycopg2.IntegrityError) as error:
+        if isinstance(getattr(error, "orig", error), UniqueViolation | ForeignKeyViolation):
             return False
         raise
     return True
+
+
+def _create_client(database: Database, before: Card, after: Card, client: dict[str, Any], entry: journal.Entry) -> bool:
+    """Do what most first requests of a card need in one statement, which is its own guard and transaction."""
+    values = {
+        **entry.row(),
+        **client,
+        "validity": before.validity,
+        "activated_at_before": before.activated_at,
+        "expires_at_before": before.expires_at,
+        "activated_at": after.activated_at,
+        "expires_at": after.expires_at,
+    }
+    return bool(database.run_prepared("create_client", *(values[name] for name in NEW_CLIENT)))
 
 
 def lock_cards(card_ids: list[str]) -> list[models.Card]:
@@ -80,21 +108,12 @@ def _activate(card: Card) -> None:
     )
 
 
-def _bind(decision: Decision, request: VerificationRequest, at: datetime, client_id: str) -> None:
-    environment = {
-        "card": request.card_id,
-        "hardware": request.hardware,
-        "hardware_sha256": request.hardware_sha256,
-        "ip": request.address,
-        "requested_at": at,
-        "function": request.function,
-    }
+def _bind(decision: Decision, environment: dict[str, Any]) -> None:
+    """Update the card's client, or move the released one to the card."""
     released = decision.released
-    if decision.binding is Binding.CREATE:
-        models.Client.insert(id=client_id, **environment).execute()
-    elif decision.binding is Binding.MOVE and released is not None:
+    if decision.binding is Binding.MOVE and released is not None:
         models.Client.update(**environment).where(models.Client.id == released.id).execute()
     else:
         if released is not None:
             models.Client.delete().where(models.Client.id == released.id).execute()
-        models.Client.update(**environment).where(models.Client.card == request.card_id).execute()
+        models.Client.update(**environment).where(models.Client.card == environment["card"]).execute()

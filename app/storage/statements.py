@@ -1,8 +1,11 @@
-"""The two statements that verifications begin with, rendered from the models and prepared once per connection."""
+"""The statements that verifications need most, rendered from the models and prepared once per connection."""
 
-from peewee import CTE, JOIN, SQL, Query, Select, fn
+from typing import Any
 
-from app.storage.models import Card, Client, Usage
+from peewee import CTE, JOIN, SQL, Expression, Query, Select, fn
+
+from app.storage.models import Card, Client, Event, Usage
+from app.storage.usage import counting
 
 _CARD = (Card.validity, Card.activated_at, Card.expires_at, Card.frozen_at)
 _CLIENT = (Client.id, Client.hardware, Client.ip)
@@ -76,6 +79,84 @@ def _touch() -> Query:
     return Select((seen,), (seen.c.card, *facts)).with_cte(asked, seen, counted)
 
 
+def _create_client() -> Query:
+    """Bind a card without a client to a new machine, with all that belongs to it, if the card is still as it was.
+
+    Returns a row if it was. A client that the card or the machine has meanwhile violates a unique constraint.
+    """
+    value = {name: SQL(f"${number}::{kind}") for number, (name, kind) in enumerate(NEW_CLIENT.items(), 1)}
+    bound = CTE(
+        "bound",
+        Card.update(is_activated=True, activated_at=value["activated_at"], expires_at=value["expires_at"])
+        .where(
+            (Card.id == value["card"])
+            & _is(Card.validity, value["validity"])
+            & _is(Card.activated_at, value["activated_at_before"])
+            & _is(Card.expires_at, value["expires_at_before"])
+            & Card.frozen_at.is_null()
+        )
+        .returning(Card.id.alias("card")),
+    )
+    card = bound.c.card
+    client = {
+        Client.id: value["client"],
+        Client.card: card,
+        Client.hardware: value["hardware"],
+        Client.hardware_sha256: value["hardware_sha256"],
+        Client.ip: value["ip"],
+        Client.requested_at: value["requested_at"],
+        Client.function: value["function"],
+    }
+    entry = {
+        Event.at: value["at"],
+        Event.kind: value["kind"],
+        Event.card_id: card,
+        Event.reference: value["reference"],
+        Event.ip: value["ip"],
+        Event.ip_network: value["ip_network"],
+        Event.claimed_ip: value["claimed_ip"],
+        Event.hardware: value["hardware"],
+        Event.function: value["function"],
+    }
+    return Select((bound,), (card,)).with_cte(
+        bound,
+        CTE("created", Client.insert_from(Select((bound,), [*client.values()]), list(client))),
+        CTE("counted", counting((bound,), card, value["day"], value["function"], value["requested_at"])),
+        CTE("journalled", Event.insert_from(Select((bound,), [*entry.values()]), list(entry))),
+    )
+
+
+def _is(column: Any, value: Any) -> Any:  # noqa: ANN401  # peewee's expressions
+    return Expression(column, "IS NOT DISTINCT FROM", value)
+
+
+def _count_usage() -> Query:
+    """Count an accepted request: $1 card ID, $2 day, $3 function, $4 time."""
+    asked = CTE("asked", Select((), [SQL("$1::text").alias("card")]))
+    return counting((asked,), asked.c.card, SQL("$2::date"), SQL("$3::text"), SQL("$4::timestamptz")).with_cte(asked)
+
+
+NEW_CLIENT = {
+    "card": "text",
+    "validity": "interval",
+    "activated_at_before": "timestamptz",
+    "expires_at_before": "timestamptz",
+    "activated_at": "timestamptz",
+    "expires_at": "timestamptz",
+    "client": "text",
+    "hardware": "text",
+    "hardware_sha256": "text",
+    "ip": "text",
+    "function": "text",
+    "requested_at": "timestamptz",
+    "day": "date",
+    "at": "timestamptz",
+    "kind": "text",
+    "reference": "text",
+    "ip_network": "text",
+    "claimed_ip": "text",
+}
+"""What `create_client` takes, with its types: columns of `card` before and after, `client`, `usage` and `event`."""
 _ASKED = {
     "card": "$1::text[]",
     "hardware_sha256": "$2::text[]",
@@ -83,5 +164,10 @@ _ASKED = {
     "function": "$4::text[]",
     "times": "$5::int[]",
 }
-PREPARED = {"read_facts": _read_facts, "touch": _touch}
+PREPARED = {
+    "read_facts": _read_facts,
+    "touch": _touch,
+    "create_client": _create_client,
+    "count_usage": _count_usage,
+}
 """Functions that make the statements, by name; arguments in the order of their `$` numbers."""
