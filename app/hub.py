@@ -7,8 +7,9 @@ service wait on the hub, all other code is ordinary code in native threads (docs
 
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, TypeVar
 
@@ -24,6 +25,7 @@ def start(threads: int) -> None:
     """Make the calling thread's gevent hub the one of this process, with so many native threads beside it."""
     global _gevent, _thread, _hub, _pool  # noqa: PLW0603  # a process has one hub
     import gevent.event  # noqa: PLC0415  # commands do without it
+    import gevent.lock  # noqa: PLC0415
     import gevent.socket  # noqa: PLC0415
     import gevent.threadpool  # noqa: PLC0415
 
@@ -74,6 +76,35 @@ def new_socket(family: socket.AddressFamily) -> socket.socket:
 def spawn(work: Callable[[], None]) -> None:
     """Begin `work` in a greenlet of its own, as soon as those that are ready now have run."""
     _gevent.spawn_raw(work)
+
+
+class Places:
+    """Lets so many greenlets through at once; the others wait on the hub, in the order in which they came.
+
+    Args:
+        number: How many.
+        seconds: How long one waits at most; then it is let through nevertheless.
+    """
+
+    def __init__(self, number: int, seconds: float) -> None:
+        self._number = number
+        self._seconds = seconds
+        self._semaphore: Any = None
+
+    @contextmanager
+    def taken(self) -> Iterator[None]:
+        """Hold a place; off the hub there is no limit."""
+        if not is_here():
+            yield
+            return
+        if self._semaphore is None:  # after the fork
+            self._semaphore = _gevent.lock.Semaphore(self._number)
+        is_taken = self._semaphore.acquire(timeout=self._seconds)
+        try:
+            yield
+        finally:
+            if is_taken:
+                self._semaphore.release()
 
 
 def event() -> Any:  # noqa: ANN401  # gevent is untyped

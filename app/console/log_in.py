@@ -1,5 +1,7 @@
 """The log-in and the log-out, and the files that anybody may have: style sheets and scripts."""
 
+from typing import Any
+
 import falcon
 
 from app.console.form_page import refuse
@@ -85,6 +87,12 @@ class StaticPage(Page):
         response.content_type = file.content_type
         response.data = file.content
         response.set_header("Cache-Control", "public, max-age=31536000, immutable")
+
+
+def is_from_new_browser(environ: dict[str, Any]) -> bool:
+    """Whether a request tries to log in from a browser that claims to be no known one."""
+    is_log_in = environ["REQUEST_METHOD"] == "POST" and environ["PATH_INFO"] == LOGIN
+    return is_log_in and DEVICE_COOKIE not in environ.get("HTTP_COOKIE", "")
 
 
 def keep_log_in(response: falcon.Response, logged_in: LoggedIn) -> None:

@@ -52,7 +52,8 @@ def journal_log_outs(ended: int, actor: str, now: datetime) -> None:
 class Attempt(NamedTuple):
     """An attempt to log in. `device` is the browser's token, if this operator has logged in with it before.
 
-    `known` names the operator if that token or a session identifies them; None is a stranger. The failures of a known
+    `known` names the operator if that token or a session identifies them; None is a stranger, an impostor if there is
+    another token. The failures of a known
     browser have a bucket of their own, so that nobody behind the same address can lock it out (OWASP, "device
     cookies"). A stranger's failures count against name and network together, and against the network.
     """
@@ -62,6 +63,7 @@ class Attempt(NamedTuple):
     device: str | None
     known: str | None
     buckets: tuple[str, ...]
+    is_impostor: bool = False
 
 
 class Credentials:
@@ -86,7 +88,8 @@ class Credentials:
         operator, is_own = self._database.with_connection(read)
         if device is not None and is_own:
             return Attempt(operator, address, device, console_actor(name), (device_bucket(digest(device)),))
-        return Attempt(operator, address, None, None, (network_bucket(address), name_bucket(address, name)))
+        buckets = (network_bucket(address), name_bucket(address, name))
+        return Attempt(operator, address, None, None, buckets, is_impostor=device is not None)
 
     def own_attempt(self, operator_id: int, name: str, address: str) -> Attempt:
         """Return an attempt of an operator who is logged in and confirms their password."""
@@ -103,7 +106,7 @@ class Credentials:
             app.services.passwords.LoginBusyError: too many log-ins at this moment.
         """
         self._require_patience(attempt.buckets)
-        with self._passwords.turn(attempt.known):
+        with self._passwords.turn(attempt.known, is_impostor=attempt.is_impostor):
             yield
 
     def require_password(self, attempt: Attempt, password: str) -> models.Operator:

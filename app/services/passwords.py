@@ -1,11 +1,14 @@
 """Hashes of operators' passwords: argon2id (RFC 9106, second recommended option: 64 MiB), one at a time."""
 
+import os
 import threading
 import unicodedata
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from secrets import token_bytes
+from typing import TypeVar
 
 from argon2 import PasswordHasher
 from argon2.exceptions import VerifyMismatchError
@@ -13,8 +16,11 @@ from argon2.exceptions import VerifyMismatchError
 from app.domain.operators import MAX_PASSWORD
 from app.domain.texts import RefusedError
 
-WAIT_SECONDS = 5.0
+WAIT_SECONDS = 20.0
 STRANGERS = 2
+_NICENESS = 10
+"""Of the threads that hash: customers' programs start meanwhile."""
+Result = TypeVar("Result")
 
 
 class LoginBusyError(RefusedError):
@@ -22,6 +28,10 @@ class LoginBusyError(RefusedError):
 
     def __init__(self) -> None:
         super().__init__("登录请求过多，请稍后再试", "too many people are logging in: try again in a moment")
+
+
+def _give_way() -> None:
+    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)  # argon2's own threads inherit it
 
 
 class Passwords:
@@ -34,23 +44,26 @@ class Passwords:
     def __init__(self, hasher: PasswordHasher | None = None) -> None:
         self._hasher = hasher or PasswordHasher()
         self._hashing = threading.Lock()
+        self._thread = ThreadPoolExecutor(1, initializer=_give_way)  # it begins at the first hash, after a fork
         # Few strangers may wait: they must neither take all threads nor keep operators out.
         self._strangers = threading.BoundedSemaphore(STRANGERS)
+        self._impostors = threading.BoundedSemaphore(STRANGERS)
         self._known: set[str] = set()
         self._changing_known = threading.Lock()
         self._decoy = self._hash_decoy()
 
     @contextmanager
-    def turn(self, known: str | None) -> Iterator[None]:
+    def turn(self, known: str | None, *, is_impostor: bool = False) -> Iterator[None]:
         """Hold this process's turn to hash a password.
 
         Args:
             known: Names an operator who is identified; each has a place in the queue beside the `STRANGERS` others.
+            is_impostor: Whether a stranger claims to have a known browser; they have `STRANGERS` places of their own.
 
         Raises:
             LoginBusyError: no place in the queue is free, or the turn did not come within `WAIT_SECONDS`.
         """
-        with self._place_in_queue(known):
+        with self._place_in_queue(known, self._impostors if is_impostor else self._strangers):
             if not self._hashing.acquire(timeout=WAIT_SECONDS):
                 raise LoginBusyError
             try:
@@ -59,14 +72,14 @@ class Passwords:
                 self._hashing.release()
 
     @contextmanager
-    def _place_in_queue(self, known: str | None) -> Iterator[None]:
-        if not (self._strangers.acquire(blocking=False) if known is None else self._come(known)):
+    def _place_in_queue(self, known: str | None, strangers: threading.BoundedSemaphore) -> Iterator[None]:
+        if not (strangers.acquire(blocking=False) if known is None else self._come(known)):
             raise LoginBusyError
         try:
             yield
         finally:
             if known is None:
-                self._strangers.release()
+                strangers.release()
             else:
                 self._known.discard(known)
 
@@ -78,20 +91,24 @@ class Passwords:
 
     def hash(self, password: str) -> str:
         """Return the hash of a password, with salt and parameters; within a turn."""
-        return self._hasher.hash(_encoded(password))
+        return self._in_background(lambda: self._hasher.hash(_encoded(password)))
 
     def matches(self, password_hash: str | None, password: str) -> bool:
         """Return whether the password matches, within a turn; without a hash the answer is no and takes as long."""
         # A longer text is never a password. It is cut, since normalising takes quadratic time.
         possible = password_hash if len(password) <= MAX_PASSWORD else None
         try:
-            return self._hasher.verify(possible or self._decoy, _encoded(password[:MAX_PASSWORD]))
+            encoded = _encoded(password[:MAX_PASSWORD])
+            return self._in_background(lambda: self._hasher.verify(possible or self._decoy, encoded))
         except VerifyMismatchError:
             return False
 
     def is_outdated(self, password_hash: str) -> bool:
         """Return whether the hash has other parameters than new ones."""
         return self._hasher.check_needs_rehash(password_hash)
+
+    def _in_background(self, work: Callable[[], Result]) -> Result:
+        return self._thread.submit(work).result()
 
     def _hash_decoy(self) -> str:
         """Return a hash that no password matches, with the parameters of real hashes."""

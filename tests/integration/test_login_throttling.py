@@ -1,6 +1,7 @@
 """Throttling of log-ins, and the queue for hashing passwords."""
 
 import contextlib
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -8,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
+from argon2 import PasswordHasher
 
 from app.domain.operators import FREE_FAILURES, Role
 from app.services import housekeeping
@@ -184,6 +186,39 @@ def test_strangers_do_not_keep_a_known_browser_from_its_turn(log_ins: LogIns) ->
         assert [stranger.result(20) for stranger in strangers] == [None] * STRANGERS
 
 
+def test_impostors_take_no_place_from_new_browsers(log_ins: LogIns) -> None:
+    device = log_ins.log_in().device_token
+    inside, leave = threading.Semaphore(0), threading.Event()
+
+    def dawdle() -> None:
+        with log_ins.passwords.turn(None, is_impostor=True):
+            inside.release()
+            leave.wait(20)
+
+    with ThreadPoolExecutor(STRANGERS + 2) as pool:
+        impostors = [pool.submit(dawdle) for _ in range(STRANGERS)]
+        assert inside.acquire(timeout=20)
+        with pytest.raises(LoginBusyError):
+            log_ins.log_in(device="made up")
+        vendor = pool.submit(log_ins.log_in)
+        known = pool.submit(log_ins.log_in, device=device)
+        leave.set()
+        assert vendor.result(20).device_token != device == known.result(20).device_token
+        assert [impostor.result(20) for impostor in impostors] == [None] * STRANGERS
+
+
+def test_hashes_are_computed_by_a_thread_that_gives_way() -> None:
+    class Hasher(PasswordHasher):
+        def hash(self, password: str | bytes, *, salt: bytes | None = None) -> str:
+            niceness.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+            return super().hash(password, salt=salt)
+
+    niceness: list[int] = []
+    Passwords(Hasher(time_cost=1, memory_cost=64, parallelism=1)).hash(PASSWORD)
+    assert niceness == [10]
+    assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) < niceness[0]
+
+
 def test_waiting_too_long_for_a_turn_is_refused(log_ins: LogIns, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("app.services.passwords.WAIT_SECONDS", 0.0)
     somebody = Dawdler(log_ins.passwords, "console:bob")
@@ -231,9 +266,9 @@ def test_failures_count_while_another_attempt_waits(log_ins: LogIns, database: D
         """Says when somebody has come so far as to want a turn."""
 
         @contextlib.contextmanager
-        def turn(self, known: str | None) -> Iterator[None]:
+        def turn(self, known: str | None, *, is_impostor: bool = False) -> Iterator[None]:
             waiting.set()
-            with super().turn(known):
+            with super().turn(known, is_impostor=is_impostor):
                 yield
 
     passwords = Telling()

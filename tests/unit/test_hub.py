@@ -143,7 +143,8 @@ def test_verifications_files_and_calls_run_on_the_hub_and_all_else_in_native_thr
 
     statuses: list[str] = []
     environ = {"PATH_INFO": path, "wsgi.input": body}
-    answer = hub_thread.call(partial(Threads(application), environ, lambda status, _headers: statuses.append(status)))
+    threads = Threads(application, lambda _environ: False)
+    answer = hub_thread.call(partial(threads, environ, lambda status, _headers: statuses.append(status)))
     on_hub = hub_thread.call(here)
     assert (answer, statuses) == ([b"xxxyy"], ["200 OK"])
     assert (ran_in == [on_hub]) == (path in ON_THE_HUB)
