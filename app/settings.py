@@ -36,6 +36,7 @@ class Settings:
     behind_proxy: bool
     require_sealed: bool
     owners_need_totp: bool
+    confirm_cards: int
     offline_grace: timedelta | None
     timezone: ZoneInfo
     journal_keep: timedelta
@@ -63,6 +64,7 @@ class Settings:
             behind_proxy=boolean(env, "KADUN_BEHIND_PROXY"),
             require_sealed=boolean(env, "KADUN_REQUIRE_SEALED"),
             owners_need_totp=boolean(env, "KADUN_OWNERS_NEED_TOTP"),
+            confirm_cards=integer(env, "KADUN_CONFIRM_CARDS", 100, 0, 1_000_000),
             offline_grace=_duration("KADUN_OFFLINE_GRACE", grace) if grace else None,
             timezone=_timezone(env.get("KADUN_TIMEZONE") or "Asia/Shanghai"),
             journal_keep=timedelta(days=integer(env, "KADUN_JOURNAL_KEEP_DAYS", 365, 1, 36_500)),

@@ -21,6 +21,7 @@ class Visitor:
     def __init__(self, service: Gunicorn) -> None:
         self._service = service
         self._cookies = {"kadun_language": "zh"}
+        self._password = ""
         self._token: str | None = None
         self._location = ""
 
@@ -30,6 +31,7 @@ class Visitor:
         Raises:
             BenchError: it is refused.
         """
+        self._password = password
         self._send("/admin/login", {"name": name, "password": password})
         if "kadun_session" not in self._cookies:
             raise BenchError("the console lets nobody in")
@@ -45,11 +47,11 @@ class Visitor:
     def issue(self, count: int) -> str:
         """Issue cards; return the address of the page that shows them."""
         form = {"validity": "30d", "count": str(count), "form_number": secrets.token_urlsafe(16)}
-        return self._send("/admin/cards/issue", self._own(form))
+        return self._send("/admin/cards/issue", self._own({**form, "own_password": self._password}))
 
     def export(self) -> Generator[bytes]:
         """Yield all cards as CSV, as they come."""
-        return self._ask("POST", "/admin/cards/export", self._own({"format": "csv"}))
+        return self._ask("POST", "/admin/cards/export", self._own({"format": "csv", "own_password": self._password}))
 
     def _own(self, form: Form) -> Form:
         if self._token is None:

@@ -1,11 +1,14 @@
 """`cardctl admin …`."""
 
 import sys
+from datetime import timedelta
 
 import click
 
 from app.cli import output
 from app.cli.context import Session, format_option, pass_session
+from app.cli.durations import ceiling_options, ceilings_of
+from app.domain.ceilings import Ceilings, format_longest
 from app.domain.operators import Role
 from app.domain.texts import RefusedError
 from app.services.formatting import local
@@ -25,11 +28,17 @@ def admin() -> None:
     show_default=True,
     help="角色 / owner: everything; seller: issues and looks up.",
 )
+@ceiling_options
 @pass_session
-def add(session: Session, name: str, role: str) -> None:
-    """添加管理员 / Add an operator; the password is typed on the terminal or is a line of standard input."""
+def add(
+    session: Session, name: str, role: str, cards_per_day: int | None, longest_validity: timedelta | str | None
+) -> None:
+    """添加管理员 / Add an operator; the password is typed on the terminal or is a line of standard input.
+
+    默认上限 / Unless given: owners 10000 cards a day, permanent; sellers 1000 a day, 365d.
+    """
     session.operators.check_free(name)
-    session.operators.add(name, Role(role), _password())
+    session.operators.add(name, Role(role), _password(), ceilings_of(cards_per_day, longest_validity))
     output.say(f"已添加 {name}（{role}） / Added {name} ({role})")
 
 
@@ -42,6 +51,19 @@ def password(session: Session, name: str, *, reset_totp: bool) -> None:
     session.operators.check_known(name)
     session.operators.set_password(name, _password(), reset_totp=reset_totp)
     output.say(f"已更改 {name} 的密码 / Changed the password of {name}")
+
+
+@admin.command()
+@click.argument("name")
+@ceiling_options
+@pass_session
+def ceilings(session: Session, name: str, cards_per_day: int | None, longest_validity: timedelta | str | None) -> None:
+    """更改发卡上限 / Change an operator's ceilings; one that is not given stays."""
+    wanted = ceilings_of(cards_per_day, longest_validity)
+    if wanted == Ceilings():
+        raise click.UsageError("请给出 / Give --cards-per-day, --longest-validity")
+    session.operators.set_ceilings(name, wanted)
+    output.say(f"已更改 {name} 的上限 / Changed the ceilings of {name}")
 
 
 @admin.command("list")
@@ -57,6 +79,8 @@ def list_operators(session: Session, output_format: str) -> None:
             "created_at": local(account.created_at, session.zone),
             "password_changed_at": local(account.password_changed_at, session.zone),
             "last_seen_at": local(account.last_seen_at, session.zone),
+            "cards_per_day": account.ceilings.cards_per_day,
+            "longest_validity": format_longest(account.ceilings.longest_validity),
         }
         for account in session.operators.list()
     ]
@@ -75,7 +99,7 @@ def remove(session: Session, names: tuple[str, ...], *, force: bool) -> None:
 
 _HEADINGS = (
     *("名称 name", "角色 role", "两步验证 TOTP", "添加 added", "密码更改 password"),
-    "登录中，最近操作 logged in, last seen",
+    *("登录中，最近操作 logged in, last seen", "每天发卡上限 cards a day", "最长有效期 longest validity"),
 )
 
 

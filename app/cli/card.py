@@ -12,9 +12,10 @@ import click
 from app.cli import output
 from app.cli.card_import import import_cards
 from app.cli.context import Command, Session, format_option, pass_session
+from app.cli.durations import PERMANENT, Duration
 from app.clock import utc_now
 from app.domain.card_actions import Action
-from app.domain.cards import ValidityError, format_validity, parse_duration
+from app.domain.cards import format_validity
 from app.domain.codes import CardStatus
 from app.services.card_lists import COUNTED_DAYS
 from app.services.exports import (
@@ -28,26 +29,6 @@ from app.services.exports import (
 )
 from app.services.filters import parse_card_filter
 
-_PERMANENT = "permanent"
-
-
-class Duration(click.ParamType[Any]):
-    """A duration; or `permanent` where that is allowed, since click takes None for "not given"."""
-
-    name = "duration"
-
-    def __init__(self, *, may_be_permanent: bool = False) -> None:
-        self._may_be_permanent = may_be_permanent
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> timedelta | str:  # noqa: ANN401  # click's signature
-        """Return the duration, or `permanent`."""
-        if value == _PERMANENT and self._may_be_permanent:
-            return _PERMANENT
-        try:
-            return parse_duration(value)
-        except ValidityError as error:
-            self.fail(str(error), param, ctx)
-
 
 @click.group()
 def card() -> None:
@@ -58,9 +39,7 @@ card.add_command(import_cards)
 
 
 @card.command()
-@click.option(
-    "--validity", type=Duration(may_be_permanent=True), required=True, help="30s 45m 12h 30d 1w, day … year, permanent"
-)
+@click.option("--validity", type=Duration(PERMANENT), required=True, help="30s 45m 12h 30d 1w, day … year, permanent")
 @click.option("--count", type=click.IntRange(1, 1_000_000), default=1, show_default=True, help="数量 / How many.")
 @click.option("--batch", help="批次 / Your name for these cards.")
 @click.option("--note", help="备注 / A note on each.")

@@ -12,8 +12,8 @@ from datetime import datetime, timedelta
 import click
 
 from app.cli import output
-from app.cli.card import Duration
 from app.cli.context import Session, format_option, pass_session
+from app.cli.durations import Duration
 from app.clock import utc_now
 from app.domain.errors import SchemaMismatchError, UnavailableError
 from app.domain.texts import RefusedError, Text

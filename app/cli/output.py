@@ -66,10 +66,12 @@ def print_records(records: Sequence[Mapping[str, Any]], headings: Sequence[str],
         say(none)
 
 
-def _cell(value: str | bool | list[str] | None) -> str | None:  # noqa: FBT001  # any column's value
+def _cell(value: str | bool | int | list[str] | None) -> str | None:  # noqa: FBT001  # any column's value
     if isinstance(value, bool):
         return "是 yes" if value else "否 no"
-    return ", ".join(value) if isinstance(value, list) else value
+    if isinstance(value, list):
+        return ", ".join(value)
+    return None if value is None else str(value)
 
 
 def print_section(title: str, headings: Sequence[str], rows: Iterable[Mapping[str, Any]], names: Sequence[str]) -> None:

@@ -7,8 +7,8 @@ from typing import Any
 import click
 
 from app.cli import output
-from app.cli.card import Duration
 from app.cli.context import Session, format_option, pass_session
+from app.cli.durations import Duration
 from app.clock import utc_now
 from app.services.abuse_report import LATELY, LIMITS, MAX_ROWS, collect
 from app.services.formatting import local

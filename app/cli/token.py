@@ -1,14 +1,21 @@
 """`cardctl token …`."""
 
 import sys
+from datetime import timedelta
 from typing import Any
 
 import click
 
 from app.cli import output
-from app.cli.context import Session, format_option, pass_session
+from app.cli.context import Command, Session, format_option, pass_session
+from app.cli.durations import NEVER, Duration, ceiling_options, ceilings_of
+from app.clock import utc_now
+from app.domain.ceilings import format_longest, with_defaults
 from app.domain.operators import Scope
+from app.domain.token_limits import TokenLimits, default_limits, read_networks
 from app.services.formatting import local
+
+ANY = "any"
 
 
 class Scopes(click.ParamType[list[Scope]]):
@@ -29,6 +36,42 @@ def token() -> None:
     """发卡平台的令牌 / Tokens of shops, for the API at /v1/shop/."""
 
 
+def _limit_options(command: Command) -> Command:
+    """Add the options that set a token's limits; `_changed` reads them."""
+    for option in (
+        click.option(
+            "--network",
+            "networks",
+            multiple=True,
+            help=f"允许的地址或网段，可多次；{ANY} 为不限 / Works from there only, may be given several times; "
+            f"{ANY}: from everywhere.",
+        ),
+        click.option(
+            "--expires", type=Duration(NEVER), help=f"有效期，从现在起；{NEVER} 为永久 / From now; {NEVER} for no end."
+        ),
+        click.option(
+            "--own-cards/--all-cards", default=None, help="仅限自己发的卡密，或全部 / Its own cards only, or all cards."
+        ),
+    ):
+        command = option(command)
+    return ceiling_options(command)
+
+
+def _changed(limits: TokenLimits, options: dict[str, Any]) -> TokenLimits:
+    """Return limits with what the options say."""
+    changed = limits._replace(
+        ceilings=with_defaults(ceilings_of(options["cards_per_day"], options["longest_validity"]), limits.ceilings)
+    )
+    if options["own_cards"] is not None:
+        changed = changed._replace(own_cards_only=options["own_cards"])
+    if options["expires"] is not None:
+        lasting = options["expires"]
+        changed = changed._replace(expires_at=utc_now() + lasting if isinstance(lasting, timedelta) else None)
+    if options["networks"]:
+        changed = changed._replace(networks=() if options["networks"] == (ANY,) else read_networks(options["networks"]))
+    return changed
+
+
 @token.command()
 @click.argument("name")
 @click.option(
@@ -38,11 +81,28 @@ def token() -> None:
     required=True,
     help=f"权限，以逗号分隔 / Separated by commas: {', '.join(Scope)}",
 )
+@_limit_options
 @pass_session
-def add(session: Session, name: str, scopes: list[Scope]) -> None:
-    """新建令牌，仅显示一次 / Make a token and print it, only once."""
-    sys.stdout.write(session.shop_tokens.add(name, scopes) + "\n")
+def add(session: Session, /, name: str, scopes: list[Scope], **options: Any) -> None:  # noqa: ANN401  # of `_limit_options`
+    """新建令牌，仅显示一次 / Make a token and print it, only once.
+
+    默认 / Unless given: 1000 cards a day, 365d, its own cards only, expires in 365d.
+    """
+    limits = _changed(default_limits(utc_now()), options)
+    sys.stdout.write(session.shop_tokens.add(name, scopes, limits) + "\n")
     output.say("请立即保存，令牌不会再次显示 / Save it now: it is not shown again")
+
+
+@token.command()
+@click.argument("name")
+@_limit_options
+@pass_session
+def ceilings(session: Session, /, name: str, **options: Any) -> None:  # noqa: ANN401  # of `_limit_options`
+    """更改令牌的限制 / Change a token's limits, from its next request on; what is not given stays."""
+    if not any(value not in {None, ()} for value in options.values()):
+        raise click.UsageError("没有要更改的 / Nothing to change: see --help")
+    session.shop_tokens.set_limits(name, _changed(session.shop_tokens.valid(name).limits, options))
+    output.say(f"已更改 {name} 的限制 / Changed the limits of {name}")
 
 
 @token.command("list")
@@ -57,6 +117,11 @@ def list_tokens(session: Session, output_format: str) -> None:
             "created_at": local(shop.created_at, session.zone),
             "last_used_at": local(shop.last_used_at, session.zone),
             "revoked_at": local(shop.revoked_at, session.zone),
+            "cards_per_day": shop.limits.ceilings.cards_per_day,
+            "longest_validity": format_longest(shop.limits.ceilings.longest_validity),
+            "own_cards_only": shop.limits.own_cards_only,
+            "expires_at": local(shop.limits.expires_at, session.zone),
+            "networks": list(shop.limits.networks),
         }
         for shop in session.shop_tokens.list()
     ]
@@ -72,4 +137,7 @@ def revoke(session: Session, name: str) -> None:
     output.say(f"已吊销 {name} / Revoked {name}")
 
 
-_HEADINGS = ("名称 name", "权限 scopes", "新建 made", "最近使用 last used", "吊销 revoked")
+_HEADINGS = (
+    *("名称 name", "权限 scopes", "新建 made", "最近使用 last used", "吊销 revoked", "每天发卡上限 cards a day"),
+    *("最长有效期 longest validity", "仅限自己的卡密 own cards only", "到期 expires", "网段 networks"),
+)

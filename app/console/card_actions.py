@@ -64,7 +64,7 @@ class ConfirmPage(Page):
 
     def card_actions(self, request: falcon.Request) -> CardActions:
         """Return the actions of this visitor."""
-        return CardActions(self.console.database, visitor_of(request).actor, self.console.clock)
+        return CardActions(self.console.database, visitor_of(request).actor, self.console.clock, self.limits(request))
 
 
 class ApplyPage(ConfirmPage):

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import falcon
 
-from app.console.forms import Form
+from app.console.forms import OWN_CODE, OWN_PASSWORD, Form
 from app.console.page import Console, Page, form_of, see_other, visitor_of
 from app.console.rendering import url
 from app.domain.texts import RefusedError, Text
@@ -72,7 +72,7 @@ def check_own_password(console: Console, request: falcon.Request) -> None:
     identity, form = visitor_of(request).who, form_of(request)
     address = client_address(request, behind_proxy=console.behind_proxy)
     try:
-        console.sessions.confirm(identity, form.exactly("own_password"), form.one("own_code") or None, address=address)
+        console.sessions.confirm(identity, form.exactly(OWN_PASSWORD), form.one(OWN_CODE) or None, address=address)
     except WantsCodeError:
         raise
     except LoginRefusedError as error:
@@ -81,6 +81,14 @@ def check_own_password(console: Console, request: falcon.Request) -> None:
                 "密码或验证码不正确；每个验证码只能用一次", "wrong password or code; each code works once"
             ) from error
         raise RefusedError("您的密码不正确", "your own password is wrong") from error
+
+
+def is_first(page: Page, request: falcon.Request) -> bool:
+    """Return whether this form, which takes effect once, has not taken effect yet.
+
+    Sent again it leads to what it did, without another proof: a code works once.
+    """
+    return page.kept_outcome(request, form_of(request).digest()) is None
 
 
 def refuse(response: falcon.Response, error: RefusedError, status: str = falcon.HTTP_400) -> None:

@@ -12,6 +12,8 @@ from app.domain.texts import Text
 from app.http.problems import body_too_large, invalid_request, unsupported_media_type
 
 MAX_FIELDS = 5_000
+PROOFS = OWN_PASSWORD, OWN_CODE = "own_password", "own_code"
+"""The fields by which an operator shows who they are."""
 _MULTIPART_PARTS = 64
 
 
@@ -42,9 +44,10 @@ class Form:
         return self.fields.get(name, [])
 
     def digest(self) -> str:
-        """Return the SHA-256, in hex, of all fields and files."""
+        """Return the SHA-256, in hex, of all fields but proofs of who sends them, and of all files."""
+        fields = {name: values for name, values in self.fields.items() if name not in PROOFS}
         files = {name: hashlib.sha256(content).hexdigest() for name, content in self.files.items()}
-        return hashlib.sha256(json.dumps([self.fields, files], sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(json.dumps([fields, files], sort_keys=True).encode()).hexdigest()
 
 
 def query_of(request: falcon.Request) -> Form:

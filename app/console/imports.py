@@ -8,6 +8,7 @@ from typing import Any
 
 import falcon
 
+from app.console.form_page import check_own_password, is_first, refuse
 from app.console.page import Access, Console, Page, form_of, visitor_of
 from app.console.rendering import url
 from app.domain.texts import RefusedError, Text
@@ -39,27 +40,33 @@ class ImportPage(Page):
         """Show what a file contains, or import a file that was shown."""
         form = form_of(request)
         content = form.files.get("file", b"")
-        digest = hashlib.sha256(content).hexdigest()
-        issuing = Issuing(self.console.database, visitor_of(request).actor, self.console.clock)
+        issuing = Issuing(self.console.database, visitor_of(request).actor, self.console.clock, self.limits(request))
 
         # The turn is taken here: the same form sent again waits for the first one's answer instead of getting a 503.
         def act() -> dict[str, Any]:
             with self._turn():
                 reading = _read(content, self.console)
-                _check(reading, is_as_seen=form.one("seen") == digest)
+                _check(reading, is_as_seen=form.one("seen") == _digest(content))
                 entry = issuing.import_cards(reading.cards)
             location = url("/admin/cards/done", form=form.digest())
             return {"location": location, "action": "import", "at": entry.at.isoformat(), **(entry.details or {})}
 
         try:
             if form.one("step") == "import":
+                if self._is_large(content) and is_first(self, request):
+                    check_own_password(self.console, request)
                 self.answer_idempotently(request, response, act)
             else:
                 with self._turn():
-                    self._show(request, response, _read(content, self.console), digest)
+                    self._show(request, response, _read(content, self.console), content)
         except RefusedError as error:
-            response.status = falcon.HTTP_400
+            refuse(response, error)
             self._show(request, response, refusal=error.text)
+
+    def _is_large(self, content: bytes) -> bool:
+        """Return whether a file has so many lines that the visitor has to show who they are."""
+        breaks = content.count(b"\n") + content.count(b"\r") - content.count(b"\r\n")
+        return breaks > self.console.confirm_cards
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
@@ -80,7 +87,7 @@ class ImportPage(Page):
         request: falcon.Request,
         response: falcon.Response,
         reading: Reading | None = None,
-        digest: str = "",
+        content: bytes = b"",
         refusal: Text | None = None,
     ) -> None:
         self.render(
@@ -88,14 +95,19 @@ class ImportPage(Page):
             response,
             "import.html",
             reading=reading,
-            digest=digest,
+            digest=_digest(content),
             summary=None if reading is None else imports.summary(reading),
             faults=[] if reading is None else reading.faults[:_FAULTS],
             sample=[] if reading is None else reading.cards[:_CARDS],
             max_bytes=MAX_BYTES,
             max_mib=MAX_BYTES // (1024 * 1024),
             refusal=refusal,
+            is_large=self._is_large(content),
         )
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def _read(content: bytes, console: Console) -> Reading:

@@ -5,7 +5,8 @@ from itertools import chain
 import falcon
 
 from app.console.card_fields import DURATION_PRESETS, read_duration
-from app.console.forms import Form, query_of
+from app.console.form_page import check_own_password, is_first, refuse
+from app.console.forms import OWN_PASSWORD, Form, query_of
 from app.console.page import Access, Page, form_of, visitor_of
 from app.console.rendering import url
 from app.console.streaming import BOM, CONTENT_TYPES
@@ -34,8 +35,8 @@ class IssuePage(Page):
 
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
         """Issue cards."""
-        form = form_of(request)
-        issuing = Issuing(self.console.database, visitor_of(request).actor, self.console.clock)
+        form, is_large = form_of(request), self._is_large(form_of(request))
+        issuing = Issuing(self.console.database, visitor_of(request).actor, self.console.clock, self.limits(request))
 
         def act() -> dict[str, str]:
             count, validity = _count(form.one("count")), read_duration(form, "validity", _DEFAULT)
@@ -43,13 +44,34 @@ class IssuePage(Page):
             return {"location": url("/admin/cards/issued", at=issued.at.isoformat())}
 
         try:
+            if is_large and is_first(self, request):
+                if not form.exactly(OWN_PASSWORD):
+                    self._show(request, response, form, None, is_large=True)
+                    return
+                check_own_password(self.console, request)
             self.answer_idempotently(request, response, act)
         except RefusedError as error:
-            response.status = falcon.HTTP_400
-            self._show(request, response, form, error.text)
+            refuse(response, error)
+            self._show(request, response, form, error.text, is_large=is_large)
 
-    def _show(self, request: falcon.Request, response: falcon.Response, form: Form, refusal: Text | None) -> None:
+    def _is_large(self, form: Form) -> bool:
+        """Return whether the form asks for so many cards that the visitor has to show who they are."""
+        try:
+            return _count(form.one("count")) > self.console.confirm_cards
+        except RefusedError:
+            return False
+
+    def _show(
+        self,
+        request: falcon.Request,
+        response: falcon.Response,
+        form: Form,
+        refusal: Text | None,
+        *,
+        is_large: bool = False,
+    ) -> None:
         typed = {name: form.one(name) for name in _FIELDS}
+        limits = self.limits(request)
         self.render(
             request,
             response,
@@ -58,6 +80,10 @@ class IssuePage(Page):
             durations=DURATION_PRESETS,
             most=MAX_ISSUED,
             refusal=refusal,
+            is_large=is_large,
+            confirm_cards=self.console.confirm_cards,
+            ceilings=limits.ceilings(),
+            issued_today=limits.issued_today(self.console.clock()),
             recent=recent_issues(self.console.database, seller_of(visitor_of(request).who), _RECENT),
         )
 

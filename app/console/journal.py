@@ -51,6 +51,9 @@ class JournalPage(Page):
 class JournalExport(ExportPage):
     """`/admin/journal/export`: takes the filter from the query, as the journal's page does."""
 
+    what = "journal"
+    back = "/admin/journal"
+
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
         """Send all entries that match the filter, as CSV or JSON."""
         query, console = query_of(request), self.console
@@ -60,9 +63,11 @@ class JournalExport(ExportPage):
             wanted = parse_journal_filter(typed, console.zone)
         except RefusedError as error:
             raise invalid_request(error.text) from error
+        if not self.confirm(request, response, output_format, typed):
+            return
         entries = journal_documents(console.journal.every(wanted), console.zone)
         rows = ({name: entry[name] for name in JOURNAL_COLUMNS} for entry in entries)
-        self.send(request, response, "journal", output_format, rows, JOURNAL_COLUMNS, typed)
+        self.send(request, response, output_format, rows, JOURNAL_COLUMNS, typed)
 
 
 def _input_value(time: datetime | None, zone: ZoneInfo) -> str:

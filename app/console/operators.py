@@ -8,10 +8,13 @@ from app.console.form_page import FormPage, check_own_password, new_password, re
 from app.console.forms import Form, query_of
 from app.console.page import Access, Console, Page, form_of, see_other, visitor_of
 from app.console.rendering import url
+from app.domain.ceilings import MAX_CARDS_PER_DAY, Ceilings, format_longest, longest_of
 from app.domain.operators import Role
 from app.domain.texts import RefusedError, Text
 from app.http.problems import invalid_request, not_found
-from app.services.operators import Account, OperatorNotFoundError, Operators
+from app.services.accounts import Account, OperatorNotFoundError
+from app.services.import_cells import READERS
+from app.services.operators import Operators
 from app.services.shop_tokens import ShopToken, TokenNotFoundError
 
 LIST = "/admin/operators"
@@ -103,6 +106,9 @@ def operator_forms(console: Console) -> Iterator[tuple[str, OperatorForm]]:
     def set_role(operators: Operators, name: str, form: Form) -> None:
         operators.set_role(name, _role(form.one("role")))
 
+    def set_ceilings(operators: Operators, name: str, form: Form) -> None:
+        operators.set_ceilings(name, _ceilings(form))
+
     def set_password(operators: Operators, name: str, form: Form) -> None:
         operators.set_password(name, new_password(form))
 
@@ -113,6 +119,7 @@ def operator_forms(console: Console) -> Iterator[tuple[str, OperatorForm]]:
         operators.remove(name)
 
     yield "/admin/operator/role", OperatorForm(console, "role", set_role)
+    yield "/admin/operator/ceilings", OperatorForm(console, "ceilings", set_ceilings)
     yield "/admin/operator/password", OperatorForm(console, "password", set_password)
     yield "/admin/operator/two-step", OperatorForm(console, "two-step", disable_totp)
     yield "/admin/operator/remove", OperatorForm(console, "removed", remove)
@@ -163,7 +170,20 @@ def _show_operator(
     page: Page, request: falcon.Request, response: falcon.Response, account: Account, refusals: dict[str, Text]
 ) -> None:
     log_in = page.operators(request).last_log_ins().get(account.name)
-    page.render(request, response, "operator.html", account=account, log_in=log_in, refusals=refusals)
+    longest = format_longest(account.ceilings.longest_validity)
+    page.render(request, response, "operator.html", account=account, log_in=log_in, longest=longest, refusals=refusals)
+
+
+def _ceilings(form: Form) -> Ceilings:
+    """Return the ceilings that a form names; an empty field is one that stays.
+
+    Raises:
+        RefusedError: one of them is in the wrong form.
+    """
+    cards, longest = form.one("cards_per_day"), form.one("longest_validity")
+    if cards and not (cards.isascii() and cards.isdigit() and len(cards) <= len(str(MAX_CARDS_PER_DAY))):
+        raise RefusedError("每天发卡上限必须是整数", "the ceiling of cards a day must be a whole number")
+    return Ceilings(int(cards) if cards else None, longest_of(READERS["validity"](longest)) if longest else None)
 
 
 def _role(typed: str) -> Role:

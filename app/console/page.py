@@ -18,6 +18,7 @@ from app.console.visitor import Visitor
 from app.domain.texts import Text
 from app.http.problems import invalid_request
 from app.services.card_lists import CardLists
+from app.services.ceilings import Limits
 from app.services.connection import Database
 from app.services.figures import Figures
 from app.services.idempotency import Document, Idempotency, Owner, Request
@@ -58,6 +59,8 @@ class Console:
     clock: Callable[[], datetime]
     behind_proxy: bool
     owners_need_totp: bool
+    confirm_cards: int
+    """An issue of more cards asks for the operator's own password."""
 
 
 class Page:
@@ -109,6 +112,10 @@ class Page:
     def kept_outcome(self, request: falcon.Request, form_sha256: str) -> Document | None:
         """Return the outcome of a form that this visitor sent; None when it is unknown, or too old."""
         return Idempotency(self.console.database, self.console.clock).find(_owner(request), form_sha256)
+
+    def limits(self, request: falcon.Request) -> Limits:
+        """Return the visitor's ceilings."""
+        return Limits(self.console.database, _owner(request), self.console.zone)
 
     def operators(self, request: falcon.Request) -> Operators:
         """Return the service for operators' accounts, in the visitor's name."""

@@ -16,6 +16,7 @@ from markupsafe import Markup, escape
 from app.console import words
 from app.console.static_files import StaticFiles
 from app.domain.cards import format_validity, parse_validity
+from app.domain.ceilings import format_longest
 from app.domain.operators import console_actor, shop_actor
 from app.domain.texts import Text
 from app.services.formatting import escaped, takes
@@ -64,6 +65,7 @@ class Renderer:
             instant=datetime.fromisoformat,
             number="{:,}".format,
             validity=_validity,
+            longest=format_longest,
             lines=_lines,
             takes=takes,
             hardware_digest=hardware_digest,

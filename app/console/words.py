@@ -48,6 +48,7 @@ _WORDS: dict[str, Text] = {
     EventKind.LOGGED_OUT: Text("退出登录", "logged out"),
     EventKind.LOGIN_REFUSED: Text("登录被拒", "log-in refused"),
     EventKind.TOKEN_ADDED: Text("添加令牌", "token added"),
+    EventKind.TOKEN_CHANGED: Text("修改令牌", "token changed"),
     EventKind.TOKEN_REVOKED: Text("吊销令牌", "token revoked"),
     EventKind.EXPORTED: Text("导出", "exported"),
     Role.OWNER: Text("所有者", "owner"),
@@ -72,16 +73,21 @@ _DETAILS: dict[str, Text] = {
     "batches": Text("批次", "Batches"),
     "before": Text("变化前", "Before"),
     "by": Text("延长", "Extended by"),
+    "cards_per_day": Text("每天发卡上限", "Cards a day, at most"),
     "changed": Text("修改了", "Changed"),
     "client_id": Text("客户编号", "Client"),
     "count": Text("数量", "Cards"),
+    "expires_at": Text("到期时间", "Expires"),
     "detail": Text("错误详情", "Traceback"),
     "filter": Text("筛选", "Filter"),
     "format": Text("格式", "Format"),
     "kid": Text("密钥编号", "Key ID"),
+    "longest_validity": Text("最长有效期", "Longest validity"),
     "moved_to": Text("设备改用", "Machine moved to"),
     "name": Text("名称", "Name"),
+    "networks": Text("允许的网段", "Networks"),
     "operator": Text("管理员", "Operator"),
+    "own_cards_only": Text("仅限自己发的卡密", "Own cards only"),
     "replaced": Text("被替换版本的 SHA-256", "SHA-256 of what it replaced"),
     "role": Text("角色", "Role"),
     "scopes": Text("权限", "Scopes"),
@@ -118,6 +124,7 @@ _SAID: dict[str, dict[Any, Text]] = {
     "expires": {key: span.name for key, span in EXPIRY_PRESETS.items()},
     "kind": _WORDS,
     "no_batch": {"1": Text("是", "yes")},
+    "own_cards_only": {True: Text("是", "yes"), False: Text("否", "no")},
     "role": _WORDS,
     "scopes": _WORDS,
     "status": _WORDS,
@@ -144,7 +151,7 @@ def detail(name: str, value: Any) -> Text:  # noqa: ANN401  # any JSON value
         return _listed([Text(f"{key.zh}={each.zh}", f"{key.en}={each.en}") for key, each in pairs])
     if isinstance(value, list):
         return _listed([detail(name, each) for each in value])
-    if name in {"validity", "by"} and isinstance(value, str):
+    if name in {"validity", "longest_validity", "by"} and isinstance(value, str):
         return validity(parse_validity(value))
     return _SAID.get(name, {}).get(value, Text(str(value), str(value)))
 

@@ -1,9 +1,10 @@
 """Canonical forms of network addresses, and when two count as the same (protocol, section 2)."""
 
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 
 _IPV6_PREFIX_BITS = 64
+_MAPPED_PREFIX_BITS = 96
 
 
 def _parse(text: str) -> IPv4Address | IPv6Address:
@@ -51,6 +52,27 @@ def read_network(text: str) -> str:
     if slash and text != network:
         raise ValueError(f"{text!r} is neither an address nor a /64 network")
     return network
+
+
+def read_any_network(text: str) -> str:
+    """Read a network in CIDR notation, or an address, which stands for what counts as one address; return it in CIDR.
+
+    A network of IPv4-mapped IPv6 addresses is its IPv4 network.
+
+    Raises:
+        ValueError: `text` is neither, has bits beyond the prefix, or is the network of all addresses.
+    """
+    network = ip_network(text if "/" in text else network_of(text))
+    if isinstance(network, IPv6Network) and network.network_address.ipv4_mapped is not None:
+        network = ip_network((network.network_address.ipv4_mapped, max(network.prefixlen - _MAPPED_PREFIX_BITS, 0)))
+    if network.prefixlen == 0:
+        raise ValueError(f"{text!r} has every address in it")
+    return str(network)
+
+
+def is_in_network(address: str, network: str) -> bool:
+    """Tell whether a canonical address is in a network, as `read_any_network` returns it."""
+    return ip_address(address) in ip_network(network)
 
 
 def same_address(left: str, right: str) -> bool:

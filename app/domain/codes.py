@@ -43,6 +43,7 @@ class EventKind(StrEnum):
     LOGGED_OUT = "logged_out"
     LOGIN_REFUSED = "login_refused"
     TOKEN_ADDED = "token_added"  # noqa: S105  # a kind
+    TOKEN_CHANGED = "token_changed"  # noqa: S105  # a kind
     TOKEN_REVOKED = "token_revoked"  # noqa: S105  # a kind
     EXPORTED = "exported"
 

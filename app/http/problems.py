@@ -24,6 +24,7 @@ class ProblemCode(StrEnum):
     LINK_REFUSED = "LINK_REFUSED"
     UNAUTHORIZED = "UNAUTHORIZED"
     FORBIDDEN = "FORBIDDEN"
+    CEILING_EXCEEDED = "CEILING_EXCEEDED"
     NOT_FOUND = "NOT_FOUND"
     CARD_NOT_FOUND = "CARD_NOT_FOUND"
     METHOD_NOT_ALLOWED = "METHOD_NOT_ALLOWED"
@@ -41,6 +42,7 @@ STATUS = {
     ProblemCode.LINK_REFUSED: falcon.HTTP_403,
     ProblemCode.UNAUTHORIZED: falcon.HTTP_401,
     ProblemCode.FORBIDDEN: falcon.HTTP_403,
+    ProblemCode.CEILING_EXCEEDED: falcon.HTTP_403,
     ProblemCode.NOT_FOUND: falcon.HTTP_404,
     ProblemCode.CARD_NOT_FOUND: falcon.HTTP_404,
     ProblemCode.METHOD_NOT_ALLOWED: falcon.HTTP_405,
@@ -129,6 +131,11 @@ def unauthorized(detail: Text, challenge: str) -> Problem:
 def forbidden(detail: Text, headers: dict[str, str] | None = None) -> Problem:
     """The client is authenticated, and lacks the permission."""
     return Problem(ProblemCode.FORBIDDEN, detail, headers=headers)
+
+
+def ceiling_exceeded(detail: Text, field: str) -> Problem:
+    """A ceiling of the shop's token does not allow the order."""
+    return Problem(ProblemCode.CEILING_EXCEEDED, detail, field=field)
 
 
 def not_found(detail: Text) -> Problem:

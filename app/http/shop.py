@@ -11,12 +11,15 @@ import falcon
 import msgspec
 
 from app.domain.card_actions import Action
+from app.domain.ceilings import CeilingExceededError
 from app.domain.operators import Scope
 from app.domain.texts import RefusedError, Text
+from app.domain.token_limits import TokenElsewhereError, TokenExpiredError
 from app.http import json_body, shop_schemas
 from app.http.problems import (
     Problem,
     card_not_found,
+    ceiling_exceeded,
     conflict,
     forbidden,
     idempotency_conflict,
@@ -53,7 +56,8 @@ class ShopAccess:
         """Return the shop that sent the request.
 
         Raises:
-            Problem: 401 without a valid token, 403 when it lacks the scope, 429 after too many unknown tokens.
+            Problem: 401 without a valid token, 403 when it lacks the scope or is used from another network than its
+                own, 429 after too many unknown tokens.
         """
         given = _BEARER.fullmatch(request.get_header("AUTHORIZATION") or "")
         if given is None:
@@ -62,12 +66,22 @@ class ShopAccess:
         if shop is None:
             raise self._unknown_token(request)
         request.context.outcome = {"shop": shop.name}
+        self._check_use(request, shop)
         if scope not in shop.scopes:
             raise forbidden(
                 Text(f"令牌没有权限 {scope}。", f"The token lacks the scope {scope}."),
                 {"WWW-Authenticate": f'Bearer error="insufficient_scope", scope="{scope}"'},
             )
         return shop
+
+    def _check_use(self, request: falcon.Request, shop: ShopIdentity) -> None:
+        address = client_address(request, behind_proxy=self.behind_proxy) if shop.limits.networks else None
+        try:
+            self.tokens.check_use(shop, address)
+        except TokenExpiredError as error:
+            raise unauthorized(_sentence(error), 'Bearer error="invalid_token"') from error
+        except TokenElsewhereError as error:
+            raise forbidden(_sentence(error)) from error
 
     def _unknown_token(self, request: falcon.Request) -> Problem:
         # Only after the search: a valid token passes, whatever others behind the same address have sent.
@@ -95,10 +109,10 @@ class CardsResource:
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
         """Answer with the state of a card."""
-        self.access.admit(request, Scope.CARDS_READ)
+        shop = self.access.admit(request, Scope.CARDS_READ)
         wanted = shop_schemas.parse_card_query(request)
         try:
-            document = self.shop.look_up(wanted)
+            document = self.shop.look_up(shop, wanted)
         except CardNotFoundError as error:
             raise card_not_found(_sentence(error), "id") from error
         _describe(response)
@@ -136,6 +150,8 @@ def _place(response: falcon.Response, place: Callable[[], Answer]) -> None:
         answer = place()
     except CardNotFoundError as error:
         raise card_not_found(_sentence(error), "ids") from error
+    except CeilingExceededError as error:
+        raise ceiling_exceeded(_sentence(error), error.field) from error
     except RefusedError as error:
         raise conflict(_sentence(error), "ids") from error
     except KeyReusedError as error:

@@ -9,11 +9,14 @@ from typing import NamedTuple
 from app.clock import Clock
 from app.domain.card_actions import Action, Outcome, apply
 from app.domain.cards import format_validity, parse_card_id
+from app.domain.ceilings import Ceilings, check_extended
 from app.domain.codes import EventKind
 from app.domain.texts import RefusedError, Text
-from app.storage import bindings, journal, models
+from app.services.ceilings import Limits
+from app.storage import bindings, journal, key_masking, models
 from app.storage import cards as card_rows
 from app.storage.database import Database
+from app.storage.key_masking import Issuer
 
 _KINDS = {
     Action.FREEZE: EventKind.FROZEN,
@@ -80,11 +83,17 @@ class CardNotFoundError(RefusedError):
 
 @dataclass(frozen=True, slots=True)
 class CardActions:
-    """The operators' actions on the cards of one database. `actor` is the operator's name in the journal."""
+    """The operators' actions on the cards of one database.
+
+    `actor` is the operator's name in the journal, `limits` are those of the operator or the shop, if there are any.
+    `issuer` keeps a shop to the cards that it issued: others do not exist for it.
+    """
 
     database: Database
     actor: str
     clock: Clock
+    limits: Limits | None = None
+    issuer: Issuer | None = None
 
     def apply(self, action: Action, card_ids: Iterable[str], by: timedelta | None = None) -> ActionResult:
         """Apply an action to cards, all or none, in one transaction with its journal entries.
@@ -97,20 +106,22 @@ class CardActions:
         Raises:
             CardNotFoundError: one of the cards does not exist.
             RefusedError: the action is not allowed on one of the cards.
+            app.domain.ceilings.CeilingExceededError: a card would last longer than `limits` allow.
         """
         wanted = list(dict.fromkeys(canonical(card_id) for card_id in card_ids))
         details = None if by is None else {"by": format_validity(by)}
 
         def write() -> ActionResult:
             with self.database.atomic():
-                rows = {row.id: row for row in bindings.lock_cards(wanted)}
+                own = wanted if self.issuer is None else list(key_masking.issued_by(self.issuer, wanted))
+                rows = {row.id: row for row in bindings.lock_cards(own)}
                 now = self.clock()  # read under the lock: its last holder may have acted a moment ago
                 for card_id in wanted:
                     if card_id not in rows:
                         raise CardNotFoundError(card_id)
-                bound = card_rows.bound_cards(wanted)
+                bound, ceilings = card_rows.bound_cards(wanted), self._ceilings()
                 outcomes = [
-                    apply(action, card_rows.as_domain(rows[card_id]), now, is_bound=card_id in bound, by=by)
+                    _outcome(action, rows[card_id], now, is_bound=card_id in bound, by=by, ceilings=ceilings)
                     for card_id in wanted
                 ]
                 changed = [outcome for outcome in outcomes if outcome.is_changed]
@@ -130,12 +141,12 @@ class CardActions:
     def preview(self, action: Action, card_ids: list[str], by: timedelta | None = None) -> Preview:
         """Return what `apply` would do to these cards, by their canonical IDs."""
         rows = self.database.with_connection(lambda: card_rows.find_all(card_ids))
-        now = self.clock()
+        now, ceilings = self.clock(), self._ceilings()
         existing = {row.id for row, _client in rows}
         preview = Preview(missing=[card_id for card_id in card_ids if card_id not in existing])
         for row, client in rows:
             try:
-                outcome = apply(action, card_rows.as_domain(row), now, is_bound=client is not None, by=by)
+                outcome = _outcome(action, row, now, is_bound=client is not None, by=by, ceilings=ceilings)
             except RefusedError as error:
                 preview.refused.append((row, error.text))
                 continue
@@ -144,6 +155,24 @@ class CardActions:
             else:
                 preview.unchanged.append(row)
         return preview
+
+    def _ceilings(self) -> Ceilings:
+        return Ceilings() if self.limits is None else self.limits.ceilings()
+
+
+def _outcome(  # noqa: PLR0913  # an action, its card, and what bounds it
+    action: Action,
+    row: models.Card,
+    now: datetime,
+    *,
+    is_bound: bool,
+    by: timedelta | None,
+    ceilings: Ceilings,
+) -> Outcome:
+    outcome = apply(action, card_rows.as_domain(row), now, is_bound=is_bound, by=by)
+    if action is Action.EXTEND and outcome.after is not None:
+        check_extended(ceilings, outcome.after, now)
+    return outcome
 
 
 def canonical(text: str) -> str:

@@ -17,6 +17,7 @@ from app.services.sessions import Identity
 from app.storage import card_lists, cards, daily_counts
 from app.storage.card_lists import CardFilter, Row
 from app.storage.database import Database
+from app.storage.key_masking import Issuer, issued_by
 from app.storage.models import Card, Client, DailyCount
 from app.storage.paging import Cursor
 
@@ -67,8 +68,8 @@ class CardLists:
         found = self.database.with_connection(lambda: cards.find(card_id))
         return None if found is None else _line(found, self.clock())
 
-    def get(self, typed: str) -> Line:
-        """Return a card by its ID as a person may have typed it.
+    def get(self, typed: str, issuer: Issuer | None = None) -> Line:
+        """Return a card by its ID as a person may have typed it; `issuer` finds only the cards that they issued.
 
         Raises:
             CardNotFoundError: there is no such card.
@@ -76,7 +77,8 @@ class CardLists:
         """
         card_id = canonical(typed)
         found = self.find(card_id)
-        if found is None:
+        is_own = issuer is None or self.database.with_connection(lambda: issued_by(issuer, [card_id]))
+        if found is None or not is_own:
             raise CardNotFoundError(card_id)
         return found
 

@@ -12,12 +12,13 @@ from app.clock import Clock
 from app.domain.cards import ID_RANDOM_BYTES, format_validity, id_from_random
 from app.domain.codes import EventKind
 from app.domain.texts import RefusedError, check_text
+from app.services.ceilings import Limits
 from app.storage import cards as card_rows
 from app.storage import journal, journal_lists
 from app.storage.cards import NewCard
 from app.storage.database import Database
 from app.storage.journal_lists import JournalFilter
-from app.storage.key_masking import Seller
+from app.storage.key_masking import Issuer
 from app.storage.models import Event
 
 MAX_COUNT = 1_000_000
@@ -40,11 +41,16 @@ class PastIssue(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Issuing:
-    """Adds cards to one database. `actor` is the operator's name in the journal."""
+    """Adds cards to one database.
+
+    `actor` is the operator's name in the journal. `limits` are those of the operator or the shop; the command line,
+    which is the server's administrator's, has none.
+    """
 
     database: Database
     actor: str
     clock: Clock
+    limits: Limits | None = None
 
     def issue(
         self,
@@ -65,6 +71,7 @@ class Issuing:
 
         Raises:
             RefusedError: a number or a text is out of bounds.
+            app.domain.ceilings.CeilingExceededError: the operator or the shop may not issue so many, or so long ones.
         """
         if not 1 <= count <= MAX_COUNT:
             raise RefusedError(f"数量必须是 1 到 {MAX_COUNT}", f"the count must be from 1 to {MAX_COUNT}")
@@ -90,6 +97,7 @@ class Issuing:
 
         Raises:
             RefusedError: one of them was added since it was looked up.
+            app.domain.ceilings.CeilingExceededError: as for `issue`.
         """
         batches = sorted({card.batch for card in new_cards if card.batch is not None})
         details: dict[str, object] = {"count": len(new_cards), "batches": batches[:JOURNALLED_BATCHES]}
@@ -109,6 +117,8 @@ class Issuing:
 
         def write() -> None:
             with self.database.atomic():
+                if self.limits is not None:
+                    self.limits.take(new_cards, entry.at)
                 for done in card_rows.insert(self.database, new_cards, entry.at):
                     progress(done)
                 journal.append([entry])
@@ -117,7 +127,7 @@ class Issuing:
         return entry
 
 
-def recent_issues(database: Database, seller: Seller | None, limit: int) -> list[Event]:
+def recent_issues(database: Database, seller: Issuer | None, limit: int) -> list[Event]:
     """Return the newest entries of issues: the seller's own, or those of all operators where `seller` is None."""
     if seller is None:
         return database.with_connection(lambda: journal_lists.issued_by_hand(limit))
@@ -125,7 +135,7 @@ def recent_issues(database: Database, seller: Seller | None, limit: int) -> list
     return database.with_connection(lambda: journal_lists.page(own, limit=limit)).rows
 
 
-def issue_at(database: Database, at: datetime, seller: Seller | None, limit: int) -> PastIssue | None:
+def issue_at(database: Database, at: datetime, seller: Issuer | None, limit: int) -> PastIssue | None:
     """Return what was issued at a moment, up to `limit` cards; None when nothing was, or not by this seller."""
     if seller is not None and at < seller.since:
         return None

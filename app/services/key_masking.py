@@ -4,14 +4,15 @@ import hashlib
 import hmac
 import secrets
 from collections.abc import Iterable
+from datetime import UTC, datetime
 
 from cryptography.fernet import Fernet, InvalidToken
 
 from app.domain.cards import parse_card_id
-from app.domain.operators import Role, console_actor
+from app.domain.operators import Role, console_actor, shop_actor
 from app.services.sessions import Identity
 from app.storage import key_masking
-from app.storage.key_masking import Seller
+from app.storage.key_masking import Issuer
 from app.storage.paging import Cursor
 
 # Made before gunicorn forks, so that all workers share them. After a restart, old links lead to a list's first page.
@@ -20,9 +21,14 @@ _DIGEST_KEY = secrets.token_bytes(32)  # or whoever guesses a machine's text cou
 _DIGEST_LENGTH = 8
 
 
-def seller_of(reader: Identity) -> Seller | None:
+def seller_of(reader: Identity) -> Issuer | None:
     """Return the reader as a seller from whom keys are masked; None for an owner, who reads all of them."""
-    return None if reader.role is Role.OWNER else Seller(console_actor(reader.name), reader.created_at)
+    return None if reader.role is Role.OWNER else Issuer(console_actor(reader.name), reader.created_at)
+
+
+def shop_of(name: str) -> Issuer:
+    """Return a shop as the issuer of its own cards."""
+    return Issuer(shop_actor(name), datetime.min.replace(tzinfo=UTC))
 
 
 def shown_keys(reader: Identity, card_ids: Iterable[str | None], typed: str | None = None) -> frozenset[str]:

@@ -3,58 +3,22 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple
 
 from app.clock import Clock
+from app.domain.ceilings import OPERATOR_DEFAULTS, Ceilings, check_ceilings, described, with_defaults
 from app.domain.codes import EventKind
 from app.domain.operators import Role, check_name, check_password
-from app.domain.texts import RefusedError
 from app.services import totp
+from app.services.accounts import Account, LastOwnerError, NameTakenError, OperatorNotFoundError
 from app.services.bearer import digest
 from app.services.credentials import journal_log_outs
-from app.services.formatting import escaped
 from app.services.passwords import PASSWORDS, Passwords
+from app.storage import ceilings as ceiling_rows
 from app.storage import journal, models
 from app.storage import operators as rows
 from app.storage.database import Database
 
 Changes = dict[str, object]
-
-
-class Account(NamedTuple):
-    """An operator's account.
-
-    `last_seen_at` is the last use of a session that has not ended: None after a log-out, or 12 hours without a request.
-    """
-
-    id: int
-    name: str
-    role: Role
-    has_totp: bool
-    created_at: datetime
-    password_changed_at: datetime
-    last_seen_at: datetime | None
-
-
-class OperatorNotFoundError(RefusedError):
-    """There is no operator of that name."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__(f"没有名为 {escaped(name)} 的管理员", f"there is no operator {escaped(name)}")
-
-
-class NameTakenError(RefusedError):
-    """The name is taken."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__(f"已有名为 {name} 的管理员", f"the name {name} is taken")
-
-
-class LastOwnerError(RefusedError):
-    """The last owner can be neither removed nor made a seller."""
-
-    def __init__(self) -> None:
-        super().__init__("这是最后一位 owner，不能移除或降级", "this is the last owner: add another one first")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +41,7 @@ class Operators:
                 created_at=row.created_at,
                 password_changed_at=row.password_changed_at,
                 last_seen_at=seen_at,
+                ceilings=ceiling_rows.of_row(row),
             )
             for row, seen_at in self.database.with_connection(rows.with_last_seen)
         )
@@ -108,21 +73,23 @@ class Operators:
         # PostgreSQL refuses a NUL; no name has unprintable characters.
         return name.isprintable() and self.database.with_connection(lambda: rows.find(name)) is not None
 
-    def add(self, name: str, role: Role, password: str) -> None:
-        """Add an operator.
+    def add(self, name: str, role: Role, password: str, ceilings: Ceilings | None = None) -> None:
+        """Add an operator; a ceiling that is not given is the role's default.
 
         Raises:
-            RefusedError: the name is taken, or the name or the password is invalid.
+            RefusedError: the name is taken, or the name, the password or a ceiling is invalid.
             app.services.passwords.LoginBusyError: too many log-ins at this moment.
         """
         check_name(name)
         check_password(password, name)
+        wanted = with_defaults(ceilings or Ceilings(), OPERATOR_DEFAULTS[role])
+        check_ceilings(wanted)
         password_hash = self._hash(password)
 
         def write(name: str, now: datetime) -> Changes:
-            if not rows.add(name, role, password_hash, now):
+            if not rows.add(name, role, password_hash, now, wanted):
                 raise NameTakenError(name)
-            return {"role": role.value}
+            return {"role": role.value, **described(wanted)}
 
         self._act(EventKind.OPERATOR_ADDED, (name,), write)
 
@@ -163,6 +130,24 @@ class Operators:
                 raise LastOwnerError
             rows.change(operator.id, role=role.value)
             return {"role": role.value}
+
+        self._act(EventKind.OPERATOR_CHANGED, (name,), write)
+
+    def set_ceilings(self, name: str, ceilings: Ceilings) -> None:
+        """Change an operator's ceilings, for the next cards that they issue; one that is not given stays.
+
+        Raises:
+            OperatorNotFoundError: there is no such operator.
+            RefusedError: a ceiling is invalid.
+        """
+        check_ceilings(ceilings)
+
+        def write(name: str, _now: datetime) -> Changes | None:
+            operator = _locked(name)
+            columns = ceiling_rows.columns(ceilings)
+            if columns:
+                rows.change(operator.id, **columns)
+            return described(ceilings) or None
 
         self._act(EventKind.OPERATOR_CHANGED, (name,), write)
 

@@ -7,9 +7,9 @@ from typing import NamedTuple
 from app.clock import Clock
 from app.domain.codes import EventKind
 from app.domain.operators import Role, console_actor
+from app.services.accounts import OperatorNotFoundError
 from app.services.bearer import digest, new_token
 from app.services.credentials import Attempt, Credentials, journal_log_outs
-from app.services.operators import OperatorNotFoundError
 from app.services.passwords import PASSWORDS, Passwords
 from app.services.throttling import code_bucket, of_one
 from app.storage import journal, login_failures, models

@@ -8,10 +8,12 @@ from app.domain.card_actions import Action
 from app.domain.operators import shop_actor
 from app.services.card_actions import CardActions
 from app.services.card_lists import CardLists
+from app.services.ceilings import Limits
 from app.services.exports import issued_documents
 from app.services.formatting import local, seconds
-from app.services.idempotency import Answer, Document, Idempotency, Request
+from app.services.idempotency import Answer, Document, Idempotency, Owner, Request
 from app.services.issuing import Issuing
+from app.services.key_masking import shop_of
 from app.services.shop_tokens import ShopIdentity
 from app.storage.database import Database
 
@@ -40,11 +42,12 @@ class Shop:
         Raises:
             KeyReusedError: the key was used for another order.
             RefusedError: a number or a text is out of bounds.
+            app.domain.ceilings.CeilingExceededError: the token may not issue so many, or so long ones.
             DatabaseUnavailableError: the database is away, or the same order is still being processed.
         """
 
         def act() -> Document:
-            issuing = Issuing(self._database, shop_actor(shop.name), self._clock)
+            issuing = Issuing(self._database, shop_actor(shop.name), self._clock, self._limits(shop))
             return {"cards": list(issued_documents(issuing.issue(count, validity, batch, note).cards))}
 
         return self._idempotency.run(order, act)
@@ -55,28 +58,37 @@ class Shop:
         """Apply an action to cards, all or none.
 
         Raises:
-            CardNotFoundError: one of the cards does not exist.
+            CardNotFoundError: one of the cards does not exist, or another issued it and the token is for its own only.
             RefusedError: the action is not allowed on one of the cards.
+            app.domain.ceilings.CeilingExceededError: a card would last longer than the token may make it.
             KeyReusedError, DatabaseUnavailableError: as for `issue`.
         """
 
         def act() -> Document:
-            result = CardActions(self._database, shop_actor(shop.name), self._clock).apply(action, card_ids, by)
+            result = self._actions(shop).apply(action, card_ids, by)
             return {"changed": result.changed, "revived_unbound": result.revived_unbound}
 
         return self._idempotency.run(order, act)
 
-    def look_up(self, card_id: str) -> Document:
+    def _limits(self, shop: ShopIdentity) -> Limits:
+        return Limits(self._database, Owner(token_id=shop.id), self._timezone)
+
+    def _actions(self, shop: ShopIdentity) -> CardActions:
+        issuer = shop_of(shop.name) if shop.limits.own_cards_only else None
+        return CardActions(self._database, shop_actor(shop.name), self._clock, self._limits(shop), issuer)
+
+    def look_up(self, shop: ShopIdentity, card_id: str) -> Document:
         """Return a card; of its client only whether there is one and when it was last seen.
 
         Args:
+            shop: Who asks.
             card_id: As a person may have typed it.
 
         Raises:
-            CardNotFoundError: there is no such card.
+            CardNotFoundError: there is no such card, or another issued it and the token is for its own only.
             DatabaseUnavailableError: the database is away.
         """
-        row, client, status = self._cards.get(card_id)
+        row, client, status = self._cards.get(card_id, shop_of(shop.name) if shop.limits.own_cards_only else None)
         return {
             "id": row.id,
             "status": status,

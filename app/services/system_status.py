@@ -20,7 +20,7 @@ from app.storage.inspection import DatabaseFigures
 from app.tokens.signer import PublicKey, Signer
 
 _SHOWN = (
-    *("issuer", "timezone", "offline_grace", "require_sealed", "owners_need_totp", "journal_keep"),
+    *("issuer", "timezone", "offline_grace", "require_sealed", "owners_need_totp", "confirm_cards", "journal_keep"),
     *("function_seconds", "behind_proxy", "workers", "threads"),
 )
 """The settings that explain what the service does, none of them a secret."""

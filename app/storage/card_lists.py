@@ -11,7 +11,7 @@ from peewee import JOIN, SQL, Desc, Select, Tuple, fn
 from app.domain.codes import CardStatus
 from app.storage import card_search
 from app.storage.cards import expiry, of_batch, status_is
-from app.storage.key_masking import Seller
+from app.storage.key_masking import Issuer
 from app.storage.models import Card, Client, database
 from app.storage.paging import Cursor
 
@@ -63,7 +63,7 @@ class _Order(NamedTuple):
     descending: bool
 
 
-def resolve_search(wanted: CardFilter, now: datetime, seller: Seller | None = None) -> Resolved:
+def resolve_search(wanted: CardFilter, now: datetime, seller: Issuer | None = None) -> Resolved:
     """Look up the filter's text, once for all pages of the list.
 
     A text finds cards by their ID, by the hardware or the address of the bound machine, each whole or its beginning,

@@ -9,7 +9,7 @@ from peewee import SQL, Expression, fn
 
 from app.domain.addresses import canonical_address
 from app.domain.cards import ID_LENGTH, REFERENCE_LENGTH, parse_card_id_beginning
-from app.storage.key_masking import Seller, is_issued_by, issued_by
+from app.storage.key_masking import Issuer, is_issued_by, issued_by
 from app.storage.models import Card, Client, Event
 
 MAX_HITS = 1_000
@@ -33,11 +33,11 @@ class _Kind(NamedTuple):
     by_index: Any
     """Selects the cards' IDs, by one index."""
     is_hit: Any
-    seller: Seller | None = None
+    seller: Issuer | None = None
     """The seller who finds only those that they issued, as `is_hit` says."""
 
 
-def find(text: str, seller: Seller | None = None) -> Found:
+def find(text: str, seller: Issuer | None = None) -> Found:
     """Find cards by their ID, bound hardware or bound address, whole or its beginning, or by a rejection's reference.
 
     A seller finds a masked key, and a machine, only by the whole text: they could find it out letter by letter.
@@ -53,7 +53,7 @@ def find(text: str, seller: Seller | None = None) -> Found:
     return found
 
 
-def _kinds(text: str, seller: Seller | None) -> Iterator[_Kind]:
+def _kinds(text: str, seller: Issuer | None) -> Iterator[_Kind]:
     beginning = parse_card_id_beginning(text)
     if beginning is not None:
         # A range: LIKE needs an index of its own in most collations.

@@ -5,10 +5,11 @@ from datetime import datetime
 from typing import NamedTuple
 
 from app.domain.codes import EventKind
+from app.domain.operators import console_actor, shop_actor
 from app.storage import catalog
 from app.storage.database import Database
 from app.storage.grants import WITHHELD
-from app.storage.models import Event, Operator
+from app.storage.models import ApiToken, Event, Operator
 
 PROBE = "cardctl doctor"
 """What scripts/lib/hostfacts_network.py sends as card, hardware and function."""
@@ -136,3 +137,18 @@ def operators() -> dict[str, bool]:
     """Return of each operator, by name, whether a log-in wants a one-time code."""
     rows = Operator.select(Operator.name, Operator.totp_secret.is_null(is_null=False)).order_by(Operator.name)
     return dict(rows.tuples())
+
+
+def without_ceilings() -> tuple[str, ...]:
+    """Return the operators and valid tokens, as actors of the journal, that lack a ceiling."""
+    of_operators = (Operator.cards_per_day.is_null()) | (Operator.longest_validity.is_null())
+    of_tokens = (ApiToken.cards_per_day.is_null()) | (ApiToken.longest_validity.is_null())
+    shops = ApiToken.select(ApiToken.name).where(of_tokens & ApiToken.revoked_at.is_null()).order_by(ApiToken.name)
+    names = Operator.select(Operator.name).where(of_operators).order_by(Operator.name)
+    return (*(console_actor(row.name) for row in names), *(shop_actor(row.name) for row in shops))
+
+
+def expiring_tokens(before: datetime) -> dict[str, datetime]:
+    """Return the tokens that expire before `before` or have expired, by name."""
+    soon = (ApiToken.expires_at < before) & ApiToken.revoked_at.is_null()
+    return dict(ApiToken.select(ApiToken.name, ApiToken.expires_at).where(soon).order_by(ApiToken.name).tuples())

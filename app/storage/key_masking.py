@@ -1,4 +1,4 @@
-"""The cards that a seller issued: the keys of all others are masked from them."""
+"""The cards that a seller or a shop issued: the keys of all others are masked from a seller, and not a shop's own."""
 
 from collections.abc import Collection
 from datetime import datetime
@@ -11,24 +11,24 @@ from app.storage.journal import code_or_kind
 from app.storage.models import Card, Event
 
 
-class Seller(NamedTuple):
-    """A seller's name in the journal, and when they became an operator.
+class Issuer(NamedTuple):
+    """The name in the journal of a seller or a shop, and since when it is theirs.
 
-    Older entries of that name are from a former operator, who was removed.
+    Older entries of a seller's name are from a former operator, who was removed. Shops' names are theirs for ever.
     """
 
     actor: str
     since: datetime
 
 
-def is_issued_by(seller: Seller) -> Any:  # noqa: ANN401  # a peewee expression
-    """Return the condition for a card that `seller` issued."""
+def is_issued_by(issuer: Issuer) -> Any:  # noqa: ANN401  # a peewee expression
+    """Return the condition for a card that `issuer` issued."""
     # A card's creation and the journal's entry about its issue bear the same time.
-    issue = Event.select(SQL("1")).where((Event.actor == seller.actor) & (code_or_kind == EventKind.ISSUED.value))
-    return fn.EXISTS(issue.where((Event.at == Card.created_at) & (Event.at >= seller.since)))
+    issue = Event.select(SQL("1")).where((Event.actor == issuer.actor) & (code_or_kind == EventKind.ISSUED.value))
+    return fn.EXISTS(issue.where((Event.at == Card.created_at) & (Event.at >= issuer.since)))
 
 
-def issued_by(seller: Seller, card_ids: Collection[str]) -> frozenset[str]:
-    """Return the cards among these that `seller` issued."""
-    own = Card.select(Card.id).where(Card.id.in_(card_ids) & is_issued_by(seller))
+def issued_by(issuer: Issuer, card_ids: Collection[str]) -> frozenset[str]:
+    """Return the cards among these that `issuer` issued."""
+    own = Card.select(Card.id).where(Card.id.in_(card_ids) & is_issued_by(issuer))
     return frozenset(row[0] for row in own.tuples()) if card_ids else frozenset()

@@ -140,6 +140,8 @@ class Operator(_Table):
     totp_last_step = BigIntegerField(null=True)
     created_at = DateTimeTZField(index=False)
     password_changed_at = DateTimeTZField(index=False)
+    cards_per_day = IntegerField(null=True)
+    longest_validity = IntervalField(null=True)
 
 
 class OperatorSession(_Table):
@@ -169,7 +171,10 @@ class LoginFailure(_Table):
 
 
 class ApiToken(_Table):
-    """A shop's token, stored as its digest. `scopes` are those of `app.domain.operators.Scope`."""
+    """A shop's token, stored as its digest. `scopes` are those of `app.domain.operators.Scope`.
+
+    It works until `expires_at`, from `networks` (CIDR) only; None is always, and everywhere.
+    """
 
     id = IdentityField()
     name = TextField(unique=True)
@@ -178,6 +183,21 @@ class ApiToken(_Table):
     created_at = DateTimeTZField(index=False)
     last_used_at = DateTimeTZField(null=True, index=False)
     revoked_at = DateTimeTZField(null=True, index=False)
+    cards_per_day = IntegerField(null=True)
+    longest_validity = IntervalField(null=True)
+    own_cards_only = BooleanField(default=False)
+    expires_at = DateTimeTZField(null=True, index=False)
+    networks = ArrayField(TextField, null=True, index=False)
+
+
+class IssueCount(_Table):
+    """How many cards an operator or a shop's token issued in the vendor's day of the last issue."""
+
+    id = IdentityField()
+    operator = ForeignKeyField(Operator, column_name="operator_id", null=True, index=False, on_delete="CASCADE")
+    token = ForeignKeyField(ApiToken, column_name="token_id", null=True, index=False, on_delete="CASCADE")
+    day = DateField()
+    cards = BigIntegerField()
 
 
 class IdempotencyRecord(_Table):

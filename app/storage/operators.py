@@ -5,8 +5,10 @@ from typing import Any
 
 from peewee import JOIN, Expression, fn
 
+from app.domain.ceilings import Ceilings
 from app.domain.codes import EventKind
 from app.domain.operators import CONSOLE_ACTOR, Role
+from app.storage import ceilings
 from app.storage.journal import code_or_kind
 from app.storage.models import Event, Operator, OperatorDevice, OperatorSession
 
@@ -72,11 +74,16 @@ def last_log_ins() -> dict[str, datetime]:
     return dict(query.tuples())
 
 
-def add(name: str, role: Role, password_hash: str, now: datetime) -> bool:
+def add(name: str, role: Role, password_hash: str, now: datetime, limits: Ceilings) -> bool:
     """Add an operator; return False if the name is taken."""
     added = (
         Operator.insert(
-            name=name, role=role.value, password_hash=password_hash, created_at=now, password_changed_at=now
+            name=name,
+            role=role.value,
+            password_hash=password_hash,
+            created_at=now,
+            password_changed_at=now,
+            **ceilings.columns(limits),
         )
         .on_conflict_ignore()
         .returning(Operator.id)

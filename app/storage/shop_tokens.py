@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 from datetime import datetime
 
+from app.domain.token_limits import TokenLimits
+from app.storage import ceilings
 from app.storage.models import ApiToken
 
 
-def add(name: str, token_sha256: str, scopes: Sequence[str], now: datetime) -> bool:
+def add(name: str, token_sha256: str, scopes: Sequence[str], limits: TokenLimits, now: datetime) -> bool:
     """Add a token, replacing a revoked one of that name; False when a valid one has the name."""
-    fresh = {"token_sha256": token_sha256, "scopes": list(scopes), "created_at": now}
+    fresh = {"token_sha256": token_sha256, "scopes": list(scopes), "created_at": now, **_columns(limits)}
     added = (
         ApiToken.insert(name=name, **fresh)
         .on_conflict(
@@ -20,6 +22,23 @@ def add(name: str, token_sha256: str, scopes: Sequence[str], now: datetime) -> b
         .execute()
     )
     return len(list(added)) == 1
+
+
+def set_limits(name: str, limits: TokenLimits) -> bool:
+    """Set the limits of a token; False when there is no valid one of that name."""
+    holding = (ApiToken.name == name) & ApiToken.revoked_at.is_null()
+    return bool(ApiToken.update(**_columns(limits)).where(holding).execute())
+
+
+def limits_of(row: ApiToken) -> TokenLimits:
+    """Return the limits in a row."""
+    return TokenLimits(ceilings.of_row(row), row.own_cards_only, row.expires_at, tuple(row.networks or ()))
+
+
+def _columns(limits: TokenLimits) -> dict[str, object]:
+    columns = {**limits.ceilings._asdict(), **limits._asdict(), "networks": list(limits.networks) or None}
+    del columns["ceilings"]
+    return columns
 
 
 def revoke(name: str, now: datetime) -> bool:

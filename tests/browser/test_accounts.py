@@ -24,6 +24,7 @@ WALKED = {
     ("POST", "/admin/account/two-step/remove"),
     ("POST", "/admin/operators"),
     ("POST", "/admin/operator/role"),
+    ("POST", "/admin/operator/ceilings"),
     ("POST", "/admin/operator/password"),
     ("POST", "/admin/operator/two-step"),
     ("POST", "/admin/operator/remove"),
@@ -140,6 +141,12 @@ def test_an_operator_is_added_changed_and_removed(site: Site, enter: Enter, read
     person.reads("已更改角色", "The role is changed")
     reading(person.page, "operators-changed")
     newcomer.go("/admin/operators").is_headed("管理员", "Operators")
+    person.page.get_by_role("link", name=name, exact=True).click()
+    person.field("每天最多发卡（张）", "Cards a day, at most").fill("20")
+    person.field("最长有效期（如 365d、永久）", "Longest validity (like 365d, permanent)").fill("30d")
+    person.page.go_back()
+    change("更改上限", "Change the ceilings")
+    person.reads("已更改发卡上限", "The ceilings are changed")
     with opened(site):
         Operator.update(totp_secret=pyotp.random_base32()).where(Operator.name == name).execute()
     change("停用两步验证", "Take it away")

@@ -2,11 +2,13 @@
 
 import json
 
-from playwright.sync_api import expect
+from playwright.sync_api import Locator, expect
 
 from tests.browser.conftest import Enter, Fresh
+from tests.support.browser.people import Person
 from tests.support.browser.seeding import Shop
 from tests.support.browser.visits import Look, Reading, Walked, assert_walked, in_every_look
+from tests.support.console import PASSWORD
 
 WALKED = {
     ("POST", "/admin/cards/export"),
@@ -42,16 +44,33 @@ def test_a_faulty_file_is_mended_and_imported(enter: Enter, look: Look, reading:
     expect(person.rows).to_have_count(2)
 
 
-def test_cards_leave_as_files(enter: Enter, fresh: Fresh, look: Look) -> None:
+def confirmed(person: Person) -> Locator:
+    """Type the password; return the button that brings the file."""
+    person.page.locator("[name=own_password]").fill(PASSWORD)
+    return person.button("导出", "Export", person.page.locator("main"))
+
+
+def test_cards_leave_as_files(enter: Enter, fresh: Fresh, reading: Reading, look: Look) -> None:
     person = enter(f"/admin/cards?batch={fresh.batch}&status=unused", look)
     page = person.page
     everything = page.locator("form[action*='/cards/export']")
-    there = {row["id"] for row in person.download_rows(person.button("CSV", "CSV", everything))}
+
+    def asked(button: Locator) -> Locator:
+        person.touch(button)
+        person.is_headed("导出卡密", "Export cards")
+        return confirmed(person)
+
+    there = {row["id"] for row in person.download_rows(asked(person.button("CSV", "CSV", everything)))}
     assert there == set(fresh.ids)
-    assert set(person.download(person.button("TXT", "TXT", everything)).split()) == there
-    assert {card["id"] for card in json.loads(person.download(person.button("JSON", "JSON", everything)))} == there
+    reading(page, "export")
+    person.follow("返回列表", "Back to the list")
+    assert set(person.download(asked(person.button("TXT", "TXT", everything))).split()) == there
+    person.follow("返回列表", "Back to the list")
+    rows = json.loads(person.download(asked(person.button("JSON", "JSON", everything))))
+    assert {card["id"] for card in rows} == there
+    person.follow("返回列表", "Back to the list")
     page.locator(f"input[value='{fresh.ids[1]}']").check()
-    assert person.download(person.button("导出所选 TXT", "Export chosen TXT")).split() == [fresh.ids[1]]
+    assert person.download(asked(person.button("导出所选 TXT", "Export chosen TXT"))).split() == [fresh.ids[1]]
     person.go("/admin/journal?kind=exported")
     expect(person.rows.first).to_contain_text("txt")
 
@@ -66,10 +85,13 @@ def test_the_journal_is_filtered_and_leaves_as_a_file(enter: Enter, shop: Shop, 
     page.wait_for_url(f"**card={shop.live}**")
     expect(person.rows.first).to_contain_text(person.t("设备不符", "another machine"))
     shown = person.rows.count()
-    rows = person.download_rows(person.button("CSV", "CSV"))
+    person.press("CSV", "CSV")
+    rows = person.download_rows(confirmed(person))
     assert len(rows) == shown
     assert {(row["code"], row["card_id"]) for row in rows} == {("CLIENT_MISMATCH", shop.live)}
-    assert len(json.loads(person.download(person.button("JSON", "JSON")))) == shown
+    page.go_back()
+    person.press("JSON", "JSON")
+    assert len(json.loads(person.download(confirmed(person)))) == shown
 
 
 def test_every_listed_action_was_taken(walked: Walked, look: Look) -> None:

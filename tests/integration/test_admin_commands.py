@@ -126,7 +126,9 @@ def test_the_list_of_operators_contains_no_secret(offline: Service) -> None:
     Operator.update(totp_secret="A" * 32).execute()
     as_json, as_table = (offline.cardctl("admin", "list", "--format", kind).stdout for kind in ("json", "table"))
     (listed,) = json.loads(as_json)
-    assert list(listed) == ["name", "role", "totp", "created_at", "password_changed_at", "last_seen_at"]
+    columns = ["name", "role", "totp", "created_at", "password_changed_at", "last_seen_at"]
+    assert list(listed) == [*columns, "cards_per_day", "longest_validity"]
+    assert (listed["cards_per_day"], listed["longest_validity"]) == (10_000, "permanent")
     assert (listed["name"], listed["role"], listed["totp"], listed["last_seen_at"]) == ("alice", "owner", True, None)
     assert listed["created_at"].endswith("+08:00")
     assert ("alice" in as_table, "owner" in as_table, "是 yes" in as_table) == (True, True, True)
@@ -158,7 +160,10 @@ def test_a_token_is_printed_once_and_listed_without_its_value(offline: Service, 
     assert (identity.name, sorted(identity.scopes)) == ("发卡网", ["cards:issue", "cards:read"])
     as_json, as_table = (offline.cardctl("token", "list", "--format", kind).stdout for kind in ("json", "table"))
     (listed,) = json.loads(as_json)
-    assert list(listed) == ["name", "scopes", "created_at", "last_used_at", "revoked_at"]
+    columns = ["name", "scopes", "created_at", "last_used_at", "revoked_at"]
+    limits = ["cards_per_day", "longest_validity", "own_cards_only", "expires_at", "networks"]
+    assert list(listed) == [*columns, *limits]
+    assert [listed[name] for name in limits if name != "expires_at"] == [1000, "365d", True, []]
     assert (listed["scopes"], listed["revoked_at"]) == (["cards:issue", "cards:read"], None)
     assert "cards:issue, cards:read" in as_table
     everything = as_json + as_table + offline.cardctl("events", "--format", "json").stdout
@@ -177,3 +182,46 @@ def test_an_unknown_scope_is_a_usage_error(offline: Service, scope: str) -> None
     refusal = offline.cardctl("token", "add", "shop", "--scope", scope, check=False)
     assert (refusal.returncode, refusal.stdout, ApiToken.select().count()) == (2, "", 0)
     assert "cards:extend" in refusal.stderr
+
+
+def test_an_operators_ceilings_are_set_and_changed(offline: Service) -> None:
+    options = ("--cards-per-day", "50", "--longest-validity", "month")
+    offline.cardctl("admin", "add", "sam", "--role", "seller", *options, text=PASSWORD)
+    assert ceilings_of(offline, "admin") == (50, "30d")
+    offline.cardctl("admin", "ceilings", "sam", "--longest-validity", "permanent")
+    assert ceilings_of(offline, "admin") == (50, "permanent")
+    offline.refusal("admin", "ceilings", "nobody", "--cards-per-day", "1")
+    for wrong in ((), ("--cards-per-day", "0"), ("--cards-per-day", "1000001"), ("--longest-validity", "never")):
+        assert offline.cardctl("admin", "ceilings", "sam", *wrong, check=False).returncode == 2, wrong
+    assert ceilings_of(offline, "admin") == (50, "permanent")
+
+
+def ceilings_of(service: Service, group: str) -> tuple[int | None, str | None]:
+    (listed,) = service.cardctl_json(group, "list")
+    return listed["cards_per_day"], listed["longest_validity"]
+
+
+def test_a_tokens_limits_are_set_and_changed(offline: Service) -> None:
+    networks = ("--network", "203.0.113.0/24", "--network", "2001:db8::1")
+    options = ("--cards-per-day", "5", "--all-cards", "--expires", "never", *networks)
+    offline.cardctl("token", "add", "shop", "--scope", "cards:read", *options)
+
+    def limits() -> tuple[object, ...]:
+        (listed,) = offline.cardctl_json("token", "list")
+        return *ceilings_of(offline, "token"), listed["own_cards_only"], listed["expires_at"], listed["networks"]
+
+    assert limits() == (5, "365d", False, None, ["203.0.113.0/24", "2001:db8::/64"])
+    table = offline.cardctl("token", "list", "--format", "table").stdout
+    assert "203.0.113.0/24, 2001:db8::/64" in table
+    offline.cardctl("token", "ceilings", "shop", "--longest-validity", "7d", "--own-cards", "--network", "any")
+    assert limits() == (5, "7d", True, None, [])
+    offline.cardctl("token", "ceilings", "shop", "--expires", "1d")
+    assert limits()[:3] == (5, "7d", True)
+    assert limits()[3] is not None
+    for wrong in ((), ("--cards-per-day", "0"), ("--expires", "permanent")):
+        assert offline.cardctl("token", "ceilings", "shop", *wrong, check=False).returncode == 2, wrong
+    offline.refusal("token", "ceilings", "shop", "--network", "203.0.113.7/24")
+    offline.refusal("token", "ceilings", "nobody", "--expires", "1d")
+    changed = [event.details for event in Event.select().where(Event.kind == "token_changed").order_by(Event.id)]
+    assert changed[0] == {"token": "shop", "cards_per_day": 5, "longest_validity": "7d", "own_cards_only": True}
+    assert len(changed) == 2

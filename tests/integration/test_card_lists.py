@@ -15,7 +15,7 @@ from app.storage.card_lists import CardFilter
 from app.storage.cards import NewCard
 from app.storage.database import Database, connect_to
 from app.storage.journal import Entry
-from app.storage.key_masking import Seller
+from app.storage.key_masking import Issuer
 from app.storage.models import Card, Client, Event
 from app.storage.paging import Cursor
 from tests.conftest import Clock
@@ -286,7 +286,7 @@ def test_a_sellers_search_looks_at_no_more_cards_than_an_owners(
 ) -> None:
     """However few of those that begin so are theirs to find."""
     monkeypatch.setattr(card_search, "MAX_HITS", 100)
-    seller = Seller("console:nobody", NOW)
+    seller = Issuer("console:nobody", NOW)
     for text in ("1", "1000"):
         with statements(year) as ran:
             card_search.find(text, seller)
@@ -304,7 +304,7 @@ def test_a_seller_finds_their_own_keys_by_their_beginning(
     with year.atomic() as transaction:
         journal.append([Entry(card.created_at, EventKind.ISSUED, actor="console:somebody") for card in own])
         wanted, is_complete = card_lists.resolve_search(
-            CardFilter(text="15"), NOW, Seller("console:somebody", datetime.min.replace(tzinfo=UTC))
+            CardFilter(text="15"), NOW, Issuer("console:somebody", datetime.min.replace(tzinfo=UTC))
         )
         listed = ids(card_lists.page(wanted, NOW, limit=CARDS))
         transaction.rollback()

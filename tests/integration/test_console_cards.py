@@ -7,12 +7,14 @@ from datetime import UTC, datetime, timedelta
 from urllib.parse import parse_qs, urlsplit
 from zoneinfo import ZoneInfo
 
+import pyotp
 import pytest
 
 from app.domain.codes import EventKind
-from app.storage.models import Card, Event
-from tests.support.console import Browser, Seen
+from app.storage.models import Card, Event, Operator
+from tests.support.console import OWN, Browser, Seen
 
+EXPORT = "/admin/cards/export"
 FORMULA = "=HYPERLINK(1)"
 
 
@@ -124,7 +126,8 @@ def rows_of(answer: Seen) -> list[dict[str, str]]:
 
 
 def export(browser: Browser, page: Seen, output: str) -> Seen:
-    return browser.submit(page, "/admin/cards/export", button=("format", output))
+    asked = browser.submit(page, EXPORT, button=("format", output))
+    return browser.submit(asked, EXPORT, OWN)
 
 
 def test_the_filtered_list_is_exported_as_csv_json_and_text(owner: Browser) -> None:
@@ -142,6 +145,26 @@ def test_the_filtered_list_is_exported_as_csv_json_and_text(owner: Browser) -> N
     assert export(owner, page, "txt").text.split() == wanted[::-1]
 
 
+def test_an_export_asks_for_the_password_and_the_code(owner: Browser) -> None:
+    card_id = make(1, batch="甲")
+    make(2, batch="乙")
+    page = owner.get("/admin/cards?batch=%E7%94%B2")
+    asked = owner.submit(page, EXPORT, button=("format", "txt"))
+    assert (asked.status, "全部符合条件的： 批次=甲" in asked.words) == (200, True)
+    assert "/admin/cards?batch=%E7%94%B2" in asked.links
+    refused = owner.submit(asked, EXPORT, own_password="guess")
+    assert (refused.status, "您的密码不正确" in refused.words) == (400, True)
+    assert owner.follow(owner.get(asked.path)).path == "/admin/cards", "a reload leads to the list"
+    app = pyotp.TOTP(pyotp.random_base32())
+    Operator.update(totp_secret=app.secret).execute()
+    refused = owner.submit(refused, EXPORT, OWN)
+    assert (refused.status, "请输入两步验证的验证码" in refused.words) == (400, True)
+    assert not Event.select().where(Event.kind == EventKind.EXPORTED).exists()
+    code = app.at(datetime.now(UTC))
+    assert owner.submit(refused, EXPORT, OWN, own_code=code).text.split() == [card_id]
+    assert owner.submit(refused, EXPORT, OWN, own_code=code).status == 400, "each code works once"
+
+
 def test_an_export_is_journalled_with_who_took_what(owner: Browser) -> None:
     make(1, batch="甲")
     export(owner, owner.get("/admin/cards?batch=%E7%94%B2&status=unused"), "csv")
@@ -154,7 +177,9 @@ def test_a_selection_can_be_exported(owner: Browser) -> None:
     ids = [make(number) for number in range(5)]
     chosen = [ids[3], ids[1]]
     page = owner.get("/admin/cards")
-    answer = owner.submit(page, "/admin/cards/confirm", id=chosen, button=("format", "txt"))
+    asked = owner.submit(page, "/admin/cards/confirm", id=chosen, button=("format", "txt"))
+    assert "所选的 2 张" in asked.words
+    answer = owner.submit(asked, EXPORT, OWN)
     assert answer.text.split() == chosen
 
 
@@ -171,8 +196,8 @@ def test_an_export_of_an_empty_selection_is_refused(owner: Browser, output: str)
 
 def test_an_export_without_a_row_has_its_header(owner: Browser) -> None:
     header = "id,status,validity_seconds,activated_at,expires_at,batch,note,hardware,ip\n"
-    assert owner.post("/admin/cards/export", {"format": "csv"}).content.decode("utf-8-sig") == header
-    journal = owner.post("/admin/journal/export?kind=deleted", {"format": "csv"}).content.decode("utf-8-sig")
+    assert owner.post(EXPORT, {"format": "csv", **OWN}).content.decode("utf-8-sig") == header
+    journal = owner.post("/admin/journal/export?kind=deleted", {"format": "csv", **OWN}).content.decode("utf-8-sig")
     assert journal == "id,at,kind,code,card_id,reference,ip,claimed_ip,hardware,function,actor,details\n"
 
 
@@ -188,7 +213,7 @@ def test_an_export_of_a_search_has_all_of_it_or_is_refused(owner: Browser) -> No
     assert "至少 1,000 张" in broad.words
     assert "搜索内容太短" in broad.words
     assert len([form for form in broad.forms if "/export" in form.action]) == 0
-    refused = owner.post("/admin/cards/export?q=7", {"format": "txt"})
+    refused = owner.post(f"{EXPORT}?q=7", {"format": "txt", **OWN})
     assert refused.status == 400
     assert "不能全部列出" in refused.words
     assert Event.select().where(Event.kind == EventKind.EXPORTED).count() == 1
@@ -196,5 +221,5 @@ def test_an_export_of_a_search_has_all_of_it_or_is_refused(owner: Browser) -> No
 
 @pytest.mark.parametrize(("fields", "query"), [({"format": "exe"}, ""), ({"format": "csv"}, "?status=odd")])
 def test_an_invalid_export_is_refused(owner: Browser, fields: dict[str, str], query: str) -> None:
-    assert owner.post(f"/admin/cards/export{query}", fields).status == 400
+    assert owner.post(f"{EXPORT}{query}", {**fields, **OWN}).status == 400
     assert not Event.select().where(Event.kind == EventKind.EXPORTED).exists()

@@ -10,7 +10,7 @@ from app.domain.codes import EventKind
 from app.storage.database import Database
 from app.storage.idempotency import CLAIM_SECONDS
 from app.storage.models import Card, Event
-from tests.support.console import Browser, Seen, add_operator
+from tests.support.console import PASSWORD, Browser, Seen, add_operator
 from tests.support.service import Service, wait_for
 
 IMPORT = "/admin/cards/import"
@@ -19,7 +19,9 @@ GOOD = f"卡密,有效期,批次,店名\n{IDS[0]},月卡,旧批,甲\n{IDS[1]},�
 
 
 def send(browser: Browser, page: Seen, step: str, content: bytes) -> Seen:
-    return browser.submit(page, IMPORT, button=("step", step), files={"file": ("旧卡.csv", content)})
+    """Send a file; a long one takes the password when it is imported."""
+    own = {"own_password": PASSWORD} if "own_password" in dict(page.form(IMPORT).fields) else {}
+    return browser.submit(page, IMPORT, own, button=("step", step), files={"file": ("旧卡.csv", content)})
 
 
 def previewed(browser: Browser, content: bytes) -> Seen:

@@ -18,7 +18,7 @@ from app.domain.codes import EventKind
 from app.services.formatting import escaped
 from app.storage.database import Database
 from app.storage.models import Event, Operator
-from tests.support.console import PASSWORD, Browser, Seen
+from tests.support.console import OWN, PASSWORD, Browser, Seen
 from tests.support.console_scene import Scene, address_of, file_name, furnish, paths
 from tests.support.service import Service
 
@@ -273,9 +273,9 @@ def test_no_cell_of_any_export_is_a_formula_and_no_text_breaks_a_line(olga: Brow
     scene = furnish(FORMULAS)
     issued = [event.at.isoformat() for event in Event.select().where(Event.kind == EventKind.ISSUED)]
     exports = [
-        olga.post("/admin/cards/export", {"format": "csv"}),
-        olga.post("/admin/cards/export", {"format": "csv", "id": scene.cards}),
-        olga.post("/admin/journal/export", {"format": "csv"}),
+        olga.post("/admin/cards/export", {"format": "csv", **OWN}),
+        olga.post("/admin/cards/export", {"format": "csv", "id": scene.cards, **OWN}),
+        olga.post("/admin/journal/export", {"format": "csv", **OWN}),
         *(olga.get(f"/admin/cards/issued?{urlencode({'at': at, 'format': 'csv'})}") for at in issued),
     ]
     cells: Counter[str] = Counter()
@@ -292,6 +292,6 @@ def test_no_cell_of_any_export_is_a_formula_and_no_text_breaks_a_line(olga: Brow
     assert [cell for cell in cells if re.match(r"[=+\-@＝＋－＠\t\r\n]", cell)] == []
     for formula in FORMULAS:
         assert cells.keys() & {escaped(formula), f"'{formula}"}, formula
-    assert olga.post("/admin/cards/export", {"format": "txt"}).content.decode().split() == sorted(
+    assert olga.post("/admin/cards/export", {"format": "txt", **OWN}).content.decode().split() == sorted(
         scene.cards, key=lambda card: (int(card[1:]), -int(card[0]))
     )

@@ -1,19 +1,25 @@
 """Issuing cards in the console, and what sellers may see of it."""
 
 import csv
+import hashlib
 import io
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from urllib.parse import urlsplit
 
+import pyotp
 import pytest
 
 from app.domain.codes import EventKind
+from app.domain.operators import Role
 from app.storage import journal, journal_lists
 from app.storage.database import Database
-from app.storage.models import Card, Event
-from tests.support.console import Browser, Seen
+from app.storage.models import Card, Event, Operator
+from tests.integration.conftest import with_keys
+from tests.support.console import OWN, Browser, Seen, add_operator
 from tests.support.query_plans import plan, statements
+from tests.support.service import Service
 
 ISSUE = "/admin/cards/issue"
 
@@ -97,9 +103,37 @@ def test_a_refused_form_says_why_and_keeps_its_fields(seller: Browser, fields: d
 
 
 def test_a_form_issues_up_to_ten_thousand_cards(owner: Browser) -> None:
-    page = issue(owner, count="10000", validity="permanent")
+    page = issue(owner, count="10000", validity="permanent", **OWN)
     assert "已发出 10,000 张" in page.words
     assert len(set(keys(page))) == 10_000
+
+
+def test_a_large_issue_asks_for_the_password_and_the_code(seller: Browser) -> None:
+    assert "已发出 100 张" in issue(seller, count="100").words
+    app = pyotp.TOTP(pyotp.random_base32())
+    Operator.update(totp_secret=app.secret).execute()
+    asked = issue(seller, count="101", batch="双十一")
+    assert (asked.status, "一次发出超过 100 张" in asked.words) == (200, True)
+    assert dict(asked.form(ISSUE).fields)["batch"] == "双十一"
+    for wrong in ({"own_password": "guess"}, OWN, {**OWN, "own_code": "000000"}):
+        assert seller.submit(asked, ISSUE, wrong).status == 400
+    assert Card.select().count() == 100
+    form = {**OWN, "own_code": app.at(datetime.now(UTC))}
+    page = seller.submit(asked, ISSUE, form)
+    assert "已发出 101 张" in page.words
+    assert seller.submit(asked, ISSUE, form).path == page.path, "the same form again, although its code was used"
+    assert Card.select().count() == 201
+
+
+def test_the_number_that_asks_for_the_password_is_a_setting(
+    database: Database, database_url: str, tmp_path: Path
+) -> None:
+    add_operator("sam", Role.SELLER)
+    with Service(with_keys(tmp_path), database_url, KADUN_CONFIRM_CARDS="0") as strict:
+        seller = Browser(strict, language="en").walk_in("sam")
+        assert "More than 0 cards at once" in issue(seller, count="1").words
+        assert Card.select().count() == 0
+        assert "Issued 1 card" in issue(seller, count="1", **OWN).words
 
 
 def test_a_seller_sees_only_what_they_issued_themselves(owner: Browser, seller: Browser) -> None:
@@ -152,3 +186,31 @@ def test_cards_deleted_since_the_issue_are_mentioned(owner: Browser) -> None:
 def test_a_time_when_nothing_was_issued_is_not_found(owner: Browser, at: str) -> None:
     issue(owner)
     assert owner.get(f"/admin/cards/issued?at={at}").status in {400, 404}
+
+
+def test_a_seller_issues_within_their_ceilings_and_sees_them(seller: Browser) -> None:
+    assert "您的发卡上限" not in seller.get(ISSUE).words, "as of an account from before there were ceilings"
+    Operator.update(cards_per_day=10, longest_validity=timedelta(days=30)).where(Operator.name == "小李").execute()
+    issue(seller, count="4")
+    assert "您的发卡上限：每天 10 张，有效期最长 30 天；今天已发 4" in seller.get(ISSUE).words
+    for fields, reason in (
+        ({"count": "7"}, "今天还可发 6 张"),
+        ({"validity": "permanent"}, "有效期最长为 30d"),
+        ({"validity": "other", "validity_other": "31d"}, "有效期最长为 30d"),
+    ):
+        page = issue(seller, **fields)
+        assert (page.status, reason in page.words) == (400, True), page.words
+    assert "已发出 6 张" in issue(seller, count="6").words
+    assert Card.select().count() == 10
+
+
+def test_an_owner_extends_and_imports_within_their_ceilings(owner: Browser, cards: list[str]) -> None:
+    Operator.update(cards_per_day=10, longest_validity=timedelta(days=40)).where(Operator.name == "老王").execute()
+    fields = {"action": "extend", "id": cards[:2], "by": "other", "by_other": "11d"}
+    page = owner.post("/admin/cards/confirm", fields)
+    assert "剩余时间将超过您的上限 40d" in page.words
+    content = b"id,validity\n" + "".join(f"{number:032d},41d\n" for number in range(2)).encode()
+    fields = {"step": "import", "seen": hashlib.sha256(content).hexdigest()}
+    page = owner.post("/admin/cards/import", fields, {"file": ("x.csv", content)})
+    assert (page.status, "有效期最长为 40d" in page.words) == (400, True)
+    assert Card.select().count() == len(cards)

@@ -19,7 +19,7 @@ from app.storage import journal
 from app.storage.database import Database
 from app.storage.journal import Entry
 from app.storage.models import Event
-from tests.support.console import Browser, Seen, add_operator
+from tests.support.console import OWN, Browser, Seen, add_operator
 from tests.support.service import Service, wait_for
 
 NOON = datetime(2026, 3, 1, 4, 0, tzinfo=UTC)  # in Shanghai
@@ -166,7 +166,9 @@ def test_details_are_in_words_and_a_traceback_is_unchanged(owner: Browser) -> No
 
 def exported(owner: Browser, output: str, query: str = "") -> Seen:
     page = owner.get(f"/admin/journal{query}")
-    return owner.submit(page, "/admin/journal/export", button=("format", output))
+    asked = owner.submit(page, "/admin/journal/export", button=("format", output))
+    assert "/admin/journal" in asked.text
+    return owner.submit(asked, "/admin/journal/export", OWN)
 
 
 def test_the_export_has_the_matching_entries_and_is_journalled(owner: Browser) -> None:
@@ -202,7 +204,7 @@ class Download:
             "Cookie": f"kadun_session={browser.cookie('kadun_session')}",
             "Content-Type": "application/x-www-form-urlencoded",
         }
-        body = urlencode({"csrf": browser.csrf(), "format": "json"})
+        body = urlencode({"csrf": browser.csrf(), "format": "json", **OWN})
         self.connection.request("POST", "/admin/journal/export", body, headers)
         self.answer = self.connection.getresponse()
 
@@ -254,7 +256,9 @@ def test_the_number_of_simultaneous_exports_is_limited(owner: Browser, downloads
         download.close()
 
     def all_are_let_through() -> bool:
-        return all(owner.post("/admin/journal/export?kind=deleted", {"format": "json"}).status == 200 for _ in range(8))
+        return all(
+            owner.post("/admin/journal/export?kind=deleted", {"format": "json", **OWN}).status == 200 for _ in range(8)
+        )
 
     wait_for(all_are_let_through)
 

@@ -8,6 +8,7 @@ import pyotp
 import pytest
 
 from app.domain.operators import Role, Scope
+from app.domain.token_limits import TokenLimits
 from app.services.shop_tokens import ShopTokens
 from app.storage.database import Database
 from app.storage.models import Event, LoginFailure, Operator
@@ -36,9 +37,10 @@ def role_of(name: str) -> str:
 def test_the_list_shows_roles_and_last_log_ins(owner: Browser, service: Service) -> None:
     Operator.update(totp_secret=pyotp.random_base32()).where(Operator.name == "sam").execute()
     page = owner.get("/admin/operators")
-    assert "olga (you) owner off 20" in page.words, "logged in, so with a time"
-    assert "sam seller on — — 20" in page.words, "never logged in"
-    assert "Last log-in Logged in, last seen Password set" in page.words
+    no_ceilings = "no ceiling of cards a day, no ceiling of the validity"
+    assert f"olga (you) owner off {no_ceilings} 20" in page.words, "logged in, so with a time"
+    assert f"sam seller on {no_ceilings} — — 20" in page.words, "never logged in"
+    assert "Ceilings Last log-in Logged in, last seen Password set" in page.words
     assert "$argon2" not in page.text
     assert "scripts/cardctl token add NAME --scope" in page.text
 
@@ -48,7 +50,9 @@ def test_an_operator_is_added_and_can_log_in(owner: Browser, service: Service) -
     page = owner.submit(owner.get("/admin/operators"), "/admin/operators", fields, name="小王", role="seller")
     assert (page.status, page.path) == (200, "/admin/operators?done=added")
     assert "小王" in page.words
-    assert told("operator_added") == [("console:olga", {"operator": "小王", "role": "seller"})]
+    ceilings = {"cards_per_day": 1000, "longest_validity": "365d"}
+    assert told("operator_added") == [("console:olga", {"operator": "小王", "role": "seller", **ceilings})]
+    assert "1,000 cards a day, valid for at most 365 days" in page.words
     added = Browser(service).log_in("小王", NEW)
     assert added.get("/admin/operators").status == 403
 
@@ -60,6 +64,7 @@ def test_a_session_and_the_password_without_a_code_change_nothing(owner: Browser
     forms = {
         "/admin/operators": {"name": "thief", "role": "owner", **new},
         "/admin/operator/role": {"name": "sam", "role": "owner"},
+        "/admin/operator/ceilings": {"name": "sam", "cards_per_day": "1000000"},
         "/admin/operator/password": {"name": "sam", **new},
         "/admin/operator/two-step": {"name": "sam"},
         "/admin/operator/remove": {"name": "sam"},
@@ -150,6 +155,36 @@ def test_a_role_is_changed_with_the_own_password(owner: Browser, service: Servic
     assert told("operator_changed") == [("console:olga", {"operator": "sam", "role": "owner"})]
 
 
+def test_an_owner_sets_ceilings_with_the_own_password(owner: Browser, service: Service) -> None:
+    page = owner.get("/admin/operator?name=sam")
+    wanted = {"cards_per_day": "20", "longest_validity": "月卡"}
+    refused = owner.submit(page, "/admin/operator/ceilings", wanted, own_password="guess")
+    assert refused.status == 400
+    for wrong in (
+        {"cards_per_day": "0"},
+        {"cards_per_day": "x"},
+        {"cards_per_day": "9" * 5000},
+        {"longest_validity": "x"},
+    ):
+        page = owner.submit(refused, "/admin/operator/ceilings", {**wanted, **wrong}, own_password=PASSWORD)
+        assert page.status == 400, wrong
+    assert Operator.get(Operator.name == "sam").cards_per_day is None
+    page = owner.submit(refused, "/admin/operator/ceilings", wanted, own_password=PASSWORD)
+    assert page.path == "/admin/operators?done=ceilings"
+    assert "20 cards a day, valid for at most 30 days" in page.words
+    page = owner.get("/admin/operator?name=sam")
+    shown = dict(page.form("/admin/operator/ceilings").fields)
+    assert (shown["cards_per_day"], shown["longest_validity"]) == ("20", "30d")
+    page = owner.submit(
+        page, "/admin/operator/ceilings", {"cards_per_day": "", "longest_validity": "永久"}, own_password=PASSWORD
+    )
+    assert "20 cards a day, valid for at most permanent" in page.words
+    assert told("operator_changed") == [
+        ("console:olga", {"operator": "sam", "cards_per_day": 20, "longest_validity": "30d"}),
+        ("console:olga", {"operator": "sam", "longest_validity": "permanent"}),
+    ]
+
+
 def test_an_owner_disables_the_second_factor_of_a_lost_phone(owner: Browser, service: Service) -> None:
     page = owner.get("/admin/operator?name=sam")
     assert "/admin/operator/two-step" not in page.text, "there is nothing to take away"
@@ -170,12 +205,13 @@ def test_an_operator_is_removed_and_stays_in_the_journal(owner: Browser, service
     assert owner.get("/admin/operator?name=sam").status == 404
 
 
-@pytest.mark.parametrize("action", ["role", "password", "two-step", "remove"])
+@pytest.mark.parametrize("action", ["role", "ceilings", "password", "two-step", "remove"])
 def test_nobody_changes_their_own_account_there(owner: Browser, action: str) -> None:
     assert "/admin/operator/" not in owner.get("/admin/operator?name=olga").text
     fields = {
         "name": "olga",
         "role": "seller",
+        "cards_per_day": "1000000",
         "new_password": NEW,
         "new_password_again": NEW,
         "own_password": PASSWORD,
@@ -201,6 +237,14 @@ def test_a_token_is_revoked_after_a_warning(owner: Browser, database: Database) 
     page = owner.get("/admin/operators")
     assert "shop & co cards:issue issue cards cards:read look cards up" in page.words
     assert token not in page.text
+    limits = "1,000 cards a day, valid for at most 365 days its own cards only expires 20"
+    assert limits in page.words
+    tokens.set_limits("shop & co", TokenLimits(networks=("203.0.113.7/32", "2001:db8::/64")))
+    page = owner.get("/admin/token?name=shop+%26+co")
+    limits = (
+        "any number of cards a day, of any validity all cards never expires only from 203.0.113.7/32, 2001:db8::/64"
+    )
+    assert limits in page.words
     page = owner.get("/admin/token?name=shop+%26+co")
     assert "its orders fail until it has a new token" in page.words
     refused = owner.submit(page, "/admin/token", own_password="guess")

@@ -11,7 +11,7 @@ import pyrage
 import pytest
 
 from app.storage.database import Database
-from app.storage.models import Event
+from app.storage.models import ApiToken, Event, Operator
 from tests.conftest import EmbeddedPostgres
 from tests.support.doctor_facts import HOST, SERVICE_CHECKS
 from tests.support.service import Service, question
@@ -21,8 +21,8 @@ LEAST = (
     "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role}",
     "REVOKE UPDATE ON event FROM {role}",
 )
-IN_THE_DATABASE = ("schema", "catalog", "roles", "rights", "files", "file-digests")
-UNKNOWN_SCHEMA = dict.fromkeys(("schema", "catalog", "files", "file-digests"), "WARN")
+IN_THE_DATABASE = ("schema", "catalog", "roles", "rights", "files", "file-digests", "ceilings", "tokens")
+UNKNOWN_SCHEMA = dict.fromkeys(("schema", "catalog", "files", "file-digests", "ceilings", "tokens"), "WARN")
 CARD_BATCH = """CREATE INDEX card_batch ON card (COALESCE(batch, ''), created_at, id)
     INCLUDE (batch, is_activated, frozen_at, note)"""
 
@@ -111,6 +111,21 @@ def test_an_operator_without_one_time_codes_is_named_unless_addresses_are_restri
         "OK",
         "Open to 203.0.113.7 only",
     )
+
+
+def test_accounts_without_ceilings_and_tokens_that_expire_are_named(keyed: Service, database: Database) -> None:
+    keyed.cardctl("admin", "add", "alice", text="correct horse battery staple\n")
+    for name in ("pdd", "taobao", "revoked"):
+        keyed.cardctl("token", "add", name, "--scope", "cards:issue", "--expires", "31d")
+    keyed.cardctl("token", "revoke", "revoked")
+    assert differing(results(keyed)) == {"roles": "WARN"}
+    Operator.update(longest_validity=None).execute()
+    ApiToken.update(cards_per_day=None).where(ApiToken.name != "pdd").execute()
+    keyed.cardctl("token", "ceilings", "pdd", "--expires", "29d")
+    found = results(keyed)
+    assert "Without ceilings: console:alice, shop:taobao." in found["ceilings"]["message_en"]
+    assert "pdd 20" in found["tokens"]["message_en"]
+    assert "taobao" not in found["tokens"]["message_en"]
 
 
 def test_files_without_bytes_are_named(keyed: Service) -> None:

@@ -9,11 +9,13 @@ import psycopg2
 import pyotp
 import pytest
 
+from app.domain.ceilings import OPERATOR_DEFAULTS, described
 from app.domain.errors import DatabaseUnavailableError
 from app.domain.operators import Role
 from app.domain.texts import RefusedError
 from app.services import totp
-from app.services.operators import LastOwnerError, OperatorNotFoundError, Operators
+from app.services.accounts import LastOwnerError, OperatorNotFoundError
+from app.services.operators import Operators
 from app.services.sessions import Sessions
 from app.storage import operators as operator_rows
 from app.storage.database import Database
@@ -47,8 +49,16 @@ def test_changes_of_operators_are_journalled_without_secrets(operators: Operator
     operators.disable_totp("小王")
     operators.remove("小王")
     assert journalled() == [
-        ("operator_added", "tester", {"operator": "alice", "role": "owner"}),
-        ("operator_added", "tester", {"operator": "小王", "role": "seller"}),
+        (
+            "operator_added",
+            "tester",
+            {"operator": "alice", "role": "owner", **described(OPERATOR_DEFAULTS[Role.OWNER])},
+        ),
+        (
+            "operator_added",
+            "tester",
+            {"operator": "小王", "role": "seller", **described(OPERATOR_DEFAULTS[Role.SELLER])},
+        ),
         ("operator_changed", "tester", {"operator": "小王", "changed": "password"}),
         ("operator_changed", "tester", {"operator": "小王", "role": "owner"}),
         ("operator_changed", "tester", {"operator": "小王", "totp": True}),

@@ -5,8 +5,8 @@ from datetime import timedelta
 import pytest
 
 from app.domain.operators import FREE_FAILURES, Role
+from app.services.accounts import OperatorNotFoundError
 from app.services.credentials import LoginRefusedError, LoginThrottledError
-from app.services.operators import OperatorNotFoundError
 from app.services.sessions import Sessions
 from app.storage.database import Database
 from app.storage.models import Event, OperatorSession

@@ -6,13 +6,14 @@ import pytest
 
 from app.domain.operators import Scope
 from app.domain.texts import RefusedError
+from app.domain.token_limits import default_limits
 from app.services.shop_tokens import ShopIdentity, ShopTokens, TokenNotFoundError
 from app.storage.database import Database
 from app.storage.models import (
     ApiToken,
     Event,
 )
-from tests.conftest import Clock
+from tests.conftest import START, Clock
 
 HOME = "198.51.100.1"
 
@@ -25,8 +26,10 @@ def test_a_token_identifies_its_shop_and_scopes(tokens: ShopTokens, database: Da
     token = tokens.add("发卡网", {Scope.CARDS_READ, Scope.CARDS_ISSUE})
     assert token.startswith("kd_")
     assert len(token) == len("kd_") + 43
-    assert tokens.authenticate(token) == ShopIdentity(1, "发卡网", frozenset({Scope.CARDS_ISSUE, Scope.CARDS_READ}))
-    assert journalled() == [("token_added", "tester", {"token": "发卡网", "scopes": ["cards:issue", "cards:read"]})]
+    scopes, limits = frozenset({Scope.CARDS_ISSUE, Scope.CARDS_READ}), default_limits(START)
+    assert tokens.authenticate(token) == ShopIdentity(1, "发卡网", scopes, limits)
+    details = {"token": "发卡网", "scopes": ["cards:issue", "cards:read"], **limits.described()}
+    assert journalled() == [("token_added", "tester", details)]
     for table in ("api_token", "event"):
         assert token.removeprefix("kd_") not in str(database.execute_sql(f"SELECT * FROM {table}").fetchall())  # noqa: S608
 
@@ -60,7 +63,8 @@ def test_a_revoked_token_is_invalid_and_its_name_free(tokens: ShopTokens, clock:
     assert (listed.revoked_at, listed.last_used_at, listed.scopes) == (None, None, {Scope.CARDS_ISSUE})
     assert tokens.authenticate(first) is None
     # The same shop: an order that it repeats with its new token is known.
-    assert tokens.authenticate(second) == ShopIdentity(1, "shop", frozenset({Scope.CARDS_ISSUE}))
+    scopes = frozenset({Scope.CARDS_ISSUE})
+    assert tokens.authenticate(second) == ShopIdentity(1, "shop", scopes, default_limits(clock.now))
     assert [kind for kind, _, _ in journalled()] == ["token_added", "token_revoked", "token_added"]
 
 

@@ -32,6 +32,8 @@ from tests.support.html_pages import Form, forms_of, links_of, words_of
 from tests.support.service import Service
 
 PASSWORD = "correct horse battery staple"
+OWN = {"own_password": PASSWORD}
+"""What an export, and an issue or an import of many cards, ask for."""
 _PAGE = frozenset({"text/html", "application/problem+json"})
 _CONTENT_TYPES = {
     200: _PAGE | {"text/css", "text/javascript", "image/svg+xml", "text/csv", "text/plain", "application/json"},

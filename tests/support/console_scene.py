@@ -179,6 +179,7 @@ def _forms(card: str, text: str) -> dict[str, Fields]:
         "/admin/account/two-step/remove": {"own_code": "000000", **own},
         "/admin/operators": {"name": "nora", "role": "seller", **new, **own},
         "/admin/operator/role": {"role": "owner", **name, **own},
+        "/admin/operator/ceilings": {"cards_per_day": "5", "longest_validity": text, **name, **own},
         "/admin/operator/password": {**new, **name, **own},
         "/admin/operator/two-step": {**name, **own},
         "/admin/operator/remove": {**name, **own},

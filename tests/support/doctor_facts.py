@@ -164,6 +164,7 @@ DATABASE = DatabaseFacts(
     files=2,
     compared_files=2,
     operators={},
+    without_ceilings=(),
 )
 SERVICE = ServiceFacts(
     settings_error=None,
@@ -183,7 +184,7 @@ SERVICE = ServiceFacts(
 
 SERVICE_CHECKS = {
     *("permissions", "settings", "database", "schema", "catalog", "roles", "rights"),
-    *("keys", "data-key", "data-key-in-use", "files", "file-digests", "functions", "clock"),
+    *("keys", "data-key", "data-key-in-use", "files", "file-digests", "functions", "clock", "ceilings", "tokens"),
 }
 """Those that need no facts of the host."""
 

@@ -20,7 +20,10 @@ from tests.support.service import wait_for
 from tests.support.stack import Stack, run
 
 DOMAIN = "kadun.test"
-IN_THE_DATABASE = ("schema", "catalog", "roles", "rights", "files", "file-digests", "console", "proxy")
+IN_THE_DATABASE = (
+    *("schema", "catalog", "roles", "rights", "files", "file-digests", "console", "ceilings", "tokens"),
+    "proxy",
+)
 Statuses = dict[str, str]
 
 Fault = Callable[[Stack], AbstractContextManager[object]]

@@ -8,21 +8,34 @@ from urllib.parse import urlencode
 
 from app.clock import utc_now
 from app.domain.operators import Scope
+from app.domain.token_limits import TokenLimits
 from app.services.shop_tokens import ShopTokens
 from app.storage.database import Database
 from tests.support.service import Response, Service
 
 CARDS = "/v1/shop/cards"
+NO_LIMITS = TokenLimits()
+"""As of a token from before there were limits."""
 
 
 class Shop:
-    """Speaks to a service with a token of its own; `address` is what the proxy is to have seen."""
+    """Speaks to a service with a token of its own, without limits unless some are given.
+
+    `address` is what the proxy is to have seen.
+    """
 
     def __init__(
-        self, service: Service, database: Database, scopes: Iterable[Scope] = Scope, *, address: str | None = None
+        self,
+        service: Service,
+        database: Database,
+        scopes: Iterable[Scope] = Scope,
+        *,
+        address: str | None = None,
+        limits: TokenLimits = NO_LIMITS,
     ) -> None:
         self.name = f"shop-{secrets.token_hex(4)}"
-        self.token = ShopTokens(database, "tester", utc_now).add(self.name, list(scopes))
+        self.tokens = ShopTokens(database, "tester", utc_now)
+        self.token = self.tokens.add(self.name, list(scopes), limits)
         self.headers = {"Authorization": f"Bearer {self.token}"} | ({"X-Real-IP": address} if address else {})
         self._service = service
 

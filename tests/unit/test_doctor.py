@@ -265,6 +265,9 @@ SERVICE_CASES: list[tuple[dict[str, Any], dict[str, str]]] = [
     (database(operators=None), {"console": "WARN"}),
     (database(operators={"alice": True, "bob": True}), {}),
     (database(operators={"alice": True, "bob": False}), {"console": "WARN"}),
+    (database(without_ceilings=None), {"ceilings": "WARN", "tokens": "WARN"}),
+    (database(without_ceilings=("console:alice",)), {"ceilings": "WARN"}),
+    (database(expiring_tokens=("taobao 2026-12-01",)), {"tokens": "WARN"}),
     ({"functions": None}, {"functions": "WARN"}),
     ({"broken": ("prices.py",)}, {"functions": "FAIL"}),
     ({"data_key": (True, True)}, {}),
@@ -368,6 +371,14 @@ def test_the_console_which_reads_no_file_whole_leaves_their_digests_out() -> Non
     results = checked(replace(SERVICE, **database(compared_files=None)))
     assert "file-digests" not in results
     assert differing(results) == {}
+
+
+def test_accounts_without_ceilings_and_expiring_tokens_are_named() -> None:
+    found = ("console:alice", "shop:taobao")
+    service = replace(SERVICE, database=replace(DATABASE, without_ceilings=found, expiring_tokens=("pdd 2026-12-01",)))
+    results = checked(service)
+    assert "Without ceilings: console:alice, shop:taobao." in results["ceilings"].message_en
+    assert "or have expired: pdd 2026-12-01." in results["tokens"].message_en
 
 
 def test_operators_without_one_time_codes_are_named_unless_only_certain_addresses_reach_the_console() -> None:

@@ -157,6 +157,7 @@ PATHS: Part = {
             Scope.CARDS_ISSUE,
             _body(IssueRequest, {"validity": "month", "count": 1, "batch": "双十一", "note": "order 20261111-0042"}),
             ok(answers.IssuedCards, HTTPStatus.CREATED, **_REPLAYED),
+            ProblemCode.CEILING_EXCEEDED,
         ),
     },
     "/v1/shop/cards/freeze": {
@@ -191,6 +192,7 @@ PATHS: Part = {
             _CHANGED,
             ProblemCode.CARD_NOT_FOUND,
             ProblemCode.CONFLICT,
+            ProblemCode.CEILING_EXCEEDED,
         )
     },
     "/v1/openapi.json": {

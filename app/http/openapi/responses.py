@@ -21,8 +21,15 @@ _PROBLEMS: dict[ProblemCode, tuple[str, Part]] = {
         "The link is missing, forged, expired or of another file, or its card is no longer valid.",
         {},
     ),
-    ProblemCode.UNAUTHORIZED: ("No token, or one that is unknown or was revoked.", _CHALLENGE),
-    ProblemCode.FORBIDDEN: ("The token lacks the scope that `WWW-Authenticate` names.", _CHALLENGE),
+    ProblemCode.UNAUTHORIZED: ("No token, or one that is unknown, has expired or was revoked.", _CHALLENGE),
+    ProblemCode.FORBIDDEN: (
+        "The token lacks the scope that `WWW-Authenticate` names, or may not be used from this address.",
+        {"WWW-Authenticate": _CHALLENGE["WWW-Authenticate"] | {"required": False}},
+    ),
+    ProblemCode.CEILING_EXCEEDED: (
+        "More cards than are left of the token's for today, or cards that last longer than it may make them.",
+        {},
+    ),
     ProblemCode.NOT_FOUND: ("There is nothing here.", {}),
     ProblemCode.CARD_NOT_FOUND: ("A card does not exist; nothing was changed.", {}),
     ProblemCode.BODY_TOO_LARGE: ("The body is over 64 KiB.", {}),
@@ -58,8 +65,19 @@ def verdicts(*codes: Code) -> Part:
 
 
 def problems(*codes: ProblemCode) -> Part:
-    """Return the responses that are problems with these codes, by status; they are components."""
-    return {STATUS[code][:3]: {"$ref": f"#/components/responses/{code}"} for code in codes}
+    """Return the responses that are problems with these codes, by status; one alone is a component."""
+    by_status: dict[str, list[ProblemCode]] = defaultdict(list)
+    for code in codes:
+        by_status[STATUS[code][:3]].append(code)
+    return {status: _problem_of(same) for status, same in by_status.items()}
+
+
+def _problem_of(codes: list[ProblemCode]) -> Part:
+    if len(codes) == 1:
+        return {"$ref": f"#/components/responses/{codes[0]}"}
+    said = " ".join(f"`{code}`: {_PROBLEMS[code][0]}" for code in codes)
+    headers = {name: header for code in codes for name, header in _PROBLEMS[code][1].items()}
+    return response(said, _narrowed("application/problem+json", ProblemBody, list(codes)), **headers)
 
 
 def problem_components() -> Part:

@@ -7,7 +7,7 @@ reported as "not checked" where it raises `NotCheckedError`.
 
 from collections.abc import Callable
 
-from app.services.doctor import backups, certificate, database, dotenv, host, network, service
+from app.services.doctor import accounts, backups, certificate, database, dotenv, host, network, service
 from app.services.doctor.facts import Facts, NotGatheredError
 from app.services.doctor.results import CheckResult, NotCheckedError, warn
 
@@ -53,6 +53,8 @@ CHECKS: tuple[Check, ...] = (
     service.clock,
     host.program,
     service.console,
+    accounts.ceilings,
+    accounts.tokens,
     network.proxy,
 )
 

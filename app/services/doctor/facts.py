@@ -130,8 +130,9 @@ class DatabaseFacts:
     `catalog` unless the schema is this program's. `recorded` is the address in the journal by a verdict's reference.
     `files` counts the licensed files; `lost_files` are the names of those whose bytes are missing, `altered_files` of
     those with other bytes among the `compared_files`, which is None where no bytes were read. `operators` says of each
-    by name whether a log-in needs a one-time code. None and empty where this program does not know the schema or may
-    not read it.
+    by name whether a log-in needs a one-time code; `without_ceilings` are the actors that lack one,
+    `expiring_tokens` the shops' tokens that expire soon, or have expired, each with the day. None and empty where this
+    program does not know the schema or may not read it.
     """
 
     schema_found: str | None
@@ -145,6 +146,8 @@ class DatabaseFacts:
     altered_files: tuple[str, ...] = ()
     compared_files: int | None = None
     operators: dict[str, bool] | None = None
+    without_ceilings: tuple[str, ...] | None = None
+    expiring_tokens: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

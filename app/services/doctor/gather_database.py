@@ -3,6 +3,7 @@
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import TypeVar
 
 import peewee
@@ -16,6 +17,7 @@ from app.storage.blobs import Blob, Blobs
 from app.storage.database import Database
 
 Result = TypeVar("Result")
+TOKEN_EXPIRES_SOON = timedelta(days=30)
 
 
 def database_facts(
@@ -54,9 +56,19 @@ def _query(database: Database, references: Sequence[str], blobs: Blobs, compare_
     facts = replace(facts, schema_found=found, recorded=recorded)
     if found != schema.expected_version():
         return facts
-    facts = replace(facts, catalog=catalog.difference(database), operators=_readable(database, inspection.operators))
+    facts = replace(
+        facts,
+        catalog=catalog.difference(database),
+        operators=_readable(database, inspection.operators),
+        without_ceilings=_readable(database, inspection.without_ceilings),
+        expiring_tokens=tuple(f"{name} {at:%Y-%m-%d}" for name, at in _expiring_tokens(database).items()),
+    )
     listed = _readable(database, lambda: {row.name: Blob(row.sha256, row.size) for row, _ in files.listed()})
     return facts if listed is None else _with_files(facts, listed, blobs, compare_bytes)
+
+
+def _expiring_tokens(database: Database) -> dict[str, datetime]:
+    return _readable(database, lambda: inspection.expiring_tokens(utc_now() + TOKEN_EXPIRES_SOON)) or {}
 
 
 def _readable(database: Database, work: Callable[[], Result]) -> Result | None:

@@ -1,0 +1,55 @@
+"""Options that take a duration, and those that set ceilings."""
+
+from datetime import timedelta
+from typing import Any
+
+import click
+
+from app.cli.context import Command
+from app.domain.cards import ValidityError, parse_duration
+from app.domain.ceilings import MAX_CARDS_PER_DAY, Ceilings, longest_of
+
+PERMANENT, NEVER = "permanent", "never"
+
+
+class Duration(click.ParamType[Any]):
+    """A duration; or the word that stands for none, where that is allowed: click takes None for "not given"."""
+
+    name = "duration"
+
+    def __init__(self, none: str | None = None) -> None:
+        self._none = none
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> timedelta | str:  # noqa: ANN401  # click's signature
+        """Return the duration, or the word."""
+        if value == self._none and self._none is not None:
+            return self._none
+        try:
+            return parse_duration(value)
+        except ValidityError as error:
+            self.fail(str(error), param, ctx)
+
+
+def ceiling_options(command: Command) -> Command:
+    """Add the options that set ceilings; `ceilings_of` reads them."""
+    for option in (
+        click.option(
+            "--longest-validity",
+            type=Duration(PERMANENT),
+            help="卡密有效期上限 / No card may last longer: 30d, year …, or permanent for no limit.",
+        ),
+        click.option(
+            "--cards-per-day",
+            type=click.IntRange(1, MAX_CARDS_PER_DAY),
+            help="每天发卡上限 / At most so many a day.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def ceilings_of(cards_per_day: int | None, longest_validity: timedelta | str | None) -> Ceilings:
+    """Return the ceilings that the options name; None is not given."""
+    if longest_validity == PERMANENT:
+        longest_validity = longest_of(None)
+    return Ceilings(cards_per_day, longest_validity if isinstance(longest_validity, timedelta) else None)

@@ -1,0 +1,141 @@
+"""Ceilings of operators and shops' tokens: how many cards a day they issue, and how long their cards may last."""
+
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from app.domain.cards import MAX_VALIDITY, Card, format_validity
+from app.domain.operators import Role
+from app.domain.texts import RefusedError
+
+MAX_CARDS_PER_DAY = 1_000_000
+
+
+class Ceilings(NamedTuple):
+    """The ceilings of one operator or token.
+
+    `cards_per_day` counts the cards that they issue in one vendor's day. No card that they issue, extend or import
+    lasts longer than `longest_validity`; `MAX_VALIDITY` there allows permanent cards, too. None is a ceiling that was
+    never set, as of accounts from before there were ceilings: no limit.
+    """
+
+    cards_per_day: int | None = None
+    longest_validity: timedelta | None = None
+
+
+OPERATOR_DEFAULTS = {
+    Role.OWNER: Ceilings(10_000, MAX_VALIDITY),
+    Role.SELLER: Ceilings(1_000, timedelta(days=365)),
+}
+TOKEN_DEFAULTS = Ceilings(1_000, timedelta(days=365))
+
+
+class CeilingExceededError(RefusedError):
+    """More than a ceiling allows. `field` is what exceeds it: `count`, `validity` or `by`."""
+
+    def __init__(self, field: str, zh: str, en: str) -> None:
+        self.field = field
+        super().__init__(zh, en)
+
+
+def check_ceilings(ceilings: Ceilings) -> None:
+    """Refuse ceilings that cannot be set; a validity is already checked when it is read.
+
+    Raises:
+        RefusedError: says what would be right.
+    """
+    if ceilings.cards_per_day is not None and not 1 <= ceilings.cards_per_day <= MAX_CARDS_PER_DAY:
+        raise RefusedError(
+            f"每天发卡上限必须是 1 到 {MAX_CARDS_PER_DAY}",
+            f"the ceiling of cards a day must be from 1 to {MAX_CARDS_PER_DAY}",
+        )
+
+
+def check_count(ceilings: Ceilings, issued_today: int, count: int) -> None:
+    """Refuse to issue more cards than are left of the day's.
+
+    Args:
+        ceilings: Of whoever issues.
+        issued_today: How many they have issued in this vendor's day.
+        count: How many more they are about to issue.
+
+    Raises:
+        CeilingExceededError: says how many are left.
+    """
+    limit = ceilings.cards_per_day
+    if limit is not None and issued_today + count > limit:
+        left = max(limit - issued_today, 0)
+        raise CeilingExceededError(
+            "count",
+            f"每天最多发 {limit} 张，今天还可发 {left} 张；所有者可以调整上限",
+            f"the ceiling is {limit} cards a day, and {left} are left today; an owner can raise it",
+        )
+
+
+def check_validity(ceilings: Ceilings, lasting: timedelta | None) -> None:
+    """Refuse a new card that lasts longer than allowed; None is permanent.
+
+    Raises:
+        CeilingExceededError: says what is allowed.
+    """
+    if not _allows(ceilings, lasting):
+        longest = format_longest(ceilings.longest_validity)
+        raise CeilingExceededError(
+            "validity",
+            f"有效期最长为 {longest}；所有者可以调整上限",
+            f"the longest validity allowed is {longest}; an owner can raise it",
+        )
+
+
+def check_extended(ceilings: Ceilings, card: Card, now: datetime) -> None:
+    """Refuse an extension after which a card would last longer than allowed, counted from now if it is activated.
+
+    Args:
+        ceilings: Of whoever extends.
+        card: As it would be afterwards.
+        now: The time, aware.
+
+    Raises:
+        CeilingExceededError: says what is allowed.
+    """
+    if not _allows(ceilings, time_left(card.validity, card.expires_at, now)):
+        longest = format_longest(ceilings.longest_validity)
+        raise CeilingExceededError(
+            "by",
+            f"卡密 {card.id} 的剩余时间将超过您的上限 {longest}；所有者可以调整上限",
+            f"card {card.id} would last longer than the ceiling of {longest} from now; an owner can raise it",
+        )
+
+
+def with_defaults(ceilings: Ceilings, defaults: Ceilings) -> Ceilings:
+    """Return ceilings with the default in place of each that is not set."""
+    return defaults._replace(**{name: value for name, value in ceilings._asdict().items() if value is not None})
+
+
+def described(ceilings: Ceilings) -> dict[str, object]:
+    """Return the ceilings that are set, as the journal and lists show them."""
+    shown = {"cards_per_day": ceilings.cards_per_day, "longest_validity": format_longest(ceilings.longest_validity)}
+    return {name: value for name, value in shown.items() if value is not None}
+
+
+def longest_of(validity: timedelta | None) -> timedelta:
+    """Return a validity as a ceiling: permanent, None, is as high as ceilings are."""
+    return MAX_VALIDITY if validity is None else validity
+
+
+def format_longest(longest: timedelta | None) -> str | None:
+    """Write a ceiling of the validity as people type it, None where there is none."""
+    if longest is None:
+        return None
+    return format_validity(None if longest >= MAX_VALIDITY else longest)
+
+
+def _allows(ceilings: Ceilings, lasting: timedelta | None) -> bool:
+    longest = ceilings.longest_validity
+    if longest is None or longest >= MAX_VALIDITY:
+        return True
+    return lasting is not None and lasting <= longest
+
+
+def time_left(validity: timedelta | None, expires_at: datetime | None, now: datetime) -> timedelta | None:
+    """Return how long a card lasts: from now if it is activated, else from its activation; None is permanent."""
+    return validity if expires_at is None else expires_at - now

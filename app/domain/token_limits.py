@@ -1,0 +1,101 @@
+"""What a shop's token may do beyond its scopes: ceilings, whose cards, until when, and from where."""
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+from app.domain.addresses import is_in_network, read_any_network
+from app.domain.ceilings import TOKEN_DEFAULTS, Ceilings, check_ceilings, described
+from app.domain.texts import RefusedError
+
+DEFAULT_LIFE = timedelta(days=365)
+MAX_NETWORKS = 32
+
+
+class TokenLimits(NamedTuple):
+    """The limits of one token.
+
+    `own_cards_only` keeps it to the cards that it issued. None as `expires_at` is never. `networks` are those that it
+    may be used from, as `read_networks` returns them; none are named for any.
+    """
+
+    ceilings: Ceilings = Ceilings()
+    own_cards_only: bool = False
+    expires_at: datetime | None = None
+    networks: tuple[str, ...] = ()
+
+    def described(self) -> dict[str, Any]:
+        """Return the limits as the journal shows them."""
+        shown: dict[str, Any] = {**described(self.ceilings), "own_cards_only": self.own_cards_only}
+        if self.expires_at is not None:
+            shown["expires_at"] = self.expires_at.isoformat()
+        return {**shown, **({"networks": list(self.networks)} if self.networks else {})}
+
+
+class TokenExpiredError(RefusedError):
+    """The token has expired."""
+
+    def __init__(self, expires_at: datetime) -> None:
+        day = f"{expires_at:%Y-%m-%d}"
+        super().__init__(f"令牌已于 {day} 过期", f"the token expired on {day}")
+
+
+class TokenElsewhereError(RefusedError):
+    """The token may not be used from this address."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__(f"此令牌不允许从 {address} 使用", f"the token may not be used from {address}")
+
+
+def default_limits(now: datetime) -> TokenLimits:
+    """Return the limits of a new token."""
+    return TokenLimits(TOKEN_DEFAULTS, own_cards_only=True, expires_at=now + DEFAULT_LIFE)
+
+
+def check_limits(limits: TokenLimits, now: datetime) -> None:
+    """Refuse limits that cannot be set.
+
+    Raises:
+        RefusedError: says what would be right.
+    """
+    check_ceilings(limits.ceilings)
+    if limits.expires_at is not None and limits.expires_at <= now:
+        raise RefusedError("令牌的到期时间必须在将来", "a token's expiry must be in the future")
+
+
+def check_use(limits: TokenLimits, address: str | None, now: datetime) -> None:
+    """Refuse a token that has expired, or is used from elsewhere.
+
+    Args:
+        limits: The token's.
+        address: The client's, canonical; it may be None where no networks are named.
+        now: The time, aware.
+
+    Raises:
+        TokenExpiredError: it has expired.
+        TokenElsewhereError: the address is in none of its networks.
+    """
+    if limits.expires_at is not None and now >= limits.expires_at:
+        raise TokenExpiredError(limits.expires_at)
+    if limits.networks and not (address and any(is_in_network(address, network) for network in limits.networks)):
+        raise TokenElsewhereError(address or "?")
+
+
+def read_networks(texts: Iterable[str]) -> tuple[str, ...]:
+    """Read networks as people type them, each once: `203.0.113.7`, `203.0.113.0/24`, `2001:db8::/48`.
+
+    Raises:
+        RefusedError: one of them is no network, or is the whole internet, or they are too many.
+    """
+    networks = []
+    for text in texts:
+        try:
+            networks.append(read_any_network(text))
+        except ValueError as error:
+            raise RefusedError(
+                f"{text!r} 不是网段：请写成 203.0.113.7、203.0.113.0/24 或 2001:db8::/48",
+                f"{text!r} is no network: write 203.0.113.7, 203.0.113.0/24 or 2001:db8::/48",
+            ) from error
+    if len(networks) > MAX_NETWORKS:
+        raise RefusedError(f"网段最多 {MAX_NETWORKS} 个", f"at most {MAX_NETWORKS} networks")
+    return tuple(dict.fromkeys(networks))

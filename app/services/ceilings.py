@@ -1,0 +1,47 @@
+"""Enforces the ceilings of one operator or shop's token, in the transaction that issues or extends cards."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from zoneinfo import ZoneInfo
+
+from app.domain.ceilings import Ceilings, check_count, check_validity, time_left
+from app.storage import ceilings as rows
+from app.storage.cards import NewCard
+from app.storage.database import Database
+from app.storage.idempotency import Owner
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The ceilings of `owner`, whose day is that of `zone`, the vendor's.
+
+    Ceilings are read where they are enforced: a change holds for the next issue or extension.
+    """
+
+    database: Database
+    owner: Owner
+    zone: ZoneInfo
+
+    def ceilings(self) -> Ceilings:
+        """Return the ceilings."""
+        return self.database.with_connection(lambda: rows.of(self.owner))
+
+    def issued_today(self, now: datetime) -> int:
+        """Return how many cards the owner has issued in this vendor's day."""
+        return self.database.with_connection(lambda: rows.issued(self.owner, self._day(now)))
+
+    def take(self, cards: Sequence[NewCard], now: datetime) -> None:
+        """Count cards that are about to be issued or imported, within the caller's transaction.
+
+        Raises:
+            app.domain.ceilings.CeilingExceededError: a ceiling does not allow them; roll the transaction back.
+        """
+        total = rows.add(self.owner, self._day(now), len(cards))
+        ceilings = rows.of(self.owner)
+        check_count(ceilings, total - len(cards), len(cards))
+        for card in cards:
+            check_validity(ceilings, time_left(card.validity, card.expires_at, now))
+
+    def _day(self, now: datetime) -> date:
+        return now.astimezone(self.zone).date()

@@ -1,0 +1,212 @@
+"""Ceilings in the database: counted exactly, in the transaction that issues."""
+
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import pytest
+from playhouse.migrations import Runner
+
+from app.domain.card_actions import Action
+from app.domain.cards import MAX_VALIDITY
+from app.domain.ceilings import CeilingExceededError, Ceilings
+from app.domain.operators import Role, Scope
+from app.domain.texts import RefusedError
+from app.services.accounts import OperatorNotFoundError
+from app.services.card_actions import CardActions, CardNotFoundError
+from app.services.ceilings import Limits
+from app.services.idempotency import Owner
+from app.services.issuing import Issuing
+from app.services.key_masking import shop_of
+from app.services.operators import Operators
+from app.services.shop_tokens import ShopTokens
+from app.storage import ceilings as rows
+from app.storage import schema
+from app.storage.cards import NewCard
+from app.storage.database import Database
+from app.storage.models import ApiToken, Card, Event, IssueCount, Operator
+from tests.conftest import Clock
+from tests.support.passwords import PASSWORD
+from trial.postgres import EmbeddedPostgres
+
+SHANGHAI = ZoneInfo("Asia/Shanghai")
+DAY = timedelta(days=1)
+MONTH = 30 * DAY
+
+
+@pytest.fixture(params=["operator", "shop"])
+def owner(request: pytest.FixtureRequest, operators: Operators, tokens: ShopTokens) -> Owner:
+    """An operator, or a shop: ten cards a day of at most 30 days."""
+    ceilings = Ceilings(10, MONTH)
+    if request.param == "operator":
+        operators.add("sam", Role.SELLER, PASSWORD, ceilings)
+        return Owner(operator_id=Operator.get().id)
+    tokens.add("taobao", list(Scope))
+    tokens.set_limits("taobao", tokens.valid("taobao").limits._replace(ceilings=ceilings))
+    return Owner(token_id=ApiToken.get().id)
+
+
+@pytest.fixture
+def limits(database: Database, owner: Owner) -> Limits:
+    return Limits(database, owner, SHANGHAI)
+
+
+@pytest.fixture
+def limited(database: Database, clock: Clock, limits: Limits) -> Issuing:
+    return Issuing(database, "tester", clock, limits)
+
+
+def test_no_more_cards_are_issued_than_a_day_allows(limited: Issuing, limits: Limits, clock: Clock) -> None:
+    limited.issue(7, MONTH)
+    with pytest.raises(CeilingExceededError, match="3 are left today"):
+        limited.issue(4, MONTH)
+    with pytest.raises(CeilingExceededError, match="longest validity"):
+        limited.issue(3, MONTH + DAY)
+    assert (Card.select().count(), limits.issued_today(clock.now)) == (7, 7), "what was refused is not counted"
+    limited.issue(3, DAY)
+    with pytest.raises(CeilingExceededError, match="0 are left today"):
+        limited.issue(1, DAY)
+    assert Event.select().where(Event.kind == "issued").count() == 2
+
+
+def test_the_day_is_the_vendors(limited: Issuing, limits: Limits, clock: Clock) -> None:
+    clock.now = datetime(2026, 3, 1, 23, 59, 59, tzinfo=SHANGHAI)
+    limited.issue(10, DAY)
+    clock.advance(timedelta(seconds=1))
+    assert limits.issued_today(clock.now) == 0
+    limited.issue(9, DAY)
+    clock.advance(timedelta(seconds=-1))  # another host's clock: its cards count for the new day
+    with pytest.raises(CeilingExceededError, match="1 are left today"):
+        limited.issue(2, DAY)
+    limited.issue(1, DAY)
+    assert (IssueCount.select().count(), IssueCount.get().cards) == (1, 10)
+
+
+def test_a_permanent_card_needs_a_ceiling_that_allows_any_validity(
+    limited: Issuing, operators: Operators, tokens: ShopTokens, owner: Owner
+) -> None:
+    with pytest.raises(CeilingExceededError, match="longest validity allowed is 30d"):
+        limited.issue(1, None)
+    if owner.operator_id:
+        operators.set_ceilings("sam", Ceilings(None, MAX_VALIDITY))
+    else:
+        present = tokens.valid("taobao").limits
+        tokens.set_limits("taobao", present._replace(ceilings=Ceilings(10, MAX_VALIDITY)))
+    limited.issue(1, None)
+    assert rows.of(owner) == Ceilings(10, MAX_VALIDITY)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_of_orders_at_once_exactly_as_many_succeed_as_are_left(
+    database: Database, database_url: str, limits: Limits, clock: Clock, count: int
+) -> None:
+    def order(_number: int) -> bool:
+        try:
+            Issuing(database, "tester", clock, limits).issue(count, DAY)
+        except CeilingExceededError:
+            return False
+        finally:
+            database.close()
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        done = list(pool.map(order, range(24)))
+    assert done.count(True) == 10 // count
+    assert Card.select().count() == IssueCount.get().cards == count * (10 // count)
+
+
+def test_imports_count_too(limited: Issuing, limits: Limits, clock: Clock) -> None:
+    now = clock.now
+
+    def imported(number: int, validity: timedelta | None, expires_at: datetime | None = None) -> NewCard:
+        activated_at = None if expires_at is None else now - 300 * DAY
+        return NewCard(f"{number:032d}", validity, None, None, activated_at, expires_at)
+
+    for wrong in (imported(1, None), imported(1, 31 * DAY), imported(1, DAY, now + 31 * DAY)):
+        with pytest.raises(CeilingExceededError, match="longest validity"):
+            limited.import_cards([wrong])
+    with pytest.raises(CeilingExceededError, match="10 are left"):
+        limited.import_cards([imported(number, DAY) for number in range(11)])
+    limited.import_cards([imported(1, MONTH), imported(2, 365 * DAY, now + MONTH)])
+    assert limits.issued_today(now) == 2
+
+
+def test_no_card_is_extended_beyond_the_ceiling(
+    database: Database, clock: Clock, issuing: Issuing, limits: Limits
+) -> None:
+    (unused,) = (card.id for card in issuing.issue(1, 25 * DAY).cards)
+    actions = CardActions(database, "tester", clock, limits)
+    (planned,) = actions.preview(Action.EXTEND, [unused], 5 * DAY).changes
+    assert planned.card.id == unused
+    ((card, reason),) = actions.preview(Action.EXTEND, [unused], 6 * DAY).refused
+    assert (card.id, "ceiling of 30d" in reason.en) == (unused, True)
+    with pytest.raises(CeilingExceededError, match="longer than the ceiling of 30d"):
+        actions.apply(Action.EXTEND, [unused], 6 * DAY)
+    actions.apply(Action.EXTEND, [unused], 5 * DAY)
+    for action in (Action.FREEZE, Action.UNFREEZE, Action.UNBIND, Action.DELETE):
+        actions.apply(action, [unused])
+
+
+def test_accounts_without_ceilings_issue_as_before(database: Database, clock: Clock, limits: Limits) -> None:
+    Operator.update(cards_per_day=None, longest_validity=None).execute()
+    ApiToken.update(cards_per_day=None, longest_validity=None).execute()
+    assert limits.ceilings() == Ceilings()
+    Issuing(database, "tester", clock, limits).issue(11, None)
+    assert limits.issued_today(clock.now) == 11, "a ceiling that is set now counts the whole day"
+
+
+def test_new_operators_have_their_roles_ceilings(operators: Operators) -> None:
+    operators.add("olga", Role.OWNER, PASSWORD)
+    operators.add("sam", Role.SELLER, PASSWORD)
+    operators.add("sue", Role.SELLER, PASSWORD, Ceilings(5))
+    found = {account.name: account.ceilings for account in operators.list()}
+    assert found == {
+        "olga": Ceilings(10_000, MAX_VALIDITY),
+        "sam": Ceilings(1_000, 365 * DAY),
+        "sue": Ceilings(5, 365 * DAY),
+    }
+    with pytest.raises(RefusedError, match="cards a day"):
+        operators.add("sid", Role.SELLER, PASSWORD, Ceilings(0))
+
+
+def test_changed_ceilings_are_journalled(operators: Operators, tokens: ShopTokens) -> None:
+    operators.add("sam", Role.SELLER, PASSWORD)
+    operators.set_ceilings("sam", Ceilings(5))
+    operators.set_ceilings("sam", Ceilings())
+    with pytest.raises(OperatorNotFoundError):
+        operators.set_ceilings("nobody", Ceilings(5))
+    with pytest.raises(RefusedError, match="cards a day"):
+        operators.set_ceilings("sam", Ceilings(0))
+    entries = list(Event.select(Event.kind, Event.details).order_by(Event.id).tuples())
+    assert entries == [
+        ("operator_added", {"operator": "sam", "role": "seller", "cards_per_day": 1000, "longest_validity": "365d"}),
+        ("operator_changed", {"operator": "sam", "cards_per_day": 5}),
+    ]
+
+
+def test_a_shop_reaches_its_own_cards_only(database: Database, clock: Clock) -> None:
+    issued = {}
+    for name in ("a", "b"):
+        issued[name] = Issuing(database, f"shop:{name}", clock).issue(1, MONTH).cards[0].id
+        clock.advance(timedelta(microseconds=1))
+    actions = CardActions(database, "shop:a", clock, issuer=shop_of("a"))
+    with pytest.raises(CardNotFoundError, match=issued["b"]):
+        actions.apply(Action.FREEZE, [issued["a"], issued["b"]])
+    assert Card.get_by_id(issued["a"]).frozen_at is None
+    assert actions.apply(Action.FREEZE, [issued["a"]]).changed == (issued["a"],)
+
+
+def test_accounts_of_an_older_release_keep_working_without_ceilings(postgres: EmbeddedPostgres) -> None:
+    postgres.create_database("before_ceilings")
+    database = Database(postgres.url("before_ceilings"), bulk=True)
+    Runner(database, "app/storage/migrations", "schema_migration").up("0006_journal_seals")
+    database.execute_sql(
+        "INSERT INTO operator VALUES (1, 'olga', 'owner', '$argon2id$', NULL, NULL, now(), now());"
+        "INSERT INTO api_token VALUES (7, 'taobao', repeat('0', 64), '{cards:issue}', now());"
+    )
+    schema.migrate(database, lambda _line: None)
+    ceilings = "cards_per_day, longest_validity"
+    operator = database.execute_sql(f"SELECT {ceilings} FROM operator").fetchall()  # noqa: S608  # ours
+    token = database.execute_sql(f"SELECT {ceilings}, own_cards_only, expires_at, networks FROM api_token").fetchall()  # noqa: S608
+    database.close()
+    assert (operator, token) == ([(None, None)], [(None, None, False, None, None)])
