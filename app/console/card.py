@@ -14,6 +14,7 @@ from app.domain.texts import Text
 from app.http.problems import card_not_found
 from app.services.filters import parse_journal_filter
 from app.services.journal_lists import MAX_ENTRIES_PER_DAY
+from app.services.key_masking import record_shown
 from app.services.usage_lists import DayCount
 
 _DAYS = 30
@@ -45,6 +46,8 @@ class CardPage(Page):
         used = self.console.usage.of_card(card_id, days[0])
         counts = self.console.cards.daily_counts(card_id, days[0])
         card, client, status = line or (None, None, None)
+        if line is not None:
+            record_shown(self.console.database, visitor_of(request).who, card_id, now, self.console.zone)
         self.render(
             request,
             response,

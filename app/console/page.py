@@ -66,7 +66,8 @@ class Console:
 class Page:
     """A resource of the console. `app.console.guard` checks its `access` before a method is called.
 
-    A GET changes nothing. A POST that succeeds answers with a redirect, so that a reload repeats nothing.
+    A GET changes nothing but what is noted of its reader. A POST that succeeds answers with a redirect, so that a
+    reload repeats nothing.
     """
 
     access: ClassVar[Mapping[str, Access]]

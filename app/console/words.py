@@ -51,6 +51,7 @@ _WORDS: dict[str, Text] = {
     EventKind.TOKEN_CHANGED: Text("修改令牌", "token changed"),
     EventKind.TOKEN_REVOKED: Text("吊销令牌", "token revoked"),
     EventKind.EXPORTED: Text("导出", "exported"),
+    EventKind.KEY_SHOWN: Text("查看卡密", "card viewed"),
     Role.OWNER: Text("所有者", "owner"),
     Role.SELLER: Text("销售", "seller"),
     Scope.CARDS_ISSUE: Text("发卡", "issue cards"),

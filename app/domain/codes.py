@@ -46,6 +46,7 @@ class EventKind(StrEnum):
     TOKEN_CHANGED = "token_changed"  # noqa: S105  # a kind
     TOKEN_REVOKED = "token_revoked"  # noqa: S105  # a kind
     EXPORTED = "exported"
+    KEY_SHOWN = "key_shown"
 
 
 class Counted(StrEnum):

@@ -4,14 +4,16 @@ import hashlib
 import hmac
 import secrets
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 
 from cryptography.fernet import Fernet, InvalidToken
 
 from app.domain.cards import parse_card_id
+from app.domain.codes import EventKind
 from app.domain.operators import Role, console_actor, shop_actor
 from app.services.sessions import Identity
-from app.storage import key_masking
+from app.storage import journal, key_masking
+from app.storage.database import Database
 from app.storage.key_masking import Issuer
 from app.storage.paging import Cursor
 
@@ -44,6 +46,20 @@ def shown_keys(reader: Identity, card_ids: Iterable[str | None], typed: str | No
     if seller is None:
         return ids
     return key_masking.issued_by(seller, ids) | (ids & {parse_card_id(typed or "")})
+
+
+def record_shown(database: Database, reader: Identity, card_id: str, now: datetime, zone: tzinfo) -> None:
+    """Write into the journal that an owner opened a card, whose whole key they see: once in a vendor's day."""
+    if seller_of(reader) is not None:
+        return
+    actor = console_actor(reader.name)
+    begin = now.astimezone(zone).replace(hour=0, minute=0, second=0, microsecond=0)
+
+    def write() -> None:
+        if not key_masking.was_shown(actor, card_id, begin):
+            journal.append([journal.Entry(at=now, kind=EventKind.KEY_SHOWN, card_id=card_id, actor=actor)])
+
+    database.with_connection(write)
 
 
 def hardware_digest(hardware: str) -> str:
