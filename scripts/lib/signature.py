@@ -116,7 +116,7 @@ def _follow(endorsements: Iterable[str], known: Keys) -> None:
 def _is_good(token: str, keys: Keys, kind: str, audience: str) -> bool:
     """Return whether one of the keys signed the token, and for this purpose."""
     header, claims = _read(token)
-    key = keys.get(header.get("kid"))
+    key = keys.get(str(header.get("kid")))
     if key is None or (header.get("alg"), header.get("typ"), claims.get("aud")) != (ALGORITHM, kind, audience):
         return False
     signed, _, signature = token.rpartition(".")

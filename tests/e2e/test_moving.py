@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.moving import CORE_DATA, Program, contents, ship, type_at
+from tests.support.moving import CORE_DATA, Program, contents, fingerprint, ship, type_at
 from tests.support.service import wait_for
 from tests.support.stack import Stack, copy_checkout, run
 from tests.support.wheels import write_wheel
@@ -62,6 +62,7 @@ def old_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OldServer]:
         shutil.copy(
             stack.folder / "https_certificates/privkey.pem", stack.folder / "https_certificates/self-signed-privkey.pem"
         )
+        write_all_programs(stack)
         program = ship(stack, folder, "the customer's pc")
         first = program.open_on(stack)
         assert first["activated"]
@@ -76,6 +77,15 @@ def old_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OldServer]:
         yield OldServer(stack, program, first, locked, sealed, identity)
 
 
+def write_all_programs(stack: Stack) -> None:
+    """Write what the host runs and what nginx reads: no bundle may bring such files."""
+    hook = stack.folder / "data/backup-hooks.d/10-copy"
+    hook.parent.mkdir()
+    hook.write_text("#!/bin/sh\ntouch /tmp/a-hook-ran\n")
+    hook.chmod(0o755)
+    (stack.folder / "https_certificates/hsts.conf").write_text('add_header Strict-Transport-Security "max-age=1";\n')
+
+
 @pytest.fixture(scope="module")
 def new_server(tmp_path_factory: pytest.TempPathFactory, old_server: OldServer) -> Iterator[Stack]:
     """Import into the new server; the import was killed halfway and is run again, while the old server runs on."""
@@ -87,11 +97,13 @@ def new_server(tmp_path_factory: pytest.TempPathFactory, old_server: OldServer) 
             *options,
             "--https-port",
             str(stack.https_port),
+            *fingerprint(old_server.stack),
         ]
         killed_once_it_has_placed_the_secrets(stack, old_server)
         status, shown = type_at([str(word) for word in command], [PASSPHRASE])
         assert status == 0, shown
         assert "card 1, client 1" in shown
+        assert "copy it yourself if you want it: 'data/backup-hooks.d/10-copy'" in shown
         yield stack
 
 
@@ -99,7 +111,7 @@ def killed_once_it_has_placed_the_secrets(stack: Stack, old_server: OldServer) -
     ports = ("--http-port", str(stack.http_port), "--https-port", str(stack.https_port))
     command = [stack.folder / "scripts/import.sh", old_server.sealed, "--identity", old_server.identity]
     process = subprocess.Popen(
-        [*command, "--project", stack.project, *ports],
+        [*command, *fingerprint(old_server.stack), "--project", stack.project, *ports],
         stdout=subprocess.DEVNULL,
         start_new_session=True,
         cwd="/",
@@ -164,6 +176,27 @@ def test_files_have_the_owners_and_modes_that_the_service_needs(old_server: OldS
     assert len(set(kept)) == 2, "the key that this server had made for itself, and the one of the killed import"
 
 
+def test_programs_and_nginxs_configuration_stay_behind(old_server: OldServer, new_server: Stack) -> None:
+    for name in ("data/backup-hooks.d", "https_certificates/hsts.conf"):
+        assert (old_server.stack.folder / name).exists()
+        assert not (new_server.folder / name).exists()
+    assert not any(path.stat().st_mode & 0o111 for path in (new_server.folder / "data/functions").iterdir())
+
+
+def test_a_bundle_by_an_unknown_key_is_refused_until_its_fingerprint_is_confirmed(
+    old_server: OldServer, tmp_path: Path
+) -> None:
+    copy_checkout(tmp_path / "fresh")
+    command = (tmp_path / "fresh/scripts/import.sh", old_server.sealed, "--identity", old_server.identity)
+    unsure = run(*command, check=False)
+    assert unsure.returncode == 1
+    assert f"If they agree: {' '.join(fingerprint(old_server.stack))}" in unsure.stderr
+    other = run(*command, "--fingerprint", "a" * 43, "--accept-unsigned", check=False)
+    assert other.returncode == 1
+    assert "not one of this server's" in other.stderr
+    assert not (tmp_path / "fresh/.env").exists()
+
+
 def test_a_service_with_data_is_never_overwritten(old_server: OldServer, new_server: Stack) -> None:
     new_server.new_card()
     before, ring = contents(new_server), (new_server.folder / "data/keys/keyring.json").stat()
@@ -207,7 +240,8 @@ def test_a_damaged_or_foreign_bundle_is_refused_before_anything_is_changed(
         (b"", old_server.identity, "damaged or cut off"),
     ):
         bundle.write_bytes(content)
-        refused = run(fresh / "scripts/import.sh", bundle, "--identity", identity, check=False, cwd="/")
+        command = (fresh / "scripts/import.sh", bundle, "--identity", identity, *fingerprint(old_server.stack))
+        refused = run(*command, check=False, cwd="/")
         assert refused.returncode == 1
         assert complaint in refused.stderr.splitlines()[-1]
         assert not (fresh / ".env").exists()
@@ -274,7 +308,8 @@ def test_a_database_that_cannot_be_asked_is_not_taken_for_an_empty_one(old_serve
     (tmp_path / "docker").chmod(0o755)
     keys = ("data/keys/keyring.json", "secrets/kernal_data_key", "secrets/owner_url")
     before = [(fresh.folder / name).read_bytes() for name in keys]
-    command = (fresh.folder / "scripts/import.sh", old_server.sealed, "--identity", old_server.identity)
+    sealed = (old_server.sealed, "--identity", old_server.identity, *fingerprint(old_server.stack))
+    command = (fresh.folder / "scripts/import.sh", *sealed)
     refused = run(*command, check=False, env=os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"})
     assert refused.returncode == 1
     assert "Database kadun cannot be read; nothing was changed" in refused.stderr
@@ -285,7 +320,8 @@ def test_a_database_that_cannot_be_asked_is_not_taken_for_an_empty_one(old_serve
 def test_another_checkouts_project_is_never_taken_over(old_server: OldServer, tmp_path: Path) -> None:
     copy_checkout(tmp_path / "fresh")
     free = ("--http-port", str(old_server.stack.http_port + 1), "--https-port", str(old_server.stack.https_port + 1))
-    command = (tmp_path / "fresh/scripts/import.sh", old_server.sealed, "--identity", old_server.identity, *free)
+    sealed = (old_server.sealed, "--identity", old_server.identity, *fingerprint(old_server.stack))
+    command = (tmp_path / "fresh/scripts/import.sh", *sealed, *free)
     refused = run(*command, check=False)
     assert refused.returncode == 1
     assert f"Project {old_server.stack.project} runs from {old_server.stack.folder}" in refused.stderr
