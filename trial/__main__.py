@@ -89,7 +89,10 @@ def _start(trial: Trial, held: int, stack: contextlib.ExitStack, stopping: Stopp
         "管理卡密  manage cards: scripts/cardctl --help",
     )
     if os.geteuid() != 0:
-        step("核心功能之间未相互隔离：只有 root 能为每次调用分配用户。", "Core functions are not isolated from one another: that takes root.")
+        step(
+            "核心功能之间未相互隔离：只有 root 能为每次调用分配用户。",
+            "Core functions are not isolated from one another: that takes root.",
+        )
     step("按 Ctrl-C 停止。", "Ctrl-C stops it.")
     return _Running(postgres, service, functions)
 

@@ -61,7 +61,7 @@ def postgresql_account() -> Account:
 
 
 def first_function_uid(folder: Path) -> int:
-    """Return the first of the user IDs for calls of core functions, chosen by the trial's folder; accounts have none."""
+    """Return the first of the user IDs for calls of core functions, by the trial's folder; no account has one."""
     number = int.from_bytes(hashlib.sha256(os.fsencode(folder)).digest()[:8], "big")
     while any(map(_has_account, range(first := _FIRST_UIDS[number % len(_FIRST_UIDS)], first + FUNCTION_UIDS))):
         number += 1

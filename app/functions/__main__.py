@@ -18,7 +18,7 @@ def main() -> NoReturn:
         settings = FunctionSettings.from_env()
         _check(settings)
         if settings.first_uid is None:
-            print(f"kadun: {SHARED}", file=sys.stderr)
+            sys.stderr.write(f"kadun: {SHARED}\n")
             launcher.run(lambda: None, None)
         _run_isolated(settings, settings.first_uid)
     except SettingsError as error:

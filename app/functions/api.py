@@ -8,7 +8,7 @@ from typing import Any
 import falcon
 import msgspec
 
-from app.domain.calls import CallLimits, Caller
+from app.domain.calls import Caller, CallLimits
 from app.functions.call import tail
 from app.functions.concurrency import BusyError, ConcurrencyLimiter
 from app.functions.library import Library, NotLoadedError

@@ -43,15 +43,11 @@ class FunctionsClient:
         self._socket_path = socket_path
         self._seconds = seconds
 
-    def call(
-        self, function: str, arguments: dict[str, Any], caller: Caller, address: str | None = None
-    ) -> Outcome:
+    def call(self, function: str, arguments: dict[str, Any], caller: Caller, address: str | None = None) -> Outcome:
         """Call a function as `run` does, and return the outcome without what was printed."""
         return self.run(function, arguments, caller, address).outcome
 
-    def run(
-        self, function: str, arguments: dict[str, Any], caller: Caller, address: str | None = None
-    ) -> CallResult:
+    def run(self, function: str, arguments: dict[str, Any], caller: Caller, address: str | None = None) -> CallResult:
         """Call a function, and return the outcome and what was printed.
 
         Args:

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from app.domain.calls import CallLimits, Caller, may_begin
+from app.domain.calls import Caller, CallLimits, may_begin
 from app.domain.texts import Text
 
 

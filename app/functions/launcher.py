@@ -1,7 +1,7 @@
 """The first process of the functions service: it starts gunicorn and, when the worker asks, zygotes.
 
-It adopts every process that a zygote or a call leaves behind, and ends it. Started as root it keeps SETUID, SETGID and KILL,
-and only it and the zygotes can change user IDs. It reads no request.
+It adopts every process that a zygote or a call leaves behind, and ends it. Started as root it keeps SETUID, SETGID and
+KILL, and only it and the zygotes can change user IDs. It reads no request.
 """
 
 import contextlib
@@ -127,7 +127,7 @@ class _Launcher:
                 start_new_session=True,  # a terminal's Ctrl-C is not for it
             )
         except OSError as error:
-            print(f"kadun: no process for the functions: {error}", file=sys.stderr)
+            sys.stderr.write(f"kadun: no process for the functions: {error}\n")
             lifeline.close()
         else:
             self._zygotes.append(_Zygote(process, lifeline))

@@ -22,8 +22,8 @@ _LEFTOVER_SECONDS = 5
 class Place(NamedTuple):
     """The user IDs and the group ID of one place.
 
-    A call runs as `user`. Its supervisor has `user` as its effective user ID, to signal the call and to delete its files;
-    its real and its saved user ID are `supervisor`, so that the call cannot signal the supervisor (kill(2)).
+    A call runs as `user`. Its supervisor has `user` as its effective user ID, to signal the call and to delete its
+    files; its real and its saved user ID are `supervisor`, so that the call cannot signal the supervisor (kill(2)).
     """
 
     user: int

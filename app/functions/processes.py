@@ -145,7 +145,7 @@ def private_bytes() -> int:
 
 
 def prctl(option: int, value: int) -> None:
-    """Call prctl(2).
+    """Change this process by an option of prctl(2).
 
     Raises:
         OSError: it failed.

@@ -1,4 +1,4 @@
-"""What calls write outside memory: each has a temporary folder, and leaves nothing behind when it has a user of its own."""
+"""What calls write: each has a temporary folder, and leaves nothing behind when it has a user of its own."""
 
 import contextlib
 import ctypes

@@ -25,7 +25,7 @@ class FunctionSettings:
         memory_mb: How much private memory a call may take beyond that of its modules, in MiB.
         calls: How many calls may run at once.
         result_kb: How large a result may be, as JSON in UTF-8, in KiB.
-        user: User and group ID of the service and of the process that imports the modules; None for those that start it.
+        user: User and group ID of the service and of the zygotes; None for those that start it.
         first_uid: The first of the user IDs of the places for calls, None where all have the service's user.
         log_level: `debug`, `info`, `warning` or `error`.
     """

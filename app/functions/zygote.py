@@ -30,7 +30,19 @@ FOLDER = "(folder)"
 MAX_REPORT_BYTES = 8 * 1024 * 1024
 MAX_LOAD_REQUEST_BYTES = 1024 * 1024
 STDERR = 2
-_CODECS = ("ascii", "latin-1", "utf-16", "utf-32", "idna", "punycode", "gbk", "gb18030", "big5", "cp1252", "unicode-escape")
+_CODECS = (
+    "ascii",
+    "latin-1",
+    "utf-16",
+    "utf-32",
+    "idna",
+    "punycode",
+    "gbk",
+    "gb18030",
+    "big5",
+    "cp1252",
+    "unicode-escape",
+)
 """Text encodings that are there in every call. Python imports them on first use, where a call may not be able to."""
 
 

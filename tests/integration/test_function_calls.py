@@ -120,9 +120,7 @@ def temporary_files(service: FunctionsService, then: str) -> list[Path]:
 
 
 @pytest.mark.parametrize("then", ["returns", "raises", "exits", "hangs"])
-def test_each_call_has_its_own_temporary_folder_which_is_removed(
-    impatient: FunctionsService, then: str
-) -> None:
+def test_each_call_has_its_own_temporary_folder_which_is_removed(impatient: FunctionsService, then: str) -> None:
     first = temporary_files(impatient, then)
     assert not first[0].exists()
     assert temporary_files(impatient, "returns")[0] != first[0]

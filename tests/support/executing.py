@@ -80,9 +80,7 @@ class Held:
         """Begin one and wait until it runs."""
         arguments = {"port": self._rendezvous.port}
         self.calls.append(
-            self._threads.submit(
-                execute, self._service, card_id, "等待", arguments, hardware=hardware, address=address
-            )
+            self._threads.submit(execute, self._service, card_id, "等待", arguments, hardware=hardware, address=address)
         )
         self._rendezvous.wait()
 

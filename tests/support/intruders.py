@@ -299,7 +299,9 @@ def finds_what_others_left(arguments, caller):
 @core_function("reads scratch folders")
 def reads_scratch_folders(arguments, caller):
     folders = [path for path in glob.glob("/tmp/kadun-call-*") if path != tempfile.gettempdir()]
-    return reached(folders, os.listdir) + reached(folders, os.rmdir) + reached(folders, lambda path: os.chmod(path, 0o777))
+    return (
+        reached(folders, os.listdir) + reached(folders, os.rmdir) + reached(folders, lambda path: os.chmod(path, 0o777))
+    )
 
 
 @core_function("outlives its call")

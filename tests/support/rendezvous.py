@@ -1,4 +1,4 @@
-"""Where calls of functions report that they run, and wait. They connect, because they may write no file of the tests."""
+"""Where calls of functions report that they run, and wait. They connect: they may write no file of the tests."""
 
 import socket
 from typing import Self

@@ -1,4 +1,4 @@
-"""A launcher of zygotes for tests that load modules in their own process: `python -m tests.support.zygotes DESCRIPTOR`."""
+"""A launcher of zygotes, for tests that load modules: `python -m tests.support.zygotes DESCRIPTOR`."""
 
 import atexit
 import socket

@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.domain.calls import CallLimits, Caller, may_begin
+from app.domain.calls import Caller, CallLimits, may_begin
 
 LIMITS = CallLimits(places=4, per_card=1, per_address=2)
 A, B, C, D = Caller("a", "home"), Caller("b", "home"), Caller("c", "home"), Caller("d", "elsewhere")

@@ -1,6 +1,6 @@
 import pytest
 
-from app.domain.calls import CallLimits, Caller
+from app.domain.calls import Caller, CallLimits
 from app.functions.concurrency import BusyError, ConcurrencyLimiter
 
 A, B, C = Caller("a", "1"), Caller("b", "2"), Caller("c", "3")

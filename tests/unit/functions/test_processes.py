@@ -1,8 +1,8 @@
 """Finding and ending the descendants of a process."""
 
-import os
 import subprocess
 import sys
+from pathlib import Path
 
 from app.functions import processes
 from tests.support.service import ROOT, wait_for
@@ -33,7 +33,7 @@ def test_all_descendants_are_found_and_ended() -> None:
         family = list(processes.descendants(parent.pid))
         parent.communicate()
         assert parent.returncode == 0
-        assert [process for process in family if os.path.exists(f"/proc/{process}")] == []
+        assert [process for process in family if Path(f"/proc/{process}").exists()] == []
 
 
 def test_how_a_process_ended_is_said_in_words() -> None:
