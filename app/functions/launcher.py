@@ -59,8 +59,13 @@ def run(become: Callable[[], None], identity: Identity | None) -> NoReturn:
         processes.die_with(launcher)
         _be_gunicorn(gunicorn_end)
     gunicorn_end.close()
+
+    def forward(number: int, _frame: object) -> None:
+        with contextlib.suppress(ProcessLookupError):  # it has ended
+            os.kill(gunicorn, number)
+
     for number in _FORWARDED:
-        signal.signal(number, lambda forwarded, _: os.kill(gunicorn, forwarded))
+        signal.signal(number, forward)
     serve(requests, identity, gunicorn)
     _, status = os.waitpid(gunicorn, 0)
     sys.exit(abs(os.waitstatus_to_exitcode(status)))

@@ -145,7 +145,7 @@ def private_bytes() -> int:
 
 
 def prctl(option: int, value: int) -> None:
-    """Change this process by an option of prctl(2).
+    """Set an option of this process; see the manual page of prctl.
 
     Raises:
         OSError: it failed.
