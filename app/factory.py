@@ -54,7 +54,7 @@ def create_app(settings: Settings) -> falcon.App[Any, Any]:
         KeyRingError: there are no usable signing keys.
     """
     database = connect_to(Database(settings.database_url, prepared=PREPARED, on_connect=schema.check_version))
-    startup.prepare(database, settings.keys_dir, utc_now())
+    startup.prepare(database, settings.keys_dir, utc_now(), settings.issuer)
     startup.mark_data_key(settings.keys_dir, settings.kernal_data_key)
     signer = Signer(settings.keys_dir)
     licences = LicenceService(database, Touches(database), signer, settings.issuer, settings.timezone, utc_now)

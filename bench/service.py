@@ -48,7 +48,7 @@ def own_folder(stopping: Stopping) -> Iterator[Path]:
 def make_secrets(folder: Path) -> None:
     """Make what the service does not make by itself where cards are in use: the data key and the signing keys."""
     write_secret(folder / "kernal_data_key", str(pyrage.x25519.Identity.generate()))
-    keyring.create(folder / "keys", datetime.now(UTC))
+    keyring.create(folder / "keys", datetime.now(UTC), "kadun")
 
 
 def environ(folder: Path, database_url: str, zone: str) -> dict[str, str]:

@@ -72,6 +72,7 @@ install_all() {
     discard_replaced
     compose rm --force --stop app functions migrate nginx >/dev/null 2>&1 </dev/null # they hold the old secrets and folders
     require_still_replaceable
+    keep_newer_keys
     kept=$ROOT/data/.replaced-$(date -u +%Y%m%dT%H%M%SZ) # customers' programs may depend on those keys
     place_files "$kept"
     restore_database

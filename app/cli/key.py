@@ -4,12 +4,12 @@ import sys
 
 import click
 
-from app.cli import output
+from app.cli import files, output
 from app.cli.context import Session, operator_name, pass_session
 from app.clock import utc_now
 from app.services import signing_keys
 from app.tokens import canary, keyring, sealing
-from app.tokens.keyring import KeyState
+from app.tokens.keys import KeyState
 
 
 @click.group()
@@ -37,7 +37,10 @@ def list_keys(session: Session) -> None:
 @pass_session
 def rotate(session: Session, *, force: bool) -> None:
     """轮换 / Make the next key the current one; the running service uses it within seconds."""
-    ring = signing_keys.rotate(session.database, session.settings.keys_dir, operator_name(), utc_now, force=force)
+    settings = session.settings
+    ring = signing_keys.rotate(
+        session.database, settings.keys_dir, operator_name(), issuer=settings.issuer, clock=utc_now, force=force
+    )
     output.say(f"当前密钥 / The current key is now {ring.current.kid}")
 
 
@@ -50,8 +53,22 @@ def create(session: Session) -> None:
         raise keyring.KeyRingError(
             f"{folder} 中已有密钥，未更改 / there are keys in {folder} already: nothing was changed"
         )
-    ring = keyring.create(folder, utc_now())
+    ring = keyring.create(folder, utc_now(), session.settings.issuer)
     output.say(f"已新建密钥，请重启服务 / Made {ring.current.kid}: restart the service")
+
+
+@key.command()
+@click.argument("source", metavar="FILE", type=files.InputPath())
+@pass_session
+def restore(session: Session, source: str) -> None:
+    """放回签名密钥的副本，现有的较新则保留 / Put back a copy of keyring.json, unless the present keys are newer."""
+    with files.open_input(source) as (file, _):
+        restored = keyring.restore(session.settings.keys_dir, file.read(), utc_now())
+    kid = keyring.load(session.settings.keys_dir).current.kid
+    if restored:
+        output.say(f"已放回签名密钥 / The signing keys are in place: {kid}")
+    else:
+        output.say(f"现有签名密钥较新，已保留 / The present signing keys are newer, and stay: {kid}")
 
 
 @key.command()

@@ -8,7 +8,7 @@ from app.domain.codes import CardStatus, Code, Counted, EventKind
 from app.domain.operators import Role, Scope
 from app.domain.texts import Text
 from app.services.filters import EXPIRY_PRESETS
-from app.tokens.keyring import KeyState
+from app.tokens.keys import KeyState
 
 _WORDS: dict[str, Text] = {
     CardStatus.UNUSED: Text("未激活", "unused"),

@@ -20,7 +20,7 @@ from app.storage import bindings, journal
 from app.storage.database import Database
 from app.storage.journal import Entry
 from app.storage.touches import Touches
-from app.tokens.keyring import AUDIENCE
+from app.tokens.keys import AUDIENCE
 from app.tokens.signer import Signer
 
 TOKEN_SECONDS = 300

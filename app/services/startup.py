@@ -53,7 +53,7 @@ def check_schema(database: Database) -> None:
     database.with_connection(lambda: schema.check_version(database.connection()))
 
 
-def prepare(database: Database, keys_dir: Path, now: datetime) -> None:
+def prepare(database: Database, keys_dir: Path, now: datetime, issuer: str) -> None:
     """Check the schema, and create the signing keys at the first start.
 
     A service whose database is away starts and answers 503. No connection stays open, because the workers are forked
@@ -68,7 +68,7 @@ def prepare(database: Database, keys_dir: Path, now: datetime) -> None:
     try:
         check_schema(database)
         if not keyring.exists(keys_dir):
-            _make_keys(database, keys_dir, now)
+            _make_keys(database, keys_dir, now, issuer)
     except SchemaMismatchError:
         raise
     except DatabaseUnavailableError as error:
@@ -90,7 +90,7 @@ def mark_data_key(keys_dir: Path, kernal_data_key: str) -> None:
         logger.warning("KERNAL_DATA_KEY could not be marked", extra={"reason": str(error)})
 
 
-def _make_keys(database: Database, keys_dir: Path, now: datetime) -> None:
+def _make_keys(database: Database, keys_dir: Path, now: datetime, issuer: str) -> None:
     # Clients in the field trust only the old keys: new ones would lock every customer out.
     if database.with_connection(Card.select().where(Card.is_activated).exists):
         raise keyring.KeyRingError(
@@ -98,5 +98,5 @@ def _make_keys(database: Database, keys_dir: Path, now: datetime) -> None:
             "put your copy of data/keys back (or, if they are lost for good, run `scripts/cardctl key create` "
             "and give every customer a new release)"
         )
-    ring = keyring.create(keys_dir, now)
+    ring = keyring.create(keys_dir, now, issuer)
     logger.info("signing keys made", extra={"kid": ring.current.kid})

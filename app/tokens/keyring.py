@@ -1,133 +1,21 @@
-"""The key ring: the Ed25519 signing keys on disk (protocol, section 3, "Keys").
-
-It is one file, `keyring.json`, mode 0600, replaced as a whole by rename. Keys stand in order of creation: retired keys
-(public halves only), the current key, the next key. The next key is published before it signs, and endorsed by the
-key before it, so that clients find their way to it from any key that they once pinned.
-"""
+"""The key ring on disk: one file, `keyring.json`, mode 0600, replaced as a whole by rename."""
 
 import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime, timedelta
-from enum import StrEnum
-from itertools import pairwise
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated
 
-import jwt
 import msgspec
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from joserfc.jwk import OKPKey
-from jwt.types import Options
 
-AUDIENCE = "kadun-client"
-ENDORSEMENT_TYPE = "key+jwt"
-ALGORITHM = "EdDSA"
-RETIRED_FOR = timedelta(minutes=15)
-"""How long a retired key stays published: longer than the life of any verdict."""
+from app.tokens.keys import RETIRED_FOR, KeyRing
 
 FILE = "keyring.json"
-Time = Annotated[datetime, msgspec.Meta(tz=True)]
-
-
-class KeyState(StrEnum):
-    """The state of a key: retired keys sign no more, the current key signs, the next key signs after a rotation."""
-
-    RETIRED = "retired"
-    CURRENT = "current"
-    NEXT = "next"
 
 
 class KeyRingError(Exception):
     """The key ring is missing, unreadable or damaged. The message says what to do."""
-
-
-class Key(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One key: `public` is its public JWK, `private` the secret half in base64url, None once retired."""
-
-    public: dict[str, str]
-    private: str | None
-    created_at: Time
-    retired_at: Time | None = None
-
-    @property
-    def kid(self) -> str:
-        """The RFC 7638 thumbprint."""
-        return self.public["kid"]
-
-    def __repr__(self) -> str:
-        return f"Key({self.kid})"
-
-    def signing_key(self) -> Ed25519PrivateKey:
-        """Return the private key object."""
-        jwk = OKPKey.import_key({"kty": "OKP", "crv": "Ed25519", "x": self.public["x"], "d": self.private or ""})
-        private = jwk.private_key
-        if not isinstance(private, Ed25519PrivateKey):
-            raise TypeError(f"{self.kid} is no Ed25519 private key")
-        return private
-
-
-class KeyRing(msgspec.Struct, frozen=True):
-    """All keys: the last is the next key, the last but one the current key, the others are retired."""
-
-    keys: tuple[Key, ...]
-    endorsements: tuple[str, ...]
-
-    @property
-    def current(self) -> Key:
-        """The key that signs."""
-        return self.keys[-2]
-
-    @property
-    def pinned(self) -> list[dict[str, str]]:
-        """The public JWKs that clients ship with: current and next."""
-        return [key.public for key in self.keys[-2:]]
-
-    def state(self, key: Key) -> KeyState:
-        """Return the state of one of its keys."""
-        if key.retired_at is not None:
-            return KeyState.RETIRED
-        return KeyState.CURRENT if key.kid == self.current.kid else KeyState.NEXT
-
-    @property
-    def rotates_again_at(self) -> datetime | None:
-        """When the key retired last is no longer published, so that another rotation is safe. None before the first."""
-        retired_at = self.keys[-3].retired_at if len(self.keys) > 2 else None  # noqa: PLR2004  # current and next
-        return None if retired_at is None else retired_at + RETIRED_FOR
-
-    def published(self, now: datetime) -> list[dict[str, str]]:
-        """Return the public JWKs of the lately retired keys, the current key and the next key."""
-        return [key.public for key in self.keys if key.retired_at is None or key.retired_at > now - RETIRED_FOR]
-
-    def rotated(self, now: datetime) -> "KeyRing":
-        """Return the ring with the next key as current, a new endorsed next key, and the old secret removed."""
-        retired = msgspec.structs.replace(self.current, private=None, retired_at=now)
-        current, following = self.keys[-1], _generate(now)
-        return KeyRing(
-            (*self.keys[:-2], retired, current, following),
-            (*self.endorsements, _endorse(current, following, now)),
-        )
-
-
-def _generate(now: datetime) -> Key:
-    jwk = OKPKey.generate_key("Ed25519")
-    exported = jwk.as_dict(private=True)
-    public = {
-        "kty": "OKP",
-        "crv": "Ed25519",
-        "x": str(exported["x"]),
-        "kid": jwk.thumbprint(),
-        "use": "sig",
-        "alg": ALGORITHM,
-    }
-    return Key(public, str(exported["d"]), now)
-
-
-def _endorse(signer: Key, endorsed: Key, now: datetime) -> str:
-    claims = {"aud": AUDIENCE, "iat": int(now.timestamp()), "jwk": endorsed.public}
-    headers = {"typ": ENDORSEMENT_TYPE, "kid": signer.kid}
-    return jwt.encode(claims, signer.signing_key(), algorithm=ALGORITHM, headers=headers)
 
 
 def load(folder: Path) -> KeyRing:
@@ -138,25 +26,17 @@ def load(folder: Path) -> KeyRing:
     """
     path = folder / FILE
     try:
-        ring = msgspec.json.decode(path.read_bytes(), type=KeyRing)
-        _check(ring)
-    except OSError as error:
-        raise KeyRingError(f"cannot read the signing keys {path}: {error.strerror}") from error
+        return _decoded(_content(folder))
+    except KeyRingError:
+        raise
     except Exception as error:
         raise KeyRingError(f"the signing keys {path} are damaged: put your copy of data/keys back") from error
+
+
+def _decoded(content: bytes) -> KeyRing:
+    ring = msgspec.json.decode(content, type=KeyRing)
+    ring.check()
     return ring
-
-
-def _check(ring: KeyRing) -> None:
-    # Everything that signing and publishing rely on, so that a running service never takes up a damaged ring.
-    options = Options(verify_iat=False)  # a clock that was set back is no damage
-    for (signer, endorsed), endorsement in zip(pairwise(ring.keys), ring.endorsements, strict=True):
-        public = jwt.PyJWK(signer.public).key
-        claims = jwt.decode(endorsement, public, algorithms=[ALGORITHM], audience=AUDIENCE, options=options)
-        if claims["jwk"] != endorsed.public or jwt.get_unverified_header(endorsement)["kid"] != signer.kid:
-            raise ValueError("an endorsement is of another key")
-    for key in (ring.current, ring.keys[-1]):
-        jwt.PyJWK(key.public).key.verify(key.signing_key().sign(b"check"), b"check")
 
 
 def exists(folder: Path) -> bool:
@@ -164,8 +44,13 @@ def exists(folder: Path) -> bool:
     return (folder / FILE).exists()
 
 
-def create(folder: Path, now: datetime) -> KeyRing:
+def create(folder: Path, now: datetime, issuer: str) -> KeyRing:
     """Create a key ring with a current and a next key, or return the existing one.
+
+    Args:
+        folder: Where the key ring is.
+        now: The time, aware.
+        issuer: The server's name (`iss`), which endorsements carry.
 
     Raises:
         KeyRingError: the folder cannot be written, or the existing ring cannot be read.
@@ -173,13 +58,12 @@ def create(folder: Path, now: datetime) -> KeyRing:
     with _locked(folder):
         if exists(folder):
             return load(folder)
-        current, following = _generate(now), _generate(now)
-        ring = KeyRing((current, following), (_endorse(current, following, now),))
+        ring = KeyRing.new(now, issuer)
         _write(folder, ring)
         return ring
 
 
-def rotate(folder: Path, now: datetime, *, force: bool = False) -> KeyRing:
+def rotate(folder: Path, now: datetime, issuer: str, *, force: bool = False) -> KeyRing:
     """Make the next key the current one; running services take it up within seconds.
 
     A second rotation while the key retired last is still published could come between a client's request and its
@@ -188,6 +72,7 @@ def rotate(folder: Path, now: datetime, *, force: bool = False) -> KeyRing:
     Args:
         folder: Where the key ring is.
         now: The time, aware.
+        issuer: The server's name (`iss`), which endorsements carry.
         force: Rotate although the last rotation was less than `RETIRED_FOR` ago.
 
     Raises:
@@ -205,9 +90,53 @@ def rotate(folder: Path, now: datetime, *, force: bool = False) -> KeyRing:
                 f"/ the last rotation was less than {minutes} minutes ago, nothing was changed: "
                 f"rotate after {when}, or use --force"
             )
-        ring = ring.rotated(now)
+        ring = ring.rotated(now, issuer)
         _write(folder, ring)
         return ring
+
+
+def restore(folder: Path, content: bytes, now: datetime) -> bool:
+    """Put a copied key ring in place, unless the present ring is newer; return whether the copy is in place.
+
+    Clients refuse keys older than those that they have seen, so an old copy must not replace a ring that continues
+    it. Any other ring, an unrelated one such as a first start makes, or a damaged one, is kept beside the new one as
+    `keyring.replaced-TIME.json`.
+
+    Args:
+        folder: Where the key ring is.
+        content: The content of the copied `keyring.json`.
+        now: The time, aware.
+
+    Raises:
+        KeyRingError: the copy is damaged, or the folder cannot be written. Nothing was changed.
+    """
+    try:
+        copy = _decoded(content)
+    except Exception as error:
+        raise KeyRingError(
+            "这不是完好的 keyring.json，未更改 / this is not an intact keyring.json: nothing was changed"
+        ) from error
+    with _locked(folder):
+        if exists(folder):
+            try:
+                present = load(folder)
+            except KeyRingError:
+                present = None
+            if present == copy:
+                return True
+            if present is not None and present.is_newer_than(copy):
+                return False
+            kept = f"{FILE.removesuffix('.json')}.replaced-{now.astimezone(UTC):%Y%m%dT%H%M%SZ}.json"
+            write_file(folder / kept, _content(folder))
+        _write(folder, copy)
+        return True
+
+
+def _content(folder: Path) -> bytes:
+    try:
+        return (folder / FILE).read_bytes()
+    except OSError as error:
+        raise KeyRingError(f"cannot read the signing keys {folder / FILE}: {error.strerror}") from error
 
 
 @contextmanager
@@ -224,8 +153,13 @@ def _locked(folder: Path) -> Iterator[None]:
         os.close(lock)
 
 
+def encoded(ring: KeyRing) -> bytes:
+    """Return the content of the file for a ring."""
+    return msgspec.json.format(msgspec.json.encode(ring), indent=1)
+
+
 def _write(folder: Path, ring: KeyRing) -> None:
-    write_file(folder / FILE, msgspec.json.format(msgspec.json.encode(ring), indent=1))
+    write_file(folder / FILE, encoded(ring))
 
 
 def write_file(path: Path, content: bytes) -> None:

@@ -7,7 +7,7 @@ import jwt
 import msgspec
 from jwt.types import Options
 
-from app.tokens import keyring
+from app.tokens.keys import ALGORITHM
 from app.tokens.signer import LINK_TYPE, Signer
 
 LINK_SECONDS = 600
@@ -75,7 +75,7 @@ class Links:
         decoded = jwt.decode_complete(
             token,
             jwt.PyJWK(keys[0]).key,
-            algorithms=[keyring.ALGORITHM],
+            algorithms=[ALGORITHM],
             audience=LINK_AUDIENCE,
             issuer=self._issuer,
             options=options,

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from jwt.types import Options
 
 from app.tokens import keyring
+from app.tokens.keys import ALGORITHM, KeyRing, KeyState
 
 VERDICT_TYPE = "verdict+jwt"
 LINK_TYPE = "download+jwt"
@@ -27,14 +28,14 @@ class PublicKey(NamedTuple):
     """The public facts of a key; `is_published` tells whether it is in the JWK set."""
 
     kid: str
-    state: keyring.KeyState
+    state: KeyState
     created_at: datetime
     retired_at: datetime | None
     is_published: bool
 
 
 class _Loaded(NamedTuple):
-    ring: keyring.KeyRing
+    ring: KeyRing
     key: Ed25519PrivateKey
     version: tuple[int, int]
     headers: dict[str, bytes]
@@ -72,7 +73,7 @@ class Signer:
         Raises:
             ValueError: it is not such a seal.
         """
-        kid, algorithm = jwt.get_unverified_header(token).get("kid"), keyring.ALGORITHM
+        kid, algorithm = jwt.get_unverified_header(token).get("kid"), ALGORITHM
         keys = [key.public for key in self._current().ring.keys if key.kid == kid]
         if not keys:
             raise ValueError("none of this server's keys signed it")
@@ -146,7 +147,7 @@ class Signer:
 
 
 def _header(kind: str, kid: str) -> bytes:
-    return _base64url(msgspec.json.encode({"alg": keyring.ALGORITHM, "typ": kind, "kid": kid}))
+    return _base64url(msgspec.json.encode({"alg": ALGORITHM, "typ": kind, "kid": kid}))
 
 
 def _base64url(data: bytes) -> bytes:

@@ -142,6 +142,17 @@ stands_already() {
     [[ -e $ARRIVED && $(head -n 1 "$ARRIVED") == "$(bundle_name)" ]] || same_contents "$LIVE" >/dev/null
 }
 
+# keep_newer_keys: signing keys here that continue the chain of the bundle's are newer: clients refuse older ones, so they stay.
+keep_newer_keys() {
+    local said
+    [[ -e $ROOT/data/keys/keyring.json ]] || return 0
+    make_image
+    said=$(restore_keys "$STAGED/data/keys/keyring.json" 2>&1) \
+        || die "无法放置签名密钥。The signing keys cannot be put in place: $(last_line "$said")"
+    say "$(last_line "$said")"
+    cp -- "$ROOT/data/keys/keyring.json" "$STAGED/data/keys/keyring.json" # the folder takes the other's place as a whole
+}
+
 # place_files KEPT: moves secrets, keys, certificates and files to their places, with the owners and modes that they have
 # here. What they replace is kept in folder KEPT.
 place_files() {

@@ -136,6 +136,10 @@ serve_again() {
     serve
 }
 
+# restore_keys FILE: a copy of keyring.json takes the place of the present one, unless that is newer. In a container of its own:
+# the service may refuse to start. Says on standard error which one is in place.
+restore_keys() { compose --progress quiet run --rm --no-deps -T app python -m app key restore - <"$1"; }
+
 # require_home: the service has not moved away; changes made here would be lost.
 require_home() {
     local place

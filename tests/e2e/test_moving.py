@@ -8,10 +8,13 @@ import stat
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from app.tokens import keyring
+from app.tokens.keys import KeyRing
 from tests.support.moving import CORE_DATA, Program, contents, fingerprint, ship, type_at
 from tests.support.service import wait_for
 from tests.support.stack import Stack, copy_checkout, run
@@ -100,11 +103,20 @@ def new_server(tmp_path_factory: pytest.TempPathFactory, old_server: OldServer) 
             *fingerprint(old_server.stack),
         ]
         killed_once_it_has_placed_the_secrets(stack, old_server)
+        put_ring(stack, KeyRing.new(datetime.now(UTC), "kadun"))  # as a first start makes one
         status, shown = type_at([str(word) for word in command], [PASSPHRASE])
         assert status == 0, shown
         assert "card 1, client 1" in shown
         assert "copy it yourself if you want it: 'data/backup-hooks.d/10-copy'" in shown
         yield stack
+
+
+def put_ring(stack: Stack, ring: KeyRing) -> None:
+    """Put a key ring in the stack's place for it, with the owner and mode that the service gives it."""
+    folder, file = stack.folder / "data/keys", stack.folder / "data/keys/keyring.json"
+    file.write_bytes(keyring.encoded(ring))
+    file.chmod(0o600)
+    os.chown(file, folder.stat().st_uid, folder.stat().st_gid)
 
 
 def killed_once_it_has_placed_the_secrets(stack: Stack, old_server: OldServer) -> None:
@@ -174,6 +186,23 @@ def test_files_have_the_owners_and_modes_that_the_service_needs(old_server: OldS
     assert list((new_server.folder / "data").glob(".import*")) == [], "no secret lies about"
     kept = [file.read_bytes() for file in (new_server.folder / "data").glob(".replaced-*/secrets/kernal_data_key")]
     assert len(set(kept)) == 2, "the key that this server had made for itself, and the one of the killed import"
+    assert list((new_server.folder / "data").glob(".replaced-*/data/keys/keyring.replaced-*.json")), "its keys, too"
+
+
+def test_keys_that_continue_those_of_the_bundle_stay(old_server: OldServer, tmp_path: Path) -> None:
+    """Customers' programs have seen the newer ones, and refuse the older."""
+    newer = keyring.load(old_server.stack.folder / "data/keys").rotated(datetime.now(UTC), "kadun")
+    with Stack(tmp_path / "newer") as stack:
+        stack.init_anew("kadun.test")
+        put_ring(stack, newer)
+        done = stack.script("import.sh", old_server.sealed, "--identity", old_server.identity)
+        assert "The present signing keys are newer, and stay" in done.stdout
+        assert keyring.load(stack.folder / "data/keys") == newer
+        assert old_server.program.open_on(stack) == old_server.opened | {"activated": False}
+        older = tmp_path / "keyring.json"
+        older.write_bytes((old_server.stack.folder / "data/keys/keyring.json").read_bytes())
+        assert "are newer, and stay" in stack.script("cardctl", "key", "restore", older).stderr
+        assert keyring.load(stack.folder / "data/keys") == newer
 
 
 def test_programs_and_nginxs_configuration_stay_behind(old_server: OldServer, new_server: Stack) -> None:

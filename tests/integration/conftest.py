@@ -34,13 +34,13 @@ from trial.postgres import EmbeddedPostgres
 
 @pytest.fixture
 def seals(database: Database, clock: Clock, tmp_path: Path) -> JournalSeals:
-    keyring.create(tmp_path / "keys", clock.now)
+    keyring.create(tmp_path / "keys", clock.now, "kadun")
     return JournalSeals(database, Signer(tmp_path / "keys"), timedelta(days=365), clock)
 
 
 @pytest.fixture
 def licences(database: Database, clock: Clock, tmp_path: Path) -> LicenceService:
-    keyring.create(tmp_path / "keys", clock.now)
+    keyring.create(tmp_path / "keys", clock.now, "kadun")
     return LicenceService(
         database, Touches(database), Signer(tmp_path / "keys"), "kadun", ZoneInfo("Asia/Shanghai"), clock
     )
@@ -73,7 +73,7 @@ def other_id(issuing: Issuing) -> str:
 
 def with_keys(folder: Path) -> Path:
     """Make the signing keys: a service whose database has active cards refuses to make new ones."""
-    keyring.create(folder / "keys", datetime.now(UTC))
+    keyring.create(folder / "keys", datetime.now(UTC), "kadun")
     return folder
 
 

@@ -150,12 +150,12 @@ def test_a_chain_that_lost_its_end_shows_against_an_earlier_look(
 def test_the_seals_of_a_retired_key_stay_good_and_those_of_another_server_are_not(
     seals: JournalSeals, sealed: list[int], clock: Clock, tmp_path: Path, database: Database
 ) -> None:
-    keyring.rotate(tmp_path / "keys", clock.now)
+    keyring.rotate(tmp_path / "keys", clock.now, "kadun")
     rotated = replace(seals, signer=Signer(tmp_path / "keys"))
     journal.append([ISSUED])
     assert rotated.seal() == 1
     assert rotated.verify().fault is None
-    keyring.create(tmp_path / "other", clock.now)
+    keyring.create(tmp_path / "other", clock.now, "kadun")
     other = replace(seals, signer=Signer(tmp_path / "other"))
     assert "seal 4 is not valid: none of this server's keys signed it" in str(other.verify().fault)
     journal.append([ISSUED])

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jwt
 import pyrage
 
 from tests.support.service import ROOT, Service
@@ -48,3 +49,29 @@ def test_sealing_over_the_plain_file_is_refused_and_a_failure_leaves_nothing(key
     keyed.environment["KERNAL_DATA_KEY"] = "a scheme of my own"
     assert "no age identity" in keyed.refusal("seal", str(plain), "-o", str(tmp_path / "x.age"))
     assert (plain.read_bytes(), (tmp_path / "x.age").exists()) == (b"core", False)
+
+
+def test_a_copy_of_the_keys_is_put_back_unless_the_present_ones_are_newer(keyed: Service, tmp_path: Path) -> None:
+    ring, copy = keyed.folder / "keys" / "keyring.json", tmp_path / "copy.json"
+    copy.write_bytes(ring.read_bytes())
+    keyed.cardctl("key", "rotate")
+    rotated = ring.read_bytes()
+    assert "the present signing keys are newer" in keyed.cardctl("key", "restore", str(copy)).stderr.lower()
+    assert ring.read_bytes() == rotated
+    ring.unlink()
+    keyed.cardctl("key", "create")  # as a first start makes one
+    created = ring.read_bytes()
+    assert "The signing keys are in place" in keyed.cardctl("key", "restore", str(copy)).stderr
+    assert ring.read_bytes() == copy.read_bytes()
+    (kept,) = ring.parent.glob("keyring.replaced-*.json")
+    assert kept.read_bytes() == created
+    copy.write_text("{}")
+    assert "not an intact keyring.json" in keyed.refusal("key", "restore", str(copy))
+
+
+def test_endorsements_name_the_issuer(keyed: Service) -> None:
+    keyed.environment["KADUN_ISSUER"] = "another name"
+    keyed.cardctl("key", "rotate")
+    ring = json.loads((keyed.folder / "keys" / "keyring.json").read_bytes())
+    claims = [jwt.decode(token, options={"verify_signature": False}) for token in ring["endorsements"]]
+    assert [claim["iss"] for claim in claims] == ["kadun", "another name"]

@@ -166,7 +166,7 @@ def machine_of(database: Database, keys: Path) -> type[RuleBasedStateMachine]:  
 
 @pytest.mark.timeout(400)
 def test_the_service_behaves_as_the_model(database: Database, tmp_path: Path, clock: Clock) -> None:
-    keyring.create(tmp_path, clock.now)
+    keyring.create(tmp_path, clock.now, "kadun")
     run_state_machine_as_test(
         machine_of(database, tmp_path),
         settings=settings(

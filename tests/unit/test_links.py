@@ -34,7 +34,7 @@ CLAIMS = {
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("keys")
-    keyring.create(folder, NOW)
+    keyring.create(folder, NOW, "kadun")
     return folder
 
 
@@ -73,9 +73,9 @@ def test_a_link_is_valid_until_its_last_second(links: Links) -> None:
 
 
 def test_a_link_outlives_a_rotation_but_not_its_key(tmp_path: Path) -> None:
-    keyring.create(tmp_path, NOW)
+    keyring.create(tmp_path, NOW, "kadun")
     token = Links(Signer(tmp_path), "kadun").sign(LINK, NOW)
-    keyring.rotate(tmp_path, NOW)
+    keyring.rotate(tmp_path, NOW, "kadun")
     rotated = Links(Signer(tmp_path), "kadun")
     assert rotated.read(token, NOW + timedelta(seconds=599)) == LINK
     late = signed(tmp_path, CLAIMS | {"exp": CLAIMS["exp"] + 10_000}, kid=keyring.load(tmp_path).keys[0].kid)  # type: ignore[operator]

@@ -10,7 +10,8 @@ import jwt
 import pytest
 
 from app.tokens import keyring
-from app.tokens.keyring import KeyRingError, KeyState
+from app.tokens.keyring import KeyRingError
+from app.tokens.keys import KeyState
 from app.tokens.signer import Signer
 from tests.support.service import wait_for
 
@@ -20,7 +21,7 @@ CLAIMS = {"aud": "kadun-client", "code": "OK", "function": "打开程序", "card
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    keyring.create(tmp_path / "keys", NOW)
+    keyring.create(tmp_path / "keys", NOW, "kadun")
     return tmp_path / "keys"
 
 
@@ -39,7 +40,7 @@ def test_a_verdict_is_a_jws_that_names_its_type_and_key(folder: Path) -> None:
 
 
 def test_the_key_set_is_what_the_ring_publishes(folder: Path) -> None:
-    ring = keyring.rotate(folder, NOW)
+    ring = keyring.rotate(folder, NOW, "kadun")
     signer = Signer(folder)
     document: dict[str, Any] = signer.key_set(NOW)
     assert document == {"keys": [key.public for key in ring.keys], "endorsements": list(ring.endorsements)}
@@ -49,7 +50,7 @@ def test_the_key_set_is_what_the_ring_publishes(folder: Path) -> None:
 
 
 def test_public_keys_have_their_states(folder: Path) -> None:
-    ring = keyring.rotate(folder, NOW)
+    ring = keyring.rotate(folder, NOW, "kadun")
     signer = Signer(folder)
     keys = signer.public_keys(NOW)
     assert [(key.kid, key.state) for key in keys] == [
@@ -70,7 +71,7 @@ def test_public_keys_have_their_states(folder: Path) -> None:
 def test_a_rotation_is_taken_up_by_a_running_signer(folder: Path) -> None:
     signer = Signer(folder)
     before = kid(signer)
-    rotated = keyring.rotate(folder, NOW)
+    rotated = keyring.rotate(folder, NOW, "kadun")
     assert before != rotated.current.kid
     wait_for(lambda: kid(signer) == rotated.current.kid)
     assert signer.key_set(NOW)["keys"] == rotated.published(NOW)
@@ -79,7 +80,7 @@ def test_a_rotation_is_taken_up_by_a_running_signer(folder: Path) -> None:
 def test_several_rotations_between_two_checks_are_taken_up(folder: Path) -> None:
     signer = Signer(folder)
     for _ in range(3):
-        rotated = keyring.rotate(folder, NOW, force=True)
+        rotated = keyring.rotate(folder, NOW, "kadun", force=True)
     wait_for(lambda: kid(signer) == rotated.current.kid)
 
 
@@ -90,7 +91,7 @@ def test_the_old_ring_stays_in_use_while_the_new_file_is_unusable(
     signer = Signer(folder)
     before = kid(signer)
     file = folder / keyring.FILE
-    good = keyring.rotate(folder, NOW)
+    good = keyring.rotate(folder, NOW, "kadun")
     rotated = file.read_bytes()
     if damage == "damaged":
         file.write_bytes(rotated[: len(rotated) // 2])
@@ -110,7 +111,7 @@ def test_the_old_ring_stays_in_use_while_the_new_file_is_unusable(
 def test_taking_up_a_key_is_logged_without_its_secret(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     signer = Signer(folder)
-    rotated = keyring.rotate(folder, NOW)
+    rotated = keyring.rotate(folder, NOW, "kadun")
     wait_for(lambda: kid(signer) == rotated.current.kid)
     (record,) = caplog.records
     assert record.message == "signing key taken up"

@@ -13,6 +13,7 @@ from kadun.downloads import DOWNLOAD, Downloader
 from kadun.errors import KadunError, ServerUnreachable, UnsealFailed, UntrustedAnswer, rejection_error
 from kadun.hardware import machine_string
 from kadun.keys import TrustedKeys
+from kadun.learned import LearnedKeys
 from kadun.offline import ClientState
 from kadun.request import OPEN, VerificationRequest
 from kadun.responses import key_set_from, token_from
@@ -92,8 +93,9 @@ class Client:
         )
         self._retry_policy = retry_policy or RetryPolicy()
         self._program = program or self._keys.issuer
-        store = StateStore(state_dir, self._program, self._keys.issuer, self._card_id)
-        self._state = ClientState(store, self._keys, clock)
+        place = (state_dir, self._program, self._keys.issuer)
+        self._learned = LearnedKeys(StateStore(*place), self._keys, clock)
+        self._state = ClientState(StateStore(*place, self._card_id), self._keys, clock)
 
     def open(self) -> Verdict:
         """Ask the server to open the program (打开程序). Afterwards `unseal` works.
@@ -115,6 +117,7 @@ class Client:
         try:
             return self._ask(OPEN, sealing.KeyPair())
         except (ServerUnreachable, UntrustedAnswer) as failure:
+            self._learned.load(self._machine())
             return self._state.offline_verdict(failure, self._card_id, self._machine())
 
     def report(self, function: str) -> Verdict:
@@ -213,11 +216,12 @@ class Client:
             return request.sent_as(body), token_from(answer)
 
         request, token = self._with_retries(attempt if arguments is None else execution.at_most_once(attempt))
-        if key_id(token) not in self._keys:
-            self._state.load_learned_keys(hardware)
+        self._learned.load(hardware)
         if key_id(token) not in self._keys:
             self._keys.learn(self._with_retries(self._fetch_key_set))
+            self._learned.load(hardware)  # the keys may lead to its floor now
         verdict = verify_verdict(token, request, self._keys, key_pair)
+        self._learned.saw(token, hardware)
         verdict = self._state.record(token, request, key_pair, verdict, begun)
         if not verdict.accepted:
             raise rejection_error(verdict.code, verdict.reference, self._language)

@@ -1,18 +1,20 @@
-"""Trusted signing keys: the keys pinned in the program, and the keys that they endorse."""
+"""Trusted signing keys: the keys pinned in the program, and the keys that they endorse, down to the floor."""
 
 from __future__ import annotations
 
 import hashlib
+from copy import copy
 from typing import TYPE_CHECKING, Any, Union
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from kadun.decoding import decode_base64url, encode_base64url, parse_json_object
 from kadun.errors import UntrustedAnswer
+from kadun.floor import OVERLAP_SECONDS, Floor
 from kadun.tokens import AUDIENCE, key_id, verify_token
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 PublicKeys = Union["Mapping[str, Any]", str]
 _ENDORSEMENT = "key+jwt"
@@ -41,15 +43,27 @@ class TrustedKeys:
             self._keys = dict(_load(key) for key in keys)
         except UntrustedAnswer as refusal:
             raise ValueError(f"public_keys: {refusal.detail}") from None
-        self._endorsements: list[str] = []
+        self._pinned = list(self._keys)
+        self._endorsements: dict[str, tuple[str, str]] = {}  # each with its endorser and its endorsed key
+        self._floor: Floor | None = None
 
     @property
     def endorsements(self) -> tuple[str, ...]:
-        """The endorsements that lead from the pinned keys to the others, to be stored for the next start."""
+        """The endorsements by trusted keys, to be stored for the next start."""
         return tuple(self._endorsements)
 
+    @property
+    def floor(self) -> Floor | None:
+        """The latest key that signed a verdict; None before the first."""
+        return self._floor
+
+    @property
+    def excludes_keys(self) -> bool:
+        """Whether the floor excludes any key. At the first pinned key it does not: all others come after it."""
+        return self._floor is not None and self._floor.kid != self._pinned[0]
+
     def __contains__(self, kid: str) -> bool:
-        return kid in self._keys
+        return kid in self._keys and self._counts(kid)
 
     def __getitem__(self, kid: str) -> Ed25519PublicKey:
         """Return the key with this ID.
@@ -57,10 +71,53 @@ class TrustedKeys:
         Raises:
             UntrustedAnswer: the key is not trusted.
         """
-        try:
-            return self._keys[kid]
-        except KeyError:
-            raise UntrustedAnswer("the token is signed with a key that is neither pinned nor endorsed") from None
+        if kid not in self._keys:
+            raise UntrustedAnswer("the token is signed with a key that is neither pinned nor endorsed")
+        if not self._counts(kid):
+            raise UntrustedAnswer("the token is signed with a key that a later key has replaced")
+        return self._keys[kid]
+
+    def with_earlier(self) -> TrustedKeys:
+        """Return a view that also trusts the keys before the floor: for verdicts that were believed before it rose."""
+        view = copy(self)
+        if self._floor:
+            view._floor = self._floor._replace(left=OVERLAP_SECONDS)  # noqa: SLF001 - of the same class
+        return view
+
+    def saw(self, kid: str, clock: float) -> None:
+        """Raise the floor to a key that has signed a verdict, if it comes after the present floor."""
+        if self._floor is None or kid in self._after(self._floor.kid):
+            self._floor = Floor.seen(kid, clock)
+
+    def take_up(self, stored: Floor | None, clock: float) -> None:
+        """Take up a stored floor, unless it is unknown or not after the present one; count the overlap on."""
+        here = self._floor
+        if stored and stored.kid in self._keys and (here is None or stored.kid in self._after(here.kid)):
+            here = stored
+        elif stored and here and stored.kid == here.kid:
+            here = min(here, stored)  # of which less is left
+        self._floor = here and here.at(clock)
+
+    def _counts(self, kid: str) -> bool:
+        floor = self._floor
+        if floor is None or kid == floor.kid or kid in self._after(floor.kid):
+            return True
+        return floor.left > 0 and floor.kid in self._after(kid)
+
+    def _after(self, kid: str) -> set[str]:
+        """Return the keys that come after a key: those that it leads to by endorsements, and those pinned after it.
+
+        Keys are pinned in the order of the chain. Where endorsements contradict that order, they count.
+        """
+        after = self._endorsed_from([kid])
+        if kid in self._pinned:
+            pins = self._pinned[self._pinned.index(kid) + 1 :]
+            pins = [pin for pin in pins if kid not in self._endorsed_from([pin])]
+            after |= {*pins} | self._endorsed_from(pins)
+        return after - {kid}
+
+    def _endorsed_from(self, kids: Iterable[str]) -> set[str]:
+        return reached(kids, self._endorsements.values())
 
     def learn(self, key_set: bytes) -> None:
         """Add the keys of `/.well-known/jwks.json` that a chain of endorsements connects to a trusted key.
@@ -78,6 +135,8 @@ class TrustedKeys:
     def add_endorsed(self, endorsements: Sequence[object]) -> None:
         """Add the keys that these endorsements connect to a trusted key, in any order.
 
+        Endorsements of another issuer do not count: a server that changed its name keeps the earlier ones.
+
         Raises:
             UntrustedAnswer: one is not a token, or one by a trusted key is invalid. Keys added before it stay: each
                 has a valid signature of its own.
@@ -86,24 +145,43 @@ class TrustedKeys:
         for endorsement in endorsements:
             if not isinstance(endorsement, str):
                 raise UntrustedAnswer("an endorsement is not a token")
-            by_endorser.setdefault(key_id(endorsement), []).append(endorsement)
+            if endorsement not in self._endorsements:
+                by_endorser.setdefault(key_id(endorsement), []).append(endorsement)
         # Each endorsement is verified once, when its endorser becomes trusted. So the order of the list does not
         # matter, and a hostile list costs at most one verification for each entry.
         newly_trusted = list(self._keys)
         while newly_trusted:
-            for endorsement in by_endorser.pop(newly_trusted.pop(), []):
-                kid, key = self._endorsed(endorsement)
+            endorser = newly_trusted.pop()
+            for endorsement in by_endorser.pop(endorser, []):
+                jwk = self._endorsed(endorsement, self._keys[endorser])
+                if jwk is None:
+                    continue
+                kid, key = _load(jwk)
                 if kid not in self._keys:
                     self._keys[kid] = key
-                    self._endorsements.append(endorsement)
                     newly_trusted.append(kid)
+                self._endorsements[endorsement] = endorser, kid
 
-    def _endorsed(self, endorsement: str) -> tuple[str, Ed25519PublicKey]:
-        claims = verify_token(endorsement, self[key_id(endorsement)], _ENDORSEMENT)
+    def _endorsed(self, endorsement: str, endorser: Ed25519PublicKey) -> Mapping[str, Any] | None:
+        claims = verify_token(endorsement, endorser, _ENDORSEMENT)
         claims.require("aud", AUDIENCE)
-        if "iss" in claims:
-            claims.require("iss", self.issuer)
-        return _load(claims.mapping("jwk"))
+        if "iss" in claims and claims.value("iss") != self.issuer:
+            return None
+        return claims.mapping("jwk")
+
+
+def reached(kids: Iterable[str], steps: Iterable[tuple[str, str]]) -> set[str]:
+    """Return the keys that steps from key to key lead to, from any of these keys."""
+    following: dict[str, list[str]] = {}
+    for before, after in steps:
+        following.setdefault(before, []).append(after)
+    found: set[str] = set()
+    waiting = list(kids)
+    while waiting:
+        new = set(following.get(waiting.pop(), ())) - found
+        found |= new
+        waiting.extend(new)
+    return found
 
 
 def _document(pinned: PublicKeys) -> Mapping[str, Any]:

@@ -60,10 +60,6 @@ class ClientState:
         """The key of the last opening, online or offline, unless a later rejection revoked it."""
         return self._data_key
 
-    def load_learned_keys(self, hardware: str) -> None:
-        """Load the keys that were learned before, from their endorsements, up to an invalid one."""
-        self._follow(self._store.load(hardware))
-
     def baseline(self, hardware: str) -> Baseline:
         """Return the rejections known now; call this before a request is sent, whose answer is later than these."""
         return Baseline(self._last_no, self._store.load(hardware).rejection)
@@ -96,7 +92,7 @@ class ClientState:
             return verdict
 
     def _after(self, before: State, verdict: Verdict, kept: CachedVerdict | None, begun: Baseline) -> State:
-        after = State(self._keys.endorsements or before.endorsements, before.cached, before.rejection)
+        after = State(cached=before.cached, rejection=before.rejection)
         said_at, no = _seconds(verdict), before.rejection
         if verdict.revokes_access:
             mistyped = (
@@ -106,7 +102,7 @@ class ClientState:
         if no and no != begun.stored and said_at <= no.at:
             return after  # another process has received a later rejection
         if kept and verdict.accepted:
-            return State(after.endorsements, kept if verdict.offline_until else None)
+            return State(cached=kept if verdict.offline_until else None)
         if after.cached:
             return replace(after, cached=replace(after.cached, times=synchronized(said_at, self._clock())))
         return after
@@ -142,7 +138,8 @@ class ClientState:
         state = self._store.load(hardware)
         if state.cached is None:
             raise failure
-        self._follow(state)
+        with suppress(UntrustedAnswer):  # as release 1.0 stored them
+            self._keys.add_endorsed(state.endorsements)
         verdict = self._checked(state.cached, card_id, hardware)
         if verdict is None or verdict.offline_until is None:  # only an accepted opening contains it
             raise failure
@@ -161,10 +158,6 @@ class ClientState:
             raise failure
         return replace(verdict, offline=True, activated=False)
 
-    def _follow(self, state: State) -> None:
-        with suppress(UntrustedAnswer):
-            self._keys.add_endorsed(state.endorsements)
-
     def _checked(self, kept: CachedVerdict, card_id: str, hardware: str) -> Verdict | None:
         key_pair = KeyPair.from_secret(kept.key_pair)
         if key_pair is None or normalized_card_id(kept.card_id) != normalized_card_id(card_id):
@@ -173,7 +166,8 @@ class ClientState:
             kept.card_id, hardware, OPEN, key_pair.public_key, kept.nonce, body_sha256=kept.body_sha256
         )
         try:
-            return verify_verdict(kept.token, request, self._keys, key_pair)
+            # Believed when it arrived: a rotation since then does not end the time that it allows.
+            return verify_verdict(kept.token, request, self._keys.with_earlier(), key_pair)
         except (UntrustedAnswer, RequestRefused):
             return None
 

@@ -1,4 +1,4 @@
-"""The state between starts: one encrypted file for each program, server and card.
+"""The state between starts: an encrypted file for each program, server and card, and one for the keys of the server.
 
 Only this machine can read it, because the encryption key derives from its hardware string. So a copy does not work
 elsewhere. The customer knows the hardware string, too: nothing in the file is trusted, and the signatures of keys and
@@ -26,6 +26,7 @@ from kadun.cards import normalized_card_id
 from kadun.clocks import Times, times_in
 from kadun.decoding import parse_json_object
 from kadun.errors import UntrustedAnswer
+from kadun.floor import Floor, floor_in
 from kadun.secret import Secret
 
 if TYPE_CHECKING:
@@ -79,27 +80,36 @@ class Rejection:
 
 @dataclass(frozen=True)
 class State:
-    """The endorsements of learned keys, an accepted verdict if it allows offline starts, or the last rejection."""
+    """Of a card: an accepted verdict if it allows offline starts, or the last rejection. Of the server: its keys.
+
+    Attributes:
+        endorsements: of learned keys; release 1.0 stored them for each card.
+        cached: the last accepted verdict.
+        rejection: the last rejection.
+        floor: the latest signing key seen.
+    """
 
     endorsements: tuple[str, ...] = ()
     cached: CachedVerdict | None = None
     rejection: Rejection | None = None
+    floor: Floor | None = None
 
 
 class StateStore:
     """Reads and writes the file. Without a folder, nothing is stored and only `save` fails."""
 
-    def __init__(self, folder: StateDir, program: str, issuer: str, card_id: str) -> None:
+    def __init__(self, folder: StateDir, program: str, issuer: str, card_id: str | None = None) -> None:
         """Determine the path; nothing is read or created yet.
 
         Args:
             folder: a folder, `PLATFORM_FOLDER`, or None to store nothing.
             program: the name of the program; programs with different names share nothing.
             issuer: the issuer (`iss`).
-            card_id: the card, in any spelling.
+            card_id: the card, in any spelling; None for what all cards share.
         """
-        # JSON, so that different triples give different text; ASCII, so that any string is possible.
-        self._context = json.dumps([program, issuer, normalized_card_id(card_id)]).encode("ascii")
+        of_card = [] if card_id is None else [normalized_card_id(card_id)]
+        # JSON, so that different lists give different text; ASCII, so that any string is possible.
+        self._context = json.dumps([program, issuer, *of_card]).encode("ascii")
         place = _platform_folder() if isinstance(folder, _Platform) else folder
         name = hashlib.sha256(_MAGIC + self._context).hexdigest()[:32]
         self._path = None if place is None else Path(place) / f"{name}.state"
@@ -177,6 +187,8 @@ def _plaintext(state: State) -> bytes:
         }
     if state.rejection:
         document["refusal"] = {"at": state.rejection.at, "reference": state.rejection.reference}
+    if state.floor:
+        document["floor"] = list(state.floor)
     return json.dumps(document).encode("ascii")
 
 
@@ -189,6 +201,7 @@ def _state(plaintext: bytes) -> State:
         tuple(endorsements),
         _kept(kept) if isinstance(kept, dict) else None,
         _refusal(refusal) if isinstance(refusal, dict) else None,
+        floor_in(document.get("floor")),
     )
 
 

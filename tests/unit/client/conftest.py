@@ -93,6 +93,12 @@ def store(folder: Path) -> StateStore:
 
 
 @pytest.fixture
+def keys_file(folder: Path) -> StateStore:
+    """The store of the keys and the floor, which all cards of these clients share."""
+    return StateStore(folder, "kadun", "kadun")
+
+
+@pytest.fixture
 def files(server: FakeServer) -> FileServer:
     files = FileServer(server)
     server.genuine = files.listing  # type: ignore[method-assign]

@@ -184,14 +184,18 @@ def test_there_is_no_offline_start_if_its_time_cannot_be_stored(start: MakeClien
     assert start().open().offline  # what was there before is still there
 
 
-def test_a_rejection_erases_the_verdict_on_a_full_disk(start: MakeClient, server: FakeServer, folder: Path) -> None:
+def test_a_rejection_erases_the_verdict_on_a_full_disk(
+    start: MakeClient, server: FakeServer, store: StateStore, folder: Path
+) -> None:
     server.rotate()
     server.tweak = ALLOWED
     start().open()
+    assert store.load(HARDWARE).cached is not None
     server.tweak = reject("CARD_FROZEN")
     with full_disk(), pytest.raises(CardRejected):
         start().open()
-    assert state_files(folder) == []
+    assert store.load(HARDWARE) == State()
+    assert len(state_files(folder)) == 1  # that of the keys
 
 
 def test_without_a_folder_nothing_is_stored(make_client: MakeClient, server: FakeServer, state_home: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 from kadun import CardRejected, Secret, UntrustedAnswer
 from kadun.cards import normalized_card_id
 from kadun.clocks import Times
+from kadun.floor import Floor
 from kadun.sealing import KeyPair
 from kadun.store import State, StateStore
 
@@ -66,29 +67,31 @@ def forged_endorsements(pinned_key: SigningKey, mine: SigningKey) -> list[str]:
 
 @pytest.mark.parametrize("which", [0, 1, 2])
 def test_a_key_written_into_the_file_is_not_trusted(
-    which: int, start: MakeClient, store: StateStore, server: FakeServer, signing_key: SigningKey
+    which: int, start: MakeClient, keys_file: StateStore, server: FakeServer, signing_key: SigningKey
 ) -> None:
     mine = SigningKey()
-    store.save(State((forged_endorsements(signing_key, mine)[which],)), HARDWARE)
+    forged = (forged_endorsements(signing_key, mine)[which],)
+    keys_file.save(State(forged, floor=Floor.seen(mine.kid, NOW)), HARDWARE)
     server.key = mine
     with pytest.raises(UntrustedAnswer, match="neither pinned nor endorsed"):
         start().open()
 
 
 def test_spoiled_endorsements_in_the_file_are_learned_anew(
-    start: MakeClient, store: StateStore, server: FakeServer
+    start: MakeClient, keys_file: StateStore, server: FakeServer
 ) -> None:
     server.rotate(2)
     start().open()
-    kept = store.load(HARDWARE).endorsements
-    assert list(kept) == server.endorsements
-    store.save(State((kept[0], kept[1][:-4] + "AAAA")), HARDWARE)
+    kept = keys_file.load(HARDWARE)
+    assert list(kept.endorsements) == server.endorsements
+    spoiled = kept.endorsements[1][:-4] + "AAAA"
+    keys_file.save(replace(kept, endorsements=(kept.endorsements[0], spoiled)), HARDWARE)
     assert start().open().accepted
-    assert store.load(HARDWARE).endorsements == kept
+    assert set(keys_file.load(HARDWARE).endorsements) - {spoiled} == set(kept.endorsements)
 
 
 def test_endorsements_outlive_openings_that_did_not_need_them(
-    start: MakeClient, store: StateStore, server: FakeServer
+    start: MakeClient, keys_file: StateStore, server: FakeServer
 ) -> None:
     """In the minutes of a rotation some answers still come with the key before."""
     old = server.key
@@ -96,7 +99,7 @@ def test_endorsements_outlive_openings_that_did_not_need_them(
     start().open()
     server.key, server.tweak = old, ALLOWED
     start().open()
-    assert len(store.load(HARDWARE).endorsements) == 1
+    assert len(keys_file.load(HARDWARE).endorsements) == 1
 
 
 def put(store: StateStore, **changes: Any) -> None:
