@@ -40,6 +40,9 @@ check_complete() {
     [[ -e $ROOT/.env ]] || return 0
     find_images
     for image in "${IMAGES[@]}"; do
+        if [[ $image == *@* ]] && ! has_image "$image" && has_image "$(tag_of "$image")"; then
+            die "Docker 未能从文件中保留摘要：请在 .env 中把 $image 写作 $(tag_of "$image")。Docker did not keep the digest from the file: write $(tag_of "$image") instead of $image into .env"
+        fi
         has_image "$image" \
             || die ".env 所用的镜像不在文件中：可用 docker tag 改名，或修改 .env。It is named in .env and was not in the file: docker tag IMAGE $image, or edit .env"
     done

@@ -30,6 +30,9 @@ find_images() {
     mapfile -t IMAGES < <(sort -u <<<"$listed")
 }
 
+# tag_of IMAGE: its name without the digest that pins it.
+tag_of() { printf '%s' "${1%@*}"; }
+
 has_image() {
     docker image inspect "$1" >/dev/null 2>&1
 }
