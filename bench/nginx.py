@@ -39,7 +39,7 @@ server {{
     }}
 }}
 """
-_RESUMES = "ssl_session_cache shared:kadun_tls:10m;"
+_RESUMES = "ssl_session_cache shared:kadun_tls:4m;"
 _RESUMES_NOTHING = "ssl_session_cache off;\nssl_session_tickets off;"
 
 

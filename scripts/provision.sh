@@ -18,9 +18,10 @@
 #   --mirror-registry URL     Docker Hub 的镜像站 a mirror of Docker Hub, for /etc/docker/daemon.json
 #   --mirror-pip URL          Python 包索引 the Python package index, for .env
 #
-# 防火墙只放行 SSH、HTTP、HTTPS（端口取自 .env，默认 80 和 443）；先放行正在使用的 SSH 端口再启用。
+# 防火墙只放行 SSH、HTTP、HTTPS（端口取自 .env，默认 80 和 443）；先放行正在使用的 SSH 端口再启用。另限制每个地址到 HTTP、HTTPS 的连接数。
 # The firewall lets in SSH, HTTP and HTTPS only (the ports in .env, or 80 and 443). Each SSH port in use is allowed before
-# the firewall is enabled. The output of the programs goes into /var/log/kadun-provision.log.
+# the firewall is enabled. It also limits the connections of one address to HTTP and HTTPS. The output of the
+# programs goes into /var/log/kadun-provision.log.
 set -euo pipefail
 
 ROOT=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
@@ -34,10 +35,12 @@ source "$ROOT/scripts/lib/provision-apt.sh"
 source "$ROOT/scripts/lib/provision-docker.sh"
 # shellcheck source=scripts/lib/provision-firewall.sh
 source "$ROOT/scripts/lib/provision-firewall.sh"
+# shellcheck source=scripts/lib/provision-connections.sh
+source "$ROOT/scripts/lib/provision-connections.sh"
 # shellcheck source=scripts/lib/provision-host.sh
 source "$ROOT/scripts/lib/provision-host.sh"
 
-STEPS=(apt_mirror upgrade tools docker_settings docker firewall timezone clock security_updates swap pip_mirror)
+STEPS=(apt_mirror upgrade tools docker_settings docker firewall connections timezone clock security_updates swap pip_mirror)
 
 # shellcheck disable=SC2034  # for the steps
 take_options() {

@@ -66,9 +66,9 @@ class Guard:
         method = request.method
         if method not in resource.access:
             raise falcon.HTTPMethodNotAllowed([*resource.access])
-        token = request.get_cookie_values(SESSION_COOKIE) or [""]
-        identity = self._console.sessions.identify(token[0]) if token[0] else None
-        visitor = request.context.visitor = _visitor(request, identity, token[0])
+        token = session_token(request)
+        identity = self._console.sessions.identify(token) if token else None
+        visitor = request.context.visitor = _visitor(request, identity, token)
         _keep_language(request, response)
         needed = resource.access[method]
         detour = self._detour(request, resource, visitor) if needed > Access.PUBLIC else None
@@ -94,6 +94,11 @@ class Guard:
             return LOGIN if here == HOME else f"{LOGIN}?next={quote(here, safe='')}"
         needs_totp = self._console.owners_need_totp and visitor.is_owner and not visitor.identity.has_totp
         return TWO_STEP if needs_totp and not page.without_totp else None
+
+
+def session_token(request: falcon.Request) -> str:
+    """Return the token of the visitor's session, "" if there is none."""
+    return (request.get_cookie_values(SESSION_COOKIE) or [""])[0]
 
 
 def safe_next(given: str) -> str:

@@ -6,7 +6,7 @@ import falcon
 
 from app.console.form_page import refuse
 from app.console.forms import query_of
-from app.console.guard import COOKIE_PATH, DEVICE_COOKIE, HOME, LOGIN, SESSION_COOKIE, safe_next
+from app.console.guard import COOKIE_PATH, DEVICE_COOKIE, HOME, LOGIN, SESSION_COOKIE, safe_next, session_token
 from app.console.page import Access, Console, Page, form_of, see_other, visitor_of
 from app.console.static_files import StaticFiles
 from app.domain.texts import RefusedError
@@ -68,6 +68,23 @@ class HomeRedirect(Page):
     def on_get(self, _request: falcon.Request, response: falcon.Response) -> None:
         """Redirect to the console."""
         see_other(response, HOME)
+
+
+class SessionCheck:
+    """`/admin/session`: whether a request has a session. nginx asks before it reads the body of a long form.
+
+    No `Page`: 401 is also the answer where there are no operators, and nginx gives a problem for any other.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
+        """Answer 204 or 401, without a body."""
+        token = session_token(request)
+        has_session = bool(token) and self._console.sessions.identify(token) is not None
+        response.status = falcon.HTTP_204 if has_session else falcon.HTTP_401
+        response.set_header("Cache-Control", "no-store")
 
 
 class StaticPage(Page):

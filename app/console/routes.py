@@ -16,7 +16,7 @@ from app.console.guard import Guard
 from app.console.imports import ImportPage
 from app.console.issue import IssuedPage, IssuePage
 from app.console.journal import JournalExport, JournalPage
-from app.console.log_in import HomeRedirect, LoginPage, LogoutPage, StaticPage
+from app.console.log_in import HomeRedirect, LoginPage, LogoutPage, SessionCheck, StaticPage
 from app.console.operators import OperatorPage, OperatorsPage, TokenPage, operator_forms
 from app.console.page import Console, Page
 from app.console.static_files import StaticFiles
@@ -30,6 +30,7 @@ def install(app: falcon.App[Any, Any], console: Console, static: StaticFiles) ->
     errors.install(app, console)
     for path, page in pages(console, static):
         app.add_route(path, page)
+    app.add_route("/admin/session", SessionCheck(console))
 
 
 def pages(console: Console, static: StaticFiles) -> Iterator[tuple[str, Page]]:

@@ -70,6 +70,7 @@ def host_facts(root: Path, ssh_ports: str) -> Facts:
         ],
         "ufw": output("ufw", "status", "verbose") if shutil.which("ufw") else "missing",
         "ipv6_unfiltered": is_ipv6_unfiltered(),
+        "connection_limits": connection_limits(),
         "permissions": permissions(root, backups),
         "inodes": {name: inode for name in MOUNTED if (inode := inode_of(root / name)) is not None},
         "secrets_in_env": " ".join(secret_names) or None,
@@ -194,6 +195,15 @@ def is_ipv6_unfiltered() -> bool:
     return bool(text_of(Path("/proc/net/if_inet6"))) and bool(
         re.search(r"^\s*IPV6=[\"']?no", ufw, re.IGNORECASE | re.MULTILINE)
     )
+
+
+def connection_limits() -> str | None:
+    """Return nftables' table that provision.sh made, "missing" without it; None where only root may look."""
+    if not shutil.which("nft"):
+        return "missing"
+    if os.geteuid() != 0:
+        return None
+    return output("nft", "list", "table", "inet", "kadun") or "missing"
 
 
 def permissions(root: Path, backups: Path) -> str | None:

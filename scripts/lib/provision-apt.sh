@@ -2,7 +2,7 @@
 # provision.sh's steps with apt: mirror, upgrade, tools, security updates. Sourced after provision-core.sh, never run.
 
 # gpg checks Docker's key, jq is for Docker's settings, zstd packs image archives, openssh-client moves the service.
-TOOLS=(ca-certificates curl openssl python3 git age cron certbot ufw unattended-upgrades rsync iproute2 tzdata gpg jq zstd
+TOOLS=(ca-certificates curl openssl python3 git age cron certbot ufw unattended-upgrades rsync iproute2 nftables tzdata gpg jq zstd
     openssh-client)
 PERIODIC=/etc/apt/apt.conf.d/52kadun-periodic
 SOURCES_BEFORE=/var/backups/kadun-apt-sources

@@ -4,6 +4,7 @@ import contextlib
 import gzip
 import http.client
 import re
+import ssl
 import subprocess
 import time
 from collections.abc import Iterator
@@ -12,14 +13,18 @@ from pathlib import Path
 import pytest
 
 from app.console.page import FORM_BYTES
+from tests.e2e.conftest import GatewayMaker
 from tests.support.http_exchange import Response
 from tests.support.nginx import HSTS, Gateway
 from tests.support.nginx_backend import EXPORT_BYTES, STYLES, ConsoleStandIn
 from tests.support.service import ROOT, wait_for
 
 LIMIT, IMPORT_BYTES = 5 * 1024 * 1024, 5200 * 1024
-BUFFER = 64 * 1024  # client_body_buffer_size: so much of a body may still lie in memory
+BUFFER = 8 * 1024  # client_body_buffer_size: so much of a body may still lie in memory
 IMPORT = "/admin/cards/import"
+LONG_FORMS = ["/admin/cards/confirm", "/admin/cards/apply"]
+SESSION = {"Cookie": "session=x"}
+COMPOSE = (ROOT / "docker-compose.yml").read_text()
 GZIP = {"Accept-Encoding": "gzip"}
 PLACES = ["/admin", "/admin/", "/admin/cards?status=active", IMPORT, "/admin/static/app.css"]
 
@@ -55,58 +60,76 @@ def test_what_only_looks_like_the_console_is_nothing(gateway: Gateway, path: str
 
 
 def test_an_import_of_5_mib_arrives_whole_and_a_longer_one_is_refused(gateway: Gateway) -> None:
-    answer = gateway.ask("POST", IMPORT, b"x" * LIMIT).json()
+    answer = gateway.ask("POST", IMPORT, b"x" * LIMIT, SESSION).json()
     assert (answer["path"], answer["body_bytes"]) == (IMPORT, LIMIT)
-    gateway.ask("POST", IMPORT, b"x" * (IMPORT_BYTES + 1)).require_problem(413, "BODY_TOO_LARGE")
+    gateway.ask("POST", IMPORT, b"x" * (IMPORT_BYTES + 1), SESSION).require_problem(413, "BODY_TOO_LARGE")
+
+
+@pytest.mark.parametrize("path", LONG_FORMS)
+def test_a_long_form_arrives_whole_and_the_app_refuses_what_is_a_little_longer(gateway: Gateway, path: str) -> None:
+    assert gateway.ask("POST", path, b"x" * (FORM_BYTES + 1), SESSION).json()["body_bytes"] == FORM_BYTES + 1
+    gateway.ask("POST", path, b"x" * (FORM_BYTES + 9 * 1024), SESSION).require_problem(413, "BODY_TOO_LARGE")
 
 
 @pytest.mark.parametrize(
-    "path", ["/admin/login", "/admin/cards/freeze", "/admin/cards/import/", "/admin/cards/imports"]
+    "path", ["/admin", "/admin/login", "/admin/cards/imports", "/admin/static/app.css", "/v1/shop/cards"]
 )
-def test_a_form_of_the_console_arrives_whole_and_the_app_refuses_what_is_a_little_longer(
-    gateway: Gateway, path: str
-) -> None:
-    assert gateway.ask("POST", path, b"x" * (FORM_BYTES + 1)).json()["body_bytes"] == FORM_BYTES + 1
-    gateway.ask("POST", path, b"x" * (FORM_BYTES + 9 * 1024)).require_problem(413, "BODY_TOO_LARGE")
+def test_nothing_else_takes_as_much(gateway: Gateway, path: str) -> None:
+    assert gateway.ask("POST", path, b"x" * (64 * 1024)).json()["body_bytes"] == 64 * 1024
+    gateway.ask("POST", path, b"x" * (64 * 1024 + 1), SESSION).require_problem(413, "BODY_TOO_LARGE")
 
 
-@pytest.mark.parametrize("path", ["/admin", "/admin/static/app.css", "/v1/shop/cards"])
-def test_only_the_pages_of_the_console_take_as_much(gateway: Gateway, path: str) -> None:
-    gateway.ask("POST", path, b"x" * (64 * 1024 + 1)).require_problem(413, "BODY_TOO_LARGE")
+@pytest.mark.parametrize("path", [*LONG_FORMS, IMPORT])
+def test_who_sends_a_long_form_without_a_session_is_led_to_the_log_in(gateway: Gateway, path: str) -> None:
+    answer = gateway.ask("POST", path, b"x" * LIMIT if path == IMPORT else b"x")
+    assert (answer.status, answer.headers["location"]) == (303, "/admin/login")
+    answer = gateway.ask("GET", f"{path}?lang=en")
+    assert (answer.status, answer.headers["location"]) == (303, f"/admin/login?next={path}?lang=en")
+    answer = gateway.ask("POST", path, b"x", {"HX-Request": "true"})
+    assert (answer.status, answer.headers["hx-redirect"]) == (204, "/admin/login")
 
 
-def held_bytes(gateway: Gateway) -> int:
-    """What lies where bodies wait for their end: nginx's files there have no name."""
-    workers = Path(f"/proc/{gateway.pid}/task/{gateway.pid}/children").read_text().split()
-    total = 0
-    for file in (file for worker in workers for file in Path(f"/proc/{worker}/fd").iterdir()):
-        with contextlib.suppress(FileNotFoundError):  # closed at this moment
-            if str(file.readlink()).startswith(f"{gateway.folder}/cache/body/"):
-                total += file.stat().st_size
-    return total
+@pytest.mark.parametrize("path", ["/kadun-session", "/kadun-log-in"])
+def test_the_question_for_the_session_is_nginxs_own(gateway: Gateway, path: str) -> None:
+    gateway.ask("GET", path).require_problem(404, "NOT_FOUND")
 
 
-def test_the_unfinished_imports_of_a_stranger_leave_room_for_anothers(gateway: Gateway) -> None:
-    (room_mb,) = re.findall(r"/var/cache/nginx:size=(\d+)m", (ROOT / "docker-compose.yml").read_text())
+def test_long_forms_wait_for_the_app_where_it_is_away(make_gateway: GatewayMaker) -> None:
+    make_gateway().ask("POST", IMPORT, b"x", SESSION).require_problem(503, "UNAVAILABLE")
+
+
+def leave_unfinished(gateway: Gateway, path: str, body: bytes, cookie: str = "") -> ssl.SSLSocket:
+    """Send a form but for its last byte."""
+    connection = gateway.connect()
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\n{cookie}Content-Length: {len(body) + 1}\r\n\r\n"
+    with contextlib.suppress(OSError):  # refused before all is there
+        connection.sendall(head.encode() + body)
+    return connection
+
+
+def test_nothing_is_stored_of_a_strangers_long_form(gateway: Gateway) -> None:
     with contextlib.ExitStack() as stack:
+        for path in (*LONG_FORMS, IMPORT):
+            connection = stack.enter_context(leave_unfinished(gateway, path, b"x" * (BUFFER + 1)))
+            assert b" 303 " in connection.recv(100)
+        assert gateway.held_bytes("console") == 0
 
-        def leave_unfinished(path: str, body: bytes) -> None:
-            connection = stack.enter_context(gateway.connect())
-            with contextlib.suppress(OSError):  # refused before all is there
-                connection.sendall(b"POST %s HTTP/1.1\r\nHost: x\r\n" % path.encode())
-                connection.sendall(b"Content-Length: %d\r\n\r\n" % (len(body) + 1) + body)
 
+def test_the_unfinished_imports_of_one_address_leave_room_for_anothers(gateway: Gateway) -> None:
+    room = {name: int(size) * 2**20 for name, size in re.findall(r"/var/cache/nginx(\S*?):size=(\d+)m", COMPOSE)}
+    with contextlib.ExitStack() as stack:
         for _ in range(8):
-            leave_unfinished(IMPORT, b"x" * LIMIT)
+            stack.enter_context(leave_unfinished(gateway, IMPORT, b"x" * LIMIT, "Cookie: a=b\r\n"))
         imports = 2 * (LIMIT - BUFFER)
-        wait_for(lambda: held_bytes(gateway) >= imports)
-        gateway.ask("POST", IMPORT, b"x").require_problem(429, "TOO_MANY_REQUESTS")
-        for _ in range(48):  # with the two, all that an address may have open
-            leave_unfinished("/admin/login", b"x" * FORM_BYTES)
-        wait_for(lambda: held_bytes(gateway) >= imports + 48 * (FORM_BYTES - BUFFER))
-        assert held_bytes(gateway) + IMPORT_BYTES < int(room_mb) * 2**20
-        answer = gateway.ask("POST", IMPORT, b"x" * LIMIT, source="127.0.0.9")
+        wait_for(lambda: gateway.held_bytes("console") >= imports)
+        gateway.ask("POST", IMPORT, b"x", SESSION).require_problem(429, "TOO_MANY_REQUESTS")
+        assert gateway.held_bytes("console") + IMPORT_BYTES < room["/console"]
+        answer = gateway.ask("POST", IMPORT, b"x" * LIMIT, SESSION, source="127.0.0.9")
         assert answer.json()["body_bytes"] == LIMIT
+        for _ in range(48):  # with the two, all that an address may have open
+            stack.enter_context(leave_unfinished(gateway, "/admin/login", b"x" * (64 * 1024 - 1)))
+        wait_for(lambda: gateway.held_bytes("body") >= 48 * (64 * 1024 - 1 - BUFFER))
+        assert 3 * gateway.held_bytes("body") < room[""], "three addresses leave room for others"
 
 
 def test_an_export_waits_for_its_reader_and_fills_no_disk(gateway: Gateway, console: ConsoleStandIn) -> None:
@@ -182,7 +205,7 @@ def test_where_addresses_are_named_nobody_else_comes_near_the_console(
 ) -> None:
     with Gateway(tmp_path / "nginx", console.socket, believe_test_address=True, KADUN_ADMIN_ALLOW=allow) as gateway:
         for address, welcome in addresses.items():
-            headers = {"X-Test-Address": address}
+            headers = {"X-Test-Address": address, **SESSION}
             assert [refused(gateway.ask("GET", place, headers=headers)) for place in PLACES] == [not welcome] * 5
             assert not refused(gateway.ask("GET", "/v1/x", headers=headers)), "customers are another matter"
 

@@ -1,9 +1,7 @@
 """What nginx itself refuses: too large, too often, too many, malformed. Each is a problem like the app's."""
 
-import json
 import select
 import ssl
-from pathlib import Path
 
 import pytest
 
@@ -30,12 +28,6 @@ def test_a_long_body_in_chunks_is_refused_too(gateway: Gateway) -> None:
     chunk = b"8000\r\n" + b"x" * 0x8000 + b"\r\n"
     head = b"POST /v1/verify HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
     gateway.ask_raw(head + chunk * 3 + b"0\r\n\r\n").require_problem(413, "BODY_TOO_LARGE")
-
-
-def test_a_long_body_over_http_2_is_refused_in_the_same_words(gateway: Gateway, tmp_path: Path) -> None:
-    (tmp_path / "body").write_bytes(b"x" * (LIMIT + 1))
-    shown = gateway.curl("/v1/verify", "--data-binary", f"@{tmp_path / 'body'}")
-    assert json.loads(shown)["code"] == "BODY_TOO_LARGE"
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""How nginx is reached: TLS, HTTP/2, the redirect, the ACME path, HSTS."""
+"""How nginx is reached: TLS, HTTP/1.1 alone, the redirect, the ACME path, HSTS."""
 
 import socket
 import subprocess
@@ -44,13 +44,13 @@ def test_ciphers_without_forward_secrecy_or_authentication_are_refused(gateway: 
     assert "Cipher is (NONE)" in handshake(gateway, "-tls1_2", "-cipher", f"{cipher}:@SECLEVEL=0")
 
 
-def test_http_2_is_agreed_on_and_spoken(gateway: Gateway) -> None:
+def test_who_offers_http_2_gets_http_1_1_whose_connections_hold_one_request_each(gateway: Gateway) -> None:
     with socket.create_connection(("127.0.0.1", gateway.https_port)) as plain:
-        context = gateway.context(alpn="h2")
+        context = gateway.context("h2", "http/1.1")
         with context.wrap_socket(plain, server_hostname="localhost") as connection:
-            assert connection.selected_alpn_protocol() == "h2"
+            assert connection.selected_alpn_protocol() == "http/1.1"
     shown = gateway.curl("/readyz", "--write-out", "\n%{http_version}")
-    assert shown == '{"status": "ready"}\n2'
+    assert shown == '{"status": "ready"}\n1.1'
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1"])

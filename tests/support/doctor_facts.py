@@ -51,6 +51,25 @@ To                         Action      From
 5000 (v6)                  ALLOW FWD   Anywhere (v6)"""
 
 
+def _rule(family: str, key: str, most: int) -> str:
+    limit = f"add @{key} {{ {family} saddr ct count over {most} }}"
+    return f"tcp dport {{ 80, 443 }} ct state new {limit} counter packets 0 bytes 0 reject with tcp reset"
+
+
+CONNECTION_LIMITS = f"""\
+table inet kadun {{
+    set ipv4 {{
+        elements = {{ 203.0.113.7 ct count over 128 }}
+    }}
+
+    chain input {{
+        type filter hook input priority filter - 10; policy accept;
+        iifname "lo" accept
+        {_rule("ip", "ipv4", 128)}
+        {_rule("ip6", "ipv6", 128).replace("saddr", "saddr & ffff:ffff:ffff:ffff::")}
+    }}
+}}"""
+
 _KEY = ec.generate_private_key(ec.SECP256R1())
 PUBLIC_KEY = _KEY.public_key().public_bytes(PEM, serialization.PublicFormat.SubjectPublicKeyInfo).decode()
 
@@ -149,6 +168,7 @@ HOST: dict[str, Any] = {
     "ssh_ports": "22",
     "bridges": ["172.17.0.1", "fe80::42"],
     "ufw": UFW,
+    "connection_limits": CONNECTION_LIMITS,
     "ipv6_unfiltered": False,
     "permissions": PERMISSIONS,
     "inodes": {"data/keys": 1, "data/files": 2},

@@ -1,5 +1,6 @@
 """A real nginx on the project's own configuration, and a plain client for it."""
 
+import contextlib
 import http.client
 import json
 import re
@@ -22,6 +23,9 @@ BELIEVE_TEST_ADDRESS = "set_real_ip_from 127.0.0.1; real_ip_header X-Test-Addres
 
 class Gateway:
     """nginx in a folder of its own, with the project's configuration; only fixed paths are moved there."""
+
+    host = "127.0.0.1"  # where it is reached
+    prefix: tuple[str, ...] = ()  # of the command that starts it
 
     def __init__(
         self,
@@ -55,7 +59,7 @@ class Gateway:
         (folder / "etc/conf.d/test.conf").write_text(BELIEVE_TEST_ADDRESS if believe_test_address else "")
 
     def __enter__(self) -> Self:
-        self._process = subprocess.Popen(self._command)
+        self._process = subprocess.Popen([*self.prefix, *self._command])
         wait_for(self._listens)
         return self
 
@@ -64,11 +68,29 @@ class Gateway:
             self._process.terminate()
             self._process.wait(timeout=20)
 
+    def workers(self) -> list[int]:
+        """The worker processes."""
+        return [int(pid) for pid in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()]
+
+    def held_bytes(self, folder: str) -> int:
+        """What lies where bodies wait for their end, `body` or `console`: nginx's files there have no name."""
+        total = 0
+        for file in (file for worker in self.workers() for file in Path(f"/proc/{worker}/fd").iterdir()):
+            with contextlib.suppress(FileNotFoundError):  # closed at this moment
+                if str(file.readlink()).startswith(f"{self.folder}/cache/{folder}/"):
+                    total += file.stat().st_size
+        return total
+
+    def memory_bytes(self) -> int:
+        """What all its processes take (PSS)."""
+        texts = (Path(f"/proc/{pid}/smaps_rollup").read_text() for pid in (self.pid, *self.workers()))
+        return sum(int(kib) for text in texts for kib in re.findall(r"^Pss: +(\d+) kB", text, re.MULTILINE)) * 1024
+
     def _listens(self) -> bool:
         assert self._process is not None
         assert self._process.poll() is None, (self.log / "error.log").read_text()
         try:
-            socket.create_connection(("127.0.0.1", self.https_port), timeout=1).close()
+            socket.create_connection((self.host, self.https_port), timeout=1).close()
         except OSError:
             return False
         return True
@@ -79,10 +101,10 @@ class Gateway:
         assert self._process is not None
         return self._process.pid
 
-    def context(self, alpn: str = "http/1.1") -> ssl.SSLContext:
+    def context(self, *alpn: str) -> ssl.SSLContext:
         """A TLS context that trusts this gateway's certificate and nothing else."""
         context = ssl.create_default_context(cafile=self.certificates / "fullchain.pem")
-        context.set_alpn_protocols([alpn])
+        context.set_alpn_protocols([*alpn] or ["http/1.1"])
         return context
 
     def ask(
@@ -108,7 +130,7 @@ class Gateway:
         return exchange(connection, "GET", path, None, headers or {})
 
     def curl(self, path: str, *options: str) -> str:
-        """What curl shows of an answer over HTTP/2, which Python does not speak."""
+        """What curl shows of an answer; it offers HTTP/2."""
         trust = ("--cacert", str(self.certificates / "fullchain.pem"))
         command = ["curl", "--silent", "--http2", *trust, *options, f"https://localhost:{self.https_port}{path}"]
         return subprocess.run(command, capture_output=True, text=True, check=False).stdout

@@ -26,6 +26,8 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         if self.path.startswith("/admin/static/"):
             self._answer("text/css; charset=utf-8", STYLES)
+        elif self.path == "/admin/session":
+            self._answer("text/plain", b"", 204 if self.headers["Cookie"] else 401)
         elif self.path == "/admin/page":
             self._answer("text/html; charset=utf-8", b"<p>x" * 1000)
         elif self.path == "/admin/export":
@@ -38,8 +40,8 @@ class _Handler(BaseHTTPRequestHandler):
         told = {"path": self.path, "body_bytes": len(body), "headers": {k.lower(): v for k, v in self.headers.items()}}
         self._answer("application/json", json.dumps(told).encode())
 
-    def _answer(self, media_type: str, content: bytes) -> None:
-        self.send_response(200)
+    def _answer(self, media_type: str, content: bytes, status: int = 200) -> None:
+        self.send_response(status)
         self.send_header("Content-Type", media_type)
         self.send_header("Content-Length", str(len(content)))
         self.send_header("X-Cookie-Seen", self.headers["Cookie"] or "none")

@@ -37,7 +37,7 @@ def write(folder: Path, settings: Mapping[str, str], program: str = "nginx") -> 
     user = "user root;" if os.geteuid() == 0 else ""
     _put(folder, etc / "nginx.conf", _source("nginx.conf").replace("user nginx;", user))
     site = re.sub(r"\$\{(KADUN_\w+)\}", lambda found: values[found[1]], _source("templates/kadun.conf.template"))
-    _put(folder, etc / "conf.d/kadun.conf", _for_this_nginx(site, program))
+    _put(folder, etc / "conf.d/kadun.conf", site)
     _run_hook(folder, "35-older-nginx.sh", settings, program)
     _run_hook(folder, "40-admin-allow.sh", settings, program)
 
@@ -70,13 +70,6 @@ def _run_hook(folder: Path, name: str, settings: Mapping[str, str], program: str
     _put(folder, hook, _source(f"entrypoint/{name}"))
     path = f"{Path(shutil.which(program) or program).parent}:{os.environ['PATH']}"  # it asks this nginx
     subprocess.run(["sh", hook], check=True, env={"PATH": path, **settings})
-
-
-def _for_this_nginx(site: str, program: str) -> str:
-    """`http2 on` came with nginx 1.25.1; a distribution's older one says the same on the listen lines."""
-    if tuple(int(part) for part in re.findall(r"\d+", version(program))[:3]) >= (1, 25, 1):
-        return site
-    return site.replace("http2 on;", "").replace(" ssl default_server;", " ssl http2 default_server;")
 
 
 def _self_signed(folder: Path) -> None:

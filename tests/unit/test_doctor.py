@@ -14,6 +14,7 @@ from app.services.doctor import CheckResult, Facts, HostFacts, Status, run_check
 from app.services.doctor.facts import ServiceFacts
 from app.storage.catalog import CatalogDifference
 from tests.support.doctor_facts import (
+    CONNECTION_LIMITS,
     DATABASE,
     DISK,
     GOOD_PEM,
@@ -195,6 +196,15 @@ HOST_CASES: list[tuple[dict[str, Any], dict[str, str]]] = [
     (sockets(stranger("[::]")) | WITHOUT_IPV6, {"firewall": "WARN", "ports": "FAIL"}),
     (sockets(stranger("[::ffff:192.0.2.1]")) | WITHOUT_IPV6, {"firewall": "WARN"}),
     (sockets(stranger("[::]")), {}),
+    ({"connection_limits": None}, {"connection-limits": "WARN"}),
+    ({"connection_limits": "missing"}, {"connection-limits": "WARN"}),
+    ({"connection_limits": CONNECTION_LIMITS.replace("ip6 saddr", "ip6 daddr")}, {"connection-limits": "WARN"}),
+    ({"connection_limits": CONNECTION_LIMITS.replace("{ 80, 443 }", "443")}, {"connection-limits": "WARN"}),
+    (
+        {"connection_limits": CONNECTION_LIMITS.replace("80, 443", "80, 443, 8443"), "sockets": ""}
+        | setting("KADUN_HTTPS_PORT", "8443"),
+        {},
+    ),
     ({"sockets": None}, {"ports": "WARN"}),
     ({"secrets_in_env": "NOTE"}, {"env": "FAIL"}),
     (setting("KADUN_ADMIN_ALOW", "203.0.113.7"), {"env-names": "FAIL"}),

@@ -34,6 +34,7 @@ CHECKS: tuple[Check, ...] = (
     backups.cron_daemon,
     network.ports,
     network.firewall,
+    network.connection_limits,
     host.permissions,
     dotenv.env,
     dotenv.env_names,

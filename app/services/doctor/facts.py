@@ -69,7 +69,7 @@ class HostFacts(msgspec.Struct, forbid_unknown_fields=True):
     lines that the backup scripts wrote, `backup_bytes` is the size of the last good one, `backup_checksum` "ok",
     "large" where it was not read, else the error. `installed` is when .env was written, in Unix time. `cron_table` is
     the cron file, `cron_mode` its mode and owner, `cron_expected` what install-cron.sh would write with the options
-    that the file shows.
+    that the file shows. `connection_limits` is the table of nftables that provision.sh makes, "missing" without it.
     """
 
     now: datetime
@@ -102,6 +102,7 @@ class HostFacts(msgspec.Struct, forbid_unknown_fields=True):
     bridges: list[str]
     ufw: str | None
     ipv6_unfiltered: bool
+    connection_limits: str | None
     permissions: str | None
     inodes: dict[str, int]
     secrets_in_env: str | None

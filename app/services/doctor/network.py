@@ -16,6 +16,8 @@ _NOT_FILTERED_BY_UFW = {"docker-proxy", "dockerd"}
 _DENIES = re.compile(r"^Default: (deny|reject) \(incoming\)", re.MULTILINE)
 # A rule of `ufw status verbose` that lets everybody in: to where, and what "where" may be.
 _RULE = re.compile(r"^(?P<to>\S.*?)\s{2,}(?:ALLOW|LIMIT)(?: IN)?\s+Anywhere")
+# A rule of `nft list table inet kadun`: to which ports, and for which family.
+_CONNECTION_RULE = re.compile(r"tcp dport (\{[^}]*\}|\d+) ct state new add @\w+ \{ (ip6?) saddr .*ct count over \d+ \}")
 _PORTS = re.compile(r"(?P<ports>[0-9:,]+)(?:/(?P<protocol>tcp|udp))?(?: \(.+\))?(?: on \S+)?")
 
 
@@ -133,6 +135,23 @@ def firewall(facts: Facts) -> CheckResult:
             "UFW does not filter IPv6 (IPV6=no in /etc/default/ufw): run scripts/provision.sh",
         )
     return ok("UFW 已启用，默认拒绝", "UFW is active and denies by default")
+
+
+def connection_limits(facts: Facts) -> CheckResult:
+    """Check that the host's firewall limits the connections of one address to nginx's ports."""
+    host = facts.host
+    if host.connection_limits is None:
+        raise NotCheckedError("请用 root 查询 nftables", "only root can ask nftables")
+    wanted = {_port(host, "KADUN_HTTP_PORT", 80), _port(host, "KADUN_HTTPS_PORT", 443)}
+    rules = _CONNECTION_RULE.findall(host.connection_limits)
+    limited = {family: {int(port) for port in re.findall(r"\d+", ports)} for ports, family in rules}
+    if any(not wanted <= limited.get(family, set()) for family in ("ip", "ip6")):
+        return warn(
+            "没有限制单个地址到 nginx 的连接数，一个地址就能占满：请运行 scripts/provision.sh",
+            "Nothing limits the connections of one address to nginx, and one address can take all: "
+            "run scripts/provision.sh",
+        )
+    return ok("单个地址到 nginx 的连接数有上限", "The connections of one address to nginx are limited")
 
 
 def proxy(facts: Facts) -> CheckResult:

@@ -1,0 +1,92 @@
+# shellcheck shell=bash
+# provision.sh's step that limits the connections of one address to nginx. Sourced after provision-firewall.sh, never run.
+#
+# nginx counts requests with a complete header only: the kernel alone can refuse a connection before it costs nginx memory. A
+# table of its own in nftables, beside UFW's and Docker's: it can refuse connections to nginx's ports, and nothing else.
+
+CONNECTIONS_OF_ADDRESS=128 # an IPv4 address or an IPv6 /64; nginx holds 1024 (nginx/nginx.conf)
+CONNECTIONS_OF_SITE=512    # an IPv6 /48
+CONNECTION_RULES=/etc/kadun/connections.nft
+CONNECTION_UNIT=/etc/systemd/system/kadun-connections.service
+
+# step_connections: writes the rules, and a unit that loads them at each boot.
+step_connections() {
+    step "每个地址的连接数" "Connections of one address"
+    local rules unit="${CONNECTION_UNIT##*/}" is_same=yes
+    local -a ports=()
+    mapfile -t ports < <(connection_ports)
+    rules=$(connection_rules "${ports[@]}")
+    if ! holds "$CONNECTION_RULES" "$rules" || ! holds "$CONNECTION_UNIT" "$(connection_unit)"; then
+        is_same=''
+        write "$CONNECTION_RULES" "$rules"
+        write "$CONNECTION_UNIT" "$(connection_unit)"
+    fi
+    if ! systemctl is-enabled --quiet "$unit" 2>/dev/null; then
+        is_same=''
+        run systemctl enable "$unit" # without systemd, too: it makes a link
+    fi
+    if ! runs_systemd; then
+        not_possible "限制连接数，开机时启用; limiting connections, which happens at the next boot"
+    elif [[ -z $is_same ]] || ! nft list table inet kadun >/dev/null 2>&1; then
+        is_same=''
+        run systemctl daemon-reload
+        attempt systemctl restart "$unit" \
+            || not_possible "限制连接数：内核不支持 nftables 的 ct count; limiting connections: this kernel lacks nftables' ct count"
+    fi
+    if [[ -n $is_same ]]; then
+        already "端口 ports ${ports[*]}: $CONNECTIONS_OF_ADDRESS (/32, /64), $CONNECTIONS_OF_SITE (/48)"
+    fi
+}
+
+# connection_ports: those in .env, and those of other stacks or of before, a line each. A limit on an unused port does no harm.
+connection_ports() {
+    {
+        env_port KADUN_HTTP_PORT 80 && echo
+        env_port KADUN_HTTPS_PORT 443 && echo
+        if [[ -r $CONNECTION_RULES ]]; then sed -n 's/^define ports = { \(.*\) }$/\1/p' "$CONNECTION_RULES" | tr -s ', ' '\n'; fi
+    } | sort -nu
+}
+
+# connection_rules PORT…: the file for nft. Its first two lines remove the former table, in the same transaction.
+connection_rules() {
+    local ports
+    printf -v ports '%s, ' "$@"
+    cat <<RULES
+# Written by scripts/provision.sh, loaded by kadun-connections.service.
+table inet kadun
+delete table inet kadun
+define ports = { ${ports%, } }
+
+table inet kadun {
+    set ipv4 { type ipv4_addr; size 65535; flags dynamic; }
+    set ipv6 { type ipv6_addr; size 65535; flags dynamic; }
+    set sites { type ipv6_addr; size 65535; flags dynamic; }
+
+    chain input {
+        type filter hook input priority filter - 10; policy accept;
+        iifname "lo" accept
+        tcp dport \$ports ct state new add @ipv4 { ip saddr ct count over $CONNECTIONS_OF_ADDRESS } counter reject with tcp reset
+        tcp dport \$ports ct state new add @ipv6 { ip6 saddr & ffff:ffff:ffff:ffff:: ct count over $CONNECTIONS_OF_ADDRESS } counter reject with tcp reset
+        tcp dport \$ports ct state new add @sites { ip6 saddr & ffff:ffff:ffff:: ct count over $CONNECTIONS_OF_SITE } counter reject with tcp reset
+    }
+}
+RULES
+}
+
+connection_unit() {
+    cat <<UNIT
+[Unit]
+Description=Limit of the connections of one address to Kadun's nginx
+After=nftables.service ufw.service
+
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/usr/sbin/nft --file $CONNECTION_RULES
+ExecReload=/usr/sbin/nft --file $CONNECTION_RULES
+ExecStop=/usr/sbin/nft delete table inet kadun
+
+[Install]
+WantedBy=multi-user.target
+UNIT
+}

@@ -1,0 +1,175 @@
+"""Floods of unfinished requests, in a network namespace: others are served, and nginx's memory stays limited."""
+
+import contextlib
+import re
+import resource
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.http_exchange import read_response
+from tests.support.nginx import Gateway
+from tests.support.nginx_backend import ConsoleStandIn
+from tests.support.service import ROOT, wait_for
+from tests.support.stack import Namespace, run
+
+pytestmark = [pytest.mark.containers, pytest.mark.timeout(300)]  # as root
+
+SCRIPT = (ROOT / "scripts/lib/provision-connections.sh").read_text()
+OF_ADDRESS, OF_SITE = (int(number) for number in re.findall(r"^CONNECTIONS_OF_\w+=(\d+)", SCRIPT, re.MULTILINE))
+(LIMIT_MIB,) = re.findall(r"mem_limit: (\d+)m  # nginx/nginx.conf", (ROOT / "docker-compose.yml").read_text())
+OTHER_MEMORY = 3 * 2**20 + 8 * 2**20  # its small folders in memory, and the health check's curl
+HEAD = b"POST /v1/verify HTTP/1.1\r\nHost: x\r\n"
+SLOW = {
+    "handshakes": None,
+    "handshakes of TLS alone": b"",
+    "headers of 24 KB": HEAD + b"".join(b"H%d: " % number + b"x" * 3000 + b"\r\n" for number in range(8)),
+    "small headers": HEAD + b"a:\n" * 2600,
+    "bodies": HEAD + b"Content-Length: 65536\r\n\r\n" + b"x" * 60_000,
+}
+
+
+class Server(Gateway):
+    """nginx on a machine of its own, as far as the network goes; this machine has several addresses for it."""
+
+    def __init__(self, folder: Path, backend: Path, namespace: Namespace) -> None:
+        super().__init__(folder, backend)
+        self.host, self.prefix = namespace.ipv4, ("ip", "netns", "exec", namespace.name)
+        self.namespace = namespace
+        self.ipv4 = [f"{namespace.ipv4.rpartition('.')[0]}.{number}" for number in range(10, 30)]
+        net = namespace.ipv4.split(".")[2]
+        self.ipv6 = [f"fd00:{net}:1:{network:x}::1" for network in range(10)]  # one /48
+        self.neighbour = f"fd00:{net}:1::2"  # in the /64 of the first
+        device = self._device()
+        for address in self.ipv4:
+            run("ip", "address", "add", f"{address}/32", "dev", device)
+        for address in (*self.ipv6, self.neighbour):
+            run("ip", "address", "add", f"{address}/128", "dev", device, "nodad")
+        run("ip", "-netns", namespace.name, "route", "add", f"fd00:{net}:1::/48", "via", namespace.host_ipv6)
+
+    def _device(self) -> str:
+        shown = run("ip", "-o", "address", "show", "to", self.namespace.host_ipv4).stdout
+        return shown.split()[1]
+
+    def limit_connections(self, *, on: bool) -> None:
+        """Load or remove the rules of scripts/provision.sh."""
+        rules = "table inet kadun\ndelete table inet kadun\n"
+        if on:
+            code = 'source "$1" && connection_rules "$2"'
+            script = ROOT / "scripts/lib/provision-connections.sh"
+            rules = run("bash", "-euc", code, "-", script, str(self.https_port)).stdout
+        command = [*self.prefix, "nft", "--file", "-"]
+        subprocess.run(command, input=rules, text=True, check=True)
+
+    def open(self, source: str) -> socket.socket:
+        """Return a connection from this address.
+
+        Raises:
+            ConnectionRefusedError: the firewall refused it.
+        """
+        to = self.namespace.ipv6 if ":" in source else self.namespace.ipv4
+        return socket.create_connection((to, self.https_port), timeout=10, source_address=(source, 0))
+
+    def serves(self, source: str) -> bool:
+        """Tell whether a request from this address is answered."""
+        plain = self.open(source)
+        with self.context().wrap_socket(plain, server_hostname="localhost") as connection:
+            connection.sendall(HEAD + b"Content-Length: 2\r\n\r\n{}")
+            return read_response(connection).status == 200
+
+    def attack(self, stack: contextlib.ExitStack, source: str, count: int, sent: bytes | None) -> None:
+        """Open so many connections, and leave on each a request unfinished; what nginx refuses is refused."""
+        context = self.context()
+        for _ in range(count):
+            with contextlib.suppress(OSError):
+                connection = stack.enter_context(self.open(source))
+                if sent is None:
+                    connection.sendall(b"\x16\x03\x01\x02\x00\x01")  # the start of a ClientHello
+                    continue
+                secured = stack.enter_context(context.wrap_socket(connection, server_hostname="localhost"))
+                secured.sendall(sent)
+
+    def require_little_memory(self) -> None:
+        held = self.held_bytes("body") + self.held_bytes("console")
+        assert self.memory_bytes() + held + OTHER_MEMORY < int(LIMIT_MIB) * 2**20
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    folder = tmp_path_factory.mktemp("flood")
+    with (
+        Namespace() as namespace,
+        ConsoleStandIn(folder / "app.sock") as backend,
+        Server(folder / "nginx", backend.socket, namespace) as running,
+    ):
+        yield running
+
+
+@pytest.fixture
+def limited(server: Server) -> Iterator[Server]:
+    server.limit_connections(on=True)
+    yield server
+    server.limit_connections(on=False)
+
+
+def count_accepted(server: Server, stack: contextlib.ExitStack, *sources: str) -> int:
+    """Connect from these addresses in turn until one is refused."""
+    for count in range(2 * OF_SITE):
+        try:
+            stack.enter_context(server.open(sources[count % len(sources)]))
+        except ConnectionRefusedError:
+            return count
+    raise AssertionError("none was refused")
+
+
+def test_the_firewall_limits_the_connections_of_one_address(limited: Server) -> None:
+    with contextlib.ExitStack() as stack:
+        assert count_accepted(limited, stack, limited.ipv4[0]) == OF_ADDRESS
+        assert limited.serves(limited.ipv4[1])
+        assert count_accepted(limited, stack, limited.ipv6[0], limited.neighbour) == OF_ADDRESS
+        assert limited.serves(limited.ipv6[1])
+    assert wait_for(lambda: contextlib.suppress(OSError) and limited.serves(limited.ipv4[0]))
+
+
+def test_the_firewall_allows_a_site_more_and_not_everything(limited: Server) -> None:
+    with contextlib.ExitStack() as stack:
+        assert count_accepted(limited, stack, *limited.ipv6) == OF_SITE
+        assert limited.serves(limited.ipv4[2])
+
+
+def test_nothing_but_nginxs_ports_is_limited(limited: Server) -> None:
+    """SSH above all."""
+    code = "import socket, sys; s = socket.create_server(('', 22), backlog=512); print(flush=True); sys.stdin.read()"
+    command = [*limited.prefix, "python3", "-c", code]
+    with (
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as ssh,
+        contextlib.ExitStack() as stack,
+    ):
+        assert ssh.stdout is not None
+        ssh.stdout.readline()
+        for _ in range(2 * OF_ADDRESS):
+            stack.enter_context(socket.create_connection((limited.host, 22), timeout=10))
+        ssh.communicate()
+
+
+@pytest.mark.parametrize("kind", SLOW)
+def test_others_are_served_while_six_addresses_send_slowly(limited: Server, kind: str) -> None:
+    with contextlib.ExitStack() as stack:
+        for source in limited.ipv4[3:9]:
+            limited.attack(stack, source, OF_ADDRESS + 10, SLOW[kind])
+        assert all(limited.serves(source) for source in limited.ipv4[9:] * 4)
+        limited.require_little_memory()
+
+
+@pytest.mark.parametrize("kind", SLOW)
+def test_memory_suffices_without_a_firewall(server: Server, kind: str) -> None:
+    before = server.workers()
+    with contextlib.ExitStack() as stack:
+        server.attack(stack, server.ipv4[0], 1700, SLOW[kind])
+        server.require_little_memory()
+    assert server.workers() == before
