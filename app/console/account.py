@@ -5,9 +5,9 @@ import pyotp
 import segno
 from markupsafe import Markup
 
+from app.console.cookies import keep_log_in
 from app.console.form_page import FormPage, check_own_password, new_password, refuse
 from app.console.forms import query_of
-from app.console.log_in import keep_log_in
 from app.console.page import Access, Page, form_of, see_other, visitor_of
 from app.console.rendering import url
 from app.domain.texts import RefusedError, Text
@@ -45,7 +45,7 @@ class OwnPassword(_AccountForm):
         identity, password = visitor_of(request).who, new_password(form_of(request))
         check_own_password(self.console, request)
         self.operators(request).set_password(identity.name, password)
-        keep_log_in(response, self.console.sessions.renew(identity))
+        keep_log_in(response, self.console.sessions.renew(identity), self.console.session_cookie)
 
 
 class OtherSessions(_AccountForm):

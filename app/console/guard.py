@@ -7,6 +7,7 @@ from urllib.parse import quote, urlsplit
 
 import falcon
 
+from app.console.cookies import COOKIE_PATH
 from app.console.forms import Form, read_form
 from app.console.page import OUT_OF_DATE, Access, Console, Page, see_other
 from app.console.rendering import CSRF_FIELD
@@ -14,11 +15,8 @@ from app.console.visitor import Language, Theme, Visitor
 from app.domain.texts import Text
 from app.http.problems import forbidden
 
-SESSION_COOKIE = "kadun_session"
-DEVICE_COOKIE = "kadun_device"
 LANGUAGE_COOKIE = "kadun_language"
 THEME_COOKIE = "kadun_theme"
-COOKIE_PATH = "/admin"
 HOME = "/admin/"
 LOGIN = "/admin/login"
 TWO_STEP = "/admin/account/two-step"
@@ -66,7 +64,7 @@ class Guard:
         method = request.method
         if method not in resource.access:
             raise falcon.HTTPMethodNotAllowed([*resource.access])
-        token = session_token(request)
+        token = self._console.session_cookie.token(request)
         identity = self._console.sessions.identify(token) if token else None
         visitor = request.context.visitor = _visitor(request, identity, token)
         _keep_language(request, response)
@@ -94,11 +92,6 @@ class Guard:
             return LOGIN if here == HOME else f"{LOGIN}?next={quote(here, safe='')}"
         needs_totp = self._console.owners_need_totp and visitor.is_owner and not visitor.identity.has_totp
         return TWO_STEP if needs_totp and not page.without_totp else None
-
-
-def session_token(request: falcon.Request) -> str:
-    """Return the token of the visitor's session, "" if there is none."""
-    return (request.get_cookie_values(SESSION_COOKIE) or [""])[0]
 
 
 def safe_next(given: str) -> str:

@@ -4,14 +4,14 @@ from typing import Any
 
 import falcon
 
+from app.console.cookies import DEVICE_COOKIE, keep_log_in
 from app.console.form_page import refuse
 from app.console.forms import query_of
-from app.console.guard import COOKIE_PATH, DEVICE_COOKIE, HOME, LOGIN, SESSION_COOKIE, safe_next, session_token
+from app.console.guard import HOME, LOGIN, safe_next
 from app.console.page import Access, Console, Page, form_of, see_other, visitor_of
 from app.console.static_files import StaticFiles
 from app.domain.texts import RefusedError
 from app.http.request_parser import client_address
-from app.services.sessions import DEVICE_LASTS, LoggedIn
 
 
 class LoginPage(Page):
@@ -43,7 +43,7 @@ class LoginPage(Page):
             return
         if visitor_of(request).identity is not None:  # the browser forgets that session: only this request can end it
             self.console.sessions.end(visitor_of(request).who, visitor_of(request).session_token)
-        keep_log_in(response, logged_in)
+        keep_log_in(response, logged_in, self.console.session_cookie)
         see_other(response, onward)
 
 
@@ -56,7 +56,7 @@ class LogoutPage(Page):
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
         """End this session."""
         self.console.sessions.end(visitor_of(request).who, visitor_of(request).session_token)
-        response.unset_cookie(SESSION_COOKIE, path=COOKIE_PATH)
+        self.console.session_cookie.unset(response)
         see_other(response, LOGIN)
 
 
@@ -81,7 +81,7 @@ class SessionCheck:
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
         """Answer 204 or 401, without a body."""
-        token = session_token(request)
+        token = self._console.session_cookie.token(request)
         has_session = bool(token) and self._console.sessions.identify(token) is not None
         response.status = falcon.HTTP_204 if has_session else falcon.HTTP_401
         response.set_header("Cache-Control", "no-store")
@@ -110,13 +110,3 @@ def is_from_new_browser(environ: dict[str, Any]) -> bool:
     """Whether a request tries to log in from a browser that claims to be no known one."""
     is_log_in = environ["REQUEST_METHOD"] == "POST" and environ["PATH_INFO"] == LOGIN
     return is_log_in and DEVICE_COOKIE not in environ.get("HTTP_COOKIE", "")
-
-
-def keep_log_in(response: falcon.Response, logged_in: LoggedIn) -> None:
-    """Set the cookies of a log-in."""
-    _set_cookie(response, SESSION_COOKIE, logged_in.session_token, COOKIE_PATH, None)
-    _set_cookie(response, DEVICE_COOKIE, logged_in.device_token, LOGIN, int(DEVICE_LASTS.total_seconds()))
-
-
-def _set_cookie(response: falcon.Response, name: str, value: str, path: str, max_age: int | None) -> None:
-    response.set_cookie(name, value, path=path, max_age=max_age, secure=True, http_only=True, same_site="Strict")

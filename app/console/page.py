@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 
 import falcon
 
+from app.console.cookies import SessionCookie, session_cookie
 from app.console.forms import Form
 from app.console.rendering import FORM_NUMBER_FIELD, Renderer
 from app.console.streaming import Streams
@@ -61,6 +62,11 @@ class Console:
     owners_need_totp: bool
     confirm_cards: int
     """An issue of more cards asks for the operator's own password."""
+
+    @property
+    def session_cookie(self) -> SessionCookie:
+        """The cookie that holds a session's token."""
+        return session_cookie(behind_proxy=self.behind_proxy)
 
 
 class Page:

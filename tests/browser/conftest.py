@@ -46,6 +46,7 @@ from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
 from app.clock import utc_now
+from app.console.cookies import SessionCookie, session_cookie
 from app.domain.operators import Role
 from app.services.issuing import Issuing
 from tests.support.browser.contexts import Contexts
@@ -170,9 +171,10 @@ def strangers(site: Site, shop: Shop) -> Iterator[Strangers]:
 @pytest.fixture
 def enter(site: Site, shop: Shop, visit: Visit) -> Enter:
     def go(path: str, look: Look = LOOKS[0], who: str = OWNER, **options: Any) -> Person:
-        said = {"kadun_session": log_in(site, who), "kadun_language": look.language}
-        scope = {"domain": "localhost", "path": "/admin", "secure": True, "sameSite": "Strict"}
-        cookies = [{"name": name, "value": value, **scope} for name, value in said.items()]
+        session = session_cookie(behind_proxy=True)
+        said = {session: log_in(site, who), SessionCookie("kadun_language", "/admin"): look.language}
+        scope = {"domain": "localhost", "secure": True, "sameSite": "Strict"}
+        cookies = [{"name": name, "value": value, "path": path, **scope} for (name, path), value in said.items()]
         return Person(visit(path, look, cookies, **options), look)
 
     return go

@@ -90,7 +90,7 @@ def test_a_link_in_a_mail_leads_through_the_log_in(site: Site, enter: Enter, hir
     with page.expect_request(lambda request: request.method == "POST") as posted:
         person.fill_in(name, PASSWORD)
     person.is_headed(shop.live, shop.live)
-    assert "kadun_session=" in (posted.value.all_headers().get("cookie") or ""), "else this shows nothing"
+    assert "__Host-kadun_session=" in (posted.value.all_headers().get("cookie") or ""), "else this shows nothing"
 
 
 def test_paging_by_keyboard_keeps_the_focus(enter: Enter, shop: Shop) -> None:

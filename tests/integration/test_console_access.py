@@ -297,6 +297,34 @@ def test_cookies_are_for_the_console_over_https_only(scene: Scene, service: Serv
     assert "Path=/admin;" in line
 
 
+def test_behind_the_proxy_no_other_host_and_no_plain_http_can_plant_a_session(
+    proxied: Service, database: Database
+) -> None:
+    add_operator("olga")
+    browser = Browser(proxied, address="192.0.2.1")
+    lines = browser.post("/admin/login", {"name": "olga", "password": PASSWORD}, csrf="").cookies
+    (line,) = (line for line in lines if "session" in line)
+    assert re.fullmatch(r"__Host-kadun_session=[\w-]{43}; HttpOnly; Path=/; SameSite=Strict; Secure", line)
+    token = str(browser.cookie("__Host-kadun_session"))
+    assert browser.get("/admin/cards").status == 200
+    planted = Browser(proxied, address="192.0.2.1")
+    planted.set_cookie("kadun_session", token)
+    assert planted.get("/admin/cards").status == 303
+    (line,) = browser.post("/admin/logout").cookies
+    assert line == '__Host-kadun_session=""; HttpOnly; Max-Age=0; Path=/; SameSite=Strict; Secure'
+    assert browser.cookie("__Host-kadun_session") is None
+
+
+def test_nginx_is_told_whether_a_request_has_a_session(scene: Scene, service: Service) -> None:
+    seller, outsider = (Browser(service, foreseen=False) for _ in range(2))
+    seller.walk_in("sam")
+    assert seller.get("/admin/session").status == 204
+    assert outsider.get("/admin/session").status == 401
+    outsider.set_cookie("kadun_session", "planted")
+    seen = outsider.get("/admin/session")
+    assert (seen.status, seen.text) == (401, "")
+
+
 # --- meant by whoever is logged in
 
 FOREIGN = {

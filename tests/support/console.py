@@ -24,6 +24,7 @@ from urllib.parse import urlencode, urljoin, urlsplit
 
 from argon2 import PasswordHasher
 
+from app.console.cookies import session_cookie
 from app.domain.operators import Role
 from app.services.bearer import digest
 from app.storage import operators
@@ -114,20 +115,21 @@ class Browser:
         self.service = service
         self._foreseen = foreseen
         self._address = address
+        self.session_cookie = session_cookie(behind_proxy=address is not None)
         self._cookies: dict[str, tuple[str, str]] = {"kadun_language": (language, "/admin")}
 
     def log_in(self, name: str, password: str = PASSWORD, code: str = "") -> Self:
         page = self.get("/admin/login")
         page = self.submit(page, "/admin/login", name=name, password=password, code=code)
         assert page.status == 200, page.text
-        assert "kadun_session" in self._cookies, page.words
+        assert self.session_cookie.name in self._cookies, page.words
         return self
 
     def walk_in(self, name: str) -> Self:
         """Be logged in by a session made in the connected database: no hash to wait for."""
         token, now = secrets.token_urlsafe(32), datetime.now(UTC)
         operators.add_session(digest(token), Operator.get(Operator.name == name).id, now, now + timedelta(days=1))
-        self.set_cookie("kadun_session", token)
+        self.set_cookie(self.session_cookie.name, token, self.session_cookie.path)
         return self
 
     def cookie(self, name: str) -> str | None:

@@ -1,0 +1,44 @@
+"""The cookies of a log-in."""
+
+from typing import NamedTuple
+
+import falcon
+
+from app.services.sessions import DEVICE_LASTS, LoggedIn
+
+COOKIE_PATH = "/admin"
+DEVICE_COOKIE = "kadun_device"
+DEVICE_PATH = "/admin/login"
+
+
+class SessionCookie(NamedTuple):
+    """The name and path of the cookie that holds a session's token."""
+
+    name: str
+    path: str
+
+    def token(self, request: falcon.Request) -> str:
+        """Return the token of the visitor's session, "" if there is none."""
+        return (request.get_cookie_values(self.name) or [""])[0]
+
+    def unset(self, response: falcon.Response) -> None:
+        """Make the browser forget it; Falcon's own `unset_cookie` lacks `Secure`, which the prefix needs."""
+        _set_cookie(response, self.name, "", self.path, 0)
+
+
+def session_cookie(*, behind_proxy: bool) -> SessionCookie:
+    """Return the session's cookie: behind the proxy, hence HTTPS, one that no other host or plain HTTP can set.
+
+    Browsers take a name with `__Host-` only from HTTPS, with `Secure` and path `/`, without a domain (RFC 6265bis).
+    """
+    return SessionCookie("__Host-kadun_session", "/") if behind_proxy else SessionCookie("kadun_session", COOKIE_PATH)
+
+
+def keep_log_in(response: falcon.Response, logged_in: LoggedIn, cookie: SessionCookie) -> None:
+    """Set the cookies of a log-in."""
+    _set_cookie(response, cookie.name, logged_in.session_token, cookie.path, None)
+    _set_cookie(response, DEVICE_COOKIE, logged_in.device_token, DEVICE_PATH, int(DEVICE_LASTS.total_seconds()))
+
+
+def _set_cookie(response: falcon.Response, name: str, value: str, path: str, max_age: int | None) -> None:
+    response.set_cookie(name, value, path=path, max_age=max_age, secure=True, http_only=True, same_site="Strict")
