@@ -46,6 +46,8 @@ export class TrustedKeys {
       for (const endorsement of given) {
         const claims = verifyToken(endorsement, this.get(endorser), "key+jwt");
         requireClaim(claims, "aud", AUDIENCE);
+        // Not forged, but made when the server had another name. Release 1.0 wrote no issuer.
+        if (Object.hasOwn(claims, "iss") && claims.iss !== this.issuer) continue;
         const kid = this.#add(own(claims, "jwk"));
         if (kid) fresh.push(kid);
       }

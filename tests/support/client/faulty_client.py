@@ -166,6 +166,9 @@ class FaultyClient:
                 claims = self.verified(settings, {"keys": list(kids.values())}, entry, "key+jwt")
                 if claims.get("aud") != "kadun-client" and "endorsed-aud" not in self.faults:
                     raise ForgedError("aud of an endorsement")
+                waiting.remove(entry)
+                if claims.get("iss", pinned["iss"]) != pinned["iss"] and "endorsed-iss" not in self.faults:
+                    continue
                 jwk = claims["jwk"]
                 if (jwk["kty"], jwk["crv"]) != ("OKP", "Ed25519"):
                     raise ForgedError("an endorsed key of another type")
@@ -174,7 +177,6 @@ class FaultyClient:
                 if jwk["kid"] != thumbprint and "thumbprint" not in self.faults:
                     raise ForgedError("thumbprint")
                 trusted[jwk["kid"]] = decode_base64url(jwk["x"], "a key")
-                waiting.remove(entry)
 
     def _kid(self, endorsement: str) -> object:
         return self.read(self.decode(endorsement.split(".", 1)[0])).get("kid")

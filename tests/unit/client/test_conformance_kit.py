@@ -100,6 +100,7 @@ ACCEPTED: dict[str, set[str]] = {
     - {"kid-no-thumbprint"},
     "jwk thumbprint": {"jwk-in-header", "jwk-without-kid", "kid-no-thumbprint", "kid-of-another"},
     "endorsed-aud clear": begins("endorsed-aud", "key-clear"),
+    "endorsed-iss": {"endorsed-iss"},
     "redirects": {*begins("redirect-3"), "nonce-repeated"},
     "words": begins("no-") - {"no-with-key", "no-said-as-yes"},
 }

@@ -44,6 +44,13 @@ def _backwards_among_strangers(forger: Forger) -> Reply:
     return forger.key_set([vendor.stranger.endorse(vendor.chain[2].jwk), *reversed(vendor.endorsements())])
 
 
+def _former_name(forger: Forger) -> Reply:
+    """Serve the chain with its issuer, after an endorsement that the server made when it had another name."""
+    vendor = forger.vendor
+    chain = [old.endorse(new.jwk, iss=vendor.issuer) for old, new in zip(vendor.chain, vendor.chain[1:])]
+    return forger.key_set([vendor.current.endorse(vendor.chain[1].jwk, iss="a-former-name"), *chain])
+
+
 def _rejected(code: str, status: int = 403) -> Answer:
     return lambda forger: verdict(forger.token(forger.rejection(code)), status, code)
 
@@ -61,6 +68,7 @@ ANSWERS: dict[str, Answer] = {
     "honest-identities": _several_identities,
     "honest-rotated": by_newest,
     "honest-rotated-backwards": by_newest,
+    "honest-rotated-former-name": by_newest,
     "honest-no-card-not-found": _rejected("CARD_NOT_FOUND", 404),
     "honest-no-card-frozen": _rejected("CARD_FROZEN"),
     "honest-no-card-expired": _rejected("CARD_EXPIRED"),
@@ -71,4 +79,5 @@ ANSWERS: dict[str, Answer] = {
 KEY_SETS: dict[str, Answer] = {
     "honest-rotated": Forger.key_set,
     "honest-rotated-backwards": _backwards_among_strangers,
+    "honest-rotated-former-name": _former_name,
 }

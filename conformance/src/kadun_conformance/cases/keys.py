@@ -76,6 +76,7 @@ _ENDORSEMENTS: dict[str, Endorse] = {
     "endorsed-aud": _endorsed(aud="kadun-files"),
     "endorsed-aud-absent": _endorsed(aud=ABSENT),
     "endorsed-aud-list": _endorsed(aud=["kadun-client", "x"]),
+    "endorsed-iss": _endorsed(iss="another-server"),
     "endorsed-twice-typ": _twice_typ,
     "endorsed-twice-jwk": _twice_jwk,
     "endorsed-padded": _respelled(lambda t: t + "=="),
