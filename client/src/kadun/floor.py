@@ -7,10 +7,10 @@ come with the key before: earlier keys count for 15 minutes more, by this machin
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 OVERLAP_SECONDS = 900.0
+_LATEST_TIME = 1e12
 
 
 class Floor(NamedTuple):
@@ -43,7 +43,7 @@ def floor_in(members: object) -> Floor | None:
     """Parse the floor of a file; return None if there is none. With odd times nothing of the overlap is left."""
     if not isinstance(members, list) or len(members) != len(Floor._fields) or not isinstance(members[0], str):
         return None
-    if not all(isinstance(member, (int, float)) and math.isfinite(member) for member in members[1:]):
+    if not all(isinstance(member, (int, float)) and abs(member) <= _LATEST_TIME for member in members[1:]):
         return Floor(members[0], 0.0, 0.0)
     kid, left, clock = members
     return Floor(kid, min(float(left), OVERLAP_SECONDS), float(clock))

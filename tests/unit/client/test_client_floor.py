@@ -238,9 +238,11 @@ def test_a_program_rolled_back_learns_the_chain_to_a_floor_of_pinned_keys_only(
 ) -> None:
     """The newer release stored no endorsements, so the older one cannot connect its floor until it sees the chain."""
     chain.rotate(3)
-    run(public_keys=chain.release).open()
-    chain.rotate()
-    run(public_keys=chain.release).open()
+    newer = chain.release
+    for _ in newer["keys"]:
+        run(public_keys=newer).open()
+        chain.rotate()
+    chain.publish(chain.keys[4])
     clock.now += 20 * MINUTE
     assert run().open().accepted
     chain.forge(chain.keys[0])
@@ -345,6 +347,7 @@ def test_a_stored_verdict_outlives_the_rotation_of_its_key(run: MakeClient, chai
     chain.server.tweak = ALLOWED
     run().open()
     chain.rotate(2)
+    chain.server.tweak = lambda _claims: None
     run().report("导出报表")
     clock.now += 20 * MINUTE
     assert offline(run(), chain.server)
@@ -385,18 +388,17 @@ def test_what_a_thief_endorses_does_not_fill_the_file(
 ) -> None:
     chain.rotate(2)
     run().open()
-    stored = keys_file.load(HARDWARE).endorsements
-    assert list(stored) == chain.server.endorsements
+    genuine = keys_file.load(HARDWARE).endorsements
+    assert set(genuine) == {*chain.server.endorsements}
     clock.now += 20 * MINUTE
-    genuine = list(stored)
     client = run()
     client.open()
     chain.server.key = chain.keys[0]
     chain.server.endorsements = [*genuine, *(chain.keys[0].endorse(SigningKey().jwk) for _ in range(50))]
     refused(client, REPLACED)
-    chain.rotate()
+    chain.rotate(2)
     client.open()
-    assert list(keys_file.load(HARDWARE).endorsements) == [*genuine, chain.server.endorsements[-1]]
+    assert set(keys_file.load(HARDWARE).endorsements) == {*chain.server.endorsements}
 
 
 def test_endorsements_of_another_issuer_are_ignored(run: MakeClient, chain: Chain) -> None:
@@ -418,7 +420,7 @@ def changed(state: State, **floor: Any) -> State:
     return State(state.endorsements, floor=state.floor._replace(**floor))
 
 
-@pytest.mark.parametrize("left", [1e9, float("inf"), float("nan"), True, "900", None, -1])
+@pytest.mark.parametrize("left", [1e9, 10**400, True, "900", None, -1])
 def test_a_file_cannot_lengthen_the_15_minutes(
     left: Any, run: MakeClient, chain: Chain, clock: Clock, keys_file: StateStore
 ) -> None:
@@ -442,7 +444,8 @@ def test_a_file_cannot_lengthen_the_15_minutes(
         (["kid", 901, 2], Floor("kid", 900.0, 2.0)),
         (["kid", "1", 2], Floor("kid", 0.0, 0.0)),
         (["kid", 1, None], Floor("kid", 0.0, 0.0)),
-        (["kid", float("inf"), 2], Floor("kid", 0.0, 0.0)),
+        (["kid", 1, float("inf")], Floor("kid", 0.0, 0.0)),
+        (["kid", 10**400, 2], Floor("kid", 0.0, 0.0)),
     ],
 )
 def test_a_floor_is_read_from_a_file(members: object, expected: Floor | None) -> None:
