@@ -26,10 +26,12 @@ class TokenLimits(NamedTuple):
 
     def described(self) -> dict[str, Any]:
         """Return the limits as the journal shows them."""
-        shown: dict[str, Any] = {**described(self.ceilings), "own_cards_only": self.own_cards_only}
-        if self.expires_at is not None:
-            shown["expires_at"] = self.expires_at.isoformat()
-        return {**shown, **({"networks": list(self.networks)} if self.networks else {})}
+        shown = {
+            "own_cards_only": self.own_cards_only,
+            "expires_at": None if self.expires_at is None else self.expires_at.isoformat(),
+            "networks": list(self.networks) or None,
+        }
+        return described(self.ceilings) | {name: value for name, value in shown.items() if value is not None}
 
 
 class TokenExpiredError(RefusedError):

@@ -243,7 +243,13 @@ def database(**changes: Any) -> dict[str, Any]:
     return {"database": replace(DATABASE, **changes)}
 
 
-UNSEEN = dict.fromkeys(("schema", "catalog", "roles", "rights", "files", "file-digests", "console", "proxy"), "WARN")
+UNSEEN = dict.fromkeys(
+    (
+        *("schema", "catalog", "roles", "rights", "files", "file-digests"),
+        *("console", "ceilings", "tokens", "proxy"),
+    ),
+    "WARN",
+)
 REVOKED = {"kadun_app": ["SELECT on card"]}
 
 

@@ -13,11 +13,11 @@ from app.domain.operators import Role, Scope
 from app.services.filters import CARD_FIELDS, JOURNAL_FIELDS
 
 APP = Path(app.__file__).parent
-OTHERS = ("console/exports.py", "console/journal.py")
+OTHERS = ("console/exports.py", "console/journal.py", "domain/ceilings.py", "domain/token_limits.py")
 WRITERS = [*sorted((APP / "services").glob("*.py")), *(APP / name for name in OTHERS)]
 CALLS = {"Entry", "entry", "_entry", "_act", "reject"}
 """What takes an entry's details as an argument."""
-NAMES = {"details", "more", "before", "what", "said"}
+NAMES = {"details", "more", "before", "what", "said", "shown"}
 """What they are called on their way there."""
 OF_FILTERS = {*CARD_FIELDS, *JOURNAL_FIELDS, "chosen"}
 
