@@ -15,7 +15,7 @@ from app.domain.operators import Role
 from app.services.bearer import digest, new_token
 from app.storage.database import Database
 from app.storage.models import Card, Event, Figures, LoginFailure, Operator
-from tests.support.console import PASSWORD, Browser, Fields, Files, Seen, add_operator
+from tests.support.console import OWN, PASSWORD, Browser, Fields, Files, Seen, add_operator
 from tests.support.console_scene import NEW_PASSWORD, STATIC, Scene, address_of, csrf_of, furnish, paths, state
 from tests.support.service import Service
 from tests.support.shop import Shop
@@ -396,7 +396,7 @@ def test_every_answer_of_the_console_has_the_security_headers(scene: Scene, serv
     wrong = {"name": "nobody", "password": "wrong"}
     answers = [
         (200, owner.get("/admin/cards")),
-        (200, owner.post("/admin/cards/export", {"format": "csv"})),
+        (200, owner.post("/admin/cards/export", {"format": "csv", **OWN})),
         (303, outsider.get("/admin/cards")),
         (303, owner.post("/admin/token", scene.forms["/admin/token"])),
         (204, outsider.get("/admin/", {"HX-Request": "true"})),
