@@ -75,4 +75,4 @@ def _ipc_keys(kind: str, user: int) -> list[int]:
         return []
     names = header.split()
     rows = [dict(zip(names, line.split(), strict=False)) for line in lines]
-    return [int(row[f"{kind}id"]) for row in rows if str(user) in (row["uid"], row["cuid"])]
+    return [int(row[names[1]]) for row in rows if str(user) in (row["uid"], row["cuid"])]

@@ -58,7 +58,8 @@ def reached(targets, attempt):
 
 def read(path):
     with open(path, "rb") as file:
-        file.read(1)
+        if not file.read(1):  # as of a thread of the kernel, which has no memory of its own
+            raise OSError(errno.ENODATA, "nothing")
 
 
 def checked(result):
@@ -152,7 +153,9 @@ def kills_all(arguments, caller):
 
 @core_function("slows others")
 def slows_others(arguments, caller):
-    return reached(others(), lambda process: os.setpriority(os.PRIO_PROCESS, process, 19)) + reached(
+    # Its own supervisor has its effective user ID, which is what setpriority(2) asks for.
+    others_than_mine = [process for process in others() if process != os.getppid()]
+    return reached(others_than_mine, lambda process: os.setpriority(os.PRIO_PROCESS, process, 19)) + reached(
         others(), lambda process: resource.prlimit(process, resource.RLIMIT_NOFILE, (1, 1))
     )
 
@@ -204,7 +207,7 @@ def becomes_another_user(arguments, caller):
     users = [0, 1, 1000, 10001, os.getuid() - 1, os.getuid() + 1, os.getuid() + 2, os.getuid() + 3]
     return (
         reached(users, lambda user: os.setresuid(user, user, user))
-        + reached(users, lambda user: os.setresgid(user, user, user))
+        + reached([user for user in users if user != os.getgid()], lambda user: os.setresgid(user, user, user))
         + reached([[0], [101]], os.setgroups)
     )
 
