@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from copy import copy
 from typing import TYPE_CHECKING, Any, Union
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from kadun.decoding import decode_base64url, encode_base64url, parse_json_object
 from kadun.errors import UntrustedAnswer
-from kadun.floor import OVERLAP_SECONDS, Floor
+from kadun.floor import Floor
 from kadun.tokens import AUDIENCE, key_id, verify_token
 
 if TYPE_CHECKING:
@@ -76,13 +75,6 @@ class TrustedKeys:
         if not self._counts(kid):
             raise UntrustedAnswer("the token is signed with a key that a later key has replaced")
         return self._keys[kid]
-
-    def with_earlier(self) -> TrustedKeys:
-        """Return a view that also trusts the keys before the floor: for verdicts that were believed before it rose."""
-        view = copy(self)
-        if self._floor:
-            view._floor = self._floor._replace(left=OVERLAP_SECONDS)  # noqa: SLF001 - of the same class
-        return view
 
     def saw(self, kid: str, clock: float) -> None:
         """Raise the floor to a key that has signed a verdict, if it comes after the present floor."""

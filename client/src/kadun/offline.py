@@ -166,8 +166,7 @@ class ClientState:
             kept.card_id, hardware, OPEN, key_pair.public_key, kept.nonce, body_sha256=kept.body_sha256
         )
         try:
-            # Believed when it arrived: a rotation since then does not end the time that it allows.
-            return verify_verdict(kept.token, request, self._keys.with_earlier(), key_pair)
+            return verify_verdict(kept.token, request, self._keys, key_pair)
         except (UntrustedAnswer, RequestRefused):
             return None
 
