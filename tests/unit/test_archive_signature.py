@@ -21,7 +21,7 @@ CONTENTS = "schema 0008_x\ntable card 2 17\n"
 @pytest.fixture
 def ring(tmp_path: Path) -> Path:
     """Return a server's key ring."""
-    keyring.create(tmp_path / "keys", NOW)
+    keyring.create(tmp_path / "keys", NOW, "kadun")
     return tmp_path / "keys" / keyring.FILE
 
 
@@ -78,7 +78,7 @@ def test_the_same_server_asks_nothing_and_another_asks_for_the_fingerprint(folde
     with pytest.raises(SignatureError, match=f"--fingerprint {kid}"):
         check(content)
     check(content, kid)
-    stranger = keyring.create(folder.parent / "others", NOW)
+    stranger = keyring.create(folder.parent / "others", NOW, "kadun")
     others = folder.parent / "others" / keyring.FILE
     with pytest.raises(SignatureError, match="not one of this server's"):
         check(content, stranger.current.kid, ring=others)
@@ -90,7 +90,7 @@ def test_every_key_of_the_chain_counts_and_a_later_one_is_found_from_an_earlier_
     before = folder.parent / "before.json"
     before.write_bytes(ring.read_bytes())
     for hours in (1, 2, 3):
-        keyring.rotate(ring.parent, NOW + timedelta(hours=hours))
+        keyring.rotate(ring.parent, NOW + timedelta(hours=hours), "kadun")
     late = packed(folder, ring)
     check(early, ring=ring)
     check(late, first)
