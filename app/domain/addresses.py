@@ -5,6 +5,7 @@ from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_netw
 
 _IPV6_PREFIX_BITS = 64
 _MAPPED_PREFIX_BITS = 96
+_IPV6_SITE_BITS = 48
 
 
 def _parse(text: str) -> IPv4Address | IPv6Address:
@@ -39,6 +40,16 @@ def network_of(address: str) -> str:
     if isinstance(parsed, IPv6Address):
         return str(IPv6Network((parsed, _IPV6_PREFIX_BITS), strict=False))
     return str(parsed)
+
+
+def site_of(address: str) -> str | None:
+    """Return the /48 network of an IPv6 address, as many providers give one customer; None for IPv4.
+
+    Raises:
+        ValueError: `address` is not an IPv4 or IPv6 address.
+    """
+    parsed = _parse(address)
+    return str(IPv6Network((parsed, _IPV6_SITE_BITS), strict=False)) if isinstance(parsed, IPv6Address) else None
 
 
 def read_network(text: str) -> str:

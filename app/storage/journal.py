@@ -4,15 +4,17 @@ from dataclasses import asdict, dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
 
-from peewee import fn
+from peewee import Expression, Value, fn
 
-from app.domain.addresses import network_of
+from app.domain.addresses import network_of, site_of
 from app.domain.codes import Code, Counted, EventKind
 from app.storage import daily_counts
 from app.storage.models import Event, database
 
 MAX_REFUSALS_PER_MINUTE = 20
 """The limit of `REFUSALS` that are journalled for one address; the rest only count in the metrics."""
+MAX_REFUSALS_PER_MINUTE_OF_SITE = 100
+"""The same for an IPv6 /48, which has 65,536 networks that count as addresses."""
 REFUSALS = (Code.CARD_NOT_FOUND, Code.CARD_FROZEN, Code.CARD_EXPIRED)
 MAX_ENTRIES_PER_DAY = 50
 """The limit of entries of each `Counted` kind that one card has on one day; `daily_count` has the number of all."""
@@ -89,7 +91,7 @@ def append_rejection(entry: Entry, day: date) -> bool:
     Returns:
         Whether it was written.
     """
-    if entry.code in REFUSALS and recent_refusals(entry).count() >= MAX_REFUSALS_PER_MINUTE:
+    if entry.code in REFUSALS and _has_too_many_refusals(entry):
         return False
     with database.atomic():
         return append_counted([entry], day) > 0
@@ -97,15 +99,28 @@ def append_rejection(entry: Entry, day: date) -> bool:
 
 def recent_refusals(entry: Entry) -> Any:  # noqa: ANN401  # a peewee query
     """Return the query for an address's refusals within a minute, up to the limit."""
-    return (
-        Event.select()
-        .where(
-            (Event.ip_network == entry.row()["ip_network"])
-            & (Event.at > entry.at - timedelta(minutes=1))
-            & code_or_kind.in_(REFUSALS)
-        )
-        .limit(MAX_REFUSALS_PER_MINUTE)
-    )
+    return _refusals(entry, Event.ip_network == entry.row()["ip_network"], MAX_REFUSALS_PER_MINUTE)
+
+
+def recent_refusals_of_site(entry: Entry, site: str) -> Any:  # noqa: ANN401  # a peewee query
+    """Return the query for an IPv6 /48's refusals within a minute, up to the limit.
+
+    It reads all refusals of that minute, which the limits of addresses keep few.
+    """
+    is_within = Expression(Event.ip_network.cast("inet"), "<<=", Value(site).cast("inet"))
+    return _refusals(entry, is_within, MAX_REFUSALS_PER_MINUTE_OF_SITE)
+
+
+def _refusals(entry: Entry, where: Any, limit: int) -> Any:  # noqa: ANN401  # peewee's
+    since = entry.at - timedelta(minutes=1)
+    return Event.select().where(where & (Event.at > since) & code_or_kind.in_(REFUSALS)).limit(limit)
+
+
+def _has_too_many_refusals(entry: Entry) -> bool:
+    if recent_refusals(entry).count() >= MAX_REFUSALS_PER_MINUTE:
+        return True
+    site = None if entry.ip is None else site_of(entry.ip)
+    return site is not None and recent_refusals_of_site(entry, site).count() >= MAX_REFUSALS_PER_MINUTE_OF_SITE
 
 
 def _is_within_the_day(entry: Entry, kind: Counted, day: date) -> bool:

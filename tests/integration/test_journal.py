@@ -126,6 +126,21 @@ def test_a_rejection_says_whether_it_was_written_and_counting_ends_at_the_limit(
     assert {event.ip_network for event in Event.select()} == {"2001:db8::/64"}
 
 
+def test_an_ipv6_site_has_a_wider_limit_whose_end_it_reaches_from_many_networks(
+    database: Database, clock: Clock
+) -> None:
+    def refused(address: str) -> journal.Entry:
+        return journal.Entry(clock.now, EventKind.REJECTED, Code.CARD_NOT_FOUND, ip=address)
+
+    networks = [f"2001:db8:1:{number:x}::1" for number in range(journal.MAX_REFUSALS_PER_MINUTE_OF_SITE)]
+    assert all(journal.append_rejection(refused(address), DAY) for address in networks)
+    assert not journal.append_rejection(refused("2001:db8:1:ffff::1"), DAY)
+    assert journal.append_rejection(refused("2001:db8:2::1"), DAY)
+    assert journal.append_rejection(refused("198.51.100.1"), DAY)
+    clock.advance(timedelta(minutes=1))
+    assert journal.append_rejection(refused("2001:db8:1:ffff::1"), DAY)
+
+
 def test_pruning_ends_before_the_time_and_at_the_size_of_a_batch(
     database: Database, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.domain.addresses import canonical_address, network_of, read_network, same_address
+from app.domain.addresses import canonical_address, network_of, read_network, same_address, site_of
 
 addresses = st.one_of(
     st.ip_addresses(v=4).map(str),
@@ -86,6 +86,14 @@ def test_an_address_has_one_spelling(text: str, canonical: str) -> None:
 @pytest.mark.parametrize(("address", "network"), [("203.0.113.7", "203.0.113.7"), ("2001:db8::1", "2001:db8::/64")])
 def test_what_counts_as_one_address_is_an_ipv4_address_or_an_ipv6_network(address: str, network: str) -> None:
     assert network_of(address) == network
+
+
+@pytest.mark.parametrize(
+    ("address", "site"),
+    [("203.0.113.7", None), ("::ffff:203.0.113.7", None), ("2001:db8:1:2::1", "2001:db8:1::/48")],
+)
+def test_a_site_is_the_48_of_an_ipv6_address(address: str, site: str | None) -> None:
+    assert site_of(address) == site
 
 
 @pytest.mark.parametrize(
