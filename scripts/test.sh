@@ -46,7 +46,7 @@ BY_FILE=(--numprocesses 3 --dist loadfile --no-loadscope-reorder)
 E2E_TOOLS=(nginx openssl age ip:iproute2 curl node:nodejs objdump:binutils)
 # The font: without one, Chinese text is a row of boxes, with widths unlike real text's.
 BROWSER_TOOLS=(nginx openssl /usr/share/fonts/truetype/wqy/wqy-microhei.ttc:fonts-wqy-microhei)
-CONTAINERS_TOOLS=(openssl curl ip:iproute2 ps:procps certbot pebble age cron gpg:gnupg zstd debootstrap git ssh:openssh-client
+CONTAINERS_TOOLS=(nginx openssl curl ip:iproute2 nft:nftables ps:procps certbot pebble age cron gpg:gnupg zstd debootstrap git ssh:openssh-client
     sshd:openssh-server /usr/share/keyrings/ubuntu-archive-keyring.gpg:ubuntu-keyring)
 
 BESIDE='' # the process that runs tier containers beside others

@@ -97,6 +97,23 @@ def test_an_ipv6_client_counts_by_its_network(
     assert bool(refusals(answers)) is limited
 
 
+@pytest.mark.parametrize(
+    ("address", "limited"),
+    [("2001:db8:1:{:x}::1", True), ("2001:db8:{:x}::1", False), ("192.0.2.{}", False)],  # one /48, and as many
+)
+def test_an_ipv6_site_may_send_ten_times_as_much(
+    make_gateway: GatewayMaker, service: SocketService, address: str, *, limited: bool
+) -> None:
+    gateway = make_gateway(service.socket, believe_test_address=True, KADUN_RATE="1", KADUN_BURST="1")
+
+    def statuses(numbers: range) -> set[int]:
+        said = ({"X-Test-Address": address.format(number)} for number in numbers)
+        return {gateway.ask("GET", "/healthz", headers=headers).status for headers in said}
+
+    assert statuses(range(11)) == {200}
+    assert (429 in statuses(range(11, 255))) is limited
+
+
 def test_the_whole_address_is_recorded_nevertheless(make_gateway: GatewayMaker, service: SocketService) -> None:
     gateway = make_gateway(service.socket, believe_test_address=True)
     card = service.new_card()

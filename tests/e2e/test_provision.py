@@ -15,7 +15,7 @@ from tests.support.service import wait_for
 
 pytestmark = [pytest.mark.containers, pytest.mark.long, pytest.mark.timeout(900)]
 
-STEPS = 11
+STEPS = 12
 OTHERS = {"bookworm": "debian", "noble": "ubuntu"}  # Debian 12, Ubuntu 24.04
 CONFIGURED, SYSTEMDS, SESSIONS, RUNNING = 2222, 2201, 2202, 2203
 REGISTRY, PIP = "https://registry.example", "https://index.example/simple"
@@ -108,7 +108,7 @@ def test_a_dry_run_shows_every_step_and_changes_nothing(machine: BareMachine, ar
     before = machine.files()
     shown = machine.provision("--dry-run", *arguments).stdout
     assert machine.files() == before
-    assert "already so" not in "".join(sections(shown)[index] for index in (0, 2, 4, 5, 6, 8, 10))
+    assert "already so" not in "".join(sections(shown)[index] for index in (0, 2, 4, 5, 6, 7, 9, 11))
     for words in (
         "writes\\|write: /etc/apt/sources.list.d/debian.sources",
         "install ca-certificates curl",
@@ -143,10 +143,11 @@ def test_a_key_that_is_not_dockers_is_refused(machine: BareMachine, key: Signing
 def test_the_first_run_does_all_that_a_chroot_allows_and_says_what_it_could_not(first: str) -> None:
     assert "The server is ready." in first
     left = [line for line in first.splitlines() if line.startswith("此处无法 not possible here: ")]
-    assert len(left) == 5
+    assert len(left) == 6
     for words in ("cron certbot.timer", "docker", "systemd-timesyncd", "apt-daily.timer apt-daily-upgrade.timer"):
         assert any(f"starting {words}, since PID 1 is not systemd" in line for line in left)
-    assert any("switching the firewall on, which happens at the next boot" in line for line in left)
+    for words in ("switching the firewall on", "limiting connections"):
+        assert any(f"{words}, which happens at the next boot" in line for line in left)
 
 
 def test_the_second_run_finds_every_step_done(second: str, machine: BareMachine) -> None:
@@ -190,6 +191,19 @@ def test_ssh_and_the_two_ports_are_let_in_from_the_next_boot_and_nothing_else(
     finally:
         running.kill()
         running.wait()
+
+
+def test_the_connections_of_one_address_are_limited_from_the_next_boot(second: str, machine: BareMachine) -> None:
+    """The limits themselves: test_nginx_flood.py."""
+    assert machine.run("systemctl", "is-enabled", "kadun-connections.service").stdout == "enabled\n"
+    unit = machine.read("/etc/systemd/system/kadun-connections.service")
+    (load,) = re.findall("^ExecStart=(.*)$", unit, re.MULTILINE)
+    for _ in range(2):  # what it loads again replaces what it loaded
+        machine.run(*load.split())
+        shown = machine.run("nft", "list", "table", "inet", "kadun").stdout
+        assert re.findall(r"tcp dport (\{ .* \}) ct state new", shown) == ["{ 80, 443 }"] * 3
+    (remove,) = re.findall("^ExecStop=(.*)$", unit, re.MULTILINE)
+    machine.run(*remove.split())
 
 
 def test_ssh_is_found_wherever_it_listens(second: str, machine: BareMachine) -> None:
@@ -243,19 +257,20 @@ def test_init_takes_the_package_index_over_and_the_firewall_the_ports_in_env(sec
     assert "other rules, not ours and left alone: allow 80/tcp comment 'kadun';allow 443/tcp" in shown
     rules = machine.run("ufw", "show", "added").stdout
     assert {"8080/tcp", "8443/tcp"} < set(re.findall(r"allow (\S+)", rules))
+    assert "define ports = { 80, 443, 8080, 8443 }\n" in machine.read("/etc/kadun/connections.nft")
 
 
 def test_a_small_machine_gets_a_swap_file(second: str, machine: BareMachine) -> None:
     small = "sed -i 's/^MemTotal:.*/MemTotal: 1010000 kB/' /tmp/meminfo && mount --bind /tmp/meminfo /proc/meminfo"
     command = f"cat /proc/meminfo >/tmp/meminfo && {small} && exec /opt/kadun/scripts/provision.sh"
-    shown = sections(machine.run("bash", "-c", command).stdout)[9]
+    shown = sections(machine.run("bash", "-c", command).stdout)[10]
     file = machine.root / "swapfile"
     assert (file.stat().st_mode & 0o777, file.stat().st_size) == (0o600, 2 << 30)
     assert machine.run("blkid", "-o", "value", "-s", "TYPE", "/swapfile").stdout == "swap\n"
     assert machine.read("/etc/fstab").splitlines()[-1] == "/swapfile none swap sw 0 0"
     assert "switching swap on, which happens at the next boot" in shown
     fstab = machine.read("/etc/fstab")
-    assert "already so: /swapfile" in sections(machine.run("bash", "-c", command).stdout)[9]
+    assert "already so: /swapfile" in sections(machine.run("bash", "-c", command).stdout)[10]
     assert machine.read("/etc/fstab") == fstab
 
 

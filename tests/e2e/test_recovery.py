@@ -25,7 +25,7 @@ services:
   database: {cpus: 0.45, memswap_limit: 416m}
   app: {cpus: 0.45, memswap_limit: 320m}
   functions: {cpus: 0.1}
-  nginx: {cpus: 0.1, memswap_limit: 96m}
+  nginx: {cpus: 0.1, memswap_limit: 128m}
 """
 
 

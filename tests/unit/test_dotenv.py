@@ -32,7 +32,7 @@ INVALID = {
     "KADUN_NGINX_IMAGE": "nginx 1.28",
     "PIP_INDEX_URL": "mirrors.example.com",
     "KADUN_RATE": "10r/s",
-    "KADUN_BURST": "-1",
+    "KADUN_BURST": "0",  # nginx would not start
     "KADUN_ADMIN_ALLOW": "203.0.113.7 example.com",
     "KADUN_HSTS": "63072000",
     "KADUN_REQUIRE_SEALED": "yes",

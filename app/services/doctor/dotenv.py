@@ -117,7 +117,7 @@ SETTINGS: dict[str, Check] = {
     "KADUN_NGINX_IMAGE": _IMAGE,
     "PIP_INDEX_URL": _like(r"https?://\S+", "https://mirror.example.com/simple"),
     "KADUN_RATE": _number(1, 999_999_999),
-    "KADUN_BURST": _number(0, 999_999_999),
+    "KADUN_BURST": _number(1, 999_999_999),
     "KADUN_ADMIN_ALLOW": _networks,
     "KADUN_HSTS": _like(r"max-age=[0-9]+(;\s*[A-Za-z]+)*", "max-age=63072000"),
     **dict.fromkeys(
