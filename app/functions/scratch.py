@@ -5,6 +5,7 @@ import ctypes
 import os
 import subprocess
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from app.functions.processes import libc
@@ -14,8 +15,10 @@ _ROOT = Path("/tmp")  # noqa: S108
 _SHARED = (str(_ROOT), "/var/tmp", "/dev/shm", "/dev/mqueue", "/run/lock")  # noqa: S108
 """Folders in which every user may write."""
 _IPC_RMID = 0  # shmctl(2), msgctl(2), semctl(2)
-_IPC = {"shm": lambda key: libc.shmctl(key, _IPC_RMID, None), "msg": lambda key: libc.msgctl(key, _IPC_RMID, None)} | {
-    "sem": lambda key: libc.semctl(key, 0, _IPC_RMID, ctypes.c_void_p(0))
+_IPC: dict[str, Callable[[int], object]] = {
+    "shm": lambda key: libc.shmctl(key, _IPC_RMID, None),
+    "msg": lambda key: libc.msgctl(key, _IPC_RMID, None),
+    "sem": lambda key: libc.semctl(key, 0, _IPC_RMID, ctypes.c_void_p(0)),
 }
 
 

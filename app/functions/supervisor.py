@@ -66,8 +66,8 @@ def supervise(
         folder = scratch.create()
     except OSError as error:
         full = Text("无法创建临时目录", "its temporary folder cannot be created")
-        outcome = failed(Text(f"{full.zh}：{error.strerror}", f"{full.en}: {error.strerror}"))
-        service.sendall(framing.encode(b"") + framing.encode(msgspec.json.encode(outcome)))
+        failure = failed(Text(f"{full.zh}：{error.strerror}", f"{full.en}: {error.strerror}"))
+        service.sendall(framing.encode(b"") + framing.encode(msgspec.json.encode(failure)))
         return
     try:
         printed, outcome = _run(service, registered[request.function], request, limits, place, folder)
