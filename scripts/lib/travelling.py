@@ -9,7 +9,7 @@ from manifest import CONTENTS, ArchiveError
 
 TRAVELLING = re.compile(
     r"""env | database\.(dump|sql)
-    | secrets/(kernal_data_key|backup_webhook)
+    | secrets/(kernal_data_key|totp_key|backup_webhook)
     | https_certificates/(self-signed-)?(fullchain|privkey)\.pem
     | data/keys/(keyring|data-key)\.json
     | data/files/[0-9a-f]{64}

@@ -241,6 +241,7 @@ def write_all(folder: Path, names: list[str]) -> None:
 
 
 TAKEN = [
+    "secrets/totp_key",
     *("secrets/kernal_data_key", "secrets/backup_webhook", "https_certificates/privkey.pem", f"data/files/{'a' * 64}"),
     *("https_certificates/self-signed-fullchain.pem", "data/keys/keyring.json", "data/keys/data-key.json"),
     *("data/functions/shop.py", "data/functions/tables/prices.csv"),
