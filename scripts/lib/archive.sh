@@ -15,6 +15,7 @@ TRUST=(--keys "$KEYRING")
 archive() { python3 -B -E -s "$ROOT/scripts/lib/archive.py" "$@"; }
 
 # The options of parse_options by which a person accepts what the keys here have not signed.
+# shellcheck disable=SC2034  # for scripts that source this
 TRUST_OPTIONS="fingerprint=* accept-unsigned"
 
 # take_trust: adds them to TRUST.

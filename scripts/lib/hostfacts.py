@@ -31,7 +31,7 @@ MOUNTED = ("data/keys", "data/files", "secrets/kernal_data_key", "secrets/databa
 WITHHELD = {"KADUN_BACKUP_WEBHOOK"}
 MAX_CHECKSUM_BYTES = 1 << 30
 _SETTING = re.compile(r"[ \t]*(?:export[ \t]+)?([A-Za-z_][A-Za-z0-9_]*)[ \t]*=(.*)")
-_SECRET_NAME = re.compile(r"(PASSWORD|PASSWD|SECRET|KERNAL_DATA_KEY|DATABASE_URL)$")
+_SECRET_NAME = re.compile(r"(PASSWORD|PASSWD|SECRET|KERNAL_DATA_KEY|TOTP_KEY|DATABASE_URL)$")
 _SECRET_VALUE = re.compile(r"://[^/@]*:[^/@]+@|AGE-SECRET-KEY-1|-----BEGIN")
 
 
