@@ -42,7 +42,6 @@ from app.storage.database import Database, connect_to
 from app.storage.statements import PREPARED
 from app.storage.touches import Touches
 from app.tokens.links import Links
-from app.tokens.second_factors import SecondFactors
 from app.tokens.signer import Signer
 
 
@@ -116,11 +115,10 @@ def _add_shop(app: falcon.App[Any, Any], settings: Settings, database: Database)
 def _add_console(
     app: falcon.App[Any, Any], settings: Settings, database: Database, system_status: SystemStatus
 ) -> None:
-    static, factors = StaticFiles(), SecondFactors(settings.totp_key)
+    static = StaticFiles()
     console = Console(
         database=database,
-        sessions=Sessions(database, utc_now, factors),
-        factors=factors,
+        sessions=Sessions(database, utc_now),
         cards=CardLists(database, utc_now),
         journal=JournalLists(database),
         usage=UsageLists(database, settings.timezone, utc_now),

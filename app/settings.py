@@ -14,7 +14,7 @@ from psycopg2.extensions import parse_dsn
 from app.domain.cards import ValidityError, parse_duration
 from app.environment import LOG_LEVELS, SettingsError, boolean, choice, integer, required
 
-__all__ = ["Settings", "SettingsError", "bind_from", "database_url_from", "totp_key_from"]
+__all__ = ["Settings", "SettingsError", "bind_from", "database_url_from"]
 
 MAX_PORT = 65_535
 
@@ -28,7 +28,6 @@ class Settings:
 
     database_url: str = field(repr=False)
     kernal_data_key: str = field(repr=False)
-    totp_key: str = field(repr=False)
     keys_dir: Path
     files_dir: Path
     functions_socket: Path
@@ -57,7 +56,6 @@ class Settings:
         return cls(
             database_url=database_url_from(env),
             kernal_data_key=_secret(env, "KERNAL_DATA_KEY"),
-            totp_key=totp_key_from(env),
             keys_dir=Path(required(env, "KADUN_KEYS_DIR")),
             files_dir=Path(required(env, "KADUN_FILES_DIR")),
             functions_socket=Path(required(env, "KADUN_FUNCTIONS_SOCKET")),
@@ -96,18 +94,6 @@ def database_url_from(env: Mapping[str, str]) -> str:
     if not all(re.fullmatch(r"[0-9]{0,5}", port) and 0 <= int(port or 1) <= MAX_PORT for port in ports):
         raise SettingsError("DATABASE_URL names a port that is not from 1 to 65535")
     return url
-
-
-def totp_key_from(env: Mapping[str, str]) -> str:
-    """Return the key that seals the secrets of second factors; a migration may need it.
-
-    Raises:
-        SettingsError: it is missing or malformed.
-    """
-    key = _secret(env, "KADUN_TOTP_KEY")
-    if not re.fullmatch("[0-9a-f]{64}", key):
-        raise SettingsError("KADUN_TOTP_KEY must be 64 random digits from 0-9 and a-f (openssl rand -hex 32)")
-    return key
 
 
 def bind_from(env: Mapping[str, str]) -> str:

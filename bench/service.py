@@ -56,7 +56,6 @@ def environ(folder: Path, database_url: str, zone: str) -> dict[str, str]:
     return {
         "DATABASE_URL": database_url,
         "KERNAL_DATA_KEY_FILE": str(folder / "kernal_data_key"),
-        "KADUN_TOTP_KEY": "0" * 64,
         "KADUN_KEYS_DIR": str(folder / "keys"),
         "KADUN_FILES_DIR": str(folder / "files"),
         "KADUN_FUNCTIONS_SOCKET": str(folder / "functions.sock"),

@@ -116,7 +116,7 @@ report() {
     else
         say "把它放到新机器的卡盾目录，在那里执行 Put it into the checkout on the new machine, and run there:"
     fi
-    say "    scripts/import.sh ${name@Q}$options --fingerprint $(archive fingerprint "$KEYRING")"
+    say "    scripts/import.sh ${name@Q}$options"
 }
 
 umask 077
@@ -142,7 +142,5 @@ if [[ -n ${OPTION[final]:-} ]]; then
 fi
 write_bundle
 warn_of_missing_files "$(<"$staged/contents")" "$staged/data/files" "这些文件的内容不在包内；若刚被替换，请重新导出，否则请重新添加。The bytes of these files are not in the bundle: if they were just replaced export again, else add them again"
-left=$(archive left <"$staged/contents")
-[[ -z $left ]] || warn "程序不随包搬迁，请自行复制。Programs do not travel: copy them yourself: $left"
 moving=''
 [[ $output == - ]] || report

@@ -2,16 +2,12 @@
 # 在本机导入迁移包（scripts/export.sh 所导出），启动服务；或把试用数据转入正式服务。
 # Imports what scripts/export.sh exported elsewhere into this checkout and starts the service; or takes over a trial's data.
 #
-#   scripts/import.sh FILE [--identity FILE] [--fingerprint KEY] [--accept-unsigned]
-#                          [--http-port N] [--https-port N] [--project NAME]
+#   scripts/import.sh FILE [--identity FILE] [--http-port N] [--https-port N] [--project NAME]
 #   scripts/import.sh --trial [DATA_DIR] [--http-port N] [--https-port N] [--project NAME]
 #   scripts/import.sh --prepare ENV [--http-port N] …
 #
 #   FILE                迁移包，- 为标准输入 the bundle; - is standard input. A passphrase is asked for on the terminal
 #   --identity FILE     解密用的 age 私钥 the age identity, where it was encrypted to a recipient
-#   --fingerprint KEY   导出时打印的签名密钥指纹；请核对 the signing key's fingerprint, which export.sh printed. Not needed where
-#                       data/keys/ here already holds that service's keys
-#   --accept-unsigned   接受旧版本导出的无签名迁移包 accepts a bundle of an older version, which is not signed
 #   --trial [DATA_DIR]  转入试用数据（scripts/run.sh）；先停止试用 takes over the data of scripts/run.sh: cards, clients,
 #                       journal, usage and keys. Stop the trial first. DATA_DIR is its KADUN_DATA_DIR
 #   --prepare ENV       只做准备，不导入 only prepares the import, from the other server's .env (- is standard input):
@@ -52,7 +48,7 @@ receive_trial() {
     ensure_venv requirements.txt requirements-trial.txt
     mkdir "$STAGED.trial"
     trial=$("$VENV_PYTHON" -P -m trial.carry "$STAGED.trial") || exit 1
-    archive pack "$STAGED.trial" "trial=$trial" | archive unpack "$STAGED" --accept-unsigned || die "无法接收试用数据 cannot take over the trial's data"
+    archive pack "$STAGED.trial" "trial=$trial" | archive unpack "$STAGED" || die "无法接收试用数据 cannot take over the trial's data"
 }
 
 # install_all: places the database and the files, unless an earlier run has come that far.
@@ -90,10 +86,7 @@ refuse() {
 }
 
 report() {
-    local left
     say "已导入，服务正常 imported, and the service is healthy: $(archive summary <<<"$MANIFEST")"
-    left=$(archive left <<<"$MANIFEST")
-    [[ -z $left ]] || say "未接收，如需请自行复制 left out, copy it yourself if you want it: $left"
     [[ -z $TAKEN ]] || say "已沿用的设置 settings taken over into .env: ${TAKEN//$'\n'/ }"
     say "端口 ports: $(setting KADUN_HTTP_PORT 80), $(setting KADUN_HTTPS_PORT 443); 项目 project: $(setting COMPOSE_PROJECT_NAME kadun)"
     say "下一步 next:"
@@ -122,7 +115,7 @@ take_options() {
         words+=("$word")
     done
     if [[ ${words[*]: -1} == --trial ]]; then words+=(default); fi
-    parse_options "$TRUST_OPTIONS identity= trial= prepare= http-port= https-port= project=" "${words[@]}"
+    parse_options "identity= trial= prepare= http-port= https-port= project=" "${words[@]}"
     at_most 1
     file=${OPERANDS[0]:-} identity=${OPTION[identity]:-} trial=${OPTION[trial]:-} prepare=${OPTION[prepare]:-}
     for name in http-port https-port project; do
@@ -131,7 +124,6 @@ take_options() {
     chosen=(${file:+x} ${trial:+x} ${prepare:+x})
     ((${#chosen[@]} == 1)) || usage_error "请指定迁移包、--trial 或 --prepare 之一。Name a bundle, or --trial, or --prepare"
     [[ -z $identity || -n $file ]] || usage_error "--identity 只用于迁移包 is for a bundle"
-    take_trust
     for name in "$file" "$identity" "$prepare"; do
         [[ -z $name || $name == - || -r $name ]] || die "无法读取 cannot read $name"
     done

@@ -21,8 +21,6 @@
 set -euo pipefail
 
 ROOT=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
-# shellcheck source=scripts/lib/archive.sh
-source "$ROOT/scripts/lib/archive.sh"
 # shellcheck source=scripts/lib/remote.sh
 source "$ROOT/scripts/lib/remote.sh"
 
@@ -102,7 +100,7 @@ move() {
     STEP=stopped
     move_away "$HOST:$DIRECTORY"
     STEP=imported
-    "$ROOT/scripts/export.sh" -o - --unencrypted | remote_checkout scripts/import.sh - "${import_options[@]}" --fingerprint "$(archive fingerprint "$KEYRING")" >/dev/null \
+    "$ROOT/scripts/export.sh" -o - --unencrypted | remote_checkout scripts/import.sh - "${import_options[@]}" >/dev/null \
         || die "导入失败（原因见上）。The import on the new server failed, see above"
     remote_checkout scripts/cardctl healthcheck >/dev/null </dev/null || die "新服务器不健康。The new server is not healthy"
     STEP=''

@@ -3,13 +3,11 @@
 # Restores a backup: checks it, backs up the present database, restores into a new database, compares, switches, starts. The
 # old database is kept under another name; after any failure it serves on. Works on an empty server, too.
 #
-#   scripts/restore.sh [--identity FILE] [--fingerprint KEY] [--accept-unsigned] [--no-safety-dump] [--other-cards] FILE
+#   scripts/restore.sh [--identity FILE] [--no-safety-dump] [--other-cards] FILE
 #   scripts/restore.sh --drop-old
 #
 #   FILE                kadun-TIME.tar[.age]，或 pg_dump -Fc 的 .dump or a .dump that pg_dump -Fc made
 #   --identity FILE     age 私钥文件 the identity that opens an encrypted backup
-#   --fingerprint KEY   签名密钥的指纹，本机密钥不认识此备份时核对 the signing key's fingerprint, where the keys here do not know it
-#   --accept-unsigned   接受旧版本的无签名备份与 .dump accepts a backup of an older version and a .dump: nobody has signed them
 #   --no-safety-dump    现有数据库已损坏、无法导出时 skips the backup of a database that is too damaged to be dumped; the
 #                       database itself is kept
 #   --other-cards       备份与现有数据没有共同的已激活卡密时仍然恢复 restores a backup that has no activated card in common
@@ -191,8 +189,7 @@ drop_old() {
     say "已删除 dropped:${names:- 无 nothing}"
 }
 
-parse_options "$TRUST_OPTIONS drop-old no-safety-dump other-cards identity=" "$@"
-take_trust
+parse_options "drop-old no-safety-dump other-cards identity=" "$@"
 at_most 1
 FILE=${OPERANDS[0]:-}
 if [[ -n ${OPTION[drop-old]:-} ]]; then

@@ -3,12 +3,10 @@
 # Proves that a backup can be restored: restores it into a temporary database and compares its schema, row counts and rows
 # with what the database held when it was dumped. The service is not touched.
 #
-#   scripts/verify-backup.sh [--quiet] [--identity FILE] [--fingerprint KEY] [--accept-unsigned] [FILE]
+#   scripts/verify-backup.sh [--quiet] [--identity FILE] [FILE]
 #
 #   FILE              备份文件，默认最新一份 a backup; by default the newest in the backup folder
 #   --identity FILE   age 私钥文件 the identity that opens an encrypted backup; without it only its checksum is compared
-#   --fingerprint KEY 签名密钥的指纹，本机密钥不认识此备份时核对 the signing key's fingerprint, where the keys here do not know it
-#   --accept-unsigned 接受旧版本的无签名备份与 .dump accepts a backup of an older version and a .dump: nobody has signed them
 #   --quiet           成功时不输出 prints nothing on success
 #
 # 退出码 Exit status: 0 可用 good; 1 不可用或无法验证 damaged, or it could not be tried; 2 用法 usage.
@@ -86,8 +84,7 @@ conclude() {
     DONE=yes
 }
 
-parse_options "$TRUST_OPTIONS quiet identity=" "$@"
-take_trust
+parse_options "quiet identity=" "$@"
 at_most 1
 [[ -z ${OPTION[identity]:-} ]] || IDENTITY=$(absolute "${OPTION[identity]}")
 umask 077

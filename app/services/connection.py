@@ -6,7 +6,6 @@ import peewee
 
 from app.storage import schema
 from app.storage.database import Database, connect_to
-from app.storage.sealing import SealSecret, sealing_with
 
 __all__ = ["Database", "DatabaseRefusedError", "connect", "migrate"]
 
@@ -19,7 +18,6 @@ def connect(url: str) -> Database:
     return connect_to(Database(url, on_connect=schema.check_version, bulk=True))
 
 
-def migrate(url: str, say: Callable[[str], None], seal: SealSecret) -> None:
-    """Bring the schema of a database up to date; `say` is called with each step, `seal` with each secret in clear."""
-    with sealing_with(seal):
-        schema.migrate(connect_to(Database(url, bulk=True)), say)
+def migrate(url: str, say: Callable[[str], None]) -> None:
+    """Bring the schema of a database up to date; `say` is called with each step."""
+    schema.migrate(connect_to(Database(url, bulk=True)), say)

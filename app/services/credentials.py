@@ -16,7 +16,6 @@ from app.services.throttling import Throttle, code_bucket, device_bucket, name_b
 from app.storage import journal, models
 from app.storage import operators as rows
 from app.storage.database import Database
-from app.tokens.second_factors import SecondFactors
 
 
 class LoginRefusedError(RefusedError):
@@ -70,8 +69,7 @@ class Attempt(NamedTuple):
 class Credentials:
     """Checks credentials, and counts and journals failures."""
 
-    def __init__(self, database: Database, clock: Clock, factors: SecondFactors, passwords: Passwords) -> None:
-        self._factors = factors
+    def __init__(self, database: Database, clock: Clock, passwords: Passwords) -> None:
         self._database = database
         self._clock = clock
         self._passwords = passwords
@@ -143,7 +141,7 @@ class Credentials:
         bucket = code_bucket(operator.id)
         if attempt.known is None:  # a stranger with the password may try codes from many networks
             self._require_patience((bucket,))
-        step = totp.step_for(operator, code, self._clock(), self._factors)
+        step = totp.step_of(operator.totp_secret, code, self._clock())
         if step is None:
             raise self.refused(attempt, "code", bucket)
         return step

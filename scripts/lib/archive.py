@@ -1,26 +1,18 @@
 """The archive format of backups and moves: a tar whose first member, manifest.json, describes all others.
 
     archive.py stage CHECKOUT FOLDER        gather what a move takes along, as hard links where possible
-    archive.py pack FOLDER [--keys KEYRING] [NAME=VALUE…]
-                                            write the folder as an archive to standard output; KEYRING signs it
-    archive.py fingerprint KEYRING          print the fingerprint of the key that signs
+    archive.py pack FOLDER [NAME=VALUE…]    write the folder as an archive to standard output
+    archive.py unpack FOLDER                extract the archive on standard input into the folder
+    archive.py check                        read the archive on standard input whole; print its manifest
+    archive.py member NAME                  print one member of the archive on standard input
 
-These read an archive on standard input, signed by a key of the chain of KEYRING or FINGERPRINT:
-
-    archive.py unpack FOLDER TRUST          extract into the folder what a move takes along, and nothing else
-    archive.py check TRUST                  read it whole; print its manifest
-    archive.py member NAME TRUST            print one member
-
-TRUST is [--keys KEYRING] [--fingerprint FINGERPRINT] [--accept-unsigned].
 These read a manifest, or the output of contents.sql, on standard input:
 
     archive.py fact NAME                    print one fact, such as `schema`
     archive.py summary [TABLE…]             print the number of rows of each table
     archive.py compare FILE                 compare it with the output of contents.sql in FILE; print differences
     archive.py missing FOLDER               print the licensed files whose bytes are not in the folder
-    archive.py left                         print what a move has left behind
 
-Exit status: 0 done, 1 failed, 3 not signed by anybody trusted.
 Every member's SHA-256 is checked whenever it is read. Runs with the host's python3 (3.10 or newer).
 """
 
@@ -29,61 +21,98 @@ import io
 import json
 import os
 import secrets
+import shutil
 import sys
 import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
-from typing import IO, TYPE_CHECKING, cast
-
-import signature
-from manifest import (
-    CONTENTS,
-    FORMAT,
-    MANIFEST,
-    SIGNATURE,
-    UNSIGNED_FORMAT,
-    ArchiveError,
-    Manifest,
-    differences,
-    missing_files,
-    parse_contents,
-    require_parts,
-    summary,
-)
-from signature import SignatureError, Trust
-from travelling import FOLDERS, TRAVELLING, stage
+from typing import IO, TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from typing import Self  # Python 3.11
 
-UNTRUSTED = 3
-"""Exit status where nobody trusted has signed an archive: the rest of it was not read."""
+FORMAT = 2
+MANIFEST = "manifest.json"
+CONTENTS = "contents"
+"""In a folder that is packed: the output of contents.sql, which goes into the manifest."""
+DATABASES = {"database.dump", "database.sql"}
+"""The database, of which an archive has one: a dump of pg_dump, or a trial's rows."""
+IRREPLACEABLE = {"env", "secrets/kernal_data_key", "data/keys/keyring.json"}
+"""What a move cannot do without, beside the database."""
+
+STAYING = {
+    "secrets": {"db_password", "database_url", "owner_url", "backup_url"},
+    "https_certificates": {"README.md"},
+    "data": {
+        *("postgres", "acme", "backups", "functions-packages"),
+        *("pip-index-url", "certificates.log", "upgrade.log"),
+    },
+}
+"""What a move leaves behind: passwords, which init.sh makes on each server, and what belongs to the machine."""
+
 _CHUNK = 1 << 20
 
+Manifest = dict[str, Any]
 Output = Callable[[tarfile.TarInfo], IO[bytes] | None]
 
 
-def pack(folder: Path, facts: dict[str, str], output: IO[bytes], keyring: Path | None = None) -> None:
-    """Write the content of a folder as an archive, signed where there is a key ring.
+class ArchiveError(Exception):
+    """The archive is damaged or not one of Kadun's, or the files that go into one are not fit for it."""
+
+
+def stage(checkout: Path, folder: Path) -> None:
+    """Gather everything but the database in a folder.
+
+    Hard links are safe: the service replaces its files and never writes into them.
+
+    Raises:
+        ArchiveError: something is neither a file nor a folder, or an irreplaceable file is missing.
+    """
+    for name, staying in STAYING.items():
+        (folder / name).mkdir()
+        for entry in (checkout / name).iterdir():
+            if entry.name not in staying and not entry.name.startswith("."):
+                _link(entry, folder / name / entry.name)
+    for left in (*folder.glob("data/keys/moved-to*"), *folder.glob("data/files/.adding-*")):
+        left.unlink()
+    shutil.copyfile(checkout / ".env", folder / "env")
+    for name in sorted(IRREPLACEABLE):
+        if not (folder / name).is_file():
+            raise ArchiveError(f"缺少此文件，无法导出 nothing can be exported without it: {checkout / name}")
+
+
+def _link(source: Path, target: Path) -> None:
+    if source.is_symlink() or not (source.is_file() or source.is_dir()):
+        raise ArchiveError(f"既非文件也非目录，无法搬迁 cannot travel, neither a file nor a folder: {source}")
+    if source.is_dir():
+        target.mkdir()
+        for entry in source.iterdir():
+            _link(entry, target / entry.name)
+        shutil.copystat(source, target)
+        return
+    try:
+        target.hardlink_to(source)
+    except OSError:  # another file system
+        shutil.copy2(source, target)
+
+
+def pack(folder: Path, facts: dict[str, str], output: IO[bytes]) -> None:
+    """Write the content of a folder as an archive.
 
     Raises:
         ArchiveError: a file was changed meanwhile, or the folder lacks the database or a part of the manifest.
-        SignatureError: the key ring cannot be read.
     """
     paths = [path for path in sorted(folder.rglob("*")) if path.name != CONTENTS or path.parent != folder]
     members = {str(path.relative_to(folder)): _sha256(path) for path in paths if path.is_file()}
     contents = (folder / CONTENTS).read_text("utf-8").splitlines()
-    format_ = UNSIGNED_FORMAT if keyring is None else FORMAT
-    manifest: Manifest = {"format": format_, "number": secrets.token_hex(8), **facts, **parse_contents(contents)}
+    manifest: Manifest = {"format": FORMAT, "number": secrets.token_hex(8), **facts, **parse_contents(contents)}
     manifest["members"] = members
-    require_parts(manifest)
+    _require_parts(manifest)
     text = json.dumps(manifest, ensure_ascii=False, indent=1).encode()
     with tarfile.open(fileobj=output, mode="w|", format=tarfile.GNU_FORMAT) as tar:
-        heads = {MANIFEST: text} | ({} if keyring is None else {SIGNATURE: signature.sign(text, keyring)})
-        for name, content in heads.items():
-            head = tarfile.TarInfo(name)
-            head.size = len(content)
-            tar.addfile(head, io.BytesIO(content))
+        head = tarfile.TarInfo(MANIFEST)
+        head.size = len(text)
+        tar.addfile(head, io.BytesIO(text))
         for path in paths:
             info = tar.gettarinfo(path, str(path.relative_to(folder)))
             if path.is_dir():
@@ -118,21 +147,19 @@ def _sha256(path: Path) -> str:
     return reader.digest.hexdigest()
 
 
-def read(stream: IO[bytes], output: Output, trust: Trust | None = None) -> Manifest:
+def read(stream: IO[bytes], output: Output) -> Manifest:
     """Read an archive to its end and return its manifest.
 
-    `output` is called with each file and folder, and returns where to write the file's bytes, if anywhere. Without
-    `trust`, nobody cares who made the archive.
+    `output` is called with each file and folder, and returns where to write the file's bytes, if anywhere.
 
     Raises:
         ArchiveError: it is not an archive, it lacks a part, it is damaged or cut off, or a member is not what the
             manifest says.
-        SignatureError: nobody trusted has signed it; nothing has been given to `output`.
     """
     try:
         with tarfile.open(fileobj=stream, mode="r|", tarinfo=_Member) as tar:
             members = iter(tar)
-            manifest = _manifest(tar, members, trust)
+            manifest = _manifest(tar, next(members, None))
             left, folders = dict(manifest["members"]), set[str]()
             for info in members:
                 _require_inside(info)
@@ -175,32 +202,36 @@ def _require_end(tar: tarfile.TarFile) -> None:
             raise ArchiveError("归档之后还有内容 something follows after the end of the archive")
 
 
-def _manifest(tar: tarfile.TarFile, members: Iterator[tarfile.TarInfo], trust: Trust | None) -> Manifest:
-    text = _head(tar, next(members, None), MANIFEST)
+def _manifest(tar: tarfile.TarFile, first: tarfile.TarInfo | None) -> Manifest:
+    file = tar.extractfile(first) if first and first.name == MANIFEST else None
     try:
-        manifest = json.loads(text)
+        manifest = json.loads(file.read()) if file else None
     except ValueError:
         manifest = None
     if not isinstance(manifest, dict):
         raise ArchiveError("不是卡盾的归档 not an archive of Kadun's: it has no manifest")
-    if manifest.get("format") not in (FORMAT, UNSIGNED_FORMAT):
+    if manifest.get("format") != FORMAT:
         raise ArchiveError(
             f"归档格式为 {manifest.get('format')}，本版本只认 {FORMAT}：请更新代码 "
             f"its format is {manifest.get('format')}, this version reads {FORMAT}: update the code here"
         )
-    signed = _head(tar, next(members, None), SIGNATURE) if manifest["format"] == FORMAT else None
-    if signed == b"":
-        raise ArchiveError("不完整：缺少签名 damaged: its signature is missing")
-    if trust is not None:
-        signature.require(text, signed, trust)
-    require_parts(manifest)
+    _require_parts(manifest)
     return manifest
 
 
-def _head(tar: tarfile.TarFile, member: tarfile.TarInfo | None, name: str) -> bytes:
-    """Return the content of one of the first members; nothing where another one is in its place."""
-    file = tar.extractfile(member) if member and member.name == name else None
-    return file.read() if file else b""
+def _require_parts(manifest: Manifest) -> None:
+    """Check that a manifest says all that the restored database is compared with, and lists a database.
+
+    Raises:
+        ArchiveError: it does not; the message names the part.
+    """
+    kinds = {"schema": str, "tables": dict, "files": dict, "members": dict}
+    for name, kind in kinds.items():
+        part = manifest.get(name)
+        if not isinstance(part, kind) or (not part and name != "files"):
+            raise ArchiveError(f"清单缺少此项 the manifest lacks this part: {name}")
+    if MANIFEST in manifest["members"] or len(DATABASES & manifest["members"].keys()) != 1:
+        raise ArchiveError("清单未列出数据库 the manifest lists no database")
 
 
 def _require_inside(info: tarfile.TarInfo) -> None:
@@ -225,45 +256,67 @@ def _copy(tar: tarfile.TarFile, info: tarfile.TarInfo, output: Output) -> str:
     return reader.digest.hexdigest()
 
 
-def unpack(stream: IO[bytes], folder: Path, trust: Trust) -> Manifest:
-    """Extract an archive into an empty folder, and its manifest beside the members.
-
-    Only what TRAVELLING lists is written, and nothing executable; the manifest's `left` names the rest.
-    """
-    left: list[str] = []
+def unpack(stream: IO[bytes], folder: Path) -> Manifest:
+    """Extract an archive into an empty folder, and its manifest beside the members."""
+    folders: list[tuple[Path, int]] = []
 
     def output(info: tarfile.TarInfo) -> IO[bytes] | None:
+        path = folder / info.name
         if info.isdir():
-            if TRAVELLING.fullmatch(f"{info.name}/a") or info.name in {*FOLDERS, "data"}:
-                (folder / info.name).mkdir()
+            path.mkdir()
+            folders.append((path, info.mode))
             return None
-        if not TRAVELLING.fullmatch(info.name):
-            left.append(info.name)
-            return None
-        descriptor = os.open(folder / info.name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        os.fchmod(descriptor, info.mode & 0o666)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        os.fchmod(descriptor, info.mode & 0o777)
         return os.fdopen(descriptor, "wb")
 
-    manifest = read(stream, output, trust)
-    manifest["left"] = [*manifest.get("left", []), *left]
+    manifest = read(stream, output)
+    for path, mode in folders:
+        path.chmod(mode & 0o777 | 0o700)
     (folder / MANIFEST).write_text(json.dumps(manifest), "utf-8")
     return manifest
 
 
-def _trust(words: list[str]) -> Trust:
-    """Return what the options at the end of the command line say."""
-    keyring, fingerprints, unsigned = None, [], False
-    while words:
-        match words:
-            case ["--keys", path, *words]:
-                keyring = Path(path)
-            case ["--fingerprint", fingerprint, *words]:
-                fingerprints.append(fingerprint)
-            case ["--accept-unsigned", *words]:
-                unsigned = True
+def parse_contents(lines: list[str]) -> Manifest:
+    """Return what the output of contents.sql says: facts, `tables` and `files`."""
+    manifest: Manifest = {"tables": {}, "files": {}}
+    for line in lines:
+        kind, _, rest = line.partition(" ")
+        match kind:
+            case "table":
+                name, rows, digest = rest.split(" ")
+                manifest["tables"][name] = [int(rows), digest]
+            case "file":
+                digest, _, name = rest.partition(" ")
+                manifest["files"][name] = digest
             case _:
-                sys.exit(__doc__)
-    return Trust(keyring, fingerprints, unsigned)
+                manifest[kind] = rest
+    return manifest
+
+
+def differences(manifest: Manifest, actual: Manifest) -> Iterator[str]:
+    """Name the tables whose content differs.
+
+    A trial's schema_migration is another one: its rows go into the tables that this server's migrations made.
+    """
+    if manifest["schema"] != actual["schema"]:
+        yield f"schema {manifest['schema']} {actual['schema']}"
+    ignored = {"schema_migration"} if "trial" in manifest else set()
+    for name in sorted((manifest["tables"].keys() | actual["tables"].keys()) - ignored):
+        expected, found = (side["tables"].get(name, ["missing", ""]) for side in (manifest, actual))
+        if expected != found:
+            yield f"table {name} ({expected[0]}, {found[0]})"
+
+
+def summary(manifest: Manifest, tables: list[str]) -> str:
+    """Return the number of rows of these tables, or of all."""
+    names = tables or [name for name in manifest["tables"] if name != "schema_migration"]
+    return ", ".join(f"{name} {manifest['tables'][name][0]}" for name in names if name in manifest["tables"])
+
+
+def missing_files(manifest: Manifest, folder: Path) -> list[str]:
+    """Return the names of the licensed files whose bytes are not in a folder."""
+    return [name for name, digest in sorted(manifest["files"].items()) if not (folder / digest).exists()]
 
 
 def _work_on_archive(command: str, *arguments: str) -> None:
@@ -271,26 +324,18 @@ def _work_on_archive(command: str, *arguments: str) -> None:
     match command, *arguments:
         case "stage", checkout, folder:
             stage(Path(checkout), Path(folder))
-        case "pack", folder, "--keys", keyring, *facts:
-            pack(Path(folder), _facts(facts), sys.stdout.buffer, Path(keyring))
         case "pack", folder, *facts:
-            pack(Path(folder), _facts(facts), sys.stdout.buffer)
-        case "fingerprint", keyring:
-            sys.stdout.write(signature.current_kid(Path(keyring)))
-        case "unpack", folder, *trust:
-            unpack(archive, Path(folder), _trust(trust))
-        case "check", *trust:
-            json.dump(read(archive, lambda _: None, _trust(trust)), sys.stdout)
-        case "member", name, *trust:
-            read(archive, lambda info: sys.stdout.buffer if info.name == name else None, _trust(trust))
+            pack(Path(folder), dict(fact.split("=", 1) for fact in facts), sys.stdout.buffer)
+        case "unpack", folder:
+            unpack(archive, Path(folder))
+        case ["check"]:
+            json.dump(read(archive, lambda _: None), sys.stdout)
+        case "member", name:
+            read(archive, lambda info: sys.stdout.buffer if info.name == name else None)
         case _:
             text = archive.read().decode()
             manifest = json.loads(text) if text.startswith("{") else parse_contents(text.splitlines())
             _answer_from_manifest(manifest, command, *arguments)
-
-
-def _facts(words: list[str]) -> dict[str, str]:
-    return dict(fact.split("=", 1) for fact in words)
 
 
 def _answer_from_manifest(manifest: Manifest, command: str, *arguments: str) -> None:
@@ -301,8 +346,6 @@ def _answer_from_manifest(manifest: Manifest, command: str, *arguments: str) -> 
             sys.stdout.write(summary(manifest, tables))
         case "missing", folder:
             sys.stdout.write(", ".join(missing_files(manifest, Path(folder))))
-        case ["left"]:
-            sys.stdout.write(", ".join(map(repr, manifest.get("left", []))))
         case "compare", file:
             actual = parse_contents(Path(file).read_text("utf-8").splitlines())
             if found := list(differences(manifest, actual)):
@@ -314,8 +357,5 @@ def _answer_from_manifest(manifest: Manifest, command: str, *arguments: str) -> 
 if __name__ == "__main__":
     try:
         _work_on_archive(*sys.argv[1:])
-    except SignatureError as problem:
-        sys.stderr.write(f"{problem}\n")
-        sys.exit(UNTRUSTED)
     except (ArchiveError, OSError) as problem:
         sys.exit(str(problem))

@@ -9,23 +9,8 @@ source "$ROOT/scripts/lib/backups.sh"
 
 IDENTITY=''
 MANIFEST='' # of the archive that read_archive has read; empty for a bare dump
-KEYRING=$ROOT/data/keys/keyring.json # signs archives, and tells those of this server from others
-TRUST=(--keys "$KEYRING")
 
 archive() { python3 -B -E -s "$ROOT/scripts/lib/archive.py" "$@"; }
-
-# The options of parse_options by which a person accepts what the keys here have not signed.
-# shellcheck disable=SC2034  # for scripts that source this
-TRUST_OPTIONS="fingerprint=* accept-unsigned"
-
-# take_trust: adds them to TRUST.
-take_trust() {
-    local fingerprint
-    while IFS= read -r fingerprint; do
-        [[ -z $fingerprint ]] || TRUST+=(--fingerprint "$fingerprint")
-    done <<<"${OPTION[fingerprint]:-}"
-    [[ -z ${OPTION[accept-unsigned]:-} ]] || TRUST+=(--accept-unsigned)
-}
 
 is_bare_dump() { [[ ${1%.age} == *.dump ]]; }
 
@@ -44,7 +29,7 @@ open_archive() {
 
 # open_dump FILE: prints the dump in it.
 open_dump() {
-    if is_bare_dump "$1"; then open_archive "$1"; else open_archive "$1" | archive member database.dump "${TRUST[@]}"; fi
+    if is_bare_dump "$1"; then open_archive "$1"; else open_archive "$1" | archive member database.dump; fi
 }
 
 # verify_checksum FILE: it is what the checksum file beside it says.
@@ -61,12 +46,9 @@ read_archive() {
     [[ ! -e $1.sha256 ]] || verify_checksum "$1"
     MANIFEST=''
     if is_bare_dump "$1"; then
-        [[ " ${TRUST[*]} " == *' --accept-unsigned '* ]] \
-            || die "$1 没有签名：确知来源时加 --accept-unsigned。It is a bare dump, which nobody has signed. If you know where it comes from: --accept-unsigned"
         said=$(check_dump "$1" 2>&1) || die "$1 不是完整的备份。Not a whole dump: $(error_line "$said")"
     else
-        said=$({ open_archive "$1" | archive check "${TRUST[@]}"; } 2>&1) \
-            || die "$1 无法使用（已损坏，或不可信）。It cannot be used: $(error_line "$said")"
+        said=$({ open_archive "$1" | archive check; } 2>&1) || die "$1 已损坏，请换一份备份。It is damaged: take another backup: $(error_line "$said")"
         MANIFEST=$said
     fi
 }
@@ -113,12 +95,10 @@ warn_of_missing_files() {
 write_archive() {
     local -a facts=("created=$(date -u +%Y-%m-%dT%H:%M:%SZ)" "project=$(setting COMPOSE_PROJECT_NAME kadun)"
         "version=$(app_version)" "commit=$(git_here rev-parse --short=12 HEAD 2>/dev/null || true)")
-    local -a keys=()
-    if [[ -e $KEYRING ]]; then keys=(--keys "$KEYRING"); fi # the service's first start makes it
     if (($# > 1)); then
-        archive pack "$1" "${keys[@]}" "${facts[@]}" | age "${@:2}"
+        archive pack "$1" "${facts[@]}" | age "${@:2}"
     else
-        archive pack "$1" "${keys[@]}" "${facts[@]}"
+        archive pack "$1" "${facts[@]}"
     fi
 }
 

@@ -16,19 +16,14 @@ import sys
 from pathlib import Path
 
 MACHINE_SETTINGS = frozenset(
-    (
-        *("COMPOSE_PROJECT_NAME", "COMPOSE_FILE", "KADUN_HTTP_PORT", "KADUN_HTTPS_PORT", "KADUN_UID"),
-        *("KADUN_APP_IMAGE", "KADUN_BACKUP_HOOKS", "KADUN_FUNCTION_FIRST_UID"),
-    )
+    ("COMPOSE_PROJECT_NAME", "COMPOSE_FILE", "KADUN_HTTP_PORT", "KADUN_HTTPS_PORT", "KADUN_UID", "KADUN_APP_IMAGE", "KADUN_FUNCTION_FIRST_UID")
 )
-"""Settings that belong to a machine, and the folder of programs that it runs: never taken over."""
-
-_TEMPLATE = Path(__file__).with_name("env.template")
+"""Settings that belong to a machine: never taken over."""
 
 PLACE_SETTINGS = frozenset(
     (
         *("KADUN_PYTHON_IMAGE", "KADUN_POSTGRES_IMAGE", "KADUN_NGINX_IMAGE", "PIP_INDEX_URL", "KADUN_BACKUP_DIR"),
-        *("KADUN_DB_MEMORY", "KADUN_DB_SHARED_BUFFERS", "KADUN_FUNCTIONS_MEMORY"),
+        *("KADUN_BACKUP_HOOKS", "KADUN_DB_MEMORY", "KADUN_DB_SHARED_BUFFERS", "KADUN_FUNCTIONS_MEMORY"),
         "KADUN_DOCTOR_PORTS",
     )
 )
@@ -70,13 +65,9 @@ def with_setting(text: str, name: str, raw: str) -> str:
 
 
 def merged(theirs: str, ours: str, *, fresh: bool) -> tuple[str, list[str]]:
-    """Return our text with another server's settings, and the names of those that changed.
-
-    Only settings of Kadun's: Compose and Docker read others from .env, which decide what runs, and where.
-    """
+    """Return our text with another server's settings, and the names of those that changed."""
     keep = MACHINE_SETTINGS if fresh else MACHINE_SETTINGS | PLACE_SETTINGS
-    ours_in_all = set(re.findall(r"^#?([A-Z][A-Z_]*)=", _TEMPLATE.read_text("utf-8"), re.MULTILINE))
-    names = set(re.findall(r"^([A-Za-z_][A-Za-z0-9_]*)=", theirs, re.MULTILINE)) & ours_in_all - keep
+    names = set(re.findall(r"^([A-Za-z_][A-Za-z0-9_]*)=", theirs, re.MULTILINE)) - keep
     default_issuer = not value(theirs, "KADUN_ISSUER")
     if value(ours, "KADUN_ISSUER"):
         names.add("KADUN_ISSUER")  # clients check it: the default of the other server must win, too

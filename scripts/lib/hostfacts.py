@@ -23,7 +23,6 @@ import retention
 from hostfacts_access import files_in, inode_of, items, output, stat, text_of
 from hostfacts_docker import container_facts, other_stacks
 from hostfacts_network import certificate_facts, is_bridge, own_addresses, proxy_probes
-from manifest import ArchiveError
 
 Facts = dict[str, Any]
 
@@ -31,7 +30,7 @@ MOUNTED = ("data/keys", "data/files", "secrets/kernal_data_key", "secrets/databa
 WITHHELD = {"KADUN_BACKUP_WEBHOOK"}
 MAX_CHECKSUM_BYTES = 1 << 30
 _SETTING = re.compile(r"[ \t]*(?:export[ \t]+)?([A-Za-z_][A-Za-z0-9_]*)[ \t]*=(.*)")
-_SECRET_NAME = re.compile(r"(PASSWORD|PASSWD|SECRET|KERNAL_DATA_KEY|TOTP_KEY|DATABASE_URL)$")
+_SECRET_NAME = re.compile(r"(PASSWORD|PASSWD|SECRET|KERNAL_DATA_KEY|DATABASE_URL)$")
 _SECRET_VALUE = re.compile(r"://[^/@]*:[^/@]+@|AGE-SECRET-KEY-1|-----BEGIN")
 
 
@@ -154,7 +153,7 @@ def checksum(file: Path, size: int) -> str | None:
                 archive.read(content, lambda _member: None)
     except PermissionError:
         return None
-    except (retention.ChecksumError, ArchiveError, OSError) as error:
+    except (retention.ChecksumError, archive.ArchiveError, OSError) as error:
         return str(error)
     return "ok"
 

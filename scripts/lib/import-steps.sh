@@ -20,8 +20,8 @@ unpack() {
         need age age
         decrypt=(age --decrypt ${identity:+--identity "$identity"})
     fi
-    if ! cat "$head" - | "${decrypt[@]}" | archive unpack "$STAGED" "${TRUST[@]}" 2>"$said"; then
-        [[ ${PIPESTATUS[1]} == 0 || ${PIPESTATUS[2]} == 3 ]] \
+    if ! cat "$head" - | "${decrypt[@]}" | archive unpack "$STAGED" 2>"$said"; then
+        [[ ${PIPESTATUS[1]} == 0 ]] \
             || die "无法解密或不完整：请检查口令或 --identity。Cannot decrypt the bundle, or it is cut off: is it the right passphrase or --identity?"
         die "迁移包无法使用。The bundle cannot be used: $(last_line "$(<"$said")")"
     fi
@@ -69,7 +69,6 @@ prepare_checkout() {
     done
     require_own_project "$name"
     "$ROOT/scripts/init.sh" "${options[@]}" >/dev/null || exit 1
-    if [[ $(fact format) == 2 ]]; then fresh=''; fi # unsigned: nothing of it says where images and packages come from
     [[ -z $env ]] || env_file merge "$env" "$ROOT/.env" ${fresh:+--fresh}
 }
 

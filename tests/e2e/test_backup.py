@@ -87,10 +87,9 @@ def test_a_bare_dump_is_read_whole_before_it_is_trusted(backups: Backups, tmp_pa
     file = tmp_path / "a.dump"
     with file.open("wb") as dump:
         subprocess.run(["tar", "-xOf", backups.newest(), "database.dump"], stdout=dump, check=True)
-    backups.refused("verify-backup.sh", file, says="a bare dump, which nobody has signed")
-    backups.script("verify-backup.sh", "--accept-unsigned", file)
+    backups.script("verify-backup.sh", file)
     damage(file, fault)
-    backups.refused("verify-backup.sh", "--accept-unsigned", file, says=str(file))
+    backups.refused("verify-backup.sh", file, says=str(file))
 
 
 @pytest.fixture
@@ -110,22 +109,19 @@ def incomplete(backups: Backups, parts: Path, lost: str) -> tuple[Path, str]:
         sums = "".join(run("sha256sum", name, cwd=file.parent).stdout for name in (file.name, backups.newest().name))
         file.with_name(f"{file.name}.sha256").write_text(sums.replace(backups.newest().name, manifest))
         return file, f"names {manifest}, which is missing"
-    kept = [name for name in ("manifest.json", "manifest.signature", "database.dump") if name != lost]
+    kept = [name for name in ("manifest.json", "database.dump") if name != lost]
     run("tar", "-cf", file, *kept, cwd=parts)
     if lost != "the checksum":
         file.with_name(f"{file.name}.sha256").write_text(run("sha256sum", file.name, cwd=file.parent).stdout)
     complaints = {
         "manifest.json": "it has no manifest",
-        "manifest.signature": "its signature is missing",
         "database.dump": "database.dump is missing",
         "the checksum": f"The checksum {file}.sha256 is missing",
     }
     return file, complaints[lost]
 
 
-@pytest.mark.parametrize(
-    "lost", ["manifest.json", "manifest.signature", "database.dump", "the checksum", "the manifest beside a dump"]
-)
+@pytest.mark.parametrize("lost", ["manifest.json", "database.dump", "the checksum", "the manifest beside a dump"])
 def test_a_backup_that_lost_a_part_is_neither_recorded_as_proven_nor_restored(
     backups: Backups, parts: Path, lost: str
 ) -> None:
@@ -142,7 +138,7 @@ def test_a_backup_that_lost_a_part_is_neither_recorded_as_proven_nor_restored(
 def test_a_bare_dump_in_the_backup_folder_is_not_recorded_as_proven(backups: Backups, parts: Path) -> None:
     file, before = backups.folder / "kadun-20260101T000000Z.dump", backups.contents()
     shutil.copy(parts / "database.dump", file)
-    done = backups.script("verify-backup.sh", "--accept-unsigned", file)
+    done = backups.script("verify-backup.sh", file)
     file.unlink()
     assert "no manifest: the rows were not compared" in done.stdout
     assert backups.contents() == before

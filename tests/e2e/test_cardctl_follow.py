@@ -32,7 +32,6 @@ shift
 mkfifo "{folder}/stdin"
 (trap '' INT; cd / && exec env -i PYTHONPATH="{root}" DATABASE_URL={url} KADUN_KEYS_DIR=/nonexistent \\
     KADUN_FILES_DIR=/nonexistent KADUN_FUNCTIONS_SOCKET=/nonexistent KERNAL_DATA_KEY=x \\
-    KADUN_TOTP_KEY=0000000000000000000000000000000000000000000000000000000000000000 \\
     setsid {python} -P "$@" <"{folder}/stdin") &
 echo $! >"{folder}/pid"
 exec cat >"{folder}/stdin"

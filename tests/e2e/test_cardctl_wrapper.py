@@ -33,7 +33,6 @@ done
 shift
 cd / && exec env -i "${{environment[@]}}" PYTHONPATH="{root}" DATABASE_URL=postgresql://nowhere \\
     KADUN_KEYS_DIR=/nonexistent KADUN_FILES_DIR=/nonexistent KADUN_FUNCTIONS_SOCKET=/nonexistent \\
-    KADUN_TOTP_KEY=0000000000000000000000000000000000000000000000000000000000000000 \\
     KERNAL_DATA_KEY="$(<"{folder}/key")" {python} -P "$@" <"$input"
 """
 

@@ -14,7 +14,6 @@ from app.storage.database import Database
 from app.storage.models import Event, LoginFailure, Operator
 from tests.integration.conftest import with_keys
 from tests.support.console import PASSWORD, Browser, add_operator
-from tests.support.second_factors import give_secret
 from tests.support.service import Service, wait_for
 
 NEW = "a rather long new password"
@@ -36,7 +35,7 @@ def role_of(name: str) -> str:
 
 
 def test_the_list_shows_roles_and_last_log_ins(owner: Browser, service: Service) -> None:
-    give_secret("sam", pyotp.random_base32())
+    Operator.update(totp_secret=pyotp.random_base32()).where(Operator.name == "sam").execute()
     page = owner.get("/admin/operators")
     no_ceilings = "no ceiling of cards a day, no ceiling of the validity"
     assert f"olga (you) owner off {no_ceilings} 20" in page.words, "logged in, so with a time"
@@ -73,7 +72,7 @@ def test_a_session_and_the_password_without_a_code_change_nothing(owner: Browser
         "/admin/account/password": new,
         "/admin/account/two-step/remove": {},
     }
-    give_secret("olga", app.secret)
+    Operator.update(totp_secret=app.secret).where(Operator.name == "olga").execute()
     for path, fields in forms.items():
         for code in ({}, {"own_code": "000000"}):
             refused = owner.post(path, {**fields, "own_password": PASSWORD, **code})
@@ -91,7 +90,7 @@ def test_the_overview_reminds_owners_without_two_step_verification(owner: Browse
     reminder = "You are an owner without two-step verification"
     assert reminder in owner.get("/admin/").words
     assert reminder not in Browser(service, language="en").walk_in("sam").get("/admin/").words
-    give_secret("olga", pyotp.random_base32())
+    Operator.update(totp_secret=pyotp.random_base32()).where(Operator.name == "olga").execute()
     assert reminder not in owner.get("/admin/").words
 
 
@@ -189,7 +188,7 @@ def test_an_owner_sets_ceilings_with_the_own_password(owner: Browser, service: S
 def test_an_owner_disables_the_second_factor_of_a_lost_phone(owner: Browser, service: Service) -> None:
     page = owner.get("/admin/operator?name=sam")
     assert "/admin/operator/two-step" not in page.text, "there is nothing to take away"
-    give_secret("sam", pyotp.random_base32())
+    Operator.update(totp_secret=pyotp.random_base32()).where(Operator.name == "sam").execute()
     page = owner.get("/admin/operator?name=sam")
     assert owner.submit(page, "/admin/operator/two-step", own_password=PASSWORD).status == 200
     Browser(service).log_in("sam")

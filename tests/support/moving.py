@@ -14,7 +14,7 @@ from typing import Any
 
 import kadun
 
-from tests.support.stack import ROOT, Stack, run
+from tests.support.stack import ROOT, Stack
 
 CONTENTS_SQL = ROOT / "scripts/lib/contents.sql"
 CORE_DATA = b"what the program cannot do without\n"
@@ -57,12 +57,6 @@ class Program:
     def open_on(self, stack: Stack) -> dict[str, Any]:
         """Open the program with a stack, whose certificate it trusts."""
         return self.open(stack.https_port, stack.folder / "https_certificates/fullchain.pem")
-
-
-def fingerprint(stack: Stack) -> tuple[str, str]:
-    """Return the option of import.sh that names the key which signs a stack's bundles."""
-    archive, keyring = stack.folder / "scripts/lib/archive.py", stack.folder / "data/keys/keyring.json"
-    return "--fingerprint", run("python3", archive, "fingerprint", keyring).stdout
 
 
 def ship(stack: Stack, folder: Path, hardware: str) -> Program:

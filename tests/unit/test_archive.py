@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from signature import Trust
 
 from scripts.lib import archive
 
@@ -49,12 +48,10 @@ def tar_of(*members: tuple[tarfile.TarInfo, bytes]) -> bytes:
     return output.getvalue()
 
 
-UNSIGNED = Trust(unsigned=True)
 EMPTY = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"  # the SHA-256 of nothing
 MEMBERS = {"database.dump": EMPTY, "data/a": EMPTY, "data/b": EMPTY}
 WHOLE: dict[str, Any] = {
-    "format": archive.UNSIGNED_FORMAT, "schema": "0007_x",
-    "tables": {"card": [2, "17"]}, "files": {}, "members": MEMBERS,
+    "format": archive.FORMAT, "schema": "0007_x", "tables": {"card": [2, "17"]}, "files": {}, "members": MEMBERS,
 }  # fmt: skip
 
 
@@ -72,16 +69,15 @@ def member(name: str, kind: bytes = tarfile.REGTYPE) -> tuple[tarfile.TarInfo, b
 def test_an_unpacked_archive_is_what_was_packed(folder: Path, tmp_path: Path) -> None:
     target = tmp_path / "unpacked"
     target.mkdir()
-    manifest = archive.unpack(io.BytesIO(packed(folder, created="now")), target, UNSIGNED)
+    manifest = archive.unpack(io.BytesIO(packed(folder, created="now")), target)
     assert {str(path.relative_to(target)) for path in target.rglob("*")} == {
-        *("manifest.json", "database.dump", "data", "data/keys", "data/keys/keyring.json")
+        *("manifest.json", "database.dump", "data", "data/keys", "data/keys/keyring.json", "data/empty")
     }
     assert (target / "database.dump").read_bytes() == (folder / "database.dump").read_bytes()
     assert (target / "data/keys/keyring.json").stat().st_mode & 0o777 == 0o600
     assert manifest["created"] == "now"
     assert (manifest["schema"], manifest["bytes"], manifest["tables"]["card"]) == ("0007_x", "8192", [2, "17"])
     assert manifest["files"] == {"a file.bin": "a" * 64}
-    assert manifest["left"] == []
     assert json.loads((target / archive.MANIFEST).read_text()) == manifest
 
 
@@ -129,7 +125,7 @@ def test_a_member_that_no_archive_of_ours_holds_is_refused(
     target = tmp_path / "target"
     (target / "data").mkdir(parents=True)
     with pytest.raises(archive.ArchiveError):
-        archive.unpack(io.BytesIO(tar_of(manifest_member(members=listed), member)), target, UNSIGNED)
+        archive.unpack(io.BytesIO(tar_of(manifest_member(members=listed), member)), target)
     assert [path.name for path in target.rglob("*")] == ["data"]
 
 
@@ -189,9 +185,8 @@ def test_one_with_reordered_repeated_or_foreign_members_is_refused(
 
 
 def test_a_file_without_its_folder_is_refused(tmp_path: Path) -> None:
-    members = [manifest_member(members=WHOLE["members"] | {"data/keys/keyring.json": EMPTY}), *PARTS]
     with pytest.raises(archive.ArchiveError, match="damaged or cut off"):
-        archive.unpack(io.BytesIO(tar_of(*members, member("data/keys/keyring.json"))), tmp_path, UNSIGNED)
+        archive.unpack(io.BytesIO(tar_of(manifest_member(), *PARTS)), tmp_path)
 
 
 def test_one_that_lost_its_end_is_refused() -> None:
@@ -225,8 +220,7 @@ def test_a_folder_that_lost_a_part_is_not_packed(folder: Path, name: str, compla
         (b"PGDMP" * 1000, "damaged or cut off"),
         (tar_of((tarfile.TarInfo("manifest"), b"format=1\n")), "has no manifest"),
         (tar_of((tarfile.TarInfo(archive.MANIFEST), b"{")), "has no manifest"),
-        (tar_of((tarfile.TarInfo(archive.MANIFEST), b'{"format": 4}')), "this version reads 3: update"),
-        (tar_of((tarfile.TarInfo(archive.MANIFEST), b'{"format": 3}')), "its signature is missing"),
+        (tar_of((tarfile.TarInfo(archive.MANIFEST), b'{"format": 3}')), "this version reads 2: update"),
     ],
 )
 def test_what_is_not_an_archive_of_this_format_is_named(content: bytes, complaint: str) -> None:
@@ -234,53 +228,25 @@ def test_what_is_not_an_archive_of_this_format_is_named(content: bytes, complain
         check(content)
 
 
-def write_all(folder: Path, names: list[str]) -> None:
-    for name in names:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(name)
-
-
-TAKEN = [
-    "secrets/totp_key",
-    *("secrets/kernal_data_key", "secrets/backup_webhook", "https_certificates/privkey.pem", f"data/files/{'a' * 64}"),
-    *("https_certificates/self-signed-fullchain.pem", "data/keys/keyring.json", "data/keys/data-key.json"),
-    *("data/functions/shop.py", "data/functions/tables/prices.csv"),
-]
-LEFT = [
-    *("secrets/owner_url", "secrets/.new", "https_certificates/README.md", "https_certificates/hsts.conf"),
-    *("data/postgres/PG_VERSION", "data/backups/kadun-1.tar", "data/.replaced-1/x", "data/files/.adding-1"),
-    *("data/keys/moved-to", "data/backup-hooks.d/10-copy", "data/anything", "anything"),
-]
-
-
-def test_a_move_takes_what_it_lists_and_names_the_programs_that_stay(tmp_path: Path) -> None:
+def test_a_move_takes_everything_but_passwords_and_what_belongs_to_the_machine(tmp_path: Path) -> None:
     checkout, folder = tmp_path / "checkout", tmp_path / "staged"
-    write_all(checkout, [*TAKEN, *LEFT, ".env"])
+    taken = ["secrets/kernal_data_key", "https_certificates/privkey.pem", "data/files/abc", "data/keys/keyring.json"]
+    left = [
+        *("secrets/owner_url", "secrets/.new", "https_certificates/README.md", "data/postgres/PG_VERSION"),
+        *("data/backups/kadun-1.tar", "data/.replaced-1/x", "data/files/.adding-1", "data/keys/moved-to"),
+    ]
+    for name in (*taken, *left, ".env"):
+        (checkout / name).parent.mkdir(parents=True, exist_ok=True)
+        (checkout / name).write_text(name)
     folder.mkdir()
     archive.stage(checkout, folder)
     files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
-    assert files == {*TAKEN, "env", archive.CONTENTS}
-    contents = (folder / archive.CONTENTS).read_text().splitlines()
-    assert archive.parse_contents(contents)["left"] == ["data/backup-hooks.d/10-copy"]
-    (checkout / "data/functions/link.py").symlink_to("/etc/passwd")
+    assert files == {*taken, "env"}
+    assert (checkout / "data/keys/moved-to").exists(), "the links go, not the files"
+    (checkout / "data/link").symlink_to("/etc/passwd")
     (tmp_path / "again").mkdir()
-    with pytest.raises(archive.ArchiveError, match=r"neither a file nor a folder: .*data/functions/link\.py"):
+    with pytest.raises(archive.ArchiveError, match=r"neither a file nor a folder: .*data/link"):
         archive.stage(checkout, tmp_path / "again")
-
-
-def test_a_hostile_bundle_places_no_program_and_no_configuration(tmp_path: Path) -> None:
-    folder, target = tmp_path / "packed", tmp_path / "unpacked"
-    write_all(folder, [*TAKEN, *LEFT, "database.dump", "data/backup-hooks.d/more/20-deep"])
-    for path in folder.rglob("*"):
-        path.chmod(0o755)
-    (folder / archive.CONTENTS).write_text(CONTENTS.format(digest="a" * 64))
-    target.mkdir()
-    manifest = archive.unpack(io.BytesIO(packed(folder)), target, UNSIGNED)
-    files = [path for path in target.rglob("*") if path.is_file()]
-    assert {str(path.relative_to(target)) for path in files} == {*TAKEN, "database.dump", archive.MANIFEST}
-    assert not any(path.stat().st_mode & 0o111 for path in files)
-    assert {path.name for path in (target / "data").iterdir()} == {"files", "functions", "keys"}
-    assert {"data/backup-hooks.d/10-copy", "https_certificates/hsts.conf"} <= set(manifest["left"])
 
 
 @pytest.mark.parametrize("name", ["secrets/kernal_data_key", "data/keys/keyring.json"])
@@ -314,11 +280,8 @@ def test_the_command_line_checks_and_answers(folder: Path, tmp_path: Path) -> No
         return subprocess.run(command, input=given, capture_output=True, check=False, env=os.environ)
 
     content = run("pack", str(folder), "project=shop=1", given=b"").stdout
-    manifest = run("check", "--accept-unsigned", given=content).stdout
-    assert (
-        run("member", "database.dump", "--accept-unsigned", given=content).stdout
-        == (folder / "database.dump").read_bytes()
-    )
+    manifest = run("check", given=content).stdout
+    assert run("member", "database.dump", given=content).stdout == (folder / "database.dump").read_bytes()
     assert run("fact", "project", given=manifest).stdout == b"shop=1"
     assert run("fact", "trial", given=manifest).stdout == b""
     assert run("summary", given=manifest).stdout == b"card 2"
@@ -329,8 +292,5 @@ def test_the_command_line_checks_and_answers(folder: Path, tmp_path: Path) -> No
     assert run("compare", str(same), given=manifest).returncode == 0
     differs = run("compare", str(other), given=manifest)
     assert (differs.returncode, differs.stderr) == (1, b"table card (2, 3)\n")
-    untrusted = run("check", given=content)
-    assert (untrusted.returncode, untrusted.stdout, untrusted.stderr.count(b"\n")) == (archive.UNTRUSTED, b"", 1)
-    assert b"--accept-unsigned" in untrusted.stderr
-    damaged = run("check", "--accept-unsigned", given=content[:700])
+    damaged = run("check", given=content[:700])
     assert (damaged.returncode, damaged.stdout, damaged.stderr.count(b"\n")) == (1, b"", 1)

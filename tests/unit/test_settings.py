@@ -12,7 +12,6 @@ from app.settings import Settings, SettingsError, bind_from, database_url_from
 NEEDED = {
     "DATABASE_URL": "postgresql://kadun:pass-word@localhost:5432/kadun",
     "KERNAL_DATA_KEY": "AGE-SECRET-KEY-1EXAMPLE",
-    "KADUN_TOTP_KEY": "5a" * 32,
     "KADUN_KEYS_DIR": "/var/lib/kadun/keys",
     "KADUN_FILES_DIR": "/var/lib/kadun/files",
     "KADUN_FUNCTIONS_SOCKET": "/run/kadun-functions/functions.sock",
@@ -28,11 +27,10 @@ def refusal(**changes: str) -> str:
     return line
 
 
-def test_six_settings_are_required() -> None:
+def test_five_settings_are_required() -> None:
     assert Settings.from_env(NEEDED) == Settings(
         database_url=NEEDED["DATABASE_URL"],
         kernal_data_key=NEEDED["KERNAL_DATA_KEY"],
-        totp_key="5a" * 32,
         keys_dir=Path("/var/lib/kadun/keys"),
         files_dir=Path("/var/lib/kadun/files"),
         functions_socket=Path("/run/kadun-functions/functions.sock"),
@@ -50,13 +48,6 @@ def test_six_settings_are_required() -> None:
         workers=2,
         threads=8,
     )
-
-
-@pytest.mark.parametrize("key", ["5a" * 31, "5A" * 32, "zz" * 32, "5a" * 32 + "5a"])
-def test_a_malformed_totp_key_is_refused_and_not_printed(key: str) -> None:
-    line = refusal(KADUN_TOTP_KEY=key)
-    assert line == "KADUN_TOTP_KEY must be 64 random digits from 0-9 and a-f (openssl rand -hex 32)"
-    assert key not in line
 
 
 OPTIONAL = [
@@ -94,7 +85,7 @@ def test_an_optional_setting_that_is_empty_counts_as_absent(name: str) -> None:
 
 
 def test_every_setting_is_tested_here() -> None:
-    needed = {"database_url", "kernal_data_key", "totp_key", "keys_dir", "files_dir", "functions_socket"}
+    needed = {"database_url", "kernal_data_key", "keys_dir", "files_dir", "functions_socket"}
     assert {field.name for field in fields(Settings)} == needed | {attribute for *_, attribute, _ in OPTIONAL}
 
 

@@ -69,8 +69,7 @@ def _anything(_name: str, _value: str) -> None:
 
 def _service(name: str, value: str) -> None:
     paths = dict.fromkeys(("KADUN_KEYS_DIR", "KADUN_FILES_DIR", "KADUN_FUNCTIONS_SOCKET"), "/")
-    secrets = {"DATABASE_URL": "postgresql://", "KERNAL_DATA_KEY": "-", "KADUN_TOTP_KEY": "0" * 64}
-    Settings.from_env({**secrets, **paths, name: value})
+    Settings.from_env({"DATABASE_URL": "postgresql://", "KERNAL_DATA_KEY": "-", **paths, name: value})
 
 
 def _functions(name: str, value: str) -> None:
