@@ -1,42 +1,44 @@
-"""The places for calls: how many run at once, of all callers, of one card and of one address."""
+"""Limits how many calls run at once, in total and for one card."""
 
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from app.domain.calls import Caller, CallLimits, may_begin
 from app.domain.texts import Text
 
 
 class BusyError(Exception):
-    """All places are taken, or this card or this address has its share already."""
+    """All slots are taken, or this card has its share already."""
 
     def __init__(self) -> None:
         super().__init__(str(Text("名额已满，请稍后重试", "all slots are taken: try again later")))
 
 
 class ConcurrencyLimiter:
-    """Gives each call a place of its own."""
+    """A number of slots for calls. One card gets at most half of them, and at least one."""
 
-    def __init__(self, limits: CallLimits) -> None:
-        self._limits = limits
+    def __init__(self, slots: int) -> None:
+        self._slots = slots
+        self._share = max(1, slots // 2)
         self._lock = threading.Lock()
-        self._taken: dict[int, Caller] = {}
+        self._taken: Counter[str] = Counter()
 
     @contextmanager
-    def place(self, caller: Caller) -> Iterator[int]:
-        """Hold a place, and give its number, for as long as the context lasts.
+    def slot(self, card_id: str) -> Iterator[None]:
+        """Hold a slot for as long as the context lasts.
 
         Raises:
-            BusyError: no place is free for this caller.
+            BusyError: no slot is free.
         """
         with self._lock:
-            if not may_begin(caller, list(self._taken.values()), self._limits):
+            if self._taken.total() >= self._slots or self._taken[card_id] >= self._share:
                 raise BusyError
-            number = next(number for number in range(self._limits.places) if number not in self._taken)
-            self._taken[number] = caller
+            self._taken[card_id] += 1
         try:
-            yield number
+            yield
         finally:
             with self._lock:
-                del self._taken[number]
+                self._taken[card_id] -= 1
+                if not self._taken[card_id]:
+                    del self._taken[card_id]

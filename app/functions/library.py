@@ -2,7 +2,6 @@
 
 import logging
 import os
-import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -58,13 +57,11 @@ class Library:
     Args:
         folder: The folder of the vendor's modules.
         limits: The limits of a call.
-        launcher: Starts zygotes: the socket of `app.functions.launcher`.
     """
 
-    def __init__(self, folder: Path, limits: Limits, launcher: socket.socket) -> None:
+    def __init__(self, folder: Path, limits: Limits) -> None:
         self._folder = folder
         self._limits = limits
-        self._launcher = launcher
         self._changed = threading.Condition()
         self._current: Generation | None = None
         self._users: dict[Generation, int] = {}
@@ -118,10 +115,8 @@ class Library:
                 raise self._not_loaded()
         return self.listing()
 
-    def call(self, function: str, request: bytes, place: int) -> RawResult | None:
-        """Call a function in a free place, and return None if there is no such function.
-
-        `request` is a `CallRequest` as JSON.
+    def call(self, function: str, request: bytes) -> RawResult | None:
+        """Call a function, and return None if there is no such function. `request` is a `CallRequest` as JSON.
 
         Raises:
             NotLoadedError: nothing is loaded.
@@ -130,7 +125,7 @@ class Library:
             if function not in generation.functions:
                 return None
             try:
-                return generation.call(request, self._limits.outcome_bytes, place)
+                return generation.call(request, self._limits.outcome_bytes)
             except GenerationGoneError as error:
                 ended = Text(
                     "功能进程已结束，正在重新启动", "the functions' process has ended, and another is being started"
@@ -197,7 +192,7 @@ class Library:
 
     def _load(self, requested: int) -> None:
         try:
-            generation = load(self._folder, self._limits, self._launcher)
+            generation = load(self._folder, self._limits)
         except Exception as error:  # noqa: BLE001  # whatever modules do to their process, this thread goes on
             reason = f"{type(error).__name__}: {error}"
             logger.error("the functions cannot be loaded", extra={"reason": reason})  # noqa: TRY400

@@ -1,7 +1,7 @@
 """The supervisor of one call: forks the process that runs the function, and ends everything that it has started.
 
 As a subreaper it is the ancestor of all these processes, in whatever session they are. When the service closes its
-socket, the call is over. Where places have user IDs of their own, the call can neither signal nor read its supervisor.
+socket, the call is over.
 """
 
 import contextlib
@@ -22,17 +22,16 @@ from app.functions import framing, processes, scratch
 from app.functions.call import failed, run_function, tail
 from app.functions.decorator import CoreFunction
 from app.functions.messages import CallRequest, Outcome, TimedOut
-from app.functions.places import Place
 
 MAX_REQUEST_BYTES = 512 * 1024
 """More than the app's 64 KiB can become when numbers such as 1e15 are written out."""
 MAX_OUTPUT_BYTES = 16 * 1024
+MAX_PROCESSES = 64
 _ENVELOPE_BYTES = 8 * 4096  # of an outcome beside its result: the detail, however it is escaped
 _CHECK_SECONDS = 0.5
-_REST = 10
-"""Adding up the memory of many processes takes at most one part in so many of the time."""
 _POLL_SECONDS = 0.1
 _LAST_POLL_SECONDS = 0.02
+_CHUNK_BYTES = 64 * 1024
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -55,46 +54,25 @@ class _Pipes(NamedTuple):
     output: int
 
 
-def supervise(
-    service: socket.socket, registered: Mapping[str, CoreFunction], limits: Limits, place: Place | None
-) -> None:
+def supervise(service: socket.socket, registered: Mapping[str, CoreFunction], limits: Limits) -> None:
     """Read a request from the service, run it, and send back what the function printed and the outcome."""
     processes.become_subreaper()
-    _clear(place)  # of what a supervisor that was killed has left
     request = msgspec.json.decode(framing.receive(service, MAX_REQUEST_BYTES), type=CallRequest)
+    folder = scratch.create(os.getppid())
     try:
-        folder = scratch.create()
-    except OSError as error:
-        full = Text("无法创建临时目录", "its temporary folder cannot be created")
-        failure = failed(Text(f"{full.zh}：{error.strerror}", f"{full.en}: {error.strerror}"))
-        service.sendall(framing.encode(b"") + framing.encode(msgspec.json.encode(failure)))
-        return
-    try:
-        printed, outcome = _run(service, registered[request.function], request, limits, place, folder)
+        monitor, outcome = _run(service, registered[request.function], request, limits, folder)
     finally:
-        _clear(place, folder)
-    service.sendall(framing.encode(printed) + framing.encode(outcome))
+        processes.end_descendants()
+        scratch.remove(folder)
+    monitor.read_output()
+    service.sendall(framing.encode(monitor.take_printed()) + framing.encode(outcome))
     service.close()
 
 
-def _clear(place: Place | None, folder: Path | None = None) -> None:
-    """End all that a call has started, and delete what it has written; elsewhere than in its folder if it is known."""
-    processes.end_descendants(None if place is None else place.kill_others)
-    if place is not None:
-        scratch.sweep(place.user)
-    elif folder is not None:
-        scratch.remove(folder)
-
-
-def _run(  # noqa: PLR0913  # all that makes a call
-    service: socket.socket,
-    function: CoreFunction,
-    request: CallRequest,
-    limits: Limits,
-    place: Place | None,
-    folder: Path,
-) -> tuple[bytes, bytes]:
-    """Run a function in a child process; return the end of what it printed, and the outcome as JSON."""
+def _run(
+    service: socket.socket, function: CoreFunction, request: CallRequest, limits: Limits, folder: Path
+) -> tuple["_Monitor", bytes]:
+    """Run a function in a child process; return its monitor, and the outcome as JSON."""
     result, result_end = os.pipe()
     output, output_end = os.pipe()
     supervisor = os.getpid()
@@ -102,19 +80,15 @@ def _run(  # noqa: PLR0913  # all that makes a call
     if child == 0:
         for descriptor in (service.fileno(), result, output):
             os.close(descriptor)
-        if place is not None:
-            place.become_call()
         processes.die_with(supervisor)
         os.environ["TMPDIR"] = tempfile.tempdir = str(folder)  # whatever a module has set before
-        processes.confine(limits.memory_bytes, has_own_user=place is not None)
         _be_call(function, request, limits, result_end, output_end)
     os.close(result_end)
     os.close(output_end)
     monitor = _Monitor(service, child, _Pipes(result, output), limits)
     outcome = monitor.outcome()
     monitor.end_child()
-    monitor.read_output()
-    return monitor.take_printed(), outcome
+    return monitor, outcome
 
 
 def _be_call(function: CoreFunction, request: CallRequest, limits: Limits, result: int, output: int) -> None:
@@ -126,6 +100,7 @@ def _be_call(function: CoreFunction, request: CallRequest, limits: Limits, resul
         os.dup2(source, target)
     os.close(nothing)
     os.close(output)
+    processes.confine(limits.memory_bytes)
     message = framing.encode(run_function(function, request, limits.result_bytes, processes.lift_memory_limit))
     if os.getpid() == process:  # not a child that the function has forked and that returned
         for stream in (sys.stdout, sys.stderr):
@@ -155,6 +130,7 @@ class _Monitor:
     def outcome(self) -> bytes:
         """Wait for the outcome, and return it as JSON."""
         deadline = time.monotonic() + self._limits.seconds
+        crowded = processes.tasks() + MAX_PROCESSES
         max_bytes = self._limits.memory_bytes + processes.private_bytes()
         check_at = time.monotonic() + _CHECK_SECONDS
         poll_seconds = _POLL_SECONDS
@@ -172,11 +148,16 @@ class _Monitor:
             ended, status = os.waitpid(self._child, os.WNOHANG)
             if ended:
                 return self._ended(os.waitstatus_to_exitcode(status))
-            if now >= check_at:
-                excess = _excess(max_bytes)
-                if excess is not None:
-                    return self._failed(excess)
-                check_at = now + max(_CHECK_SECONDS, _REST * (time.monotonic() - now))
+            if now >= check_at or processes.tasks() > crowded:  # a fork bomb is ended at once
+                check_at = now + _CHECK_SECONDS
+                family = list(processes.descendants(os.getpid()))
+                if len(family) > MAX_PROCESSES:
+                    return self._failed(
+                        Text(f"启动了超过 {MAX_PROCESSES} 个进程", f"it started more than {MAX_PROCESSES} processes")
+                    )
+                # The kernel's limit is for one process, and does not count memory that processes share.
+                if sum(map(processes.memory_of, family)) > max_bytes:
+                    return self._failed(Text("内存超过上限", "it took more memory than a call may"))
         return msgspec.json.encode(TimedOut(tail(self._text())))
 
     def end_child(self) -> None:
@@ -241,21 +222,9 @@ class _Monitor:
         return self.take_printed().decode("utf-8", "replace")
 
 
-def _excess(max_bytes: int) -> Text | None:
-    """Tell which limit all processes of the call together exceed, None for neither."""
-    family = list(processes.descendants(os.getpid()))
-    most = processes.MAX_TASKS
-    if len(family) > most:
-        return Text(f"启动了超过 {most} 个进程", f"it started more than {most} processes")
-    # The kernel's limit is for one process, and does not count memory that processes share.
-    if sum(map(processes.memory_of, family)) > max_bytes:
-        return Text("内存超过上限", "it took more memory than a call may")
-    return None
-
-
 def _read(pipe: int) -> bytes | None:
     """Return what has come, b"" at the end, None when nothing has come yet."""
     try:
-        return os.read(pipe, framing.CHUNK_BYTES)
+        return os.read(pipe, _CHUNK_BYTES)
     except BlockingIOError:
         return None

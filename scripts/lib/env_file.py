@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 
 MACHINE_SETTINGS = frozenset(
-    ("COMPOSE_PROJECT_NAME", "COMPOSE_FILE", "KADUN_HTTP_PORT", "KADUN_HTTPS_PORT", "KADUN_UID", "KADUN_APP_IMAGE", "KADUN_FUNCTION_FIRST_UID")
+    ("COMPOSE_PROJECT_NAME", "COMPOSE_FILE", "KADUN_HTTP_PORT", "KADUN_HTTPS_PORT", "KADUN_UID", "KADUN_APP_IMAGE")
 )
 """Settings that belong to a machine: never taken over."""
 

@@ -1,25 +1,30 @@
 import pytest
 
-from app.domain.calls import Caller, CallLimits
 from app.functions.concurrency import BusyError, ConcurrencyLimiter
 
-A, B, C = Caller("a", "1"), Caller("b", "2"), Caller("c", "3")
+
+def test_one_card_gets_half_of_the_slots() -> None:
+    slots = ConcurrencyLimiter(4)
+    with slots.slot("a"), slots.slot("a"):
+        with pytest.raises(BusyError), slots.slot("a"):
+            pass
+        with slots.slot("b"), slots.slot("b"), pytest.raises(BusyError), slots.slot("c"):
+            pass
+    with slots.slot("a"), slots.slot("a"):
+        pass
 
 
-def test_each_call_has_a_place_of_its_own_and_a_free_one_is_given_again() -> None:
-    places = ConcurrencyLimiter(CallLimits(2, 1, 2))
-    with places.place(B) as second:
-        with places.place(A) as first:
-            assert {first, second} == {0, 1}
-            with pytest.raises(BusyError), places.place(C):
-                pass
-        with places.place(C) as again:
-            assert again == first
+def test_a_single_slot_is_open_to_every_card() -> None:
+    slots = ConcurrencyLimiter(1)
+    with slots.slot("a"), pytest.raises(BusyError), slots.slot("b"):
+        pass
+    with slots.slot("b"):
+        pass
 
 
-def test_a_place_is_free_again_after_a_failure() -> None:
-    places = ConcurrencyLimiter(CallLimits(1, 1, 2))
-    with pytest.raises(ValueError, match="it"), places.place(A):
+def test_a_slot_is_free_again_after_a_failure() -> None:
+    slots = ConcurrencyLimiter(1)
+    with pytest.raises(ValueError, match="it"), slots.slot("a"):
         raise ValueError("it")
-    with places.place(A):
+    with slots.slot("a"):
         pass

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from falcon import testing
 
-from app.domain.calls import CallLimits
 from app.functions.api import create_app
 from app.functions.generation import RawResult
 from app.functions.library import NotLoadedError
@@ -29,7 +28,6 @@ class Shelf:
     def __init__(self) -> None:
         self.is_loaded = True
         self.requests: list[bytes] = []
-        self.places: list[int] = []
         self.while_reloading: Callable[[], object] = lambda: None
 
     def listing(self) -> Listing:
@@ -41,11 +39,10 @@ class Shelf:
         self.while_reloading()
         return self.listing()
 
-    def call(self, function: str, request: bytes, place: int) -> RawResult | None:
+    def call(self, function: str, request: bytes) -> RawResult | None:
         if not self.is_loaded:
             raise NotLoadedError("the reason")
         self.requests.append(request)
-        self.places.append(place)
         return RawResult(b'{"outcome":"ok","result":1}', b"\xff") if function == "名" else None
 
 
@@ -56,7 +53,7 @@ def shelf() -> Shelf:
 
 @pytest.fixture
 def service(shelf: Shelf) -> testing.TestClient:
-    return testing.TestClient(create_app(shelf, CallLimits(2, 1, 2)))  # type: ignore[arg-type]
+    return testing.TestClient(create_app(shelf, 2))  # type: ignore[arg-type]
 
 
 def test_health(service: testing.TestClient) -> None:
@@ -97,7 +94,6 @@ def test_a_call_is_passed_on_unchanged(service: testing.TestClient, shelf: Shelf
     answer = service.simulate_post("/call", body=body).json
     assert answer == {"outcome": {"outcome": "ok", "result": 1}, "printed": "\ufffd"}
     assert shelf.requests == [body.encode()]
-    assert shelf.places == [0]
     assert service.simulate_post("/call", json={**CALL, "function": "none"}).json == {
         "outcome": {"outcome": "not_found"},
         "printed": "",
@@ -105,7 +101,7 @@ def test_a_call_is_passed_on_unchanged(service: testing.TestClient, shelf: Shelf
 
 
 def test_a_call_without_a_free_slot_is_refused_in_both_languages(shelf: Shelf) -> None:
-    answer = testing.TestClient(create_app(shelf, CallLimits(0, 1, 2))).simulate_post("/call", json=CALL)  # type: ignore[arg-type]
+    answer = testing.TestClient(create_app(shelf, 0)).simulate_post("/call", json=CALL)  # type: ignore[arg-type]
     assert answer.status_code == 503
     assert answer.json == {"error": "名额已满，请稍后重试 / all slots are taken: try again later"}
 

@@ -15,7 +15,6 @@ from app.functions.messages import CallRequest, Failed, Outcome, Returned
 from app.functions.supervisor import Limits
 from tests.support.processes import processes_in
 from tests.support.service import wait_for
-from tests.support.zygotes import launcher
 
 MODULE = """
 import os, time
@@ -65,7 +64,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def generation(folder: Path) -> Iterator[Generation]:
-    loaded = load(folder, Limits(20, 64 * 1024**2, 1000), launcher())
+    loaded = load(folder, Limits(20, 64 * 1024**2, 1000))
     yield loaded
     loaded.close()
     assert processes_in(folder) == []
@@ -76,7 +75,7 @@ def request(function: str, **arguments: object) -> bytes:
 
 
 def call(generation: Generation, function: str, **arguments: object) -> tuple[bytes, Outcome]:
-    result = generation.call(request(function, **arguments), 100_000, 0)
+    result = generation.call(request(function, **arguments), 100_000)
     return result.printed, msgspec.json.decode(result.outcome, type=Outcome)  # type: ignore[arg-type]
 
 
@@ -110,7 +109,7 @@ def test_garbage_on_the_result_pipe_is_a_failure(generation: Generation, content
 def test_a_call_ends_when_the_service_closes_its_connection(generation: Generation, folder: Path) -> None:
     connection, supervisor_end = socket.socketpair()
     with connection, supervisor_end:
-        socket.send_fds(generation._zygote.control, [b"\0"], [supervisor_end.fileno()])  # noqa: SLF001  # no API hangs up
+        socket.send_fds(generation._zygote.control, [b"c"], [supervisor_end.fileno()])  # noqa: SLF001  # no API hangs up
         connection.sendall(framing.encode(request("hang")))
         wait_for(lambda: len(processes_in(folder)) == 1 + 2)
     wait_for(lambda: len(processes_in(folder)) == 1)
@@ -118,7 +117,7 @@ def test_a_call_ends_when_the_service_closes_its_connection(generation: Generati
 
 
 def test_closing_a_generation_ends_its_calls(folder: Path) -> None:
-    generation = load(folder, Limits(20, 64 * 1024**2, 1000), launcher())
+    generation = load(folder, Limits(20, 64 * 1024**2, 1000))
     outcomes: list[Outcome] = []
     thread = threading.Thread(target=lambda: outcomes.append(call(generation, "hang")[1]))
     thread.start()
