@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from ipaddress import IPv4Address, IPv6Address
 from random import Random
 from typing import NamedTuple
@@ -148,7 +149,7 @@ def measure(here: Host, requests: int, minutes: int) -> Iterator[tuple[str, Grow
     """
     clock = Clock(MORNING)
     keys = here.folder / "attack-keys"
-    keyring.create(keys, clock.now)
+    keyring.create(keys, clock.now, "kadun")
     database = connect_to(Database(here.table.url, prepared=PREPARED))
     meter = Meter(database)
     licences = LicenceService(database, Touches(database), Signer(keys), "bench", ZONE, clock)
@@ -168,7 +169,7 @@ def measure(here: Host, requests: int, minutes: int) -> Iterator[tuple[str, Grow
         ):
             say(f"{name} …")
             clock.now += timedelta(days=1)
-            found = meter.growth(lambda most=most, address=address: attack.as_stranger(minutes, most + 5, address))
+            found = meter.growth(partial(attack.as_stranger, minutes, most + 5, address))
             yield name, found.times(DAY_MINUTES / minutes)
     finally:
         database.close()

@@ -150,7 +150,7 @@ def test_an_export_asks_for_the_password_and_the_code(owner: Browser) -> None:
     make(2, batch="乙")
     page = owner.get("/admin/cards?batch=%E7%94%B2")
     asked = owner.submit(page, EXPORT, button=("format", "txt"))
-    assert (asked.status, "全部符合条件的： 批次=甲" in asked.words) == (200, True)
+    assert (asked.status, "全部符合条件的：批次=甲" in asked.words) == (200, True)
     assert "/admin/cards?batch=%E7%94%B2" in asked.links
     refused = owner.submit(asked, EXPORT, own_password="guess")
     assert (refused.status, "您的密码不正确" in refused.words) == (400, True)
