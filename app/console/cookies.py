@@ -1,5 +1,6 @@
 """The cookies of a log-in."""
 
+from datetime import UTC, datetime
 from typing import NamedTuple
 
 import falcon
@@ -23,7 +24,10 @@ class SessionCookie(NamedTuple):
 
     def unset(self, response: falcon.Response) -> None:
         """Make the browser forget it; Falcon's own `unset_cookie` lacks `Secure`, which the prefix needs."""
-        _set_cookie(response, self.name, "", self.path, 0)
+        gone = datetime.fromtimestamp(0, UTC)
+        response.set_cookie(
+            self.name, "", path=self.path, expires=gone, secure=True, http_only=True, same_site="Strict"
+        )
 
 
 def session_cookie(*, behind_proxy: bool) -> SessionCookie:

@@ -311,7 +311,10 @@ def test_behind_the_proxy_no_other_host_and_no_plain_http_can_plant_a_session(
     planted.set_cookie("kadun_session", token)
     assert planted.get("/admin/cards").status == 303
     (line,) = browser.post("/admin/logout").cookies
-    assert line == '__Host-kadun_session=""; HttpOnly; Max-Age=0; Path=/; SameSite=Strict; Secure'
+    assert (
+        line
+        == '__Host-kadun_session=""; expires=Thu, 01 Jan 1970 00:00:00 GMT; HttpOnly; Path=/; SameSite=Strict; Secure'
+    )
     assert browser.cookie("__Host-kadun_session") is None
 
 

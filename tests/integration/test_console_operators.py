@@ -178,7 +178,7 @@ def test_an_owner_sets_ceilings_with_the_own_password(owner: Browser, service: S
     page = owner.submit(
         page, "/admin/operator/ceilings", {"cards_per_day": "", "longest_validity": "永久"}, own_password=PASSWORD
     )
-    assert "20 cards a day, valid for at most permanent" in page.words
+    assert "20 cards a day, of any validity" in page.words
     assert told("operator_changed") == [
         ("console:olga", {"operator": "sam", "cards_per_day": 20, "longest_validity": "30d"}),
         ("console:olga", {"operator": "sam", "longest_validity": "permanent"}),
@@ -242,7 +242,8 @@ def test_a_token_is_revoked_after_a_warning(owner: Browser, database: Database) 
     tokens.set_limits("shop & co", TokenLimits(networks=("203.0.113.7/32", "2001:db8::/64")))
     page = owner.get("/admin/token?name=shop+%26+co")
     limits = (
-        "any number of cards a day, of any validity all cards never expires only from 203.0.113.7/32, 2001:db8::/64"
+        "no ceiling of cards a day, no ceiling of the validity all cards never expires "
+        "only from 203.0.113.7/32, 2001:db8::/64"
     )
     assert limits in page.words
     page = owner.get("/admin/token?name=shop+%26+co")
