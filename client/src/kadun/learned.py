@@ -36,22 +36,22 @@ class LearnedKeys:
     def load(self, hardware: str) -> None:
         """Take up what is stored; call this before a token is verified."""
         with self._lock:
-            self._take_up(self._store.load(hardware))
-            self._save(hardware)
+            stored = self._store.load(hardware)
+            self._take_up(stored)
+            self._save(stored, hardware)
 
     def saw(self, token: str, hardware: str) -> None:
         """Raise the floor to the key of this genuine verdict, if it is a later one."""
         with self._lock:
             self._keys.saw(key_id(token), self._clock())
-            self._save(hardware)
+            self._save(self._store.load(hardware), hardware)
 
     def _take_up(self, stored: State) -> None:
         with suppress(UntrustedAnswer):  # keys before an invalid endorsement stay
             self._keys.add_endorsed(stored.endorsements)
         self._keys.take_up(stored.floor, self._clock())
 
-    def _save(self, hardware: str) -> None:
-        before = self._store.load(hardware)
+    def _save(self, before: State, hardware: str) -> None:
         if self._after(before) == before:
             return
         with self._store.locked(), suppress(OSError):  # a folder that cannot be written prevents no online start

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from kadun import Client
@@ -8,6 +8,7 @@ from kadun.retries import RetryPolicy
 from kadun.store import StateStore
 from kadun.transport import HttpTransport
 
+from tests.support.client.chain import Chain
 from tests.support.client.fake_server import CARD, HARDWARE, NOW, FakeServer, SigningKey, pinned
 from tests.support.client.file_server import NAME, FileServer
 from tests.support.client.local_http import LocalServer, serving
@@ -17,6 +18,8 @@ from tests.support.client.timing import LONG_SECONDS
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from tests.support.client.offline import MakeClient
 
 
 @pytest.fixture(autouse=True)
@@ -119,3 +122,19 @@ def downloader(local: LocalServer, make_client: Callable[..., Client]) -> Client
 @pytest.fixture
 def target(tmp_path: Path) -> Path:
     return tmp_path / NAME
+
+
+@pytest.fixture
+def chain(server: FakeServer, signing_key: SigningKey) -> Chain:
+    return Chain(server, signing_key)
+
+
+@pytest.fixture
+def first_release(chain: Chain) -> dict[str, Any]:
+    return chain.release
+
+
+@pytest.fixture
+def run(start: MakeClient, first_release: dict[str, Any], clock: Clock) -> MakeClient:
+    """Start the program of the first release, on this machine's clock."""
+    return lambda **changes: start(**{"public_keys": first_release, "clock": clock, **changes})
