@@ -20,6 +20,7 @@ from app.storage.database import Database
 from app.storage.models import Event, LoginFailure, OperatorDevice
 from tests.support.log_ins import CAFE, HOME, LogIns
 from tests.support.passwords import OTHER, PASSWORD, CheapPasswords
+from tests.support.service import wait_for
 
 
 class Dawdler:
@@ -166,45 +167,32 @@ def test_parallel_attempts_are_counted_one_by_one(log_ins: LogIns, database: Dat
     assert outcomes.count(LoginRefusedError) == FREE_FAILURES
 
 
-def test_strangers_do_not_keep_a_known_browser_from_its_turn(log_ins: LogIns) -> None:
-    device = log_ins.log_in().device_token
-    inside, leave = threading.Semaphore(0), threading.Event()
+@pytest.mark.parametrize("claims", [None, "made up"], ids=["strangers", "impostors"])
+def test_those_who_crowd_the_queue_keep_out_their_own_kind_only(log_ins: LogIns, claims: str | None) -> None:
+    device, leave = log_ins.log_in().device_token, threading.Event()
+    passwords = log_ins.passwords
+    places = passwords._strangers if claims is None else passwords._impostors  # noqa: SLF001  # to see them full
 
     def dawdle() -> None:
-        with log_ins.passwords.turn(None):
-            inside.release()
+        with log_ins.passwords.turn(None, is_impostor=claims is not None):
             leave.wait(20)
 
-    with ThreadPoolExecutor(STRANGERS + 1) as pool:
-        strangers = [pool.submit(dawdle) for _ in range(STRANGERS)]
-        assert inside.acquire(timeout=20)
-        with pytest.raises(LoginBusyError):
-            log_ins.log_in()
-        vendor = pool.submit(log_ins.log_in, device=device)
-        leave.set()
-        assert vendor.result(20).device_token == device
-        assert [stranger.result(20) for stranger in strangers] == [None] * STRANGERS
-
-
-def test_impostors_take_no_place_from_new_browsers(log_ins: LogIns) -> None:
-    device = log_ins.log_in().device_token
-    inside, leave = threading.Semaphore(0), threading.Event()
-
-    def dawdle() -> None:
-        with log_ins.passwords.turn(None, is_impostor=True):
-            inside.release()
-            leave.wait(20)
+    def are_taken() -> bool:
+        is_free = places.acquire(blocking=False)
+        if is_free:
+            places.release()
+        return not is_free
 
     with ThreadPoolExecutor(STRANGERS + 2) as pool:
-        impostors = [pool.submit(dawdle) for _ in range(STRANGERS)]
-        assert inside.acquire(timeout=20)
+        crowd = [pool.submit(dawdle) for _ in range(STRANGERS)]
+        wait_for(are_taken)
         with pytest.raises(LoginBusyError):
-            log_ins.log_in(device="made up")
-        vendor = pool.submit(log_ins.log_in)
+            log_ins.log_in(device=claims)
         known = pool.submit(log_ins.log_in, device=device)
+        other = pool.submit(log_ins.log_in, device="made up" if claims is None else None)
         leave.set()
-        assert vendor.result(20).device_token != device == known.result(20).device_token
-        assert [impostor.result(20) for impostor in impostors] == [None] * STRANGERS
+        assert known.result(20).device_token == device != other.result(20).device_token
+        assert [one.result(20) for one in crowd] == [None] * STRANGERS
 
 
 def test_hashes_are_computed_by_a_thread_that_gives_way() -> None:

@@ -9,6 +9,7 @@ from app.services.verification import Verification
 from app.storage import journal
 from app.storage.database import Database
 from app.storage.models import Card, Client
+from app.storage.statements import NEW_CLIENT
 from app.storage.touches import MAX_CARDS, SESSION
 from tests.conftest import START, Clock
 from tests.support.query_plans import nodes, rows_looked_at
@@ -44,12 +45,8 @@ def test_recent_refusals_are_counted_by_index(database: Database) -> None:
     assert "Filter" not in plan
 
 
-def test_a_verification_of_a_bound_card_is_one_statement_by_index(
-    database: Database, verification: Verification, issuing: Issuing
-) -> None:
-    card_id = issuing.issue(1, None).cards[0].id
-    question = VerificationRequest.from_fields(card_id, "h", "f", "n" * 20, "198.51.100.1")
-    verification.verify(question)
+def noted(database: Database) -> list[str]:
+    """The statements from now on: prepared ones by name, all others as they are."""
     ran: list[str] = []
     run_prepared, execute_sql = database.run_prepared, database.execute_sql
 
@@ -59,6 +56,31 @@ def test_a_verification_of_a_bound_card_is_one_statement_by_index(
 
     database.run_prepared = noting
     database.execute_sql = lambda *a, **k: (ran.append(str(a[0])), execute_sql(*a, **k))[1]
+    return ran
+
+
+def test_a_first_activation_is_written_by_one_statement_by_index(
+    database: Database, verification: Verification, issuing: Issuing
+) -> None:
+    card_id = issuing.issue(1, None).cards[0].id
+    ran = noted(database)
+    verification.verify(VerificationRequest.from_fields(card_id, "h", "f", "n" * 20, "198.51.100.1"))
+    assert ran == ["touch", "read_facts", "create_client"]
+    values = ", ".join("NULL" if name != "card" else f"'{card_id}'" for name in NEW_CLIENT)
+    database.execute_sql("SET enable_seqscan = off")  # a table of one row is read whole otherwise
+    plan = database.execute_sql(f"EXPLAIN EXECUTE create_client({values})").fetchall()
+    text = "\n".join(row[0] for row in plan)
+    assert "Index Scan using card_pkey" in text
+    assert "Seq Scan" not in text
+
+
+def test_a_verification_of_a_bound_card_is_one_statement_by_index(
+    database: Database, verification: Verification, issuing: Issuing
+) -> None:
+    card_id = issuing.issue(1, None).cards[0].id
+    question = VerificationRequest.from_fields(card_id, "h", "f", "n" * 20, "198.51.100.1")
+    verification.verify(question)
+    ran = noted(database)
     verification.verify(question)
     assert ran == ["touch"]
     client = Client.get()
@@ -66,7 +88,7 @@ def test_a_verification_of_a_bound_card_is_one_statement_by_index(
     digest = client.hardware_sha256
     touch = f"'{{{card_id}}}', '{{{digest}}}', '{{198.51.100.1}}', '{{f}}', '{{1}}', '2026-03-01', now()"
     for call in (f"EXECUTE read_facts('{card_id}', '{digest}')", f"EXECUTE touch({touch})"):
-        plan = "\n".join(row[0] for row in execute_sql(f"EXPLAIN {call}").fetchall())
+        plan = "\n".join(row[0] for row in database.execute_sql(f"EXPLAIN {call}").fetchall())
         assert "Index Scan" in plan
         assert "Seq Scan" not in plan
     assert Card.select().count() == 1

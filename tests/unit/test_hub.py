@@ -110,6 +110,40 @@ def test_a_socket_of_the_hub_lets_other_greenlets_run(hub_thread: HubThread) -> 
         assert type(plain) is socket.socket
 
 
+def test_so_many_have_a_place_and_the_others_wait_in_order(hub_thread: HubThread) -> None:
+    places, came, leave = hub.Places(2, 20.0), [], hub_thread.call(hub.event)
+
+    def visit(number: int) -> None:
+        with places.taken():
+            came.append(number)
+            leave.wait()
+
+    visits = [hub_thread.begin(partial(visit, number)) for number in range(5)]
+    assert hub_thread.call(lambda: list(came)) == [0, 1]
+    hub_thread.call(leave.set)
+    assert [each.result(20) for each in visits] == [None] * 5
+    assert came == [0, 1, 2, 3, 4]
+
+
+def test_who_waited_too_long_for_a_place_goes_in_and_gives_none_back(hub_thread: HubThread) -> None:
+    places, leave = hub.Places(1, 0.0), hub_thread.call(hub.event)
+
+    def visit() -> None:
+        with places.taken():
+            leave.wait()
+
+    visits = [hub_thread.begin(visit) for _ in range(3)]
+    hub_thread.call(leave.set)
+    assert [each.result(20) for each in visits] == [None] * 3
+    assert hub_thread.call(lambda: places._semaphore.counter) == 1  # noqa: SLF001  # what else could tell
+
+
+def test_off_the_hub_there_are_places_for_all() -> None:
+    places = hub.Places(1, 20.0)
+    with places.taken(), places.taken():
+        pass
+
+
 class Body:
     """A request's body that knows where it is read."""
 
