@@ -185,6 +185,7 @@ DATABASE = DatabaseFacts(
     compared_files=2,
     operators={},
     without_ceilings=(),
+    expiring_tokens=(),
 )
 SERVICE = ServiceFacts(
     settings_error=None,

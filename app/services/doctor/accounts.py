@@ -1,6 +1,6 @@
 """Checks of what operators and shops' tokens may do."""
 
-from app.services.doctor.facts import Facts
+from app.services.doctor.facts import TOKEN_EXPIRES_SOON, Facts
 from app.services.doctor.results import CheckResult, NotCheckedError, listing, ok, warn
 
 
@@ -11,9 +11,9 @@ def ceilings(facts: Facts) -> CheckResult:
         raise NotCheckedError("数据库结构或权限不符", "the database's schema or rights are not as they should be")
     if found:
         return warn(
-            f"没有发卡上限：{listing(found)}。请在后台“管理员”页面，或用 cardctl admin ceilings、token ceilings 设置",
+            f"没有发卡上限：{listing(found)}。请在后台“管理员”页面，或用 cardctl admin ceilings、token limits 设置",
             f"Without ceilings: {listing(found)}. Set them on the console's page Operators, "
-            "or with cardctl admin ceilings and token ceilings",
+            "or with cardctl admin ceilings and token limits",
         )
     return ok("每个管理员和令牌都有发卡上限", "Each operator and each token has ceilings")
 
@@ -21,12 +21,12 @@ def ceilings(facts: Facts) -> CheckResult:
 def tokens(facts: Facts) -> CheckResult:
     """Check that no token expires soon: its shop would stop selling."""
     found = facts.database.expiring_tokens
-    if facts.database.without_ceilings is None:
+    if found is None:
         raise NotCheckedError("数据库结构或权限不符", "the database's schema or rights are not as they should be")
     if found:
         return warn(
-            f"令牌即将到期或已到期：{listing(found)}。用 cardctl token ceilings NAME --expires 365d 延长，不用的请吊销",
+            f"令牌即将到期或已到期：{listing(found)}。用 cardctl token limits NAME --expires 365d 延长，不用的请吊销",
             f"Tokens that expire soon, or have expired: {listing(found)}. "
-            "Renew them with cardctl token ceilings NAME --expires 365d, or revoke them",
+            "Renew them with cardctl token limits NAME --expires 365d, or revoke them",
         )
-    return ok("没有即将到期的令牌", "No token expires within 30 days")
+    return ok("没有即将到期的令牌", f"No token expires within {TOKEN_EXPIRES_SOON.days} days")

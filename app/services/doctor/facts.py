@@ -4,12 +4,14 @@ import base64
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import msgspec
 
 from app.services.doctor.results import NotCheckedError
 from app.storage.catalog import CatalogDifference
+
+TOKEN_EXPIRES_SOON = timedelta(days=30)
 
 
 class Container(msgspec.Struct, forbid_unknown_fields=True):
@@ -148,7 +150,7 @@ class DatabaseFacts:
     compared_files: int | None = None
     operators: dict[str, bool] | None = None
     without_ceilings: tuple[str, ...] | None = None
-    expiring_tokens: tuple[str, ...] = ()
+    expiring_tokens: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,6 @@
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
 from typing import TypeVar
 
 import peewee
@@ -11,13 +10,12 @@ import psycopg2
 
 from app.clock import utc_now
 from app.domain.errors import ConflictError, DatabaseUnavailableError
-from app.services.doctor.facts import DatabaseFacts
+from app.services.doctor.facts import TOKEN_EXPIRES_SOON, DatabaseFacts
 from app.storage import catalog, files, inspection, schema
 from app.storage.blobs import Blob, Blobs
 from app.storage.database import Database
 
 Result = TypeVar("Result")
-TOKEN_EXPIRES_SOON = timedelta(days=30)
 
 
 def database_facts(
@@ -61,14 +59,15 @@ def _query(database: Database, references: Sequence[str], blobs: Blobs, compare_
         catalog=catalog.difference(database),
         operators=_readable(database, inspection.operators),
         without_ceilings=_readable(database, inspection.without_ceilings),
-        expiring_tokens=tuple(f"{name} {at:%Y-%m-%d}" for name, at in _expiring_tokens(database).items()),
+        expiring_tokens=_readable(database, _expiring_tokens),
     )
     listed = _readable(database, lambda: {row.name: Blob(row.sha256, row.size) for row, _ in files.listed()})
     return facts if listed is None else _with_files(facts, listed, blobs, compare_bytes)
 
 
-def _expiring_tokens(database: Database) -> dict[str, datetime]:
-    return _readable(database, lambda: inspection.expiring_tokens(utc_now() + TOKEN_EXPIRES_SOON)) or {}
+def _expiring_tokens() -> tuple[str, ...]:
+    found = inspection.expiring_tokens(utc_now() + TOKEN_EXPIRES_SOON)
+    return tuple(f"{name} {at:%Y-%m-%d}" for name, at in found.items())
 
 
 def _readable(database: Database, work: Callable[[], Result]) -> Result | None:
