@@ -7,8 +7,8 @@ import click
 
 from app.cli import output
 from app.cli.context import Session, format_option, pass_session
-from app.cli.durations import ceiling_options, ceilings_of
-from app.domain.ceilings import Ceilings, format_longest
+from app.cli.durations import ceiling_options, ceilings_of, in_words
+from app.domain.ceilings import OPERATOR_DEFAULTS, Ceilings, format_longest
 from app.domain.operators import Role
 from app.domain.texts import RefusedError
 from app.services.formatting import local
@@ -19,7 +19,10 @@ def admin() -> None:
     """后台管理员 / Operators of the console at /admin."""
 
 
-@admin.command()
+@admin.command(
+    epilog="默认上限 / Unless given: "
+    + "; ".join(f"{role} {in_words(each)}" for role, each in OPERATOR_DEFAULTS.items())
+)
 @click.argument("name")
 @click.option(
     "--role",
@@ -33,10 +36,7 @@ def admin() -> None:
 def add(
     session: Session, name: str, role: str, cards_per_day: int | None, longest_validity: timedelta | str | None
 ) -> None:
-    """添加管理员 / Add an operator; the password is typed on the terminal or is a line of standard input.
-
-    默认上限 / Unless given: owners 10000 cards a day, permanent; sellers 1000 a day, 365d.
-    """
+    """添加管理员 / Add an operator; the password is typed on the terminal or is a line of standard input."""
     session.operators.check_free(name)
     session.operators.add(name, Role(role), _password(), ceilings_of(cards_per_day, longest_validity))
     output.say(f"已添加 {name}（{role}） / Added {name} ({role})")

@@ -7,7 +7,7 @@ import click
 
 from app.cli.context import Command
 from app.domain.cards import ValidityError, parse_duration
-from app.domain.ceilings import MAX_CARDS_PER_DAY, Ceilings, longest_of
+from app.domain.ceilings import MAX_CARDS_PER_DAY, Ceilings, format_longest, longest_of
 
 PERMANENT, NEVER = "permanent", "never"
 
@@ -46,6 +46,11 @@ def ceiling_options(command: Command) -> Command:
     ):
         command = option(command)
     return command
+
+
+def in_words(ceilings: Ceilings) -> str:
+    """Return ceilings that are set, as the help says them."""
+    return f"{ceilings.cards_per_day} cards a day, {format_longest(ceilings.longest_validity)}"
 
 
 def ceilings_of(cards_per_day: int | None, longest_validity: timedelta | str | None) -> Ceilings:

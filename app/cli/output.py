@@ -38,22 +38,26 @@ def progress(description: str, total: int) -> Iterator[Callable[[int], None]]:
         yield lambda done: bar.update(task, advance=done)
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[str | None]]) -> None:
-    """Print a table; cells are shown literally, without markup."""
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print a table; cells are shown literally, without markup, None as an empty one."""
     iterator = iter(rows)
     head = list(islice(iterator, RICH_ROWS + 1))
     if len(head) > RICH_ROWS:
         sys.stdout.write("\t".join(columns) + "\n")
         for row in chain(head, iterator):
-            sys.stdout.write("\t".join(escaped(cell or "") for cell in row) + "\n")
+            sys.stdout.write("\t".join(map(_literally, row)) + "\n")
         return
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
         table.add_column(column, overflow="fold", max_width=64)
     for row in head:
-        table.add_row(*(RichText(escaped(cell or "")) for cell in row))
+        table.add_row(*(RichText(_literally(cell)) for cell in row))
     # Wider than most terminals: they wrap lines more readably than a table can squeeze its columns.
     Console(markup=False, highlight=False, emoji=False, width=400).print(table)
+
+
+def _literally(cell: object) -> str:
+    return "" if cell is None else escaped(str(cell))
 
 
 def print_records(records: Sequence[Mapping[str, Any]], headings: Sequence[str], output_format: str, none: str) -> None:
@@ -66,23 +70,23 @@ def print_records(records: Sequence[Mapping[str, Any]], headings: Sequence[str],
         say(none)
 
 
-def _cell(value: str | bool | int | list[str] | None) -> str | None:  # noqa: FBT001  # any column's value
+def _cell(value: object) -> object:
     if isinstance(value, bool):
         return "是 yes" if value else "否 no"
     if isinstance(value, list):
         return ", ".join(value)
-    return None if value is None else str(value)
+    return value
 
 
 def print_section(title: str, headings: Sequence[str], rows: Iterable[Mapping[str, Any]], names: Sequence[str]) -> None:
     """Print a title, and a table of the named values of each row."""
     sys.stdout.write(f"{title}\n")
-    print_table(headings, ([None if row[name] is None else str(row[name]) for name in names] for row in rows))
+    print_table(headings, ([row[name] for name in names] for row in rows))
 
 
 def print_fields(fields: Iterable[tuple[str, Any]]) -> None:
     """Print names and values, a line each."""
-    print_table(("", ""), ((name, None if value is None else str(value)) for name, value in fields))
+    print_table(("", ""), fields)
 
 
 def say(text: str) -> None:

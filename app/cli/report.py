@@ -55,30 +55,37 @@ def _print_tables(found: dict[str, Any]) -> None:
         _accepted(accepted["first"]),
         ["card_id", *_SPREAD, "last_at"],
     )
-    for title, name, headings, names in (
-        ("一张卡密，多台其他设备 / One card from other machines", "cards", _CARD, ("card_id", "machines", "networks")),
-        (
-            "一台设备，多张卡密 / One machine with many cards",
-            "machines",
-            "设备 machine",
-            ("hardware", "cards", "networks"),
-        ),
-        (
-            "一个地址，多张卡密 / One address with many cards",
-            "networks",
-            "地址 address",
-            ("network", "cards", "machines"),
-        ),
-    ):
+    for name, title, heading, names in _REJECTED:
         output.print_section(
-            f"被拒：{title.replace(' / ', ' / Rejected: ')}",
-            (headings, *(_COUNTS[each] for each in names[1:]), _REJECTIONS, _FIRST, _LAST),
+            title,
+            (heading, *(_COUNTS[each] for each in names[1:]), _REJECTIONS, _FIRST, _LAST),
             found[name],
             [*names, "rejections", "first_at", "last_at"],
         )
 
 
 _COUNTS = {"cards": "卡密 cards", "machines": "设备 machines", "networks": "地址 addresses"}
+_REJECTED = (
+    (
+        "cards",
+        "被拒：一张卡密，多台其他设备 / Rejected: one card from other machines",
+        _CARD,
+        ("card_id", "machines", "networks"),
+    ),
+    (
+        "machines",
+        "被拒：一台设备，多张卡密 / Rejected: one machine with many cards",
+        "设备 machine",
+        ("hardware", "cards", "networks"),
+    ),
+    (
+        "networks",
+        "被拒：一个地址，多张卡密 / Rejected: one address with many cards",
+        "地址 address",
+        ("network", "cards", "machines"),
+    ),
+)
+"""Of each group of rejections: name, title, the heading of what they share, and the columns of that and of counts."""
 
 
 def _accepted(rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:

@@ -8,11 +8,11 @@ import click
 
 from app.cli import output
 from app.cli.context import Command, Session, format_option, pass_session
-from app.cli.durations import NEVER, Duration, ceiling_options, ceilings_of
+from app.cli.durations import NEVER, Duration, ceiling_options, ceilings_of, in_words
 from app.clock import utc_now
-from app.domain.ceilings import format_longest, with_defaults
+from app.domain.ceilings import TOKEN_DEFAULTS, format_longest, with_defaults
 from app.domain.operators import Scope
-from app.domain.token_limits import TokenLimits, default_limits, read_networks
+from app.domain.token_limits import DEFAULT_LIFE, TokenLimits, default_limits, read_networks
 from app.services.formatting import local
 
 ANY = "any"
@@ -72,7 +72,9 @@ def _changed(limits: TokenLimits, options: dict[str, Any]) -> TokenLimits:
     return changed
 
 
-@token.command()
+@token.command(
+    epilog=f"默认 / Unless given: {in_words(TOKEN_DEFAULTS)}, its own cards only, expires in {DEFAULT_LIFE.days}d"
+)
 @click.argument("name")
 @click.option(
     "--scope",
@@ -84,12 +86,8 @@ def _changed(limits: TokenLimits, options: dict[str, Any]) -> TokenLimits:
 @_limit_options
 @pass_session
 def add(session: Session, /, name: str, scopes: list[Scope], **options: Any) -> None:  # noqa: ANN401  # of `_limit_options`
-    """新建令牌，仅显示一次 / Make a token and print it, only once.
-
-    默认 / Unless given: 1000 cards a day, 365d, its own cards only, expires in 365d.
-    """
-    limits = _changed(default_limits(utc_now()), options)
-    sys.stdout.write(session.shop_tokens.add(name, scopes, limits) + "\n")
+    """新建令牌，仅显示一次 / Make a token and print it, only once."""
+    sys.stdout.write(session.shop_tokens.add(name, scopes, _changed(default_limits(utc_now()), options)) + "\n")
     output.say("请立即保存，令牌不会再次显示 / Save it now: it is not shown again")
 
 
@@ -97,7 +95,7 @@ def add(session: Session, /, name: str, scopes: list[Scope], **options: Any) -> 
 @click.argument("name")
 @_limit_options
 @pass_session
-def ceilings(session: Session, /, name: str, **options: Any) -> None:  # noqa: ANN401  # of `_limit_options`
+def limits(session: Session, /, name: str, **options: Any) -> None:  # noqa: ANN401  # of `_limit_options`
     """更改令牌的限制 / Change a token's limits, from its next request on; what is not given stays."""
     if not any(value not in {None, ()} for value in options.values()):
         raise click.UsageError("没有要更改的 / Nothing to change: see --help")

@@ -1,7 +1,7 @@
 """The cookies of a log-in."""
 
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import falcon
 
@@ -9,7 +9,8 @@ from app.services.sessions import DEVICE_LASTS, LoggedIn
 
 COOKIE_PATH = "/admin"
 DEVICE_COOKIE = "kadun_device"
-DEVICE_PATH = "/admin/login"
+LOGIN = "/admin/login"
+"""The page of the log-in, which alone gets the device's cookie."""
 
 
 class SessionCookie(NamedTuple):
@@ -24,10 +25,7 @@ class SessionCookie(NamedTuple):
 
     def unset(self, response: falcon.Response) -> None:
         """Make the browser forget it; Falcon's own `unset_cookie` lacks `Secure`, which the prefix needs."""
-        gone = datetime.fromtimestamp(0, UTC)
-        response.set_cookie(
-            self.name, "", path=self.path, expires=gone, secure=True, http_only=True, same_site="Strict"
-        )
+        _set_cookie(response, self.name, "", self.path, expires=datetime.fromtimestamp(0, UTC))
 
 
 def session_cookie(*, behind_proxy: bool) -> SessionCookie:
@@ -40,9 +38,10 @@ def session_cookie(*, behind_proxy: bool) -> SessionCookie:
 
 def keep_log_in(response: falcon.Response, logged_in: LoggedIn, cookie: SessionCookie) -> None:
     """Set the cookies of a log-in."""
-    _set_cookie(response, cookie.name, logged_in.session_token, cookie.path, None)
-    _set_cookie(response, DEVICE_COOKIE, logged_in.device_token, DEVICE_PATH, int(DEVICE_LASTS.total_seconds()))
+    _set_cookie(response, cookie.name, logged_in.session_token, cookie.path)
+    lasts = int(DEVICE_LASTS.total_seconds())
+    _set_cookie(response, DEVICE_COOKIE, logged_in.device_token, LOGIN, max_age=lasts)
 
 
-def _set_cookie(response: falcon.Response, name: str, value: str, path: str, max_age: int | None) -> None:
-    response.set_cookie(name, value, path=path, max_age=max_age, secure=True, http_only=True, same_site="Strict")
+def _set_cookie(response: falcon.Response, name: str, value: str, path: str, **lasts: Any) -> None:  # noqa: ANN401  # Falcon's
+    response.set_cookie(name, value, path=path, secure=True, http_only=True, same_site="Strict", **lasts)

@@ -7,7 +7,7 @@ from urllib.parse import quote, urlsplit
 
 import falcon
 
-from app.console.cookies import COOKIE_PATH
+from app.console.cookies import COOKIE_PATH, LOGIN
 from app.console.forms import Form, read_form
 from app.console.page import OUT_OF_DATE, Access, Console, Page, see_other
 from app.console.rendering import CSRF_FIELD
@@ -18,7 +18,6 @@ from app.http.problems import forbidden
 LANGUAGE_COOKIE = "kadun_language"
 THEME_COOKIE = "kadun_theme"
 HOME = "/admin/"
-LOGIN = "/admin/login"
 TWO_STEP = "/admin/account/two-step"
 
 _HEADERS = {

@@ -4,10 +4,10 @@ from typing import Any
 
 import falcon
 
-from app.console.cookies import DEVICE_COOKIE, keep_log_in
+from app.console.cookies import DEVICE_COOKIE, LOGIN, keep_log_in
 from app.console.form_page import refuse
 from app.console.forms import query_of
-from app.console.guard import HOME, LOGIN, safe_next
+from app.console.guard import HOME, safe_next
 from app.console.page import Access, Console, Page, form_of, see_other, visitor_of
 from app.console.static_files import StaticFiles
 from app.domain.texts import RefusedError

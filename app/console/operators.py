@@ -8,7 +8,7 @@ from app.console.form_page import FormPage, check_own_password, new_password, re
 from app.console.forms import Form, query_of
 from app.console.page import Access, Console, Page, form_of, see_other, visitor_of
 from app.console.rendering import url
-from app.domain.ceilings import MAX_CARDS_PER_DAY, Ceilings, format_longest, longest_of
+from app.domain.ceilings import MAX_CARDS_PER_DAY, OPERATOR_DEFAULTS, Ceilings, format_longest, longest_of
 from app.domain.operators import Role
 from app.domain.texts import RefusedError, Text
 from app.http.problems import invalid_request, not_found
@@ -54,6 +54,7 @@ class OperatorsPage(Page):
             accounts=operators.list(),
             log_ins=operators.last_log_ins(),
             tokens=self.shop_tokens(request).list(),
+            defaults=OPERATOR_DEFAULTS,
             typed=typed,
             refusal=refusal,
             done=query_of(request).exactly("done"),
@@ -170,8 +171,16 @@ def _show_operator(
     page: Page, request: falcon.Request, response: falcon.Response, account: Account, refusals: dict[str, Text]
 ) -> None:
     log_in = page.operators(request).last_log_ins().get(account.name)
-    longest = format_longest(account.ceilings.longest_validity)
-    page.render(request, response, "operator.html", account=account, log_in=log_in, longest=longest, refusals=refusals)
+    page.render(
+        request,
+        response,
+        "operator.html",
+        account=account,
+        log_in=log_in,
+        longest=format_longest(account.ceilings.longest_validity),
+        most_cards=MAX_CARDS_PER_DAY,
+        refusals=refusals,
+    )
 
 
 def _ceilings(form: Form) -> Ceilings:

@@ -1,7 +1,7 @@
 """Ceilings of operators and shops' tokens: how many cards a day they issue, and how long their cards may last."""
 
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from app.domain.cards import MAX_VALIDITY, Card, format_validity
 from app.domain.operators import Role
@@ -20,6 +20,10 @@ class Ceilings(NamedTuple):
 
     cards_per_day: int | None = None
     longest_validity: timedelta | None = None
+
+    def given(self) -> dict[str, Any]:
+        """Return the ceilings that are set, by name."""
+        return {name: value for name, value in self._asdict().items() if value is not None}
 
 
 OPERATOR_DEFAULTS = {
@@ -54,9 +58,9 @@ def check_count(ceilings: Ceilings, issued_today: int, count: int) -> None:
     """Refuse to issue more cards than are left of the day's.
 
     Args:
-        ceilings: Of whoever issues.
-        issued_today: How many they have issued in this vendor's day.
-        count: How many more they are about to issue.
+        ceilings: Those of the operator or the token.
+        issued_today: How many it has issued in this vendor's day.
+        count: How many more it is about to issue.
 
     Raises:
         CeilingExceededError: says how many are left.
@@ -90,7 +94,7 @@ def check_extended(ceilings: Ceilings, card: Card, now: datetime) -> None:
     """Refuse an extension after which a card would last longer than allowed, counted from now if it is activated.
 
     Args:
-        ceilings: Of whoever extends.
+        ceilings: Those of the operator or the token.
         card: As it would be afterwards.
         now: The time, aware.
 
@@ -108,13 +112,15 @@ def check_extended(ceilings: Ceilings, card: Card, now: datetime) -> None:
 
 def with_defaults(ceilings: Ceilings, defaults: Ceilings) -> Ceilings:
     """Return ceilings with the default in place of each that is not set."""
-    return defaults._replace(**{name: value for name, value in ceilings._asdict().items() if value is not None})
+    return defaults._replace(**ceilings.given())
 
 
 def described(ceilings: Ceilings) -> dict[str, object]:
     """Return the ceilings that are set, as the journal and lists show them."""
-    shown = {"cards_per_day": ceilings.cards_per_day, "longest_validity": format_longest(ceilings.longest_validity)}
-    return {name: value for name, value in shown.items() if value is not None}
+    shown = ceilings.given()
+    if ceilings.longest_validity is not None:
+        shown["longest_validity"] = format_longest(ceilings.longest_validity)
+    return shown
 
 
 def longest_of(validity: timedelta | None) -> timedelta:

@@ -144,10 +144,10 @@ class Operators:
 
         def write(name: str, _now: datetime) -> Changes | None:
             operator = _locked(name)
-            columns = ceiling_rows.columns(ceilings)
-            if columns:
-                rows.change(operator.id, **columns)
-            return described(ceilings) or None
+            if not ceilings.given():
+                return None
+            rows.change(operator.id, **ceilings.given())
+            return described(ceilings)
 
         self._act(EventKind.OPERATOR_CHANGED, (name,), write)
 

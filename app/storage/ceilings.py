@@ -16,13 +16,8 @@ def of(owner: Owner) -> Ceilings:
 
 
 def of_row(row: Operator | ApiToken) -> Ceilings:
-    """Return the ceilings in a row."""
+    """Return the ceilings in a row, whose columns bear their names."""
     return Ceilings(row.cards_per_day, row.longest_validity)
-
-
-def columns(ceilings: Ceilings) -> dict[str, object]:
-    """Return the columns to write for the ceilings that are set."""
-    return {name: value for name, value in ceilings._asdict().items() if value is not None}
 
 
 def add(owner: Owner, day: date, cards: int) -> int:

@@ -8,7 +8,6 @@ from peewee import JOIN, Expression, fn
 from app.domain.ceilings import Ceilings
 from app.domain.codes import EventKind
 from app.domain.operators import CONSOLE_ACTOR, Role
-from app.storage import ceilings
 from app.storage.journal import code_or_kind
 from app.storage.models import Event, Operator, OperatorDevice, OperatorSession
 
@@ -83,7 +82,7 @@ def add(name: str, role: Role, password_hash: str, now: datetime, limits: Ceilin
             password_hash=password_hash,
             created_at=now,
             password_changed_at=now,
-            **ceilings.columns(limits),
+            **limits.given(),
         )
         .on_conflict_ignore()
         .returning(Operator.id)

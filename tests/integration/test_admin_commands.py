@@ -213,15 +213,15 @@ def test_a_tokens_limits_are_set_and_changed(offline: Service) -> None:
     assert limits() == (5, "365d", False, None, ["203.0.113.0/24", "2001:db8::/64"])
     table = offline.cardctl("token", "list", "--format", "table").stdout
     assert "203.0.113.0/24, 2001:db8::/64" in table
-    offline.cardctl("token", "ceilings", "shop", "--longest-validity", "7d", "--own-cards", "--network", "any")
+    offline.cardctl("token", "limits", "shop", "--longest-validity", "7d", "--own-cards", "--network", "any")
     assert limits() == (5, "7d", True, None, [])
-    offline.cardctl("token", "ceilings", "shop", "--expires", "1d")
+    offline.cardctl("token", "limits", "shop", "--expires", "1d")
     assert limits()[:3] == (5, "7d", True)
     assert limits()[3] is not None
     for wrong in ((), ("--cards-per-day", "0"), ("--expires", "permanent")):
-        assert offline.cardctl("token", "ceilings", "shop", *wrong, check=False).returncode == 2, wrong
-    offline.refusal("token", "ceilings", "shop", "--network", "203.0.113.7/24")
-    offline.refusal("token", "ceilings", "nobody", "--expires", "1d")
+        assert offline.cardctl("token", "limits", "shop", *wrong, check=False).returncode == 2, wrong
+    offline.refusal("token", "limits", "shop", "--network", "203.0.113.7/24")
+    offline.refusal("token", "limits", "nobody", "--expires", "1d")
     changed = [event.details for event in Event.select().where(Event.kind == "token_changed").order_by(Event.id)]
     assert changed[0] == {"token": "shop", "cards_per_day": 5, "longest_validity": "7d", "own_cards_only": True}
     assert len(changed) == 2

@@ -121,7 +121,7 @@ def test_accounts_without_ceilings_and_tokens_that_expire_are_named(keyed: Servi
     assert differing(results(keyed)) == {"roles": "WARN"}
     Operator.update(longest_validity=None).execute()
     ApiToken.update(cards_per_day=None).where(ApiToken.name != "pdd").execute()
-    keyed.cardctl("token", "ceilings", "pdd", "--expires", "29d")
+    keyed.cardctl("token", "limits", "pdd", "--expires", "29d")
     found = results(keyed)
     assert "Without ceilings: console:alice, shop:taobao." in found["ceilings"]["message_en"]
     assert "pdd 20" in found["tokens"]["message_en"]
