@@ -16,7 +16,7 @@ from gunicorn.http import wsgi
 from gunicorn.workers.ggevent import GeventWorker
 
 SEND_SECONDS = 30
-"""How long the sending of an answer waits for a client that reads nothing; nginx's `send_timeout` is the same."""
+"""How long the sending of an answer waits for a client that reads nothing; nginx gives up before (`send_timeout`)."""
 _HEARTBEAT_SECONDS = 1.0
 
 

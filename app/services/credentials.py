@@ -53,9 +53,9 @@ class Attempt(NamedTuple):
     """An attempt to log in. `device` is the browser's token, if this operator has logged in with it before.
 
     `known` names the operator if that token or a session identifies them; None is a stranger, an impostor if there is
-    another token. The failures of a known
-    browser have a bucket of their own, so that nobody behind the same address can lock it out (OWASP, "device
-    cookies"). A stranger's failures count against name and network together, and against the network.
+    another token. The failures of a known browser have a bucket of their own, so that nobody behind the same address
+    can lock it out (OWASP, "device cookies"). A stranger's failures count against name and network together, and
+    against the network.
     """
 
     operator: models.Operator | None

@@ -1,4 +1,4 @@
-"""Seals the journal, so that a later change by whoever can write to the database shows (docs/adr/0009).
+"""Seals the journal, so that a later change by a person who can write to the database shows (docs/adr/0009).
 
 A seal is a signed token (JWS, `typ` `seal+jwt`) over the digests of the entries since the last one, and over that one.
 The digests stay when entries are pruned, so the chain stays verifiable.

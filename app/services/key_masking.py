@@ -19,7 +19,7 @@ from app.storage.paging import Cursor
 
 # Made before gunicorn forks, so that all workers share them. After a restart, old links lead to a list's first page.
 _FERNET = Fernet(Fernet.generate_key())
-_DIGEST_KEY = secrets.token_bytes(32)  # or whoever guesses a machine's text could check the guess by its digest
+_DIGEST_KEY = secrets.token_bytes(32)  # or a guess at a machine's text could be checked by its digest
 _DIGEST_LENGTH = 8
 
 

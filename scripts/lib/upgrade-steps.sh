@@ -8,8 +8,8 @@ source "$ROOT/scripts/lib/backups.sh"
 
 # previous_image IMAGE: the name under which the old image is kept.
 previous_image() {
-    local repository=${1%@*}
-    if [[ ${repository##*/} == *:* ]]; then repository=${repository%:*}; fi
+    local repository=$1
+    if [[ ${1##*/} == *:* ]]; then repository=${1%:*}; fi
     printf '%s:previous' "$repository"
 }
 
