@@ -187,6 +187,7 @@ fi
 ensure_venv "${REQUIREMENTS[@]}"
 # shellcheck disable=SC2086  # the names are words
 unset ${!KADUN_@} ${!DATABASE_URL@} ${!KERNAL_DATA_KEY@} # a developer's own settings are not the tests'
+unset PYTHONDONTWRITEBYTECODE # hundreds of processes would compile the same sources
 export COVERAGE_FILE=$ROOT/.coverage
 rm -f "$ROOT"/.coverage "$ROOT"/.coverage.*
 

@@ -71,7 +71,7 @@ _ROLES = """DO $$ BEGIN
     END IF;
 END $$"""
 
-expect.set_options(timeout=20_000)  # milliseconds; two cores serve everything
+expect.set_options(timeout=60_000)  # milliseconds; two cores serve everything
 
 
 class Fresh(NamedTuple):

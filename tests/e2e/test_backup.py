@@ -215,9 +215,9 @@ def test_a_run_that_is_killed_leaves_no_half_a_backup(backups: Backups, number: 
     with backups.table_locked() as backup:
         assert any(name.startswith(".staging.") for name in backups.contents())
         backup.send_signal(number)
-        assert backup.wait(timeout=30) != 0
+        assert backup.wait(timeout=60) != 0
         after = backups.contents()
-    backup.communicate(timeout=30)
+    backup.communicate(timeout=60)
     assert before.items() <= after.items()
     if number == signal.SIGTERM:
         assert after == before

@@ -88,7 +88,7 @@ def test_ctrl_c_and_a_lost_connection_end_it_inside_too(
     assert checkout.calls[-1].endswith("app events --follow --format json --until-input-ends")
     assert not ended(checkout)
     os.killpg(following.pid, sent)
-    assert following.wait(20) == status
+    assert following.wait(60) == status
     wait_for(lambda: ended(checkout))
 
 

@@ -149,7 +149,7 @@ def test_a_deployment_that_is_interrupted_puts_the_old_pair_back(site: Site, tmp
         deployment = subprocess.Popen([script, "chain", "key"], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
         wait_for(lambda: site.served().encode() == new.pem)
         deployment.terminate()
-        assert LOUD in deployment.communicate(timeout=20)[1]
+        assert LOUD in deployment.communicate(timeout=60)[1]
         assert deployment.returncode == 1
     finally:
         settings.write_text(text)

@@ -199,7 +199,7 @@ class Download:
     """An export that is read as slowly as a test wants."""
 
     def __init__(self, service: Service, browser: Browser) -> None:
-        self.connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=40)
+        self.connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=120)
         headers = {
             "Cookie": f"kadun_session={browser.cookie('kadun_session')}",
             "Content-Type": "application/x-www-form-urlencoded",

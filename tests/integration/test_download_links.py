@@ -186,7 +186,7 @@ def test_no_path_and_token_serve_anything_but_the_links_own_file(
     service: Service, traps: dict[str, str], pieces: list[str], kind: str
 ) -> None:
     path = quote("/v1/files/" + "".join(pieces), safe="/%\\;?#")
-    connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=40)
+    connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=120)
     with contextlib.closing(connection):
         connection.request("GET", f"{path}?token={traps[kind]}")
         answer = connection.getresponse()

@@ -129,7 +129,7 @@ def test_a_download_under_way_survives_a_change_of_the_file(service: Service, ch
     content = secrets.token_bytes(1024 * 1024) * 32  # more than sockets hold
     put(service, "large", content)
     (issued,) = service.issue()
-    connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=40)
+    connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=120)
     connection.request("GET", links(service, issued)["large"])
     answer = connection.getresponse()
     beginning = answer.read(1000)
@@ -166,7 +166,7 @@ def test_a_large_file_is_never_held_in_memory(service: Service) -> None:
     (issued,) = service.issue()
     url = links(service, issued)["large"]
     before = peaks(service)
-    connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=40)
+    connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=120)
     with contextlib.closing(connection):
         connection.request("GET", url)
         answer = connection.getresponse()

@@ -154,7 +154,7 @@ class Following:
 
     def interrupted(self) -> int:
         self.process.send_signal(signal.SIGINT)
-        return self.process.wait(20)
+        return self.process.wait(60)
 
 
 @contextmanager
@@ -198,7 +198,7 @@ def test_following_can_end_with_standard_input(offline: Service, tmp_path: Path)
         append("b")
         process.wait_for(2)
         process.process.stdin.close()
-        assert process.process.wait(20) == 0
+        assert process.process.wait(60) == 0
 
 
 def test_a_closed_pipe_is_no_error(offline: Service) -> None:
@@ -209,7 +209,7 @@ def test_a_closed_pipe_is_no_error(offline: Service) -> None:
     )
     assert json.loads(pipeline.stdout.readline())["actor"] == "a"
     append("b")  # it notices when it has something to say
-    _, said = pipeline.communicate(timeout=20)
+    _, said = pipeline.communicate(timeout=60)
     assert (pipeline.returncode, said) == (0, b"")
 
 

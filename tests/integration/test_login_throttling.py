@@ -30,16 +30,16 @@ class Dawdler:
         self._inside, self._leave = threading.Event(), threading.Event()
         self._pool = ThreadPoolExecutor(1)
         self._done = self._pool.submit(self._dawdle, passwords, known)
-        assert self._inside.wait(20)
+        assert self._inside.wait(60)
 
     def _dawdle(self, passwords: Passwords, known: str) -> None:
         with passwords.turn(known):
             self._inside.set()
-            self._leave.wait(20)
+            self._leave.wait(60)
 
     def leave(self) -> None:
         self._leave.set()
-        self._done.result(20)
+        self._done.result(60)
         self._pool.shutdown()
 
 
@@ -175,7 +175,7 @@ def test_those_who_crowd_the_queue_keep_out_their_own_kind_only(log_ins: LogIns,
 
     def dawdle() -> None:
         with log_ins.passwords.turn(None, is_impostor=claims is not None):
-            leave.wait(20)
+            leave.wait(60)
 
     def are_taken() -> bool:
         is_free = places.acquire(blocking=False)
@@ -191,8 +191,8 @@ def test_those_who_crowd_the_queue_keep_out_their_own_kind_only(log_ins: LogIns,
         known = pool.submit(log_ins.log_in, device=device)
         other = pool.submit(log_ins.log_in, device="made up" if claims is None else None)
         leave.set()
-        assert known.result(20).device_token == device != other.result(20).device_token
-        assert [one.result(20) for one in crowd] == [None] * STRANGERS
+        assert known.result(60).device_token == device != other.result(20).device_token
+        assert [one.result(60) for one in crowd] == [None] * STRANGERS
 
 
 def test_hashes_are_computed_by_a_thread_that_gives_way() -> None:
@@ -228,7 +228,7 @@ def test_a_known_operator_takes_one_place_in_the_queue(log_ins: LogIns, monkeypa
     with ThreadPoolExecutor(1) as pool:
         vendor = pool.submit(log_ins.log_in, device=device)
         seller.leave()
-        assert vendor.result(20).device_token == device
+        assert vendor.result(60).device_token == device
     log_ins.sessions.confirm(identity, OTHER, address=HOME)
 
 
@@ -265,8 +265,8 @@ def test_failures_count_while_another_attempt_waits(log_ins: LogIns, database: D
     waiting.clear()
     with ThreadPoolExecutor(1) as pool:
         waits = pool.submit(sessions.log_in, "alice", PASSWORD, None, address=HOME, device=None)
-        assert waiting.wait(20)
+        assert waiting.wait(60)
         log_ins.fail(FREE_FAILURES)  # as in another process
         somebody.leave()
         with pytest.raises(LoginThrottledError):
-            waits.result(20)
+            waits.result(60)

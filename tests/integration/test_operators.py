@@ -141,7 +141,7 @@ def test_two_owners_who_remove_each_other_leave_one(
     operators: Operators, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     operators.add("bob", Role.OWNER, PASSWORD)
-    both = threading.Barrier(2, timeout=20)
+    both = threading.Barrier(2, timeout=60)
     lock_owners = operator_rows.lock_owners
 
     def meet_and_lock() -> list[str]:

@@ -9,7 +9,7 @@ from tests.support.service import Service, question
 
 def refused_start(service: Service) -> str:
     process = service.spawn()
-    assert process.wait(30) == 1
+    assert process.wait(60) == 1
     (line,) = [line for line in service.log.read_text().splitlines() if line.startswith("kadun: ")]
     assert "Traceback" not in service.log.read_text()
     return line

@@ -107,7 +107,7 @@ def test_whoever_has_a_session_and_the_password_needs_a_code_too(log_ins: LogIns
 
 def test_a_code_used_twice_at_once_is_accepted_once(log_ins: LogIns, database: Database) -> None:
     app = log_ins.with_totp()
-    both_checked = threading.Barrier(2, timeout=20)
+    both_checked = threading.Barrier(2, timeout=60)
 
     class Meeting(CheapPasswords):
         """Both have looked at the operator and their password before either goes on."""

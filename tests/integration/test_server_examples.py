@@ -59,7 +59,7 @@ def test_a_running_program_loads_new_core_data_until_its_card_is_frozen(service:
         wait_for(lambda: "core data: second" in shown.read_text())
         assert b"second" not in (tmp_path / "customer/core.json.age").read_bytes(), "what lies there is sealed"
         service.cardctl("card", "freeze", card_id)
-        assert program.wait(20) == 1
+        assert program.wait(60) == 1
     finally:
         program.kill()
         program.wait()

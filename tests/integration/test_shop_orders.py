@@ -101,7 +101,7 @@ def test_a_worker_killed_between_commit_and_answer_sells_once(wire: Wire, databa
         shop = Shop(service, database)
         with ThreadPoolExecutor(1) as pool:
             lost = pool.submit(shop.post, CARDS, ORDER, "order-42")
-            assert wire.held.wait(20)
+            assert wire.held.wait(60)
             assert sold_once()  # and the worker does not know it yet
             (worker,) = children_of(service.process.pid)
             os.kill(worker, signal.SIGKILL)
@@ -120,7 +120,7 @@ def test_a_connection_that_breaks_at_the_commit_sells_once(wire: Wire, database:
         shop.look_up("0" * 32)  # so that the connection is one that it had kept
         with ThreadPoolExecutor(1) as pool:
             order = pool.submit(shop.post, CARDS, ORDER, "order-42")
-            assert wire.held.wait(20)
+            assert wire.held.wait(60)
             wire.cut()
             answer = order.result()
     assert (answer.status, is_replay(answer)) == (201, True)

@@ -61,7 +61,7 @@ class Authority:
     def __exit__(self, *_: object) -> None:
         for process in self._processes:
             process.terminate()
-            process.wait(20)
+            process.wait(60)
 
     def _settings(self) -> dict[str, Any]:
         return {

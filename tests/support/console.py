@@ -197,7 +197,7 @@ class Browser:
         sent = {"Sec-Fetch-Site": "same-origin", "Cookie": self._cookie_header(path), **(headers or {})}
         if self._address is not None:
             sent["X-Real-IP"] = self._address
-        connection = http.client.HTTPConnection("127.0.0.1", self.service.port, timeout=40)
+        connection = http.client.HTTPConnection("127.0.0.1", self.service.port, timeout=120)
         try:
             connection.request(method, path, body, {name: value for name, value in sent.items() if value})
             answer = connection.getresponse()

@@ -46,7 +46,7 @@ def links(service: Service, card_id: str, **more: Any) -> dict[str, str]:
 
 def fetch(service: Service, url: str, *, method: str = "GET", **headers: str) -> Fetched:
     """Ask for an address; underscores in the headers' names stand for dashes."""
-    connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=40)
+    connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=120)
     try:
         connection.request(method, url, headers={name.replace("_", "-"): value for name, value in headers.items()})
         answer = connection.getresponse()

@@ -30,7 +30,7 @@ class HubThread:
 
     def __enter__(self) -> Self:
         self._thread.start()
-        assert self._is_started.wait(20)
+        assert self._is_started.wait(60)
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -66,7 +66,7 @@ class Gateway:
     def __exit__(self, *_: object) -> None:
         if self._process is not None:
             self._process.terminate()
-            self._process.wait(timeout=20)
+            self._process.wait(timeout=60)
 
     def workers(self) -> list[int]:
         """The worker processes."""

@@ -10,7 +10,7 @@ from typing import Any, Self
 from tests.support.http_exchange import Response, read_response
 from tests.support.service import Service, question
 
-SECONDS = 20
+SECONDS = 60
 GET = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 

@@ -30,7 +30,7 @@ class Response(NamedTuple):
         return jwt.decode(self.body["token"], options={"verify_signature": False})
 
 
-def wait_for(condition: Any, seconds: float = 20) -> Any:
+def wait_for(condition: Any, seconds: float = 60) -> Any:
     """Return the first true value of `condition()`; fail when there is none in time."""
     deadline = time.monotonic() + seconds
     while True:
@@ -146,7 +146,7 @@ class Service(GunicornProcess):
     def request(
         self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
     ) -> Response:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=40)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
         try:
             connection.request(method, path, body, headers or {})
             answer = connection.getresponse()

@@ -116,7 +116,7 @@ def test_the_heartbeat_tells_at_once_when_the_card_ends(program: DeskProgram, se
         server.tweak = reject("CARD_FROZEN")
         assert running.stderr.readline() == "无法使用：卡密已被冻结，请联系卖家（参考号 REF45678）\n"
         running.stdin.write("广东 1\n")
-        assert running.wait(30) == 1
+        assert running.wait(60) == 1
         assert "元" not in running.stdout.read()
 
 

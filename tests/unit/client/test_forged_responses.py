@@ -36,10 +36,12 @@ SIGNATURE = "the token's signature is wrong"
 FORM = f"the token is not a compact JWS|{SPELLING}"
 SEALED = "the sealed key is not a compact JWE for ECDH-ES|a part of the sealed key is not canonical base64url"
 NO_TOKEN = "HTTP .*"
+UNTRUSTED = "the token is signed with a key that is neither pinned nor endorsed"
 # The error's whole detail, by the check that the table names.
 DETAILS = {
-    **{name: f"claim {name} is .*" for name in ("nonce", "sub", "function", "aud", "iss", "iat")},
+    **{name: f"claim {name} is .*" for name in ("nonce", "sub", "function", "aud", "iat")},
     **{name: f"claim {name} is .*" for name in ("hardware_sha256", "request_sha256")},
+    "iss": f"claim iss is .*|{UNTRUSTED}",  # an endorsement of another issuer does not count
     "exp": "claim exp is missing or not a time|claim exp is not within 300 seconds after iat",
     "code": "claim code is missing or not a string|claim code or jti is malformed",
     "accepted": "claim accepted is missing or not a boolean|claim accepted contradicts code",
@@ -47,10 +49,10 @@ DETAILS = {
     "alg": f"the token's alg is not EdDSA|{SPELLING}",  # no signature: its empty part is refused first
     "typ": r"the token's typ is not (verdict|key)\+jwt",
     "crit": "the token's header has critical extensions",
-    "kid": "the token has no kid|the token is signed with a key that is neither pinned nor endorsed",
+    "kid": f"the token has no kid|{UNTRUSTED}",
     "signature": f"{SIGNATURE}|{SPELLING}|{NO_TOKEN}",
     "format": f"{FORM}|{SIGNATURE}|an endorsement is not a token|the token is not a string|{NO_TOKEN}",
-    "trust": "the token is signed with a key that is neither pinned nor endorsed",
+    "trust": UNTRUSTED,
     "thumbprint": f"the kid of a key is not its thumbprint|{SIGNATURE}",
     "endorsed key": "claim jwk is missing or not an object|a key is not an Ed25519 key|"
     "the kid of a key is not its thumbprint",
