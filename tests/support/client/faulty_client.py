@@ -22,6 +22,8 @@ from kadun.sealing import KeyPair
 from kadun_conformance.client_under_test import Finished, Settings
 
 Json = dict[str, Any]
+Answers = dict[str, Any]
+"""What a start asked and was answered: `verdict` (request, key pair, body) and `keys` (body)."""
 Predicate = Callable[[Json, Json, Json], bool]
 REFUSED = Finished(1, b"")
 _LARGEST = 1 << 20
@@ -66,8 +68,12 @@ class FaultyClient:
         self.largest = None if "bounds" in faults else _LARGEST
 
     def __call__(self, settings: Settings, _limit_seconds: float) -> Finished:
+        return self.start(settings, {})
+
+    def start(self, settings: Settings, answers: Answers) -> Finished:
+        """Start the program once. What is in `answers` is not asked again; what is asked is added."""
         try:
-            return self.start(settings)
+            return self._started(settings, answers)
         except (
             ForgedError,
             KadunError,
@@ -81,8 +87,23 @@ class FaultyClient:
         ):
             return REFUSED
 
-    def start(self, settings: Settings) -> Finished:
+    def _started(self, settings: Settings, answers: Answers) -> Finished:
         pinned = json.loads(Path(settings.keys).read_text())
+        if "verdict" not in answers:
+            answers["verdict"] = self.asked(settings)
+        request, key_pair, body = answers["verdict"]
+        document = self.read(body)
+        if "words" in self.faults and document.get("code") == "CARD_FROZEN":
+            return Finished(3, b"")
+        claims = self.verified(settings, answers, pinned, document["token"])
+        for name, holds in CLAIMS.items():
+            if name not in self.faults and not holds(claims, request, pinned):
+                raise ForgedError(name)
+        if not claims.get("accepted") and claims.get("code") != "OK":
+            return Finished(3, b"")
+        return Finished(0, self.unsealed(settings, claims, key_pair))
+
+    def asked(self, settings: Settings) -> tuple[Json, KeyPair, bytes]:
         key_pair = self.key_pair if "same-key" in self.faults else KeyPair()
         request = {
             "card_id": settings.card,
@@ -96,16 +117,7 @@ class FaultyClient:
             status, body = self.exchange(settings, "/v1/verify", json.dumps(request).encode())
             if status != 503:
                 break
-        document = self.read(body)
-        if "words" in self.faults and document.get("code") == "CARD_FROZEN":
-            return Finished(3, b"")
-        claims = self.verified(settings, pinned, document["token"])
-        for name, holds in CLAIMS.items():
-            if name not in self.faults and not holds(claims, request, pinned):
-                raise ForgedError(name)
-        if not claims.get("accepted") and claims.get("code") != "OK":
-            return Finished(3, b"")
-        return Finished(0, self.unsealed(settings, claims, key_pair))
+        return request, key_pair, body
 
     def unsealed(self, settings: Settings, claims: Json, key_pair: KeyPair) -> bytes:
         if "KERNAL_DATA_KEY" in claims:
@@ -118,7 +130,9 @@ class FaultyClient:
         identities = [pyrage.x25519.Identity.from_str(line) for line in lines]
         return bytes(pyrage.decrypt(Path(settings.core).read_bytes(), identities))
 
-    def verified(self, settings: Settings, pinned: Json, token: str, typ: str = "verdict+jwt") -> Json:
+    def verified(
+        self, settings: Settings, answers: Answers, pinned: Json, token: str, typ: str = "verdict+jwt"
+    ) -> Json:
         first, second, third = token.split(".")[: 3 if "parts" in self.faults else None]
         header = self.read(self.decode(first))
         if header.get("typ") != typ and "typ" not in self.faults:
@@ -126,7 +140,7 @@ class FaultyClient:
         if {"crit", "b64"} & set(header) and "crit" not in self.faults:
             raise ForgedError("crit")
         signed, signature = f"{first}.{second}".encode(), self.decode(third) if third else b""
-        keys = self.keys(settings, pinned, header) if typ == "verdict+jwt" else self.pinned_keys(pinned)
+        keys = self.keys(settings, answers, pinned, header) if typ == "verdict+jwt" else self.pinned_keys(pinned)
         if not self.holds(header, keys, signed, signature):
             raise ForgedError("signature")
         return self.read(self.decode(second))
@@ -148,12 +162,16 @@ class FaultyClient:
     def pinned_keys(self, pinned: Json) -> dict[str, bytes]:
         return {jwk["kid"]: decode_base64url(jwk["x"], "a key") for jwk in pinned["keys"]}
 
-    def keys(self, settings: Settings, pinned: Json, header: Json) -> dict[str, bytes]:
+    def key_set(self, settings: Settings, answers: Answers) -> bytes:
+        if "keys" not in answers:
+            _status, answers["keys"] = self.exchange(settings, "/.well-known/jwks.json", None)
+        return bytes(answers["keys"])
+
+    def keys(self, settings: Settings, answers: Answers, pinned: Json, header: Json) -> dict[str, bytes]:
         trusted = self.pinned_keys(pinned)
         if header.get("kid") in trusted and "set" not in self.faults:
             return trusted
-        _status, body = self.exchange(settings, "/.well-known/jwks.json", None)
-        document = self.read(body)
+        document = self.read(self.key_set(settings, answers))
         if "set" in self.faults:  # trusts the network, even about the pinned kid
             return {**trusted, **self.pinned_keys(document)}
         waiting = list(document["endorsements"])
@@ -163,7 +181,7 @@ class FaultyClient:
             if not found:
                 return trusted
             for entry in found:
-                claims = self.verified(settings, {"keys": list(kids.values())}, entry, "key+jwt")
+                claims = self.verified(settings, answers, {"keys": list(kids.values())}, entry, "key+jwt")
                 if claims.get("aud") != "kadun-client" and "endorsed-aud" not in self.faults:
                     raise ForgedError("aud of an endorsement")
                 waiting.remove(entry)
@@ -214,6 +232,20 @@ class FaultyClient:
         if self.largest and len(content) > self.largest:
             raise ForgedError("bounds")
         return response.status, content, response.headers["Location"]
+
+
+class Crowd:
+    """Clients with different faults, by name; for each case one asks, and all judge the answers."""
+
+    def __init__(self, clients: dict[str, FaultyClient]) -> None:
+        self._clients = clients
+        self.finished: dict[str, dict[str, Finished]] = {}
+        """By the case's URL and the client's name."""
+
+    def __call__(self, settings: Settings, _limit_seconds: float) -> Finished:
+        answers: Answers = {}
+        self.finished[settings.url] = {n: client.start(settings, answers) for n, client in self._clients.items()}
+        return REFUSED
 
 
 def _signed(raw: bytes, signed: bytes, signature: bytes) -> bool:

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
     from kadun.responses import Response
 
+pytestmark = pytest.mark.usefixtures("unmeasured")
+
 BASE64URL = string.ascii_uppercase + string.ascii_lowercase + string.digits + "-_"
 STRANGE = ".=+ \n\0\u0130\ud800"  # the other alphabet's, padding, white space, what decoders like to skip
 IDENTITY = "AGE-SECRET-KEY-1GFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPQ4EGAEX"

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[3]
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_every_byte_of_the_file_counts(start: MakeClient, server: FakeServer, store: StateStore, folder: Path) -> None:
     server.tweak = ALLOWED
     start().open()
