@@ -42,6 +42,7 @@ from app.storage.database import Database, connect_to
 from app.storage.statements import PREPARED
 from app.storage.touches import Touches
 from app.tokens.links import Links
+from app.tokens.second_factors import SecondFactors
 from app.tokens.signer import Signer
 
 
@@ -56,6 +57,8 @@ def create_app(settings: Settings) -> falcon.App[Any, Any]:
     database = connect_to(Database(settings.database_url, prepared=PREPARED, on_connect=schema.check_version))
     startup.prepare(database, settings.keys_dir, utc_now(), settings.issuer)
     startup.mark_data_key(settings.keys_dir, settings.kernal_data_key)
+    factors = SecondFactors(settings.totp_key)
+    startup.seal_second_factors(database, factors)
     signer = Signer(settings.keys_dir)
     licences = LicenceService(database, Touches(database), signer, settings.issuer, settings.timezone, utc_now)
     verification = Verification(licences, settings.kernal_data_key, settings.offline_grace)
@@ -115,10 +118,11 @@ def _add_shop(app: falcon.App[Any, Any], settings: Settings, database: Database)
 def _add_console(
     app: falcon.App[Any, Any], settings: Settings, database: Database, system_status: SystemStatus
 ) -> None:
-    static = StaticFiles()
+    static, factors = StaticFiles(), SecondFactors(settings.totp_key)
     console = Console(
         database=database,
-        sessions=Sessions(database, utc_now),
+        sessions=Sessions(database, utc_now, factors),
+        factors=factors,
         cards=CardLists(database, utc_now),
         journal=JournalLists(database),
         usage=UsageLists(database, settings.timezone, utc_now),

@@ -28,6 +28,7 @@ class Settings:
 
     database_url: str = field(repr=False)
     kernal_data_key: str = field(repr=False)
+    totp_key: str | None = field(repr=False)
     keys_dir: Path
     files_dir: Path
     functions_socket: Path
@@ -56,6 +57,7 @@ class Settings:
         return cls(
             database_url=database_url_from(env),
             kernal_data_key=_secret(env, "KERNAL_DATA_KEY"),
+            totp_key=_totp_key(env),
             keys_dir=Path(required(env, "KADUN_KEYS_DIR")),
             files_dir=Path(required(env, "KADUN_FILES_DIR")),
             functions_socket=Path(required(env, "KADUN_FUNCTIONS_SOCKET")),
@@ -109,6 +111,16 @@ def bind_from(env: Mapping[str, str]) -> str:
     if not value.startswith("unix:") and not 1 <= int(port) <= MAX_PORT:
         raise SettingsError(f"KADUN_BIND is {value!r}: it must be host:port or unix:/path, the port from 1 to 65535")
     return value
+
+
+def _totp_key(env: Mapping[str, str]) -> str | None:
+    name = "KADUN_TOTP_KEY"
+    if not env.get(name) and not env.get(f"{name}_FILE"):
+        return None
+    key = _secret(env, name)
+    if not re.fullmatch("[0-9a-f]{64}", key):
+        raise SettingsError("KADUN_TOTP_KEY must be 64 random digits from 0-9 and a-f (openssl rand -hex 32)")
+    return key
 
 
 def _secret(env: Mapping[str, str], name: str) -> str:

@@ -70,6 +70,7 @@ def _start(trial: Trial, held: int, stack: contextlib.ExitStack, stopping: Stopp
     write_secret(trial.database_url_file, postgres.url())
     if not trial.kernal_data_key_file.exists():
         write_secret(trial.kernal_data_key_file, f"{pyrage.x25519.Identity.generate()}\n")
+    trial.make_totp_key()
     environ = trial.service_environment(os.environ)
     migrate(environ)
     service = Service(trial, environ, held)

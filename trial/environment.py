@@ -5,6 +5,7 @@ Standard library only: scripts/run.sh uses it before any package is installed, a
 
 import hashlib
 import os
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ _HIGHEST_PORT = 65_535
 _DEFAULT_PORT = "8000"
 _PLAIN = ("PATH", "LANG", "LC_ALL", "TZ", "KADUN_LOG_LEVEL")  # no secret in them, nor the way to one
 # The trial's own variables, which the service does not know, and those that name another database or key.
-_NOT_PASSED_ON = ("KADUN_DATA_DIR", "KADUN_PORT", "KADUN_PYTHON", "DATABASE_URL", "KERNAL_DATA_KEY")
+_NOT_PASSED_ON = ("KADUN_DATA_DIR", "KADUN_PORT", "KADUN_PYTHON", "DATABASE_URL", "KERNAL_DATA_KEY", "KADUN_TOTP_KEY")
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,16 @@ class Trial:
         return self.data_dir / "kernal_data_key"
 
     @property
+    def totp_key_file(self) -> Path:
+        """The key that seals second factors; made once."""
+        return self.data_dir / "totp_key"
+
+    def make_totp_key(self) -> None:
+        """Make it where it is missing: versions before it had none."""
+        if not self.totp_key_file.exists():
+            write_secret(self.totp_key_file, f"{secrets.token_hex(32)}\n")
+
+    @property
     def logs(self) -> Path:
         """The logs of the service and of PostgreSQL."""
         return self.data_dir / "logs"
@@ -95,6 +106,7 @@ class Trial:
         return mine | {
             "DATABASE_URL_FILE": str(self.database_url_file),
             "KERNAL_DATA_KEY_FILE": str(self.kernal_data_key_file),
+            "KADUN_TOTP_KEY_FILE": str(self.totp_key_file),
             "KADUN_KEYS_DIR": str(self.data_dir / "keys"),
             "KADUN_FILES_DIR": str(self.files),
             "KADUN_FUNCTIONS_DIR": str(self.functions),

@@ -18,6 +18,7 @@ from app.services.journal_lists import JournalLists
 from app.services.operators import Operators
 from app.services.shop_tokens import ShopTokens
 from app.settings import Settings
+from app.tokens.second_factors import SecondFactors
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -58,7 +59,7 @@ class Session:
     @cached_property
     def operators(self) -> Operators:
         """The console's operators."""
-        return Operators(self.database, operator_name(), utc_now)
+        return Operators(self.database, operator_name(), utc_now, SecondFactors(self.settings.totp_key))
 
     @cached_property
     def shop_tokens(self) -> ShopTokens:

@@ -30,6 +30,7 @@ from app.services.sessions import Sessions
 from app.services.shop_tokens import ShopTokens
 from app.services.system_status import SystemStatus
 from app.services.usage_lists import UsageLists
+from app.tokens.second_factors import SecondFactors
 
 FORM_BYTES = 256 * 1024
 OUT_OF_DATE = Text("页面已过期，请返回刷新后重试。", "The page is out of date: go back, reload it and try again.")
@@ -49,6 +50,7 @@ class Console:
 
     database: Database
     sessions: Sessions
+    factors: SecondFactors
     cards: CardLists
     journal: JournalLists
     usage: UsageLists
@@ -126,7 +128,7 @@ class Page:
 
     def operators(self, request: falcon.Request) -> Operators:
         """Return the service for operators' accounts, in the visitor's name."""
-        return Operators(self.console.database, visitor_of(request).actor, self.console.clock)
+        return Operators(self.console.database, visitor_of(request).actor, self.console.clock, self.console.factors)
 
     def shop_tokens(self, request: falcon.Request) -> ShopTokens:
         """Return the service for shops' tokens, in the visitor's name."""

@@ -16,6 +16,7 @@ from app.services.throttling import Throttle, code_bucket, device_bucket, name_b
 from app.storage import journal, models
 from app.storage import operators as rows
 from app.storage.database import Database
+from app.tokens.second_factors import SecondFactors
 
 
 class LoginRefusedError(RefusedError):
@@ -69,7 +70,8 @@ class Attempt(NamedTuple):
 class Credentials:
     """Checks credentials, and counts and journals failures."""
 
-    def __init__(self, database: Database, clock: Clock, passwords: Passwords) -> None:
+    def __init__(self, database: Database, clock: Clock, factors: SecondFactors, passwords: Passwords) -> None:
+        self._factors = factors
         self._database = database
         self._clock = clock
         self._passwords = passwords
@@ -141,7 +143,7 @@ class Credentials:
         bucket = code_bucket(operator.id)
         if attempt.known is None:  # a stranger with the password may try codes from many networks
             self._require_patience((bucket,))
-        step = totp.step_of(operator.totp_secret, code, self._clock())
+        step = totp.step_for(operator, code, self._clock(), self._factors)
         if step is None:
             raise self.refused(attempt, "code", bucket)
         return step

@@ -17,6 +17,7 @@ from app.storage import ceilings as ceiling_rows
 from app.storage import journal, models
 from app.storage import operators as rows
 from app.storage.database import Database
+from app.tokens.second_factors import SecondFactors
 
 Changes = dict[str, object]
 
@@ -28,6 +29,7 @@ class Operators:
     database: Database
     actor: str
     clock: Clock
+    factors: SecondFactors
     passwords: Passwords = PASSWORDS
 
     def list(self) -> tuple[Account, ...]:
@@ -181,7 +183,7 @@ class Operators:
 
         def write(name: str, now: datetime) -> Changes:
             operator = _locked(name)
-            totp.enable(operator, secret, code, now)
+            totp.enable(operator, secret, code, now, self.factors)
             journal_log_outs(rows.end_sessions(operator.id, but=digest(session_token)), self.actor, now)
             return {"totp": True}
 

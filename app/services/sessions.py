@@ -15,6 +15,7 @@ from app.services.throttling import code_bucket, of_one
 from app.storage import journal, login_failures, models
 from app.storage import operators as rows
 from app.storage.database import Database
+from app.tokens.second_factors import SecondFactors
 
 IDLE = timedelta(hours=12)
 LASTS = timedelta(days=7)
@@ -49,11 +50,13 @@ class OtherSession(NamedTuple):
 class Sessions:
     """Log-ins and sessions; one object for all threads."""
 
-    def __init__(self, database: Database, clock: Clock, passwords: Passwords = PASSWORDS) -> None:
+    def __init__(
+        self, database: Database, clock: Clock, factors: SecondFactors, passwords: Passwords = PASSWORDS
+    ) -> None:
         self._database = database
         self._clock = clock
         self._passwords = passwords
-        self._credentials = Credentials(database, clock, passwords)
+        self._credentials = Credentials(database, clock, factors, passwords)
 
     def operators_exist(self) -> bool:
         """Return whether there is any operator."""

@@ -4,11 +4,14 @@ import logging
 from datetime import datetime
 from pathlib import Path
 
-from app.domain.errors import DatabaseUnavailableError, SchemaMismatchError
-from app.storage import schema
+import peewee
+
+from app.domain.errors import DatabaseUnavailableError, SchemaMismatchError, UnavailableError
+from app.storage import operators, schema
 from app.storage.database import Database
 from app.storage.models import Card
 from app.tokens import canary, keyring
+from app.tokens.second_factors import SecondFactors
 
 logger = logging.getLogger(__name__)
 
@@ -77,6 +80,17 @@ def prepare(database: Database, keys_dir: Path, now: datetime, issuer: str) -> N
                 f"the first start makes the signing keys and needs the database, which is away: {error}"
             ) from error
         logger.warning("starting without the database", extra={"reason": str(error)})
+    finally:
+        database.close()
+
+
+def seal_second_factors(database: Database, factors: SecondFactors) -> None:
+    """Seal what was kept in clear before there was a key; never stop the service. No connection stays open."""
+    try:
+        if count := database.with_connection(lambda: operators.replace_secrets(factors.seal)):
+            logger.info("second factors sealed", extra={"count": count})
+    except (UnavailableError, peewee.PeeweeException) as error:
+        logger.warning("second factors could not be sealed; the next start tries again", extra={"reason": str(error)})
     finally:
         database.close()
 

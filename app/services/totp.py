@@ -1,5 +1,6 @@
 """The second factor (two-step verification): codes of an authenticator app (RFC 6238: SHA-1, six digits, 30 s)."""
 
+import logging
 import re
 import unicodedata
 from datetime import datetime
@@ -8,11 +9,13 @@ import pyotp
 
 from app.domain.texts import RefusedError
 from app.storage import models, operators
+from app.tokens.second_factors import SecondFactorError, SecondFactors
 
 _MAX_LENGTH = 16  # six digits as people type them; normalising a long text takes long
 _WINDOW = 1  # steps to either side, for phones' clocks
 _SECRET = re.compile("[A-Z2-7]{32}")
 _CODE = re.compile("[0-9]{6}")
+logger = logging.getLogger(__name__)
 
 
 def new_secret() -> str:
@@ -39,8 +42,19 @@ def step_of(secret: str, code: str, now: datetime) -> int | None:
         return None
 
 
-def enable(operator: models.Operator, secret: str, code: str, now: datetime) -> None:
+def step_for(operator: models.Operator, code: str, now: datetime, factors: SecondFactors) -> int | None:
+    """Return the time step of an operator's code, None if it is wrong or the operator's secret does not open."""
+    try:
+        return step_of(factors.open(operator.id, operator.totp_secret), code, now)
+    except SecondFactorError as error:
+        logger.error("a second factor does not open: see cardctl doctor", extra={"reason": str(error)})  # noqa: TRY400
+        return None
+
+
+def enable(operator: models.Operator, secret: str, code: str, now: datetime, factors: SecondFactors) -> None:
     """Require codes of an operator from now on, within a transaction that holds the operator's row.
+
+    `factors` seals the secret.
 
     Raises:
         RefusedError: the code is wrong, the secret not one of `new_secret`, or codes are required already.
@@ -53,7 +67,7 @@ def enable(operator: models.Operator, secret: str, code: str, now: datetime) -> 
             "验证码不正确：请检查手机时间，并输入最新的验证码",
             "wrong code: check the phone's clock, and enter the latest code",
         )
-    operators.change(operator.id, totp_secret=secret, totp_last_step=step)
+    operators.change(operator.id, totp_secret=factors.seal(operator.id, secret), totp_last_step=step)
 
 
 def disable(operator: models.Operator) -> bool:

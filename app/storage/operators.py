@@ -1,5 +1,6 @@
 """Operators, their sessions and their known browsers."""
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -94,6 +95,18 @@ def add(name: str, role: Role, password_hash: str, now: datetime, limits: Ceilin
 def change(operator_id: int, **values: object) -> None:
     """Set columns of an operator."""
     Operator.update(**values).where(Operator.id == operator_id).execute()
+
+
+def replace_secrets(sealed: Callable[[int, str], str]) -> int:
+    """Replace each secret of a second factor by `sealed(operator_id, secret)`; return how many differed."""
+    count = 0
+    with_secret = Operator.select(Operator.id, Operator.totp_secret).where(Operator.totp_secret.is_null(is_null=False))
+    for row in with_secret.order_by(Operator.id):
+        secret = sealed(row.id, row.totp_secret)
+        if secret != row.totp_secret:
+            unchanged = (Operator.id == row.id) & (Operator.totp_secret == row.totp_secret)
+            count += Operator.update(totp_secret=secret).where(unchanged).execute()
+    return count
 
 
 def take_step(operator_id: int, step: int) -> bool:

@@ -26,11 +26,11 @@ from hostfacts_network import certificate_facts, is_bridge, own_addresses, proxy
 
 Facts = dict[str, Any]
 
-MOUNTED = ("data/keys", "data/files", "secrets/kernal_data_key", "secrets/database_url")
+MOUNTED = ("data/keys", "data/files", "secrets/kernal_data_key", "secrets/totp_key", "secrets/database_url")
 WITHHELD = {"KADUN_BACKUP_WEBHOOK"}
 MAX_CHECKSUM_BYTES = 1 << 30
 _SETTING = re.compile(r"[ \t]*(?:export[ \t]+)?([A-Za-z_][A-Za-z0-9_]*)[ \t]*=(.*)")
-_SECRET_NAME = re.compile(r"(PASSWORD|PASSWD|SECRET|KERNAL_DATA_KEY|DATABASE_URL)$")
+_SECRET_NAME = re.compile(r"(PASSWORD|PASSWD|SECRET|KERNAL_DATA_KEY|TOTP_KEY|DATABASE_URL)$")
 _SECRET_VALUE = re.compile(r"://[^/@]*:[^/@]+@|AGE-SECRET-KEY-1|-----BEGIN")
 
 

@@ -69,6 +69,7 @@ make_secrets() {
     [[ -e secrets/backup_url ]] || place secrets/backup_url 600 "$APP_UID" new_url kadun_backup
     [[ -e secrets/database_url ]] || place secrets/database_url 600 "$APP_UID" new_url kadun_app
     [[ -e secrets/kernal_data_key ]] || place secrets/kernal_data_key 600 "$APP_UID" age_identity
+    [[ -e secrets/totp_key ]] || place secrets/totp_key 600 "$APP_UID" openssl rand -hex 32 # an upgrade makes it, too
 }
 
 # age_identity: a new private key in age's format, without age-keygen's comments.

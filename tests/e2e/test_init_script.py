@@ -17,7 +17,8 @@ ROOT = Path(__file__).resolve().parents[2]
 ROLES = {"owner_url": "kadun_owner", "backup_url": "kadun_backup", "database_url": "kadun_app"}
 SECRETS = ["secrets/db_password", "secrets/kernal_data_key", *(f"secrets/{name}" for name in ROLES)]
 CERTIFICATES = ["https_certificates/privkey.pem", "https_certificates/fullchain.pem"]
-EVERYTHING = [*SECRETS, *CERTIFICATES, ".env"]
+TOTP_KEY = "secrets/totp_key"  # not in SECRETS: an upgrade makes it beside an existing database
+EVERYTHING = [*SECRETS, TOTP_KEY, *CERTIFICATES, ".env"]
 APP_UID = 10001 if os.geteuid() == 0 else os.geteuid()
 KILLER = """#!/bin/bash
 # Stands in for a program and kills the script at its Nth call, before (or after) doing the work.
@@ -83,7 +84,8 @@ def is_complete(checkout: Path) -> None:
         for command, name in zip([["pkey", "-pubout"], ["x509", "-noout", "-pubkey"]], CERTIFICATES, strict=True)
     ]
     assert public[0] == public[1]
-    for name in [*SECRETS, CERTIFICATES[0]]:
+    assert re.fullmatch(r"[0-9a-f]{64}\n", (checkout / TOTP_KEY).read_text())
+    for name in [*SECRETS, TOTP_KEY, CERTIFICATES[0]]:
         assert stat.S_IMODE((checkout / name).stat().st_mode) == 0o600, name
     for name in (CERTIFICATES[1], ".env"):
         assert stat.S_IMODE((checkout / name).stat().st_mode) == 0o644, name
@@ -92,7 +94,7 @@ def is_complete(checkout: Path) -> None:
     for name in ("acme", "files", "functions", "functions-packages"):
         assert stat.S_IMODE((checkout / "data" / name).stat().st_mode) == 0o755, name
     written = ("data/keys", "data/files", "data/functions-packages")
-    for name in (*(f"secrets/{name}" for name in ROLES), "secrets/kernal_data_key", *written):
+    for name in (*(f"secrets/{name}" for name in ROLES), "secrets/kernal_data_key", TOTP_KEY, *written):
         assert (checkout / name).stat().st_uid == APP_UID
     assert f"\nKADUN_UID={APP_UID}\n" in (checkout / ".env").read_text()
 

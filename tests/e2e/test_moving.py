@@ -155,7 +155,8 @@ def test_settings_are_taken_over_except_those_of_the_machine(old_server: OldServ
 
 def test_files_have_the_owners_and_modes_that_the_service_needs(old_server: OldServer, new_server: Stack) -> None:
     certificates = ("https_certificates/privkey.pem", "https_certificates/self-signed-privkey.pem")
-    keys = ("secrets/kernal_data_key", "data/keys/keyring.json", "data/keys/data-key.json")
+    secrets = ("secrets/kernal_data_key", "secrets/totp_key")
+    keys = (*secrets, "data/keys/keyring.json", "data/keys/data-key.json")
     for name in (*keys, *certificates):
         old, new = old_server.stack.folder / name, new_server.folder / name
         assert new.read_bytes() == old.read_bytes()

@@ -28,6 +28,7 @@ from tests.support.downloads import CONTENT, NAME, ask, put
 from tests.support.functions_service import FunctionsService
 from tests.support.log_ins import LogIns
 from tests.support.passwords import CheapPasswords
+from tests.support.second_factors import FACTORS
 from tests.support.service import Service, question
 from trial.postgres import EmbeddedPostgres
 
@@ -167,12 +168,12 @@ def own_service(database: Database, database_url: str, tmp_path: Path) -> Iterat
 
 @pytest.fixture
 def operators(database: Database, clock: Clock) -> Operators:
-    return Operators(database, "tester", clock, CheapPasswords())
+    return Operators(database, "tester", clock, FACTORS, CheapPasswords())
 
 
 @pytest.fixture
 def sessions(database: Database, clock: Clock) -> Sessions:
-    return Sessions(database, clock, CheapPasswords())
+    return Sessions(database, clock, FACTORS, CheapPasswords())
 
 
 @pytest.fixture

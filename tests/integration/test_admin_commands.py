@@ -17,6 +17,7 @@ from app.services.shop_tokens import ShopTokens
 from app.storage.database import Database
 from app.storage.models import ApiToken, Event, Operator
 from tests.support.passwords import OTHER, PASSWORD
+from tests.support.second_factors import FACTORS
 from tests.support.service import ROOT, Service
 
 HOME = "198.51.100.1"
@@ -43,7 +44,7 @@ def at_a_terminal(service: Service, typed: list[str], *arguments: str) -> tuple[
 
 def can_log_in(database: Database, name: str, password: str) -> bool:
     try:
-        Sessions(database, utc_now).log_in(name, password, None, address=HOME, device=None)
+        Sessions(database, utc_now, FACTORS).log_in(name, password, None, address=HOME, device=None)
     except LoginRefusedError:
         return False
     return True

@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
 
+import pyotp
 import pyrage
 import pytest
 
@@ -14,6 +15,7 @@ from app.storage.database import Database
 from app.storage.models import ApiToken, Event, Operator
 from tests.conftest import EmbeddedPostgres
 from tests.support.doctor_facts import HOST, SERVICE_CHECKS
+from tests.support.second_factors import FACTORS
 from tests.support.service import Service, question
 
 LEAST = (
@@ -21,8 +23,20 @@ LEAST = (
     "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role}",
     "REVOKE UPDATE ON event FROM {role}",
 )
-IN_THE_DATABASE = ("schema", "catalog", "roles", "rights", "files", "file-digests", "ceilings", "tokens")
-UNKNOWN_SCHEMA = dict.fromkeys(("schema", "catalog", "files", "file-digests", "ceilings", "tokens"), "WARN")
+IN_THE_DATABASE = (
+    "schema",
+    "catalog",
+    "roles",
+    "rights",
+    "files",
+    "file-digests",
+    "ceilings",
+    "tokens",
+    "second-factors",
+)
+UNKNOWN_SCHEMA = dict.fromkeys(
+    ("schema", "catalog", "files", "file-digests", "ceilings", "tokens", "second-factors"), "WARN"
+)
 CARD_BATCH = """CREATE INDEX card_batch ON card (COALESCE(batch, ''), created_at, id)
     INCLUDE (batch, is_activated, frozen_at, note)"""
 
@@ -72,7 +86,7 @@ def test_a_trial_has_no_failure_though_its_role_is_a_superuser(keyed: Service) -
 def test_the_text_report_has_lines_and_a_summary(keyed: Service) -> None:
     done = keyed.cardctl("doctor")
     assert "OK    schema           结构为最新：" in done.stdout
-    assert done.stderr.startswith("没有发现错误 / Nothing is wrong: 13 OK, 3 WARN") or "14 OK, 2 WARN" in done.stderr
+    assert done.stderr.startswith("没有发现错误 / Nothing is wrong: 14 OK, 3 WARN") or "15 OK, 2 WARN" in done.stderr
 
 
 def test_readable_and_lost_keys_are_found(keyed: Service) -> None:
@@ -126,6 +140,19 @@ def test_accounts_without_ceilings_and_tokens_that_expire_are_named(keyed: Servi
     assert "Without ceilings: console:alice, shop:taobao." in found["ceilings"]["message_en"]
     assert "pdd 20" in found["tokens"]["message_en"]
     assert "taobao" not in found["tokens"]["message_en"]
+
+
+def test_second_factors_that_do_not_open_are_named(keyed: Service, database: Database) -> None:
+    for name in ("alice", "bob"):
+        keyed.cardctl("admin", "add", name, text="correct horse battery staple\n")
+    Operator.update(totp_secret=pyotp.random_base32()).execute()
+    found = results(keyed)["second-factors"]
+    assert (found["status"], "not sealed: alice, bob." in found["message_en"]) == ("WARN", True)
+    for operator in Operator.select():
+        operator.totp_secret = FACTORS.seal(1 if operator.name == "bob" else operator.id, operator.totp_secret)
+        operator.save()
+    found = results(keyed)["second-factors"]
+    assert (found["status"], "No code is right for bob:" in found["message_en"]) == ("FAIL", True)
 
 
 def test_files_without_bytes_are_named(keyed: Service) -> None:

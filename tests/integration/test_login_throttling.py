@@ -20,6 +20,7 @@ from app.storage.database import Database
 from app.storage.models import Event, LoginFailure, OperatorDevice
 from tests.support.log_ins import CAFE, HOME, LogIns
 from tests.support.passwords import OTHER, PASSWORD, CheapPasswords
+from tests.support.second_factors import FACTORS
 from tests.support.service import wait_for
 
 
@@ -150,7 +151,7 @@ def test_parallel_attempts_are_counted_one_by_one(log_ins: LogIns, database: Dat
             time.sleep(0.02)
             return super().matches(password_hash, password)
 
-    sessions = Sessions(database, log_ins.clock, Slow())
+    sessions = Sessions(database, log_ins.clock, FACTORS, Slow())
 
     def attempt(_: int) -> type[Exception]:
         try:
@@ -260,7 +261,7 @@ def test_failures_count_while_another_attempt_waits(log_ins: LogIns, database: D
                 yield
 
     passwords = Telling()
-    sessions = Sessions(database, log_ins.clock, passwords)
+    sessions = Sessions(database, log_ins.clock, FACTORS, passwords)
     somebody = Dawdler(passwords, "console:bob")
     waiting.clear()
     with ThreadPoolExecutor(1) as pool:

@@ -17,6 +17,7 @@ from app.storage.database import Database
 from app.storage.models import Event, OperatorSession
 from tests.support.log_ins import HOME, LogIns
 from tests.support.passwords import PASSWORD, CheapPasswords
+from tests.support.second_factors import FACTORS
 
 
 def test_a_code_is_asked_for_only_once_the_password_is_right(log_ins: LogIns) -> None:
@@ -120,7 +121,7 @@ def test_a_code_used_twice_at_once_is_accepted_once(log_ins: LogIns, database: D
     def attempt(_: int) -> bool:
         try:
             # Each as in a process of its own: what they share is the database.
-            sessions = Sessions(database, log_ins.clock, Meeting())
+            sessions = Sessions(database, log_ins.clock, FACTORS, Meeting())
             sessions.log_in("alice", PASSWORD, app.at(log_ins.clock.now), address=HOME, device=None)
         except LoginRefusedError:
             return False

@@ -186,6 +186,7 @@ DATABASE = DatabaseFacts(
     operators={},
     without_ceilings=(),
     expiring_tokens=(),
+    second_factors={},
 )
 SERVICE = ServiceFacts(
     settings_error=None,
@@ -205,7 +206,8 @@ SERVICE = ServiceFacts(
 
 SERVICE_CHECKS = {
     *("permissions", "settings", "database", "schema", "catalog", "roles", "rights"),
-    *("keys", "data-key", "data-key-in-use", "files", "file-digests", "functions", "clock", "ceilings", "tokens"),
+    *("keys", "data-key", "data-key-in-use", "files", "file-digests", "functions", "clock"),
+    *("ceilings", "tokens", "second-factors"),
 }
 """Those that need no facts of the host."""
 

@@ -45,7 +45,9 @@ def test_every_setting_has_its_row_in_the_reference(name: str, reference: str) -
     assert re.search(rf"^\| `{name}`", document(reference), re.MULTILINE)
 
 
-@pytest.mark.parametrize("name", ["DATABASE_URL_FILE", "KERNAL_DATA_KEY_FILE", "PROMETHEUS_MULTIPROC_DIR"])
+@pytest.mark.parametrize(
+    "name", ["DATABASE_URL_FILE", "KERNAL_DATA_KEY_FILE", "KADUN_TOTP_KEY_FILE", "PROMETHEUS_MULTIPROC_DIR"]
+)
 def test_other_names_of_settings_are_in_the_reference(name: str) -> None:
     assert [reference for reference in REFERENCES if f"`{name}`" not in document(reference)] == []
 

@@ -246,7 +246,7 @@ def database(**changes: Any) -> dict[str, Any]:
 UNSEEN = dict.fromkeys(
     (
         *("schema", "catalog", "roles", "rights", "files", "file-digests"),
-        *("console", "ceilings", "tokens", "proxy"),
+        *("console", "ceilings", "tokens", "second-factors", "proxy"),
     ),
     "WARN",
 )
@@ -283,6 +283,10 @@ SERVICE_CASES: list[tuple[dict[str, Any], dict[str, str]]] = [
     (database(operators={"alice": True, "bob": False}), {"console": "WARN"}),
     (database(without_ceilings=None), {"ceilings": "WARN"}),
     (database(expiring_tokens=None), {"tokens": "WARN"}),
+    (database(second_factors=None), {"second-factors": "WARN"}),
+    (database(second_factors={"alice": True}), {}),
+    (database(second_factors={"alice": True, "bob": None}), {"second-factors": "WARN"}),
+    (database(second_factors={"alice": None, "bob": False}), {"second-factors": "FAIL"}),
     (database(without_ceilings=("console:alice",)), {"ceilings": "WARN"}),
     (database(expiring_tokens=("taobao 2026-12-01",)), {"tokens": "WARN"}),
     ({"functions": None}, {"functions": "WARN"}),

@@ -31,6 +31,7 @@ def test_five_settings_are_required() -> None:
     assert Settings.from_env(NEEDED) == Settings(
         database_url=NEEDED["DATABASE_URL"],
         kernal_data_key=NEEDED["KERNAL_DATA_KEY"],
+        totp_key=None,
         keys_dir=Path("/var/lib/kadun/keys"),
         files_dir=Path("/var/lib/kadun/files"),
         functions_socket=Path("/run/kadun-functions/functions.sock"),
@@ -50,7 +51,15 @@ def test_five_settings_are_required() -> None:
     )
 
 
+@pytest.mark.parametrize("key", ["5a" * 31, "5A" * 32, "zz" * 32, "5a" * 32 + "5a"])
+def test_a_malformed_totp_key_is_refused_and_not_printed(key: str) -> None:
+    line = refusal(KADUN_TOTP_KEY=key)
+    assert line == "KADUN_TOTP_KEY must be 64 random digits from 0-9 and a-f (openssl rand -hex 32)"
+    assert key not in line
+
+
 OPTIONAL = [
+    ("KADUN_TOTP_KEY", "5a" * 32, "totp_key", "5a" * 32),
     ("KADUN_ISSUER", "卡盾", "issuer", "卡盾"),
     ("KADUN_BEHIND_PROXY", "true", "behind_proxy", True),
     ("KADUN_BEHIND_PROXY", "false", "behind_proxy", False),

@@ -56,6 +56,7 @@ CHECKS: tuple[Check, ...] = (
     service.console,
     accounts.ceilings,
     accounts.tokens,
+    accounts.second_factors,
     network.proxy,
 )
 

@@ -134,8 +134,9 @@ class DatabaseFacts:
     `files` counts the licensed files; `lost_files` are the names of those whose bytes are missing, `altered_files` of
     those with other bytes among the `compared_files`, which is None where no bytes were read. `operators` says of each
     by name whether a log-in needs a one-time code; `without_ceilings` are the actors that lack one,
-    `expiring_tokens` the shops' tokens that expire soon, or have expired, each with the day. None and empty where this
-    program does not know the schema or may not read it.
+    `expiring_tokens` the shops' tokens that expire soon, or have expired, each with the day. `second_factors` says of
+    each operator's secret whether it opens, None of one that is not sealed. None and empty where this program does not
+    know the schema or may not read it.
     """
 
     schema_found: str | None
@@ -151,6 +152,7 @@ class DatabaseFacts:
     operators: dict[str, bool] | None = None
     without_ceilings: tuple[str, ...] | None = None
     expiring_tokens: tuple[str, ...] | None = None
+    second_factors: Mapping[str, bool | None] | None = None
 
 
 @dataclass(frozen=True, slots=True)

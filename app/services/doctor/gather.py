@@ -16,6 +16,7 @@ from app.storage import schema
 from app.storage.blobs import Blobs
 from app.storage.database import Database, connect_to
 from app.tokens import canary, keyring, sealing
+from app.tokens.second_factors import SecondFactors
 
 _TIMEX_BYTES = 512  # more than a struct timex holds
 _FUNCTIONS_SECONDS = 5
@@ -24,6 +25,7 @@ MOUNTS = {
     "KADUN_KEYS_DIR": "data/keys",
     "KADUN_FILES_DIR": "data/files",
     "KERNAL_DATA_KEY_FILE": "secrets/kernal_data_key",
+    "KADUN_TOTP_KEY_FILE": "secrets/totp_key",
     "DATABASE_URL_FILE": "secrets/database_url",
 }
 """The settings with the paths of what the app's container mounts, and where that lies in the checkout."""
@@ -37,16 +39,21 @@ def gather(env: Mapping[str, str], host: HostFacts | None) -> ServiceFacts:
         env: The environment.
         host: Its probes of the proxy are looked up in the journal, and removed from there.
     """
-    error, data_key = None, ""
+    error, data_key, totp_key = None, "", None
     try:
-        data_key = Settings.from_env(env).kernal_data_key
+        settings = Settings.from_env(env)
+        data_key, totp_key = settings.kernal_data_key, settings.totp_key
     except SettingsError as problem:
         error = str(problem)
     references = [probe.reference for probe in host.proxy if probe.reference] if host else []
     files_dir = Path(env.get("KADUN_FILES_DIR") or "files")
     try:
         database = database_facts(
-            connect_to(Database(database_url_from(env))), references, Blobs(files_dir), MAX_COMPARED_BYTES
+            connect_to(Database(database_url_from(env))),
+            references,
+            Blobs(files_dir),
+            SecondFactors(totp_key),
+            MAX_COMPARED_BYTES,
         )
     except SettingsError as problem:
         database = str(problem)
@@ -65,7 +72,7 @@ def gather(env: Mapping[str, str], host: HostFacts | None) -> ServiceFacts:
 def gather_running(database: Database, settings: Settings) -> ServiceFacts:
     """Gather the facts that a running service sees of itself; its settings are right, or it would not run."""
     return _service_facts(
-        database_facts(database, (), Blobs(settings.files_dir), compare_bytes=0),
+        database_facts(database, (), Blobs(settings.files_dir), SecondFactors(settings.totp_key), compare_bytes=0),
         keys_dir=settings.keys_dir,
         files_dir=settings.files_dir,
         functions_socket=settings.functions_socket,

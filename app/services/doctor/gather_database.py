@@ -14,12 +14,13 @@ from app.services.doctor.facts import TOKEN_EXPIRES_SOON, DatabaseFacts
 from app.storage import catalog, files, inspection, schema
 from app.storage.blobs import Blob, Blobs
 from app.storage.database import Database
+from app.tokens.second_factors import SecondFactors
 
 Result = TypeVar("Result")
 
 
 def database_facts(
-    database: Database, references: Sequence[str], blobs: Blobs, compare_bytes: int
+    database: Database, references: Sequence[str], blobs: Blobs, factors: SecondFactors, compare_bytes: int
 ) -> DatabaseFacts | str:
     """Gather what the database tells, or return the error that keeps us from it.
 
@@ -27,17 +28,20 @@ def database_facts(
         database: Connected as the service's role.
         references: Of verdicts whose journal entries are read and deleted.
         blobs: The bytes of the licensed files.
+        factors: Opens the secrets of second factors.
         compare_bytes: How many of these bytes are read at most.
     """
     try:
-        return database.with_connection(lambda: _query(database, references, blobs, compare_bytes))
+        return database.with_connection(lambda: _query(database, references, blobs, factors, compare_bytes))
     except (DatabaseUnavailableError, ConflictError) as error:
         return str(error)
     except (psycopg2.Error, peewee.PeeweeException) as error:
         return str(error).strip().split("\n")[0]
 
 
-def _query(database: Database, references: Sequence[str], blobs: Blobs, compare_bytes: int) -> DatabaseFacts:
+def _query(
+    database: Database, references: Sequence[str], blobs: Blobs, factors: SecondFactors, compare_bytes: int
+) -> DatabaseFacts:
     before = utc_now()
     theirs = inspection.clock(database)
     offset = (theirs - before - (utc_now() - before) / 2).total_seconds()
@@ -60,6 +64,7 @@ def _query(database: Database, references: Sequence[str], blobs: Blobs, compare_
         operators=_readable(database, inspection.operators),
         without_ceilings=_readable(database, inspection.without_ceilings),
         expiring_tokens=_readable(database, _expiring_tokens),
+        second_factors=_readable(database, lambda: _second_factors(factors)),
     )
     listed = _readable(database, lambda: {row.name: Blob(row.sha256, row.size) for row, _ in files.listed()})
     return facts if listed is None else _with_files(facts, listed, blobs, compare_bytes)
@@ -68,6 +73,10 @@ def _query(database: Database, references: Sequence[str], blobs: Blobs, compare_
 def _expiring_tokens() -> tuple[str, ...]:
     found = inspection.expiring_tokens(utc_now() + TOKEN_EXPIRES_SOON)
     return tuple(f"{name} {at:%Y-%m-%d}" for name, at in found.items())
+
+
+def _second_factors(factors: SecondFactors) -> dict[str, bool | None]:
+    return {name: factors.opens(operator_id, secret) for operator_id, name, secret in inspection.second_factors()}
 
 
 def _readable(database: Database, work: Callable[[], Result]) -> Result | None:

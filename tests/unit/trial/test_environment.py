@@ -50,6 +50,7 @@ def test_the_service_is_told_this_trials_database_and_key_and_no_other() -> None
             "DATABASE_URL": "postgresql://elsewhere",
             "DATABASE_URL_FILE": "/elsewhere",
             "KERNAL_DATA_KEY": "another",
+            "KADUN_TOTP_KEY": "another",
             "KADUN_BEHIND_PROXY": "true",
             "KADUN_PORT": "8123",
             "KADUN_OFFLINE_GRACE": "7d",
@@ -58,9 +59,10 @@ def test_the_service_is_told_this_trials_database_and_key_and_no_other() -> None
     )
     assert told["DATABASE_URL_FILE"] == "/srv/trial/database_url"
     assert told["KERNAL_DATA_KEY_FILE"] == "/srv/trial/kernal_data_key"
+    assert told["KADUN_TOTP_KEY_FILE"] == "/srv/trial/totp_key"
     assert told["KADUN_BIND"] == "127.0.0.1:8123"
     assert told["KADUN_BEHIND_PROXY"] == "false"
-    assert not {"DATABASE_URL", "KERNAL_DATA_KEY", "KADUN_PORT"} & set(told)
+    assert not {"DATABASE_URL", "KERNAL_DATA_KEY", "KADUN_TOTP_KEY", "KADUN_PORT"} & set(told)
     assert (told["KADUN_OFFLINE_GRACE"], told["HOME"]) == ("7d", "/home/a")
 
 
