@@ -17,6 +17,7 @@ from app.cli.durations import Duration
 from app.clock import utc_now
 from app.domain.errors import SchemaMismatchError, UnavailableError
 from app.domain.texts import RefusedError, Text
+from app.services.connection import Database, connect
 from app.services.exports import Row, journal_documents
 from app.services.filters import KINDS, parse_journal_filter
 from app.services.formatting import escaped, json_text
@@ -93,11 +94,12 @@ def events(  # noqa: PLR0913  # one argument an option
 
 
 @events.command()
+@click.option("--database", "name", hidden=True)  # how scripts/verify-backup.sh checks a restored backup
 @format_option("table", "json")
 @pass_session
-def verify(session: Session, output_format: str) -> None:
+def verify(session: Session, name: str | None, output_format: str) -> None:
     """检查日志的封印 / Check the journal's seals: whether an entry was changed, removed or inserted."""
-    found = _seals(session).verify()
+    found = _seals(session, connect(session.settings.database_url, name)).verify()
     fault = None if found.fault is None else str(found.fault)
     if output_format == "json":
         output.print_json({**asdict(found), "fault": fault})
@@ -118,13 +120,13 @@ def verify(session: Session, output_format: str) -> None:
 @pass_session
 def seal(session: Session) -> None:
     """立即封印日志 / Seal the journal now; the service does so once a minute."""
-    count = _seals(session).seal()
+    count = _seals(session, session.database).seal()
     output.say(f"已封印 {count} 条 / Sealed {count} entries")
 
 
-def _seals(session: Session) -> JournalSeals:
+def _seals(session: Session, database: Database) -> JournalSeals:
     settings = session.settings
-    return JournalSeals(session.database, Signer(settings.keys_dir), settings.journal_keep, utc_now)
+    return JournalSeals(database, Signer(settings.keys_dir), settings.journal_keep, utc_now)
 
 
 def _follow(

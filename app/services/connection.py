@@ -1,6 +1,7 @@
 """The database as commands open it; the handle that services are made with."""
 
 from collections.abc import Callable
+from urllib.parse import urlsplit
 
 import peewee
 
@@ -13,8 +14,15 @@ DatabaseRefusedError = peewee.PeeweeException
 """The database did not accept a statement."""
 
 
-def connect(url: str) -> Database:
-    """Connect this process to a database whose schema is checked, without a limit on a statement's time."""
+def connect(url: str, name: str | None = None) -> Database:
+    """Connect this process to a database whose schema is checked, without a limit on a statement's time.
+
+    Args:
+        url: Of the database.
+        name: Of another one on the same server.
+    """
+    if name is not None:
+        url = urlsplit(url)._replace(path=f"/{name}").geturl()
     return connect_to(Database(url, on_connect=schema.check_version, bulk=True))
 
 

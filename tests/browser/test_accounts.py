@@ -12,7 +12,7 @@ from app.storage.models import Operator
 from tests.browser.conftest import Enter, Hire
 from tests.support.browser.people import Person
 from tests.support.browser.seeding import LIVE, SELLER, SHOP, Shop, opened
-from tests.support.browser.visits import Look, Reading, Site, Troubles, Visit, Walked, assert_walked, in_every_look
+from tests.support.browser.visits import Look, Reading, Site, Troubles, Visit, Walked, assert_walked, in_two_looks
 from tests.support.console import PASSWORD
 
 WALKED = {
@@ -39,7 +39,7 @@ SELLERS = {  # pages of theirs
     "sharing": "/admin/sharing",
     "account": "/admin/account",
 }
-pytestmark = in_every_look
+pytestmark = in_two_looks
 
 
 def new_password(person: Person, within: str) -> None:

@@ -7,7 +7,7 @@ from playwright.sync_api import expect
 from tests.browser.conftest import Enter, Fresh
 from tests.support.browser.people import query_of
 from tests.support.browser.seeding import FIRMS, Shop
-from tests.support.browser.visits import Look, Reading, Site, Troubles, Walked, assert_walked, in_every_look
+from tests.support.browser.visits import Look, Reading, Site, Troubles, Walked, assert_walked, in_two_looks
 from tests.support.service import question
 
 WALKED = {
@@ -15,7 +15,7 @@ WALKED = {
     ("POST", "/admin/cards/confirm"),
     ("POST", "/admin/cards/apply"),
 }
-pytestmark = in_every_look
+pytestmark = in_two_looks
 
 
 def test_cards_are_issued_copied_and_downloaded(enter: Enter, look: Look) -> None:

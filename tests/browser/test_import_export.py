@@ -7,7 +7,7 @@ from playwright.sync_api import Locator, expect
 from tests.browser.conftest import Enter, Fresh
 from tests.support.browser.people import Person
 from tests.support.browser.seeding import Shop
-from tests.support.browser.visits import Look, Reading, Walked, assert_walked, in_every_look
+from tests.support.browser.visits import Look, Reading, Walked, assert_walked, in_two_looks
 from tests.support.console import PASSWORD
 
 WALKED = {
@@ -15,7 +15,7 @@ WALKED = {
     ("POST", "/admin/cards/import"),
     ("POST", "/admin/journal/export"),
 }
-pytestmark = in_every_look
+pytestmark = in_two_looks
 
 
 def test_a_faulty_file_is_mended_and_imported(enter: Enter, look: Look, reading: Reading) -> None:

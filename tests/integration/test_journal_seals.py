@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from app.domain.codes import Code, EventKind
-from app.services import housekeeping
+from app.services import connection, housekeeping
 from app.services.journal_seals import JournalSeals
 from app.storage import journal
 from app.storage.database import Database
@@ -18,6 +18,7 @@ from app.tokens import keyring
 from app.tokens.signer import Signer
 from tests.conftest import START, Clock
 from tests.support.service import Service, question, wait_for
+from trial.postgres import EmbeddedPostgres
 
 KEEP = timedelta(days=365)
 ISSUED = Entry(START, EventKind.ISSUED, actor="tests", details={"count": 1, "batch": "春"})
@@ -227,6 +228,18 @@ def test_the_database_refuses_to_change_seals(
 ) -> None:
     with pytest.raises(Exception, match="seals of the journal are never changed"):
         database.execute_sql(sql)
+
+
+def test_the_command_checks_another_database_of_the_server(own_service: Service, postgres: EmbeddedPostgres) -> None:
+    postgres.create_database("restored")
+    connection.migrate(postgres.url("restored"), lambda _line: None)
+    own_service.issue()
+    assert '"unsealed": 1' in own_service.cardctl("events", "verify", "--format", "json").stdout
+    restored = own_service.cardctl("events", "verify", "--format", "json", "--database", "restored")
+    assert '"unsealed": 0' in restored.stdout
+    refused = own_service.cardctl("events", "verify", "--database", "missing", check=False)
+    assert refused.returncode == 1
+    assert '"missing" does not exist' in refused.stderr
 
 
 def test_the_command_says_what_it_found(own_service: Service, database: Database) -> None:

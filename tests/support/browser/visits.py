@@ -62,6 +62,8 @@ class Look(NamedTuple):
 # Both languages on both devices; light and dark on each device, and in each language.
 LOOKS = [Look(), Look("desktop", "en", "dark"), Look("phone", "zh", "dark"), Look("phone", "en", "light")]
 in_every_look = pytest.mark.parametrize("look", LOOKS, ids=str)
+# For what is done, not how pages look: each device and each language once.
+in_two_looks = pytest.mark.parametrize("look", [LOOKS[0], LOOKS[3]], ids=str)
 at_desk_and_by_thumb = pytest.mark.parametrize("look", [LOOKS[0], LOOKS[2]], ids=str)
 
 
