@@ -69,6 +69,7 @@ def test_every_code_and_every_scope_belongs_to_an_operation() -> None:
     assert [scope for scope in Scope if f"Scope `{scope}`." not in described] == []
 
 
+@pytest.mark.timeout(1200)
 def test_schemathesis_finds_no_500_and_no_undocumented_answer(
     database: Database, database_url: str, tmp_path: Path
 ) -> None:
