@@ -23,7 +23,9 @@ ROOT=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
 # shellcheck source=scripts/lib/archive.sh
 source "$ROOT/scripts/lib/archive.sh"
 
-recipients=() staged='' partial='' moving=''
+recipients=() staged='' partial='' left=$(archive hooks "$ROOT")
+[[ -z $left ]] || warn "备份钩子不随包搬迁，请自行复制。Backup hooks are programs and do not travel: copy them yourself: $left"
+moving=''
 
 # choose_encryption: exactly one way; none at all only into a pipe.
 choose_encryption() {

@@ -87,6 +87,7 @@ refuse() {
 
 report() {
     say "已导入，服务正常 imported, and the service is healthy: $(archive summary <<<"$MANIFEST")"
+    [[ -z $(fact left) ]] || say "未接收，需要时请自行复制 left out, copy them yourself if you want them: $(fact left)"
     [[ -z $TAKEN ]] || say "已沿用的设置 settings taken over into .env: ${TAKEN//$'\n'/ }"
     say "端口 ports: $(setting KADUN_HTTP_PORT 80), $(setting KADUN_HTTPS_PORT 443); 项目 project: $(setting COMPOSE_PROJECT_NAME kadun)"
     say "下一步 next:"

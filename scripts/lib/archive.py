@@ -1,8 +1,9 @@
 """The archive format of backups and moves: a tar whose first member, manifest.json, describes all others.
 
     archive.py stage CHECKOUT FOLDER        gather what a move takes along, as hard links where possible
+    archive.py hooks CHECKOUT               print the backup hooks, which a move leaves behind
     archive.py pack FOLDER [NAME=VALUE…]    write the folder as an archive to standard output
-    archive.py unpack FOLDER                extract the archive on standard input into the folder
+    archive.py unpack FOLDER                extract what travels of the archive on standard input into the folder
     archive.py check                        read the archive on standard input whole; print its manifest
     archive.py member NAME                  print one member of the archive on standard input
 
@@ -21,12 +22,13 @@ import io
 import json
 import os
 import secrets
-import shutil
 import sys
 import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, Any, cast
+
+from travelling import ArchiveError, hooks_in, stage, travels
 
 if TYPE_CHECKING:
     from typing import Self  # Python 3.11
@@ -37,63 +39,11 @@ CONTENTS = "contents"
 """In a folder that is packed: the output of contents.sql, which goes into the manifest."""
 DATABASES = {"database.dump", "database.sql"}
 """The database, of which an archive has one: a dump of pg_dump, or a trial's rows."""
-IRREPLACEABLE = {"env", "secrets/kernal_data_key", "data/keys/keyring.json"}
-"""What a move cannot do without, beside the database."""
-
-STAYING = {
-    "secrets": {"db_password", "database_url", "owner_url", "backup_url"},
-    "https_certificates": {"README.md"},
-    "data": {
-        *("postgres", "acme", "backups", "functions-packages"),
-        *("pip-index-url", "certificates.log", "upgrade.log"),
-    },
-}
-"""What a move leaves behind: passwords, which init.sh makes on each server, and what belongs to the machine."""
 
 _CHUNK = 1 << 20
 
 Manifest = dict[str, Any]
 Output = Callable[[tarfile.TarInfo], IO[bytes] | None]
-
-
-class ArchiveError(Exception):
-    """The archive is damaged or not one of Kadun's, or the files that go into one are not fit for it."""
-
-
-def stage(checkout: Path, folder: Path) -> None:
-    """Gather everything but the database in a folder.
-
-    Hard links are safe: the service replaces its files and never writes into them.
-
-    Raises:
-        ArchiveError: something is neither a file nor a folder, or an irreplaceable file is missing.
-    """
-    for name, staying in STAYING.items():
-        (folder / name).mkdir()
-        for entry in (checkout / name).iterdir():
-            if entry.name not in staying and not entry.name.startswith("."):
-                _link(entry, folder / name / entry.name)
-    for left in (*folder.glob("data/keys/moved-to*"), *folder.glob("data/files/.adding-*")):
-        left.unlink()
-    shutil.copyfile(checkout / ".env", folder / "env")
-    for name in sorted(IRREPLACEABLE):
-        if not (folder / name).is_file():
-            raise ArchiveError(f"缺少此文件，无法导出 nothing can be exported without it: {checkout / name}")
-
-
-def _link(source: Path, target: Path) -> None:
-    if source.is_symlink() or not (source.is_file() or source.is_dir()):
-        raise ArchiveError(f"既非文件也非目录，无法搬迁 cannot travel, neither a file nor a folder: {source}")
-    if source.is_dir():
-        target.mkdir()
-        for entry in source.iterdir():
-            _link(entry, target / entry.name)
-        shutil.copystat(source, target)
-        return
-    try:
-        target.hardlink_to(source)
-    except OSError:  # another file system
-        shutil.copy2(source, target)
 
 
 def pack(folder: Path, facts: dict[str, str], output: IO[bytes]) -> None:
@@ -257,22 +207,28 @@ def _copy(tar: tarfile.TarFile, info: tarfile.TarInfo, output: Output) -> str:
 
 
 def unpack(stream: IO[bytes], folder: Path) -> Manifest:
-    """Extract an archive into an empty folder, and its manifest beside the members."""
+    """Extract what travels into an empty folder, and the manifest beside it, whose `left` names what was left out."""
     folders: list[tuple[Path, int]] = []
+    left: list[str] = []
 
     def output(info: tarfile.TarInfo) -> IO[bytes] | None:
         path = folder / info.name
+        if not travels(info.name, is_folder=info.isdir()):
+            if not info.isdir():
+                left.append(info.name)
+            return None
         if info.isdir():
             path.mkdir()
             folders.append((path, info.mode))
             return None
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        os.fchmod(descriptor, info.mode & 0o777)
+        os.fchmod(descriptor, info.mode & 0o666)
         return os.fdopen(descriptor, "wb")
 
     manifest = read(stream, output)
     for path, mode in folders:
         path.chmod(mode & 0o777 | 0o700)
+    manifest["left"] = ", ".join(left)
     (folder / MANIFEST).write_text(json.dumps(manifest), "utf-8")
     return manifest
 
@@ -324,6 +280,8 @@ def _work_on_archive(command: str, *arguments: str) -> None:
     match command, *arguments:
         case "stage", checkout, folder:
             stage(Path(checkout), Path(folder))
+        case "hooks", checkout:
+            sys.stdout.write(", ".join(hooks_in(Path(checkout))))
         case "pack", folder, *facts:
             pack(Path(folder), dict(fact.split("=", 1) for fact in facts), sys.stdout.buffer)
         case "unpack", folder:

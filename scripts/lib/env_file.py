@@ -16,14 +16,24 @@ import sys
 from pathlib import Path
 
 MACHINE_SETTINGS = frozenset(
-    ("COMPOSE_PROJECT_NAME", "COMPOSE_FILE", "KADUN_HTTP_PORT", "KADUN_HTTPS_PORT", "KADUN_UID", "KADUN_APP_IMAGE")
+    (
+        *(
+            "COMPOSE_PROJECT_NAME",
+            "COMPOSE_FILE",
+            "KADUN_HTTP_PORT",
+            "KADUN_HTTPS_PORT",
+            "KADUN_UID",
+            "KADUN_APP_IMAGE",
+        ),
+        "KADUN_BACKUP_HOOKS",
+    )
 )
-"""Settings that belong to a machine: never taken over."""
+"""Settings that belong to a machine, and the folder of programs that it runs: never taken over."""
 
 PLACE_SETTINGS = frozenset(
     (
         *("KADUN_PYTHON_IMAGE", "KADUN_POSTGRES_IMAGE", "KADUN_NGINX_IMAGE", "PIP_INDEX_URL", "KADUN_BACKUP_DIR"),
-        *("KADUN_BACKUP_HOOKS", "KADUN_DB_MEMORY", "KADUN_DB_SHARED_BUFFERS", "KADUN_FUNCTIONS_MEMORY"),
+        *("KADUN_DB_MEMORY", "KADUN_DB_SHARED_BUFFERS", "KADUN_FUNCTIONS_MEMORY"),
         "KADUN_DOCTOR_PORTS",
     )
 )
@@ -65,9 +75,12 @@ def with_setting(text: str, name: str, raw: str) -> str:
 
 
 def merged(theirs: str, ours: str, *, fresh: bool) -> tuple[str, list[str]]:
-    """Return our text with another server's settings, and the names of those that changed."""
+    """Return our text with another server's settings, and the names of those that changed.
+
+    Of Kadun's own settings: Compose and Docker read others from .env, which decide what runs, and where.
+    """
     keep = MACHINE_SETTINGS if fresh else MACHINE_SETTINGS | PLACE_SETTINGS
-    names = set(re.findall(r"^([A-Za-z_][A-Za-z0-9_]*)=", theirs, re.MULTILINE)) - keep
+    names = set(re.findall(r"^(KADUN_[A-Z0-9_]*|PIP_INDEX_URL)=", theirs, re.MULTILINE)) - keep
     default_issuer = not value(theirs, "KADUN_ISSUER")
     if value(ours, "KADUN_ISSUER"):
         names.add("KADUN_ISSUER")  # clients check it: the default of the other server must win, too

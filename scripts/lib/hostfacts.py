@@ -23,6 +23,7 @@ import retention
 from hostfacts_access import files_in, inode_of, items, output, stat, text_of
 from hostfacts_docker import container_facts, other_stacks
 from hostfacts_network import certificate_facts, is_bridge, own_addresses, proxy_probes
+from travelling import ArchiveError
 
 Facts = dict[str, Any]
 
@@ -153,7 +154,7 @@ def checksum(file: Path, size: int) -> str | None:
                 archive.read(content, lambda _member: None)
     except PermissionError:
         return None
-    except (retention.ChecksumError, archive.ArchiveError, OSError) as error:
+    except (retention.ChecksumError, ArchiveError, OSError) as error:
         return str(error)
     return "ok"
 

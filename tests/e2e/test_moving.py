@@ -65,6 +65,7 @@ def old_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OldServer]:
         shutil.copy(
             stack.folder / "https_certificates/privkey.pem", stack.folder / "https_certificates/self-signed-privkey.pem"
         )
+        write_what_stays(stack)
         program = ship(stack, folder, "the customer's pc")
         first = program.open_on(stack)
         assert first["activated"]
@@ -72,11 +73,21 @@ def old_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OldServer]:
         run("age-keygen", "-o", identity)
         recipient = run("age-keygen", "-y", identity).stdout.strip()
         sealed, locked = folder / "sealed.tar.age", folder / "locked.tar.age"
-        stack.script("export.sh", "-o", sealed, "--recipient", recipient)
+        exported = stack.script("export.sh", "-o", sealed, "--recipient", recipient)
+        assert "do not travel: copy them yourself: data/backup-hooks.d/10-copy" in exported.stderr
         export = [stack.folder / "scripts/export.sh", "-o", locked, "--passphrase"]
         status, shown = type_at(export, [PASSPHRASE, PASSPHRASE])
         assert status == 0, shown
         yield OldServer(stack, program, first, locked, sealed, identity)
+
+
+def write_what_stays(stack: Stack) -> None:
+    """Write what the host runs and what nginx reads: no bundle may bring such files."""
+    hook = stack.folder / "data/backup-hooks.d/10-copy"
+    hook.parent.mkdir()
+    hook.write_text("#!/bin/sh\ntouch /tmp/a-hook-ran\n")
+    hook.chmod(0o755)
+    (stack.folder / "https_certificates/hsts.conf").write_text('add_header Strict-Transport-Security "max-age=1";\n')
 
 
 @pytest.fixture(scope="module")
@@ -151,6 +162,12 @@ def test_settings_are_taken_over_except_those_of_the_machine(old_server: OldServ
     assert taken_over[0] == taken_over[1]
     for line in (f"COMPOSE_PROJECT_NAME={new_server.project}", f"KADUN_HTTPS_PORT={new_server.https_port}"):
         assert f"\n{line}\n" in new
+
+
+def test_programs_and_nginxs_configuration_stay_behind(old_server: OldServer, new_server: Stack) -> None:
+    for name in ("data/backup-hooks.d", "https_certificates/hsts.conf"):
+        assert (old_server.stack.folder / name).exists()
+        assert not (new_server.folder / name).exists()
 
 
 def test_files_have_the_owners_and_modes_that_the_service_needs(old_server: OldServer, new_server: Stack) -> None:

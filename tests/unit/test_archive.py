@@ -71,7 +71,7 @@ def test_an_unpacked_archive_is_what_was_packed(folder: Path, tmp_path: Path) ->
     target.mkdir()
     manifest = archive.unpack(io.BytesIO(packed(folder, created="now")), target)
     assert {str(path.relative_to(target)) for path in target.rglob("*")} == {
-        *("manifest.json", "database.dump", "data", "data/keys", "data/keys/keyring.json", "data/empty")
+        *("manifest.json", "database.dump", "data", "data/keys", "data/keys/keyring.json")
     }
     assert (target / "database.dump").read_bytes() == (folder / "database.dump").read_bytes()
     assert (target / "data/keys/keyring.json").stat().st_mode & 0o777 == 0o600
@@ -185,8 +185,9 @@ def test_one_with_reordered_repeated_or_foreign_members_is_refused(
 
 
 def test_a_file_without_its_folder_is_refused(tmp_path: Path) -> None:
+    members = [manifest_member(members=MEMBERS | {"data/keys/keyring.json": EMPTY}), *PARTS]
     with pytest.raises(archive.ArchiveError, match="damaged or cut off"):
-        archive.unpack(io.BytesIO(tar_of(manifest_member(), *PARTS)), tmp_path)
+        archive.unpack(io.BytesIO(tar_of(*members, member("data/keys/keyring.json"))), tmp_path)
 
 
 def test_one_that_lost_its_end_is_refused() -> None:
@@ -228,25 +229,53 @@ def test_what_is_not_an_archive_of_this_format_is_named(content: bytes, complain
         check(content)
 
 
-def test_a_move_takes_everything_but_passwords_and_what_belongs_to_the_machine(tmp_path: Path) -> None:
+def write_all(folder: Path, names: list[str]) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(name)
+
+
+TAKEN = [
+    *("secrets/kernal_data_key", "secrets/totp_key", "secrets/backup_webhook", f"data/files/{'a' * 64}"),
+    *("https_certificates/privkey.pem", "https_certificates/self-signed-fullchain.pem"),
+    *("data/keys/keyring.json", "data/keys/data-key.json", "data/keys/keyring.replaced-20261127T000000Z.json"),
+    *("data/functions/shop.py", "data/functions/tables/prices.csv"),
+]
+LEFT = [
+    *("secrets/owner_url", "secrets/.new", "https_certificates/README.md", "https_certificates/hsts.conf"),
+    *("data/postgres/PG_VERSION", "data/backups/kadun-1.tar", "data/.replaced-1/x", "data/files/.adding-1"),
+    *("data/keys/moved-to", "data/backup-hooks.d/10-copy", "data/anything", "anything"),
+]
+
+
+def test_a_move_takes_what_is_listed_and_no_program_of_the_host(tmp_path: Path) -> None:
     checkout, folder = tmp_path / "checkout", tmp_path / "staged"
-    taken = ["secrets/kernal_data_key", "https_certificates/privkey.pem", "data/files/abc", "data/keys/keyring.json"]
-    left = [
-        *("secrets/owner_url", "secrets/.new", "https_certificates/README.md", "data/postgres/PG_VERSION"),
-        *("data/backups/kadun-1.tar", "data/.replaced-1/x", "data/files/.adding-1", "data/keys/moved-to"),
-    ]
-    for name in (*taken, *left, ".env"):
-        (checkout / name).parent.mkdir(parents=True, exist_ok=True)
-        (checkout / name).write_text(name)
+    write_all(checkout, [*TAKEN, *LEFT, ".env"])
     folder.mkdir()
     archive.stage(checkout, folder)
     files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
-    assert files == {*taken, "env"}
+    assert files == {*TAKEN, "env"}
     assert (checkout / "data/keys/moved-to").exists(), "the links go, not the files"
-    (checkout / "data/link").symlink_to("/etc/passwd")
+    assert archive.hooks_in(checkout) == ["data/backup-hooks.d/10-copy"]
+    (checkout / "data/functions/link.py").symlink_to("/etc/passwd")
     (tmp_path / "again").mkdir()
-    with pytest.raises(archive.ArchiveError, match=r"neither a file nor a folder: .*data/link"):
+    with pytest.raises(archive.ArchiveError, match=r"neither a file nor a folder: .*data/functions/link\.py"):
         archive.stage(checkout, tmp_path / "again")
+
+
+def test_a_hostile_bundle_places_no_program_and_no_configuration(tmp_path: Path) -> None:
+    folder, target = tmp_path / "packed", tmp_path / "unpacked"
+    write_all(folder, [*TAKEN, *LEFT, "database.dump", "data/backup-hooks.d/more/20-deep"])
+    for path in folder.rglob("*"):
+        path.chmod(0o755)
+    (folder / archive.CONTENTS).write_text(CONTENTS.format(digest="a" * 64))
+    target.mkdir()
+    manifest = archive.unpack(io.BytesIO(packed(folder)), target)
+    files = [path for path in target.rglob("*") if path.is_file()]
+    assert {str(path.relative_to(target)) for path in files} == {*TAKEN, "database.dump", archive.MANIFEST}
+    assert not any(path.stat().st_mode & 0o111 for path in files)
+    assert {path.name for path in (target / "data").iterdir()} == {"files", "functions", "keys"}
+    assert {"data/backup-hooks.d/more/20-deep", "https_certificates/hsts.conf"} <= set(manifest["left"].split(", "))
 
 
 @pytest.mark.parametrize("name", ["secrets/kernal_data_key", "data/keys/keyring.json"])

@@ -48,6 +48,11 @@ def test_settings_of_another_server_keep_their_quotes_and_come_over_once() -> No
     assert env_file.merged(theirs, text, fresh=True) == (text, [])
 
 
+def test_only_settings_of_kaduns_are_taken_over_and_no_folder_of_programs() -> None:
+    theirs = "DOCKER_HOST=tcp://evil\nCOMPOSE_PROFILES=all\nKADUN_BACKUP_HOOKS=/tmp/x\nLD_PRELOAD=x\nKADUN_RATE=7\n"
+    assert env_file.merged(theirs, "", fresh=True) == ("\nKADUN_RATE=7\n", ["KADUN_RATE"])
+
+
 def test_what_belongs_to_the_machine_stays() -> None:
     theirs = "COMPOSE_PROJECT_NAME=old\nKADUN_HTTPS_PORT=1\nKADUN_BACKUP_DIR=/old\n"
     ours = "COMPOSE_PROJECT_NAME=new\n"
