@@ -8,7 +8,7 @@ from datetime import date
 from functools import partial
 from typing import Any
 
-import peewee
+import psycopg2
 import pytest
 
 from app.services.verification import Verification
@@ -60,7 +60,7 @@ def test_a_card_that_makes_a_statement_fail_harms_no_other(
     asked = hub_thread.begin_all([partial(verification.verify, request) for request in requests])
     held.release()
     assert [one.result(20).code for one in asked if one is not asked[1]] == ["OK"] * 5
-    with pytest.raises(peewee.DataError):
+    with pytest.raises(psycopg2.DataError, match="out of range"):
         asked[1].result(20)
     assert held.cards() == [[good, bad, also_good], [good, bad]]
     assert [counts(DAY)[key] for key in ((good, "f"), (also_good, "f"), (good, "g"), (bad, "g"))] == [3, 2, 2, 2]
