@@ -23,9 +23,7 @@ ROOT=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
 # shellcheck source=scripts/lib/archive.sh
 source "$ROOT/scripts/lib/archive.sh"
 
-recipients=() staged='' partial='' left=$(archive hooks "$ROOT")
-[[ -z $left ]] || warn "备份钩子不随包搬迁，请自行复制。Backup hooks are programs and do not travel: copy them yourself: $left"
-moving=''
+recipients=() staged='' partial='' moving=''
 
 # choose_encryption: exactly one way; none at all only into a pipe.
 choose_encryption() {
@@ -143,6 +141,8 @@ if [[ -n ${OPTION[final]:-} ]]; then
     move_away "迁移包 bundle $(absolute "$output")"
 fi
 write_bundle
+left=$(archive hooks "$ROOT")
+[[ -z $left ]] || warn "备份钩子不随包搬迁，请自行复制。Backup hooks are programs and do not travel: copy them yourself: $left"
 warn_of_missing_files "$(<"$staged/contents")" "$staged/data/files" "这些文件的内容不在包内；若刚被替换，请重新导出，否则请重新添加。The bytes of these files are not in the bundle: if they were just replaced export again, else add them again"
 moving=''
 [[ $output == - ]] || report
