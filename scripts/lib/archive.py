@@ -215,7 +215,7 @@ def unpack(stream: IO[bytes], folder: Path) -> Manifest:
         path = folder / info.name
         if not travels(info.name, is_folder=info.isdir()):
             if not info.isdir():
-                left.append(info.name)
+                left.append(info.name if info.name.isprintable() else ascii(info.name))
             return None
         if info.isdir():
             path.mkdir()

@@ -265,7 +265,7 @@ def test_a_move_takes_what_is_listed_and_no_program_of_the_host(tmp_path: Path) 
 
 def test_a_hostile_bundle_places_no_program_and_no_configuration(tmp_path: Path) -> None:
     folder, target = tmp_path / "packed", tmp_path / "unpacked"
-    write_all(folder, [*TAKEN, *LEFT, "database.dump", "data/backup-hooks.d/more/20-deep"])
+    write_all(folder, [*TAKEN, *LEFT, "database.dump", "data/backup-hooks.d/more/20-deep", "data/\x1b[2J"])
     for path in folder.rglob("*"):
         path.chmod(0o755)
     (folder / archive.CONTENTS).write_text(CONTENTS.format(digest="a" * 64))
@@ -275,6 +275,7 @@ def test_a_hostile_bundle_places_no_program_and_no_configuration(tmp_path: Path)
     assert {str(path.relative_to(target)) for path in files} == {*TAKEN, "database.dump", archive.MANIFEST}
     assert not any(path.stat().st_mode & 0o111 for path in files)
     assert {path.name for path in (target / "data").iterdir()} == {"files", "functions", "keys"}
+    assert r"'data/\x1b[2J'" in manifest["left"], "a terminal would obey it"
     assert {"data/backup-hooks.d/more/20-deep", "https_certificates/hsts.conf"} <= set(manifest["left"].split(", "))
 
 
