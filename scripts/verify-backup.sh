@@ -71,7 +71,7 @@ require_seals() {
         warn "服务未运行，未核对日志的封印。The service is down: the journal's seals were not checked"
     elif ! said=$({ owner_sql "$SCRATCH" "GRANT SELECT ON event, journal_seal, schema_migration TO kadun_app" \
         && compose exec -T app python -m app events verify --database "$SCRATCH" </dev/null; } 2>&1); then
-        said="$FILE 可以恢复，但其中的日志被改动。It can be restored, but its journal was changed: $(error_line "$said")"
+        said="$FILE 可以恢复，但其中日志的封印未通过核对。It can be restored, but the check of its journal's seals failed: $(error_line "$said")"
         if is_ours; then die "$said"; else warn "$said"; fi
     fi
 }
