@@ -39,9 +39,8 @@ NO_TOKEN = "HTTP .*"
 UNTRUSTED = "the token is signed with a key that is neither pinned nor endorsed"
 # The error's whole detail, by the check that the table names.
 DETAILS = {
-    **{name: f"claim {name} is .*" for name in ("nonce", "sub", "function", "aud", "iat")},
+    **{name: f"claim {name} is .*" for name in ("nonce", "sub", "function", "aud", "iss", "iat")},
     **{name: f"claim {name} is .*" for name in ("hardware_sha256", "request_sha256")},
-    "iss": f"claim iss is .*|{UNTRUSTED}",  # an endorsement of another issuer does not count
     "exp": "claim exp is missing or not a time|claim exp is not within 300 seconds after iat",
     "code": "claim code is missing or not a string|claim code or jti is malformed",
     "accepted": "claim accepted is missing or not a boolean|claim accepted contradicts code",
