@@ -57,7 +57,8 @@ def create_app(settings: Settings) -> falcon.App[Any, Any]:
     database = connect_to(Database(settings.database_url, prepared=PREPARED, on_connect=schema.check_version))
     startup.prepare(database, settings.keys_dir, utc_now(), settings.issuer)
     startup.mark_data_key(settings.keys_dir, settings.kernal_data_key)
-    startup.seal_second_factors(database, SecondFactors(settings.totp_key))
+    factors = SecondFactors(settings.totp_key)
+    startup.seal_second_factors(database, factors)
     signer = Signer(settings.keys_dir)
     licences = LicenceService(database, Touches(database), signer, settings.issuer, settings.timezone, utc_now)
     verification = Verification(licences, settings.kernal_data_key, settings.offline_grace)
@@ -83,7 +84,7 @@ def create_app(settings: Settings) -> falcon.App[Any, Any]:
     _add_shop(app, settings, database)
     app.add_route("/metrics", MetricsResource())
     _add_documents(app, database, signer)
-    _add_console(app, settings, database, SystemStatus(database, settings, functions, signer, utc_now))
+    _add_console(app, settings, database, factors, SystemStatus(database, settings, functions, signer, utc_now))
     return app
 
 
@@ -115,9 +116,13 @@ def _add_shop(app: falcon.App[Any, Any], settings: Settings, database: Database)
 
 
 def _add_console(
-    app: falcon.App[Any, Any], settings: Settings, database: Database, system_status: SystemStatus
+    app: falcon.App[Any, Any],
+    settings: Settings,
+    database: Database,
+    factors: SecondFactors,
+    system_status: SystemStatus,
 ) -> None:
-    static, factors = StaticFiles(), SecondFactors(settings.totp_key)
+    static = StaticFiles()
     console = Console(
         database=database,
         sessions=Sessions(database, utc_now, factors),

@@ -12,6 +12,7 @@ from psycopg2 import ProgrammingError
 from psycopg2.extensions import parse_dsn
 
 from app.domain.cards import ValidityError, parse_duration
+from app.domain.operators import TOTP_KEY
 from app.environment import LOG_LEVELS, SettingsError, boolean, choice, integer, required
 
 __all__ = ["Settings", "SettingsError", "bind_from", "database_url_from"]
@@ -118,7 +119,7 @@ def _totp_key(env: Mapping[str, str]) -> str | None:
     if not env.get(name) and not env.get(f"{name}_FILE"):
         return None
     key = _secret(env, name)
-    if not re.fullmatch("[0-9a-f]{64}", key):
+    if not TOTP_KEY.fullmatch(key):
         raise SettingsError("KADUN_TOTP_KEY must be 64 random digits from 0-9 and a-f (openssl rand -hex 32)")
     return key
 

@@ -139,12 +139,6 @@ def operators() -> dict[str, bool]:
     return dict(rows.tuples())
 
 
-def second_factors() -> list[tuple[int, str, str]]:
-    """Return ID, name and secret, as it is stored, of each operator with a second factor."""
-    with_secret = Operator.select(Operator.id, Operator.name, Operator.totp_secret)
-    return list(with_secret.where(Operator.totp_secret.is_null(is_null=False)).order_by(Operator.name).tuples())
-
-
 def without_ceilings() -> tuple[str, ...]:
     """Return the operators and valid tokens, as actors of the journal, that lack a ceiling."""
     of_operators = (Operator.cards_per_day.is_null()) | (Operator.longest_validity.is_null())

@@ -97,11 +97,16 @@ def change(operator_id: int, **values: object) -> None:
     Operator.update(**values).where(Operator.id == operator_id).execute()
 
 
+def with_second_factor() -> list[Operator]:
+    """Return ID, name and secret, as it is stored, of each operator with a second factor, by name."""
+    rows = Operator.select(Operator.id, Operator.name, Operator.totp_secret)
+    return list(rows.where(Operator.totp_secret.is_null(is_null=False)).order_by(Operator.name))
+
+
 def replace_secrets(sealed: Callable[[int, str], str]) -> int:
     """Replace each secret of a second factor by `sealed(operator_id, secret)`; return how many differed."""
     count = 0
-    with_secret = Operator.select(Operator.id, Operator.totp_secret).where(Operator.totp_secret.is_null(is_null=False))
-    for row in with_secret.order_by(Operator.id):
+    for row in with_second_factor():
         secret = sealed(row.id, row.totp_secret)
         if secret != row.totp_secret:
             unchanged = (Operator.id == row.id) & (Operator.totp_secret == row.totp_secret)

@@ -6,15 +6,15 @@ Without a key, secrets stay in clear, and sealed ones do not open.
 
 import base64
 import os
-import re
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from app.domain.operators import TOTP_KEY
+
 _FORM = "v1."
 _PURPOSE = b"kadun-totp\n"
 _NONCE_BYTES = 12
-_KEY = re.compile("[0-9a-f]{64}")
 
 
 class SecondFactorError(Exception):
@@ -32,7 +32,7 @@ class SecondFactors:
     """
 
     def __init__(self, key: str | None) -> None:
-        if key is not None and not _KEY.fullmatch(key):
+        if key is not None and not TOTP_KEY.fullmatch(key):
             raise ValueError("not 64 digits from 0-9 and a-f")
         self._cipher = None if key is None else AESGCM(bytes.fromhex(key))
 

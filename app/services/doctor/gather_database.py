@@ -11,7 +11,7 @@ import psycopg2
 from app.clock import utc_now
 from app.domain.errors import ConflictError, DatabaseUnavailableError
 from app.services.doctor.facts import TOKEN_EXPIRES_SOON, DatabaseFacts
-from app.storage import catalog, files, inspection, schema
+from app.storage import catalog, files, inspection, operators, schema
 from app.storage.blobs import Blob, Blobs
 from app.storage.database import Database
 from app.tokens.second_factors import SecondFactors
@@ -76,7 +76,7 @@ def _expiring_tokens() -> tuple[str, ...]:
 
 
 def _second_factors(factors: SecondFactors) -> dict[str, bool | None]:
-    return {name: factors.opens(operator_id, secret) for operator_id, name, secret in inspection.second_factors()}
+    return {row.name: factors.opens(row.id, row.totp_secret) for row in operators.with_second_factor()}
 
 
 def _readable(database: Database, work: Callable[[], Result]) -> Result | None:
