@@ -17,15 +17,8 @@ from pathlib import Path
 
 MACHINE_SETTINGS = frozenset(
     (
-        *(
-            "COMPOSE_PROJECT_NAME",
-            "COMPOSE_FILE",
-            "KADUN_HTTP_PORT",
-            "KADUN_HTTPS_PORT",
-            "KADUN_UID",
-            "KADUN_APP_IMAGE",
-        ),
-        "KADUN_BACKUP_HOOKS",
+        *("COMPOSE_PROJECT_NAME", "COMPOSE_FILE", "KADUN_HTTP_PORT", "KADUN_HTTPS_PORT"),
+        *("KADUN_UID", "KADUN_APP_IMAGE", "KADUN_BACKUP_HOOKS"),
     )
 )
 """Settings that belong to a machine, and the folder of programs that it runs: never taken over."""
@@ -77,7 +70,7 @@ def with_setting(text: str, name: str, raw: str) -> str:
 def merged(theirs: str, ours: str, *, fresh: bool) -> tuple[str, list[str]]:
     """Return our text with another server's settings, and the names of those that changed.
 
-    Of Kadun's own settings: Compose and Docker read others from .env, which decide what runs, and where.
+    Only Kadun's own settings and pip's mirror are taken over: others tell Compose and Docker what to run, and where.
     """
     keep = MACHINE_SETTINGS if fresh else MACHINE_SETTINGS | PLACE_SETTINGS
     names = set(re.findall(r"^(KADUN_[A-Z0-9_]*|PIP_INDEX_URL)=", theirs, re.MULTILINE)) - keep

@@ -23,20 +23,10 @@ LEAST = (
     "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role}",
     "REVOKE UPDATE ON event FROM {role}",
 )
-IN_THE_DATABASE = (
-    "schema",
-    "catalog",
-    "roles",
-    "rights",
-    "files",
-    "file-digests",
-    "ceilings",
-    "tokens",
-    "second-factors",
-)
 UNKNOWN_SCHEMA = dict.fromkeys(
     ("schema", "catalog", "files", "file-digests", "ceilings", "tokens", "second-factors"), "WARN"
 )
+IN_THE_DATABASE = (*UNKNOWN_SCHEMA, "roles", "rights")
 CARD_BATCH = """CREATE INDEX card_batch ON card (COALESCE(batch, ''), created_at, id)
     INCLUDE (batch, is_activated, frozen_at, note)"""
 

@@ -31,9 +31,9 @@ def test_a_start_seals_what_was_kept_in_clear(
     Operator.update(totp_secret=mallory.secret).where(Operator.name == "alice").execute()
     for _ in range(2):
         seal_second_factors(database, FACTORS)
-    sealed, none = Operator.get(Operator.name == "alice"), Operator.get(Operator.name == "bob")
+    sealed, without = Operator.get(Operator.name == "alice"), Operator.get(Operator.name == "bob")
     assert FACTORS.opens(sealed.id, sealed.totp_secret)
-    assert none.totp_secret is None
+    assert without.totp_secret is None
     assert [record.message for record in caplog.records].count("second factors sealed") == 1
     assert log_ins.log_in(code=mallory.at(log_ins.clock.now))
 

@@ -32,7 +32,7 @@ def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def unmeasured() -> Iterator[None]:
-    """Pause coverage: it multiplies the time of a test that repeats, thousands of times, what others reach."""
+    """Pause coverage in a test that repeats the same lines thousands of times: measuring multiplies its time."""
     measuring = Coverage.current()
     if measuring:
         measuring.stop()
