@@ -175,6 +175,8 @@ def _become(request: Mapping[str, Any], streams: Sequence[int]) -> None:
     os.environ.clear()
     os.environ.update(request["environment"])
     sys.argv[1:] = request["arguments"]
+    if request["module"] == "gunicorn" and (coverage := Coverage.current()):
+        coverage.set_option("run:concurrency", ["thread", "gevent"])  # for its workers, which are forks
     runpy.run_module(request["module"], run_name="__main__", alter_sys=True)
     sys.exit()
 

@@ -3,7 +3,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from coverage import Coverage
 from kadun import Client
 from kadun.retries import RetryPolicy
 from kadun.store import StateStore
@@ -28,17 +27,6 @@ def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("NO_PROXY", "*")
-
-
-@pytest.fixture
-def unmeasured() -> Iterator[None]:
-    """Pause coverage in a test that repeats the same lines thousands of times: measuring multiplies its time."""
-    measuring = Coverage.current()
-    if measuring:
-        measuring.stop()
-    yield
-    if measuring:
-        measuring.start()
 
 
 @pytest.fixture(autouse=True)
