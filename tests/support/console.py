@@ -17,12 +17,9 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import cache
 from http.cookies import SimpleCookie
 from typing import Self
 from urllib.parse import urlencode, urljoin, urlsplit
-
-from argon2 import PasswordHasher
 
 from app.console.cookies import session_cookie
 from app.domain.operators import Role
@@ -30,6 +27,7 @@ from app.services.bearer import digest
 from app.storage import operators
 from app.storage.models import IdempotencyRecord, Operator
 from tests.support.html_pages import Form, forms_of, links_of, words_of
+from tests.support.passwords import CHEAP
 from tests.support.service import Service
 
 PASSWORD = "correct horse battery staple"
@@ -51,7 +49,7 @@ def add_operator(
     name: str, role: Role = Role.OWNER, password: str = PASSWORD, since: datetime = datetime(2025, 1, 1, tzinfo=UTC)
 ) -> None:
     """Add an operator straight into the connected database: a process less for each test."""
-    hashed = _hashed(password)
+    hashed = CHEAP.hash(password)
     Operator.insert(name=name, role=role, password_hash=hashed, created_at=since, password_changed_at=since).execute()
 
 
@@ -62,11 +60,6 @@ def add_outcome(operator: str, **outcome: object) -> str:
     owner = Operator.get(Operator.name == operator)
     IdempotencyRecord.insert(operator=owner, created_at=datetime.now(UTC), **record).execute()
     return key
-
-
-@cache
-def _hashed(password: str) -> str:
-    return PasswordHasher().hash(password)
 
 
 @dataclass(frozen=True)

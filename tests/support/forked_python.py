@@ -27,6 +27,8 @@ from coverage import Coverage
 
 from app.cli.main import COMMANDS
 from app.functions.processes import die_with
+from app.services import passwords
+from tests.support.passwords import CHEAP
 
 ROOT = Path(__file__).resolve().parents[2]
 _REQUEST_BYTES = 1_000_000
@@ -182,6 +184,8 @@ def _become(request: Mapping[str, Any], streams: Sequence[int]) -> None:
 
 
 def _main() -> None:
+    # Before others import it: a real hash takes as long as a test.
+    passwords.PASSWORDS = passwords.Passwords(CHEAP)
     for module in (*_IMPORTED, *(f"app.cli.{command}" for command in COMMANDS)):
         import_module(module)
     if coverage := Coverage.current():

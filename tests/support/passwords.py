@@ -6,6 +6,7 @@ from app.services.passwords import Passwords
 
 PASSWORD = "correct horse battery"
 OTHER = "staple, and another one"
+CHEAP = PasswordHasher(time_cost=1, memory_cost=64, parallelism=1)
 
 
 class CheapPasswords(Passwords):
