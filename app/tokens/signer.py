@@ -73,14 +73,14 @@ class Signer:
         Raises:
             ValueError: it is not such a seal.
         """
-        kid, algorithm = jwt.get_unverified_header(token).get("kid"), ALGORITHM
-        keys = [key.public for key in self._current().ring.keys if key.kid == kid]
-        if not keys:
-            raise ValueError("none of this server's keys signed it")
         try:
+            kid = jwt.get_unverified_header(token).get("kid")
+            keys = [key.public for key in self._current().ring.keys if key.kid == kid]
+            if not keys:
+                raise ValueError("none of this server's keys signed it")
             options = Options(verify_iat=False)
             decoded = jwt.decode_complete(
-                token, jwt.PyJWK(keys[0]).key, algorithms=[algorithm], audience=SEAL_AUDIENCE, options=options
+                token, jwt.PyJWK(keys[0]).key, algorithms=[ALGORITHM], audience=SEAL_AUDIENCE, options=options
             )
         except jwt.InvalidTokenError as error:
             raise ValueError(str(error)) from error

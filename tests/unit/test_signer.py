@@ -146,3 +146,14 @@ def test_a_verdict_for_the_journals_audience_is_no_seal(folder: Path) -> None:
     assert signer.verify_seal(signer.sign_seal(claims)) == claims
     with pytest.raises(ValueError, match="another type"):
         signer.verify_seal(signer.sign_verdict(claims))
+
+
+def test_a_seal_by_any_key_of_the_ring_is_believed_and_no_other(folder: Path, tmp_path: Path) -> None:
+    seal = Signer(folder).sign_seal({"aud": "kadun-journal", "last": 7})
+    keyring.rotate(folder, NOW, "kadun")
+    signer = Signer(folder)
+    assert signer.verify_seal(seal)["last"] == 7
+    keyring.create(tmp_path / "other", NOW, "kadun")
+    for wrong in (Signer(tmp_path / "other").sign_seal({"aud": "kadun-journal"}), seal[:-6] + "AAAAAA", "no token", ""):
+        with pytest.raises(ValueError, match=r"keys signed it|verification failed|Not enough segments"):
+            signer.verify_seal(wrong)
