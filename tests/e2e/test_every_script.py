@@ -20,7 +20,7 @@ def call(script: Path | str, *arguments: str, folder: Path) -> subprocess.Comple
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=300,
     )
 
 

@@ -102,7 +102,7 @@ def test_the_service_refuses_to_start_with_a_secret_in_its_environment(service: 
         env=service.environment | {"DATABASE_URL": "secret"},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     assert done.returncode == 1

@@ -164,7 +164,7 @@ def machine_of(database: Database, keys: Path) -> type[RuleBasedStateMachine]:  
     return Customers
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(1200)
 def test_the_service_behaves_as_the_model(database: Database, tmp_path: Path, clock: Clock) -> None:
     keyring.create(tmp_path, clock.now, "kadun")
     run_state_machine_as_test(

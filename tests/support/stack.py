@@ -113,7 +113,7 @@ class Stack:
     def connection(self) -> http.client.HTTPSConnection:
         """A connection of a customer's that trusts this stack's certificate."""
         context = ssl.create_default_context(cafile=self.folder / "https_certificates/fullchain.pem")
-        return http.client.HTTPSConnection("localhost", self.https_port, timeout=10, context=context)
+        return http.client.HTTPSConnection("localhost", self.https_port, timeout=60, context=context)
 
     def verify(self, card: str, hardware: str) -> dict[str, Any]:
         """The answer to a customer's 打开程序, over HTTPS."""

@@ -9,7 +9,7 @@ from typing import Self
 from tests.support.http_exchange import quiet_port
 from tests.support.service import ROOT, wait_for
 
-START_SECONDS = 180  # the first time, packages are downloaded
+START_SECONDS = 600  # the first time, packages are downloaded
 
 
 class TrialRun:

@@ -58,7 +58,7 @@ class DeskProgram:
             input="".join(f"{line}\n" for line in typed),
             capture_output=True,
             encoding="utf-8",
-            timeout=60,
+            timeout=300,
             check=False,
         )
 
