@@ -18,7 +18,7 @@ from tests.support.backups import FAULTS, Backups, damage, fill
 from tests.support.http_exchange import quiet_port
 from tests.support.stack import Stack, run
 
-pytestmark = [pytest.mark.containers, pytest.mark.long, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.containers, pytest.mark.long]
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from tests.support.service import ROOT
 from tests.support.stack import Stack
 from tests.support.trial_runner import TrialRun
 
-pytestmark = [pytest.mark.containers, pytest.mark.long, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.containers, pytest.mark.long]
 
 CORE_DATA = b"sealed while it was a trial\n"
 FUNCTION = """

@@ -17,7 +17,7 @@ from tests.support.service import wait_for
 from tests.support.site import Load, Site, Webhook, ask
 from tests.support.stack import Stack, run
 
-pytestmark = [pytest.mark.containers, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.containers
 
 NAMES = ("kadun.test", "www.kadun.test")
 HSTS = "strict-transport-security"

@@ -13,7 +13,7 @@ import pytest
 from tests.support.service import wait_for
 from tests.support.stack import SECRETS, SERVICES, Namespace, Stack, copy_checkout, run
 
-pytestmark = [pytest.mark.containers, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.containers
 
 CORE_DATA = b"what the program cannot do without\n"
 CLIENT = """

@@ -9,7 +9,7 @@ import pytest
 from tests.support.backups import Backups
 from tests.support.stack import Stack, run
 
-pytestmark = [pytest.mark.containers, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.containers
 
 
 class Job(NamedTuple):

@@ -9,7 +9,7 @@ import pytest
 from tests.support.service import ROOT
 from tests.support.stack import Stack, run
 
-pytestmark = [pytest.mark.containers, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.containers
 
 # What there is to the eye of a role that may see all; a password set again is a new hash of the same.
 STATE = """

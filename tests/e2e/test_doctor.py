@@ -13,7 +13,7 @@ from tests.support.doctor_faults import DOMAIN, FAULTS, Statuses, mode, rewritte
 from tests.support.http_exchange import quiet_port
 from tests.support.stack import Stack, run
 
-pytestmark = [pytest.mark.containers, pytest.mark.long, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.containers, pytest.mark.long]
 
 
 class Report:

@@ -9,7 +9,7 @@ import pytest
 from scripts.lib import env_file
 from tests.support.stack import run
 
-pytestmark = [pytest.mark.containers, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.containers
 
 FORMS = {
     "PLAIN": "=/mnt/disk",

@@ -10,7 +10,7 @@ from tests.support.http_exchange import quiet_port
 from tests.support.service import wait_for
 from tests.support.stack import Stack, run
 
-pytestmark = [pytest.mark.containers, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.containers
 
 CLIENTS = ("app", "database", "migrate")
 

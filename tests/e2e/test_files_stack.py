@@ -15,7 +15,7 @@ from tests.support.moving import Program, ship, type_at
 from tests.support.service import wait_for
 from tests.support.stack import Stack, run
 
-pytestmark = [pytest.mark.containers, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.containers
 
 BLOCK = os.urandom(1 << 20)
 

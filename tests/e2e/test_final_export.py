@@ -19,7 +19,7 @@ from tests.support.moving import Customers, Program, ship, type_at
 from tests.support.service import wait_for
 from tests.support.stack import ROOT, Stack, run
 
-pytestmark = [pytest.mark.containers, pytest.mark.long, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.containers, pytest.mark.long]
 
 MOVED = "The service moved to "
 # A slow disk: the export does not end.

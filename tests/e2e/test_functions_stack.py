@@ -14,7 +14,7 @@ from tests.support.service import wait_for
 from tests.support.stack import SECRETS, Stack, run
 from tests.support.wheels import write_wheel
 
-pytestmark = [pytest.mark.containers, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.containers
 
 MODULE = '''
 import os

@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.stack import Stack, run
 
-pytestmark = [pytest.mark.containers, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.containers
 
 SHARED = {"KADUN_POSTGRES_IMAGE": "postgres:17-trixie", "KADUN_NGINX_IMAGE": "nginx:1.28-trixie"}
 

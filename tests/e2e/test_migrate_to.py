@@ -15,7 +15,7 @@ from tests.support.moving import Customers, ship
 from tests.support.service import wait_for
 from tests.support.stack import Stack, copy_checkout, run
 
-pytestmark = [pytest.mark.containers, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.containers
 
 SSHD = """
 Port {port}

@@ -20,7 +20,7 @@ from tests.support.service import wait_for
 from tests.support.stack import Stack, copy_checkout, run
 from tests.support.wheels import write_wheel
 
-pytestmark = [pytest.mark.containers, pytest.mark.long, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.containers, pytest.mark.long]
 
 LICENSED = os.urandom(1000)
 FUNCTION = """

@@ -16,7 +16,7 @@ from tests.support.nginx_backend import ConsoleStandIn
 from tests.support.service import ROOT, wait_for
 from tests.support.stack import Namespace, run
 
-pytestmark = [pytest.mark.containers, pytest.mark.timeout(900)]  # as root
+pytestmark = pytest.mark.containers  # as root
 
 SCRIPT = (ROOT / "scripts/lib/provision-connections.sh").read_text()
 OF_ADDRESS, OF_SITE = (int(number) for number in re.findall(r"^CONNECTIONS_OF_\w+=(\d+)", SCRIPT, re.MULTILINE))

@@ -182,7 +182,6 @@ def test_it_starts_without_the_server_where_the_vendor_allows_that(
     assert "新疆 2 kg：30 元" in offline.stdout
 
 
-@pytest.mark.timeout(600)
 def test_it_notices_while_it_runs_that_the_card_was_frozen(
     program: DeskProgram, card: str, service: SocketService
 ) -> None:

@@ -13,7 +13,7 @@ from tests.support.docker_apt_repository import SigningKey, offer_docker
 from tests.support.other_releases import Smoke, provision
 from tests.support.service import wait_for
 
-pytestmark = [pytest.mark.containers, pytest.mark.long, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.containers, pytest.mark.long]
 
 STEPS = 12
 OTHERS = {"bookworm": "debian", "noble": "ubuntu"}  # Debian 12, Ubuntu 24.04

@@ -11,7 +11,7 @@ from tests.support.moving import Program, ship
 from tests.support.service import wait_for
 from tests.support.stack import Stack, run
 
-pytestmark = [pytest.mark.containers, pytest.mark.long, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.containers, pytest.mark.long]
 
 
 @pytest.fixture(scope="module")

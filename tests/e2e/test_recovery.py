@@ -14,7 +14,7 @@ import pytest
 from tests.support.service import question, wait_for
 from tests.support.stack import SERVICES, Stack, run
 
-pytestmark = [pytest.mark.containers, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.containers
 
 THREADS = 4
 CARDS = 6_000

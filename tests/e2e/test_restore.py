@@ -16,7 +16,7 @@ from tests.support.backups import FAULTS, Activations, Backups, damage, fill
 from tests.support.service import wait_for
 from tests.support.stack import Stack, run
 
-pytestmark = [pytest.mark.containers, pytest.mark.long, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.containers, pytest.mark.long]
 
 TABLES = ("card", "client")
 FAILS_AFTERWARDS = """#!/bin/bash

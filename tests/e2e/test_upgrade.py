@@ -13,7 +13,7 @@ from tests.support.moving import Program, contents, ship
 from tests.support.service import wait_for
 from tests.support.stack import Stack, run
 
-pytestmark = [pytest.mark.containers, pytest.mark.long, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.containers, pytest.mark.long]
 
 MIGRATION = "def up(_migrator, db):\n    db.execute_sql('{}')\n"
 
