@@ -60,7 +60,13 @@ def test_the_report_as_tables(offline: Service, shared: datetime) -> None:
     (row,) = [line for line in printed.splitlines() if SHARED in line]
     assert row.split()[1:4] == ["5", "|", "5"]
     assert "1 张" in printed
-    for part in ("Accepted, but looks shared", "One card from other machines", "D" * 32, "sea\\u202et", "192.0.2.1"):
+    for part in (
+        "Accepted, but looks shared",
+        "Rejected: one card from other machines",
+        "D" * 32,
+        "sea\\u202et",
+        "192.0.2.1",
+    ):
         assert part in printed
 
 
