@@ -21,7 +21,9 @@ step_connections() {
         write "$CONNECTION_RULES" "$rules"
         write "$CONNECTION_UNIT" "$(connection_unit)"
     fi
-    if ! systemctl is-enabled --quiet "$unit" 2>/dev/null; then
+    if ! command -v systemctl >/dev/null; then
+        is_same='' # nothing on this machine would load them
+    elif ! systemctl is-enabled --quiet "$unit" 2>/dev/null; then
         is_same=''
         run systemctl enable "$unit" # without systemd, too: it makes a link
     fi
