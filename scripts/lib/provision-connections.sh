@@ -8,6 +8,8 @@ CONNECTIONS_OF_ADDRESS=128 # an IPv4 address or an IPv6 /64; nginx holds 1024 (n
 CONNECTIONS_OF_SITE=512    # an IPv6 /48
 CONNECTION_RULES=/etc/kadun/connections.nft
 CONNECTION_UNIT=/etc/systemd/system/kadun-connections.service
+# What `systemctl enable` makes; the command may be missing where systemd does not run.
+CONNECTION_LINK=/etc/systemd/system/multi-user.target.wants/kadun-connections.service
 
 # step_connections: writes the rules, and a unit that loads them at each boot.
 step_connections() {
@@ -21,11 +23,10 @@ step_connections() {
         write "$CONNECTION_RULES" "$rules"
         write "$CONNECTION_UNIT" "$(connection_unit)"
     fi
-    if ! command -v systemctl >/dev/null; then
-        is_same='' # nothing on this machine would load them
-    elif ! systemctl is-enabled --quiet "$unit" 2>/dev/null; then
+    if [[ ! -e $CONNECTION_LINK ]]; then
         is_same=''
-        run systemctl enable "$unit" # without systemd, too: it makes a link
+        run mkdir -p "${CONNECTION_LINK%/*}"
+        run ln -sf "$CONNECTION_UNIT" "$CONNECTION_LINK"
     fi
     if ! runs_systemd; then
         not_possible "限制连接数，开机时启用; limiting connections, which happens at the next boot"
