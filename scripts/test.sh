@@ -1,10 +1,9 @@
 #!/usr/bin/env bash
 # Sets up and runs every test; ends with one line per tier and exit status 1 if anything failed.
 #
-#   scripts/test.sh [--containers] [--coverage] [--tier NAME] [--mutation]
+#   scripts/test.sh [--containers] [--tier NAME] [--mutation]
 #
 #   --containers   also the tier `containers`, which needs a running Docker engine with Compose
-#   --coverage     measures integration, too, which nearly doubles its time: is at least 95% of all branches reached?
 #   --tier NAME    only lint, unit, integration, e2e, browser or containers
 #   --mutation     only mutation testing, which takes long: does a test fail for each small change of the code?
 #
@@ -24,12 +23,10 @@ source "$ROOT/scripts/lib/python.sh"
 source "$ROOT/scripts/lib/tools.sh"
 
 TIERS=(lint unit browser integration e2e)
-MEASURED=(unit) # the tiers whose coverage is measured
 while (($#)); do
     case $1 in
         -h | --help) print_help "$ROOT/scripts/test.sh"; exit ;;
         --containers) TIERS+=(containers) ;;
-        --coverage) MEASURED+=(integration) ;;
         --mutation) TIERS=(mutation) ;;
         --tier)
             case ${2:-} in
@@ -56,9 +53,9 @@ BESIDE='' # the process that runs tier containers beside others
 SCRATCH=$(mktemp -d)
 trap '[[ -z $BESIDE ]] || kill "$BESIDE" 2>/dev/null; rm -rf "$SCRATCH"; allow_services' EXIT
 
-# record TIER PASSED FAILED SECONDS: in files, since a tier may be another process: TIER.outcome for people, TIER.counts.
+# record TIER PASSED FAILED SECONDS [MORE]: in files, since a tier may be another process: TIER.outcome for people, TIER.counts.
 record() {
-    printf '%s passed%s in %s s\n' "$2" "$( (($3 == 0)) || echo ", $3 FAILED")" "$4" >"$SCRATCH/$1.outcome"
+    printf '%s passed%s in %s s%s\n' "$2" "$( (($3 == 0)) || echo ", $3 FAILED")" "$4" "${5:-}" >"$SCRATCH/$1.outcome"
     printf '%s %s 0\n' "$2" "$3" >"$SCRATCH/$1.counts"
 }
 
@@ -87,13 +84,11 @@ count() {
     tail -n 1 "$SCRATCH/$1.pytest" | { grep -oE "[0-9]+ ($2)\b" || true; } | awk '{ n += $1 } END { print n + 0 }'
 }
 
-# run_pytest TIER ARGUMENT…
+# run_pytest TIER COMMAND…
 run_pytest() {
     local tier=$1 start=$SECONDS status=0 failed
-    local -a pytest=(-m pytest)
     shift
-    if [[ " ${MEASURED[*]} " == *" $tier "* ]]; then pytest=(-m coverage run "${pytest[@]}"); fi
-    "$VENV_PYTHON" "${pytest[@]}" "$@" 2>&1 </dev/null | tee "$SCRATCH/$tier.pytest" || status=$?
+    "$@" 2>&1 </dev/null | tee "$SCRATCH/$tier.pytest" || status=$?
     failed=$(count "$tier" 'failed|errors?')
     ((status == 0 || failed > 0)) || failed=1 # collected nothing, or died
     record "$tier" "$(count "$tier" passed)" "$failed" $((SECONDS - start))
@@ -116,13 +111,13 @@ tier_lint() {
 }
 
 # tier_unit: in two processes, since it waits for little, and each process collects all tests anew.
-tier_unit() { run_pytest unit tests/unit --numprocesses 2 --dist worksteal; }
+tier_unit() { run_pytest unit "$VENV_PYTHON" -m coverage run -m pytest tests/unit --numprocesses 2 --dist worksteal; }
 
-tier_integration() { run_pytest integration tests/integration "${BY_TEST[@]}"; }
+tier_integration() { run_pytest integration "$VENV_PYTHON" -m coverage run -m pytest tests/integration "${BY_TEST[@]}"; }
 
 tier_e2e() {
     if bring_tools "${E2E_TOOLS[@]}" && bring_libpython; then
-        run_pytest e2e tests/e2e -m "not containers" "${BY_FILE[@]}"
+        run_pytest e2e "$VENV_PYTHON" -m pytest tests/e2e -m "not containers" "${BY_FILE[@]}"
     else
         leave_out e2e "$MISSING missing; as root: apt-get install $MISSING"
     fi
@@ -138,7 +133,7 @@ tier_browser() {
         leave_out browser "no Chromium; as root on Debian: apt-get install chromium-headless-shell (Ubuntu has only a snap, not tried)"
     else
         # Two: each process has a browser, which keeps a core busy.
-        run_pytest browser tests/browser --numprocesses 2
+        run_pytest browser "$VENV_PYTHON" -m pytest tests/browser --numprocesses 2
     fi
 }
 
@@ -147,7 +142,7 @@ tier_containers() {
         echo "containers: start a Docker engine with Compose first" >&2
         record containers 0 1 0
     elif bring_tools "${CONTAINERS_TOOLS[@]}"; then
-        run_pytest containers tests/e2e -m containers "${BY_FILE[@]}" --durations=25
+        run_pytest containers "$VENV_PYTHON" -m pytest tests/e2e -m containers "${BY_FILE[@]}" --durations=25
     else
         leave_out containers "$MISSING missing; as root: apt-get install $MISSING"
     fi
@@ -162,7 +157,7 @@ start_containers() {
     BESIDE=$!
 }
 
-# tier_coverage: what the measured tiers reached, together.
+# tier_coverage: what unit and integration reached, together.
 tier_coverage() {
     local start=$SECONDS
     CHECKS_PASSED=0 CHECKS_FAILED=0
@@ -170,12 +165,11 @@ tier_coverage() {
     "$VENV_PYTHON" -m coverage run --rcfile=/dev/null --branch --parallel-mode \
         --source=app,client/src/kadun,conformance/src/kadun_conformance -m app --help >/dev/null
     "$VENV_PYTHON" -m coverage combine --quiet
-    if [[ ${MEASURED[*]} == *integration* ]]; then
-        check coverage "at least 95% over all" "$VENV_PYTHON" -m coverage report --skip-covered --fail-under=95
-    fi
+    check coverage "at least 95% over all" "$VENV_PYTHON" -m coverage report --skip-covered --fail-under=95
     check coverage "100% of the rules and the tokens" \
         "$VENV_PYTHON" -m coverage report --include='app/domain/*,app/tokens/*' --fail-under=100
-    record coverage "$CHECKS_PASSED" "$CHECKS_FAILED" $((SECONDS - start))
+    record coverage "$CHECKS_PASSED" "$CHECKS_FAILED" $((SECONDS - start)) \
+        " ($("$VENV_PYTHON" -m coverage report --format=total || true)%)"
 }
 
 # tier_mutation: prints the mutants that survived and are not listed, and the numbers.
@@ -202,8 +196,8 @@ PATH=$SCRATCH/bin:$PATH
 export COVERAGE_FILE=$ROOT/.coverage
 rm -f "$ROOT"/.coverage "$ROOT"/.coverage.*
 
-if ((${#TIERS[@]} > 1)); then
-    TIERS=("${TIERS[@]/%${MEASURED[-1]}/${MEASURED[-1]} coverage}") && read -ra TIERS <<<"${TIERS[*]}"
+if [[ ${TIERS[*]} == *integration\ e2e* ]]; then
+    TIERS=("${TIERS[@]/#integration/integration coverage}") && read -ra TIERS <<<"${TIERS[*]}"
 fi
 for tier in "${TIERS[@]}"; do
     if [[ $tier == e2e && ${TIERS[*]} == *containers* ]]; then start_containers; fi

@@ -110,7 +110,7 @@ install_packages() {
         requirements+=(--requirement "$ROOT/$file")
         rm -f "$VENV/.installed-$file"
     done
-    "$VENV_PYTHON" -P -m pip install --disable-pip-version-check --no-compile --require-hashes "${requirements[@]}" >>"$log" 2>&1 \
+    "$VENV_PYTHON" -P -m pip install --disable-pip-version-check --require-hashes "${requirements[@]}" >>"$log" 2>&1 \
         || return 1
     for file in "$@"; do
         sha256sum <"$ROOT/$file" >"$VENV/.installed-$file"

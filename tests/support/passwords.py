@@ -6,14 +6,20 @@ from app.services.passwords import Passwords
 
 PASSWORD = "correct horse battery"
 OTHER = "staple, and another one"
-CHEAP = PasswordHasher(time_cost=1, memory_cost=64, parallelism=1)
+
+
+def cheap_hasher(time_cost: int = 1) -> PasswordHasher:
+    return PasswordHasher(time_cost=time_cost, memory_cost=64, parallelism=1)
+
+
+CHEAP = cheap_hasher()
 
 
 class CheapPasswords(Passwords):
     """Notes what was checked: the hash, or None where there was none."""
 
     def __init__(self, time_cost: int = 1) -> None:
-        super().__init__(PasswordHasher(time_cost=time_cost, memory_cost=64, parallelism=1))
+        super().__init__(cheap_hasher(time_cost))
         self.checked: list[str | None] = []
 
     def matches(self, password_hash: str | None, password: str) -> bool:
