@@ -52,12 +52,10 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn is untyped
     def run(self) -> None:
         """Serve until a signal; then finish the requests in progress, for `graceful_timeout` at most."""
         servers = [
-            StreamServer(listener, handle=partial(self.handle, listener), spawn=Pool(self.worker_connections))
+            _Server(listener, handle=partial(self.handle, _Named(listener)), spawn=Pool(self.worker_connections))
             for listener in self.sockets
         ]
         for server in servers:
-            if self.cfg.workers > 1:
-                server.max_accept = 1  # the other workers accept, too
             server.start()
         while self.alive:
             self.notify()
@@ -112,6 +110,32 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn is untyped
         if not self.alive:
             _end_reading(gevent.getcurrent().client)
         return _Waiting(self._waiting, self.cfg.keepalive)
+
+
+class _Server(StreamServer):  # type: ignore[misc]
+    """Accepts connections one by one while it has few, since the other workers accept, too.
+
+    When it has many it accepts several at once: each time it looks, it has served all of these before.
+    """
+
+    @property
+    def max_accept(self) -> int:
+        """How many are accepted at once."""
+        return 1 + len(self.pool) // 4
+
+
+class _Named:
+    """The name of a listening socket, which connections still need when it is closed.
+
+    Those that are accepted just before the signal are handled just after it.
+    """
+
+    def __init__(self, listener: Any) -> None:  # noqa: ANN401
+        self._name = listener.getsockname()
+
+    def getsockname(self) -> Any:  # noqa: ANN401
+        """Return the name as it was while the socket was open."""
+        return self._name
 
 
 class _Waiting(gevent.Timeout):  # type: ignore[misc]

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,7 +14,7 @@ from app.storage.database import Database
 from tests.integration.conftest import with_keys
 from tests.support.downloads import links, put
 from tests.support.processes import children_of, is_alive
-from tests.support.raw_http import GET, Connections, verification
+from tests.support.raw_http import GET, Connections, RawConnection, verification
 from tests.support.service import Service, wait_for, wait_for_lock
 from tests.support.socket_service import SocketService
 
@@ -130,6 +131,28 @@ def test_connections_that_are_accepted_at_the_last_moment_do_not_hold_up_the_end
     os.kill(worker, signal.SIGCONT)
     wait_for(lambda: not is_alive(worker), SOON)
     assert {connection.answer().status for connection in asking} == {200}
+
+
+def test_connections_that_come_while_workers_are_replaced_are_answered(alone: Service) -> None:
+    ended = threading.Event()
+
+    def ask() -> set[int]:
+        statuses = set()
+        while not ended.is_set():
+            with RawConnection(alone.port) as connection:
+                statuses.add(connection.send(GET).answer().status)
+        return statuses
+
+    with ThreadPoolExecutor(4) as pool:
+        try:
+            asking = [pool.submit(ask) for _ in range(4)]
+            for _ in range(10):
+                (worker,) = wait_for(lambda: workers_of(alone))
+                os.kill(worker, signal.SIGTERM)
+                wait_for(lambda: not is_alive(worker), SOON)  # noqa: B023
+        finally:
+            ended.set()
+        assert {status for statuses in asking for status in statuses.result()} == {200}
 
 
 def test_a_client_that_resets_its_connection_does_not_disturb_the_end(
