@@ -27,7 +27,7 @@ from trial.stopping import Stopping
 
 ZONE = ZoneInfo("Asia/Shanghai")
 MORNING = datetime(2026, 3, 1, tzinfo=ZONE)
-DAY_SECONDS, DAY_MINUTES = 86_400, 1_440
+DAY_MINUTES = 1_440
 RATE = 10
 """Requests a second that nginx lets through from one address (KADUN_RATE)."""
 MIB = 2**20
@@ -90,12 +90,11 @@ class Attack:
                 if number % 3 == 1:
                     self.ask(card_id, HOME, hardware)
 
-    def as_stranger(self, minutes: int, requests: int, address: Callable[[], str]) -> None:
-        """Ask for cards that do not exist, so often a minute."""
-        for _ in range(minutes):
-            self.clock.now += timedelta(minutes=1)
-            for _ in range(requests):
-                self.ask(self.text(64), address())
+    def as_stranger(self, requests: int, address: Callable[[], str]) -> None:
+        """Ask for cards that do not exist, so often in the next minute."""
+        self.clock.now += timedelta(minutes=1)
+        for _ in range(requests):
+            self.ask(self.text(64), address())
 
     def _elsewhere(self) -> str:
         return str(IPv4Address("198.18.0.0") + self.random.randrange(2**17))
@@ -122,16 +121,17 @@ class Meter:
 
     database: Database
 
-    def growth(self, attack: Callable[[], None]) -> Growth:
-        """Run the attack and return what it wrote."""
+    def growth(self, attack: Callable[[], None], times: int = 1) -> Growth:
+        """Run the attack so many times, and return what all wrote; after each there is a vacuum."""
         before = self._read()
-        attack()
-        after = self._read()
+        for _ in range(times):
+            attack()
+            after = self._read()
         return Growth(*(new - old for new, old in zip(after, before, strict=True)))
 
     def _read(self) -> tuple[int, int, int]:
         wal = self._number("SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::bigint")
-        self.database.execute_sql("VACUUM")  # as autovacuum does all day
+        self.database.execute_sql("VACUUM")  # as autovacuum does once a minute
         return Event.select().count(), self._number(_SIZE), wal
 
     def _number(self, question: str) -> int:
@@ -139,13 +139,12 @@ class Meter:
         return int(value)
 
 
-def measure(here: Host, requests: int, minutes: int) -> Iterator[tuple[str, Growth]]:
+def measure(here: Host, minutes: int) -> Iterator[tuple[str, Growth]]:
     """Yield who attacks, and what they make the database grow by in a day.
 
     Args:
         here: Has a bound card.
-        requests: How many are sent as a customer beyond the limits of the day.
-        minutes: How long strangers attack.
+        minutes: How long each is measured.
     """
     clock = Clock(MORNING)
     keys = here.folder / "attack-keys"
@@ -153,24 +152,21 @@ def measure(here: Host, requests: int, minutes: int) -> Iterator[tuple[str, Grow
     database = connect_to(Database(here.table.url, prepared=PREPARED))
     meter = Meter(database)
     licences = LicenceService(database, Touches(database), Signer(keys), "bench", ZONE, clock)
-    attack = Attack(licences, clock, Random(SEED))
+    attack, a_day = Attack(licences, clock, Random(SEED)), DAY_MINUTES / minutes
     try:
         card_id = here.table.computers(1)[0].card_id
+        a_minute = partial(attack.as_customer, card_id, RATE * 60 * 3 // 4)  # which sends four requests for three
         say("a customer with one card …")
-        first = meter.growth(lambda: attack.as_customer(card_id, 3 * 60))
-        beyond = meter.growth(lambda: attack.as_customer(card_id, requests))
-        sent = requests * 4 / 3
-        yield "a customer, one card: the journalled", first
-        wal_bytes = beyond.wal_bytes * RATE * DAY_SECONDS / sent  # nothing else grows with the requests
-        yield "a customer, one card: the rest of the day", beyond._replace(wal_bytes=wal_bytes)
+        yield "a customer, one card: the journalled", meter.growth(lambda: attack.as_customer(card_id, 3 * 60))
+        meter.growth(a_minute)  # which leaves room for what each of the next replaces
+        yield "a customer, one card: the rest of the day", meter.growth(a_minute, minutes).times(a_day)
         for name, most, address in (
             ("a stranger, one address", MAX_REFUSALS_PER_MINUTE, lambda: HOME),
             ("a stranger, an IPv6 /48", MAX_REFUSALS_PER_MINUTE_OF_SITE, attack.in_site),
         ):
             say(f"{name} …")
             clock.now += timedelta(days=1)
-            found = meter.growth(partial(attack.as_stranger, minutes, most + 5, address))
-            yield name, found.times(DAY_MINUTES / minutes)
+            yield name, meter.growth(partial(attack.as_stranger, most + 5, address), minutes).times(a_day)
     finally:
         database.close()
 
@@ -187,15 +183,14 @@ def table(rows: Iterator[tuple[str, Growth]]) -> list[str]:
 def main() -> int:
     """Run the attacks; return the exit status."""
     parser = argparse.ArgumentParser(prog="scripts/bench.sh --flood", description="Makes the database grow.")
-    parser.add_argument("--quick", action="store_true", help="a tenth of the requests")
-    given = parser.parse_args()
-    requests, minutes = (300, 6) if given.quick else (3_000, 60)
-    return run(lambda stopping: _measure(stopping, requests, minutes))
+    parser.add_argument("--quick", action="store_true", help="a tenth of the minutes")
+    minutes = 6 if parser.parse_args().quick else 60
+    return run(lambda stopping: _measure(stopping, minutes))
 
 
-def _measure(stopping: Stopping, requests: int, minutes: int) -> list[str]:
+def _measure(stopping: Stopping, minutes: int) -> list[str]:
     with host(stopping, cards=1, is_bound=True) as here:
-        return table(measure(here, requests, minutes))
+        return table(measure(here, minutes))
 
 
 if __name__ == "__main__":
