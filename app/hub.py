@@ -7,6 +7,7 @@ service wait on the hub, all other code is ordinary code in native threads (docs
 
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -14,6 +15,8 @@ from functools import partial
 from typing import Any, TypeVar
 
 Result = TypeVar("Result")
+_PATIENCE = 6
+"""How many times as long as the hub was busy unhurried work waits."""
 
 _gevent: Any = None
 _thread = 0
@@ -46,6 +49,19 @@ def in_thread(work: Callable[[], Result]) -> Result:
         return work()
     done: Future[Result] = _pool.spawn(_fulfil, Future(), work).get()
     return done.result()
+
+
+@contextmanager
+def unhurried() -> Iterator[None]:
+    """Wait after the block, the longer the busier other greenlets kept the hub meanwhile.
+
+    It is for long work in native threads, piece by piece: Python runs one thread at a time, so that a worker whose hub
+    is never idle gives half of its time to such a thread.
+    """
+    busy = time.thread_time()
+    yield
+    if is_here():
+        _gevent.sleep(_PATIENCE * (time.thread_time() - busy))
 
 
 def on_hub(work: Callable[[], Result]) -> Result:

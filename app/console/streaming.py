@@ -72,7 +72,8 @@ class _Stream:
 
     def __next__(self) -> bytes:
         if self._ahead is None:
-            hub.in_thread(self.read_ahead)
+            with hub.unhurried():
+                hub.in_thread(self.read_ahead)
         found, self._ahead = self._ahead, None
         if not found:
             raise StopIteration

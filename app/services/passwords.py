@@ -18,7 +18,7 @@ from app.domain.texts import RefusedError
 
 WAIT_SECONDS = 20.0
 STRANGERS = 2
-_NICENESS = 5
+_NICENESS = 19
 """Of the threads that hash: customers' programs start meanwhile."""
 Result = TypeVar("Result")
 

@@ -49,6 +49,28 @@ def test_a_native_thread_runs_work_for_threads_itself(hub_thread: HubThread) -> 
     assert hub_thread.call(lambda: hub.in_thread(lambda: hub.in_thread(here) == here()))
 
 
+def test_unhurried_work_waits_the_longer_the_busier_the_hub_was(
+    hub_thread: HubThread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited: list[float] = []
+
+    def unhurried() -> None:
+        with hub.unhurried():
+            pass
+
+    monkeypatch.setattr(gevent, "sleep", waited.append)
+    monkeypatch.setattr(hub.time, "thread_time", iter([1.0, 1.0, 1.0, 1.5]).__next__)
+    hub_thread.call(unhurried)
+    hub_thread.call(unhurried)
+    assert waited == [0, 3]
+
+
+def test_unhurried_work_off_the_hub_waits_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub.time, "thread_time", iter([1.0, 1.5]).__next__)
+    with hub.unhurried():
+        assert not hub.is_here()
+
+
 @pytest.mark.parametrize("error", [ValueError("wrong"), SystemExit(3), Stopped(), gevent.GreenletExit()], ids=repr)
 def test_exceptions_cross_unchanged(
     hub_thread: HubThread, capfd: pytest.CaptureFixture[str], error: BaseException
