@@ -4,18 +4,24 @@
 # removed by day, week and month.
 #
 #   scripts/backup.sh [--quiet]
+#   scripts/backup.sh --copied SHA256
 #
-#   --quiet    成功时不输出 prints nothing on success, so that cron mails failures only
+#   --quiet            成功时不输出 prints nothing on success, so that cron mails failures only
+#   --copied SHA256    不备份，只确认 secrets/backup_identity 在别的机器上已有副本，SHA256 为副本的校验和 makes no backup, but
+#                      confirms that a copy of secrets/backup_identity is on another machine: the copy's SHA-256
 #
-# 写入 data/backups（.env 中 KADUN_BACKUP_DIR 可改）。密钥不在其中：请另存 secrets/ 与 data/keys/，或用 scripts/export.sh。
-# Writes kadun-TIME.tar and its .sha256 into data/backups, or KADUN_BACKUP_DIR. A backup does not hold the keys: keep
-# secrets/ and data/keys/ elsewhere, too, or use scripts/export.sh. Settings, all optional, in .env:
+# 写入 data/backups（.env 中 KADUN_BACKUP_DIR 可改），以 secrets/backup_identity 可解密。密钥不在其中：请另存 secrets/ 与
+# data/keys/，或用 scripts/export.sh。
+# Writes kadun-TIME.tar.age and its .sha256 into data/backups, or KADUN_BACKUP_DIR. secrets/backup_identity decrypts it. A
+# backup does not hold the keys: keep secrets/ and data/keys/ elsewhere, too, or use scripts/export.sh. Settings, all
+# optional, in .env:
 #
 #   KADUN_BACKUP_DIR            目录 the folder (./data/backups)
 #   KADUN_BACKUP_KEEP_DAILY     保留多少天、周、月 the newest backup of each of so many days (7),
 #   KADUN_BACKUP_KEEP_WEEKLY    weeks (5)
 #   KADUN_BACKUP_KEEP_MONTHLY   and months (12) is kept; so are the newest three of all
-#   KADUN_BACKUP_RECIPIENT      age 公钥，设置后加密 an age recipient (age1…) that backups are encrypted to
+#   KADUN_BACKUP_RECIPIENT      改用此 age 公钥加密；none 为不加密 another age recipient (age1…) that backups are encrypted to;
+#                               none: backups are in clear
 #   KADUN_BACKUP_HOOKS          异地备份程序目录 a folder of programs (./data/backup-hooks.d); each is called with the finished
 #                               file's path and copies it elsewhere: rclone, rsync, …
 #   KADUN_BACKUP_HOOK_SECONDS   每个程序的时限（秒）the time limit of each program (3600)
@@ -74,7 +80,7 @@ take_backup() {
         name=kadun-$(date --utc +%Y%m%dT%H%M%SZ).tar
         [[ ! -e $BACKUP_FOLDER/$name && ! -e $BACKUP_FOLDER/$name.age ]]
     do sleep 0.2; done
-    take_archive "$BACKUP_FOLDER/$name" "$recipient"
+    take_archive "$BACKUP_FOLDER/$name" "$RECIPIENT"
     NAME=${TAKEN##*/}
     note last-good "$NAME"
 }
@@ -108,9 +114,14 @@ run_hook() {
     return "$status"
 }
 
-parse_options quiet "$@"
+parse_options "quiet copied=" "$@"
 at_most 0
 umask 077
+if [[ -n ${OPTION[copied]:-} ]]; then
+    find_folder
+    confirm_copy "${OPTION[copied]}"
+    exit
+fi
 trap finish EXIT
 started=$SECONDS
 require_stack
@@ -122,8 +133,7 @@ read_number daily KADUN_BACKUP_KEEP_DAILY 7 0 9999
 read_number weekly KADUN_BACKUP_KEEP_WEEKLY 5 0 9999
 read_number monthly KADUN_BACKUP_KEEP_MONTHLY 12 0 9999
 read_number limit KADUN_BACKUP_HOOK_SECONDS 3600 1 999999
-recipient=$(setting KADUN_BACKUP_RECIPIENT)
-[[ -z $recipient ]] || need age age
+find_recipient
 require_running database
 require_room
 seal_journal

@@ -12,7 +12,7 @@
 #   -o, --output FILE   写到此文件 where to (kadun-<time>.tar.age in the current folder); - is standard output
 #   --passphrase        在终端询问口令 asks for a passphrase on the terminal; an empty one is generated and shown
 #   --recipient age1…   加密给此公钥，可多次 encrypts to this age recipient; may be repeated. The default is
-#                       KADUN_BACKUP_RECIPIENT in .env, where it is set
+#                       KADUN_BACKUP_RECIPIENT in .env, where it is set; never secrets/backup_identity, which is inside
 #   --unencrypted       不加密，只能写入管道 does not encrypt; into a pipe only, for the bundle holds every secret
 #
 # 不带 --final：只是副本，服务照常运行，之后的请求不在包内。Without --final it is a copy: the service keeps running, and the
@@ -31,7 +31,7 @@ choose_encryption() {
     mapfile -t recipients < <(printf '%s' "${OPTION[recipient]:-}")
     if [[ -z ${OPTION[passphrase]:-}${OPTION[unencrypted]:-} && ${#recipients[@]} == 0 ]]; then
         recipient=$(setting KADUN_BACKUP_RECIPIENT)
-        [[ -n $recipient ]] \
+        [[ -n $recipient && $recipient != none ]] \
             || usage_error "请指定 --passphrase 或 --recipient。Say how to encrypt: --passphrase, or --recipient age1…"
         recipients=("$recipient")
     fi

@@ -179,8 +179,12 @@ report() {
     else
         echo "一切就绪，未作改动。Everything is there already: nothing changed."
     fi
-    if [[ " ${made[*]-} " == *" secrets/kernal_data_key "* ]]; then
-        echo "请备份 secrets/ 与 data/keys/：丢失后已发出的程序将无法解密。Back up secrets/ and data/keys/: without them customers' programs cannot be served any more."
+    if [[ " ${made[*]-} " == *" secrets/kernal_data_key "* || " ${made[*]-} " == *" secrets/backup_identity "* ]]; then
+        echo "请把以下内容复制到别的机器，备份中没有它们。Copy these to another machine: they are in no backup."
+        echo "  secrets/kernal_data_key, data/keys/  缺少则无法再为已发出的程序提供服务 without them programs in the field cannot be served"
+        echo "  secrets/backup_identity  缺少则备份无法解密 without it no backup can be decrypted"
+        echo "  secrets/totp_key  缺少则两步验证码一律无效 without it no code of two-step verification is right"
+        echo "启动后 scripts/export.sh -o kadun.tar.age --passphrase 会全部打包；如何确认见 docs/operations.zh-CN.md 开头。After the start scripts/export.sh -o kadun.tar.age --passphrase bundles them all; docs/operations.md says at its top how to confirm the copy."
     fi
     if is_external; then
         echo "先在数据库中建立角色（可重复执行）first make the roles in the database (as often as you like): $(printf '%q' "$ROOT")/scripts/database-roles.sh | sudo -u postgres psql"

@@ -7,7 +7,8 @@
 #   scripts/restore.sh --drop-old
 #
 #   FILE                kadun-TIME.tar[.age]，或 pg_dump -Fc 的 .dump or a .dump that pg_dump -Fc made
-#   --identity FILE     age 私钥文件 the identity that opens an encrypted backup
+#   --identity FILE     age 私钥文件，默认 secrets/backup_identity the identity that opens an encrypted backup, by default
+#                       secrets/backup_identity
 #   --no-safety-dump    现有数据库已损坏、无法导出时 skips the backup of a database that is too damaged to be dumped; the
 #                       database itself is kept
 #   --other-cards       备份与现有数据没有共同的已激活卡密时仍然恢复 restores a backup that has no activated card in common
@@ -78,18 +79,19 @@ start_database() {
         || die "数据库无法启动。The database does not start (docker compose logs database; a cluster beyond repair: move data/postgres away and run this again): $(last_line "$said")"
 }
 
-# back_up_present: not encrypted yet, so that it can be restored without the identity.
+# back_up_present: in a form that can be restored here without asking for an identity.
 back_up_present() {
     local bytes
     find_folder
     bytes=$(owner_sql "$LIVE" "SELECT pg_database_size('$LIVE') + 1048576") || die "无法读取现有数据库。Cannot read the present database (--no-safety-dump goes on without)"
     require_space "$BACKUP_FOLDER" "$bytes"
-    take_archive "$BACKUP_FOLDER/kadun-before-restore-$TIME.tar"
+    find_safety_recipient
+    take_archive "$BACKUP_FOLDER/kadun-before-restore-$TIME.tar" "$RECIPIENT"
     SAFETY=$TAKEN
     say "现有数据已备份 the present database is backed up in: $SAFETY"
 }
 
-# settle_backup: after success the backup is encrypted, if backups are; the newest three are kept.
+# settle_backup: after success the backup is encrypted, if backups are and it is not yet; the newest three are kept.
 settle_backup() {
     [[ -n $SAFETY ]] || return 0
     local settled

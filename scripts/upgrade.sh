@@ -34,7 +34,7 @@ get_code() {
     open_to_containers
 }
 
-# make_folders: makes the folders that the new version adds.
+# make_folders: makes the folders and secrets that the new version adds.
 make_folders() { "$ROOT/scripts/init.sh" >/dev/null </dev/null || exit 1; }
 
 # find_old: sets OLD_IMAGE, what the app's container runs or would run, kept under another name too; and SERVED.
@@ -76,8 +76,8 @@ require_room() {
     require_space "$BACKUP_FOLDER" $((BYTES + 1048576))
 }
 
-# back_up: before a migration the service stops first, so that the backup holds everything it acknowledged. Not encrypted
-# yet, so that it can be restored without the identity.
+# back_up: before a migration the service stops first, so that the backup holds everything it acknowledged. It can be
+# restored here without asking for an identity.
 back_up() {
     if [[ $NEW_SCHEMA != "$OLD_SCHEMA" ]]; then
         require_database_space "$BYTES" # for the way back
@@ -85,7 +85,7 @@ back_up() {
         STEP=switch
         compose stop app >/dev/null 2>&1 </dev/null || die "无法停止服务 could not stop the service"
     fi
-    take_archive "$BACKUP_FOLDER/kadun-before-upgrade-$TIME.tar"
+    take_archive "$BACKUP_FOLDER/kadun-before-upgrade-$TIME.tar" "$RECIPIENT"
     DUMP=$TAKEN
     retention keep-newest "$BACKUP_FOLDER" kadun-before-upgrade- 3
 }
@@ -158,6 +158,7 @@ report() {
     say "升级完成${version:+（$version）}，中断 $gap 秒。Upgraded${version:+ to $version}; the service was away for $gap s"
     say "升级前的备份 the dump before: $DUMP"
     say "升级前的镜像 the image before: $(previous_image "$APP_IMAGE")"
+    is_copied || say "请把 secrets/backup_identity 复制到别的机器并确认：没有它，备份无法解密（docs/operations.zh-CN.md，开头）。Copy secrets/backup_identity to another machine and confirm that: nothing else decrypts the backups (docs/operations.md, at the top)"
 }
 
 umask 077
@@ -176,8 +177,7 @@ APP_IMAGE=$(setting KADUN_APP_IMAGE kadun-app)
 said=$(come_up database && await database_ready database) \
     || die "数据库无法启动。The database does not start: $said"
 find_old
-recipient=$(setting KADUN_BACKUP_RECIPIENT)
-[[ -z $recipient ]] || need age age
+[[ $(setting KADUN_BACKUP_RECIPIENT) == none ]] || need age age
 claim_folder
 require_room
 OLD_SCHEMA=$(schema_of "$LIVE")
@@ -185,6 +185,7 @@ trap finish EXIT
 trap 'exit 130' INT TERM HUP
 get_code
 make_folders
+find_safety_recipient
 get_image
 start_watch
 back_up

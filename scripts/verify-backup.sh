@@ -7,7 +7,8 @@
 #   scripts/verify-backup.sh [--quiet] [--identity FILE] [FILE]
 #
 #   FILE              备份文件，默认最新一份 a backup; by default the newest in the backup folder
-#   --identity FILE   age 私钥文件 the identity that opens an encrypted backup; without it only its checksum is compared
+#   --identity FILE   age 私钥文件，默认 secrets/backup_identity the identity that opens an encrypted backup, by default
+#                     secrets/backup_identity; where that one does not, only the checksum is compared
 #   --quiet           成功时不输出 prints nothing on success
 #
 # 退出码 Exit status: 0 可用 good; 1 不可用或无法验证 damaged, or it could not be tried; 2 用法 usage.
@@ -107,8 +108,12 @@ require_stack
 find_folder
 lock_stack 900 # a backup may be under way
 find_file
+choose_identity "$FILE"
 require_checksum
 if [[ $FILE == *.age && -z $IDENTITY ]]; then
+    if is_ours && [[ -z $(setting KADUN_BACKUP_RECIPIENT) ]]; then
+        die "secrets/backup_identity 打不开这份备份：请放回原来的私钥，或运行 scripts/backup.sh 另作一份。secrets/backup_identity does not decrypt this backup: put the former identity back, or make a new backup with scripts/backup.sh: $FILE"
+    fi
     verify_checksum "$FILE"
     conclude "已加密，仅核对 SHA-256；用 --identity 完整验证 encrypted: SHA-256 only, --identity verifies it whole" sha256
     exit

@@ -6,18 +6,20 @@
 source "$ROOT/scripts/lib/database.sh"
 # shellcheck source=scripts/lib/backups.sh
 source "$ROOT/scripts/lib/backups.sh"
+# shellcheck source=scripts/lib/identity.sh
+source "$ROOT/scripts/lib/identity.sh"
 
-IDENTITY=''
 MANIFEST='' # of the archive that read_archive has read; empty for a bare dump
 
 archive() { python3 -B -E -s "$ROOT/scripts/lib/archive.py" "$@"; }
 
 is_bare_dump() { [[ ${1%.age} == *.dump ]]; }
 
-# require_identity FILE: an encrypted archive needs one.
+# require_identity FILE: an encrypted archive needs one, the one here or --identity.
 require_identity() {
     [[ $1 == *.age ]] || return 0
     need age age
+    choose_identity "$1"
     [[ -n $IDENTITY ]] || die "$1 已加密，请用 --identity 指定私钥文件。It is encrypted: name the identity with --identity FILE"
     [[ -r $IDENTITY ]] || die "无法读取私钥文件。The identity cannot be read: $IDENTITY"
 }
@@ -130,12 +132,12 @@ finish_archive() {
     } 2>/dev/null || die "无法写完备份 cannot finish $1"
 }
 
-# encrypt_archive FILE: where backups are encrypted, a finished archive in clear is replaced by an encrypted one. Prints the
-# name of what stays. Never fails: what cannot be encrypted stays in clear, and a warning says so.
+# encrypt_archive FILE: where the vendor has a recipient of their own, a finished archive in clear is replaced by an encrypted
+# one. Prints the name of what stays. Never fails: what cannot be encrypted stays in clear, and a warning says so.
 encrypt_archive() {
     local recipient said
     recipient=$(setting KADUN_BACKUP_RECIPIENT)
-    if [[ -z $recipient || $1 == *.age ]]; then
+    if [[ -z $recipient || $recipient == none || $1 == *.age ]]; then
         printf '%s' "$1"
     elif said=$({ age --encrypt --recipient "$recipient" --output "$1.age.partial" -- "$1" && finish_archive "$1.age"; } 2>&1); then
         rm -f -- "$1" "$1.sha256"

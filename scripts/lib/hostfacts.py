@@ -57,6 +57,7 @@ def host_facts(root: Path, ssh_ports: str) -> Facts:
         "proxy": list(proxy_probes(https_port, own_addresses(interfaces))),
         "disks": disks(root / "data", backups),
         **backup_facts(backups, folder(root, settings.get("KADUN_BACKUP_HOOKS") or "data/backup-hooks.d")),
+        "backup_identity": backup_identity(root / "secrets/backup_identity", backups / "identity-copied"),
         "installed": int(installed.st_mtime) if installed else None,
         **cron_facts(root, settings.get("COMPOSE_PROJECT_NAME") or "kadun"),
         "sockets": output("ss", "-H", "-tulnp"),
@@ -138,6 +139,20 @@ def backup_facts(backups: Path, hooks: Path) -> Facts:
         "backup_checksum": checksum(file, size) if size else None,
         "backup_hooks": sum(os.access(hook, os.X_OK) and hook.name[0] != "." for hook in files_in(hooks)),
     }
+
+
+def backup_identity(file: Path, note: Path) -> str | None:
+    """Return "copied" where the note of backup.sh names this very file, else "not copied" or "missing".
+
+    None where we may not read it.
+    """
+    try:
+        digest = sha256(file.read_bytes()).hexdigest()
+    except FileNotFoundError:
+        return "missing"
+    except OSError:
+        return None
+    return "copied" if (last_line(note) or "").partition(" ")[2] == digest else "not copied"
 
 
 def checksum(file: Path, size: int) -> str | None:

@@ -161,6 +161,7 @@ place_files() {
         [[ -e $entry ]] || continue
         if [[ $EUID == 0 ]]; then chown -R 0:0 -- "$entry"; fi
         case $entry in
+            */secrets/backup_identity) chmod 600 -- "$entry" ;; # the host's scripts read it, not the service
             */secrets/*) own "$uid" "$entry"; chmod 600 -- "$entry" ;;
             */https_certificates/*) chmod 644 -- "$entry"; [[ $entry != *privkey.pem ]] || chmod 600 -- "$entry" ;;
             *) [[ " ${APP_FOLDERS[*]} " != *" ${entry##*/} "* ]] || own "$uid" "$entry" ;;

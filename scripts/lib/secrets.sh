@@ -70,6 +70,9 @@ make_secrets() {
     [[ -e secrets/database_url ]] || place secrets/database_url 600 "$APP_UID" new_url kadun_app
     [[ -e secrets/kernal_data_key ]] || place secrets/kernal_data_key 600 "$APP_UID" age_identity
     [[ -e secrets/totp_key ]] || place secrets/totp_key 600 "$APP_UID" openssl rand -hex 32 # an upgrade makes it, too
+    # An upgrade makes this one, too. A vendor with a recipient of their own, or backups in clear, needs none.
+    [[ -e secrets/backup_identity || -n $(env_file get .env KADUN_BACKUP_RECIPIENT) ]] \
+        || place secrets/backup_identity 600 0 age_identity
 }
 
 # age_identity: a new private key in age's format, without age-keygen's comments.

@@ -6,7 +6,7 @@ from pathlib import Path
 
 TRAVELLING = re.compile(
     r"""env | database\.(dump|sql)
-    | secrets/(kernal_data_key|totp_key|backup_webhook)
+    | secrets/(kernal_data_key|totp_key|backup_identity|backup_webhook)
     | https_certificates/(self-signed-)?(fullchain|privkey)\.pem
     | data/keys/(keyring(\.replaced-[^/]+)?|data-key)\.json
     | data/files/[0-9a-f]{64}

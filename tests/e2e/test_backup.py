@@ -25,6 +25,8 @@ pytestmark = [pytest.mark.containers, pytest.mark.long]
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     with Stack(tmp_path_factory.mktemp("stack")) as stack:
         stack.init_anew("localhost")
+        with (stack.folder / ".env").open("a") as settings:
+            settings.write("KADUN_BACKUP_RECIPIENT=none\n")  # so that tests can take backups apart
         stack.up("--scale", "nginx=0")
         fill(stack, 2000)
         yield stack
@@ -273,6 +275,28 @@ def test_old_backups_are_pruned_by_the_settings(backups: Backups) -> None:
         backups.refused("backup.sh", says="KADUN_BACKUP_KEEP_DAILY")
     for name in backups.contents().keys() - {newest.name, f"{newest.name}.sha256", "last-good"}:
         (backups.folder / name).unlink()
+
+
+def test_by_default_a_backup_is_encrypted_and_is_proven_with_the_identity_on_the_server(
+    backups: Backups, tmp_path: Path
+) -> None:
+    identity = backups.stack.folder / "secrets/backup_identity"
+    with backups.settings(KADUN_BACKUP_RECIPIENT=""):
+        file = backups.take()
+        assert file.name.endswith(".tar.age")
+        assert b"PGDMP" not in file.read_bytes()
+        assert "card 2000" in backups.script("verify-backup.sh").stdout
+        assert (backups.folder / "last-verified").read_text().split()[1:] == [file.name], "not its checksum alone"
+        content = subprocess.run(["age", "-d", "-i", identity, file], capture_output=True, check=True).stdout
+        assert identity.read_bytes().strip() not in content
+        aside = identity.rename(tmp_path / "identity")
+        backups.refused("backup.sh", says="secrets/backup_identity is missing")
+        run("age-keygen", "-o", identity)
+        backups.refused("verify-backup.sh", says="secrets/backup_identity does not decrypt this backup")
+        assert "card 2000" in backups.script("verify-backup.sh", "--identity", aside, file).stdout
+        aside.replace(identity)
+    assert "card 2000" in backups.script("verify-backup.sh", file).stdout, "whatever the setting is now"
+    backups.take()
 
 
 def test_an_encrypted_backup_is_read_by_its_identity_only(backups: Backups, tmp_path: Path) -> None:

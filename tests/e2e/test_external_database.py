@@ -94,7 +94,7 @@ def test_it_is_backed_up_restored_and_upgraded_as_if_it_were_in_its_container(st
     stack.verify(there, f"pc of {there}")
     count = stack.sql("app", later)
     stack.script("backup.sh")
-    (backup,) = (stack.folder / "data/backups").glob("kadun-2*.tar")
+    (backup,) = (stack.folder / "data/backups").glob("kadun-2*.tar.age")
     stack.new_card()
     stack.script("restore.sh", backup)
     assert stack.sql("app", later) == count

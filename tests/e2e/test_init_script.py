@@ -17,8 +17,9 @@ ROOT = Path(__file__).resolve().parents[2]
 ROLES = {"owner_url": "kadun_owner", "backup_url": "kadun_backup", "database_url": "kadun_app"}
 SECRETS = ["secrets/db_password", "secrets/kernal_data_key", *(f"secrets/{name}" for name in ROLES)]
 CERTIFICATES = ["https_certificates/privkey.pem", "https_certificates/fullchain.pem"]
-TOTP_KEY = "secrets/totp_key"  # not in SECRETS: an upgrade makes it beside an existing database
-EVERYTHING = [*SECRETS, TOTP_KEY, *CERTIFICATES, ".env"]
+TOTP_KEY, IDENTITY = LATER = ("secrets/totp_key", "secrets/backup_identity")
+"""Not among SECRETS: an upgrade makes them beside an existing database."""
+EVERYTHING = [*SECRETS, *LATER, *CERTIFICATES, ".env"]
 APP_UID = 10001 if os.geteuid() == 0 else os.geteuid()
 KILLER = """#!/bin/bash
 # Stands in for a program and kills the script at its Nth call, before (or after) doing the work.
@@ -77,15 +78,15 @@ def is_complete(checkout: Path) -> None:
         passwords.append(url.removeprefix(f"postgresql://{role}:").removesuffix("@database:5432/kadun\n") + "\n")
     assert [password for password in passwords if not re.fullmatch(r"[0-9a-f]{48}\n", password)] == []
     assert len(set(passwords)) == 4, "each role has a password of its own"
-    key = (checkout / "secrets/kernal_data_key").read_text().strip()
-    pyrage.x25519.Identity.from_str(key)
+    for name in ("secrets/kernal_data_key", IDENTITY):
+        pyrage.x25519.Identity.from_str((checkout / name).read_text().strip())
     public = [
         subprocess.run(["openssl", *command, "-in", checkout / name], check=True, capture_output=True).stdout
         for command, name in zip([["pkey", "-pubout"], ["x509", "-noout", "-pubkey"]], CERTIFICATES, strict=True)
     ]
     assert public[0] == public[1]
     assert re.fullmatch(r"[0-9a-f]{64}\n", (checkout / TOTP_KEY).read_text())
-    for name in [*SECRETS, TOTP_KEY, CERTIFICATES[0]]:
+    for name in [*SECRETS, *LATER, CERTIFICATES[0]]:
         assert stat.S_IMODE((checkout / name).stat().st_mode) == 0o600, name
     for name in (CERTIFICATES[1], ".env"):
         assert stat.S_IMODE((checkout / name).stat().st_mode) == 0o644, name
@@ -96,6 +97,7 @@ def is_complete(checkout: Path) -> None:
     written = ("data/keys", "data/files", "data/functions-packages")
     for name in (*(f"secrets/{name}" for name in ROLES), "secrets/kernal_data_key", TOTP_KEY, *written):
         assert (checkout / name).stat().st_uid == APP_UID
+    assert (checkout / IDENTITY).stat().st_uid == os.geteuid(), "the scripts read it, not the service"
     assert f"\nKADUN_UID={APP_UID}\n" in (checkout / ".env").read_text()
 
 
@@ -141,7 +143,7 @@ def test_folders_that_the_engine_made_to_mount_them_become_the_services(checkout
 
 def test_no_secret_is_printed(checkout: Path, ports: list[str]) -> None:
     done = init(checkout, *ports)
-    for name in SECRETS:
+    for name in [*SECRETS, *LATER]:
         assert (checkout / name).read_text().strip() not in done.stdout + done.stderr
 
 

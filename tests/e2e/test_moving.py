@@ -172,7 +172,7 @@ def test_programs_and_nginxs_configuration_stay_behind(old_server: OldServer, ne
 
 def test_files_have_the_owners_and_modes_that_the_service_needs(old_server: OldServer, new_server: Stack) -> None:
     certificates = ("https_certificates/privkey.pem", "https_certificates/self-signed-privkey.pem")
-    secrets = ("secrets/kernal_data_key", "secrets/totp_key")
+    secrets = ("secrets/kernal_data_key", "secrets/totp_key", "secrets/backup_identity")
     keys = (*secrets, "data/keys/keyring.json", "data/keys/data-key.json")
     for name in (*keys, *certificates):
         old, new = old_server.stack.folder / name, new_server.folder / name
@@ -267,9 +267,13 @@ def test_a_damaged_or_foreign_bundle_is_refused_before_anything_is_changed(
 
 def test_an_export_is_never_left_unencrypted_or_half_written(old_server: OldServer, tmp_path: Path) -> None:
     stack, bundle = old_server.stack, tmp_path / "bundle"
-    undecided = stack.script("export.sh", "-o", bundle, check=False)
-    assert undecided.returncode == 2
-    assert "Say how to encrypt" in undecided.stderr
+    settings = (stack.folder / ".env").read_text()
+    for recipient in ("", "none"):  # the identity here is in the bundle: it would be locked into its own box
+        (stack.folder / ".env").write_text(f"{settings}KADUN_BACKUP_RECIPIENT={recipient}\n")
+        undecided = stack.script("export.sh", "-o", bundle, check=False)
+        assert undecided.returncode == 2
+        assert "Say how to encrypt" in undecided.stderr
+    (stack.folder / ".env").write_text(settings)
     plain = stack.script("export.sh", "-o", bundle, "--unencrypted", check=False)
     assert plain.returncode == 1
     assert "never written to a disk" in plain.stderr

@@ -48,7 +48,7 @@ def health(stack: Stack, service: str) -> str:
 
 def backup(stack: Stack) -> Path:
     stack.script("backup.sh")
-    return max((stack.folder / "data/backups").glob("kadun-2*.tar"))
+    return max((stack.folder / "data/backups").glob("kadun-2*.tar.age"))
 
 
 OFTEN = {"interval": "1s", "start_period": "1s", "retries": 1}

@@ -53,6 +53,8 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
     try:
         for stack in (old, new):
             stack.init_anew("localhost")
+            with (stack.folder / ".env").open("a") as settings:
+                settings.write("KADUN_BACKUP_RECIPIENT=none\n")  # so that tests can take backups apart
         with (old.folder / ".env").open("a") as settings:
             settings.write("KADUN_RATE=10000\nKADUN_BURST=10000\n")
         old.up()
@@ -215,6 +217,21 @@ def test_an_encrypted_backup_is_restored_and_the_old_database_kept_until_dropped
     assert "card 5000" in restored.new.script("verify-backup.sh", "--identity", identity, safety).stdout
     assert kept in restored.new.script("restore.sh", "--drop-old").stdout
     assert databases(restored.new) == {"kadun"}
+
+
+def test_by_default_restores_need_no_other_identity_than_that_on_the_server(restored: Servers) -> None:
+    before = {table: rows(restored.new, table) for table in TABLES}
+    with restored.new.settings(KADUN_BACKUP_RECIPIENT=""):
+        file = restored.new.take()
+        assert file.name.endswith(".tar.age")
+        there = set(restored.new.folder.glob("kadun-before-restore-*"))
+        restored.new.script("restore.sh", file)
+        made = set(restored.new.folder.glob("kadun-before-restore-*")) - there
+        assert {"".join(one.suffixes) for one in made} == {".tar.age", ".tar.age.sha256"}
+        (safety,) = (one for one in made if one.suffix == ".age")
+        restored.new.script("restore.sh", "--no-safety-dump", safety)
+    assert {table: rows(restored.new, table) for table in TABLES} == before
+    restored.new.script("restore.sh", "--drop-old")
 
 
 def test_a_backup_that_the_service_cannot_start_on_leaves_the_old_database_serving(restored: Servers) -> None:

@@ -153,8 +153,11 @@ def test_an_upgrade_that_migrates_is_noticed_by_no_customer(vendor: Vendor, prog
     for name in ("postgres/url.sh", "nginx/kadun/log.conf", new):
         assert (stack.folder / name).stat().st_mode & 0o444 == 0o444, "the containers' users read it"
     assert not leftover.exists()
-    (dump,) = (stack.folder / "data/backups").glob("*.tar")
+    (dump,) = (stack.folder / "data/backups").glob("*.tar.age")
+    assert list((stack.folder / "data/backups").glob("*.tar")) == [], "none in clear"
     assert "the dump before: " + str(dump) in done.stdout
+    assert "Copy secrets/backup_identity to another machine and confirm that" in done.stdout
+    stack.script("verify-backup.sh", dump)
 
 
 def test_an_upgrade_without_a_migration_leaves_no_dump_in_clear_where_backups_are_encrypted(
@@ -183,7 +186,7 @@ def test_an_upgrade_without_a_migration_leaves_no_dump_in_clear_where_backups_ar
     stack.script("verify-backup.sh", "--identity", tmp_path / "identity", dump)
 
 
-def test_folders_that_an_older_version_had_not_are_made_before_the_switch(
+def test_folders_and_secrets_that_an_older_version_had_not_are_made_before_the_switch(
     vendor: Vendor, program: Program, tmp_path: Path
 ) -> None:
     stack = vendor.stack
@@ -191,12 +194,16 @@ def test_folders_that_an_older_version_had_not_are_made_before_the_switch(
     owners = [folder.stat().st_uid for folder in folders]
     for folder in folders:
         shutil.rmtree(folder)
+    identity = stack.folder / "secrets/backup_identity"
+    identity.unlink()
     compose = (vendor.upstream / "docker-compose.yml").read_text()
     changed = compose.replace("pids_limit: 256", "pids_limit: 255")  # an older one is not the same either
     assert changed != compose
     vendor.release("with folders", {"docker-compose.yml": changed})
     assert "Upgraded" in stack.script("upgrade.sh").stdout
     assert [folder.stat().st_uid for folder in folders] == owners
+    dump = max((stack.folder / "data/backups").glob("kadun-before-upgrade-*.age"))
+    stack.script("verify-backup.sh", "--identity", identity, dump)
     (tmp_path / "core.bin").write_bytes(b"core")
     stack.script("cardctl", "file", "add", tmp_path / "core.bin")
     program.client_of(stack).download("core.bin", tmp_path / "here")

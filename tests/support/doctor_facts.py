@@ -159,6 +159,7 @@ HOST: dict[str, Any] = {
     "backup_bytes": 9,
     "backup_checksum": "ok",
     "backup_hooks": 1,
+    "backup_identity": "copied",
     "installed": 0,
     "cron_table": "17 3 * * * root /opt/kadun/scripts/backup.sh --quiet\n",
     "cron_expected": "17 3 * * * root /opt/kadun/scripts/backup.sh --quiet\n",

@@ -236,7 +236,8 @@ def write_all(folder: Path, names: list[str]) -> None:
 
 
 TAKEN = [
-    *("secrets/kernal_data_key", "secrets/totp_key", "secrets/backup_webhook", f"data/files/{'a' * 64}"),
+    *("secrets/kernal_data_key", "secrets/totp_key", "secrets/backup_identity", "secrets/backup_webhook"),
+    f"data/files/{'a' * 64}",
     *("https_certificates/privkey.pem", "https_certificates/self-signed-fullchain.pem"),
     *("data/keys/keyring.json", "data/keys/data-key.json", "data/keys/keyring.replaced-20261127T000000Z.json"),
     *("data/functions/shop.py", "data/functions/tables/prices.csv"),

@@ -42,7 +42,7 @@ INVALID = {
     "KADUN_DB_MEMORY": "1 X",
     "KADUN_DB_SHARED_BUFFERS": "128m",
     "KADUN_BACKUP_KEEP_DAILY": "a week",
-    "KADUN_BACKUP_RECIPIENT": "ssh-ed25519",
+    "KADUN_BACKUP_RECIPIENT": "None",
     "KADUN_BACKUP_HOOK_SECONDS": "0",
 }
 
@@ -73,7 +73,7 @@ def test_the_values_of_the_template_are_valid() -> None:
         SETTINGS[name](name, value)
 
 
-@pytest.mark.parametrize(("name", "value"), VALID.items())
+@pytest.mark.parametrize(("name", "value"), [*VALID.items(), ("KADUN_BACKUP_RECIPIENT", "none")])
 def test_a_valid_value_is_accepted(name: str, value: str) -> None:
     SETTINGS[name](name, value)
 

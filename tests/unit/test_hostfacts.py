@@ -101,6 +101,25 @@ def test_the_parts_of_a_backup_in_clear_are_compared_with_its_manifest(checkout:
     assert checksum(b"another file with a checksum of its own") not in ("ok", "large", None)
 
 
+def test_the_identity_of_backups_counts_as_copied_once_its_own_digest_is_noted(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, note = checkout / "secrets/backup_identity", checkout / "data/backups/identity-copied"
+    assert hostfacts.backup_identity(file, note) == "missing"
+    file.write_text("AGE-SECRET-KEY-1EXAMPLE\n")
+    assert hostfacts.backup_identity(file, note) == "not copied"
+    note.write_text(f"2026-11-27T03:17:09Z {hashlib.sha256(file.read_bytes()).hexdigest()}\n")
+    assert hostfacts.backup_identity(file, note) == "copied"
+    file.write_text("AGE-SECRET-KEY-1ANOTHER\n")
+    assert hostfacts.backup_identity(file, note) == "not copied"
+
+    def refuse(_file: Path) -> bytes:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    assert hostfacts.backup_identity(file, note) is None
+
+
 def test_hooks_are_counted_if_they_can_be_run(checkout: Path) -> None:
     hooks = checkout / "data/backup-hooks.d"
     for name, mode in (("50-away", 0o755), (".hidden", 0o755), ("notes", 0o644)):

@@ -1,4 +1,4 @@
-"""Checks of the backups: there is a recent one, whole, verified, copied off the machine, and cron makes the next."""
+"""Checks of the backups: a recent one is verified, encrypted and copied off the machine, and cron makes the next."""
 
 from datetime import datetime, timedelta
 
@@ -102,6 +102,39 @@ def backup_away(facts: Facts) -> CheckResult:
             "and run scripts/backup.sh",
         )
     return ok(f"已有异地副本：{name}", f"Copied elsewhere: {name}")
+
+
+def backup_identity(facts: Facts) -> CheckResult:
+    """Check that backups are encrypted, and that the vendor has confirmed a copy of the identity elsewhere."""
+    host = facts.host
+    match host.setting("KADUN_BACKUP_RECIPIENT"), host.backup_identity:
+        case "none", _:
+            return warn(
+                "备份未加密（KADUN_BACKUP_RECIPIENT=none）",
+                "Backups are in clear (KADUN_BACKUP_RECIPIENT=none)",
+            )
+        case "", "missing":
+            return fail(
+                "缺少 secrets/backup_identity，无法备份：请放回您的副本；若已丢失，运行 scripts/init.sh 新建",
+                "secrets/backup_identity is missing, and no backup can be made: put your copy back; if it is lost, run "
+                "scripts/init.sh, which makes a new one",
+            )
+        case "", "not copied":
+            return warn(
+                "请把 secrets/backup_identity 复制到别的机器：没有它，备份无法解密。"
+                "然后在那里算出副本的 SHA-256，在本机执行 scripts/backup.sh --copied SHA256",
+                "Copy secrets/backup_identity to another machine: without it no backup can be decrypted. Then compute "
+                "the copy's SHA-256 there, and run here scripts/backup.sh --copied SHA256",
+            )
+        case "", None:
+            raise NotCheckedError(
+                "无法读取 secrets/backup_identity（请用 root 运行）",
+                "secrets/backup_identity cannot be read (try as root)",
+            )
+        case "", _:
+            return ok("备份已加密，私钥另有副本", "Backups are encrypted, and a copy of the identity is elsewhere")
+        case _:
+            return ok("备份以您自己的公钥加密", "Backups are encrypted to a recipient of your own")
 
 
 def cron_jobs(facts: Facts) -> CheckResult:

@@ -30,6 +30,7 @@ CHECKS: tuple[Check, ...] = (
     backups.backup_checksum,
     backups.backup_proof,
     backups.backup_away,
+    backups.backup_identity,
     backups.cron_jobs,
     backups.cron_daemon,
     network.ports,

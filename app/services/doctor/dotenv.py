@@ -137,7 +137,7 @@ SETTINGS: dict[str, Check] = {
     "KADUN_BACKUP_KEEP_DAILY": _number(0, 9999),
     "KADUN_BACKUP_KEEP_WEEKLY": _number(0, 9999),
     "KADUN_BACKUP_KEEP_MONTHLY": _number(0, 9999),
-    "KADUN_BACKUP_RECIPIENT": _like("age1[a-z0-9]+", "age1…"),
+    "KADUN_BACKUP_RECIPIENT": _like("age1[a-z0-9]+|none", "age1…, or none"),
     "KADUN_BACKUP_HOOKS": _anything,
     "KADUN_BACKUP_HOOK_SECONDS": _number(1, 999_999),
     "KADUN_BACKUP_WEBHOOK": _anything,

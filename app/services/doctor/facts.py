@@ -69,9 +69,10 @@ class HostFacts(msgspec.Struct, forbid_unknown_fields=True):
     `tls_handshake` holds the certificates that nginx serves (PEM) and OpenSSL's "Verify return code"; `certificate` and
     `certificate_key` are the files, the latter as its public key. `last_good`, `last_verified` and `last_away` are
     lines that the backup scripts wrote, `backup_bytes` is the size of the last good one, `backup_checksum` "ok",
-    "large" where it was not read, else the error. `installed` is when .env was written, in Unix time. `cron_table` is
-    the cron file, `cron_mode` its mode and owner, `cron_expected` what install-cron.sh would write with the options
-    that the file shows. `connection_limits` is the table of nftables that provision.sh makes, "missing" without it.
+    "large" where it was not read, else the error. `backup_identity` is "copied", "not copied" or "missing".
+    `installed` is when .env was written, in Unix time. `cron_table` is the cron file, `cron_mode` its mode and owner,
+    `cron_expected` what install-cron.sh would write with the options that the file shows. `connection_limits` is the
+    table of nftables that provision.sh makes, "missing" without it.
     """
 
     now: datetime
@@ -94,6 +95,7 @@ class HostFacts(msgspec.Struct, forbid_unknown_fields=True):
     backup_bytes: int | None
     backup_checksum: str | None
     backup_hooks: int
+    backup_identity: str | None
     installed: int | None
     cron_table: str | None
     cron_expected: str | None

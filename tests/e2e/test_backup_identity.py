@@ -1,0 +1,128 @@
+"""secrets/backup_identity: who needs one, what init.sh says of it, and how a copy elsewhere is confirmed."""
+
+import hashlib
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import hostfacts
+import pytest
+
+from scripts.lib import env_file
+from tests.support.http_exchange import quiet_port
+
+ROOT = Path(__file__).resolve().parents[2]
+OWN = "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p"
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    folder = tmp_path / "a checkout"
+    (folder / "https_certificates").mkdir(parents=True)
+    for name in ("scripts", "postgres"):
+        shutil.copytree(ROOT / name, folder / name)
+    return folder
+
+
+def script(checkout: Path, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("KADUN_")}
+    command = [checkout / "scripts" / name, *arguments]
+    return subprocess.run(command, cwd="/", env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def identity(checkout: Path) -> Path:
+    """Run init.sh and return the identity that it made."""
+    done = script(checkout, "init.sh", "--http-port", str(quiet_port()), "--https-port", str(quiet_port()))
+    assert done.returncode == 0, done.stderr
+    said = done.stdout.partition("Copy these to another machine: they are in no backup.\n")[2]
+    assert "  secrets/backup_identity " in said
+    assert "secrets/kernal_data_key, data/keys/" in said
+    return checkout / "secrets/backup_identity"
+
+
+def set_recipient(checkout: Path, recipient: str) -> None:
+    dotenv = checkout / ".env"
+    dotenv.write_text(env_file.with_setting(dotenv.read_text(), "KADUN_BACKUP_RECIPIENT", recipient))
+
+
+def status(checkout: Path) -> str | None:
+    """Return what doctor is told."""
+    folder = checkout / "data/backups"
+    return hostfacts.backup_identity(checkout / "secrets/backup_identity", folder / "identity-copied")
+
+
+def test_only_the_digest_of_the_copy_confirms_it(checkout: Path, identity: Path) -> None:
+    assert status(checkout) == "not copied"
+    wrong = script(checkout, "backup.sh", "--copied", "0" * 64)
+    assert (wrong.returncode, wrong.stdout, wrong.stderr.count("\n")) == (1, "", 1)
+    assert "The copy differs from secrets/backup_identity here" in wrong.stderr
+    assert status(checkout) == "not copied"
+    digest = hashlib.sha256(identity.read_bytes()).hexdigest()
+    done = script(checkout, "backup.sh", "--copied", digest.upper())
+    assert (done.returncode, done.stderr) == (0, ""), done
+    assert "The copy is confirmed" in done.stdout
+    assert digest not in done.stdout
+    assert status(checkout) == "copied"
+    identity.unlink()
+    assert "cannot read" in script(checkout, "backup.sh", "--copied", digest).stderr
+    assert status(checkout) == "missing"
+    again = script(checkout, "init.sh")
+    assert again.returncode == 0, again.stderr
+    assert "  secrets/backup_identity " in again.stdout
+    assert status(checkout) == "not copied", "the copy elsewhere is another one's"
+
+
+@pytest.mark.parametrize(("recipient", "is_made"), [(OWN, False), ("none", False), ("", True)])
+def test_an_upgrade_makes_an_identity_unless_the_vendor_chose_otherwise(
+    checkout: Path, identity: Path, recipient: str, *, is_made: bool
+) -> None:
+    identity.unlink()
+    (checkout / "data/postgres/PG_VERSION").write_text("17\n")
+    set_recipient(checkout, recipient)
+    assert script(checkout, "init.sh").returncode == 0
+    assert identity.exists() == is_made
+
+
+def shell(checkout: Path, commands: str) -> subprocess.CompletedProcess[str]:
+    """Run commands as the scripts do, with their libraries."""
+    head = 'set -euo pipefail; ROOT=$1; source "$ROOT/scripts/lib/archive.sh"; shift; '
+    command = ["bash", "-c", head + commands, "kadun", checkout]
+    return subprocess.run(command, cwd="/", capture_output=True, text=True, check=False)
+
+
+def test_backups_are_encrypted_to_the_identity_here_unless_the_vendor_chose_otherwise(
+    checkout: Path, identity: Path
+) -> None:
+    ours = subprocess.run(["age-keygen", "-y", identity], capture_output=True, text=True, check=True).stdout.strip()
+    both = 'find_recipient; echo "$RECIPIENT"; find_safety_recipient; echo "$RECIPIENT"'
+    assert shell(checkout, both).stdout.split("\n")[:2] == [ours, ours]
+    identity.write_text("# a new one above the former\n" + identity.read_text() + identity.read_text())
+    assert shell(checkout, both).stdout.split("\n")[:2] == [ours, ours]
+    set_recipient(checkout, OWN)
+    assert shell(checkout, both).stdout.split("\n")[:2] == [OWN, ""], "what must be restored here is not sealed yet"
+    set_recipient(checkout, "none")
+    assert shell(checkout, both).stdout.split("\n")[:2] == ["", ""]
+    set_recipient(checkout, "")
+    identity.write_text("no identity\n")
+    assert "is not an age identity" in shell(checkout, both).stderr
+    identity.unlink()
+    refused = shell(checkout, both)
+    assert (refused.returncode, refused.stdout) == (1, ""), "never in clear by accident"
+    assert "secrets/backup_identity is missing" in refused.stderr
+
+
+def test_the_identity_here_is_taken_for_what_it_decrypts_and_for_nothing_else(
+    checkout: Path, identity: Path, tmp_path: Path
+) -> None:
+    ours = subprocess.run(["age-keygen", "-y", identity], capture_output=True, text=True, check=True).stdout.strip()
+    file = tmp_path / "kadun-1.tar.age"
+    choose = f'choose_identity "{file}"; echo "$IDENTITY"'
+    for recipient, chosen in ((ours, identity), (OWN, "")):
+        command = ["age", "--encrypt", "--recipient", recipient, "--output", file]
+        subprocess.run(command, input=bytes(1 << 20), check=True)
+        assert shell(checkout, choose).stdout == f"{chosen}\n"
+        assert shell(checkout, f"IDENTITY=mine; {choose}").stdout == "mine\n"
+    refused = shell(checkout, f'require_identity "{file}"')
+    assert (refused.returncode, "name the identity with --identity FILE" in refused.stderr) == (1, True)
