@@ -18,7 +18,7 @@ from tests.support.http_exchange import exchange, quiet_port
 from tests.support.service import question
 
 ROOT = Path(__file__).resolve().parents[2]
-SECRETS = ("db_password", "owner_url", "backup_url", "database_url", "kernal_data_key", "totp_key")
+SECRETS = ("db_password", "owner_url", "backup_url", "database_url", "kernal_data_key", "totp_key", "backup_identity")
 SERVICES = ("app", "database", "functions", "nginx")
 
 
