@@ -126,3 +126,48 @@ def test_the_identity_here_is_taken_for_what_it_decrypts_and_for_nothing_else(
         assert shell(checkout, f"IDENTITY=mine; {choose}").stdout == "mine\n"
     refused = shell(checkout, f'require_identity "{file}"')
     assert (refused.returncode, "name the identity with --identity FILE" in refused.stderr) == (1, True)
+
+
+DATABASE = f"""
+in_database() {{
+    local said=('schema 1' 'table card 1 2' 'sha256 {hashlib.sha256(b"rows").hexdigest()}')
+    case "$*" in
+        *snapshot*) printf rows && printf 'kadun: %s\\n' "${{said[@]}}" >&2 ;;
+        pg_restore*) cat >/dev/null ;;
+        *) cat >"$ROOT/restored" ;;
+    esac
+}}
+owner_sql() {{ :; }}
+"""
+"""Functions in the place of a database: its dump is `rows`, and what is restored becomes the file `restored`."""
+
+
+@pytest.mark.parametrize(
+    ("recipient", "meanwhile", "in_the_end"), [("", ".age", ".age"), (OWN, "", ".age"), ("none", "", "")]
+)
+def test_a_safety_archive_can_be_restored_unattended_whoever_backups_are_encrypted_to(
+    checkout: Path, identity: Path, recipient: str, meanwhile: str, in_the_end: str
+) -> None:
+    set_recipient(checkout, recipient)
+    if recipient:
+        identity.unlink()
+    (checkout / "data/backups").mkdir()
+    done = shell(
+        checkout,
+        f"""{DATABASE}
+        find_safety_recipient
+        take_archive "$ROOT/data/backups/kadun-before-upgrade-1.tar" "$RECIPIENT"
+        echo "$TAKEN"
+        read_archive "$TAKEN"
+        restore_dump kadun_rolled_back open_dump "$TAKEN"
+        encrypt_archive "$TAKEN"
+        """,
+    )
+    file = checkout / "data/backups/kadun-before-upgrade-1.tar"
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"{file}{meanwhile}\n{file}{in_the_end}"
+    assert (checkout / "restored").read_bytes() == b"rows"
+    assert sorted(checkout.joinpath("data/backups").iterdir()) == [
+        Path(f"{file}{in_the_end}"),
+        Path(f"{file}{in_the_end}.sha256"),
+    ]
