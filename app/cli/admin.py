@@ -99,7 +99,7 @@ def remove(session: Session, names: tuple[str, ...], *, force: bool) -> None:
 
 _HEADINGS = (
     *("名称 name", "角色 role", "两步验证 TOTP", "添加 added", "密码更改 password"),
-    *("登录中，最近操作 logged in, last seen", "每天发卡上限 cards a day", "最长有效期 longest validity"),
+    *("当前会话最近操作 session last used", "每天发卡上限 cards a day", "最长有效期 longest validity"),
 )
 
 

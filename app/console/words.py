@@ -104,7 +104,7 @@ _DETAILS: dict[str, Text] = {
     "actor": Text("操作人", "By"),
     "address": Text("IP 地址", "Address"),
     "card": Text("卡密", "Card"),
-    "chosen": Text("选中的张数", "Cards chosen"),
+    "chosen": Text("选中的张数", "Cards selected"),
     "expires": Text("到期", "Expiry"),
     "expires_before": Text("到期早于", "Expires before"),
     "expires_from": Text("到期从", "Expires from"),

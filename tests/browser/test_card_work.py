@@ -180,7 +180,7 @@ def test_one_card_is_extended_unbound_frozen_and_unfrozen(
             person.reads("没有绑定设备", "without a machine")
             reading(page, "done-warned")
         person.follow("返回", "Back")
-    expect(page.locator("section[aria-labelledby=binding]")).to_contain_text(person.t("没有绑定设备", "no machine"))
+    expect(page.locator("section[aria-labelledby=binding]")).to_contain_text(person.t("尚未绑定", "Not bound yet"))
 
 
 def test_a_card_is_deleted_and_its_history_stays(enter: Enter, fresh: Fresh, look: Look, reading: Reading) -> None:

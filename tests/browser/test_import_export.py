@@ -70,7 +70,7 @@ def test_cards_leave_as_files(enter: Enter, fresh: Fresh, reading: Reading, look
     assert {card["id"] for card in rows} == there
     person.follow("返回列表", "Back to the list")
     page.locator(f"input[value='{fresh.ids[1]}']").check()
-    assert person.download(asked(person.button("导出所选 TXT", "Export chosen TXT"))).split() == [fresh.ids[1]]
+    assert person.download(asked(person.button("导出所选 TXT", "Export selected TXT"))).split() == [fresh.ids[1]]
     person.go("/admin/journal?kind=exported")
     expect(person.rows.first).to_contain_text("txt")
 

@@ -40,7 +40,7 @@ def test_the_list_shows_roles_and_last_log_ins(owner: Browser, service: Service)
     no_ceilings = "no ceiling of cards a day, no ceiling of the validity"
     assert f"olga (you) owner off {no_ceilings} 20" in page.words, "logged in, so with a time"
     assert f"sam seller on {no_ceilings} — — 20" in page.words, "never logged in"
-    assert "Ceilings Last log-in Logged in, last seen Password set" in page.words
+    assert "Ceilings Last log-in Session last used Password set" in page.words
     assert "$argon2" not in page.text
     assert "scripts/cardctl token add NAME --scope" in page.text
 
