@@ -15,6 +15,8 @@
 #                       KADUN_BACKUP_RECIPIENT in .env, where it is set; never secrets/backup_identity, which is inside
 #   --unencrypted       不加密，只能写入管道 does not encrypt; into a pipe only, for the bundle holds every secret
 #
+# 迁移包以服务的签名密钥签名。It is signed with the service's key, whose fingerprint (scripts/cardctl key list shows it, too)
+# is in the line that it prints for scripts/import.sh.
 # 不带 --final：只是副本，服务照常运行，之后的请求不在包内。Without --final it is a copy: the service keeps running, and the
 # bundle does not hold what it does later. To undo --final: scripts/migrate-to.sh --resume-here
 set -euo pipefail
@@ -116,7 +118,7 @@ report() {
     else
         say "把它放到新机器的卡盾目录，在那里执行 Put it into the checkout on the new machine, and run there:"
     fi
-    say "    scripts/import.sh ${name@Q}$options"
+    say "    scripts/import.sh ${name@Q}$options --fingerprint $FINGERPRINT"
 }
 
 umask 077
@@ -135,6 +137,7 @@ lock_stack
 trap finish EXIT
 trap 'exit 130' INT TERM HUP
 check_output
+find_signer || die "无法签名，未导出。Nothing was exported, since it could not be signed: $(last_line "$FINGERPRINT")"
 if [[ -n ${OPTION[final]:-} ]]; then
     say "本机暂停服务（503）… This server answers 503 from now on …"
     moving=yes

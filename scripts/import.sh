@@ -2,12 +2,17 @@
 # 在本机导入迁移包（scripts/export.sh 所导出），启动服务；或把试用数据转入正式服务。
 # Imports what scripts/export.sh exported elsewhere into this checkout and starts the service; or takes over a trial's data.
 #
-#   scripts/import.sh FILE [--identity FILE] [--http-port N] [--https-port N] [--project NAME]
+#   scripts/import.sh FILE [--identity FILE] [--fingerprint KEY] [--accept-unsigned]
+#                          [--http-port N] [--https-port N] [--project NAME]
 #   scripts/import.sh --trial [DATA_DIR] [--http-port N] [--https-port N] [--project NAME]
 #   scripts/import.sh --prepare ENV [--http-port N] …
 #
 #   FILE                迁移包，- 为标准输入 the bundle; - is standard input. A passphrase is asked for on the terminal
 #   --identity FILE     解密用的 age 私钥 the age identity, where it was encrypted to a recipient
+#   --fingerprint KEY   签名密钥的指纹，见 export.sh 打印的命令 the ID of a signing key of the service that the bundle must come from,
+#                       as in the line that export.sh printed. Not needed where data/keys/ here has that service's keys
+#   --accept-unsigned   接受无签名的迁移包（旧版本所导出）：内容由谁制作，无从确认 accepts a bundle without a signature, as older
+#                       versions made: nothing shows who made it
 #   --trial [DATA_DIR]  转入试用数据（scripts/run.sh）；先停止试用 takes over the data of scripts/run.sh: cards, clients,
 #                       journal, usage and keys. Stop the trial first. DATA_DIR is its KADUN_DATA_DIR
 #   --prepare ENV       只做准备，不导入 only prepares the import, from the other server's .env (- is standard input):
@@ -116,7 +121,8 @@ take_options() {
         words+=("$word")
     done
     if [[ ${words[*]: -1} == --trial ]]; then words+=(default); fi
-    parse_options "identity= trial= prepare= http-port= https-port= project=" "${words[@]}"
+    parse_options "$TRUST_OPTIONS identity= trial= prepare= http-port= https-port= project=" "${words[@]}"
+    take_trust
     at_most 1
     file=${OPERANDS[0]:-} identity=${OPTION[identity]:-} trial=${OPTION[trial]:-} prepare=${OPTION[prepare]:-}
     for name in http-port https-port project; do

@@ -21,6 +21,8 @@
 set -euo pipefail
 
 ROOT=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
+# shellcheck source=scripts/lib/archive.sh
+source "$ROOT/scripts/lib/archive.sh"
 # shellcheck source=scripts/lib/remote.sh
 source "$ROOT/scripts/lib/remote.sh"
 
@@ -84,6 +86,8 @@ kilobytes_needed() {
 # prepare_remote: does everything that can be done there while this server still serves, above all the image.
 prepare_remote() {
     local holds
+    find_signer || die "无法签名迁移包，本机照常服务。The bundle could not be signed; this server keeps serving: $(last_line "$FINGERPRINT")"
+    import_options+=(--fingerprint "$FINGERPRINT") # nobody is asked: it comes over the same connection as the bundle
     holds=$(check_remote "$(kilobytes_needed)") || exit 1
     if [[ $holds == nothing ]]; then
         say "正在发送代码 sending the code: $HOST:$DIRECTORY"

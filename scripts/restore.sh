@@ -3,12 +3,16 @@
 # Restores a backup: checks it, backs up the present database, restores into a new database, compares, switches, starts. The
 # old database is kept under another name; after any failure it serves on. Works on an empty server, too.
 #
-#   scripts/restore.sh [--identity FILE] [--no-safety-dump] [--other-cards] FILE
+#   scripts/restore.sh [--identity FILE] [--fingerprint KEY] [--accept-unsigned] [--no-safety-dump] [--other-cards] FILE
 #   scripts/restore.sh --drop-old
 #
 #   FILE                kadun-TIME.tar[.age]，或 pg_dump -Fc 的 .dump or a .dump that pg_dump -Fc made
 #   --identity FILE     age 私钥文件，默认 secrets/backup_identity the identity that opens an encrypted backup, by default
 #                       secrets/backup_identity
+#   --fingerprint KEY   签名密钥的指纹，本机 data/keys/ 不认识时用 the ID of a signing key of your service, where
+#                       data/keys/ here does not know the key that signed
+#   --accept-unsigned   接受无签名的备份（旧版本所作、.dump）：内容由谁制作，无从确认 accepts a backup without a
+#                       signature, as older versions made, and a .dump: nothing shows who made it
 #   --no-safety-dump    现有数据库已损坏、无法导出时 skips the backup of a database that is too damaged to be dumped; the
 #                       database itself is kept
 #   --other-cards       备份与现有数据没有共同的已激活卡密时仍然恢复 restores a backup that has no activated card in common
@@ -177,7 +181,7 @@ restore() {
     fi
     settle_backup
     warn_of_missing_files "$MANIFEST" "$ROOT/data/files" "这些文件的内容不在 data/files：请放回，或重新添加（cardctl file add）。The bytes of these files are not in data/files: put them back, or add them again (cardctl file add)"
-    say "已恢复 restored: $FILE${MANIFEST:+ ($(archive summary card client <<<"$MANIFEST"))}"
+    say "已恢复 restored: $FILE${MANIFEST:+ ($(archive summary card client <<<"$MANIFEST"), $(fact created))}"
 }
 
 drop_old() {
@@ -191,7 +195,8 @@ drop_old() {
     say "已删除 dropped:${names:- 无 nothing}"
 }
 
-parse_options "drop-old no-safety-dump other-cards identity=" "$@"
+parse_options "$TRUST_OPTIONS drop-old no-safety-dump other-cards identity=" "$@"
+take_trust
 at_most 1
 FILE=${OPERANDS[0]:-}
 if [[ -n ${OPTION[drop-old]:-} ]]; then

@@ -4,11 +4,15 @@
 # with what the database held when it was dumped; the running service checks the journal's seals in it. The service is not
 # touched.
 #
-#   scripts/verify-backup.sh [--quiet] [--identity FILE] [FILE]
+#   scripts/verify-backup.sh [--quiet] [--identity FILE] [--fingerprint KEY] [--accept-unsigned] [FILE]
 #
 #   FILE              备份文件，默认最新一份 a backup; by default the newest in the backup folder
 #   --identity FILE   age 私钥文件，默认 secrets/backup_identity the identity that opens an encrypted backup, by default
 #                     secrets/backup_identity; where that one does not, only the checksum is compared
+#   --fingerprint KEY 签名密钥的指纹，本机 data/keys/ 不认识时用 the ID of a signing key of your service, where
+#                     data/keys/ here does not know the key that signed
+#   --accept-unsigned 接受无签名的备份（旧版本所作、.dump）：内容由谁制作，无从确认 accepts a backup without a
+#                     signature, as older versions made, and a .dump: nothing shows who made it
 #   --quiet           成功时不输出 prints nothing on success
 #
 # 退出码 Exit status: 0 可用 good; 1 不可用或无法验证 damaged, or it could not be tried; 2 用法 usage.
@@ -99,7 +103,8 @@ conclude() {
     DONE=yes
 }
 
-parse_options "quiet identity=" "$@"
+parse_options "$TRUST_OPTIONS quiet identity=" "$@"
+take_trust
 at_most 1
 [[ -z ${OPTION[identity]:-} ]] || IDENTITY=$(absolute "${OPTION[identity]}")
 umask 077

@@ -2,10 +2,18 @@
 
     archive.py stage CHECKOUT FOLDER        gather what a move takes along, as hard links where possible
     archive.py hooks CHECKOUT               print the backup hooks, which a move leaves behind
-    archive.py pack FOLDER [NAME=VALUE…]    write the folder as an archive to standard output
-    archive.py unpack FOLDER                extract what travels of the archive on standard input into the folder
-    archive.py check                        read the archive on standard input whole; print its manifest
-    archive.py member NAME                  print one member of the archive on standard input
+    archive.py fingerprint KEYRING          print the ID of the current key of a keyring.json, if it can sign
+    archive.py pack FOLDER [--keys KEYRING] [NAME=VALUE…]
+                                            write the folder as an archive to standard output, signed with the key ring
+
+These read an archive on standard input:
+
+    archive.py unpack FOLDER [TRUST]        extract what travels into the folder
+    archive.py check [TRUST]                read it whole; print its manifest
+    archive.py member NAME [TRUST]          print one member
+
+TRUST says whose signature counts: --keys KEYRING [--fingerprint KEY]… [--accept-unsigned]. Without it nobody's is
+asked for. Exit status 3: it has none that counts, and nothing else of it was read.
 
 These read a manifest, or the output of contents.sql, on standard input:
 
@@ -24,40 +32,52 @@ import os
 import secrets
 import sys
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import IO, TYPE_CHECKING, cast
 
-from travelling import ArchiveError, hooks_in, stage, travels
+import signature
+from manifest import (
+    FORMAT,
+    MANIFEST,
+    ArchiveError,
+    Manifest,
+    differences,
+    missing_files,
+    parse_contents,
+    require_parts,
+    summary,
+)
+from signature import SignatureError, Trust
+from travelling import hooks_in, stage, travels
 
 if TYPE_CHECKING:
     from typing import Self  # Python 3.11
 
-FORMAT = 2
-MANIFEST = "manifest.json"
 CONTENTS = "contents"
 """In a folder that is packed: the output of contents.sql, which goes into the manifest."""
-DATABASES = {"database.dump", "database.sql"}
-"""The database, of which an archive has one: a dump of pg_dump, or a trial's rows."""
-
+UNTRUSTED = 3
+"""The exit status where no signature counts."""
 _CHUNK = 1 << 20
 
-Manifest = dict[str, Any]
 Output = Callable[[tarfile.TarInfo], IO[bytes] | None]
 
 
-def pack(folder: Path, facts: dict[str, str], output: IO[bytes]) -> None:
-    """Write the content of a folder as an archive.
+def pack(folder: Path, facts: dict[str, str], output: IO[bytes], keyring: Path | None = None) -> None:
+    """Write the content of a folder as an archive, signed where a key ring is named.
 
     Raises:
-        ArchiveError: a file was changed meanwhile, or the folder lacks the database or a part of the manifest.
+        ArchiveError: a file was changed meanwhile, the folder lacks the database or a part of the manifest, or the key
+            ring cannot sign.
     """
     paths = [path for path in sorted(folder.rglob("*")) if path.name != CONTENTS or path.parent != folder]
     members = {str(path.relative_to(folder)): _sha256(path) for path in paths if path.is_file()}
     contents = (folder / CONTENTS).read_text("utf-8").splitlines()
     manifest: Manifest = {"format": FORMAT, "number": secrets.token_hex(8), **facts, **parse_contents(contents)}
     manifest["members"] = members
-    _require_parts(manifest)
+    require_parts(manifest)
+    if keyring is not None:
+        manifest["signature"] = signature.sign(manifest, keyring)
     text = json.dumps(manifest, ensure_ascii=False, indent=1).encode()
     with tarfile.open(fileobj=output, mode="w|", format=tarfile.GNU_FORMAT) as tar:
         head = tarfile.TarInfo(MANIFEST)
@@ -97,19 +117,24 @@ def _sha256(path: Path) -> str:
     return reader.digest.hexdigest()
 
 
-def read(stream: IO[bytes], output: Output) -> Manifest:
+def read(stream: IO[bytes], output: Output, trust: Trust | None = None) -> Manifest:
     """Read an archive to its end and return its manifest.
 
     `output` is called with each file and folder, and returns where to write the file's bytes, if anywhere.
+    `trust` says whose signature counts; without it nobody's is asked for.
 
     Raises:
         ArchiveError: it is not an archive, it lacks a part, it is damaged or cut off, or a member is not what the
             manifest says.
+        SignatureError: no signature counts. Nothing was given to `output`.
     """
     try:
         with tarfile.open(fileobj=stream, mode="r|", tarinfo=_Member) as tar:
             members = iter(tar)
             manifest = _manifest(tar, next(members, None))
+            if trust:
+                signature.require(manifest, trust)
+            require_parts(manifest)
             left, folders = dict(manifest["members"]), set[str]()
             for info in members:
                 _require_inside(info)
@@ -165,23 +190,7 @@ def _manifest(tar: tarfile.TarFile, first: tarfile.TarInfo | None) -> Manifest:
             f"归档格式为 {manifest.get('format')}，本版本只认 {FORMAT}：请更新代码 "
             f"its format is {manifest.get('format')}, this version reads {FORMAT}: update the code here"
         )
-    _require_parts(manifest)
     return manifest
-
-
-def _require_parts(manifest: Manifest) -> None:
-    """Check that a manifest says all that the restored database is compared with, and lists a database.
-
-    Raises:
-        ArchiveError: it does not; the message names the part.
-    """
-    kinds = {"schema": str, "tables": dict, "files": dict, "members": dict}
-    for name, kind in kinds.items():
-        part = manifest.get(name)
-        if not isinstance(part, kind) or (not part and name != "files"):
-            raise ArchiveError(f"清单缺少此项 the manifest lacks this part: {name}")
-    if MANIFEST in manifest["members"] or len(DATABASES & manifest["members"].keys()) != 1:
-        raise ArchiveError("清单未列出数据库 the manifest lists no database")
 
 
 def _require_inside(info: tarfile.TarInfo) -> None:
@@ -206,7 +215,7 @@ def _copy(tar: tarfile.TarFile, info: tarfile.TarInfo, output: Output) -> str:
     return reader.digest.hexdigest()
 
 
-def unpack(stream: IO[bytes], folder: Path) -> Manifest:
+def unpack(stream: IO[bytes], folder: Path, trust: Trust | None = None) -> Manifest:
     """Extract what travels into an empty folder, and the manifest beside it, whose `left` names what was left out."""
     folders: list[tuple[Path, int]] = []
     left: list[str] = []
@@ -225,7 +234,7 @@ def unpack(stream: IO[bytes], folder: Path) -> Manifest:
         os.fchmod(descriptor, info.mode & 0o666)
         return os.fdopen(descriptor, "wb")
 
-    manifest = read(stream, output)
+    manifest = read(stream, output, trust)
     for path, mode in folders:
         path.chmod(mode & 0o777 | 0o700)
     manifest["left"] = ", ".join(left)
@@ -233,46 +242,23 @@ def unpack(stream: IO[bytes], folder: Path) -> Manifest:
     return manifest
 
 
-def parse_contents(lines: list[str]) -> Manifest:
-    """Return what the output of contents.sql says: facts, `tables` and `files`."""
-    manifest: Manifest = {"tables": {}, "files": {}}
-    for line in lines:
-        kind, _, rest = line.partition(" ")
-        match kind:
-            case "table":
-                name, rows, digest = rest.split(" ")
-                manifest["tables"][name] = [int(rows), digest]
-            case "file":
-                digest, _, name = rest.partition(" ")
-                manifest["files"][name] = digest
+def _trust(words: list[str]) -> Trust | None:
+    """Return what the options say whose signature counts; None without any."""
+    keyring, fingerprints, unsigned = None, list[str](), False
+    options = iter(words)
+    for option in options:
+        match option:
+            case "--keys":
+                keyring = Path(next(options))
+            case "--fingerprint":
+                fingerprints.append(next(options))
+            case "--accept-unsigned":
+                unsigned = True
             case _:
-                manifest[kind] = rest
-    return manifest
-
-
-def differences(manifest: Manifest, actual: Manifest) -> Iterator[str]:
-    """Name the tables whose content differs.
-
-    A trial's schema_migration is another one: its rows go into the tables that this server's migrations made.
-    """
-    if manifest["schema"] != actual["schema"]:
-        yield f"schema {manifest['schema']} {actual['schema']}"
-    ignored = {"schema_migration"} if "trial" in manifest else set()
-    for name in sorted((manifest["tables"].keys() | actual["tables"].keys()) - ignored):
-        expected, found = (side["tables"].get(name, ["missing", ""]) for side in (manifest, actual))
-        if expected != found:
-            yield f"table {name} ({expected[0]}, {found[0]})"
-
-
-def summary(manifest: Manifest, tables: list[str]) -> str:
-    """Return the number of rows of these tables, or of all."""
-    names = tables or [name for name in manifest["tables"] if name != "schema_migration"]
-    return ", ".join(f"{name} {manifest['tables'][name][0]}" for name in names if name in manifest["tables"])
-
-
-def missing_files(manifest: Manifest, folder: Path) -> list[str]:
-    """Return the names of the licensed files whose bytes are not in a folder."""
-    return [name for name, digest in sorted(manifest["files"].items()) if not (folder / digest).exists()]
+                sys.exit(__doc__)
+    if words and not keyring:
+        sys.exit(__doc__)
+    return Trust(keyring, tuple(fingerprints), unsigned) if keyring else None
 
 
 def _work_on_archive(command: str, *arguments: str) -> None:
@@ -282,18 +268,26 @@ def _work_on_archive(command: str, *arguments: str) -> None:
             stage(Path(checkout), Path(folder))
         case "hooks", checkout:
             sys.stdout.write(", ".join(hooks_in(Path(checkout))))
+        case "fingerprint", keyring:
+            sys.stdout.write(signature.fingerprint(Path(keyring)))
+        case "pack", folder, "--keys", keyring, *facts:
+            pack(Path(folder), _facts(facts), sys.stdout.buffer, Path(keyring))
         case "pack", folder, *facts:
-            pack(Path(folder), dict(fact.split("=", 1) for fact in facts), sys.stdout.buffer)
-        case "unpack", folder:
-            unpack(archive, Path(folder))
-        case ["check"]:
-            json.dump(read(archive, lambda _: None), sys.stdout)
-        case "member", name:
-            read(archive, lambda info: sys.stdout.buffer if info.name == name else None)
+            pack(Path(folder), _facts(facts), sys.stdout.buffer)
+        case "unpack", folder, *trust:
+            unpack(archive, Path(folder), _trust(trust))
+        case "check", *trust:
+            json.dump(read(archive, lambda _: None, _trust(trust)), sys.stdout)
+        case "member", name, *trust:
+            read(archive, lambda info: sys.stdout.buffer if info.name == name else None, _trust(trust))
         case _:
             text = archive.read().decode()
             manifest = json.loads(text) if text.startswith("{") else parse_contents(text.splitlines())
             _answer_from_manifest(manifest, command, *arguments)
+
+
+def _facts(words: list[str]) -> dict[str, str]:
+    return dict(fact.split("=", 1) for fact in words)
 
 
 def _answer_from_manifest(manifest: Manifest, command: str, *arguments: str) -> None:
@@ -315,5 +309,8 @@ def _answer_from_manifest(manifest: Manifest, command: str, *arguments: str) -> 
 if __name__ == "__main__":
     try:
         _work_on_archive(*sys.argv[1:])
+    except SignatureError as problem:
+        sys.stderr.write(f"{problem}\n")
+        sys.exit(UNTRUSTED)
     except (ArchiveError, OSError) as problem:
         sys.exit(str(problem))

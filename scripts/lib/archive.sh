@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# Archives (see lib/archive.py): written, encrypted, read, compared. Sourced, never run. An archive whose name ends in .age
-# is encrypted; IDENTITY is the file that opens it. A bare dump of pg_dump (.dump) can be restored, too.
+# Archives (see lib/archive.py): written, signed, encrypted, read, compared. Sourced, never run. An archive whose name ends in
+# .age is encrypted; IDENTITY is the file that opens it. A bare dump of pg_dump (.dump) can be restored, too.
 
 # shellcheck source=scripts/lib/database.sh
 source "$ROOT/scripts/lib/database.sh"
@@ -10,8 +10,29 @@ source "$ROOT/scripts/lib/backups.sh"
 source "$ROOT/scripts/lib/identity.sh"
 
 MANIFEST='' # of the archive that read_archive has read; empty for a bare dump
+KEYRING=$ROOT/data/keys/keyring.json
+TRUST=(--keys "$KEYRING") # whose signature counts; without any option nobody's is asked for
+# The options of a person who knows better.
+# shellcheck disable=SC2034  # for scripts that source this
+TRUST_OPTIONS='fingerprint=* accept-unsigned'
+SIGNING=() FINGERPRINT='' # set by find_signer
 
 archive() { python3 -B -E -s "$ROOT/scripts/lib/archive.py" "$@"; }
+
+# take_trust: adds what the person says to TRUST.
+take_trust() {
+    local key
+    while IFS= read -r key; do
+        [[ -z $key ]] || TRUST+=(--fingerprint "$key")
+    done <<<"${OPTION[fingerprint]:-}"
+    [[ -z ${OPTION[accept-unsigned]:-} ]] || TRUST+=(--accept-unsigned)
+}
+
+# find_signer: archives written from now on are signed with the service's current key; FINGERPRINT is its ID. Fails where it
+# cannot sign, and FINGERPRINT says why.
+find_signer() {
+    FINGERPRINT=$(archive fingerprint "$KEYRING" 2>&1 </dev/null) && SIGNING=(--keys "$KEYRING")
+}
 
 is_bare_dump() { [[ ${1%.age} == *.dump ]]; }
 
@@ -31,7 +52,7 @@ open_archive() {
 
 # open_dump FILE: prints the dump in it.
 open_dump() {
-    if is_bare_dump "$1"; then open_archive "$1"; else open_archive "$1" | archive member database.dump; fi
+    if is_bare_dump "$1"; then open_archive "$1"; else open_archive "$1" | archive member database.dump "${TRUST[@]}"; fi
 }
 
 # verify_checksum FILE: it is what the checksum file beside it says.
@@ -40,7 +61,8 @@ verify_checksum() {
     said=$(retention checksum "$1" 2>&1) || die "$(last_line "$said")"
 }
 
-# read_archive FILE: checks every byte, and sets MANIFEST. A copy of an archive needs no checksum file beside it.
+# read_archive FILE: checks its signature and every byte, and sets MANIFEST. A copy of an archive needs no checksum file
+# beside it.
 read_archive() {
     local said
     [[ -r $1 && -s $1 ]] || die "$1 无法读取或为空 cannot be read or is empty"
@@ -48,9 +70,14 @@ read_archive() {
     [[ ! -e $1.sha256 ]] || verify_checksum "$1"
     MANIFEST=''
     if is_bare_dump "$1"; then
+        [[ -n ${OPTION[accept-unsigned]:-} ]] \
+            || die "$1 没有签名，无法确认由谁制作；确知它从未离开您的手中时，加 --accept-unsigned。A bare dump is not signed, so nothing shows who made it. If you know that it has never left your hands, add --accept-unsigned"
         said=$(check_dump "$1" 2>&1) || die "$1 不是完整的备份。Not a whole dump: $(error_line "$said")"
     else
-        said=$({ open_archive "$1" | archive check; } 2>&1) || die "$1 已损坏，请换一份备份。It is damaged: take another backup: $(error_line "$said")"
+        said=$({ open_archive "$1" | archive check "${TRUST[@]}"; } 2>&1) || {
+            (($? != 3)) || die "$1 $(last_line "$said")" # nobody's signature that counts
+            die "$1 已损坏，请换一份备份。It is damaged: take another backup: $(error_line "$said")"
+        }
         MANIFEST=$said
     fi
 }
@@ -98,21 +125,22 @@ write_archive() {
     local -a facts=("created=$(date -u +%Y-%m-%dT%H:%M:%SZ)" "project=$(setting COMPOSE_PROJECT_NAME kadun)"
         "version=$(app_version)" "commit=$(git_here rev-parse --short=12 HEAD 2>/dev/null || true)")
     if (($# > 1)); then
-        archive pack "$1" "${facts[@]}" | age "${@:2}"
+        archive pack "$1" "${SIGNING[@]}" "${facts[@]}" | age "${@:2}"
     else
-        archive pack "$1" "${facts[@]}"
+        archive pack "$1" "${SIGNING[@]}" "${facts[@]}"
     fi
 }
 
 # app_version: the version of the code in this checkout.
 app_version() { sed -n 's/^version = "\(.*\)"$/\1/p' "$ROOT/pyproject.toml" 2>/dev/null | head -n 1; }
 
-# take_archive FILE [RECIPIENT]: an archive of the database, checked, and encrypted if there is a recipient; whole or not
-# at all. FILE has no .age at its end. Sets TAKEN, the file's name. After a failure the caller removes what is unfinished
-# (retention leftovers).
+# take_archive FILE [RECIPIENT]: an archive of the database, checked, signed, and encrypted if there is a recipient; whole or
+# not at all. FILE has no .age at its end. Sets TAKEN, the file's name. After a failure the caller removes what is unfinished
+# (retention leftovers). Better unsigned than none: a key that cannot sign causes a warning.
 take_archive() {
     local folder=${1%/*} staging said
     TAKEN=$1${2:+.age}
+    find_signer || warn "备份未签名，恢复时需 --accept-unsigned。The backup is not signed, and restoring it will need --accept-unsigned: $(last_line "$FINGERPRINT")"
     staging=$(mktemp -d "$folder/.staging.XXXXXX") || die "无法写入 cannot write to $folder"
     make_dump "$staging"
     said=$(check_dump "$staging/database.dump" 2>&1) \

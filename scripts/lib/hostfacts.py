@@ -23,7 +23,7 @@ import retention
 from hostfacts_access import files_in, inode_of, items, output, stat, text_of
 from hostfacts_docker import container_facts, other_stacks
 from hostfacts_network import certificate_facts, is_bridge, own_addresses, proxy_probes
-from travelling import ArchiveError
+from manifest import ArchiveError
 
 Facts = dict[str, Any]
 

@@ -11,7 +11,7 @@ ARRIVING=kadun_arriving            # the database's name until it is checked
 AGAIN=''                           # an earlier run's database is being replaced
 AGE_MAGIC=age-encryption.org/v1
 
-# unpack: the bundle on standard input, decrypted if it is encrypted, into STAGED.
+# unpack: the bundle on standard input, decrypted if it is encrypted, into STAGED, if it is signed by somebody trusted.
 unpack() {
     local head=$STAGED.head said=$STAGED.said
     local -a decrypt=(cat)
@@ -20,8 +20,8 @@ unpack() {
         need age age
         decrypt=(age --decrypt ${identity:+--identity "$identity"})
     fi
-    if ! cat "$head" - | "${decrypt[@]}" | archive unpack "$STAGED" 2>"$said"; then
-        [[ ${PIPESTATUS[1]} == 0 ]] \
+    if ! cat "$head" - | "${decrypt[@]}" | archive unpack "$STAGED" "${TRUST[@]}" 2>"$said"; then
+        [[ ${PIPESTATUS[1]} == 0 || ${PIPESTATUS[2]} == 3 ]] \
             || die "无法解密或不完整：请检查口令或 --identity。Cannot decrypt the bundle, or it is cut off: is it the right passphrase or --identity?"
         die "迁移包无法使用。The bundle cannot be used: $(last_line "$(<"$said")")"
     fi

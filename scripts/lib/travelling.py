@@ -4,6 +4,8 @@ import re
 import shutil
 from pathlib import Path
 
+from manifest import ArchiveError
+
 TRAVELLING = re.compile(
     r"""env | database\.(dump|sql)
     | secrets/(kernal_data_key|totp_key|backup_identity|backup_webhook)
@@ -17,10 +19,6 @@ TRAVELLING = re.compile(
 FOLDERS = ("secrets", "https_certificates", "data/keys", "data/files", "data/functions")
 IRREPLACEABLE = {"env", "secrets/kernal_data_key", "data/keys/keyring.json"}
 """What a move cannot do without, beside the database."""
-
-
-class ArchiveError(Exception):
-    """The archive is damaged or not one of Kadun's, or the files that go into one are not fit for it."""
 
 
 def travels(name: str, *, is_folder: bool = False) -> bool:

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.archives import signed_by, strangers_ring
 from tests.support.backups import FAULTS, Backups, damage, fill
 from tests.support.http_exchange import quiet_port
 from tests.support.stack import Stack, run
@@ -115,9 +116,24 @@ def test_a_bare_dump_is_read_whole_before_it_is_trusted(backups: Backups, tmp_pa
     file = tmp_path / "a.dump"
     with file.open("wb") as dump:
         subprocess.run(["tar", "-xOf", backups.newest(), "database.dump"], stdout=dump, check=True)
-    backups.script("verify-backup.sh", file)
+    backups.refused("verify-backup.sh", file, says="A bare dump is not signed, so nothing shows who made it")
+    backups.script("verify-backup.sh", "--accept-unsigned", file)
     damage(file, fault)
-    backups.refused("verify-backup.sh", file, says=str(file))
+    backups.refused("verify-backup.sh", "--accept-unsigned", file, says=str(file))
+
+
+def test_where_the_keys_cannot_sign_a_backup_is_made_and_the_reason_said(backups: Backups, tmp_path: Path) -> None:
+    ring = backups.stack.folder / "data/keys/keyring.json"
+    aside = ring.rename(tmp_path / "keyring.json")
+    try:
+        done = backups.script("backup.sh")
+    finally:
+        aside.rename(ring)
+    assert "The backup is not signed, and restoring it will need --accept-unsigned: " in done.stderr
+    assert done.stderr.count("\n") == 1
+    backups.refused("verify-backup.sh", says="It is not signed, so nothing shows who made it")
+    backups.script("verify-backup.sh", "--accept-unsigned")
+    backups.take()
 
 
 @pytest.fixture
@@ -166,7 +182,7 @@ def test_a_backup_that_lost_a_part_is_neither_recorded_as_proven_nor_restored(
 def test_a_bare_dump_in_the_backup_folder_is_not_recorded_as_proven(backups: Backups, parts: Path) -> None:
     file, before = backups.folder / "kadun-20260101T000000Z.dump", backups.contents()
     shutil.copy(parts / "database.dump", file)
-    done = backups.script("verify-backup.sh", file)
+    done = backups.script("verify-backup.sh", "--accept-unsigned", file)
     file.unlink()
     assert "no manifest: the rows were not compared" in done.stdout
     assert backups.contents() == before
@@ -289,6 +305,11 @@ def test_by_default_a_backup_is_encrypted_and_is_proven_with_the_identity_on_the
         assert (backups.folder / "last-verified").read_text().split()[1:] == [file.name], "not its checksum alone"
         content = subprocess.run(["age", "-d", "-i", identity, file], capture_output=True, check=True).stdout
         assert identity.read_bytes().strip() not in content
+        forged = signed_by(content, strangers_ring(tmp_path))
+        ours = run("age-keygen", "-y", identity).stdout.strip()  # which is no secret
+        replaced = tmp_path / "replaced.tar.age"
+        subprocess.run(("age", "-r", ours, "-o", replaced), input=forged, check=True)
+        backups.refused("verify-backup.sh", replaced, says="not one of this server's")
         aside = identity.rename(tmp_path / "identity")
         backups.refused("backup.sh", says="secrets/backup_identity is missing")
         run("age-keygen", "-o", identity)

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.http_exchange import quiet_port
-from tests.support.moving import Customers, Program, ship, type_at
+from tests.support.moving import Customers, Program, fingerprint, ship, type_at
 from tests.support.service import wait_for
 from tests.support.stack import ROOT, Stack, run
 
@@ -216,7 +216,8 @@ def test_a_final_export_moves_everything_and_can_be_undone(
         # The line as it stands; what else this machine needs, since the old server runs on it, is in .env already.
         new.init_anew("kadun.test")
         line = said.splitlines()[-1].strip()
-        assert shlex.split(line) == ["scripts/import.sh", bundle.name, "--identity", "backup-identity.txt"]
+        identified = ["--identity", "backup-identity.txt", *fingerprint(old)]
+        assert shlex.split(line) == ["scripts/import.sh", bundle.name, *identified]
         run("bash", "-c", line, cwd=new.folder)
         arrived = set(new.sql("backup", "SELECT id FROM card WHERE is_activated").split())
         assert set(customers.acknowledged) <= arrived
@@ -231,4 +232,4 @@ def test_the_line_for_a_passphrase_names_no_identity(old: Stack, tmp_path: Path)
     export = [old.folder / "scripts/export.sh", "-o", tmp_path / "-x.age", "--passphrase"]
     status, shown = type_at(export, ["a passphrase", "a passphrase"])
     assert status == 0, shown
-    assert shown.splitlines()[-1].strip() == "scripts/import.sh './-x.age'"
+    assert shown.splitlines()[-1].strip() == f"scripts/import.sh './-x.age' {' '.join(fingerprint(old))}"

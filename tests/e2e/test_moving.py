@@ -15,7 +15,8 @@ import pytest
 
 from app.tokens import keyring
 from app.tokens.keys import KeyRing
-from tests.support.moving import CORE_DATA, Program, contents, ship, type_at
+from tests.support.archives import signed_by, strangers_ring, unsigned
+from tests.support.moving import CORE_DATA, Program, contents, fingerprint, ship, type_at
 from tests.support.service import wait_for
 from tests.support.stack import Stack, copy_checkout, run
 from tests.support.wheels import write_wheel
@@ -45,6 +46,10 @@ class OldServer:
     locked: Path  # with the passphrase
     sealed: Path  # to the recipient of `identity`
     identity: Path
+
+    def unsealed(self) -> bytes:
+        command = ("age", "-d", "-i", self.identity, self.sealed)
+        return subprocess.run(command, capture_output=True, check=True).stdout
 
 
 @pytest.fixture(scope="module")
@@ -101,8 +106,11 @@ def new_server(tmp_path_factory: pytest.TempPathFactory, old_server: OldServer) 
             *options,
             "--https-port",
             str(stack.https_port),
+            *fingerprint(old_server.stack),
         ]
-        killed_once_it_has_placed_the_secrets(stack, old_server)
+        bundle = tmp_path_factory.mktemp("bundle") / "unsigned.tar"
+        bundle.write_bytes(unsigned(old_server.unsealed()))
+        killed_once_it_has_placed_the_secrets(stack, old_server, bundle, "--accept-unsigned")
         put_ring(stack, KeyRing.new(datetime.now(UTC), "kadun"))  # as a first start makes one
         status, shown = type_at([str(word) for word in command], [PASSPHRASE])
         assert status == 0, shown
@@ -118,11 +126,10 @@ def put_ring(stack: Stack, ring: KeyRing) -> None:
     os.chown(file, folder.stat().st_uid, folder.stat().st_gid)
 
 
-def killed_once_it_has_placed_the_secrets(stack: Stack, old_server: OldServer) -> None:
+def killed_once_it_has_placed_the_secrets(stack: Stack, old_server: OldServer, *bundle: str | Path) -> None:
     ports = ("--http-port", str(stack.http_port), "--https-port", str(stack.https_port))
-    command = [stack.folder / "scripts/import.sh", old_server.sealed, "--identity", old_server.identity]
     process = subprocess.Popen(
-        [*command, "--project", stack.project, *ports],
+        [stack.folder / "scripts/import.sh", *bundle, "--project", stack.project, *ports],
         stdout=subprocess.DEVNULL,
         start_new_session=True,
         cwd="/",
@@ -195,7 +202,9 @@ def test_files_have_the_owners_and_modes_that_the_service_needs(old_server: OldS
     assert list((new_server.folder / "data").glob(".replaced-*/data/keys/keyring.replaced-*.json")), "its keys, too"
 
 
-def test_keys_that_continue_those_of_the_bundle_stay(old_server: OldServer, tmp_path: Path) -> None:
+def test_keys_that_continue_those_of_the_bundle_stay_and_know_who_has_signed_it(
+    old_server: OldServer, tmp_path: Path
+) -> None:
     """Customers' programs have seen the newer ones, and refuse the older."""
     newer = keyring.load(old_server.stack.folder / "data/keys").rotated(datetime.now(UTC), "kadun")
     with Stack(tmp_path / "newer") as stack:
@@ -240,27 +249,34 @@ def test_a_damaged_or_foreign_bundle_is_refused_before_anything_is_changed(
     whole = old_server.sealed.read_bytes()
     middle = len(whole) // 2
     flipped = whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :]
-    plain = subprocess.run(("age", "-d", "-i", old_server.identity, old_server.sealed), capture_output=True, check=True)
-    altered = plain.stdout.replace(b"KADUN_RATE=10", b"KADUN_RATE=99")
-    assert altered != plain.stdout
-    stranger = tmp_path / "stranger"
+    plain = old_server.unsealed()
+    altered = plain.replace(b"KADUN_RATE=10", b"KADUN_RATE=99")
+    assert altered != plain
+    stranger, hostile = tmp_path / "stranger", signed_by(plain, strangers_ring(tmp_path))
     run("age-keygen", "-o", stranger)
-    for content, identity, complaint in (
-        (whole[:middle], old_server.identity, "Cannot decrypt the bundle, or it is cut off"),
-        (flipped, old_server.identity, "Cannot decrypt the bundle, or it is cut off"),
-        (whole, stranger, "Cannot decrypt the bundle"),
-        (altered, old_server.identity, "a checksum does not match"),
-        (plain.stdout[: len(plain.stdout) // 2], old_server.identity, "damaged or cut off"),
-        (b"", old_server.identity, "damaged or cut off"),
+    ours, kid = fingerprint(old_server.stack), fingerprint(old_server.stack)[1]
+    wrong = ("--fingerprint", "A" * 43)
+    for content, identity, options, complaint in (
+        (whole[:middle], old_server.identity, ours, "Cannot decrypt the bundle, or it is cut off"),
+        (flipped, old_server.identity, ours, "Cannot decrypt the bundle, or it is cut off"),
+        (whole, stranger, ours, "Cannot decrypt the bundle"),
+        (altered, old_server.identity, ours, "a checksum does not match"),
+        (plain[: len(plain) // 2], old_server.identity, ours, "damaged or cut off"),
+        (b"", old_server.identity, ours, "damaged or cut off"),
+        (whole, old_server.identity, (), f"It is signed by key {kid}, which is not one of this server's"),
+        (whole, old_server.identity, (*wrong, "--accept-unsigned"), "which is not one of this server's"),
+        (hostile, old_server.identity, ours, "which is not one of this server's"),
+        (unsigned(plain), old_server.identity, ours, "It is not signed, so nothing shows who made it"),
     ):
         bundle.write_bytes(content)
-        refused = run(fresh / "scripts/import.sh", bundle, "--identity", identity, check=False, cwd="/")
+        command = (fresh / "scripts/import.sh", bundle, "--identity", identity, *options)
+        refused = run(*command, check=False, cwd="/")
         assert refused.returncode == 1
         assert complaint in refused.stderr.splitlines()[-1]
         assert not (fresh / ".env").exists()
         assert not (fresh / "secrets").exists()
         assert list((fresh / "data").iterdir()) == []
-    status, shown = type_at([fresh / "scripts/import.sh", old_server.locked], ["wrong"])
+    status, shown = type_at([fresh / "scripts/import.sh", old_server.locked, *ours], ["wrong"])
     assert status == 1
     assert "is it the right passphrase" in shown
 
@@ -326,7 +342,8 @@ def test_a_database_that_cannot_be_asked_is_not_taken_for_an_empty_one(old_serve
     (tmp_path / "docker").chmod(0o755)
     keys = ("data/keys/keyring.json", "secrets/kernal_data_key", "secrets/owner_url")
     before = [(fresh.folder / name).read_bytes() for name in keys]
-    command = (fresh.folder / "scripts/import.sh", old_server.sealed, "--identity", old_server.identity)
+    sealed = (old_server.sealed, "--identity", old_server.identity, *fingerprint(old_server.stack))
+    command = (fresh.folder / "scripts/import.sh", *sealed)
     refused = run(*command, check=False, env=os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"})
     assert refused.returncode == 1
     assert "Database kadun cannot be read; nothing was changed" in refused.stderr
@@ -337,7 +354,8 @@ def test_a_database_that_cannot_be_asked_is_not_taken_for_an_empty_one(old_serve
 def test_another_checkouts_project_is_never_taken_over(old_server: OldServer, tmp_path: Path) -> None:
     copy_checkout(tmp_path / "fresh")
     free = ("--http-port", str(old_server.stack.http_port + 1), "--https-port", str(old_server.stack.https_port + 1))
-    command = (tmp_path / "fresh/scripts/import.sh", old_server.sealed, "--identity", old_server.identity, *free)
+    sealed = (old_server.sealed, "--identity", old_server.identity, *fingerprint(old_server.stack))
+    command = (tmp_path / "fresh/scripts/import.sh", *sealed, *free)
     refused = run(*command, check=False)
     assert refused.returncode == 1
     assert f"Project {old_server.stack.project} runs from {old_server.stack.folder}" in refused.stderr

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import signature
 
+from tests.support.archives import rewritten, signed_by, strangers_ring, unsigned
 from tests.support.backups import FAULTS, Activations, Backups, damage, fill
 from tests.support.service import wait_for
 from tests.support.stack import Stack, run
@@ -76,9 +78,14 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
 def restored(servers: Servers) -> Servers:
     """Restore for the first time, into a stack in which `docker compose up` never ran."""
     (servers.new.stack.folder / "data/postgres").rmdir()  # as if what was in it had been moved away
-    refused = servers.new.script("restore.sh", servers.backup, check=False)
-    assert refused.returncode == 1
-    assert "put data/keys/ and secrets/kernal_data_key back first" in refused.stderr
+    kid = signature.fingerprint(servers.old.stack.folder / "data/keys/keyring.json")
+    for options, said in (
+        ((), f"holds no usable signing keys: if you have a copy, put it back first. It is signed by key {kid}"),
+        (("--fingerprint", kid), "put data/keys/ and secrets/kernal_data_key back first"),
+    ):
+        refused = servers.new.script("restore.sh", servers.backup, *options, check=False)
+        assert refused.returncode == 1
+        assert said in refused.stderr
     for name in ("data/keys", "secrets/kernal_data_key"):
         run("cp", "-aT", servers.old.stack.folder / name, servers.new.stack.folder / name)
     said = servers.restore(servers.backup)
@@ -165,15 +172,40 @@ def test_a_damaged_backup_is_refused(restored: Servers, tmp_path: Path, fault: s
 
 
 def test_a_backup_whose_rows_are_not_those_of_its_manifest_is_refused(restored: Servers, tmp_path: Path) -> None:
-    altered, file = manifest(restored.backup), tmp_path / "altered.tar"
-    altered["tables"]["client"][0] += 1
-    (tmp_path / "manifest.json").write_text(json.dumps(altered))
-    run("tar", "-xf", restored.backup, "database.dump", cwd=tmp_path)
-    run("tar", "-cf", file, "manifest.json", "database.dump", cwd=tmp_path)
-    for script in ("verify-backup.sh", "restore.sh"):
-        refused = restored.new.script(script, file, check=False)
+    altered, file = with_another_client(restored.backup), tmp_path / "altered.tar"
+    ring = strangers_ring(tmp_path)
+    for script, content, options in (
+        ("verify-backup.sh", unsigned(altered), ("--accept-unsigned",)),
+        ("restore.sh", signed_by(altered, ring), ("--fingerprint", signature.fingerprint(ring))),
+    ):
+        file.write_bytes(content)
+        refused = restored.new.script(script, *options, file, check=False)
         assert refused.returncode == 1
         assert "What was restored differs from what was dumped: table client" in refused.stderr
+
+
+def with_another_client(backup: Path) -> bytes:
+    """Return a backup whose manifest lists one client more, as its signature does not."""
+
+    def add(manifest: dict[str, Any]) -> None:
+        manifest["tables"]["client"][0] += 1
+
+    return rewritten(backup.read_bytes(), add)
+
+
+def test_a_backup_that_somebody_has_replaced_is_refused(restored: Servers, tmp_path: Path) -> None:
+    content, file, ring = restored.backup.read_bytes(), tmp_path / "replaced.tar", strangers_ring(tmp_path)
+    kid = signature.fingerprint(ring)
+    before = restored.new.stack.inspect("app")["State"]["StartedAt"], databases(restored.new)
+    for forged, said in (
+        (with_another_client(restored.backup), "somebody changed it after it was signed, or forged the signature"),
+        (unsigned(content), "It is not signed, so nothing shows who made it"),
+        (signed_by(content, ring), f"It is signed by key {kid}, which is not one of this server's"),
+    ):
+        file.write_bytes(forged)
+        for script in ("verify-backup.sh", "restore.sh"):
+            restored.new.refused(script, file, says=said)
+    assert (restored.new.stack.inspect("app")["State"]["StartedAt"], databases(restored.new)) == before
 
 
 def test_a_backup_without_a_common_card_is_taken_for_another_installations(restored: Servers) -> None:
@@ -311,7 +343,8 @@ def test_a_backup_of_an_older_program_is_migrated_at_the_start(restored: Servers
     command = ("docker", "compose", "exec", "-T", "database", "as-role", "owner", "--database", "kadun_old")
     with file.open("wb") as dump:
         subprocess.run([*command, "pg_dump", "-Fc"], stdout=dump, cwd=stack.folder, check=True)
-    done = restored.new.script("restore.sh", file)
+    restored.new.refused("restore.sh", file, says="A bare dump is not signed, so nothing shows who made it")
+    done = restored.new.script("restore.sh", "--accept-unsigned", file)
     assert "0000_" in done.stdout
     assert "the rows are not compared" in done.stderr
     assert restored.new.stack.sql("owner", "SELECT count(*) FROM card") == "0"

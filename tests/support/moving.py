@@ -14,6 +14,7 @@ from typing import Any
 
 import kadun
 
+from app.tokens import keyring
 from tests.support.stack import ROOT, Stack
 
 CONTENTS_SQL = ROOT / "scripts/lib/contents.sql"
@@ -65,6 +66,11 @@ def ship(stack: Stack, folder: Path, hardware: str) -> Program:
     (folder / "core.age").unlink(missing_ok=True)
     stack.seal(folder / "core", folder / "core.age")
     return Program(json.dumps(stack.cardctl("key", "export")), folder / "core.age", stack.new_card(), hardware)
+
+
+def fingerprint(stack: Stack) -> tuple[str, str]:
+    """Return the options by which a person confirms that a bundle comes from this stack."""
+    return "--fingerprint", keyring.load(stack.folder / "data/keys").current.kid
 
 
 def type_at(command: list[str | Path], answers: list[str]) -> tuple[int, str]:

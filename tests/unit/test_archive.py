@@ -323,5 +323,10 @@ def test_the_command_line_checks_and_answers(folder: Path, tmp_path: Path) -> No
     assert run("compare", str(same), given=manifest).returncode == 0
     differs = run("compare", str(other), given=manifest)
     assert (differs.returncode, differs.stderr) == (1, b"table card (2, 3)\n")
+    assert run("check", "--accept-unsigned", given=content).stderr.startswith(archive.__doc__.encode()[:50])
+    untrusted = run("check", "--keys", "/nowhere", "--fingerprint", "-key", given=content)
+    assert (untrusted.returncode, untrusted.stdout, untrusted.stderr.count(b"\n")) == (archive.UNTRUSTED, b"", 1)
+    assert run("check", "--keys", "/nowhere", "--accept-unsigned", given=content).stdout == manifest
+    assert run("check", "--verbose", given=content).returncode == 1
     damaged = run("check", given=content[:700])
     assert (damaged.returncode, damaged.stdout, damaged.stderr.count(b"\n")) == (1, b"", 1)

@@ -1,0 +1,234 @@
+"""scripts/lib/signature.py: whose archives are believed."""
+
+import base64
+import io
+import json
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import jwt
+import pytest
+import signature
+from signature import AUDIENCE, TYPE, SignatureError, Trust
+
+from app.tokens import keyring
+from app.tokens.keys import AUDIENCE as CLIENT
+from app.tokens.keys import ENDORSEMENT_TYPE, Key, KeyRing
+from scripts.lib import archive
+from tests.support.archives import rewritten
+
+NOW = datetime(2026, 11, 27, 12, tzinfo=UTC)
+CONTENTS = "schema 0008_x\ntable card 2 17\n"
+
+
+@pytest.fixture
+def ring(tmp_path: Path) -> Path:
+    """Return a server's key ring, after one rotation."""
+    keyring.create(tmp_path / "keys", NOW - timedelta(hours=1), "kadun")
+    keyring.rotate(tmp_path / "keys", NOW, "kadun")
+    return tmp_path / "keys" / keyring.FILE
+
+
+@pytest.fixture
+def strangers(tmp_path: Path) -> Path:
+    """Return the key ring of somebody else."""
+    keyring.create(tmp_path / "others", NOW, "kadun")
+    return tmp_path / "others" / keyring.FILE
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "staged"
+    folder.mkdir()
+    (folder / "database.dump").write_bytes(b"PGDMP")
+    (folder / archive.CONTENTS).write_text(CONTENTS)
+    return folder
+
+
+def packed(folder: Path, ring: Path | None) -> bytes:
+    output = io.BytesIO()
+    archive.pack(folder, {"created": "now 现在"}, output, ring)
+    return output.getvalue()
+
+
+def check(content: bytes, ring: Path, *fingerprints: str, unsigned: bool = False) -> archive.Manifest:
+    taken: list[str] = []
+    trust = Trust(ring, fingerprints, unsigned)
+    try:
+        return archive.read(io.BytesIO(content), lambda info: taken.append(info.name), trust)
+    except SignatureError:
+        assert taken == [], "nothing of it was used"
+        raise
+
+
+def keys_of(ring: Path) -> tuple[Key, ...]:
+    return keyring.load(ring.parent).keys
+
+
+def signed_anew(content: bytes, **changes: Any) -> bytes:
+    """Return an archive with other parts in its signature."""
+    return rewritten(content, lambda manifest: manifest["signature"].update(changes))
+
+
+def test_the_same_server_asks_nothing_and_another_asks_for_the_fingerprint(
+    folder: Path, ring: Path, strangers: Path
+) -> None:
+    content, kid = packed(folder, ring), signature.fingerprint(ring)
+    assert kid == keyring.load(ring.parent).current.kid
+    assert check(content, ring)["created"] == "now 现在"
+    with pytest.raises(SignatureError, match=f"key {kid}, which is not one of this server's.*--fingerprint {kid}"):
+        check(content, strangers)
+    with pytest.raises(SignatureError, match="not one of this server's"):
+        check(content, strangers, signature.fingerprint(strangers), "nonsense", unsigned=True)
+    check(content, strangers, "nonsense", kid)
+
+
+@pytest.mark.parametrize("content", [None, "", "{", "[]", '{"keys": [{"public": {"x": "AAAA"}}]}'])
+def test_where_no_usable_keys_are_the_reader_is_told_to_put_them_back(
+    folder: Path, ring: Path, tmp_path: Path, content: str | None
+) -> None:
+    lost = tmp_path / "lost.json"
+    if content is not None:
+        lost.write_text(content)
+    with pytest.raises(SignatureError, match="holds no usable signing keys: if you have a copy, put it back first"):
+        check(packed(folder, ring), lost)
+    check(packed(folder, ring), lost, signature.fingerprint(ring))
+    with pytest.raises(SignatureError, match="cannot use the signing keys"):
+        signature.fingerprint(lost)
+
+
+def test_every_key_of_the_chain_counts_and_a_later_one_is_found_from_an_earlier_one(
+    folder: Path, ring: Path, tmp_path: Path
+) -> None:
+    early, first = packed(folder, ring), keys_of(ring)[0].kid
+    before = tmp_path / "before.json"
+    before.write_bytes(ring.read_bytes())
+    for hours in (1, 2, 3):
+        keyring.rotate(ring.parent, NOW + timedelta(hours=hours), "kadun")
+    late, nobody = packed(folder, ring), tmp_path / "none"
+    check(early, ring)
+    check(early, nobody, first)
+    check(late, before)
+    check(late, nobody, first)
+    check(late, nobody, keys_of(ring)[-1].kid, signature.fingerprint(ring))
+    endorsements = list(keyring.load(ring.parent).endorsements)
+    with pytest.raises(SignatureError, match="not one of this server's"):
+        check(signed_anew(late, endorsements=endorsements[1:]), nobody, first)
+
+
+def test_an_endorsement_by_an_unknown_key_or_for_another_purpose_leads_nowhere(
+    folder: Path, ring: Path, strangers: Path
+) -> None:
+    content, stranger, ours = packed(folder, strangers), keys_of(strangers)[0], keys_of(ring)
+    kids = [key.kid for key in ours]
+    for signer, kid, kind, audience in (
+        (stranger, stranger.kid, ENDORSEMENT_TYPE, CLIENT),
+        (stranger, kids[1], ENDORSEMENT_TYPE, CLIENT),
+        (ours[1], kids[1], "verdict+jwt", CLIENT),
+        (ours[1], kids[1], ENDORSEMENT_TYPE, "kadun-archive"),
+    ):
+        claims = {"aud": audience, "jwk": stranger.public}
+        forged = jwt.encode(claims, signer.signing_key(), "EdDSA", {"typ": kind, "kid": kid})
+        with pytest.raises(SignatureError, match="not one of this server's"):
+            check(signed_anew(content, endorsements=[forged]), ring)
+
+
+def test_a_signature_has_a_purpose_of_its_own(folder: Path, ring: Path) -> None:
+    token = check(packed(folder, ring), ring)["signature"]["token"]
+    public = jwt.PyJWK(keyring.load(ring.parent).current.public).key
+    claims = jwt.decode(token, public, algorithms=["EdDSA"], audience="kadun-archive")
+    assert set(claims) == {"aud", "sha256"}
+    assert jwt.get_unverified_header(token)["typ"] == TYPE == "archive+jwt"
+
+
+@pytest.mark.parametrize(
+    "other", [{"typ": "verdict+jwt"}, {"aud": CLIENT}, {"alg": "HS256"}, {"sha256": "0" * 64}], ids=str
+)
+def test_a_token_for_another_purpose_is_no_signature(folder: Path, ring: Path, other: dict[str, str]) -> None:
+    content, current = packed(folder, ring), keyring.load(ring.parent).current
+    token = check(content, ring)["signature"]["token"]
+    claims = jwt.decode(token, options={"verify_signature": False})
+    header = {"typ": TYPE, "kid": current.kid} | {name: other[name] for name in ("typ",) if name in other}
+    claims |= {name: other[name] for name in claims if name in other}
+    algorithm = other.get("alg", "EdDSA")
+    key = current.signing_key() if algorithm == "EdDSA" else base64.urlsafe_b64decode(current.public["x"] + "=")
+    forged = jwt.encode(claims, key, algorithm, header)
+    with pytest.raises(SignatureError, match="Its signature does not match"):
+        check(signed_anew(content, token=forged), ring)
+
+
+def test_what_was_changed_after_signing_is_refused(folder: Path, ring: Path) -> None:
+    content, kid = packed(folder, ring), signature.fingerprint(ring)
+    for change in ({"tables": {"card": [3, "17"]}}, {"created": "later"}, {"more": 1}, {"members": {}}):
+        with pytest.raises(SignatureError, match="somebody changed it after it was signed"):
+            check(rewritten(content, lambda manifest, change=change: manifest.update(change)), ring, kid, unsigned=True)
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [None, [], "x", {}, {"token": "a.b.c", "keys": [], "endorsements": []}, {"token": "a.b", "keys": ["AAAA"]}],
+    ids=str,
+)
+def test_a_signature_that_cannot_be_read_is_refused(folder: Path, ring: Path, nonsense: Any) -> None:
+    content = rewritten(packed(folder, ring), lambda manifest: manifest.update(signature=nonsense))
+    with pytest.raises(SignatureError, match="Its signature cannot be read"):
+        check(content, ring, unsigned=True)
+
+
+def test_the_name_of_a_key_that_is_shown_is_that_of_a_key(folder: Path, ring: Path) -> None:
+    content, kid = packed(folder, ring), "\x1b[2J; rm -rf /"
+    token = jwt.encode({"aud": AUDIENCE}, keys_of(ring)[1].signing_key(), "EdDSA", {"typ": TYPE, "kid": kid})
+    with pytest.raises(SignatureError, match="Its signature cannot be read"):
+        check(signed_anew(content, token=token), ring, kid)
+
+
+def test_an_unsigned_archive_wants_a_person_to_accept_it(folder: Path, ring: Path) -> None:
+    content = packed(folder, None)
+    with pytest.raises(SignatureError, match=r"nothing shows who made it.*--accept-unsigned"):
+        check(content, ring, signature.fingerprint(ring))
+    assert "signature" not in check(content, ring, unsigned=True)
+    stripped = rewritten(packed(folder, ring), lambda manifest: manifest.pop("signature"))
+    with pytest.raises(SignatureError, match="--accept-unsigned"):
+        check(stripped, ring)
+
+
+def test_versions_that_know_no_signature_read_a_signed_archive(folder: Path, ring: Path) -> None:
+    """They ask nobody, and neither does the way back in upgrade.sh, whose code may be of another version."""
+    assert archive.read(io.BytesIO(packed(folder, ring)), lambda _: None)["format"] == archive.FORMAT == 2
+
+
+def test_a_key_that_cannot_sign_is_found_out_beforehand(
+    ring: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(*arguments: str | Path) -> tuple[int, str]:
+        command = (sys.executable, "-B", "-E", "-s", archive.__file__, *arguments)
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        return done.returncode, done.stdout + done.stderr
+
+    assert run("fingerprint", ring) == (0, signature.fingerprint(ring))
+    damaged = json.loads(ring.read_bytes())
+    for private, complaint in (("AAAA", "cannot sign"), (damaged["keys"][-1]["private"], "does not match")):
+        damaged["keys"][-2]["private"] = private
+        ring.write_text(json.dumps(damaged))
+        status, said = run("fingerprint", ring)
+        assert (status, said.count("\n")) == (archive.UNTRUSTED, 1), said
+        assert complaint in said
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(SignatureError, match="openssl is missing"):
+        signature.fingerprint(ring)
+
+
+def test_no_private_key_leaves_the_key_ring(folder: Path, ring: Path) -> None:
+    secrets = [key.private for key in keys_of(ring) if key.private]
+    assert len(secrets) == 2
+    text = json.dumps(check(packed(folder, ring), ring))
+    assert not any(secret in text for secret in secrets)
+
+
+def test_a_ring_of_the_service_as_it_is_made_signs(tmp_path: Path, folder: Path) -> None:
+    file = tmp_path / "keyring.json"
+    file.write_bytes(keyring.encoded(KeyRing.new(NOW, "发行 issuer")))
+    assert check(packed(folder, file), file)
