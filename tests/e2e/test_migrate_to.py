@@ -97,6 +97,13 @@ def test_an_unsuitable_server_is_refused_while_this_one_keeps_serving(
     older = migrate(old, ssh, "--directory", tmp_path / "older")
     assert older.returncode == 1
     assert "is older than here" in older.stderr
+    copy_checkout(tmp_path / "unaware")  # of signatures, with the same schema
+    importing = tmp_path / "unaware/scripts/import.sh"
+    importing.write_text(importing.read_text().replace('"$TRUST_OPTIONS ', '"'))
+    unaware = migrate(old, ssh, "--directory", tmp_path / "unaware")
+    assert unaware.returncode == 1
+    assert "unknown argument: --fingerprint" in unaware.stderr
+    assert "this one keeps serving" in unaware.stderr
     nobody = old.script("migrate-to.sh", "root@127.0.0.1", "--ssh-port", str(quiet_port()), check=False)
     assert nobody.returncode == 1
     assert "Cannot log in to root@127.0.0.1" in nobody.stderr
