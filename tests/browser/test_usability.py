@@ -135,7 +135,20 @@ def test_the_keyboard_alone_is_enough(visit: Visit, hire: Hire, look: Look) -> N
         keyboard.press("Tab")
         stops.append(focused(page))
     assert stops == [
-        *("跳到正文", "卡盾", "总览", "卡密", "发卡", "日志", "共享与攻击", "文件", "功能", "密钥", "系统状态", "管理员"),
+        *(
+            "跳到正文",
+            "卡盾",
+            "总览",
+            "卡密",
+            "发卡",
+            "日志",
+            "共享与攻击",
+            "文件",
+            "功能",
+            "密钥",
+            "系统状态",
+            "管理员",
+        ),
     ]
     for _ in range(8):
         keyboard.press("Shift+Tab")
