@@ -113,6 +113,23 @@ def show(session: Session, card_id: str, output_format: str) -> None:
         output.print_fields([(f"{row['day']} {row['kind']}", row["count"]) for row in document["counts"]])
 
 
+@card.command()
+@click.argument("card_id", metavar="ID")
+@click.option("--reference", required=True, help="参考号 / The reference in the rejected customer's message.")
+@pass_session
+def move(session: Session, card_id: str, reference: str) -> None:
+    """换绑 / Bind a card to the machine that was rejected under a reference."""
+    moved = session.card_moves.apply(card_id, reference)
+    if not moved.is_changed:
+        output.say("未改动：卡密已绑定这台设备 / Nothing changed: the card is bound to this machine")
+        return
+    output.say(f"已换绑 {moved.card.id} / Moved {moved.card.id}")
+    before = moved.client
+    fields = [("原硬件 hardware before", before and before.hardware), ("原地址 address before", before and before.ip)]
+    now = [("现硬件 hardware now", moved.mismatch.hardware), ("现地址 address now", moved.mismatch.ip)]
+    output.print_fields([(name, value or "—") for name, value in [*fields, *now]])
+
+
 def _print(rows: Iterator[Row], columns: Sequence[str], output_format: str) -> None:
     if output_format != "table":
         sys.stdout.writelines(file_pieces(output_format, rows, columns))

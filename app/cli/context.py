@@ -12,6 +12,7 @@ import click
 from app.clock import utc_now
 from app.services.card_actions import CardActions
 from app.services.card_lists import CardLists
+from app.services.card_moves import CardMoves
 from app.services.connection import Database, connect
 from app.services.issuing import Issuing
 from app.services.journal_lists import JournalLists
@@ -40,6 +41,11 @@ class Session:
     def card_actions(self) -> CardActions:
         """Actions on cards."""
         return CardActions(self.database, operator_name(), utc_now)
+
+    @cached_property
+    def card_moves(self) -> CardMoves:
+        """Moves of cards to other machines."""
+        return CardMoves(self.database, operator_name(), utc_now)
 
     @cached_property
     def cards(self) -> CardLists:

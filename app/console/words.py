@@ -35,6 +35,7 @@ _WORDS: dict[str, Text] = {
     EventKind.REJECTED: Text("拒绝", "rejected"),
     EventKind.UNFROZEN: Text("解冻", "unfrozen"),
     EventKind.UNBOUND: Text("解绑", "unbound"),
+    EventKind.MOVED: Text("换绑", "moved to another machine"),
     EventKind.EXTENDED: Text("延期", "extended"),
     EventKind.DELETED: Text("删除", "deleted"),
     EventKind.KEY_ROTATED: Text("轮换密钥", "key rotated"),

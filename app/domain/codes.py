@@ -30,6 +30,7 @@ class EventKind(StrEnum):
     FROZEN = "frozen"
     UNFROZEN = "unfrozen"
     UNBOUND = "unbound"
+    MOVED = "moved"
     EXTENDED = "extended"
     DELETED = "deleted"
     KEY_ROTATED = "key_rotated"

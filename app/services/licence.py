@@ -15,7 +15,7 @@ from app.clock import Clock
 from app.domain.cards import ID_RANDOM_BYTES, REFERENCE_LENGTH, id_from_random
 from app.domain.codes import Code, Counted, EventKind
 from app.domain.errors import ConflictError, DatabaseUnavailableError
-from app.domain.policy import Binding, Decision, Facts, VerificationRequest, decide
+from app.domain.policy import Binding, Client, Decision, Facts, VerificationRequest, decide
 from app.storage import bindings, journal
 from app.storage.database import Database
 from app.storage.journal import Entry
@@ -137,7 +137,7 @@ class LicenceService:
         client = facts.client or decision.released  # a client that moves to a card without a client keeps its ID
         if not decision.accepted:
             evaluation = Evaluation(request, at, jti, decision, None)
-            self._append_rejection(_rejection(evaluation, decision.code))
+            self._append_rejection(_rejection(evaluation, decision.code, _bound_to(facts, decision.code)))
             return evaluation
         client_id = id_from_random(secrets.token_bytes(ID_RANDOM_BYTES)) if client is None else client.id
         evaluation = Evaluation(request, at, jti, decision, client_id)
@@ -194,10 +194,21 @@ def _entries(facts: Facts, evaluation: Evaluation) -> list[Entry]:
     elif decision.binding is not Binding.KEEP:
         entries.append(_entry(evaluation, EventKind.BOUND))
     if facts.client is not None and (decision.hardware_changed or decision.address_changed):
-        before = {"hardware": facts.client.hardware, "ip": facts.client.address}
+        before = _environment(facts.client)
         counted = Counted.HARDWARE_CHANGED if decision.hardware_changed else Counted.ADDRESS_CHANGED
         entries.append(_entry(evaluation, EventKind.ENVIRONMENT_CHANGED, details={"before": before}, counted=counted))
     return entries
+
+
+def _bound_to(facts: Facts, code: Code) -> dict[str, Any] | None:
+    """Return what a card was bound to when another machine was rejected."""
+    if code is not Code.CLIENT_MISMATCH or facts.client is None:
+        return None
+    return {"before": _environment(facts.client)}
+
+
+def _environment(client: Client) -> dict[str, str]:
+    return {"hardware": client.hardware, "ip": client.address}
 
 
 def _rejection(evaluation: Evaluation, code: Code, details: dict[str, Any] | None = None) -> Entry:

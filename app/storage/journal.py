@@ -129,6 +129,16 @@ def _is_within_the_day(entry: Entry, kind: Counted, day: date) -> bool:
     return daily_counts.count(entry.card_id, day, kind, entry.at) <= MAX_ENTRIES_PER_DAY
 
 
+def mismatch(card_id: str, reference: str) -> Event | None:
+    """Return the entry of a machine that was rejected for a card under this reference."""
+    found: Event | None = (
+        Event.select()
+        .where((Event.reference == reference) & (Event.card_id == card_id) & (Event.code == Code.CLIENT_MISMATCH))
+        .first()
+    )
+    return found
+
+
 def count_after(event_id: int) -> int:
     """Return how many entries have a higher ID."""
     count: int = Event.select().where(Event.id > event_id).count()

@@ -1,0 +1,144 @@
+"""Moves (换绑): an operator binds a card to the machine that was rejected under a reference (protocol, section 2)."""
+
+import secrets
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple
+
+import peewee
+
+from app.clock import Clock
+from app.domain.cards import ID_RANDOM_BYTES, id_from_random, parse_card_id_beginning
+from app.domain.codes import CardStatus, EventKind
+from app.domain.errors import ConflictError
+from app.domain.texts import RefusedError
+from app.services.card_actions import CardNotFoundError, canonical
+from app.storage import bindings, journal
+from app.storage import cards as card_rows
+from app.storage.database import Database
+from app.storage.models import Card, Client, Event
+
+_ATTEMPTS = 5  # each failed one means that another writer was quicker
+
+
+class Move(NamedTuple):
+    """A card, its client before (None when unbound), the mismatch whose machine it gets, and that machine's client.
+
+    `rival` is the client of that machine on another card, which is no longer live and loses it.
+    """
+
+    card: Card
+    client: Client | None
+    mismatch: Event
+    rival: Client | None
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether the card is bound to another machine, or at another address, than after the move."""
+        client = self.client
+        return client is None or (client.hardware, client.ip) != (self.mismatch.hardware, self.mismatch.ip)
+
+
+@dataclass(frozen=True, slots=True)
+class CardMoves:
+    """Moves cards of one database; `actor` is the operator's name in the journal."""
+
+    database: Database
+    actor: str
+    clock: Clock
+
+    def preview(self, card_id: str, reference: str) -> Move:
+        """Return what `apply` would do now; it raises what `apply` raises.
+
+        Args:
+            card_id: The card's ID as a person may have typed it.
+            reference: The reference of a mismatch, as typed.
+        """
+        return self.database.with_connection(lambda: self._plan(canonical(card_id), reference, self.clock()))
+
+    def apply(self, card_id: str, reference: str) -> Move:
+        """Bind the card to the machine that was rejected, in one transaction with its journal entries.
+
+        Raises:
+            CardNotFoundError: the card does not exist.
+            RefusedError: the reference is no mismatch of this card, the card is not in use, or the machine has another
+                live card.
+            ConflictError: other writers were quicker again and again.
+        """
+        wanted = canonical(card_id)
+
+        def write() -> Move:
+            with self.database.atomic():
+                planned = self._plan(wanted, reference, self.clock())
+                bindings.lock_cards([card for card in (wanted, _card_of(planned.rival)) if card])
+                now = self.clock()
+                move = self._plan(wanted, reference, now)
+                if _card_of(move.rival) != _card_of(planned.rival):
+                    raise ConflictError  # another card than the one that is locked
+                if move.is_changed:
+                    self._write(move, now)
+                return move
+
+        for _ in range(_ATTEMPTS):
+            try:
+                return self.database.with_connection(write, once=True)
+            except (ConflictError, peewee.IntegrityError):
+                continue
+        raise ConflictError
+
+    @staticmethod
+    def _plan(card_id: str, reference: str, now: datetime) -> Move:
+        found = card_rows.find(card_id)
+        if found is None:
+            raise CardNotFoundError(card_id)
+        card, client = found
+        wanted = parse_card_id_beginning(reference) or reference
+        mismatch = journal.mismatch(card_id, wanted)
+        if mismatch is None:
+            raise RefusedError(
+                f"参考号“{reference}”不是卡密 {card_id} 的“设备不符”记录",
+                f"the reference “{reference}” is no CLIENT_MISMATCH of card {card_id}",
+            )
+        if not card.is_activated:
+            raise RefusedError(
+                f"卡密 {card_id} 尚未激活：首次使用时自动绑定",
+                f"card {card_id} is not activated: it binds to the first machine that uses it",
+            )
+        rival = bindings.client_elsewhere(mismatch.hardware, card_id)
+        if rival is not None and card_rows.as_domain(rival.card).status(now) is CardStatus.ACTIVE:
+            raise RefusedError(
+                f"这台设备已绑定另一张有效卡密 {rival.card_id}",
+                f"this machine is bound to another live card, {rival.card_id}",
+            )
+        return Move(card, client, mismatch, rival)
+
+    def _write(self, move: Move, now: datetime) -> None:
+        card_id, mismatch, entries = move.card.id, move.mismatch, []
+        moving = move.client or move.rival
+        client_id = id_from_random(secrets.token_bytes(ID_RANDOM_BYTES)) if moving is None else moving.id
+        if move.rival is not None:
+            details = {"moved_to": card_id, "client_id": move.rival.id}
+            entries.append(self._entry(move, EventKind.RELEASED, now, move.rival.card_id, details))
+        before = None if move.client is None else {"hardware": move.client.hardware, "ip": move.client.ip}
+        entries.append(self._entry(move, EventKind.MOVED, now, card_id, None if before is None else {"before": before}))
+        bindings.move(client_id, move.client, move.rival, mismatch, now)
+        journal.append(entries)
+
+    def _entry(
+        self, move: Move, kind: EventKind, now: datetime, card_id: str, details: dict[str, object] | None
+    ) -> journal.Entry:
+        mismatch = move.mismatch
+        return journal.Entry(
+            now,
+            kind,
+            card_id=card_id,
+            reference=mismatch.reference,
+            ip=mismatch.ip,
+            hardware=mismatch.hardware,
+            actor=self.actor,
+            details=details,
+        )
+
+
+def _card_of(client: Client | None) -> str | None:
+    return None if client is None else client.card_id
