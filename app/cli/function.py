@@ -12,7 +12,7 @@ import msgspec
 from app.cli import output
 from app.cli.context import Session, format_option, pass_session
 from app.cli.files import InputPath, open_input
-from app.functions.client import FunctionsClient
+from app.functions.client import FunctionsBusyError, FunctionsClient
 from app.functions.decorator import Caller
 from app.functions.messages import Failed, Invalid, Listing, NotFound, Returned, TimedOut
 from app.services import requirements
@@ -28,6 +28,11 @@ def function() -> None:
     """核心功能 / Core functions, which run on the server."""
 
 
+def _folder() -> str:
+    """Return the functions folder as the caller knows it: on the trial its path, with containers the host's."""
+    return os.environ.get("KADUN_FUNCTIONS_DIR", "data/functions")
+
+
 def _client(session: Session) -> FunctionsClient:
     return FunctionsClient(session.settings.functions_socket, session.settings.function_seconds)
 
@@ -37,7 +42,11 @@ def _client(session: Session) -> FunctionsClient:
 @pass_session
 def list_functions(session: Session, output_format: str) -> None:
     """列出功能与无法加载的模块 / List functions and broken modules; exit 1 when a module is broken."""
-    _show(_client(session).list(), output_format)
+    try:
+        listing = _client(session).list()
+    except FunctionsBusyError as error:
+        raise click.ClickException(f"{error} ({_folder()})") from error
+    _show(listing, output_format)
 
 
 @function.command()
@@ -49,11 +58,14 @@ def reload(session: Session, output_format: str) -> None:
 
 
 def _show(listing: Listing, output_format: str) -> None:
+    folder = _folder()
+    if listing.loading:
+        output.say(
+            f"正在加载 {folder} 中的模块，请稍后再列出 / The modules in {folder} are being loaded: list them again soon"
+        )
     if output_format == "json":
-        output.print_json(msgspec.to_builtins(listing))
-    elif not listing.functions and not listing.broken:
-        output.say("没有功能，请将 .py 文件放入功能目录 / There are no functions: put .py files into their folder")
-    else:
+        output.print_json({**msgspec.to_builtins(listing), "folder": folder})
+    elif listing.functions or listing.broken:
         output.print_table(
             ("功能 function", "模块 module", "参数 arguments", "说明 about"),
             ((f.name, f.module, takes(f.schema), f.doc.partition("\n")[0]) for f in listing.functions),
@@ -61,6 +73,8 @@ def _show(listing: Listing, output_format: str) -> None:
         for broken in listing.broken:
             error = broken.error.strip().rpartition("\n")[2]
             sys.stdout.write(escaped(f"无法加载 / broken: {broken.module}: {error}") + "\n")
+    elif not listing.loading:
+        output.say(f"没有功能，请将 .py 文件放入 {folder} / There are no functions: put .py files into {folder}")
     if listing.broken:
         names = ", ".join(b.module for b in listing.broken)
         raise click.ClickException(

@@ -66,6 +66,7 @@ class Library:
         self._current: Generation | None = None
         self._users: dict[Generation, int] = {}
         self._number = 0
+        self._loaded: Signature | None = None
         self._requested = 0
         self._completed = 0
         self._failure: str | None = None
@@ -93,10 +94,12 @@ class Library:
         Raises:
             NotLoadedError: nothing is loaded.
         """
+        seen = signature(self._folder)
         with self._changed:
             if self._current is None or self._current.end is not None:
                 raise self._not_loaded()
-            return Listing(list(self._current.functions.values()), self._current.broken, self._number)
+            functions = list(self._current.functions.values())
+            return Listing(functions, self._current.broken, self._number, loading=seen != self._loaded)
 
     def reload(self) -> Listing:
         """Load the modules again, wait until they are served, and return the new listing.
@@ -175,7 +178,7 @@ class Library:
                 is_due = is_lacking or requested > self._completed
             if is_due or (seen != loaded and seen == last):
                 loaded = seen
-                self._load(requested)
+                self._load(requested, seen)
                 backoff.begin()
             last = seen
             with self._changed:
@@ -190,7 +193,7 @@ class Library:
         self._failure = str(Text(f"功能进程已结束：{end.zh}", f"the functions' process has ended: {end.en}"))
         logger.error("the functions' process has ended", extra={"reason": end.en})
 
-    def _load(self, requested: int) -> None:
+    def _load(self, requested: int, seen: Signature) -> None:
         try:
             generation = load(self._folder, self._limits)
         except Exception as error:  # noqa: BLE001  # whatever modules do to their process, this thread goes on
@@ -205,6 +208,7 @@ class Library:
             former, self._current = self._current, generation
             self._users[generation] = 1  # the library's own use, until the next generation
             self._number += 1
+            self._loaded = seen
             self._failure = None
             self._completed = requested
             self._changed.notify_all()

@@ -66,11 +66,19 @@ class BrokenModule(msgspec.Struct, frozen=True):
 
 
 class Listing(msgspec.Struct, frozen=True):
-    """The answer to `GET /functions`; `generation` counts how often the modules were loaded."""
+    """The answer to `GET /functions`.
+
+    Attributes:
+        functions: The functions that can be called.
+        broken: The modules that could not be loaded.
+        generation: How often the modules were loaded.
+        loading: Whether the folder has changed since, so that its modules are about to be loaded.
+    """
 
     functions: list[FunctionInfo]
     broken: list[BrokenModule]
     generation: int
+    loading: bool
 
 
 class CallRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

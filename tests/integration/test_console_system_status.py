@@ -78,6 +78,9 @@ def test_functions_are_listed_and_broken_modules_say_why(own: Service, own_owner
         assert listing.functions
         assert all(function.name in page.words for function in listing.functions)
         assert "broken" in own_owner.get("/admin/health").words
+        (functions.modules / "broken.py").unlink()
+        wait_for(lambda: "its modules are being loaded" in own_owner.get("/admin/functions").words)
+        wait_for(lambda: "being loaded" not in own_owner.get("/admin/functions").words)
     assert "does not answer" in own_owner.get("/admin/functions").words
 
 

@@ -52,6 +52,24 @@ def test_functions_are_listed_with_their_arguments(shop: Service) -> None:
     assert "Say that it has begun" in shop.cardctl("function", "list").stdout
 
 
+def test_a_list_says_while_modules_are_being_loaded_and_names_the_folder(
+    offline: Service, functions: FunctionsService
+) -> None:
+    empty = offline.cardctl("function", "list")
+    assert (empty.stdout, f"put .py files into {functions.modules}" in empty.stderr) == ("", True)
+    gate = functions.modules.parent / "gate"
+    waiting = f"import pathlib, time\nwhile not pathlib.Path({str(gate)!r}).exists():\n    time.sleep(0.05)\n"
+    functions.with_module("slow", waiting).with_shop()
+    loading = offline.cardctl("function", "list")
+    assert f"The modules in {functions.modules} are being loaded" in loading.stderr
+    assert "There are no functions" not in loading.stderr
+    listed = json.loads(offline.cardctl("function", "list", "--format", "json").stdout)
+    assert (listed["loading"], listed["folder"], listed["functions"]) == (True, str(functions.modules), [])
+    gate.touch()
+    wait_for(lambda: "being loaded" not in offline.cardctl("function", "list").stderr)
+    assert "求和" in offline.cardctl("function", "list").stdout
+
+
 def test_a_broken_module_is_listed_with_its_error_and_exit_status_1(
     offline: Service, functions: FunctionsService
 ) -> None:
@@ -163,7 +181,7 @@ def test_functions_that_are_not_loaded_yet_are_reported_in_one_line(
     functions.spawn()
     told = wait_for(lambda: _unless_away(offline.cardctl("function", "list", check=False)), 30)
     assert (told.returncode, told.stdout) == (1, "")
-    assert told.stderr == "cardctl: 功能尚在加载 / the functions are not loaded yet\n"
+    assert told.stderr == f"cardctl: 功能尚在加载 / the functions are not loaded yet ({functions.modules})\n"
 
 
 def _unless_away(told: subprocess.CompletedProcess[str]) -> subprocess.CompletedProcess[str] | None:

@@ -33,7 +33,7 @@ class Shelf:
     def listing(self) -> Listing:
         if not self.is_loaded:
             raise NotLoadedError("the reason")
-        return Listing([FunctionInfo("名", "module", None, "")], [BrokenModule("other", "why")], 3)
+        return Listing([FunctionInfo("名", "module", None, "")], [BrokenModule("other", "why")], 3, loading=False)
 
     def reload(self) -> Listing:
         self.while_reloading()
@@ -66,6 +66,7 @@ def test_a_listing(service: testing.TestClient, method: str, path: str) -> None:
         "functions": [{"name": "名", "module": "module", "schema": None, "doc": ""}],
         "broken": [{"module": "other", "error": "why"}],
         "generation": 3,
+        "loading": False,
     }
 
 
