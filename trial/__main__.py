@@ -86,7 +86,9 @@ def _start(trial: Trial, held: int, stack: contextlib.ExitStack, stopping: Stopp
     say(
         f"数据目录  all state: {trial.data_dir}",
         f"核心功能  core functions: {trial.functions}",
-        "管理卡密  manage cards: scripts/cardctl --help",
+        f"管理卡密  manage cards: {trial.command('--help')}",
+        f"管理后台  the console: {trial.console_url}",
+        f"添加首位管理员  add its first operator: {trial.command('admin', 'add', 'boss')}",
     )
     step("按 Ctrl-C 停止。", "Ctrl-C stops it.")
     return _Running(postgres, service, functions)

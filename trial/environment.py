@@ -6,6 +6,7 @@ Standard library only: scripts/run.sh uses it before any package is installed, a
 import hashlib
 import os
 import secrets
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +44,19 @@ class Trial:
     def url(self) -> str:
         """The service's address."""
         return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def console_url(self) -> str:
+        """The console's address."""
+        return f"{self.url}/admin"
+
+    def command(self, *arguments: str) -> str:
+        """Return a command of scripts/cardctl for this trial, to paste into another terminal in the checkout."""
+        is_default = self.data_dir == Path(os.path.realpath(default_data_dir(uid=os.geteuid(), checkout=CHECKOUT)))
+        # scripts/cardctl then works on the containers.
+        is_set_up = (CHECKOUT / ".env").exists() or (CHECKOUT / "secrets").exists()
+        folder = [] if is_default and not is_set_up else [f"KADUN_DATA_DIR={shlex.quote(str(self.data_dir))}"]
+        return " ".join([*folder, "scripts/cardctl", *arguments])
 
     @property
     def binaries(self) -> Path:

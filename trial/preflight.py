@@ -7,16 +7,18 @@ import contextlib
 import errno
 import fcntl
 import os
+import shutil
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from trial.accounts import exists, postgresql_account, require_reachable
-from trial.environment import Trial
+from trial.environment import CHECKOUT, Trial
 from trial.errors import TrialError
 from trial.ports import why_not
 
+SAMPLE_FUNCTION = CHECKOUT / "examples" / "functions" / "exchange_rates.py"
 _LEFTOVER_SECONDS = 60
 _POLL_SECONDS = 0.05
 
@@ -122,8 +124,11 @@ def _make_folders(trial: Trial) -> None:
             folder.mkdir(exist_ok=True)
             # PostgreSQL's account passes through, whatever root's umask says.
             folder.chmod(0o711 if folder == trial.data_dir else 0o755)
+    is_new = not exists(trial.functions)
     for folder in (trial.logs, trial.files, trial.functions):
         folder.mkdir(mode=0o700, exist_ok=True)  # the machine may have other users
+    if is_new:  # once: a vendor may remove it
+        shutil.copyfile(SAMPLE_FUNCTION, trial.functions / SAMPLE_FUNCTION.name)
 
 
 def _check_port(port: int) -> None:

@@ -74,6 +74,11 @@ def test_a_first_start_shows_the_main_job_and_a_second_finds_its_data(folder: Pa
         assert shown.stderr == ""
         assert json.loads(shown.stdout)["client"]["hardware"] == f"demo-{card}"
         assert status(f"{first.url}/readyz") == 200
+        assert f"the console: {first.url}/admin\n" in first.output
+        command = re.findall(r"add its first operator: (.+)\n", first.output)[0]
+        assert command == f"KADUN_DATA_DIR={first.data_dir} scripts/cardctl admin add boss"
+        wait_for(lambda: "汇率换算" in first.cardctl("function", "list").stdout)
+        (first.data_dir / "functions" / "exchange_rates.py").unlink()
         assert first.interrupt() == 0
     assert "Traceback" not in first.output
     assert processes_of(folder) == []
@@ -85,6 +90,7 @@ def test_a_first_start_shows_the_main_job_and_a_second_finds_its_data(folder: Pa
         assert demo_card(second.output) == card
         assert "100 USD = 712.00 CNY" in second.output
         assert "卡密已激活" not in second.output
+        assert list((second.data_dir / "functions").glob("*.py")) == []  # the vendor's folder, which they may empty
 
 
 def test_a_demo_card_that_no_longer_opens_is_followed_by_another(folder: Path) -> None:
@@ -301,6 +307,7 @@ def test_an_ordinary_user_needs_nothing_but_the_checkout(folder: Path) -> None:
     del run.environ["KADUN_DATA_DIR"]  # where it then is, is part of the promise
     with run:
         assert "100 USD = 712.00 CNY" in run.output
+        assert "\n添加首位管理员  add its first operator: scripts/cardctl admin add boss\n" in run.output
         assert run.cardctl("card", "list", "--format", "json").returncode == 0
         assert run.interrupt() == 0
     assert (run.data_dir / "cluster" / "data" / "PG_VERSION").exists()

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,13 @@ def test_two_checkouts_of_one_name_keep_their_state_apart() -> None:
 def test_the_folder_and_the_port_are_the_callers_to_choose() -> None:
     trial = Trial.from_environ({"KADUN_DATA_DIR": "/srv/trial", "KADUN_PORT": "8123"}, uid=ORDINARY)
     assert (trial.data_dir, trial.url) == (Path("/srv/trial"), "http://127.0.0.1:8123")
+
+
+def test_a_command_to_paste_names_a_folder_that_is_not_the_usual_one() -> None:
+    usual = Trial(default_data_dir(uid=os.geteuid()), 8000)
+    assert usual.command("admin", "add", "boss").endswith("scripts/cardctl admin add boss")
+    assert Trial(Path("/srv/my kit"), 8000).command("--help") == "KADUN_DATA_DIR='/srv/my kit' scripts/cardctl --help"
+    assert usual.console_url == "http://127.0.0.1:8000/admin"
 
 
 def test_empty_variables_count_as_unset() -> None:
