@@ -3,8 +3,9 @@
 from datetime import timedelta
 from typing import Any
 
+from app.customer_messages import NAMES
 from app.domain.cards import format_validity, parse_validity
-from app.domain.codes import CardStatus, Code, Counted, EventKind
+from app.domain.codes import CardStatus, Counted, EventKind
 from app.domain.operators import Role, Scope
 from app.domain.texts import Text
 from app.services.filters import EXPIRY_PRESETS
@@ -15,15 +16,7 @@ _WORDS: dict[str, Text] = {
     CardStatus.ACTIVE: Text("使用中", "active"),
     CardStatus.EXPIRED: Text("已过期", "expired"),
     CardStatus.FROZEN: Text("已冻结", "frozen"),
-    Code.OK: Text("通过", "accepted"),
-    Code.CARD_NOT_FOUND: Text("卡密不存在", "no such card"),
-    Code.CARD_FROZEN: Text("卡密已冻结", "card frozen"),
-    Code.CARD_EXPIRED: Text("卡密已过期", "card expired"),
-    Code.CLIENT_MISMATCH: Text("设备不符", "another machine"),
-    Code.CLIENT_HAS_ANOTHER_CARD: Text("设备已有其他卡密", "machine has another card"),
-    Code.FUNCTION_NOT_FOUND: Text("功能不存在", "no such function"),
-    Code.FUNCTION_FAILED: Text("功能执行失败", "function failed"),
-    Code.FUNCTION_TIMEOUT: Text("功能执行超时", "function took too long"),
+    **NAMES,
     EventKind.ISSUED: Text("发卡", "issued"),
     EventKind.IMPORTED: Text("导入", "imported"),
     EventKind.ACTIVATED: Text("激活", "activated"),

@@ -67,9 +67,9 @@ def test_it_needs_nothing_from_a_registry() -> None:
 @pytest.mark.parametrize(
     ("code", "content_type", "said"),
     [
-        ("INVALID_REQUEST", "application/problem+json; charset=utf-8", "请求有误"),
-        ("INVALID_REQUEST", "application/json", "响应不可信"),
-        ("PORTAL_LOGIN", "application/problem+json", "响应不可信"),
+        ("INVALID_REQUEST", "application/problem+json; charset=utf-8", "服务器不接受此请求"),
+        ("INVALID_REQUEST", "application/json", "不是来自正版验证服务器"),
+        ("PORTAL_LOGIN", "application/problem+json", "不是来自正版验证服务器"),
     ],
 )
 def test_only_a_refusal_of_our_own_server_speaks_of_the_card(
@@ -139,7 +139,7 @@ def test_a_no_of_the_real_service_comes_with_its_reference(opens: Open, service:
 def test_it_speaks_english_where_asked(opens: Open) -> None:
     done = opens("0" * 32, KADUN_LANGUAGE="en")
     assert done.returncode == 3
-    assert done.stderr.startswith("No such card: please check what you typed (reference: ")
+    assert done.stderr.startswith("There is no such card. Please check that it was typed correctly (reference ")
 
 
 def test_it_follows_a_rotation_of_the_real_keys(opens: Open, service: SocketService) -> None:

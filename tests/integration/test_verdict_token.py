@@ -84,6 +84,6 @@ def test_offline_starts_are_allowed_until_the_cards_expiry_at_most(database_url:
 def test_a_rejection_names_its_reference_in_the_readers_language(service: Service) -> None:
     answer = service.verify(question("0" * 32), **{"Accept-Language": "en"})
     reference = answer.claims["jti"][-8:]
-    assert answer.body["message"].endswith(f"(reference: {reference})")
+    assert answer.body["message"].endswith(f"(reference {reference})")
     printed = service.cardctl("events", "--reference", reference.lower(), "--format", "json").stdout
     assert [event["code"] for event in json.loads(printed)] == ["CARD_NOT_FOUND"]

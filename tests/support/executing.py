@@ -40,7 +40,7 @@ def claims(service: Service, answer: Response) -> dict[str, Any]:
 def journalled(service: Service, answer: Response) -> dict[str, Any]:
     """Return the journal entry of the rejection that an answer refers to."""
     reference = answer.claims["jti"][-REFERENCE_LENGTH:]
-    assert f"(reference: {reference})" in answer.body["message"]
+    assert f"(reference {reference})" in answer.body["message"]
     events = json.loads(service.cardctl("events", "--reference", reference, "--format", "json").stdout)
     (rejected,) = [event for event in events if event["kind"] == "rejected"]
     return dict(rejected)

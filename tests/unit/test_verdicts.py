@@ -1,13 +1,20 @@
 """Verdicts as HTTP answers: a status and a message for every code, in both languages."""
 
 import re
+import subprocess
+from pathlib import Path
 
 import falcon
 import falcon.testing
 import pytest
+from kadun import messages
 
+from app.customer_messages import MESSAGES, NAMES
 from app.domain.codes import Code
-from app.http.verdicts import MESSAGES, STATUS, message
+from app.http.verdicts import STATUS, message
+from tests.support import javascript_messages
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def asking(accept_language: str) -> falcon.Request:
@@ -15,7 +22,7 @@ def asking(accept_language: str) -> falcon.Request:
 
 
 def test_every_code_has_a_status_and_a_text_of_its_own_in_both_languages() -> None:
-    assert set(MESSAGES) == set(STATUS) == set(Code)
+    assert set(MESSAGES) == set(NAMES) == set(STATUS) == set(Code)
     for text in MESSAGES.values():
         assert re.search("[\u4e00-\u9fff]", text.zh)
         assert text.en.isascii()
@@ -24,10 +31,27 @@ def test_every_code_has_a_status_and_a_text_of_its_own_in_both_languages() -> No
 
 @pytest.mark.parametrize("code", [code for code in Code if code is not Code.OK])
 def test_a_rejection_tells_its_reference(code: Code) -> None:
-    assert message(code, "REF45678", asking("zh")) == MESSAGES[code].zh + "（参考号：REF45678）"
-    assert message(code, "REF45678", asking("en")) == MESSAGES[code].en + " (reference: REF45678)"
+    assert message(code, "REF45678", asking("zh")) == MESSAGES[code].zh + "（参考号 REF45678）"
+    assert message(code, "REF45678", asking("en")) == MESSAGES[code].en + " (reference REF45678)"
+
+
+def test_customers_read_what_the_sdk_and_the_javascript_client_say() -> None:
+    for code in Code:
+        assert MESSAGES[code] == tuple(messages.text(code, language) for language in messages.LANGUAGES)
+    assert javascript_messages.TARGET.read_text("utf-8") == javascript_messages.source(), (
+        "run python -m tests.support.javascript_messages"
+    )
+
+
+def test_no_message_for_customers_is_written_twice() -> None:
+    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    sources = [ROOT / name for name in tracked.split("\0") if name.startswith(("app/", "client/src/", "examples/"))]
+    written = {Path(messages.__file__), javascript_messages.TARGET}
+    code = {path: path.read_text("utf-8") for path in sources if path.suffix in {".py", ".mjs", ".html"}}
+    texts = [text for key, pair in messages.TEXTS.items() if key != "OK" for text in pair]
+    assert [(path, text) for path in {*code} - written for text in texts if text in code[path]] == []
 
 
 def test_an_acceptance_has_no_reference() -> None:
-    assert message(Code.OK, "REF45678", asking("zh")) == "验证通过。"
-    assert message(Code.OK, "REF45678", asking("en")) == "Accepted."
+    assert message(Code.OK, "REF45678", asking("zh")) == "验证通过"
+    assert message(Code.OK, "REF45678", asking("en")) == "Accepted"

@@ -1,11 +1,30 @@
-"""The messages for customers, in Chinese and English. Never the server's own text, which is not signed."""
+"""The messages for customers, in Chinese and English.
+
+The SDK never shows the server's own text, which is not signed. The server (`app/customer_messages.py`) and its console
+read the messages and names in this file, and `tests/support/javascript_messages.py` writes them for the JavaScript
+client. It therefore imports nothing but the standard library.
+"""
 
 from __future__ import annotations
 
 LANGUAGES = ("zh", "en")
 
-_TEXTS: dict[str, tuple[str, str]] = {
+NAMES: dict[str, tuple[str, str]] = {
+    "OK": ("通过", "accepted"),
+    "CARD_NOT_FOUND": ("卡密不存在", "no such card"),
+    "CARD_FROZEN": ("卡密已被冻结", "card frozen"),
+    "CARD_EXPIRED": ("卡密已过期", "card expired"),
+    "CLIENT_MISMATCH": ("设备不符", "another machine"),
+    "CLIENT_HAS_ANOTHER_CARD": ("设备已有其他卡密", "machine has another card"),
+    "FUNCTION_NOT_FOUND": ("功能不存在", "no such function"),
+    "FUNCTION_FAILED": ("功能执行失败", "function failed"),
+    "FUNCTION_TIMEOUT": ("功能执行超时", "function took too long"),
+}
+"""What the vendor's console calls the codes of verdicts."""
+
+TEXTS: dict[str, tuple[str, str]] = {
     # Verdicts: the codes of PROTOCOL sections 2 and 3.
+    "OK": ("验证通过", "Accepted"),
     "CARD_NOT_FOUND": (
         "卡密不存在，请检查是否输入正确",
         "There is no such card. Please check that it was typed correctly",
@@ -87,17 +106,18 @@ _TEXTS: dict[str, tuple[str, str]] = {
         "This machine cannot be identified. Please contact the seller",
     ),
 }
+"""By code of a verdict, or kind of failure: what customers read."""
 
 
 def text(key: str, language: str) -> str:
     """Return the text for `key` (the code of a verdict, or a kind of failure) in `language`, `zh` or `en`."""
-    chinese, english = _TEXTS[key]
+    chinese, english = TEXTS[key]
     return english if language == "en" else chinese
 
 
 def rejection(code: str, reference: str, language: str) -> str:
     """Return the message for a signed rejection: the reason, and the reference for the vendor's journal."""
-    known = code in _TEXTS and code.isupper()
+    known = code in TEXTS and code.isupper()
     why = text(code if known else "rejected", language)
     if not known:  # a code that is newer than this release
         why += f" ({code})" if language == "en" else f"（{code}）"

@@ -184,7 +184,7 @@ def test_every_argument_attribute_and_error_is_explained(document: Path) -> None
 @pytest.mark.parametrize(("document", "language"), [(ENGLISH, "en"), (CHINESE, "zh")], ids=["en", "zh"])
 def test_every_message_has_its_row_in_the_troubleshooting(document: Path, language: str) -> None:
     text = document.read_text("utf-8")
-    shown = [messages.text(key, language).replace("{name}", "NAME") for key in messages._TEXTS]  # noqa: SLF001
+    shown = [messages.text(key, language).replace("{name}", "NAME") for key in messages.TEXTS if key != "OK"]
     assert [message for message in shown if f"\n| {message} |" not in text] == []
 
 

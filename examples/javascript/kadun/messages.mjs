@@ -1,0 +1,101 @@
+// What customers read, in Chinese and English, by code of a verdict or kind of failure. Made from
+// client/src/kadun/messages.py by `python -m tests.support.javascript_messages`: change it there.
+
+export const TEXTS = {
+  "OK": [
+    "验证通过",
+    "Accepted"
+  ],
+  "CARD_NOT_FOUND": [
+    "卡密不存在，请检查是否输入正确",
+    "There is no such card. Please check that it was typed correctly"
+  ],
+  "CARD_FROZEN": [
+    "卡密已被冻结，请联系卖家",
+    "This card has been frozen. Please contact the seller"
+  ],
+  "CARD_EXPIRED": [
+    "卡密已过期，请续费",
+    "This card has expired. Please renew it"
+  ],
+  "CLIENT_MISMATCH": [
+    "卡密已绑定其他设备，如已更换设备请联系卖家解绑",
+    "This card is bound to another device. If you changed devices, ask the seller to unbind it"
+  ],
+  "CLIENT_HAS_ANOTHER_CARD": [
+    "本设备已绑定另一张有效卡密，请使用那一张",
+    "This device already has another valid card. Please use that one"
+  ],
+  "rejected": [
+    "卡密校验未通过",
+    "The card was not accepted"
+  ],
+  "FUNCTION_NOT_FOUND": [
+    "服务器上没有此功能，请更新程序或联系卖家",
+    "The server does not have this function. Please update the program or contact the seller"
+  ],
+  "FUNCTION_FAILED": [
+    "服务器执行此功能时出错，请稍后再试或联系卖家",
+    "The server failed to carry out this function. Please try again later or contact the seller"
+  ],
+  "FUNCTION_TIMEOUT": [
+    "服务器执行此功能超时，请稍后再试或联系卖家",
+    "This function took the server too long. Please try again later or contact the seller"
+  ],
+  "error": [
+    "出现错误",
+    "Something went wrong"
+  ],
+  "unreachable": [
+    "无法连接验证服务器，请检查网络后重试",
+    "The licence server cannot be reached. Please check the network and try again"
+  ],
+  "busy": [
+    "验证服务器繁忙，请稍后再试",
+    "The licence server is busy. Please try again later"
+  ],
+  "untrusted": [
+    "收到的响应不是来自正版验证服务器，请检查网络（例如是否需要先登录上网）后重试",
+    "The answer is not from the genuine server. Please check the network (a sign-in page?) and retry"
+  ],
+  "offline_over": [
+    "无法联网验证，离线使用期限也已到期，请检查网络（例如是否需要先登录上网）后重试",
+    "The server cannot be reached, and the time for offline use is over. Please check the network"
+  ],
+  "refused": [
+    "服务器不接受此请求，请检查卡密是否输入完整，或更新程序",
+    "The server does not accept this request. Please check the card, or update the program"
+  ],
+  "download_missing": [
+    "服务器上没有文件 {name}，请更新程序或联系卖家",
+    "The server has no file {name}. Please update the program or contact the seller"
+  ],
+  "download_refused": [
+    "服务器拒绝下载文件 {name}，请稍后再试或联系卖家",
+    "The server refused the download of {name}. Please try again later or contact the seller"
+  ],
+  "download_damaged": [
+    "文件 {name} 下载后校验不符，已丢弃，请重试",
+    "The file {name} arrived damaged and was discarded. Please try again"
+  ],
+  "download_disk_full": [
+    "磁盘空间不足，无法保存文件 {name}，请清理磁盘后重试",
+    "The disk is too full for the file {name}. Please free some space and try again"
+  ],
+  "download_not_saved": [
+    "无法保存文件 {name}，请检查文件夹权限，以及文件是否正在使用",
+    "The file {name} cannot be saved. Please check the folder's permissions, and whether the file is in use"
+  ],
+  "download_under_way": [
+    "文件 {name} 正由另一个程序下载，请等它完成",
+    "Another program is downloading the file {name}. Please wait for it to finish"
+  ],
+  "unseal": [
+    "核心数据无法解密，请更新程序或联系卖家",
+    "The core data cannot be decrypted. Please update the program or contact the seller"
+  ],
+  "hardware": [
+    "无法识别本机硬件，请联系卖家",
+    "This machine cannot be identified. Please contact the seller"
+  ]
+};
