@@ -20,22 +20,26 @@ THEME_COOKIE = "kadun_theme"
 HOME = "/admin/"
 TWO_STEP = "/admin/account/two-step"
 
-_HEADERS = {
-    # Nothing inline, nothing from other origins: injected markup would not run.
-    "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
-        "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
-    ),
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "same-origin",  # with no-referrer browsers send `Origin: null`, and the check below needs it
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Cache-Control": "no-store",
-}
 _YEAR_SECONDS = 365 * 86_400
 # One of the console's paths, with any query that a browser encodes: they leave ! ' ( ) * as they are.
 _SAFE_NEXT = re.compile(r"(/admin/[A-Za-z0-9/._-]*)(?:\?[A-Za-z0-9/?=&%.:+,~_!'()*-]*)?")
+
+
+def headers(style: str = "'self'") -> dict[str, str]:
+    """Return the headers of every page; `style` is where style sheets may come from (CSP)."""
+    return {
+        # Nothing inline, nothing from other origins: injected markup would not run.
+        "Content-Security-Policy": (
+            f"default-src 'none'; script-src 'self'; style-src {style}; img-src 'self' data:; connect-src 'self'; "
+            "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+        ),
+        "X-Content-Type-Options": "nosniff",
+        "X-Frame-Options": "DENY",
+        "Referrer-Policy": "same-origin",  # with no-referrer browsers send `Origin: null`, and the check needs it
+        "Cross-Origin-Opener-Policy": "same-origin",
+        "Cross-Origin-Resource-Policy": "same-origin",
+        "Cache-Control": "no-store",
+    }
 
 
 class Guard:
@@ -54,11 +58,9 @@ class Guard:
         """Let the request through, raise a problem, or complete the response with a redirect."""
         if not isinstance(resource, Page):
             return
-        response.set_headers(_HEADERS)
-        request.context.visitor = _visitor(request, None, "")
+        response.set_headers(headers())
+        request.context.visitor = stranger(request)
         if not self._console.sessions.operators_exist():
-            for name in _HEADERS:  # the answer must not differ from that of an unknown path
-                response.delete_header(name)
             raise falcon.HTTPNotFound
         method = request.method
         if method not in resource.access:
@@ -97,6 +99,11 @@ def safe_next(given: str) -> str:
     """Return `given` if it is a page of the console, else the home page."""
     match = _SAFE_NEXT.fullmatch(given)
     return given if match and "//" not in match[1] and ".." not in match[1] else HOME
+
+
+def stranger(request: falcon.Request) -> Visitor:
+    """Return a visitor of whom nothing but the browser's preferences is known."""
+    return _visitor(request, None, "")
 
 
 def _visitor(request: falcon.Request, identity: Any, token: str) -> Visitor:  # noqa: ANN401  # an Identity or None

@@ -15,6 +15,7 @@ from markupsafe import Markup, escape
 
 from app.console import words
 from app.console.static_files import StaticFiles
+from app.customer_messages import MESSAGES
 from app.domain.cards import format_validity, parse_validity
 from app.domain.ceilings import format_longest
 from app.domain.operators import console_actor, shop_actor
@@ -27,6 +28,15 @@ if TYPE_CHECKING:
 
 CSRF_FIELD, FORM_NUMBER_FIELD = "csrf", "form_number"
 _NUMBER_BYTES = 16
+PLAIN_STYLE = (
+    "body{margin:0;font:1rem/1.6 system-ui,sans-serif;color:#212529;background:#fff}"
+    "main{max-width:40rem;margin:0 auto;padding:2rem 1rem}h1{font-size:1.4rem}li{margin:.5rem 0}"
+    "section{margin-top:2rem;padding-top:1rem;border-top:1px solid #ced4da}"
+    "a{color:#0b5ed7}code{overflow-wrap:anywhere}"
+    "@media(prefers-color-scheme:dark){body{color:#dee2e6;background:#212529}"
+    "a{color:#6ea8fe}section{border-color:#495057}}"
+)
+"""The style of pages that link to no file; the Content-Security-Policy names its digest."""
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -58,6 +68,7 @@ class Renderer:
             console_actor=console_actor,
             shop_actor=shop_actor,
             zone=zone.key,
+            plain_style=Markup(PLAIN_STYLE),  # noqa: S704  # ours
         )
         self._environment.filters.update(
             when=self._when,
@@ -78,13 +89,18 @@ class Renderer:
         template: str,
         **values: Any,  # noqa: ANN401  # the template's variables
     ) -> None:
-        """Answer with a template. It can use `visitor`, `t(zh, en)`, `word(code)`, `here`, `now`, `csrf_field`."""
+        """Answer with a template.
+
+        It can use `visitor`, `t(zh, en)`, `word(code)`, `told(code)` (what customers read), `here`,
+        `now` and `csrf_field`.
+        """
         visitor: Visitor = request.context.visitor
         say = visitor.say
         response.content_type = "text/html; charset=utf-8"
         response.text = self._environment.get_template(template).render(
             visitor=visitor,
             t=lambda zh, en: say(Text(zh, en)),
+            told=lambda code: say(MESSAGES[code]),
             word=lambda value: say(words.word(value)),
             detail_name=lambda name: say(words.detail_name(name)),
             detail=lambda name, value: say(words.detail(name, value)),

@@ -19,6 +19,7 @@ from app.console.journal import JournalExport, JournalPage
 from app.console.log_in import HomeRedirect, LoginPage, LogoutPage, SessionCheck, StaticPage
 from app.console.operators import OperatorPage, OperatorsPage, TokenPage, operator_forms
 from app.console.page import Console, Page
+from app.console.plain import FrontPage
 from app.console.static_files import StaticFiles
 from app.console.system_status import FilesPage, FunctionsPage, HealthPage, KeysPage
 from app.console.usage import UsagePage
@@ -31,6 +32,7 @@ def install(app: falcon.App[Any, Any], console: Console, static: StaticFiles) ->
     for path, page in pages(console, static):
         app.add_route(path, page)
     app.add_route("/admin/session", SessionCheck(console))
+    app.add_route("/", FrontPage(console))
 
 
 def pages(console: Console, static: StaticFiles) -> Iterator[tuple[str, Page]]:

@@ -94,8 +94,8 @@ def test_public_places_are_reached(gateway: Gateway, path: str) -> None:
         "/v1/../metrics", "/v1/..%2fmetrics", "/v1/%2e%2e/metrics", "/v1/%2E%2E%2Fmetrics", "/v1/x/../../metrics",
         "/v1//../../metrics", "/healthz/../metrics", "/readyz/../metrics", "/.well-known/../metrics",
         "/metrics#/v1/", "/metrics;/v1/", "/metrics%00", "/metrics%2f", "/metrics/../v1/../metrics",
-        "http://x/metrics", "http://x//metrics", "/v1", "/", "/healthz/", "/readyz/x", "/.well-known/",
-        "/index.html", "/kadun-problem",
+        "http://x/metrics", "http://x//metrics", "/v1", "/healthz/", "/readyz/x", "/.well-known/",
+        "/index.html", "/kadun-problem", "/kadun-page",
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("method", ["GET", "POST"])
@@ -103,6 +103,15 @@ def test_nothing_else_reaches_the_app_however_it_is_spelled(gateway: Gateway, me
     answer = gateway.ask_raw(f"{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n".encode())
     answer.require_problem(*((400, "INVALID_REQUEST") if answer.status == 400 else (404, "NOT_FOUND")))
     assert "x-request-id" not in answer.headers, "the app answered"
+
+
+def test_a_browser_is_told_what_this_server_is(gateway: Gateway) -> None:
+    for path in ("/", "//", "/v1/..", "/?x=1"):
+        answer = gateway.ask("GET", path, headers={"Accept": "text/html"})
+        assert (answer.status, answer.headers["content-type"]) == (200, "text/html; charset=utf-8")
+        assert "卡密验证服务" in answer.body.decode()
+    answer = gateway.ask("GET", "/", headers={"Accept": "application/json"})
+    assert (answer.status, answer.json()["code"]) == (404, "NOT_FOUND")
 
 
 @pytest.mark.parametrize("path", ["/v1/metrics", "/v1/..;/metrics", "/v1/%252e%252e/metrics", "/v1/%5c..%5cmetrics"])

@@ -23,6 +23,7 @@ LIMIT, IMPORT_BYTES = 5 * 1024 * 1024, 5200 * 1024
 BUFFER = 8 * 1024  # client_body_buffer_size: so much of a body may still lie in memory
 IMPORT = "/admin/cards/import"
 LONG_FORMS = ["/admin/cards/confirm", "/admin/cards/apply"]
+TOO_LARGE = "内容过大 / Too much at once"
 SESSION = {"Cookie": "session=x"}
 COMPOSE = (ROOT / "docker-compose.yml").read_text()
 GZIP = {"Accept-Encoding": "gzip"}
@@ -62,13 +63,13 @@ def test_what_only_looks_like_the_console_is_nothing(gateway: Gateway, path: str
 def test_an_import_of_5_mib_arrives_whole_and_a_longer_one_is_refused(gateway: Gateway) -> None:
     answer = gateway.ask("POST", IMPORT, b"x" * LIMIT, SESSION).json()
     assert (answer["path"], answer["body_bytes"]) == (IMPORT, LIMIT)
-    gateway.ask("POST", IMPORT, b"x" * (IMPORT_BYTES + 1), SESSION).require_problem(413, "BODY_TOO_LARGE")
+    gateway.ask("POST", IMPORT, b"x" * (IMPORT_BYTES + 1), SESSION).require_page(413, TOO_LARGE)
 
 
 @pytest.mark.parametrize("path", LONG_FORMS)
 def test_a_long_form_arrives_whole_and_the_app_refuses_what_is_a_little_longer(gateway: Gateway, path: str) -> None:
     assert gateway.ask("POST", path, b"x" * (FORM_BYTES + 1), SESSION).json()["body_bytes"] == FORM_BYTES + 1
-    gateway.ask("POST", path, b"x" * (FORM_BYTES + 9 * 1024), SESSION).require_problem(413, "BODY_TOO_LARGE")
+    gateway.ask("POST", path, b"x" * (FORM_BYTES + 9 * 1024), SESSION).require_page(413, TOO_LARGE)
 
 
 @pytest.mark.parametrize(
@@ -76,7 +77,11 @@ def test_a_long_form_arrives_whole_and_the_app_refuses_what_is_a_little_longer(g
 )
 def test_nothing_else_takes_as_much(gateway: Gateway, path: str) -> None:
     assert gateway.ask("POST", path, b"x" * (64 * 1024)).json()["body_bytes"] == 64 * 1024
-    gateway.ask("POST", path, b"x" * (64 * 1024 + 1), SESSION).require_problem(413, "BODY_TOO_LARGE")
+    answer = gateway.ask("POST", path, b"x" * (64 * 1024 + 1), SESSION)
+    if path.startswith("/admin"):
+        answer.require_page(413, TOO_LARGE)
+    else:
+        answer.require_problem(413, "BODY_TOO_LARGE")
 
 
 @pytest.mark.parametrize("path", [*LONG_FORMS, IMPORT])
@@ -95,7 +100,10 @@ def test_the_question_for_the_session_is_nginxs_own(gateway: Gateway, path: str)
 
 
 def test_long_forms_wait_for_the_app_where_it_is_away(make_gateway: GatewayMaker) -> None:
-    make_gateway().ask("POST", IMPORT, b"x", SESSION).require_problem(503, "UNAVAILABLE")
+    for method, path in (("POST", IMPORT), ("GET", "/admin"), ("GET", "/admin/cards?q=1")):
+        answer = make_gateway().ask(method, path, b"x" if method == "POST" else None, SESSION)
+        answer.require_page(503, "服务暂时不可用 / Unavailable at the moment")
+        assert answer.headers["retry-after"] == "5"
 
 
 def leave_unfinished(gateway: Gateway, path: str, body: bytes, cookie: str = "") -> ssl.SSLSocket:
@@ -122,7 +130,7 @@ def test_the_unfinished_imports_of_one_address_leave_room_for_anothers(gateway: 
             stack.enter_context(leave_unfinished(gateway, IMPORT, b"x" * LIMIT, "Cookie: a=b\r\n"))
         imports = 2 * (LIMIT - BUFFER)
         wait_for(lambda: gateway.held_bytes("console") >= imports)
-        gateway.ask("POST", IMPORT, b"x", SESSION).require_problem(429, "TOO_MANY_REQUESTS")
+        gateway.ask("POST", IMPORT, b"x", SESSION).require_page(429, "请求过于频繁 / Too many requests")
         assert gateway.held_bytes("console") + IMPORT_BYTES < room["/console"]
         answer = gateway.ask("POST", IMPORT, b"x" * LIMIT, SESSION, source="127.0.0.9")
         assert answer.json()["body_bytes"] == LIMIT
@@ -178,8 +186,8 @@ def refused(answer: Response) -> bool:
     """Whether nginx kept this request away from the console."""
     if "x-address-seen" in answer.headers:
         return False
-    answer.require_problem(403, "FORBIDDEN")
-    assert answer.json()["detail"].count("KADUN_ADMIN_ALLOW") == 2
+    answer.require_page(403, "无权访问 / No access")
+    assert answer.body.count(b"KADUN_ADMIN_ALLOW") == 2
     assert answer.headers["strict-transport-security"] == HSTS
     return True
 
@@ -208,6 +216,9 @@ def test_where_addresses_are_named_nobody_else_comes_near_the_console(
             headers = {"X-Test-Address": address, **SESSION}
             assert [refused(gateway.ask("GET", place, headers=headers)) for place in PLACES] == [not welcome] * 5
             assert not refused(gateway.ask("GET", "/v1/x", headers=headers)), "customers are another matter"
+            forged = headers | {"X-Kadun-Admin-Stranger": "0"}
+            told = gateway.ask("GET", "/", headers=forged).json()["headers"]["x-kadun-admin-stranger"]
+            assert told == ("0" if welcome else "1"), "the front page names the console to nobody else"
 
 
 @pytest.mark.parametrize("spelling", ["//admin/", "/%61dmin/", "/v1/../admin/x", "/./admin", "/admin/static/../x"])

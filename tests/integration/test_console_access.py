@@ -155,7 +155,7 @@ def test_without_an_operator_the_console_is_not_there(service: Service) -> None:
         return seen.status, seen.headers, seen.text.replace(own[0], "")
 
     for method in ("GET", "POST", *OTHER_METHODS):
-        unknown = looks("/nothing/here?lang=en", method)
+        unknown = looks("/admin/nothing/here?lang=en", method)
         assert unknown[0] == 404
         for path in paths():
             assert looks(f"{address_of(path)}?lang=en", method) == unknown, (method, path)

@@ -46,7 +46,7 @@ def test_the_document_has_the_routes_of_the_public_api_and_no_others(service: Se
         (route.path, method.method)
         for route in inspect_routes(app)
         for method in route.methods
-        if not method.internal and not route.path.startswith("/admin") and route.path != "/metrics"
+        if not method.internal and not route.path.startswith("/admin") and route.path not in {"/", "/metrics"}
     }
     documented = {(path, method.upper()) for path, methods in contract.OPENAPI["paths"].items() for method in methods}
     assert served == documented | {(path, "HEAD") for path, method in documented if method == "GET"}

@@ -33,6 +33,15 @@ class Response:
         assert problem["title"]
         assert re.fullmatch(r"[0-9a-f]{32}", problem["request_id"])
 
+    def require_page(self, status: int, title: str) -> None:
+        """Assert that this is nginx's page for the console with this status and title, in both languages."""
+        assert self.status == status, self
+        assert self.headers["content-type"] == "text/html; charset=utf-8"
+        page = self.body.decode()
+        assert f"<h1>{title}</h1>" in page
+        assert re.search(r"<p>[\u4e00-\u9fff].* / [A-Z].*\.</p>", page)
+        assert re.search(r"Request <code>[0-9a-f]{32}</code>", page)
+
 
 def quiet_port() -> int:
     """A TCP port that nothing listens on, and that no outgoing connection takes: below the kernel's range for those."""

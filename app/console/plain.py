@@ -1,0 +1,55 @@
+"""Pages in both languages that need no other file: `/`, and what stands below `/admin` while there is no operator."""
+
+import base64
+import hashlib
+from typing import Any
+
+import falcon
+
+from app.console.guard import headers, stranger
+from app.console.page import Console
+from app.console.rendering import PLAIN_STYLE
+from app.domain.errors import UnavailableError
+
+_JSON = ("application/json", "application/problem+json")
+_STYLE_DIGEST = base64.b64encode(hashlib.sha256(PLAIN_STYLE.encode()).digest()).decode()
+
+
+class FrontPage:
+    """`/`: what this server is and where to go. No `Page`: it is there without operators, too.
+
+    It says nothing of the installation. Behind the proxy it names the console only where the proxy says that
+    KADUN_ADMIN_ALLOW lets the visitor in.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
+        """Show the page; those who prefer JSON get the problem that any unknown path is."""
+        if request.client_prefers(("text/html", *_JSON)) in _JSON:
+            raise falcon.HTTPNotFound
+        request.context.visitor = stranger(request)
+        render(self._console, request, response, "front.html", console_state=self._console_state(request))
+
+    on_head = on_get
+
+    def _console_state(self, request: falcon.Request) -> str:
+        if self._console.behind_proxy and request.get_header("X-Kadun-Admin-Stranger") != "0":
+            return ""
+        try:
+            return "on" if self._console.sessions.operators_exist() else "off"
+        except UnavailableError:
+            return ""
+
+
+def render(
+    console: Console,
+    request: falcon.Request,
+    response: falcon.Response,
+    template: str,
+    **values: Any,  # noqa: ANN401  # the template's variables
+) -> None:
+    """Answer with a template that extends `plain.html`."""
+    response.set_headers(headers(style=f"'sha256-{_STYLE_DIGEST}'"))
+    console.renderer.render(request, response, template, **values)
