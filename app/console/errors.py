@@ -8,7 +8,7 @@ import falcon
 from app import metrics
 from app.console import plain
 from app.console.guard import headers, stranger
-from app.console.page import Console
+from app.console.page import OUT_OF_DATE, Console
 from app.domain.texts import RefusedError, Text
 from app.http import problems
 
@@ -70,15 +70,18 @@ def install(app: falcon.App[Any, Any], console: Console) -> None:
         except Exception as failure:  # noqa: BLE001  # whatever it is, it is answered
             error = failure
         # Pages handle refusals themselves, except those of two simultaneous requests.
-        is_refused = isinstance(error, RefusedError)
-        problem = problems.conflict(error.text) if is_refused else problems.from_error(request, error)
+        if isinstance(error, RefusedError):
+            problem = problems.conflict(error.text)
+        else:
+            problem = problems.from_error(request, error)
         metrics.problems.labels(problem.code).inc()
         response.status = problem.status
         response.set_headers({**headers(), **problem.headers})
         if is_off:
             plain.render(console, request, response, "off.html", request_id=request.context.request_id)
             return
-        words = _WORDS.get(HTTPStatus(int(problem.status[:3])), _FAILED)
+        is_stale = problem.detail == OUT_OF_DATE  # no permission is lacking then
+        words = _FAILED if is_stale else _WORDS.get(HTTPStatus(int(problem.status[:3])), _FAILED)
         console.renderer.render(
             request,
             response,

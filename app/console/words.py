@@ -16,7 +16,7 @@ _WORDS: dict[str, Text] = {
     CardStatus.ACTIVE: Text("使用中", "active"),
     CardStatus.EXPIRED: Text("已过期", "expired"),
     CardStatus.FROZEN: Text("已冻结", "frozen"),
-    **NAMES,
+    **{str(code): name for code, name in NAMES.items()},
     EventKind.ISSUED: Text("发卡", "issued"),
     EventKind.IMPORTED: Text("导入", "imported"),
     EventKind.ACTIVATED: Text("激活", "activated"),

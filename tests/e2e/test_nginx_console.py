@@ -55,9 +55,13 @@ def test_the_console_is_reached_by_the_path_that_nginx_understood(gateway: Gatew
     assert gateway.ask("GET", asked).json()["path"] == arrives
 
 
-@pytest.mark.parametrize("path", ["/administrator", "/Admin/", "/admin.css", "/kadun-admin-refused", "/admin/../x"])
+@pytest.mark.parametrize("path", ["/administrator", "/Admin/", "/admin.css", "/kadun-admin-refused"])
 def test_what_only_looks_like_the_console_is_nothing(gateway: Gateway, path: str) -> None:
     gateway.ask("GET", path).require_problem(404, "NOT_FOUND")
+
+
+def test_a_path_that_leaves_the_console_is_nothing(gateway: Gateway) -> None:
+    gateway.ask("GET", "/admin/../x").require_page(404, "没有这个页面 / There is no such page")
 
 
 def test_an_import_of_5_mib_arrives_whole_and_a_longer_one_is_refused(gateway: Gateway) -> None:

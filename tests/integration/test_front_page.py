@@ -82,6 +82,8 @@ def test_errors_have_a_title_in_words_and_say_what_to_do(service: Service) -> No
         assert (refused.status, titles[0] in refused.words, "Forbidden" in refused.text) == (403, True, False)
         assert ("ask an owner" if language == "en" else "请联系所有者") in refused.words
         csrf = csrf_of(sam.cookie("kadun_session") or "")
-        wrong = sam.post("/admin/cards/issue", {"validity": "30d", "count": "1"}, csrf=csrf)
+        wrong = sam.post("/admin/cards/issue", {"form_number": ""}, csrf=csrf)
         assert (wrong.status, titles[1] in wrong.words, "Bad Request" in wrong.text) == (400, True, False)
         assert ("Go back" if language == "en" else "请返回上一页") in wrong.words
+        stale = sam.post("/admin/cards/issue", csrf="0" * 64)
+        assert (stale.status, titles[1] in stale.words) == (403, True)

@@ -110,7 +110,7 @@ def test_another_media_type_is_refused(service: Service) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["//", "/v1", "/v1/", "/v1/verify/", "/V1/verify", "/v1/verify%00", "/%ff%fe", "/..%2f..%2fetc/passwd"],
+    ["/v1", "/v1/", "/v1/verify/", "/V1/verify", "/v1/verify%00", "/%ff%fe", "/..%2f..%2fetc/passwd"],
 )
 def test_odd_paths_are_not_found(service: Service, path: str) -> None:
     is_problem(service.request("GET", path), 404, "NOT_FOUND")

@@ -6,10 +6,11 @@ from typing import Any
 
 import msgspec
 
+from app.customer_messages import MESSAGES
 from app.domain.codes import Code
 from app.http.problems import STATUS, ProblemBody, ProblemCode
-from app.http.verdicts import MESSAGES, VerdictBody
 from app.http.verdicts import STATUS as VERDICT_STATUS
+from app.http.verdicts import VerdictBody
 
 Part = dict[str, Any]
 _HEADERS: dict[str, Part] = {"X-Request-ID": {"$ref": "#/components/headers/RequestId"}}
@@ -58,7 +59,7 @@ def verdicts(*codes: Code) -> Part:
         by_status[VERDICT_STATUS[code][:3]].append(code)
     return {
         status: response(
-            " ".join(MESSAGES[code].en for code in same), _narrowed("application/json", VerdictBody, list(same))
+            ". ".join(MESSAGES[code].en for code in same), _narrowed("application/json", VerdictBody, list(same))
         )
         for status, same in by_status.items()
     }
