@@ -1,7 +1,10 @@
 """The functions service with functions that hang and one that is trivial."""
 
+import os
+
 from bench.gunicorn import Gunicorn
 from bench.service import Host
+from trial.accounts import first_function_uid
 
 FUNCTION_SECONDS = 3
 PLACES = 64
@@ -43,6 +46,9 @@ def functions_service(here: Host) -> Gunicorn:
         "KADUN_FUNCTIONS_SOCKET": str(socket),
         "KADUN_FUNCTION_SECONDS": str(FUNCTION_SECONDS),
         "KADUN_FUNCTION_CONCURRENCY": str(PLACES),
+        "KADUN_FUNCTION_CALLS_PER_ADDRESS": str(PLACES),
     }
+    if os.geteuid() == 0:
+        environ["KADUN_FUNCTION_FIRST_UID"] = str(first_function_uid(here.folder))
     log = here.folder / "functions.log"
-    return Gunicorn("app.functions.wsgi:app", environ, log, socket=socket, config="app.functions.gunicorn_conf")
+    return Gunicorn("app.functions.wsgi:app", environ, log, socket=socket, command=("-m", "app.functions"))

@@ -6,7 +6,7 @@ import http.client
 import os
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,7 @@ class Gunicorn:
         environ: The app's settings.
         log: What it writes.
         socket: Where it listens instead of a port; `url` is nothing to ask then.
-        config: The module of gunicorn's own settings.
+        command: What Python runs instead of gunicorn with the application.
         code: Whose application and settings.
     """
 
@@ -48,7 +48,7 @@ class Gunicorn:
         log: Path,
         *,
         socket: Path | None = None,
-        config: str = "app.gunicorn_conf",
+        command: Sequence[str] = (),
         code: Code = THIS,
     ) -> None:
         self._port = free_port()
@@ -62,8 +62,8 @@ class Gunicorn:
             "KADUN_WORKERS": str(WORKERS),
             "KADUN_THREADS": str(THREADS),
         }
-        command = [code.python, "-P", "-m", "gunicorn", "--config", f"python:{config}", application]
-        self._child = Child(command, settings | dict(environ), log, signal.SIGTERM, cwd=code.folder)
+        run = command or ("-m", "gunicorn", "--config", "python:app.gunicorn_conf", application)
+        self._child = Child([code.python, "-P", *run], settings | dict(environ), log, signal.SIGTERM, cwd=code.folder)
         self._child.start()
 
     @property

@@ -170,7 +170,20 @@ env_text() {
     if is_external; then files=$'\n'COMPOSE_FILE=$EXTERNAL_FILES; fi
     env_file render scripts/lib/env.template "project=${wanted[COMPOSE_PROJECT_NAME]:-kadun}" "compose_file=$files" \
         "http_port=${wanted[KADUN_HTTP_PORT]:-80}" "https_port=${wanted[KADUN_HTTPS_PORT]:-443}" "domains=${domains[*]-}" \
-        "uid=$APP_UID" "pip_index_url=$index"
+        "uid=$APP_UID" "function_first_uid=$(free_user_ids)" "pip_index_url=$index"
+}
+
+# free_user_ids: prints the first of 129 user IDs for calls of core functions. No account has one of them, and two checkouts on
+# one machine get different ones: the kernel counts the processes of a user ID across containers.
+free_user_ids() {
+    local first tries
+    first=$((20001 + 200 * ($(cksum <<<"$ROOT" | cut -d ' ' -f 1) % 190)))
+    for ((tries = 0; tries < 190; tries++)); do
+        # shellcheck disable=SC2046  # a list of numbers
+        if [[ -z $(getent passwd $(seq "$first" $((first + 128)))) ]]; then break; fi
+        first=$((20001 + (first - 20001 + 200) % 38000))
+    done
+    echo "$first"
 }
 
 report() {

@@ -1,5 +1,6 @@
-"""The account that PostgreSQL runs as, and whether it can reach a folder."""
+"""The account that PostgreSQL runs as, the user IDs of core functions, and whether an account can reach a folder."""
 
+import hashlib
 import os
 import pwd
 import subprocess
@@ -11,6 +12,8 @@ from typing import Any
 from trial.errors import TrialError
 
 _NOBODY = 65_534  # the number of `nobody` on every Linux, should the account have no entry
+_FIRST_UIDS = range(400_000_000, 800_000_000, 200)  # far from accounts, and from the container's 20001 and more
+FUNCTION_UIDS = 129  # as many as app.functions.places needs
 _PRINT_FIRST_BARRED = 'for folder; do [ -x "$folder" ] || { printf %s "$folder"; exit 1; }; done'
 
 
@@ -55,6 +58,22 @@ def postgresql_account() -> Account:
     except KeyError:
         return Account(_NOBODY, _NOBODY)
     return Account(entry.pw_uid, entry.pw_gid)
+
+
+def first_function_uid(folder: Path) -> int:
+    """Return the first of the user IDs for calls of core functions, by the trial's folder; no account has one."""
+    number = int.from_bytes(hashlib.sha256(os.fsencode(folder)).digest()[:8], "big")
+    while any(map(_has_account, range(first := _FIRST_UIDS[number % len(_FIRST_UIDS)], first + FUNCTION_UIDS))):
+        number += 1
+    return first
+
+
+def _has_account(uid: int) -> bool:
+    try:
+        pwd.getpwuid(uid)
+    except KeyError:
+        return False
+    return True
 
 
 def exists(path: Path) -> bool:

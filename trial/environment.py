@@ -130,9 +130,14 @@ class Trial:
             "PYTHONPATH": os.pathsep.join(paths),
         }
 
-    def functions_environment(self, environ: Mapping[str, str]) -> dict[str, str]:
-        """Return the environment of the functions service: what the vendor's code needs, and no secret."""
+    def functions_environment(self, environ: Mapping[str, str], first_uid: int | None) -> dict[str, str]:
+        """Return the environment of the functions service: what the vendor's code needs, and no secret.
+
+        `first_uid` is the first of the user IDs for calls, None where they have the service's user.
+        """
         mine = {name: value for name, value in environ.items() if name in _PLAIN or name.startswith("KADUN_FUNCTION_")}
+        if first_uid is not None:
+            mine["KADUN_FUNCTION_FIRST_UID"] = str(first_uid)
         return mine | {
             "KADUN_FUNCTIONS_DIR": str(self.functions),
             "KADUN_FUNCTIONS_SOCKET": str(self.functions_socket),

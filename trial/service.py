@@ -48,10 +48,10 @@ class Service(Child):
 
 
 class FunctionsService(Child):
-    """gunicorn with the vendor's core functions. Its environment holds no secret."""
+    """The service with the vendor's core functions. Its environment holds no secret."""
 
     def __init__(self, trial: Trial, environ: dict[str, str]) -> None:
-        command = (*_GUNICORN, "python:app.functions.gunicorn_conf", "app.functions.wsgi:app")
+        command = (sys.executable, "-P", "-m", "app.functions")
         # SIGQUIT ends it at once: nobody who pressed Ctrl-C waits for a call that hangs.
         super().__init__(command, environ, trial.logs / "functions.log", signal.SIGQUIT, cwd=CHECKOUT)
         self._socket = trial.functions_socket

@@ -8,6 +8,7 @@ from typing import Any
 import falcon
 import msgspec
 
+from app.domain.calls import Caller, CallLimits
 from app.functions.call import tail
 from app.functions.concurrency import BusyError, ConcurrencyLimiter
 from app.functions.library import Library, NotLoadedError
@@ -64,7 +65,7 @@ class CallResource:
         self._slots = slots
 
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Answer with a `CallResult`; 400 for an invalid `CallRequest`, 503 when all slots are taken."""
+        """Answer with a `CallResult`; 400 for an invalid `CallRequest`, 503 when no place is free for this caller."""
         body = request.bounded_stream.read(MAX_REQUEST_BYTES + 1)
         if len(body) > MAX_REQUEST_BYTES:
             raise falcon.HTTPContentTooLarge
@@ -73,8 +74,8 @@ class CallResource:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise falcon.HTTPBadRequest(description=str(error)) from error
         began = time.monotonic()
-        with self._slots.slot(call.caller.card_id):
-            result = self._library.call(call.function, body)
+        with self._slots.slot(Caller(call.caller.card_id, call.address)) as slot:
+            result = self._library.call(call.function, body, slot)
         if result is None:
             response.data = msgspec.json.encode(CallResult(NotFound(), ""))
             return
@@ -92,12 +93,12 @@ def _unavailable(_request: falcon.Request, response: falcon.Response, error: Exc
     response.media = {"error": str(error)}
 
 
-def create_app(library: Library, concurrency: int) -> falcon.App[Any, Any]:
+def create_app(library: Library, limits: CallLimits) -> falcon.App[Any, Any]:
     """Build the service.
 
     Args:
         library: Serves the calls.
-        concurrency: How many calls may run at once.
+        limits: How many calls may run at once.
     """
     app = falcon.App()
     app.add_error_handler(BusyError, _unavailable)
@@ -105,5 +106,5 @@ def create_app(library: Library, concurrency: int) -> falcon.App[Any, Any]:
     app.add_route("/healthz", HealthResource())
     app.add_route("/functions", FunctionsResource(library))
     app.add_route("/reload", ReloadResource(library))
-    app.add_route("/call", CallResource(library, ConcurrencyLimiter(concurrency)))
+    app.add_route("/call", CallResource(library, ConcurrencyLimiter(limits)))
     return app

@@ -28,7 +28,7 @@ class FunctionsUnavailableError(UnavailableError):
 
 
 class FunctionsBusyError(FunctionsUnavailableError):
-    """The service answers that it has no slot for another call, or that nothing is loaded. The message is its own."""
+    """The service answers that it has no place for another call, or that nothing is loaded. The message is its own."""
 
 
 class FunctionsClient:
@@ -43,18 +43,26 @@ class FunctionsClient:
         self._socket_path = socket_path
         self._seconds = seconds
 
-    def call(self, function: str, arguments: dict[str, Any], caller: Caller) -> Outcome:
+    def call(self, function: str, arguments: dict[str, Any], caller: Caller, address: str | None = None) -> Outcome:
         """Call a function as `run` does, and return the outcome without what was printed."""
-        return self.run(function, arguments, caller).outcome
+        return self.run(function, arguments, caller, address).outcome
 
-    def run(self, function: str, arguments: dict[str, Any], caller: Caller) -> CallResult:
+    def run(self, function: str, arguments: dict[str, Any], caller: Caller, address: str | None = None) -> CallResult:
         """Call a function, and return the outcome and what was printed.
 
+        Args:
+            function: Its name.
+            arguments: Its arguments.
+            caller: Who calls it.
+            address: What counts as the client's address (`network_of`); None for an operator, who has no limit.
+
         Raises:
-            FunctionsBusyError: all slots are taken, or nothing is loaded.
+            FunctionsBusyError: no place is free for this caller, or nothing is loaded.
             FunctionsUnavailableError: the service is away, or its answer is invalid.
         """
-        request = {"function": function, "arguments": arguments, "caller": msgspec.to_builtins(caller)}
+        request: dict[str, Any] = {"function": function, "arguments": arguments, "caller": msgspec.to_builtins(caller)}
+        if address is not None:
+            request["address"] = address
         body = json.dumps(request, ensure_ascii=False, allow_nan=False).encode()
         return self._request("POST", "/call", CallResult, self._seconds + MARGIN_SECONDS, body)
 

@@ -1,44 +1,55 @@
-"""Limits how many calls run at once, in total and for one card."""
+"""The slots of calls: how many run at once, of all callers, of one card and of one address."""
 
 import threading
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
+from app.domain.calls import Caller, CallLimits, may_begin
 from app.domain.texts import Text
 
 
 class BusyError(Exception):
-    """All slots are taken, or this card has its share already."""
+    """All slots are taken, or this card or this address has its share already."""
 
     def __init__(self) -> None:
         super().__init__(str(Text("名额已满，请稍后重试", "all slots are taken: try again later")))
 
 
-class ConcurrencyLimiter:
-    """A number of slots for calls. One card gets at most half of them, and at least one."""
+@dataclass(eq=False, slots=True)
+class Slot:
+    """What a call holds while it runs; calls in the slot of the same number have the same `Place`, one after another.
 
-    def __init__(self, slots: int) -> None:
-        self._slots = slots
-        self._share = max(1, slots // 2)
+    `is_clear` says whether the last call's processes and files are known to be gone.
+    """
+
+    number: int
+    is_clear: bool = False
+
+
+class ConcurrencyLimiter:
+    """Gives each call a slot of its own."""
+
+    def __init__(self, limits: CallLimits) -> None:
+        self._limits = limits
         self._lock = threading.Lock()
-        self._taken: Counter[str] = Counter()
+        self._slots = [Slot(number) for number in range(limits.places)]
+        self._taken: dict[Slot, Caller] = {}
 
     @contextmanager
-    def slot(self, card_id: str) -> Iterator[None]:
+    def slot(self, caller: Caller) -> Iterator[Slot]:
         """Hold a slot for as long as the context lasts.
 
         Raises:
-            BusyError: no slot is free.
+            BusyError: no slot is free for this caller.
         """
         with self._lock:
-            if self._taken.total() >= self._slots or self._taken[card_id] >= self._share:
+            if not may_begin(caller, list(self._taken.values()), self._limits):
                 raise BusyError
-            self._taken[card_id] += 1
+            slot = next(slot for slot in self._slots if slot not in self._taken)
+            self._taken[slot] = caller
         try:
-            yield
+            yield slot
         finally:
             with self._lock:
-                self._taken[card_id] -= 1
-                if not self._taken[card_id]:
-                    del self._taken[card_id]
+                del self._taken[slot]

@@ -3,6 +3,7 @@
 import socket
 
 HEADER_BYTES = 4
+CHUNK_BYTES = 64 * 1024
 
 
 def encode(content: bytes) -> bytes:

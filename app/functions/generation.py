@@ -5,11 +5,10 @@ child, and it does not end grandchildren. Nor does a new gunicorn worker for eac
 one before it has imported anything.
 """
 
+import contextlib
 import logging
 import os
 import socket
-import subprocess
-import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,24 +17,15 @@ import msgspec
 from app.domain.texts import Text
 from app.functions import framing, processes, zygote
 from app.functions.call import failed
+from app.functions.concurrency import Slot
 from app.functions.messages import BrokenModule, FunctionInfo, TimedOut
 from app.functions.modules import HANGS, IMPORT_SECONDS, MAX_ERROR
-from app.functions.supervisor import MAX_OUTPUT_BYTES, Limits
+from app.functions.monitor import MAX_OUTPUT_BYTES, Limits
+from app.functions.supervisor import CLEAR
 
-PROJECT = Path(__file__).resolve().parents[2]
-# One thread for numpy's libraries: each of their threads takes memory, and calls share the processors.
-ENVIRONMENT = {
-    "HOME": "/nonexistent",
-    "LANG": "C.UTF-8",
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "PYTHONDONTWRITEBYTECODE": "1",
-    "PYTHONFAULTHANDLER": "1",
-    "PYTHONUNBUFFERED": "1",
-}
-"""The environment of modules and functions, beside PATH."""
 _MARGIN_SECONDS = 8
 _END_SECONDS = 10
+_STATUS_BYTES = 16
 logger = logging.getLogger(__name__)
 
 
@@ -69,10 +59,10 @@ class Generation:
     @property
     def end(self) -> Text | None:
         """How the zygote ended, None while it runs."""
-        return None if self._zygote.process.poll() is None else processes.how_it_ended(self._zygote.exit_code())
+        return processes.how_it_ended(self._zygote.exit_code()) if self._zygote.has_ended() else None
 
-    def call(self, request: bytes, max_outcome_bytes: int) -> RawResult:
-        """Call a function of this generation; `request` is a `CallRequest` as JSON.
+    def call(self, request: bytes, max_outcome_bytes: int, slot: Slot) -> RawResult:
+        """Call a function of this generation; `request` is a `CallRequest` as JSON, and no other call has the slot.
 
         Raises:
             GenerationGoneError: the call did not begin.
@@ -81,26 +71,41 @@ class Generation:
         with connection:
             with supervisor_end:
                 try:
-                    socket.send_fds(self._zygote.control, [b"c"], [supervisor_end.fileno()])
+                    socket.send_fds(
+                        self._zygote.control, [bytes((slot.number, slot.is_clear))], [supervisor_end.fileno()]
+                    )
                 except OSError as error:
                     raise GenerationGoneError from error
+            slot.is_clear = False
             connection.settimeout(self._seconds + _MARGIN_SECONDS)
             try:
                 connection.sendall(framing.encode(request))
                 printed = framing.receive(connection, MAX_OUTPUT_BYTES)
-                return RawResult(framing.receive(connection, max_outcome_bytes), printed)
+                result = RawResult(framing.receive(connection, max_outcome_bytes), printed)
+                slot.is_clear = connection.recv(len(CLEAR)) == CLEAR
             except TimeoutError:
+                _hang_up(connection)
                 return RawResult(msgspec.json.encode(TimedOut()), b"")
             except (EOFError, OSError):
                 outcome = failed(Text("进程没有给出任何结果就结束了", "its process ended without an outcome"))
                 return RawResult(msgspec.json.encode(outcome), b"")
+            return result
 
     def close(self) -> None:
         """End the zygote and all its descendants."""
         self._zygote.close()
 
 
-def load(folder: Path, limits: Limits) -> Generation:
+def _hang_up(connection: socket.socket) -> None:
+    """Have the supervisor end its call, and wait for it to clear the place."""
+    with contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_WR)
+        connection.settimeout(_END_SECONDS)
+        while connection.recv(framing.CHUNK_BYTES):
+            pass
+
+
+def load(folder: Path, limits: Limits, launcher: socket.socket) -> Generation:
     """Load the modules in a folder.
 
     Raises:
@@ -108,7 +113,7 @@ def load(folder: Path, limits: Limits) -> Generation:
     """
     broken: dict[str, BrokenModule] = {}
     while True:
-        process = _Zygote()
+        process = _Zygote(launcher)
         try:
             ready, found = process.load(zygote.LoadRequest(str(folder), list(broken), limits))
         except BaseException:
@@ -122,24 +127,15 @@ def load(folder: Path, limits: Limits) -> Generation:
 
 
 class _Zygote:
-    """A zygote and its reaper, as the service sees them."""
+    """A zygote as the service sees it: started, ended and waited for by the launcher."""
 
-    def __init__(self) -> None:
+    def __init__(self, launcher: socket.socket) -> None:
         self.control, control = socket.socketpair()
         self._lifeline, lifeline = socket.socketpair()
         self._crash = os.memfd_create("crash")
-        ends = (control.fileno(), lifeline.fileno(), self._crash)
         with control, lifeline:
             try:
-                self.process = subprocess.Popen(
-                    [sys.executable, "-m", "app.functions.zygote", *map(str, ends)],
-                    cwd=PROJECT,
-                    env={"PATH": os.environ.get("PATH", os.defpath), **ENVIRONMENT},
-                    stdin=subprocess.DEVNULL,
-                    stdout=sys.stderr.fileno(),
-                    pass_fds=ends,
-                    start_new_session=True,  # a terminal's Ctrl-C is not for it
-                )
+                socket.send_fds(launcher, [b"z"], [lifeline.fileno(), control.fileno(), self._crash])
             except OSError:
                 self._close_ends()
                 raise
@@ -170,21 +166,30 @@ class _Zygote:
         return None, [*broken, BrokenModule(importing, f"{trace}\n{error}".lstrip())]
 
     def close(self) -> None:
-        """End the processes and all their descendants."""
-        self._close_ends()
+        """End the process and all its descendants."""
+        with contextlib.suppress(OSError):
+            self._lifeline.shutdown(socket.SHUT_WR)
         self.exit_code()
+        self._close_ends()
 
     def _close_ends(self) -> None:
         self.control.close()
         self._lifeline.close()
         os.close(self._crash)
 
-    def exit_code(self) -> int:
-        """Wait for the reaper to end; a signal that ended the zygote is a negative number, as in `subprocess`."""
+    def has_ended(self) -> bool:
+        """Tell whether the process has ended."""
         try:
-            code = self.process.wait(_END_SECONDS)
-        except subprocess.TimeoutExpired:
-            logger.error("a generation of functions does not end", extra={"pid": self.process.pid})  # noqa: TRY400
-            self.process.kill()
-            code = self.process.wait()
-        return zygote.SIGNALLED - code if code > zygote.SIGNALLED else code
+            self._lifeline.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
+        return True
+
+    def exit_code(self) -> int:
+        """Wait for the process to end; a signal that ended it is a negative number, as in `subprocess`."""
+        self._lifeline.settimeout(_END_SECONDS)
+        try:
+            return int(self._lifeline.recv(_STATUS_BYTES, socket.MSG_PEEK) or b"0")
+        except TimeoutError:
+            logger.error("a generation of functions does not end")  # noqa: TRY400  # nothing to trace
+            return 0

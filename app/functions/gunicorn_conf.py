@@ -1,28 +1,19 @@
 """The gunicorn settings of the functions service."""
 
-import sys
 from typing import Any
 
 from app import forks, logs
-from app.environment import SettingsError
 from app.functions import processes
 from app.functions.settings import FunctionSettings
 
-_OTHER_THREADS = 8  # for other requests, and to refuse calls at once when all slots are taken
+_OTHER_THREADS = 8  # for other requests, and to refuse calls at once when all places are taken
 
-try:
-    _settings = FunctionSettings.from_env()
-except SettingsError as error:
-    sys.exit(f"kadun: {error}")
-try:
-    _settings.socket.parent.stat()
-except OSError as error:
-    sys.exit(f"kadun: KADUN_FUNCTIONS_SOCKET: {_settings.socket.parent}: {error.strerror}")
+_settings = FunctionSettings.from_env()
 
 chdir = str(_settings.socket.parent)  # a socket's address holds 107 bytes, its path may have more
 bind = f"unix:{_settings.socket.name}"
 workers = 1  # calls are processes of their own
-threads = _settings.concurrency + _OTHER_THREADS
+threads = _settings.calls.places + _OTHER_THREADS
 worker_class = "gthread"
 umask = 0o007  # the socket is for the app's group only
 timeout = 30

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -9,10 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from app.domain.texts import Text
+from app.functions.concurrency import Slot
 from app.functions.generation import Generation, GenerationGoneError, RawResult, load
 from app.functions.messages import Listing
 from app.functions.modules import packages_dir
-from app.functions.supervisor import Limits
+from app.functions.monitor import Limits
 
 RELOAD_SECONDS = 40
 _SCAN_SECONDS = 1.0
@@ -57,11 +59,13 @@ class Library:
     Args:
         folder: The folder of the vendor's modules.
         limits: The limits of a call.
+        launcher: Starts zygotes: the socket of `app.functions.launcher`.
     """
 
-    def __init__(self, folder: Path, limits: Limits) -> None:
+    def __init__(self, folder: Path, limits: Limits, launcher: socket.socket) -> None:
         self._folder = folder
         self._limits = limits
+        self._launcher = launcher
         self._changed = threading.Condition()
         self._current: Generation | None = None
         self._users: dict[Generation, int] = {}
@@ -82,7 +86,7 @@ class Library:
         with self._changed:
             self._is_closed = True
             self._changed.notify_all()
-        self._thread.join(_SCAN_SECONDS)  # loading in progress ends with this process
+        self._thread.join(_SCAN_SECONDS)  # loading in progress ends with this process, or closes what it has loaded
         with self._changed:
             generations = list(self._users)
         for generation in generations:
@@ -118,8 +122,10 @@ class Library:
                 raise self._not_loaded()
         return self.listing()
 
-    def call(self, function: str, request: bytes) -> RawResult | None:
-        """Call a function, and return None if there is no such function. `request` is a `CallRequest` as JSON.
+    def call(self, function: str, request: bytes, slot: Slot) -> RawResult | None:
+        """Call a function in a free slot, and return None if there is no such function.
+
+        `request` is a `CallRequest` as JSON.
 
         Raises:
             NotLoadedError: nothing is loaded.
@@ -128,7 +134,7 @@ class Library:
             if function not in generation.functions:
                 return None
             try:
-                return generation.call(request, self._limits.outcome_bytes)
+                return generation.call(request, self._limits.outcome_bytes, slot)
             except GenerationGoneError as error:
                 ended = Text(
                     "功能进程已结束，正在重新启动", "the functions' process has ended, and another is being started"
@@ -195,7 +201,7 @@ class Library:
 
     def _load(self, requested: int, seen: Signature) -> None:
         try:
-            generation = load(self._folder, self._limits)
+            generation = load(self._folder, self._limits, self._launcher)
         except Exception as error:  # noqa: BLE001  # whatever modules do to their process, this thread goes on
             reason = f"{type(error).__name__}: {error}"
             logger.error("the functions cannot be loaded", extra={"reason": reason})  # noqa: TRY400
@@ -205,6 +211,9 @@ class Library:
                 self._changed.notify_all()
             return
         with self._changed:
+            if self._is_closed:
+                generation.close()
+                return
             former, self._current = self._current, generation
             self._users[generation] = 1  # the library's own use, until the next generation
             self._number += 1

@@ -82,8 +82,9 @@ class Listing(msgspec.Struct, frozen=True):
 
 
 class CallRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The body of `POST /call`."""
+    """The body of `POST /call`; `address` is what counts as the client's address, None for an operator's call."""
 
     function: str
     arguments: dict[str, Any]
     caller: Caller
+    address: str | None = None

@@ -1,37 +1,52 @@
-"""Two processes for one generation of the vendor's modules: `python -m app.functions.zygote CONTROL LIFELINE CRASH`.
+"""The process that imports one generation of the vendor's modules: `python -m app.functions.zygote …`.
 
-The zygote imports the modules, reports on each to the service, and then forks a supervisor for every call that the
-service sends: a module is imported once, and is there in each call at no cost. The zygote's parent, the reaper, ends
-the zygote and all its descendants when the service closes the lifeline or ends.
+It reports on each module to the service, and then forks a supervisor for every call that the service sends: a module is
+imported once, and is there in each call at no cost. It can change user IDs where places have their own, and therefore
+reads no request.
 """
 
+import codecs
 import faulthandler
 import gc
 import os
-import select
 import signal
 import socket
 import sys
 import traceback
 from pathlib import Path
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 import msgspec
 
 from app.domain.texts import Text
-from app.functions import framing, modules, processes, scratch
+from app.functions import framing, modules, privileges, processes
 from app.functions.decorator import CoreFunction, registered
 from app.functions.messages import BrokenModule, FunctionInfo
-from app.functions.supervisor import Limits, supervise
+from app.functions.monitor import Limits
+from app.functions.places import Place
+from app.functions.supervisor import supervise
 
 FOLDER = "(folder)"
 """Stands for the folder itself in place of a module's name."""
 MAX_REPORT_BYTES = 8 * 1024 * 1024
 MAX_LOAD_REQUEST_BYTES = 1024 * 1024
+CALL_BYTES = 2
+"""With the socket of a call come the number of its place, and whether the last call there has been cleared away."""
 STDERR = 2
-SIGNALLED = 128
-"""The reaper exits with this plus the number of the signal that ended the zygote, as shells do."""
-_POLL_MILLISECONDS = 250
+_CODECS = (
+    "ascii",
+    "latin-1",
+    "utf-16",
+    "utf-32",
+    "idna",
+    "punycode",
+    "gbk",
+    "gb18030",
+    "big5",
+    "cp1252",
+    "unicode-escape",
+)
+"""Text encodings that are there in every call. Python imports them on first use, where a call may not be able to."""
 
 
 class LoadRequest(msgspec.Struct, frozen=True):
@@ -65,48 +80,36 @@ class Ready(msgspec.Struct, frozen=True, tag="ready"):
 Report = Importing | Broken | Ready
 
 
+class Identity(NamedTuple):
+    """Whom the zygote runs as, and the first user ID of the places for calls."""
+
+    user: int
+    group: int
+    first_uid: int
+
+
 def main() -> NoReturn:
-    """Be the reaper, and fork the zygote."""
-    descriptors = [int(number) for number in sys.argv[1:]]
-    for descriptor in descriptors:
+    """Be the zygote. The launcher gives the numbers of itself and of two descriptors, and an `Identity` or nothing."""
+    launcher, control, crash, *identity = map(int, sys.argv[1:])
+    for descriptor in (control, crash):
         os.set_inheritable(descriptor, False)  # noqa: FBT003  # for programs that modules start
-    control, lifeline = (socket.socket(fileno=descriptor) for descriptor in descriptors[:2])
-    processes.become_subreaper()
-    reaper = os.getpid()
-    zygote = os.fork()
-    if zygote == 0:
-        processes.die_with(reaper)
-        lifeline.close()
-        _be_zygote(control, descriptors[2])
-    control.close()
-    status = _wait(lifeline, zygote)
-    processes.end_descendants()
-    scratch.remove_all(zygote)
-    os._exit(status if status >= 0 else SIGNALLED - status)
+    first_uid = None
+    if identity:
+        user, group, first_uid = Identity(*identity)
+        privileges.become(user, group, kept=(privileges.SETUID, privileges.SETGID))
+        privileges.set_dumpable(0)
+    processes.die_with(launcher)
+    _be_zygote(socket.socket(fileno=control), crash, first_uid)
 
 
-def _wait(lifeline: socket.socket, zygote: int) -> int:
-    """Wait until the service closes the lifeline or the zygote ends; return the zygote's exit code."""
-    poll = select.poll()
-    poll.register(lifeline, select.POLLIN)
-    while not poll.poll(_POLL_MILLISECONDS):
-        ended, status = os.waitpid(-1, os.WNOHANG)
-        if ended == zygote:
-            return os.waitstatus_to_exitcode(status)
-        for orphan in processes.children():  # of a call whose supervisor was killed
-            if orphan != zygote:
-                processes.kill(orphan)
-    return 0
-
-
-def _be_zygote(control: socket.socket, crash: int) -> NoReturn:
+def _be_zygote(control: socket.socket, crash: int, first_uid: int | None) -> NoReturn:
     try:
         request = msgspec.json.decode(framing.receive(control, MAX_LOAD_REQUEST_BYTES), type=LoadRequest)
         faulthandler.enable(crash)  # the service reads it when this process dies
         _import_all(Path(request.folder), request.skipped, control, crash)
         faulthandler.enable(STDERR)
         os.close(crash)
-        _serve(control, request.limits)
+        _serve(control, request.limits, first_uid)
     except (EOFError, ConnectionError):  # the service has ended
         pass
     except BaseException:  # noqa: BLE001  # the process must end here, whatever happens
@@ -159,19 +162,23 @@ def _named_twice(name: str, where: list[str]) -> Text:
     )
 
 
-def _serve(control: socket.socket, limits: Limits) -> None:
+def _serve(control: socket.socket, limits: Limits, first_uid: int | None) -> None:
     """Fork a supervisor for every socket that comes."""
     # Undo what modules may have set. Supervisors wait for their children; the kernel reaps supervisors.
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGALRM):
         signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     functions = {function.name: function for function in registered}
+    for name in _CODECS:
+        codecs.lookup(name)
     gc.collect()
     gc.freeze()  # memory that the collector does not write to stays shared with the calls
     while True:
-        _, descriptors, _, _ = socket.recv_fds(control, 1, 1)
+        message, descriptors, _, _ = socket.recv_fds(control, CALL_BYTES, 1)
         if not descriptors:
             raise EOFError
+        place_number, is_clear = message
+        place = None if first_uid is None else Place.numbered(first_uid, place_number)
         with socket.socket(fileno=descriptors[0]) as service:
             try:
                 supervisor = os.fork()
@@ -181,18 +188,20 @@ def _serve(control: socket.socket, limits: Limits) -> None:
             if supervisor == 0:
                 control.close()
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-                _be_supervisor(service, functions, limits)
+                _be_supervisor(service, functions, limits, place, is_clear=bool(is_clear))
 
 
-def _be_supervisor(service: socket.socket, functions: dict[str, CoreFunction], limits: Limits) -> NoReturn:
+def _be_supervisor(
+    service: socket.socket, functions: dict[str, CoreFunction], limits: Limits, place: Place | None, *, is_clear: bool
+) -> NoReturn:
     try:
-        supervise(service, functions, limits)
+        if place is not None:
+            place.enter()
+        supervise(service, functions, limits, place, is_clear=is_clear)
     except (EOFError, ConnectionError):  # the service no longer waits
         pass
     except BaseException:  # noqa: BLE001  # the process must end here, whatever happens
         traceback.print_exc()
-    while not processes.end_descendants():
-        pass
     os._exit(0)
 
 

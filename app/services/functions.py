@@ -4,6 +4,7 @@ import logging
 from typing import Any
 
 from app import hub
+from app.domain.addresses import network_of
 from app.domain.codes import Code
 from app.domain.policy import OPEN_PROGRAM, VerificationRequest
 from app.functions.client import FunctionsBusyError, FunctionsClient, FunctionsUnavailableError
@@ -65,8 +66,9 @@ class Execution:
             return NotFound()
         if card is None or evaluation.client_id is None:
             raise ValueError("an accepted evaluation has a card and its client")
+        caller = Caller(card.id, evaluation.client_id, card.expires_at)
         try:
-            return self._functions.call(function, arguments, Caller(card.id, evaluation.client_id, card.expires_at))
+            return self._functions.call(function, arguments, caller, network_of(evaluation.request.address))
         except FunctionsBusyError:
             raise
         except FunctionsUnavailableError as error:

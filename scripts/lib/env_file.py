@@ -18,7 +18,7 @@ from pathlib import Path
 MACHINE_SETTINGS = frozenset(
     (
         *("COMPOSE_PROJECT_NAME", "COMPOSE_FILE", "KADUN_HTTP_PORT", "KADUN_HTTPS_PORT"),
-        *("KADUN_UID", "KADUN_APP_IMAGE", "KADUN_BACKUP_HOOKS"),
+        *("KADUN_UID", "KADUN_APP_IMAGE", "KADUN_BACKUP_HOOKS", "KADUN_FUNCTION_FIRST_UID"),
     )
 )
 """Settings that belong to a machine, and the folder of programs that it runs: never taken over."""

@@ -3,12 +3,14 @@
 import json
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import kadun
 import pytest
 
+from tests.support import intruders
 from tests.support.moving import Program, ship
 from tests.support.service import wait_for
 from tests.support.stack import SECRETS, Stack, run
@@ -84,7 +86,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     with Stack(tmp_path_factory.mktemp("stack")) as stack:
         stack.init_anew("kadun.test")
         with (stack.folder / ".env").open("a") as settings:
-            settings.write("KADUN_FUNCTION_SECONDS=5\n")
+            settings.write("KADUN_FUNCTION_SECONDS=20\n")
         (stack.folder / "data/functions/vendor.py").write_text(MODULE)
         stack.up()
         yield stack
@@ -143,7 +145,7 @@ def test_a_function_has_no_secret_no_key_no_database_and_no_writable_folder(stac
     assert seen["interfaces"] == ["lo"]
     assert seen["written"] == []
     assert seen["present"] == ["/var/lib/kadun/functions/vendor.py"]
-    assert seen["sockets"] == ["/run/kadun-functions/functions.sock"]
+    assert seen["sockets"] == []  # it cannot even look into that folder
     kadun_mounts = {mount for mount in seen["mounts"] if "kadun" in mount or "secret" in mount}
     packages = "/var/lib/kadun/functions-packages"
     assert kadun_mounts == {"/var/lib/kadun/functions", packages, "/run/kadun-functions"}
@@ -154,6 +156,47 @@ def test_a_function_has_no_secret_no_key_no_database_and_no_writable_folder(stac
     assert [name for name in SECRETS if (stack.folder / "secrets" / name).read_text().strip() in told] == []
     assert not {"DATABASE_URL", "KERNAL_DATA_KEY"} & {name.removesuffix("_FILE") for name in seen["environment"]}
     assert seen["environs"]
+
+
+def test_hostile_functions_reach_nothing_but_their_own_place(stack: Stack) -> None:
+    first_uid = int((stack.folder / ".env").read_text().partition("\nKADUN_FUNCTION_FIRST_UID=")[2].split()[0])
+    (stack.folder / "data/functions/intruders.py").write_text(Path(intruders.__file__).read_text())
+    arguments = {
+        "socket": "/run/kadun-functions/functions.sock",
+        "first_uid": first_uid,
+        "paths": ["/run/kadun-functions", "/etc/shadow", "/root", "/proc/1/root", "/proc/1/cwd/"],
+        "addresses": [("database", 5432), (address_of_the_database(stack), 5432), ("127.0.0.1", stack.https_port)],
+    }
+
+    def call(function: str, arguments: dict[str, Any]) -> Any:
+        return stack.cardctl("function", "run", function, "--arguments", json.dumps(arguments))
+
+    stack.script("cardctl", "function", "reload")
+    try:
+        with ThreadPoolExecutor(1) as threads:
+            for function in [*intruders.NOTHING, "connects"]:
+                victim = threads.submit(call, "victim", {"secret": intruders.SECRET, "seconds": 3})
+                assert call(function, arguments) == [], function
+                assert victim.result() == intruders.SECRET, function
+                assert call("finds what others left", arguments) == [], function
+    finally:
+        (stack.folder / "data/functions/intruders.py").unlink()
+        stack.script("cardctl", "function", "reload")
+
+
+def test_only_the_launcher_and_the_zygote_can_change_user_ids(stack: Stack) -> None:
+    container = stack.inspect("functions")["HostConfig"]
+    assert sorted(name.removeprefix("CAP_") for name in container["CapAdd"]) == ["KILL", "SETGID", "SETUID"]
+    script = "cd /proc; for p in [0-9]*; do grep -HE '^(Uid|CapEff|NoNewPrivs)' $p/status; done"
+    shown = stack.compose("exec", "-T", "functions", "sh", "-c", script).stdout
+    processes: dict[str, dict[str, str]] = {}
+    for line in shown.splitlines():
+        file, name, value = line.split(":", 2)
+        processes.setdefault(file, {})[name] = value.split()[0]
+    uid = (stack.folder / ".env").read_text().partition("\nKADUN_UID=")[2].split()[0]
+    of_service = [seen["CapEff"].lstrip("0") for seen in processes.values() if seen["Uid"] == uid]
+    assert sorted(of_service) == ["", "", "c0"]  # gunicorn and its worker; SETGID and SETUID of the zygote
+    assert {seen["NoNewPrivs"] for seen in processes.values()} == {"1"}
 
 
 def test_even_root_in_the_container_sees_no_secret(stack: Stack) -> None:

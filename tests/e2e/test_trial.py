@@ -16,6 +16,7 @@ from kadun import Client
 
 from tests.support.http_exchange import quiet_port
 from tests.support.processes import is_alive
+from tests.support.rendezvous import Rendezvous
 from tests.support.service import ROOT, wait_for
 from tests.support.trial_runner import TrialRun, processes_of
 from tests.support.wheels import write_wheel
@@ -84,7 +85,9 @@ def test_a_first_start_shows_the_main_job_and_a_second_finds_its_data(folder: Pa
     assert processes_of(folder) == []
 
     for name in ("files", "functions", "logs"):  # the machine may have other users
-        assert (first.data_dir / name).stat().st_mode & 0o777 == 0o700
+        group = 0o050 if name == "functions" and os.geteuid() == 0 else 0  # the calls', which nobody else has
+        assert (first.data_dir / name).stat().st_mode & 0o777 == 0o700 | group
+    assert ("not isolated from one another" in first.output) is (os.geteuid() != 0)
 
     with TrialRun(folder) as second:
         assert demo_card(second.output) == card
@@ -150,12 +153,10 @@ def test_a_service_that_dies_ends_it_and_its_log_is_shown(folder: Path) -> None:
 
 FUNCTIONS = """
 import os
+import socket
 import time
-from pathlib import Path
 
 from app.functions import core_function
-
-RECORDS = Path(__file__).parent
 
 
 @core_function("环境")
@@ -165,7 +166,8 @@ def environment(arguments, caller):
 
 @core_function("等待")
 def wait(arguments, caller):
-    (RECORDS / "waiting").write_text(str(os.getpid()))
+    with socket.create_connection(("127.0.0.1", arguments["port"])) as connection:
+        connection.sendall(str(os.getpid()).encode())
     time.sleep(600)
 """
 
@@ -191,7 +193,7 @@ def child_of(run: TrialRun, program: str) -> int:
 
 
 def functions_pid(run: TrialRun) -> int:
-    return child_of(run, "app.functions.wsgi:app")
+    return child_of(run, "app.functions")
 
 
 def test_core_functions_are_served_and_know_no_secret(folder: Path) -> None:
@@ -228,18 +230,18 @@ def test_a_functions_service_that_dies_is_started_again(folder: Path) -> None:
 
 @pytest.mark.parametrize("ending", ["interrupt", "kill"])
 def test_no_call_outlives_the_trial(folder: Path, ending: str) -> None:
-    with TrialRun(folder) as run:
+    with TrialRun(folder) as run, Rendezvous() as rendezvous:
         with_functions(run)
-        waiting = run.data_dir / "functions" / "waiting"
+        arguments = json.dumps({"port": rendezvous.port})
         with subprocess.Popen(
-            [run.root / "scripts" / "cardctl", "function", "run", "等待"],
+            [run.root / "scripts" / "cardctl", "function", "run", "等待", "--arguments", arguments],
             env=run.environ,
             cwd="/",
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         ) as calling:
-            pid = wait_for(lambda: waiting.exists() and waiting.read_text())
+            pid = rendezvous.report()
             assert is_alive(int(pid))
             getattr(run, ending)()
             calling.wait()

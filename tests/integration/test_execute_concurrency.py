@@ -15,9 +15,9 @@ from tests.support.service import Service, question, wait_for
 
 
 @contextmanager
-def executing(folder: Path, database_url: str, slots: int) -> Iterator[Service]:
+def executing(folder: Path, database_url: str, slots: int, **more: str) -> Iterator[Service]:
     """A service of one process and one native thread beside a functions service with so many slots."""
-    settings = {"KADUN_WORKERS": "1", "KADUN_THREADS": "1"}
+    settings = {"KADUN_WORKERS": "1", "KADUN_THREADS": "1", **more}
     with (
         FunctionsService(folder, KADUN_FUNCTION_CONCURRENCY=str(slots)).with_shop(),
         Service(folder, database_url, **settings) as service,
@@ -32,10 +32,10 @@ def with_one_slot(database_url: str, tmp_path: Path) -> Iterator[Service]:
 
 
 def test_the_verdicts_time_is_the_answers_and_the_activations_time_the_decisions(
-    with_one_slot: Service, tmp_path: Path
+    with_one_slot: Service,
 ) -> None:
     (card_id,) = with_one_slot.issue()
-    held = Held(with_one_slot, tmp_path)
+    held = Held(with_one_slot)
     held.call(card_id)
     decided_by = int(time.time())
     wait_for(lambda: time.time() > decided_by + 1)
@@ -45,12 +45,12 @@ def test_the_verdicts_time_is_the_answers_and_the_activations_time_the_decisions
 
 
 def test_calls_beyond_the_slots_are_refused_and_everything_else_is_served(
-    with_one_slot: Service, tmp_path: Path
+    with_one_slot: Service,
 ) -> None:
     service = with_one_slot
     first, second, frozen = service.issue(3)
     service.cardctl("card", "freeze", frozen)
-    held = Held(service, tmp_path)
+    held = Held(service)
     held.call(first)
     busy = execute(service, second, "求和", {"a": 1, "b": 1}, hardware="machine-2")
     assert (busy.status, busy.body["code"]) == (503, "UNAVAILABLE")
@@ -63,32 +63,49 @@ def test_calls_beyond_the_slots_are_refused_and_everything_else_is_served(
     assert execute(service, second, "求和", {"a": 1, "b": 1}, hardware="machine-2").status == 200
 
 
-def test_calls_that_wait_take_no_threads(database_url: str, tmp_path: Path) -> None:
-    with executing(tmp_path, database_url, slots=6) as service:
-        *cards, late = service.issue(7)
-        held = Held(service, tmp_path)
-        for number, card_id in enumerate(cards):
-            held.call(card_id, f"machine-{number}")
-        assert execute(service, late, "求和", {"a": 1, "b": 1}, hardware="machine-late").status == 503
-        assert service.verify(question(cards[0], hardware="machine-0")).status == 200
-        assert [answer.claims["result"] for answer in held.release()] == ["done"] * 6
+@pytest.fixture
+def proxied(database_url: str, tmp_path: Path) -> Iterator[Service]:
+    """A service that is told each client's address, with four slots for calls."""
+    with executing(tmp_path, database_url, slots=4, KADUN_BEHIND_PROXY="true") as service:
+        yield service
 
 
-def test_one_card_cannot_use_every_slot_of_the_functions_service(database_url: str, tmp_path: Path) -> None:
-    with executing(tmp_path, database_url, slots=2) as service:
-        greedy, modest, late = service.issue(3)
-        held = Held(service, tmp_path)
-        held.call(greedy)
-        assert execute(service, greedy, "求和", {"a": 1, "b": 1}).status == 503
-        held.call(modest, "machine-2")
-        assert execute(service, late, "求和", {"a": 1, "b": 1}, hardware="machine-3").status == 503
-        assert [answer.claims["result"] for answer in held.release()] == ["done"] * 2
+def test_calls_that_wait_take_no_threads(proxied: Service) -> None:
+    *cards, late = proxied.issue(5)
+    held = Held(proxied)
+    for number, card_id in enumerate(cards):
+        held.call(card_id, f"machine-{number}", f"192.0.2.{number}")
+    arguments = {"a": 1, "b": 1}
+    assert execute(proxied, late, "求和", arguments, hardware="machine-late", address="192.0.2.9").status == 503
+    assert proxied.verify(question(cards[0], hardware="machine-0"), address="192.0.2.0").status == 200
+    assert [answer.claims["result"] for answer in held.release()] == ["done"] * 4
 
 
-def test_a_call_under_way_holds_no_transaction(with_one_slot: Service, database: Database, tmp_path: Path) -> None:
+def test_a_card_has_one_call_an_address_two_and_neither_takes_the_last_slot(proxied: Service) -> None:
+    cards = proxied.issue(6)
+
+    def status(card: int, address: str) -> int:
+        arguments = {"a": 1, "b": 1}
+        return execute(proxied, cards[card], "求和", arguments, hardware=f"machine-{card}", address=address).status
+
+    held = Held(proxied)
+    held.call(cards[0], "machine-0", "2001:db8::1")
+    assert status(0, "2001:db8::1") == 503, "the card's second call"
+    assert status(0, "192.0.2.1") == 503, "from another address, too"
+    held.call(cards[1], "machine-1", "2001:db8::2")
+    assert status(2, "2001:db8::3") == 503, "the third call of one /64"
+    assert status(2, "2001:db8:0:1::3") == 200
+    held.call(cards[3], "machine-3", "192.0.2.3")
+    assert status(4, "192.0.2.3") == 503, "the last slot, and the address has a call under way"
+    assert status(5, "192.0.2.5") == 200
+    assert [answer.claims["result"] for answer in held.release()] == ["done"] * 3
+    assert status(0, "2001:db8::1") == 200
+
+
+def test_a_call_under_way_holds_no_transaction(with_one_slot: Service, database: Database) -> None:
     service = with_one_slot
     (card_id,) = service.issue()
-    held = Held(service, tmp_path)
+    held = Held(service)
     held.call(card_id)
     sessions = "SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in transaction%%'"
     assert database.execute_sql(sessions).fetchone()[0] == 0

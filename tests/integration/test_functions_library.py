@@ -1,6 +1,8 @@
 """The library: loading, reloading and restarting the vendor's modules when something goes wrong."""
 
 import os
+import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
@@ -9,12 +11,14 @@ import pytest
 
 from app.functions import generation
 from app.functions import library as library_module
+from app.functions.concurrency import Slot
 from app.functions.generation import load
 from app.functions.library import Library, NotLoadedError, signature
 from app.functions.modules import packages_dir
-from app.functions.supervisor import Limits
+from app.functions.monitor import Limits
 from tests.support.processes import processes_in
 from tests.support.service import wait_for
+from tests.support.zygotes import launcher
 
 LIMITS = Limits(5, 64 * 1024**2, 1000)
 GOOD = """
@@ -35,22 +39,22 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def library(folder: Path) -> Iterator[Library]:
-    made = Library(folder, LIMITS)
+    made = Library(folder, LIMITS, launcher())
     yield made
     made.close()
-    assert processes_in(folder) == []
+    wait_for(lambda: processes_in(folder) == [])  # loading may have been in progress
 
 
 def test_a_module_that_blocks_signals_and_hangs_is_ended_and_reported(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(generation, "IMPORT_SECONDS", 1)
+    monkeypatch.setattr(generation, "IMPORT_SECONDS", 5)
     monkeypatch.setattr(generation, "_MARGIN_SECONDS", 1)
     (folder / "deaf.py").write_text(
         "import signal, subprocess, time\nsignal.pthread_sigmask(signal.SIG_BLOCK, range(1, 64))\n"
         "subprocess.Popen(['sleep', '600'], start_new_session=True)\ntime.sleep(600)\n"
     )
-    loaded = load(folder, LIMITS)
+    loaded = load(folder, LIMITS, launcher())
     try:
         assert [(broken.module, broken.error) for broken in loaded.broken] == [("deaf", str(generation.HANGS))]
         assert list(loaded.functions) == ["good"]
@@ -58,20 +62,6 @@ def test_a_module_that_blocks_signals_and_hangs_is_ended_and_reported(
     finally:
         loaded.close()
     assert processes_in(folder) == []
-
-
-def test_modules_are_loaded_once_the_zygote_can_be_started(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
-    with monkeypatch.context() as patch:
-        patch.setattr(generation, "PROJECT", Path("/nonexistent"))
-        library.start()
-        with pytest.raises(NotLoadedError):
-            library.listing()
-        with pytest.raises(NotLoadedError):
-            library.call("good", REQUEST)
-    assert library.reload().functions[0].name == "good"
-    said = library.call("good", REQUEST)
-    assert said is not None
-    assert said.outcome == b'{"outcome":"ok","result":1}'
 
 
 class Failing:
@@ -111,7 +101,7 @@ def test_a_change_that_failed_to_load_is_loaded_later(
         patch.setattr("app.functions.library.load", failing)
         (folder / "other.py").write_text(GOOD.replace('"good"', '"other"'))
         wait_for(lambda: failing.times)
-        assert library.call("good", REQUEST) is not None
+        assert library.call("good", REQUEST, Slot(0)) is not None
     wait_for(lambda: [function.name for function in library.listing().functions] == ["good", "other"])
 
 
@@ -134,7 +124,7 @@ def test_a_function_whose_description_is_not_json_breaks_its_own_module_only(
     for name, more in (("aaa", ""), ("mmm", odd), ("zzz", "")):
         text = GOOD.replace('"good"', f'"{name}"').replace("def good", "def f")
         (folder / f"{name}.py").write_text(text + more)
-    loaded = load(folder, LIMITS)
+    loaded = load(folder, LIMITS, launcher())
     try:
         assert [broken.module for broken in loaded.broken] == blamed
         assert list(loaded.functions) == [name for name in ("aaa", "good", "mmm", "zzz") if name not in blamed]
@@ -146,7 +136,7 @@ def test_a_file_whose_name_is_not_utf_8_is_a_broken_module_and_others_work(folde
     (folder / os.fsdecode(b"m\xff.py")).write_text(GOOD)
     (folder / os.fsdecode(b"p\xff")).mkdir()
     (folder / os.fsdecode(b"p\xff") / "__init__.py").write_text("")
-    loaded = load(folder, LIMITS)
+    loaded = load(folder, LIMITS, launcher())
     try:
         assert [broken.module for broken in loaded.broken] == ["m\\udcff", "p\\udcff"]
         assert all("cannot name a module" in broken.error for broken in loaded.broken)
@@ -155,12 +145,29 @@ def test_a_file_whose_name_is_not_utf_8_is_a_broken_module_and_others_work(folde
         loaded.close()
 
 
-def test_a_zygote_that_does_not_start_is_an_error(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(generation, "PROJECT", tmp_path)  # there is no package app there
-    with pytest.raises(OSError, match="does not start"):
-        load(folder, LIMITS)
+def test_a_zygote_that_does_not_start_is_an_error(folder: Path) -> None:
+    gone, mine = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with mine:
+        gone.close()
+        with pytest.raises(OSError, match="Broken pipe"):
+            load(folder, LIMITS, mine)
+
+
+def test_a_launcher_that_starts_no_zygote_is_an_error(folder: Path) -> None:
+    requests, mine = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with requests, mine:
+        thread = threading.Thread(target=refuse_one, args=(requests,))
+        thread.start()
+        with pytest.raises(OSError, match="does not start"):
+            load(folder, LIMITS, mine)
+        thread.join()
+
+
+def refuse_one(requests: socket.socket) -> None:
+    """Do as a launcher for which there are no more processes."""
+    _, descriptors, _, _ = socket.recv_fds(requests, 1, 3)
+    for descriptor in descriptors:
+        os.close(descriptor)
 
 
 def test_a_reload_that_takes_too_long_is_reported(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -231,9 +238,9 @@ def test_a_module_that_keeps_ending_the_process_is_loaded_less_and_less_often(
 
     wait_for(lambda: "exit status 7" in end())
     with pytest.raises(NotLoadedError):
-        library.call("good", REQUEST)
+        library.call("good", REQUEST, Slot(0))
     library.reload()  # does not wait
     wait_for(lambda: 3.0 in pauses)
     assert list(dict.fromkeys(pauses))[:3] == [0.0, 1.0, 3.0]
     (folder / "ends.py").unlink()
-    wait_for(lambda: end() == "" and library.call("good", REQUEST))
+    wait_for(lambda: end() == "" and library.call("good", REQUEST, Slot(0)))

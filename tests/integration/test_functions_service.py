@@ -14,6 +14,7 @@ from app.functions.client import FunctionsBusyError, FunctionsUnavailableError
 from app.functions.messages import Returned
 from tests.support.functions_service import WELL, FunctionsService
 from tests.support.processes import children_of, processes_in
+from tests.support.rendezvous import Rendezvous
 from tests.support.service import ROOT, wait_for
 
 
@@ -46,6 +47,12 @@ def test_a_killed_service_leaves_no_process(service: FunctionsService) -> None:
         wait_for(lambda: processes_in(service.modules) == [])
 
 
+def gunicorn_of(service: FunctionsService) -> int:
+    """The child of the launcher that is no zygote: those work in the folder of the modules."""
+    (gunicorn,) = {*children_of(service.process.pid)} - {*processes_in(service.modules)}
+    return gunicorn
+
+
 def generation(service: FunctionsService) -> int:
     try:
         return service.client.list().generation
@@ -66,22 +73,22 @@ def test_a_killed_zygote_is_replaced_and_leaves_no_process(service: FunctionsSer
 def test_a_killed_worker_is_replaced_and_leaves_no_process(service: FunctionsService) -> None:
     with service:
         thread = hanging_call(service)
-        (worker,) = children_of(service.process.pid)
+        (worker,) = children_of(gunicorn_of(service))
         os.kill(worker, signal.SIGKILL)
         thread.join()
         wait_for(lambda: service.answers() and service.is_idle())
         assert service.call("well") == Returned({})
 
 
-def test_a_stopped_service_finishes_its_calls_and_leaves_no_process(service: FunctionsService, tmp_path: Path) -> None:
+def test_a_stopped_service_finishes_its_calls_and_leaves_no_process(service: FunctionsService) -> None:
     outcomes = []
-    with service.with_shop():
-        thread = threading.Thread(target=lambda: outcomes.append(service.call("等待", folder=str(tmp_path))))
+    with service.with_shop(), Rendezvous() as rendezvous:
+        thread = threading.Thread(target=lambda: outcomes.append(service.call("等待", port=rendezvous.port)))
         thread.start()
-        wait_for(lambda: list(tmp_path.glob("begun-*")))
+        rendezvous.wait()
         service.process.terminate()
         wait_for(lambda: "Handling signal: term" in service.log.read_text())
-        (tmp_path / "go").touch()
+        rendezvous.release()
         thread.join()
     assert outcomes == [Returned("done")]
     assert processes_in(service.modules) == []
@@ -97,7 +104,7 @@ def test_the_socket_is_open_to_its_group_only_and_its_path_may_be_long(tmp_path:
 
 def test_the_service_refuses_to_start_with_a_secret_in_its_environment(service: FunctionsService) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "gunicorn", "--config", "python:app.functions.gunicorn_conf", "app.functions.wsgi:app"],
+        [sys.executable, "-m", "app.functions"],
         cwd=ROOT,
         env=service.environment | {"DATABASE_URL": "secret"},
         capture_output=True,

@@ -1,9 +1,8 @@
 """What a vendor might install, good and bad: the functions that tests of `POST /v1/execute` call."""
 
 import os
+import socket
 import sys
-import time
-from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
@@ -104,8 +103,6 @@ def hang(arguments: dict[str, Any], caller: Caller) -> object:
 @core_function("等待")
 def wait(arguments: dict[str, Any], caller: Caller) -> object:
     """Say that it has begun, and go on when it is told to."""
-    folder = Path(arguments["folder"])
-    (folder / f"begun-{os.getpid()}").touch()
-    while not (folder / "go").exists():
-        time.sleep(0.01)
+    with socket.create_connection(("127.0.0.1", arguments["port"])) as connection:
+        connection.recv(1)
     return "done"

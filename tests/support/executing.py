@@ -3,7 +3,6 @@
 import hashlib
 import json
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import jwt
@@ -11,13 +10,19 @@ from kadun import Client
 from kadun.retries import RetryPolicy
 
 from app.domain.cards import REFERENCE_LENGTH
-from tests.support.service import Response, Service, question, wait_for
+from tests.support.rendezvous import Rendezvous
+from tests.support.service import Response, Service, question
 
 KEY_CLAIMS = {"KERNAL_DATA_KEY", "KERNAL_DATA_KEY_SEALED"}
 
 
-def execute(service: Service, card_id: str, function: str, arguments: Any, **more: Any) -> Response:
+def execute(
+    service: Service, card_id: str, function: str, arguments: Any, *, address: str | None = None, **more: Any
+) -> Response:
+    """Ask for a function; `address` is the client address that the proxy reports."""
     headers = {"Content-Type": "application/json", "Accept-Language": "en"}
+    if address is not None:
+        headers["X-Real-IP"] = address
     asked = question(card_id, function=function, arguments=arguments, **more)
     body = json.dumps(asked).encode()
     answer = service.request("POST", "/v1/execute", body, headers)
@@ -65,20 +70,22 @@ def client_of(service: Service, card_id: str) -> Client:
 class Held:
     """Calls that have begun and wait to be told to go on."""
 
-    def __init__(self, service: Service, folder: Path) -> None:
+    def __init__(self, service: Service) -> None:
         self._service = service
-        self.folder = folder
+        self._rendezvous = Rendezvous()
         self._threads = ThreadPoolExecutor(8)
         self.calls: list[Future[Response]] = []
 
-    def call(self, card_id: str, hardware: str = "machine-1") -> None:
+    def call(self, card_id: str, hardware: str = "machine-1", address: str | None = None) -> None:
         """Begin one and wait until it runs."""
-        arguments = {"folder": str(self.folder)}
-        self.calls.append(self._threads.submit(execute, self._service, card_id, "等待", arguments, hardware=hardware))
-        wait_for(lambda: len(list(self.folder.glob("begun-*"))) == len(self.calls))
+        arguments = {"port": self._rendezvous.port}
+        self.calls.append(
+            self._threads.submit(execute, self._service, card_id, "等待", arguments, hardware=hardware, address=address)
+        )
+        self._rendezvous.wait()
 
     def release(self) -> list[Response]:
-        (self.folder / "go").touch()
+        self._rendezvous.close()
         answers = [call.result() for call in self.calls]
         self._threads.shutdown()
         return answers

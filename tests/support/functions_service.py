@@ -1,5 +1,7 @@
 """The functions service in a process of its own, with gunicorn."""
 
+import os
+import secrets
 import shutil
 from pathlib import Path
 from typing import Self
@@ -7,7 +9,8 @@ from typing import Self
 from app.functions.client import FunctionsClient, FunctionsUnavailableError
 from app.functions.decorator import Caller
 from app.functions.messages import Outcome
-from tests.support import core_functions
+from app.functions.places import IDS
+from tests.support import core_functions, forked_python
 from tests.support.processes import processes_in
 from tests.support.service import ROOT, GunicornProcess
 
@@ -22,6 +25,11 @@ def well(arguments, caller):
 """
 
 
+def free_user_ids() -> int:
+    """Return the first of as many user IDs as a service needs, which nobody else uses."""
+    return 300_000_000 + secrets.randbelow(1_000_000) * IDS
+
+
 class FunctionsService(GunicornProcess):
     """The functions service of a folder, on the socket that the `Service` of the same folder uses."""
 
@@ -29,9 +37,16 @@ class FunctionsService(GunicornProcess):
         self.modules = folder / "functions"
         self.modules.mkdir(exist_ok=True)
         self.socket = folder / "functions.sock"
+        if os.geteuid() == 0:
+            settings = {"KADUN_FUNCTION_FIRST_UID": str(free_user_ids()), **settings}
         settings = {"KADUN_FUNCTIONS_DIR": str(self.modules), "KADUN_FUNCTIONS_SOCKET": str(self.socket), **settings}
         super().__init__("app.functions", folder / "functions.log", settings)
-        self.client = FunctionsClient(self.socket, 30)
+        self.client = FunctionsClient(self.socket, int(settings.get("KADUN_FUNCTION_SECONDS", "30")))
+
+    def spawn(self) -> forked_python.ForkedProcess:
+        with self.log.open("ab") as log:
+            self.process = forked_python.start("app.functions", environment=self.environment, output=log)
+        return self.process
 
     def with_module(self, name: str, text: str) -> Self:
         (self.modules / f"{name}.py").write_text(text)

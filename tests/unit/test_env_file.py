@@ -82,6 +82,7 @@ def test_the_template_is_filled_in() -> None:
         "https_port=443",
         "domains=a b",
         "uid=1",
+        "function_first_uid=20001",
         "pip_index_url=",
     )
     text = run("render", str(TEMPLATE), *values)

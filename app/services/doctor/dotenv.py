@@ -128,7 +128,13 @@ SETTINGS: dict[str, Check] = {
         ),
         _service,
     ),
-    **dict.fromkeys(("KADUN_FUNCTION_MEMORY_MB", "KADUN_FUNCTION_CONCURRENCY", "KADUN_FUNCTION_RESULT_KB"), _functions),
+    **dict.fromkeys(
+        (
+            *("KADUN_FUNCTION_MEMORY_MB", "KADUN_FUNCTION_CONCURRENCY", "KADUN_FUNCTION_RESULT_KB"),
+            *("KADUN_FUNCTION_CALLS_PER_CARD", "KADUN_FUNCTION_CALLS_PER_ADDRESS", "KADUN_FUNCTION_FIRST_UID"),
+        ),
+        _functions,
+    ),
     "KADUN_FUNCTIONS_MEMORY": _MEMORY,
     "KADUN_FUNCTIONS_NETWORK": _anything,
     "KADUN_DB_MEMORY": _MEMORY,

@@ -1,30 +1,25 @@
 import pytest
 
+from app.domain.calls import Caller, CallLimits
 from app.functions.concurrency import BusyError, ConcurrencyLimiter
 
-
-def test_one_card_gets_half_of_the_slots() -> None:
-    slots = ConcurrencyLimiter(4)
-    with slots.slot("a"), slots.slot("a"):
-        with pytest.raises(BusyError), slots.slot("a"):
-            pass
-        with slots.slot("b"), slots.slot("b"), pytest.raises(BusyError), slots.slot("c"):
-            pass
-    with slots.slot("a"), slots.slot("a"):
-        pass
+A, B, C = Caller("a", "1"), Caller("b", "2"), Caller("c", "3")
 
 
-def test_a_single_slot_is_open_to_every_card() -> None:
-    slots = ConcurrencyLimiter(1)
-    with slots.slot("a"), pytest.raises(BusyError), slots.slot("b"):
-        pass
-    with slots.slot("b"):
-        pass
+def test_each_call_has_a_slot_of_its_own_and_a_free_one_is_given_again() -> None:
+    slots = ConcurrencyLimiter(CallLimits(2, 1, 2))
+    with slots.slot(B) as second:
+        with slots.slot(A) as first:
+            assert {first.number, second.number} == {0, 1}
+            with pytest.raises(BusyError), slots.slot(C):
+                pass
+        with slots.slot(C) as again:
+            assert again is first
 
 
 def test_a_slot_is_free_again_after_a_failure() -> None:
-    slots = ConcurrencyLimiter(1)
-    with pytest.raises(ValueError, match="it"), slots.slot("a"):
+    slots = ConcurrencyLimiter(CallLimits(1, 1, 2))
+    with pytest.raises(ValueError, match="it"), slots.slot(A):
         raise ValueError("it")
-    with slots.slot("a"):
+    with slots.slot(A):
         pass

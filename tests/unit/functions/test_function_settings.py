@@ -3,9 +3,11 @@ from pathlib import Path
 
 import pytest
 
+from app.domain.calls import CallLimits
 from app.environment import SettingsError
+from app.functions.places import IDS
+from app.functions.processes import MAX_TASKS
 from app.functions.settings import FunctionSettings
-from app.functions.supervisor import MAX_PROCESSES
 from tests.support.service import ROOT
 
 LEAST = {"KADUN_FUNCTIONS_DIR": "/data/functions", "KADUN_FUNCTIONS_SOCKET": "/run/functions.sock"}
@@ -17,8 +19,10 @@ def test_defaults() -> None:
         socket=Path("/run/functions.sock"),
         seconds=30,
         memory_mb=192,
-        concurrency=4,
+        calls=CallLimits(places=4, per_card=1, per_address=2),
         result_kb=256,
+        user=None,
+        first_uid=None,
         log_level="info",
     )
 
@@ -37,6 +41,11 @@ def test_a_missing_setting_is_named(name: str) -> None:
         ("KADUN_FUNCTION_MEMORY_MB", "8"),
         ("KADUN_FUNCTION_CONCURRENCY", "65"),
         ("KADUN_FUNCTION_RESULT_KB", "513"),
+        ("KADUN_FUNCTION_CALLS_PER_CARD", "0"),
+        ("KADUN_FUNCTION_CALLS_PER_ADDRESS", "65"),
+        ("KADUN_FUNCTION_FIRST_UID", "999"),
+        ("KADUN_FUNCTIONS_USER", "kadun"),
+        ("KADUN_FUNCTIONS_USER", "10001"),
         ("KADUN_LOG_LEVEL", "loud"),
     ],
 )
@@ -63,10 +72,25 @@ def test_the_container_allows_as_many_processes_as_calls_may_start() -> None:
     compose = (ROOT / "docker-compose.yml").read_text().partition("\n  functions:\n")[2]
     limit = re.search(r"pids_limit: (\d+)", compose)
     assert limit
-    processes_of_a_call = 1 + 1 + MAX_PROCESSES  # supervisor, function, what it starts
-    calls = FunctionSettings.from_env(LEAST).concurrency * processes_of_a_call
-    assert calls + 64 <= int(limit[1])  # the service itself, and threads
+    calls = FunctionSettings.from_env(LEAST).calls.places * (1 + MAX_TASKS)  # and their supervisors
+    assert calls + 64 <= int(limit[1])  # the service itself, and its threads
     for guide in ("files-and-functions.md", "files-and-functions.zh-CN.md"):
         text = (ROOT / "docs" / guide).read_text()
         assert re.search(rf"\| {limit[1]}( 个)? \|", text), guide
-        assert re.search(rf"\| {MAX_PROCESSES}( 个)? \|", text), guide
+        assert re.search(rf"\| {MAX_TASKS}( 个)? \|", text), guide
+
+
+def test_user_ids_are_numbers_and_the_service_has_none_of_those_for_calls() -> None:
+    env = {**LEAST, "KADUN_FUNCTION_FIRST_UID": "20001", "KADUN_FUNCTIONS_USER": "10001:101"}
+    settings = FunctionSettings.from_env(env)
+    assert (settings.first_uid, settings.user) == (20_001, (10_001, 101))
+    for user in ("20001:101", "10001:20129"):
+        with pytest.raises(
+            SettingsError, match="must not be among the 129 IDs from KADUN_FUNCTION_FIRST_UID, 20001, on"
+        ):
+            FunctionSettings.from_env({**env, "KADUN_FUNCTIONS_USER": user})
+
+
+def test_compose_has_the_default_user_ids() -> None:
+    assert "${KADUN_FUNCTION_FIRST_UID:-20001}" in (ROOT / "docker-compose.yml").read_text()
+    assert f"first + {IDS - 1}" in (ROOT / "scripts/init.sh").read_text()

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from falcon import testing
 
+from app.domain.calls import CallLimits
 from app.functions.api import create_app
+from app.functions.concurrency import Slot
 from app.functions.generation import RawResult
 from app.functions.library import NotLoadedError
 from app.functions.messages import BrokenModule, FunctionInfo, Listing
@@ -28,6 +30,7 @@ class Shelf:
     def __init__(self) -> None:
         self.is_loaded = True
         self.requests: list[bytes] = []
+        self.slots: list[int] = []
         self.while_reloading: Callable[[], object] = lambda: None
 
     def listing(self) -> Listing:
@@ -39,10 +42,11 @@ class Shelf:
         self.while_reloading()
         return self.listing()
 
-    def call(self, function: str, request: bytes) -> RawResult | None:
+    def call(self, function: str, request: bytes, slot: Slot) -> RawResult | None:
         if not self.is_loaded:
             raise NotLoadedError("the reason")
         self.requests.append(request)
+        self.slots.append(slot.number)
         return RawResult(b'{"outcome":"ok","result":1}', b"\xff") if function == "名" else None
 
 
@@ -53,7 +57,7 @@ def shelf() -> Shelf:
 
 @pytest.fixture
 def service(shelf: Shelf) -> testing.TestClient:
-    return testing.TestClient(create_app(shelf, 2))  # type: ignore[arg-type]
+    return testing.TestClient(create_app(shelf, CallLimits(2, 1, 2)))  # type: ignore[arg-type]
 
 
 def test_health(service: testing.TestClient) -> None:
@@ -95,6 +99,7 @@ def test_a_call_is_passed_on_unchanged(service: testing.TestClient, shelf: Shelf
     answer = service.simulate_post("/call", body=body).json
     assert answer == {"outcome": {"outcome": "ok", "result": 1}, "printed": "\ufffd"}
     assert shelf.requests == [body.encode()]
+    assert shelf.slots == [0]
     assert service.simulate_post("/call", json={**CALL, "function": "none"}).json == {
         "outcome": {"outcome": "not_found"},
         "printed": "",
@@ -102,7 +107,7 @@ def test_a_call_is_passed_on_unchanged(service: testing.TestClient, shelf: Shelf
 
 
 def test_a_call_without_a_free_slot_is_refused_in_both_languages(shelf: Shelf) -> None:
-    answer = testing.TestClient(create_app(shelf, 0)).simulate_post("/call", json=CALL)  # type: ignore[arg-type]
+    answer = testing.TestClient(create_app(shelf, CallLimits(0, 1, 2))).simulate_post("/call", json=CALL)  # type: ignore[arg-type]
     assert answer.status_code == 503
     assert answer.json == {"error": "名额已满，请稍后重试 / all slots are taken: try again later"}
 

@@ -9,12 +9,14 @@ import msgspec
 import pytest
 
 from app.functions import framing
+from app.functions.concurrency import Slot
 from app.functions.decorator import Caller
 from app.functions.generation import Generation, GenerationGoneError, load
 from app.functions.messages import CallRequest, Failed, Outcome, Returned
-from app.functions.supervisor import Limits
+from app.functions.monitor import Limits
 from tests.support.processes import processes_in
 from tests.support.service import wait_for
+from tests.support.zygotes import launcher
 
 MODULE = """
 import os, time
@@ -64,7 +66,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def generation(folder: Path) -> Iterator[Generation]:
-    loaded = load(folder, Limits(20, 64 * 1024**2, 1000))
+    loaded = load(folder, Limits(20, 64 * 1024**2, 1000), launcher())
     yield loaded
     loaded.close()
     assert processes_in(folder) == []
@@ -75,7 +77,7 @@ def request(function: str, **arguments: object) -> bytes:
 
 
 def call(generation: Generation, function: str, **arguments: object) -> tuple[bytes, Outcome]:
-    result = generation.call(request(function, **arguments), 100_000)
+    result = generation.call(request(function, **arguments), 100_000, Slot(0))
     return result.printed, msgspec.json.decode(result.outcome, type=Outcome)  # type: ignore[arg-type]
 
 
@@ -87,6 +89,14 @@ def test_the_functions_are_described(generation: Generation) -> None:
 def test_calls_run_in_processes_of_their_own(generation: Generation) -> None:
     for _ in range(3):
         assert call(generation, "echo", a=1) == (b"printed", Returned([{"a": 1}, True]))
+
+
+def test_a_slot_is_clear_after_an_answer_only(generation: Generation) -> None:
+    slot = Slot(0)
+    generation.call(request("exit"), 100_000, slot)
+    assert slot.is_clear
+    generation.call(request("no such function"), 100_000, slot)
+    assert not slot.is_clear
 
 
 def test_what_a_process_printed_before_it_ended_is_in_the_outcome_only(generation: Generation) -> None:
@@ -109,7 +119,7 @@ def test_garbage_on_the_result_pipe_is_a_failure(generation: Generation, content
 def test_a_call_ends_when_the_service_closes_its_connection(generation: Generation, folder: Path) -> None:
     connection, supervisor_end = socket.socketpair()
     with connection, supervisor_end:
-        socket.send_fds(generation._zygote.control, [b"c"], [supervisor_end.fileno()])  # noqa: SLF001  # no API hangs up
+        socket.send_fds(generation._zygote.control, [b"\0\0"], [supervisor_end.fileno()])  # noqa: SLF001  # no API hangs up
         connection.sendall(framing.encode(request("hang")))
         wait_for(lambda: len(processes_in(folder)) == 1 + 2)
     wait_for(lambda: len(processes_in(folder)) == 1)
@@ -117,7 +127,7 @@ def test_a_call_ends_when_the_service_closes_its_connection(generation: Generati
 
 
 def test_closing_a_generation_ends_its_calls(folder: Path) -> None:
-    generation = load(folder, Limits(20, 64 * 1024**2, 1000))
+    generation = load(folder, Limits(20, 64 * 1024**2, 1000), launcher())
     outcomes: list[Outcome] = []
     thread = threading.Thread(target=lambda: outcomes.append(call(generation, "hang")[1]))
     thread.start()

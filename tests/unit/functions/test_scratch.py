@@ -6,15 +6,16 @@ import pytest
 
 from app.functions import scratch
 
-ZYGOTE = os.getpid()
-"""A process ID that no process has."""
+SOMEBODY = 1_000_000_007
+"""A user ID that nobody has."""
 
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    made = scratch.create(ZYGOTE)
+    made = scratch.create()
     yield made
-    scratch.remove_all(ZYGOTE)
+    scratch.remove(made)
+    assert not made.exists()
 
 
 def test_a_folder_is_private_to_its_user(folder: Path) -> None:
@@ -35,16 +36,24 @@ def test_a_folder_is_removed_with_its_contents_but_not_what_links_point_to(folde
     assert tmp_path.stat().st_mode & 0o777 == 0o750
 
 
+def test_folders_nested_deeper_than_python_calls_functions_are_removed(folder: Path) -> None:
+    at = os.open(folder, os.O_RDONLY)
+    for _ in range(2_000):
+        os.mkdir("x", dir_fd=at)
+        deeper = os.open("x", os.O_RDONLY, dir_fd=at)
+        os.close(at)
+        at = deeper
+    os.close(at)
+    scratch.remove(folder)
+    assert not folder.exists()
+
+
 def test_removing_a_missing_folder_is_no_error(folder: Path) -> None:
     folder.rmdir()
     scratch.remove(folder)
 
 
-def test_only_the_folders_of_the_given_zygote_are_removed(folder: Path) -> None:
-    another = scratch.create(ZYGOTE)
-    others = scratch.create(0)
-    scratch.remove_all(ZYGOTE)
-    assert not folder.exists()
-    assert not another.exists()
-    assert others.exists()
-    scratch.remove(others)
+def test_a_sweep_leaves_what_belongs_to_others(folder: Path) -> None:
+    (folder / "file").touch()
+    scratch.sweep(SOMEBODY)
+    assert (folder / "file").exists()

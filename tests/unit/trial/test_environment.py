@@ -85,12 +85,14 @@ def test_the_functions_service_is_told_nothing_that_it_could_give_away() -> None
             "KADUN_KEYS_DIR": "/elsewhere",
             "KADUN_FUNCTION_SECONDS": "5",
             "KADUN_FUNCTIONS_DIR": "/elsewhere",
-        }
+        },
+        400_000_000,
     )
     assert told == {
         "PATH": "/usr/bin",
         "PYTHONPATH": str(CHECKOUT),
         "KADUN_FUNCTION_SECONDS": "5",
+        "KADUN_FUNCTION_FIRST_UID": "400000000",
         "KADUN_FUNCTIONS_DIR": "/srv/trial/functions",
         "KADUN_FUNCTIONS_SOCKET": "/srv/trial/functions.sock",
     }

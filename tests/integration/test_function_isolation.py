@@ -1,0 +1,149 @@
+"""Started as root, the functions service gives each call a user of its own: hostile functions reach no other call."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from app.functions.client import FunctionsUnavailableError
+from app.functions.decorator import Caller
+from app.functions.messages import Failed, Outcome, Returned
+from app.functions.places import IDS
+from tests.support import intruders
+from tests.support.functions_service import FunctionsService, free_user_ids
+from tests.support.processes import users_of
+from tests.support.rendezvous import Rendezvous
+from tests.support.service import wait_for
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give calls user IDs; the containers do")
+
+
+@pytest.fixture(scope="module")
+def first_uid() -> int:
+    return free_user_ids()
+
+
+@pytest.fixture(scope="module")
+def attacked(tmp_path_factory: pytest.TempPathFactory, first_uid: int) -> Iterator[FunctionsService]:
+    folder = tmp_path_factory.mktemp("attacked")
+    (folder / "private").write_text("the service's own")
+    (folder / "private").chmod(0o600)
+    settings = {"KADUN_FUNCTION_FIRST_UID": str(first_uid), "KADUN_FUNCTION_SECONDS": "120"}
+    service = FunctionsService(folder, **settings).with_hostile_functions()
+    with service.with_module("intruders", Path(intruders.__file__).read_text()):
+        yield service
+
+
+class Victim:
+    """A customer's call that is under way."""
+
+    def __init__(self, service: FunctionsService) -> None:
+        self._rendezvous = Rendezvous()
+        self._outcomes: list[Outcome] = []
+        arguments = {"secret": intruders.SECRET, "port": self._rendezvous.port}
+        caller = Caller("v" * 32, "v" * 32, None)
+        self._thread = threading.Thread(
+            target=lambda: self._outcomes.append(service.client.call("victim", arguments, caller, "192.0.2.1"))
+        )
+        self._thread.start()
+        self.folder = Path(self._rendezvous.report())
+
+    def outcome(self) -> Outcome:
+        self.close()
+        return self._outcomes[0]
+
+    def close(self) -> None:
+        self._rendezvous.close()
+        self._thread.join()
+
+
+@pytest.fixture
+def victim(attacked: FunctionsService) -> Iterator[Victim]:
+    with contextlib.closing(Victim(attacked)) as victim:
+        yield victim
+
+
+@pytest.mark.parametrize("function", intruders.NOTHING)
+def test_a_hostile_function_reaches_nothing_but_its_own_place(
+    attacked: FunctionsService, victim: Victim, first_uid: int, function: str
+) -> None:
+    private = attacked.modules.parent / "private"
+    paths = [str(private), str(victim.folder), "/root", "/etc/shadow", "/proc/1/root", "/proc/1/cwd/"]
+    outcome = attacked.call(function, socket=str(attacked.socket), first_uid=first_uid, paths=paths)
+    assert outcome == Returned([])
+    assert victim.outcome() == Returned(intruders.SECRET)
+    wait_for(attacked.is_idle)
+    wait_for(lambda: users_of(range(first_uid, first_uid + IDS)) == [])
+    assert attacked.call("finds what others left", first_uid=first_uid) == Returned([])
+    assert attacked.socket.stat().st_uid == 0
+    assert attacked.socket.stat().st_mode & 0o007 == 0
+
+
+@pytest.mark.parametrize(
+    ("function", "said"),
+    [
+        ("takes memory with its children", "it took more memory than a call may"),
+        ("memory, bit by bit", "MemoryError"),
+    ],
+)
+def test_a_function_that_takes_too_much_ends_alone(
+    attacked: FunctionsService, victim: Victim, first_uid: int, function: str, said: str
+) -> None:
+    outcome = attacked.call(function)
+    assert isinstance(outcome, Failed)
+    assert said in outcome.detail
+    wait_for(lambda: len(users_of(range(first_uid, first_uid + IDS))) == 2)  # the victim's and its supervisor's
+    assert victim.outcome() == Returned(intruders.SECRET)
+
+
+def test_a_call_whose_supervisor_dies_is_ended_and_its_place_is_cleared(tmp_path: Path) -> None:
+    first = free_user_ids()
+    ids = range(first, first + IDS)
+    with FunctionsService(tmp_path, KADUN_FUNCTION_FIRST_UID=str(first)) as service:
+        service.with_module("intruders", Path(intruders.__file__).read_text())
+        service.client.reload()
+        with contextlib.closing(Victim(service)) as victim:
+            supervisor = min(users_of(ids))
+            os.kill(supervisor, signal.SIGKILL)
+            assert isinstance(victim.outcome(), Failed)
+        wait_for(lambda: users_of(ids) == [])
+        assert victim.folder.exists()
+        assert service.call("leaves files") == Returned([])
+        assert not victim.folder.exists()
+
+
+def refusal(service: FunctionsService) -> str:
+    assert service.spawn().wait(60) == 1
+    return service.log.read_text()
+
+
+def test_user_ids_in_use_are_refused(tmp_path: Path, attacked: FunctionsService, first_uid: int) -> None:
+    taken = FunctionsService(tmp_path, KADUN_FUNCTION_FIRST_UID=str(first_uid))
+    assert refusal(taken).endswith("another functions service of this machine uses that range\n")
+    assert attacked.call("well") == Returned({})
+
+
+def test_user_ids_of_processes_are_refused(tmp_path: Path) -> None:
+    first = free_user_ids()
+    with subprocess.Popen(["sleep", "600"], user=first + 7) as process:
+        service = FunctionsService(tmp_path, KADUN_FUNCTION_FIRST_UID=str(first))
+        assert f"process {process.pid} runs under a user ID from {first} to {first + IDS - 1}" in refusal(service)
+        assert process.poll() is None
+        process.kill()
+
+
+def test_user_ids_of_accounts_are_refused(tmp_path: Path) -> None:
+    service = FunctionsService(tmp_path, KADUN_FUNCTION_FIRST_UID="65500")  # nobody is 65534
+    assert "user nobody has a user ID from 65500 to 65628" in refusal(service)
+
+
+def test_root_does_not_run_functions_as_itself(tmp_path: Path) -> None:
+    service = FunctionsService(tmp_path, KADUN_FUNCTION_FIRST_UID="")
+    assert "as root, the functions need user IDs of their own" in refusal(service)
+    with pytest.raises(FunctionsUnavailableError):
+        service.client.list()

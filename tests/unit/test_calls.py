@@ -1,0 +1,50 @@
+"""Which calls of core functions may run at once."""
+
+import pytest
+
+from app.domain.calls import Caller, CallLimits, may_begin
+
+LIMITS = CallLimits(places=4, per_card=1, per_address=2)
+A, B, C, D = Caller("a", "home"), Caller("b", "home"), Caller("c", "home"), Caller("d", "elsewhere")
+OPERATOR = Caller("0", None)
+
+
+@pytest.mark.parametrize(
+    ("caller", "running", "may"),
+    [
+        (A, [], True),
+        (A, [D], True),
+        (A, [A], False),
+        (Caller("a", "elsewhere"), [A], False),
+        (B, [A], True),
+        (C, [A, B], False),
+        (D, [A, B], True),
+        (B, [A, D, OPERATOR], False),
+        (Caller("e", "office"), [A, B, D], True),
+        (Caller("e", "office"), [A, B, D, OPERATOR], False),
+    ],
+    ids=[
+        *("first", "beside another", "card again", "card again from elsewhere", "address again"),
+        *("address a third time", "another address", "the last place", "the last place, new caller", "none free"),
+    ],
+)
+def test_a_caller_may_begin(caller: Caller, running: list[Caller], may: bool) -> None:  # noqa: FBT001  # a column
+    assert may_begin(caller, running, LIMITS) is may
+
+
+def test_a_card_may_have_as_many_calls_as_it_is_allowed_but_never_the_last_place() -> None:
+    limits = LIMITS._replace(per_card=4, per_address=4)
+    assert may_begin(A, [A, A], limits)
+    assert not may_begin(A, [A, A, A], limits)
+
+
+def test_the_only_place_is_open_to_every_caller() -> None:
+    limits = LIMITS._replace(places=1)
+    assert may_begin(A, [], limits)
+    assert not may_begin(B, [A], limits)
+
+
+def test_an_operators_call_counts_for_no_card_and_no_address_and_may_take_the_last_place() -> None:
+    assert may_begin(Caller("0", "home"), [OPERATOR], LIMITS)
+    assert may_begin(OPERATOR, [OPERATOR, OPERATOR, OPERATOR], LIMITS)
+    assert not may_begin(OPERATOR, [OPERATOR] * 4, LIMITS)
