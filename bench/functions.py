@@ -4,7 +4,7 @@ import os
 
 from bench.gunicorn import Gunicorn
 from bench.service import Host
-from trial.accounts import first_function_uid
+from trial.isolation import first_function_uid
 
 FUNCTION_SECONDS = 3
 PLACES = 64

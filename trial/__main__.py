@@ -10,10 +10,10 @@ from typing import NamedTuple
 import pyrage
 
 from trial import binaries
-from trial.accounts import first_function_uid
 from trial.demo import Demo
 from trial.environment import Trial, write_secret
 from trial.errors import TrialError
+from trial.isolation import isolate
 from trial.postgres import EmbeddedPostgres
 from trial.preflight import claim
 from trial.service import FunctionsService, Service, migrate
@@ -76,7 +76,7 @@ def _start(trial: Trial, held: int, stack: contextlib.ExitStack, stopping: Stopp
     migrate(environ)
     service = Service(trial, environ, held)
     stack.callback(service.stop)
-    functions = FunctionsService(trial, trial.functions_environment(os.environ, _separate(trial)))
+    functions = FunctionsService(trial, trial.functions_environment(os.environ, isolate(trial)))
     stack.callback(functions.stop)  # before the service, which a call under way would hold up
     with stopping.deferred():
         service.start()
@@ -91,23 +91,8 @@ def _start(trial: Trial, held: int, stack: contextlib.ExitStack, stopping: Stopp
         f"管理后台  the console: {trial.console_url}",
         f"添加首位管理员  add its first operator: {trial.command('admin', 'add', 'boss')}",
     )
-    if os.geteuid() != 0:
-        step(
-            "核心功能之间未相互隔离：只有 root 能为每次调用分配用户。",
-            "Core functions are not isolated from one another: that takes root.",
-        )
     step("按 Ctrl-C 停止。", "Ctrl-C stops it.")
     return _Running(postgres, service, functions)
-
-
-def _separate(trial: Trial) -> int | None:
-    """Return the first of the user IDs for calls of core functions, whose group may read their folder; root's only."""
-    if os.geteuid() != 0:
-        return None
-    first = first_function_uid(trial.data_dir)
-    os.chown(trial.functions, -1, first)
-    trial.functions.chmod(0o2750)  # files that are put there get the group, too
-    return first
 
 
 def _watch(running: _Running, stopping: Stopping) -> None:

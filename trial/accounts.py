@@ -1,6 +1,5 @@
-"""The account that PostgreSQL runs as, the user IDs of core functions, and whether an account can reach a folder."""
+"""The account that PostgreSQL runs as, and whether an account can reach a folder."""
 
-import hashlib
 import os
 import pwd
 import subprocess
@@ -12,8 +11,6 @@ from typing import Any
 from trial.errors import TrialError
 
 _NOBODY = 65_534  # the number of `nobody` on every Linux, should the account have no entry
-_FIRST_UIDS = range(400_000_000, 800_000_000, 200)  # far from accounts, and from the container's 20001 and more
-FUNCTION_UIDS = 129  # as many as app.functions.places needs
 _PRINT_FIRST_BARRED = 'for folder; do [ -x "$folder" ] || { printf %s "$folder"; exit 1; }; done'
 
 
@@ -60,22 +57,6 @@ def postgresql_account() -> Account:
     return Account(entry.pw_uid, entry.pw_gid)
 
 
-def first_function_uid(folder: Path) -> int:
-    """Return the first of the user IDs for calls of core functions, by the trial's folder; no account has one."""
-    number = int.from_bytes(hashlib.sha256(os.fsencode(folder)).digest()[:8], "big")
-    while any(map(_has_account, range(first := _FIRST_UIDS[number % len(_FIRST_UIDS)], first + FUNCTION_UIDS))):
-        number += 1
-    return first
-
-
-def _has_account(uid: int) -> bool:
-    try:
-        pwd.getpwuid(uid)
-    except KeyError:
-        return False
-    return True
-
-
 def exists(path: Path) -> bool:
     """Tell whether this process can see `path`; Path.exists fails where a folder on the way bars it."""
     return os.access(path, os.F_OK)
@@ -84,17 +65,23 @@ def exists(path: Path) -> bool:
 def require_reachable(path: Path, account: Account) -> None:
     """Make sure that `account` can enter the existing folders on the way to `path`, and `path` itself.
 
-    A shell asks the system as that account, since mode bits know nothing of access lists.
-
     Raises:
         TrialError: A folder bars it.
     """
-    folders = [str(folder) for folder in reversed([path, *path.parents]) if exists(folder)]
-    asked = account.run(["/bin/sh", "-c", _PRINT_FIRST_BARRED, "sh", *folders], {"PATH": os.defpath})
-    if asked.returncode:
-        barred = asked.stdout
+    barred = first_barred(path, account)
+    if barred is not None:
         raise TrialError(
             f"PostgreSQL 的运行账户无法进入 {barred}：请用 KADUN_DATA_DIR 指定别处，或执行 chmod o+x {barred}。",
             f"The account that runs PostgreSQL cannot enter {barred}: "
             f"set KADUN_DATA_DIR to a folder elsewhere, or chmod o+x {barred}.",
         )
+
+
+def first_barred(path: Path, account: Account) -> str | None:
+    """Return the topmost folder that `account` cannot enter on the way to `path`, or `path` itself; None without one.
+
+    A shell asks the system as that account, since mode bits know nothing of access lists.
+    """
+    folders = [str(folder) for folder in reversed([path, *path.parents]) if exists(folder)]
+    asked = account.run(["/bin/sh", "-c", _PRINT_FIRST_BARRED, "sh", *folders], {"PATH": os.defpath})
+    return asked.stdout if asked.returncode else None

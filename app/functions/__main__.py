@@ -9,11 +9,11 @@ from app.functions import launcher, places, privileges
 from app.functions.settings import FunctionSettings
 from app.functions.zygote import Identity
 
-SHARED = "functions are not isolated from one another: calls have the user of the service, which is not root"
+SHARED = "functions are not isolated from one another: KADUN_FUNCTION_FIRST_UID is not set, which takes root"
 
 
 def main() -> NoReturn:
-    """Check the settings, take user IDs for calls when started as root, and run the service."""
+    """Check the settings, take user IDs for calls where they are set, and run the service."""
     try:
         settings = FunctionSettings.from_env()
         _check(settings)
@@ -30,8 +30,6 @@ def _check(settings: FunctionSettings) -> None:
         settings.socket.parent.stat()
     except OSError as error:
         raise SettingsError(f"KADUN_FUNCTIONS_SOCKET: {settings.socket.parent}: {error.strerror}") from error
-    if settings.first_uid is None and os.geteuid() == 0:
-        raise SettingsError("KADUN_FUNCTION_FIRST_UID is not set: as root, the functions need user IDs of their own")
     if settings.first_uid is not None and os.geteuid() != 0:
         raise SettingsError("KADUN_FUNCTION_FIRST_UID is set: only root can give functions user IDs of their own")
 

@@ -46,7 +46,8 @@ class ConcurrencyLimiter:
         with self._lock:
             if not may_begin(caller, list(self._taken.values()), self._limits):
                 raise BusyError
-            slot = next(slot for slot in self._slots if slot not in self._taken)
+            free = [slot for slot in self._slots if slot not in self._taken]
+            slot = max(free, key=lambda slot: slot.is_clear)  # otherwise a call clears its place first
             self._taken[slot] = caller
         try:
             yield slot

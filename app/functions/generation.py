@@ -18,7 +18,7 @@ from app.domain.texts import Text
 from app.functions import framing, processes, zygote
 from app.functions.call import failed
 from app.functions.concurrency import Slot
-from app.functions.messages import BrokenModule, FunctionInfo, TimedOut
+from app.functions.messages import BrokenModule, FunctionInfo, Outcome, TimedOut
 from app.functions.modules import HANGS, IMPORT_SECONDS, MAX_ERROR
 from app.functions.monitor import MAX_OUTPUT_BYTES, Limits
 from app.functions.supervisor import CLEAR
@@ -67,33 +67,53 @@ class Generation:
         Raises:
             GenerationGoneError: the call did not begin.
         """
-        connection, supervisor_end = socket.socketpair()
-        with connection:
-            with supervisor_end:
-                try:
-                    socket.send_fds(
-                        self._zygote.control, [bytes((slot.number, slot.is_clear))], [supervisor_end.fileno()]
-                    )
-                except OSError as error:
-                    raise GenerationGoneError from error
-            slot.is_clear = False
+        with self._begin(request, slot) as connection:
             connection.settimeout(self._seconds + _MARGIN_SECONDS)
             try:
-                connection.sendall(framing.encode(request))
                 printed = framing.receive(connection, MAX_OUTPUT_BYTES)
-                result = RawResult(framing.receive(connection, max_outcome_bytes), printed)
+                outcome = framing.receive(connection, max_outcome_bytes)
                 slot.is_clear = connection.recv(len(CLEAR)) == CLEAR
             except TimeoutError:
                 _hang_up(connection)
                 return RawResult(msgspec.json.encode(TimedOut()), b"")
             except (EOFError, OSError):
-                outcome = failed(Text("进程没有给出任何结果就结束了", "its process ended without an outcome"))
-                return RawResult(msgspec.json.encode(outcome), b"")
-            return result
+                return _without_outcome(Text("进程没有给出任何结果就结束了", "its process ended without an outcome"))
+        return _checked(RawResult(outcome, printed))
+
+    def _begin(self, request: bytes, slot: Slot) -> socket.socket:
+        """Have the zygote fork a supervisor; return the connection to it."""
+        connection, supervisor_end = socket.socketpair()
+        with supervisor_end, os.fdopen(os.memfd_create("request"), "w+b") as file:
+            file.write(request)
+            file.seek(0)
+            message = bytes((slot.number, slot.is_clear))
+            try:
+                socket.send_fds(self._zygote.control, [message], [supervisor_end.fileno(), file.fileno()])
+            except OSError as error:
+                connection.close()
+                raise GenerationGoneError from error
+        slot.is_clear = False
+        return connection
 
     def close(self) -> None:
         """End the zygote and all its descendants."""
         self._zygote.close()
+
+
+def _checked(result: RawResult) -> RawResult:
+    """Return a result, or a failure if it is none: the function might have written to the pipe itself."""
+    try:
+        msgspec.json.decode(result.outcome, type=Outcome)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return _without_outcome(
+            Text("进程写出的不是结果", "its process wrote something that is not an outcome"), result.printed
+        )
+    return result
+
+
+def _without_outcome(why: Text, printed: bytes = b"") -> RawResult:
+    said = f"{printed.decode('utf-8', 'replace')}\n{why}".lstrip()
+    return RawResult(msgspec.json.encode(failed(said)), b"")
 
 
 def _hang_up(connection: socket.socket) -> None:

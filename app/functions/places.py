@@ -22,8 +22,8 @@ _LEFTOVER_SECONDS = 5
 class Place(NamedTuple):
     """The user IDs and the group ID of one place.
 
-    A call runs as `user`. Its supervisor has `user` as its effective user ID, to signal the call and to delete its
-    files; its real and its saved user ID are `supervisor`, so that the call cannot signal the supervisor (kill(2)).
+    A call runs as `user`, its supervisor as `supervisor`: the call can neither signal its supervisor nor lower its
+    priority. The supervisor keeps SETUID, to take on `user` when it ends the call.
     """
 
     user: int
@@ -38,17 +38,26 @@ class Place(NamedTuple):
         return cls(first + 1 + 2 * number, first + 2 + 2 * number, first)
 
     def enter(self) -> None:
-        """Become a supervisor in this place, without any capability."""
-        os.setgroups([])
-        os.setresgid(self.group, self.group, self.group)
-        os.setresuid(self.supervisor, self.user, self.supervisor)
-        privileges.keep(())
+        """Become a supervisor in this place. Its files are the call's, and it may look at the call in /proc."""
+        privileges.become(self.supervisor, self.group, kept=(privileges.SETUID,))
+        privileges.use_files_of(self.user)
         privileges.set_dumpable(0)
 
     def become_call(self) -> None:
-        """Become a call in this place; only a supervisor can."""
+        """Become a call in this place, without any capability; only a supervisor can."""
         os.setresuid(self.user, self.user, self.user)
+        privileges.keep(())
         privileges.set_dumpable(1)  # for its own user: the supervisor adds up its memory
+
+    @contextlib.contextmanager
+    def owned(self) -> Iterator[None]:
+        """Let a supervisor have the call's effective user ID for a while."""
+        os.seteuid(self.user)
+        try:
+            yield
+        finally:
+            os.seteuid(self.supervisor)
+            privileges.use_files_of(self.user)
 
     def kill_others(self) -> None:
         """Kill all other processes of this place at once; none of them can fork meanwhile.
@@ -56,11 +65,10 @@ class Place(NamedTuple):
         Raises:
             RuntimeError: this process is not a supervisor in this place. It might kill the whole machine's processes.
         """
-        expected = (self.supervisor, self.user, self.supervisor)
-        if os.getresuid() != expected or not privileges.are_none():
-            raise RuntimeError("only a supervisor without privileges may end a place's processes")
-        with contextlib.suppress(ProcessLookupError, PermissionError):  # there is none
-            os.kill(-1, signal.SIGKILL)
+        if os.getresuid() != (self.supervisor,) * 3 or privileges.holds(privileges.KILL):
+            raise RuntimeError("only a supervisor may end a place's processes")
+        with contextlib.suppress(ProcessLookupError, PermissionError), self.owned():
+            os.kill(-1, signal.SIGKILL)  # at once: until then the call could lower this process's priority
 
 
 def claim(first: int) -> socket.socket:

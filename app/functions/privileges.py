@@ -12,7 +12,6 @@ _PR_SET_DUMPABLE = 4  # prctl(2)
 _PR_SET_KEEPCAPS = 8
 _PR_SET_NO_NEW_PRIVS = 38
 _CAPABILITY_VERSION = 0x20080522
-_BITS = 32
 
 
 class _Header(ctypes.Structure):
@@ -42,18 +41,24 @@ def become(user: int, group: int, *, kept: Iterable[int]) -> None:
     keep(kept)
 
 
+def use_files_of(user: int) -> None:
+    """Access files, and /proc, as another user; this needs SETUID, and ends when the effective user ID changes."""
+    libc.setfsuid(user)
+    if libc.setfsuid(-1) != user:  # it returns the former user ID, and no error
+        raise PermissionError("setfsuid")
+
+
 def keep(numbers: Iterable[int]) -> None:
     """Give up all capabilities but these."""
     mask = sum(1 << number for number in numbers)
     words = (_Word * 2)(_Word(mask, mask, 0), _Word(0, 0, 0))
-    header = _Header(_CAPABILITY_VERSION, 0)
-    if mask >> _BITS or libc.capset(ctypes.byref(header), ctypes.byref(words)) != 0:
+    if libc.capset(ctypes.byref(_Header(_CAPABILITY_VERSION, 0)), ctypes.byref(words)) != 0:
         raise OSError(ctypes.get_errno(), "capset")
 
 
-def are_none() -> bool:
-    """Tell whether this process has neither a capability nor a user ID of root."""
+def holds(number: int) -> bool:
+    """Tell whether this process has a capability."""
     words = (_Word * 2)()
     if libc.capget(ctypes.byref(_Header(_CAPABILITY_VERSION, 0)), ctypes.byref(words)) != 0:
         raise OSError(ctypes.get_errno(), "capget")
-    return not any(word.effective or word.permitted for word in words) and 0 not in os.getresuid()
+    return bool((words[0].effective | words[0].permitted) >> number & 1)

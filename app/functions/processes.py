@@ -81,9 +81,18 @@ def memory_of(process: int) -> int:
     """Return the memory of a process in bytes, without files, and with its share of what it shares with others."""
     try:
         lines = Path(f"/proc/{process}/smaps_rollup").read_text("utf-8").splitlines()
+    except PermissionError:  # it has made itself unreadable: all that it maps counts
+        return _resident_bytes(process)
     except OSError:  # it has ended
         return 0
     return sum(int(line.split()[1]) for line in lines if line.startswith(("Pss_Anon:", "Pss_Shmem:"))) * 1024
+
+
+def _resident_bytes(process: int) -> int:
+    try:
+        return int(Path(f"/proc/{process}/statm").read_text("utf-8").split()[1]) * resource.getpagesize()
+    except OSError:  # it has ended
+        return 0
 
 
 def end_descendants(kill_all: Callable[[], None] | None = None) -> bool:

@@ -54,6 +54,8 @@ class FunctionSettings:
         name = "KADUN_FUNCTION_FIRST_UID"
         first_uid = integer(env, name, 0, MIN_UID, MAX_UID) if env.get(name) else None
         user = _user(env, "KADUN_FUNCTIONS_USER")
+        if user and not first_uid:
+            raise SettingsError(f"KADUN_FUNCTIONS_USER is set without {name}: set both or neither")
         if first_uid and user and {*user} & {*range(first_uid, first_uid + IDS)}:
             raise SettingsError(
                 f"KADUN_FUNCTIONS_USER is {user[0]}:{user[1]}: it must not be among the {IDS} IDs from "

@@ -2,10 +2,9 @@
 
 It reports on each module to the service, and then forks a supervisor for every call that the service sends: a module is
 imported once, and is there in each call at no cost. It can change user IDs where places have their own, and therefore
-reads no request.
+reads no arguments.
 """
 
-import codecs
 import faulthandler
 import gc
 import os
@@ -24,29 +23,15 @@ from app.functions.decorator import CoreFunction, registered
 from app.functions.messages import BrokenModule, FunctionInfo
 from app.functions.monitor import Limits
 from app.functions.places import Place
-from app.functions.supervisor import supervise
+from app.functions.supervisor import Channel, supervise
 
 FOLDER = "(folder)"
 """Stands for the folder itself in place of a module's name."""
 MAX_REPORT_BYTES = 8 * 1024 * 1024
 MAX_LOAD_REQUEST_BYTES = 1024 * 1024
 CALL_BYTES = 2
-"""With the socket of a call come the number of its place, and whether the last call there has been cleared away."""
+"""With a call's `Channel` come the number of its place, and whether the last call there has been cleared away."""
 STDERR = 2
-_CODECS = (
-    "ascii",
-    "latin-1",
-    "utf-16",
-    "utf-32",
-    "idna",
-    "punycode",
-    "gbk",
-    "gb18030",
-    "big5",
-    "cp1252",
-    "unicode-escape",
-)
-"""Text encodings that are there in every call. Python imports them on first use, where a call may not be able to."""
 
 
 class LoadRequest(msgspec.Struct, frozen=True):
@@ -163,42 +148,43 @@ def _named_twice(name: str, where: list[str]) -> Text:
 
 
 def _serve(control: socket.socket, limits: Limits, first_uid: int | None) -> None:
-    """Fork a supervisor for every socket that comes."""
+    """Fork a supervisor for every call that comes."""
     # Undo what modules may have set. Supervisors wait for their children; the kernel reaps supervisors.
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGALRM):
         signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     functions = {function.name: function for function in registered}
-    for name in _CODECS:
-        codecs.lookup(name)
     gc.collect()
     gc.freeze()  # memory that the collector does not write to stays shared with the calls
     while True:
-        message, descriptors, _, _ = socket.recv_fds(control, CALL_BYTES, 1)
+        message, descriptors, _, _ = socket.recv_fds(control, CALL_BYTES, len(Channel._fields))
         if not descriptors:
             raise EOFError
         place_number, is_clear = message
         place = None if first_uid is None else Place.numbered(first_uid, place_number)
-        with socket.socket(fileno=descriptors[0]) as service:
-            try:
-                supervisor = os.fork()
-            except OSError:  # no more processes: the caller sees its socket closed
-                traceback.print_exc()
-                continue
-            if supervisor == 0:
-                control.close()
-                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-                _be_supervisor(service, functions, limits, place, is_clear=bool(is_clear))
+        service, request = descriptors
+        try:
+            supervisor = os.fork()
+        except OSError:  # no more processes: the caller sees its socket closed
+            traceback.print_exc()
+            supervisor = -1
+        if supervisor == 0:
+            control.close()
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            channel = Channel(socket.socket(fileno=service), request)
+            _be_supervisor(channel, functions, limits, place, is_clear=bool(is_clear))
+        for descriptor in descriptors:
+            os.close(descriptor)
 
 
 def _be_supervisor(
-    service: socket.socket, functions: dict[str, CoreFunction], limits: Limits, place: Place | None, *, is_clear: bool
+    channel: Channel, functions: dict[str, CoreFunction], limits: Limits, place: Place | None, *, is_clear: bool
 ) -> NoReturn:
     try:
         if place is not None:
             place.enter()
-        supervise(service, functions, limits, place, is_clear=is_clear)
-    except (EOFError, ConnectionError):  # the service no longer waits
+        supervise(channel, functions, limits, place, is_clear=is_clear)
+    except ConnectionError:  # the service no longer waits
         pass
     except BaseException:  # noqa: BLE001  # the process must end here, whatever happens
         traceback.print_exc()

@@ -10,12 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from app.functions.client import FunctionsUnavailableError
 from app.functions.decorator import Caller
 from app.functions.messages import Failed, Outcome, Returned
 from app.functions.places import IDS
 from tests.support import intruders
-from tests.support.functions_service import FunctionsService, free_user_ids
+from tests.support.functions_service import WELL, FunctionsService, free_user_ids
 from tests.support.processes import users_of
 from tests.support.rendezvous import Rendezvous
 from tests.support.service import wait_for
@@ -88,6 +87,7 @@ def test_a_hostile_function_reaches_nothing_but_its_own_place(
     ("function", "said"),
     [
         ("takes memory with its children", "it took more memory than a call may"),
+        ("takes memory with children that hide theirs", "it took more memory than a call may"),
         ("memory, bit by bit", "MemoryError"),
     ],
 )
@@ -142,8 +142,10 @@ def test_user_ids_of_accounts_are_refused(tmp_path: Path) -> None:
     assert "user nobody has a user ID from 65500 to 65628" in refusal(service)
 
 
-def test_root_does_not_run_functions_as_itself(tmp_path: Path) -> None:
-    service = FunctionsService(tmp_path, KADUN_FUNCTION_FIRST_UID="")
-    assert "as root, the functions need user IDs of their own" in refusal(service)
-    with pytest.raises(FunctionsUnavailableError):
-        service.client.list()
+def test_without_user_ids_calls_have_the_services_user_and_the_start_says_so(tmp_path: Path) -> None:
+    with FunctionsService(tmp_path, KADUN_FUNCTION_FIRST_UID="").with_module("well", WELL) as service:
+        assert (
+            "functions are not isolated from one another: KADUN_FUNCTION_FIRST_UID is not set"
+            in service.log.read_text()
+        )
+        assert wait_for(lambda: service.call("well")) == Returned({})

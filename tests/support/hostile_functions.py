@@ -1,6 +1,7 @@
 """Functions that misbehave. Tests copy this module into the folder of the functions service."""
 
 import ctypes
+import encodings.idna  # for socket.create_connection, where calls cannot read Python's folder
 import mmap
 import os
 import resource

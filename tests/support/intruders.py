@@ -1,6 +1,7 @@
 """Functions that attack the service and other calls; each returns what it reached. Tests copy this module."""
 
 import ctypes
+import encodings.idna  # for socket.create_connection, where calls cannot read Python's folder
 import errno
 import glob
 import http.client
@@ -20,7 +21,8 @@ SECRET = "a customer's secret"
 LEFT = "left by a call"
 NOTHING = [
     *("reads memory", "reads memory by a system call", "reads environments", "reads maps and open files", "traces"),
-    *("takes descriptors", "signals", "kills its supervisor", "kills all", "slows others", "replaces the socket"),
+    *("takes descriptors", "signals", "kills its supervisor", "kills all", "slows others"),
+    *("slows its supervisor at its end", "replaces the socket"),
     *("calls the service", "changes the functions", "becomes another user", "gains privileges", "raises its limits"),
     *("forks without end", "fills the disk", "leaves files", "reads scratch folders", "outlives its call"),
     *("finds what others left", "reads files"),
@@ -60,6 +62,11 @@ def read(path):
     with open(path, "rb") as file:
         if not file.read(1):  # as of a thread of the kernel, which has no memory of its own
             raise OSError(errno.ENODATA, "nothing")
+
+
+def write(path, text):
+    with open(path, "w") as file:
+        file.write(text)
 
 
 def checked(result):
@@ -151,13 +158,37 @@ def kills_all(arguments, caller):
     return reached([os.getppid()], lambda process: os.kill(process, signal.SIGSTOP))
 
 
+SLOWER = {
+    "priority": lambda process: os.setpriority(os.PRIO_PROCESS, process, 19),
+    "priority of the group": lambda process: os.setpriority(os.PRIO_PGRP, os.getpgid(process) or process, 19),
+    "scheduler": lambda process: os.sched_setscheduler(process, os.SCHED_IDLE, os.sched_param(0)),
+    "processors": lambda process: os.sched_setaffinity(process, {min(os.sched_getaffinity(0))}),
+    "disk": lambda process: checked(libc.syscall(IOPRIO_SET, 1, process, 3 << 13)),
+    "limit": lambda process: resource.prlimit(process, resource.RLIMIT_NOFILE, (1, 1)),
+    "session": lambda process: write(f"/proc/{process}/autogroup", "19"),
+    "memory": lambda process: write(f"/proc/{process}/oom_score_adj", "1000"),
+}
+IOPRIO_SET = 251 if os.uname().machine == "x86_64" else 30
+
+
 @core_function("slows others")
 def slows_others(arguments, caller):
-    # Its own supervisor has its effective user ID, which is what setpriority(2) asks for.
-    others_than_mine = [process for process in others() if process != os.getppid()]
-    return reached(others_than_mine, lambda process: os.setpriority(os.PRIO_PROCESS, process, 19)) + reached(
-        others(), lambda process: resource.prlimit(process, resource.RLIMIT_NOFILE, (1, 1))
-    )
+    return [f"{name}: {process}" for name, slow in SLOWER.items() for process in reached(others(), slow)]
+
+
+@core_function("slows its supervisor at its end")
+def slows_its_supervisor_at_its_end(arguments, caller):
+    supervisor = os.getppid()
+    for _ in range(20):
+        if os.fork() == 0:
+            while True:
+                for slow in SLOWER.values():
+                    try:
+                        slow(supervisor)
+                    except OSError:
+                        pass
+    time.sleep(0.2)
+    return []
 
 
 @core_function("replaces the socket")
@@ -242,14 +273,10 @@ def raises_its_limits(arguments, caller):
         except ValueError as error:
             raise OSError(errno.EPERM, "refused") from error
 
-    def write_less(path):
-        with open(path, "w") as file:
-            file.write("-1000")
-
     return (
         reached(limits, attempt)
         + reached([-20], lambda value: os.setpriority(os.PRIO_PROCESS, 0, value))
-        + reached(["/proc/self/oom_score_adj"], write_less)
+        + reached(["/proc/self/oom_score_adj"], lambda path: write(path, "-1000"))
     )
 
 
@@ -313,6 +340,11 @@ def finds_what_others_left(arguments, caller):
     return found
 
 
+@core_function("sees a victim")
+def sees_a_victim(arguments, caller):
+    return any(path != tempfile.gettempdir() for path in glob.glob("/tmp/kadun-call-*"))
+
+
 @core_function("reads scratch folders")
 def reads_scratch_folders(arguments, caller):
     folders = [path for path in glob.glob("/tmp/kadun-call-*") if path != tempfile.gettempdir()]
@@ -345,6 +377,16 @@ def takes_memory(arguments, caller):
     taken = mmap.mmap(-1, 600 * 1024**2)
     for start in range(0, len(taken), 4096):
         taken[start] = 1
+    time.sleep(1000)
+
+
+@core_function("takes memory with children that hide theirs")
+def takes_hidden_memory(arguments, caller):
+    for _ in range(20):
+        if os.fork() == 0:
+            checked(libc.prctl(4, 0, 0, 0, 0))  # PR_SET_DUMPABLE
+            taken = bytearray(30 * 1024**2)
+            time.sleep(1000)
     time.sleep(1000)
 
 

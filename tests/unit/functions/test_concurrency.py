@@ -23,3 +23,11 @@ def test_a_slot_is_free_again_after_a_failure() -> None:
         raise ValueError("it")
     with slots.slot(A):
         pass
+
+
+def test_a_slot_that_is_clear_is_given_before_others() -> None:
+    slots = ConcurrencyLimiter(CallLimits(3, 1, 2))
+    with slots.slot(A), slots.slot(B) as second:
+        second.is_clear = True
+    with slots.slot(C) as given:
+        assert given is second

@@ -89,6 +89,8 @@ def test_user_ids_are_numbers_and_the_service_has_none_of_those_for_calls() -> N
             SettingsError, match="must not be among the 129 IDs from KADUN_FUNCTION_FIRST_UID, 20001, on"
         ):
             FunctionSettings.from_env({**env, "KADUN_FUNCTIONS_USER": user})
+    with pytest.raises(SettingsError, match="KADUN_FUNCTIONS_USER is set without KADUN_FUNCTION_FIRST_UID"):
+        FunctionSettings.from_env({**LEAST, "KADUN_FUNCTIONS_USER": "10001:101"})
 
 
 def test_compose_has_the_default_user_ids() -> None:

@@ -1,6 +1,5 @@
 """A generation's zygote, and the supervisors of its calls."""
 
-import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,7 +7,6 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from app.functions import framing
 from app.functions.concurrency import Slot
 from app.functions.decorator import Caller
 from app.functions.generation import Generation, GenerationGoneError, load
@@ -47,6 +45,10 @@ def silent(arguments, caller):
     time.sleep(0.2)
     os._exit(5)
 
+@core_function("kills its supervisor")
+def kills_its_supervisor(arguments, caller):
+    os.kill(os.getppid(), 9)
+
 @core_function("garbage")
 def garbage(arguments, caller):
     for descriptor in range(3, 20):
@@ -56,6 +58,8 @@ def garbage(arguments, caller):
             pass
     time.sleep(600)
 """
+
+WITHOUT_OUTCOME = Failed("进程没有给出任何结果就结束了 / its process ended without an outcome")
 
 
 @pytest.fixture
@@ -76,13 +80,13 @@ def request(function: str, **arguments: object) -> bytes:
     return msgspec.json.encode(CallRequest(function, arguments, Caller("card", "client", None)))
 
 
-def call(generation: Generation, function: str, **arguments: object) -> tuple[bytes, Outcome]:
-    result = generation.call(request(function, **arguments), 100_000, Slot(0))
+def call(generation: Generation, function: str, slot: Slot | None = None, **arguments: object) -> tuple[bytes, Outcome]:
+    result = generation.call(request(function, **arguments), 100_000, slot or Slot(0))
     return result.printed, msgspec.json.decode(result.outcome, type=Outcome)  # type: ignore[arg-type]
 
 
 def test_the_functions_are_described(generation: Generation) -> None:
-    assert list(generation.functions) == ["echo", "hang", "exit", "silent", "garbage"]
+    assert list(generation.functions) == ["echo", "hang", "exit", "silent", "kills its supervisor", "garbage"]
     assert generation.functions["echo"].doc == "Returns them."
 
 
@@ -91,11 +95,11 @@ def test_calls_run_in_processes_of_their_own(generation: Generation) -> None:
         assert call(generation, "echo", a=1) == (b"printed", Returned([{"a": 1}, True]))
 
 
-def test_a_slot_is_clear_after_an_answer_only(generation: Generation) -> None:
+def test_a_slot_is_clear_unless_the_supervisor_was_killed(generation: Generation) -> None:
     slot = Slot(0)
     generation.call(request("exit"), 100_000, slot)
     assert slot.is_clear
-    generation.call(request("no such function"), 100_000, slot)
+    assert call(generation, "kills its supervisor", slot)[1] == WITHOUT_OUTCOME
     assert not slot.is_clear
 
 
@@ -117,10 +121,7 @@ def test_garbage_on_the_result_pipe_is_a_failure(generation: Generation, content
 
 
 def test_a_call_ends_when_the_service_closes_its_connection(generation: Generation, folder: Path) -> None:
-    connection, supervisor_end = socket.socketpair()
-    with connection, supervisor_end:
-        socket.send_fds(generation._zygote.control, [b"\0\0"], [supervisor_end.fileno()])  # noqa: SLF001  # no API hangs up
-        connection.sendall(framing.encode(request("hang")))
+    with generation._begin(request("hang"), Slot(0)):  # noqa: SLF001  # no API hangs up
         wait_for(lambda: len(processes_in(folder)) == 1 + 2)
     wait_for(lambda: len(processes_in(folder)) == 1)
     assert call(generation, "echo")[1] == Returned([{}, True])
@@ -135,6 +136,6 @@ def test_closing_a_generation_ends_its_calls(folder: Path) -> None:
     generation.close()
     thread.join()
     assert processes_in(folder) == []
-    assert outcomes == [Failed("进程没有给出任何结果就结束了 / its process ended without an outcome")]
+    assert outcomes == [WITHOUT_OUTCOME]
     with pytest.raises(GenerationGoneError):
         call(generation, "echo")

@@ -8,9 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from app.functions.places import IDS
-from trial import accounts
-from trial.accounts import FUNCTION_UIDS, first_function_uid, postgresql_account, require_reachable
+from trial.accounts import postgresql_account, require_reachable
 from trial.errors import TrialError
 from trial.ports import free_port, why_not
 
@@ -49,15 +47,3 @@ def test_a_port_that_something_listens_on_is_taken() -> None:
 
 def test_a_free_port_is_free() -> None:
     assert why_not(free_port()) == 0
-
-
-def test_functions_have_user_ids_that_follow_from_the_folder_and_that_no_account_has(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    assert FUNCTION_UIDS == IDS
-    first = first_function_uid(Path("/srv/trial"))
-    assert first_function_uid(Path("/srv/trial")) == first
-    assert abs(first_function_uid(Path("/srv/other")) - first) >= IDS
-    taken = first + IDS - 1
-    monkeypatch.setattr(accounts, "_has_account", lambda uid: uid == taken)
-    assert first_function_uid(Path("/srv/trial")) > taken
