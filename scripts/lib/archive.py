@@ -12,8 +12,8 @@ These read an archive on standard input:
     archive.py check [TRUST]                read it whole; print its manifest
     archive.py member NAME [TRUST]          print one member
 
-TRUST says whose signature counts: --keys KEYRING [--fingerprint KEY]… [--accept-unsigned]. Without it nobody's is
-asked for. Exit status 3: it has none that counts, and nothing else of it was read.
+TRUST says whose signature counts: --keys KEYRING [--fingerprint KEY]… [--accept-unsigned]. Without it, no signature is
+required. Exit status 3: the archive has no signature that counts, and only its manifest was read.
 
 These read a manifest, or the output of contents.sql, on standard input:
 
@@ -121,7 +121,7 @@ def read(stream: IO[bytes], output: Output, trust: Trust | None = None) -> Manif
     """Read an archive to its end and return its manifest.
 
     `output` is called with each file and folder, and returns where to write the file's bytes, if anywhere.
-    `trust` says whose signature counts; without it nobody's is asked for.
+    `trust` says whose signature counts; without it, no signature is required.
 
     Raises:
         ArchiveError: it is not an archive, it lacks a part, it is damaged or cut off, or a member is not what the

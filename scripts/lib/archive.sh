@@ -11,8 +11,8 @@ source "$ROOT/scripts/lib/identity.sh"
 
 MANIFEST='' # of the archive that read_archive has read; empty for a bare dump
 KEYRING=$ROOT/data/keys/keyring.json
-TRUST=(--keys "$KEYRING") # whose signature counts; without any option nobody's is asked for
-# The options of a person who knows better.
+TRUST=(--keys "$KEYRING") # whose signature counts; if it is empty, no signature is required
+# The options of parse_options by which a person accepts another signature, or none.
 # shellcheck disable=SC2034  # for scripts that source this
 TRUST_OPTIONS='fingerprint=* accept-unsigned'
 SIGNING=() FINGERPRINT='' # set by find_signer
@@ -75,7 +75,7 @@ read_archive() {
         said=$(check_dump "$1" 2>&1) || die "$1 不是完整的备份。Not a whole dump: $(error_line "$said")"
     else
         said=$({ open_archive "$1" | archive check "${TRUST[@]}"; } 2>&1) || {
-            (($? != 3)) || die "$1 $(last_line "$said")" # nobody's signature that counts
+            (($? != 3)) || die "$1 $(last_line "$said")" # it has no signature that counts
             die "$1 已损坏，请换一份备份。It is damaged: take another backup: $(error_line "$said")"
         }
         MANIFEST=$said
@@ -136,7 +136,7 @@ app_version() { sed -n 's/^version = "\(.*\)"$/\1/p' "$ROOT/pyproject.toml" 2>/d
 
 # take_archive FILE [RECIPIENT]: an archive of the database, checked, signed, and encrypted if there is a recipient; whole or
 # not at all. FILE has no .age at its end. Sets TAKEN, the file's name. After a failure the caller removes what is unfinished
-# (retention leftovers). Better unsigned than none: a key that cannot sign causes a warning.
+# (retention leftovers). Where the key cannot sign, the archive is made all the same, with a warning.
 take_archive() {
     local folder=${1%/*} staging said
     TAKEN=$1${2:+.age}

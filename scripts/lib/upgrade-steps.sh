@@ -25,7 +25,7 @@ code_back() {
 database_back() {
     local new=${LIVE}_rolled_back
     drop_database "$new" >/dev/null 2>&1 || true
-    TRUST=() # this run has made it
+    TRUST=() # this run has made it: no signature may stand in the way back
     read_archive "$1"
     restore_dump "$new" open_dump "$1"
     require_same_contents "$new"
