@@ -31,7 +31,7 @@ _WORDS = {
         ),
     ),
     HTTPStatus.NOT_FOUND: _Words(
-        Text("没有这个页面", "There is no such page"),
+        Text("没有找到", "Not found"),
         Text("请检查地址，或从总览重新进入。", "Check the address, or start again from the overview."),
     ),
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: _Words(

@@ -182,7 +182,7 @@ def test_a_seller_sees_what_a_seller_may_do(
     person.go(f"/admin/card?id={shop.live}")
     expect(page.locator("main button[name=action]")).to_have_count(0)
     reading(page, "seller-card")
-    person.go("/admin/keys").is_headed("403", "403")
+    person.go("/admin/keys").is_headed("无权访问", "No access")
     reading(page, "seller-refused")
     person.go("/admin/cards/issue")
     person.press("发卡", "Issue", page.locator("main"))

@@ -78,7 +78,7 @@ def test_an_outsider_sees_the_log_in(visit: Visit, shop: Shop, reading: Reading,
 def test_an_unknown_card_is_a_404_page(enter: Enter, troubles: Troubles, reading: Reading, look: Look) -> None:
     troubles.expect("status of 404")
     person = enter(f"/admin/card?id={'0' * 32}", look)
-    person.is_headed("404", "404")
+    person.is_headed("没有找到", "Not found")
     reading(person.page, "error")
 
 

@@ -58,7 +58,7 @@ def test_behind_the_proxy_the_console_is_named_only_to_whom_the_proxy_says_so(pr
     assert [tells(**welcome), tells(**unwelcome), tells()] == [(True, False), (False, False), (False, False)]
 
 
-@pytest.mark.parametrize(("language", "title"), [("zh", "没有这个页面"), ("en", "There is no such page")])
+@pytest.mark.parametrize(("language", "title"), [("zh", "没有找到"), ("en", "Not found")])
 def test_an_unknown_path_below_admin_is_a_page_of_the_console(service: Service, language: str, title: str) -> None:
     add_operator("olga")
     for path in ("/admin/nothing", "/admin/static/nothing.css", "/admin/cards/"):
