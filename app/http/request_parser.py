@@ -1,11 +1,14 @@
 """The request parser: reads an HTTP request into a `VerificationRequest`."""
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import falcon
 
+from app import hub
 from app.domain.addresses import canonical_address
 from app.domain.policy import OPEN_PROGRAM, VerificationRequest
 from app.domain.texts import Text
@@ -14,6 +17,9 @@ from app.http.problems import invalid_request, unavailable
 from app.tokens.sealing import PublicKeyError, check_public_key
 
 ADDRESS_HEADER = "X-REAL-IP"
+_QUICK_BYTES = 4096
+"""Bodies up to this length are parsed in less than a millisecond."""
+_PARSING = hub.Places(1, seconds=10)
 logger = logging.getLogger(__name__)
 
 
@@ -39,6 +45,14 @@ def client_address(request: falcon.Request, *, behind_proxy: bool) -> str:
         raise unavailable() from error
 
 
+def _parsed(body: bytes) -> schemas.ExecuteRequest:
+    """Parse a body; a large one, which takes milliseconds, in a native thread, one at a time."""
+    if len(body) <= _QUICK_BYTES:
+        return schemas.parse_execute_request(body)
+    with _PARSING.taken():
+        return hub.in_thread(partial(schemas.parse_execute_request, body))
+
+
 @dataclass(frozen=True, slots=True)
 class RequestParser:
     """Reads requests to the rules.
@@ -60,15 +74,17 @@ class RequestParser:
         body = json_body.read_body(request)
         return self._checked(request, schemas.parse_verify_request(body), body)
 
-    def execute_request(self, request: falcon.Request) -> tuple[VerificationRequest, dict[str, Any]]:
-        """Read the body of `POST /v1/execute`: the request and the function's arguments.
+    def execute_request(self, request: falcon.Request) -> tuple[VerificationRequest, Callable[[], dict[str, Any]]]:
+        """Read the body of `POST /v1/execute`: the request, and what reads the function's arguments again.
+
+        Parsed, arguments may take fifty times as much memory as in the body, so that strangers' are not kept
+        while the rules are asked.
 
         Raises:
             Problem: as for `verify_request`.
         """
         body = json_body.read_body(request)
-        asked = schemas.parse_execute_request(body)
-        return self._checked(request, asked, body), asked.arguments
+        return self._checked(request, _parsed(body), body), lambda: _parsed(body).arguments
 
     def _checked(self, request: falcon.Request, asked: schemas.VerifyRequest, body: bytes) -> VerificationRequest:
         address = client_address(request, behind_proxy=self.behind_proxy)

@@ -1,6 +1,7 @@
 """Core functions (核心功能执行): evaluate the request, then call the vendor's code in the functions service."""
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 from app import hub
@@ -36,8 +37,12 @@ class Execution:
         self._licences = licences
         self._functions = functions
 
-    def execute(self, request: VerificationRequest, arguments: dict[str, Any]) -> Verdict:
+    def execute(self, request: VerificationRequest, arguments: Callable[[], dict[str, Any]]) -> Verdict:
         """Evaluate a request, call the function if it is accepted, and return the signed verdict.
+
+        Args:
+            request: The request.
+            arguments: Returns the function's arguments; not called for a request that the rules reject.
 
         Raises:
             InvalidArgumentsError: the function did not run.
@@ -47,7 +52,7 @@ class Execution:
         evaluation = self._licences.evaluate(request)
         if not evaluation.decision.accepted:
             return self._licences.sign(evaluation)
-        match self._outcome(evaluation, arguments):
+        match self._outcome(evaluation, arguments()):
             case Returned(result):
                 # Half a megabyte takes milliseconds to sign.
                 return hub.in_thread(lambda: self._licences.sign(evaluation, claims={"result": result}, is_late=True))
