@@ -107,7 +107,7 @@ class Functions(BaseHTTPRequestHandler):
             for t in self.texts
         ]
         broken = [{"module": text, "error": f"{text}\nSyntaxError: {text}"} for text in self.texts]
-        content = json.dumps({"functions": functions, "broken": broken, "generation": 0}).encode()
+        content = json.dumps({"functions": functions, "broken": broken, "generation": 0, "loading": False}).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
