@@ -164,7 +164,8 @@ def test_every_row_is_moved_and_passwords_are_not(old_server: OldServer, new_ser
 
 def test_settings_are_taken_over_except_those_of_the_machine(old_server: OldServer, new_server: Stack) -> None:
     old, new = ((stack.folder / ".env").read_text() for stack in (old_server.stack, new_server))
-    own = ("COMPOSE_PROJECT_NAME", "KADUN_HTTP_PORT", "KADUN_HTTPS_PORT", "KADUN_APP_IMAGE")
+    ports = ("KADUN_HTTP_PORT", "KADUN_HTTPS_PORT")
+    own = ("COMPOSE_PROJECT_NAME", *ports, "KADUN_APP_IMAGE", "KADUN_FUNCTION_FIRST_UID")
     taken_over = [{line for line in text.splitlines() if not line.startswith((*own, "#"))} for text in (old, new)]
     assert taken_over[0] == taken_over[1]
     for line in (f"COMPOSE_PROJECT_NAME={new_server.project}", f"KADUN_HTTPS_PORT={new_server.https_port}"):
