@@ -16,13 +16,13 @@ from app.cli.context import Session, format_option, pass_session
 from app.cli.durations import Duration
 from app.clock import utc_now
 from app.domain.errors import SchemaMismatchError, UnavailableError
-from app.domain.texts import RefusedError, Text
+from app.domain.texts import RefusedError
 from app.services.connection import Database, connect
 from app.services.exports import Row, journal_documents
 from app.services.filters import KINDS, parse_journal_filter
 from app.services.formatting import escaped, json_text
 from app.services.journal_follow import Follower
-from app.services.journal_lists import MAX_ENTRIES_PER_DAY, MAX_REFUSALS_PER_MINUTE
+from app.services.journal_lists import NO_SUCH_REFERENCE
 from app.services.journal_seals import JournalSeals
 from app.tokens.signer import Signer
 
@@ -30,13 +30,6 @@ TABLE_ROWS = 200
 FOLLOWED_ROWS = 10  # shown before the first new entry, unless --since says otherwise
 LOOK_SECONDS = 1.0
 _TRACEBACK = "detail"  # of a core function that failed: many lines
-_NO_SUCH_REFERENCE = Text(
-    f"日志中没有这个参考号：请求已被接受，同一地址的拒绝一分钟超过 {MAX_REFUSALS_PER_MINUTE} 条，"
-    f"同一卡密的同类拒绝一天超过 {MAX_ENTRIES_PER_DAY} 条（次数见 card show），或已过期清理",
-    "The journal has no such reference: the request was accepted, or its address had more than "
-    f"{MAX_REFUSALS_PER_MINUTE} refusals in a minute, or its card more than {MAX_ENTRIES_PER_DAY} of the kind in a day "
-    "(card show counts them), or the entry was pruned",
-)
 _HEADINGS = (
     *("时间 at", "类型 kind", "卡密 card", "参考号 reference"),
     *("地址 IP", "硬件 hardware", "功能 function", "其他 more"),
@@ -84,7 +77,7 @@ def events(  # noqa: PLR0913  # one argument an option
     output.print_table(_HEADINGS, (list(_cells(row)) for row in rows[:TABLE_ROWS]))
     if reference is not None:
         if not rows and (kind, card_id, since) == (None, None, None):
-            output.say(str(_NO_SUCH_REFERENCE))
+            output.say(str(NO_SUCH_REFERENCE))
         for row in rows:
             sys.stdout.writelines(f"{escaped(line)}\n" for line in _traceback(row).splitlines())
     if len(rows) > TABLE_ROWS:

@@ -3,11 +3,14 @@
 import falcon
 
 from app.console.forms import query_of
-from app.console.page import Access, Page, page_request, visitor_of
+from app.console.page import Access, Page, lead_to, page_request, visitor_of
+from app.console.rendering import url
+from app.domain.cards import parse_card_id_beginning
 from app.domain.codes import CardStatus
+from app.domain.pasted import bare_reference, card_in, reference_in
 from app.domain.texts import RefusedError
 from app.services.card_lists import MAX_COUNTED, MAX_SEARCHED, CardResults
-from app.services.filters import CARD_FIELDS, EXPIRY_PRESETS, parse_card_filter
+from app.services.filters import CARD_FIELDS, EXPIRY_PRESETS, parse_card_filter, parse_journal_filter
 from app.services.paging import Slice
 
 _SIZES = (50, 200, 500)
@@ -22,6 +25,10 @@ class CardsPage(Page):
         """Show a page of the cards that match the filter."""
         query, console = query_of(request), self.console
         typed = {name: query.one(name) for name in CARD_FIELDS}
+        if pasted := self._explained(typed["q"]):
+            lead_to(request, response, url("/admin/refusal", reference=pasted))
+            return
+        typed["q"] = typed["q"] if parse_card_id_beginning(typed["q"]) else card_in(typed["q"]) or typed["q"]
         size = next((size for size in _SIZES if str(size) == query.one("size")), _SIZES[0])
         refusal, page = None, CardResults(Slice([]))
         try:
@@ -48,3 +55,14 @@ class CardsPage(Page):
             states=(CardStatus.UNUSED, CardStatus.ACTIVE, CardStatus.EXPIRED, CardStatus.FROZEN),
             back=request.relative_uri,
         )
+
+    def _explained(self, text: str) -> str | None:
+        """Return the reference in a text, where the page that explains a refusal is what is looked for."""
+        reference = reference_in(text)
+        if reference is not None:
+            return reference
+        bare = bare_reference(text)
+        if bare is None:
+            return None
+        wanted = parse_journal_filter({"reference": bare}, self.console.zone)
+        return bare if self.console.journal.newest(wanted, 1) else None

@@ -9,7 +9,7 @@ import falcon
 
 from app.console.cookies import COOKIE_PATH, LOGIN
 from app.console.forms import Form, read_form
-from app.console.page import OUT_OF_DATE, Access, Console, Page, see_other
+from app.console.page import OUT_OF_DATE, Access, Console, Page, lead_to
 from app.console.rendering import CSRF_FIELD
 from app.console.visitor import Language, Theme, Visitor
 from app.domain.texts import Text
@@ -124,12 +124,7 @@ def _keep_language(request: falcon.Request, response: falcon.Response) -> None:
 
 def _lead_to(request: falcon.Request, response: falcon.Response, target: str) -> None:
     response.complete = True
-    if request.get_header("HX-Request"):
-        # htmx would follow a redirect itself and put that page into the middle of this one.
-        response.status = falcon.HTTP_204
-        response.set_header("HX-Redirect", target)
-        return
-    see_other(response, target)
+    lead_to(request, response, target)
 
 
 def _check_csrf(form: Form, visitor: Visitor) -> None:

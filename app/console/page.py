@@ -160,3 +160,13 @@ def see_other(response: falcon.Response, location: str) -> None:
     """Redirect the browser to GET `location`."""
     response.status = falcon.HTTP_303
     response.set_header("Location", location)
+
+
+def lead_to(request: falcon.Request, response: falcon.Response, location: str) -> None:
+    """Redirect the browser to another page than a part of this one, which htmx may have asked for."""
+    if request.get_header("HX-Request"):
+        # htmx would follow a redirect itself and put that page into the middle of this one.
+        response.status = falcon.HTTP_204
+        response.set_header("HX-Redirect", location)
+    else:
+        see_other(response, location)

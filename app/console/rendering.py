@@ -91,8 +91,8 @@ class Renderer:
     ) -> None:
         """Answer with a template.
 
-        It can use `visitor`, `t(zh, en)`, `word(code)`, `told(code)` (what customers read), `here`,
-        `now` and `csrf_field`.
+        It can use `visitor`, `t(zh, en)`, `word(code)`, `told(code)` (what customers read),
+        `reason(code)` (why, for the vendor), `here`, `now` and `csrf_field`.
         """
         visitor: Visitor = request.context.visitor
         say = visitor.say
@@ -102,6 +102,7 @@ class Renderer:
             t=lambda zh, en: say(Text(zh, en)),
             told=lambda code: say(MESSAGES[code]),
             word=lambda value: say(words.word(value)),
+            reason=lambda value: say(words.reason(value)),
             detail_name=lambda name: say(words.detail_name(name)),
             detail=lambda name, value: say(words.detail(name, value)),
             here=request.path,

@@ -20,6 +20,7 @@ from app.console.log_in import HomeRedirect, LoginPage, LogoutPage, SessionCheck
 from app.console.operators import OperatorPage, OperatorsPage, TokenPage, operator_forms
 from app.console.page import Console, Page
 from app.console.plain import FrontPage
+from app.console.refusal import MovePage, RefusalPage
 from app.console.static_files import StaticFiles
 from app.console.system_status import FilesPage, FunctionsPage, HealthPage, KeysPage
 from app.console.usage import UsagePage
@@ -68,3 +69,5 @@ def pages(console: Console, static: StaticFiles) -> Iterator[tuple[str, Page]]:
     yield "/admin/cards/issued", IssuedPage(console)
     yield "/admin/cards/import", ImportPage(console)
     yield "/admin/card", CardPage(console)
+    yield "/admin/card/move", MovePage(console)
+    yield "/admin/refusal", RefusalPage(console)

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from app.domain.texts import Text
 from app.services.key_masking import shown_keys
 from app.services.paging import PageRequest, Slice, read_slice
 from app.services.sessions import Identity
@@ -16,6 +17,13 @@ from app.storage.paging import Cursor
 MAX_LOOKED = journal_lists.MAX_LOOKED
 MAX_REFUSALS_PER_MINUTE = journal.MAX_REFUSALS_PER_MINUTE
 MAX_ENTRIES_PER_DAY = journal.MAX_ENTRIES_PER_DAY
+NO_SUCH_REFERENCE = Text(
+    f"日志中没有这个参考号：请求已被接受，同一地址的拒绝一分钟超过 {MAX_REFUSALS_PER_MINUTE} 条，"
+    f"同一卡密的同类拒绝一天超过 {MAX_ENTRIES_PER_DAY} 条（卡密的页面与 card show 有次数），或已过期清理",
+    "The journal has no such reference: the request was accepted, or its address had more than "
+    f"{MAX_REFUSALS_PER_MINUTE} refusals in a minute, or its card more than {MAX_ENTRIES_PER_DAY} of the kind in a day "
+    "(the card's page and card show count them), or the entry was pruned",
+)
 _PAGE_ROWS = 1_000
 
 

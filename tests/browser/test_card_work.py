@@ -4,9 +4,11 @@ import json
 
 from playwright.sync_api import expect
 
+from app.domain.codes import Code
+from app.domain.policy import OPEN_PROGRAM as OPEN
 from tests.browser.conftest import Enter, Fresh
 from tests.support.browser.people import query_of
-from tests.support.browser.seeding import FIRMS, Shop
+from tests.support.browser.seeding import FIRMS, Shop, ask
 from tests.support.browser.visits import Look, Reading, Site, Troubles, Walked, assert_walked, in_two_looks
 from tests.support.service import question
 
@@ -14,6 +16,7 @@ WALKED = {
     ("POST", "/admin/cards/issue"),
     ("POST", "/admin/cards/confirm"),
     ("POST", "/admin/cards/apply"),
+    ("POST", "/admin/card/move"),
 }
 pytestmark = in_two_looks
 
@@ -181,6 +184,27 @@ def test_one_card_is_extended_unbound_frozen_and_unfrozen(
             reading(page, "done-warned")
         person.follow("返回", "Back")
     expect(page.locator("section[aria-labelledby=binding]")).to_contain_text(person.t("尚未绑定", "Not bound yet"))
+
+
+def test_a_pasted_message_leads_to_moving_the_card(
+    enter: Enter, fresh: Fresh, site: Site, look: Look, reading: Reading
+) -> None:
+    card_id, machines = fresh.ids[0], (f"old {fresh.batch}", f"new {fresh.batch}")
+    assert ask(site, card_id, machines[0], "198.51.100.3", OPEN) == Code.OK
+    assert ask(site, card_id, machines[1], "203.0.113.99", OPEN) == Code.CLIENT_MISMATCH
+    person = enter(f"/admin/journal?card={card_id}&kind=CLIENT_MISMATCH", look)
+    reference = person.page.locator("a.reference").inner_text()
+    person.go("/admin/cards")
+    box = person.page.locator("input[name=q]")
+    box.fill(f"卡密已绑定其他设备(参考号 {reference})")
+    box.press("Enter")
+    person.is_headed(f"参考号 {reference}", f"Reference {reference}")
+    reading(person.page, "refusal-mismatch")
+    person.follow("换绑到发来请求的设备…", "Move the card to the machine that asked…")
+    person.reads("原设备不能再使用", "can no longer use the card")
+    person.press("换绑", "Move", person.page.locator("main"))
+    person.is_headed(card_id, card_id)
+    expect(person.page.locator("section[aria-labelledby=binding]")).to_contain_text(machines[1])
 
 
 def test_a_card_is_deleted_and_its_history_stays(enter: Enter, fresh: Fresh, look: Look, reading: Reading) -> None:

@@ -78,6 +78,9 @@ MATRIX: dict[tuple[str, str], tuple[int | str, int | str, int | str]] = {
     ("GET", "/admin/cards/import"): (LOGIN, 403, 200),
     ("POST", "/admin/cards/import"): (LOGIN, 403, 400),
     ("GET", "/admin/card"): (LOGIN, 200, 200),
+    ("GET", "/admin/card/move"): (LOGIN, 403, 200),
+    ("POST", "/admin/card/move"): (LOGIN, 403, 303),
+    ("GET", "/admin/refusal"): (LOGIN, 200, 200),
 }
 
 

@@ -65,7 +65,7 @@ def owner(service: Service, database: Database) -> Browser:
 
 def references(page: Seen) -> list[str]:
     """The references of the entries that the page lists, in its order."""
-    return re.findall(r'<span class="long reference">(\w+)</span>', page.text)
+    return re.findall(r'<a class="long reference" href="[^"]+">(\w+)</a>', page.text)
 
 
 def test_each_filter_lets_its_entries_through_newest_first(owner: Browser) -> None:

@@ -21,6 +21,7 @@ from app.storage.models import ApiToken, Card, Client, File, FileBatch, Usage
 from tests.support.console import PASSWORD, Fields, add_operator, add_outcome
 
 NEW_PASSWORD = "a rather long new password"
+REFERENCE = "ABCDEFGH"
 STATIC = "/admin/static/{name}"
 
 
@@ -116,7 +117,7 @@ def _entries(number: int, text: str, now: datetime, operator: str) -> list[Entry
         "claimed_ip": text,
     }
     other: dict[str, Any] = {**client, "hardware": f"{text}!", "ip": "198.51.100.1"}
-    mismatch: dict[str, Any] = {"kind": EventKind.REJECTED, "code": Code.CLIENT_MISMATCH, "reference": "ABCDEFGH"}
+    mismatch: dict[str, Any] = {"kind": EventKind.REJECTED, "code": Code.CLIENT_MISMATCH, "reference": REFERENCE}
     another: dict[str, Any] = {**other, "card_id": f"3{number:031d}"}
     details = {"detail": f"{text}\nE: {text}"}
     failed: dict[str, Any] = {"kind": EventKind.REJECTED, "code": Code.FUNCTION_FAILED, "details": details}
@@ -162,6 +163,8 @@ def _queries(card: str, text: str, now: datetime, done: str) -> dict[str, dict[s
         "/admin/cards/issue": dict.fromkeys(("validity", "validity_other", "count", "batch", "note"), ""),
         "/admin/cards/issued": {"at": at[2], "format": ""},
         "/admin/card": {"id": card, "after": "", "before": ""},
+        "/admin/card/move": {"id": card, "reference": REFERENCE},
+        "/admin/refusal": {"reference": REFERENCE},
     }
 
 
@@ -184,6 +187,7 @@ def _forms(card: str, text: str) -> dict[str, Fields]:
         "/admin/operator/two-step": {**name, **own},
         "/admin/operator/remove": {**name, **own},
         "/admin/token": {**name, **own},
+        "/admin/card/move": {"id": card, "reference": REFERENCE},
         "/admin/cards/confirm": chosen,
         "/admin/cards/apply": chosen,
         "/admin/cards/export": {"format": "csv", "id": card, **own},

@@ -40,11 +40,25 @@ def to_issued(person: Person, shop: Shop) -> None:
     person.go(f"/admin/cards/issued?{urlencode({'at': shop.issued_at.isoformat()})}")
 
 
+def to_refusal(person: Person, shop: Shop) -> None:
+    person.go(f"/admin/journal?kind=CLIENT_MISMATCH&card={shop.live}")
+    person.page.locator("a.reference").last.click()
+    person.page.wait_for_url("**/admin/refusal?**")
+
+
+def to_move(person: Person, shop: Shop) -> None:
+    to_refusal(person, shop)
+    person.follow("换绑到发来请求的设备…", "Move the card to the machine that asked…")
+    person.page.wait_for_url("**/admin/card/move?**")
+
+
 # Under the name of its picture: where it is, and the way there.
 SEEN: dict[str, tuple[str, Way]] = {
     "overview": ("/admin/", at("/admin/")),
     "cards": ("/admin/cards", at(f"/admin/cards?batch={LIVE}")),
     "card": ("/admin/card", lambda person, shop: person.go(f"/admin/card?id={shop.live}")),
+    "refusal": ("/admin/refusal", to_refusal),
+    "move": ("/admin/card/move", to_move),
     "confirm": ("/admin/cards/confirm", to_confirm),
     "done": ("/admin/cards/done", lambda person, shop: person.go(f"/admin/cards/done?form={shop.freeze_form}")),
     "issue": ("/admin/cards/issue", at("/admin/cards/issue")),

@@ -1,0 +1,90 @@
+"""Pages that explain a refusal by its reference, and that move a card to the machine that was refused."""
+
+import falcon
+
+from app.console.forms import query_of
+from app.console.page import Access, Page, form_of, page_request, see_other, visitor_of
+from app.console.rendering import url
+from app.domain.codes import Code
+from app.domain.texts import RefusedError, Text
+from app.services.card_moves import CardMoves, Move
+from app.services.filters import parse_journal_filter
+from app.services.journal_lists import NO_SUCH_REFERENCE
+
+_ENTRIES = 10
+
+
+class RefusalPage(Page):
+    """`/admin/refusal?reference=…`."""
+
+    access = {"GET": Access.OPERATOR}
+
+    def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
+        """Show why a request was refused, and what would help; a reference that is not there is explained."""
+        console, who = self.console, visitor_of(request).who
+        reference = query_of(request).one("reference")
+        wanted = parse_journal_filter({"reference": reference}, console.zone)
+        found, shown = console.journal.page(wanted, page_request(query_of(request), 1), who)
+        event = found.rows[0] if found.rows else None
+        if event is None:
+            response.status = falcon.HTTP_404
+        line = entries = None
+        if event is not None and event.card_id in shown:
+            line = console.cards.find(event.card_id)
+            of_card = parse_journal_filter({"card": event.card_id}, console.zone)
+            entries = console.journal.newest(of_card, _ENTRIES)
+        self.render(
+            request,
+            response,
+            "refusal.html",
+            reference=reference,
+            event=event,
+            line=line,
+            possible=[] if line is None else line.possible_actions(console.clock()),
+            can_move=event is not None and event.code == Code.CLIENT_MISMATCH,
+            entries=entries,
+            shown_ids=shown,
+            unknown=NO_SUCH_REFERENCE,
+        )
+
+
+class MovePage(Page):
+    """`/admin/card/move?id=…&reference=…`: a confirmation with both machines, and the move."""
+
+    access = {"GET": Access.OWNER, "POST": Access.OWNER}
+
+    def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
+        """Show both machines."""
+        query = query_of(request)
+        self._confirm(request, response, query.one("id"), query.one("reference"))
+
+    def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
+        """Move the card; where that is refused, say why."""
+        form = form_of(request)
+        card_id, reference = form.one("id"), form.one("reference")
+        try:
+            move = self._moves(request).apply(card_id, reference)
+        except RefusedError as error:
+            self._confirm(request, response, card_id, reference, error.text)
+        else:
+            see_other(response, url("/admin/card", id=move.card.id))
+
+    def _confirm(
+        self,
+        request: falcon.Request,
+        response: falcon.Response,
+        card_id: str,
+        reference: str,
+        refusal: Text | None = None,
+    ) -> None:
+        move: Move | None = None
+        try:
+            move = self._moves(request).preview(card_id, reference)
+        except RefusedError as error:
+            refusal = error.text
+        if refusal is not None:
+            response.status = falcon.HTTP_400
+        self.render(request, response, "move.html", move=move, reference=reference, refusal=refusal)
+
+    def _moves(self, request: falcon.Request) -> CardMoves:
+        return CardMoves(self.console.database, visitor_of(request).actor, self.console.clock)

@@ -1,0 +1,26 @@
+"""What people paste from customers' messages: a reference with its words, or a card amid a sentence."""
+
+import re
+
+from app.domain.cards import REFERENCE_LENGTH, parse_card_id, parse_card_id_beginning
+
+_REFERENCE = re.compile(rf"(?:参考号|\breference\b)[\s::]*([0-9A-Z]{{{REFERENCE_LENGTH}}})(?![0-9A-Z])", re.IGNORECASE)
+_LIKE_A_CARD = re.compile(r"[0-9A-Z][0-9A-Z-]{30,}[0-9A-Z]", re.IGNORECASE)
+
+
+def reference_in(text: str) -> str | None:
+    """Return the reference (参考号) that a message names, None where it names none."""
+    found = _REFERENCE.search(text)
+    return None if found is None else parse_card_id_beginning(found[1])
+
+
+def bare_reference(text: str) -> str | None:
+    """Return a text that may be a reference without words: it may as well be the beginning of a card or a note."""
+    read = parse_card_id_beginning(text.strip())
+    return read if read is not None and len(read) == REFERENCE_LENGTH else None
+
+
+def card_in(text: str) -> str | None:
+    """Return the first card ID amid other words, None where there is none."""
+    found = (parse_card_id(candidate) for candidate in _LIKE_A_CARD.findall(text))
+    return next((card_id for card_id in found if card_id is not None), None)

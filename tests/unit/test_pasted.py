@@ -1,0 +1,52 @@
+"""What people paste into the search box."""
+
+import pytest
+
+from app.domain.pasted import bare_reference, card_in, reference_in
+
+CARD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+
+
+@pytest.mark.parametrize(
+    ("text", "reference"),
+    [
+        ("卡密已绑定其他设备。如果您更换了设备,请联系卖家解绑。(参考号:K7M2Q9XD)", "K7M2Q9XD"),
+        ("This card is frozen: please contact the seller. (reference: k7m2q9xd)", "K7M2Q9XD"),
+        ("参考号 K7M2Q9XD", "K7M2Q9XD"),
+        ("Reference K7M2Q9XO?", "K7M2Q9X0"),
+        ("参考号:K7M2Q9XD9", None),
+        ("参考号:K7M2Q9", None),
+        ("preference K7M2Q9XD", None),
+        ("参考号:UUUUUUUU", None),
+        ("K7M2Q9XD", None),
+        ("", None),
+    ],
+)
+def test_a_reference_is_found_by_its_words(text: str, reference: str | None) -> None:
+    assert reference_in(text) == reference
+
+
+@pytest.mark.parametrize(
+    ("text", "reference"),
+    [(" k7m2-q9xo ", "K7M2Q9X0"), ("K7M2Q9X", None), ("K7M2Q9XDD", None), ("春季批次八个字的", None), ("", None)],
+)
+def test_a_reference_without_words_is_read_as_typed(text: str, reference: str | None) -> None:
+    assert bare_reference(text) == reference
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        CARD,
+        f"我的卡密 {CARD.lower()} 打不开",
+        "卡密:01234567-89ABCDEF-GHJKMNPQ-RSTVWXYZ,今天打不开",
+        f"order {'9' * 33} card {CARD}.",
+    ],
+)
+def test_a_card_is_found_amid_other_words(text: str) -> None:
+    assert card_in(text) == CARD
+
+
+@pytest.mark.parametrize("text", ["", "no card here", CARD[:-1], f"{CARD}0", "-" * 40, "U" * 32])
+def test_what_is_no_card_is_not_found(text: str) -> None:
+    assert card_in(text) is None
