@@ -19,7 +19,7 @@ _KILLING_SECONDS = 5
 _MAX_FILE_BYTES = 16 * 1024 * 1024
 _MAX_NEW_TASKS = 256
 _REPORT_BYTES = 32 * 1024 * 1024
-_NICENESS = 10
+_NICENESS = 19
 libc = ctypes.CDLL(None, use_errno=True)
 
 

@@ -101,7 +101,7 @@ def test_a_call_runs_in_a_minimal_environment(hostile: FunctionsService) -> None
     }
     assert sorted(seen["descriptors"])[:3] == ["/dev/null", "pipe", "pipe"]
     assert sorted(seen["descriptors"])[3:] == ["pipe"]  # the result's
-    assert seen["niceness"] == 10
+    assert seen["niceness"] == 19
     assert seen["oom_score_adj"] == "1000"
     assert seen["core"] == 0
     assert seen["leads a session"]
