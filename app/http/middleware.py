@@ -10,6 +10,7 @@ from typing import Any
 import falcon
 
 _ID = re.compile(r"[A-Za-z0-9_-]{8,64}")
+_LOGGED_PATH_CHARS = 200
 logger = logging.getLogger("app.requests")
 
 
@@ -47,10 +48,15 @@ class RequestLog:
             fields = {
                 "request_id": context.request_id,
                 "method": request.method,
-                # Escaped, because control characters of a stranger could affect the reader's terminal.
-                "path": "".join(c if c.isprintable() else ascii(c)[1:-1] for c in request.path),
+                "path": _loggable(request.path),
                 "status": status,
                 "milliseconds": round((time.perf_counter() - context.started) * 1000, 2),
                 **context.outcome,
             }
             logger.log(level, "request", extra=fields)
+
+
+def _loggable(path: str) -> str:
+    """Return the start of a path, escaped: control characters of a stranger could affect the reader's terminal."""
+    start = path[:_LOGGED_PATH_CHARS]
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in start)[:_LOGGED_PATH_CHARS]

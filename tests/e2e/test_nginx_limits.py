@@ -74,6 +74,35 @@ def test_who_asks_too_often_is_told_when_to_come_back(make_gateway: GatewayMaker
     assert gateway.ask("GET", "/readyz", source="127.0.0.3").status == 200
 
 
+def test_plain_http_has_the_same_limits_and_neither_redirects_nor_refusals_are_logged(
+    make_gateway: GatewayMaker,
+) -> None:
+    gateway = make_gateway(believe_test_address=True, KADUN_RATE="1", KADUN_BURST="3")
+    flooding = {"X-Test-Address": "192.0.2.1"}
+    answers = [gateway.ask_plain("/v1/verify", flooding) for _ in range(20)]
+    assert [answer.status for answer in answers[:4]] == [301] * 4
+    refusals(answers)[0].require_problem(429, "TOO_MANY_REQUESTS")
+    challenge = "/.well-known/acme-challenge/token"
+    (gateway.acme / challenge[1:]).write_text("token.thumbprint")
+    answer = gateway.ask_plain(challenge, {"X-Test-Address": "192.0.2.2"})
+    assert (answer.status, answer.body) == (200, b"token.thumbprint")
+    gateway.logged(challenge)
+    assert [line["path"] for line in gateway.access_log()] == [challenge]
+
+
+def test_plain_http_from_one_site_is_limited_too(make_gateway: GatewayMaker) -> None:
+    gateway = make_gateway(believe_test_address=True, KADUN_RATE="1", KADUN_BURST="1")
+    addresses = [f"2001:db8:1:{number:x}::1" for number in range(30)]
+    assert refusals([gateway.ask_plain("/", {"X-Test-Address": address}) for address in addresses])
+
+
+def test_what_nginx_does_not_find_counts_too(make_gateway: GatewayMaker) -> None:
+    gateway = make_gateway(KADUN_RATE="1", KADUN_BURST="3")
+    answers = [gateway.ask("GET", "/nowhere") for _ in range(20)]
+    answers[0].require_problem(404, "NOT_FOUND")
+    refusals(answers)[0].require_problem(429, "TOO_MANY_REQUESTS")
+
+
 def test_customers_behind_one_address_have_room_by_default(make_gateway: GatewayMaker, service: SocketService) -> None:
     gateway = make_gateway(service.socket, KADUN_RATE="10", KADUN_BURST="40")
     assert not refusals([gateway.ask("GET", "/readyz") for _ in range(41)])

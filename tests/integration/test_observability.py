@@ -4,6 +4,8 @@ import json
 import re
 import urllib.request
 
+import pytest
+
 from tests.support.service import Service, question, wait_for
 
 
@@ -34,3 +36,13 @@ def test_control_characters_of_a_path_are_escaped_in_the_log(service: Service) -
     line = wait_for(lambda: [line for line in service.log.read_text().split("\n")[:-1] if "31m" in line])[0]
     assert line.isprintable()
     assert json.loads(line)["path"] == r"/\x9b31m\u202e"
+
+
+@pytest.mark.parametrize(
+    ("sent", "logged"),
+    [("long-" + "x" * 3000, "/long-" + "x" * 194), ("%07" * 300, "/" + r"\x07" * 49 + r"\x0")],
+)
+def test_a_long_path_is_logged_up_to_200_characters(service: Service, sent: str, logged: str) -> None:
+    request_id = service.get("/" + sent).headers["x-request-id"]
+    line = wait_for(lambda: [line for line in service.log.read_text().split("\n")[:-1] if request_id in line])[0]
+    assert json.loads(line)["path"] == logged
