@@ -28,9 +28,12 @@ unpack() {
     rm -f -- "$head" "$said"
 }
 
-# check_bundle: it holds all that a server needs, and this code can take it.
+# check_bundle: it holds all that a server needs, and this code can take it. Rows as SQL are for psql, whose backslash commands
+# run programs in the database's container: they are taken only from the trial's folder on this machine.
 check_bundle() {
     local schema ours
+    [[ -n ${trial:-} || ! -e $STAGED/database.sql ]] \
+        || die "迁移包含有 database.sql，不予导入：export.sh 只导出 database.dump。The bundle has database.sql, whose SQL could run programs: a bundle made by export.sh has database.dump. A trial's data comes with --trial"
     [[ -s $STAGED/secrets/kernal_data_key && -s $STAGED/data/keys/keyring.json ]] \
         && [[ -s $STAGED/database.dump || -s $STAGED/database.sql ]] \
         || die "迁移包不完整。The bundle lacks the database, KERNAL_DATA_KEY or the signing keys"
@@ -203,7 +206,7 @@ restore_database() {
     printf '%s\njournal %s\n' "$(bundle_name)" "$(journal_end "$LIVE")" >"$ARRIVED"
 }
 
-# load_rows FILE: loads plain rows, from a PostgreSQL of any version, into tables that this version's migrations make.
+# load_rows FILE: loads a trial's plain rows, from a PostgreSQL of any version, into tables that this version's migrations make.
 load_rows() {
     local said
     make_image

@@ -10,7 +10,7 @@ from typing import Any
 FORMAT = 2
 MANIFEST = "manifest.json"
 DATABASES = {"database.dump", "database.sql"}
-"""The database, of which an archive has one: a dump of pg_dump, or a trial's rows."""
+"""The database, of which an archive has one: a dump of pg_dump, or (never in a bundle from a file) a trial's rows."""
 
 Manifest = dict[str, Any]
 

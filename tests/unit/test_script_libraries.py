@@ -104,6 +104,25 @@ def test_an_import_with_another_data_key_is_not_replaced(checkout: Path) -> None
     assert bash(checkout, "same_data_key").returncode == 0
 
 
+@pytest.mark.parametrize(
+    ("source", "database", "taken"),
+    [("trial=", "dump", True), ("trial=", "sql", False), ("trial=/state", "sql", True), ("unset trial", "sql", False)],
+)
+def test_sql_for_psql_is_taken_from_a_trial_and_from_no_bundle(
+    checkout: Path, source: str, database: str, *, taken: bool
+) -> None:
+    for name in ("secrets/kernal_data_key", "data/keys/keyring.json", f"database.{database}"):
+        file = checkout / "data/staged" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("\\! touch ran\n")
+    # A hostile manifest says that it comes from a trial.
+    manifest = 'MANIFEST=\'{"schema": "0001", "trial": "/state"}\'\nown_schema() { echo 0002; }'
+    done = bash(checkout, f"{source}\n{manifest}\ncheck_bundle && echo taken")
+    assert (done.stdout == "taken\n") is taken, done.stderr
+    if not taken:
+        assert (done.returncode, "The bundle has database.sql" in done.stderr) == (1, True)
+
+
 def test_what_has_served_is_put_aside_and_its_newer_entries_are_counted(checkout: Path) -> None:
     done = bash(checkout, f'{FULL}\nswap_back old aside 4; echo "$NEWER"; swap_back old aside ""; echo "$NEWER"')
     assert done.stdout.split() == ["7", "?"], done.stderr
