@@ -87,4 +87,4 @@ class MovePage(Page):
         self.render(request, response, "move.html", move=move, reference=reference, refusal=refusal)
 
     def _moves(self, request: falcon.Request) -> CardMoves:
-        return CardMoves(self.console.database, visitor_of(request).actor, self.console.clock)
+        return CardMoves(self.console.database, visitor_of(request).actor, self.console.clock, self.limits(request))

@@ -8,6 +8,12 @@ from app.domain.operators import Role
 from app.domain.texts import RefusedError
 
 MAX_CARDS_PER_DAY = 1_000_000
+MAX_CHANGES_PER_DAY = 10_000
+"""How many cards one operator in the console, or one shop's token, may change in one vendor's day.
+
+Each change adds an entry to the journal that is kept for ever: without a bound, a stolen session or token that freezes
+and unfreezes the same cards again and again would fill the disk. All actions on existing cards count together.
+"""
 
 
 class Ceilings(NamedTuple):
@@ -34,7 +40,7 @@ TOKEN_DEFAULTS = Ceilings(1_000, timedelta(days=365))
 
 
 class CeilingExceededError(RefusedError):
-    """More than a ceiling allows. `field` is what exceeds it: `count`, `validity` or `by`."""
+    """More than a ceiling allows. `field` is what exceeds it: `count`, `validity`, `by` or `ids`."""
 
     def __init__(self, field: str, zh: str, en: str) -> None:
         self.field = field
@@ -72,6 +78,26 @@ def check_count(ceilings: Ceilings, issued_today: int, count: int) -> None:
             "count",
             f"每天最多发 {limit} 张，今天还可发 {left} 张；所有者可以调整上限",
             f"the ceiling is {limit} cards a day, and {left} are left today; an owner can raise it",
+        )
+
+
+def check_changes(changed_today: int, count: int) -> None:
+    """Refuse to change more cards than are left of the day's.
+
+    Args:
+        changed_today: How many cards the operator or the token has changed in this vendor's day.
+        count: How many more it is about to change.
+
+    Raises:
+        CeilingExceededError: says how many are left.
+    """
+    left = max(MAX_CHANGES_PER_DAY - changed_today, 0)
+    if count > left:
+        raise CeilingExceededError(
+            "ids",
+            f"每天最多改动 {MAX_CHANGES_PER_DAY} 张卡密，今天还可改动 {left} 张；服务器上的命令行不受此限",
+            f"at most {MAX_CHANGES_PER_DAY} cards a day may be changed, and {left} are left today; "
+            "the command line on the server has no such bound",
         )
 
 

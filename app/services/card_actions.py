@@ -106,7 +106,8 @@ class CardActions:
         Raises:
             CardNotFoundError: one of the cards does not exist.
             RefusedError: the action is not allowed on one of the cards.
-            app.domain.ceilings.CeilingExceededError: a card would last longer than `limits` allow.
+            app.domain.ceilings.CeilingExceededError: a card would last longer than `limits` allow, or they changed too
+                many cards today.
         """
         wanted = list(dict.fromkeys(canonical(card_id) for card_id in card_ids))
         details = None if by is None else {"by": format_validity(by)}
@@ -125,6 +126,8 @@ class CardActions:
                     for card_id in wanted
                 ]
                 changed = [outcome for outcome in outcomes if outcome.is_changed]
+                if self.limits is not None and changed:
+                    self.limits.take_changes(len(changed), now)
                 for outcome in changed:
                     card_rows.write_outcome(outcome)
                 ids = tuple(outcome.before.id for outcome in changed)

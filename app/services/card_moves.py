@@ -13,6 +13,7 @@ from app.domain.codes import CardStatus, EventKind
 from app.domain.errors import ConflictError
 from app.domain.texts import RefusedError
 from app.services.card_actions import CardNotFoundError, canonical
+from app.services.ceilings import Limits
 from app.storage import bindings, journal
 from app.storage import cards as card_rows
 from app.storage.database import Database
@@ -41,11 +42,12 @@ class Move(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class CardMoves:
-    """Moves cards of one database; `actor` is the operator's name in the journal."""
+    """Moves cards of one database; `actor` is the operator's name in the journal, `limits` are theirs, if any."""
 
     database: Database
     actor: str
     clock: Clock
+    limits: Limits | None = None
 
     def preview(self, card_id: str, reference: str) -> Move:
         """Return what `apply` would do now; it raises what `apply` raises.
@@ -63,6 +65,7 @@ class CardMoves:
             CardNotFoundError: the card does not exist.
             RefusedError: the reference is no mismatch of this card, the card is not in use, or the machine has another
                 live card.
+            app.domain.ceilings.CeilingExceededError: `limits` allow no more changes today.
             ConflictError: other writers were quicker again and again.
         """
         wanted = canonical(card_id)
@@ -76,6 +79,8 @@ class CardMoves:
                 if _card_of(move.rival) != _card_of(planned.rival):
                     raise ConflictError  # another card than the one that is locked
                 if move.is_changed:
+                    if self.limits is not None:
+                        self.limits.take_changes(1 if move.rival is None else 2, now)
                     self._write(move, now)
                 return move
 

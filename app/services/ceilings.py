@@ -1,11 +1,11 @@
-"""Enforces the ceilings of one operator or shop's token, in the transaction that issues or extends cards."""
+"""Enforces the ceilings of one operator or shop's token, in the transaction that issues or changes cards."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from zoneinfo import ZoneInfo
 
-from app.domain.ceilings import Ceilings, check_count, check_validity, time_left
+from app.domain.ceilings import Ceilings, check_changes, check_count, check_validity, time_left
 from app.storage import ceilings as rows
 from app.storage.cards import NewCard
 from app.storage.database import Database
@@ -37,11 +37,20 @@ class Limits:
         Raises:
             app.domain.ceilings.CeilingExceededError: a ceiling does not allow them; roll the transaction back.
         """
-        total = rows.add(self.owner, self._day(now), len(cards))
+        total = rows.add(self.owner, self._day(now), issued=len(cards))
         ceilings = rows.of(self.owner)
-        check_count(ceilings, total - len(cards), len(cards))
+        check_count(ceilings, total.cards - len(cards), len(cards))
         for card in cards:
             check_validity(ceilings, time_left(card.validity, card.expires_at, now))
+
+    def take_changes(self, count: int, now: datetime) -> None:
+        """Count cards that are about to be changed, within the caller's transaction.
+
+        Raises:
+            app.domain.ceilings.CeilingExceededError: too many for one day; roll the transaction back.
+        """
+        total = rows.add(self.owner, self._day(now), changed=count)
+        check_changes(total.changed - count, count)
 
     def _day(self, now: datetime) -> date:
         return now.astimezone(self.zone).date()

@@ -106,7 +106,7 @@ class JournalSeals:
             sealed = 0 if last is None else last.last_event
             if highest <= sealed or not self._wait_for_writers():
                 return 0
-            digests = [digest(row) for row in journal_seals.entries(sealed, highest, MAX_ENTRIES)]
+            digests = [digest(row) for row in journal_seals.entries(sealed + 1, highest, MAX_ENTRIES)]
             if not digests:
                 return 0
             self._write(last, digests)

@@ -60,7 +60,8 @@ class Shop:
         Raises:
             CardNotFoundError: one of the cards does not exist, or another issued it and the token is for its own only.
             RefusedError: the action is not allowed on one of the cards.
-            app.domain.ceilings.CeilingExceededError: a card would last longer than the token may make it.
+            app.domain.ceilings.CeilingExceededError: a card would last longer than the token may make it, or the
+                token changed too many cards today.
             KeyReusedError, DatabaseUnavailableError: as for `issue`.
         """
 

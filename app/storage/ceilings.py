@@ -1,12 +1,20 @@
-"""The ceilings of operators and tokens, and how many cards each has issued in a day."""
+"""The ceilings of operators and tokens, and how many cards each has issued and changed in a day."""
 
 from datetime import date
+from typing import NamedTuple
 
 from peewee import Case, fn
 
 from app.domain.ceilings import Ceilings
 from app.storage.idempotency import Owner
 from app.storage.models import ApiToken, IssueCount, Operator
+
+
+class DayCount(NamedTuple):
+    """How many cards an owner issued or imported in a day, and how many changes of existing ones it made."""
+
+    cards: int
+    changed: int
 
 
 def of(owner: Owner) -> Ceilings:
@@ -20,27 +28,27 @@ def of_row(row: Operator | ApiToken) -> Ceilings:
     return Ceilings(row.cards_per_day, row.longest_validity)
 
 
-def add(owner: Owner, day: date, cards: int) -> int:
-    """Count cards that an owner issues, in the caller's transaction; return how many it is of this day.
+def add(owner: Owner, day: date, *, issued: int = 0, changed: int = 0) -> DayCount:
+    """Count cards that an owner issues or changes, in the caller's transaction; return what it is of this day.
 
     Until that transaction ends, others that count for the same owner wait: none is counted twice or left out.
     """
     # The clock of another host may be a moment behind at midnight: then its cards count for the new day.
     is_same_day = IssueCount.day >= day
+    more = {IssueCount.cards: issued, IssueCount.changed: changed}
     (row,) = (
-        IssueCount.insert(operator=owner.operator_id, token=owner.token_id, day=day, cards=cards)
+        IssueCount.insert(operator=owner.operator_id, token=owner.token_id, day=day, cards=issued, changed=changed)
         .on_conflict(
             conflict_constraint="issue_count_key",
             update={
                 IssueCount.day: fn.GREATEST(IssueCount.day, day),
-                IssueCount.cards: Case(None, [(is_same_day, IssueCount.cards + cards)], cards),
+                **{column: Case(None, [(is_same_day, column + count)], count) for column, count in more.items()},
             },
         )
-        .returning(IssueCount.cards)
+        .returning(IssueCount.cards, IssueCount.changed)
         .execute()
     )
-    total: int = row.cards
-    return total
+    return DayCount(row.cards, row.changed)
 
 
 def issued(owner: Owner, day: date) -> int:

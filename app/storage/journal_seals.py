@@ -8,6 +8,7 @@ from app.storage.models import Event, JournalSeal
 
 _LOCK = 0x7365616C  # "seal": an advisory lock, so that one process seals
 _PAGE_ROWS = 5_000
+_LOWEST = -(1 << 63)  # of a bigint: forged entries may have IDs that no sequence draws
 
 # A transaction takes this lock before it draws an entry's ID, and keeps it until it ends.
 _WRITERS = """
@@ -76,16 +77,14 @@ def seals() -> Iterator[JournalSeal]:
         number = seal.number
 
 
-def entries(after: int, until: int, limit: int = _PAGE_ROWS) -> list[tuple[object, ...]]:
-    """Return up to `limit` entries with IDs after one and up to another, by their `SEALED` columns, in order."""
-    return list(
-        Event.select(*SEALED).where((Event.id > after) & (Event.id <= until)).order_by(Event.id).limit(limit).tuples()
-    )
+def entries(first: int, until: int, limit: int = _PAGE_ROWS) -> list[tuple[object, ...]]:
+    """Return up to `limit` entries with IDs from one up to another, by their `SEALED` columns, in order."""
+    return list(Event.select(*SEALED).where(Event.id.between(first, until)).order_by(Event.id).limit(limit).tuples())
 
 
 def all_entries(until: int) -> Iterator[tuple[object, ...]]:
     """Yield all entries with IDs up to one, by their `SEALED` columns, in order."""
-    after = 0
-    while page := entries(after, until):
+    first = _LOWEST
+    while page := entries(first, until):
         yield from page
-        after = int(str(page[-1][0]))
+        first = int(str(page[-1][0])) + 1

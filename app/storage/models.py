@@ -191,13 +191,14 @@ class ApiToken(_Table):
 
 
 class IssueCount(_Table):
-    """How many cards an operator or a shop's token issued in the vendor's day of the last issue."""
+    """How many cards an operator or a shop's token issued, and changed, in the vendor's day of the last of either."""
 
     id = IdentityField()
     operator = ForeignKeyField(Operator, column_name="operator_id", null=True, index=False, on_delete="CASCADE")
     token = ForeignKeyField(ApiToken, column_name="token_id", null=True, index=False, on_delete="CASCADE")
     day = DateField()
     cards = BigIntegerField()
+    changed = BigIntegerField(default=0)
 
 
 class IdempotencyRecord(_Table):

@@ -1,4 +1,4 @@
-"""Ceilings in the database: counted exactly, in the transaction that issues."""
+"""Ceilings in the database: counted exactly, in the transaction that issues or changes."""
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
@@ -145,6 +145,72 @@ def test_no_card_is_extended_beyond_the_ceiling(
     actions.apply(Action.EXTEND, [unused], 5 * DAY)
     for action in (Action.FREEZE, Action.UNFREEZE, Action.UNBIND, Action.DELETE):
         actions.apply(action, [unused])
+
+
+@pytest.fixture
+def few_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten changes a day."""
+    monkeypatch.setattr("app.domain.ceilings.MAX_CHANGES_PER_DAY", 10)
+
+
+@pytest.mark.usefixtures("few_changes")
+def test_no_more_cards_are_changed_than_a_day_allows(
+    database: Database, clock: Clock, issuing: Issuing, limits: Limits
+) -> None:
+    ids = [card.id for card in issuing.issue(6, DAY).cards]
+    actions = CardActions(database, "tester", clock, limits)
+    assert len(actions.apply(Action.FREEZE, ids).changed) == 6
+    assert actions.apply(Action.FREEZE, ids).changed == (), "what changes nothing is not counted"
+    journalled = Event.select().count()
+    with pytest.raises(CeilingExceededError, match="10 cards a day may be changed, and 4 are left today") as refused:
+        actions.apply(Action.UNFREEZE, ids)
+    assert refused.value.field == "ids"
+    assert Card.select().where(Card.frozen_at.is_null()).count() == 0, "all or nothing"
+    assert len(actions.apply(Action.UNFREEZE, ids[:2]).changed) == 2
+    actions.apply(Action.EXTEND, ids[:1], DAY)
+    actions.apply(Action.DELETE, ids[:1])
+    with pytest.raises(CeilingExceededError, match="0 are left today"):
+        actions.apply(Action.EXTEND, ids[1:2], DAY)
+    assert Event.select().count() == journalled + 4
+    assert (IssueCount.get().cards, IssueCount.get().changed) == (0, 10)
+    assert len(CardActions(database, "cardctl:root", clock).apply(Action.UNFREEZE, ids[1:]).changed) == 4
+    clock.advance(DAY)
+    assert len(actions.apply(Action.FREEZE, ids[1:]).changed) == 5
+
+
+@pytest.mark.usefixtures("few_changes")
+def test_issues_and_changes_are_counted_apart(
+    database: Database, clock: Clock, limited: Issuing, limits: Limits
+) -> None:
+    ids = [card.id for card in limited.issue(10, DAY).cards]
+    actions = CardActions(database, "tester", clock, limits)
+    actions.apply(Action.FREEZE, ids)
+    assert (IssueCount.get().cards, IssueCount.get().changed, limits.issued_today(clock.now)) == (10, 10, 10)
+    clock.advance(DAY)
+    actions.apply(Action.UNFREEZE, ids[:1])
+    assert (IssueCount.get().cards, IssueCount.get().changed) == (0, 1)
+    assert len(limited.issue(10, DAY).cards) == 10
+
+
+@pytest.mark.usefixtures("few_changes")
+def test_of_changes_at_once_exactly_as_many_succeed_as_are_left(
+    database: Database, clock: Clock, issuing: Issuing, limits: Limits
+) -> None:
+    ids = [card.id for card in issuing.issue(24, DAY).cards]
+
+    def freeze(number: int) -> bool:
+        try:
+            CardActions(database, "tester", clock, limits).apply(Action.FREEZE, ids[number : number + 3])
+        except CeilingExceededError:
+            return False
+        finally:
+            database.close()
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        done = list(pool.map(freeze, range(0, 24, 3)))
+    assert done.count(True) == 3
+    assert Card.select().where(Card.frozen_at.is_null(is_null=False)).count() == IssueCount.get().changed == 9
 
 
 def test_accounts_without_ceilings_issue_as_before(database: Database, clock: Clock, limits: Limits) -> None:

@@ -5,8 +5,9 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from app.domain.ceilings import MAX_CHANGES_PER_DAY
 from app.domain.codes import EventKind
-from app.storage.models import Card, Client, Event, IdempotencyRecord
+from app.storage.models import Card, Client, Event, IdempotencyRecord, IssueCount
 from tests.support.console import Browser, Seen, add_operator
 from tests.support.service import Service, question
 
@@ -39,6 +40,19 @@ def many(count: int) -> list[str]:
     ids, born = [f"{number:032d}" for number in range(count)], datetime.now(UTC)
     Card.insert_many([{"id": card_id, "created_at": born} for card_id in ids]).execute()
     return ids
+
+
+def test_more_cards_than_are_left_of_the_day_are_not_changed(owner: Browser, cards: list[str]) -> None:
+    apply(owner, confirm(owner, "freeze", cards[:1]))
+    IssueCount.update(changed=MAX_CHANGES_PER_DAY - 2).execute()
+    refused = apply(owner, confirm(owner, "freeze", cards[1:4]))
+    assert refused.status == 400
+    assert "每天最多改动 10000 张卡密，今天还可改动 2 张" in refused.words
+    assert frozen() == {cards[0]}
+    apply(owner, confirm(owner, "freeze", cards[1:3]))
+    assert frozen() == set(cards[:3])
+    refused = apply(owner, confirm(owner, "unfreeze", cards[:1]))
+    assert "今天还可改动 0 张" in refused.words
 
 
 def test_freezing_is_previewed_then_done_then_undone(owner: Browser, proxied: Service, cards: list[str]) -> None:

@@ -5,9 +5,10 @@ from datetime import UTC, datetime
 import pytest
 
 from app.console.rendering import url
+from app.domain.ceilings import MAX_CHANGES_PER_DAY
 from app.domain.codes import Code, EventKind
 from app.storage import journal
-from app.storage.models import Client, Event
+from app.storage.models import Client, Event, IssueCount
 from tests.support.console import Browser, Seen
 from tests.support.service import Service, question
 
@@ -86,6 +87,18 @@ def test_an_owner_moves_the_card_after_seeing_both_machines(
     assert Event.get(Event.kind == EventKind.MOVED).actor == "console:老王"
     assert proxied.verify(question(cards[0], NEW), address=NEW_ADDRESS).status == 200
     assert "卡密已绑定这台设备" in owner.get(url(MOVE, id=cards[0], reference=reference)).words
+
+
+def test_moves_count_as_changes_of_the_day(owner: Browser, proxied: Service, cards: list[str], reference: str) -> None:
+    owner.submit(owner.get(url(MOVE, id=cards[0], reference=reference)), MOVE)
+    assert IssueCount.get().changed == 1
+    proxied.cardctl("card", "unbind", cards[0])
+    IssueCount.update(changed=MAX_CHANGES_PER_DAY).execute()
+    refused = owner.submit(owner.get(url(MOVE, id=cards[0], reference=reference)), MOVE)
+    assert (refused.status, "今天还可改动 0 张" in refused.words) == (400, True)
+    assert Client.select().where(Client.card == cards[0]).count() == 0
+    proxied.cardctl("card", "move", cards[0], "--reference", reference)
+    assert Client.get(Client.card == cards[0]).hardware == NEW
 
 
 def test_a_move_that_is_refused_says_why(owner: Browser, proxied: Service, cards: list[str], reference: str) -> None:

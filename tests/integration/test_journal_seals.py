@@ -5,12 +5,14 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
+import peewee
 import pytest
+from playhouse.migrations import Runner
 
 from app.domain.codes import Code, EventKind
 from app.services import connection, housekeeping
 from app.services.journal_seals import JournalSeals
-from app.storage import journal
+from app.storage import journal, schema
 from app.storage.database import Database
 from app.storage.journal import Entry
 from app.storage.models import Event, JournalSeal
@@ -112,9 +114,39 @@ def test_an_inserted_entry_is_named(seals: JournalSeals, sealed: list[int], data
     assert str(seals.verify().fault).endswith(f"entry {free} was inserted")
 
 
+FORGED = "INSERT INTO event (id, at, kind) OVERRIDING SYSTEM VALUE VALUES (%s, now(), 'issued')"
+
+
+@pytest.mark.parametrize("number", [0, -5, -(1 << 63)])
+def test_an_entry_below_the_first_is_refused(database: Database, number: int) -> None:
+    with pytest.raises(peewee.IntegrityError, match="event_id"):
+        database.execute_sql(FORGED, (number,))
+
+
+@pytest.mark.parametrize("number", [0, -5, -(1 << 63)])
+def test_an_entry_below_the_first_is_named(
+    seals: JournalSeals, sealed: list[int], database: Database, number: int
+) -> None:
+    with database.atomic() as transaction:
+        database.execute_sql("ALTER TABLE event DROP CONSTRAINT event_id")
+        database.execute_sql(FORGED, (number,))
+        assert str(seals.verify().fault).endswith(f"entry {number} was inserted")
+        transaction.rollback()
+
+
+def test_an_older_release_with_a_forged_entry_is_upgraded(postgres: EmbeddedPostgres) -> None:
+    postgres.create_database("before_bounds")
+    database = Database(postgres.url("before_bounds"), bulk=True)
+    Runner(database, "app/storage/migrations", "schema_migration").up("0007_ceilings")
+    database.execute_sql(FORGED, (-5,))
+    schema.migrate(database, lambda _line: None)
+    assert database.execute_sql("SELECT id FROM event").fetchall() == [(-5,)]
+    database.close()
+
+
 def test_entries_that_changed_places_are_named(seals: JournalSeals, sealed: list[int], database: Database) -> None:
     first, second = sealed[0], sealed[1]
-    for old, new in ((first, 0), (second, first), (0, second)):
+    for old, new in ((first, 1 << 40), (second, first), (1 << 40, second)):
         as_owner(database, "UPDATE event SET id = %s WHERE id = %s", new, old)
     assert str(seals.verify().fault).endswith(f"entry {first} was changed")
 

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from app.clock import utc_now
-from app.domain.ceilings import Ceilings
+from app.domain.ceilings import MAX_CHANGES_PER_DAY, Ceilings
 from app.domain.operators import Scope
 from app.domain.token_limits import TokenLimits, default_limits
 from app.storage.database import Database
-from app.storage.models import Card
+from app.storage.models import Card, IssueCount
 from tests.support.service import Response, Service
 from tests.support.shop import CARDS, Shop
 
@@ -40,6 +40,23 @@ def test_an_order_beyond_a_ceiling_is_refused_with_the_field_and_the_reason(
     assert problem(answer) == (403, "CEILING_EXCEEDED", "by")
     assert answer.body["detail"].startswith(f"Card {card_id} would last longer than the ceiling of 30d from now;")
     assert Card.select().count() == 1
+
+
+def test_an_order_that_changes_more_cards_than_are_left_of_the_day_is_refused(
+    service: Service, database: Database
+) -> None:
+    shop = Shop(service, database)
+    ids = shop.issue(3)
+    IssueCount.update(changed=MAX_CHANGES_PER_DAY - 2).execute()
+    for path, more in (("freeze", {}), ("extend", {"by": "1d"})):
+        answer = shop.post(f"{CARDS}/{path}", {"ids": ids, **more}, **ENGLISH)
+        assert problem(answer) == (403, "CEILING_EXCEEDED", "ids")
+        assert answer.body["detail"].startswith("At most 10000 cards a day may be changed, and 2 are left today;")
+    assert Card.select().where(Card.frozen_at.is_null()).count() == 3
+    assert shop.post(f"{CARDS}/freeze", {"ids": ids[:2]}, "order-1").body["changed"] == ids[:2]
+    assert shop.post(f"{CARDS}/freeze", {"ids": ids[:2]}, "order-1").headers["idempotency-replayed"] == "true"
+    assert shop.post(f"{CARDS}/freeze", {"ids": ids[:2]}).body["changed"] == []
+    assert IssueCount.get().changed == MAX_CHANGES_PER_DAY
 
 
 def test_a_refused_order_may_be_sent_again_under_its_key(service: Service, database: Database) -> None:

@@ -8,11 +8,13 @@ import pytest
 from app.domain.cards import MAX_VALIDITY, Card
 from app.domain.ceilings import (
     MAX_CARDS_PER_DAY,
+    MAX_CHANGES_PER_DAY,
     OPERATOR_DEFAULTS,
     TOKEN_DEFAULTS,
     CeilingExceededError,
     Ceilings,
     check_ceilings,
+    check_changes,
     check_count,
     check_extended,
     check_validity,
@@ -86,6 +88,16 @@ def test_an_extended_card_lasts_no_longer_than_the_ceiling_from_now() -> None:
         with pytest.raises(CeilingExceededError, match=r"0{32} would last longer than the ceiling of 30d") as refused:
             check_extended(MONTH, long, NOW)
         assert refused.value.field == "by"
+
+
+@pytest.mark.parametrize(("changed", "count", "left"), [(0, 10_000, None), (0, 10_001, 10_000), (10_001, 1, 0)])
+def test_no_more_cards_are_changed_than_are_left_of_the_day(changed: int, count: int, left: int | None) -> None:
+    if left is None:
+        check_changes(changed, count)
+        return
+    with pytest.raises(CeilingExceededError, match=f"{MAX_CHANGES_PER_DAY} cards a day .* {left} are left") as refused:
+        check_changes(changed, count)
+    assert refused.value.field == "ids"
 
 
 def test_a_card_lasts_from_its_activation_or_until_its_expiry() -> None:

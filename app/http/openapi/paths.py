@@ -169,6 +169,7 @@ PATHS: Part = {
             _CARDS,
             _CHANGED,
             ProblemCode.CARD_NOT_FOUND,
+            ProblemCode.CEILING_EXCEEDED,
         )
     },
     "/v1/shop/cards/unfreeze": {
@@ -180,6 +181,7 @@ PATHS: Part = {
             _CARDS,
             _CHANGED,
             ProblemCode.CARD_NOT_FOUND,
+            ProblemCode.CEILING_EXCEEDED,
         )
     },
     "/v1/shop/cards/extend": {
