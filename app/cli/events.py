@@ -15,6 +15,7 @@ from app.cli import output
 from app.cli.context import Session, format_option, pass_session
 from app.cli.durations import Duration
 from app.clock import utc_now
+from app.domain.codes import Code
 from app.domain.errors import SchemaMismatchError, UnavailableError
 from app.domain.texts import RefusedError
 from app.services.connection import Database, connect
@@ -24,6 +25,7 @@ from app.services.formatting import escaped, json_text
 from app.services.journal_follow import Follower
 from app.services.journal_lists import NO_SUCH_REFERENCE
 from app.services.journal_seals import JournalSeals
+from app.services.refusals import REASONS
 from app.tokens.signer import Signer
 
 TABLE_ROWS = 200
@@ -78,12 +80,38 @@ def events(  # noqa: PLR0913  # one argument an option
     if reference is not None:
         if not rows and (kind, card_id, since) == (None, None, None):
             output.say(str(NO_SUCH_REFERENCE))
+        for row in rows[:1]:
+            _explain(session, row)
         for row in rows:
             sys.stdout.writelines(f"{escaped(line)}\n" for line in _traceback(row).splitlines())
     if len(rows) > TABLE_ROWS:
         output.say(
             f"仅显示最新 {TABLE_ROWS} 条，可用 --since 等筛选 / Only the newest {TABLE_ROWS}: filter with --since …"
         )
+
+
+def _explain(session: Session, row: Row) -> None:
+    """Print why a request was refused, and what the card was and is bound to."""
+    if row["code"] not in REASONS:
+        return
+    found = session.cards.find(row["card_id"])
+    before = (row["details"] or {}).get("before") or {}
+    client = None if found is None else found.client
+    fields = [
+        ("原因 reason", str(REASONS[row["code"]])),
+        ("卡密状态 card now", "—" if found is None else found.status.value),
+        ("当时绑定 bound then", _machine(before.get("hardware"), before.get("ip"))),
+        ("发来请求 asked", _machine(row["hardware"], row["ip"])),
+        ("现在绑定 bound now", "—" if client is None else _machine(client.hardware, client.ip)),
+    ]
+    output.print_fields(fields)
+    if row["code"] == Code.CLIENT_MISMATCH and found is not None:
+        command = f"cardctl card move {row['card_id']} --reference {row['reference']}"
+        output.say(f"换绑到这台设备 / Move the card to this machine: {command}")
+
+
+def _machine(hardware: str | None, ip: str | None) -> str:
+    return " @ ".join(part for part in (hardware, ip) if part) or "—"
 
 
 @events.command()

@@ -25,8 +25,8 @@ class CardsPage(Page):
         """Show a page of the cards that match the filter."""
         query, console = query_of(request), self.console
         typed = {name: query.one(name) for name in CARD_FIELDS}
-        if pasted := self._explained(typed["q"]):
-            lead_to(request, response, url("/admin/refusal", reference=pasted))
+        if answer := self._answer(typed["q"]):
+            lead_to(request, response, answer)
             return
         typed["q"] = typed["q"] if parse_card_id_beginning(typed["q"]) else card_in(typed["q"]) or typed["q"]
         size = next((size for size in _SIZES if str(size) == query.one("size")), _SIZES[0])
@@ -56,13 +56,13 @@ class CardsPage(Page):
             back=request.relative_uri,
         )
 
-    def _explained(self, text: str) -> str | None:
-        """Return the reference in a text, where the page that explains a refusal is what is looked for."""
-        reference = reference_in(text)
+    def _answer(self, text: str) -> str | None:
+        """Return the page that a pasted text is about: a refusal, by its reference, or a batch, by its name."""
+        reference, bare = reference_in(text), bare_reference(text)
+        if reference is None and bare is not None:
+            wanted = parse_journal_filter({"reference": bare}, self.console.zone)
+            reference = bare if self.console.journal.newest(wanted, 1) else None
         if reference is not None:
-            return reference
-        bare = bare_reference(text)
-        if bare is None:
-            return None
-        wanted = parse_journal_filter({"reference": bare}, self.console.zone)
-        return bare if self.console.journal.newest(wanted, 1) else None
+            return url("/admin/refusal", reference=reference)
+        name = text.strip()
+        return url("/admin/cards", batch=name) if name and self.console.cards.has_batch(name) else None

@@ -98,6 +98,14 @@ class CardLists:
         """
         return self.database.with_connection(lambda: shown_keys(reader, card_ids))
 
+    def has_batch(self, name: str) -> bool:
+        """Whether a batch of this name has cards.
+
+        Raises:
+            DatabaseUnavailableError: the database is away.
+        """
+        return self.database.with_connection(lambda: cards.has_batch(name))
+
     def find_all(self, card_ids: list[str]) -> list[Line]:
         """Return the cards with these IDs that exist, in this order.
 

@@ -103,6 +103,11 @@ def find_all(card_ids: list[str]) -> list[tuple[Card, Client | None]]:
     return [found[card_id] for card_id in card_ids if card_id in found]
 
 
+def has_batch(name: str) -> bool:
+    """Return whether there are cards of this batch."""
+    return bool(Card.select().where(of_batch == name).exists())
+
+
 def issued_at(moment: datetime, batch: str | None, limit: int) -> list[NewCard]:
     """Return up to `limit` cards of this batch that were issued at that moment, as they were issued."""
     there = (Card.created_at == moment) & (of_batch == (batch or ""))

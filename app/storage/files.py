@@ -10,7 +10,7 @@ from app.domain import cards
 from app.domain.codes import EventKind
 from app.storage import bindings, journal
 from app.storage.blobs import Blob
-from app.storage.cards import as_domain, of_batch
+from app.storage.cards import as_domain, has_batch
 from app.storage.database import Database
 from app.storage.journal import Entry
 from app.storage.models import Card, Client, Event, File, FileBatch
@@ -74,7 +74,7 @@ def is_wanted(sha256: str) -> bool:
 
 def batches_without_cards(batches: Iterable[str]) -> list[str]:
     """Return the batches that no card has."""
-    return [batch for batch in batches if not Card.select().where(of_batch == batch).exists()]
+    return [batch for batch in batches if not has_batch(batch)]
 
 
 def card_of(client_id: str) -> cards.Card | None:

@@ -63,6 +63,26 @@ def test_a_mismatch_keeps_what_the_card_was_bound_to(proxied: Service) -> None:
     assert entry["details"] == {"before": {"hardware": OLD[0], "ip": OLD[1]}}
 
 
+def test_a_reference_is_explained_with_the_command_that_helps(proxied: Service) -> None:
+    (card_id,) = proxied.issue()
+    reference = rejected(proxied, card_id)
+    proxied.cardctl("card", "unbind", card_id)
+    assert ask(proxied, card_id, ("third machine", "192.0.2.3")) == "OK"
+    shown = proxied.cardctl("events", "--reference", reference)
+    for text in (
+        "硬件和网络地址都与绑定的设备不同",
+        " @ ".join(OLD),
+        " @ ".join(NEW),
+        "third machine @ 192.0.2.3",
+        "active",
+    ):
+        assert text in shown.stdout, text
+    assert f"cardctl card move {card_id} --reference {reference}" in shown.stderr
+    assert ask(proxied, "NO SUCH CARD", NEW) == "CARD_NOT_FOUND"
+    unknown = Event.select().order_by(Event.id.desc()).get().reference
+    assert "它已被删除" in proxied.cardctl("events", "--reference", unknown).stdout
+
+
 def test_a_second_move_changes_nothing(proxied: Service) -> None:
     (card_id,) = proxied.issue()
     command = ("card", "move", card_id, "--reference", rejected(proxied, card_id))

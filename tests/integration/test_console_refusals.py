@@ -43,6 +43,13 @@ def test_a_pasted_message_leads_to_the_page_that_explains_it(
     ] * 6
 
 
+def test_a_batch_leads_to_its_cards(owner: Browser, proxied: Service) -> None:
+    proxied.cardctl("card", "issue", "--validity", "30d", "--batch", "春季", "--count", "2")
+    found = owner.get(url("/admin/cards", q=" 春季 "))
+    assert (found.status, found.headers["location"]) == (303, url("/admin/cards", batch="春季"))
+    assert owner.get(url("/admin/cards", q="春")).status == 200
+
+
 def test_a_card_amid_words_leads_to_the_card(owner: Browser, cards: list[str]) -> None:
     grouped = "-".join(cards[0][at : at + 8] for at in range(0, 32, 8))
     for pasted in (f"我的卡密 {cards[0]} 打不开", f"卡密:{grouped.lower()}"):
