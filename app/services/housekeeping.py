@@ -1,4 +1,4 @@
-"""The worker's own periodic task: delete rows that are no longer needed."""
+"""The worker's own periodic tasks: delete rows that are no longer needed, and seal the journal."""
 
 import logging
 import random
@@ -19,6 +19,7 @@ from app.storage.models import database
 
 INTERVAL_SECONDS = 3600.0
 SEAL_SECONDS = 60.0
+LATE_TURNS = 3
 REQUESTS_KEPT = timedelta(days=7)
 logger = logging.getLogger(__name__)
 
@@ -81,11 +82,28 @@ def _run(seals: JournalSeals) -> None:
         prune_all(seals)
 
 
+def seal_journal(seals: JournalSeals, late: int) -> int:
+    """Seal the journal; return how many turns in a row, `late` before this one, have left old entries unsealed.
+
+    Other workers seal, too, and a transaction under way may make one turn fail; nothing but a fault or a person who
+    holds a lock in the database makes several fail. That is logged once.
+    """
+    try:
+        seals.seal()
+        since = seals.overdue_since()
+    except (UnavailableError, peewee.PeeweeException):
+        logger.warning("sealing the journal failed; it is tried again in a minute", exc_info=True)
+        database.close()
+        return late
+    if since is None:
+        return 0
+    if late + 1 == LATE_TURNS:
+        logger.warning("the journal is not being sealed; see cardctl doctor", extra={"since": since.isoformat()})
+    return late + 1
+
+
 def _seal(seals: JournalSeals) -> None:
+    late = 0
     while True:
         time.sleep(SEAL_SECONDS * random.uniform(0.5, 1.5))  # noqa: S311  # as above
-        try:
-            seals.seal()
-        except (UnavailableError, peewee.PeeweeException):
-            logger.warning("sealing the journal failed; it is tried again in a minute", exc_info=True)
-            database.close()
+        late = seal_journal(seals, late)

@@ -27,6 +27,8 @@ MAX_ENTRIES = 5_000
 """How many entries one seal covers at most."""
 WAIT_SECONDS = 5.0
 """How long sealing waits for the transactions that are writing; after that the next minute tries again."""
+SEALED_WITHIN = timedelta(minutes=10)
+"""How old an entry without a seal may be. With older ones sealing has stopped: it is tried every minute."""
 _FORM = 1
 _HEAD = struct.Struct(">QqB")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -65,6 +67,12 @@ class _TamperedError(Exception):
         self.text = Text(zh, en)
 
 
+def overdue_since(now: datetime) -> datetime | None:
+    """Return the time of the oldest entry that should have a seal by now, None if there is none."""
+    oldest = journal_seals.oldest_unsealed(now, SEALED_WITHIN)
+    return oldest if oldest is not None and oldest < now - SEALED_WITHIN else None
+
+
 @dataclass(frozen=True, slots=True)
 class JournalSeals:
     """Seals and verifies the journal of one database."""
@@ -84,6 +92,14 @@ class JournalSeals:
         while sealed := self.database.with_connection(self._seal_some):
             total += sealed
         return total
+
+    def overdue_since(self) -> datetime | None:
+        """Return the time of the oldest entry that should have a seal by now, None if there is none.
+
+        Raises:
+            DatabaseUnavailableError: the database is away.
+        """
+        return self.database.with_connection(lambda: overdue_since(self.clock()))
 
     def prunable_before(self, now: datetime) -> datetime:
         """Return up to when entries may be pruned: what is older than `keep`, and than the last seal allows.

@@ -1,7 +1,7 @@
 """The seals of the journal, and what sealing needs to know of the journal."""
 
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from app.storage.database import Database
 from app.storage.models import Event, JournalSeal
@@ -60,6 +60,25 @@ def last() -> JournalSeal | None:
         .first()
     )
     return found
+
+
+def oldest_unsealed(now: datetime, slack: timedelta) -> datetime | None:
+    """Return the time of the oldest entry without a seal, None if there is none.
+
+    Entries after the last seal by more than `slack` count whatever their IDs: a forged entry with a high ID, once it is
+    sealed, keeps all later ones from being sealed. So would a forged seal from the future, which does not count.
+    """
+    seal = (
+        JournalSeal.select(JournalSeal.last_event, JournalSeal.created_at)
+        .where(JournalSeal.created_at <= now + slack)
+        .order_by(JournalSeal.number.desc())
+        .first()
+    )
+    by_id, by_time = Event.select(Event.at).order_by(Event.id), Event.select(Event.at).order_by(Event.at, Event.id)
+    if seal is not None:
+        by_id, by_time = by_id.where(Event.id > seal.last_event), by_time.where(Event.at > seal.created_at + slack)
+    found = (query.limit(1).scalar() for query in (by_id, by_time))
+    return min((at for at in found if at is not None), default=None)
 
 
 def insert(number: int, last_event: int, digests: bytes, token: str, at: datetime) -> None:

@@ -24,7 +24,7 @@ LEAST = (
     "REVOKE UPDATE ON event FROM {role}",
 )
 UNKNOWN_SCHEMA = dict.fromkeys(
-    ("schema", "catalog", "files", "file-digests", "ceilings", "tokens", "second-factors"), "WARN"
+    ("schema", "catalog", "journal-seals", "files", "file-digests", "ceilings", "tokens", "second-factors"), "WARN"
 )
 IN_THE_DATABASE = (*UNKNOWN_SCHEMA, "roles", "rights")
 CARD_BATCH = """CREATE INDEX card_batch ON card (COALESCE(batch, ''), created_at, id)
@@ -76,7 +76,7 @@ def test_a_trial_has_no_failure_though_its_role_is_a_superuser(keyed: Service) -
 def test_the_text_report_has_lines_and_a_summary(keyed: Service) -> None:
     done = keyed.cardctl("doctor")
     assert "OK    schema           结构为最新：" in done.stdout
-    assert done.stderr.startswith("没有发现错误 / Nothing is wrong: 14 OK, 3 WARN") or "15 OK, 2 WARN" in done.stderr
+    assert done.stderr.startswith("没有发现错误 / Nothing is wrong: 15 OK, 3 WARN") or "16 OK, 2 WARN" in done.stderr
 
 
 def test_readable_and_lost_keys_are_found(keyed: Service) -> None:
@@ -143,6 +143,15 @@ def test_second_factors_that_do_not_open_are_named(keyed: Service, database: Dat
         operator.save()
     found = results(keyed)["second-factors"]
     assert (found["status"], "No code is right for bob:" in found["message_en"]) == ("FAIL", True)
+
+
+def test_a_journal_that_is_not_being_sealed_is_named(keyed: Service, database: Database) -> None:
+    database.execute_sql("INSERT INTO event (at, kind) VALUES (now() - interval '11 minutes', 'issued')")
+    since = Event.get().at
+    found = results(keyed)["journal-seals"]
+    assert (found["status"], f"since {since:%Y-%m-%d %H:%M} UTC have no seal" in found["message_en"]) == ("WARN", True)
+    keyed.cardctl("events", "seal")
+    assert results(keyed)["journal-seals"]["status"] == "OK"
 
 
 def test_files_without_bytes_are_named(keyed: Service) -> None:

@@ -1,6 +1,8 @@
 """The journal's seals: what is sealed when, and that every change of a sealed entry shows."""
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -12,7 +14,7 @@ from playhouse.migrations import Runner
 from app.domain.codes import Code, EventKind
 from app.services import connection, housekeeping
 from app.services.journal_seals import JournalSeals
-from app.storage import journal, schema
+from app.storage import journal, journal_seals, schema
 from app.storage.database import Database
 from app.storage.journal import Entry
 from app.storage.models import Event, JournalSeal
@@ -283,3 +285,65 @@ def test_the_command_says_what_it_found(own_service: Service, database: Database
     refused = own_service.cardctl("events", "verify", check=False)
     assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
     assert "was changed" in refused.stderr
+
+
+MINUTE = timedelta(minutes=1)
+
+
+@contextmanager
+def sealing_held(database_url: str) -> Iterator[None]:
+    """Hold the lock of sealing, as anybody can who may log in to the database."""
+    other = Database(database_url)
+    with other.connection_context():
+        other.execute_sql("SELECT pg_advisory_lock(%s)", (0x7365616C,))
+        yield
+        other.execute_sql("SELECT pg_advisory_unlock(%s)", (0x7365616C,))  # a closed connection lets go a moment later
+
+
+def test_entries_that_stay_unsealed_are_told(seals: JournalSeals, clock: Clock, database_url: str) -> None:
+    assert seals.overdue_since() is None
+    journal.append([ISSUED])
+    clock.advance(10 * MINUTE)
+    assert seals.overdue_since() is None
+    clock.advance(MINUTE)
+    assert seals.overdue_since() == START, "there was never a seal"
+    assert seals.seal() == 1
+    assert seals.overdue_since() is None
+    second = clock.now
+    journal.append([replace(ISSUED, at=second), replace(ISSUED, at=second + 2 * MINUTE)])
+    clock.advance(11 * MINUTE)
+    with sealing_held(database_url):
+        assert seals.seal() == 0
+        assert seals.overdue_since() == second
+    assert seals.seal() == 2
+    clock.advance(timedelta(days=1))
+    assert seals.overdue_since() is None, "a quiet day needs no seal"
+
+
+def test_neither_a_high_id_nor_a_seal_from_the_future_hides_that_sealing_has_stopped(
+    seals: JournalSeals, clock: Clock, database: Database
+) -> None:
+    database.execute_sql(FORGED, ((1 << 63) - 2,))
+    assert seals.seal() == 1
+    later = clock.now + 11 * MINUTE
+    journal.append([replace(ISSUED, at=later)])
+    clock.advance(22 * MINUTE)
+    assert seals.seal() == 0
+    assert seals.overdue_since() == later
+    journal_seals.insert(2, (1 << 63) - 1, b"", "forged", clock.now + timedelta(days=365))
+    assert seals.overdue_since() == later
+
+
+def test_sealing_that_finds_no_turn_is_logged_once(
+    seals: JournalSeals, clock: Clock, database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    journal.append([ISSUED])
+    clock.advance(11 * MINUTE)
+    late = 0
+    with sealing_held(database_url):
+        for turn in range(1, 6):
+            late = housekeeping.seal_journal(seals, late)
+            assert late == turn
+    said = [record for record in caplog.records if record.message.startswith("the journal is not being sealed")]
+    assert [record.__dict__["since"] for record in said] == [START.isoformat()]
+    assert housekeeping.seal_journal(seals, late) == 0

@@ -188,6 +188,7 @@ DATABASE = DatabaseFacts(
     without_ceilings=(),
     expiring_tokens=(),
     second_factors={},
+    overdue_for_seal=(),
 )
 SERVICE = ServiceFacts(
     settings_error=None,
@@ -206,7 +207,7 @@ SERVICE = ServiceFacts(
 
 
 SERVICE_CHECKS = {
-    *("permissions", "settings", "database", "schema", "catalog", "roles", "rights"),
+    *("permissions", "settings", "database", "schema", "catalog", "roles", "rights", "journal-seals"),
     *("keys", "data-key", "data-key-in-use", "files", "file-digests", "functions", "clock"),
     *("ceilings", "tokens", "second-factors"),
 }

@@ -21,7 +21,7 @@ from tests.support.stack import Stack, run
 
 DOMAIN = "kadun.test"
 IN_THE_DATABASE = (
-    *("schema", "catalog", "roles", "rights", "files", "file-digests", "console"),
+    *("schema", "catalog", "roles", "rights", "journal-seals", "files", "file-digests", "console"),
     *("ceilings", "tokens", "second-factors", "proxy"),
 )
 Statuses = dict[str, str]
@@ -344,6 +344,7 @@ FAULTS: dict[str, tuple[Fault, Statuses]] = {
         {
             "schema": "FAIL",
             "catalog": "WARN",
+            "journal-seals": "WARN",
             "files": "WARN",
             "file-digests": "WARN",
             "console": "WARN",

@@ -250,7 +250,7 @@ def database(**changes: Any) -> dict[str, Any]:
 
 UNSEEN = dict.fromkeys(
     (
-        *("schema", "catalog", "roles", "rights", "files", "file-digests"),
+        *("schema", "catalog", "roles", "rights", "journal-seals", "files", "file-digests"),
         *("console", "ceilings", "tokens", "second-factors", "proxy"),
     ),
     "WARN",
@@ -277,6 +277,8 @@ SERVICE_CASES: list[tuple[dict[str, Any], dict[str, str]]] = [
     (database(catalog=CatalogDifference(changed=("trigger event.event_no_update",))), {"catalog": "FAIL"}),
     (database(catalog=CatalogDifference(foreign=("column card.colour",))), {"catalog": "FAIL"}),
     (database(catalog=CatalogDifference(foreign=("index card.mine", "table mine"))), {"catalog": "WARN"}),
+    (database(overdue_for_seal=None), {"journal-seals": "WARN"}),
+    (database(overdue_for_seal=(NOW,)), {"journal-seals": "WARN"}),
     ({"key_ids": "damaged"}, {"keys": "FAIL"}),
     (database(files=None), {"files": "WARN", "file-digests": "WARN"}),
     (database(altered_files=("core.age",)), {"file-digests": "FAIL"}),

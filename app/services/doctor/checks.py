@@ -46,6 +46,7 @@ CHECKS: tuple[Check, ...] = (
     database.catalog,
     database.roles,
     database.rights,
+    database.journal_seals,
     service.keys,
     service.data_key,
     service.data_key_in_use,

@@ -137,7 +137,8 @@ class DatabaseFacts:
     those with other bytes among the `compared_files`, which is None where no bytes were read. `operators` says of each
     by name whether a log-in needs a one-time code; `without_ceilings` are the actors that lack one,
     `expiring_tokens` the shops' tokens that expire soon, or have expired, each with the day. `second_factors` says of
-    each operator's secret whether it opens, None of one that is not sealed. None and empty where this program does not
+    each operator's secret whether it opens, None of one that is not sealed. `overdue_for_seal` is the time of the
+    oldest journal entry that should have a seal by now, if there is one. None and empty where this program does not
     know the schema or may not read it.
     """
 
@@ -155,6 +156,7 @@ class DatabaseFacts:
     without_ceilings: tuple[str, ...] | None = None
     expiring_tokens: tuple[str, ...] | None = None
     second_factors: Mapping[str, bool | None] | None = None
+    overdue_for_seal: tuple[datetime, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import TypeVar
 
 import peewee
@@ -11,6 +12,7 @@ import psycopg2
 from app.clock import utc_now
 from app.domain.errors import ConflictError, DatabaseUnavailableError
 from app.services.doctor.facts import TOKEN_EXPIRES_SOON, DatabaseFacts
+from app.services.journal_seals import overdue_since
 from app.storage import catalog, files, inspection, operators, schema
 from app.storage.blobs import Blob, Blobs
 from app.storage.database import Database
@@ -65,6 +67,7 @@ def _query(
         without_ceilings=_readable(database, inspection.without_ceilings),
         expiring_tokens=_readable(database, _expiring_tokens),
         second_factors=_readable(database, lambda: _second_factors(factors)),
+        overdue_for_seal=_readable(database, _overdue_for_seal),
     )
     listed = _readable(database, lambda: {row.name: Blob(row.sha256, row.size) for row, _ in files.listed()})
     return facts if listed is None else _with_files(facts, listed, blobs, compare_bytes)
@@ -77,6 +80,11 @@ def _expiring_tokens() -> tuple[str, ...]:
 
 def _second_factors(factors: SecondFactors) -> dict[str, bool | None]:
     return {row.name: factors.opens(row.id, row.totp_secret) for row in operators.with_second_factor()}
+
+
+def _overdue_for_seal() -> tuple[datetime, ...]:
+    since = overdue_since(utc_now())
+    return () if since is None else (since,)
 
 
 def _readable(database: Database, work: Callable[[], Result]) -> Result | None:
