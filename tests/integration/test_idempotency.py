@@ -187,6 +187,7 @@ def test_only_the_claim_has_the_shorter_wait(sample_request: Request, database: 
         assert limit() == usual
 
 
+@pytest.mark.usefixtures("database")
 @pytest.mark.parametrize("owner", [Owner(), Owner(operator_id=1, token_id=1)])
 def test_the_database_wants_one_owner_of_each_record(owner: Owner, clock: Clock) -> None:
     with pytest.raises(peewee.IntegrityError, match="idempotency_record_owner"):
