@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ipaddress
+import logging
 import queue
 import ssl
 import threading
 import time
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
@@ -26,6 +29,8 @@ if TYPE_CHECKING:
 
 LARGEST_BODY_BYTES = 1024 * 1024
 _CHUNK_BYTES = 64 * 1024
+
+_log = logging.getLogger("kadun")
 
 
 class Transport(Protocol):
@@ -70,6 +75,8 @@ class HttpTransport:
             raise ValueError(f"base_url must look like https://card.example.com, not {base_url!r}")
         if timeout_seconds <= 0:
             raise ValueError("timeout_seconds must be positive")
+        if parts.scheme == "http":
+            _warn_of_plain_http(parts.hostname)
         self._base_url = base_url.rstrip("/")
         self._verify: bool | str = True
         self._certificates: str | None = None
@@ -177,6 +184,21 @@ class HttpTransport:
 
     def _too_late(self) -> ServerUnreachable:
         return ServerUnreachable(f"no answer within {self._timeout_seconds:g} seconds")
+
+
+@lru_cache(maxsize=None)  # once for each host
+def _warn_of_plain_http(host: str) -> None:
+    if not _is_this_machine(host):
+        _log.warning(
+            "plain http:// to %s: an attacker who can change the connection gets KERNAL_DATA_KEY; use https://", host
+        )
+
+
+def _is_this_machine(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
 
 
 def _breaks_off(response: requests.Response) -> bool:

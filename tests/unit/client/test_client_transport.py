@@ -48,6 +48,32 @@ def test_a_card_opens_over_http(server: FakeServer, signing_key: SigningKey) -> 
     assert headers["Accept-Language"].startswith("zh")
 
 
+@pytest.mark.parametrize(
+    ("host", "warned"),
+    [
+        ("http://card.example.com", True),
+        ("http://192.0.2.10:8000", True),
+        ("http://[2001:db8::1]", True),
+        ("http://localhost.example.com", True),
+        ("https://card.example.org", False),
+        ("http://localhost:8000", False),
+        ("http://LOCALHOST", False),
+        ("http://shop.localhost", False),
+        ("http://127.0.0.1:8000", False),
+        ("http://127.9.9.9", False),
+        ("http://[::1]:8000", False),
+    ],
+)
+def test_plain_http_to_another_machine_is_warned_of_once(
+    caplog: pytest.LogCaptureFixture, host: str, *, warned: bool
+) -> None:
+    for path in ("", "/kadun"):
+        HttpTransport(host + path)
+    messages = [record.getMessage() for record in caplog.records if record.name == "kadun"]
+    assert len(messages) == warned
+    assert all("gets KERNAL_DATA_KEY; use https://" in message for message in messages)
+
+
 def test_new_keys_are_fetched_over_http(server: FakeServer, signing_key: SigningKey) -> None:
     server.key = SigningKey()
     server.endorsements = [signing_key.endorse(server.key.jwk)]
