@@ -6,7 +6,8 @@ from typing import Any
 import falcon
 
 from app.console.card_fields import DURATION_PRESETS, read_duration, selected_ids
-from app.console.forms import Form, query_of
+from app.console.form_page import check_own_password, is_first, refuse
+from app.console.forms import OWN_PASSWORD, Form, query_of
 from app.console.guard import safe_next
 from app.console.page import Access, Page, form_of, see_other, visitor_of
 from app.console.rendering import url
@@ -46,7 +47,7 @@ class ConfirmPage(Page):
         except RefusedError as error:
             refused = error
         if refused is not None:
-            response.status = falcon.HTTP_400
+            refuse(response, refused)
         self.render(
             request,
             response,
@@ -59,6 +60,7 @@ class ConfirmPage(Page):
             other=form.one("by_other"),
             durations=DURATION_PRESETS,
             back=safe_next(form.one("back") or _LIST),
+            confirm_cards=self.console.confirm_cards,
             refusal=None if refused is None else refused.text,
         )
 
@@ -71,7 +73,7 @@ class ApplyPage(ConfirmPage):
     """`/admin/cards/apply`."""
 
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Apply the action, all or none; where it is refused, show a new preview."""
+        """Apply the action, all or none; where it is refused, or needs the password, show a new preview."""
         form = form_of(request)
         action, ids = _read_form(form, "id")
         back = safe_next(form.one("back") or _LIST)
@@ -89,6 +91,11 @@ class ApplyPage(ConfirmPage):
             }
 
         try:
+            if len(ids) > self.console.confirm_cards and is_first(self, request):
+                if not form.exactly(OWN_PASSWORD):
+                    self.confirm(request, response)
+                    return
+                check_own_password(self.console, request)
             self.answer_idempotently(request, response, act)
         except RefusedError as error:
             self.confirm(request, response, error)

@@ -3,12 +3,13 @@
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
+import pyotp
 import pytest
 
 from app.domain.ceilings import MAX_CHANGES_PER_DAY
 from app.domain.codes import EventKind
-from app.storage.models import Card, Client, Event, IdempotencyRecord, IssueCount
-from tests.support.console import Browser, Seen, add_operator
+from app.storage.models import Card, Client, Event, IdempotencyRecord, IssueCount, Operator
+from tests.support.console import PASSWORD, Browser, Seen, add_operator
 from tests.support.service import Service, question
 
 LIST = "/admin/cards"
@@ -219,9 +220,55 @@ def test_a_selection_has_at_most_500_cards(owner: Browser) -> None:
     ids = many(501)
     page = owner.get(f"{LIST}?size=500")
     preview = owner.submit(page, CONFIRM, id=ids[:500], button=("action", "freeze"))
-    assert "已冻结 500 张" in apply(owner, preview).words
+    assert "已冻结 500 张" in owner.submit(preview, APPLY, own_password=PASSWORD).words
     assert len(frozen()) == 500
     assert owner.post(CONFIRM, {"action": "freeze", "id": ids}).status == 400
+
+
+def test_many_cards_are_changed_with_the_password_and_the_code(owner: Browser) -> None:
+    ids = many(101)
+    page = owner.get(f"{LIST}?size=500")
+    few = owner.submit(page, CONFIRM, id=ids[:100], button=("action", "freeze"))
+    assert "已冻结 100 张" in apply(owner, few).words
+    Card.update(frozen_at=None).execute()
+    app = pyotp.TOTP(pyotp.random_base32())
+    Operator.update(totp_secret=app.secret).execute()
+    preview = owner.submit(page, CONFIRM, id=ids, button=("action", "freeze"))
+    assert "一次更改超过 100 张，请输入您的密码" in preview.words
+    own = {"own_password": PASSWORD}
+    asked = owner.submit(preview, APPLY)
+    assert (asked.status, "将冻结 101 张" in asked.words, 'role="alert"' in asked.text) == (200, True, False)
+    for wrong in ({"own_password": "guess"}, own, {**own, "own_code": "000000"}):
+        refused = owner.submit(asked, APPLY, wrong)
+        assert (refused.status, 'role="alert"' in refused.text) == (400, True)
+    assert frozen() == set()
+    form = {**own, "own_code": app.at(datetime.now(UTC))}
+    done = owner.submit(asked, APPLY, form)
+    assert "已冻结 101 张" in done.words
+    assert owner.submit(asked, APPLY, form).path == done.path, "the same form again, although its code was used"
+    undo = owner.submit(done, APPLY)
+    assert (undo.status, "将解冻 101 张" in undo.words) == (200, True)
+    assert len(frozen()) == 101
+
+
+@pytest.mark.parametrize("action", ["freeze", "unfreeze", "extend", "delete"])
+def test_no_action_on_many_cards_takes_effect_without_the_password(owner: Browser, action: str) -> None:
+    ids = many(101)
+    if action == "unfreeze":
+        Card.update(frozen_at=datetime.now(UTC)).execute()
+    fields = {"action": action, "id": ids, "by": "30d", "previewed": "30d"}
+    before = list(Card.select().order_by(Card.id).dicts())
+    owner.post(APPLY, fields)
+    assert list(Card.select().order_by(Card.id).dicts()) == before
+
+
+def test_guessing_the_password_for_many_cards_is_throttled(owner: Browser) -> None:
+    ids = many(101)
+    preview = owner.submit(owner.get(f"{LIST}?size=500"), CONFIRM, id=ids, button=("action", "delete"))
+    answers = [owner.submit(preview, APPLY, own_password="guess") for _ in range(7)]
+    assert (answers[0].status, answers[-1].status) == (400, 429)
+    assert int(answers[-1].headers["retry-after"]) > 0
+    assert Card.select().count() == 101
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import ssl
 import threading
 import time
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import cache
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
@@ -186,7 +186,7 @@ class HttpTransport:
         return ServerUnreachable(f"no answer within {self._timeout_seconds:g} seconds")
 
 
-@lru_cache(maxsize=None)  # once for each host
+@cache  # once for each host
 def _warn_of_plain_http(host: str) -> None:
     if not _is_this_machine(host):
         _log.warning(
