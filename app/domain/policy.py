@@ -133,7 +133,7 @@ def decide(facts: Facts, request: VerificationRequest, now: datetime) -> Decisio
     if hardware_changed and address_changed:
         return Decision(Code.CLIENT_MISMATCH, card)
     released = facts.rival
-    if facts.rival_card is not None and facts.rival_card.status(now) is CardStatus.ACTIVE:
+    if facts.rival_card is not None and is_live(facts.rival_card, now):
         return Decision(Code.CLIENT_HAS_ANOTHER_CARD, card)
     without_client = Binding.CREATE if released is None else Binding.MOVE
     return Decision(
@@ -145,6 +145,11 @@ def decide(facts: Facts, request: VerificationRequest, now: datetime) -> Decisio
         hardware_changed=hardware_changed,
         address_changed=address_changed,
     )
+
+
+def is_live(card: Card, now: datetime) -> bool:
+    """Whether a card keeps its machine from another card: activated, not expired, not frozen (rule 5)."""
+    return card.status(now) is CardStatus.ACTIVE
 
 
 def _activated(card: Card, now: datetime) -> Card:

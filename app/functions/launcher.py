@@ -168,7 +168,7 @@ class _Launcher:
 def _be_gunicorn(launcher: socket.socket) -> NoReturn:
     os.environ[DESCRIPTOR] = str(launcher.detach())
     sys.argv = ["gunicorn", "--config", "python:app.functions.gunicorn_conf", "app.functions.wsgi:app"]
-    from gunicorn.app.wsgiapp import run as run_gunicorn  # noqa: PLC0415  # the launcher itself needs it not
+    from gunicorn.app.wsgiapp import run as run_gunicorn  # noqa: PLC0415  # the launcher itself does without it
 
     run_gunicorn()
     sys.exit()

@@ -9,8 +9,9 @@ import peewee
 
 from app.clock import Clock
 from app.domain.cards import ID_RANDOM_BYTES, id_from_random, parse_card_id_beginning
-from app.domain.codes import CardStatus, EventKind
+from app.domain.codes import EventKind
 from app.domain.errors import ConflictError
+from app.domain.policy import is_live
 from app.domain.texts import RefusedError
 from app.services.card_actions import CardNotFoundError, canonical
 from app.services.ceilings import Limits
@@ -110,7 +111,7 @@ class CardMoves:
                 f"card {card_id} is not activated: it binds to the first machine that uses it",
             )
         rival = bindings.client_elsewhere(mismatch.hardware, card_id)
-        if rival is not None and card_rows.as_domain(rival.card).status(now) is CardStatus.ACTIVE:
+        if rival is not None and is_live(card_rows.as_domain(rival.card), now):
             raise RefusedError(
                 f"这台设备已绑定另一张有效卡密 {rival.card_id}",
                 f"this machine is bound to another live card, {rival.card_id}",
