@@ -5,7 +5,6 @@ import falcon
 from app.console.forms import query_of
 from app.console.page import Access, Page, lead_to, page_request, visitor_of
 from app.console.rendering import url
-from app.domain.cards import parse_card_id_beginning
 from app.domain.codes import CardStatus
 from app.domain.pasted import bare_reference, card_in, reference_in
 from app.domain.texts import RefusedError
@@ -28,7 +27,6 @@ class CardsPage(Page):
         if answer := self._answer(typed["q"]):
             lead_to(request, response, answer)
             return
-        typed["q"] = typed["q"] if parse_card_id_beginning(typed["q"]) else card_in(typed["q"]) or typed["q"]
         size = next((size for size in _SIZES if str(size) == query.one("size")), _SIZES[0])
         refusal, page = None, CardResults(Slice([]))
         try:
@@ -57,12 +55,15 @@ class CardsPage(Page):
         )
 
     def _answer(self, text: str) -> str | None:
-        """Return the page that a pasted text is about: a refusal, by its reference, or a batch, by its name."""
+        """Return the page that a pasted text is about: a refusal by its reference, a card amid words, or a batch."""
         reference, bare = reference_in(text), bare_reference(text)
         if reference is None and bare is not None:
             wanted = parse_journal_filter({"reference": bare}, self.console.zone)
             reference = bare if self.console.journal.newest(wanted, 1) else None
         if reference is not None:
             return url("/admin/refusal", reference=reference)
+        card_id = card_in(text)
+        if card_id is not None and self.console.cards.find(card_id) is not None:  # hardware may have such a part, too
+            return url("/admin/cards", q=card_id)
         name = text.strip()
         return url("/admin/cards", batch=name) if name and self.console.cards.has_batch(name) else None

@@ -4,7 +4,10 @@ import re
 
 from app.domain.cards import REFERENCE_LENGTH, parse_card_id, parse_card_id_beginning
 
-_REFERENCE = re.compile(rf"(?:参考号|\breference\b)[\s::]*([0-9A-Z]{{{REFERENCE_LENGTH}}})(?![0-9A-Z])", re.IGNORECASE)
+# \uff1a is the full-width colon, which a Chinese keyboard types.
+_REFERENCE = re.compile(
+    rf"(?:参考号|\breference\b)[\s:\uff1a]*([0-9A-Z]{{{REFERENCE_LENGTH}}})(?![0-9A-Z])", re.IGNORECASE
+)
 _LIKE_A_CARD = re.compile(r"[0-9A-Z][0-9A-Z-]{30,}[0-9A-Z]", re.IGNORECASE)
 
 
@@ -21,6 +24,8 @@ def bare_reference(text: str) -> str | None:
 
 
 def card_in(text: str) -> str | None:
-    """Return the first card ID amid other words, None where there is none."""
+    """Return the first card ID amid other words, None where there is none, or nothing else."""
+    if parse_card_id(text) is not None:
+        return None
     found = (parse_card_id(candidate) for candidate in _LIKE_A_CARD.findall(text))
     return next((card_id for card_id in found if card_id is not None), None)

@@ -25,7 +25,7 @@ def reference(proxied: Service, cards: list[str]) -> str:
 
 
 def search(browser: Browser, pasted: str) -> Seen:
-    """Paste a text into the search box; return the page of a refusal that it leads to."""
+    """Paste a text into the search box; return the page that it leads to."""
     found = browser.get(url("/admin/cards", q=pasted))
     assert found.status == 303, pasted
     return browser.get(found.headers["location"])
@@ -53,9 +53,17 @@ def test_a_batch_leads_to_its_cards(owner: Browser, proxied: Service) -> None:
 def test_a_card_amid_words_leads_to_the_card(owner: Browser, cards: list[str]) -> None:
     grouped = "-".join(cards[0][at : at + 8] for at in range(0, 32, 8))
     for pasted in (f"我的卡密 {cards[0]} 打不开", f"卡密:{grouped.lower()}"):
-        page = owner.get(url("/admin/cards", q=pasted))
+        page = search(owner, pasted)
         assert cards[0] in page.words
         assert cards[1] not in page.words
+
+
+def test_hardware_with_what_looks_like_a_card_is_found_as_hardware(owner: Browser, proxied: Service) -> None:
+    (card_id,) = proxied.issue()
+    hardware = f"board {'0123456789ABCDEF' * 2}"
+    assert proxied.verify(question(card_id, hardware), address="203.0.113.77").status == 200
+    page = owner.get(url("/admin/cards", q=hardware))
+    assert (page.status, card_id in page.words) == (200, True)
 
 
 def test_the_page_shows_the_binding_of_that_moment_when_it_has_changed_since(
