@@ -2,6 +2,7 @@
 
 import csv
 import io
+import shlex
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -144,6 +145,6 @@ def test_a_revived_card_without_a_client_is_reported(service: Service) -> None:
 
 def test_a_reader_who_stops_early_is_not_an_error(offline: Service) -> None:
     offline.issue(20_000)
-    command = f"{sys.executable} -m app card list --format txt | head -n 1"
+    command = f"{shlex.quote(sys.executable)} -m app card list --format txt | head -n 1"
     done = subprocess.run(command, shell=True, cwd=ROOT, env=offline.environment, capture_output=True, check=True)
     assert (len(done.stdout.strip()), done.stderr) == (32, b"")

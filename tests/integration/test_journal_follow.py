@@ -1,6 +1,7 @@
 """Following the journal: every entry once, in whatever order transactions commit."""
 
 import json
+import shlex
 import signal
 import subprocess
 import sys
@@ -203,7 +204,7 @@ def test_following_can_end_with_standard_input(offline: Service, tmp_path: Path)
 
 def test_a_closed_pipe_is_no_error(offline: Service) -> None:
     append("a")
-    command = f"{sys.executable} -m app events --follow --format json | head -n 1"
+    command = f"{shlex.quote(sys.executable)} -m app events --follow --format json | head -n 1"
     pipeline = subprocess.Popen(
         command, shell=True, cwd=ROOT, env=offline.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
