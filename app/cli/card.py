@@ -12,7 +12,7 @@ import click
 from app.cli import output
 from app.cli.card_import import import_cards
 from app.cli.context import Command, Session, format_option, pass_session
-from app.cli.durations import PERMANENT, Duration
+from app.cli.durations import LENGTHS, PERMANENT, Duration
 from app.clock import utc_now
 from app.domain.card_actions import Action
 from app.domain.cards import format_validity
@@ -39,7 +39,7 @@ card.add_command(import_cards)
 
 
 @card.command()
-@click.option("--validity", type=Duration(PERMANENT), required=True, help="30s 45m 12h 30d 1w, day … year, permanent")
+@click.option("--validity", type=Duration(PERMANENT), required=True, help=f"{LENGTHS}, 永久, permanent")
 @click.option("--count", type=click.IntRange(1, 1_000_000), default=1, show_default=True, help="数量 / How many.")
 @click.option("--batch", help="批次 / Your name for these cards.")
 @click.option("--note", help="备注 / A note on each.")
@@ -185,7 +185,7 @@ def _add_command(action: Action) -> None:
 
     command = click.argument("card_ids", metavar="ID...", nargs=-1, required=True)(pass_session(run))
     if action is Action.EXTEND:
-        command = click.option("--by", type=Duration(), required=True, help="30s 45m 12h 30d 1w, day … year")(command)
+        command = click.option("--by", type=Duration(), required=True, help=LENGTHS)(command)
     card.command(action.value, help=text)(command)
 
 

@@ -6,10 +6,12 @@ from typing import Any
 import click
 
 from app.cli.context import Command
-from app.domain.cards import ValidityError, parse_duration
+from app.domain.cards import ValidityError, parse_duration, parse_validity
 from app.domain.ceilings import MAX_CARDS_PER_DAY, Ceilings, format_longest, longest_of
 
 PERMANENT, NEVER = "permanent", "never"
+LENGTHS = "30s 45m 12h 30d 1w, 天卡 … 年卡, day … year"
+"""How a duration is written, for help."""
 
 
 class Duration(click.ParamType[Any]):
@@ -25,7 +27,7 @@ class Duration(click.ParamType[Any]):
         if value == self._none and self._none is not None:
             return self._none
         try:
-            return parse_duration(value)
+            return (parse_validity(value) or PERMANENT) if self._none == PERMANENT else parse_duration(value)
         except ValidityError as error:
             self.fail(str(error), param, ctx)
 

@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 from app.console.forms import Form
-from app.domain.cards import parse_card_id
+from app.domain.cards import parse_card_id, parse_duration, trade_name
 from app.domain.texts import RefusedError, Text
 from app.services.import_cells import READERS
 
@@ -15,6 +15,10 @@ DURATION_PRESETS = {
     "30d": Text("30 天", "30 days"),
     "90d": Text("90 天", "90 days"),
     "365d": Text("365 天", "365 days"),
+}
+VALIDITY_PRESETS = {
+    value: Text(f"{trade_name(parse_duration(value))}（{length.zh}）", length.en)
+    for value, length in DURATION_PRESETS.items()
 }
 OTHER = "other"
 

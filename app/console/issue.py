@@ -4,7 +4,7 @@ from itertools import chain
 
 import falcon
 
-from app.console.card_fields import DURATION_PRESETS, read_duration
+from app.console.card_fields import VALIDITY_PRESETS, read_duration
 from app.console.form_page import check_own_password, is_first, refuse
 from app.console.forms import OWN_PASSWORD, Form, query_of
 from app.console.page import Access, Page, form_of, visitor_of
@@ -77,7 +77,7 @@ class IssuePage(Page):
             response,
             "issue.html",
             typed={**typed, "validity": typed["validity"] or _DEFAULT, "count": typed["count"] or "1"},
-            durations=DURATION_PRESETS,
+            durations=VALIDITY_PRESETS,
             most=MAX_ISSUED,
             refusal=refusal,
             is_large=is_large,

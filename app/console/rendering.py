@@ -76,6 +76,7 @@ class Renderer:
             instant=datetime.fromisoformat,
             number="{:,}".format,
             validity=_validity,
+            card_validity=_card_validity,
             longest=format_longest,
             lines=_lines,
             takes=takes,
@@ -158,3 +159,10 @@ def _validity(context: Context, value: timedelta | str | None) -> str:
     """Name a validity in the visitor's language; in the journal it is a text."""
     visitor: Visitor = context["visitor"]
     return visitor.say(words.validity(parse_validity(value) if isinstance(value, str) else value))
+
+
+@pass_context
+def _card_validity(context: Context, value: timedelta | str | None) -> str:
+    """Name a card's validity as the trade does; in the journal it is a text."""
+    visitor: Visitor = context["visitor"]
+    return visitor.say(words.card_validity(parse_validity(value) if isinstance(value, str) else value))

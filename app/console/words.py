@@ -4,7 +4,7 @@ from datetime import timedelta
 from typing import Any
 
 from app.customer_messages import NAMES
-from app.domain.cards import format_validity, parse_validity
+from app.domain.cards import format_validity, parse_validity, trade_name
 from app.domain.codes import CardStatus, Counted, EventKind
 from app.domain.operators import Role, Scope
 from app.domain.texts import Text
@@ -152,7 +152,9 @@ def detail(name: str, value: Any) -> Text:  # noqa: ANN401  # any JSON value
         return _listed([Text(f"{key.zh}={each.zh}", f"{key.en}={each.en}") for key, each in pairs])
     if isinstance(value, list):
         return _listed([detail(name, each) for each in value])
-    if name in {"validity", "longest_validity", "by"} and isinstance(value, str):
+    if name == "validity" and isinstance(value, str):
+        return card_validity(parse_validity(value))
+    if name in {"longest_validity", "by"} and isinstance(value, str):
         return validity(parse_validity(value))
     return _SAID.get(name, {}).get(value, Text(str(value), str(value)))
 
@@ -176,3 +178,9 @@ def validity(value: timedelta | None) -> Text:
     written = format_validity(value)
     number, (zh, en) = written[:-1], _UNITS[written[-1]]
     return Text(f"{number} {zh}", f"{number} {en}{'' if number == '1' else 's'}")
+
+
+def card_validity(value: timedelta | None) -> Text:
+    """Return how long a card lasts, for people: in Chinese by the trade's name, if there is one."""
+    length = validity(value)
+    return length if value is None else Text(trade_name(value) or length.zh, length.en)

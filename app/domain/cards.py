@@ -22,6 +22,8 @@ _ID = re.compile(f"[{_CROCKFORD}]{{{ID_LENGTH}}}")
 _READ_AS = str.maketrans("abcdefghijklmnopqrstuvwxyzILO", "ABCDEFGH1JK1MN0PQRSTUVWXYZ110")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
 _NAMED = {"day": "1d", "week": "7d", "month": "30d", "quarter": "90d", "year": "365d"}
+_CHINESE = {"天卡": "1d", "周卡": "7d", "月卡": "30d", "季卡": "90d", "年卡": "365d"}
+_PERMANENT = ("permanent", "永久", "永久卡")
 _DURATION = re.compile(r"([0-9]{1,10})([smhdw])")
 
 
@@ -60,15 +62,15 @@ def _unified(text: str) -> str:
 
 
 def parse_duration(text: str) -> timedelta:
-    """Read `30s`, `45m`, `12h`, `30d`, `1w`, or one of day, week, month, quarter, year.
+    """Read `30s`, `45m`, `12h`, `30d`, `1w`, or a name: day, week, month, quarter, year, 天卡, 周卡, 月卡, 季卡, 年卡.
 
     Raises:
         ValidityError: `text` is none of these, or not from 1 second to 100 years.
     """
-    match = _DURATION.fullmatch(_NAMED.get(text, text))
+    match = _DURATION.fullmatch((_NAMED | _CHINESE).get(text, text))
     if match is None:
         raise ValidityError(
-            f"{text!r} 不是有效时长，请写成 30s、45m、12h、30d、1w，或 day、week、month、quarter、year",
+            f"{text!r} 不是有效时长，请写成 30s、45m、12h、30d、1w，或 天卡、周卡、月卡、季卡、年卡",
             f"{text!r} is no duration: write 30s, 45m, 12h, 30d, 1w, or day, week, month, quarter, year",
         )
     seconds = int(match[1]) * _UNITS[match[2]]
@@ -81,12 +83,19 @@ def parse_duration(text: str) -> timedelta:
 
 
 def parse_validity(text: str) -> timedelta | None:
-    """Read a duration, or `permanent` as None.
+    """Read a duration, or one of `permanent`, 永久 and 永久卡 as None.
 
     Raises:
         ValidityError: as for `parse_duration`.
     """
-    return None if text == "permanent" else parse_duration(text)
+    return None if text in _PERMANENT else parse_duration(text)
+
+
+def trade_name(validity: timedelta | None) -> str | None:
+    """Return what the trade in China calls a card of that validity; None if it has no name for it."""
+    if validity is None:
+        return "永久"
+    return next((name for name, written in _CHINESE.items() if parse_duration(written) == validity), None)
 
 
 def format_validity(validity: timedelta | None) -> str:

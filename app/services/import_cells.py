@@ -16,15 +16,6 @@ _EARLIEST = datetime(
     2000, 1, 1, tzinfo=UTC
 )  # earlier is a typing error, and the first years overflow in other time zones
 _SHOWN = 40  # characters of a wrong cell
-_TRADE_NAMES = {
-    "永久": "permanent",
-    "永久卡": "permanent",
-    "天卡": "day",
-    "周卡": "week",
-    "月卡": "month",
-    "季卡": "quarter",
-    "年卡": "year",
-}
 _STATUSES = {
     **{status.value: status for status in CardStatus},
     "未使用": CardStatus.UNUSED,
@@ -66,7 +57,7 @@ def _validity(cell: str) -> timedelta | None:
         text = re.sub(
             "(天|小时|分钟|秒)$", lambda unit: {"天": "d", "小时": "h", "分钟": "m", "秒": "s"}[unit[0]], text
         )
-        return parse_validity(_TRADE_NAMES.get(text, cut(text)))
+        return parse_validity(cut(text))
     if int(text) < _DAY_SECONDS:  # people who write 30 mean days, not half a minute
         raise RefusedError(
             f"“{text}”没有单位：{text} 天请写 {text}d，{text} 秒请写 {text}s",

@@ -20,7 +20,8 @@ def test_a_card_shows_its_client_its_history_and_the_possible_actions(
     proxied.verify(question(cards[0], "machine-0", "导出"), address="203.0.113.200")
     proxied.verify(question(cards[0], "thief <b>"), address="198.51.100.1")
     page = owner.get(f"/admin/card?id={cards[0].lower()}")
-    for text in ["machine-0", "203.0.113.200", "导出", "使用中", "30 天", "环境变化", "设备不符", "激活", "thief <b>"]:
+    assert "月卡（30 天）" in page.words
+    for text in ["machine-0", "203.0.113.200", "导出", "使用中", "环境变化", "设备不符", "激活", "thief <b>"]:
         assert text in page.words, text
     assert "thief <b>" not in page.text
     buttons = {value for form in page.forms for name, value, _where in form.buttons if name == "action"}

@@ -134,6 +134,11 @@ def test_the_beginning_of_an_id_is_read_like_an_id(text: str, beginning: str | N
         ("month", 30 * DAY),
         ("quarter", 90 * DAY),
         ("year", 365 * DAY),
+        ("天卡", DAY),
+        ("周卡", 7 * DAY),
+        ("月卡", 30 * DAY),
+        ("季卡", 90 * DAY),
+        ("年卡", 365 * DAY),
         ("1s", cards.MIN_VALIDITY),
         ("36500d", cards.MAX_VALIDITY),
         ("3153600000s", cards.MAX_VALIDITY),
@@ -182,10 +187,20 @@ def test_a_duration_beyond_the_bounds_is_refused(text: str) -> None:
     assert "超出范围" in refusal.value.text.zh
 
 
-def test_permanent_is_a_validity_and_not_a_duration() -> None:
-    assert cards.parse_validity("permanent") is None
+@pytest.mark.parametrize("name", ["permanent", "永久", "永久卡"])
+def test_permanent_is_a_validity_and_not_a_duration(name: str) -> None:
+    assert cards.parse_validity(name) is None
     with pytest.raises(ValidityError):
-        cards.parse_duration("permanent")
+        cards.parse_duration(name)
+
+
+@pytest.mark.parametrize("name", ["天卡", "周卡", "月卡", "季卡", "年卡", "永久"])
+def test_the_trades_name_of_a_validity_is_read_as_it_is_written(name: str) -> None:
+    assert cards.trade_name(cards.parse_validity(name)) == name
+
+
+def test_a_validity_without_a_name_has_none() -> None:
+    assert cards.trade_name(2 * DAY) is None
 
 
 @given(st.none() | lifetimes)

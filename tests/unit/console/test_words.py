@@ -69,6 +69,9 @@ def test_every_word_in_a_detail_is_said_in_both_languages() -> None:
 def test_overview_details_are_in_words() -> None:
     assert words.detail("by", "36500d") == ("36500 天", "36500 days")
     assert words.detail("validity", "permanent") == ("永久", "permanent")
+    assert words.detail("validity", "30d") == ("月卡", "30 days")
+    assert words.detail("validity", "31d") == ("31 天", "31 days")
+    assert words.detail("by", "30d") == ("30 天", "30 days")
     assert words.detail("scopes", ["cards:issue", "cards:read"]) == ("发卡, 查询卡密", "issue cards, look cards up")
     filtered = {"status": "active", "batch": "active", "chosen": 3}
     assert words.detail("filter", filtered).zh == "状态=使用中, 批次=active, 选中的张数=3"
