@@ -24,13 +24,14 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn is untyped
     """Serves each connection in a greenlet.
 
     On a signal to end it stops accepting, closes the connections that wait for another request, and finishes the
-    requests in progress. gunicorn's own would wait for idle connections, too, for all of `graceful_timeout`.
+    requests in progress. A new connection has a moment more for its first request, since its client expects an answer.
+    gunicorn's own would wait for idle connections, too, for all of `graceful_timeout`.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
         super().__init__(*args, **kwargs)
         self._ending: Any = None
-        self._waiting: dict[Any, Any] = {}
+        self._waiting: set[Any] = set()
 
     def patch(self) -> None:
         """Make the listening sockets gevent's; replaces gunicorn's, which patches the standard library as well."""
@@ -62,20 +63,25 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn is untyped
             self._ending.wait(_HEARTBEAT_SECONDS)
         for server in servers:
             server.close()
-        for client in self._waiting.values():
-            _end_reading(client)
+        for greenlet in self._waiting:
+            if greenlet.has_asked:
+                _end_reading(greenlet.client)
         deadline = monotonic() + self.cfg.graceful_timeout
         while any(server.pool for server in servers) and monotonic() < deadline:
             self.notify()
             gevent.wait([greenlet for server in servers for greenlet in server.pool], timeout=_HEARTBEAT_SECONDS)
+            for greenlet in self._waiting:
+                _end_reading(greenlet.client)
 
     def handle(self, listener: Any, client: Any, addr: Any) -> None:  # noqa: ANN401
-        """Serve a connection; its greenlet knows its socket."""
-        gevent.getcurrent().client = client
+        """Serve a connection; its greenlet knows its socket, and whether a request has come."""
+        greenlet = gevent.getcurrent()
+        greenlet.client, greenlet.has_asked = client, False
         super().handle(listener, client, addr)
 
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> None:  # noqa: ANN401
         """Answer a request: gunicorn's own without its hooks and its access log, with head and body in one send."""
+        gevent.getcurrent().has_asked = True
         response, environ = wsgi.create(req, sock, addr, listener_name, self.cfg, response_class=_Response)
         environ["wsgi.multithread"] = True
 
@@ -106,9 +112,10 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn is untyped
             raise StopIteration
 
     def timeout_ctx(self) -> "_Waiting":
-        """Return the time in which a kept connection waits for another request; none is waited for at the end."""
-        if not self.alive:
-            _end_reading(gevent.getcurrent().client)
+        """Return the time in which a connection waits for a request; at the end, none waits for another."""
+        greenlet = gevent.getcurrent()
+        if greenlet.has_asked and not self.alive:
+            _end_reading(greenlet.client)
         return _Waiting(self._waiting, self.cfg.keepalive)
 
 
@@ -141,17 +148,17 @@ class _Named:
 class _Waiting(gevent.Timeout):  # type: ignore[misc]
     """Ends quietly when the time is over; meanwhile the connection is among those that wait."""
 
-    def __init__(self, waiting: dict[Any, Any], seconds: float) -> None:
+    def __init__(self, waiting: set[Any], seconds: float) -> None:
         super().__init__(seconds, False)  # noqa: FBT003
         self._waiting = waiting
 
     def __enter__(self) -> Any:  # noqa: ANN401
         self._greenlet = gevent.getcurrent()
-        self._waiting[self._greenlet] = self._greenlet.client
+        self._waiting.add(self._greenlet)
         return super().__enter__()
 
     def __exit__(self, *exception: object) -> Any:  # noqa: ANN401
-        del self._waiting[self._greenlet]
+        self._waiting.remove(self._greenlet)
         return super().__exit__(*exception)
 
 

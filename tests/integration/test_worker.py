@@ -133,6 +133,17 @@ def test_connections_that_are_accepted_at_the_last_moment_do_not_hold_up_the_end
     assert {connection.answer().status for connection in asking} == {200}
 
 
+def test_a_new_connection_has_a_moment_for_its_first_request(connect: Connections, alone: Service) -> None:
+    new = [connect(alone) for _ in range(5)]
+    (idle,) = connect.kept(alone, 1)  # by now the others are accepted
+    (worker,) = workers_of(alone)
+    os.kill(worker, signal.SIGTERM)
+    assert idle.is_closed()
+    answers = [connection.send(GET).answer() for connection in new]
+    assert {(answer.status, answer.headers["connection"]) for answer in answers} == {(200, "close")}
+    wait_for(lambda: not is_alive(worker), SOON)
+
+
 def test_connections_that_come_while_workers_are_replaced_are_answered(alone: Service) -> None:
     ended = threading.Event()
 
