@@ -45,7 +45,7 @@ class Renderer:
 
     Args:
         static: The files that pages link to.
-        zone: The vendor's; every time is shown in it, with its offset.
+        zone: The vendor's; every time is shown in it.
         clock: Returns the time now, aware.
     """
 
@@ -114,11 +114,11 @@ class Renderer:
         )
 
     def _moment(self, value: datetime | None) -> str:
-        """Format a time for people: to the second, with its offset."""
-        return "" if value is None else value.astimezone(self._zone).isoformat(sep=" ", timespec="seconds")
+        """Format a time for people, to the second; the page's last line names the time zone."""
+        return "" if value is None else f"{value.astimezone(self._zone):%Y-%m-%d %H:%M:%S}"
 
     def _when(self, value: datetime | None) -> Markup:
-        """Return a time as a `time` element."""
+        """Return a time as a `time` element, whose attribute has the offset."""
         if value is None:
             return Markup("<span>—</span>")
         local = value.astimezone(self._zone)

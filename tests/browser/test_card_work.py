@@ -115,8 +115,12 @@ def test_many_are_frozen_and_that_is_undone(enter: Enter, fresh: Fresh, look: Lo
     before = page.url
     chosen = page.locator("[data-count=id]")
     expect(chosen).to_have_text("0")
+    expect(person.button("冻结", "Freeze")).to_be_disabled()
     page.get_by_text(person.t("全选本页", "All on this page")).click()
     expect(chosen).to_have_text("3")
+    person.press("复制所选", "Copy selected")
+    expect(page.locator("#toast")).to_have_text(person.t("已复制", "Copied"))
+    assert sorted(page.evaluate("navigator.clipboard.readText()").split()) == sorted(fresh.ids)
     page.locator(f"input[value='{fresh.ids[0]}']").uncheck()
     expect(chosen).to_have_text("2")
     page.locator(f"input[value='{fresh.ids[0]}']").check()

@@ -25,8 +25,19 @@ async function copy(button) {
     await navigator.clipboard.writeText(source.value ?? source.textContent);
     say(findToast().dataset.copied);
   } catch {
+    source.hidden = false;
     source.focus();
     source.select?.();
+  }
+}
+
+const chosen = (name) => [...document.querySelectorAll(`input[name="${name}"]:checked`)].map((box) => box.value);
+
+// How many boxes are chosen is told, and what acts on them waits for the first.
+function countChosen() {
+  for (const count of document.querySelectorAll("[data-count]")) count.value = chosen(count.dataset.count).length;
+  for (const bar of document.querySelectorAll("[data-needs]")) {
+    for (const button of bar.querySelectorAll("button")) button.disabled = !chosen(bar.dataset.needs).length;
   }
 }
 
@@ -92,16 +103,15 @@ function drawCharts(within) {
 document.addEventListener("click", (event) => {
   const button = event.target.closest("button");
   if (button?.hasAttribute("data-theme-toggle")) toggleTheme();
+  if (button?.dataset.copyChosen) document.getElementById(button.dataset.copy).value = chosen(button.dataset.copyChosen).join("\n");
   if (button?.dataset.copy) copy(button);
 });
 
-// The box above a list chooses all of its boxes, and how many are chosen is told.
+// The box above a list chooses all of its boxes.
 document.addEventListener("change", (event) => {
   const all = event.target.dataset?.chooseAll;
   if (all) for (const box of document.querySelectorAll(`input[name="${all}"]`)) box.checked = event.target.checked;
-  for (const count of document.querySelectorAll("[data-count]")) {
-    count.value = document.querySelectorAll(`input[name="${count.dataset.count}"]:checked`).length;
-  }
+  countChosen();
 });
 
 // A file too large is not even sent.
@@ -134,7 +144,7 @@ document.addEventListener("submit", (event) => {
   form.dataset.sent = "yes";
   setTimeout(() => { delete form.dataset.sent; }, 5000);
 });
-addEventListener("pageshow", () => { for (const form of document.forms) delete form.dataset.sent; });
+addEventListener("pageshow", () => { for (const form of document.forms) delete form.dataset.sent; countChosen(); });
 
 // Filters that say nothing stay out of the address.
 document.addEventListener("htmx:configRequest", ({ detail }) => {
@@ -155,5 +165,6 @@ document.addEventListener("htmx:afterSettle", ({ target }) => {
 });
 document.addEventListener("htmx:responseError", () => say(findToast().dataset.failed));
 document.addEventListener("htmx:sendError", () => say(findToast().dataset.failed));
-document.addEventListener("htmx:load", (event) => drawCharts(event.target));
+document.addEventListener("htmx:load", (event) => { drawCharts(event.target); countChosen(); });
 drawCharts(document);
+countChosen();
