@@ -1,5 +1,6 @@
 """`cardctl stats`."""
 
+from datetime import timedelta
 from typing import Any
 
 import click
@@ -9,7 +10,7 @@ from app.cli.context import Session, format_option, pass_session
 from app.clock import utc_now
 from app.domain.codes import CardStatus
 from app.services.formatting import local
-from app.services.statistics import EXPIRING_WITHIN, collect
+from app.services.statistics import EXPIRING_WITHIN, ONLINE_WITHIN, collect
 
 _STATUS_HEADINGS = ("冻结 frozen", "到期 expired", "使用中 active", "未激活 unused")
 _STATUSES = [str(status) for status in CardStatus]
@@ -42,6 +43,13 @@ def _print_tables(figures: dict[str, Any], zone: str) -> None:
         ("日期 day", "激活 activations", "通过的请求 accepted requests"),
         figures["days"],
         ["day", "activations", "requests"],
+    )
+    minutes = ONLINE_WITHIN // timedelta(minutes=1)
+    output.print_section(
+        f"客户 / Customers ({zone})",
+        (f"在线，{minutes} 分钟内 seen in {minutes} minutes", "今天 today", "昨天 yesterday"),
+        [figures["customers"]],
+        ["online", "today", "yesterday"],
     )
     output.print_section(
         "日志中的拒绝 / Rejections in the journal",

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import falcon
 
 from app.console.forms import query_of
-from app.console.overview_charts import STATES, charts
+from app.console.overview_charts import STATES, charts, recent
 from app.console.page import Access, Page, visitor_of
 from app.domain.sharing import DAY, WEEK
 from app.services import abuse_report
@@ -41,10 +41,11 @@ class OverviewPage(FiguresPage):
     template = "overview.html"
 
     def values(self, request: falcon.Request, snapshot: Snapshot) -> dict[str, Any]:
-        """Return the charts."""
+        """Return the figures of today and yesterday, and the charts."""
         first = [card["id"] for card in snapshot.document["expiring"]["first"]]
         first += [row["card_id"] for row in snapshot.document["sharing"]["accepted"]["first"]]
         return {
+            "recent": recent(snapshot.document),
             "charts": charts(snapshot.document, visitor_of(request).say),
             "shown_ids": self.console.cards.shown_keys(visitor_of(request).who, first),
             "states": [str(state) for state in STATES],

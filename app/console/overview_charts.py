@@ -1,7 +1,7 @@
 """The overview's charts, from the figures' document (`app.services.figures.Snapshot`)."""
 
 from datetime import date, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from app.console.charts import Chart, Say, Series
 from app.console.rendering import url
@@ -37,6 +37,33 @@ def charts(document: Document, say: Say) -> dict[str, Chart]:
         "functions": _functions(document, say),
         "batches": _batches(document, say),
     }
+
+
+class Recent(NamedTuple):
+    """What happened today and yesterday: its name, and for each day how often with a link to the rows behind it."""
+
+    name: Text
+    today: tuple[int, str]
+    yesterday: tuple[int, str]
+
+
+def recent(document: Document) -> list[Recent]:
+    """Return the figures of today and yesterday."""
+    days, rejections, customers = document["days"], document["rejection_days"], document["customers"]
+    today, yesterday = days[-1]["day"], days[-2]["day"]
+    refused = [sum(day["counts"].values()) for day in (rejections[-1], rejections[-2])]
+    used = [url("/admin/usage", day=day) for day in (today, yesterday)]
+    activated = [journal_of_day(day, EventKind.ACTIVATED) for day in (today, yesterday)]
+    rejected = [journal_of_day(day, EventKind.REJECTED) for day in (today, yesterday)]
+    return [
+        Recent(
+            Text("激活", "Activations"),
+            (days[-1]["activations"], activated[0]),
+            (days[-2]["activations"], activated[1]),
+        ),
+        Recent(Text("活跃客户", "Active customers"), (customers["today"], used[0]), (customers["yesterday"], used[1])),
+        Recent(Text("拒绝", "Refusals"), (refused[0], rejected[0]), (refused[1], rejected[1])),
+    ]
 
 
 def _states(document: Document, say: Say) -> Chart:

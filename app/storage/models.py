@@ -142,6 +142,7 @@ class Operator(_Table):
     password_changed_at = DateTimeTZField(index=False)
     cards_per_day = IntegerField(null=True)
     longest_validity = IntervalField(null=True)
+    changes_per_day = IntegerField(null=True)
 
 
 class OperatorSession(_Table):

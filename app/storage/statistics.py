@@ -12,7 +12,7 @@ from peewee import SQL, Case, fn
 from app.domain.codes import CardStatus, Code, EventKind
 from app.storage.cards import expiry, status_is
 from app.storage.journal import MAX_ENTRIES_PER_DAY, code_or_kind, codes_or_kinds
-from app.storage.models import Card, DailyCount, Event, Usage
+from app.storage.models import Card, Client, DailyCount, Event, Usage
 
 Row = dict[str, Any]
 
@@ -129,6 +129,18 @@ def requests(since: date) -> dict[date, int]:
     """Return how many requests were accepted on each day."""
     query = Usage.select(Usage.day, _sum(Usage.count)).where(Usage.day >= since).group_by(Usage.day)
     return dict(query.tuples())
+
+
+def customers(since: date) -> dict[date, int]:
+    """Return how many cards were used on each day."""
+    query = Usage.select(Usage.day, fn.COUNT(Usage.card.distinct())).where(Usage.day >= since).group_by(Usage.day)
+    return dict(query.tuples())
+
+
+def online(since: datetime) -> int:
+    """Return how many cards' last accepted request came since then."""
+    count: int = Client.select().where(Client.requested_at > since).count()
+    return count
 
 
 def functions(since: date, limit: int) -> list[Row]:

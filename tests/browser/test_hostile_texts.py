@@ -21,9 +21,9 @@ def labels_of(page: Page, chart: str) -> list[str]:
 
 def test_charts_draw_hostile_texts(enter: Enter, strangers: Strangers) -> None:
     person = enter("/admin/")
-    assert escaped(TURNED) in labels_of(person.page, "使用最多的功能")
-    assert MARKUP in labels_of(person.page, "最大的批次")
-    for chart in ("使用最多的功能", "最大的批次"):
+    assert escaped(TURNED) in labels_of(person.page, "最近 14 天最常用的功能")
+    assert MARKUP in labels_of(person.page, "卡密最多的批次")
+    for chart in ("最近 14 天最常用的功能", "卡密最多的批次"):
         person.page.get_by_role("img", name=chart, exact=True).hover()  # and into a tooltip
     person.go(f"/admin/card?id={strangers.card}")
     assert escaped(TURNED) in labels_of(person.page, "最近 30 天的使用")

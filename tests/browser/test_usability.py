@@ -14,7 +14,15 @@ from tests.support.browser.seeding import FESTIVAL, Shop, opened
 from tests.support.browser.visits import Look, Site, Visit, at_desk_and_by_thumb, in_every_look
 from tests.support.console import PASSWORD
 
-CHARTS = {"卡密状态", "每日激活", "每日验证", "拒绝原因", "即将到期", "使用最多的功能", "最大的批次"}
+CHARTS = {
+    "现在的卡密状态",
+    "最近 14 天的激活",
+    "最近 14 天的验证",
+    "最近 14 天的拒绝，按原因",
+    "今后 14 天到期的卡密",
+    "最近 14 天最常用的功能",
+    "卡密最多的批次",
+}
 
 
 @at_desk_and_by_thumb
@@ -76,7 +84,7 @@ def test_old_figures_are_counted_anew_while_the_page_is_open(site: Site, enter: 
 def test_the_figures_beneath_a_chart_are_links_for_the_keyboard(enter: Enter) -> None:
     person = enter("/admin/")
     page = person.page
-    section = page.get_by_role("region", name="拒绝原因", exact=True).first
+    section = page.get_by_role("region", name="最近 14 天的拒绝，按原因", exact=True).first
     section.locator("summary").focus()
     page.keyboard.press("Enter")
     link = section.locator("table a").last

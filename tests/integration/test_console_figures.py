@@ -65,7 +65,7 @@ def test_each_chart_links_to_as_many_rows_as_it_shows(service: Service, owner: B
     journal.append(rejected(Code.CARD_EXPIRED, 4, ip="203.0.113.7"))
     page = counted(owner, "/admin/")
 
-    states = drawn(page, "卡密状态")
+    states = drawn(page, "现在的卡密状态")
     assert dict(zip(states["labels"], states["series"][0]["values"], strict=True)) == {
         "使用中": 2,
         "未激活": 1,
@@ -74,23 +74,49 @@ def test_each_chart_links_to_as_many_rows_as_it_shows(service: Service, owner: B
     }
     assert rows(owner.get(states["series"][0]["links"][1])) == 1
 
-    activations = drawn(page, "每日激活")
+    activations = drawn(page, "最近 14 天的激活")
     assert len(activations["labels"]) == 14
     assert activations["series"][0]["values"][-1] == 2
     assert rows(owner.get(activations["series"][0]["links"][-1])) == 2
     assert rows(owner.get(activations["series"][0]["links"][-2])) == -1
 
-    requests = drawn(page, "每日验证")
+    requests = drawn(page, "最近 14 天的验证")
     assert requests["series"][0]["values"][-1] == 2
     assert rows(owner.get(requests["series"][0]["links"][-1])) == 2
 
-    expired = next(series for series in drawn(page, "拒绝原因")["series"] if series["name"] == "卡密已过期")
+    expired = next(
+        series for series in drawn(page, "最近 14 天的拒绝，按原因")["series"] if series["name"] == "卡密已过期"
+    )
     assert expired["values"] == [0] * 13 + [4]
     assert rows(owner.get(expired["links"][-1])) == 4
 
-    functions = drawn(page, "使用最多的功能")
+    functions = drawn(page, "最近 14 天最常用的功能")
     assert functions["labels"] == ["打开程序"]
     assert rows(owner.get(functions["series"][0]["links"][0])) == 2
+
+
+def test_today_and_yesterday_link_to_the_rows_behind_them_by_the_vendors_day(service: Service, owner: Browser) -> None:
+    cards = service.issue(2)
+    for number, card in enumerate(cards):
+        assert service.verify(question(card, f"machine-{number}")).status == 200
+    today = datetime.now(ZONE).replace(hour=0, minute=0, second=0, microsecond=0)
+    yesterday = today - timedelta(seconds=1)
+    journal.append([Entry(at=yesterday, kind=EventKind.ACTIVATED)])
+    journal.append([Entry(at=yesterday, kind=EventKind.REJECTED, code=Code.CARD_EXPIRED)] * 3)
+    Usage.insert(card=cards[0], day=yesterday.date(), function="f", count=5, last_at=yesterday).execute()
+    page = counted(owner, "/admin/")
+    (section,) = re.findall(r'aria-labelledby="recent">.+?</section>', page.text, re.DOTALL)
+    shown = [(int(number), unescape(link)) for link, number in re.findall(r'href="([^"]+)">(\d+)</a>', section)]
+    assert [number for number, _link in shown] == [2, 1, 2, 1, 0, 3]
+    assert [rows(owner.get(link)) for number, link in shown if number] == [2, 1, 2, 1, 3]
+    assert "在线 2 （15 分钟内）" in page.words
+
+
+def test_a_panel_without_figures_is_one_line(service: Service, owner: Browser) -> None:
+    page = counted(owner, "/admin/")
+    assert "<canvas" not in page.text
+    for title in ("最近 14 天的激活", "7 天内到期的卡密", "卡密最多的批次"):
+        assert f"{title} 暂无数据" in page.words
 
 
 def test_cards_that_expire_soon_are_shown_by_day(service: Service, owner: Browser) -> None:
@@ -98,14 +124,14 @@ def test_cards_that_expire_soon_are_shown_by_day(service: Service, owner: Browse
     service.verify(question(card))
     Card.update(batch="甲&乙", note="<b>").execute()
     page = counted(owner, "/admin/")
-    chart = drawn(page, "即将到期")
+    chart = drawn(page, "今后 14 天到期的卡密")
     at = chart["labels"].index(f"{Card.get().expires_at.astimezone(ZONE):%m-%d}")
     assert chart["series"][0]["values"] == [int(day == at) for day in range(len(chart["labels"]))]
     assert rows(owner.get(chart["series"][0]["links"][at])) == 1
     assert f"/admin/card?id={card}" in page.links
-    assert "7 天内共 1 张" in page.words
+    assert "7 天内最先到期 共 1 张" in page.words
     assert "<b>" not in page.text
-    batches = drawn(page, "最大的批次")
+    batches = drawn(page, "卡密最多的批次")
     assert batches["labels"] == ["甲&乙"]
     active = next(series for series in batches["series"] if series["name"] == "使用中")
     assert rows(owner.get(active["links"][0])) == 1
@@ -114,8 +140,10 @@ def test_cards_that_expire_soon_are_shown_by_day(service: Service, owner: Browse
 def test_every_figure_of_a_chart_is_in_a_table_too_with_its_link(service: Service, owner: Browser) -> None:
     journal.append(rejected(Code.CLIENT_MISMATCH, 3, card_id="C" * 32))
     page = counted(owner, "/admin/?lang=en")
-    chart = drawn(page, "Rejections by reason")
-    (table,) = re.findall(r'aria-label="Figures: Rejections by reason"><table.+?</table>', page.text, re.DOTALL)
+    chart = drawn(page, "Rejections in the last 14 days, by reason")
+    (table,) = re.findall(
+        r'aria-label="Figures: Rejections in the last 14 days, by reason"><table.+?</table>', page.text, re.DOTALL
+    )
     (link,) = re.findall(r'<a href="([^"]+)">3</a>', table)
     assert unescape(link) == chart["series"][0]["links"][-1]
     assert rows(owner.get(unescape(link))) == 3
@@ -269,7 +297,7 @@ def test_charts_of_usage_link_to_the_counts(service: Service, owner: Browser) ->
         assert rows(behind) == 1
         assert f" {count} " in behind.words
     overview = counted(owner, "/admin/")
-    chart = drawn(overview, "使用最多的功能")
+    chart = drawn(overview, "最近 14 天最常用的功能")
     assert chart["series"][0]["values"] == [39]
     behind = owner.get(chart["series"][0]["links"][0])
     assert rows(behind) == 2

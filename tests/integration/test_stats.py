@@ -1,5 +1,6 @@
 """The vendor's figures: `cardctl stats`."""
 
+import hashlib
 import json
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -12,7 +13,7 @@ from app.storage import cards, journal, statistics
 from app.storage.cards import NewCard
 from app.storage.database import Database
 from app.storage.journal import Entry
-from app.storage.models import DailyCount, Usage
+from app.storage.models import Client, DailyCount, Usage
 from tests.support.query_plans import statements
 from tests.support.service import Service, question
 
@@ -69,7 +70,7 @@ def test_no_more_rows_are_read_than_are_shown_however_many_batches_there_are(dat
     add(database, *(card(n, f"b{n:03}", frozen=n % 2 == 0) for n in range(100)))
     with statements(database) as ran:
         counted = figures(database)
-    assert len(at_first) == len(ran) == 6
+    assert len(at_first) == len(ran) == 8
     assert (counted["batches"]["count"], counted["cards"]["unused"], counted["cards"]["frozen"]) == (100, 50, 50)
     assert [batch["batch"] for batch in counted["batches"]["largest"]] == [f"b{n:03}" for n in range(10)]
     assert max(len(database.execute_sql(*statement).fetchall()) for statement in ran) == 10
@@ -92,6 +93,30 @@ def test_days_are_the_last_fourteen_of_the_vendors_zone_including_empty_ones(dat
     assert [day["activations"] for day in counted["days"]] == [1, *[0] * 11, 1, 1]
     assert [day["requests"] for day in counted["days"]] == [5, *[0] * 12, 7]
     assert counted["functions"] == [{"function": "f", "requests": 8}, {"function": "g", "requests": 4}]
+
+
+def test_customers_are_cards_used_on_a_day_of_the_vendors_zone_and_in_the_last_minutes(database: Database) -> None:
+    add(database, *(card(number, expires_in=DAY) for number in range(1, 5)))
+    for number, day, functions in (
+        (1, TODAY, "fg"),
+        (2, TODAY, "f"),
+        (3, TODAY - DAY, "fg"),
+        (1, TODAY - 2 * DAY, "f"),
+    ):
+        for function in functions:
+            Usage.insert(card=f"{number:032}", day=day, function=function, count=9, last_at=NOW).execute()
+    for number, minutes in ((1, 0), (2, 14), (3, 15)):
+        machine = f"machine {number}"
+        Client.insert(
+            id=f"{number:032}",
+            card=f"{number:032}",
+            hardware=machine,
+            hardware_sha256=hashlib.sha256(machine.encode()).hexdigest(),
+            ip="198.51.100.1",
+            requested_at=NOW - timedelta(minutes=minutes),
+            function="f",
+        ).execute()
+    assert figures(database)["customers"] == {"online": 2, "today": 2, "yesterday": 1}
 
 
 def test_rejections_are_counted_by_code(database: Database) -> None:
@@ -138,7 +163,7 @@ def test_the_document_has_its_documented_shape(service: Service) -> None:
     service.verify(question("0" * 32))
     printed = service.cardctl("stats", "--format", "json").stdout
     document = json.loads(printed)
-    assert list(document) == ["at", "cards", "batches", "days", "rejections", "expiring", "functions"]
+    assert list(document) == ["at", "cards", "batches", "days", "customers", "rejections", "expiring", "functions"]
     assert document["cards"] == {"total": 1, "frozen": 0, "expired": 0, "active": 1, "unused": 0}
     assert document["batches"] == {
         "count": 1,
@@ -147,6 +172,7 @@ def test_the_document_has_its_documented_shape(service: Service) -> None:
     assert len(document["days"]) == 14
     assert set(document["days"][0]) == {"day", "activations", "requests"}
     assert sum(day["activations"] for day in document["days"]) == 1
+    assert document["customers"] == {"online": 1, "today": 1, "yesterday": 0}
     assert document["rejections"] == [{"code": "CARD_NOT_FOUND", "last_24_hours": 1, "last_7_days": 1}]
     assert document["expiring"]["count"] == 1
     (first,) = document["expiring"]["first"]
