@@ -47,12 +47,12 @@ finish() {
     [[ -n $DONE ]] || ((status != 0)) || status=143 # a signal that ends bash leaves no status
     if [[ -n $HOOK ]]; then kill -- "-$HOOK" 2>/dev/null || true; fi
     if [[ -n $OUTPUT ]]; then rm -f -- "$OUTPUT"; fi
-    if [[ -n $CLAIMED ]]; then retention leftovers "$BACKUP_FOLDER"; fi
+    if [[ -n $CLAIMED ]]; then remove_leftovers; fi
     ((status == 0)) || report_failure backup "$status"
     exit "$status"
 }
 
-# require_room: as much as the last backup took, else half the database; twice, for the dump and the archive.
+# require_room: as much as the last backup took, else half the database, for the archive here and for the dump in data/.
 require_room() {
     local last bytes
     last=$(retention newest "$BACKUP_FOLDER")
@@ -63,7 +63,9 @@ require_room() {
             --command 'SELECT pg_database_size(current_database()) / 2' </dev/null 2>&1) \
             || die "数据库没有响应。The database does not answer: $(error_line "$bytes")"
     fi
-    require_space "$BACKUP_FOLDER" $((2 * bytes + 1048576))
+    if [[ $(stat --format=%d -- "$BACKUP_FOLDER") == $(stat --format=%d -- "$ROOT/data") ]]; then bytes=$((2 * bytes)); fi
+    require_space "$ROOT/data" $((bytes + 1048576))
+    require_space "$BACKUP_FOLDER" $((bytes + 1048576))
 }
 
 # seal_journal: the backup then shows whether an entry up to now was changed. The service does so every minute, too.

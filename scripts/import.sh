@@ -29,7 +29,7 @@ ROOT=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
 # shellcheck source=scripts/lib/import-steps.sh
 source "$ROOT/scripts/lib/import-steps.sh"
 
-file='' identity='' trial='' prepare='' STAGED='' TAKEN=''
+file='' identity='' trial='' prepare='' STAGED='' TAKEN='' NOT_TAKEN=''
 init_options=()
 
 # receive: unpacks the bundle into STAGED and checks it. Nothing else has been touched yet.
@@ -61,6 +61,8 @@ install_all() {
     local kept env=$STAGED/env
     if [[ -n $trial ]]; then env=''; fi
     TAKEN=$(prepare_checkout "$env" "${init_options[@]}") || exit 1
+    [[ -z $env ]] || NOT_TAKEN=$(env_file left "$env" "$ROOT/.env")
+    [[ -z $NOT_TAKEN ]] || warn "迁移包不能指定容器运行什么程序、访问什么网络，需要时请自行写入 .env。A bundle does not say which programs containers run, or what they reach. Write it into .env yourself if you want it: $NOT_TAKEN"
     start_database
     if holds_data "$LIVE"; then
         if stands_already; then

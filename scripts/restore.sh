@@ -43,7 +43,7 @@ finish() {
     trap '' INT TERM
     set +e
     if ((status != 0)); then
-        [[ -z $BACKUP_FOLDER ]] || retention leftovers "$BACKUP_FOLDER"
+        remove_leftovers
         undo_restore
     fi
     exit "$status"
@@ -118,7 +118,7 @@ require_common_card() {
 
 # is_activated DATABASE CARD
 is_activated() {
-    [[ $(owner_sql "$1" "SELECT count(*) FROM card WHERE is_activated AND id = '$2'") == 1 ]]
+    [[ $2 =~ ^[0-9A-Z]{32}$ ]] && [[ $(owner_sql "$1" "SELECT count(*) FROM card WHERE is_activated AND id = '$2'") == 1 ]]
 }
 
 # make_new: restores into database NEW, compared and open to the roles that serve.

@@ -107,7 +107,7 @@ finish() {
         ((status)) || status=1
         (roll_back) || warn "退回未完成，请按上面的提示处理，备份在 $DUMP。The old version could not be put back completely; the backup is $DUMP"
     fi
-    retention leftovers "$BACKUP_FOLDER"
+    remove_leftovers
     stop_watch
     exit "$status"
 }

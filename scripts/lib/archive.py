@@ -10,7 +10,7 @@ These read an archive on standard input:
 
     archive.py unpack FOLDER [TRUST]        extract what travels into the folder
     archive.py check [TRUST]                read it whole; print its manifest
-    archive.py member NAME [TRUST]          print one member
+    archive.py member FOLDER NAME [TRUST]   print one member, once its checksum was found right; FOLDER has room
 
 TRUST says whose signature counts: --keys KEYRING [--fingerprint KEY]… [--accept-unsigned]. Without it, no signature is
 required. Exit status 3: the archive has no signature that counts, and only its manifest was read.
@@ -30,8 +30,10 @@ import io
 import json
 import os
 import secrets
+import shutil
 import sys
 import tarfile
+import tempfile
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, cast
@@ -210,7 +212,7 @@ def _copy(tar: tarfile.TarFile, info: tarfile.TarInfo, output: Output) -> str:
             if target:
                 target.write(chunk)
     finally:
-        if target and target is not sys.stdout.buffer:
+        if target:
             target.close()
     return reader.digest.hexdigest()
 
@@ -278,8 +280,12 @@ def _work_on_archive(command: str, *arguments: str) -> None:
             unpack(archive, Path(folder), _trust(trust))
         case "check", *trust:
             json.dump(read(archive, lambda _: None, _trust(trust)), sys.stdout)
-        case "member", name, *trust:
-            read(archive, lambda info: sys.stdout.buffer if info.name == name else None, _trust(trust))
+        case "member", folder, name, *trust:
+            with tempfile.TemporaryFile(dir=folder) as file:
+                writers = {name: lambda: os.fdopen(os.dup(file.fileno()), "wb")}
+                read(archive, lambda info: writers.get(info.name, lambda: None)(), _trust(trust))
+                file.seek(0)
+                shutil.copyfileobj(file, sys.stdout.buffer, _CHUNK)
         case _:
             text = archive.read().decode()
             manifest = json.loads(text) if text.startswith("{") else parse_contents(text.splitlines())

@@ -16,6 +16,8 @@ TRUST=(--keys "$KEYRING") # whose signature counts; if it is empty, no signature
 # shellcheck disable=SC2034  # for scripts that source this
 TRUST_OPTIONS='fingerprint=* accept-unsigned'
 SIGNING=() FINGERPRINT='' # set by find_signer
+# shellcheck disable=SC2034  # for scripts that source this
+TAKEN='' TAKEN_SHA256='' # set by take_archive
 
 archive() { python3 -B -E -s "$ROOT/scripts/lib/archive.py" "$@"; }
 
@@ -50,9 +52,13 @@ open_archive() {
     if [[ $1 == *.age ]]; then age --decrypt --identity "$IDENTITY" -- "$1"; else cat -- "$1"; fi
 }
 
-# open_dump FILE: prints the dump in it.
+# open_dump FILE: prints the dump in it, once it is known to be the one that was signed: the file may be another by now.
 open_dump() {
-    if is_bare_dump "$1"; then open_archive "$1"; else open_archive "$1" | archive member database.dump "${TRUST[@]}"; fi
+    if is_bare_dump "$1"; then
+        open_archive "$1"
+    else
+        open_archive "$1" | archive member "$ROOT/data" database.dump "${TRUST[@]}"
+    fi
 }
 
 # verify_checksum FILE: it is what the checksum file beside it says.
@@ -135,29 +141,33 @@ write_archive() {
 app_version() { sed -n 's/^version = "\(.*\)"$/\1/p' "$ROOT/pyproject.toml" 2>/dev/null | head -n 1; }
 
 # take_archive FILE [RECIPIENT]: an archive of the database, checked, signed, and encrypted if there is a recipient; whole or
-# not at all. FILE has no .age at its end. Sets TAKEN, the file's name. After a failure the caller removes what is unfinished
-# (retention leftovers). Where the key cannot sign, the archive is made all the same, with a warning.
+# not at all. FILE has no .age at its end. Sets TAKEN, the file's name, and TAKEN_SHA256. After a failure the caller removes what is unfinished
+# (remove_leftovers). The dump waits in data/: who can write to the backup folder could exchange it there before it is
+# signed. Where the key cannot sign, the archive is made all the same, with a warning.
 take_archive() {
-    local folder=${1%/*} staging said
+    local staging said
     TAKEN=$1${2:+.age}
     find_signer || warn "备份未签名，恢复时需 --accept-unsigned。The backup is not signed, and restoring it will need --accept-unsigned: $(last_line "$FINGERPRINT")"
-    staging=$(mktemp -d "$folder/.staging.XXXXXX") || die "无法写入 cannot write to $folder"
+    staging=$(mktemp -d "$ROOT/data/.backup.XXXXXX") || die "无法写入 cannot write to $ROOT/data"
     make_dump "$staging"
     said=$(check_dump "$staging/database.dump" 2>&1) \
         || die "备份无法读回，未保留。The dump cannot be read back, and was not kept: $(error_line "$said")"
-    said=$({ write_archive "$staging" ${2:+--recipient "$2"} >"$TAKEN.partial"; } 2>&1) \
+    said=$({ set -o noclobber; write_archive "$staging" ${2:+--recipient "$2"} >"$TAKEN.partial"; } 2>&1) \
         || die "无法写完备份（磁盘满？KADUN_BACKUP_RECIPIENT 正确吗？）。The backup could not be written (disk full? is KADUN_BACKUP_RECIPIENT right?): $(error_line "$said")"
     rm -rf -- "$staging"
+    # shellcheck disable=SC2034
+    TAKEN_SHA256=$(sha256_of "$TAKEN.partial") || die "无法读取 cannot read $TAKEN.partial"
     finish_archive "$TAKEN"
 }
 
 # finish_archive FILE: FILE.partial gets a checksum and then its name: what bears that name is whole and on the disk.
 finish_archive() {
-    {
+    (
+        set -o noclobber # a link that somebody has put there is not followed
         printf '%s  %s\n' "$(sha256_of "$1.partial")" "${1##*/}" >"$1.sha256.partial" \
             && sync -- "$1.partial" "$1.sha256.partial" \
             && mv -f -- "$1.sha256.partial" "$1.sha256" && mv -f -- "$1.partial" "$1" && sync -- "${1%/*}"
-    } 2>/dev/null || die "无法写完备份 cannot finish $1"
+    ) 2>/dev/null || die "无法写完备份 cannot finish $1"
 }
 
 # encrypt_archive FILE: where the vendor has a recipient of their own, a finished archive in clear is replaced by an encrypted
@@ -167,7 +177,7 @@ encrypt_archive() {
     recipient=$(setting KADUN_BACKUP_RECIPIENT)
     if [[ -z $recipient || $recipient == none || $1 == *.age ]]; then
         printf '%s' "$1"
-    elif said=$({ age --encrypt --recipient "$recipient" --output "$1.age.partial" -- "$1" && finish_archive "$1.age"; } 2>&1); then
+    elif said=$({ set -o noclobber; age --encrypt --recipient "$recipient" -- "$1" >"$1.age.partial" && finish_archive "$1.age"; } 2>&1); then
         rm -f -- "$1" "$1.sha256"
         printf '%s.age' "$1"
     else

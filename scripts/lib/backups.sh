@@ -27,16 +27,22 @@ find_folder() {
     [[ -w $folder && -x $folder ]] || die "无权写入备份目录。The backup folder cannot be written to: $folder"
 }
 
+# remove_leftovers: removes what an interrupted run left. Under the lock only.
+remove_leftovers() {
+    rm -rf -- "$ROOT"/data/.backup.*
+    [[ -z $BACKUP_FOLDER ]] || retention leftovers "$BACKUP_FOLDER"
+}
+
 # claim_folder: two stacks in one folder would remove each other's backups. Removes what an interrupted run left.
 claim_folder() {
     local project mark=$BACKUP_FOLDER/.project
     project=$(setting COMPOSE_PROJECT_NAME kadun)
     if [[ ! -s $mark ]]; then
-        { printf '%s\n' "$project" >"$mark"; } 2>/dev/null || true
+        (rm -f -- "$mark" && set -o noclobber && printf '%s\n' "$project" >"$mark") 2>/dev/null || true
     elif [[ $(<"$mark") != "$project" ]]; then
         die "此目录已存放另一套服务（$(<"$mark")）的备份：请在 .env 中另设 KADUN_BACKUP_DIR。Stack $(<"$mark") keeps its backups here: set another KADUN_BACKUP_DIR (or remove $mark)"
     fi
-    retention leftovers "$BACKUP_FOLDER"
+    remove_leftovers
 }
 
 # read_number VARIABLE NAME DEFAULT LEAST MOST: a whole number from .env.
@@ -50,11 +56,12 @@ read_number() {
 }
 
 # note FILE WORD…: replaces a file of the backup folder by one line with the time: last-good, last-verified and last-away,
-# which doctor reads.
+# which doctor reads. No link that somebody has put there is followed.
 note() {
     local file=$BACKUP_FOLDER/.$1 final=$BACKUP_FOLDER/$1
     shift
-    if ! { printf '%s %s\n' "$(date --utc +%Y-%m-%dT%H:%M:%SZ)" "$*" >"$file" && mv -f -- "$file" "$final"; } 2>/dev/null; then
+    if ! (rm -f -- "$file" && set -o noclobber && printf '%s %s\n' "$(date --utc +%Y-%m-%dT%H:%M:%SZ)" "$*" >"$file" \
+        && mv -fT -- "$file" "$final") 2>/dev/null; then
         die "无法写入 cannot write $final"
     fi
 }
@@ -88,7 +95,8 @@ webhook_url() {
 log_run() {
     local line=$*
     line=${line//[$'\n\r\t']/ }
-    { printf '%s %s\n' "$(date --utc +%Y-%m-%dT%H:%M:%SZ)" "$line" >>"$BACKUP_FOLDER/backup.log"; } 2>/dev/null \
+    { [[ ! -L $BACKUP_FOLDER/backup.log ]] \
+        && printf '%s %s\n' "$(date --utc +%Y-%m-%dT%H:%M:%SZ)" "$line" >>"$BACKUP_FOLDER/backup.log"; } 2>/dev/null \
         || warn "无法写入日志 cannot write $BACKUP_FOLDER/backup.log"
 }
 

@@ -7,7 +7,7 @@ SELECT 'schema ' || max(name) FROM schema_migration;
 SELECT 'SELECT ''file '' || sha256 || '' '' || name FROM file' WHERE to_regclass('public.file') IS NOT NULL \gexec
 SELECT format(
     $$SELECT 'table %1$s ' || count(*) || ' '
-        || coalesce(sum(('x' || left(md5((a_row.*)::text), 15))::bit(60)::bigint), 0) FROM %1$I AS a_row$$,
-    relname
+        || coalesce(sum(('x' || left(md5((a_row.*)::text), 15))::bit(60)::bigint), 0) FROM public.%2$I AS a_row$$,
+    regexp_replace(relname, '[^A-Za-z0-9_]', '?', 'g'), relname -- a name could hold a quote or a line of its own
 ) FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' ORDER BY relname COLLATE "C"
 \gexec

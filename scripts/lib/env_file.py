@@ -2,7 +2,10 @@
 
     env_file.py get FILE NAME [DEFAULT]             print a value; DEFAULT where it is unset or empty
     env_file.py set FILE NAME VALUE                 change one setting
-    env_file.py merge FROM FILE [--fresh]           take another server's settings over; print their names
+    env_file.py check FROM                          fail where another server's settings cannot be taken over
+    env_file.py merge FROM FILE [--fresh] [--bundled]
+                                                    take them over; print their names
+    env_file.py left FROM FILE                      print the settings that a bundle brings in vain
     env_file.py render TEMPLATE NAME=VALUE…         print a template with its ${NAME} filled in
 
 Runs with the host's python3 (3.10 or newer) and the standard library alone.
@@ -31,6 +34,25 @@ PLACE_SETTINGS = frozenset(
     )
 )
 """Where things come from and go to: taken over only into a .env that was just made."""
+
+PROGRAM_SETTINGS = (
+    *("KADUN_PYTHON_IMAGE", "KADUN_POSTGRES_IMAGE", "KADUN_NGINX_IMAGE"),
+    "KADUN_FUNCTIONS_NETWORK",
+)
+"""Which programs containers run, and what they reach: never taken over from a bundle, only over a person's SSH."""
+
+_NUMBERS = {"KADUN_RATE", "KADUN_BURST"}
+"""They become a part of nginx's configuration."""
+_HARMLESS = re.compile(
+    r"""(?:"[^"\\$`\x00-\x1f\x7f]*" | '[^'\\$`\x00-\x1f\x7f]*') (?:[ \t]+\#[^\x00-\x1f\x7f]*)? [ \t]*
+    | [^"'\\$`\x00-\x1f\x7f]*""",
+    re.VERBOSE,
+)
+"""A value that ends with its line for Compose, too. A quote left open would let the next line set COMPOSE_FILE."""
+
+
+class SettingError(Exception):
+    """A setting of another server cannot be taken over. The message names it."""
 
 
 def raw_value(text: str, name: str) -> str | None:
@@ -67,13 +89,36 @@ def with_setting(text: str, name: str, raw: str) -> str:
     return "\n".join([*lines, line]) + "\n"
 
 
-def merged(theirs: str, ours: str, *, fresh: bool) -> tuple[str, list[str]]:
+def taken_over(theirs: str) -> set[str]:
+    """Return the names of another server's settings that may be taken over.
+
+    Only Kadun's own settings and pip's mirror: others tell Compose and Docker what to run, and where.
+
+    Raises:
+        SettingError: Compose, or nginx, could read more in a value than a value.
+    """
+    names = set(re.findall(r"^(KADUN_[A-Z0-9_]*|PIP_INDEX_URL)=", theirs, re.MULTILINE)) - MACHINE_SETTINGS
+    for name in sorted(names):
+        raw = (raw_value(theirs, name) or "").removesuffix("\r")
+        if not _HARMLESS.fullmatch(raw):
+            raise SettingError(
+                f"设置 {name} 的值不能含 \\、$、` 或值中的引号。"
+                f"The value of {name} must not contain \\, $, ` or a quote inside"
+            )
+        if name in _NUMBERS and not re.fullmatch("[0-9]*", unquoted(raw)):
+            raise SettingError(f"设置 {name} 须为整数。{name} must be a whole number")
+    return names
+
+
+def merged(theirs: str, ours: str, *, fresh: bool, bundled: bool = False) -> tuple[str, list[str]]:
     """Return our text with another server's settings, and the names of those that changed.
 
-    Only Kadun's own settings and pip's mirror are taken over: others tell Compose and Docker what to run, and where.
+    Raises:
+        SettingError: see taken_over.
     """
-    keep = MACHINE_SETTINGS if fresh else MACHINE_SETTINGS | PLACE_SETTINGS
-    names = set(re.findall(r"^(KADUN_[A-Z0-9_]*|PIP_INDEX_URL)=", theirs, re.MULTILINE)) - keep
+    names = taken_over(theirs) - (frozenset() if fresh else PLACE_SETTINGS)
+    if bundled:
+        names.difference_update(PROGRAM_SETTINGS)
     default_issuer = not value(theirs, "KADUN_ISSUER")
     if value(ours, "KADUN_ISSUER"):
         names.add("KADUN_ISSUER")  # clients check it: the default of the other server must win, too
@@ -112,8 +157,15 @@ def main(command: str, *arguments: str) -> None:
             sys.stdout.buffer.write((value(text, name) or "".join(default)).encode("utf-8", "surrogateescape"))
         case "set", file, name, new_value:
             write(Path(file), with_setting(read(Path(file)), name, new_value))
-        case "merge", theirs, file, *fresh:
-            text, changed = merged(read(Path(theirs)), read(Path(file)), fresh=bool(fresh))
+        case "check", theirs:
+            taken_over(read(Path(theirs)))
+        case "left", theirs, file:
+            text, here = read(Path(theirs)), read(Path(file))
+            left = [name for name in PROGRAM_SETTINGS if value(text, name) not in {"", value(here, name)}]
+            sys.stdout.write(", ".join(f"{name}={ascii(value(text, name))[1:-1]}" for name in left))
+        case "merge", theirs, file, *how:
+            how_so = {"fresh": "--fresh" in how, "bundled": "--bundled" in how}
+            text, changed = merged(read(Path(theirs)), read(Path(file)), **how_so)
             write(Path(file), text)
             sys.stdout.write("".join(f"{name}\n" for name in changed))
         case "render", template, *values:
@@ -124,4 +176,7 @@ def main(command: str, *arguments: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    try:
+        main(*sys.argv[1:])
+    except SettingError as problem:
+        sys.exit(str(problem))

@@ -28,10 +28,13 @@ unpack() {
     rm -f -- "$head" "$said"
 }
 
-# check_bundle: it holds all that a server needs, and this code can take it. Rows as SQL are for psql, whose backslash commands
-# run programs in the database's container: they are taken only from the trial's folder on this machine.
+# check_bundle: it holds all that a server needs, this code can take it, and its settings are one value each. Rows as SQL are for
+# psql, whose backslash commands run programs in the database's container: they are taken only from the trial's folder here.
 check_bundle() {
-    local schema ours
+    local schema ours said
+    if [[ -e $STAGED/env ]]; then
+        said=$(env_file check "$STAGED/env" 2>&1) || die "迁移包无法使用。The bundle cannot be used: $(last_line "$said")"
+    fi
     [[ -n ${trial:-} || ! -e $STAGED/database.sql ]] \
         || die "迁移包含有 database.sql，不予导入：export.sh 只导出 database.dump。The bundle has database.sql, whose SQL could run programs: a bundle made by export.sh has database.dump. A trial's data comes with --trial"
     [[ -s $STAGED/secrets/kernal_data_key && -s $STAGED/data/keys/keyring.json ]] \
@@ -56,7 +59,7 @@ require_own_project() {
 # prepare_checkout ENV OPTION…: runs init.sh with these options, by default with the ports and the name in the other server's
 # .env. Prints the names of the settings that were taken over.
 prepare_checkout() {
-    local env=$1 name option fresh=''
+    local env=$1 name option fresh='' from=''
     local -a options=("${@:2}")
     if [[ ! -e $ROOT/.env ]]; then fresh=yes; fi
     if [[ -n $env && -n $fresh ]]; then
@@ -72,7 +75,8 @@ prepare_checkout() {
     done
     require_own_project "$name"
     "$ROOT/scripts/init.sh" "${options[@]}" >/dev/null || exit 1
-    [[ -z $env ]] || env_file merge "$env" "$ROOT/.env" ${fresh:+--fresh}
+    [[ -n ${prepare:-} ]] || from=--bundled # or it comes over the person's own connection
+    [[ -z $env ]] || env_file merge "$env" "$ROOT/.env" ${fresh:+--fresh} ${from:+"$from"}
 }
 
 # start_database: starts it and waits until it answers.

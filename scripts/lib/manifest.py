@@ -30,6 +30,9 @@ def require_parts(manifest: Manifest) -> None:
         part = manifest.get(name)
         if not isinstance(part, kind) or (not part and name != "files"):
             raise ArchiveError(f"清单缺少此项 the manifest lacks this part: {name}")
+    size = str(manifest.get("bytes", "0"))
+    if not (size.isascii() and size.isdecimal()):  # the scripts calculate with it: bash would run a command in it
+        raise ArchiveError("清单中此项无效 the manifest has no valid number of this: bytes")
     if MANIFEST in manifest["members"] or len(DATABASES & manifest["members"].keys()) != 1:
         raise ArchiveError("清单未列出数据库 the manifest lists no database")
 

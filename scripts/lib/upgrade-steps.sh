@@ -23,11 +23,14 @@ code_back() {
 
 # database_back FILE ASIDE: restores the archive; the present database is kept as ASIDE. Sets NEWER.
 database_back() {
-    local new=${LIVE}_rolled_back
+    local new=${LIVE}_rolled_back copy
     drop_database "$new" >/dev/null 2>&1 || true
-    TRUST=() # this run has made it: no signature may stand in the way back
-    read_archive "$1"
-    restore_dump "$new" open_dump "$1"
+    TRUST=() # this run has made it: no signature may stand in the way back, but it must be the same still
+    copy=$(mktemp -d "$ROOT/data/.backup.XXXXXX")/${1##*/}
+    cp -- "$1" "$copy" || die "无法读取 cannot read $1"
+    [[ $(sha256_of "$copy") == "$TAKEN_SHA256" ]] || die "$1 已被改动。It has been changed since it was made"
+    read_archive "$copy"
+    restore_dump "$new" open_dump "$copy"
     require_same_contents "$new"
     prepare_database "$new" || die "无法设置 cannot set up $new"
     swap_back "$new" "$2" "$(journal_end "$new")" || die "无法切换数据库。The databases cannot change places"

@@ -55,7 +55,7 @@ class Backups:
         return self.folder / (self.folder / "last-good").read_text().split()[1]
 
     def contents(self) -> dict[str, bytes]:
-        """Return all files with their content; a staging folder has none."""
+        """Return all files with their content."""
         own = ("backup.log", ".project")
         files = (file for file in self.folder.iterdir() if file.name not in own)
         return {file.name: file.read_bytes() if file.is_file() else b"" for file in files}

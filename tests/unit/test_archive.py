@@ -100,6 +100,13 @@ def test_a_changed_byte_is_found(folder: Path) -> None:
         check(bytes(content))
 
 
+@pytest.mark.parametrize("size", ["PATH[$(id)]", "1 2", "\u0663", "", "-1", ["1"]])
+def test_the_size_that_scripts_calculate_with_is_a_number(size: object) -> None:
+    with pytest.raises(archive.ArchiveError, match=r"no valid number of this: bytes"):
+        check(tar_of(manifest_member(bytes=size), *PARTS))
+    assert check(tar_of(manifest_member(bytes="8192"), *PARTS))["bytes"] == "8192"
+
+
 def link(kind: bytes) -> tarfile.TarInfo:
     info = tarfile.TarInfo("data/link")
     info.type, info.linkname = kind, "/etc/passwd"
@@ -312,7 +319,11 @@ def test_the_command_line_checks_and_answers(folder: Path, tmp_path: Path) -> No
 
     content = run("pack", str(folder), "project=shop=1", given=b"").stdout
     manifest = run("check", given=content).stdout
-    assert run("member", "database.dump", given=content).stdout == (folder / "database.dump").read_bytes()
+    member = ("member", str(tmp_path), "database.dump")
+    assert run(*member, given=content).stdout == (folder / "database.dump").read_bytes()
+    exchanged = run(*member, given=content.replace(b"\0\xff" * 9, b"\0\xfe" * 9))
+    assert (exchanged.returncode, exchanged.stdout) == (1, b""), "PostgreSQL sees none of a dump that nobody signed"
+    assert list(tmp_path.iterdir()) == [folder]
     assert run("fact", "project", given=manifest).stdout == b"shop=1"
     assert run("fact", "trial", given=manifest).stdout == b""
     assert run("summary", given=manifest).stdout == b"card 2"

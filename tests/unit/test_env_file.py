@@ -53,6 +53,46 @@ def test_only_settings_of_kaduns_are_taken_over_and_no_folder_of_programs() -> N
     assert env_file.merged(theirs, "", fresh=True) == ("\nKADUN_RATE=7\n", ["KADUN_RATE"])
 
 
+@pytest.mark.parametrize(
+    "theirs",
+    [
+        'KADUN_AAA="x\nKADUN_AAB=y" COMPOSE_FILE=data/functions/evil.yml\n',
+        "KADUN_AAA='x\nKADUN_AAB=y' COMPOSE_FILE=data/functions/evil.yml\n",
+        'KADUN_AAA="x" COMPOSE_FILE=data/functions/evil.yml\n',
+        'KADUN_AAA=\u00a0"x\nKADUN_AAB=y" COMPOSE_FILE=evil.yml\n',
+        'KADUN_AAA="x\\"\nKADUN_AAB=y" COMPOSE_FILE=evil.yml\n',
+        "KADUN_AAA=x\rCOMPOSE_FILE=evil.yml\n",
+        "KADUN_AAA=$HOME\n",
+        "KADUN_RATE=10r/s; } server { listen 9; location / { proxy_pass http://127.0.0.1:2375; } } #\n",
+        "KADUN_BURST=40 nodelay; include /tmp/x\n",
+    ],
+)
+def test_a_setting_that_could_be_more_than_one_value_is_refused(theirs: str, tmp_path: Path) -> None:
+    (tmp_path / "theirs").write_text(theirs, newline="")
+    (tmp_path / "ours").write_text("KADUN_UID=1\n")
+    for arguments in (("check",), ("merge", str(tmp_path / "ours"), "--fresh")):
+        done = ran(arguments[0], str(tmp_path / "theirs"), *arguments[1:])
+        assert (done.returncode, done.stdout, done.stderr.count("KADUN_")) == (1, "", 2)
+    assert (tmp_path / "ours").read_text() == "KADUN_UID=1\n"
+
+
+@pytest.mark.parametrize("raw", ["a b", "'a;b' # c", '"a\'b"', "https://x/?a=1&b=%20#c", "卡盾", "age1xyz\r"])
+def test_a_plain_value_is_taken_over_as_it_is(raw: str) -> None:
+    text, changed = env_file.merged(f"KADUN_DOMAIN={raw}\n", "", fresh=True)
+    assert (text, changed) == (f"\nKADUN_DOMAIN={raw.rstrip()}\n", ["KADUN_DOMAIN"])
+
+
+def test_a_bundle_says_neither_which_programs_containers_run_nor_what_they_reach(tmp_path: Path) -> None:
+    theirs = "KADUN_NGINX_IMAGE=evil/nginx\nKADUN_FUNCTIONS_NETWORK=host\nKADUN_PYTHON_IMAGE=a\nKADUN_RATE=7\n"
+    ours = "KADUN_NGINX_IMAGE=nginx\nKADUN_PYTHON_IMAGE=a\n"
+    text, changed = env_file.merged(theirs, ours, fresh=True, bundled=True)
+    assert (text, changed) == (f"{ours}KADUN_RATE=7\n", ["KADUN_RATE"])
+    for name, content in (("theirs", theirs), ("ours", ours)):
+        (tmp_path / name).write_text(content)
+    left = run("left", str(tmp_path / "theirs"), str(tmp_path / "ours"))
+    assert left == "KADUN_NGINX_IMAGE=evil/nginx, KADUN_FUNCTIONS_NETWORK=host"
+
+
 def test_what_belongs_to_the_machine_stays() -> None:
     theirs = "COMPOSE_PROJECT_NAME=old\nKADUN_HTTPS_PORT=1\nKADUN_BACKUP_DIR=/old\n"
     ours = "COMPOSE_PROJECT_NAME=new\n"
@@ -92,6 +132,12 @@ def test_the_template_is_filled_in() -> None:
 
 
 def run(*arguments: str) -> str:
+    done = ran(*arguments)
+    done.check_returncode()
+    return done.stdout
+
+
+def ran(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run the command line as the shell scripts do."""
     command = (sys.executable, "-B", "-E", "-s", env_file.__file__, *arguments)
-    return subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ, cwd="/").stdout
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ, cwd="/")

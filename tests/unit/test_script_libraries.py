@@ -173,3 +173,68 @@ def test_where_the_service_has_moved_away_nothing_is_done_to_what_stayed(
     assert "The service moved to root@new:/srv/kadun at 2026-11-25T12:00:00Z" in done.stderr
     assert "scripts/migrate-to.sh --resume-here" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+# A dump, a signature and age without PostgreSQL, the service's keys or age; `watched` shows where the dump waits.
+TAKING = """
+answer() { :; }
+SIGNING=(--keys "$ROOT/data/keys/keyring.json")
+find_signer() { SIGNING=(); }
+in_database() {
+    case "$*" in
+        *snapshot*)
+            ls -A "$ROOT/shared" >"$ROOT/watched"
+            printf rows
+            printf 'kadun: %s\\n' 'schema 1' 'table card 1 2' "sha256 $(sha256_of <(printf rows))" >&2 ;;
+        *) cat >"$ROOT/restored" ;;
+    esac
+}
+BACKUP_FOLDER=$ROOT/shared TAR=$ROOT/shared/kadun-before-upgrade-1.tar
+"""
+
+
+def test_who_writes_to_the_backup_folder_neither_sees_a_dump_nor_leads_a_script_to_another_file(
+    checkout: Path, tmp_path: Path
+) -> None:
+    shared, victim = checkout / "shared", tmp_path / "victim"
+    shared.mkdir()
+    victim.write_text("precious\n")
+    (shared / ".project").symlink_to(tmp_path / "none")
+    for name in (".last-good", "backup.log", "kadun-1.tar.partial", "kadun-1.tar.sha256.partial"):
+        (shared / name).symlink_to(victim)
+    take = 'take_archive "$ROOT/shared/kadun-1.tar" ""'
+    done = bash(checkout, f"{TAKING} note last-good x; log_run y; {take}")
+    assert (done.returncode, "could not be written" in done.stderr) == (1, True), "a link is no place to write to"
+    for name in ("kadun-1.tar.partial", "kadun-1.tar.sha256.partial"):
+        (shared / name).unlink()
+    done = bash(checkout, f"{TAKING} claim_folder; {take}; remove_leftovers")
+    assert done.returncode == 0, done.stderr
+    assert (checkout / "watched").read_text().split() == [".project", "backup.log", "last-good"]
+    assert victim.read_text() == "precious\n"
+    assert not (tmp_path / "none").exists()
+    assert {path.name for path in (checkout / "data").iterdir()} == {"keys"}
+
+
+def test_the_way_back_takes_only_the_archive_that_this_run_has_made(checkout: Path) -> None:
+    (checkout / "shared").mkdir()
+    take = 'same_contents() { :; }; swap_back() { echo back; }; take_archive "$TAR" ""'
+    way_back = 'database_back "$TAR" aside'
+    assert bash(checkout, f"{TAKING}{take}; {way_back}").stdout == "back\n"
+    assert (checkout / "restored").read_text() == "rows"
+    (checkout / "restored").unlink()
+    exchanged = bash(checkout, f'{TAKING}{take}; printf x >>"$TAR"; {way_back}')
+    assert (exchanged.returncode, exchanged.stdout) == (1, "")
+    assert "It has been changed since it was made" in exchanged.stderr
+    assert (checkout / "restored").read_text() == "rows", "no more than the reading back of what was taken"
+
+
+def test_what_a_restored_database_calls_a_card_is_no_sql(checkout: Path) -> None:
+    functions = (ROOT / "scripts/restore.sh").read_text().split("# is_activated")[1].split("# make_new")[0]
+    code = f"""
+    answer() {{ echo 1; }}
+    # is_activated{functions}
+    is_activated kadun "$(printf 'A%.0s' {{1..32}})" && echo yes
+    is_activated kadun "x'; DROP TABLE card; --" || echo no
+    """
+    assert bash(checkout, code).stdout == "yes\nno\n"
+    assert "DROP" not in asked(checkout)
