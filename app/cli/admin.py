@@ -76,6 +76,7 @@ def list_operators(session: Session, output_format: str) -> None:
             "name": account.name,
             "role": account.role.value,
             "totp": account.has_totp,
+            "recovery_codes": account.recovery_codes,
             "created_at": local(account.created_at, session.zone),
             "password_changed_at": local(account.password_changed_at, session.zone),
             "last_seen_at": local(account.last_seen_at, session.zone),
@@ -98,7 +99,7 @@ def remove(session: Session, names: tuple[str, ...], *, force: bool) -> None:
 
 
 _HEADINGS = (
-    *("名称 name", "角色 role", "两步验证 TOTP", "添加 added", "密码更改 password"),
+    *("名称 name", "角色 role", "两步验证 TOTP", "恢复码 recovery codes", "添加 added", "密码更改 password"),
     *("当前会话最近操作 session last used", "每天发卡上限 cards a day", "最长有效期 longest validity"),
 )
 

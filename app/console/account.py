@@ -9,7 +9,6 @@ from app.console.cookies import keep_log_in
 from app.console.form_page import FormPage, check_own_password, new_password, refuse
 from app.console.forms import query_of
 from app.console.page import Access, Page, form_of, see_other, visitor_of
-from app.console.rendering import url
 from app.domain.texts import RefusedError, Text
 from app.services.totp import is_secret, new_secret
 
@@ -72,6 +71,27 @@ class TwoStepRemoval(_AccountForm):
         self.operators(request).disable_totp(identity.name)
 
 
+class RecoveryCodes(Page):
+    """`/admin/account/two-step/codes`. The answer to the form has the codes: nothing else ever does."""
+
+    access = {"GET": Access.OPERATOR, "POST": Access.OPERATOR}
+
+    def on_get(self, _request: falcon.Request, response: falcon.Response) -> None:
+        """Lead to the account: the codes are not shown again."""
+        see_other(response, ACCOUNT)
+
+    def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
+        """Replace the recovery codes, and show the new ones."""
+        try:
+            check_own_password(self.console, request)
+            codes = self.operators(request).renew_recovery_codes(visitor_of(request).who.name)
+        except RefusedError as error:
+            refuse(response, error)
+            _show(self, request, response, {"recovery-codes": error.text})
+            return
+        self.render(request, response, "recovery_codes.html", codes=codes, is_first=False)
+
+
 class TwoStepPage(Page):
     """`/admin/account/two-step`: only the browser has the secret until a code shows that an app has it."""
 
@@ -86,17 +106,18 @@ class TwoStepPage(Page):
         self._show(request, response, new_secret(), None)
 
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Require codes from now on; sessions that began without one end."""
+        """Require codes from now on, and show the recovery codes; sessions that began without a code end."""
         visitor, form = visitor_of(request), form_of(request)
         secret = form.one("secret")
         try:
             check_own_password(self.console, request)
-            self.operators(request).enable_totp(visitor.who.name, secret, form.one("code"), visitor.session_token)
+            operators, name = self.operators(request), visitor.who.name
+            codes = operators.enable_totp(name, secret, form.one("code"), visitor.session_token)
         except RefusedError as error:
             refuse(response, error)
             self._show(request, response, secret if is_secret(secret) else new_secret(), error.text)
             return
-        see_other(response, url(ACCOUNT, done="two-step-on"))
+        self.render(request, response, "recovery_codes.html", codes=codes, is_first=True)
 
     def _show(self, request: falcon.Request, response: falcon.Response, secret: str, refusal: Text | None) -> None:
         issuer = self.console.system_status.issuer
@@ -116,7 +137,8 @@ class TwoStepPage(Page):
 def _show(page: Page, request: falcon.Request, response: falcon.Response, refusals: dict[str, Text]) -> None:
     visitor, done = visitor_of(request), query_of(request).exactly("done")
     others = page.console.sessions.others(visitor.who.id, visitor.session_token)
-    page.render(request, response, "account.html", others=others, refusals=refusals, done=done)
+    codes_left = page.operators(request).recovery_codes_left(visitor.who.id)
+    page.render(request, response, "account.html", others=others, refusals=refusals, done=done, codes_left=codes_left)
 
 
 def _qr_code(text: str) -> Markup:

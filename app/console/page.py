@@ -75,7 +75,7 @@ class Page:
     """A resource of the console. `app.console.guard` checks its `access` before a method is called.
 
     A GET changes nothing but what is noted of its reader. A POST that succeeds answers with a redirect, so that a
-    reload repeats nothing.
+    reload repeats nothing; only one that shows a secret for the only time answers with a page.
     """
 
     access: ClassVar[Mapping[str, Access]]

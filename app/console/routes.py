@@ -6,7 +6,7 @@ from typing import Any
 import falcon
 
 from app.console import errors
-from app.console.account import AccountPage, OtherSessions, OwnPassword, TwoStepPage, TwoStepRemoval
+from app.console.account import AccountPage, OtherSessions, OwnPassword, RecoveryCodes, TwoStepPage, TwoStepRemoval
 from app.console.card import CardPage
 from app.console.card_actions import ApplyPage, ConfirmPage, DonePage
 from app.console.cards import CardsPage
@@ -16,7 +16,7 @@ from app.console.guard import Guard
 from app.console.imports import ImportPage
 from app.console.issue import IssuedPage, IssuePage
 from app.console.journal import JournalExport, JournalPage
-from app.console.log_in import HomeRedirect, LoginPage, LogoutPage, SessionCheck, StaticPage
+from app.console.log_in import HomeRedirect, LoginPage, LogoutPage, NewLogInsPage, SessionCheck, StaticPage
 from app.console.operators import OperatorPage, OperatorsPage, TokenPage, operator_forms
 from app.console.page import Console, Page
 from app.console.plain import FrontPage
@@ -50,6 +50,8 @@ def pages(console: Console, static: StaticFiles) -> Iterator[tuple[str, Page]]:
     yield "/admin/account", AccountPage(console)
     yield "/admin/account/password", OwnPassword(console)
     yield "/admin/account/sessions", OtherSessions(console)
+    yield "/admin/account/log-ins", NewLogInsPage(console)
+    yield "/admin/account/two-step/codes", RecoveryCodes(console)
     yield "/admin/account/two-step", TwoStepPage(console)
     yield "/admin/account/two-step/remove", TwoStepRemoval(console)
     yield "/admin/operators", OperatorsPage(console)

@@ -1,11 +1,12 @@
 """Canonical forms of network addresses, and when two count as the same (protocol, section 2)."""
 
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 _IPV6_PREFIX_BITS = 64
 _MAPPED_PREFIX_BITS = 96
 _IPV6_SITE_BITS = 48
+_IPV4_SITE_BITS = 24
 
 
 def _parse(text: str) -> IPv4Address | IPv6Address:
@@ -50,6 +51,15 @@ def site_of(address: str) -> str | None:
     """
     parsed = _parse(address)
     return str(IPv6Network((parsed, _IPV6_SITE_BITS), strict=False)) if isinstance(parsed, IPv6Address) else None
+
+
+def neighbourhood_of(address: str) -> str:
+    """Return the network that one place has by and by: the /48 of an IPv6 address, the /24 of an IPv4 address.
+
+    Raises:
+        ValueError: `address` is not an IPv4 or IPv6 address.
+    """
+    return site_of(address) or str(IPv4Network((_parse(address), _IPV4_SITE_BITS), strict=False))
 
 
 def read_network(text: str) -> str:

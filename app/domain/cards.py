@@ -15,9 +15,9 @@ REFERENCE_LENGTH = 8
 MIN_VALIDITY = timedelta(seconds=1)
 MAX_VALIDITY = timedelta(days=100 * 365)
 
-_CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
-_PAIRS = [high + low for high in _CROCKFORD for low in _CROCKFORD]  # of 10 bits
-_ID = re.compile(f"[{_CROCKFORD}]{{{ID_LENGTH}}}")
+CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_PAIRS = [high + low for high in CROCKFORD for low in CROCKFORD]  # of 10 bits
+_ID = re.compile(f"[{CROCKFORD}]{{{ID_LENGTH}}}")
 # ASCII only, so that no Unicode case mapping affects card IDs.
 _READ_AS = str.maketrans("abcdefghijklmnopqrstuvwxyzILO", "ABCDEFGH1JK1MN0PQRSTUVWXYZ110")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
@@ -46,17 +46,18 @@ def parse_card_id(text: str) -> str | None:
     """
     if _ID.fullmatch(text):
         return text
-    candidate = _unified(text)
+    candidate = as_crockford(text)
     return candidate if _ID.fullmatch(candidate) else None
 
 
 def parse_card_id_beginning(text: str) -> str | None:
     """Read the beginning of a card ID as typed by a person; return None for anything else."""
-    candidate = _unified(text)
-    return candidate if 0 < len(candidate) <= ID_LENGTH and set(candidate) <= set(_CROCKFORD) else None
+    candidate = as_crockford(text)
+    return candidate if 0 < len(candidate) <= ID_LENGTH and set(candidate) <= set(CROCKFORD) else None
 
 
-def _unified(text: str) -> str:
+def as_crockford(text: str) -> str:
+    """Return what a person typed as Crockford's base32 spells it, without white space and dashes."""
     kept = "".join(c for c in text if not (c.isspace() or unicodedata.category(c) == "Pd"))
     return kept.translate(_READ_AS)
 

@@ -43,6 +43,7 @@ class EventKind(StrEnum):
     LOGGED_IN = "logged_in"
     LOGGED_OUT = "logged_out"
     LOGIN_REFUSED = "login_refused"
+    RECOVERY_CODE_USED = "recovery_code_used"
     TOKEN_ADDED = "token_added"  # noqa: S105  # a kind
     TOKEN_CHANGED = "token_changed"  # noqa: S105  # a kind
     TOKEN_REVOKED = "token_revoked"  # noqa: S105  # a kind

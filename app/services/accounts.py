@@ -19,6 +19,8 @@ class Account(NamedTuple):
     name: str
     role: Role
     has_totp: bool
+    recovery_codes: int
+    """How many are left."""
     created_at: datetime
     password_changed_at: datetime
     last_seen_at: datetime | None

@@ -9,12 +9,13 @@ from app.clock import Clock
 from app.domain.codes import EventKind
 from app.domain.operators import console_actor
 from app.domain.texts import RefusedError
-from app.services import totp
+from app.services import recovery_codes, totp
 from app.services.bearer import digest
 from app.services.passwords import Passwords
 from app.services.throttling import Throttle, code_bucket, device_bucket, name_bucket, network_bucket, own_bucket
 from app.storage import journal, models
 from app.storage import operators as rows
+from app.storage import recovery_codes as code_rows
 from app.storage.database import Database
 from app.tokens.second_factors import SecondFactors
 
@@ -56,7 +57,7 @@ class Attempt(NamedTuple):
     `known` names the operator if that token or a session identifies them; None is a stranger, an impostor if there is
     another token. The failures of a known browser have a bucket of their own, so that nobody behind the same address
     can lock it out (OWASP, "device cookies"). A stranger's failures count against name and network together, and
-    against the network.
+    against the network. `used_at` is the last log-in with a known browser.
     """
 
     operator: models.Operator | None
@@ -65,6 +66,15 @@ class Attempt(NamedTuple):
     known: str | None
     buckets: tuple[str, ...]
     is_impostor: bool = False
+    used_at: datetime | None = None
+    user_agent: str = ""
+
+
+class Proof(NamedTuple):
+    """A right code that is not used up yet: the time step of an authenticator's, or the digest of a recovery code."""
+
+    step: int | None = None
+    recovery_sha256: str | None = None
 
 
 class Credentials:
@@ -81,17 +91,19 @@ class Credentials:
         """Return an attempt to log in, unchecked, from a name and a device token as sent."""
         name = name.strip()  # phones' keyboards add white space
 
-        def read() -> tuple[models.Operator | None, bool]:
+        def read() -> tuple[models.Operator | None, datetime | None]:
             # PostgreSQL refuses a NUL; no name has unprintable characters.
             operator = rows.find(name) if name.isprintable() else None
-            is_own = operator is not None and device is not None and rows.is_device(digest(device), operator.id)
-            return operator, is_own
+            if operator is None or device is None:
+                return operator, None
+            return operator, rows.last_log_in_with(digest(device), operator.id)
 
-        operator, is_own = self._database.with_connection(read)
-        if device is not None and is_own:
-            return Attempt(operator, address, device, console_actor(name), (device_bucket(digest(device)),))
-        buckets = (network_bucket(address), name_bucket(address, name))
-        return Attempt(operator, address, None, None, buckets, is_impostor=device is not None)
+        operator, used_at = self._database.with_connection(read)
+        if device is not None and used_at is not None:
+            buckets = (device_bucket(digest(device)),)
+            return Attempt(operator, address, device, console_actor(name), buckets, used_at=used_at)
+        shared = (network_bucket(address), name_bucket(address, name))
+        return Attempt(operator, address, None, None, shared, is_impostor=device is not None)
 
     def own_attempt(self, operator_id: int, name: str, address: str) -> Attempt:
         """Return an attempt of an operator who is logged in and confirms their password."""
@@ -126,8 +138,8 @@ class Credentials:
             raise self.refused(attempt, "password")
         return operator
 
-    def require_code(self, attempt: Attempt, operator: models.Operator, code: str | None) -> int | None:
-        """Check the code of the second factor; return its step, not yet taken, or None if no code is required.
+    def require_code(self, attempt: Attempt, operator: models.Operator, code: str | None) -> Proof | None:
+        """Check the code of the second factor or a recovery code; return it, not yet used up, None if none is required.
 
         Raises:
             WantsCodeError: there is no code, and one is required.
@@ -144,9 +156,24 @@ class Credentials:
         if attempt.known is None:  # a stranger with the password may try codes from many networks
             self._require_patience((bucket,))
         step = totp.step_for(operator, code, self._clock(), self._factors)
-        if step is None:
+        if step is not None:
+            return Proof(step=step)
+        recovery = self._database.with_connection(lambda: recovery_codes.find(operator.id, code))
+        if recovery is None:
             raise self.refused(attempt, "code", bucket)
-        return step
+        return Proof(recovery_sha256=recovery)
+
+    def use_up(self, attempt: Attempt, operator: models.Operator, proof: Proof | None) -> bool:
+        """Use a code up, within the caller's transaction; return False if another attempt was quicker."""
+        if proof is None:
+            return True
+        if proof.recovery_sha256 is None:
+            return proof.step is not None and rows.take_step(operator.id, proof.step)
+        is_taken = code_rows.take(operator.id, proof.recovery_sha256)
+        if is_taken:
+            details: dict[str, object] = {"left": code_rows.count(operator.id)}
+            journal.append([self.entry(EventKind.RECOVERY_CODE_USED, attempt, details)])
+        return is_taken
 
     def refused(self, attempt: Attempt, wrong: str, *more_buckets: str) -> LoginRefusedError:
         """Count and journal a failure; return the error to raise."""

@@ -8,14 +8,16 @@ from app.clock import Clock
 from app.domain.ceilings import OPERATOR_DEFAULTS, Ceilings, check_ceilings, described, with_defaults
 from app.domain.codes import EventKind
 from app.domain.operators import Role, check_name, check_password
-from app.services import totp
+from app.domain.texts import RefusedError
+from app.services import recovery_codes, totp
 from app.services.accounts import Account, LastOwnerError, NameTakenError, OperatorNotFoundError
 from app.services.bearer import digest
 from app.services.credentials import journal_log_outs
 from app.services.passwords import PASSWORDS, Passwords
 from app.storage import ceilings as ceiling_rows
-from app.storage import journal, models
+from app.storage import journal, log_ins, models
 from app.storage import operators as rows
+from app.storage import recovery_codes as code_rows
 from app.storage.database import Database
 from app.tokens.second_factors import SecondFactors
 
@@ -34,23 +36,25 @@ class Operators:
 
     def list(self) -> tuple[Account, ...]:
         """Return all operators, by name."""
+        found, codes = self.database.with_connection(lambda: (rows.with_last_seen(), code_rows.counts()))
         return tuple(
             Account(
                 id=row.id,
                 name=row.name,
                 role=Role(row.role),
                 has_totp=row.totp_secret is not None,
+                recovery_codes=codes.get(row.id, 0),
                 created_at=row.created_at,
                 password_changed_at=row.password_changed_at,
                 last_seen_at=seen_at,
                 ceilings=ceiling_rows.of_row(row),
             )
-            for row, seen_at in self.database.with_connection(rows.with_last_seen)
+            for row, seen_at in found
         )
 
     def last_log_ins(self) -> dict[str, datetime]:
         """Return when each operator logged in last, by name, without those who never did."""
-        return self.database.with_connection(rows.last_log_ins)
+        return self.database.with_connection(log_ins.last_by_operator)
 
     def check_known(self, name: str) -> None:
         """Check that an operator exists.
@@ -171,23 +175,53 @@ class Operators:
 
         self._act(EventKind.OPERATOR_REMOVED, names, write)
 
-    def enable_totp(self, name: str, secret: str, code: str, session_token: str) -> None:
+    def enable_totp(self, name: str, secret: str, code: str, session_token: str) -> tuple[str, ...]:
         """Require codes at log-in from now on, after a first code has shown that the app has the secret.
 
         All sessions end but the one of `session_token`: they began without a code.
+
+        Returns:
+            The recovery codes, for the only time.
 
         Raises:
             OperatorNotFoundError: there is no such operator.
             RefusedError: the code is wrong, the secret not from `totp.new_secret`, or TOTP is enabled already.
         """
+        codes: tuple[str, ...] = ()
 
         def write(name: str, now: datetime) -> Changes:
+            nonlocal codes
             operator = _locked(name)
-            totp.enable(operator, secret, code, now, self.factors)
+            codes = totp.enable(operator, secret, code, now, self.factors)
             journal_log_outs(rows.end_sessions(operator.id, but=digest(session_token)), self.actor, now)
             return {"totp": True}
 
         self._act(EventKind.OPERATOR_CHANGED, (name,), write)
+        return codes
+
+    def recovery_codes_left(self, operator_id: int) -> int:
+        """Return how many recovery codes an operator has left."""
+        return self.database.with_connection(lambda: code_rows.count(operator_id))
+
+    def renew_recovery_codes(self, name: str) -> tuple[str, ...]:
+        """Replace an operator's recovery codes by new ones; return them, for the only time.
+
+        Raises:
+            OperatorNotFoundError: there is no such operator.
+            RefusedError: the operator has no two-step verification.
+        """
+        codes: tuple[str, ...] = ()
+
+        def write(name: str, _now: datetime) -> Changes:
+            nonlocal codes
+            operator = _locked(name)
+            if operator.totp_secret is None:
+                raise RefusedError("尚未启用两步验证", "two-step verification is not enabled")
+            codes = recovery_codes.renew(operator.id)
+            return {"recovery_codes": len(codes)}
+
+        self._act(EventKind.OPERATOR_CHANGED, (name,), write)
+        return codes
 
     def disable_totp(self, name: str, *, log_out: bool = False) -> None:
         """Require no codes any more; `log_out`: end the operator's sessions and forget their browsers, too.

@@ -8,7 +8,9 @@ from datetime import datetime
 import pyotp
 
 from app.domain.texts import RefusedError
+from app.services import recovery_codes
 from app.storage import models, operators
+from app.storage import recovery_codes as code_rows
 from app.tokens.second_factors import SecondFactorError, SecondFactors
 
 _MAX_LENGTH = 16  # six digits as people type them; normalising a long text takes long
@@ -51,10 +53,13 @@ def step_for(operator: models.Operator, code: str, now: datetime, factors: Secon
         return None
 
 
-def enable(operator: models.Operator, secret: str, code: str, now: datetime, factors: SecondFactors) -> None:
+def enable(operator: models.Operator, secret: str, code: str, now: datetime, factors: SecondFactors) -> tuple[str, ...]:
     """Require codes of an operator from now on, within a transaction that holds the operator's row.
 
     `factors` seals the secret.
+
+    Returns:
+        The recovery codes, for the only time.
 
     Raises:
         RefusedError: the code is wrong, the secret not one of `new_secret`, or codes are required already.
@@ -68,10 +73,12 @@ def enable(operator: models.Operator, secret: str, code: str, now: datetime, fac
             "wrong code: check the phone's clock, and enter the latest code",
         )
     operators.change(operator.id, totp_secret=factors.seal(operator.id, secret), totp_last_step=step)
+    return recovery_codes.renew(operator.id)
 
 
 def disable(operator: models.Operator) -> bool:
     """Require no codes any more, within such a transaction; return whether they were required."""
     was_required = operator.totp_secret is not None
     operators.change(operator.id, totp_secret=None, totp_last_step=None)
+    code_rows.replace(operator.id, ())
     return was_required

@@ -7,10 +7,8 @@ from typing import Any
 from peewee import JOIN, Expression, fn
 
 from app.domain.ceilings import Ceilings
-from app.domain.codes import EventKind
-from app.domain.operators import CONSOLE_ACTOR, Role
-from app.storage.journal import code_or_kind
-from app.storage.models import Event, Operator, OperatorDevice, OperatorSession
+from app.domain.operators import Role
+from app.storage.models import Operator, OperatorDevice, OperatorSession
 
 # Not FOR UPDATE: a long import or issue holds its operator's row by a foreign key, and log-ins must not wait for it.
 # Removing the row waits nevertheless.
@@ -60,18 +58,6 @@ def with_last_seen() -> list[tuple[Operator, datetime | None]]:
     seen = fn.MAX(OperatorSession.last_seen_at).alias("seen")
     query = Operator.select(Operator, seen).join(OperatorSession, JOIN.LEFT_OUTER).group_by(Operator.id)
     return [(row, row.seen) for row in query.order_by(Operator.name)]
-
-
-def last_log_ins() -> dict[str, datetime]:
-    """Return when each operator logged in last, by the journal's entries since they were added."""
-    actor = fn.CONCAT(CONSOLE_ACTOR, Operator.name)
-    query = (
-        Event.select(Operator.name, fn.MAX(Event.at))
-        .join(Operator, on=(Event.actor == actor) & (Event.at >= Operator.created_at))
-        .where(code_or_kind == EventKind.LOGGED_IN)
-        .group_by(Operator.name)
-    )
-    return dict(query.tuples())
 
 
 def add(name: str, role: Role, password_hash: str, now: datetime, limits: Ceilings) -> bool:
@@ -182,10 +168,11 @@ def record_device(token_sha256: str, operator_id: int, now: datetime) -> None:
     ).execute()
 
 
-def is_device(token_sha256: str, operator_id: int) -> bool:
-    """Return whether an operator has logged in with this browser."""
+def last_log_in_with(token_sha256: str, operator_id: int) -> datetime | None:
+    """Return when an operator logged in last with this browser, None if never."""
     own = (OperatorDevice.token_sha256 == token_sha256) & (OperatorDevice.operator == operator_id)
-    return bool(OperatorDevice.select().where(own).exists())
+    found: OperatorDevice | None = OperatorDevice.get_or_none(own)
+    return None if found is None else found.logged_in_at
 
 
 def forget_devices(operator_id: int) -> None:

@@ -21,6 +21,7 @@ WALKED = {
     ("POST", "/admin/account/password"),
     ("POST", "/admin/account/sessions"),
     ("POST", "/admin/account/two-step"),
+    ("POST", "/admin/account/two-step/codes"),
     ("POST", "/admin/account/two-step/remove"),
     ("POST", "/admin/operators"),
     ("POST", "/admin/operator/role"),
@@ -87,14 +88,23 @@ def test_two_step_verification_is_set_up_asked_for_and_turned_off_again(
     name = hire(Role.SELLER)
     person = enter("/admin/account", look, name)
     totp = set_up_two_steps(person)
+    reading(person.page, "recovery-codes")
+    recovery_code = person.page.locator("#codes").input_value().splitlines()[0]
     person.press("退出", "Log out")
     person.fill_in(name, PASSWORD)
     expect(person.page.get_by_role("alert")).to_be_visible()
-    # The present code was taken when the verification was set up.
+    # The present code was used up when the verification was set up.
     person.fill_in(name, PASSWORD, totp.at(datetime.now(UTC), counter_offset=1))
     expect(person.button("退出", "Log out")).to_be_visible()
     person.go("/admin/account")
     reading(person.page, "account-two-step")
+    form = person.page.locator("form[action='/admin/account/two-step/codes']")
+    form.locator("[name=own_password]").fill(PASSWORD)
+    form.locator("[name=own_code]").fill(recovery_code)
+    person.press("重新生成恢复码", "Make new recovery codes")
+    person.is_headed("恢复码", "Recovery codes")
+    assert recovery_code not in person.page.locator("#codes").input_value()
+    person.follow("已保存，继续", "I have kept them")
     with opened(site):  # or half a minute would have to pass until there is a code that was not taken
         Operator.update(totp_last_step=None).where(Operator.name == name).execute()
     form = person.page.locator("form[action='/admin/account/two-step/remove']")

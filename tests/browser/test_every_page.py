@@ -23,6 +23,7 @@ LED_ON = {
     "/admin/journal/export": "/admin/journal",
     "/admin/account/password": "/admin/account",
     "/admin/account/sessions": "/admin/account",
+    "/admin/account/two-step/codes": "/admin/account",
     "/admin/account/two-step/remove": "/admin/account",
     "/admin/operator/role": "/admin/operators",
     "/admin/operator/ceilings": "/admin/operators",

@@ -41,6 +41,9 @@ MATRIX: dict[tuple[str, str], tuple[int | str, int | str, int | str]] = {
     ("POST", "/admin/account/password"): (LOGIN, 400, 400),
     ("GET", "/admin/account/sessions"): (LOGIN, 303, 303),
     ("POST", "/admin/account/sessions"): (LOGIN, 303, 303),
+    ("GET", "/admin/account/log-ins"): (LOGIN, 200, 200),
+    ("GET", "/admin/account/two-step/codes"): (LOGIN, 303, 303),
+    ("POST", "/admin/account/two-step/codes"): (LOGIN, 400, 400),
     ("GET", "/admin/account/two-step"): (LOGIN, 200, 200),
     ("POST", "/admin/account/two-step"): (LOGIN, 400, 400),
     ("GET", "/admin/account/two-step/remove"): (LOGIN, 303, 303),
@@ -191,6 +194,9 @@ def full_form(scene: Scene, path: str) -> tuple[Fields, Files]:
     form, files = {**scene.forms[path]}, {}
     if path == "/admin/account/two-step":
         form |= {"secret": secret, "code": pyotp.TOTP(secret).at(now)}
+    elif path == "/admin/account/two-step/codes":
+        Operator.update(totp_last_step=None).where(Operator.name == "olga").execute()
+        form |= {"own_code": pyotp.TOTP(secret).at(now)}
     elif path == "/admin/account/two-step/remove":
         form |= {"own_code": pyotp.TOTP(secret).at(now, counter_offset=1)}  # the present one was taken
     elif path == "/admin/operators":

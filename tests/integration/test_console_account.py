@@ -40,7 +40,8 @@ def set_up(browser: Browser) -> Phone:
     page = browser.get("/admin/account/two-step")
     phone = Phone(secret_of(page))
     page = browser.submit(page, "/admin/account/two-step", code=phone.code, own_password=PASSWORD)
-    assert page.path == "/admin/account?done=two-step-on"
+    assert page.path == "/admin/account/two-step"
+    assert page.status == 200
     return phone
 
 
@@ -132,6 +133,28 @@ def test_disabling_the_second_factor_takes_password_and_code(sam: Browser) -> No
     again = sam.post("/admin/account/two-step/remove", {"own_password": PASSWORD, "own_code": "1"})
     assert again.status == 400
     assert "not enabled" in again.words
+
+
+def test_recovery_codes_are_shown_once_and_made_anew_for_the_password(sam: Browser, service: Service) -> None:
+    page = sam.get("/admin/account/two-step")
+    phone = Phone(secret_of(page))
+    page = sam.submit(page, "/admin/account/two-step", code=phone.code, own_password=PASSWORD)
+    codes = re.findall(r"\b[0-9A-Z]{5}(?:-[0-9A-Z]{5}){3}\b", page.text)
+    assert len(codes) == 10
+    assert page.headers["cache-control"] == "no-store"
+    account = sam.get("/admin/account")
+    assert "Recovery codes · 10 left" in account.words
+    assert not [code for code in codes if code in account.text]
+    Browser(service).log_in("sam", code=codes[0].lower())
+    assert "Recovery codes · 9 left" in sam.get("/admin/account").words
+    path = "/admin/account/two-step/codes"
+    for wrong in ({"own_password": "wrong", "own_code": phone.next_code}, {"own_password": PASSWORD, "own_code": ""}):
+        assert sam.submit(account, path, wrong).status == 400
+    page = sam.submit(account, path, own_password=PASSWORD, own_code=codes[1])
+    new = re.findall(r"\b[0-9A-Z]{5}(?:-[0-9A-Z]{5}){3}\b", page.text)
+    assert len(new) == 10
+    assert not {*new} & {*codes}
+    assert sam.get(path).headers["location"] == "/admin/account"
 
 
 def test_a_secret_of_another_form_is_refused(sam: Browser) -> None:

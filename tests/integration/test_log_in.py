@@ -106,7 +106,7 @@ def test_no_password_and_no_token_is_stored(log_ins: LogIns, database: Database)
         log_ins.log_in(OTHER, name=OTHER)
     for table in ("operator", "operator_session", "operator_device", "login_failure", "event"):
         stored = str(database.execute_sql(f"SELECT * FROM {table}").fetchall())  # noqa: S608  # from the line above
-        assert not [secret for secret in (*logged_in, PASSWORD, OTHER) if secret in stored]
+        assert not [secret for secret in (*logged_in[:2], PASSWORD, OTHER) if secret in stored]
 
 
 def test_hashes_are_argon2id_with_the_low_memory_parameters_of_rfc_9106() -> None:
