@@ -1,6 +1,8 @@
 """Database connections: one for each thread, kept open, with prepared statements, replaced when broken."""
 
+import contextlib
 import logging
+import threading
 import time
 from collections.abc import Callable, Mapping
 from functools import cache, partial
@@ -12,14 +14,17 @@ import psycopg2
 from app import hub
 from app.domain.errors import ConflictError, DatabaseUnavailableError
 from app.storage import models
+from app.storage.hosts import Host, Hosts
 
 _SECONDS_BETWEEN_ATTEMPTS = 1.0
 logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
-# Limits for every statement, because gunicorn does not end a hung request of a thread.
+# Limits for every statement, because gunicorn does not end a hung request of a thread. A managed database may
+# acknowledge commits before they are on the disk, unless a session asks for that.
 _SESSION_OPTIONS = (
     "-c statement_timeout=10s -c lock_timeout=5s -c idle_in_transaction_session_timeout=30s -c timezone=UTC"
+    " -c synchronous_commit=on"
 )
 # SQLSTATE: 40001 and 40P01 ask for another attempt, 55P03 and 57014 are the limits above, 53 and 57P mean a server out
 # of resources or shutting down, 08 a broken connection, 25006 a read-only standby.
@@ -31,7 +36,7 @@ class Database(peewee.PostgresqlDatabase):
     """A PostgreSQL database whose connections carry prepared statements.
 
     Args:
-        url: `postgresql://…`; several hosts and any libpq parameter are allowed.
+        url: `postgresql://…`; several hosts and any libpq parameter are allowed. The host that accepts writes is used.
         prepared: Functions that make the statements to prepare on each new connection, by name; parameters are
             written `$1`.
         on_connect: Called with each new connection; refuses the database by raising.
@@ -49,28 +54,66 @@ class Database(peewee.PostgresqlDatabase):
         self._prepared = dict(prepared or {})
         self._on_connect = on_connect
         self._no_attempt_before = 0.0
+        self._probing = threading.Lock()
+        self.hosts = Hosts(url)
         options = _SESSION_OPTIONS.replace("=10s", "=0").replace("=5s", "=30s") if bulk else _SESSION_OPTIONS
         super().__init__(
             url,
             options=options,
+            target_session_attrs="read-write",  # never a standby, or a primary that has been demoted to one
             connect_timeout=3,
-            keepalives_idle=10,
-            keepalives_interval=5,
+            # A server that is gone without a word is noticed in eight seconds, before a standby takes its place.
+            keepalives_idle=5,
+            keepalives_interval=3,
             keepalives_count=3,
-            tcp_user_timeout=15_000,
+            tcp_user_timeout=8_000,
             application_name="kadun",
         )
+        # Under Peewee's own lock one thread would connect after the other; what it guards is each thread's own here.
+        self._lock = contextlib.nullcontext()
 
     def _connect(self) -> Any:  # noqa: ANN401  # a psycopg2 connection; peewee is untyped
-        # Peewee connects under a lock. While the server is away, one attempt per second is enough for all threads;
-        # otherwise they would queue behind each other's timeouts.
-        if time.monotonic() < self._no_attempt_before:
+        # While the server is away, one thread tries once a second, and the others fail at once instead of waiting for
+        # its time-outs.
+        if not self._no_attempt_before:
+            return self._attempt()
+        if time.monotonic() < self._no_attempt_before or not self._probing.acquire(blocking=False):
             raise psycopg2.OperationalError("the last attempt to connect failed a moment ago")
         try:
-            return super()._connect()
+            return self._attempt()
+        finally:
+            self._probing.release()
+
+    def _attempt(self) -> Any:  # noqa: ANN401  # as above
+        try:
+            connection = super()._connect()
         except psycopg2.OperationalError:
             self._no_attempt_before = time.monotonic() + _SECONDS_BETWEEN_ATTEMPTS
+            self.hosts.begin_with_next()
             raise
+        else:
+            self._no_attempt_before = 0.0
+            self.hosts.begin_with((connection.info.host, connection.info.port))
+            return connection
+        finally:
+            self.connect_params |= self.hosts.parameters()
+
+    def open(self, **parameters: object) -> Any:  # noqa: ANN401  # as above
+        """Open a connection apart from those of the threads, with some of libpq's parameters changed.
+
+        Raises:
+            psycopg2.OperationalError: it cannot be opened.
+        """
+        return psycopg2.connect(self.database, **self.connect_params | parameters)
+
+    def primary(self) -> Host:
+        """Return the host and the port that accept writes now, as a new connection finds them.
+
+        Raises:
+            psycopg2.OperationalError: none does.
+        """
+        with contextlib.closing(self._connect()) as connection:
+            return connection.info.host, connection.info.port
 
     def _initialize_connection(self, conn: Any) -> None:  # noqa: ANN401  # as above
         try:
@@ -127,8 +170,8 @@ class Database(peewee.PostgresqlDatabase):
 
     def _run(self, work: Callable[[], Result]) -> Result:
         try:
-            if self.is_closed():  # first, because `connect` takes a lock that all threads share
-                self.connect(reuse_if_open=True)
+            if self.is_closed():
+                self.connect()
             return work()
         except (peewee.IntegrityError, psycopg2.IntegrityError):
             raise

@@ -61,10 +61,9 @@ class HubConnection:
 
     def _connect(self) -> Any:  # noqa: ANN401  # a psycopg2 connection
         # An asynchronous connection attempt would stay with the first of several hosts if that one is silent.
-        info = self._database.with_connection(lambda: self._database.connection().info)
-        parameters = self._database.connect_params | {"host": info.host, "port": info.port}
-        parameters["options"] += self._options
-        connection = psycopg2.connect(self._database.database, connection_factory=_Connection, **parameters)
+        host, port = self._database.with_connection(self._database.primary)
+        options = self._database.connect_params["options"] + self._options
+        connection = self._database.open(host=host, port=port, options=options, connection_factory=_Connection)
         try:
             self._database.initialize(connection)
         except BaseException:

@@ -1,8 +1,11 @@
 """Queries about the database itself: its size and clock, what the roles may do, what the journal recorded of probes."""
 
+import contextlib
 from collections.abc import Collection
 from datetime import datetime
 from typing import NamedTuple
+
+import psycopg2
 
 from app.domain.codes import EventKind
 from app.domain.operators import console_actor, shop_actor
@@ -91,6 +94,42 @@ class DatabaseFigures(NamedTuple):
 def figures(database: Database) -> DatabaseFigures:
     """Return how large the database is; nothing is counted."""
     return DatabaseFigures(*database.execute_sql(_FIGURES).fetchone())
+
+
+class Durability(NamedTuple):
+    """Settings of the server: whether it waits for the disk, and which standbys it waits for."""
+
+    fsync: bool
+    synchronous: str
+
+
+def durability(database: Database) -> Durability:
+    """Return what the server does before it acknowledges a commit."""
+    settings = "SELECT current_setting('fsync')::boolean, current_setting('synchronous_standby_names')"
+    return Durability(*database.execute_sql(settings).fetchone())
+
+
+def standbys(database: Database) -> dict[str, int | str]:
+    """Return for each host of the URL but the primary how many bytes it is behind, or why that is not known."""
+    host, port = database.connection().info.host, database.connection().info.port
+    others = [other for other in database.hosts.all() if other != (host, port)]
+    return {f"{name}:{port}": _behind(database, name, port) for name, port in others}
+
+
+def _behind(database: Database, host: str, port: int) -> int | str:
+    try:
+        with (
+            contextlib.closing(database.open(host=host, port=port, target_session_attrs="any")) as standby,
+            standby.cursor() as cursor,
+        ):
+            cursor.execute("SELECT pg_last_wal_replay_lsn()")
+            (replayed,) = cursor.fetchone()
+    except psycopg2.Error as error:
+        return str(error).strip().split("\n")[0]
+    if replayed is None:
+        return "no standby"
+    now = "SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), %s::pg_lsn)::bigint"
+    return int(database.execute_sql(now, (replayed,)).fetchone()[0])
 
 
 def clock(database: Database) -> datetime:

@@ -51,8 +51,9 @@ def results(service: Service, *arguments: str, text: str = "") -> dict[str, Any]
 
 
 def differing(found: dict[str, Any]) -> dict[str, str]:
-    """The checks that are not OK, apart from those of this machine's clock and of functions, which are down."""
-    apart = {"clock", "functions"}
+    """The checks that are not OK, apart from those of this machine's clock, of functions, which are down, and of the
+    tests' database, which does not wait for the disk."""
+    apart = {"clock", "functions", "durability"}
     return {check: line["status"] for check, line in found.items() if line["status"] != "OK" and check not in apart}
 
 
@@ -65,18 +66,41 @@ def served_as(service: Service, role: str) -> Service:
     return service
 
 
-def test_a_trial_has_no_failure_though_its_role_is_a_superuser(keyed: Service) -> None:
-    found = results(keyed)
+@pytest.fixture
+def durable(keyed: Service, own_postgres: EmbeddedPostgres) -> Service:
+    """The same with a database that waits for the disk, as the trial's does."""
+    keyed.environment["DATABASE_URL"] = own_postgres.url()
+    return keyed
+
+
+def test_a_trial_has_no_failure_though_its_role_is_a_superuser(durable: Service) -> None:
+    found = results(durable)
     assert differing(found) == {"roles": "WARN"}
+    assert found["durability"]["status"] == "OK"
     assert "SUPERUSER" in found["roles"]["message_en"]
     assert set(found) == SERVICE_CHECKS
     assert found["functions"]["status"] == "WARN"
 
 
-def test_the_text_report_has_lines_and_a_summary(keyed: Service) -> None:
-    done = keyed.cardctl("doctor")
+def test_a_database_that_does_not_wait_for_the_disk_is_found(keyed: Service) -> None:
+    found = results(keyed)["durability"]
+    assert (found["status"], found["message_en"].startswith("fsync is off")) == ("FAIL", True)
+
+
+def test_hosts_without_a_synchronous_standby_are_named(durable: Service) -> None:
+    url = durable.environment["DATABASE_URL"]
+    port = url.rpartition(":")[2].partition("/")[0]
+    durable.environment["DATABASE_URL"] = url.replace("@", f"@127.0.0.1:1,localhost:{port},")
+    found = results(durable)["durability"]
+    assert (found["status"], "no synchronous standby" in found["message_en"]) == ("WARN", True)
+    assert "127.0.0.1:1: connection to server" in found["message_en"]
+    assert f"127.0.0.1:{port}: no standby" in found["message_en"], "it is the primary under another name"
+
+
+def test_the_text_report_has_lines_and_a_summary(durable: Service) -> None:
+    done = durable.cardctl("doctor")
     assert "OK    schema           结构为最新：" in done.stdout
-    assert done.stderr.startswith("没有发现错误 / Nothing is wrong: 15 OK, 3 WARN") or "16 OK, 2 WARN" in done.stderr
+    assert done.stderr.startswith("没有发现错误 / Nothing is wrong: 16 OK, 3 WARN") or "17 OK, 2 WARN" in done.stderr
 
 
 def test_readable_and_lost_keys_are_found(keyed: Service) -> None:

@@ -207,8 +207,8 @@ SERVICE = ServiceFacts(
 
 
 SERVICE_CHECKS = {
-    *("permissions", "settings", "database", "schema", "catalog", "roles", "rights", "journal-seals"),
-    *("keys", "data-key", "data-key-in-use", "files", "file-digests", "functions", "clock"),
+    *("permissions", "settings", "database", "schema", "catalog", "roles", "rights", "durability"),
+    *("journal-seals", "keys", "data-key", "data-key-in-use", "files", "file-digests", "functions", "clock"),
     *("ceilings", "tokens", "second-factors"),
 }
 """Those that need no facts of the host."""

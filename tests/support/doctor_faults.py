@@ -21,8 +21,8 @@ from tests.support.stack import Stack, run
 
 DOMAIN = "kadun.test"
 IN_THE_DATABASE = (
-    *("schema", "catalog", "roles", "rights", "journal-seals", "files", "file-digests", "console"),
-    *("ceilings", "tokens", "second-factors", "proxy"),
+    *("schema", "catalog", "roles", "rights", "durability", "journal-seals", "files", "file-digests"),
+    *("console", "ceilings", "tokens", "second-factors", "proxy"),
 )
 Statuses = dict[str, str]
 

@@ -250,7 +250,7 @@ def database(**changes: Any) -> dict[str, Any]:
 
 UNSEEN = dict.fromkeys(
     (
-        *("schema", "catalog", "roles", "rights", "journal-seals", "files", "file-digests"),
+        *("schema", "catalog", "roles", "rights", "durability", "journal-seals", "files", "file-digests"),
         *("console", "ceilings", "tokens", "second-factors", "proxy"),
     ),
     "WARN",
@@ -277,6 +277,10 @@ SERVICE_CASES: list[tuple[dict[str, Any], dict[str, str]]] = [
     (database(catalog=CatalogDifference(changed=("trigger event.event_no_update",))), {"catalog": "FAIL"}),
     (database(catalog=CatalogDifference(foreign=("column card.colour",))), {"catalog": "FAIL"}),
     (database(catalog=CatalogDifference(foreign=("index card.mine", "table mine"))), {"catalog": "WARN"}),
+    (database(fsync=False), {"durability": "FAIL"}),
+    (database(synchronous="FIRST 1 (b)", standbys={"b:5432": 0}), {}),
+    (database(synchronous="FIRST 1 (b)", standbys={"b:5432": "timeout expired"}), {"durability": "WARN"}),
+    (database(standbys={"b:5432": 0}), {"durability": "WARN"}),
     (database(overdue_for_seal=None), {"journal-seals": "WARN"}),
     (database(overdue_for_seal=(NOW,)), {"journal-seals": "WARN"}),
     ({"key_ids": "damaged"}, {"keys": "FAIL"}),
@@ -407,6 +411,12 @@ def test_accounts_without_ceilings_and_expiring_tokens_are_named() -> None:
     results = checked(service)
     assert "Without ceilings: console:alice, shop:taobao." in results["ceilings"].message_en
     assert "or have expired: pdd 2026-12-01." in results["tokens"].message_en
+
+
+def test_each_standby_is_named_with_its_lag() -> None:
+    several = database(synchronous="*", standbys={"b:5432": 96, "c:5433": "timeout expired"})
+    message = checked(replace(SERVICE, **several))["durability"].message_en
+    assert message == "Replication is synchronous. b:5432: 96 bytes behind; c:5433: timeout expired"
 
 
 def test_operators_without_one_time_codes_are_named_unless_only_certain_addresses_reach_the_console() -> None:

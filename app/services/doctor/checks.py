@@ -46,6 +46,7 @@ CHECKS: tuple[Check, ...] = (
     database.catalog,
     database.roles,
     database.rights,
+    database.durability,
     database.journal_seals,
     service.keys,
     service.data_key,

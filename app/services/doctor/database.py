@@ -82,6 +82,32 @@ def rights(facts: Facts) -> CheckResult:
     )
 
 
+def durability(facts: Facts) -> CheckResult:
+    """Check that what was acknowledged outlives a crash, and the loss of a host where there are several."""
+    if not facts.database.fsync:
+        return fail(
+            "PostgreSQL 的 fsync 已关闭：断电会损坏数据库、丢失已确认的激活。设为 on 后重新加载配置",
+            "fsync is off in PostgreSQL: a power failure damages the database and loses acknowledged activations. "
+            "Set it to on, and reload the configuration",
+        )
+    standbys = facts.database.standbys
+    if not standbys:
+        return ok("已确认的写入都在磁盘上", "Acknowledged writes are on the disk")
+    zh = [f"{name} {behind if isinstance(behind, str) else f'落后 {behind} 字节'}" for name, behind in standbys.items()]
+    en = [
+        f"{name}: {behind if isinstance(behind, str) else f'{behind} bytes behind'}"
+        for name, behind in standbys.items()
+    ]
+    if not facts.database.synchronous:
+        return warn(
+            f"没有同步备库（synchronous_standby_names 为空），主库故障会丢失已确认的激活。{'；'.join(zh)}",
+            "There is no synchronous standby (synchronous_standby_names is empty): acknowledged activations are lost "
+            f"with the primary. {'; '.join(en)}",
+        )
+    is_known = not any(isinstance(behind, str) for behind in standbys.values())
+    return (ok if is_known else warn)(f"同步复制。{'；'.join(zh)}", f"Replication is synchronous. {'; '.join(en)}")
+
+
 def journal_seals(facts: Facts) -> CheckResult:
     """Check that the journal is being sealed: whoever holds a lock in the database could stop that."""
     overdue = facts.database.overdue_for_seal

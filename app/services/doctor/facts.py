@@ -138,8 +138,9 @@ class DatabaseFacts:
     by name whether a log-in needs a one-time code; `without_ceilings` are the actors that lack one,
     `expiring_tokens` the shops' tokens that expire soon, or have expired, each with the day. `second_factors` says of
     each operator's secret whether it opens, None of one that is not sealed. `overdue_for_seal` is the time of the
-    oldest journal entry that should have a seal by now, if there is one. None and empty where this program does not
-    know the schema or may not read it.
+    oldest journal entry that should have a seal by now, if there is one. `fsync` is PostgreSQL's setting, `synchronous`
+    its `synchronous_standby_names`; `standbys` says of each other host of the URL how many bytes it is behind, or why
+    that is not known. None and empty where this program does not know the schema or may not read it.
     """
 
     schema_found: str | None
@@ -157,6 +158,9 @@ class DatabaseFacts:
     expiring_tokens: tuple[str, ...] | None = None
     second_factors: Mapping[str, bool | None] | None = None
     overdue_for_seal: tuple[datetime, ...] | None = None
+    fsync: bool = True
+    synchronous: str = ""
+    standbys: Mapping[str, int | str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

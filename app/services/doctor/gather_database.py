@@ -48,7 +48,14 @@ def _query(
     theirs = inspection.clock(database)
     offset = (theirs - before - (utc_now() - before) / 2).total_seconds()
     roles, missing = inspection.role_problems(database), inspection.missing_rights(database)
-    facts = DatabaseFacts(None, offset, roles, missing_rights=missing)
+    facts = DatabaseFacts(
+        None,
+        offset,
+        roles,
+        missing_rights=missing,
+        **inspection.durability(database)._asdict(),
+        standbys=inspection.standbys(database),
+    )
     try:
         found = schema.current_version(database.connection())
     except psycopg2.errors.InsufficientPrivilege:
