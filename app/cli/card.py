@@ -14,7 +14,7 @@ from app.cli.card_import import import_cards
 from app.cli.context import Command, Session, format_option, pass_session
 from app.cli.durations import LENGTHS, PERMANENT, Duration
 from app.clock import utc_now
-from app.domain.card_actions import Action
+from app.domain.card_actions import TIMED, Action
 from app.domain.cards import format_validity
 from app.domain.codes import CardStatus
 from app.services.card_lists import COUNTED_DAYS
@@ -130,6 +130,20 @@ def move(session: Session, card_id: str, reference: str) -> None:
     output.print_fields([(name, value or "—") for name, value in [*fields, *now]])
 
 
+@card.command()
+@click.argument("card_ids", metavar="ID...", nargs=-1, required=True)
+@click.option("--batch", help="批次，空为清除 / The batch; an empty one clears it.")
+@click.option("--note", help="备注，空为清除 / The note; an empty one clears it.")
+@pass_session
+def edit(session: Session, /, card_ids: tuple[str, ...], **texts: str | None) -> None:
+    """修改批次与备注 / Change the batch or the note of cards, all or none."""
+    changes = {name: text or None for name, text in texts.items() if text is not None}
+    if not changes:
+        raise click.UsageError("请给出 / Give --batch, --note")
+    result = session.card_edits.apply(card_ids, changes)
+    output.say(f"已修改 {len(result.changed)} 张 / Changed: {len(result.changed)}")
+
+
 def _print(rows: Iterator[Row], columns: Sequence[str], output_format: str) -> None:
     if output_format != "table":
         sys.stdout.writelines(file_pieces(output_format, rows, columns))
@@ -166,6 +180,11 @@ _ACTIONS = {
     Action.UNFREEZE: ("解冻 / Unfreeze cards.", "已解冻", "Unfrozen:"),
     Action.UNBIND: ("解绑 / Unbind cards: each binds to the next machine that uses it.", "已解绑", "Unbound:"),
     Action.EXTEND: ("延期 / Add time to cards.", "已延期", "Extended:"),
+    Action.SHORTEN: (
+        "缩短 / Take time from cards: from the expiry, which becomes now at the earliest, or from an unused validity.",
+        "已缩短",
+        "Shortened:",
+    ),
     Action.DELETE: ("删除未激活的卡密 / Delete cards that were never activated.", "已删除", "Deleted:"),
 }
 
@@ -184,7 +203,7 @@ def _add_command(action: Action) -> None:
             )
 
     command = click.argument("card_ids", metavar="ID...", nargs=-1, required=True)(pass_session(run))
-    if action is Action.EXTEND:
+    if action in TIMED:
         command = click.option("--by", type=Duration(), required=True, help=LENGTHS)(command)
     card.command(action.value, help=text)(command)
 

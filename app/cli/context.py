@@ -11,6 +11,7 @@ import click
 
 from app.clock import utc_now
 from app.services.card_actions import CardActions
+from app.services.card_edits import CardEdits
 from app.services.card_lists import CardLists
 from app.services.card_moves import CardMoves
 from app.services.connection import Database, connect
@@ -41,6 +42,11 @@ class Session:
     def card_actions(self) -> CardActions:
         """Actions on cards."""
         return CardActions(self.database, operator_name(), utc_now)
+
+    @cached_property
+    def card_edits(self) -> CardEdits:
+        """Changes of batches and notes."""
+        return CardEdits(self.database, operator_name(), utc_now)
 
     @cached_property
     def card_moves(self) -> CardMoves:

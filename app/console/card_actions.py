@@ -11,7 +11,7 @@ from app.console.forms import OWN_PASSWORD, Form, query_of
 from app.console.guard import safe_next
 from app.console.page import Access, Page, form_of, see_other, visitor_of
 from app.console.rendering import url
-from app.domain.card_actions import Action
+from app.domain.card_actions import TIMED, Action
 from app.domain.cards import format_validity
 from app.domain.texts import RefusedError, Text
 from app.http.problems import invalid_request, not_found
@@ -42,7 +42,7 @@ class ConfirmPage(Page):
         action, ids = _read_form(form, "id", "skipped")
         by = preview = None
         try:
-            by = _duration(form) if action is Action.EXTEND else None
+            by = _duration(form) if action in TIMED else None
             preview = self.card_actions(request).preview(action, ids, by)
         except RefusedError as error:
             refused = error
@@ -79,7 +79,7 @@ class ApplyPage(ConfirmPage):
         back = safe_next(form.one("back") or _LIST)
 
         def act() -> dict[str, Any]:
-            by = _confirmed_duration(form) if action is Action.EXTEND else None
+            by = _confirmed_duration(form) if action in TIMED else None
             result = self.card_actions(request).apply(action, ids, by)
             return {
                 "location": url("/admin/cards/done", form=form.digest(), back=back),
@@ -138,7 +138,7 @@ def _read_form(form: Form, *names: str) -> tuple[Action, list[str]]:
 def _duration(form: Form) -> timedelta:
     by = read_duration(form, "by", _DEFAULT)
     if by is None:
-        raise RefusedError("延期须有时长，不能是永久", "an extension has a length: it cannot be permanent")
+        raise RefusedError("请填写时长，不能是永久", "enter a duration: it cannot be permanent")
     return by
 
 

@@ -9,6 +9,7 @@ from app.console import errors
 from app.console.account import AccountPage, OtherSessions, OwnPassword, RecoveryCodes, TwoStepPage, TwoStepRemoval
 from app.console.card import CardPage
 from app.console.card_actions import ApplyPage, ConfirmPage, DonePage
+from app.console.card_edits import EditApplyPage, EditPage
 from app.console.cards import CardsPage
 from app.console.exports import CardsExport
 from app.console.figures_page import AbuseReportPage, OverviewPage
@@ -65,6 +66,8 @@ def pages(console: Console, static: StaticFiles) -> Iterator[tuple[str, Page]]:
     yield "/admin/cards", CardsPage(console)
     yield "/admin/cards/confirm", ConfirmPage(console)
     yield "/admin/cards/apply", ApplyPage(console)
+    yield "/admin/cards/edit", EditPage(console)
+    yield "/admin/cards/edit/apply", EditApplyPage(console)
     yield "/admin/cards/done", DonePage(console)
     yield "/admin/cards/export", CardsExport(console)
     yield "/admin/cards/issue", IssuePage(console)

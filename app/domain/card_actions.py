@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from app.domain.cards import MAX_VALIDITY, Card, ValidityError
+from app.domain.cards import MAX_VALIDITY, MIN_VALIDITY, Card, ValidityError, format_validity
 from app.domain.codes import CardStatus
 from app.domain.texts import RefusedError
 
@@ -16,7 +16,12 @@ class Action(StrEnum):
     UNFREEZE = "unfreeze"
     UNBIND = "unbind"
     EXTEND = "extend"
+    SHORTEN = "shorten"
     DELETE = "delete"
+
+
+TIMED = frozenset({Action.EXTEND, Action.SHORTEN})
+"""The actions that take a duration."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +67,7 @@ def apply(action: Action, card: Card, now: datetime, *, is_bound: bool, by: time
         card: The card as it is.
         now: The time, aware.
         is_bound: Whether a client is bound to the card.
-        by: How much time `EXTEND` adds; the other actions do not take it.
+        by: How much time `EXTEND` adds or `SHORTEN` takes; the other actions do not take it.
 
     Raises:
         RefusedError: the action is not allowed on this card; the text says why.
@@ -75,6 +80,8 @@ def apply(action: Action, card: Card, now: datetime, *, is_bound: bool, by: time
             after = card._replace(frozen_at=None)
         case Action.EXTEND:
             after = _extended(card, by, now)
+        case Action.SHORTEN:
+            after = _shortened(card, by, now)
         case Action.DELETE:
             _check_deletable(card)
             after = None
@@ -113,6 +120,30 @@ def _extended(card: Card, by: timedelta | None, now: datetime) -> Card:
     if is_too_long:
         raise ValidityError(f"{card.id} 的有效期将超过 100 年", f"{card.id} would last longer than 100 years")
     return extended
+
+
+def _shortened(card: Card, by: timedelta | None, now: datetime) -> Card:
+    """Return the card without `by`: of its expiry, which becomes now at the earliest, or of an unused card's validity.
+
+    An expired card stays as it is.
+    """
+    if by is None:
+        raise ValueError("shortening a card takes a duration")
+    if card.validity is None:
+        raise ValidityError(
+            f"{card.id} 是永久卡，不能缩短（可以冻结）",
+            f"{card.id} is a permanent card and cannot be shortened (it can be frozen)",
+        )
+    whole_now = now.replace(microsecond=0)
+    if card.expires_at is not None:
+        return card._replace(expires_at=min(card.expires_at, max(whole_now, card.expires_at - by)))
+    if card.validity - by < MIN_VALIDITY:
+        written = format_validity(card.validity)
+        raise ValidityError(
+            f"{card.id} 的有效期只有 {written}，须缩短得更少",
+            f"{card.id} is valid for {written}: take less than that",
+        )
+    return card._replace(validity=card.validity - by)
 
 
 def _check_deletable(card: Card) -> None:

@@ -32,6 +32,8 @@ class EventKind(StrEnum):
     UNBOUND = "unbound"
     MOVED = "moved"
     EXTENDED = "extended"
+    SHORTENED = "shortened"
+    EDITED = "edited"
     DELETED = "deleted"
     KEY_ROTATED = "key_rotated"
     FILE_ADDED = "file_added"

@@ -23,6 +23,7 @@ _KINDS = {
     Action.UNFREEZE: EventKind.UNFROZEN,
     Action.UNBIND: EventKind.UNBOUND,
     Action.EXTEND: EventKind.EXTENDED,
+    Action.SHORTEN: EventKind.SHORTENED,
     Action.DELETE: EventKind.DELETED,
 }
 
@@ -101,7 +102,7 @@ class CardActions:
         Args:
             action: The action.
             card_ids: The cards' IDs as a person may have typed them.
-            by: How much time `EXTEND` adds.
+            by: How much time `EXTEND` adds or `SHORTEN` takes.
 
         Raises:
             CardNotFoundError: one of the cards does not exist.
@@ -110,7 +111,6 @@ class CardActions:
                 many cards today.
         """
         wanted = list(dict.fromkeys(canonical(card_id) for card_id in card_ids))
-        details = None if by is None else {"by": format_validity(by)}
 
         def write() -> ActionResult:
             with self.database.atomic():
@@ -133,8 +133,15 @@ class CardActions:
                 ids = tuple(outcome.before.id for outcome in changed)
                 journal.append(
                     [
-                        journal.Entry(now, _KINDS[action], None, card_id, actor=self.actor, details=details)
-                        for card_id in ids
+                        journal.Entry(
+                            now,
+                            _KINDS[action],
+                            None,
+                            outcome.before.id,
+                            actor=self.actor,
+                            details=_details(action, outcome, by),
+                        )
+                        for outcome in changed
                     ]
                 )
                 return ActionResult(now, ids, tuple(o.before.id for o in changed if o.revives_unbound))
@@ -176,6 +183,21 @@ def _outcome(  # noqa: PLR0913  # an action, its card, and what bounds it
     if action is Action.EXTEND and outcome.after is not None:
         check_extended(ceilings, outcome.after, now)
     return outcome
+
+
+def _details(action: Action, outcome: Outcome, by: timedelta | None) -> dict[str, object] | None:
+    """Return what the journal has of an action beside the card; of a shorter card also what is left of it."""
+    if by is None:
+        return None
+    said: dict[str, object] = {"by": format_validity(by)}
+    card = outcome.after
+    if action is Action.SHORTEN and card is not None:
+        said |= (
+            {"validity": format_validity(card.validity)}
+            if card.expires_at is None
+            else {"expires_at": card.expires_at.isoformat()}
+        )
+    return said
 
 
 def canonical(text: str) -> str:

@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
@@ -126,6 +126,13 @@ def write_outcome(outcome: Outcome) -> None:
         Card.update(**values).where(is_card).execute()
     if outcome.was_bound and not outcome.is_bound:
         Client.delete().where(Client.card == outcome.before.id).execute()
+
+
+def set_texts(card_ids: Iterable[str], texts: Mapping[str, str | None]) -> None:
+    """Set the texts, by the names of their columns, of cards that the caller has locked."""
+    ids = list(card_ids)
+    if ids:
+        Card.update(**texts).where(Card.id.in_(ids)).execute()
 
 
 def existing(card_ids: Iterable[str]) -> set[str]:

@@ -21,6 +21,7 @@ WALKED = {
     ("POST", "/admin/cards/confirm"),
     ("POST", "/admin/cards/apply"),
     ("POST", "/admin/card/move"),
+    ("POST", "/admin/cards/edit/apply"),
 }
 pytestmark = in_two_looks
 
@@ -134,6 +135,21 @@ def test_many_are_frozen_and_that_is_undone(enter: Enter, fresh: Fresh, look: Lo
     person.follow("返回", "Back")
     page.wait_for_url(before)
     expect(page.locator(".badge.state-unused")).to_have_count(3)
+
+
+def test_the_batch_of_many_is_changed_by_typing_it(enter: Enter, fresh: Fresh, look: Look) -> None:
+    person = enter(f"/admin/cards?batch={fresh.batch}", look)
+    page = person.page
+    page.get_by_text(person.t("全选本页", "All on this page")).click()
+    person.press("修改批次、备注", "Change batch, note")
+    person.is_headed("修改批次、备注 · 3 张", "Change batch and note · 3 cards")
+    expect(page.locator("[name=batch]")).to_have_value(fresh.batch)
+    page.locator("[name=note]").fill("老客户")
+    expect(page.locator("#change-note")).to_be_checked()
+    person.press("保存", "Save")
+    person.is_headed("已修改 3 张", "Changed 3 cards")
+    person.follow("返回", "Back")
+    expect(person.rows.filter(has_text="老客户")).to_have_count(3)
 
 
 def test_the_preview_of_an_extension_names_the_cards_left_out(

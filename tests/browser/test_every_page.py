@@ -19,6 +19,8 @@ LED_ON = {
     "/admin": "/admin/",
     "/admin/cards/confirm": "/admin/cards",
     "/admin/cards/apply": "/admin/cards",
+    "/admin/cards/edit": "/admin/cards",
+    "/admin/cards/edit/apply": "/admin/cards",
     "/admin/cards/export": "/admin/cards",
     "/admin/journal/export": "/admin/journal",
     "/admin/account/password": "/admin/account",
@@ -31,7 +33,8 @@ LED_ON = {
     "/admin/operator/two-step": "/admin/operators",
     "/admin/operator/remove": "/admin/operators",
 }
-SEEN_METHODS = {("POST" if path == "/admin/cards/confirm" else "GET", path) for path, _way in SEEN.values()}
+BY_FORM = {"/admin/cards/confirm", "/admin/cards/edit"}
+SEEN_METHODS = {("POST" if path in BY_FORM else "GET", path) for path, _way in SEEN.values()}
 WALKED = SEEN_METHODS | {("GET", path) for path in ("/admin/login", "/admin/static/{name}")}
 
 

@@ -5,7 +5,7 @@ import io
 import shlex
 import subprocess
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -150,3 +150,18 @@ def test_a_reader_who_stops_early_is_not_an_error(offline: Service) -> None:
     command = f"{shlex.quote(sys.executable)} -m app card list --format txt | head -n 1"
     done = subprocess.run(command, shell=True, cwd=ROOT, env=offline.environment, capture_output=True, check=True)
     assert (len(done.stdout.strip()), done.stderr) == (32, b"")
+
+
+def test_batches_and_notes_are_edited_and_cleared(service: Service) -> None:
+    (card_id,) = (card["id"] for card in card_command(service, "issue --validity 30d --batch a --note n"))
+    assert "Changed: 1" in service.cardctl("card", "edit", card_id, "--batch", "b", "--note", "").stderr
+    assert (Card.get().batch, Card.get().note) == ("b", None)
+    assert "Changed: 0" in service.cardctl("card", "edit", card_id, "--batch", "b").stderr
+    refused = service.cardctl("card", "edit", card_id, check=False)
+    assert (refused.returncode, "--batch" in refused.stderr) == (2, True)
+
+
+def test_a_card_is_shortened(service: Service) -> None:
+    (card_id,) = (card["id"] for card in card_command(service, "issue --validity 30d"))
+    assert "Shortened: 1" in service.cardctl("card", "shorten", card_id, "--by", "周卡").stderr
+    assert Card.get().validity == timedelta(days=23)

@@ -113,7 +113,7 @@ def test_extending_previews_each_new_expiry(owner: Browser, cards: list[str]) ->
     other = owner.submit(preview, APPLY, by="other", by_other="45天", button=PREVIEW)
     assert "每张 45 天" in other.words
     local = before.astimezone(ZoneInfo("Asia/Shanghai"))
-    assert (local + timedelta(days=45)).isoformat(sep=" ") in other.words
+    assert f"{local + timedelta(days=45):%Y-%m-%d %H:%M:%S}" in other.words
     assert Card.get_by_id(cards[0]).expires_at == before
     done = apply(owner, other)
     assert "已延期 3 张" in done.words
@@ -316,3 +316,66 @@ def test_the_forms_own_addresses_redirect_to_the_list(owner: Browser) -> None:
     for path in [CONFIRM, APPLY]:
         answer = owner.get(path)
         assert (answer.status, answer.headers["location"]) == (303, LIST)
+
+
+def test_shortening_warns_of_cards_that_expire_at_once(owner: Browser, proxied: Service, cards: list[str]) -> None:
+    soon = datetime.now(UTC).replace(microsecond=0) + timedelta(days=2)
+    Card.update(expires_at=soon).where(Card.id == cards[1]).execute()
+    before = Card.get_by_id(cards[0]).expires_at
+    preview = confirm(owner, "shorten", [cards[0], cards[1], cards[4]])
+    shorter = owner.submit(preview, APPLY, by="other", by_other="7天", button=PREVIEW)
+    assert "将缩短 3 张，每张 7 天" in shorter.words
+    assert "1 张剩余时间不足，将立即到期" in shorter.words
+    assert "1 张使用中，到期时间提前" in shorter.words
+    assert "1 张未激活，有效期缩短" in shorter.words
+    done = apply(owner, shorter)
+    assert "已缩短 3 张" in done.words
+    assert Card.get_by_id(cards[0]).expires_at == before - timedelta(days=7)
+    assert Card.get_by_id(cards[4]).validity == timedelta(days=23)
+    assert proxied.verify(question(cards[1], "machine-1"), address="203.0.113.1").body["code"] == "CARD_EXPIRED"
+    told = {event.card_id: event.details for event in Event.select().where(Event.kind == EventKind.SHORTENED)}
+    assert told[cards[0]] == {"by": "7d", "expires_at": (before - timedelta(days=7)).isoformat()}
+    assert told[cards[4]] == {"by": "7d", "validity": "23d"}
+    page = owner.get(f"/admin/card?id={cards[4]}")
+    assert "缩短" in page.words
+    assert "时长 7 天" in page.words
+
+
+def test_batch_and_note_of_many_are_changed_and_journalled(owner: Browser, cards: list[str]) -> None:
+    Card.update(batch="旧批", note="旧").where(Card.id == cards[0]).execute()
+    form = owner.post("/admin/cards/edit", {"id": cards[:2], "back": "/admin/cards?batch=x"})
+    done = owner.submit(form, "/admin/cards/edit/apply", change=["batch", "note"], batch=" 新批 ", note="")
+    assert "已修改 2 张" in done.words
+    assert "/admin/cards?batch=x" in done.links
+    assert {(card.batch, card.note) for card in Card.select().where(Card.id.in_(cards[:2]))} == {("新批", None)}
+    told = {event.card_id: event.details for event in Event.select().where(Event.kind == EventKind.EDITED)}
+    assert told == {
+        cards[0]: {"batch": "新批", "note": "", "before": {"batch": "旧批", "note": "旧"}},
+        cards[1]: {"batch": "新批", "before": {"batch": None}},
+    }
+    page = owner.get(f"/admin/card?id={cards[0]}")
+    for text in ("修改批次、备注", "原批次 旧批", "原备注 旧", "备注 （无）"):
+        assert text in page.words
+    assert Card.get_by_id(cards[2]).batch is None
+
+
+def test_what_is_not_ticked_stays(owner: Browser, cards: list[str]) -> None:
+    form = owner.post("/admin/cards/edit", {"id": cards[:1], "back": LIST})
+    refused = owner.submit(form, "/admin/cards/edit/apply", batch="b", note="n")
+    assert refused.status == 400
+    assert "请选择要修改的内容" in refused.words
+    assert 'value="n"' in refused.text
+    owner.submit(refused, "/admin/cards/edit/apply", change="note", batch="b", note="n")
+    card = Card.get_by_id(cards[0])
+    assert (card.batch, card.note) == (None, "n")
+
+
+def test_an_edit_counts_as_a_change_of_the_day_and_many_need_the_password(owner: Browser) -> None:
+    ids = many(101)
+    form = owner.post("/admin/cards/edit", {"id": ids, "back": LIST})
+    asked = owner.submit(form, "/admin/cards/edit/apply", change="note", note="n")
+    assert asked.status in {200, 400}
+    assert not Card.select().where(Card.note == "n").exists()
+    done = owner.submit(form, "/admin/cards/edit/apply", change="note", note="n", own_password=PASSWORD)
+    assert "已修改 101 张" in done.words
+    assert IssueCount.get().changed == 101

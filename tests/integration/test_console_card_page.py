@@ -25,7 +25,7 @@ def test_a_card_shows_its_client_its_history_and_the_possible_actions(
         assert text in page.words, text
     assert "thief <b>" not in page.text
     buttons = {value for form in page.forms for name, value, _where in form.buttons if name == "action"}
-    assert buttons == {"freeze", "unbind", "extend"}
+    assert buttons == {"freeze", "unbind", "extend", "shorten"}
     assert "data-chart" in page.text
     preview = owner.submit(page, CONFIRM, button=("action", "freeze"))
     assert f"/admin/card?id={cards[0]}" in preview.links

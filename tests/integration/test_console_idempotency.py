@@ -25,6 +25,14 @@ def extending(browser: Browser) -> Send:
     return again(browser, told, APPLY)
 
 
+def editing(browser: Browser) -> Send:
+    browser.service.issue()
+    told = browser.submit(browser.get("/admin/cards"), CONFIRM, id=[Card.get().id], button=("action", "freeze"))
+    form = {name: value for name, value in told.form(APPLY).fields if name == "form_number"}
+    texts = {"id": Card.get().id, "change": "note", "note": "new"}
+    return lambda: browser.post("/admin/cards/edit/apply", {**form, **texts})
+
+
 def issuing(browser: Browser) -> Send:
     return again(browser, browser.get(ISSUE), ISSUE)
 
@@ -51,6 +59,7 @@ def again(browser: Browser, page: Seen, action: str, more: Fields | None = None,
 
 EACH = {
     "extended": (extending, EventKind.EXTENDED),
+    "edited": (editing, EventKind.EDITED),
     "issued": (issuing, EventKind.ISSUED),
     "imported": (importing, EventKind.IMPORTED),
     "unfrozen": (freezing_undone, EventKind.UNFROZEN),

@@ -173,6 +173,7 @@ def _forms(card: str, text: str) -> dict[str, Fields]:
     new = {"new_password": NEW_PASSWORD, "new_password_again": NEW_PASSWORD}
     own, name = {"own_password": PASSWORD}, {"name": text[:64]}
     chosen = {"action": "freeze", "id": card, "back": "/admin/cards", "by": "other", "by_other": "1d"}
+    edited = {"id": card, "back": "/admin/cards", "change": "note", "batch": text, "note": f"{text}!"}
     return {
         "/admin/login": {"name": "olga", "password": PASSWORD, "code": "", "next": "/admin/cards"},
         "/admin/logout": {},
@@ -191,6 +192,8 @@ def _forms(card: str, text: str) -> dict[str, Fields]:
         "/admin/token": {**name, **own},
         "/admin/card/move": {"id": card, "reference": REFERENCE},
         "/admin/cards/confirm": chosen,
+        "/admin/cards/edit": edited,
+        "/admin/cards/edit/apply": edited,
         "/admin/cards/apply": chosen,
         "/admin/cards/export": {"format": "csv", "id": card, **own},
         "/admin/cards/issue": {"validity": "30d", "validity_other": "", "count": "2", "batch": text, "note": text},

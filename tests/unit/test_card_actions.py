@@ -103,6 +103,48 @@ def test_extending_takes_a_duration() -> None:
         after(Action.EXTEND, ACTIVE)
 
 
+@pytest.mark.parametrize(
+    ("card", "by", "shortened"),
+    [
+        (UNUSED, DAY, UNUSED._replace(validity=29 * DAY)),
+        (UNUSED, 30 * DAY - MIN_VALIDITY, UNUSED._replace(validity=MIN_VALIDITY)),
+        (ACTIVE, DAY, ACTIVE._replace(expires_at=WHOLE_NOW + 28 * DAY)),
+        (ACTIVE, 29 * DAY, ACTIVE._replace(expires_at=WHOLE_NOW)),
+        (ACTIVE, 90 * DAY, ACTIVE._replace(expires_at=WHOLE_NOW)),
+        (FROZEN, DAY, FROZEN._replace(expires_at=WHOLE_NOW + 28 * DAY)),
+        (EXPIRED, DAY, EXPIRED),
+    ],
+)
+def test_shortening_takes_from_the_validity_or_from_the_expiry_down_to_now(
+    card: Card, by: timedelta, shortened: Card
+) -> None:
+    assert after(Action.SHORTEN, card, by=by) == shortened
+
+
+def test_a_card_with_less_time_left_expires_at_once() -> None:
+    outcome = apply(Action.SHORTEN, ACTIVE, NOW, is_bound=True, by=30 * DAY)
+    assert (outcome.status_before, outcome.status_after) == (CardStatus.ACTIVE, CardStatus.EXPIRED)
+
+
+@pytest.mark.parametrize("by", [30 * DAY, 31 * DAY])
+def test_an_unused_card_keeps_a_second(by: timedelta) -> None:
+    with pytest.raises(RefusedError, match="is valid for 30d: take less than that") as refusal:
+        after(Action.SHORTEN, UNUSED, by=by)
+    assert "的有效期只有 30d" in refusal.value.text.zh
+
+
+@pytest.mark.parametrize("card", [PERMANENT, UNUSED._replace(validity=None)])
+def test_a_permanent_card_is_not_shortened(card: Card) -> None:
+    with pytest.raises(RefusedError, match="cannot be shortened") as refusal:
+        after(Action.SHORTEN, card, by=DAY)
+    assert "是永久卡，不能缩短" in refusal.value.text.zh
+
+
+def test_shortening_takes_a_duration() -> None:
+    with pytest.raises(ValueError, match=r"^shortening a card takes a duration$"):
+        after(Action.SHORTEN, ACTIVE)
+
+
 @pytest.mark.parametrize("card", [UNUSED, UNUSED._replace(validity=None), UNUSED._replace(frozen_at=NOW)])
 def test_a_card_never_activated_is_deleted(card: Card) -> None:
     outcome = apply(Action.DELETE, card, NOW, is_bound=False)
@@ -146,9 +188,9 @@ def test_an_outcome_has_the_status_before_and_after() -> None:
 @pytest.mark.parametrize(
     ("card", "is_bound", "possible"),
     [
-        (UNUSED, False, {Action.FREEZE, Action.EXTEND, Action.DELETE}),
-        (ACTIVE, True, {Action.FREEZE, Action.UNBIND, Action.EXTEND}),
-        (FROZEN, False, {Action.UNFREEZE, Action.EXTEND}),
+        (UNUSED, False, {Action.FREEZE, Action.EXTEND, Action.SHORTEN, Action.DELETE}),
+        (ACTIVE, True, {Action.FREEZE, Action.UNBIND, Action.EXTEND, Action.SHORTEN}),
+        (FROZEN, False, {Action.UNFREEZE, Action.EXTEND, Action.SHORTEN}),
         (PERMANENT, True, {Action.FREEZE, Action.UNBIND}),
     ],
 )

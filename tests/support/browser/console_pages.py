@@ -22,6 +22,11 @@ def to_confirm(person: Person, shop: Shop) -> None:
     person.is_headed("冻结", "Freeze")
 
 
+def to_edit(person: Person, shop: Shop) -> None:
+    person.go(f"/admin/card?id={shop.live}").press("修改…", "Change…")
+    person.is_headed("修改批次、备注", "Change batch and note")
+
+
 def to_import(person: Person, shop: Shop) -> None:
     person.go("/admin/cards/import")
     rows = [
@@ -65,6 +70,7 @@ SEEN: dict[str, tuple[str, Way]] = {
     "refusal": ("/admin/refusal", to_refusal),
     "move": ("/admin/card/move", to_move),
     "confirm": ("/admin/cards/confirm", to_confirm),
+    "edit": ("/admin/cards/edit", to_edit),
     "done": ("/admin/cards/done", lambda person, shop: person.go(f"/admin/cards/done?form={shop.freeze_form}")),
     "issue": ("/admin/cards/issue", at("/admin/cards/issue")),
     "issued": ("/admin/cards/issued", to_issued),

@@ -1,0 +1,60 @@
+"""Changes of batches and notes: of one card or many, all or none, in one transaction with the journal entries."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from app.clock import Clock
+from app.domain.card_edits import Texts, check_edit, journalled
+from app.domain.codes import EventKind
+from app.services.card_actions import ActionResult, CardNotFoundError, canonical
+from app.services.ceilings import Limits
+from app.storage import bindings, journal
+from app.storage import cards as card_rows
+from app.storage.database import Database
+
+
+@dataclass(frozen=True, slots=True)
+class CardEdits:
+    """Edits cards of one database; `actor` is the operator's name in the journal, `limits` are theirs, if any."""
+
+    database: Database
+    actor: str
+    clock: Clock
+    limits: Limits | None = None
+
+    def apply(self, card_ids: Iterable[str], changes: Mapping[str, str | None]) -> ActionResult:
+        """Set the texts that `changes` names, `batch` or `note`; None clears a text.
+
+        Args:
+            card_ids: The cards' IDs as a person may have typed them.
+            changes: The new texts by name.
+
+        Raises:
+            CardNotFoundError: one of the cards does not exist.
+            RefusedError: nothing is to be changed, or a text is invalid.
+            app.domain.ceilings.CeilingExceededError: too many cards for one day.
+        """
+        check_edit(changes)
+        wanted = list(dict.fromkeys(canonical(card_id) for card_id in card_ids))
+
+        def write() -> ActionResult:
+            with self.database.atomic():
+                rows = {row.id: row for row in bindings.lock_cards(wanted)}
+                now = self.clock()
+                entries = []
+                for card_id in wanted:
+                    if card_id not in rows:
+                        raise CardNotFoundError(card_id)
+                    row = rows[card_id]
+                    if details := journalled(Texts(row.batch, row.note), changes):
+                        entries.append(
+                            journal.Entry(now, EventKind.EDITED, None, card_id, actor=self.actor, details=details)
+                        )
+                changed = tuple(str(entry.card_id) for entry in entries)
+                if self.limits is not None and changed:
+                    self.limits.take_changes(len(changed), now)
+                card_rows.set_texts(changed, changes)
+                journal.append(entries)
+                return ActionResult(now, changed, ())
+
+        return self.database.with_connection(write, once=True)
