@@ -8,7 +8,7 @@ import click
 from app.cli import output
 from app.cli.context import Session, format_option, pass_session
 from app.cli.durations import ceiling_options, ceilings_of, in_words
-from app.domain.ceilings import OPERATOR_DEFAULTS, Ceilings, format_longest
+from app.domain.ceilings import MAX_CHANGES_PER_DAY, OPERATOR_DEFAULTS, Ceilings, format_longest
 from app.domain.operators import Role
 from app.domain.texts import RefusedError
 from app.services.formatting import local
@@ -56,12 +56,23 @@ def password(session: Session, name: str, *, reset_totp: bool) -> None:
 @admin.command()
 @click.argument("name")
 @ceiling_options
+@click.option(
+    "--changes-per-day",
+    type=click.IntRange(0, MAX_CHANGES_PER_DAY),
+    help="销售每天可解绑、换绑自己卡密的张数 / A seller unbinds and moves so many of their own cards a day; 0: none.",
+)
 @pass_session
-def ceilings(session: Session, name: str, cards_per_day: int | None, longest_validity: timedelta | str | None) -> None:
-    """更改发卡上限 / Change an operator's ceilings; one that is not given stays."""
-    wanted = ceilings_of(cards_per_day, longest_validity)
+def ceilings(
+    session: Session,
+    name: str,
+    cards_per_day: int | None,
+    longest_validity: timedelta | str | None,
+    changes_per_day: int | None,
+) -> None:
+    """更改上限 / Change an operator's ceilings; one that is not given stays."""
+    wanted = ceilings_of(cards_per_day, longest_validity)._replace(changes_per_day=changes_per_day)
     if wanted == Ceilings():
-        raise click.UsageError("请给出 / Give --cards-per-day, --longest-validity")
+        raise click.UsageError("请给出 / Give --cards-per-day, --longest-validity, --changes-per-day")
     session.operators.set_ceilings(name, wanted)
     output.say(f"已更改 {name} 的上限 / Changed the ceilings of {name}")
 
@@ -82,6 +93,7 @@ def list_operators(session: Session, output_format: str) -> None:
             "last_seen_at": local(account.last_seen_at, session.zone),
             "cards_per_day": account.ceilings.cards_per_day,
             "longest_validity": format_longest(account.ceilings.longest_validity),
+            "changes_per_day": account.ceilings.changes_per_day,
         }
         for account in session.operators.list()
     ]
@@ -101,6 +113,7 @@ def remove(session: Session, names: tuple[str, ...], *, force: bool) -> None:
 _HEADINGS = (
     *("名称 name", "角色 role", "两步验证 TOTP", "恢复码 recovery codes", "添加 added", "密码更改 password"),
     *("当前会话最近操作 session last used", "每天发卡上限 cards a day", "最长有效期 longest validity"),
+    "每天可解绑、换绑 changes a day",
 )
 
 

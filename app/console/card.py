@@ -56,7 +56,7 @@ class CardPage(Page):
             card=card,
             client=client,
             status=status,
-            possible=[] if line is None else line.possible_actions(now),
+            possible=[] if line is None else self.possible_actions(request, line),
             found=entries,
             shown_ids=shown,
             counts=counts,

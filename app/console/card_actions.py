@@ -15,7 +15,6 @@ from app.domain.card_actions import TIMED, Action
 from app.domain.cards import format_validity
 from app.domain.texts import RefusedError, Text
 from app.http.problems import invalid_request, not_found
-from app.services.card_actions import CardActions
 
 _DEFAULT = "30d"
 _LIST = "/admin/cards"
@@ -25,10 +24,11 @@ _UNDO = {Action.FREEZE: Action.UNFREEZE, Action.UNFREEZE: Action.FREEZE}
 class ConfirmPage(Page):
     """`/admin/cards/confirm`: a POST since it takes as many cards as a list has; it changes nothing."""
 
-    access = {"GET": Access.OWNER, "POST": Access.OWNER}
+    access = {"GET": Access.OPERATOR, "POST": Access.OPERATOR}
 
-    def on_get(self, _request: falcon.Request, response: falcon.Response) -> None:
+    def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
         """Redirect to the list: a bookmark or a change of language brings no cards."""
+        self.check_may_change(request)
         see_other(response, _LIST)
 
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
@@ -40,6 +40,7 @@ class ConfirmPage(Page):
         form = form_of(request)
         # Cards that the preview left out come back: another duration may change them.
         action, ids = _read_form(form, "id", "skipped")
+        self.check_may_change(request, action)
         by = preview = None
         try:
             by = _duration(form) if action in TIMED else None
@@ -61,12 +62,9 @@ class ConfirmPage(Page):
             durations=DURATION_PRESETS,
             back=safe_next(form.one("back") or _LIST),
             confirm_cards=self.console.confirm_cards,
+            shown_ids=self.console.cards.shown_keys(visitor_of(request).who, ids),
             refusal=None if refused is None else refused.text,
         )
-
-    def card_actions(self, request: falcon.Request) -> CardActions:
-        """Return the actions of this visitor."""
-        return CardActions(self.console.database, visitor_of(request).actor, self.console.clock, self.limits(request))
 
 
 class ApplyPage(ConfirmPage):
@@ -76,6 +74,7 @@ class ApplyPage(ConfirmPage):
         """Apply the action, all or none; where it is refused, or needs the password, show a new preview."""
         form = form_of(request)
         action, ids = _read_form(form, "id")
+        self.check_may_change(request, action)
         back = safe_next(form.one("back") or _LIST)
 
         def act() -> dict[str, Any]:
@@ -104,10 +103,11 @@ class ApplyPage(ConfirmPage):
 class DonePage(Page):
     """`/admin/cards/done?form=…`: what a form that this operator sent has done."""
 
-    access = {"GET": Access.OWNER}
+    access = {"GET": Access.OPERATOR}
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
         """Show the outcome that was kept."""
+        self.check_may_change(request)
         query = query_of(request)
         outcome = self.kept_outcome(request, query.one("form"))
         if outcome is None or "action" not in outcome:
@@ -117,7 +117,8 @@ class DonePage(Page):
             )
             raise not_found(detail)
         undo, back = _UNDO.get(outcome["action"]), safe_next(query.one("back") or _LIST)
-        self.render(request, response, "done.html", outcome=outcome, undo=undo, back=back)
+        shown = self.console.cards.shown_keys(visitor_of(request).who, outcome.get("changed", ()))
+        self.render(request, response, "done.html", outcome=outcome, undo=undo, back=back, shown_ids=shown)
 
 
 def _read_form(form: Form, *names: str) -> tuple[Action, list[str]]:

@@ -8,7 +8,14 @@ from app.console.form_page import FormPage, check_own_password, new_password, re
 from app.console.forms import Form, query_of
 from app.console.page import Access, Console, Page, form_of, see_other, visitor_of
 from app.console.rendering import url
-from app.domain.ceilings import MAX_CARDS_PER_DAY, OPERATOR_DEFAULTS, Ceilings, format_longest, longest_of
+from app.domain.ceilings import (
+    MAX_CARDS_PER_DAY,
+    MAX_CHANGES_PER_DAY,
+    OPERATOR_DEFAULTS,
+    Ceilings,
+    format_longest,
+    longest_of,
+)
 from app.domain.operators import Role
 from app.domain.texts import RefusedError, Text
 from app.http.problems import invalid_request, not_found
@@ -179,6 +186,7 @@ def _show_operator(
         log_in=log_in,
         longest=format_longest(account.ceilings.longest_validity),
         most_cards=MAX_CARDS_PER_DAY,
+        most_changes=MAX_CHANGES_PER_DAY,
         refusals=refusals,
     )
 
@@ -189,10 +197,18 @@ def _ceilings(form: Form) -> Ceilings:
     Raises:
         RefusedError: one of them is in the wrong form.
     """
-    cards, longest = form.one("cards_per_day"), form.one("longest_validity")
-    if cards and not (cards.isascii() and cards.isdigit() and len(cards) <= len(str(MAX_CARDS_PER_DAY))):
-        raise RefusedError("每天发卡上限必须是整数", "the ceiling of cards a day must be a whole number")
-    return Ceilings(int(cards) if cards else None, longest_of(READERS["validity"](longest)) if longest else None)
+    longest = form.one("longest_validity")
+    return Ceilings(
+        _number(form.one("cards_per_day")),
+        longest_of(READERS["validity"](longest)) if longest else None,
+        _number(form.one("changes_per_day")),
+    )
+
+
+def _number(text: str) -> int | None:
+    if text and not (text.isascii() and text.isdigit() and len(text) <= len(str(MAX_CARDS_PER_DAY))):
+        raise RefusedError("每天的张数上限必须是整数", "a ceiling of cards a day must be a whole number")
+    return int(text) if text else None
 
 
 def _role(typed: str) -> Role:

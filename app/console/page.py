@@ -16,14 +16,18 @@ from app.console.forms import Form
 from app.console.rendering import FORM_NUMBER_FIELD, Renderer
 from app.console.streaming import Streams
 from app.console.visitor import Visitor
+from app.domain.card_actions import SELLERS_ACTIONS, Action
 from app.domain.texts import Text
-from app.http.problems import invalid_request
-from app.services.card_lists import CardLists
+from app.http.problems import forbidden, invalid_request
+from app.services.card_actions import CardActions
+from app.services.card_lists import CardLists, Line
+from app.services.card_moves import CardMoves
 from app.services.ceilings import Limits
 from app.services.connection import Database
 from app.services.figures import Figures
 from app.services.idempotency import Document, Idempotency, Owner, Request
 from app.services.journal_lists import JournalLists
+from app.services.key_masking import seller_of
 from app.services.operators import Operators
 from app.services.paging import PAGE_ROWS, PageRequest
 from app.services.sessions import Sessions
@@ -125,6 +129,44 @@ class Page:
     def limits(self, request: falcon.Request) -> Limits:
         """Return the visitor's ceilings."""
         return Limits(self.console.database, _owner(request), self.console.zone)
+
+    def card_actions(self, request: falcon.Request) -> CardActions:
+        """Return the actions on cards of this visitor; a seller's are on the cards that they issued."""
+        who = visitor_of(request)
+        console = self.console
+        return CardActions(console.database, who.actor, console.clock, self.limits(request), seller_of(who.who))
+
+    def card_moves(self, request: falcon.Request) -> CardMoves:
+        """Return the moves of this visitor; a seller's are of the cards that they issued."""
+        who = visitor_of(request)
+        console = self.console
+        return CardMoves(console.database, who.actor, console.clock, self.limits(request), seller_of(who.who))
+
+    def may_change(self, request: falcon.Request, card_id: str | None = None) -> bool:
+        """Whether the visitor may change cards, or this one: an owner, or a seller whom an owner allows to."""
+        seller = seller_of(visitor_of(request).who)
+        if seller is None:
+            return True
+        is_own = card_id is None or self.console.cards.is_issued_by(seller, card_id)
+        return is_own and self.limits(request).changes_allowed() > 0
+
+    def possible_actions(self, request: falcon.Request, line: Line) -> list[Action]:
+        """Return the actions that would change a card, of those that the visitor may do."""
+        possible = line.possible_actions(self.console.clock())
+        if visitor_of(request).is_owner:
+            return possible
+        allowed = SELLERS_ACTIONS if self.may_change(request, line.card.id) else frozenset()
+        return [action for action in possible if action in allowed]
+
+    def check_may_change(self, request: falcon.Request, action: Action | None = None) -> None:
+        """Refuse a seller who may change no cards, or any action but `SELLERS_ACTIONS`; None is a move.
+
+        Raises:
+            Problem: 403.
+        """
+        is_theirs = action is None or action in SELLERS_ACTIONS
+        if not self.may_change(request) or not (visitor_of(request).is_owner or is_theirs):
+            raise forbidden(Text("您没有改动卡密的权限。", "You may not change cards."))
 
     def operators(self, request: falcon.Request) -> Operators:
         """Return the service for operators' accounts, in the visitor's name."""

@@ -1,5 +1,7 @@
 """Pages that explain a refusal by its reference, and that move a card to the machine that was refused."""
 
+from typing import TYPE_CHECKING
+
 import falcon
 
 from app.console.forms import query_of
@@ -7,9 +9,11 @@ from app.console.page import Access, Page, form_of, page_request, see_other, vis
 from app.console.rendering import url
 from app.domain.codes import Code
 from app.domain.texts import RefusedError, Text
-from app.services.card_moves import CardMoves, Move
 from app.services.filters import parse_journal_filter
 from app.services.journal_lists import NO_SUCH_REFERENCE
+
+if TYPE_CHECKING:
+    from app.services.card_moves import Move
 
 _ENTRIES = 10
 
@@ -40,8 +44,13 @@ class RefusalPage(Page):
             reference=reference,
             event=event,
             line=line,
-            possible=[] if line is None else line.possible_actions(console.clock()),
-            can_move=event is not None and event.code == Code.CLIENT_MISMATCH,
+            possible=[] if line is None else self.possible_actions(request, line),
+            can_move=(
+                event is not None
+                and event.code == Code.CLIENT_MISMATCH
+                and line is not None
+                and self.may_change(request, line.card.id)
+            ),
             entries=entries,
             shown_ids=shown,
             unknown=NO_SUCH_REFERENCE,
@@ -51,19 +60,21 @@ class RefusalPage(Page):
 class MovePage(Page):
     """`/admin/card/move?id=…&reference=…`: a confirmation with both machines, and the move."""
 
-    access = {"GET": Access.OWNER, "POST": Access.OWNER}
+    access = {"GET": Access.OPERATOR, "POST": Access.OPERATOR}
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
         """Show both machines."""
+        self.check_may_change(request)
         query = query_of(request)
         self._confirm(request, response, query.one("id"), query.one("reference"))
 
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
         """Move the card; where that is refused, say why."""
+        self.check_may_change(request)
         form = form_of(request)
         card_id, reference = form.one("id"), form.one("reference")
         try:
-            move = self._moves(request).apply(card_id, reference)
+            move = self.card_moves(request).apply(card_id, reference)
         except RefusedError as error:
             self._confirm(request, response, card_id, reference, error.text)
         else:
@@ -79,12 +90,11 @@ class MovePage(Page):
     ) -> None:
         move: Move | None = None
         try:
-            move = self._moves(request).preview(card_id, reference)
+            move = self.card_moves(request).preview(card_id, reference)
         except RefusedError as error:
             refusal = error.text
         if refusal is not None:
             response.status = falcon.HTTP_400
-        self.render(request, response, "move.html", move=move, reference=reference, refusal=refusal)
-
-    def _moves(self, request: falcon.Request) -> CardMoves:
-        return CardMoves(self.console.database, visitor_of(request).actor, self.console.clock, self.limits(request))
+        own = [] if move is None else [move.card.id]
+        shown = self.console.cards.shown_keys(visitor_of(request).who, own)
+        self.render(request, response, "move.html", move=move, reference=reference, refusal=refusal, shown_ids=shown)

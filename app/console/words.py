@@ -79,6 +79,7 @@ _DETAILS: dict[str, Text] = {
     "browser": Text("浏览器", "Browser"),
     "by": Text("时长", "Duration"),
     "cards_per_day": Text("每天发卡上限", "Cards a day, at most"),
+    "changes_per_day": Text("每天可解绑、换绑的卡密", "Cards to unbind and move a day"),
     "changed": Text("修改了", "Changed"),
     "client_id": Text("客户编号", "Client"),
     "count": Text("数量", "Cards"),

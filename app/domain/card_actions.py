@@ -20,6 +20,8 @@ class Action(StrEnum):
     DELETE = "delete"
 
 
+SELLERS_ACTIONS = frozenset({Action.UNBIND})
+"""The actions that an owner may allow a seller, on the cards that the seller issued."""
 TIMED = frozenset({Action.EXTEND, Action.SHORTEN})
 """The actions that take a duration."""
 

@@ -22,10 +22,14 @@ class Ceilings(NamedTuple):
     `cards_per_day` counts the cards that they issue in one vendor's day. No card that they issue, extend or import
     lasts longer than `longest_validity`; `MAX_VALIDITY` there allows permanent cards, too. None is a ceiling that was
     never set, as of accounts from before there were ceilings: no limit.
+
+    `changes_per_day` is of sellers alone: how many cards that they issued themselves they unbind and move in one day.
+    None and 0 allow none.
     """
 
     cards_per_day: int | None = None
     longest_validity: timedelta | None = None
+    changes_per_day: int | None = None
 
     def given(self) -> dict[str, Any]:
         """Return the ceilings that are set, by name."""
@@ -58,6 +62,16 @@ def check_ceilings(ceilings: Ceilings) -> None:
             f"每天发卡上限必须是 1 到 {MAX_CARDS_PER_DAY}",
             f"the ceiling of cards a day must be from 1 to {MAX_CARDS_PER_DAY}",
         )
+    if ceilings.changes_per_day is not None and not 0 <= ceilings.changes_per_day <= MAX_CHANGES_PER_DAY:
+        raise RefusedError(
+            f"每天解绑、换绑的上限必须是 0 到 {MAX_CHANGES_PER_DAY}",
+            f"the ceiling of cards unbound and moved a day must be from 0 to {MAX_CHANGES_PER_DAY}",
+        )
+
+
+def changes_allowed(ceilings: Ceilings, role: Role | None) -> int:
+    """Return how many cards may be changed in one day; `role` is None for a shop's token."""
+    return MAX_CHANGES_PER_DAY if role is not Role.SELLER else ceilings.changes_per_day or 0
 
 
 def check_count(ceilings: Ceilings, issued_today: int, count: int) -> None:
@@ -81,22 +95,23 @@ def check_count(ceilings: Ceilings, issued_today: int, count: int) -> None:
         )
 
 
-def check_changes(changed_today: int, count: int) -> None:
+def check_changes(allowed: int, changed_today: int, count: int) -> None:
     """Refuse to change more cards than are left of the day's.
 
     Args:
+        allowed: How many may be changed in one day (`changes_allowed`).
         changed_today: How many cards the operator or the token has changed in this vendor's day.
         count: How many more it is about to change.
 
     Raises:
         CeilingExceededError: says how many are left.
     """
-    left = max(MAX_CHANGES_PER_DAY - changed_today, 0)
+    left = max(allowed - changed_today, 0)
     if count > left:
         raise CeilingExceededError(
             "ids",
-            f"每天最多改动 {MAX_CHANGES_PER_DAY} 张卡密，今天还可改动 {left} 张；服务器上的命令行不受此限",
-            f"at most {MAX_CHANGES_PER_DAY} cards a day may be changed, and {left} are left today; "
+            f"每天最多改动 {allowed} 张卡密，今天还可改动 {left} 张；服务器上的命令行不受此限",
+            f"at most {allowed} cards a day may be changed, and {left} are left today; "
             "the command line on the server has no such bound",
         )
 

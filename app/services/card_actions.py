@@ -87,7 +87,7 @@ class CardActions:
     """The operators' actions on the cards of one database.
 
     `actor` is the operator's name in the journal, `limits` are those of the operator or the shop, if there are any.
-    `issuer` keeps a shop to the cards that it issued: others do not exist for it.
+    `issuer` keeps a seller or a shop to the cards that they issued: others do not exist for them.
     """
 
     database: Database
@@ -150,7 +150,8 @@ class CardActions:
 
     def preview(self, action: Action, card_ids: list[str], by: timedelta | None = None) -> Preview:
         """Return what `apply` would do to these cards, by their canonical IDs."""
-        rows = self.database.with_connection(lambda: card_rows.find_all(card_ids))
+        own = card_ids if self.issuer is None else self._own(self.issuer, card_ids)
+        rows = self.database.with_connection(lambda: card_rows.find_all(own))
         now, ceilings = self.clock(), self._ceilings()
         existing = {row.id for row, _client in rows}
         preview = Preview(missing=[card_id for card_id in card_ids if card_id not in existing])
@@ -165,6 +166,9 @@ class CardActions:
             else:
                 preview.unchanged.append(row)
         return preview
+
+    def _own(self, issuer: Issuer, card_ids: list[str]) -> list[str]:
+        return list(self.database.with_connection(lambda: key_masking.issued_by(issuer, card_ids)))
 
     def _ceilings(self) -> Ceilings:
         return Ceilings() if self.limits is None else self.limits.ceilings()

@@ -98,6 +98,14 @@ class CardLists:
         """
         return self.database.with_connection(lambda: shown_keys(reader, card_ids))
 
+    def is_issued_by(self, issuer: Issuer, card_id: str) -> bool:
+        """Whether the issuer issued a card.
+
+        Raises:
+            DatabaseUnavailableError: the database is away.
+        """
+        return bool(self.database.with_connection(lambda: issued_by(issuer, [card_id])))
+
     def has_batch(self, name: str) -> bool:
         """Whether a batch of this name has cards.
 

@@ -15,9 +15,10 @@ from app.domain.policy import is_live
 from app.domain.texts import RefusedError
 from app.services.card_actions import CardNotFoundError, canonical
 from app.services.ceilings import Limits
-from app.storage import bindings, journal
+from app.storage import bindings, journal, key_masking
 from app.storage import cards as card_rows
 from app.storage.database import Database
+from app.storage.key_masking import Issuer
 from app.storage.models import Card, Client, Event
 
 _ATTEMPTS = 5  # each failed one means that another writer was quicker
@@ -43,12 +44,16 @@ class Move(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class CardMoves:
-    """Moves cards of one database; `actor` is the operator's name in the journal, `limits` are theirs, if any."""
+    """Moves cards of one database; `actor` is the operator's name in the journal, `limits` are theirs, if any.
+
+    `issuer` keeps a seller to the cards that they issued: others do not exist for them.
+    """
 
     database: Database
     actor: str
     clock: Clock
     limits: Limits | None = None
+    issuer: Issuer | None = None
 
     def preview(self, card_id: str, reference: str) -> Move:
         """Return what `apply` would do now; it raises what `apply` raises.
@@ -92,10 +97,9 @@ class CardMoves:
                 continue
         raise ConflictError
 
-    @staticmethod
-    def _plan(card_id: str, reference: str, now: datetime) -> Move:
+    def _plan(self, card_id: str, reference: str, now: datetime) -> Move:
         found = card_rows.find(card_id)
-        if found is None:
+        if found is None or (self.issuer is not None and not key_masking.issued_by(self.issuer, [card_id])):
             raise CardNotFoundError(card_id)
         card, client = found
         wanted = parse_card_id_beginning(reference) or reference
@@ -112,9 +116,9 @@ class CardMoves:
             )
         rival = bindings.client_elsewhere(mismatch.hardware, card_id)
         if rival is not None and is_live(card_rows.as_domain(rival.card), now):
+            other = rival.card_id if self.issuer is None else f"{rival.card_id[:4]}•••"
             raise RefusedError(
-                f"这台设备已绑定另一张有效卡密 {rival.card_id}",
-                f"this machine is bound to another live card, {rival.card_id}",
+                f"这台设备已绑定另一张有效卡密 {other}", f"this machine is bound to another live card, {other}"
             )
         return Move(card, client, mismatch, rival)
 

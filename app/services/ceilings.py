@@ -50,7 +50,11 @@ class Limits:
             app.domain.ceilings.CeilingExceededError: too many for one day; roll the transaction back.
         """
         total = rows.add(self.owner, self._day(now), changed=count)
-        check_changes(total.changed - count, count)
+        check_changes(rows.changes_allowed_to(self.owner), total.changed - count, count)
+
+    def changes_allowed(self) -> int:
+        """Return how many cards the owner may change in one day."""
+        return self.database.with_connection(lambda: rows.changes_allowed_to(self.owner))
 
     def _day(self, now: datetime) -> date:
         return now.astimezone(self.zone).date()

@@ -5,7 +5,8 @@ from typing import NamedTuple
 
 from peewee import Case, fn
 
-from app.domain.ceilings import Ceilings
+from app.domain.ceilings import Ceilings, changes_allowed
+from app.domain.operators import Role
 from app.storage.idempotency import Owner
 from app.storage.models import ApiToken, IssueCount, Operator
 
@@ -23,9 +24,18 @@ def of(owner: Owner) -> Ceilings:
     return of_row(Operator.get_by_id(owner.operator_id) if is_operator else ApiToken.get_by_id(owner.token_id))
 
 
+def changes_allowed_to(owner: Owner) -> int:
+    """Return how many cards an operator or a token that exists may change in one day."""
+    if owner.operator_id is None:
+        return changes_allowed(Ceilings(), None)
+    row = Operator.get_by_id(owner.operator_id)
+    return changes_allowed(of_row(row), Role(row.role))
+
+
 def of_row(row: Operator | ApiToken) -> Ceilings:
     """Return the ceilings in a row, whose columns bear their names."""
-    return Ceilings(row.cards_per_day, row.longest_validity)
+    changes = row.changes_per_day if isinstance(row, Operator) else None
+    return Ceilings(row.cards_per_day, row.longest_validity, changes)
 
 
 def add(owner: Owner, day: date, *, issued: int = 0, changed: int = 0) -> DayCount:

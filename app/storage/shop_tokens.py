@@ -37,7 +37,7 @@ def limits_of(row: ApiToken) -> TokenLimits:
 
 def _columns(limits: TokenLimits) -> dict[str, object]:
     columns = {**limits.ceilings._asdict(), **limits._asdict(), "networks": list(limits.networks) or None}
-    del columns["ceilings"]
+    del columns["ceilings"], columns["changes_per_day"]
     return columns
 
 

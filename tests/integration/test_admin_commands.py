@@ -128,7 +128,7 @@ def test_the_list_of_operators_contains_no_secret(offline: Service) -> None:
     as_json, as_table = (offline.cardctl("admin", "list", "--format", kind).stdout for kind in ("json", "table"))
     (listed,) = json.loads(as_json)
     columns = ["name", "role", "totp", "recovery_codes", "created_at", "password_changed_at", "last_seen_at"]
-    assert list(listed) == [*columns, "cards_per_day", "longest_validity"]
+    assert list(listed) == [*columns, "cards_per_day", "longest_validity", "changes_per_day"]
     assert (listed["cards_per_day"], listed["longest_validity"]) == (10_000, "permanent")
     assert (listed["name"], listed["role"], listed["totp"], listed["last_seen_at"]) == ("alice", "owner", True, None)
     assert listed["created_at"].endswith("+08:00")

@@ -39,7 +39,7 @@ def owner(request: pytest.FixtureRequest, operators: Operators, tokens: ShopToke
     """An operator, or a shop: ten cards a day of at most 30 days."""
     ceilings = Ceilings(10, MONTH)
     if request.param == "operator":
-        operators.add("sam", Role.SELLER, PASSWORD, ceilings)
+        operators.add("sam", Role.SELLER, PASSWORD, ceilings._replace(changes_per_day=10))
         return Owner(operator_id=Operator.get().id)
     tokens.add("taobao", list(Scope))
     tokens.set_limits("taobao", tokens.valid("taobao").limits._replace(ceilings=ceilings))
@@ -93,7 +93,7 @@ def test_a_permanent_card_needs_a_ceiling_that_allows_any_validity(
         present = tokens.valid("taobao").limits
         tokens.set_limits("taobao", present._replace(ceilings=Ceilings(10, MAX_VALIDITY)))
     limited.issue(1, None)
-    assert rows.of(owner) == Ceilings(10, MAX_VALIDITY)
+    assert rows.of(owner)[:2] == (10, MAX_VALIDITY)
 
 
 @pytest.mark.parametrize("count", [1, 3])
@@ -216,7 +216,7 @@ def test_of_changes_at_once_exactly_as_many_succeed_as_are_left(
 def test_accounts_without_ceilings_issue_as_before(database: Database, clock: Clock, limits: Limits) -> None:
     Operator.update(cards_per_day=None, longest_validity=None).execute()
     ApiToken.update(cards_per_day=None, longest_validity=None).execute()
-    assert limits.ceilings() == Ceilings()
+    assert limits.ceilings()[:2] == (None, None)
     Issuing(database, "tester", clock, limits).issue(11, None)
     assert limits.issued_today(clock.now) == 11, "a ceiling that is set now counts the whole day"
 

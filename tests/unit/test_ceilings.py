@@ -13,6 +13,7 @@ from app.domain.ceilings import (
     TOKEN_DEFAULTS,
     CeilingExceededError,
     Ceilings,
+    changes_allowed,
     check_ceilings,
     check_changes,
     check_count,
@@ -93,11 +94,36 @@ def test_an_extended_card_lasts_no_longer_than_the_ceiling_from_now() -> None:
 @pytest.mark.parametrize(("changed", "count", "left"), [(0, 10_000, None), (0, 10_001, 10_000), (10_001, 1, 0)])
 def test_no_more_cards_are_changed_than_are_left_of_the_day(changed: int, count: int, left: int | None) -> None:
     if left is None:
-        check_changes(changed, count)
+        check_changes(MAX_CHANGES_PER_DAY, changed, count)
         return
     with pytest.raises(CeilingExceededError, match=f"{MAX_CHANGES_PER_DAY} cards a day .* {left} are left") as refused:
-        check_changes(changed, count)
+        check_changes(MAX_CHANGES_PER_DAY, changed, count)
     assert refused.value.field == "ids"
+
+
+@pytest.mark.parametrize(
+    ("role", "changes_per_day", "allowed"),
+    [
+        (Role.SELLER, None, 0),
+        (Role.SELLER, 0, 0),
+        (Role.SELLER, 5, 5),
+        (Role.OWNER, 5, MAX_CHANGES_PER_DAY),
+        (None, None, MAX_CHANGES_PER_DAY),
+    ],
+)
+def test_a_seller_changes_no_more_cards_than_an_owner_allows(
+    role: Role | None, changes_per_day: int | None, allowed: int
+) -> None:
+    assert changes_allowed(Ceilings(changes_per_day=changes_per_day), role) == allowed
+
+
+@pytest.mark.parametrize(("number", "is_good"), [(0, True), (MAX_CHANGES_PER_DAY, True), (-1, False), (10_001, False)])
+def test_an_impossible_number_of_changes_is_refused(number: int, *, is_good: bool) -> None:
+    if is_good:
+        check_ceilings(Ceilings(changes_per_day=number))
+        return
+    with pytest.raises(RefusedError, match="from 0 to 10000"):
+        check_ceilings(Ceilings(changes_per_day=number))
 
 
 def test_a_card_lasts_from_its_activation_or_until_its_expiry() -> None:
@@ -118,7 +144,8 @@ def test_new_accounts_have_both_ceilings() -> None:
     assert set(OPERATOR_DEFAULTS) == set(Role)
     for defaults in (*OPERATOR_DEFAULTS.values(), TOKEN_DEFAULTS):
         check_ceilings(defaults)
-        assert None not in defaults
+        assert None not in (defaults.cards_per_day, defaults.longest_validity)
+        assert defaults.changes_per_day is None
     assert with_defaults(NONE, TOKEN_DEFAULTS) == TOKEN_DEFAULTS
     assert with_defaults(Ceilings(5), MONTH) == Ceilings(5, 30 * DAY)
     assert with_defaults(Ceilings(None, DAY), MONTH) == Ceilings(10, DAY)

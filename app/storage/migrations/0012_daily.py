@@ -3,7 +3,7 @@
 from typing import Any
 
 STATEMENTS = """
-ALTER TABLE operator ADD COLUMN changes_per_day integer CHECK (changes_per_day > 0);
+ALTER TABLE operator ADD COLUMN changes_per_day integer CHECK (changes_per_day >= 0);
 DELETE FROM figures;  -- an older release's lack the customers
 """
 

@@ -1,0 +1,134 @@
+"""What sellers change where an owner allows it: they unbind and move cards that they issued, so many a day."""
+
+import pytest
+
+from app.console.rendering import url
+from app.domain.codes import Code, EventKind
+from app.storage.models import Client, Event, IssueCount, Operator
+from tests.support.console import OWN, PASSWORD, Browser
+from tests.support.service import Service, question
+
+CONFIRM, APPLY, MOVE = "/admin/cards/confirm", "/admin/cards/apply", "/admin/card/move"
+OLD, NEW = "machine of the customer", "the customer's new machine"
+
+
+def allow(changes: int | None) -> None:
+    Operator.update(changes_per_day=changes).where(Operator.name == "小李").execute()
+
+
+@pytest.fixture
+def own(proxied: Service, seller: Browser) -> str:
+    """A card that the seller issued, bound to a machine, and refused on another one."""
+    allow(2)
+    done = seller.submit(seller.get("/admin/cards/issue"), "/admin/cards/issue", count="1")
+    (card_id,) = done.text.partition('id="keys"')[2].partition(">")[2].partition("<")[0].split()
+    assert proxied.verify(question(card_id, OLD), address="203.0.113.9").status == 200
+    assert proxied.verify(question(card_id, NEW), address="198.51.100.9").status == 403
+    return str(card_id)
+
+
+def reference() -> str:
+    return str(Event.get(Event.code == Code.CLIENT_MISMATCH).reference)
+
+
+def is_bound(card_id: str) -> bool:
+    return bool(Client.select().where(Client.card == card_id).exists())
+
+
+def test_a_seller_unbinds_their_own_card_from_its_page(seller: Browser, own: str) -> None:
+    page = seller.get(url("/admin/card", id=own))
+    buttons = {value for form in page.forms for name, value, _where in form.buttons if name == "action"}
+    assert buttons == {"unbind"}
+    preview = seller.submit(page, CONFIRM, button=("action", "unbind"))
+    assert "将解绑 1 张" in preview.words
+    assert own in preview.words
+    assert OLD not in preview.text, "of machines a seller sees a digest"
+    done = seller.submit(preview, APPLY)
+    assert "已解绑 1 张" in done.words
+    assert own in done.words
+    assert not is_bound(own)
+    assert Event.get(Event.kind == EventKind.UNBOUND).actor == "console:小李"
+
+
+def test_a_seller_moves_their_own_card_to_the_refused_machine(seller: Browser, proxied: Service, own: str) -> None:
+    explained = seller.get(url("/admin/refusal", reference=reference()))
+    assert url(MOVE, id=own, reference=reference()) in explained.links
+    confirmation = seller.get(url(MOVE, id=own, reference=reference()))
+    for machine in (OLD, NEW):
+        assert machine not in confirmation.text
+    assert "198.51.100.9" in confirmation.words
+    assert "换绑" in seller.submit(confirmation, MOVE).words
+    assert Client.get(Client.card == own).hardware == NEW
+
+
+def test_no_more_than_so_many_a_day(seller: Browser, proxied: Service, own: str) -> None:
+    for _ in range(2):
+        preview = seller.post(CONFIRM, {"action": "unbind", "id": own, "back": "/admin/cards"})
+        assert "已解绑 1 张" in seller.submit(preview, APPLY).words
+        assert proxied.verify(question(own, OLD), address="203.0.113.9").status == 200
+    refused = seller.submit(seller.post(CONFIRM, {"action": "unbind", "id": own}), APPLY)
+    assert refused.status == 400
+    assert "每天最多改动 2 张卡密，今天还可改动 0 张" in refused.words
+    assert seller.submit(seller.get(url(MOVE, id=own, reference=reference())), MOVE).status == 400
+    assert (is_bound(own), IssueCount.get().changed) == (True, 2)
+
+
+def test_cards_of_others_do_not_exist_for_a_seller(seller: Browser, proxied: Service, own: str) -> None:
+    (other,) = proxied.issue()
+    assert proxied.verify(question(other, "theirs"), address="203.0.113.8").status == 200
+    assert proxied.verify(question(other, "another"), address="198.51.100.8").status == 403
+    preview = seller.post(CONFIRM, {"action": "unbind", "id": other})
+    assert "没有需要更改的卡密" in preview.words
+    form = {name: value for name, value in preview.form(APPLY).fields if name in {"form_number", "csrf"}}
+    refused = seller.post(APPLY, {**form, "action": "unbind", "id": [own, other]})
+    assert (refused.status, f"卡密 {other} 不存在" in refused.words) == (400, True)
+    theirs = Event.get((Event.code == Code.CLIENT_MISMATCH) & (Event.card_id == other)).reference
+    moved = seller.get(url(MOVE, id=other, reference=theirs))
+    assert (moved.status, "不存在" in moved.words) == (400, True)
+    assert not seller.get(url("/admin/card", id=other)).text.count('name="action"')
+    assert is_bound(own)
+    assert is_bound(other)
+
+
+def test_a_live_card_of_the_other_machine_is_masked(seller: Browser, proxied: Service, own: str) -> None:
+    (other,) = proxied.issue()
+    assert proxied.verify(question(other, NEW), address="198.51.100.9").status == 200
+    refused = seller.get(url(MOVE, id=own, reference=reference()))
+    assert refused.status == 400
+    assert f"另一张有效卡密 {other[:4]}•••" in refused.words
+    assert other not in refused.text
+
+
+@pytest.mark.parametrize("action", ["freeze", "unfreeze", "extend", "shorten", "delete"])
+def test_a_seller_may_do_nothing_else(seller: Browser, own: str, action: str) -> None:
+    for path in (CONFIRM, APPLY):
+        answer = seller.post(path, {"action": action, "id": own, "by": "30d", "previewed": "30d", "form_number": "n"})
+        assert answer.status == 403, path
+    assert seller.post("/admin/cards/edit", {"id": own}).status == 403
+
+
+@pytest.mark.parametrize("changes", [None, 0])
+def test_without_an_owners_word_a_seller_changes_nothing(seller: Browser, own: str, changes: int | None) -> None:
+    preview = seller.post(CONFIRM, {"action": "unbind", "id": own})
+    allow(changes)
+    assert not seller.get(url("/admin/card", id=own)).text.count('name="action"')
+    assert MOVE not in seller.get(url("/admin/refusal", reference=reference())).text
+    assert seller.submit(preview, APPLY).status == 403
+    assert seller.get(url(MOVE, id=own, reference=reference())).status == 403
+    assert is_bound(own)
+
+
+def test_an_owner_allows_it_in_the_console_and_by_cardctl(owner: Browser, seller: Browser, proxied: Service) -> None:
+    page = owner.get(url("/admin/operator", name="小李"))
+    form = "/admin/operator/ceilings"
+    assert "已更改发卡上限" in owner.submit(page, form, changes_per_day="5", own_password=PASSWORD).words
+    assert Operator.get(Operator.name == "小李").changes_per_day == 5
+    assert "每天可解绑、换绑自己的卡密 5 张" in owner.get(url("/admin/operator", name="小李")).words
+    details = Event.get(Event.kind == EventKind.OPERATOR_CHANGED).details
+    assert details["changes_per_day"] == 5
+    for typed in ("x", "10001", "-1"):
+        assert owner.post(form, {"name": "小李", "changes_per_day": typed, **OWN}).status == 400
+    proxied.cardctl("admin", "ceilings", "小李", "--changes-per-day", "0")
+    (listed,) = (row for row in proxied.cardctl_json("admin", "list") if row["name"] == "小李")
+    assert listed["changes_per_day"] == 0
+    assert "changes_per_day" not in owner.get(url("/admin/operator", name="老王")).text
