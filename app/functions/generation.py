@@ -16,9 +16,9 @@ import msgspec
 
 from app.domain.texts import Text
 from app.functions import framing, processes, zygote
-from app.functions.call import failed
+from app.functions.call import failed, tail
 from app.functions.concurrency import Slot
-from app.functions.messages import BrokenModule, FunctionInfo, Outcome, TimedOut
+from app.functions.messages import BrokenModule, Failed, FunctionInfo, Outcome, TimedOut
 from app.functions.modules import HANGS, IMPORT_SECONDS, MAX_ERROR
 from app.functions.monitor import MAX_OUTPUT_BYTES, Limits
 from app.functions.supervisor import CLEAR
@@ -101,13 +101,19 @@ class Generation:
 
 
 def _checked(result: RawResult) -> RawResult:
-    """Return a result, or a failure if it is none: the function might have written to the pipe itself."""
+    """Return a result, or a failure if it is none: the function might have written to the pipe itself.
+
+    What is journalled of it has its bounds, whoever wrote it, and nothing that a database refuses.
+    """
     try:
-        msgspec.json.decode(result.outcome, type=Outcome)
+        outcome = msgspec.json.decode(result.outcome, type=Outcome)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return _without_outcome(
             Text("进程写出的不是结果", "its process wrote something that is not an outcome"), result.printed
         )
+    if isinstance(outcome, Failed | TimedOut):
+        bounded = msgspec.structs.replace(outcome, detail=tail(outcome.detail))
+        return RawResult(msgspec.json.encode(bounded), result.printed)
     return result
 
 

@@ -7,10 +7,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from app.functions import framing
+from app.functions.call import MAX_DETAIL
 from app.functions.concurrency import Slot
 from app.functions.decorator import Caller
 from app.functions.generation import Generation, GenerationGoneError, load
-from app.functions.messages import CallRequest, Failed, Outcome, Returned
+from app.functions.messages import CallRequest, Failed, Outcome, Returned, TimedOut
 from app.functions.monitor import Limits
 from tests.support.processes import processes_in
 from tests.support.service import wait_for
@@ -118,6 +120,16 @@ def test_garbage_on_the_result_pipe_is_a_failure(generation: Generation, content
     assert call(generation, "garbage", bytes=list(content))[1] == Failed(
         "进程写出的不是结果 / its process wrote something that is not an outcome"
     )
+
+
+@pytest.mark.parametrize("kind", [Failed, TimedOut])
+def test_what_a_call_writes_itself_for_the_journal_has_its_bounds(
+    generation: Generation, kind: type[Failed] | type[TimedOut]
+) -> None:
+    forged = msgspec.json.encode(kind("x" * 30_000 + "\0end"))
+    outcome = call(generation, "garbage", bytes=list(framing.encode(forged)))[1]
+    assert isinstance(outcome, kind)
+    assert (len(outcome.detail), outcome.detail[-8:]) == (MAX_DETAIL, "x\\x00end")
 
 
 def test_a_call_ends_when_the_service_closes_its_connection(generation: Generation, folder: Path) -> None:
