@@ -1,13 +1,15 @@
 """Pages that issue cards and show what was issued, to copy and to download."""
 
+from datetime import timedelta
 from itertools import chain
 
 import falcon
 
 from app.console.card_fields import VALIDITY_PRESETS, read_duration
+from app.console.exports import ExportPage
 from app.console.form_page import check_own_password, is_first, refuse
 from app.console.forms import OWN_PASSWORD, Form, query_of
-from app.console.page import Access, Page, form_of, visitor_of
+from app.console.page import Access, Page, form_of, see_other, visitor_of
 from app.console.rendering import url
 from app.console.streaming import BOM, CONTENT_TYPES
 from app.domain.texts import RefusedError, Text
@@ -21,6 +23,8 @@ MAX_ISSUED = 10_000
 _DEFAULT = "30d"
 _RECENT = 10
 _COUNT_DIGITS = 9
+_FORMATS = ("csv", "txt")
+_JUST_ISSUED = timedelta(hours=1)
 _FIELDS = ("validity", "validity_other", "count", "batch", "note")
 
 
@@ -88,26 +92,49 @@ class IssuePage(Page):
         )
 
 
-class IssuedPage(Page):
-    """`/admin/cards/issued?at=…`: what was issued at a moment; sellers see only what they issued themselves."""
+class IssuedPage(ExportPage):
+    """`/admin/cards/issued?at=…`: what was issued at a moment; sellers see only what they issued themselves.
 
-    access = {"GET": Access.OPERATOR}
+    A session alone does not give away what is more than it may issue, once that is no longer what was just issued here.
+    """
+
+    access = {"GET": Access.OPERATOR, "POST": Access.OPERATOR}
+    what = "cards"
+    back = "/admin/cards/issued"
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
         """Show the cards, or send them as the file that `format` names."""
         query = query_of(request)
         issued = self._find(request, query.one("at"))
-        output = query.one("format")
-        if output not in {"csv", "txt"}:
-            keys = [card.id for card in issued.cards]
-            at = issued.event.at.isoformat()
-            self.render(request, response, "issued.html", event=issued.event, keys=keys, at=at)
+        output, is_open, at = query.one("format"), self._is_open(request, issued), issued.event.at.isoformat()
+        if output not in _FORMATS:
+            keys = [card.id for card in issued.cards[: None if is_open else self.console.confirm_cards]]
+            self.render(request, response, "issued.html", event=issued.event, keys=keys, at=at, is_open=is_open)
+            return
+        if not is_open:
+            see_other(response, url(self.back, at=at))
             return
         name = f"cards-{issued.event.at.astimezone(self.console.zone):%Y%m%d-%H%M%S}.{output}"
         response.set_header("Content-Disposition", f'attachment; filename="{name}"')
         response.content_type = CONTENT_TYPES[output]
         pieces = file_pieces(output, issued_documents(issued.cards), ISSUED_COLUMNS)
         response.text = "".join(chain([BOM] if output == "csv" else [], pieces))
+
+    def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
+        """Send the cards as a file, once the visitor has shown who they are."""
+        query, form = query_of(request), form_of(request)
+        issued, output = self._find(request, query.one("at") or form.one("at")), form.one("format")
+        if output not in _FORMATS:
+            raise invalid_request(Text("没有这种导出格式", "There is no such format."), "format")
+        selection = {"at": issued.event.at.isoformat()}
+        if self.confirm(request, response, output, selection):
+            self.send(request, response, output, issued_documents(issued.cards), ISSUED_COLUMNS, selection)
+
+    def _is_open(self, request: falcon.Request, issued: PastIssue) -> bool:
+        """Return whether the visitor need not show again who they are."""
+        age = self.console.clock() - issued.event.at
+        is_just_issued = issued.event.actor == visitor_of(request).actor and age < _JUST_ISSUED
+        return is_just_issued or len(issued.cards) <= self.console.confirm_cards
 
     def _find(self, request: falcon.Request, typed: str) -> PastIssue:
         try:

@@ -1,18 +1,23 @@
 """Imports and exports in the browser, on desktop and phone, in both languages."""
 
 import json
+from datetime import timedelta
+from urllib.parse import urlencode
 
 from playwright.sync_api import Locator, expect
 
+from app.clock import utc_now
+from app.services.issuing import Issuing
 from tests.browser.conftest import Enter, Fresh
 from tests.support.browser.people import Person
-from tests.support.browser.seeding import Shop
-from tests.support.browser.visits import Look, Reading, Walked, assert_walked, in_two_looks
+from tests.support.browser.seeding import Shop, opened
+from tests.support.browser.visits import Look, Reading, Site, Walked, assert_walked, in_two_looks
 from tests.support.console import PASSWORD
 
 WALKED = {
     ("POST", "/admin/cards/export"),
     ("POST", "/admin/cards/import"),
+    ("POST", "/admin/cards/issued"),
     ("POST", "/admin/journal/export"),
 }
 pytestmark = in_two_looks
@@ -73,6 +78,18 @@ def test_cards_leave_as_files(enter: Enter, fresh: Fresh, reading: Reading, look
     assert person.download(asked(person.button("导出所选 TXT", "Export selected TXT"))).split() == [fresh.ids[1]]
     person.go("/admin/journal?kind=exported")
     expect(person.rows.first).to_contain_text("txt")
+
+
+def test_a_large_issue_of_somebody_else_takes_the_password(enter: Enter, site: Site, look: Look) -> None:
+    with opened(site) as database:
+        issued = Issuing(database, "tester", utc_now).issue(101, timedelta(days=30), f"大批-{look}")
+    person = enter(f"/admin/cards/issued?{urlencode({'at': issued.at.isoformat()})}", look)
+    expect(person.page.get_by_role("alert")).to_contain_text(person.t("下载全部需要您的密码", "takes your password"))
+    assert len(person.page.locator("#keys").input_value().split()) == 100
+    person.press("下载 CSV…", "Download CSV…")
+    assert len(person.download_rows(confirmed(person))) == 101
+    person.follow("返回列表", "Back to the list")
+    expect(person.page.locator("#keys")).to_be_visible()
 
 
 def test_the_journal_is_filtered_and_leaves_as_a_file(enter: Enter, shop: Shop, look: Look) -> None:

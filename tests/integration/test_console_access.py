@@ -82,6 +82,7 @@ MATRIX: dict[tuple[str, str], tuple[int | str, int | str, int | str]] = {
     ("GET", "/admin/cards/issue"): (LOGIN, 200, 200),
     ("POST", "/admin/cards/issue"): (LOGIN, 303, 303),
     ("GET", "/admin/cards/issued"): (LOGIN, 404, 200),  # a seller sees what they issued themselves
+    ("POST", "/admin/cards/issued"): (LOGIN, 404, 200),
     ("GET", "/admin/cards/import"): (LOGIN, 403, 200),
     ("POST", "/admin/cards/import"): (LOGIN, 403, 400),
     ("GET", "/admin/card"): (LOGIN, 200, 200),

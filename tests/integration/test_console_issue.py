@@ -6,14 +6,14 @@ import io
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import pyotp
 import pytest
 
 from app.domain.codes import EventKind
 from app.domain.operators import Role
-from app.storage import journal, journal_lists
+from app.storage import journal, journal_lists, models
 from app.storage.database import Database
 from app.storage.models import Card, Event, Operator
 from tests.integration.conftest import with_keys
@@ -146,6 +146,38 @@ def test_a_seller_sees_only_what_they_issued_themselves(owner: Browser, seller: 
     assert "老板的" not in page.words
     assert "小李的" in owner.get(ISSUE).words
     assert "console:小李" in owner.get(ISSUE).words
+
+
+def test_a_session_alone_downloads_no_large_issue_of_the_past_or_of_another(owner: Browser, seller: Browser) -> None:
+    page = issue(seller, count="101", **OWN)
+    assert len(keys(page)) == 101
+    assert len(download(seller, page, "txt").text.split()) == 101, "what was just issued"
+    for browser in (owner, seller):
+        if browser is seller:
+            earlier = Event.get(Event.kind == EventKind.ISSUED).at - timedelta(hours=1)
+            move_in_time(earlier)
+        at = Event.get(Event.kind == EventKind.ISSUED).at
+        path = f"/admin/cards/issued?{urlencode({'at': at.isoformat()})}"
+        past = browser.get(path)
+        assert len(keys(past)) == 100
+        assert not [link for link in past.links if "format=" in link]
+        assert browser.get(f"{path}&format=txt").status == 303, "it leads to the page"
+        asked = browser.post(path, {"format": "txt"})
+        assert "您的密码" in asked.words
+        assert not any(card.id in asked.text for card in Card.select())
+        assert browser.post(path, {"format": "txt", "own_password": "wrong"}).status == 400
+        assert browser.post(path, {"format": "json", **OWN}).status == 400
+        assert len(browser.post(path, {"format": "txt", **OWN}).text.split()) == 101
+    exported = Event.select().where(Event.kind == EventKind.EXPORTED).order_by(Event.id)
+    assert [event.actor for event in exported] == ["console:老王", "console:小李"]
+
+
+def move_in_time(at: datetime) -> None:
+    """Make the only issue one of another time, with its cards; the journal itself forbids that."""
+    models.database.execute_sql("ALTER TABLE event DISABLE TRIGGER USER")
+    Event.update(at=at).where(Event.kind == EventKind.ISSUED).execute()
+    models.database.execute_sql("ALTER TABLE event ENABLE TRIGGER USER")
+    Card.update(created_at=at).execute()
 
 
 def test_recent_issues_leave_out_those_of_shops(owner: Browser, seller: Browser, database: Database) -> None:

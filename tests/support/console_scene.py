@@ -70,7 +70,8 @@ def furnish(texts: Sequence[str], operator: str = "olga") -> Scene:
         ).execute()
     imported = {"action": "import", "at": now.isoformat(), "count": 1, "batches": list(texts)}
     done = add_outcome(operator, **imported)
-    scene.queries, scene.forms = _queries(scene.cards[0], texts[0], now, done), _forms(scene.cards[0], texts[0])
+    scene.queries = _queries(scene.cards[0], texts[0], now, done)
+    scene.forms = _forms(scene.cards[0], texts[0], scene.queries["/admin/cards/issued"]["at"])
     return scene
 
 
@@ -169,7 +170,7 @@ def _queries(card: str, text: str, now: datetime, done: str) -> dict[str, dict[s
     }
 
 
-def _forms(card: str, text: str) -> dict[str, Fields]:
+def _forms(card: str, text: str, at: str) -> dict[str, Fields]:
     new = {"new_password": NEW_PASSWORD, "new_password_again": NEW_PASSWORD}
     own, name = {"own_password": PASSWORD}, {"name": text[:64]}
     chosen = {"action": "freeze", "id": card, "back": "/admin/cards", "by": "other", "by_other": "1d"}
@@ -197,5 +198,6 @@ def _forms(card: str, text: str) -> dict[str, Fields]:
         "/admin/cards/apply": chosen,
         "/admin/cards/export": {"format": "csv", "id": card, **own},
         "/admin/cards/issue": {"validity": "30d", "validity_other": "", "count": "2", "batch": text, "note": text},
+        "/admin/cards/issued": {"at": at, "format": "csv", **own},
         "/admin/cards/import": {"step": "preview", "seen": ""},
     }
