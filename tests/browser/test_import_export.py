@@ -84,7 +84,7 @@ def test_a_large_issue_of_somebody_else_takes_the_password(enter: Enter, site: S
     with opened(site) as database:
         issued = Issuing(database, "tester", utc_now).issue(101, timedelta(days=30), f"大批-{look}")
     person = enter(f"/admin/cards/issued?{urlencode({'at': issued.at.isoformat()})}", look)
-    expect(person.page.get_by_role("alert")).to_contain_text(person.t("下载全部需要您的密码", "takes your password"))
+    expect(person.page.locator("main .alert")).to_contain_text(person.t("下载全部需要您的密码", "takes your password"))
     assert len(person.page.locator("#keys").input_value().split()) == 100
     person.press("下载 CSV…", "Download CSV…")
     assert len(person.download_rows(confirmed(person))) == 101
