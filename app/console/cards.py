@@ -9,7 +9,7 @@ from app.domain.codes import CardStatus
 from app.domain.pasted import bare_reference, card_in, reference_in
 from app.domain.texts import RefusedError
 from app.services.card_lists import MAX_COUNTED, MAX_SEARCHED, CardResults
-from app.services.filters import CARD_FIELDS, EXPIRY_PRESETS, parse_card_filter, parse_journal_filter
+from app.services.filters import CARD_FIELDS, EXPIRY_PRESETS, SORTS, parse_card_filter, parse_journal_filter
 from app.services.paging import Slice
 
 _SIZES = (50, 200, 500)
@@ -50,6 +50,8 @@ class CardsPage(Page):
             size=size,
             sizes=_SIZES,
             presets=EXPIRY_PRESETS,
+            sorts=SORTS,
+            is_partly_sorted=page.is_partly_sorted,
             states=(CardStatus.UNUSED, CardStatus.ACTIVE, CardStatus.EXPIRED, CardStatus.FROZEN),
             back=request.relative_uri,
         )

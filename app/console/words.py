@@ -8,7 +8,7 @@ from app.domain.cards import format_validity, parse_validity, trade_name
 from app.domain.codes import CardStatus, Counted, EventKind
 from app.domain.operators import Role, Scope
 from app.domain.texts import Text
-from app.services.filters import EXPIRY_PRESETS
+from app.services.filters import EXPIRY_PRESETS, SORTS
 from app.services.refusals import REASONS
 from app.tokens.keys import KeyState
 
@@ -125,6 +125,7 @@ _DETAILS: dict[str, Text] = {
     "q": Text("搜索", "Search"),
     "reference": Text("参考号", "Reference"),
     "since": Text("从", "From"),
+    "sort": Text("排序", "Order"),
     "status": Text("状态", "State"),
     "until": Text("到", "Until"),
 }
@@ -140,6 +141,7 @@ _SAID: dict[str, dict[Any, Text]] = {
     "own_cards_only": {True: Text("是", "yes"), False: Text("否", "no")},
     "role": _WORDS,
     "scopes": _WORDS,
+    "sort": {str(sort): name for sort, name in SORTS.items()},
     "status": _WORDS,
     "totp": {True: Text("启用", "turned on"), False: Text("停用", "taken away")},
     "what": {"cards": Text("卡密", "cards"), "journal": Text("日志", "journal")},

@@ -1,7 +1,7 @@
 """Lists of cards: filtered, searched, page by page or whole; and single cards."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from typing import NamedTuple
 
@@ -15,7 +15,7 @@ from app.services.key_masking import decrypt_place, encrypt_place, seller_of, sh
 from app.services.paging import PageRequest, Slice, read_slice
 from app.services.sessions import Identity
 from app.storage import card_lists, cards, daily_counts
-from app.storage.card_lists import CardFilter, Row
+from app.storage.card_lists import CardFilter, Row, Sort
 from app.storage.database import Database
 from app.storage.key_masking import Issuer, issued_by
 from app.storage.models import Card, Client, DailyCount
@@ -43,13 +43,15 @@ class CardResults(NamedTuple):
     """A page of a list.
 
     `total` is the length of the list, counted up to `MAX_COUNTED` + 1. A search whose text has too many hits has only
-    some of them, and is not `is_complete`. `shown` are the cards whose keys the reader sees.
+    some of them, and is not `is_complete`. `is_partly_sorted`: a list by last use has only the first `MAX_SEARCHED` of
+    a longer one. `shown` are the cards whose keys the reader sees.
     """
 
     found: Slice[Line]
     total: int = 0
     is_complete: bool = True
     shown: frozenset[str] = frozenset()
+    is_partly_sorted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,12 +142,12 @@ class CardLists:
             return [_line(row, now) for row in rows], None
 
         codec = (str, Cursor.parse) if reader.role is Role.OWNER else (encrypt_place, decrypt_place)
-        found = read_slice(request, fetch, lambda line: card_lists.cursor(wanted, line.card), *codec)
+        found = read_slice(request, fetch, lambda line: card_lists.cursor(wanted, line.card, line.client), *codec)
         # Counting costs as much as reading where hits are rare: not for a list that is on one page.
         is_whole = found.before is None and found.after is None
         total = len(found.rows) if is_whole else card_lists.count_at_most(wanted, now, MAX_COUNTED + 1)
         shown = shown_keys(reader, (line.card.id for line in found.rows), asked.text)
-        return CardResults(found, total, is_complete, shown)
+        return CardResults(found, total, is_complete, shown, wanted.is_by_use and total > MAX_SEARCHED)
 
     def every(self, wanted: CardFilter) -> Iterator[Line]:
         """Return the cards of the whole list, read page by page.
@@ -161,7 +163,9 @@ class CardLists:
                 "搜索内容太短，符合的太多，不能全部列出：请多输入几个字符，或加上其他条件",
                 "the search text has too many hits to list them all: type a few characters more, or add a filter",
             )
-        return self._every(resolved.wanted, now)
+        listed = resolved.wanted
+        # By last use a list has only its first cards.
+        return self._every(replace(listed, sort=Sort.EXPIRY) if listed.is_by_use else listed, now)
 
     def _every(self, wanted: CardFilter, now: datetime) -> Iterator[Line]:
         after: Cursor | None = None
@@ -171,7 +175,7 @@ class CardLists:
 
         while rows := self.database.with_connection(read):
             yield from (_line(row, now) for row in rows)
-            after = card_lists.cursor(wanted, rows[-1][0])
+            after = card_lists.cursor(wanted, *rows[-1])
 
 
 def _line(row: Row, now: datetime) -> Line:

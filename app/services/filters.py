@@ -9,10 +9,10 @@ from app.domain.addresses import read_network
 from app.domain.cards import parse_card_id
 from app.domain.codes import CardStatus, Code, EventKind
 from app.domain.texts import MAX_TEXT, RefusedError, Text
-from app.storage.card_lists import CardFilter
+from app.storage.card_lists import CardFilter, Sort
 from app.storage.journal_lists import JournalFilter
 
-CARD_FIELDS = ("q", "status", "batch", "no_batch", "note", "expires", "expires_from", "expires_before")
+CARD_FIELDS = ("q", "status", "batch", "no_batch", "note", "expires", "expires_from", "expires_before", "sort")
 
 
 class ExpiryPreset(NamedTuple):
@@ -29,6 +29,13 @@ EXPIRY_PRESETS = {
     "past7d": ExpiryPreset(Text("最近 7 天过期", "In the last 7 days"), timedelta(days=-7), timedelta(0)),
     "past30d": ExpiryPreset(Text("最近 30 天过期", "In the last 30 days"), timedelta(days=-30), timedelta(0)),
 }
+SORTS = {
+    Sort.EXPIRY: Text("到期时间，先到期的在前", "Expiry, soonest first"),
+    Sort.EXPIRY_LAST: Text("到期时间，后到期的在前", "Expiry, latest first"),
+    Sort.USED_LAST: Text("最近使用，最近的在前", "Last use, latest first"),
+    Sort.USED: Text("最近使用，最久未用的在前", "Last use, longest unused first"),
+}
+"""Orders that a reader may ask for, by name. They have activated cards only."""
 _MAX_SEARCH = 1024  # the longest hardware string
 
 
@@ -37,7 +44,7 @@ def parse_card_filter(fields: Mapping[str, str], zone: ZoneInfo, now: datetime) 
 
     Args:
         fields: `CARD_FIELDS`; a missing or empty one does not filter. `q` is the text to search for, any `no_batch`
-            asks for cards without a batch, and `expires` names one of `EXPIRY_PRESETS`.
+            asks for cards without a batch, `expires` names one of `EXPIRY_PRESETS` and `sort` one of `SORTS`.
         zone: The vendor's, in which dates begin.
         now: The time, aware.
 
@@ -46,6 +53,7 @@ def parse_card_filter(fields: Mapping[str, str], zone: ZoneInfo, now: datetime) 
     """
     preset = EXPIRY_PRESETS.get(_choice(fields, "expires", list(EXPIRY_PRESETS)))
     status = _choice(fields, "status", [str(status) for status in CardStatus])
+    sort = _choice(fields, "sort", [str(sort) for sort in SORTS])
     since = [parse_time("expires_from", fields.get("expires_from", ""), zone)]
     until = [parse_time("expires_before", fields.get("expires_before", ""), zone)]
     if preset:
@@ -58,6 +66,7 @@ def parse_card_filter(fields: Mapping[str, str], zone: ZoneInfo, now: datetime) 
         expires_from=max((at for at in since if at), default=None),
         expires_before=min((at for at in until if at), default=None),
         text=_text(fields, "q", _MAX_SEARCH),
+        sort=Sort(sort) if sort and status != CardStatus.UNUSED else None,
     )
 
 

@@ -16,7 +16,7 @@ from app.domain.cards import ID_RANDOM_BYTES, REFERENCE_LENGTH, id_from_random
 from app.domain.codes import Code, Counted, EventKind
 from app.domain.errors import ConflictError, DatabaseUnavailableError
 from app.domain.policy import Binding, Client, Decision, Facts, VerificationRequest, decide
-from app.storage import bindings, journal
+from app.storage import bindings, journal, usage
 from app.storage.database import Database
 from app.storage.journal import Entry
 from app.storage.touches import Touches
@@ -123,11 +123,20 @@ class LicenceService:
     def reject(self, evaluation: Evaluation, code: Code, details: dict[str, Any] | None = None) -> Verdict:
         """Journal and sign, as of now, the rejection of a request that the rules had accepted.
 
+        Usage counts the functions that exist: a call of another one is taken back.
+
         Raises:
             DatabaseUnavailableError: the database is away.
         """
         entry = _rejection(evaluation, code, details)
-        self.database.with_connection(lambda: self._append_rejection(entry))
+
+        def write() -> None:
+            if code is Code.FUNCTION_NOT_FOUND:
+                request = evaluation.request
+                usage.take_back(request.card_id, self._day(evaluation.at), request.function)
+            self._append_rejection(entry)
+
+        self.database.with_connection(write)
         return self.sign(evaluation, code, is_late=True)
 
     def _attempt(self, request: VerificationRequest, at: datetime, day: date, jti: str) -> Evaluation | None:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from datetime import datetime
+from enum import StrEnum
 from functools import reduce
 from operator import or_
 from typing import Any, NamedTuple
@@ -10,14 +11,29 @@ from peewee import JOIN, SQL, Desc, Select, Tuple, fn
 
 from app.domain.codes import CardStatus
 from app.storage import card_search
-from app.storage.cards import expiry, of_batch, status_is
+from app.storage.cards import expiry, find_all, of_batch, status_is
 from app.storage.key_masking import Issuer
 from app.storage.models import Card, Client, database
 from app.storage.paging import Cursor
 
 Row = tuple[Card, Client | None]
 MAX_SEARCHED = 10_000
-"""The number of cards of a list that a search looks at when its text has too many hits."""
+"""How many cards of a list are looked at by a search whose text has too many hits, and by an order of last use."""
+
+
+class Sort(StrEnum):
+    """An order that a reader asks for; each has activated cards only. A minus sign turns it round."""
+
+    EXPIRY = "expiry"
+    EXPIRY_LAST = "-expiry"
+    USED_LAST = "used"
+    """The card used last comes first."""
+    USED = "-used"
+
+    @property
+    def is_by_use(self) -> bool:
+        """Whether it is the order of last use, which has no index: each request would have to change it."""
+        return self in (Sort.USED, Sort.USED_LAST)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +43,7 @@ class CardFilter:
     `batch` is a whole name, the empty one for cards without a batch. `note` is a part of the card's note.
     `expires_from` is included, `expires_before` is not; with either the list has activated cards only, permanent ones
     among them if `expires_before` is None. `text` is what a person searches for; `resolve_search` puts `ids` in its
-    place. `oldest_first` orders any list by the cards' creation.
+    place. `oldest_first` orders any list by the cards' creation, `sort` as a reader asks.
     """
 
     status: CardStatus | None = None
@@ -38,17 +54,23 @@ class CardFilter:
     text: str | None = None
     ids: tuple[str, ...] | None = None
     oldest_first: bool = False
+    sort: Sort | None = None
 
     @property
     def has_expiry(self) -> bool:
         """Whether the list has only cards that expire or never will: activated ones."""
         of_a_time = self.expires_from is not None or self.expires_before is not None
-        return of_a_time or self.status in (CardStatus.ACTIVE, CardStatus.EXPIRED)
+        return of_a_time or self.sort is not None or self.status in (CardStatus.ACTIVE, CardStatus.EXPIRED)
 
     @property
     def is_by_expiry(self) -> bool:
         """Whether the list is in the order of expiry, permanent cards last, not of creation, newest first."""
         return self.has_expiry and not self.oldest_first
+
+    @property
+    def is_by_use(self) -> bool:
+        """Whether the list is in the order of last use, of which the last known of an unbound card is activation."""
+        return self.sort is not None and self.sort.is_by_use
 
 
 class Resolved(NamedTuple):
@@ -106,8 +128,11 @@ def page(
     """Return up to `limit` cards that follow `after`, with their clients (None when unbound).
 
     Active cards and those of a range of expiry are ordered by expiry, the next to expire first, permanent ones last;
-    expired ones the other way round; all others newest first. `backwards`: the cards before `after`, in that order.
+    expired ones the other way round; all others newest first; or as `sort` says, by last use the first `MAX_SEARCHED`
+    of the list. `backwards`: the cards before `after`, in that order.
     """
+    if wanted.is_by_use:
+        return _page_by_use(wanted, now, after, limit=limit, backwards=backwards)
     key, descending = _order(wanted)
     falling = descending != backwards
     matches = _matches(wanted, now)
@@ -123,8 +148,32 @@ def page(
     return [(row, getattr(row, "bound", None)) for row in query]
 
 
-def cursor(wanted: CardFilter, card: Card) -> Cursor:
+def _page_by_use(wanted: CardFilter, now: datetime, after: Cursor | None, *, limit: int, backwards: bool) -> list[Row]:
+    """Return a page of the first `MAX_SEARCHED` cards of a list, which are read by the index of expiry, and sorted."""
+    descending = wanted.sort is Sort.USED_LAST
+    falling = descending != backwards
+    key, _ = _order(wanted)
+    of_list = Card.select(Card.id, Card.activated_at).where(_matches(wanted, now))
+    each = of_list.order_by(*_sorted(key, falling=True)).limit(MAX_SEARCHED).alias("each")
+    # The limit keeps it a loop.
+    use = Client.select(Client.requested_at).where(Client.card == each.c.id).limit(1).alias("use")
+    used = fn.COALESCE(use.c.requested_at, each.c.activated_at)
+    columns = (each.c.id.alias("id"), used.alias("at"))
+    known = Select((each,), columns).join(use, JOIN.LEFT_LATERAL, on=SQL("true")).alias("known")
+    ids = Select((known,), (known.c.id,))
+    if after is not None:
+        place, mark = Tuple(known.c.at, known.c.id), Tuple(after.at, after.id)
+        ids = ids.where(place < mark if falling else place > mark)
+    order = (Desc(known.c.at), Desc(known.c.id)) if falling else (known.c.at, known.c.id)
+    found = [row[0] for row in ids.order_by(*order).limit(limit).bind(database).tuples()]
+    rows = find_all(found)
+    return rows[::-1] if backwards else rows
+
+
+def cursor(wanted: CardFilter, card: Card, client: Client | None) -> Cursor:
     """Return the place of a card in that list."""
+    if wanted.is_by_use:
+        return Cursor(card.activated_at if client is None else client.requested_at, card.id)
     return Cursor(card.expires_at if wanted.is_by_expiry else card.created_at, card.id)
 
 
@@ -148,7 +197,10 @@ def _order(wanted: CardFilter) -> _Order:
     key = expiry if wanted.is_by_expiry else Card.created_at
     if wanted.ids is not None:
         key += SQL("interval '0'")  # keeps the planner from the order's index: it reads the few cards and sorts them
-    descending = wanted.status is CardStatus.EXPIRED if wanted.is_by_expiry else not wanted.oldest_first
+    if wanted.sort is not None:
+        descending = wanted.sort is Sort.EXPIRY_LAST
+    else:
+        descending = wanted.status is CardStatus.EXPIRED if wanted.is_by_expiry else not wanted.oldest_first
     return _Order(key, descending)
 
 

@@ -1,5 +1,6 @@
 """Usage (使用记录): a count for each card, day and function."""
 
+from datetime import date
 from typing import Any
 
 from peewee import SQL, Case, Insert, Select, fn
@@ -23,3 +24,13 @@ def counting(cards: Any, card: Any, day: Any, function: Any, at: Any) -> Insert:
         conflict_target=[Usage.card, Usage.day, Usage.function],
         update={Usage.count: Usage.count + SQL("1"), Usage.last_at: at},
     )
+
+
+def take_back(card_id: str, day: date, function: str) -> None:
+    """Take back one counted request, whose function turned out not to exist."""
+    of_the_day = (Usage.card == card_id) & (Usage.day == day)
+    is_counted = Usage.select().where(of_the_day & (Usage.function == function)).exists()
+    row = of_the_day & (Usage.function == (function if is_counted else OTHER_FUNCTIONS))
+    # In this order: of two at once, the second waits for the first, and then deletes the row.
+    if not Usage.update(count=Usage.count - 1).where(row & (Usage.count > 1)).execute():
+        Usage.delete().where(row & (Usage.count == 1)).execute()

@@ -6,12 +6,15 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from app.domain.codes import CardStatus, EventKind
+from app.domain.operators import Role
 from app.domain.policy import VerificationRequest
 from app.services.card_lists import CardLists
 from app.services.issuing import Issuing
+from app.services.paging import PageRequest
+from app.services.sessions import Identity
 from app.services.verification import Verification
 from app.storage import card_lists, card_search, cards, journal
-from app.storage.card_lists import CardFilter
+from app.storage.card_lists import CardFilter, Sort
 from app.storage.cards import NewCard
 from app.storage.database import Database, connect_to
 from app.storage.journal import Entry
@@ -26,6 +29,7 @@ from trial.postgres import EmbeddedPostgres
 
 CARDS, EVENTS = 20_000, 60_000
 WEEK = timedelta(days=7)
+OLGA = Identity(1, "olga", Role.OWNER, has_totp=False, created_at=datetime(2026, 1, 1, tzinfo=UTC))
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +73,10 @@ FILTERS = {
     ),
     "expiring late or never": (CardFilter(expires_from=NOW + 3 * WEEK), "card_expires"),
     "expired this week": (CardFilter(status=CardStatus.EXPIRED, expires_from=NOW - WEEK), "card_expires"),
+    "by expiry": (CardFilter(sort=Sort.EXPIRY), "card_expires"),
+    "by expiry, latest first": (CardFilter(sort=Sort.EXPIRY_LAST), "card_expires"),
+    "expired by expiry, soonest first": (CardFilter(CardStatus.EXPIRED, sort=Sort.EXPIRY), "card_expires"),
+    "a batch by expiry": (CardFilter(batch=LARGE, sort=Sort.EXPIRY_LAST), "card_batch_expires"),
     "all at once": (
         CardFilter(CardStatus.ACTIVE, LARGE, "代理", NOW, NOW + WEEK),
         "card_batch_expires",
@@ -81,6 +89,7 @@ def expected(wanted: CardFilter, rows: list[Card]) -> list[str]:
     """The list, by the rules in Python."""
     last = datetime.max.replace(tzinfo=UTC)
     by_expiry = bool(wanted.expires_from or wanted.expires_before) or wanted.status in ("active", "expired")
+    by_expiry = by_expiry or wanted.sort is not None
     found = [
         ((row.expires_at or last) if by_expiry else row.created_at, row.id)
         for row in rows
@@ -91,6 +100,8 @@ def expected(wanted: CardFilter, rows: list[Card]) -> list[str]:
         and (wanted.expires_from is None or (row.expires_at or last) >= wanted.expires_from)
         and (wanted.expires_before is None or (row.expires_at or last) < wanted.expires_before)
     ]
+    if wanted.sort is not None:
+        return [card_id for _at, card_id in sorted(found, reverse=wanted.sort is Sort.EXPIRY_LAST)]
     return [card_id for _at, card_id in sorted(found, reverse=not by_expiry or wanted.status == "expired")]
 
 
@@ -108,7 +119,7 @@ def test_a_list_has_the_matching_cards_in_order_both_ways(
     assert ids(card_lists.page(wanted, NOW, limit=50)) == right[:50]
     if right:
         middle = len(right) // 2
-        place = Cursor.parse(str(card_lists.cursor(wanted, Card.get_by_id(right[middle]))))
+        place = Cursor.parse(str(card_lists.cursor(wanted, Card.get_by_id(right[middle]), None)))
         assert ids(card_lists.page(wanted, NOW, place, limit=50)) == right[middle + 1 :][:50]
         assert ids(card_lists.page(wanted, NOW, place, limit=50, backwards=True)) == right[:middle][-50:]
 
@@ -133,10 +144,57 @@ def test_a_deep_page_reads_as_little_of_its_index_as_the_first(
     last, _client = card_lists.page(wanted, NOW, Cursor(None, "Z"), limit=60, backwards=status is CardStatus.ACTIVE)[0]
     middle = expected(wanted, list(Card.select()))
     for card_id in (last.id, middle[len(middle) // 2]):
-        place = card_lists.cursor(wanted, Card.get_by_id(card_id))
+        place = card_lists.cursor(wanted, Card.get_by_id(card_id), None)
         with statements(year) as ran:
             card_lists.page(wanted, NOW, place, limit=50, backwards=backwards)
         assert blocks_read(year, ran[0], "card_expires") < 12
+
+
+def by_use(all_cards: list[Card], wanted: CardFilter) -> list[str]:
+    used = {client.card_id: client.requested_at for client in Client.select()}
+    rows = [
+        (used.get(card.id, card.activated_at), card.id)
+        for card in all_cards
+        if card.is_activated and (wanted.status is None or cards.as_domain(card).status(NOW) is wanted.status)
+    ]
+    return [card_id for _at, card_id in sorted(rows, reverse=wanted.sort is Sort.USED_LAST)]
+
+
+@pytest.mark.parametrize("sort", [Sort.USED_LAST, Sort.USED])
+@pytest.mark.parametrize("status", [None, CardStatus.ACTIVE, CardStatus.EXPIRED, CardStatus.FROZEN])
+def test_a_list_by_last_use_has_unbound_cards_by_their_activation(
+    year: Database, all_cards: list[Card], monkeypatch: pytest.MonkeyPatch, sort: Sort, status: CardStatus | None
+) -> None:
+    monkeypatch.setattr(card_lists, "MAX_SEARCHED", CARDS)
+    wanted = CardFilter(status, sort=sort)
+    right = by_use(all_cards, wanted)
+    assert ids(card_lists.page(wanted, NOW, limit=50)) == right[:50]
+    middle = right[len(right) // 2]
+    place = card_lists.cursor(wanted, Card.get_by_id(middle), Client.get_or_none(Client.card == middle))
+    assert ids(card_lists.page(wanted, NOW, place, limit=50)) == right[len(right) // 2 + 1 :][:50]
+    before = card_lists.page(wanted, NOW, place, limit=50, backwards=True)
+    assert ids(before) == right[: len(right) // 2][-50:]
+
+
+def test_an_order_by_last_use_looks_at_so_many_cards_by_index_and_no_more(
+    year: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(card_lists, "MAX_SEARCHED", 100)
+    for wanted in (CardFilter(sort=Sort.USED_LAST), CardFilter(CardStatus.ACTIVE, LARGE, sort=Sort.USED)):
+        with statements(year) as ran:
+            rows = card_lists.page(wanted, NOW, limit=50)
+        assert len(rows) == 50
+        told = plan(year, ran[0])
+        assert "Seq Scan" not in told
+        assert f"{'card_batch_expires' if wanted.batch else 'card_expires'} on card" in told
+        assert max(rows_looked_at(year, statement) for statement in ran) <= 500
+    lists = CardLists(year, lambda: NOW)
+    page = lists.page(CardFilter(sort=Sort.USED_LAST), PageRequest(size=50), OLGA)
+    assert page.is_partly_sorted
+    few = CardFilter(batch=sample_year.RARE_BATCH, sort=Sort.USED)
+    assert not lists.page(few, PageRequest(), OLGA).is_partly_sorted
+    every = [line.card.id for line in lists.every(CardFilter(sort=Sort.USED_LAST))]
+    assert every == expected(CardFilter(sort=Sort.EXPIRY), list(Card.select())), "an export has all of them"
 
 
 def test_clients_come_with_their_cards(year: Database) -> None:
@@ -149,7 +207,7 @@ def test_clients_come_with_their_cards(year: Database) -> None:
 def test_permanent_cards_come_last_among_the_active(year: Database) -> None:
     rows = card_lists.page(CardFilter(CardStatus.ACTIVE), NOW, Cursor(None, "Z"), limit=10, backwards=True)
     assert [card.expires_at for card, _client in rows] == [None] * 10
-    before = card_lists.cursor(CardFilter(CardStatus.ACTIVE), rows[0][0])
+    before = card_lists.cursor(CardFilter(CardStatus.ACTIVE), *rows[0])
     assert str(before) == f".{rows[0][0].id}"
     assert Cursor.parse(str(before)) == before
 
@@ -208,7 +266,7 @@ def test_a_search_is_filtered_and_ordered_as_any_list(year: Database, all_cards:
     assert right
     assert found(text, status=CardStatus.EXPIRED) == right
     wanted, _is_complete = card_lists.resolve_search(CardFilter(CardStatus.EXPIRED, text=text), NOW)
-    place = card_lists.cursor(wanted, Card.get_by_id(right[2]))
+    place = card_lists.cursor(wanted, Card.get_by_id(right[2]), None)
     assert ids(card_lists.page(wanted, NOW, place, limit=3)) == right[3:6]
     assert card_lists.count_at_most(wanted, NOW, 10_000) == len(right)
 

@@ -10,9 +10,11 @@ from zoneinfo import ZoneInfo
 import pyotp
 import pytest
 
+from app.console.rendering import url
 from app.domain.codes import EventKind
-from app.storage.models import Card, Event, Operator
+from app.storage.models import Card, Client, Event, Operator
 from tests.support.console import OWN, Browser, Seen
+from tests.support.service import Service
 
 EXPORT = "/admin/cards/export"
 FORMULA = "=HYPERLINK(1)"
@@ -223,3 +225,34 @@ def test_an_export_of_a_search_has_all_of_it_or_is_refused(owner: Browser) -> No
 def test_an_invalid_export_is_refused(owner: Browser, fields: dict[str, str], query: str) -> None:
     assert owner.post(f"{EXPORT}{query}", {**fields, **OWN}).status == 400
     assert not Event.select().where(Event.kind == EventKind.EXPORTED).exists()
+
+
+def test_a_list_is_sorted_by_expiry_and_by_last_use(owner: Browser, proxied: Service, cards: list[str]) -> None:
+    now = datetime.now(UTC).replace(microsecond=0)
+    for days, card in zip((2, 9, 5), cards, strict=False):
+        Card.update(expires_at=now + timedelta(days=days)).where(Card.id == card).execute()
+        Client.update(requested_at=now - timedelta(minutes=days)).where(Client.card == card).execute()
+    first, last, middle = cards[:3]
+    for sort, order in {
+        "expiry": [first, middle, last],
+        "-expiry": [last, middle, first],
+        "used": [first, middle, last],
+        "-used": [last, middle, first],
+    }.items():
+        page = owner.get(url("/admin/cards", sort=sort))
+        assert listed(page) == order, sort
+        assert "共 3 张" in page.words
+    assert 'aria-sort="ascending"' in page.text
+    assert url("/admin/cards", sort="used") in page.links
+    assert "排序" in owner.get(url("/admin/cards", sort="odd")).words
+    assert owner.get(url("/admin/cards", sort="odd")).status == 400
+
+
+def test_a_longer_list_says_how_much_of_it_is_sorted_by_last_use(owner: Browser, cards: list[str]) -> None:
+    now = datetime.now(UTC)
+    used = {"is_activated": True, "activated_at": now, "validity": None, "created_at": now}
+    many = [{"id": f"{number:032}", **used} for number in range(10_001)]
+    for at in range(0, len(many), 2_000):
+        Card.insert_many(many[at : at + 2_000]).execute()
+    assert "只有到期最晚的 10,000 张按最近使用排序" in owner.get(url("/admin/cards", sort="used")).words
+    assert "按最近使用排序" not in owner.get(url("/admin/cards", sort="used", expires="30d")).words

@@ -12,9 +12,10 @@ from app.services.licence import TOKEN_SECONDS
 from app.storage.journal import MAX_ENTRIES_PER_DAY
 from app.storage.models import Card, Event, Usage
 from app.storage.models import Client as ClientRow
+from app.storage.usage import MAX_FUNCTIONS_PER_DAY, OTHER_FUNCTIONS
 from tests.integration.test_hostile_input import MALFORMED
 from tests.support.executing import claims, client_of, execute, journalled
-from tests.support.service import OPEN, Service, wait_for
+from tests.support.service import OPEN, Service, question, wait_for
 
 SECRET = "hunter2-" + "q" * 20
 
@@ -67,6 +68,29 @@ def test_a_function_that_is_not_installed(executing: Service) -> None:
     event = journalled(executing, answer)
     assert (event["kind"], event["code"], event["card_id"]) == ("rejected", "FUNCTION_NOT_FOUND", card_id)
     assert (event["function"], event["hardware"], event["ip"]) == ("没有的", "machine-1", "127.0.0.1")
+
+
+def test_usage_counts_no_function_that_does_not_exist(executing: Service) -> None:
+    (card_id,) = executing.issue()
+    for _ in range(3):
+        assert executing.verify(question(card_id, "machine-1", OPEN)).status == 200
+    for function in ("没有的", "没有的", "没有的", OPEN):
+        assert execute(executing, card_id, function, {}).body["code"] == "FUNCTION_NOT_FOUND"
+    assert execute(executing, card_id, "求和", {"a": 1, "b": 1}).status == 200
+    assert {row.function: row.count for row in Usage.select()} == {OPEN: 3, "求和": 1}
+
+
+def test_a_missing_function_after_too_many_others_is_taken_back_from_these(executing: Service) -> None:
+    (card_id,) = executing.issue()
+    assert executing.verify(question(card_id, "machine-1", OPEN)).status == 200
+    today, last = Usage.get().day, Usage.get().last_at
+    for number in range(MAX_FUNCTIONS_PER_DAY):
+        Usage.insert(card=card_id, day=today, function=f"f{number}", count=1, last_at=last).execute()
+    assert executing.verify(question(card_id, "machine-1", "one more")).status == 200
+    for _ in range(2):
+        assert execute(executing, card_id, "没有的", {}).body["code"] == "FUNCTION_NOT_FOUND"
+    counted = {row.function: row.count for row in Usage.select()}
+    assert (counted[OTHER_FUNCTIONS], "没有的" in counted) == (1, False)
 
 
 def test_the_function_that_earns_the_key_is_not_a_core_function(executing: Service) -> None:

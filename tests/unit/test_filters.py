@@ -8,13 +8,14 @@ import pytest
 from app.domain.codes import CardStatus, Code
 from app.domain.texts import RefusedError
 from app.services.filters import parse_card_filter, parse_journal_filter
-from app.storage.card_lists import CardFilter
+from app.storage.card_lists import CardFilter, Sort
 from app.storage.journal_lists import JournalFilter
 
 ZONE, NOW = ZoneInfo("Asia/Shanghai"), datetime(2026, 3, 1, tzinfo=UTC)
 BROKEN = [
     ("status", "odd", "there is no “odd”; use one of frozen, expired, active, unused"),
     ("expires", "8d", "there is no “8d”; use one of 7d, 30d, past7d, past30d"),
+    ("sort", "odd", "there is no “odd”; use one of expiry, -expiry, used, -used"),
     ("expires_from", "soon", "“soon” is not a date and time; write 2026-01-31"),
     ("batch", "x" * 201, "at most 200 characters"),
     ("q", "x" * 1025, "at most 1024 characters"),
@@ -53,6 +54,12 @@ def test_cards_are_filtered_by_all_fields() -> None:
     day = datetime(2026, 3, 2, tzinfo=ZONE)
     assert wanted == CardFilter(CardStatus.ACTIVE, "b", "n", day, NOW + timedelta(days=7), "text")
     assert card_filter(no_batch="1", batch="b").batch == ""
+
+
+def test_an_order_is_asked_for_by_name_and_unused_cards_have_none() -> None:
+    assert card_filter(sort="-used") == CardFilter(sort=Sort.USED)
+    assert card_filter(sort="expiry", status="frozen") == CardFilter(CardStatus.FROZEN, sort=Sort.EXPIRY)
+    assert card_filter(sort="expiry", status="unused") == CardFilter(CardStatus.UNUSED)
 
 
 @pytest.mark.parametrize(
