@@ -22,7 +22,7 @@ import env_file
 import retention
 from hostfacts_access import files_in, inode_of, items, output, stat, text_of
 from hostfacts_docker import container_facts, other_stacks
-from hostfacts_network import certificate_facts, is_bridge, own_addresses, proxy_probes
+from hostfacts_network import certificate_facts, is_bridge, proxy_probes, proxy_targets
 from manifest import ArchiveError
 
 Facts = dict[str, Any]
@@ -54,7 +54,16 @@ def host_facts(root: Path, ssh_ports: str) -> Facts:
         "other_stacks": other_stacks(settings.get("COMPOSE_PROJECT_NAME") or "kadun"),
         "program": program(root / "app"),
         **certificate_facts(root / "https_certificates", https_port, settings.get("KADUN_DOMAIN") or ""),
-        "proxy": list(proxy_probes(https_port, own_addresses(interfaces))),
+        "proxy": list(
+            proxy_probes(
+                proxy_targets(
+                    https_port,
+                    interfaces,
+                    settings.get("KADUN_DOMAIN") or "",
+                    has_balancer=settings.get("KADUN_PROXY_PROTOCOL") == "true",
+                )
+            )
+        ),
         "disks": disks(root / "data", backups),
         **backup_facts(backups, folder(root, settings.get("KADUN_BACKUP_HOOKS") or "data/backup-hooks.d")),
         "backup_identity": backup_identity(root / "secrets/backup_identity", backups / "identity-copied"),

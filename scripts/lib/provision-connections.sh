@@ -14,10 +14,12 @@ CONNECTION_LINK=/etc/systemd/system/multi-user.target.wants/kadun-connections.se
 # step_connections: writes the rules, and a unit that loads them at each boot.
 step_connections() {
     step "每个地址的连接数" "Connections of one address"
-    local rules unit="${CONNECTION_UNIT##*/}" is_same=yes
-    local -a ports=()
+    local exempt rules unit="${CONNECTION_UNIT##*/}" is_same=yes
+    local -a ports=() balancers=()
     mapfile -t ports < <(connection_ports)
-    rules=$(connection_rules "${ports[@]}")
+    if [[ -e $ROOT/.env ]]; then read -ra balancers < <(env_file get "$ROOT/.env" KADUN_PROXY_FROM | tr ',' ' ') || true; fi
+    exempt=$(exempt_rules "${balancers[@]}")
+    rules=$(connection_rules "$exempt" "${ports[@]}")
     if ! holds "$CONNECTION_RULES" "$rules" || ! holds "$CONNECTION_UNIT" "$(connection_unit)"; then
         is_same=''
         write "$CONNECTION_RULES" "$rules"
@@ -50,10 +52,10 @@ connection_ports() {
     } | sort -nu
 }
 
-# connection_rules PORT…: the file for nft. Its first two lines remove the former table, in the same transaction.
+# connection_rules EXEMPT PORT…: the file for nft. Its first two lines remove the former table, in the same transaction.
 connection_rules() {
     local ports
-    printf -v ports '%s, ' "$@"
+    printf -v ports '%s, ' "${@:2}"
     cat <<RULES
 # Written by scripts/provision.sh, loaded by kadun-connections.service.
 table inet kadun
@@ -67,13 +69,24 @@ table inet kadun {
 
     chain input {
         type filter hook input priority filter - 10; policy accept;
-        iifname "lo" accept
+        iifname "lo" accept$1
         tcp dport \$ports ct state new add @ipv4 { ip saddr ct count over $CONNECTIONS_OF_ADDRESS } counter reject with tcp reset
         tcp dport \$ports ct state new add @ipv6 { ip6 saddr & ffff:ffff:ffff:ffff:: ct count over $CONNECTIONS_OF_ADDRESS } counter reject with tcp reset
         tcp dport \$ports ct state new add @sites { ip6 saddr & ffff:ffff:ffff:: ct count over $CONNECTIONS_OF_SITE } counter reject with tcp reset
     }
 }
 RULES
+}
+
+# exempt_rules NETWORK…: a balancer brings the connections of all clients, and limits them itself.
+exempt_rules() {
+    local network family
+    for network; do
+        [[ $network =~ ^[0-9A-Fa-f.:/]+$ ]] || die "KADUN_PROXY_FROM: '$network' 不是地址或网段 is not an address or network"
+        family=ip
+        if [[ $network == *:* ]]; then family=ip6; fi
+        printf '\n        %s saddr %s tcp dport %s accept' "$family" "$network" "\$ports"
+    done
 }
 
 connection_unit() {

@@ -244,7 +244,7 @@ def test_what_is_no_address_at_all_stops_the_start_with_a_line(
     with pytest.raises(subprocess.CalledProcessError):
         Gateway(tmp_path / "nginx", tmp_path / "nobody.sock", KADUN_ADMIN_ALLOW=allow)
     (line,) = capfd.readouterr().err.splitlines()
-    assert line.startswith("40-admin-allow.sh: KADUN_ADMIN_ALLOW in .env: '")
+    assert line.startswith("40-networks.sh: KADUN_ADMIN_ALLOW in .env: '")
     assert line.endswith("' is not an address or network (203.0.113.7, 2001:db8::/32)")
 
 

@@ -54,13 +54,13 @@ class Server(Gateway):
         shown = run("ip", "-o", "address", "show", "to", self.namespace.host_ipv4).stdout
         return shown.split()[1]
 
-    def limit_connections(self, *, on: bool) -> None:
-        """Load or remove the rules of scripts/provision.sh."""
+    def limit_connections(self, *balancers: str, on: bool) -> None:
+        """Load or remove the rules of scripts/provision.sh, with these addresses as KADUN_PROXY_FROM."""
         rules = "table inet kadun\ndelete table inet kadun\n"
         if on:
-            code = 'source "$1" && connection_rules "$2"'
+            code = 'source "$1" && connection_rules "$(exempt_rules "${@:3}")" "$2"'
             script = ROOT / "scripts/lib/provision-connections.sh"
-            rules = run("bash", "-euc", code, "-", script, str(self.https_port)).stdout
+            rules = run("bash", "-euc", code, "-", script, str(self.https_port), *balancers).stdout
         command = [*self.prefix, "nft", "--file", "-"]
         subprocess.run(command, input=rules, text=True, check=True)
 
@@ -143,6 +143,19 @@ def test_the_firewall_allows_a_site_more_and_not_everything(limited: Server) -> 
     with contextlib.ExitStack() as stack:
         assert count_accepted(limited, stack, *limited.ipv6) == OF_SITE
         assert limited.serves(limited.ipv4[2])
+
+
+def test_the_balancer_is_exempt(server: Server) -> None:
+    balancers = (f"{server.ipv4[0]}/32", server.ipv6[0])
+    server.limit_connections(*balancers, on=True)
+    try:
+        with contextlib.ExitStack() as stack:
+            for source in (server.ipv4[0], server.ipv6[0]):
+                for _ in range(OF_ADDRESS + 10):
+                    stack.enter_context(server.open(source))
+            assert count_accepted(server, stack, server.ipv4[1]) == OF_ADDRESS
+    finally:
+        server.limit_connections(on=False)
 
 
 def test_nothing_but_nginxs_ports_is_limited(limited: Server) -> None:

@@ -252,12 +252,17 @@ def test_init_takes_the_package_index_over_and_the_firewall_the_ports_in_env(sec
     machine.run("/opt/kadun/scripts/init.sh", "--http-port", "8080", "--https-port", "8443")
     assert f"PIP_INDEX_URL={PIP}\n" in machine.read("/opt/kadun/.env")
     other = "https://other.example/simple"
+    balancers = "s|^KADUN_PROXY_FROM=.*|KADUN_PROXY_FROM=10.0.0.8, 2001:db8::/64|"
+    machine.run("sed", "-i", balancers, "/opt/kadun/.env")
     shown = machine.provision("--mirror-pip", other).stdout
     assert f"PIP_INDEX_URL={other}\n" in machine.read("/opt/kadun/.env")
     assert "other rules, not ours and left alone: allow 80/tcp comment 'kadun';allow 443/tcp" in shown
     rules = machine.run("ufw", "show", "added").stdout
     assert {"8080/tcp", "8443/tcp"} < set(re.findall(r"allow (\S+)", rules))
-    assert "define ports = { 80, 443, 8080, 8443 }\n" in machine.read("/etc/kadun/connections.nft")
+    limits = machine.read("/etc/kadun/connections.nft")
+    assert "define ports = { 80, 443, 8080, 8443 }\n" in limits
+    assert "ip saddr 10.0.0.8 tcp dport $ports accept\n" in limits
+    assert "ip6 saddr 2001:db8::/64 tcp dport $ports accept\n" in limits
 
 
 def test_a_small_machine_gets_a_swap_file(second: str, machine: BareMachine) -> None:

@@ -131,7 +131,7 @@ DISK = {"folder": "/d", "block_bytes": 1 << 20, "blocks": 100 << 10, "blocks_fre
     "inodes": 1000,
     "inodes_free": 900,
 }
-PROBE = {"address": "::ffff:198.51.100.1", "status": 404, "answer": answer(REFERENCE)}
+PROBE = {"host": "198.51.100.1", "address": "::ffff:198.51.100.1", "status": 404, "answer": answer(REFERENCE)}
 PERMISSIONS = """\
 700 0 secrets
 600 10001 secrets/database_url
@@ -181,7 +181,7 @@ DATABASE = DatabaseFacts(
     0.01,
     {"kadun_app": []},
     catalog=CatalogDifference(),
-    recorded={REFERENCE: "198.51.100.1"},
+    recorded={REFERENCE: "198.51.100.1", "OUTSIDE1": "8.8.4.4", "OWNADDR1": "10.0.0.5", "BALANCER": "10.0.0.2"},
     files=2,
     compared_files=2,
     operators={},

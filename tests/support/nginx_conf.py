@@ -39,7 +39,7 @@ def write(folder: Path, settings: Mapping[str, str], program: str = "nginx") -> 
     site = re.sub(r"\$\{(KADUN_\w+)\}", lambda found: values[found[1]], _source("templates/kadun.conf.template"))
     _put(folder, etc / "conf.d/kadun.conf", site)
     _run_hook(folder, "35-older-nginx.sh", settings, program)
-    _run_hook(folder, "40-admin-allow.sh", settings, program)
+    _run_hook(folder, "40-networks.sh", settings, program)
 
 
 def command(folder: Path, program: str = "nginx") -> list[str]:

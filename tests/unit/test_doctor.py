@@ -86,6 +86,14 @@ STRANGER = stranger("0.0.0.0")  # noqa: S104
 PUBLISHED = 'tcp LISTEN 0 128 0.0.0.0:8080 0.0.0.0:* users:(("docker-proxy",pid=9,fd=5))'
 
 
+BY_NAME = PROBE | {"host": "card.example.com", "address": "10.0.0.5", "answer": answer("OUTSIDE1")}
+
+
+def balanced(addresses: str) -> dict[str, Any]:
+    settings = {"KADUN_PROXY_PROTOCOL": "true", "KADUN_PROXY_FROM": addresses}
+    return {"settings": HOST["settings"] | settings}
+
+
 HOST_CASES: list[tuple[dict[str, Any], dict[str, str]]] = [
     (containers(container("app", state="restarting", exit_code=1)), {"containers": "FAIL"}),
     (containers(container("app", state="exited", exit_code=137, out_of_memory=True)), {"containers": "FAIL"}),
@@ -235,6 +243,15 @@ HOST_CASES: list[tuple[dict[str, Any], dict[str, str]]] = [
     ({"proxy": [PROBE | {"answer": answer("00000000")}]}, {"proxy": "WARN"}),
     ({"proxy": [PROBE | {"answer": '["token"]'}]}, {"proxy": "WARN"}),
     ({"proxy": []}, {"proxy": "WARN"}),
+    ({"proxy": [BY_NAME]}, {}),
+    ({"proxy": [BY_NAME | {"answer": answer("OWNADDR1")}]}, {}),
+    ({"proxy": [PROBE, BY_NAME | {"answer": answer("BALANCER")}]}, {"proxy": "FAIL"}),
+    (setting("KADUN_PROXY_PROTOCOL", "true"), {"env-values": "FAIL"}),
+    (setting("KADUN_PROXY_FROM", "192.0.2.1"), {"env-values": "FAIL"}),
+    (setting("KADUN_PROXY_PROTOCOL", "yes"), {"env-values": "FAIL"}),
+    (balanced("192.0.2.1"), {}),
+    (balanced("8.8.4.0/24") | {"proxy": [BY_NAME]}, {"proxy": "FAIL"}),
+    (balanced("nowhere") | {"proxy": [BY_NAME]}, {"env-values": "FAIL"}),
 ]  # fmt: skip
 
 
@@ -385,6 +402,12 @@ def test_a_key_of_another_certificate_is_found_while_nothing_is_served() -> None
 def test_the_advice_fits_the_state_of_the_container(state: dict[str, Any], advice: str) -> None:
     found = checked(**containers(state))["containers"]
     assert (found.status, advice in found.message_en) == (Status.FAIL, True), found
+
+
+def test_the_address_that_arrives_by_the_public_name_is_named() -> None:
+    assert "card.example.com: 8.8.4.4)" in checked(proxy=[BY_NAME])["proxy"].message_en
+    found = checked(proxy=[BY_NAME | {"answer": answer("BALANCER")}])["proxy"].message_en
+    assert "A request to card.example.com is recorded with the balancer's address, 10.0.0.2:" in found
 
 
 def test_an_app_that_is_down_is_no_fault_of_the_proxy() -> None:

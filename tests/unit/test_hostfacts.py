@@ -12,7 +12,7 @@ from typing import Any
 import archive
 import hostfacts
 import pytest
-from hostfacts_network import own_addresses
+from hostfacts_network import own_addresses, proxy_targets
 
 from tests.support.service import wait_for
 
@@ -203,3 +203,20 @@ def test_a_mark_that_cannot_be_read_is_a_move_all_the_same(tmp_path: Path) -> No
     assert hostfacts.moved_to(tmp_path / "moved-to") is None
     (tmp_path / "moved-to").mkdir()
     assert hostfacts.moved_to(tmp_path / "moved-to") == "?"
+
+
+@pytest.mark.parametrize(
+    ("domains", "has_balancer", "expected"),
+    [
+        ("", False, [("127.0.0.1", 8443), ("10.0.0.5", 8443)]),
+        ("203.0.113.9 *.example.com", False, [("127.0.0.1", 8443), ("10.0.0.5", 8443)]),
+        ("*.example.com", False, [("127.0.0.1", 8443), ("10.0.0.5", 8443), ("example.com", 8443)]),
+        ("card.example.com", True, [("127.0.0.1", 8443), ("card.example.com", 443)]),
+    ],
+)
+def test_the_public_name_is_asked_as_customers_do_and_nginx_where_it_talks_no_proxy_protocol(
+    monkeypatch: pytest.MonkeyPatch, domains: str, *, has_balancer: bool, expected: list[tuple[str, int]]
+) -> None:
+    eth0 = interface("eth0", ("inet", "10.0.0.5", "global"))
+    monkeypatch.setattr(Path, "exists", lambda _: False)  # no IPv6
+    assert proxy_targets(8443, [eth0], domains, has_balancer=has_balancer) == expected

@@ -57,6 +57,8 @@ def env_values(facts: Facts) -> CheckResult:
             errors.append(str(error))
     if host.setting("KADUN_HTTP_PORT") and host.setting("KADUN_HTTP_PORT") == host.setting("KADUN_HTTPS_PORT"):
         errors.append("KADUN_HTTP_PORT and KADUN_HTTPS_PORT must differ")
+    if (host.setting("KADUN_PROXY_PROTOCOL") == "true") != bool(host.setting("KADUN_PROXY_FROM")):
+        errors.append("KADUN_PROXY_PROTOCOL=true and KADUN_PROXY_FROM need each other")
     if errors:
         listed = "; ".join(errors)
         return fail(f".env 中的值有误：{listed}", f"Invalid values in .env: {listed}")
@@ -119,6 +121,8 @@ SETTINGS: dict[str, Check] = {
     "KADUN_RATE": _number(1, 999_999_999),
     "KADUN_BURST": _number(1, 999_999_999),
     "KADUN_ADMIN_ALLOW": _networks,
+    "KADUN_PROXY_PROTOCOL": _like("true|false", "true"),
+    "KADUN_PROXY_FROM": _networks,
     "KADUN_HSTS": _like(r"max-age=[0-9]+(;\s*[A-Za-z]+)*", "max-age=63072000"),
     **dict.fromkeys(
         (

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -31,11 +32,17 @@ class Container(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class ProxyProbe(msgspec.Struct, forbid_unknown_fields=True):
-    """A request that the host sent through nginx: the address that it came from, and the answer."""
+    """A request that the host sent through nginx: to where, from which address of its own, and the answer."""
 
+    host: str
     address: str
     status: int
     answer: str
+
+    @property
+    def is_by_name(self) -> bool:
+        """Whether it went the way of customers' requests: to the public name."""
+        return re.fullmatch(r"[0-9.]+|.*:.*", self.host) is None
 
     @property
     def reference(self) -> str | None:

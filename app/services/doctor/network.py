@@ -1,8 +1,9 @@
 """Checks of the network: open ports, the firewall, and whether the app sees the client's address."""
 
+import contextlib
 import ipaddress
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from http import HTTPStatus
 from typing import NamedTuple
 
@@ -154,6 +155,25 @@ def connection_limits(facts: Facts) -> CheckResult:
     return ok("单个地址到 nginx 的连接数有上限", "The connections of one address to nginx are limited")
 
 
+def _proxy_networks(host: HostFacts) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
+    networks = []
+    for word in re.split(r"[\s,]+", host.setting("KADUN_PROXY_FROM").strip()):
+        with contextlib.suppress(ValueError):  # which `env_values` reports
+            networks.append(ipaddress.ip_network(word, strict=False))
+    return networks
+
+
+def _is_balancers(
+    address: str, own: Collection[str], networks: Collection[ipaddress.IPv4Network | ipaddress.IPv6Network]
+) -> bool:
+    """Tell whether a request of this machine's own seems to have come from a balancer.
+
+    Its own address may be translated to a public one on the way, never to another private one.
+    """
+    found = ipaddress.ip_address(address)
+    return any(found in network for network in networks) or (not found.is_global and address not in own)
+
+
 def proxy(facts: Facts) -> CheckResult:
     """Check that the app sees the client's address, not the gateway's, whatever the client writes into its headers.
 
@@ -169,18 +189,34 @@ def proxy(facts: Facts) -> CheckResult:
     if facts.database.schema_found != service.schema_expected:
         raise NotCheckedError("数据库结构不符", "the database has another schema")
     recorded = facts.database.recorded
-    pairs = [(probe.address, ip) for probe in host.proxy if (ip := recorded.get(probe.reference or ""))]
-    wrong = ", ".join(
-        f"{true} → {taken}" for true, taken in pairs if canonical_address(true) != canonical_address(taken)
-    )
+    found = [
+        (probe, canonical_address(ip))
+        for probe in host.proxy
+        if (ip := recorded.get(probe.reference or "")) is not None
+    ]
+    pairs = [(canonical_address(probe.address), taken) for probe, taken in found if not probe.is_by_name]
+    wrong = ", ".join(f"{true} → {taken}" for true, taken in pairs if true != taken)
     if wrong:
         return fail(
             f"应用记录的不是客户地址（实际 → 记录）：{wrong}。绑定失去意义，请恢复 nginx/ 中的配置",
             f"The app records another address than the client's (true → recorded): {wrong}. "
             "Bindings do not work this way: restore the configuration in nginx/",
         )
-    if pairs:
-        listed = ", ".join(sorted({true for true, _ in pairs}))
+    named = {probe.host: taken for probe, taken in found if probe.is_by_name}
+    own = {true for true, _ in pairs} | {canonical_address(probe.address) for probe, _ in found if probe.is_by_name}
+    for name, taken in named.items():
+        if _is_balancers(taken, own, _proxy_networks(host)):
+            return fail(
+                f"经 {name} 的请求记录为负载均衡的地址 {taken}：请在负载均衡上启用 PROXY 协议，"
+                "并设置 KADUN_PROXY_PROTOCOL 与 KADUN_PROXY_FROM，否则所有客户同一个地址",
+                f"A request to {name} is recorded with the balancer's address, {taken}: "
+                "switch PROXY protocol on there, and set KADUN_PROXY_PROTOCOL and KADUN_PROXY_FROM, "
+                "or all clients have one address",
+            )
+    if found:
+        listed = ", ".join(
+            [*sorted({true for true, _ in pairs}), *(f"{name}: {taken}" for name, taken in named.items())]
+        )
         return ok(f"应用看到的是客户地址（{listed}）", f"The app sees the client's own address ({listed})")
     app = host.container("app")
     is_healthy = app is not None and app.state == "running" and app.health == "healthy"

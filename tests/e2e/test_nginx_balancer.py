@@ -1,0 +1,127 @@
+"""nginx behind a balancer: who tells the client's address, and who is believed."""
+
+import contextlib
+import socket
+import ssl
+import struct
+import subprocess
+from collections.abc import Callable, Iterator
+from ipaddress import ip_address
+from pathlib import Path
+
+import pytest
+
+from tests.support.http_exchange import Response, read_response
+from tests.support.nginx import Gateway
+from tests.support.nginx_backend import ConsoleStandIn
+
+BALANCER, NEIGHBOUR, HERE = "127.0.0.3", "127.0.0.4", "127.0.0.2"
+"""Of the loopback network, where a client may speak as any address; nginx takes 127.0.0.1 alone for this machine."""
+CLIENT = "203.0.113.7"
+ON = {"KADUN_PROXY_PROTOCOL": "true", "KADUN_PROXY_FROM": f"{BALANCER}/32, 2001:db8::/64"}
+GET = b"GET /v1/anything HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+
+
+def version_1(client: str) -> bytes:
+    """The header in words (PROXY protocol, 2.1)."""
+    family = "TCP6" if ":" in client else "TCP4"
+    return f"PROXY {family} {client} {client} 40000 443\r\n".encode()
+
+
+def version_2(client: str) -> bytes:
+    """The header in bytes (PROXY protocol, 2.2)."""
+    address = ip_address(client).packed
+    family = b"\x11" if len(address) == 4 else b"\x21"
+    rest = address * 2 + struct.pack("!HH", 40_000, 443)
+    return b"\r\n\r\n\x00\r\nQUIT\n" + b"\x21" + family + struct.pack("!H", len(rest)) + rest
+
+
+@pytest.fixture(scope="module")
+def backend(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConsoleStandIn]:
+    with ConsoleStandIn(tmp_path_factory.mktemp("backend") / "backend.sock") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory: pytest.TempPathFactory, backend: ConsoleStandIn) -> Iterator[Gateway]:
+    with Gateway(tmp_path_factory.mktemp("nginx"), backend.socket, **ON) as running:
+        yield running
+
+
+def ask(gateway: Gateway, said: bytes, *, source: str = BALANCER, to: str = HERE, more: bytes = b"") -> Response:
+    """A request over TLS; `said` comes before the handshake."""
+    with socket.create_connection((to, gateway.https_port), 30, (source, 0)) as plain:
+        plain.sendall(said)
+        with gateway.context().wrap_socket(plain, server_hostname="127.0.0.1") as connection:
+            connection.sendall(GET + more + b"\r\n")
+            return read_response(connection)
+
+
+@pytest.mark.parametrize("header", [version_1, version_2])
+@pytest.mark.parametrize("client", [CLIENT, "2001:db8:1::7"])
+def test_the_balancer_tells_the_clients_address(gateway: Gateway, client: str, header: Callable[[str], bytes]) -> None:
+    answer = ask(gateway, header(client), more=b"X-Real-IP: 192.0.2.9\r\nX-Forwarded-For: 192.0.2.9\r\n")
+    assert answer.headers["x-address-seen"] == client
+    assert "x-forwarded-for" not in answer.json()["headers"]
+
+
+@pytest.mark.parametrize("said", [version_1(CLIENT), version_2(CLIENT), b""])
+def test_nobody_else_is_believed_or_answered(gateway: Gateway, said: bytes) -> None:
+    with pytest.raises((ConnectionError, ssl.SSLError, OSError)):
+        ask(gateway, said, source=NEIGHBOUR)
+
+
+HELLO = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(509)
+"""The beginning of a TLS connection."""
+
+
+@pytest.mark.parametrize("said", [HELLO, b"PROXY TCP4 nowhere nowhere 1 1\r\n", b"GET / HTTP/1.1\r\n\r\n"])
+def test_a_balancer_without_the_protocol_is_refused(gateway: Gateway, said: bytes) -> None:
+    with socket.create_connection((HERE, gateway.https_port), 30, (BALANCER, 0)) as connection:
+        connection.sendall(said)
+        with contextlib.suppress(ConnectionError):
+            assert connection.recv(1) == b""
+
+
+def test_this_machine_asks_itself_without_the_protocol(gateway: Gateway) -> None:
+    answer = ask(gateway, b"", source="127.0.0.1", to="127.0.0.1")
+    assert answer.headers["x-address-seen"] == "127.0.0.1"
+    assert gateway.ask_plain("/v1/anything").status == 301
+
+
+def test_plain_http_behind_the_balancer_is_led_to_https(gateway: Gateway) -> None:
+    with socket.create_connection((HERE, gateway.http_port), 30, (BALANCER, 0)) as connection:
+        connection.sendall(version_1(CLIENT) + GET + b"\r\n")
+        assert read_response(connection).status == 301
+    with socket.create_connection((HERE, gateway.http_port), 30, (NEIGHBOUR, 0)) as connection:
+        connection.sendall(version_1(CLIENT) + GET + b"\r\n")
+        with pytest.raises((ConnectionError, ValueError)):
+            read_response(connection)
+
+
+def test_limits_and_the_log_are_by_the_clients_address(tmp_path: Path, backend: ConsoleStandIn) -> None:
+    with Gateway(tmp_path / "nginx", backend.socket, KADUN_RATE="1", KADUN_BURST="3", **ON) as gateway:
+        flooding = [ask(gateway, version_1(CLIENT)).status for _ in range(8)]
+        assert (flooding[:4], 429 in flooding) == ([200] * 4, True)
+        assert ask(gateway, version_2("203.0.113.8")).status == 200
+        assert {line["address"] for line in gateway.access_log()} == {CLIENT, "203.0.113.8"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"KADUN_PROXY_PROTOCOL": "true"}, "KADUN_PROXY_PROTOCOL=true in .env needs KADUN_PROXY_FROM"),
+        ({"KADUN_PROXY_FROM": "192.0.2.1"}, "KADUN_PROXY_FROM in .env needs KADUN_PROXY_PROTOCOL=true"),
+        (ON | {"KADUN_PROXY_PROTOCOL": "yes"}, "KADUN_PROXY_PROTOCOL in .env is 'yes': it must be true or false"),
+        (ON | {"KADUN_PROXY_FROM": "balancer"}, "KADUN_PROXY_FROM in .env: 'balancer' is not an address or network"),
+        (ON | {"KADUN_PROXY_FROM": "10.0.0.1 0.0.0.0/0"}, "KADUN_PROXY_FROM in .env: '0.0.0.0/0' is everybody"),
+        (ON | {"KADUN_PROXY_FROM": "::/0"}, "KADUN_PROXY_FROM in .env: '::/0' is everybody"),
+    ],
+)
+def test_wrong_settings_stop_the_start_with_a_line(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], settings: dict[str, str], said: str
+) -> None:
+    with pytest.raises(subprocess.CalledProcessError):
+        Gateway(tmp_path / "nginx", tmp_path / "nobody.sock", **settings)
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith(f"40-networks.sh: {said}")
