@@ -11,7 +11,7 @@ from app.storage.models import Figures
 from tests.browser.conftest import Enter, Hire
 from tests.support.browser.people import Person, query_of
 from tests.support.browser.seeding import FESTIVAL, Shop, opened
-from tests.support.browser.visits import Look, Site, Visit, at_desk_and_by_thumb, in_every_look
+from tests.support.browser.visits import LOOKS, Look, Site, Visit, at_desk_and_by_thumb, in_every_look
 from tests.support.console import PASSWORD
 
 CHARTS = {
@@ -49,6 +49,8 @@ def test_every_chart_leads_to_the_rows_behind_it(enter: Enter, look: Look) -> No
     assert {canvas.get_attribute("aria-label") for canvas in page.locator("canvas").all()} == CHARTS
     for name in CHARTS:
         person.go("/admin/")
+        if look.device == "phone":
+            person.press("图表、到期的卡密、批次", "Charts, expiring cards, batches")
         chart = page.get_by_role("img", name=name, exact=True)
         x, y, link = chart.evaluate(_SPOT)
         person.touch(chart, position={"x": x, "y": y})
@@ -66,6 +68,24 @@ _SPOT = """(canvas) => {
                 return [x, y, links[index]];
             }
 }"""
+
+
+def test_on_a_phone_menu_and_panels_fold_and_the_overview_is_three_screens(enter: Enter) -> None:
+    person = enter("/admin/", LOOKS[2])
+    page = person.page
+    menu = page.get_by_role("navigation", name="主导航")
+    expect(menu).not_to_be_visible()
+    height = page.evaluate("document.documentElement.scrollHeight / innerHeight")
+    assert height <= 3, f"{height} screens"
+    button = person.button("菜单", "Menu")
+    person.touch(button)
+    expect(menu).to_be_visible()
+    expect(button).to_have_attribute("aria-expanded", "true")
+    person.touch(menu.get_by_role("link", name="日志"))
+    page.wait_for_url("**/admin/journal")
+    bare = enter("/admin/", LOOKS[2], java_script_enabled=False).page
+    expect(bare.get_by_role("navigation", name="主导航")).to_be_visible()
+    expect(bare.get_by_role("button", name="菜单")).not_to_be_visible()
 
 
 def test_old_figures_are_counted_anew_while_the_page_is_open(site: Site, enter: Enter) -> None:
@@ -141,7 +161,11 @@ def test_the_keyboard_alone_is_enough(visit: Visit, hire: Hire, look: Look) -> N
     stops = []
     while len(stops) < 12:
         keyboard.press("Tab")
-        stops.append(focused(page))
+        stop = focused(page)
+        if stop == "菜单":
+            keyboard.press("Enter")
+        else:
+            stops.append(stop)
     assert stops == [
         *(
             "跳到正文",

@@ -100,8 +100,17 @@ function drawCharts(within) {
   }
 }
 
+// On a phone the menu and the overview's panels are folded until a button opens them.
+function open(button) {
+  const part = document.getElementById(button.dataset.opens);
+  const isOpen = part.classList.toggle("opened");
+  button.setAttribute("aria-expanded", isOpen);
+  if (isOpen) drawCharts(part);
+}
+
 document.addEventListener("click", (event) => {
   const button = event.target.closest("button");
+  if (button?.dataset.opens) open(button);
   if (button?.hasAttribute("data-theme-toggle")) toggleTheme();
   if (button?.dataset.copyChosen) document.getElementById(button.dataset.copy).value = chosen(button.dataset.copyChosen).join("\n");
   if (button?.dataset.copy) copy(button);
