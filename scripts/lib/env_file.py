@@ -45,7 +45,7 @@ _NUMBERS = {"KADUN_RATE", "KADUN_BURST"}
 """They become a part of nginx's configuration."""
 _HARMLESS = re.compile(
     r"""(?:"[^"\\$`\x00-\x1f\x7f]*" | '[^'\\$`\x00-\x1f\x7f]*') (?:[ \t]+\#[^\x00-\x1f\x7f]*)? [ \t]*
-    | [^"'\\$`\x00-\x1f\x7f]*""",
+    | [^"'$`\x00-\x1f\x7f]*""",
     re.VERBOSE,
 )
 """A value that ends with its line for Compose, too. A quote left open would let the next line set COMPOSE_FILE."""
@@ -102,8 +102,8 @@ def taken_over(theirs: str) -> set[str]:
         raw = (raw_value(theirs, name) or "").removesuffix("\r")
         if not _HARMLESS.fullmatch(raw):
             raise SettingError(
-                f"设置 {name} 的值不能含 \\、$、` 或值中的引号。"
-                f"The value of {name} must not contain \\, $, ` or a quote inside"
+                f"设置 {name} 的值不能含 $、`、值中的引号，或引号内的 \\。"
+                f"The value of {name} must not contain $, `, a quote inside, or a \\ within quotes"
             )
         if name in _NUMBERS and not re.fullmatch("[0-9]*", unquoted(raw)):
             raise SettingError(f"设置 {name} 须为整数。{name} must be a whole number")
