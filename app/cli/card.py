@@ -166,6 +166,7 @@ HEADINGS = {
     "note": "备注 note",
     "hardware": "硬件 hardware",
     "ip": "地址 IP",
+    "imported_key": "原卡密 imported key",
 }
 
 

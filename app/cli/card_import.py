@@ -1,6 +1,7 @@
 """`cardctl card import`."""
 
 import sys
+from datetime import tzinfo
 from typing import Any
 
 import click
@@ -12,13 +13,15 @@ from app.clock import utc_now
 from app.domain.texts import RefusedError
 from app.services import imports
 from app.services.formatting import escaped
+from app.services.import_columns import Column, shown
 from app.services.imports import Reading
 
 _SHOWN_BATCHES = 20
+_COLUMNS = ("文件中的列 header", "理解为 column", "内容 first cell", "读作 read as")
 
 
 @click.command("import")
-@click.argument("path", metavar="FILE.csv", type=InputPath())
+@click.argument("path", metavar="FILE", type=InputPath())
 @click.option("--dry-run", is_flag=True, help="只检查，不导入 / Check it and import nothing.")
 @click.option("--size", type=click.IntRange(min=0), help="标准输入的字节数 / How many bytes standard input will bring.")
 @format_option("table", "json")
@@ -26,7 +29,8 @@ _SHOWN_BATCHES = 20
 def import_cards(session: Session, path: str, size: int | None, output_format: str, *, dry_run: bool) -> None:
     """导入已售出的卡密 / Import cards sold before, all or none; FILE `-` is standard input.
 
-    表头列 / Columns: id, validity (or validity_seconds); activated_at, expires_at, batch, note, status.
+    CSV 或 XLSX。表头列 / CSV or XLSX. Columns: id, validity (or validity_seconds); status, activated_at, expires_at,
+    hardware, ip, batch, note.
     """
     if size is not None and path != "-":
         raise click.UsageError("--size 仅用于标准输入 / --size is for standard input alone")
@@ -36,10 +40,10 @@ def import_cards(session: Session, path: str, size: int | None, output_format: s
         raise RefusedError(
             f"只收到 {len(content)}/{known_size} 字节", f"only {len(content)} of {known_size} bytes arrived"
         )
-    reading = imports.read(content, session.database, utc_now())
+    reading = imports.read(content, session.database, utc_now(), session.zone)
     if not reading.faults and not dry_run:
         _import(session, reading)
-    _print(reading, output_format, imported=not reading.faults and not dry_run)
+    _print(reading, output_format, session.zone, imported=not reading.faults and not dry_run)
     if reading.faults:
         wrong = reading.wrong_lines
         raise RefusedError(f"{wrong} 行有误，未导入任何卡密", f"{wrong} lines are wrong, nothing was imported")
@@ -52,8 +56,8 @@ def _import(session: Session, reading: Reading) -> None:
         session.issuing.import_cards(reading.cards, advance)
 
 
-def _print(reading: Reading, output_format: str, *, imported: bool) -> None:
-    document = _document(reading, imported=imported)
+def _print(reading: Reading, output_format: str, zone: tzinfo, *, imported: bool) -> None:
+    document = _document(reading, zone, imported=imported)
     if output_format == "json":
         output.print_json(document)
         return
@@ -63,12 +67,16 @@ def _print(reading: Reading, output_format: str, *, imported: bool) -> None:
         sys.stdout.write(escaped(said) + "\n")
     if more := reading.fault_count - len(reading.faults):
         sys.stdout.write(f"还有 {more} 个问题 / And {more} more\n")
+    output.print_table(_COLUMNS, (_understood(column, zone) for column in reading.columns))
+    for text in imports.warnings(reading):
+        sys.stdout.write(escaped(f"注意 / Note: {text}") + "\n")
     output.print_fields(
         [
             ("编码 encoding", reading.encoding),
             ("未读取的列 not read", ", ".join(reading.ignored) or "—"),
             ("正确的卡密 good cards" if reading.faults else "卡密 cards", document["cards"]),
             ("使用中 in use", document["activated"]),
+            ("已绑定 bound", document["bound"]),
             ("已冻结 frozen", document["frozen"]),
             ("有效期 validity", _counts(document["validities"])),
             ("批次 batches", _counts(document["batches"])),
@@ -80,10 +88,18 @@ def _print(reading: Reading, output_format: str, *, imported: bool) -> None:
         output.say("检查无误，未导入（--dry-run）/ No errors; nothing was imported (--dry-run)")
 
 
-def _document(reading: Reading, *, imported: bool) -> dict[str, Any]:
+def _understood(column: Column, zone: tzinfo) -> tuple[str, ...]:
+    """Return a column's header, our name of it, its first cell, and what that was read as."""
+    return column.header, column.field, column.example, shown(column, zone) if column.example else ""
+
+
+def _document(reading: Reading, zone: tzinfo, *, imported: bool) -> dict[str, Any]:
+    names = ("header", "column", "example", "read_as")
     return {
         "imported": imported,
         "encoding": reading.encoding,
+        "columns": [dict(zip(names, _understood(column, zone), strict=True)) for column in reading.columns],
+        "warnings": [str(text) for text in imports.warnings(reading)],
         "not_read": reading.ignored,
         **imports.summary(reading),
         "wrong_lines": reading.wrong_lines,

@@ -9,7 +9,7 @@ from app.console.charts import Chart, Say, Series
 from app.console.forms import query_of
 from app.console.page import Access, Page, page_request, visitor_of
 from app.console.rendering import url
-from app.domain.cards import parse_card_id
+from app.domain.cards import card_id_of, parse_card_id
 from app.domain.texts import Text
 from app.http.problems import card_not_found
 from app.services.filters import parse_journal_filter
@@ -33,13 +33,14 @@ class CardPage(Page):
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
         """Show a card, or the journal of a deleted one."""
         query, now = query_of(request), self.console.clock()
-        card_id = parse_card_id(query.one("id"))
-        if card_id is None:
+        typed = query.one("id")
+        if not typed:
             raise _not_found()
+        card_id = card_id_of(typed)
         last = now.astimezone(self.console.zone).date()
         days = [last - timedelta(days=back) for back in reversed(range(_DAYS))]
         line = self.console.cards.find(card_id)
-        wanted = parse_journal_filter({"card": card_id}, self.console.zone)
+        wanted = parse_journal_filter({"card": typed}, self.console.zone)
         entries, shown = self.console.journal.page(wanted, page_request(query, _ENTRIES), visitor_of(request).who)
         if line is None and not entries.rows:
             raise _not_found()
@@ -53,6 +54,7 @@ class CardPage(Page):
             response,
             "card.html",
             card_id=card_id,
+            key=parse_card_id(typed) or typed if card is None else card.imported_key or card_id,
             card=card,
             client=client,
             status=status,

@@ -3,9 +3,9 @@
 from datetime import timedelta
 
 from app.console.forms import Form
-from app.domain.cards import parse_card_id, parse_duration, trade_name
+from app.domain.cards import card_id_of, parse_duration, trade_name
 from app.domain.texts import RefusedError, Text
-from app.services.import_cells import READERS
+from app.services.import_times import read_validity
 
 MAX_SELECTED = 500
 """The largest page of a list."""
@@ -27,14 +27,9 @@ def selected_ids(form: Form, *names: str) -> list[str]:
     """Return the IDs of the cards in the fields of these names, each once.
 
     Raises:
-        RefusedError: the selection is empty, too large, or contains an invalid card ID.
+        RefusedError: the selection is empty or too large.
     """
-    ids = []
-    for text in dict.fromkeys(text for name in names for text in form.all(name)):
-        card_id = parse_card_id(text)
-        if card_id is None:
-            raise RefusedError("选中的不是卡密", "the selection contains an invalid card ID")
-        ids.append(card_id)
+    ids = list(dict.fromkeys(card_id_of(text) for name in names for text in form.all(name) if text.strip()))
     if not ids:
         raise RefusedError("没有选中任何卡密，请返回勾选", "no card is selected: go back and tick some")
     if len(ids) > MAX_SELECTED:
@@ -51,8 +46,8 @@ def read_duration(form: Form, name: str, default: str) -> timedelta | None:
     choice, typed = form.one(name) or default, form.one(f"{name}_other")
     if choice == OTHER and not typed:
         raise RefusedError("请填写时长，例如 45d、12h 或 3天", "enter a duration, such as 45d or 12h")
-    validity: timedelta | None = READERS["validity"](typed if choice == OTHER else choice)
-    if typed and READERS["validity"](typed) != validity:
+    validity = read_validity(typed if choice == OTHER else choice)
+    if typed and read_validity(typed) != validity:
         raise RefusedError(
             f"选择的时长与填写的“{typed}”不一致：请选“其他”，或清空填写的内容",
             f"“{typed}” is typed, but a preset is selected: select “Other”, or clear the field",

@@ -9,16 +9,24 @@ from typing import Any
 import falcon
 
 from app.console.form_page import check_own_password, is_first, refuse
+from app.console.forms import query_of
 from app.console.page import Access, Console, Page, form_of, visitor_of
 from app.console.rendering import url
+from app.console.streaming import CONTENT_TYPES
 from app.domain.texts import RefusedError, Text
-from app.http.problems import unavailable
-from app.services import imports
+from app.http.problems import invalid_request, unavailable
+from app.services import import_template, imports
+from app.services.import_columns import NAMES
+from app.services.import_files import is_workbook
 from app.services.imports import Reading
 from app.services.issuing import Issuing
 
 MAX_BYTES = 5 * 1024 * 1024
 _BODY_BYTES = MAX_BYTES + 64 * 1024
+_TEMPLATES = {
+    "csv": (import_template.as_csv, CONTENT_TYPES["csv"]),
+    "xlsx": (import_template.as_xlsx, "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"),
+}
 _FAULTS = 500
 _CARDS = 10
 
@@ -64,7 +72,9 @@ class ImportPage(Page):
             self._show(request, response, refusal=error.text)
 
     def _is_large(self, content: bytes) -> bool:
-        """Return whether a file has so many lines that the visitor has to show who they are."""
+        """Return whether a file may have so many lines that the visitor has to show who they are."""
+        if is_workbook(content):  # what it claims to hold may be a lie, and only its reading would tell
+            return True
         breaks = content.count(b"\n") + content.count(b"\r") - content.count(b"\r\n")
         return breaks > self.console.confirm_cards
 
@@ -97,6 +107,9 @@ class ImportPage(Page):
             reading=reading,
             digest=_digest(content),
             summary=None if reading is None else imports.summary(reading),
+            columns=[] if reading is None else reading.columns,
+            names=NAMES,
+            warnings=[] if reading is None else imports.warnings(reading),
             faults=[] if reading is None else reading.faults[:_FAULTS],
             sample=[] if reading is None else reading.cards[:_CARDS],
             max_bytes=MAX_BYTES,
@@ -106,14 +119,29 @@ class ImportPage(Page):
         )
 
 
+class ImportTemplate(Page):
+    """`/admin/cards/import/template?format=xlsx`, or `csv`: a file to write cards into, in the visitor's language."""
+
+    access = {"GET": Access.OWNER}
+
+    def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
+        """Send it."""
+        wanted = query_of(request).one("format")
+        if wanted not in _TEMPLATES:
+            raise invalid_request(Text("没有这种格式：可用 csv、xlsx", "The format is csv or xlsx."), "format")
+        make, response.content_type = _TEMPLATES[wanted]
+        response.data = make(chinese=visitor_of(request).language == "zh")
+        response.set_header("Content-Disposition", f'attachment; filename="kadun-import.{wanted}"')
+
+
 def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
 def _read(content: bytes, console: Console) -> Reading:
     if not content:
-        raise RefusedError("请选择一个 CSV 文件", "choose a CSV file")
-    return imports.read(content, console.database, console.clock())
+        raise RefusedError("请选择一个 CSV 或 XLSX 文件", "choose a CSV or XLSX file")
+    return imports.read(content, console.database, console.clock(), console.zone)
 
 
 def _check(reading: Reading, *, is_as_seen: bool) -> None:

@@ -20,7 +20,7 @@ from app.domain.operators import Role
 from app.domain.texts import RefusedError, Text
 from app.http.problems import invalid_request, not_found
 from app.services.accounts import Account, OperatorNotFoundError
-from app.services.import_cells import READERS
+from app.services.import_times import read_validity
 from app.services.operators import Operators
 from app.services.shop_tokens import ShopToken, TokenNotFoundError
 
@@ -200,7 +200,7 @@ def _ceilings(form: Form) -> Ceilings:
     longest = form.one("longest_validity")
     return Ceilings(
         _number(form.one("cards_per_day")),
-        longest_of(READERS["validity"](longest)) if longest else None,
+        longest_of(read_validity(longest)) if longest else None,
         _number(form.one("changes_per_day")),
     )
 

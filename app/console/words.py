@@ -75,6 +75,7 @@ def reason(value: str) -> Text:
 _DETAILS: dict[str, Text] = {
     "batch": Text("批次", "Batch"),
     "batches": Text("批次", "Batches"),
+    "bound": Text("已绑定设备", "Bound"),
     "before": Text("变化前", "Before"),
     "browser": Text("浏览器", "Browser"),
     "by": Text("时长", "Duration"),

@@ -3,6 +3,8 @@
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
+UNKNOWN_ADDRESS = ""
+"""The recorded address of a machine that was imported without one: it is the same as no other."""
 _IPV6_PREFIX_BITS = 64
 _MAPPED_PREFIX_BITS = 96
 _IPV6_SITE_BITS = 48
@@ -98,4 +100,6 @@ def is_in_network(address: str, network: str) -> bool:
 
 def same_address(left: str, right: str) -> bool:
     """Tell whether two addresses count as the same. IPv4 and IPv6 addresses never do."""
+    if UNKNOWN_ADDRESS in (left, right):
+        return False
     return left == right or network_of(left) == network_of(right)

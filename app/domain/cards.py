@@ -1,5 +1,7 @@
 """Card IDs and validities: writing, reading and adding to them (protocol, sections 2 and 5)."""
 
+import hashlib
+import math
 import re
 import unicodedata
 from datetime import datetime, timedelta
@@ -12,12 +14,15 @@ ID_LENGTH = 32
 ID_RANDOM_BYTES = 20  # 160 bits are 32 characters of 5 bits
 REFERENCE_LENGTH = 8
 """A message names its verdict by this many last characters of `jti`, which is written like a card ID."""
+MIN_KEY_LENGTH, MAX_KEY_LENGTH = 6, 64
+"""The length of an imported card's key in the system that it came from."""
 MIN_VALIDITY = timedelta(seconds=1)
 MAX_VALIDITY = timedelta(days=100 * 365)
 
 CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _PAIRS = [high + low for high in CROCKFORD for low in CROCKFORD]  # of 10 bits
 _ID = re.compile(f"[{CROCKFORD}]{{{ID_LENGTH}}}")
+_KEY_LABEL = b"kadun-imported-key\n"
 # ASCII only, so that no Unicode case mapping affects card IDs.
 _READ_AS = str.maketrans("abcdefghijklmnopqrstuvwxyzILO", "ABCDEFGH1JK1MN0PQRSTUVWXYZ110")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
@@ -48,6 +53,48 @@ def parse_card_id(text: str) -> str | None:
         return text
     candidate = as_crockford(text)
     return candidate if _ID.fullmatch(candidate) else None
+
+
+def card_id_of(text: str) -> str:
+    """Return the ID of the card that a text names, whether or not there is one: its ID as typed, or its imported key.
+
+    A text that is not an ID in our form may be the key of a card imported from another system (protocol, section 2).
+    """
+    return parse_card_id(text) or _imported_id(text.strip())
+
+
+def _imported_id(key: str) -> str:
+    # Lone surrogates come from a command line alone, and no card has them.
+    digest = hashlib.sha256(_KEY_LABEL + key.encode("utf-8", "surrogatepass")).digest()
+    return id_from_random(digest[:ID_RANDOM_BYTES])
+
+
+def check_imported_key(key: str) -> None:
+    """Refuse a key that no imported card can have.
+
+    Raises:
+        RefusedError: it is not 6 to 64 printable characters, or has white space at an end.
+    """
+    if not MIN_KEY_LENGTH <= len(key) <= MAX_KEY_LENGTH or not key.isprintable() or key != key.strip():
+        raise RefusedError(
+            f"卡密须为 {MIN_KEY_LENGTH} 到 {MAX_KEY_LENGTH} 个可打印字符，首尾不能有空白",
+            f"a card's key is {MIN_KEY_LENGTH} to {MAX_KEY_LENGTH} printable characters without white space at its "
+            "ends",
+        )
+
+
+_GUESSABLE_BITS = 48
+
+
+def is_guessable(key: str) -> bool:
+    """Whether a key is so short that somebody who tries keys finds one: fewer possible keys than 2^48.
+
+    That is fewer than 15 digits, 10 letters and digits of one case, or 9 of both cases.
+    """
+    alphabets = ((str.isdecimal, 10), (str.islower, 26), (str.isupper, 26))
+    letters = sum(size for belongs, size in alphabets if any(map(belongs, key)))
+    counted = sum(character.isalnum() for character in key)
+    return counted * math.log2(max(letters, 10)) < _GUESSABLE_BITS
 
 
 def parse_card_id_beginning(text: str) -> str | None:

@@ -5,8 +5,8 @@ from datetime import datetime
 from enum import Enum
 from typing import NamedTuple, Self
 
-from app.domain.addresses import same_address
-from app.domain.cards import Card, parse_card_id
+from app.domain.addresses import UNKNOWN_ADDRESS, same_address
+from app.domain.cards import Card, card_id_of
 from app.domain.codes import CardStatus, Code
 
 OPEN_PROGRAM = "打开程序"
@@ -37,8 +37,8 @@ class Facts(NamedTuple):
 class VerificationRequest(NamedTuple):
     """A checked request to the rules.
 
-    `card_id` is the card's ID in its one spelling, or the text as sent where that is no card ID. `sent_card_id`,
-    `hardware`, `function` and `nonce` are exactly as sent. `address` is the one that the proxy saw, `claimed_ip` the
+    `card_id` is the ID of the card that `sent_card_id` names, in its one spelling. `sent_card_id`, `hardware`,
+    `function` and `nonce` are exactly as sent. `address` is the one that the proxy saw, `claimed_ip` the
     one that the client believes to have. `public_key` is a checked X25519 key in base64url, which asks for sealing.
     `request_sha256` is the hex digest of the request's body, byte for byte as received.
     """
@@ -68,10 +68,11 @@ class VerificationRequest(NamedTuple):
         body: bytes = b"",
     ) -> Self:
         """Return the request of these fields, `card_id` being as sent, and `body` what they were read from."""
-        canonical = parse_card_id(card_id) or card_id
         digest = hashlib.sha256(hardware.encode()).hexdigest()
         asked = hashlib.sha256(body).hexdigest()
-        return cls(canonical, card_id, hardware, digest, function, nonce, address, claimed_ip, public_key, asked)
+        return cls(
+            card_id_of(card_id), card_id, hardware, digest, function, nonce, address, claimed_ip, public_key, asked
+        )
 
 
 class Binding(Enum):
@@ -143,7 +144,7 @@ def decide(facts: Facts, request: VerificationRequest, now: datetime) -> Decisio
         binding=without_client if client is None else Binding.KEEP,
         released=released,
         hardware_changed=hardware_changed,
-        address_changed=address_changed,
+        address_changed=address_changed and client is not None and client.address != UNKNOWN_ADDRESS,
     )
 
 

@@ -8,11 +8,12 @@ from typing import NamedTuple
 
 from app.clock import Clock
 from app.domain.card_actions import Action, Outcome, apply
-from app.domain.cards import format_validity, parse_card_id
+from app.domain.cards import card_id_of, format_validity, parse_card_id
 from app.domain.ceilings import Ceilings, check_extended
 from app.domain.codes import EventKind
 from app.domain.texts import RefusedError, Text
 from app.services.ceilings import Limits
+from app.services.formatting import escaped
 from app.storage import bindings, journal, key_masking, models
 from app.storage import cards as card_rows
 from app.storage.database import Database
@@ -78,8 +79,9 @@ class Preview:
 class CardNotFoundError(RefusedError):
     """No such card."""
 
-    def __init__(self, card_id: str) -> None:
-        super().__init__(f"卡密 {card_id} 不存在", f"there is no card {card_id}")
+    def __init__(self, typed: str) -> None:
+        named = parse_card_id(typed) or escaped(typed.strip())
+        super().__init__(f"卡密 {named} 不存在", f"there is no card {named}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +112,8 @@ class CardActions:
             app.domain.ceilings.CeilingExceededError: a card would last longer than `limits` allow, or they changed too
                 many cards today.
         """
-        wanted = list(dict.fromkeys(canonical(card_id) for card_id in card_ids))
+        typed = {card_id_of(text): text for text in card_ids}
+        wanted = list(typed)
 
         def write() -> ActionResult:
             with self.database.atomic():
@@ -119,7 +122,7 @@ class CardActions:
                 now = self.clock()  # read under the lock: its last holder may have acted a moment ago
                 for card_id in wanted:
                     if card_id not in rows:
-                        raise CardNotFoundError(card_id)
+                        raise CardNotFoundError(typed[card_id])
                 bound, ceilings = card_rows.bound_cards(wanted), self._ceilings()
                 outcomes = [
                     _outcome(action, rows[card_id], now, is_bound=card_id in bound, by=by, ceilings=ceilings)
@@ -202,15 +205,3 @@ def _details(action: Action, outcome: Outcome, by: timedelta | None) -> dict[str
             else {"expires_at": card.expires_at.isoformat()}
         )
     return said
-
-
-def canonical(text: str) -> str:
-    """Return a card's ID as a person may have typed it in its canonical form.
-
-    Raises:
-        CardNotFoundError: the text is not a card ID.
-    """
-    card_id = parse_card_id(text)
-    if card_id is None:
-        raise CardNotFoundError(ascii(text)[1:-1])
-    return card_id

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 from app.clock import Clock
 from app.domain.card_edits import Texts, check_edit, journalled
+from app.domain.cards import card_id_of
 from app.domain.codes import EventKind
-from app.services.card_actions import ActionResult, CardNotFoundError, canonical
+from app.services.card_actions import ActionResult, CardNotFoundError
 from app.services.ceilings import Limits
 from app.storage import bindings, journal
 from app.storage import cards as card_rows
@@ -35,7 +36,8 @@ class CardEdits:
             app.domain.ceilings.CeilingExceededError: too many cards for one day.
         """
         check_edit(changes)
-        wanted = list(dict.fromkeys(canonical(card_id) for card_id in card_ids))
+        typed = {card_id_of(text): text for text in card_ids}
+        wanted = list(typed)
 
         def write() -> ActionResult:
             with self.database.atomic():
@@ -44,7 +46,7 @@ class CardEdits:
                 entries = []
                 for card_id in wanted:
                     if card_id not in rows:
-                        raise CardNotFoundError(card_id)
+                        raise CardNotFoundError(typed[card_id])
                     row = rows[card_id]
                     if details := journalled(Texts(row.batch, row.note), changes):
                         entries.append(

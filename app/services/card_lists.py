@@ -7,11 +7,12 @@ from typing import NamedTuple
 
 from app.clock import Clock
 from app.domain.card_actions import Action, possible_actions
+from app.domain.cards import card_id_of
 from app.domain.codes import CardStatus
 from app.domain.operators import Role
 from app.domain.texts import RefusedError
-from app.services.card_actions import CardNotFoundError, canonical
-from app.services.key_masking import decrypt_place, encrypt_place, seller_of, shown_keys
+from app.services.card_actions import CardNotFoundError
+from app.services.key_masking import ShownKeys, decrypt_place, encrypt_place, seller_of, shown_keys
 from app.services.paging import PageRequest, Slice, read_slice
 from app.services.sessions import Identity
 from app.storage import card_lists, cards, daily_counts
@@ -50,7 +51,7 @@ class CardResults(NamedTuple):
     found: Slice[Line]
     total: int = 0
     is_complete: bool = True
-    shown: frozenset[str] = frozenset()
+    shown: ShownKeys = ShownKeys()
     is_partly_sorted: bool = False
 
 
@@ -71,17 +72,17 @@ class CardLists:
         return None if found is None else _line(found, self.clock())
 
     def get(self, typed: str, issuer: Issuer | None = None) -> Line:
-        """Return a card by its ID as a person may have typed it; `issuer` finds only the cards that they issued.
+        """Return a card by its ID or imported key as typed by a person; `issuer` finds only the cards that they issued.
 
         Raises:
             CardNotFoundError: there is no such card.
             DatabaseUnavailableError: the database is away.
         """
-        card_id = canonical(typed)
+        card_id = card_id_of(typed)
         found = self.find(card_id)
         is_own = issuer is None or self.database.with_connection(lambda: issued_by(issuer, [card_id]))
         if found is None or not is_own:
-            raise CardNotFoundError(card_id)
+            raise CardNotFoundError(typed)
         return found
 
     def daily_counts(self, card_id: str, since: date) -> list[DailyCount]:
@@ -92,7 +93,7 @@ class CardLists:
         """
         return self.database.with_connection(lambda: daily_counts.of_card(card_id, since))
 
-    def shown_keys(self, reader: Identity, card_ids: Iterable[str]) -> frozenset[str]:
+    def shown_keys(self, reader: Identity, card_ids: Iterable[str]) -> ShownKeys:
         """Return the cards among these whose whole keys the reader sees.
 
         Raises:

@@ -8,12 +8,12 @@ from typing import NamedTuple
 import peewee
 
 from app.clock import Clock
-from app.domain.cards import ID_RANDOM_BYTES, id_from_random, parse_card_id_beginning
+from app.domain.cards import ID_RANDOM_BYTES, card_id_of, id_from_random, parse_card_id_beginning
 from app.domain.codes import EventKind
 from app.domain.errors import ConflictError
 from app.domain.policy import is_live
 from app.domain.texts import RefusedError
-from app.services.card_actions import CardNotFoundError, canonical
+from app.services.card_actions import CardNotFoundError
 from app.services.ceilings import Limits
 from app.storage import bindings, journal, key_masking
 from app.storage import cards as card_rows
@@ -62,7 +62,7 @@ class CardMoves:
             card_id: The card's ID as a person may have typed it.
             reference: The reference of a mismatch, as typed.
         """
-        return self.database.with_connection(lambda: self._plan(canonical(card_id), reference, self.clock()))
+        return self.database.with_connection(lambda: self._plan(card_id, reference, self.clock()))
 
     def apply(self, card_id: str, reference: str) -> Move:
         """Bind the card to the machine that was rejected, in one transaction with its journal entries.
@@ -74,14 +74,14 @@ class CardMoves:
             app.domain.ceilings.CeilingExceededError: `limits` allow no more changes today.
             ConflictError: other writers were quicker again and again.
         """
-        wanted = canonical(card_id)
+        wanted = card_id_of(card_id)
 
         def write() -> Move:
             with self.database.atomic():
-                planned = self._plan(wanted, reference, self.clock())
+                planned = self._plan(card_id, reference, self.clock())
                 bindings.lock_cards([card for card in (wanted, _card_of(planned.rival)) if card])
                 now = self.clock()
-                move = self._plan(wanted, reference, now)
+                move = self._plan(card_id, reference, now)
                 if _card_of(move.rival) != _card_of(planned.rival):
                     raise ConflictError  # another card than the one that is locked
                 if move.is_changed:
@@ -97,10 +97,11 @@ class CardMoves:
                 continue
         raise ConflictError
 
-    def _plan(self, card_id: str, reference: str, now: datetime) -> Move:
+    def _plan(self, typed: str, reference: str, now: datetime) -> Move:
+        card_id = card_id_of(typed)
         found = card_rows.find(card_id)
         if found is None or (self.issuer is not None and not key_masking.issued_by(self.issuer, [card_id])):
-            raise CardNotFoundError(card_id)
+            raise CardNotFoundError(typed)
         card, client = found
         wanted = parse_card_id_beginning(reference) or reference
         mismatch = journal.mismatch(card_id, wanted)
@@ -129,7 +130,7 @@ class CardMoves:
         if move.rival is not None:
             details = {"moved_to": card_id, "client_id": move.rival.id}
             entries.append(self._entry(move, EventKind.RELEASED, now, move.rival.card_id, details))
-        before = None if move.client is None else {"hardware": move.client.hardware, "ip": move.client.ip}
+        before = None if move.client is None else {"hardware": move.client.hardware, "ip": move.client.ip or None}
         entries.append(self._entry(move, EventKind.MOVED, now, card_id, None if before is None else {"before": before}))
         bindings.move(client_id, move.client, move.rival, mismatch, now)
         journal.append(entries)

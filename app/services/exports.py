@@ -16,7 +16,10 @@ from app.storage.database import Database
 from app.storage.models import Card, Client, DailyCount, Event
 
 Row = dict[str, Any]
-CARD_COLUMNS = ("id", "status", "validity_seconds", "activated_at", "expires_at", "batch", "note", "hardware", "ip")
+CARD_COLUMNS = (
+    *("id", "status", "validity_seconds", "activated_at", "expires_at", "batch", "note", "hardware", "ip"),
+    "imported_key",
+)
 ISSUED_COLUMNS = ("id", "validity_seconds", "batch", "note")
 JOURNAL_COLUMNS = (
     "id",
@@ -48,6 +51,7 @@ def card_documents(lines: Iterable[Line], zone: tzinfo) -> Iterator[Row]:
             "note": row.note,
             "hardware": client.hardware if client else None,
             "ip": client.ip if client else None,
+            "imported_key": row.imported_key,
         }
 
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from app.domain.addresses import read_network
-from app.domain.cards import parse_card_id
+from app.domain.cards import card_id_of, parse_card_id
 from app.domain.codes import CardStatus, Code, EventKind
 from app.domain.texts import MAX_TEXT, RefusedError, Text
 from app.storage.card_lists import CardFilter, Sort
@@ -120,7 +120,8 @@ def parse_journal_filter(fields: Mapping[str, str], zone: ZoneInfo) -> JournalFi
         ) from error
     return JournalFilter(
         kind=KINDS.get(kind),
-        card_id=parse_card_id(card) or card or None,
+        card_id=card_id_of(card) if card else None,
+        card_text=card if parse_card_id(card) is None and card else None,
         hardware=fields.get("hardware") or None,
         network=network,
         actor=trimmed("actor") or None,

@@ -2,182 +2,174 @@
 
 import re
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
-from app.domain.cards import MAX_VALIDITY, parse_card_id, parse_duration, parse_validity
+from app.domain.addresses import UNKNOWN_ADDRESS, canonical_address
+from app.domain.cards import card_id_of, check_imported_key, parse_card_id
 from app.domain.codes import CardStatus
+from app.domain.imported_cards import ContradictionError, Line, use_of
 from app.domain.texts import RefusedError, check_text
-from app.storage.cards import NewCard
+from app.services.import_times import EMPTY, Moment, cut
+from app.storage.cards import NewBinding, NewCard
 
-_DAY_SECONDS = 86_400
-_EARLIEST = datetime(
-    2000, 1, 1, tzinfo=UTC
-)  # earlier is a typing error, and the first years overflow in other time zones
-_SHOWN = 40  # characters of a wrong cell
+MAX_HARDWARE = 1024
 _STATUSES = {
-    **{status.value: status for status in CardStatus},
-    "未使用": CardStatus.UNUSED,
-    "未激活": CardStatus.UNUSED,
-    "已激活": CardStatus.ACTIVE,
-    "已过期": CardStatus.EXPIRED,
-    "已冻结": CardStatus.FROZEN,
+    CardStatus.UNUSED: ("未使用", "未激活", "未用", "新卡", "new", "not used", "unactivated", "not activated"),
+    CardStatus.ACTIVE: ("已激活", "已使用", "使用中", "激活", "在用", "used", "in use", "activated"),
+    CardStatus.EXPIRED: ("已过期", "已到期", "过期", "到期", "失效", "已失效"),
+    CardStatus.FROZEN: (
+        *("已冻结", "冻结", "封禁", "已封禁", "禁用", "已禁用", "停用", "已停用", "锁定", "已锁定", "作废", "已作废"),
+        *("banned", "disabled", "blocked", "suspended", "locked", "void"),
+    ),
 }
+_STATUS_OF = {word: status for status, words in _STATUSES.items() for word in (status.value, *words)}
+_SAYS_NOTHING = frozenset(["正常", "有效", "启用", "已启用", "normal", "ok", "valid", "enabled"])
+"""Statuses of cards that may be used: whether they were, the other columns say."""
 _UNMARKED = re.compile(r"'(?='*[=+\-@＝＋－＠])")  # as app.services.exports marks them
+_ROUNDED = re.compile(r"[0-9](\.[0-9]+)?E\+[0-9]+")
 
 
-class CellError(RefusedError):
-    """A cell that contradicts another cell of its line."""
+class Key(NamedTuple):
+    """A card's ID, and the key that it was sold by where that is another."""
 
-    def __init__(self, column: str, zh: str, en: str) -> None:
-        super().__init__(zh, en)
-        self.column = column
-
-
-def cut(text: str) -> str:
-    """Return a cell, shortened for a message."""
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+    id: str
+    imported: str | None
 
 
-def _id(cell: str) -> str:
+def read_key(cell: str) -> Key:
+    """Read a card: an ID in our form, or the key of another system.
+
+    Raises:
+        RefusedError: it is neither, or a spreadsheet has rounded it.
+    """
     card_id = parse_card_id(cell)
-    if card_id is None:
+    if card_id is not None:
+        return Key(card_id, None)
+    key = _unmarked(cell).strip()
+    if _ROUNDED.fullmatch(key):
         raise RefusedError(
-            f"“{cut(cell)}”不是卡密：须为 32 个字符，0–9 与 A–Z（无 I、L、O、U），可用横线分组",
-            f"'{cut(cell)}' is not a card ID: 32 characters of 0-9 and A-Z without I, L, O, U, dashes allowed",
+            f"“{cut(key)}”是被表格软件改写的长数字，后面的数字已丢失：请把此列设为“文本”格式，从原系统重新导出",
+            f"'{cut(key)}' is a long number that a spreadsheet has rounded: format the column as text, and export it "
+            "from the other system again",
         )
-    return card_id
-
-
-@lru_cache
-def _validity(cell: str) -> timedelta | None:
-    text = cell.strip()
-    if not re.fullmatch("[0-9]{1,10}", text):
-        text = re.sub(
-            "(天|小时|分钟|秒)$", lambda unit: {"天": "d", "小时": "h", "分钟": "m", "秒": "s"}[unit[0]], text
-        )
-        return parse_validity(cut(text))
-    if int(text) < _DAY_SECONDS:  # people who write 30 mean days, not half a minute
-        raise RefusedError(
-            f"“{text}”没有单位：{text} 天请写 {text}d，{text} 秒请写 {text}s",
-            f"'{text}' has no unit: write {text}d for days, {text}s for seconds",
-        )
-    return parse_duration(f"{text}s")
-
-
-@lru_cache
-def _validity_seconds(cell: str) -> timedelta | None:
-    text = cell.strip()
-    if not text:  # our own lists write permanent so
-        return None
-    if not re.fullmatch("[0-9]{1,10}", text):
-        raise RefusedError(f"“{cut(text)}”不是整数秒", f"'{cut(text)}' is not a whole number of seconds")
-    return parse_duration(f"{text}s")
-
-
-@lru_cache
-def _time(cell: str) -> datetime | None:
-    text = cell.strip()
-    if not text:
-        return None
     try:
-        moment = datetime.fromisoformat(text)
-        # Activations and expiries are whole seconds.
-        at = moment.replace(microsecond=0) if moment.utcoffset() is not None else None
-    except ValueError:
-        at = None
-    if at is None:
-        example = "2026-03-01T20:00:00+08:00"
+        check_imported_key(key)
+    except RefusedError as error:
         raise RefusedError(
-            f"“{cut(text)}”不是带时区的时间，请写成 {example}",
-            f"'{cut(text)}' is not a time with an offset: write it as {example}",
-        )
-    return at
+            f"“{cut(cell)}”不是卡密：{error.text.zh}", f"'{cut(cell)}' is not a card: {error.text.en}"
+        ) from error
+    return Key(card_id_of(key), key)
 
 
-def _text(name: str) -> Callable[[str], str | None]:
+def read_imported_key(cell: str) -> str | None:
+    """Read the key that stands beside an ID in our own lists."""
+    return read_key(cell).imported if cell.strip() else None
+
+
+def _unmarked(cell: str) -> str:
+    """Return a text without the mark that our own lists put before what a spreadsheet would take for a formula."""
+    return cell[1:] if _UNMARKED.match(cell) else cell
+
+
+def text_reader(name: str) -> Callable[[str], str | None]:
+    """Return the function that reads a vendor's text, which errors call `name`."""
+
     @lru_cache
     def read_text(cell: str) -> str | None:
-        # Our own lists put a mark before a text that a spreadsheet would take for a formula.
-        text = _UNMARKED.sub("", cell, count=1) if _UNMARKED.match(cell) else cell
+        text = _unmarked(cell)
         check_text(name, text or None)
         return text or None
 
     return read_text
 
 
-def _status(cell: str) -> CardStatus | None:
-    text = cell.strip()
-    if text and text not in _STATUSES:
-        words = "、".join(CardStatus)
-        raise RefusedError(
-            f"“{cut(text)}”不是状态：请写 {words}，或删去此列",
-            f"'{cut(text)}' is not a status: write {', '.join(CardStatus)}, or remove the column",
-        )
-    return _STATUSES.get(text)
-
-
-READERS: dict[str, Callable[[str], Any]] = {
-    "id": _id,
-    "validity": _validity,
-    "validity_seconds": _validity_seconds,
-    "activated_at": _time,
-    "expires_at": _time,
-    "batch": _text("batch"),
-    "note": _text("note"),
-    "status": _status,
-}
-"""The function that reads a cell of each column; it raises RefusedError, which says what would be right."""
-
-
-def card_of(values: dict[str, Any], now: datetime) -> NewCard:
-    """Return the card that a line describes.
+def read_status(cell: str) -> CardStatus | None:
+    """Read a status; None where the cell says nothing about the use of the card.
 
     Raises:
-        CellError: the values contradict each other.
+        RefusedError: the word is not known.
     """
-    validity = values.get("validity", values.get("validity_seconds"))
-    activated_at, expires_at = values.get("activated_at"), values.get("expires_at")
-    status = values.get("status")
-    if activated_at is None:
-        if expires_at is not None:
-            raise CellError(
-                "activated_at",
-                "有到期时间，须有激活时间",
-                "a card with an expiry was activated: the time of activation is missing",
-            )
-        if status in (CardStatus.ACTIVE, CardStatus.EXPIRED):  # else a used card would come back as a new one
-            raise CellError(
-                "activated_at",
-                "已使用的卡密须有激活时间",
-                "a card in use was activated: the time of activation is missing",
-            )
-    else:
-        expires_at = _expiry(validity, activated_at, expires_at, now)
-        if status is CardStatus.UNUSED:
-            raise CellError("status", "有激活时间，不是未使用", "a card with a time of activation is not unused")
-    frozen_at = now if status is CardStatus.FROZEN else None
-    return NewCard(values["id"], validity, values.get("batch"), values.get("note"), activated_at, expires_at, frozen_at)
-
-
-def _expiry(
-    validity: timedelta | None, activated_at: datetime, expires_at: datetime | None, now: datetime
-) -> datetime | None:
-    if not _EARLIEST <= activated_at <= now:
-        raise CellError(
-            "activated_at", "激活时间在将来或 2000 年之前", "the activation is in the future, or before 2000"
-        )
-    if validity is None:
-        if expires_at is not None:
-            raise CellError("expires_at", "永久卡没有到期时间", "a permanent card has no expiry")
+    text = cell.strip().lower()
+    if text in EMPTY - {"0"} or text in _SAYS_NOTHING:
         return None
-    if expires_at is None:
-        expires_at = activated_at + validity
-    if not activated_at < expires_at <= now + MAX_VALIDITY:
-        raise CellError(
-            "expires_at",
-            "到期时间须晚于激活时间，且在 100 年之内",
-            "the expiry must be after the activation, and within 100 years",
+    if text not in _STATUS_OF:
+        raise RefusedError(
+            f"“{cut(cell)}”不是状态：请写 未使用、已激活、已过期、已冻结，或删去此列",
+            f"'{cut(cell)}' is not a status: write {', '.join(CardStatus)}, or remove the column",
         )
-    return expires_at
+    return _STATUS_OF[text]
+
+
+def read_hardware(cell: str) -> str | None:
+    """Read the hardware string of the bound machine, as it is: the program will send it, character by character.
+
+    Raises:
+        RefusedError: it is too long, or has a NUL.
+    """
+    if cell.strip().lower() in EMPTY:
+        return None
+    hardware = _unmarked(cell)
+    if len(hardware) > MAX_HARDWARE or "\0" in hardware:
+        raise RefusedError(
+            f"机器码最多 {MAX_HARDWARE} 个字符，不能含 NUL",
+            f"a machine's string is at most {MAX_HARDWARE} characters without NUL",
+        )
+    return hardware
+
+
+@lru_cache
+def read_address(cell: str) -> str | None:
+    """Read an address; what stands after it in the cell, such as a city, is left out.
+
+    Raises:
+        RefusedError: it is no address.
+    """
+    text = cell.strip()
+    if text.lower() in EMPTY:
+        return None
+    try:
+        return canonical_address(re.split(r"[\s,;(（\[]", text)[0])
+    except ValueError as error:
+        raise RefusedError(f"“{cut(text)}”不是 IP 地址", f"'{cut(text)}' is not an IP address") from error
+
+
+def card_of(values: dict[str, Any], now: datetime) -> tuple[NewCard, bool]:
+    """Return the card that a line describes, and whether its activation was derived.
+
+    Raises:
+        ContradictionError: the values contradict each other.
+    """
+    key, imported, hardware = values["id"], values.get("imported_key"), values.get("hardware")
+    if imported is not None and card_id_of(imported) != key.id:
+        raise ContradictionError(
+            "imported_key", "此卡密与同行的卡密 ID 不一致", "this key is not that of the card ID in the same line"
+        )
+    validity = values["validity"] if "validity" in values else values["validity_seconds"]
+    activated, expires = values.get("activated_at", Moment(None)), values.get("expires_at", Moment(None))
+    if expires.is_never and validity is not None:
+        raise ContradictionError(
+            "expires_at",
+            "永不过期，有效期却不是永久",
+            "the expiry is never, but the validity is not permanent",
+        )
+    status = values.get("status")
+    use = use_of(Line(validity, activated.at, expires.at, status, hardware), now)
+    binding = None
+    if hardware is not None and use.activated_at is not None:
+        binding = NewBinding(hardware, values.get("ip") or UNKNOWN_ADDRESS, use.activated_at)
+    return (
+        NewCard(
+            key.id,
+            validity,
+            values.get("batch"),
+            values.get("note"),
+            use.activated_at,
+            use.expires_at,
+            now if status is CardStatus.FROZEN else None,
+            imported or key.imported,
+            binding,
+        ),
+        use.is_derived,
+    )

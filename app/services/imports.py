@@ -1,41 +1,33 @@
-"""Reads cards sold before from CSV, and finds what is wrong in each cell (protocol, section 5)."""
+"""Reads cards sold before from a file, and finds what is wrong in each cell (protocol, section 5)."""
 
-import csv
-import io
-from collections import Counter, deque
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo
 
-from app.domain.cards import format_validity
+from app.domain.cards import format_validity, is_guessable
+from app.domain.imported_cards import ContradictionError
+from app.domain.policy import is_live
 from app.domain.texts import RefusedError, Text
-from app.services.import_cells import READERS, CellError, card_of, cut
+from app.services.import_cells import card_of
+from app.services.import_columns import Column, read_header
+from app.services.import_files import BrokenFileError, Row, open_rows
 from app.storage import cards as card_rows
-from app.storage.cards import NewCard
+from app.storage.cards import NewCard, as_domain
 from app.storage.database import Database
 
 MAX_CARDS = 200_000
 """The memory that the containers leave beside the service (some 150 MB) holds so many."""
 MAX_FAULTS = 1_000
 """The number of faults kept: a wrong file has one in each cell, and all would take hundreds of times its memory."""
-
-_HEADERS = {
-    "id": ("id", "card", "card_id", "卡密", "卡密_id", "卡号"),
-    "validity": ("validity", "有效期", "卡密有效期"),
-    "validity_seconds": ("validity_seconds",),
-    "activated_at": ("activated_at", "激活时间"),
-    "expires_at": ("expires_at", "到期时间"),
-    "batch": ("batch", "批次"),
-    "note": ("note", "备注"),
-    "status": ("status", "状态"),
-}
-_COLUMNS = {header: column for column, headers in _HEADERS.items() for header in headers}
+MAX_COLUMNS = 64
+_GUESSABLE_SHOWN = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """What is wrong in a line of the file (from 1), and in which of our columns; None is the whole line."""
+class Fault(NamedTuple):
+    """What is wrong in a line of the file (from 1), and in which of its columns; None is the whole line."""
 
     line: int
     column: str | None
@@ -44,184 +36,210 @@ class Fault:
 
 @dataclass(slots=True)
 class Reading:
-    """The content of a file. Without faults, `cards` is all of it; `ignored` are the columns that are not read.
+    """The content of a file. Without faults, `cards` is all of it.
 
-    `faults` are the first `MAX_FAULTS`, by line; `fault_count` and `wrong_lines` count all of them.
+    `columns` are those that are read, `ignored` the headers of all others. `faults` are the first `MAX_FAULTS`, by
+    line; `fault_count` and `wrong_lines` count all of them. `derived` counts the cards whose activation is not in the
+    file, `unbound` the machines that are left out, since another card of the file has them, `homeless` the addresses
+    without a machine. `guessable` are a few of the keys that can be guessed, of `guessable_count`.
     """
 
     encoding: str
+    columns: list[Column] = field(default_factory=list)
     cards: list[NewCard] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
     fault_count: int = 0
-    wrong_lines: int = 0
     ignored: list[str] = field(default_factory=list)
+    derived: int = 0
+    unbound: int = 0
+    homeless: int = 0
+    guessable: list[str] = field(default_factory=list)
+    guessable_count: int = 0
+    _wrong: set[int] = field(default_factory=set)
+
+    @property
+    def wrong_lines(self) -> int:
+        """How many lines have a fault."""
+        return len(self._wrong)
 
     def note(self, faults: list[Fault]) -> None:
         """Add what is wrong in the next line."""
         self.faults += faults[: MAX_FAULTS - len(self.faults)]
         self.fault_count += len(faults)
-        self.wrong_lines += bool(faults)
+        self._wrong |= {fault.line for fault in faults}
 
-    def note_known(self, lines: dict[str, int], known: set[str]) -> None:
-        """Add the cards that are already in the database, once all lines are read; `lines` has each card's line."""
-        here = Text("此卡密已在数据库中，请从文件中删去此行", "this card is already in the database: remove the line")
-        wrong = sorted(lines[card_id] for card_id in known)
-        self.faults += [Fault(line, "id", here) for line in wrong[:MAX_FAULTS]]
-        self.faults.sort(key=lambda fault: fault.line)
-        del self.faults[MAX_FAULTS:]
-        self.fault_count += len(wrong)
-        self.wrong_lines += sum(card.id in known for card in self.cards)  # the others' lines are wrong already
+    def note_late(self, faults: list[Fault]) -> None:
+        """Add what is found once all lines are read."""
+        self.faults = sorted(self.faults + faults, key=lambda fault: fault.line)[:MAX_FAULTS]
+        self.fault_count += len(faults)
+        self._wrong |= {fault.line for fault in faults}
 
-
-class _BrokenCsvError(RefusedError):
-    """From this line on the file is not valid CSV."""
-
-    def __init__(self, line: int, error: csv.Error) -> None:
-        super().__init__(f"不是 CSV：{error}（引号是否成对？）", f"not valid CSV: {error} (is a quote missing?)")
-        self.line = line
+    def header_of(self, name: str) -> str:
+        """Return a column's header in the file, or our name of a column that the file does not have."""
+        return next((column.header.strip() for column in self.columns if column.field == name), name)
 
 
-def read(content: bytes, database: Database, now: datetime) -> Reading:
-    """Read a CSV file, and look up which of its cards are already in the database.
+def read(content: bytes, database: Database, now: datetime, zone: ZoneInfo) -> Reading:
+    """Read a file, and look up which of its cards and machines are already in the database.
 
     Args:
-        content: The file, in UTF-8 or GB18030 (Excel's in China; GBK is a subset).
+        content: The file: CSV in UTF-8 or GB18030 (Excel's in China; GBK is a subset), or XLSX.
         database: Where the cards will be inserted.
         now: The time, aware.
+        zone: The vendor's, for times without an offset.
 
     Raises:
-        RefusedError: the file is not text, or has more than `MAX_CARDS` lines.
+        RefusedError: the file is neither, or has more than `MAX_CARDS` lines.
     """
-    codec, encoding = _codec(content)
-    reading = Reading(encoding)
-    lines: dict[str, int] = {}
-    try:
-        _read_rows(_lines(content, codec), now, reading, lines)
-    except _BrokenCsvError as error:
-        reading.note([Fault(error.line, None, error.text)])
-    reading.note_known(lines, database.with_connection(lambda: card_rows.existing(lines)))
+    with open_rows(content) as (encoding, rows):
+        reading = Reading(encoding)
+        lines: dict[str, int] = {}
+        try:
+            _read_rows(rows, now, zone, reading, lines)
+        except BrokenFileError as error:
+            reading.note([Fault(error.line, None, error.text)])
+    _share_machines(reading, lines, now)
+    database.with_connection(lambda: _look_up(reading, lines))
     return reading
 
 
-def summary(reading: Reading) -> dict[str, Any]:
-    """Return the counts that a vendor checks before an import: cards, in use, frozen, by validity, by batch."""
-    cards = reading.cards
-    return {
-        "cards": len(cards),
-        "activated": sum(card.activated_at is not None for card in cards),
-        "frozen": sum(card.frozen_at is not None for card in cards),
-        "validities": dict(Counter(format_validity(card.validity) for card in cards).most_common()),
-        "batches": dict(Counter(card.batch for card in cards if card.batch is not None).most_common()),
-    }
-
-
-def _codec(content: bytes) -> tuple[str, str]:
-    """Return the codec that decodes the whole file, and its name for people."""
-    for codec, name in (("utf-8-sig", "UTF-8"), ("gb18030", "GB18030")):
-        try:
-            deque(_lines(content, codec), maxlen=0)
-        except UnicodeDecodeError:
-            continue
-        return codec, name
-    raise RefusedError(
-        "文件既不是 UTF-8 也不是 GB18030 编码：请在 Excel 中另存为“CSV UTF-8”",
-        "the file is neither UTF-8 nor GB18030: save it as CSV UTF-8",
-    )
-
-
-def _lines(content: bytes, codec: str) -> io.TextIOWrapper:
-    # Decoded as it is read: the whole text would take several times the file's memory.
-    return io.TextIOWrapper(io.BytesIO(content), codec, newline="")
-
-
-def _read_rows(text: Iterable[str], now: datetime, reading: Reading, lines: dict[str, int]) -> None:
+def _read_rows(rows: Iterable[Row], now: datetime, zone: ZoneInfo, reading: Reading, lines: dict[str, int]) -> None:
     """Read all lines into `reading`, and the line of each card's ID into `lines`."""
-    rows = _numbered(text)
-    line, header = next(rows, (1, []))
-    columns = _columns(line, header, reading)
-    if reading.faults:
+    iterator = iter(rows)
+    line, header = next(iterator, Row(1, []))
+    if len(header) > MAX_COLUMNS:
+        header = header[: max((n for n, name in enumerate(header, 1) if name.strip()), default=0)]
+    reading.columns, reading.ignored, wrong = read_header(header[:MAX_COLUMNS], zone)
+    reading.note([Fault(line, name, text) for name, text in wrong])
+    if wrong:
         return
-    for number, (line, row) in enumerate(rows):
+    for number, (line, row) in enumerate(iterator):
         if number >= MAX_CARDS:  # wrong lines take as long to read as good ones
             raise RefusedError(
                 f"一次最多导入 {MAX_CARDS} 张，请拆分文件", f"at most {MAX_CARDS} cards at a time: split the file"
             )
         if any(row[len(header) :]):
-            wrong = Text(
+            extra = Text(
                 "单元格比表头多：含逗号的内容须加双引号",
                 "more cells than the header: quote a cell that contains a comma",
             )
-            reading.note([Fault(line, None, wrong)])
+            reading.note([Fault(line, None, extra)])
             continue
-        # A line may be short: the missing cells are empty.
-        cells = dict.fromkeys(columns, "") | dict(zip(header, row, strict=False))
-        values, faults = _values(line, {column: cells[name] for name, column in columns.items()})
-        card_id = values.get("id")
-        if card_id in lines:
-            wrong = Text(f"与第 {lines[card_id]} 行重复", f"the same card as in line {lines[card_id]}")
-            faults.append(Fault(line, "id", wrong))
-        elif card_id is not None:
-            lines[card_id] = line
-        if not faults:
-            try:
-                reading.cards.append(card_of(values, now))
-            except CellError as error:
-                faults.append(Fault(line, error.column, error.text))
-        reading.note(faults)
+        reading.note(_read_line(line, row, now, reading, lines))
 
 
-def _numbered(text: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
-    """Yield the rows that are not empty, each with the number of its first line."""
-    reader = csv.reader(text, strict=True)
-    line = 1
-    try:
-        for row in reader:
-            if any(cell.strip() for cell in row):
-                yield line, row
-            line = reader.line_num + 1
-    except csv.Error as error:
-        raise _BrokenCsvError(line, error) from error
-
-
-def _columns(line: int, header: list[str], reading: Reading) -> dict[str, str]:
-    """Return our name of each column that is read, by its header in the file."""
-    columns: dict[str, str] = {}
-    twice: dict[str, str] = {}
-    for name in header:
-        column = _COLUMNS.get(name.strip().casefold().replace(" ", "_"))
-        if column is None:
-            reading.ignored += [name] if name.strip() else []
-        elif column in columns.values():
-            twice[column] = cut(name)
-        else:
-            columns[name] = column
-    faults = [
-        Fault(line, column, Text(f"此列出现两次（{name}）", f"this column appears twice ({name})"))
-        for column, name in twice.items()
-    ]
-    found = set(columns.values())
-    if "id" not in found:
-        wrong = Text(
-            "缺少 id（卡密）列：首行须为逗号分隔的表头",
-            "the column id is missing: line 1 must be a header, separated by commas",
-        )
-        faults.append(Fault(line, "id", wrong))
-    if len(found & {"validity", "validity_seconds"}) != 1:
-        wrong = Text(
-            "validity（有效期）与 validity_seconds 须恰有一列",
-            "exactly one of the columns validity and validity_seconds is required",
-        )
-        faults.append(Fault(line, "validity", wrong))
-    reading.note(faults)
-    return columns
-
-
-def _values(line: int, cells: dict[str, str]) -> tuple[dict[str, Any], list[Fault]]:
+def _read_line(line: int, row: list[str], now: datetime, reading: Reading, lines: dict[str, int]) -> list[Fault]:
+    """Read a line into `reading`; return what is wrong in it."""
     values: dict[str, Any] = {}
     faults = []
-    for column, cell in cells.items():
+    for column in reading.columns:
+        cell = row[column.place] if column.place < len(row) else ""  # a line may be short
         try:
-            values[column] = READERS[column](cell)
+            value = values[column.field] = column.read(cell)
         except RefusedError as error:
-            faults.append(Fault(line, column, error.text))
-    return values, faults
+            faults.append(Fault(line, column.header.strip(), error.text))
+            continue
+        if not column.example and cell.strip():
+            column.example, column.value = cell.strip(), value
+    key = values.get("id")
+    if key is not None and key.id in lines:
+        same = Text(f"与第 {lines[key.id]} 行重复", f"the same card as in line {lines[key.id]}")
+        faults.append(Fault(line, reading.header_of("id"), same))
+    elif key is not None:
+        lines[key.id] = line
+    if not faults:
+        try:
+            card, is_derived = card_of(values, now)
+        except ContradictionError as error:
+            return [Fault(line, reading.header_of(error.column), error.text)]
+        reading.cards.append(card)
+        reading.derived += is_derived
+        reading.homeless += card.binding is None and values.get("ip") is not None
+        if card.imported_key is not None and is_guessable(card.imported_key):
+            reading.guessable_count += 1
+            reading.guessable += [card.imported_key] if len(reading.guessable) < _GUESSABLE_SHOWN else []
+    return faults
+
+
+def _share_machines(reading: Reading, lines: dict[str, int], now: datetime) -> None:
+    """Keep one card for each machine, the live one, as rule 5 does; two live cards are a fault."""
+    counts = Counter(card.binding.hardware for card in reading.cards if card.binding is not None)
+    live: dict[str, int] = {}
+    faults = []
+    for place, card in enumerate(reading.cards):
+        if card.binding is None or counts[card.binding.hardware] == 1:
+            continue
+        line = lines[card.id]
+        if not is_live(as_domain(card), now):
+            reading.cards[place] = replace(card, binding=None)
+            reading.unbound += 1
+        elif (first := live.setdefault(card.binding.hardware, line)) != line:
+            same = Text(
+                f"与第 {first} 行是同一台设备，而一台设备只能有一张有效卡密：请清空其中一行的此格",
+                f"the same machine as in line {first}, and a machine has one live card: clear this cell in one of them",
+            )
+            faults.append(Fault(line, reading.header_of("hardware"), same))
+    reading.note_late(faults)
+
+
+def _look_up(reading: Reading, lines: dict[str, int]) -> None:
+    """Find the cards and the machines that are already in the database."""
+    here = Text("此卡密已在数据库中，请从文件中删去此行", "this card is already in the database: remove the line")
+    faults = [Fault(lines[card_id], reading.header_of("id"), here) for card_id in card_rows.existing(lines)]
+    bound = {card.binding.hardware_sha256: card for card in reading.cards if card.binding is not None}
+    for digest, other in card_rows.cards_of_machines(bound).items():
+        text = Text(
+            f"此设备已绑定本系统的卡密 {other}：请先解绑，或清空此格",
+            f"this machine is bound to the card {other} here: unbind that first, or clear the cell",
+        )
+        faults.append(Fault(lines[bound[digest].id], reading.header_of("hardware"), text))
+    reading.note_late(faults)
+
+
+def summary(reading: Reading) -> dict[str, Any]:
+    """Return the counts that a vendor checks before an import: cards, in use, frozen, bound, by validity, by batch."""
+    cards = reading.cards
+    return {
+        "cards": len(cards),
+        "activated": sum(card.activated_at is not None for card in cards),
+        "frozen": sum(card.frozen_at is not None for card in cards),
+        "bound": sum(card.binding is not None for card in cards),
+        "validities": dict(Counter(format_validity(card.validity) for card in cards).most_common()),
+        "batches": dict(Counter(card.batch for card in cards if card.batch is not None).most_common()),
+    }
+
+
+def warnings(reading: Reading) -> list[Text]:
+    """Return what a vendor should know before an import, though it is no fault."""
+    found = []
+    if reading.guessable_count:
+        keys = ", ".join(reading.guessable)
+        found.append(
+            Text(
+                f"{reading.guessable_count} 张卡密很短（如 {keys}），可能被人逐个猜中：建议改发新卡密",
+                f"{reading.guessable_count} keys are short enough to guess (such as {keys}): better issue new cards",
+            )
+        )
+    if reading.derived:
+        found.append(
+            Text(
+                f"{reading.derived} 张使用中的卡密没有激活时间：由到期时间减有效期推算；永久卡记为现在",
+                f"{reading.derived} cards in use have no time of activation: it is the expiry less the validity, and "
+                "now for permanent cards",
+            )
+        )
+    if reading.unbound:
+        found.append(
+            Text(
+                f"{reading.unbound} 张过期或冻结的卡密与其他卡密是同一台设备：这些卡密不绑定",
+                f"{reading.unbound} expired or frozen cards have a machine of another card: they are not bound",
+            )
+        )
+    if reading.homeless:
+        found.append(
+            Text(
+                f"{reading.homeless} 行有 IP 而没有机器码：不绑定，首次启动时自动绑定",
+                f"{reading.homeless} lines have an address without a machine: not bound, the first start binds",
+            )
+        )
+    return found

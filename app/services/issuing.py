@@ -100,13 +100,18 @@ class Issuing:
             app.domain.ceilings.CeilingExceededError: as for `issue`.
         """
         batches = sorted({card.batch for card in new_cards if card.batch is not None})
-        details: dict[str, object] = {"count": len(new_cards), "batches": batches[:JOURNALLED_BATCHES]}
+        bound = sum(card.binding is not None for card in new_cards)
+        details: dict[str, object] = {
+            "count": len(new_cards),
+            "batches": batches[:JOURNALLED_BATCHES],
+            **({"bound": bound} if bound else {}),
+        }
         try:
             return self._insert(new_cards, EventKind.IMPORTED, details, progress)
         except psycopg2.errors.UniqueViolation as error:
             raise RefusedError(
-                "其间已有同样的卡密加入，未导入任何卡密，请重试",
-                "one of these cards was added meanwhile: nothing was imported, try again",
+                "其间已有同样的卡密或设备加入，未导入任何卡密，请重试",
+                "one of these cards or machines was added meanwhile: nothing was imported, try again",
             ) from error
 
     def _insert(

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from app.domain.texts import Text
-from app.services.key_masking import shown_keys
+from app.services.key_masking import ShownKeys, shown_keys
 from app.services.paging import PageRequest, Slice, read_slice
 from app.services.sessions import Identity
 from app.storage import journal, journal_lists
@@ -31,7 +31,7 @@ class JournalResults(NamedTuple):
     """A page of a list, and the cards whose keys its reader sees."""
 
     found: Slice[Event]
-    shown: frozenset[str] = frozenset()
+    shown: ShownKeys = ShownKeys()
 
 
 @dataclass(frozen=True, slots=True)

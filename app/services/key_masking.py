@@ -3,12 +3,14 @@
 import hashlib
 import hmac
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, tzinfo
+from types import MappingProxyType
+from typing import NamedTuple
 
 from cryptography.fernet import Fernet, InvalidToken
 
-from app.domain.cards import parse_card_id
+from app.domain.cards import card_id_of
 from app.domain.codes import EventKind
 from app.domain.operators import Role, console_actor, shop_actor
 from app.services.sessions import Identity
@@ -33,8 +35,22 @@ def shop_of(name: str) -> Issuer:
     return Issuer(shop_actor(name), datetime.min.replace(tzinfo=UTC))
 
 
-def shown_keys(reader: Identity, card_ids: Iterable[str | None], typed: str | None = None) -> frozenset[str]:
-    """Return the cards whose whole keys the reader sees, by one query on an open connection.
+class ShownKeys(NamedTuple):
+    """Of the cards on a page: the keys that the reader sees, by card ID, and the cards of which they see nothing.
+
+    The ID of an imported card is a digest of its key: with its beginning a seller could check guesses at a short key.
+    """
+
+    keys: Mapping[str, str] = MappingProxyType({})
+    hidden: frozenset[str] = frozenset()
+
+    def __contains__(self, card_id: object) -> bool:
+        """Whether the reader sees a card's whole key."""
+        return card_id in self.keys
+
+
+def shown_keys(reader: Identity, card_ids: Iterable[str | None], typed: str | None = None) -> ShownKeys:
+    """Return the keys that the reader sees, asking on an open connection.
 
     Args:
         reader: The operator.
@@ -43,9 +59,9 @@ def shown_keys(reader: Identity, card_ids: Iterable[str | None], typed: str | No
     """
     ids = frozenset(each for each in card_ids if each)
     seller = seller_of(reader)
-    if seller is None:
-        return ids
-    return key_masking.issued_by(seller, ids) | (ids & {parse_card_id(typed or "")})
+    shown = ids if seller is None else key_masking.issued_by(seller, ids) | (ids & {card_id_of(typed or "")})
+    imported = key_masking.imported_keys(ids)
+    return ShownKeys({card_id: imported.get(card_id, card_id) for card_id in shown}, frozenset(imported) - shown)
 
 
 def record_shown(database: Database, reader: Identity, card_id: str, now: datetime, zone: tzinfo) -> None:

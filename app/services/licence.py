@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 from app import metrics
 from app.clock import Clock
-from app.domain.cards import ID_RANDOM_BYTES, REFERENCE_LENGTH, id_from_random
+from app.domain.cards import ID_RANDOM_BYTES, REFERENCE_LENGTH, id_from_random, parse_card_id
 from app.domain.codes import Code, Counted, EventKind
 from app.domain.errors import ConflictError, DatabaseUnavailableError
 from app.domain.policy import Binding, Client, Decision, Facts, VerificationRequest, decide
@@ -216,18 +216,25 @@ def _bound_to(facts: Facts, code: Code) -> dict[str, Any] | None:
     return {"before": _environment(facts.client)}
 
 
-def _environment(client: Client) -> dict[str, str]:
-    return {"hardware": client.hardware, "ip": client.address}
+def _environment(client: Client) -> dict[str, str | None]:
+    return {"hardware": client.hardware, "ip": client.address or None}
 
 
 def _rejection(evaluation: Evaluation, code: Code, details: dict[str, Any] | None = None) -> Entry:
     return _entry(evaluation, EventKind.REJECTED, code=code, details=details, counted=_COUNTED.get(code))
 
 
+def _named(evaluation: Evaluation) -> str:
+    """Return the card as entries name it: where there is none, a text that is no card ID stands there as sent."""
+    request = evaluation.request
+    is_text = evaluation.decision.card is None and parse_card_id(request.sent_card_id) is None
+    return request.sent_card_id if is_text else request.card_id
+
+
 def _entry(evaluation: Evaluation, kind: EventKind, **more: Any) -> Entry:  # noqa: ANN401  # the fields of Entry
     request = evaluation.request
     fields: dict[str, Any] = {
-        "card_id": request.card_id,
+        "card_id": _named(evaluation),
         "reference": evaluation.reference,
         "ip": request.address,
         "claimed_ip": request.claimed_ip,

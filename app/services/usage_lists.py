@@ -7,9 +7,9 @@ from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from app.clock import Clock
-from app.domain.cards import parse_card_id
+from app.domain.cards import card_id_of
 from app.domain.texts import RefusedError
-from app.services.key_masking import decrypt, encrypt, seller_of, shown_keys
+from app.services.key_masking import ShownKeys, decrypt, encrypt, seller_of, shown_keys
 from app.services.paging import PAGE_ROWS, Slice
 from app.services.sessions import Identity
 from app.storage import usage_lists
@@ -33,7 +33,7 @@ class UsageResults(NamedTuple):
     """A page of a list, and the cards whose keys its reader sees."""
 
     found: Slice[Usage]
-    shown: frozenset[str] = frozenset()
+    shown: ShownKeys = ShownKeys()
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class UsageLists:
                 f"day：“{typed_day}”不是有效的日期，请写成 2026-01-31",
                 f"day: “{typed_day}” is not a date; write 2026-01-31",
             )
-        wanted = UsageFilter(fields["function"] or None, day, parse_card_id(card) or card or None)
+        wanted = UsageFilter(fields["function"] or None, day, card_id_of(card) if card else None)
         today = self.clock().astimezone(self.zone).date()
         is_masked, limit = seller_of(reader) is not None, PAGE_ROWS + 1
         place = _parse_place((decrypt(after) or "") if is_masked else after)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from peewee import SQL, Expression, fn
 
 from app.domain.addresses import canonical_address
-from app.domain.cards import ID_LENGTH, REFERENCE_LENGTH, parse_card_id_beginning
+from app.domain.cards import ID_LENGTH, REFERENCE_LENGTH, card_id_of, parse_card_id_beginning
 from app.storage.key_masking import Issuer, is_issued_by, issued_by
 from app.storage.models import Card, Client, Event
 
@@ -38,7 +38,7 @@ class _Kind(NamedTuple):
 
 
 def find(text: str, seller: Issuer | None = None) -> Found:
-    """Find cards by their ID, bound hardware or bound address, whole or its beginning, or by a rejection's reference.
+    """Find cards by ID, imported key, bound hardware or bound address, whole or its beginning, or by a reference.
 
     A seller finds a masked key, and a machine, only by the whole text: they could find it out letter by letter.
     """
@@ -69,6 +69,14 @@ def _kinds(text: str, seller: Issuer | None) -> Iterator[_Kind]:
                 (Event.reference == beginning) & Event.card_id.is_null(is_null=False)
             )
             yield _Kind(refused, Card.id.in_(refused))
+    key = _c(Card.imported_key)
+    with_key = Card.imported_key.is_null(is_null=False)  # the index's own condition
+    if seller is None:
+        starts = with_key & Expression(key, "^@", text)
+        yield _Kind(Card.select(Card.id).where(starts).order_by(key), starts)
+    else:
+        is_named = Card.id == card_id_of(text)
+        yield _Kind(Card.select(Card.id).where(is_named & with_key), is_named & with_key)
     is_whole = Client.hardware_sha256 == hashlib.sha256(text.encode()).hexdigest()
     yield _Kind(Client.select(Client.card).where(is_whole), is_whole)
     if seller is None:

@@ -1,7 +1,9 @@
 """Reads and writes cards, in bulk and one by one."""
 
 import csv
+import hashlib
 import io
+import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -26,6 +28,20 @@ Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, slots=True)
+class NewBinding:
+    """The machine of an imported card; `ip` is UNKNOWN_ADDRESS where only its hardware is known."""
+
+    hardware: str
+    ip: str
+    requested_at: datetime
+
+    @property
+    def hardware_sha256(self) -> str:
+        """The digest by which a machine is found."""
+        return hashlib.sha256(self.hardware.encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
 class NewCard:
     """A card to be issued, or imported; an imported card may be in use."""
 
@@ -36,10 +52,12 @@ class NewCard:
     activated_at: datetime | None = None
     expires_at: datetime | None = None
     frozen_at: datetime | None = None
+    imported_key: str | None = None
+    binding: NewBinding | None = None
 
 
-def as_domain(row: Card) -> cards.Card:
-    """Return the row as a card of the domain."""
+def as_domain(row: Card | NewCard) -> cards.Card:
+    """Return a card as the domain sees it."""
     return cards.Card(row.id, row.validity, row.activated_at, row.expires_at, row.frozen_at)
 
 
@@ -51,8 +69,9 @@ def insert(database: Database, new_cards: Iterable[NewCard], created_at: datetim
     names = ", ".join(f'"{getattr(Card, column).column_name}"' for column in _COPIED)
     table = Card._meta.table_name  # noqa: SLF001  # peewee's documented way to a model's table
     statement = f'COPY "{table}" ({names}) FROM STDIN WITH (FORMAT csv)'
+    ordered = sorted(new_cards, key=attrgetter("id"))
     with database.cursor() as cursor:
-        for page in _pages(sorted(new_cards, key=attrgetter("id"))):
+        for page in _pages(ordered):
             buffer = io.StringIO()
             # None is written as an empty cell, which COPY reads as NULL; there are no empty texts.
             writer = csv.writer(buffer)
@@ -60,16 +79,44 @@ def insert(database: Database, new_cards: Iterable[NewCard], created_at: datetim
             buffer.seek(0)
             cursor.copy_expert(statement, buffer)
             yield len(page)
+        for clients in _pages(sorted(_client(card, card.binding) for card in ordered if card.binding is not None)):
+            cursor.copy_expert(_COPY_CLIENTS, io.StringIO("".join(clients)))
 
 
-_COPIED = ("id", "validity", "batch", "note", "is_activated", "activated_at", "expires_at", "frozen_at", "created_at")
+_CLIENT = (
+    Client.hardware_sha256,
+    Client.hardware,
+    Client.card,
+    Client.id,
+    Client.ip,
+    Client.requested_at,
+    Client.function,
+)
+_COPY_CLIENTS = f"COPY client ({', '.join(column.column_name for column in _CLIENT)}) FROM STDIN"
+_IN_COPY = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
+IMPORT = "导入"
+"""The function of a client that came with its card and has not asked yet."""
+
+
+def _client(card: NewCard, binding: NewBinding) -> str:
+    """Return a line of `_COPY_CLIENTS`; it begins with the digest, so that all imports lock machines in one order."""
+    client_id = cards.id_from_random(secrets.token_bytes(cards.ID_RANDOM_BYTES))
+    values = (binding.hardware_sha256, binding.hardware, card.id, client_id, binding.ip)
+    rest = (binding.requested_at.isoformat(), IMPORT)
+    return "\t".join(value.translate(_IN_COPY) for value in (*values, *rest)) + "\n"
+
+
+_COPIED = (
+    *("id", "validity", "batch", "note", "is_activated", "activated_at", "expires_at", "frozen_at", "created_at"),
+    "imported_key",
+)
 
 
 def _copied(card: NewCard, created_at: datetime) -> tuple[object, ...]:
     """Return the values of `_COPIED`."""
     activated = card.activated_at is not None
     times = (card.activated_at, card.expires_at, card.frozen_at, created_at)
-    return (card.id, _interval(card.validity), card.batch, card.note, activated, *times)
+    return (card.id, _interval(card.validity), card.batch, card.note, activated, *times, card.imported_key)
 
 
 def _interval(validity: timedelta | None) -> str | None:
@@ -138,6 +185,12 @@ def set_texts(card_ids: Iterable[str], texts: Mapping[str, str | None]) -> None:
 def existing(card_ids: Iterable[str]) -> set[str]:
     """Return the IDs that belong to existing cards, read page by page."""
     return {row.id for page in _pages(card_ids) for row in Card.select(Card.id).where(Card.id.in_(page)).namedtuples()}
+
+
+def cards_of_machines(digests: Iterable[str]) -> dict[str, str]:
+    """Return the cards that these machines are bound to, by the digest of the machine, read page by page."""
+    found = Client.select(Client.hardware_sha256, Client.card)
+    return dict(row for page in _pages(digests) for row in found.where(Client.hardware_sha256.in_(page)).tuples())
 
 
 def bound_cards(card_ids: list[str]) -> set[str]:

@@ -37,7 +37,8 @@ class JournalFilter:
     """Which entries a list has; None means any.
 
     `kind` is a kind of event or a code of rejection. `network` is an address as `app.domain.addresses.network_of`
-    writes it. `since` is included, `until` is not. All texts are compared whole.
+    writes it. `card_text` is the text that names the card where it is no card ID: it stands in entries of the time when
+    there was no such card. `since` is included, `until` is not. All texts are compared whole.
     """
 
     kind: EventKind | Code | None = None
@@ -49,6 +50,7 @@ class JournalFilter:
     function: str | None = None
     since: datetime | None = None
     until: datetime | None = None
+    card_text: str | None = None
 
 
 class Page(NamedTuple):
@@ -198,9 +200,13 @@ def _order(*keys: Any, rising: bool) -> tuple[Any, ...]:  # noqa: ANN401  # peew
 
 def _named(wanted: JournalFilter) -> list[Any]:
     """Return the conditions for what stands before `code_or_kind` in an index each."""
-    columns = (Event.card_id, Event.ip_network, Event.actor, Event.function)
-    values = (wanted.card_id, wanted.network, wanted.actor, wanted.function)
-    named = [column == value for column, value in zip(columns, values, strict=True) if value is not None]
+    columns = (Event.ip_network, Event.actor, Event.function)
+    values = (wanted.network, wanted.actor, wanted.function)
+    named = []
+    if wanted.card_id is not None:
+        texts = [wanted.card_id, wanted.card_text]
+        named.append(Event.card_id == wanted.card_id if wanted.card_text is None else Event.card_id.in_(texts))
+    named += [column == value for column, value in zip(columns, values, strict=True) if value is not None]
     if wanted.hardware is not None:
         # Up to 1,024 characters are more than an index holds.
         named.append(fn.hashtextextended(Event.hardware, SQL("0")) == fn.hashtextextended(wanted.hardware, SQL("0")))

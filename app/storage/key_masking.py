@@ -38,3 +38,11 @@ def issued_by(issuer: Issuer, card_ids: Collection[str]) -> frozenset[str]:
     """Return the cards among these that `issuer` issued."""
     own = Card.select(Card.id).where(Card.id.in_(card_ids) & is_issued_by(issuer))
     return frozenset(row[0] for row in own.tuples()) if card_ids else frozenset()
+
+
+def imported_keys(card_ids: Collection[str]) -> dict[str, str]:
+    """Return the imported keys of the cards among these that have one."""
+    named = Card.select(Card.id, Card.imported_key).where(
+        Card.id.in_(card_ids) & Card.imported_key.is_null(is_null=False)
+    )
+    return dict(named.tuples()) if card_ids else {}

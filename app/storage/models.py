@@ -27,7 +27,10 @@ class _Table(Model):
 
 
 class Card(_Table):
-    """卡密表: one row per card; its ID is the key that the vendor sells."""
+    """卡密表: one row per card; its ID is the key that the vendor sells.
+
+    The key of a card that another system sold is `imported_key`, and its ID is made from that.
+    """
 
     id = TextField(primary_key=True)
     validity = IntervalField(null=True)
@@ -38,6 +41,7 @@ class Card(_Table):
     batch = TextField(null=True)
     note = TextField(null=True)
     created_at = DateTimeTZField(index=False)
+    imported_key = TextField(null=True)
 
 
 class Client(_Table):

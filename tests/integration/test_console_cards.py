@@ -197,7 +197,7 @@ def test_an_export_of_an_empty_selection_is_refused(owner: Browser, output: str)
 
 
 def test_an_export_without_a_row_has_its_header(owner: Browser) -> None:
-    header = "id,status,validity_seconds,activated_at,expires_at,batch,note,hardware,ip\n"
+    header = "id,status,validity_seconds,activated_at,expires_at,batch,note,hardware,ip,imported_key\n"
     assert owner.post(EXPORT, {"format": "csv", **OWN}).content.decode("utf-8-sig") == header
     journal = owner.post("/admin/journal/export?kind=deleted", {"format": "csv", **OWN}).content.decode("utf-8-sig")
     assert journal == "id,at,kind,code,card_id,reference,ip,claimed_ip,hardware,function,actor,details\n"

@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 from app.storage.database import Database
 from tests.integration.conftest import with_keys
 from tests.support.console import OWN, Browser, add_operator
-from tests.support.console_scene import address_of, furnish, paths
+from tests.support.console_scene import FILES, address_of, furnish, paths
 from tests.support.service import Service
 
 TIME = re.compile(r"\d\d:\d\d:\d\d(?:\.\d+)?((?:[+-]\d\d:\d\d|Z)?)")
@@ -21,9 +21,7 @@ def test_every_time_is_in_the_vendors_zone_which_pages_name_and_exports_write_as
     scene = furnish(["plain"])
     with Service(with_keys(tmp_path), database_url, KADUN_TIMEZONE="Asia/Kolkata") as service:
         olga, offsets, shows_times = Browser(service).walk_in("olga"), {}, set()
-        for path in (
-            path for path, access in paths().items() if "GET" in access and not path.startswith("/admin/static")
-        ):
+        for path in (path for path, access in paths().items() if "GET" in access and not path.startswith(FILES)):
             page = olga.get(f"{address_of(path)}?{urlencode(scene.queries.get(path, {}))}")
             if page.status == 200:
                 assert set(TIME.findall(page.words)) <= {""}, path

@@ -35,7 +35,9 @@ OWN = {"own_password": PASSWORD}
 """What an export, and an issue or an import of many cards, ask for."""
 _PAGE = frozenset({"text/html", "application/problem+json"})
 _CONTENT_TYPES = {
-    200: _PAGE | {"text/css", "text/javascript", "image/svg+xml", "text/csv", "text/plain", "application/json"},
+    200: _PAGE
+    | {"text/css", "text/javascript", "image/svg+xml", "text/csv", "text/plain", "application/json"}
+    | {"application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"},
     **dict.fromkeys((204, 303), frozenset()),
     **dict.fromkeys((400, 403, 404, 405, 413, 415, 429, 503), _PAGE),
 }

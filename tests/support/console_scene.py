@@ -23,6 +23,8 @@ from tests.support.console import PASSWORD, Fields, add_operator, add_outcome
 NEW_PASSWORD = "a rather long new password"
 REFERENCE = "ABCDEFGH"
 STATIC = "/admin/static/{name}"
+FILES = ("/admin/static/", "/admin/cards/import/template")
+"""The routes whose answer to a GET is no page."""
 
 
 def paths() -> dict[str, Mapping[str, Access]]:
@@ -163,6 +165,7 @@ def _queries(card: str, text: str, now: datetime, done: str) -> dict[str, dict[s
         "/admin/cards": filters,
         "/admin/cards/done": {"form": done, "back": "/admin/cards"},
         "/admin/cards/issue": dict.fromkeys(("validity", "validity_other", "count", "batch", "note"), ""),
+        "/admin/cards/import/template": {"format": "csv"},
         "/admin/cards/issued": {"at": at[2], "format": ""},
         "/admin/card": {"id": card, "after": "", "before": ""},
         "/admin/card/move": {"id": card, "reference": REFERENCE},

@@ -1,5 +1,6 @@
 """Card IDs as people type them, durations, validities and statuses."""
 
+import hashlib
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from app.domain import cards
 from app.domain.cards import Card, ValidityError
 from app.domain.codes import CardStatus
+from app.domain.texts import RefusedError
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, 250_000, tzinfo=UTC)
 WHOLE_NOW = NOW.replace(microsecond=0)
@@ -101,6 +103,59 @@ def test_any_other_text_is_not_a_card_id(text: str) -> None:
 def test_any_text_reads_as_an_id_or_none(text: str) -> None:
     read = cards.parse_card_id(text)
     assert read is None or cards.parse_card_id(read) == read
+
+
+@given(st.text())
+def test_any_text_names_one_card(text: str) -> None:
+    named = cards.card_id_of(text)
+    assert cards.card_id_of(named) == named
+    assert cards.card_id_of(f" \t\u3000{text}\n") == named
+
+
+def test_a_key_of_another_system_names_the_first_160_bits_of_its_digest() -> None:
+    digest = hashlib.sha256("kadun-imported-key\n老王-0001".encode()).digest()
+    assert cards.card_id_of("老王-0001") == cards.id_from_random(digest[:20])
+    assert cards.card_id_of("老王-0001 ") == cards.card_id_of("老王-0001")
+    assert cards.card_id_of("abcdef") == "YEAYWYQSTK9BDAQQGENRGZBJ65M6J2AJ"  # for ever
+    assert len({cards.card_id_of(key) for key in ("abcdef", "ABCDEF", "abc-def", "abc def")}) == 4
+
+
+def test_a_text_that_reads_as_a_card_id_names_that_card() -> None:
+    grouped = "-".join(ID[i : i + 8] for i in range(0, 32, 8)).lower()
+    assert cards.card_id_of(grouped) == cards.card_id_of(ID) == ID
+
+
+@pytest.mark.parametrize("key", ["abcdef", "老王的卡密一", "a b c d", "x" * 64, "{AB-12}"])
+def test_keys_of_imported_cards(key: str) -> None:
+    cards.check_imported_key(key)
+
+
+@pytest.mark.parametrize(
+    "key", ["", "abcde", "x" * 65, " abcdef", "abcdef\u3000", "abc\ndef", "abc\u202edef", "abc\0def"]
+)
+def test_other_keys_are_refused(key: str) -> None:
+    with pytest.raises(RefusedError, match="6 to 64 printable"):
+        cards.check_imported_key(key)
+
+
+@pytest.mark.parametrize(
+    ("key", "is_guessable"),
+    [
+        ("12345678901234", True),
+        ("123456789012345", False),
+        ("1234-5678-9012-34", True),
+        ("ABCDEFGHIJ", True),
+        ("ABCDEFGHIJK", False),
+        ("A1B2C3D4E", True),
+        ("A1B2C3D4E5", False),
+        ("aB3dE6gH", True),
+        ("aB3dE6gH9", False),
+        ("------", True),
+        ("一二三四五六", True),
+    ],
+)
+def test_short_keys_can_be_guessed(key: str, *, is_guessable: bool) -> None:
+    assert cards.is_guessable(key) is is_guessable
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.domain.cards import Card
+from app.domain.cards import Card, card_id_of
 from app.domain.codes import CardStatus, Code
 from app.domain.policy import OPEN_PROGRAM, Binding, Client, Decision, Facts, VerificationRequest, decide
 
@@ -289,4 +289,8 @@ def test_a_request_has_the_fields_as_sent_and_the_card_in_its_one_spelling() -> 
     asked = hashlib.sha256(b"{}").hexdigest()
     request = VerificationRequest.from_fields(sent, "disk-1", "f", "nonce", HOME, CAFE, "key", body=b"{}")
     assert request == VerificationRequest(ACTIVE.id, sent, "disk-1", digest, "f", "nonce", HOME, CAFE, "key", asked)
-    assert VerificationRequest.from_fields("?", "disk-1", "f", "nonce", HOME).card_id == "?"
+
+
+def test_a_text_that_is_no_card_id_names_the_card_that_was_imported_with_that_key() -> None:
+    request = VerificationRequest.from_fields(" OLD-KEY-1 ", "disk-1", "f", "nonce", HOME)
+    assert (request.card_id, request.sent_card_id) == (card_id_of("OLD-KEY-1"), " OLD-KEY-1 ")

@@ -1,0 +1,109 @@
+"""What the lines of an imported file say about a card together: its validity, its times, its status, its machine."""
+
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+
+from app.domain.cards import MAX_VALIDITY
+from app.domain.codes import CardStatus
+from app.domain.texts import RefusedError, Text
+
+_EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
+"""Earlier is a typing error, and the first years overflow in other time zones."""
+_NEVER_FROM = 2099
+"""Other systems write the expiry of a permanent card as a day of this year or later."""
+
+
+class Line(NamedTuple):
+    """The values of a line; `validity` None is permanent, other values are None where the file does not say them."""
+
+    validity: timedelta | None
+    activated_at: datetime | None = None
+    expires_at: datetime | None = None
+    status: CardStatus | None = None
+    hardware: str | None = None
+
+
+class Use(NamedTuple):
+    """When a card was activated, and when it expires; None and None for an unused one.
+
+    `is_derived` when the activation follows from the expiry, or is not known at all.
+    """
+
+    activated_at: datetime | None = None
+    expires_at: datetime | None = None
+    is_derived: bool = False
+
+
+class ContradictionError(RefusedError):
+    """A value contradicts another one of its line, or is missing beside it; `column` names it."""
+
+    def __init__(self, column: str, zh: str, en: str) -> None:
+        super().__init__(zh, en)
+        self.column = column
+
+
+_NAMES = {
+    "activated_at": Text("激活时间", "a time of activation"),
+    "expires_at": Text("到期时间", "an expiry"),
+    "hardware": Text("机器码", "a machine"),
+}
+
+
+def use_of(line: Line, now: datetime) -> Use:
+    """Return how a card was used.
+
+    Args:
+        line: The values; times are in UTC and in whole seconds.
+        now: The time, aware.
+
+    Raises:
+        ContradictionError: the values contradict each other, or the activation of a used card cannot be known.
+    """
+    said = [column for column in _NAMES if getattr(line, column) is not None]
+    if not said and line.status not in (CardStatus.ACTIVE, CardStatus.EXPIRED):
+        return Use()
+    if line.status is CardStatus.UNUSED:
+        name = _NAMES[said[0]]
+        raise ContradictionError(
+            "status", f"状态是未使用，却有{name.zh}", f"the status is unused, but the card has {name.en}"
+        )
+    if line.activated_at is not None and not _EARLIEST <= line.activated_at <= now:
+        raise ContradictionError(
+            "activated_at", "激活时间在将来或 2000 年之前", "the activation is in the future, or before 2000"
+        )
+    whole_now = now.replace(microsecond=0)
+    return _permanent(line, whole_now) if line.validity is None else _expiring(line, line.validity, whole_now)
+
+
+def _permanent(line: Line, now: datetime) -> Use:
+    if line.expires_at is not None and line.expires_at.year < _NEVER_FROM:
+        raise ContradictionError("expires_at", "永久卡没有到期时间", "a permanent card has no expiry")
+    if line.status is CardStatus.EXPIRED:
+        raise ContradictionError("status", "永久卡不会过期", "a permanent card does not expire")
+    return Use(line.activated_at or now, None, is_derived=line.activated_at is None)
+
+
+def _expiring(line: Line, validity: timedelta, now: datetime) -> Use:
+    activated_at, expires_at = line.activated_at, line.expires_at
+    if activated_at is None:
+        if expires_at is None:  # else a used card would come back as a new one
+            raise ContradictionError(
+                "activated_at",
+                "已使用的卡密须有激活时间或到期时间",
+                "a card in use needs the time of activation, or the expiry",
+            )
+        # An extended card, or one whose expiry is the end of a day, seems to be activated later than now.
+        activated_at = min(max(expires_at, _EARLIEST + validity) - validity, now)
+    if expires_at is None:
+        expires_at = activated_at + validity
+    if not activated_at < expires_at <= now + MAX_VALIDITY:
+        raise ContradictionError(
+            "expires_at",
+            "到期时间须晚于激活时间，且在 2000 年之后、100 年之内",
+            "the expiry must be after the activation, after 2000 and within 100 years",
+        )
+    if line.status is CardStatus.EXPIRED and expires_at > now:
+        raise ContradictionError(
+            "status", "状态是已过期，到期时间却在将来", "the status is expired, but the expiry is in the future"
+        )
+    return Use(activated_at, expires_at, is_derived=line.activated_at is None)

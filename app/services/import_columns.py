@@ -1,0 +1,185 @@
+"""The columns of an imported file: which of its headers is which of ours, and how its cells are read."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta, tzinfo
+from functools import partial
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from app.domain.cards import format_validity
+from app.domain.texts import Text
+from app.services import import_cells as cells
+from app.services.formatting import local
+from app.services.import_times import Moment, cut, read_seconds, read_time, read_validity, unit_of
+
+HEADERS = {
+    "id": (
+        *("id", "card", "card id", "card key", "card number", "key", "license", "license key", "licence", "code"),
+        *("卡密", "卡号", "卡密id", "卡密号", "卡密卡号", "充值卡号", "卡", "注册码", "激活码", "授权码"),
+    ),
+    "validity": (
+        *("validity", "duration", "type", "card type", "plan"),
+        *("有效期", "卡密有效期", "类型/时长", "类型", "卡类型", "卡密类型", "卡种", "时长", "卡密时长", "套餐"),
+    ),
+    "validity_seconds": ("validity_seconds",),
+    "status": ("status", "state", "状态", "卡密状态", "使用状态"),
+    "activated_at": (
+        *("activated_at", "activated", "activation", "activation time", "activation date"),
+        *("激活时间", "激活日期", "首次使用时间", "首次使用", "开通时间"),
+    ),
+    "expires_at": (
+        *("expires_at", "expires", "expiry", "expiry date", "expires on", "expiration", "expiration date"),
+        *("到期时间", "到期日期", "到期日", "到期", "过期时间", "过期日期", "有效期至", "截止时间", "失效时间"),
+    ),
+    "hardware": (
+        *("hardware", "hardware id", "hwid", "machine", "machine code", "machine id", "device", "device id"),
+        *(
+            "机器码",
+            "硬件",
+            "硬件码",
+            "硬件信息",
+            "设备",
+            "设备码",
+            "设备号",
+            "设备id",
+            "绑定机器码",
+            "绑定设备",
+            "绑定硬件",
+        ),
+    ),
+    "ip": ("ip", "address", "ip address", "last ip", "ip地址", "地址", "绑定ip", "登录ip", "最后登录ip", "最近ip"),
+    "batch": ("batch", "group", "批次", "批号", "分组"),
+    "note": ("note", "notes", "remark", "remarks", "memo", "comment", "备注", "说明"),
+    "imported_key": ("imported_key", "原卡密"),
+}
+"""The headers of each of our columns, the first one being the column's own name."""
+NAMES = {
+    "id": Text("卡密", "card"),
+    "validity": Text("有效期", "validity"),
+    "validity_seconds": Text("有效期（秒）", "validity in seconds"),
+    "status": Text("状态", "status"),
+    "activated_at": Text("激活时间", "activated"),
+    "expires_at": Text("到期时间", "expires"),
+    "hardware": Text("绑定设备的机器码", "bound machine"),
+    "ip": Text("绑定设备的 IP", "its address"),
+    "batch": Text("批次", "batch"),
+    "note": Text("备注", "note"),
+    "imported_key": Text("原卡密", "imported key"),
+}
+
+
+def _plain(header: str) -> str:
+    """Return a header without what does not matter in it: case, spaces, underscores."""
+    text = header.strip().casefold().translate(str.maketrans("\uff08\uff09\uff0f", "()/"))
+    return re.sub(r"[\s_]+", "", text)
+
+
+_FIELD_OF = {_plain(header): field for field, headers in HEADERS.items() for header in headers}
+_WITH_UNIT = re.compile(r"(.+)\((.+)\)")
+_COUNTS_OF = {
+    "天数": "d",
+    "有效天数": "d",
+    "卡密天数": "d",
+    "days": "d",
+    "validitydays": "d",
+    "小时数": "h",
+    "hours": "h",
+}
+
+
+@dataclass(slots=True)
+class Column:
+    """A column of a file that is read as one of ours; `example` is its first cell, `value` what that was read as."""
+
+    header: str
+    field: str
+    place: int
+    read: Callable[[str], Any]
+    example: str = ""
+    value: Any = None
+
+
+def column_of(header: str, place: int, zone: ZoneInfo) -> Column | None:
+    """Return the column that a header names, None where we read none of this name.
+
+    A number in a column such as 有效期（天） has the unit that the header names.
+    """
+    plain = _plain(header)
+    field = _FIELD_OF.get(plain)
+    if field is not None:
+        return Column(header, field, place, _reader(field, zone))
+    unit = _COUNTS_OF.get(plain)
+    if (found := _WITH_UNIT.fullmatch(plain)) is not None:
+        field = _FIELD_OF.get(found[1])
+        if field == "validity":
+            unit = unit_of(found[2])
+        elif field is not None:
+            return Column(header, field, place, _reader(field, zone))  # such as 到期时间(北京时间)
+    return None if unit is None else Column(header, "validity", place, partial(read_validity, unit=unit))
+
+
+def _reader(field: str, zone: ZoneInfo) -> Callable[[str], Any]:
+    readers: dict[str, Callable[[str], Any]] = {
+        "id": cells.read_key,
+        "validity": read_validity,
+        "validity_seconds": read_seconds,
+        "status": cells.read_status,
+        "activated_at": partial(read_time, zone=zone),
+        "expires_at": partial(read_time, zone=zone, at_end=True),
+        "hardware": cells.read_hardware,
+        "ip": cells.read_address,
+        "batch": _BATCH,
+        "note": _NOTE,
+        "imported_key": cells.read_imported_key,
+    }
+    return readers[field]
+
+
+_BATCH, _NOTE = cells.text_reader("batch"), cells.text_reader("note")
+
+
+def shown(column: Column, zone: tzinfo) -> str:
+    """Return what a column's first cell was read as, as the command line shows it."""
+    match column.value:
+        case cells.Key(card_id, imported):
+            return imported or card_id
+        case Moment(at, is_never):
+            return "permanent" if is_never else local(at, zone) or "—"
+        case None if column.field == "validity":
+            return "permanent"
+        case timedelta():
+            return format_validity(column.value)
+        case value:
+            return "—" if value is None else str(value)
+
+
+def read_header(header: list[str], zone: ZoneInfo) -> tuple[list[Column], list[str], list[tuple[str, Text]]]:
+    """Return the columns that are read, the headers of all others, and what is wrong, by the column's header."""
+    columns: dict[str, Column] = {}
+    ignored: list[str] = []
+    wrong: dict[str, Text] = {}
+    for place, name in enumerate(header):
+        column = column_of(name, place, zone)
+        if column is None:
+            ignored += [name] if name.strip() else []
+        elif column.field in columns:
+            first, second = cut(columns[column.field].header), cut(name)
+            named = NAMES[column.field]
+            wrong[first] = Text(
+                f"“{first}”与“{second}”两列都是{named.zh}：请删去一列",
+                f"“{first}” and “{second}” both are the {named.en}: remove one of them",
+            )
+        else:
+            columns[column.field] = column
+    if "id" not in columns:
+        wrong["id"] = Text(
+            "缺少卡密列（卡密、卡号或 id）：首行须为表头", "the column id is missing: the first line must be a header"
+        )
+    if len(columns.keys() & {"validity", "validity_seconds"}) != 1:
+        wrong["validity"] = Text(
+            "有效期（validity，或 validity_seconds）须恰有一列；没有时请加一列，如“月卡”",
+            "exactly one of the columns validity and validity_seconds is required",
+        )
+    return list(columns.values()), ignored, list(wrong.items())

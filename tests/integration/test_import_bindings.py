@@ -1,0 +1,155 @@
+"""Cards imported with the machine that they are bound to: the next start there is an ordinary verification."""
+
+import json
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from app.domain.codes import Code
+from app.domain.texts import RefusedError
+from app.services import imports
+from app.services.imports import Reading
+from app.services.issuing import Issuing
+from app.services.verification import Verification
+from app.storage.cards import IMPORT
+from app.storage.database import Database
+from app.storage.models import Card, Client, DailyCount, Event
+from tests.conftest import START, Clock
+from tests.support.asking import ask, kinds
+from tests.support.service import Service, question
+
+ZONE = ZoneInfo("Asia/Shanghai")
+NOW = START
+
+
+def read(text: str, database: Database) -> Reading:
+    return imports.read(text.encode(), database, NOW, ZONE)
+
+
+def load(text: str, database: Database, issuing: Issuing) -> Reading:
+    reading = read(text, database)
+    assert [str(fault.text) for fault in reading.faults] == []
+    issuing.import_cards(reading.cards)
+    return reading
+
+
+@pytest.fixture
+def issuing(database: Database, clock: Clock) -> Issuing:
+    return Issuing(database, "tester", clock)
+
+
+FILE = "卡号,类型,到期时间,机器码,IP\nOLD-0001,月卡,2026-03-20,h1,198.51.100.1\nOLD-0002,永久,,h2,\n"
+
+
+def test_the_bound_machine_goes_on_as_if_nothing_had_happened(
+    database: Database, issuing: Issuing, verification: Verification
+) -> None:
+    load(FILE, database, issuing)
+    assert ask(verification, "OLD-0001", "h1", "198.51.100.1").code is Code.OK
+    assert ask(verification, "OLD-0001", "h1", "203.0.113.9").code is Code.OK
+    assert kinds() == ["imported", "environment_changed"]
+    card = Card.get(Card.imported_key == "OLD-0001")
+    assert (card.is_activated, card.expires_at) == (True, datetime(2026, 3, 21, tzinfo=ZONE))
+    assert ask(verification, "OLD-0001", "other", "203.0.113.10").code is Code.CLIENT_MISMATCH
+
+
+def test_a_machine_without_an_address_is_known_by_its_hardware_alone(
+    database: Database, issuing: Issuing, verification: Verification
+) -> None:
+    load(FILE, database, issuing)
+    client = Client.get(Client.hardware == "h2")
+    assert (client.ip, client.function) == ("", IMPORT)
+    assert ask(verification, "OLD-0002", "stranger", "203.0.113.10").code is Code.CLIENT_MISMATCH
+    mismatch = Event.get(Event.code == Code.CLIENT_MISMATCH)
+    assert mismatch.details == {"before": {"hardware": "h2", "ip": None}}
+    assert ask(verification, "OLD-0002", "h2", "203.0.113.11").code is Code.OK
+    assert Client.get(Client.hardware == "h2").ip == "203.0.113.11"
+    assert kinds() == ["imported", "rejected"], "the first address is no change of one"
+    assert DailyCount.select().where(DailyCount.kind == "address_changed").count() == 0
+
+
+def test_strange_hardware_is_kept_character_by_character(
+    database: Database, issuing: Issuing, verification: Verification
+) -> None:
+    strange = ['a\tb\\N"c', " WD-WCC4N123    ", "一\n二", "\\.", "=1+1", "x" * 1024]
+    cells = ['"' + text.replace('"', '""') + '"' for text in strange]
+    lines = [f"OLD-{number:04},永久,{cell}" for number, cell in enumerate(cells)]
+    load("卡号,有效期,机器码\n" + "\n".join(lines), database, issuing)
+    assert {client.hardware for client in Client.select()} == set(strange)
+    for number, hardware in enumerate(strange):
+        assert ask(verification, f"OLD-{number:04}", hardware).code is Code.OK
+
+
+def test_of_several_cards_with_one_machine_the_live_one_keeps_it(database: Database, issuing: Issuing) -> None:
+    lines = ["OLD-0001,月卡,2026-01-20,h1", "OLD-0002,月卡,2026-03-20,h1", "OLD-0003,月卡,2026-02-20,h1"]
+    reading = load("卡号,类型,到期时间,机器码\n" + "\n".join(lines), database, issuing)
+    (client,) = Client.select()
+    assert client.card.imported_key == "OLD-0002"
+    assert reading.unbound == 2
+    assert "2 expired" in str(imports.warnings(reading))
+
+
+def test_two_live_cards_with_one_machine_are_an_error(database: Database) -> None:
+    text = "卡号,类型,到期时间,机器码\nOLD-0001,月卡,2026-03-20,h1\nOLD-0002,永久,,h1\nOLD-0003,永久,,h3\n"
+    reading = read(text, database)
+    assert [(fault.line, fault.column) for fault in reading.faults] == [(3, "机器码")]
+    assert "第 2 行" in reading.faults[0].text.zh
+
+
+def test_a_machine_that_is_bound_here_is_an_error(database: Database, verification: Verification, card_id: str) -> None:
+    ask(verification, card_id, "h1")
+    reading = read(FILE, database)
+    assert [(fault.line, fault.column) for fault in reading.faults] == [(2, "机器码")]
+    assert card_id in reading.faults[0].text.zh
+
+
+def test_a_machine_that_is_bound_meanwhile_undoes_the_import(
+    database: Database, issuing: Issuing, verification: Verification, card_id: str
+) -> None:
+    reading = read(FILE, database)
+    ask(verification, card_id, "h1")
+    with pytest.raises(RefusedError, match="meanwhile"):
+        issuing.import_cards(reading.cards)
+    assert Card.select().count() == Client.select().count() == 1
+
+
+def test_an_address_alone_binds_nothing_and_is_said(database: Database) -> None:
+    reading = read("卡号,类型,到期时间,IP\nOLD-0001,月卡,2026-03-20,198.51.100.1 [上海]\n", database)
+    assert (reading.faults, reading.homeless, reading.cards[0].binding) == ([], 1, None)
+    assert "首次启动" in imports.warnings(reading)[-1].zh
+
+
+@pytest.mark.parametrize("cell", ["", "-", "无", "NULL", "0", "n/a"])
+def test_a_cell_without_a_machine_leaves_the_card_to_its_first_start(database: Database, cell: str) -> None:
+    reading = read(f"卡号,类型,机器码\nOLD-0001,月卡,{cell}\n", database)
+    assert (reading.faults, reading.cards[0].binding, reading.cards[0].activated_at) == ([], None, None)
+
+
+@pytest.mark.parametrize(
+    ("row", "column"),
+    [
+        ("OLD-0001,月卡,,h1,198.51.100.1", "激活"),
+        ("OLD-0001,月卡,2026-03-20,h1,300.1.1.1", "IP地址"),
+        ("OLD-0001,月卡,2026-03-20," + "x" * 1025 + ",", "机器码"),
+    ],
+)
+def test_a_wrong_cell_of_a_binding_is_named_as_the_file_names_it(database: Database, row: str, column: str) -> None:
+    reading = read(f"卡号,类型,到期,机器码,IP地址,激活\n{row},\n".replace(",激活", ",激活时间"), database)
+    (fault,) = reading.faults
+    assert (fault.column or "").startswith(column)
+
+
+def test_bindings_come_back_from_an_export(service: Service, database: Database) -> None:
+    (card,) = service.issue(1)
+    service.verify(question(card))
+    exported = service.cardctl("card", "list", "--format", "csv").stdout
+    before = Client.get().__data__
+    database.execute_sql("TRUNCATE card, client, usage")
+    document = json.loads(service.cardctl("card", "import", "-", "--format", "json", text=exported).stdout)
+    assert (document["bound"], document["warnings"]) == (1, [])
+    after = Client.get().__data__
+    assert {name: after[name] for name in ("card", "hardware", "ip")} == {
+        name: before[name] for name in ("card", "hardware", "ip")
+    }
+    assert service.verify(question(card)).claims["accepted"] is True

@@ -1,0 +1,119 @@
+"""Cards imported from another system keep their keys: customers use them, and people find and read them."""
+
+import json
+from urllib.parse import quote
+
+import pytest
+
+from app.domain.cards import card_id_of
+from app.domain.codes import Code, EventKind
+from app.services.verification import Verification
+from app.storage.models import Card, Client, Event
+from tests.conftest import START
+from tests.support.asking import ask, kinds
+from tests.support.console import Browser
+from tests.support.service import Service, question
+
+KEY, OTHER = "老王-VIP_0001+x", "AAAA-BBBB-CCCC-1"
+ID = card_id_of(KEY)
+FILE = f"卡号,有效期,备注\n{KEY},月卡,甲\n{OTHER},永久,乙\n"
+
+
+@pytest.fixture
+def imported(offline: Service) -> Service:
+    """A service with two cards of another system."""
+    offline.cardctl("card", "import", "-", text=FILE)
+    return offline
+
+
+def test_an_imported_key_activates_its_card_and_is_then_touched(verification: Verification) -> None:
+    Card.insert(id=ID, imported_key=KEY, created_at="2026-01-01T00:00:00Z").execute()
+    assert ask(verification, f" {KEY}\t").code is Code.OK
+    assert ask(verification, KEY).code is Code.OK
+    assert ask(verification, ID).code is Code.OK
+    assert Client.get().card_id == ID
+    assert kinds() == [EventKind.ACTIVATED]
+    for other in (KEY.upper(), KEY[:-1], KEY.replace("-", "")):
+        assert ask(verification, other).code is Code.CARD_NOT_FOUND
+
+
+def test_the_journal_names_the_card_by_its_id_and_a_text_without_a_card_as_it_was_sent(
+    verification: Verification,
+) -> None:
+    ask(verification, f" {KEY}")
+    Card.insert(id=ID, imported_key=KEY, created_at="2026-01-01T00:00:00Z").execute()
+    ask(verification, f" {KEY}")
+    assert [(event.kind, event.card_id) for event in Event.select().order_by(Event.id)] == [
+        ("rejected", f" {KEY}"),
+        ("activated", ID),
+    ]
+
+
+def test_the_verdict_is_for_the_card_as_sent(imported: Service, service: Service) -> None:
+    answer = service.verify(question(OTHER))
+    assert (answer.claims["accepted"], answer.claims["sub"]) == (True, OTHER)
+
+
+def test_commands_take_and_show_imported_keys(imported: Service) -> None:
+    document = imported.cardctl_json("card", "show", KEY, "--format", "json")
+    assert (document["card"]["id"], document["card"]["imported_key"]) == (ID, KEY)
+    imported.cardctl("card", "freeze", f" {KEY} ", OTHER)
+    assert {row["status"] for row in imported.cardctl_json("card", "list", "--format", "json")} == {"frozen"}
+    found = imported.cardctl_json("card", "list", "--search", KEY[:5], "--format", "json")
+    assert [row["imported_key"] for row in found] == [KEY]
+    events = imported.cardctl_json("events", "--card", KEY, "--format", "json")
+    assert [(event["kind"], event["card_id"]) for event in events] == [("frozen", ID)]
+    assert KEY[:-1] in imported.refusal("card", "freeze", KEY[:-1])
+
+
+def test_the_journal_is_filtered_by_an_unknown_key_too(imported: Service, verification: Verification) -> None:
+    ask(verification, "UNKNOWN-1")
+    events = imported.cardctl_json("events", "--card", "UNKNOWN-1", "--format", "json")
+    assert [event["code"] for event in events] == ["CARD_NOT_FOUND"]
+
+
+def test_pages_show_and_find_imported_keys(imported: Service, owner: Browser, verification: Verification) -> None:
+    ask(verification, KEY)
+    for path in ("/admin/cards", f"/admin/cards?q={quote(KEY)}", f"/admin/cards?q={quote(KEY[:4])}", "/admin/journal"):
+        assert KEY in owner.get(path).words, path
+    assert OTHER not in owner.get(f"/admin/cards?q={quote(KEY)}").words
+    for named in (KEY, ID):
+        page = owner.get(f"/admin/card?id={quote(named)}")
+        assert f">{KEY}</h1>" in page.text
+        assert "激活" in page.words
+    assert KEY in owner.get(f"/admin/usage?card={quote(KEY)}&day={START:%Y-%m-%d}").words
+
+
+def test_a_key_that_is_refused_before_its_import_is_found_afterwards(
+    verification: Verification, owner: Browser, offline: Service
+) -> None:
+    ask(verification, KEY)
+    assert KEY in owner.get(f"/admin/card?id={quote(KEY)}").words
+    offline.cardctl("card", "import", "-", text=FILE)
+    assert "CARD_NOT_FOUND" in owner.get(f"/admin/journal?card={quote(KEY)}").text
+
+
+def test_a_seller_sees_nothing_of_an_imported_card_but_by_its_whole_key(imported: Service, seller: Browser) -> None:
+    page = seller.get("/admin/cards")
+    assert "共 2 张" in page.words
+    for secret in (KEY, OTHER, ID[:4], card_id_of(OTHER)[:4]):
+        assert secret not in page.text
+    assert KEY not in seller.get(f"/admin/cards?q={quote(KEY[:-1])}").words.replace(KEY[:-1], "", 1)
+    assert KEY in seller.get(f"/admin/cards?q={quote(KEY)}").words
+    assert f">{KEY}</h1>" in seller.get(f"/admin/card?id={quote(KEY)}").text
+
+
+def test_an_export_has_both_and_is_imported_again(imported: Service) -> None:
+    exported = imported.cardctl("card", "list", "--format", "csv").stdout
+    before = {row.id: row.imported_key for row in Card.select()}
+    Card.delete().execute()
+    imported.cardctl("card", "import", "-", text=exported)
+    assert {row.id: row.imported_key for row in Card.select()} == before
+
+
+def test_keys_that_name_one_card_are_an_error(offline: Service) -> None:
+    ours = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+    text = f"id,validity\n{ours},30d\n{ours.lower()},30d\n{KEY},30d\n {KEY},30d\n"
+    done = offline.cardctl("card", "import", "-", "--format", "json", text=text, check=False)
+    assert [fault["line"] for fault in json.loads(done.stdout)["faults"]] == [3, 5]
+    assert Card.select().count() == 0

@@ -1,0 +1,179 @@
+"""Rows of an imported file: CSV as text, and XLSX, however it was made."""
+
+import io
+import zipfile
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+from itertools import islice
+from typing import Any
+
+import pytest
+import xlsxwriter  # type: ignore[import-untyped]
+
+from app.domain.texts import RefusedError
+from app.services import import_files, import_template, workbook_rows
+from app.services.import_files import MAX_UNPACKED_BYTES, BrokenFileError, Row, open_rows
+
+WORKSHEET = "xl/worksheets/sheet1.xml"
+
+
+def rows(content: bytes) -> list[Row]:
+    with open_rows(content) as (_encoding, found):
+        return list(found)
+
+
+def workbook(fill: Callable[[Any], None]) -> bytes:
+    content = io.BytesIO()
+    with xlsxwriter.Workbook(content, {"in_memory": True}) as made:
+        fill(made)
+    return content.getvalue()
+
+
+def changed(content: bytes, changes: dict[str, bytes]) -> bytes:
+    """The workbook with other parts."""
+    target = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(content)) as source, zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as made:
+        for name in {*source.namelist(), *changes}:
+            made.writestr(name, changes.get(name) or source.read(name))
+    return target.getvalue()
+
+
+def plain() -> bytes:
+    return workbook(lambda made: made.add_worksheet("卡").write_row(0, 0, ["卡号", "有效期"]))
+
+
+def test_cells_of_a_workbook_are_what_a_person_would_have_typed() -> None:
+    def fill(made: Any) -> None:
+        made.add_worksheet("空")
+        made.add_worksheet("藏").hide()
+        sheet = made.add_worksheet("卡")
+        day, minute = made.add_format({"num_format": "yyyy/m/d"}), made.add_format({"num_format": "yyyy/m/d h:mm"})
+        sheet.write_row(2, 1, ["卡号", "日期", "时间", "数", "长", "序", "真", "字"])
+        sheet.write_string(4, 1, '00123,"45"\n6')
+        sheet.write_datetime(4, 2, datetime(2026, 3, 1), day)  # noqa: DTZ001  # as spreadsheets have them
+        sheet.write_datetime(4, 3, datetime(2026, 3, 1, 12, 30, 7), minute)  # noqa: DTZ001
+        sheet.write_row(4, 4, [30, 6_217_000_012_345_678, 46082.5, True, " x "])
+
+    head, line = rows(workbook(fill))
+    assert (head.line, line.line) == (3, 5)
+    assert [cell for cell in line.cells if cell] == [
+        *('00123,"45"\n6', "2026-03-01", "2026-03-01 12:30:07", "30", "6.21700E+15", "46082.5", "TRUE", " x ")
+    ]
+    assert head.cells.index("卡号") == line.cells.index('00123,"45"\n6')
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(timedelta(hours=30), "1 day, 6:00:00"), (0.5, "0.5"), (False, "FALSE"), (-3.0, "-3"), ("", "")]
+)
+def test_other_kinds_of_cells(value: object, text: str) -> None:
+    assert workbook_rows.text_of(value) == text
+
+
+def test_a_csv_file_has_its_encoding_and_its_lines() -> None:
+    with open_rows('\ufeff卡号,备注\r\n\r\nABC,"a\nb"\r\nDEF\r\n'.encode()) as (encoding, found):
+        assert encoding == "UTF-8"
+        assert list(found) == [Row(1, ["卡号", "备注"]), Row(3, ["ABC", "a\nb"]), Row(5, ["DEF"])]
+    with open_rows("卡号,備註€\n".encode("gb18030")) as (encoding, _):
+        assert encoding == "GB18030"
+
+
+@pytest.mark.parametrize("chinese", [True, False])
+def test_the_templates_have_one_line_with_headers(chinese: bool) -> None:  # noqa: FBT001
+    (as_csv,), (as_xlsx,) = (
+        rows(import_template.as_csv(chinese=chinese)),
+        rows(import_template.as_xlsx(chinese=chinese)),
+    )
+    assert as_csv == as_xlsx
+    assert as_csv.cells[0] == ("卡密" if chinese else "id")
+
+
+def sparse() -> bytes:
+    """Two cells in opposite corners: readers that fill the square between take 550 GB."""
+    corners = b'<row r="1"><c r="A1"><v>1</v></c></row><row r="1048576"><c r="XFD1048576"><v>2</v></c></row>'
+    space = b'"http://schemas.openxmlformats.org/spreadsheetml/2006/main"'
+    xml = b"<worksheet xmlns=" + space + b"><sheetData>" + corners + b"</sheetData></worksheet>"
+    return changed(plain(), {WORKSHEET: xml})
+
+
+def entities() -> bytes:
+    """A billion laughs, and a file of this machine."""
+    names = ["<!ENTITY e0 'ha'>", *(f"<!ENTITY e{n} '{f'&e{n - 1};' * 10}'>" for n in range(1, 10))]
+    xml = f"<!DOCTYPE w [{''.join(names)}<!ENTITY f SYSTEM 'file:///etc/passwd'>]>".encode()
+    xml += b'<worksheet xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"><sheetData><row r="1">'
+    xml += b'<c r="A1" t="inlineStr"><is><t>&e9;&f;root</t></is></c></row></sheetData></worksheet>'
+    return changed(plain(), {WORKSHEET: xml})
+
+
+def endless_claims() -> bytes:
+    """Shared strings that claim to be four thousand million."""
+    xml = b'<sst xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main" count="1" uniqueCount="4294967295">'
+    return changed(plain(), {"xl/sharedStrings.xml": xml + b"<si><t>x</t></si></sst>"})
+
+
+HOSTILE = {
+    "sparse": sparse,
+    "truncated": lambda: plain()[:-200],
+    "not a workbook": lambda: changed(plain(), {})[:0] + _zip({"a.txt": b"x"}),
+    "no XML": lambda: changed(plain(), {WORKSHEET: b"\0<<<"}),
+    "nothing but the beginning": lambda: b"PK\x03\x04",
+    "bomb": lambda: changed(plain(), {WORKSHEET: b" " * (MAX_UNPACKED_BYTES + 1)}),
+    "thousands of parts": lambda: changed(plain(), {f"xl/{n}": b"x" for n in range(2_000)}),
+    "old Excel": lambda: b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\0" * 512,
+}
+
+
+def _zip(parts: dict[str, bytes]) -> bytes:
+    target = io.BytesIO()
+    with zipfile.ZipFile(target, "w") as made:
+        for name, content in parts.items():
+            made.writestr(name, content)
+    return target.getvalue()
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_or_damaged_workbook_is_refused(name: str) -> None:
+    with pytest.raises(RefusedError, match=r"XLSX|xlsx"):
+        rows(HOSTILE[name]())
+
+
+@pytest.mark.parametrize("content", [entities(), endless_claims()])
+def test_claims_and_entities_of_a_workbook_do_nothing(content: bytes) -> None:
+    try:
+        found = rows(content)
+    except BrokenFileError:
+        return
+    assert "root:" not in str(found)
+    assert len(str(found)) < 10_000
+
+
+def test_a_workbook_whose_size_is_a_lie_is_refused_or_cut() -> None:
+    """The directory says that a part of 300 MB has ten bytes."""
+    big = changed(plain(), {WORKSHEET: b"<worksheet>" + b" " * (MAX_UNPACKED_BYTES - 100_000)})
+    real = (MAX_UNPACKED_BYTES - 100_000 + 11).to_bytes(4, "little")
+    with pytest.raises(RefusedError):
+        rows(big.replace(real, (10).to_bytes(4, "little")))
+
+
+def test_a_reader_that_takes_too_long_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(import_files, "WORKBOOK_SECONDS", 0.0)
+    with pytest.raises(BrokenFileError, match="too large"):
+        rows(plain())
+
+
+def test_a_long_workbook_is_read_as_far_as_an_import_goes(monkeypatch: pytest.MonkeyPatch) -> None:
+    content = workbook(lambda made: made.add_worksheet().write_column(0, 0, ["x"] * 30))
+    monkeypatch.setattr(workbook_rows, "MAX_ROWS", 20)
+    output = io.StringIO()
+    workbook_rows.write_rows(content, output)
+    assert output.getvalue().split() == [f"{n},x" for n in range(1, 21)]
+
+
+def test_nothing_is_left_running_where_the_caller_stops_early() -> None:
+    content = workbook(lambda made: made.add_worksheet().write_column(0, 0, ["x" * 1_000] * 3_000))
+
+    def begin(found: Iterator[Row]) -> list[Row]:
+        return list(islice(found, 2))
+
+    with open_rows(content) as (encoding, found):
+        assert encoding == "XLSX"
+        assert len(begin(found)) == 2

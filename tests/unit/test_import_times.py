@@ -1,0 +1,119 @@
+"""Durations and times as people and spreadsheets write them."""
+
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.domain.texts import RefusedError
+from app.services.import_times import Moment, read_time, read_validity
+
+DAY = timedelta(days=1)
+ZONE = ZoneInfo("Asia/Shanghai")
+MARCH = datetime(2026, 3, 1, tzinfo=ZONE)
+
+
+@pytest.mark.parametrize(
+    ("days", "cells"),
+    [
+        (1, "天卡,日卡,1天,1d,day,24h,24小时,1日,一天,1 Day"),
+        (7, "周卡,1周,7天,7d,week,1w,1星期,一周卡"),
+        (30, "月卡,1月,1个月,30天,30d,month,1 month,一个月,包月,月卡会员,30D,30天卡,1mo"),
+        (60, "2个月,两个月,2 months,60days"),
+        (90, "季卡,1季,一季度,quarter,90d,3个月,三个月"),
+        (180, "半年,半年卡,6个月"),
+        (365, "年卡,1年,一年,365d,year,1 year,1y,包年,12mo,12个月,365天"),
+        (730, "2年,两年卡,2years,24个月,730天"),
+    ],
+)
+def test_durations_are_read_as_people_write_them(days: int, cells: str) -> None:
+    for cell in cells.split(","):
+        assert read_validity(f" {cell} ") == days * DAY, cell
+
+
+@pytest.mark.parametrize("cell", ["永久", "永久卡", "终身", "终身会员", "permanent", "Lifetime", "永久授权", "不限时"])
+def test_permanent_has_many_names(cell: str) -> None:
+    assert read_validity(cell) is None
+
+
+@pytest.mark.parametrize(
+    ("cell", "unit", "seconds"),
+    [("30", "d", 2_592_000), ("12", "h", 43_200), ("1", "month", 2_592_000), ("30.0", "d", 2_592_000), ("1", "s", 1)],
+)
+def test_a_number_has_the_unit_of_its_header(cell: str, unit: str, seconds: int) -> None:
+    assert read_validity(cell, unit) == timedelta(seconds=seconds)
+
+
+@pytest.mark.parametrize(
+    "cell", ["", "VIP", "30", "1M", "0天", "101年", "-1天", "1.5天", "1年2个月", "十二个月", "2026-03-01", "天天"]
+)
+def test_other_texts_are_no_durations(cell: str) -> None:
+    with pytest.raises(RefusedError):
+        read_validity(cell)
+
+
+@pytest.mark.parametrize(
+    ("cell", "at"),
+    [
+        ("2026-03-01", MARCH),
+        ("2026/3/1", MARCH),
+        ("2026.03.01", MARCH),
+        ("2026年3月1日", MARCH),
+        ("46082", MARCH),
+        ("46082.0", MARCH),
+        ("46082.5", MARCH.replace(hour=12)),
+        ("2026/3/1 9:05", MARCH.replace(hour=9, minute=5)),
+        ("2026-03-01 09:05:07", MARCH.replace(hour=9, minute=5, second=7)),
+        ("2026-03-01 09:05:07.250", MARCH.replace(hour=9, minute=5, second=7)),
+        ("2026年3月1日 9时5分7秒", MARCH.replace(hour=9, minute=5, second=7)),
+        ("2026年3月1日9\uff1a05", MARCH.replace(hour=9, minute=5)),
+        ("2026-03-01T00:00:00Z", MARCH.replace(hour=8)),
+        ("2026-03-01T00:00:00+08:00", MARCH),
+        ("1772294400", MARCH),
+        ("1772294400000", MARCH),
+    ],
+)
+def test_times_are_read_in_the_vendors_zone(cell: str, at: datetime) -> None:
+    found = read_time(f" {cell} ", ZONE)
+    assert found == Moment(at)
+    assert found.at is not None
+    assert found.at.tzinfo is UTC
+
+
+@pytest.mark.parametrize("cell", ["2026-03-01", "2026/3/1", "46082", "2026年3月1日"])
+def test_an_expiry_without_a_time_is_the_end_of_its_day(cell: str) -> None:
+    assert read_time(cell, ZONE, at_end=True).at == MARCH + DAY
+    assert read_time("2026-03-01 00:00", ZONE, at_end=True).at == MARCH
+
+
+@pytest.mark.parametrize(
+    "cell", ["", " ", "-", "—", "无", "0", "NULL", "None", "0000-00-00 00:00:00", "1970-01-01 08:00:00"]
+)
+def test_cells_without_a_time(cell: str) -> None:
+    assert read_time(cell, ZONE) == Moment(None)
+
+
+def test_an_expiry_may_never_come() -> None:
+    assert read_time("永不过期", ZONE) == Moment(None, is_never=True)
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        *("3/1/2026", "1-Mar-26", "2026-02-30", "2026-13-01", "26-03-01", "soon", "12", "99999", "2026-03-01 25:00"),
+        *("9999-12-31T23:59:59-23:59", "0001-01-01T00:00:00+14:00", "2026-03", "####"),
+    ],
+)
+def test_other_texts_are_no_times(cell: str) -> None:
+    with pytest.raises(RefusedError, match="2026-03-01"):
+        read_time(cell, ZONE)
+
+
+@given(st.text(max_size=30), st.booleans())
+def test_any_text_is_read_or_refused(cell: str, at_end: bool) -> None:  # noqa: FBT001  # hypothesis
+    for read in (lambda: read_time(cell, ZONE, at_end=at_end), lambda: read_validity(cell)):
+        with suppress(RefusedError):
+            read()

@@ -1,0 +1,101 @@
+"""How a card was used, from what a line of an imported file says."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.domain.codes import CardStatus
+from app.domain.imported_cards import ContradictionError, Line, Use, use_of
+
+NOW = datetime(2026, 3, 1, 12, 0, 0, 250_000, tzinfo=UTC)
+WHOLE = NOW.replace(microsecond=0)
+DAY = timedelta(days=1)
+MONTH = 30 * DAY
+A, B = WHOLE - 10 * DAY, WHOLE + 25 * DAY
+UNUSED, ACTIVE, EXPIRED, FROZEN = CardStatus.UNUSED, CardStatus.ACTIVE, CardStatus.EXPIRED, CardStatus.FROZEN
+
+
+@pytest.mark.parametrize("status", [None, UNUSED, FROZEN])
+@pytest.mark.parametrize("validity", [None, MONTH])
+def test_a_line_that_says_nothing_of_a_use_is_an_unused_card(
+    status: CardStatus | None, validity: timedelta | None
+) -> None:
+    assert use_of(Line(validity, status=status), NOW) == Use(None, None, is_derived=False)
+
+
+@pytest.mark.parametrize(
+    ("line", "use"),
+    [
+        (Line(MONTH, A), Use(A, A + MONTH)),
+        (Line(MONTH, A, B), Use(A, B)),
+        (Line(MONTH, A, B, ACTIVE, "h"), Use(A, B)),
+        (Line(MONTH, A, A + DAY, EXPIRED), Use(A, A + DAY)),
+        (Line(MONTH, A, A + DAY, ACTIVE), Use(A, A + DAY)),
+        (Line(MONTH, WHOLE), Use(WHOLE, WHOLE + MONTH)),
+        (Line(MONTH, None, B), Use(B - MONTH, B, is_derived=True)),
+        (Line(MONTH, None, B + 90 * DAY), Use(WHOLE, B + 90 * DAY, is_derived=True)),
+        (Line(MONTH, None, A, FROZEN), Use(A - MONTH, A, is_derived=True)),
+        (Line(None, A), Use(A, None)),
+        (Line(None, status=ACTIVE), Use(WHOLE, None, is_derived=True)),
+        (Line(None, hardware="h"), Use(WHOLE, None, is_derived=True)),
+        (Line(None, A, datetime(2099, 1, 1, tzinfo=UTC)), Use(A, None)),
+    ],
+)
+def test_a_used_card_has_the_times_that_its_line_says_or_that_follow(line: Line, use: Use) -> None:
+    assert use_of(line, NOW) == use
+
+
+@pytest.mark.parametrize(
+    ("line", "column"),
+    [
+        (Line(MONTH, A, status=UNUSED), "status"),
+        (Line(MONTH, None, B, UNUSED), "status"),
+        (Line(MONTH, status=UNUSED, hardware="h"), "status"),
+        (Line(MONTH, status=ACTIVE), "activated_at"),
+        (Line(MONTH, status=EXPIRED), "activated_at"),
+        (Line(MONTH, hardware="h"), "activated_at"),
+        (Line(MONTH, WHOLE + DAY), "activated_at"),
+        (Line(None, WHOLE + DAY), "activated_at"),
+        (Line(MONTH, datetime(1999, 12, 31, tzinfo=UTC)), "activated_at"),
+        (Line(MONTH, A, A), "expires_at"),
+        (Line(MONTH, A, A - DAY), "expires_at"),
+        (Line(MONTH, A, WHOLE + 36_501 * DAY), "expires_at"),
+        (Line(MONTH, None, datetime(1, 1, 2, tzinfo=UTC)), "expires_at"),
+        (Line(MONTH, None, datetime(9999, 12, 31, tzinfo=UTC)), "expires_at"),
+        (Line(MONTH, A, B, EXPIRED), "status"),
+        (Line(None, A, B), "expires_at"),
+        (Line(None, A, datetime(2098, 12, 31, tzinfo=UTC)), "expires_at"),
+        (Line(None, status=EXPIRED), "status"),
+    ],
+)
+def test_a_contradiction_names_its_column(line: Line, column: str) -> None:
+    with pytest.raises(ContradictionError) as refused:
+        use_of(line, NOW)
+    assert refused.value.column == column
+
+
+moments = st.none() | st.datetimes(timezones=st.just(UTC)).map(lambda at: at.replace(microsecond=0))
+lines = st.builds(
+    Line,
+    st.none() | st.integers(1, 36_500 * 86_400).map(lambda seconds: timedelta(seconds=seconds)),
+    moments,
+    moments,
+    st.none() | st.sampled_from(CardStatus),
+    st.none() | st.just("h"),
+)
+
+
+@given(lines)
+def test_every_line_is_a_card_that_the_database_takes_or_a_contradiction(line: Line) -> None:
+    try:
+        use = use_of(line, NOW)
+    except ContradictionError:
+        return
+    if use.activated_at is None:
+        assert use == Use()
+        return
+    assert use.activated_at <= NOW
+    assert (use.expires_at is None) == (line.validity is None)
+    assert use.expires_at is None or use.expires_at > use.activated_at
