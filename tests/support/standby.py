@@ -1,7 +1,10 @@
 """A standby of an embedded PostgreSQL."""
 
+import contextlib
 import shutil
 from pathlib import Path
+
+import psycopg2
 
 from trial.cluster import pid_file
 from trial.postgres import EmbeddedPostgres
@@ -25,6 +28,11 @@ class Standby(EmbeddedPostgres):
         primary.start()
         url = primary.url()
         return cls(binaries, copied, settings={"primary_conninfo": f"{url}?application_name={name}"})
+
+    def promote(self) -> None:
+        """Make it the primary, and wait until it is."""
+        with contextlib.closing(psycopg2.connect(self.url())) as connection, connection.cursor() as cursor:
+            cursor.execute("SELECT pg_promote()")
 
     def _answers(self) -> bool:
         try:

@@ -1,0 +1,102 @@
+"""A primary is killed, or cut off, under load; its synchronous standby takes over, and no activation is lost."""
+
+import contextlib
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psycopg2
+import pytest
+
+from app.storage import schema
+from app.storage.database import Database, connect_to
+from app.storage.models import Card
+from tests.support.load import THREADS, Load
+from tests.support.service import Service, wait_for
+from tests.support.standby import Standby
+from trial.postgres import EmbeddedPostgres
+
+pytestmark = pytest.mark.containers  # nftables needs root
+
+CUT = """
+table inet kadun_test_{port} {{
+    chain input {{
+        type filter hook input priority -20
+        tcp dport {port} drop
+        tcp sport {port} drop
+    }}
+}}
+"""
+
+
+@pytest.fixture
+def primary(postgres_binaries: Path, cluster_folder: Path, tmp_path: Path) -> Iterator[EmbeddedPostgres]:
+    with EmbeddedPostgres(postgres_binaries, cluster_folder / tmp_path.name) as running:
+        owner = connect_to(Database(running.url(), bulk=True))
+        schema.migrate(owner, lambda _line: None)
+        owner.close()
+        yield running
+
+
+@pytest.fixture
+def standby(
+    primary: EmbeddedPostgres, postgres_binaries: Path, cluster_folder: Path, tmp_path: Path
+) -> Iterator[Standby]:
+    with Standby.of(primary, postgres_binaries, cluster_folder / tmp_path.name, "b") as following:
+        execute(primary, "ALTER SYSTEM SET synchronous_standby_names = 'b'")
+        execute(primary, "SELECT pg_reload_conf()")
+        yield following
+
+
+def execute(postgres: EmbeddedPostgres, statement: str) -> None:
+    with contextlib.closing(psycopg2.connect(postgres.url())) as connection:
+        connection.autocommit = True
+        connection.cursor().execute(statement)
+
+
+def killed(primary: EmbeddedPostgres, stack: contextlib.ExitStack) -> None:
+    del stack
+    os.kill(primary.pid or 0, signal.SIGKILL)
+
+
+def cut_off(primary: EmbeddedPostgres, stack: contextlib.ExitStack) -> None:
+    """Drop its packets, as a cable that is pulled does: nobody is told."""
+    port = host_of(primary).partition(":")[2]
+    subprocess.run(("nft", "--file", "-"), input=CUT.format(port=port), text=True, check=True)
+    stack.callback(subprocess.run, ("nft", "delete", "table", "inet", f"kadun_test_{port}"), check=True)
+
+
+def host_of(postgres: EmbeddedPostgres) -> str:
+    return postgres.url().rpartition("@")[2].partition("/")[0]
+
+
+@pytest.mark.parametrize("fails", [killed, cut_off])
+def test_the_standby_takes_over_and_no_activation_is_lost(
+    primary: EmbeddedPostgres,
+    standby: Standby,
+    tmp_path: Path,
+    fails: Callable[[EmbeddedPostgres, contextlib.ExitStack], None],
+) -> None:
+    several = primary.url().replace("@", f"@{host_of(standby)},")
+    with contextlib.ExitStack() as stack, Service(tmp_path, several) as service:
+        cards = service.issue(60_000)
+        with Load(service, cards) as load:
+            load.reached(200, 50)
+            fails(primary, stack)
+            load.reached(503, 30)
+            assert service.get("/healthz").status == 200
+            standby.promote()
+            load.reached(200, 200)
+        assert set(load.statuses) == {200, 503}
+        assert load.without_retry_after == 0
+        wait_for(lambda: service.get("/readyz").status == 200)
+        stack.close()  # an old primary that answers again is not written to
+        with Load(service, cards[-THREADS:]) as more:
+            more.reached(200, THREADS)
+        database = connect_to(Database(standby.url(), bulk=True))
+        database.connect()
+        found = {row.id for row in Card.select(Card.id).where(Card.is_activated)}
+        database.close()
+        assert {*load.activated, *more.activated} <= found
