@@ -17,6 +17,8 @@ from app.storage import models
 from app.storage.hosts import Host, Hosts
 
 _SECONDS_BETWEEN_ATTEMPTS = 1.0
+_BROKEN_SECONDS = 60.0
+"""What a host counts for whose connection broke: the others are tried before."""
 logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
@@ -86,17 +88,31 @@ class Database(peewee.PostgresqlDatabase):
 
     def _attempt(self) -> Any:  # noqa: ANN401  # as above
         try:
-            connection = super()._connect()
+            connection = self._open_primary()
         except psycopg2.OperationalError:
             self._no_attempt_before = time.monotonic() + _SECONDS_BETWEEN_ATTEMPTS
-            self.hosts.begin_with_next()
             raise
-        else:
-            self._no_attempt_before = 0.0
-            self.hosts.begin_with((connection.info.host, connection.info.port))
-            return connection
-        finally:
-            self.connect_params |= self.hosts.parameters()
+        self._no_attempt_before = 0.0
+        connection.autocommit = True  # as Peewee has it
+        return connection
+
+    def _open_primary(self) -> Any:  # noqa: ANN401  # as above
+        # One host after the other: libpq would stay with one that hangs up, and wait for a silent one each time.
+        hosts = self.hosts.all()
+        if not hosts:
+            return self.open()
+        reasons = []
+        for host in hosts:
+            began = time.monotonic()
+            try:
+                connection = self.open(**host._asdict())
+            except psycopg2.OperationalError as error:
+                self.hosts.failed(host, time.monotonic() - began)
+                reasons.append(str(error).strip())
+            else:
+                self.hosts.answered(host)
+                return connection
+        raise psycopg2.OperationalError("\n".join(reasons))
 
     def open(self, **parameters: object) -> Any:  # noqa: ANN401  # as above
         """Open a connection apart from those of the threads, with some of libpq's parameters changed.
@@ -107,13 +123,13 @@ class Database(peewee.PostgresqlDatabase):
         return psycopg2.connect(self.database, **self.connect_params | parameters)
 
     def primary(self) -> Host:
-        """Return the host and the port that accept writes now, as a new connection finds them.
+        """Return the host that accepts writes now, as a new connection finds it.
 
         Raises:
             psycopg2.OperationalError: none does.
         """
         with contextlib.closing(self._connect()) as connection:
-            return connection.info.host, connection.info.port
+            return _host_of(connection)
 
     def _initialize_connection(self, conn: Any) -> None:  # noqa: ANN401  # as above
         try:
@@ -194,10 +210,16 @@ class Database(peewee.PostgresqlDatabase):
         return DatabaseUnavailableError(reason)
 
     def _drop_connection(self) -> None:
+        if not self.is_closed():
+            self.hosts.failed(_host_of(self.connection()), _BROKEN_SECONDS)
         try:
             self.close()
         except (peewee.PeeweeException, psycopg2.Error):
             self._state.reset()
+
+
+def _host_of(connection: Any) -> Host:  # noqa: ANN401  # psycopg2's
+    return Host(connection.info.host, connection.info.port)
 
 
 def execute_prepared(connection: Any, name: str, *arguments: object) -> Any:  # noqa: ANN401  # psycopg2's

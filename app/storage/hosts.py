@@ -1,42 +1,45 @@
 """The hosts of a database, in the order in which a connection tries them."""
 
+from typing import NamedTuple
+
 from psycopg2.extensions import parse_dsn
 
 _PORT = 5432
-Host = tuple[str, int]
+_ANSWERED = -1.0
+
+
+class Host(NamedTuple):
+    """A name or address, and a port."""
+
+    host: str
+    port: int
 
 
 class Hosts:
-    """The hosts that a URL names: the one that answered last comes first, since each before it may be silent.
+    """The hosts that a URL names: the one that answered last comes first, and those that took long to fail come last.
 
-    A URL that gives their addresses apart (`hostaddr`) keeps its order.
+    A URL that names none, or gives their addresses apart (`hostaddr`), is left to libpq.
     """
 
     def __init__(self, url: str) -> None:
         dsn = parse_dsn(url)
-        names = [] if "hostaddr" in dsn else dsn.get("host", "").split(",")
+        names = dsn["host"].split(",") if "host" in dsn and "hostaddr" not in dsn else []
         ports = [int(port or _PORT) for port in dsn.get("port", "").split(",")]
-        self._hosts: list[Host] = list(zip(names, ports * len(names) if len(ports) == 1 else ports, strict=False))
+        pairs = zip(names, ports * len(names) if len(ports) == 1 else ports, strict=False)
+        self._seconds = {Host(name, port): 0.0 for name, port in pairs}
 
     def all(self) -> list[Host]:
         """Return them in their order."""
-        return self._hosts
+        return sorted(self._seconds, key=self._seconds.__getitem__)
 
-    def begin_with(self, host: Host) -> None:
-        """Try this host first, then those that follow it."""
-        if host in self._hosts:
-            at = self._hosts.index(host)
-            self._hosts = self._hosts[at:] + self._hosts[:at]
+    def answered(self, host: Host) -> None:
+        """Note that a host accepts writes."""
+        self._note(host, _ANSWERED)
 
-    def begin_with_next(self) -> None:
-        """Try the first one last: libpq stays with a host that hangs up, as a proxy does whose server is gone."""
-        self._hosts = self._hosts[1:] + self._hosts[:1]
+    def failed(self, host: Host, seconds: float) -> None:
+        """Note that a host does not, and how long that took."""
+        self._note(host, seconds)
 
-    def parameters(self) -> dict[str, str]:
-        """Return libpq's parameters `host` and `port`, where there are several hosts."""
-        if len(self._hosts) < 2:  # noqa: PLR2004
-            return {}
-        return {
-            "host": ",".join(name for name, _ in self._hosts),
-            "port": ",".join(str(port) for _, port in self._hosts),
-        }
+    def _note(self, host: Host, seconds: float) -> None:
+        if host in self._seconds:
+            self._seconds[host] = seconds

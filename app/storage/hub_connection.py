@@ -61,9 +61,9 @@ class HubConnection:
 
     def _connect(self) -> Any:  # noqa: ANN401  # a psycopg2 connection
         # An asynchronous connection attempt would stay with the first of several hosts if that one is silent.
-        host, port = self._database.with_connection(self._database.primary)
+        primary = self._database.with_connection(self._database.primary)
         options = self._database.connect_params["options"] + self._options
-        connection = self._database.open(host=host, port=port, options=options, connection_factory=_Connection)
+        connection = self._database.open(**primary._asdict(), options=options, connection_factory=_Connection)
         try:
             self._database.initialize(connection)
         except BaseException:

@@ -12,6 +12,7 @@ from app.domain.operators import console_actor, shop_actor
 from app.storage import catalog
 from app.storage.database import Database
 from app.storage.grants import WITHHELD
+from app.storage.hosts import Host
 from app.storage.models import ApiToken, Event, Operator
 
 PROBE = "cardctl doctor"
@@ -111,15 +112,15 @@ def durability(database: Database) -> Durability:
 
 def standbys(database: Database) -> dict[str, int | str]:
     """Return for each host of the URL but the primary how many bytes it is behind, or why that is not known."""
-    host, port = database.connection().info.host, database.connection().info.port
-    others = [other for other in database.hosts.all() if other != (host, port)]
-    return {f"{name}:{port}": _behind(database, name, port) for name, port in others}
+    info = database.connection().info
+    others = [host for host in database.hosts.all() if host != (info.host, info.port)]
+    return {f"{host.host}:{host.port}": _behind(database, host) for host in others}
 
 
-def _behind(database: Database, host: str, port: int) -> int | str:
+def _behind(database: Database, host: Host) -> int | str:
     try:
         with (
-            contextlib.closing(database.open(host=host, port=port, target_session_attrs="any")) as standby,
+            contextlib.closing(database.open(**host._asdict(), target_session_attrs="any")) as standby,
             standby.cursor() as cursor,
         ):
             cursor.execute("SELECT pg_last_wal_replay_lsn()")

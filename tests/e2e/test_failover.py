@@ -94,7 +94,7 @@ def test_the_standby_takes_over_and_no_activation_is_lost(
         wait_for(lambda: service.get("/readyz").status == 200)
         stack.close()  # an old primary that answers again is not written to
         with Load(service, cards[-THREADS:]) as more:
-            more.reached(200, THREADS)
+            wait_for(lambda: len(more.activated) == THREADS)
         database = connect_to(Database(standby.url(), bulk=True))
         database.connect()
         found = {row.id for row in Card.select(Card.id).where(Card.is_activated)}
