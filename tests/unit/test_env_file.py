@@ -76,7 +76,9 @@ def test_a_setting_that_could_be_more_than_one_value_is_refused(theirs: str, tmp
     assert (tmp_path / "ours").read_text() == "KADUN_UID=1\n"
 
 
-@pytest.mark.parametrize("raw", ["a b", "迁移&co \\1", "'a;b' # c", '"a\'b"', "https://x/?a=1&b=%20#c", "卡盾", "age1xyz\r"])
+@pytest.mark.parametrize(
+    "raw", ["a b", "迁移&co \\1", "'a;b' # c", '"a\'b"', "https://x/?a=1&b=%20#c", "卡盾", "age1xyz\r"]
+)
 def test_a_plain_value_is_taken_over_as_it_is(raw: str) -> None:
     text, changed = env_file.merged(f"KADUN_DOMAIN={raw}\n", "", fresh=True)
     assert (text, changed) == (f"\nKADUN_DOMAIN={raw.rstrip()}\n", ["KADUN_DOMAIN"])
