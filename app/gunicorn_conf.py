@@ -49,7 +49,7 @@ def post_worker_init(_worker: Any) -> None:  # noqa: ANN401
     """Start the worker's hub and its housekeeping, after the fork."""
     from app import hub  # noqa: PLC0415
     from app.clock import utc_now  # noqa: PLC0415
-    from app.services import housekeeping  # noqa: PLC0415  # when the models know their database
+    from app.services import housekeeping, webhook_delivery  # noqa: PLC0415  # when the models know their database
     from app.services.journal_seals import JournalSeals  # noqa: PLC0415
     from app.storage.models import database  # noqa: PLC0415
     from app.tokens.signer import Signer  # noqa: PLC0415
@@ -57,6 +57,7 @@ def post_worker_init(_worker: Any) -> None:  # noqa: ANN401
     hub.start(_settings.threads)
     seals = JournalSeals(database, Signer(_settings.keys_dir), _settings.journal_keep, utc_now)
     housekeeping.start(seals)
+    webhook_delivery.start(database, _settings, utc_now)
 
 
 def child_exit(_server: Any, worker: Any) -> None:  # noqa: ANN401

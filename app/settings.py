@@ -39,6 +39,8 @@ class Settings:
     require_sealed: bool
     owners_need_totp: bool
     confirm_cards: int
+    webhooks_socket: Path | None
+    webhook_private: bool
     offline_grace: timedelta | None
     timezone: ZoneInfo
     journal_keep: timedelta
@@ -68,6 +70,8 @@ class Settings:
             require_sealed=boolean(env, "KADUN_REQUIRE_SEALED"),
             owners_need_totp=boolean(env, "KADUN_OWNERS_NEED_TOTP"),
             confirm_cards=integer(env, "KADUN_CONFIRM_CARDS", 100, 0, 1_000_000),
+            webhooks_socket=Path(env["KADUN_WEBHOOKS_SOCKET"]) if env.get("KADUN_WEBHOOKS_SOCKET") else None,
+            webhook_private=boolean(env, "KADUN_WEBHOOK_PRIVATE"),
             offline_grace=_duration("KADUN_OFFLINE_GRACE", grace) if grace else None,
             timezone=_timezone(env.get("KADUN_TIMEZONE") or "Asia/Shanghai"),
             journal_keep=timedelta(days=integer(env, "KADUN_JOURNAL_KEEP_DAYS", 365, 1, 36_500)),

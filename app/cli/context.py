@@ -19,8 +19,10 @@ from app.services.issuing import Issuing
 from app.services.journal_lists import JournalLists
 from app.services.operators import Operators
 from app.services.shop_tokens import ShopTokens
+from app.services.webhooks import Webhooks
 from app.settings import Settings
 from app.tokens.second_factors import SecondFactors
+from app.tokens.webhooks import WebhookSecrets
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -77,6 +79,11 @@ class Session:
     def shop_tokens(self) -> ShopTokens:
         """The shops' tokens."""
         return ShopTokens(self.database, operator_name(), utc_now)
+
+    @cached_property
+    def webhooks(self) -> Webhooks:
+        """The webhooks."""
+        return Webhooks(self.database, operator_name(), utc_now, WebhookSecrets(self.settings.totp_key))
 
     @property
     def zone(self) -> ZoneInfo:

@@ -8,6 +8,7 @@ from app.domain.cards import format_validity, parse_validity, trade_name
 from app.domain.codes import CardStatus, Counted, EventKind
 from app.domain.operators import Role, Scope
 from app.domain.texts import Text
+from app.domain.webhooks import Topic
 from app.services.filters import EXPIRY_PRESETS, SORTS
 from app.services.refusals import REASONS
 from app.tokens.keys import KeyState
@@ -48,6 +49,9 @@ _WORDS: dict[str, Text] = {
     EventKind.TOKEN_ADDED: Text("添加令牌", "token added"),
     EventKind.TOKEN_CHANGED: Text("修改令牌", "token changed"),
     EventKind.TOKEN_REVOKED: Text("吊销令牌", "token revoked"),
+    EventKind.WEBHOOK_ADDED: Text("添加 Webhook", "webhook added"),
+    EventKind.WEBHOOK_CHANGED: Text("修改 Webhook", "webhook changed"),
+    EventKind.WEBHOOK_REMOVED: Text("删除 Webhook", "webhook removed"),
     EventKind.EXPORTED: Text("导出", "exported"),
     EventKind.KEY_SHOWN: Text("查看卡密", "card viewed"),
     Role.OWNER: Text("所有者", "owner"),
@@ -56,6 +60,12 @@ _WORDS: dict[str, Text] = {
     Scope.CARDS_READ: Text("查询卡密", "look cards up"),
     Scope.CARDS_FREEZE: Text("冻结与解冻", "freeze and unfreeze"),
     Scope.CARDS_EXTEND: Text("延期", "extend"),
+    Topic.ACTIVATED: Text("卡密激活", "card activated"),
+    Topic.MISMATCH: Text("设备不符被拒", "device mismatch"),
+    Topic.EXPIRING: Text("3 天后到期", "expires in 3 days"),
+    Topic.SHARED: Text("疑似共享", "looks shared"),
+    Topic.HEALTH: Text("系统状态变化", "system status changed"),
+    Topic.TEST: Text("测试", "test"),
     KeyState.NEXT: Text("下一个", "next"),
     KeyState.CURRENT: Text("当前", "current"),
     KeyState.RETIRED: Text("已停用", "retired"),
@@ -93,6 +103,7 @@ _DETAILS: dict[str, Text] = {
     "longest_validity": Text("最长有效期", "Longest validity"),
     "moved_to": Text("设备改用", "Machine moved to"),
     "name": Text("名称", "Name"),
+    "paused": Text("暂停", "Paused"),
     "new": Text("首次使用的", "New"),
     "networks": Text("允许的网段", "Networks"),
     "operator": Text("管理员", "Operator"),
@@ -101,12 +112,16 @@ _DETAILS: dict[str, Text] = {
     "replaced": Text("被替换版本的 SHA-256", "SHA-256 of what it replaced"),
     "role": Text("角色", "Role"),
     "scopes": Text("权限", "Scopes"),
+    "sent": Text("发送消息", "Message sent"),
     "sessions": Text("结束的登录", "Log-ins ended"),
     "sha256": Text("内容的 SHA-256", "SHA-256"),
     "size": Text("大小（字节）", "Bytes"),
+    "topics": Text("类型", "Topics"),
     "token": Text("令牌", "Token"),
     "totp": Text("两步验证", "Two-step verification"),
     "validity": Text("有效期", "Validity"),
+    "url": Text("地址", "URL"),
+    "webhook": Text("接收地址", "Webhook"),
     "what": Text("内容", "What"),
     "wrong": Text("错误", "Wrong"),
     # Of filters.
@@ -133,14 +148,16 @@ _DETAILS: dict[str, Text] = {
 _NONE = {"": Text("（无）", "(none)")}
 _SAID: dict[str, dict[Any, Text]] = {
     "batch": _NONE,
-    "changed": {"password": Text("密码", "password")},
+    "changed": {"password": Text("密码", "password"), "secret": Text("签名密钥", "signing secret")},
     "expires": {key: span.name for key, span in EXPIRY_PRESETS.items()},
     "kind": _WORDS,
     "new": {"browser": Text("浏览器", "browser"), "network": Text("网络", "network")},
     "note": _NONE,
     "no_batch": {"1": Text("是", "yes")},
     "own_cards_only": {True: Text("是", "yes"), False: Text("否", "no")},
+    "paused": {True: Text("是", "yes"), False: Text("否", "no")},
     "role": _WORDS,
+    "topics": _WORDS,
     "scopes": _WORDS,
     "sort": {str(sort): name for sort, name in SORTS.items()},
     "status": _WORDS,

@@ -49,6 +49,9 @@ class EventKind(StrEnum):
     TOKEN_ADDED = "token_added"  # noqa: S105  # a kind
     TOKEN_CHANGED = "token_changed"  # noqa: S105  # a kind
     TOKEN_REVOKED = "token_revoked"  # noqa: S105  # a kind
+    WEBHOOK_ADDED = "webhook_added"
+    WEBHOOK_CHANGED = "webhook_changed"
+    WEBHOOK_REMOVED = "webhook_removed"
     EXPORTED = "exported"
     KEY_SHOWN = "key_shown"
 

@@ -229,6 +229,60 @@ class IdempotencyRecord(_Table):
     created_at = DateTimeTZField()
 
 
+class Webhook(_Table):
+    """A webhook: an address of the vendor's that is told of `topics`. `secret` is sealed; it signs each request.
+
+    `failures` are those in a row, and `dropped` counts the messages for which there was no place.
+    """
+
+    id = IdentityField()
+    name = TextField(unique=True)
+    url = TextField()
+    topics = ArrayField(TextField, index=False)
+    secret = TextField()
+    created_at = DateTimeTZField(index=False)
+    paused_at = DateTimeTZField(null=True, index=False)
+    failures = IntegerField(default=0)
+    next_request_at = DateTimeTZField(index=False)
+    dropped = BigIntegerField(default=0)
+
+
+class WebhookMessage(_Table):
+    """A message of a webhook: waiting while `next_at` is set, then delivered or failed."""
+
+    id = IdentityField()
+    webhook = ForeignKeyField(Webhook, column_name="webhook_id", index=False, on_delete="CASCADE")
+    message_id = TextField(unique=True)
+    source = TextField()
+    topic = TextField()
+    card_id = TextField(null=True)
+    body = TextField()
+    created_at = DateTimeTZField(index=False)
+    next_at = DateTimeTZField(null=True, index=False)
+    attempts = IntegerField(default=0)
+    attempted_at = DateTimeTZField(null=True, index=False)
+    delivered_at = DateTimeTZField(null=True, index=False)
+    failed_at = DateTimeTZField(null=True, index=False)
+    status = IntegerField(null=True)
+    error = TextField(null=True)
+
+
+class WebhookProgress(_Table):
+    """How far the journal and the cards were read for webhooks; one row (`app.domain.webhooks.Progress`).
+
+    `problems` are those of the last check of the installation's health, by the name of the check.
+    """
+
+    id = BooleanField(primary_key=True, default=True)
+    position = BigIntegerField()
+    newest = BigIntegerField()
+    settles_at = BigIntegerField(null=True)
+    settles_to = BigIntegerField(null=True)
+    expiring_until = DateTimeTZField(index=False)
+    checked_at = DateTimeTZField(index=False)
+    problems = BinaryJSONField(null=True, index=False)
+
+
 class Figures(_Table):
     """The figures of the console's overview, as last counted; one row."""
 

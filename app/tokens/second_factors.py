@@ -13,7 +13,6 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from app.domain.operators import TOTP_KEY
 
 _FORM = "v1."
-_PURPOSE = b"kadun-totp\n"
 _NONCE_BYTES = 12
 
 
@@ -22,7 +21,7 @@ class SecondFactorError(Exception):
 
 
 class SecondFactors:
-    """Seals and opens secrets.
+    """Seals and opens secrets; `purpose` keeps those of one kind from opening as another's.
 
     Args:
         key: 32 bytes as 64 hexadecimal digits, or None.
@@ -30,6 +29,8 @@ class SecondFactors:
     Raises:
         ValueError: the key has another form.
     """
+
+    purpose = b"kadun-totp\n"
 
     def __init__(self, key: str | None) -> None:
         if key is not None and not TOTP_KEY.fullmatch(key):
@@ -41,7 +42,7 @@ class SecondFactors:
         if self._cipher is None or secret.startswith(_FORM):
             return secret
         nonce = os.urandom(_NONCE_BYTES)
-        sealed = nonce + self._cipher.encrypt(nonce, secret.encode(), _bound_to(operator_id))
+        sealed = nonce + self._cipher.encrypt(nonce, secret.encode(), self._bound_to(operator_id))
         return _FORM + base64.urlsafe_b64encode(sealed).decode()
 
     def open(self, operator_id: int, sealed: str) -> str:
@@ -58,7 +59,7 @@ class SecondFactors:
             content = base64.urlsafe_b64decode(sealed[len(_FORM) :])
             if len(content) <= _NONCE_BYTES:
                 raise SecondFactorError("not a sealed secret")
-            opened = self._cipher.decrypt(content[:_NONCE_BYTES], content[_NONCE_BYTES:], _bound_to(operator_id))
+            opened = self._cipher.decrypt(content[:_NONCE_BYTES], content[_NONCE_BYTES:], self._bound_to(operator_id))
         except (ValueError, InvalidTag) as error:
             raise SecondFactorError("sealed with another key, or for another operator") from error
         return opened.decode()
@@ -73,6 +74,5 @@ class SecondFactors:
             return False
         return True
 
-
-def _bound_to(operator_id: int) -> bytes:
-    return _PURPOSE + str(operator_id).encode()
+    def _bound_to(self, operator_id: int) -> bytes:
+        return self.purpose + str(operator_id).encode()

@@ -127,7 +127,7 @@ SETTINGS: dict[str, Check] = {
     **dict.fromkeys(
         (
             *("KADUN_ISSUER", "KADUN_REQUIRE_SEALED", "KADUN_OFFLINE_GRACE", "KADUN_TIMEZONE"),
-            *("KADUN_OWNERS_NEED_TOTP", "KADUN_CONFIRM_CARDS"),
+            *("KADUN_OWNERS_NEED_TOTP", "KADUN_CONFIRM_CARDS", "KADUN_WEBHOOK_PRIVATE"),
             *("KADUN_JOURNAL_KEEP_DAYS", "KADUN_LOG_LEVEL", "KADUN_WORKERS", "KADUN_THREADS", "KADUN_FUNCTION_SECONDS"),
         ),
         _service,

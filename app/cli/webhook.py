@@ -1,0 +1,141 @@
+"""`cardctl webhook …`."""
+
+import sys
+
+import click
+
+from app.cli import output
+from app.cli.context import Session, format_option, pass_session
+from app.domain.webhooks import TOPICS
+from app.services.formatting import local
+
+
+@click.group()
+def webhook() -> None:
+    """事件通知的接收地址 / Addresses that are told of events, by signed HTTPS requests."""
+
+
+@webhook.command()
+@click.argument("name")
+@click.argument("url")
+@click.option(
+    "--topic",
+    "topics",
+    multiple=True,
+    required=True,
+    type=click.Choice([topic.value for topic in TOPICS]),
+    help="类型，可多次 / May be given several times.",
+)
+@pass_session
+def add(session: Session, name: str, url: str, topics: tuple[str, ...]) -> None:
+    """添加，签名密钥仅显示一次 / Add a webhook, and print its secret, only once."""
+    sys.stdout.write(session.webhooks.add(name, url, topics) + "\n")
+    output.say("请立即保存，密钥不会再次显示 / Save it now: it is not shown again")
+
+
+@webhook.command("list")
+@format_option("table", "json")
+@pass_session
+def list_webhooks(session: Session, output_format: str) -> None:
+    """列出 / List the webhooks by name; their secrets are not shown."""
+    rows = [
+        {
+            "name": each.name,
+            "url": each.url,
+            "topics": [*each.topics],
+            "created_at": local(each.created_at, session.zone),
+            "paused_at": local(each.paused_at, session.zone),
+            "failures": each.failures,
+            "waiting": each.waiting,
+            "dropped": each.dropped,
+        }
+        for each in session.webhooks.list()
+    ]
+    headings = (
+        *("名称 name", "地址 URL", "类型 topics", "添加 added", "暂停 paused"),
+        *("连续失败 failures in a row", "等待 waiting", "丢弃 dropped"),
+    )
+    output.print_records(rows, headings, output_format, "没有 Webhook / No webhooks")
+
+
+@webhook.command()
+@click.argument("name")
+@format_option("table", "json")
+@pass_session
+def log(session: Session, name: str, output_format: str) -> None:
+    """最近的消息 / List the latest messages, the newest first."""
+    rows = [
+        {
+            "id": each.id,
+            "topic": each.topic,
+            "created_at": local(each.created_at, session.zone),
+            "attempts": each.attempts,
+            "attempted_at": local(each.attempted_at, session.zone),
+            "next_at": local(each.next_at, session.zone),
+            "delivered_at": local(each.delivered_at, session.zone),
+            "failed_at": local(each.failed_at, session.zone),
+            "status": each.status,
+            "error": each.error,
+        }
+        for each in session.webhooks.messages(session.webhooks.find(name))
+    ]
+    headings = (
+        *("编号 ID", "类型 topic", "产生 created", "次数 attempts", "上次 last attempt", "下次 next"),
+        *("送达 delivered", "放弃 given up", "状态码 status", "错误 error"),
+    )
+    output.print_records(rows, headings, output_format, "没有消息 / No messages")
+
+
+@webhook.command()
+@click.argument("name")
+@pass_session
+def pause(session: Session, name: str) -> None:
+    """暂停 / Pause a webhook: nothing is sent, and nothing new is noted for it."""
+    session.webhooks.set_paused(name, paused=True)
+    output.say(f"已暂停 {name} / Paused {name}")
+
+
+@webhook.command()
+@click.argument("name")
+@pass_session
+def resume(session: Session, name: str) -> None:
+    """恢复 / Resume a webhook."""
+    session.webhooks.set_paused(name, paused=False)
+    output.say(f"已恢复 {name} / Resumed {name}")
+
+
+@webhook.command()
+@click.argument("name")
+@pass_session
+def secret(session: Session, name: str) -> None:
+    """更换签名密钥，旧的立即失效 / Replace the secret at once, and print the new one, only once."""
+    sys.stdout.write(session.webhooks.renew_secret(name) + "\n")
+    output.say("请立即保存，密钥不会再次显示 / Save it now: it is not shown again")
+
+
+@webhook.command()
+@click.argument("name")
+@pass_session
+def test(session: Session, name: str) -> None:
+    """发送测试消息 / Have a test message sent, and print its ID."""
+    sys.stdout.write(session.webhooks.test(name) + "\n")
+    output.say("几秒内发送，结果见 / Sent within seconds; see: cardctl webhook log")
+
+
+@webhook.command()
+@click.argument("name")
+@click.argument("message_id", metavar="ID")
+@pass_session
+def again(session: Session, name: str, message_id: str) -> None:
+    """重新发送一条消息 / Have a message sent again, under the same ID."""
+    session.webhooks.send_again(name, message_id)
+    output.say("几秒内发送，结果见 / Sent within seconds; see: cardctl webhook log")
+
+
+@webhook.command()
+@click.argument("name")
+@pass_session
+def remove(session: Session, name: str) -> None:
+    """删除，连同其消息 / Remove a webhook and its messages."""
+    session.webhooks.remove(name)
+    output.say(f"已删除 {name} / Removed {name}")

@@ -1,0 +1,167 @@
+"""Webhooks: topics, URLs, addresses that may be called, and when a message is tried again."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from enum import StrEnum
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from app.domain.texts import RefusedError
+
+MAX_WEBHOOKS = 10
+MAX_URL = 1024
+MAX_WAITING = 1_000
+"""Messages of one webhook that wait; more are dropped, and counted."""
+GIVEN_UP_AFTER = timedelta(days=3)
+EXPIRING_WITHIN = timedelta(days=3)
+_WAITS = (
+    *(timedelta(seconds=10), timedelta(minutes=1), timedelta(minutes=5), timedelta(minutes=30)),
+    *(timedelta(hours=2), timedelta(hours=6), timedelta(hours=12)),
+)
+_LONGEST_REST = timedelta(hours=1)
+
+
+class Topic(StrEnum):
+    """What a webhook can be registered for; `TEST` is sent on request only."""
+
+    ACTIVATED = "card.activated"
+    MISMATCH = "card.mismatch"
+    EXPIRING = "card.expiring"
+    SHARED = "card.shared"
+    HEALTH = "health.changed"
+    TEST = "webhook.test"
+
+
+TOPICS = tuple(topic for topic in Topic if topic is not Topic.TEST)
+
+
+class Target(NamedTuple):
+    """Where a request goes."""
+
+    host: str
+    port: int
+    path: str
+
+
+def read_url(url: str) -> Target:
+    """Read the URL of a webhook.
+
+    Raises:
+        RefusedError: it is not an `https://` URL of a host, or too long, or has a user, a password or a fragment.
+    """
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port
+    except ValueError as error:
+        raise _not_https() from error
+    is_plain = url.isascii() and url.isprintable() and " " not in url and len(url) <= MAX_URL
+    if not is_plain or parts.scheme != "https" or not host or "@" in parts.netloc or "#" in url or port == 0:
+        raise _not_https()
+    path = parts.path or "/"
+    return Target(host, port or 443, f"{path}?{parts.query}" if parts.query else path)
+
+
+def _not_https() -> RefusedError:
+    return RefusedError(
+        f"地址必须以 https:// 开头，最长 {MAX_URL} 个 ASCII 字符，不含用户名、密码和 #",
+        f"the address must begin with https://, have at most {MAX_URL} ASCII characters, and no user, password or #",
+    )
+
+
+def read_topics(names: Sequence[str]) -> list[Topic]:
+    """Read the topics of a webhook; return each once, in the order of `TOPICS`.
+
+    Raises:
+        RefusedError: there is none, or one that does not exist.
+    """
+    wanted: list[Topic] = [topic for topic in TOPICS if topic in names]
+    if not wanted or not set(names) <= set(TOPICS):
+        listed = ", ".join(TOPICS)
+        raise RefusedError(f"请选择至少一个类型：{listed}", f"choose at least one of the topics: {listed}")
+    return wanted
+
+
+# What IANA's registries of special-purpose addresses list as not globally reachable, and addresses that stand for
+# others. Of the mapped and translated ones the IPv4 address decides.
+_NOT_PUBLIC = tuple(
+    ip_network(network)
+    for network in (
+        *("0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12"),
+        *("192.0.0.0/24", "192.0.2.0/24", "192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24"),
+        *("203.0.113.0/24", "224.0.0.0/4", "240.0.0.0/4"),
+    )
+)
+_GLOBAL_UNICAST = IPv6Network("2000::/3")
+_NOT_PUBLIC_V6 = tuple(
+    IPv6Network(network) for network in ("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20", "5f00::/16")
+)
+_NAT64 = IPv6Network("64:ff9b::/96")
+_IPV4_BITS = 32
+
+
+def is_public(text: str) -> bool:
+    """Return whether an address is a public one; anything that is no address is not."""
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return False
+    if isinstance(address, IPv6Address):
+        if address.scope_id is not None:
+            return False
+        inner = _embedded(address)
+        if inner is None:
+            return address in _GLOBAL_UNICAST and not any(address in network for network in _NOT_PUBLIC_V6)
+        address = inner
+    return not any(address in network for network in _NOT_PUBLIC)
+
+
+def _embedded(address: IPv6Address) -> IPv4Address | None:
+    if address in _NAT64:
+        return IPv4Address(int(address) & ((1 << _IPV4_BITS) - 1))
+    return address.ipv4_mapped
+
+
+def next_attempt(attempts: int, now: datetime) -> datetime:
+    """Return when a message is tried again after so many failed attempts, one at least."""
+    return now + _WAITS[min(attempts, len(_WAITS)) - 1]
+
+
+def next_request(failures: int, now: datetime) -> datetime:
+    """Return when the next request may go to an address that failed so many times in a row, whatever the message.
+
+    So an address that is down costs one attempt at a time, and its messages do not wait for one another's turns.
+    """
+    return min(next_attempt(failures, now), now + _LONGEST_REST)
+
+
+def masked(card_id: str) -> str:
+    """Return a card as people see it who may not have the key."""
+    return f"{card_id[:4]}•••"
+
+
+class Progress(NamedTuple):
+    """How far the journal was read for webhooks: all entries up to `position`.
+
+    An entry gets its ID when it is written and becomes visible when its transaction commits, so that one with a lower
+    ID may come later. `newest` is the highest ID of the last look. Once no transaction before `settles_at` runs any
+    more, no entry up to `settles_to` can still come (`app.services.journal_follow` has the same reasoning).
+    """
+
+    position: int
+    newest: int
+    settles_at: int | None = None
+    settles_to: int | None = None
+
+    def readable(self, oldest_running: int) -> int:
+        """Return up to which ID all entries are there for good."""
+        is_settled = self.settles_at is not None and self.settles_to is not None and oldest_running >= self.settles_at
+        return max(self.position, self.settles_to or 0) if is_settled else self.position
+
+    def looked(self, position: int, oldest_running: int, next_transaction: int, newest: int) -> "Progress":
+        """Return the progress after a look that has read up to `position`."""
+        is_settled = self.settles_at is None or oldest_running >= self.settles_at
+        if not is_settled:
+            return self._replace(position=position, newest=newest)
+        # The IDs up to the last look's newest were handed out before it, to transactions that have numbers by now.
+        return Progress(position, newest, next_transaction, self.newest)

@@ -1,0 +1,161 @@
+"""Delivers the messages of webhooks, in a thread of each worker.
+
+A message is claimed, sent while no transaction is open, and then what became of it is noted.
+"""
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Protocol
+
+import peewee
+
+from app.clock import Clock
+from app.domain.codes import EventKind
+from app.domain.errors import UnavailableError
+from app.domain.webhooks import GIVEN_UP_AFTER, next_attempt, next_request
+from app.services.doctor import CheckResult, Facts, run_checks
+from app.services.doctor.gather import gather_running
+from app.services.webhook_collection import Collection
+from app.settings import Settings
+from app.storage import journal, webhooks
+from app.storage.database import Database
+from app.storage.models import WebhookMessage
+from app.tokens.second_factors import SecondFactorError
+from app.tokens.webhooks import WebhookSecrets, signed_headers
+from app.webhooks.client import WebhooksClient
+from app.webhooks.post import Sent, post
+
+LOOK_SECONDS = 2.0
+_AWAY_SECONDS = 30.0
+_PRUNED_EVERY = 3600.0
+LEASE = timedelta(minutes=2)
+"""Longer than an attempt takes. If its process dies, another one tries the message after that."""
+KEPT = timedelta(days=7)
+KEPT_ROWS = 1_000
+GONE = 410
+logger = logging.getLogger(__name__)
+
+
+class Sender(Protocol):
+    """Sends a request: `app.webhooks.post` in this process, or the client of the process that can reach the outside."""
+
+    def __call__(self, url: str, headers: Mapping[str, str], body: bytes) -> Sent:
+        """Send it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """Delivers the messages of one database."""
+
+    database: Database
+    clock: Clock
+    seals: WebhookSecrets
+    send: Sender
+
+    def deliver(self) -> bool:
+        """Deliver the next message that is due; return False if there is none.
+
+        Raises:
+            UnavailableError: the database is away.
+        """
+        now = self.clock()
+
+        def claim() -> WebhookMessage | None:
+            with self.database.atomic():
+                return webhooks.claim(self.database, now, now + LEASE)
+
+        message = self.database.with_connection(claim)
+        if message is None:
+            return False
+        sent = self._send(message, now)
+        self.database.with_connection(lambda: self._note(message, sent, self.clock()))
+        return True
+
+    def prune(self) -> None:
+        """Give up the messages that are too old, and delete old ones from the log."""
+        now = self.clock()
+        self.database.with_connection(lambda: webhooks.give_up(now - GIVEN_UP_AFTER, now))
+        self.database.with_connection(lambda: webhooks.prune(now - KEPT, KEPT_ROWS))
+
+    def _send(self, message: WebhookMessage, now: datetime) -> Sent:
+        webhook, body = message.webhook, message.body.encode()
+        try:
+            secret = self.seals.open(webhook.id, webhook.secret)
+        except SecondFactorError as error:
+            return Sent(None, f"the webhook's secret does not open ({error}): make it anew")
+        headers = {"Content-Type": "application/json", "User-Agent": "Kadun-Webhooks"}
+        return self.send(webhook.url, headers | signed_headers(secret, message.message_id, now, body), body)
+
+    def _note(self, message: WebhookMessage, sent: Sent, now: datetime) -> None:
+        webhook = message.webhook
+        with self.database.atomic():
+            outcome = {"status": sent.status, "error": sent.error}
+            if sent.is_delivered:
+                webhooks.finish(message, next_at=None, delivered_at=now, failed_at=None, **outcome)
+                webhooks.rest(webhook.id, 0, now)
+                return
+            if sent.status == GONE:
+                webhooks.finish(message, next_at=None, failed_at=now, **outcome)
+                webhooks.change(webhook.id, paused_at=now)
+                details = {"webhook": webhook.name, "paused": True, "status": GONE}
+                journal.append([journal.Entry(now, EventKind.WEBHOOK_CHANGED, actor="service", details=details)])
+                return
+            next_at = next_attempt(message.attempts, now)
+            if next_at > message.created_at + GIVEN_UP_AFTER:
+                webhooks.finish(message, next_at=None, failed_at=now, **outcome)
+            else:
+                webhooks.finish(message, next_at=next_at, **outcome)
+            webhooks.rest(webhook.id, webhook.failures + 1, next_request(webhook.failures + 1, now))
+
+
+def start(database: Database, settings: Settings, clock: Clock) -> None:
+    """Start this worker's thread, which ends with the process."""
+
+    def checks() -> Mapping[str, CheckResult]:
+        return run_checks(Facts(service_if_any=gather_running(database, settings)))
+
+    collection = Collection(database, settings.timezone, clock, checks)
+    delivery = Delivery(database, clock, WebhookSecrets(settings.totp_key), sender(settings))
+    threading.Thread(target=_run, args=(collection, delivery), name="webhooks", daemon=True).start()
+
+
+def sender(settings: Settings) -> Sender:
+    """Return what sends requests: a process that can reach the outside, where the settings name one, or this one."""
+    if settings.webhooks_socket is not None:
+        return WebhooksClient(settings.webhooks_socket)
+    return partial(post, allow_private=settings.webhook_private)
+
+
+def turn(collection: Collection, delivery: Delivery) -> None:
+    """Collect and deliver what there is.
+
+    Raises:
+        UnavailableError: the database is away.
+    """
+    if not delivery.database.with_connection(webhooks.by_name):
+        return
+    collection.collect()
+    while delivery.deliver():
+        pass
+    collection.check()
+
+
+def _run(collection: Collection, delivery: Delivery) -> None:
+    pruned_at = time.monotonic()
+    while True:
+        time.sleep(LOOK_SECONDS * random.uniform(0.5, 1.5))  # noqa: S311  # so that the workers take turns
+        try:
+            turn(collection, delivery)
+            if time.monotonic() > pruned_at + _PRUNED_EVERY:
+                delivery.prune()
+                pruned_at = time.monotonic()
+        except (UnavailableError, peewee.PeeweeException):
+            logger.warning("webhooks wait for the database; they are tried again", exc_info=True)
+            delivery.database.close()
+            time.sleep(_AWAY_SECONDS)

@@ -1,0 +1,85 @@
+"""The process that sends the requests of webhooks: `python -m app.webhooks`. It has a network, and no secret."""
+
+import contextlib
+import json
+import os
+import socketserver
+import sys
+from dataclasses import asdict
+from functools import partial
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from typing import Any
+
+from app.environment import SettingsError, boolean, required
+from app.webhooks.post import post
+
+MAX_REQUEST_BYTES = 64 * 1024
+
+
+class _Handler(BaseHTTPRequestHandler):
+    timeout = 10.0
+
+    def __init__(self, *arguments: Any, allow_private: bool) -> None:  # noqa: ANN401  # socketserver's
+        self._allow_private = allow_private
+        super().__init__(*arguments)
+
+    def do_GET(self) -> None:  # http.server's
+        """Answer a health check."""
+        self._answer(200, {})
+
+    def do_POST(self) -> None:
+        """Send what the request says, and answer with what became of it."""
+        length = self.headers.get("Content-Length", "")
+        if not length.isdecimal() or int(length) > MAX_REQUEST_BYTES:
+            self._answer(400, {"error": f"at most {MAX_REQUEST_BYTES} bytes"})
+            return
+        try:
+            asked = json.loads(self.rfile.read(int(length)))
+            sent = post(asked["url"], asked["headers"], asked["body"].encode(), allow_private=self._allow_private)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            self._answer(400, {"error": repr(error)})
+            return
+        self._answer(200, asdict(sent))
+
+    def _answer(self, status: int, document: dict[str, Any]) -> None:
+        content = json.dumps(document).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_arguments: object) -> None:
+        """Log nothing: URLs may be secrets, and the service keeps what became of each request."""
+
+
+def server() -> socketserver.ThreadingUnixStreamServer:
+    """Return the server, listening on the socket of the settings.
+
+    Raises:
+        SettingsError: a setting is wrong or missing.
+    """
+    socket_path = Path(required(os.environ, "KADUN_WEBHOOKS_SOCKET"))
+    handler = partial(_Handler, allow_private=boolean(os.environ, "KADUN_WEBHOOK_PRIVATE"))
+    with contextlib.suppress(FileNotFoundError):
+        socket_path.unlink()
+    before = os.umask(0o007)  # for the app's group only
+    try:
+        made = socketserver.ThreadingUnixStreamServer(str(socket_path), handler)
+    finally:
+        os.umask(before)
+    made.daemon_threads = True
+    return made
+
+
+def main() -> None:
+    """Serve until a signal."""
+    try:
+        with server() as serving:
+            serving.serve_forever()
+    except SettingsError as error:
+        sys.exit(f"kadun: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,179 @@
+"""Requests of webhooks: only to public addresses, only to those that were checked, only where the certificate fits."""
+
+import socket
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.webhooks import __main__ as process
+from app.webhooks import post as posting
+from app.webhooks.client import WebhooksClient
+from app.webhooks.post import MAX_ANSWER_BYTES, Sent, post
+from tests.support.webhooks import tls_server
+
+real_getaddrinfo = socket.getaddrinfo
+
+
+class Receiver(BaseHTTPRequestHandler):
+    """Answers as its path says."""
+
+    got: list[tuple[str, dict[str, str], bytes]]
+    released: threading.Event
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["content-length"]))
+        self.got.append((self.path, dict(self.headers.items()), body))
+        if self.path == "/drip":
+            while not self.released.wait(0.02):
+                self.wfile.write(b"H")
+                self.wfile.flush()
+        elif self.path == "/odd":
+            self.wfile.write(b"nothing of HTTP\r\n\r\n")
+        else:
+            status = int(self.path[1:4])
+            self.send_response(status)
+            self.send_header("Location", "/200")
+            self.end_headers()
+            self.wfile.write(b"x" * (10 * MAX_ANSWER_BYTES))
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+class Net:
+    """The receiver, and what names resolve to."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.addresses = {"localhost": ["127.0.0.1"]}
+        self.asked: list[str] = []
+
+    def getaddrinfo(self, host: str, port: int, **_: Any) -> list[Any]:
+        self.asked.append(host)
+        found = []
+        for address in self.addresses.get(host, []):
+            found += real_getaddrinfo(address, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+        if not found:
+            raise socket.gaierror("unknown")
+        return found
+
+    def post(self, path: str = "/200", host: str = "localhost", *, allow_private: bool = True) -> Sent:
+        url = f"https://{host}:{self.port}{path}"
+        return post(url, {"webhook-id": "msg_1"}, b"{}", allow_private=allow_private)
+
+
+@pytest.fixture
+def net(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Net]:
+    Receiver.got, Receiver.released = [], threading.Event()
+    with tls_server(Receiver, tmp_path) as (port, certificate):
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        posting._context.cache_clear()  # noqa: SLF001
+        net = Net(port)
+        monkeypatch.setattr(socket, "getaddrinfo", net.getaddrinfo)
+        yield net
+        Receiver.released.set()
+    posting._context.cache_clear()  # noqa: SLF001
+
+
+def test_a_request_arrives(net: Net) -> None:
+    sent = net.post("/200?a=1")
+    assert sent == Sent(200, None)
+    assert sent.is_delivered
+    ((path, headers, body),) = Receiver.got
+    assert (path, headers["webhook-id"], headers["Host"], body) == ("/200?a=1", "msg_1", f"localhost:{net.port}", b"{}")
+
+
+def test_redirects_are_not_followed_and_long_answers_not_read(net: Net) -> None:
+    for status in (302, 307, 500):
+        sent = net.post(f"/{status}")
+        assert (sent.status, sent.is_delivered) == (status, False)
+        assert len(sent.error or "") == 200
+    assert len(Receiver.got) == 3
+
+
+@pytest.mark.parametrize(
+    "addresses", [["127.0.0.1"], ["8.8.8.8", "10.0.0.1"], ["::1"], ["::ffff:127.0.0.1"], ["64:ff9b::7f00:1"]]
+)
+def test_no_private_address_is_called_not_even_beside_public_ones(
+    net: Net, addresses: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net.addresses["localhost"] = addresses
+    monkeypatch.setattr(socket.socket, "connect", None)
+    sent = net.post(allow_private=False)
+    assert sent.status is None
+    assert sent.error
+    assert sent.error.endswith("which is not a public address")
+
+
+def test_an_address_in_the_url_is_checked_too(net: Net) -> None:
+    net.addresses["127.0.0.1"] = ["127.0.0.1"]
+    net.addresses["2130706433"] = ["127.0.0.1"]
+    for host in ("127.0.0.1", "2130706433"):
+        assert "not a public address" in str(net.post(host=host, allow_private=False).error)
+
+
+def test_a_name_is_resolved_once_and_its_checked_address_called(net: Net) -> None:
+    assert net.post().is_delivered
+    assert net.asked == ["localhost"], "an answer of the name server that changes meanwhile changes nothing"
+
+
+def test_another_address_of_the_name_is_tried(net: Net) -> None:
+    net.addresses["localhost"] = ["127.0.0.2", "127.0.0.1"]
+    assert net.post().is_delivered
+
+
+def test_the_certificate_must_be_for_the_name_and_trusted(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
+    net.addresses["other.example"] = ["127.0.0.1"]
+    assert str(net.post(host="other.example").error).startswith("TLS: Hostname mismatch")
+    monkeypatch.delenv("SSL_CERT_FILE")
+    posting._context.cache_clear()  # noqa: SLF001
+    assert str(net.post().error).startswith("TLS: ")
+    assert not Receiver.got
+
+
+def test_what_does_not_answer_is_given_up(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
+    net.addresses["nobody.example"] = []
+    assert net.post(host="nobody.example") == Sent(None, "the name nobody.example does not resolve")
+    monkeypatch.setattr(posting, "TOTAL_SECONDS", 0.3)
+    sent = net.post("/drip")
+    assert sent.status is None, "although every byte comes in time"
+    assert sent.error
+    sent = net.post("/odd")
+    assert (sent.status, sent.error is None) == (None, False)
+
+
+def test_a_url_of_another_form_is_refused(net: Net) -> None:
+    assert post("http://localhost/", {}, b"", allow_private=True).status is None
+    assert not net.asked
+
+
+@pytest.fixture
+def through(net: Net, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[WebhooksClient]:
+    """A client of the process that can reach the outside."""
+    assert net
+    path = tmp_path / "webhooks.sock"
+    monkeypatch.setenv("KADUN_WEBHOOKS_SOCKET", str(path))
+    monkeypatch.setenv("KADUN_WEBHOOK_PRIVATE", "true")
+    server = process.server()
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield WebhooksClient(path)
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_process_of_its_own_sends(net: Net, through: WebhooksClient) -> None:
+    headers = {"webhook-id": "msg_2", "Content-Type": "application/json"}
+    assert through(f"https://localhost:{net.port}/200", headers, "{é}".encode()) == Sent(200, None)
+    ((_, got, body),) = Receiver.got
+    assert (got["webhook-id"], body) == ("msg_2", "{é}".encode())
+    assert through(f"https://localhost:{net.port}/500", headers, b"").status == 500
+
+
+def test_without_that_process_nothing_is_sent(tmp_path: Path) -> None:
+    sent = WebhooksClient(tmp_path / "none.sock")("https://localhost/", {}, b"")
+    assert sent.status is None
+    assert "does not answer" in str(sent.error)

@@ -1,0 +1,159 @@
+"""Webhooks: which URLs and addresses are called, when messages are tried again, how far the journal is read."""
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from app.domain.texts import RefusedError
+from app.domain.webhooks import (
+    MAX_URL,
+    Progress,
+    Target,
+    Topic,
+    is_public,
+    masked,
+    next_attempt,
+    next_request,
+    read_topics,
+    read_url,
+)
+from app.tokens.second_factors import SecondFactorError, SecondFactors
+from app.tokens.webhooks import WebhookSecrets, new_secret, signed_headers
+from tests.support.webhooks import example
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("url", "target"),
+    [
+        ("https://example.com", Target("example.com", 443, "/")),
+        ("https://example.com:8443/hook?key=1", Target("example.com", 8443, "/hook?key=1")),
+        ("https://[2001:db8::1]/a", Target("2001:db8::1", 443, "/a")),
+        ("HTTPS://EXAMPLE.com/A", Target("example.com", 443, "/A")),
+        ("https://example.com/" + "a" * (MAX_URL - 20), Target("example.com", 443, "/" + "a" * (MAX_URL - 20))),
+    ],
+)
+def test_a_url_is_read(url: str, target: Target) -> None:
+    assert read_url(url) == target
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("", "example.com", "http://example.com", "ftp://example.com", "https://", "https:///path", "//example.com"),
+        *("https://user@example.com", "https://u:p@example.com", "https://example.com/#", "https://example.com:0"),
+        *("https://example.com:65536", "https://example.com:x", "https://[::1", "https://例子.测试", "https://a b"),
+        *("https://example.com/\n", "https://example.com/\0", "https://exa\tmple.com", "https://example.com/é"),
+        "https://example.com/" + "a" * (MAX_URL - 19),
+    ],
+)
+def test_any_other_url_is_refused(url: str) -> None:
+    with pytest.raises(RefusedError):
+        read_url(url)
+
+
+def test_topics_are_read_once_each_in_their_order() -> None:
+    assert read_topics(["card.mismatch", "card.activated", "card.mismatch"]) == [Topic.ACTIVATED, Topic.MISMATCH]
+    for wrong in ([], ["webhook.test"], ["card.activated", "card.unknown"]):
+        with pytest.raises(RefusedError):
+            read_topics(wrong)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        *("8.8.8.8", "1.1.1.1", "100.63.255.255", "100.128.0.0", "172.15.255.255", "172.32.0.0", "192.0.1.0"),
+        *("2606:4700:4700::1111", "2400:3200::1", "2001:200::1", "::ffff:8.8.8.8", "64:ff9b::8.8.8.8"),
+    ],
+)
+def test_public_addresses_may_be_called(address: str) -> None:
+    assert is_public(address)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        *("0.255.255.255", "0.1.2.3", "10.0.0.1", "100.64.0.1", "127.0.0.1", "127.255.255.255", "169.254.169.254"),
+        *("172.16.0.1", "172.31.255.255", "192.0.0.1", "192.0.2.1", "192.88.99.1", "192.168.0.1", "198.18.0.1"),
+        *("198.51.100.1", "203.0.113.1", "224.0.0.1", "240.0.0.1", "255.255.255.255"),
+        *("::", "::1", "fe80::1", "fe80::1%eth0", "2606:4700::1%eth0", "fc00::1", "fd00::1", "ff02::1"),
+        *("2001:db8::1", "2002:7f00:1::", "2001::1", "3fff::1", "5f00::1", "100::1", "::127.0.0.1", "4000::1"),
+        *("::ffff:127.0.0.1", "::ffff:10.0.0.1", "64:ff9b::10.0.0.1", "64:ff9b::7f00:1", "64:ff9b:1::8.8.8.8"),
+        *("", "localhost", "8.8.8", "8.8.8.8/32", "0x08080808"),
+    ],
+)
+def test_all_others_may_not(address: str) -> None:
+    assert not is_public(address)
+
+
+def test_a_message_is_tried_again_later_and_later() -> None:
+    waits = [next_attempt(attempts, NOW) - NOW for attempts in range(1, 10)]
+    assert waits[0] == timedelta(seconds=10)
+    assert waits[-3:] == [timedelta(hours=12)] * 3
+    assert waits == sorted(waits)
+    assert sum(waits[:7], timedelta()) < timedelta(days=3), "each is tried seven times at least"
+
+
+def test_an_address_that_fails_rests_for_an_hour_at_most() -> None:
+    rests = [next_request(failures, NOW) - NOW for failures in range(1, 10)]
+    assert rests[:2] == [timedelta(seconds=10), timedelta(minutes=1)]
+    assert max(rests) == timedelta(hours=1)
+
+
+def test_a_key_is_masked_as_for_sellers() -> None:
+    assert masked("ABCDEFGH" * 4) == "ABCD•••"
+
+
+def test_entries_that_become_visible_late_are_waited_for() -> None:
+    progress = Progress(position=10, newest=10)
+    assert progress.readable(oldest_running=100) == 10
+    progress = progress.looked(10, 100, 105, 12)
+    assert progress == Progress(10, 12, 105, 10)
+    # Transaction 103 has drawn ID 11 and still runs: nothing above 10 is read.
+    assert progress.readable(103) == 10
+    progress = progress.looked(10, 103, 110, 14)
+    assert progress == Progress(10, 14, 105, 10), "what is waited for stays"
+    assert progress.readable(105) == 10
+    progress = progress.looked(10, 105, 110, 15)
+    assert progress == Progress(10, 15, 110, 14), "the highest ID of the look before"
+    assert progress.readable(109) == 10
+    assert progress.readable(110) == 14
+    assert Progress(20, 20, 110, 14).readable(110) == 20, "never back"
+
+
+def test_a_signature_is_the_one_of_standard_webhooks() -> None:
+    secret, body = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", b'{"test": 2432232314}'
+    at = datetime.fromtimestamp(1614265330, UTC)
+    headers = signed_headers(secret, "msg_p5jXN8AQM9LWM0D4loKWxJek", at, body)
+    assert headers == {
+        "webhook-id": "msg_p5jXN8AQM9LWM0D4loKWxJek",
+        "webhook-timestamp": "1614265330",
+        "webhook-signature": "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=",
+    }
+
+
+def test_the_example_believes_genuine_messages_alone() -> None:
+    verify, secret, body = example().verify, new_secret(), json.dumps({"type": "webhook.test"}).encode()
+    headers, now = signed_headers(secret, "msg_1", NOW, body), NOW.timestamp()
+    assert verify(secret, headers, body, now) == {"type": "webhook.test"}
+    more = {**headers, "webhook-signature": f"v1,AAAA {headers['webhook-signature']}"}
+    assert verify(secret, more, body, now), "one of several"
+    assert verify(new_secret(), headers, body, now) is None
+    assert verify(secret, headers, body + b" ", now) is None
+    assert verify(secret, headers, body, now + 301) is None
+    assert verify(secret, headers, body, now - 301) is None
+    for name in headers:
+        assert verify(secret, {**headers, name: headers[name] + "1"}, body, now) is None, name
+        assert verify(secret, {key: said for key, said in headers.items() if key != name}, body, now) is None, name
+
+
+def test_a_sealed_secret_opens_for_its_webhook_alone() -> None:
+    seals = WebhookSecrets("5a" * 32)
+    sealed = seals.seal(7, "whsec_x")
+    assert "whsec_x" not in sealed
+    assert seals.open(7, sealed) == "whsec_x"
+    for other, webhook in ((seals, 8), (SecondFactors("5a" * 32), 7), (WebhookSecrets("a5" * 32), 7)):
+        with pytest.raises(SecondFactorError):
+            other.open(webhook, sealed)
