@@ -83,9 +83,9 @@ require_seals() {
 
 verify_content() {
     local schema
-    drop_databases kadun_verify_
+    drop_databases "$VERIFIED"
     require_database_space "$(database_bytes "$FILE")"
-    SCRATCH=kadun_verify_$(date --utc +%Y%m%dt%H%M%Sz)
+    SCRATCH=$VERIFIED$(date --utc +%Y%m%dt%H%M%Sz)
     restore_dump "$SCRATCH" open_dump "$FILE"
     schema=$(schema_of "$SCRATCH") || die "无法读取 cannot read $SCRATCH"
     require_known_schema "$schema"

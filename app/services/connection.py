@@ -1,6 +1,7 @@
 """The database as commands open it; the handle that services are made with."""
 
 from collections.abc import Callable
+from typing import Any
 from urllib.parse import urlsplit
 
 import peewee
@@ -19,11 +20,19 @@ def connect(url: str, name: str | None = None) -> Database:
 
     Args:
         url: Of the database.
-        name: Of another one on the same server.
+        name: Of another one on the same server, a backup that is being checked. It is only read, and believed nothing:
+            its tables may be views that run functions.
     """
-    if name is not None:
-        url = urlsplit(url)._replace(path=f"/{name}").geturl()
-    return connect_to(Database(url, on_connect=schema.check_version, bulk=True))
+    if name is None:
+        return connect_to(Database(url, on_connect=schema.check_version, bulk=True))
+    return connect_to(Database(urlsplit(url)._replace(path=f"/{name}").geturl(), on_connect=_read_only, bulk=True))
+
+
+def _read_only(connection: Any) -> None:  # noqa: ANN401  # a psycopg2 connection
+    """Begin the one transaction of a connection, which a function can neither end nor make a writing one."""
+    with connection.cursor() as cursor:
+        cursor.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+    schema.check_version(connection)
 
 
 def migrate(url: str, say: Callable[[str], None]) -> None:

@@ -6,9 +6,15 @@ source "$ROOT/scripts/lib/stack.sh"
 # shellcheck source=postgres/url.sh
 source "$ROOT/postgres/url.sh"
 
-# owner_sql DATABASE SQL: runs SQL as the owner; columns are separated by |.
+VERIFIED=kadun_verify_ # how the names of databases begin in which backups are tried
+
+# role_in DATABASE: who owns and reads it. Restoring and reading run what SQL is in a backup: a database in which one is only
+# tried is the backup role's, which can drop and change nothing that is live.
+role_in() { if [[ $1 == "$VERIFIED"* ]]; then printf backup; else printf owner; fi; }
+
+# owner_sql DATABASE SQL: runs SQL as its owner; columns are separated by |.
 owner_sql() {
-    in_database as-role owner --database "$1" psql --no-psqlrc --quiet --tuples-only --no-align \
+    in_database as-role "$(role_in "$1")" --database "$1" psql --no-psqlrc --quiet --tuples-only --no-align \
         --set=ON_ERROR_STOP=1 --command "$2" </dev/null
 }
 
@@ -69,10 +75,11 @@ sha256_of() {
 
 # restore_dump DATABASE COMMAND…: the dump that the command prints becomes a new database; after an error there is none.
 restore_dump() {
-    local said
-    said=$(owner_sql postgres "CREATE DATABASE \"$1\" TEMPLATE template0" 2>&1) \
+    local said owner=''
+    if [[ $(role_in "$1") == backup ]]; then owner='OWNER kadun_backup '; fi
+    said=$(owner_sql postgres "CREATE DATABASE \"$1\" ${owner}TEMPLATE template0" 2>&1) \
         || die "无法创建数据库 cannot create database $1: $(error_line "$said")"
-    if ! said=$({ "${@:2}" | in_database as-role owner --database "$1" \
+    if ! said=$({ "${@:2}" | in_database as-role "$(role_in "$1")" --database "$1" \
         pg_restore --exit-on-error --single-transaction --no-owner --no-privileges; } 2>&1); then
         drop_database "$1" >/dev/null 2>&1 || true
         die "恢复失败，未改动任何数据。The dump cannot be restored; nothing was changed: $(error_line "$said")"
@@ -111,7 +118,7 @@ require_known_schema() {
 
 # contents_of DATABASE: its schema, tables and licensed files, as contents.sql prints them.
 contents_of() {
-    in_database as-role owner --database "$1" psql --no-psqlrc --quiet --tuples-only --no-align \
+    in_database as-role "$(role_in "$1")" --database "$1" psql --no-psqlrc --quiet --tuples-only --no-align \
         --set=ON_ERROR_STOP=1 <"$ROOT/scripts/lib/contents.sql"
 }
 

@@ -238,3 +238,23 @@ def test_what_a_restored_database_calls_a_card_is_no_sql(checkout: Path) -> None
     """
     assert bash(checkout, code).stdout == "yes\nno\n"
     assert "DROP" not in asked(checkout)
+
+
+def test_a_backup_is_tried_as_the_role_that_can_change_nothing_that_is_live(checkout: Path) -> None:
+    code = """
+    unset -f owner_sql
+    source "$ROOT/scripts/lib/database.sh"
+    in_database() { printf '%s\\n' "${*//$'\\n'/ }" | cut -c 1-90 >>"$ROOT/asked"; cat >/dev/null; }
+    restore_dump "${VERIFIED}1" printf rows
+    contents_of "${VERIFIED}1"
+    schema_of "${VERIFIED}1" || true
+    restore_dump kadun_restoring_1 printf rows
+    """
+    done = bash(checkout, code)
+    assert done.returncode == 0, done.stderr
+    own, tried, live = "psql --no-psqlrc", "as-role backup --database kadun_verify_1", "as-role owner --database"
+    lines = asked(checkout).splitlines()
+    assert lines[0].startswith(f"{live} postgres {own}")
+    assert all(line.startswith(tried) for line in lines[1:4]), lines
+    assert lines[4].startswith(f"{live} postgres {own}")
+    assert lines[5].startswith(f"{live} kadun_restoring_1 pg_restore")
