@@ -258,3 +258,13 @@ def test_a_backup_is_tried_as_the_role_that_can_change_nothing_that_is_live(chec
     assert all(line.startswith(tried) for line in lines[1:4]), lines
     assert lines[4].startswith(f"{live} postgres {own}")
     assert lines[5].startswith(f"{live} kadun_restoring_1 pg_restore")
+
+
+def test_a_bundle_whose_settings_could_be_more_than_values_is_refused_before_anything_is_placed(checkout: Path) -> None:
+    staged = checkout / "data/staged"
+    staged.mkdir()
+    (staged / "env").write_text('KADUN_A="x\nKADUN_B=y" COMPOSE_FILE=data/functions/evil.yml\n')
+    done = bash(checkout, "trial=''\ncheck_bundle\necho placed")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "The bundle cannot be used: " in done.stderr
+    assert "The value of KADUN_A must not contain" in done.stderr
