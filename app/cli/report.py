@@ -50,7 +50,7 @@ def _print_tables(found: dict[str, Any]) -> None:
     shown = "" if accepted["count"] <= MAX_ROWS else f"，前 {MAX_ROWS} 张 / the first {MAX_ROWS}"
     output.print_section(
         f"已通过但疑似共享的卡密 {accepted['count']} 张（全部｜24 小时）/ "
-        f"Accepted, but looks shared (whole period | 24 h){shown}",
+        f"Accepted, but possibly shared (whole period | 24 h){shown}",
         (_CARD, *_SPREAD.values(), _LAST),
         _accepted(accepted["first"]),
         ["card_id", *_SPREAD, "last_at"],

@@ -121,13 +121,13 @@ def test_a_password_change_ends_the_sessions_elsewhere_alone(
     elsewhere = enter("/admin/account", who=name)
     person = enter("/admin/account", look, name)
     reading(person.page, "account-elsewhere")
-    person.press("结束其他所有登录", "End all of them")
-    person.reads("其他设备上的登录均已结束", "Your log-ins elsewhere have ended")
+    person.press("结束其他所有登录", "Log out everywhere else")
+    person.reads("其他设备上的登录均已结束", "You have been logged out everywhere else")
     assert "/admin/login" in elsewhere.go("/admin/account").page.url
 
     another = enter("/admin/account", who=name)
     new_password(person.go("/admin/account"), "/admin/account/password")
-    person.reads("已修改密码", "The password is changed")
+    person.reads("已修改密码", "Password changed")
     assert "/admin/login" in another.go("/admin/account").page.url
     another.log_in(name, ANOTHER)
 
@@ -153,13 +153,13 @@ def test_an_operator_is_added_changed_and_removed(site: Site, enter: Enter, read
     newcomer.go("/admin/operators").is_headed("管理员", "Operators")
     person.page.get_by_role("link", name=name, exact=True).click()
     person.field("每天最多发卡（张）", "Cards a day, at most").fill("20")
-    person.field("最长有效期（如 365d、永久）", "Longest validity (like 365d, permanent)").fill("30d")
+    person.field("最长有效期（如 365d、永久）", "Longest validity (e.g. 365d, permanent)").fill("30d")
     person.page.go_back()
     change("更改上限", "Change the ceilings")
     person.reads("已更改发卡上限", "The ceilings are changed")
     with opened(site):
         Operator.update(totp_secret=pyotp.random_base32()).where(Operator.name == name).execute()
-    change("停用两步验证", "Take it away")
+    change("停用两步验证", "Turn it off")
     person.reads("已停用对方的两步验证", "Their two-step verification is off")
     person.page.get_by_role("link", name=name, exact=True).click()
     new_password(person, "/admin/operator/password")

@@ -31,7 +31,7 @@ def test_cards_are_issued_copied_and_downloaded(enter: Enter, look: Look) -> Non
     page = person.page
     page.get_by_text(person.t("其他", "Other"), exact=True).click()
     page.locator("[name=validity_other]").fill("45d")
-    person.field("数量", "How many").fill("4")
+    person.field("数量", "Quantity").fill("4")
     batch = f"双十二 {look}"
     person.field("批次（可不填）", "Batch (optional)").fill(batch)
     person.field("备注（可不填）", "Note (optional)").fill("微信")
@@ -84,7 +84,7 @@ def test_a_card_is_found_by_key_hardware_and_address(enter: Enter, shop: Shop, l
     expect(person.rows).to_have_count(1)
     page.locator("[name=q]").fill("没有这样的设备")
     page.keyboard.press("Enter")
-    person.reads("没有符合条件的记录", "Nothing matches")
+    person.reads("没有符合条件的记录", "No results")
 
 
 def test_filters_are_in_the_url_and_the_back_button_works(enter: Enter, shop: Shop, look: Look) -> None:
@@ -94,9 +94,9 @@ def test_filters_are_in_the_url_and_the_back_button_works(enter: Enter, shop: Sh
     page.wait_for_url("**/admin/cards?status=frozen")
     expect(person.rows).to_have_count(len(shop.frozen))
     page.locator("summary").click()
-    person.field("备注包含", "Note has").fill("没有")
-    person.field("备注包含", "Note has").blur()
-    person.reads("没有符合条件的记录", "Nothing matches")
+    person.field("备注包含", "Note contains").fill("没有")
+    person.field("备注包含", "Note contains").blur()
+    person.reads("没有符合条件的记录", "No results")
     assert person.query == {"status": "frozen", "note": "没有"}
     page.go_back()
     expect(person.rows).to_have_count(len(shop.frozen))
@@ -244,7 +244,7 @@ def test_a_pasted_message_leads_to_moving_the_card(
     box.press("Enter")
     person.is_headed(f"参考号 {reference}", f"Reference {reference}")
     reading(person.page, "refusal-mismatch")
-    person.follow("换绑到发来请求的设备…", "Move the card to the machine that asked…")
+    person.follow("换绑到发起请求的设备…", "Move the card to the machine that asked…")
     person.reads("原设备不能再使用", "can no longer use the card")
     person.press("换绑", "Move", person.page.locator("main"))
     person.is_headed(card_id, card_id)

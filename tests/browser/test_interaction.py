@@ -72,7 +72,7 @@ def test_a_search_is_one_request(enter: Enter, shop: Shop) -> None:
     page.locator("summary").click()
     page.locator("[name=note]").fill("没有")
     page.keyboard.press("Enter")
-    person.reads("没有符合条件的记录", "Nothing matches")
+    person.reads("没有符合条件的记录", "No results")
     page.locator("label[for=status-frozen]").click()
     page.wait_for_url("**status=frozen**")
     nothing = quote("没有")

@@ -15,7 +15,7 @@ from tests.support.browser.visits import LOOKS, Look, Site, Visit, at_desk_and_b
 from tests.support.console import PASSWORD
 
 CHARTS = {
-    "现在的卡密状态",
+    "当前卡密状态",
     "最近 14 天的激活",
     "最近 14 天的验证",
     "最近 14 天的拒绝，按原因",

@@ -51,7 +51,7 @@ def test_a_new_password_begins_a_new_session_in_this_browser_alone(sam: Browser,
     fields = {"own_password": PASSWORD, "new_password": NEW, "new_password_again": NEW}
     page = sam.submit(sam.get("/admin/account"), "/admin/account/password", fields)
     assert (page.status, page.path) == (200, "/admin/account?done=password")
-    assert "The password is changed" in page.words
+    assert "Password changed" in page.words
     after = sam.cookie("kadun_session"), sam.cookie("kadun_device")
     assert not {*before} & {*after}, "a stolen token is worth nothing now"
     assert OperatorSession.select().count() == OperatorDevice.select().count() == 1
@@ -167,10 +167,10 @@ def test_a_secret_of_another_form_is_refused(sam: Browser) -> None:
 
 
 def test_other_sessions_are_shown_and_ended(sam: Browser, service: Service) -> None:
-    assert "this browser is the only one" in sam.get("/admin/account").words
+    assert "you are logged in on this browser only" in sam.get("/admin/account").words
     elsewhere = [Browser(service).log_in("sam") for _ in range(2)]
     page = sam.get("/admin/account")
-    assert page.words.count("last seen") == 2
+    assert page.words.count("last active") == 2
     page = sam.submit(page, "/admin/account/sessions")
-    assert "Your log-ins elsewhere have ended" in page.words
+    assert "You have been logged out everywhere else" in page.words
     assert [browser.get("/admin/account").status for browser in elsewhere] == [303, 303]

@@ -92,7 +92,7 @@ def test_unbinding_warns_that_the_next_machine_gets_the_card(
 ) -> None:
     preview = confirm(owner, "unbind", [cards[0], cards[5]])
     assert "将解绑 1 张" in preview.words
-    assert "下一个使用它的设备（不论是谁）即成为新设备" in preview.words
+    assert "下一个使用它的设备（不论是谁）将成为绑定设备" in preview.words
     assert "1 张本来没有绑定设备" in preview.words
     assert "不能撤销" in preview.words
     done = apply(owner, preview)
@@ -182,7 +182,7 @@ def test_a_card_that_no_longer_exists_is_left_out(owner: Browser, cards: list[st
 def test_a_second_form_for_the_same_action_reports_no_change(owner: Browser, cards: list[str]) -> None:
     preview, again = confirm(owner, "freeze", cards[:1]), confirm(owner, "freeze", cards[:1])
     apply(owner, preview)
-    assert "没有更改任何卡密" in apply(owner, again).words
+    assert "没有卡密需要更改" in apply(owner, again).words
     assert Event.select().where(Event.kind == EventKind.FROZEN).count() == 1
 
 

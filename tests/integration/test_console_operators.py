@@ -37,7 +37,7 @@ def role_of(name: str) -> str:
 def test_the_list_shows_roles_and_last_log_ins(owner: Browser, service: Service) -> None:
     Operator.update(totp_secret=pyotp.random_base32()).where(Operator.name == "sam").execute()
     page = owner.get("/admin/operators")
-    no_ceilings = "no ceiling of cards a day, no ceiling of the validity"
+    no_ceilings = "no daily ceiling, no ceiling on the validity"
     assert f"olga (you) owner off {no_ceilings} 20" in page.words, "logged in, so with a time"
     assert f"sam seller on {no_ceilings} — — 20" in page.words, "never logged in"
     assert "Ceilings Last log-in Session last used Password set" in page.words
@@ -52,7 +52,7 @@ def test_an_operator_is_added_and_can_log_in(owner: Browser, service: Service) -
     assert "小王" in page.words
     ceilings = {"cards_per_day": 1000, "longest_validity": "365d"}
     assert told("operator_added") == [("console:olga", {"operator": "小王", "role": "seller", **ceilings})]
-    assert "1,000 cards a day, valid for at most 365 days" in page.words
+    assert "1,000 cards per day, valid for at most 365 days" in page.words
     added = Browser(service).log_in("小王", NEW)
     assert added.get("/admin/operators").status == 403
 
@@ -87,7 +87,7 @@ def test_a_session_and_the_password_without_a_code_change_nothing(owner: Browser
 
 
 def test_the_overview_reminds_owners_without_two_step_verification(owner: Browser, service: Service) -> None:
-    reminder = "You are an owner without two-step verification"
+    reminder = "Your account has no two-step verification"
     assert reminder in owner.get("/admin/").words
     assert reminder not in Browser(service, language="en").walk_in("sam").get("/admin/").words
     Operator.update(totp_secret=pyotp.random_base32()).where(Operator.name == "olga").execute()
@@ -171,14 +171,14 @@ def test_an_owner_sets_ceilings_with_the_own_password(owner: Browser, service: S
     assert Operator.get(Operator.name == "sam").cards_per_day is None
     page = owner.submit(refused, "/admin/operator/ceilings", wanted, own_password=PASSWORD)
     assert page.path == "/admin/operators?done=ceilings"
-    assert "20 cards a day, valid for at most 30 days" in page.words
+    assert "20 cards per day, valid for at most 30 days" in page.words
     page = owner.get("/admin/operator?name=sam")
     shown = dict(page.form("/admin/operator/ceilings").fields)
     assert (shown["cards_per_day"], shown["longest_validity"]) == ("20", "30d")
     page = owner.submit(
         page, "/admin/operator/ceilings", {"cards_per_day": "", "longest_validity": "永久"}, own_password=PASSWORD
     )
-    assert "20 cards a day, of any validity" in page.words
+    assert "20 cards per day, of any validity" in page.words
     assert told("operator_changed") == [
         ("console:olga", {"operator": "sam", "cards_per_day": 20, "longest_validity": "30d"}),
         ("console:olga", {"operator": "sam", "longest_validity": "permanent"}),
@@ -237,13 +237,12 @@ def test_a_token_is_revoked_after_a_warning(owner: Browser, database: Database) 
     page = owner.get("/admin/operators")
     assert "shop & co cards:issue issue cards cards:read look cards up" in page.words
     assert token not in page.text
-    limits = "1,000 cards a day, valid for at most 365 days its own cards only expires 20"
+    limits = "1,000 cards per day, valid for at most 365 days its own cards only expires 20"
     assert limits in page.words
     tokens.set_limits("shop & co", TokenLimits(networks=("203.0.113.7/32", "2001:db8::/64")))
     page = owner.get("/admin/token?name=shop+%26+co")
     limits = (
-        "no ceiling of cards a day, no ceiling of the validity all cards never expires "
-        "only from 203.0.113.7/32, 2001:db8::/64"
+        "no daily ceiling, no ceiling on the validity all cards never expires only from 203.0.113.7/32, 2001:db8::/64"
     )
     assert limits in page.words
     page = owner.get("/admin/token?name=shop+%26+co")

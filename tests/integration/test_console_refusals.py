@@ -38,7 +38,7 @@ def test_a_pasted_message_leads_to_the_page_that_explains_it(
     for pasted in (message, f"参考号:{reference}", reference, reference.lower(), f"(reference: {reference})"):
         page = search(owner, pasted)
         assert "硬件和网络地址都与绑定的设备不同" in page.words
-    assert [text in page.words for text in (cards[0], OLD, NEW, NEW_ADDRESS, "当时绑定的设备", "现在绑定的设备")] == [
+    assert [text in page.words for text in (cards[0], OLD, NEW, NEW_ADDRESS, "当时绑定的设备", "当前绑定的设备")] == [
         True
     ] * 6
 

@@ -61,7 +61,7 @@ def test_the_report_as_tables(offline: Service, shared: datetime) -> None:
     assert row.split()[1:4] == ["5", "|", "5"]
     assert "1 张" in printed
     for part in (
-        "Accepted, but looks shared",
+        "Accepted, but possibly shared",
         "Rejected: one card from other machines",
         "D" * 32,
         "sea\\u202et",
