@@ -31,7 +31,8 @@ async function copy(button) {
   }
 }
 
-const chosen = (name) => [...document.querySelectorAll(`input[name="${name}"]:checked`)].map((box) => box.value);
+// What people know a card by: of an imported one its old key.
+const chosen = (name) => [...document.querySelectorAll(`input[name="${name}"]:checked`)].map((box) => box.dataset.key ?? box.value);
 
 // How many boxes are chosen is told, and what acts on them waits for the first.
 function countChosen() {
