@@ -4,7 +4,7 @@ import pytest
 
 from app.console.rendering import url
 from app.domain.codes import Code, EventKind
-from app.storage.models import Client, Event, IssueCount, Operator
+from app.storage.models import Card, Client, Event, IssueCount, Operator
 from tests.support.console import OWN, PASSWORD, Browser
 from tests.support.service import Service, question
 
@@ -97,6 +97,10 @@ def test_a_live_card_of_the_other_machine_is_masked(seller: Browser, proxied: Se
     assert refused.status == 400
     assert f"另一张有效卡密 {other[:4]}•••" in refused.words
     assert other not in refused.text
+    Card.update(imported_key="OLD-KEY-1").where(Card.id == other).execute()
+    hidden = seller.get(url(MOVE, id=own, reference=reference()))
+    assert "另一张有效卡密 •••" in hidden.words
+    assert other[:4] not in hidden.words
 
 
 @pytest.mark.parametrize("action", ["freeze", "unfreeze", "extend", "shorten", "delete"])

@@ -118,7 +118,7 @@ def test_the_console_guide_names_the_limits_of_the_code() -> None:
         assert all(
             str(limit) in text for limit in (MAX_SELECTED, MAX_ISSUED, MAX_COUNTED, MAX_HITS, MAX_COUNT, MAX_CARDS)
         )
-        assert f"{MAX_BYTES // 2**20} MB" in text
+        assert f"{MAX_BYTES // 2**20} MiB" in text
 
 
 def commands(command: click.Command, words: tuple[str, ...] = ()) -> Iterator[str]:
