@@ -22,6 +22,7 @@ from app.domain.operators import console_actor, shop_actor
 from app.domain.texts import Text
 from app.services.formatting import escaped, takes
 from app.services.key_masking import hardware_digest
+from app.services.statistics import ONLINE_WITHIN
 
 if TYPE_CHECKING:
     from app.console.visitor import Visitor
@@ -68,6 +69,7 @@ class Renderer:
             console_actor=console_actor,
             shop_actor=shop_actor,
             zone=zone.key,
+            online_within=ONLINE_WITHIN,
             plain_style=Markup(PLAIN_STYLE),  # noqa: S704  # ours
         )
         self._environment.filters.update(

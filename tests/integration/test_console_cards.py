@@ -256,3 +256,12 @@ def test_a_longer_list_says_how_much_of_it_is_sorted_by_last_use(owner: Browser,
         Card.insert_many(many[at : at + 2_000]).execute()
     assert "只有到期最晚的 10,000 张按最近使用排序" in owner.get(url("/admin/cards", sort="used")).words
     assert "按最近使用排序" not in owner.get(url("/admin/cards", sort="used", expires="30d")).words
+
+
+def test_customers_seen_in_the_last_quarter_of_an_hour_are_online(owner: Browser, cards: list[str]) -> None:
+    now = datetime.now(UTC)
+    for minutes, card in zip((1, 14, 16), cards, strict=False):
+        Client.update(requested_at=now - timedelta(minutes=minutes)).where(Client.card == card).execute()
+    assert owner.get("/admin/cards").words.count("● 在线") == 2
+    assert "● 在线" in owner.get(url("/admin/card", id=cards[0])).words
+    assert "● 在线" not in owner.get(url("/admin/card", id=cards[2])).words
