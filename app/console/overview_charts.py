@@ -12,7 +12,7 @@ from app.domain.texts import Text
 Document = dict[str, Any]
 
 STATES = (CardStatus.ACTIVE, CardStatus.UNUSED, CardStatus.EXPIRED, CardStatus.FROZEN)
-_DAY, _CARDS, _TIMES = Text("日期", "Day"), Text("卡密", "Cards"), Text("次数", "Times")
+_DAY, _CARDS, _TIMES = Text("日期", "Day"), Text("卡密", "Cards"), Text("次数", "Count")
 _COLORS = {
     Code.CLIENT_MISMATCH: "--chart-4",
     Code.CLIENT_HAS_ANOTHER_CARD: "--chart-2",

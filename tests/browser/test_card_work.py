@@ -244,7 +244,7 @@ def test_a_pasted_message_leads_to_moving_the_card(
     box.press("Enter")
     person.is_headed(f"参考号 {reference}", f"Reference {reference}")
     reading(person.page, "refusal-mismatch")
-    person.follow("换绑到发起请求的设备…", "Move the card to the machine that asked…")
+    person.follow("换绑到发起请求的设备…", "Move the card to the requesting machine…")
     person.reads("原设备不能再使用", "can no longer use the card")
     person.press("换绑", "Move", person.page.locator("main"))
     person.is_headed(card_id, card_id)

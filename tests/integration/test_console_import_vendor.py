@@ -66,7 +66,7 @@ def test_an_old_systems_file_is_understood_shown_and_imported(owner: Browser, ki
     preview = send(owner, owner.get(IMPORT), "preview", f"旧卡.{kind}", content)
     assert Card.select().count() == 0
     for text in (
-        *("可以导入 4 张", "GB18030" if kind == "csv" else "XLSX", "不读取的列 价格"),
+        *("可以导入 4 张", "GB18030" if kind == "csv" else "XLSX", "忽略的列 价格"),
         *("登录IP 绑定设备的 IP 203.0.113.7 [上海市] 203.0.113.7", "类型/时长 有效期 年卡 365 天"),
         *("状态 状态 已使用 使用中", "卡号 卡密 VIP-2024-8K3M-77QX-1", "机器码 绑定设备的机器码 BFEBFBFF000906E9"),
         *("其中已绑定设备 2", "其中已冻结 1", "2 张使用中的卡密没有激活时间"),

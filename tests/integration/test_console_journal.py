@@ -223,12 +223,12 @@ def test_two_frequent_texts_are_searched_page_by_page(owner: Browser, database: 
                (VALUES ('192.0.2.7', 'f.1'), ('192.0.2.8', 'f.2')) AS each (address, name)"""
     )
     page = owner.get("/admin/journal?address=192.0.2.7&function=f.2")
-    assert "只翻查了 2,000 条" in page.words
+    assert "已查找 2,000 条" in page.words
     assert "F0VND000" not in page.words
     (onward,) = [link for link in page.links if "after=" in link]
     page = owner.get(onward)
     assert "F0VND000" in page.words
-    assert "只翻查了" not in page.words
+    assert "已查找" not in page.words
 
 
 @pytest.fixture

@@ -58,7 +58,7 @@ def to_refusal(person: Person, shop: Shop) -> None:
 
 def to_move(person: Person, shop: Shop) -> None:
     to_refusal(person, shop)
-    person.follow("换绑到发起请求的设备…", "Move the card to the machine that asked…")
+    person.follow("换绑到发起请求的设备…", "Move the card to the requesting machine…")
     person.page.wait_for_url("**/admin/card/move?**")
 
 
