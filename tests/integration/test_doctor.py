@@ -352,7 +352,7 @@ def test_the_recorded_address_is_compared_with_the_true_one_and_the_probe_delete
 ) -> None:
     other = proxied.verify(question("0" * 32), address="198.51.100.7")
     asked = proxied.verify(question("cardctl doctor", "cardctl doctor", "cardctl doctor"), address=recorded)
-    ask = {"address": "198.51.100.7", "status": asked.status, "answer": json.dumps(asked.body)}
+    ask = {"host": "198.51.100.7", "address": "198.51.100.7", "status": asked.status, "answer": json.dumps(asked.body)}
     found = results(proxied, "--host-facts", "-", text=json.dumps(HOST | {"proxy": [ask]}))
     assert found["proxy"]["status"] == status
     assert [event.reference for event in Event.select()] == [other.claims["jti"][-8:]]

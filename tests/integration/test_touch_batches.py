@@ -6,6 +6,7 @@ from functools import partial
 import gevent
 import pytest
 
+from app.domain.cards import card_id_of, parse_card_id
 from app.domain.policy import Facts
 from app.storage import bindings
 from app.storage.database import Database
@@ -42,12 +43,15 @@ def test_a_request_alone_is_recorded_at_once(
     assert held.cards() == [[first], [second], [first]]
 
 
-def test_texts_that_are_no_card_ids_enter_no_statement(
+def test_of_texts_that_are_no_card_ids_only_ids_enter_a_statement(
     touches: Touches, held: HeldStatements, hub_thread: HubThread
 ) -> None:
+    held.release()
     for text in hostile_ids():
         assert hub_thread.call(partial(touches.touch, asking(text), START, DAY)) is None
-    assert held.ran == []
+    named = [card_id for statement in held.cards() for card_id in statement]
+    assert named == [card_id_of(text) for text in hostile_ids()]
+    assert all(parse_card_id(card_id) == card_id for card_id in named)
 
 
 def test_requests_that_are_read_at_the_same_time_are_one_statement(
