@@ -101,7 +101,7 @@ def test_the_console_shows_them_before_it_goes_on(service: Service, database: Da
     assert "127.0.0.1" in page.words
     assert "/admin/cards?status=unused" in page.links
     done = own.submit(page, "/admin/account/sessions")
-    assert "Your log-ins elsewhere have ended" in done.words
+    assert "You have been logged out everywhere else" in done.words
     assert stranger.get("/admin/account").status == 303
 
 
