@@ -35,8 +35,13 @@ def items(*command: str) -> list[dict[str, Any]]:
 
 
 def text_of(file: Path) -> str | None:
-    """Return the text of a file with its line ends as they are; None where it cannot be read or is empty."""
+    """Return the text of a file with its line ends as they are; None where it cannot be read or is empty.
+
+    What is no regular file, such as a named pipe in the folder of backups, is not opened.
+    """
     try:
+        if not file.is_file():
+            return None
         return file.read_bytes().decode("utf-8", "replace") or None
     except OSError:
         return None

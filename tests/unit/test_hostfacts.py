@@ -220,3 +220,8 @@ def test_the_public_name_is_asked_as_customers_do_and_nginx_where_it_talks_no_pr
     eth0 = interface("eth0", ("inet", "10.0.0.5", "global"))
     monkeypatch.setattr(Path, "exists", lambda _: False)  # no IPv6
     assert proxy_targets(8443, [eth0], domains, has_balancer=has_balancer) == expected
+
+
+def test_a_named_pipe_among_the_backups_does_not_hold_it_up(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "last-good")
+    assert hostfacts.last_line(tmp_path / "last-good") is None
