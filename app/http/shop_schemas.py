@@ -25,7 +25,8 @@ TypedCardId = Annotated[
         min_length=1,
         max_length=64,
         pattern=r"\S",
-        description="A card's ID as typed by a person: white space and dashes are ignored, letters may be small.",
+        description="A card's ID as typed by a person: white space and dashes are ignored, letters may be small. "
+        "Or the key of a card imported from another system.",
     ),
 ]
 _Ids = Annotated[list[TypedCardId], Meta(min_length=1, max_length=MAX_CARDS)]

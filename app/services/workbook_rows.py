@@ -14,7 +14,7 @@ from datetime import date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
 
-MAX_DATA_BYTES = 256 * 1024 * 1024
+MAX_DATA_BYTES = 160 * 1024 * 1024
 MAX_CPU_SECONDS = 30
 MAX_ROWS = 200_010
 """More than an import takes: the caller says so."""

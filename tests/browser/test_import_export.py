@@ -17,6 +17,7 @@ from tests.support.console import PASSWORD
 WALKED = {
     ("POST", "/admin/cards/export"),
     ("POST", "/admin/cards/import"),
+    ("GET", "/admin/cards/import/template"),
     ("POST", "/admin/cards/issued"),
     ("POST", "/admin/journal/export"),
 }
@@ -34,10 +35,13 @@ def test_a_faulty_file_is_mended_and_imported(enter: Enter, look: Look, reading:
         page.locator("#f-file").set_input_files({"name": "旧卡.csv", "mimeType": "text/csv", "buffer": content})
         person.press("核对", "Check")
 
+    with page.expect_download() as template:
+        page.get_by_role("link", name="XLSX").click()
+    assert template.value.suggested_filename == "kadun-import.xlsx"
     choose(f"{old[0]},月卡,旧卡-{look}", f"{old[1]},很久,旧卡-{look}", "短,月卡,")
     person.reads("2 行有误", "2 lines are wrong")
-    expect(page.locator("#preview tbody tr")).to_have_count(2)
-    expect(page.locator("#preview tbody tr").first).to_contain_text("3")
+    expect(page.locator("#faults tbody tr")).to_have_count(2)
+    expect(page.locator("#faults tbody tr").first).to_contain_text("3")
     expect(page.locator("#preview button")).to_have_count(0)
     choose(f"{old[0]},月卡,旧卡-{look}", f"{old[1]},年卡,旧卡-{look}")
     expect(person.button("导入 2 张", "Import 2 cards")).to_be_visible()

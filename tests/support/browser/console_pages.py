@@ -38,7 +38,7 @@ def to_import(person: Person, shop: Shop) -> None:
     content = "\n".join(rows).encode("gb18030")
     person.page.locator("#f-file").set_input_files({"name": "old.csv", "mimeType": "text/csv", "buffer": content})
     person.press("核对", "Check")
-    expect(person.page.locator("#preview tbody tr")).to_have_count(3)
+    expect(person.page.locator("#faults tbody tr")).to_have_count(3)
 
 
 def to_issued(person: Person, shop: Shop) -> None:

@@ -259,3 +259,8 @@ def test_spellings_are_those_of_the_server() -> None:
     for other in (CARD[1:], CARD.replace("A", "\uff21"), CARD.replace("S", "\u017f"), f"{CARD}\u00ad"):
         assert normalized_card_id(other) != CARD
         assert parse_card_id(other) is None
+
+
+def test_keys_of_imported_cards_differ_by_every_character_but_white_space_around_them() -> None:
+    keys = ["old-key-1", "OLD-KEY-1", "OLDKEY1", "0LD-KEY-1"]
+    assert [normalized_card_id(f" {key}\n") for key in keys] == keys
