@@ -31,7 +31,7 @@ def previewed(browser: Browser, content: bytes) -> Seen:
 def test_a_file_is_previewed_then_imported(owner: Browser) -> None:
     preview = previewed(owner, GOOD.encode("gb18030"))
     assert preview.status == 200
-    for text in ["可以导入 2 张", "GB18030", "30 天 × 1", "永久 × 1", "旧批 × 1", "店名", IDS[0], IDS[1]]:
+    for text in ["可以导入 2 张", "GB18030", "月卡 × 1", "永久 × 1", "旧批 × 1", "店名", IDS[0], IDS[1]]:
         assert text in preview.words, text
     assert Card.select().count() == 0
     done = send(owner, preview, "import", GOOD.encode("gb18030"))
