@@ -5,8 +5,9 @@ import falcon
 from app.console.forms import query_of
 from app.console.page import Access, Page, lead_to, page_request, visitor_of
 from app.console.rendering import url
+from app.domain.cards import card_id_of
 from app.domain.codes import CardStatus
-from app.domain.pasted import bare_reference, card_in, reference_in
+from app.domain.pasted import bare_reference, card_in, keys_in, reference_in
 from app.domain.texts import RefusedError
 from app.services.card_lists import MAX_COUNTED, MAX_SEARCHED, CardResults
 from app.services.filters import CARD_FIELDS, EXPIRY_PRESETS, SORTS, parse_card_filter, parse_journal_filter
@@ -67,5 +68,8 @@ class CardsPage(Page):
         card_id = card_in(text)
         if card_id is not None and self.console.cards.find(card_id) is not None:  # hardware may have such a part, too
             return url("/admin/cards", q=card_id)
+        by_id = {card_id_of(key): key for key in keys_in(text)}
+        for line in self.console.cards.find_all(list(by_id)) if by_id else []:
+            return url("/admin/cards", q=by_id[line.card.id])
         name = text.strip()
         return url("/admin/cards", batch=name) if name and self.console.cards.has_batch(name) else None

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -158,7 +158,9 @@ def card_of(values: dict[str, Any], now: datetime) -> tuple[NewCard, bool]:
     use = use_of(Line(validity, activated.at, expires.at, status, hardware), now)
     binding = None
     if hardware is not None and use.activated_at is not None:
-        binding = NewBinding(hardware, values.get("ip") or UNKNOWN_ADDRESS, use.activated_at)
+        # It was not seen here: nobody is to count it as online.
+        last = min(use.activated_at, now - timedelta(days=1))
+        binding = NewBinding(hardware, values.get("ip") or UNKNOWN_ADDRESS, last)
     return (
         NewCard(
             key.id,

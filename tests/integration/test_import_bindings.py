@@ -11,6 +11,7 @@ from app.domain.texts import RefusedError
 from app.services import imports
 from app.services.imports import Reading
 from app.services.issuing import Issuing
+from app.services.statistics import ONLINE_WITHIN
 from app.services.verification import Verification
 from app.storage.cards import IMPORT
 from app.storage.database import Database
@@ -60,6 +61,7 @@ def test_a_machine_without_an_address_is_known_by_its_hardware_alone(
     load(FILE, database, issuing)
     client = Client.get(Client.hardware == "h2")
     assert (client.ip, client.function) == ("", IMPORT)
+    assert client.requested_at < NOW - ONLINE_WITHIN
     assert ask(verification, "OLD-0002", "stranger", "203.0.113.10").code is Code.CLIENT_MISMATCH
     mismatch = Event.get(Event.code == Code.CLIENT_MISMATCH)
     assert mismatch.details == {"before": {"hardware": "h2", "ip": None}}

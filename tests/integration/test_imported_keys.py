@@ -117,3 +117,26 @@ def test_keys_that_name_one_card_are_an_error(offline: Service) -> None:
     done = offline.cardctl("card", "import", "-", "--format", "json", text=text, check=False)
     assert [fault["line"] for fault in json.loads(done.stdout)["faults"]] == [3, 5]
     assert Card.select().count() == 0
+
+
+def test_a_pasted_message_leads_to_the_card(imported: Service, owner: Browser) -> None:
+    led = owner.get(f"/admin/cards?q={quote(f'老板，我的卡号 {KEY} 打不开了')}")
+    assert led.status == 303
+    page = owner.get(led.headers["location"])
+    assert KEY in page.words
+    assert OTHER not in page.words
+
+
+def test_a_dry_run_says_how_each_column_was_understood(offline: Service) -> None:
+    text = f"卡号,套餐,截止时间,颜色\n{KEY},年卡,2030/1/2,红\n"
+    printed = offline.cardctl("card", "import", "-", "--dry-run", text=text).stdout
+    assert "2030-01-03T00:00:00+08:00" in printed
+    document = offline.cardctl_json("card", "import", "-", "--dry-run", "--format", "json", text=text)
+    assert (document["imported"], document["not_read"]) == (False, ["颜色"])
+    assert [tuple(column.values()) for column in document["columns"]] == [
+        ("卡号", "id", KEY, KEY),
+        ("套餐", "validity", "年卡", "365d"),
+        ("截止时间", "expires_at", "2030/1/2", "2030-01-03T00:00:00+08:00"),
+    ]
+    assert "short enough" not in str(document["warnings"])
+    assert Card.select().count() == 0

@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.domain.pasted import bare_reference, card_in, reference_in
+from app.domain.pasted import bare_reference, card_in, keys_in, reference_in
 
 CARD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
@@ -50,3 +50,19 @@ def test_a_card_is_found_amid_other_words(text: str) -> None:
 @pytest.mark.parametrize("text", ["", "no card here", CARD[:-1], f"{CARD}0", "-" * 40, "U" * 32, CARD, "-".join(CARD)])
 def test_what_is_no_card_is_not_found(text: str) -> None:
     assert card_in(text) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "keys"),
+    [
+        ("我的卡密 VIP-2024-8K3M 打不开", ["VIP-2024-8K3M"]),
+        ("卡号\uff1aVIP-2024-8K3M\uff0c今天提示设备不符", ["VIP-2024-8K3M", "今天提示设备不符"]),
+        ("card VIP-2024-8K3M, please", ["VIP-2024-8K3M,", "please"]),
+        ("VIP-2024-8K3M", []),
+        ("", []),
+        (f"{'x' * 65} short", []),
+        ("wordword " * 60, ["wordword"] * 50),
+    ],
+)
+def test_words_that_may_be_imported_keys(text: str, keys: list[str]) -> None:
+    assert keys_in(text) == keys
