@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.domain.addresses import UNKNOWN_ADDRESS, same_address
 from app.domain.cards import Card, card_id_of
 from app.domain.codes import CardStatus, Code
 from app.domain.policy import OPEN_PROGRAM, Binding, Client, Decision, Facts, VerificationRequest, decide
@@ -294,3 +295,11 @@ def test_a_request_has_the_fields_as_sent_and_the_card_in_its_one_spelling() -> 
 def test_a_text_that_is_no_card_id_names_the_card_that_was_imported_with_that_key() -> None:
     request = VerificationRequest.from_fields(" OLD-KEY-1 ", "disk-1", "f", "nonce", HOME)
     assert (request.card_id, request.sent_card_id) == (card_id_of("OLD-KEY-1"), " OLD-KEY-1 ")
+
+
+def test_a_machine_that_was_imported_without_an_address_is_known_by_its_hardware_alone() -> None:
+    facts = Facts(ACTIVE, BOUND._replace(address=UNKNOWN_ADDRESS))
+    accepted = decide(facts, asked("disk-1", CAFE), NOW)
+    assert (accepted.code, accepted.hardware_changed, accepted.address_changed) == (Code.OK, False, False)
+    assert decide(facts, asked("disk-2", CAFE), NOW).code is Code.CLIENT_MISMATCH
+    assert not same_address(UNKNOWN_ADDRESS, UNKNOWN_ADDRESS)
