@@ -138,6 +138,7 @@ def _add_console(
         clock=utc_now,
         behind_proxy=settings.behind_proxy,
         owners_need_totp=settings.owners_need_totp,
+        totp_key=settings.totp_key,
         confirm_cards=settings.confirm_cards,
     )
     routes.install(app, console, static)

@@ -73,7 +73,7 @@ install_all() {
         AGAIN=yes
     fi
     discard_replaced
-    compose rm --force --stop app functions migrate nginx >/dev/null 2>&1 </dev/null # they hold the old secrets and folders
+    compose rm --force --stop app functions migrate nginx webhooks >/dev/null 2>&1 </dev/null # they hold the old secrets and folders
     require_still_replaceable
     keep_newer_keys
     kept=$ROOT/data/.replaced-$(date -u +%Y%m%dT%H%M%SZ) # customers' programs may depend on those keys

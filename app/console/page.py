@@ -66,6 +66,7 @@ class Console:
     clock: Callable[[], datetime]
     behind_proxy: bool
     owners_need_totp: bool
+    totp_key: str | None
     confirm_cards: int
     """An issue of more cards asks for the operator's own password."""
 

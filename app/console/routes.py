@@ -25,6 +25,7 @@ from app.console.refusal import MovePage, RefusalPage
 from app.console.static_files import StaticFiles
 from app.console.system_status import FilesPage, FunctionsPage, HealthPage, KeysPage
 from app.console.usage import UsagePage
+from app.console.webhooks import WebhookPage, WebhooksPage, webhook_forms
 
 
 def install(app: falcon.App[Any, Any], console: Console, static: StaticFiles) -> None:
@@ -59,6 +60,9 @@ def pages(console: Console, static: StaticFiles) -> Iterator[tuple[str, Page]]:
     yield "/admin/operator", OperatorPage(console)
     yield from operator_forms(console)
     yield "/admin/token", TokenPage(console)
+    yield "/admin/webhooks", WebhooksPage(console)
+    yield "/admin/webhook", WebhookPage(console)
+    yield from webhook_forms(console)
     yield "/admin/files", FilesPage(console)
     yield "/admin/functions", FunctionsPage(console)
     yield "/admin/keys", KeysPage(console)

@@ -1,6 +1,7 @@
 """Log-ins, second factors, operators, the seller's view and shops' tokens in the browser."""
 
 from datetime import UTC, datetime
+from urllib.parse import urlencode
 
 import pyotp
 from playwright.sync_api import expect
@@ -11,7 +12,7 @@ from app.services.shop_tokens import ShopTokens
 from app.storage.models import Operator
 from tests.browser.conftest import Enter, Hire
 from tests.support.browser.people import Person
-from tests.support.browser.seeding import LIVE, SELLER, SHOP, Shop, opened
+from tests.support.browser.seeding import HOOK, LIVE, SELLER, SHOP, Shop, opened
 from tests.support.browser.visits import Look, Reading, Site, Troubles, Visit, Walked, assert_walked, in_two_looks
 from tests.support.console import PASSWORD
 
@@ -30,6 +31,13 @@ WALKED = {
     ("POST", "/admin/operator/two-step"),
     ("POST", "/admin/operator/remove"),
     ("POST", "/admin/token"),
+    ("POST", "/admin/webhooks"),
+    ("POST", "/admin/webhook/again"),
+    ("POST", "/admin/webhook/pause"),
+    ("POST", "/admin/webhook/remove"),
+    ("POST", "/admin/webhook/resume"),
+    ("POST", "/admin/webhook/secret"),
+    ("POST", "/admin/webhook/test"),
 }
 ANOTHER = "a horse of another colour"
 SELLERS = {  # pages of theirs
@@ -211,6 +219,36 @@ def test_a_token_is_revoked(site: Site, enter: Enter, look: Look) -> None:
     person.press(f"吊销{name}", f"Revoke {name}")
     person.reads("已吊销令牌", "The token is revoked")
     expect(row).to_contain_text(person.t("已吊销", "revoked"))
+
+
+def test_a_webhook_is_added_tried_and_removed(enter: Enter, hire: Hire, reading: Reading, look: Look) -> None:
+    name = f"hook {hire()}"
+    person = enter("/admin/webhooks", look)
+    person.field("名称", "Name").fill(name)
+    person.page.locator("[name=url]").fill("https://shop.invalid/hook")
+    person.page.get_by_role("checkbox").first.check()
+    person.page.locator("[name=own_password]").fill(PASSWORD)
+    person.press("添加", "Add")
+    expect(person.page.locator("#secret")).to_contain_text("whsec_")
+    person.follow("已保存，继续", "I have kept it")
+    person.press("发送测试", "Send a test")
+    person.reads("测试消息将在几秒内发送", "The test is sent within seconds")
+    person.press("暂停", "Pause")
+    person.reads("已暂停", "Paused")
+    person.press("恢复", "Resume")
+    person.reads("已恢复", "Resumed")
+    person.go(f"/admin/webhook?{urlencode({'name': HOOK})}")
+    reading(person.page, "webhook-again")
+    person.page.get_by_role("button", name=person.t("重新发送", "Send again")).first.click()
+    person.reads("将在几秒内重新发送", "It is sent again within seconds")
+    person.go(f"/admin/webhook?{urlencode({'name': name})}")
+    person.page.locator("form[action='/admin/webhook/secret'] [name=own_password]").fill(PASSWORD)
+    person.press("更换密钥", "Make a new secret")
+    expect(person.page.locator("#secret")).to_contain_text("whsec_")
+    person.follow("已保存，继续", "I have kept it")
+    person.page.locator("form[action='/admin/webhook/remove'] [name=own_password]").fill(PASSWORD)
+    person.press("删除，连同其消息", "Remove it and its messages")
+    person.reads("已删除，不再发送", "The webhook is removed")
 
 
 def test_every_listed_action_was_taken(walked: Walked, look: Look) -> None:

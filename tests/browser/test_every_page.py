@@ -27,6 +27,9 @@ LED_ON = {
     "/admin/account/sessions": "/admin/account",
     "/admin/account/two-step/codes": "/admin/account",
     "/admin/account/two-step/remove": "/admin/account",
+    **{
+        f"/admin/webhook/{name}": "/admin/webhooks" for name in ("again", "pause", "remove", "resume", "secret", "test")
+    },
     "/admin/operator/role": "/admin/operators",
     "/admin/operator/ceilings": "/admin/operators",
     "/admin/operator/password": "/admin/operators",

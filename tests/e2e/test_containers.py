@@ -217,6 +217,29 @@ def test_containers_are_hardened(stack: Stack, service: str) -> None:
     assert "Read-only file system" in written.stderr
 
 
+def test_what_sends_webhooks_has_a_network_and_no_secret(stack: Stack) -> None:
+    container = stack.inspect("webhooks")
+    assert list(container["NetworkSettings"]["Networks"]) == ["bridge"]
+    assert [mount["Destination"] for mount in container["Mounts"]] == ["/run/kadun-webhooks"]
+    assert not [name for name in container["Config"]["Env"] if "DATABASE" in name or "_KEY" in name]
+    url = "https://localhost/hook"
+
+    def webhook(*arguments: str) -> str:
+        return str(stack.compose("exec", "-T", "app", "python", "-m", "app", "webhook", *arguments).stdout)
+
+    webhook("add", "shop", url, "--topic", "card.activated")
+    webhook("test", "shop")
+
+    def error() -> str | None:
+        (message,) = json.loads(webhook("log", "shop", "--format", "json"))
+        return message["error"]  # type: ignore[no-any-return]
+
+    try:
+        assert "which is not a public address" in wait_for(error, 60), "the app reaches it through its socket"
+    finally:
+        webhook("remove", "shop")
+
+
 def test_no_secret_stands_in_logs_settings_or_the_image(stack: Stack) -> None:
     card = stack.new_card()
     ring = (stack.folder / "data/keys/keyring.json").read_text()

@@ -111,12 +111,14 @@ def is_well(stack: Stack) -> bool:
 def test_the_limits_fit_together_into_1_gb(stack: Stack) -> None:
     limits = {service: stack.inspect(service)["HostConfig"]["Memory"] for service in SERVICES}
     assert all(limits.values())
-    extra = limits.pop("functions")
+    extra, sending = limits.pop("functions"), limits.pop("webhooks")
     assert sum(limits.values()) <= 896 * MIB, "the system, and the engine itself, want the rest"
     # What vendors' functions take comes on top while a call takes it, and is what the kernel takes back first.
     assert extra <= 256 * MIB
-    host = stack.inspect("functions")["HostConfig"]
-    assert (host["MemorySwap"], host["OomScoreAdj"]) == (extra, 800)
+    assert sending <= 64 * MIB, "so is what sends webhooks"
+    for service, limit in (("functions", extra), ("webhooks", sending)):
+        host = stack.inspect(service)["HostConfig"]
+        assert (host["MemorySwap"], host["OomScoreAdj"]) == (limit, 800)
 
 
 def test_the_idle_stack_takes_less_than_350_mb(stack: Stack) -> None:

@@ -63,6 +63,21 @@ MATRIX: dict[tuple[str, str], tuple[int | str, int | str, int | str]] = {
     ("POST", "/admin/operator/remove"): (LOGIN, 403, 400),
     ("GET", "/admin/token"): (LOGIN, 403, 200),
     ("POST", "/admin/token"): (LOGIN, 403, 400),
+    ("GET", "/admin/webhooks"): (LOGIN, 403, 200),
+    ("POST", "/admin/webhooks"): (LOGIN, 403, 400),
+    ("GET", "/admin/webhook"): (LOGIN, 403, 200),
+    ("GET", "/admin/webhook/again"): (LOGIN, 403, 303),
+    ("POST", "/admin/webhook/again"): (LOGIN, 403, 303),
+    ("GET", "/admin/webhook/pause"): (LOGIN, 403, 303),
+    ("POST", "/admin/webhook/pause"): (LOGIN, 403, 303),
+    ("GET", "/admin/webhook/remove"): (LOGIN, 403, 303),
+    ("POST", "/admin/webhook/remove"): (LOGIN, 403, 400),
+    ("GET", "/admin/webhook/resume"): (LOGIN, 403, 303),
+    ("POST", "/admin/webhook/resume"): (LOGIN, 403, 303),
+    ("GET", "/admin/webhook/secret"): (LOGIN, 403, 303),
+    ("POST", "/admin/webhook/secret"): (LOGIN, 403, 400),
+    ("GET", "/admin/webhook/test"): (LOGIN, 403, 303),
+    ("POST", "/admin/webhook/test"): (LOGIN, 403, 303),
     ("GET", "/admin/files"): (LOGIN, 403, 200),
     ("GET", "/admin/functions"): (LOGIN, 403, 200),
     ("GET", "/admin/keys"): (LOGIN, 403, 200),
@@ -131,6 +146,7 @@ def test_the_matrix_has_every_route_and_no_other() -> None:
 def test_outsiders_sellers_and_owners_get_what_the_matrix_says(scene: Scene, service: Service, who: str) -> None:
     wrong = []
     for (method, path), expected in MATRIX.items():
+        LoginFailure.delete().execute()  # so many forms ask for a password, and get none
         browser = Browser(service) if who == "outsider" else Browser(service).walk_in(who)
         seen = ask(browser, scene, method, path)
         said = LOGIN if seen.headers.get("location", "").startswith("/admin/login") else seen.status
@@ -177,7 +193,8 @@ def test_without_an_operator_the_console_is_not_there(service: Service) -> None:
 
 
 def test_every_change_is_in_the_journal_with_who_made_it(scene: Scene, service: Service, database: Database) -> None:
-    at_last = ["/admin/operator/remove", "/admin/account/password"]  # the others want the operator and the password
+    # The others want the webhook, the operator and the password.
+    at_last = ["/admin/webhook/remove", "/admin/operator/remove", "/admin/account/password"]
     posts = sorted({path for path, access in paths().items() if "POST" in access} - {*at_last}) + at_last
     changing, silent = set(), []
     for path in posts:

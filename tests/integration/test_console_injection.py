@@ -172,7 +172,7 @@ def test_no_text_of_a_client_a_shop_or_a_vendor_becomes_markup(
     scene, functions.texts = furnish(PLAIN), PLAIN
     plain = {name: harmless(seen) for name, seen in every_page(olga, scene, PLAIN).items()}
     database.execute_sql("SET session_replication_role = replica")
-    database.execute_sql("TRUNCATE card, event, file, api_token, login_failure, figures CASCADE")
+    database.execute_sql("TRUNCATE card, event, file, api_token, login_failure, figures, webhook CASCADE")
     database.execute_sql("SET session_replication_role = DEFAULT")
     Operator.delete().where(Operator.name != "olga").execute()
     scene, functions.texts = furnish(EVIL), EVIL

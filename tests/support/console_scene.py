@@ -17,12 +17,13 @@ from app.services.filters import CARD_FIELDS, JOURNAL_FIELDS
 from app.storage import journal
 from app.storage.database import Database
 from app.storage.journal import Entry
-from app.storage.models import ApiToken, Card, Client, File, FileBatch, Usage
+from app.storage.models import ApiToken, Card, Client, File, FileBatch, Usage, Webhook, WebhookMessage
 from tests.support.console import PASSWORD, Fields, add_operator, add_outcome
 
 NEW_PASSWORD = "a rather long new password"
 REFERENCE = "ABCDEFGH"
 STATIC = "/admin/static/{name}"
+OF_THE_SERVICE = {"figures", "journal_seal", "webhook", "webhook_message", "webhook_progress"}
 FILES = ("/admin/static/", "/admin/cards/import/template")
 """The routes whose answer to a GET is no page."""
 
@@ -70,6 +71,7 @@ def furnish(texts: Sequence[str], operator: str = "olga") -> Scene:
         ApiToken.insert(
             name=text[:64], token_sha256=digest(text), scopes=["cards:read", "cards:issue"], created_at=now
         ).execute()
+        _webhook(number, text, now)
     imported = {"action": "import", "at": now.isoformat(), "count": 1, "batches": list(texts)}
     done = add_outcome(operator, **imported)
     scene.queries = _queries(scene.cards[0], texts[0], now, done)
@@ -83,10 +85,35 @@ def file_name(number: int, text: str) -> str:
 
 
 def state(database: Database) -> dict[str, str]:
-    """All that is stored, by table; not the figures and the seals, which the service makes by itself."""
-    tables = [table for table in database.get_tables() if table not in {"figures", "journal_seal"}]
+    """All that is stored, by table; not what the service makes by itself."""
+    tables = [table for table in database.get_tables() if table not in OF_THE_SERVICE]
     digest_of = 'SELECT md5(string_agg(t::text, chr(10) ORDER BY t::text)) FROM "{}" t'
     return {table: database.execute_sql(digest_of.format(table)).fetchone()[0] for table in tables}
+
+
+def _webhook(number: int, text: str, now: datetime) -> None:
+    """One that failed, and rests for long: the service that runs sends nothing."""
+    rests = now + timedelta(days=1)
+    webhook = Webhook.insert(
+        name=text[:64],
+        url="https://shop.invalid/hook",
+        topics=["card.activated"],
+        secret="",
+        created_at=now,
+        failures=1,
+        next_request_at=rests,
+    ).execute()
+    WebhookMessage.insert(
+        webhook=webhook,
+        message_id=f"msg_{digest(text)[:10]}",
+        source="test",
+        topic="card.activated",
+        card_id=f"2{number:031d}",
+        body=text[:1000],
+        created_at=now,
+        failed_at=now,
+        error=text[:200],
+    ).execute()
 
 
 def _cards(number: int, text: str, now: datetime) -> list[str]:
@@ -160,6 +187,8 @@ def _queries(card: str, text: str, now: datetime, done: str) -> dict[str, dict[s
         "/admin/account": {"done": "password"},
         "/admin/account/log-ins": {"since": now.isoformat(), "until": now.isoformat(), "next": ""},
         "/admin/operators": {"done": "role"},
+        "/admin/webhooks": {"done": "remove"},
+        "/admin/webhook": {"name": text[:64], "below": ""},
         "/admin/operator": {"name": text[:64]},
         "/admin/token": {"name": text[:64]},
         "/admin/cards": filters,
@@ -194,6 +223,13 @@ def _forms(card: str, text: str, at: str) -> dict[str, Fields]:
         "/admin/operator/two-step": {**name, **own},
         "/admin/operator/remove": {**name, **own},
         "/admin/token": {**name, **own},
+        "/admin/webhooks": {"name": "new", "url": "https://new.invalid/", "topic": "card.activated", **own},
+        "/admin/webhook/again": {"id": f"msg_{digest(text)[:10]}", **name},
+        "/admin/webhook/pause": name,
+        "/admin/webhook/remove": {**name, **own},
+        "/admin/webhook/resume": name,
+        "/admin/webhook/secret": {**name, **own},
+        "/admin/webhook/test": name,
         "/admin/card/move": {"id": card, "reference": REFERENCE},
         "/admin/cards/confirm": chosen,
         "/admin/cards/edit": edited,

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from app.services.doctor import HostFacts
 from app.services.doctor.facts import DatabaseFacts, ServiceFacts
+from app.services.doctor.host import SERVICES
 from app.storage.catalog import CatalogDifference
 
 PEM = serialization.Encoding.PEM
@@ -142,9 +143,9 @@ HOST: dict[str, Any] = {
     "now": NOW.isoformat(),
     "settings": {"KADUN_DOMAIN": "example.com", "KADUN_HTTP_PORT": None, "KADUN_HTTPS_PORT": "443"},
     "unreadable_lines": [],
-    "containers": [*map(container, ("database", "app", "functions", "nginx")), MIGRATION],
+    "containers": [*map(container, SERVICES), MIGRATION],
     "images": {"database": "sha256:database", "app": "sha256:app", "nginx": None},
-    "config_hashes": {service: f"hash of {service}" for service in ("database", "app", "functions", "nginx")},
+    "config_hashes": {service: f"hash of {service}" for service in SERVICES},
     "other_stacks": {"8081/tcp": "shop"},
     "program": {"wsgi.py": "digest"},
     "tls_handshake": handshake(GOOD_PEM),

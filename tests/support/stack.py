@@ -19,7 +19,7 @@ from tests.support.service import question
 
 ROOT = Path(__file__).resolve().parents[2]
 SECRETS = ("db_password", "owner_url", "backup_url", "database_url", "kernal_data_key", "totp_key", "backup_identity")
-SERVICES = ("app", "database", "functions", "nginx")
+SERVICES = ("app", "database", "functions", "nginx", "webhooks")
 
 
 def run(*command: str | Path, check: bool = True, **options: Any) -> subprocess.CompletedProcess[str]:

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from app.services.doctor.facts import Container, Facts, NotGatheredError
 from app.services.doctor.results import CheckResult, NotCheckedError, fail, ok, warn
 
-SERVICES = ("database", "app", "functions", "nginx")
+SERVICES = ("database", "app", "functions", "webhooks", "nginx")
 PRIVATE = ("secrets", "https_certificates/privkey.pem", "data/keys", "data/keys/keyring.json")
 GIB, MIB = 1 << 30, 1 << 20
 FREE_FAIL, FREE_WARN, PERCENT_WARN, PLENTY = 512 * MIB, 2 * GIB, 10, 20 * GIB

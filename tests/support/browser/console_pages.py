@@ -45,6 +45,12 @@ def to_issued(person: Person, shop: Shop) -> None:
     person.go(f"/admin/cards/issued?{urlencode({'at': shop.issued_at.isoformat()})}")
 
 
+def to_webhook(person: Person, _shop: Shop) -> None:
+    person.go("/admin/webhooks")
+    person.page.locator("main tbody a").first.click()
+    person.page.wait_for_url("**/admin/webhook?**")
+
+
 def to_new_log_ins(person: Person, _shop: Shop) -> None:
     when = {"since": "2025-01-01T00:00:00+00:00", "until": "2100-01-01T00:00:00+00:00"}
     person.go(f"/admin/account/log-ins?{urlencode(when)}")
@@ -84,6 +90,8 @@ SEEN: dict[str, tuple[str, Way]] = {
     "operators": ("/admin/operators", at("/admin/operators")),
     "operator": ("/admin/operator", at(f"/admin/operator?name={SELLER}")),
     "token": ("/admin/token", at(f"/admin/token?name={SHOP}")),
+    "webhooks": ("/admin/webhooks", at("/admin/webhooks")),
+    "webhook": ("/admin/webhook", to_webhook),
     "files": ("/admin/files", at("/admin/files")),
     "functions": ("/admin/functions", at("/admin/functions")),
     "keys": ("/admin/keys", at("/admin/keys")),

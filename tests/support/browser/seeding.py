@@ -26,7 +26,7 @@ from app.services.verification import Verification
 from app.storage import journal, operators, schema
 from app.storage.database import Database, connect_to
 from app.storage.journal import Entry
-from app.storage.models import Operator, Usage
+from app.storage.models import Operator, Usage, Webhook, WebhookMessage
 from app.storage.statements import PREPARED
 from app.storage.touches import Touches
 from app.tokens.signer import Signer
@@ -37,6 +37,7 @@ from tests.support.service import OPEN, question
 
 OWNER, SELLER = "店主", "小李"
 SHOP = "抖音小店"
+HOOK = "发货系统"
 LIVE, FESTIVAL, FIRMS = "抖音直播间", "双十一活动", "企业客户"
 FESTIVAL_CARDS = 56  # more than a page has
 _FUNCTIONS = ("批量改价", "自动回复", "图片去水印", "订单导出", "数据看板")
@@ -83,9 +84,38 @@ def seed(site: Site) -> Shop:
         add_operator(OWNER)
         add_operator(SELLER, Role.SELLER)
         ShopTokens(database, f"console:{OWNER}", _now).add(SHOP, [Scope.CARDS_ISSUE, Scope.CARDS_READ])
+        _add_webhook(_now())
         shop = _Past(site, database).live_through()
     _live_today(site, shop)
     return shop
+
+
+def _add_webhook(now: datetime) -> None:
+    """One with messages that were delivered and given up; it rests for long, so that nothing is sent."""
+    webhook = Webhook.insert(
+        name=HOOK,
+        url="https://shop.invalid/kadun/events?key=1",
+        topics=["card.activated", "card.mismatch", "health.changed"],
+        secret="",
+        created_at=now,
+        failures=3,
+        next_request_at=now + timedelta(days=9),
+        dropped=2,
+    ).execute()
+    for number in range(6):
+        at = now - timedelta(minutes=number)
+        done = {"delivered_at": at, "status": 204} if number % 2 else {"failed_at": at, "error": "no answer in time"}
+        WebhookMessage.insert(
+            webhook=webhook,
+            message_id=f"msg_{number:020d}",
+            source=str(number),
+            topic="card.mismatch",
+            card_id=f"{number:032d}",
+            body='{"type":"card.mismatch","data":{"card":"0000•••","reference":"ABCDEFGH"}}',
+            created_at=at,
+            attempts=number + 1,
+            **done,
+        ).execute()
 
 
 class _Past:
