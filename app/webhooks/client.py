@@ -10,6 +10,7 @@ from app.webhooks.post import TOTAL_SECONDS, Sent
 
 _SECONDS = TOTAL_SECONDS + 40  # a name may take long to resolve
 _MAX_BYTES = 64 * 1024
+_MAX_ERROR = 200
 
 
 class WebhooksClient:
@@ -25,8 +26,19 @@ class WebhooksClient:
         try:
             connection.request("POST", "/send", asked, {"Content-Type": "application/json"})
             answer = json.loads(connection.getresponse().read(_MAX_BYTES))
-            return Sent(answer["status"], answer["error"])
+            return _checked(answer["status"], answer["error"])
         except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError) as error:
             return Sent(None, f"the process that sends webhooks does not answer: {error!r}"[:200])
         finally:
             connection.close()
+
+
+def _checked(status: object, error: object) -> Sent:
+    """Return an answer of the process, which deals with the outside: what is kept of it must fit the database."""
+    if isinstance(status, bool) or not isinstance(status, int | None) or not isinstance(error, str | None):
+        raise TypeError("not an answer")
+    if error is not None:
+        error = "".join(character if character.isprintable() else " " for character in error[:_MAX_ERROR])
+    if status is not None and not 100 <= status <= 999:  # noqa: PLR2004  # three digits, by RFC 9110
+        raise ValueError("not a status")
+    return Sent(status, error)

@@ -93,7 +93,7 @@ def _exchange(
             connection.request("POST", target.path, body, {**headers, "Host": _host(target)})
             answer = connection.getresponse()
             content = answer.read(MAX_ANSWER_BYTES)
-    said = content.decode("utf-8", "replace").strip()[:_EXCERPT]
+    said = "".join(c if c.isprintable() else " " for c in content.decode("utf-8", "replace")).strip()[:_EXCERPT]
     sent = Sent(answer.status, None)
     return sent if sent.is_delivered else Sent(answer.status, said or None)
 

@@ -166,7 +166,7 @@ finish_archive() {
         set -o noclobber # a link that somebody has put there is not followed
         printf '%s  %s\n' "$(sha256_of "$1.partial")" "${1##*/}" >"$1.sha256.partial" \
             && sync -- "$1.partial" "$1.sha256.partial" \
-            && mv -f -- "$1.sha256.partial" "$1.sha256" && mv -f -- "$1.partial" "$1" && sync -- "${1%/*}"
+            && mv -fT -- "$1.sha256.partial" "$1.sha256" && mv -fT -- "$1.partial" "$1" && sync -- "${1%/*}"
     ) 2>/dev/null || die "无法写完备份 cannot finish $1"
 }
 

@@ -33,14 +33,17 @@ remove_leftovers() {
     [[ -z $BACKUP_FOLDER ]] || retention leftovers "$BACKUP_FOLDER"
 }
 
-# claim_folder: two stacks in one folder would remove each other's backups. Removes what an interrupted run left.
+# claim_folder: two stacks in one folder would remove each other's backups. Removes what an interrupted run left. The mark is
+# no link that somebody has put there: its target, a secret perhaps, would be told in the log beside it.
 claim_folder() {
-    local project mark=$BACKUP_FOLDER/.project
+    local project mark=$BACKUP_FOLDER/.project found
     project=$(setting COMPOSE_PROJECT_NAME kadun)
-    if [[ ! -s $mark ]]; then
+    if [[ -L $mark || ! -s $mark ]]; then
         (rm -f -- "$mark" && set -o noclobber && printf '%s\n' "$project" >"$mark") 2>/dev/null || true
-    elif [[ $(<"$mark") != "$project" ]]; then
-        die "此目录已存放另一套服务（$(<"$mark")）的备份：请在 .env 中另设 KADUN_BACKUP_DIR。Stack $(<"$mark") keeps its backups here: set another KADUN_BACKUP_DIR (or remove $mark)"
+    else
+        found=$(dd if="$mark" iflag=nofollow,nonblock bs=256 count=1 status=none 2>/dev/null | tr -cd 'a-z0-9_-') || found='?'
+        [[ $found == "$project" ]] \
+            || die "此目录已存放另一套服务（$found）的备份：请在 .env 中另设 KADUN_BACKUP_DIR。Stack $found keeps its backups here: set another KADUN_BACKUP_DIR (or remove $mark)"
     fi
     remove_leftovers
 }
@@ -91,12 +94,12 @@ webhook_url() {
     printf '%s' "$url"
 }
 
-# log_run WORD…: one line in backup.log, with the time.
+# log_run WORD…: one line in backup.log, with the time. No link is followed, not even one that is put there this moment.
 log_run() {
     local line=$*
     line=${line//[$'\n\r\t']/ }
-    { [[ ! -L $BACKUP_FOLDER/backup.log ]] \
-        && printf '%s %s\n' "$(date --utc +%Y-%m-%dT%H:%M:%SZ)" "$line" >>"$BACKUP_FOLDER/backup.log"; } 2>/dev/null \
+    printf '%s %s\n' "$(date --utc +%Y-%m-%dT%H:%M:%SZ)" "$line" \
+        | dd of="$BACKUP_FOLDER/backup.log" oflag=append,nofollow,nonblock conv=notrunc status=none 2>/dev/null \
         || warn "无法写入日志 cannot write $BACKUP_FOLDER/backup.log"
 }
 

@@ -50,3 +50,30 @@ def test_a_quoted_folder_is_the_one_that_was_meant(checkout: Path) -> None:
     (checkout / "my disk").mkdir()
     (checkout / ".env").write_text('KADUN_BACKUP_DIR="./my disk" # the second one\r\n', newline="")
     assert bash(checkout, 'find_folder; echo "$BACKUP_FOLDER"').stdout == f"{checkout}/my disk\n"
+
+
+def test_a_link_in_the_folder_tells_no_secret_and_takes_no_line(checkout: Path) -> None:
+    shared, secret = checkout / "shared", checkout / "secret"
+    shared.mkdir()
+    secret.write_text("age-secret-key\n")
+    (shared / ".project").symlink_to(secret)
+    (shared / "backup.log").write_text("theirs\n")
+    claim = "webhook_url() { :; }; BACKUP_FOLDER=$ROOT/shared; trap 'report_failure backup $?' EXIT; claim_folder"
+    done = bash(checkout, claim)
+    assert "age-secret-key" not in done.stdout + done.stderr + (shared / "backup.log").read_text()
+    assert (secret.read_text(), (shared / ".project").read_text()) == ("age-secret-key\n", "kadun\n")
+    (shared / ".project").write_text("x; reboot\n")
+    assert bash(checkout, claim).returncode == 1
+    assert "Stack xreboot keeps" in (shared / "backup.log").read_text(), "nothing but the letters of a name"
+
+
+def test_the_log_is_appended_to_and_no_link_followed(checkout: Path) -> None:
+    (checkout / "victim").touch()
+    log = checkout / "data/backup.log"
+    write = "BACKUP_FOLDER=$ROOT/data; log_run one; log_run two"
+    assert bash(checkout, write).returncode == 0
+    assert [line.split(" ")[1] for line in log.read_text().splitlines()] == ["one", "two"]
+    log.unlink()
+    log.symlink_to(checkout / "victim")
+    assert "cannot write" in bash(checkout, write).stderr
+    assert not (checkout / "victim").read_text()

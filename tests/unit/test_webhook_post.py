@@ -33,6 +33,10 @@ class Receiver(BaseHTTPRequestHandler):
                 self.wfile.flush()
         elif self.path == "/odd":
             self.wfile.write(b"nothing of HTTP\r\n\r\n")
+        elif self.path == "/nul":
+            self.send_response(500)
+            self.end_headers()
+            self.wfile.write("a\0b\x1b[2J\u202ec\ud800".encode("utf-8", "surrogatepass"))
         else:
             status = int(self.path[1:4])
             self.send_response(status)
@@ -144,6 +148,44 @@ def test_what_does_not_answer_is_given_up(net: Net, monkeypatch: pytest.MonkeyPa
     assert sent.error
     sent = net.post("/odd")
     assert (sent.status, sent.error is None) == (None, False)
+
+
+def test_what_is_kept_of_an_answer_is_printable(net: Net) -> None:
+    """PostgreSQL refuses a NUL: it would end the thread that notes what became of the message."""
+    sent = net.post("/nul")
+    assert (sent.status, sent.error) == (500, "a b [2J c\ufffd\ufffd\ufffd")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        *({"status": "200", "error": None}, {"status": 1 << 40, "error": None}, {"status": True, "error": None}),
+        *({"status": 200, "error": ["x"]}, {"error": None}, [], None),
+    ],
+)
+def test_an_answer_of_the_sending_process_that_is_none_is_no_delivery(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: object
+) -> None:
+    sent = _told(tmp_path, monkeypatch, answer)
+    assert sent.status is None
+    assert "does not answer" in str(sent.error)
+
+
+def test_what_the_sending_process_says_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert _told(tmp_path, monkeypatch, {"status": 500, "error": "a\0" * 500}) == Sent(500, "a " * 100)
+
+
+def _told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: object) -> Sent:
+    """What the service understands where the sending process answers so."""
+    path = tmp_path / "webhooks.sock"
+    monkeypatch.setenv("KADUN_WEBHOOKS_SOCKET", str(path))
+    monkeypatch.setenv("KADUN_WEBHOOK_PRIVATE", "true")
+    monkeypatch.setattr(process, "asdict", lambda _sent: answer)
+    with process.server() as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        sent = WebhooksClient(path)("http://localhost/", {}, b"")
+        server.shutdown()
+    return sent
 
 
 def test_a_url_of_another_form_is_refused(net: Net) -> None:
