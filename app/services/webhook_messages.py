@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from app.domain.cards import is_guessable
 from app.domain.webhooks import Topic, masked
 from app.services.formatting import local
 from app.storage.models import Card
@@ -18,10 +19,14 @@ def document(topic: Topic, at: datetime, data: dict[str, Any]) -> str:
 
 
 def about_card(card_id: str, card: Card | None, zone: ZoneInfo) -> dict[str, Any]:
-    """Return what is told of a card; `card` is None if it was deleted since."""
+    """Return what is told of a card; `card` is None if it was deleted since.
+
+    Neither is told of a short imported key, whose digest would show which guess at it is right.
+    """
+    is_short = card is not None and card.imported_key is not None and is_guessable(card.imported_key)
     return {
-        "card": masked(card_id),
-        "card_sha256": hashlib.sha256(card_id.encode()).hexdigest(),
+        "card": None if is_short else masked(card_id),
+        "card_sha256": None if is_short else hashlib.sha256(card_id.encode()).hexdigest(),
         "batch": None if card is None else card.batch,
         "expires_at": None if card is None else local(card.expires_at, zone),
     }

@@ -113,6 +113,20 @@ def test_an_activation_is_told_with_a_masked_key(hooks: Hooks) -> None:
     assert (hooks.collect(), hooks.deliver()) == (0, 0), "once"
 
 
+def test_of_a_short_imported_key_nothing_is_told_that_a_guess_could_be_checked_by(hooks: Hooks) -> None:
+    hooks.add()
+    card_id = hooks.card()
+    told = []
+    for key in ("123456", "abcdefghijklmnop"):
+        Card.update(imported_key=key).execute()
+        hooks.journal(card_id)
+        hooks.collect()
+        hooks.deliver()
+        data = hooks.bodies[-1]["data"]
+        told.append((data["card"], bool(data["card_sha256"])))
+    assert told == [(None, False), (f"{card_id[:4]}•••", True)]
+
+
 def test_a_mismatch_has_the_reference_that_leads_to_its_page(hooks: Hooks) -> None:
     hooks.add()
     hooks.journal(hooks.card(), EventKind.REJECTED, code=Code.CLIENT_MISMATCH, reference="ABCDEFGH")
