@@ -47,10 +47,14 @@ require_identity() {
     [[ -r $IDENTITY ]] || die "无法读取私钥文件。The identity cannot be read: $IDENTITY"
 }
 
-# open_archive FILE: prints it, decrypted.
+# open_archive FILE: prints it, decrypted. It is no link: age tells the first line of what is not its own, which would go into the
+# log beside the backups.
 open_archive() {
-    if [[ $1 == *.age ]]; then age --decrypt --identity "$IDENTITY" -- "$1"; else cat -- "$1"; fi
+    if [[ $1 == *.age ]]; then read_file "$1" | age --decrypt --identity "$IDENTITY"; else read_file "$1"; fi
 }
+
+# read_file FILE: prints it, unless it is a link.
+read_file() { dd if="$1" iflag=nofollow,nonblock bs=1M status=none; }
 
 # open_dump FILE: prints the dump in it, once it is known to be the one that was signed: the file may be another by now.
 open_dump() {
@@ -72,6 +76,7 @@ verify_checksum() {
 read_archive() {
     local said
     [[ -r $1 && -s $1 ]] || die "$1 无法读取或为空 cannot be read or is empty"
+    [[ ! -L $1 ]] || die "$1 是链接，请指定文件本身 is a link: name the file itself"
     require_identity "$1"
     [[ ! -e $1.sha256 ]] || verify_checksum "$1"
     MANIFEST=''

@@ -215,6 +215,22 @@ def test_who_writes_to_the_backup_folder_neither_sees_a_dump_nor_leads_a_script_
     assert {path.name for path in (checkout / "data").iterdir()} == {"keys"}
 
 
+def test_no_archive_is_read_through_a_link_that_takes_its_place_meanwhile(checkout: Path) -> None:
+    """What decrypts it tells the first line of any other file: of a secret, into the log of the backup folder."""
+    (checkout / "secret").write_text("AGE-SECRET-KEY-1\n")
+    (checkout / "data/backup.tar.age").symlink_to(checkout / "secret")
+    (checkout / "data/backup.tar").symlink_to(checkout / "secret")
+    tools = 'age() { echo "unexpected intro: $(cat "${@: -1}" || cat)" >&2; false; }; choose_identity() { IDENTITY=x; }'
+    for name in ("backup.tar.age", "backup.tar"):
+        told = bash(checkout, f'{tools}; IDENTITY=x; open_archive "$ROOT/data/{name}"')
+        assert told.returncode == 1
+        assert "AGE-SECRET-KEY" not in told.stdout + told.stderr
+        refused = bash(checkout, f'{tools}; read_archive "$ROOT/data/{name}"')
+        assert (refused.returncode, "name the file itself" in refused.stderr) == (1, True)
+    (checkout / "data/plain.tar").write_bytes(b"x" * 3_000_000)
+    assert bash(checkout, 'open_archive "$ROOT/data/plain.tar"').stdout == "x" * 3_000_000
+
+
 def test_the_way_back_takes_only_the_archive_that_this_run_has_made(checkout: Path) -> None:
     (checkout / "shared").mkdir()
     take = 'same_contents() { :; }; swap_back() { echo back; }; take_archive "$TAR" ""'
