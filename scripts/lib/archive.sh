@@ -157,11 +157,13 @@ take_archive() {
     make_dump "$staging"
     said=$(check_dump "$staging/database.dump" 2>&1) \
         || die "备份无法读回，未保留。The dump cannot be read back, and was not kept: $(error_line "$said")"
-    said=$({ set -o noclobber; write_archive "$staging" ${2:+--recipient "$2"} >"$TAKEN.partial"; } 2>&1) \
+    # The checksum is that of the file which was opened here, whatever has its name by now.
+    said=$({ set -o noclobber; exec 8>"$TAKEN.partial" && write_archive "$staging" ${2:+--recipient "$2"} >&8 \
+        && sha256_of /proc/self/fd/8 >"$staging/sha256"; } 2>&1) \
         || die "无法写完备份（磁盘满？KADUN_BACKUP_RECIPIENT 正确吗？）。The backup could not be written (disk full? is KADUN_BACKUP_RECIPIENT right?): $(error_line "$said")"
-    rm -rf -- "$staging"
     # shellcheck disable=SC2034
-    TAKEN_SHA256=$(sha256_of "$TAKEN.partial") || die "无法读取 cannot read $TAKEN.partial"
+    TAKEN_SHA256=$(<"$staging/sha256")
+    rm -rf -- "$staging"
     finish_archive "$TAKEN"
 }
 

@@ -1,5 +1,6 @@
 """scripts/lib/ in bash itself, with commands in a database's or an engine's place that answer what a test wants."""
 
+import hashlib
 import os
 import shutil
 import signal
@@ -242,6 +243,13 @@ def test_the_way_back_takes_only_the_archive_that_this_run_has_made(checkout: Pa
     assert (exchanged.returncode, exchanged.stdout) == (1, "")
     assert "It has been changed since it was made" in exchanged.stderr
     assert (checkout / "restored").read_text() == "rows", "no more than the reading back of what was taken"
+
+
+def test_the_checksum_of_an_archive_is_that_of_what_was_written(checkout: Path) -> None:
+    (checkout / "shared").mkdir()
+    swap = 'write_archive() { printf ours; rm -f "$TAKEN.partial"; printf theirs >"$TAKEN.partial"; }'
+    taken = bash(checkout, f'{TAKING}{swap}; take_archive "$TAR" ""; echo "$TAKEN_SHA256"')
+    assert taken.stdout.strip() == hashlib.sha256(b"ours").hexdigest(), taken.stderr
 
 
 def test_what_a_restored_database_calls_a_card_is_no_sql(checkout: Path) -> None:
