@@ -62,6 +62,7 @@ require_room() {
         bytes=$(in_database as-role backup psql --no-psqlrc --quiet --tuples-only --no-align \
             --command 'SELECT pg_database_size(current_database()) / 2' </dev/null 2>&1) \
             || die "数据库没有响应。The database does not answer: $(error_line "$bytes")"
+        require_number "$bytes"
     fi
     if [[ $(stat --format=%d -- "$BACKUP_FOLDER") == $(stat --format=%d -- "$ROOT/data") ]]; then bytes=$((2 * bytes)); fi
     require_space "$ROOT/data" $((bytes + 1048576))

@@ -79,6 +79,7 @@ kilobytes_needed() {
     local database files
     database=$(in_database as-role backup psql --no-psqlrc --tuples-only --no-align \
         --command "SELECT pg_database_size(current_database()) / 1024" </dev/null) || die "数据库没有响应 the database does not answer"
+    require_number "$database"
     files=$(du -sk --exclude=postgres --exclude=backups --exclude=functions-packages "$ROOT/data" | cut -f1)
     printf '%s' $((4 * database + 2 * files + 1024 * 1024))
 }

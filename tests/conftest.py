@@ -82,10 +82,15 @@ def postgres(postgres_binaries: Path, cluster_folder: Path) -> Iterator[Embedded
 
 @pytest.fixture(scope="session")
 def migrated_url(request: pytest.FixtureRequest) -> str:
+    return _new_database(request, "copy")
+
+
+def _new_database(request: pytest.FixtureRequest, name: str) -> str:
     if TEMPLATE_URL in os.environ:
-        return _copy_of(os.environ[TEMPLATE_URL])
+        return _copy_of(os.environ[TEMPLATE_URL], f"{name}_{os.getpid()}")
     postgres: EmbeddedPostgres = request.getfixturevalue("postgres")
-    url = postgres.url()
+    postgres.create_database(name)
+    url = postgres.url(name)
     owner = Database(url, bulk=True)
     connect_to(owner)
     schema.migrate(owner, lambda _line: None)
@@ -93,15 +98,15 @@ def migrated_url(request: pytest.FixtureRequest) -> str:
     return url
 
 
-def _copy_of(template_url: str) -> str:
+def _copy_of(template_url: str, name: str) -> str:
     """Copy a database for this process; the copy goes with its cluster."""
     server, _, template = template_url.rpartition("/")
     with contextlib.closing(psycopg2.connect(f"{server}/postgres")) as connection:
         connection.autocommit = True
         with connection.cursor() as cursor:
-            cursor.execute(f"DROP DATABASE IF EXISTS copy_{os.getpid()}")
-            cursor.execute(f"CREATE DATABASE copy_{os.getpid()} TEMPLATE {template}")
-    return f"{server}/copy_{os.getpid()}"
+            cursor.execute(f"DROP DATABASE IF EXISTS {name}")
+            cursor.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+    return f"{server}/{name}"
 
 
 # Deleting a few rows takes a twentieth of the time of TRUNCATE. The locks wait, as TRUNCATE's do, for transactions that
@@ -127,7 +132,13 @@ END $$
 
 @pytest.fixture(scope="session")
 def _superuser(migrated_url: str) -> Iterator[Cursor]:
-    with contextlib.closing(psycopg2.connect(migrated_url)) as connection:
+    with _superuser_of(migrated_url) as cursor:
+        yield cursor
+
+
+@contextlib.contextmanager
+def _superuser_of(url: str) -> Iterator[Cursor]:
+    with contextlib.closing(psycopg2.connect(url)) as connection:
         connection.autocommit = True
         with connection.cursor() as cursor:
             # The journal refuses to be emptied, except by a superuser who switches its triggers off.
@@ -140,6 +151,21 @@ def database_url(migrated_url: str, _superuser: Cursor) -> str:
     """Return the URL of a database with the current schema and no rows."""
     _superuser.execute(_EMPTY)
     return migrated_url
+
+
+@pytest.fixture(scope="session")
+def _apart(request: pytest.FixtureRequest) -> Iterator[tuple[str, Cursor]]:
+    url = _new_database(request, "apart")
+    with _superuser_of(url) as cursor:
+        yield url, cursor
+
+
+@pytest.fixture
+def apart_url(_apart: tuple[str, Cursor]) -> str:
+    """The same of a database that no other test's service looks at."""
+    url, cursor = _apart
+    cursor.execute(_EMPTY)
+    return url
 
 
 @pytest.fixture

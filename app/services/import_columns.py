@@ -77,7 +77,7 @@ def _plain(header: str) -> str:
 
 
 _FIELD_OF = {_plain(header): field for field, headers in HEADERS.items() for header in headers}
-_WITH_UNIT = re.compile(r"(.+)\((.+)\)")
+_WITH_UNIT = re.compile(r"([^()]+)\(([^()]+)\)")
 _COUNTS_OF = {
     "天数": "d",
     "有效天数": "d",
@@ -106,7 +106,7 @@ def column_of(header: str, place: int, zone: ZoneInfo) -> Column | None:
 
     A number in a column such as 有效期（天） has the unit that the header names.
     """
-    plain = _plain(header)
+    plain, header = _plain(header), cut(header.strip())
     field = _FIELD_OF.get(plain)
     if field is not None:
         return Column(header, field, place, _reader(field, zone))

@@ -91,11 +91,25 @@ def _csv_rows(text: Iterable[str], delimiter: str = ",") -> Iterator[Row]:
     try:
         for row in reader:
             if any(cell.strip() for cell in row):
-                yield Row(line, row)
+                yield _bounded(Row(line, row))
             line = reader.line_num + 1
     except csv.Error as error:
         wrong = Text(f"不是 CSV：{error}（引号是否成对？）", f"not valid CSV: {error} (is a quote missing?)")
         raise BrokenFileError(line, wrong) from error
+
+
+def _bounded(row: Row) -> Row:
+    """Refuse a cell that no card can have, before anything looks at it closely."""
+    for number, cell in enumerate(row.cells, 1):
+        if len(cell) > MAX_CELL:
+            raise BrokenFileError(
+                row.line,
+                Text(
+                    f"第 {number} 列超过 {MAX_CELL} 个字符",
+                    f"the cell in column {number} has more than {MAX_CELL} characters",
+                ),
+            )
+    return row
 
 
 @contextmanager
@@ -121,7 +135,7 @@ def _workbook_rows(process: "subprocess.Popen[bytes]") -> Iterator[Row]:
     with io.TextIOWrapper(cast("IO[bytes]", process.stdout), "utf-8", newline="") as text:
         for number, *cells in csv.reader(text):
             line = int(number)
-            yield Row(line, cells)
+            yield _bounded(Row(line, cells))
     if process.wait() != 0:
         raise BrokenFileError(
             line,

@@ -39,6 +39,10 @@ _NUMERALS = {numeral: number for number, numeral in enumerate("一二三四五�
 _AMOUNT = re.compile(r"([0-9]{1,10}(?:\.0+)?|[一二两三四五六七八九十])?\s*([a-z]+|[\u4e00-\u9fff]+)")
 
 
+_LONGEST = 64
+"""Characters of a duration."""
+
+
 def cut(text: str) -> str:
     """Return a cell, shortened for a message."""
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
@@ -61,7 +65,10 @@ def read_validity(cell: str, unit: str | None = None) -> timedelta | None:
         RefusedError: it is no duration.
     """
     text = cell.strip()
-    word = re.sub("(卡|会员)+$", "", text).removeprefix("包").strip()
+    word = text[:_LONGEST]
+    while word.endswith(("卡", "会员")):
+        word = word.removesuffix("卡").removesuffix("会员")
+    word = word.removeprefix("包").strip()
     if re.fullmatch(r"[0-9]{1,10}(\.0+)?", text):
         return _number(text.partition(".")[0], unit)
     # `M` is a minute to some and a month to others; our own units are small letters.
@@ -72,7 +79,7 @@ def read_validity(cell: str, unit: str | None = None) -> timedelta | None:
         return _HALF_YEAR
     found = _AMOUNT.fullmatch(small)
     named = found and unit_of(found[2])
-    if not found or not named:
+    if len(text) > _LONGEST or not found or not named:
         raise RefusedError(
             f"“{cut(text)}”不是时长，请写成 30天、月卡、1年、永久，或 30d、12h",
             f"'{cut(text)}' is no duration: write 30d, 12h, 1 year, month or permanent",

@@ -72,9 +72,15 @@ note() {
 # megabytes BYTES: rounded up, for people.
 megabytes() { printf '%d MB' $((($1 + 1048575) / 1048576)); }
 
+# require_number WORD: of what the database answers: in arithmetic, bash would run a command that stands in it.
+require_number() {
+    [[ $1 =~ ^[0-9]{1,18}$ ]] || die "数据库的回答不是数字 the database does not answer with a number: ${1@Q}"
+}
+
 # require_space FOLDER BYTES
 require_space() {
     local free
+    require_number "$2"
     free=$(df --block-size=1 --output=avail -- "$1" | tail -n 1 | tr -d ' ') || die "无法查询剩余空间 cannot read the free space of $1"
     ((free >= $2)) || die "磁盘空间不足：需要约 $(megabytes "$2")，$1 仅剩 $(megabytes "$free")。Not enough space: about $(megabytes "$2") are needed, $1 has $(megabytes "$free")"
 }

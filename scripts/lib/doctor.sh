@@ -66,7 +66,7 @@ runs() {
 # only_result FORMAT CHINESE ENGLISH: the whole report where nothing can be checked; exit status 1.
 only_result() {
     if [[ $1 == json ]]; then
-        python3 -c 'import json, sys; print(json.dumps([dict(zip(("check", "status", "message_zh", "message_en"), sys.argv[1:]))]))' \
+        python3 -I -c 'import json, sys; print(json.dumps([dict(zip(("check", "status", "message_zh", "message_en"), sys.argv[1:]))]))' \
             containers FAIL "$2" "$3"
     else
         printf 'FAIL  containers  %s / %s\n' "$2" "$3"

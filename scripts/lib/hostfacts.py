@@ -20,7 +20,7 @@ import archive
 import cron_table
 import env_file
 import retention
-from hostfacts_access import files_in, inode_of, items, output, stat, text_of
+from hostfacts_access import files_in, inode_of, items, note_of, output, stat, text_of
 from hostfacts_docker import container_facts, other_stacks
 from hostfacts_network import certificate_facts, is_bridge, proxy_probes, proxy_targets
 from manifest import ArchiveError
@@ -184,8 +184,8 @@ def checksum(file: Path, size: int) -> str | None:
 
 
 def last_line(file: Path) -> str | None:
-    """Return the last line of a file."""
-    lines = (text_of(file) or "").splitlines()
+    """Return the last line of a note."""
+    lines = (note_of(file) or "").splitlines()
     return lines[-1] if lines else None
 
 
@@ -242,7 +242,7 @@ def permissions(root: Path, backups: Path) -> str | None:
 
 def moved_to(mark: Path) -> str | None:
     """Return when and where to this service has moved."""
-    return (text_of(mark) or "?").strip() if stat(mark) else None
+    return (note_of(mark) or "?").strip() if os.path.lexists(mark) else None
 
 
 if __name__ == "__main__":

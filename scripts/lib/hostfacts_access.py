@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any
 
 
@@ -35,16 +36,27 @@ def items(*command: str) -> list[dict[str, Any]]:
 
 
 def text_of(file: Path) -> str | None:
-    """Return the text of a file with its line ends as they are; None where it cannot be read or is empty.
-
-    What is no regular file, such as a named pipe in the folder of backups, is not opened.
-    """
+    """Return the text of a file with its line ends as they are; None where it cannot be read or is empty."""
     try:
-        if not file.is_file():
-            return None
         return file.read_bytes().decode("utf-8", "replace") or None
     except OSError:
         return None
+
+
+def note_of(file: Path) -> str | None:
+    """Return what a note says, of 1 KiB at most; None where it cannot be read or is empty.
+
+    Others may write in its folder: no link is followed, which could lead to a secret, and no named pipe is waited for.
+    """
+    try:
+        opened = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return None
+    try:
+        text = os.read(opened, 1024) if S_ISREG(os.fstat(opened).st_mode) else b""
+        return text.decode("utf-8", "replace") or None
+    finally:
+        os.close(opened)
 
 
 def stat(path: Path) -> os.stat_result | None:

@@ -115,7 +115,7 @@ sources_of() {
 
 # is_within ADDRESS NETWORKS
 is_within() {
-    python3 -c 'import ipaddress, sys
+    python3 -I -c 'import ipaddress, sys
 address = ipaddress.ip_address(sys.argv[1].partition("%")[0])
 sys.exit(not any(address in ipaddress.ip_network(network, strict=False) for network in sys.argv[2].split()))' "$1" "$2" \
         2>/dev/null

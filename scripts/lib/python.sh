@@ -64,14 +64,14 @@ make_venv() {
     rm -rf "$VENV"
     has_ensurepip "$python" || install_ensurepip "$python" >>"$1" 2>&1
     if has_ensurepip "$python"; then
-        "$python" -m venv "$VENV" >>"$1" 2>&1
+        "$python" -P -m venv "$VENV" >>"$1" 2>&1
     else
-        { "$python" -m venv --without-pip "$VENV" && install_distribution_pip; } >>"$1" 2>&1
+        { "$python" -P -m venv --without-pip "$VENV" && install_distribution_pip; } >>"$1" 2>&1
     fi
 }
 
 has_ensurepip() {
-    "$1" -c 'import ensurepip' >/dev/null 2>&1
+    "$1" -P -c 'import ensurepip' >/dev/null 2>&1
 }
 
 # install_ensurepip PYTHON: as root on Debian and Ubuntu, from the package that the distribution made of it.
@@ -95,7 +95,7 @@ install_distribution_pip() {
         apt-get "${options[@]}" download python3-pip-whl && dpkg -x python3-pip-whl_*.deb .
     )
     for wheel in "$folder"/usr/share/python-wheels/pip-*.whl; do
-        PYTHONPATH=$wheel "$VENV_PYTHON" -m pip install --no-index --ignore-installed "$wheel"
+        PYTHONPATH=$wheel "$VENV_PYTHON" -P -m pip install --no-index --ignore-installed "$wheel"
     done
     rm -rf "$folder"
     venv_works

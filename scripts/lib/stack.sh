@@ -115,7 +115,11 @@ setting() {
 # see the same file, and the service does not start while it exists (app/services/startup.py).
 MOVED=$ROOT/data/keys/moved-to
 moved_to() {
-    [[ ! -e $MOVED ]] || cat -- "$MOVED" 2>/dev/null || printf '?'
+    local said
+    [[ -e $MOVED || -L $MOVED ]] || return 0
+    # The app may write there: no link is followed, which could lead to a secret, and no named pipe is waited for.
+    said=$(dd if="$MOVED" iflag=nofollow,nonblock bs=1024 count=1 status=none 2>/dev/null | tr -d '[:cntrl:]') || said=''
+    printf '%s' "${said:-?}"
 }
 
 # move_away PLACE: writes the mark, which the service's user can read, whole or not at all; and stops the app, so that clients

@@ -112,7 +112,7 @@ def test_two_step_verification_is_set_up_asked_for_and_turned_off_again(
     person.press("重新生成恢复码", "Make new recovery codes")
     person.is_headed("恢复码", "Recovery codes")
     assert recovery_code not in person.page.locator("#codes").input_value()
-    person.follow("已保存，继续", "I have kept them")
+    person.follow("已保存，继续", "I have saved them")
     with opened(site):  # or half a minute would have to pass until there is a code that was not taken
         Operator.update(totp_last_step=None).where(Operator.name == name).execute()
     form = person.page.locator("form[action='/admin/account/two-step/remove']")

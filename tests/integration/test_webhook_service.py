@@ -28,6 +28,12 @@ def until(holds: Callable[[], Any]) -> Any:
     return found
 
 
+@pytest.fixture
+def database_url(apart_url: str) -> str:
+    """No other test's service, which collects and delivers, too, sees these webhooks."""
+    return apart_url
+
+
 @contextmanager
 def telling(
     folder: Path, database_url: str, **settings: str

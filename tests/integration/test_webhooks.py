@@ -84,6 +84,12 @@ class Hooks:
 
 
 @pytest.fixture
+def database_url(apart_url: str) -> str:
+    """No other test's service, which collects and delivers, too, sees these webhooks."""
+    return apart_url
+
+
+@pytest.fixture
 def hooks(database: Database, clock: Clock) -> Hooks:
     return Hooks(database, clock)
 

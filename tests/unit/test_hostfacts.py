@@ -225,3 +225,11 @@ def test_the_public_name_is_asked_as_customers_do_and_nginx_where_it_talks_no_pr
 def test_a_named_pipe_among_the_backups_does_not_hold_it_up(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "last-good")
     assert hostfacts.last_line(tmp_path / "last-good") is None
+
+
+def test_a_note_that_is_a_link_tells_no_secret(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("AGE-SECRET-KEY-1X\n")
+    for name in ("last-good", "moved-to"):
+        (tmp_path / name).symlink_to("secret")
+    assert hostfacts.last_line(tmp_path / "last-good") is None
+    assert hostfacts.moved_to(tmp_path / "moved-to") == "?"

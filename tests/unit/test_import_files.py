@@ -177,3 +177,20 @@ def test_nothing_is_left_running_where_the_caller_stops_early() -> None:
     with open_rows(content) as (encoding, found):
         assert encoding == "XLSX"
         assert len(begin(found)) == 2
+
+
+LONG = "x" * 4_097
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        f"卡号,备注\nABCDEF,{LONG}\n".encode(),
+        workbook(lambda made: made.add_worksheet("卡").write_column(0, 0, ["卡号", LONG])),
+        workbook(lambda made: made.add_worksheet("卡").write_column(0, 0, ["卡号", "x" * 32_767])),
+    ],
+)
+def test_a_cell_longer_than_any_card_has_is_refused(content: bytes) -> None:
+    with open_rows(content) as (_, found), pytest.raises(BrokenFileError, match="more than 4096 characters") as refused:
+        list(found)
+    assert refused.value.line == 2

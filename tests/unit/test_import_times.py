@@ -117,3 +117,10 @@ def test_any_text_is_read_or_refused(cell: str, at_end: bool) -> None:  # noqa: 
     for read in (lambda: read_time(cell, ZONE, at_end=at_end), lambda: read_validity(cell)):
         with suppress(RefusedError):
             read()
+
+
+def test_a_long_text_is_no_duration_and_costs_no_time() -> None:
+    """A pattern that tries each place of a long text would hold up the whole process for minutes."""
+    for text in ("卡" * 1_000_000 + "x", "会员" * 500_000, "1" + " " * 1_000_000 + "天"):
+        with pytest.raises(RefusedError, match="is no duration"):
+            read_validity(text)

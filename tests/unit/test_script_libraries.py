@@ -292,3 +292,78 @@ def test_a_bundle_whose_settings_could_be_more_than_values_is_refused_before_any
     assert (done.returncode, done.stdout) == (1, "")
     assert "The bundle cannot be used: " in done.stderr
     assert "The value of KADUN_A must not contain" in done.stderr
+
+
+def test_a_mark_of_a_move_that_is_a_link_or_a_pipe_tells_no_secret(checkout: Path) -> None:
+    secret, mark = checkout / "secret", checkout / "data/keys/moved-to"
+    secret.write_text("AGE-SECRET-KEY-1X\n")
+    mark.symlink_to(secret)
+    assert bash(checkout, "moved_to").stdout == "?"
+    mark.unlink()
+    os.mkfifo(mark)
+    assert bash(checkout, "moved_to").stdout == "?"
+    mark.unlink()
+    mark.write_text("2026-11-28T06:00:00Z 新机:/srv/\x1b[2Jkadun\n")
+    assert bash(checkout, "moved_to").stdout == "2026-11-28T06:00:00Z 新机:/srv/[2Jkadun"
+
+
+def test_what_the_database_answers_is_no_arithmetic(checkout: Path) -> None:
+    hostile = f"BASH_VERSINFO[$(touch {checkout}/ran; echo 0)]"
+    for code in (
+        'require_space "$ROOT" "$HOSTILE"',
+        'BACKUP_FOLDER=$ROOT/data; in_database() { printf %s "$HOSTILE"; }; retention() { :; }; require_room',
+        'in_database() { printf %s "$HOSTILE"; }; kilobytes_needed',
+    ):
+        functions = "\n".join(
+            function_of(checkout, script, name)
+            for script, name in (("backup.sh", "require_room"), ("migrate-to.sh", "kilobytes_needed"))
+        )
+        done = bash(checkout, f"HOSTILE={hostile!r}\n{functions}\n{code}")
+        assert done.returncode == 1
+        assert "does not answer with a number" in done.stderr
+    assert not (checkout / "ran").exists()
+
+
+def function_of(checkout: Path, script: str, name: str) -> str:
+    """The text of a function in a script that cannot be sourced."""
+    text = (checkout / "scripts" / script).read_text()
+    return text[text.index(f"\n{name}() {{") :].partition("\n}\n")[0] + "\n}"
+
+
+ENGINE = """#!/usr/bin/env bash
+case "$*" in
+    *print_named_files*) printf '%s\\0' "$NAMED_INPUT" "$NAMED_OUTPUT" ;;
+    *ps*) echo running ;;
+    *) cat >"$STOLEN"; echo planted ;;
+esac
+"""
+
+
+@pytest.mark.parametrize(
+    ("named", "is_done"),
+    [
+        (("secret", "out.age"), False),
+        (("core.json", "cron.d"), False),
+        (("core.json", "out.age"), True),
+    ],
+)
+def test_the_app_names_no_file_that_the_command_line_does_not(
+    checkout: Path, tmp_path: Path, named: tuple[str, str], *, is_done: bool
+) -> None:
+    engine = tmp_path / "bin/docker"
+    engine.parent.mkdir()
+    engine.write_text(ENGINE)
+    engine.chmod(0o755)
+    for name in ("secret", "core.json"):
+        (tmp_path / name).write_text(name)
+    answers = {"NAMED_INPUT": named[0], "NAMED_OUTPUT": named[1], "STOLEN": str(tmp_path / "stolen")}
+    done = subprocess.run(
+        (checkout / "scripts/cardctl", "seal", "core.json", "--output=out.age"),
+        capture_output=True, text=True, check=False, cwd=tmp_path,
+        env=os.environ | answers | {"PATH": f"{engine.parent}:{os.environ['PATH']}"},
+    )  # fmt: skip
+    assert (done.returncode == 0) is is_done, done.stderr
+    assert ("names a file that the command line does not" in done.stderr) is not is_done
+    assert (tmp_path / "stolen").exists() is is_done
+    assert (tmp_path / "out.age").exists() is is_done
+    assert not (tmp_path / "cron.d").exists()
