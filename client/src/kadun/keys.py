@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 PublicKeys = Union["Mapping[str, Any]", str]
+Step = tuple[str, str]  # an endorser and the key that it endorses, by `kid`
+LONGEST_ENDORSEMENT = 2048  # characters; the server's have about 400
 _ENDORSEMENT = "key+jwt"
 
 
@@ -43,13 +45,23 @@ class TrustedKeys:
         except UntrustedAnswer as refusal:
             raise ValueError(f"public_keys: {refusal.detail}") from None
         self._pinned = list(self._keys)
-        self._endorsements: dict[str, tuple[str, str]] = {}  # each with its endorser and its endorsed key
+        self._endorsements: dict[Step, str] = {}
         self._floor: Floor | None = None
 
     @property
     def endorsements(self) -> tuple[str, ...]:
         """The endorsements by trusted keys, to be stored for the next start."""
-        return tuple(self._endorsements)
+        return tuple(self._endorsements.values())
+
+    @property
+    def steps(self) -> Mapping[Step, str]:
+        """A copy of these endorsements, by endorser and endorsed key."""
+        return self._endorsements.copy()
+
+    @property
+    def pinned(self) -> tuple[str, ...]:
+        """The IDs of the pinned keys, in their order."""
+        return tuple(self._pinned)
 
     @property
     def floor(self) -> Floor | None:
@@ -109,7 +121,7 @@ class TrustedKeys:
         return after - {kid}
 
     def _endorsed_from(self, kids: Iterable[str]) -> set[str]:
-        return reached(kids, self._endorsements.values())
+        return reached(kids, self._endorsements)
 
     def learn(self, key_set: bytes) -> None:
         """Add the keys of `/.well-known/jwks.json` that a chain of endorsements connects to a trusted key.
@@ -127,17 +139,20 @@ class TrustedKeys:
     def add_endorsed(self, endorsements: Sequence[object]) -> None:
         """Add the keys that these endorsements connect to a trusted key, in any order.
 
-        Endorsements of another issuer do not count: a server that changed its name keeps the earlier ones.
+        Endorsements of another issuer do not count: a server that changed its name keeps the earlier ones. Nor do
+        those of more than 2048 characters: a thief of an earlier key could fill the file with them. The first
+        endorsement of a key by another is kept.
 
         Raises:
             UntrustedAnswer: one is not a token, or one by a trusted key is invalid. Keys added before it stay: each
                 has a valid signature of its own.
         """
+        known = {*self._endorsements.values()}
         by_endorser: dict[str, list[str]] = {}
         for endorsement in endorsements:
             if not isinstance(endorsement, str):
                 raise UntrustedAnswer("an endorsement is not a token")
-            if endorsement not in self._endorsements:
+            if len(endorsement) <= LONGEST_ENDORSEMENT and endorsement not in known:
                 by_endorser.setdefault(key_id(endorsement), []).append(endorsement)
         # Each endorsement is verified once, when its endorser becomes trusted. So the order of the list does not
         # matter, and a hostile list costs at most one verification for each entry.
@@ -152,7 +167,7 @@ class TrustedKeys:
                 if kid not in self._keys:
                     self._keys[kid] = key
                     newly_trusted.append(kid)
-                self._endorsements[endorsement] = endorser, kid
+                self._endorsements.setdefault((endorser, kid), endorsement)
 
     def _endorsed(self, endorsement: str, endorser: Ed25519PublicKey) -> Mapping[str, Any] | None:
         claims = verify_token(endorsement, endorser, _ENDORSEMENT)
@@ -162,7 +177,7 @@ class TrustedKeys:
         return claims.mapping("jwk")
 
 
-def reached(kids: Iterable[str], steps: Iterable[tuple[str, str]]) -> set[str]:
+def reached(kids: Iterable[str], steps: Iterable[Step]) -> set[str]:
     """Return the keys that steps from key to key lead to, from any of these keys."""
     following: dict[str, list[str]] = {}
     for before, after in steps:

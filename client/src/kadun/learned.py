@@ -7,21 +7,25 @@ So a release with new keys is not bound by the floor of another chain.
 from __future__ import annotations
 
 import threading
+from collections import deque
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from kadun.decoding import decode_base64url, parse_json_object
 from kadun.errors import UntrustedAnswer
-from kadun.keys import reached
+from kadun.keys import LONGEST_ENDORSEMENT
 from kadun.tokens import key_id
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
-    from kadun.keys import TrustedKeys
+    from kadun.keys import Step, TrustedKeys
     from kadun.offline import Clock
     from kadun.store import State, StateStore
+
+_MOST_ENDORSEMENTS = 1000  # on the paths to the floor; with the longest ones the file stays below its limit
+_MOST_LATER_KEYS = 16
 
 
 class LearnedKeys:
@@ -34,56 +38,108 @@ class LearnedKeys:
         self._lock = threading.Lock()
 
     def load(self, hardware: str) -> None:
-        """Take up what is stored; call this before a token is verified."""
+        """Take up what is stored; call this before a token is verified. Nothing learned since is stored."""
         with self._lock:
             stored = self._store.load(hardware)
             self._take_up(stored)
-            self._save(stored, hardware)
+            self._save(stored, hardware, self._counted_down)
 
     def saw(self, token: str, hardware: str) -> None:
-        """Raise the floor to the key of this genuine verdict, if it is a later one."""
+        """Raise the floor to the key of this genuine verdict, if it is a later one; store the keys that lead to it."""
         with self._lock:
             self._keys.saw(key_id(token), self._clock())
-            self._save(self._store.load(hardware), hardware)
+            self._save(self._store.load(hardware), hardware, self._after)
 
     def _take_up(self, stored: State) -> None:
         with suppress(UntrustedAnswer):  # keys before an invalid endorsement stay
             self._keys.add_endorsed(stored.endorsements)
         self._keys.take_up(stored.floor, self._clock())
 
-    def _save(self, before: State, hardware: str) -> None:
-        if self._after(before) == before:
+    def _save(self, before: State, hardware: str, change: Callable[[State], State]) -> None:
+        if change(before) == before:
             return
         with self._store.locked(), suppress(OSError):  # a folder that cannot be written prevents no online start
             before = self._store.load(hardware)
             self._take_up(before)  # another process may have written it
-            self._store.save(self._after(before), hardware)
+            self._store.save(change(before), hardware)
+
+    def _counted_down(self, before: State) -> State:
+        floor = self._keys.floor
+        return replace(before, floor=floor) if floor and before.floor and floor.kid == before.floor.kid else before
 
     def _after(self, before: State) -> State:
         floor = self._keys.floor
         if floor is None or not (self._keys.excludes_keys or before.floor):
             return before
-        endorsements = lineage((*before.endorsements, *self._keys.endorsements), floor.kid)
-        return replace(before, endorsements=endorsements, floor=floor)
+        former = before.floor.kid if before.floor else floor.kid
+        steps = lineage(_steps(before.endorsements), self._keys.steps, [former, *self._keys.pinned], floor.kid)
+        return replace(before, endorsements=tuple(steps.values()), floor=floor)
 
 
-def lineage(endorsements: Iterable[str], kid: str) -> tuple[str, ...]:
-    """Select the endorsements that lead to a key or on from it, each once; they need not be verified.
+def lineage(
+    stored: Mapping[Step, str], learned: Mapping[Step, str], sources: Iterable[str], kid: str
+) -> dict[Step, str]:
+    """Select the endorsements to store: one path to a key from each source, and some that lead on from it.
 
-    Those of earlier keys stay, because an earlier release of the program may pin them. Others are useless beside the
-    floor, and a thief of an earlier key could fill the file with them.
+    Stored ones that lead to it stay, because an earlier release of the program may pin their keys; they need not be
+    verified. A thief of an earlier key can endorse any number of keys and let them endorse the later ones, which are
+    public. So a learned endorsement is stored only if the path of a source needs it.
+
+    Args:
+        stored: the endorsements in the file.
+        learned: the verified ones; they replace stored ones of the same step.
+        sources: the floor in the file first, which a thief of an earlier key cannot lead on from; then the pinned keys.
+        kid: the floor.
     """
-    steps: dict[str, tuple[str, str]] = {}
+    known = {**stored, **learned}
+    kept: set[Step] = set()
+    for source in sources:
+        there = {kid}.union(*kept)
+        on_from = _towards(there, stored)
+        on_from.update(_towards(there.union(on_from), known))
+        path = _path(source, on_from)
+        if len(kept) + len(path) <= _MOST_ENDORSEMENTS:
+            kept.update(path)
+    before = list(_towards({kid}.union(*kept), stored).items())
+    kept.update(before[: _MOST_ENDORSEMENTS - len(kept)])
+    after = _towards({kid}, ((endorsed, endorser) for endorser, endorsed in known))
+    kept.update((endorser, endorsed) for endorsed, endorser in list(after.items())[:_MOST_LATER_KEYS])
+    return {step: endorsement for step, endorsement in known.items() if step in kept}
+
+
+def _towards(kids: Iterable[str], steps: Iterable[Step]) -> dict[str, str]:
+    """Return each key that leads to one of these, the nearest first, with the next key on its shortest path."""
+    endorsers: dict[str, list[str]] = {}
+    for endorser, endorsed in steps:
+        endorsers.setdefault(endorsed, []).append(endorser)
+    targets = set(kids)
+    following: dict[str, str] = {}
+    waiting = deque(targets)
+    while waiting:
+        kid = waiting.popleft()
+        for endorser in endorsers.get(kid, ()):
+            if endorser not in targets and endorser not in following:
+                following[endorser] = kid
+                waiting.append(endorser)
+    return following
+
+
+def _path(kid: str, following: Mapping[str, str]) -> list[Step]:
+    path = []
+    while kid in following:
+        path.append((kid, following[kid]))
+        kid = following[kid]
+    return path
+
+
+def _steps(endorsements: Iterable[str]) -> dict[Step, str]:
+    """Return unverified endorsements by their steps. Others than the client could have stored are left out."""
+    steps: dict[Step, str] = {}
     for endorsement in endorsements:
-        with suppress(UntrustedAnswer):
-            steps[endorsement] = key_id(endorsement), _endorsed_key_id(endorsement)
-    after = reached([kid], steps.values()) | {kid}
-    before = reached([kid], ((endorsed, endorser) for endorser, endorsed in steps.values())) | {kid}
-    return tuple(
-        endorsement
-        for endorsement, (endorser, endorsed) in steps.items()
-        if endorser in after or (endorser in before and endorsed in before)
-    )
+        if len(endorsement) <= LONGEST_ENDORSEMENT:
+            with suppress(UntrustedAnswer):
+                steps.setdefault((key_id(endorsement), _endorsed_key_id(endorsement)), endorsement)
+    return steps
 
 
 def _endorsed_key_id(endorsement: str) -> str:

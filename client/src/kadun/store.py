@@ -7,6 +7,7 @@ verdicts are verified each time they are read.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import secrets
@@ -127,7 +128,7 @@ class StateStore:
         """Replace the file atomically, or remove it if the state is empty.
 
         Raises:
-            OSError: it cannot be written; the file is unchanged.
+            OSError: it cannot be written, or `load` could not read it back; the file is unchanged.
         """
         if self._path is None:
             raise FileNotFoundError("there is no folder to store state in")
@@ -136,6 +137,8 @@ class StateStore:
             return
         nonce = secrets.token_bytes(_NONCE_BYTES)
         blob = _MAGIC + nonce + self._cipher(hardware).encrypt(nonce, _plaintext(state), _MAGIC)
+        if len(blob) > _LARGEST_FILE_BYTES:
+            raise OSError(errno.EFBIG, f"the state has more than {_LARGEST_FILE_BYTES} bytes")
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with files.replaced(self._path) as file:
             file.write(blob)

@@ -8,7 +8,6 @@ import pytest
 from kadun import CardRejected
 from kadun.clocks import Times
 from kadun.floor import Floor, floor_in
-from kadun.learned import lineage
 from kadun.secret import Secret
 from kadun.store import CachedVerdict, State, StateStore
 
@@ -161,13 +160,14 @@ def test_a_floor_is_read_from_a_file(members: object, expected: Floor | None) ->
     assert floor_in(members) == expected
 
 
-def test_the_lineage_of_a_key_is_what_leads_to_it_and_on() -> None:
-    old, key, new, other = (SigningKey() for _ in range(4))
-    to_it, on, aside = old.endorse(key.jwk), key.endorse(new.jwk), old.endorse(other.jwk)
-    odd = ["no token", key.endorse("no key"), key.endorse({"kid": 1}), "a.b.c"]
-    assert lineage([aside, *odd, on, to_it, on], key.kid) == (on, to_it)
-    assert lineage([aside, on, to_it], other.kid) == (aside,)
-    assert lineage([aside, on, to_it], SigningKey().kid) == ()
+def test_what_is_no_endorsement_in_the_file_is_dropped(run: MakeClient, chain: Chain, keys_file: StateStore) -> None:
+    chain.rotate(2)
+    run().open()
+    state, key = keys_file.load(HARDWARE), chain.keys[2]
+    odd = ("no token", key.endorse("no key"), key.endorse({"kid": 1}), "a.b.c")
+    keys_file.save(State((*odd, *state.endorsements), floor=state.floor), HARDWARE)
+    assert run().open().accepted
+    assert keys_file.load(HARDWARE).endorsements == state.endorsements
 
 
 def test_another_cards_file_is_not_the_keys_file(folder: Path, keys_file: StateStore) -> None:
