@@ -53,8 +53,16 @@ open_archive() {
     if [[ $1 == *.age ]]; then read_file "$1" | age --decrypt --identity "$IDENTITY"; else read_file "$1"; fi
 }
 
-# read_file FILE: prints it, unless it is a link.
+# read_file FILE: prints it, unless it is a link. Does not wait for what a pipe in its place would bring.
 read_file() { dd if="$1" iflag=nofollow,nonblock bs=1M status=none; }
+
+# write_file FILE: makes it from the input, and prints the SHA-256 of what was written. FILE must not exist: a pipe or a
+# link that somebody has put there is not written to.
+write_file() {
+    local sum
+    sum=$({ tee /dev/fd/3 | dd of="$1" conv=excl iflag=fullblock bs=1M status=none; } 3>&1 | sha256sum) \
+        && printf '%s' "${sum%% *}"
+}
 
 # open_dump FILE: prints the dump in it, once it is known to be the one that was signed: the file may be another by now.
 open_dump() {
@@ -157,34 +165,31 @@ take_archive() {
     make_dump "$staging"
     said=$(check_dump "$staging/database.dump" 2>&1) \
         || die "备份无法读回，未保留。The dump cannot be read back, and was not kept: $(error_line "$said")"
-    # The checksum is that of the file which was opened here, whatever has its name by now.
-    said=$({ set -o noclobber; exec 8>"$TAKEN.partial" && write_archive "$staging" ${2:+--recipient "$2"} >&8 \
-        && sha256_of /proc/self/fd/8 >"$staging/sha256"; } 2>&1) \
+    said=$({ write_archive "$staging" ${2:+--recipient "$2"} | write_file "$TAKEN.partial" >"$staging/sha256"; } 2>&1) \
         || die "无法写完备份（磁盘满？KADUN_BACKUP_RECIPIENT 正确吗？）。The backup could not be written (disk full? is KADUN_BACKUP_RECIPIENT right?): $(error_line "$said")"
-    # shellcheck disable=SC2034
     TAKEN_SHA256=$(<"$staging/sha256")
     rm -rf -- "$staging"
-    finish_archive "$TAKEN"
+    finish_archive "$TAKEN" "$TAKEN_SHA256"
 }
 
-# finish_archive FILE: FILE.partial gets a checksum and then its name: what bears that name is whole and on the disk.
+# finish_archive FILE SHA256: FILE.partial gets a checksum and then its name: what bears that name is whole and on the disk.
 finish_archive() {
-    (
-        set -o noclobber # a link that somebody has put there is not followed
-        printf '%s  %s\n' "$(sha256_of "$1.partial")" "${1##*/}" >"$1.sha256.partial" \
-            && sync -- "$1.partial" "$1.sha256.partial" \
-            && mv -fT -- "$1.sha256.partial" "$1.sha256" && mv -fT -- "$1.partial" "$1" && sync -- "${1%/*}"
-    ) 2>/dev/null || die "无法写完备份 cannot finish $1"
+    local said
+    said=$({ printf '%s  %s\n' "$2" "${1##*/}" | write_file "$1.sha256.partial" >/dev/null \
+        && sync -- "$1.partial" "$1.sha256.partial" \
+        && mv -fT -- "$1.sha256.partial" "$1.sha256" && mv -fT -- "$1.partial" "$1" && sync -- "${1%/*}"; } 2>&1) \
+        || die "无法写完备份 cannot finish $1: $(error_line "$said")"
 }
 
 # encrypt_archive FILE: where the vendor has a recipient of their own, a finished archive in clear is replaced by an encrypted
 # one. Prints the name of what stays. Never fails: what cannot be encrypted stays in clear, and a warning says so.
 encrypt_archive() {
-    local recipient said
+    local recipient said sum
     recipient=$(setting KADUN_BACKUP_RECIPIENT)
     if [[ -z $recipient || $recipient == none || $1 == *.age ]]; then
         printf '%s' "$1"
-    elif said=$({ set -o noclobber; age --encrypt --recipient "$recipient" -- "$1" >"$1.age.partial" && finish_archive "$1.age"; } 2>&1); then
+    elif said=$({ sum=$(read_file "$1" | age --encrypt --recipient "$recipient" | write_file "$1.age.partial") \
+        && finish_archive "$1.age" "$sum"; } 2>&1); then
         rm -f -- "$1" "$1.sha256"
         printf '%s.age' "$1"
     else

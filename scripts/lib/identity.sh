@@ -32,7 +32,7 @@ choose_identity() {
     [[ -z $IDENTITY && $1 == *.age && -e $OWN_IDENTITY ]] || return 0
     need age age
     # One byte will do: age ends at once where no identity matches.
-    if [[ -n $(age --decrypt --identity "$OWN_IDENTITY" -- "$1" 2>/dev/null | head -c 1 | tr '\0' x) ]]; then
+    if [[ -n $({ read_file "$1" | age --decrypt --identity "$OWN_IDENTITY"; } 2>/dev/null | head -c 1 | tr '\0' x) ]]; then
         IDENTITY=$OWN_IDENTITY
     fi
 }

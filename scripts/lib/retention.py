@@ -10,10 +10,13 @@ Runs with the host's python3 (3.10 or newer).
 """
 
 import hashlib
+import os
 import re
 import shutil
+import stat
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import IO
@@ -68,6 +71,19 @@ def _checksum(file: Path) -> Path:
     return file.with_name(f"{file.name}.sha256")
 
 
+@contextmanager
+def _opened(file: Path) -> Iterator[IO[bytes]]:
+    """Open a regular file: a pipe in its place would be waited for, and a link may lead anywhere."""
+
+    def opener(path: str, flags: int) -> int:
+        return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
+
+    with open(file, "rb", opener=opener) as content:
+        if not stat.S_ISREG(os.fstat(content.fileno()).st_mode):
+            raise ChecksumError(f"{file} 不是普通文件，请换一份备份。It is not a regular file: take another backup")
+        yield content
+
+
 def verify_checksum(file: Path) -> None:
     """Check that a backup, and every other file that its checksum file names, is there and unchanged.
 
@@ -76,7 +92,8 @@ def verify_checksum(file: Path) -> None:
         OSError: a file cannot be read.
     """
     checksums = _checksum(file)
-    lines = [_LINE.fullmatch(line) for line in checksums.read_text("utf-8", "replace").splitlines()]
+    with _opened(checksums) as content:
+        lines = [_LINE.fullmatch(line) for line in content.read().decode("utf-8", "replace").splitlines()]
     sums = {Path(line[2]).name: line[1].lower() for line in lines if line}
     if None in lines or "" in sums or file.name not in sums:
         raise ChecksumError(
@@ -86,7 +103,7 @@ def verify_checksum(file: Path) -> None:
         part = file.with_name(name)
         if not part.exists():
             raise ChecksumError(f"{checksums} 列出的 {name} 不存在。It names {name}, which is missing: copy that along")
-        with part.open("rb") as content:
+        with _opened(part) as content:
             if _sha256(content) != expected:
                 raise ChecksumError(
                     f"{part} 已损坏（SHA-256 不符），请换一份备份。Its SHA-256 differs: take another backup"

@@ -27,7 +27,7 @@ database_back() {
     drop_database "$new" >/dev/null 2>&1 || true
     TRUST=() # this run has made it: no signature may stand in the way back, but it must be the same still
     copy=$(mktemp -d "$ROOT/data/.backup.XXXXXX")/${1##*/}
-    cp -- "$1" "$copy" || die "无法读取 cannot read $1"
+    read_file "$1" >"$copy" || die "无法读取 cannot read $1"
     [[ $(sha256_of "$copy") == "$TAKEN_SHA256" ]] || die "$1 已被改动。It has been changed since it was made"
     read_archive "$copy"
     restore_dump "$new" open_dump "$copy"

@@ -1,12 +1,16 @@
 """scripts/lib/retention.py: which backups stay, and what a killed run left."""
 
 import hashlib
+import os
+import subprocess
+import sys
 from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
 
 from scripts.lib.retention import ChecksumError, finished, main, surplus
+from tests.support.service import ROOT
 
 TODAY = date(2026, 11, 25)
 TIMES = [f"202601{day:02}T000000Z" for day in range(1, 7)]
@@ -164,3 +168,20 @@ def test_a_backup_is_what_its_checksum_file_says(tmp_path: Path, fault: str, com
             checksums.write_text(lines[0] + lines[1].replace("a.manifest", "/"))
     with pytest.raises(ChecksumError, match=complaint):
         main("checksum", str(dump))
+
+
+@pytest.mark.parametrize("name", ["a.dump", "a.manifest", "a.dump.sha256"])
+@pytest.mark.parametrize("kind", ["pipe", "link"])
+def test_neither_a_pipe_nor_a_link_is_read_in_a_backups_place(tmp_path: Path, name: str, kind: str) -> None:
+    files = [tmp_path / each for each in ("a.dump", "a.manifest")]
+    for file in files:
+        file.write_text(file.name)
+    (tmp_path / "a.dump.sha256").write_text("".join(checksum_line(file) for file in files))
+    content = (tmp_path / name).rename(tmp_path / "elsewhere")
+    if kind == "link":
+        (tmp_path / name).symlink_to(content)
+    else:
+        os.mkfifo(tmp_path / name)
+    retention = (sys.executable, ROOT / "scripts/lib/retention.py", "checksum", files[0])
+    done = subprocess.run(retention, capture_output=True, text=True, check=False, timeout=20)
+    assert (done.returncode, name in done.stderr, "Traceback" in done.stderr) == (1, True, False)

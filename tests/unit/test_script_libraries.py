@@ -232,6 +232,58 @@ def test_no_archive_is_read_through_a_link_that_takes_its_place_meanwhile(checko
     assert bash(checkout, 'open_archive "$ROOT/data/plain.tar"').stdout == "x" * 3_000_000
 
 
+@pytest.mark.parametrize("pipe", ["kadun-before-upgrade-1.tar.partial", "kadun-before-upgrade-1.tar.sha256.partial"])
+def test_no_archive_is_written_into_a_pipe(checkout: Path, pipe: str) -> None:
+    """It would wait for a reader for ever, or hand the archive to one."""
+    (checkout / "shared").mkdir()
+    os.mkfifo(checkout / "shared" / pipe)
+    reader = os.open(checkout / "shared" / pipe, os.O_RDONLY | os.O_NONBLOCK)
+    take = bash(checkout, f'{TAKING} take_archive "$TAR" ""')
+    assert not os.read(reader, 1)
+    os.close(reader)
+    assert (take.returncode, "File exists" in take.stderr) == (1, True), take.stderr
+    assert not (checkout / "shared/kadun-before-upgrade-1.tar").exists()
+
+
+def test_an_archive_that_cannot_be_written_whole_is_not_kept(checkout: Path) -> None:
+    (checkout / "shared").mkdir()
+    full = 'dd() { if [[ $1 == of=* ]]; then cat >/dev/null && false; else command dd "$@"; fi; }'
+    for fault in ("write_archive() { echo half; false; }", full):
+        take = bash(checkout, f'{TAKING} {fault}; take_archive "$TAR" ""')
+        assert (take.returncode, "backup could not be written" in take.stderr) == (1, True)
+        assert not (checkout / "shared/kadun-before-upgrade-1.tar").exists()
+        (checkout / "shared/kadun-before-upgrade-1.tar.partial").unlink(missing_ok=True)
+
+
+def test_a_safety_archive_is_encrypted_into_no_pipe(checkout: Path) -> None:
+    (checkout / ".env").write_text("KADUN_BACKUP_RECIPIENT=age1theirs\n")
+    clear = checkout / "data/kadun-before-upgrade-1.tar"
+    clear.write_bytes(b"clear")
+    encrypt = 'age() { tr a-z A-Z; }; encrypt_archive "$ROOT/data/kadun-before-upgrade-1.tar"'
+    os.mkfifo(f"{clear}.age.partial")
+    kept = bash(checkout, encrypt)
+    assert (kept.stdout, "kept in clear" in kept.stderr) == (str(clear), True)
+    assert not Path(f"{clear}.age.partial").exists()
+    assert bash(checkout, encrypt).stdout == f"{clear}.age"
+    assert Path(f"{clear}.age").read_bytes() == b"CLEAR"
+    digest = hashlib.sha256(b"CLEAR").hexdigest()
+    assert Path(f"{clear}.age.sha256").read_text() == f"{digest}  {clear.name}.age\n"
+    assert not clear.exists()
+
+
+def test_a_pipe_in_an_archives_place_holds_up_neither_the_way_back_nor_the_choice_of_an_identity(
+    checkout: Path,
+) -> None:
+    os.mkfifo(checkout / "data/pipe.tar.age")
+    way_back = bash(checkout, f'{TAKING} drop_database() {{ :; }}; database_back "$ROOT/data/pipe.tar.age" aside')
+    assert (way_back.returncode, "It has been changed since it was made" in way_back.stderr) == (1, True)
+    (checkout / "secrets").mkdir()
+    (checkout / "secrets/backup_identity").touch()
+    age = 'age() { cat "${@: -1}" || cat; }'
+    choose = bash(checkout, f'{age}; choose_identity "$ROOT/data/pipe.tar.age"; echo "none:$IDENTITY"')
+    assert choose.stdout == "none:\n", choose.stderr
+
+
 def test_the_way_back_takes_only_the_archive_that_this_run_has_made(checkout: Path) -> None:
     (checkout / "shared").mkdir()
     take = 'same_contents() { :; }; swap_back() { echo back; }; take_archive "$TAR" ""'
@@ -247,7 +299,8 @@ def test_the_way_back_takes_only_the_archive_that_this_run_has_made(checkout: Pa
 
 def test_the_checksum_of_an_archive_is_that_of_what_was_written(checkout: Path) -> None:
     (checkout / "shared").mkdir()
-    swap = 'write_archive() { printf ours; rm -f "$TAKEN.partial"; printf theirs >"$TAKEN.partial"; }'
+    exchange = 'until rm "$TAKEN.partial" 2>&-; do sleep 0.1; done; printf theirs >"$TAKEN.partial"'
+    swap = f"write_archive() {{ printf ours; {exchange}; }}"
     taken = bash(checkout, f'{TAKING}{swap}; take_archive "$TAR" ""; echo "$TAKEN_SHA256"')
     assert taken.stdout.strip() == hashlib.sha256(b"ours").hexdigest(), taken.stderr
 
