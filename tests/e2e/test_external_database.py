@@ -161,7 +161,7 @@ def test_what_speaks_to_it_is_hardened_as_ever_and_listens_nowhere(stack: Stack,
     assert inspected["Config"]["User"].split(":")[0] not in ("", "0")
     assert sorted(mount["Name"] for mount in inspected["Mounts"] if mount["Type"] == "volume") in (
         [],
-        [f"{stack.project}_functions-socket", f"{stack.project}_socket"],
+        [f"{stack.project}_{name}" for name in ("functions-socket", "socket", "webhooks-socket")],
     )
     if service == "migrate":
         return

@@ -152,7 +152,9 @@ class Namespace:
         tag = uuid4().hex
         self.name = f"kadun-{tag[:8]}"
         self._here, self._there = f"kd{tag[:8]}h", f"kd{tag[:8]}n"
-        net = next(_NETS) % 256  # 198.18.0.0/15 is for such trials (RFC 2544)
+        taken = run("ip", "-o", "address", "show").stdout  # by namespaces that a killed run has left, too
+        # 198.18.0.0/15 is for such trials (RFC 2544).
+        net = next(net for number in _NETS if f"198.18.{(net := number % 256)}.1/" not in taken)
         self.host_ipv4, self.ipv4 = f"198.18.{net}.1", f"198.18.{net}.2"
         self.host_ipv6, self.ipv6 = f"fd6b:6164:756e:{net:x}::1", f"fd6b:6164:756e:{net:x}::2"
 
