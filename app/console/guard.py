@@ -78,7 +78,7 @@ class Guard:
             raise forbidden(Text("此操作仅限所有者（owner）。", "Only an owner may do this."))
         if method == "POST":
             _check_origin(request)
-            request.context.form = read_form(request, resource.body_bytes)
+            request.context.form = read_form(request, resource.body_bytes, takes_files=resource.takes_files)
             # The log-in page may be older than the session: another tab began it, or the browser withheld the cookie
             # (SameSite) when a link in a mail led there. On public pages only the origin counts.
             if needed > Access.PUBLIC:

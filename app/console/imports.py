@@ -36,6 +36,7 @@ class ImportPage(Page):
 
     access = {"GET": Access.OWNER, "POST": Access.OWNER}
     body_bytes = _BODY_BYTES
+    takes_files = True
 
     # A file of 5 MB takes some 60 MB while it is read (measured), and the container has room for one in each process.
     # XLSX takes up to 160 MB more, in a process that the kernel ends first (docs/adr/0010).

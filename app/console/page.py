@@ -86,6 +86,8 @@ class Page:
     access: ClassVar[Mapping[str, Access]]
     """By method; other methods are refused."""
     body_bytes: ClassVar[int] = FORM_BYTES
+    takes_files: ClassVar[bool] = False
+    """Whether its form has files: only such a page reads multipart bodies."""
     without_totp: ClassVar[bool] = False
     """Whether an owner may use it who has yet to set up two-step verification (KADUN_OWNERS_NEED_TOTP)."""
 

@@ -11,6 +11,8 @@ from app.console.page import Console
 from app.console.rendering import PLAIN_STYLE
 from app.domain.errors import UnavailableError
 
+_MAX_ACCEPT = 512
+"""In characters; browsers send some 150. Falcon's parser takes quadratic time for what somebody made to be slow."""
 _JSON = ("application/json", "application/problem+json")
 _STYLE_DIGEST = base64.b64encode(hashlib.sha256(PLAIN_STYLE.encode()).digest()).decode()
 
@@ -27,7 +29,7 @@ class FrontPage:
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
         """Show the page; those who prefer JSON get the problem that any unknown path is."""
-        if request.client_prefers(("text/html", *_JSON)) in _JSON:
+        if len(request.accept) <= _MAX_ACCEPT and request.client_prefers(("text/html", *_JSON)) in _JSON:
             raise falcon.HTTPNotFound
         request.context.visitor = stranger(request)
         render(self._console, request, response, "front.html", console_state=self._console_state(request))

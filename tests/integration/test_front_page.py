@@ -12,6 +12,7 @@ from tests.support.console_scene import csrf_of
 from tests.support.service import Service
 
 ADD = "scripts/cardctl admin add NAME"
+LONG = "application/json" + ";" * 500
 
 
 def front(service: Service, **headers: str) -> Seen:
@@ -22,7 +23,7 @@ def front(service: Service, **headers: str) -> Seen:
     return seen
 
 
-@pytest.mark.parametrize("accept", ["text/html,application/xhtml+xml,*/*;q=0.8", "*/*", "nonsense"])
+@pytest.mark.parametrize("accept", ["text/html,application/xhtml+xml,*/*;q=0.8", "*/*", "nonsense", LONG])
 def test_a_browser_sees_what_this_server_is(service: Service, accept: str) -> None:
     seen = front(service, Accept=accept)
     style = seen.text.partition("<style>")[2].partition("</style>")[0]

@@ -210,7 +210,7 @@ class Browser:
     def _post(
         self, path: str, pairs: list[tuple[str, str]], files: Files | None, headers: Mapping[str, str] | None
     ) -> Seen:
-        if files is None:
+        if not files:
             kind, body = "application/x-www-form-urlencoded", urlencode(pairs).encode()
         else:
             kind, body = _multipart(pairs, files)

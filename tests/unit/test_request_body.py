@@ -25,6 +25,7 @@ def posting(body: bytes = b"{}", content_type: str | None = "application/json", 
         "Application/JSON",
         "application/json; charset=utf-8",
         'application/json;charset="UTF-8"',
+        "application/json;" + ";" * 111,
     ],
 )
 def test_a_body_declared_as_json_is_read(content_type: str) -> None:
@@ -40,6 +41,7 @@ def test_a_body_declared_as_json_is_read(content_type: str) -> None:
         "application/jsonp",
         "application/x-www-form-urlencoded",
         "application/json; charset=gbk",
+        "application/json;" + ";" * 112,
     ],
 )
 def test_a_body_declared_as_anything_else_is_refused(content_type: str | None) -> None:

@@ -53,8 +53,28 @@ def test_other_content_types_are_refused() -> None:
     assert refused.value.status == falcon.HTTP_415
 
 
+def test_a_page_without_files_reads_no_multipart_body() -> None:
+    request = multipart(FIELD)
+    with pytest.raises(Problem) as refused:
+        forms.read_form(request, 10_000)
+    assert refused.value.status == falcon.HTTP_415
+    assert request.bounded_stream.read(3) == b"--x", "nothing of it was read"
+
+
+def test_a_long_content_type_is_refused_before_it_is_parsed() -> None:
+    request = multipart(FIELD, boundary="x;" + ";" * 200)
+    with pytest.raises(Problem) as refused:
+        forms.read_form(request, 10_000, takes_files=True)
+    assert refused.value.status == falcon.HTTP_415
+
+
+def test_a_file_may_have_a_long_name() -> None:
+    long = FILE.replace(b"../../etc/passwd", ("卡" * 255).encode())
+    assert forms.read_form(multipart(FIELD, long), 10_000, takes_files=True).files
+
+
 def test_an_uploaded_file_is_read_as_bytes_and_its_name_ignored() -> None:
-    form = forms.read_form(multipart(FIELD, FILE), 10_000)
+    form = forms.read_form(multipart(FIELD, FILE), 10_000, takes_files=True)
     assert form.one("csrf") == "abc"
     assert form.files == {"file": b"id\n\x00\xff"}
 
@@ -65,12 +85,13 @@ def test_an_uploaded_file_is_read_as_bytes_and_its_name_ignored() -> None:
         multipart(FIELD, boundary="y"),
         multipart(b"Content-Disposition: form-data\r\n\r\nabc"),
         multipart(b'Content-Disposition: form-data; name="a"\r\n\r\n\xff'),
-        multipart(*[FIELD] * 65),
+        multipart(*[FIELD] * 9),
+        multipart(b'Content-Disposition: form-data; name="' + b";" * 1_000 + b"\r\n\r\nabc"),
         posted(b"--x", "multipart/form-data"),
         posted(b"--x\r\n" + FIELD, "multipart/form-data; boundary=x"),
     ],
 )
 def test_a_broken_upload_is_refused(request_: falcon.Request) -> None:
     with pytest.raises(Problem) as refused:
-        forms.read_form(request_, 10_000)
+        forms.read_form(request_, 10_000, takes_files=True)
     assert refused.value.status == falcon.HTTP_400
