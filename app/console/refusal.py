@@ -11,6 +11,7 @@ from app.domain.codes import Code
 from app.domain.texts import RefusedError, Text
 from app.services.filters import parse_journal_filter
 from app.services.journal_lists import NO_SUCH_REFERENCE
+from app.services.paging import PageRequest
 
 if TYPE_CHECKING:
     from app.services.card_moves import Move
@@ -36,7 +37,7 @@ class RefusalPage(Page):
         if event is not None and event.card_id in shown:
             line = console.cards.find(event.card_id)
             of_card = parse_journal_filter({"card": event.card_id}, console.zone)
-            entries = console.journal.newest(of_card, _ENTRIES)
+            entries, shown = console.journal.page(of_card, PageRequest(size=_ENTRIES), who)
         self.render(
             request,
             response,
@@ -51,7 +52,7 @@ class RefusalPage(Page):
                 and line is not None
                 and self.may_change(request, line.card.id)
             ),
-            entries=entries,
+            entries=None if entries is None else entries.rows,
             shown_ids=shown,
             unknown=NO_SUCH_REFERENCE,
         )
@@ -95,6 +96,6 @@ class MovePage(Page):
             refusal = error.text
         if refusal is not None:
             response.status = falcon.HTTP_400
-        own = [] if move is None else [move.card.id]
-        shown = self.console.cards.shown_keys(visitor_of(request).who, own)
+        ids = [] if move is None else [move.card.id, *([move.rival.card_id] if move.rival else [])]
+        shown = self.console.cards.shown_keys(visitor_of(request).who, ids)
         self.render(request, response, "move.html", move=move, reference=reference, refusal=refusal, shown_ids=shown)

@@ -36,13 +36,14 @@ def shop_of(name: str) -> Issuer:
 
 
 class ShownKeys(NamedTuple):
-    """Of the cards on a page: the keys that the reader sees, by card ID, and the cards of which they see nothing.
+    """Of the cards on a page: the keys that the reader sees, by card ID, and the cards of which they see the beginning.
 
-    The ID of an imported card is a digest of its key: with its beginning a seller could check guesses at a short key.
+    Of all other cards they see nothing. The ID of an imported card is a digest of its key: with its beginning a seller
+    could check guesses at a short key.
     """
 
     keys: Mapping[str, str] = MappingProxyType({})
-    hidden: frozenset[str] = frozenset()
+    abbreviated: frozenset[str] = frozenset()
 
     def __contains__(self, card_id: object) -> bool:
         """Whether the reader sees a card's whole key."""
@@ -61,7 +62,7 @@ def shown_keys(reader: Identity, card_ids: Iterable[str | None], typed: str | No
     seller = seller_of(reader)
     shown = ids if seller is None else key_masking.issued_by(seller, ids) | (ids & {card_id_of(typed or "")})
     imported = key_masking.imported_keys(ids)
-    return ShownKeys({card_id: imported.get(card_id, card_id) for card_id in shown}, frozenset(imported) - shown)
+    return ShownKeys({card_id: imported.get(card_id, card_id) for card_id in shown}, ids - shown - frozenset(imported))
 
 
 def record_shown(database: Database, reader: Identity, card_id: str, now: datetime, zone: tzinfo) -> None:

@@ -1,9 +1,12 @@
 """What sellers change where an owner allows it: they unbind and move cards that they issued, so many a day."""
 
+from datetime import UTC, datetime
+
 import pytest
 
 from app.console.rendering import url
 from app.domain.codes import Code, EventKind
+from app.storage import journal
 from app.storage.models import Card, Client, Event, IssueCount, Operator
 from tests.support.console import OWN, PASSWORD, Browser
 from tests.support.service import Service, question
@@ -101,6 +104,18 @@ def test_a_live_card_of_the_other_machine_is_masked(seller: Browser, proxied: Se
     hidden = seller.get(url(MOVE, id=own, reference=reference()))
     assert "另一张有效卡密 •••" in hidden.words
     assert other[:4] not in hidden.words
+    Card.update(frozen_at=datetime.now(UTC)).where(Card.id == other).execute()
+    released = seller.get(url(MOVE, id=own, reference=reference()))
+    assert "将解除绑定： •••" in released.words
+    assert other[:4] not in released.words
+    details = {"moved_to": other}
+    journal.append([journal.Entry(datetime.now(UTC), EventKind.RELEASED, card_id=own, details=details)])
+    explained = seller.get(url("/admin/refusal", reference=reference()))
+    assert "•••" in explained.words
+    assert other[:4] not in explained.words
+    Card.update(imported_key=None).where(Card.id == other).execute()
+    for path in (url(MOVE, id=own, reference=reference()), url("/admin/refusal", reference=reference())):
+        assert f"{other[:4]}•••" in seller.get(path).words, path
 
 
 @pytest.mark.parametrize("action", ["freeze", "unfreeze", "extend", "shorten", "delete"])
