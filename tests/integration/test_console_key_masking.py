@@ -172,6 +172,15 @@ def test_tracebacks_are_shown_to_owners_only(owner: Browser, seller: Browser) ->
             assert word in owner.get(path).text
 
 
+def test_urls_of_webhooks_are_shown_to_owners_only(owner: Browser, seller: Browser) -> None:
+    said = {"webhook": "shop", "url": "https://shop.example/hook?token=s3cret"}
+    journal.append([Entry(BORN, kind, details=said) for kind in (EventKind.WEBHOOK_ADDED, EventKind.WEBHOOK_REMOVED)])
+    page = seller.get("/admin/journal")
+    assert page.words.count("shop") == 2, "the names, everybody may know"
+    assert "s3cret" not in page.text
+    assert owner.get("/admin/journal").words.count("s3cret") == 2
+
+
 def test_sellers_see_machines_by_a_digest(owner: Browser, seller: Browser) -> None:
     """With key and hardware, another address is accepted: whoever has both is the customer."""
     hardware, before = "board=MB-2231;disk=S4EV", "board=MB-1107;disk=WD9"
