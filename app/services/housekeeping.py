@@ -7,10 +7,7 @@ import time
 from datetime import datetime, timedelta
 from functools import partial
 
-import peewee
-
 from app.clock import utc_now
-from app.domain.errors import UnavailableError
 from app.domain.operators import FORGOTTEN_AFTER
 from app.services import sessions
 from app.services.journal_seals import JournalSeals
@@ -69,7 +66,7 @@ def prune_all(seals: JournalSeals) -> None:
         try:
             if deleted := prune(utc_now()):
                 logger.info("old rows pruned", extra={"pruned": name, "count": deleted})
-        except (UnavailableError, peewee.PeeweeException):
+        except Exception:  # whatever it is, this thread goes on
             logger.warning("pruning failed; it is tried again later", exc_info=True, extra={"pruned": name})
         finally:
             database.close()
@@ -91,7 +88,7 @@ def seal_journal(seals: JournalSeals, late: int) -> int:
     try:
         seals.seal()
         since = seals.overdue_since()
-    except (UnavailableError, peewee.PeeweeException):
+    except Exception:  # whatever it is, this thread goes on
         logger.warning("sealing the journal failed; it is tried again in a minute", exc_info=True)
         database.close()
         return late

@@ -13,11 +13,8 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Protocol
 
-import peewee
-
 from app.clock import Clock
 from app.domain.codes import EventKind
-from app.domain.errors import UnavailableError
 from app.domain.webhooks import GIVEN_UP_AFTER, next_attempt, next_request
 from app.services.doctor import CheckResult, Facts, run_checks
 from app.services.doctor.gather import gather_running
@@ -155,7 +152,7 @@ def _run(collection: Collection, delivery: Delivery) -> None:
             if time.monotonic() > pruned_at + _PRUNED_EVERY:
                 delivery.prune()
                 pruned_at = time.monotonic()
-        except (UnavailableError, peewee.PeeweeException):
-            logger.warning("webhooks wait for the database; they are tried again", exc_info=True)
+        except Exception:  # whatever it is, this thread goes on
+            logger.warning("delivering webhooks failed; it is tried again", exc_info=True)
             delivery.database.close()
             time.sleep(_AWAY_SECONDS)

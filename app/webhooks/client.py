@@ -10,7 +10,6 @@ from app.webhooks.post import TOTAL_SECONDS, Sent
 
 _SECONDS = TOTAL_SECONDS + 40  # a name may take long to resolve
 _MAX_BYTES = 64 * 1024
-_MAX_ERROR = 200
 
 
 class WebhooksClient:
@@ -28,17 +27,15 @@ class WebhooksClient:
             answer = json.loads(connection.getresponse().read(_MAX_BYTES))
             return _checked(answer["status"], answer["error"])
         except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError) as error:
-            return Sent(None, f"the process that sends webhooks does not answer: {error!r}"[:200])
+            return Sent(None, f"the process that sends webhooks does not answer: {error!r}")
         finally:
             connection.close()
 
 
 def _checked(status: object, error: object) -> Sent:
-    """Return an answer of the process, which deals with the outside: what is kept of it must fit the database."""
+    """Return an answer of the process, which deals with the outside."""
     if isinstance(status, bool) or not isinstance(status, int | None) or not isinstance(error, str | None):
         raise TypeError("not an answer")
-    if error is not None:
-        error = "".join(character if character.isprintable() else " " for character in error[:_MAX_ERROR])
     if status is not None and not 100 <= status <= 999:  # noqa: PLR2004  # three digits, by RFC 9110
         raise ValueError("not a status")
     return Sent(status, error)

@@ -27,10 +27,18 @@ Address = tuple[socket.AddressFamily, tuple[str, int]]
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """What became of a request: the answer's `status`, or None and why there is none; `error` is technical."""
+    """What became of a request: the answer's `status`, or None and why there is none; `error` is technical.
+
+    `error` is made printable and cut: it is from outside, and PostgreSQL refuses a NUL.
+    """
 
     status: int | None
     error: str | None
+
+    def __post_init__(self) -> None:
+        if self.error is not None:
+            printable = "".join(c if c.isprintable() else " " for c in self.error[:_EXCERPT])
+            object.__setattr__(self, "error", printable)
 
     @property
     def is_delivered(self) -> bool:
@@ -60,11 +68,11 @@ def post(url: str, headers: Mapping[str, str], body: bytes, *, allow_private: bo
     except _NotSentError as error:
         return Sent(None, str(error))
     except ssl.SSLError as error:
-        return Sent(None, f"TLS: {getattr(error, 'verify_message', '') or error.reason}"[:_EXCERPT])
+        return Sent(None, f"TLS: {getattr(error, 'verify_message', '') or error.reason}")
     except TimeoutError:
         return Sent(None, "no answer in time")
     except (OSError, http.client.HTTPException, ValueError) as error:
-        return Sent(None, f"{type(error).__name__}: {error}"[:_EXCERPT])
+        return Sent(None, f"{type(error).__name__}: {error}")
 
 
 def _resolve(target: Target, *, allow_private: bool) -> Sequence[Address]:

@@ -60,11 +60,16 @@ def test_old_rows_are_pruned(
     ]
 
 
+@pytest.mark.parametrize("wrong", ["no number", "a\0"], ids=["of the database", "of the driver"])
 def test_a_failure_to_prune_does_not_stop_the_rest(
-    database: Database, seals: JournalSeals, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    database: Database,
+    seals: JournalSeals,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    wrong: str,
 ) -> None:
     LoginFailure.insert(bucket="network:198.51.100.1", failures=1, last_at=datetime(2020, 1, 1, tzinfo=UTC)).execute()
-    monkeypatch.setattr(journal, "PRUNE_BATCH", "no number")
+    monkeypatch.setattr(journal, "PRUNE_BATCH", wrong)
     with caplog.at_level(logging.INFO, "app.services.housekeeping"):
         housekeeping.prune_all(seals)
     assert LoginFailure.select().count() == 0

@@ -347,3 +347,14 @@ def test_sealing_that_finds_no_turn_is_logged_once(
     said = [record for record in caplog.records if record.message.startswith("the journal is not being sealed")]
     assert [record.__dict__["since"] for record in said] == [START.isoformat()]
     assert housekeeping.seal_journal(seals, late) == 0
+
+
+def test_an_unexpected_failure_to_seal_does_not_end_the_thread(
+    seals: JournalSeals, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(_: JournalSeals) -> int:
+        raise ValueError("odd")
+
+    monkeypatch.setattr(JournalSeals, "seal", fail)
+    assert housekeeping.seal_journal(seals, 2) == 2
+    assert "sealing the journal failed" in caplog.text

@@ -12,6 +12,7 @@ import pytest
 from app.domain.codes import Code, Counted, EventKind
 from app.domain.texts import RefusedError
 from app.domain.webhooks import MAX_WAITING, MAX_WEBHOOKS
+from app.services import webhook_delivery
 from app.services.doctor import CheckResult, Status
 from app.services.webhook_collection import CHECKED_EVERY, Collection
 from app.services.webhook_delivery import KEPT, LEASE, Delivery, turn
@@ -446,3 +447,21 @@ def test_without_webhooks_nothing_is_read(hooks: Hooks) -> None:
     turn(hooks.collection, hooks.delivery)
     assert hooks.collection.collect() == 0
     assert hooks.collection.check() == 0
+
+
+def test_an_unexpected_failure_does_not_end_the_thread(
+    hooks: Hooks, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    turns = []
+
+    def fail(*_: object) -> None:
+        turns.append(1)
+        if len(turns) == 3:
+            raise SystemExit
+        raise ValueError("A string literal cannot contain NUL (0x00) characters.")
+
+    monkeypatch.setattr(webhook_delivery, "turn", fail)
+    monkeypatch.setattr(webhook_delivery.time, "sleep", lambda _: None)
+    with pytest.raises(SystemExit):
+        webhook_delivery._run(hooks.collection, hooks.delivery)  # noqa: SLF001  # the thread's whole life
+    assert caplog.text.count("delivering webhooks failed") == 2

@@ -156,6 +156,15 @@ def test_what_is_kept_of_an_answer_is_printable(net: Net) -> None:
     assert (sent.status, sent.error) == (500, "a b [2J c\ufffd\ufffd\ufffd")
 
 
+def test_what_is_kept_of_any_error_is_printable_and_short(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise ValueError("a\0\x1b" + "b" * 1_000)
+
+    monkeypatch.setattr(posting, "_exchange", fail)
+    assert net.post().error == ("ValueError: a  " + "b" * 1_000)[:200]
+    assert Sent(None, "a\0\ud800").error == "a  "
+
+
 @pytest.mark.parametrize(
     "answer",
     [
