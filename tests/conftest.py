@@ -169,6 +169,16 @@ def apart_url(_apart: tuple[str, Cursor]) -> str:
 
 
 @pytest.fixture
+def own_postgres(postgres_binaries: Path, cluster_folder: Path, tmp_path: Path) -> Iterator[EmbeddedPostgres]:
+    """A PostgreSQL that one test stops, with fsync on."""
+    with EmbeddedPostgres(postgres_binaries, cluster_folder / tmp_path.name) as running:
+        owner = connect_to(Database(running.url(), bulk=True))
+        schema.migrate(owner, lambda _line: None)
+        owner.close()
+        yield running
+
+
+@pytest.fixture
 def database(database_url: str) -> Iterator[Database]:
     connected = connect_to(Database(database_url, prepared=PREPARED, on_connect=schema.check_version))
     connected.connect()

@@ -54,7 +54,7 @@ class CardPage(Page):
             response,
             "card.html",
             card_id=card_id,
-            key=parse_card_id(typed) or typed if card is None else card.imported_key or card_id,
+            key=card.key if card is not None else parse_card_id(typed) or typed,
             card=card,
             client=client,
             status=status,

@@ -10,12 +10,13 @@ from app.console.forms import OWN_PASSWORD, Form, query_of
 from app.console.guard import safe_next
 from app.console.page import Access, Page, form_of, see_other, visitor_of
 from app.console.rendering import url
+from app.domain.card_edits import Texts
 from app.domain.texts import MAX_TEXT, RefusedError
 from app.http.problems import invalid_request
 from app.services.card_edits import CardEdits
 
 _LIST = "/admin/cards"
-_TEXTS = ("batch", "note")
+_TEXTS = Texts._fields
 
 
 class EditPage(Page):

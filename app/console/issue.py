@@ -95,7 +95,8 @@ class IssuePage(Page):
 class IssuedPage(ExportPage):
     """`/admin/cards/issued?at=…`: what was issued at a moment; sellers see only what they issued themselves.
 
-    A session alone does not give away what is more than it may issue, once that is no longer what was just issued here.
+    Whoever issued many cards can download them for an hour. After that, and where somebody else issued them, the
+    password is asked for: a stolen session would give them all away.
     """
 
     access = {"GET": Access.OPERATOR, "POST": Access.OPERATOR}

@@ -117,7 +117,7 @@ class CardMoves:
             )
         rival = bindings.client_elsewhere(mismatch.hardware, card_id)
         if rival is not None and is_live(card_rows.as_domain(rival.card), now):
-            other = rival.card.imported_key or rival.card_id
+            other = rival.card.key
             if self.issuer is not None:  # the ID of an imported card is a digest, by which a short key could be guessed
                 other = "•••" if rival.card.imported_key else f"{rival.card_id[:4]}•••"
             raise RefusedError(

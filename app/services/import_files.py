@@ -14,13 +14,12 @@ from pathlib import Path
 from typing import IO, NamedTuple, cast
 
 from app.domain.texts import RefusedError, Text
+from app.services.workbook_rows import MAX_CELL
 
 MAX_UNPACKED_BYTES = 64 * 1024 * 1024
 """An XLSX file of 5 MB with 100,000 cards has 49 MB of XML."""
 MAX_PARTS = 1_000
 WORKBOOK_SECONDS = 60.0
-MAX_CELL = 4_096
-"""Characters of a cell, four times the longest that a card can have."""
 _ZIP, _OLD_EXCEL = b"PK\x03\x04", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 _PROGRAM = Path(__file__).with_name("workbook_rows.py")
 

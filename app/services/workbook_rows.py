@@ -19,8 +19,8 @@ MAX_CPU_SECONDS = 30
 MAX_ROWS = 200_010
 """More than an import takes: the caller says so."""
 MAX_COLUMNS = 80
-MAX_TEXT = 4_097
-"""One character more than an import takes of a cell: the caller says so."""
+MAX_CELL = 4_096
+"""Characters of a cell, four times the longest that a card can have; of a longer one the caller gets one more."""
 _EXACT_DIGITS = 15
 
 
@@ -68,7 +68,7 @@ def write_rows(content: bytes, output: Any) -> None:  # noqa: ANN401  # a text f
         for number, row in enumerate(found.iter_rows(), 1):
             if number > MAX_ROWS:
                 break
-            cells = [text_of(value)[:MAX_TEXT] for value in row[:MAX_COLUMNS]]
+            cells = [text_of(value)[: MAX_CELL + 1] for value in row[:MAX_COLUMNS]]
             if any(cell.strip() for cell in cells):
                 writer.writerow([number, *cells])
         return

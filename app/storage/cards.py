@@ -55,6 +55,11 @@ class NewCard:
     imported_key: str | None = None
     binding: NewBinding | None = None
 
+    @property
+    def key(self) -> str:
+        """The key that people know the card by."""
+        return self.imported_key or self.id
+
 
 def as_domain(row: Card | NewCard) -> cards.Card:
     """Return a card as the domain sees it."""

@@ -43,6 +43,11 @@ class Card(_Table):
     created_at = DateTimeTZField(index=False)
     imported_key = TextField(null=True)
 
+    @property
+    def key(self) -> str:
+        """The key that people know the card by."""
+        return str(self.imported_key or self.id)
+
 
 class Client(_Table):
     """客户运行环境表: the one environment that a card is bound to, as of its last accepted request."""

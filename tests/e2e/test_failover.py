@@ -10,7 +10,6 @@ from pathlib import Path
 import psycopg2
 import pytest
 
-from app.storage import schema
 from app.storage.database import Database, connect_to
 from app.storage.models import Card
 from tests.support.load import THREADS, Load
@@ -32,21 +31,12 @@ table inet kadun_test_{port} {{
 
 
 @pytest.fixture
-def primary(postgres_binaries: Path, cluster_folder: Path, tmp_path: Path) -> Iterator[EmbeddedPostgres]:
-    with EmbeddedPostgres(postgres_binaries, cluster_folder / tmp_path.name) as running:
-        owner = connect_to(Database(running.url(), bulk=True))
-        schema.migrate(owner, lambda _line: None)
-        owner.close()
-        yield running
-
-
-@pytest.fixture
 def standby(
-    primary: EmbeddedPostgres, postgres_binaries: Path, cluster_folder: Path, tmp_path: Path
+    own_postgres: EmbeddedPostgres, postgres_binaries: Path, cluster_folder: Path, tmp_path: Path
 ) -> Iterator[Standby]:
-    with Standby.of(primary, postgres_binaries, cluster_folder / tmp_path.name, "b") as following:
-        execute(primary, "ALTER SYSTEM SET synchronous_standby_names = 'b'")
-        execute(primary, "SELECT pg_reload_conf()")
+    with Standby.of(own_postgres, postgres_binaries, cluster_folder / tmp_path.name, "b") as following:
+        execute(own_postgres, "ALTER SYSTEM SET synchronous_standby_names = 'b'")
+        execute(own_postgres, "SELECT pg_reload_conf()")
         yield following
 
 
@@ -56,14 +46,14 @@ def execute(postgres: EmbeddedPostgres, statement: str) -> None:
         connection.cursor().execute(statement)
 
 
-def killed(primary: EmbeddedPostgres, stack: contextlib.ExitStack) -> None:
+def killed(own_postgres: EmbeddedPostgres, stack: contextlib.ExitStack) -> None:
     del stack
-    os.kill(primary.pid or 0, signal.SIGKILL)
+    os.kill(own_postgres.pid or 0, signal.SIGKILL)
 
 
-def cut_off(primary: EmbeddedPostgres, stack: contextlib.ExitStack) -> None:
+def cut_off(own_postgres: EmbeddedPostgres, stack: contextlib.ExitStack) -> None:
     """Drop its packets, as a cable that is pulled does: nobody is told."""
-    port = host_of(primary).partition(":")[2]
+    port = host_of(own_postgres).partition(":")[2]
     subprocess.run(("nft", "--file", "-"), input=CUT.format(port=port), text=True, check=True)
     stack.callback(subprocess.run, ("nft", "delete", "table", "inet", f"kadun_test_{port}"), check=True)
 
@@ -74,24 +64,24 @@ def host_of(postgres: EmbeddedPostgres) -> str:
 
 @pytest.mark.parametrize("fails", [killed, cut_off])
 def test_the_standby_takes_over_and_no_activation_is_lost(
-    primary: EmbeddedPostgres,
+    own_postgres: EmbeddedPostgres,
     standby: Standby,
     tmp_path: Path,
     fails: Callable[[EmbeddedPostgres, contextlib.ExitStack], None],
 ) -> None:
-    several = primary.url().replace("@", f"@{host_of(standby)},")
+    several = own_postgres.url().replace("@", f"@{host_of(standby)},")
     with contextlib.ExitStack() as stack, Service(tmp_path, several) as service:
         cards = service.issue(60_000)
         with Load(service, cards) as load:
             load.reached(200, 50)
-            fails(primary, stack)
+            fails(own_postgres, stack)
             load.reached(503, 30)
             assert service.get("/healthz").status == 200
             standby.promote()
             load.reached(200, 200)
         assert set(load.statuses) == {200, 503}
         assert load.without_retry_after == 0
-        primary.stop()  # as Patroni does with one that is cut off
+        own_postgres.stop()  # as Patroni does with one that is cut off
         stack.close()
         for card_id in cards[-THREADS:]:  # connections that were idle all the time are replaced
             wait_for(lambda: service.verify(question(card_id, f"machine of {card_id}")).status == 200)  # noqa: B023

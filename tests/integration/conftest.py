@@ -17,7 +17,6 @@ from app.services.operators import Operators
 from app.services.sessions import Sessions
 from app.services.shop_tokens import ShopTokens
 from app.services.verification import Verification
-from app.storage import schema
 from app.storage.database import Database, connect_to
 from app.storage.touches import Touches
 from app.tokens import keyring
@@ -30,7 +29,6 @@ from tests.support.log_ins import LogIns
 from tests.support.passwords import CheapPasswords
 from tests.support.second_factors import FACTORS
 from tests.support.service import Service, question
-from trial.postgres import EmbeddedPostgres
 
 
 @pytest.fixture
@@ -179,16 +177,6 @@ def sessions(database: Database, clock: Clock) -> Sessions:
 @pytest.fixture
 def tokens(database: Database, clock: Clock) -> ShopTokens:
     return ShopTokens(database, "tester", clock)
-
-
-@pytest.fixture
-def own_postgres(postgres_binaries: Path, cluster_folder: Path, tmp_path: Path) -> Iterator[EmbeddedPostgres]:
-    """A PostgreSQL that one test stops, with fsync on."""
-    with EmbeddedPostgres(postgres_binaries, cluster_folder / tmp_path.name) as running:
-        owner = connect_to(Database(running.url(), bulk=True))
-        schema.migrate(owner, lambda _line: None)
-        owner.close()
-        yield running
 
 
 @pytest.fixture

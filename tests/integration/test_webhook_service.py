@@ -1,7 +1,6 @@
 """Webhooks from end to end: the running service tells a receiver on HTTPS, which is the example of the docs."""
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,21 +10,11 @@ import pytest
 from app.storage.database import Database
 from app.storage.models import Webhook
 from tests.integration.conftest import with_keys
-from tests.support.service import Service
+from tests.support.service import Service, wait_for
 from tests.support.webhooks import receiving
 
-DEADLINE_SECONDS = 60
 Telling = tuple[Service, int, dict[str, str], list[Any]]
 """The service, the receiver's port and secret, and the messages that it accepted."""
-
-
-def until(holds: Callable[[], Any]) -> Any:
-    """Return what `holds` returns once that is something."""
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while not (found := holds()):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    return found
 
 
 @pytest.fixture
@@ -54,13 +43,15 @@ def test_an_activation_is_told_by_the_running_service(database: Database, databa
         (card_id,) = service.issue()
         asked = {"card_id": card_id, "hardware": "pc", "function": "打开程序", "nonce": "A" * 22}
         assert service.verify(asked).status == 200
-        (message,) = until(lambda: messages)
+        (message,) = wait_for(lambda: messages)
         assert (message["type"], message["data"]["card"]) == ("card.activated", f"{card_id[:4]}•••")
-        (logged,) = until(lambda: [each for each in service.cardctl_json("webhook", "log", "shop") if each["status"]])
+        (logged,) = wait_for(
+            lambda: [each for each in service.cardctl_json("webhook", "log", "shop") if each["status"]]
+        )
         assert (logged["status"], logged["attempts"], logged["error"]) == (204, 1, None)
         message_id = service.cardctl("webhook", "test", "shop").stdout.strip()
-        assert until(lambda: messages[1:])[0]["type"] == "webhook.test"
-        until(lambda: service.cardctl_json("webhook", "log", "shop")[0]["delivered_at"])
+        assert wait_for(lambda: messages[1:])[0]["type"] == "webhook.test"
+        wait_for(lambda: service.cardctl_json("webhook", "log", "shop")[0]["delivered_at"])
         service.cardctl("webhook", "again", "shop", message_id)
         (listed,) = service.cardctl_json("webhook", "list")
         assert (listed["name"], listed["topics"], listed["dropped"]) == ("shop", ["card.activated"], 0)
@@ -72,7 +63,7 @@ def test_a_private_address_is_not_called(database: Database, database_url: str, 
     with telling(tmp_path, database_url) as (service, port, _, messages):
         service.cardctl("webhook", "add", "shop", f"https://localhost:{port}/", "--topic", "card.activated")
         service.cardctl("webhook", "test", "shop")
-        (logged,) = until(lambda: [each for each in service.cardctl_json("webhook", "log", "shop") if each["error"]])
+        (logged,) = wait_for(lambda: [each for each in service.cardctl_json("webhook", "log", "shop") if each["error"]])
         assert logged["error"].endswith("which is not a public address")
         assert not messages
 

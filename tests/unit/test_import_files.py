@@ -11,7 +11,7 @@ import pytest
 import xlsxwriter  # type: ignore[import-untyped]
 
 from app.domain.texts import RefusedError
-from app.services import import_files, import_template, workbook_rows
+from app.services import import_files, import_template, imports, workbook_rows
 from app.services.import_files import MAX_UNPACKED_BYTES, BrokenFileError, Row, open_rows
 
 WORKSHEET = "xl/worksheets/sheet1.xml"
@@ -179,7 +179,7 @@ def test_nothing_is_left_running_where_the_caller_stops_early() -> None:
         assert len(begin(found)) == 2
 
 
-LONG = "x" * 4_097
+LONG = "x" * (workbook_rows.MAX_CELL + 1)
 
 
 @pytest.mark.parametrize(
@@ -194,3 +194,9 @@ def test_a_cell_longer_than_any_card_has_is_refused(content: bytes) -> None:
     with open_rows(content) as (_, found), pytest.raises(BrokenFileError, match="more than 4096 characters") as refused:
         list(found)
     assert refused.value.line == 2
+
+
+def test_a_workbooks_process_passes_on_more_than_an_import_takes() -> None:
+    """Its caller would otherwise take a part of a file for the whole."""
+    assert workbook_rows.MAX_ROWS > imports.MAX_CARDS + 1
+    assert workbook_rows.MAX_COLUMNS > imports.MAX_COLUMNS
