@@ -162,7 +162,7 @@ def _apart(request: pytest.FixtureRequest) -> Iterator[tuple[str, Cursor]]:
 
 @pytest.fixture
 def apart_url(_apart: tuple[str, Cursor]) -> str:
-    """The same of a database that no other test's service looks at."""
+    """The URL of another such database, which no other test's service uses."""
     url, cursor = _apart
     cursor.execute(_EMPTY)
     return url

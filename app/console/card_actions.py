@@ -6,8 +6,8 @@ from typing import Any
 import falcon
 
 from app.console.card_fields import DURATION_PRESETS, read_duration, selected_ids
-from app.console.form_page import check_own_password, is_first, refuse
-from app.console.forms import OWN_PASSWORD, Form, query_of
+from app.console.form_page import is_confirmed, refuse
+from app.console.forms import Form, query_of
 from app.console.guard import safe_next
 from app.console.page import Access, Page, form_of, see_other, visitor_of
 from app.console.rendering import url
@@ -15,6 +15,8 @@ from app.domain.card_actions import TIMED, Action
 from app.domain.cards import format_validity
 from app.domain.texts import RefusedError, Text
 from app.http.problems import invalid_request, not_found
+from app.services.card_actions import CardActions
+from app.services.key_masking import seller_of
 
 _DEFAULT = "30d"
 _LIST = "/admin/cards"
@@ -66,6 +68,11 @@ class ConfirmPage(Page):
             refusal=None if refused is None else refused.text,
         )
 
+    def card_actions(self, request: falcon.Request) -> CardActions:
+        """Return the actions of this visitor; a seller's are on the cards that they issued."""
+        who, console = visitor_of(request), self.console
+        return CardActions(console.database, who.actor, console.clock, self.limits(request), seller_of(who.who))
+
 
 class ApplyPage(ConfirmPage):
     """`/admin/cards/apply`."""
@@ -90,11 +97,9 @@ class ApplyPage(ConfirmPage):
             }
 
         try:
-            if len(ids) > self.console.confirm_cards and is_first(self, request):
-                if not form.exactly(OWN_PASSWORD):
-                    self.confirm(request, response)
-                    return
-                check_own_password(self.console, request)
+            if len(ids) > self.console.confirm_cards and not is_confirmed(self, request):
+                self.confirm(request, response)
+                return
             self.answer_idempotently(request, response, act)
         except RefusedError as error:
             self.confirm(request, response, error)

@@ -5,8 +5,8 @@ from typing import Any
 import falcon
 
 from app.console.card_fields import selected_ids
-from app.console.form_page import check_own_password, is_first, refuse
-from app.console.forms import OWN_PASSWORD, Form, query_of
+from app.console.form_page import is_confirmed, refuse
+from app.console.forms import Form, query_of
 from app.console.guard import safe_next
 from app.console.page import Access, Page, form_of, see_other, visitor_of
 from app.console.rendering import url
@@ -81,11 +81,9 @@ class EditApplyPage(EditPage):
             }
 
         try:
-            if len(ids) > console.confirm_cards and is_first(self, request):
-                if not form.exactly(OWN_PASSWORD):
-                    self.show(request, response)
-                    return
-                check_own_password(console, request)
+            if len(ids) > console.confirm_cards and not is_confirmed(self, request):
+                self.show(request, response)
+                return
             self.answer_idempotently(request, response, act)
         except RefusedError as error:
             self.show(request, response, error)

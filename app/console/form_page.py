@@ -91,6 +91,20 @@ def is_first(page: Page, request: falcon.Request) -> bool:
     return page.kept_outcome(request, form_of(request).digest()) is None
 
 
+def is_confirmed(page: Page, request: falcon.Request) -> bool:
+    """Check the visitor's own password, unless this form has taken effect already; return False where it is missing.
+
+    Raises:
+        RefusedError: as `check_own_password`.
+    """
+    if not is_first(page, request):
+        return True
+    if not form_of(request).exactly(OWN_PASSWORD):
+        return False
+    check_own_password(page.console, request)
+    return True
+
+
 def refuse(response: falcon.Response, error: RefusedError, status: str = falcon.HTTP_400) -> None:
     """Set the status and headers of a refused form; the caller renders the page that gives the reason."""
     response.status = status

@@ -7,8 +7,8 @@ import falcon
 
 from app.console.card_fields import VALIDITY_PRESETS, read_duration
 from app.console.exports import ExportPage
-from app.console.form_page import check_own_password, is_first, refuse
-from app.console.forms import OWN_PASSWORD, Form, query_of
+from app.console.form_page import is_confirmed, refuse
+from app.console.forms import Form, query_of
 from app.console.page import Access, Page, form_of, see_other, visitor_of
 from app.console.rendering import url
 from app.console.streaming import BOM, CONTENT_TYPES
@@ -48,11 +48,9 @@ class IssuePage(Page):
             return {"location": url("/admin/cards/issued", at=issued.at.isoformat())}
 
         try:
-            if is_large and is_first(self, request):
-                if not form.exactly(OWN_PASSWORD):
-                    self._show(request, response, form, None, is_large=True)
-                    return
-                check_own_password(self.console, request)
+            if is_large and not is_confirmed(self, request):
+                self._show(request, response, form, None, is_large=True)
+                return
             self.answer_idempotently(request, response, act)
         except RefusedError as error:
             refuse(response, error)

@@ -19,9 +19,7 @@ from app.console.visitor import Visitor
 from app.domain.card_actions import SELLERS_ACTIONS, Action
 from app.domain.texts import Text
 from app.http.problems import forbidden, invalid_request
-from app.services.card_actions import CardActions
 from app.services.card_lists import CardLists, Line
-from app.services.card_moves import CardMoves
 from app.services.ceilings import Limits
 from app.services.connection import Database
 from app.services.figures import Figures
@@ -132,18 +130,6 @@ class Page:
     def limits(self, request: falcon.Request) -> Limits:
         """Return the visitor's ceilings."""
         return Limits(self.console.database, _owner(request), self.console.zone)
-
-    def card_actions(self, request: falcon.Request) -> CardActions:
-        """Return the actions on cards of this visitor; a seller's are on the cards that they issued."""
-        who = visitor_of(request)
-        console = self.console
-        return CardActions(console.database, who.actor, console.clock, self.limits(request), seller_of(who.who))
-
-    def card_moves(self, request: falcon.Request) -> CardMoves:
-        """Return the moves of this visitor; a seller's are of the cards that they issued."""
-        who = visitor_of(request)
-        console = self.console
-        return CardMoves(console.database, who.actor, console.clock, self.limits(request), seller_of(who.who))
 
     def may_change(self, request: falcon.Request, card_id: str | None = None) -> bool:
         """Whether the visitor may change cards, or this one: an owner, or a seller whom an owner allows to."""

@@ -1,7 +1,5 @@
 """Pages that explain a refusal by its reference, and that move a card to the machine that was refused."""
 
-from typing import TYPE_CHECKING
-
 import falcon
 
 from app.console.forms import query_of
@@ -9,12 +7,11 @@ from app.console.page import Access, Page, form_of, page_request, see_other, vis
 from app.console.rendering import url
 from app.domain.codes import Code
 from app.domain.texts import RefusedError, Text
+from app.services.card_moves import CardMoves, Move
 from app.services.filters import parse_journal_filter
 from app.services.journal_lists import NO_SUCH_REFERENCE
+from app.services.key_masking import seller_of
 from app.services.paging import PageRequest
-
-if TYPE_CHECKING:
-    from app.services.card_moves import Move
 
 _ENTRIES = 10
 
@@ -75,7 +72,7 @@ class MovePage(Page):
         form = form_of(request)
         card_id, reference = form.one("id"), form.one("reference")
         try:
-            move = self.card_moves(request).apply(card_id, reference)
+            move = self._moves(request).apply(card_id, reference)
         except RefusedError as error:
             self._confirm(request, response, card_id, reference, error.text)
         else:
@@ -91,7 +88,7 @@ class MovePage(Page):
     ) -> None:
         move: Move | None = None
         try:
-            move = self.card_moves(request).preview(card_id, reference)
+            move = self._moves(request).preview(card_id, reference)
         except RefusedError as error:
             refusal = error.text
         if refusal is not None:
@@ -99,3 +96,7 @@ class MovePage(Page):
         ids = [] if move is None else [move.card.id, *([move.rival.card_id] if move.rival else [])]
         shown = self.console.cards.shown_keys(visitor_of(request).who, ids)
         self.render(request, response, "move.html", move=move, reference=reference, refusal=refusal, shown_ids=shown)
+
+    def _moves(self, request: falcon.Request) -> CardMoves:
+        who, console = visitor_of(request), self.console
+        return CardMoves(console.database, who.actor, console.clock, self.limits(request), seller_of(who.who))

@@ -9,15 +9,19 @@ from functools import partial
 
 from app.clock import utc_now
 from app.domain.operators import FORGOTTEN_AFTER
+from app.domain.webhooks import GIVEN_UP_AFTER
 from app.services import sessions
 from app.services.journal_seals import JournalSeals
-from app.storage import daily_counts, idempotency, journal, login_failures, operators
+from app.storage import daily_counts, idempotency, journal, login_failures, operators, webhooks
 from app.storage.models import database
 
 INTERVAL_SECONDS = 3600.0
 SEAL_SECONDS = 60.0
 LATE_TURNS = 3
 REQUESTS_KEPT = timedelta(days=7)
+MESSAGES_KEPT = timedelta(days=7)
+MESSAGE_ROWS = 1_000
+"""Of each webhook's messages so many are kept at most."""
 logger = logging.getLogger(__name__)
 
 
@@ -60,13 +64,27 @@ def prune_console(now: datetime) -> int:
     return total
 
 
+def prune_webhooks(now: datetime) -> int:
+    """Give up webhooks' messages that are too old, and delete old ones from the log; return how many."""
+
+    def prune() -> int:
+        return webhooks.give_up(now - GIVEN_UP_AFTER, now) + webhooks.prune(now - MESSAGES_KEPT, MESSAGE_ROWS)
+
+    total: int = database.with_connection(prune)
+    return total
+
+
 def prune_all(seals: JournalSeals) -> None:
-    """Prune the journal and the console's tables, each even when the other fails."""
-    for name, prune in (("journal", partial(prune_journal, seals)), ("console", prune_console)):
+    """Prune the tables of the journal, the console and the webhooks, each even when another fails."""
+    for name, prune in (
+        ("journal", partial(prune_journal, seals)),
+        ("console", prune_console),
+        ("webhooks", prune_webhooks),
+    ):
         try:
             if deleted := prune(utc_now()):
                 logger.info("old rows pruned", extra={"pruned": name, "count": deleted})
-        except Exception:  # whatever it is, this thread goes on
+        except Exception:  # the thread must survive any error
             logger.warning("pruning failed; it is tried again later", exc_info=True, extra={"pruned": name})
         finally:
             database.close()
@@ -88,7 +106,7 @@ def seal_journal(seals: JournalSeals, late: int) -> int:
     try:
         seals.seal()
         since = seals.overdue_since()
-    except Exception:  # whatever it is, this thread goes on
+    except Exception:  # the thread must survive any error
         logger.warning("sealing the journal failed; it is tried again in a minute", exc_info=True)
         database.close()
         return late

@@ -118,7 +118,7 @@ class JournalSeals:
         with self.database.atomic():
             if not journal_seals.begin_alone(self.database):
                 return 0
-            highest, last = journal_seals.highest_event(), journal_seals.last()
+            highest, last = journal.highest_event(), journal_seals.last()
             sealed = 0 if last is None else last.last_event
             if highest <= sealed or not self._wait_for_writers():
                 return 0

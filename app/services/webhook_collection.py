@@ -99,7 +99,7 @@ class Collection:
             return self._enqueue(self._journalled(found) + self._expiring(cards))
 
     def _journalled(self, found: list[Any]) -> list[Told]:
-        cards = webhook_progress.batches([entry.card_id for entry in found])
+        cards = webhook_progress.cards_by_id([entry.card_id for entry in found])
         told = []
         for entry in found:
             data = about_card(entry.card_id, cards.get(entry.card_id), self.zone)
@@ -123,7 +123,7 @@ class Collection:
 
     def _shared(self, now: datetime) -> list[Told]:
         found = abuse_report.shown_cards(self.database, now, self.zone)[:MAX_WAITING]
-        cards = self.database.with_connection(lambda: webhook_progress.batches([each.card_id for each in found]))
+        cards = self.database.with_connection(lambda: webhook_progress.cards_by_id([each.card_id for each in found]))
         told = []
         for each in found:
             data = about_card(each.card_id, cards.get(each.card_id), self.zone)
@@ -139,18 +139,14 @@ class Collection:
         for webhook in _active():
             wanted = [each for each in told if each.topic in webhook.topics]
             room = max(0, MAX_WAITING - waiting.get(webhook.id, 0))
-            rows = [
-                row(webhook.id, new_message_id(), each.source, each.topic, _document(each), now, each.card_id)
-                for each in wanted[:room]
-            ]
+            rows = []
+            for each in wanted[:room]:
+                body = document(each.topic, each.at, each.data)
+                rows.append(row(webhook.id, new_message_id(), each.source, each.topic, body, now, each.card_id))
             count += webhooks.enqueue(rows)
             if len(wanted) > room:
                 webhooks.drop(webhook.id, len(wanted) - room)
         return count
-
-
-def _document(told: Told) -> str:
-    return document(told.topic, told.at, told.data)
 
 
 def _active() -> list[Webhook]:

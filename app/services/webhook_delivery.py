@@ -30,11 +30,8 @@ from app.webhooks.post import Sent, post
 
 LOOK_SECONDS = 2.0
 _AWAY_SECONDS = 30.0
-_PRUNED_EVERY = 3600.0
 LEASE = timedelta(minutes=2)
 """Longer than an attempt takes. If its process dies, another one tries the message after that."""
-KEPT = timedelta(days=7)
-KEPT_ROWS = 1_000
 GONE = 410
 logger = logging.getLogger(__name__)
 
@@ -74,18 +71,14 @@ class Delivery:
         self.database.with_connection(lambda: self._note(message, sent, self.clock()))
         return True
 
-    def prune(self) -> None:
-        """Give up the messages that are too old, and delete old ones from the log."""
-        now = self.clock()
-        self.database.with_connection(lambda: webhooks.give_up(now - GIVEN_UP_AFTER, now))
-        self.database.with_connection(lambda: webhooks.prune(now - KEPT, KEPT_ROWS))
-
     def _send(self, message: WebhookMessage, now: datetime) -> Sent:
         webhook, body = message.webhook, message.body.encode()
         try:
             secret = self.seals.open(webhook.id, webhook.secret)
         except SecondFactorError as error:
-            return Sent(None, f"the webhook's secret does not open ({error}): make it anew")
+            return Sent(
+                None, f"the webhook's secret cannot be decrypted ({error}): make a new one: cardctl webhook secret"
+            )
         headers = {"Content-Type": "application/json", "User-Agent": "Kadun-Webhooks"}
         return self.send(webhook.url, headers | signed_headers(secret, message.message_id, now, body), body)
 
@@ -144,15 +137,11 @@ def turn(collection: Collection, delivery: Delivery) -> None:
 
 
 def _run(collection: Collection, delivery: Delivery) -> None:
-    pruned_at = time.monotonic()
     while True:
         time.sleep(LOOK_SECONDS * random.uniform(0.5, 1.5))  # noqa: S311  # so that the workers take turns
         try:
             turn(collection, delivery)
-            if time.monotonic() > pruned_at + _PRUNED_EVERY:
-                delivery.prune()
-                pruned_at = time.monotonic()
-        except Exception:  # whatever it is, this thread goes on
+        except Exception:  # the thread must survive any error
             logger.warning("delivering webhooks failed; it is tried again", exc_info=True)
             delivery.database.close()
             time.sleep(_AWAY_SECONDS)

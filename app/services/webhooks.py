@@ -18,7 +18,7 @@ from app.storage.database import Database
 from app.tokens.webhooks import WebhookSecrets, new_secret
 
 PAGE_ROWS = 50
-_ID_BYTES = 20
+_ID_BYTES = 10
 Changes = dict[str, object]
 
 
@@ -64,7 +64,7 @@ class Message(NamedTuple):
 
 def new_message_id() -> str:
     """Return the ID of a message, which stays the same however often it is sent."""
-    return f"msg_{secrets.token_hex(_ID_BYTES // 2)}"
+    return f"msg_{secrets.token_hex(_ID_BYTES)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +121,7 @@ class Webhooks:
                     raise RefusedError(f"已有名为 {name} 的 Webhook", f"there is a webhook {name} already")
                 webhooks.change(added.id, secret=self.seals.seal(added.id, secret))
                 if not others:
-                    webhook_progress.begin(webhook_progress.highest_event(), now + EXPIRING_WITHIN, now)
+                    webhook_progress.begin(journal.highest_event(), now + EXPIRING_WITHIN, now)
                 details: Changes = {"webhook": name, "url": url, "topics": [*wanted]}
                 journal.append([journal.Entry(now, EventKind.WEBHOOK_ADDED, actor=self.actor, details=details)])
 

@@ -69,6 +69,12 @@ def codes_or_kinds(*kinds: EventKind | Code | None) -> list[str]:
     return found
 
 
+def highest_event() -> int:
+    """Return the highest ID of a visible entry, 0 in an empty journal."""
+    found = Event.select(Event.id).order_by(Event.id.desc()).limit(1).scalar()
+    return int(found or 0)
+
+
 def append(entries: list[Entry]) -> None:
     """Write entries, in the caller's transaction."""
     if entries:

@@ -46,12 +46,6 @@ def writers(database: Database) -> set[str]:
     return {row[0] for row in database.execute_sql(_WRITERS).fetchall()}
 
 
-def highest_event() -> int:
-    """Return the highest ID of a visible entry, 0 in an empty journal."""
-    found = Event.select(Event.id).order_by(Event.id.desc()).limit(1).scalar()
-    return int(found or 0)
-
-
 def last() -> JournalSeal | None:
     """Return the last seal, without its digests."""
     found: JournalSeal | None = (

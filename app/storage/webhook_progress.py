@@ -1,7 +1,6 @@
 """How far the journal, the cards and the checks were read for webhooks: one row, which one process at a time holds."""
 
 from datetime import datetime
-from typing import Any
 
 from app.domain.webhooks import Progress
 from app.storage.cards import expiry
@@ -38,12 +37,6 @@ def take_turn(now: datetime, before: datetime) -> bool:
     return bool(WebhookProgress.update(checked_at=now).where(WebhookProgress.checked_at <= before).execute())
 
 
-def highest_event() -> int:
-    """Return the highest ID of a visible journal entry, 0 in an empty journal."""
-    found = Event.select(Event.id).order_by(Event.id.desc()).limit(1).scalar()
-    return int(found or 0)
-
-
 def entries(after: int, upto: int, kinds: list[str], limit: int) -> list[Event]:
     """Return the journal entries of these kinds and codes with an ID above `after` and up to `upto`, by ID."""
     between = (Event.id > after) & (Event.id <= upto)
@@ -56,6 +49,6 @@ def expiring(after: datetime, until: datetime, limit: int) -> list[Card]:
     return list(Card.select().where(within).order_by(expiry, Card.id).limit(limit))
 
 
-def batches(card_ids: list[str]) -> dict[str, Any]:
+def cards_by_id(card_ids: list[str]) -> dict[str, Card]:
     """Return these cards by ID; those that were deleted are missing."""
     return {card.id: card for card in Card.select().where(Card.id.in_(card_ids))}

@@ -37,8 +37,8 @@ class Sent:
 
     def __post_init__(self) -> None:
         if self.error is not None:
-            printable = "".join(c if c.isprintable() else " " for c in self.error[:_EXCERPT])
-            object.__setattr__(self, "error", printable)
+            printable = "".join(c if c.isprintable() else " " for c in self.error).strip()[:_EXCERPT].rstrip()
+            object.__setattr__(self, "error", printable or None)
 
     @property
     def is_delivered(self) -> bool:
@@ -101,9 +101,8 @@ def _exchange(
             connection.request("POST", target.path, body, {**headers, "Host": _host(target)})
             answer = connection.getresponse()
             content = answer.read(MAX_ANSWER_BYTES)
-    said = "".join(c if c.isprintable() else " " for c in content.decode("utf-8", "replace")).strip()[:_EXCERPT]
-    sent = Sent(answer.status, None)
-    return sent if sent.is_delivered else Sent(answer.status, said or None)
+    sent = Sent(answer.status, content.decode("utf-8", "replace"))
+    return Sent(sent.status, None) if sent.is_delivered else sent
 
 
 @cache

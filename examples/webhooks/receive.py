@@ -2,7 +2,7 @@
 
     WEBHOOK_SECRET=whsec_… python receive.py
 
-It listens on http://127.0.0.1:8080; let your web server pass https://… on to it.
+It listens on http://127.0.0.1:8080; have your web server forward https://… to it.
 """
 
 import base64
@@ -46,7 +46,12 @@ class Receiver(BaseHTTPRequestHandler):
         if not length.isdecimal() or int(length) > MAX_BYTES:
             self.send_error(413)
             return
-        message = verify(self.secret, dict(self.headers.items()), self.rfile.read(int(length)), time.time())
+        message = verify(
+            self.secret,
+            {name.lower(): value for name, value in self.headers.items()},
+            self.rfile.read(int(length)),
+            time.time(),
+        )
         if message is None:
             self.send_error(401)
             return
@@ -58,7 +63,7 @@ class Receiver(BaseHTTPRequestHandler):
         self.end_headers()
 
     def handle_message(self, message: dict[str, Any]) -> None:
-        """Do what the message means to you; what takes long belongs into a queue."""
+        """Do what the message means to you; put slow work in a queue."""
         print(message["type"], message["data"], flush=True)
 
 

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Runs at each start, after the template is rendered: writes which addresses may open the console (KADUN_ADMIN_ALLOW; empty:
-# all), and which are a balancer's (KADUN_PROXY_FROM), who tells the client's address by PROXY protocol.
+# all), and which belong to the balancer (KADUN_PROXY_FROM), which tells the client's address by PROXY protocol.
 set -euf
 
 refuse() {
@@ -45,7 +45,7 @@ strangers=0
 # shellcheck disable=SC2086  # an entry a word
 geo "\$kadun_admin_stranger" "$strangers" 0 $allowed >/etc/nginx/conf.d/kadun_admin_allow.conf
 if [ -z "$balancers" ]; then
-    # $remote_addr is the address of the connection: nobody goes round a balancer that is not there.
+    # There is no balancer, so no connection bypasses one.
     echo "map '' \$kadun_bypasses_balancer { default 0; }" >/etc/nginx/conf.d/kadun_proxy_from.conf
     exit 0
 fi

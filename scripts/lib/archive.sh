@@ -47,8 +47,8 @@ require_identity() {
     [[ -r $IDENTITY ]] || die "无法读取私钥文件。The identity cannot be read: $IDENTITY"
 }
 
-# open_archive FILE: prints it, decrypted. It is no link: age tells the first line of what is not its own, which would go into the
-# log beside the backups.
+# open_archive FILE: prints it, decrypted. A link is refused: age quotes the first line of a file that is not encrypted, and that
+# would go into the log beside the backups.
 open_archive() {
     if [[ $1 == *.age ]]; then read_file "$1" | age --decrypt --identity "$IDENTITY"; else read_file "$1"; fi
 }

@@ -5,7 +5,7 @@
     env_file.py check FROM                          fail where another server's settings cannot be taken over
     env_file.py merge FROM FILE [--fresh] [--bundled]
                                                     take them over; print their names
-    env_file.py left FROM FILE                      print the settings that a bundle brings in vain
+    env_file.py left FROM FILE                      print the bundle's settings that are not taken over
     env_file.py render TEMPLATE NAME=VALUE…         print a template with its ${NAME} filled in
 
 Runs with the host's python3 (3.10 or newer) and the standard library alone.

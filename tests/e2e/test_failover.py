@@ -7,14 +7,13 @@ import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import psycopg2
 import pytest
 
 from app.storage.database import Database, connect_to
 from app.storage.models import Card
 from tests.support.load import THREADS, Load
 from tests.support.service import Service, question, wait_for
-from tests.support.standby import Standby
+from tests.support.standby import Standby, execute, host_of
 from trial.postgres import EmbeddedPostgres
 
 pytestmark = pytest.mark.containers  # nftables needs root
@@ -35,20 +34,14 @@ def standby(
     own_postgres: EmbeddedPostgres, postgres_binaries: Path, cluster_folder: Path, tmp_path: Path
 ) -> Iterator[Standby]:
     with Standby.of(own_postgres, postgres_binaries, cluster_folder / tmp_path.name, "b") as following:
-        execute(own_postgres, "ALTER SYSTEM SET synchronous_standby_names = 'b'")
-        execute(own_postgres, "SELECT pg_reload_conf()")
+        execute(own_postgres, "ALTER SYSTEM SET synchronous_standby_names = 'b'", "SELECT pg_reload_conf()")
         yield following
-
-
-def execute(postgres: EmbeddedPostgres, statement: str) -> None:
-    with contextlib.closing(psycopg2.connect(postgres.url())) as connection:
-        connection.autocommit = True
-        connection.cursor().execute(statement)
 
 
 def killed(own_postgres: EmbeddedPostgres, stack: contextlib.ExitStack) -> None:
     del stack
-    os.kill(own_postgres.pid or 0, signal.SIGKILL)
+    assert own_postgres.pid
+    os.kill(own_postgres.pid, signal.SIGKILL)
 
 
 def cut_off(own_postgres: EmbeddedPostgres, stack: contextlib.ExitStack) -> None:
@@ -56,10 +49,6 @@ def cut_off(own_postgres: EmbeddedPostgres, stack: contextlib.ExitStack) -> None
     port = host_of(own_postgres).partition(":")[2]
     subprocess.run(("nft", "--file", "-"), input=CUT.format(port=port), text=True, check=True)
     stack.callback(subprocess.run, ("nft", "delete", "table", "inet", f"kadun_test_{port}"), check=True)
-
-
-def host_of(postgres: EmbeddedPostgres) -> str:
-    return postgres.url().rpartition("@")[2].partition("/")[0]
 
 
 @pytest.mark.parametrize("fails", [killed, cut_off])

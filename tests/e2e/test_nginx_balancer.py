@@ -14,6 +14,7 @@ import pytest
 from tests.support.http_exchange import Response, read_response
 from tests.support.nginx import Gateway
 from tests.support.nginx_backend import ConsoleStandIn
+from tests.support.service import wait_for
 
 BALANCER, NEIGHBOUR, HERE = "127.0.0.3", "127.0.0.4", "127.0.0.2"
 """Of the loopback network, where a client may speak as any address; nginx takes 127.0.0.1 alone for this machine."""
@@ -67,7 +68,7 @@ def test_the_balancer_tells_the_clients_address(gateway: Gateway, client: str, h
 
 @pytest.mark.parametrize("said", [version_1(CLIENT), version_2(CLIENT), b""])
 def test_nobody_else_is_believed_or_answered(gateway: Gateway, said: bytes) -> None:
-    with pytest.raises((ConnectionError, ssl.SSLError, OSError)):
+    with pytest.raises((ConnectionError, ssl.SSLError)):
         ask(gateway, said, source=NEIGHBOUR)
 
 
@@ -95,7 +96,7 @@ def test_plain_http_behind_the_balancer_is_led_to_https(gateway: Gateway) -> Non
         assert read_response(connection).status == 301
     with socket.create_connection((HERE, gateway.http_port), 30, (NEIGHBOUR, 0)) as connection:
         connection.sendall(version_1(CLIENT) + GET + b"\r\n")
-        with pytest.raises((ConnectionError, ValueError)):
+        with pytest.raises(ConnectionError):
             read_response(connection)
 
 
@@ -104,7 +105,7 @@ def test_limits_and_the_log_are_by_the_clients_address(tmp_path: Path, backend: 
         flooding = [ask(gateway, version_1(CLIENT)).status for _ in range(8)]
         assert (flooding[:4], 429 in flooding) == ([200] * 4, True)
         assert ask(gateway, version_2("203.0.113.8")).status == 200
-        assert {line["address"] for line in gateway.access_log()} == {CLIENT, "203.0.113.8"}
+        wait_for(lambda: {line["address"] for line in gateway.access_log()} == {CLIENT, "203.0.113.8"})
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,8 @@ def test_the_database_stops_and_starts_under_load(own_postgres: EmbeddedPostgres
             if mode == "fast":
                 own_postgres.stop()
             else:
-                os.kill(own_postgres.pid or 0, signal.SIGKILL)
+                assert own_postgres.pid
+                os.kill(own_postgres.pid, signal.SIGKILL)
             load.reached(503, 30)
             assert service.get("/healthz").status == 200
             if mode == "fast":

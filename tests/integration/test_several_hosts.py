@@ -16,7 +16,7 @@ from app.storage import database as database_module
 from app.storage import inspection
 from app.storage.database import Database
 from tests.support.service import wait_for
-from tests.support.standby import Standby
+from tests.support.standby import Standby, execute, host_of
 from trial.postgres import EmbeddedPostgres
 
 THREADS = 8
@@ -167,7 +167,7 @@ def standby(
 def test_the_primary_is_used_and_its_standby_reported_with_its_lag(
     own_postgres: EmbeddedPostgres, standby: Standby
 ) -> None:
-    primary, other = (url.rpartition("@")[2].partition("/")[0] for url in (own_postgres.url(), standby.url()))
+    primary, other = map(host_of, (own_postgres, standby))
     several = Database(own_postgres.url().replace("@", f"@{other},"))
     assert several.with_connection(several.primary) == ("127.0.0.1", int(primary.partition(":")[2]))
     wait_for(lambda: inspection.standbys(several) == {other: 0})
@@ -182,15 +182,10 @@ def test_the_primary_is_used_and_its_standby_reported_with_its_lag(
 
 def make_read_only(postgres: EmbeddedPostgres, value: str) -> None:
     """Make it refuse writes, as a primary does that has become a standby."""
-    with contextlib.closing(psycopg2.connect(postgres.url())) as connection:
-        connection.autocommit = True
-        connection.cursor().execute("SET default_transaction_read_only = off")
-        connection.cursor().execute(f"ALTER SYSTEM SET default_transaction_read_only = {value}")
-        connection.cursor().execute("SELECT pg_reload_conf()")
+    setting = f"ALTER SYSTEM SET default_transaction_read_only = {value}"
+    execute(postgres, "SET default_transaction_read_only = off", setting, "SELECT pg_reload_conf()")
 
 
 def test_commits_wait_for_the_disk_whatever_the_server_defaults_to(own_postgres: EmbeddedPostgres) -> None:
-    with contextlib.closing(psycopg2.connect(own_postgres.url())) as connection:
-        connection.autocommit = True
-        connection.cursor().execute("ALTER ROLE CURRENT_USER SET synchronous_commit = off")
+    execute(own_postgres, "ALTER ROLE CURRENT_USER SET synchronous_commit = off")
     assert Database(own_postgres.url()).execute_sql("SHOW synchronous_commit").fetchone() == ("on",)

@@ -24,9 +24,7 @@ def database_url(apart_url: str) -> str:
 
 
 @contextmanager
-def telling(
-    folder: Path, database_url: str, **settings: str
-) -> Iterator[tuple[Service, int, dict[str, str], list[Any]]]:
+def telling(folder: Path, database_url: str, **settings: str) -> Iterator[Telling]:
     secrets: dict[str, str] = {}
     with (
         receiving(folder, secrets) as (port, certificate, messages),
@@ -60,8 +58,9 @@ def test_an_activation_is_told_by_the_running_service(database: Database, databa
 
 def test_a_private_address_is_not_called(database: Database, database_url: str, tmp_path: Path) -> None:
     assert database
-    with telling(tmp_path, database_url) as (service, port, _, messages):
-        service.cardctl("webhook", "add", "shop", f"https://localhost:{port}/", "--topic", "card.activated")
+    with telling(tmp_path, database_url) as (service, port, secrets, messages):
+        url = f"https://localhost:{port}/"
+        secrets["secret"] = service.cardctl("webhook", "add", "shop", url, "--topic", "card.activated").stdout.strip()
         service.cardctl("webhook", "test", "shop")
         (logged,) = wait_for(lambda: [each for each in service.cardctl_json("webhook", "log", "shop") if each["error"]])
         assert logged["error"].endswith("which is not a public address")

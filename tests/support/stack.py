@@ -154,7 +154,8 @@ class Namespace:
         self._here, self._there = f"kd{tag[:8]}h", f"kd{tag[:8]}n"
         taken = run("ip", "-o", "address", "show").stdout  # by namespaces that a killed run has left, too
         # 198.18.0.0/15 is for such trials (RFC 2544).
-        net = next(net for number in _NETS if f"198.18.{(net := number % 256)}.1/" not in taken)
+        nets = (number % 256 for number in _NETS)
+        net = next(net for net in nets if f"198.18.{net}.1/" not in taken)
         self.host_ipv4, self.ipv4 = f"198.18.{net}.1", f"198.18.{net}.2"
         self.host_ipv6, self.ipv6 = f"fd6b:6164:756e:{net:x}::1", f"fd6b:6164:756e:{net:x}::2"
 

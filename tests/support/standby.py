@@ -10,6 +10,19 @@ from trial.cluster import pid_file
 from trial.postgres import EmbeddedPostgres
 
 
+def execute(postgres: EmbeddedPostgres, *statements: str) -> None:
+    """Execute statements, each in a transaction of its own."""
+    with contextlib.closing(psycopg2.connect(postgres.url())) as connection:
+        connection.autocommit = True
+        for statement in statements:
+            connection.cursor().execute(statement)
+
+
+def host_of(postgres: EmbeddedPostgres) -> str:
+    """The address and the port, as they stand in a URL."""
+    return postgres.url().rpartition("@")[2].partition("/")[0]
+
+
 class Standby(EmbeddedPostgres):
     """Follows a primary by streaming replication; made from a copy of its stopped cluster."""
 

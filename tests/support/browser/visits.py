@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 from urllib.parse import urlsplit
@@ -149,9 +150,9 @@ class Reading:
 
     def __call__(self, page: Page, name: str) -> None:
         """Look at the page as it stands; the picture is SCREENSHOTS/NAME-DEVICE-LANGUAGE-SCHEME.png."""
-        for check in (assert_fits, assert_accessible):
+        for check in (assert_fits, partial(assert_accessible, look=self._look_of(page))):
             try:
-                check(page, self._look_of(page))
+                check(page)
             except AssertionError as fault:
                 self.faults.append(str(fault))
         path = SCREENSHOTS / f"{name}-{self._look_of(page)}.png"
@@ -166,7 +167,7 @@ def assert_accessible(page: Page, look: Look = LOOKS[0]) -> None:
     assert not found, f"{page.url}:\n" + "\n".join(found)
 
 
-def assert_fits(page: Page, _look: Look = LOOKS[0]) -> None:
+def assert_fits(page: Page) -> None:
     """Assert that there is nothing to scroll sideways, neither the page nor a part of it, but a table of figures."""
     wide, window, parts = page.evaluate(_WIDTHS)
     assert wide <= window, f"{page.url} is {wide} px wide in a window of {window} px"
