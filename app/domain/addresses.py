@@ -11,6 +11,11 @@ _IPV6_SITE_BITS = 48
 _IPV4_SITE_BITS = 24
 
 
+def known(address: str) -> str | None:
+    """Return a recorded address, None where it is unknown."""
+    return None if address == UNKNOWN_ADDRESS else address
+
+
 def _parse(text: str) -> IPv4Address | IPv6Address:
     address = ip_address(text)
     if isinstance(address, IPv6Address):
@@ -56,7 +61,9 @@ def site_of(address: str) -> str | None:
 
 
 def neighbourhood_of(address: str) -> str:
-    """Return the network that one place has by and by: the /48 of an IPv6 address, the /24 of an IPv4 address.
+    """Return the network from which one site's addresses change over time.
+
+    It is the /48 of an IPv6 address, the /24 of an IPv4 address.
 
     Raises:
         ValueError: `address` is not an IPv4 or IPv6 address.

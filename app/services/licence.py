@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 
 from app import metrics
 from app.clock import Clock
+from app.domain.addresses import known
 from app.domain.cards import ID_RANDOM_BYTES, REFERENCE_LENGTH, id_from_random, parse_card_id
 from app.domain.codes import Code, Counted, EventKind
 from app.domain.errors import ConflictError, DatabaseUnavailableError
@@ -217,7 +218,7 @@ def _bound_to(facts: Facts, code: Code) -> dict[str, Any] | None:
 
 
 def _environment(client: Client) -> dict[str, str | None]:
-    return {"hardware": client.hardware, "ip": client.address or None}
+    return {"hardware": client.hardware, "ip": known(client.address)}
 
 
 def _rejection(evaluation: Evaluation, code: Code, details: dict[str, Any] | None = None) -> Entry:

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from app.console.rendering import url
+from app.domain.addresses import UNKNOWN_ADDRESS
 from app.domain.ceilings import MAX_CHANGES_PER_DAY
 from app.domain.codes import Code, EventKind
 from app.storage import journal
@@ -102,6 +103,12 @@ def test_an_owner_moves_the_card_after_seeing_both_machines(
     assert Event.get(Event.kind == EventKind.MOVED).actor == "console:老王"
     assert proxied.verify(question(cards[0], NEW), address=NEW_ADDRESS).status == 200
     assert "卡密已绑定这台设备" in owner.get(url(MOVE, id=cards[0], reference=reference)).words
+
+
+def test_an_unknown_address_of_the_bound_machine_is_a_dash(owner: Browser, cards: list[str], reference: str) -> None:
+    Client.update(ip=UNKNOWN_ADDRESS).where(Client.card == cards[0]).execute()
+    assert f"IP 地址 — {NEW_ADDRESS}" in owner.get(url(MOVE, id=cards[0], reference=reference)).words
+    assert "IP 地址 — 最近功能" in owner.get(url("/admin/card", id=cards[0])).words
 
 
 def test_moves_count_as_changes_of_the_day(owner: Browser, proxied: Service, cards: list[str], reference: str) -> None:

@@ -155,3 +155,9 @@ def test_bindings_come_back_from_an_export(service: Service, database: Database)
         name: before[name] for name in ("card", "hardware", "ip")
     }
     assert service.verify(question(card)).claims["accepted"] is True
+
+
+def test_an_unknown_address_is_null_in_an_export(database: Database, issuing: Issuing, service: Service) -> None:
+    load(FILE, database, issuing)
+    listed = service.cardctl_json("card", "list")
+    assert {row["hardware"]: row["ip"] for row in listed} == {"h1": "198.51.100.1", "h2": None}

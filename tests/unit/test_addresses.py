@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.domain.addresses import canonical_address, network_of, read_network, same_address, site_of
+from app.domain.addresses import (
+    UNKNOWN_ADDRESS,
+    canonical_address,
+    known,
+    network_of,
+    read_network,
+    same_address,
+    site_of,
+)
 
 addresses = st.one_of(
     st.ip_addresses(v=4).map(str),
@@ -153,3 +161,7 @@ def test_other_networks_are_refused(text: str) -> None:
 def test_the_message_says_what_is_wrong(typed: str, message: str) -> None:
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         read_network(typed)
+
+
+def test_an_unknown_address_is_written_as_none() -> None:
+    assert (known(UNKNOWN_ADDRESS), known("203.0.113.7")) == (None, "203.0.113.7")
