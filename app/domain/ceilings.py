@@ -69,8 +69,8 @@ def check_ceilings(ceilings: Ceilings) -> None:
         )
 
 
-def changes_allowed(ceilings: Ceilings, role: Role | None) -> int:
-    """Return how many cards may be changed in one day; `role` is None for a shop's token."""
+def changes_allowed(ceilings: Ceilings, role: Role) -> int:
+    """Return how many cards an operator may change in one day."""
     return MAX_CHANGES_PER_DAY if role is not Role.SELLER else ceilings.changes_per_day or 0
 
 

@@ -1,7 +1,7 @@
 """Operators' actions on cards: previewed from rows read without a lock, applied under lock in one transaction."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -84,6 +84,23 @@ class CardNotFoundError(RefusedError):
         super().__init__(f"卡密 {named} 不存在", f"there is no card {named}")
 
 
+def lock_named(typed: Mapping[str, str], own: list[str]) -> dict[str, models.Card]:
+    """Lock cards until the caller's transaction ends; return them by ID.
+
+    Args:
+        typed: The texts that name them, by ID.
+        own: The IDs of those that exist for the caller, if they exist.
+
+    Raises:
+        CardNotFoundError: one of the cards does not exist.
+    """
+    rows = {row.id: row for row in bindings.lock_cards(own)}
+    for card_id, text in typed.items():
+        if card_id not in rows:
+            raise CardNotFoundError(text)
+    return rows
+
+
 @dataclass(frozen=True, slots=True)
 class CardActions:
     """The operators' actions on the cards of one database.
@@ -117,12 +134,8 @@ class CardActions:
 
         def write() -> ActionResult:
             with self.database.atomic():
-                own = wanted if self.issuer is None else list(key_masking.issued_by(self.issuer, wanted))
-                rows = {row.id: row for row in bindings.lock_cards(own)}
+                rows = lock_named(typed, self._own(wanted))
                 now = self.clock()  # read under the lock: its last holder may have acted a moment ago
-                for card_id in wanted:
-                    if card_id not in rows:
-                        raise CardNotFoundError(typed[card_id])
                 bound, ceilings = card_rows.bound_cards(wanted), self._ceilings()
                 outcomes = [
                     _outcome(action, rows[card_id], now, is_bound=card_id in bound, by=by, ceilings=ceilings)
@@ -153,8 +166,7 @@ class CardActions:
 
     def preview(self, action: Action, card_ids: list[str], by: timedelta | None = None) -> Preview:
         """Return what `apply` would do to these cards, by their canonical IDs."""
-        own = card_ids if self.issuer is None else self._own(self.issuer, card_ids)
-        rows = self.database.with_connection(lambda: card_rows.find_all(own))
+        rows = self.database.with_connection(lambda: card_rows.find_all(self._own(card_ids)))
         now, ceilings = self.clock(), self._ceilings()
         existing = {row.id for row, _client in rows}
         preview = Preview(missing=[card_id for card_id in card_ids if card_id not in existing])
@@ -170,8 +182,8 @@ class CardActions:
                 preview.unchanged.append(row)
         return preview
 
-    def _own(self, issuer: Issuer, card_ids: list[str]) -> list[str]:
-        return list(self.database.with_connection(lambda: key_masking.issued_by(issuer, card_ids)))
+    def _own(self, card_ids: list[str]) -> list[str]:
+        return card_ids if self.issuer is None else list(key_masking.issued_by(self.issuer, card_ids))
 
     def _ceilings(self) -> Ceilings:
         return Ceilings() if self.limits is None else self.limits.ceilings()

@@ -7,10 +7,10 @@ from app.clock import Clock
 from app.domain.card_edits import Texts, check_edit, journalled
 from app.domain.cards import card_id_of
 from app.domain.codes import EventKind
-from app.services.card_actions import ActionResult, CardNotFoundError
+from app.services.card_actions import ActionResult, lock_named
 from app.services.ceilings import Limits
-from app.storage import bindings, journal
 from app.storage import cards as card_rows
+from app.storage import journal
 from app.storage.database import Database
 
 
@@ -37,16 +37,13 @@ class CardEdits:
         """
         check_edit(changes)
         typed = {card_id_of(text): text for text in card_ids}
-        wanted = list(typed)
 
         def write() -> ActionResult:
             with self.database.atomic():
-                rows = {row.id: row for row in bindings.lock_cards(wanted)}
+                rows = lock_named(typed, list(typed))
                 now = self.clock()
                 entries = []
-                for card_id in wanted:
-                    if card_id not in rows:
-                        raise CardNotFoundError(typed[card_id])
+                for card_id in typed:
                     row = rows[card_id]
                     if details := journalled(Texts(row.batch, row.note), changes):
                         entries.append(

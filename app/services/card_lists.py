@@ -80,7 +80,7 @@ class CardLists:
         """
         card_id = card_id_of(typed)
         found = self.find(card_id)
-        is_own = issuer is None or self.database.with_connection(lambda: issued_by(issuer, [card_id]))
+        is_own = issuer is None or self.is_issued_by(issuer, card_id)
         if found is None or not is_own:
             raise CardNotFoundError(typed)
         return found

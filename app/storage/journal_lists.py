@@ -202,10 +202,8 @@ def _named(wanted: JournalFilter) -> list[Any]:
     """Return the conditions for what stands before `code_or_kind` in an index each."""
     columns = (Event.ip_network, Event.actor, Event.function)
     values = (wanted.network, wanted.actor, wanted.function)
-    named = []
-    if wanted.card_id is not None:
-        texts = [wanted.card_id, wanted.card_text]
-        named.append(Event.card_id == wanted.card_id if wanted.card_text is None else Event.card_id.in_(texts))
+    texts = [text for text in (wanted.card_id, wanted.card_text) if text is not None]
+    named = [Event.card_id.in_(texts)] if texts else []
     named += [column == value for column, value in zip(columns, values, strict=True) if value is not None]
     if wanted.hardware is not None:
         # Up to 1,024 characters are more than an index holds.

@@ -149,8 +149,8 @@ def test_no_card_is_extended_beyond_the_ceiling(
 
 @pytest.fixture
 def few_changes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ten changes a day."""
-    monkeypatch.setattr("app.domain.ceilings.MAX_CHANGES_PER_DAY", 10)
+    """A shop makes ten changes a day, as `owner` lets the operator make ten."""
+    monkeypatch.setattr("app.storage.ceilings.MAX_CHANGES_PER_DAY", 10)
 
 
 @pytest.mark.usefixtures("few_changes")

@@ -108,11 +108,10 @@ def test_no_more_cards_are_changed_than_are_left_of_the_day(changed: int, count:
         (Role.SELLER, 0, 0),
         (Role.SELLER, 5, 5),
         (Role.OWNER, 5, MAX_CHANGES_PER_DAY),
-        (None, None, MAX_CHANGES_PER_DAY),
     ],
 )
 def test_a_seller_changes_no_more_cards_than_an_owner_allows(
-    role: Role | None, changes_per_day: int | None, allowed: int
+    role: Role, changes_per_day: int | None, allowed: int
 ) -> None:
     assert changes_allowed(Ceilings(changes_per_day=changes_per_day), role) == allowed
 
