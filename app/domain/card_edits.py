@@ -7,7 +7,7 @@ from app.domain.texts import RefusedError, check_text
 
 
 class Texts(NamedTuple):
-    """A card's texts; None is none."""
+    """A card's batch and note; None if not set."""
 
     batch: str | None
     note: str | None

@@ -9,7 +9,7 @@ from app.domain.cards import CROCKFORD, as_crockford
 
 RECOVERY_CODES = 10
 RECOVERY_LENGTH = 20
-"""100 random bits: nobody finds a code by its SHA-256."""
+"""100 random bits: too many to find a code from its SHA-256."""
 _GROUP = 5
 _MAX_TYPED = 64  # normalising a long text takes long
 _CODE = re.compile(f"[{CROCKFORD}]{{{RECOVERY_LENGTH}}}")

@@ -20,8 +20,8 @@ def connect(url: str, name: str | None = None) -> Database:
 
     Args:
         url: Of the database.
-        name: Of another one on the same server, a backup that is being checked. It is only read, and believed nothing:
-            its tables may be views that run functions.
+        name: Of another one on the same server, a backup that is being checked. It is read only and untrusted: its
+            tables may be views that run functions.
     """
     if name is None:
         return connect_to(Database(url, on_connect=schema.check_version, bulk=True))

@@ -22,7 +22,7 @@ MAX_SEARCHED = 10_000
 
 
 class Sort(StrEnum):
-    """An order that a reader asks for; each has activated cards only. A minus sign turns it round."""
+    """An order that a reader asks for; each has activated cards only. A minus sign reverses it."""
 
     EXPIRY = "expiry"
     EXPIRY_LAST = "-expiry"

@@ -18,7 +18,7 @@ from app.storage.hosts import Host, Hosts
 
 _SECONDS_BETWEEN_ATTEMPTS = 1.0
 _BROKEN_SECONDS = 60.0
-"""What a host counts for whose connection broke: the others are tried before."""
+"""Sort key of a host whose connection broke, so that the other hosts are tried first."""
 logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
 

@@ -8,7 +8,7 @@ from app.storage.models import RecoveryCode
 
 
 def replace(operator_id: int, digests: Iterable[str]) -> None:
-    """Replace an operator's codes, in the caller's transaction; none takes them away."""
+    """Replace an operator's codes, in the caller's transaction; an empty `digests` removes all of them."""
     RecoveryCode.delete().where(RecoveryCode.operator == operator_id).execute()
     rows = [{"operator": operator_id, "code_sha256": digest} for digest in digests]
     if rows:
