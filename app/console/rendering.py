@@ -16,7 +16,7 @@ from markupsafe import Markup, escape
 from app.console import words
 from app.console.static_files import StaticFiles
 from app.customer_messages import MESSAGES
-from app.domain.cards import format_validity, parse_validity
+from app.domain.cards import format_validity, masked, parse_validity
 from app.domain.ceilings import format_longest
 from app.domain.operators import console_actor, shop_actor
 from app.domain.texts import Text
@@ -81,6 +81,7 @@ class Renderer:
             card_validity=_card_validity,
             longest=format_longest,
             lines=_lines,
+            masked=masked,
             takes=takes,
             hardware_digest=hardware_digest,
         )

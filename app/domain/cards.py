@@ -26,8 +26,8 @@ _KEY_LABEL = b"kadun-imported-key\n"
 # ASCII only, so that no Unicode case mapping affects card IDs.
 _READ_AS = str.maketrans("abcdefghijklmnopqrstuvwxyzILO", "ABCDEFGH1JK1MN0PQRSTUVWXYZ110")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
-_NAMED = {"day": "1d", "week": "7d", "month": "30d", "quarter": "90d", "year": "365d"}
 _CHINESE = {"天卡": "1d", "周卡": "7d", "月卡": "30d", "季卡": "90d", "年卡": "365d"}
+_NAMED = {"day": "1d", "week": "7d", "month": "30d", "quarter": "90d", "year": "365d", **_CHINESE}
 _PERMANENT = ("permanent", "永久", "永久卡")
 _DURATION = re.compile(r"([0-9]{1,10})([smhdw])")
 
@@ -67,6 +67,11 @@ def _imported_id(key: str) -> str:
     # Lone surrogates come from a command line alone, and no card has them.
     digest = hashlib.sha256(_KEY_LABEL + key.encode("utf-8", "surrogatepass")).digest()
     return id_from_random(digest[:ID_RANDOM_BYTES])
+
+
+def masked(card_id: str) -> str:
+    """Return a card as people see it who may not have the key."""
+    return f"{card_id[:4]}•••"
 
 
 def check_imported_key(key: str) -> None:
@@ -115,7 +120,7 @@ def parse_duration(text: str) -> timedelta:
     Raises:
         ValidityError: `text` is none of these, or not from 1 second to 100 years.
     """
-    match = _DURATION.fullmatch((_NAMED | _CHINESE).get(text, text))
+    match = _DURATION.fullmatch(_NAMED.get(text, text))
     if match is None:
         raise ValidityError(
             f"{text!r} 不是有效时长，请写成 30s、45m、12h、30d、1w，或 天卡、周卡、月卡、季卡、年卡",

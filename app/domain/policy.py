@@ -11,6 +11,8 @@ from app.domain.codes import CardStatus, Code
 
 OPEN_PROGRAM = "打开程序"
 """The function that earns KERNAL_DATA_KEY: these four characters and no others."""
+MAX_HARDWARE = 1024
+"""Characters of the longest hardware string."""
 
 
 class Client(NamedTuple):

@@ -135,11 +135,6 @@ def next_request(failures: int, now: datetime) -> datetime:
     return min(next_attempt(failures, now), now + _LONGEST_REST)
 
 
-def masked(card_id: str) -> str:
-    """Return a card as people see it who may not have the key."""
-    return f"{card_id[:4]}•••"
-
-
 class Progress(NamedTuple):
     """How far the journal was read for webhooks: all entries up to `position`.
 

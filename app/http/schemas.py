@@ -5,7 +5,8 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from app.domain.policy import OPEN_PROGRAM
+from app.domain.cards import MAX_KEY_LENGTH
+from app.domain.policy import MAX_HARDWARE, OPEN_PROGRAM
 from app.domain.texts import Text
 from app.http import json_body
 
@@ -26,11 +27,11 @@ class VerifyRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         described(
             "As typed by the customer: white space and dashes are ignored, letters may be small.",
             min_length=1,
-            max_length=64,
+            max_length=MAX_KEY_LENGTH,
             pattern=r"\S",
         ),
     ]
-    hardware: Annotated[str, described("Identifies the machine.", min_length=1, max_length=1024)]
+    hardware: Annotated[str, described("Identifies the machine.", min_length=1, max_length=MAX_HARDWARE)]
     function: Annotated[
         str,
         described(f"What the program is doing. {OPEN_PROGRAM} earns KERNAL_DATA_KEY.", min_length=1, max_length=64),

@@ -8,7 +8,7 @@ import falcon
 import msgspec
 from msgspec import Meta
 
-from app.domain.cards import ValidityError, parse_duration, parse_validity
+from app.domain.cards import MAX_KEY_LENGTH, ValidityError, parse_duration, parse_validity
 from app.domain.texts import MAX_TEXT, RefusedError, Text, check_text
 from app.http import json_body
 from app.http.problems import invalid_request
@@ -23,7 +23,7 @@ TypedCardId = Annotated[
     str,
     Meta(
         min_length=1,
-        max_length=64,
+        max_length=MAX_KEY_LENGTH,
         pattern=r"\S",
         description="A card's ID as typed by a person: white space and dashes are ignored, letters may be small. "
         "Or the key of a card imported from another system.",

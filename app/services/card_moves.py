@@ -9,7 +9,7 @@ import peewee
 
 from app.clock import Clock
 from app.domain.addresses import known
-from app.domain.cards import ID_RANDOM_BYTES, card_id_of, id_from_random, parse_card_id_beginning
+from app.domain.cards import ID_RANDOM_BYTES, card_id_of, id_from_random, masked, parse_card_id_beginning
 from app.domain.codes import EventKind
 from app.domain.errors import ConflictError
 from app.domain.policy import is_live
@@ -120,7 +120,7 @@ class CardMoves:
         if rival is not None and is_live(card_rows.as_domain(rival.card), now):
             other = rival.card.key
             if self.issuer is not None:  # the ID of an imported card is a digest, by which a short key could be guessed
-                other = "•••" if rival.card.imported_key else f"{rival.card_id[:4]}•••"
+                other = "•••" if rival.card.imported_key else masked(rival.card_id)
             raise RefusedError(
                 f"这台设备已绑定另一张有效卡密 {other}", f"this machine is bound to another live card, {other}"
             )

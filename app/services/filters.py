@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 from app.domain.addresses import read_network
 from app.domain.cards import card_id_of, parse_card_id
 from app.domain.codes import CardStatus, Code, EventKind
+from app.domain.policy import MAX_HARDWARE
 from app.domain.texts import MAX_TEXT, RefusedError, Text
 from app.storage.card_lists import CardFilter, Sort
 from app.storage.journal_lists import JournalFilter
@@ -36,7 +37,6 @@ SORTS = {
     Sort.USED: Text("最近使用，最久未用的在前", "Last use, longest unused first"),
 }
 """Orders that a reader may ask for, by name. They have activated cards only."""
-_MAX_SEARCH = 1024  # the longest hardware string
 
 
 def parse_card_filter(fields: Mapping[str, str], zone: ZoneInfo, now: datetime) -> CardFilter:
@@ -65,7 +65,7 @@ def parse_card_filter(fields: Mapping[str, str], zone: ZoneInfo, now: datetime) 
         note=_text(fields, "note", MAX_TEXT),
         expires_from=max((at for at in since if at), default=None),
         expires_before=min((at for at in until if at), default=None),
-        text=_text(fields, "q", _MAX_SEARCH),
+        text=_text(fields, "q", MAX_HARDWARE),
         sort=Sort(sort) if sort and status != CardStatus.UNUSED else None,
     )
 

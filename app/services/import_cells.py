@@ -10,11 +10,11 @@ from app.domain.addresses import UNKNOWN_ADDRESS, canonical_address
 from app.domain.cards import card_id_of, check_imported_key, parse_card_id
 from app.domain.codes import CardStatus
 from app.domain.imported_cards import ContradictionError, Line, use_of
+from app.domain.policy import MAX_HARDWARE
 from app.domain.texts import RefusedError, check_text
 from app.services.import_times import EMPTY, Moment, cut
 from app.storage.cards import NewBinding, NewCard
 
-MAX_HARDWARE = 1024
 _STATUSES = {
     CardStatus.UNUSED: ("未使用", "未激活", "未用", "新卡", "new", "not used", "unactivated", "not activated"),
     CardStatus.ACTIVE: ("已激活", "已使用", "使用中", "激活", "在用", "used", "in use", "activated"),

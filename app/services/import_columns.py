@@ -165,7 +165,7 @@ def read_header(header: list[str], zone: ZoneInfo) -> tuple[list[Column], list[s
         if column is None:
             ignored += [name] if name.strip() else []
         elif column.field in columns:
-            first, second = cut(columns[column.field].header), cut(name)
+            first, second = columns[column.field].header, cut(name)
             named = NAMES[column.field]
             wrong[first] = Text(
                 f"“{first}”与“{second}”两列都是{named.zh}：请删去一列",

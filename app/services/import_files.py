@@ -47,7 +47,7 @@ def open_rows(content: bytes) -> Iterator[tuple[str, Iterator[Row]]]:
         RefusedError: the file is of neither kind.
         BrokenFileError: while rows are read: from a line on it is not valid.
     """
-    if content.startswith(_ZIP):
+    if is_workbook(content):
         with _workbook(content) as rows:
             yield "XLSX", rows
         return
@@ -84,8 +84,8 @@ def _text(content: bytes, codec: str) -> io.TextIOWrapper:
     return io.TextIOWrapper(io.BytesIO(content), codec, newline="")
 
 
-def _csv_rows(text: Iterable[str], delimiter: str = ",") -> Iterator[Row]:
-    reader = csv.reader(text, delimiter=delimiter, strict=True)
+def _csv_rows(text: Iterable[str]) -> Iterator[Row]:
+    reader = csv.reader(text, strict=True)
     line = 1
     try:
         for row in reader:

@@ -33,7 +33,7 @@ _UNITS = {
     "year": ("y", "yr", "year", "年"),
 }
 _UNIT_OF = {word: unit for unit, words in _UNITS.items() for word in words}
-_DAYS = {"month": 30, "quarter": 90, "year": 365}
+_DAYS = {unit: parse_duration(unit).days for unit in ("month", "quarter", "year")}
 _HALF_YEAR = timedelta(days=180)
 _NUMERALS = {numeral: number for number, numeral in enumerate("一二三四五六七八九十", 1)} | {"两": 2}
 _AMOUNT = re.compile(r"([0-9]{1,10}(?:\.0+)?|[一二两三四五六七八九十])?\s*([a-z]+|[\u4e00-\u9fff]+)")

@@ -78,7 +78,7 @@ class Reading:
 
     def header_of(self, name: str) -> str:
         """Return a column's header in the file, or our name of a column that the file does not have."""
-        return next((column.header.strip() for column in self.columns if column.field == name), name)
+        return next((column.header for column in self.columns if column.field == name), name)
 
 
 def read(content: bytes, database: Database, now: datetime, zone: ZoneInfo) -> Reading:
@@ -141,7 +141,7 @@ def _read_line(line: int, row: list[str], now: datetime, reading: Reading, lines
         try:
             value = values[column.field] = column.read(cell)
         except RefusedError as error:
-            faults.append(Fault(line, column.header.strip(), error.text))
+            faults.append(Fault(line, column.header, error.text))
             continue
         if not column.example and cell.strip():
             column.example, column.value = cell.strip(), value

@@ -6,8 +6,8 @@ from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from app.domain.cards import is_guessable
-from app.domain.webhooks import Topic, masked
+from app.domain.cards import is_guessable, masked
+from app.domain.webhooks import Topic
 from app.services.formatting import local
 from app.storage.models import Card
 

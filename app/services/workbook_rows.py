@@ -10,7 +10,7 @@ import os
 import resource
 import sys
 from contextlib import suppress
-from datetime import date, datetime, time, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -46,10 +46,6 @@ def text_of(value: Any) -> str:  # noqa: ANN401  # what a cell may hold
         return whole if len(whole.lstrip("-")) <= _EXACT_DIGITS else f"{value:.5E}"
     if isinstance(value, datetime):
         return f"{value + timedelta(milliseconds=500):%Y-%m-%d %H:%M:%S}"  # they are fractions of a day
-    if isinstance(value, date):
-        return value.isoformat()
-    if isinstance(value, time | timedelta):
-        return str(value)
     return str(value)
 
 

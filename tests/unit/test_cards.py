@@ -293,3 +293,7 @@ def test_a_validity_is_written_in_the_largest_unit_that_divides_it(validity: tim
 def test_the_status_is_the_first_that_applies(card: Card, status: CardStatus) -> None:
     assert card.status(NOW) is status
     assert card.is_activated is (card.activated_at is not None)
+
+
+def test_a_key_is_masked_for_those_who_may_not_have_it() -> None:
+    assert cards.masked("ABCDEFGH" * 4) == "ABCD•••"

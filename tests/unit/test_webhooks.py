@@ -12,7 +12,6 @@ from app.domain.webhooks import (
     Target,
     Topic,
     is_public,
-    masked,
     next_attempt,
     next_request,
     read_topics,
@@ -100,10 +99,6 @@ def test_an_address_that_fails_rests_for_an_hour_at_most() -> None:
     rests = [next_request(failures, NOW) - NOW for failures in range(1, 10)]
     assert rests[:2] == [timedelta(seconds=10), timedelta(minutes=1)]
     assert max(rests) == timedelta(hours=1)
-
-
-def test_a_key_is_masked_as_for_sellers() -> None:
-    assert masked("ABCDEFGH" * 4) == "ABCD•••"
 
 
 def test_entries_that_become_visible_late_are_waited_for() -> None:
