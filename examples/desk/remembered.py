@@ -23,6 +23,10 @@ class RememberedCard:
         except (OSError, ValueError):
             return ""
 
+    def forget(self) -> None:
+        """Remove the card, for example because it moves to another machine."""
+        self.path.unlink(missing_ok=True)
+
     def write(self, card: str) -> None:
         """Store the card.
 

@@ -7,7 +7,10 @@
 
 import { readFile } from "node:fs/promises";
 
-import { CardRejected, Client, KadunError } from "./kadun/index.mjs";
+import { CardRejected, Client, KadunError, UpdateRequired } from "./kadun/index.mjs";
+
+// The vendor's text for a terminal: without control and bidirectional characters.
+const printable = (text) => text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, "?");
 
 const settings = process.env;
 const language = settings.KADUN_LANGUAGE === "en" ? "en" : "zh";
@@ -21,16 +24,22 @@ try {
     publicKeys: JSON.parse(await text(settings.KADUN_KEYS)),
     cardId: settings.KADUN_CARD,
     hardware: settings.KADUN_HARDWARE,
+    version: settings.KADUN_VERSION || undefined,
     language,
     timeoutMs: 1000 * Number(settings.KADUN_TIMEOUT_SECONDS ?? 10),
     ca: settings.KADUN_CA ? await text(settings.KADUN_CA) : undefined,
   });
   const verdict = await client.open();
   const core = client.unseal(await readFile(settings.KADUN_CORE));
+  if (verdict.notice) console.error(printable(verdict.notice));
   if (verdict.activated) console.error("卡密已激活 / the card is now activated");
   process.stdout.write(core);
 } catch (failure) {
   const known = failure instanceof KadunError;
   console.error(known ? `${failure.forCustomer(language)} [${failure.message}]` : `${failure.message}`);
+  // Only https: the address leads to a program to install.
+  if (failure instanceof UpdateRequired && failure.updateUrl?.startsWith("https://")) {
+    console.error(`${language === "en" ? "Update" : "更新"}: ${printable(failure.updateUrl)}`);
+  }
   process.exitCode = failure instanceof CardRejected ? 3 : 1;
 }

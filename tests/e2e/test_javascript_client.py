@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.client.fake_server import SigningKey, pinned, problem
-from tests.support.client.local_http import serving
+from tests.support.client.fake_server import FakeServer, SigningKey, pinned, problem, reject
+from tests.support.client.local_http import forged, serving
 from tests.support.nginx import Gateway
 from tests.support.service import ROOT
 from tests.support.socket_service import SocketService
@@ -29,8 +29,9 @@ def node() -> str:
     return found
 
 
-def test_it_passes_the_test_vectors() -> None:
-    command = [node(), "--test", "--test-reporter", "tap", "test/vectors.test.mjs"]
+@pytest.mark.parametrize("name", ["vectors", "client"])
+def test_it_passes_the_test_vectors_and_its_own_tests(name: str) -> None:
+    command = [node(), "--test", "--test-reporter", "tap", f"test/{name}.test.mjs"]
     done = subprocess.run(command, cwd=CLIENT, capture_output=True, encoding="utf-8", timeout=600, check=False)
     assert done.returncode == 0, done.stdout
     assert "# fail 0" in done.stdout
@@ -89,6 +90,33 @@ def test_only_a_refusal_of_our_own_server_speaks_of_the_card(
         done = subprocess.run(command, env=settings, capture_output=True, encoding="utf-8", timeout=300, check=False)
     assert (done.returncode, done.stdout) == (1, "")
     assert said in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [("https://example.com/get", "更新: https://example.com/get"), ("http://example.com/get", "")],
+)
+def test_a_required_update_is_shown_with_its_address_if_that_is_https(url: str, shown: str, tmp_path: Path) -> None:
+    key = SigningKey()
+    server = FakeServer(key)
+    server.tweak = reject("UPDATE_REQUIRED", latest_version="2.0", update_url=url)
+    (tmp_path / "keys.json").write_text(json.dumps(pinned(key)), encoding="utf-8")
+    with serving(forged(server)) as local:
+        settings = {
+            "KADUN_URL": local.url,
+            "KADUN_KEYS": str(tmp_path / "keys.json"),
+            "KADUN_CORE": str(tmp_path / "core.age"),
+            "KADUN_CARD": "0" * 32,
+            "KADUN_HARDWARE": "node-1",
+            "KADUN_VERSION": "1.4",
+        }
+        command = [node(), str(CLIENT / "open.mjs")]
+        done = subprocess.run(command, env=settings, capture_output=True, encoding="utf-8", timeout=300, check=False)
+    assert (done.returncode, done.stdout) == (3, "")
+    first, *rest = done.stderr.splitlines()
+    assert first.startswith("程序版本过旧，请更新后再使用（参考号 ")
+    assert "".join(rest) == shown
+    assert server.requests[0]["version"] == "1.4"
 
 
 @pytest.fixture

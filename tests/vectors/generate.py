@@ -21,6 +21,7 @@ from tests.vectors.age_files import IDENTITY_BECH32, Seeded, age_files
 
 FOLDER = Path(__file__).parent
 NOW = 1_800_000_000
+FOR_CUSTOMERS = ("notice", "latest_version", "update_url")
 Vector = dict[str, Any]
 
 
@@ -80,6 +81,7 @@ def answers(cases: Iterable[Case]) -> Iterator[Vector]:
             claims = json.loads(unb64(token.split(".")[1]))
             vector |= {"code": claims["code"], "jti": claims["jti"]}
             vector |= {"data_key": made.identity} if case.expected == "opened" else {}
+            vector |= {name: claims[name] for name in FOR_CUSTOMERS if name in claims}
         else:
             vector["check"] = case.check
         yield vector

@@ -17,9 +17,11 @@ from kadun.errors import (
     ServerUnreachable,
     UnsealFailed,
     UntrustedAnswer,
+    UpdateRequired,
 )
 from kadun.heartbeat import Heartbeat
 from kadun.secret import Secret
+from kadun.selfservice import CardStatus, SelfServiceRefused
 from kadun.store import PLATFORM_FOLDER
 from kadun.verdict import Verdict
 from kadun.version import __version__
@@ -27,6 +29,7 @@ from kadun.version import __version__
 __all__ = [
     "PLATFORM_FOLDER",
     "CardRejected",
+    "CardStatus",
     "Client",
     "CoreFunctionError",
     "DownloadFailed",
@@ -38,9 +41,11 @@ __all__ = [
     "KadunError",
     "RequestRefused",
     "Secret",
+    "SelfServiceRefused",
     "ServerUnreachable",
     "UnsealFailed",
     "UntrustedAnswer",
+    "UpdateRequired",
     "Verdict",
     "__version__",
 ]

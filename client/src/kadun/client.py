@@ -4,31 +4,30 @@ from __future__ import annotations
 
 import os
 import time
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Callable, TypeVar
 
-from kadun import execution, messages, sealing
+from kadun import execution, messages, sealing, selfservice
+from kadun.asking import Asker
 from kadun.downloads import DOWNLOAD, Downloader
-from kadun.errors import KadunError, ServerUnreachable, UnsealFailed, UntrustedAnswer, rejection_error
+from kadun.errors import KadunError, ServerUnreachable, UnsealFailed, UntrustedAnswer
 from kadun.hardware import machine_string
 from kadun.keys import TrustedKeys
 from kadun.learned import LearnedKeys
 from kadun.offline import ClientState
-from kadun.request import OPEN, VerificationRequest
-from kadun.responses import key_set_from, token_from
+from kadun.request import OPEN, checked_version
 from kadun.retries import RetryPolicy
 from kadun.store import PLATFORM_FOLDER, StateStore
-from kadun.tokens import key_id
 from kadun.transport import HttpTransport
-from kadun.verdict import Verdict, verify_verdict
 
 if TYPE_CHECKING:
     from kadun.downloads import Progress
     from kadun.keys import PublicKeys
     from kadun.offline import Clock
+    from kadun.selfservice import CardStatus
     from kadun.store import StateDir
     from kadun.transport import Transport
+    from kadun.verdict import Verdict
 
 _Result = TypeVar("_Result")
 
@@ -53,6 +52,7 @@ class Client:
         public_cas: bool = False,
         timeout_seconds: float = 10,
         program: str | None = None,
+        version: str | None = None,
         state_dir: StateDir = PLATFORM_FOLDER,
         transport: Transport | None = None,
         retry_policy: RetryPolicy | None = None,
@@ -72,6 +72,8 @@ class Client:
             timeout_seconds: the limit for each try, from the name lookup to the last byte of the answer.
             program: the name of your program; its stored state and the machine's string depend on it. By default the
                 issuer (`iss`). A released program must not change it: its customers' cards are bound to the string.
+            version: the version of your program, dotted numbers: `1.4`. With it you can demand updates
+                (`minimum_version` among the server's terms). Servers of release 1.0 refuse it.
             state_dir: a folder for the state between starts: learned keys, and the verdict for offline starts. By
                 default the platform's own; with None nothing is stored, and there are no offline starts.
             transport: replaces HTTP with the settings above.
@@ -84,18 +86,24 @@ class Client:
         """
         if language not in messages.LANGUAGES:
             raise ValueError(f"language must be one of {', '.join(messages.LANGUAGES)}")
-        self._keys = TrustedKeys(public_keys)
-        self._card_id = card_id.strip()
+        keys = TrustedKeys(public_keys)
         self._hardware = hardware
         self._language = language
-        self._transport: Transport = transport or HttpTransport(
-            base_url, ca_file=ca_file, public_cas=public_cas, timeout_seconds=timeout_seconds
+        self._program = program or keys.issuer
+        place = (state_dir, self._program, keys.issuer)
+        card = card_id.strip()
+        self._state = ClientState(StateStore(*place, card), keys, clock)
+        self._asker = Asker(
+            card_id=card,
+            version=checked_version(version),
+            language=language,
+            transport=transport
+            or HttpTransport(base_url, ca_file=ca_file, public_cas=public_cas, timeout_seconds=timeout_seconds),
+            retry_policy=retry_policy or RetryPolicy(),
+            keys=keys,
+            learned=LearnedKeys(StateStore(*place), keys, clock),
+            state=self._state,
         )
-        self._retry_policy = retry_policy or RetryPolicy()
-        self._program = program or self._keys.issuer
-        place = (state_dir, self._program, self._keys.issuer)
-        self._learned = LearnedKeys(StateStore(*place), self._keys, clock)
-        self._state = ClientState(StateStore(*place, self._card_id), self._keys, clock)
 
     def open(self) -> Verdict:
         """Ask the server to open the program (打开程序). Afterwards `unseal` works.
@@ -105,7 +113,8 @@ class Client:
         `offline`.
 
         Raises:
-            CardRejected: the server rejects the card; show `message` to the customer.
+            CardRejected: the server rejects the card; show `message` to the customer. UpdateRequired: this version of
+                the program is too old.
             ServerUnreachable: no answer arrived in time, or the server is busy.
             UntrustedAnswer: the answer is not the genuine server's, or not to this request.
             RequestRefused: the server refuses the request as malformed.
@@ -115,10 +124,10 @@ class Client:
 
     def _open(self) -> Verdict:
         try:
-            return self._ask(OPEN, sealing.KeyPair())
+            return self._asker.ask(OPEN, self._machine(), sealing.KeyPair())
         except (ServerUnreachable, UntrustedAnswer) as failure:
-            self._learned.load(self._machine())
-            return self._state.offline_verdict(failure, self._card_id, self._machine())
+            self._asker.learned.load(self._machine())
+            return self._state.offline_verdict(failure, self._asker.card_id, self._machine())
 
     def report(self, function: str) -> Verdict:
         """Ask whether another function of the program may run. Its verdict grants no key.
@@ -132,7 +141,7 @@ class Client:
         """
         if function == OPEN:
             raise ValueError(f"use open() for {OPEN}")
-        return self._localized(lambda: self._ask(function, None))
+        return self._localized(lambda: self._asker.ask(function, self._machine()))
 
     def download(self, name: str, target: str | os.PathLike[str], *, on_progress: Progress | None = None) -> Path:
         """Download a file of the vendor, unless the target is identical already.
@@ -150,8 +159,11 @@ class Client:
             ValueError: the target is a folder.
             CardRejected: as in `open`; the other errors of `open`, too.
         """
-        ask = partial(self._ask, DOWNLOAD, None, path="/v1/files")
-        downloader = Downloader(ask, self._transport, self._retry_policy)
+        downloader = Downloader(
+            lambda: self._asker.ask(DOWNLOAD, self._machine(), path="/v1/files"),
+            self._asker.transport,
+            self._asker.retry_policy,
+        )
         return self._localized(lambda: downloader.fetch(name, target, on_progress))
 
     def execute(self, function: str, arguments: dict[str, Any]) -> Any:  # noqa: ANN401 - any JSON value
@@ -173,9 +185,11 @@ class Client:
         if function == OPEN:
             raise ValueError(f"use open() for {OPEN}")
         checked = execution.checked(arguments)
-        return self._localized(
-            lambda: self._ask(function, None, path="/v1/execute", arguments=checked).claims.value("result")
-        )
+        return self._localized(lambda: self._execute(function, checked))
+
+    def _execute(self, function: str, arguments: dict[str, Any]) -> Any:  # noqa: ANN401 - any JSON value
+        verdict = self._asker.ask(function, self._machine(), path="/v1/execute", arguments=arguments)
+        return verdict.claims.value("result")
 
     def unseal(self, source: str | os.PathLike[str] | BinaryIO) -> bytes:
         """Decrypt core data in memory, with the key of the last `open`.
@@ -196,55 +210,44 @@ class Client:
         sealed = Path(source).read_bytes() if isinstance(source, (str, os.PathLike)) else source.read()
         return sealing.unseal(sealed, data_key)
 
-    def _ask(
-        self,
-        function: str,
-        key_pair: sealing.KeyPair | None,
-        *,
-        path: str = "/v1/verify",
-        arguments: dict[str, Any] | None = None,
-    ) -> Verdict:
+    def renew(self, with_card: str) -> CardStatus:
+        """Use up an unused card to add its validity to this one (续费), where the server's terms allow it.
+
+        The answer is not signed: show it, then `open` or `report` as usual. The request is sent at most once. If its
+        answer is lost (`ServerUnreachable.sent`), the expiry of the next verdict tells whether the card was renewed.
+
+        Args:
+            with_card: the unused card that the customer typed. Afterwards it is spent.
+
+        Raises:
+            SelfServiceRefused: the server refuses; `code` and `reason` say why. The other card stays as it was.
+            ServerUnreachable, UntrustedAnswer, RequestRefused: as in `open`.
+        """
+        return self._localized(lambda: selfservice.ask(self._asker, "renew", with_card_id=with_card.strip()))
+
+    def unbind(self) -> CardStatus:
+        """Release the card from the machine that it is bound to (解绑), where the server's terms allow it.
+
+        Stop a heartbeat before: any later request of this client binds the card to this machine again. What this
+        machine stored for offline starts is forgotten; another machine keeps its own until `offline_until`. The answer
+        is not signed. If it is lost, ask again: unbinding an unbound card succeeds and costs nothing.
+
+        Raises:
+            SelfServiceRefused: the server refuses; `next_unbind_at` says when the card may be unbound, if known.
+            ServerUnreachable, UntrustedAnswer, RequestRefused, HardwareUnknown: as in `open`.
+        """
+        return self._localized(self._unbind)
+
+    def _unbind(self) -> CardStatus:
         hardware = self._machine()
-        begun = self._state.baseline(hardware)
-        public_key = key_pair.public_key if key_pair else None
-
-        def attempt() -> tuple[VerificationRequest, str]:
-            # A new nonce for each try: a late answer to an earlier try must not count for this one.
-            request = VerificationRequest(self._card_id, hardware, function, public_key, arguments=arguments)
-            body = request.body()
-            answer = self._transport.exchange(path, body, self._language)
-            return request.sent_as(body), token_from(answer)
-
-        request, token = self._with_retries(attempt if arguments is None else execution.at_most_once(attempt))
-        self._learned.load(hardware)
-        if key_id(token) not in self._keys:
-            self._keys.learn(self._with_retries(self._fetch_key_set))
-            self._learned.load(hardware)  # the keys may lead to its floor now
-        verdict = verify_verdict(token, request, self._keys, key_pair)
-        self._learned.saw(token, hardware)
-        verdict = self._state.record(token, request, key_pair, verdict, begun)
-        if not verdict.accepted:
-            raise rejection_error(verdict.code, verdict.reference, self._language)
-        return verdict
+        status = selfservice.ask(self._asker, "unbind")
+        self._state.forget_offline_start(hardware)
+        return status
 
     def _machine(self) -> str:
         if self._hardware is None:
             self._hardware = machine_string(self._program)
         return self._hardware
-
-    def _fetch_key_set(self) -> bytes:
-        return execution.after_sending(
-            lambda: key_set_from(self._transport.exchange("/.well-known/jwks.json", None, self._language))
-        )
-
-    def _with_retries(self, attempt: Callable[[], _Result]) -> _Result:
-        tries_made = 0
-        while True:
-            tries_made += 1
-            try:
-                return attempt()
-            except ServerUnreachable as failure:
-                self._retry_policy.wait_after(failure, tries_made)
 
     def _localized(self, work: Callable[[], _Result]) -> _Result:
         """Translate the messages of errors into this client's language."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from kadun.messages import rejection, text, with_reference
+from kadun.messages import text, with_reference
 
+UPDATE_REQUIRED = "UPDATE_REQUIRED"
 _LONGEST_DETAIL = 200
 
 
@@ -63,6 +64,28 @@ class CardRejected(_SignedRejection):
         code: the reason, as in the protocol: `CARD_EXPIRED` and so on.
         reference: 参考号, with which the vendor finds this answer in the journal.
     """
+
+
+class UpdateRequired(CardRejected):
+    """The card is valid, but the vendor no longer lets this version of the program open (UPDATE_REQUIRED).
+
+    Attributes:
+        latest_version: the version to update to, if the vendor names one.
+        update_url: where to get it, if the vendor says so. Open it only if it begins with https://.
+    """
+
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        reference: str = "",
+        latest_version: str | None = None,
+        update_url: str | None = None,
+    ) -> None:
+        super().__init__(code, message, reference)
+        self.args = (code, message, reference, latest_version, update_url)
+        self.latest_version = latest_version
+        self.update_url = update_url
 
 
 class CoreFunctionError(_SignedRejection):
@@ -172,18 +195,3 @@ class HardwareUnknown(KadunError):
     """This machine has no identifier; pass your own string as `hardware`."""
 
     text_key = "hardware"
-
-
-_FUNCTION_ERRORS = {
-    "FUNCTION_NOT_FOUND": FunctionNotFound,
-    "FUNCTION_FAILED": FunctionFailed,
-    "FUNCTION_TIMEOUT": FunctionTimeout,
-}
-
-
-def rejection_error(code: str, reference: str, language: str) -> CardRejected | CoreFunctionError:
-    """Return the error for a verdict that is not an acceptance."""
-    message = rejection(code, reference, language)
-    if code.startswith("FUNCTION_"):
-        return _FUNCTION_ERRORS.get(code, CoreFunctionError)(code, message, reference)
-    return CardRejected(code, message, reference)

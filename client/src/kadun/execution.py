@@ -27,7 +27,7 @@ def checked(arguments: object) -> dict[str, Any]:
 
 
 def at_most_once(attempt: Callable[[], _Result]) -> Callable[[], _Result]:
-    """Wrap an attempt so that it is not retried once the server may have received it: the function may have run."""
+    """Wrap an attempt so that it is not retried once the server may have received it, and carried it out."""
 
     def guarded() -> _Result:
         try:

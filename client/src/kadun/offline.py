@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Callable, NamedTuple
 
 from kadun.cards import normalized_card_id
 from kadun.clocks import synchronized
-from kadun.errors import RequestRefused, UntrustedAnswer
+from kadun.errors import UPDATE_REQUIRED, RequestRefused, UntrustedAnswer
 from kadun.request import OPEN, VerificationRequest
 from kadun.sealing import KeyPair
 from kadun.store import CachedVerdict, Rejection, State
@@ -77,7 +77,9 @@ class ClientState:
         with self._lock:
             later_no = self._last_no if self._last_no is not begun.here else None
             if verdict.revokes_access:
-                self._last_no, self._data_key = verdict, None
+                self._last_no = verdict
+                if verdict.code != UPDATE_REQUIRED:  # the card is valid: a running program goes on
+                    self._data_key = None
             elif later_no and verdict.issued_at <= later_no.issued_at:
                 return later_no if key_pair else verdict
             elif key_pair and verdict.accepted:
@@ -119,6 +121,11 @@ class ClientState:
             except OSError:
                 if before.cached and not after.cached:  # no file is better than one that accepts
                     self._store.erase()
+
+    def forget_offline_start(self, hardware: str) -> None:
+        """Remove the stored verdict, so that the next start needs the server."""
+        with self._lock:
+            self._write(hardware, lambda before: replace(before, cached=None))
 
     def offline_verdict(self, failure: KadunError, card_id: str, hardware: str) -> Verdict:
         """Return the stored verdict, verified as if it had just arrived.

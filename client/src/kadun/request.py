@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import secrets
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -12,6 +13,8 @@ from kadun.errors import RequestRefused
 
 OPEN = "打开程序"  # the only function that grants the key
 _NONCE_BYTES = 24
+_VERSION = re.compile(r"[0-9]+(?:\.[0-9]+)*")
+_LONGEST_VERSION = 32
 
 
 def _fresh_nonce() -> str:
@@ -34,11 +37,12 @@ class VerificationRequest:
     nonce: str = field(default_factory=_fresh_nonce)
     arguments: dict[str, Any] | None = field(default=None, repr=False)
     body_sha256: str | None = None
+    version: str | None = None
 
     @property
     def hardware_sha256(self) -> str:
         """The hex digest that the answer must contain."""
-        return hashlib.sha256(_utf8("hardware", self.hardware)).hexdigest()
+        return hashlib.sha256(utf8("hardware", self.hardware)).hexdigest()
 
     def body(self) -> bytes:
         """Return the body of the request.
@@ -53,10 +57,12 @@ class VerificationRequest:
             "function": self.function,
             "nonce": self.nonce,
         }
+        if self.version is not None:
+            fields["version"] = self.version
         if self.client_public_key is not None:
             fields["client_public_key"] = self.client_public_key
         for name, value in fields.items():
-            _utf8(name, value)
+            utf8(name, value)
         if self.arguments is not None:  # validated by `execution.checked`
             fields["arguments"] = self.arguments
         return json.dumps(fields, allow_nan=False).encode("ascii")
@@ -66,7 +72,27 @@ class VerificationRequest:
         return replace(self, body_sha256=hashlib.sha256(body).hexdigest())
 
 
-def _utf8(name: str, value: str) -> bytes:
+def checked_version(version: str | None) -> str | None:
+    """Return the version of a program as the server accepts it.
+
+    Raises:
+        ValueError: not dotted numbers, or too long.
+    """
+    if version is not None and not (
+        isinstance(version, str) and len(version) <= _LONGEST_VERSION and _VERSION.fullmatch(version)
+    ):
+        raise ValueError(
+            f'version must be dotted numbers such as "1.4", at most {_LONGEST_VERSION} characters; not {version!r}'
+        )
+    return version
+
+
+def utf8(name: str, value: str) -> bytes:
+    """Encode a field of a request.
+
+    Raises:
+        RequestRefused: it contains lone surrogates.
+    """
     try:
         return value.encode("utf-8")
     except UnicodeEncodeError:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kadun.decoding import parse_json_object
 from kadun.errors import KadunError, RequestRefused, ServerUnreachable, UntrustedAnswer
+
+if TYPE_CHECKING:
+    from collections.abc import Container
 
 # The genuine server's refusals of malformed requests (PROTOCOL section 3). Others come from a portal or a proxy.
 _PROBLEM = "application/problem+json"
@@ -38,7 +41,7 @@ def token_from(answer: Response) -> str:
         RequestRefused: the server refused the request as malformed.
         UntrustedAnswer: the response is anything else (a web page, a redirect, …).
     """
-    document = _object_or_none(answer.body)
+    document = object_or_none(answer.body)
     token = document.get("token") if document else None
     if isinstance(token, str):
         return token
@@ -52,7 +55,7 @@ def key_set_from(answer: Response) -> bytes:
         ServerUnreachable: the server says to retry later.
         UntrustedAnswer: the response is not a JSON object.
     """
-    if _object_or_none(answer.body) is not None and answer.status not in _RETRYABLE:
+    if object_or_none(answer.body) is not None and answer.status not in _RETRYABLE:
         return answer.body
     raise error_for(answer, {})
 
@@ -63,20 +66,21 @@ def error_for(answer: Response, problem: dict[str, Any]) -> KadunError:
     if passing or answer.status in _SERVER_ERRORS:
         wait = _seconds(answer.retry_after)
         return ServerUnreachable(f"HTTP {answer.status}", wait, passing=passing, busy=True)
-    if _is_refusal(answer, problem):
+    if is_problem(answer, problem, _REFUSALS):
         return RequestRefused(problem["code"], str(problem.get("detail") or problem.get("title") or ""))
     return UntrustedAnswer(f"HTTP {answer.status} without a verdict")
 
 
-def _is_refusal(answer: Response, problem: dict[str, Any]) -> bool:
-    """Return whether the genuine server refuses the request. It is unsigned, so its form must match exactly."""
+def is_problem(answer: Response, problem: dict[str, Any], codes: Container[str]) -> bool:
+    """Return whether the genuine server refuses with one of these codes. Unsigned, so its form must match exactly."""
     media_type = (answer.content_type or "").partition(";")[0].strip().lower()
     code = problem.get("code")
-    known = isinstance(code, str) and code in _REFUSALS
+    known = isinstance(code, str) and code in codes
     return known and media_type == _PROBLEM and answer.status in _CLIENT_ERRORS
 
 
-def _object_or_none(body: bytes) -> dict[str, Any] | None:
+def object_or_none(body: bytes) -> dict[str, Any] | None:
+    """Return the body as a JSON object; None if it is anything else."""
     try:
         return parse_json_object(body, "the answer")
     except UntrustedAnswer:

@@ -41,6 +41,9 @@ class Verdict:
         card_activated_at: when the card was first used; None in most rejections.
         card_expires_at: None for a permanent card, and in most rejections.
         offline_until: until when this verdict permits offline starts, where the vendor allows them.
+        notice: the vendor's message for customers, in an accepted opening; show it as text.
+        latest_version: the latest version of the program; in accepted verdicts and in UPDATE_REQUIRED.
+        update_url: where to get it. Open it only if it begins with https://.
         offline: the server could not be reached, and this is the last accepted verdict on this machine. Worth showing.
         data_key: KERNAL_DATA_KEY, in an accepted opening only.
         claims: all signed claims; downloads and executions read theirs.
@@ -55,6 +58,9 @@ class Verdict:
     card_activated_at: datetime | None = None
     card_expires_at: datetime | None = None
     offline_until: datetime | None = None
+    notice: str | None = None
+    latest_version: str | None = None
+    update_url: str | None = None
     offline: bool = False
     data_key: Secret | None = field(default=None, repr=False, compare=False)
     claims: Claims = field(default=_NO_CLAIMS, repr=False, compare=False)
@@ -107,9 +113,16 @@ def verify_verdict(token: str, request: VerificationRequest, keys: TrustedKeys, 
         card_activated_at=claims.time("card_activated_at") if dated else None,
         card_expires_at=claims.time_or_null("card_expires_at") if dated else None,
         offline_until=_offline_until(claims, opened=accepted and request.function == OPEN),
+        notice=_text_or_absent(claims, "notice"),
+        latest_version=_text_or_absent(claims, "latest_version"),
+        update_url=_text_or_absent(claims, "update_url"),
         data_key=_data_key(claims, key_pair if accepted else None),
         claims=claims,
     )
+
+
+def _text_or_absent(claims: Claims, name: str) -> str | None:
+    return claims.text(name) if name in claims else None
 
 
 def _offline_until(claims: Claims, *, opened: bool) -> datetime | None:

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 _LARGEST_REQUEST = 64 * 1024
 _LONGEST = {"card_id": 64, "hardware": 1024, "function": 64}
 _NONCE = re.compile(r"[A-Za-z0-9_-]{16,64}")
-_KNOWN = {*_LONGEST, "nonce", "ip", "client_public_key"}
+_VERSION = re.compile(r"[0-9]+(\.[0-9]+)*")
+_LONGEST_VERSION = 32
+_KNOWN = {*_LONGEST, "nonce", "ip", "version", "client_public_key"}
 _PUBLIC_KEY_BYTES = 32
 _PROBLEM = {"Content-Type": "application/problem+json"}
 _NOT_FOUND = Reply(404, b'{"type":"about:blank","title":"Not Found","status":404,"code":"NOT_FOUND"}', _PROBLEM)
@@ -163,10 +165,21 @@ def _parse(body: bytes) -> tuple[str, dict[str, Any]]:
     unknown = sorted(set(request) - _KNOWN)
     if unknown:
         return f"unknown fields: {', '.join(map(repr, unknown))}.", {}
-    key = request.get("client_public_key")
+    problem = _optional_field_problem(request)
+    return problem, {} if problem else request
+
+
+def _optional_field_problem(request: dict[str, Any]) -> str:
+    version, key = request.get("version"), request.get("client_public_key")
+    if version is not None and not _is_version(version):
+        return f"version must be dotted numbers, at most {_LONGEST_VERSION} characters."
     if key is not None and not _is_public_key(key):
-        return "client_public_key must be 43 characters of base64url, a raw X25519 public key.", {}
-    return "", request
+        return "client_public_key must be 43 characters of base64url, a raw X25519 public key."
+    return ""
+
+
+def _is_version(version: object) -> bool:
+    return isinstance(version, str) and len(version) <= _LONGEST_VERSION and bool(_VERSION.fullmatch(version))
 
 
 def _is_public_key(key: object) -> bool:

@@ -4,10 +4,11 @@ import { randomBytes } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 
 import { decryptAge } from "./age.mjs";
-import { CardRejected, RequestRefused, ServerUnreachable, UnsealFailed, UntrustedAnswer } from "./errors.mjs";
+import { CardRejected, ServerUnreachable, UnsealFailed, UpdateRequired } from "./errors.mjs";
 import { TrustedKeys } from "./keys.mjs";
+import { keySetFrom, tokenFrom } from "./responses.mjs";
 import { KeyPair } from "./sealing.mjs";
-import { jsonObject, own } from "./decoding.mjs";
+import { cardStatusFrom } from "./selfservice.mjs";
 import { keyId } from "./tokens.mjs";
 import { exchange } from "./transport.mjs";
 import { OPEN, verifyVerdict } from "./verdict.mjs";
@@ -15,27 +16,31 @@ import { OPEN, verifyVerdict } from "./verdict.mjs";
 const TRIES = 3;
 const FIRST_PAUSE_SECONDS = 0.5;
 const LONGEST_PAUSE_SECONDS = 5;
-const RETRYABLE = [429, 502, 503];
-// The genuine server's refusals of malformed requests. Others come from a portal or a proxy.
-const REFUSALS = ["INVALID_REQUEST", "NOT_FOUND", "METHOD_NOT_ALLOWED", "BODY_TOO_LARGE", "UNSUPPORTED_MEDIA_TYPE"];
+const VERSION = /^[0-9]+(\.[0-9]+)*$/;
 
 export class Client {
   #baseUrl;
   #keys;
   #cardId;
   #hardware;
+  #version;
   #options;
   #dataKey = null;
 
   /**
    * `publicKeys`: the parsed output of `cardctl key export`. `hardware`: a string that identifies this machine.
-   * `ca`: the PEM of a private CA. `timeoutMs`: the limit for each try, from the name lookup to the last byte.
+   * `version`: the program's own, dotted numbers such as "1.4". `ca`: the PEM of a private CA.
+   * `timeoutMs`: the limit for each try, from the name lookup to the last byte.
    */
-  constructor(baseUrl, { publicKeys, cardId, hardware, language = "zh", timeoutMs = 10_000, ca = undefined }) {
+  constructor(baseUrl, { publicKeys, cardId, hardware, version, language = "zh", timeoutMs = 10_000, ca }) {
+    if (version !== undefined && !(typeof version === "string" && version.length <= 32 && VERSION.test(version))) {
+      throw new TypeError('version must be dotted numbers such as "1.4", at most 32 characters');
+    }
     this.#baseUrl = baseUrl;
     this.#keys = new TrustedKeys(publicKeys);
     this.#cardId = cardId.trim();
     this.#hardware = hardware;
+    this.#version = version;
     this.#options = { language, timeoutMs, ca };
   }
 
@@ -57,6 +62,25 @@ export class Client {
     return decryptAge(sealed, this.#dataKey);
   }
 
+  /**
+   * Use up another, unused card to renew this one: `{status, expiresAt, bound, unbindsLeft, nextUnbindAt}`. The answer
+   * is not signed: show it, then `open` or `report`. Throws SelfServiceRefused, and the errors of `open`.
+   */
+  async renew(withCard) {
+    return this.#selfService("renew", { with_card_id: withCard.trim() });
+  }
+
+  /** Release the card from its machine; the next one that asks is bound to it. The answer is as that of `renew`. */
+  async unbind() {
+    return this.#selfService("unbind", {});
+  }
+
+  // Sent once: a lost answer does not tell whether it was carried out.
+  async #selfService(action, fields) {
+    const body = JSON.stringify({ card_id: this.#cardId, ...fields });
+    return cardStatusFrom(await exchange(this.#baseUrl, `/v1/self/${action}`, body, this.#options));
+  }
+
   async #ask(functionName, keyPair) {
     const { request, body, token } = await this.#withRetries(async () => {
       const fresh = {
@@ -64,6 +88,7 @@ export class Client {
         hardware: this.#hardware,
         function: functionName,
         nonce: randomBytes(24).toString("base64url"), // new for each try: an answer to an earlier one must not count
+        ...(this.#version === undefined ? {} : { version: this.#version }),
         ...(keyPair ? { client_public_key: keyPair.publicKey } : {}),
       };
       const json = JSON.stringify(fresh);
@@ -75,6 +100,7 @@ export class Client {
       this.#keys.learn(await this.#withRetries(async () => keySetFrom(await fetchKeys())));
     }
     const verdict = verifyVerdict(token, request, body, this.#keys, keyPair);
+    if (verdict.code === "UPDATE_REQUIRED") throw new UpdateRequired(verdict); // a running program goes on
     if (!verdict.accepted) {
       this.#dataKey = null; // a signed rejection revokes an earlier acceptance
       throw new CardRejected(verdict.code, verdict.reference);
@@ -94,39 +120,5 @@ export class Client {
         await sleep((wait + pause) * 1000);
       }
     }
-  }
-}
-
-// The HTTP status does not matter if there is a token.
-function tokenFrom(answer) {
-  const document = objectOrNull(answer.body) ?? {};
-  const token = own(document, "token");
-  if (typeof token === "string") return token;
-  throw errorFor(answer, document);
-}
-
-function keySetFrom(answer) {
-  if (objectOrNull(answer.body) && !RETRYABLE.includes(answer.status)) return answer.body;
-  throw errorFor(answer, {});
-}
-
-function errorFor({ status, retryAfter, contentType }, document) {
-  const passing = RETRYABLE.includes(status);
-  if (passing || status >= 500) {
-    const seconds = /^\d{1,6}$/.test(retryAfter ?? "") ? Number(retryAfter) : null;
-    const tooLong = /^\d{7,}$/.test(retryAfter ?? "");
-    return new ServerUnreachable(`HTTP ${status}`, { passing: passing && !tooLong, retryAfter: seconds });
-  }
-  const code = own(document, "code");
-  const problem = (contentType ?? "").split(";")[0].trim().toLowerCase() === "application/problem+json";
-  if (status >= 400 && problem && REFUSALS.includes(code)) return new RequestRefused(`${status}: ${code}`);
-  return new UntrustedAnswer(`HTTP ${status} without a verdict`);
-}
-
-function objectOrNull(body) {
-  try {
-    return jsonObject(body, "the answer");
-  } catch {
-    return null;
   }
 }

@@ -26,6 +26,43 @@ export class CardRejected extends KadunError {
   }
 }
 
+/** The card is valid, but the vendor no longer lets this version of the program open (UPDATE_REQUIRED). */
+export class UpdateRequired extends CardRejected {
+  /** `updateUrl`: open it only if it begins with https://. Both are null where the vendor names none. */
+  constructor({ code, reference, latestVersion, updateUrl }) {
+    super(code, reference);
+    this.latestVersion = latestVersion;
+    this.updateUrl = updateUrl;
+  }
+}
+
+/**
+ * The server refused to renew or unbind the card. Not signed: show it, but conclude nothing about the card.
+ * `reason`: a word that says why a renewal is not allowed. `nextUnbindAt`: a Date, or null if it is not known.
+ */
+export class SelfServiceRefused extends KadunError {
+  constructor(code, { reason = "", nextUnbindAt = null } = {}) {
+    super(reason ? `${code}: ${reason}` : code);
+    this.code = code;
+    this.reason = reason;
+    this.nextUnbindAt = nextUnbindAt;
+    if (Object.hasOwn(TEXTS, `renew_${reason}`)) {
+      this.textKey = `renew_${reason}`;
+    } else if (code === "RENEW_NOT_ALLOWED") {
+      this.textKey = "renew_not_possible";
+    } else if (code === "UNBIND_NOT_ALLOWED") {
+      this.textKey = nextUnbindAt ? "unbind_later" : "unbind_not_possible";
+    } else {
+      this.textKey = code === "NOT_FOUND" ? "self_service_off" : code;
+    }
+  }
+
+  forCustomer(language = "zh") {
+    const time = this.nextUnbindAt?.toLocaleString(language === "en" ? "en" : "zh-CN", { timeZoneName: "short" });
+    return super.forCustomer(language).replace("{time}", () => time);
+  }
+}
+
 /** No answer, or one that says to retry later. `passing`: whether an immediate retry may succeed. */
 export class ServerUnreachable extends KadunError {
   textKey = "unreachable";

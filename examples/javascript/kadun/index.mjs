@@ -3,7 +3,9 @@ export {
   CardRejected,
   KadunError,
   RequestRefused,
+  SelfServiceRefused,
   ServerUnreachable,
   UnsealFailed,
   UntrustedAnswer,
+  UpdateRequired,
 } from "./errors.mjs";

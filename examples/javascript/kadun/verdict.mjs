@@ -40,6 +40,9 @@ export function verifyVerdict(token, request, body, keys, keyPair) {
     reference: jti.slice(-8),
     activated: own(claims, "activated") === true,
     issuedAt: new Date(claims.iat * 1000),
+    notice: textOrNull(claims, "notice"),
+    latestVersion: textOrNull(claims, "latest_version"),
+    updateUrl: textOrNull(claims, "update_url"), // open it only if it begins with https://
     cardExpiresAt: typeof own(claims, "card_expires_at") === "number" ? new Date(claims.card_expires_at * 1000) : null,
   };
   if (grantsKey) {
@@ -54,6 +57,12 @@ export function verifyVerdict(token, request, body, keys, keyPair) {
 // Of bytes, or of a string in UTF-8.
 function sha256(data) {
   return createHash("sha256").update(data).digest("hex");
+}
+
+function textOrNull(claims, name) {
+  if (!Object.hasOwn(claims, name)) return null;
+  if (typeof claims[name] !== "string" || !claims[name]) throw new UntrustedAnswer(`${name} is not a string`);
+  return claims[name];
 }
 
 function time(claims, name) {

@@ -40,6 +40,9 @@ for (const vector of good.answers) {
     assert.equal(verdict.accepted, vector.expected === "opened");
     assert.equal(verdict.reference, vector.jti.slice(-8));
     assert.equal(verdict.dataKey, vector.data_key);
+    assert.equal(verdict.notice, vector.notice ?? null);
+    assert.equal(verdict.latestVersion, vector.latest_version ?? null);
+    assert.equal(verdict.updateUrl, vector.update_url ?? null);
     assert.ok(!vector.data_key || !JSON.stringify(verdict).includes(vector.data_key));
   });
 }

@@ -93,7 +93,7 @@ class FaultyClient:
             answers["verdict"] = self.asked(settings)
         request, key_pair, body = answers["verdict"]
         document = self.read(body)
-        if "words" in self.faults and document.get("code") == "CARD_FROZEN":
+        if "words" in self.faults and document.get("code") in ("CARD_FROZEN", "UPDATE_REQUIRED"):
             return Finished(3, b"")
         claims = self.verified(settings, answers, pinned, document["token"])
         for name, holds in CLAIMS.items():

@@ -20,20 +20,21 @@ from kadun import messages
 from kadun.__main__ import main
 
 from app.cli.main import cardctl
-from tests.support.client.fake_server import CARD, FakeServer, SigningKey, pinned, reject
+from tests.support.client.fake_server import CARD, FakeServer, SigningKey, pinned, reject, setting
 from tests.support.client.local_http import forged, serving
 from tests.support.pki import Issued
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.support.client.local_http import Respond
+    from tests.support.client.local_http import Handler, Respond
 
 ROOT = Path(__file__).resolve().parents[3]
 ENGLISH, CHINESE = ROOT / "docs" / "client.md", ROOT / "docs" / "client.zh-CN.md"
 BOTH = (ENGLISH, CHINESE)
 README = ROOT / "client" / "README.md"
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+STATUS = b'{"status": "active", "expires_at": null, "bound": true, "unbinds_left": 1, "next_unbind_at": null}'
 CORE, MODEL, RATES = b"the core data", b"the model", {"USD": "712.00"}
 
 
@@ -85,9 +86,17 @@ class Scene:
 
 
 def answering(server: FakeServer) -> Respond:
-    """The forged server, and the one file that it offers."""
+    """The forged server, the one file that it offers, and self-service."""
     verdicts = forged(server)
-    return lambda handler, body: handler.send(200, MODEL) if handler.path == "/v1/files/m" else verdicts(handler, body)
+    served = {"/v1/files/m": MODEL, "/v1/self/renew": STATUS, "/v1/self/unbind": STATUS}
+
+    def respond(handler: Handler, body: bytes) -> None:
+        if handler.path in served:
+            handler.send(200, served[handler.path])
+        else:
+            verdicts(handler, body)
+
+    return respond
 
 
 @pytest.fixture
@@ -151,6 +160,17 @@ def test_an_offline_start_and_a_permanent_card_are_shown(scene: Scene, capsys: p
     assert re.fullmatch(r"永久卡\n离线使用，请在 .+ 前联网\n", capsys.readouterr().out)
 
 
+def test_notice_update_and_self_service_are_shown(scene: Scene, capsys: pytest.CaptureFixture[str]) -> None:
+    scene.run(ENGLISH, "from pinned import KEYS")
+    scene.server.tweak = setting(notice="今晚维护", latest_version="1.10", update_url="https://example.com/")
+    scene.run(ENGLISH, "except UpdateRequired")
+    scene.run(ENGLISH, "except SelfServiceRefused")
+    assert capsys.readouterr().out == "今晚维护\n新版本 1.10：https://example.com/\nactive\n已解绑\n"
+    scene.server.tweak = reject("UPDATE_REQUIRED", update_url="https://example.com/")
+    with pytest.raises(SystemExit, match=r"https://example\.com/"):
+        scene.run(ENGLISH, "except UpdateRequired")
+
+
 def test_both_languages_have_the_same_code_and_headings() -> None:
     assert [block.text for block in blocks(ENGLISH)] == [block.text for block in blocks(CHINESE)]
     english, chinese = (re.findall(r"^#+ ", FENCE.sub("", path.read_text("utf-8")), re.MULTILINE) for path in BOTH)
@@ -184,7 +204,11 @@ def test_every_argument_attribute_and_error_is_explained(document: Path) -> None
 @pytest.mark.parametrize(("document", "language"), [(ENGLISH, "en"), (CHINESE, "zh")], ids=["en", "zh"])
 def test_every_message_has_its_row_in_the_troubleshooting(document: Path, language: str) -> None:
     text = document.read_text("utf-8")
-    shown = [messages.text(key, language).replace("{name}", "NAME") for key in messages.TEXTS if key != "OK"]
+    shown = [
+        messages.text(key, language).replace("{name}", "NAME").replace("{time}", "TIME")
+        for key in messages.TEXTS
+        if key != "OK"
+    ]
     assert [message for message in shown if f"\n| {message} |" not in text] == []
 
 

@@ -68,6 +68,7 @@ def test_a_mac_whose_ioreg_hangs_is_not_waited_for(
         with pytest.raises(HardwareUnknown, match=r"within 0\.2 seconds"):
             on_mac(*MACBOOK, script=f"exec cat '{tmp_path}/fifo'")
     finally:
+        (tmp_path / "fifo").unlink()  # or a program that is slow to start would wait for ever
         os.close(silent)  # ends the program
 
 

@@ -119,7 +119,7 @@ EXACTLY: dict[str, set[str]] = {
     "jwk thumbprint": {"jwk-in-header", "jwk-without-kid", "kid-no-thumbprint", "kid-of-another"},
     "endorsed-aud clear": begins("endorsed-aud", "key-clear"),
     "endorsed-iss": {"endorsed-iss"},
-    "words": begins("no-") - {"no-with-key", "no-said-as-yes"},
+    "words": begins("no-", "update-") - {"no-with-key", "no-said-as-yes", "update-with-key"},
 }
 
 
@@ -291,6 +291,10 @@ def test_invalid_options_exit_with_2(arguments: list[str]) -> None:
         (well_formed(function=1), "function must be a string of 1 to 64 characters."),
         (well_formed(nonce="short"), "nonce must be 16 to 64 characters of base64url."),
         (well_formed(extra=1), "unknown fields: 'extra'."),
+        *[
+            (well_formed(version=version), "version must be dotted numbers, at most 32 characters.")
+            for version in ("", "1.", "v1", "1" * 33, 1.4)
+        ],
         (well_formed(client_public_key="AA"), "client_public_key must be 43 characters of base64url"),
         (well_formed(client_public_key="A" * 43 + "="), "client_public_key must be 43 characters of base64url"),
     ],

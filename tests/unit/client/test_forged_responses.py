@@ -118,6 +118,8 @@ def test_a_genuine_response_is_accepted(vector: Vector) -> None:
     assert verdict.reference == vector["jti"][-8:]
     assert verdict.claims.text("jti") == vector["jti"]
     assert (verdict.data_key and verdict.data_key.reveal()) == vector.get("data_key")
+    told = {"notice": verdict.notice, "latest_version": verdict.latest_version, "update_url": verdict.update_url}
+    assert told == {name: vector.get(name) for name in told}
 
 
 @named(FORGERIES)

@@ -79,6 +79,7 @@ _CHANGED: dict[str, Changes] = {
     "accepted-absent": _set(accepted=ABSENT),
     "accepted-null": _set(accepted=None),
     "code-frozen": _set(code="CARD_FROZEN"),
+    "code-update-required": _set(code="UPDATE_REQUIRED", update_url="https://attacker.example/"),
     "code-unknown": _set(code="FINE"),
     "code-case": _set(code="ok"),
     "code-list": _set(code=["OK"]),
@@ -116,9 +117,12 @@ def _other_nonce_first(forger: Forger) -> Reply:
     return _append(b'"nonce":' + json.dumps(forger.request["nonce"]).encode(), nonce="A" * 32)(forger)
 
 
-def _rejection_with_key(forger: Forger) -> Reply:
-    kept = {name: value for name, value in forger.claims().items() if name.startswith("KERNAL_")}
-    return verdict(forger.token(forger.rejection("CARD_FROZEN", **kept)))
+def _rejection_with_key(code: str) -> Answer:
+    def answer(forger: Forger) -> Reply:
+        kept = {name: value for name, value in forger.claims().items() if name.startswith("KERNAL_")}
+        return verdict(forger.token(forger.rejection(code, **kept)))
+
+    return answer
 
 
 def _rejection_in_an_accepting_body(forger: Forger) -> Reply:
@@ -148,7 +152,8 @@ ANSWERS: dict[str, Answer] = {
     "twice-nonce-last": _other_nonce_first,
     "twice-no-then-yes": _append(b'"code":"OK","accepted":true', accepted=False, code="CARD_FROZEN"),
     "twice-escaped": _append(b'"\\u0063ode":"OK"'),
-    "no-with-key": _rejection_with_key,
+    "no-with-key": _rejection_with_key("CARD_FROZEN"),
+    "update-with-key": _rejection_with_key("UPDATE_REQUIRED"),
     "no-said-as-yes": _rejection_in_an_accepting_body,
     "key-clear": _clear_key(KERNAL_DATA_KEY_SEALED=ABSENT),
     "key-clear-beside": _clear_key(),

@@ -10,10 +10,14 @@ from kadun_conformance.case import by_newest, with_claims
 from kadun_conformance.forger import Forger, verdict
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from kadun_conformance.case import Answer
     from kadun_conformance.forger import Reply
 
+_NO_CHANGES: Mapping[str, str] = {}
 _IN_2100 = 4_102_444_800
+_UPDATE = {"latest_version": "1.10", "update_url": "https://example.com/下载?v=1.10"}
 
 
 def _accepted(**changes: Any) -> Answer:  # noqa: ANN401 - any JSON
@@ -51,8 +55,8 @@ def _former_name(forger: Forger) -> Reply:
     return forger.key_set([vendor.current.endorse(vendor.chain[1].jwk, iss="a-former-name"), *chain])
 
 
-def _rejected(code: str, status: int = 403) -> Answer:
-    return lambda forger: verdict(forger.token(forger.rejection(code)), status, code)
+def _rejected(code: str, status: int = 403, changes: Mapping[str, str] = _NO_CHANGES) -> Answer:
+    return lambda forger: verdict(forger.token(forger.rejection(code, **changes)), status, code)
 
 
 ANSWERS: dict[str, Answer] = {
@@ -62,6 +66,7 @@ ANSWERS: dict[str, Answer] = {
     "honest-1970": _at(86_400),
     "honest-2100": _at(_IN_2100),
     "honest-request-digest": _accepted(),
+    "honest-notice": _accepted(notice="今晚 22:00 维护\nMaintenance at 22:00", **_UPDATE),
     "honest-unknown-claim": _accepted(news={"in": ["later", 1.5]}),
     "honest-brief": with_claims(lambda f: {"exp": f.vendor.now + 1}),
     "honest-next-key": lambda f: verdict(f.token(key=f.vendor.chain[1])),
@@ -74,6 +79,11 @@ ANSWERS: dict[str, Answer] = {
     "honest-no-card-expired": _rejected("CARD_EXPIRED"),
     "honest-no-client-mismatch": _rejected("CLIENT_MISMATCH"),
     "honest-no-client-has-another-card": _rejected("CLIENT_HAS_ANOTHER_CARD", 409),
+    "honest-no-card-spent": _rejected("CARD_SPENT"),
+    "honest-no-client-blocked": _rejected("CLIENT_BLOCKED"),
+    "honest-no-too-many-changes": _rejected("TOO_MANY_CHANGES"),
+    "honest-no-update-required": _rejected("UPDATE_REQUIRED", changes=_UPDATE),
+    "honest-no-update-unnamed": _rejected("UPDATE_REQUIRED"),
     "honest-no-new-reason": _rejected("NEW_REASON"),
 }
 KEY_SETS: dict[str, Answer] = {

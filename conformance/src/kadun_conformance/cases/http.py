@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _MIB = b" " * (1 << 20)
 _TOO_MANY_MIB = 32
 _DRIP_SECONDS = 0.2
+_UPDATE = {"latest_version": "99", "update_url": "https://attacker.example/"}
 _HTML = {"Content-Type": "text/html; charset=utf-8"}
 _HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 Write = Callable[[Connection], None]
@@ -121,6 +122,11 @@ def _rejection_by_stranger(forger: Forger) -> Reply:
     return verdict(forger.token_in_current_name(forger.rejection("CARD_FROZEN")), 403, "CARD_FROZEN")
 
 
+def _update_by_stranger(forger: Forger) -> Reply:
+    token = forger.token_in_current_name(forger.rejection("UPDATE_REQUIRED", **_UPDATE))
+    return verdict(token, 403, "UPDATE_REQUIRED")
+
+
 _CHUNK = b"%X\r\n" % len(_MIB) + _MIB + b"\r\n"
 _SWITCHING = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n"
 ANSWERS: dict[str, Answer] = {
@@ -170,6 +176,9 @@ ANSWERS: dict[str, Answer] = {
     "not-http": _sends(b"220 smtp.example.com ESMTP\r\n"),
     "switching": _sends(_SWITCHING),
     "length-negative": _sends(_HEAD + b"Content-Length: -5\r\n\r\n{}"),
+    "update-without-token": _says({"code": "UPDATE_REQUIRED", "message": "请更新。", **_UPDATE}, 403),
+    "update-problem": _says({"code": "UPDATE_REQUIRED", **_UPDATE}, 403, Content_Type="application/problem+json"),
+    "update-by-stranger": _update_by_stranger,
     "no-without-token": _says({"code": "CARD_FROZEN", "message": "卡密已被冻结。"}, 403),
     "no-by-stranger": _rejection_by_stranger,
     "no-unsigned": _rejection_unsigned,

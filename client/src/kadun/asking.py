@@ -1,0 +1,117 @@
+"""Requests for verdicts on one card: retries, learned keys, verification, and the stored state."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Callable, TypeVar
+
+from kadun import execution
+from kadun.errors import (
+    UPDATE_REQUIRED,
+    CardRejected,
+    CoreFunctionError,
+    FunctionFailed,
+    FunctionNotFound,
+    FunctionTimeout,
+    ServerUnreachable,
+    UpdateRequired,
+)
+from kadun.messages import rejection
+from kadun.request import VerificationRequest
+from kadun.responses import key_set_from, token_from
+from kadun.tokens import key_id
+from kadun.verdict import verify_verdict
+
+if TYPE_CHECKING:
+    from kadun.keys import TrustedKeys
+    from kadun.learned import LearnedKeys
+    from kadun.offline import ClientState
+    from kadun.retries import RetryPolicy
+    from kadun.sealing import KeyPair
+    from kadun.transport import Transport
+    from kadun.verdict import Verdict
+
+_FUNCTION_ERRORS = {
+    "FUNCTION_NOT_FOUND": FunctionNotFound,
+    "FUNCTION_FAILED": FunctionFailed,
+    "FUNCTION_TIMEOUT": FunctionTimeout,
+}
+_Result = TypeVar("_Result")
+
+
+@dataclass(frozen=True)
+class Asker:
+    """Sends a client's requests. The attributes are those of `Client`."""
+
+    card_id: str
+    version: str | None
+    language: str
+    transport: Transport
+    retry_policy: RetryPolicy
+    keys: TrustedKeys
+    learned: LearnedKeys
+    state: ClientState
+
+    def ask(
+        self,
+        function: str,
+        hardware: str,
+        key_pair: KeyPair | None = None,
+        *,
+        path: str = "/v1/verify",
+        arguments: dict[str, Any] | None = None,
+    ) -> Verdict:
+        """Return an accepted verdict.
+
+        Raises:
+            KadunError: as `Client.open` and `Client.execute`.
+        """
+        begun = self.state.baseline(hardware)
+        public_key = key_pair.public_key if key_pair else None
+
+        def attempt() -> tuple[VerificationRequest, str]:
+            # A new nonce for each try: a late answer to an earlier try must not count for this one.
+            request = VerificationRequest(
+                self.card_id, hardware, function, public_key, arguments=arguments, version=self.version
+            )
+            body = request.body()
+            answer = self.transport.exchange(path, body, self.language)
+            return request.sent_as(body), token_from(answer)
+
+        request, token = self.with_retries(attempt if arguments is None else execution.at_most_once(attempt))
+        self.learned.load(hardware)
+        if key_id(token) not in self.keys:
+            self.keys.learn(self.with_retries(self._fetch_key_set))
+            self.learned.load(hardware)  # the keys may lead to its floor now
+        verdict = verify_verdict(token, request, self.keys, key_pair)
+        self.learned.saw(token, hardware)
+        verdict = self.state.record(token, request, key_pair, verdict, begun)
+        if not verdict.accepted:
+            raise rejection_error(verdict, self.language)
+        return verdict
+
+    def with_retries(self, attempt: Callable[[], _Result]) -> _Result:
+        """Return the result of the first attempt that has one, within the retry policy."""
+        tries_made = 0
+        while True:
+            tries_made += 1
+            try:
+                return attempt()
+            except ServerUnreachable as failure:
+                self.retry_policy.wait_after(failure, tries_made)
+
+    def _fetch_key_set(self) -> bytes:
+        return execution.after_sending(
+            lambda: key_set_from(self.transport.exchange("/.well-known/jwks.json", None, self.language))
+        )
+
+
+def rejection_error(verdict: Verdict, language: str) -> CardRejected | CoreFunctionError:
+    """Return the error for a verdict that is not an acceptance."""
+    code, reference = verdict.code, verdict.reference
+    message = rejection(code, reference, language)
+    if code == UPDATE_REQUIRED:
+        return UpdateRequired(code, message, reference, verdict.latest_version, verdict.update_url)
+    if code.startswith("FUNCTION_"):
+        return _FUNCTION_ERRORS.get(code, CoreFunctionError)(code, message, reference)
+    return CardRejected(code, message, reference)

@@ -1,0 +1,305 @@
+"""Renewing and unbinding without the vendor: what the customer reads, and that nothing is decided by it."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from datetime import UTC, datetime, timedelta, timezone
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from kadun import (
+    CardRejected,
+    CardStatus,
+    Client,
+    RequestRefused,
+    SelfServiceRefused,
+    ServerUnreachable,
+    UntrustedAnswer,
+    messages,
+)
+from kadun.responses import Response
+from kadun.transport import HttpTransport
+
+from tests.support.client.fake_server import CARD, NOW, FakeServer, problem, reject
+from tests.support.client.local_http import serving
+from tests.support.client.offline import at, refused, unplug
+from tests.support.client.ports import closed_port
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.support.client.offline import MakeClient
+
+SECOND = "Z" * 32
+STATUS: dict[str, Any] = {
+    "status": "active",
+    "expires_at": "2026-12-25T20:00:00+08:00",
+    "bound": False,
+    "unbinds_left": 1,
+    "next_unbind_at": None,
+}
+CHINA = timezone(timedelta(hours=8))
+EXPIRY = datetime(2026, 12, 25, 20, tzinfo=CHINA)
+ACTIONS: dict[str, Callable[[Client], CardStatus]] = {
+    "unbind": Client.unbind,
+    "renew": lambda client: client.renew(SECOND),
+}
+REASONS = [key.removeprefix("renew_") for key in messages.TEXTS if key.startswith("renew_")]
+
+
+def says(http_status: int = 200, /, **changes: Any) -> Response:
+    return Response(http_status, json.dumps({**STATUS, **changes}).encode(), content_type="application/json")
+
+
+def refusal(status: int, code: str, **members: Any) -> Response:
+    body = {"type": "about:blank", "title": "Forbidden", "status": status, "code": code, **members}
+    return Response(status, json.dumps(body).encode(), content_type="application/problem+json; charset=utf-8")
+
+
+def refused_action(client: Client, action: str) -> SelfServiceRefused:
+    with pytest.raises(SelfServiceRefused) as caught:
+        ACTIONS[action](client)
+    return caught.value
+
+
+def test_a_renewal_sends_both_cards_and_returns_the_status(client: Client, server: FakeServer) -> None:
+    server.script = [says(bound=True)]
+    status = client.renew(f" {SECOND}\n")
+    assert server.requests == [{"card_id": CARD, "with_card_id": SECOND}]
+    assert server.paths == ["/v1/self/renew"]
+    assert status == CardStatus("active", EXPIRY, bound=True, unbinds_left=1, next_unbind_at=None)
+    assert status.expires_at
+    assert status.expires_at.utcoffset() == timedelta(0)
+
+
+def test_an_unbinding_sends_the_card_alone(client: Client, server: FakeServer) -> None:
+    server.script = [says(expires_at=None, unbinds_left=0, next_unbind_at="2026-12-01T00:00:00.250Z")]
+    status = client.unbind()
+    assert server.requests == [{"card_id": CARD}]
+    assert server.paths == ["/v1/self/unbind"]
+    assert (status.expires_at, status.unbinds_left) == (None, 0)
+    assert status.next_unbind_at == datetime(2026, 12, 1, 0, 0, 0, 250_000, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Response(200, b""),
+        Response(200, b"<html>please sign in</html>"),
+        Response(200, b"{}"),
+        Response(200, b"[]"),
+        Response(302, b""),
+        Response(403, b'{"code": "RENEW_NOT_ALLOWED"}'),
+        refusal(200, "UNBIND_NOT_ALLOWED"),
+        problem(403, "UNBIND_NOT_ALLOWED", content_type="text/html"),
+        problem(403, "PORTAL_LOGIN"),
+        problem(403, ["RENEW_NOT_ALLOWED"]),
+        says(201),
+        says(status=None),
+        says(status=1),
+        says(status="\x1b[2J"),
+        says(status=""),
+        says(bound=1),
+        says(bound=None),
+        says(unbinds_left=None),
+        says(unbinds_left=True),
+        says(unbinds_left=-1),
+        says(unbinds_left=1.5),
+        says(unbinds_left="1"),
+        says(expires_at=1_800_000_000),
+        says(expires_at="soon"),
+        says(expires_at=""),
+        says(expires_at="2026-12-25T20:00:00"),
+        says(expires_at="0001-01-01T00:00:00+08:00"),
+        says(expires_at="9999-12-31T23:59:59-08:00"),
+        says(next_unbind_at=[]),
+    ],
+)
+def test_an_answer_of_another_form_is_untrusted(
+    answer: Response, action: str, client: Client, server: FakeServer
+) -> None:
+    server.script = [answer]
+    with pytest.raises(UntrustedAnswer):
+        ACTIONS[action](client)
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+@pytest.mark.parametrize(
+    ("status", "code", "key"),
+    [
+        (404, "NOT_FOUND", "self_service_off"),
+        (404, "CARD_NOT_FOUND", "CARD_NOT_FOUND"),
+        (403, "CLIENT_BLOCKED", "CLIENT_BLOCKED"),
+    ],
+)
+@pytest.mark.parametrize("language", ["zh", "en"])
+def test_a_refusal_speaks_the_customers_language(
+    language: str, status: int, code: str, key: str, action: str, make_client: MakeClient, server: FakeServer
+) -> None:
+    server.script = [refusal(status, code, detail="Not\x1b[2J here.")]
+    error = refused_action(make_client(language=language), action)
+    assert error.message == messages.text(key, language)
+    assert (error.code, error.reason, error.next_unbind_at) == (code, "", None)
+    assert error.detail == "Not?[2J here."
+    assert server.language == language
+
+
+@pytest.mark.parametrize("reason", REASONS)
+@pytest.mark.parametrize("language", ["zh", "en"])
+def test_each_reason_against_a_renewal_has_its_message(
+    language: str, reason: str, make_client: MakeClient, server: FakeServer
+) -> None:
+    server.script = [refusal(403, "RENEW_NOT_ALLOWED", reason=reason)]
+    error = refused_action(make_client(language=language), "renew")
+    assert (error.reason, error.message) == (reason, messages.text(f"renew_{reason}", language))
+    assert error.message.isascii() == (language == "en")
+
+
+def test_an_unknown_second_card_is_not_taken_for_the_customers_own(client: Client, server: FakeServer) -> None:
+    server.script = [refusal(404, "CARD_NOT_FOUND", reason="second_card_not_found", field="with_card_id")]
+    error = refused_action(client, "renew")
+    assert (error.code, error.message) == ("CARD_NOT_FOUND", messages.text("renew_second_card_not_found", "zh"))
+
+
+@pytest.mark.parametrize("reason", ["on_holiday", "", None, 7, ["same_card"], "x" * 1000, "card_\u202e"])
+def test_a_reason_that_is_new_or_odd_has_the_general_message(reason: Any, client: Client, server: FakeServer) -> None:
+    server.script = [refusal(403, "RENEW_NOT_ALLOWED", reason=reason)]
+    error = refused_action(client, "renew")
+    assert error.message == messages.text("renew_not_possible", "zh")
+    assert len(error.reason) <= 200
+    assert error.reason.isprintable()
+    assert error.detail.startswith(error.reason)
+
+
+@pytest.mark.parametrize("language", ["zh", "en"])
+def test_a_refusal_to_unbind_says_from_when_on_it_is_possible(
+    language: str, make_client: MakeClient, server: FakeServer
+) -> None:
+    server.script = [refusal(403, "UNBIND_NOT_ALLOWED", next_unbind_at="2026-12-25T20:00:00+08:00")]
+    error = refused_action(make_client(language=language), "unbind")
+    assert error.next_unbind_at == EXPIRY
+    assert f"{EXPIRY.astimezone():%Y-%m-%d %H:%M %z}" in error.message
+    assert "{" not in error.message
+    copy = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own bytes
+    copy.speak(language)
+    assert vars(copy) == vars(error)
+
+
+@pytest.mark.parametrize("time", [None, "", "soon", 7, "9999-12-31T23:59:59-08:00"])
+def test_a_refusal_to_unbind_without_a_time_says_so(time: Any, client: Client, server: FakeServer) -> None:
+    server.script = [refusal(403, "UNBIND_NOT_ALLOWED", next_unbind_at=time)]
+    error = refused_action(client, "unbind")
+    assert (error.next_unbind_at, error.message) == (None, messages.text("unbind_not_possible", "zh"))
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+def test_a_malformed_request_is_refused(action: str, client: Client, server: FakeServer) -> None:
+    server.script = [problem(400, "INVALID_REQUEST", "with_card_id must be 1 to 64 characters.")]
+    with pytest.raises(RequestRefused, match="with_card_id"):
+        ACTIONS[action](client)
+
+
+def test_text_that_utf8_cannot_write_is_refused_without_asking(client: Client, server: FakeServer) -> None:
+    with pytest.raises(RequestRefused, match="with_card_id"):
+        client.renew("\udcff")
+    assert server.requests == []
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+@pytest.mark.parametrize(
+    "failure", [ServerUnreachable("cut off", passing=True), Response(502, b""), Response(503, b""), Response(429, b"")]
+)
+def test_a_request_that_may_have_been_carried_out_is_not_sent_again(
+    failure: Any, action: str, client: Client, server: FakeServer, pauses: list[float]
+) -> None:
+    server.script = [failure]
+    with pytest.raises(ServerUnreachable) as caught:
+        ACTIONS[action](client)
+    assert caught.value.sent
+    assert (len(server.requests), pauses) == (1, [])
+
+
+def test_a_failed_connection_is_retried(make_client: MakeClient, pauses: list[float]) -> None:
+    with closed_port() as address, pytest.raises(ServerUnreachable) as caught:
+        make_client(transport=HttpTransport(f"http://{address}")).unbind()
+    assert not caught.value.sent
+    assert len(pauses) == 2
+
+
+def test_over_http_the_form_of_the_answer_counts(make_client: MakeClient) -> None:
+    answers = [refusal(403, "RENEW_NOT_ALLOWED", reason="same_card"), says()]
+
+    def respond(handler: Any, _body: bytes) -> None:
+        answer = answers.pop(0)
+        handler.send(answer.status, answer.body, Content_Type=answer.content_type)
+
+    with serving(respond) as local:
+        client = make_client(transport=HttpTransport(local.url))
+        assert refused_action(client, "renew").reason == "same_card"
+        assert client.renew(SECOND).expires_at == EXPIRY
+    assert [path for _method, path, _headers, _body in local.seen] == ["/v1/self/renew"] * 2
+
+
+def test_an_unbinding_forgets_the_verdict_for_offline_starts(start: MakeClient, server: FakeServer) -> None:
+    server.tweak = at(NOW)
+    client = start()
+    client.open()
+    server.script = [says()]
+    client.unbind()
+    unplug(server)
+    refused(start(), ServerUnreachable)
+    refused(client, ServerUnreachable)
+
+
+def test_a_refused_or_lost_unbinding_forgets_nothing(start: MakeClient, server: FakeServer) -> None:
+    server.tweak = at(NOW)
+    client = start()
+    client.open()
+    server.script = [refusal(403, "UNBIND_NOT_ALLOWED"), Response(503, b""), Response(200, b"<html>"), says()]
+    refused_action(client, "unbind")
+    for error in (ServerUnreachable, UntrustedAnswer):
+        with pytest.raises(error):
+            client.unbind()
+    client.renew(SECOND)
+    unplug(server)
+    assert start().open().offline
+
+
+def test_a_stored_rejection_survives_an_unbinding(start: MakeClient, server: FakeServer) -> None:
+    server.tweak = at(NOW)
+    start().open()
+    server.tweak = reject("CARD_FROZEN")
+    refused(start(), CardRejected)
+    server.script = [says()]
+    start().unbind()
+    unplug(server)
+    refused(start(), ServerUnreachable)
+
+
+def test_an_unbinding_stores_nothing_where_there_was_nothing(
+    start: MakeClient, server: FakeServer, folder: Path
+) -> None:
+    server.script = [says()]
+    start().unbind()
+    assert not folder.exists()
+
+
+def test_without_a_folder_it_unbinds_as_well(make_client: MakeClient, server: FakeServer) -> None:
+    server.script = [says()]
+    assert not make_client(state_dir=None).unbind().bound
+
+
+def test_the_answers_decide_nothing(client: Client, server: FakeServer) -> None:
+    """A forged success opens nothing, and a forged refusal closes nothing."""
+    server.script = [says(status="active", bound=True)]
+    client.renew(SECOND)
+    server.tweak = reject("CARD_EXPIRED")
+    with pytest.raises(CardRejected, match="过期"):
+        client.open()
+    server.tweak = at(NOW)
+    server.script = [refusal(404, "CARD_NOT_FOUND")]
+    refused_action(client, "renew")
+    assert client.open().accepted
