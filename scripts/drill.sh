@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# Lets machines fail under load, several times, and prints what customers saw. Two app machines stand behind HAProxy, on a
+# database of three machines; all are networks of their own on this machine. docs/several-machines.md has the figures.
+#
+#   scripts/drill.sh NAME [--rounds N] [--nodes 3|2]
+#
+#   NAME           primary-killed, primary-stopped, primary-silent, standby-killed, standby-silent, etcd-without-majority,
+#                  app-killed, app-silent, key-rotation, rolling-upgrade
+#   --rounds N     how often (3)
+#   --nodes 2      two machines with PostgreSQL and a witness, instead of three
+#
+# Exit status 1: an accepted activation was lost, a card was activated twice, or a customer got another answer than accepted or 503
+# with Retry-After. Needs root and a running Docker engine with Compose.
+set -euo pipefail
+
+ROOT=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
+# shellcheck source=scripts/lib/common.sh
+source "$ROOT/scripts/lib/common.sh"
+# shellcheck source=scripts/lib/python.sh
+source "$ROOT/scripts/lib/python.sh"
+
+parse_options "rounds= nodes=" "$@"
+at_most 1
+[[ -n ${OPERANDS[0]:-} ]] || usage_error "请指定演练 name a drill"
+cd "$ROOT"
+docker info >/dev/null 2>&1 || die "a running Docker engine with Compose is needed"
+ensure_venv requirements.txt requirements-trial.txt requirements-dev.txt
+exec "$VENV_PYTHON" -m tests.drills "$@"

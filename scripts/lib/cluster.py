@@ -1,0 +1,131 @@
+"""Makes the secrets, certificates and configuration of a database cluster. For scripts/cluster-init.sh.
+
+    cluster.py FOLDER NODES WITNESS CLIENTS
+
+NODES and CLIENTS are addresses separated by spaces, WITNESS one address or nothing. What exists is not changed. Prints
+the files that were made, one on a line.
+"""
+
+import json
+import os
+import secrets
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from cluster_settings import Cluster, ClusterError, Member, etcd_settings, patroni_settings, read_cluster
+
+DAYS = 3650
+
+
+class Folder:
+    """The folder of the files that are made."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.made: list[str] = []
+
+    def make(self, cluster: Cluster) -> None:
+        """Make all that is missing.
+
+        Raises:
+            ClusterError: the files are of other machines.
+        """
+        self._path.mkdir(mode=0o700, exist_ok=True)
+        self._check(cluster)
+        token = self._secret("token")
+        passwords = {role: self._secret(role) for role in ("replicator", "rewind")}
+        self._authority()
+        for member in cluster.members:
+            (self._path / member.name).mkdir(mode=0o700, exist_ok=True)
+            self._certificate(member)
+            self._place(f"{member.name}/ca.crt", (self._path / "ca.crt").read_text)
+            self._place(f"{member.name}/etcd.yml", partial(_yaml, etcd_settings(cluster, member, token)))
+            if not member.is_witness:
+                self._place(f"{member.name}/patroni.yml", partial(_yaml, patroni_settings(cluster, member, passwords)))
+
+    def _check(self, cluster: Cluster) -> None:
+        wanted = json.dumps(cluster._asdict(), indent=1)
+        found = self._place("cluster.json", lambda: wanted)
+        if found != wanted:
+            old = Cluster([Member(*member) for member in json.loads(found)["members"]], json.loads(found)["clients"])
+            said = ", ".join(f"{member.name} {member.address}" for member in old.members)
+            raise ClusterError(
+                f"{self._path} 属于其他机器 is of other machines: {said}; apps {', '.join(old.clients)}."
+                " Give the same addresses, or move the folder away to make a new cluster"
+            )
+
+    def _secret(self, name: str) -> str:
+        return self._place(name, lambda: secrets.token_hex(24)).strip()
+
+    def _authority(self) -> None:
+        self._key("ca.key")
+        self._place("ca.crt", lambda: self._openssl(
+            "req", "-x509", "-new", "-key", "ca.key", "-subj", "/CN=Kadun cluster", "-days", str(DAYS),
+            "-addext", "basicConstraints=critical,CA:true,pathlen:0",
+            "-addext", "keyUsage=critical,keyCertSign,cRLSign",
+        ))  # fmt: skip
+
+    def _certificate(self, member: Member) -> None:
+        key = f"{member.name}/tls.key"
+        self._key(key)
+        with tempfile.NamedTemporaryFile("w", suffix=".cnf") as extensions:
+            extensions.write(
+                f"subjectAltName=IP:{member.address}\nextendedKeyUsage=serverAuth,clientAuth\n"
+                "basicConstraints=critical,CA:false\nkeyUsage=critical,digitalSignature\n"
+            )
+            extensions.flush()
+            self._place(f"{member.name}/tls.crt", lambda: self._openssl(
+                "x509", "-req", "-CA", "ca.crt", "-CAkey", "ca.key", "-days", str(DAYS), "-extfile", extensions.name,
+                text=self._openssl("req", "-new", "-key", key, "-subj", f"/CN={member.name}"),
+            ))  # fmt: skip
+
+    def _key(self, name: str) -> None:
+        self._place(name, lambda: self._openssl("genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256"))
+
+    def _openssl(self, *arguments: str, text: str = "") -> str:
+        done = subprocess.run(
+            ("openssl", *arguments), input=text, capture_output=True, text=True, cwd=self._path, check=False
+        )
+        if done.returncode:
+            raise ClusterError(f"openssl {arguments[0]}: {done.stderr.strip()}")
+        return done.stdout
+
+    def _place(self, name: str, content: Callable[[], str]) -> str:
+        """Return a file's content; make the file, whole or not at all, unless it exists."""
+        file = self._path / name
+        if not file.exists():
+            new = file.with_name(f".{file.name}.new")
+            descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+            with os.fdopen(descriptor, "w") as stream:
+                stream.write(content())
+                stream.flush()
+                os.fsync(stream.fileno())
+            new.rename(file)
+            self.made.append(name)
+        return file.read_text()
+
+
+def _yaml(settings: dict[str, object]) -> str:
+    """Write YAML: JSON is a part of it."""
+    return json.dumps(settings, indent=2, ensure_ascii=False) + "\n"
+
+
+def main(arguments: list[str]) -> int:
+    """Make the files, and print their names."""
+    path, nodes, witness, clients = arguments
+    folder = Folder(Path(path))
+    try:
+        folder.make(read_cluster(nodes.split(), witness.split(), clients.split()))
+    except ClusterError as error:
+        print(error, file=sys.stderr)
+        return 1
+    print("\n".join(folder.made))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,75 @@
+"""scripts/cluster-init.sh: secrets, certificates and configuration of a database cluster."""
+
+import stat
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.support.stack import copy_checkout, run
+
+NODES = ("--node", "10.0.0.1", "--node", "10.0.0.2", "--witness", "10.0.0.3")
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    copy_checkout(tmp_path)
+    return tmp_path
+
+
+def init(checkout: Path, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    return run(checkout / "scripts/cluster-init.sh", *words, check=check, cwd="/")
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def test_it_makes_everything_for_the_owner_alone_and_tells_no_secret(checkout: Path) -> None:
+    done = init(checkout, *NODES)
+    folder = checkout / "cluster/nodes"
+    own = {"ca.crt", "etcd.yml", "tls.crt", "tls.key"}
+    for name, files in (("node1", {*own, "patroni.yml"}), ("node2", {*own, "patroni.yml"}), ("witness", own)):
+        assert {file.name for file in (folder / name).iterdir()} == files
+    for path in (folder, *folder.rglob("*")):
+        assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600), path
+    for secret in ("token", "replicator", "rewind"):
+        assert (folder / secret).read_text() not in done.stdout + done.stderr
+    assert len({(folder / name).read_text() for name in ("token", "replicator", "rewind")}) == 3
+
+
+def test_each_machine_has_a_certificate_for_its_own_address(checkout: Path) -> None:
+    init(checkout, *NODES)
+    folder = checkout / "cluster/nodes"
+    for name, address, other in (("node1", "10.0.0.1", "10.0.0.2"), ("witness", "10.0.0.3", "10.0.0.1")):
+        certificate = folder / name / "tls.crt"
+        verify = ("openssl", "verify", "-CAfile", folder / "ca.crt", "-verify_ip")
+        for purpose in ("sslserver", "sslclient"):
+            run(*verify, address, "-purpose", purpose, certificate)
+        assert run(*verify, other, certificate, check=False).returncode
+
+
+def test_a_second_run_changes_nothing_and_makes_what_is_missing(checkout: Path) -> None:
+    init(checkout, *NODES)
+    folder = checkout / "cluster/nodes"
+    before = contents(folder)
+    assert "nothing changed" in init(checkout, *NODES).stdout
+    assert contents(folder) == before
+    (folder / "node2/tls.crt").unlink()
+    assert "node2/tls.crt" in init(checkout, *NODES).stdout
+    after = contents(folder)
+    assert after.pop("node2/tls.crt") != before.pop("node2/tls.crt")
+    assert after == before
+
+
+def test_other_machines_and_bad_addresses_are_refused_with_a_line(checkout: Path) -> None:
+    refused = init(checkout, *NODES[:-1], "witness.example", check=False)
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("cluster-init.sh: witness.example 不是 IP 地址 is not an IP address")
+    assert not (checkout / "cluster/nodes").exists()
+    init(checkout, *NODES)
+    before = contents(checkout / "cluster/nodes")
+    refused = init(checkout, *NODES[:-1], "10.0.0.4", check=False)
+    assert refused.returncode == 1
+    assert "node1 10.0.0.1, node2 10.0.0.2, witness 10.0.0.3" in refused.stderr
+    assert contents(checkout / "cluster/nodes") == before
