@@ -5,12 +5,20 @@ import resource
 import shutil
 import sys
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import psycopg2
 
 from bench.errors import BenchError
 from trial.errors import TrialError
 from trial.stopping import Stopping, StopRequested
+
+
+class Plan(NamedTuple):
+    """What the caller wants: seconds a measurement, and rounds."""
+
+    seconds: int
+    rounds: int
 
 
 def run(measure: Callable[[Stopping], Sequence[str]]) -> int:
@@ -36,6 +44,20 @@ def options(mode: str, description: str, *, seconds: str, rounds: str, quick: st
     parser.add_argument("--rounds", type=number(1, 99), metavar="N", help=rounds)
     parser.add_argument("--quick", action="store_true", help=quick)
     return parser
+
+
+def parse_plan(mode: str, description: str, *, quick_rounds: int) -> Plan:
+    """Parse the command line of a measurement: by default 5 rounds of 5 s, with --quick `quick_rounds` of 1 s."""
+    parser = options(
+        mode,
+        description,
+        seconds="for each run of a measurement (5)",
+        rounds="of all measurements (5)",
+        quick=f"1 s, {quick_rounds} round{'s' if quick_rounds > 1 else ''}",
+    )
+    given = parser.parse_args()
+    seconds, rounds = (1, quick_rounds) if given.quick else (5, 5)
+    return Plan(given.seconds or seconds, given.rounds or rounds)
 
 
 def number(low: int, high: int) -> Callable[[str], int]:

@@ -12,13 +12,14 @@ from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from app.domain.policy import VerificationRequest
+from app.services.in_force import VendorRules
 from app.services.licence import LicenceService
 from app.storage.database import Database, connect_to
 from app.storage.journal import MAX_REFUSALS_PER_MINUTE, MAX_REFUSALS_PER_MINUTE_OF_SITE
 from app.storage.models import Event
 from app.storage.statements import PREPARED
 from app.storage.touches import Touches
-from app.tokens import keyring
+from app.tokens.key_folder import KeyFolder
 from app.tokens.signer import Signer
 from bench.command import run, say
 from bench.service import Host, host
@@ -148,10 +149,12 @@ def measure(here: Host, minutes: int) -> Iterator[tuple[str, Growth]]:
     """
     clock = Clock(MORNING)
     keys = here.folder / "attack-keys"
-    keyring.create(keys, clock.now, "kadun")
+    KeyFolder(keys).create(clock.now, "kadun")
     database = connect_to(Database(here.table.url, prepared=PREPARED))
     meter = Meter(database)
-    licences = LicenceService(database, Touches(database), Signer(keys), "bench", ZONE, clock)
+    licences = LicenceService(
+        database, Touches(database), VendorRules(database, clock), Signer(KeyFolder(keys)), "bench", ZONE, clock
+    )
     attack, a_day = Attack(licences, clock, Random(SEED)), DAY_MINUTES / minutes
     try:
         card_id = here.table.computers(1)[0].card_id

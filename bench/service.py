@@ -15,7 +15,7 @@ from typing import IO
 
 import pyrage
 
-from app.tokens import keyring
+from app.tokens.key_folder import KeyFolder
 from bench.cards import CardTable, noon_zone
 from bench.errors import BenchError
 from bench.gunicorn import Gunicorn
@@ -48,7 +48,7 @@ def own_folder(stopping: Stopping) -> Iterator[Path]:
 def make_secrets(folder: Path) -> None:
     """Make what the service does not make by itself where cards are in use: the data key and the signing keys."""
     write_secret(folder / "kernal_data_key", str(pyrage.x25519.Identity.generate()))
-    keyring.create(folder / "keys", datetime.now(UTC), "kadun")
+    KeyFolder(folder / "keys").create(datetime.now(UTC), "kadun")
 
 
 def environ(folder: Path, database_url: str, zone: str) -> dict[str, str]:

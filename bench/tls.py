@@ -3,11 +3,10 @@
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 from bench import report, wrk
 from bench.cards import CardTable
-from bench.command import options, require, run, say
+from bench.command import Plan, parse_plan, require, run, say
 from bench.errors import BenchError
 from bench.gunicorn import CONNECTIONS
 from bench.nginx import Nginx
@@ -35,13 +34,6 @@ MinProtocol = TLSv{version}
 MaxProtocol = TLSv{version}
 Groups = X25519:prime256v1
 """
-
-
-class Plan(NamedTuple):
-    """What the caller wants: seconds a measurement, and rounds."""
-
-    seconds: int
-    rounds: int
 
 
 class Bench:
@@ -118,16 +110,7 @@ class Bench:
 
 def main() -> int:
     """Run the measurements; return the exit status."""
-    parser = options(
-        "--tls",
-        "Measures starts of programs through nginx over TLS.",
-        seconds="for each run of a measurement (5)",
-        rounds="of all measurements (5)",
-        quick="1 s, 1 round",
-    )
-    given = parser.parse_args()
-    seconds, rounds = (1, 1) if given.quick else (5, 5)
-    plan = Plan(given.seconds or seconds, given.rounds or rounds)
+    plan = parse_plan("--tls", "Measures starts of programs through nginx over TLS.", quick_rounds=1)
     return run(lambda stopping: _measure(plan, stopping))
 
 

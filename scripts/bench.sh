@@ -3,13 +3,13 @@
 # Everything stays on 127.0.0.1 and is removed at the end.
 #
 #   scripts/bench.sh [--against COMMIT] [--quick] [--seconds N] [--rounds N] [--cards N[,N…]]
-#   scripts/bench.sh --beside|--tls|--files [--quick] [--seconds N] [--rounds N]
+#   scripts/bench.sh --beside|--tls|--files|--spread|--blocks [--quick] [--seconds N] [--rounds N]
 #   scripts/bench.sh --console [--quick] [--rounds N]
 #   scripts/bench.sh --sharing|--flood|--journal [--quick]
 #   scripts/bench.sh --client [--starts N]
 #
 #   --quick         1 s, 3 rounds, 1,000 cards: does it work, and about how fast. With --beside 1 s, 1 round, 20,000 cards;
-#                   with --tls 1 s, 1 round; with --files 3 s, 2 rounds, a file of 128 MiB; with --console 3 rounds,
+#                   with --tls and --spread 1 s, 1 round; with --blocks 1 s, 3 rounds; with --files 3 s, 2 rounds, a file of 128 MiB; with --console 3 rounds,
 #                   20,000 cards, 100,000 journal entries; with --sharing 150 honest customers, 10 days;
 #                   with --flood a tenth of the minutes; with --journal 50,000 entries
 #   --seconds N     for each run of a measurement (5; with --files of verifying in each state, 10)
@@ -19,6 +19,8 @@
 #   --beside        instead: verifications while core functions hang, customers download, an operator exports all cards and
 #                   people log in; about ten minutes
 #   --tls           instead: verifications through nginx over TLS, each on a new connection; about six minutes
+#   --spread        instead: verifications by one, two and three services on one database; about two minutes
+#   --blocks        instead: verifications without and with 10,000 blocks, in turns; about two minutes
 #   --files         instead: downloads through nginx, and verifications beside 200 of them; about five minutes
 #   --console       instead: every page of the console with a million cards and five million journal entries; about six minutes
 #   --sharing       instead: how many honest customers and sharers the abuse report shows in a simulated month; about two minutes
@@ -42,6 +44,8 @@ source "$ROOT/scripts/lib/tools.sh"
 MEASURED=bench TOOLS=(wrk)
 case ${1:-} in
     --beside) MEASURED=bench.beside TOOLS=(wrk curl) ;;
+    --spread) MEASURED=bench.spread ;;
+    --blocks) MEASURED=bench.blocks ;;
     --tls) MEASURED=bench.tls TOOLS=(wrk nginx openssl) ;;
     --files) MEASURED=bench.files TOOLS=(nginx curl openssl) ;;
     --console) MEASURED=bench.console TOOLS=() ;;
