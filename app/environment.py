@@ -4,6 +4,8 @@ import re
 from collections.abc import Mapping
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
+_SETTINGS = ("DATABASE_URL", "KERNAL_DATA_KEY", "KADUN_")
+"""How the names of settings begin, of which some are secrets."""
 
 
 class SettingsError(Exception):
@@ -53,3 +55,8 @@ def integer(env: Mapping[str, str], name: str, default: int, low: int, high: int
     if not re.fullmatch(r"[0-9]{1,9}", value) or not low <= int(value) <= high:
         raise SettingsError(f"{name} is {value!r}: it must be a whole number from {low} to {high}")
     return int(value)
+
+
+def without_settings(env: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment for a program that needs no setting and must get no secret."""
+    return {name: value for name, value in env.items() if not name.startswith(_SETTINGS)}

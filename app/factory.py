@@ -1,6 +1,7 @@
 """The wiring of the service."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import falcon
@@ -8,36 +9,40 @@ import msgspec
 
 from app.clock import utc_now
 from app.console import routes
+from app.console.own_card import OwnCardPage
 from app.console.page import Console
 from app.console.rendering import Renderer
 from app.console.static_files import StaticFiles
 from app.console.streaming import Streams
 from app.domain.card_actions import Action
 from app.functions.client import FunctionsClient
-from app.http import openapi, problems
+from app.http import openapi, problems, self_service
 from app.http.execute import ExecuteResource
 from app.http.files import DownloadResource, OfferResource
 from app.http.middleware import RequestLog
 from app.http.request_parser import RequestParser
 from app.http.resources import JsonResource, MetricsResource, VerifyResource
 from app.http.shop import CardsResource, ChangeResource, ShopAccess
-from app.services import startup
+from app.services import draining, startup
 from app.services.card_lists import CardLists
 from app.services.figures import Figures
 from app.services.files import FileTransfer
 from app.services.functions import Execution
+from app.services.in_force import VendorRules
 from app.services.journal_lists import JournalLists
 from app.services.licence import LicenceService
+from app.services.self_service import SelfService
 from app.services.sessions import Sessions
 from app.services.shop import Shop
 from app.services.shop_tokens import ShopTokens
+from app.services.signing_keys import SigningKeys
 from app.services.system_status import SystemStatus
 from app.services.throttling import Throttle
 from app.services.usage_lists import UsageLists
 from app.services.verification import Verification
 from app.settings import Settings
 from app.storage import schema
-from app.storage.blobs import Blobs
+from app.storage.blob_store import blob_store
 from app.storage.database import Database, connect_to
 from app.storage.statements import PREPARED
 from app.storage.touches import Touches
@@ -54,18 +59,22 @@ def create_app(settings: Settings) -> falcon.App[Any, Any]:
         SchemaMismatchError: the database has another schema.
         KeyRingError: there are no usable signing keys.
     """
-    database = connect_to(Database(settings.database_url, prepared=PREPARED, on_connect=schema.check_version))
-    startup.prepare(database, settings.keys_dir, utc_now(), settings.issuer)
+    database = connect_to(
+        Database(settings.database_url, prepared=PREPARED, on_connect=schema.check_version, host=settings.host)
+    )
+    keys = SigningKeys(database, settings)
+    startup.prepare(database, keys, utc_now)
     startup.mark_data_key(settings.keys_dir, settings.kernal_data_key)
     factors = SecondFactors(settings.totp_key)
     startup.seal_second_factors(database, factors)
-    signer = Signer(settings.keys_dir)
-    licences = LicenceService(database, Touches(database), signer, settings.issuer, settings.timezone, utc_now)
+    signer = startup.signer(database, keys)
+    rules = VendorRules(database, utc_now)
+    licences = LicenceService(database, Touches(database), rules, signer, settings.issuer, settings.timezone, utc_now)
     verification = Verification(licences, settings.kernal_data_key, settings.offline_grace)
     transfer = FileTransfer(
         licences,
         Links(signer, settings.issuer),
-        Blobs(settings.files_dir),
+        blob_store(settings.files_dir, settings.files_bucket),
         database,
         timezone=settings.timezone,
         clock=utc_now,
@@ -75,7 +84,9 @@ def create_app(settings: Settings) -> falcon.App[Any, Any]:
 
     parser = RequestParser(behind_proxy=settings.behind_proxy, require_sealed=settings.require_sealed)
 
+    own_cards = SelfService(database, rules, settings.timezone, utc_now)
     app = falcon.App(middleware=[RequestLog(behind_proxy=settings.behind_proxy)])
+    app.add_middleware(self_service.OffMeansNotFound(own_cards))
     problems.install(app)
     app.add_route("/v1/verify", VerifyResource(verification, parser))
     app.add_route("/v1/files", OfferResource(transfer, parser))
@@ -83,18 +94,22 @@ def create_app(settings: Settings) -> falcon.App[Any, Any]:
     app.add_route("/v1/execute", ExecuteResource(execution, parser))
     _add_shop(app, settings, database)
     app.add_route("/metrics", MetricsResource())
-    _add_documents(app, database, signer)
-    _add_console(app, settings, database, factors, SystemStatus(database, settings, functions, signer, utc_now))
+    _add_documents(app, database, signer, settings.keys_dir)
+    _add_self_service(app, own_cards, behind_proxy=settings.behind_proxy)
+    system_status = SystemStatus(database, settings, functions, signer, utc_now)
+    console = _add_console(app, settings, database, factors, system_status, own_cards)
+    app.add_route("/card", OwnCardPage(console, own_cards))
     return app
 
 
-def _add_documents(app: falcon.App[Any, Any], database: Database, signer: Signer) -> None:
+def _add_documents(app: falcon.App[Any, Any], database: Database, signer: Signer, keys_dir: Path) -> None:
     document = msgspec.json.encode(openapi.DOCUMENT)
 
     def key_set() -> bytes:
         return json.dumps(signer.key_set(utc_now())).encode()
 
     def readiness() -> bytes:
+        draining.require_serving(keys_dir)
         startup.check_schema(database)
         return b'{"status": "ready"}'
 
@@ -115,13 +130,21 @@ def _add_shop(app: falcon.App[Any, Any], settings: Settings, database: Database)
     app.add_route("/v1/shop/cards/extend", ChangeResource(shop, shop_access, Action.EXTEND))
 
 
-def _add_console(
+def _add_self_service(app: falcon.App[Any, Any], service: SelfService, *, behind_proxy: bool) -> None:
+    resources = self_service.resources(service, behind_proxy=behind_proxy)
+    app.add_route("/v1/self/status", resources["status"])
+    app.add_route("/v1/self/unbind", resources["unbind"])
+    app.add_route("/v1/self/renew", resources["renew"])
+
+
+def _add_console(  # noqa: PLR0913  # what its pages work with
     app: falcon.App[Any, Any],
     settings: Settings,
     database: Database,
     factors: SecondFactors,
     system_status: SystemStatus,
-) -> None:
+    own_cards: SelfService,
+) -> Console:
     static = StaticFiles()
     console = Console(
         database=database,
@@ -141,4 +164,5 @@ def _add_console(
         totp_key=settings.totp_key,
         confirm_cards=settings.confirm_cards,
     )
-    routes.install(app, console, static)
+    routes.install(app, console, static, own_cards)
+    return console

@@ -1,5 +1,6 @@
 """gunicorn's settings; the names below are gunicorn's own."""
 
+import contextlib
 import os
 import shutil
 import sys
@@ -41,7 +42,11 @@ for _stale in _metrics_dir.glob("*.db"):
 
 
 def on_starting(_server: Any) -> None:  # noqa: ANN401  # gunicorn is untyped
-    """Let signals end workers that are just starting."""
+    """Let signals end workers that are just starting, and let a start end draining."""
+    from app.services import draining  # noqa: PLC0415
+
+    with contextlib.suppress(OSError):  # a folder that cannot be written to is reported by what needs it
+        draining.end(_settings.keys_dir)
     forks.end_on_signals()
 
 
@@ -50,12 +55,16 @@ def post_worker_init(_worker: Any) -> None:  # noqa: ANN401
     from app import hub  # noqa: PLC0415
     from app.clock import utc_now  # noqa: PLC0415
     from app.services import housekeeping, webhook_delivery  # noqa: PLC0415  # when the models know their database
+    from app.services.hosts import Heartbeat  # noqa: PLC0415
     from app.services.journal_seals import JournalSeals  # noqa: PLC0415
+    from app.services.signing_keys import SigningKeys  # noqa: PLC0415
     from app.storage.models import database  # noqa: PLC0415
     from app.tokens.signer import Signer  # noqa: PLC0415
 
     hub.start(_settings.threads)
-    seals = JournalSeals(database, Signer(_settings.keys_dir), _settings.journal_keep, utc_now)
+    signer = Signer(SigningKeys(database, _settings).store)
+    seals = JournalSeals(database, signer, _settings.journal_keep, utc_now)
+    Heartbeat(database, _settings, signer).start()
     housekeeping.start(seals)
     webhook_delivery.start(database, _settings, utc_now)
 

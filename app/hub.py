@@ -8,6 +8,7 @@ service wait on the hub, all other code is ordinary code in native threads (docs
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -95,32 +96,104 @@ def spawn(work: Callable[[], None]) -> None:
 
 
 class Places:
-    """Lets so many greenlets through at once; the others wait on the hub, in the order in which they came.
+    """Gives places to so many greenlets at once; the others wait on the hub, in the order in which they came.
 
     Args:
         number: How many.
-        seconds: How long one waits at most; then it is let through nevertheless.
+        seconds: How long one waits at most.
+        waiting: How many wait at most: who comes then gets no place, at once.
+    """
+
+    def __init__(self, number: int, seconds: float, waiting: int = 100) -> None:
+        self._number = number
+        self._seconds = seconds
+        self._waiting = waiting
+        self._semaphore: Any = None
+
+    @contextmanager
+    def taken(self) -> Iterator[bool]:
+        """Hold a place, and tell whether it is one: who gets none must do without. Off the hub there is no limit."""
+        if not is_here():
+            yield True
+            return
+        if self._semaphore is None:  # after the fork
+            self._semaphore = _gevent.lock.Semaphore(self._number)
+        is_taken = self._acquire()
+        try:
+            yield is_taken
+        finally:
+            if is_taken:
+                self._semaphore.release()
+
+    def _acquire(self) -> bool:
+        if self._semaphore.acquire(blocking=False):
+            return True
+        if not self._waiting:
+            return False
+        self._waiting -= 1
+        try:
+            return bool(self._semaphore.acquire(timeout=self._seconds))
+        finally:
+            self._waiting += 1
+
+
+class Turns:
+    """Gives a place to one greenlet at once for each key; the others of that key wait on the hub, as for `Places`.
+
+    Args:
+        seconds: How long one waits at most.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._places: dict[str, Places] = {}
+        self._here: Counter[str] = Counter()
+
+    @contextmanager
+    def taken(self, key: str) -> Iterator[bool]:
+        """Hold the key's place, and tell whether it is one. Off the hub there is no limit."""
+        if not is_here():
+            yield True
+            return
+        places = self._places.setdefault(key, Places(1, self._seconds))
+        self._here[key] += 1
+        try:
+            with places.taken() as is_taken:
+                yield is_taken
+        finally:
+            self._here[key] -= 1
+            if not self._here[key]:
+                del self._here[key], self._places[key]
+
+
+class OwnThreads:
+    """Native threads for work that waits for another machine: it takes none of those that the rest needs.
+
+    Args:
+        number: How many.
+        seconds: How long work waits for one at most.
     """
 
     def __init__(self, number: int, seconds: float) -> None:
         self._number = number
-        self._seconds = seconds
-        self._semaphore: Any = None
+        self._places = Places(number, seconds)
+        self._pool: Any = None
 
-    @contextmanager
-    def taken(self) -> Iterator[None]:
-        """Hold a place; off the hub there is no limit."""
+    def run(self, work: Callable[[], Result]) -> Result:
+        """Run `work` in one of the threads, while other greenlets go on; off the hub, where it is called.
+
+        Raises:
+            TimeoutError: none became free in time.
+        """
         if not is_here():
-            yield
-            return
-        if self._semaphore is None:  # after the fork
-            self._semaphore = _gevent.lock.Semaphore(self._number)
-        is_taken = self._semaphore.acquire(timeout=self._seconds)
-        try:
-            yield
-        finally:
-            if is_taken:
-                self._semaphore.release()
+            return work()
+        with self._places.taken() as is_taken:
+            if not is_taken:
+                raise TimeoutError
+            if self._pool is None:  # after the fork
+                self._pool = _gevent.threadpool.ThreadPool(self._number, hub=_hub)
+            done: Future[Result] = self._pool.spawn(_fulfil, Future(), work).get()
+        return done.result()
 
 
 def event() -> Any:  # noqa: ANN401  # gevent is untyped

@@ -2,22 +2,35 @@
 
 import os
 import re
-from collections.abc import Mapping
+import socket
+import ssl
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 from zoneinfo import ZoneInfo
 
 from psycopg2 import ProgrammingError
 from psycopg2.extensions import parse_dsn
 
+from app.domain.buckets import Bucket, check_name, check_region, checked_endpoint
 from app.domain.cards import ValidityError, parse_duration
+from app.domain.hosts import checked_name, default_name
 from app.domain.operators import TOTP_KEY
 from app.environment import LOG_LEVELS, SettingsError, boolean, choice, integer, required
 
-__all__ = ["Settings", "SettingsError", "bind_from", "database_url_from"]
+__all__ = ["Settings", "SettingsError", "bind_from", "database_url_from", "host_from"]
 
 MAX_PORT = 65_535
+_BUCKET_SETTINGS = (
+    *("KADUN_FILES_BUCKET_ENDPOINT", "KADUN_FILES_BUCKET_REGION", "KADUN_FILES_BUCKET_STYLE"),
+    *("KADUN_FILES_BUCKET_KEY_ID", "KADUN_FILES_BUCKET_SECRET", "KADUN_FILES_BUCKET_CA", "KADUN_FILES_BUCKET_PROXY"),
+)
+Result = TypeVar("Result")
+FOLDER, DATABASE = "folder", "database"
+"""Where the signing keys are: in KADUN_KEYS_DIR, or in the database."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +41,14 @@ class Settings:
     """
 
     database_url: str = field(repr=False)
+    host: str
     kernal_data_key: str = field(repr=False)
     totp_key: str | None = field(repr=False)
     keys_dir: Path
+    keys: str
+    keys_identity: str | None = field(repr=False)
     files_dir: Path
+    files_bucket: Bucket | None
     functions_socket: Path
     function_seconds: int
     issuer: str
@@ -57,12 +74,17 @@ class Settings:
             SettingsError: a setting is wrong or missing.
         """
         grace = env.get("KADUN_OFFLINE_GRACE", "")
+        keys, keys_identity = _key_store(env)
         return cls(
             database_url=database_url_from(env),
+            host=host_from(env),
             kernal_data_key=_secret(env, "KERNAL_DATA_KEY"),
             totp_key=_totp_key(env),
             keys_dir=Path(required(env, "KADUN_KEYS_DIR")),
+            keys=keys,
+            keys_identity=keys_identity,
             files_dir=Path(required(env, "KADUN_FILES_DIR")),
+            files_bucket=_bucket(env),
             functions_socket=Path(required(env, "KADUN_FUNCTIONS_SOCKET")),
             function_seconds=integer(env, "KADUN_FUNCTION_SECONDS", 30, 1, 300),
             issuer=env.get("KADUN_ISSUER") or "kadun",
@@ -103,6 +125,16 @@ def database_url_from(env: Mapping[str, str]) -> str:
     return url
 
 
+def host_from(env: Mapping[str, str]) -> str:
+    """Return this machine's name among those that serve the database; the migration step needs no other setting.
+
+    Raises:
+        SettingsError: it is malformed.
+    """
+    name = env.get("KADUN_HOST", "")
+    return _valid("KADUN_HOST", name, checked_name) if name else default_name(socket.gethostname())
+
+
 def bind_from(env: Mapping[str, str]) -> str:
     """Return where the service listens, `host:port` or `unix:/path`; a health check needs no other setting.
 
@@ -119,13 +151,75 @@ def bind_from(env: Mapping[str, str]) -> str:
 
 
 def _totp_key(env: Mapping[str, str]) -> str | None:
-    name = "KADUN_TOTP_KEY"
-    if not env.get(name) and not env.get(f"{name}_FILE"):
-        return None
-    key = _secret(env, name)
-    if not TOTP_KEY.fullmatch(key):
+    key = _optional_secret(env, "KADUN_TOTP_KEY")
+    if key is not None and not TOTP_KEY.fullmatch(key):
         raise SettingsError("KADUN_TOTP_KEY must be 64 random digits from 0-9 and a-f (openssl rand -hex 32)")
     return key
+
+
+def _bucket(env: Mapping[str, str]) -> Bucket | None:
+    name = env.get("KADUN_FILES_BUCKET", "")
+    if not name:
+        stray = next((one for one in _BUCKET_SETTINGS if env.get(one) or env.get(f"{one}_FILE")), None)
+        if stray is not None:
+            raise SettingsError(f"{stray} is set without KADUN_FILES_BUCKET, the name of the bucket")
+        return None
+    virtual_hosted = choice(env, "KADUN_FILES_BUCKET_STYLE", "virtual", ("virtual", "path")) == "virtual"
+    _valid("KADUN_FILES_BUCKET", name, partial(check_name, virtual_hosted=virtual_hosted))
+    endpoint = required(env, "KADUN_FILES_BUCKET_ENDPOINT")
+    region = required(env, "KADUN_FILES_BUCKET_REGION")
+    _valid("KADUN_FILES_BUCKET_REGION", region, check_region)
+    return Bucket(
+        name=name,
+        endpoint=_valid("KADUN_FILES_BUCKET_ENDPOINT", endpoint, checked_endpoint),
+        region=region,
+        key_id=_secret(env, "KADUN_FILES_BUCKET_KEY_ID"),
+        secret=_secret(env, "KADUN_FILES_BUCKET_SECRET"),
+        virtual_hosted=virtual_hosted,
+        certificates=_certificates("KADUN_FILES_BUCKET_CA", env.get("KADUN_FILES_BUCKET_CA", "")),
+        proxy=_proxy("KADUN_FILES_BUCKET_PROXY", env.get("KADUN_FILES_BUCKET_PROXY", "")),
+    )
+
+
+def _valid(name: str, value: str, check: Callable[[str], Result]) -> Result:
+    try:
+        return check(value)
+    except ValueError as error:
+        raise SettingsError(f"{name} is {value!r}: {error}") from error
+
+
+def _certificates(name: str, path: str) -> str | None:
+    if not path:
+        return None
+    try:
+        text = Path(path).read_text("ascii")
+        if text.strip():  # Compose mounts an empty file where there is none
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=text)
+    except (ssl.SSLError, ValueError) as error:
+        raise SettingsError(f"{name}: cannot read {path}: it holds no certificate in PEM form") from error
+    except OSError as error:
+        raise SettingsError(f"{name}: cannot read {path}: {error.strerror}") from error
+    return text if text.strip() else None
+
+
+def _proxy(name: str, value: str) -> str | None:
+    if value and not re.fullmatch(r"http://[A-Za-z0-9.-]+:[0-9]{1,5}", value):
+        raise SettingsError(f"{name} is {value!r}: it must be like http://proxy.example.com:3128")
+    return value or None
+
+
+def _key_store(env: Mapping[str, str]) -> tuple[str, str | None]:
+    store = choice(env, "KADUN_KEYS", FOLDER, (FOLDER, DATABASE))
+    identity = _optional_secret(env, "KADUN_KEYS_IDENTITY")
+    if identity is not None and not re.fullmatch("AGE-SECRET-KEY-1[02-9AC-HJ-NP-Z]{58}", identity):
+        raise SettingsError("KADUN_KEYS_IDENTITY must be one age identity, AGE-SECRET-KEY-1… (age-keygen)")
+    if store == DATABASE and identity is None:
+        raise SettingsError("KADUN_KEYS=database needs KADUN_KEYS_IDENTITY, or KADUN_KEYS_IDENTITY_FILE")
+    return store, identity
+
+
+def _optional_secret(env: Mapping[str, str], name: str) -> str | None:
+    return _secret(env, name) if env.get(name) or env.get(f"{name}_FILE") else None
 
 
 def _secret(env: Mapping[str, str], name: str) -> str:

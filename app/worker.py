@@ -13,7 +13,10 @@ from gevent.event import Event
 from gevent.pool import Pool
 from gevent.server import StreamServer
 from gunicorn.http import wsgi
+from gunicorn.http.errors import InvalidResponseHeader, InvalidResponseHeaderName, ParseException
 from gunicorn.workers.ggevent import GeventWorker
+
+from app.http import unparsed
 
 SEND_SECONDS = 30
 """How long the sending of an answer waits for a client that reads nothing; nginx gives up before (`send_timeout`)."""
@@ -110,6 +113,16 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn is untyped
             raise StopIteration from None  # the connection breaks: half an answer must not look whole
         if response.should_close():
             raise StopIteration
+
+    def handle_error(self, req: Any, client: Any, addr: Any, exc: Exception) -> None:  # noqa: ANN401
+        """Answer what is no request; gunicorn's own answer is HTML."""
+        is_ours = isinstance(exc, InvalidResponseHeader | InvalidResponseHeaderName)
+        if is_ours or not isinstance(exc, ParseException):
+            super().handle_error(req, client, addr, exc)
+            return
+        self.log.info("not a request: %.200s", exc)
+        with contextlib.suppress(OSError):
+            client.sendall(unparsed.answer())
 
     def timeout_ctx(self) -> "_Waiting":
         """Return the time in which a connection waits for a request; at the end, none waits for another."""

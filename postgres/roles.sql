@@ -42,5 +42,8 @@ GRANT kadun_app, kadun_backup TO kadun_owner; -- so that it may end their sessio
 SELECT format('CREATE DATABASE %I OWNER kadun_owner ENCODING ''UTF8'' TEMPLATE template0', :'database')
     WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = :'database') \gexec
 ALTER DATABASE :"database" OWNER TO kadun_owner;
+-- A role may change its own settings: one that was taken over could leave the service unable to write.
+ALTER ROLE kadun_app RESET ALL;
+ALTER ROLE kadun_app IN DATABASE :"database" RESET ALL;
 REVOKE ALL ON DATABASE :"database" FROM PUBLIC;
 GRANT CONNECT ON DATABASE :"database" TO kadun_app, kadun_backup;

@@ -3,10 +3,12 @@
 # Backs up the database while it serves: dumps it, reads the dump back whole, packs it with checksums. Old backups are
 # removed by day, week and month.
 #
-#   scripts/backup.sh [--quiet]
+#   scripts/backup.sh [--quiet] [--once]
 #   scripts/backup.sh --copied SHA256
 #
 #   --quiet            成功时不输出 prints nothing on success, so that cron mails failures only
+#   --once             供 cron 用：多台机器共用数据库时，其他机器 12 小时内已备份则不再备份 for cron: makes no backup where another
+#                      machine that shares the database has made one within 12 hours
 #   --copied SHA256    不备份，只确认 secrets/backup_identity 在别的机器上已有副本，SHA256 为副本的校验和 makes no backup, but
 #                      confirms that a copy of secrets/backup_identity is on another machine: the copy's SHA-256
 #
@@ -22,8 +24,8 @@
 #   KADUN_BACKUP_KEEP_MONTHLY   and months (12) is kept; so are the newest three of all
 #   KADUN_BACKUP_RECIPIENT      改用此 age 公钥加密；none 为不加密 another age recipient (age1…) that backups are encrypted to;
 #                               none: backups are in clear
-#   KADUN_BACKUP_HOOKS          异地备份程序目录 a folder of programs (./data/backup-hooks.d); each is called with the finished
-#                               file's path and copies it elsewhere: rclone, rsync, …
+#   KADUN_BACKUP_HOOKS          异地备份程序目录 a folder of programs (./data/backup-hooks.d); each is called with the path of the
+#                               finished backup, under its name, and copies it elsewhere: rclone, rsync, …
 #   KADUN_BACKUP_HOOK_SECONDS   每个程序的时限（秒）the time limit of each program (3600)
 #   KADUN_BACKUP_WEBHOOK        通知地址 a URL that is told of success and failure, in JSON; put a secret one into the file
 #                               secrets/backup_webhook instead
@@ -36,8 +38,10 @@ ROOT=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
 source "$ROOT/scripts/lib/archive.sh"
 # shellcheck source=scripts/lib/backups.sh
 source "$ROOT/scripts/lib/backups.sh"
+# shellcheck source=scripts/lib/jobs.sh
+source "$ROOT/scripts/lib/jobs.sh"
 
-DONE='' CLAIMED='' NAME='' OUTPUT='' HOOK=''
+DONE='' CLAIMED='' NAME='' OUTPUT='' HOOK='' COPY=''
 daily=0 weekly=0 monthly=0 limit=0
 
 # finish: after a failure no unfinished backup stays, and the failure is reported.
@@ -91,11 +95,12 @@ take_backup() {
 # run_hooks: calls each executable of the folder with the finished file. One that fails or exceeds the time limit makes the
 # run fail in the end; last-away tells doctor when all of them succeeded.
 run_hooks() {
-    local folder hook failed='' status ran=''
+    local folder hook failed='' status
     folder=$(folder_setting KADUN_BACKUP_HOOKS ./data/backup-hooks.d)
     for hook in "$folder"/*; do
         [[ -f $hook && -x $hook ]] || continue
-        ran=yes status=0
+        [[ -n $COPY ]] || copy_for_hooks
+        status=0
         run_hook "$hook" || status=$?
         case $status in
             0) ;;
@@ -104,12 +109,24 @@ run_hooks() {
         esac
     done
     [[ -z $failed ]] || die "备份已完成，但异地副本失败。The backup $NAME is good, but it was not copied elsewhere:$failed"
-    [[ -z $ran ]] || note last-away "$NAME"
+    [[ -z $COPY ]] || note last-away "$NAME"
+}
+
+# copy_for_hooks: sets COPY, the backup in a folder that only root can change. Whoever can write to the backup folder could
+# exchange it there for a link to a secret, which a hook would carry away.
+copy_for_hooks() {
+    local copy
+    copy=$(mktemp -d "$ROOT/data/.backup.XXXXXX")/$NAME
+    ln --physical -- "$BACKUP_FOLDER/$NAME" "$copy" 2>/dev/null || read_file "$BACKUP_FOLDER/$NAME" >"$copy" 2>/dev/null || true
+    [[ -f $copy && ! -L $copy && $(sha256_of "$copy") == "$TAKEN_SHA256" ]] \
+        || die "备份在异地复制之前被改动，请查看谁能写入此目录。The backup was changed before it could be copied elsewhere: see who can write to its folder: $BACKUP_FOLDER/$NAME"
+    printf '%s  %s\n' "$TAKEN_SHA256" "$NAME" >"$copy.sha256"
+    COPY=$copy
 }
 
 # run_hook PROGRAM: its output goes into a file: a process that it leaves running would hold a pipe open.
 run_hook() {
-    (unlock_child; exec timeout --kill-after=10 "$limit" "$1" "$BACKUP_FOLDER/$NAME") >"$OUTPUT" 2>&1 </dev/null &
+    (unlock_child; exec timeout --kill-after=10 "$limit" "$1" "$COPY") >"$OUTPUT" 2>&1 </dev/null &
     HOOK=$! # and of its group, which timeout makes
     local status=0
     wait "$HOOK" || status=$?
@@ -117,7 +134,7 @@ run_hook() {
     return "$status"
 }
 
-parse_options "quiet copied=" "$@"
+parse_options "quiet once copied=" "$@"
 at_most 0
 umask 077
 if [[ -n ${OPTION[copied]:-} ]]; then
@@ -138,13 +155,17 @@ read_number monthly KADUN_BACKUP_KEEP_MONTHLY 12 0 9999
 read_number limit KADUN_BACKUP_HOOK_SECONDS 3600 1 999999
 find_recipient
 require_running database
+begin_job backup
 require_room
+DUMP_FROM=standby
 seal_journal
 take_backup
 retention prune "$BACKUP_FOLDER" "$daily" "$weekly" "$monthly" "$NAME"
 OUTPUT=$(mktemp)
 run_hooks
+rm -rf -- "$ROOT"/data/.backup.*
 size=$(megabytes "$(stat --format=%s -- "$BACKUP_FOLDER/$NAME")")
+note_job backup
 log_run backup ok: "$NAME, $size, $((SECONDS - started)) s"
 notify backup ok "$NAME, $size, $((SECONDS - started)) s" "$NAME"
 [[ -n ${OPTION[quiet]:-} ]] || say "已备份 backed up: $BACKUP_FOLDER/$NAME ($size)"

@@ -4,14 +4,22 @@
 # After any failure the old pair is put back. Since certbot hides a hook's output, the failure is also reported to syslog
 # (journalctl -t kadun-certificate), data/certificates.log and KADUN_BACKUP_WEBHOOK.
 #
-#   scripts/deploy-certificate.sh FULLCHAIN PRIVKEY [--domain NAME]…
+#   scripts/deploy-certificate.sh FULLCHAIN PRIVKEY [--domain NAME]… [--to HOST… | --here]
 #
 #   FULLCHAIN       证书链（PEM，服务器证书在前）the chain in PEM, the server's certificate first
 #   PRIVKEY         无密码的 PEM 私钥 its private key in PEM, without a password
 #   --domain NAME   证书必须包含的域名或 IP，可多次 a host name or IP address that the certificate must name; may be repeated
+#   --to [USER@]HOST[:/DIRECTORY]
+#                   随后经 SSH 发到其他主机并在那里启用，可多次；默认为 .env 的 KADUN_CERTIFICATE_HOSTS，目录默认与此处相同
+#                   sends it on to another machine over SSH, whose own script installs it; may be repeated. The default is
+#                   KADUN_CERTIFICATE_HOSTS in .env, and the folder that of this checkout
+#   --here          只在本机启用 installs it on this machine only, whatever .env says
+#   --ssh-port N, --ssh-option OPTION
+#                   传给 ssh 的端口与选项 the SSH port there, and options for ssh -o. Renewals take them from ~/.ssh/config
 #
 # 不带参数时由 certbot 调用（RENEWED_LINEAGE、RENEWED_DOMAINS）。Without arguments it is certbot's deploy hook.
 # nginx 未运行时只放置文件。If nginx is not running, it only places the files.
+# 有主机未收到时，其余主机照常启用，退出码 1。If a machine does not get it, the others do, and the exit status is 1.
 set -euo pipefail
 
 ROOT=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
@@ -19,6 +27,8 @@ ROOT=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
 source "$ROOT/scripts/lib/backups.sh"
 # shellcheck source=scripts/lib/certificate.sh
 source "$ROOT/scripts/lib/certificate.sh"
+# shellcheck source=scripts/lib/certificate-hosts.sh
+source "$ROOT/scripts/lib/certificate-hosts.sh"
 
 FOLDER=$ROOT/https_certificates
 FILES=(fullchain.pem privkey.pem hsts.conf)
@@ -29,8 +39,10 @@ chain='' key='' work='' swapped='' reloaded='' told=''
 domains=()
 
 take_options() {
-    parse_options "domain=*" "$@"
+    parse_options "domain=* to=* here ssh-port= ssh-option=*" "$@"
     at_most 2
+    [[ -z ${OPTION[to]:-} || -z ${OPTION[here]:-} ]] || usage_error "--to 与 --here 只能选一 choose one of --to and --here"
+    take_hosts
     mapfile -t domains < <(printf '%s' "${OPTION[domain]:-}")
     chain=${OPERANDS[0]:-} key=${OPERANDS[1]:-}
     if [[ -n $key ]]; then return; fi
@@ -200,8 +212,8 @@ umask 077
 need openssl openssl
 [[ -e .env && -d $FOLDER ]] || die "请先运行 scripts/init.sh。Run scripts/init.sh first"
 [[ -w $FOLDER && -w data ]] || die "请以 root 运行。Run this as root, or as the owner of $FOLDER"
-exec {lock}<"$FOLDER"
-flock -w 120 "$lock" || die "另一张证书正在启用。Another certificate is being installed: try again when that is done"
+open_lock certificates
+flock -w 120 "$LOCK" || die "另一张证书正在启用。Another certificate is being installed: try again when that is done"
 recover
 work=$(mktemp -d "$FOLDER/.deploy.XXXXXX")
 trap finish EXIT
@@ -224,3 +236,5 @@ facts+=" names=$(certificate_names "$FOLDER/fullchain.pem" | tr ' ' ,) hsts=$([[
 told=yes
 record OK "$facts" info
 echo "证书$state: $facts"
+trap 'die "被中断，可能有主机未收到新证书。Interrupted: other machines may lack the new certificate"' HUP INT TERM
+send_to_hosts "$FOLDER"

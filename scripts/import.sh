@@ -64,6 +64,7 @@ install_all() {
     [[ -z $env ]] || NOT_TAKEN=$(env_file left "$env" "$ROOT/.env")
     [[ -z $NOT_TAKEN ]] || warn "迁移包不能指定容器运行什么程序、访问什么网络，需要时请自行写入 .env。A bundle does not say which programs containers run, or what they reach. Write it into .env yourself if you want it: $NOT_TAKEN"
     start_database
+    require_alone
     if holds_data "$LIVE"; then
         if stands_already; then
             say "数据已在上次导入，继续启动。The data came in with an earlier try: going on with the start."

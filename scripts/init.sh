@@ -3,15 +3,22 @@
 # Prepares this checkout for `docker compose up -d --wait`: secrets, .env, the data folders and a self-signed first
 # certificate. A second run changes nothing; it only adds what an interrupted run left out.
 #
-#   scripts/init.sh [--domain NAME]… [--http-port 80] [--https-port 443] [--project kadun] [--database-host HOST]
+#   scripts/init.sh [--domain NAME]… [--http-port 80] [--https-port 443] [--project kadun] [--host NAME] [--database-host HOST]
+#   scripts/init.sh --join FILE --fingerprint KEY [--identity FILE] [--http-port N] [--https-port N] [--project NAME] [--host NAME]
 #
 #   --domain NAME       证书中的域名或 IP，可多次 a host name or IP address for the certificate; may be repeated
 #   --http-port PORT    HTTP 端口 the port of HTTP (80), which only redirects
 #   --https-port PORT   HTTPS 端口 the port of HTTPS (443)
 #   --project NAME      项目名 the Compose project (kadun): two stacks on one machine need two names
+#   --host NAME         本机在各主机中的名称，默认为机器名 this machine's name among several (KADUN_HOST): by default its own
 #   --database-host HOST[:PORT][,HOST[:PORT]…]
 #                       使用本机（127.0.0.1）或别处的 PostgreSQL，而非容器中的
 #                       PostgreSQL on this machine (127.0.0.1) or elsewhere, instead of the one in a container
+#   --join FILE         作为又一台主机加入：FILE 由另一台的 scripts/export.sh --join 导出，- 为标准输入。检查能否访问同一个数据库
+#                       joins as one more machine: FILE is of scripts/export.sh --join on another; - is standard input. Checks
+#                       that this machine reaches the same database. Ports and project are by default those of the other
+#   --fingerprint KEY   包须由此签名密钥签名，见 export.sh 打印的命令 the key that must have signed the bundle: export.sh prints it
+#   --identity FILE     解密用的 age 私钥 the age identity, where the bundle was encrypted to a recipient
 #
 # 其余设置见 .env。All other settings are in .env, which this script creates.
 # 需要 openssl、python3、age。Needs openssl, python3 and age.
@@ -24,46 +31,19 @@ source "$ROOT/scripts/lib/common.sh"
 source "$ROOT/scripts/lib/secrets.sh"
 # shellcheck source=scripts/lib/selfsigned.sh
 source "$ROOT/scripts/lib/selfsigned.sh"
+# shellcheck source=scripts/lib/init-options.sh
+source "$ROOT/scripts/lib/init-options.sh"
+if [[ " $* " == *' --join '* ]]; then
+    # shellcheck source=scripts/lib/join-steps.sh
+    source "$ROOT/scripts/lib/join-steps.sh"
+fi
 
-APP_UID=10001 # the user in the image if root prepares; otherwise the container runs as the user who prepares
+APP_UID=10001 # if root prepares, unless an account has it; otherwise the container runs as the user who prepares
 declare -A wanted=()
 domains=()
 made=()
-
-take_options() {
-    local name value
-    parse_options "domain=* http-port= https-port= project= database-host=" "$@"
-    at_most 0
-    mapfile -t domains < <(printf '%s' "${OPTION[domain]:-}")
-    for name in "${domains[@]}"; do check_domain "$name"; done
-    for name in http-port:KADUN_HTTP_PORT https-port:KADUN_HTTPS_PORT project:COMPOSE_PROJECT_NAME; do
-        value=${OPTION[${name%%:*}]:-}
-        [[ -z $value ]] || wanted[${name#*:}]=$value
-    done
-    check_port "${wanted[KADUN_HTTP_PORT]:-80}"
-    check_port "${wanted[KADUN_HTTPS_PORT]:-443}"
-    check_project "${wanted[COMPOSE_PROJECT_NAME]:-kadun}"
-    if [[ -n ${OPTION[database-host]:-} ]]; then
-        check_hosts "${OPTION[database-host]}"
-        DATABASE_HOSTS=${OPTION[database-host]}
-    fi
-    [[ ${wanted[KADUN_HTTP_PORT]:-80} != "${wanted[KADUN_HTTPS_PORT]:-443}" ]] \
-        || usage_error "两个端口不能相同 the two ports must differ"
-}
-
-check_port() {
-    if [[ $1 =~ ^[1-9][0-9]{0,4}$ ]] && (($1 <= 65535)); then return; fi
-    usage_error "端口须为 1–65535 a port must be a number from 1 to 65535: $1"
-}
-
-check_project() {
-    [[ $1 =~ ^[a-z0-9][a-z0-9_-]*$ ]] || usage_error "项目名只能含小写字母、数字、- 和 _ a project name consists of a–z, 0–9, - and _: $1"
-}
-
-check_domain() {
-    [[ ${#1} -le 253 && $1 =~ ^(\*\.)?[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$ ]] || is_ipv6 "$1" \
-        || usage_error "不是域名或 IP not a host name (write 中文 names as xn--…) or IP address: $1"
-}
+DOTENV=.env # or a bundle's
+MORE_FILES='' # of Compose
 
 # check_state: refuses before anything is written.
 check_state() {
@@ -71,6 +51,8 @@ check_state() {
     need openssl openssl
     need python3 python3
     need age-keygen age
+    [[ ! -e data/.joining || -n $join ]] \
+        || die "加入未完成：请再次执行 scripts/init.sh --join，或移走 secrets/ 与 data/。This machine has not joined yet: run scripts/init.sh --join again, or move secrets/ and data/ away"
     for name in KADUN_APP_IMAGE KADUN_UID; do
         [[ ! -e .env || -n $(env_file get .env "$name") ]] \
             || die ".env 不完整（缺少 $name）：请移走 .env，再以原来的 --project、端口与 --domain 执行 scripts/init.sh，并把您改过的设置抄回。.env is incomplete ($name is missing): move it away, run scripts/init.sh with the same --project, ports and --domain as before, and copy your own settings back"
@@ -159,18 +141,39 @@ make_certificate() {
     [[ -e $folder/fullchain.pem ]] || place $folder/fullchain.pem 644 0 self_signed $folder/privkey.pem "${domains[@]}"
 }
 
-# make_env: comes last: without .env Compose starts nothing. It holds no secret, so anybody may read it.
+# make_env [COMMAND]: with what the command prints. Comes last: without .env Compose starts nothing. It holds no secret, so anybody
+# may read it. One of an older version lacks the host's name.
 make_env() {
-    [[ -e .env ]] || place .env 644 0 env_text
+    [[ -e .env ]] || place .env 644 0 "${1:-env_text}"
+    if [[ -z $(env_file get .env KADUN_HOST) ]]; then
+        env_file set .env KADUN_HOST "$(host_name)"
+        made+=("KADUN_HOST in .env")
+    fi
+}
+
+# host_name: the machine's name, as the service takes it (app/domain/hosts.py).
+host_name() {
+    local name
+    if [[ -n ${wanted[KADUN_HOST]:-} ]]; then printf '%s' "${wanted[KADUN_HOST]}" && return; fi
+    name=$(uname -n | tr -c 'A-Za-z0-9._-' - | cut -c 1-57 | sed 's/^[._-]*//; s/[._-]*$//')
+    printf '%s' "${name:-unnamed}"
 }
 
 env_text() {
     local files='' index=''
     if [[ -r data/pip-index-url ]]; then index=$(<data/pip-index-url); fi # from provision.sh --mirror-pip
-    if is_external; then files=$'\n'COMPOSE_FILE=$EXTERNAL_FILES; fi
+    if is_external; then files=$'\n'COMPOSE_FILE=$EXTERNAL_FILES$MORE_FILES; fi
     env_file render scripts/lib/env.template "project=${wanted[COMPOSE_PROJECT_NAME]:-kadun}" "compose_file=$files" \
         "http_port=${wanted[KADUN_HTTP_PORT]:-80}" "https_port=${wanted[KADUN_HTTPS_PORT]:-443}" "domains=${domains[*]-}" \
-        "uid=$APP_UID" "function_first_uid=$(free_user_ids)" "pip_index_url=$index"
+        "host=$(host_name)" "uid=$APP_UID" "function_first_uid=$(free_user_ids)" "pip_index_url=$index"
+}
+
+# find_user_id: sets APP_UID to the owner of existing keys, else to a user ID that no account has, which could read them.
+find_user_id() {
+    local owner
+    owner=$(stat -c %u data/keys 2>/dev/null) || owner=0
+    if ((owner)); then APP_UID=$owner && return; fi
+    while [[ -n $(getent passwd "$APP_UID" 2>/dev/null) ]] && ((APP_UID < 10100)); do APP_UID=$((APP_UID + 1)); done
 }
 
 # free_user_ids: prints the first of 129 user IDs for calls of core functions. No account has one of them, and two checkouts on
@@ -196,6 +199,7 @@ report() {
         echo "请把以下内容复制到别的机器，备份中没有它们。Copy these to another machine: they are in no backup."
         echo "  secrets/kernal_data_key, data/keys/  缺少则无法再为已发出的程序提供服务 without them programs in the field cannot be served"
         echo "  secrets/backup_identity  缺少则备份无法解密 without it no backup can be decrypted"
+        echo "  secrets/keys_identity  仅在 KADUN_KEYS=database 时需要 with KADUN_KEYS=database only: the signing keys do not open without it"
         echo "  secrets/totp_key  缺少则两步验证码一律无效 without it no code of two-step verification is right"
         echo "启动后 scripts/export.sh -o kadun.tar.age --passphrase 会全部打包；如何确认见 docs/operations.zh-CN.md 开头。After the start scripts/export.sh -o kadun.tar.age --passphrase bundles them all; docs/operations.md says at its top how to confirm the copy."
     fi
@@ -209,15 +213,27 @@ take_options "$@"
 cd "$ROOT"
 umask 077
 if [[ $EUID != 0 ]]; then APP_UID=$EUID; fi
-if [[ -e .env ]]; then APP_UID=$(env_file get .env KADUN_UID); fi
-exec {lock}<"$ROOT"
-flock -w 30 "$lock" || die "另一个脚本正在此运行，请稍候再试。Another script is at work here: try again when it is done"
+if [[ -e .env ]]; then APP_UID=$(env_file get .env KADUN_UID); elif [[ $EUID == 0 ]]; then find_user_id; fi
+# The first run writes nothing before all is checked.
+if [[ -e data/.setup.lock ]]; then open_lock setup; else exec {LOCK}<"$ROOT"; fi
+flock -w 30 "$LOCK" || die "另一个脚本正在此运行，请稍候再试。Another script is at work here: try again when it is done"
+if [[ -n $join ]]; then
+    begin_join "$join"
+fi
 check_state
+if [[ -n $join ]]; then check_join_database; fi
 mkdir -p data
+[[ -e .env ]] || chmod go= data # provision.sh may have made it
+[[ -e data/.setup.lock ]] || open_lock setup # for the next run
 make_folders
 open_to_containers
-trap 'rm -f secrets/.new' EXIT
+if [[ -n $join ]]; then
+    place_joined
+else
+    trap 'rm -f secrets/.new' EXIT
+fi
 make_secrets
 make_certificate
-make_env
-report
+make_env ${join:+joined_env}
+rm -f data/.joining
+report${join:+_join}

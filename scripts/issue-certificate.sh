@@ -13,6 +13,10 @@
 #                     certbot itself listens on port 80: before the first start, or if nginx does not use port 80
 #   --dns PLUGIN      DNS-01：无需 80 端口，通配符可用；插件参数写在 -- 之后。DNS-01, which needs no open port and
 #                     allows *.example.com: a certbot plugin (cloudflare, rfc2136, …, or manual), its options after --
+#   --to [USER@]HOST[:/DIRECTORY]
+#                     每次启用后经 SSH 发到其他主机，可多次；写入 .env 的 KADUN_CERTIFICATE_HOSTS，续期时同样发送
+#                     sends the certificate on to another machine, now and after each renewal; may be repeated. Writes
+#                     KADUN_CERTIFICATE_HOSTS into .env; see deploy-certificate.sh
 #   --server URL      其他证书机构的 ACME 地址 the ACME directory of another authority
 #
 # 使用即表示同意证书机构的条款。Running this means that you agree to the authority's terms of service.
@@ -22,9 +26,12 @@ set -euo pipefail
 ROOT=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
 # shellcheck source=scripts/lib/certificate.sh
 source "$ROOT/scripts/lib/certificate.sh"
+# shellcheck source=scripts/lib/certificate-hosts.sh
+source "$ROOT/scripts/lib/certificate-hosts.sh"
 
 take_options() {
-    parse_options "email= dry-run staging standalone dns= server=" "$@"
+    parse_options "email= dry-run staging standalone dns= server= to=*" "$@"
+    take_hosts
     domains=("${OPERANDS[@]}")
     ((${#domains[@]})) || usage_error "需要域名 a domain is needed"
     [[ -z ${OPTION[standalone]:-} || -z ${OPTION[dns]:-} ]] || usage_error "--standalone 与 --dns 只能选一个 --standalone and --dns exclude each other"
@@ -137,10 +144,10 @@ renew_by_webroot() {
     mv -fT -- "$renewal.new" "$renewal"
 }
 
-# deploy: installs the certificate unless the hook has done so.
+# deploy: installs the certificate unless the hook has done so. Nobody has seen whether other machines got it.
 deploy() {
     local lineage=$config_dir/live/$lineage_name
-    if cmp -s "$lineage/fullchain.pem" https_certificates/fullchain.pem; then return; fi
+    if ((${#HOSTS[@]} == 0)) && cmp -s "$lineage/fullchain.pem" https_certificates/fullchain.pem; then return; fi
     RENEWED_LINEAGE=$lineage RENEWED_DOMAINS=${domains[*]} "$ROOT/scripts/deploy-certificate.sh"
 }
 
@@ -163,13 +170,14 @@ renewal=$config_dir/renewal/$lineage_name.conf
 if [[ $way == webroot ]]; then check_webroot; fi
 if [[ $way != dns ]]; then check_names_resolve; fi
 warn_of_pinning
+[[ -z ${OPTION[to]:-} || -n $dry_run ]] || env_file set .env KADUN_CERTIFICATE_HOSTS "${HOSTS[*]}" # the hook reads it
 run_certbot || die "未能取得证书，原证书继续使用；请看上面 certbot 的说明。No certificate was issued; the old one stays in use. certbot says why above: does each domain point to this server, and is port 80 reachable from outside? (otherwise use --dns)"
 if [[ -n $dry_run ]]; then
     say "演练成功，未改动任何内容。It works: nothing was changed. Run it again without --dry-run"
     exit
 fi
 renew_by_webroot
-deploy || die "证书已取得，但未能启用。The certificate was issued but is not in use: see above, then run scripts/deploy-certificate.sh ${config_dir@Q}/live/$lineage_name/{fullchain,privkey}.pem"
+deploy || die "证书已取得，但未能在各处启用。The certificate was issued but is not in use everywhere: see above, then run scripts/deploy-certificate.sh ${config_dir@Q}/live/$lineage_name/{fullchain,privkey}.pem"
 env_file set .env KADUN_DOMAIN "${domains[*]}" # scripts/cardctl doctor checks the certificate for these names
 check_timer
 say "完成：证书会自动续期并启用。Done: certbot renews it, and each renewal is installed automatically."

@@ -35,10 +35,7 @@ take_options() {
     parse_options "resume-here directory= ssh-port= ssh-option=* http-port= https-port= project=" "$@"
     ((${#OPERANDS[@]} <= 1)) || usage_error "只能搬到一台服务器 one server at a time: ${OPERANDS[1]}"
     HOST=${OPERANDS[0]:-} DIRECTORY=${OPTION[directory]:-$ROOT}
-    [[ -z ${OPTION[ssh-port]:-} ]] || SSH_OPTIONS+=(-p "${OPTION[ssh-port]}")
-    while IFS= read -r name; do
-        [[ -z $name ]] || SSH_OPTIONS+=(-o "$name")
-    done <<<"${OPTION[ssh-option]:-}"
+    take_ssh_options
     for name in http-port https-port project; do
         [[ -z ${OPTION[$name]:-} ]] || import_options+=("--$name" "${OPTION[$name]}")
     done
@@ -132,6 +129,8 @@ if [[ -n ${OPTION[resume-here]:-} ]]; then
     exit
 fi
 require_running database app nginx
+find_live
+require_alone "一台机器才能搬迁。Only a single machine can move: stop the others first, there: docker compose stop app nginx"
 need ssh openssh-client
 trap finish EXIT
 trap 'exit 130' INT TERM HUP

@@ -44,13 +44,13 @@ finish() {
     set +e
     if ((status != 0)); then
         remove_leftovers
-        undo_restore
+        if undo_restore && [[ -n $SAFETY ]]; then settle_backup; fi
     fi
     exit "$status"
 }
 
-# undo_restore: the old database serves again. What was restored is kept if it has served: customers may have been told of
-# what is in it.
+# undo_restore: the old database serves again; fails where it could not be put back. What was restored is kept if it has served:
+# customers may have been told of what is in it.
 undo_restore() {
     local said
     [[ -n $STEP ]] || return 0
@@ -61,7 +61,7 @@ undo_restore() {
         compose stop app >/dev/null 2>&1 </dev/null
         if ! swap_back "$OLD" "$FAILED" "$JOURNAL"; then
             warn "无法换回原数据库：它仍在，名为 $OLD。The old database could not be put back: it is there as $OLD"
-            return
+            return 1
         fi
         warn "恢复出的数据库保留为 $FAILED（其中多 $NEWER 条日志），--drop-old 可删除。What was restored is kept as $FAILED, with $NEWER journal entries more; --drop-old drops it"
     fi
@@ -71,6 +71,7 @@ undo_restore() {
             || warn "原数据库已就位，但服务未就绪。The old database is in place, but the service is not ready: $said"
     fi
     warn "未恢复，原数据库照旧。Nothing was restored: the old database is in its place"
+    return 0
 }
 
 # start_database: on an empty server this creates the cluster and its roles.
@@ -95,7 +96,8 @@ back_up_present() {
     say "现有数据已备份 the present database is backed up in: $SAFETY"
 }
 
-# settle_backup: after success the backup is encrypted, if backups are and it is not yet; the newest three are kept.
+# settle_backup: once the way back is not needed, the backup is encrypted, if backups are and it is not yet; the newest three
+# are kept.
 settle_backup() {
     [[ -n $SAFETY ]] || return 0
     local settled
@@ -142,10 +144,15 @@ make_new() {
 
 # require_keys: clients of activated cards trust the old signing keys only; without them the service does not start.
 require_keys() {
-    local in_use
-    [[ ! -e $ROOT/data/keys/keyring.json ]] || return 0
+    local in_use found
+    if [[ $(keys_are_in) == database ]]; then
+        found=$(sealed_keys "$NEW" && sealed_keys "$LIVE") || die "无法读取 cannot read $NEW"
+        [[ -z $found ]] || return 0
+    else
+        [[ ! -e $ROOT/data/keys/keyring.json ]] || return 0
+    fi
     in_use=$(owner_sql "$NEW" "SELECT EXISTS (SELECT FROM card WHERE is_activated)") || die "无法读取 cannot read $NEW"
-    [[ $in_use == f ]] || die "备份中有已激活的卡密，而 data/keys/ 中没有签名密钥：请先放回 data/keys/ 与 secrets/kernal_data_key。Cards of this backup are in use, but data/keys/ holds no signing keys: put data/keys/ and secrets/kernal_data_key back first (if they are lost for good: docker compose up -d --wait makes new ones; restore then, and give every customer a new release)"
+    [[ $in_use == f ]] || die "备份中有已激活的卡密，而此处没有签名密钥：请先放回 data/keys/ 与 secrets/kernal_data_key，并设置 KADUN_KEYS=folder。Cards of this backup are in use, but there are no signing keys here: set KADUN_KEYS=folder, and put data/keys/ and secrets/kernal_data_key back first (if they are lost for good: docker compose up -d --wait makes new ones; restore then, and give every customer a new release)"
 }
 
 # switch: NEW takes the live database's place, and the service starts on it.
@@ -158,6 +165,7 @@ switch() {
     said=$(swap_databases "$LIVE" "$OLD" "$NEW" 2>&1) \
         || die "无法切换数据库 the databases cannot change places: $(error_line "$said")"
     STEP=swapped
+    migrate_and_carry_keys "$OLD"
     say "正在启动…  Starting …"
     said=$(serve) \
         || die "恢复后的服务未就绪。The service is not ready on what was restored: $said"
@@ -169,6 +177,7 @@ restore() {
     [[ $(own_schema) == *_* ]] || die "此目录不完整 this checkout is incomplete: app/storage/migrations"
     require_identity "$FILE"
     start_database
+    require_alone
     read_archive "$FILE"
     has_schema=$(schema_of "$LIVE") || die "无法读取现有数据库 cannot read database $LIVE"
     if [[ -z ${OPTION[no-safety-dump]:-} && -n $has_schema ]]; then back_up_present; fi

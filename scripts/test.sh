@@ -3,8 +3,8 @@
 #
 #   scripts/test.sh [--containers] [--tier NAME] [--mutation]
 #
-#   --containers   also the tier `containers`, which needs a running Docker engine with Compose
-#   --tier NAME    only lint, unit, integration, e2e, browser or containers
+#   --containers   also the tiers `cluster` and `containers`, which need a running Docker engine with Compose
+#   --tier NAME    only lint, unit, integration, e2e, browser, cluster or containers
 #   --mutation     only mutation testing, which takes long: does a test fail for each small change of the code?
 #
 # Every tier needs .venv, which is made from requirements*.txt; lint and unit need nothing else. With it made, a file runs by
@@ -26,12 +26,12 @@ TIERS=(lint unit browser integration e2e)
 while (($#)); do
     case $1 in
         -h | --help) print_help "$ROOT/scripts/test.sh"; exit ;;
-        --containers) TIERS+=(containers) ;;
+        --containers) TIERS+=(cluster containers) ;;
         --mutation) TIERS=(mutation) ;;
         --tier)
             case ${2:-} in
-                lint | unit | integration | e2e | browser | containers) TIERS=("$2") && shift ;;
-                *) usage_error "--tier wants lint, unit, integration, e2e, browser or containers" ;;
+                lint | unit | integration | e2e | browser | cluster | containers) TIERS=("$2") && shift ;;
+                *) usage_error "--tier wants lint, unit, integration, e2e, browser, cluster or containers" ;;
             esac ;;
         *) usage_error "unknown argument: $1" ;;
     esac
@@ -49,9 +49,9 @@ BROWSER_TOOLS=(nginx openssl /usr/share/fonts/truetype/wqy/wqy-microhei.ttc:font
 CONTAINERS_TOOLS=(nginx openssl curl ip:iproute2 nft:nftables ps:procps certbot pebble age cron gpg:gnupg zstd debootstrap git ssh:openssh-client
     sshd:openssh-server /usr/share/keyrings/ubuntu-archive-keyring.gpg:ubuntu-keyring)
 
-BESIDE='' # the process that runs tier containers beside others
+declare -A BESIDE=() # the processes that run tiers beside others
 SCRATCH=$(mktemp -d)
-trap '[[ -z $BESIDE ]] || kill "$BESIDE" 2>/dev/null; rm -rf "$SCRATCH"; allow_services' EXIT
+trap '((${#BESIDE[@]} == 0)) || kill "${BESIDE[@]}" 2>/dev/null; rm -rf "$SCRATCH"; allow_services' EXIT
 
 # record TIER PASSED FAILED SECONDS [MORE]: in files, since a tier may be another process: TIER.outcome for people, TIER.counts.
 record() {
@@ -113,10 +113,20 @@ tier_lint() {
 # tier_unit: in two processes, since it waits for little, and each process collects all tests anew.
 tier_unit() { run_pytest unit "$VENV_PYTHON" -m coverage run -m pytest tests/unit --numprocesses 2 --dist worksteal; }
 
-tier_integration() { run_pytest integration "$VENV_PYTHON" -m coverage run -m pytest tests/integration "${BY_TEST[@]}"; }
+# ensure_swift: the tests' bucket, in an environment of its own.
+ensure_swift() {
+    local VENV=$ROOT/.venv-swift VENV_PYTHON=$ROOT/.venv-swift/bin/python
+    ensure_venv requirements-swift.txt
+}
+
+tier_integration() {
+    ensure_swift
+    run_pytest integration "$VENV_PYTHON" -m coverage run -m pytest tests/integration "${BY_TEST[@]}"
+}
 
 tier_e2e() {
     if bring_tools "${E2E_TOOLS[@]}" && bring_libpython; then
+        ensure_swift
         run_pytest e2e "$VENV_PYTHON" -m pytest tests/e2e -m "not containers" "${BY_FILE[@]}"
     else
         leave_out e2e "$MISSING missing; as root: apt-get install $MISSING"
@@ -137,24 +147,34 @@ tier_browser() {
     fi
 }
 
-tier_containers() {
+tier_containers() { run_with_engine containers tests/e2e -m containers "${BY_FILE[@]}" --durations=25; }
+
+# tier_cluster: one process: the tests share three machines, and mostly wait.
+tier_cluster() { run_with_engine cluster tests/cluster --durations=10; }
+
+# run_with_engine TIER ARGUMENT…: pytest with these arguments.
+run_with_engine() {
+    local tier=$1
     if ! docker compose version >/dev/null 2>&1 || ! docker info >/dev/null 2>&1; then
-        echo "containers: start a Docker engine with Compose first" >&2
-        record containers 0 1 0
+        echo "$tier: start a Docker engine with Compose first" >&2
+        record "$tier" 0 1 0
     elif bring_tools "${CONTAINERS_TOOLS[@]}"; then
-        run_pytest containers "$VENV_PYTHON" -m pytest tests/e2e -m containers "${BY_FILE[@]}" --durations=25
+        run_pytest "$tier" "$VENV_PYTHON" -m pytest "${@:2}"
     else
-        leave_out containers "$MISSING missing; as root: apt-get install $MISSING"
+        leave_out "$tier" "$MISSING missing; as root: apt-get install $MISSING"
     fi
 }
 
-# start_containers: starts the tier beside e2e, since its tests wait more than they compute; not beside browsers, which abort
+# start_beside TIER…: starts tiers beside e2e, since their tests wait more than they compute; not beside browsers, which abort
 # requests whenever a network comes or goes. Packages come first: two apt-get processes get into each other's way.
-start_containers() {
+start_beside() {
+    local tier
     bring_tools "${E2E_TOOLS[@]}" "${CONTAINERS_TOOLS[@]}" && bring_libpython || true # each tier says what it lacks
-    record containers 0 1 0 # until it says otherwise
-    tier_containers >"$SCRATCH/containers.log" 2>&1 &
-    BESIDE=$!
+    for tier; do
+        record "$tier" 0 1 0 # until it says otherwise
+        "tier_$tier" >"$SCRATCH/$tier.log" 2>&1 &
+        BESIDE[$tier]=$!
+    done
 }
 
 # tier_coverage: what unit and integration reached, together.
@@ -200,12 +220,12 @@ if [[ ${TIERS[*]} == *integration\ e2e* ]]; then
     TIERS=("${TIERS[@]/#integration/integration coverage}") && read -ra TIERS <<<"${TIERS[*]}"
 fi
 for tier in "${TIERS[@]}"; do
-    if [[ $tier == e2e && ${TIERS[*]} == *containers* ]]; then start_containers; fi
+    if [[ $tier == e2e && ${TIERS[*]} == *containers* ]]; then start_beside cluster containers; fi
     printf '\n=== %s\n' "$tier"
-    if [[ $tier == containers && -n $BESIDE ]]; then
-        wait "$BESIDE" || true # what it has to say stands in its files
-        BESIDE=''
-        cat "$SCRATCH/containers.log"
+    if [[ -n ${BESIDE[$tier]:-} ]]; then
+        wait "${BESIDE[$tier]}" || true # what it has to say stands in its files
+        unset "BESIDE[$tier]"
+        cat "$SCRATCH/$tier.log"
     else
         "tier_$tier"
     fi

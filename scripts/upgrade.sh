@@ -3,12 +3,16 @@
 # Upgrades the service: backup, new code and image, migration, switch. After a failure the old image, the old code and, if it
 # was migrated, the old database are put back.
 #
-#   scripts/upgrade.sh [--no-pull] [--image-archive FILE]
+#   scripts/upgrade.sh [--no-pull] [--image-archive FILE] [--rolling [--drain-seconds 15]]
 #
 #   --no-pull             不执行 git pull：代码已由您更新 no git pull: you have put the new code here already. After a
 #                         failure your code is left as it is; the image is put back
 #   --image-archive FILE  从文件载入镜像而不构建（scripts/save-images.sh 所存） loads the image from a file that
 #                         scripts/save-images.sh made, instead of building it
+#   --rolling             多台机器依次升级：先让负载均衡移出本机，再升级本机；数据库只升级一次，失败时不退回数据库 for several
+#                         machines, one after the other: the balancer takes this one out first; the database is migrated
+#                         once, and never put back, since the others write to it
+#   --drain-seconds N     等待负载均衡的秒数（15） how long the balancer may take to notice (15)
 #
 # 中断通常只有几秒，客户端会自动重试；实际时长写入 data/upgrade.log。The interruption is a few seconds, in which clients get
 # a 503 and ask again; its length is printed and written to data/upgrade.log.
@@ -50,6 +54,12 @@ find_old() {
         || { SERVED='' && warn "服务目前未就绪，继续升级。The service is not ready now; the upgrade goes on"; }
 }
 
+# in_new_image FUNCTION: what this function of app.storage.schema says there, or what went wrong.
+in_new_image() {
+    docker run --rm --network none --read-only "$APP_IMAGE" \
+        python -c "from app.storage import schema; print(schema.$1())" 2>&1 </dev/null
+}
+
 # get_image: builds or loads the new image.
 get_image() {
     local said
@@ -60,13 +70,36 @@ get_image() {
         say "正在构建镜像… Building the image …"
         said=$(compose build --quiet app 2>&1 </dev/null) || die "镜像构建失败。The image could not be built: $(last_line "$said")"
     fi
-    NEW_SCHEMA=$(docker run --rm --network none --read-only "$APP_IMAGE" \
-        python -c 'from app.storage.schema import expected_version as v; print(v())' 2>&1 </dev/null) \
+    NEW_SCHEMA=$(in_new_image expected_version) \
         || die "新镜像无法运行。The new image does not run: $(last_line "$NEW_SCHEMA")"
     [[ $NEW_SCHEMA == "$(own_schema)" ]] \
         || die "镜像（$NEW_SCHEMA）与代码（$(own_schema)）不是同一版本。Image ($NEW_SCHEMA) and code ($(own_schema)) are of different versions"
     [[ ! $OLD_SCHEMA > $NEW_SCHEMA ]] \
         || die "新版本比数据库旧（$OLD_SCHEMA）。This version is older than its database ($OLD_SCHEMA)"
+}
+
+# require_tolerant: the programs that still run on the old schema, this one's too, may run on the new one; and those of other
+# machines, which may be older than the schema.
+require_tolerant() {
+    local oldest older
+    [[ -n $ROLLING && $NEW_SCHEMA != "$OLD_SCHEMA" ]] || return 0
+    oldest=$(in_new_image oldest_program) || die "新镜像无法运行。The new image does not run: $(last_line "$oldest")"
+    [[ ! $oldest > $OLD_SCHEMA ]] \
+        || die "旧版程序（$OLD_SCHEMA）无法使用新的数据库结构，不能逐台升级：请停止其他机器，再执行不带 --rolling 的升级。Programs of $OLD_SCHEMA cannot run on the new schema, so the machines cannot be upgraded one after the other: stop the others, and upgrade without --rolling"
+    older=$(older_hosts "$oldest") || die "数据库没有响应 the database does not answer"
+    [[ -z $older ]] \
+        || die "其他主机的程序无法使用新的数据库结构，请先把它们升级到 $OLD_SCHEMA。Programs of other machines cannot run on the new schema: upgrade them to $OLD_SCHEMA first, each with its own upgrade.sh --rolling: ${older//$'\n'/, }"
+}
+
+# drain: the balancer takes this machine out; requests that still come are served until the app ends.
+drain() {
+    [[ -n $ROLLING ]] || return 0
+    STEP=switch
+    if compose exec -T app python -m app drain >/dev/null 2>&1 </dev/null; then
+        say "本机已排空，等待负载均衡 $DRAIN_SECONDS 秒… Draining; the balancer has $DRAIN_SECONDS s …"
+        sleep "$DRAIN_SECONDS"
+    fi
+    compose stop app >/dev/null 2>&1 </dev/null || die "无法停止服务 could not stop the service"
 }
 
 # require_room: for the backup, while nothing has been changed. Sets BYTES, the database's size.
@@ -80,10 +113,12 @@ require_room() {
 # restored here without asking for an identity.
 back_up() {
     if [[ $NEW_SCHEMA != "$OLD_SCHEMA" ]]; then
-        require_database_space "$BYTES" # for the way back
         say "数据库将从 $OLD_SCHEMA 升级到 $NEW_SCHEMA。The database goes from $OLD_SCHEMA to $NEW_SCHEMA"
-        STEP=switch
-        compose stop app >/dev/null 2>&1 </dev/null || die "无法停止服务 could not stop the service"
+        if [[ -z $ROLLING ]]; then
+            require_database_space "$BYTES" # for the way back
+            STEP=switch
+            compose stop app >/dev/null 2>&1 </dev/null || die "无法停止服务 could not stop the service"
+        fi
     fi
     take_archive "$BACKUP_FOLDER/kadun-before-upgrade-$TIME.tar" "$RECIPIENT"
     DUMP=$TAKEN
@@ -105,7 +140,12 @@ finish() {
     trap '' INT TERM HUP
     if [[ -n $STEP ]]; then
         ((status)) || status=1
-        (roll_back) || warn "退回未完成，请按上面的提示处理，备份在 $DUMP。The old version could not be put back completely; the backup is $DUMP"
+        if ! (roll_back); then
+            warn "退回未完成，请按上面的提示处理，备份在 $DUMP。The old version could not be put back completely; the backup is $DUMP"
+        elif [[ -n $DUMP ]]; then
+            DUMP=$(encrypt_archive "$DUMP")
+            warn "升级前的备份 the backup from before the upgrade: $DUMP"
+        fi
     fi
     remove_leftovers
     stop_watch
@@ -119,11 +159,12 @@ roll_back() {
     docker tag "$OLD_IMAGE" "$APP_IMAGE" || die "无法恢复旧镜像：docker tag $OLD_IMAGE $APP_IMAGE。The old image could not be put back"
     if [[ $STEP == image ]]; then warn "未作改动${SERVED:+，原版本照常服务}。Nothing was changed${SERVED:+; the old version goes on serving}"; return; fi
     now=$(schema_of "$LIVE") || die "数据库没有响应 the database does not answer"
-    if [[ -n $DUMP && $now != "$OLD_SCHEMA" ]]; then
+    if [[ -z $ROLLING && -n $DUMP && $now != "$OLD_SCHEMA" ]]; then
         compose stop app >/dev/null 2>&1 </dev/null
         database_back "$DUMP" "$aside"
         warn "数据库已恢复到升级前，升级后的保留为 $aside（其中多 $NEWER 条日志）。The database is as before the upgrade; the migrated one is kept as $aside, with $NEWER journal entries more"
     fi
+    [[ -z $ROLLING ]] || compose exec -T app python -m app drain --end >/dev/null 2>&1 </dev/null || true
     if said=$(start_stack && renew_nginx); then
         warn "升级失败，已退回原版本并正常服务。The upgrade failed; the old version is back and serves"
     elif [[ -n $SERVED ]]; then
@@ -162,8 +203,12 @@ report() {
 }
 
 umask 077
-parse_options "no-pull image-archive=" "$@"
+parse_options "no-pull rolling image-archive= drain-seconds=" "$@"
 at_most 0
+ROLLING=${OPTION[rolling]:-}
+DRAIN_SECONDS=${OPTION[drain-seconds]:-15}
+[[ $DRAIN_SECONDS =~ ^[0-9]{1,3}$ ]] || usage_error "--drain-seconds 须为 0–999 的整数 must be a number from 0 to 999: $DRAIN_SECONDS"
+[[ -n $ROLLING || -z ${OPTION[drain-seconds]:-} ]] || usage_error "--drain-seconds 只用于 --rolling is for --rolling"
 archive=${OPTION[image-archive]:-}
 if [[ -n $archive ]]; then
     [[ -r $archive ]] || die "无法读取 cannot read $archive"
@@ -176,6 +221,7 @@ find_live
 APP_IMAGE=$(setting KADUN_APP_IMAGE kadun-app)
 said=$(come_up database && await database_ready database) \
     || die "数据库无法启动。The database does not start: $said"
+[[ -n $ROLLING ]] || require_alone "请逐台升级：scripts/upgrade.sh --rolling。Upgrade one after the other: scripts/upgrade.sh --rolling"
 find_old
 [[ $(setting KADUN_BACKUP_RECIPIENT) == none ]] || need age age
 claim_folder
@@ -187,8 +233,10 @@ get_code
 make_folders
 find_safety_recipient
 get_image
+require_tolerant
 start_watch
 back_up
+drain
 switch
 STEP=''
 DUMP=$(encrypt_archive "$DUMP")

@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import tempfile
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,6 +21,8 @@ from app.storage.database import Database, connect_to
 from app.storage.statements import PREPARED
 from tests.support.hub_thread import HubThread
 from trial.postgres import EmbeddedPostgres, install_binaries
+
+pytest_plugins = ["tests.support.bucket_fixtures"]
 
 ROOT = Path(__file__).resolve().parent.parent
 TEMPLATE_URL = "TESTS_TEMPLATE_URL"
@@ -118,7 +121,7 @@ DECLARE
 BEGIN
     FOR found IN
         SELECT oid::regclass AS name, pg_relation_size(oid) > 1000000 AS is_large FROM pg_class
-        WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace AND relname <> 'schema_migration'
+        WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace AND relname NOT LIKE 'schema_%'
         ORDER BY oid  -- as the service's background work does, or both could wait for each other
     LOOP
         EXECUTE format('LOCK TABLE %s', found.name);
@@ -146,10 +149,35 @@ def _superuser_of(url: str) -> Iterator[Cursor]:
             yield cursor
 
 
+_CHANGED_TERMS = """
+SELECT EXISTS (SELECT FROM terms) OR EXISTS (SELECT FROM block)
+    OR EXISTS (SELECT FROM event WHERE kind IN ('terms_changed', 'block_added', 'block_removed'))
+"""
+
+
+class Remembered:
+    """Until when services that outlive a test may still judge by the terms and blocks that it left."""
+
+    until = 0.0
+
+    def wait_until_forgotten(self) -> None:
+        """Wait for as long as the contract gives every process to notice that they are gone."""
+        time.sleep(max(0.0, self.until - time.monotonic()))
+
+
+@pytest.fixture(scope="session")
+def remembered() -> Remembered:
+    return Remembered()
+
+
 @pytest.fixture
-def database_url(migrated_url: str, _superuser: Cursor) -> str:
+def database_url(migrated_url: str, _superuser: Cursor, remembered: Remembered) -> str:
     """Return the URL of a database with the current schema and no rows."""
+    _superuser.execute(_CHANGED_TERMS)
+    (changed_terms,) = _superuser.fetchone() or (False,)
     _superuser.execute(_EMPTY)
+    if changed_terms:
+        remembered.until = time.monotonic() + 2
     return migrated_url
 
 

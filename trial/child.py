@@ -44,6 +44,7 @@ class Child:
         self._held = held
         self._options = options
         self._process: subprocess.Popen[bytes] | None = None
+        self._log_start = 0
 
     @property
     def pid(self) -> int | None:
@@ -59,6 +60,7 @@ class Child:
         setpriv = shutil.which("setpriv")
         tied = (setpriv, "--pdeathsig", "INT") if setpriv else ()
         with self.log.open("ab") as log:
+            self._log_start = log.tell()
             self._process = subprocess.Popen(
                 [*tied, *self._command],
                 env=self._environ,
@@ -82,9 +84,10 @@ class Child:
         self._process.wait()
 
     def failure(self, chinese: str, english: str) -> TrialError:
-        """Return an error that shows the end of the log."""
+        """Return an error that shows the end of what it has logged since its last start."""
         try:
-            detail = tail(self.log.read_text(encoding="utf-8", errors="replace"))
+            logged = self.log.read_bytes()[self._log_start :]
         except OSError:
-            detail = ""
+            logged = b""
+        detail = tail(logged.decode("utf-8", errors="replace"))
         return TrialError(f"{chinese}，日志：{self.log}。", f"{english}; its log: {self.log}.", detail=detail)

@@ -10,15 +10,19 @@ from zoneinfo import ZoneInfo
 import click
 
 from app.clock import utc_now
+from app.services.blocks import Blocks
 from app.services.card_actions import CardActions
 from app.services.card_edits import CardEdits
 from app.services.card_lists import CardLists
 from app.services.card_moves import CardMoves
 from app.services.connection import Database, connect
+from app.services.hosts import Hosts
 from app.services.issuing import Issuing
 from app.services.journal_lists import JournalLists
 from app.services.operators import Operators
 from app.services.shop_tokens import ShopTokens
+from app.services.signing_keys import SigningKeys
+from app.services.terms import VendorTerms
 from app.services.webhooks import Webhooks
 from app.settings import Settings
 from app.tokens.second_factors import SecondFactors
@@ -38,7 +42,7 @@ class Session:
     @cached_property
     def database(self) -> Database:
         """The database, its schema checked, without a limit on a statement's time."""
-        return connect(self.settings.database_url)
+        return connect(self.settings.database_url, self.settings.host)
 
     @cached_property
     def card_actions(self) -> CardActions:
@@ -81,9 +85,29 @@ class Session:
         return ShopTokens(self.database, operator_name(), utc_now)
 
     @cached_property
+    def signing_keys(self) -> SigningKeys:
+        """The signing keys."""
+        return SigningKeys(self.database, self.settings)
+
+    @cached_property
     def webhooks(self) -> Webhooks:
         """The webhooks."""
         return Webhooks(self.database, operator_name(), utc_now, WebhookSecrets(self.settings.totp_key))
+
+    @cached_property
+    def hosts(self) -> Hosts:
+        """The machines that serve this database."""
+        return Hosts(self.database)
+
+    @cached_property
+    def terms(self) -> VendorTerms:
+        """The vendor's terms."""
+        return VendorTerms(self.database, operator_name(), utc_now)
+
+    @cached_property
+    def blocks(self) -> Blocks:
+        """The block list."""
+        return Blocks(self.database, operator_name(), utc_now)
 
     @property
     def zone(self) -> ZoneInfo:

@@ -18,7 +18,7 @@ from app.clock import utc_now
 from app.domain.codes import Code
 from app.domain.errors import SchemaMismatchError, UnavailableError
 from app.domain.texts import RefusedError
-from app.services.connection import Database, connect
+from app.services.connection import connect
 from app.services.exports import Row, journal_documents
 from app.services.filters import KINDS, parse_journal_filter
 from app.services.formatting import escaped, json_text
@@ -120,7 +120,9 @@ def _machine(hardware: str | None, ip: str | None) -> str:
 @pass_session
 def verify(session: Session, name: str | None, output_format: str) -> None:
     """检查日志的封印 / Check the journal's seals: whether an entry was changed, removed or inserted."""
-    found = _seals(session, connect(session.settings.database_url, name)).verify()
+    keys = session.signing_keys  # of the live database, which is connected first
+    database = connect(session.settings.database_url, session.settings.host, name) if name else session.database
+    found = JournalSeals(database, Signer(keys.store), session.settings.journal_keep, utc_now).verify()
     fault = None if found.fault is None else str(found.fault)
     if output_format == "json":
         output.print_json({**asdict(found), "fault": fault})
@@ -141,13 +143,9 @@ def verify(session: Session, name: str | None, output_format: str) -> None:
 @pass_session
 def seal(session: Session) -> None:
     """立即封印日志 / Seal the journal now; the service does so once a minute."""
-    count = _seals(session, session.database).seal()
+    seals = JournalSeals(session.database, Signer(session.signing_keys.store), session.settings.journal_keep, utc_now)
+    count = seals.seal()
     output.say(f"已封印 {count} 条 / Sealed {count} entries")
-
-
-def _seals(session: Session, database: Database) -> JournalSeals:
-    settings = session.settings
-    return JournalSeals(database, Signer(settings.keys_dir), settings.journal_keep, utc_now)
 
 
 def _follow(

@@ -2,7 +2,7 @@
 
 import click
 
-from app.domain.errors import ConflictError, DatabaseUnavailableError, SchemaMismatchError
+from app.domain.errors import BucketUnavailableError, ConflictError, DatabaseUnavailableError, SchemaMismatchError
 from app.domain.texts import RefusedError
 from app.functions.client import FunctionsBusyError, FunctionsUnavailableError
 from app.services.connection import DatabaseRefusedError
@@ -23,6 +23,8 @@ def explanation(error: BaseException) -> str:  # noqa: PLR0911  # one case per e
             return str(error)
         case DatabaseUnavailableError():
             return f"数据库不可用 / The database is unavailable: {error}"
+        case BucketUnavailableError():
+            return f"存储桶不可用 / The bucket is unavailable: {error.text}"
         case FunctionsUnavailableError():
             return f"核心功能服务不可用 / The functions service is unavailable: {error}"
         case ConflictError():

@@ -13,8 +13,11 @@ from app.cli import output
 from app.cli.context import Session, format_option, operator_name, pass_session
 from app.cli.files import InputPath, open_input
 from app.clock import utc_now
+from app.services.file_moves import FileMoves, Move, Place
 from app.services.file_store import FileStore, StoredFile
 from app.services.formatting import local
+
+_STATES = {False: "", True: "缺失 missing", None: "未知 unknown"}
 
 
 @click.group()
@@ -23,9 +26,9 @@ def file() -> None:
 
 
 def _store(session: Session) -> FileStore:
-    return FileStore.in_folder(
+    return FileStore.of_installation(
         session.database,
-        session.settings.files_dir,
+        session.settings,
         operator_name(),
         utc_now,
         warn=lambda text: output.say(str(text)),
@@ -99,6 +102,43 @@ def remove(session: Session, names: tuple[str, ...]) -> None:
     output.say(f"已移除 {len(wanted)} 个 / Removed: {len(wanted)}")
 
 
+@file.command("move-to")
+@click.argument("place", type=click.Choice([place.value for place in Place]))
+@format_option("table", "json")
+@pass_session
+def move_to(session: Session, place: str, output_format: str) -> None:
+    """移动全部文件的内容 / Move the bytes of all files into the bucket, or back into the folder.
+
+    可以中断并再次执行，下载不受影响 / It may be interrupted and run again, and downloads go on meanwhile.
+    """
+    moves, done = FileMoves.of_installation(session.database, session.settings), []
+    try:
+        for move in moves.run(Place(place)):
+            done.append(move)
+            output.say(f"{', '.join(move.names)}: {_outcome(move)}")
+    except KeyboardInterrupt:
+        raise click.ClickException(
+            f"已中断，完成 {len(done)} 个；再次执行即可继续 / Interrupted after {len(done)}: run it again to go on"
+        ) from None
+    if output_format == "json":
+        output.print_json_list(_moved(move) for move in done)
+    left = [name for move in done if move.left for name in move.names]
+    if left:
+        raise click.ClickException(f"未移动 {len(left)} 个 / Not moved: {len(left)} ({', '.join(left)})")
+    output.say(f"全部就位 / All are in place: {len(done)}")
+
+
+def _outcome(move: Move) -> str:
+    if move.left:
+        return f"未移动 / not moved: {move.left}"
+    return "已在该处 / is there already" if move.was_there else "已移动 / moved"
+
+
+def _moved(move: Move) -> dict[str, Any]:
+    left = str(move.left) if move.left else None
+    return {"names": list(move.names), "sha256": move.blob.sha256, "was_there": move.was_there, "left": left}
+
+
 def _typed(name: str) -> str:
     """Return a name as a keyboard gives it: macOS stores it decomposed."""
     return unicodedata.normalize("NFC", name)
@@ -130,5 +170,5 @@ def _cells(stored: StoredFile, session: Session) -> list[str | None]:
         stored.sha256,
         local(stored.added_at, session.zone),
         ", ".join(stored.batches) or "所有卡密 every card",
-        "缺失 missing" if stored.missing else "",
+        _STATES[stored.missing],
     ]

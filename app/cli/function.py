@@ -12,10 +12,13 @@ import msgspec
 from app.cli import output
 from app.cli.context import Session, format_option, pass_session
 from app.cli.files import InputPath, open_input
+from app.domain.errors import SchemaMismatchError, UnavailableError
+from app.domain.hosts import differences
 from app.functions.client import FunctionsBusyError, FunctionsClient
 from app.functions.decorator import Caller
 from app.functions.messages import Failed, Invalid, Listing, NotFound, Returned, TimedOut
 from app.services import requirements
+from app.services.connection import DatabaseRefusedError
 from app.services.formatting import escaped, takes
 from app.settings import SettingsError
 
@@ -46,7 +49,20 @@ def list_functions(session: Session, output_format: str) -> None:
         listing = _client(session).list()
     except FunctionsBusyError as error:
         raise click.ClickException(f"{error} ({_folder()})") from error
+    _warn_of_other_hosts(session)
     _show(listing, output_format)
+
+
+def _warn_of_other_hosts(session: Session) -> None:
+    """Warn where the machines that serve the database have different functions."""
+    try:
+        listed = session.hosts.listed()
+    except (UnavailableError, SchemaMismatchError, DatabaseRefusedError):  # doctor tells
+        return
+    for sha256, names in differences(listed, lambda host: host.functions_sha256).items():
+        output.say(
+            f"注意：各主机的核心功能不一致 / warning: hosts have different functions: {', '.join(names)}: {sha256[:12]}"
+        )
 
 
 @function.command()
@@ -70,6 +86,7 @@ def _show(listing: Listing, output_format: str) -> None:
             ("功能 function", "模块 module", "参数 arguments", "说明 about"),
             ((f.name, f.module, takes(f.schema), f.doc.partition("\n")[0]) for f in listing.functions),
         )
+        sys.stdout.write(f"摘要 / digest: {listing.sha256}\n")
         for broken in listing.broken:
             error = broken.error.strip().rpartition("\n")[2]
             sys.stdout.write(escaped(f"无法加载 / broken: {broken.module}: {error}") + "\n")

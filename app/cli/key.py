@@ -7,9 +7,12 @@ import click
 from app.cli import files, output
 from app.cli.context import Session, operator_name, pass_session
 from app.clock import utc_now
-from app.services import signing_keys
-from app.tokens import canary, keyring, sealing
+from app.settings import DATABASE, FOLDER
+from app.tokens import canary, sealing
+from app.tokens.keyring import KeyRingError, decoded_copy
 from app.tokens.keys import KeyState
+
+_STORES = {FOLDER: "文件夹 data/keys / folder data/keys", DATABASE: "数据库 / database"}
 
 
 @click.group()
@@ -21,7 +24,7 @@ def key() -> None:
 @pass_session
 def list_keys(session: Session) -> None:
     """列出密钥 / List the keys, oldest first."""
-    ring = keyring.load(session.settings.keys_dir)
+    ring = session.signing_keys.store.load()
     states = {KeyState.CURRENT: "当前 current", KeyState.NEXT: "下一个 next", KeyState.RETIRED: "已停用 retired"}
     rows = (
         (k.kid, states[ring.state(k)], k.created_at.isoformat(), k.retired_at.isoformat() if k.retired_at else None)
@@ -37,34 +40,49 @@ def list_keys(session: Session) -> None:
 @pass_session
 def rotate(session: Session, *, force: bool) -> None:
     """轮换 / Make the next key the current one; the running service uses it within seconds."""
-    settings = session.settings
-    ring = signing_keys.rotate(
-        session.database, settings.keys_dir, operator_name(), issuer=settings.issuer, clock=utc_now, force=force
-    )
+    ring = session.signing_keys.rotate(operator_name(), utc_now, force=force)
     output.say(f"当前密钥 / The current key is now {ring.current.kid}")
+
+
+@key.command()
+@click.argument("place", metavar="folder|database", type=click.Choice([FOLDER, DATABASE]))
+@pass_session
+def store(session: Session, place: str) -> None:
+    """移到文件夹或数据库 / Move the keys into the folder, or into the database for several machines."""
+    ring, is_copied = session.signing_keys.move(place, operator_name(), utc_now)
+    if not is_copied:
+        output.say(f"{_STORES[place]}: 其中的密钥较新，已保留 / the keys there are newer, and stay")
+    output.say(f"{_STORES[place]}: {ring.current.kid}")
+    if place != session.settings.keys:
+        output.say(
+            f"请在每台机器的 .env 中设置 KADUN_KEYS={place}，再 docker compose up -d；此前服务照常，但不能轮换 / "
+            f"Set KADUN_KEYS={place} in .env on each machine and run docker compose up -d; until then the service goes "
+            "on, but the keys cannot be rotated"
+        )
 
 
 @key.command()
 @pass_session
 def create(session: Session) -> None:
     """新建密钥（仅在丢失时） / Make signing keys where there are none."""
-    folder = session.settings.keys_dir
-    if keyring.exists(folder):
-        raise keyring.KeyRingError(
-            f"{folder} 中已有密钥，未更改 / there are keys in {folder} already: nothing was changed"
-        )
-    ring = keyring.create(folder, utc_now(), session.settings.issuer)
-    output.say(f"已新建密钥，请重启服务 / Made {ring.current.kid}: restart the service")
+    keys = session.signing_keys
+    if keys.store.exists():
+        place = _STORES[session.settings.keys]
+        raise KeyRingError(f"已有密钥，未更改 / there are keys already, nothing was changed: {place}")
+    output.say(f"已新建密钥，请重启服务 / Made {keys.create(utc_now).current.kid}: restart the service")
 
 
 @key.command()
+@click.option("--only-newer", is_flag=True, hidden=True)  # how scripts keep the present keys when a backup is restored
 @click.argument("source", metavar="FILE", type=files.InputPath())
 @pass_session
-def restore(session: Session, source: str) -> None:
+def restore(session: Session, source: str, *, only_newer: bool) -> None:
     """放回签名密钥的副本，现有的较新则保留 / Put back a copy of keyring.json, unless the present keys are newer."""
     with files.open_input(source) as (file, _):
-        restored = keyring.restore(session.settings.keys_dir, file.read(), utc_now())
-    kid = keyring.load(session.settings.keys_dir).current.kid
+        copy = decoded_copy(file.read())
+    keys = session.signing_keys.store
+    restored = keys.restore(copy, utc_now(), only_newer=only_newer)
+    kid = keys.load().current.kid
     if restored:
         output.say(f"已放回签名密钥 / The signing keys are in place: {kid}")
     else:
@@ -83,7 +101,7 @@ def accept(session: Session) -> None:
 @pass_session
 def export(session: Session) -> None:
     """导出公钥 / Print the public keys for clients to pin, as {"iss", "keys"}."""
-    ring = keyring.load(session.settings.keys_dir)
+    ring = session.signing_keys.store.load()
     output.print_json({"iss": session.settings.issuer, "keys": ring.pinned})
 
 

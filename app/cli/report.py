@@ -62,6 +62,12 @@ def _print_tables(found: dict[str, Any]) -> None:
             found[name],
             [*names, "rejections", "first_at", "last_at"],
         )
+    output.print_section(
+        "客户自助解绑最多的卡密 / Cards that their customers unbound most often",
+        (_CARD, "解绑 unbindings", _FIRST, _LAST),
+        found["unbindings"],
+        ["card_id", "unbindings", "first_at", "last_at"],
+    )
 
 
 _COUNTS = {"cards": "卡密 cards", "machines": "设备 machines", "networks": "地址 addresses"}

@@ -12,8 +12,13 @@ from app.domain.codes import CardStatus
 from app.services.formatting import local
 from app.services.statistics import EXPIRING_WITHIN, ONLINE_WITHIN, collect
 
-_STATUS_HEADINGS = ("冻结 frozen", "到期 expired", "使用中 active", "未激活 unused")
-_STATUSES = [str(status) for status in CardStatus]
+_STATUSES = {
+    str(CardStatus.SPENT): "已续费 spent",
+    str(CardStatus.FROZEN): "冻结 frozen",
+    str(CardStatus.EXPIRED): "到期 expired",
+    str(CardStatus.ACTIVE): "使用中 active",
+    str(CardStatus.UNUSED): "未激活 unused",
+}
 
 
 @click.command()
@@ -31,10 +36,10 @@ def stats(session: Session, output_format: str) -> None:
 
 def _print_tables(figures: dict[str, Any], zone: str) -> None:
     batches, expiring, days = figures["batches"], figures["expiring"], len(figures["days"])
-    output.print_section("卡密 / Cards", ("总数 total", *_STATUS_HEADINGS), [figures["cards"]], ["total", *_STATUSES])
+    output.print_section("卡密 / Cards", ("总数 total", *_STATUSES.values()), [figures["cards"]], ["total", *_STATUSES])
     output.print_section(
         f"批次，最大 {len(batches['largest'])}/{batches['count']} / Largest batches",
-        ("批次 batch", "卡密 cards", *_STATUS_HEADINGS),
+        ("批次 batch", "卡密 cards", *_STATUSES.values()),
         ({**row, "batch": row["batch"] or "—"} for row in batches["largest"]),
         ["batch", "cards", *_STATUSES],
     )

@@ -12,6 +12,7 @@ from app.console.rendering import url
 from app.domain.cards import card_id_of, parse_card_id
 from app.domain.texts import Text
 from app.http.problems import card_not_found
+from app.services.card_lists import MAX_RENEWALS
 from app.services.filters import parse_journal_filter
 from app.services.journal_lists import MAX_ENTRIES_PER_DAY
 from app.services.key_masking import record_shown
@@ -47,6 +48,12 @@ class CardPage(Page):
         used = self.console.usage.of_card(card_id, days[0])
         counts = self.console.cards.daily_counts(card_id, days[0])
         card, client, status = line or (None, None, None)
+        renewed_by = [] if line is None else self.console.cards.renewed_by(card_id)
+        renewals = list(renewed_by)
+        if card is not None and card.renewed_card_id:
+            renewals.append(card.renewed_card_id)
+        if renewals:
+            shown |= self.console.cards.shown_keys(visitor_of(request).who, renewals)
         if line is not None:
             record_shown(self.console.database, visitor_of(request).who, card_id, now, self.console.zone)
         self.render(
@@ -59,6 +66,8 @@ class CardPage(Page):
             client=client,
             status=status,
             possible=[] if line is None else self.possible_actions(request, line),
+            renewed_by=renewed_by,
+            max_renewals=MAX_RENEWALS,
             found=entries,
             shown_ids=shown,
             counts=counts,

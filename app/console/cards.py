@@ -5,6 +5,7 @@ import falcon
 from app.console.forms import query_of
 from app.console.page import Access, Page, lead_to, page_request, visitor_of
 from app.console.rendering import url
+from app.console.visitor import Visitor
 from app.domain.cards import card_id_of
 from app.domain.codes import CardStatus
 from app.domain.pasted import bare_reference, card_in, keys_in, reference_in
@@ -25,7 +26,7 @@ class CardsPage(Page):
         """Show a page of the cards that match the filter."""
         query, console = query_of(request), self.console
         typed = {name: query.one(name) for name in CARD_FIELDS}
-        if answer := self._answer(typed["q"]):
+        if answer := self._answer(typed["q"], visitor_of(request)):
             lead_to(request, response, answer)
             return
         size = next((size for size in _SIZES if str(size) == query.one("size")), _SIZES[0])
@@ -53,12 +54,16 @@ class CardsPage(Page):
             presets=EXPIRY_PRESETS,
             sorts=SORTS,
             is_partly_sorted=page.is_partly_sorted,
-            states=(CardStatus.UNUSED, CardStatus.ACTIVE, CardStatus.EXPIRED, CardStatus.FROZEN),
+            states=(CardStatus.UNUSED, CardStatus.ACTIVE, CardStatus.EXPIRED, CardStatus.FROZEN, CardStatus.SPENT),
             back=request.relative_uri,
         )
 
-    def _answer(self, text: str) -> str | None:
-        """Return the page that a pasted text is about: a refusal by its reference, a card amid words, or a batch."""
+    def _answer(self, text: str, reader: Visitor) -> str | None:
+        """Return the page that a pasted text is about: a refusal by its reference, a card amid words, or a batch.
+
+        Words that may be keys of imported cards, which no seller issued, are looked up for an owner only: a seller
+        could try many guesses with one search.
+        """
         reference, bare = reference_in(text), bare_reference(text)
         if reference is None and bare is not None:
             wanted = parse_journal_filter({"reference": bare}, self.console.zone)
@@ -68,7 +73,7 @@ class CardsPage(Page):
         card_id = card_in(text)
         if card_id is not None and self.console.cards.find(card_id) is not None:  # hardware may have such a part, too
             return url("/admin/cards", q=card_id)
-        by_id = {card_id_of(key): key for key in keys_in(text)}
+        by_id = {card_id_of(key): key for key in keys_in(text)} if reader.is_owner else {}
         for line in self.console.cards.find_all(list(by_id)) if by_id else []:
             return url("/admin/cards", q=by_id[line.card.id])
         name = text.strip()

@@ -36,6 +36,16 @@ def session_cookie(*, behind_proxy: bool) -> SessionCookie:
     return SessionCookie("__Host-kadun_session", "/") if behind_proxy else SessionCookie("kadun_session", COOKIE_PATH)
 
 
+def sender_of(cookie: SessionCookie, environ: dict[str, Any]) -> str | None:
+    """Return what a request of an operator, or of a shop, proves to be with; None of all others."""
+    path = environ["PATH_INFO"]
+    if path.startswith("/v1/shop/"):
+        return environ.get("HTTP_AUTHORIZATION", "").rpartition(" ")[2] or None  # however its scheme is written
+    if path.startswith(COOKIE_PATH) and not path.startswith(("/admin/static/", LOGIN)):  # a log-in proves nothing yet
+        return cookie.token(falcon.Request(environ)) or None
+    return None
+
+
 def keep_log_in(response: falcon.Response, logged_in: LoggedIn, cookie: SessionCookie) -> None:
     """Set the cookies of a log-in."""
     _set_cookie(response, cookie.name, logged_in.session_token, cookie.path)

@@ -9,7 +9,7 @@ from app.console.card_fields import selected_ids
 from app.console.form_page import check_own_password, refuse
 from app.console.forms import OWN_PASSWORD, query_of
 from app.console.page import Access, Page, form_of, see_other, visitor_of
-from app.console.streaming import BOM, CONTENT_TYPES
+from app.console.streaming import CONTENT_TYPES
 from app.domain.texts import RefusedError, Text
 from app.http.problems import invalid_request
 from app.services.exports import CARD_COLUMNS, Row, card_documents, file_pieces, record_export
@@ -72,8 +72,6 @@ class ExportPage(Page):
 
         def pieces() -> Iterator[str]:
             record_export(database, now, visitor_of(request).actor, details)
-            if output_format == "csv":
-                yield BOM
             yield from file_pieces(output_format, rows, columns)
 
         self.console.streams.send(response, pieces(), output_format=output_format, name=name)

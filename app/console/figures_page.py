@@ -62,9 +62,10 @@ class AbuseReportPage(FiguresPage):
         at, sharing = snapshot.at.astimezone(self.console.zone), snapshot.document["sharing"]
         spans = {"week": abuse_report.WITHIN, "yesterday": abuse_report.LATELY}
         times = {name: f"{at - span:%Y-%m-%dT%H:%M}" for name, span in spans.items()}
-        shared = [row["card_id"] for row in (*sharing["accepted"]["first"], *sharing["cards"])]
+        unbound = sharing.get("unbindings", [])  # figures that an earlier release counted have none
+        shared = [row["card_id"] for row in (*sharing["accepted"]["first"], *sharing["cards"], *unbound)]
         shown_ids = self.console.cards.shown_keys(visitor_of(request).who, shared)
-        return {**times, "day_limits": DAY, "week_limits": WEEK, "shown_ids": shown_ids}
+        return {**times, "day_limits": DAY, "week_limits": WEEK, "shown_ids": shown_ids, "unbound": unbound}
 
 
 def _polls(request: falcon.Request) -> bool:

@@ -14,6 +14,7 @@ from app.http.problems import body_too_large, invalid_request, unsupported_media
 MAX_FIELDS = 5_000
 PROOFS = OWN_PASSWORD, OWN_CODE = "own_password", "own_code"
 """The fields by which an operator shows who they are."""
+_MAX_DIGITS = 18  # such a number fits into PostgreSQL's bigint
 _MULTIPART_PARTS = 8
 _PART_HEADERS_BYTES = 1024
 """A file's name of 255 characters fits. Falcon's parser takes quadratic time for what somebody made to be slow."""
@@ -42,6 +43,15 @@ class Form:
     def exactly(self, name: str) -> str:
         """Return a field's first value exactly as sent, "" if it is missing: for passwords and texts from clients."""
         return self.fields.get(name, [""])[0]
+
+    def number(self, name: str) -> int | None:
+        """Return a field's only value as a whole number of at most 18 digits, None if it is anything else.
+
+        Raises:
+            Problem: 400, the field has several values.
+        """
+        text = self.one(name)
+        return int(text) if text.isascii() and text.isdecimal() and len(text) <= _MAX_DIGITS else None
 
     def all(self, name: str) -> list[str]:
         """Return all values of a field."""
@@ -95,6 +105,8 @@ def _fields(encoded: bytes) -> dict[str, list[str]]:
 
 
 def _read_multipart(request: falcon.Request, limit_bytes: int) -> Form:
+    if request.content_length is None:
+        raise _not_text()
     handler = MultipartFormHandler()
     handler.parse_options.max_body_part_count = _MULTIPART_PARTS
     handler.parse_options.max_body_part_headers_size = _PART_HEADERS_BYTES

@@ -14,6 +14,7 @@ from app.console.rendering import CSRF_FIELD
 from app.console.visitor import Language, Theme, Visitor
 from app.domain.texts import Text
 from app.http.problems import forbidden
+from app.http.threads import OPERATOR
 
 LANGUAGE_COOKIE = "kadun_language"
 THEME_COOKIE = "kadun_theme"
@@ -68,6 +69,8 @@ class Guard:
         token = self._console.session_cookie.token(request)
         identity = self._console.sessions.identify(token) if token else None
         visitor = request.context.visitor = _visitor(request, identity, token)
+        if identity is not None:
+            request.env[OPERATOR] = f"operator {identity.id}"
         _keep_language(request, response)
         needed = resource.access[method]
         detour = self._detour(request, resource, visitor) if needed > Access.PUBLIC else None
@@ -95,10 +98,13 @@ class Guard:
         return TWO_STEP if needs_totp and not page.without_totp else None
 
 
+_LONGEST_NEXT = 4_000  # as nginx's for a request line
+
+
 def safe_next(given: str) -> str:
-    """Return `given` if it is a page of the console, else the home page."""
+    """Return `given` if it is a page of the console with an address of a usual length, else the home page."""
     match = _SAFE_NEXT.fullmatch(given)
-    return given if match and "//" not in match[1] and ".." not in match[1] else HOME
+    return given if match and len(given) <= _LONGEST_NEXT and "//" not in match[1] and ".." not in match[1] else HOME
 
 
 def stranger(request: falcon.Request) -> Visitor:

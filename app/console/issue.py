@@ -1,7 +1,6 @@
 """Pages that issue cards and show what was issued, to copy and to download."""
 
 from datetime import timedelta
-from itertools import chain
 
 import falcon
 
@@ -11,7 +10,6 @@ from app.console.form_page import is_confirmed, refuse
 from app.console.forms import Form, query_of
 from app.console.page import Access, Page, form_of, see_other, visitor_of
 from app.console.rendering import url
-from app.console.streaming import BOM, CONTENT_TYPES
 from app.domain.texts import RefusedError, Text
 from app.http.problems import invalid_request, not_found
 from app.services.exports import ISSUED_COLUMNS, file_pieces, issued_documents
@@ -93,8 +91,8 @@ class IssuePage(Page):
 class IssuedPage(ExportPage):
     """`/admin/cards/issued?at=…`: what was issued at a moment; sellers see only what they issued themselves.
 
-    Whoever issued many cards can download them for an hour. After that, and where somebody else issued them, the
-    password is asked for: a stolen session would give them all away.
+    More cards than `confirm_cards` are given without a password only to the operator who issued them, within an hour:
+    a stolen session alone must not give away all earlier cards.
     """
 
     access = {"GET": Access.OPERATOR, "POST": Access.OPERATOR}
@@ -114,10 +112,8 @@ class IssuedPage(ExportPage):
             see_other(response, url(self.back, at=at))
             return
         name = f"cards-{issued.event.at.astimezone(self.console.zone):%Y%m%d-%H%M%S}.{output}"
-        response.set_header("Content-Disposition", f'attachment; filename="{name}"')
-        response.content_type = CONTENT_TYPES[output]
         pieces = file_pieces(output, issued_documents(issued.cards), ISSUED_COLUMNS)
-        response.text = "".join(chain([BOM] if output == "csv" else [], pieces))
+        self.console.streams.send(response, pieces, output_format=output, name=name)
 
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
         """Send the cards as a file, once the visitor has shown who they are."""

@@ -12,6 +12,7 @@ from app.console.guard import HOME, safe_next
 from app.console.page import Access, Console, Page, form_of, see_other, visitor_of
 from app.console.rendering import url
 from app.console.static_files import StaticFiles
+from app.domain.operators import MAX_NAME
 from app.domain.texts import RefusedError, Text
 from app.http.problems import invalid_request
 from app.http.request_parser import client_address
@@ -35,7 +36,8 @@ class LoginPage(Page):
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
         """Log in."""
         form = form_of(request)
-        name, onward = form.one("name"), safe_next(form.one("next"))
+        # Cut where it can be nobody's any more: the page repeats it, and a stranger may read slowly.
+        name, onward = form.one("name")[: MAX_NAME + 1], safe_next(form.one("next"))
         address = client_address(request, behind_proxy=self.console.behind_proxy)
         device = request.cookies.get(DEVICE_COOKIE)
         try:

@@ -11,7 +11,7 @@ from app.domain.texts import Text
 
 Document = dict[str, Any]
 
-STATES = (CardStatus.ACTIVE, CardStatus.UNUSED, CardStatus.EXPIRED, CardStatus.FROZEN)
+STATES = (CardStatus.ACTIVE, CardStatus.UNUSED, CardStatus.EXPIRED, CardStatus.FROZEN, CardStatus.SPENT)
 _DAY, _CARDS, _TIMES = Text("日期", "Day"), Text("卡密", "Cards"), Text("次数", "Count")
 _COLORS = {
     Code.CLIENT_MISMATCH: "--chart-4",
@@ -19,6 +19,10 @@ _COLORS = {
     Code.CARD_NOT_FOUND: "--chart-8",
     Code.CARD_EXPIRED: "--chart-6",
     Code.CARD_FROZEN: "--chart-1",
+    Code.CARD_SPENT: "--chart-9",
+    Code.CLIENT_BLOCKED: "--chart-10",
+    Code.TOO_MANY_CHANGES: "--chart-11",
+    Code.UPDATE_REQUIRED: "--chart-12",
     Code.FUNCTION_NOT_FOUND: "--chart-7",
     Code.FUNCTION_FAILED: "--chart-5",
     Code.FUNCTION_TIMEOUT: "--chart-3",
@@ -63,12 +67,23 @@ def recent(document: Document) -> list[Recent]:
         ),
         Recent(Text("活跃客户", "Active customers"), (customers["today"], used[0]), (customers["yesterday"], used[1])),
         Recent(Text("拒绝", "Refusals"), (refused[0], rejected[0]), (refused[1], rejected[1])),
+        *_by_customers(document),
+    ]
+
+
+def _by_customers(document: Document) -> list[Recent]:
+    """Return what customers did by themselves; nothing where they did nothing on either day."""
+    days = document.get("self_service", [])[::-1]  # figures that an earlier release counted have none
+    return [
+        Recent(word(kind), *((day[kind], journal_of_day(day["day"], kind)) for day in days))
+        for kind in (EventKind.SELF_UNBOUND, EventKind.RENEWED)
+        if any(day[kind] for day in days)
     ]
 
 
 def _states(document: Document, say: Say) -> Chart:
     links = [url("/admin/cards", status=state) for state in STATES]
-    values = [document["cards"][state] for state in STATES]
+    values = [document["cards"].get(state, 0) for state in STATES]
     series = Series(say(_CARDS), values, links, [f"--chart-{state}" for state in STATES])
     return Chart("doughnut", say(Text("状态", "State")), [say(word(state)) for state in STATES], [series])
 
@@ -125,7 +140,7 @@ def _batches(document: Document, say: Say) -> Chart:
     series = [
         Series(
             say(word(state)),
-            [batch[state] for batch in largest],
+            [batch.get(state, 0) for batch in largest],
             [_of_batch(batch["batch"], state) for batch in largest],
             [f"--chart-{state}"],
         )

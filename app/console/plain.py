@@ -10,6 +10,7 @@ from app.console.guard import headers, stranger
 from app.console.page import Console
 from app.console.rendering import PLAIN_STYLE
 from app.domain.errors import UnavailableError
+from app.services.self_service import SelfService
 
 _MAX_ACCEPT = 512
 """In characters; browsers send some 150. Falcon's parser takes quadratic time for what somebody made to be slow."""
@@ -24,17 +25,31 @@ class FrontPage:
     KADUN_ADMIN_ALLOW lets the visitor in.
     """
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, self_service: SelfService) -> None:
         self._console = console
+        self._self_service = self_service
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
         """Show the page; those who prefer JSON get the problem that any unknown path is."""
         if len(request.accept) <= _MAX_ACCEPT and request.client_prefers(("text/html", *_JSON)) in _JSON:
             raise falcon.HTTPNotFound
         request.context.visitor = stranger(request)
-        render(self._console, request, response, "front.html", console_state=self._console_state(request))
+        render(
+            self._console,
+            request,
+            response,
+            "front.html",
+            console_state=self._console_state(request),
+            has_self_service=self._has_self_service(),
+        )
 
     on_head = on_get
+
+    def _has_self_service(self) -> bool:
+        try:
+            return self._self_service.is_on()
+        except UnavailableError:
+            return False
 
     def _console_state(self, request: falcon.Request) -> str:
         if self._console.behind_proxy and request.get_header("X-Kadun-Admin-Stranger") != "0":

@@ -7,6 +7,7 @@ import falcon
 
 from app.console import errors
 from app.console.account import AccountPage, OtherSessions, OwnPassword, RecoveryCodes, TwoStepPage, TwoStepRemoval
+from app.console.blocks import AddBlockPage, BlocksPage, RemoveBlockPage
 from app.console.card import CardPage
 from app.console.card_actions import ApplyPage, ConfirmPage, DonePage
 from app.console.card_edits import EditApplyPage, EditPage
@@ -22,20 +23,22 @@ from app.console.operators import OperatorPage, OperatorsPage, TokenPage, operat
 from app.console.page import Console, Page
 from app.console.plain import FrontPage
 from app.console.refusal import MovePage, RefusalPage
+from app.console.settings import SettingsPage
 from app.console.static_files import StaticFiles
 from app.console.system_status import FilesPage, FunctionsPage, HealthPage, KeysPage
 from app.console.usage import UsagePage
 from app.console.webhooks import WebhookPage, WebhooksPage, webhook_forms
+from app.services.self_service import SelfService
 
 
-def install(app: falcon.App[Any, Any], console: Console, static: StaticFiles) -> None:
-    """Add the console to `app`."""
+def install(app: falcon.App[Any, Any], console: Console, static: StaticFiles, self_service: SelfService) -> None:
+    """Add the console to `app`, and the page at `/`, which links to self-service where it is on."""
     app.add_middleware(Guard(console))
     errors.install(app, console)
     for path, page in pages(console, static):
         app.add_route(path, page)
     app.add_route("/admin/session", SessionCheck(console))
-    app.add_route("/", FrontPage(console))
+    app.add_route("/", FrontPage(console, self_service))
 
 
 def pages(console: Console, static: StaticFiles) -> Iterator[tuple[str, Page]]:
@@ -63,6 +66,10 @@ def pages(console: Console, static: StaticFiles) -> Iterator[tuple[str, Page]]:
     yield "/admin/webhooks", WebhooksPage(console)
     yield "/admin/webhook", WebhookPage(console)
     yield from webhook_forms(console)
+    yield "/admin/settings", SettingsPage(console)
+    yield "/admin/blocks", BlocksPage(console)
+    yield "/admin/blocks/add", AddBlockPage(console)
+    yield "/admin/blocks/remove", RemoveBlockPage(console)
     yield "/admin/files", FilesPage(console)
     yield "/admin/functions", FunctionsPage(console)
     yield "/admin/keys", KeysPage(console)

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Iterator
-from itertools import islice
+from itertools import chain, islice
 from urllib.parse import quote
 
 import falcon
@@ -11,8 +11,8 @@ from app import hub
 from app.http.problems import unavailable
 
 CONTENT_TYPES = {"csv": "text/csv; charset=utf-8", "json": "application/json", "txt": "text/plain; charset=utf-8"}
-BOM = "\ufeff"
-"""Begins a CSV for people: without it Excel does not read it as UTF-8. Our import skips it."""
+_BOM = "\ufeff"
+"""Begins each CSV: without it Excel does not read it as UTF-8. Our import skips it."""
 MAX_EXPORTS = 2
 _PIECES = 500
 
@@ -45,7 +45,7 @@ class Streams:
         """
         if not self._places.acquire(blocking=False):
             raise unavailable()
-        stream = _Stream(pieces, self._places)
+        stream = _Stream(chain([_BOM], pieces) if output_format == "csv" else pieces, self._places)
         try:
             stream.read_ahead()  # a failure here can still be answered properly
         except BaseException:

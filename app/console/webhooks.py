@@ -16,7 +16,6 @@ from app.tokens.webhooks import WebhookSecrets
 
 LIST = "/admin/webhooks"
 ONE = "/admin/webhook"
-_MAX_ROW_DIGITS = 18
 
 
 class _WebhookPage(Page):
@@ -24,7 +23,7 @@ class _WebhookPage(Page):
         """Return the service for webhooks, in the visitor's name."""
         console = self.console
         seals = WebhookSecrets(console.totp_key)
-        return Webhooks(console.database, visitor_of(request).actor, console.clock, seals)
+        return Webhooks(console.database, visitor_of(request).actor, console.clock, seals, self.limits(request))
 
     def named(self, request: falcon.Request, name: str) -> Webhook:
         """Return a webhook.
@@ -117,10 +116,8 @@ class WebhookPage(_WebhookPage):
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
         """Show the webhook."""
         query = query_of(request)
-        below = query.one("below")
-        is_row = below.isascii() and below.isdigit() and len(below) <= _MAX_ROW_DIGITS
         webhook = self.named(request, query.exactly("name"))
-        self.show_one(request, response, webhook, {}, below=int(below) if is_row else None, done=query.exactly("done"))
+        self.show_one(request, response, webhook, {}, below=query.number("below"), done=query.exactly("done"))
 
 
 class WebhookForm(_WebhookPage):
@@ -186,7 +183,7 @@ def webhook_forms(console: Console) -> Iterator[tuple[str, WebhookForm]]:
     def remove(webhooks: Webhooks, name: str, _form: Form) -> None:
         webhooks.remove(name)
 
-    yield "/admin/webhook/pause", WebhookForm(console, "pause", pause)
+    yield "/admin/webhook/pause", WebhookForm(console, "pause", pause, asks_password=True)
     yield "/admin/webhook/resume", WebhookForm(console, "resume", resume)
     yield "/admin/webhook/test", WebhookForm(console, "test", test)
     yield "/admin/webhook/again", WebhookForm(console, "again", again)

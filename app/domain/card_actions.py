@@ -24,6 +24,7 @@ SELLERS_ACTIONS = frozenset({Action.UNBIND})
 """The actions that an owner may allow a seller, on the cards that the seller issued."""
 TIMED = frozenset({Action.EXTEND, Action.SHORTEN})
 """The actions that take a duration."""
+_NOT_WHEN_SPENT = TIMED | {Action.DELETE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,15 @@ class Outcome:
         return is_revived and not self.is_bound
 
 
-def apply(action: Action, card: Card, now: datetime, *, is_bound: bool, by: timedelta | None = None) -> Outcome:
+def apply(  # noqa: PLR0913  # an action, its card, and what the card's row does not say
+    action: Action,
+    card: Card,
+    now: datetime,
+    *,
+    is_bound: bool,
+    by: timedelta | None = None,
+    is_renewed: bool = False,
+) -> Outcome:
     """Apply an action to a card.
 
     Args:
@@ -70,14 +79,21 @@ def apply(action: Action, card: Card, now: datetime, *, is_bound: bool, by: time
         now: The time, aware.
         is_bound: Whether a client is bound to the card.
         by: How much time `EXTEND` adds or `SHORTEN` takes; the other actions do not take it.
+        is_renewed: Whether another card was used up to renew the card.
 
     Raises:
         RefusedError: the action is not allowed on this card; the text says why.
     """
     after: Card | None
+    if card.renewed_card_id is not None and action in _NOT_WHEN_SPENT:
+        raise RefusedError(
+            f"卡密 {card.id} 已用于给另一张卡密续费，不能再更改",
+            f"card {card.id} was used up to renew another one and cannot be changed any more",
+        )
     match action:
         case Action.FREEZE:
-            after = card if card.frozen_at is not None else card._replace(frozen_at=now)
+            is_beyond = card.frozen_at is not None or card.renewed_card_id is not None
+            after = card if is_beyond else card._replace(frozen_at=now)
         case Action.UNFREEZE:
             after = card._replace(frozen_at=None)
         case Action.EXTEND:
@@ -85,7 +101,7 @@ def apply(action: Action, card: Card, now: datetime, *, is_bound: bool, by: time
         case Action.SHORTEN:
             after = _shortened(card, by, now)
         case Action.DELETE:
-            _check_deletable(card)
+            _check_deletable(card, is_renewed=is_renewed)
             after = None
         case _:  # UNBIND
             return Outcome(now, card, card, is_bound, is_bound=False)
@@ -148,9 +164,14 @@ def _shortened(card: Card, by: timedelta | None, now: datetime) -> Card:
     return card._replace(validity=card.validity - by)
 
 
-def _check_deletable(card: Card) -> None:
+def _check_deletable(card: Card, *, is_renewed: bool) -> None:
     if card.is_activated:
         raise RefusedError(
             f"卡密 {card.id} 已激活，不能删除（可以冻结）",
             f"card {card.id} was activated and cannot be deleted (it can be frozen)",
+        )
+    if is_renewed:  # the other one would be spent for nothing
+        raise RefusedError(
+            f"卡密 {card.id} 已用另一张卡密续费，不能删除（可以冻结）",
+            f"card {card.id} was renewed with another one and cannot be deleted (it can be frozen)",
         )

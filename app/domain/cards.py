@@ -161,13 +161,17 @@ def format_validity(validity: timedelta | None) -> str:
 
 
 class Card(NamedTuple):
-    """A card as the rules see it. `validity` None means permanent; times are aware."""
+    """A card as the rules see it. `validity` None means permanent; times are aware.
+
+    `renewed_card_id` is the card that this one, then unused, renewed; such a card is spent.
+    """
 
     id: str
     validity: timedelta | None
     activated_at: datetime | None
     expires_at: datetime | None
     frozen_at: datetime | None
+    renewed_card_id: str | None = None
 
     @property
     def is_activated(self) -> bool:
@@ -175,7 +179,9 @@ class Card(NamedTuple):
         return self.activated_at is not None
 
     def status(self, now: datetime) -> CardStatus:
-        """Return the first that holds of frozen, expired, active, unused."""
+        """Return the first that holds of spent, frozen, expired, active, unused."""
+        if self.renewed_card_id is not None:
+            return CardStatus.SPENT
         if self.frozen_at is not None:
             return CardStatus.FROZEN
         if self.activated_at is None:

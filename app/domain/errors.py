@@ -1,5 +1,7 @@
 """Errors that mean "try again later", raised below the services and handled above them."""
 
+from app.domain.texts import Text
+
 
 class UnavailableError(Exception):
     """Something that the request needs is away or busy. The caller may try again later."""
@@ -15,3 +17,11 @@ class SchemaMismatchError(DatabaseUnavailableError):
 
 class ConflictError(UnavailableError):
     """Another transaction was in the way: read again and decide again."""
+
+
+class BucketUnavailableError(UnavailableError):
+    """The bucket of licensed files cannot be used now. `text` says why, for the operator."""
+
+    def __init__(self, text: Text) -> None:
+        super().__init__(text.en)
+        self.text = text

@@ -8,11 +8,19 @@ from typing import NamedTuple, Self
 from app.domain.addresses import UNKNOWN_ADDRESS, same_address
 from app.domain.cards import Card, card_id_of
 from app.domain.codes import CardStatus, Code
+from app.domain.terms import BindingTerm, Terms
+from app.domain.versions import is_older
 
 OPEN_PROGRAM = "打开程序"
 """The function that earns KERNAL_DATA_KEY: these four characters and no others."""
 MAX_HARDWARE = 1024
 """Characters of the longest hardware string."""
+_DEFAULTS = Terms()
+_STATES_REFUSED = {
+    CardStatus.SPENT: Code.CARD_SPENT,
+    CardStatus.FROZEN: Code.CARD_FROZEN,
+    CardStatus.EXPIRED: Code.CARD_EXPIRED,
+}
 
 
 class Client(NamedTuple):
@@ -27,13 +35,17 @@ class Client(NamedTuple):
 class Facts(NamedTuple):
     """The facts that the rules need, read at one moment.
 
-    `rival` is the client of *another* card with the request's hardware, `rival_card` its card.
+    `rival` is the client of *another* card with the request's hardware, `rival_card` its card. `changes_today` says how
+    often the card's hardware or address changed in the vendor's day, None where no term asks. `block` is the ID of the
+    block that the request meets: then nothing else is read.
     """
 
     card: Card | None = None
     client: Client | None = None
     rival: Client | None = None
     rival_card: Card | None = None
+    changes_today: int | None = None
+    block: int | None = None
 
 
 class VerificationRequest(NamedTuple):
@@ -42,7 +54,8 @@ class VerificationRequest(NamedTuple):
     `card_id` is the ID of the card that `sent_card_id` names, in its one spelling. `sent_card_id`, `hardware`,
     `function` and `nonce` are exactly as sent. `address` is the one that the proxy saw, `claimed_ip` the
     one that the client believes to have. `public_key` is a checked X25519 key in base64url, which asks for sealing.
-    `request_sha256` is the hex digest of the request's body, byte for byte as received.
+    `request_sha256` is the hex digest of the request's body, byte for byte as received. `version` is the program's;
+    `needs_version` says that the term `minimum_version` applies to the request.
     """
 
     card_id: str
@@ -55,6 +68,8 @@ class VerificationRequest(NamedTuple):
     claimed_ip: str | None
     public_key: str | None
     request_sha256: str
+    version: str | None = None
+    needs_version: bool = False
 
     @classmethod
     def from_fields(  # noqa: PLR0913  # the fields of the protocol
@@ -68,12 +83,25 @@ class VerificationRequest(NamedTuple):
         public_key: str | None = None,
         *,
         body: bytes = b"",
+        version: str | None = None,
+        needs_version: bool = False,
     ) -> Self:
         """Return the request of these fields, `card_id` being as sent, and `body` what they were read from."""
         digest = hashlib.sha256(hardware.encode()).hexdigest()
         asked = hashlib.sha256(body).hexdigest()
         return cls(
-            card_id_of(card_id), card_id, hardware, digest, function, nonce, address, claimed_ip, public_key, asked
+            card_id=card_id_of(card_id),
+            sent_card_id=card_id,
+            hardware=hardware,
+            hardware_sha256=digest,
+            function=function,
+            nonce=nonce,
+            address=address,
+            claimed_ip=claimed_ip,
+            public_key=public_key,
+            request_sha256=asked,
+            version=version,
+            needs_version=needs_version,
         )
 
 
@@ -115,39 +143,76 @@ class Decision(NamedTuple):
         )
 
 
-def decide(facts: Facts, request: VerificationRequest, now: datetime) -> Decision:
+def decide(facts: Facts, request: VerificationRequest, now: datetime, terms: Terms = _DEFAULTS) -> Decision:
     """Decide about a request: the rules of section 2, in their order.
 
     Args:
         facts: The card, its client, and another card's client with the same hardware.
         request: What the client sent.
         now: The time, aware.
+        terms: The vendor's.
     """
+    if facts.block is not None:
+        return Decision(Code.CLIENT_BLOCKED)
     card, client = facts.card, facts.client
     if card is None:
         return Decision(Code.CARD_NOT_FOUND)
-    status = card.status(now)
-    if status is CardStatus.FROZEN:
-        return Decision(Code.CARD_FROZEN, card)
-    if status is CardStatus.EXPIRED:
-        return Decision(Code.CARD_EXPIRED, card)
-    hardware_changed = client is not None and client.hardware != request.hardware
-    address_changed = client is not None and not same_address(client.address, request.address)
-    if hardware_changed and address_changed:
-        return Decision(Code.CLIENT_MISMATCH, card)
-    released = facts.rival
-    if facts.rival_card is not None and is_live(facts.rival_card, now):
-        return Decision(Code.CLIENT_HAS_ANOTHER_CARD, card)
-    without_client = Binding.CREATE if released is None else Binding.MOVE
+    change = _Change() if client is None else _Change.between(client, request)
+    refused = _STATES_REFUSED.get(card.status(now)) or _refusal(facts, request, change, now, terms)
+    if refused is not None:
+        return Decision(refused, card)
+    without_client = Binding.CREATE if facts.rival is None else Binding.MOVE
     return Decision(
         Code.OK,
         card if card.is_activated else _activated(card, now),
         activates=not card.is_activated,
         binding=without_client if client is None else Binding.KEEP,
-        released=released,
-        hardware_changed=hardware_changed,
-        address_changed=address_changed and client is not None and client.address != UNKNOWN_ADDRESS,
+        released=facts.rival,
+        hardware_changed=change.hardware,
+        address_changed=change.recorded_address,
     )
+
+
+class _Change(NamedTuple):
+    """How a request differs from its card's client; `recorded_address` where that has an address on record."""
+
+    hardware: bool = False
+    address: bool = False
+    recorded_address: bool = False
+
+    @classmethod
+    def between(cls, client: Client, request: VerificationRequest) -> Self:
+        address = not same_address(client.address, request.address)
+        return cls(client.hardware != request.hardware, address, address and client.address != UNKNOWN_ADDRESS)
+
+    def is_mismatch(self, binding: BindingTerm) -> bool:
+        match binding:
+            case BindingTerm.EITHER:
+                return self.hardware and self.address
+            case BindingTerm.HARDWARE:
+                return self.hardware
+            case _:  # BOTH
+                return self.hardware or self.recorded_address
+
+
+def _refusal(facts: Facts, request: VerificationRequest, change: _Change, now: datetime, terms: Terms) -> Code | None:
+    """Apply the rules from the fourth on to a card that is neither spent, frozen nor expired."""
+    if change.is_mismatch(terms.binding):
+        return Code.CLIENT_MISMATCH
+    changes = change.hardware or change.recorded_address
+    if changes and terms.changes_per_day is not None and (facts.changes_today or 0) >= terms.changes_per_day:
+        return Code.TOO_MANY_CHANGES
+    if facts.rival_card is not None and is_live(facts.rival_card, now):
+        return Code.CLIENT_HAS_ANOTHER_CARD
+    return Code.UPDATE_REQUIRED if is_outdated(request, terms) else None
+
+
+def is_outdated(request: VerificationRequest, terms: Terms) -> bool:
+    """Whether the program that asks must be updated first."""
+    least = terms.minimum_version
+    if least is None or not request.needs_version:
+        return False
+    return request.version is None or is_older(request.version, least)
 
 
 def is_live(card: Card, now: datetime) -> bool:

@@ -1,8 +1,11 @@
 """Texts for people, in Chinese and English."""
 
+import unicodedata
 from typing import NamedTuple
 
 MAX_TEXT = 200
+_JOINER = "\u200d"
+"""Joins emoji."""
 
 
 class Text(NamedTuple):
@@ -24,13 +27,18 @@ class RefusedError(ValueError):
         super().__init__(str(self.text))
 
 
+def is_printable(text: str) -> bool:
+    """Tell whether a text is one line without control characters; spaces of all kinds and joined emoji may be in it."""
+    return all(each.isprintable() or each == _JOINER or unicodedata.category(each) == "Zs" for each in text)
+
+
 def check_text(name: str, value: str | None) -> None:
     """Refuse a vendor's text that is empty, too long or not printable; None stands for no text.
 
     Raises:
         RefusedError: names the text and says what it must be.
     """
-    if value is not None and (not 1 <= len(value) <= MAX_TEXT or not value.isprintable()):
+    if value is not None and (not 1 <= len(value) <= MAX_TEXT or not is_printable(value)):
         raise RefusedError(
             f"{name} 必须是 1 到 {MAX_TEXT} 个可打印字符",
             f"{name} must be 1 to {MAX_TEXT} printable characters",

@@ -1,7 +1,6 @@
 """The current generation of the vendor's modules, replaced when their folder changes."""
 
 import logging
-import os
 import socket
 import threading
 import time
@@ -11,9 +10,9 @@ from pathlib import Path
 
 from app.domain.texts import Text
 from app.functions.concurrency import Slot
+from app.functions.folder import Signature, digest, signature
 from app.functions.generation import Generation, GenerationGoneError, RawResult, load
 from app.functions.messages import Listing
-from app.functions.modules import packages_dir
 from app.functions.monitor import Limits
 
 RELOAD_SECONDS = 40
@@ -21,7 +20,6 @@ _SCAN_SECONDS = 1.0
 _MAX_BACKOFF_SECONDS = 60.0
 _REST = 20
 """Scanning a large folder takes at most one part in so many of the time."""
-Signature = frozenset[tuple[str, tuple[int, ...]]]
 logger = logging.getLogger(__name__)
 
 
@@ -71,6 +69,7 @@ class Library:
         self._users: dict[Generation, int] = {}
         self._number = 0
         self._loaded: Signature | None = None
+        self._sha256 = ""
         self._requested = 0
         self._completed = 0
         self._failure: str | None = None
@@ -103,7 +102,7 @@ class Library:
             if self._current is None or self._current.end is not None:
                 raise self._not_loaded()
             functions = list(self._current.functions.values())
-            return Listing(functions, self._current.broken, self._number, loading=seen != self._loaded)
+            return Listing(functions, self._current.broken, self._number, seen != self._loaded, self._sha256)
 
     def reload(self) -> Listing:
         """Load the modules again, wait until they are served, and return the new listing.
@@ -200,6 +199,7 @@ class Library:
         logger.error("the functions' process has ended", extra={"reason": end.en})
 
     def _load(self, requested: int, seen: Signature) -> None:
+        content = digest(self._folder)
         try:
             generation = load(self._folder, self._limits, self._launcher)
         except Exception as error:  # noqa: BLE001  # whatever modules do to their process, this thread goes on
@@ -218,6 +218,7 @@ class Library:
             self._users[generation] = 1  # the library's own use, until the next generation
             self._number += 1
             self._loaded = seen
+            self._sha256 = content
             self._failure = None
             self._completed = requested
             self._changed.notify_all()
@@ -225,39 +226,3 @@ class Library:
         logger.info("functions loaded", extra=names)
         if former is not None:
             self._release(former)
-
-
-def signature(folder: Path) -> Signature:
-    """Return a value that changes with content, mode or owner of a file below a folder, and with installed packages."""
-    found = set()
-    visited = set()
-    for where, folders, files in os.walk(folder, followlinks=True):
-        try:
-            status = os.stat(where)  # noqa: PTH116
-        except OSError:  # gone meanwhile
-            continue
-        if (status.st_dev, status.st_ino) in visited:  # a link may lead to its own folder
-            folders.clear()
-            continue
-        visited.add((status.st_dev, status.st_ino))
-        folders[:] = sorted(name for name in folders if name != "__pycache__" and not _is_temporary(name))
-        found |= {
-            _status(os.path.join(where, name))  # noqa: PTH118  # of thousands, once a second
-            for name in files
-            if not _is_temporary(name)
-        }
-    return frozenset({*found, _status(str(packages_dir(folder)))})
-
-
-def _is_temporary(name: str) -> bool:
-    """Tell hidden files and the swap and backup files of editors by their names."""
-    return name.startswith((".", "#")) or name.endswith("~")
-
-
-def _status(path: str) -> tuple[str, tuple[int, ...]]:
-    try:
-        status = os.stat(path)  # noqa: PTH116
-    except OSError:  # gone, or a link to nowhere
-        return path, ()
-    # Not ctime: export.sh makes hard links, which change it.
-    return path, (status.st_mtime_ns, status.st_size, status.st_ino, status.st_mode, status.st_uid, status.st_gid)

@@ -73,12 +73,14 @@ class Listing(msgspec.Struct, frozen=True):
         broken: The modules that could not be loaded.
         generation: How often the modules were loaded.
         loading: Whether the folder has changed since, so that its modules are about to be loaded.
+        sha256: The digest of all files of the folder as loaded: hosts compare it. An older service tells none.
     """
 
     functions: list[FunctionInfo]
     broken: list[BrokenModule]
     generation: int
     loading: bool
+    sha256: str = ""
 
 
 class CallRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

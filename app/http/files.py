@@ -1,28 +1,36 @@
 """Licensed files: `POST /v1/files` offers links, `GET /v1/files/{name}` sends the bytes."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 from urllib.parse import quote
 
 import falcon
 
 from app import hub
+from app.customer_messages import MESSAGES
+from app.domain.codes import Code
 from app.domain.texts import Text
 from app.http import ranges
-from app.http.problems import Problem, ProblemCode, unavailable
+from app.http.problems import Problem, ProblemCode, as_sentence, client_blocked, unavailable
 from app.http.request_parser import RequestParser, client_address
 from app.http.verdicts import respond
+from app.services.blocked import ClientBlockedError
 from app.services.files import FileTransfer
 from app.tokens.links import Link, LinkRefusedError
 
 ACCEL_PREFIX = "/_kadun_files/"
 """The internal location of nginx's configuration that serves the folder of the bytes."""
+BUCKET_PREFIX = "/_kadun_bucket/"
+"""The internal location that fetches bytes from the bucket."""
+RANGE_HEADER = "X-Kadun-Range"
+"""Tells nginx which bytes to fetch from the bucket: the app has judged the client's conditions by its own ETag."""
 MAX_DOWNLOADS = 256
 """How many downloads a process sends itself at once: each holds two file descriptors."""
 _PIECE_BYTES = 64 * 1024
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +42,7 @@ class OfferResource:
 
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
         """Answer with the verdict; an accepted one lists the files."""
-        respond(request, response, self.transfer.offer(self.parser.verify_request(request)))
+        respond(request, response, self.transfer.offer(self.parser.verify_request(request, may_be_old=True)))
 
 
 class DownloadResource:
@@ -52,31 +60,54 @@ class DownloadResource:
 
     def on_get(self, request: falcon.Request, response: falcon.Response, name: str) -> None:
         """Answer with the bytes, or have nginx send them."""
+        link, card_id = self._authorise(request, name)
+        if self._parser.behind_proxy:
+            self._have_nginx_send(request, response, link, card_id)
+        else:
+            self._send(request, response, link, card_id)
+
+    def _have_nginx_send(self, request: falcon.Request, response: falcon.Response, link: Link, card_id: str) -> None:
+        location = _found(self._transfer.locate, link)
+        known = ranges.is_known(request, _etag(link))
+        part = _wanted_part(request, link) if location.in_bucket and not known else None
+        self._journal(request, link, card_id, known=known)
+        _describe(response, link)
+        if known:
+            response.status = falcon.HTTP_304
+        elif not location.in_bucket:
+            response.set_header("X-Accel-Redirect", ACCEL_PREFIX + location.address)
+        elif request.method != "GET":
+            _describe_part(response, link, part)  # the signature is for GET alone
+        else:
+            response.set_header("Accept-Ranges", "bytes")
+            response.set_header("X-Accel-Redirect", BUCKET_PREFIX + location.address)
+            if part is not None:
+                response.set_header(RANGE_HEADER, f"bytes={part.start}-{part.start + part.length - 1}")
+
+    def _send(self, request: falcon.Request, response: falcon.Response, link: Link, card_id: str) -> None:
         with ExitStack() as held:
-            link, card_id = self._authorise(request, name)
-            source = held.enter_context(self._open(link))
+            source = held.enter_context(_found(self._transfer.open, link))
             known = ranges.is_known(request, _etag(link))
-            direct = not known and not self._parser.behind_proxy
-            part = _wanted_part(request, link) if direct else None
+            part = None if known else _wanted_part(request, link)
             if request.method == "GET" and not known:
-                if direct:
-                    self._take_slot(held)
-                address = client_address(request, behind_proxy=self._parser.behind_proxy)
-                self._transfer.journal_download(link, card_id, address)
+                self._take_slot(held)
+            self._journal(request, link, card_id, known=known)
             _describe(response, link)
             if known:
                 response.status = falcon.HTTP_304
-            elif self._parser.behind_proxy:
-                response.set_header("X-Accel-Redirect", ACCEL_PREFIX + link.sha256)
-            else:
-                start, length = _describe_part(response, link, part)
-                if request.method == "GET":
-                    source.seek(start)
-                    response.stream = _Pieces(source, length, held.pop_all())
+                return
+            start, length = _describe_part(response, link, part)
+            if request.method == "GET":
+                source.seek(start)
+                response.stream = _Pieces(source, length, held.pop_all())
 
     on_head = on_get
 
     def _authorise(self, request: falcon.Request, name: str) -> tuple[Link, str]:
+        try:
+            self._transfer.refuse_blocked(client_address(request, behind_proxy=self._parser.behind_proxy))
+        except ClientBlockedError as error:
+            raise client_blocked(as_sentence(MESSAGES[Code.CLIENT_BLOCKED])) from error
         tokens = request.get_param_as_list("token") or []
         try:
             return self._transfer.authorise(tokens[0] if len(tokens) == 1 else "", name)
@@ -88,11 +119,10 @@ class DownloadResource:
             )
             raise Problem(ProblemCode.LINK_REFUSED, detail) from error
 
-    def _open(self, link: Link) -> BinaryIO:
-        try:
-            return self._transfer.open(link)
-        except OSError as error:
-            raise falcon.HTTPNotFound from error
+    def _journal(self, request: falcon.Request, link: Link, card_id: str, *, known: bool) -> None:
+        if request.method == "GET" and not known:
+            address = client_address(request, behind_proxy=self._parser.behind_proxy)
+            self._transfer.journal_download(link, card_id, address)
 
     def _take_slot(self, held: ExitStack) -> None:
         if not self._slots.acquire(blocking=False):
@@ -119,6 +149,13 @@ class _Pieces:
             raise OSError("the file is shorter than it was")  # breaks the connection
         self._left -= len(piece)
         return piece
+
+
+def _found(look_up: Callable[[Link], Found], link: Link) -> Found:
+    try:
+        return look_up(link)
+    except OSError as error:
+        raise falcon.HTTPNotFound from error
 
 
 def _wanted_part(request: falcon.Request, link: Link) -> ranges.Part | None:

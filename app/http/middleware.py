@@ -9,6 +9,9 @@ from typing import Any
 
 import falcon
 
+from app.domain.errors import UnavailableError
+from app.http.threads import REFUSED
+
 _ID = re.compile(r"[A-Za-z0-9_-]{8,64}")
 _LOGGED_PATH_CHARS = 200
 logger = logging.getLogger("app.requests")
@@ -25,11 +28,17 @@ class RequestLog:
         self._behind_proxy = behind_proxy
 
     def process_request(self, request: falcon.Request, _response: falcon.Response) -> None:
-        """Record the ID and the start."""
+        """Record the ID and the start.
+
+        Raises:
+            UnavailableError: the request is to be refused.
+        """
         given = request.get_header("X-REQUEST-ID") if self._behind_proxy else None
         request.context.request_id = given if given and _ID.fullmatch(given) else os.urandom(16).hex()
         request.context.started = time.perf_counter()
         request.context.outcome = {}
+        if request.env.get(REFUSED):
+            raise UnavailableError("too many such requests are under way")
 
     def process_response(
         self,

@@ -6,13 +6,16 @@ from typing import Annotated, Any, Literal
 
 import falcon
 import msgspec
+from gunicorn.http.errors import NoMoreData, ParseException
 from msgspec import UNSET, Meta, UnsetType
 
 from app import metrics
 from app.domain.errors import UnavailableError
-from app.domain.texts import Text
+from app.domain.self_service import RenewReason
+from app.domain.texts import RefusedError, Text
 from app.http.languages import in_language_of
 
+MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 2
 logger = logging.getLogger(__name__)
 
@@ -27,6 +30,9 @@ class ProblemCode(StrEnum):
     CEILING_EXCEEDED = "CEILING_EXCEEDED"
     NOT_FOUND = "NOT_FOUND"
     CARD_NOT_FOUND = "CARD_NOT_FOUND"
+    CLIENT_BLOCKED = "CLIENT_BLOCKED"
+    UNBIND_NOT_ALLOWED = "UNBIND_NOT_ALLOWED"
+    RENEW_NOT_ALLOWED = "RENEW_NOT_ALLOWED"
     METHOD_NOT_ALLOWED = "METHOD_NOT_ALLOWED"
     BODY_TOO_LARGE = "BODY_TOO_LARGE"
     UNSUPPORTED_MEDIA_TYPE = "UNSUPPORTED_MEDIA_TYPE"
@@ -45,6 +51,9 @@ STATUS = {
     ProblemCode.CEILING_EXCEEDED: falcon.HTTP_403,
     ProblemCode.NOT_FOUND: falcon.HTTP_404,
     ProblemCode.CARD_NOT_FOUND: falcon.HTTP_404,
+    ProblemCode.CLIENT_BLOCKED: falcon.HTTP_403,
+    ProblemCode.UNBIND_NOT_ALLOWED: falcon.HTTP_403,
+    ProblemCode.RENEW_NOT_ALLOWED: falcon.HTTP_403,
     ProblemCode.METHOD_NOT_ALLOWED: falcon.HTTP_405,
     ProblemCode.BODY_TOO_LARGE: falcon.HTTP_413,
     ProblemCode.UNSUPPORTED_MEDIA_TYPE: falcon.HTTP_415,
@@ -66,6 +75,14 @@ class ProblemBody(msgspec.Struct):
     detail: Annotated[str, Meta(description="For people: Chinese, or English where Accept-Language prefers it.")]
     request_id: str
     field: Annotated[str | UnsetType, Meta(description="The part of the request that is wrong, if it is one.")] = UNSET
+    reason: Annotated[RenewReason | UnsetType, Meta(description="Why a card is not renewed.")] = UNSET
+    next_unbind_at: (
+        Annotated[
+            str | None,
+            Meta(description="Of UNBIND_NOT_ALLOWED: null where waiting is of no use."),
+        ]
+        | UnsetType
+    ) = UNSET
 
 
 class Problem(Exception):  # noqa: N818  # RFC 9457's word
@@ -77,9 +94,10 @@ class Problem(Exception):  # noqa: N818  # RFC 9457's word
         field: The field of the request that is wrong.
         headers: Added to the answer's.
         status: Replaces the code's status.
+        more: Further members of the answer.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # the parts of an answer
         self,
         code: ProblemCode,
         detail: Text,
@@ -87,6 +105,7 @@ class Problem(Exception):  # noqa: N818  # RFC 9457's word
         field: str | None = None,
         headers: dict[str, str] | None = None,
         status: str | None = None,
+        more: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(detail.en)
         self.status = status or STATUS[code]
@@ -94,11 +113,17 @@ class Problem(Exception):  # noqa: N818  # RFC 9457's word
         self.detail = detail
         self.field = field
         self.headers = headers or {}
+        self.more = more or {}
 
 
 def invalid_request(detail: Text, field: str | None = None) -> Problem:
     """The request's form is wrong."""
     return Problem(ProblemCode.INVALID_REQUEST, detail, field=field)
+
+
+def malformed() -> Problem:
+    """What was sent is no request."""
+    return invalid_request(Text("请求格式有误。", "The request is malformed."))
 
 
 def body_too_large(limit_bytes: int) -> Problem:
@@ -144,8 +169,13 @@ def not_found(detail: Text) -> Problem:
 
 
 def card_not_found(detail: Text, field: str) -> Problem:
-    """A card that a shop names does not exist."""
+    """A card that a shop or a customer names does not exist."""
     return Problem(ProblemCode.CARD_NOT_FOUND, detail, field=field)
+
+
+def client_blocked(detail: Text) -> Problem:
+    """The address is on the vendor's block list."""
+    return Problem(ProblemCode.CLIENT_BLOCKED, detail)
 
 
 def conflict(detail: Text, field: str | None = None) -> Problem:
@@ -162,10 +192,22 @@ def idempotency_conflict(field: str) -> Problem:
     return Problem(ProblemCode.IDEMPOTENCY_CONFLICT, detail, field=field)
 
 
-def too_many_requests(retry_after_seconds: int) -> Problem:
-    """The client has failed to authenticate too often."""
-    detail = Text("失败次数过多，请稍后再试。", "Too many failures: please try again later.")
+_TOO_MANY_FAILURES = Text("失败次数过多，请稍后再试。", "Too many failures: please try again later.")
+
+
+def too_many_requests(retry_after_seconds: int, detail: Text = _TOO_MANY_FAILURES) -> Problem:
+    """The client has failed to authenticate too often, or asks too often."""
     return Problem(ProblemCode.TOO_MANY_REQUESTS, detail, headers={"Retry-After": str(retry_after_seconds)})
+
+
+def sentence(error: RefusedError) -> Text:
+    """Return the text of a refusal as a sentence."""
+    return as_sentence(error.text)
+
+
+def as_sentence(text: Text) -> Text:
+    """Return a text with a capital letter and a full stop."""
+    return Text(f"{text.zh}。", f"{text.en[0].upper()}{text.en[1:]}.")
 
 
 def from_error(request: falcon.Request, error: Exception) -> Problem:
@@ -178,8 +220,9 @@ def from_error(request: falcon.Request, error: Exception) -> Problem:
         case falcon.HTTPMethodNotAllowed():
             detail = Text("此地址不支持该请求方法。", "This resource does not support the method.")
             return Problem(ProblemCode.METHOD_NOT_ALLOWED, detail, headers=dict(error.headers or {}))
-        case falcon.HTTPError() | ConnectionError():  # or the client left while its body was read
-            return invalid_request(Text("请求格式有误。", "The request is malformed."))
+        # Of gunicorn's: a body in chunks that is malformed or cut off. Or the client left while its body was read.
+        case falcon.HTTPError() | ParseException() | NoMoreData() | ConnectionError():
+            return malformed()
         case UnavailableError():
             return unavailable()
         case _:
@@ -191,19 +234,25 @@ def from_error(request: falcon.Request, error: Exception) -> Problem:
 def respond(request: falcon.Request, response: falcon.Response, problem: Problem) -> None:
     """Write `problem` into the response."""
     metrics.problems.labels(problem.code).inc()
+    response.status = problem.status
+    response.content_type = MEDIA_TYPE
+    response.set_headers({"Cache-Control": "no-store", **problem.headers})
+    response.data = body_of(problem, in_language_of(request, problem.detail), request.context.request_id)
+
+
+def body_of(problem: Problem, detail: str, request_id: str) -> bytes:
+    """Return a problem as JSON."""
     body = ProblemBody(
         type="about:blank",
         title=problem.status.partition(" ")[2],
         status=int(problem.status[:3]),
         code=problem.code,
-        detail=in_language_of(request, problem.detail),
-        request_id=request.context.request_id,
+        detail=detail,
+        request_id=request_id,
         field=UNSET if problem.field is None else problem.field,
+        **problem.more,
     )
-    response.status = problem.status
-    response.content_type = "application/problem+json"
-    response.set_headers({"Cache-Control": "no-store", **problem.headers})
-    response.data = msgspec.json.encode(body)
+    return msgspec.json.encode(body)
 
 
 def install(app: falcon.App[Any, Any]) -> None:

@@ -46,10 +46,16 @@ def client_address(request: falcon.Request, *, behind_proxy: bool) -> str:
 
 
 def _parsed(body: bytes) -> schemas.ExecuteRequest:
-    """Parse a body; a large one, which takes milliseconds, in a native thread, one at a time."""
+    """Parse a body; a large one, which takes milliseconds, in a native thread, one at a time.
+
+    Raises:
+        Problem: 400, or 503 where too many wait to be parsed.
+    """
     if len(body) <= _QUICK_BYTES:
         return schemas.parse_execute_request(body)
-    with _PARSING.taken():
+    with _PARSING.taken() as is_taken:
+        if not is_taken:
+            raise unavailable()
         return hub.in_thread(partial(schemas.parse_execute_request, body))
 
 
@@ -65,14 +71,15 @@ class RequestParser:
     behind_proxy: bool
     require_sealed: bool
 
-    def verify_request(self, request: falcon.Request) -> VerificationRequest:
-        """Read the body of `POST /v1/verify` or `POST /v1/files`.
+    def verify_request(self, request: falcon.Request, *, may_be_old: bool = False) -> VerificationRequest:
+        """Read the body of `POST /v1/verify`, or of `POST /v1/files`, which old programs may send, too.
 
         Raises:
             Problem: 400, 413 or 415 for a body in the wrong form, 503 where the proxy names no address.
         """
         body = json_body.read_body(request)
-        return self._checked(request, schemas.parse_verify_request(body), body)
+        asked = schemas.parse_verify_request(body)
+        return self._checked(request, asked, body, needs_version=asked.function == OPEN_PROGRAM and not may_be_old)
 
     def execute_request(self, request: falcon.Request) -> tuple[VerificationRequest, Callable[[], dict[str, Any]]]:
         """Read the body of `POST /v1/execute`: the request, and what reads the function's arguments again.
@@ -84,9 +91,11 @@ class RequestParser:
             Problem: as for `verify_request`.
         """
         body = json_body.read_body(request)
-        return self._checked(request, _parsed(body), body), lambda: _parsed(body).arguments
+        return self._checked(request, _parsed(body), body, needs_version=True), lambda: _parsed(body).arguments
 
-    def _checked(self, request: falcon.Request, asked: schemas.VerifyRequest, body: bytes) -> VerificationRequest:
+    def _checked(
+        self, request: falcon.Request, asked: schemas.VerifyRequest, body: bytes, *, needs_version: bool
+    ) -> VerificationRequest:
         address = client_address(request, behind_proxy=self.behind_proxy)
         self._check_public_key(asked)
         return VerificationRequest.from_fields(
@@ -98,6 +107,8 @@ class RequestParser:
             asked.ip,
             asked.client_public_key,
             body=body,
+            version=asked.version,
+            needs_version=needs_version,
         )
 
     def _check_public_key(self, asked: schemas.VerifyRequest) -> None:

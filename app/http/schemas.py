@@ -8,6 +8,7 @@ from msgspec import Meta
 from app.domain.cards import MAX_KEY_LENGTH
 from app.domain.policy import MAX_HARDWARE, OPEN_PROGRAM
 from app.domain.texts import Text
+from app.domain.versions import MAX_VERSION, PATTERN
 from app.http import json_body
 
 
@@ -19,18 +20,22 @@ def described(description: str, **bounds: Any) -> Meta:  # noqa: ANN401  # argum
     return Meta(description=description, extra_json_schema={"pattern": r"^[^\u0000]*$"}, **bounds)
 
 
+TypedCardId = Annotated[
+    str,
+    described(
+        "A card's ID as typed by a person: white space and dashes are ignored, letters may be small. "
+        "Or the key of a card imported from another system.",
+        min_length=1,
+        max_length=MAX_KEY_LENGTH,
+        pattern=r"\S",
+    ),
+]
+
+
 class VerifyRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The body of `POST /v1/verify` and `POST /v1/files`. Lengths count code points."""
 
-    card_id: Annotated[
-        str,
-        described(
-            "As typed by the customer: white space and dashes are ignored, letters may be small.",
-            min_length=1,
-            max_length=MAX_KEY_LENGTH,
-            pattern=r"\S",
-        ),
-    ]
+    card_id: TypedCardId
     hardware: Annotated[str, described("Identifies the machine.", min_length=1, max_length=MAX_HARDWARE)]
     function: Annotated[
         str,
@@ -51,6 +56,13 @@ class VerifyRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         ]
         | None
     ) = None
+    version: (
+        Annotated[
+            str,
+            Meta(description="The program's version: dotted numbers.", pattern=PATTERN, max_length=MAX_VERSION),
+        ]
+        | None
+    ) = None
 
 
 class ExecuteRequest(VerifyRequest, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -62,6 +74,18 @@ class ExecuteRequest(VerifyRequest, frozen=True, forbid_unknown_fields=True, kw_
     ]
 
 
+class OwnCardRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of `POST /v1/self/status` and `POST /v1/self/unbind`."""
+
+    card_id: TypedCardId
+
+
+class RenewalRequest(OwnCardRequest, frozen=True, forbid_unknown_fields=True):
+    """The body of `POST /v1/self/renew`: the card, and an unused one whose validity is added to it."""
+
+    with_card_id: TypedCardId
+
+
 _decode = msgspec.json.Decoder(VerifyRequest).decode
 _QUOTES_PER_FIELD = 4  # two for its name, two for its value
 
@@ -69,15 +93,20 @@ PUBLIC_KEY_REQUIREMENT = Text(
     "必须是 X25519 公钥的 base64url 编码（43 个字符，无填充，且不是低阶点）",
     "must be an X25519 public key in base64url (43 characters, no padding, not of low order)",
 )
+_CARD_ID = Text(
+    "必须是 1 到 64 个字符的字符串，且不全是空白", "must be a string of 1 to 64 characters, not all white space"
+)
 REQUIREMENTS: dict[str, Text] = {
-    "card_id": Text(
-        "必须是 1 到 64 个字符的字符串，且不全是空白",
-        "must be a string of 1 to 64 characters, not all white space",
-    ),
+    "card_id": _CARD_ID,
+    "with_card_id": _CARD_ID,
     "hardware": Text("必须是 1 到 1024 个字符的字符串", "must be a string of 1 to 1,024 characters"),
     "function": Text("必须是 1 到 64 个字符的字符串", "must be a string of 1 to 64 characters"),
     "nonce": Text("必须是 16 到 64 个 base64url 字符", "must be 16 to 64 characters of base64url"),
     "ip": Text("必须是不超过 64 个字符的字符串", "must be a string of at most 64 characters"),
+    "version": Text(
+        f"必须是用点分隔的数字（如 1.10），最多 {MAX_VERSION} 个字符",
+        f"must be dotted numbers such as 1.10, at most {MAX_VERSION} characters",
+    ),
     "client_public_key": PUBLIC_KEY_REQUIREMENT,
     "arguments": Text("必须是一个 JSON 对象", "must be a JSON object"),
 }
@@ -100,6 +129,24 @@ def parse_execute_request(body: bytes) -> ExecuteRequest:
         Problem: 400, naming the field and what it must be.
     """
     return json_body.parse(body, ExecuteRequest, REQUIREMENTS)
+
+
+def parse_own_card(body: bytes) -> OwnCardRequest:
+    """Read a customer's request about a card.
+
+    Raises:
+        Problem: 400, naming the field and what it must be.
+    """
+    return json_body.parse(body, OwnCardRequest, REQUIREMENTS)
+
+
+def parse_renewal(body: bytes) -> RenewalRequest:
+    """Read a customer's request to renew a card.
+
+    Raises:
+        Problem: 400, naming the field and what it must be.
+    """
+    return json_body.parse(body, RenewalRequest, REQUIREMENTS)
 
 
 def _parse_plain(body: bytes) -> VerifyRequest | None:

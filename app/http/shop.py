@@ -23,6 +23,7 @@ from app.http.problems import (
     conflict,
     forbidden,
     idempotency_conflict,
+    sentence,
     too_many_requests,
     unauthorized,
 )
@@ -79,9 +80,9 @@ class ShopAccess:
         try:
             self.tokens.check_use(shop, address)
         except TokenExpiredError as error:
-            raise unauthorized(_sentence(error), 'Bearer error="invalid_token"') from error
+            raise unauthorized(sentence(error), 'Bearer error="invalid_token"') from error
         except TokenElsewhereError as error:
-            raise forbidden(_sentence(error)) from error
+            raise forbidden(sentence(error)) from error
 
     def _unknown_token(self, request: falcon.Request) -> Problem:
         # Only after the search: a valid token passes, whatever others behind the same address have sent.
@@ -114,7 +115,7 @@ class CardsResource:
         try:
             document = self.shop.look_up(shop, wanted)
         except CardNotFoundError as error:
-            raise card_not_found(_sentence(error), "id") from error
+            raise card_not_found(sentence(error), "id") from error
         _describe(response)
         response.data = json.dumps(document, ensure_ascii=False).encode()
 
@@ -149,11 +150,11 @@ def _place(response: falcon.Response, place: Callable[[], Answer]) -> None:
     try:
         answer = place()
     except CardNotFoundError as error:
-        raise card_not_found(_sentence(error), "ids") from error
+        raise card_not_found(sentence(error), "ids") from error
     except CeilingExceededError as error:
-        raise ceiling_exceeded(_sentence(error), error.field) from error
+        raise ceiling_exceeded(sentence(error), error.field) from error
     except RefusedError as error:
-        raise conflict(_sentence(error), "ids") from error
+        raise conflict(sentence(error), "ids") from error
     except KeyReusedError as error:
         raise idempotency_conflict(shop_schemas.KEY_HEADER) from error
     _describe(response)
@@ -161,11 +162,6 @@ def _place(response: falcon.Response, place: Callable[[], Answer]) -> None:
     if answer.is_replayed:
         response.set_header("Idempotency-Replayed", "true")
     response.data = answer.body.encode()
-
-
-def _sentence(error: RefusedError) -> Text:
-    text = error.text
-    return Text(f"{text.zh}。", f"{text.en[0].upper()}{text.en[1:]}.")
 
 
 def _describe(response: falcon.Response) -> None:

@@ -8,10 +8,11 @@ import falcon
 import msgspec
 from msgspec import Meta
 
-from app.domain.cards import MAX_KEY_LENGTH, ValidityError, parse_duration, parse_validity
+from app.domain.cards import ValidityError, parse_duration, parse_validity
 from app.domain.texts import MAX_TEXT, RefusedError, Text, check_text
 from app.http import json_body
 from app.http.problems import invalid_request
+from app.http.schemas import TypedCardId
 
 MAX_COUNT = 1000
 MAX_CARDS = 100
@@ -19,19 +20,9 @@ KEY_HEADER = "Idempotency-Key"
 KEY_PATTERN = "[!-~]{1,64}"
 _NAMED_DURATIONS = "day|week|month|quarter|year|[0-9]{1,10}[smhdw]"
 _DURATIONS = "30s, 45m, 12h, 30d, 1w, day, week, month, quarter, year: from 1 second to 100 years."
-TypedCardId = Annotated[
-    str,
-    Meta(
-        min_length=1,
-        max_length=MAX_KEY_LENGTH,
-        pattern=r"\S",
-        description="A card's ID as typed by a person: white space and dashes are ignored, letters may be small. "
-        "Or the key of a card imported from another system.",
-    ),
-]
 _Ids = Annotated[list[TypedCardId], Meta(min_length=1, max_length=MAX_CARDS)]
 _Text = Annotated[
-    str, Meta(min_length=1, max_length=MAX_TEXT, extra_json_schema={"pattern": r"^[^\u0000-\u001f\u007f-\u00a0]+$"})
+    str, Meta(min_length=1, max_length=MAX_TEXT, extra_json_schema={"pattern": r"^[^\u0000-\u001f\u007f-\u009f]+$"})
 ]
 
 # An order's digest leaves out the fields that have their defaults: a field added by a later release changes no digest.

@@ -19,7 +19,7 @@ LIMITS = {"last_24_hours": DAY._asdict(), "period": WEEK._asdict()}
 
 
 def collect(database: Database, now: datetime, zone: ZoneInfo, within: timedelta = WITHIN) -> dict[str, Any]:
-    """Return the report of a period as JSON has it, from four queries, each group with up to `MAX_ROWS`, worst first.
+    """Return the report of a period as JSON has it, from five queries, each group with up to `MAX_ROWS`, worst first.
 
     Times are in ISO 8601 in the zone:
       accepted: {count, first: […]} cards whose accepted requests reach a threshold (`app.domain.sharing`):
@@ -27,6 +27,7 @@ def collect(database: Database, now: datetime, zone: ZoneInfo, within: timedelta
       cards: [{card_id, machines, networks, rejections, first_at, last_at}] mismatches of one card
       machines: [{hardware, cards, networks, rejections, first_at, last_at}] rejections of one machine with many cards
       networks: [{network, cards, machines, rejections, first_at, last_at}] those of one address with many cards
+      unbindings: [{card_id, unbindings, first_at, last_at}] cards that their customers unbound most often by themselves
 
     Args:
         database: Connected without a limit on a statement's time.
@@ -48,6 +49,7 @@ def _collect(now: datetime, zone: ZoneInfo, within: timedelta) -> dict[str, Any]
         "cards": abuse_report.shared_cards(since, MAX_ROWS),
         "machines": abuse_report.trying_machines(since, MAX_ROWS),
         "networks": abuse_report.trying_networks(since, MAX_ROWS),
+        "unbindings": abuse_report.unbinding_cards(since, MAX_ROWS),
     }
     shown = _shown_cards(now, zone, within)
     return {

@@ -1,7 +1,7 @@
 """Operators' actions on cards: previewed from rows read without a lock, applied under lock in one transaction."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -137,8 +137,9 @@ class CardActions:
                 rows = lock_named(typed, self._own(wanted))
                 now = self.clock()  # read under the lock: its last holder may have acted a moment ago
                 bound, ceilings = card_rows.bound_cards(wanted), self._ceilings()
+                renewed = _renewed(action, wanted)
                 outcomes = [
-                    _outcome(action, rows[card_id], now, is_bound=card_id in bound, by=by, ceilings=ceilings)
+                    _outcome(action, rows[card_id], now, bound=bound, renewed=renewed, by=by, ceilings=ceilings)
                     for card_id in wanted
                 ]
                 changed = [outcome for outcome in outcomes if outcome.is_changed]
@@ -166,13 +167,19 @@ class CardActions:
 
     def preview(self, action: Action, card_ids: list[str], by: timedelta | None = None) -> Preview:
         """Return what `apply` would do to these cards, by their canonical IDs."""
-        rows = self.database.with_connection(lambda: card_rows.find_all(self._own(card_ids)))
+
+        def read() -> tuple[list[tuple[models.Card, models.Client | None]], set[str]]:
+            found = card_rows.find_all(self._own(card_ids))
+            return found, _renewed(action, [row.id for row, _client in found])
+
+        rows, renewed = self.database.with_connection(read)
+        bound = {row.id for row, client in rows if client is not None}
         now, ceilings = self.clock(), self._ceilings()
         existing = {row.id for row, _client in rows}
         preview = Preview(missing=[card_id for card_id in card_ids if card_id not in existing])
         for row, client in rows:
             try:
-                outcome = _outcome(action, row, now, is_bound=client is not None, by=by, ceilings=ceilings)
+                outcome = _outcome(action, row, now, bound=bound, renewed=renewed, by=by, ceilings=ceilings)
             except RefusedError as error:
                 preview.refused.append((row, error.text))
                 continue
@@ -189,16 +196,23 @@ class CardActions:
         return Ceilings() if self.limits is None else self.limits.ceilings()
 
 
+def _renewed(action: Action, card_ids: list[str]) -> set[str]:
+    """Return which of the cards were renewed with another, where the action depends on that."""
+    return card_rows.renewed(card_ids) if action is Action.DELETE else set()
+
+
 def _outcome(  # noqa: PLR0913  # an action, its card, and what bounds it
     action: Action,
     row: models.Card,
     now: datetime,
     *,
-    is_bound: bool,
+    bound: Collection[str],
+    renewed: Collection[str],
     by: timedelta | None,
     ceilings: Ceilings,
 ) -> Outcome:
-    outcome = apply(action, card_rows.as_domain(row), now, is_bound=is_bound, by=by)
+    card = card_rows.as_domain(row)
+    outcome = apply(action, card, now, is_bound=card.id in bound, by=by, is_renewed=card.id in renewed)
     if action is Action.EXTEND and outcome.after is not None:
         check_extended(ceilings, outcome.after, now)
     return outcome

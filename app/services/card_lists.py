@@ -25,6 +25,7 @@ from app.storage.paging import Cursor
 MAX_COUNTED = 10_000
 MAX_SEARCHED = card_lists.MAX_SEARCHED
 COUNTED_DAYS = 30
+MAX_RENEWALS = 50
 _PAGE_ROWS = 1_000
 
 
@@ -92,6 +93,14 @@ class CardLists:
             DatabaseUnavailableError: the database is away.
         """
         return self.database.with_connection(lambda: daily_counts.of_card(card_id, since))
+
+    def renewed_by(self, card_id: str) -> list[str]:
+        """Return up to `MAX_RENEWALS` cards that were used up to renew a card, the latest issued first.
+
+        Raises:
+            DatabaseUnavailableError: the database is away.
+        """
+        return self.database.with_connection(lambda: cards.renewed_by(card_id, MAX_RENEWALS))
 
     def shown_keys(self, reader: Identity, card_ids: Iterable[str]) -> ShownKeys:
         """Return the cards among these whose whole keys the reader sees.

@@ -15,17 +15,19 @@ DatabaseRefusedError = peewee.PeeweeException
 """The database did not accept a statement."""
 
 
-def connect(url: str, name: str | None = None) -> Database:
+def connect(url: str, host: str, name: str | None = None) -> Database:
     """Connect this process to a database whose schema is checked, without a limit on a statement's time.
 
     Args:
         url: Of the database.
+        host: This machine's name.
         name: Of another one on the same server, a backup that is being checked. It is read only and untrusted: its
             tables may be views that run functions.
     """
     if name is None:
-        return connect_to(Database(url, on_connect=schema.check_version, bulk=True))
-    return connect_to(Database(urlsplit(url)._replace(path=f"/{name}").geturl(), on_connect=_read_only, bulk=True))
+        return connect_to(Database(url, on_connect=schema.check_version, bulk=True, host=host))
+    other = urlsplit(url)._replace(path=f"/{name}").geturl()
+    return connect_to(Database(other, on_connect=_read_only, bulk=True, host=host))
 
 
 def _read_only(connection: Any) -> None:  # noqa: ANN401  # a psycopg2 connection
@@ -35,6 +37,6 @@ def _read_only(connection: Any) -> None:  # noqa: ANN401  # a psycopg2 connectio
     schema.check_version(connection)
 
 
-def migrate(url: str, say: Callable[[str], None]) -> None:
-    """Bring the schema of a database up to date; `say` is called with each step."""
-    schema.migrate(connect_to(Database(url, bulk=True)), say)
+def migrate(url: str, host: str, say: Callable[[str], None]) -> None:
+    """Bring the schema of a database up to date, from this host; `say` is called with each step."""
+    schema.migrate(connect_to(Database(url, bulk=True, host=host)), say)

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta, tzinfo
 from itertools import chain
@@ -36,7 +37,8 @@ JOURNAL_COLUMNS = (
     "actor",
     "details",
 )
-FORMULA_SIGNS = tuple("=+-@＝＋－＠")  # full-width ones too: a Chinese Excel reads either
+# Full-width signs, since a Chinese Excel reads either; after `;`, where Excel splits if the comma is decimal.
+_FORMULA = re.compile(r"(^|;)(?='*[=+\-@＝＋－＠])")
 
 
 def card_documents(lines: Iterable[Line], zone: tzinfo) -> Iterator[Row]:
@@ -136,6 +138,6 @@ def _cell(value: Any) -> Any:  # noqa: ANN401  # any value of a row
 
 
 def _harmless(text: str) -> str:
-    """Mark a text that a spreadsheet would take for a formula: a stranger may have sent it."""
+    """Mark what a spreadsheet would take for a formula: a stranger may have sent it."""
     # A text that already has the mark gets another, so that an import removes exactly ours.
-    return f"'{text}" if text.lstrip("'").startswith(FORMULA_SIGNS) else text
+    return _FORMULA.sub(r"\1'", text)

@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 import peewee
 
 from app.clock import Clock
+from app.domain.codes import EventKind
 from app.domain.errors import ConflictError, DatabaseUnavailableError
 from app.services import abuse_report
 from app.services.statistics import DAYS, collect, last_days
@@ -26,6 +27,7 @@ class Snapshot(NamedTuple):
 
     The document has what `app.services.statistics.collect` returns, and:
       rejection_days: [{day, counts: {code: n}}] the last 14, today last
+      self_service: [{day, self_unbound, renewed}] what customers did by themselves yesterday and today
       expiring_days: [{day, cards}] active cards by the day of their expiry, today and the 13 days after
       sharing: what `app.services.abuse_report.collect` returns for the last 7 days
     """
@@ -102,7 +104,15 @@ class Figures:
         def count() -> dict[str, Any]:
             rejections = statistics.rejections_by_day(self._midnight(past[0]), self._zone)
             expiring = statistics.expiring_by_day(now, self._midnight(coming[-1] + timedelta(days=1)), self._zone)
+            own = statistics.by_customers(self._midnight(past[-2]), self._zone)
             return {
+                "self_service": [
+                    {
+                        "day": day.isoformat(),
+                        **{kind: own.get(day, {}).get(kind, 0) for kind in (EventKind.SELF_UNBOUND, EventKind.RENEWED)},
+                    }
+                    for day in past[-2:]
+                ],
                 "rejection_days": [{"day": day.isoformat(), "counts": rejections.get(day, {})} for day in past],
                 "expiring_days": [{"day": day.isoformat(), "cards": expiring.get(day, 0)} for day in coming],
             }

@@ -1,20 +1,22 @@
 """Operators' changes of licensed files. Each is atomic: clients get the old version or the new one."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Any, BinaryIO, Self
 
 import peewee
 
 from app.clock import Clock
 from app.domain.codes import EventKind
-from app.domain.errors import ConflictError, DatabaseUnavailableError
+from app.domain.errors import BucketUnavailableError, UnavailableError
 from app.domain.files import check_name
 from app.domain.texts import RefusedError, Text, check_text
+from app.settings import Settings
 from app.storage import files, journal
-from app.storage.blobs import Blob, Blobs, Received
+from app.storage.blob_store import BlobStore, blob_store
+from app.storage.blobs import Blob, Received
 from app.storage.database import Database
 
 MAX_FILES = 250
@@ -23,14 +25,17 @@ MAX_FILES = 250
 
 @dataclass(frozen=True, slots=True)
 class StoredFile:
-    """A licensed file, for the cards of `batches`; without batches for every card. `missing`: the bytes are gone."""
+    """A licensed file, for the cards of `batches`; without batches for every card.
+
+    `missing`: the bytes are gone; None where the bucket cannot be asked.
+    """
 
     name: str
     size: int
     sha256: str
     added_at: datetime
     batches: tuple[str, ...]
-    missing: bool = False
+    missing: bool | None = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,23 +47,24 @@ class FileStore:
     """
 
     database: Database
-    blobs: Blobs
+    blobs: BlobStore
     actor: str
     clock: Clock
     warn: Callable[[Text], None]
 
     @classmethod
-    def in_folder(
+    def of_installation(
         cls,
         database: Database,
-        folder: Path,
+        settings: Settings,
         actor: str,
         clock: Clock,
         *,
         warn: Callable[[Text], None],
     ) -> Self:
-        """Return the store whose bytes lie in `folder`."""
-        return cls(database, Blobs(folder), actor, clock, warn=warn)
+        """Return the store of the installation that has these settings."""
+        blobs = blob_store(settings.files_dir, settings.files_bucket)
+        return cls(database, blobs, actor, clock, warn=warn)
 
     def add(
         self,
@@ -81,13 +87,18 @@ class FileStore:
         Raises:
             RefusedError: the name or a batch is invalid, there are too many files, or the disk has no room.
             OSError: the source or the folder cannot be used.
+            BucketUnavailableError: the bucket cannot be used.
         """
         check_name(name)
         for batch in batches or ():
             check_text("batch", batch)
         self.database.with_connection(lambda: _check_count(name))  # before all the bytes are read
         with self.blobs.receiving(source, size, progress) as received:
-            stored, replaced = self.database.with_connection(lambda: self._put(name, received, batches), once=True)
+            try:
+                stored, replaced = self.database.with_connection(lambda: self._put(name, received, batches), once=True)
+            except BaseException:
+                self._discard(received.blob.sha256)
+                raise
         if replaced is not None:
             self._forget([replaced])
         return stored
@@ -118,6 +129,8 @@ class FileStore:
 
     def listed(self) -> list[StoredFile]:
         """Return all files, by name."""
+        rows = self.database.with_connection(files.listed)
+        missing = self._missing({Blob(row.sha256, row.size) for row, _ in rows})
         return [
             StoredFile(
                 name=row.name,
@@ -125,10 +138,22 @@ class FileStore:
                 sha256=row.sha256,
                 added_at=row.added_at,
                 batches=tuple(batches),
-                missing=not self.blobs.holds(Blob(row.sha256, row.size)),
+                missing=None if missing is None else Blob(row.sha256, row.size) in missing,
             )
-            for row, batches in self.database.with_connection(files.listed)
+            for row, batches in rows
         ]
+
+    def _missing(self, blobs: set[Blob]) -> set[Blob] | None:
+        try:
+            return self.blobs.missing(blobs)
+        except BucketUnavailableError as error:
+            self.warn(
+                Text(
+                    f"无法确认内容是否都在：{error.text.zh}",
+                    f"the content may be missing or not: {error.text.en}",
+                )
+            )
+            return None
 
     def _put(self, name: str, received: Received, batches: tuple[str, ...] | None) -> tuple[StoredFile, str | None]:
         """Write a version's row, bytes and journal entry; return it, and the SHA-256 of the bytes that it replaces."""
@@ -154,7 +179,24 @@ class FileStore:
         The change is made by then, so a failure is only a warning. Nothing removes such bytes later: a database
         restored from an older backup does not know which files a newer one has, and their bytes would be lost.
         """
+        try:
+            self._clear(digests)
+        except (OSError, UnavailableError, peewee.PeeweeException, KeyboardInterrupt) as error:
+            why, left = type(error).__name__, ", ".join(digests)
+            self.warn(
+                Text(
+                    f"更改已生效，但旧内容未删除（{why}）：{left}；file list 不再列出的，可从文件目录或存储桶手动删除",
+                    f"the change is made, but old bytes were not removed ({why}): {left}; those that `file list` no "
+                    "longer shows may be removed from the files' folder or the bucket by hand",
+                )
+            )
 
+    def _discard(self, sha256: str) -> None:
+        """Remove received bytes whose file was not added, where that is possible."""
+        with suppress(Exception):
+            self._clear([sha256])
+
+    def _clear(self, digests: list[str]) -> None:
         def clear() -> None:
             with self.database.atomic():
                 files.lock(self.database)
@@ -162,17 +204,7 @@ class FileStore:
                     if not files.is_wanted(sha256):
                         self.blobs.remove(sha256)
 
-        try:
-            self.database.with_connection(clear)
-        except (OSError, ConflictError, DatabaseUnavailableError, peewee.PeeweeException, KeyboardInterrupt) as error:
-            why, left = type(error).__name__, ", ".join(digests)
-            self.warn(
-                Text(
-                    f"更改已生效，但旧内容未删除（{why}）：{left}；file list 不再列出的，可从文件目录手动删除",
-                    f"the change is made, but old bytes were not removed ({why}): {left}; those that `file list` no "
-                    "longer shows may be removed from the files' folder by hand",
-                )
-            )
+        self.database.with_connection(clear)
 
     def _entry(self, kind: EventKind, name: str, blob: Blob, **more: Any) -> journal.Entry:  # noqa: ANN401
         details = {"name": name, "size": blob.size, "sha256": blob.sha256, **more}

@@ -1,5 +1,6 @@
 """Licensed files: a verdict offers links, and a link opens one version of one file."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, time
 from functools import partial
@@ -10,10 +11,14 @@ from zoneinfo import ZoneInfo
 from app import hub
 from app.clock import Clock
 from app.domain.codes import CardStatus, EventKind
+from app.domain.errors import DatabaseUnavailableError
 from app.domain.policy import VerificationRequest
-from app.services.licence import Evaluation, LicenceService, Verdict
+from app.services.blocked import refuse_blocked
+from app.services.evaluation import Evaluation
+from app.services.licence import LicenceService, Verdict
 from app.storage import files, models
-from app.storage.blobs import Blob, Blobs
+from app.storage.blob_store import BlobStore
+from app.storage.blobs import Blob, Location
 from app.storage.database import Database
 from app.storage.journal import Entry
 from app.tokens.links import Link, LinkRefusedError, Links
@@ -30,7 +35,7 @@ class FileTransfer:
 
     licences: LicenceService
     links: Links
-    blobs: Blobs
+    blobs: BlobStore
     database: Database
     timezone: ZoneInfo
     clock: Clock
@@ -49,8 +54,17 @@ class FileTransfer:
     def _offer(self, evaluation: Evaluation) -> Verdict:
         request = evaluation.request
         rows = self.database.with_connection(lambda: files.for_card(request.card_id))
-        offered = [self._claim(evaluation, row) for row in rows if self.blobs.holds(Blob(row.sha256, row.size))]
+        offered = [self._claim(evaluation, row) for row in rows if self.blobs.may_hold(Blob(row.sha256, row.size))]
         return self.licences.sign(evaluation, claims={"files": offered})
+
+    def refuse_blocked(self, address: str) -> None:
+        """Refuse a download to a blocked address.
+
+        Raises:
+            app.services.blocked.ClientBlockedError: the address is blocked.
+        """
+        with suppress(DatabaseUnavailableError):  # then `authorise` lets nothing through either
+            refuse_blocked(self.licences.rules, self.licences.rules.get(), address)
 
     def authorise(self, token: str, name: str) -> tuple[Link, str]:
         """Return the link that a token is, and the ID of the card that its client has now.
@@ -71,11 +85,21 @@ class FileTransfer:
             raise LinkRefusedError(f"the card of the link's client is {status}")
         return link, card.id
 
+    def locate(self, link: Link) -> Location:
+        """Return where nginx finds the bytes.
+
+        Raises:
+            OSError: they are gone.
+            BucketUnavailableError: the bucket cannot be asked.
+        """
+        return self.blobs.locate(Blob(link.sha256, link.size))
+
     def open(self, link: Link) -> BinaryIO:
         """Open the bytes.
 
         Raises:
             OSError: they are gone.
+            BucketUnavailableError: the bucket cannot be asked.
         """
         return self.blobs.open(Blob(link.sha256, link.size))
 

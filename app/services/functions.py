@@ -11,7 +11,8 @@ from app.domain.policy import OPEN_PROGRAM, VerificationRequest
 from app.functions.client import FunctionsBusyError, FunctionsClient, FunctionsUnavailableError
 from app.functions.decorator import Caller
 from app.functions.messages import Failed, Invalid, NotFound, Outcome, Returned, TimedOut
-from app.services.licence import Evaluation, LicenceService, Verdict
+from app.services.evaluation import Evaluation
+from app.services.licence import LicenceService, Verdict
 
 logger = logging.getLogger(__name__)
 

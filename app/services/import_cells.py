@@ -27,7 +27,7 @@ _STATUSES = {
 _STATUS_OF = {word: status for status, words in _STATUSES.items() for word in (status.value, *words)}
 _SAYS_NOTHING = frozenset(["正常", "有效", "启用", "已启用", "normal", "ok", "valid", "enabled"])
 """Statuses of cards that may be used: whether they were, the other columns say."""
-_UNMARKED = re.compile(r"'(?='*[=+\-@＝＋－＠])")  # as app.services.exports marks them
+_MARKED = re.compile(r"(^|;)'(?='*[=+\-@＝＋－＠])")  # as app.services.exports marks them
 _ROUNDED = re.compile(r"[0-9](\.[0-9]+)?E\+[0-9]+")
 
 
@@ -69,8 +69,8 @@ def read_imported_key(cell: str) -> str | None:
 
 
 def _unmarked(cell: str) -> str:
-    """Return a text without the mark that our own lists put before what a spreadsheet would take for a formula."""
-    return cell[1:] if _UNMARKED.match(cell) else cell
+    """Return a text without the marks that our own lists put before what a spreadsheet would take for a formula."""
+    return _MARKED.sub(r"\1", cell)
 
 
 def text_reader(name: str) -> Callable[[str], str | None]:

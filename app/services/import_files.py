@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 import subprocess
 import sys
 import tempfile
@@ -14,13 +15,14 @@ from pathlib import Path
 from typing import IO, NamedTuple, cast
 
 from app.domain.texts import RefusedError, Text
+from app.environment import without_settings
 from app.services.workbook_rows import MAX_CELL
 
 MAX_UNPACKED_BYTES = 64 * 1024 * 1024
 """An XLSX file of 5 MB with 100,000 cards has 49 MB of XML."""
 MAX_PARTS = 1_000
 WORKBOOK_SECONDS = 60.0
-_ZIP, _OLD_EXCEL = b"PK\x03\x04", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
+_ZIP, _PART, _OLD_EXCEL = b"PK\x03\x04", b"PK\x01\x02", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 _PROGRAM = Path(__file__).with_name("workbook_rows.py")
 
 
@@ -119,7 +121,10 @@ def _workbook(content: bytes) -> Iterator[Iterator[Row]]:
         source.write(content)
         source.seek(0)
         command = [sys.executable, "-I", str(_PROGRAM)]
-        with subprocess.Popen(command, stdin=source, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        env = without_settings(os.environ)
+        with subprocess.Popen(
+            command, stdin=source, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=env
+        ) as process:
             timer = threading.Timer(WORKBOOK_SECONDS, process.kill)
             timer.start()
             try:
@@ -152,6 +157,8 @@ def _check_parts(content: bytes) -> None:
     Raises:
         RefusedError: it is one of these.
     """
+    if content.count(_PART) > MAX_PARTS:  # before each takes an object
+        raise _too_large()
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             parts = archive.infolist()
@@ -160,8 +167,12 @@ def _check_parts(content: bytes) -> None:
     if not any(part.filename.lower() == "xl/workbook.xml" for part in parts):
         raise RefusedError("这不是 XLSX 工作簿", "this is no XLSX workbook")
     if len(parts) > MAX_PARTS or sum(part.file_size for part in parts) > MAX_UNPACKED_BYTES:
-        size = MAX_UNPACKED_BYTES // (1024 * 1024)
-        raise RefusedError(
-            f"XLSX 展开后超过 {size} MB：请拆分，或另存为“CSV UTF-8”",
-            f"the XLSX file unpacks to more than {size} MB: split it, or save it as CSV UTF-8",
-        )
+        raise _too_large()
+
+
+def _too_large() -> RefusedError:
+    size = MAX_UNPACKED_BYTES // (1024 * 1024)
+    return RefusedError(
+        f"XLSX 展开后超过 {size} MB：请拆分，或另存为“CSV UTF-8”",
+        f"the XLSX file unpacks to more than {size} MB: split it, or save it as CSV UTF-8",
+    )

@@ -25,6 +25,8 @@ NO_SUCH_REFERENCE = Text(
     "(the card's page and card show count them), or the entry was pruned",
 )
 _PAGE_ROWS = 1_000
+_NAMING_CARDS = ("moved_to", "with", "renewed")
+"""The details that are cards."""
 
 
 class JournalResults(NamedTuple):
@@ -52,9 +54,7 @@ class JournalLists:
 
         def read() -> JournalResults:
             found = read_slice(request, fetch, journal_lists.cursor)
-            ids = [
-                card_id for event in found.rows for card_id in (event.card_id, (event.details or {}).get("moved_to"))
-            ]
+            ids = [card_id for event in found.rows for card_id in _cards_of(event)]
             return JournalResults(found, shown_keys(reader, ids, wanted.card_id))
 
         return self.database.with_connection(read)
@@ -84,3 +84,8 @@ class JournalLists:
             if len(rows) < _PAGE_ROWS and stopped_at is None:
                 return
             after = stopped_at or journal_lists.cursor(rows[-1])
+
+
+def _cards_of(event: Event) -> list[str | None]:
+    """Return the card of an entry, and those that its details name."""
+    return [event.card_id, *((event.details or {}).get(name) for name in _NAMING_CARDS)]

@@ -49,6 +49,10 @@ class ShownKeys(NamedTuple):
         """Whether the reader sees a card's whole key."""
         return card_id in self.keys
 
+    def __or__(self, other: "ShownKeys") -> "ShownKeys":
+        """Return what the reader sees of the cards of either."""
+        return ShownKeys({**self.keys, **other.keys}, self.abbreviated | other.abbreviated)
+
 
 def shown_keys(reader: Identity, card_ids: Iterable[str | None], typed: str | None = None) -> ShownKeys:
     """Return the keys that the reader sees, asking on an open connection.

@@ -5,18 +5,26 @@ Verification, file transfer and core functions use it, and add claims of their o
 
 import logging
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
-from app import metrics
+from app import hub, metrics
 from app.clock import Clock
-from app.domain.addresses import known
-from app.domain.cards import ID_RANDOM_BYTES, REFERENCE_LENGTH, id_from_random, parse_card_id
-from app.domain.codes import Code, Counted, EventKind
-from app.domain.errors import ConflictError, DatabaseUnavailableError
-from app.domain.policy import Binding, Client, Decision, Facts, VerificationRequest, decide
+from app.domain.cards import ID_RANDOM_BYTES, REFERENCE_LENGTH, id_from_random
+from app.domain.codes import Code
+from app.domain.errors import ConflictError, DatabaseUnavailableError, UnavailableError
+from app.domain.policy import (
+    OPEN_PROGRAM,
+    Facts,
+    VerificationRequest,
+    decide,
+    is_outdated,
+)
+from app.domain.terms import Terms
+from app.services.evaluation import Evaluation, bound_to, entries_of, rejection
+from app.services.in_force import InForce, VendorRules
 from app.storage import bindings, journal, usage
 from app.storage.database import Database
 from app.storage.journal import Entry
@@ -26,27 +34,8 @@ from app.tokens.signer import Signer
 
 TOKEN_SECONDS = 300
 _ATTEMPTS = 50  # each failed attempt means that another request succeeded; after this many something is wrong
-_COUNTED = {Code(kind): kind for kind in Counted if kind in set(map(str, Code))}
+_TURN_SECONDS = 5.0
 logger = logging.getLogger(__name__)
-
-
-class Evaluation(NamedTuple):
-    """The decision on a request, already written to the database.
-
-    `at` is the time of the decision. `jti` is the ID of the verdict to come. `client_id` is the client that an
-    accepted card is bound to now, None for a rejection.
-    """
-
-    request: VerificationRequest
-    at: datetime
-    jti: str
-    decision: Decision
-    client_id: str | None
-
-    @property
-    def reference(self) -> str:
-        """The end of `jti`, by which the vendor finds the journal entry."""
-        return self.jti[-REFERENCE_LENGTH:]
 
 
 class Verdict(NamedTuple):
@@ -66,10 +55,12 @@ class LicenceService:
 
     database: Database
     touches: Touches
+    rules: VendorRules
     signer: Signer
     issuer: str
     timezone: ZoneInfo
     clock: Clock
+    turns: hub.Turns = field(default_factory=lambda: hub.Turns(_TURN_SECONDS))
 
     def evaluate(self, request: VerificationRequest) -> Evaluation:
         """Decide about a request by the rules and write what follows.
@@ -78,18 +69,35 @@ class LicenceService:
 
         Raises:
             DatabaseUnavailableError: the database is away; nothing was decided.
+            UnavailableError: too many requests with the card wait; nothing was decided.
         """
+        in_force = self.rules.get()
         at = self.clock()
         day = self._day(at)
         jti = id_from_random(secrets.token_bytes(ID_RANDOM_BYTES))
-        touched = self.touches.touch(request, at, day)
+        block = in_force.blocks.find(request.hardware_sha256, request.address)
+        if block is not None:
+            return self._blocked(
+                Evaluation(request, at, jti, decide(Facts(block=block), request, at), None, in_force), block
+            )
+        # What would touch the card's row must not do so for a program that must be updated first.
+        touched = None if is_outdated(request, in_force.terms) else self.touches.touch(request, at, day)
         if touched is not None and touched.client is not None:
-            decision = decide(touched, request, at)
+            decision = decide(touched, request, at, in_force.terms)
             if decision.is_refresh:
-                return Evaluation(request, at, jti, decision, touched.client.id)
+                return Evaluation(request, at, jti, decision, touched.client.id, in_force)
+        # In turn: each would hold a native thread while it waits for the card's row, and make the others decide again.
+        with self.turns.taken(request.card_id) as is_taken:
+            if not is_taken:
+                raise UnavailableError("too many requests with one card wait")
+            return self._decided(request, at, day, jti, in_force)
+
+    def _decided(
+        self, request: VerificationRequest, at: datetime, day: date, jti: str, in_force: InForce
+    ) -> Evaluation:
         for _ in range(_ATTEMPTS):
             try:
-                evaluation = self.database.with_connection(lambda: self._attempt(request, at, day, jti))
+                evaluation = self.database.with_connection(lambda: self._attempt(request, at, day, jti, in_force))
             except ConflictError:
                 continue
             if evaluation is not None:
@@ -129,7 +137,7 @@ class LicenceService:
         Raises:
             DatabaseUnavailableError: the database is away.
         """
-        entry = _rejection(evaluation, code, details)
+        entry = rejection(evaluation, code, details)
 
         def write() -> None:
             if code is Code.FUNCTION_NOT_FOUND:
@@ -140,20 +148,35 @@ class LicenceService:
         self.database.with_connection(write)
         return self.sign(evaluation, code, is_late=True)
 
-    def _attempt(self, request: VerificationRequest, at: datetime, day: date, jti: str) -> Evaluation | None:
+    def _blocked(self, evaluation: Evaluation, block: int) -> Evaluation:
+        self.rules.hit(block)
+        entry = rejection(evaluation, Code.CLIENT_BLOCKED, {"block": block})
+        self.database.with_connection(lambda: self._append_rejection(entry))
+        return evaluation
+
+    def _attempt(
+        self, request: VerificationRequest, at: datetime, day: date, jti: str, in_force: InForce
+    ) -> Evaluation | None:
         """Decide and write under a guard; return None when the guard finds that the facts have changed."""
-        facts = bindings.read_facts(self.database, request.card_id, request.hardware_sha256)
-        decision = decide(facts, request, at)
+        counted = None if in_force.terms.changes_per_day is None else day
+        facts = bindings.read_facts(self.database, request.card_id, request.hardware_sha256, counted)
+        decision = decide(facts, request, at, in_force.terms)
         client = facts.client or decision.released  # a client that moves to a card without a client keeps its ID
         if not decision.accepted:
-            evaluation = Evaluation(request, at, jti, decision, None)
-            self._append_rejection(_rejection(evaluation, decision.code, _bound_to(facts, decision.code)))
+            evaluation = Evaluation(request, at, jti, decision, None, in_force)
+            self._append_rejection(rejection(evaluation, decision.code, bound_to(facts, decision.code)))
             return evaluation
         client_id = id_from_random(secrets.token_bytes(ID_RANDOM_BYTES)) if client is None else client.id
-        evaluation = Evaluation(request, at, jti, decision, client_id)
-        entries = _entries(facts, evaluation)
+        evaluation = Evaluation(request, at, jti, decision, client_id, in_force)
         applied = bindings.apply(
-            self.database, facts, decision, request, at=at, day=day, entries=entries, client_id=client_id
+            self.database,
+            facts,
+            decision,
+            request,
+            at=at,
+            day=day,
+            entries=entries_of(facts, evaluation),
+            client_id=client_id,
         )
         return evaluation if applied else None
 
@@ -186,60 +209,18 @@ class LicenceService:
         if card is not None and code in (Code.OK, Code.CARD_EXPIRED):
             claims["card_activated_at"] = _numeric(card.activated_at)
             claims["card_expires_at"] = _numeric(card.expires_at)
-        return claims
+        return claims | _of_terms(evaluation.in_force.terms, request, code)
 
 
 def _numeric(moment: datetime | None) -> int | None:
     return None if moment is None else int(moment.timestamp())
 
 
-def _entries(facts: Facts, evaluation: Evaluation) -> list[Entry]:
-    """Return the journal entries of an accepted request; most have none."""
-    decision, card_id, entries = evaluation.decision, evaluation.request.card_id, []
-    if decision.released is not None:
-        details = {"moved_to": card_id, "client_id": decision.released.id}
-        entries.append(_entry(evaluation, EventKind.RELEASED, card_id=decision.released.card_id, details=details))
-    if decision.activates:
-        entries.append(_entry(evaluation, EventKind.ACTIVATED))
-    elif decision.binding is not Binding.KEEP:
-        entries.append(_entry(evaluation, EventKind.BOUND))
-    if facts.client is not None and (decision.hardware_changed or decision.address_changed):
-        before = _environment(facts.client)
-        counted = Counted.HARDWARE_CHANGED if decision.hardware_changed else Counted.ADDRESS_CHANGED
-        entries.append(_entry(evaluation, EventKind.ENVIRONMENT_CHANGED, details={"before": before}, counted=counted))
-    return entries
-
-
-def _bound_to(facts: Facts, code: Code) -> dict[str, Any] | None:
-    """Return what a card was bound to when another machine was rejected."""
-    if code is not Code.CLIENT_MISMATCH or facts.client is None:
-        return None
-    return {"before": _environment(facts.client)}
-
-
-def _environment(client: Client) -> dict[str, str | None]:
-    return {"hardware": client.hardware, "ip": known(client.address)}
-
-
-def _rejection(evaluation: Evaluation, code: Code, details: dict[str, Any] | None = None) -> Entry:
-    return _entry(evaluation, EventKind.REJECTED, code=code, details=details, counted=_COUNTED.get(code))
-
-
-def _named(evaluation: Evaluation) -> str:
-    """Return the card as entries name it: where there is none, a text that is no card ID stands there as sent."""
-    request = evaluation.request
-    is_text = evaluation.decision.card is None and parse_card_id(request.sent_card_id) is None
-    return request.sent_card_id if is_text else request.card_id
-
-
-def _entry(evaluation: Evaluation, kind: EventKind, **more: Any) -> Entry:  # noqa: ANN401  # the fields of Entry
-    request = evaluation.request
-    fields: dict[str, Any] = {
-        "card_id": _named(evaluation),
-        "reference": evaluation.reference,
-        "ip": request.address,
-        "claimed_ip": request.claimed_ip,
-        "hardware": request.hardware,
-        "function": request.function,
-    }
-    return Entry(evaluation.at, kind, **(fields | more))
+def _of_terms(terms: Terms, request: VerificationRequest, code: Code) -> dict[str, str]:
+    """Return the claims that the vendor's terms set."""
+    claims = {}
+    if code in (Code.OK, Code.UPDATE_REQUIRED):
+        claims = {"latest_version": terms.latest_version, "update_url": terms.update_url}
+    if code is Code.OK and request.function == OPEN_PROGRAM:
+        claims["notice"] = terms.notice
+    return {name: value for name, value in claims.items() if value is not None}

@@ -13,6 +13,7 @@ from app.services import recovery_codes, totp
 from app.services.accounts import Account, LastOwnerError, NameTakenError, OperatorNotFoundError
 from app.services.bearer import digest
 from app.services.credentials import journal_log_outs
+from app.services.frequency import check_account_changes
 from app.services.passwords import PASSWORDS, Passwords
 from app.storage import ceilings as ceiling_rows
 from app.storage import journal, log_ins, models
@@ -248,6 +249,7 @@ class Operators:
         def write() -> None:
             with self.database.atomic():
                 now = self.clock()
+                check_account_changes(self.actor, now)
                 for name in dict.fromkeys(names):
                     changes = change(name, now)
                     if changes is not None:

@@ -9,13 +9,26 @@ REASONS: dict[str, Text] = {
     ),
     Code.CARD_FROZEN: Text("卡密当时处于冻结状态。", "The card was frozen at that moment."),
     Code.CARD_EXPIRED: Text("卡密当时已到期。", "The card had expired at that moment."),
+    Code.CARD_SPENT: Text(
+        "这张卡密已用于给另一张卡密续费：客户应使用那一张。",
+        "The card was used up to renew another one: the customer should use that one.",
+    ),
+    Code.CLIENT_BLOCKED: Text("设备或网络在黑名单中。", "The machine or the network is on the block list."),
     Code.CLIENT_MISMATCH: Text(
-        "硬件和网络地址都与绑定的设备不同：客户换了电脑，或者卡密被他人使用。",
-        "Both the hardware and the address differ from the bound machine: a new computer, or somebody else's.",
+        "这不是绑定的设备（以条款 binding 为准）：客户换了电脑或网络，或者卡密被他人使用。",
+        "This is not the bound machine, as the term binding defines it: a new computer or network, or somebody else's.",
     ),
     Code.CLIENT_HAS_ANOTHER_CARD: Text(
         "这台设备已绑定另一张有效的卡密：客户应使用那一张。",
         "The machine is bound to another live card: the customer should use that one.",
+    ),
+    Code.TOO_MANY_CHANGES: Text(
+        "当天硬件或网络地址的变化次数已达到条款 changes_per_day 的上限。",
+        "The hardware or address had changed as often that day as the term changes_per_day allows.",
+    ),
+    Code.UPDATE_REQUIRED: Text(
+        "程序版本低于条款 minimum_version，或没有发送版本。",
+        "The program is older than the term minimum_version, or sends no version.",
     ),
     Code.FUNCTION_NOT_FOUND: Text(
         "服务器上没有程序所调用的功能。", "The server has no function of the name that the program called."

@@ -14,10 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from app.domain.texts import RefusedError
+from app.environment import without_settings
 from app.functions.modules import packages_dir
 
-# pip may build a folder that the file names, which runs its code: that gets neither secrets nor our modules.
-_NOT_PASSED_ON = ("DATABASE_URL", "KERNAL_DATA_KEY", "PYTHONPATH")
 _PIP = ("-m", "pip", "install", "--disable-pip-version-check", "--no-input", "--only-binary=:all:")
 
 
@@ -54,11 +53,14 @@ def install(functions_dir: Path) -> Path:
 def _run_pip(requirements: Path, new: Path) -> None:
     # -P: no module in the working directory, where relative paths in the file begin, replaces one of pip's.
     command = [sys.executable, "-P", *_PIP, "--target", str(new), "--requirement", str(requirements)]
+    # pip may build a folder that the file names, which runs its code: that gets neither secrets nor our modules.
+    env = without_settings(os.environ)
+    env.pop("PYTHONPATH", None)
     done = subprocess.run(
         command,
         check=False,
         cwd=requirements.parent,
-        env={name: value for name, value in os.environ.items() if not name.startswith(_NOT_PASSED_ON)},
+        env=env,
         stdin=subprocess.DEVNULL,
         stdout=sys.stderr,
         umask=0o022,  # the functions service reads the packages

@@ -12,6 +12,7 @@ from app.domain.operators import Role, console_actor
 from app.services.accounts import OperatorNotFoundError
 from app.services.bearer import digest, new_token
 from app.services.credentials import Attempt, Credentials, Proof, journal_log_outs
+from app.services.frequency import check_log_ins
 from app.services.passwords import PASSWORDS, Passwords
 from app.services.throttling import code_bucket, of_one
 from app.storage import journal, log_ins, login_failures, models
@@ -93,7 +94,7 @@ class Sessions:
         Raises:
             WantsCodeError: only the code is missing.
             LoginRefusedError: name, password or code is wrong.
-            LoginThrottledError: too many failures before.
+            LoginThrottledError: too many failures before, or too many log-ins within a day.
             app.services.passwords.LoginBusyError: too many log-ins at this moment.
         """
         attempt = self._credentials.attempt(name, address, device)._replace(user_agent=user_agent)
@@ -202,6 +203,7 @@ class Sessions:
             with self._database.atomic():
                 if not rows.lock_unchanged(operator) or not self._credentials.use_up(attempt, operator, proof):
                     return None
+                check_log_ins(operator, now)
                 if new_hash is not None:
                     rows.change(operator.id, password_hash=new_hash)
                 rows.record_device(digest(logged_in.device_token), operator.id, now)

@@ -1,28 +1,151 @@
-"""Rotating the signing keys."""
+"""Where the signing keys are, moving them, and rotating them."""
 
-from pathlib import Path
+import logging
+from contextlib import AbstractContextManager
 
 from app.clock import Clock
 from app.domain.codes import EventKind
-from app.storage import journal
+from app.services.key_database import KeyDatabase
+from app.settings import DATABASE, FOLDER, Settings
+from app.storage import journal, key_ring
 from app.storage.database import Database
-from app.tokens import keyring
+from app.tokens.key_folder import KeyFolder
+from app.tokens.keyring import KeyRingError, KeyStore
 from app.tokens.keys import KeyRing
 
+logger = logging.getLogger(__name__)
 
-def rotate(  # noqa: PLR0913  # keyword-only beyond the first three
-    database: Database, keys_dir: Path, actor: str, *, issuer: str, clock: Clock, force: bool
-) -> KeyRing:
-    """Put the next key to work and journal it; return the key ring.
 
-    `issuer` is the server's name (`iss`). `force` rotates although the last rotation was less than 15 minutes ago.
+class SigningKeys:
+    """The signing keys of an installation, in the store that KADUN_KEYS chooses.
 
-    Raises:
-        KeyRingError: there are no keys, they cannot be rotated, or they were rotated less than 15 minutes ago.
-        DatabaseUnavailableError: the database is away.
+    A move copies them into the other store and notes in the database that they are there now. Until each service has
+    the setting and is restarted it goes on with its copy, which the note keeps from being rotated.
     """
-    database.with_connection(lambda: None)  # without the journal there is no rotation
-    ring = keyring.rotate(keys_dir, clock(), issuer, force=force)
-    entry = journal.Entry(at=clock(), kind=EventKind.KEY_ROTATED, actor=actor, details={"kid": ring.current.kid})
-    database.with_connection(lambda: journal.append([entry]))
-    return ring
+
+    def __init__(self, database: Database, settings: Settings) -> None:
+        self._database = database
+        self._issuer = settings.issuer
+        self._chosen = settings.keys
+        self.folder = settings.keys_dir
+        self._stores: dict[str, KeyStore] = {
+            FOLDER: KeyFolder(settings.keys_dir),
+            DATABASE: KeyDatabase(database, settings.keys_identity),
+        }
+
+    @property
+    def store(self) -> KeyStore:
+        """The store that is in use."""
+        return self._stores[self._chosen]
+
+    @property
+    def needs_database(self) -> bool:
+        """Whether nothing can be signed before the database was reached."""
+        return self._chosen == DATABASE
+
+    def create(self, clock: Clock) -> KeyRing:
+        """Make signing keys, or return those that there are.
+
+        Raises:
+            KeyRingError: they cannot be written, those that there are cannot be read, or there are some elsewhere.
+            DatabaseUnavailableError: the database is away.
+        """
+        self._require_here()
+        return self.store.create(clock(), self._issuer)
+
+    def rotate(self, actor: str, clock: Clock, *, force: bool) -> KeyRing:
+        """Put the next key to work and journal it; return the key ring.
+
+        Args:
+            actor: Who does it, for the journal.
+            clock: Tells the time.
+            force: Rotate although the last rotation was less than 15 minutes ago.
+
+        Raises:
+            KeyRingError: there are no keys, they were moved, or they were rotated less than 15 minutes ago.
+            DatabaseUnavailableError: the database is away; without the journal there is no rotation.
+        """
+
+        def run() -> KeyRing:
+            with self._lock_moves():
+                self._require_here()
+                ring = self.store.rotate(clock(), self._issuer, force=force)
+                kid = {"kid": ring.current.kid}
+                journal.append([journal.Entry(at=clock(), kind=EventKind.KEY_ROTATED, actor=actor, details=kid)])
+            return ring
+
+        return self._database.with_connection(run, once=True)
+
+    def move(self, target: str, actor: str, clock: Clock) -> tuple[KeyRing, bool]:
+        """Copy the keys into a store, and note that they are there from now on.
+
+        Args:
+            target: `FOLDER` or `DATABASE`; they come from the other one.
+            actor: Who does it, for the journal.
+            clock: Tells the time.
+
+        Returns:
+            The ring in the target, and whether it came from the other store: a newer one in the target stays.
+
+        Raises:
+            KeyRingError: the other store has no readable keys, or the target cannot be written.
+            DatabaseUnavailableError: the database is away.
+        """
+        source = self._stores[FOLDER if target == DATABASE else DATABASE]
+
+        def run() -> tuple[KeyRing, bool]:
+            with self._lock_moves():
+                is_copied = self._stores[target].restore(source.load(), clock())
+                ring = self._stores[target].load()
+                key_ring.note_move(self._database, None if target == DATABASE else clock())
+                details = {"store": target, "kid": ring.current.kid}
+                journal.append([journal.Entry(at=clock(), kind=EventKind.KEYS_MOVED, actor=actor, details=details)])
+            return ring, is_copied
+
+        return self._database.with_connection(run, once=True)
+
+    def _lock_moves(self) -> AbstractContextManager[None]:
+        """Begin a transaction in which nobody else rotates or moves the keys, wherever they are."""
+        return self._stores[DATABASE].changing()
+
+    def check_place(self) -> None:
+        """Refuse keys that were moved to the other store and have changed since; warn of a move that is not finished.
+
+        Raises:
+            KeyRingError: this service would sign with the wrong keys.
+            DatabaseUnavailableError: the database is away.
+        """
+        elsewhere = self._database.with_connection(self._moved_to)
+        if elsewhere is None:
+            return
+        here = self._stores[FOLDER]
+        if not here.exists() or [key.kid for key in here.load().keys] != elsewhere[1]:
+            raise self._moved(elsewhere[0])
+        logger.warning("the signing keys were moved: change the setting", extra={"keys": elsewhere[0]})
+
+    def moved_to(self) -> str | None:
+        """Return the store to which the keys were moved while KADUN_KEYS chooses the other, else None.
+
+        Raises:
+            DatabaseUnavailableError: the database is away.
+        """
+        elsewhere = self._database.with_connection(self._moved_to)
+        return elsewhere and elsewhere[0]
+
+    def _moved_to(self) -> tuple[str, list[str]] | None:
+        row = key_ring.in_use(self._database)
+        if row is None:
+            return None
+        place = DATABASE if row.moved_at is None else FOLDER
+        return None if place == self._chosen else (place, list(row.kids))
+
+    def _require_here(self) -> None:
+        place = self.moved_to()
+        if place is not None:
+            raise self._moved(place)
+
+    def _moved(self, place: str) -> KeyRingError:
+        return KeyRingError(
+            f"签名密钥已移走：请在 .env 中设置 KADUN_KEYS={place}，再 docker compose up -d / the signing keys were "
+            f"moved: set KADUN_KEYS={place} in .env and run docker compose up -d"
+        )

@@ -1,21 +1,26 @@
 """The checks before the first request is served, and the first signing keys."""
 
 import logging
-from datetime import datetime
+import os
 from pathlib import Path
 
 import peewee
 
+from app.clock import Clock
 from app.domain.errors import DatabaseUnavailableError, SchemaMismatchError, UnavailableError
+from app.services.signing_keys import SigningKeys
 from app.storage import operators, schema
 from app.storage.database import Database
 from app.storage.models import Card
-from app.tokens import canary, keyring
+from app.tokens import canary
+from app.tokens.keyring import KeyRingError
 from app.tokens.second_factors import SecondFactors
+from app.tokens.signer import Signer
 
 logger = logging.getLogger(__name__)
 
 MOVED = "moved-to"  # in the folder of the keys, which every container can read
+_MAX_MARK_BYTES = 1024
 
 
 class MovedAwayError(Exception):
@@ -29,7 +34,7 @@ def check_home(keys_dir: Path) -> None:
         MovedAwayError: it has moved, and the message says where to; or the folder cannot be read.
     """
     try:
-        at, _, place = (keys_dir / MOVED).read_text("utf-8").strip().partition(" ")
+        at, _, place = _mark(keys_dir / MOVED).strip().partition(" ")
     except FileNotFoundError:
         return
     except OSError as error:
@@ -46,6 +51,12 @@ def check_home(keys_dir: Path) -> None:
     )
 
 
+def _mark(file: Path) -> str:
+    """Read the mark; a service that was taken over may have put a named pipe there, which would be waited for."""
+    with os.fdopen(os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW), "rb") as mark:
+        return mark.read(_MAX_MARK_BYTES).decode("utf-8", "replace")
+
+
 def check_schema(database: Database) -> None:
     """Check that the database answers and has this program's schema.
 
@@ -56,7 +67,7 @@ def check_schema(database: Database) -> None:
     database.with_connection(lambda: schema.check_version(database.connection()))
 
 
-def prepare(database: Database, keys_dir: Path, now: datetime, issuer: str) -> None:
+def prepare(database: Database, keys: SigningKeys, clock: Clock) -> None:
     """Check the schema, and create the signing keys at the first start.
 
     A service whose database is away starts and answers 503. No connection stays open, because the workers are forked
@@ -65,21 +76,34 @@ def prepare(database: Database, keys_dir: Path, now: datetime, issuer: str) -> N
     Raises:
         MovedAwayError: the service has moved to another server.
         SchemaMismatchError: the database has another schema.
-        KeyRingError: the keys cannot be created, or are missing although clients depend on them.
+        KeyRingError: the keys cannot be created, are missing although clients depend on them, or were moved.
     """
-    check_home(keys_dir)
+    check_home(keys.folder)
     try:
         check_schema(database)
-        if not keyring.exists(keys_dir):
-            _make_keys(database, keys_dir, now, issuer)
+        keys.check_place()
+        if not keys.store.exists():
+            _make_keys(database, keys, clock)
     except SchemaMismatchError:
         raise
     except DatabaseUnavailableError as error:
-        if not keyring.exists(keys_dir):
-            raise keyring.KeyRingError(
+        if not keys.needs_database and not keys.store.exists():
+            raise KeyRingError(
                 f"the first start makes the signing keys and needs the database, which is away: {error}"
             ) from error
         logger.warning("starting without the database", extra={"reason": str(error)})
+    finally:
+        database.close()
+
+
+def signer(database: Database, keys: SigningKeys) -> Signer:
+    """Return what signs with the keys. No connection stays open.
+
+    Raises:
+        KeyRingError: there is no usable key ring.
+    """
+    try:
+        return Signer(keys.store)
     finally:
         database.close()
 
@@ -100,17 +124,18 @@ def mark_data_key(keys_dir: Path, kernal_data_key: str) -> None:
     try:
         if not canary.keep(keys_dir, kernal_data_key):
             logger.error("KERNAL_DATA_KEY is not the one in use before: see cardctl doctor")
-    except keyring.KeyRingError as error:
+    except KeyRingError as error:
         logger.warning("KERNAL_DATA_KEY could not be marked", extra={"reason": str(error)})
 
 
-def _make_keys(database: Database, keys_dir: Path, now: datetime, issuer: str) -> None:
+def _make_keys(database: Database, keys: SigningKeys, clock: Clock) -> None:
     # Clients in the field trust only the old keys: new ones would lock every customer out.
     if database.with_connection(Card.select().where(Card.is_activated).exists):
-        raise keyring.KeyRingError(
-            f"there are no signing keys in {keys_dir}, but cards are in use whose clients trust the old ones: "
+        place = "the database" if keys.needs_database else keys.folder
+        raise KeyRingError(
+            f"there are no signing keys in {place}, but cards are in use whose clients trust the old ones: "
             "put your copy of data/keys back (or, if they are lost for good, run `scripts/cardctl key create` "
             "and give every customer a new release)"
         )
-    ring = keyring.create(keys_dir, now, issuer)
+    ring = keys.create(clock)
     logger.info("signing keys made", extra={"kid": ring.current.kid})

@@ -37,7 +37,8 @@ class DiskSpace(NamedTuple):
 class Health:
     """The installation at one moment.
 
-    `disk` is None if the folder of licensed files cannot be seen; `settings` are the `_SHOWN` ones.
+    `disk` is None if the folder of licensed files cannot be seen; `settings` are the `_SHOWN` ones, and
+    `files_bucket`, the name of the bucket.
     """
 
     results: Mapping[str, CheckResult]
@@ -77,8 +78,10 @@ class SystemStatus:
         Raises:
             DatabaseUnavailableError: the database is away.
         """
-        folder = self._settings.files_dir
-        return FileStore.in_folder(self._database, folder, "console", self._clock, warn=lambda _text: None).listed()
+        store = FileStore.of_installation(
+            self._database, self._settings, "console", self._clock, warn=lambda _text: None
+        )
+        return store.listed()
 
     def functions(self) -> Listing:
         """Return the core functions and the broken modules.
@@ -102,13 +105,15 @@ class SystemStatus:
         Raises:
             DatabaseUnavailableError: the database is away.
         """
+        bucket = self._settings.files_bucket
         return Health(
             results=run_checks(Facts(service_if_any=gather_running(self._database, self._settings))),
             schema=schema.expected_version(),
             database=self._database.with_connection(lambda: inspection.figures(self._database)),
             disk=_space(self._settings.files_dir),
             started_at=self._started_at,
-            settings={name: getattr(self._settings, name) for name in _SHOWN},
+            settings={name: getattr(self._settings, name) for name in _SHOWN}
+            | {"files_bucket": bucket and bucket.name},
         )
 
 

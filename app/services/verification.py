@@ -5,7 +5,8 @@ from datetime import timedelta
 from typing import Any
 
 from app.domain.policy import OPEN_PROGRAM, VerificationRequest
-from app.services.licence import Evaluation, LicenceService, Verdict
+from app.services.evaluation import Evaluation
+from app.services.licence import LicenceService, Verdict
 from app.tokens.sealing import seal_to
 
 

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from app.domain.cards import is_guessable, masked
+from app.domain.cards import masked
 from app.domain.webhooks import Topic
 from app.services.formatting import local
 from app.storage.models import Card
@@ -21,12 +21,13 @@ def document(topic: Topic, at: datetime, data: dict[str, Any]) -> str:
 def about_card(card_id: str, card: Card | None, zone: ZoneInfo) -> dict[str, Any]:
     """Return what is told of a card; `card` is None if it was deleted since.
 
-    Neither is told of a short imported key, whose digest would show which guess at it is right.
+    Key and digest are told of cards that Kadun made. The ID of an imported card is a digest of its key: whoever gets
+    either could check guesses at the key without asking this server.
     """
-    is_short = card is not None and card.imported_key is not None and is_guessable(card.imported_key)
+    is_ours = card is not None and card.imported_key is None
     return {
-        "card": None if is_short else masked(card_id),
-        "card_sha256": None if is_short else hashlib.sha256(card_id.encode()).hexdigest(),
+        "card": masked(card_id) if is_ours else None,
+        "card_sha256": hashlib.sha256(card_id.encode()).hexdigest() if is_ours else None,
         "batch": None if card is None else card.batch,
         "expires_at": None if card is None else local(card.expires_at, zone),
     }

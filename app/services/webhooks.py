@@ -4,7 +4,7 @@ import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from app.clock import Clock
 from app.domain.codes import EventKind
@@ -12,6 +12,7 @@ from app.domain.operators import check_name
 from app.domain.texts import RefusedError
 from app.domain.webhooks import EXPIRING_WITHIN, MAX_WEBHOOKS, Topic, read_topics, read_url
 from app.services import webhook_messages
+from app.services.ceilings import Limits
 from app.services.formatting import escaped
 from app.storage import journal, models, webhook_progress, webhooks
 from app.storage.database import Database
@@ -69,12 +70,16 @@ def new_message_id() -> str:
 
 @dataclass(frozen=True, slots=True)
 class Webhooks:
-    """The webhooks of one database. `actor` is the name in the journal of the person who makes the changes."""
+    """The webhooks of one database. `actor` is the name in the journal of the person who makes the changes.
+
+    In the console `limits` are the operator's: each journalled change counts among the cards that they change in a day.
+    """
 
     database: Database
     actor: str
     clock: Clock
     seals: WebhookSecrets
+    limits: Limits | None = None
 
     def list(self) -> tuple[Webhook, ...]:
         """Return all webhooks by name."""
@@ -123,7 +128,7 @@ class Webhooks:
                 if not others:
                     webhook_progress.begin(journal.highest_event(), now + EXPIRING_WITHIN, now)
                 details: Changes = {"webhook": name, "url": url, "topics": [*wanted]}
-                journal.append([journal.Entry(now, EventKind.WEBHOOK_ADDED, actor=self.actor, details=details)])
+                self._journal(EventKind.WEBHOOK_ADDED, details, now)
 
         self.database.with_connection(write, once=True)
         return secret
@@ -230,7 +235,17 @@ class Webhooks:
                     raise WebhookNotFoundError(name)
                 changes = change(webhook, now)
                 if changes is not None:
-                    details: dict[str, Any] = {"webhook": name, **changes}
-                    journal.append([journal.Entry(at=now, kind=kind, actor=self.actor, details=details)])
+                    details: Changes = {"webhook": name, **changes}
+                    self._journal(kind, details, now)
 
         self.database.with_connection(write, once=True)
+
+    def _journal(self, kind: EventKind, details: Changes, now: datetime) -> None:
+        """Journal a change in the caller's transaction.
+
+        Raises:
+            app.domain.ceilings.CeilingExceededError: `limits` allow no more today.
+        """
+        if self.limits is not None:
+            self.limits.take_changes(1, now)
+        journal.append([journal.Entry(at=now, kind=kind, actor=self.actor, details=details)])

@@ -41,6 +41,20 @@ def trying_networks(since: datetime, limit: int) -> list[Group]:
     return list(_with_several_cards(_groups("network", Event.ip_network, counts, _REJECTED, since)).limit(limit))
 
 
+def unbinding_cards(since: datetime, limit: int) -> list[dict[str, Any]]:
+    """Return the cards that their customers unbound most often, twice at least: `card_id`, `unbindings` and times."""
+    unbindings = fn.COUNT(Event.id)
+    times = (fn.MIN(Event.at).alias("first_at"), fn.MAX(Event.at).alias("last_at"))
+    query = (
+        Event.select(Event.card_id, unbindings.alias("unbindings"), *times)
+        .where((code_or_kind == EventKind.SELF_UNBOUND) & (Event.at >= since))
+        .group_by(Event.card_id)
+        .having(unbindings > 1)
+        .order_by(unbindings.desc(), Event.card_id)
+    )
+    return list(query.limit(limit).dicts())
+
+
 _REJECTED = code_or_kind.in_(codes_or_kinds(EventKind.REJECTED))
 
 

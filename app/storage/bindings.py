@@ -1,6 +1,7 @@
 """Read the facts for the rules, and write decisions under a guard."""
 
 import hashlib
+import json
 from datetime import date, datetime
 from typing import Any
 
@@ -10,22 +11,26 @@ from psycopg2.errors import ForeignKeyViolation, UniqueViolation
 
 from app.domain.cards import Card
 from app.domain.policy import Binding, Client, Decision, Facts, VerificationRequest
-from app.storage import journal, models
+from app.storage import daily_counts, journal, models
 from app.storage.database import Database, execute_prepared
 from app.storage.statements import NEW_CLIENT
 
 
-def read_facts(database: Database, card_id: str, hardware_sha256: str) -> Facts:
-    """Read the card, its client, and the other client with this hardware, at one moment."""
+def read_facts(database: Database, card_id: str, hardware_sha256: str, day: date | None = None) -> Facts:
+    """Read the card, its client, and the other client with this hardware, at one moment.
+
+    With a day, read how often the card's environment changed on it, too; who holds the card's lock sees all changes.
+    """
     rows = database.run_prepared("read_facts", card_id, hardware_sha256)
     if not rows:
         return Facts()
     row = rows[0]
-    card = Card(card_id, *row[0:4])
-    client = None if row[4] is None else Client(row[4], card_id, row[5], row[6])
-    if row[7] is None:
-        return Facts(card, client)
-    return Facts(card, client, Client(*row[7:11]), Card(row[8], *row[11:]))
+    card = Card(card_id, *row[0:5])
+    client = None if row[5] is None else Client(row[5], card_id, row[6], row[7])
+    changes = None if day is None else daily_counts.changes(card_id, day)
+    if row[8] is None:
+        return Facts(card, client, changes_today=changes)
+    return Facts(card, client, Client(*row[8:12]), Card(row[9], *row[12:]), changes)
 
 
 def apply(  # noqa: PLR0913  # one decision and all that is written with it
@@ -63,7 +68,8 @@ def apply(  # noqa: PLR0913  # one decision and all that is written with it
             return _create_client(database, facts.card, decision.card, client, *entries)
         with database.atomic():
             lock_cards([decision.card.id] + ([decision.released.card_id] if decision.released else []))
-            if read_facts(database, decision.card.id, request.hardware_sha256) != facts:
+            counted = None if facts.changes_today is None else day
+            if read_facts(database, decision.card.id, request.hardware_sha256, counted) != facts:
                 return False
             if decision.activates:
                 _activate(decision.card)
@@ -81,6 +87,7 @@ def _create_client(database: Database, before: Card, after: Card, client: dict[s
     """Do what most first requests of a card need in one statement, which is its own guard and transaction."""
     values = {
         **entry.row(),
+        "details": None if entry.details is None else json.dumps(entry.details),
         **client,
         "validity": before.validity,
         "activated_at_before": before.activated_at,

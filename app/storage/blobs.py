@@ -9,7 +9,7 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -36,6 +36,13 @@ class Received(NamedTuple):
     partial: Path
 
 
+class Location(NamedTuple):
+    """Where nginx finds bytes: in the folder under a name, or in the bucket under a signed path."""
+
+    in_bucket: bool
+    address: str
+
+
 class Blobs:
     """The folder, created with the first file if its parent exists."""
 
@@ -48,6 +55,21 @@ class Blobs:
             return (self._folder / blob.sha256).stat().st_size == blob.size
         except OSError:
             return False
+
+    def missing(self, blobs: Collection[Blob]) -> set[Blob]:
+        """Return those whose bytes the folder does not have."""
+        return {blob for blob in blobs if not self.holds(blob)}
+
+    may_hold = holds
+
+    def locate(self, blob: Blob) -> Location:
+        """Return where nginx finds the bytes.
+
+        Raises:
+            OSError: they are missing or cannot be read.
+        """
+        self.open(blob).close()
+        return Location(in_bucket=False, address=blob.sha256)
 
     def is_intact(self, blob: Blob) -> bool:
         """Read the bytes whole and compare their digest.

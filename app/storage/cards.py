@@ -54,6 +54,7 @@ class NewCard:
     frozen_at: datetime | None = None
     imported_key: str | None = None
     binding: NewBinding | None = None
+    renewed_card_id: str | None = None
 
     @property
     def key(self) -> str:
@@ -63,7 +64,8 @@ class NewCard:
 
 def as_domain(row: Card | NewCard) -> cards.Card:
     """Return a card as the domain sees it."""
-    return cards.Card(row.id, row.validity, row.activated_at, row.expires_at, row.frozen_at)
+    times = (row.activated_at, row.expires_at, row.frozen_at)
+    return cards.Card(row.id, row.validity, *times, row.renewed_card_id)
 
 
 def insert(database: Database, new_cards: Iterable[NewCard], created_at: datetime) -> Iterator[int]:
@@ -128,15 +130,24 @@ def _interval(validity: timedelta | None) -> str | None:
     return None if validity is None else f"{int(validity.total_seconds())} seconds"
 
 
+def renewed_by(card_id: str, limit: int) -> list[str]:
+    """Return up to `limit` cards that were used up to renew a card, the latest issued first."""
+    found = Card.select(Card.id).where(Card.renewed_card_id == card_id)
+    return [card.id for card in found.order_by(Card.created_at.desc(), Card.id).limit(limit)]
+
+
 def status_is(status: CardStatus, now: datetime) -> Any:  # noqa: ANN401  # a peewee expression
     """Return the condition for a card's status: `app.domain.cards.Card.status` in SQL. A test compares them."""
+    spent = Card.renewed_card_id.is_null(is_null=False)
     frozen = Card.frozen_at.is_null(is_null=False)
     expired = expiry <= now
     match status:
+        case CardStatus.SPENT:
+            return spent
         case CardStatus.FROZEN:
-            return frozen
+            return frozen  # a spent card is not: a constraint
         case CardStatus.UNUSED:
-            return ~frozen & ~Card.is_activated
+            return ~frozen & ~Card.is_activated & ~spent
         case CardStatus.EXPIRED:
             return ~frozen & Card.is_activated & expired
         case CardStatus.ACTIVE:
@@ -201,6 +212,12 @@ def cards_of_machines(digests: Iterable[str]) -> dict[str, str]:
 def bound_cards(card_ids: list[str]) -> set[str]:
     """Return the IDs of the cards that have a client."""
     return {client.card_id for client in Client.select(Client.card).where(Client.card.in_(card_ids))}
+
+
+def renewed(card_ids: list[str]) -> set[str]:
+    """Return the IDs of the cards that were renewed with another."""
+    of_others = Card.select(Card.renewed_card_id).where(Card.renewed_card_id.in_(card_ids))
+    return {card_id for (card_id,) in of_others.tuples()}
 
 
 def _pages(items: Iterable[Item]) -> Iterator[list[Item]]:

@@ -25,6 +25,14 @@ def count(card_id: str, day: date, kind: Counted, at: datetime) -> int:
     return counted
 
 
+def changes(card_id: str, day: date) -> int:
+    """Return how often the card's hardware or address changed on a day."""
+    kinds = (Counted.HARDWARE_CHANGED, Counted.ADDRESS_CHANGED)
+    of_day = (DailyCount.card_id == card_id) & (DailyCount.day == day) & DailyCount.kind.in_(kinds)
+    counted: int = DailyCount.select(fn.COALESCE(fn.SUM(DailyCount.count), 0)).where(of_day).scalar()
+    return int(counted)
+
+
 def of_card(card_id: str, since: date) -> list[DailyCount]:
     """Return a card's counts, the latest day first."""
     return list(

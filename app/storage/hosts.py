@@ -1,11 +1,16 @@
 """The hosts of a database, in the order in which a connection tries them."""
 
+from collections.abc import Mapping
+from ipaddress import ip_address
 from typing import NamedTuple
 
 from psycopg2.extensions import parse_dsn
 
 _PORT = 5432
 _ANSWERED = -1.0
+CONTAINER = "database"
+"""The database's container, whose network reaches no further than this machine."""
+_HERE = ("localhost", CONTAINER)
 
 
 class Host(NamedTuple):
@@ -43,3 +48,27 @@ class Hosts:
     def _note(self, host: Host, seconds: float) -> None:
         if host in self._seconds:
             self._seconds[host] = seconds
+
+
+def is_proven(host: str, *, has_tls: bool, parameters: Mapping[str, str]) -> bool:
+    """Return whether nobody between can pose as the database server.
+
+    TLS alone encrypts to whoever answers. The certificate shows who that is, or the password by channel binding
+    (RFC 5802).
+
+    Args:
+        host: The name or address of the server, or the folder of its socket.
+        has_tls: Whether the connection has TLS.
+        parameters: Those of libpq.
+    """
+    if host.startswith("/") or host in _HERE or _is_loopback(host):
+        return True
+    checks_name = parameters.get("sslmode") in ("verify-ca", "verify-full")
+    return has_tls and (checks_name or parameters.get("channel_binding") == "require")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -12,7 +12,7 @@ from app.domain.operators import console_actor, shop_actor
 from app.storage import catalog
 from app.storage.database import Database
 from app.storage.grants import WITHHELD
-from app.storage.hosts import Host
+from app.storage.hosts import Host, is_proven
 from app.storage.models import ApiToken, Event, Operator
 
 PROBE = "cardctl doctor"
@@ -108,6 +108,13 @@ def durability(database: Database) -> Durability:
     """Return what the server does before it acknowledges a commit."""
     settings = "SELECT current_setting('fsync')::boolean, current_setting('synchronous_standby_names')"
     return Durability(*database.execute_sql(settings).fetchone())
+
+
+def unproven_host(database: Database) -> str | None:
+    """Return the database's host if somebody between could pose as it."""
+    info = database.connection().info
+    proven = is_proven(info.host, has_tls=info.ssl_in_use, parameters=info.dsn_parameters)
+    return None if proven else str(info.host)
 
 
 def standbys(database: Database) -> dict[str, int | str]:

@@ -1,5 +1,6 @@
 """The journal (日志): append entries, limit what strangers can write, and prune."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
@@ -15,7 +16,7 @@ MAX_REFUSALS_PER_MINUTE = 20
 """The limit of `REFUSALS` that are journalled for one address; the rest only count in the metrics."""
 MAX_REFUSALS_PER_MINUTE_OF_SITE = 100
 """The same for an IPv6 /48, which has 65,536 networks that count as addresses."""
-REFUSALS = (Code.CARD_NOT_FOUND, Code.CARD_FROZEN, Code.CARD_EXPIRED)
+REFUSALS = (Code.CARD_NOT_FOUND, Code.CARD_FROZEN, Code.CARD_EXPIRED, Code.CARD_SPENT, Code.CLIENT_BLOCKED)
 MAX_ENTRIES_PER_DAY = 50
 """The limit of entries of each `Counted` kind that one card has on one day; `daily_count` has the number of all."""
 PRUNE_BATCH = 10_000
@@ -24,8 +25,9 @@ PRUNED_KINDS = (
     EventKind.FILE_DOWNLOADED,
     EventKind.LOGIN_REFUSED,
     EventKind.ENVIRONMENT_CHANGED,
+    EventKind.KEY_SHOWN,
 )
-"""Kinds that strangers or normal use write. Operators' actions and activations are never pruned."""
+"""Kinds that strangers or normal use write. Operators' changes and activations are never pruned."""
 code_or_kind = fn.COALESCE(Event.code, Event.kind)
 """The code of a rejection, the kind of any other entry; the indexes are on this expression."""
 
@@ -143,6 +145,20 @@ def mismatch(card_id: str, reference: str) -> Event | None:
         .first()
     )
     return found
+
+
+def hardware_of(reference: str) -> str | None:
+    """Return the hardware of the entry of this reference, None where there is none."""
+    named = (Event.reference == reference) & Event.hardware.is_null(is_null=False)
+    hardware: str | None = Event.select(Event.hardware).where(named).order_by(Event.id).limit(1).scalar()
+    return hardware
+
+
+def count_by(actor: str, kinds: Sequence[EventKind], since: datetime) -> int:
+    """Return how many entries of these kinds are by an actor since then."""
+    of_actor = (Event.actor == actor) & code_or_kind.in_(codes_or_kinds(*kinds)) & (Event.at >= since)
+    count: int = Event.select().where(of_actor).count()
+    return count
 
 
 def count_after(event_id: int) -> int:

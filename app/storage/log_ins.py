@@ -39,5 +39,11 @@ def new_ones(actor: str, since: datetime, until: datetime) -> list[Event]:
     return list(new.order_by(Event.at.desc()).limit(_MOST_SHOWN))
 
 
+def newest_but(skipped: int, actor: str, since: datetime) -> datetime | None:
+    """Return when an operator's newest log-in but so many was; None if there are no more since then."""
+    at: datetime | None = _of(actor, since).select(Event.at).order_by(Event.at.desc()).offset(skipped).limit(1).scalar()
+    return at
+
+
 def _of(actor: str, since: datetime) -> Any:  # noqa: ANN401  # a peewee query
     return Event.select().where((Event.actor == actor) & (code_or_kind == EventKind.LOGGED_IN) & (Event.at >= since))

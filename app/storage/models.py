@@ -29,7 +29,8 @@ class _Table(Model):
 class Card(_Table):
     """卡密表: one row per card; its ID is the key that the vendor sells.
 
-    The key of a card that another system sold is `imported_key`, and its ID is made from that.
+    The key of a card that another system sold is `imported_key`, and its ID is made from that. A card that renewed
+    another one, `renewed_card_id`, is spent.
     """
 
     id = TextField(primary_key=True)
@@ -42,6 +43,7 @@ class Card(_Table):
     note = TextField(null=True)
     created_at = DateTimeTZField(index=False)
     imported_key = TextField(null=True)
+    renewed_card_id = TextField(null=True)
 
     @property
     def key(self) -> str:
@@ -286,6 +288,77 @@ class WebhookProgress(_Table):
     expiring_until = DateTimeTZField(index=False)
     checked_at = DateTimeTZField(index=False)
     problems = BinaryJSONField(null=True, index=False)
+
+
+class VendorTerms(_Table):
+    """条款: the vendor's terms (`app.domain.terms.Terms`), one row; `revision` counts the changes."""
+
+    id = BooleanField(primary_key=True, default=True)
+    revision = BigIntegerField()
+    binding = TextField()
+    changes_per_day = IntegerField(null=True)
+    minimum_version = TextField(null=True)
+    latest_version = TextField(null=True)
+    update_url = TextField(null=True)
+    notice = TextField(null=True)
+    self_service = BooleanField()
+    self_unbind_per_30_days = IntegerField()
+    self_unbind_cost = IntervalField(null=True)
+    self_renew = BooleanField()
+    contact = TextField(null=True)
+
+    class Meta:  # noqa: D106  # peewee's options
+        table_name = "terms"
+
+
+class Block(_Table):
+    """黑名单: a machine, by its hardware's SHA-256, or a network in CIDR notation, whose requests are refused."""
+
+    id = IdentityField()
+    hardware_sha256 = TextField(null=True, unique=True)
+    network = TextField(null=True, unique=True)
+    reason = TextField()
+    actor = TextField()
+    created_at = DateTimeTZField(index=False)
+    hits = BigIntegerField(default=0)
+    last_hit_at = DateTimeTZField(null=True, index=False)
+
+
+class Host(_Table):
+    """What a machine that serves this database last reported of itself; see `app.domain.hosts.HostReport`."""
+
+    name = TextField(primary_key=True)
+    version = TextField()
+    schema = TextField()
+    kid = TextField(null=True)
+    functions_sha256 = TextField(null=True)
+    clock_offset_ms = IntegerField()
+    seen_at = DateTimeTZField(index=False)
+
+
+class HostJob(_Table):
+    """Which host made the last backup (`backup`) and verified one (`verify`); scripts/lib/jobs.sh writes it."""
+
+    name = TextField(primary_key=True)
+    host = TextField()
+    done_at = DateTimeTZField(index=False)
+
+
+class SealedKeyRing(_Table):
+    """A ring of signing keys, encrypted; the one that was not replaced is in use.
+
+    `kids` are the IDs of its keys in the order of the ring: the last is the next key, the last but one the current.
+    `moved_at` says when it was copied back into a folder, where it is in use since then.
+    """
+
+    id = IdentityField()
+    kids = ArrayField(TextField, index=False)
+    sealed = TextField()
+    moved_at = DateTimeTZField(null=True, index=False)
+    replaced_at = DateTimeTZField(null=True, index=False)
+
+    class Meta:  # noqa: D106  # peewee's options
+        table_name = "key_ring"
 
 
 class Figures(_Table):

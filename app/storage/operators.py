@@ -7,7 +7,7 @@ from typing import Any
 from peewee import JOIN, Expression, fn
 
 from app.domain.ceilings import Ceilings
-from app.domain.operators import Role
+from app.domain.operators import MAX_SESSIONS, Role
 from app.storage.models import Operator, OperatorDevice, OperatorSession
 
 # Not FOR UPDATE: a long import or issue holds its operator's row by a foreign key, and log-ins must not wait for it.
@@ -113,7 +113,15 @@ def remove(operator_id: int) -> None:
 
 
 def add_session(token_sha256: str, operator_id: int, now: datetime, expires_at: datetime) -> None:
-    """Begin a session."""
+    """Begin a session; of more than `MAX_SESSIONS` those end that were not used for longest."""
+    kept = (
+        OperatorSession.select(OperatorSession.token_sha256)
+        .where(OperatorSession.operator == operator_id)
+        .order_by(OperatorSession.last_seen_at.desc(), OperatorSession.token_sha256)
+        .limit(MAX_SESSIONS - 1)
+    )
+    others = (OperatorSession.operator == operator_id) & OperatorSession.token_sha256.not_in(kept)
+    OperatorSession.delete().where(others).execute()
     OperatorSession.insert(
         token_sha256=token_sha256, operator=operator_id, created_at=now, last_seen_at=now, expires_at=expires_at
     ).execute()

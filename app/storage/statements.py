@@ -7,7 +7,7 @@ from peewee import CTE, JOIN, SQL, Expression, Query, Select, fn
 from app.storage.models import Card, Client, Event, Usage
 from app.storage.usage import counting
 
-_CARD = (Card.validity, Card.activated_at, Card.expires_at, Card.frozen_at)
+_CARD = (Card.validity, Card.activated_at, Card.expires_at, Card.frozen_at, Card.renewed_card_id)
 _CLIENT = (Client.id, Client.hardware, Client.ip)
 
 
@@ -26,6 +26,7 @@ def _read_facts() -> Query:
             rival_card.activated_at,
             rival_card.expires_at,
             rival_card.frozen_at,
+            rival_card.renewed_card_id,
         )
         .join(Client, JOIN.LEFT_OUTER)
         .switch()
@@ -94,6 +95,7 @@ def _create_client() -> Query:
             & _is(Card.activated_at, value["activated_at_before"])
             & _is(Card.expires_at, value["expires_at_before"])
             & Card.frozen_at.is_null()
+            & Card.renewed_card_id.is_null()
         )
         .returning(Card.id.alias("card")),
     )
@@ -117,6 +119,7 @@ def _create_client() -> Query:
         Event.claimed_ip: value["claimed_ip"],
         Event.hardware: value["hardware"],
         Event.function: value["function"],
+        Event.details: value["details"],
     }
     return Select((bound,), (card,)).with_cte(
         bound,
@@ -155,6 +158,7 @@ NEW_CLIENT = {
     "reference": "text",
     "ip_network": "text",
     "claimed_ip": "text",
+    "details": "jsonb",
 }
 """What `create_client` takes, with its types: columns of `card` before and after, `client`, `usage` and `event`."""
 _ASKED = {

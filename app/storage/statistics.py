@@ -72,6 +72,22 @@ def activations(since: datetime, zone: ZoneInfo) -> dict[date, int]:
     return dict(query.tuples())
 
 
+def by_customers(since: datetime, zone: ZoneInfo) -> dict[date, dict[str, int]]:
+    """Return how often customers unbound or renewed a card by themselves, by day of that zone and kind."""
+    # A renewal has a second entry, of the card that was used up.
+    is_first = fn.JSONB_EXTRACT_PATH_TEXT(Event.details, "renewed").is_null()
+    day = fn.DATE(fn.TIMEZONE(zone.key, Event.at))
+    query = (
+        Event.select(day, Event.kind, fn.COUNT(Event.id))
+        .where(code_or_kind.in_((EventKind.SELF_UNBOUND, EventKind.RENEWED)) & (Event.at >= since) & is_first)
+        .group_by(day, Event.kind)
+    )
+    found: dict[date, dict[str, int]] = {}
+    for of_day, kind, count in query.tuples():
+        found.setdefault(of_day, {})[kind] = count
+    return found
+
+
 def rejections(now: datetime) -> list[Row]:
     """Return the codes of the last 7 days' rejections, the most frequent first.
 

@@ -71,7 +71,7 @@ class _Batch:
         arrays = [_array(texts) for texts in zip(*touches, strict=True)]
         times = f"{{{','.join(str(self._times[touch.card_id]) for touch in touches)}}}"
         for card_id, *row in run_prepared("touch", *arrays, times, self.day, self.at):
-            card, client = Card(card_id, *row[:4]), Client(row[4], card_id, row[5], row[6])
+            card, client = Card(card_id, *row[:5]), Client(row[5], card_id, row[6], row[7])
             self.found[card_id] = Facts(card, client)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 import pyrage
 
-from app.tokens import keyring
+from app.tokens import key_folder
 from app.tokens.keyring import KeyRingError
 
 FILE = "data-key.json"
@@ -28,7 +28,7 @@ def accept(folder: Path, kernal_data_key: str) -> None:
     Raises:
         KeyRingError: the folder cannot be written.
     """
-    keyring.write_file(folder / FILE, msgspec.json.encode([_mark(line) for line in _lines(kernal_data_key)]))
+    key_folder.write_file(folder / FILE, msgspec.json.encode([_mark(line) for line in _lines(kernal_data_key)]))
 
 
 def keep(folder: Path, kernal_data_key: str) -> bool:

@@ -1,187 +1,172 @@
-"""The key ring on disk: one file, `keyring.json`, mode 0600, replaced as a whole by rename."""
+"""Where the key ring is kept, and the rules that hold wherever that is."""
 
-import fcntl
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from abc import ABC, abstractmethod
+from collections.abc import Hashable
+from contextlib import AbstractContextManager
+from datetime import datetime, timedelta
 
 import msgspec
 
 from app.tokens.keys import RETIRED_FOR, KeyRing
-
-FILE = "keyring.json"
 
 
 class KeyRingError(Exception):
     """The key ring is missing, unreadable or damaged. The message says what to do."""
 
 
-def load(folder: Path) -> KeyRing:
-    """Read the key ring.
+class KeyStore(ABC):
+    """Keeps one key ring, which is replaced as a whole: a folder (`KeyFolder`) or a database (`KeyDatabase`)."""
+
+    @abstractmethod
+    def version(self) -> Hashable:
+        """Return what is another once the ring has changed.
+
+        Raises:
+            KeyRingError: there is no ring, or it cannot be read.
+        """
+
+    @abstractmethod
+    def exists(self) -> bool:
+        """Tell whether there is a key ring, intact or not."""
+
+    @abstractmethod
+    def load(self) -> KeyRing:
+        """Read the key ring.
+
+        Raises:
+            KeyRingError: it is missing, unreadable or damaged.
+        """
+
+    @abstractmethod
+    def changing(self) -> AbstractContextManager[None]:
+        """Keep all others from changing the ring within the block.
+
+        Raises:
+            KeyRingError: it cannot be changed.
+        """
+
+    @abstractmethod
+    def write(self, ring: KeyRing) -> None:
+        """Replace the ring durably, inside a `changing` block.
+
+        Raises:
+            KeyRingError: it cannot be written.
+        """
+
+    @abstractmethod
+    def put_aside(self, now: datetime) -> None:
+        """Keep what there is, intact or not, before it is replaced; inside a `changing` block.
+
+        Raises:
+            KeyRingError: it cannot be written.
+        """
+
+    def create(self, now: datetime, issuer: str) -> KeyRing:
+        """Create a key ring with a current and a next key, or return the existing one.
+
+        Args:
+            now: The time, aware.
+            issuer: The server's name (`iss`), which endorsements carry.
+
+        Raises:
+            KeyRingError: it cannot be written, or the existing ring cannot be read.
+        """
+        with self.changing():
+            if self.exists():
+                return self.load()
+            ring = KeyRing.new(now, issuer)
+            self.write(ring)
+            return ring
+
+    def rotate(self, now: datetime, issuer: str, *, force: bool = False) -> KeyRing:
+        """Make the next key the current one; running services take it up within a second.
+
+        A second rotation while the key retired last is still published could come between a client's request and its
+        look at the key set.
+
+        Args:
+            now: The time, aware.
+            issuer: The server's name (`iss`), which endorsements carry.
+            force: Rotate although the last rotation was less than `RETIRED_FOR` ago.
+
+        Raises:
+            KeyRingError: there is no readable key ring, it cannot be written, or the last rotation was less than
+                `RETIRED_FOR` ago.
+        """
+        with self.changing():
+            ring = self.load()
+            again_at = ring.rotates_again_at
+            if again_at is not None and now < again_at and not force:
+                minutes = f"{RETIRED_FOR // timedelta(minutes=1)}"
+                when = again_at.strftime("%Y-%m-%d %H:%M:%S %Z")
+                raise KeyRingError(
+                    f"距上次轮换不足 {minutes} 分钟，未更改：请在 {when} 之后轮换，或用 --force "
+                    f"/ the last rotation was less than {minutes} minutes ago, nothing was changed: "
+                    f"rotate after {when}, or use --force"
+                )
+            ring = ring.rotated(now, issuer)
+            self.write(ring)
+            return ring
+
+    def restore(self, copy: KeyRing, now: datetime, *, only_newer: bool = False) -> bool:
+        """Put a copy in place, unless the present ring is newer; return whether the copy is in place.
+
+        Clients refuse keys older than those that they have seen, so an old copy must not replace a ring that continues
+        it. Any other ring, an unrelated one such as a first start makes, or a damaged one, is put aside.
+
+        Args:
+            copy: The key ring.
+            now: The time, aware.
+            only_newer: Keep a present ring that the copy does not continue, too.
+
+        Raises:
+            KeyRingError: it cannot be written, or with `only_newer` the present ring cannot be read. Nothing was
+                changed.
+        """
+        with self.changing():
+            if self.exists():
+                try:
+                    present = self.load()
+                except KeyRingError:
+                    if only_newer:
+                        raise
+                    present = None
+                if present == copy:
+                    return True
+                if present is not None and (
+                    present.is_newer_than(copy) or (only_newer and not copy.is_newer_than(present))
+                ):
+                    return False
+                self.put_aside(now)
+            self.write(copy)
+            return True
+
+
+def encoded(ring: KeyRing) -> bytes:
+    """Return a ring as JSON, as it is kept."""
+    return msgspec.json.format(msgspec.json.encode(ring), indent=1)
+
+
+def decoded(content: bytes) -> KeyRing:
+    """Return the ring of what `encoded` returned.
 
     Raises:
-        KeyRingError: it is missing, unreadable or damaged.
+        Exception: it is damaged.
     """
-    path = folder / FILE
-    try:
-        return _decoded(_content(folder))
-    except KeyRingError:
-        raise
-    except Exception as error:
-        raise KeyRingError(f"the signing keys {path} are damaged: put your copy of data/keys back") from error
-
-
-def _decoded(content: bytes) -> KeyRing:
     ring = msgspec.json.decode(content, type=KeyRing)
     ring.check()
     return ring
 
 
-def exists(folder: Path) -> bool:
-    """Tell whether the folder has a key ring."""
-    return (folder / FILE).exists()
-
-
-def create(folder: Path, now: datetime, issuer: str) -> KeyRing:
-    """Create a key ring with a current and a next key, or return the existing one.
-
-    Args:
-        folder: Where the key ring is.
-        now: The time, aware.
-        issuer: The server's name (`iss`), which endorsements carry.
+def decoded_copy(content: bytes) -> KeyRing:
+    """Return the ring of a copied `keyring.json`.
 
     Raises:
-        KeyRingError: the folder cannot be written, or the existing ring cannot be read.
-    """
-    with _locked(folder):
-        if exists(folder):
-            return load(folder)
-        ring = KeyRing.new(now, issuer)
-        _write(folder, ring)
-        return ring
-
-
-def rotate(folder: Path, now: datetime, issuer: str, *, force: bool = False) -> KeyRing:
-    """Make the next key the current one; running services take it up within seconds.
-
-    A second rotation while the key retired last is still published could come between a client's request and its
-    look at the key set.
-
-    Args:
-        folder: Where the key ring is.
-        now: The time, aware.
-        issuer: The server's name (`iss`), which endorsements carry.
-        force: Rotate although the last rotation was less than `RETIRED_FOR` ago.
-
-    Raises:
-        KeyRingError: there is no readable key ring, the folder cannot be written, or the last rotation was less than
-            `RETIRED_FOR` ago.
-    """
-    with _locked(folder):
-        ring = load(folder)
-        again_at = ring.rotates_again_at
-        if again_at is not None and now < again_at and not force:
-            minutes = f"{RETIRED_FOR // timedelta(minutes=1)}"
-            when = again_at.strftime("%Y-%m-%d %H:%M:%S %Z")
-            raise KeyRingError(
-                f"距上次轮换不足 {minutes} 分钟，未更改：请在 {when} 之后轮换，或用 --force "
-                f"/ the last rotation was less than {minutes} minutes ago, nothing was changed: "
-                f"rotate after {when}, or use --force"
-            )
-        ring = ring.rotated(now, issuer)
-        _write(folder, ring)
-        return ring
-
-
-def restore(folder: Path, content: bytes, now: datetime) -> bool:
-    """Put a copied key ring in place, unless the present ring is newer; return whether the copy is in place.
-
-    Clients refuse keys older than those that they have seen, so an old copy must not replace a ring that continues
-    it. Any other ring, an unrelated one such as a first start makes, or a damaged one, is kept beside the new one as
-    `keyring.replaced-TIME.json`.
-
-    Args:
-        folder: Where the key ring is.
-        content: The content of the copied `keyring.json`.
-        now: The time, aware.
-
-    Raises:
-        KeyRingError: the copy is damaged, or the folder cannot be written. Nothing was changed.
+        KeyRingError: it is damaged.
     """
     try:
-        copy = _decoded(content)
+        return decoded(content)
     except Exception as error:
         raise KeyRingError(
             "这不是完好的 keyring.json，未更改 / this is not an intact keyring.json: nothing was changed"
-        ) from error
-    with _locked(folder):
-        if exists(folder):
-            try:
-                present = load(folder)
-            except KeyRingError:
-                present = None
-            if present == copy:
-                return True
-            if present is not None and present.is_newer_than(copy):
-                return False
-            kept = f"{FILE.removesuffix('.json')}.replaced-{now.astimezone(UTC):%Y%m%dT%H%M%SZ}.json"
-            write_file(folder / kept, _content(folder))
-        _write(folder, copy)
-        return True
-
-
-def _content(folder: Path) -> bytes:
-    try:
-        return (folder / FILE).read_bytes()
-    except OSError as error:
-        raise KeyRingError(f"cannot read the signing keys {folder / FILE}: {error.strerror}") from error
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
-    except OSError as error:
-        raise KeyRingError(f"cannot write to the folder of the signing keys {folder}: {error.strerror}") from error
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(lock)
-
-
-def encoded(ring: KeyRing) -> bytes:
-    """Return the content of the file for a ring."""
-    return msgspec.json.format(msgspec.json.encode(ring), indent=1)
-
-
-def _write(folder: Path, ring: KeyRing) -> None:
-    write_file(folder / FILE, encoded(ring))
-
-
-def write_file(path: Path, content: bytes) -> None:
-    """Replace a file of the key folder, mode 0600, whole and durably.
-
-    Raises:
-        KeyRingError: the folder cannot be written.
-    """
-    partial = path.with_name(f"{path.name}.partial")
-    try:
-        partial.unlink(missing_ok=True)
-        with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-        directory = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
-    except OSError as error:
-        raise KeyRingError(
-            f"cannot write {path.name} in the folder of the signing keys {path.parent}: {error.strerror}"
         ) from error

@@ -20,6 +20,10 @@ class NoRecipientError(ValueError):
     """KERNAL_DATA_KEY is not an age identity, so that nothing can be sealed to it."""
 
 
+class NotSealedToError(ValueError):
+    """The text is not sealed to this age identity."""
+
+
 def check_public_key(text: str) -> None:
     """Refuse a text that is not a raw X25519 public key in base64url.
 
@@ -65,3 +69,21 @@ def age_recipient(kernal_data_key: str) -> pyrage.x25519.Recipient:
 def seal_file(source: BinaryIO, target: BinaryIO, recipient: pyrage.x25519.Recipient) -> None:
     """Write `source` to `target` as an age file, block by block."""
     pyrage.encrypt_io(source, target, [recipient])
+
+
+def seal_text(content: bytes, identity: str) -> str:
+    """Return content as an armored age file that only this age identity opens."""
+    recipient = pyrage.x25519.Identity.from_str(identity).to_public()
+    return str(pyrage.encrypt(content, [recipient], armored=True), "ascii")
+
+
+def unseal_text(sealed: str, identity: str) -> bytes:
+    """Return the content of what `seal_text` returned.
+
+    Raises:
+        NotSealedToError: it is sealed to another identity, or damaged.
+    """
+    try:
+        return bytes(pyrage.decrypt(sealed.encode(), [pyrage.x25519.Identity.from_str(identity)]))
+    except (pyrage.IdentityError, pyrage.DecryptError) as error:
+        raise NotSealedToError(str(error)) from error

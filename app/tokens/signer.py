@@ -3,8 +3,9 @@
 import base64
 import logging
 import time
+from collections.abc import Hashable
+from contextlib import suppress
 from datetime import datetime
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jwt
@@ -12,7 +13,8 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from jwt.types import Options
 
-from app.tokens import keyring
+from app.domain.errors import UnavailableError
+from app.tokens.keyring import KeyRingError, KeyStore
 from app.tokens.keys import ALGORITHM, KeyRing, KeyState
 
 VERDICT_TYPE = "verdict+jwt"
@@ -20,7 +22,7 @@ LINK_TYPE = "download+jwt"
 SEAL_TYPE = "seal+jwt"
 SEAL_AUDIENCE = "kadun-journal"
 
-_SECONDS_BETWEEN_CHECKS = 1.0
+_SECONDS_BETWEEN_CHECKS = 0.5
 logger = logging.getLogger(__name__)
 
 
@@ -37,23 +39,26 @@ class PublicKey(NamedTuple):
 class _Loaded(NamedTuple):
     ring: KeyRing
     key: Ed25519PrivateKey
-    version: tuple[int, int]
+    version: Hashable
     headers: dict[str, bytes]
 
 
 class Signer:
-    """Signs verdicts and links, and checks once a second whether the key ring was rotated.
+    """Signs verdicts and links, and checks twice a second whether the key ring was rotated.
 
-    A new ring that is damaged or unreadable is logged, and the old one stays in use.
+    A new ring that is damaged or unreadable is logged, and the old one stays in use. Where the keys are in a database
+    that is away at construction, each use tries again, and raises `UnavailableError`.
 
     Raises:
         KeyRingError: at construction, when there is no usable key ring.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._loaded = self._load()
-        self._check_again_at = time.monotonic() + _SECONDS_BETWEEN_CHECKS
+    def __init__(self, store: KeyStore) -> None:
+        self._store = store
+        self._check_again_at = 0.0
+        self._loaded: _Loaded | None = None
+        with suppress(UnavailableError):
+            self._loaded = self._load()
 
     def sign_verdict(self, claims: dict[str, Any]) -> str:
         """Return the claims as a compact JWS of type `verdict+jwt`."""
@@ -122,26 +127,28 @@ class Signer:
 
     def _current(self) -> _Loaded:
         # Two threads may check at once; each assigns a complete object, so that none sees a partial one.
+        loaded = self._loaded
+        if loaded is None:
+            try:
+                loaded = self._loaded = self._load()
+            except KeyRingError as error:
+                raise UnavailableError(str(error)) from error
         if time.monotonic() >= self._check_again_at:
             self._check_again_at = time.monotonic() + _SECONDS_BETWEEN_CHECKS
             try:
-                if self._version() != self._loaded.version:
-                    self._loaded = self._load()
-                    logger.info("signing key taken up", extra={"kid": self._loaded.ring.current.kid})
-            except (keyring.KeyRingError, OSError) as error:
+                version = self._store.version()
+                if version != loaded.version:
+                    before, loaded = loaded, self._load(version)
+                    self._loaded = loaded
+                    if loaded.ring != before.ring:
+                        logger.info("signing key taken up", extra={"kid": loaded.ring.current.kid})
+            except (KeyRingError, UnavailableError) as error:
                 logger.warning("the signing keys cannot be read again", extra={"reason": str(error)})
-        return self._loaded
+        return loaded
 
-    def _version(self) -> tuple[int, int]:
-        status = (self._folder / keyring.FILE).stat()
-        return status.st_ino, status.st_mtime_ns
-
-    def _load(self) -> _Loaded:
-        try:
-            version = self._version()
-        except OSError:
-            version = (0, 0)  # `load` raises the error
-        ring = keyring.load(self._folder)
+    def _load(self, version: Hashable = None) -> _Loaded:
+        # Without a version it is loaded again at the first use: before the fork, nothing may begin to follow the store.
+        ring = self._store.load()
         headers = {kind: _header(kind, ring.current.kid) for kind in (VERDICT_TYPE, LINK_TYPE, SEAL_TYPE)}
         return _Loaded(ring, ring.current.signing_key(), version, headers)
 

@@ -1,19 +1,23 @@
 """The archive format of backups and moves: a tar whose first member, manifest.json, describes all others.
 
-    archive.py stage CHECKOUT FOLDER        gather what a move takes along, as hard links where possible
+    archive.py stage CHECKOUT FOLDER CARGO  gather what a move takes along, as hard links where possible; CARGO is
+                                            `folder` or `database`, where the signing keys are; or `join`: what a
+                                            machine needs that joins
     archive.py hooks CHECKOUT               print the backup hooks, which a move leaves behind
     archive.py fingerprint KEYRING          print the ID of the current key of a keyring.json, if it can sign
     archive.py pack FOLDER [--keys KEYRING] [NAME=VALUE…]
-                                            write the folder as an archive to standard output, signed with the key ring
+                                            write the folder as an archive to standard output, signed with the key
+                                            ring; `kind=join` for one without a database
 
 These read an archive on standard input:
 
     archive.py unpack FOLDER [TRUST]        extract what travels into the folder
+    archive.py unpack-join FOLDER [TRUST]   likewise, of an archive for a machine that joins
     archive.py check [TRUST]                read it whole; print its manifest
     archive.py member FOLDER NAME [TRUST]   print one member, once its checksum was found right; FOLDER has room
 
 TRUST says whose signature counts: --keys KEYRING [--fingerprint KEY]… [--accept-unsigned]. Without it, no signature is
-required. Exit status 3: the archive has no signature that counts, and only its manifest was read.
+required. Exit status 3: only the manifest was read, for no signature counts, or the archive is for another purpose.
 
 These read a manifest, or the output of contents.sql, on standard input:
 
@@ -29,6 +33,7 @@ import hashlib
 import io
 import json
 import os
+import resource
 import secrets
 import shutil
 import sys
@@ -43,15 +48,18 @@ from manifest import (
     FORMAT,
     MANIFEST,
     ArchiveError,
+    KindError,
     Manifest,
     differences,
+    is_for_joining,
     missing_files,
     parse_contents,
+    require_kind,
     require_parts,
     summary,
 )
 from signature import SignatureError, Trust
-from travelling import hooks_in, stage, travels
+from travelling import CARGOES, hooks_in, stage
 
 if TYPE_CHECKING:
     from typing import Self  # Python 3.11
@@ -59,7 +67,10 @@ if TYPE_CHECKING:
 CONTENTS = "contents"
 """In a folder that is packed: the output of contents.sql, which goes into the manifest."""
 UNTRUSTED = 3
-"""The exit status where no signature counts."""
+"""The exit status where no signature counts, or the archive is for another purpose."""
+MAX_MANIFEST_BYTES = 32 << 20
+"""It is read before anything shows who wrote it."""
+_MAX_MEMORY_BYTES = 1 << 30
 _CHUNK = 1 << 20
 
 Output = Callable[[tarfile.TarInfo], IO[bytes] | None]
@@ -74,13 +85,15 @@ def pack(folder: Path, facts: dict[str, str], output: IO[bytes], keyring: Path |
     """
     paths = [path for path in sorted(folder.rglob("*")) if path.name != CONTENTS or path.parent != folder]
     members = {str(path.relative_to(folder)): _sha256(path) for path in paths if path.is_file()}
-    contents = (folder / CONTENTS).read_text("utf-8").splitlines()
-    manifest: Manifest = {"format": FORMAT, "number": secrets.token_hex(8), **facts, **parse_contents(contents)}
+    contents = {} if is_for_joining(facts) else parse_contents((folder / CONTENTS).read_bytes().decode())
+    manifest: Manifest = {**contents, "format": FORMAT, "number": secrets.token_hex(8), **facts}
     manifest["members"] = members
     require_parts(manifest)
     if keyring is not None:
         manifest["signature"] = signature.sign(manifest, keyring)
     text = json.dumps(manifest, ensure_ascii=False, indent=1).encode()
+    if len(text) > MAX_MANIFEST_BYTES:
+        raise ArchiveError(f"清单过大 the manifest is too large: {len(text)} bytes, at most {MAX_MANIFEST_BYTES}")
     with tarfile.open(fileobj=output, mode="w|", format=tarfile.GNU_FORMAT) as tar:
         head = tarfile.TarInfo(MANIFEST)
         head.size = len(text)
@@ -119,21 +132,24 @@ def _sha256(path: Path) -> str:
     return reader.digest.hexdigest()
 
 
-def read(stream: IO[bytes], output: Output, trust: Trust | None = None) -> Manifest:
+def read(stream: IO[bytes], output: Output, trust: Trust | None = None, *, joining: bool = False) -> Manifest:
     """Read an archive to its end and return its manifest.
 
     `output` is called with each file and folder, and returns where to write the file's bytes, if anywhere.
-    `trust` says whose signature counts; without it, no signature is required.
+    `trust` says whose signature counts; without it, no signature is required. `joining` wants an archive for a machine
+    that joins; without it, such a one is refused.
 
     Raises:
         ArchiveError: it is not an archive, it lacks a part, it is damaged or cut off, or a member is not what the
             manifest says.
+        KindError: it is for another purpose.
         SignatureError: no signature counts. Nothing was given to `output`.
     """
     try:
         with tarfile.open(fileobj=stream, mode="r|", tarinfo=_Member) as tar:
             members = iter(tar)
             manifest = _manifest(tar, next(members, None))
+            require_kind(manifest, joining=joining)
             if trust:
                 signature.require(manifest, trust)
             require_parts(manifest)
@@ -180,7 +196,8 @@ def _require_end(tar: tarfile.TarFile) -> None:
 
 
 def _manifest(tar: tarfile.TarFile, first: tarfile.TarInfo | None) -> Manifest:
-    file = tar.extractfile(first) if first and first.name == MANIFEST else None
+    is_manifest = first is not None and first.name == MANIFEST and first.size <= MAX_MANIFEST_BYTES
+    file = tar.extractfile(first) if first and is_manifest else None
     try:
         manifest = json.loads(file.read()) if file else None
     except ValueError:
@@ -203,7 +220,7 @@ def _require_inside(info: tarfile.TarInfo) -> None:
 
 def _copy(tar: tarfile.TarFile, info: tarfile.TarInfo, output: Output) -> str:
     """Copy a member to where it belongs and return its SHA-256."""
-    source = tar.extractfile(info) if info.isreg() else None
+    source = tar.extractfile(info) if info.isreg() and not info.issparse() else None
     if source is None:
         raise ArchiveError(f"既非文件也非目录 neither a file nor a folder: {info.name}")
     reader, target = _Hashing(source), output(info)
@@ -217,14 +234,15 @@ def _copy(tar: tarfile.TarFile, info: tarfile.TarInfo, output: Output) -> str:
     return reader.digest.hexdigest()
 
 
-def unpack(stream: IO[bytes], folder: Path, trust: Trust | None = None) -> Manifest:
+def unpack(stream: IO[bytes], folder: Path, trust: Trust | None = None, *, joining: bool = False) -> Manifest:
     """Extract what travels into an empty folder, and the manifest beside it, whose `left` names what was left out."""
+    cargo = CARGOES["join" if joining else "folder"]
     folders: list[tuple[Path, int]] = []
     left: list[str] = []
 
     def output(info: tarfile.TarInfo) -> IO[bytes] | None:
         path = folder / info.name
-        if not travels(info.name, is_folder=info.isdir()):
+        if not cargo.travels(info.name, is_folder=info.isdir()):
             if not info.isdir():
                 left.append(info.name if info.name.isprintable() else ascii(info.name))
             return None
@@ -236,7 +254,7 @@ def unpack(stream: IO[bytes], folder: Path, trust: Trust | None = None) -> Manif
         os.fchmod(descriptor, info.mode & 0o666)
         return os.fdopen(descriptor, "wb")
 
-    manifest = read(stream, output, trust)
+    manifest = read(stream, output, trust, joining=joining)
     for path, mode in folders:
         path.chmod(mode & 0o777 | 0o700)
     manifest["left"] = ", ".join(left)
@@ -266,8 +284,8 @@ def _trust(words: list[str]) -> Trust | None:
 def _work_on_archive(command: str, *arguments: str) -> None:
     archive = sys.stdin.buffer
     match command, *arguments:
-        case "stage", checkout, folder:
-            stage(Path(checkout), Path(folder))
+        case "stage", checkout, folder, cargo:
+            stage(Path(checkout), Path(folder), cargo)
         case "hooks", checkout:
             sys.stdout.write(", ".join(hooks_in(Path(checkout))))
         case "fingerprint", keyring:
@@ -278,6 +296,8 @@ def _work_on_archive(command: str, *arguments: str) -> None:
             pack(Path(folder), _facts(facts), sys.stdout.buffer)
         case "unpack", folder, *trust:
             unpack(archive, Path(folder), _trust(trust))
+        case "unpack-join", folder, *trust:
+            unpack(archive, Path(folder), _trust(trust), joining=True)
         case "check", *trust:
             json.dump(read(archive, lambda _: None, _trust(trust)), sys.stdout)
         case "member", folder, name, *trust:
@@ -288,7 +308,7 @@ def _work_on_archive(command: str, *arguments: str) -> None:
                 shutil.copyfileobj(file, sys.stdout.buffer, _CHUNK)
         case _:
             text = archive.read().decode()
-            manifest = json.loads(text) if text.startswith("{") else parse_contents(text.splitlines())
+            manifest = json.loads(text) if text.startswith("{") else parse_contents(text)
             _answer_from_manifest(manifest, command, *arguments)
 
 
@@ -305,7 +325,7 @@ def _answer_from_manifest(manifest: Manifest, command: str, *arguments: str) -> 
         case "missing", folder:
             sys.stdout.write(", ".join(missing_files(manifest, Path(folder))))
         case "compare", file:
-            actual = parse_contents(Path(file).read_text("utf-8").splitlines())
+            actual = parse_contents(Path(file).read_bytes().decode())
             if found := list(differences(manifest, actual)):
                 sys.exit(", ".join(found))
         case _:
@@ -313,10 +333,14 @@ def _answer_from_manifest(manifest: Manifest, command: str, *arguments: str) -> 
 
 
 if __name__ == "__main__":
+    # The headers of a hostile archive would fill the machine's memory.
+    resource.setrlimit(resource.RLIMIT_AS, (_MAX_MEMORY_BYTES, _MAX_MEMORY_BYTES))
     try:
         _work_on_archive(*sys.argv[1:])
-    except SignatureError as problem:
+    except (SignatureError, KindError) as problem:
         sys.stderr.write(f"{problem}\n")
         sys.exit(UNTRUSTED)
     except (ArchiveError, OSError) as problem:
         sys.exit(str(problem))
+    except MemoryError:
+        sys.exit("已损坏：读取它需要过多内存 damaged: reading it takes too much memory")

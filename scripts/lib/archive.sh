@@ -8,16 +8,19 @@ source "$ROOT/scripts/lib/database.sh"
 source "$ROOT/scripts/lib/backups.sh"
 # shellcheck source=scripts/lib/identity.sh
 source "$ROOT/scripts/lib/identity.sh"
+# shellcheck source=scripts/lib/keys.sh
+source "$ROOT/scripts/lib/keys.sh"
 
 MANIFEST='' # of the archive that read_archive has read; empty for a bare dump
-KEYRING=$ROOT/data/keys/keyring.json
 TRUST=(--keys "$KEYRING") # whose signature counts; if it is empty, no signature is required
 # The options of parse_options by which a person accepts another signature, or none.
 # shellcheck disable=SC2034  # for scripts that source this
 TRUST_OPTIONS='fingerprint=* accept-unsigned'
 SIGNING=() FINGERPRINT='' # set by find_signer
+FACTS=() # more of them for the manifest, NAME=VALUE
 # shellcheck disable=SC2034  # for scripts that source this
 TAKEN='' TAKEN_SHA256='' # set by take_archive
+AGE_MAGIC=age-encryption.org/v1
 
 archive() { python3 -B -E -s "$ROOT/scripts/lib/archive.py" "$@"; }
 
@@ -33,7 +36,26 @@ take_trust() {
 # find_signer: archives written from now on are signed with the service's current key; FINGERPRINT is its ID. Fails where it
 # cannot sign, and FINGERPRINT says why.
 find_signer() {
+    use_keyring
     FINGERPRINT=$(archive fingerprint "$KEYRING" 2>&1 </dev/null) && SIGNING=(--keys "$KEYRING")
+}
+
+# unpack [unpack-join]: the bundle on standard input, decrypted if it is encrypted (with the file $identity, if it names one), into
+# the folder STAGED, if it is signed by somebody trusted.
+unpack() {
+    local head=$STAGED.head said=$STAGED.said
+    local -a decrypt=(cat)
+    head -c ${#AGE_MAGIC} >"$head"
+    if [[ $(tr -d '\0' <"$head") == "$AGE_MAGIC" ]]; then
+        need age age
+        decrypt=(age --decrypt ${identity:+--identity "$identity"})
+    fi
+    if ! cat "$head" - | "${decrypt[@]}" | archive "${1:-unpack}" "$STAGED" "${TRUST[@]}" 2>"$said"; then
+        [[ ${PIPESTATUS[1]} == 0 || ${PIPESTATUS[2]} == 3 ]] \
+            || die "无法解密或不完整：请检查口令或 --identity。Cannot decrypt the bundle, or it is cut off: is it the right passphrase or --identity?"
+        die "此包无法使用。The bundle cannot be used: $(last_line "$(<"$said")")"
+    fi
+    rm -f -- "$head" "$said"
 }
 
 is_bare_dump() { [[ ${1%.age} == *.dump ]]; }
@@ -56,11 +78,10 @@ open_archive() {
 # read_file FILE: prints it, unless it is a link. Does not wait for what a pipe in its place would bring.
 read_file() { dd if="$1" iflag=nofollow,nonblock bs=1M status=none; }
 
-# write_file FILE: makes it from the input, and prints the SHA-256 of what was written. FILE must not exist: a pipe or a
-# link that somebody has put there is not written to.
+# write_file FILE: as write_new, and prints the SHA-256 of what was written.
 write_file() {
     local sum
-    sum=$({ tee /dev/fd/3 | dd of="$1" conv=excl iflag=fullblock bs=1M status=none; } 3>&1 | sha256sum) \
+    sum=$({ tee /dev/fd/3 | write_new "$1"; } 3>&1 | sha256sum) \
         && printf '%s' "${sum%% *}"
 }
 
@@ -83,6 +104,7 @@ verify_checksum() {
 # beside it.
 read_archive() {
     local said
+    use_keyring
     [[ -r $1 && -s $1 ]] || die "$1 无法读取或为空 cannot be read or is empty"
     [[ ! -L $1 ]] || die "$1 是链接，请指定文件本身 is a link: name the file itself"
     require_identity "$1"
@@ -131,18 +153,25 @@ require_same_contents() {
     said=$(same_contents "$1") || die "恢复后的内容与备份时不一致。What was restored differs from what was dumped: $said"
 }
 
-# warn_of_missing_files MANIFEST FOLDER ADVICE: the database lists licensed files whose bytes are not in the folder.
+# warn_of_missing_files MANIFEST FOLDER ADVICE: the database lists licensed files whose bytes are not in the folder. With a bucket
+# they are there, if anywhere: no backup and no bundle has them.
 warn_of_missing_files() {
-    local missing
+    local missing bucket
     [[ -n $1 ]] || return 0
     missing=$(archive missing "$2" <<<"$1")
-    [[ -z $missing ]] || warn "$3: $missing"
+    [[ -n $missing ]] || return 0
+    bucket=$(setting KADUN_FILES_BUCKET)
+    if [[ -n $bucket ]]; then
+        warn "这些文件的内容应在存储桶 $bucket 中，不在备份与包中；请用 cardctl doctor 核对。The bytes of these files should be in the bucket $bucket, and are in no backup and no bundle; cardctl doctor checks them: $missing"
+    else
+        warn "$3: $missing"
+    fi
 }
 
 # write_archive FOLDER [AGE-OPTION…]: prints the folder as an archive, encrypted if age's options are given.
 write_archive() {
     local -a facts=("created=$(date -u +%Y-%m-%dT%H:%M:%SZ)" "project=$(setting COMPOSE_PROJECT_NAME kadun)"
-        "version=$(app_version)" "commit=$(git_here rev-parse --short=12 HEAD 2>/dev/null || true)")
+        "version=$(app_version)" "commit=$(git_here rev-parse --short=12 HEAD 2>/dev/null || true)" "${FACTS[@]}")
     if (($# > 1)); then
         archive pack "$1" "${SIGNING[@]}" "${facts[@]}" | age "${@:2}"
     else

@@ -39,7 +39,7 @@ claim_folder() {
     local project mark=$BACKUP_FOLDER/.project found
     project=$(setting COMPOSE_PROJECT_NAME kadun)
     if [[ -L $mark || ! -s $mark ]]; then
-        (rm -f -- "$mark" && set -o noclobber && printf '%s\n' "$project" >"$mark") 2>/dev/null || true
+        { rm -f -- "$mark" && printf '%s\n' "$project" | write_new "$mark"; } 2>/dev/null || true
     else
         found=$(dd if="$mark" iflag=nofollow,nonblock bs=256 count=1 status=none 2>/dev/null | tr -cd 'a-z0-9_-') || found='?'
         [[ $found == "$project" ]] \
@@ -63,8 +63,8 @@ read_number() {
 note() {
     local file=$BACKUP_FOLDER/.$1 final=$BACKUP_FOLDER/$1
     shift
-    if ! (rm -f -- "$file" && set -o noclobber && printf '%s %s\n' "$(date --utc +%Y-%m-%dT%H:%M:%SZ)" "$*" >"$file" \
-        && mv -fT -- "$file" "$final") 2>/dev/null; then
+    if ! { rm -f -- "$file" && printf '%s %s\n' "$(date --utc +%Y-%m-%dT%H:%M:%SZ)" "$*" | write_new "$file" \
+        && mv -fT -- "$file" "$final"; } 2>/dev/null; then
         die "无法写入 cannot write $final"
     fi
 }

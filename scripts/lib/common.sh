@@ -2,6 +2,8 @@
 # Messages, options and small helpers for all scripts. Sourced, never run. Needs ROOT, the checkout.
 
 REASON='' # the message of the last `die`
+# shellcheck disable=SC2034  # for scripts that source this
+LOCK='' # set by open_lock
 
 # say MESSAGE, warn MESSAGE: one line for the vendor, Chinese first, on standard output or standard error.
 say() { printf '%s\n' "$1"; }
@@ -74,6 +76,25 @@ env_file() {
 # open_to_containers: the containers' users can read postgres/, whatever umask it was written under.
 open_to_containers() {
     [[ ! -d $ROOT/postgres ]] || find "$ROOT/postgres" ! -perm -o+r -exec chmod a+rX {} +
+}
+
+# write_new FILE: makes it from the input. FILE must not exist: a link, pipe or device that somebody has put there is not written
+# to, as it would be with bash's noclobber.
+write_new() { dd of="$1" conv=excl iflag=fullblock bs=1M status=none; }
+
+# open_lock NAME: opens data/.NAME.lock as LOCK, for flock. Only root and the checkout's owner can: whoever can read a file can
+# lock it, and could keep backups and certificates from being renewed.
+# shellcheck disable=SC2034
+open_lock() {
+    local file=$ROOT/data/.$1.lock
+    { { [[ -e $file ]] || make_lock "$file"; } && exec {LOCK}<>"$file"; } 2>/dev/null \
+        || die "无法写入 cannot write $file"
+}
+
+# make_lock FILE: of the checkout's owner, who may run the scripts as well as root.
+make_lock() {
+    (umask 077 && mkdir -p -- "$ROOT/data" && : >>"$1")
+    if [[ $EUID == 0 ]]; then chown --reference="$ROOT" -- "$1"; fi
 }
 
 # absolute FILE: its absolute path, before the script changes its folder.

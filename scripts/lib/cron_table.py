@@ -40,9 +40,9 @@ def render(root: str, docker: str, schedule: Schedule) -> str:
     lines = ["# Kadun 卡盾: scripts/install-cron.sh", f"# {root}", "SHELL=/bin/sh", f"PATH={path}"]
     if schedule.mail:
         lines.append(f"MAILTO={schedule.mail}")
-    lines.append(_job(schedule.backup_at, "*", f"{root}/scripts/backup.sh", "--quiet"))
+    lines.append(_job(schedule.backup_at, "*", f"{root}/scripts/backup.sh", "--quiet", "--once"))
     if schedule.verify_on != "never":
-        words = ["--quiet", *(("--identity", schedule.identity) if schedule.identity else ())]
+        words = ["--quiet", "--once", *(("--identity", schedule.identity) if schedule.identity else ())]
         day = "*" if schedule.verify_on == "daily" else schedule.verify_on
         lines.append(_job(schedule.verify_at, day, f"{root}/scripts/verify-backup.sh", *words))
     return "\n".join(lines) + "\n"

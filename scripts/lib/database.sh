@@ -5,6 +5,8 @@
 source "$ROOT/scripts/lib/stack.sh"
 # shellcheck source=postgres/url.sh
 source "$ROOT/postgres/url.sh"
+# shellcheck source=scripts/lib/hosts.sh
+source "$ROOT/scripts/lib/hosts.sh"
 
 VERIFIED=kadun_verify_ # how the names of databases begin in which backups are tried
 
@@ -18,9 +20,9 @@ owner_sql() {
         --set=ON_ERROR_STOP=1 --command "$2" </dev/null
 }
 
-# find_live: sets LIVE, the name of the database that the service uses.
+# find_live [FOLDER]: sets LIVE, the name of the database that the service uses, by the URL in the folder, by default secrets/.
 find_live() {
-    read_url "$ROOT/secrets/owner_url" 2>/dev/null || die "secrets/owner_url 无法读取或无效。secrets/owner_url cannot be read, or is not a database's URL"
+    read_url "${1:-$ROOT/secrets}/owner_url" 2>/dev/null || die "secrets/owner_url 无法读取或无效。secrets/owner_url cannot be read, or is not a database's URL"
     LIVE=$URL_DATABASE
     [[ $LIVE =~ ^[A-Za-z0-9_]+$ ]] || die "数据库名只能含字母、数字和 _ a database's name consists of letters, digits and _: $LIVE"
 }
@@ -38,9 +40,11 @@ list_databases() {
     owner_sql postgres "SELECT string_agg(datname, ' ' ORDER BY datname) FROM pg_database WHERE starts_with(datname, '$1')"
 }
 
-# drop_database DATABASE: where it exists; ends the sessions in it.
+# drop_database DATABASE: where it exists. An automatic vacuum there is ended by DROP alone, but refused to WITH (FORCE) (only
+# superusers may end it), which ends sessions.
 drop_database() {
-    owner_sql postgres "DROP DATABASE IF EXISTS \"$1\" WITH (FORCE)"
+    owner_sql postgres "DROP DATABASE IF EXISTS \"$1\"" 2>/dev/null \
+        || owner_sql postgres "DROP DATABASE IF EXISTS \"$1\" WITH (FORCE)"
 }
 
 # drop_databases PREFIX: drops those whose names begin with it.
@@ -52,11 +56,13 @@ drop_databases() {
     done
 }
 
+DUMP_FROM='' # standby: where there is one
+
 # make_dump FOLDER: dumps database kadun into FOLDER/database.dump, with what it holds in FOLDER/contents.
 make_dump() {
     local file=$1/database.dump said sum
     if ! said=$({ in_database bash -c "$(<"$ROOT/scripts/lib/dump-snapshot.sh")" snapshot \
-        "$(<"$ROOT/scripts/lib/contents.sql")" </dev/null >"$file"; } 2>&1); then
+        "$(<"$ROOT/scripts/lib/contents.sql")" "$DUMP_FROM" </dev/null >"$file"; } 2>&1); then
         rm -f -- "$file"
         die "备份失败，未留下任何文件。The dump failed and nothing was kept: $(error_line "$(grep -v '^kadun: ' <<<"$said")")"
     fi

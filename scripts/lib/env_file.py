@@ -21,7 +21,8 @@ from pathlib import Path
 MACHINE_SETTINGS = frozenset(
     (
         *("COMPOSE_PROJECT_NAME", "COMPOSE_FILE", "KADUN_HTTP_PORT", "KADUN_HTTPS_PORT"),
-        *("KADUN_UID", "KADUN_APP_IMAGE", "KADUN_BACKUP_HOOKS", "KADUN_FUNCTION_FIRST_UID"),
+        *("KADUN_UID", "KADUN_APP_IMAGE", "KADUN_BACKUP_HOOKS", "KADUN_FUNCTION_FIRST_UID", "KADUN_HOST"),
+        "KADUN_CERTIFICATE_HOSTS",
     )
 )
 """Settings that belong to a machine, and the folder of programs that it runs: never taken over."""
@@ -35,6 +36,9 @@ PLACE_SETTINGS = frozenset(
 )
 """Where things come from and go to: taken over only into a .env that was just made."""
 
+IDENTIFYING = {"KADUN_ISSUER": "kadun", "KADUN_KEYS": "folder"}
+"""What clients check, and where the signing keys are: the other server's defaults, which are these, win, too."""
+
 PROGRAM_SETTINGS = (
     *("KADUN_PYTHON_IMAGE", "KADUN_POSTGRES_IMAGE", "KADUN_NGINX_IMAGE"),
     "KADUN_FUNCTIONS_NETWORK",
@@ -43,6 +47,8 @@ PROGRAM_SETTINGS = (
 
 _NUMBERS = {"KADUN_RATE", "KADUN_BURST"}
 """They become a part of nginx's configuration."""
+_BUCKET_CA = "./https_certificates/bucket-ca.pem"
+"""The only file of the host that a bundle may have mounted into containers; it travels."""
 _HARMLESS = re.compile(
     r"""(?:"[^"\\$`\x00-\x1f\x7f]*" | '[^'\\$`\x00-\x1f\x7f]*') (?:[ \t]+\#[^\x00-\x1f\x7f]*)? [ \t]*
     | [^"'$`\x00-\x1f\x7f]*""",
@@ -107,6 +113,8 @@ def taken_over(theirs: str) -> set[str]:
             )
         if name in _NUMBERS and not re.fullmatch("[0-9]*", unquoted(raw)):
             raise SettingError(f"设置 {name} 须为整数。{name} must be a whole number")
+        if name == "KADUN_FILES_BUCKET_CA" and unquoted(raw) not in ("", _BUCKET_CA):
+            raise SettingError(f"设置 {name} 须为 {_BUCKET_CA}。{name} must be {_BUCKET_CA}, which travels")
     return names
 
 
@@ -116,15 +124,16 @@ def merged(theirs: str, ours: str, *, fresh: bool, bundled: bool = False) -> tup
     Raises:
         SettingError: see taken_over.
     """
-    names = taken_over(theirs) - (frozenset() if fresh else PLACE_SETTINGS)
+    names = taken_over(theirs)
+    names.difference_update(name for name in PLACE_SETTINGS if not fresh or not value(theirs, name))
     if bundled:
         names.difference_update(PROGRAM_SETTINGS)
-    default_issuer = not value(theirs, "KADUN_ISSUER")
-    if value(ours, "KADUN_ISSUER"):
-        names.add("KADUN_ISSUER")  # clients check it: the default of the other server must win, too
+    names.update(name for name in IDENTIFYING if value(ours, name))
     changed = []
     for name in sorted(names):
-        raw = "kadun" if name == "KADUN_ISSUER" and default_issuer else (raw_value(theirs, name) or "")
+        raw = raw_value(theirs, name) or ""
+        if name in IDENTIFYING and not unquoted(raw):
+            raw = IDENTIFYING[name]
         if unquoted(raw) != value(ours, name):
             ours = with_setting(ours, name, raw.rstrip("\r"))
             changed.append(name)

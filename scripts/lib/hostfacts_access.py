@@ -4,8 +4,9 @@ import json
 import os
 import subprocess
 from pathlib import Path
-from stat import S_ISREG
 from typing import Any
+
+from regular import opened
 
 
 def output(*command: str, folder: Path | None = None) -> str | None:
@@ -49,14 +50,10 @@ def note_of(file: Path) -> str | None:
     Others may write in its folder: no link is followed, which could lead to a secret, and no named pipe is waited for.
     """
     try:
-        opened = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        with opened(file) as content:
+            return content.read(1024).decode("utf-8", "replace") or None
     except OSError:
         return None
-    try:
-        text = os.read(opened, 1024) if S_ISREG(os.fstat(opened).st_mode) else b""
-        return text.decode("utf-8", "replace") or None
-    finally:
-        os.close(opened)
 
 
 def stat(path: Path) -> os.stat_result | None:

@@ -17,6 +17,7 @@ Facts = dict[str, Any]
 
 FORGED = "203.0.113.113"  # an address for documentation (RFC 5737)
 PROBE = "cardctl doctor"  # app/storage/inspection.py knows it
+_MAX_ANSWER_BYTES = 64 * 1024
 
 
 def certificate_facts(files: Path, port: int, domains: str) -> Facts:
@@ -94,7 +95,7 @@ def proxy_probes(targets: list[tuple[str, int]]) -> Iterator[Facts]:
                 "host": host,
                 "address": own,
                 "status": answer.status,
-                "answer": answer.read().decode("utf-8", "replace"),
+                "answer": answer.read(_MAX_ANSWER_BYTES).decode("utf-8", "replace"),
             }
         except (OSError, http.client.HTTPException):
             continue

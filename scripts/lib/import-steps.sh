@@ -9,35 +9,18 @@ APP_FOLDERS=(keys files functions) # those in data/ that belong to the service's
 ARRIVED=$ROOT/data/.arrived        # names the bundle whose database stands here
 ARRIVING=kadun_arriving            # the database's name until it is checked
 AGAIN=''                           # an earlier run's database is being replaced
-AGE_MAGIC=age-encryption.org/v1
-
-# unpack: the bundle on standard input, decrypted if it is encrypted, into STAGED, if it is signed by somebody trusted.
-unpack() {
-    local head=$STAGED.head said=$STAGED.said
-    local -a decrypt=(cat)
-    head -c ${#AGE_MAGIC} >"$head"
-    if [[ $(tr -d '\0' <"$head") == "$AGE_MAGIC" ]]; then
-        need age age
-        decrypt=(age --decrypt ${identity:+--identity "$identity"})
-    fi
-    if ! cat "$head" - | "${decrypt[@]}" | archive unpack "$STAGED" "${TRUST[@]}" 2>"$said"; then
-        [[ ${PIPESTATUS[1]} == 0 || ${PIPESTATUS[2]} == 3 ]] \
-            || die "无法解密或不完整：请检查口令或 --identity。Cannot decrypt the bundle, or it is cut off: is it the right passphrase or --identity?"
-        die "迁移包无法使用。The bundle cannot be used: $(last_line "$(<"$said")")"
-    fi
-    rm -f -- "$head" "$said"
-}
 
 # check_bundle: it holds all that a server needs, this code can take it, and its settings are one value each. Rows as SQL are for
 # psql, whose backslash commands run programs in the database's container: they are taken only from the trial's folder here.
 check_bundle() {
-    local schema ours said
+    local schema ours said keys=data/keys/keyring.json
     if [[ -e $STAGED/env ]]; then
         said=$(env_file check "$STAGED/env" 2>&1) || die "迁移包无法使用。The bundle cannot be used: $(last_line "$said")"
     fi
     [[ -n ${trial:-} || ! -e $STAGED/database.sql ]] \
         || die "迁移包含有 database.sql，不予导入：export.sh 只导出 database.dump。The bundle has database.sql, whose SQL could run programs: a bundle made by export.sh has database.dump. A trial's data comes with --trial"
-    [[ -s $STAGED/secrets/kernal_data_key && -s $STAGED/data/keys/keyring.json ]] \
+    if [[ $(env_file get "$STAGED/env" KADUN_KEYS folder) == database ]]; then keys=secrets/keys_identity; fi
+    [[ -s $STAGED/secrets/kernal_data_key && -s $STAGED/$keys ]] \
         && [[ -s $STAGED/database.dump || -s $STAGED/database.sql ]] \
         || die "迁移包不完整。The bundle lacks the database, KERNAL_DATA_KEY or the signing keys"
     schema=$(fact schema)
@@ -151,12 +134,14 @@ stands_already() {
 # keep_newer_keys: signing keys here that continue the chain of the bundle's are newer: clients refuse older ones, so they stay.
 keep_newer_keys() {
     local said
-    [[ -e $ROOT/data/keys/keyring.json ]] || return 0
+    [[ $(keys_are_in) == folder && -e $ROOT/data/keys/keyring.json ]] || return 0
     make_image
     said=$(restore_keys "$STAGED/data/keys/keyring.json" 2>&1) \
         || die "无法放置签名密钥。The signing keys cannot be put in place: $(last_line "$said")"
     say "$(last_line "$said")"
-    cp -- "$ROOT/data/keys/keyring.json" "$STAGED/data/keys/keyring.json" # the folder takes the other's place as a whole
+    # The folder takes the other's place as a whole.
+    read_file "$ROOT/data/keys/keyring.json" >"$STAGED/data/keys/keyring.json" && [[ -s $STAGED/data/keys/keyring.json ]] \
+        || die "无法读取 cannot read $ROOT/data/keys/keyring.json"
 }
 
 # place_files KEPT: moves secrets, keys, certificates and files to their places, with the owners and modes that they have
@@ -195,6 +180,7 @@ swap_in() {
 # restore_database: restores into a new database, which replaces the empty one once its content is compared.
 restore_database() {
     local said
+    make_image
     said=$(drop_database "$ARRIVING" 2>&1) \
         || die "无法准备数据库。Cannot prepare the database: $(last_line "$said")"
     if [[ -e $STAGED/database.dump ]]; then
@@ -206,6 +192,7 @@ restore_database() {
     prepare_database "$ARRIVING" || die "无法设置数据库 cannot set up the database"
     said=$(swap_databases "$LIVE" kadun_was_empty "$ARRIVING" 2>&1) \
         || die "无法启用恢复的数据库。Cannot put the restored database in place: $(last_line "$said")"
+    migrate_and_carry_keys kadun_was_empty
     discard_replaced "$AGAIN"
     printf '%s\njournal %s\n' "$(bundle_name)" "$(journal_end "$LIVE")" >"$ARRIVED"
 }
@@ -213,7 +200,6 @@ restore_database() {
 # load_rows FILE: loads a trial's plain rows, from a PostgreSQL of any version, into tables that this version's migrations make.
 load_rows() {
     local said
-    make_image
     said=$(compose run --rm -T migrate 2>&1 </dev/null) || die "无法建立数据表。Cannot make the tables: $(last_line "$said")"
     said=$(owner_sql postgres "CREATE DATABASE \"$ARRIVING\" TEMPLATE \"$LIVE\"" 2>&1) \
         || die "无法创建数据库。Cannot make the database: $(last_line "$said")"

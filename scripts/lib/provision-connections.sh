@@ -6,6 +6,13 @@
 
 CONNECTIONS_OF_ADDRESS=128 # an IPv4 address or an IPv6 /64; nginx holds 1024 (nginx/nginx.conf)
 CONNECTIONS_OF_SITE=512    # an IPv6 /48
+# New connections: so many at once, then so many a second. The kernel believes packets that nginx's side drops, and may take a
+# connection for closed that nginx still holds, for up to 18 s (nginx/kadun/server.conf): who sends such packets is bounded by
+# these alone. An IPv4 address then holds 128 + 18 x 10 = 308 connections, a /48 256 + 18 x 20 = 616, both with as many to the
+# app beside them as nginx lets them have requests under way (50 and 200).
+NEW_OF_ADDRESS=10
+BURST_OF_SITE=256
+NEW_OF_SITE=20
 CONNECTION_RULES=/etc/kadun/connections.nft
 CONNECTION_UNIT=/etc/systemd/system/kadun-connections.service
 # What `systemctl enable` makes; the command may be missing where systemd does not run.
@@ -39,7 +46,7 @@ step_connections() {
             || not_possible "限制连接数：内核不支持 nftables 的 ct count; limiting connections: this kernel lacks nftables' ct count"
     fi
     if [[ -n $is_same ]]; then
-        already "端口 ports ${ports[*]}: $CONNECTIONS_OF_ADDRESS (/32, /64), $CONNECTIONS_OF_SITE (/48)"
+        already "端口 ports ${ports[*]}: $CONNECTIONS_OF_ADDRESS + $NEW_OF_ADDRESS/s (/32, /64), $CONNECTIONS_OF_SITE + $NEW_OF_SITE/s (/48)"
     fi
 }
 
@@ -54,7 +61,7 @@ connection_ports() {
 
 # connection_rules EXEMPT PORT…: the file for nft. Its first two lines remove the former table, in the same transaction.
 connection_rules() {
-    local ports
+    local ports new="tcp dport \$ports tcp flags & (fin|syn|rst|ack) == syn" # not as conntrack sees it
     printf -v ports '%s, ' "${@:2}"
     cat <<RULES
 # Written by scripts/provision.sh, loaded by kadun-connections.service.
@@ -66,13 +73,20 @@ table inet kadun {
     set ipv4 { type ipv4_addr; size 65535; flags dynamic; }
     set ipv6 { type ipv6_addr; size 65535; flags dynamic; }
     set sites { type ipv6_addr; size 65535; flags dynamic; }
+    set new_ipv4 { type ipv4_addr; size 65535; flags dynamic,timeout; timeout 1m; }
+    set new_ipv6 { type ipv6_addr; size 65535; flags dynamic,timeout; timeout 1m; }
+    set new_sites { type ipv6_addr; size 65535; flags dynamic,timeout; timeout 1m; }
 
     chain input {
         type filter hook input priority filter - 10; policy accept;
         iifname "lo" accept$1
-        tcp dport \$ports ct state new add @ipv4 { ip saddr ct count over $CONNECTIONS_OF_ADDRESS } counter reject with tcp reset
-        tcp dport \$ports ct state new add @ipv6 { ip6 saddr & ffff:ffff:ffff:ffff:: ct count over $CONNECTIONS_OF_ADDRESS } counter reject with tcp reset
+        # Sites first, whose many networks would otherwise fill the sets of the networks.
+        $new update @new_sites { ip6 saddr & ffff:ffff:ffff:: limit rate over $NEW_OF_SITE/second burst $BURST_OF_SITE packets } counter reject with tcp reset
+        $new update @new_ipv6 { ip6 saddr & ffff:ffff:ffff:ffff:: limit rate over $NEW_OF_ADDRESS/second burst $CONNECTIONS_OF_ADDRESS packets } counter reject with tcp reset
+        $new update @new_ipv4 { ip saddr limit rate over $NEW_OF_ADDRESS/second burst $CONNECTIONS_OF_ADDRESS packets } counter reject with tcp reset
         tcp dport \$ports ct state new add @sites { ip6 saddr & ffff:ffff:ffff:: ct count over $CONNECTIONS_OF_SITE } counter reject with tcp reset
+        tcp dport \$ports ct state new add @ipv6 { ip6 saddr & ffff:ffff:ffff:ffff:: ct count over $CONNECTIONS_OF_ADDRESS } counter reject with tcp reset
+        tcp dport \$ports ct state new add @ipv4 { ip saddr ct count over $CONNECTIONS_OF_ADDRESS } counter reject with tcp reset
     }
 }
 RULES

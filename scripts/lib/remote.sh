@@ -1,16 +1,27 @@
 # shellcheck shell=bash
-# The new server of scripts/migrate-to.sh, over SSH. Sourced, never run. Needs HOST, DIRECTORY and SSH_OPTIONS.
-# All commands share one connection, so that a password is typed once.
+# Another machine over SSH: the new server of scripts/migrate-to.sh, or those that get a certificate. Sourced, never run. Needs HOST,
+# DIRECTORY and SSH_OPTIONS.
 
 # shellcheck source=scripts/lib/database.sh
 source "$ROOT/scripts/lib/database.sh"
 
 SSH_SOCKET=''
+SSH_PATIENCE=(-o ServerAliveInterval=15 -o ServerAliveCountMax=8 -o ConnectTimeout=20)
 
+# take_ssh_options: of --ssh-port and --ssh-option.
+take_ssh_options() {
+    local option
+    [[ -z ${OPTION[ssh-port]:-} ]] || SSH_OPTIONS+=(-p "${OPTION[ssh-port]}")
+    while IFS= read -r option; do
+        [[ -z $option ]] || SSH_OPTIONS+=(-o "$option")
+    done <<<"${OPTION[ssh-option]:-}"
+}
+
+# open_connection: all commands share one, so that a password is typed once.
 open_connection() {
     SSH_SOCKET=$(mktemp -d)
     SSH_OPTIONS+=(-o ControlMaster=auto -o "ControlPath=$SSH_SOCKET/%C" -o ControlPersist=60
-        -o ServerAliveInterval=15 -o ServerAliveCountMax=8 -o ConnectTimeout=20)
+        "${SSH_PATIENCE[@]}")
     ssh "${SSH_OPTIONS[@]}" -- "$HOST" true </dev/null \
         || die "无法登录 $HOST（ssh 的原因见上）。Cannot log in to $HOST; see ssh's message above"
 }
@@ -27,13 +38,13 @@ quoted() {
     for word in "$@"; do printf "'%s' " "${word//\'/\'\\\'\'}"; done
 }
 
-# remote COMMAND…: runs it on the new server, with this standard input.
+# remote COMMAND…: runs it there, with this standard input.
 remote() {
     # shellcheck disable=SC2029  # quoted for the shell on the other side
     ssh "${SSH_OPTIONS[@]}" -- "$HOST" "$(quoted "$@")"
 }
 
-# remote_checkout COMMAND…: runs it in the new server's checkout.
+# remote_checkout COMMAND…: runs it in the checkout there.
 remote_checkout() {
     # shellcheck disable=SC2016  # for the bash on the other side
     remote bash -c 'cd -- "$1" && shift && exec "$@"' bash "$DIRECTORY" "$@"

@@ -10,20 +10,20 @@ Runs with the host's python3 (3.10 or newer).
 """
 
 import hashlib
-import os
 import re
 import shutil
-import stat
 import sys
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
 from typing import IO
 
+from regular import content_of, opened
+
 _NAME = re.compile(r"(kadun-(?:before-[a-z]+-)?)([0-9]{8}T[0-9]{6})Z\.tar(?:\.age)?")
 _LINE = re.compile(r"([0-9a-fA-F]{64}) [ *](.+)")  # the name may have a path
 _ALWAYS_KEPT = 3
+_MAX_CHECKSUMS_BYTES = 64 * 1024
 
 
 class ChecksumError(Exception):
@@ -71,29 +71,16 @@ def _checksum(file: Path) -> Path:
     return file.with_name(f"{file.name}.sha256")
 
 
-@contextmanager
-def _opened(file: Path) -> Iterator[IO[bytes]]:
-    """Open a regular file: a pipe in its place would be waited for, and a link may lead anywhere."""
-
-    def opener(path: str, flags: int) -> int:
-        return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
-
-    with open(file, "rb", opener=opener) as content:
-        if not stat.S_ISREG(os.fstat(content.fileno()).st_mode):
-            raise ChecksumError(f"{file} 不是普通文件，请换一份备份。It is not a regular file: take another backup")
-        yield content
-
-
 def verify_checksum(file: Path) -> None:
     """Check that a backup, and every other file that its checksum file names, is there and unchanged.
 
     Raises:
         ChecksumError: it is not, or the checksum file is damaged.
-        OSError: a file cannot be read.
+        OSError: a file cannot be read, or is not a regular file.
     """
     checksums = _checksum(file)
-    with _opened(checksums) as content:
-        lines = [_LINE.fullmatch(line) for line in content.read().decode("utf-8", "replace").splitlines()]
+    text = content_of(checksums, _MAX_CHECKSUMS_BYTES).decode("utf-8", "replace")
+    lines = [_LINE.fullmatch(line) for line in text.splitlines()]
     sums = {Path(line[2]).name: line[1].lower() for line in lines if line}
     if None in lines or "" in sums or file.name not in sums:
         raise ChecksumError(
@@ -103,7 +90,7 @@ def verify_checksum(file: Path) -> None:
         part = file.with_name(name)
         if not part.exists():
             raise ChecksumError(f"{checksums} 列出的 {name} 不存在。It names {name}, which is missing: copy that along")
-        with _opened(part) as content:
+        with opened(part) as content:
             if _sha256(content) != expected:
                 raise ChecksumError(
                     f"{part} 已损坏（SHA-256 不符），请换一份备份。Its SHA-256 differs: take another backup"

@@ -70,8 +70,9 @@ make_secrets() {
     [[ -e secrets/database_url ]] || place secrets/database_url 600 "$APP_UID" new_url kadun_app
     [[ -e secrets/kernal_data_key ]] || place secrets/kernal_data_key 600 "$APP_UID" age_identity
     [[ -e secrets/totp_key ]] || place secrets/totp_key 600 "$APP_UID" openssl rand -hex 32 # an upgrade makes it, too
+    [[ -e secrets/keys_identity ]] || place secrets/keys_identity 600 "$APP_UID" age_identity # likewise
     # An upgrade makes this one, too. A vendor with a recipient of their own, or backups in clear, needs none.
-    [[ -e secrets/backup_identity || -n $(env_file get .env KADUN_BACKUP_RECIPIENT) ]] \
+    [[ -e secrets/backup_identity || -n $(env_file get "$DOTENV" KADUN_BACKUP_RECIPIENT) ]] \
         || place secrets/backup_identity 600 0 age_identity
 }
 
@@ -89,7 +90,9 @@ new_url() {
     local password settings=''
     password=$(new_password) && [[ -n $password ]] || return 1
     if is_external; then
-        [[ ,$DATABASE_HOSTS =~ ^(,(127\.0\.0\.1|localhost|\[::1\])(:[0-9]+)?)+$ ]] || settings+='&sslmode=require'
+        # Channel binding: TLS alone would give the password to whoever answers in the database's place.
+        [[ ,$DATABASE_HOSTS =~ ^(,(127\.0\.0\.1|localhost|\[::1\])(:[0-9]+)?)+$ ]] \
+            || settings+='&sslmode=require&channel_binding=require'
         [[ $DATABASE_HOSTS != *,* ]] || settings+='&target_session_attrs=read-write' # whichever host is the primary
     fi
     printf 'postgresql://%s:%s@%s/kadun%s\n' "$1" "$password" "$DATABASE_HOSTS" "${settings/#&/?}"

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from manifest import ArchiveError, Manifest
+from regular import content_of
 
 TYPE, AUDIENCE = "archive+jwt", "kadun-archive"
 ENDORSEMENT_TYPE, ENDORSEMENT_AUDIENCE = "key+jwt", "kadun-client"
@@ -23,6 +24,8 @@ ALGORITHM = "EdDSA"
 _PRIVATE_PREFIX = bytes.fromhex("302e020100300506032b657004220420")
 _PUBLIC_PREFIX = bytes.fromhex("302a300506032b6570032100")
 _KEY_BYTES = 32
+_MAX_KEYRING_BYTES = 1 << 20
+_MAX_ENDORSEMENTS = 1000
 _NO_KEYS_HERE = (
     "data/keys/ 中没有可用的签名密钥：有副本时请先放回。",
     "data/keys/ holds no usable signing keys: if you have a copy, put it back first. ",
@@ -55,7 +58,7 @@ def sign(manifest: Manifest, keyring: Path) -> Manifest:
         SignatureError: the key ring cannot be read, or openssl cannot sign with it.
     """
     try:
-        ring = json.loads(keyring.read_bytes())
+        ring = _ring(keyring)
         signer = ring["keys"][-2]
         private = _PRIVATE_PREFIX + _decode(signer["private"])
         header = {"alg": ALGORITHM, "typ": TYPE, "kid": signer["public"]["kid"]}
@@ -122,6 +125,8 @@ def _judged(manifest: Manifest, here: Keys, fingerprints: tuple[str, ...]) -> tu
     parts = manifest["signature"]
     carried = {_thumbprint(raw): raw for raw in map(_decode, parts["keys"])}
     trusted = {kid: raw for kid, raw in carried.items() if kid in fingerprints} | here
+    if len(parts["endorsements"]) > _MAX_ENDORSEMENTS:  # each takes a process of openssl
+        raise ValueError("too many endorsements")
     for endorsement in parts["endorsements"]:  # in the order of the chain
         if _is_signed(endorsement, trusted, ENDORSEMENT_TYPE, ENDORSEMENT_AUDIENCE):
             raw = _decode(_read(endorsement)[1]["jwk"]["x"])
@@ -146,10 +151,14 @@ def _is_signed(token: str, keys: Keys, kind: str, audience: str) -> bool:
 def _keys_in(keyring: Path) -> Keys:
     """Return the public keys of a key ring: none where it is missing or cannot be read."""
     try:
-        raws = [_decode(key["public"]["x"]) for key in json.loads(keyring.read_bytes())["keys"]]
+        raws = [_decode(key["public"]["x"]) for key in _ring(keyring)["keys"]]
         return {_thumbprint(raw): raw for raw in raws}
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return {}
+
+
+def _ring(keyring: Path) -> Any:  # noqa: ANN401  # the service, which may have been taken over, can write anything there
+    return json.loads(content_of(keyring, _MAX_KEYRING_BYTES))
 
 
 def _digest(manifest: Manifest) -> str:

@@ -126,8 +126,9 @@ moved_to() {
 # get 503. After a failure `serve_again` undoes it.
 move_away() {
     local said
-    { printf '%s %s\n' "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$1" >"$MOVED.new" \
-        && chmod 644 -- "$MOVED.new" && mv -fT -- "$MOVED.new" "$MOVED" && sync -- "$MOVED" "$(dirname -- "$MOVED")"; } \
+    # The app may write there: nothing is written through a link.
+    { rm -f -- "$MOVED.new" && printf '%s %s\n' "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$1" | (umask 022 && write_new "$MOVED.new") \
+        && sync -- "$MOVED.new" && mv -fT -- "$MOVED.new" "$MOVED" && sync -- "$(dirname -- "$MOVED")"; } 2>/dev/null \
         || die "无法写入 cannot write $MOVED"
     said=$(compose stop app 2>&1 </dev/null) || die "无法停止服务 could not stop the service: $(last_line "$said")"
 }
@@ -140,9 +141,9 @@ serve_again() {
     serve
 }
 
-# restore_keys FILE: a copy of keyring.json takes the place of the present one, unless that is newer. In a container of its own:
+# restore_keys FILE [--only-newer]: a copy of keyring.json takes the place of the present one, unless that is newer. In a container of its own:
 # the service may refuse to start. Says on standard error which one is in place.
-restore_keys() { compose --progress quiet run --rm --no-deps -T app python -m app key restore - <"$1"; }
+restore_keys() { compose --progress quiet run --rm --no-deps -T app python -m app key restore "${@:2}" - <"$1"; }
 
 # require_home: the service has not moved away; changes made here would be lost.
 require_home() {
@@ -196,11 +197,10 @@ unlock_child() {
 # lock_stack [SECONDS]: only one of backup, restore, upgrade and similar scripts runs at a time; waits for so long, by default
 # not at all. Held until the script ends. A script that another one calls shares its caller's lock.
 lock_stack() {
-    local folder=$ROOT/scripts lock # the folder: git and import replace files
-    if [[ -n ${KADUN_LOCK:-} && /proc/self/fd/$KADUN_LOCK -ef $folder ]]; then return; fi
+    if [[ -n ${KADUN_LOCK:-} && /proc/self/fd/$KADUN_LOCK -ef $ROOT/data/.stack.lock ]]; then return; fi
     need flock util-linux
-    exec {lock}<"$folder"
-    flock --wait "${1:-0}" "$lock" \
+    open_lock stack
+    flock --wait "${1:-0}" "$LOCK" \
         || die "另一个备份、恢复或升级正在进行，请稍候再试。A backup, restore or upgrade is under way here: try again when it is done"
-    export KADUN_LOCK=$lock
+    export KADUN_LOCK=$LOCK
 }

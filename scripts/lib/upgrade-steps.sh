@@ -34,6 +34,7 @@ database_back() {
     require_same_contents "$new"
     prepare_database "$new" || die "无法设置 cannot set up $new"
     swap_back "$new" "$2" "$(journal_end "$new")" || die "无法切换数据库。The databases cannot change places"
+    [[ -z $(sealed_keys "$LIVE") ]] || carry_keys "$2" # they may have been rotated since the backup was made
 }
 
 # microseconds: the time of day.

@@ -233,6 +233,7 @@ def test_a_webhook_is_added_tried_and_removed(enter: Enter, hire: Hire, reading:
     person.follow("已保存，继续", "I have kept it")
     person.press("发送测试", "Send a test")
     person.reads("测试消息将在几秒内发送", "The test is sent within seconds")
+    person.page.locator("form[action='/admin/webhook/pause'] [name=own_password]").fill(PASSWORD)
     person.press("暂停", "Pause")
     person.reads("已暂停", "Paused")
     person.press("恢复", "Resume")

@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import expect
 
 from app.console.routes import pages
-from tests.browser import test_accounts, test_card_work, test_import_export
+from tests.browser import test_accounts, test_card_work, test_import_export, test_settings
 from tests.browser.conftest import Enter
 from tests.support.browser.console_pages import LANGUAGES, PICTURES, SEEN
 from tests.support.browser.hostile_texts import Strangers
@@ -44,7 +44,7 @@ WALKED = SEEN_METHODS | {("GET", path) for path in ("/admin/login", "/admin/stat
 def test_every_page_and_action_is_visited() -> None:
     nobody = cast("Any", None)
     there = {(method, path) for path, page in pages(nobody, nobody) for method in page.access}
-    actions = test_card_work.WALKED | test_import_export.WALKED | test_accounts.WALKED
+    actions = test_card_work.WALKED | test_import_export.WALKED | test_accounts.WALKED | test_settings.WALKED
     assert there == WALKED | {("GET", path) for path in LED_ON} | actions
 
 

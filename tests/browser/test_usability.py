@@ -159,7 +159,7 @@ def test_the_keyboard_alone_is_enough(visit: Visit, hire: Hire, look: Look) -> N
     expect(page.locator("#main")).to_be_focused()
     page.reload()
     stops = []
-    while len(stops) < 12:
+    while len(stops) < 13:
         keyboard.press("Tab")
         stop = focused(page)
         if stop == "菜单":
@@ -175,6 +175,7 @@ def test_the_keyboard_alone_is_enough(visit: Visit, hire: Hire, look: Look) -> N
             "发卡",
             "日志",
             "共享与攻击",
+            "黑名单",
             "文件",
             "功能",
             "密钥",
@@ -182,7 +183,7 @@ def test_the_keyboard_alone_is_enough(visit: Visit, hire: Hire, look: Look) -> N
             "管理员",
         ),
     ]
-    for _ in range(8):
+    for _ in range(9):
         keyboard.press("Shift+Tab")
     assert focused(page) == "卡密"
     keyboard.press("Enter")

@@ -10,7 +10,7 @@ from pathlib import Path
 import hostfacts
 import pytest
 
-from app.tokens import keyring
+from app.tokens.key_folder import KeyFolder
 from scripts.lib import env_file
 from tests.support.http_exchange import quiet_port
 
@@ -155,7 +155,7 @@ def test_a_safety_archive_can_be_restored_unattended_whoever_backups_are_encrypt
     if recipient:
         identity.unlink()
     (checkout / "data/backups").mkdir()
-    keyring.create(checkout / "data/keys", datetime.now(UTC), "kadun")
+    KeyFolder(checkout / "data/keys").create(datetime.now(UTC), "kadun")
     done = shell(
         checkout,
         f"""source "$ROOT/scripts/lib/upgrade-steps.sh"

@@ -182,6 +182,7 @@ def test_roles_run_again_change_nothing(stack: Stack) -> None:
 
 def test_changed_passwords_and_log_ins_of_the_roles_are_restored_as_the_guide_says(stack: Stack) -> None:
     psql = ("exec", "-T", "-u", "postgres", "database", "psql", "-q")
+    stack.sql("app", "ALTER ROLE kadun_app SET default_transaction_read_only = on")  # as an intruder may
     stack.compose(*psql, "-c", "ALTER ROLE kadun_app PASSWORD 'x'; ALTER ROLE kadun_owner NOLOGIN")
     assert "is not permitted to log in" in stack.compose("run", "--rm", "-T", "migrate", check=False).stderr
     line = "scripts/database-roles.sh | docker compose exec -T -u postgres database psql"
@@ -189,6 +190,7 @@ def test_changed_passwords_and_log_ins_of_the_roles_are_restored_as_the_guide_sa
     assert run("bash", "-c", f"set -o pipefail; {line}", cwd=stack.folder).returncode == 0
     for role in ("owner", "app"):
         assert stack.sql(role, "SELECT current_user") == f"kadun_{role}"
+    assert stack.sql("app", "SHOW transaction_read_only") == "off"
     stack.up()
 
 

@@ -10,9 +10,10 @@ from subprocess import CompletedProcess
 
 import pytest
 
-from tests.support.doctor_faults import DOMAIN, FAULTS, Statuses, mode, rewritten
+from tests.support.doctor_faults import DOMAIN, FAULTS, Statuses
 from tests.support.http_exchange import quiet_port
 from tests.support.stack import Stack, run
+from tests.support.stack_changes import mode, rewritten
 
 pytestmark = [pytest.mark.containers, pytest.mark.long]
 

@@ -1,9 +1,12 @@
 """PostgreSQL outside the stack: on the host, or elsewhere, with a second host that takes over."""
 
 import json
+import os
+import re
 from collections.abc import Iterator
 from uuid import uuid4
 
+import pyrage
 import pytest
 
 from tests.support.http_exchange import quiet_port
@@ -12,6 +15,15 @@ from tests.support.stack import Stack, run
 
 pytestmark = pytest.mark.containers
 
+IDENTITY = pyrage.x25519.Identity.generate()
+RECIPIENT = str(IDENTITY.to_public())
+# Planted faults: an older version, on a machine whose clock is five seconds fast.
+OLDER_AND_FAST = """
+USER root
+RUN sed -i 's/__version__ = .*/__version__ = "0.9.0"/' client/src/kadun/version.py \\
+ && sed -i 's/return datetime.now(UTC)/return datetime.fromtimestamp(datetime.now().timestamp() + 5, UTC)/' app/clock.py
+USER kadun
+"""
 CLIENTS = ("app", "database", "migrate")
 
 
@@ -60,6 +72,39 @@ def stack(tmp_path_factory: pytest.TempPathFactory, server: Server) -> Iterator[
         server.administer(run(stack.folder / "scripts/database-roles.sh").stdout)
         stack.up()
         yield stack
+
+
+@pytest.fixture(scope="module")
+def second(tmp_path_factory: pytest.TempPathFactory, stack: Stack) -> Iterator[Stack]:
+    """Join a second machine: another checkout, which has the first one's bundle and nothing else of it."""
+    refused = stack.script("export.sh", "--join", "--recipient", RECIPIENT, check=False)
+    assert (refused.returncode, "KADUN_KEYS must be database" in refused.stderr) == (1, True)
+    stack.script("cardctl", "key", "store", "database")
+    with (stack.folder / ".env").open("a") as env:
+        env.write("KADUN_KEYS=database\nKADUN_OFFLINE_GRACE=12h\n")
+    stack.up()
+    (stack.folder / "data/keys/keyring.json").unlink()
+    folder = tmp_path_factory.mktemp("bundle")
+    bundle, identity = folder / "join.tar.age", folder / "identity"
+    identity.write_text(f"{IDENTITY}\n")
+    exported = stack.script("export.sh", "--join", "-o", bundle, "--recipient", RECIPIENT)
+    key = exported.stdout.partition("--fingerprint ")[2].split()[0]
+    with Stack(tmp_path_factory.mktemp("second")) as second:
+        ports = ("--http-port", str(second.http_port), "--https-port", str(second.https_port))
+        join = ("--join", str(bundle), "--identity", str(identity), "--fingerprint", key)
+        options = ("--project", second.project, *ports)
+        namesake = second.init(*join, *options, check=False)
+        assert "give this machine another name with --host NAME" in namesake.stderr
+        assert namesake.returncode == 1
+        assert not (second.folder / "data").exists()
+        assert not (second.folder / "secrets").exists()
+        done = second.init(*join, *options, "--host", "second")
+        assert "docker compose up -d --wait" in done.stdout
+        flawed = f"FROM {stack.project}-app\n{OLDER_AND_FAST}"
+        run("docker", "build", "--quiet", "--tag", f"{second.project}-app", "-", input=flawed)
+        (second.folder / "data/functions/more.py").write_text("")
+        second.up()
+        yield second
 
 
 def test_cards_are_issued_and_verified_though_the_first_host_is_dead(stack: Stack) -> None:
@@ -180,3 +225,34 @@ def test_no_password_stands_in_what_the_engine_shows(stack: Stack) -> None:
         password = (stack.folder / "secrets" / name).read_text().split(":")[2].split("@")[0]
         assert len(password) == 48
         assert password not in shown
+
+
+def test_a_machine_that_joined_serves_the_same_cards_with_the_same_keys(stack: Stack, second: Stack) -> None:
+    card = stack.new_card()
+    assert second.verify(card, f"pc of {card}")["code"] == "OK"
+    assert stack.bound_client(card)["hardware"] == f"pc of {card}"
+    assert second.cardctl("key", "export") == stack.cardctl("key", "export")
+    hosts = stack.cardctl("hosts", "--format", "json")
+    assert [host["name"] for host in hosts if host["present"]] == sorted((os.uname().nodename, "second"))
+    ours, theirs = ((one.folder / ".env").read_text() for one in (stack, second))
+    assert "\nKADUN_OFFLINE_GRACE=12h\n" in theirs
+    assert ("\nKADUN_HOST=second\n" in theirs, "\nKADUN_HOST=second\n" in ours) == (True, False)
+
+
+def test_doctor_names_what_is_wrong_with_the_second_machine(stack: Stack, second: Stack) -> None:
+    def compared() -> bool:
+        hosts = stack.cardctl("hosts", "--format", "json")
+        return len({host["functions_sha256"] for host in hosts} - {None}) == len(hosts) == 2
+
+    wait_for(compared, 30)  # each reports itself every ten seconds
+    printed = stack.script("cardctl", "doctor", "--format", "json", check=False).stdout
+    found = {one["check"]: (one["status"], one["message_en"]) for one in json.loads(printed)}
+    here, (status, said) = os.uname().nodename, found["hosts"]
+    assert (second.folder / "data/functions/more.py").exists()
+    assert status == "WARN"
+    assert "core functions differ (second: " in said
+    assert "an older program version (second 0.9.0 " in said
+    assert re.search(rf"clocks are [45]\.\d s apart \({here}, second\)", said)
+    assert found["durability"][0] == "WARN"
+    assert "There is no synchronous standby" in found["durability"][1]
+    assert found["permissions"][0] == "OK", "the signing keys are in no folder"

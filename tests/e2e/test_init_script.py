@@ -17,9 +17,10 @@ ROOT = Path(__file__).resolve().parents[2]
 ROLES = {"owner_url": "kadun_owner", "backup_url": "kadun_backup", "database_url": "kadun_app"}
 SECRETS = ["secrets/db_password", "secrets/kernal_data_key", *(f"secrets/{name}" for name in ROLES)]
 CERTIFICATES = ["https_certificates/privkey.pem", "https_certificates/fullchain.pem"]
-TOTP_KEY, IDENTITY = LATER = ("secrets/totp_key", "secrets/backup_identity")
+TOTP_KEY, KEYS_IDENTITY, IDENTITY = LATER = ("secrets/totp_key", "secrets/keys_identity", "secrets/backup_identity")
 """Not among SECRETS: an upgrade makes them beside an existing database."""
-EVERYTHING = [*SECRETS, *LATER, *CERTIFICATES, ".env"]
+LOCK = "data/.setup.lock"
+EVERYTHING = [*SECRETS, *LATER, *CERTIFICATES, ".env", LOCK]
 APP_UID = 10001 if os.geteuid() == 0 else os.geteuid()
 KILLER = """#!/bin/bash
 # Stands in for a program and kills the script at its Nth call, before (or after) doing the work.
@@ -78,7 +79,7 @@ def is_complete(checkout: Path) -> None:
         passwords.append(url.removeprefix(f"postgresql://{role}:").removesuffix("@database:5432/kadun\n") + "\n")
     assert [password for password in passwords if not re.fullmatch(r"[0-9a-f]{48}\n", password)] == []
     assert len(set(passwords)) == 4, "each role has a password of its own"
-    for name in ("secrets/kernal_data_key", IDENTITY):
+    for name in ("secrets/kernal_data_key", KEYS_IDENTITY, IDENTITY):
         pyrage.x25519.Identity.from_str((checkout / name).read_text().strip())
     public = [
         subprocess.run(["openssl", *command, "-in", checkout / name], check=True, capture_output=True).stdout
@@ -86,7 +87,7 @@ def is_complete(checkout: Path) -> None:
     ]
     assert public[0] == public[1]
     assert re.fullmatch(r"[0-9a-f]{64}\n", (checkout / TOTP_KEY).read_text())
-    for name in [*SECRETS, *LATER, CERTIFICATES[0]]:
+    for name in [*SECRETS, *LATER, CERTIFICATES[0], LOCK]:
         assert stat.S_IMODE((checkout / name).stat().st_mode) == 0o600, name
     for name in (CERTIFICATES[1], ".env"):
         assert stat.S_IMODE((checkout / name).stat().st_mode) == 0o644, name
@@ -95,7 +96,7 @@ def is_complete(checkout: Path) -> None:
     for name in ("acme", "files", "functions", "functions-packages"):
         assert stat.S_IMODE((checkout / "data" / name).stat().st_mode) == 0o755, name
     written = ("data/keys", "data/files", "data/functions-packages")
-    for name in (*(f"secrets/{name}" for name in ROLES), "secrets/kernal_data_key", TOTP_KEY, *written):
+    for name in (*(f"secrets/{name}" for name in ROLES), "secrets/kernal_data_key", TOTP_KEY, KEYS_IDENTITY, *written):
         assert (checkout / name).stat().st_uid == APP_UID
     assert (checkout / IDENTITY).stat().st_uid == os.geteuid(), "the scripts read it, not the service"
     assert f"\nKADUN_UID={APP_UID}\n" in (checkout / ".env").read_text()
@@ -125,6 +126,48 @@ def test_everything_is_made_once_and_a_second_run_changes_nothing(checkout: Path
     assert "未作改动" in second.stdout
     assert "nothing changed" in second.stdout
     assert contents(checkout) == before
+
+
+def test_the_host_has_a_name_and_settings_of_an_older_version_or_another_host_get_it(
+    checkout: Path, ports: list[str], tmp_path: Path
+) -> None:
+    shim = tmp_path / "shim/uname"
+    shim.parent.mkdir()
+    shim.write_text("#!/bin/sh\necho '-web 1.example.com.'\n")
+    shim.chmod(0o755)
+    path = f"{shim.parent}:{os.environ['PATH']}"
+    assert init(checkout, *ports, PATH=path).returncode == 0
+    whole = (checkout / ".env").read_text()
+    assert "\nKADUN_HOST=web-1.example.com\n" in whole
+    (checkout / ".env").write_text(whole.replace("KADUN_HOST=web-1.example.com\n", ""))
+    done = init(checkout, PATH=path)
+    assert (done.returncode, "KADUN_HOST in .env" in done.stdout) == (0, True), done.stderr
+    assert "\nKADUN_HOST=web-1.example.com\n" in (checkout / ".env").read_text()
+    assert "nothing changed" in init(checkout).stdout
+
+
+def test_the_service_gets_a_user_id_that_no_account_has(checkout: Path, ports: list[str], tmp_path: Path) -> None:
+    expected = 10003 if os.geteuid() == 0 else os.geteuid()
+    shim = tmp_path / "shim/getent"
+    shim.parent.mkdir()
+    shim.write_text("#!/bin/sh\nfor id; do case $id in 10001 | 10002) echo taken ;; esac; done\n")
+    shim.chmod(0o755)
+    assert init(checkout, *ports, PATH=f"{shim.parent}:{os.environ['PATH']}").returncode == 0
+    assert f"\nKADUN_UID={expected}\n" in (checkout / ".env").read_text()
+    assert (checkout / "data/keys").stat().st_uid == expected
+    (checkout / ".env").unlink()
+    assert init(checkout, *ports).returncode == 0
+    assert f"\nKADUN_UID={expected}\n" in (checkout / ".env").read_text(), "it has to read the keys that are there"
+
+
+def test_the_folder_that_provision_made_is_closed_to_other_users(checkout: Path, ports: list[str]) -> None:
+    """The source of core functions is in it."""
+    (checkout / "data").mkdir(mode=0o755)
+    (checkout / "data").chmod(0o755)
+    (checkout / "data/pip-index-url").write_text("https://mirror.test/simple\n")
+    assert init(checkout, *ports).returncode == 0
+    assert stat.S_IMODE((checkout / "data").stat().st_mode) == 0o700
+    assert "PIP_INDEX_URL=https://mirror.test/simple\n" in (checkout / ".env").read_text()
 
 
 def test_folders_that_the_engine_made_to_mount_them_become_the_services(checkout: Path, ports: list[str]) -> None:
@@ -179,7 +222,7 @@ def test_killed_anywhere_it_leaves_nothing_half_made_and_the_next_run_completes_
         if count.read_text().count("\n") < at:  # it came to its end before
             break
         kept = {name: (checkout / name).read_bytes() for name in EVERYTHING if (checkout / name).exists()}
-        assert all(kept.values())
+        assert [name for name, content in kept.items() if not content] in ([], [LOCK])
         again = init(checkout, *ports)
         assert again.returncode == 0, again.stderr
         is_complete(checkout)
@@ -221,7 +264,7 @@ def test_a_database_elsewhere_is_written_into_the_urls_and_chosen_by_compose(che
     assert done.stdout.splitlines()[-2].endswith("/scripts/database-roles.sh | sudo -u postgres psql")
     for name, role in ROLES.items():
         url = (checkout / "secrets" / name).read_text()
-        wanted = f"@{re.escape(HOSTS)}/kadun\\?sslmode=require&target_session_attrs=read-write"
+        wanted = f"@{re.escape(HOSTS)}/kadun\\?sslmode=require&channel_binding=require&target_session_attrs=read-write"
         assert re.fullmatch(rf"postgresql://{role}:[0-9a-f]{{48}}{wanted}\n", url)
     assert not (checkout / "secrets/db_password").exists(), "it would be the container's"
     assert not (checkout / "data/postgres").exists()

@@ -5,7 +5,6 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -13,62 +12,21 @@ import pytest
 from tests.support.http_exchange import quiet_port
 from tests.support.moving import Customers, ship
 from tests.support.service import wait_for
+from tests.support.ssh import SshServer, ssh_server
 from tests.support.stack import Stack, copy_checkout, run
 
 pytestmark = pytest.mark.containers
 
-SSHD = """
-Port {port}
-ListenAddress 127.0.0.1
-HostKey {folder}/host
-PidFile {folder}/pid
-AuthorizedKeysFile {folder}/user.pub
-StrictModes no
-UsePAM no
-PasswordAuthentication no
-PermitRootLogin yes
-"""
 # A slow server: it is prepared, and then the import does not end.
 SLOW_IMPORT = "#!/bin/sh\ncase $1 in --prepare) cat >/dev/null; exit 0 ;; esac\nexec sleep 60\n"
 # A broken server: it is prepared, and then the import fails.
 BROKEN_IMPORT = "#!/bin/sh\ncat >/dev/null\ncase $1 in --prepare) exit 0 ;; esac\necho 'the disk broke' >&2\nexit 1\n"
 
 
-@dataclass(frozen=True)
-class SshServer:
-    """The SSH server of the new machine."""
-
-    port: int
-    folder: Path
-
-    def options(self) -> list[str]:
-        settings = (
-            f"IdentityFile={self.folder}/user",
-            "IdentitiesOnly=yes",
-            f"UserKnownHostsFile={self.folder}/known",
-            "StrictHostKeyChecking=yes",
-        )
-        return ["--ssh-port", str(self.port), *(word for item in settings for word in ("--ssh-option", item))]
-
-
 @pytest.fixture(scope="module")
 def ssh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SshServer]:
-    folder, port = tmp_path_factory.mktemp("sshd"), quiet_port()
-    for name in ("host", "user"):
-        run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / name)
-    (folder / "config").write_text(SSHD.format(port=port, folder=folder))
-    (folder / "known").write_text(f"[127.0.0.1]:{port} {(folder / 'host.pub').read_text()}")
-    Path("/run/sshd").mkdir(exist_ok=True)  # where sshd goes before it knows who comes
-    sshd = shutil.which("sshd", path="/usr/sbin:/sbin")
-    assert sshd, "openssh-server is missing"
-    with (folder / "log").open("w") as log:
-        process = subprocess.Popen((sshd, "-D", "-e", "-f", folder / "config"), stderr=log)
-    try:
-        wait_for(lambda: "Server listening" in (folder / "log").read_text() or process.poll() is not None)
-        yield SshServer(port, folder)
-    finally:
-        process.terminate()
-        process.wait()
+    with ssh_server(tmp_path_factory.mktemp("sshd")) as server:
+        yield server
 
 
 @pytest.fixture(scope="module")
@@ -205,7 +163,7 @@ def test_the_second_attempt_moves_everything_and_loses_no_acknowledged_activatio
         seen = len(customers.acknowledged)
         wait_for(lambda: len(customers.acknowledged) > seen + 3)
         # The import over there may go on without us, and it is one at a time.
-        wait_for(lambda: run("flock", "-n", new.folder / "scripts", "true", check=False).returncode == 0, 120)
+        wait_for(lambda: run("flock", "-n", new.folder / "data/.stack.lock", "true", check=False).returncode == 0, 120)
         moved = migrate(old, ssh, *there)
         assert moved.returncode == 0, moved.stderr
         assert new.sql("backup", "SELECT string_agg(datname, ' ') FROM pg_database WHERE datname ~ 'kadun'") == "kadun"

@@ -181,6 +181,16 @@ def test_a_long_path_is_logged_up_to_200_bytes(gateway: Gateway) -> None:
     gateway.logged("/v1/long-" + "x" * 191)
 
 
+def test_a_line_of_the_log_is_short_however_long_the_headers_are(gateway: Gateway) -> None:
+    """A flood of long lines would rotate the log away ten times as fast."""
+    gateway.ask("GET", "/v1/long-agent", headers={"User-Agent": "x" * 3000})
+    assert gateway.logged("/v1/long-agent")["user_agent"] == "x" * 200
+    gateway.ask("GET", "/v1/long-host", headers={"Host": "y" * 3000})
+    assert gateway.logged("/v1/long-host")["host"] == "y" * 200
+    gateway.ask("Z" * 3000, "/v1/long-method")
+    assert gateway.logged("/v1/long-method")["method"] == ""
+
+
 def test_a_clients_own_request_id_is_not_believed(gateway: Gateway) -> None:
     answer = gateway.ask("GET", "/readyz", headers={"X-Request-ID": "f" * 32})
     assert answer.headers["x-request-id"] != "f" * 32

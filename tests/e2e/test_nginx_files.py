@@ -4,25 +4,33 @@ import http.client
 import json
 import secrets
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 
-import jwt
 import kadun
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.e2e.conftest import GatewayMaker
-from tests.support.downloads import DOWNLOAD, put, sha256
-from tests.support.nginx import HSTS, Gateway
-from tests.support.service import question, wait_for
+from tests.support.downloads import put, sha256
+from tests.support.nginx import Gateway
+from tests.support.nginx_files import (
+    CONDITIONS,
+    CONTENT,
+    ETAG,
+    HEADERS,
+    NAME,
+    BrokenOffError,
+    client,
+    links,
+    require_no_such_bytes,
+    require_part,
+)
+from tests.support.service import wait_for
 from tests.support.socket_service import SocketService
 
-JSON = {"Content-Type": "application/json"}
-NAME = "数据 (v1) [α]@a,b=c~d+e.bin"
-CONTENT = b"".join(number.to_bytes(4, "big") for number in range(75_000))
-ETAG = f'"{sha256(CONTENT)}"'
 CANARIES = (b"CANARY in the folder", b"CANARY beside it", b"the other file's")
 
 
@@ -37,27 +45,10 @@ def url(gateway: Gateway, card: str) -> str:
     return links(gateway, card)[NAME]
 
 
-def links(gateway: Gateway, card: str) -> dict[str, str]:
-    """The addresses of the files that are offered, by name."""
-    body = json.dumps(question(card, f"pc of {card}", DOWNLOAD)).encode()
-    answer = gateway.ask("POST", "/v1/files", body, JSON)
-    claims = jwt.decode(answer.json()["token"], options={"verify_signature": False})
-    return {entry["name"]: entry["url"] for entry in claims["files"]}
-
-
 def test_nginx_sends_the_bytes_under_the_apps_headers(gateway: Gateway, url: str) -> None:
     answer = gateway.ask("GET", url)
     assert (answer.status, answer.body) == (200, CONTENT)
-    expected = {
-        "etag": ETAG,
-        "content-type": "application/octet-stream",
-        "content-disposition": f"attachment; filename*=UTF-8''{quote(NAME)}",
-        "cache-control": "private, no-store",
-        "x-content-type-options": "nosniff",
-        "strict-transport-security": HSTS,
-        "accept-ranges": "bytes",
-    }
-    assert expected.items() <= answer.headers.items()
+    assert HEADERS.items() <= answer.headers.items()
     assert not {"last-modified", "x-accel-redirect", "retry-after"} & set(answer.headers)
     logged = ("GET", answer.headers["x-request-id"])  # nginx writes the line after the answer
     wait_for(lambda: logged in [(line["method"], line["request_id"]) for line in gateway.access_log()])
@@ -74,37 +65,16 @@ def test_http_2_brings_the_same(gateway: Gateway, url: str, tmp_path: Path) -> N
     assert (tmp_path / "got").read_bytes() == CONTENT[1000:]
 
 
-@pytest.mark.parametrize(
-    ("headers", "status", "part"),
-    [
-        ({"Range": "bytes=10-19"}, 206, slice(10, 20)),
-        ({"Range": "bytes=10-", "If-Range": ETAG}, 206, slice(10, None)),
-        ({"Range": "bytes=-5"}, 206, slice(-5, None)),
-        ({"Range": "bytes=10-", "If-Range": '"other"'}, 200, slice(None)),
-        ({"Range": "bytes=10-", "If-Range": "Wed, 21 Oct 2099 07:28:00 GMT"}, 200, slice(None)),
-        ({"Range": "bytes=1-2,5-6"}, 200, slice(None)),
-        ({"If-None-Match": '"other"'}, 200, slice(None)),
-        ({"If-Modified-Since": "Wed, 21 Oct 2099 07:28:00 GMT"}, 200, slice(None)),
-        ({"If-None-Match": ETAG}, 304, slice(0)),
-    ],
-    ids=str,
-)
+@pytest.mark.parametrize(("headers", "status", "part"), CONDITIONS, ids=str)
 def test_parts_and_conditions_hold_by_our_etag(
     gateway: Gateway, url: str, headers: dict[str, str], status: int, part: slice
 ) -> None:
-    answer = gateway.ask("GET", url, headers=headers)
-    assert (answer.status, answer.body, answer.headers["etag"]) == (status, CONTENT[part], ETAG)
-    if status == 206:
-        first = range(len(CONTENT))[part][0]
-        expected = f"bytes {first}-{first + len(answer.body) - 1}/{len(CONTENT)}"
-        assert answer.headers["content-range"] == expected
+    require_part(gateway, url, headers, status, part)
 
 
 def test_bytes_that_do_not_exist_are_a_problem_that_says_how_many_there_are(gateway: Gateway, url: str) -> None:
-    for part in (f"{len(CONTENT)}-", "5-4", "-0"):
-        answer = gateway.ask("GET", url, headers={"Range": f"bytes={part}"})
-        answer.require_problem(416, "INVALID_REQUEST")
-        assert answer.headers["content-range"] == f"bytes */{len(CONTENT)}"
+    require_no_such_bytes(gateway, url)
+    gateway.ask("GET", url, headers={"Range": "bytes=5-4"}).require_problem(416, "INVALID_REQUEST")
 
 
 def test_an_empty_file_is_whole_from_its_beginning(gateway: Gateway, service: SocketService, card: str) -> None:
@@ -197,22 +167,8 @@ def test_a_download_under_way_ends_whole_whatever_becomes_of_the_file(
 
 
 @pytest.fixture
-def make_client(gateway: Gateway, service: SocketService, tmp_path: Path) -> Callable[[str], kadun.Client]:
-    def make(card: str) -> kadun.Client:
-        return kadun.Client(
-            f"https://localhost:{gateway.https_port}",
-            public_keys=json.loads(service.cardctl("key", "export").stdout),
-            card_id=card,
-            hardware=f"pc of {card}",
-            ca_file=gateway.certificates / "fullchain.pem",
-            state_dir=None,
-        )
-
-    return make
-
-
-class BrokenOffError(Exception):
-    """The customer pulls the plug."""
+def make_client(gateway: Gateway, service: SocketService) -> Callable[[str], kadun.Client]:
+    return partial(client, gateway, service)
 
 
 def test_the_sdk_fetches_a_file_and_resumes_an_interrupted_one(

@@ -1,7 +1,9 @@
 """What nginx itself refuses: too large, too often, too many, malformed. Each is a problem like the app's."""
 
 import select
+import socket
 import ssl
+from pathlib import Path
 
 import pytest
 
@@ -165,3 +167,34 @@ def test_one_address_holds_at_most_50_requests_open(make_gateway: GatewayMaker) 
     finally:
         for connection in connections:
             connection.close()
+
+
+def has_noticed_the_end_of_all(gateway: Gateway) -> bool:
+    """Whether the end of each connection has reached nginx, and its processes have handled that: all of them sleep."""
+    sockets = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()]
+    local_port, established = f":{gateway.https_port:04X}", "01"
+    if any(socket[1].endswith(local_port) and socket[3] == established for socket in sockets):
+        return False
+    states = [Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] for pid in gateway.workers()]
+    return set(states) == {"S"}
+
+
+def test_requests_that_the_app_still_works_on_count_after_their_senders_have_gone(tmp_path: Path) -> None:
+    """Who breaks off what the app works on could otherwise keep it busy beyond all limits."""
+    request = b"POST /v1/verify HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}"
+    with socket.socket(socket.AF_UNIX) as app:
+        app.bind(str(tmp_path / "app.sock"))
+        app.listen(128)  # each request reaches it, and none is answered
+        with Gateway(tmp_path / "nginx", tmp_path / "app.sock") as gateway:
+            connections = [gateway.connect(ssl.TLSVersion.TLSv1_2) for _ in range(50)]
+            for connection in connections:
+                connection.sendall(request)
+            held = [app.accept()[0] for _ in connections]
+            for connection in connections:
+                connection.close()
+            wait_for(lambda: has_noticed_the_end_of_all(gateway))
+            try:
+                gateway.ask_raw(request).require_problem(429, "TOO_MANY_REQUESTS")
+            finally:
+                for each in held:
+                    each.close()

@@ -254,6 +254,37 @@ def test_an_upgrade_without_room_for_its_dump_changes_nothing(vendor: Vendor, tm
     assert stack.inspect("app")["State"]["StartedAt"] == started
 
 
+def test_machines_are_upgraded_one_after_the_other_and_the_database_never_goes_back(
+    vendor: Vendor, program: Program
+) -> None:
+    stack, image = vendor.stack, vendor.image()
+    known = migration(stack, 0).removesuffix("_more.py")
+    oldest = next((stack.folder / "app/storage/migrations").glob(f"{known.rpartition('/')[2]}*.py")).stem
+    new = migration(stack, 1)
+    tolerant = f'OLDEST = "{oldest}"\n' + MIGRATION.format("CREATE TABLE rolling (id int)")
+    vendor.release("broken", {new: tolerant, "app/wsgi.py": "raise SystemExit('this version does not work')\n"})
+    failed = stack.script("upgrade.sh", "--rolling", "--drain-seconds", "1", check=False)
+    vendor.withdraw()
+    assert failed.returncode == 1
+    assert "Draining" in failed.stdout
+    assert "the old version is back and serves" in failed.stderr
+    assert vendor.image() == image
+    assert "table rolling 0 0" in contents(stack), "other machines may have written by now"
+    program.open_on(stack)  # the old version, on the newer schema
+    vendor.release("mended", {new: tolerant})
+    with Customer(stack, program) as customer:
+        done = stack.script("upgrade.sh", "--rolling", "--drain-seconds", "1")
+    assert customer.failures == []
+    assert "Upgraded" in done.stdout
+    assert vendor.image() != image
+    vendor.release("for itself alone", {migration(stack, 1): MIGRATION.format("CREATE TABLE alone (id int)")})
+    commit, started = vendor.commit(), stack.inspect("app")["State"]["StartedAt"]
+    refused = stack.script("upgrade.sh", "--rolling", check=False)
+    vendor.withdraw()
+    assert "cannot run on the new schema" in refused.stderr
+    assert (vendor.commit(), stack.inspect("app")["State"]["StartedAt"]) == (commit, started)
+
+
 def test_a_version_that_does_not_start_is_taken_back_with_its_migration(vendor: Vendor, program: Program) -> None:
     stack, image, commit = vendor.stack, vendor.image(), vendor.commit()
     before = contents(stack)

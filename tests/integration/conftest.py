@@ -10,21 +10,25 @@ import pytest
 
 from app.domain.operators import Role
 from app.services.card_actions import CardActions
+from app.services.in_force import VendorRules
 from app.services.issuing import Issuing
 from app.services.journal_seals import JournalSeals
 from app.services.licence import LicenceService
 from app.services.operators import Operators
 from app.services.sessions import Sessions
 from app.services.shop_tokens import ShopTokens
+from app.services.terms import VendorTerms
 from app.services.verification import Verification
 from app.storage.database import Database, connect_to
 from app.storage.touches import Touches
-from app.tokens import keyring
+from app.tokens.key_folder import KeyFolder
 from app.tokens.signer import Signer
-from tests.conftest import Clock
+from tests.conftest import Clock, Remembered
 from tests.support.console import Browser, add_operator
+from tests.support.console_scene import Scene, furnish
 from tests.support.downloads import CONTENT, NAME, ask, put
 from tests.support.functions_service import FunctionsService
+from tests.support.hooks import Hooks
 from tests.support.log_ins import LogIns
 from tests.support.passwords import CheapPasswords
 from tests.support.second_factors import FACTORS
@@ -33,21 +37,34 @@ from tests.support.service import Service, question
 
 @pytest.fixture
 def seals(database: Database, clock: Clock, tmp_path: Path) -> JournalSeals:
-    keyring.create(tmp_path / "keys", clock.now, "kadun")
-    return JournalSeals(database, Signer(tmp_path / "keys"), timedelta(days=365), clock)
+    KeyFolder(tmp_path / "keys").create(clock.now, "kadun")
+    return JournalSeals(database, Signer(KeyFolder(tmp_path / "keys")), timedelta(days=365), clock)
 
 
 @pytest.fixture
 def licences(database: Database, clock: Clock, tmp_path: Path) -> LicenceService:
-    keyring.create(tmp_path / "keys", clock.now, "kadun")
+    KeyFolder(tmp_path / "keys").create(clock.now, "kadun")
+    rules = VendorRules(database, clock)
+    rules.get()  # as in a process that has begun: no request waits for the first reading
     return LicenceService(
-        database, Touches(database), Signer(tmp_path / "keys"), "kadun", ZoneInfo("Asia/Shanghai"), clock
+        database,
+        Touches(database),
+        rules,
+        Signer(KeyFolder(tmp_path / "keys")),
+        "kadun",
+        ZoneInfo("Asia/Shanghai"),
+        clock,
     )
 
 
 @pytest.fixture
 def verification(licences: LicenceService) -> Verification:
     return Verification(licences, "the-vendor's-own-key")
+
+
+@pytest.fixture
+def terms(database: Database, clock: Clock) -> VendorTerms:
+    return VendorTerms(database, "tester", clock)
 
 
 @pytest.fixture
@@ -58,6 +75,12 @@ def card_actions(database: Database, clock: Clock) -> CardActions:
 @pytest.fixture
 def issuing(database: Database, clock: Clock) -> Issuing:
     return Issuing(database, "tester", clock)
+
+
+@pytest.fixture
+def hooks(database: Database, clock: Clock) -> Hooks:
+    """The webhooks of the database; a file that uses them sets `database_url` to `apart_url`, which no service uses."""
+    return Hooks(database, clock)
 
 
 @pytest.fixture
@@ -72,7 +95,7 @@ def other_id(issuing: Issuing) -> str:
 
 def with_keys(folder: Path) -> Path:
     """Make the signing keys: a service whose database has active cards refuses to make new ones."""
-    keyring.create(folder / "keys", datetime.now(UTC), "kadun")
+    KeyFolder(folder / "keys").create(datetime.now(UTC), "kadun")
     return folder
 
 
@@ -114,8 +137,9 @@ def _running_behind_proxy(migrated_url: str, tmp_path_factory: pytest.TempPathFa
 
 
 @pytest.fixture
-def service(_running: Service, database: Database) -> Service:
+def service(_running: Service, database: Database, remembered: Remembered) -> Service:
     """The service without a proxy, where the peer's address counts; one process for all tests, its tables empty."""
+    remembered.wait_until_forgotten()
     return _running
 
 
@@ -129,8 +153,9 @@ def card_with_file(service: Service) -> str:
 
 
 @pytest.fixture
-def proxied(_running_behind_proxy: Service, database: Database) -> Service:
+def proxied(_running_behind_proxy: Service, database: Database, remembered: Remembered) -> Service:
     """The service as behind a proxy: X-Real-IP counts, so that a test can speak as any address. Four processes."""
+    remembered.wait_until_forgotten()
     return _running_behind_proxy
 
 
@@ -202,3 +227,11 @@ def owner(proxied: Service) -> Browser:
 def seller(proxied: Service) -> Browser:
     add_operator("小李", Role.SELLER)
     return Browser(proxied, address="192.0.2.2").walk_in("小李")
+
+
+@pytest.fixture
+def scene(service: Service, database: Database) -> Scene:
+    """Olga owns, Sam sells, and there is a little of everything."""
+    add_operator("olga")
+    add_operator("sam", Role.SELLER)
+    return furnish(["plain"])

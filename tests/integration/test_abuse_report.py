@@ -44,3 +44,15 @@ def test_rejections_are_grouped_by_card_machine_and_network(database: Database) 
     assert values(abuse_report.shared_cards(since, 1)) == [("A" * 32, 2, 2, 3, first, last)]
     assert values(abuse_report.trying_machines(since, 50)) == [("h3", 2, 1, 2, last, last)]
     assert values(abuse_report.trying_networks(since, 50)) == [("2001:db8::/64", 2, 2, 3, last, last)]
+
+
+def test_cards_that_customers_unbind_again_and_again_are_listed(database: Database) -> None:
+    def unbound(card: str, *days_ago: int, kind: EventKind = EventKind.SELF_UNBOUND) -> list[journal.Entry]:
+        return [journal.Entry(NOW - ago * DAY, kind, card_id=card * 32) for ago in days_ago]
+
+    journal.append([*unbound("A", 1, 2, 8), *unbound("B", 1, 3, 2), *unbound("C", 1), *unbound("D", 8, 8)])
+    journal.append(unbound("E", 1, 2, kind=EventKind.UNBOUND))
+    expected = [("B" * 32, 3, NOW - 3 * DAY, NOW - DAY), ("A" * 32, 2, NOW - 2 * DAY, NOW - DAY)]
+    found = abuse_report.unbinding_cards(NOW - 7 * DAY, 50)
+    assert [(row["card_id"], row["unbindings"], row["first_at"], row["last_at"]) for row in found] == expected
+    assert len(abuse_report.unbinding_cards(NOW - 7 * DAY, 1)) == 1

@@ -12,9 +12,11 @@ from app.services.card_actions import CardActions, CardNotFoundError
 from app.services.issuing import Issuing
 from app.services.verification import Verification
 from app.storage import cards
+from app.storage.database import Database
 from app.storage.models import Card, Event
 from tests.conftest import Clock
 from tests.support.asking import ask, kinds
+from tests.support.query_plans import statements
 
 DAYS_30 = timedelta(days=30)
 
@@ -27,10 +29,12 @@ def test_the_sql_of_a_status_finds_what_the_rules_say(
         if number % 4 >= 2:
             ask(verification, card_id, hardware=f"machine {number}")
     card_actions.apply(Action.FREEZE, [card_id for number, card_id in enumerate(made) if number % 2])
+    Card.update(renewed_card_id=made[2]).where(Card.id == made[0]).execute()
     for now in (clock.now, clock.now.replace(microsecond=0) + timedelta(days=1), clock.now + timedelta(days=400)):
         for status in CardStatus:
             found = {row.id for row in Card.select().where(cards.status_is(status, now))}
             assert found == {row.id for row in Card.select() if cards.as_domain(row).status(now) is status}
+            assert found or status is CardStatus.EXPIRED, "each status is tried"
 
 
 def test_a_command_over_several_cards_is_all_or_nothing(
@@ -65,3 +69,14 @@ def test_only_cards_never_activated_are_deleted_and_the_journal_stays(
 def test_the_longest_validity_is_read_back_exactly(database: object, issuing: Issuing) -> None:
     card = issuing.issue(1, timedelta(days=36_500)).cards[0]
     assert cards.as_domain(Card.get_by_id(card.id)) == DomainCard(card.id, timedelta(days=36_500), None, None, None)
+
+
+def test_a_preview_reads_all_cards_at_once(database: Database, card_actions: CardActions, issuing: Issuing) -> None:
+    made = [card.id for card in issuing.issue(20, DAYS_30).cards]
+    Card.update(renewed_card_id=made[1]).where(Card.id == made[0]).execute()
+    for action, queries in ((Action.DELETE, 2), (Action.FREEZE, 1)):
+        with statements(database) as ran:
+            preview = card_actions.preview(action, made)
+        assert len(ran) == queries
+        assert len(preview.changes) + len(preview.unchanged) + len(preview.refused) == len(made)
+    assert [card.id for card, _why in card_actions.preview(Action.DELETE, made).refused] == made[:2]

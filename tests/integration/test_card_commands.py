@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import shlex
 import subprocess
 import sys
@@ -10,8 +11,12 @@ from typing import Any
 
 import pytest
 
+from app.domain.codes import Code
+from app.services.issuing import Issuing
+from app.services.verification import Verification
 from app.storage.database import Database
 from app.storage.models import Card, Client, Event
+from tests.support.asking import ask
 from tests.support.service import ROOT, Service, question
 
 CONTROL = "\x1b[31mred\x1b[0m\u202eevil[bold]"
@@ -165,3 +170,19 @@ def test_a_card_is_shortened(service: Service) -> None:
     (card_id,) = (card["id"] for card in card_command(service, "issue --validity 30d"))
     assert "Shortened: 1" in service.cardctl("card", "shorten", card_id, "--by", "周卡").stderr
     assert Card.get().validity == timedelta(days=23)
+
+
+def test_a_spent_card_is_refused_and_cannot_be_brought_back(
+    verification: Verification, issuing: Issuing, offline: Service, card_id: str
+) -> None:
+    (spent,) = issuing.issue(1, timedelta(days=30)).cards
+    Card.update(renewed_card_id=card_id).where(Card.id == spent.id).execute()
+    assert ask(verification, spent.id).code is Code.CARD_SPENT
+    assert not Card.get_by_id(spent.id).is_activated
+    for command in (["extend", spent.id, "--by", "1d"], ["delete", spent.id]):
+        refused = offline.cardctl("card", *command, check=False)
+        assert (refused.returncode, "was used up to renew another one" in refused.stderr) == (1, True)
+    offline.cardctl("card", "freeze", spent.id)
+    listed = json.loads(offline.cardctl("card", "list", "--status", "spent", "--format", "json").stdout)
+    assert [(row["id"], row["status"]) for row in listed] == [(spent.id, "spent")]
+    assert json.loads(offline.cardctl("card", "list", "--status", "frozen", "--format", "json").stdout) == []

@@ -70,7 +70,7 @@ def test_a_reference_is_explained_with_the_command_that_helps(proxied: Service) 
     assert ask(proxied, card_id, ("third machine", "192.0.2.3")) == "OK"
     shown = proxied.cardctl("events", "--reference", reference)
     for text in (
-        "硬件和网络地址都与绑定的设备不同",
+        "这不是绑定的设备",
         " @ ".join(OLD),
         " @ ".join(NEW),
         "third machine @ 192.0.2.3",

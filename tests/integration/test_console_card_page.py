@@ -7,7 +7,7 @@ from app.domain.operators import Role
 from app.services.key_masking import record_shown
 from app.services.sessions import Identity
 from app.storage.database import Database
-from app.storage.models import Event
+from app.storage.models import Card, Event
 from tests.support.console import Browser
 from tests.support.service import Service, question
 
@@ -60,3 +60,20 @@ def test_a_card_that_an_owner_opens_is_journalled_once_a_day(
     for hours, entries in ((0, 1), (0, 1), (24, 2)):
         record_shown(database, olga, cards[0], now + timedelta(hours=hours), ZoneInfo("Asia/Shanghai"))
         assert shown.where(Event.actor == "console:olga").count() == entries
+
+
+def test_a_spent_card_and_the_card_that_it_renewed_lead_to_each_other(
+    owner: Browser, seller: Browser, cards: list[str]
+) -> None:
+    spent, renewed = cards[5], cards[0]
+    Card.update(renewed_card_id=renewed).where(Card.id == spent).execute()
+    page = owner.get(f"/admin/card?id={spent}")
+    assert f"已用于续费的卡密 {renewed}" in page.words
+    assert "不能再使用" in page.words
+    page = owner.get(f"/admin/card?id={renewed}")
+    assert f"续费用的卡密 {spent}" in page.words
+    listed = owner.get("/admin/cards?status=spent")
+    assert [card_id in listed.words for card_id in (spent, renewed)] == [True, False]
+    masked = seller.get(f"/admin/card?id={renewed}")
+    assert spent not in masked.text
+    assert f"{spent[:4]}•••" in masked.words

@@ -71,6 +71,7 @@ def test_each_chart_links_to_as_many_rows_as_it_shows(service: Service, owner: B
         "未激活": 1,
         "已过期": 0,
         "已冻结": 0,
+        "已用于续费": 0,
     }
     assert rows(owner.get(states["series"][0]["links"][1])) == 1
 
@@ -323,3 +324,22 @@ def test_every_code_of_a_rejection_is_in_the_chart() -> None:
         "batches": {"largest": []},
     }
     assert len(charts(document, str)["rejections"].series) == len(Code) - 1
+
+
+def test_what_customers_did_by_themselves_is_shown_where_they_did_anything(service: Service, owner: Browser) -> None:
+    page = owner.get("/admin/")
+    assert "客户自助解绑" not in page.words
+    assert "客户自助解绑次数多" not in owner.get("/admin/sharing").words
+    journal.append([journal.Entry(datetime.now(UTC), EventKind.SELF_UNBOUND, card_id="A" * 32)] * 2)
+    page = owner.get("/admin/")
+    assert "客户自助解绑 今天 2 昨天 0" in page.words
+    assert "客户自助续费" not in page.words
+    renewal = [({"with": "B" * 32}, "A"), ({"renewed": "A" * 32}, "B")]
+    journal.append(
+        [journal.Entry(datetime.now(UTC), EventKind.RENEWED, card_id=card * 32, details=said) for said, card in renewal]
+    )
+    assert "客户自助续费 今天 1 昨天 0" in owner.get("/admin/").words
+    (link,) = [each for each in page.links if "kind=self_unbound" in each][:1]
+    assert rows(owner.get(link)) == 2
+    assert "客户自助解绑次数多 7 天内自助解绑两次以上的卡密" in owner.get("/admin/sharing").words
+    assert "A" * 32 in owner.get("/admin/sharing").words

@@ -118,24 +118,25 @@ def test_an_import_sent_again_while_it_runs_leads_to_its_result(service: Service
     add_operator("olga")
     owner = Browser(service).walk_in("olga")
     preview = previewed(owner, GOOD.encode())
-    waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+    waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'transactionid'"
 
     def waits(count: int) -> bool:
-        return database.execute_sql(waiting).fetchone()[0] == count
+        return database.execute_sql(waiting).fetchone()[0] >= count
 
-    # As many as one of the two processes has threads: some come to the one where the first is under way.
-    with ThreadPoolExecutor(8) as pool, database.atomic():
-        database.execute_sql("LOCK TABLE card IN EXCLUSIVE MODE")
+    # As many as one of the two processes lets one session have under way.
+    with ThreadPoolExecutor(8) as pool, database.atomic() as other:
+        Card.insert(id=IDS[0], created_at="2026-01-01T00:00:00Z").execute()  # the import waits for what becomes of it
         answers = [pool.submit(send, owner, preview, "import", GOOD.encode())]
         wait_for(lambda: waits(1))
         began = time.monotonic()
         answers += [pool.submit(send, owner, preview, "import", GOOD.encode()) for _ in range(7)]
-        wait_for(lambda: waits(8) or any(answer.done() for answer in answers))
+        wait_for(lambda: waits(2))
+        other.rollback()
         took_seconds = time.monotonic() - began
     seen = [answer.result() for answer in answers]
-    # Only a machine that takes long to send them all may see a wait end.
-    assert {each.status for each in seen[1:]} <= ({200, 503} if took_seconds >= CLAIM_SECONDS else {200})
-    assert {each.path for each in seen if each.status == 200} == {seen[0].path}
+    # Only a machine that takes long to send one of them may see its wait end.
+    assert {each.status for each in seen} <= ({200, 503} if took_seconds >= CLAIM_SECONDS else {200})
+    assert len({each.path for each in seen if each.status == 200}) == 1
     assert Event.select().where(Event.kind == EventKind.IMPORTED).count() == 1
 
 

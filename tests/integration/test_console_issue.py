@@ -55,6 +55,7 @@ def test_a_batch_is_issued_shown_and_downloaded(seller: Browser) -> None:
     assert [row["id"] for row in rows] == keys(page)
     assert {(row["validity_seconds"], row["batch"], row["note"]) for row in rows} == {("7776000", "双十一", "'=淘宝")}
     assert answer.headers["content-disposition"].startswith("attachment")
+    assert "content-length" not in answer.headers, "it is sent as it is made, among the exports whose number is limited"
 
 
 @pytest.mark.parametrize(

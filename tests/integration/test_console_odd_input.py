@@ -33,6 +33,17 @@ ODD = (
 )
 
 
+def test_the_page_of_a_refused_log_in_repeats_no_long_text(service: Service) -> None:
+    add_operator("olga")
+    outsider = Browser(service)
+    outsider.set_cookie(outsider.session_cookie.name, "anything")
+    page = outsider.get("/admin/login")
+    long = {"name": '"' * 60_000, "password": "wrong", "next": "/admin/cards?q=" + "x" * 5_000}
+    refused = outsider.submit(page, "/admin/login", **long)
+    assert refused.status == 403
+    assert len(refused.text) < 2 * len(page.text) < 50_000
+
+
 def test_no_odd_input_is_an_error_of_the_service(service: Service) -> None:
     add_operator("olga")
     scene, log = furnish(["plain"]), service.log.stat().st_size

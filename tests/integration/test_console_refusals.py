@@ -38,7 +38,7 @@ def test_a_pasted_message_leads_to_the_page_that_explains_it(
     message = proxied.verify(question(cards[0], NEW), address=NEW_ADDRESS).body["message"]
     for pasted in (message, f"参考号:{reference}", reference, reference.lower(), f"(reference: {reference})"):
         page = search(owner, pasted)
-        assert "硬件和网络地址都与绑定的设备不同" in page.words
+        assert "这不是绑定的设备" in page.words
     assert [text in page.words for text in (cards[0], OLD, NEW, NEW_ADDRESS, "当时绑定的设备", "当前绑定的设备")] == [
         True
     ] * 6
@@ -137,7 +137,7 @@ def test_a_move_that_is_refused_says_why(owner: Browser, proxied: Service, cards
 def test_a_seller_sees_no_machine_and_moves_nothing(seller: Browser, cards: list[str], reference: str) -> None:
     page = seller.get(url("/admin/refusal", reference=reference))
     assert page.status == 200
-    assert "硬件和网络地址都与绑定的设备不同" in page.words
+    assert "这不是绑定的设备" in page.words
     assert not any(secret in page.text for secret in (cards[0], OLD, NEW))
     assert seller.get(url(MOVE, id=cards[0], reference=reference)).status == 403
 

@@ -12,6 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from app.storage.models import Card, Client, Event, Usage
+from app.tokens.key_folder import KeyFolder
 from app.tokens.links import Link, Links
 from app.tokens.signer import Signer
 from tests.integration.conftest import with_keys
@@ -33,7 +34,7 @@ def link_of(service: Service, **changes: object) -> Link:
 
 def signed(service: Service, link: Link, at: datetime | None = None) -> str:
     """Return a link's address, signed with the service's own key."""
-    token = Links(Signer(service.folder / "keys"), "kadun").sign(link, at or datetime.now(UTC))
+    token = Links(Signer(KeyFolder(service.folder / "keys")), "kadun").sign(link, at or datetime.now(UTC))
     return f"/v1/files/{quote(link.name)}?token={token}"
 
 

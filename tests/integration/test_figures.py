@@ -52,7 +52,7 @@ def reject(code: Code, ago: timedelta, card: str = "A", hardware: str = "h") -> 
 def test_few_rows_are_counted_on_request(database: Database, counted: Figures) -> None:
     shown = counted.current()
     assert shown == Snapshot(NOW, shown.document)
-    assert shown.document["cards"] == {"total": 0, "frozen": 0, "expired": 0, "active": 0, "unused": 0}
+    assert shown.document["cards"] == {"total": 0, "spent": 0, "frozen": 0, "expired": 0, "active": 0, "unused": 0}
     add(database, 1)
     assert counted.current().document["cards"]["unused"] == 1
     (row,) = models.Figures.select()
@@ -96,6 +96,7 @@ def test_the_abuse_report_covers_the_last_week_in_the_vendors_zone(counted: Figu
         "cards": [{"card_id": "A" * 32, "machines": 1, "networks": 1, "rejections": 1, **times}],
         "machines": [{"hardware": "other", "cards": 2, "networks": 1, "rejections": 2, **times}],
         "networks": [{"network": "198.51.100.7", "cards": 2, "machines": 1, "rejections": 2, **times}],
+        "unbindings": [],
     }
 
 

@@ -9,7 +9,7 @@ import jwt
 
 from app.services.file_store import MAX_FILES
 from app.storage.models import Client, File
-from app.tokens import keyring
+from app.tokens.key_folder import KeyFolder
 from tests.support.downloads import CONTENT, NAME, ask, fetch, is_problem, links, put, sha256
 from tests.support.service import Service, question
 
@@ -38,7 +38,7 @@ def test_a_card_is_offered_the_file_and_its_link_brings_the_bytes(service: Servi
 def test_the_verdict_is_signed_and_never_brings_the_key(service: Service, card_with_file: str) -> None:
     body = json.dumps(question(card_with_file)).encode()  # 打开程序, which earns the key elsewhere
     answer = service.request("POST", "/v1/files", body, {"Content-Type": "application/json"})
-    key = jwt.PyJWK(keyring.load(service.folder / "keys").current.public).key
+    key = jwt.PyJWK(KeyFolder(service.folder / "keys").load().current.public).key
     claims = jwt.decode(answer.body["token"], key, algorithms=["EdDSA"], audience="kadun-client")
     assert (claims["code"], claims["accepted"], len(claims["files"])) == ("OK", True, 1)
     assert not [name for name in claims if name.startswith("KERNAL") or name == "offline_until"]

@@ -24,6 +24,7 @@ from app.services.licence import LicenceService
 from app.storage.blobs import Blobs
 from app.storage.database import Database
 from app.storage.models import Client, Event
+from app.tokens.key_folder import KeyFolder
 from app.tokens.links import Link, LinkRefusedError, Links
 from app.tokens.signer import Signer
 from tests.conftest import Clock
@@ -37,7 +38,7 @@ def blobs(tmp_path: Path) -> Blobs:
 
 @pytest.fixture
 def signing(licences: LicenceService, tmp_path: Path) -> Links:
-    return Links(Signer(tmp_path / "keys"), "kadun")
+    return Links(Signer(KeyFolder(tmp_path / "keys")), "kadun")
 
 
 @pytest.fixture

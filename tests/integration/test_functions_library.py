@@ -12,8 +12,9 @@ import pytest
 from app.functions import generation
 from app.functions import library as library_module
 from app.functions.concurrency import Slot
+from app.functions.folder import signature
 from app.functions.generation import load
-from app.functions.library import Library, NotLoadedError, signature
+from app.functions.library import Library, NotLoadedError
 from app.functions.modules import packages_dir
 from app.functions.monitor import Limits
 from tests.support.processes import processes_in

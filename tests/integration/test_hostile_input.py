@@ -6,8 +6,11 @@ from typing import Any
 
 import pytest
 
+from app.storage.database import Database
 from app.storage.models import Client, Event
+from tests.support.raw_http import RawConnection, posting
 from tests.support.service import Response, Service, question
+from tests.support.shop import Shop
 
 GOOD = question("0" * 32)
 NONCE = GOOD["nonce"]
@@ -101,6 +104,61 @@ def test_a_body_over_64_kib_is_refused_with_or_without_a_length(service: Service
     is_problem(service.post(large), 413, "BODY_TOO_LARGE")
     assert sent_in_chunks(service, large).startswith(b"HTTP/1.1 413 ")
     assert sent_in_chunks(service, changed()).startswith(b"HTTP/1.1 404 ")
+
+
+@pytest.mark.parametrize("path", ["/v1/verify", "/v1/shop/cards"], ids=["hub", "thread"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"zz\r\n\r\n",
+        b"-1\r\n",
+        b"2 \r\n{}\r\n0\r\n\r\n",
+        b"f" * 20 + b"\r\n",
+        b"2\r\n{}0\r\n\r\n",
+        b"2\n{}\n0\n\n",
+        b"9\r\n{",
+    ],
+    ids=["no number", "negative", "space", "huge", "no terminator", "LF", "cut off"],
+)
+def test_malformed_chunks_are_no_request_and_end_the_connection(
+    service: Service, database: Database, path: str, body: bytes
+) -> None:
+    token = f"Authorization: Bearer {Shop(service, database).token}"
+    request = posting(path, body, token, "Idempotency-Key: k", "Transfer-Encoding: chunked")
+    begun = len(service.log.read_bytes())
+    with RawConnection(service.port) as connection:
+        connection.send(request).socket.shutdown(socket.SHUT_WR)
+        answer = connection.answer()
+        assert (answer.status, answer.json()["code"]) == (400, "INVALID_REQUEST")
+        assert connection.is_closed()
+    assert "Traceback" not in service.log.read_bytes()[begun:].decode()
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"GET  /healthz\r\n\r\n",
+        b"get /healthz HTTP/1.1\r\n\r\n",
+        b"GET /healthz HTTP/9.9\r\n\r\n",
+        b"GET /" + b"a" * 9_000 + b" HTTP/1.1\r\n\r\n",
+        b"GET /healthz HTTP/1.1\r\nno colon\r\n\r\n",
+        b"GET /healthz HTTP/1.1\r\nX: " + b"a" * 70_000 + b"\r\n\r\n",
+        b"POST /v1/verify HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
+        b"POST /v1/verify HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+        b"POST /v1/verify HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"POST /v1/verify HTTP/1.1\r\nExpect: a miracle\r\n\r\n",
+    ],
+)
+def test_what_is_no_http_is_answered_with_a_problem(service: Service, sent: bytes) -> None:
+    begun = len(service.log.read_bytes())
+    with RawConnection(service.port) as connection:
+        answer = connection.send(sent).answer()
+        problem = answer.json()
+        assert (answer.status, problem["status"], problem["code"]) == (400, 400, "INVALID_REQUEST")
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert answer.headers["x-request-id"] == problem["request_id"]
+        assert connection.is_closed()
+    assert "Traceback" not in service.log.read_bytes()[begun:].decode()
 
 
 def test_another_media_type_is_refused(service: Service) -> None:

@@ -127,6 +127,14 @@ def test_a_pasted_message_leads_to_the_card(imported: Service, owner: Browser) -
     assert OTHER not in page.words
 
 
+def test_a_message_helps_no_seller_to_guess_a_key(imported: Service, seller: Browser) -> None:
+    """One search would try fifty."""
+    page = seller.get(f"/admin/cards?q={quote(f'VIP000001，{KEY}，VIP000003')}")
+    assert page.status == 200
+    assert "没有符合条件的记录" in page.words
+    assert KEY in seller.get(f"/admin/cards?q={quote(KEY)}").words, "who knows a key finds it"
+
+
 def test_a_dry_run_says_how_each_column_was_understood(offline: Service) -> None:
     text = f"卡号,套餐,截止时间,颜色\n{KEY},年卡,2030/1/2,红\n"
     printed = offline.cardctl("card", "import", "-", "--dry-run", text=text).stdout

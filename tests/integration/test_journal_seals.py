@@ -18,7 +18,7 @@ from app.storage import journal, journal_seals, schema
 from app.storage.database import Database
 from app.storage.journal import Entry
 from app.storage.models import Event, JournalSeal
-from app.tokens import keyring
+from app.tokens.key_folder import KeyFolder
 from app.tokens.signer import Signer
 from tests.conftest import START, Clock
 from tests.support.service import Service, question, wait_for
@@ -185,13 +185,13 @@ def test_a_chain_that_lost_its_end_shows_against_an_earlier_look(
 def test_the_seals_of_a_retired_key_stay_good_and_those_of_another_server_are_not(
     seals: JournalSeals, sealed: list[int], clock: Clock, tmp_path: Path, database: Database
 ) -> None:
-    keyring.rotate(tmp_path / "keys", clock.now, "kadun")
-    rotated = replace(seals, signer=Signer(tmp_path / "keys"))
+    KeyFolder(tmp_path / "keys").rotate(clock.now, "kadun")
+    rotated = replace(seals, signer=Signer(KeyFolder(tmp_path / "keys")))
     journal.append([ISSUED])
     assert rotated.seal() == 1
     assert rotated.verify().fault is None
-    keyring.create(tmp_path / "other", clock.now, "kadun")
-    other = replace(seals, signer=Signer(tmp_path / "other"))
+    KeyFolder(tmp_path / "other").create(clock.now, "kadun")
+    other = replace(seals, signer=Signer(KeyFolder(tmp_path / "other")))
     assert "seal 4 is not valid: none of this server's keys signed it" in str(other.verify().fault)
     journal.append([ISSUED])
     assert other.seal() == 1, "the chain goes on"
@@ -266,7 +266,7 @@ def test_the_database_refuses_to_change_seals(
 
 def test_the_command_checks_another_database_of_the_server(own_service: Service, postgres: EmbeddedPostgres) -> None:
     postgres.create_database("restored")
-    connection.migrate(postgres.url("restored"), lambda _line: None)
+    connection.migrate(postgres.url("restored"), "here", lambda _line: None)
     own_service.issue()
     assert '"unsealed": 1' in own_service.cardctl("events", "verify", "--format", "json").stdout
     restored = own_service.cardctl("events", "verify", "--format", "json", "--database", "restored")

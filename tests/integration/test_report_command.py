@@ -31,12 +31,13 @@ def shared(database: Database) -> datetime:
         journal.append_counted([entry], at.date())
     for card in "DE":
         journal.append([Entry(now, EventKind.REJECTED, Code.CLIENT_MISMATCH, card * 32, ip="192.0.2.1", hardware=ODD)])
+    journal.append([Entry(now, EventKind.SELF_UNBOUND, card_id="F" * 32)] * 2)
     return now
 
 
 def test_the_report_as_json(offline: Service, shared: datetime) -> None:
     report = offline.cardctl_json("report", "abuse")
-    assert set(report) == {"at", "since", "limits", "accepted", "cards", "machines", "networks"}
+    assert set(report) == {"at", "since", "limits", "accepted", "cards", "machines", "networks", "unbindings"}
     at, since = datetime.fromisoformat(report["at"]), datetime.fromisoformat(report["since"])
     assert at - since == timedelta(days=7)
     assert at >= shared
@@ -48,6 +49,7 @@ def test_the_report_as_json(offline: Service, shared: datetime) -> None:
     assert [row["card_id"] for row in report["cards"]] == ["D" * 32, "E" * 32]
     assert [(row["hardware"], row["cards"]) for row in report["machines"]] == [(ODD, 2)]
     assert [(row["network"], row["cards"]) for row in report["networks"]] == [("192.0.2.1", 2)]
+    assert [(row["card_id"], row["unbindings"]) for row in report["unbindings"]] == [("F" * 32, 2)]
 
 
 def test_a_longer_period_has_more_changes(offline: Service, shared: datetime) -> None:

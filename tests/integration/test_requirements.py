@@ -2,9 +2,11 @@
 
 import fcntl
 import os
+import subprocess
 import sysconfig
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -79,6 +81,22 @@ def test_a_module_in_the_folder_does_not_replace_one_of_pips(functions: Path) ->
     write_wheel(functions, "1.0")
     require(functions, "./tiny-1.0-py3-none-any.whl\n")
     assert (install(functions) / "tiny.py").exists()
+
+
+def test_pip_is_given_no_setting_and_none_of_our_modules(functions: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: dict[str, str] = {}
+
+    def run(command: list[str], **options: Any) -> subprocess.CompletedProcess[bytes]:
+        given.update(options["env"])
+        return subprocess.CompletedProcess(command, 0)
+
+    for name in ("KERNAL_DATA_KEY", "DATABASE_URL", "KADUN_TOTP_KEY", "KADUN_FILES_BUCKET_SECRET", "PYTHONPATH"):
+        monkeypatch.setenv(name, "secret")
+    monkeypatch.setattr(subprocess, "run", run)
+    require(functions, "")
+    install(functions)
+    assert "PATH" in given
+    assert "secret" not in given.values()
 
 
 def test_without_requirements_nothing_is_installed(functions: Path) -> None:

@@ -1,17 +1,20 @@
 """Migrations, the constraints of the database, and lost connections."""
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from uuid import uuid4
 
 import peewee
 import pytest
-from playhouse.migrations import Runner
+from playhouse.migrations import Migration, Runner
 
 from app.domain.errors import DatabaseUnavailableError, SchemaMismatchError
 from app.services import connection
 from app.services.issuing import Issuing
 from app.storage import schema
 from app.storage.database import Database, connect_to
+from tests.support.service import Service, question
 from trial.postgres import EmbeddedPostgres
 
 
@@ -138,7 +141,7 @@ def test_a_backup_that_is_checked_can_run_functions_and_change_nothing(
     writer = Database(postgres.url("hostile"), bulk=True)
     writer.execute_sql(HOSTILE)
     try:
-        checked = connection.connect(postgres.url(), "hostile")
+        checked = connection.connect(postgres.url(), "here", "hostile")
         with pytest.raises(peewee.InternalError, match="read-only"):
             checked.connect()
     finally:
@@ -147,3 +150,75 @@ def test_a_backup_that_is_checked_can_run_functions_and_change_nothing(
     writer.execute_sql("SELECT * FROM schema_migration")
     assert writer.execute_sql("SELECT count(*) FROM written").fetchone() == (1,), "it would have written"
     writer.close()
+
+
+@pytest.fixture
+def newer(postgres: EmbeddedPostgres) -> Iterator[Database]:
+    """A database whose schema is that of the program after this one, which lets this program run."""
+    name = f"newer_{uuid4().hex}"
+    postgres.create_database(name)
+    database = Database(postgres.url(name), bulk=True)
+    schema.migrate(database, lambda _line: None)
+    database.execute_sql("INSERT INTO schema_migration (name, applied) VALUES ('9998_more', now())")
+    database.execute_sql("UPDATE schema_tolerance SET newest = '9998_more'")
+    yield database
+    database.close()
+
+
+def test_a_newer_schema_is_used_where_it_lets_this_program_run(newer: Database) -> None:
+    schema.check_version(newer.connection())
+    for unsuitable in ("newest = '9997_less'", "newest = '9998_more', oldest = '9998_more'"):
+        newer.execute_sql(f"UPDATE schema_tolerance SET {unsuitable}")  # noqa: S608  # the two above
+        with pytest.raises(SchemaMismatchError, match=r"is 9998_more, .*older than its database"):
+            schema.check_version(newer.connection())
+    newer.execute_sql("DELETE FROM schema_tolerance")
+    with pytest.raises(SchemaMismatchError, match=r"is 9998_more, .*older than its database"):
+        schema.check_version(newer.connection())
+
+
+def test_a_tolerant_newer_schema_is_not_migrated_and_keeps_its_rights(newer: Database) -> None:
+    lines: list[str] = []
+    schema.migrate(newer, lines.append)
+    assert lines == ["schema is 9998_more, newer than this program's, which may run on it"]
+    newer.execute_sql("UPDATE schema_tolerance SET oldest = '9998_more'")
+    with pytest.raises(SchemaMismatchError):
+        schema.migrate(newer, lines.append)
+
+
+def test_programs_that_a_migration_shuts_out_are_so_before_it_begins(
+    newer: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    newer.execute_sql("DELETE FROM schema_migration WHERE name = '9998_more'")
+    seen: list[str] = []
+    monkeypatch.setattr(schema, "oldest_program", lambda: "9999_next")
+
+    def up(_runner: Runner) -> list[str]:
+        seen.append(newer.execute_sql("SELECT oldest FROM schema_tolerance").fetchone()[0])
+        return []
+
+    monkeypatch.setattr(Runner, "up", up)
+    schema.migrate(newer, lambda _line: None)
+    assert seen == ["9999_next"]
+
+
+def test_each_migration_since_then_names_the_oldest_program_that_may_run_on_it() -> None:
+    names = [migration.name for migration in Migration.load_directory("app/storage/migrations")]
+    for migration in Migration.load_directory("app/storage/migrations"):
+        if migration.name >= "0020_tolerance":
+            assert migration.load().OLDEST in names[names.index("0020_tolerance") : names.index(migration.name) + 1]
+    assert schema.oldest_program() <= schema.expected_version()
+
+
+def test_draining_is_told_and_ends_with_a_start(own_service: Service) -> None:
+    service = own_service
+    (card_id,) = service.issue()
+    service.cardctl("drain")
+    answer = service.get("/readyz")
+    assert (answer.status, answer.body["code"], "retry-after" in answer.headers) == (503, "UNAVAILABLE", True)
+    assert service.verify(question(card_id)).status == service.get("/healthz").status == 200
+    service.cardctl("drain", "--end")
+    assert service.get("/readyz").status == 200
+    service.cardctl("drain")
+    service.stop()
+    with service:
+        assert service.get("/readyz").status == 200

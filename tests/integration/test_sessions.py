@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from app.domain.operators import FREE_FAILURES, Role
+from app.domain.operators import FREE_FAILURES, MAX_SESSIONS, Role
 from app.services.accounts import OperatorNotFoundError
 from app.services.credentials import LoginRefusedError, LoginThrottledError
 from app.services.sessions import Sessions
@@ -154,3 +154,25 @@ def test_other_valid_sessions_are_listed_without_their_tokens(log_ins: LogIns) -
     log_ins.clock.advance(timedelta(hours=1))
     log_ins.sessions.identify(there.session_token)
     assert log_ins.sessions.others(log_ins.alice.id, here.session_token) == [(begun, log_ins.clock.now)]
+
+
+def test_an_operator_has_so_many_sessions_at_once_and_those_used_last(log_ins: LogIns) -> None:
+    """Each has a row on the operator's own page, which a seller could make so long that the service has no memory."""
+    first, second = (log_ins.log_in().session_token for _ in range(2))
+    for _ in range(MAX_SESSIONS - 2):
+        log_ins.clock.advance(timedelta(minutes=2))
+        last = log_ins.log_in().session_token
+    log_ins.clock.advance(timedelta(minutes=2))
+    log_ins.sessions.identify(first)
+    newest = log_ins.log_in().session_token
+    is_there = [log_ins.sessions.identify(token) is not None for token in (first, second, last, newest)]
+    assert is_there == [True, False, True, True]
+    assert OperatorSession.select().count() == MAX_SESSIONS
+
+
+def test_the_sessions_of_others_stay(log_ins: LogIns) -> None:
+    log_ins.operators.add("bob", Role.SELLER, OTHER)
+    alices = log_ins.log_in().session_token
+    for _ in range(MAX_SESSIONS + 1):
+        log_ins.log_in(OTHER, name="bob")
+    assert log_ins.sessions.identify(alices)

@@ -20,13 +20,14 @@ from hypothesis.stateful import (
 from app.domain.card_actions import Action
 from app.domain.policy import VerificationRequest
 from app.services.card_actions import CardActions
+from app.services.in_force import VendorRules
 from app.services.issuing import Issuing
 from app.services.licence import LicenceService
 from app.services.verification import Verification
 from app.storage.database import Database
 from app.storage.models import Card, Client, Event
 from app.storage.touches import Touches
-from app.tokens import keyring
+from app.tokens.key_folder import KeyFolder
 from app.tokens.signer import Signer
 from tests.conftest import Clock
 
@@ -93,7 +94,13 @@ def machine_of(database: Database, keys: Path) -> type[RuleBasedStateMachine]:  
             self.clock = Clock()
             self.card_actions = CardActions(database, "model", self.clock)
             licences = LicenceService(
-                database, Touches(database), Signer(keys), "kadun", ZoneInfo("Asia/Shanghai"), self.clock
+                database,
+                Touches(database),
+                VendorRules(database, self.clock),
+                Signer(KeyFolder(keys)),
+                "kadun",
+                ZoneInfo("Asia/Shanghai"),
+                self.clock,
             )
             self.verification = Verification(licences, "key")
             self.ids = [
@@ -166,7 +173,7 @@ def machine_of(database: Database, keys: Path) -> type[RuleBasedStateMachine]:  
 
 @pytest.mark.timeout(1200)
 def test_the_service_behaves_as_the_model(database: Database, tmp_path: Path, clock: Clock) -> None:
-    keyring.create(tmp_path, clock.now, "kadun")
+    KeyFolder(tmp_path).create(clock.now, "kadun")
     run_state_machine_as_test(
         machine_of(database, tmp_path),
         settings=settings(

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -50,10 +51,10 @@ def test_cards_are_counted_by_state_and_batch(database: Database) -> None:
         card(5, None, -DAY, frozen=True),
     )
     counted = figures(database)
-    assert counted["cards"] == {"total": 5, "frozen": 2, "expired": 1, "active": 1, "unused": 1}
+    assert counted["cards"] == {"total": 5, "spent": 0, "frozen": 2, "expired": 1, "active": 1, "unused": 1}
     assert counted["batches"]["largest"] == [
-        {"batch": "b", "cards": 3, "frozen": 0, "expired": 1, "active": 1, "unused": 1},
-        {"batch": None, "cards": 2, "frozen": 2, "expired": 0, "active": 0, "unused": 0},
+        {"batch": "b", "cards": 3, "spent": 0, "frozen": 0, "expired": 1, "active": 1, "unused": 1},
+        {"batch": None, "cards": 2, "spent": 0, "frozen": 2, "expired": 0, "active": 0, "unused": 0},
     ]
 
 
@@ -164,10 +165,10 @@ def test_the_document_has_its_documented_shape(service: Service) -> None:
     printed = service.cardctl("stats", "--format", "json").stdout
     document = json.loads(printed)
     assert list(document) == ["at", "cards", "batches", "days", "customers", "rejections", "expiring", "functions"]
-    assert document["cards"] == {"total": 1, "frozen": 0, "expired": 0, "active": 1, "unused": 0}
+    assert document["cards"] == {"total": 1, "spent": 0, "frozen": 0, "expired": 0, "active": 1, "unused": 0}
     assert document["batches"] == {
         "count": 1,
-        "largest": [{"batch": None, "cards": 1, "frozen": 0, "expired": 0, "active": 1, "unused": 0}],
+        "largest": [{"batch": None, "cards": 1, "spent": 0, "frozen": 0, "expired": 0, "active": 1, "unused": 0}],
     }
     assert len(document["days"]) == 14
     assert set(document["days"][0]) == {"day", "activations", "requests"}
@@ -180,6 +181,7 @@ def test_the_document_has_its_documented_shape(service: Service) -> None:
     assert document["functions"] == [{"function": "f\x1b", "requests": 1}]
     tables = service.cardctl("stats").stdout
     assert card_id in tables
+    assert re.search(r"总数 total\s+已续费 spent\s+冻结 frozen\s+到期 expired\s+使用中 active\s+未激活 unused", tables)
     assert "f\\x1b" in tables
     assert "\x1b" not in printed + tables
 

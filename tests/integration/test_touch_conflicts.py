@@ -51,8 +51,15 @@ def test_a_card_that_is_locked_holds_up_no_other(
 
 
 def test_an_operator_who_locks_in_another_order_is_let_through(
-    verification: Verification, elsewhere: Database, hub_thread: HubThread, clock: Clock
+    verification: Verification,
+    elsewhere: Database,
+    hub_thread: HubThread,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # Longer than in the service, so that a busy machine reaches the second lock meanwhile; still less than the
+    # database's deadlock_timeout of a second.
+    monkeypatch.setitem(touches.SESSION, "lock_timeout", "800ms")
     first, second, other = write_bound(3, clock.now, (DAY, "f"))
     unbind = "DELETE FROM client WHERE card_id = %s"
     elsewhere.execute_sql(unbind, (second,))

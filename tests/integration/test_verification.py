@@ -2,24 +2,17 @@
 
 from datetime import timedelta
 
-import jwt
-
 from app.domain.card_actions import Action
 from app.domain.codes import Code, EventKind
 from app.services.card_actions import CardActions
 from app.services.issuing import Issuing
-from app.services.licence import Verdict
 from app.services.verification import Verification
 from app.storage.models import Card, Client, Event, Usage
 from tests.conftest import Clock
-from tests.support.asking import ask, kinds
+from tests.support.asking import ask, claims, kinds
 from tests.support.service import OPEN
 
 DAYS_30 = timedelta(days=30)
-
-
-def claims(verdict: Verdict) -> dict[str, object]:
-    return jwt.decode(verdict.token, options={"verify_signature": False})
 
 
 def test_the_first_request_activates_and_binds(verification: Verification, card_id: str, clock: Clock) -> None:

@@ -1,4 +1,4 @@
-"""Archives of backup.sh and export.sh, as somebody who can write to where they lie would change them."""
+"""Archives of backup.sh and export.sh, whole, or changed by an attacker who can write to their folder."""
 
 import io
 import json
@@ -8,10 +8,21 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import archive
 import signature
 
 from app.tokens import keyring
 from app.tokens.keys import KeyRing
+
+CONTENTS = "schema 0007_x\ntable card 2 17\ntable schema_migration 7 5\nfile {digest} a file.bin\nbytes 8192\n"
+"""What contents.sql prints of a small database; `digest` is that of its licensed file."""
+
+
+def packed(folder: Path, **facts: str) -> bytes:
+    """Return an unsigned archive of a folder."""
+    output = io.BytesIO()
+    archive.pack(folder, facts, output)
+    return output.getvalue()
 
 
 def rewritten(content: bytes, change: Callable[[dict[str, Any]], Any]) -> bytes:

@@ -39,7 +39,7 @@ _CONTENT_TYPES = {
     | {"text/css", "text/javascript", "image/svg+xml", "text/csv", "text/plain", "application/json"}
     | {"application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"},
     **dict.fromkeys((204, 303), frozenset()),
-    **dict.fromkeys((400, 403, 404, 405, 413, 415, 429, 503), _PAGE),
+    **dict.fromkeys((400, 403, 404, 405, 409, 413, 415, 429, 503), _PAGE),
 }
 _REQUIRED_HEADER = {303: "location", 429: "retry-after", 503: "retry-after"}
 Fields = Mapping[str, str | Sequence[str]]

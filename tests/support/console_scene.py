@@ -12,18 +12,19 @@ from app.console.page import Access
 from app.console.visitor import Visitor
 from app.domain.codes import Code, EventKind
 from app.domain.operators import Role
+from app.domain.terms import Terms
 from app.services.bearer import digest
 from app.services.filters import CARD_FIELDS, JOURNAL_FIELDS
-from app.storage import journal
+from app.storage import journal, terms
 from app.storage.database import Database
 from app.storage.journal import Entry
-from app.storage.models import ApiToken, Card, Client, File, FileBatch, Usage, Webhook, WebhookMessage
+from app.storage.models import ApiToken, Block, Card, Client, File, FileBatch, Usage, Webhook, WebhookMessage
 from tests.support.console import PASSWORD, Fields, add_operator, add_outcome
 
 NEW_PASSWORD = "a rather long new password"
 REFERENCE = "ABCDEFGH"
 STATIC = "/admin/static/{name}"
-OF_THE_SERVICE = {"figures", "journal_seal", "webhook", "webhook_message", "webhook_progress"}
+OF_THE_SERVICE = {"figures", "host", "host_job", "journal_seal", "webhook", "webhook_message", "webhook_progress"}
 FILES = ("/admin/static/", "/admin/cards/import/template")
 """The routes whose answer to a GET is no page."""
 
@@ -60,7 +61,7 @@ def furnish(texts: Sequence[str], operator: str = "olga") -> Scene:
         operator: Whose actions some entries are; they must be there.
     """
     now = datetime.now(UTC)
-    scene = Scene([])
+    scene, block_ids = Scene([]), []
     for number, text in enumerate(texts):
         scene.cards += _cards(number, text, now - timedelta(minutes=number))
         journal.append(_entries(number, text, now - timedelta(minutes=number), operator))
@@ -72,10 +73,15 @@ def furnish(texts: Sequence[str], operator: str = "olga") -> Scene:
             name=text[:64], token_sha256=digest(text), scopes=["cards:read", "cards:issue"], created_at=now
         ).execute()
         _webhook(number, text, now)
+        block = {"hardware_sha256": digest(text), "reason": text[:200], "actor": f"console:{operator}"}
+        block_ids.append(Block.insert(created_at=now, **block).execute())
+    terms.write(1, Terms(notice=texts[0][:500], contact=texts[0][:200]))
     imported = {"action": "import", "at": now.isoformat(), "count": 1, "batches": list(texts)}
     done = add_outcome(operator, **imported)
     scene.queries = _queries(scene.cards[0], texts[0], now, done)
     scene.forms = _forms(scene.cards[0], texts[0], scene.queries["/admin/cards/issued"]["at"])
+    for requests in (scene.queries, scene.forms):
+        requests["/admin/blocks/remove"] = {"id": str(block_ids[0])}
     return scene
 
 
@@ -154,9 +160,10 @@ def _entries(number: int, text: str, now: datetime, operator: str) -> list[Entry
     before = {"before": {"hardware": f"{text}?", "ip": text}}
     moved = {"moved_to": text, "client_id": text, text: text, "list": [text, {text: text}]}
     said = {"what": "cards", "filter": {"batch": text}}
+    changed = {"terms": 1, "before": {"notice": text}, "after": {"notice": text}}
     issued = {"count": 3, "batch": text, "validity": "30d"}
     # The moment of an action is its address, so that no two are at once.
-    at = [now - timedelta(seconds=second) for second in range(6)]
+    at = [now - timedelta(seconds=second) for second in range(8)]
     return [
         Entry(at[0], EventKind.ACTIVATED, **client),
         Entry(at[0], **mismatch, **other),
@@ -171,6 +178,8 @@ def _entries(number: int, text: str, now: datetime, operator: str) -> list[Entry
         Entry(at[3], EventKind.IMPORTED, actor=actor, details={"count": 1, "batches": [text]}),
         Entry(at[4], EventKind.EXTENDED, actor=actor, card_id=card, details={"by": "1d"}),
         Entry(at[5], EventKind.FROZEN, actor=actor, card_id=card),
+        Entry(at[6], EventKind.TERMS_CHANGED, actor=actor, details=changed),
+        Entry(at[7], EventKind.BLOCK_ADDED, actor=actor, details={"block": 1, "network": text, "reason": text}),
     ]
 
 
@@ -191,6 +200,9 @@ def _queries(card: str, text: str, now: datetime, done: str) -> dict[str, dict[s
         "/admin/webhook": {"name": text[:64], "below": ""},
         "/admin/operator": {"name": text[:64]},
         "/admin/token": {"name": text[:64]},
+        "/admin/settings": {"done": "saved"},
+        "/admin/blocks": {"below": "", "done": ""},
+        "/admin/blocks/add": {"hardware": text, "network": "", "reference": "", "reason": text},
         "/admin/cards": filters,
         "/admin/cards/done": {"form": done, "back": "/admin/cards"},
         "/admin/cards/issue": dict.fromkeys(("validity", "validity_other", "count", "batch", "note"), ""),
@@ -225,11 +237,13 @@ def _forms(card: str, text: str, at: str) -> dict[str, Fields]:
         "/admin/token": {**name, **own},
         "/admin/webhooks": {"name": "new", "url": "https://new.invalid/", "topic": "card.activated", **own},
         "/admin/webhook/again": {"id": f"msg_{digest(text)[:10]}", **name},
-        "/admin/webhook/pause": name,
+        "/admin/webhook/pause": {**name, **own},
         "/admin/webhook/remove": {**name, **own},
         "/admin/webhook/resume": name,
         "/admin/webhook/secret": {**name, **own},
         "/admin/webhook/test": name,
+        "/admin/settings": {"binding": "hardware", "notice": text[:500], "revision": "1", **own},
+        "/admin/blocks/add": {"hardware": f"{text[:1000]}!", "network": "", "reference": "", "reason": "shared"},
         "/admin/card/move": {"id": card, "reference": REFERENCE},
         "/admin/cards/confirm": chosen,
         "/admin/cards/edit": edited,

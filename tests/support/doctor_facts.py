@@ -11,6 +11,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
+from app.domain.hosts import HostReport
 from app.services.doctor import HostFacts
 from app.services.doctor.facts import DatabaseFacts, ServiceFacts
 from app.services.doctor.host import SERVICES
@@ -57,6 +58,12 @@ def _rule(family: str, key: str, most: int) -> str:
     return f"tcp dport {{ 80, 443 }} ct state new {limit} counter packets 0 bytes 0 reject with tcp reset"
 
 
+def _new_rule(family: str, key: str, rate: int, burst: int) -> str:
+    limit = f"update @{key} {{ {family} saddr limit rate over {rate}/second burst {burst} packets }}"
+    flags = "tcp flags & (fin | syn | rst | ack) == syn"
+    return f"tcp dport {{ 80, 443 }} {flags} {limit} counter packets 0 bytes 0 reject with tcp reset"
+
+
 CONNECTION_LIMITS = f"""\
 table inet kadun {{
     set ipv4 {{
@@ -66,6 +73,8 @@ table inet kadun {{
     chain input {{
         type filter hook input priority filter - 10; policy accept;
         iifname "lo" accept
+        {_new_rule("ip", "new_ipv4", 10, 128)}
+        {_new_rule("ip6", "new_ipv6", 10, 128).replace("saddr", "saddr & ffff:ffff:ffff:ffff::")}
         {_rule("ip", "ipv4", 128)}
         {_rule("ip6", "ipv6", 128).replace("saddr", "saddr & ffff:ffff:ffff:ffff::")}
     }}
@@ -177,6 +186,7 @@ HOST: dict[str, Any] = {
     "secrets_in_env": None,
     "moved_to": None,
 }
+HOST_REPORT = HostReport("web-1", "1.0", "0001_initial", "current", "f" * 64, 10, NOW, 5.0)
 DATABASE = DatabaseFacts(
     "0001_initial",
     0.01,
@@ -190,6 +200,7 @@ DATABASE = DatabaseFacts(
     expiring_tokens=(),
     second_factors={},
     overdue_for_seal=(),
+    hosts=(HOST_REPORT,),
 )
 SERVICE = ServiceFacts(
     settings_error=None,
@@ -210,9 +221,14 @@ SERVICE = ServiceFacts(
 SERVICE_CHECKS = {
     *("permissions", "settings", "database", "schema", "catalog", "roles", "rights", "durability"),
     *("journal-seals", "keys", "data-key", "data-key-in-use", "files", "file-digests", "functions", "clock"),
-    *("ceilings", "tokens", "second-factors"),
+    *("ceilings", "tokens", "second-factors", "hosts"),
 }
 """Those that need no facts of the host."""
+DATABASE_CHECKS = (
+    *("schema", "catalog", "roles", "rights", "durability", "journal-seals", "files", "file-digests"),
+    *("console", "ceilings", "tokens", "second-factors", "hosts", "proxy"),
+)
+"""Those that need the database."""
 
 
 def host_facts(**changes: Any) -> HostFacts:

@@ -14,7 +14,7 @@ from typing import Any
 
 import kadun
 
-from app.tokens import keyring
+from app.tokens.key_folder import KeyFolder
 from tests.support.stack import ROOT, Stack
 
 CONTENTS_SQL = ROOT / "scripts/lib/contents.sql"
@@ -70,7 +70,7 @@ def ship(stack: Stack, folder: Path, hardware: str) -> Program:
 
 def fingerprint(stack: Stack) -> tuple[str, str]:
     """Return the options by which a person confirms that a bundle comes from this stack."""
-    return "--fingerprint", keyring.load(stack.folder / "data/keys").current.kid
+    return "--fingerprint", KeyFolder(stack.folder / "data/keys").load().current.kid
 
 
 def type_at(command: list[str | Path], answers: list[str]) -> tuple[int, str]:

@@ -18,7 +18,7 @@ from tests.support.service import wait_for
 HSTS = "max-age=63072000"
 DEFAULTS = {"KADUN_RATE": "1000", "KADUN_BURST": "1000"}
 # Lets a test speak as any address. The project's own configuration never believes a header.
-BELIEVE_TEST_ADDRESS = "set_real_ip_from 127.0.0.1; real_ip_header X-Test-Address;\n"
+BELIEVE_TEST_ADDRESS = "set_real_ip_from 127.0.0.1; set_real_ip_from ::1; real_ip_header X-Test-Address;\n"
 
 
 class Gateway:
@@ -34,12 +34,13 @@ class Gateway:
         *,
         believe_test_address: bool = False,
         program: str = "nginx",
+        ports: tuple[int, int] | None = None,
         **settings: str,
     ) -> None:
-        """`settings` are the template's variables; a KADUN_HTTPS_PORT is spoken of, never listened on."""
+        """`settings` are the template's variables; a KADUN_HTTPS_PORT is spoken of, `ports` are what it listens on."""
         self.folder = folder
         self.log, self.acme, self.certificates = folder / "log", folder / "acme", folder / "certificates"
-        self.http_port, self.https_port = quiet_port(), quiet_port()
+        self.http_port, self.https_port = ports or (quiet_port(), quiet_port())
         self._process: subprocess.Popen[bytes] | None = None
         variables = {
             "KADUN_HTTP_PORT": str(self.http_port),

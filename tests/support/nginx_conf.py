@@ -40,6 +40,7 @@ def write(folder: Path, settings: Mapping[str, str], program: str = "nginx") -> 
     _put(folder, etc / "conf.d/kadun.conf", site)
     _run_hook(folder, "35-older-nginx.sh", settings, program)
     _run_hook(folder, "40-networks.sh", settings, program)
+    _run_hook(folder, "45-bucket.sh", values, program)
 
 
 def command(folder: Path, program: str = "nginx") -> list[str]:

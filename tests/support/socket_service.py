@@ -14,10 +14,11 @@ from tests.support.service import Service, question, wait_for
 class SocketService(Service):
     """`tests.support.service.Service` on a socket instead of a port."""
 
-    def __init__(self, folder: Path, database_url: str) -> None:
+    def __init__(self, folder: Path, database_url: str, **settings: str) -> None:
         self.socket = folder / "kadun.sock"
         self._cards: list[str] = []
-        super().__init__(folder, database_url, KADUN_BIND=f"unix:{self.socket}", KADUN_BEHIND_PROXY="true")
+        at = {"KADUN_BIND": f"unix:{self.socket}", "KADUN_BEHIND_PROXY": "true"}
+        super().__init__(folder, database_url, **at, **settings)
 
     def answers(self) -> bool:
         try:

@@ -18,7 +18,16 @@ from tests.support.http_exchange import exchange, quiet_port
 from tests.support.service import question
 
 ROOT = Path(__file__).resolve().parents[2]
-SECRETS = ("db_password", "owner_url", "backup_url", "database_url", "kernal_data_key", "totp_key", "backup_identity")
+SECRETS = (
+    "db_password",
+    "owner_url",
+    "backup_url",
+    "database_url",
+    "kernal_data_key",
+    "totp_key",
+    "keys_identity",
+    "backup_identity",
+)
 SERVICES = ("app", "database", "functions", "nginx", "webhooks")
 
 
@@ -145,6 +154,14 @@ class Stack:
 _NETS = itertools.count(secrets.randbelow(256))  # no two of them share one
 
 
+def free_network() -> str:
+    """Return the beginning of a network that nothing here has, such as `198.18.7`; this machine takes its `.1`."""
+    taken = run("ip", "-o", "address", "show").stdout  # by namespaces that a killed run has left, too
+    # 198.18.0.0/15 is for such trials (RFC 2544).
+    nets = (f"198.18.{number % 256}" for number in _NETS)
+    return next(net for net in nets if f"{net}.1/" not in taken)
+
+
 class Namespace:
     """A machine of its own as far as the network goes: a namespace joined to this one by a cable. Needs root."""
 
@@ -152,12 +169,10 @@ class Namespace:
         tag = uuid4().hex
         self.name = f"kadun-{tag[:8]}"
         self._here, self._there = f"kd{tag[:8]}h", f"kd{tag[:8]}n"
-        taken = run("ip", "-o", "address", "show").stdout  # by namespaces that a killed run has left, too
-        # 198.18.0.0/15 is for such trials (RFC 2544).
-        nets = (number % 256 for number in _NETS)
-        net = next(net for net in nets if f"198.18.{net}.1/" not in taken)
-        self.host_ipv4, self.ipv4 = f"198.18.{net}.1", f"198.18.{net}.2"
-        self.host_ipv6, self.ipv6 = f"fd6b:6164:756e:{net:x}::1", f"fd6b:6164:756e:{net:x}::2"
+        network = free_network()
+        subnet = int(network.rpartition(".")[2])
+        self.host_ipv4, self.ipv4 = f"{network}.1", f"{network}.2"
+        self.host_ipv6, self.ipv6 = f"fd6b:6164:756e:{subnet:x}::1", f"fd6b:6164:756e:{subnet:x}::2"
 
     def __enter__(self) -> Self:
         run("ip", "netns", "add", self.name)
@@ -170,13 +185,25 @@ class Namespace:
             run(*ip, "address", "add", f"{ipv6}/64", "dev", device, "nodad")
             run(*ip, "link", "set", device, "up")
         run("ip", "-netns", self.name, "link", "set", "lo", "up")  # where urllib3 looks whether there is IPv6
+        self._add_route()
+        return self
+
+    def _add_route(self) -> None:
         # So that its packets for any other address, a container's for example, reach this machine.
         run("ip", "-netns", self.name, "route", "add", "default", "via", self.host_ipv4)
-        return self
 
     def __exit__(self, *_: object) -> None:
         run("ip", "link", "del", self._here, check=False)
         run("ip", "netns", "del", self.name, check=False)
+
+    def pull_cable(self) -> None:
+        """Takes the link down: packets get lost, and nobody is told. At the far end, so that routes here stay."""
+        run("ip", "-netns", self.name, "link", "set", self._there, "down")
+
+    def plug_in(self) -> None:
+        """Takes the link up again, for IPv4."""
+        run("ip", "-netns", self.name, "link", "set", self._there, "up")
+        self._add_route()
 
     def python(self, code: str, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Runs Python there, with the SDK and nothing else of the project."""

@@ -9,11 +9,10 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
+import archive
 import pytest
 
-from scripts.lib import archive
-
-CONTENTS = "schema 0007_x\ntable card 2 17\ntable schema_migration 7 5\nfile {digest} a file.bin\nbytes 8192\n"
+from tests.support.archives import CONTENTS, packed
 
 
 @pytest.fixture
@@ -27,12 +26,6 @@ def folder(tmp_path: Path) -> Path:
     (folder / "data/keys/keyring.json").chmod(0o600)
     (folder / archive.CONTENTS).write_text(CONTENTS.format(digest="a" * 64))
     return folder
-
-
-def packed(folder: Path, **facts: str) -> bytes:
-    output = io.BytesIO()
-    archive.pack(folder, facts, output)
-    return output.getvalue()
 
 
 def check(content: bytes) -> archive.Manifest:
@@ -105,6 +98,54 @@ def test_the_size_that_scripts_calculate_with_is_a_number(size: object) -> None:
     with pytest.raises(archive.ArchiveError, match=r"no valid number of this: bytes"):
         check(tar_of(manifest_member(bytes=size), *PARTS))
     assert check(tar_of(manifest_member(bytes="8192"), *PARTS))["bytes"] == "8192"
+
+
+@pytest.mark.parametrize("line_break", ["\u2028", "\u2029", "\x85", "\v", "\f", "\x1c"])
+@pytest.mark.parametrize("fact", ["format 9", "schema 9999_z", "number 1", "trial /x", "bytes x"])
+def test_the_name_of_a_licensed_file_is_no_fact_of_the_manifest(folder: Path, line_break: str, fact: str) -> None:
+    """The service's role of the database may write such a name; every backup would then be unreadable."""
+    name = f"a file{line_break}{fact}"
+    (folder / archive.CONTENTS).write_text(CONTENTS.format(digest="a" * 64).replace("a file.bin", name), newline="")
+    manifest = check(packed(folder))
+    assert (manifest["format"], manifest["schema"], manifest["files"]) == (archive.FORMAT, "0007_x", {name: "a" * 64})
+    assert "trial" not in manifest
+
+
+@pytest.mark.parametrize("line", ["format 9", "members x", "signature x", "number 1"])
+def test_the_database_tells_no_fact_but_its_own(folder: Path, line: str) -> None:
+    with (folder / archive.CONTENTS).open("a") as contents:
+        contents.write(f"{line}\n")
+    with pytest.raises(archive.ArchiveError, match="an unknown line in the database's contents"):
+        packed(folder)
+
+
+@pytest.mark.parametrize("kind", [tarfile.REGTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE])
+def test_a_hostile_archive_takes_no_more_than_its_share_of_memory(tmp_path: Path, kind: bytes) -> None:
+    info = tarfile.TarInfo(archive.MANIFEST)
+    info.type, info.size = kind, 2 << 30
+    with (tmp_path / "archive").open("wb") as file:
+        file.write(info.tobuf(tarfile.GNU_FORMAT))
+        file.truncate(3 << 30)
+    words = (sys.executable, "-B", "-E", "-s", archive.__file__, "check")
+    with (tmp_path / "archive").open("rb") as given, (tmp_path / "said").open("wb") as said:
+        process = subprocess.Popen(words, stdin=given, stdout=said, stderr=said)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 1
+    assert usage.ru_maxrss < 1 << 20, "KiB"
+    assert (tmp_path / "said").read_bytes().count(b"\n") == 1
+
+
+def test_a_manifest_that_could_not_be_read_again_is_not_written(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archive, "MAX_MANIFEST_BYTES", 300)
+    with pytest.raises(archive.ArchiveError, match="the manifest is too large: "):
+        packed(folder)
+
+
+def test_a_member_with_holes_is_refused() -> None:
+    """It could stand for more bytes than anybody can read."""
+    with pytest.raises(archive.ArchiveError, match=r"neither a file nor a folder: database\.dump"):
+        check(tar_of(manifest_member(), member("database.dump", tarfile.GNUTYPE_SPARSE)))
 
 
 def link(kind: bytes) -> tarfile.TarInfo:
@@ -236,76 +277,11 @@ def test_what_is_not_an_archive_of_this_format_is_named(content: bytes, complain
         check(content)
 
 
-def write_all(folder: Path, names: list[str]) -> None:
-    for name in names:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(name)
-
-
-TAKEN = [
-    *("secrets/kernal_data_key", "secrets/totp_key", "secrets/backup_identity", "secrets/backup_webhook"),
-    f"data/files/{'a' * 64}",
-    *("https_certificates/privkey.pem", "https_certificates/self-signed-fullchain.pem"),
-    *("data/keys/keyring.json", "data/keys/data-key.json", "data/keys/keyring.replaced-20261127T000000Z.json"),
-    *("data/functions/shop.py", "data/functions/tables/prices.csv"),
-]
-LEFT = [
-    *("secrets/owner_url", "secrets/.new", "https_certificates/README.md", "https_certificates/hsts.conf"),
-    *("data/postgres/PG_VERSION", "data/backups/kadun-1.tar", "data/.replaced-1/x", "data/files/.adding-1"),
-    *("data/keys/moved-to", "data/backup-hooks.d/10-copy", "data/anything", "anything"),
-]
-
-
-def test_a_move_takes_what_is_listed_and_no_program_of_the_host(tmp_path: Path) -> None:
-    checkout, folder = tmp_path / "checkout", tmp_path / "staged"
-    write_all(checkout, [*TAKEN, *LEFT, ".env"])
-    folder.mkdir()
-    archive.stage(checkout, folder)
-    files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
-    assert files == {*TAKEN, "env"}
-    assert (checkout / "data/keys/moved-to").exists(), "the links go, not the files"
-    assert archive.hooks_in(checkout) == ["data/backup-hooks.d/10-copy"]
-    (checkout / "data/functions/link.py").symlink_to("/etc/passwd")
-    (tmp_path / "again").mkdir()
-    with pytest.raises(archive.ArchiveError, match=r"neither a file nor a folder: .*data/functions/link\.py"):
-        archive.stage(checkout, tmp_path / "again")
-
-
-def test_a_hostile_bundle_places_no_program_and_no_configuration(tmp_path: Path) -> None:
-    folder, target = tmp_path / "packed", tmp_path / "unpacked"
-    write_all(folder, [*TAKEN, *LEFT, "database.dump", "data/backup-hooks.d/more/20-deep", "data/\x1b[2J"])
-    for path in folder.rglob("*"):
-        path.chmod(0o755)
-    (folder / archive.CONTENTS).write_text(CONTENTS.format(digest="a" * 64))
-    target.mkdir()
-    manifest = archive.unpack(io.BytesIO(packed(folder)), target)
-    files = [path for path in target.rglob("*") if path.is_file()]
-    assert {str(path.relative_to(target)) for path in files} == {*TAKEN, "database.dump", archive.MANIFEST}
-    assert not any(path.stat().st_mode & 0o111 for path in files)
-    assert {path.name for path in (target / "data").iterdir()} == {"files", "functions", "keys"}
-    assert r"'data/\x1b[2J'" in manifest["left"], "a terminal would obey it"
-    assert {"data/backup-hooks.d/more/20-deep", "https_certificates/hsts.conf"} <= set(manifest["left"].split(", "))
-
-
-@pytest.mark.parametrize("name", ["secrets/kernal_data_key", "data/keys/keyring.json"])
-def test_a_move_without_a_key_is_refused(tmp_path: Path, name: str) -> None:
-    checkout, folder = tmp_path / "checkout", tmp_path / "staged"
-    for present in ("secrets/kernal_data_key", "data/keys/keyring.json", "https_certificates/README.md", ".env"):
-        (checkout / present).parent.mkdir(parents=True, exist_ok=True)
-        (checkout / present).touch()
-    (checkout / name).unlink()
-    folder.mkdir()
-    with pytest.raises(archive.ArchiveError, match=rf"nothing can be exported without it: .*{name}"):
-        archive.stage(checkout, folder)
-
-
 def test_differences_are_named_by_table(folder: Path) -> None:
     manifest = check(packed(folder))
-    same = archive.parse_contents(CONTENTS.splitlines())
+    same = archive.parse_contents(CONTENTS)
     assert list(archive.differences(manifest, same)) == []
-    other = archive.parse_contents(
-        ["schema 0008_y", "table client 1 4", "table schema_migration 8 6", "table card 2 18"]
-    )
+    other = archive.parse_contents("schema 0008_y\ntable client 1 4\ntable schema_migration 8 6\ntable card 2 18\n")
     named = ["schema 0007_x 0008_y", "table card (2, 2)", "table client (missing, 1)", "table schema_migration (7, 8)"]
     assert list(archive.differences(manifest, other)) == named
     trial = manifest | {"trial": "/somewhere"}

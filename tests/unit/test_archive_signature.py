@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import os
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -14,7 +15,8 @@ import pytest
 import signature
 from signature import AUDIENCE, TYPE, SignatureError, Trust
 
-from app.tokens import keyring
+from app.tokens import key_folder, keyring
+from app.tokens.key_folder import KeyFolder
 from app.tokens.keys import AUDIENCE as CLIENT
 from app.tokens.keys import ENDORSEMENT_TYPE, Key, KeyRing
 from scripts.lib import archive
@@ -27,16 +29,16 @@ CONTENTS = "schema 0008_x\ntable card 2 17\n"
 @pytest.fixture
 def ring(tmp_path: Path) -> Path:
     """Return a server's key ring, after one rotation."""
-    keyring.create(tmp_path / "keys", NOW - timedelta(hours=1), "kadun")
-    keyring.rotate(tmp_path / "keys", NOW, "kadun")
-    return tmp_path / "keys" / keyring.FILE
+    KeyFolder(tmp_path / "keys").create(NOW - timedelta(hours=1), "kadun")
+    KeyFolder(tmp_path / "keys").rotate(NOW, "kadun")
+    return tmp_path / "keys" / key_folder.FILE
 
 
 @pytest.fixture
 def strangers(tmp_path: Path) -> Path:
     """Return the key ring of somebody else."""
-    keyring.create(tmp_path / "others", NOW, "kadun")
-    return tmp_path / "others" / keyring.FILE
+    KeyFolder(tmp_path / "others").create(NOW, "kadun")
+    return tmp_path / "others" / key_folder.FILE
 
 
 @pytest.fixture
@@ -65,7 +67,7 @@ def check(content: bytes, ring: Path, *fingerprints: str, unsigned: bool = False
 
 
 def keys_of(ring: Path) -> tuple[Key, ...]:
-    return keyring.load(ring.parent).keys
+    return KeyFolder(ring.parent).load().keys
 
 
 def signed_anew(content: bytes, **changes: Any) -> bytes:
@@ -77,7 +79,7 @@ def test_the_same_server_asks_nothing_and_another_asks_for_the_fingerprint(
     folder: Path, ring: Path, strangers: Path
 ) -> None:
     content, kid = packed(folder, ring), signature.fingerprint(ring)
-    assert kid == keyring.load(ring.parent).current.kid
+    assert kid == KeyFolder(ring.parent).load().current.kid
     assert check(content, ring)["created"] == "now 现在"
     with pytest.raises(SignatureError, match=f"key {kid}, which is not one of this server's.*--fingerprint {kid}"):
         check(content, strangers)
@@ -107,14 +109,14 @@ def test_every_key_of_the_chain_counts_and_a_later_one_is_found_from_an_earlier_
     before = tmp_path / "before.json"
     before.write_bytes(ring.read_bytes())
     for hours in (1, 2, 3):
-        keyring.rotate(ring.parent, NOW + timedelta(hours=hours), "kadun")
+        KeyFolder(ring.parent).rotate(NOW + timedelta(hours=hours), "kadun")
     late, nobody = packed(folder, ring), tmp_path / "none"
     check(early, ring)
     check(early, nobody, first)
     check(late, before)
     check(late, nobody, first)
     check(late, nobody, keys_of(ring)[-1].kid, signature.fingerprint(ring))
-    endorsements = list(keyring.load(ring.parent).endorsements)
+    endorsements = list(KeyFolder(ring.parent).load().endorsements)
     with pytest.raises(SignatureError, match="not one of this server's"):
         check(signed_anew(late, endorsements=endorsements[1:]), nobody, first)
 
@@ -138,7 +140,7 @@ def test_an_endorsement_by_an_unknown_key_or_for_another_purpose_leads_nowhere(
 
 def test_a_signature_has_a_purpose_of_its_own(folder: Path, ring: Path) -> None:
     token = check(packed(folder, ring), ring)["signature"]["token"]
-    public = jwt.PyJWK(keyring.load(ring.parent).current.public).key
+    public = jwt.PyJWK(KeyFolder(ring.parent).load().current.public).key
     claims = jwt.decode(token, public, algorithms=["EdDSA"], audience="kadun-archive")
     assert set(claims) == {"aud", "sha256"}
     assert jwt.get_unverified_header(token)["typ"] == TYPE == "archive+jwt"
@@ -148,7 +150,7 @@ def test_a_signature_has_a_purpose_of_its_own(folder: Path, ring: Path) -> None:
     "other", [{"typ": "verdict+jwt"}, {"aud": CLIENT}, {"alg": "HS256"}, {"sha256": "0" * 64}], ids=str
 )
 def test_a_token_for_another_purpose_is_no_signature(folder: Path, ring: Path, other: dict[str, str]) -> None:
-    content, current = packed(folder, ring), keyring.load(ring.parent).current
+    content, current = packed(folder, ring), KeyFolder(ring.parent).load().current
     token = check(content, ring)["signature"]["token"]
     claims = jwt.decode(token, options={"verify_signature": False})
     header = {"typ": TYPE, "kid": current.kid} | {name: other[name] for name in ("typ",) if name in other}
@@ -232,3 +234,35 @@ def test_a_ring_of_the_service_as_it_is_made_signs(tmp_path: Path, folder: Path)
     file = tmp_path / "keyring.json"
     file.write_bytes(keyring.encoded(KeyRing.new(NOW, "发行 issuer")))
     assert check(packed(folder, file), file)
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe", "large", "endless"])
+def test_a_key_ring_that_the_service_has_exchanged_is_none(folder: Path, ring: Path, kind: str) -> None:
+    """The service may have been taken over: the scripts of root neither wait for it nor read without end."""
+    content = packed(folder, ring)
+    ring.rename(elsewhere := ring.with_name("elsewhere"))
+    match kind:
+        case "link":
+            ring.symlink_to(elsewhere)
+        case "pipe":
+            os.mkfifo(ring)
+        case "large":
+            ring.write_text(elsewhere.read_text() + " " * (1 << 20))
+        case "endless":
+            ring.symlink_to("/dev/zero")
+    with pytest.raises(SignatureError, match="cannot use the signing keys"):
+        signature.fingerprint(ring)
+    with pytest.raises(SignatureError, match="data/keys/ holds no usable signing keys"):
+        check(content, ring)
+
+
+def test_a_key_ring_that_a_script_holds_open_is_read(folder: Path, ring: Path) -> None:
+    with ring.open() as held:
+        content = packed(folder, Path(f"/proc/{os.getpid()}/fd/{held.fileno()}"))
+    assert check(content, ring)["signature"]
+
+
+def test_endorsements_without_end_are_not_verified(folder: Path, ring: Path) -> None:
+    endorsements = json.loads(ring.read_text())["endorsements"]
+    with pytest.raises(SignatureError, match="cannot be read"):
+        check(signed_anew(packed(folder, ring), endorsements=endorsements * 1001), ring)

@@ -101,5 +101,6 @@ def test_damaged_marks_are_reported_and_not_overwritten(tmp_path: Path, content:
 
 
 def test_a_folder_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
+    (tmp_path / "no folder").touch()
     with pytest.raises(KeyRingError, match=r"cannot write data-key\.json"):
-        canary.accept(tmp_path / "no such folder", ONE)
+        canary.accept(tmp_path / "no folder", ONE)

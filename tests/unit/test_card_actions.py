@@ -202,3 +202,18 @@ def test_a_card_that_takes_one_more_second_can_be_extended() -> None:
     card = UNUSED._replace(validity=MAX_VALIDITY - MIN_VALIDITY)
     assert Action.EXTEND in possible_actions(card, NOW, is_bound=False)
     assert Action.EXTEND not in possible_actions(UNUSED._replace(validity=MAX_VALIDITY), NOW, is_bound=False)
+
+
+def test_a_card_that_another_was_used_up_to_renew_cannot_be_deleted() -> None:
+    assert apply(Action.DELETE, UNUSED, NOW, is_bound=False).after is None
+    with pytest.raises(RefusedError, match="was renewed with another one"):
+        apply(Action.DELETE, UNUSED, NOW, is_bound=False, is_renewed=True)
+    assert apply(Action.FREEZE, UNUSED, NOW, is_bound=False, is_renewed=True).is_changed
+
+
+def test_a_spent_card_is_neither_changed_nor_frozen() -> None:
+    spent = UNUSED._replace(renewed_card_id=ACTIVE.id)
+    for action in (Action.EXTEND, Action.SHORTEN, Action.DELETE):
+        with pytest.raises(RefusedError, match="was used up to renew another one"):
+            apply(action, spent, NOW, is_bound=False, by=DAY)
+    assert not apply(Action.FREEZE, spent, NOW, is_bound=False).is_changed

@@ -13,8 +13,8 @@ def test_the_file_has_a_job_for_backups_and_one_for_their_verification() -> None
         "# /opt/kadun\n"
         "SHELL=/bin/sh\n"
         "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n"
-        "17 3 * * * root /opt/kadun/scripts/backup.sh --quiet\n"
-        "47 4 * * sun root /opt/kadun/scripts/verify-backup.sh --quiet\n"
+        "17 3 * * * root /opt/kadun/scripts/backup.sh --quiet --once\n"
+        "47 4 * * sun root /opt/kadun/scripts/verify-backup.sh --quiet --once\n"
     )
 
 

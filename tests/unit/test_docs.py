@@ -11,6 +11,7 @@ from app.console.card_fields import MAX_SELECTED
 from app.console.imports import MAX_BYTES
 from app.console.issue import MAX_ISSUED
 from app.domain.codes import Code, EventKind
+from app.domain.self_service import RenewReason
 from app.http.problems import ProblemCode
 from app.services.card_lists import MAX_COUNTED
 from app.services.doctor.checks import CHECKS
@@ -22,8 +23,10 @@ from tests.support.documents import FENCE, ROOT, document
 
 READMES = ("README.md", "README.zh-CN.md")
 SHOPS = ("docs/shop-api.md", "docs/shop-api.zh-CN.md")
+SELF_SERVICE = ("docs/self-service.md", "docs/self-service.zh-CN.md")
 CONSOLES = ("docs/console.md", "docs/console.zh-CN.md")
 MANUALS = ("docs/operations.md", "docs/operations.zh-CN.md")
+SEVERAL_MACHINES = ("docs/several-machines.md", "docs/several-machines.zh-CN.md")
 REFERENCES = ("docs/reference.md", "docs/reference.zh-CN.md")
 READ_IN = "".join((ROOT / name).read_text() for name in ("app/settings.py", "app/functions/settings.py"))
 SETTINGS = sorted(set(re.findall(r'"(KADUN_[A-Z_]+|DATABASE_URL|KERNAL_DATA_KEY)"', READ_IN)))
@@ -62,14 +65,16 @@ def test_every_code_has_its_row_in_the_protocol(code: str) -> None:
     assert re.search(rf"^\| `{code}` \| [0-9]{{3}} \|", document("docs/protocol.md"), re.MULTILINE)
 
 
-@pytest.mark.parametrize("name", [*READMES, *MANUALS, *CONSOLES, "docs/architecture.md", "CHANGELOG.md"])
+@pytest.mark.parametrize(
+    "name", [*READMES, *MANUALS, *CONSOLES, *SEVERAL_MACHINES, "docs/architecture.md", "CHANGELOG.md"]
+)
 def test_every_script_that_is_named_exists_and_runs(name: str) -> None:
     scripts = set(re.findall(r"scripts/[\w-]+(?:\.sh)?", document(name)))
     assert scripts
     assert [script for script in scripts if not (ROOT / script).stat().st_mode & 0o100] == []
 
 
-@pytest.mark.parametrize("pair", [READMES, MANUALS, REFERENCES, SHOPS, CONSOLES])
+@pytest.mark.parametrize("pair", [READMES, MANUALS, REFERENCES, SHOPS, CONSOLES, SELF_SERVICE, SEVERAL_MACHINES])
 def test_both_languages_have_the_same_headings(pair: tuple[str, str]) -> None:
     english, chinese = (document(name) for name in pair)
     assert headings(english) == headings(chinese)
@@ -177,3 +182,8 @@ def test_the_scripts_print_the_messages_that_the_manuals_explain(name: str) -> N
     parts = {part.strip(" '\"") for message in messages for part in message.split("…")}
     others = {"", "No space left on device", "invalid network"}  # the system's, and nginx's
     assert sorted(part for part in parts - others if part not in sources) == []
+
+
+def test_every_reason_of_a_refused_renewal_is_in_the_protocol() -> None:
+    text = document("docs/protocol.md")
+    assert [reason for reason in RenewReason if f"`{reason}`" not in text] == []

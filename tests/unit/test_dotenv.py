@@ -8,6 +8,8 @@ import pytest
 from app.environment import SettingsError
 from app.services.doctor.dotenv import COMPOSE, SETTINGS
 from scripts.lib import env_file
+from tests.support.doctor_changes import checked, differing
+from tests.support.doctor_facts import HOST, SERVICE
 
 ROOT = Path(__file__).resolve().parents[2]
 VALID = {
@@ -92,3 +94,40 @@ def test_a_long_list_of_ports_with_an_error_is_refused_at_once() -> None:
 def test_an_invalid_value_is_refused_by_name(name: str, value: str) -> None:
     with pytest.raises(SettingsError, match=name):
         SETTINGS[name](name, value)
+
+
+def test_both_ports_must_differ_where_both_are_set() -> None:
+    settings = {"settings": {"KADUN_HTTP_PORT": "443", "KADUN_HTTPS_PORT": "443"}, "sockets": ""}
+    assert differing(checked(**settings)) == {"env-values": "FAIL"}
+
+
+def test_the_nearest_name_is_suggested_and_the_line_named() -> None:
+    names = {"settings": {"KADUN_ADMIN_ALOW": "::1", "NOTE": "mine"}, "unreadable_lines": [3]}
+    message = checked(**names)["env-names"].message_en
+    assert message.endswith("in .env: line 3, KADUN_ADMIN_ALOW → KADUN_ADMIN_ALLOW")
+
+
+@pytest.mark.parametrize(
+    ("settings", "fault"),
+    [
+        ({"KADUN_FILES_BUCKET": "my-files"}, "need each other"),
+        ({"COMPOSE_FILE": "docker-compose.yml:docker-compose.bucket.yml"}, "need each other"),
+        ({"KADUN_FILES_BUCKET_ENDPOINT": "http://oss.example.com"}, "KADUN_FILES_BUCKET_ENDPOINT is"),
+        ({"KADUN_FILES_BUCKET_STYLE": "host"}, "virtual or path"),
+        ({"KADUN_FILES_BUCKET_REGION": "China"}, "KADUN_FILES_BUCKET_REGION is"),
+        ({"KADUN_FILES_BUCKET_PROXY": "proxy"}, "KADUN_FILES_BUCKET_PROXY is"),
+        ({"KADUN_RESOLVER": "dns.example.com"}, "KADUN_RESOLVER is"),
+    ],
+)
+def test_the_settings_of_the_bucket_are_checked(settings: dict[str, str], fault: str) -> None:
+    right = {
+        "KADUN_FILES_BUCKET": "my.files",
+        "KADUN_FILES_BUCKET_ENDPOINT": "https://oss.example.com",
+        "KADUN_FILES_BUCKET_REGION": "cn-hangzhou",
+        "KADUN_FILES_BUCKET_STYLE": "path",
+        "KADUN_FILES_BUCKET_CA": "./https_certificates/bucket-ca.pem",
+        "COMPOSE_FILE": "docker-compose.yml:docker-compose.bucket.yml",
+    }
+    assert checked(SERVICE, settings=HOST["settings"] | right)["env-values"].status == "OK"
+    found = checked(SERVICE, settings=HOST["settings"] | settings)["env-values"]
+    assert fault in found.message_en

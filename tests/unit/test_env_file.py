@@ -95,6 +95,14 @@ def test_a_bundle_says_neither_which_programs_containers_run_nor_what_they_reach
     assert left == "KADUN_NGINX_IMAGE=evil/nginx, KADUN_FUNCTIONS_NETWORK=host"
 
 
+@pytest.mark.parametrize("path", ["/var/run/docker.sock", "/etc/shadow", "../secrets/backup_identity", "'/etc'"])
+def test_a_bundle_has_no_other_file_of_the_host_mounted_into_containers(path: str) -> None:
+    with pytest.raises(env_file.SettingError, match=r"CA must be \./https_certificates/bucket-ca\.pem"):
+        env_file.merged(f"KADUN_FILES_BUCKET_CA={path}\n", "", fresh=True, bundled=True)
+    for own in ("", "./https_certificates/bucket-ca.pem"):
+        assert env_file.taken_over(f"KADUN_FILES_BUCKET_CA={own}\n") == {"KADUN_FILES_BUCKET_CA"}
+
+
 def test_what_belongs_to_the_machine_stays() -> None:
     theirs = "COMPOSE_PROJECT_NAME=old\nKADUN_HTTPS_PORT=1\nKADUN_BACKUP_DIR=/old\n"
     ours = "COMPOSE_PROJECT_NAME=new\n"
@@ -123,6 +131,7 @@ def test_the_template_is_filled_in() -> None:
         "http_port=80",
         "https_port=443",
         "domains=a b",
+        "host=web-1",
         "uid=1",
         "function_first_uid=20001",
         "pip_index_url=",

@@ -1,13 +1,17 @@
 """The arguments of an execute request: any JSON object that can be stored."""
 
 import json
+import sys
+from collections import Counter
 from collections.abc import Callable
+from types import FrameType
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.http import json_body
 from app.http.json_body import MAX_NESTING
 from app.http.problems import Problem, ProblemCode
 from app.http.schemas import parse_execute_request, parse_verify_request
@@ -52,6 +56,8 @@ def test_arguments_are_read_exactly_as_sent(arguments: dict[str, Any]) -> None:
         '{"\\u0000": 1}',
         '{"a": [{"\\ud800": 1}]}',
         '{"a": 1e999}',
+        '{"a": [[], 1, "b", [{"c": [[], {"d": ["e", "\\u0000"]}]}]]}',
+        '{"a": ["\\ud83d", "\\ude00"]}',
         nested(MAX_NESTING + 1, "[", "]"),
         nested(MAX_NESTING + 1, '{"a": ', "}"),
         nested(900, "[", "]"),
@@ -63,6 +69,22 @@ def test_arguments_that_cannot_be_stored_are_refused(arguments: str) -> None:
     with pytest.raises(Problem) as refused:
         parse_execute_request(executing(arguments))
     assert (refused.value.code, refused.value.field) == (ProblemCode.INVALID_REQUEST, "arguments")
+
+
+@pytest.mark.parametrize("values", ["[" * 60 + "1" + "]" * 60, "[]", "1.5", '""', '[{"a": ""}]'])
+def test_many_values_take_no_call_for_each(values: str) -> None:
+    body, calls = executing('{"a": [' + ",".join([values] * 400) + "]}"), Counter[str]()
+
+    def count(frame: FrameType, event: str, _: object) -> None:
+        if event == "call" and frame.f_code.co_filename == json_body.__file__:
+            calls[frame.f_code.co_name] += 1
+
+    sys.setprofile(count)
+    try:
+        parse_execute_request(body)
+    finally:
+        sys.setprofile(None)
+    assert max(count for name, count in calls.items() if name != "_unique") < 100
 
 
 @given(st.dictionaries(st.text(), json_values, max_size=3))

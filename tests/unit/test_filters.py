@@ -13,7 +13,7 @@ from app.storage.journal_lists import JournalFilter
 
 ZONE, NOW = ZoneInfo("Asia/Shanghai"), datetime(2026, 3, 1, tzinfo=UTC)
 BROKEN = [
-    ("status", "odd", "there is no “odd”; use one of frozen, expired, active, unused"),
+    ("status", "odd", "there is no “odd”; use one of spent, frozen, expired, active, unused"),
     ("expires", "8d", "there is no “8d”; use one of 7d, 30d, past7d, past30d"),
     ("sort", "odd", "there is no “odd”; use one of expiry, -expiry, used, -used"),
     ("expires_from", "soon", "“soon” is not a date and time; write 2026-01-31"),

@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.storage.hosts import Host, Hosts
+from app.storage.hosts import Host, Hosts, is_proven
 
 A, B, C = Host("a", 5432), Host("b", 5433), Host("c", 5434)
 
@@ -38,3 +38,26 @@ def test_others_than_those_of_the_url_are_not_taken_up() -> None:
     hosts.failed(B, 1.0)
     hosts.answered(C)
     assert hosts.all() == [A]
+
+
+@pytest.mark.parametrize(
+    ("host", "has_tls", "parameters", "expected"),
+    [
+        ("10.0.0.5", True, {"sslmode": "require", "channel_binding": "require"}, True),
+        ("10.0.0.5", True, {"sslmode": "verify-full", "channel_binding": "prefer"}, True),
+        ("10.0.0.5", True, {"sslmode": "verify-ca", "channel_binding": "prefer"}, True),
+        ("10.0.0.5", True, {"sslmode": "require", "channel_binding": "prefer"}, False),
+        ("db.example.com", True, {}, False),
+        ("db.example.com", False, {"sslmode": "prefer", "channel_binding": "require"}, False),
+        ("2001:db8::1", False, {}, False),
+        ("127.0.0.1", False, {}, True),
+        ("::1", False, {}, True),
+        ("localhost", False, {}, True),
+        ("database", False, {}, True),
+        ("/run/postgresql", False, {}, True),
+    ],
+)
+def test_tls_alone_does_not_show_who_answers(
+    host: str, parameters: dict[str, str], *, has_tls: bool, expected: bool
+) -> None:
+    assert is_proven(host, has_tls=has_tls, parameters=parameters) is expected

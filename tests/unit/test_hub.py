@@ -4,13 +4,16 @@ import socket
 import threading
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import gevent
 import gevent.socket
 import pytest
 
 from app import hub
-from app.http.threads import Threads
+from app.http import threads as threads_module
+from app.http.threads import OPERATOR, REFUSED, Threads
+from app.services.passwords import STRANGERS
 from tests.support.hub_thread import HubThread
 
 here = threading.get_ident
@@ -147,16 +150,43 @@ def test_so_many_have_a_place_and_the_others_wait_in_order(hub_thread: HubThread
     assert came == [0, 1, 2, 3, 4]
 
 
-def test_who_waited_too_long_for_a_place_goes_in_and_gives_none_back(hub_thread: HubThread) -> None:
-    places, leave = hub.Places(1, 0.0), hub_thread.call(hub.event)
+def test_turns_are_one_at_a_time_for_each_key_and_leave_nothing_behind(hub_thread: HubThread) -> None:
+    turns, came, leave = hub.Turns(20.0), [], hub_thread.call(hub.event)
+    with turns.taken("a") as one, turns.taken("a") as other:  # off the hub
+        assert one
+        assert other
 
-    def visit() -> None:
-        with places.taken():
+    def visit(key: str, number: int) -> bool:
+        with turns.taken(key) as is_taken:
+            came.append((key, number))
             leave.wait()
+            return is_taken
 
-    visits = [hub_thread.begin(visit) for _ in range(3)]
+    visits = [hub_thread.begin(partial(visit, key, number)) for number in range(3) for key in "ab"]
+    assert hub_thread.call(lambda: list(came)) == [("a", 0), ("b", 0)]
     hub_thread.call(leave.set)
-    assert [each.result(20) for each in visits] == [None] * 3
+    assert [each.result(20) for each in visits] == [True] * 6
+    assert [number for key, number in came if key == "a"] == [0, 1, 2]
+    assert (turns._places, turns._here) == ({}, {})  # noqa: SLF001  # strangers name the keys
+
+
+@pytest.mark.parametrize(("seconds", "waiting"), [(0.0, 100), (3600.0, 0), (3600.0, 1)])
+def test_who_waits_too_long_or_comes_when_too_many_wait_gets_no_place_and_gives_none_back(
+    hub_thread: HubThread, seconds: float, waiting: int
+) -> None:
+    places, leave = hub.Places(1, seconds, waiting), hub_thread.call(hub.event)
+
+    def visit() -> bool:
+        with places.taken() as is_taken:
+            if is_taken:
+                leave.wait()
+            return is_taken
+
+    visits = [hub_thread.begin(visit) for _ in range(4)]
+    assert [each.result(20) for each in visits[1 + waiting :]] == [False] * len(visits[1 + waiting :])
+    hub_thread.call(leave.set)
+    assert visits[0].result(20)
+    assert [each.result(20) for each in visits[1 : 1 + waiting]] == [seconds > 0] * min(waiting, 3)
     assert hub_thread.call(lambda: places._semaphore.counter) == 1  # noqa: SLF001  # what else could tell
 
 
@@ -199,10 +229,127 @@ def test_verifications_files_and_calls_run_on_the_hub_and_all_else_in_native_thr
 
     statuses: list[str] = []
     environ = {"PATH_INFO": path, "wsgi.input": body}
-    threads = Threads(application, lambda _environ: False)
+    threads = Threads(application, lambda _environ: False, lambda _environ: None)
     answer = hub_thread.call(partial(threads, environ, lambda status, _headers: statuses.append(status)))
     on_hub = hub_thread.call(here)
     assert (answer, statuses) == ([b"xxxyy"], ["200 OK"])
     assert (ran_in == [on_hub]) == (path in ON_THE_HUB)
     assert ran_in != [here()]
     assert body.read_in == {on_hub}
+
+
+def test_an_operators_answers_are_under_way_until_they_are_closed(hub_thread: HubThread) -> None:
+    def application(environ: dict[str, object], _start_response: object) -> list[bytes]:
+        if environ["PATH_INFO"] == "/broken":
+            raise ValueError("broken")
+        return [b"refused" if environ.get(REFUSED) else b"page"]
+
+    threads = Threads(application, lambda _environ: False, lambda environ: str(environ["sender"]))
+
+    def ask(sender: str, path: str = "/admin") -> Any:
+        return hub_thread.call(partial(threads, {"PATH_INFO": path, "wsgi.input": Body(), "sender": sender}, print))
+
+    for _ in range(20):
+        with pytest.raises(ValueError, match="broken"):
+            ask("olga", "/broken")
+    answers = [ask("olga") for _ in range(8)]
+    assert [list(answer) for answer in [*answers, ask("olga")]] == [[b"page"]] * 8 + [[b"refused"]]
+    others = [ask(f"seller {number}") for number in range(9)]
+    assert [list(answer) for answer in others] == [[b"page"]] * 8 + [[b"refused"]]
+    answers[0].close()
+    assert [list(ask("olga")), list(ask("olga"))] == [[b"page"], [b"refused"]]
+
+
+def test_an_operators_sessions_are_one_sender(hub_thread: HubThread, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads_module, "_SESSIONS", 30)
+
+    def application(environ: dict[str, object], _start_response: object) -> list[bytes]:
+        if environ.get(REFUSED):
+            return [b"refused"]
+        environ[OPERATOR] = str(environ["session"]).split()[0]
+        if environ["PATH_INFO"] == "/broken":
+            raise ValueError("broken")
+        return [b"page"]
+
+    threads = Threads(application, lambda _environ: False, lambda environ: str(environ["session"]))
+
+    def ask(session: str, path: str = "/admin") -> Any:
+        return hub_thread.call(partial(threads, {"PATH_INFO": path, "wsgi.input": Body(), "session": session}, print))
+
+    for number in range(20):
+        with pytest.raises(ValueError, match="broken"):
+            ask(f"seller {number}", "/broken")
+    assert [list(ask(f"seller {number}")) for number in range(9)] == [[b"page"]] * 8 + [[b"refused"]]
+    assert list(ask("olga 1")) == [b"page"]
+    for number in range(100):
+        ask(f"other {number}").close()
+    assert len(threads._operators) <= 30  # noqa: SLF001
+
+
+def test_each_kind_of_requests_has_turns_of_its_own(hub_thread: HubThread) -> None:
+    def application(environ: dict[str, object], _start_response: object) -> list[bytes]:
+        return [b"refused" if environ.get(REFUSED) else b"page"]
+
+    def of_kind(kind: str) -> Callable[[dict[str, Any]], str | None]:
+        return lambda environ: environ["who"] if environ["kind"] == kind else None
+
+    threads = Threads(application, lambda _environ: False, of_kind("operator"), of_kind("customer"))
+
+    def ask(kind: str, who: str = "x") -> bytes:
+        environ = {"PATH_INFO": "/", "wsgi.input": Body(), "kind": kind, "who": who}
+        (answer,) = hub_thread.call(partial(threads, environ, print))
+        return bytes(answer)
+
+    assert [ask("customer") for _ in range(9)] == [b"page"] * 8 + [b"refused"]
+    assert [ask("customer", who) for who in "yz"] == [b"page", b"page"]
+    assert [ask("operator") for _ in range(9)] == [b"page"] * 8 + [b"refused"]
+    assert [ask("nobody") for _ in range(20)] == [b"page"] * 20
+
+
+def test_of_the_patient_too_many_are_refused_and_run_in_no_thread(hub_thread: HubThread) -> None:
+    release, in_threads = threading.Event(), []
+
+    def application(environ: dict[str, object], _start_response: object) -> list[bytes]:
+        if environ.get(REFUSED):
+            return [b"refused"]
+        in_threads.append(here())
+        release.wait(60)
+        return [b"logged in"]
+
+    threads = Threads(application, lambda _environ: True, lambda _environ: None)
+    ask = partial(threads, {"PATH_INFO": "/admin/login", "wsgi.input": Body()}, print)
+    asking = [hub_thread.begin(ask) for _ in range(STRANGERS + 100)]
+    assert [hub_thread.call(ask) for _ in range(3)] == [[b"refused"]] * 3
+    assert len(in_threads) <= STRANGERS
+    release.set()
+    assert [each.result(60) for each in asking] == [[b"logged in"]] * len(asking)
+
+
+def test_own_threads_take_none_of_the_others_and_are_limited(hub_thread: HubThread) -> None:
+    own, release, begun = hub.OwnThreads(2, 0.05), threading.Event(), threading.Semaphore(0)
+    assert own.run(here) == here()  # off the hub
+
+    def hang() -> int:
+        begun.release()
+        release.wait()
+        return here()
+
+    def all_at_once() -> tuple[set[int], int, list[Exception]]:
+        hanging = [gevent.spawn(own.run, hang) for _ in range(2)]
+        while begun._value < 2:  # noqa: SLF001  # both threads are taken
+            gevent.sleep(0.01)
+        refused = []
+        try:
+            own.run(here)
+        except TimeoutError as error:
+            refused.append(error)
+        other = hub.in_thread(here)
+        release.set()
+        return {greenlet.get() for greenlet in hanging}, other, list(refused)
+
+    threads, other, refused = hub_thread.call(all_at_once)
+    assert (len(threads), len(refused)) == (2, 1)
+    assert other not in threads
+    with pytest.raises(Stopped):
+        hub_thread.call(lambda: own.run(raising(Stopped())))
+    assert hub_thread.call(lambda: own.run(here)) in threads

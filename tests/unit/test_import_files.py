@@ -1,6 +1,7 @@
 """Rows of an imported file: CSV as text, and XLSX, however it was made."""
 
 import io
+import subprocess
 import zipfile
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
@@ -12,7 +13,7 @@ import xlsxwriter  # type: ignore[import-untyped]
 
 from app.domain.texts import RefusedError
 from app.services import import_files, import_template, imports, workbook_rows
-from app.services.import_files import MAX_UNPACKED_BYTES, BrokenFileError, Row, open_rows
+from app.services.import_files import MAX_PARTS, MAX_UNPACKED_BYTES, BrokenFileError, Row, open_rows
 
 WORKSHEET = "xl/worksheets/sheet1.xml"
 
@@ -200,3 +201,30 @@ def test_a_workbooks_process_passes_on_more_than_an_import_takes() -> None:
     """Its caller would otherwise take a part of a file for the whole."""
     assert workbook_rows.MAX_ROWS > imports.MAX_CARDS + 1
     assert workbook_rows.MAX_COLUMNS > imports.MAX_COLUMNS
+
+
+def test_a_directory_of_very_many_parts_is_refused_before_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of 5 MB has room for a hundred thousand, and each takes an object."""
+
+    def read(*_arguments: object) -> None:
+        raise AssertionError("the directory was read")
+
+    monkeypatch.setattr(zipfile, "ZipFile", read)
+    with pytest.raises(RefusedError, match="unpacks to more than"):
+        rows(b"PK\x03\x04" + b"PK\x01\x02".ljust(47, b"\0") * (MAX_PARTS + 1))
+
+
+def test_the_program_that_reads_workbooks_is_given_no_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: dict[str, str] = {}
+    popen = subprocess.Popen
+
+    def start(*arguments: Any, **settings: Any) -> Any:
+        given.update(settings["env"])
+        return popen(*arguments, **settings)
+
+    for name in ("KERNAL_DATA_KEY", "DATABASE_URL", "KADUN_TOTP_KEY"):
+        monkeypatch.setenv(name, "secret")
+    monkeypatch.setattr(subprocess, "Popen", start)
+    assert rows(plain())
+    assert "PATH" in given
+    assert "secret" not in given.values()

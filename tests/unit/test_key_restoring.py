@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from app.tokens import keyring
-from app.tokens.keyring import KeyRingError
+from app.tokens import key_folder
+from app.tokens.key_folder import KeyFolder
+from app.tokens.keyring import KeyRingError, decoded_copy
 from app.tokens.keys import KeyRing
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
@@ -26,8 +27,8 @@ def rings() -> list[KeyRing]:
 def put(folder: Path, ring: KeyRing) -> bytes:
     """Write a ring as the first start does; return the content of the file."""
     folder.mkdir(exist_ok=True)
-    keyring.restore(folder, keyring.encoded(ring), NOW)
-    return (folder / keyring.FILE).read_bytes()
+    KeyFolder(folder).restore(ring, NOW)
+    return (folder / key_folder.FILE).read_bytes()
 
 
 def files(folder: Path) -> set[str]:
@@ -51,58 +52,82 @@ def test_an_unrelated_ring_is_never_newer(rings: list[KeyRing]) -> None:
 @pytest.mark.parametrize("rotations", [1, 2, 3])
 def test_a_newer_ring_stays(rotations: int, rings: list[KeyRing], tmp_path: Path) -> None:
     before = put(tmp_path, rings[rotations])
-    assert not keyring.restore(tmp_path, keyring.encoded(rings[0]), NOW)
-    assert (tmp_path / keyring.FILE).read_bytes() == before
-    assert files(tmp_path) == {keyring.FILE}
+    assert not KeyFolder(tmp_path).restore(rings[0], NOW)
+    assert (tmp_path / key_folder.FILE).read_bytes() == before
+    assert files(tmp_path) == {key_folder.FILE}
 
 
 def test_an_older_ring_is_replaced_and_kept(rings: list[KeyRing], tmp_path: Path) -> None:
     before = put(tmp_path, rings[0])
-    assert keyring.restore(tmp_path, keyring.encoded(rings[2]), NOW)
-    assert keyring.load(tmp_path) == rings[2]
+    assert KeyFolder(tmp_path).restore(rings[2], NOW)
+    assert KeyFolder(tmp_path).load() == rings[2]
     assert (tmp_path / KEPT).read_bytes() == before
     assert stat.S_IMODE((tmp_path / KEPT).stat().st_mode) == 0o600
 
 
 def test_the_ring_of_a_first_start_is_replaced(rings: list[KeyRing], tmp_path: Path) -> None:
-    keyring.create(tmp_path, NOW, "kadun")
-    keyring.rotate(tmp_path, NOW, "kadun")
-    assert keyring.restore(tmp_path, keyring.encoded(rings[1]), NOW)
-    assert keyring.load(tmp_path) == rings[1]
-    assert files(tmp_path) == {keyring.FILE, KEPT}
+    KeyFolder(tmp_path).create(NOW, "kadun")
+    KeyFolder(tmp_path).rotate(NOW, "kadun")
+    assert KeyFolder(tmp_path).restore(rings[1], NOW)
+    assert KeyFolder(tmp_path).load() == rings[1]
+    assert files(tmp_path) == {key_folder.FILE, KEPT}
 
 
 def test_a_damaged_ring_is_replaced_and_kept(rings: list[KeyRing], tmp_path: Path) -> None:
-    (tmp_path / keyring.FILE).write_text("{")
-    assert keyring.restore(tmp_path, keyring.encoded(rings[0]), NOW)
-    assert keyring.load(tmp_path) == rings[0]
+    (tmp_path / key_folder.FILE).write_text("{")
+    assert KeyFolder(tmp_path).restore(rings[0], NOW)
+    assert KeyFolder(tmp_path).load() == rings[0]
     assert (tmp_path / KEPT).read_text() == "{"
 
 
 def test_without_a_ring_the_copy_is_put_in_place(rings: list[KeyRing], tmp_path: Path) -> None:
-    assert keyring.restore(tmp_path / "keys", keyring.encoded(rings[0]), NOW)
-    assert keyring.load(tmp_path / "keys") == rings[0]
-    assert files(tmp_path / "keys") == {keyring.FILE}
+    assert KeyFolder(tmp_path / "keys").restore(rings[0], NOW)
+    assert KeyFolder(tmp_path / "keys").load() == rings[0]
+    assert files(tmp_path / "keys") == {key_folder.FILE}
 
 
 def test_the_same_ring_again_changes_nothing(rings: list[KeyRing], tmp_path: Path) -> None:
     put(tmp_path, rings[1])
-    written = (tmp_path / keyring.FILE).stat().st_mtime_ns
-    assert keyring.restore(tmp_path, keyring.encoded(rings[1]), NOW)
-    assert (tmp_path / keyring.FILE).stat().st_mtime_ns == written
-    assert files(tmp_path) == {keyring.FILE}
+    written = (tmp_path / key_folder.FILE).stat().st_mtime_ns
+    assert KeyFolder(tmp_path).restore(rings[1], NOW)
+    assert (tmp_path / key_folder.FILE).stat().st_mtime_ns == written
+    assert files(tmp_path) == {key_folder.FILE}
 
 
 @pytest.mark.parametrize("damaged", [b"", b"{", b"\xff", b'{"keys": [], "endorsements": []}'])
-def test_a_damaged_copy_is_refused_and_changes_nothing(damaged: bytes, rings: list[KeyRing], tmp_path: Path) -> None:
-    before = put(tmp_path, rings[0])
+def test_a_damaged_copy_is_refused(damaged: bytes) -> None:
     with pytest.raises(KeyRingError, match=r"not an intact keyring\.json: nothing was changed"):
-        keyring.restore(tmp_path, damaged, NOW)
-    assert (tmp_path / keyring.FILE).read_bytes() == before
-    assert files(tmp_path) == {keyring.FILE}
+        decoded_copy(damaged)
 
 
 def test_an_unreadable_ring_is_not_replaced(rings: list[KeyRing], tmp_path: Path) -> None:
-    (tmp_path / keyring.FILE).mkdir()  # root reads any file, but nobody reads a folder
+    (tmp_path / key_folder.FILE).mkdir()  # root reads any file, but nobody reads a folder
     with pytest.raises(KeyRingError, match=r"cannot read the signing keys .*: Is a directory"):
-        keyring.restore(tmp_path, keyring.encoded(rings[0]), NOW)
+        KeyFolder(tmp_path).restore(rings[0], NOW)
+
+
+@pytest.mark.parametrize("present", range(4))
+@pytest.mark.parametrize("copy", range(4))
+def test_with_only_newer_a_copy_is_put_back_where_it_continues_the_present_ring(
+    present: int, copy: int, rings: list[KeyRing], tmp_path: Path
+) -> None:
+    put(tmp_path, rings[present])
+    assert KeyFolder(tmp_path).restore(rings[copy], NOW, only_newer=True) is (copy >= present)
+    assert KeyFolder(tmp_path).load() == rings[max(copy, present)]
+
+
+def test_with_only_newer_an_unrelated_ring_stays_and_a_missing_one_is_put_back(
+    rings: list[KeyRing], tmp_path: Path
+) -> None:
+    assert KeyFolder(tmp_path).restore(rings[0], NOW, only_newer=True)
+    unrelated = KeyRing.new(NOW, "kadun").rotated(NOW, "kadun")
+    assert not KeyFolder(tmp_path).restore(unrelated, NOW, only_newer=True)
+    assert KeyFolder(tmp_path).load() == rings[0]
+    assert files(tmp_path) == {key_folder.FILE}
+
+
+def test_with_only_newer_a_ring_that_cannot_be_read_is_not_replaced(rings: list[KeyRing], tmp_path: Path) -> None:
+    (tmp_path / key_folder.FILE).write_text("{")
+    with pytest.raises(KeyRingError, match="are damaged"):
+        KeyFolder(tmp_path).restore(rings[0], NOW, only_newer=True)
+    assert (tmp_path / key_folder.FILE).read_text() == "{"

@@ -14,7 +14,8 @@ import jwt
 import pytest
 from joserfc.jwk import OKPKey
 
-from app.tokens import keyring
+from app.tokens import key_folder
+from app.tokens.key_folder import KeyFolder
 from app.tokens.keyring import KeyRingError
 from app.tokens.keys import KeyRing
 
@@ -28,7 +29,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def stored(folder: Path) -> dict[str, Any]:
-    document: dict[str, Any] = json.loads((folder / keyring.FILE).read_text())
+    document: dict[str, Any] = json.loads((folder / key_folder.FILE).read_text())
     return document
 
 
@@ -62,34 +63,34 @@ def follow(ring: KeyRing, pinned: dict[str, str]) -> list[str]:
 
 
 def test_a_new_ring_has_a_current_and_a_next_key(folder: Path) -> None:
-    ring = keyring.create(folder, NOW, "kadun")
+    ring = KeyFolder(folder).create(NOW, "kadun")
     assert ring.current == ring.keys[0]
     assert len(ring.keys) == 2
     assert len(ring.endorsements) == 1
-    assert keyring.load(folder) == ring
-    assert keyring.exists(folder)
+    assert KeyFolder(folder).load() == ring
+    assert KeyFolder(folder).exists()
 
 
 def test_a_missing_ring_is_refused(folder: Path) -> None:
-    assert not keyring.exists(folder)
+    assert not KeyFolder(folder).exists()
     with pytest.raises(KeyRingError, match=r"cannot read the signing keys .*keyring.json: No such file"):
-        keyring.load(folder)
+        KeyFolder(folder).load()
 
 
 def test_only_the_owner_can_read_the_folder_and_its_files(folder: Path) -> None:
-    keyring.create(folder, NOW, "kadun")
+    KeyFolder(folder).create(NOW, "kadun")
     assert mode(folder) == 0o700
-    keyring.rotate(folder, NOW, "kadun")
-    assert {path.name: mode(path) for path in folder.iterdir()} == {keyring.FILE: 0o600, ".lock": 0o600}
+    KeyFolder(folder).rotate(NOW, "kadun")
+    assert {path.name: mode(path) for path in folder.iterdir()} == {key_folder.FILE: 0o600, ".lock": 0o600}
 
 
 def test_creating_a_ring_twice_keeps_the_first(folder: Path) -> None:
-    ring = keyring.create(folder, NOW, "kadun")
-    assert keyring.create(folder, NOW + timedelta(days=1), "kadun") == ring
+    ring = KeyFolder(folder).create(NOW, "kadun")
+    assert KeyFolder(folder).create(NOW + timedelta(days=1), "kadun") == ring
 
 
 def test_a_published_key_is_a_public_jwk_whose_kid_is_its_thumbprint(folder: Path) -> None:
-    for public in keyring.create(folder, NOW, "kadun").published(NOW):
+    for public in KeyFolder(folder).create(NOW, "kadun").published(NOW):
         assert set(public) == {"kty", "crv", "x", "kid", "use", "alg"}
         fixed = {name: public[name] for name in ("kty", "crv", "use", "alg")}
         assert fixed == {"kty": "OKP", "crv": "Ed25519", "use": "sig", "alg": "EdDSA"}
@@ -99,12 +100,12 @@ def test_a_published_key_is_a_public_jwk_whose_kid_is_its_thumbprint(folder: Pat
 
 
 def test_a_keys_signature_verifies_with_its_public_half(folder: Path) -> None:
-    key = keyring.create(folder, NOW, "kadun").current
+    key = KeyFolder(folder).create(NOW, "kadun").current
     jwt.PyJWK(key.public).key.verify(key.signing_key().sign(b"message"), b"message")
 
 
 def test_a_keys_repr_has_no_secret(folder: Path) -> None:
-    ring = keyring.create(folder, NOW, "kadun")
+    ring = KeyFolder(folder).create(NOW, "kadun")
     assert repr(ring.current) == f"Key({ring.current.kid})"
     for key in ring.keys:
         assert key.private
@@ -112,30 +113,30 @@ def test_a_keys_repr_has_no_secret(folder: Path) -> None:
 
 
 def test_rotation_makes_the_next_key_current_and_publishes_another(folder: Path) -> None:
-    before = keyring.create(folder, NOW, "kadun")
-    after = keyring.rotate(folder, NOW + timedelta(days=1), "kadun")
+    before = KeyFolder(folder).create(NOW, "kadun")
+    after = KeyFolder(folder).rotate(NOW + timedelta(days=1), "kadun")
     assert after.current == before.keys[-1]
     assert [key.kid for key in after.keys[:2]] == [key.kid for key in before.keys]
     assert after.keys[-1].kid not in {key.kid for key in before.keys}
-    assert keyring.load(folder) == after
+    assert KeyFolder(folder).load() == after
 
 
 def test_a_second_rotation_within_15_minutes_is_refused_unless_forced(folder: Path) -> None:
-    keyring.create(folder, NOW, "kadun")
-    ring = keyring.rotate(folder, NOW, "kadun")  # the first is never refused
+    KeyFolder(folder).create(NOW, "kadun")
+    ring = KeyFolder(folder).rotate(NOW, "kadun")  # the first is never refused
     for late in (timedelta(0), timedelta(minutes=15) - timedelta(seconds=1), timedelta(hours=-1)):
         with pytest.raises(KeyRingError, match=r"15 minutes ago.*rotate after 2026-03-01 12:15:00 UTC, or use --force"):
-            keyring.rotate(folder, NOW + late, "kadun")
-    assert keyring.load(folder) == ring
-    assert keyring.rotate(folder, NOW + timedelta(minutes=15), "kadun").current == ring.keys[-1]
-    assert len(keyring.rotate(folder, NOW + timedelta(minutes=16), "kadun", force=True).keys) == len(ring.keys) + 2
+            KeyFolder(folder).rotate(NOW + late, "kadun")
+    assert KeyFolder(folder).load() == ring
+    assert KeyFolder(folder).rotate(NOW + timedelta(minutes=15), "kadun").current == ring.keys[-1]
+    assert len(KeyFolder(folder).rotate(NOW + timedelta(minutes=16), "kadun", force=True).keys) == len(ring.keys) + 2
 
 
 def test_a_retired_keys_private_half_is_deleted(folder: Path) -> None:
-    secret = keyring.create(folder, NOW, "kadun").current.private
+    secret = KeyFolder(folder).create(NOW, "kadun").current.private
     assert secret
-    assert secret in (folder / keyring.FILE).read_text()
-    ring = keyring.rotate(folder, NOW, "kadun")
+    assert secret in (folder / key_folder.FILE).read_text()
+    ring = KeyFolder(folder).rotate(NOW, "kadun")
     assert ring.keys[0].private is None
     assert all(secret not in path.read_text() for path in folder.iterdir())
     with pytest.raises(ValueError):  # noqa: PT011  # the library's own words
@@ -143,9 +144,9 @@ def test_a_retired_keys_private_half_is_deleted(folder: Path) -> None:
 
 
 def test_endorsements_lead_from_any_key_to_the_newest(folder: Path) -> None:
-    ring = keyring.create(folder, NOW, "kadun")
+    ring = KeyFolder(folder).create(NOW, "kadun")
     for rotation in range(1, 6):
-        ring = keyring.rotate(folder, NOW + timedelta(days=rotation), "kadun")
+        ring = KeyFolder(folder).rotate(NOW + timedelta(days=rotation), "kadun")
     kids = [key.kid for key in ring.keys]
     assert len(set(kids)) == 7
     for position, key in enumerate(ring.keys):
@@ -153,8 +154,8 @@ def test_endorsements_lead_from_any_key_to_the_newest(folder: Path) -> None:
 
 
 def test_an_endorsement_is_signed_by_the_key_before_and_by_no_other(folder: Path) -> None:
-    keyring.create(folder, NOW, "kadun")
-    ring = keyring.rotate(folder, NOW, "kadun")
+    KeyFolder(folder).create(NOW, "kadun")
+    ring = KeyFolder(folder).rotate(NOW, "kadun")
     for signer, endorsement in zip(ring.keys, ring.endorsements, strict=False):
         for key in ring.keys:
             if key.kid == signer.kid:
@@ -177,16 +178,16 @@ def test_an_endorsement_is_signed_by_the_key_before_and_by_no_other(folder: Path
     ],
 )
 def test_a_retired_key_is_published_for_15_minutes(folder: Path, later: timedelta, *, published: bool) -> None:
-    retired = keyring.create(folder, NOW, "kadun").current
-    ring = keyring.rotate(folder, NOW, "kadun")
+    retired = KeyFolder(folder).create(NOW, "kadun").current
+    ring = KeyFolder(folder).rotate(NOW, "kadun")
     kids = [public["kid"] for public in ring.published(NOW + later)]
     assert (retired.kid in kids) is published
     assert kids[-2:] == [key.kid for key in ring.keys[-2:]]
 
 
 def test_the_next_key_is_published_before_it_signs(folder: Path) -> None:
-    published = {public["kid"] for public in keyring.create(folder, NOW, "kadun").published(NOW)}
-    assert keyring.rotate(folder, NOW, "kadun").current.kid in published
+    published = {public["kid"] for public in KeyFolder(folder).create(NOW, "kadun").published(NOW)}
+    assert KeyFolder(folder).rotate(NOW, "kadun").current.kid in published
 
 
 def shorten(text: str) -> str:
@@ -229,14 +230,14 @@ DAMAGES: dict[str, Callable[[str], str]] = {
 
 @pytest.mark.parametrize("damage", list(DAMAGES.values()), ids=list(DAMAGES))
 def test_a_damaged_ring_is_refused_and_left_unchanged(folder: Path, damage: Callable[[str], str]) -> None:
-    keyring.create(folder, NOW, "kadun")
-    file = folder / keyring.FILE
+    KeyFolder(folder).create(NOW, "kadun")
+    file = folder / key_folder.FILE
     damaged = damage(file.read_text())
     file.write_text(damaged)
     for use in (
-        lambda: keyring.load(folder),
-        lambda: keyring.create(folder, NOW, "kadun"),
-        lambda: keyring.rotate(folder, NOW, "kadun"),
+        lambda: KeyFolder(folder).load(),
+        lambda: KeyFolder(folder).create(NOW, "kadun"),
+        lambda: KeyFolder(folder).rotate(NOW, "kadun"),
     ):
         with pytest.raises(KeyRingError, match="are damaged: put your copy of data/keys back"):
             use()
@@ -244,14 +245,14 @@ def test_a_damaged_ring_is_refused_and_left_unchanged(folder: Path, damage: Call
 
 
 def test_bytes_that_are_not_utf_8_are_a_damaged_ring(folder: Path) -> None:
-    keyring.create(folder, NOW, "kadun")
-    (folder / keyring.FILE).write_bytes(b"\xff\xfe\x00\x80")
+    KeyFolder(folder).create(NOW, "kadun")
+    (folder / key_folder.FILE).write_bytes(b"\xff\xfe\x00\x80")
     with pytest.raises(KeyRingError, match="damaged"):
-        keyring.load(folder)
+        KeyFolder(folder).load()
 
 
 def test_a_key_of_another_kind_from_the_library_does_not_sign(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    key = keyring.create(folder, NOW, "kadun").current
+    key = KeyFolder(folder).create(NOW, "kadun").current
     other = OKPKey.generate_key("X25519", private=True)
     monkeypatch.setattr(OKPKey, "import_key", lambda _: other)
     with pytest.raises(TypeError, match="no Ed25519 private key"):
@@ -259,36 +260,36 @@ def test_a_key_of_another_kind_from_the_library_does_not_sign(folder: Path, monk
 
 
 def test_an_unreadable_ring_is_refused(folder: Path) -> None:
-    (folder / keyring.FILE).mkdir(parents=True)  # root reads any file, but nobody reads a folder
+    (folder / key_folder.FILE).mkdir(parents=True)  # root reads any file, but nobody reads a folder
     with pytest.raises(KeyRingError, match=r"cannot read the signing keys .*: Is a directory"):
-        keyring.load(folder)
+        KeyFolder(folder).load()
 
 
 def test_rotating_a_missing_ring_is_refused(folder: Path) -> None:
     with pytest.raises(KeyRingError, match="cannot read the signing keys"):
-        keyring.rotate(folder, NOW, "kadun")
-    assert not keyring.exists(folder)
+        KeyFolder(folder).rotate(NOW, "kadun")
+    assert not KeyFolder(folder).exists()
 
 
 def test_a_folder_that_cannot_be_created_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(KeyRingError, match=r"cannot write to the folder of the signing keys .*: Not a directory"):
-        keyring.create(tmp_path / "file" / "keys", NOW, "kadun")
+        KeyFolder(tmp_path / "file" / "keys").create(NOW, "kadun")
 
 
 def test_a_folder_that_cannot_be_written_keeps_its_ring(folder: Path) -> None:
-    ring = keyring.create(folder, NOW, "kadun")
-    (folder / f"{keyring.FILE}.partial").mkdir()
+    ring = KeyFolder(folder).create(NOW, "kadun")
+    (folder / f"{key_folder.FILE}.partial").mkdir()
     with pytest.raises(KeyRingError, match=r"cannot write keyring\.json in the folder of the signing keys"):
-        keyring.rotate(folder, NOW, "kadun")
-    assert keyring.load(folder) == ring
+        KeyFolder(folder).rotate(NOW, "kadun")
+    assert KeyFolder(folder).load() == ring
 
 
 def test_the_leftover_of_an_interrupted_write_is_replaced(folder: Path) -> None:
-    ring = keyring.create(folder, NOW, "kadun")
-    partial = folder / f"{keyring.FILE}.partial"
+    ring = KeyFolder(folder).create(NOW, "kadun")
+    partial = folder / f"{key_folder.FILE}.partial"
     partial.write_text("{")
-    assert keyring.rotate(folder, NOW, "kadun").current == ring.keys[-1]
+    assert KeyFolder(folder).rotate(NOW, "kadun").current == ring.keys[-1]
     assert not partial.exists()
 
 
@@ -297,12 +298,13 @@ import sys
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from app.tokens import keyring
+from app.tokens.key_folder import KeyFolder
 
+keys = KeyFolder(Path(sys.argv[2]))
 print("ready", flush=True)
 sys.stdin.readline()
-do = {"create": keyring.create, "rotate": partial(keyring.rotate, force=True)}[sys.argv[1]]
-ring = do(Path(sys.argv[2]), datetime.now(UTC), "kadun")
+do = {"create": keys.create, "rotate": partial(keys.rotate, force=True)}[sys.argv[1]]
+ring = do(datetime.now(UTC), "kadun")
 print(*(key.kid for key in ring.keys))
 """
 
@@ -333,12 +335,12 @@ def at_once(count: int, action: str, folder: Path) -> list[list[str]]:
 
 def test_processes_that_create_at_once_get_one_ring(folder: Path) -> None:
     seen = at_once(4, "create", folder)
-    assert seen == [[key.kid for key in keyring.load(folder).keys]] * 4
+    assert seen == [[key.kid for key in KeyFolder(folder).load().keys]] * 4
 
 
 def test_processes_that_rotate_at_once_lose_no_rotation(folder: Path) -> None:
-    keyring.create(folder, NOW, "kadun")
+    KeyFolder(folder).create(NOW, "kadun")
     seen = at_once(4, "rotate", folder)
-    ring = keyring.load(folder)
+    ring = KeyFolder(folder).load()
     assert sorted(len(kids) for kids in seen) == [3, 4, 5, 6]
     assert follow(ring, ring.keys[0].public) == [key.kid for key in ring.keys]

@@ -12,7 +12,8 @@ import gevent
 import pytest
 
 from app import hub
-from app.http import schemas
+from app.http import request_parser, schemas
+from app.http.problems import Problem
 from app.http.request_parser import RequestParser
 from app.services.functions import Execution
 from tests.support.hub_thread import HubThread
@@ -79,6 +80,31 @@ def test_large_bodies_are_parsed_one_at_a_time(hub_thread: HubThread, around: An
     around(note)
     hub_thread.call(ask_often)
     assert together == [1] * 4
+
+
+def test_large_bodies_that_find_too_many_waiting_are_refused_unparsed(
+    hub_thread: HubThread, around: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parsed, go_on = [], threading.Event()
+    monkeypatch.setattr(request_parser, "_PARSING", hub.Places(1, seconds=3600, waiting=2))
+
+    def note(parse: Parse, body: bytes) -> schemas.ExecuteRequest:
+        parsed.append(body)
+        assert go_on.wait(60)
+        return parse(body)
+
+    def ask_often() -> int:
+        asking = [gevent.spawn(executing(LARGE)) for _ in range(3)]
+        gevent.sleep(0)
+        refused = [gevent.spawn(executing(LARGE)) for _ in range(4)]
+        gevent.joinall(refused)
+        assert [type(each.exception) for each in refused] == [Problem] * 4
+        go_on.set()
+        gevent.joinall(asking, raise_error=True)
+        return len(parsed)
+
+    around(note)
+    assert hub_thread.call(ask_often) == 3
 
 
 def test_arguments_of_a_rejected_request_are_not_read() -> None:

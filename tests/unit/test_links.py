@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.tokens import keyring
+from app.tokens.key_folder import KeyFolder
 from app.tokens.links import LINK_SECONDS, Link, LinkRefusedError, Links
 from app.tokens.signer import Signer
 
@@ -34,18 +34,18 @@ CLAIMS = {
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("keys")
-    keyring.create(folder, NOW, "kadun")
+    KeyFolder(folder).create(NOW, "kadun")
     return folder
 
 
 @pytest.fixture(scope="module")
 def links(folder: Path) -> Links:
-    return Links(Signer(folder), "kadun")
+    return Links(Signer(KeyFolder(folder)), "kadun")
 
 
 def signed(folder: Path, claims: Any, *, key: Any = None, **header: Any) -> str:
     """A token of the genuine key, right but for what is said."""
-    current = keyring.load(folder).current
+    current = KeyFolder(folder).load().current
     shown = {"alg": "EdDSA", "typ": "download+jwt", "kid": current.kid} | header
     signing_input = b".".join(base64url(json.dumps(part).encode()) for part in (shown, claims))
     signature = (key or current.signing_key()).sign(signing_input)
@@ -59,7 +59,7 @@ def base64url(data: bytes) -> bytes:
 def test_a_link_is_read_as_it_was_signed(folder: Path, links: Links) -> None:
     token = links.sign(LINK, NOW)
     assert links.read(token, NOW) == LINK
-    current = keyring.load(folder).current
+    current = KeyFolder(folder).load().current
     assert jwt.get_unverified_header(token) == {"alg": "EdDSA", "typ": "download+jwt", "kid": current.kid}
     assert jwt.decode(token, options={"verify_signature": False}) == CLAIMS
     assert links.read(signed(folder, CLAIMS), NOW) == LINK
@@ -73,18 +73,18 @@ def test_a_link_is_valid_until_its_last_second(links: Links) -> None:
 
 
 def test_a_link_outlives_a_rotation_but_not_its_key(tmp_path: Path) -> None:
-    keyring.create(tmp_path, NOW, "kadun")
-    token = Links(Signer(tmp_path), "kadun").sign(LINK, NOW)
-    keyring.rotate(tmp_path, NOW, "kadun")
-    rotated = Links(Signer(tmp_path), "kadun")
+    KeyFolder(tmp_path).create(NOW, "kadun")
+    token = Links(Signer(KeyFolder(tmp_path)), "kadun").sign(LINK, NOW)
+    KeyFolder(tmp_path).rotate(NOW, "kadun")
+    rotated = Links(Signer(KeyFolder(tmp_path)), "kadun")
     assert rotated.read(token, NOW + timedelta(seconds=599)) == LINK
-    late = signed(tmp_path, CLAIMS | {"exp": CLAIMS["exp"] + 10_000}, kid=keyring.load(tmp_path).keys[0].kid)  # type: ignore[operator]
+    late = signed(tmp_path, CLAIMS | {"exp": CLAIMS["exp"] + 10_000}, kid=KeyFolder(tmp_path).load().keys[0].kid)  # type: ignore[operator]
     with pytest.raises(LinkRefusedError):
         rotated.read(late, NOW + timedelta(minutes=15))
 
 
 def test_a_verdict_is_not_a_link_even_with_a_links_audience(folder: Path, links: Links) -> None:
-    for token in (Signer(folder).sign_verdict(CLAIMS), signed(folder, CLAIMS, typ="key+jwt")):
+    for token in (Signer(KeyFolder(folder)).sign_verdict(CLAIMS), signed(folder, CLAIMS, typ="key+jwt")):
         with pytest.raises(LinkRefusedError, match="another type"):
             links.read(token, NOW)
 
@@ -136,7 +136,7 @@ def test_another_algorithm_is_refused(folder: Path, links: Links, alg: object) -
 
 
 def test_an_hmac_with_the_public_key_is_refused(folder: Path, links: Links) -> None:
-    current = keyring.load(folder).current
+    current = KeyFolder(folder).load().current
     headers = {"typ": "download+jwt", "kid": current.kid}
     token = jwt.encode(CLAIMS, current.public["x"], algorithm="HS256", headers=headers)
     with pytest.raises(LinkRefusedError):

@@ -1,17 +1,16 @@
-"""The rules (protocol, section 2): every branch, their order, and invariants of any facts."""
+"""The rules (protocol, section 2): every branch, and their order."""
 
 import hashlib
 from datetime import UTC, datetime, timedelta
 from itertools import product
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from app.domain.addresses import UNKNOWN_ADDRESS, same_address
 from app.domain.cards import Card, card_id_of
-from app.domain.codes import CardStatus, Code
+from app.domain.codes import Code
 from app.domain.policy import OPEN_PROGRAM, Binding, Client, Decision, Facts, VerificationRequest, decide
+from app.domain.terms import BindingTerm, Terms
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, 250_000, tzinfo=UTC)
 WHOLE_NOW = NOW.replace(microsecond=0)
@@ -178,110 +177,81 @@ def test_only_ok_is_accepted(code: Code) -> None:
     assert Decision(code).accepted is (code is Code.OK)
 
 
-@pytest.mark.parametrize("faults", list(product([False, True], repeat=5)))
+@pytest.mark.parametrize("faults", list(product([False, True], repeat=9)))
 def test_the_first_broken_rule_gives_the_code(faults: tuple[bool, ...]) -> None:
-    missing, frozen, expired, mismatch, rivalled = faults
-    card = (EXPIRED if expired else ACTIVE)._replace(frozen_at=NOW if frozen else None)
+    blocked, missing, spent, frozen, expired, mismatch, restless, rivalled, outdated = faults
+    card = (EXPIRED if expired else ACTIVE)._replace(
+        frozen_at=NOW if frozen else None, renewed_card_id=RIVAL.card_id if spent else None
+    )
     facts = Facts(
         None if missing else card,
         None if missing else BOUND._replace(hardware="disk-0", address=CAFE if mismatch else HOME),
         RIVAL if rivalled else None,
         rival_of(ACTIVE) if rivalled else None,
+        changes_today=3 if restless else 2,
+        block=7 if blocked else None,
     )
     in_order = [
+        Code.CLIENT_BLOCKED,
         Code.CARD_NOT_FOUND,
+        Code.CARD_SPENT,
         Code.CARD_FROZEN,
         Code.CARD_EXPIRED,
         Code.CLIENT_MISMATCH,
+        Code.TOO_MANY_CHANGES,
         Code.CLIENT_HAS_ANOTHER_CARD,
+        Code.UPDATE_REQUIRED,
     ]
     expected = next((code for code, fault in zip(in_order, faults, strict=True) if fault), Code.OK)
-    assert decide(facts, ASKED, NOW).code is expected
+    request = ASKED._replace(version="1.9" if outdated else "1.10", needs_version=True)
+    assert decide(facts, request, NOW, Terms(changes_per_day=3, minimum_version="1.10")).code is expected
 
 
-hardwares = st.sampled_from(["disk-1", "disk-2", "disk-3"])
-addresses = st.sampled_from([HOME, CAFE, "2001:db8::1", "2001:db8::2", "2001:db8:1::1", "::ffff:203.0.113.7"])
-moments = st.integers(-3_000_000, 3_000_000).map(lambda seconds: WHOLE_NOW + timedelta(seconds=seconds))
-validities = st.none() | st.integers(1, 3_000_000).map(lambda seconds: timedelta(seconds=seconds))
-requests = st.builds(asked, hardwares, addresses, st.sampled_from([OPEN_PROGRAM, "导出"]))
-
-
-@st.composite
-def cards(draw: st.DrawFn, card_id: str) -> Card:
-    validity, activated_at = draw(validities), draw(st.none() | moments)
-    expires_at = None if activated_at is None or validity is None else activated_at + validity
-    return Card(card_id, validity, activated_at, expires_at, draw(st.none() | moments))
-
-
-@st.composite
-def situations(draw: st.DrawFn) -> tuple[Facts, VerificationRequest]:
-    """Facts and a request as the database can hold them: a machine is the recorded one of one client only."""
-    request = draw(requests)
-    card = draw(st.none() | cards(ACTIVE.id))
-    client = None
-    if card is not None and card.is_activated and draw(st.booleans()):
-        client = Client(BOUND.id, card.id, draw(hardwares), draw(addresses))
-    rival = rival_card = None
-    if (client is None or client.hardware != request.hardware) and draw(st.booleans()):
-        rival = RIVAL._replace(hardware=request.hardware, address=draw(addresses))
-        rival_card = draw(cards(RIVAL.card_id))
-    return Facts(card, client, rival, rival_card), request
-
-
-@given(situations())
-def test_a_rejection_has_no_writes(situation: tuple[Facts, VerificationRequest]) -> None:
-    facts, request = situation
-    decision = decide(facts, request, NOW)
-    if not decision.accepted:
-        assert decision == Decision(decision.code, facts.card)
-
-
-@given(situations())
-def test_an_accepted_card_is_live_and_bound(situation: tuple[Facts, VerificationRequest]) -> None:
-    facts, request = situation
-    decision = decide(facts, request, NOW)
-    if decision.accepted:
-        assert decision.card is not None
-        assert decision.card.status(NOW) is CardStatus.ACTIVE
-        assert decision.binding is not None
-        assert (decision.binding is Binding.KEEP) is (facts.client is not None)
-        assert decision.released == facts.rival
-
-
-@given(situations())
-def test_an_activation_lasts_exactly_the_validity_and_happens_once(
-    situation: tuple[Facts, VerificationRequest],
+@pytest.mark.parametrize(
+    ("hardware", "address", "refusing"),
+    [
+        ("disk-1", HOME, []),
+        ("disk-1", CAFE, [BindingTerm.BOTH]),
+        ("disk-2", HOME, [BindingTerm.HARDWARE, BindingTerm.BOTH]),
+        ("disk-2", CAFE, list(BindingTerm)),
+    ],
+)
+def test_the_term_binding_says_what_another_machine_is(
+    hardware: str, address: str, refusing: list[BindingTerm]
 ) -> None:
-    facts, request = situation
-    decision = decide(facts, request, NOW)
-    if decision.activates:
-        assert facts.card is not None
-        assert facts.card.activated_at is None
-        assert decision.card is not None
-        activated_at, expires_at = decision.card.activated_at, decision.card.expires_at
-        assert activated_at == WHOLE_NOW
-        assert (expires_at and expires_at - activated_at) == facts.card.validity
-    elif decision.accepted:
-        assert decision.card == facts.card
+    for binding in BindingTerm:
+        decision = decide(Facts(ACTIVE, BOUND), asked(hardware, address), NOW, Terms(binding=binding))
+        assert decision.code is (Code.CLIENT_MISMATCH if binding in refusing else Code.OK)
 
 
-@given(situations())
-def test_an_accepted_request_repeated_is_a_refresh(
-    situation: tuple[Facts, VerificationRequest],
-) -> None:
-    facts, request = situation
-    decision = decide(facts, request, NOW)
-    if decision.accepted:
-        client = Client(BOUND.id, ACTIVE.id, request.hardware, request.address)
-        again = decide(Facts(decision.card, client), request, NOW)
-        assert again.accepted
-        assert again.is_refresh
+def test_a_machine_imported_without_an_address_gets_one_on_record_under_every_binding() -> None:
+    facts = Facts(ACTIVE, BOUND._replace(address=UNKNOWN_ADDRESS))
+    for binding in BindingTerm:
+        assert decide(facts, ASKED, NOW, Terms(binding=binding)).accepted
 
 
-@given(situations(), st.text(min_size=1, max_size=8))
-def test_the_function_never_changes_the_decision(situation: tuple[Facts, VerificationRequest], function: str) -> None:
-    facts, request = situation
-    assert decide(facts, request, NOW) == decide(facts, request._replace(function=function), NOW)
+def test_only_a_change_is_too_many() -> None:
+    terms, facts = Terms(changes_per_day=1), Facts(ACTIVE, BOUND, changes_today=1)
+    assert decide(facts, ASKED, NOW, terms).is_refresh
+    assert decide(facts, asked("disk-2", HOME), NOW, terms) == Decision(Code.TOO_MANY_CHANGES, ACTIVE)
+    assert decide(facts, asked("disk-1", CAFE), NOW, terms) == Decision(Code.TOO_MANY_CHANGES, ACTIVE)
+    assert decide(facts._replace(changes_today=0), asked("disk-1", CAFE), NOW, terms).accepted
+    assert decide(Facts(ACTIVE, changes_today=1), ASKED, NOW, terms).accepted
+
+
+@pytest.mark.parametrize(("version", "accepted"), [("1.10", True), ("1.10.0", True), ("2", True), ("1.9", False)])
+def test_an_old_program_must_be_updated_where_its_version_counts(version: str, accepted: bool) -> None:  # noqa: FBT001
+    terms = Terms(minimum_version="1.10")
+    request = ASKED._replace(version=version, needs_version=True)
+    assert decide(Facts(ACTIVE, BOUND), request, NOW, terms).accepted is accepted
+    assert decide(Facts(ACTIVE, BOUND), request._replace(version=None), NOW, terms).code is Code.UPDATE_REQUIRED
+    assert decide(Facts(ACTIVE, BOUND), request._replace(version=None, needs_version=False), NOW, terms).accepted
+
+
+def test_an_old_program_activates_binds_and_releases_nothing() -> None:
+    facts = Facts(UNUSED, None, RIVAL, rival_of(EXPIRED))
+    request = ASKED._replace(needs_version=True)
+    assert decide(facts, request, NOW, Terms(minimum_version="2")) == Decision(Code.UPDATE_REQUIRED, UNUSED)
 
 
 def test_a_request_has_the_fields_as_sent_and_the_card_in_its_one_spelling() -> None:

@@ -185,3 +185,10 @@ def test_neither_a_pipe_nor_a_link_is_read_in_a_backups_place(tmp_path: Path, na
     retention = (sys.executable, ROOT / "scripts/lib/retention.py", "checksum", files[0])
     done = subprocess.run(retention, capture_output=True, text=True, check=False, timeout=20)
     assert (done.returncode, name in done.stderr, "Traceback" in done.stderr) == (1, True, False)
+
+
+def test_a_checksum_file_is_read_up_to_a_size(tmp_path: Path) -> None:
+    (tmp_path / "a.dump").write_text("dump")
+    (tmp_path / "a.dump.sha256").write_text(checksum_line(tmp_path / "a.dump") + " " * 65536)
+    with pytest.raises(OSError, match=r"is larger than 65536 bytes: .*a\.dump\.sha256"):
+        main("checksum", str(tmp_path / "a.dump"))

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.http.problems import Problem, ProblemCode
-from app.http.schemas import REQUIREMENTS, ExecuteRequest, VerifyRequest, parse_verify_request
+from app.http.schemas import REQUIREMENTS, ExecuteRequest, RenewalRequest, VerifyRequest, parse_verify_request
 
 GOOD: dict[str, Any] = {
     "card_id": "0123-4567-89AB-CDEF-GHJK-MNPQ-RSTV-WXYZ",
@@ -20,9 +20,10 @@ GOOD: dict[str, Any] = {
     "nonce": "n" * 22,
     "ip": "203.0.113.7",
     "client_public_key": "A" * 43,
+    "version": "1.10",
 }
 REQUIRED = ["card_id", "hardware", "function", "nonce"]
-OPTIONAL = ["ip", "client_public_key"]
+OPTIONAL = ["ip", "client_public_key", "version"]
 
 
 def parsed(**changes: object) -> VerifyRequest:
@@ -63,6 +64,8 @@ def test_a_valid_request_is_read_exactly_as_sent() -> None:
         {"ip": "anything that a client believes"},
         {"ip": "1" * 64},
         {"client_public_key": "-" * 43},
+        {"version": "1"},
+        {"version": "1." * 15 + "10"},
     ],
 )
 def test_values_within_the_bounds_are_unchanged(changes: dict[str, str]) -> None:
@@ -111,6 +114,7 @@ def test_a_field_of_the_wrong_type_is_named(field: str, value: object) -> None:
         ("nonce", "ｎ" * 22),
         ("ip", "1" * 65),
         ("client_public_key", ""),
+        *(("version", text) for text in ("", "v1", "1.", "1..2", "1.0-beta", "1\n", "１", "1" * 33)),
         ("client_public_key", "A" * 42),
         ("client_public_key", "A" * 44),
         ("client_public_key", "A" * 43 + "="),
@@ -246,7 +250,7 @@ def test_any_fields_are_a_request_or_a_problem(fields: dict[str, Any]) -> None:
 
 
 def test_every_field_says_what_it_must_be() -> None:
-    assert set(REQUIREMENTS) == set(ExecuteRequest.__struct_fields__)
+    assert set(REQUIREMENTS) == {*ExecuteRequest.__struct_fields__, *RenewalRequest.__struct_fields__}
     assert set(VerifyRequest.__struct_fields__) == set(GOOD)
     for requirement in REQUIREMENTS.values():
         assert requirement.zh.startswith("必须")
@@ -278,7 +282,7 @@ def test_a_body_means_the_same_with_and_without_escapes(*, members: list[tuple[s
     assert outcome(body) == outcome(body.replace(b'"card_id"', b'"\\u0063ard_id"'))
 
 
-@pytest.mark.parametrize("optional", [{}, {"ip": None}, {"client_public_key": None}])
+@pytest.mark.parametrize("optional", [{}, {"ip": None}, {"client_public_key": None}, {"version": None}])
 def test_a_request_without_escapes_is_read_as_sent(optional: dict[str, None]) -> None:
     sent = {name: GOOD[name] for name in REQUIRED} | optional
     request = parse_verify_request(json.dumps(sent, ensure_ascii=False).encode())

@@ -1,5 +1,6 @@
 """Every setting: its default, the values that it accepts, and one clear line for any other."""
 
+import socket
 from dataclasses import fields
 from datetime import timedelta
 from pathlib import Path
@@ -7,6 +8,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from app.domain.hosts import default_name
 from app.settings import Settings, SettingsError, bind_from, database_url_from
 
 NEEDED = {
@@ -16,6 +18,9 @@ NEEDED = {
     "KADUN_FILES_DIR": "/var/lib/kadun/files",
     "KADUN_FUNCTIONS_SOCKET": "/run/kadun-functions/functions.sock",
 }
+
+
+IDENTITY = "AGE-SECRET-KEY-1GFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPQ4EGAEX"
 
 
 def refusal(**changes: str) -> str:
@@ -30,10 +35,14 @@ def refusal(**changes: str) -> str:
 def test_five_settings_are_required() -> None:
     assert Settings.from_env(NEEDED) == Settings(
         database_url=NEEDED["DATABASE_URL"],
+        host=default_name(socket.gethostname()),
         kernal_data_key=NEEDED["KERNAL_DATA_KEY"],
         totp_key=None,
         keys_dir=Path("/var/lib/kadun/keys"),
+        keys="folder",
+        keys_identity=None,
         files_dir=Path("/var/lib/kadun/files"),
+        files_bucket=None,
         functions_socket=Path("/run/kadun-functions/functions.sock"),
         function_seconds=30,
         issuer="kadun",
@@ -60,7 +69,27 @@ def test_a_malformed_totp_key_is_refused_and_not_printed(key: str) -> None:
     assert key not in line
 
 
+def test_keys_in_the_database_need_an_identity_which_is_not_printed() -> None:
+    read = Settings.from_env({**NEEDED, "KADUN_KEYS": "database", "KADUN_KEYS_IDENTITY": IDENTITY})
+    assert (read.keys, read.keys_identity) == ("database", IDENTITY)
+    assert IDENTITY not in repr(read)
+    assert refusal(KADUN_KEYS="database") == (
+        "KADUN_KEYS=database needs KADUN_KEYS_IDENTITY, or KADUN_KEYS_IDENTITY_FILE"
+    )
+    assert refusal(KADUN_KEYS="cloud") == "KADUN_KEYS is 'cloud': it must be folder or database"
+
+
+@pytest.mark.parametrize("identity", ["age1abc", IDENTITY.lower(), IDENTITY[:-1], f"{IDENTITY}\n{IDENTITY}"])
+def test_a_malformed_identity_for_the_keys_is_refused_and_not_printed(identity: str) -> None:
+    line = refusal(KADUN_KEYS_IDENTITY=identity)
+    assert line == "KADUN_KEYS_IDENTITY must be one age identity, AGE-SECRET-KEY-1… (age-keygen)"
+    assert identity not in line
+
+
 OPTIONAL = [
+    ("KADUN_HOST", "web-1", "host", "web-1"),
+    ("KADUN_KEYS", "folder", "keys", "folder"),
+    ("KADUN_KEYS_IDENTITY", IDENTITY, "keys_identity", IDENTITY),
     ("KADUN_TOTP_KEY", "5a" * 32, "totp_key", "5a" * 32),
     ("KADUN_ISSUER", "卡盾", "issuer", "卡盾"),
     ("KADUN_BEHIND_PROXY", "true", "behind_proxy", True),
@@ -99,6 +128,7 @@ def test_an_optional_setting_that_is_empty_counts_as_absent(name: str) -> None:
 
 def test_every_setting_is_tested_here() -> None:
     needed = {"database_url", "kernal_data_key", "keys_dir", "files_dir", "functions_socket"}
+    needed.add("files_bucket")  # tests/unit/test_bucket_settings.py
     assert {field.name for field in fields(Settings)} == needed | {attribute for *_, attribute, _ in OPTIONAL}
 
 

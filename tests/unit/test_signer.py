@@ -9,7 +9,8 @@ from typing import Any
 import jwt
 import pytest
 
-from app.tokens import keyring
+from app.tokens import key_folder
+from app.tokens.key_folder import KeyFolder
 from app.tokens.keyring import KeyRingError
 from app.tokens.keys import KeyState
 from app.tokens.signer import Signer
@@ -21,7 +22,7 @@ CLAIMS = {"aud": "kadun-client", "code": "OK", "function": "打开程序", "card
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    keyring.create(tmp_path / "keys", NOW, "kadun")
+    KeyFolder(tmp_path / "keys").create(NOW, "kadun")
     return tmp_path / "keys"
 
 
@@ -31,17 +32,17 @@ def kid(signer: Signer) -> str:
 
 
 def test_a_verdict_is_a_jws_that_names_its_type_and_key(folder: Path) -> None:
-    token = Signer(folder).sign_verdict(CLAIMS)
+    token = Signer(KeyFolder(folder)).sign_verdict(CLAIMS)
     assert "=" not in token  # RFC 7515 has no padding; PyJWT reads it all the same
-    current = keyring.load(folder).current
+    current = KeyFolder(folder).load().current
     assert jwt.get_unverified_header(token) == {"alg": "EdDSA", "typ": "verdict+jwt", "kid": current.kid}
     key = jwt.PyJWK(current.public).key
     assert jwt.decode(token, key, algorithms=["EdDSA"], audience="kadun-client") == CLAIMS
 
 
 def test_the_key_set_is_what_the_ring_publishes(folder: Path) -> None:
-    ring = keyring.rotate(folder, NOW, "kadun")
-    signer = Signer(folder)
+    ring = KeyFolder(folder).rotate(NOW, "kadun")
+    signer = Signer(KeyFolder(folder))
     document: dict[str, Any] = signer.key_set(NOW)
     assert document == {"keys": [key.public for key in ring.keys], "endorsements": list(ring.endorsements)}
     assert document == json.loads(json.dumps(document))
@@ -50,8 +51,8 @@ def test_the_key_set_is_what_the_ring_publishes(folder: Path) -> None:
 
 
 def test_public_keys_have_their_states(folder: Path) -> None:
-    ring = keyring.rotate(folder, NOW, "kadun")
-    signer = Signer(folder)
+    ring = KeyFolder(folder).rotate(NOW, "kadun")
+    signer = Signer(KeyFolder(folder))
     keys = signer.public_keys(NOW)
     assert [(key.kid, key.state) for key in keys] == [
         (ring.keys[0].kid, KeyState.RETIRED),
@@ -69,18 +70,18 @@ def test_public_keys_have_their_states(folder: Path) -> None:
 
 
 def test_a_rotation_is_taken_up_by_a_running_signer(folder: Path) -> None:
-    signer = Signer(folder)
+    signer = Signer(KeyFolder(folder))
     before = kid(signer)
-    rotated = keyring.rotate(folder, NOW, "kadun")
+    rotated = KeyFolder(folder).rotate(NOW, "kadun")
     assert before != rotated.current.kid
     wait_for(lambda: kid(signer) == rotated.current.kid)
     assert signer.key_set(NOW)["keys"] == rotated.published(NOW)
 
 
 def test_several_rotations_between_two_checks_are_taken_up(folder: Path) -> None:
-    signer = Signer(folder)
+    signer = Signer(KeyFolder(folder))
     for _ in range(3):
-        rotated = keyring.rotate(folder, NOW, "kadun", force=True)
+        rotated = KeyFolder(folder).rotate(NOW, "kadun", force=True)
     wait_for(lambda: kid(signer) == rotated.current.kid)
 
 
@@ -88,10 +89,10 @@ def test_several_rotations_between_two_checks_are_taken_up(folder: Path) -> None
 def test_the_old_ring_stays_in_use_while_the_new_file_is_unusable(
     folder: Path, damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    signer = Signer(folder)
+    signer = Signer(KeyFolder(folder))
     before = kid(signer)
-    file = folder / keyring.FILE
-    good = keyring.rotate(folder, NOW, "kadun")
+    file = folder / key_folder.FILE
+    good = KeyFolder(folder).rotate(NOW, "kadun")
     rotated = file.read_bytes()
     if damage == "damaged":
         file.write_bytes(rotated[: len(rotated) // 2])
@@ -110,8 +111,8 @@ def test_the_old_ring_stays_in_use_while_the_new_file_is_unusable(
 
 def test_taking_up_a_key_is_logged_without_its_secret(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    signer = Signer(folder)
-    rotated = keyring.rotate(folder, NOW, "kadun")
+    signer = Signer(KeyFolder(folder))
+    rotated = KeyFolder(folder).rotate(NOW, "kadun")
     wait_for(lambda: kid(signer) == rotated.current.kid)
     (record,) = caplog.records
     assert record.message == "signing key taken up"
@@ -124,24 +125,24 @@ def test_checking_an_unchanged_ring_changes_nothing(
 ) -> None:
     monkeypatch.setattr("app.tokens.signer._SECONDS_BETWEEN_CHECKS", 0.0)
     caplog.set_level(logging.INFO)
-    signer = Signer(folder)
-    assert {kid(signer) for _ in range(3)} == {keyring.load(folder).current.kid}
+    signer = Signer(KeyFolder(folder))
+    assert {kid(signer) for _ in range(3)} == {KeyFolder(folder).load().current.kid}
     assert caplog.records == []
 
 
 def test_a_signer_without_a_ring_is_refused(tmp_path: Path) -> None:
     with pytest.raises(KeyRingError, match="cannot read the signing keys"):
-        Signer(tmp_path)
+        Signer(KeyFolder(tmp_path))
 
 
 def test_a_signer_with_a_damaged_ring_is_refused(folder: Path) -> None:
-    (folder / keyring.FILE).write_text("{")
+    (folder / key_folder.FILE).write_text("{")
     with pytest.raises(KeyRingError, match="damaged"):
-        Signer(folder)
+        Signer(KeyFolder(folder))
 
 
 def test_a_verdict_for_the_journals_audience_is_no_seal(folder: Path) -> None:
-    signer = Signer(folder)
+    signer = Signer(KeyFolder(folder))
     claims = {"aud": "kadun-journal", "number": 1}
     assert signer.verify_seal(signer.sign_seal(claims)) == claims
     with pytest.raises(ValueError, match="another type"):
@@ -149,11 +150,16 @@ def test_a_verdict_for_the_journals_audience_is_no_seal(folder: Path) -> None:
 
 
 def test_a_seal_by_any_key_of_the_ring_is_believed_and_no_other(folder: Path, tmp_path: Path) -> None:
-    seal = Signer(folder).sign_seal({"aud": "kadun-journal", "last": 7})
-    keyring.rotate(folder, NOW, "kadun")
-    signer = Signer(folder)
+    seal = Signer(KeyFolder(folder)).sign_seal({"aud": "kadun-journal", "last": 7})
+    KeyFolder(folder).rotate(NOW, "kadun")
+    signer = Signer(KeyFolder(folder))
     assert signer.verify_seal(seal)["last"] == 7
-    keyring.create(tmp_path / "other", NOW, "kadun")
-    for wrong in (Signer(tmp_path / "other").sign_seal({"aud": "kadun-journal"}), seal[:-6] + "AAAAAA", "no token", ""):
+    KeyFolder(tmp_path / "other").create(NOW, "kadun")
+    for wrong in (
+        Signer(KeyFolder(tmp_path / "other")).sign_seal({"aud": "kadun-journal"}),
+        seal[:-6] + "AAAAAA",
+        "no token",
+        "",
+    ):
         with pytest.raises(ValueError, match=r"keys signed it|verification failed|Not enough segments"):
             signer.verify_seal(wrong)

@@ -1,5 +1,6 @@
 """A service that has moved to another server does not start."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,16 @@ def test_a_folder_that_cannot_be_read_is_not_called_a_move(tmp_path: Path) -> No
         check_home(tmp_path)
     assert f"Cannot read {tmp_path / MOVED} (Is a directory)" in str(caught.value)
     assert "--resume-here" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "link"])
+def test_a_mark_that_is_no_file_is_not_waited_for(tmp_path: Path, kind: str) -> None:
+    if kind == "pipe":
+        os.mkfifo(tmp_path / MOVED)
+    else:
+        (tmp_path / MOVED).symlink_to("/dev/zero")
+    with pytest.raises(MovedAwayError):
+        check_home(tmp_path)
 
 
 def test_the_database_of_a_moved_service_is_not_migrated(tmp_path: Path) -> None:

@@ -79,6 +79,19 @@ class ChangedCards(msgspec.Struct):
     ]
 
 
+class OwnCard(msgspec.Struct):
+    """A card as its customer may know it."""
+
+    status: CardStatus
+    expires_at: Annotated[Time | None, Meta(description="Null for permanent, and before the activation.")]
+    bound: Annotated[bool, Meta(description="Whether a machine uses the card; never which.")]
+    unbinds_left: Annotated[int, Meta(ge=0, description="How often the customer may unbind the card now.")]
+    next_unbind_at: Annotated[
+        Time | None,
+        Meta(description="When the customer may unbind it again; null where they may now, or waiting is of no use."),
+    ]
+
+
 class Health(msgspec.Struct):
     """The process answers."""
 

@@ -8,7 +8,7 @@ from app.http.openapi import answers
 from app.http.openapi.paths import PATHS
 from app.http.openapi.responses import problem_components
 from app.http.problems import ProblemBody
-from app.http.schemas import ExecuteRequest, VerifyRequest
+from app.http.schemas import ExecuteRequest, OwnCardRequest, RenewalRequest, VerifyRequest
 from app.http.shop_schemas import CardsRequest, ExtendRequest, IssueRequest
 from app.http.verdicts import VerdictBody
 
@@ -20,6 +20,7 @@ _DESCRIPTION = (
 )
 _KINDS = (
     *(VerifyRequest, ExecuteRequest, IssueRequest, CardsRequest, ExtendRequest, VerdictBody, ProblemBody),
+    *(OwnCardRequest, RenewalRequest, answers.OwnCard),
     *(answers.KeySet, answers.IssuedCards, answers.ShopCard, answers.ChangedCards),
     *(answers.Health, answers.Readiness, answers.OpenApi),
 )
@@ -50,6 +51,7 @@ _DOCUMENT: dict[str, Any] = {
     "servers": [{"url": "/"}],
     "tags": [
         {"name": "clients", "description": "The vendor's programs, on customers' machines."},
+        {"name": "customers", "description": "Customers with their own cards, where the vendor allows it."},
         {"name": "shop", "description": "Shops (发卡平台), by token."},
         {"name": "service", "description": "The state of the service."},
     ],

@@ -10,8 +10,8 @@ from app.domain.operators import Scope
 from app.http.openapi import answers
 from app.http.openapi.responses import Part, json_content, ok, problem, problems, response, verdicts
 from app.http.problems import ProblemCode
-from app.http.schemas import ExecuteRequest, VerifyRequest
-from app.http.shop_schemas import KEY_HEADER, KEY_PATTERN, CardsRequest, ExtendRequest, IssueRequest, TypedCardId
+from app.http.schemas import ExecuteRequest, OwnCardRequest, RenewalRequest, TypedCardId, VerifyRequest
+from app.http.shop_schemas import KEY_HEADER, KEY_PATTERN, CardsRequest, ExtendRequest, IssueRequest
 
 EXAMPLE_ID = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _EXAMPLE = {"card_id": EXAMPLE_ID, "hardware": "disk-S4EVNX0M", "nonce": "aGVsbG8taGVsbG8taGVsbG8"}
@@ -81,7 +81,10 @@ _DOWNLOAD = _operation(
         "206": response("The bytes asked for.", _BYTES, **_ETAG, **{"Content-Range": {"schema": {"type": "string"}}}),
         "304": response("The client has these bytes already.", **_ETAG),
         "416": problem(ProblemCode.INVALID_REQUEST, "The file has no such bytes."),
-        **problems(ProblemCode.LINK_REFUSED, ProblemCode.NOT_FOUND, ProblemCode.UNAVAILABLE, *_ANY),
+        **problems(
+            *(ProblemCode.LINK_REFUSED, ProblemCode.CLIENT_BLOCKED, ProblemCode.NOT_FOUND, ProblemCode.UNAVAILABLE),
+            *_ANY,
+        ),
     },
     parameters=[
         _parameter("name", "path", {"type": "string", "minLength": 1}, example="core.dat.age"),
@@ -119,6 +122,15 @@ _LOOK_UP = _operation(
         )
     ],
 )
+
+
+def _own_card(name: str, summary: str, description: str, body: Part, *codes: ProblemCode) -> Part:
+    refusals = (ProblemCode.NOT_FOUND, ProblemCode.CARD_NOT_FOUND, ProblemCode.CLIENT_BLOCKED, *codes)
+    responses = ok(answers.OwnCard) | problems(*_POSTING, *refusals)
+    return {"post": _operation(name, "customers", summary, responses, description=description, requestBody=body)}
+
+
+_OWN_CARD = _body(OwnCardRequest, {"card_id": EXAMPLE_ID})
 _CARDS = _body(CardsRequest, {"ids": [EXAMPLE_ID]})
 _CHANGED = ok(answers.ChangedCards, **_REPLAYED)
 
@@ -142,6 +154,26 @@ PATHS: Part = {
         "The body of verify, with arguments; an accepted verdict's token carries the `result`.",
         _body(ExecuteRequest, _EXAMPLE | {"function": "汇率换算", "arguments": {"amount": 100}}),
         *_FUNCTION_CODES,
+    ),
+    "/v1/self/status": _own_card(
+        "ownCard",
+        "查询自己的卡密 / How a card stands",
+        "404 (NOT_FOUND) unless the vendor offers self-service. Answers are not signed: no program decides by them.",
+        _OWN_CARD,
+    ),
+    "/v1/self/unbind": _own_card(
+        "unbindOwnCard",
+        "自助解绑 / Unbind one's own card",
+        "An unbound card stays as it is, and it costs nothing.",
+        _OWN_CARD,
+        ProblemCode.UNBIND_NOT_ALLOWED,
+    ),
+    "/v1/self/renew": _own_card(
+        "renewOwnCard",
+        "自助续费 / Add an unused card's validity to one's own card",
+        "The unused card is spent afterwards. Refused, both cards stay as they were.",
+        _body(RenewalRequest, {"card_id": EXAMPLE_ID, "with_card_id": EXAMPLE_ID[::-1]}),
+        ProblemCode.RENEW_NOT_ALLOWED,
     ),
     "/.well-known/jwks.json": {
         "get": _operation(

@@ -8,7 +8,7 @@ import msgspec
 
 from app.customer_messages import MESSAGES
 from app.domain.codes import Code
-from app.http.problems import STATUS, ProblemBody, ProblemCode
+from app.http.problems import MEDIA_TYPE, STATUS, ProblemBody, ProblemCode
 from app.http.verdicts import STATUS as VERDICT_STATUS
 from app.http.verdicts import VerdictBody
 
@@ -33,11 +33,14 @@ _PROBLEMS: dict[ProblemCode, tuple[str, Part]] = {
     ),
     ProblemCode.NOT_FOUND: ("There is nothing here.", {}),
     ProblemCode.CARD_NOT_FOUND: ("A card does not exist; nothing was changed.", {}),
+    ProblemCode.CLIENT_BLOCKED: ("The address is on the vendor's block list.", {}),
+    ProblemCode.UNBIND_NOT_ALLOWED: ("The customer may not unbind the card now; `next_unbind_at` says when.", {}),
+    ProblemCode.RENEW_NOT_ALLOWED: ("The renewal is not possible; `reason` says why. Both cards are unchanged.", {}),
     ProblemCode.BODY_TOO_LARGE: ("The body is over 64 KiB.", {}),
     ProblemCode.UNSUPPORTED_MEDIA_TYPE: ("The body is not declared as JSON in UTF-8.", {}),
     ProblemCode.CONFLICT: ("A card is permanent, or would last longer than 100 years.", {}),
     ProblemCode.IDEMPOTENCY_CONFLICT: ("The Idempotency-Key was used for another request.", {}),
-    ProblemCode.TOO_MANY_REQUESTS: ("Too many requests of one address (from nginx), or unknown tokens.", _RETRY_AFTER),
+    ProblemCode.TOO_MANY_REQUESTS: ("Too many requests of one address, or unknown tokens.", _RETRY_AFTER),
     ProblemCode.UNAVAILABLE: ("The database is away, or the service is busy.", _RETRY_AFTER),
 }
 
@@ -78,7 +81,7 @@ def _problem_of(codes: list[ProblemCode]) -> Part:
         return {"$ref": f"#/components/responses/{codes[0]}"}
     said = " ".join(f"`{code}`: {_PROBLEMS[code][0]}" for code in codes)
     headers = {name: header for code in codes for name, header in _PROBLEMS[code][1].items()}
-    return response(said, _narrowed("application/problem+json", ProblemBody, list(codes)), **headers)
+    return response(said, _narrowed(MEDIA_TYPE, ProblemBody, list(codes)), **headers)
 
 
 def problem_components() -> Part:
@@ -88,7 +91,7 @@ def problem_components() -> Part:
 
 def problem(code: ProblemCode, description: str, **headers: Part) -> Part:
     """Return the response that is a problem with this code."""
-    return response(description, _narrowed("application/problem+json", ProblemBody, [code]), **headers)
+    return response(description, _narrowed(MEDIA_TYPE, ProblemBody, [code]), **headers)
 
 
 def _narrowed(media_type: str, kind: type[msgspec.Struct], codes: list[Any]) -> Part:

@@ -7,7 +7,7 @@ reported as "not checked" where it raises `NotCheckedError`.
 
 from collections.abc import Callable
 
-from app.services.doctor import accounts, backups, certificate, database, dotenv, host, network, service
+from app.services.doctor import accounts, backups, certificate, database, dotenv, host, hosts, network, service
 from app.services.doctor.facts import Facts, NotGatheredError
 from app.services.doctor.results import CheckResult, NotCheckedError, warn
 
@@ -51,10 +51,12 @@ CHECKS: tuple[Check, ...] = (
     service.keys,
     service.data_key,
     service.data_key_in_use,
+    service.bucket,
     service.files,
     service.file_digests,
     service.functions,
     service.clock,
+    hosts.hosts,
     host.program,
     service.console,
     accounts.ceilings,

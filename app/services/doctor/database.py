@@ -7,8 +7,15 @@ _REFUSED = ("permission denied for database", "is not permitted to log in")
 
 
 def database(facts: Facts) -> CheckResult:
-    """Check that the database answers."""
+    """Check that the database answers, and that nobody between can pose as it."""
     found = facts.service.database
+    if not isinstance(found, str) and found.unproven_host:
+        return warn(
+            f"与 {found.unproven_host} 之间的人可以冒充数据库并取得密码："
+            "在 secrets/ 的三个 URL 中写 sslmode=require&channel_binding=require，再重新创建容器",
+            f"Somebody between here and {found.unproven_host} can pose as the database and get its password: in the "
+            "three URLs in secrets/, write sslmode=require&channel_binding=require, then recreate the containers",
+        )
     if not isinstance(found, str):
         return ok("数据库有响应", "The database answers")
     if any(reason in found for reason in _REFUSED):
@@ -27,6 +34,11 @@ def schema(facts: Facts) -> CheckResult:
         return ok(f"结构为最新：{found}", f"Current: {found}")
     if facts.database.schema_found is None and facts.database.missing_rights:
         raise NotCheckedError("服务的角色无权读取", "the service's role may not read it")
+    if facts.database.schema_tolerates:
+        return warn(
+            f"数据库已升级到 {found}，本机程序为 {expected}：可以运行，请尽快升级本机",
+            f"The database is upgraded to {found}; this program ({expected}) may run on it: upgrade this machine soon",
+        )
     zh, en = "程序比数据库旧，请用新版程序", "the program is older than the database: run the newer one"
     if facts.database.schema_found is None or found < expected:
         zh, en = "执行 scripts/cardctl migrate", "run scripts/cardctl migrate"

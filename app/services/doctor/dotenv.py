@@ -12,6 +12,7 @@ from app.services.doctor.facts import Facts
 from app.services.doctor.results import CheckResult, fail, listing, ok, warn
 from app.settings import MAX_PORT, Settings
 
+_BUCKET_FILE = "docker-compose.bucket.yml"
 Check = Callable[[str, str], object]
 """Takes a setting's name and value, which is not empty; raises SettingsError."""
 
@@ -59,6 +60,8 @@ def env_values(facts: Facts) -> CheckResult:
         errors.append("KADUN_HTTP_PORT and KADUN_HTTPS_PORT must differ")
     if (host.setting("KADUN_PROXY_PROTOCOL") == "true") != bool(host.setting("KADUN_PROXY_FROM")):
         errors.append("KADUN_PROXY_PROTOCOL=true and KADUN_PROXY_FROM need each other")
+    if bool(host.setting("KADUN_FILES_BUCKET")) != (_BUCKET_FILE in (host.setting("COMPOSE_FILE") or "")):
+        errors.append(f"KADUN_FILES_BUCKET and {_BUCKET_FILE} in COMPOSE_FILE need each other")
     if errors:
         listed = "; ".join(errors)
         return fail(f".env 中的值有误：{listed}", f"Invalid values in .env: {listed}")
@@ -69,9 +72,14 @@ def _anything(_name: str, _value: str) -> None:
     pass
 
 
-def _service(name: str, value: str) -> None:
+def _service(name: str, value: str, **more: str) -> None:
     paths = dict.fromkeys(("KADUN_KEYS_DIR", "KADUN_FILES_DIR", "KADUN_FUNCTIONS_SOCKET"), "/")
-    Settings.from_env({"DATABASE_URL": "postgresql://", "KERNAL_DATA_KEY": "-", **paths, name: value})
+    Settings.from_env({"DATABASE_URL": "postgresql://", "KERNAL_DATA_KEY": "-", **paths, **more, name: value})
+
+
+def _bucket(name: str, value: str) -> None:
+    rest = dict.fromkeys(("REGION", "KEY_ID", "SECRET"), "x") | {"ENDPOINT": "https://x", "STYLE": "path"}
+    _service(name, value, KADUN_FILES_BUCKET="name", **{f"KADUN_FILES_BUCKET_{key}": one for key, one in rest.items()})
 
 
 def _functions(name: str, value: str) -> None:
@@ -104,6 +112,7 @@ def _networks(name: str, value: str) -> None:
 
 _PORT = _number(1, MAX_PORT)
 _OPEN_PORT = r"[0-9]{1,5}(/(tcp|udp))?"
+_PLACE = r"([\w.-]+@)?(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9][A-Za-z0-9.-]*)(:/\S*)?"  # as scripts/lib/certificate-hosts.sh
 _MEMORY = _like(r"(?i)[0-9]+(\.[0-9]+)? ?([kmgtp]i?)?b?", "256m")  # as Docker reads it
 _IMAGE = _like(r"[^\s]+", "nginx:1.28-trixie")
 SETTINGS: dict[str, Check] = {
@@ -123,11 +132,13 @@ SETTINGS: dict[str, Check] = {
     "KADUN_ADMIN_ALLOW": _networks,
     "KADUN_PROXY_PROTOCOL": _like("true|false", "true"),
     "KADUN_PROXY_FROM": _networks,
+    "KADUN_KEYS": _like("folder|database", "folder"),
+    "KADUN_CERTIFICATE_HOSTS": _like(rf"{_PLACE}(\s+{_PLACE})*", "root@10.0.0.5 root@10.0.0.6:/opt/kadun"),
     "KADUN_HSTS": _like(r"max-age=[0-9]+(;\s*[A-Za-z]+)*", "max-age=63072000"),
     **dict.fromkeys(
         (
             *("KADUN_ISSUER", "KADUN_REQUIRE_SEALED", "KADUN_OFFLINE_GRACE", "KADUN_TIMEZONE"),
-            *("KADUN_OWNERS_NEED_TOTP", "KADUN_CONFIRM_CARDS", "KADUN_WEBHOOK_PRIVATE"),
+            *("KADUN_HOST", "KADUN_OWNERS_NEED_TOTP", "KADUN_CONFIRM_CARDS", "KADUN_WEBHOOK_PRIVATE"),
             *("KADUN_JOURNAL_KEEP_DAYS", "KADUN_LOG_LEVEL", "KADUN_WORKERS", "KADUN_THREADS", "KADUN_FUNCTION_SECONDS"),
         ),
         _service,
@@ -139,6 +150,15 @@ SETTINGS: dict[str, Check] = {
         ),
         _functions,
     ),
+    **dict.fromkeys(
+        (
+            *("KADUN_FILES_BUCKET", "KADUN_FILES_BUCKET_ENDPOINT", "KADUN_FILES_BUCKET_REGION"),
+            *("KADUN_FILES_BUCKET_STYLE", "KADUN_FILES_BUCKET_PROXY"),
+        ),
+        _bucket,
+    ),
+    "KADUN_FILES_BUCKET_CA": _anything,
+    "KADUN_RESOLVER": _like(r"[0-9A-Fa-f.:\[\] ]+", "10.0.0.2 10.0.0.3"),
     "KADUN_FUNCTIONS_MEMORY": _MEMORY,
     "KADUN_FUNCTIONS_NETWORK": _anything,
     "KADUN_DB_MEMORY": _MEMORY,

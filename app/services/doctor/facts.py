@@ -9,7 +9,9 @@ from datetime import datetime, timedelta
 
 import msgspec
 
+from app.domain.hosts import HostJob, HostReport
 from app.services.doctor.results import NotCheckedError
+from app.storage.bucket_blobs import Probe
 from app.storage.catalog import CatalogDifference
 
 TOKEN_EXPIRES_SOON = timedelta(days=30)
@@ -139,15 +141,20 @@ class DatabaseFacts:
 
     `roles` are the database's roles with what they may do and should not, in the words of PostgreSQL; `missing_rights`
     says what they need and may not do. `schema_found` is None in an empty database, or where the role may not look;
+    `schema_tolerates` says of a newer schema whether this program may run on it;
     `catalog` unless the schema is this program's. `recorded` is the address in the journal by a verdict's reference.
-    `files` counts the licensed files; `lost_files` are the names of those whose bytes are missing, `altered_files` of
-    those with other bytes among the `compared_files`, which is None where no bytes were read. `operators` says of each
+    `files` counts the licensed files; `lost_files` are the names of those whose bytes are missing, None where the
+    bucket cannot be asked; `altered_files` of those with other bytes among the `compared_files`, which is None where
+    no bytes were read. `operators` says of each
     by name whether a log-in needs a one-time code; `without_ceilings` are the actors that lack one,
     `expiring_tokens` the shops' tokens that expire soon, or have expired, each with the day. `second_factors` says of
     each operator's secret whether it opens, None of one that is not sealed. `overdue_for_seal` is the time of the
     oldest journal entry that should have a seal by now, if there is one. `fsync` is PostgreSQL's setting, `synchronous`
     its `synchronous_standby_names`; `standbys` says of each other host of the URL how many bytes it is behind, or why
-    that is not known. None and empty where this program does not know the schema or may not read it.
+    that is not known. `unproven_host` is the database's host if somebody between could pose as it. `hosts` are the
+    machines that have reported themselves, `sessions` their names with the addresses of their sessions, and `jobs` says
+    which of them made the last backup and verified one. None and empty where this program does not know the schema or
+    may not read it.
     """
 
     schema_found: str | None
@@ -157,7 +164,7 @@ class DatabaseFacts:
     catalog: CatalogDifference | None = None
     recorded: dict[str, str | None] = field(default_factory=dict)
     files: int | None = None
-    lost_files: tuple[str, ...] = ()
+    lost_files: tuple[str, ...] | None = ()
     altered_files: tuple[str, ...] = ()
     compared_files: int | None = None
     operators: dict[str, bool] | None = None
@@ -165,9 +172,14 @@ class DatabaseFacts:
     expiring_tokens: tuple[str, ...] | None = None
     second_factors: Mapping[str, bool | None] | None = None
     overdue_for_seal: tuple[datetime, ...] | None = None
+    schema_tolerates: bool | None = None
     fsync: bool = True
     synchronous: str = ""
     standbys: Mapping[str, int | str] = field(default_factory=dict)
+    unproven_host: str | None = None
+    hosts: tuple[HostReport, ...] | None = None
+    sessions: tuple[tuple[str, str], ...] = ()
+    jobs: Mapping[str, HostJob] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,8 +190,10 @@ class ServiceFacts:
     of each line of KERNAL_DATA_KEY whether it is an age identity; `data_key_in_use` whether any of them is one that
     was marked before, None where none was. `functions` counts the loaded ones, None where their service does not
     answer; `broken` are the modules that could not be loaded. `unwritable_folder` is the folder of licensed files
-    where it exists and the service cannot write to it. `program` is the SHA-256 of each of the program's files,
-    `inodes` are the inode numbers of what is mounted, by their paths in the checkout.
+    where it exists and the service cannot write to it; `bucket` is what the bucket did, where one is set.
+    `program` is the SHA-256 of each of the program's files, `inodes` are the inode numbers of what is mounted, by their
+    paths in the checkout. `keys_moved_to` is the other store to which the signing keys were moved while the setting
+    still chooses this one.
     """
 
     settings_error: str | None
@@ -193,10 +207,12 @@ class ServiceFacts:
     key_modes: Mapping[str, int]
     clock_synchronised: bool | None
     unwritable_folder: str | None = None
+    bucket: Probe | None = None
     functions: int | None = 0
     broken: tuple[str, ...] = ()
     program: dict[str, str] = field(default_factory=dict)
     inodes: dict[str, int] = field(default_factory=dict)
+    keys_moved_to: str | None = None
 
 
 class NotGatheredError(Exception):

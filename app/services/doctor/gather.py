@@ -7,15 +7,22 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+import peewee
+
 import app
+from app.domain.errors import UnavailableError
 from app.functions.client import FunctionsClient, FunctionsUnavailableError
 from app.services.doctor.facts import DatabaseFacts, HostFacts, ServiceFacts
 from app.services.doctor.gather_database import database_facts
-from app.settings import Settings, SettingsError, database_url_from
+from app.services.signing_keys import SigningKeys
+from app.settings import Settings, SettingsError, database_url_from, host_from
 from app.storage import schema
-from app.storage.blobs import Blobs
+from app.storage.blob_store import BlobStore, blob_store
+from app.storage.bucket_blobs import BucketBlobs
 from app.storage.database import Database, connect_to
-from app.tokens import canary, keyring, sealing
+from app.tokens import canary, sealing
+from app.tokens.key_folder import KeyFolder
+from app.tokens.keyring import KeyRingError, KeyStore
 from app.tokens.second_factors import SecondFactors
 
 _TIMEX_BYTES = 512  # more than a struct timex holds
@@ -26,10 +33,12 @@ MOUNTS = {
     "KADUN_FILES_DIR": "data/files",
     "KERNAL_DATA_KEY_FILE": "secrets/kernal_data_key",
     "KADUN_TOTP_KEY_FILE": "secrets/totp_key",
+    "KADUN_KEYS_IDENTITY_FILE": "secrets/keys_identity",
     "DATABASE_URL_FILE": "secrets/database_url",
 }
 """The settings with the paths of what the app's container mounts, and where that lies in the checkout."""
 MAX_COMPARED_BYTES = 512 * 1024 * 1024  # of licensed files: one to five seconds
+MAX_COMPARED_BUCKET_BYTES = 64 * 1024 * 1024  # the vendor pays for what leaves a bucket
 
 
 def gather(env: Mapping[str, str], host: HostFacts | None) -> ServiceFacts:
@@ -39,30 +48,31 @@ def gather(env: Mapping[str, str], host: HostFacts | None) -> ServiceFacts:
         env: The environment.
         host: Its probes of the proxy are looked up in the journal, and removed from there.
     """
-    error, data_key, totp_key = None, "", None
+    error, settings, keys = None, None, None
     try:
         settings = Settings.from_env(env)
-        data_key, totp_key = settings.kernal_data_key, settings.totp_key
     except SettingsError as problem:
         error = str(problem)
     references = [probe.reference for probe in host.proxy if probe.reference] if host else []
     files_dir = Path(env.get("KADUN_FILES_DIR") or "files")
+    bucket = settings.files_bucket if settings else None
+    blobs = blob_store(files_dir, bucket)
     try:
-        database = database_facts(
-            connect_to(Database(database_url_from(env))),
-            references,
-            Blobs(files_dir),
-            SecondFactors(totp_key),
-            MAX_COMPARED_BYTES,
-        )
+        connected = connect_to(Database(database_url_from(env), host=host_from(env)))
+        factors = SecondFactors(settings.totp_key if settings else None)
+        most = MAX_COMPARED_BYTES if bucket is None else MAX_COMPARED_BUCKET_BYTES
+        database = database_facts(connected, references, blobs, factors, most)
+        keys = SigningKeys(connected, settings) if settings else None
     except SettingsError as problem:
         database = str(problem)
     return _service_facts(
         database,
+        keys,
         keys_dir=Path(env.get("KADUN_KEYS_DIR") or "keys"),
         files_dir=files_dir,
+        blobs=blobs,
         functions_socket=Path(env.get("KADUN_FUNCTIONS_SOCKET") or "functions.sock"),
-        data_key=data_key,
+        data_key=settings.kernal_data_key if settings else "",
         behind_proxy=env.get("KADUN_BEHIND_PROXY") == "true",
         settings_error=error,
         inodes=_inodes({path: Path(env[name]) for name, path in MOUNTS.items() if env.get(name)}),
@@ -71,10 +81,13 @@ def gather(env: Mapping[str, str], host: HostFacts | None) -> ServiceFacts:
 
 def gather_running(database: Database, settings: Settings) -> ServiceFacts:
     """Gather the facts that a running service sees of itself; its settings are right, or it would not run."""
+    blobs = blob_store(settings.files_dir, settings.files_bucket)
     return _service_facts(
-        database_facts(database, (), Blobs(settings.files_dir), SecondFactors(settings.totp_key), compare_bytes=0),
+        database_facts(database, (), blobs, SecondFactors(settings.totp_key), compare_bytes=0),
+        SigningKeys(database, settings),
         keys_dir=settings.keys_dir,
         files_dir=settings.files_dir,
+        blobs=blobs,
         functions_socket=settings.functions_socket,
         data_key=settings.kernal_data_key,
         behind_proxy=settings.behind_proxy,
@@ -83,9 +96,11 @@ def gather_running(database: Database, settings: Settings) -> ServiceFacts:
 
 def _service_facts(  # noqa: PLR0913  # a setting each
     database: DatabaseFacts | str,
+    keys: SigningKeys | None,
     *,
     keys_dir: Path,
     files_dir: Path,
+    blobs: BlobStore,
     functions_socket: Path,
     data_key: str,
     behind_proxy: bool,
@@ -99,13 +114,15 @@ def _service_facts(  # noqa: PLR0913  # a setting each
         behind_proxy=behind_proxy,
         schema_expected=schema.expected_version(),
         database=database,
-        key_ids=_key_ids(keys_dir),
+        key_ids=_key_ids(keys.store if keys else KeyFolder(keys_dir)),
+        keys_moved_to=_keys_moved_to(keys),
         data_key=tuple(_is_identity(line) for line in data_key.splitlines() if line.strip()),
         data_key_length=len(data_key),
         data_key_in_use=_data_key_in_use(keys_dir, data_key),
-        key_modes=_modes(keys_dir, keys_dir / keyring.FILE),
+        key_modes=_modes(keys_dir, KeyFolder(keys_dir).file),
         clock_synchronised=_clock_synchronised(),
         unwritable_folder=str(files_dir) if is_unwritable else None,
+        bucket=blobs.probe() if isinstance(blobs, BucketBlobs) else None,
         functions=functions,
         broken=broken,
         program=_program(Path(app.__file__).parent),
@@ -121,18 +138,25 @@ def _functions(socket: Path) -> tuple[int | None, tuple[str, ...]]:
     return len(loaded.functions), tuple(one.module for one in loaded.broken)
 
 
-def _key_ids(folder: Path) -> tuple[str, ...] | str:
+def _key_ids(store: KeyStore) -> tuple[str, ...] | str:
     try:
-        ring = keyring.load(folder)
-    except keyring.KeyRingError as error:
+        ring = store.load()
+    except (KeyRingError, UnavailableError, peewee.PeeweeException) as error:
         return str(error)
     return ring.current.kid, ring.keys[-1].kid
+
+
+def _keys_moved_to(keys: SigningKeys | None) -> str | None:
+    try:
+        return keys.moved_to() if keys else None
+    except (UnavailableError, peewee.PeeweeException):  # other checks tell
+        return None
 
 
 def _data_key_in_use(folder: Path, data_key: str) -> bool | str | None:
     try:
         return canary.is_in_use(folder, data_key)
-    except keyring.KeyRingError as error:
+    except KeyRingError as error:
         return str(error)
 
 

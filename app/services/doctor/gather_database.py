@@ -10,11 +10,12 @@ import peewee
 import psycopg2
 
 from app.clock import utc_now
-from app.domain.errors import ConflictError, DatabaseUnavailableError
+from app.domain.errors import BucketUnavailableError, ConflictError, DatabaseUnavailableError
 from app.services.doctor.facts import TOKEN_EXPIRES_SOON, DatabaseFacts
 from app.services.journal_seals import overdue_since
-from app.storage import catalog, files, inspection, operators, schema
-from app.storage.blobs import Blob, Blobs
+from app.storage import catalog, files, host_reports, inspection, operators, schema
+from app.storage.blob_store import BlobStore
+from app.storage.blobs import Blob
 from app.storage.database import Database
 from app.tokens.second_factors import SecondFactors
 
@@ -22,7 +23,7 @@ Result = TypeVar("Result")
 
 
 def database_facts(
-    database: Database, references: Sequence[str], blobs: Blobs, factors: SecondFactors, compare_bytes: int
+    database: Database, references: Sequence[str], blobs: BlobStore, factors: SecondFactors, compare_bytes: int
 ) -> DatabaseFacts | str:
     """Gather what the database tells, or return the error that keeps us from it.
 
@@ -42,7 +43,7 @@ def database_facts(
 
 
 def _query(
-    database: Database, references: Sequence[str], blobs: Blobs, factors: SecondFactors, compare_bytes: int
+    database: Database, references: Sequence[str], blobs: BlobStore, factors: SecondFactors, compare_bytes: int
 ) -> DatabaseFacts:
     before = utc_now()
     theirs = inspection.clock(database)
@@ -55,6 +56,7 @@ def _query(
         missing_rights=missing,
         **inspection.durability(database)._asdict(),
         standbys=inspection.standbys(database),
+        unproven_host=inspection.unproven_host(database),
     )
     try:
         found = schema.current_version(database.connection())
@@ -66,7 +68,8 @@ def _query(
     recorded = _readable(database, lambda: inspection.take_probes(references)) or {}
     facts = replace(facts, schema_found=found, recorded=recorded)
     if found != schema.expected_version():
-        return facts
+        tolerates = _readable(database, lambda: schema.tolerates(database.connection(), found))
+        return replace(facts, schema_tolerates=tolerates)
     facts = replace(
         facts,
         catalog=catalog.difference(database),
@@ -75,6 +78,9 @@ def _query(
         expiring_tokens=_readable(database, _expiring_tokens),
         second_factors=_readable(database, lambda: _second_factors(factors)),
         overdue_for_seal=_readable(database, _overdue_for_seal),
+        hosts=_readable(database, lambda: tuple(host_reports.listed())),
+        sessions=tuple(host_reports.sessions(database)),
+        jobs=_readable(database, host_reports.jobs) or {},
     )
     listed = _readable(database, lambda: {row.name: Blob(row.sha256, row.size) for row, _ in files.listed()})
     return facts if listed is None else _with_files(facts, listed, blobs, compare_bytes)
@@ -103,21 +109,26 @@ def _readable(database: Database, work: Callable[[], Result]) -> Result | None:
         return None
 
 
-def _with_files(facts: DatabaseFacts, listed: Mapping[str, Blob], blobs: Blobs, compare_bytes: int) -> DatabaseFacts:
-    facts = replace(
-        facts, files=len(listed), lost_files=tuple(name for name, blob in listed.items() if not blobs.holds(blob))
-    )
+def _with_files(
+    facts: DatabaseFacts, listed: Mapping[str, Blob], blobs: BlobStore, compare_bytes: int
+) -> DatabaseFacts:
+    try:
+        missing = blobs.missing(set(listed.values()))
+    except BucketUnavailableError:
+        return replace(facts, files=len(listed), lost_files=None)
+    lost = tuple(name for name, blob in listed.items() if blob in missing)
+    facts = replace(facts, files=len(listed), lost_files=lost)
     if not compare_bytes:
         return facts
     altered, compared = [], 0
     for name in random.sample(list(listed), len(listed)):  # where not all can be read, others each time
         blob = listed[name]
-        if name in facts.lost_files or blob.size > compare_bytes:
+        if name in lost or blob.size > compare_bytes:
             continue
         try:
             if not blobs.is_intact(blob):
                 altered.append(name)
-        except OSError:  # removed meanwhile, or not readable for this user
+        except (OSError, BucketUnavailableError):  # removed meanwhile, or not readable for this user
             continue
         compare_bytes -= blob.size
         compared += 1

@@ -6,12 +6,14 @@ from app.services.doctor.facts import Container, Facts, NotGatheredError
 from app.services.doctor.results import CheckResult, NotCheckedError, fail, ok, warn
 
 SERVICES = ("database", "app", "functions", "webhooks", "nginx")
-PRIVATE = ("secrets", "https_certificates/privkey.pem", "data/keys", "data/keys/keyring.json")
+PRIVATE = ("secrets", "https_certificates/privkey.pem", "data/keys")
+_KEYRING = "data/keys/keyring.json"
 GIB, MIB = 1 << 30, 1 << 20
 FREE_FAIL, FREE_WARN, PERCENT_WARN, PLENTY = 512 * MIB, 2 * GIB, 10, 20 * GIB
 INODES_PERCENT_FAIL, INODES_PERCENT_WARN = 2, 10
 RECENTLY = timedelta(days=1)
 _OTHERS = 0o077
+_ANYBODY = 0o001
 _MAX_LISTED = 3
 _MANY_RESTARTS = 3  # as many as the scripts wait for (scripts/lib/stack.sh)
 
@@ -201,6 +203,7 @@ def permissions(facts: Facts) -> CheckResult:
         for line in (facts.host.permissions or "").splitlines():
             mode, _, path = line.split(" ", 2)
             modes[path] = int(mode, 8)
+    is_open = modes.pop("data", 0) & _ANYBODY
     exposed = [f"{path} {mode:o}" for path, mode in modes.items() if mode & _OTHERS]
     if exposed:
         listed = ", ".join(exposed[:_MAX_LISTED]) + (" …" if len(exposed) > _MAX_LISTED else "")
@@ -209,14 +212,21 @@ def permissions(facts: Facts) -> CheckResult:
         )
     if facts.host_if_any is None:
         return ok("签名密钥仅服务可读", "Only the service can read the signing keys")
-    unseen = ", ".join(path for path in PRIVATE if path not in modes)
+    private = PRIVATE if facts.host.setting("KADUN_KEYS") == "database" else (*PRIVATE, _KEYRING)
+    unseen = ", ".join(path for path in private if path not in modes)
     if unseen:
         raise NotCheckedError(
             f"看不到或缺少 {unseen}（请用 root 运行）", f"missing or not visible: {unseen} (try as root)"
+        )
+    if is_open:
+        return warn(
+            "本机的其他用户可以进入 data/，读到核心功能的源码与授权文件：请执行 chmod o= data",
+            "Other users of this machine can enter data/ and read the source of core functions and the licensed "
+            "files: run chmod o= data",
         )
     return ok("密钥与备份仅属主可读", "Only their owners can read secrets, private keys and backups")
 
 
 def _on_host(path: str) -> str:
     """Return the host's path of a path of the key folder, which is mounted inside."""
-    return "data/keys/keyring.json" if path.endswith(".json") else "data/keys"
+    return _KEYRING if path.endswith(".json") else "data/keys"

@@ -5,6 +5,7 @@ import ipaddress
 import re
 from collections.abc import Collection, Iterator
 from http import HTTPStatus
+from itertools import product
 from typing import NamedTuple
 
 from app.domain.addresses import canonical_address
@@ -17,8 +18,11 @@ _NOT_FILTERED_BY_UFW = {"docker-proxy", "dockerd"}
 _DENIES = re.compile(r"^Default: (deny|reject) \(incoming\)", re.MULTILINE)
 # A rule of `ufw status verbose` that lets everybody in: to where, and what "where" may be.
 _RULE = re.compile(r"^(?P<to>\S.*?)\s{2,}(?:ALLOW|LIMIT)(?: IN)?\s+Anywhere")
-# A rule of `nft list table inet kadun`: to which ports, and for which family.
-_CONNECTION_RULE = re.compile(r"tcp dport (\{[^}]*\}|\d+) ct state new add @\w+ \{ (ip6?) saddr .*ct count over \d+ \}")
+# Rules of `nft list table inet kadun`, for connections held and for new ones: to which ports, and for which family.
+_HELD_RULE = re.compile(r"tcp dport (\{[^}]*\}|\d+) ct state new add @\w+ \{ (ip6?) saddr .*ct count over \d+ \}")
+_NEW_RULE = re.compile(
+    r"tcp dport (\{[^}]*\}|\d+) tcp flags .* update @\w+ \{ (ip6?) saddr .*limit rate over \d+/second "
+)
 _PORTS = re.compile(r"(?P<ports>[0-9:,]+)(?:/(?P<protocol>tcp|udp))?(?: \(.+\))?(?: on \S+)?")
 
 
@@ -144,9 +148,12 @@ def connection_limits(facts: Facts) -> CheckResult:
     if host.connection_limits is None:
         raise NotCheckedError("请用 root 查询 nftables", "only root can ask nftables")
     wanted = {_port(host, "KADUN_HTTP_PORT", 80), _port(host, "KADUN_HTTPS_PORT", 443)}
-    rules = _CONNECTION_RULE.findall(host.connection_limits)
-    limited = {family: {int(port) for port in re.findall(r"\d+", ports)} for ports, family in rules}
-    if any(not wanted <= limited.get(family, set()) for family in ("ip", "ip6")):
+    limited = {
+        (rule, family): {int(port) for port in re.findall(r"\d+", ports)}
+        for rule in (_HELD_RULE, _NEW_RULE)
+        for ports, family in rule.findall(host.connection_limits)
+    }
+    if any(not wanted <= limited.get(key, set()) for key in product((_HELD_RULE, _NEW_RULE), ("ip", "ip6"))):
         return warn(
             "没有限制单个地址到 nginx 的连接数，一个地址就能占满：请运行 scripts/provision.sh",
             "Nothing limits the connections of one address to nginx, and one address can take all: "

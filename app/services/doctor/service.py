@@ -17,9 +17,15 @@ def settings(facts: Facts) -> CheckResult:
 
 def keys(facts: Facts) -> CheckResult:
     """Check that the key ring is complete: a current and a next key, each endorsed."""
-    found = facts.service.key_ids
+    found, moved_to = facts.service.key_ids, facts.service.keys_moved_to
     if isinstance(found, str):
         return fail(f"签名密钥有误：{found}", f"Signing keys: {found}")
+    if moved_to is not None:
+        return fail(
+            f"签名密钥已移走，这里是无法轮换的副本：请在 .env 中设置 KADUN_KEYS={moved_to}，再 docker compose up -d",
+            f"The signing keys were moved, and this copy cannot be rotated: set KADUN_KEYS={moved_to} in .env and run "
+            "docker compose up -d",
+        )
     current, following = found
     return ok(f"当前 {current}，下一个 {following}", f"Current {current}, next {following}")
 
@@ -69,10 +75,13 @@ def files(facts: Facts) -> CheckResult:
             f"服务无法写入 {folder}：请执行 scripts/init.sh，或改回其所有者",
             f"The service cannot write to {folder}: run scripts/init.sh, or restore its owner",
         )
-    count, lost = facts.database.files, listing(facts.database.lost_files)
+    count, missing = facts.database.files, facts.database.lost_files
     if count is None:
         raise NotCheckedError("数据库结构或权限不符", "the database's schema or rights are not as they should be")
-    if lost:
+    if missing is None:
+        raise NotCheckedError("存储桶不可用", "the bucket is unavailable")
+    if missing:
+        lost = listing(missing)
         return fail(
             f"内容丢失：{lost}。请放回 data/files，或重新添加（cardctl file add）",
             f"The content is lost: {lost}. Restore data/files, or add the files again (cardctl file add)",
@@ -80,11 +89,29 @@ def files(facts: Facts) -> CheckResult:
     return ok(f"{count} 个文件，内容都在", f"{count} files, all with their content")
 
 
+def bucket(facts: Facts) -> CheckResult:
+    """Check that the bucket of licensed files can be used with every right, and that its clock agrees with ours."""
+    probe = facts.service.bucket
+    if probe is None:
+        raise NotGatheredError
+    if probe.fault is not None:
+        return fail(f"存储桶：{probe.fault.zh}", f"The bucket: {probe.fault.en}")
+    offset = probe.clock_offset_seconds or 0.0
+    if abs(offset) > CLOCK_FAIL_SECONDS:
+        return fail(
+            f"与存储桶的时钟相差 {offset:+.0f} 秒，达到 60 秒时下载会失败：请同步时钟",
+            f"The bucket's clock differs by {offset:+.0f} s. From 60 s on downloads fail: synchronise the clock",
+        )
+    if abs(offset) > CLOCK_WARN_SECONDS:
+        return warn(f"与存储桶的时钟相差 {offset:+.0f} 秒", f"The bucket's clock differs by {offset:+.0f} s")
+    return ok("存储桶可写、可读、可列出、可删除", "The bucket can be written, read, listed and cleaned")
+
+
 def file_digests(facts: Facts) -> CheckResult:
     """Check that the bytes of licensed files have the digests under which they were added.
 
-    At most 512 MiB are read: all files where they fit into that, else a random choice of them each time. The console
-    reads none, and leaves the check out.
+    At most 512 MiB are read, of a bucket 64 MiB: all files where they fit into that, else a random choice of them each
+    time. The console reads none, and leaves the check out.
     """
     database = facts.database
     altered, compared, count = listing(database.altered_files), database.compared_files, database.files

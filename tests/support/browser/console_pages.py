@@ -68,6 +68,18 @@ def to_move(person: Person, shop: Shop) -> None:
     person.page.wait_for_url("**/admin/card/move?**")
 
 
+def to_block(person: Person, shop: Shop) -> None:
+    to_refusal(person, shop)
+    person.follow("拉黑这台设备…", "Block this machine…")
+    person.page.wait_for_url("**/admin/blocks/add?**")
+
+
+def to_unblock(person: Person, _shop: Shop) -> None:
+    person.go("/admin/blocks")
+    person.page.locator("main tbody a.btn").first.click()
+    person.page.wait_for_url("**/admin/blocks/remove?**")
+
+
 # Under the name of its picture: where it is, and the way there.
 SEEN: dict[str, tuple[str, Way]] = {
     "overview": ("/admin/", at("/admin/")),
@@ -92,6 +104,10 @@ SEEN: dict[str, tuple[str, Way]] = {
     "token": ("/admin/token", at(f"/admin/token?name={SHOP}")),
     "webhooks": ("/admin/webhooks", at("/admin/webhooks")),
     "webhook": ("/admin/webhook", to_webhook),
+    "settings": ("/admin/settings", at("/admin/settings")),
+    "blocks": ("/admin/blocks", at("/admin/blocks")),
+    "block": ("/admin/blocks/add", to_block),
+    "unblock": ("/admin/blocks/remove", to_unblock),
     "files": ("/admin/files", at("/admin/files")),
     "functions": ("/admin/functions", at("/admin/functions")),
     "keys": ("/admin/keys", at("/admin/keys")),

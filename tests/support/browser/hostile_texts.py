@@ -12,6 +12,7 @@ from app.services.file_store import FileStore
 from app.services.issuing import Issuing
 from app.services.shop_tokens import ShopTokens
 from app.storage import journal
+from app.storage.blobs import Blobs
 from app.storage.database import Database
 from app.storage.journal import Entry
 from app.storage.models import Usage
@@ -85,7 +86,7 @@ def invade(site: Site, shop: Shop) -> Strangers:
 
 def _add_files(site: Site, database: Database) -> None:
     folder = site.service.folder / "files"
-    store = FileStore.in_folder(database, folder, console_actor(MARKUP), utc_now, warn=lambda _text: None)
+    store = FileStore(database, Blobs(folder), console_actor(MARKUP), utc_now, warn=lambda _text: None)
     for name, size, batches in (
         ("词库-2026春.dat", 2_400_000, ()),
         ("企业版模板.zip", 730_000, (FIRMS,)),

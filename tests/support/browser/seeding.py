@@ -17,7 +17,9 @@ from app.domain.codes import Code, EventKind
 from app.domain.operators import Role, Scope
 from app.domain.policy import VerificationRequest
 from app.services.bearer import digest, new_token
+from app.services.blocks import Blocks
 from app.services.card_actions import CardActions
+from app.services.in_force import VendorRules
 from app.services.issuing import Issuing
 from app.services.licence import LicenceService
 from app.services.sessions import LASTS
@@ -29,6 +31,7 @@ from app.storage.journal import Entry
 from app.storage.models import Operator, Usage, Webhook, WebhookMessage
 from app.storage.statements import PREPARED
 from app.storage.touches import Touches
+from app.tokens.key_folder import KeyFolder
 from app.tokens.signer import Signer
 from tests.conftest import START, Clock
 from tests.support.browser.visits import Site
@@ -85,6 +88,9 @@ def seed(site: Site) -> Shop:
         add_operator(SELLER, Role.SELLER)
         ShopTokens(database, f"console:{OWNER}", _now).add(SHOP, [Scope.CARDS_ISSUE, Scope.CARDS_READ])
         _add_webhook(_now())
+        blocks = Blocks(database, f"console:{OWNER}", _now)
+        blocks.add(blocks.machine("CRACKED-BOX"), "破解版程序")
+        blocks.add(blocks.network("192.0.2.128/28"), "批量猜卡")
         shop = _Past(site, database).live_through()
     _live_today(site, shop)
     return shop
@@ -127,7 +133,13 @@ class _Past:
         self._clock.now = _now() - timedelta(days=_DAYS)
         keys = site.service.folder / "keys"
         licences = LicenceService(
-            database, Touches(database), Signer(keys), "kadun", ZoneInfo("Asia/Shanghai"), self._clock
+            database,
+            Touches(database),
+            VendorRules(database, self._clock),
+            Signer(KeyFolder(keys)),
+            "kadun",
+            ZoneInfo("Asia/Shanghai"),
+            self._clock,
         )
         self._verification = Verification(licences, "the-vendor's-own-key")
         self._issuing = Issuing(database, f"console:{OWNER}", self._clock)

@@ -1,4 +1,4 @@
-"""Unhandled errors of the console are pages."""
+"""Unhandled errors of the console, and of customers' page, are pages."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -10,16 +10,20 @@ import pytest
 from falcon.testing import TestClient
 
 from app.console import errors
+from app.console.own_card import OwnCardPage
 from app.console.rendering import Renderer
 from app.console.static_files import StaticFiles
 from app.console.visitor import Visitor
+from app.domain.errors import UnavailableError
 from app.domain.texts import RefusedError
 from app.http import problems
 from app.services.shop_tokens import TokenNotFoundError
 
 
 class _Console:
-    renderer = Renderer(StaticFiles(), ZoneInfo("Asia/Shanghai"), lambda: datetime.now(UTC))
+    zone = ZoneInfo("Asia/Shanghai")
+    renderer = Renderer(StaticFiles(), zone, lambda: datetime.now(UTC))
+    behind_proxy = False
 
 
 class _Context:
@@ -41,12 +45,21 @@ class _Raising:
     on_post = on_get
 
 
+class _SelfService:
+    def __init__(self, error: Callable[[], Exception]) -> None:
+        self._error = error
+
+    def enter(self, _address: str) -> None:
+        raise self._error()
+
+
 def client(error: Callable[[], Exception]) -> TestClient:
     app = falcon.App(middleware=[_Context()])
     problems.install(app)
     errors.install(app, cast("Any", _Console()))
     app.add_route("/admin/x", _Raising(error))
     app.add_route("/v1/x", _Raising(error))
+    app.add_route("/card", OwnCardPage(cast("Any", _Console()), cast("Any", _SelfService(error))))
     return TestClient(app)
 
 
@@ -74,3 +87,13 @@ def test_an_answer_to_a_post_has_no_link_to_the_other_language() -> None:
 
 def test_an_unhandled_refusal_outside_the_console_is_an_internal_error() -> None:
     assert client(lambda: RefusedError("不行", "no")).simulate_get("/v1/x").json["code"] == "INTERNAL_ERROR"
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(lambda: ValueError("oops"), 500), (UnavailableError, 503), (problems.unavailable, 503)]
+)
+def test_a_customer_reads_of_a_failure_on_the_page(error: Callable[[], Exception], status: int) -> None:
+    answer = client(error).simulate_get("/card", params={"lang": "en"})
+    assert (answer.status_code, answer.headers["content-type"]) == (status, "text/html; charset=utf-8")
+    assert 'role="alert"' in answer.text
+    assert "oops" not in answer.text

@@ -41,6 +41,14 @@ def test_a_repeated_single_field_is_refused() -> None:
         forms.read_form(posted(b"by=1d&by=2d"), 1000).one("by")
 
 
+def test_a_number_is_read_only_if_it_can_be_stored() -> None:
+    for text, number in (("0", 0), (" 7 ", 7), ("9" * 18, 10**18 - 1)):
+        assert forms.Form({"id": [text]}).number("id") == number
+    for text in ("", "-1", "1.5", "x", "\u0661", "\u00b2", "9" * 19):
+        assert forms.Form({"id": [text]}).number("id") is None
+    assert forms.Form().number("id") is None
+
+
 def test_a_form_that_is_too_large_is_refused_before_it_is_read() -> None:
     with pytest.raises(Problem) as refused:
         forms.read_form(posted(b"a=" + b"1" * 1000), 1000)
@@ -94,4 +102,12 @@ def test_an_uploaded_file_is_read_as_bytes_and_its_name_ignored() -> None:
 def test_a_broken_upload_is_refused(request_: falcon.Request) -> None:
     with pytest.raises(Problem) as refused:
         forms.read_form(request_, 10_000, takes_files=True)
+    assert refused.value.status == falcon.HTTP_400
+
+
+def test_an_upload_without_a_length_is_refused() -> None:
+    request = multipart(FIELD)
+    del request.env["CONTENT_LENGTH"]
+    with pytest.raises(Problem) as refused:
+        forms.read_form(request, 1000, takes_files=True)
     assert refused.value.status == falcon.HTTP_400

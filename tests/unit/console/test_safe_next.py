@@ -50,6 +50,12 @@ def test_no_link_leads_from_the_log_in_to_another_site(elsewhere: str) -> None:
     assert safe_next(elsewhere) == HOME
 
 
+def test_an_address_longer_than_a_request_line_leads_home() -> None:
+    longest = "/admin/cards?q=" + "x" * 3_985
+    assert safe_next(longest) == longest
+    assert safe_next(longest + "x") == HOME
+
+
 @given(st.text())
 def test_every_text_leads_to_a_page_of_the_console(text: str) -> None:
     assert safe_next(text).startswith("/admin/")

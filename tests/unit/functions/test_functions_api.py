@@ -36,7 +36,9 @@ class Shelf:
     def listing(self) -> Listing:
         if not self.is_loaded:
             raise NotLoadedError("the reason")
-        return Listing([FunctionInfo("名", "module", None, "")], [BrokenModule("other", "why")], 3, loading=False)
+        return Listing(
+            [FunctionInfo("名", "module", None, "")], [BrokenModule("other", "why")], 3, loading=False, sha256="0" * 64
+        )
 
     def reload(self) -> Listing:
         self.while_reloading()
@@ -71,6 +73,7 @@ def test_a_listing(service: testing.TestClient, method: str, path: str) -> None:
         "broken": [{"module": "other", "error": "why"}],
         "generation": 3,
         "loading": False,
+        "sha256": "0" * 64,
     }
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.processes import is_alive
+from tests.support.service import wait_for
 from trial.child import Child
 from trial.environment import Trial
 from trial.errors import TrialError
@@ -85,6 +86,15 @@ def test_a_new_trial_waits_until_the_children_of_a_killed_one_have_ended(trial: 
     with claim(trial):
         assert not is_alive(pid)
     ends.join()
+
+
+def test_a_failure_shows_what_was_logged_since_the_last_start(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text("what an earlier start said\n")
+    child = Child(["echo", "KADUN_WORKERS is 'x'"], os.environ, log, signal.SIGTERM)
+    child.start()
+    wait_for(lambda: child.pid is None)
+    assert child.failure("失败", "failed").detail == "KADUN_WORKERS is 'x'"
 
 
 def test_a_child_that_does_not_end_when_asked_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,148 @@
+"""The vendor's terms, which owners see and change."""
+
+from dataclasses import dataclass, field, fields
+
+import falcon
+
+from app.console.form_page import check_own_password, refuse
+from app.console.forms import Form, query_of
+from app.console.page import Access, Page, form_of, see_other, visitor_of
+from app.console.rendering import url
+from app.domain.cards import format_validity
+from app.domain.terms import MAX_CHANGES_PER_DAY, MAX_NOTICE, MAX_UNBINDS, BindingTerm, Terms, read_terms, write_term
+from app.domain.texts import MAX_TEXT, RefusedError, Text
+from app.services import terms_preview
+from app.services.import_times import read_validity
+from app.services.terms import TermsChangedError, VendorTerms
+
+PATH = "/admin/settings"
+_NAMES = tuple(each.name for each in fields(Terms))
+_SWITCHES = tuple(each.name for each in fields(Terms) if isinstance(each.default, bool))
+_LIMITS = (1, 2, 3, 5, 10, 20)
+"""Values of `changes_per_day` for which the page always shows what they would have refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """The form: the text of each field, the revision of the terms that was shown with it, and its faults by field."""
+
+    typed: dict[str, str]
+    revision: int | None
+    faults: dict[str, Text] = field(default_factory=dict)
+    refusal: Text | None = None
+
+
+class SettingsPage(Page):
+    """`/admin/settings`: a form with every term."""
+
+    access = {"GET": Access.OWNER, "POST": Access.OWNER}
+
+    def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
+        """Show the terms in force."""
+        revision, terms = self._terms(request).read()
+        self._show(request, response, _Shown(_texts(terms), revision))
+
+    def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
+        """Change the terms; for a preview, and after a refusal, show the form again with what was typed."""
+        form = form_of(request)
+        typed, seen = _typed(form), form.number("revision")
+        if form.one("step") == "preview":
+            self._show(request, response, _Shown(typed, seen))
+            return
+        if faults := _faults(typed):
+            response.status = falcon.HTTP_400
+            self._show(request, response, _Shown(typed, seen, faults))
+            return
+        try:
+            self._change(request, typed, seen)
+        except RefusedError as error:
+            refuse(response, error)
+            self._show(request, response, _Shown(typed, seen, refusal=error.text))
+        else:
+            see_other(response, url(PATH, done="saved"))
+
+    def _change(self, request: falcon.Request, typed: dict[str, str], seen: int | None) -> None:
+        terms = self._terms(request)
+        if terms.read()[0] != seen:  # before the password: a code works once
+            raise TermsChangedError
+        check_own_password(self.console, request)
+        terms.change(_given(typed), seen)
+
+    def _show(self, request: falcon.Request, response: falcon.Response, shown: _Shown) -> None:
+        console = self.console
+        revision, terms = self._terms(request).read()
+        is_stale = shown.revision != revision
+        wanted = _changes_per_day(shown.typed)
+        limits = _LIMITS if wanted is None else (*_LIMITS, wanted)
+        previews = terms_preview.preview(console.database, console.clock(), console.zone, limits)
+        self.render(
+            request,
+            response,
+            "settings.html",
+            typed=shown.typed,
+            now_in_force=_texts(terms),
+            revision=revision,
+            faults=shown.faults,
+            refusal=TermsChangedError().text if is_stale else shown.refusal,
+            bindings=list(BindingTerm),
+            previews=previews,
+            wanted=wanted,
+            preview_days=terms_preview.DAYS,
+            most_looked_at=terms_preview.MAX_COUNTS,
+            most_changes=MAX_CHANGES_PER_DAY,
+            most_unbinds=MAX_UNBINDS,
+            most_notice=MAX_NOTICE,
+            most_text=MAX_TEXT,
+            done=query_of(request).exactly("done"),
+        )
+
+    def _terms(self, request: falcon.Request) -> VendorTerms:
+        return VendorTerms(self.console.database, visitor_of(request).actor, self.console.clock)
+
+
+def _texts(terms: Terms) -> dict[str, str]:
+    """Return the text of each field of the form."""
+    return {name: write_term(value) for name, value in terms.as_texts().items()}
+
+
+def _typed(form: Form) -> dict[str, str]:
+    # Browsers send a text area's lines with CR LF, and nothing for a box that is not ticked.
+    texts = {name: form.one(name).replace("\r\n", "\n") for name in _NAMES}
+    return texts | {name: texts[name] or "off" for name in _SWITCHES}
+
+
+def _given(typed: dict[str, str]) -> list[tuple[str, str]]:
+    """Return names and texts for `read_terms`; durations may also be written as in other forms of the console."""
+    return [(name, _duration(text) if name == "self_unbind_cost" else text) for name, text in typed.items()]
+
+
+def _duration(text: str) -> str:
+    try:
+        length = read_validity(text) if text else None
+    except RefusedError:
+        return text
+    return text if length is None else format_validity(length)
+
+
+def _faults(typed: dict[str, str]) -> dict[str, Text]:
+    """Return what is wrong, by field: each field by itself, then fields that contradict each other."""
+    faults = {}
+    for name, text in _given(typed):
+        try:
+            read_terms(Terms(), [(name, text)])
+        except RefusedError as error:
+            faults[name] = error.text
+    if faults:
+        return faults
+    try:
+        read_terms(Terms(), _given(typed))
+    except RefusedError as error:
+        return {name: error.text for name in _NAMES if name in error.text.en}
+    return {}
+
+
+def _changes_per_day(typed: dict[str, str]) -> int | None:
+    try:
+        return read_terms(Terms(), [("changes_per_day", typed["changes_per_day"])]).changes_per_day
+    except RefusedError:
+        return None

@@ -1,0 +1,143 @@
+"""Self-service (客户自助) as JSON: `POST /v1/self/status`, `/v1/self/unbind` and `/v1/self/renew`."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import falcon
+
+from app.customer_messages import MESSAGES, RENEWALS, unbinding
+from app.domain.addresses import canonical_address, site_of
+from app.domain.codes import Code
+from app.domain.self_service import RenewNotAllowedError, RenewReason, UnbindNotAllowedError
+from app.domain.texts import RefusedError
+from app.http import json_body, schemas
+from app.http.problems import (
+    Problem,
+    ProblemCode,
+    as_sentence,
+    card_not_found,
+    client_blocked,
+    sentence,
+    too_many_requests,
+)
+from app.http.request_parser import ADDRESS_HEADER, client_address
+from app.services.blocked import ClientBlockedError
+from app.services.card_actions import CardNotFoundError
+from app.services.formatting import local
+from app.services.self_service import SelfService, SelfServiceOffError, TooFastError
+from app.services.standing import Customer, Standing
+
+PATHS = ("/card", "/v1/self/")
+
+
+@dataclass(frozen=True, slots=True)
+class SelfServiceResource:
+    """One of the three routes. `parse` reads the body, `act` does what it asks for.
+
+    `behind_proxy` says whether the client's address is in the proxy's header, or the connection's own.
+    """
+
+    service: SelfService
+    behind_proxy: bool
+    parse: Callable[[bytes], Any]
+    act: Callable[[Customer, Any], Standing]
+
+    def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
+        """Answer with how the card stands afterwards."""
+        try:
+            customer = enter(request, self.service, behind_proxy=self.behind_proxy)
+            standing = self.act(customer, self.parse(json_body.read_body(request)))
+        except RefusedError as error:
+            raise problem_of(error, self.service) from error
+        response.content_type = "application/json"
+        response.set_header("Cache-Control", "no-store")
+        response.data = json.dumps(standing.document(self.service.timezone)).encode()
+
+
+class OffMeansNotFound:
+    """Middleware: where self-service is off its routes do not exist, whatever the method."""
+
+    def __init__(self, service: SelfService) -> None:
+        self._service = service
+
+    def process_resource(
+        self,
+        request: falcon.Request,
+        _response: falcon.Response,
+        _resource: Any,  # noqa: ANN401  # Falcon's signature
+        _params: dict[str, Any],
+    ) -> None:
+        """Refuse the request before its method is looked at.
+
+        Raises:
+            falcon.HTTPNotFound: self-service is off.
+        """
+        if request.path.startswith(PATHS) and not self._service.is_on():
+            raise falcon.HTTPNotFound
+
+
+def resources(service: SelfService, *, behind_proxy: bool) -> dict[str, SelfServiceResource]:
+    """Return the resources by what they do: the last part of their paths."""
+    of = partial(SelfServiceResource, service, behind_proxy)
+    return {
+        "status": of(schemas.parse_own_card, lambda customer, asked: service.status(customer, asked.card_id)),
+        "unbind": of(schemas.parse_own_card, lambda customer, asked: service.unbind(customer, asked.card_id)),
+        "renew": of(
+            schemas.parse_renewal, lambda customer, asked: service.renew(customer, asked.card_id, asked.with_card_id)
+        ),
+    }
+
+
+def enter(request: falcon.Request, service: SelfService, *, behind_proxy: bool) -> Customer:
+    """Return the customer who sent a request.
+
+    Raises:
+        falcon.HTTPNotFound: self-service is off.
+        Problem: 503 without the client's address.
+        ClientBlockedError: the address is blocked.
+    """
+    address = client_address(request, behind_proxy=behind_proxy)
+    try:
+        return service.enter(address)
+    except SelfServiceOffError as error:
+        raise falcon.HTTPNotFound from error
+
+
+def problem_of(error: RefusedError, service: SelfService) -> Problem:
+    """Return the problem that a refusal is."""
+    match error:
+        case ClientBlockedError():
+            return client_blocked(as_sentence(MESSAGES[Code.CLIENT_BLOCKED]))
+        case CardNotFoundError():
+            return card_not_found(as_sentence(MESSAGES[Code.CARD_NOT_FOUND]), "card_id")
+        case TooFastError():
+            return too_many_requests(error.retry_after, sentence(error))
+        case UnbindNotAllowedError():
+            at = None if error.next_unbind_at is None else error.next_unbind_at.astimezone(service.timezone)
+            more = {"next_unbind_at": local(at, service.timezone)}
+            return Problem(ProblemCode.UNBIND_NOT_ALLOWED, as_sentence(unbinding(at)), more=more)
+        case RenewNotAllowedError():
+            is_unknown = error.reason is RenewReason.SECOND_CARD_NOT_FOUND
+            return Problem(
+                ProblemCode.CARD_NOT_FOUND if is_unknown else ProblemCode.RENEW_NOT_ALLOWED,
+                as_sentence(RENEWALS[error.reason]),
+                field="with_card_id" if is_unknown else None,
+                more={"reason": error.reason},
+            )
+        case _:
+            raise error
+
+
+def asker_of(environ: dict[str, Any], *, behind_proxy: bool) -> str | None:
+    """Return where a request for self-service comes from, None of all others: an address, or an IPv6 /48."""
+    if not environ["PATH_INFO"].startswith(PATHS):
+        return None
+    header = f"HTTP_{ADDRESS_HEADER.upper().replace('-', '_')}"
+    seen = str(environ.get(header if behind_proxy else "REMOTE_ADDR", ""))
+    try:
+        return site_of(seen) or canonical_address(seen)
+    except ValueError:
+        return ""  # such a request is answered with 503

@@ -1,0 +1,185 @@
+"""The block list (黑名单): listed, added to and removed from, each change with its journal entry."""
+
+import hashlib
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple
+
+import peewee
+
+from app.clock import Clock
+from app.domain.blocks import read_block_network
+from app.domain.cards import parse_card_id_beginning
+from app.domain.codes import EventKind
+from app.domain.policy import MAX_HARDWARE
+from app.domain.texts import RefusedError, check_text
+from app.services.ceilings import Limits
+from app.storage import blocks, journal
+from app.storage.database import Database
+from app.storage.models import Block
+
+MAX_BLOCKS = 10_000
+"""Each process holds them all in memory."""
+PAGE_ROWS = 50
+
+
+class BlockPage(NamedTuple):
+    """Some of the blocks, how many there are in all, and below which ID the next page begins, None on the last page.
+
+    `cards` are the cards that blocked machines are bound to, by the SHA-256 of their hardware.
+    """
+
+    rows: list[Block]
+    total: int
+    older: int | None
+    cards: dict[str, str]
+
+
+class BlockNotFoundError(RefusedError):
+    """No such block."""
+
+    def __init__(self, block_id: int) -> None:
+        super().__init__(f"黑名单中没有编号 {block_id}", f"there is no block {block_id}")
+
+
+class Target(NamedTuple):
+    """What is blocked: a machine, by the hex SHA-256 of its hardware, or else a network; `reference` led to it."""
+
+    hardware_sha256: str | None = None
+    network: str | None = None
+    reference: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Blocks:
+    """The block list of one database; `actor` is the name in the journal of the person who changes it.
+
+    In the console `limits` are the operator's: each change counts among the cards that they change in a day.
+    """
+
+    database: Database
+    actor: str
+    clock: Clock
+    limits: Limits | None = None
+
+    def list(self) -> list[Block]:
+        """Return all blocks, the newest first."""
+        return self.database.with_connection(blocks.listed)
+
+    def page(self, below: int | None = None) -> BlockPage:
+        """Return up to `PAGE_ROWS` blocks, the newest first: those with lower IDs than `below`, if that is given."""
+
+        def read() -> BlockPage:
+            rows = blocks.listed(PAGE_ROWS + 1, below)
+            machines = [block.hardware_sha256 for block in rows if block.hardware_sha256 is not None]
+            older = rows[PAGE_ROWS - 1].id if len(rows) > PAGE_ROWS else None
+            return BlockPage(rows[:PAGE_ROWS], blocks.number(), older, blocks.cards_of(machines))
+
+        return self.database.with_connection(read)
+
+    def find(self, block_id: int) -> Block:
+        """Return a block.
+
+        Raises:
+            BlockNotFoundError: there is none of this ID.
+        """
+        found = self.database.with_connection(lambda: blocks.find(block_id))
+        if found is None:
+            raise BlockNotFoundError(block_id)
+        return found
+
+    def machine(self, hardware: str) -> Target:
+        """Return the machine of a hardware string as its client sent it.
+
+        Raises:
+            RefusedError: no client can send this.
+        """
+        if not 1 <= len(hardware) <= MAX_HARDWARE or "\0" in hardware:
+            raise RefusedError(
+                f"硬件信息须为 1 到 {MAX_HARDWARE:,} 个字符", f"hardware must be 1 to {MAX_HARDWARE:,} characters"
+            )
+        try:
+            return Target(hashlib.sha256(hardware.encode()).hexdigest())
+        except UnicodeEncodeError as error:
+            raise RefusedError("硬件信息不是有效的 UTF-8", "hardware is not valid UTF-8") from error
+
+    def network(self, text: str) -> Target:
+        """Return a network, or what counts as one address, as a person typed it.
+
+        Raises:
+            RefusedError: it is neither, or has every address in it.
+        """
+        return Target(network=read_block_network(text.strip()))
+
+    def machine_of(self, reference: str) -> Target:
+        """Return the machine of the journal's entry of this reference, as typed.
+
+        Raises:
+            RefusedError: there is no such entry, or it names no machine.
+        """
+        wanted = parse_card_id_beginning(reference) or reference
+        hardware = self.database.with_connection(lambda: journal.hardware_of(wanted))
+        if hardware is None:
+            raise RefusedError(
+                f"日志中没有参考号“{reference}”的设备", f"the journal has no machine under the reference “{reference}”"
+            )
+        return self.machine(hardware)._replace(reference=wanted)
+
+    def add(self, target: Target, reason: str) -> int:
+        """Block a machine or a network; return the block's ID.
+
+        Raises:
+            RefusedError: the reason is missing or too long, the same is blocked already, or there are too many blocks.
+            app.domain.ceilings.CeilingExceededError: `limits` allow no more today.
+        """
+        check_text("reason", reason)
+        now = self.clock()
+
+        def write() -> int:
+            with self.database.atomic():
+                if blocks.number() >= MAX_BLOCKS:
+                    raise RefusedError(f"黑名单最多 {MAX_BLOCKS:,} 项", f"there can be at most {MAX_BLOCKS:,} blocks")
+                self._take_change(now)
+                what = {"hardware_sha256": target.hardware_sha256, "network": target.network}
+                block_id = blocks.insert({**what, "reason": reason, "actor": self.actor, "created_at": now})
+                details = _details(block_id, target.hardware_sha256, target.network, reason)
+                entry = journal.Entry(
+                    now, EventKind.BLOCK_ADDED, reference=target.reference, actor=self.actor, details=details
+                )
+                journal.append([entry])
+                return block_id
+
+        try:
+            return self.database.with_connection(write, once=True)
+        except peewee.IntegrityError as error:
+            raise RefusedError("黑名单中已有此项", "this is blocked already") from error
+
+    def remove(self, block_id: int) -> None:
+        """Remove a block.
+
+        Raises:
+            BlockNotFoundError: there is none of this ID.
+            app.domain.ceilings.CeilingExceededError: `limits` allow no more today.
+        """
+        now = self.clock()
+
+        def write() -> None:
+            with self.database.atomic():
+                found = blocks.find(block_id)
+                if found is None or not blocks.delete(block_id):
+                    raise BlockNotFoundError(block_id)
+                self._take_change(now)
+                details = _details(block_id, found.hardware_sha256, found.network, found.reason)
+                journal.append([journal.Entry(now, EventKind.BLOCK_REMOVED, actor=self.actor, details=details)])
+
+        self.database.with_connection(write, once=True)
+
+    def _take_change(self, now: datetime) -> None:
+        if self.limits is not None:
+            self.limits.take_changes(1, now)
+
+
+def _details(block_id: int, hardware_sha256: str | None, network: str | None, reason: str) -> dict[str, object]:
+    what = {"hardware_sha256": hardware_sha256} if network is None else {"network": network}
+    details: dict[str, object] = {"block": block_id, **what, "reason": reason}
+    return details

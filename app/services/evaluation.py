@@ -1,0 +1,90 @@
+"""The evaluation of a request, and what the journal has of it."""
+
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from app.domain.addresses import known
+from app.domain.cards import REFERENCE_LENGTH, parse_card_id
+from app.domain.codes import Code, Counted, EventKind
+from app.domain.policy import Binding, Client, Decision, Facts, VerificationRequest
+from app.services.in_force import InForce
+from app.storage.journal import Entry
+
+_COUNTED = {Code(kind): kind for kind in Counted if kind in set(map(str, Code))}
+
+
+class Evaluation(NamedTuple):
+    """The decision on a request, already written to the database.
+
+    `at` is the time of the decision. `jti` is the ID of the verdict to come. `client_id` is the client that an
+    accepted card is bound to now, None for a rejection. `in_force` is what the request was judged by.
+    """
+
+    request: VerificationRequest
+    at: datetime
+    jti: str
+    decision: Decision
+    client_id: str | None
+    in_force: InForce = InForce()
+
+    @property
+    def reference(self) -> str:
+        """The end of `jti`, by which the vendor finds the journal entry."""
+        return self.jti[-REFERENCE_LENGTH:]
+
+
+def entries_of(facts: Facts, evaluation: Evaluation) -> list[Entry]:
+    """Return the journal entries of an accepted request; most have none."""
+    decision, card_id, entries = evaluation.decision, evaluation.request.card_id, []
+    if decision.released is not None:
+        details = {"moved_to": card_id, "client_id": decision.released.id}
+        entries.append(_entry(evaluation, EventKind.RELEASED, card_id=decision.released.card_id, details=details))
+    if decision.activates:
+        entries.append(_entry(evaluation, EventKind.ACTIVATED))
+    elif decision.binding is not Binding.KEEP:
+        entries.append(_entry(evaluation, EventKind.BOUND))
+    if facts.client is not None and (decision.hardware_changed or decision.address_changed):
+        before = _environment(facts.client)
+        counted = Counted.HARDWARE_CHANGED if decision.hardware_changed else Counted.ADDRESS_CHANGED
+        entries.append(_entry(evaluation, EventKind.ENVIRONMENT_CHANGED, details={"before": before}, counted=counted))
+    return entries
+
+
+def bound_to(facts: Facts, code: Code) -> dict[str, Any] | None:
+    """Return what a card was bound to when another machine was rejected."""
+    if code is not Code.CLIENT_MISMATCH or facts.client is None:
+        return None
+    return {"before": _environment(facts.client)}
+
+
+def _environment(client: Client) -> dict[str, str | None]:
+    return {"hardware": client.hardware, "ip": known(client.address)}
+
+
+def rejection(evaluation: Evaluation, code: Code, details: dict[str, Any] | None = None) -> Entry:
+    """Return the journal entry of a request that is rejected with this code."""
+    version = evaluation.request.version
+    details = (details or {}) | ({} if version is None else {"version": version})
+    return _entry(evaluation, EventKind.REJECTED, code=code, details=details or None, counted=_COUNTED.get(code))
+
+
+def _named(evaluation: Evaluation) -> str:
+    """Return the card as entries name it: where there is none, a text that is no card ID stands there as sent."""
+    request = evaluation.request
+    is_text = evaluation.decision.card is None and parse_card_id(request.sent_card_id) is None
+    return request.sent_card_id if is_text else request.card_id
+
+
+def _entry(evaluation: Evaluation, kind: EventKind, **more: Any) -> Entry:  # noqa: ANN401  # the fields of Entry
+    request = evaluation.request
+    fields: dict[str, Any] = {
+        "card_id": _named(evaluation),
+        "reference": evaluation.reference,
+        "ip": request.address,
+        "claimed_ip": request.claimed_ip,
+        "hardware": request.hardware,
+        "function": request.function,
+    } | more
+    if evaluation.in_force.revision:
+        fields["details"] = {**(fields.get("details") or {}), "terms": evaluation.in_force.revision}
+    return Entry(evaluation.at, kind, **fields)

@@ -1,0 +1,111 @@
+"""The key ring of several machines, in the database, sealed to an age identity that each of them has."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+
+from app.services.held import Held
+from app.storage import key_ring
+from app.storage.database import Database
+from app.storage.models import SealedKeyRing
+from app.tokens import sealing
+from app.tokens.keyring import KeyRingError, KeyStore, decoded, encoded
+from app.tokens.keys import KeyRing
+
+
+class KeyDatabase(KeyStore):
+    """The key ring in a database.
+
+    Args:
+        database: The database.
+        identity: The age identity that opens the ring (KADUN_KEYS_IDENTITY); without it nothing can be read.
+    """
+
+    def __init__(self, database: Database, identity: str | None) -> None:
+        self._database = database
+        self._identity = identity
+        self._kids = Held(database, self._kids_now)
+
+    def version(self) -> tuple[str, ...]:
+        """Return the IDs of the keys, as they were less than a second ago.
+
+        Raises:
+            KeyRingError: there is no ring.
+            DatabaseUnavailableError: the database was away since this process began.
+        """
+        return self._kids.get()
+
+    def exists(self) -> bool:
+        """Tell whether there is a key ring, intact or not.
+
+        Raises:
+            DatabaseUnavailableError: the database is away.
+        """
+        return self._database.with_connection(lambda: key_ring.in_use(self._database)) is not None
+
+    def load(self) -> KeyRing:
+        """Read the key ring.
+
+        Raises:
+            KeyRingError: it is missing or damaged, or this machine's identity is another.
+            DatabaseUnavailableError: the database is away.
+        """
+        row = self._database.with_connection(self._row)
+        try:
+            return decoded(sealing.unseal_text(row.sealed, self._own_identity()))
+        except sealing.NotSealedToError as error:
+            raise KeyRingError(
+                "数据库中的签名密钥无法用 KADUN_KEYS_IDENTITY 打开：请放回 secrets/keys_identity / the signing keys in "
+                "the database do not open with KADUN_KEYS_IDENTITY: put your copy of secrets/keys_identity back"
+            ) from error
+        except KeyRingError:
+            raise
+        except Exception as error:
+            raise KeyRingError(
+                "the signing keys in the database are damaged: put a copy back with `scripts/cardctl key restore`"
+            ) from error
+
+    @contextmanager
+    def changing(self) -> Iterator[None]:
+        """Keep all others from changing the ring until the transaction ends.
+
+        Raises:
+            DatabaseUnavailableError: the database is away.
+        """
+        self._database.with_connection(lambda: None)
+        with self._database.atomic():
+            key_ring.lock(self._database)
+            yield
+
+    def write(self, ring: KeyRing) -> None:
+        """Replace the ring."""
+        sealed = sealing.seal_text(encoded(ring), self._own_identity())
+        key_ring.write(self._database, [key.kid for key in ring.keys], sealed)
+
+    def put_aside(self, now: datetime) -> None:
+        """Keep what there is in a row of its own."""
+        key_ring.put_aside(self._database, now)
+
+    def _own_identity(self) -> str:
+        if self._identity is None:
+            raise KeyRingError(
+                "未设置 KADUN_KEYS_IDENTITY：数据库中的签名密钥以它加密 / KADUN_KEYS_IDENTITY is not set: the signing "
+                "keys in the database are sealed to it"
+            )
+        return self._identity
+
+    def _row(self) -> SealedKeyRing:
+        row = key_ring.in_use(self._database)
+        if row is None:
+            raise _missing()
+        return row
+
+    def _kids_now(self) -> tuple[str, ...]:
+        kids = key_ring.kids(self._database)
+        if kids is None:
+            raise _missing()
+        return tuple(kids)
+
+
+def _missing() -> KeyRingError:
+    return KeyRingError("there are no signing keys in the database")

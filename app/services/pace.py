@@ -1,0 +1,44 @@
+"""How often an address may ask in one process. Behind nginx, whose limit is for all processes, it is a safeguard."""
+
+import math
+import threading
+from collections.abc import Callable
+from time import monotonic
+
+from app.domain.addresses import network_of, site_of
+
+BURST = 10
+"""So many questions of an address may come at once, or within as many seconds; then one a second."""
+_TICKS = 10  # of a second; whole numbers add up exactly
+_MAX_KEPT = 20_000
+
+
+class Pace:
+    """Lets each address ask about once a second, and each IPv6 /48 ten times as often.
+
+    Args:
+        clock: Returns seconds that never go back.
+    """
+
+    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._paid_until: dict[str, int] = {}  # in ticks; each question pays for some (GCRA)
+
+    def wait_seconds(self, address: str) -> int:
+        """Count a question and return 0, or return in how many whole seconds it may be asked again."""
+        prices = {network_of(address): _TICKS}
+        if (site := site_of(address)) is not None:
+            prices[site] = 1
+        with self._lock:
+            now = int(self._clock() * _TICKS)
+            paid = {who: max(self._paid_until.get(who, now), now) + price for who, price in prices.items()}
+            early = max(paid.values()) - now - BURST * _TICKS
+            if early > 0:
+                return math.ceil(early / _TICKS)
+            if len(self._paid_until) >= _MAX_KEPT:
+                self._paid_until = {who: until for who, until in self._paid_until.items() if until > now}
+            if len(self._paid_until) >= _MAX_KEPT:
+                self._paid_until = {}
+            self._paid_until |= paid
+        return 0

@@ -1,0 +1,249 @@
+"""Self-service (客户自助): customers look up, unbind and renew their own cards (protocol, section 3)."""
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any, TypeVar
+from zoneinfo import ZoneInfo
+
+from app import metrics
+from app.clock import Clock
+from app.domain.card_actions import Outcome
+from app.domain.cards import Card, card_id_of, format_validity, parse_card_id
+from app.domain.codes import Code, EventKind
+from app.domain.self_service import CUSTOMER, WINDOW, RenewNotAllowedError, RenewReason, renew
+from app.domain.texts import RefusedError
+from app.services.blocked import refuse_blocked
+from app.services.card_actions import CardNotFoundError
+from app.services.in_force import VendorRules
+from app.services.pace import Pace
+from app.services.standing import Customer, Standing
+from app.storage import bindings, journal, models
+from app.storage import cards as card_rows
+from app.storage import self_service as rows
+from app.storage.database import Database
+
+Result = TypeVar("Result")
+
+
+class SelfServiceOffError(RefusedError):
+    """The vendor has not turned self-service on."""
+
+    def __init__(self) -> None:
+        super().__init__("卖家未开放自助服务", "the seller does not offer self-service")
+
+
+class TooFastError(RefusedError):
+    """The address asks more often than about once a second; `retry_after` is in seconds."""
+
+    def __init__(self, retry_after: int) -> None:
+        self.retry_after = retry_after
+        super().__init__("操作过于频繁，请稍后再试", "too many requests: try again in a moment")
+
+
+class ChangedMeanwhileError(RefusedError):
+    """The card is not as it was when the customer was asked to confirm; nothing was done."""
+
+    def __init__(self) -> None:
+        super().__init__("卡密的状态已变化，请核对后再确认", "the card has changed: check it and confirm again")
+
+
+class SelfService:
+    """Self-service on the cards of one database; refusals are journalled by the days of `timezone`, the vendor's."""
+
+    def __init__(
+        self, database: Database, rules: VendorRules, timezone: ZoneInfo, clock: Clock, pace: Pace | None = None
+    ) -> None:
+        self._database = database
+        self._rules = rules
+        self._pace = pace or Pace()
+        self._clock = clock
+        self.timezone = timezone
+
+    def is_on(self) -> bool:
+        """Return whether the vendor offers self-service.
+
+        Raises:
+            DatabaseUnavailableError: the database is away since this process began.
+        """
+        return self._rules.get().terms.self_service
+
+    def enter(self, address: str) -> Customer:
+        """Return the customer at an address.
+
+        Raises:
+            SelfServiceOffError: there is no self-service.
+            app.services.blocked.ClientBlockedError: the address is blocked.
+            DatabaseUnavailableError: the database is away.
+        """
+        in_force = self._rules.get()
+        if not in_force.terms.self_service:
+            raise SelfServiceOffError
+        refuse_blocked(self._rules, in_force, address)
+        return Customer(address, in_force)
+
+    def status(self, customer: Customer, typed: str) -> Standing:
+        """Return how a card stands; `typed` is its key as a person typed it.
+
+        Raises:
+            CardNotFoundError: there is no such card.
+            TooFastError: the address asks too often.
+            DatabaseUnavailableError: the database is away.
+        """
+        card_id = card_id_of(typed)
+
+        def read() -> Standing:
+            found = {row.id: row for row, _client in card_rows.find_all([card_id])}
+            return self._standing(customer, found, typed)
+
+        return self._ask(customer, read, typed)
+
+    def unbind(self, customer: Customer, typed: str, mark: str | None = None) -> Standing:
+        """Unbind a card and take the cost off its expiry, in one transaction with its journal entry.
+
+        Args:
+            customer: Who asks.
+            typed: The card's key as typed.
+            mark: Of the standing that the customer saw before confirming; None where nobody asked to confirm.
+
+        Raises:
+            app.domain.self_service.UnbindNotAllowedError: the terms or the card's state do not allow it.
+            ChangedMeanwhileError: the card stands otherwise than at that mark.
+            CardNotFoundError, TooFastError, DatabaseUnavailableError: as for `status`.
+        """
+
+        def write() -> Standing:
+            with self._database.atomic():
+                before = self._standing(customer, _locked(typed), typed)
+                if mark not in {None, before.mark}:
+                    raise ChangedMeanwhileError
+                outcome = before.unbinding()
+                if not outcome.is_changed:
+                    return before
+                card_rows.write_outcome(outcome)
+                entry = _entry(customer, outcome.at, EventKind.SELF_UNBOUND, outcome.before.id, _cost(outcome))
+                journal.append([entry])
+                return _after(customer, outcome)
+
+        return self._ask(customer, write, typed)
+
+    def renewal(self, customer: Customer, typed: str, second: str) -> Outcome:
+        """Return what `renew` would do to a card now; it raises what `renew` raises."""
+        ids = [card_id_of(typed), card_id_of(second)]
+
+        def read() -> Outcome:
+            found = {row.id: row for row, _client in card_rows.find_all(ids)}
+            return _renewal(self._standing(customer, found, typed), found, second)
+
+        return self._ask(customer, read, typed, second)
+
+    def renew(self, customer: Customer, typed: str, second: str) -> Standing:
+        """Add an unused second card's validity to a card, in one transaction; the second card is then spent.
+
+        Args:
+            customer: Who asks.
+            typed: The card's key as typed.
+            second: That of the second card.
+
+        Raises:
+            RenewNotAllowedError: says why not; both cards stay as they were.
+            CardNotFoundError, TooFastError, DatabaseUnavailableError: as for `status`.
+        """
+
+        def write() -> Standing:
+            with self._database.atomic():
+                found = _locked(typed, second)
+                outcome = _renewal(self._standing(customer, found, typed), found, second)
+                spent = card_rows.as_domain(found[card_id_of(second)])
+                card_rows.write_outcome(outcome)
+                rows.spend(spent.id, outcome.before.id)
+                journal.append(_renewed(customer, outcome, spent))
+                return _after(customer, outcome)
+
+        return self._ask(customer, write, typed, second)
+
+    def _standing(self, customer: Customer, found: Mapping[str, models.Card], typed: str) -> Standing:
+        """Return how a card stands now. Before a change its lock is held, and the time is read under the lock."""
+        row = found.get(card_id_of(typed))
+        if row is None:
+            raise CardNotFoundError(typed)
+        is_bound = bool(card_rows.bound_cards([row.id]))
+        return _standing_at(customer, card_rows.as_domain(row), self._clock(), is_bound=is_bound)
+
+    def _ask(self, customer: Customer, work: Callable[[], Result], typed: str, second: str = "") -> Result:
+        """Do it at the customer's pace, and journal keys of cards that do not exist."""
+        wait_seconds = self._pace.wait_seconds(customer.address)
+        if wait_seconds:
+            raise TooFastError(wait_seconds)
+        try:
+            return self._database.with_connection(work, once=True)
+        except CardNotFoundError:
+            self._journal_unknown(customer, typed)
+            raise
+        except RenewNotAllowedError as error:
+            if error.reason is RenewReason.SECOND_CARD_NOT_FOUND:
+                self._journal_unknown(customer, second)
+            raise
+
+    def _journal_unknown(self, customer: Customer, typed: str) -> None:
+        card_id = parse_card_id(typed) or typed
+        entry = _entry(customer, self._clock(), EventKind.REJECTED, card_id, {}, code=Code.CARD_NOT_FOUND)
+        day = entry.at.astimezone(self.timezone).date()
+        if not self._database.with_connection(lambda: journal.append_rejection(entry, day)):
+            metrics.refusals_not_journalled.inc()
+
+
+def _locked(*typed: str) -> dict[str, models.Card]:
+    return {row.id: row for row in bindings.lock_cards([card_id_of(text) for text in typed])}
+
+
+def _standing_at(customer: Customer, card: Card, at: datetime, *, is_bound: bool) -> Standing:
+    limit = customer.terms.self_unbind_per_30_days
+    unbound_at = rows.unbound_at(card.id, at - WINDOW, limit) if limit else []
+    return Standing(card, at, is_bound, tuple(unbound_at), customer.terms)
+
+
+def _after(customer: Customer, outcome: Outcome) -> Standing:
+    return _standing_at(customer, outcome.after or outcome.before, outcome.at, is_bound=outcome.is_bound)
+
+
+def _renewal(standing: Standing, found: Mapping[str, models.Card], second: str) -> Outcome:
+    row = found.get(card_id_of(second))
+    other = None if row is None else card_rows.as_domain(row)
+    return renew(standing.card, other, standing.terms, standing.at, is_bound=standing.is_bound)
+
+
+def _cost(outcome: Outcome) -> dict[str, Any]:
+    """Return what the journal has of an unbinding: what it took off the expiry, if anything."""
+    until, after = outcome.before.expires_at, outcome.after and outcome.after.expires_at
+    if until is None or after is None or until == after:
+        return {}
+    details = {"cost": format_validity(until - after), "expires_at": after.isoformat()}
+    return details  # noqa: RET504  # so that a test finds the names that need words
+
+
+def _renewed(customer: Customer, outcome: Outcome, spent: Card) -> list[journal.Entry]:
+    """Return the entries of both cards of a renewal."""
+    by = {"by": format_validity(spent.validity)}
+    card = outcome.after or outcome.before
+    until = (
+        {"validity": format_validity(card.validity)}
+        if card.expires_at is None
+        else {"expires_at": card.expires_at.isoformat()}
+    )
+    return [
+        _entry(customer, outcome.at, EventKind.RENEWED, card.id, {"with": spent.id, **by, **until}),
+        _entry(customer, outcome.at, EventKind.RENEWED, spent.id, {"renewed": card.id, **by}),
+    ]
+
+
+def _entry(  # noqa: PLR0913  # the parts of an entry
+    customer: Customer,
+    at: datetime,
+    kind: EventKind,
+    card_id: str,
+    details: dict[str, Any],
+    code: Code | None = None,
+) -> journal.Entry:
+    revision = customer.in_force.revision
+    said = details | ({"terms": revision} if revision else {})
+    return journal.Entry(at, kind, code, card_id, ip=customer.address, actor=CUSTOMER, details=said or None)

@@ -1,0 +1,74 @@
+"""The vendor's terms: shown and changed, each change with its journal entry."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from app.clock import Clock
+from app.domain.codes import EventKind
+from app.domain.terms import Terms, read_terms
+from app.domain.texts import RefusedError
+from app.storage import journal, terms
+from app.storage.database import Database
+
+
+class TermsChangedError(RefusedError):
+    """Somebody else has changed the terms since they were read."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "其间条款已被修改，请核对后重新提交", "the terms were changed meanwhile: check them, then try again"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class VendorTerms:
+    """The vendor's terms in one database; `actor` is the name in the journal of the person who changes them."""
+
+    database: Database
+    actor: str
+    clock: Clock
+
+    def get(self) -> Terms:
+        """Return the terms as they are now."""
+        return self.read()[1]
+
+    def read(self) -> tuple[int, Terms]:
+        """Return how often the terms were changed, and the terms as they are now."""
+        return self.database.with_connection(terms.read)
+
+    def change(self, given: Iterable[tuple[str, str]], seen: int | None = None) -> Terms:
+        """Change terms by name, as a person wrote them, an empty text being the default; return all terms.
+
+        Args:
+            given: Names with texts.
+            seen: How often the terms were changed when the person read them (`read`), None where that does not matter.
+
+        Raises:
+            TermsChangedError: they were changed again since then; nothing is changed.
+            RefusedError: names the term that is wrong and says what it must be; nothing is changed.
+        """
+        wanted = list(given)
+
+        def write() -> Terms:
+            with self.database.atomic():
+                terms.lock()
+                revision, before = terms.read()
+                if seen not in {None, revision}:
+                    raise TermsChangedError
+                after = read_terms(before, wanted)
+                if after != before:
+                    terms.write(revision + 1, after)
+                    journal.append([self._entry(revision + 1, before, after)])
+                return after
+
+        return self.database.with_connection(write)
+
+    def _entry(self, revision: int, before: Terms, after: Terms) -> journal.Entry:
+        old, new = before.as_texts(), after.as_texts()
+        changed = [name for name in new if new[name] != old[name]]
+        details = {
+            "terms": revision,
+            "before": {name: old[name] for name in changed},
+            "after": {name: new[name] for name in changed},
+        }
+        return journal.Entry(self.clock(), EventKind.TERMS_CHANGED, actor=self.actor, details=details)

@@ -1,0 +1,44 @@
+# shellcheck shell=bash
+# The other machines that serve the same database. Sourced after database.sh, never run.
+
+# host_here: this machine's name among them, KADUN_HOST; without one the service calls itself `unnamed`.
+host_here() {
+    local name
+    name=$(setting KADUN_HOST unnamed)
+    [[ $name =~ ^[A-Za-z0-9._-]{1,57}$ ]] || die ".env: KADUN_HOST 须为 1–57 个字母、数字、.、- 或 _ must be 1 to 57 letters, digits, dots, dashes or underscores: $name"
+    printf '%s' "$name"
+}
+
+# other_hosts: the names of others that have sessions in the database LIVE, one a line; but none that has not reported itself
+# for a minute: a dead machine's sessions stay for hours. Fails where the database does not answer.
+other_hosts() {
+    local here sessions away=''
+    here=$(host_here) || exit 1
+    sessions=$(owner_sql "$LIVE" "SELECT DISTINCT substr(application_name, 7) FROM pg_stat_activity
+        WHERE datname = '$LIVE' AND application_name ~ '^kadun@[A-Za-z0-9._-]+\$'
+            AND application_name NOT IN ('kadun@$here', 'kadun@unnamed') ORDER BY 1") || return 1
+    [[ -n $sessions ]] || return 0
+    # A database of an older version lacks the table.
+    away=$(owner_sql "$LIVE" "SELECT name FROM host WHERE seen_at < clock_timestamp() - interval '1 minute'" 2>/dev/null) || away=''
+    grep -vxF -f <(printf '%s\n' "${away:-/}") <<<"$sessions" || true
+}
+
+# older_hosts SCHEMA: the other machines that serve the database LIVE with a program of an older schema, one a line, with that schema.
+# Fails where the database does not answer.
+older_hosts() {
+    local here found
+    here=$(host_here) || exit 1
+    [[ $1 =~ ^[0-9a-z_]+$ ]] || return 1
+    found=$(owner_sql "$LIVE" "SELECT to_regclass('public.host') IS NOT NULL") || return 1
+    [[ $found == t ]] || return 0 # a database of an older version
+    owner_sql "$LIVE" "SELECT name || ' ' || schema FROM host WHERE schema COLLATE \"C\" < '$1' AND name <> '$here'
+        AND seen_at > clock_timestamp() - interval '1 minute' ORDER BY name"
+}
+
+# require_alone [ADVICE]: no other machine serves the database LIVE, which would go on writing to it.
+require_alone() {
+    local names advice=${1:-请先在那里执行 docker compose stop app nginx，完成后再启动。Stop them first, there: docker compose stop app nginx; start them again afterwards}
+    names=$(other_hosts) || die "数据库没有响应，未作改动。The database does not answer; nothing was changed"
+    [[ -z $names ]] \
+        || die "其他主机正在使用同一数据库，未作改动。Other machines serve the same database, and nothing was changed: ${names//$'\n'/, }. $advice"
+}

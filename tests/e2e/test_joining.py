@@ -1,0 +1,300 @@
+"""export.sh --join and init.sh --join: what a machine that joins gets, and what is refused."""
+
+import io
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from app.tokens import keyring, sealing
+from scripts.lib import archive
+from tests.support.archives import rewritten, signed_by, strangers_ring, unsigned
+from tests.support.joining import FUNCTION, IDENTITY, SCHEMA, SECRETS, Machines
+
+
+@pytest.fixture(scope="module")
+def origin(tmp_path_factory: pytest.TempPathFactory) -> Machines:
+    return Machines.new(tmp_path_factory.mktemp("origin"))
+
+
+@pytest.fixture
+def machines(origin: Machines, tmp_path: Path) -> Machines:
+    return origin.copy(tmp_path)
+
+
+def test_a_machine_that_joins_has_the_secrets_and_the_settings_and_no_data(machines: Machines) -> None:
+    exported = machines.export()
+    assert exported.returncode == 0, exported.stderr
+    bundle, kid = machines.fake / "bundle.age", machines.ring.current.kid
+    assert bundle.stat().st_mode & 0o777 == 0o600
+    assert (
+        f"scripts/init.sh --join 'bundle.age' --identity backup-identity.txt --fingerprint {kid}\n" in exported.stdout
+    )
+    assert "Delete the bundle" in exported.stdout
+    done = machines.join(bundle, "--identity", str(machines.fake / "identity"))
+    assert done.returncode == 0, done.stderr
+    for name in (*(f"secrets/{name}" for name in SECRETS), "https_certificates/privkey.pem", FUNCTION):
+        assert (machines.second / name).read_bytes() == (machines.first / name).read_bytes(), name
+        if name != FUNCTION:
+            assert (machines.second / name).stat().st_mode & 0o777 == 0o600, name
+    assert (machines.second / "secrets/files_bucket_secret").read_text() == "secret"
+    assert (machines.second / FUNCTION).stat().st_mode & 0o777 == 0o644
+    found = set(machines.state())
+    assert not {name for name in found if name.startswith(("data/keys/", "data/postgres", "data/files/", "data/.join"))}
+    env = (machines.second / ".env").read_text()
+    assert "\nKADUN_HOST=second\n" in env
+    assert "10.0.0.9" not in env, "one machine alone sends certificates"
+    assert "\nKADUN_OFFLINE_GRACE=12h\n" in env
+    files = "docker-compose.yml:docker-compose.external-database.yml:docker-compose.bucket.yml"
+    assert f"\nCOMPOSE_FILE={files}\n" in env
+    assert "\nKADUN_NGINX_IMAGE=nginx:1.28-trixie\n" in env, "a bundle names no program"
+    assert "KADUN_NGINX_IMAGE=elsewhere/nginx:1" in done.stderr
+    assert "joins as second" in done.stdout
+    assert "docker compose up -d --wait" in done.stdout
+    (asked,) = {call.split(" psql ")[0].partition("--entrypoint")[2] for call in machines_runs(machines)}
+    assert asked == " as-role postgres:17-trixie owner --database kadun"
+    again = machines.join(bundle, "--identity", str(machines.fake / "identity"))
+    assert "This checkout is initialised already, and nothing was changed" in again.stderr
+
+
+def machines_runs(machines: Machines) -> list[str]:
+    return [call for call in (machines.fake / "calls").read_text().splitlines() if call.startswith("run ")]
+
+
+@pytest.mark.parametrize(
+    ("setting", "complaint"),
+    [
+        ("KADUN_KEYS=folder", "KADUN_KEYS must be database"),
+        ("KADUN_HOST=", "KADUN_HOST must be this machine's name"),
+        ("KADUN_FILES_BUCKET=", "set KADUN_FILES_BUCKET and run scripts/cardctl file"),
+        ("", "licensed files that are not in the bucket: run scripts/cardctl file move-to bucket"),
+    ],
+)
+def test_a_service_that_no_other_machine_could_share_is_not_exported(
+    machines: Machines, setting: str, complaint: str
+) -> None:
+    (machines.first / "data/files" / ("a" * 64)).touch()
+    machines.set(setting)
+    done = machines.export()
+    assert (done.returncode, complaint in done.stderr) == (1, True), done.stderr
+    assert not (machines.fake / "bundle.age").exists()
+
+
+def test_a_database_in_its_container_is_not_exported(machines: Machines) -> None:
+    url = machines.first / "secrets/owner_url"
+    url.write_text(url.read_text().replace("10.0.0.5,10.0.0.6", "database:5432"))
+    done = machines.export()
+    assert "must name a database outside this stack's container" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("hosts", "warns"), [("127.0.0.1:5433", True), ("10.0.0.5,localhost", True), ("127.net", False)]
+)
+def test_a_database_on_this_machine_is_warned_of(machines: Machines, hosts: str, *, warns: bool) -> None:
+    url = machines.first / "secrets/owner_url"
+    url.write_text(url.read_text().replace("10.0.0.5,10.0.0.6", hosts))
+    done = machines.export()
+    assert (done.returncode, "means this machine itself" in done.stderr) == (0, warns)
+
+
+def test_files_on_a_shared_mount_need_no_bucket(machines: Machines) -> None:
+    (machines.first / "data/files" / ("a" * 64)).touch()
+    (machines.fake / "file-system").write_text("nfs\n")
+    assert machines.export().returncode == 0
+
+
+def test_a_bundle_for_joining_and_one_of_a_whole_service_are_not_mixed_up(machines: Machines, tmp_path: Path) -> None:
+    bundle, kid = machines.bundle(), machines.ring.current.kid
+    imported = machines.run(machines.second, "import.sh", bundle, "--fingerprint", kid)
+    assert "use it with scripts/init.sh --join FILE" in imported.stderr
+    assert not (machines.second / ".env").exists()
+    restored = machines.run(machines.first, "restore.sh", bundle)
+    assert "use it with scripts/init.sh --join FILE" in restored.stderr
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    (whole / "database.dump").touch()
+    (whole / archive.CONTENTS).write_text(f"schema {SCHEMA}\ntable card 0 0\n")
+    output = io.BytesIO()
+    archive.pack(whole, {}, output)
+    bundle.write_bytes(output.getvalue())
+    before = machines.state()
+    joined = machines.join(bundle)
+    assert "to join, make a bundle with scripts/export.sh --join" in joined.stderr
+    assert (joined.returncode, machines.state()) == (1, before)
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (lambda content: content[: len(content) // 2], "cut off"),
+        (lambda content: content[:4000] + bytes([content[4000] ^ 1]) + content[4001:], ""),
+        (
+            lambda content: rewritten(content, lambda manifest: manifest.update(host="other")),
+            "signature does not match",
+        ),
+        (unsigned, "It is not signed"),
+        (lambda content: content[:0], "damaged or cut off"),
+        (lambda content: content[:0] + b"age-encryption.org/v1\n-> x", "Cannot decrypt the bundle"),
+    ],
+)
+def test_a_bundle_that_was_changed_is_refused(
+    machines: Machines, change: Callable[[bytes], bytes], complaint: str
+) -> None:
+    bundle, before = machines.bundle(change), machines.state()
+    done = machines.join(bundle)
+    assert (done.returncode, done.stdout, complaint in done.stderr) == (1, "", True), done.stderr
+    assert machines.state() == before
+
+
+def test_a_bundle_that_somebody_else_has_signed_is_refused(machines: Machines) -> None:
+    bundle, before = (
+        machines.bundle(lambda content: signed_by(content, strangers_ring(machines.fake))),
+        machines.state(),
+    )
+    done = machines.join(bundle)
+    assert "which is not one of this server's" in done.stderr
+    assert (done.returncode, machines.state()) == (1, before)
+
+
+@pytest.mark.parametrize(
+    ("fact", "answer", "complaint"),
+    [
+        ("away", "", "does not reach the database at 10.0.0.5,10.0.0.6: let its firewall and its pg_hba.conf admit"),
+        ("schema", "0099_later", "The database's schema is 0099_later, this program's 0021_hosts"),
+        ("schema", "", "The database's schema is empty"),
+        ("sealed", "", "no signing keys that open with the bundle's secrets/keys_identity"),
+        ("sealed", sealing.seal_text(b"{}", str(IDENTITY)), "no signing keys that open with the bundle's"),
+        ("namesakes", "1", "second is one of them: give this machine another name with --host NAME"),
+    ],
+)
+def test_a_machine_that_does_not_reach_the_same_database_or_has_anothers_name_stays_as_it_is(
+    machines: Machines, fact: str, answer: str, complaint: str
+) -> None:
+    bundle, before = machines.bundle(), machines.state()
+    (machines.fake / fact).write_text(f"{answer}\n")
+    done = machines.join(bundle)
+    assert (done.returncode, done.stdout, complaint in done.stderr) == (1, "", True), done.stderr
+    assert machines.state() == before
+
+
+def test_the_name_of_the_machine_that_made_the_bundle_is_taken(machines: Machines) -> None:
+    done = machines.join(machines.bundle(), "--host", "first")
+    assert "first is one of them: give this machine another name with --host NAME" in done.stderr
+
+
+def test_another_version_of_the_program_does_not_join(machines: Machines) -> None:
+    bundle = machines.bundle()
+    (machines.second / "app/storage/migrations/0022_more.py").touch()
+    done = machines.join(bundle)
+    assert "Both machines need the same version of the program: there it is 1.0.0" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        ("KADUN_DOMAIN=$(touch {fake}/ran)", "The value of KADUN_DOMAIN must not contain $"),
+        ('KADUN_DOMAIN="\nCOMPOSE_FILE=x', "The value of KADUN_DOMAIN must not contain"),
+        ("KADUN_FILES_BUCKET_CA=/etc/shadow", "KADUN_FILES_BUCKET_CA must be ./https_certificates/bucket-ca.pem"),
+        ("KADUN_UID=0", ""),
+        ("KADUN_UID=10077", ""),
+    ],
+)
+def test_settings_of_a_bundle_are_values_and_nothing_else(machines: Machines, line: str, complaint: str) -> None:
+    machines.set(line.format(fake=machines.fake))
+    done = machines.join(machines.bundle())
+    assert not (machines.fake / "ran").exists()
+    if complaint:
+        assert (done.returncode, complaint in done.stderr) == (1, True), done.stderr
+        return
+    assert done.returncode == 0, done.stderr
+    uid = 10077 if "10077" in line and os.geteuid() == 0 else 10001 if os.geteuid() == 0 else os.geteuid()
+    assert f"\nKADUN_UID={uid}\n" in (machines.second / ".env").read_text()
+
+
+def test_an_interrupted_run_is_run_again_and_another_machines_secret_is_not_overwritten(machines: Machines) -> None:
+    bundle = machines.bundle()
+    (machines.second / "secrets").mkdir()
+    shutil.copy(machines.first / "secrets/kernal_data_key", machines.second / "secrets")
+    (machines.second / "secrets/totp_key").write_text("another\n")
+    refused = machines.join(bundle)
+    assert "secrets/totp_key exists, and is not the bundle's: move it away" in refused.stderr
+    assert (machines.second / "secrets/totp_key").read_text() == "another\n"
+    (machines.second / "secrets/totp_key").unlink()
+    assert (done := machines.join(bundle)).returncode == 0, done.stderr
+    assert (machines.second / "secrets/totp_key").read_text() == (machines.first / "secrets/totp_key").read_text()
+
+
+def test_without_its_settings_no_machine_goes_on_alone(machines: Machines) -> None:
+    """It would make signing keys of its own."""
+    bundle = machines.bundle()
+    place = machines.second / "scripts/lib/secrets.sh"
+    text = place.read_text()
+    place.write_text(text + "make_secrets() { die interrupted; }\n")
+    assert "interrupted" in machines.join(bundle).stderr
+    assert (machines.second / "secrets/owner_url").exists()
+    place.write_text(text)
+    alone = machines.run(machines.second, "init.sh")
+    assert "This machine has not joined yet: run scripts/init.sh --join again" in alone.stderr
+    assert (alone.returncode, (machines.second / ".env").exists()) == (1, False)
+    assert machines.join(bundle).returncode == 0
+    assert not (machines.second / "data/.joining").exists()
+    assert "nothing changed" in machines.run(machines.second, "init.sh").stdout
+
+
+def test_a_vendors_own_recipient_and_this_machines_mirror_stay(machines: Machines) -> None:
+    (machines.first / "secrets/backup_identity").unlink()
+    (machines.first / "https_certificates/hsts.conf").touch()
+    machines.set(f"KADUN_BACKUP_RECIPIENT={IDENTITY.to_public()}", "PIP_INDEX_URL=")
+    bundle = machines.bundle()
+    (machines.second / "data").mkdir()
+    (machines.second / "data/pip-index-url").write_text("https://mirror.example/simple\n")
+    done = machines.join(bundle)
+    assert done.returncode == 0, done.stderr
+    assert "HSTS" not in done.stderr
+    assert not (machines.second / "secrets/backup_identity").exists()
+    assert "\nPIP_INDEX_URL=https://mirror.example/simple\n" in (machines.second / ".env").read_text()
+
+
+def test_options_that_contradict_are_refused_with_what_is_right(machines: Machines) -> None:
+    for words, complaint in (
+        (("--join", "x"), "--join needs --fingerprint KEY"),
+        (("--join", "x", "--fingerprint", "k", "--domain", "a.example"), "--domain 不能与 --join"),
+        (("--join", "x", "--fingerprint", "k", "--database-host", "10.0.0.5"), "--database-host 不能与 --join"),
+        (("--identity", "x"), "--identity 只用于 --join"),
+        (("--host", "-x"), "--host must be 1 to 57 letters"),
+    ):
+        done = machines.run(machines.second, "init.sh", *words)
+        assert (done.returncode, complaint in done.stderr) == (2, True), done.stderr
+    both = machines.run(machines.first, "export.sh", "--join", "--final", "--passphrase")
+    assert (both.returncode, "choose one of --final and --join" in both.stderr) == (2, True)
+
+
+def test_a_hostile_bundle_brings_no_file_of_another_name(machines: Machines) -> None:
+    def more(content: bytes) -> bytes:
+        folder = machines.fake / "staged"
+        folder.mkdir()
+        subprocess.run(["tar", "-x", "-C", folder], input=content, check=True)
+        for name in (
+            "data/keys/keyring.json",
+            "data/backup-hooks.d/10-run",
+            "https_certificates/hsts.conf",
+            "scripts/x",
+        ):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text("evil\n")
+        manifest = json.loads((folder / "manifest.json").read_text())
+        (folder / "manifest.json").unlink()
+        ring = machines.fake / "ring.json"
+        ring.write_bytes(keyring.encoded(machines.ring))
+        output = io.BytesIO()
+        facts = {name: manifest[name] for name in ("kind", "schema", "host", "hsts", "version", "commit")}
+        archive.pack(folder, facts, output, ring)
+        return output.getvalue()
+
+    done = machines.join(machines.bundle(more))
+    assert done.returncode == 0, done.stderr
+    assert not [name for name, content in machines.state().items() if content == b"evil\n"]

@@ -1,0 +1,274 @@
+"""Licensed files in a bucket: the app judges the link and the range, nginx fetches the bytes from the bucket."""
+
+import secrets
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import obstore
+import pytest
+
+from tests.e2e.conftest import GatewayMaker
+from tests.support.bucket_host import ConnectProxy, NameServer, TlsFront
+from tests.support.downloads import put, sha256
+from tests.support.http_exchange import Response, quiet_port
+from tests.support.nginx import Gateway
+from tests.support.nginx_files import (
+    CONDITIONS,
+    CONTENT,
+    ETAG,
+    HEADERS,
+    JSON,
+    NAME,
+    BrokenOffError,
+    client,
+    links,
+    require_no_such_bytes,
+    require_part,
+)
+from tests.support.pki import Issued
+from tests.support.socket_service import SocketService, body
+from tests.support.swift import BUCKET, WRITER, Swift
+from trial.postgres import EmbeddedPostgres
+
+pytestmark = pytest.mark.long
+
+
+@pytest.fixture(scope="module")
+def replicas(
+    tmp_path_factory: pytest.TempPathFactory, postgres: EmbeddedPostgres, bucket_settings: dict[str, str]
+) -> Iterator[list[SocketService]]:
+    """Two replicas: one database, one key ring, a folder of their own each."""
+    postgres.create_database("with_bucket")
+    url = postgres.url("with_bucket")
+    running = [SocketService(tmp_path_factory.mktemp(name), url, **bucket_settings) for name in ("a", "b")]
+    running[1].environment["KADUN_KEYS_DIR"] = running[0].environment["KADUN_KEYS_DIR"]
+    running[0].cardctl("migrate")
+    with running[0], running[1]:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def service(replicas: list[SocketService]) -> SocketService:
+    return replicas[0]
+
+
+@pytest.fixture(scope="module")
+def gateways(
+    tmp_path_factory: pytest.TempPathFactory,
+    replicas: list[SocketService],
+    bucket_settings: dict[str, str],
+    names: NameServer,
+) -> Iterator[list[Gateway]]:
+    made = [
+        Gateway(tmp_path_factory.mktemp("nginx"), one.socket, KADUN_RESOLVER=names.address, **bucket_settings)
+        for one in replicas
+    ]
+    with made[0], made[1]:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def gateway(gateways: list[Gateway]) -> Gateway:
+    return gateways[0]
+
+
+@pytest.fixture(scope="module")
+def card(service: SocketService) -> str:
+    put(service, NAME, CONTENT)
+    return service.new_card()
+
+
+@pytest.fixture
+def url(gateway: Gateway, card: str) -> str:
+    return links(gateway, card)[NAME]
+
+
+def test_nginx_fetches_the_bytes_under_the_apps_headers(gateway: Gateway, service: SocketService, url: str) -> None:
+    assert not list((service.folder / "files").glob("[0-9a-f]*"))
+    answer = gateway.ask("GET", url)
+    assert (answer.status, answer.body) == (200, CONTENT)
+    assert HEADERS.items() <= answer.headers.items()
+    more = {"server", "date", "connection", "content-length", "x-request-id"}
+    assert set(answer.headers) == set(HEADERS) | more
+
+
+@pytest.mark.parametrize(
+    ("headers", "status", "part"),
+    [
+        *CONDITIONS,
+        ({"Authorization": "Bearer x", "Cookie": "x=y", "X-Amz-Date": "x", "If-Match": '"x"'}, 200, slice(None)),
+    ],
+    ids=str,
+)
+def test_parts_and_conditions_hold_by_our_etag(
+    gateway: Gateway, url: str, headers: dict[str, str], status: int, part: slice
+) -> None:
+    require_part(gateway, url, headers, status, part)
+
+
+def test_bytes_that_do_not_exist_are_a_problem_that_says_how_many_there_are(gateway: Gateway, url: str) -> None:
+    require_no_such_bytes(gateway, url)
+
+
+def test_head_says_what_get_would(gateway: Gateway, url: str) -> None:
+    answer = gateway.ask("HEAD", url)
+    assert (answer.status, answer.body) == (200, b"")
+    assert (answer.headers["content-length"], answer.headers["etag"]) == (str(len(CONTENT)), ETAG)
+    assert answer.headers["accept-ranges"] == "bytes"
+
+
+def test_an_empty_file_is_whole_from_its_beginning(gateway: Gateway, service: SocketService, card: str) -> None:
+    put(service, "empty", b"")
+    url = links(gateway, card)["empty"]
+    for part in ("0-", "-5"):
+        answer = gateway.ask("GET", url, headers={"Range": f"bytes={part}"})
+        assert (answer.status, answer.headers["content-length"]) == (200, "0")
+    service.cardctl("file", "remove", "empty")
+
+
+def test_a_file_added_on_one_replica_is_resumed_on_another(
+    gateways: list[Gateway], replicas: list[SocketService], tmp_path: Path
+) -> None:
+    content = secrets.token_bytes(20_000_000)  # uploaded in parts
+    put(replicas[0], "update 1.age", content)
+    card, target = replicas[0].new_card(), tmp_path / "core.age"
+
+    def pull_the_plug(done: int, _total: int) -> None:
+        if done > 7_000_000:
+            raise BrokenOffError
+
+    with pytest.raises(BrokenOffError):
+        client(gateways[0], replicas[0], card).download("update 1.age", target, on_progress=pull_the_plug)
+    arrived = (tmp_path / "core.age.part").stat().st_size
+    there = client(gateways[1], replicas[0], card)
+    assert sha256(there.download("update 1.age", target).read_bytes()) == sha256(content)
+    resumed = gateways[1].logged("/v1/files/update%201.age")
+    assert (resumed["status"], resumed["bytes"]) == (206, 20_000_000 - arrived)
+    put(replicas[1], "update 1.age", b"version 2")
+    assert there.download("update 1.age", target).read_bytes() == b"version 2"
+    replicas[0].cardctl("file", "remove", "update 1.age")
+
+
+@pytest.mark.parametrize("silent", [False, True], ids=["refused", "silent"])
+def test_while_the_bucket_is_away_files_are_503_and_verification_goes_on(
+    gateway: Gateway, service: SocketService, front: TlsFront, url: str, *, silent: bool
+) -> None:
+    asked: list[Response] = []
+    threads = [threading.Thread(target=lambda: asked.append(gateway.ask("GET", url))) for _ in range(12)]
+    front.close()
+    front.silent = silent
+    try:
+        if silent:
+            front.listen()
+        for thread in threads:
+            thread.start()
+        for card in [service.new_card() for _ in range(20)]:
+            assert gateway.ask("POST", "/v1/verify", body(card, f"pc of {card}"), JSON).status == 200
+        still_waiting = [thread for thread in threads if thread.is_alive()]
+        for thread in threads:
+            thread.join()
+        assert len(still_waiting) > 6 or not silent  # the verifications did not wait for them
+        assert NAME in links(gateway, service.new_card())
+    finally:
+        front.silent = False
+        front.close()
+        front.listen()
+    for answer in asked:
+        assert (answer.status, answer.json()["code"]) == (503, "UNAVAILABLE")
+        assert int(answer.headers["retry-after"]) > 0
+    assert gateway.ask("GET", url).body == CONTENT
+
+
+def test_the_bucket_fails_after_the_app_has_looked(
+    make_gateway: GatewayMaker, service: SocketService, bucket_settings: dict[str, str], url: str, names: NameServer
+) -> None:
+    port = quiet_port()
+    elsewhere = {"KADUN_FILES_BUCKET_ENDPOINT": f"https://localhost:{port}"}
+    gateway = make_gateway(service.socket, **bucket_settings | elsewhere, KADUN_RESOLVER=names.address)
+    answer = gateway.ask("GET", url)
+    answer.require_problem(503, "UNAVAILABLE")
+    assert (answer.headers["retry-after"], "etag" in answer.headers) == ("5", False)
+
+
+def test_nginx_believes_no_certificate_but_a_right_one(
+    make_gateway: GatewayMaker,
+    service: SocketService,
+    bucket_settings: dict[str, str],
+    url: str,
+    names: NameServer,
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "other.pem").write_bytes(Issued.make("Other authority", authority=True).pem)
+    untrusted = bucket_settings | {"KADUN_FILES_BUCKET_CA": str(tmp_path / "other.pem")}
+    other_name = bucket_settings | {
+        "KADUN_FILES_BUCKET_ENDPOINT": bucket_settings["KADUN_FILES_BUCKET_ENDPOINT"].replace("localhost", "kadun.test")
+    }
+    for settings in (untrusted, other_name):
+        gateway = make_gateway(service.socket, **settings, KADUN_RESOLVER=names.address)
+        gateway.ask("GET", url).require_problem(503, "UNAVAILABLE")
+
+
+def test_only_the_app_opens_the_way_to_the_bucket(
+    gateway: Gateway,
+) -> None:
+    for path in ("/_kadun_bucket/x", "/%5fkadun_bucket/x", "/v1/../_kadun_bucket/x", "/kadun-bucket-away"):
+        gateway.ask_raw(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode()).require_problem(404, "NOT_FOUND")
+
+
+def test_lost_and_exchanged_objects_are_no_file(
+    gateway: Gateway, service: SocketService, swift: Swift, card: str
+) -> None:
+    objects, content = swift.store(BUCKET), b"the only bytes"
+    put(service, "sole", content)
+    url, key = links(gateway, card)["sole"], f"files/{sha256(content)}"
+    obstore.put(objects, key, content + b", and more")
+    assert gateway.ask("GET", url).status == 404
+    obstore.delete(objects, key)
+    assert gateway.ask("GET", url).json()["code"] == "NOT_FOUND"
+    put(service, "sole", content)
+    assert gateway.ask("GET", url).body == content
+    service.cardctl("file", "remove", "sole")
+    with pytest.raises(FileNotFoundError):
+        obstore.head(objects, key)
+
+
+def test_neither_tokens_nor_signatures_nor_secrets_reach_a_log(
+    gateways: list[Gateway], replicas: list[SocketService], url: str
+) -> None:
+    gateways[0].ask("GET", url)
+    gateways[0].ask("GET", "/last-of-all")
+    gateways[0].logged("/last-of-all")
+    token = url.partition("token=")[2]
+    for log in (*gateways[0].log.iterdir(), replicas[0].log):
+        text = log.read_text()
+        assert not [secret for secret in (token, "X-Amz-", WRITER[1]) if secret in text], log
+
+
+def test_a_bucket_whose_name_is_part_of_the_hosts(
+    service: SocketService,
+    make_gateway: GatewayMaker,
+    bucket_settings: dict[str, str],
+    front: TlsFront,
+    names: NameServer,
+    tmp_path: Path,
+    postgres: EmbeddedPostgres,
+) -> None:
+    with ConnectProxy(front.port) as proxy:
+        settings = bucket_settings | {
+            "KADUN_FILES_BUCKET_STYLE": "virtual",
+            "KADUN_FILES_BUCKET_PROXY": f"http://127.0.0.1:{proxy.port}",
+        }
+        (tmp_path / "service").mkdir()
+        virtual = SocketService(tmp_path / "service", service.environment["DATABASE_URL"], **settings)
+        virtual.environment["KADUN_KEYS_DIR"] = service.environment["KADUN_KEYS_DIR"]
+        with virtual:
+            put(virtual, "virtual", b"hosted")
+            gateway = make_gateway(virtual.socket, **settings, KADUN_RESOLVER=names.address)
+            front.names.clear()
+            answer = gateway.ask("GET", links(gateway, virtual.new_card())["virtual"], headers={"Range": "bytes=1-"})
+            assert (answer.status, answer.body) == (206, b"osted")
+            virtual.cardctl("file", "remove", "virtual")
+        host = f"{BUCKET}.localhost"
+        assert proxy.asked == {f"{host}:{front.port}"}
+        assert front.names == {host}

@@ -1,0 +1,93 @@
+"""Self-service through nginx: limited apart from verification, and told in a page where a person reads the answer."""
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from tests.e2e.conftest import GatewayMaker
+from tests.support.http_exchange import Response
+from tests.support.nginx import Gateway
+from tests.support.self_service import ALLOWED
+from tests.support.socket_service import SocketService, body
+from trial.postgres import EmbeddedPostgres
+
+BURST = 10
+SITE_BURST = 100
+JSON = {"Content-Type": "application/json"}
+TOO_MANY = "请求过于频繁 / Too many requests"
+
+
+@pytest.fixture(scope="module")
+def open_service(tmp_path_factory: pytest.TempPathFactory, postgres: EmbeddedPostgres) -> Iterator[SocketService]:
+    """A service of its own, whose vendor allows self-service."""
+    postgres.create_database("self_service")
+    running = SocketService(tmp_path_factory.mktemp("open"), postgres.url("self_service"))
+    running.cardctl("migrate")
+    running.cardctl("terms", "set", *(f"{name}={value}" for name, value in ALLOWED.items()))
+    with running:
+        yield running
+
+
+def status(gateway: Gateway, card: str, address: str) -> Response:
+    asked = json.dumps({"card_id": card}).encode()
+    return gateway.ask("POST", "/v1/self/status", asked, JSON | {"X-Test-Address": address})
+
+
+def test_self_service_is_limited_by_address_and_verification_goes_on(
+    make_gateway: GatewayMaker, open_service: SocketService
+) -> None:
+    gateway = make_gateway(open_service.socket, believe_test_address=True)
+    card, address = open_service.new_card(), "203.0.113.7"
+    answers = [status(gateway, card, address) for _ in range(BURST + 10)]
+    assert [answer.status for answer in answers[:BURST]] == [200] * BURST
+    refused = next(answer for answer in answers if answer.status == 429)
+    refused.require_problem(429, "TOO_MANY_REQUESTS")
+    assert refused.headers["retry-after"] == "1"
+    page = gateway.ask("GET", "/card", headers={"X-Test-Address": address})
+    page.require_page(429, TOO_MANY)
+    verified = gateway.ask("POST", "/v1/verify", body(card, "m1"), JSON | {"X-Test-Address": address})
+    assert verified.status == 200
+    assert status(gateway, card, "203.0.113.8").status == 200
+
+
+@pytest.mark.parametrize(
+    ("addresses", "is_limited"),
+    [
+        ([f"2001:db8:0:1::{host:x}" for host in range(BURST + 5)], True),  # one /64
+        ([f"2001:db8:{site:x}::1" for site in range(BURST + 5)], False),
+        ([f"2001:db8:1:{network:x}::1" for network in range(2 * SITE_BURST)], True),  # one /48
+    ],
+)
+def test_an_ipv6_customer_counts_by_network_and_by_site(
+    make_gateway: GatewayMaker, addresses: list[str], *, is_limited: bool
+) -> None:
+    gateway = make_gateway(believe_test_address=True)  # the app is down: nginx's limits come first
+    seen = {gateway.ask("GET", "/card", headers={"X-Test-Address": address}).status for address in addresses}
+    assert seen == ({503, 429} if is_limited else {503})
+
+
+def test_verifications_take_nothing_of_self_service(make_gateway: GatewayMaker, open_service: SocketService) -> None:
+    gateway = make_gateway(open_service.socket, believe_test_address=True, KADUN_RATE="1", KADUN_BURST="1")
+    card, headers = open_service.new_card(), JSON | {"X-Test-Address": "203.0.113.9"}
+    asked = [gateway.ask("POST", "/v1/verify", body(card, "m2"), headers).status for _ in range(10)]
+    assert 429 in asked
+    assert [status(gateway, card, "203.0.113.9").status for _ in range(BURST)] == [200] * BURST
+
+
+def test_the_page_comes_as_the_app_sends_it_and_no_key_is_logged(
+    make_gateway: GatewayMaker, open_service: SocketService
+) -> None:
+    gateway = make_gateway(open_service.socket)
+    card = open_service.new_card()
+    page = gateway.ask("GET", "/card?lang=en")
+    assert (page.status, "Card key" in page.body.decode()) == (200, True)
+    assert page.headers["content-security-policy"].startswith("default-src 'none'; style-src 'sha256-")
+    assert (page.headers["referrer-policy"], page.headers["cache-control"]) == ("no-referrer", "no-store")
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    shown = gateway.ask("POST", "/card", f"do=look&card_id={card}".encode(), form)
+    assert (shown.status, f"{card[:4]}•••" in shown.body.decode()) == (200, True)
+    gateway.logged("/card")
+    logs = [gateway.log / "access.log", gateway.log / "error.log", open_service.log]
+    assert [log for log in logs if card in log.read_text()] == []
+    gateway.ask("POST", "/card", b"x" * 70_000, form).require_page(413, "内容过大 / Too much at once")

@@ -1,0 +1,321 @@
+"""`cardctl file …` and `doctor` with a bucket, and what a service without nginx sends from it."""
+
+import http.client
+import json
+import secrets
+import signal
+import ssl
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs
+
+import obstore
+import pytest
+
+from app.settings import Settings
+from app.storage.database import Database
+from app.storage.models import File
+from app.storage.objects import Objects
+from tests.integration.conftest import with_keys
+from tests.support.bucket_host import TlsFront
+from tests.support.console import Browser, add_operator
+from tests.support.downloads import CONTENT, blobs, fetch, links, put, sha256
+from tests.support.http_exchange import exchange
+from tests.support.pki import Issued
+from tests.support.service import ROOT, Service, wait_for
+from tests.support.swift import BUCKET, STRANGER, WRITER, Swift
+
+
+@pytest.fixture
+def bucket(swift: Swift) -> Iterator[Any]:
+    """The bucket as its owner sees it; empty at the end."""
+    store = swift.store(BUCKET)
+    yield store
+    obstore.delete(store, list(keys(store)))
+
+
+@pytest.fixture
+def offline(offline: Service, bucket: Any, bucket_settings: dict[str, str]) -> Service:
+    """The command line with the bucket."""
+    offline.environment.update(bucket_settings)
+    return offline
+
+
+def keys(store: Any) -> set[str]:
+    return {found["path"] for page in obstore.list(store) for found in page}
+
+
+def key(content: bytes) -> str:
+    return f"files/{sha256(content)}"
+
+
+def states(service: Service) -> dict[str, bool | None]:
+    return {one["name"]: one["missing"] for one in service.cardctl_json("file", "list")}
+
+
+def results(service: Service) -> dict[str, dict[str, str]]:
+    done = service.cardctl("doctor", "--format", "json", check=False)
+    return {one["check"]: one for one in json.loads(done.stdout)}
+
+
+def without_bucket(service: Service) -> Service:
+    for name in list(service.environment):
+        if name.startswith("KADUN_FILES_BUCKET"):
+            del service.environment[name]
+    return service
+
+
+def test_files_are_added_replaced_listed_and_removed(offline: Service, bucket: Any) -> None:
+    put(offline, "a", CONTENT)
+    put(offline, "same", CONTENT)
+    assert keys(bucket) == {key(CONTENT)}
+    assert bytes(obstore.get(bucket, key(CONTENT)).bytes()) == CONTENT
+    assert blobs(offline) == set()
+    put(offline, "a", b"2")
+    assert keys(bucket) == {key(CONTENT), key(b"2")}
+    assert states(offline) == {"a": False, "same": False}
+    offline.cardctl("file", "remove", "same")
+    assert keys(bucket) == {key(b"2")}
+    obstore.delete(bucket, key(b"2"))
+    assert states(offline) == {"a": True}
+    offline.cardctl("file", "remove", "a")
+    assert list(File.select()) == []
+
+
+def test_a_large_file_goes_up_in_parts(offline: Service, bucket: Any) -> None:
+    content = secrets.token_bytes(17_000_000)
+    put(offline, "large", content)
+    assert sha256(bytes(obstore.get(bucket, key(content)).bytes())) == sha256(content)
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"KADUN_FILES_BUCKET_SECRET_FILE": "", "KADUN_FILES_BUCKET_SECRET": "wrong"}, "KADUN_FILES_BUCKET_SECRET"),
+        ({"KADUN_FILES_BUCKET": "no-such-bucket"}, "there is no such bucket: check KADUN_FILES_BUCKET"),
+        ({"KADUN_FILES_BUCKET_REGION": "elsewhere"}, "check KADUN_FILES_BUCKET_REGION"),
+        ({"KADUN_FILES_BUCKET_ENDPOINT": "https://nowhere.invalid"}, "check KADUN_FILES_BUCKET_ENDPOINT and the DNS"),
+        ({"KADUN_FILES_BUCKET_ENDPOINT": "https://localhost:1"}, "cannot be reached"),
+        ({"KADUN_FILES_BUCKET_CA": ""}, "check KADUN_FILES_BUCKET_ENDPOINT and KADUN_FILES_BUCKET_CA"),
+    ],
+)
+def test_a_bucket_that_cannot_be_used_is_named_with_its_setting(
+    offline: Service, bucket: Any, changes: dict[str, str], why: str
+) -> None:
+    offline.environment.update(changes)
+    (offline.folder / "x").write_bytes(b"x")
+    assert why in offline.refusal("file", "add", str(offline.folder / "x"))
+    assert (list(File.select()), blobs(offline), keys(bucket)) == ([], set(), set())
+    found = results(offline)
+    assert found["bucket"]["status"] == "FAIL"
+    assert why in found["bucket"]["message_en"]
+    assert WRITER[1] not in str(found)
+
+
+def test_a_certificate_for_another_host_is_refused(offline: Service, front: TlsFront, authority: Issued) -> None:
+    front.show(Issued.make("elsewhere.example", issuer=authority))
+    try:
+        (offline.folder / "x").write_bytes(b"x")
+        assert "KADUN_FILES_BUCKET_CA" in offline.refusal("file", "add", str(offline.folder / "x"))
+    finally:
+        front.show(Issued.make("localhost", f"{BUCKET}.localhost", issuer=authority))
+
+
+def test_credentials_without_the_right_to_write(offline: Service) -> None:
+    offline.environment |= {f"KADUN_FILES_BUCKET_{name}_FILE": "" for name in ("KEY_ID", "SECRET")}
+    offline.environment |= {"KADUN_FILES_BUCKET_KEY_ID": STRANGER[0], "KADUN_FILES_BUCKET_SECRET": STRANGER[1]}
+    (offline.folder / "x").write_bytes(b"x")
+    assert "lack a right" in offline.refusal("file", "add", str(offline.folder / "x"))
+    assert offline.cardctl_json("file", "list") == []
+    assert "cannot write: the bucket denies access" in results(offline)["bucket"]["message_en"]
+
+
+def test_while_the_bucket_is_away_the_list_says_so(offline: Service, front: TlsFront) -> None:
+    put(offline, "a", CONTENT)
+    front.close()
+    try:
+        assert states(offline) == {"a": None}
+        assert "未知 unknown" in offline.cardctl("file", "list").stdout
+        found = results(offline)
+        left = offline.cardctl("file", "remove", "a").stderr
+    finally:
+        front.listen()
+    assert (found["bucket"]["status"], found["files"]["status"]) == ("FAIL", "WARN")
+    assert sha256(CONTENT) in left  # the file is removed, and its bytes were not
+    assert offline.cardctl_json("file", "list") == []
+
+
+def test_doctor_finds_lost_and_altered_objects_and_leaves_nothing_behind(offline: Service, bucket: Any) -> None:
+    put(offline, "a", CONTENT)
+    found = results(offline)
+    assert [found[name]["status"] for name in ("bucket", "files", "file-digests")] == ["OK", "OK", "OK"]
+    obstore.put(bucket, key(CONTENT), bytes(len(CONTENT)))
+    assert results(offline)["file-digests"]["status"] == "FAIL"
+    obstore.delete(bucket, key(CONTENT))
+    assert results(offline)["files"]["status"] == "FAIL"
+    assert keys(bucket) == set()
+
+
+def test_adding_a_file_again_repairs_a_copy_in_the_folder(
+    offline: Service, bucket: Any, bucket_settings: dict[str, str]
+) -> None:
+    put(without_bucket(offline), "a", b"right")
+    (Path(offline.environment["KADUN_FILES_DIR"]) / sha256(b"right")).write_bytes(b"wrong")
+    offline.environment.update(bucket_settings)
+    assert results(offline)["file-digests"]["status"] == "FAIL"
+    put(offline, "a", b"right")
+    assert (blobs(offline), keys(bucket)) == (set(), {key(b"right")})
+    assert results(offline)["file-digests"]["status"] == "OK"
+
+
+def test_files_move_into_the_bucket_and_back(offline: Service, bucket: Any, bucket_settings: dict[str, str]) -> None:
+    contents = {"a": CONTENT, "b": b"2", "b again": b"2", "empty": b""}
+    without_bucket(offline)
+    assert "no bucket is set" in offline.refusal("file", "move-to", "bucket")
+    for name, content in contents.items():
+        put(offline, name, content)
+    offline.environment.update(bucket_settings)
+    assert set(states(offline).values()) == {False}  # they are read from the folder until then
+    moved = offline.cardctl_json("file", "move-to", "bucket")
+    assert {name for one in moved for name in one["names"]} == set(contents)
+    assert [(one["was_there"], one["left"]) for one in moved] == [(False, None)] * 3
+    assert (blobs(offline), keys(bucket)) == (set(), {key(content) for content in contents.values()})
+    again = offline.cardctl("file", "move-to", "bucket")
+    assert again.stderr.count("is there already") == 3
+    offline.cardctl("file", "move-to", "folder")
+    assert (blobs(offline), keys(bucket)) == ({sha256(content) for content in contents.values()}, set())
+    assert set(states(without_bucket(offline)).values()) == {False}
+
+
+def test_what_cannot_be_moved_is_left_and_named(offline: Service, bucket: Any, bucket_settings: dict[str, str]) -> None:
+    without_bucket(offline)
+    for name in ("good", "lost", "altered", "repaired"):
+        put(offline, name, name.encode())
+    folder = Path(offline.environment["KADUN_FILES_DIR"])
+    (folder / sha256(b"lost")).unlink()
+    (folder / sha256(b"altered")).write_bytes(b"ALTERED")
+    (folder / sha256(b"repaired")).write_bytes(b"REPAIRED")
+    obstore.put(bucket, key(b"repaired"), b"repaired")
+    offline.environment.update(bucket_settings)
+    done = offline.cardctl("file", "move-to", "bucket", check=False)
+    assert done.returncode == 1
+    assert "Not moved: 2 (altered, lost)" in done.stderr
+    assert keys(bucket) == {key(b"good"), key(b"repaired")}
+    assert blobs(offline) == {sha256(b"altered")}
+    obstore.put(bucket, key(b"good"), b"GOOD")
+    done = offline.cardctl("file", "move-to", "folder", check=False)
+    assert "Not moved: 3 (altered, good, lost)" in done.stderr
+    assert keys(bucket) == {key(b"good")}
+
+
+def test_a_bucket_that_fails_half_way_leaves_the_rest_where_it_is(
+    offline: Service, bucket: Any, front: TlsFront, bucket_settings: dict[str, str]
+) -> None:
+    without_bucket(offline)
+    for name in ("a", "b", "c"):
+        put(offline, name, name.encode())
+    offline.environment.update(bucket_settings)
+    front.close()
+    try:
+        done = offline.cardctl("file", "move-to", "bucket", check=False)
+    finally:
+        front.listen()
+    assert "Not moved: 3 (a, b, c)" in done.stderr
+    assert (len(blobs(offline)), keys(bucket)) == (3, set())
+    assert offline.cardctl("file", "move-to", "bucket").stderr.count("moved") == 3
+
+
+@pytest.mark.parametrize("kill", [signal.SIGINT, signal.SIGKILL])
+def test_an_interrupted_move_loses_nothing_and_goes_on(
+    offline: Service, bucket: Any, bucket_settings: dict[str, str], kill: signal.Signals
+) -> None:
+    without_bucket(offline)
+    contents = {f"file {number}": secrets.token_bytes(9_000_000) for number in range(4)}
+    for name, content in contents.items():
+        put(offline, name, content)
+    offline.environment.update(bucket_settings)
+    command = [sys.executable, "-m", "app", "file", "move-to", "bucket"]
+    with subprocess.Popen(command, cwd=ROOT, env=offline.environment, stderr=subprocess.PIPE) as moving:
+        wait_for(lambda: keys(bucket))
+        moving.send_signal(kill)
+        assert moving.stderr
+        said = moving.stderr.read().decode()
+    assert moving.returncode == (1 if kill is signal.SIGINT else -kill)
+    assert ("run it again" in said) == (kill is signal.SIGINT)
+    assert set(states(offline).values()) == {False}
+    offline.cardctl("file", "move-to", "bucket")
+    assert (blobs(offline), keys(bucket)) == (set(), {key(content) for content in contents.values()})
+
+
+def test_an_addition_that_fails_leaves_nothing_in_the_bucket(offline: Service, bucket: Any, database: Database) -> None:
+    (offline.folder / "x").write_bytes(b"x")
+    database.execute_sql("ALTER TABLE file ADD CONSTRAINT none CHECK (name <> 'refused') NOT VALID")
+    try:
+        offline.refusal("file", "add", str(offline.folder / "x"), "--name", "refused")
+    finally:
+        database.execute_sql("ALTER TABLE file DROP CONSTRAINT none")
+    assert keys(bucket) == set()
+
+
+def test_a_service_without_nginx_sends_the_bytes_itself(
+    tmp_path: Path, apart_url: str, bucket: Any, bucket_settings: dict[str, str], front: TlsFront
+) -> None:
+    with Service(with_keys(tmp_path), apart_url, **bucket_settings) as service:
+        (card,) = service.issue()
+        put(service, "a", CONTENT)
+        url = links(service, card)["a"]
+        assert fetch(service, url).content == CONTENT
+        part = fetch(service, url, Range="bytes=100000-")
+        assert (part.status, part.content) == (206, CONTENT[100_000:])
+        assert fetch(service, url, method="HEAD").headers["content-length"] == str(len(CONTENT))
+        front.close()
+        away = fetch(service, url)
+        front.listen()
+        assert (away.status, away.code, away.headers["retry-after"]) == (503, "UNAVAILABLE", "2")
+        obstore.delete(bucket, key(CONTENT))
+        assert fetch(service, url).status == 404
+
+
+def test_the_console_names_the_bucket_and_says_when_it_is_away(
+    tmp_path: Path, database: Database, bucket: Any, bucket_settings: dict[str, str], front: TlsFront, database_url: str
+) -> None:
+    with Service(with_keys(tmp_path), database_url, **bucket_settings) as service:
+        put(service, "a", CONTENT)
+        add_operator("olga")
+        olga = Browser(service, language="en").walk_in("olga")
+        assert "bucket unavailable" not in olga.get("/admin/files").words
+        health = olga.get("/admin/health").words
+        assert f"KADUN_FILES_BUCKET {BUCKET}" in health
+        assert "The bucket can be written" in health
+        front.close()
+        files, health = olga.get("/admin/files").words, olga.get("/admin/health").words
+        front.listen()
+        assert "a bucket unavailable" in files
+        assert "The bucket: cannot write: the bucket cannot be reached" in health
+        assert WRITER[0] not in health
+
+
+def test_a_signed_path_reads_one_object_for_a_minute(
+    offline: Service, bucket: Any, front: TlsFront, bucket_folder: Path
+) -> None:
+    put(offline, "a", b"a")
+    put(offline, "b", b"b")
+    found = Settings.from_env(offline.environment).files_bucket
+    assert found is not None
+    path = Objects(found).signed_path(key(b"a"))
+    query = parse_qs(path.partition("?")[2])
+    assert (query["X-Amz-Expires"], query["X-Amz-SignedHeaders"]) == (["60"], ["host"])
+
+    def status(method: str, address: str) -> int:
+        context = ssl.create_default_context(cafile=bucket_folder / "ca.pem")
+        connection = http.client.HTTPSConnection("localhost", front.port, context=context)
+        return exchange(connection, method, f"/{address}", None, {}).status
+
+    assert status("GET", path) == 200
+    assert status("GET", path.replace(sha256(b"a"), sha256(b"b"))) == 403
+    assert status("GET", path.replace("Expires=60", "Expires=600")) == 403
+    assert status("GET", path[:-4] + "0000") == 403
+    assert status("DELETE", path) == 403

@@ -1,0 +1,153 @@
+"""The SDK against the running service where the vendor has set terms: updates, a block, renewing and unbinding."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+from kadun import CardRejected, CardStatus, Client, SelfServiceRefused, ServerUnreachable, UpdateRequired
+from kadun.retries import RetryPolicy
+
+from tests.support.http_exchange import quiet_port
+from tests.support.service import Service, wait_for
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    Start = Callable[..., Client]
+
+URL = "https://example.com/下载?v=1.10"
+
+
+@pytest.fixture
+def service(database_url: str, tmp_path: Path) -> Iterator[Service]:
+    """A vendor who allows offline starts. One process, so that terms are in force once an answer shows them."""
+    with Service(tmp_path, database_url, KADUN_OFFLINE_GRACE="7d", KADUN_WORKERS="1") as running:
+        yield running
+
+
+@pytest.fixture
+def start(service: Service, tmp_path: Path) -> Start:
+    """Start the program once; with `port`, another one than the server's."""
+    keys = service.cardctl("key", "export").stdout
+    (card,) = service.issue()
+
+    def client(version: str | None, port: int = service.port) -> Client:
+        return Client(
+            f"http://127.0.0.1:{port}",
+            keys,
+            card,
+            hardware="machine-1",
+            version=version,
+            state_dir=tmp_path / "state",
+            retry_policy=RetryPolicy(sleep=lambda _seconds: None),
+        )
+
+    return client
+
+
+def required(client: Client) -> UpdateRequired | None:
+    try:
+        client.open()
+    except UpdateRequired as error:
+        return error
+    return None
+
+
+def test_notice_and_update_reach_the_program(service: Service, start: Start) -> None:
+    assert start("1.9").open().notice is None
+    service.cardctl("terms", "set", "notice=今晚 22:00 维护", "latest_version=1.10", f"update_url={URL}")
+    wait_for(lambda: start("1.9").open().notice is not None)
+    verdict = start("1.9").open()
+    assert (verdict.notice, verdict.latest_version, verdict.update_url) == ("今晚 22:00 维护", "1.10", URL)
+    report = start(None).report("导出报表")
+    assert (report.notice, report.latest_version, report.update_url) == (None, "1.10", URL)
+
+
+def test_a_version_that_is_too_old_does_not_start_and_a_running_one_goes_on(service: Service, start: Start) -> None:
+    running = start("1.9")
+    assert running.open().offline_until
+    service.cardctl("terms", "set", "minimum_version=1.10", "latest_version=1.10", f"update_url={URL}")
+    wait_for(lambda: required(start("1.9")) is not None)
+    error = required(start("1.9.9"))
+    assert error
+    assert (error.latest_version, error.update_url) == ("1.10", URL)
+    assert required(start(None))
+    assert running.report("心跳").accepted
+    with pytest.raises(UpdateRequired):
+        running.execute("汇率换算", {})
+    with pytest.raises(ServerUnreachable):  # an acceptance from before does not help either
+        start("1.9", quiet_port()).open()
+    assert start("1.10.0").open().accepted
+    assert start("1.10", quiet_port()).open().offline
+
+
+def test_a_blocked_machine_is_rejected_with_the_reason(service: Service, start: Start) -> None:
+    start("1.9").open()
+    service.cardctl("block", "add", "--hardware", "machine-1", "--reason", "chargeback")
+
+    def code() -> str:
+        try:
+            return start("1.9").open().code
+        except CardRejected as error:
+            return error.code
+
+    wait_for(lambda: code() == "CLIENT_BLOCKED")
+
+
+def in_turn(ask: Callable[[], CardStatus]) -> CardStatus:
+    """Ask until the server has time: each address may ask about once a second."""
+
+    def answered() -> CardStatus | None:
+        try:
+            return ask()
+        except ServerUnreachable:
+            return None
+
+    status = wait_for(answered)
+    assert isinstance(status, CardStatus)
+    return status
+
+
+def refusal(ask: Callable[[], CardStatus]) -> SelfServiceRefused:
+    with pytest.raises(SelfServiceRefused) as caught:
+        in_turn(ask)
+    return caught.value
+
+
+def test_a_customer_renews_and_unbinds_where_the_terms_allow_it(service: Service, start: Start) -> None:
+    client = start("1.9")
+    expiry = client.open().card_expires_at
+    assert expiry
+    assert refusal(client.unbind).code == "NOT_FOUND"
+    service.cardctl("terms", "set", "self_service=on", "self_unbind_per_30_days=1")
+    (other,) = service.issue(validity="1d")
+
+    def renew() -> SelfServiceRefused | None:
+        error = refusal(lambda: client.renew(other))
+        return error if error.code != "NOT_FOUND" else None  # the terms are not in force yet
+
+    error = wait_for(renew)
+    assert (error.code, error.reason, error.message) == (
+        "RENEW_NOT_ALLOWED",
+        "not_allowed",
+        "卖家未开放自助续费，请联系卖家",
+    )
+    service.cardctl("terms", "set", "self_renew=on")
+    unknown = wait_for(lambda: (error := refusal(lambda: client.renew("0" * 32))).code == "CARD_NOT_FOUND" and error)
+    assert (unknown.reason, unknown.message) == ("second_card_not_found", "用来续费的卡密不存在，请检查是否输入正确")
+    renewed = in_turn(lambda: client.renew(other))
+    assert (renewed.status, renewed.bound, renewed.unbinds_left) == ("active", True, 1)
+    assert client.report("续费").card_expires_at == renewed.expires_at == expiry + timedelta(days=1)
+    assert refusal(lambda: client.renew(other)).reason == "second_card_spent"
+
+    unbound = in_turn(client.unbind)
+    assert (unbound.bound, unbound.unbinds_left) == (False, 0)
+    assert unbound.next_unbind_at
+    with pytest.raises(ServerUnreachable):
+        start("1.9", quiet_port()).open()
+    assert start("1.9").open().accepted  # verified again, and bound again
+    again = refusal(client.unbind)
+    assert (again.code, again.next_unbind_at) == ("UNBIND_NOT_ALLOWED", unbound.next_unbind_at)

@@ -1,0 +1,159 @@
+"""The console's page of the vendor's terms."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from app.clock import utc_now
+from app.domain.codes import Counted, EventKind
+from app.domain.terms import BindingTerm, Terms
+from app.services.terms import VendorTerms
+from app.storage import terms
+from app.storage.database import Database
+from app.storage.models import DailyCount, Event
+from tests.support.console import OWN, Browser, Seen
+
+PATH = "/admin/settings"
+TYPED = {
+    "binding": "hardware",
+    "changes_per_day": "3",
+    "minimum_version": "1.9",
+    "latest_version": "1.10",
+    "update_url": "https://shop.invalid/get?v=1",
+    "notice": "停机维护：\n周日 & <周一>",
+    "self_service": "on",
+    "self_unbind_per_30_days": "2",
+    "self_unbind_cost": "1天",
+    "self_renew": "on",
+    "contact": "QQ 群 12345",
+}
+
+
+def save(browser: Browser, page: Seen | None = None, **typed: str) -> Seen:
+    """Fill in the form as it stands in the page, with the password."""
+    return browser.submit(page or browser.get(PATH), PATH, typed | OWN)
+
+
+def fields(page: Seen) -> dict[str, str]:
+    return dict(page.form(PATH).fields)
+
+
+def test_a_vendor_changes_every_term(olga: Browser) -> None:
+    typed = TYPED | {"notice": TYPED["notice"].replace("\n", "\r\n")}  # as browsers send lines
+    page = save(olga, **typed)
+    assert "in force in every process within two seconds" in page.words
+    assert terms.read() == (
+        1,
+        Terms(
+            binding=BindingTerm.HARDWARE,
+            changes_per_day=3,
+            minimum_version="1.9",
+            latest_version="1.10",
+            update_url="https://shop.invalid/get?v=1",
+            notice=TYPED["notice"],
+            self_service=True,
+            self_unbind_per_30_days=2,
+            self_unbind_cost=timedelta(days=1),
+            self_renew=True,
+            contact="QQ 群 12345",
+        ),
+    )
+    shown = fields(olga.get(PATH))
+    assert {name: shown[name] for name in TYPED} == TYPED | {"self_unbind_cost": "1d"}
+    entry = Event.get(Event.kind == EventKind.TERMS_CHANGED)
+    assert (entry.actor, entry.details["after"]["binding"]) == ("console:olga", "hardware")
+    journal = olga.get("/admin/journal?kind=terms_changed").words
+    for change in ("binding either → hardware", "minimum_version not set → 1.9", "self_renew off → on"):
+        assert change in journal
+
+
+def test_cleared_fields_and_boxes_are_the_defaults_again(olga: Browser) -> None:
+    save(olga, **TYPED)
+    page = olga.get(PATH)
+    form = page.form(PATH)
+    kept = [(name, value) for name, value in form.fields if name not in {"self_service", "self_renew", *OWN}]
+    emptied = {name: "" for name, _value in kept if name in TYPED} | {"binding": "either"}
+    assert olga.post(PATH, dict(kept) | emptied | OWN).status == 303
+    assert terms.read() == (2, Terms())
+
+
+@pytest.mark.parametrize(
+    ("typed", "named"),
+    [
+        ({"changes_per_day": "0"}, ["changes_per_day"]),
+        ({"minimum_version": "1.x", "update_url": "http://shop.invalid/"}, ["minimum_version", "update_url"]),
+        ({"minimum_version": "2.0", "latest_version": "1.10"}, ["minimum_version", "latest_version"]),
+        ({"binding": "neither"}, ["binding"]),
+        ({"self_unbind_per_30_days": "1001"}, ["self_unbind_per_30_days"]),
+        ({"self_unbind_cost": "永久"}, ["self_unbind_cost"]),
+        ({"notice": "长" * 501, "contact": "c" * 201}, ["notice", "contact"]),
+    ],
+)
+def test_what_is_wrong_is_named_and_nothing_typed_is_lost(
+    olga: Browser, typed: dict[str, str], named: list[str]
+) -> None:
+    page = save(olga, **TYPED | typed)
+    assert page.status == 400
+    assert all(f'id="wrong-{name}"' in page.text for name in named)
+    assert page.text.count('id="wrong-') == len(named)
+    shown = fields(page)
+    assert {name: shown.get(name) for name in TYPED if name != "binding"} == {
+        name: (TYPED | typed)[name] for name in TYPED if name != "binding"
+    }
+    assert terms.read() == (0, Terms())
+
+
+def test_a_wrong_password_changes_nothing_and_keeps_what_was_typed(olga: Browser) -> None:
+    page = olga.submit(olga.get(PATH), PATH, TYPED | {"own_password": "wrong"})
+    assert page.status == 400
+    assert "your own password is wrong" in page.words
+    assert fields(page)["notice"] == TYPED["notice"]
+    assert terms.read() == (0, Terms())
+
+
+def test_what_somebody_else_changed_meanwhile_is_not_overwritten_unseen(olga: Browser, database: Database) -> None:
+    page = olga.get(PATH)
+    VendorTerms(database, "tester", utc_now).change([("notice", "closed on Sunday")])
+    refused = save(olga, page, contact="QQ 1")
+    assert refused.status == 400
+    assert "the terms were changed meanwhile" in refused.words
+    assert "In force now: closed on Sunday" in refused.words
+    assert (fields(refused)["contact"], terms.read()[1].contact) == ("QQ 1", None)
+    save(olga, refused)
+    assert terms.read() == (2, Terms(contact="QQ 1"))
+
+
+def test_saving_what_is_in_force_is_no_change(olga: Browser) -> None:
+    assert save(olga).status == 200
+    assert terms.read()[0] == 0
+    assert not Event.select().where(Event.kind == EventKind.TERMS_CHANGED).count()
+
+
+def count(card_id: str, days_ago: int, hardware: int, address: int) -> None:
+    now = datetime.now(UTC)
+    kinds = {Counted.HARDWARE_CHANGED: hardware, Counted.ADDRESS_CHANGED: address}
+    for kind, number in kinds.items():
+        if number:
+            # Shanghai, where the service's days are: hours ahead of UTC.
+            day = (now + timedelta(hours=8)).date() - timedelta(days=days_ago)
+            DailyCount.insert(card_id=card_id, day=day, kind=kind, count=number, last_at=now).execute()
+
+
+def test_previews_count_what_stricter_terms_would_have_refused(olga: Browser) -> None:
+    count("a", 1, hardware=2, address=5)
+    count("a", 2, hardware=0, address=1)
+    count("b", 6, hardware=1, address=0)
+    count("c", 3, hardware=0, address=4)
+    count("c", 7, hardware=50, address=50)  # too long ago
+    page = olga.get(PATH)
+    refused = "In the last 7 days this would have refused {} requests (cards: {})"
+    assert f"until you move the card. {refused.format(3, 2)}." in page.words
+    assert f"again and again. {refused.format(13, 3)}." in page.words
+    for number, requests, cards in ((1, 9, 2), (3, 5, 2), (5, 2, 1)):
+        assert f"{number}: {refused.format(requests, cards)}" in page.words
+    assert "10: In the last 7 days this would have refused nothing" in page.words
+    page = olga.submit(page, PATH, changes_per_day="4", contact="QQ 1", button=("step", "preview"))
+    assert page.status == 200
+    assert f"4: {refused.format(3, 1)}." in page.words
+    assert fields(page)["contact"] == "QQ 1"
+    assert terms.read()[0] == 0

@@ -1,0 +1,47 @@
+"""Values that a process holds: renewed by a thread, kept while the database is away."""
+
+import weakref
+
+import pytest
+
+from app.domain.errors import DatabaseUnavailableError
+from app.services.held import Held
+from app.storage.database import Database
+from tests.support.service import wait_for
+
+
+def test_a_value_is_renewed_and_kept_while_it_cannot_be_read(
+    database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    answers: list[object] = [1, 2, DatabaseUnavailableError("away"), ValueError("odd"), 3]
+
+    def read() -> object:
+        answer = answers.pop(0) if len(answers) > 1 else answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    held = Held(database, read)
+    assert held.get() in {1, 2}  # the thread may have been first
+    assert held.renew_if_possible() in {True, False}
+    wait_for(lambda: held.get() == 3, 15)
+    assert caplog.text.count("ValueError: odd") == 1
+    assert "DatabaseUnavailableError: away" not in caplog.text
+
+
+def test_without_a_first_value_the_error_is_the_callers(database: Database) -> None:
+    def away() -> int:
+        raise DatabaseUnavailableError("away")
+
+    held = Held(database, away)
+    for _ in range(2):
+        with pytest.raises(DatabaseUnavailableError):
+            held.get()
+
+
+def test_the_thread_does_not_keep_a_value_that_nobody_has(database: Database) -> None:
+    held = Held(database, lambda: 1)
+    held.get()
+    reference = weakref.ref(held)
+    del held
+    wait_for(lambda: reference() is None, 15)

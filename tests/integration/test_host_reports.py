@@ -1,0 +1,160 @@
+"""Hosts report themselves in the database; `cardctl hosts`, `doctor` and `function list` tell where they differ."""
+
+import json
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+import pytest
+
+from app.clock import utc_now
+from app.domain.hosts import HostJob
+from app.services.hosts import Heartbeat, Hosts
+from app.settings import Settings
+from app.storage import host_reports, schema
+from app.storage.database import Database
+from app.storage.models import Host
+from app.tokens.key_folder import KeyFolder
+from app.tokens.signer import Signer
+from app.version import read_version
+from tests.integration.conftest import with_keys
+from tests.support.functions_service import FunctionsService
+from tests.support.service import Service, wait_for
+
+LIKE = {"version": "1.0", "schema": "0021_hosts", "kid": "K", "functions_sha256": "f" * 64, "clock_offset_ms": 0}
+
+
+@pytest.fixture
+def database_url(apart_url: str) -> str:
+    """A database in which no other test's service reports itself."""
+    return apart_url
+
+
+def heartbeat(database: Database, service: Service, name: str) -> Heartbeat:
+    settings = Settings.from_env(service.environment | {"KADUN_HOST": name})
+    return Heartbeat(database, settings, Signer(KeyFolder(settings.keys_dir)))
+
+
+def listed(service: Service) -> dict[str, dict[str, Any]]:
+    return {host["name"]: host for host in json.loads(service.cardctl("hosts", "--format", "json").stdout)}
+
+
+def checked(service: Service) -> dict[str, str]:
+    done = service.cardctl("doctor", "--format", "json", check=False)
+    (found,) = [result for result in json.loads(done.stdout) if result["check"] == "hosts"]
+    return {name: str(value) for name, value in found.items()}
+
+
+def age(name: str, interval: str) -> None:
+    Host.raw("UPDATE host SET seen_at = seen_at - %s::interval WHERE name = %s", interval, name).execute()
+
+
+def test_a_host_reports_itself(keyed: Service, database: Database) -> None:
+    folder = Path(keyed.environment["KADUN_KEYS_DIR"])
+    with FunctionsService(folder.parent).with_shop():
+        heartbeat(database, keyed, "web-1").beat()
+        host = listed(keyed)["web-1"]
+        digest = json.loads(keyed.cardctl("function", "list", "--format", "json").stdout)["sha256"]
+        assert digest in keyed.cardctl("function", "list").stdout
+    assert (host["version"], host["schema"]) == (read_version(), schema.expected_version())
+    assert host["kid"] == KeyFolder(folder).load().current.kid
+    assert (host["functions_sha256"], len(digest)) == (digest, 64)
+    assert host["present"] is True
+    assert abs(host["clock_offset_ms"]) < 1_000  # one clock
+    assert "web-1" in keyed.cardctl("hosts").stdout
+
+
+def test_a_host_whose_functions_are_away_reports_itself_all_the_same(keyed: Service, database: Database) -> None:
+    heartbeat(database, keyed, "web-1").beat()
+    host = listed(keyed)["web-1"]
+    assert (host["functions_sha256"], host["present"]) == (None, True)
+
+
+def test_a_running_service_reports_itself_and_its_sessions_name_it(
+    database_url: str, database: Database, tmp_path: Path
+) -> None:
+    def sessions() -> set[str]:
+        return {name for (name,) in database.execute_sql("SELECT application_name FROM pg_stat_activity").fetchall()}
+
+    with Service(with_keys(tmp_path), database_url, KADUN_HOST="web-9"):
+        wait_for(lambda: [host.name for host in Hosts(database).listed()] == ["web-9"])
+        assert "kadun@web-9" in sessions()
+
+
+def test_a_worker_that_cannot_report_tries_again(
+    keyed: Service, database: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    beat = heartbeat(database, keyed, "web-1")
+    with monkeypatch.context() as away:
+        away.setattr(host_reports, "write", lambda *_: 1 / 0)
+        beat.try_to_beat()
+    assert "this host could not be reported" in caplog.text
+    assert listed(keyed) == {}
+    beat.try_to_beat()
+    assert list(listed(keyed)) == ["web-1"]
+
+
+def test_hosts_are_forgotten_after_a_day_or_by_command(keyed: Service, database: Database) -> None:
+    for name in ("web-1", "web-2", "web-3"):
+        host_reports.write(name, LIKE)
+    age("web-2", "25 hours")
+    age("web-3", "23 hours")
+    heartbeat(database, keyed, "web-1").beat()
+    assert {name: host["present"] for name, host in listed(keyed).items()} == {"web-1": True, "web-3": False}
+    assert "Forgotten: web-3" in keyed.cardctl("hosts", "--forget", "web-3").stderr
+    assert list(listed(keyed)) == ["web-1"]
+    again = keyed.cardctl("hosts", "--forget", "web-3", check=False)
+    assert (again.returncode, "There is no host web-3" in again.stderr) == (1, True)
+
+
+def test_no_host_at_all_is_said(offline: Service) -> None:
+    assert "No host has reported yet" in offline.cardctl("hosts").stderr
+    assert listed(offline) == {}
+
+
+@pytest.mark.parametrize(
+    ("differing", "words"),
+    [
+        ({}, "2 hosts with the same keys, functions, version and time: web-1, web-2"),
+        ({"kid": "other"}, "signing keys differ (web-1: K; web-2: other)"),
+        ({"functions_sha256": "0" * 64}, f"core functions differ (web-1: {'f' * 12}; web-2: {'0' * 12})"),
+        ({"version": "0.9"}, "an older program version (web-2 0.9 0021_hosts)"),
+        ({"clock_offset_ms": 2_500}, "clocks are 2.5 s apart (web-1, web-2)"),
+    ],
+)
+def test_doctor_names_the_hosts_that_differ(keyed: Service, differing: dict[str, Any], words: str) -> None:
+    host_reports.write("web-1", LIKE)
+    assert (checked(keyed)["status"], checked(keyed)["message_en"]) == ("OK", "One host: web-1")
+    host_reports.write("web-2", LIKE | differing)
+    found = checked(keyed)
+    assert (found["status"], found["message_en"]) == ("WARN" if differing else "OK", words)
+    assert (words in keyed.cardctl("hosts").stderr) == bool(differing)
+
+
+def test_sessions_of_hosts_are_found_with_their_addresses(database: Database, database_url: str) -> None:
+    with ExitStack() as held:
+        for name in ("kadun@web-1", "kadun@web-1", "kadun@web-2", "kadun", "psql"):
+            held.enter_context(closing(psycopg2.connect(database_url, application_name=name)))
+        found = set(database.with_connection(lambda: host_reports.sessions(database)))
+    assert {("web-1", "127.0.0.1"), ("web-2", "127.0.0.1")} <= found
+    assert {name for name, _ in found} & {"", "psql"} == set()
+
+
+def test_function_list_warns_where_hosts_have_other_functions(keyed: Service, database: Database) -> None:
+    folder = Path(keyed.environment["KADUN_KEYS_DIR"]).parent
+    with FunctionsService(folder).with_shop():
+        heartbeat(database, keyed, "web-1").beat()
+        assert "warning" not in keyed.cardctl("function", "list").stderr
+        host_reports.write("web-2", LIKE)
+        told = keyed.cardctl("function", "list").stderr
+        assert f"hosts have different functions: web-2: {'f' * 12}" in told
+        assert "hosts have different functions: web-1: " in told
+        keyed.environment["DATABASE_URL"] = "postgresql://nobody@127.0.0.1:1/none"
+        assert "warning" not in keyed.cardctl("function", "list").stderr
+
+
+def test_the_jobs_of_the_scripts_are_read_by_name(database: Database) -> None:
+    done_at = utc_now()
+    database.execute_sql("INSERT INTO host_job VALUES ('backup', 'web-1', %s)", (done_at,))
+    assert host_reports.jobs() == {"backup": HostJob("web-1", done_at)}

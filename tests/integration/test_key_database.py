@@ -1,0 +1,245 @@
+"""The key ring in the database: the rules of a folder hold for it, and several machines share it."""
+
+import base64
+import json
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pyrage
+import pytest
+
+from app.domain.errors import UnavailableError
+from app.services.key_database import KeyDatabase
+from app.services.signing_keys import SigningKeys
+from app.settings import DATABASE, FOLDER, Settings
+from app.storage import journal
+from app.storage.database import Database
+from app.storage.models import Event, SealedKeyRing
+from app.tokens.key_folder import KeyFolder
+from app.tokens.keyring import KeyRingError
+from app.tokens.keys import KeyRing
+from app.tokens.signer import Signer
+from tests.conftest import Clock
+from tests.support.service import Service, question, wait_for
+
+NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
+IDENTITY = str(pyrage.x25519.Identity.generate())
+
+
+@pytest.fixture
+def store(database: Database) -> KeyDatabase:
+    return KeyDatabase(database, IDENTITY)
+
+
+def in_database(service: Service) -> Service:
+    service.environment |= {"KADUN_KEYS": DATABASE, "KADUN_KEYS_IDENTITY": IDENTITY}
+    return service
+
+
+def signing_keys(database: Database, folder: Path, chosen: str) -> SigningKeys:
+    settings = Settings.from_env(Service(folder, "postgresql://localhost/kadun").environment)
+    return SigningKeys(database, replace(settings, keys=chosen, keys_identity=IDENTITY))
+
+
+def current_kid(service: Service, card_id: str) -> str:
+    answer = service.verify(question(card_id))
+    assert answer.status == 200, answer
+    return str(json.loads(base64.urlsafe_b64decode(answer.body["token"].split(".")[0] + "=="))["kid"])
+
+
+def test_a_ring_is_made_once_and_nothing_in_the_row_is_secret(store: KeyDatabase) -> None:
+    assert not store.exists()
+    with pytest.raises(KeyRingError, match="no signing keys in the database"):
+        store.load()
+    ring = store.create(NOW, "kadun")
+    assert store.create(NOW + timedelta(days=1), "kadun") == ring == store.load()
+    row = SealedKeyRing.get()
+    assert row.kids == [key.kid for key in ring.keys]
+    assert not any(str(key.private) in row.sealed for key in ring.keys)
+
+
+def test_a_rotation_replaces_the_row_and_a_second_one_waits(store: KeyDatabase) -> None:
+    ring = store.create(NOW, "kadun")
+    rotated = store.rotate(NOW, "kadun")
+    assert (rotated.current, store.load()) == (ring.keys[-1], rotated)
+    with pytest.raises(KeyRingError, match="less than 15 minutes ago"):
+        store.rotate(NOW + timedelta(minutes=14), "kadun")
+    assert store.load() == rotated
+    assert SealedKeyRing.select().count() == 1
+    assert store.rotate(NOW, "kadun", force=True).keys[:2] == store.load().keys[:2]
+
+
+def test_a_newer_ring_stays_and_an_unrelated_or_damaged_one_is_put_aside(store: KeyDatabase) -> None:
+    first = KeyRing.new(NOW, "kadun")
+    store.create(NOW, "kadun")
+    assert store.restore(first, NOW)
+    store.rotate(NOW, "kadun")
+    assert not store.restore(first, NOW)
+    assert len(store.load().keys) == 3
+    SealedKeyRing.update(sealed="-----BEGIN AGE ENCRYPTED FILE-----\nnone").where(
+        SealedKeyRing.replaced_at.is_null()
+    ).execute()
+    with pytest.raises(KeyRingError, match="do not open with KADUN_KEYS_IDENTITY"):
+        store.load()
+    assert store.restore(first, NOW)
+    assert store.load() == first
+    assert [row.replaced_at for row in SealedKeyRing.select().order_by(SealedKeyRing.id)] == [NOW, NOW, None]
+
+
+def test_another_identity_opens_nothing(store: KeyDatabase, database: Database) -> None:
+    store.create(NOW, "kadun")
+    other = KeyDatabase(database, str(pyrage.x25519.Identity.generate()))
+    with pytest.raises(KeyRingError, match="put your copy of secrets/keys_identity back"):
+        other.load()
+    with pytest.raises(KeyRingError, match="KADUN_KEYS_IDENTITY is not set"):
+        KeyDatabase(database, None).load()
+
+
+def test_twenty_first_starts_of_two_hosts_at_once_make_one_ring_each(database: Database) -> None:
+    for _ in range(20):
+        SealedKeyRing.delete().execute()
+        made: list[KeyRing] = []
+        start = threading.Barrier(2)
+
+        def begin(made: list[KeyRing] = made, start: threading.Barrier = start) -> None:
+            database.connect(reuse_if_open=True)
+            start.wait()
+            made.append(KeyDatabase(database, IDENTITY).create(NOW, "kadun"))
+            database.close()
+
+        threads = [threading.Thread(target=begin) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(made) == 2
+        assert made[0] == made[1]
+        assert SealedKeyRing.select().count() == 1
+
+
+def test_a_signer_keeps_its_keys_while_the_database_is_away(
+    store: KeyDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.tokens.signer._SECONDS_BETWEEN_CHECKS", 0.0)
+    ring = store.create(NOW, "kadun")
+    signer = Signer(store)
+
+    def away() -> tuple[str, ...]:
+        raise UnavailableError("away")
+
+    monkeypatch.setattr(store, "version", away)
+    assert signer.pinned() == ring.pinned
+
+
+def test_a_signer_that_began_without_the_database_finds_the_keys_later(
+    store: KeyDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = store.load
+
+    def away() -> KeyRing:
+        raise UnavailableError("away")
+
+    monkeypatch.setattr(store, "load", away)
+    signer = Signer(store)
+    with pytest.raises(UnavailableError):
+        signer.pinned()
+    monkeypatch.setattr(store, "load", load)
+    with pytest.raises(UnavailableError, match="no signing keys"):  # 503, not 500
+        signer.pinned()
+    assert store.create(NOW, "kadun").pinned == signer.pinned()
+
+
+def test_a_rotation_that_cannot_be_journalled_did_not_happen(
+    database: Database, clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = signing_keys(database, tmp_path, DATABASE)
+    ring = keys.create(clock)
+
+    def fail(_entries: object) -> None:
+        raise RuntimeError("no journal")
+
+    monkeypatch.setattr(journal, "append", fail)
+    with pytest.raises(RuntimeError, match="no journal"):
+        keys.rotate("tester", clock, force=True)
+    assert keys.store.load() == ring
+
+
+def test_keys_move_both_ways_and_only_the_store_in_use_is_rotated(
+    database: Database, clock: Clock, tmp_path: Path
+) -> None:
+    folder, there = signing_keys(database, tmp_path, FOLDER), signing_keys(database, tmp_path, DATABASE)
+    with pytest.raises(KeyRingError, match="cannot read the signing keys"):
+        folder.move(DATABASE, "tester", clock)
+    ring = folder.create(clock)
+    assert folder.move(DATABASE, "tester", clock) == (ring, True)
+    folder.check_place()  # with the same keys it may go on
+    with pytest.raises(KeyRingError, match="set KADUN_KEYS=database"):
+        folder.rotate("tester", clock, force=True)
+    rotated = there.rotate("tester", clock, force=True)
+    with pytest.raises(KeyRingError, match="set KADUN_KEYS=database"):
+        folder.check_place()
+    assert folder.move(DATABASE, "tester", clock) == (rotated, False)  # what is newer stays
+    assert there.move(FOLDER, "tester", clock) == (rotated, True)
+    assert (folder.moved_to(), there.moved_to()) == (None, FOLDER)
+    there.check_place()
+    with pytest.raises(KeyRingError, match="set KADUN_KEYS=folder"):
+        there.rotate("tester", clock, force=True)
+    KeyFolder(folder.folder).file.unlink()
+    with pytest.raises(KeyRingError, match="set KADUN_KEYS=folder"):
+        there.check_place()
+    kinds = [(event.kind, event.details["kid"]) for event in Event.select().order_by(Event.id)]
+    moved, kid = "keys_moved", rotated.current.kid
+    assert kinds == [(moved, ring.current.kid), ("key_rotated", kid), (moved, kid), (moved, kid)]
+
+
+@pytest.fixture
+def two_hosts(database: Database, database_url: str, tmp_path: Path) -> Iterator[tuple[Service, Service]]:
+    one, other = (in_database(Service(tmp_path / name, database_url)) for name in ("one", "other"))
+    for host in (one, other):
+        host.folder.mkdir()
+    with one, other:
+        yield one, other
+
+
+def test_two_hosts_have_one_ring_and_take_up_its_rotation(two_hosts: tuple[Service, Service]) -> None:
+    one, other = two_hosts
+    assert one.process is not None
+    assert len(list(Path(f"/proc/{one.process.pid}/task").iterdir())) == 1, "what forks follows nothing in a thread"
+    assert [file.name for file in (one.folder / "keys").iterdir()] == ["data-key.json"]
+    before = one.get("/.well-known/jwks.json").body
+    assert other.get("/.well-known/jwks.json").body == before
+    (card_id,) = one.issue()
+    assert current_kid(one, card_id) == before["keys"][0]["kid"]
+    one.cardctl("key", "rotate")
+    for host in two_hosts:
+        wait_for(lambda host=host: current_kid(host, card_id) == before["keys"][1]["kid"], 15)
+
+
+def test_a_running_service_does_not_notice_a_move(own_service: Service) -> None:
+    service = own_service
+    service.environment["KADUN_KEYS_IDENTITY"] = IDENTITY
+    (card_id,) = service.issue()
+    before = service.get("/.well-known/jwks.json").body
+    assert "KADUN_KEYS=database" in service.cardctl("key", "store", "database").stderr
+    assert current_kid(service, card_id) == before["keys"][0]["kid"]
+    assert "set KADUN_KEYS=database" in service.refusal("key", "rotate")
+    service.stop()
+    with in_database(service):
+        assert service.get("/.well-known/jwks.json").body == before
+        assert current_kid(service, card_id) == before["keys"][0]["kid"]
+        service.cardctl("key", "rotate")
+        after = wait_for(lambda: _with_three_keys(service), 15)
+        service.cardctl("key", "store", "folder")
+        assert "set KADUN_KEYS=folder" in service.refusal("key", "rotate", "--force")
+    service.environment["KADUN_KEYS"] = FOLDER
+    with service:
+        assert service.get("/.well-known/jwks.json").body == after
+        service.cardctl("key", "rotate", "--force")
+
+
+def _with_three_keys(service: Service) -> object:
+    document = service.get("/.well-known/jwks.json").body
+    return document if len(document["keys"]) == 3 else None

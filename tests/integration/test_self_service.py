@@ -1,0 +1,321 @@
+"""Self-service without a server: what it changes, what it journals, and what it leaves alone."""
+
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from itertools import count
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from app.domain.card_actions import Action
+from app.domain.codes import Code, EventKind
+from app.domain.self_service import RenewNotAllowedError, UnbindNotAllowedError
+from app.domain.terms import Terms
+from app.domain.texts import RefusedError
+from app.services.card_actions import CardActions, CardNotFoundError
+from app.services.in_force import InForce, VendorRules
+from app.services.issuing import Issuing
+from app.services.pace import BURST, Pace
+from app.services.self_service import ChangedMeanwhileError, SelfService, TooFastError
+from app.services.standing import Customer, Standing
+from app.services.verification import Verification
+from app.storage import bindings
+from app.storage.database import Database
+from app.storage.journal import MAX_REFUSALS_PER_MINUTE
+from app.storage.models import Card, Client, Event
+from tests.conftest import START, Clock
+from tests.support.asking import ask, kinds
+from tests.support.query_plans import rows_looked_at, statements
+from tests.support.service import wait_for_lock
+
+DAY = timedelta(days=1)
+NO_CARD = "0" * 32
+TERMS = Terms(self_service=True, self_unbind_per_30_days=2, self_unbind_cost=DAY, self_renew=True)
+CUSTOMER = Customer("198.51.100.1", InForce(TERMS, 3))
+
+
+@pytest.fixture
+def self_service(database: Database, clock: Clock) -> SelfService:
+    seconds = count(0, 1)
+    pace = Pace(lambda: next(seconds))
+    return SelfService(database, VendorRules(database, clock), ZoneInfo("Asia/Shanghai"), clock, pace)
+
+
+@pytest.fixture
+def bound_id(verification: Verification, card_id: str) -> str:
+    """A card that the machine h1 has just activated."""
+    assert ask(verification, card_id).code is Code.OK
+    return card_id
+
+
+def with_terms(**terms: Any) -> Customer:
+    return Customer(CUSTOMER.address, InForce(Terms(self_service=True, **terms)))
+
+
+def last() -> Event:
+    event: Event = Event.select().order_by(Event.id.desc()).get()
+    return event
+
+
+def everything() -> list[Any]:
+    """All rows that a customer could change."""
+    return [list(model.select().order_by(model.id).dicts()) for model in (Card, Client, Event)]
+
+
+def test_a_customer_sees_how_a_card_stands_and_never_what_it_is_bound_to(
+    self_service: SelfService, verification: Verification, card_id: str
+) -> None:
+    zone = ZoneInfo("Asia/Shanghai")
+    unused = self_service.status(CUSTOMER, f" {card_id.lower()} ").document(zone)
+    nothing = {"expires_at": None, "next_unbind_at": None}
+    assert unused == {"status": "unused", "bound": False, "unbinds_left": 2, **nothing}
+    ask(verification, card_id)
+    active = self_service.status(CUSTOMER, card_id).document(zone)
+    assert active == unused | {"status": "active", "bound": True, "expires_at": "2026-03-31T20:00:00+08:00"}
+
+
+def test_an_unbinding_costs_what_the_terms_say_and_frees_the_card(
+    self_service: SelfService, verification: Verification, bound_id: str
+) -> None:
+    standing = self_service.unbind(CUSTOMER, bound_id)
+    whole = START.replace(microsecond=0)
+    assert (standing.is_bound, standing.card.expires_at) == (False, whole + 29 * DAY)
+    assert standing.allowed.unbinds_left == 1
+    assert Card.get_by_id(bound_id).expires_at == whole + 29 * DAY
+    entry = last()
+    assert (entry.kind, entry.card_id, entry.actor, entry.ip) == (
+        EventKind.SELF_UNBOUND,
+        bound_id,
+        "customer",
+        "198.51.100.1",
+    )
+    assert entry.details == {"cost": "1d", "expires_at": (whole + 29 * DAY).isoformat(), "terms": 3}
+    assert ask(verification, bound_id, "h2", "203.0.113.9").code is Code.OK
+
+
+def test_unbinding_an_unbound_card_changes_nothing(self_service: SelfService, card_id: str) -> None:
+    before = everything()
+    standing = self_service.unbind(with_terms(), card_id)
+    assert (standing.is_bound, standing.allowed.unbinds_left) == (False, 0)
+    assert everything() == before
+
+
+def test_without_a_cost_the_entry_has_none(self_service: SelfService, bound_id: str) -> None:
+    self_service.unbind(with_terms(self_unbind_per_30_days=1), bound_id)
+    assert (last().kind, last().details) == (EventKind.SELF_UNBOUND, None)
+
+
+def test_only_the_customers_own_unbindings_count_and_for_30_days(
+    self_service: SelfService, verification: Verification, card_actions: CardActions, clock: Clock, bound_id: str
+) -> None:
+    card_actions.apply(Action.UNBIND, [bound_id])
+    for _ in range(2):
+        ask(verification, bound_id)
+        self_service.unbind(CUSTOMER, bound_id)
+        clock.advance(DAY)
+    ask(verification, bound_id)
+    before = everything()
+    with pytest.raises(UnbindNotAllowedError) as refused:
+        self_service.unbind(CUSTOMER, bound_id)
+    assert refused.value.next_unbind_at == START.replace(microsecond=0) + timedelta(days=30, seconds=1)
+    assert everything() == before
+    card_actions.apply(Action.EXTEND, [bound_id], 30 * DAY)
+    clock.now = refused.value.next_unbind_at
+    assert self_service.unbind(CUSTOMER, bound_id).allowed.unbinds_left == 0
+
+
+def test_what_a_customer_confirmed_must_still_hold(
+    self_service: SelfService, card_actions: CardActions, bound_id: str
+) -> None:
+    mark = self_service.status(CUSTOMER, bound_id).mark
+    card_actions.apply(Action.EXTEND, [bound_id], DAY)
+    before = everything()
+    with pytest.raises(ChangedMeanwhileError):
+        self_service.unbind(CUSTOMER, bound_id, mark)
+    assert everything() == before
+    mark = self_service.status(CUSTOMER, bound_id).mark
+    with pytest.raises(ChangedMeanwhileError):
+        self_service.unbind(with_terms(self_unbind_per_30_days=2, self_unbind_cost=2 * DAY), bound_id, mark)
+    assert not self_service.unbind(CUSTOMER, bound_id, mark).is_bound
+    with pytest.raises(ChangedMeanwhileError):  # the same form sent again
+        self_service.unbind(CUSTOMER, bound_id, mark)
+
+
+def test_the_time_is_read_under_the_lock(
+    self_service: SelfService, database: Database, clock: Clock, bound_id: str
+) -> None:
+    def unbind() -> Standing:
+        try:
+            return self_service.unbind(CUSTOMER, bound_id)
+        finally:
+            database.close()
+
+    with ThreadPoolExecutor(1) as pool:
+        with database.atomic():
+            bindings.lock_cards([bound_id])
+            unbinding = pool.submit(unbind)
+            wait_for_lock(database)
+            clock.advance(timedelta(hours=1))
+        assert unbinding.result(60).at == clock.now
+    assert last().at == clock.now
+
+
+def test_a_renewal_adds_the_second_cards_validity_and_spends_it(
+    self_service: SelfService, verification: Verification, bound_id: str, other_id: str
+) -> None:
+    planned = self_service.renewal(CUSTOMER, bound_id, other_id)
+    standing = self_service.renew(CUSTOMER, bound_id, other_id)
+    until = START.replace(microsecond=0) + 60 * DAY
+    assert standing.card == planned.after
+    assert (standing.is_bound, standing.card.expires_at, Card.get_by_id(bound_id).expires_at) == (True, until, until)
+    assert Card.get_by_id(other_id).renewed_card_id == bound_id
+    own, spent = Event.select().where(Event.kind == EventKind.RENEWED).order_by(Event.id)
+    assert (own.card_id, own.actor) == (bound_id, "customer")
+    assert own.details == {"with": other_id, "by": "30d", "expires_at": until.isoformat(), "terms": 3}
+    assert (spent.card_id, spent.details) == (other_id, {"renewed": bound_id, "by": "30d", "terms": 3})
+    assert self_service.status(CUSTOMER, other_id).status == "spent"
+    assert ask(verification, other_id, "h2", "203.0.113.9").code is Code.CARD_SPENT
+    assert ask(verification, bound_id).code is Code.OK
+
+
+def test_an_unused_card_is_renewed_by_its_validity(self_service: SelfService, card_id: str, other_id: str) -> None:
+    assert self_service.renew(CUSTOMER, card_id, other_id).card.validity == 60 * DAY
+    own = Event.get((Event.kind == EventKind.RENEWED) & (Event.card_id == card_id))
+    assert own.details == {"with": other_id, "by": "30d", "validity": "60d", "terms": 3}
+
+
+def test_an_expired_card_whose_machine_has_another_revives_without_it(
+    self_service: SelfService,
+    verification: Verification,
+    issuing: Issuing,
+    clock: Clock,
+    bound_id: str,
+    other_id: str,
+) -> None:
+    clock.advance(31 * DAY)
+    assert ask(verification, other_id).code is Code.OK  # the machine goes on with this one
+    (third,) = (card.id for card in issuing.issue(1, 7 * DAY).cards)
+    assert self_service.renewal(CUSTOMER, bound_id, third).revives_unbound
+    standing = self_service.renew(CUSTOMER, bound_id, third)
+    assert (standing.status, standing.is_bound) == ("active", False)
+    assert ask(verification, bound_id).code is Code.CLIENT_HAS_ANOTHER_CARD
+    assert ask(verification, bound_id, "h2", "203.0.113.9").code is Code.OK
+
+
+def test_an_expired_card_that_still_has_its_machine_keeps_it(
+    self_service: SelfService, verification: Verification, clock: Clock, bound_id: str, other_id: str
+) -> None:
+    clock.advance(31 * DAY)
+    assert self_service.renew(CUSTOMER, bound_id, other_id).is_bound
+    assert ask(verification, bound_id).code is Code.OK
+
+
+def second_of(issuing: Issuing, card_actions: CardActions, verification: Verification, state: str) -> str:
+    """Return a card in that state."""
+    validity = None if state == "permanent" else 30 * DAY
+    (card_id,) = (card.id for card in issuing.issue(1, validity).cards)
+    if state == "frozen":
+        card_actions.apply(Action.FREEZE, [card_id])
+    if state == "active":
+        ask(verification, card_id, "h9", "203.0.113.9")
+    return card_id
+
+
+@pytest.mark.parametrize(
+    ("state", "reason"),
+    [
+        ("frozen", "second_card_not_unused"),
+        ("active", "second_card_not_unused"),
+        ("permanent", "second_card_permanent"),
+        ("itself", "same_card"),
+    ],
+)
+def test_a_refused_renewal_leaves_both_cards_as_they_were(
+    self_service: SelfService,
+    issuing: Issuing,
+    card_actions: CardActions,
+    verification: Verification,
+    bound_id: str,
+    state: str,
+    reason: str,
+) -> None:
+    second = bound_id if state == "itself" else second_of(issuing, card_actions, verification, state)
+    before = everything()
+    for refuse in (self_service.renewal, self_service.renew):
+        with pytest.raises(RenewNotAllowedError) as refused:
+            refuse(CUSTOMER, bound_id, second)
+        assert refused.value.reason == reason
+    assert everything() == before
+
+
+def test_a_card_that_was_renewed_stays(
+    self_service: SelfService, card_actions: CardActions, card_id: str, other_id: str
+) -> None:
+    self_service.renew(CUSTOMER, card_id, other_id)
+    for wanted in (card_id, other_id):
+        preview = card_actions.preview(Action.DELETE, [wanted])
+        assert (preview.changes, len(preview.refused)) == ([], 1)
+        with pytest.raises(RefusedError, match=wanted):
+            card_actions.apply(Action.DELETE, [wanted])
+
+
+def test_unknown_cards_are_journalled_as_other_refusals_and_within_their_bounds(
+    self_service: SelfService, clock: Clock, bound_id: str
+) -> None:
+    with pytest.raises(CardNotFoundError):
+        self_service.status(CUSTOMER, "an old key")
+    with pytest.raises(CardNotFoundError):
+        self_service.unbind(CUSTOMER, NO_CARD.lower())
+    with pytest.raises(CardNotFoundError):
+        self_service.renew(CUSTOMER, NO_CARD, bound_id)
+    with pytest.raises(RenewNotAllowedError):
+        self_service.renew(CUSTOMER, bound_id, NO_CARD)
+    found = list(Event.select().where(Event.code == Code.CARD_NOT_FOUND).order_by(Event.id))
+    assert [event.card_id for event in found] == ["an old key", *[NO_CARD] * 3]
+    assert {(event.actor, event.ip, event.details["terms"]) for event in found} == {("customer", CUSTOMER.address, 3)}
+    for _ in range(30):
+        with pytest.raises(CardNotFoundError):
+            self_service.status(CUSTOMER, NO_CARD)
+    refusals = Event.select().where(Event.code == Code.CARD_NOT_FOUND)
+    assert refusals.count() == MAX_REFUSALS_PER_MINUTE
+    clock.advance(timedelta(minutes=1))
+    with pytest.raises(CardNotFoundError):
+        self_service.status(CUSTOMER, NO_CARD)
+    assert refusals.count() == MAX_REFUSALS_PER_MINUTE + 1
+
+
+def test_who_may_not_renew_learns_nothing_of_a_second_card(self_service: SelfService, bound_id: str) -> None:
+    with pytest.raises(RenewNotAllowedError) as refused:
+        self_service.renew(with_terms(), bound_id, NO_CARD)
+    assert refused.value.reason == "not_allowed"
+    assert EventKind.REJECTED not in kinds()
+
+
+def test_an_address_may_ask_about_once_a_second(database: Database, clock: Clock, card_id: str) -> None:
+    still = Pace(lambda: 1.0)
+    self_service = SelfService(database, VendorRules(database, clock), ZoneInfo("UTC"), clock, still)
+    for _ in range(BURST):
+        self_service.status(CUSTOMER, card_id)
+    with pytest.raises(TooFastError) as refused:
+        self_service.status(CUSTOMER, NO_CARD)
+    assert refused.value.retry_after == 1
+    assert kinds() == []
+    self_service.status(CUSTOMER._replace(address="198.51.100.2"), card_id)
+
+
+def test_a_cards_unbindings_are_counted_by_index(
+    self_service: SelfService, database: Database, clock: Clock, card_id: str
+) -> None:
+    rows = (
+        {"at": clock.now - number * DAY, "kind": kind, "card_id": own}
+        for number in range(1, 500)
+        for kind in (EventKind.SELF_UNBOUND, EventKind.BOUND)
+        for own in (card_id, *(f"{other:032}" for other in range(20)))
+    )
+    Event.insert_many(list(rows)).execute()
+    database.execute_sql("ANALYZE event")
+    with statements(database) as ran:
+        assert self_service.status(CUSTOMER, card_id).allowed.unbinds_left == 0
+    (counted,) = [statement for statement in ran if '"event"' in statement[0]]
+    assert rows_looked_at(database, counted) <= TERMS.self_unbind_per_30_days

@@ -1,0 +1,159 @@
+"""What becomes of the messages of webhooks: delivered by one process, tried again, given up and deleted."""
+
+from collections.abc import Mapping
+from datetime import timedelta
+
+import pytest
+
+from app.domain.texts import RefusedError
+from app.services import webhook_delivery
+from app.services.housekeeping import MESSAGES_KEPT, prune_webhooks
+from app.services.webhook_delivery import LEASE, Delivery
+from app.storage.models import Event
+from app.tokens.webhooks import WebhookSecrets
+from app.webhooks.post import Sent
+from tests.support.hooks import OK, SEALS, Hooks
+
+
+@pytest.fixture
+def database_url(apart_url: str) -> str:
+    """No other test's service, which collects and delivers, too, sees these webhooks."""
+    return apart_url
+
+
+def test_two_processes_claim_two_messages(hooks: Hooks) -> None:
+    hooks.add()
+    for _ in range(2):
+        hooks.journal(hooks.card())
+    hooks.collect()
+    in_flight: list[str] = []
+
+    def send(_url: str, headers: Mapping[str, str], _body: bytes) -> Sent:
+        in_flight.append(headers["webhook-id"])
+        if len(in_flight) == 1:  # meanwhile another process looks
+            assert hooks.delivery.deliver()
+            assert not hooks.delivery.deliver()
+        return OK
+
+    assert Delivery(hooks.database, hooks.clock, SEALS, send).deliver()
+    assert len({*in_flight, *(headers["webhook-id"] for _, headers, _ in hooks.sent)}) == 2
+    assert all(each.delivered_at for each in hooks.messages())
+
+
+def test_a_message_of_a_process_that_died_is_sent_by_another(hooks: Hooks) -> None:
+    hooks.add()
+    hooks.journal(hooks.card())
+    hooks.collect()
+
+    def die(*_: object) -> Sent:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Delivery(hooks.database, hooks.clock, SEALS, die).deliver()
+    assert hooks.deliver() == 0
+    hooks.clock.advance(LEASE)
+    assert hooks.deliver() == 1
+    assert hooks.message().attempts == 2
+
+
+def test_a_failed_message_is_tried_again_and_its_address_rests(hooks: Hooks) -> None:
+    hooks.add()
+    hooks.journal(hooks.card())
+    hooks.journal(hooks.card())
+    hooks.collect()
+    hooks.answer = Sent(500, "out of order")
+    assert hooks.deliver() == 1, "the address rests"
+    failed = next(each for each in hooks.messages() if each.attempts)
+    assert (failed.status, failed.error, failed.next_at) == (
+        500,
+        "out of order",
+        hooks.clock.now + timedelta(seconds=10),
+    )
+    assert hooks.owned.find("shop").failures == 1
+    hooks.clock.advance(timedelta(seconds=10))
+    hooks.answer = OK
+    assert hooks.deliver() == 2
+    assert len({headers["webhook-id"] for _, headers, _ in hooks.sent}) == 2, "under the same ID"
+    assert hooks.owned.find("shop").failures == 0
+
+
+def test_a_message_is_given_up_after_three_days(hooks: Hooks) -> None:
+    hooks.add()
+    hooks.journal(hooks.card())
+    hooks.collect()
+    hooks.answer = Sent(None, "no answer in time")
+    begun = hooks.clock.now
+    while hooks.message().failed_at is None:
+        hooks.clock.advance(timedelta(hours=1))
+        hooks.deliver()
+    assert timedelta(days=1) < hooks.clock.now - begun <= timedelta(days=3)
+    assert hooks.message().next_at is None
+    hooks.answer = OK
+    hooks.owned.send_again("shop", hooks.message().id)
+    hooks.clock.advance(timedelta(hours=1))
+    hooks.deliver()
+    assert hooks.message().delivered_at
+
+
+def test_messages_that_found_no_turn_are_given_up_and_old_ones_deleted(hooks: Hooks) -> None:
+    hooks.add()
+    hooks.journal(hooks.card())
+    hooks.collect()
+    hooks.clock.advance(timedelta(days=3, seconds=1))
+    prune_webhooks(hooks.clock.now)
+    assert hooks.message().failed_at == hooks.clock.now
+    hooks.clock.advance(MESSAGES_KEPT)
+    prune_webhooks(hooks.clock.now)
+    assert hooks.messages() == ()
+
+
+def test_an_address_that_is_gone_is_paused(hooks: Hooks) -> None:
+    hooks.add()
+    hooks.journal(hooks.card())
+    hooks.collect()
+    hooks.answer = Sent(410, None)
+    hooks.deliver()
+    assert hooks.owned.find("shop").paused_at == hooks.clock.now
+    assert hooks.message().failed_at == hooks.clock.now
+    entry = Event.select().order_by(Event.id.desc()).get()
+    assert (entry.kind, entry.actor, entry.details["paused"]) == ("webhook_changed", "service", True)
+
+
+def test_a_paused_webhook_is_told_nothing_and_what_waits_goes_on_later(hooks: Hooks) -> None:
+    hooks.add()
+    hooks.journal(hooks.card())
+    hooks.collect()
+    hooks.owned.set_paused("shop", paused=True)
+    hooks.journal(hooks.card())
+    assert (hooks.collect(), hooks.deliver()) == (0, 0)
+    with pytest.raises(RefusedError):
+        hooks.owned.test("shop")
+    hooks.owned.set_paused("shop", paused=False)
+    assert (hooks.collect(), hooks.deliver()) == (0, 1)
+
+
+def test_a_secret_that_does_not_open_is_said(hooks: Hooks) -> None:
+    hooks.add()
+    hooks.owned.test("shop")
+    other = WebhookSecrets("a5" * 32)
+    assert Delivery(hooks.database, hooks.clock, other, hooks.send).deliver()
+    assert not hooks.sent
+    assert "make a new one: cardctl webhook secret" in str(hooks.message().error)
+
+
+def test_an_unexpected_failure_does_not_end_the_thread(
+    hooks: Hooks, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    turns = []
+
+    def fail(*_: object) -> None:
+        turns.append(1)
+        if len(turns) == 3:
+            raise SystemExit
+        raise ValueError("A string literal cannot contain NUL (0x00) characters.")
+
+    monkeypatch.setattr(webhook_delivery, "turn", fail)
+    monkeypatch.setattr(webhook_delivery.time, "sleep", lambda _: None)
+    with pytest.raises(SystemExit):
+        webhook_delivery._run(hooks.collection, hooks.delivery)  # noqa: SLF001  # the thread's whole life
+    assert caplog.text.count("delivering webhooks failed") == 2

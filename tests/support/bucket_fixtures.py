@@ -1,0 +1,58 @@
+"""A bucket behind TLS, one for each process of tests, and the settings that lead to it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.bucket_host import NameServer, TlsFront
+from tests.support.pki import Issued
+from tests.support.swift import BUCKET, REGION, WRITER, Swift, install
+
+
+@pytest.fixture(scope="session")
+def authority() -> Issued:
+    return Issued.make("Test authority", authority=True)
+
+
+@pytest.fixture(scope="session")
+def bucket_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("bucket")
+
+
+@pytest.fixture(scope="session")
+def swift(bucket_folder: Path) -> Iterator[Swift]:
+    install()
+    with Swift(bucket_folder / "swift", "localhost") as running:
+        running.make(BUCKET)
+        yield running
+
+
+@pytest.fixture(scope="session")
+def front(bucket_folder: Path, swift: Swift, authority: Issued) -> Iterator[TlsFront]:
+    (bucket_folder / "ca.pem").write_bytes(authority.pem)
+    with TlsFront(
+        bucket_folder, Issued.make("localhost", f"{BUCKET}.localhost", issuer=authority), swift.port
+    ) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def names() -> Iterator[NameServer]:
+    with NameServer() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def bucket_settings(bucket_folder: Path, front: TlsFront) -> dict[str, str]:
+    for name, text in (("key_id", WRITER[0]), ("secret", WRITER[1])):
+        (bucket_folder / name).write_text(text + "\n")
+    return {
+        "KADUN_FILES_BUCKET": BUCKET,
+        "KADUN_FILES_BUCKET_ENDPOINT": f"https://localhost:{front.port}",
+        "KADUN_FILES_BUCKET_REGION": REGION,
+        "KADUN_FILES_BUCKET_STYLE": "path",
+        "KADUN_FILES_BUCKET_KEY_ID_FILE": str(bucket_folder / "key_id"),
+        "KADUN_FILES_BUCKET_SECRET_FILE": str(bucket_folder / "secret"),
+        "KADUN_FILES_BUCKET_CA": str(bucket_folder / "ca.pem"),
+    }

@@ -1,0 +1,49 @@
+"""Customers who help themselves, and the terms that let them."""
+
+import json
+import time
+from typing import Any
+
+from app.clock import utc_now
+from app.domain.terms import Terms
+from app.services.terms import VendorTerms
+from app.storage.database import Database
+from tests.support.service import Response, Service
+
+JSON = {"Content-Type": "application/json"}
+ALLOWED = {"self_service": "on", "self_unbind_per_30_days": "2", "self_unbind_cost": "1d", "self_renew": "on"}
+
+
+def set_terms(database: Database, **changes: str) -> Terms:
+    """Change the vendor's terms straight in the database."""
+    return VendorTerms(database, "tester", utc_now).change(changes.items())
+
+
+def wait_in_force() -> None:
+    """Wait for as long as the contract gives every process to hold what was changed."""
+    time.sleep(2)
+
+
+class Customers:
+    """Customers of a service behind a proxy, each at an address of their own."""
+
+    def __init__(self, service: Service, database: Database, **terms: str) -> None:
+        self.service = service
+        self._database = database
+        self._asked = 0
+        self.allow(**(terms or ALLOWED))
+
+    def allow(self, **changes: str) -> None:
+        """Change the terms, and wait until they are in force in every process."""
+        set_terms(self._database, **changes)
+        wait_in_force()
+
+    def ask(self, what: str, *, address: str | None = None, **fields: Any) -> Response:
+        """Send a request; its address is a new one where none is given."""
+        self._asked += 1
+        address = address or f"198.51.{self._asked // 250 % 250}.{self._asked % 250 + 1}"
+        return self.send(what, json.dumps(fields).encode(), address)
+
+    def send(self, what: str, body: bytes, address: str = "198.51.100.251") -> Response:
+        """Send these bytes."""
+        return self.service.request("POST", f"/v1/self/{what}", body, JSON | {"X-Real-IP": address})

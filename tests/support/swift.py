@@ -1,0 +1,167 @@
+"""OpenStack Swift with its S3 API: a bucket that refuses forged and expired signatures."""
+
+import fcntl
+import hashlib
+import http.client
+import os
+import pwd
+import socket
+import subprocess
+import sys
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Self
+
+import obstore
+from obstore.store import S3Store
+
+from tests.support.http_exchange import exchange, quiet_port
+from tests.support.service import ROOT, wait_for
+
+WRITER = ("kadun:writer", "writers-secret")
+STRANGER = ("kadun:stranger", "strangers-secret")
+REGION = "cn-test"
+BUCKET = "licensed-files"
+_VENV = ROOT / ".venv-swift"
+_REQUIREMENTS = ROOT / "requirements-swift.txt"
+_DEFAULTS = """\
+[DEFAULT]
+swift_dir = {folder}
+devices = {folder}/devices
+mount_check = false
+bind_ip = 127.0.0.1
+bind_port = {port}
+workers = 0
+user = {user}
+log_address = /dev/null
+"""
+_STORAGE = """
+[pipeline:main]
+pipeline = {name}-server
+[app:{name}-server]
+use = egg:swift#{name}
+"""
+_PROXY = """
+[pipeline:main]
+pipeline = catch_errors gatekeeper cache listing_formats s3api tempauth copy slo dlo versioned_writes proxy-server
+[app:proxy-server]
+use = egg:swift#proxy
+account_autocreate = true
+[filter:catch_errors]
+use = egg:swift#catch_errors
+[filter:gatekeeper]
+use = egg:swift#gatekeeper
+[filter:cache]
+use = egg:swift#memcache
+memcache_servers = 127.0.0.1:1
+[filter:listing_formats]
+use = egg:swift#listing_formats
+[filter:s3api]
+use = egg:swift#s3api
+storage_domain = {domain}
+location = {region}
+min_segment_size = 1048576
+[filter:tempauth]
+use = egg:swift#tempauth
+user_kadun_writer = {writer} .admin
+user_kadun_stranger = {stranger}
+[filter:copy]
+use = egg:swift#copy
+[filter:slo]
+use = egg:swift#slo
+minimum_segment_size = 1048576
+[filter:dlo]
+use = egg:swift#dlo
+[filter:versioned_writes]
+use = egg:swift#versioned_writes
+"""
+
+
+def install() -> None:
+    """Make `.venv-swift` from its requirements, as scripts/test.sh does, unless it is there already."""
+    stamp = _VENV / f".installed-{_REQUIREMENTS.name}"
+    digest = f"{hashlib.sha256(_REQUIREMENTS.read_bytes()).hexdigest()}  -\n"  # as scripts/lib/python.sh has it
+    with (ROOT / _REQUIREMENTS.name).open("rb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if stamp.exists() and stamp.read_text() == digest:
+            return
+        subprocess.run([sys.executable, "-m", "venv", "--clear", _VENV], check=True, capture_output=True)
+        pip = [f"{_VENV}/bin/python", "-m", "pip", "install", "--quiet", "--require-hashes", "-r", str(_REQUIREMENTS)]
+        subprocess.run(pip, check=True, capture_output=True)
+        stamp.write_text(digest)
+
+
+class Swift:
+    """Swift's four servers in a folder, over plain HTTP on a port of 127.0.0.1.
+
+    Args:
+        folder: Takes everything; its file system must have extended attributes.
+        domain: The domain that names of buckets are put before, in virtual-hosted addresses.
+    """
+
+    def __init__(self, folder: Path, domain: str) -> None:
+        self._folder = folder
+        self._processes: list[subprocess.Popen[bytes]] = []
+        self.port = quiet_port()
+        self._ports = [self.port]
+        (folder / "devices/d1").mkdir(parents=True)
+        (folder / "swift.conf").write_text(
+            "[swift-hash]\nswift_hash_path_suffix = test\nswift_hash_path_prefix = test\n"
+        )
+        user = pwd.getpwuid(os.getuid()).pw_name
+        for name in ("account", "container", "object"):
+            port = quiet_port()
+            self._ports.append(port)
+            ring: list[str | Path] = [_VENV / "bin/swift-ring-builder", folder / f"{name}.builder"]
+            for step in (("create", "2", "1", "0"), ("add", f"r1z1-127.0.0.1:{port}/d1", "1"), ("rebalance",)):
+                subprocess.run([*ring, *step], check=step[0] != "rebalance", capture_output=True, cwd=folder)
+            text = _DEFAULTS.format(folder=folder, port=port, user=user) + _STORAGE.format(name=name)
+            (folder / f"{name}.conf").write_text(text)
+        proxy = _PROXY.format(domain=domain, region=REGION, writer=WRITER[1], stranger=STRANGER[1])
+        (folder / "proxy.conf").write_text(_DEFAULTS.format(folder=folder, port=self.port, user=user) + proxy)
+
+    def __enter__(self) -> Self:
+        for name in ("account", "container", "object", "proxy"):
+            with (self._folder / f"{name}.log").open("wb") as log:
+                command = [_VENV / "bin/python", _VENV / f"bin/swift-{name}-server", self._folder / f"{name}.conf"]
+                self._processes.append(subprocess.Popen(command, stdout=log, stderr=log))
+        try:
+            wait_for(self._answers)
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in self._processes:
+            process.terminate()
+        for process in self._processes:
+            process.wait(timeout=60)
+
+    def make(self, bucket: str) -> None:
+        """Make a bucket, which only the writer may use."""
+        address = obstore.sign(self.store(bucket), "PUT", "", timedelta(seconds=60))
+        connection = http.client.HTTPConnection("127.0.0.1", self.port)
+        answer = exchange(connection, "PUT", address.partition(str(self.port))[2], None, {})
+        assert answer.status == 200, answer
+
+    def store(self, bucket: str, **changes: Any) -> S3Store:
+        """The bucket as its owner sees it, without the service's own code."""
+        return S3Store(
+            bucket,
+            endpoint=f"http://127.0.0.1:{self.port}",
+            region=REGION,
+            access_key_id=WRITER[0],
+            secret_access_key=WRITER[1],
+            client_options={"allow_http": True, "timeout": timedelta(seconds=10)},
+            **changes,
+        )
+
+    def _answers(self) -> bool:
+        assert all(process.poll() is None for process in self._processes), self._folder
+        try:
+            for port in self._ports:
+                socket.create_connection(("127.0.0.1", port)).close()
+        except OSError:
+            return False
+        return True

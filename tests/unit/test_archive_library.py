@@ -1,0 +1,157 @@
+"""scripts/lib/archive.sh in bash itself: how archives are written and read in folders where others may write."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.support.script_libraries import bash, checkout_in
+
+# A dump, a signature and age without PostgreSQL, the service's keys or age; `watched` shows where the dump waits.
+TAKING = """
+answer() { :; }
+SIGNING=(--keys "$ROOT/data/keys/keyring.json")
+find_signer() { SIGNING=(); }
+in_database() {
+    case "$*" in
+        *snapshot*)
+            ls -A "$ROOT/shared" >"$ROOT/watched"
+            printf rows
+            printf 'kadun: %s\\n' 'schema 1' 'table card 1 2' "sha256 $(sha256_of <(printf rows))" >&2 ;;
+        *) cat >"$ROOT/restored" ;;
+    esac
+}
+BACKUP_FOLDER=$ROOT/shared TAR=$ROOT/shared/kadun-before-upgrade-1.tar
+"""
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    return checkout_in(tmp_path / "checkout")
+
+
+def test_who_writes_to_the_backup_folder_neither_sees_a_dump_nor_leads_a_script_to_another_file(
+    checkout: Path, tmp_path: Path
+) -> None:
+    shared, victim = checkout / "shared", tmp_path / "victim"
+    shared.mkdir()
+    victim.write_text("precious\n")
+    (shared / ".project").symlink_to(tmp_path / "none")
+    for name in (".last-good", "backup.log", "kadun-1.tar.partial", "kadun-1.tar.sha256.partial"):
+        (shared / name).symlink_to(victim)
+    take = 'take_archive "$ROOT/shared/kadun-1.tar" ""'
+    done = bash(checkout, f"{TAKING} note last-good x; log_run y; {take}")
+    assert (done.returncode, "could not be written" in done.stderr) == (1, True), "a link is no place to write to"
+    for name in ("kadun-1.tar.partial", "kadun-1.tar.sha256.partial"):
+        (shared / name).unlink()
+    done = bash(checkout, f"{TAKING} claim_folder; {take}; remove_leftovers")
+    assert done.returncode == 0, done.stderr
+    assert (checkout / "watched").read_text().split() == [".project", "backup.log", "last-good"]
+    assert victim.read_text() == "precious\n"
+    assert not (tmp_path / "none").exists()
+    assert {path.name for path in (checkout / "data").iterdir()} == {"keys"}
+
+
+def test_no_archive_is_read_through_a_link_that_takes_its_place_meanwhile(checkout: Path) -> None:
+    """What decrypts it tells the first line of any other file: of a secret, into the log of the backup folder."""
+    (checkout / "secret").write_text("AGE-SECRET-KEY-1\n")
+    (checkout / "data/backup.tar.age").symlink_to(checkout / "secret")
+    (checkout / "data/backup.tar").symlink_to(checkout / "secret")
+    tools = 'age() { echo "unexpected intro: $(cat "${@: -1}" || cat)" >&2; false; }; choose_identity() { IDENTITY=x; }'
+    for name in ("backup.tar.age", "backup.tar"):
+        told = bash(checkout, f'{tools}; IDENTITY=x; open_archive "$ROOT/data/{name}"')
+        assert told.returncode == 1
+        assert "AGE-SECRET-KEY" not in told.stdout + told.stderr
+        refused = bash(checkout, f'{tools}; read_archive "$ROOT/data/{name}"')
+        assert (refused.returncode, "name the file itself" in refused.stderr) == (1, True)
+    (checkout / "data/plain.tar").write_bytes(b"x" * 3_000_000)
+    assert bash(checkout, 'open_archive "$ROOT/data/plain.tar"').stdout == "x" * 3_000_000
+
+
+@pytest.mark.parametrize("pipe", ["kadun-before-upgrade-1.tar.partial", "kadun-before-upgrade-1.tar.sha256.partial"])
+def test_no_archive_is_written_into_a_pipe(checkout: Path, pipe: str) -> None:
+    """It would wait for a reader for ever, or hand the archive to one."""
+    (checkout / "shared").mkdir()
+    os.mkfifo(checkout / "shared" / pipe)
+    reader = os.open(checkout / "shared" / pipe, os.O_RDONLY | os.O_NONBLOCK)
+    take = bash(checkout, f'{TAKING} take_archive "$TAR" ""')
+    assert not os.read(reader, 1)
+    os.close(reader)
+    assert (take.returncode, "File exists" in take.stderr) == (1, True), take.stderr
+    assert not (checkout / "shared/kadun-before-upgrade-1.tar").exists()
+
+
+def test_an_archive_that_cannot_be_written_whole_is_not_kept(checkout: Path) -> None:
+    (checkout / "shared").mkdir()
+    full = 'dd() { if [[ $1 == of=* ]]; then cat >/dev/null && false; else command dd "$@"; fi; }'
+    for fault in ("write_archive() { echo half; false; }", full):
+        take = bash(checkout, f'{TAKING} {fault}; take_archive "$TAR" ""')
+        assert (take.returncode, "backup could not be written" in take.stderr) == (1, True)
+        assert not (checkout / "shared/kadun-before-upgrade-1.tar").exists()
+        (checkout / "shared/kadun-before-upgrade-1.tar.partial").unlink(missing_ok=True)
+
+
+def test_a_safety_archive_is_encrypted_into_no_pipe(checkout: Path) -> None:
+    (checkout / ".env").write_text("KADUN_BACKUP_RECIPIENT=age1theirs\n")
+    clear = checkout / "data/kadun-before-upgrade-1.tar"
+    clear.write_bytes(b"clear")
+    encrypt = 'age() { tr a-z A-Z; }; encrypt_archive "$ROOT/data/kadun-before-upgrade-1.tar"'
+    os.mkfifo(f"{clear}.age.partial")
+    kept = bash(checkout, encrypt)
+    assert (kept.stdout, "kept in clear" in kept.stderr) == (str(clear), True)
+    assert not Path(f"{clear}.age.partial").exists()
+    assert bash(checkout, encrypt).stdout == f"{clear}.age"
+    assert Path(f"{clear}.age").read_bytes() == b"CLEAR"
+    digest = hashlib.sha256(b"CLEAR").hexdigest()
+    assert Path(f"{clear}.age.sha256").read_text() == f"{digest}  {clear.name}.age\n"
+    assert not clear.exists()
+
+
+def test_a_pipe_in_an_archives_place_holds_up_neither_the_way_back_nor_the_choice_of_an_identity(
+    checkout: Path,
+) -> None:
+    os.mkfifo(checkout / "data/pipe.tar.age")
+    way_back = bash(checkout, f'{TAKING} drop_database() {{ :; }}; database_back "$ROOT/data/pipe.tar.age" aside')
+    assert (way_back.returncode, "It has been changed since it was made" in way_back.stderr) == (1, True)
+    (checkout / "secrets").mkdir()
+    (checkout / "secrets/backup_identity").touch()
+    age = 'age() { cat "${@: -1}" || cat; }'
+    choose = bash(checkout, f'{age}; choose_identity "$ROOT/data/pipe.tar.age"; echo "none:$IDENTITY"')
+    assert choose.stdout == "none:\n", choose.stderr
+
+
+def test_the_way_back_takes_only_the_archive_that_this_run_has_made(checkout: Path) -> None:
+    (checkout / "shared").mkdir()
+    take = 'same_contents() { :; }; swap_back() { echo back; }; take_archive "$TAR" ""'
+    way_back = 'database_back "$TAR" aside'
+    assert bash(checkout, f"{TAKING}{take}; {way_back}").stdout == "back\n"
+    assert (checkout / "restored").read_text() == "rows"
+    (checkout / "restored").unlink()
+    exchanged = bash(checkout, f'{TAKING}{take}; printf x >>"$TAR"; {way_back}')
+    assert (exchanged.returncode, exchanged.stdout) == (1, "")
+    assert "It has been changed since it was made" in exchanged.stderr
+    assert (checkout / "restored").read_text() == "rows", "no more than the reading back of what was taken"
+
+
+def test_the_checksum_of_an_archive_is_that_of_what_was_written(checkout: Path) -> None:
+    (checkout / "shared").mkdir()
+    exchange = 'until rm "$TAKEN.partial" 2>&-; do sleep 0.1; done; printf theirs >"$TAKEN.partial"'
+    swap = f"write_archive() {{ printf ours; {exchange}; }}"
+    taken = bash(checkout, f'{TAKING}{swap}; take_archive "$TAR" ""; echo "$TAKEN_SHA256"')
+    assert taken.stdout.strip() == hashlib.sha256(b"ours").hexdigest(), taken.stderr
+
+
+@pytest.mark.parametrize("bucket", ["", "my-files"])
+def test_files_in_a_bucket_are_not_called_missing(checkout: Path, bucket: str) -> None:
+    (checkout / ".env").write_text(f"KADUN_FILES_BUCKET={bucket}\n")
+    manifest = json.dumps(
+        {"schema": "x", "tables": {"card": "1"}, "files": {"core.age": "a" * 64}, "members": {"x": "y"}}
+    )
+    done = bash(checkout, f"warn_of_missing_files '{manifest}' data/files 'ADVICE'")
+    assert done.returncode == 0, done.stderr
+    said = done.stdout + done.stderr
+    assert "core.age" in said
+    assert ("in the bucket my-files" in said) == bool(bucket)
+    assert ("ADVICE" in said) != bool(bucket)

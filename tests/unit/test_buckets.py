@@ -1,0 +1,116 @@
+"""A bucket's name and address, and what its errors mean."""
+
+import pytest
+
+from app.domain.buckets import Bucket, address_of, check_name, check_region, checked_endpoint, explain
+from app.domain.errors import BucketUnavailableError
+
+HOST = "https://oss-cn-hangzhou.aliyuncs.com"
+
+
+@pytest.mark.parametrize("name", ["abc", "my-files", "a.b.c", "0" * 63])
+def test_a_buckets_name(name: str) -> None:
+    check_name(name, virtual_hosted=False)
+
+
+@pytest.mark.parametrize("name", ["", "ab", "a" * 64, "My-files", "-ab", "ab-", ".ab", "a_b", "a/b", "文件桶", "abc\n"])
+def test_what_is_no_name_of_a_bucket(name: str) -> None:
+    with pytest.raises(ValueError, match="3 to 63 of a-z"):
+        check_name(name, virtual_hosted=False)
+
+
+def test_a_name_with_dots_fits_no_certificate_of_the_vendors() -> None:
+    with pytest.raises(ValueError, match="KADUN_FILES_BUCKET_STYLE=path"):
+        check_name("a.b.c", virtual_hosted=True)
+    check_name("a-b-c", virtual_hosted=True)
+
+
+@pytest.mark.parametrize(
+    ("given", "endpoint"),
+    [
+        (HOST, HOST),
+        (f"{HOST}/", HOST),
+        ("https://OSS-cn-hangzhou.aliyuncs.com", HOST),
+        (f"{HOST}:9000", f"{HOST}:9000"),
+        ("https://localhost:65535", "https://localhost:65535"),
+    ],
+)
+def test_an_endpoint_is_https_and_a_host(given: str, endpoint: str) -> None:
+    assert checked_endpoint(given) == endpoint
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "", "http://oss.example.com", "oss.example.com", "ftp://oss.example.com", "https://", "https:///x",
+        "https://user:password@oss.example.com", f"{HOST}/bucket", f"{HOST}?x", f"{HOST}#x", f"{HOST}:0",
+        f"{HOST}:65536", f"{HOST}:", f"{HOST}:x", "https://-a.example.com", "https://a..b", "https://a b", "https://[::1]",
+        "https://[", f"https://{'a' * 64}.com", f"{HOST}\n", "https://host;return", "https://host$x", "https://桶.example.com",
+    ],
+)  # fmt: skip
+def test_what_is_no_endpoint(given: str) -> None:
+    with pytest.raises(ValueError, match=r"must be like https://oss-cn-hangzhou\.aliyuncs\.com"):
+        checked_endpoint(given)
+
+
+def test_an_address_is_no_endpoint_since_nginx_verifies_no_certificate_for_it() -> None:
+    with pytest.raises(ValueError, match="verifies no certificate for an address"):
+        checked_endpoint("https://203.0.113.7")
+
+
+@pytest.mark.parametrize("region", ["cn-hangzhou", "us-east-1", "garage"])
+def test_a_region(region: str) -> None:
+    check_region(region)
+
+
+@pytest.mark.parametrize("region", ["", "CN", "-x", "a b", "a" * 64, "a/b"])
+def test_what_is_no_region(region: str) -> None:
+    with pytest.raises(ValueError, match="such as cn-hangzhou"):
+        check_region(region)
+
+
+def test_where_requests_go_and_that_secrets_are_not_shown() -> None:
+    def bucket(*, virtual_hosted: bool) -> Bucket:
+        return Bucket("files", HOST, "cn-hangzhou", "the key's ID", "the secret", virtual_hosted=virtual_hosted)
+
+    assert bucket(virtual_hosted=True).origin == "https://files.oss-cn-hangzhou.aliyuncs.com"
+    assert bucket(virtual_hosted=False).origin == HOST
+    assert "the " not in repr(bucket(virtual_hosted=True))
+
+
+@pytest.mark.parametrize(
+    ("error", "means"),
+    [
+        ("403 Forbidden: <Error><Code>SignatureDoesNotMatch</Code>", "KADUN_FILES_BUCKET_SECRET"),
+        ("403 Forbidden: <Error><Code>InvalidAccessKeyId</Code>", "KADUN_FILES_BUCKET_KEY_ID"),
+        ("403 Forbidden: <Error><Code>RequestTimeTooSkewed</Code>", "clock"),
+        ("404 Not Found: <Code>NoSuchBucket</Code>", "check KADUN_FILES_BUCKET"),
+        ("400 Bad Request: <Code>AuthorizationHeaderMalformed</Code>", "KADUN_FILES_BUCKET_REGION"),
+        ("403 Forbidden: <Code>SecondLevelDomainForbidden</Code>", "KADUN_FILES_BUCKET_STYLE=virtual"),
+        ("403 Forbidden: <Code>AccessDenied</Code>", "lack a right"),
+        ("Server returned non-2xx status code: 403 Forbidden: ", "lack a right"),
+        ("kind: Connect … error: InvalidCertificate(\n UnknownIssuer", "KADUN_FILES_BUCKET_CA"),
+        ("kind: Connect … InvalidMessage(\n InvalidContentType", "no TLS"),
+        ('kind: Connect … ConnectError(\n "dns error"', "KADUN_FILES_BUCKET_ENDPOINT and the DNS"),
+        ("kind: Connect … Connection refused", "cannot be reached"),
+        ("kind: Timeout, source", "does not answer"),
+        ("status code: 500 Internal Server Error: <Code>InternalError</Code>", "with an error: InternalError"),
+        ("status code: 502 Bad Gateway: <html>", "with an error: 502 Bad Gateway"),
+        ("Something else\nwith the key", "with an error: Something else"),
+    ],
+)
+def test_an_error_names_its_cause_and_the_setting(error: str, means: str) -> None:
+    text = explain(error)
+    assert means in text.en
+    assert "\n" not in text.zh + text.en
+
+
+def test_the_error_keeps_its_reason_in_both_languages() -> None:
+    text = explain("dns error")
+    error = BucketUnavailableError(text)
+    assert (error.text, str(error)) == (text, text.en)
+
+
+def test_the_host_and_port_that_requests_go_to() -> None:
+    assert address_of("my-files", HOST, virtual_hosted=True) == ("my-files.oss-cn-hangzhou.aliyuncs.com", 443)
+    assert address_of("my-files", f"{HOST}:9000", virtual_hosted=False) == ("oss-cn-hangzhou.aliyuncs.com", 9000)

@@ -1,0 +1,107 @@
+"""The rules about the machines that serve one database: names, and what may not differ."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from app.domain.hosts import HostReport, application_name, checked_name, default_name, faults, of_one_name
+
+SEEN = datetime(2026, 11, 28, 9, tzinfo=UTC)
+KID, OTHER_KID = "A" * 43, "B" * 43
+
+
+def host(name: str, **changes: Any) -> HostReport:
+    facts = {"version": "1.10.0", "schema": "0021_hosts", "kid": KID, "functions_sha256": "c" * 64}
+    return HostReport(name, **facts | {"clock_offset_ms": 0, "seen_at": SEEN, "unseen_seconds": 9.0} | changes)
+
+
+def found(*hosts: HostReport) -> list[str]:
+    return [text.en for text in faults(hosts)]
+
+
+@pytest.mark.parametrize("name", ["a", "web-1.example.com", "A_b", "x" * 57])
+def test_names_of_hosts(name: str) -> None:
+    assert checked_name(name) == name
+    assert len(application_name(name)) <= 63  # where PostgreSQL cuts it
+
+
+@pytest.mark.parametrize("name", ["", "-a", "a.", "a b", "卡盾", "x" * 58, "a\n", "a@b", "a'b"])
+def test_other_names_are_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="1 to 57 of A-Z"):
+        checked_name(name)
+
+
+@pytest.mark.parametrize(
+    ("machine", "name"),
+    [("web-1", "web-1"), ("卡盾 1.local", "1.local"), ("", "unnamed"), ("..", "unnamed"), (f"{'x' * 56}.y", "x" * 56)],
+)
+def test_any_machine_has_a_name(machine: str, name: str) -> None:
+    assert checked_name(default_name(machine)) == name
+
+
+def test_sessions_without_a_host_are_named_as_the_program() -> None:
+    assert (application_name(None), application_name("a")) == ("kadun", "kadun@a")
+
+
+@pytest.mark.parametrize("hosts", [[], [host("a")], [host("a"), host("b", clock_offset_ms=2_000)]])
+def test_one_host_and_like_hosts_are_right(hosts: list[HostReport]) -> None:
+    assert faults(hosts) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"kid": OTHER_KID}, f"signing keys differ (a, c: {KID[:12]}; b: {OTHER_KID[:12]})"),
+        ({"functions_sha256": "d" * 64}, f"core functions differ (a, c: {'c' * 12}; b: {'d' * 12})"),
+        ({"version": "1.9.3"}, "an older program version (b 1.9.3 0021_hosts)"),
+        ({"schema": "0020_other"}, "an older program version (b 1.10.0 0020_other)"),
+        ({"version": "1.11.0"}, "an older program version (a 1.10.0 0021_hosts, c 1.10.0 0021_hosts)"),
+        ({"clock_offset_ms": -2_001}, "clocks are 2.0 s apart (b, c)"),
+        (
+            {"unseen_seconds": 61.0},
+            "away: b (2026-11-28 09:00 UTC) (if it was taken away: cardctl hosts --forget NAME)",
+        ),
+    ],
+)
+def test_a_host_that_differs_is_named(changes: dict[str, Any], words: str) -> None:
+    assert found(host("a"), host("b", **changes), host("c")) == [words]
+
+
+@pytest.mark.parametrize("unknown", [{"kid": None}, {"functions_sha256": None}])
+def test_what_a_host_does_not_know_is_no_difference(unknown: dict[str, Any]) -> None:
+    assert found(host("a"), host("b", **unknown)) == []
+
+
+def test_hosts_that_are_away_are_not_compared() -> None:
+    gone = host("b", unseen_seconds=3_600.0, kid=OTHER_KID, version="1.0", clock_offset_ms=90_000)
+    assert [words.split(":")[0] for words in found(host("a"), gone)] == ["away"]
+
+
+def test_the_words_are_in_both_languages() -> None:
+    (text,) = faults([host("a"), host("b", kid=OTHER_KID)])
+    assert OTHER_KID[:12] in text.zh
+    assert OTHER_KID[:12] in text.en
+
+
+@pytest.mark.parametrize(
+    ("sessions", "expected"),
+    [
+        ([], {}),
+        ([("web-1", "10.0.0.4"), ("web-2", "10.0.0.5")], {}),
+        ([("web-1", "10.0.0.4"), ("web-1", "10.0.0.4")], {}),
+        ([("web-1", "10.0.0.4"), ("web-1", "fd00::4")], {}),
+        ([("web-1", "fd00::4"), ("web-1", "fd00::5")], {}),
+        ([("web-1", "fd00::4"), ("web-1", "fd00:0:0:1::4")], {"web-1": ["fd00:0:0:1::4", "fd00::4"]}),
+        ([("web-1", "10.0.0.5"), ("web-2", "10.0.0.6"), ("web-1", "10.0.0.4")], {"web-1": ["10.0.0.4", "10.0.0.5"]}),
+    ],
+)
+def test_machines_of_one_name_are_told_by_their_addresses(
+    sessions: list[tuple[str, str]], expected: dict[str, list[str]]
+) -> None:
+    assert of_one_name(sessions) == expected
+    said = [text.en for text in faults([host("web-1")], sessions)]
+    assert said == [
+        f"several hosts have one name ({name}: {', '.join(addresses)}): give each its own KADUN_HOST in .env"
+        for name, addresses in expected.items()
+    ]

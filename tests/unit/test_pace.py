@@ -1,0 +1,63 @@
+"""How often an address may ask."""
+
+import pytest
+
+from app.services import pace
+from app.services.pace import BURST, Pace
+
+
+class Seconds:
+    """A clock that moves only when told to."""
+
+    def __init__(self) -> None:
+        self.now = 1_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def asked(paced: Pace, *addresses: str) -> list[bool]:
+    """Ask once from each address; return which were let through."""
+    return [not paced.wait_seconds(address) for address in addresses]
+
+
+def test_after_a_burst_an_address_may_ask_once_a_second() -> None:
+    seconds = Seconds()
+    paced = Pace(seconds)
+    assert asked(paced, *["192.0.2.1"] * (BURST + 1)) == [True] * BURST + [False]
+    assert asked(paced, "192.0.2.2") == [True]
+    for _ in range(5):
+        seconds.now += 1
+        assert asked(paced, *["192.0.2.1"] * 2) == [True, False]
+    seconds.now += 3 * BURST
+    assert asked(paced, *["192.0.2.1"] * (BURST + 1)) == [True] * BURST + [False]
+
+
+def test_a_refused_question_is_told_when_to_come_back_and_counts_for_nothing() -> None:
+    seconds = Seconds()
+    paced = Pace(seconds)
+    asked(paced, *["192.0.2.1"] * BURST)
+    assert {paced.wait_seconds("192.0.2.1") for _ in range(100)} == {1}
+    seconds.now += 1
+    assert paced.wait_seconds("192.0.2.1") == 0
+
+
+def test_an_ipv6_address_counts_by_its_network_and_its_site() -> None:
+    paced = Pace(Seconds())
+    assert asked(paced, *(f"2001:db8:0:1::{host:x}" for host in range(BURST + 1))) == [True] * BURST + [False]
+    fresh = Pace(Seconds())
+    through = asked(fresh, *(f"2001:db8:1:{network:x}::1" for network in range(10 * BURST + 1)))
+    assert through == [True] * 10 * BURST + [False]
+    assert asked(fresh, "2001:db8:2::1", "192.0.2.1") == [True, True]
+
+
+def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pace, "_MAX_KEPT", 20)
+    seconds = Seconds()
+    paced = Pace(seconds)
+    asked(paced, *["192.0.2.1"] * BURST)
+    seconds.now += 1.5
+    asked(paced, *(f"198.51.100.{host}" for host in range(18)))
+    assert asked(paced, "192.0.2.1", "203.0.113.1", "192.0.2.1") == [True, True, False], "those that have paid are kept"
+    asked(paced, *(f"198.51.100.{host}" for host in range(100)))
+    assert len(paced._paid_until) <= 20  # noqa: SLF001  # the memory that it takes

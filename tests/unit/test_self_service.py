@@ -1,0 +1,226 @@
+"""What customers may do with their own cards: every refusal, and invariants of any card and terms."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.customer_messages import RENEWALS, unbinding
+from app.domain.card_actions import Action, Outcome, apply
+from app.domain.cards import MAX_VALIDITY, Card
+from app.domain.codes import CardStatus
+from app.domain.self_service import (
+    WINDOW,
+    Allowance,
+    RenewNotAllowedError,
+    RenewReason,
+    UnbindNotAllowedError,
+    allowance,
+    cost_of,
+    renew,
+    unbind,
+)
+from app.domain.terms import Terms
+
+NOW = datetime(2026, 3, 1, 12, 0, 0, 250_000, tzinfo=UTC)
+WHOLE_NOW = NOW.replace(microsecond=0)
+DAY = timedelta(days=1)
+TICK = timedelta(microseconds=1)
+
+UNUSED = Card("0" * 32, 30 * DAY, None, None, None)
+ACTIVE = UNUSED._replace(activated_at=WHOLE_NOW - DAY, expires_at=WHOLE_NOW + 29 * DAY)
+EXPIRED = UNUSED._replace(activated_at=WHOLE_NOW - 40 * DAY, expires_at=WHOLE_NOW - 10 * DAY)
+FROZEN = ACTIVE._replace(frozen_at=NOW - DAY)
+PERMANENT = ACTIVE._replace(validity=None, expires_at=None)
+SPENT = UNUSED._replace(renewed_card_id="9" * 32)
+OTHER = UNUSED._replace(id="1" * 32)
+
+TWICE = Terms(self_service=True, self_unbind_per_30_days=2, self_unbind_cost=DAY, self_renew=True)
+
+
+def other(card: Card) -> Card:
+    """Return a card in the same state, but another one."""
+    return card._replace(id=OTHER.id)
+
+
+def unbound(card: Card, terms: Terms = TWICE, *before: datetime) -> Card:
+    outcome = unbind(card, terms, before, NOW, is_bound=True)
+    assert (outcome.was_bound, outcome.is_bound) == (True, False)
+    assert outcome.after is not None
+    return outcome.after
+
+
+@pytest.mark.parametrize("card", [UNUSED, ACTIVE, EXPIRED, PERMANENT])
+def test_the_unbindings_left_are_those_of_the_terms_less_those_of_30_days(card: Card) -> None:
+    before = [NOW - 3 * DAY, NOW - WINDOW, NOW - 100 * DAY]
+    assert allowance(card, TWICE, before, NOW) == Allowance(1)
+    assert allowance(card, TWICE, [], NOW) == Allowance(2)
+    assert allowance(card, Terms(), [], NOW) == Allowance(0)
+
+
+def test_the_next_unbinding_waits_until_one_leaves_the_30_days_at_a_whole_second() -> None:
+    first, second = NOW - 20 * DAY, NOW - DAY
+    used_up = allowance(ACTIVE, TWICE, [first, second], NOW)
+    assert used_up == Allowance(0, WHOLE_NOW + timedelta(seconds=1) + 10 * DAY)
+    assert allowance(ACTIVE, TWICE, [first, second], first + WINDOW - TICK).unbinds_left == 0
+    assert allowance(ACTIVE, TWICE, [first, second], first + WINDOW).unbinds_left == 1
+    assert allowance(ACTIVE, TWICE, [WHOLE_NOW, WHOLE_NOW], NOW) == Allowance(0, WHOLE_NOW + WINDOW)
+
+
+def test_of_more_unbindings_than_the_present_limit_all_beyond_it_must_have_passed() -> None:
+    before = [WHOLE_NOW - days * DAY for days in (1, 2, 3, 4)]
+    assert allowance(ACTIVE, TWICE, before, NOW) == Allowance(0, WHOLE_NOW - 2 * DAY + WINDOW)
+
+
+@pytest.mark.parametrize("card", [FROZEN, SPENT])
+def test_a_frozen_or_spent_card_has_no_unbindings(card: Card) -> None:
+    assert allowance(card, TWICE, [], NOW) == Allowance(0)
+    with pytest.raises(UnbindNotAllowedError) as refused:
+        unbind(card, TWICE, [], NOW, is_bound=True)
+    assert refused.value.next_unbind_at is None
+
+
+@pytest.mark.parametrize("card", [UNUSED, ACTIVE, EXPIRED, FROZEN, PERMANENT, SPENT])
+def test_unbinding_an_unbound_card_succeeds_and_costs_nothing(card: Card) -> None:
+    outcome = unbind(card, Terms(), [NOW, NOW], NOW, is_bound=False)
+    assert outcome == Outcome(NOW, card, card, was_bound=False, is_bound=False)
+
+
+def test_an_unbinding_costs_what_the_terms_say_and_never_more_than_is_left() -> None:
+    assert unbound(ACTIVE) == ACTIVE._replace(expires_at=WHOLE_NOW + 28 * DAY)
+    nearly = ACTIVE._replace(expires_at=WHOLE_NOW + DAY / 2)
+    assert unbound(nearly) == nearly._replace(expires_at=WHOLE_NOW)
+    assert unbound(EXPIRED) == EXPIRED
+    assert unbound(ACTIVE, replace(TWICE, self_unbind_cost=None)) == ACTIVE
+
+
+def test_a_permanent_card_pays_no_cost() -> None:
+    assert unbound(PERMANENT) == PERMANENT
+    assert (cost_of(PERMANENT, TWICE), cost_of(UNUSED, TWICE), cost_of(ACTIVE, TWICE)) == (None, None, DAY)
+
+
+def test_beyond_the_limit_it_is_refused_and_says_from_when_on() -> None:
+    with pytest.raises(UnbindNotAllowedError) as refused:
+        unbound(ACTIVE, TWICE, WHOLE_NOW - DAY, WHOLE_NOW)
+    assert refused.value.next_unbind_at == WHOLE_NOW - DAY + WINDOW
+    with pytest.raises(UnbindNotAllowedError) as never:
+        unbound(ACTIVE, Terms(self_service=True))
+    assert never.value.next_unbind_at is None
+
+
+@pytest.mark.parametrize(
+    ("card", "second", "terms", "reason"),
+    [
+        (ACTIVE, OTHER, replace(TWICE, self_renew=False), "not_allowed"),
+        (ACTIVE, None, replace(TWICE, self_renew=False), "not_allowed"),
+        (UNUSED, UNUSED, TWICE, "same_card"),
+        (SPENT, OTHER, TWICE, "card_spent"),
+        (FROZEN, OTHER, TWICE, "card_frozen"),
+        (FROZEN, None, TWICE, "card_frozen"),
+        (PERMANENT._replace(frozen_at=NOW), OTHER, TWICE, "card_frozen"),
+        (SPENT._replace(validity=None), OTHER, TWICE, "card_spent"),
+        (PERMANENT, OTHER, TWICE, "card_permanent"),
+        (UNUSED._replace(validity=None), OTHER, TWICE, "card_permanent"),
+        (ACTIVE, None, TWICE, "second_card_not_found"),
+        (ACTIVE, other(SPENT), TWICE, "second_card_spent"),
+        (ACTIVE, other(ACTIVE), TWICE, "second_card_not_unused"),
+        (ACTIVE, other(EXPIRED), TWICE, "second_card_not_unused"),
+        (ACTIVE, other(UNUSED)._replace(frozen_at=NOW), TWICE, "second_card_not_unused"),
+        (ACTIVE, other(PERMANENT), TWICE, "second_card_not_unused"),
+        (ACTIVE, OTHER._replace(validity=None), TWICE, "second_card_permanent"),
+        (ACTIVE, OTHER._replace(validity=MAX_VALIDITY), TWICE, "too_long"),
+        (UNUSED, OTHER._replace(validity=MAX_VALIDITY), TWICE, "too_long"),
+    ],
+)
+def test_every_refused_renewal_says_why(card: Card, second: Card | None, terms: Terms, reason: str) -> None:
+    with pytest.raises(RenewNotAllowedError) as refused:
+        renew(card, second, terms, NOW, is_bound=True)
+    assert refused.value.reason == reason
+    assert reason in str(refused.value)
+
+
+def test_every_reason_has_words_of_its_own_for_customers() -> None:
+    assert len(set(RENEWALS.values())) == len(RENEWALS) == len(RenewReason)
+
+
+def test_customers_read_from_when_on_they_may_unbind() -> None:
+    said = unbinding(WHOLE_NOW)
+    assert all("2026-03-01 12:00:00 +0000" in text for text in said)
+    assert unbinding(None) != said
+    assert "{time}" not in "".join([*said, *unbinding(None)])
+
+
+@pytest.mark.parametrize("card", [ACTIVE, EXPIRED, UNUSED])
+@pytest.mark.parametrize("is_bound", [True, False])
+def test_a_renewal_adds_the_second_cards_validity_as_operators_extend(card: Card, *, is_bound: bool) -> None:
+    outcome = renew(card, OTHER._replace(validity=7 * DAY), TWICE, NOW, is_bound=is_bound)
+    assert outcome == apply(Action.EXTEND, card, NOW, is_bound=is_bound, by=7 * DAY)
+    assert outcome.revives_unbound is (card is EXPIRED and not is_bound)
+
+
+_MOMENTS = st.integers(-60 * 86_400, 60 * 86_400).map(lambda seconds: WHOLE_NOW + timedelta(seconds=seconds))
+_DURATIONS = st.integers(1, 60 * 86_400).map(lambda seconds: timedelta(seconds=seconds))
+
+
+@st.composite
+def cards(draw: st.DrawFn, card_id: str = UNUSED.id) -> Card:
+    validity = draw(st.none() | _DURATIONS)
+    spent = draw(st.none() | st.just("9" * 32))
+    activated_at = None if spent else draw(st.none() | _MOMENTS)
+    expires_at = None if validity is None or activated_at is None else activated_at + validity
+    return Card(card_id, validity, activated_at, expires_at, draw(st.none() | _MOMENTS), spent)
+
+
+_TERMS = st.builds(
+    Terms,
+    self_unbind_per_30_days=st.integers(0, 3),
+    self_unbind_cost=st.none() | _DURATIONS,
+    self_renew=st.booleans(),
+)
+
+
+@given(card=cards(), terms=_TERMS, before=st.lists(_MOMENTS, max_size=5), is_bound=st.booleans())
+def test_an_unbinding_leaves_a_card_that_lasts_no_longer_and_ends_no_earlier_than_now(
+    card: Card, terms: Terms, before: list[datetime], *, is_bound: bool
+) -> None:
+    allowed = allowance(card, terms, before, NOW)
+    assert 0 <= allowed.unbinds_left <= terms.self_unbind_per_30_days
+    assert allowed.next_unbind_at is None or (allowed.unbinds_left == 0 and allowed.next_unbind_at > NOW)
+    if allowed.next_unbind_at is not None:
+        assert allowance(card, terms, before, allowed.next_unbind_at).unbinds_left
+    if is_bound and not allowed.unbinds_left:
+        with pytest.raises(UnbindNotAllowedError) as refused:
+            unbind(card, terms, before, NOW, is_bound=is_bound)
+        assert refused.value.next_unbind_at == allowed.next_unbind_at
+        return
+    after = unbind(card, terms, before, NOW, is_bound=is_bound).after
+    assert after is not None
+    assert after._replace(expires_at=card.expires_at) == card
+    if card.expires_at is None or after.expires_at is None or not is_bound:
+        assert after == card
+    else:
+        assert min(card.expires_at, WHOLE_NOW) <= after.expires_at <= card.expires_at
+        assert card.expires_at - after.expires_at <= (terms.self_unbind_cost or timedelta())
+
+
+@given(card=cards(), second=cards(OTHER.id), terms=_TERMS, is_bound=st.booleans())
+def test_a_renewal_happens_with_an_unused_card_alone_and_adds_all_of_it(
+    card: Card, second: Card, terms: Terms, *, is_bound: bool
+) -> None:
+    try:
+        outcome = renew(card, second, terms, NOW, is_bound=is_bound)
+    except RenewNotAllowedError:
+        return
+    assert terms.self_renew
+    assert second.status(NOW) is CardStatus.UNUSED
+    assert second.validity is not None
+    assert card.status(NOW) in {CardStatus.UNUSED, CardStatus.ACTIVE, CardStatus.EXPIRED}
+    assert outcome.after is not None
+    if card.expires_at is None:
+        assert card.validity is not None
+        assert outcome.after.validity == card.validity + second.validity
+    else:
+        assert outcome.after.expires_at == max(card.expires_at, WHOLE_NOW) + second.validity
+    assert outcome.is_bound is is_bound
