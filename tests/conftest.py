@@ -122,7 +122,7 @@ BEGIN
     FOR found IN
         SELECT oid::regclass AS name, pg_relation_size(oid) > 1000000 AS is_large FROM pg_class
         WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace AND relname NOT LIKE 'schema_%'
-        ORDER BY oid  -- as the service's background work does, or both could wait for each other
+        ORDER BY oid  -- as most of the service's background work does, so that both seldom wait for each other
     LOOP
         EXECUTE format('LOCK TABLE %s', found.name);
         EXECUTE format(CASE WHEN found.is_large THEN 'TRUNCATE %s CASCADE' ELSE 'DELETE FROM %s' END, found.name);
@@ -131,6 +131,13 @@ BEGIN
     WHERE relkind = 'S' AND relnamespace = 'public'::regnamespace AND relname <> 'schema_migration_id_seq';
 END $$
 """
+
+
+def _empty(cursor: Cursor) -> None:
+    while True:
+        with contextlib.suppress(psycopg2.errors.DeadlockDetected):  # the service's background work came in between
+            cursor.execute(_EMPTY)
+            return
 
 
 @pytest.fixture(scope="session")
@@ -175,7 +182,7 @@ def database_url(migrated_url: str, _superuser: Cursor, remembered: Remembered) 
     """Return the URL of a database with the current schema and no rows."""
     _superuser.execute(_CHANGED_TERMS)
     (changed_terms,) = _superuser.fetchone() or (False,)
-    _superuser.execute(_EMPTY)
+    _empty(_superuser)
     if changed_terms:
         remembered.until = time.monotonic() + 2
     return migrated_url
@@ -192,7 +199,7 @@ def _apart(request: pytest.FixtureRequest) -> Iterator[tuple[str, Cursor]]:
 def apart_url(_apart: tuple[str, Cursor]) -> str:
     """The URL of another such database, which no other test's service uses."""
     url, cursor = _apart
-    cursor.execute(_EMPTY)
+    _empty(cursor)
     return url
 
 
