@@ -27,7 +27,7 @@ need python3 python3
 umask 077
 exec {lock}<"$ROOT/cluster"
 flock -w 30 "$lock" || die "另一个脚本正在此运行，请稍候再试。Another script is at work here: try again when it is done"
-made=$(python3 -B -E -s "$ROOT/scripts/lib/cluster.py" "$ROOT/cluster/nodes" \
+made=$(library cluster.py "$ROOT/cluster/nodes" \
     "${OPTION[node]:-}" "${OPTION[witness]:-}" "${OPTION[app]:-}" 2>&1) || die "$(last_line "$made")"
 if [[ -z $made ]]; then
     say "一切就绪，未作改动。Everything is there already: nothing changed."

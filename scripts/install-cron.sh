@@ -36,7 +36,7 @@ check_mail() {
 
 # table: prints the whole file, as cardctl doctor expects it, too.
 table() {
-    python3 -B -E -s "$ROOT/scripts/lib/cron_table.py" "$ROOT" "$(command -v docker)" \
+    library cron_table.py "$ROOT" "$(command -v docker)" \
         "$backup_at" "$verify_at" "$verify_on" "$mail" "$identity"
 }
 

@@ -22,7 +22,7 @@ FACTS=() # more of them for the manifest, NAME=VALUE
 TAKEN='' TAKEN_SHA256='' # set by take_archive
 AGE_MAGIC=age-encryption.org/v1
 
-archive() { python3 -B -E -s "$ROOT/scripts/lib/archive.py" "$@"; }
+archive() { library archive.py "$@"; }
 
 # take_trust: adds what the person says to TRUST.
 take_trust() {

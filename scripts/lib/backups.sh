@@ -6,7 +6,7 @@ source "$ROOT/scripts/lib/stack.sh"
 
 BACKUP_FOLDER='' # set by find_folder
 
-retention() { python3 -B -E -s "$ROOT/scripts/lib/retention.py" "$@"; }
+retention() { library retention.py "$@"; }
 
 # folder_setting NAME DEFAULT: a folder from .env, as an absolute path.
 folder_setting() {
@@ -114,7 +114,7 @@ notify() {
     local url said
     url=$(webhook_url)
     [[ -n $url ]] || return 0
-    said=$(python3 -B -E -s "$ROOT/scripts/lib/notify.py" "$1" "$2" "$3" "$(setting COMPOSE_PROJECT_NAME kadun)" "${4:-}" <<<"$url" 2>&1) \
+    said=$(library notify.py "$1" "$2" "$3" "$(setting COMPOSE_PROJECT_NAME kadun)" "${4:-}" <<<"$url" 2>&1) \
         && return
     warn "通知未送达（不影响备份）。The notice could not be sent (the backup is not affected): $(last_line "$said")"
     [[ -z $BACKUP_FOLDER ]] || log_run notice not sent: "$(last_line "$said")"

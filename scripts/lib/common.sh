@@ -68,10 +68,11 @@ need() {
     command -v "$1" >/dev/null || die "$1 is missing: install it first (apt-get install $2)"
 }
 
+# library FILE ARGUMENT…: a program of scripts/lib, with the machine's python3 and the standard library alone.
+library() { python3 -B -E -s -S "$ROOT/scripts/lib/$1" "${@:2}"; }
+
 # env_file get|set|merge|render …: see lib/env_file.py.
-env_file() {
-    python3 -B -E -s "$ROOT/scripts/lib/env_file.py" "$@"
-}
+env_file() { library env_file.py "$@"; }
 
 # open_to_containers: the containers' users can read postgres/, whatever umask it was written under.
 open_to_containers() {

@@ -55,7 +55,7 @@ END
 
 # host_facts: all of them, as JSON.
 host_facts() {
-    python3 -B -E -s "$ROOT/scripts/lib/hostfacts.py" "$ROOT" "$({ configured_ssh_ports && session_ssh_ports; } 2>/dev/null | paste -sd ' ')" </dev/null
+    library hostfacts.py "$ROOT" "$({ configured_ssh_ports && session_ssh_ports; } 2>/dev/null | paste -sd ' ')" </dev/null
 }
 
 # runs SERVICE: whether its container runs.

@@ -180,7 +180,7 @@ def checksum(file: Path, size: int) -> str | None:
         if file.suffix == ".tar":
             # A process of its own, which limits its memory: nobody has checked who wrote the file.
             with opened(file) as content:
-                checking = (sys.executable, "-B", "-E", "-s", _ARCHIVE, "check")
+                checking = (sys.executable, "-B", "-E", "-s", "-S", _ARCHIVE, "check")
                 done = subprocess.run(checking, stdin=content, capture_output=True, check=False)
             if done.returncode:
                 return done.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2] or "unreadable"

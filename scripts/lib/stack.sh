@@ -36,7 +36,8 @@ serve() { come_up && await is_ready database app nginx; }
 
 # is_ready: whether the service answers that it is ready, as its clients ask it: through nginx, by HTTPS.
 is_ready() {
-    compose exec -T nginx curl -fsSk -o /dev/null --max-time 5 "https://127.0.0.1:$(setting KADUN_HTTPS_PORT 443)/readyz" </dev/null
+    # shellcheck disable=SC2016  # the container's own variable
+    compose exec -T nginx sh -c 'exec curl -fsSk -o /dev/null --max-time 5 "https://127.0.0.1:$KADUN_HTTPS_PORT/readyz"' </dev/null
 }
 
 # app_ready: whether the app says so, without nginx.
@@ -49,13 +50,16 @@ database_ready() { compose exec -T database as-role app pg_isready --quiet </dev
 # Not longer than READY_SECONDS, and only until one of them has ended three times. Then it prints which one does not work.
 await() {
     local said service deadline=$((SECONDS + READY_SECONDS)) failed=''
-    local -A before=()
-    for service in "${@:2}"; do before[$service]=$(restarts_of "$service"); done
+    local -A container=() before=()
     said=$("$1" 2>&1) && return 0 # see come_up
+    for service in "${@:2}"; do # once: looking takes time from what is starting
+        container[$service]=$(container_of "$service")
+        before[$service]=$(restarts_of "${container[$service]}")
+    done
     say "等待就绪，最迟到 Waiting until it is ready, at the latest until $(date --date "+$READY_SECONDS seconds" +%T) …" >&2
     until said=$("$1" 2>&1); do
         for service in "${@:2}"; do
-            if (($(restarts_of "$service") >= before[$service] + 3)); then failed=$service && break 2; fi
+            if (($(restarts_of "${container[$service]}") >= before[$service] + 3)); then failed=$service && break 2; fi
         done
         if ((SECONDS >= deadline)); then failed=$(not_answering "${@:2}") && break; fi
         sleep 0.3
@@ -87,12 +91,8 @@ inspect() {
     [[ -n $id ]] && docker inspect --format "$2" "$id" 2>/dev/null || echo missing
 }
 
-# restarts_of SERVICE: how often the engine has restarted its container.
-restarts_of() {
-    local count
-    count=$(inspect "$1" '{{.RestartCount}}')
-    printf '%d' "${count/missing/0}"
-}
+# restarts_of CONTAINER: how often the engine has restarted it; 0 without one.
+restarts_of() { docker inspect --format '{{.RestartCount}}' "$1" 2>/dev/null || printf 0; }
 
 # not_answering SERVICE…: prints the first that does not answer; the last where all of them do by now.
 not_answering() {

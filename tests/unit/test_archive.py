@@ -126,7 +126,7 @@ def test_a_hostile_archive_takes_no_more_than_its_share_of_memory(tmp_path: Path
     with (tmp_path / "archive").open("wb") as file:
         file.write(info.tobuf(tarfile.GNU_FORMAT))
         file.truncate(3 << 30)
-    words = (sys.executable, "-B", "-E", "-s", archive.__file__, "check")
+    words = (sys.executable, "-B", "-E", "-s", "-S", archive.__file__, "check")
     with (tmp_path / "archive").open("rb") as given, (tmp_path / "said").open("wb") as said:
         process = subprocess.Popen(words, stdin=given, stdout=said, stderr=said)
         _, status, usage = os.wait4(process.pid, 0)
@@ -290,7 +290,7 @@ def test_differences_are_named_by_table(folder: Path) -> None:
 
 def test_the_command_line_checks_and_answers(folder: Path, tmp_path: Path) -> None:
     def run(*arguments: str, given: bytes) -> subprocess.CompletedProcess[bytes]:
-        command = (sys.executable, "-B", "-E", "-s", archive.__file__, *arguments)
+        command = (sys.executable, "-B", "-E", "-s", "-S", archive.__file__, *arguments)
         return subprocess.run(command, input=given, capture_output=True, check=False, env=os.environ)
 
     content = run("pack", str(folder), "project=shop=1", given=b"").stdout

@@ -206,7 +206,7 @@ def test_a_key_that_cannot_sign_is_found_out_beforehand(
     ring: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def run(*arguments: str | Path) -> tuple[int, str]:
-        command = (sys.executable, "-B", "-E", "-s", archive.__file__, *arguments)
+        command = (sys.executable, "-B", "-E", "-s", "-S", archive.__file__, *arguments)
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         return done.returncode, done.stdout + done.stderr
 

@@ -65,7 +65,10 @@ def test_every_result_is_one_line_in_each_language(host: dict[str, Any]) -> None
 def test_the_facts_are_those_that_the_script_gathers(tmp_path: Path) -> None:
     script = Path(__file__).resolve().parents[2] / "scripts/lib/hostfacts.py"
     done = subprocess.run(
-        (sys.executable, "-B", "-E", "-s", script, tmp_path, "22 2222"), check=True, capture_output=True, text=True
+        (sys.executable, "-B", "-E", "-s", "-S", script, tmp_path, "22 2222"),
+        check=True,
+        capture_output=True,
+        text=True,
     )
     facts = msgspec.json.decode(done.stdout, type=HostFacts)
     assert facts.ssh_ports == "22 2222"

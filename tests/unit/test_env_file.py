@@ -150,5 +150,5 @@ def run(*arguments: str) -> str:
 
 def ran(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run the command line as the shell scripts do."""
-    command = (sys.executable, "-B", "-E", "-s", env_file.__file__, *arguments)
+    command = (sys.executable, "-B", "-E", "-s", "-S", env_file.__file__, *arguments)
     return subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ, cwd="/")
