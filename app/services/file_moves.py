@@ -37,6 +37,7 @@ class Move:
 
 
 _ALTERED = Text("内容被改动，请重新添加", "the content was altered: add the file again")
+_MOVED = Text("另一条命令刚移动了内容，请再运行一次", "another command has just moved the content: run this again")
 _LOST = Text("内容丢失，请重新添加", "the content is lost: add the file again")
 
 
@@ -92,8 +93,7 @@ class FileMoves:
             blobs.upload(blob)
             if not blobs.is_intact_in_bucket(blob):
                 return False, Text("存储桶中的内容与上传的不同", "the bucket has other bytes than were uploaded")
-        self._settle(blob, Place.BUCKET)
-        return False, None
+        return False, self._settle(blob, Place.BUCKET)
 
     def _to_folder(self, blob: Blob) -> tuple[bool, Text | None]:
         blobs = self.blobs
@@ -103,20 +103,26 @@ class FileMoves:
                 return False, _ALTERED if blobs.folder.holds(blob) else _LOST
             if not blobs.download(blob):
                 return False, _ALTERED
-        self._settle(blob, Place.FOLDER)
-        return was_there, None
+        return was_there, self._settle(blob, Place.FOLDER)
 
-    def _settle(self, blob: Blob, place: Place) -> None:
-        """Remove the original; and the copy, too, if its file was removed meanwhile."""
+    def _settle(self, blob: Blob, place: Place) -> Text | None:
+        """Remove the original; and the copy, too, if its file was removed meanwhile.
 
-        def settle() -> None:
+        Nothing is removed where another command took the copy away meanwhile: the original is then the only one.
+        """
+        blobs = self.blobs
+
+        def settle() -> Text | None:
             with self.database.atomic():
                 files.lock(self.database)
                 if not files.is_wanted(blob.sha256):
-                    self.blobs.remove(blob.sha256)
+                    blobs.remove(blob.sha256)
+                elif not (blobs.is_in_bucket(blob) if place is Place.BUCKET else blobs.folder.holds(blob)):
+                    return _MOVED
                 elif place is Place.BUCKET:
-                    self.blobs.folder.remove(blob.sha256)
+                    blobs.folder.remove(blob.sha256)
                 else:
-                    self.blobs.remove_from_bucket(blob)
+                    blobs.remove_from_bucket(blob)
+                return None
 
-        self.database.with_connection(settle)
+        return self.database.with_connection(settle)

@@ -15,7 +15,10 @@ from urllib.parse import parse_qs
 import obstore
 import pytest
 
+from app.services.file_moves import FileMoves, Place
 from app.settings import Settings
+from app.storage.blobs import Blob
+from app.storage.bucket_blobs import BucketBlobs
 from app.storage.database import Database
 from app.storage.models import File
 from app.storage.objects import Objects
@@ -248,6 +251,38 @@ def test_an_interrupted_move_loses_nothing_and_goes_on(
     assert set(states(offline).values()) == {False}
     offline.cardctl("file", "move-to", "bucket")
     assert (blobs(offline), keys(bucket)) == (set(), {key(content) for content in contents.values()})
+
+
+@pytest.mark.parametrize("to", Place)
+def test_what_another_command_takes_away_meanwhile_is_not_the_last_copy(
+    offline: Service, bucket: Any, database: Database, monkeypatch: pytest.MonkeyPatch, to: Place
+) -> None:
+    put(offline, "a", b"1")
+    step = {Place.FOLDER: "download", Place.BUCKET: "upload"}[to]
+    if to is Place.BUCKET:
+        offline.cardctl("file", "move-to", "folder")
+    copy = getattr(BucketBlobs, step)
+
+    def copy_late(blobs: BucketBlobs, blob: Blob) -> object:
+        done = copy(blobs, blob)
+        if to is Place.FOLDER:
+            put(offline, "b", b"1")  # which leaves the bytes in the bucket alone
+        else:
+            # What the move finds when it has read the copy back.
+            original = BucketBlobs.is_intact_in_bucket
+            monkeypatch.setattr(BucketBlobs, "is_intact_in_bucket", lambda *given: (original(*given), back())[0])
+        return done
+
+    def back() -> None:
+        monkeypatch.undo()
+        offline.cardctl("file", "move-to", "folder")
+
+    monkeypatch.setattr(BucketBlobs, step, copy_late)
+    (move,) = FileMoves.of_installation(database, Settings.from_env(offline.environment)).run(to)
+    assert move.left is not None
+    assert "run this again" in move.left.en
+    assert (blobs(offline), keys(bucket)) == ((set(), {key(b"1")}) if to is Place.FOLDER else ({sha256(b"1")}, set()))
+    assert set(states(offline).values()) == {False}
 
 
 def test_an_addition_that_fails_leaves_nothing_in_the_bucket(offline: Service, bucket: Any, database: Database) -> None:
