@@ -58,14 +58,15 @@ finish() {
 
 # require_room: as much as the last backup took, else half the database, for the archive here and for the dump in data/.
 require_room() {
-    local last bytes
+    local last bytes said
     last=$(retention newest "$BACKUP_FOLDER")
     if [[ -n $last ]]; then
         bytes=$(($(stat --format=%s -- "$BACKUP_FOLDER/$last") * 6 / 5))
     else
-        bytes=$(in_database as-role backup psql --no-psqlrc --quiet --tuples-only --no-align \
+        said=$(in_database as-role backup psql --no-psqlrc --quiet --tuples-only --no-align \
             --command 'SELECT pg_database_size(current_database()) / 2' </dev/null 2>&1) \
-            || die "数据库没有响应。The database does not answer: $(error_line "$bytes")"
+            || die "数据库没有响应。The database does not answer: $(error_line "$said")"
+        bytes=$(grep --extended-regexp --line-regexp '[0-9]+' <<<"$said") || bytes=$said # among warnings
         require_number "$bytes"
     fi
     if [[ $(stat --format=%d -- "$BACKUP_FOLDER") == $(stat --format=%d -- "$ROOT/data") ]]; then bytes=$((2 * bytes)); fi

@@ -25,14 +25,18 @@ begin_job() {
 # lock_job NAME: fails where another session has the lock. A session of its own holds it; that ends with its standard input,
 # which nothing but this script holds open, so that the lock ends with the script even after kill -9.
 lock_job() {
-    local answer='' turn
+    local answer='' line said='' turn deadline=$((SECONDS + 60))
     coproc TURN { unlock_child; in_database as-role backup psql --no-psqlrc --quiet --tuples-only --no-align 2>&1; }
     turn=("${TURN[@]}")
     trap '' PIPE
     printf '%s\n' "SET idle_session_timeout = 0; SELECT pg_try_advisory_lock($JOB_LOCKS, ${JOB_NUMBERS[$1]});" >&"${turn[1]}" || true
     trap - PIPE
-    IFS= read -r -t 60 answer <&"${turn[0]}" || true
-    [[ $answer == [tf] ]] || die "数据库没有响应。The database does not answer: $answer"
+    # Warnings of PostgreSQL or Compose may come first.
+    while ((SECONDS < deadline)) && IFS= read -r -t $((deadline - SECONDS)) line; do
+        if [[ $line == [tf] ]]; then answer=$line && break; fi
+        said=$line
+    done <&"${turn[0]}"
+    [[ -n $answer ]] || die "数据库没有响应。The database does not answer: $said"
     [[ $answer == t ]]
 }
 

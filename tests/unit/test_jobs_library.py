@@ -76,10 +76,15 @@ def test_a_verification_by_hand_waits_for_the_other_machine(checkout: Path) -> N
     assert (done.returncode, "try again when it is done" in done.stderr) == (1, True)
 
 
+def test_a_warning_before_the_answer_is_not_the_answer(checkout: Path) -> None:
+    done = begin(checkout, "backup", once=False, answer="'WARNING:  collation version mismatch'; echo t")
+    assert (done.returncode, done.stdout) == (0, "begun\n"), done.stderr
+
+
 @pytest.mark.parametrize("answer", ["'psql: error: connection refused'", ""])
 def test_a_database_that_does_not_answer_ends_the_job(checkout: Path, answer: str) -> None:
-    done = begin(checkout, "backup", once=True, answer=answer)
-    assert (done.returncode, "The database does not answer" in done.stderr) == (1, True)
+    done = begin(checkout, "backup", once=True, answer=f"{answer}; exit 2")
+    assert (done.returncode, f"The database does not answer: {answer[1:-1]}" in done.stderr) == (1, True)
     assert log(checkout) == ""
 
 

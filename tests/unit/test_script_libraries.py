@@ -227,6 +227,18 @@ def test_what_the_database_answers_is_no_arithmetic(checkout: Path) -> None:
     assert not (checkout / "ran").exists()
 
 
+def test_a_warning_beside_the_databases_size_is_not_part_of_the_number(checkout: Path) -> None:
+    code = f"""
+    {function_of(checkout, "backup.sh", "require_room")}
+    in_database() {{ echo 'WARNING:  collation version mismatch' >&2; echo 4096; }}
+    retention() {{ :; }}
+    require_space() {{ echo "$2"; }}
+    require_room
+    """
+    done = bash(checkout, code)
+    assert done.stdout.split() == [str(2 * 4096 + 1048576)] * 2, done.stderr
+
+
 ENGINE = """#!/usr/bin/env bash
 case "$*" in
     *print_named_files*) printf '%s\\0' "$NAMED_INPUT" "$NAMED_OUTPUT" ;;
