@@ -19,6 +19,8 @@ from pathlib import Path
 from cluster_settings import Cluster, ClusterError, Member, etcd_settings, patroni_settings, read_cluster
 
 DAYS = 3650
+AUTHORITY_DAYS = 3 * DAYS
+"""A renewed certificate is worth nothing after its authority's end."""
 
 
 class Folder:
@@ -64,7 +66,7 @@ class Folder:
     def _authority(self) -> None:
         self._key("ca.key")
         self._place("ca.crt", lambda: self._openssl(
-            "req", "-x509", "-new", "-key", "ca.key", "-subj", "/CN=Kadun cluster", "-days", str(DAYS),
+            "req", "-x509", "-new", "-key", "ca.key", "-subj", "/CN=Kadun cluster", "-days", str(AUTHORITY_DAYS),
             "-addext", "basicConstraints=critical,CA:true,pathlen:0",
             "-addext", "keyUsage=critical,keyCertSign,cRLSign",
         ))  # fmt: skip

@@ -1,11 +1,13 @@
 """scripts/cluster-init.sh: secrets, certificates and configuration of a database cluster."""
 
+import os
 import stat
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from tests.support.service import ROOT
 from tests.support.stack import copy_checkout, run
 
 NODES = ("--node", "10.0.0.1", "--node", "10.0.0.2", "--witness", "10.0.0.3")
@@ -47,6 +49,27 @@ def test_each_machine_has_a_certificate_for_its_own_address(checkout: Path) -> N
         for purpose in ("sslserver", "sslclient"):
             run(*verify, address, "-purpose", purpose, certificate)
         assert run(*verify, other, certificate, check=False).returncode
+
+
+def test_the_authority_outlives_a_certificate_that_is_renewed(checkout: Path) -> None:
+    init(checkout, *NODES)
+    ends = ("openssl", "x509", "-noout", "-checkend", str(19 * 365 * 86400), "-in")
+    assert run(*ends, checkout / "cluster/nodes/ca.crt", check=False).returncode == 0
+
+
+def test_a_node_starts_beside_a_folder_that_was_copied_into_its_configuration(tmp_path: Path) -> None:
+    tools = {"chown": "", "setpriv": "echo started", "install": 'shift 2; exec /usr/bin/install "$@"'}
+    for name, text in tools.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    (tmp_path / "etc/node1").mkdir(parents=True)
+    (tmp_path / "etc/etcd.yml").touch()
+    (tmp_path / "run").mkdir()
+    script = (ROOT / "cluster/entrypoint.sh").read_text()
+    script = script.replace("/etc/kadun", f"{tmp_path}/etc").replace("/run/kadun", f"{tmp_path}/run")
+    done = run("bash", "-c", script, "x", tmp_path, env=os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"})
+    assert done.stdout == "started\n"
+    assert contents(tmp_path / "run") == {"etcd.yml": b""}
 
 
 def test_a_second_run_changes_nothing_and_makes_what_is_missing(checkout: Path) -> None:
