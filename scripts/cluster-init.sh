@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# 为三台机器的高可用数据库生成密钥、证书与配置；再次运行不改动已有文件。
+# 为三台机器的高可用数据库生成密钥、证书与配置；再次运行不改动已有文件，只补缺，或改换 --app。
 # Makes the secrets, certificates and configuration of a highly available database on three machines. A second run changes
-# nothing that exists; it only adds what is missing.
+# nothing that exists; it only adds what is missing. With other --app it changes which app machines may log in.
 #
 #   scripts/cluster-init.sh --node ADDRESS --node ADDRESS --node ADDRESS [--app NETWORK]…
 #   scripts/cluster-init.sh --node ADDRESS --node ADDRESS --witness ADDRESS [--app NETWORK]…
@@ -32,7 +32,12 @@ made=$(library cluster.py "$ROOT/cluster/nodes" \
 if [[ -z $made ]]; then
     say "一切就绪，未作改动。Everything is there already: nothing changed."
 else
-    say "已生成 made in cluster/nodes: $(tr '\n' ' ' <<<"$made")"
+    say "已生成或修改 made or changed in cluster/nodes: $(cut -d ' ' -f 2 <<<"$made" | tr '\n' ' ')"
     say "请把 cluster/nodes 另存于别的机器。Keep a copy of cluster/nodes on another machine."
+fi
+if [[ $made == *changed* ]]; then
+    say "应用机器已改为 app machines: ${OPTION[app]}"
+    say "下一步：把每个 patroni.yml 复制到对应机器的 cluster/node/，逐台执行 docker compose restart database，先备库，后主库。Next: copy each patroni.yml into its machine's cluster/node/, and there run docker compose restart database, one machine at a time, the leader last."
+    exit
 fi
 say "下一步：把每个目录复制到对应机器，见 docs/several-machines.zh-CN.md。Next: copy each folder to its machine, as docs/several-machines.md says."

@@ -2,8 +2,8 @@
 
     cluster.py FOLDER NODES WITNESS CLIENTS
 
-NODES and CLIENTS are addresses separated by spaces, WITNESS one address or nothing. What exists is not changed. Prints
-the files that were made, one on a line.
+NODES and CLIENTS are addresses separated by spaces, WITNESS one address or nothing. What exists is not changed, except
+for the list of CLIENTS. Prints the files that were made or changed, one on a line: `made NAME`, `changed NAME`.
 """
 
 import json
@@ -16,7 +16,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from cluster_settings import Cluster, ClusterError, Member, etcd_settings, patroni_settings, read_cluster
+from cluster_settings import Cluster, ClusterError, Member, access, etcd_settings, patroni_settings, read_cluster
 
 DAYS = 3650
 AUTHORITY_DAYS = 3 * DAYS
@@ -30,14 +30,14 @@ class Folder:
         self._path = path
         self.made: list[str] = []
 
-    def make(self, cluster: Cluster) -> None:
-        """Make all that is missing.
+    def make(self, cluster: Cluster, *, admit: bool) -> None:
+        """Make all that is missing; with `admit`, let the cluster's clients take the place of other ones.
 
         Raises:
             ClusterError: the files are of other machines.
         """
         self._path.mkdir(mode=0o700, exist_ok=True)
-        self._check(cluster)
+        self._check(cluster, admit=admit)
         token = self._secret("token")
         passwords = {role: self._secret(role) for role in ("replicator", "rewind")}
         self._authority()
@@ -49,16 +49,36 @@ class Folder:
             if not member.is_witness:
                 self._place(f"{member.name}/patroni.yml", partial(_yaml, patroni_settings(cluster, member, passwords)))
 
-    def _check(self, cluster: Cluster) -> None:
+    def _check(self, cluster: Cluster, *, admit: bool) -> None:
         wanted = json.dumps(cluster._asdict(), indent=1)
         found = self._place("cluster.json", lambda: wanted)
-        if found != wanted:
-            old = Cluster([Member(*member) for member in json.loads(found)["members"]], json.loads(found)["clients"])
+        if found == wanted:
+            return
+        old = Cluster([Member(*member) for member in json.loads(found)["members"]], json.loads(found)["clients"])
+        if old.members != cluster.members or not admit:
             said = ", ".join(f"{member.name} {member.address}" for member in old.members)
             raise ClusterError(
                 f"{self._path} 属于其他机器 is of other machines: {said}; apps {', '.join(old.clients)}."
                 " Give the same addresses, or move the folder away to make a new cluster"
             )
+        for node in cluster.nodes:
+            self._admit(cluster, node)
+        self._change("cluster.json", wanted)  # last: a run that was interrupted is repeated
+
+    def _admit(self, cluster: Cluster, node: Member) -> None:
+        """Change who may log in on a node; its other settings may be the vendor's."""
+        name = f"{node.name}/patroni.yml"
+        file = self._path / name
+        if not file.exists():
+            return
+        try:
+            settings = json.loads(file.read_text())
+            settings["postgresql"]["pg_hba"] = list(access(cluster))
+        except (ValueError, KeyError, TypeError):
+            raise ClusterError(
+                f"{file} 已改为其他格式 is not as this script wrote it: move it away, and run this script again"
+            ) from None
+        self._change(name, _yaml(settings))
 
     def _secret(self, name: str) -> str:
         return self._place(name, lambda: secrets.token_hex(24)).strip()
@@ -100,15 +120,25 @@ class Folder:
         """Return a file's content; make the file, whole or not at all, unless it exists."""
         file = self._path / name
         if not file.exists():
-            new = file.with_name(f".{file.name}.new")
-            descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
-            with os.fdopen(descriptor, "w") as stream:
-                stream.write(content())
-                stream.flush()
-                os.fsync(stream.fileno())
-            new.rename(file)
-            self.made.append(name)
+            _write(file, content())
+            self.made.append(f"made {name}")
         return file.read_text()
+
+    def _change(self, name: str, content: str) -> None:
+        if (self._path / name).read_text() != content:
+            _write(self._path / name, content)
+            self.made.append(f"changed {name}")
+
+
+def _write(file: Path, content: str) -> None:
+    """Write a file whole or not at all."""
+    new = file.with_name(f".{file.name}.new")
+    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+    with os.fdopen(descriptor, "w") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+    new.rename(file)
 
 
 def _yaml(settings: dict[str, object]) -> str:
@@ -121,7 +151,7 @@ def main(arguments: list[str]) -> int:
     path, nodes, witness, clients = arguments
     folder = Folder(Path(path))
     try:
-        folder.make(read_cluster(nodes.split(), witness.split(), clients.split()))
+        folder.make(read_cluster(nodes.split(), witness.split(), clients.split()), admit=bool(clients.strip()))
     except ClusterError as error:
         print(error, file=sys.stderr)
         return 1

@@ -208,13 +208,14 @@ def patroni_settings(cluster: Cluster, member: Member, passwords: dict[str, str]
                 "replication": {"username": "replicator", "password": passwords["replicator"], **by_certificate},
                 "rewind": {"username": "rewind", "password": passwords["rewind"], **by_certificate},
             },
-            "pg_hba": list(_access(cluster)),
+            "pg_hba": list(access(cluster)),
         },
         "watchdog": {"mode": "automatic"},
     }
 
 
-def _access(cluster: Cluster) -> Iterator[str]:
+def access(cluster: Cluster) -> Iterator[str]:
+    """Return who may log in, and how: the lines of pg_hba.conf."""
     # The administrator: user postgres in the container, by its socket alone.
     yield "local all postgres peer"
     yield "local replication replicator scram-sha-256"

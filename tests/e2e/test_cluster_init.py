@@ -1,5 +1,6 @@
 """scripts/cluster-init.sh: secrets, certificates and configuration of a database cluster."""
 
+import json
 import os
 import stat
 import subprocess
@@ -96,3 +97,23 @@ def test_other_machines_and_bad_addresses_are_refused_with_a_line(checkout: Path
     assert refused.returncode == 1
     assert "node1 10.0.0.1, node2 10.0.0.2, witness 10.0.0.3" in refused.stderr
     assert contents(checkout / "cluster/nodes") == before
+
+
+def test_another_app_machine_changes_who_may_log_in_and_nothing_else(checkout: Path) -> None:
+    init(checkout, *NODES, "--app", "10.0.0.4")
+    folder = checkout / "cluster/nodes"
+    tuned = folder / "node1/patroni.yml"
+    tuned.write_text(tuned.read_text().replace("128MB", "512MB"))
+    before = contents(folder)
+    done = init(checkout, *NODES, "--app", "10.0.0.4", "--app", "10.0.0.5")
+    assert "docker compose restart database" in done.stdout
+    after = contents(folder)
+    changed = {name for name in after if after[name] != before.get(name)}
+    assert changed == {"cluster.json", "node1/patroni.yml", "node2/patroni.yml"}
+    for name in ("node1/patroni.yml", "node2/patroni.yml"):
+        old, new = (json.loads(each[name])["postgresql"] for each in (before, after))
+        added = "hostssl all kadun_owner,kadun_app,kadun_backup 10.0.0.5/32 scram-sha-256"
+        assert new == old | {"pg_hba": [*old["pg_hba"], added]}
+    assert "nothing changed" in init(checkout, *NODES, "--app", "10.0.0.4", "--app", "10.0.0.5").stdout
+    assert "apps 10.0.0.4/32, 10.0.0.5/32" in init(checkout, *NODES, check=False).stderr, "no --app was forgotten"
+    assert contents(folder) == after
