@@ -17,12 +17,14 @@ word() {
 rm -f /etc/nginx/conf.d/bucket.location
 bucket=${KADUN_FILES_BUCKET-}
 [ -n "$bucket" ] || exit 0
-endpoint=${KADUN_FILES_BUCKET_ENDPOINT-} style=${KADUN_FILES_BUCKET_STYLE:-virtual}
+# As the app signs for it.
+endpoint=$(printf '%s' "${KADUN_FILES_BUCKET_ENDPOINT-}" | tr '[:upper:]' '[:lower:]')
+style=${KADUN_FILES_BUCKET_STYLE:-virtual}
 word KADUN_FILES_BUCKET "$bucket" '[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]' my-files
-word KADUN_FILES_BUCKET_ENDPOINT "$endpoint" 'https://[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?/?' \
+word KADUN_FILES_BUCKET_ENDPOINT "$endpoint" 'https://[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[0-9]{1,5})?/?' \
     https://oss-cn-hangzhou.aliyuncs.com
 word KADUN_FILES_BUCKET_STYLE "$style" 'virtual|path' virtual
-host=${endpoint#https://} host=${host%/}
+host=${endpoint#https://} host=${host%/} host=${host%:443}
 [ "$style" = path ] || host=$bucket.$host
 
 servers=${KADUN_RESOLVER-}

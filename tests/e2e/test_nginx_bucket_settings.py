@@ -28,6 +28,7 @@ def location(gateway: Gateway) -> str:
         ({}, "my-files.oss.example.com"),
         ({"KADUN_FILES_BUCKET_ENDPOINT": "https://oss.example.com/"}, "my-files.oss.example.com"),
         ({"KADUN_FILES_BUCKET_ENDPOINT": "https://oss.example.com:9000"}, "my-files.oss.example.com:9000"),
+        ({"KADUN_FILES_BUCKET_ENDPOINT": "HTTPS://OSS.Example.com:443/"}, "my-files.oss.example.com"),
         ({"KADUN_FILES_BUCKET_STYLE": "path"}, "oss.example.com"),
     ],
 )
