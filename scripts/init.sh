@@ -45,13 +45,13 @@ made=()
 DOTENV=.env # or a bundle's
 MORE_FILES='' # of Compose
 
-# check_state: refuses before anything is written.
+# check_state: refuses before anything is written. A machine that has .env has joined: that comes last.
 check_state() {
     local name
     need openssl openssl
     need python3 python3
     need age-keygen age
-    [[ ! -e data/.joining || -n $join ]] \
+    [[ ! -e data/.joining || -n $join || -e .env ]] \
         || die "加入未完成：请再次执行 scripts/init.sh --join，或移走 secrets/ 与 data/。This machine has not joined yet: run scripts/init.sh --join again, or move secrets/ and data/ away"
     for name in KADUN_APP_IMAGE KADUN_UID; do
         [[ ! -e .env || -n $(env_file get .env "$name") ]] \

@@ -242,7 +242,9 @@ def test_without_its_settings_no_machine_goes_on_alone(machines: Machines) -> No
     assert (alone.returncode, (machines.second / ".env").exists()) == (1, False)
     assert machines.join(bundle).returncode == 0
     assert not (machines.second / "data/.joining").exists()
+    (machines.second / "data/.joining").touch()  # killed just before its end
     assert "nothing changed" in machines.run(machines.second, "init.sh").stdout
+    assert not (machines.second / "data/.joining").exists()
 
 
 def test_a_vendors_own_recipient_and_this_machines_mirror_stay(machines: Machines) -> None:
