@@ -158,11 +158,14 @@ roll_back() {
     if [[ $STEP == code ]]; then return; fi
     docker tag "$OLD_IMAGE" "$APP_IMAGE" || die "无法恢复旧镜像：docker tag $OLD_IMAGE $APP_IMAGE。The old image could not be put back"
     if [[ $STEP == image ]]; then warn "未作改动${SERVED:+，原版本照常服务}。Nothing was changed${SERVED:+; the old version goes on serving}"; return; fi
-    now=$(schema_of "$LIVE") || die "数据库没有响应 the database does not answer"
-    if [[ -z $ROLLING && -n $DUMP && $now != "$OLD_SCHEMA" ]]; then
-        compose stop app >/dev/null 2>&1 </dev/null
-        database_back "$DUMP" "$aside"
-        warn "数据库已恢复到升级前，升级后的保留为 $aside（其中多 $NEWER 条日志）。The database is as before the upgrade; the migrated one is kept as $aside, with $NEWER journal entries more"
+    # The others write to a database that several machines share; it may be away, too.
+    if [[ -z $ROLLING && -n $DUMP ]]; then
+        now=$(schema_of "$LIVE") || die "数据库没有响应 the database does not answer"
+        if [[ $now != "$OLD_SCHEMA" ]]; then
+            compose stop app >/dev/null 2>&1 </dev/null
+            database_back "$DUMP" "$aside"
+            warn "数据库已恢复到升级前，升级后的保留为 $aside（其中多 $NEWER 条日志）。The database is as before the upgrade; the migrated one is kept as $aside, with $NEWER journal entries more"
+        fi
     fi
     [[ -z $ROLLING ]] || compose exec -T app python -m app drain --end >/dev/null 2>&1 </dev/null || true
     if said=$(start_stack && renew_nginx); then

@@ -20,14 +20,22 @@ come_up() {
     # `return 0`: in a trap a bare one would return the status from before it.
     until said=$(compose up --detach "$@" 2>&1 </dev/null); do
         # Of a container that others depend on: the database's, perhaps.
-        if [[ $said != *'is unhealthy'* ]] || ((SECONDS >= deadline)); then
-            if [[ $said == *migrate*exit* ]]; then said="migrate: $(log_of migrate)"; fi
+        if [[ $said != *'is unhealthy'* && $said == *migrate*exit* ]]; then said="migrate: $(log_of migrate || true)"; fi
+        if ((SECONDS >= deadline)) || ! may_pass "$said"; then
             last_line "$said"
             return 1
         fi
         sleep 1
     done
     return 0
+}
+
+# may_pass TEXT: whether a start failed for a reason that may pass: an unhealthy container, or no database to connect to, as
+# until a standby takes over. A migration that failed, or a refused log-in, is not one.
+may_pass() {
+    [[ $1 == *'is unhealthy'* ]] && return 0
+    [[ $1 == 'migrate: '*'The database is unavailable: connection to server'* ]] \
+        && [[ $1 != *'authentication failed'* && $1 != *pg_hba.conf* ]]
 }
 
 # shellcheck disable=SC2119

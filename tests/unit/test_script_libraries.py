@@ -130,6 +130,47 @@ def test_a_service_that_is_ready_at_once_is_so_in_a_trap_too(checkout: Path) -> 
     assert bash(checkout, code).stdout == "ready\n", "a bare return there returns the status from before the trap"
 
 
+AWAY = 'connection to server at "10.0.0.1", port 5432 failed: '
+
+
+@pytest.mark.parametrize(
+    ("reason", "tries"),
+    [
+        (f"{AWAY}Connection refused", 3),
+        (f"{AWAY}session is read-only", 3),
+        (f"{AWAY}FATAL: password authentication failed", 1),
+        ("canceling statement due to lock timeout", 1),
+    ],
+)
+def test_a_start_waits_for_the_database_and_for_no_failed_migration(checkout: Path, reason: str, tries: int) -> None:
+    code = f"""
+    compose() {{
+        echo x >>"$ROOT/tries"
+        (($(wc -l <"$ROOT/tries") < 3)) || return 0
+        echo 'service "migrate" didn'"'"'t complete successfully: exit 1'; return 1
+    }}
+    log_of() {{ echo 'cardctl: 数据库不可用 / The database is unavailable: {reason}'; }}
+    sleep() {{ :; }}
+    come_up app
+    """
+    done = bash(checkout, code)
+    assert (done.returncode, (checkout / "tries").read_text().count("x")) == (int(tries == 1), tries), done.stderr
+    assert (reason in done.stdout) is (tries == 1)
+
+
+def test_a_rolling_upgrade_is_put_back_while_the_database_is_away(checkout: Path) -> None:
+    code = f"""
+    {function_of(checkout, "upgrade.sh", "roll_back")}
+    answer() {{ return 1; }}
+    for name in code_back docker compose start_stack renew_nginx; do eval "$name() {{ :; }}"; done
+    ROLLING=yes TIME=T STEP=switch DUMP=x SERVED=yes OLD_COMMIT='' OLD_IMAGE=old APP_IMAGE=new OLD_SCHEMA=0001
+    declare -A OPTION=()
+    roll_back
+    """
+    done = bash(checkout, code)
+    assert (done.returncode, "the old version is back and serves" in done.stderr) == (0, True), done.stderr
+
+
 @pytest.mark.parametrize(
     "command",
     [
