@@ -7,6 +7,7 @@ UNKNOWN_ADDRESS = ""
 """The recorded address of a machine that was imported without one: it is the same as no other."""
 _IPV6_PREFIX_BITS = 64
 _MAPPED_PREFIX_BITS = 96
+_IPV4_COMPATIBLE = IPv6Network("::/96")
 _IPV6_SITE_BITS = 48
 _IPV4_SITE_BITS = 24
 
@@ -90,11 +91,16 @@ def read_any_network(text: str) -> str:
     A network of IPv4-mapped IPv6 addresses is its IPv4 network.
 
     Raises:
-        ValueError: `text` is neither, has bits beyond the prefix, or is the network of all addresses.
+        ValueError: `text` is neither, has a zone or bits beyond the prefix, is of IPv4-compatible addresses (which
+            RFC 4291 has abolished, and PostgreSQL spells in another way), or is the network of all addresses.
     """
     network = ip_network(text if "/" in text else network_of(text))
-    if isinstance(network, IPv6Network) and network.network_address.ipv4_mapped is not None:
-        network = ip_network((network.network_address.ipv4_mapped, max(network.prefixlen - _MAPPED_PREFIX_BITS, 0)))
+    if isinstance(network, IPv6Network):
+        first = _parse(str(network.network_address))
+        if isinstance(first, IPv4Address):
+            network = ip_network((first, max(network.prefixlen - _MAPPED_PREFIX_BITS, 0)))
+        elif first in _IPV4_COMPATIBLE and int(first) >> 16:
+            raise ValueError(f"{text!r} is of IPv4-compatible addresses")
     if network.prefixlen == 0:
         raise ValueError(f"{text!r} has every address in it")
     return str(network)

@@ -117,7 +117,7 @@ def _version(name: str, text: str) -> str:
 
 def _url(name: str, text: str) -> str:
     try:
-        has_host = urlsplit(text).scheme == "https" and bool(urlsplit(text).hostname)
+        has_host = text.startswith("https://") and bool(urlsplit(text).hostname)
     except ValueError:
         has_host = False
     if not has_host or len(text) > MAX_URL or not text.isprintable() or " " in text:

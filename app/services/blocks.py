@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 import peewee
+from psycopg2.errors import UniqueViolation
 
 from app.clock import Clock
 from app.domain.blocks import read_block_network
@@ -152,6 +153,8 @@ class Blocks:
         try:
             return self.database.with_connection(write, once=True)
         except peewee.IntegrityError as error:
+            if not isinstance(getattr(error, "orig", None), UniqueViolation):
+                raise
             raise RefusedError("黑名单中已有此项", "this is blocked already") from error
 
     def remove(self, block_id: int) -> None:

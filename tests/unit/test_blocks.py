@@ -21,6 +21,8 @@ MACHINE, OTHER = "a" * 64, "b" * 64
         ("::ffff:203.0.113.0/120", "203.0.113.0/24"),
         ("2001:db8::1", "2001:db8::/64"),
         ("2001:db8::/32", "2001:db8::/32"),
+        ("::1", "::/64"),
+        ("::1.2.3.4", "::/64"),
         ("0.0.0.0/1", "0.0.0.0/1"),
     ],
 )
@@ -30,7 +32,10 @@ def test_an_address_or_a_network_is_read(typed: str, network: str) -> None:
 
 @pytest.mark.parametrize(
     "typed",
-    ["", "0.0.0.0/0", "::/0", "::ffff:0:0/96", "203.0.113.7/24", "203.0.113.0/33", "300.0.0.1", "fe80::1%eth0", "a/b"],
+    [
+        *("", "0.0.0.0/0", "::/0", "::ffff:0:0/96", "203.0.113.7/24", "203.0.113.0/33", "300.0.0.1", "a/b"),
+        *("fe80::1%eth0", "fe80::%1/64", "::1.2.3.0/120", "::ffff:1.2.3.4%1/120"),
+    ],
 )
 def test_all_addresses_and_what_is_no_network_are_refused(typed: str) -> None:
     with pytest.raises(RefusedError, match="must be an address, or a network"):

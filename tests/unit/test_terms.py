@@ -56,6 +56,7 @@ def test_each_written_value_can_be_read_again(terms: Terms) -> None:
         ("latest_version", "latest"),
         *(("update_url", text) for text in ("http://example.com", "example.com", "https://", "javascript:alert(1)")),
         *(("update_url", text) for text in ("https://a b", "https://a/" + "x" * 500, "https://[", "https://a\nb")),
+        ("update_url", "HTTPS://example.com"),
         *(("notice", text) for text in ("x" * 501, "\x00", "a\tb", "  ", "\u202e")),
         *(("self_service", text) for text in ("yes", "1", "ON")),
         *(("self_unbind_per_30_days", text) for text in ("-1", "1001", "two")),
