@@ -69,10 +69,10 @@ class SigningKeys:
         def run() -> KeyRing:
             with self._lock_moves():
                 self._require_here()
-                ring = self.store.rotate(clock(), self._issuer, force=force)
-                kid = {"kid": ring.current.kid}
+                # Journalled first: a folder cannot take its keys back where that fails.
+                kid = {"kid": self.store.load().keys[-1].kid}
                 journal.append([journal.Entry(at=clock(), kind=EventKind.KEY_ROTATED, actor=actor, details=kid)])
-            return ring
+                return self.store.rotate(clock(), self._issuer, force=force)
 
         return self._database.with_connection(run, once=True)
 

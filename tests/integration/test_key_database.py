@@ -152,10 +152,11 @@ def test_a_signer_that_began_without_the_database_finds_the_keys_later(
     assert store.create(NOW, "kadun").pinned == signer.pinned()
 
 
+@pytest.mark.parametrize("chosen", [DATABASE, FOLDER])
 def test_a_rotation_that_cannot_be_journalled_did_not_happen(
-    database: Database, clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    database: Database, clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chosen: str
 ) -> None:
-    keys = signing_keys(database, tmp_path, DATABASE)
+    keys = signing_keys(database, tmp_path, chosen)
     ring = keys.create(clock)
 
     def fail(_entries: object) -> None:
