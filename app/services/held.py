@@ -12,7 +12,7 @@ from app.domain.errors import UnavailableError
 from app.storage.database import Database
 
 _SECONDS = 0.4
-_AWAY_SECONDS = 2.0
+_AWAY_SECONDS = 1.0
 Value = TypeVar("Value")
 logger = logging.getLogger(__name__)
 

@@ -1,5 +1,6 @@
 """The vendor's terms and block list, as each process holds them (protocol, section 2: in force within two seconds)."""
 
+import logging
 import threading
 from collections import Counter
 from typing import NamedTuple
@@ -12,6 +13,7 @@ from app.storage import blocks, terms
 from app.storage.database import Database
 
 _SECONDS = 1.0
+logger = logging.getLogger(__name__)
 
 
 class InForce(NamedTuple):
@@ -23,10 +25,10 @@ class InForce(NamedTuple):
 
 
 class VendorRules:
-    """What is in force, read again every second; how often blocks were met is written then."""
+    """What is in force, read again every second; how often blocks were met is written after that."""
 
     def __init__(self, database: Database, clock: Clock) -> None:
-        self._reader = _Reader(database, clock)
+        self._reader = _Reader(clock)
         self._held = Held(database, self._reader.read, _SECONDS)
 
     def get(self) -> InForce:
@@ -53,36 +55,35 @@ class VendorRules:
 class _Reader:
     """Reads the terms, and the blocks where they have changed; writes hits."""
 
-    def __init__(self, database: Database, clock: Clock) -> None:
-        self._database = database
+    def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._lock = threading.Lock()
         self._hits: Counter[int] = Counter()
-        self._mark: tuple[int, int] | None = None
-        self._blocks = BlockList()
+        self._blocks: tuple[tuple[int, int], BlockList] = ((0, 0), BlockList())
 
     def hit(self, block_id: int) -> None:
         with self._lock:
             self._hits[block_id] += 1
 
     def read(self) -> InForce:
-        self._write_hits()
-        mark = blocks.mark()
-        if mark != self._mark:
-            self._blocks = BlockList(blocks.in_force())
-            self._mark = mark
+        mark, listed = self._blocks
+        if (now := blocks.mark()) != mark:
+            listed = BlockList(blocks.in_force())
+            self._blocks = now, listed
         revision, found = terms.read()
-        return InForce(found, revision, self._blocks)
+        self._write_hits()
+        return InForce(found, revision, listed)
 
     def _write_hits(self) -> None:
+        """Write the hits, or keep them for the next time: what is in force does not wait for them."""
         with self._lock:
             hits, self._hits = self._hits, Counter()  # taken, since another thread may read at the same time
         if not hits:
             return
+        left = set(hits)
         try:
-            with self._database.atomic():
-                blocks.add_hits(hits, self._clock())
-        except Exception:
-            with self._lock:
-                self._hits += hits
-            raise
+            left = blocks.add_hits(hits, self._clock())
+        except Exception:  # whatever it is, the next reading says so, too
+            logger.warning("hits of blocks cannot be written", exc_info=True)
+        with self._lock:
+            self._hits += Counter({block_id: hits[block_id] for block_id in left})

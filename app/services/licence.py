@@ -5,7 +5,7 @@ Verification, file transfer and core functions use it, and add claims of their o
 
 import logging
 import secrets
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
@@ -25,7 +25,7 @@ from app.domain.policy import (
 from app.domain.terms import Terms
 from app.services.evaluation import Evaluation, bound_to, entries_of, rejection
 from app.services.in_force import InForce, VendorRules
-from app.storage import bindings, journal, usage
+from app.storage import bindings, cards, journal, usage
 from app.storage.database import Database
 from app.storage.journal import Entry
 from app.storage.touches import Touches
@@ -75,11 +75,8 @@ class LicenceService:
         at = self.clock()
         day = self._day(at)
         jti = id_from_random(secrets.token_bytes(ID_RANDOM_BYTES))
-        block = in_force.blocks.find(request.hardware_sha256, request.address)
-        if block is not None:
-            return self._blocked(
-                Evaluation(request, at, jti, decide(Facts(block=block), request, at), None, in_force), block
-            )
+        if (blocked := self._blocked(request, at, jti, in_force)) is not None:
+            return blocked
         # What would touch the card's row must not do so for a program that must be updated first.
         touched = None if is_outdated(request, in_force.terms) else self.touches.touch(request, at, day)
         if touched is not None and touched.client is not None:
@@ -90,14 +87,12 @@ class LicenceService:
         with self.turns.taken(request.card_id) as is_taken:
             if not is_taken:
                 raise UnavailableError("too many requests with one card wait")
-            return self._decided(request, at, day, jti, in_force)
+            return self._decided(request, at, day, jti)
 
-    def _decided(
-        self, request: VerificationRequest, at: datetime, day: date, jti: str, in_force: InForce
-    ) -> Evaluation:
+    def _decided(self, request: VerificationRequest, at: datetime, day: date, jti: str) -> Evaluation:
         for _ in range(_ATTEMPTS):
             try:
-                evaluation = self.database.with_connection(lambda: self._attempt(request, at, day, jti, in_force))
+                evaluation = self.database.with_connection(lambda: self._attempt(request, at, day, jti))
             except ConflictError:
                 continue
             if evaluation is not None:
@@ -148,16 +143,28 @@ class LicenceService:
         self.database.with_connection(write)
         return self.sign(evaluation, code, is_late=True)
 
-    def _blocked(self, evaluation: Evaluation, block: int) -> Evaluation:
-        self.rules.hit(block)
+    def _blocked(self, request: VerificationRequest, at: datetime, jti: str, in_force: InForce) -> Evaluation | None:
+        """Refuse a request whose machine or network is on the block list; return None where neither is."""
+        block = in_force.blocks.find(request.hardware_sha256, request.address)
+        if block is None:
+            return None
+        evaluation = Evaluation(request, at, jti, decide(Facts(block=block), request, at), None, in_force)
         entry = rejection(evaluation, Code.CLIENT_BLOCKED, {"block": block})
-        self.database.with_connection(lambda: self._append_rejection(entry))
+
+        def write() -> None:
+            # An imported card is journalled under its ID; its key, which still works, would be shown to sellers.
+            known = entry.card_id != request.card_id and cards.existing([request.card_id])
+            self._append_rejection(replace(entry, card_id=request.card_id) if known else entry)
+
+        self.rules.hit(block)
+        self.database.with_connection(write)
         return evaluation
 
-    def _attempt(
-        self, request: VerificationRequest, at: datetime, day: date, jti: str, in_force: InForce
-    ) -> Evaluation | None:
+    def _attempt(self, request: VerificationRequest, at: datetime, day: date, jti: str) -> Evaluation | None:
         """Decide and write under a guard; return None when the guard finds that the facts have changed."""
+        in_force = self.rules.get()  # again: the request may have waited for seconds
+        if (blocked := self._blocked(request, at, jti, in_force)) is not None:
+            return blocked
         counted = None if in_force.terms.changes_per_day is None else day
         facts = bindings.read_facts(self.database, request.card_id, request.hardware_sha256, counted)
         decision = decide(facts, request, at, in_force.terms)
@@ -177,6 +184,7 @@ class LicenceService:
             day=day,
             entries=entries_of(facts, evaluation),
             client_id=client_id,
+            is_in_force=lambda: self.rules.get() == in_force,
         )
         return evaluation if applied else None
 

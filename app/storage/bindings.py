@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Callable
 from datetime import date, datetime
 from typing import Any
 
@@ -19,15 +20,16 @@ from app.storage.statements import NEW_CLIENT
 def read_facts(database: Database, card_id: str, hardware_sha256: str, day: date | None = None) -> Facts:
     """Read the card, its client, and the other client with this hardware, at one moment.
 
-    With a day, read how often the card's environment changed on it, too; who holds the card's lock sees all changes.
+    With a day, read how often the card's environment changed on it, too: first, so that a change between the two is
+    seen as the client's and not counted against the very machine that made it. Who holds the card's lock sees all.
     """
+    changes = None if day is None else daily_counts.changes(card_id, day)
     rows = database.run_prepared("read_facts", card_id, hardware_sha256)
     if not rows:
         return Facts()
     row = rows[0]
     card = Card(card_id, *row[0:5])
     client = None if row[5] is None else Client(row[5], card_id, row[6], row[7])
-    changes = None if day is None else daily_counts.changes(card_id, day)
     if row[8] is None:
         return Facts(card, client, changes_today=changes)
     return Facts(card, client, Client(*row[8:12]), Card(row[9], *row[12:]), changes)
@@ -43,11 +45,13 @@ def apply(  # noqa: PLR0913  # one decision and all that is written with it
     day: date,
     entries: list[journal.Entry],
     client_id: str,
+    is_in_force: Callable[[], bool] = lambda: True,
 ) -> bool:
     """Write an accepted decision in one transaction, if the facts still hold.
 
     Every writer of a card's rows locks the card first. With the cards locked, the facts are read again and compared.
     Two requests that share no card (one machine, two unused cards) conflict in the unique constraints instead.
+    Waiting for the lock may take seconds: `is_in_force` then says whether what the decision was made by still is.
 
     Returns:
         False when the facts no longer hold: read them and decide again.
@@ -69,7 +73,7 @@ def apply(  # noqa: PLR0913  # one decision and all that is written with it
         with database.atomic():
             lock_cards([decision.card.id] + ([decision.released.card_id] if decision.released else []))
             counted = None if facts.changes_today is None else day
-            if read_facts(database, decision.card.id, request.hardware_sha256, counted) != facts:
+            if not is_in_force() or read_facts(database, decision.card.id, request.hardware_sha256, counted) != facts:
                 return False
             if decision.activates:
                 _activate(decision.card)

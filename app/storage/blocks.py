@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
-from peewee import fn
+from peewee import ValuesList, fn
 
 from app.domain import blocks
 from app.storage.models import Block, Client
@@ -17,9 +17,12 @@ def in_force() -> list[blocks.Block]:
 
 
 def mark() -> tuple[int, int]:
-    """Return what differs whenever a block was added or removed: the highest ID and their number."""
-    highest, number = Block.select(fn.COALESCE(fn.MAX(Block.id), 0), fn.COUNT(Block.id)).tuples().first()
-    return highest, number
+    """Return what differs whenever blocks were added or removed: their number and the sum of their IDs.
+
+    Not the highest ID: a block may become visible after one with a higher ID.
+    """
+    number, ids = Block.select(fn.COUNT(Block.id), fn.COALESCE(fn.SUM(Block.id), 0)).tuples().first()
+    return number, int(ids)
 
 
 def listed(limit: int | None = None, below: int | None = None) -> list[Block]:
@@ -59,8 +62,17 @@ def delete(block_id: int) -> bool:
     return bool(Block.delete().where(Block.id == block_id).execute())
 
 
-def add_hits(hits: Mapping[int, int], at: datetime) -> None:
-    """Add hits, the last of them at that time, to blocks by their IDs; those that are gone are left out."""
-    for block_id in sorted(hits):  # all lock rows in one order
-        changes = {Block.hits: Block.hits + hits[block_id], Block.last_hit_at: at}
-        Block.update(changes).where(Block.id == block_id).execute()
+def add_hits(hits: Mapping[int, int], at: datetime) -> set[int]:
+    """Add hits, the last of them at that time, to blocks by their IDs.
+
+    Returns:
+        The IDs of the blocks that another transaction has locked, and whose hits were not added; it waits for none.
+    """
+    hit = ValuesList(list(hits.items()), columns=("id", "number"), alias="hit")
+    these = Block.select(Block.id).where(Block.id.in_(list(hits)))
+    free = these.for_update("FOR NO KEY UPDATE SKIP LOCKED").alias("free")
+    changes = {Block.hits: Block.hits + hit.c.number, Block.last_hit_at: at}
+    is_free = (Block.id == hit.c.id) & (Block.id == free.c.id)
+    written = Block.update(changes).from_(hit, free).where(is_free).returning(Block.id)
+    left = set(hits) - {row.id for row in written.execute()}
+    return {row.id for row in Block.select(Block.id).where(Block.id.in_(left))} if left else left

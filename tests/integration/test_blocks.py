@@ -2,21 +2,23 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from hashlib import sha256
 
 import peewee
 import pytest
 
+from app.domain.cards import card_id_of
 from app.domain.codes import Code, EventKind
 from app.domain.texts import RefusedError
 from app.services.blocks import MAX_BLOCKS, BlockNotFoundError, Blocks
 from app.services.licence import LicenceService
 from app.services.verification import Verification
 from app.storage.database import Database
-from app.storage.models import Block, Client, Event, Usage
+from app.storage.models import Block, Card, Client, Event, Usage
 from tests.conftest import Clock
 from tests.support.asking import ask, claims, kinds
 from tests.support.query_plans import statements
-from tests.support.service import wait_for
+from tests.support.service import wait_for, wait_for_lock
 
 AWAY = "203.0.113.7"
 
@@ -116,6 +118,82 @@ def test_blocked_clients_fill_no_journal(
     assert Event.select().where(Event.code == Code.CLIENT_BLOCKED).count() == 20
     licences.rules.renew()
     assert Block.get_by_id(block).hits == 25
+
+
+def test_what_is_in_force_does_not_wait_for_hits(
+    licences: LicenceService, blocks: Blocks, database: Database, database_url: str
+) -> None:
+    """Another machine that is gone without a word may keep a block's row locked for half a minute."""
+    block, elsewhere = blocks.add(blocks.machine("h1"), "charged back"), Database(database_url)
+    elsewhere.execute_sql("BEGIN")
+    elsewhere.execute_sql("SELECT FROM block WHERE id = %s FOR UPDATE", (block,))
+    database.execute_sql("SET lock_timeout = 1")
+    later = blocks.add(blocks.machine("h2"), "charged back")
+    for met in (block, later, later, 999):
+        licences.rules.hit(met)
+    licences.rules.renew()
+    assert licences.rules.get().blocks.find(sha256(b"h2").hexdigest(), AWAY) == later
+    assert (Block.get_by_id(block).hits, Block.get_by_id(later).hits) == (0, 2)
+    elsewhere.execute_sql("ROLLBACK")
+    elsewhere.close()
+    licences.rules.hit(block)
+    licences.rules.renew()
+    assert (Block.get_by_id(block).hits, Block.get_by_id(later).hits) == (2, 2)
+
+
+def test_blocks_that_change_places_in_one_second_are_noticed(
+    licences: LicenceService, blocks: Blocks, database_url: str
+) -> None:
+    first, elsewhere = blocks.add(blocks.machine("h1"), "r"), Database(database_url)
+    elsewhere.execute_sql("BEGIN")
+    insert = "INSERT INTO block (hardware_sha256, reason, actor, created_at) VALUES (%s, 'r', 'olga', now())"
+    elsewhere.execute_sql(insert, (blocks.machine("h2").hardware_sha256,))
+    blocks.add(blocks.machine("h3"), "r")
+    licences.rules.renew()
+    elsewhere.execute_sql("COMMIT")
+    elsewhere.close()
+    blocks.remove(first)
+    licences.rules.renew()
+    found = licences.rules.get().blocks
+    assert [found.find(sha256(name).hexdigest(), AWAY) is not None for name in (b"h1", b"h2", b"h3")] == [
+        False, True, True,
+    ]  # fmt: skip
+
+
+def test_the_refusal_of_a_blocked_machine_with_an_imported_card_names_the_card(
+    verification: Verification, licences: LicenceService, blocks: Blocks
+) -> None:
+    blocks.add(blocks.machine("h1"), "r")
+    licences.rules.renew()
+    Card.insert(id=card_id_of("old-key-2231"), imported_key="old-key-2231", created_at="2026-01-01T00:00:00Z").execute()
+    for sent in (" old-key-2231", "no-key-4711"):
+        assert ask(verification, sent).code is Code.CLIENT_BLOCKED
+    refusals = Event.select().where(Event.code == Code.CLIENT_BLOCKED).order_by(Event.id)
+    assert [entry.card_id for entry in refusals] == [card_id_of("old-key-2231"), "no-key-4711"]
+
+
+def test_a_request_that_waits_meets_the_blocks_of_the_moment_when_it_is_decided(
+    verification: Verification, licences: LicenceService, blocks: Blocks, database: Database, database_url: str,
+    card_id: str,
+) -> None:  # fmt: skip
+    ask(verification, card_id)
+    elsewhere = Database(database_url)
+    elsewhere.execute_sql("BEGIN")
+    elsewhere.execute_sql("SELECT FROM card WHERE id = %s FOR UPDATE", (card_id,))
+
+    def move() -> Code:
+        with database.connection_context():
+            return ask(verification, card_id, "h2").code
+
+    with ThreadPoolExecutor(1) as pool:
+        moving = pool.submit(move)
+        wait_for_lock(elsewhere)
+        blocks.add(blocks.machine("h2"), "charged back")
+        licences.rules.renew()
+        elsewhere.execute_sql("ROLLBACK")
+        elsewhere.close()
+        assert moving.result() is Code.CLIENT_BLOCKED
+    assert Client.get().hardware == "h1"
 
 
 def test_hits_that_cannot_be_written_are_written_later_and_none_twice(

@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,7 @@ from app.services.issuing import Issuing
 from app.services.licence import LicenceService
 from app.services.terms import VendorTerms
 from app.services.verification import Verification
+from app.storage import daily_counts
 from app.storage.database import Database
 from app.storage.models import Card, Client, DailyCount, Event
 from tests.conftest import Clock
@@ -92,6 +94,31 @@ def test_changes_that_race_are_not_more_than_the_day_allows(
         codes = list(pool.map(move, range(1, 13)))
     assert codes.count(Code.OK) == 3
     assert codes.count(Code.TOO_MANY_CHANGES) == 9
+
+
+def test_a_change_is_not_counted_against_the_machine_that_has_just_made_it(  # fixtures
+    verification: Verification, licences: LicenceService, terms: VendorTerms, database: Database, card_id: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """A program that asks twice at once from a new address: one of the two is recorded while the other is read."""
+    set_terms(licences, terms, changes_per_day="1")
+    ask(verification, card_id)
+    count, asked = daily_counts.changes, []
+
+    def twin() -> Code:
+        with database.connection_context():
+            return ask(verification, card_id, address=AWAY).code
+
+    def count_late(*given: Any) -> int:
+        if not asked:
+            asked.append(AWAY)
+            with ThreadPoolExecutor(1) as pool:
+                assert pool.submit(twin).result() is Code.OK
+        return count(*given)
+
+    monkeypatch.setattr(daily_counts, "changes", count_late)
+    assert ask(verification, card_id, address=AWAY).code is Code.OK
+    assert ask(verification, card_id, address="192.0.2.7").code is Code.TOO_MANY_CHANGES
 
 
 def test_an_old_program_is_told_to_update_and_changes_nothing(
