@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from typing import TYPE_CHECKING, Any, Union
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -22,7 +23,7 @@ _ENDORSEMENT = "key+jwt"
 
 
 class TrustedKeys:
-    """Public keys by `kid`, and the issuer (`iss`) that they belong to."""
+    """Public keys by `kid`, and the issuer (`iss`) that they belong to. Methods may be called from several threads."""
 
     def __init__(self, pinned: PublicKeys) -> None:
         """Load the pinned keys.
@@ -47,16 +48,19 @@ class TrustedKeys:
         self._pinned = list(self._keys)
         self._endorsements: dict[Step, str] = {}
         self._floor: Floor | None = None
+        self._lock = threading.RLock()  # a new key is seen only together with those that it leads to
 
     @property
     def endorsements(self) -> tuple[str, ...]:
         """The endorsements by trusted keys, to be stored for the next start."""
-        return tuple(self._endorsements.values())
+        with self._lock:
+            return tuple(self._endorsements.values())
 
     @property
     def steps(self) -> Mapping[Step, str]:
         """A copy of these endorsements, by endorser and endorsed key."""
-        return self._endorsements.copy()
+        with self._lock:
+            return self._endorsements.copy()
 
     @property
     def pinned(self) -> tuple[str, ...]:
@@ -74,7 +78,8 @@ class TrustedKeys:
         return self._floor is not None and self._floor.kid != self._pinned[0]
 
     def __contains__(self, kid: str) -> bool:
-        return kid in self._keys and self._counts(kid)
+        with self._lock:
+            return kid in self._keys and self._counts(kid)
 
     def __getitem__(self, kid: str) -> Ed25519PublicKey:
         """Return the key with this ID.
@@ -82,25 +87,28 @@ class TrustedKeys:
         Raises:
             UntrustedAnswer: the key is not trusted.
         """
-        if kid not in self._keys:
-            raise UntrustedAnswer("the token is signed with a key that is neither pinned nor endorsed")
-        if not self._counts(kid):
-            raise UntrustedAnswer("the token is signed with a key that a later key has replaced")
-        return self._keys[kid]
+        with self._lock:
+            if kid not in self._keys:
+                raise UntrustedAnswer("the token is signed with a key that is neither pinned nor endorsed")
+            if not self._counts(kid):
+                raise UntrustedAnswer("the token is signed with a key that a later key has replaced")
+            return self._keys[kid]
 
     def saw(self, kid: str, clock: float) -> None:
         """Raise the floor to a key that has signed a verdict, if it comes after the present floor."""
-        if self._floor is None or kid in self._after(self._floor.kid):
-            self._floor = Floor.seen(kid, clock)
+        with self._lock:
+            if self._floor is None or kid in self._after(self._floor.kid):
+                self._floor = Floor.seen(kid, clock)
 
     def take_up(self, stored: Floor | None, clock: float) -> None:
         """Take up a stored floor, unless it is unknown or not after the present one; count the overlap on."""
-        here = self._floor
-        if stored and stored.kid in self._keys and (here is None or stored.kid in self._after(here.kid)):
-            here = stored
-        elif stored and here and stored.kid == here.kid:
-            here = min(here, stored)  # of which less is left
-        self._floor = here and here.at(clock)
+        with self._lock:
+            here = self._floor
+            if stored and stored.kid in self._keys and (here is None or stored.kid in self._after(here.kid)):
+                here = stored
+            elif stored and here and stored.kid == here.kid:
+                here = min(here, stored)  # of which less is left
+            self._floor = here and here.at(clock)
 
     def _counts(self, kid: str) -> bool:
         floor = self._floor
@@ -147,13 +155,17 @@ class TrustedKeys:
             UntrustedAnswer: one is not a token, or one by a trusted key is invalid. Keys added before it stay: each
                 has a valid signature of its own.
         """
-        known = {*self._endorsements.values()}
+        known = {*self.endorsements}
         by_endorser: dict[str, list[str]] = {}
         for endorsement in endorsements:
             if not isinstance(endorsement, str):
                 raise UntrustedAnswer("an endorsement is not a token")
             if len(endorsement) <= LONGEST_ENDORSEMENT and endorsement not in known:
                 by_endorser.setdefault(key_id(endorsement), []).append(endorsement)
+        with self._lock:
+            self._follow(by_endorser)
+
+    def _follow(self, by_endorser: dict[str, list[str]]) -> None:
         # Each endorsement is verified once, when its endorser becomes trusted. So the order of the list does not
         # matter, and a hostile list costs at most one verification for each entry.
         newly_trusted = list(self._keys)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import random
 import re
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -106,6 +108,63 @@ def test_keys_learned_before_an_invalid_endorsement_stay(signing_key: SigningKey
         keys.add_endorsed([genuine, new.endorse(SigningKey().jwk, header={"typ": "JWT"})])
     assert new.kid in keys
     assert keys.endorsements == (genuine,)
+
+
+WAIT_SECONDS = 0.3  # for a step of another thread, which the lock must prevent
+
+
+def test_two_threads_that_learn_at_once_both_learn_the_whole_chain(
+    server: FakeServer, signing_key: SigningKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a lock the second thread sees the first new key as known, and does not go on from it."""
+    server.rotate(2)
+    keys, newest = TrustedKeys(pinned(signing_key)), server.key.kid
+    both, one_is_done = threading.Barrier(2), threading.Event()
+    trusted: list[bool] = []
+    genuine = TrustedKeys._endorsed  # noqa: SLF001 - where the threads meet
+
+    def meet(self: TrustedKeys, endorsement: str, endorser: Any) -> Mapping[str, Any] | None:
+        if endorsement == server.endorsements[0]:
+            with suppress(threading.BrokenBarrierError):
+                both.wait(WAIT_SECONDS)
+        else:
+            one_is_done.wait(WAIT_SECONDS)
+        return genuine(self, endorsement, endorser)
+
+    def learn() -> None:
+        keys.add_endorsed(server.endorsements)
+        trusted.append(newest in keys)
+        one_is_done.set()
+
+    monkeypatch.setattr(TrustedKeys, "_endorsed", meet)
+    threads = [threading.Thread(target=learn) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert trusted == [True, True]
+
+
+def test_a_key_is_judged_while_another_thread_learns(server: FakeServer, signing_key: SigningKey) -> None:
+    keys = TrustedKeys(pinned(signing_key))
+    server.rotate(3)
+    keys.add_endorsed(server.endorsements[:2])
+    keys.saw(signing_key.kid, 0)
+    _, second = next(iter(keys.steps))
+    learner = threading.Thread(target=keys.add_endorsed, args=(server.endorsements,))
+
+    class Steps(dict[Any, str]):
+        def __iter__(self) -> Iterator[Any]:
+            for step in super().__iter__():
+                if not learner.ident:
+                    learner.start()
+                    learner.join(WAIT_SECONDS)
+                yield step
+
+    keys._endorsements = Steps(keys._endorsements)  # noqa: SLF001 - no other way to be in the middle of it
+    assert second in keys
+    learner.join()
+    assert server.key.kid in keys
 
 
 @pytest.mark.parametrize("key_set", [Response(302, b""), Response(404, b'{"code": "NOT_FOUND"}')])
