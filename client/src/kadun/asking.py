@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Callable, TypeVar
 
 from kadun import execution
@@ -23,6 +23,8 @@ from kadun.tokens import key_id
 from kadun.verdict import verify_verdict
 
 if TYPE_CHECKING:
+    import threading
+
     from kadun.keys import TrustedKeys
     from kadun.learned import LearnedKeys
     from kadun.offline import ClientState
@@ -41,7 +43,7 @@ _Result = TypeVar("_Result")
 
 @dataclass(frozen=True)
 class Asker:
-    """Sends a client's requests. The attributes are those of `Client`."""
+    """Sends a client's requests. The attributes are those of `Client`; once `stopped` is set, nothing is sent."""
 
     card_id: str
     version: str | None
@@ -51,6 +53,11 @@ class Asker:
     keys: TrustedKeys
     learned: LearnedKeys
     state: ClientState
+    stopped: threading.Event | None = None
+
+    def until(self, stopped: threading.Event) -> Asker:
+        """Return an asker that sends nothing more once the event is set, and then does not wait for a retry either."""
+        return replace(self, stopped=stopped, retry_policy=replace(self.retry_policy, sleep=stopped.wait))
 
     def ask(
         self,
@@ -91,9 +98,15 @@ class Asker:
         return verdict
 
     def with_retries(self, attempt: Callable[[], _Result]) -> _Result:
-        """Return the result of the first attempt that has one, within the retry policy."""
+        """Return the result of the first attempt that has one, within the retry policy.
+
+        Raises:
+            ServerUnreachable: no attempt has one, or `stopped` is set.
+        """
         tries_made = 0
         while True:
+            if self.stopped is not None and self.stopped.is_set():
+                raise ServerUnreachable("stopped before the request was sent", sent=False)
             tries_made += 1
             try:
                 return attempt()

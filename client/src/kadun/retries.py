@@ -21,13 +21,13 @@ class RetryPolicy:
         tries: the total number of tries.
         first_pause_seconds: the approximate pause before the second try; it doubles with each try.
         longest_pause_seconds: if the server asks for a longer pause, there is no further try.
-        sleep: waits for a number of seconds.
+        sleep: waits for a number of seconds. In a heartbeat its stop signal waits instead.
     """
 
     tries: int = 3
     first_pause_seconds: float = 0.5
     longest_pause_seconds: float = 5
-    sleep: Callable[[float], None] = time.sleep
+    sleep: Callable[[float], object] = time.sleep
 
     def wait_after(self, failure: ServerUnreachable, tries_made: int) -> None:
         """Wait before the next try.

@@ -1,4 +1,4 @@
-"""The heartbeat's thread: starts once, stops at once, and neither disturbs the program nor keeps it alive."""
+"""The heartbeat's thread: starts once, stops in time, and neither disturbs the program nor keeps it alive."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ from typing import Any
 import kadun
 import pytest
 from kadun import Client, Heartbeat, KadunError, ServerUnreachable
+from kadun.responses import Response
+from kadun.retries import RetryPolicy
 from kadun.transport import HttpTransport
 
 from tests.support.client.fake_server import CARD, HARDWARE, FakeServer, pinned
 from tests.support.client.local_http import forged, serving
 from tests.support.client.ports import closed_port
-from tests.support.client.timing import SOON_SECONDS, heartbeat_threads, wait_until
+from tests.support.client.timing import LONG_SECONDS, SOON_SECONDS, heartbeat_threads, wait_until
 
 MakeClient = Callable[..., Client]
 SOURCE = Path(kadun.__file__).parent.parent
@@ -37,7 +39,9 @@ def test_it_stops_at_once_however_long_the_interval(client: Client, server: Fake
     wait_until(lambda: not heartbeat_threads())
 
 
-def test_it_stops_at_once_during_a_beat_and_calls_no_callback_afterwards(client: Client, server: FakeServer) -> None:
+def test_it_stops_in_time_though_a_beat_hangs_and_calls_no_callback_afterwards(
+    make_client: MakeClient, server: FakeServer
+) -> None:
     asked, released = threading.Event(), threading.Event()
     reported: list[KadunError] = []
 
@@ -47,12 +51,52 @@ def test_it_stops_at_once_during_a_beat_and_calls_no_callback_afterwards(client:
         return ServerUnreachable("no route")
 
     server.script = [hang]
-    with Heartbeat(client, on_unreachable=reported.append):
+    with Heartbeat(make_client(timeout_seconds=0.01), on_unreachable=reported.append):
         assert asked.wait(SOON_SECONDS)
-    assert heartbeat_threads()  # the beat still hangs, and `stop` did not wait for it
+    assert heartbeat_threads()  # the beat still hangs, and `stop` did not wait for longer than the timeout
     released.set()
     wait_until(lambda: not heartbeat_threads())
     assert (reported, len(server.requests)) == ([], 1)
+
+
+def test_stopping_waits_for_the_request_in_progress_and_ends_its_retries(
+    make_client: MakeClient, server: FakeServer
+) -> None:
+    """A retry after `unbind` would bind the card to this machine again."""
+    asked, stopped = threading.Event(), threading.Event()
+    answers: list[Response] = []
+
+    def be_busy(_request: dict[str, Any]) -> Response:
+        asked.set()
+        stopped.wait()
+        answers.append(Response(503, b""))
+        return answers[-1]
+
+    server.script = [be_busy, be_busy, be_busy]
+    heartbeat = Heartbeat(make_client(timeout_seconds=LONG_SECONDS))
+    heartbeat._stopped = stopped  # noqa: SLF001 - the server answers as soon as it is set
+    heartbeat.start()
+    assert asked.wait(SOON_SECONDS)
+    heartbeat.stop()
+    assert len(answers) == 1
+    wait_until(lambda: not heartbeat_threads())
+    assert len(server.requests) == 1
+
+
+def test_stopping_ends_the_pause_before_a_retry(make_client: MakeClient, server: FakeServer) -> None:
+    server.script = [Response(503, b"")]
+    with Heartbeat(make_client(retry_policy=RetryPolicy(first_pause_seconds=3600))):
+        wait_until(lambda: server.requests)
+    wait_until(lambda: not heartbeat_threads())
+    assert len(server.requests) == 1
+
+
+def test_a_beat_that_begins_after_the_stop_is_not_sent(client: Client, server: FakeServer) -> None:
+    stopped = threading.Event()
+    stopped.set()
+    with pytest.raises(ServerUnreachable) as caught:
+        client._beat("心跳", stopped)  # noqa: SLF001 - as the heartbeat does
+    assert (caught.value.sent, server.requests) == (False, [])
 
 
 def test_it_may_be_stopped_from_its_own_callback(client: Client, server: FakeServer) -> None:
