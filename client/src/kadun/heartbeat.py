@@ -55,7 +55,8 @@ class Heartbeat:
             client: the client that the program opened with; `report` may run beside its other calls.
             function: the name of the beats in the server's records, 1 to 64 characters.
             interval_seconds: the time between two beats, at most a week; up to a tenth less at random, so that
-                customers who start together do not ask together. After a failed beat, at most a minute.
+                customers who start together do not ask together. After a failed beat, at most a minute, unless
+                `Retry-After` asks for more; then at most the interval.
             on_rejected: called once, with the signed rejection (expired, frozen, …). Then the heartbeat ends. If the
                 server cannot be reached and the card has expired by its last verdict, it is called with a local
                 `CARD_EXPIRED`, whose `reference` is empty: blocking the server does not help.
@@ -171,8 +172,9 @@ class Heartbeat:
             self.stop()
             return 0
         pause = min(self._interval_seconds, _LONGEST_OUTAGE_PAUSE_SECONDS) * _random.uniform(_SHORTEST_JITTER, 1)
-        # A forged Retry-After could ask for days: do not sleep past the expiry.
-        return min(max(pause, asked_for or 0), self._until_expired())
+        # Retry-After is not signed: it may delay a beat to the regular interval, but never past the expiry.
+        wait = min(asked_for or 0, self._interval_seconds)
+        return min(max(pause, wait), self._until_expired())
 
     def _call(self, callback: Callable[..., object] | None, error: KadunError) -> None:
         if callback is None or self._stopped.is_set():

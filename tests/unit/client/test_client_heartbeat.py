@@ -187,13 +187,27 @@ def test_a_network_outage_is_reported_and_survived(
     assert (len(server.requests), timeline.rejected) == (6, [])
 
 
-def test_retry_after_delays_the_next_beat(server: FakeServer, simulate: Simulate) -> None:
-    server.script = [Response(429, b"", retry_after="3000")]
+@pytest.mark.parametrize(("asked_for", "pause"), [(200, 200), (301, INTERVAL), (999_999, INTERVAL)])
+def test_retry_after_delays_the_next_beat_by_the_interval_at_most(
+    asked_for: int, pause: float, server: FakeServer, simulate: Simulate
+) -> None:
+    """It is not signed: a forged one must not silence the heartbeat for days."""
+    server.script = [Response(503, b"", retry_after=str(asked_for))]
     timeline = simulate(beats=1)
     (failure,) = timeline.unreachable
     assert isinstance(failure, ServerUnreachable)
-    assert failure.retry_after == 3000
-    assert timeline.pauses == [0, 3000]
+    assert failure.retry_after == asked_for
+    assert timeline.pauses == [0, pause]
+
+
+def test_retry_after_never_delays_a_beat_past_the_expiry(
+    client: Client, server: FakeServer, simulate: Simulate
+) -> None:
+    server.tweak = setting(card_expires_at=NOW + INTERVAL + 60)
+    verdict = client.open()
+    server.script = [Response(503, b"", retry_after="999999")]
+    first, second = simulate(beats=1, verdict=verdict).pauses
+    assert first + second == pytest.approx(INTERVAL + 61)
 
 
 @pytest.mark.parametrize(
