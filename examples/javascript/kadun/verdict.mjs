@@ -6,6 +6,7 @@ import { UntrustedAnswer } from "./errors.mjs";
 import { own } from "./decoding.mjs";
 import { AUDIENCE, keyId, requireClaim, verifyToken } from "./tokens.mjs";
 
+const YEAR_10000 = Date.UTC(10000, 0) / 1000;
 export const OPEN = "打开程序"; // the only function that grants the key
 
 /** `request`: the fields as sent. `body`: their JSON, byte for byte as sent. `keyPair`: null if no key was requested. */
@@ -28,6 +29,18 @@ export function verifyVerdict(token, request, body, keys, keyPair) {
   if (typeof accepted !== "boolean" || accepted !== (code === "OK")) {
     throw new UntrustedAnswer("accepted contradicts code");
   }
+  const activated = own(claims, "activated");
+  if (typeof activated !== "boolean") throw new UntrustedAnswer("activated is not a boolean");
+  // FUNCTION_…: the card was accepted, and possibly activated.
+  if (activated && !accepted && !code.startsWith("FUNCTION_")) throw new UntrustedAnswer("activated contradicts code");
+  // Null, and only null, is a permanent card: a claim that is missing must not make one.
+  const dated = accepted || code === "CARD_EXPIRED";
+  if (dated) time(claims, "card_activated_at");
+  const expiry = dated && own(claims, "card_expires_at") !== null ? time(claims, "card_expires_at") : null;
+  if (Object.hasOwn(claims, "offline_until")) {
+    if (!accepted || request.function !== OPEN) throw new UntrustedAnswer("offline_until in what is not an opening");
+    time(claims, "offline_until");
+  }
 
   if (Object.hasOwn(claims, "KERNAL_DATA_KEY")) throw new UntrustedAnswer("the key came in clear");
   const grantsKey = accepted && keyPair !== null;
@@ -38,12 +51,12 @@ export function verifyVerdict(token, request, body, keys, keyPair) {
     code,
     accepted,
     reference: jti.slice(-8),
-    activated: own(claims, "activated") === true,
+    activated,
     issuedAt: new Date(claims.iat * 1000),
     notice: textOrNull(claims, "notice"),
     latestVersion: textOrNull(claims, "latest_version"),
     updateUrl: textOrNull(claims, "update_url"), // open it only if it begins with https://
-    cardExpiresAt: typeof own(claims, "card_expires_at") === "number" ? new Date(claims.card_expires_at * 1000) : null,
+    cardExpiresAt: expiry === null ? null : new Date(expiry * 1000), // null: permanent, or a rejection
   };
   if (grantsKey) {
     const dataKey = keyPair.open(own(claims, "KERNAL_DATA_KEY_SEALED"));
@@ -65,8 +78,10 @@ function textOrNull(claims, name) {
   return claims[name];
 }
 
+// Seconds since 1970, within the years that every client can represent.
 function time(claims, name) {
   const value = own(claims, name);
-  if (typeof value !== "number" || !Number.isFinite(value)) throw new UntrustedAnswer(`${name} is not a time`);
+  const known = typeof value === "number" && value >= 0 && value < YEAR_10000;
+  if (!known) throw new UntrustedAnswer(`${name} is not a time`);
   return value;
 }

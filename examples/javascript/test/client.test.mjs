@@ -68,7 +68,9 @@ const signed = (claims, status = 200) => (_path, body) => {
     code: "OK",
     accepted: true,
     activated: false,
-    ...claims,
+    card_activated_at: NOW - 60,
+    card_expires_at: NOW + 60,
+    ...claims, // one that is undefined is left out
   };
   const encoded = (part) => Buffer.from(JSON.stringify(part)).toString("base64url");
   const text = `${encoded({ alg: "EdDSA", typ: "verdict+jwt", kid })}.${encoded(genuine)}`;
@@ -104,6 +106,44 @@ for (const claim of ["notice", "latest_version", "update_url"]) {
       await assert.rejects(client().report("导出报表"), UntrustedAnswer);
     });
   }
+}
+
+test("null, and only null, is a permanent card", async () => {
+  answer = signed({});
+  assert.deepEqual((await client().report("导出报表")).cardExpiresAt, new Date((NOW + 60) * 1000));
+  answer = signed({ card_expires_at: null });
+  assert.equal((await client().report("导出报表")).cardExpiresAt, null);
+});
+
+const FROZEN = { code: "CARD_FROZEN", accepted: false };
+const EXPIRED = { code: "CARD_EXPIRED", accepted: false };
+const malformed = [
+  ...[undefined, "2027-01-15", true, -1, 253_402_300_800, [NOW]].map((value) => ({ card_expires_at: value })),
+  ...[undefined, null, "", false, -1].map((value) => ({ card_activated_at: value })),
+  ...[undefined, null, 0, 1, "true"].map((value) => ({ activated: value })),
+  ...[NOW + 60, null].map((value) => ({ offline_until: value })), // a report is not an opening
+  { iat: -600, exp: -500 },
+  { iat: 9e12, exp: 9e12 + 10 },
+  { ...FROZEN, activated: true },
+  { ...FROZEN, activated: undefined },
+  { ...FROZEN, offline_until: NOW + 60 },
+  { ...EXPIRED, card_expires_at: undefined },
+  { ...EXPIRED, card_activated_at: undefined },
+];
+for (const claims of malformed) {
+  const shown = JSON.stringify(claims, (_name, value) => (value === undefined ? "(absent)" : value));
+  test(`a verdict with ${shown} is untrusted`, async () => {
+    answer = signed(claims);
+    await assert.rejects(client().report("导出报表"), UntrustedAnswer);
+  });
+}
+
+for (const claims of [FROZEN, EXPIRED, { ...EXPIRED, card_expires_at: null }]) {
+  test(`a rejection is believed: ${JSON.stringify(claims)}`, async () => {
+    const dates = claims.code === "CARD_FROZEN" ? { card_activated_at: undefined, card_expires_at: undefined } : {};
+    answer = signed({ ...dates, ...claims });
+    await assert.rejects(client().report("导出报表"), CardRejected);
+  });
 }
 
 test("a required update is an error of its own", async () => {
