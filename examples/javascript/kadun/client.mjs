@@ -26,6 +26,7 @@ export class Client {
   #version;
   #options;
   #dataKey = null;
+  #lastRejection = null; // a verdict
 
   /**
    * `publicKeys`: the parsed output of `cardctl key export`. `hardware`: a string that identifies this machine.
@@ -46,13 +47,12 @@ export class Client {
 
   /** Ask the server to open the program. Throws CardRejected, ServerUnreachable, UntrustedAnswer, RequestRefused. */
   async open() {
-    const verdict = await this.#ask(OPEN, new KeyPair());
-    this.#dataKey = verdict.dataKey;
-    return verdict;
+    return this.#ask(OPEN, new KeyPair());
   }
 
-  /** Ask whether another function may run. Its verdict grants no key. */
+  /** Ask whether another function may run. Its verdict grants no key. Throws TypeError for 打开程序, and as `open`. */
   async report(functionName) {
+    if (functionName === OPEN) throw new TypeError(`use open() for ${OPEN}`); // without a public key it asks in clear
     return this.#ask(functionName, null);
   }
 
@@ -82,6 +82,7 @@ export class Client {
   }
 
   async #ask(functionName, keyPair) {
+    const begun = this.#lastRejection;
     const { request, body, token } = await this.#withRetries(async () => {
       const fresh = {
         card_id: this.#cardId,
@@ -99,11 +100,26 @@ export class Client {
       const fetchKeys = () => exchange(this.#baseUrl, "/.well-known/jwks.json", null, this.#options);
       this.#keys.learn(await this.#withRetries(async () => keySetFrom(await fetchKeys())));
     }
-    const verdict = verifyVerdict(token, request, body, this.#keys, keyPair);
-    if (verdict.code === "UPDATE_REQUIRED") throw new UpdateRequired(verdict); // a running program goes on
-    if (!verdict.accepted) {
-      this.#dataKey = null; // a signed rejection revokes an earlier acceptance
-      throw new CardRejected(verdict.code, verdict.reference);
+    const verdict = this.#record(verifyVerdict(token, request, body, this.#keys, keyPair), keyPair, begun);
+    if (verdict.code === "UPDATE_REQUIRED") throw new UpdateRequired(verdict);
+    if (!verdict.accepted) throw new CardRejected(verdict.code, verdict.reference);
+    return verdict;
+  }
+
+  /**
+   * Keep the key of an opening; a rejection of the card revokes it. `begun`: the last rejection when the request began.
+   * Returns the verdict, or for an opening a later rejection that another request received meanwhile.
+   */
+  #record(verdict, keyPair, begun) {
+    const laterNo = this.#lastRejection === begun ? null : this.#lastRejection;
+    if (!verdict.accepted && !verdict.code.startsWith("FUNCTION_")) {
+      this.#lastRejection = verdict;
+      if (verdict.code !== "UPDATE_REQUIRED") this.#dataKey = null; // the card is valid: a running program goes on
+    } else if (laterNo && verdict.issuedAt <= laterNo.issuedAt) {
+      return keyPair ? laterNo : verdict;
+    } else if (keyPair && verdict.accepted) {
+      this.#lastRejection = null;
+      this.#dataKey = verdict.dataKey;
     }
     return verdict;
   }

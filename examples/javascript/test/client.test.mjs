@@ -1,7 +1,7 @@
 // What this client sends, and what it makes of updates and of self-service: node --test test/client.test.mjs
 
 import assert from "node:assert/strict";
-import { createHash, generateKeyPairSync, sign } from "node:crypto";
+import { createCipheriv, createHash, diffieHellman, generateKeyPairSync, sign } from "node:crypto";
 import http from "node:http";
 import { after, before, beforeEach, test } from "node:test";
 
@@ -11,10 +11,13 @@ import {
   RequestRefused,
   SelfServiceRefused,
   ServerUnreachable,
+  UnsealFailed,
   UntrustedAnswer,
   UpdateRequired,
 } from "../kadun/index.mjs";
 import { TEXTS } from "../kadun/messages.mjs";
+import { publicKey as x25519 } from "../kadun/sealing.mjs";
+import { OPEN } from "../kadun/verdict.mjs";
 
 const CARD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 const OTHER = "Z".repeat(32);
@@ -33,14 +36,14 @@ const kid = createHash("sha256").update(`{"crv":"Ed25519","kty":"OKP","x":"${x}"
 const publicKeys = { iss: "kadun", keys: [{ kty: "OKP", crv: "Ed25519", x, kid, use: "sig", alg: "EdDSA" }] };
 
 const asked = []; // [path, body] of each request
-let answer; // (path, body) => [status, document, contentType]
+let answer; // (path, body) => [status, document, contentType], or a promise of it
 const server = http.createServer((request, response) => {
   const chunks = [];
   request.on("data", (chunk) => chunks.push(chunk));
-  request.on("end", () => {
+  request.on("end", async () => {
     const body = JSON.parse(Buffer.concat(chunks));
     asked.push([request.url, body]);
-    const [status, document, contentType = "application/json"] = answer(request.url, body);
+    const [status, document, contentType = "application/json"] = await answer(request.url, body);
     response.writeHead(status, { "Content-Type": contentType }).end(JSON.stringify(document));
   });
 });
@@ -143,6 +146,75 @@ for (const claims of [FROZEN, EXPIRED, { ...EXPIRED, card_expires_at: null }]) {
     const dates = claims.code === "CARD_FROZEN" ? { card_activated_at: undefined, card_expires_at: undefined } : {};
     answer = signed({ ...dates, ...claims });
     await assert.rejects(client().report("导出报表"), CardRejected);
+  });
+}
+
+test("opening with report, which would ask for the key in clear, is a mistake of the program", async () => {
+  answer = signed({ KERNAL_DATA_KEY: "AGE-SECRET-KEY-1" });
+  await assert.rejects(client().report(OPEN), { name: "TypeError", message: /use open\(\)/ });
+  assert.deepEqual(asked, []);
+});
+
+/** A key, sealed to the request's public key as in docs/protocol.md, "The sealed key". */
+function sealed({ client_public_key: recipient }) {
+  const { privateKey: ours, publicKey: epk } = generateKeyPairSync("x25519");
+  const shared = diffieHellman({ privateKey: ours, publicKey: x25519(Buffer.from(recipient, "base64url")) });
+  // Concat KDF: round 1, the secret, the algorithm's length and name, no PartyUInfo, no PartyVInfo, 256 bits.
+  const info = Buffer.from("\0\0\0\x07A256GCM\0\0\0\0\0\0\0\0\0\0\x01\0", "latin1");
+  const key = createHash("sha256").update(Buffer.concat([Buffer.from([0, 0, 0, 1]), shared, info])).digest();
+  const header = Buffer.from(JSON.stringify({ alg: "ECDH-ES", enc: "A256GCM", epk: epk.export({ format: "jwk" }) }));
+  const cipher = createCipheriv("aes-256-gcm", key, Buffer.alloc(12)).setAAD(Buffer.from(header.toString("base64url")));
+  const text = Buffer.concat([cipher.update("a key"), cipher.final()]);
+  const parts = [header, "", Buffer.alloc(12), text, cipher.getAuthTag()];
+  return parts.map((part) => part.toString("base64url")).join(".");
+}
+
+const opened = (path, body) => signed({ KERNAL_DATA_KEY_SEALED: sealed(body) })(path, body);
+const frozenAt = (iat) => signed({ ...FROZEN, iat, exp: iat + 300 }, 403);
+const LOCKED = /call open\(\) first/;
+const UNLOCKED = /no age identity/; // it has the key, which is not a real one
+const unsealing = (program, message) =>
+  assert.throws(() => program.unseal(Buffer.from("x")), (failure) => {
+    assert.ok(failure instanceof UnsealFailed);
+    assert.match(failure.message, message);
+    return true;
+  });
+
+/** Open, while a report is answered with a rejection that the server signed at this time. */
+async function openBesideRejection(program, iat) {
+  answer = async (path, body) => {
+    if (body.function !== OPEN) return frozenAt(iat)(path, body);
+    await assert.rejects(program.report("导出报表"), CardRejected);
+    return opened(path, body);
+  };
+  return program.open();
+}
+
+for (const iat of [NOW, NOW + 1]) {
+  test(`a rejection ${iat - NOW} s later than an opening in progress ends it`, async () => {
+    const program = client();
+    await assert.rejects(openBesideRejection(program, iat), { code: "CARD_FROZEN", reference: "89ABCDEF" });
+    unsealing(program, LOCKED);
+    answer = opened; // unfrozen: even if no second has passed
+    await program.open();
+    unsealing(program, UNLOCKED);
+  });
+}
+
+test("a rejection that is earlier than an opening in progress does not end it", async () => {
+  const program = client();
+  await openBesideRejection(program, NOW - 1);
+  unsealing(program, UNLOCKED);
+});
+
+for (const [code, message] of [["CARD_FROZEN", LOCKED], ["UPDATE_REQUIRED", UNLOCKED], ["FUNCTION_FAILED", UNLOCKED]]) {
+  test(`${code} of a report ${message === LOCKED ? "revokes" : "leaves"} the key`, async () => {
+    const program = client();
+    answer = opened;
+    await program.open();
+    answer = signed({ ...FROZEN, code }, 403);
+    await assert.rejects(program.report("导出报表"), CardRejected);
+    unsealing(program, message);
   });
 }
 
