@@ -155,8 +155,11 @@ class Progress(NamedTuple):
 
     def looked(self, position: int, oldest_running: int, next_transaction: int, newest: int) -> "Progress":
         """Return the progress after a look that has read up to `position`."""
+        # Within one cluster xmax never falls. A higher number came with a dump of another cluster, whose transactions
+        # do not run here: waiting for it would take until this cluster's numbers get there.
+        is_foreign = self.settles_at is not None and self.settles_at > next_transaction
         is_settled = self.settles_at is None or oldest_running >= self.settles_at
-        if not is_settled:
+        if not is_settled and not is_foreign:
             return self._replace(position=position, newest=newest)
         # The IDs up to the last look's newest were handed out before it, to transactions that have numbers by now.
         return Progress(position, newest, next_transaction, self.newest)

@@ -12,7 +12,7 @@ from app.services.doctor import CheckResult, Status
 from app.services.webhook_collection import CHECKED_EVERY
 from app.services.webhook_delivery import turn
 from app.storage import journal
-from app.storage.models import Card, Webhook, WebhookMessage
+from app.storage.models import Card, Webhook, WebhookMessage, WebhookProgress
 from tests.support.hooks import URL, ZONE, Hooks
 from tests.support.query_plans import statements
 from tests.support.webhooks import example
@@ -106,6 +106,20 @@ def test_an_entry_that_commits_late_is_told(hooks: Hooks, database_url: str) -> 
         slow.close()
     assert hooks.collect() == 2
     assert {each.card_id for each in hooks.messages()} == {card_id}
+
+
+def test_after_a_restore_on_another_cluster_entries_are_told_once(hooks: Hooks) -> None:
+    """The dump has a transaction number that may be far ahead of the other cluster's."""
+    hooks.add()
+    hooks.journal(hooks.card())
+    hooks.collection.collect()
+    ahead = WebhookProgress.settles_at + 10_000_000
+    assert WebhookProgress.update(settles_at=ahead).where(WebhookProgress.settles_at.is_null(is_null=False)).execute()
+    hooks.journal(hooks.card())
+    assert hooks.collect() == 2
+    WebhookProgress.update(settles_at=ahead).execute()
+    hooks.journal(hooks.card())
+    assert hooks.collect() == 1
 
 
 def test_one_process_collects_at_a_time(hooks: Hooks, database_url: str) -> None:

@@ -118,6 +118,13 @@ def test_entries_that_become_visible_late_are_waited_for() -> None:
     assert Progress(20, 20, 110, 14).readable(110) == 20, "never back"
 
 
+def test_a_transaction_number_of_another_cluster_is_not_waited_for() -> None:
+    restored = Progress(position=10, newest=14, settles_at=1_000, settles_to=12)
+    assert restored.readable(100) == 10
+    assert restored.looked(10, 100, 105, 16) == Progress(10, 16, 105, 14)
+    assert restored.looked(10, 100, 1_000, 16) == Progress(10, 16, 1_000, 12), "it may be this cluster's"
+
+
 def test_a_signature_is_the_one_of_standard_webhooks() -> None:
     secret, body = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", b'{"test": 2432232314}'
     at = datetime.fromtimestamp(1614265330, UTC)
