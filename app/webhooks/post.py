@@ -100,9 +100,16 @@ def _exchange(
         with contextlib.closing(connection):
             connection.request("POST", target.path, body, {**headers, "Host": _host(target)})
             answer = connection.getresponse()
-            content = answer.read(MAX_ANSWER_BYTES)
-    sent = Sent(answer.status, content.decode("utf-8", "replace"))
-    return Sent(sent.status, None) if sent.is_delivered else sent
+            # The status decides. A body that breaks off or does not end makes no failure of a delivery.
+            sent = Sent(answer.status, None)
+            return sent if sent.is_delivered else Sent(sent.status, _excerpt(answer))
+
+
+def _excerpt(answer: http.client.HTTPResponse) -> str:
+    try:
+        return answer.read(MAX_ANSWER_BYTES).decode("utf-8", "replace")
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        return f"the body cannot be read: {type(error).__name__}: {error}"
 
 
 @cache

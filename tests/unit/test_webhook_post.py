@@ -33,6 +33,16 @@ class Receiver(BaseHTTPRequestHandler):
                 self.wfile.flush()
         elif self.path == "/odd":
             self.wfile.write(b"nothing of HTTP\r\n\r\n")
+        elif self.path.endswith("/breaks-off"):
+            self.send_response(int(self.path[1:4]))
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            self.wfile.write(b"5\r\nhello\r\n")
+        elif self.path.endswith("/no-end"):
+            self.send_response(int(self.path[1:4]))
+            self.end_headers()
+            self.wfile.write(b"hello")
+            self.released.wait(5)
         elif self.path == "/nul":
             self.send_response(500)
             self.end_headers()
@@ -148,6 +158,16 @@ def test_what_does_not_answer_is_given_up(net: Net, monkeypatch: pytest.MonkeyPa
     assert sent.error
     sent = net.post("/odd")
     assert (sent.status, sent.error is None) == (None, False)
+
+
+@pytest.mark.parametrize("body", ["breaks-off", "no-end"])
+def test_the_status_counts_although_the_body_does_not_end(net: Net, monkeypatch: pytest.MonkeyPatch, body: str) -> None:
+    """A message that was received would be sent again for three days."""
+    monkeypatch.setattr(posting, "SECONDS", 0.3)
+    assert net.post(f"/200/{body}") == Sent(200, None)
+    sent = net.post(f"/410/{body}")
+    assert sent.status == 410, "which pauses the webhook"
+    assert str(sent.error).startswith("the body cannot be read")
 
 
 def test_what_is_kept_of_an_answer_is_printable(net: Net) -> None:
