@@ -116,6 +116,7 @@ class Webhooks:
 
         def write() -> None:
             with self.database.atomic():
+                webhooks.lock_additions(self.database)
                 others = webhooks.by_name()
                 if len(others) >= MAX_WEBHOOKS:
                     raise RefusedError(

@@ -6,6 +6,7 @@ from typing import Any
 
 from peewee import SQL, Case, fn
 
+from app.storage.database import Database
 from app.storage.models import Webhook, WebhookMessage
 
 # FOR UPDATE SKIP LOCKED: of several processes each claims another message. Until the lease ends, none claims it again.
@@ -19,6 +20,15 @@ WHERE id = (
 )
 RETURNING id
 """
+
+
+def lock_additions(database: Database) -> None:
+    """Keep others from adding webhooks until the caller's transaction ends, even where there is none yet.
+
+    This mode excludes itself, but no changes of rows: deliveries go on, and a collection that holds the progress, which
+    the first webhook begins anew, can still count what it drops.
+    """
+    database.execute_sql("LOCK TABLE webhook IN SHARE UPDATE EXCLUSIVE MODE")
 
 
 def add(name: str, url: str, topics: Sequence[str], now: datetime) -> Webhook | None:

@@ -1,11 +1,16 @@
 """What an operator does with webhooks: adds, tests, pauses and removes them, sends messages again, replaces secrets."""
 
+import contextlib
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from app.domain.texts import RefusedError
 from app.domain.webhooks import MAX_WEBHOOKS
 from app.services.webhook_delivery import turn
 from app.services.webhooks import WebhookNotFoundError
+from app.storage import webhooks as rows
 from app.storage.models import Event, Webhook
 from tests.support.hooks import URL, Hooks
 from tests.support.webhooks import example
@@ -40,6 +45,36 @@ def test_changes_are_journalled_and_limited(hooks: Hooks) -> None:
         hooks.add(name=f"hook {number}")
     with pytest.raises(RefusedError):
         hooks.add()
+
+
+def _add_at_once(hooks: Hooks, monkeypatch: pytest.MonkeyPatch, *names: str) -> list[str]:
+    """Have webhooks added at once, as far as they do not wait for one another; return the refusals."""
+    together, by_name = threading.Barrier(len(names)), rows.by_name
+
+    def read() -> list[Webhook]:
+        found = by_name()
+        with contextlib.suppress(threading.BrokenBarrierError):
+            together.wait(1)
+        return found
+
+    def add(name: str) -> str | None:
+        try:
+            hooks.add(name=name)
+        except RefusedError as error:
+            return error.text.en
+        return None
+
+    with monkeypatch.context() as patched, ThreadPoolExecutor(len(names)) as pool:
+        patched.setattr(rows, "by_name", read)
+        return [refusal for refusal in pool.map(add, names) if refusal]
+
+
+def test_webhooks_added_at_once_are_all_added_up_to_the_limit(hooks: Hooks, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert _add_at_once(hooks, monkeypatch, "a", "b") == [], "the first of all"
+    for number in range(MAX_WEBHOOKS - 3):
+        hooks.add(name=f"hook {number}")
+    assert _add_at_once(hooks, monkeypatch, "c", "d") == [f"there can be at most {MAX_WEBHOOKS} webhooks"]
+    assert Webhook.select().count() == MAX_WEBHOOKS
 
 
 def test_a_test_and_a_message_sent_again(hooks: Hooks) -> None:
