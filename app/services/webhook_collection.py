@@ -16,7 +16,7 @@ from app.services import abuse_report
 from app.services.doctor import CheckResult, Status
 from app.services.webhook_messages import about_card, document, row
 from app.services.webhooks import new_message_id
-from app.storage import journal_lists, webhook_progress, webhooks
+from app.storage import host_reports, journal_lists, webhook_progress, webhooks
 from app.storage.database import Database
 from app.storage.models import Webhook
 
@@ -24,7 +24,11 @@ ROWS = 500
 """The entries and the cards that one look reads at most."""
 CHECKED_EVERY = timedelta(minutes=10)
 _JOURNALLED = {str(EventKind.ACTIVATED): Topic.ACTIVATED, str(Code.CLIENT_MISMATCH): Topic.MISMATCH}
+_BY_HOST = "by_host"
+"""The key of the stored problems, which is no check's name."""
 Checks = Callable[[], Mapping[str, CheckResult]]
+Problems = dict[str, dict[str, str]]
+"""What a look found, by the name of the check."""
 
 
 class Told(NamedTuple):
@@ -39,12 +43,13 @@ class Told(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Collection:
-    """Collects for the webhooks of one database. `checks` are those of the installation's health."""
+    """Collects for the webhooks of one database. `checks` are those of the installation's health, as `host` sees it."""
 
     database: Database
     zone: ZoneInfo
     clock: Clock
     checks: Checks
+    host: str
 
     def collect(self) -> int:
         """Look at the journal and the cards once; return how many messages are new.
@@ -68,12 +73,10 @@ class Collection:
                 held = webhook_progress.hold()
                 if held is None:
                     return 0
-                problems = None if results is None else _problems(results)
-                if problems is not None and held.problems is not None and problems.keys() != held.problems.keys():
-                    data = {"problems": [*problems.values()], "resolved": sorted(held.problems.keys() - problems)}
-                    told.append(Told(Topic.HEALTH, f"health:{now.isoformat()}", now, data))
-                webhook_progress.keep(problems=problems)
-                return self._enqueue(told)
+                if results is None:
+                    webhook_progress.keep(problems=None)
+                    return self._enqueue(told)
+                return self._enqueue(told + self._health(held.problems, _problems(results), now))
 
         return self.database.with_connection(write)
 
@@ -131,6 +134,23 @@ class Collection:
             told.append(Told(Topic.SHARED, f"shared:{each.card_id}", now, data, each.card_id))
         return told
 
+    def _health(self, kept: dict[str, Any] | None, problems: Problems, now: datetime) -> list[Told]:
+        """Keep this host's problems, and return what changed since it looked last.
+
+        Another host may have others: of its functions, keys, files or clock.
+        """
+        by_host = _by_host(kept, self.host)
+        before = by_host.get(self.host)
+        hosts = {self.host, *(each.name for each in host_reports.listed())}
+        present = {name: theirs for name, theirs in by_host.items() if name in hosts}
+        webhook_progress.keep(problems={_BY_HOST: present | {self.host: problems}})
+        if before is None or problems.keys() == before.keys():
+            return []
+        data: dict[str, Any] = {"problems": [*problems.values()], "resolved": sorted(before.keys() - problems)}
+        if len(hosts) > 1:
+            data["host"] = self.host
+        return [Told(Topic.HEALTH, f"health:{now.isoformat()}", now, data)]
+
     def _enqueue(self, told: list[Told]) -> int:
         """Add messages for the webhooks that want them, as far as there is place for them."""
         if not told:
@@ -153,7 +173,15 @@ def _active() -> list[Webhook]:
     return [webhook for webhook in webhooks.by_name() if webhook.paused_at is None]
 
 
-def _problems(results: Mapping[str, CheckResult]) -> dict[str, dict[str, str]]:
+def _by_host(kept: dict[str, Any] | None, host: str) -> dict[str, Problems]:
+    """Return the problems kept, by host; those kept before there were several hosts count as this one's."""
+    if kept is None:
+        return {}
+    found: dict[str, Problems] = kept.get(_BY_HOST, {host: kept})
+    return found
+
+
+def _problems(results: Mapping[str, CheckResult]) -> Problems:
     return {
         name: {"check": name, "status": result.status, "zh": result.message_zh, "en": result.message_en}
         for name, result in results.items()

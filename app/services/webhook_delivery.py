@@ -110,7 +110,7 @@ def start(database: Database, settings: Settings, clock: Clock) -> None:
     def checks() -> Mapping[str, CheckResult]:
         return run_checks(Facts(service_if_any=gather_running(database, settings)))
 
-    collection = Collection(database, settings.timezone, clock, checks)
+    collection = Collection(database, settings.timezone, clock, checks, settings.host)
     delivery = Delivery(database, clock, WebhookSecrets(settings.totp_key), sender(settings))
     threading.Thread(target=_run, args=(collection, delivery), name="webhooks", daemon=True).start()
 

@@ -277,7 +277,7 @@ class WebhookMessage(_Table):
 class WebhookProgress(_Table):
     """How far the journal and the cards were read for webhooks; one row (`app.domain.webhooks.Progress`).
 
-    `problems` are those of the last check of the installation's health, by the name of the check.
+    `problems` has, under `by_host`, what each host found when it last checked the health, by the name of the check.
     """
 
     id = BooleanField(primary_key=True, default=True)

@@ -11,7 +11,7 @@ from app.domain.webhooks import MAX_WAITING
 from app.services.doctor import CheckResult, Status
 from app.services.webhook_collection import CHECKED_EVERY
 from app.services.webhook_delivery import turn
-from app.storage import journal
+from app.storage import host_reports, journal
 from app.storage.models import Card, Webhook, WebhookMessage, WebhookProgress
 from tests.support.hooks import URL, ZONE, Hooks
 from tests.support.query_plans import statements
@@ -192,6 +192,40 @@ def test_changes_of_health_are_told(hooks: Hooks) -> None:
     assert hooks.bodies[0]["data"] == {"problems": [problem], "resolved": ["disk"]}
     hooks.problems = {}
     assert check() == 1
+
+
+def test_each_host_tells_of_its_own_problems(hooks: Hooks) -> None:
+    hooks.add("health.changed")
+    fault = {"functions": CheckResult(Status.FAIL, "坏了", "broken")}
+
+    def check(host: str, problems: dict[str, CheckResult]) -> int:
+        hooks.clock.advance(CHECKED_EVERY)
+        hooks.problems = problems
+        return hooks.collection_of(host).check()
+
+    for host in "ab":
+        facts = {"version": "1", "schema": "1", "kid": None, "functions_sha256": None, "clock_offset_ms": 0}
+        host_reports.write(host, facts)
+    assert [check("a", {}), check("b", fault), check("a", {}), check("b", fault)] == [0] * 4, "nothing changes"
+    assert [check("b", {}), check("a", fault), check("b", {})] == [1, 1, 0]
+    hooks.deliver()
+    resolved, begun = (body["data"] for body in hooks.bodies)
+    assert resolved == {"problems": [], "resolved": ["functions"], "host": "b"}
+    assert (begun["host"], [each["check"] for each in begun["problems"]]) == ("a", ["functions"])
+    host_reports.forget("b")
+    assert check("a", fault) == 0
+    assert [*WebhookProgress.get().problems["by_host"]] == ["a"], "b is gone"
+
+
+@pytest.mark.parametrize("kept", [{}, {"disk": {"check": "disk"}}])
+def test_problems_kept_without_a_host_are_those_of_the_one_that_looks(hooks: Hooks, kept: dict[str, object]) -> None:
+    hooks.add("health.changed")
+    WebhookProgress.update(problems=kept).execute()
+    hooks.clock.advance(CHECKED_EVERY)
+    hooks.problems = {"keys": CheckResult(Status.FAIL, "坏了", "broken")}
+    assert hooks.collection.check() == 1
+    hooks.deliver()
+    assert hooks.bodies[0]["data"]["resolved"] == [*kept]
 
 
 def test_a_card_that_looks_shared_is_told_once(hooks: Hooks) -> None:

@@ -36,8 +36,12 @@ class Hooks:
         self.sent: list[tuple[str, Mapping[str, str], bytes]] = []
         self.answer = OK
         self.problems = {}
-        self.collection = Collection(database, ZONE, clock, lambda: self.problems)
+        self.collection = self.collection_of("a")
         self.delivery = Delivery(database, clock, SEALS, self.send)
+
+    def collection_of(self, host: str) -> Collection:
+        """What a host collects, which has `problems` when it looks."""
+        return Collection(self.database, ZONE, self.clock, lambda: self.problems, host)
 
     def send(self, url: str, headers: Mapping[str, str], body: bytes) -> Sent:
         self.sent.append((url, headers, body))
