@@ -43,8 +43,9 @@ class OwnPassword(_AccountForm):
         """Change the password: every session ends, and this browser begins another."""
         identity, password = visitor_of(request).who, new_password(form_of(request))
         check_own_password(self.console, request)
-        self.operators(request).set_password(identity.name, password)
-        keep_log_in(response, self.console.sessions.renew(identity), self.console.session_cookie)
+        session_token = visitor_of(request).session_token
+        changed_at = self.operators(request).set_password(identity.name, password, session_token=session_token)
+        keep_log_in(response, self.console.sessions.renew(identity, changed_at), self.console.session_cookie)
 
 
 class OtherSessions(_AccountForm):
@@ -64,11 +65,11 @@ class TwoStepRemoval(_AccountForm):
 
     def change(self, request: falcon.Request, _response: falcon.Response) -> None:
         """Require no codes any more."""
-        identity = visitor_of(request).who
-        if not identity.has_totp:
+        visitor = visitor_of(request)
+        if not visitor.who.has_totp:
             raise RefusedError("尚未启用两步验证", "two-step verification is not enabled")
         check_own_password(self.console, request)
-        self.operators(request).disable_totp(identity.name)
+        self.operators(request).disable_totp(visitor.who.name, session_token=visitor.session_token)
 
 
 class RecoveryCodes(Page):
@@ -84,7 +85,8 @@ class RecoveryCodes(Page):
         """Replace the recovery codes, and show the new ones."""
         try:
             check_own_password(self.console, request)
-            codes = self.operators(request).renew_recovery_codes(visitor_of(request).who.name)
+            visitor = visitor_of(request)
+            codes = self.operators(request).renew_recovery_codes(visitor.who.name, visitor.session_token)
         except RefusedError as error:
             refuse(response, error)
             _show(self, request, response, {"recovery-codes": error.text})

@@ -34,6 +34,13 @@ class OperatorNotFoundError(RefusedError):
         super().__init__(f"没有名为 {escaped(name)} 的管理员", f"there is no operator {escaped(name)}")
 
 
+class LoggedOutError(RefusedError):
+    """The session in which operators change their own account has ended meanwhile."""
+
+    def __init__(self) -> None:
+        super().__init__("您已被退出登录，未作改动：请重新登录", "you were logged out meanwhile: log in again")
+
+
 class NameTakenError(RefusedError):
     """The name is taken."""
 

@@ -37,8 +37,9 @@ JOURNAL_COLUMNS = (
     "actor",
     "details",
 )
-# Full-width signs, since a Chinese Excel reads either; after `;`, where Excel splits if the comma is decimal.
-_FORMULA = re.compile(r"(^|;)(?='*[=+\-@＝＋－＠])")
+# Full-width signs, since a Chinese Excel reads either; after `;`, where Excel splits if the comma is decimal, and after
+# a quote there, which opens the next cell.
+_FORMULA = re.compile(r"(^|;\"*)(?='*[=+\-@＝＋－＠])")
 
 
 def card_documents(lines: Iterable[Line], zone: tzinfo) -> Iterator[Row]:

@@ -27,7 +27,7 @@ _STATUSES = {
 _STATUS_OF = {word: status for status, words in _STATUSES.items() for word in (status.value, *words)}
 _SAYS_NOTHING = frozenset(["正常", "有效", "启用", "已启用", "normal", "ok", "valid", "enabled"])
 """Statuses of cards that may be used: whether they were, the other columns say."""
-_MARKED = re.compile(r"(^|;)'(?='*[=+\-@＝＋－＠])")  # as app.services.exports marks them
+_MARKED = re.compile(r"(^|;\"*)'(?='*[=+\-@＝＋－＠])")  # as app.services.exports marks them
 _ROUNDED = re.compile(r"[0-9](\.[0-9]+)?E\+[0-9]+")
 
 

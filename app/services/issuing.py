@@ -149,7 +149,7 @@ def issue_at(database: Database, at: datetime, seller: Issuer | None, limit: int
 
     def read() -> PastIssue | None:
         for event in journal_lists.page(moment, limit=1).rows:
-            return PastIssue(event, card_rows.issued_at(at, (event.details or {}).get("batch"), limit))
+            return PastIssue(event, card_rows.issued_at(at, limit))
         return None
 
     return database.with_connection(read)

@@ -10,7 +10,7 @@ from app.domain.codes import EventKind
 from app.domain.operators import Role, check_name, check_password
 from app.domain.texts import RefusedError
 from app.services import recovery_codes, totp
-from app.services.accounts import Account, LastOwnerError, NameTakenError, OperatorNotFoundError
+from app.services.accounts import Account, LastOwnerError, LoggedOutError, NameTakenError, OperatorNotFoundError
 from app.services.bearer import digest
 from app.services.credentials import journal_log_outs
 from app.services.frequency import check_account_changes
@@ -100,25 +100,40 @@ class Operators:
 
         self._act(EventKind.OPERATOR_ADDED, (name,), write)
 
-    def set_password(self, name: str, password: str, *, reset_totp: bool = False) -> None:
+    def set_password(
+        self, name: str, password: str, *, reset_totp: bool = False, session_token: str | None = None
+    ) -> datetime:
         """Change a password, end the operator's sessions and forget their browsers; `reset_totp`: disable TOTP, too.
+
+        Args:
+            name: Whose.
+            password: The new one.
+            reset_totp: Whether to disable TOTP.
+            session_token: The session in which operators change their own password; it must not have ended meanwhile.
+
+        Returns:
+            The time of the change.
 
         Raises:
             OperatorNotFoundError: there is no such operator.
-            RefusedError: the password is invalid.
+            RefusedError: the password is invalid, or the session has ended.
             app.services.passwords.LoginBusyError: too many log-ins at this moment.
         """
         check_password(password, name)
         password_hash = self._hash(password)
+        changed_at = self.clock()
 
         def write(name: str, now: datetime) -> Changes:
-            operator = _locked(name)
+            nonlocal changed_at
+            changed_at = now
+            operator = _locked(name, session_token)
             rows.change(operator.id, password_hash=password_hash, password_changed_at=now)
             _log_out(operator)
             is_totp_disabled = reset_totp and totp.disable(operator)
             return {"changed": "password", **({"totp": False} if is_totp_disabled else {})}
 
         self._act(EventKind.OPERATOR_CHANGED, (name,), write)
+        return changed_at
 
     def set_role(self, name: str, role: Role) -> None:
         """Change an operator's role, from their next request on.
@@ -186,13 +201,14 @@ class Operators:
 
         Raises:
             OperatorNotFoundError: there is no such operator.
-            RefusedError: the code is wrong, the secret not from `totp.new_secret`, or TOTP is enabled already.
+            RefusedError: the code is wrong, the secret not from `totp.new_secret`, TOTP is enabled already, or the
+                session has ended.
         """
         codes: tuple[str, ...] = ()
 
         def write(name: str, now: datetime) -> Changes:
             nonlocal codes
-            operator = _locked(name)
+            operator = _locked(name, session_token)
             codes = totp.enable(operator, secret, code, now, self.factors)
             journal_log_outs(rows.end_sessions(operator.id, but=digest(session_token)), self.actor, now)
             return {"totp": True}
@@ -204,18 +220,18 @@ class Operators:
         """Return how many recovery codes an operator has left."""
         return self.database.with_connection(lambda: code_rows.count(operator_id))
 
-    def renew_recovery_codes(self, name: str) -> tuple[str, ...]:
+    def renew_recovery_codes(self, name: str, session_token: str | None = None) -> tuple[str, ...]:
         """Replace an operator's recovery codes by new ones; return them, for the only time.
 
         Raises:
             OperatorNotFoundError: there is no such operator.
-            RefusedError: the operator has no two-step verification.
+            RefusedError: the operator has no two-step verification, or the session has ended.
         """
         codes: tuple[str, ...] = ()
 
         def write(name: str, _now: datetime) -> Changes:
             nonlocal codes
-            operator = _locked(name)
+            operator = _locked(name, session_token)
             if operator.totp_secret is None:
                 raise RefusedError("尚未启用两步验证", "two-step verification is not enabled")
             codes = recovery_codes.renew(operator.id)
@@ -224,15 +240,16 @@ class Operators:
         self._act(EventKind.OPERATOR_CHANGED, (name,), write)
         return codes
 
-    def disable_totp(self, name: str, *, log_out: bool = False) -> None:
+    def disable_totp(self, name: str, *, log_out: bool = False, session_token: str | None = None) -> None:
         """Require no codes any more; `log_out`: end the operator's sessions and forget their browsers, too.
 
         Raises:
             OperatorNotFoundError: there is no such operator.
+            RefusedError: the session has ended.
         """
 
         def write(name: str, _now: datetime) -> Changes | None:
-            operator = _locked(name)
+            operator = _locked(name, session_token)
             if log_out:
                 _log_out(operator)
             return {"totp": False} if totp.disable(operator) else None
@@ -259,11 +276,14 @@ class Operators:
         self.database.with_connection(write, once=True)
 
 
-def _locked(name: str) -> models.Operator:
+def _locked(name: str, session_token: str | None = None) -> models.Operator:
+    """Lock an operator; with a token, the change is the session's, which a change of the password may have ended."""
     # PostgreSQL refuses a NUL; no name has unprintable characters.
     operator = rows.lock(name) if name.isprintable() else None
     if operator is None:
         raise OperatorNotFoundError(name)
+    if session_token and not rows.has_session(digest(session_token)):
+        raise LoggedOutError
     return operator
 
 

@@ -9,7 +9,7 @@ from app.clock import Clock
 from app.domain.codes import EventKind
 from app.domain.log_ins import browser_in_words, what_is_new
 from app.domain.operators import Role, console_actor
-from app.services.accounts import OperatorNotFoundError
+from app.services.accounts import LoggedOutError, OperatorNotFoundError
 from app.services.bearer import digest, new_token
 from app.services.credentials import Attempt, Credentials, Proof, journal_log_outs
 from app.services.frequency import check_log_ins
@@ -150,18 +150,22 @@ class Sessions:
         """End all sessions of an operator except this one."""
         self._end(identity, lambda: rows.end_sessions(identity.id, but=digest(session_token)))
 
-    def renew(self, identity: Identity) -> LoggedIn:
-        """Begin a session for an operator whose change of password has just ended all sessions.
+    def renew(self, identity: Identity, changed_at: datetime) -> LoggedIn:
+        """Begin a session for an operator whose change of password, at that time, has just ended all sessions.
 
         Raises:
             OperatorNotFoundError: the operator was removed meanwhile.
+            LoggedOutError: the password was changed again meanwhile.
         """
         now, logged_in = self._clock(), LoggedIn(new_token(), new_token())
 
         def write() -> None:
             with self._database.atomic():
-                if not rows.lock_by_id(identity.id):
+                operator = rows.lock_by_id(identity.id)
+                if operator is None:
                     raise OperatorNotFoundError(identity.name)
+                if operator.password_changed_at != changed_at:
+                    raise LoggedOutError
                 rows.record_device(digest(logged_in.device_token), identity.id, now)
                 rows.add_session(digest(logged_in.session_token), identity.id, now, now + LASTS)
 

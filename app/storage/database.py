@@ -152,6 +152,10 @@ class Database(peewee.PostgresqlDatabase):
                 sql, literals = self.get_sql_context().sql(statement()).query()
                 cursor.execute(f"PREPARE {name} AS {sql}", literals)
 
+    def allow_idle(self, seconds: int) -> None:
+        """Let the transaction under way be idle for so long, where its work is not the database's."""
+        self.execute_sql("SET LOCAL idle_in_transaction_session_timeout = %s", (f"{seconds}s",))
+
     def run_prepared(self, name: str, *arguments: object) -> list[tuple[Any, ...]]:
         """Execute a prepared statement in one round trip and return its rows.
 

@@ -9,7 +9,7 @@ import psycopg2
 
 from app.domain.codes import EventKind
 from app.domain.operators import console_actor, shop_actor
-from app.storage import catalog
+from app.storage import catalog, journal_seals
 from app.storage.database import Database
 from app.storage.grants import WITHHELD
 from app.storage.hosts import Host, is_proven
@@ -167,16 +167,20 @@ def missing_rights(database: Database) -> dict[str, list[str]]:
     return missing
 
 
-def take_probes(references: Collection[str]) -> dict[str, str | None]:
+def take_probes(database: Database, references: Collection[str]) -> dict[str, str | None]:
     """Return the address that the journal has for each of the doctor's probes that it knows, and delete those entries.
 
-    They would fill the journal and count as somebody's refusals.
+    They would fill the journal and count as somebody's refusals. Those that a seal covers stay until they are pruned.
     """
     if not references:
         return {}
     known = Event.reference.in_(references)
-    found = dict(Event.select(Event.reference, Event.ip).where(known).tuples())
-    Event.delete().where(known, Event.kind == EventKind.REJECTED, Event.hardware == PROBE).execute()
+    with database.atomic():
+        found = dict(Event.select(Event.reference, Event.ip).where(known).tuples())
+        if journal_seals.begin_alone(database):  # none is being made
+            seal = journal_seals.last()
+            probes = known & (Event.kind == EventKind.REJECTED) & (Event.hardware == PROBE)
+            Event.delete().where(probes if seal is None else probes & (Event.id > seal.last_event)).execute()
     return found
 
 

@@ -32,9 +32,10 @@ def lock(name: str) -> Operator | None:
     return found
 
 
-def lock_by_id(operator_id: int) -> bool:
-    """Lock an operator in the caller's transaction; return False if the operator is gone."""
-    return Operator.select(Operator.id).where(Operator.id == operator_id).for_update(_LOCK).first() is not None
+def lock_by_id(operator_id: int) -> Operator | None:
+    """Lock an operator in the caller's transaction; return None if the operator is gone."""
+    found: Operator | None = Operator.select().where(Operator.id == operator_id).for_update(_LOCK).first()
+    return found
 
 
 def lock_owners() -> list[str]:
@@ -143,6 +144,11 @@ def sessions_of(operator_id: int, now: datetime, seen_after: datetime) -> list[t
     columns = (OperatorSession.token_sha256, OperatorSession.created_at, OperatorSession.last_seen_at)
     own = (OperatorSession.operator == operator_id) & _holds(now, seen_after)
     return list(OperatorSession.select(*columns).where(own).order_by(OperatorSession.last_seen_at.desc()).tuples())
+
+
+def has_session(token_sha256: str) -> bool:
+    """Return whether a session has not been ended."""
+    return bool(OperatorSession.select().where(OperatorSession.token_sha256 == token_sha256).exists())
 
 
 def touch_session(token_sha256: str, now: datetime) -> None:

@@ -99,7 +99,7 @@ def rejections(now: datetime) -> list[Row]:
         code_or_kind.in_(codes_or_kinds(EventKind.REJECTED)) & (Event.at >= week)
     )
     uncounted = DailyCount.select(DailyCount.kind, DailyCount.last_at, _beyond(DailyCount.count)).where(
-        _is_code & (DailyCount.day >= week.date()) & (DailyCount.last_at >= week)
+        _is_code & (DailyCount.day >= week.date() - timedelta(days=1)) & (DailyCount.last_at >= week)
     )
     all_ = entries.union_all(uncounted)
     total = _sum(all_.c.times)

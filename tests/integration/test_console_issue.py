@@ -11,8 +11,10 @@ from urllib.parse import urlencode, urlsplit
 import pyotp
 import pytest
 
+from app.clock import utc_now
 from app.domain.codes import EventKind
 from app.domain.operators import Role
+from app.services.card_edits import CardEdits
 from app.storage import journal, journal_lists, models
 from app.storage.database import Database
 from app.storage.models import Card, Event, Operator
@@ -56,6 +58,12 @@ def test_a_batch_is_issued_shown_and_downloaded(seller: Browser) -> None:
     assert {(row["validity_seconds"], row["batch"], row["note"]) for row in rows} == {("7776000", "双十一", "'=淘宝")}
     assert answer.headers["content-disposition"].startswith("attachment")
     assert "content-length" not in answer.headers, "it is sent as it is made, among the exports whose number is limited"
+
+
+def test_cards_whose_batch_was_changed_are_still_of_their_issue(seller: Browser, database: Database) -> None:
+    page = issue(seller, validity="90d", count="2", batch="A")
+    CardEdits(database, "tester", utc_now).apply(keys(page)[:1], {"batch": "B"})
+    assert sorted(download(seller, page, "txt").text.split()) == sorted(keys(page))
 
 
 @pytest.mark.parametrize(

@@ -187,6 +187,17 @@ def test_only_the_claim_has_the_shorter_wait(sample_request: Request, database: 
         assert limit() == usual
 
 
+def test_work_that_is_not_the_databases_may_take_longer(
+    idempotency: Idempotency, sample_request: Request, database: Database
+) -> None:
+    def act() -> Document:
+        database.allow_idle(180)
+        return {"idle": database.execute_sql("SHOW idle_in_transaction_session_timeout").fetchone()[0]}
+
+    assert json.loads(idempotency.run(sample_request, act).body) == {"idle": "3min"}
+    assert database.execute_sql("SHOW idle_in_transaction_session_timeout").fetchone() == ("30s",)
+
+
 @pytest.mark.usefixtures("database")
 @pytest.mark.parametrize("owner", [Owner(), Owner(operator_id=1, token_id=1)])
 def test_the_database_wants_one_owner_of_each_record(owner: Owner, clock: Clock) -> None:

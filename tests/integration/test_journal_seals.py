@@ -14,7 +14,7 @@ from playhouse.migrations import Runner
 from app.domain.codes import Code, EventKind
 from app.services import connection, housekeeping
 from app.services.journal_seals import JournalSeals
-from app.storage import journal, journal_seals, schema
+from app.storage import inspection, journal, journal_seals, schema
 from app.storage.database import Database
 from app.storage.journal import Entry
 from app.storage.models import Event, JournalSeal
@@ -195,6 +195,19 @@ def test_the_seals_of_a_retired_key_stay_good_and_those_of_another_server_are_no
     assert "seal 4 is not valid: none of this server's keys signed it" in str(other.verify().fault)
     journal.append([ISSUED])
     assert other.seal() == 1, "the chain goes on"
+
+
+def test_the_doctors_probes_are_deleted_unless_a_seal_covers_them(seals: JournalSeals, database: Database) -> None:
+    for reference in ("AAAAAAAA", "BBBBBBBB"):
+        journal.append([replace(REJECTED, reference=reference, hardware=inspection.PROBE)])
+        if reference == "AAAAAAAA":
+            assert seals.seal() == 1
+    found = inspection.take_probes(database, ["AAAAAAAA", "BBBBBBBB"])
+    assert found == dict.fromkeys(["AAAAAAAA", "BBBBBBBB"], "2001:db8::1")
+    assert [event.reference for event in Event.select()] == ["AAAAAAAA"]
+    journal.append([ISSUED])
+    assert seals.seal() == 1
+    assert seals.verify().fault is None
 
 
 def test_what_was_pruned_may_be_missing_and_nothing_else(

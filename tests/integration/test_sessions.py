@@ -1,13 +1,15 @@
 """Sessions: their lifetime, their end, and the confirmation by password."""
 
 from datetime import timedelta
+from functools import partial
 
 import pytest
 
 from app.domain.operators import FREE_FAILURES, MAX_SESSIONS, Role
-from app.services.accounts import OperatorNotFoundError
+from app.services.accounts import LoggedOutError, OperatorNotFoundError
 from app.services.credentials import LoginRefusedError, LoginThrottledError
 from app.services.sessions import Sessions
+from app.services.totp import new_secret
 from app.storage.database import Database
 from app.storage.models import Event, OperatorSession
 from tests.support.log_ins import HOME, LogIns
@@ -134,16 +136,43 @@ def test_strangers_behind_the_same_address_do_not_block_confirmations(log_ins: L
 
 def test_a_change_of_password_begins_a_new_session(log_ins: LogIns) -> None:
     log_ins.log_in()
-    log_ins.operators.set_password("alice", OTHER)
-    anew = log_ins.sessions.renew(log_ins.alice)
+    changed_at = log_ins.operators.set_password("alice", OTHER)
+    anew = log_ins.sessions.renew(log_ins.alice, changed_at)
     assert log_ins.sessions.identify(anew.session_token)
     assert log_ins.log_in(OTHER, device=anew.device_token).device_token == anew.device_token
 
 
 def test_no_new_session_begins_for_a_removed_operator(log_ins: LogIns) -> None:
+    changed_at = log_ins.operators.set_password("alice", OTHER)
     log_ins.operators.remove("alice", force=True)
     with pytest.raises(OperatorNotFoundError):
-        log_ins.sessions.renew(log_ins.alice)
+        log_ins.sessions.renew(log_ins.alice, changed_at)
+
+
+def test_no_new_session_begins_after_another_change_of_the_password(log_ins: LogIns) -> None:
+    changed_at = log_ins.operators.set_password("alice", OTHER)
+    log_ins.clock.advance(timedelta(milliseconds=1))
+    log_ins.operators.set_password("alice", PASSWORD)
+    with pytest.raises(LoggedOutError):
+        log_ins.sessions.renew(log_ins.alice, changed_at)
+
+
+def test_a_change_that_waited_while_its_session_was_ended_is_not_made(log_ins: LogIns) -> None:
+    """A thief has shown the old password; before the change is written, the owner resets it."""
+    app = log_ins.with_totp()
+    token = log_ins.log_in(code=app.at(log_ins.clock.now)).session_token
+    log_ins.operators.set_password("alice", OTHER)
+    operators = log_ins.operators
+    for change in (
+        partial(operators.set_password, "alice", PASSWORD, session_token=token),
+        partial(operators.renew_recovery_codes, "alice", token),
+        partial(operators.disable_totp, "alice", session_token=token),
+        partial(operators.enable_totp, "alice", new_secret(), "000000", token),
+    ):
+        with pytest.raises(LoggedOutError):
+            change()
+    log_ins.clock.advance(timedelta(minutes=1))
+    assert log_ins.log_in(OTHER, code=app.at(log_ins.clock.now))
 
 
 def test_other_valid_sessions_are_listed_without_their_tokens(log_ins: LogIns) -> None:

@@ -144,6 +144,14 @@ def test_rejections_beyond_a_days_entries_are_counted_at_the_time_of_the_last(da
     assert by_day == {TODAY: {"CLIENT_MISMATCH": 10}, TODAY - DAY: {"CLIENT_MISMATCH": 3}}
 
 
+def test_rejections_are_of_the_last_week_wherever_the_vendor_is(database: Database) -> None:
+    """The first hours of the week are on the day before it in America."""
+    at = NOW - 7 * DAY + timedelta(minutes=1)
+    day = at.date() - DAY
+    DailyCount.insert(card_id="0" * 32, day=day, kind="CLIENT_MISMATCH", count=60, last_at=at).execute()
+    assert figures(database)["rejections"] == [{"code": "CLIENT_MISMATCH", "last_24_hours": 0, "last_7_days": 10}]
+
+
 def test_active_cards_that_expire_soon_are_named_the_first_first(database: Database) -> None:
     add(
         database,
