@@ -61,6 +61,9 @@ class Checked:
     fault: Text | None = None
 
 
+_END: tuple[bool, Digest | None] = (False, None)
+
+
 class _TamperedError(Exception):
     def __init__(self, zh: str, en: str) -> None:
         super().__init__(en)
@@ -122,7 +125,7 @@ class JournalSeals:
             sealed = 0 if last is None else last.last_event
             if highest <= sealed or not self._wait_for_writers():
                 return 0
-            digests = [digest(row) for row in journal_seals.entries(sealed + 1, highest, MAX_ENTRIES)]
+            digests = [digest(row) for row in journal_seals.to_be_sealed(sealed + 1, highest, MAX_ENTRIES)]
             if not digests:
                 return 0
             self._write(last, digests)
@@ -173,7 +176,7 @@ class JournalSeals:
                 return found
             found.unsealed = journal.count_after(last.last_event)
             limit = self._claims(last)["prunable_before"]
-            rows = map(digest, journal_seals.all_entries(last.last_event))
+            rows = ((is_probe, digest(row)) for is_probe, row in journal_seals.all_entries(last.last_event))
             _compare(self._opened_seals(), rows, limit, found)
         except _TamperedError as error:
             found.fault = error.text
@@ -205,17 +208,21 @@ class JournalSeals:
             raise _bad_seal(seal, str(error)) from error
 
 
-def _compare(seals: Iterator[tuple[str, Iterator[Digest]]], rows: Iterator[Digest], limit: int, found: Checked) -> None:
-    """Count into `found` while seals and entries agree.
+def _compare(
+    seals: Iterator[tuple[str, Iterator[Digest]]], rows: Iterator[tuple[bool, Digest]], limit: int, found: Checked
+) -> None:
+    """Count into `found` while seals and entries, each with whether it is a probe, agree.
 
     Raises:
         _TamperedError: they do not.
     """
-    row = next(rows, None)
+    is_probe, row = next(rows, _END)
     for seal_sha256, digests in seals:
         for expected in digests:
-            if row is not None and row.event < expected.event:
-                raise _inserted(row)
+            while row is not None and row.event < expected.event:
+                if not is_probe:
+                    raise _inserted(row)
+                is_probe, row = next(rows, _END)
             if row is None or row.event > expected.event:
                 if expected.kind not in _PRUNED or expected.at >= limit:
                     raise _TamperedError(f"日志条目 {expected.event} 被删除", f"entry {expected.event} was removed")
@@ -223,10 +230,13 @@ def _compare(seals: Iterator[tuple[str, Iterator[Digest]]], rows: Iterator[Diges
                 continue
             if row != expected:
                 raise _TamperedError(f"日志条目 {row.event} 被修改", f"entry {row.event} was changed")
-            found.entries, row = found.entries + 1, next(rows, None)
+            found.entries += 1
+            is_probe, row = next(rows, _END)
         found.seals, found.last_seal = found.seals + 1, seal_sha256
-    if row is not None:
-        raise _inserted(row)
+    while row is not None:
+        if not is_probe:
+            raise _inserted(row)
+        is_probe, row = next(rows, _END)
 
 
 def _inserted(row: Digest) -> _TamperedError:

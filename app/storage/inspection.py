@@ -7,15 +7,14 @@ from typing import NamedTuple
 
 import psycopg2
 
-from app.domain.codes import EventKind
 from app.domain.operators import console_actor, shop_actor
-from app.storage import catalog, journal_seals
+from app.storage import catalog
 from app.storage.database import Database
 from app.storage.grants import WITHHELD
 from app.storage.hosts import Host, is_proven
+from app.storage.journal import is_probe
 from app.storage.models import ApiToken, Event, Operator
 
-PROBE = "cardctl doctor"
 """What scripts/lib/hostfacts_network.py sends as card, hardware and function."""
 
 # Attributes of the current role and of the stack's other two, where the database has them.
@@ -167,20 +166,16 @@ def missing_rights(database: Database) -> dict[str, list[str]]:
     return missing
 
 
-def take_probes(database: Database, references: Collection[str]) -> dict[str, str | None]:
+def take_probes(references: Collection[str]) -> dict[str, str | None]:
     """Return the address that the journal has for each of the doctor's probes that it knows, and delete those entries.
 
-    They would fill the journal and count as somebody's refusals. Those that a seal covers stay until they are pruned.
+    They would fill the journal and count as somebody's refusals. No seal covers them.
     """
     if not references:
         return {}
     known = Event.reference.in_(references)
-    with database.atomic():
-        found = dict(Event.select(Event.reference, Event.ip).where(known).tuples())
-        if journal_seals.begin_alone(database):  # none is being made
-            seal = journal_seals.last()
-            probes = known & (Event.kind == EventKind.REJECTED) & (Event.hardware == PROBE)
-            Event.delete().where(probes if seal is None else probes & (Event.id > seal.last_event)).execute()
+    found = dict(Event.select(Event.reference, Event.ip).where(known).tuples())
+    Event.delete().where(known & is_probe()).execute()
     return found
 
 

@@ -28,6 +28,8 @@ PRUNED_KINDS = (
     EventKind.KEY_SHOWN,
 )
 """Kinds that strangers or normal use write. Operators' changes and activations are never pruned."""
+PROBE = "cardctl doctor"
+"""What `cardctl doctor` sends as the card, to see which address arrives; it deletes the entry, which no seal covers."""
 code_or_kind = fn.COALESCE(Event.code, Event.kind)
 """The code of a rejection, the kind of any other entry; the indexes are on this expression."""
 
@@ -69,6 +71,11 @@ def codes_or_kinds(*kinds: EventKind | Code | None) -> list[str]:
         else:
             found += rejections if kind is EventKind.REJECTED else [str(kind)]
     return found
+
+
+def is_probe() -> Any:  # noqa: ANN401  # a peewee expression
+    """Return the condition that an entry is of a probe of `cardctl doctor`. Anybody can send one: it says nothing."""
+    return (Event.kind == EventKind.REJECTED) & (fn.COALESCE(Event.card_id, "") == PROBE)
 
 
 def highest_event() -> int:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from app.storage.database import Database
+from app.storage.journal import is_probe
 from app.storage.models import Event, JournalSeal
 
 _LOCK = 0x7365616C  # "seal": an advisory lock, so that one process seals
@@ -68,7 +69,8 @@ def oldest_unsealed(now: datetime, slack: timedelta) -> datetime | None:
         .order_by(JournalSeal.number.desc())
         .first()
     )
-    by_id, by_time = Event.select(Event.at).order_by(Event.id), Event.select(Event.at).order_by(Event.at, Event.id)
+    sealed = Event.select(Event.at).where(~is_probe())
+    by_id, by_time = sealed.order_by(Event.id), sealed.order_by(Event.at, Event.id)
     if seal is not None:
         by_id, by_time = by_id.where(Event.id > seal.last_event), by_time.where(Event.at > seal.created_at + slack)
     found = (query.limit(1).scalar() for query in (by_id, by_time))
@@ -90,14 +92,19 @@ def seals() -> Iterator[JournalSeal]:
         number = seal.number
 
 
-def entries(first: int, until: int, limit: int = _PAGE_ROWS) -> list[tuple[object, ...]]:
-    """Return up to `limit` entries with IDs from one up to another, by their `SEALED` columns, in order."""
-    return list(Event.select(*SEALED).where(Event.id.between(first, until)).order_by(Event.id).limit(limit).tuples())
+def to_be_sealed(first: int, until: int, limit: int) -> list[tuple[object, ...]]:
+    """Return up to `limit` entries with IDs from one up to another, by their `SEALED` columns, in order.
+
+    Probes are not among them, since `cardctl doctor` deletes them.
+    """
+    wanted = Event.id.between(first, until) & ~is_probe()
+    return list(Event.select(*SEALED).where(wanted).order_by(Event.id).limit(limit).tuples())
 
 
-def all_entries(until: int) -> Iterator[tuple[object, ...]]:
-    """Yield all entries with IDs up to one, by their `SEALED` columns, in order."""
+def all_entries(until: int) -> Iterator[tuple[bool, tuple[object, ...]]]:
+    """Yield all entries with IDs up to one, by their `SEALED` columns, in order, each with whether it is a probe."""
     first = _LOWEST
-    while page := entries(first, until):
-        yield from page
-        first = int(str(page[-1][0])) + 1
+    query = Event.select(is_probe(), *SEALED).order_by(Event.id).limit(_PAGE_ROWS)
+    while page := list(query.where(Event.id.between(first, until)).tuples()):
+        yield from ((row[0], row[1:]) for row in page)
+        first = page[-1][1] + 1

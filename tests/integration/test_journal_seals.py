@@ -197,17 +197,22 @@ def test_the_seals_of_a_retired_key_stay_good_and_those_of_another_server_are_no
     assert other.seal() == 1, "the chain goes on"
 
 
-def test_the_doctors_probes_are_deleted_unless_a_seal_covers_them(seals: JournalSeals, database: Database) -> None:
-    for reference in ("AAAAAAAA", "BBBBBBBB"):
-        journal.append([replace(REJECTED, reference=reference, hardware=inspection.PROBE)])
-        if reference == "AAAAAAAA":
-            assert seals.seal() == 1
-    found = inspection.take_probes(database, ["AAAAAAAA", "BBBBBBBB"])
-    assert found == dict.fromkeys(["AAAAAAAA", "BBBBBBBB"], "2001:db8::1")
-    assert [event.reference for event in Event.select()] == ["AAAAAAAA"]
-    journal.append([ISSUED])
-    assert seals.seal() == 1
-    assert seals.verify().fault is None
+def test_the_doctors_probes_have_no_seal_and_can_be_deleted(
+    seals: JournalSeals, clock: Clock, database: Database
+) -> None:
+    probes = [replace(REJECTED, card_id=journal.PROBE, reference=name) for name in ("AAAAAAAA", "BBBBBBBB", "CCCCCCCC")]
+    for probe in probes:
+        journal.append([probe, ISSUED, probe])
+        assert seals.seal() == 1
+        assert seals.verify().fault is None
+    assert journal_seals.oldest_unsealed(clock.now, KEEP) is None
+    assert inspection.take_probes(["BBBBBBBB"]) == {"BBBBBBBB": "2001:db8::1"}
+    assert Event.select().count() == 7
+    assert (seals.verify().fault, seals.verify().entries) == (None, 3)
+    sealed = Event.get(Event.kind == EventKind.ISSUED).id
+    code = f"code = '{Code.CARD_NOT_FOUND}', card_id = '{journal.PROBE}'"
+    as_owner(database, f"UPDATE event SET kind = 'rejected', {code} WHERE id = %s", sealed)  # noqa: S608
+    assert f"entry {sealed} was changed" in str(seals.verify().fault)
 
 
 def test_what_was_pruned_may_be_missing_and_nothing_else(

@@ -172,7 +172,8 @@ class Namespace:
         network = free_network()
         subnet = int(network.rpartition(".")[2])
         self.host_ipv4, self.ipv4 = f"{network}.1", f"{network}.2"
-        self.host_ipv6, self.ipv6 = f"fd6b:6164:756e:{subnet:x}::1", f"fd6b:6164:756e:{subnet:x}::2"
+        # As the journal writes them: a subnet of 0 would be a part of `::`.
+        self.host_ipv6, self.ipv6 = (f"fd6b:6164:756e:{subnet + 1:x}::{host}" for host in (1, 2))
 
     def __enter__(self) -> Self:
         run("ip", "netns", "add", self.name)

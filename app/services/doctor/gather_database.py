@@ -65,7 +65,7 @@ def _query(
     database.rollback()  # an empty database has refused the query
     if found is None:
         return facts
-    recorded = _readable(database, lambda: inspection.take_probes(database, references)) or {}
+    recorded = _readable(database, lambda: inspection.take_probes(references)) or {}
     facts = replace(facts, schema_found=found, recorded=recorded)
     if found != schema.expected_version():
         tolerates = _readable(database, lambda: schema.tolerates(database.connection(), found))
