@@ -13,7 +13,7 @@ from app.cli import output
 from app.cli.context import Session, format_option, pass_session
 from app.cli.files import InputPath, open_input
 from app.domain.errors import SchemaMismatchError, UnavailableError
-from app.domain.hosts import differences
+from app.domain.hosts import different_functions
 from app.functions.client import FunctionsBusyError, FunctionsClient
 from app.functions.decorator import Caller
 from app.functions.messages import Failed, Invalid, Listing, NotFound, Returned, TimedOut
@@ -59,10 +59,8 @@ def _warn_of_other_hosts(session: Session) -> None:
         listed = session.hosts.listed()
     except (UnavailableError, SchemaMismatchError, DatabaseRefusedError):  # doctor tells
         return
-    for sha256, names in differences(listed, lambda host: host.functions_sha256).items():
-        output.say(
-            f"注意：各主机的核心功能不一致 / warning: hosts have different functions: {', '.join(names)}: {sha256[:12]}"
-        )
+    for text in different_functions(listed):
+        output.say(f"注意 / warning: {text}")
 
 
 @function.command()

@@ -4,15 +4,13 @@ import click
 
 from app.cli import output
 from app.cli.context import Session, format_option, pass_session
-from app.domain.hosts import HostReport
+from app.domain.hosts import SHOWN, HostReport
 from app.services.formatting import escaped, local
 
 _HEADINGS = (
     *("主机 host", "版本 version", "数据库结构 schema", "签名密钥 kid", "核心功能 functions"),
     *("时钟偏差 clock (ms)", "最近报告 last seen", "状态 state"),
 )
-_SHOWN = 12
-"""So many characters of an ID or a digest tell it from others."""
 
 
 @click.command()
@@ -56,8 +54,8 @@ def _row(host: HostReport, session: Session) -> tuple[object, ...]:
         host.name,
         host.version,
         host.schema,
-        (host.kid or "?")[:_SHOWN],
-        (host.functions_sha256 or "?")[:_SHOWN],
+        (host.kid or "?")[:SHOWN],
+        (host.functions_sha256 or "?")[:SHOWN],
         host.clock_offset_ms,
         local(host.seen_at, session.zone),
         "在线 present" if host.is_present else "离线 away",

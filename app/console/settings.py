@@ -9,7 +9,16 @@ from app.console.forms import Form, query_of
 from app.console.page import Access, Page, form_of, see_other, visitor_of
 from app.console.rendering import url
 from app.domain.cards import format_validity
-from app.domain.terms import MAX_CHANGES_PER_DAY, MAX_NOTICE, MAX_UNBINDS, BindingTerm, Terms, read_terms, write_term
+from app.domain.terms import (
+    MAX_CHANGES_PER_DAY,
+    MAX_NOTICE,
+    MAX_UNBINDS,
+    BindingTerm,
+    Terms,
+    TermsContradictionError,
+    read_terms,
+    write_term,
+)
 from app.domain.texts import MAX_TEXT, RefusedError, Text
 from app.services import terms_preview
 from app.services.import_times import read_validity
@@ -136,8 +145,8 @@ def _faults(typed: dict[str, str]) -> dict[str, Text]:
         return faults
     try:
         read_terms(Terms(), _given(typed))
-    except RefusedError as error:
-        return {name: error.text for name in _NAMES if name in error.text.en}
+    except TermsContradictionError as error:
+        return dict.fromkeys(error.names, error.text)
     return {}
 
 

@@ -13,6 +13,8 @@ from app.domain.texts import Text
 PRESENT_SECONDS = 60
 """A host that has not reported for longer is away."""
 CLOCKS_APART_MS = 2_000
+SHOWN = 12
+"""So many characters of an ID or a digest tell it from others."""
 _MAX_LENGTH = 57
 """PostgreSQL cuts `application_name` after 63 bytes, and `kadun@` takes six."""
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?")
@@ -119,13 +121,8 @@ def faults(hosts: Sequence[HostReport], sessions: Iterable[tuple[str, str]] = ()
                 f"several hosts have one name ({listed}): give each its own KADUN_HOST in .env",
             )
         )
-    for zh, en, value in (
-        ("签名密钥不一致", "signing keys differ", lambda host: host.kid),
-        ("核心功能不一致", "core functions differ", lambda host: host.functions_sha256),
-    ):
-        if by_value := differences(hosts, value):
-            listed = "; ".join(f"{', '.join(names)}: {one[:12]}" for one, names in by_value.items())
-            found.append(Text(f"{zh}（{listed}）", f"{en} ({listed})"))
+    found += _differences("签名密钥不一致", "signing keys differ", hosts, lambda host: host.kid)
+    found += different_functions(hosts)
     present = [host for host in hosts if host.is_present]
     found += _older_versions(present)
     found += _clocks_apart(present)
@@ -134,6 +131,19 @@ def faults(hosts: Sequence[HostReport], sessions: Iterable[tuple[str, str]] = ()
         remedy = "cardctl hosts --forget NAME"
         found.append(Text(f"离线：{away}（若已撤下：{remedy}）", f"away: {away} (if it was taken away: {remedy})"))
     return found
+
+
+def different_functions(hosts: Iterable[HostReport]) -> list[Text]:
+    """Return in words which hosts have other core functions than the others, nothing where all have the same."""
+    return _differences("核心功能不一致", "core functions differ", hosts, lambda host: host.functions_sha256)
+
+
+def _differences(
+    zh: str, en: str, hosts: Iterable[HostReport], value: Callable[[HostReport], str | None]
+) -> list[Text]:
+    by_value = differences(hosts, value)
+    listed = "; ".join(f"{', '.join(names)}: {one[:SHOWN]}" for one, names in by_value.items())
+    return [Text(f"{zh}（{listed}）", f"{en} ({listed})")] if listed else []
 
 
 def _older_versions(present: Sequence[HostReport]) -> list[Text]:

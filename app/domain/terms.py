@@ -58,6 +58,18 @@ def write_term(value: str | int | bool | None) -> str:  # noqa: FBT001  # a valu
     return "" if value is None else str(value)
 
 
+class TermsContradictionError(RefusedError):
+    """Terms that contradict each other, by their `names`."""
+
+    names = ("minimum_version", "latest_version")
+
+    def __init__(self, least: str, latest: str) -> None:
+        super().__init__(
+            f"minimum_version {least} 不能高于 latest_version {latest}",
+            f"minimum_version {least} must not be above latest_version {latest}",
+        )
+
+
 def read_terms(terms: Terms, given: Iterable[tuple[str, str]]) -> Terms:
     """Return terms with some of them changed, as a person wrote them; an empty text sets the default again.
 
@@ -66,7 +78,8 @@ def read_terms(terms: Terms, given: Iterable[tuple[str, str]]) -> Terms:
         given: Names with texts.
 
     Raises:
-        RefusedError: names the term and says what it must be; or two terms contradict each other.
+        RefusedError: names the term and says what it must be.
+        TermsContradictionError: two terms contradict each other.
     """
     changes: dict[str, Any] = {}
     for name, text in given:
@@ -79,10 +92,7 @@ def read_terms(terms: Terms, given: Iterable[tuple[str, str]]) -> Terms:
     changed = replace(terms, **changes)
     least, latest = changed.minimum_version, changed.latest_version
     if least is not None and latest is not None and is_older(latest, least):
-        raise RefusedError(
-            f"minimum_version {least} 不能高于 latest_version {latest}",
-            f"minimum_version {least} must not be above latest_version {latest}",
-        )
+        raise TermsContradictionError(least, latest)
     return changed
 
 

@@ -10,11 +10,9 @@ from urllib.parse import quote
 import falcon
 
 from app import hub
-from app.customer_messages import MESSAGES
-from app.domain.codes import Code
 from app.domain.texts import Text
 from app.http import ranges
-from app.http.problems import Problem, ProblemCode, as_sentence, client_blocked, unavailable
+from app.http.problems import Problem, ProblemCode, client_blocked, unavailable
 from app.http.request_parser import RequestParser, client_address
 from app.http.verdicts import respond
 from app.services.blocked import ClientBlockedError
@@ -107,7 +105,7 @@ class DownloadResource:
         try:
             self._transfer.refuse_blocked(client_address(request, behind_proxy=self._parser.behind_proxy))
         except ClientBlockedError as error:
-            raise client_blocked(as_sentence(MESSAGES[Code.CLIENT_BLOCKED])) from error
+            raise client_blocked() from error
         tokens = request.get_param_as_list("token") or []
         try:
             return self._transfer.authorise(tokens[0] if len(tokens) == 1 else "", name)

@@ -10,6 +10,8 @@ from gunicorn.http.errors import NoMoreData, ParseException
 from msgspec import UNSET, Meta, UnsetType
 
 from app import metrics
+from app.customer_messages import MESSAGES
+from app.domain.codes import Code
 from app.domain.errors import UnavailableError
 from app.domain.self_service import RenewReason
 from app.domain.texts import RefusedError, Text
@@ -173,9 +175,9 @@ def card_not_found(detail: Text, field: str) -> Problem:
     return Problem(ProblemCode.CARD_NOT_FOUND, detail, field=field)
 
 
-def client_blocked(detail: Text) -> Problem:
+def client_blocked() -> Problem:
     """The address is on the vendor's block list."""
-    return Problem(ProblemCode.CLIENT_BLOCKED, detail)
+    return Problem(ProblemCode.CLIENT_BLOCKED, as_sentence(MESSAGES[Code.CLIENT_BLOCKED]))
 
 
 def conflict(detail: Text, field: str | None = None) -> Problem:

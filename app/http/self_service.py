@@ -110,7 +110,7 @@ def problem_of(error: RefusedError, service: SelfService) -> Problem:
     """Return the problem that a refusal is."""
     match error:
         case ClientBlockedError():
-            return client_blocked(as_sentence(MESSAGES[Code.CLIENT_BLOCKED]))
+            return client_blocked()
         case CardNotFoundError():
             return card_not_found(as_sentence(MESSAGES[Code.CARD_NOT_FOUND]), "card_id")
         case TooFastError():

@@ -14,12 +14,9 @@ from app.functions.client import FunctionsClient
 from app.settings import Settings
 from app.storage import host_reports, inspection, schema
 from app.storage.database import Database
-from app.storage.host_reports import FORGOTTEN_AFTER
 from app.tokens.keys import KeyState
 from app.tokens.signer import Signer
 from app.version import read_version
-
-__all__ = ["FORGOTTEN_AFTER", "Heartbeat", "Hosts"]
 
 BEAT_SECONDS = 10.0
 logger = logging.getLogger(__name__)

@@ -15,13 +15,7 @@ from app.clock import Clock
 from app.domain.cards import ID_RANDOM_BYTES, REFERENCE_LENGTH, id_from_random
 from app.domain.codes import Code
 from app.domain.errors import ConflictError, DatabaseUnavailableError, UnavailableError
-from app.domain.policy import (
-    OPEN_PROGRAM,
-    Facts,
-    VerificationRequest,
-    decide,
-    is_outdated,
-)
+from app.domain.policy import OPEN_PROGRAM, Facts, VerificationRequest, decide, is_outdated
 from app.domain.terms import Terms
 from app.services.evaluation import Evaluation, bound_to, entries_of, rejection
 from app.services.in_force import InForce, VendorRules

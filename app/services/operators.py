@@ -121,19 +121,15 @@ class Operators:
         """
         check_password(password, name)
         password_hash = self._hash(password)
-        changed_at = self.clock()
 
         def write(name: str, now: datetime) -> Changes:
-            nonlocal changed_at
-            changed_at = now
             operator = _locked(name, session_token)
             rows.change(operator.id, password_hash=password_hash, password_changed_at=now)
             _log_out(operator)
             is_totp_disabled = reset_totp and totp.disable(operator)
             return {"changed": "password", **({"totp": False} if is_totp_disabled else {})}
 
-        self._act(EventKind.OPERATOR_CHANGED, (name,), write)
-        return changed_at
+        return self._act(EventKind.OPERATOR_CHANGED, (name,), write)
 
     def set_role(self, name: str, role: Role) -> None:
         """Change an operator's role, from their next request on.
@@ -260,10 +256,12 @@ class Operators:
         with self.passwords.turn(self.actor):
             return self.passwords.hash(password)
 
-    def _act(self, kind: EventKind, names: tuple[str, ...], change: Callable[[str, datetime], Changes | None]) -> None:
-        """Change each operator and journal the changes, in one transaction; None is no change."""
+    def _act(
+        self, kind: EventKind, names: tuple[str, ...], change: Callable[[str, datetime], Changes | None]
+    ) -> datetime:
+        """Change each operator and journal the changes, in one transaction; None is no change. Return its time."""
 
-        def write() -> None:
+        def write() -> datetime:
             with self.database.atomic():
                 now = self.clock()
                 check_account_changes(self.actor, now)
@@ -272,8 +270,9 @@ class Operators:
                     if changes is not None:
                         details = {"operator": name, **changes}
                         journal.append([journal.Entry(at=now, kind=kind, actor=self.actor, details=details)])
+                return now
 
-        self.database.with_connection(write, once=True)
+        return self.database.with_connection(write, once=True)
 
 
 def _locked(name: str, session_token: str | None = None) -> models.Operator:

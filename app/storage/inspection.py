@@ -15,8 +15,6 @@ from app.storage.hosts import Host, is_proven
 from app.storage.journal import is_probe
 from app.storage.models import ApiToken, Event, Operator
 
-"""What scripts/lib/hostfacts_network.py sends as card, hardware and function."""
-
 # Attributes of the current role and of the stack's other two, where the database has them.
 _ATTRIBUTES = """
 SELECT rolname, array_remove(ARRAY[

@@ -29,7 +29,10 @@ PRUNED_KINDS = (
 )
 """Kinds that strangers or normal use write. Operators' changes and activations are never pruned."""
 PROBE = "cardctl doctor"
-"""What `cardctl doctor` sends as the card, to see which address arrives; it deletes the entry, which no seal covers."""
+"""The card that `cardctl doctor` sends, to see which address arrives (scripts/lib/hostfacts_network.py).
+
+It deletes the entry again, which no seal covers.
+"""
 code_or_kind = fn.COALESCE(Event.code, Event.kind)
 """The code of a rejection, the kind of any other entry; the indexes are on this expression."""
 
