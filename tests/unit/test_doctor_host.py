@@ -17,7 +17,7 @@ from tests.support.doctor_changes import (
     served,
     sockets,
 )
-from tests.support.doctor_facts import DISK, PERMISSIONS, PROBE, SERVICE, answer, container, pem, rsa_key
+from tests.support.doctor_facts import DISK, HOST, PERMISSIONS, PROBE, SERVICE, answer, container, pem, rsa_key
 
 
 @pytest.mark.parametrize(
@@ -38,6 +38,27 @@ from tests.support.doctor_facts import DISK, PERMISSIONS, PROBE, SERVICE, answer
 def test_the_advice_fits_the_state_of_the_container(state: dict[str, Any], advice: str) -> None:
     found = checked(**containers(state))["containers"]
     assert (found.status, advice in found.message_en) == (Status.FAIL, True), found
+
+
+@pytest.mark.parametrize(
+    ("state", "found"),
+    [
+        ({}, {}),
+        ({"state": "exited"}, {"containers": "FAIL"}),
+        ({"health": "starting"}, {"containers": "WARN"}),
+        ({"config_hash": "older"}, {"env-applied": "WARN"}),
+    ],
+)
+def test_the_relay_to_a_bucket_is_checked_where_compose_runs_it(state: dict[str, Any], found: dict[str, str]) -> None:
+    relay = containers(container("bucket-relay", **state))
+    hashes = HOST["config_hashes"] | {"bucket-relay": "hash of bucket-relay"}
+    assert differing(checked(**relay, config_hashes=hashes)) == found
+
+
+def test_a_relay_to_a_bucket_that_compose_runs_must_be_there() -> None:
+    assert differing(checked()) == {}
+    result = checked(config_hashes=HOST["config_hashes"] | {"bucket-relay": "hash of bucket-relay"})["containers"]
+    assert (result.status, "bucket-relay: missing" in result.message_en) == (Status.FAIL, True)
 
 
 def test_a_service_that_is_marked_as_moved_and_still_runs_is_a_fault() -> None:

@@ -2,10 +2,12 @@
 
 from datetime import datetime, timedelta
 
-from app.services.doctor.facts import Container, Facts, NotGatheredError
+from app.services.doctor.facts import Container, Facts, HostFacts, NotGatheredError
 from app.services.doctor.results import CheckResult, NotCheckedError, fail, ok, warn
 
 SERVICES = ("database", "app", "functions", "webhooks", "nginx")
+BUCKET_RELAY = "bucket-relay"
+"""Another service, where COMPOSE_FILE has docker-compose.bucket-relay.yml."""
 PRIVATE = ("secrets", "https_certificates/privkey.pem", "data/keys")
 _KEYRING = "data/keys/keyring.json"
 GIB, MIB = 1 << 30, 1 << 20
@@ -37,7 +39,8 @@ def containers(facts: Facts) -> CheckResult:
             f"The service moved to {place} at {at}; this machine only answers 503. Once the new one works: "
             "docker compose down; to undo the move: scripts/migrate-to.sh --resume-here",
         )
-    judged = {service: _fault(host.container(service)) for service in SERVICES}
+    services = _services(host)
+    judged = {service: _fault(host.container(service)) for service in services}
     wrong = [f"{service}: {fault}" for service, (fault, _) in judged.items() if fault]
     remedies = [f"docker compose {remedy} {service}" for service, (_, remedy) in judged.items() if remedy]
     migration = host.container("migrate")
@@ -50,11 +53,16 @@ def containers(facts: Facts) -> CheckResult:
             f"{listed}。请查看 docker compose logs，再执行 {commands}",
             f"{listed}. See docker compose logs, then run {commands}",
         )
-    starting = [service for service in SERVICES if (c := host.container(service)) and c.health == "starting"]
+    starting = [service for service in services if (c := host.container(service)) and c.health == "starting"]
     if starting:
         listed = ", ".join(starting)
         return warn(f"正在启动：{listed}", f"Still starting: {listed}")
     return ok("全部运行且健康", "All containers run and are healthy")
+
+
+def _services(host: HostFacts) -> tuple[str, ...]:
+    """Return the services that Compose runs here by its present settings."""
+    return (*SERVICES, BUCKET_RELAY) if BUCKET_RELAY in host.config_hashes else SERVICES
 
 
 def _fault(container: Container | None) -> tuple[str, str]:
@@ -112,10 +120,11 @@ def env_applied(facts: Facts) -> CheckResult:
     host = facts.host
     if not host.config_hashes:
         raise NotCheckedError("docker compose config 失败", "docker compose config fails")
+    services = _services(host)
     outdated = [
         c.service
         for c in host.containers
-        if c.oneoff != "True" and c.service in SERVICES and host.config_hashes.get(c.service) != c.config_hash
+        if c.oneoff != "True" and c.service in services and host.config_hashes.get(c.service) != c.config_hash
     ]
     if outdated:
         listed = ", ".join(sorted(outdated))
