@@ -8,7 +8,8 @@ declare -A JOB_NUMBERS=([backup]=1 [verify]=2)
 # begin_job NAME: takes the job's lock in the database, which is held until this script ends. With --once, from cron, the script
 # ends well where another machine is at it, or has done it within 12 hours; a backup by hand is always made.
 begin_job() {
-    local other
+    local here other
+    here=$(host_here) || exit 1
     [[ -n ${LIVE:-} ]] || find_live
     if ! lock_job "$1"; then
         [[ -z ${OPTION[once]:-} ]] || skip_job "$1" "另一台主机正在进行 another machine is at it"
@@ -18,7 +19,7 @@ begin_job() {
     [[ -n ${OPTION[once]:-} ]] || return 0
     # A database of an older version lacks the table.
     other=$(owner_sql "$LIVE" "SELECT host || ' ' || to_char(done_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') FROM host_job
-        WHERE name = '$1' AND host <> '$(host_here)' AND done_at > now() - interval '12 hours'" 2>/dev/null) || other=''
+        WHERE name = '$1' AND host <> '$here' AND done_at > now() - interval '12 hours'" 2>/dev/null) || other=''
     [[ -z $other ]] || skip_job "$1" "其他主机已完成 done by another machine: $other"
 }
 
@@ -42,8 +43,10 @@ lock_job() {
 
 # note_job NAME: it is done, as far as other machines are concerned. The service's role cannot write there.
 note_job() {
+    local here
+    here=$(host_here) || exit 1
     [[ -n ${LIVE:-} ]] || find_live
-    owner_sql "$LIVE" "INSERT INTO host_job (name, host, done_at) VALUES ('$1', '$(host_here)', now())
+    owner_sql "$LIVE" "INSERT INTO host_job (name, host, done_at) VALUES ('$1', '$here', now())
         ON CONFLICT (name) DO UPDATE SET host = EXCLUDED.host, done_at = EXCLUDED.done_at" >/dev/null 2>&1 || true
 }
 

@@ -88,6 +88,15 @@ def test_a_database_that_does_not_answer_ends_the_job(checkout: Path, answer: st
     assert log(checkout) == ""
 
 
+@pytest.mark.parametrize("call", ["begin_job backup", "note_job backup"])
+def test_a_name_that_is_no_hosts_ends_the_job_and_nothing_is_asked(checkout: Path, call: str) -> None:
+    (checkout / ".env").write_text("KADUN_HOST=web 1\n")
+    done = bash(checkout, f"{SESSION.format(answer='t', other=':')}OPTION[once]=yes\n{call}\necho after")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "must be 1 to 57 letters" in done.stderr
+    assert not (checkout / "asked").exists()
+
+
 def test_the_session_ends_with_a_killed_script_whatever_it_has_started(checkout: Path, tmp_path: Path) -> None:
     code = SESSION.format(answer="t", other=":") + "begin_job backup\nsleep 300 & echo $!; wait"
     command = ("bash", "-c", PRELUDE.format(sources=SOURCES) + code, "script.sh", checkout)
