@@ -25,8 +25,8 @@ at_most 0
 need openssl openssl
 need python3 python3
 umask 077
-exec {lock}<"$ROOT/cluster"
-flock -w 30 "$lock" || die "另一个脚本正在此运行，请稍候再试。Another script is at work here: try again when it is done"
+open_lock cluster
+flock -w 30 "$LOCK" || die "另一个脚本正在此运行，请稍候再试。Another script is at work here: try again when it is done"
 made=$(library cluster.py "$ROOT/cluster/nodes" \
     "${OPTION[node]:-}" "${OPTION[witness]:-}" "${OPTION[app]:-}" 2>&1) || die "$(last_line "$made")"
 if [[ -z $made ]]; then

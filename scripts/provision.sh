@@ -125,8 +125,9 @@ main() {
     local name
     take_options "$@"
     check_machine
-    exec {lock}<"$ROOT"
-    flock -w 30 "$lock" || die "另一个脚本正在此运行，请稍候再试。Another script is at work here: try again when it is done"
+    # --dry-run writes nothing, and the first run comes before data/.
+    if [[ -e $ROOT/data/.provision.lock || -d $ROOT/data && -z $DRY_RUN ]]; then open_lock provision; else exec {LOCK}<"$ROOT"; fi
+    flock -w 30 "$LOCK" || die "另一个脚本正在此运行，请稍候再试。Another script is at work here: try again when it is done"
     prepare
     STEPS_IN_ALL=${#STEPS[@]}
     for name in "${STEPS[@]}"; do

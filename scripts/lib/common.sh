@@ -92,10 +92,12 @@ open_lock() {
         || die "无法写入 cannot write $file"
 }
 
-# make_lock FILE: of the checkout's owner, who may run the scripts as well as root.
+# make_lock FILE: of the checkout's owner, who may run the scripts as well as root. So is data/, if this makes it.
 make_lock() {
+    local paths=("$1")
+    [[ -d $ROOT/data ]] || paths+=("$ROOT/data")
     (umask 077 && mkdir -p -- "$ROOT/data" && : >>"$1")
-    if [[ $EUID == 0 ]]; then chown --reference="$ROOT" -- "$1"; fi
+    if [[ $EUID == 0 ]]; then chown --reference="$ROOT" -- "${paths[@]}"; fi
 }
 
 # absolute FILE: its absolute path, before the script changes its folder.

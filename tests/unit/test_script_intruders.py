@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -32,16 +33,39 @@ def test_no_other_user_can_hold_the_lock_of_the_scripts(checkout: Path) -> None:
     assert (refused.returncode, f"cannot write {lock}" in refused.stderr) == (1, True)
 
 
-@pytest.mark.parametrize(("script", "name"), [("deploy-certificate.sh", "certificates"), ("init.sh", "setup")])
+@pytest.mark.parametrize(
+    ("script", "name"),
+    [
+        ("deploy-certificate.sh", "certificates"),
+        ("init.sh", "setup"),
+        ("cluster-init.sh", "cluster"),
+        ("provision.sh", "provision"),
+    ],
+)
 def test_nor_the_locks_of_the_other_scripts(checkout: Path, script: str, name: str) -> None:
     assert bash(checkout, f"open_lock {name}").returncode == 0
     code = (checkout / "scripts" / script).read_text()
-    opens = "\n".join(line for line in code.splitlines() if "open_lock" in line or line.startswith("flock "))
+    opens = "\n".join(line for line in code.splitlines() if "open_lock" in line or line.strip().startswith("flock "))
     with subprocess.Popen(("flock", "--no-fork", "--shared", checkout, "sleep", "60")) as other:
-        held = bash(checkout, f'cd "$ROOT"; FOLDER=$ROOT\n{opens}')
+        held = bash(checkout, f'cd "$ROOT"; FOLDER=$ROOT DRY_RUN=\n{opens}')
         other.kill()
     assert held.returncode == 0, held.stderr
     assert (checkout / f"data/.{name}.lock").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_dry_run_of_provision_makes_no_lock(checkout: Path) -> None:
+    code = (checkout / "scripts/provision.sh").read_text()
+    opens = next(line for line in code.splitlines() if "open_lock" in line)
+    assert bash(checkout, f"DRY_RUN=yes\n{opens}").returncode == 0
+    assert not (checkout / "data/.provision.lock").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_a_lock_that_root_makes_and_its_folder_belong_to_the_owner_of_the_checkout(checkout: Path) -> None:
+    shutil.rmtree(checkout / "data")
+    os.chown(checkout, 12345, 12345)
+    assert bash(checkout, "open_lock cluster").returncode == 0
+    assert [path.stat().st_uid for path in (checkout / "data", checkout / "data/.cluster.lock")] == [12345, 12345]
 
 
 @pytest.mark.parametrize("kind", ["link", "device", "pipe", "file"])
