@@ -236,4 +236,4 @@ make_secrets
 make_certificate
 make_env ${join:+joined_env}
 rm -f data/.joining
-report${join:+_join}
+if [[ -n $join ]]; then report_join; else report; fi
