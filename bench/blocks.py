@@ -82,8 +82,7 @@ def _measure(plan: Plan, stopping: Stopping) -> list[str]:
         wrk.run(f"{service.url}/v1/verify", wrk.Questions(0, _CARDS), connections=CONNECTIONS, seconds=1)
         others = OtherPrograms()
         rounds = list(bench.measure())
-        heading = f"medians of {plan.rounds} rounds of {plan.seconds} s a measurement (lowest to highest)"
-        return [others.line(), "", heading, *report.figures(rounds)]
+        return [others.line(), "", plan.heading(), *report.figures(rounds)]
 
 
 if __name__ == "__main__":

@@ -20,6 +20,10 @@ class Plan(NamedTuple):
     seconds: int
     rounds: int
 
+    def heading(self) -> str:
+        """Say what the figures are."""
+        return f"medians of {self.rounds} rounds of {self.seconds} s a measurement (lowest to highest)"
+
 
 def run(measure: Callable[[Stopping], Sequence[str]]) -> int:
     """Measure, and print the lines that come of it; return the exit status."""

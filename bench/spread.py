@@ -99,8 +99,7 @@ def _measure(plan: Plan, stopping: Stopping) -> list[str]:
         bench.warm_up()
         others = OtherPrograms()
         rounds = list(bench.measure())
-        heading = f"medians of {plan.rounds} rounds of {plan.seconds} s a measurement (lowest to highest)"
-        return [others.line(), "", heading, *report.figures(rounds)]
+        return [others.line(), "", plan.heading(), *report.figures(rounds)]
 
 
 if __name__ == "__main__":

@@ -128,9 +128,8 @@ def _measure(plan: Plan, stopping: Stopping) -> list[str]:
             bench.warm_up()
             others = OtherPrograms()
             rounds = list(bench.measure())
-            heading = f"medians of {plan.rounds} rounds of {plan.seconds} s a measurement (lowest to highest)"
             certificate = f"certificate: ECDSA P-256; {_CONNECTIONS} connections at once"
-            return [others.line(), "", heading, certificate, *report.figures(rounds)]
+            return [others.line(), "", plan.heading(), certificate, *report.figures(rounds)]
 
 
 if __name__ == "__main__":

@@ -4,8 +4,7 @@
 #
 #   scripts/drill.sh NAME [--rounds N] [--nodes 3|2]
 #
-#   NAME           primary-killed, primary-stopped, primary-silent, standby-killed, standby-silent, etcd-without-majority,
-#                  app-killed, app-silent, key-rotation, rolling-upgrade
+#   NAME           a failure, primary-killed for example; without one the script lists them all
 #   --rounds N     how often (3)
 #   --nodes 2      two machines with PostgreSQL and a witness, instead of three
 #
@@ -19,9 +18,8 @@ source "$ROOT/scripts/lib/common.sh"
 # shellcheck source=scripts/lib/python.sh
 source "$ROOT/scripts/lib/python.sh"
 
-parse_options "rounds= nodes=" "$@"
+parse_options "rounds= nodes=" "$@" # before anything is installed; the program checks names and values
 at_most 1
-[[ -n ${OPERANDS[0]:-} ]] || usage_error "请指定演练 name a drill"
 cd "$ROOT"
 docker info >/dev/null 2>&1 || die "a running Docker engine with Compose is needed"
 ensure_venv requirements.txt requirements-trial.txt requirements-dev.txt
