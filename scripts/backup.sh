@@ -164,7 +164,6 @@ take_backup
 retention prune "$BACKUP_FOLDER" "$daily" "$weekly" "$monthly" "$NAME"
 OUTPUT=$(mktemp)
 run_hooks
-rm -rf -- "$ROOT"/data/.backup.*
 size=$(megabytes "$(stat --format=%s -- "$BACKUP_FOLDER/$NAME")")
 note_job backup
 log_run backup ok: "$NAME, $size, $((SECONDS - started)) s"

@@ -100,8 +100,10 @@ verify_content() {
 
 # conclude TEXT [WORD]: reports success. Of our backups it leaves a note for doctor; a bare dump proves nothing to it.
 conclude() {
-    if is_ours; then note last-verified "${FILE##*/}${2:+ $2}"; fi
-    if is_ours; then note_job verify; fi
+    if is_ours; then
+        note last-verified "${FILE##*/}${2:+ $2}"
+        note_job verify
+    fi
     log_run verify ok: "${FILE##*/}, $1"
     notify verify ok "${FILE##*/}, $1" "${FILE##*/}"
     [[ -n ${OPTION[quiet]:-} ]] || say "备份可用 good: $FILE ($1)"

@@ -100,6 +100,9 @@ make_lock() {
     if [[ $EUID == 0 ]]; then chown --reference="$ROOT" -- "${paths[@]}"; fi
 }
 
+# is_host_name NAME: it may be KADUN_HOST, by the rule of checked_name in app/domain/hosts.py.
+is_host_name() { [[ $1 =~ ^[A-Za-z0-9]([A-Za-z0-9._-]{0,55}[A-Za-z0-9])?$ ]]; }
+
 # absolute FILE: its absolute path, before the script changes its folder.
 absolute() {
     if [[ $1 == /* ]]; then printf '%s' "$1"; else printf '%s/%s' "$PWD" "$1"; fi

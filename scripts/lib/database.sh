@@ -27,6 +27,9 @@ find_live() {
     [[ $LIVE =~ ^[A-Za-z0-9_]+$ ]] || die "数据库名只能含字母、数字和 _ a database's name consists of letters, digits and _: $LIVE"
 }
 
+# need_live: sets LIVE, unless the script has.
+need_live() { [[ -n ${LIVE:-} ]] || find_live; }
+
 # exists DATABASE: ends the script where the database server does not answer.
 exists() {
     local found

@@ -1,11 +1,14 @@
 # shellcheck shell=bash
 # The other machines that serve the same database. Sourced after database.sh, never run.
 
+# A host that has reported itself of late, by PRESENT_SECONDS in app/domain/hosts.py.
+PRESENT="seen_at > clock_timestamp() - interval '60 seconds'"
+
 # host_here: this machine's name among them, KADUN_HOST; without one the service calls itself `unnamed`.
 host_here() {
     local name
     name=$(setting KADUN_HOST unnamed)
-    [[ $name =~ ^[A-Za-z0-9._-]{1,57}$ ]] || die ".env: KADUN_HOST 须为 1–57 个字母、数字、.、- 或 _ must be 1 to 57 letters, digits, dots, dashes or underscores: $name"
+    is_host_name "$name" || die ".env: KADUN_HOST 须为 1–57 个字母、数字、.、- 或 _ must be 1 to 57 letters, digits, dots, dashes or underscores: $name"
     printf '%s' "$name"
 }
 
@@ -19,7 +22,7 @@ other_hosts() {
             AND application_name NOT IN ('kadun@$here', 'kadun@unnamed') ORDER BY 1") || return 1
     [[ -n $sessions ]] || return 0
     # A database of an older version lacks the table.
-    away=$(owner_sql "$LIVE" "SELECT name FROM host WHERE seen_at < clock_timestamp() - interval '1 minute'" 2>/dev/null) || away=''
+    away=$(owner_sql "$LIVE" "SELECT name FROM host WHERE NOT $PRESENT" 2>/dev/null) || away=''
     grep -vxF -f <(printf '%s\n' "${away:-/}") <<<"$sessions" || true
 }
 
@@ -32,7 +35,7 @@ older_hosts() {
     found=$(owner_sql "$LIVE" "SELECT to_regclass('public.host') IS NOT NULL") || return 1
     [[ $found == t ]] || return 0 # a database of an older version
     owner_sql "$LIVE" "SELECT name || ' ' || schema FROM host WHERE schema COLLATE \"C\" < '$1' AND name <> '$here'
-        AND seen_at > clock_timestamp() - interval '1 minute' ORDER BY name"
+        AND $PRESENT ORDER BY name"
 }
 
 # require_alone [ADVICE]: no other machine serves the database LIVE, which would go on writing to it.

@@ -13,7 +13,7 @@ take_options() {
         [[ -z $value ]] || wanted[${name#*:}]=$value
     done
     check_wanted
-    [[ ${wanted[KADUN_HOST]:-unnamed} =~ ^[A-Za-z0-9]([A-Za-z0-9._-]{0,55}[A-Za-z0-9])?$ ]] \
+    is_host_name "${wanted[KADUN_HOST]:-unnamed}" \
         || usage_error "--host 须为 1–57 个字母、数字、.、- 或 _ --host must be 1 to 57 letters, digits, dots, dashes or underscores: ${wanted[KADUN_HOST]}"
     check_join_options
     if [[ -n ${OPTION[database-host]:-} ]]; then

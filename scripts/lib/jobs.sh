@@ -10,7 +10,7 @@ declare -A JOB_NUMBERS=([backup]=1 [verify]=2)
 begin_job() {
     local here other
     here=$(host_here) || exit 1
-    [[ -n ${LIVE:-} ]] || find_live
+    need_live
     if ! lock_job "$1"; then
         [[ -z ${OPTION[once]:-} ]] || skip_job "$1" "另一台主机正在进行 another machine is at it"
         [[ $1 != verify ]] || die "另一台主机正在验证备份，请稍候再试。Another machine verifies a backup: try again when it is done"
@@ -45,7 +45,7 @@ lock_job() {
 note_job() {
     local here
     here=$(host_here) || exit 1
-    [[ -n ${LIVE:-} ]] || find_live
+    need_live
     owner_sql "$LIVE" "INSERT INTO host_job (name, host, done_at) VALUES ('$1', '$here', now())
         ON CONFLICT (name) DO UPDATE SET host = EXCLUDED.host, done_at = EXCLUDED.done_at" >/dev/null 2>&1 || true
 }

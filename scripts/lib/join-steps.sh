@@ -105,7 +105,7 @@ check_join_database() {
     age --decrypt --identity "$STAGED/secrets/keys_identity" <<<"$said" >/dev/null 2>&1 \
         || die "数据库中没有能用包中 secrets/keys_identity 打开的签名密钥：不是同一个数据库，或包已过时。The database has no signing keys that open with the bundle's secrets/keys_identity: it is another database, or the bundle is out of date: $DATABASE_HOSTS"
     said=$(owner_sql "$LIVE" "SELECT count(*) FROM host
-        WHERE name = '$(host_name)' AND seen_at > clock_timestamp() - interval '1 minute'") \
+        WHERE name = '$(host_name)' AND $PRESENT") \
         || die "数据库没有响应。The database does not answer"
     [[ $said == 0 ]] || refuse_name
 }

@@ -15,7 +15,7 @@ use_keyring() {
     local file held said
     [[ $(keys_are_in) == database && $KEYRING == "$ROOT"/* ]] || return 0
     need age age
-    [[ -n ${LIVE:-} ]] || find_live
+    need_live
     { file=$(mktemp "$ROOT/data/.keys.XXXXXX") && exec {held}<>"$file" && rm -f -- "$file"; } \
         || die "无法写入 cannot write to $ROOT/data"
     KEYRING=/proc/$$/fd/$held

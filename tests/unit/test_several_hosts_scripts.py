@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from app.domain.hosts import PRESENT_SECONDS, checked_name
 from tests.support.script_libraries import bash, checkout_in, function_of
 
 HARMLESS = ("compose version", "info", "compose ps", "compose up --detach database", "ps --all")
@@ -94,13 +95,26 @@ def test_an_import_refuses_before_it_looks_at_what_the_database_holds(checkout: 
     assert text.index("    require_alone\n") < text.index('holds_data "$LIVE"')
 
 
+@pytest.mark.parametrize("name", ["a", "web-1.example_com", "x" * 57, "x" * 58, "", "-a", "a.", "a b", "a'b"])
+def test_the_scripts_and_the_service_have_one_rule_for_names(checkout: Path, name: str) -> None:
+    try:
+        is_name = bool(checked_name(name))
+    except ValueError:
+        is_name = False
+    assert (bash(checkout, f"is_host_name {shlex.quote(name)}").returncode == 0) is is_name
+
+
+def test_a_machine_is_present_as_long_as_the_service_says(checkout: Path) -> None:
+    assert f"interval '{PRESENT_SECONDS} seconds'" in bash(checkout, 'echo "$PRESENT"').stdout
+
+
 @pytest.mark.parametrize("answer", ["return 1", "[[ $2 != *pg_stat_activity* ]] || return 1"])
 def test_whether_other_machines_serve_is_never_guessed(checkout: Path, answer: str) -> None:
     done = bash(checkout, f"answer() {{ {answer}; }}\nrequire_alone")
     assert (done.returncode, "does not answer; nothing was changed" in done.stderr) == (1, True)
 
 
-@pytest.mark.parametrize("name", ["a'b", "a b", "x" * 58])
+@pytest.mark.parametrize("name", ["a'b", "a b", "-a", "a.", "x" * 58])
 def test_a_malformed_name_of_this_machine_goes_into_no_query(checkout: Path, name: str) -> None:
     (checkout / ".env").write_text(f'KADUN_HOST="{name}"\n')
     done = bash(checkout, "answer() { :; }\nrequire_alone")
