@@ -4,11 +4,20 @@ import hashlib
 import os
 import shutil
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.support.script_libraries import bash, checkout_in, function_of
+from tests.support.service import wait_for
+
+CALLED_SCRIPT = """
+lock_stack
+{change}
+bash -c 'ROOT=$2; for module in common stack; do source "$1/$module.sh"; done; lock_stack' - "$ROOT/scripts/lib" "$ROOT"
+"""
 
 
 @pytest.fixture
@@ -16,21 +25,34 @@ def checkout(tmp_path: Path) -> Path:
     return checkout_in(tmp_path / "checkout")
 
 
+@contextmanager
+def locked_by_another(path: Path) -> Iterator[None]:
+    """Hold a shared lock of a file or a folder in another process."""
+    with subprocess.Popen(("flock", "--no-fork", "--shared", path, "sleep", "60")) as other:
+        try:
+            wait_for(lambda: subprocess.run(("flock", "--nonblock", path, "true"), check=False).returncode)
+            yield
+        finally:
+            other.kill()
+
+
 def test_no_other_user_can_hold_the_lock_of_the_scripts(checkout: Path) -> None:
     """Whoever can read a file or a folder can lock it."""
-    with subprocess.Popen(("flock", "--no-fork", "--shared", checkout / "scripts", "sleep", "60")) as other:
+    with locked_by_another(checkout / "scripts"):
         held = bash(checkout, "lock_stack")
-        other.kill()
     assert held.returncode == 0, held.stderr
     lock = checkout / "data/.stack.lock"
     assert lock.stat().st_mode & 0o777 == 0o600
-    assert bash(
-        checkout, 'lock_stack; bash -c \'source "$1"; ROOT=$2; lock_stack\' - "$ROOT/scripts/lib/stack.sh" "$ROOT"'
-    )
     lock.unlink()
     lock.mkdir()
     refused = bash(checkout, "lock_stack")
     assert (refused.returncode, f"cannot write {lock}" in refused.stderr) == (1, True)
+
+
+@pytest.mark.parametrize(("change", "status"), [("", 0), ("unset KADUN_LOCK", 1)])
+def test_a_script_that_another_one_calls_shares_its_lock(checkout: Path, change: str, status: int) -> None:
+    done = bash(checkout, CALLED_SCRIPT.format(change=change))
+    assert (done.returncode, "is under way here" in done.stderr) == (status, bool(status)), done.stderr
 
 
 @pytest.mark.parametrize(
@@ -42,13 +64,12 @@ def test_no_other_user_can_hold_the_lock_of_the_scripts(checkout: Path) -> None:
         ("provision.sh", "provision"),
     ],
 )
-def test_nor_the_locks_of_the_other_scripts(checkout: Path, script: str, name: str) -> None:
+def test_no_other_user_can_hold_the_locks_of_the_other_scripts(checkout: Path, script: str, name: str) -> None:
     assert bash(checkout, f"open_lock {name}").returncode == 0
     code = (checkout / "scripts" / script).read_text()
     opens = "\n".join(line for line in code.splitlines() if "open_lock" in line or line.strip().startswith("flock "))
-    with subprocess.Popen(("flock", "--no-fork", "--shared", checkout, "sleep", "60")) as other:
+    with locked_by_another(checkout):
         held = bash(checkout, f'cd "$ROOT"; FOLDER=$ROOT DRY_RUN=\n{opens}')
-        other.kill()
     assert held.returncode == 0, held.stderr
     assert (checkout / f"data/.{name}.lock").stat().st_mode & 0o777 == 0o600
 
@@ -69,7 +90,7 @@ def test_a_lock_that_root_makes_and_its_folder_belong_to_the_owner_of_the_checko
 
 
 @pytest.mark.parametrize("kind", ["link", "device", "pipe", "file"])
-def test_a_new_file_takes_nothings_place(checkout: Path, kind: str) -> None:
+def test_a_new_file_is_not_written_over_an_existing_one(checkout: Path, kind: str) -> None:
     victim, file = checkout / "victim", checkout / "data/file"
     victim.write_text("precious\n")
     match kind:
