@@ -156,24 +156,16 @@ def test_while_the_bucket_is_away_files_are_503_and_verification_goes_on(
 ) -> None:
     asked: list[Response] = []
     threads = [threading.Thread(target=lambda: asked.append(gateway.ask("GET", url))) for _ in range(12)]
-    front.close()
-    front.silent = silent
-    try:
-        if silent:
-            front.listen()
+    with front.away(silent=silent):
         for thread in threads:
             thread.start()
-        for card in [service.new_card() for _ in range(20)]:
+        for card in [service.new_card() for _ in range(5)]:
             assert gateway.ask("POST", "/v1/verify", body(card, f"pc of {card}"), JSON).status == 200
         still_waiting = [thread for thread in threads if thread.is_alive()]
         for thread in threads:
             thread.join()
         assert len(still_waiting) > 6 or not silent  # the verifications did not wait for them
         assert NAME in links(gateway, service.new_card())
-    finally:
-        front.silent = False
-        front.close()
-        front.listen()
     for answer in asked:
         assert (answer.status, answer.json()["code"]) == (503, "UNAVAILABLE")
         assert int(answer.headers["retry-after"]) > 0

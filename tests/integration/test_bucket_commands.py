@@ -138,14 +138,11 @@ def test_credentials_without_the_right_to_write(offline: Service) -> None:
 
 def test_while_the_bucket_is_away_the_list_says_so(offline: Service, front: TlsFront) -> None:
     put(offline, "a", CONTENT)
-    front.close()
-    try:
+    with front.away():
         assert states(offline) == {"a": None}
         assert "未知 unknown" in offline.cardctl("file", "list").stdout
         found = results(offline)
         left = offline.cardctl("file", "remove", "a").stderr
-    finally:
-        front.listen()
     assert (found["bucket"]["status"], found["files"]["status"]) == ("FAIL", "WARN")
     assert sha256(CONTENT) in left  # the file is removed, and its bytes were not
     assert offline.cardctl_json("file", "list") == []
@@ -221,11 +218,8 @@ def test_a_bucket_that_fails_half_way_leaves_the_rest_where_it_is(
     for name in ("a", "b", "c"):
         put(offline, name, name.encode())
     offline.environment.update(bucket_settings)
-    front.close()
-    try:
+    with front.away():
         done = offline.cardctl("file", "move-to", "bucket", check=False)
-    finally:
-        front.listen()
     assert "Not moved: 3 (a, b, c)" in done.stderr
     assert (len(blobs(offline)), keys(bucket)) == (3, set())
     assert offline.cardctl("file", "move-to", "bucket").stderr.count("moved") == 3
@@ -306,9 +300,8 @@ def test_a_service_without_nginx_sends_the_bytes_itself(
         part = fetch(service, url, Range="bytes=100000-")
         assert (part.status, part.content) == (206, CONTENT[100_000:])
         assert fetch(service, url, method="HEAD").headers["content-length"] == str(len(CONTENT))
-        front.close()
-        away = fetch(service, url)
-        front.listen()
+        with front.away():
+            away = fetch(service, url)
         assert (away.status, away.code, away.headers["retry-after"]) == (503, "UNAVAILABLE", "2")
         obstore.delete(bucket, key(CONTENT))
         assert fetch(service, url).status == 404
@@ -325,9 +318,8 @@ def test_the_console_names_the_bucket_and_says_when_it_is_away(
         health = olga.get("/admin/health").words
         assert f"KADUN_FILES_BUCKET {BUCKET}" in health
         assert "The bucket can be written" in health
-        front.close()
-        files, health = olga.get("/admin/files").words, olga.get("/admin/health").words
-        front.listen()
+        with front.away():
+            files, health = olga.get("/admin/files").words, olga.get("/admin/health").words
         assert "a bucket unavailable" in files
         assert "The bucket: cannot write: the bucket cannot be reached" in health
         assert WRITER[0] not in health

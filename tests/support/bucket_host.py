@@ -63,6 +63,20 @@ class TlsFront:
         if listener:
             listener.close()
 
+    @contextlib.contextmanager
+    def away(self, *, silent: bool = False) -> Iterator[None]:
+        """Refuse connections inside the block, or accept them and never answer; serve again at its end."""
+        self.close()
+        self.silent = silent
+        try:
+            if silent:
+                self.listen()
+            yield
+        finally:
+            self.silent = False
+            self.close()
+            self.listen()
+
     __enter__ = listen
 
     def __exit__(self, *_: object) -> None:
