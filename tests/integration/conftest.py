@@ -33,6 +33,7 @@ from tests.support.log_ins import LogIns
 from tests.support.passwords import CheapPasswords
 from tests.support.second_factors import FACTORS
 from tests.support.service import Service, question
+from tests.support.slow_requests import ONE_WORKER
 
 
 @pytest.fixture
@@ -157,6 +158,13 @@ def proxied(_running_behind_proxy: Service, database: Database, remembered: Reme
     """The service as behind a proxy: X-Real-IP counts, so that a test can speak as any address. Four processes."""
     remembered.wait_until_forgotten()
     return _running_behind_proxy
+
+
+@pytest.fixture
+def one_worker(database: Database, database_url: str, tmp_path: Path) -> Iterator[Service]:
+    """A service of the test's own behind a proxy, of one process, which few slow requests can fill."""
+    with Service(with_keys(tmp_path), database_url, **ONE_WORKER) as service:
+        yield service
 
 
 @pytest.fixture
