@@ -23,10 +23,22 @@ def test_a_value_is_renewed_and_kept_while_it_cannot_be_read(
 
     held = Held(database, read)
     assert held.get() in {1, 2}  # the thread may have been first
-    assert held.renew_if_possible() in {True, False}
     wait_for(lambda: held.get() == 3, 15)
     assert caplog.text.count("ValueError: odd") == 1
     assert "DatabaseUnavailableError: away" not in caplog.text
+
+
+def test_renewing_tells_whether_the_value_could_be_read(database: Database) -> None:
+    answers: list[object] = [1, DatabaseUnavailableError("away"), ValueError("odd"), 2]
+
+    def read() -> object:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    held = Held(database, read)
+    assert [held.renew_if_possible() for _ in range(4)] == [True, False, False, True]
 
 
 def test_without_a_first_value_the_error_is_the_callers(database: Database) -> None:

@@ -40,6 +40,11 @@ def log(checkout: Path) -> str:
     return file.read_text() if file.exists() else ""
 
 
+def asked_of_the_database(checkout: Path) -> str:
+    file = checkout / "asked"
+    return file.read_text() if file.exists() else ""
+
+
 @pytest.mark.parametrize("once", [True, False])
 def test_a_job_begins_under_a_lock_in_the_database_and_is_noted(checkout: Path, *, once: bool) -> None:
     done = begin(checkout, "backup", once=once)
@@ -47,7 +52,7 @@ def test_a_job_begins_under_a_lock_in_the_database_and_is_noted(checkout: Path, 
     session = (checkout / "session").read_text()
     assert session.startswith("as-role backup psql ")
     assert "SELECT pg_try_advisory_lock(27489, 1);" in session
-    asked = (checkout / "asked").read_text()
+    asked = asked_of_the_database(checkout)
     assert "INSERT INTO host_job (name, host, done_at) VALUES ('backup', 'web-1', now())" in asked
     assert ("host <> 'web-1' AND done_at > now() - interval '12 hours'" in asked) is once
 
@@ -63,7 +68,7 @@ def test_from_cron_a_job_of_another_machine_is_not_done_again(
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert f" {job} skipped: " in log(checkout)
     assert reason in log(checkout)
-    assert "INSERT" not in (checkout / "asked").read_text() if (checkout / "asked").exists() else True
+    assert "INSERT" not in asked_of_the_database(checkout)
 
 
 @pytest.mark.parametrize("answer", ["t", "f"])
