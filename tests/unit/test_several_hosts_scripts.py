@@ -80,19 +80,31 @@ def test_a_script_refuses_while_another_machine_serves_the_database_and_changes_
 @pytest.mark.parametrize("script", COMMANDS)
 def test_machines_that_are_dead_or_absent_stop_no_script(checkout: Path, script: str) -> None:
     for sessions in ("", "web-3"):
-        _, said, _ = run(checkout, COMMANDS[script], sessions=sessions, away="web-3")
+        (checkout.parent / "calls").unlink(missing_ok=True)
+        _, said, asked = run(checkout, COMMANDS[script], sessions=sessions, away="web-3")
+        assert any("FROM host" in call for call in asked) is bool(sessions)
         assert "Other machines" not in said  # it fails later, since nothing here is real
 
 
 def test_a_rolling_upgrade_is_for_several_machines(checkout: Path) -> None:
-    _, said, _ = run(checkout, "upgrade.sh --no-pull --rolling", sessions="web-2")
+    _, said, asked = run(checkout, "upgrade.sh --no-pull --rolling", sessions="web-2")
     assert "Other machines" not in said
+    assert said == "upgrade.sh: 数据库没有响应 the database does not answer\n"
+    assert "pg_database_size" in asked[-1], "the question that this engine does not answer"
 
 
-@pytest.mark.parametrize("script", ["import.sh"])
-def test_an_import_refuses_before_it_looks_at_what_the_database_holds(checkout: Path, script: str) -> None:
-    text = (checkout / "scripts" / script).read_text()
-    assert text.index("    require_alone\n") < text.index('holds_data "$LIVE"')
+def test_an_import_refuses_before_it_looks_at_what_the_database_holds(checkout: Path) -> None:
+    fakes = """
+    STAGED='' NOT_TAKEN='' trial=yes init_options=()
+    prepare_checkout() { :; }; start_database() { :; };
+    holds_data() { echo looked; return 1; }
+    """
+    install = f"{function_of(checkout, 'import.sh', 'install_all')}\n{fakes}\nrequire_alone() {{ CHECK; }}\n"
+    discard = "discard_replaced() { echo looked is all; exit; }\ninstall_all"
+    alone = bash(checkout, install.replace("CHECK", ":") + discard)
+    assert alone.stdout == "looked\nlooked is all\n", alone.stderr
+    refused = bash(checkout, install.replace("CHECK", "die alone") + discard)
+    assert (refused.returncode, refused.stdout, "alone" in refused.stderr) == (1, "", True)
 
 
 @pytest.mark.parametrize("name", ["a", "web-1.example_com", "x" * 57, "x" * 58, "", "-a", "a.", "a b", "a'b"])
