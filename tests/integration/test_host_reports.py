@@ -21,9 +21,8 @@ from app.tokens.signer import Signer
 from app.version import read_version
 from tests.integration.conftest import with_keys
 from tests.support.functions_service import FunctionsService
+from tests.support.reported_hosts import REPORT
 from tests.support.service import Service, wait_for
-
-LIKE = {"version": "1.0", "schema": "0021_hosts", "kid": "K", "functions_sha256": "f" * 64, "clock_offset_ms": 0}
 
 
 @pytest.fixture
@@ -84,12 +83,14 @@ def test_a_running_service_reports_itself_and_its_sessions_name_it(
 
 
 def test_a_worker_that_cannot_report_tries_again(
-    keyed: Service, database: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    keyed: Service, database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
     beat = heartbeat(database, keyed, "web-1")
-    with monkeypatch.context() as away:
-        away.setattr(host_reports, "write", lambda *_: 1 / 0)
+    database.execute_sql("ALTER TABLE host RENAME TO hidden")
+    try:
         beat.try_to_beat()
+    finally:
+        database.execute_sql("ALTER TABLE hidden RENAME TO host")
     assert "this host could not be reported" in caplog.text
     assert listed(keyed) == {}
     beat.try_to_beat()
@@ -98,7 +99,7 @@ def test_a_worker_that_cannot_report_tries_again(
 
 def test_hosts_are_forgotten_after_a_day_or_by_command(keyed: Service, database: Database) -> None:
     for name in ("web-1", "web-2", "web-3"):
-        host_reports.write(name, LIKE)
+        host_reports.write(name, REPORT)
     age("web-2", "25 hours")
     age("web-3", "23 hours")
     heartbeat(database, keyed, "web-1").beat()
@@ -125,9 +126,9 @@ def test_no_host_at_all_is_said(offline: Service) -> None:
     ],
 )
 def test_doctor_names_the_hosts_that_differ(keyed: Service, differing: dict[str, Any], words: str) -> None:
-    host_reports.write("web-1", LIKE)
+    host_reports.write("web-1", REPORT)
     assert (checked(keyed)["status"], checked(keyed)["message_en"]) == ("OK", "One host: web-1")
-    host_reports.write("web-2", LIKE | differing)
+    host_reports.write("web-2", REPORT | differing)
     found = checked(keyed)
     assert (found["status"], found["message_en"]) == ("WARN" if differing else "OK", words)
     assert (words in keyed.cardctl("hosts").stderr) == bool(differing)
@@ -147,7 +148,7 @@ def test_function_list_warns_where_hosts_have_other_functions(keyed: Service, da
     with FunctionsService(folder).with_shop():
         heartbeat(database, keyed, "web-1").beat()
         assert "warning" not in keyed.cardctl("function", "list").stderr
-        host_reports.write("web-2", LIKE)
+        host_reports.write("web-2", REPORT)
         told = keyed.cardctl("function", "list").stderr
         assert "warning: " in told
         assert re.search(rf"core functions differ \(web-1: [0-9a-f]{{12}}; web-2: {'f' * 12}\)", told)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import peewee
 import pyrage
 import pytest
 
@@ -15,7 +16,6 @@ from app.domain.errors import UnavailableError
 from app.services.key_database import KeyDatabase
 from app.services.signing_keys import SigningKeys
 from app.settings import DATABASE, FOLDER, Settings
-from app.storage import journal
 from app.storage.database import Database
 from app.storage.models import Event, SealedKeyRing
 from app.tokens.key_folder import KeyFolder
@@ -154,17 +154,16 @@ def test_a_signer_that_began_without_the_database_finds_the_keys_later(
 
 @pytest.mark.parametrize("chosen", [DATABASE, FOLDER])
 def test_a_rotation_that_cannot_be_journalled_did_not_happen(
-    database: Database, clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chosen: str
+    database: Database, clock: Clock, tmp_path: Path, chosen: str
 ) -> None:
     keys = signing_keys(database, tmp_path, chosen)
     ring = keys.create(clock)
-
-    def fail(_entries: object) -> None:
-        raise RuntimeError("no journal")
-
-    monkeypatch.setattr(journal, "append", fail)
-    with pytest.raises(RuntimeError, match="no journal"):
-        keys.rotate("tester", clock, force=True)
+    database.execute_sql("ALTER TABLE event ADD CONSTRAINT no_journal CHECK (false) NOT VALID")
+    try:
+        with pytest.raises(peewee.IntegrityError, match="no_journal"):
+            keys.rotate("tester", clock, force=True)
+    finally:
+        database.execute_sql("ALTER TABLE event DROP CONSTRAINT no_journal")
     assert keys.store.load() == ring
 
 
