@@ -1,6 +1,5 @@
 """The console's block list: added to from a refusal, the abuse report or by hand, with warnings; removed from."""
 
-import hashlib
 import re
 
 import pytest
@@ -10,6 +9,7 @@ from app.console.rendering import url
 from app.domain.ceilings import MAX_CHANGES_PER_DAY
 from app.domain.codes import Code, EventKind
 from app.services import blocks as service
+from app.services.bearer import digest
 from app.services.blocks import Blocks
 from app.storage import journal
 from app.storage.database import Database
@@ -19,10 +19,6 @@ from tests.support.service import Service, question
 
 LIST, ADD, REMOVE = "/admin/blocks", "/admin/blocks/add", "/admin/blocks/remove"
 STRANGER = "198.51.100.7"
-
-
-def sha256(hardware: str) -> str:
-    return hashlib.sha256(hardware.encode()).hexdigest()
 
 
 def blocked() -> list[tuple[str | None, str | None, str]]:
@@ -51,9 +47,9 @@ def test_the_machine_of_a_refusal_is_blocked_from_its_page(owner: Browser, refus
     form = owner.get(link(refusal, "拉黑这台设备…"))
     page = block(owner, form, reason="卡密转卖")
     assert (page.path, page.status) == (f"{LIST}?done=added", 200)
-    assert blocked() == [(sha256("a stranger"), None, "卡密转卖")]
+    assert blocked() == [(digest("a stranger"), None, "卡密转卖")]
     assert "已拉黑，2 秒内在所有进程中生效。" in page.words
-    assert [text in page.text for text in (sha256("a stranger"), "卡密转卖", "console:老王")] == [True] * 3
+    assert [text in page.text for text in (digest("a stranger"), "卡密转卖", "console:老王")] == [True] * 3
     entry = Event.get(Event.kind == EventKind.BLOCK_ADDED)
     assert entry.reference == Event.get(Event.code == Code.CLIENT_MISMATCH).reference
     said = owner.get("/admin/journal?kind=block_added").words
@@ -75,7 +71,7 @@ def test_what_a_block_refused_leads_back_to_it(owner: Browser, cards: list[str])
     refused = {"kind": EventKind.REJECTED, "code": Code.CLIENT_BLOCKED, "reference": "BBBBBBBB", "details": details}
     journal.append([journal.Entry(utc_now(), **refused, hardware="machine-0", ip=STRANGER)])
     page = owner.get(link(owner.get(url("/admin/refusal", reference="BBBBBBBB")), "查看黑名单中的这一项…"))
-    assert sha256("machine-0") in page.words
+    assert digest("machine-0") in page.words
     assert "已移出黑名单" in owner.submit(page, REMOVE).words
     assert blocked() == []
 
@@ -98,7 +94,7 @@ def test_sellers_see_no_button_that_blocks(seller: Browser, refusal: Seen) -> No
 
 def test_hardware_is_blocked_exactly_as_it_was_sent(owner: Browser) -> None:
     block(owner, owner.get(ADD), hardware=" disk 1 ", reason="r")
-    assert blocked() == [(sha256(" disk 1 "), None, "r")]
+    assert blocked() == [(digest(" disk 1 "), None, "r")]
 
 
 @pytest.mark.parametrize("network", ["192.0.2.1", "192.0.2.0/24", "::ffff:192.0.2.0/120"])

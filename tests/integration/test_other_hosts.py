@@ -11,9 +11,8 @@ import pytest
 from app.storage import host_reports
 from app.storage.database import Database
 from app.storage.models import Host
+from tests.support.reported_hosts import REPORT
 from tests.support.script_libraries import PRELUDE, SOURCES, checkout_in
-
-LIKE = {"version": "1.0", "schema": "0021_hosts", "kid": "K", "functions_sha256": "f" * 64, "clock_offset_ms": 0}
 
 
 @pytest.fixture
@@ -56,7 +55,7 @@ def test_sessions_of_other_machines_are_found(
     tmp_path: Path, database: Database, database_url: str, postgres_binaries: Path
 ) -> None:
     for name in ("web-2", "web-3"):
-        database.with_connection(lambda name=name: host_reports.write(name, LIKE))
+        database.with_connection(lambda name=name: host_reports.write(name, REPORT))
     Host.raw("UPDATE host SET seen_at = seen_at - interval '61 seconds' WHERE name = 'web-3'").execute()
     assert others(tmp_path, database_url, postgres_binaries) == ["web-2"]
 
@@ -72,7 +71,7 @@ def test_machines_with_an_older_program_are_found(
     tmp_path: Path, database: Database, database_url: str, postgres_binaries: Path
 ) -> None:
     for name, schema in (("web-1", "0019_old"), ("web-2", "0020_old"), ("web-3", "0019_old"), ("web-4", "0021_hosts")):
-        facts = LIKE | {"schema": schema}
+        facts = REPORT | {"schema": schema}
         database.with_connection(lambda name=name, facts=facts: host_reports.write(name, facts))
     Host.raw("UPDATE host SET seen_at = seen_at - interval '61 seconds' WHERE name = 'web-3'").execute()
     found = others(tmp_path, database_url, postgres_binaries, "older_hosts 0021_hosts")

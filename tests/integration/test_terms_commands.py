@@ -2,12 +2,12 @@
 
 import json
 import re
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from app.storage.models import Block, Event
+from tests.support.self_service import wait_in_force
 from tests.support.service import Response, Service, question, wait_for
 
 HOME = "198.51.100.1"
@@ -58,17 +58,17 @@ def test_terms_and_blocks_are_in_force_in_every_process_within_two_seconds(proxi
     assert codes_of(proxied, card_id) == {"OK"}
     shown = proxied.cardctl("terms", "set", "minimum_version=2.0", "update_url=https://example.com/2")
     assert "https://example.com/2" in shown.stdout
-    time.sleep(2)
+    wait_in_force()
     assert codes_of(proxied, card_id) == {"UPDATE_REQUIRED"}
     assert codes_of(proxied, card_id, version="2.0.0") == {"OK"}
     proxied.cardctl("terms", "set", "minimum_version=")
     proxied.cardctl("block", "add", "--hardware", question(card_id)["hardware"], "--reason", "charged back")
-    time.sleep(2)
+    wait_in_force()
     assert codes_of(proxied, card_id) == {"CLIENT_BLOCKED"}
     (row,) = json.loads(proxied.cardctl("block", "list", "--format", "json").stdout)
     wait_for(lambda: Block.get_by_id(row["id"]).hits == 40)
     proxied.cardctl("block", "remove", str(row["id"]))
-    time.sleep(2)
+    wait_in_force()
     assert codes_of(proxied, card_id) == {"OK"}
 
 

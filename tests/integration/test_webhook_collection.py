@@ -15,6 +15,7 @@ from app.storage import host_reports, journal
 from app.storage.models import Card, Webhook, WebhookMessage, WebhookProgress
 from tests.support.hooks import URL, ZONE, Hooks
 from tests.support.query_plans import statements
+from tests.support.reported_hosts import REPORT
 from tests.support.webhooks import example
 
 
@@ -204,8 +205,7 @@ def test_each_host_tells_of_its_own_problems(hooks: Hooks) -> None:
         return hooks.collection_of(host).check()
 
     for host in "ab":
-        facts = {"version": "1", "schema": "1", "kid": None, "functions_sha256": None, "clock_offset_ms": 0}
-        host_reports.write(host, facts)
+        host_reports.write(host, REPORT)
     assert [check("a", {}), check("b", fault), check("a", {}), check("b", fault)] == [0] * 4, "nothing changes"
     assert [check("b", {}), check("a", fault), check("b", {})] == [1, 1, 0]
     hooks.deliver()
