@@ -1,6 +1,5 @@
 """scripts/lib/keys.sh: the signing keys in the database, as the host's scripts use and keep them."""
 
-import shutil
 import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,17 +10,12 @@ import pytest
 from app.tokens import sealing
 from app.tokens.keyring import decoded, encoded
 from app.tokens.keys import KeyRing
-from tests.support.service import ROOT
+from tests.support.script_libraries import bash, checkout_in
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 IDENTITY = str(pyrage.x25519.Identity.generate())
-PRELUDE = """
-set -euo pipefail
-ROOT=$1
-source "$ROOT/scripts/lib/archive.sh"
-LIVE=kadun
-owner_sql() { # each database has its ring in a file
-    printf '%s\\n' "$1: $2" >>"$ROOT/asked"
+ANSWER = """
+answer() { # each database has its ring in a file
     case $2 in
         *to_regclass*) [[ -e $ROOT/$1 ]] && echo t || echo f ;;
         SELECT*) cat "$ROOT/$1" ;;
@@ -32,11 +26,8 @@ owner_sql() { # each database has its ring in a file
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    folder = tmp_path / "checkout"
-    for name in ("scripts", "postgres"):
-        shutil.copytree(ROOT / name, folder / name)
-    for name in ("data", "secrets"):
-        (folder / name).mkdir()
+    folder = checkout_in(tmp_path / "checkout")
+    (folder / "secrets").mkdir()
     (folder / "secrets/keys_identity").write_text(f"{IDENTITY}\n")
     (folder / ".env").write_text("KADUN_KEYS=database\n")
     return folder
@@ -52,19 +43,14 @@ def sealed(ring: KeyRing) -> str:
     return sealing.seal_text(encoded(ring), IDENTITY)
 
 
-def bash(checkout: Path, code: str) -> subprocess.CompletedProcess[str]:
-    command = ("bash", "-c", PRELUDE + code, "script.sh", checkout)
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
-
-
 def test_archives_are_signed_with_the_keys_of_the_database(checkout: Path, ring: KeyRing) -> None:
     (checkout / "kadun").write_text(sealed(ring))
     code = 'find_signer; echo "$FINGERPRINT"; echo "${TRUST[*]}"; archive fingerprint "$KEYRING"'
-    done = bash(checkout, code)
+    done = bash(checkout, ANSWER + code)
     kid, trust, again = done.stdout.splitlines()
     assert kid == again == ring.current.kid, done.stderr
     assert trust.startswith("--keys /proc/")
-    assert list((checkout / "data").iterdir()) == [], "the copy has no name"
+    assert list((checkout / "data").rglob("*")) == [checkout / "data/keys"], "the copy has no name"
 
 
 @pytest.mark.parametrize("fault", ["no table", "no ring", "another identity"])
@@ -73,7 +59,7 @@ def test_keys_that_cannot_be_read_are_told_and_sign_nothing(checkout: Path, ring
         (checkout / "kadun").write_text(sealed(ring) if fault == "another identity" else "")
     if fault == "another identity":
         (checkout / "secrets/keys_identity").write_text(f"{pyrage.x25519.Identity.generate()}\n")
-    done = bash(checkout, "find_signer || echo unsigned")
+    done = bash(checkout, f"{ANSWER}find_signer || echo unsigned")
     assert done.stdout == "unsigned\n"
     assert "The signing keys in the database cannot be read" in done.stderr
 
@@ -91,7 +77,7 @@ carry_keys before
 
 def carry(checkout: Path, status: int = 0) -> subprocess.CompletedProcess[str]:
     """Carry the keys of database `before`; `key restore` ends with this status."""
-    return bash(checkout, CARRY.replace("STATUS", str(status)))
+    return bash(checkout, ANSWER + CARRY.replace("STATUS", str(status)))
 
 
 def test_the_keys_of_a_replaced_database_go_on_where_they_are_newer(checkout: Path, ring: KeyRing) -> None:
