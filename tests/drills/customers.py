@@ -95,8 +95,9 @@ class Customers:
     @property
     def odd(self) -> int:
         """How many answers were neither accepted nor 503 with Retry-After."""
-        good = sum(a.reply.status == ACCEPTED or a.reply[::2] == (REFUSED, True) for a in self.answers)
-        return len(self.answers) - good
+        replies = [answer.reply for answer in self.answers]
+        good = sum(each.status == ACCEPTED or (each.status == REFUSED and each.retry_after) for each in replies)
+        return len(replies) - good
 
     def answered(self, status: int, *, each: int = 5, seconds: float = 120) -> None:
         """Wait until each customer has got `each` further answers of this status."""

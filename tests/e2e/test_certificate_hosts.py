@@ -182,13 +182,13 @@ def test_what_this_machine_refuses_goes_nowhere(renewing: Renewing, checkouts: l
         (("--to", "10.0.0.5", "--here"), "choose one of --to and --here"),
     ],
 )
-def test_a_slip_of_the_pen_changes_nothing(renewing: Renewing, options: tuple[str, ...], complaint: str) -> None:
+def test_invalid_options_change_nothing(renewing: Renewing, options: tuple[str, ...], complaint: str) -> None:
     done = renewing.deploy(*options)
     assert (done.returncode, complaint in done.stderr) == (2, True), done.stderr
     assert not renewing.has_it(renewing.checkout)
 
 
-def test_here_means_here(renewing: Renewing) -> None:
+def test_with_here_no_other_host_gets_the_certificate(renewing: Renewing) -> None:
     done = renewing.deploy("--here", settings="KADUN_CERTIFICATE_HOSTS=away.test\n")
     assert (done.returncode, renewing.has_it(renewing.checkout)) == (0, True)
     assert not (renewing.folder / "log").exists()

@@ -153,7 +153,7 @@ def test_a_probe_of_a_silent_bucket_ends_with_its_first_fault(
     assert fault.en.startswith("cannot write: the bucket cannot be reached")
 
 
-def test_that_a_file_is_there_holds_for_some_seconds_and_that_it_is_not_for_none(
+def test_a_found_file_is_remembered_for_some_seconds_and_an_absent_one_is_not(
     blobs: BucketBlobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for _ in range(3):

@@ -21,7 +21,7 @@ def test_dotted_numbers_are_versions(text: str) -> None:
 @pytest.mark.parametrize(
     "text", ["", ".", "1.", ".1", "1..2", "v1", "1.0-beta", " 1", "1\n", "１", "+1", "1_0", "1" * 33, "1." * 16 + "1"]
 )
-def test_other_texts_are_none(text: str) -> None:
+def test_other_texts_are_not_versions(text: str) -> None:
     assert not is_version(text)
 
 
