@@ -2,10 +2,6 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
-from typing import Any
-from urllib.parse import urlsplit
-from uuid import uuid4
 
 import pyotp
 import pyrage
@@ -15,56 +11,13 @@ from app.storage.database import Database
 from app.storage.models import ApiToken, Event, Operator
 from tests.conftest import EmbeddedPostgres
 from tests.support.doctor_facts import HOST, SERVICE_CHECKS
+from tests.support.doctor_results import UNKNOWN_SCHEMA, differing, results
 from tests.support.second_factors import FACTORS
 from tests.support.service import Service, question
 
-LEAST = (
-    "GRANT USAGE ON SCHEMA public TO {role}",
-    "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role}",
-    "REVOKE UPDATE ON event FROM {role}",
-)
-UNKNOWN_SCHEMA = dict.fromkeys(
-    ("schema", "catalog", "hosts", "journal-seals", "files", "file-digests", "ceilings", "tokens", "second-factors"),
-    "WARN",
-)
 IN_THE_DATABASE = (*UNKNOWN_SCHEMA, "roles", "rights")
 CARD_BATCH = """CREATE INDEX card_batch ON card (COALESCE(batch, ''), created_at, id)
     INCLUDE (batch, is_activated, frozen_at, renewed_card_id, note)"""
-
-
-@pytest.fixture
-def role(database: Database) -> Iterator[str]:
-    """A database role that may only log in."""
-    name = f"doctor_{uuid4().hex[:8]}"
-    database.execute_sql(f"CREATE ROLE {name} LOGIN PASSWORD 'of-a-test'")
-    yield name
-    database.execute_sql(f"DROP OWNED BY {name}")
-    database.execute_sql(f"DROP ROLE {name}")
-
-
-def results(service: Service, *arguments: str, text: str = "") -> dict[str, Any]:
-    done = service.cardctl("doctor", "--format", "json", *arguments, check=False, text=text)
-    assert "Traceback" not in done.stderr
-    lines = json.loads(done.stdout)
-    failed = any(line["status"] == "FAIL" for line in lines)
-    assert (done.returncode, len(done.stderr.splitlines())) == (failed, failed)
-    return {line["check"]: line for line in lines}
-
-
-def differing(found: dict[str, Any]) -> dict[str, str]:
-    """The checks that are not OK, apart from those of this machine's clock, of functions, which are down, and of the
-    tests' database, which does not wait for the disk."""
-    apart = {"clock", "functions", "durability"}
-    return {check: line["status"] for check, line in found.items() if line["status"] != "OK" and check not in apart}
-
-
-def served_as(service: Service, role: str) -> Service:
-    url = urlsplit(service.environment["DATABASE_URL"])
-    service.environment["DATABASE_URL"] = url._replace(
-        netloc=f"{role}:of-a-test@{url.netloc.rpartition('@')[2]}"
-    ).geturl()
-    service.environment["KADUN_BEHIND_PROXY"] = "true"
-    return service
 
 
 @pytest.fixture
@@ -244,89 +197,6 @@ def test_an_empty_database_is_found(keyed: Service, postgres: EmbeddedPostgres) 
     found = results(keyed)
     assert differing(found) == UNKNOWN_SCHEMA | {"schema": "FAIL", "roles": "WARN"}
     assert "cardctl migrate" in found["schema"]["message_en"]
-
-
-def test_a_role_with_the_least_rights_is_ok(keyed: Service, database: Database, role: str) -> None:
-    for grant in LEAST:
-        database.execute_sql(grant.format(role=role))
-    assert differing(results(served_as(keyed, role))) == {}
-
-
-@pytest.mark.parametrize(
-    ("grant", "problem"),
-    [
-        ("ALTER ROLE {role} SUPERUSER", "SUPERUSER"),
-        ("ALTER ROLE {role} CREATEDB", "CREATEDB"),
-        ("ALTER ROLE {role} CREATEROLE", "CREATEROLE"),
-        ("GRANT CREATE ON SCHEMA public TO {role}", "CREATE in schema public"),
-        ("GRANT UPDATE ON event TO {role}", "UPDATE of the journal"),
-        ("GRANT TRUNCATE ON event TO {role}", "TRUNCATE of the journal"),
-        ("GRANT {owner} TO {role}", "owns tables"),
-    ],
-)
-def test_a_role_with_more_rights_is_found(
-    keyed: Service, database: Database, role: str, grant: str, problem: str
-) -> None:
-    owner = urlsplit(keyed.environment["DATABASE_URL"]).username
-    for statement in (*LEAST, grant):
-        database.execute_sql(statement.format(role=role, owner=owner))
-    found = results(served_as(keyed, role))
-    assert differing(found) == {"roles": "FAIL"}
-    assert f"{role}: " in found["roles"]["message_en"]
-    assert problem in found["roles"]["message_en"]
-
-
-@pytest.mark.parametrize(
-    ("revoke", "listed", "others"),
-    [
-        ("REVOKE SELECT ON card FROM {role}", "SELECT on card", {}),
-        ("REVOKE DELETE ON event FROM {role}", "DELETE on event", {}),
-        ("REVOKE SELECT ON file FROM {role}", "SELECT on file", {"files": "WARN", "file-digests": "WARN"}),
-        ("REVOKE SELECT ON schema_migration FROM {role}", "SELECT on schema_migration", UNKNOWN_SCHEMA),
-        (
-            "REVOKE ALL ON ALL TABLES IN SCHEMA public FROM {role}",
-            "DELETE on block, DELETE on card, DELETE on client",
-            UNKNOWN_SCHEMA,
-        ),
-        ("REVOKE USAGE ON SCHEMA public FROM {role}, PUBLIC", "USAGE of schema public", UNKNOWN_SCHEMA),
-    ],
-)
-def test_revoked_rights_are_named(
-    keyed: Service, database: Database, role: str, revoke: str, listed: str, others: dict[str, str]
-) -> None:
-    for statement in (*LEAST, revoke):
-        database.execute_sql(statement.format(role=role))
-    try:
-        found = results(served_as(keyed, role))
-    finally:
-        database.execute_sql("GRANT USAGE ON SCHEMA public TO PUBLIC")
-    assert differing(found) == {"rights": "FAIL"} | others
-    assert f"{role}: {listed}" in found["rights"]["message_en"]
-
-
-def test_a_role_that_may_not_connect_is_told_apart_from_a_database_that_is_away(
-    keyed: Service, database: Database, role: str
-) -> None:
-    database.execute_sql(f"ALTER ROLE {role} NOLOGIN")
-    found = results(served_as(keyed, role))["database"]
-    assert (found["status"], "is not permitted to log in" in found["message_en"]) == ("FAIL", True)
-    assert "unavailable" not in found["message_en"]
-
-
-def test_rights_that_the_backup_lacks_are_named(keyed: Service, database: Database) -> None:
-    database.execute_sql("CREATE ROLE kadun_backup LOGIN")
-    try:
-        for grant in LEAST[:2]:
-            database.execute_sql(grant.format(role="kadun_backup").replace(", INSERT, UPDATE, DELETE", ""))
-        database.execute_sql("GRANT SELECT ON ALL SEQUENCES IN SCHEMA public TO kadun_backup")
-        assert differing(results(keyed)) == {"roles": "WARN"}
-        database.execute_sql("REVOKE SELECT ON usage, event_id_seq FROM kadun_backup")
-        found = results(keyed)
-    finally:
-        database.execute_sql("DROP OWNED BY kadun_backup")
-        database.execute_sql("DROP ROLE kadun_backup")
-    assert differing(found) == {"roles": "WARN", "rights": "FAIL"}
-    assert "kadun_backup: SELECT on event_id_seq, SELECT on usage" in found["rights"]["message_en"]
 
 
 def test_an_object_that_no_migration_made_or_that_is_gone_is_named(keyed: Service, database: Database) -> None:
