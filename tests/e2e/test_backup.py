@@ -1,22 +1,20 @@
 """scripts/backup.sh against real containers: what it makes, and what it leaves alone when something is in the way."""
 
-import json
 import os
 import shutil
 import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from threading import Thread
-from typing import Any
 
 import pytest
 
 from tests.support.archives import signed_by, strangers_ring
 from tests.support.backups import FAULTS, Backups, damage, fill
 from tests.support.http_exchange import quiet_port
+from tests.support.processes import is_alive
+from tests.support.site import Webhook
 from tests.support.stack import Stack, run
 
 pytestmark = [pytest.mark.containers, pytest.mark.long]
@@ -43,22 +41,9 @@ def backups(stack: Stack) -> Backups:
 
 
 @pytest.fixture
-def webhook() -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    heard: list[dict[str, Any]] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            heard.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            self.send_response(204)
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with HTTPServer(("127.0.0.1", 0), Handler) as server:
-        Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}/a-secret-token", heard
-        server.shutdown()
+def webhook() -> Iterator[Webhook]:
+    with Webhook() as webhook:
+        yield webhook
 
 
 def test_a_backup_is_whole_and_private_and_can_be_verified(backups: Backups) -> None:
@@ -377,8 +362,8 @@ def test_a_hook_that_hangs_is_ended_with_its_children_and_holds_nothing_up(backu
             assert time.monotonic() - started < 60
         assert done.returncode == 1
         assert "10-hangs (2 秒内未结束 not done within 2 s)\n" in done.stderr
-        assert not is_alive(tmp_path / "child")
-        assert is_alive(tmp_path / "left"), "what a program leaves running is its own affair"
+        assert not is_alive(int((tmp_path / "child").read_text()))
+        assert is_alive(int((tmp_path / "left").read_text())), "what a program leaves running is its own affair"
         backups.take()
         with backups.settings(KADUN_BACKUP_HOOK_SECONDS="0"):
             backups.refused("backup.sh", says="KADUN_BACKUP_HOOK_SECONDS")
@@ -386,25 +371,16 @@ def test_a_hook_that_hangs_is_ended_with_its_children_and_holds_nothing_up(backu
         os.kill(int((tmp_path / "left").read_text()), signal.SIGKILL)
 
 
-def is_alive(file: Path) -> bool:
-    """Whether the process runs whose number is in the file; one that nobody has buried yet does not."""
-    status = Path(f"/proc/{file.read_text().strip()}/stat")
-    return status.exists() and status.read_text().rpartition(")")[2].split()[0] != "Z"
-
-
-def test_the_webhook_is_told_and_one_that_is_away_harms_nothing(
-    backups: Backups, webhook: tuple[str, list[dict[str, Any]]]
-) -> None:
-    url, heard = webhook
-    with backups.settings(KADUN_BACKUP_WEBHOOK=url):
+def test_the_webhook_is_told_and_one_that_is_away_harms_nothing(backups: Backups, webhook: Webhook) -> None:
+    with backups.settings(KADUN_BACKUP_WEBHOOK=f"{webhook.url}a-secret-token"):
         file = backups.take()
         with backups.settings(KADUN_BACKUP_KEEP_DAILY='"\\'):
             backups.script("backup.sh", check=False)
-    assert [(one["event"], one["status"], one["file"]) for one in heard] == [
+    assert [(one["event"], one["status"], one["file"]) for one in webhook.told] == [
         ("backup", "ok", file.name), ("backup", "failed", ""),
     ]  # fmt: skip
-    assert heard[0]["project"] == backups.stack.project
-    assert '"\\' in heard[1]["message"]
+    assert webhook.told[0]["project"] == backups.stack.project
+    assert '"\\' in webhook.told[1]["message"]
     secret = backups.stack.folder / "secrets/backup_webhook"
     secret.write_text(f"http://127.0.0.1:{quiet_port()}/a-secret-token\n")
     try:
