@@ -2,9 +2,12 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import obstore
 import pytest
 
+from tests.support.bucket_files import keys
 from tests.support.bucket_host import NameServer, TlsFront
 from tests.support.pki import Issued
 from tests.support.swift import BUCKET, REGION, WRITER, Swift, install
@@ -56,3 +59,11 @@ def bucket_settings(bucket_folder: Path, front: TlsFront) -> dict[str, str]:
         "KADUN_FILES_BUCKET_SECRET_FILE": str(bucket_folder / "secret"),
         "KADUN_FILES_BUCKET_CA": str(bucket_folder / "ca.pem"),
     }
+
+
+@pytest.fixture
+def bucket(swift: Swift) -> Iterator[Any]:
+    """The bucket as its owner sees it; empty at the end."""
+    store = swift.store(BUCKET)
+    yield store
+    obstore.delete(store, list(keys(store)))
