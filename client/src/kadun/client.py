@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Callable, TypeVar
@@ -21,8 +22,6 @@ from kadun.store import PLATFORM_FOLDER, StateStore
 from kadun.transport import HttpTransport
 
 if TYPE_CHECKING:
-    import threading
-
     from kadun.downloads import Progress
     from kadun.keys import PublicKeys
     from kadun.offline import Clock
@@ -92,6 +91,7 @@ class Client:
         self._hardware = hardware
         self._language = language
         self._timeout_seconds = timeout_seconds
+        self._beating = threading.Lock()  # held during a beat, and by `unbind`
         self._program = program or keys.issuer
         place = (state_dir, self._program, keys.issuer)
         card = card_id.strip()
@@ -148,7 +148,9 @@ class Client:
 
     def _beat(self, function: str, stopped: threading.Event) -> Verdict:
         """Do as `report`, but send nothing more once the event is set: neither retries nor the first request."""
-        return self._localized(lambda: self._asker.until(stopped).ask(function, self._machine()))
+        asker = self._asker.until(stopped)
+        with self._beating:
+            return self._localized(lambda: asker.ask(function, self._machine()))
 
     def download(self, name: str, target: str | os.PathLike[str], *, on_progress: Progress | None = None) -> Path:
         """Download a file of the vendor, unless the target is identical already.
@@ -235,10 +237,10 @@ class Client:
     def unbind(self) -> CardStatus:
         """Release the card from the machine that it is bound to (解绑), where the server's terms allow it.
 
-        Stop a heartbeat before: any later request of this client binds the card to this machine again. After
-        `Heartbeat.stop` no beat is sent. What this machine stored for offline starts is forgotten; another machine
-        keeps its own until `offline_until`. The answer is not signed. If it is lost, ask again: unbinding an unbound
-        card succeeds and costs nothing.
+        Stop a heartbeat before: any later request of this client binds the card to this machine again. A beat in
+        progress is waited for, at most `timeout_seconds`, and not sent again. What this machine stored for offline
+        starts is forgotten; another machine keeps its own until `offline_until`. The answer is not signed. If it is
+        lost, ask again: unbinding an unbound card succeeds and costs nothing.
 
         Raises:
             SelfServiceRefused: the server refuses; `next_unbind_at` says when the card may be unbound, if known.
@@ -248,7 +250,12 @@ class Client:
 
     def _unbind(self) -> CardStatus:
         hardware = self._machine()
-        status = selfservice.ask(self._asker, "unbind")
+        waited = self._beating.acquire(timeout=self._timeout_seconds)
+        try:
+            status = selfservice.ask(self._asker, "unbind")
+        finally:
+            if waited:
+                self._beating.release()
         self._state.forget_offline_start(hardware)
         return status
 

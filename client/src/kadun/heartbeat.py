@@ -79,8 +79,6 @@ class Heartbeat:
         self._first = verdict
         self._expiry: float | None = None  # on this machine's monotonic clock, because its wall clock may be wrong
         self._stopped = threading.Event()
-        self._answered = threading.Event()  # not set during a request
-        self._answered.set()
         self._thread: threading.Thread | None = None
 
     def __enter__(self) -> Heartbeat:
@@ -106,13 +104,11 @@ class Heartbeat:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop: nothing is sent and no callback starts after this.
+        """Stop at once: no callback starts and nothing is sent after it but what is on its way.
 
-        A request in progress is waited for, at most the client's `timeout_seconds`; a callback in progress is not.
+        `Client.unbind` waits for a beat in progress.
         """
         self._stopped.set()
-        if threading.current_thread() is not self._thread:
-            self._answered.wait(self._client._timeout_seconds)  # noqa: SLF001 - one package
 
     @property
     def running(self) -> bool:
@@ -127,7 +123,7 @@ class Heartbeat:
     def _beat(self) -> float:
         """Ask once, and return the seconds until the next beat."""
         try:
-            self._note_expiry(self._report())
+            self._note_expiry(self._client._beat(self._function, self._stopped))  # noqa: SLF001 - one package
         except CardRejected as rejected:
             self._call(self._on_rejected, rejected)
             self.stop()
@@ -140,14 +136,6 @@ class Heartbeat:
             _log.exception("a heartbeat failed unexpectedly")
             return self._after_failure(None)
         return self._until_next()
-
-    def _report(self) -> Verdict:
-        # First not answered, then the look at the stop signal: so `stop` waits, or the beat is not sent.
-        self._answered.clear()
-        try:
-            return self._client._beat(self._function, self._stopped)  # noqa: SLF001 - one package
-        finally:
-            self._answered.set()
 
     def _note_expiry(self, verdict: Verdict) -> None:
         self._expiry = None

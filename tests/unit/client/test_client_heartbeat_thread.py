@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,11 @@ from tests.support.client.ports import closed_port
 from tests.support.client.timing import LONG_SECONDS, SOON_SECONDS, heartbeat_threads, wait_until
 
 MakeClient = Callable[..., Client]
+UNBOUND = Response(
+    200,
+    b'{"status": "active", "expires_at": null, "bound": false, "unbinds_left": 1, "next_unbind_at": null}',
+    content_type="application/json",
+)
 SOURCE = Path(kadun.__file__).parent.parent
 
 
@@ -39,7 +45,7 @@ def test_it_stops_at_once_however_long_the_interval(client: Client, server: Fake
     wait_until(lambda: not heartbeat_threads())
 
 
-def test_it_stops_in_time_though_a_beat_hangs_and_calls_no_callback_afterwards(
+def test_it_stops_at_once_though_a_beat_hangs_and_calls_no_callback_afterwards(
     make_client: MakeClient, server: FakeServer
 ) -> None:
     asked, released = threading.Event(), threading.Event()
@@ -51,36 +57,64 @@ def test_it_stops_in_time_though_a_beat_hangs_and_calls_no_callback_afterwards(
         return ServerUnreachable("no route")
 
     server.script = [hang]
-    with Heartbeat(make_client(timeout_seconds=0.01), on_unreachable=reported.append):
+    with Heartbeat(make_client(timeout_seconds=LONG_SECONDS), on_unreachable=reported.append):
         assert asked.wait(SOON_SECONDS)
-    assert heartbeat_threads()  # the beat still hangs, and `stop` did not wait for longer than the timeout
+        begun = time.monotonic()
+    assert time.monotonic() - begun < SOON_SECONDS
+    assert heartbeat_threads()  # the beat still hangs
     released.set()
     wait_until(lambda: not heartbeat_threads())
     assert (reported, len(server.requests)) == ([], 1)
 
 
-def test_stopping_waits_for_the_request_in_progress_and_ends_its_retries(
+def test_unbinding_waits_for_the_beat_in_progress_and_the_beat_is_not_sent_again(
     make_client: MakeClient, server: FakeServer
 ) -> None:
-    """A retry after `unbind` would bind the card to this machine again."""
-    asked, stopped = threading.Event(), threading.Event()
-    answers: list[Response] = []
+    """A beat after `unbind` would bind the card to this machine again."""
+    asked, released = threading.Event(), threading.Event()
+    answered: list[str] = []
 
     def be_busy(_request: dict[str, Any]) -> Response:
         asked.set()
-        stopped.wait()
-        answers.append(Response(503, b""))
-        return answers[-1]
+        released.wait()
+        answered.append("beat")
+        return Response(503, b"")
 
-    server.script = [be_busy, be_busy, be_busy]
-    heartbeat = Heartbeat(make_client(timeout_seconds=LONG_SECONDS))
-    heartbeat._stopped = stopped  # noqa: SLF001 - the server answers as soon as it is set
-    heartbeat.start()
-    assert asked.wait(SOON_SECONDS)
-    heartbeat.stop()
-    assert len(answers) == 1
+    def unbind(_request: dict[str, Any]) -> Response:
+        answered.append("unbind")
+        return UNBOUND
+
+    server.script = [be_busy, unbind]
+    client = make_client(timeout_seconds=LONG_SECONDS)
+    with Heartbeat(client):
+        assert asked.wait(SOON_SECONDS)
+    threading.Timer(0.1, released.set).start()
+    assert not client.unbind().bound
+    assert answered == ["beat", "unbind"]
     wait_until(lambda: not heartbeat_threads())
-    assert len(server.requests) == 1
+    assert server.paths == ["/v1/verify", "/v1/self/unbind"]
+
+
+def test_unbinding_waits_for_a_beat_that_hangs_no_longer_than_the_timeout(
+    make_client: MakeClient, server: FakeServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked, released = threading.Event(), threading.Event()
+
+    def hang(_request: dict[str, Any]) -> ServerUnreachable:
+        asked.set()
+        released.wait()
+        return ServerUnreachable("no route")
+
+    server.script = [hang, UNBOUND, UNBOUND]
+    client = make_client(timeout_seconds=0.01)
+    with Heartbeat(client):
+        assert asked.wait(SOON_SECONDS)
+    assert not client.unbind().bound
+    released.set()
+    wait_until(lambda: not heartbeat_threads())
+    assert not client.unbind().bound
+    assert server.paths == ["/v1/verify", "/v1/self/unbind", "/v1/self/unbind"]
+    assert not caplog.records
 
 
 def test_stopping_ends_the_pause_before_a_retry(make_client: MakeClient, server: FakeServer) -> None:
