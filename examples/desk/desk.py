@@ -55,7 +55,12 @@ class Desk:
         tariff = Tariff(client.unseal(HERE / shop.CORE))
         self._show_help(tariff)
         first: Verdict | None = verdict
-        while self._wants_to_unbind(client, tariff, first) and not self._unbound(client):
+        while self._serve(client, tariff, first):
+            unbound = self._self_service.unbind(client)
+            if unbound:
+                self._forget()
+            if unbound is not False:  # unbound, or possibly: a heartbeat would bind the card to this machine again
+                return 0 if unbound else 1
             first = None  # the heartbeat asks at once
         return 1 if self._refused else 0
 
@@ -117,13 +122,14 @@ class Desk:
             self._console.say("help_self_service")
         self._console.say("help", zones=" ".join(tariff.zones))
 
-    def _wants_to_unbind(self, client: Client, tariff: Tariff, verdict: Verdict | None) -> bool:
-        """Serve the customer; return True for an unbinding, which no heartbeat must disturb, and False at the end."""
+    def _serve(self, client: Client, tariff: Tariff, verdict: Verdict | None) -> bool:
+        """Serve the customer, with a heartbeat. Return whether the customer wants to unbind; otherwise to leave."""
         with Heartbeat(client, interval_seconds=shop.HEARTBEAT_SECONDS, on_rejected=self._on_rejected, verdict=verdict):
             while (line := self._console.ask("prompt")) and not self._refused:
-                if shop.SELF_SERVICE and line in ("解绑", "unbind"):
+                if not (shop.SELF_SERVICE and line in ("解绑", "unbind")):
+                    self._carry_out(line, client, tariff)
+                elif self._self_service.wants_to_unbind():
                     return True
-                self._carry_out(line, client, tariff)
         return False
 
     def _carry_out(self, line: str, client: Client, tariff: Tariff) -> None:
@@ -165,16 +171,13 @@ class Desk:
         except OSError as failure:
             self._console.complain("file", failure)
 
-    def _unbound(self, client: Client) -> bool:
-        """Unbind the card and forget it here: the next start would bind it to this machine again."""
-        if not self._self_service.unbind(client):
-            return False
+    def _forget(self) -> None:
+        """Forget the unbound card here: the next start would bind it to this machine again."""
         self._console.say("unbound")
         try:
             self._remembered.forget()
         except OSError as failure:
             self._console.complain("file", failure)
-        return True
 
     def _on_rejected(self, error: CardRejected) -> None:
         """Show the reason at once, also from the heartbeat's thread; the next line that is typed ends the program."""

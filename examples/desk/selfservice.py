@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kadun import KadunError, ServerUnreachable
+from kadun import KadunError, ServerUnreachable, UntrustedAnswer
 
 if TYPE_CHECKING:
     from console import Console
@@ -30,13 +30,20 @@ class SelfService:
             return isinstance(failure, ServerUnreachable) and failure.sent
         return True
 
-    def unbind(self, client: Client) -> bool:
-        """Release the card from its machine. Return whether the server says that it did."""
-        if not self._console.confirmed("unbind_sure"):
-            return False
+    def wants_to_unbind(self) -> bool:
+        """Ask the customer before the card is unbound."""
+        return self._console.confirmed("unbind_sure")
+
+    def unbind(self, client: Client) -> bool | None:
+        """Release the card from its machine. Return whether the server did; None if its answer was lost."""
         try:
             client.unbind()
         except KadunError as failure:
             self._console.complain("failed", failure.message)
-            return False
+            return None if _lost(failure) else False
         return True
+
+
+def _lost(failure: KadunError) -> bool:
+    """Return whether the server may have carried out the request: there is no answer, or none that can be trusted."""
+    return isinstance(failure, UntrustedAnswer) or (isinstance(failure, ServerUnreachable) and failure.sent)

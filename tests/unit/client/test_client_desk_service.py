@@ -151,7 +151,7 @@ def test_a_card_is_renewed_after_a_confirmation_and_verified_again(program: Desk
 def test_without_a_confirmation_nothing_is_sent(typed: list[str], program: DeskProgram, server: FakeServer) -> None:
     done = program.run(CARD, *typed, "广东 1")
     assert "广东 1 kg：8 元" in done.stdout
-    assert [path for path in server.paths if "self" in path] == []
+    assert server.paths == ["/v1/verify"]
     assert program.remembered.exists()
 
 
@@ -193,6 +193,21 @@ def test_unbinding_ends_the_program_and_forgets_the_card(program: DeskProgram, s
     assert done.stdout.endswith("已解绑，现在可以在另一台电脑上使用这张卡密\n")
     assert server.paths == ["/v1/verify", "/v1/self/unbind"]  # nothing after it, which would bind the card again
     assert not program.remembered.exists()
+
+
+@pytest.mark.parametrize("lost", [Response(504, b""), Response(200, b"<html>")], ids=["unreachable", "untrusted"])
+def test_after_a_lost_answer_to_an_unbinding_the_program_ends_without_a_further_request(
+    lost: Response, program: DeskProgram, server: FakeServer
+) -> None:
+    after_openings(1, lost)(server)
+    done = program.run(CARD, "unbind", "yes", "广东 1", options=["--language", "en"])
+    assert done.returncode == 1
+    assert done.stderr.startswith("Cannot run: ")
+    assert done.stderr.count("\n") == 1
+    assert "Unbound" not in done.stdout
+    assert "CNY" not in done.stdout
+    assert server.paths == ["/v1/verify", "/v1/self/unbind"]  # a beat would bind the card again
+    assert program.remembered.exists()
 
 
 def test_a_refused_unbinding_lets_the_customer_go_on(program: DeskProgram, server: FakeServer) -> None:
