@@ -152,6 +152,18 @@ def test_a_function_that_fails_is_shown(scene: Scene, capsys: pytest.CaptureFixt
     assert "FUNCTION_FAILED 服务器执行此功能时出错" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("document", BOTH, ids=lambda path: path.name)
+@pytest.mark.parametrize(("latest", "shown"), [("1.3", ""), ("1.4.0", ""), ("1.10", "新版本 1.10：\n")])
+def test_only_a_newer_version_is_offered(
+    latest: str, shown: str, document: Path, scene: Scene, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scene.run(document, "from pinned import KEYS")
+    capsys.readouterr()
+    scene.server.tweak = setting(latest_version=latest)
+    scene.run(document, "except UpdateRequired")
+    assert capsys.readouterr().out == shown
+
+
 def test_an_offline_start_and_a_permanent_card_are_shown(scene: Scene, capsys: pytest.CaptureFixture[str]) -> None:
     scene.run(ENGLISH, "from pinned import KEYS")
     verdict = scene.names["verdict"]
