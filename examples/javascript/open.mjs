@@ -9,8 +9,10 @@ import { readFile } from "node:fs/promises";
 
 import { CardRejected, Client, KadunError, UpdateRequired } from "./kadun/index.mjs";
 
-// The vendor's text for a terminal: without control and bidirectional characters.
-const printable = (text) => text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, "?");
+// The vendor's text for a terminal: without control and bidirectional characters, other than those in `kept`.
+const printable = (text, kept = "") =>
+  text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, (character) => (kept.includes(character) ? character : "?"));
+const IN_NOTICES = "\n\u200d"; // line feeds, and what joins emoji
 
 const settings = process.env;
 const language = settings.KADUN_LANGUAGE === "en" ? "en" : "zh";
@@ -31,7 +33,7 @@ try {
   });
   const verdict = await client.open();
   const core = client.unseal(await readFile(settings.KADUN_CORE));
-  if (verdict.notice) console.error(printable(verdict.notice));
+  if (verdict.notice) console.error(printable(verdict.notice, IN_NOTICES));
   if (verdict.activated) console.error("卡密已激活 / the card is now activated");
   process.stdout.write(core);
 } catch (failure) {

@@ -8,9 +8,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pyrage
 import pytest
 
-from tests.support.client.fake_server import FakeServer, SigningKey, pinned, problem, reject
+from tests.support.client.fake_server import CARD, FakeServer, SigningKey, pinned, problem, reject, setting
 from tests.support.client.local_http import forged, serving
 from tests.support.nginx import Gateway
 from tests.support.service import ROOT
@@ -117,6 +118,28 @@ def test_a_required_update_is_shown_with_its_address_if_that_is_https(url: str, 
     assert first.startswith("程序版本过旧，请更新后再使用（参考号 ")
     assert "".join(rest) == shown
     assert server.requests[0]["version"] == "1.4"
+
+
+def test_a_notice_keeps_its_lines_and_joined_emoji_but_no_control_characters(tmp_path: Path) -> None:
+    key = SigningKey()
+    server = FakeServer(key)
+    identity = pyrage.x25519.Identity.generate()
+    server.data_key = str(identity)
+    server.tweak = setting(notice="今晚\u3000维护\n\x1b[2J\u202e请保存👨\u200d👩\u2028")
+    (tmp_path / "core.age").write_bytes(pyrage.encrypt(CORE.encode(), [identity.to_public()]))
+    (tmp_path / "keys.json").write_text(json.dumps(pinned(key)), encoding="utf-8")
+    with serving(forged(server)) as local:
+        settings = {
+            "KADUN_URL": local.url,
+            "KADUN_KEYS": str(tmp_path / "keys.json"),
+            "KADUN_CORE": str(tmp_path / "core.age"),
+            "KADUN_CARD": CARD,
+            "KADUN_HARDWARE": "node-1",
+        }
+        command = [node(), str(CLIENT / "open.mjs")]
+        done = subprocess.run(command, env=settings, capture_output=True, encoding="utf-8", timeout=300, check=False)
+    assert (done.returncode, done.stdout) == (0, CORE), done.stderr
+    assert done.stderr == "今晚\u3000维护\n?[2J?请保存👨\u200d👩?\n"
 
 
 @pytest.fixture
