@@ -71,7 +71,7 @@ class SelfServiceRefused(KadunError):
         """Set the language of the message, `zh` or `en`."""
         self.message = text(self.text_key, language)
         if self.next_unbind_at is not None:
-            self.message = self.message.replace("{time}", f"{self.next_unbind_at.astimezone():%Y-%m-%d %H:%M %z}")
+            self.message = self.message.replace("{time}", f"{self.next_unbind_at.astimezone():%Y-%m-%d %H:%M:%S %z}")
 
     def _text_key(self, code: str) -> str:
         if f"renew_{self.reason}" in TEXTS:

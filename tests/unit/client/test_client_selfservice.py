@@ -178,10 +178,11 @@ def test_a_reason_that_is_new_or_odd_has_the_general_message(reason: Any, client
 def test_a_refusal_to_unbind_says_from_when_on_it_is_possible(
     language: str, make_client: MakeClient, server: FakeServer
 ) -> None:
-    server.script = [refusal(403, "UNBIND_NOT_ALLOWED", next_unbind_at="2026-12-25T20:00:00+08:00")]
+    server.script = [refusal(403, "UNBIND_NOT_ALLOWED", next_unbind_at="2026-12-25T20:00:45+08:00")]
     error = refused_action(make_client(language=language), "unbind")
-    assert error.next_unbind_at == EXPIRY
-    assert f"{EXPIRY.astimezone():%Y-%m-%d %H:%M %z}" in error.message
+    possible_from = datetime(2026, 12, 25, 20, 0, 45, tzinfo=CHINA)
+    assert error.next_unbind_at == possible_from
+    assert f"{possible_from.astimezone():%Y-%m-%d %H:%M:%S %z}" in error.message
     assert "{" not in error.message
     copy = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own bytes
     copy.speak(language)
