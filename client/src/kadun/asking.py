@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, Callable, TypeVar
 
 from kadun import execution
 from kadun.errors import (
-    UPDATE_REQUIRED,
     CardRejected,
     CoreFunctionError,
     FunctionFailed,
@@ -20,7 +19,7 @@ from kadun.messages import rejection
 from kadun.request import VerificationRequest
 from kadun.responses import key_set_from, token_from
 from kadun.tokens import key_id
-from kadun.verdict import verify_verdict
+from kadun.verdict import UPDATE_REQUIRED, is_function_failure, verify_verdict
 
 if TYPE_CHECKING:
     import threading
@@ -125,6 +124,6 @@ def rejection_error(verdict: Verdict, language: str) -> CardRejected | CoreFunct
     message = rejection(code, reference, language)
     if code == UPDATE_REQUIRED:
         return UpdateRequired(code, message, reference, verdict.latest_version, verdict.update_url)
-    if code.startswith("FUNCTION_"):
+    if is_function_failure(code):
         return _FUNCTION_ERRORS.get(code, CoreFunctionError)(code, message, reference)
     return CardRejected(code, message, reference)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from kadun.messages import text, with_reference
 
-UPDATE_REQUIRED = "UPDATE_REQUIRED"
 _LONGEST_DETAIL = 200
 
 

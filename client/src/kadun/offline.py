@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Callable, NamedTuple
 
 from kadun.cards import normalized_card_id
 from kadun.clocks import synchronized
-from kadun.errors import UPDATE_REQUIRED, RequestRefused, UntrustedAnswer
+from kadun.errors import RequestRefused, UntrustedAnswer
 from kadun.request import OPEN, VerificationRequest
 from kadun.sealing import KeyPair
 from kadun.store import CachedVerdict, Rejection, State
@@ -78,7 +78,7 @@ class ClientState:
             later_no = self._last_no if self._last_no is not begun.here else None
             if verdict.revokes_access:
                 self._last_no = verdict
-                if verdict.code != UPDATE_REQUIRED:  # the card is valid: a running program goes on
+                if verdict.revokes_key:
                     self._data_key = None
             elif later_no and verdict.issued_at <= later_no.issued_at:
                 return later_no if key_pair else verdict

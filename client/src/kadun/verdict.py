@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from kadun.sealing import KeyPair
     from kadun.secret import Secret
 
+UPDATE_REQUIRED = "UPDATE_REQUIRED"
 _TYP = "verdict+jwt"
 _LONGEST_LIFE_SECONDS = 300
 _CODE = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
@@ -68,7 +69,17 @@ class Verdict:
     @property
     def revokes_access(self) -> bool:
         """Whether the card was rejected. A failed server function (FUNCTION_…) is not a rejection of the card."""
-        return not self.accepted and not self.code.startswith("FUNCTION_")
+        return not self.accepted and not is_function_failure(self.code)
+
+    @property
+    def revokes_key(self) -> bool:
+        """Whether a running program loses its key. UPDATE_REQUIRED leaves it, because the card is valid."""
+        return self.revokes_access and self.code != UPDATE_REQUIRED
+
+
+def is_function_failure(code: str) -> bool:
+    """Return whether the card was accepted, and possibly activated, but its server function has no result."""
+    return code.startswith("FUNCTION_")
 
 
 def verify_verdict(token: str, request: VerificationRequest, keys: TrustedKeys, key_pair: KeyPair | None) -> Verdict:
@@ -98,9 +109,7 @@ def verify_verdict(token: str, request: VerificationRequest, keys: TrustedKeys, 
     if accepted is not (code == "OK"):
         raise UntrustedAnswer("claim accepted contradicts code")
     activated = claims.boolean("activated")
-    if (
-        activated and not accepted and not code.startswith("FUNCTION_")
-    ):  # FUNCTION_…: the card was accepted, and possibly activated
+    if activated and not accepted and not is_function_failure(code):
         raise UntrustedAnswer("claim activated contradicts code")
     dated = accepted or code == "CARD_EXPIRED"
     return Verdict(

@@ -11,7 +11,7 @@ import { KeyPair } from "./sealing.mjs";
 import { cardStatusFrom } from "./selfservice.mjs";
 import { keyId } from "./tokens.mjs";
 import { exchange } from "./transport.mjs";
-import { OPEN, verifyVerdict } from "./verdict.mjs";
+import { OPEN, UPDATE_REQUIRED, revokesAccess, revokesKey, verifyVerdict } from "./verdict.mjs";
 
 const TRIES = 3;
 const FIRST_PAUSE_SECONDS = 0.5;
@@ -101,7 +101,7 @@ export class Client {
       this.#keys.learn(await this.#withRetries(async () => keySetFrom(await fetchKeys())));
     }
     const verdict = this.#record(verifyVerdict(token, request, body, this.#keys, keyPair), keyPair, begun);
-    if (verdict.code === "UPDATE_REQUIRED") throw new UpdateRequired(verdict);
+    if (verdict.code === UPDATE_REQUIRED) throw new UpdateRequired(verdict);
     if (!verdict.accepted) throw new CardRejected(verdict.code, verdict.reference);
     return verdict;
   }
@@ -112,9 +112,9 @@ export class Client {
    */
   #record(verdict, keyPair, begun) {
     const laterNo = this.#lastRejection === begun ? null : this.#lastRejection;
-    if (!verdict.accepted && !verdict.code.startsWith("FUNCTION_")) {
+    if (revokesAccess(verdict)) {
       this.#lastRejection = verdict;
-      if (verdict.code !== "UPDATE_REQUIRED") this.#dataKey = null; // the card is valid: a running program goes on
+      if (revokesKey(verdict)) this.#dataKey = null;
     } else if (laterNo && verdict.issuedAt <= laterNo.issuedAt) {
       return keyPair ? laterNo : verdict;
     } else if (keyPair && verdict.accepted) {

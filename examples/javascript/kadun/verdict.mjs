@@ -8,6 +8,7 @@ import { AUDIENCE, keyId, requireClaim, verifyToken } from "./tokens.mjs";
 
 const YEAR_10000 = Date.UTC(10000, 0) / 1000;
 export const OPEN = "打开程序"; // the only function that grants the key
+export const UPDATE_REQUIRED = "UPDATE_REQUIRED";
 
 /** `request`: the fields as sent. `body`: their JSON, byte for byte as sent. `keyPair`: null if no key was requested. */
 export function verifyVerdict(token, request, body, keys, keyPair) {
@@ -31,8 +32,7 @@ export function verifyVerdict(token, request, body, keys, keyPair) {
   }
   const activated = own(claims, "activated");
   if (typeof activated !== "boolean") throw new UntrustedAnswer("activated is not a boolean");
-  // FUNCTION_…: the card was accepted, and possibly activated.
-  if (activated && !accepted && !code.startsWith("FUNCTION_")) throw new UntrustedAnswer("activated contradicts code");
+  if (activated && !accepted && !isFunctionFailure(code)) throw new UntrustedAnswer("activated contradicts code");
   // Null, and only null, is a permanent card: a claim that is missing must not make one.
   const dated = accepted || code === "CARD_EXPIRED";
   if (dated) time(claims, "card_activated_at");
@@ -65,6 +65,21 @@ export function verifyVerdict(token, request, body, keys, keyPair) {
     Object.defineProperty(verdict, "dataKey", { value: dataKey, enumerable: false });
   }
   return verdict;
+}
+
+/** Whether a verdict rejects the card. A failed server function (FUNCTION_…) is not a rejection of the card. */
+export function revokesAccess(verdict) {
+  return !verdict.accepted && !isFunctionFailure(verdict.code);
+}
+
+/** Whether a running program loses its key. UPDATE_REQUIRED leaves it, because the card is valid. */
+export function revokesKey(verdict) {
+  return revokesAccess(verdict) && verdict.code !== UPDATE_REQUIRED;
+}
+
+// The card was accepted, and possibly activated, but its server function has no result.
+function isFunctionFailure(code) {
+  return code.startsWith("FUNCTION_");
 }
 
 // Of bytes, or of a string in UTF-8.
