@@ -18,6 +18,7 @@ from kadun.errors import (
 from kadun.messages import rejection
 from kadun.request import VerificationRequest
 from kadun.responses import key_set_from, token_from
+from kadun.retries import at_most_once
 from kadun.tokens import key_id
 from kadun.verdict import UPDATE_REQUIRED, is_function_failure, verify_verdict
 
@@ -84,7 +85,7 @@ class Asker:
             answer = self.transport.exchange(path, body, self.language)
             return request.sent_as(body), token_from(answer)
 
-        request, token = self.with_retries(attempt if arguments is None else execution.at_most_once(attempt))
+        request, token = self.with_retries(attempt if arguments is None else at_most_once(attempt))
         self.learned.load(hardware)
         if key_id(token) not in self.keys:
             self.keys.learn(self.with_retries(self._fetch_key_set))

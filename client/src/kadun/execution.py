@@ -26,19 +26,6 @@ def checked(arguments: object) -> dict[str, Any]:
     return arguments
 
 
-def at_most_once(attempt: Callable[[], _Result]) -> Callable[[], _Result]:
-    """Wrap an attempt so that it is not retried once the server may have received it, and carried it out."""
-
-    def guarded() -> _Result:
-        try:
-            return attempt()
-        except ServerUnreachable as failure:
-            failure.passing = failure.passing and not failure.sent
-            raise
-
-    return guarded
-
-
 def after_sending(attempt: Callable[[], _Result]) -> _Result:
     """Make an attempt that follows an answer: in its failure `sent` is always true, since the function may have run."""
     try:

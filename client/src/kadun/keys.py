@@ -48,11 +48,11 @@ class TrustedKeys:
         self._pinned = list(self._keys)
         self._endorsements: dict[Step, str] = {}
         self._floor: Floor | None = None
-        self._lock = threading.RLock()  # a new key is seen only together with those that it leads to
+        self._lock = threading.Lock()  # a new key is seen only together with those that it leads to
 
     @property
     def endorsements(self) -> tuple[str, ...]:
-        """The endorsements by trusted keys, to be stored for the next start."""
+        """The endorsements by trusted keys. `add_endorsed` does not verify them again."""
         with self._lock:
             return tuple(self._endorsements.values())
 

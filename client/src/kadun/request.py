@@ -61,15 +61,25 @@ class VerificationRequest:
             fields["version"] = self.version
         if self.client_public_key is not None:
             fields["client_public_key"] = self.client_public_key
-        for name, value in fields.items():
-            utf8(name, value)
-        if self.arguments is not None:  # validated by `execution.checked`
+        if self.arguments is not None:
             fields["arguments"] = self.arguments
-        return json.dumps(fields, allow_nan=False).encode("ascii")
+        return json_body(fields)
 
     def sent_as(self, body: bytes) -> VerificationRequest:
         """Return the request with the digest of its body. The arguments may change afterwards, so it is not remade."""
         return replace(self, body_sha256=hashlib.sha256(body).hexdigest())
+
+
+def json_body(fields: dict[str, Any]) -> bytes:
+    """Return the body of a request with these fields: strings, and arguments, which `execution.checked` has validated.
+
+    Raises:
+        RequestRefused: a string contains lone surrogates.
+    """
+    for name, value in fields.items():
+        if not isinstance(value, dict):
+            utf8(name, value)
+    return json.dumps(fields, allow_nan=False).encode("ascii")
 
 
 def checked_version(version: str | None) -> str | None:

@@ -67,7 +67,7 @@ def error_for(answer: Response, problem: dict[str, Any]) -> KadunError:
         wait = _seconds(answer.retry_after)
         return ServerUnreachable(f"HTTP {answer.status}", wait, passing=passing, busy=True)
     if is_problem(answer, problem, _REFUSALS):
-        return RequestRefused(problem["code"], str(problem.get("detail") or problem.get("title") or ""))
+        return RequestRefused(problem["code"], detail_of(problem))
     return UntrustedAnswer(f"HTTP {answer.status} without a verdict")
 
 
@@ -77,6 +77,11 @@ def is_problem(answer: Response, problem: dict[str, Any], codes: Container[str])
     code = problem.get("code")
     known = isinstance(code, str) and code in codes
     return known and media_type == _PROBLEM and answer.status in _CLIENT_ERRORS
+
+
+def detail_of(problem: dict[str, Any]) -> str:
+    """Return what a problem says about itself, or an empty string. It is not signed, and may be of any length."""
+    return str(problem.get("detail") or problem.get("title") or "")
 
 
 def object_or_none(body: bytes) -> dict[str, Any] | None:

@@ -5,17 +5,16 @@ The answers are not signed. They are for people to read; only verdicts decide wh
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from kadun import execution
 from kadun.errors import KadunError, UntrustedAnswer, printable
 from kadun.messages import TEXTS, text
-from kadun.request import utf8
-from kadun.responses import error_for, is_problem, object_or_none
+from kadun.request import json_body
+from kadun.responses import detail_of, error_for, is_problem, object_or_none
+from kadun.retries import at_most_once
 
 if TYPE_CHECKING:
     from kadun.asking import Asker
@@ -94,14 +93,9 @@ def ask(asker: Asker, action: str, **fields: str) -> CardStatus:
     Raises:
         SelfServiceRefused, ServerUnreachable, UntrustedAnswer, RequestRefused: see `Client.renew`.
     """
-    content = {"card_id": asker.card_id, **fields}
-    for name, value in content.items():
-        utf8(name, value)
-    body = json.dumps(content).encode("ascii")
+    body = json_body({"card_id": asker.card_id, **fields})
     return asker.with_retries(
-        execution.at_most_once(
-            lambda: status_from(asker.transport.exchange(f"/v1/self/{action}", body, asker.language))
-        )
+        at_most_once(lambda: status_from(asker.transport.exchange(f"/v1/self/{action}", body, asker.language)))
     )
 
 
@@ -132,7 +126,7 @@ def _refusal(problem: dict[str, Any]) -> SelfServiceRefused:
         next_unbind_at = None
     return SelfServiceRefused(
         problem["code"],
-        str(problem.get("detail") or problem.get("title") or ""),
+        detail_of(problem),
         reason if isinstance(reason, str) else "",
         next_unbind_at,
     )
