@@ -135,6 +135,21 @@ def test_a_required_update_ends_offline_starts(start: MakeClient, server: FakeSe
     refused(start(version="1.4"), ServerUnreachable)
 
 
+def test_an_offline_verdict_has_the_notice_and_the_update_of_the_last_online_start(
+    start: MakeClient, server: FakeServer
+) -> None:
+    def tweak(claims: dict[str, Any]) -> None:
+        at(NOW)(claims)
+        claims.update(notice="今晚维护", latest_version="1.10", update_url=URL)
+
+    server.tweak = tweak
+    start().open()
+    unplug(server)
+    verdict = start().open()
+    assert verdict.offline
+    assert (verdict.notice, verdict.latest_version, verdict.update_url) == ("今晚维护", "1.10", URL)
+
+
 def test_the_updated_program_opens_and_may_start_offline_again(start: MakeClient, server: FakeServer) -> None:
     server.tweak = REQUIRED
     refused(start(version="1.4"), UpdateRequired)
