@@ -38,14 +38,8 @@ def test_cards_clients_and_keys_of_a_trial_go_on_in_the_real_stack(tmp_path_fact
             program, first = open_on_trial(trial, folder)
             trial.cardctl("file", "add", str(program.core))
             (folder / "state/functions/vendor.py").write_text(FUNCTION)
-            unused, events = (
-                json.loads(trial.cardctl("card", "issue", "--validity", "7d", "--format", "json").stdout),
-                (
-                    "events",
-                    "--format",
-                    "json",
-                ),
-            )
+            unused = json.loads(trial.cardctl("card", "issue", "--validity", "7d", "--format", "json").stdout)
+            events = ("events", "--format", "json")
             journal = json.loads(trial.cardctl(*events).stdout)
             running = stack.script("import.sh", *options, *ports, check=False)
             assert running.returncode == 1
@@ -56,6 +50,7 @@ def test_cards_clients_and_keys_of_a_trial_go_on_in_the_real_stack(tmp_path_fact
         assert stack.cardctl(*events) == journal
         assert program.open_on(stack) == first | {"activated": False}
         assert Program(program.keys, program.core, unused[0]["id"], "a new customer").open_on(stack)["activated"]
+        stack.up()  # import.sh waits for what verifies cards, and the functions may still be loading
         client = program.client_of(stack)
         client.download(program.core.name, folder / "fetched")
         assert (folder / "fetched").read_bytes() == program.core.read_bytes()

@@ -9,7 +9,7 @@ import pytest
 from app.domain.ceilings import MAX_CHANGES_PER_DAY
 from app.domain.codes import EventKind
 from app.storage.models import Card, Client, Event, IdempotencyRecord, IssueCount, Operator
-from tests.support.console import PASSWORD, Browser, Seen, add_operator
+from tests.support.console import PASSWORD, Browser, Seen, add_operator, until_throttled
 from tests.support.service import Service, question
 
 LIST = "/admin/cards"
@@ -265,9 +265,8 @@ def test_no_action_on_many_cards_takes_effect_without_the_password(owner: Browse
 def test_guessing_the_password_for_many_cards_is_throttled(owner: Browser) -> None:
     ids = many(101)
     preview = owner.submit(owner.get(f"{LIST}?size=500"), CONFIRM, id=ids, button=("action", "delete"))
-    answers = [owner.submit(preview, APPLY, own_password="guess") for _ in range(7)]
-    assert (answers[0].status, answers[-1].status) == (400, 429)
-    assert int(answers[-1].headers["retry-after"]) > 0
+    answers = until_throttled(lambda: owner.submit(preview, APPLY, own_password="guess"))
+    assert {answer.status for answer in answers[:-1]} == {400}
     assert Card.select().count() == 101
 
 

@@ -13,7 +13,7 @@ from app.services.shop_tokens import ShopTokens
 from app.storage.database import Database
 from app.storage.models import Event, LoginFailure, Operator
 from tests.integration.conftest import with_keys
-from tests.support.console import PASSWORD, Browser, add_operator
+from tests.support.console import PASSWORD, Browser, add_operator, until_throttled
 from tests.support.service import Service, wait_for
 
 NEW = "a rather long new password"
@@ -224,10 +224,9 @@ def test_nobody_changes_their_own_account_there(owner: Browser, action: str) -> 
 
 def test_guessing_the_own_password_is_throttled_but_no_log_in(owner: Browser, service: Service) -> None:
     fields = {"name": "sam", "role": "owner", "own_password": "guess"}
-    answers = [owner.post("/admin/operator/role", fields) for _ in range(7)]
-    assert [answer.status for answer in answers][:5] == [400] * 5
-    assert answers[-1].status == 429
-    assert int(answers[-1].headers["retry-after"]) > 0
+    answers = until_throttled(lambda: owner.post("/admin/operator/role", fields))
+    assert {answer.status for answer in answers[:-1]} == {400}
+    assert len(answers) > 5
     Browser(service).log_in("olga")
 
 
