@@ -62,9 +62,15 @@ def _environment(client: Client) -> dict[str, str | None]:
 
 
 def rejection(evaluation: Evaluation, code: Code, details: dict[str, Any] | None = None) -> Entry:
-    """Return the journal entry of a request that is rejected with this code."""
-    version = evaluation.request.version
-    details = (details or {}) | ({} if version is None else {"version": version})
+    """Return the journal entry of a request that is rejected with this code.
+
+    Of a mismatch it has all that was sent (protocol, section 2, rule 4): a nonce seen before shows a replayed request.
+    """
+    request = evaluation.request
+    is_mismatch = code is Code.CLIENT_MISMATCH
+    more = {"nonce": request.nonce, "client_public_key": request.public_key} if is_mismatch else {}
+    details = {**(details or {}), "version": request.version, **more}
+    details = {name: value for name, value in details.items() if value is not None}
     return _entry(evaluation, EventKind.REJECTED, code=code, details=details or None, counted=_COUNTED.get(code))
 
 

@@ -4,6 +4,7 @@ from datetime import timedelta
 
 from app.domain.card_actions import Action
 from app.domain.codes import Code, EventKind
+from app.domain.policy import VerificationRequest
 from app.services.card_actions import CardActions
 from app.services.issuing import Issuing
 from app.services.verification import Verification
@@ -80,6 +81,23 @@ def test_another_machine_is_refused_journalled_and_changes_nothing(verification:
     ) == before
     event = Event.get(Event.code == Code.CLIENT_MISMATCH)
     assert (event.hardware, event.ip, event.reference) == ("h2", "203.0.113.9", str(token["jti"])[-8:])
+
+
+def test_the_journal_has_all_that_another_machine_sent(verification: Verification, card_id: str) -> None:
+    ask(verification, card_id)
+    sent = ("h2", "导出报表", "a nonce of its own", "203.0.113.9", "192.168.1.7", "a public key")
+    verification.verify(VerificationRequest.from_fields(card_id, *sent, version="1.4"))
+    event = Event.get(Event.code == Code.CLIENT_MISMATCH)
+    details = {name: event.details.get(name) for name in ("nonce", "client_public_key", "version")}
+    assert (event.card_id, event.hardware, event.function, event.ip, event.claimed_ip, details) == (
+        *(card_id, "h2", "导出报表", "203.0.113.9", "192.168.1.7"),
+        {"nonce": "a nonce of its own", "client_public_key": "a public key", "version": "1.4"},
+    )
+
+
+def test_the_journal_has_no_nonce_of_other_rejections(verification: Verification) -> None:
+    ask(verification, "0" * 32)
+    assert Event.get(Event.code == Code.CARD_NOT_FOUND).details is None
 
 
 def test_a_renewal_keeps_the_client_and_releases_the_old_card(
