@@ -60,7 +60,7 @@ def test_a_mismatch_keeps_what_the_card_was_bound_to(proxied: Service) -> None:
     (card_id,) = proxied.issue()
     reference = rejected(proxied, card_id)
     (entry,) = proxied.cardctl_json("events", "--reference", reference)
-    assert entry["details"] == {"before": {"hardware": OLD[0], "ip": OLD[1]}}
+    assert entry["details"]["before"] == {"hardware": OLD[0], "ip": OLD[1]}
 
 
 def test_a_reference_is_explained_with_the_command_that_helps(proxied: Service) -> None:

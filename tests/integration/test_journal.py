@@ -22,6 +22,12 @@ from tests.support.asking import ask
 DAY = date(2026, 3, 1)
 
 
+@pytest.fixture
+def database_url(apart_url: str) -> str:
+    """No other test's service, which seals the journal, too, sees these entries."""
+    return apart_url
+
+
 def counts(card_id: str) -> dict[str, int]:
     return {row.kind: row.count for row in DailyCount.select().where(DailyCount.card_id == card_id)}
 
