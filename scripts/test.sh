@@ -113,9 +113,11 @@ tier_lint() {
 # tier_unit: in two processes, since it waits for little, and each process collects all tests anew.
 tier_unit() { run_pytest unit "$VENV_PYTHON" -m coverage run -m pytest tests/unit --numprocesses 2 --dist worksteal; }
 
-# ensure_swift: the tests' bucket, in an environment of its own.
+# ensure_swift: the tests' bucket, in an environment of its own; not of the python3 in $SCRATCH, which goes with this run.
 ensure_swift() {
-    local VENV=$ROOT/.venv-swift VENV_PYTHON=$ROOT/.venv-swift/bin/python
+    local KADUN_PYTHON VENV=$ROOT/.venv-swift
+    KADUN_PYTHON=$(readlink -f "$VENV_PYTHON")
+    local VENV_PYTHON=$VENV/bin/python
     ensure_venv requirements-swift.txt
 }
 
