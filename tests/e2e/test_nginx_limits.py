@@ -94,8 +94,8 @@ def test_plain_http_has_the_same_limits_and_neither_redirects_nor_refusals_are_l
 
 def test_plain_http_from_one_site_is_limited_too(make_gateway: GatewayMaker) -> None:
     gateway = make_gateway(believe_test_address=True, KADUN_RATE="1", KADUN_BURST="1")
-    addresses = [f"2001:db8:1:{number:x}::1" for number in range(30)]
-    assert refusals([gateway.ask_plain("/", {"X-Test-Address": address}) for address in addresses])
+    addresses = (f"2001:db8:1:{number:x}::1" for number in range(200))  # many, where one is slow
+    assert any(gateway.ask_plain("/", {"X-Test-Address": address}).status == 429 for address in addresses)
 
 
 def test_what_nginx_does_not_find_counts_too(make_gateway: GatewayMaker) -> None:

@@ -27,6 +27,7 @@ from tests.conftest import Clock, Remembered
 from tests.support.console import Browser, add_operator
 from tests.support.console_scene import Scene, furnish
 from tests.support.downloads import CONTENT, NAME, ask, put
+from tests.support.executing import FUNCTION_SECONDS
 from tests.support.functions_service import FunctionsService
 from tests.support.hooks import Hooks
 from tests.support.log_ins import LogIns
@@ -179,14 +180,14 @@ def cards(proxied: Service) -> list[str]:
 @pytest.fixture(scope="session")
 def _executing(migrated_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     folder = with_keys(tmp_path_factory.mktemp("executing"))
-    settings = {"KADUN_FUNCTION_SECONDS": "2"}
+    settings = {"KADUN_FUNCTION_SECONDS": str(FUNCTION_SECONDS)}
     with FunctionsService(folder, **settings).with_shop(), Service(folder, migrated_url, **settings) as service:
         yield service
 
 
 @pytest.fixture
 def executing(_executing: Service, database: Database) -> Service:
-    """A service with functions, which may run for 2 s."""
+    """A service with functions, which may run for `FUNCTION_SECONDS`."""
     return _executing
 
 

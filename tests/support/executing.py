@@ -13,6 +13,8 @@ from app.domain.cards import REFERENCE_LENGTH
 from tests.support.rendezvous import Rendezvous
 from tests.support.service import Response, Service, question
 
+FUNCTION_SECONDS = 5
+"""How long a function may run: on a busy machine two seconds go by before one has begun."""
 KEY_CLAIMS = {"KERNAL_DATA_KEY", "KERNAL_DATA_KEY_SEALED"}
 
 
