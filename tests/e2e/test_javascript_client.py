@@ -58,6 +58,20 @@ def test_it_refuses_every_forged_response_of_the_kit_and_accepts_every_genuine_o
     assert done.returncode == 0
 
 
+def run_example(url: str, key: SigningKey, folder: Path, **settings: str) -> subprocess.CompletedProcess[str]:
+    """Run open.mjs against a stand-in for the server, whose key it pins; its core data is the folder's core.age."""
+    (folder / "keys.json").write_text(json.dumps(pinned(key)), encoding="utf-8")
+    environment = {
+        "KADUN_URL": url,
+        "KADUN_KEYS": str(folder / "keys.json"),
+        "KADUN_CORE": str(folder / "core.age"),
+        "KADUN_CARD": CARD,
+        "KADUN_HARDWARE": "node-1",
+    } | settings
+    command = [node(), str(CLIENT / "open.mjs")]
+    return subprocess.run(command, env=environment, capture_output=True, encoding="utf-8", timeout=300, check=False)
+
+
 def test_it_needs_nothing_from_a_registry() -> None:
     package = json.loads((CLIENT / "package.json").read_text("utf-8"))
     assert not {"dependencies", "devDependencies", "optionalDependencies", "peerDependencies"} & package.keys()
@@ -77,18 +91,9 @@ def test_it_needs_nothing_from_a_registry() -> None:
 def test_only_a_refusal_of_our_own_server_speaks_of_the_card(
     code: str, content_type: str, said: str, tmp_path: Path
 ) -> None:
-    (tmp_path / "keys.json").write_text(json.dumps(pinned(SigningKey())), encoding="utf-8")
     answer = problem(400, code, content_type=content_type)
     with serving(lambda handler, _body: handler.send(400, answer.body, Content_Type=content_type)) as local:
-        settings = {
-            "KADUN_URL": local.url,
-            "KADUN_KEYS": str(tmp_path / "keys.json"),
-            "KADUN_CORE": str(tmp_path / "core.age"),
-            "KADUN_CARD": "0" * 32,
-            "KADUN_HARDWARE": "node-1",
-        }
-        command = [node(), str(CLIENT / "open.mjs")]
-        done = subprocess.run(command, env=settings, capture_output=True, encoding="utf-8", timeout=300, check=False)
+        done = run_example(local.url, SigningKey(), tmp_path)
     assert (done.returncode, done.stdout) == (1, "")
     assert said in done.stderr
 
@@ -101,18 +106,8 @@ def test_a_required_update_is_shown_with_its_address_if_that_is_https(url: str, 
     key = SigningKey()
     server = FakeServer(key)
     server.tweak = reject("UPDATE_REQUIRED", latest_version="2.0", update_url=url)
-    (tmp_path / "keys.json").write_text(json.dumps(pinned(key)), encoding="utf-8")
     with serving(forged(server)) as local:
-        settings = {
-            "KADUN_URL": local.url,
-            "KADUN_KEYS": str(tmp_path / "keys.json"),
-            "KADUN_CORE": str(tmp_path / "core.age"),
-            "KADUN_CARD": "0" * 32,
-            "KADUN_HARDWARE": "node-1",
-            "KADUN_VERSION": "1.4",
-        }
-        command = [node(), str(CLIENT / "open.mjs")]
-        done = subprocess.run(command, env=settings, capture_output=True, encoding="utf-8", timeout=300, check=False)
+        done = run_example(local.url, key, tmp_path, KADUN_VERSION="1.4")
     assert (done.returncode, done.stdout) == (3, "")
     first, *rest = done.stderr.splitlines()
     assert first.startswith("程序版本过旧，请更新后再使用（参考号 ")
@@ -127,17 +122,8 @@ def test_a_notice_keeps_its_lines_and_joined_emoji_but_no_control_characters(tmp
     server.data_key = str(identity)
     server.tweak = setting(notice="今晚\u3000维护\n\x1b[2J\u202e请保存👨\u200d👩\u2028")
     (tmp_path / "core.age").write_bytes(pyrage.encrypt(CORE.encode(), [identity.to_public()]))
-    (tmp_path / "keys.json").write_text(json.dumps(pinned(key)), encoding="utf-8")
     with serving(forged(server)) as local:
-        settings = {
-            "KADUN_URL": local.url,
-            "KADUN_KEYS": str(tmp_path / "keys.json"),
-            "KADUN_CORE": str(tmp_path / "core.age"),
-            "KADUN_CARD": CARD,
-            "KADUN_HARDWARE": "node-1",
-        }
-        command = [node(), str(CLIENT / "open.mjs")]
-        done = subprocess.run(command, env=settings, capture_output=True, encoding="utf-8", timeout=300, check=False)
+        done = run_example(local.url, key, tmp_path)
     assert (done.returncode, done.stdout) == (0, CORE), done.stderr
     assert done.stderr == "今晚\u3000维护\n?[2J?请保存👨\u200d👩?\n"
 
