@@ -1,7 +1,6 @@
 """`cardctl file …` and `doctor` with a bucket, and what a service without nginx sends from it."""
 
 import http.client
-import json
 import secrets
 import ssl
 from pathlib import Path
@@ -19,6 +18,7 @@ from tests.integration.conftest import with_keys
 from tests.support.bucket_files import key, keys, states, without_bucket
 from tests.support.bucket_host import TlsFront
 from tests.support.console import Browser, add_operator
+from tests.support.doctor_results import results
 from tests.support.downloads import CONTENT, blobs, fetch, links, put, sha256
 from tests.support.http_exchange import exchange
 from tests.support.pki import Issued
@@ -31,11 +31,6 @@ def offline(offline: Service, bucket: Any, bucket_settings: dict[str, str]) -> S
     """The command line with the bucket."""
     offline.environment.update(bucket_settings)
     return offline
-
-
-def results(service: Service) -> dict[str, dict[str, str]]:
-    done = service.cardctl("doctor", "--format", "json", check=False)
-    return {one["check"]: one for one in json.loads(done.stdout)}
 
 
 def test_files_are_added_replaced_listed_and_removed(offline: Service, bucket: Any) -> None:
