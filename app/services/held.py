@@ -1,5 +1,6 @@
 """Values from the database that a process holds, so that no request waits for them."""
 
+import itertools
 import logging
 import os
 import threading
@@ -34,6 +35,9 @@ class Held(Generic[Value]):
         self._read = read
         self.seconds = seconds
         self._process = 0
+        self._lock = threading.Lock()
+        self._readings = itertools.count(1)
+        self._newest = 0
         self._values: list[Value] = []
 
     def get(self) -> Value:
@@ -54,12 +58,16 @@ class Held(Generic[Value]):
         return self._values[0]
 
     def renew(self) -> None:
-        """Read the value again now.
+        """Read the value again now; a reading that began earlier and ends later changes nothing.
 
         Raises:
             Exception: as `get`.
         """
-        self._values = [self._database.with_connection(self._read)]
+        number = next(self._readings)
+        value = self._database.with_connection(self._read)
+        with self._lock:  # not around the reading: nobody waits for another's connection
+            if number > self._newest:
+                self._newest, self._values = number, [value]
 
     def renew_if_possible(self) -> bool:
         """Renew the value; return False, and drop the connection, where that fails."""

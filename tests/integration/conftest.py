@@ -9,6 +9,7 @@ import pyrage
 import pytest
 
 from app.domain.operators import Role
+from app.services import held
 from app.services.card_actions import CardActions
 from app.services.in_force import VendorRules
 from app.services.issuing import Issuing
@@ -44,7 +45,13 @@ def seals(database: Database, clock: Clock, tmp_path: Path) -> JournalSeals:
 
 
 @pytest.fixture
-def licences(database: Database, clock: Clock, tmp_path: Path) -> LicenceService:
+def renewed_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no thread renew what is held: a test that counts on a value says when it is read."""
+    monkeypatch.setattr(held, "_keep_renewing", lambda _: None)
+
+
+@pytest.fixture
+def licences(database: Database, clock: Clock, tmp_path: Path, renewed_by_hand: None) -> LicenceService:
     KeyFolder(tmp_path / "keys").create(clock.now, "kadun")
     rules = VendorRules(database, clock)
     rules.get()  # as in a process that has begun: no request waits for the first reading

@@ -1,5 +1,6 @@
 """Values that a process holds: renewed by a thread, kept while the database is away."""
 
+import threading
 import weakref
 
 import pytest
@@ -39,6 +40,33 @@ def test_renewing_tells_whether_the_value_could_be_read(database: Database) -> N
 
     held = Held(database, read)
     assert [held.renew_if_possible() for _ in range(4)] == [True, False, False, True]
+
+
+@pytest.mark.usefixtures("renewed_by_hand")
+def test_a_reading_that_began_earlier_does_not_replace_a_newer_one(database: Database) -> None:
+    begun, may_end = threading.Event(), threading.Event()
+    values = iter(["first", "old", "new"])
+
+    def read() -> str:
+        value = next(values)
+        if value == "old":
+            begun.set()
+            assert may_end.wait(60)
+        return value
+
+    def read_slowly() -> None:
+        held.renew()
+        database.close()
+
+    held = Held(database, read)
+    assert held.get() == "first"
+    slow = threading.Thread(target=read_slowly)
+    slow.start()
+    assert begun.wait(60)
+    held.renew()
+    may_end.set()
+    slow.join()
+    assert held.get() == "new"
 
 
 def test_without_a_first_value_the_error_is_the_callers(database: Database) -> None:
