@@ -98,7 +98,8 @@ def test_old_figures_are_counted_anew_while_the_page_is_open(site: Site, enter: 
     expect(person.page.get_by_text("正在重新统计")).to_have_count(0)
     charts = person.page.locator("canvas")
     expect(charts).to_have_count(len(CHARTS))
-    assert all(canvas.evaluate("(canvas) => !!Chart.getChart(canvas)") for canvas in charts.all())
+    # They are drawn a moment after they are there.
+    person.page.wait_for_function("[...document.querySelectorAll('canvas')].every((canvas) => Chart.getChart(canvas))")
 
 
 def test_the_figures_beneath_a_chart_are_links_for_the_keyboard(enter: Enter) -> None:

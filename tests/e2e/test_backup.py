@@ -234,7 +234,7 @@ def test_a_second_run_at_once_gives_way(backups: Backups) -> None:
         assert "try again when it is done" in second.stderr
         assert second.stderr.count("\n") == 1
         assert first.poll() is None
-    out, err = first.communicate(timeout=60)
+    out, err = first.communicate(timeout=300)
     assert first.returncode == 0, err
     assert str(backups.newest()) in out
     backups.script("verify-backup.sh")

@@ -131,7 +131,7 @@ def test_no_metrics_from_outside(customer: Customer, stack: Stack) -> None:
 
 def test_the_app_made_anew_is_served_by_the_same_nginx(customer: Customer, stack: Stack) -> None:
     before = stack.inspect("nginx")["State"]
-    stack.compose("up", "--detach", "--force-recreate", "--no-deps", "app")
+    stack.up("--force-recreate", "--no-deps", "app")
     card = stack.new_card()
     assert customer.open_program(card, f"pc of {card}")["code"] == "OK"
     after = stack.inspect("nginx")["State"]

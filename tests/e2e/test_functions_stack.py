@@ -98,6 +98,11 @@ def program(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Program:
     return program
 
 
+def patient(program: Program, stack: Stack) -> kadun.Client:
+    """A client that waits longer than one by default: it repeats no call, and the machine may be busy."""
+    return program.client_of(stack, timeout_seconds=60)
+
+
 def look(stack: Stack, *, addresses: list[tuple[str, int]], folders: list[str], paths: list[str]) -> dict[str, Any]:
     """Return what the vendor's code can see and do."""
     arguments = {"addresses": addresses, "folders": folders, "paths": paths}
@@ -111,9 +116,12 @@ def address_of_the_database(stack: Stack) -> str:
 
 
 def test_a_client_gets_the_result_of_a_function(stack: Stack, program: Program) -> None:
-    assert program.client_of(stack).execute("加一", {"number": 41}) == {"sum": 42, "card": program.card}
+    assert patient(program, stack).execute("加一", {"number": 41}) == {
+        "sum": 42,
+        "card": program.card,
+    }
     with pytest.raises(kadun.FunctionNotFound):
-        program.client_of(stack).execute("没有", {})
+        patient(program, stack).execute("没有", {})
 
 
 def test_the_vendor_can_run_a_function_with_arguments_from_a_file_of_the_host(stack: Stack, tmp_path: Path) -> None:
@@ -218,16 +226,15 @@ def test_hostile_functions_reach_nothing_but_their_own_place(stack: Stack) -> No
 def test_only_the_launcher_and_the_zygote_can_change_user_ids(stack: Stack) -> None:
     container = stack.inspect("functions")["HostConfig"]
     assert sorted(name.removeprefix("CAP_") for name in container["CapAdd"]) == ["KILL", "SETGID", "SETUID"]
-    script = "cd /proc; for p in [0-9]*; do grep -HE '^(Uid|CapEff|NoNewPrivs)' $p/status; done"
-    shown = stack.compose("exec", "-T", "functions", "sh", "-c", script).stdout
-    processes: dict[str, dict[str, str]] = {}
-    for line in shown.splitlines():
-        file, name, value = line.split(":", 2)
-        processes.setdefault(file, {})[name] = value.split()[0]
     uid = (stack.folder / ".env").read_text().partition("\nKADUN_UID=")[2].split()[0]
-    of_service = [seen["CapEff"].lstrip("0") for seen in processes.values() if seen["Uid"] == uid]
-    assert sorted(of_service) == ["", "", "c0"]  # gunicorn and its worker; SETGID and SETUID of the zygote
-    assert {seen["NoNewPrivs"] for seen in processes.values()} == {"1"}
+
+    def of_service() -> list[str]:
+        seen = [status for _, status in stack.processes("functions") if status["Uid"].split()[0] == uid]
+        return sorted(status["CapEff"].lstrip("0") for status in seen)
+
+    # Of gunicorn and its worker; SETGID and SETUID of the zygote. The former zygote ends a moment after a reload.
+    wait_for(lambda: of_service() == ["", "", "c0"])
+    assert {status["NoNewPrivs"] for _, status in stack.processes("functions")} == {"1"}
 
 
 def test_even_root_in_the_container_sees_no_secret(stack: Stack) -> None:
@@ -261,7 +268,7 @@ def test_with_a_network_functions_reach_the_internet_but_not_the_database(stack:
         asked = [(database, 5432), (bridge, stack.https_port)]
         # Docker drops the rules between its networks for milliseconds whenever a network is made on this machine.
         wait_for(
-            lambda: look(stack, addresses=asked, folders=[], paths=[])["connected"] == [[bridge, stack.https_port]], 20
+            lambda: look(stack, addresses=asked, folders=[], paths=[])["connected"] == [[bridge, stack.https_port]], 120
         )
     finally:
         dotenv.write_text(before)
@@ -293,11 +300,11 @@ def test_everything_else_works_while_the_functions_service_is_down(stack: Stack,
     stack.compose("stop", "--timeout", "5", "functions")
     try:
         with pytest.raises(kadun.ServerUnreachable):
-            program.client_of(stack).execute("加一", {"number": 1})
+            patient(program, stack).execute("加一", {"number": 1})
         assert program.open_on(stack)["core"]
     finally:
         stack.up()
-    assert program.client_of(stack).execute("加一", {"number": 1})["sum"] == 2
+    assert patient(program, stack).execute("加一", {"number": 1})["sum"] == 2
 
 
 def test_a_file_that_could_not_be_read_is_loaded_once_its_mode_is_corrected(stack: Stack) -> None:
@@ -313,9 +320,11 @@ def test_a_file_that_could_not_be_read_is_loaded_once_its_mode_is_corrected(stac
 def test_a_killed_functions_service_restarts(stack: Stack, program: Program) -> None:
     before = stack.inspect("functions")
     os.kill(before["State"]["Pid"], 9)
-    wait_for(lambda: stack.inspect("functions")["RestartCount"] > before["RestartCount"], 60)
-    wait_for(lambda: stack.inspect("functions")["State"]["Health"]["Status"] == "healthy", 60)
-    assert program.client_of(stack).execute("加一", {"number": 1})["sum"] == 2
+    # The engine counts a restart when the process ends, and forgets its health when the next begins.
+    wait_for(lambda: stack.inspect("functions")["State"]["StartedAt"] != before["State"]["StartedAt"])
+    wait_for(lambda: stack.inspect("functions")["State"]["Health"]["Status"] == "healthy", 240)
+    assert stack.inspect("functions")["RestartCount"] > before["RestartCount"]
+    assert patient(program, stack).execute("加一", {"number": 1})["sum"] == 2
 
 
 def test_requirements_are_installed_by_one_command(stack: Stack, program: Program) -> None:
@@ -335,12 +344,12 @@ def test_requirements_are_installed_by_one_command(stack: Stack, program: Progra
         (functions / "requirements.txt").write_text(f"./{wheel.name}\n")
         installed = stack.script("cardctl", "function", "install")
         assert "汇率" in installed.stdout
-        assert program.client_of(stack).execute("汇率", {}) == 7.12
+        assert patient(program, stack).execute("汇率", {}) == 7.12
         written = stack.compose("exec", "-T", "functions", "touch", "/var/lib/kadun/functions-packages/x", check=False)
         assert "Read-only file system" in written.stderr
         (functions / "requirements.txt").write_text("./none-1.0-py3-none-any.whl\n")
         assert stack.script("cardctl", "function", "install", check=False).returncode == 1
-        assert program.client_of(stack).execute("汇率", {}) == 7.12
+        assert patient(program, stack).execute("汇率", {}) == 7.12
     finally:
         for file in functions.glob("*"):
             if file.name != "vendor.py":

@@ -46,7 +46,7 @@ def test_a_backup_is_signed_with_them_and_a_restore_keeps_those_that_are_newer(s
     assert manifest["signature"]["token"]
     stack.script("verify-backup.sh", backup)
     stack.script("cardctl", "key", "rotate")
-    rotated = wait_for(lambda: None if (keys := key_set(stack)) == before else keys, 15)
+    rotated = wait_for(lambda: None if (keys := key_set(stack)) == before else keys)
     restored = stack.script("restore.sh", backup)
     assert f"The signing keys are in place: {rotated['keys'][-2]['kid']}" in restored.stdout
     assert key_set(stack) == rotated

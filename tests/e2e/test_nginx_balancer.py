@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.http_exchange import Response, read_response
-from tests.support.nginx import Gateway
+from tests.support.nginx import Gateway, until_refused
 from tests.support.nginx_backend import ConsoleStandIn
 from tests.support.service import wait_for
 
@@ -102,8 +102,8 @@ def test_plain_http_behind_the_balancer_is_led_to_https(gateway: Gateway) -> Non
 
 def test_limits_and_the_log_are_by_the_clients_address(tmp_path: Path, backend: ConsoleStandIn) -> None:
     with Gateway(tmp_path / "nginx", backend.socket, KADUN_RATE="1", KADUN_BURST="3", **ON) as gateway:
-        flooding = [ask(gateway, version_1(CLIENT)).status for _ in range(8)]
-        assert (flooding[:4], 429 in flooding) == ([200] * 4, True)
+        *served, _ = until_refused(lambda: ask(gateway, version_1(CLIENT)))
+        assert ({answer.status for answer in served}, len(served) >= 4) == ({200}, True)
         assert ask(gateway, version_2("203.0.113.8")).status == 200
         wait_for(lambda: {line["address"] for line in gateway.access_log()} == {CLIENT, "203.0.113.8"})
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 from kadun import Client, FunctionFailed, FunctionNotFound, FunctionTimeout
 
+from tests.support.executing import FUNCTION_SECONDS
 from tests.support.functions_service import FunctionsService
 from tests.support.nginx import Gateway
 from tests.support.socket_service import SocketService
@@ -12,7 +13,7 @@ from tests.support.socket_service import SocketService
 
 @pytest.fixture(scope="module")
 def functions(service: SocketService) -> Iterator[FunctionsService]:
-    with FunctionsService(service.folder, KADUN_FUNCTION_SECONDS="2").with_shop() as running:
+    with FunctionsService(service.folder, KADUN_FUNCTION_SECONDS=str(FUNCTION_SECONDS)).with_shop() as running:
         yield running
 
 

@@ -188,10 +188,11 @@ def test_the_sdk_fetches_a_file_and_resumes_an_interrupted_one(
     arrived = (tmp_path / "core.age.part").stat().st_size
     assert 2_000_000 < arrived < 5_000_000
     assert sha256(client.download("update 1.age", target).read_bytes()) == sha256(content)
-    line = gateway.logged("/v1/files/update%201.age")
-    assert line["status"] == 200
-    resumed = [line for line in gateway.access_log() if line["status"] == 206][-1]
-    assert resumed["bytes"] == 5_000_000 - arrived
+    path = "/v1/files/update%201.age"
+    wait_for(lambda: len([line for line in gateway.access_log() if line["path"] == path]) == 2)
+    broken_off, resumed = (line for line in gateway.access_log() if line["path"] == path)
+    assert broken_off["status"] == 200
+    assert (resumed["status"], resumed["bytes"]) == (206, 5_000_000 - arrived)
     put(service, "update 1.age", b"version 2")
     assert client.download("update 1.age", target).read_bytes() == b"version 2"
 

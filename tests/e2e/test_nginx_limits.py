@@ -124,7 +124,7 @@ def test_an_ipv6_client_counts_by_its_network(
     make_gateway: GatewayMaker, service: SocketService, addresses: list[str], *, limited: bool
 ) -> None:
     gateway = make_gateway(service.socket, believe_test_address=True, KADUN_RATE="1", KADUN_BURST="3")
-    answers = [gateway.ask("GET", "/readyz", headers={"X-Test-Address": address}) for address in addresses]
+    answers = list(gateway.get_each("/readyz", addresses))
     assert bool(refusals(answers)) is limited
 
 
@@ -138,8 +138,7 @@ def test_an_ipv6_site_may_send_ten_times_as_much(
     gateway = make_gateway(service.socket, believe_test_address=True, KADUN_RATE="1", KADUN_BURST="1")
 
     def statuses(numbers: range) -> set[int]:
-        said = ({"X-Test-Address": address.format(number)} for number in numbers)
-        return {gateway.ask("GET", "/healthz", headers=headers).status for headers in said}
+        return {answer.status for answer in gateway.get_each("/healthz", map(address.format, numbers))}
 
     assert statuses(range(11)) == {200}
     assert (429 in statuses(range(11, 255))) is limited

@@ -187,7 +187,7 @@ def test_ssh_and_the_two_ports_are_let_in_from_the_next_boot_and_nothing_else(
             assert greeting(address, 5000) is None
         # The firewall is the network's, not the processes': taken away, it shows what it did.
         machine.run("/usr/lib/ufw/ufw-init", "force-stop")
-        assert greeting(machine.network.ipv6, 5000)
+        wait_for(lambda: greeting(machine.network.ipv6, 5000))
     finally:
         running.kill()
         running.wait()

@@ -136,6 +136,7 @@ def kill(stack: Stack, *services: str) -> None:
 def test_killed_under_load_it_comes_back_by_itself_and_no_acknowledged_activation_is_missing(
     stack: Stack, cards: Iterator[str], services: tuple[str, ...]
 ) -> None:
+    wait_for(lambda: is_well(stack), 240)
     before = {service: stack.inspect(service) for service in SERVICES}
     with Customers(stack, cards) as customers:
         customers.wait_for_more(100)
@@ -147,7 +148,7 @@ def test_killed_under_load_it_comes_back_by_itself_and_no_acknowledged_activatio
             )
         customers.wait_for_more(100)
     assert customers.refused > 0, "the blow was felt"
-    wait_for(lambda: is_well(stack), 60)
+    wait_for(lambda: is_well(stack), 240)
     for service, then in before.items():
         now = stack.inspect(service)
         assert now["Id"] == then["Id"], "nobody made it anew"

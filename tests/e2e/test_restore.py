@@ -319,14 +319,14 @@ def test_an_interrupted_switch_is_undone_and_keeps_acknowledged_activations(
         (stack.folder / "scripts/restore.sh", "--no-safety-dump", restored.backup),
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=restored.new.environment | path,
     )  # fmt: skip
-    wait_for(lambda: (tmp_path / "done").exists() or restoring.poll() is not None, 60)
+    wait_for(lambda: (tmp_path / "done").exists() or restoring.poll() is not None, 300)
     acknowledged = []
     if what == "the start":
-        wait_for(lambda: stack.compose("exec", "-T", "app", *HEALTHCHECK, check=False).returncode == 0, 60)
+        wait_for(lambda: stack.compose("exec", "-T", "app", *HEALTHCHECK, check=False).returncode == 0, 300)
         acknowledged = stack.sql("owner", "SELECT id FROM card WHERE NOT is_activated LIMIT 2").split()
         assert [stack.verify(card, f"pc of {card}")["code"] for card in acknowledged] == ["OK", "OK"]
     (tmp_path / "go").touch()
-    _, said = restoring.communicate(timeout=60)
+    _, said = restoring.communicate(timeout=300)
     assert restoring.returncode == 1
     assert "Nothing was restored: the old database is in its place" in said
     (kept,) = databases(restored.new) - {"kadun"}
@@ -346,7 +346,7 @@ def test_a_restore_that_is_ended_halfway_changes_nothing(restored: Servers) -> N
     restoring = restored.new.start("restore.sh", "--no-safety-dump", str(restored.backup))
     wait_for(lambda: any(name.startswith("kadun_restoring_") for name in databases(restored.new)))
     restoring.terminate()
-    said = restoring.communicate(timeout=60)
+    said = restoring.communicate(timeout=300)
     assert restoring.returncode not in {0, 1}, said
     assert databases(restored.new) == {"kadun"}
     assert {table: rows(restored.new, table) for table in TABLES} == before

@@ -19,7 +19,7 @@ from tests.support.http_exchange import quiet_port
 from tests.support.processes import is_alive
 from tests.support.rendezvous import Rendezvous
 from tests.support.service import ROOT, wait_for
-from tests.support.trial_runner import TrialRun, processes_of
+from tests.support.trial_runner import START_SECONDS, TrialRun, processes_of
 from tests.support.wheels import write_wheel
 from trial.accounts import Account, first_barred
 from trial.cluster import pid_file
@@ -130,8 +130,8 @@ def test_a_reader_who_goes_away_is_no_reason_to_stop(folder: Path) -> None:
     with subprocess.Popen(
         ["bash", "-c", command], env=run.environ, cwd="/", stdout=subprocess.DEVNULL, start_new_session=True
     ) as shell:
-        wait_for(lambda: status(f"{run.url}/readyz") == 200, 60)
-        wait_for((run.data_dir / "demo" / "card").exists, 60)
+        wait_for(lambda: status(f"{run.url}/readyz") == 200, START_SECONDS)
+        wait_for((run.data_dir / "demo" / "card").exists, START_SECONDS)
         os.killpg(shell.pid, signal.SIGINT)
     assert processes_of(folder) == []
 
@@ -258,7 +258,7 @@ def test_a_wrong_setting_of_the_functions_stops_the_start(folder: Path) -> None:
     run = TrialRun(folder)
     run.environ["KADUN_FUNCTION_MEMORY_MB"] = "plenty"
     run.start()
-    assert run.wait() == 1
+    assert run.wait(START_SECONDS) == 1
     assert "KADUN_FUNCTION_MEMORY_MB is 'plenty'" in run.output
     assert "The functions service does not start" in run.output.splitlines()[-1]
 

@@ -224,7 +224,7 @@ def test_an_app_that_keeps_ending_is_replaced_by_a_version_that_works(vendor: Ve
     name = f"{stack.project}-app"
     run("docker", "build", "--tag", name, "-", input=f'FROM {name}\nCMD ["false"]\n')
     stack.compose("up", "--detach", "app", check=False)
-    wait_for(lambda: stack.inspect("app")["RestartCount"] >= 2, 30)
+    wait_for(lambda: stack.inspect("app")["RestartCount"] >= 2, 120)
     vendor.release("broken as well", {"app/wsgi.py": "raise SystemExit('this version does not work')\n"})
     failed = stack.script("upgrade.sh", check=False)
     vendor.withdraw()

@@ -230,11 +230,16 @@ def test_no_parameter_of_any_page_becomes_markup_a_header_or_another_sites_addre
             assert all(page == pages[0] for page in pages), (path, names)
 
 
+def says_evil(text: str) -> bool:
+    """Whether a text has the word; not within a form's random number, which may spell anything."""
+    return re.search(r"evil(?![\w-])", text) is not None
+
+
 def unmoved(seen: Seen) -> None:
     """What a stranger named leads nowhere, and is in no header."""
     assert seen.status < 500, (seen.path, seen.words)
     for name, value in seen.headers.items():
-        assert "evil" not in value or name in {"location", "hx-redirect"}, (seen.path, name, value)
+        assert not says_evil(value) or name in {"location", "hx-redirect"}, (seen.path, name, value)
     where = urlsplit(urljoin("https://vendor.example", seen.headers.get("location", "/admin/")))
     assert (where.scheme, where.netloc) == ("https", "vendor.example"), seen.path
     assert where.path.startswith("/admin/"), seen.path
@@ -247,9 +252,9 @@ def test_back_links_stay_in_the_console(olga: Browser, service: Service) -> None
         assert dict(seen.form("/admin/login").fields)["next"] == "/admin/"
         form = {**scene.forms["/admin/cards/confirm"], "back": wanted}
         confirm = olga.post("/admin/cards/confirm", form)
-        assert "evil" not in confirm.text
+        assert not says_evil(confirm.text)
         done = olga.follow(olga.post("/admin/cards/apply", form))
-        assert (done.status, "evil" in done.text) == (200, False)
+        assert (done.status, says_evil(done.text)) == (200, False)
         assert olga.get(f"/admin/login?{urlencode({'next': wanted})}").headers["location"] == "/admin/"
     seen = Browser(service).post(
         "/admin/login", {"name": "olga", "password": PASSWORD, "next": "//evil.example"}, csrf=""
@@ -264,8 +269,8 @@ def test_the_host_that_a_request_names_is_in_no_answer(olga: Browser, service: S
     for path in paths():
         address = f"{address_of(path)}?{urlencode(scene.queries.get(path, {}))}"
         for seen in (olga.get(address, named), outsider.get(address, {**named, "Forwarded": "host=evil.example"})):
-            assert "evil" not in seen.text, path
-            assert "evil" not in str(seen.headers), path
+            assert not says_evil(seen.text), path
+            assert not says_evil(str(seen.headers)), path
     for host in ("[", "[::1", "a:b", "a:99999999999999999999", "é".encode().decode("latin-1"), ":", "a b"):
         for headers in ({"Host": host}, {"Host": host, "Sec-Fetch-Site": "", "Origin": "http://x"}):
             assert outsider.get("/admin/login", headers).status in {200, 400}, host

@@ -123,15 +123,6 @@ def test_second_factors_that_do_not_open_are_named(keyed: Service, database: Dat
     assert (found["status"], "No code is right for bob:" in found["message_en"]) == ("FAIL", True)
 
 
-def test_a_journal_that_is_not_being_sealed_is_named(keyed: Service, database: Database) -> None:
-    database.execute_sql("INSERT INTO event (at, kind) VALUES (now() - interval '11 minutes', 'issued')")
-    since = Event.get().at
-    found = results(keyed)["journal-seals"]
-    assert (found["status"], f"since {since:%Y-%m-%d %H:%M} UTC have no seal" in found["message_en"]) == ("WARN", True)
-    keyed.cardctl("events", "seal")
-    assert results(keyed)["journal-seals"]["status"] == "OK"
-
-
 def test_files_without_bytes_are_named(keyed: Service) -> None:
     for name in ("core.age", "extra.bin"):
         keyed.cardctl("file", "add", "-", "--name", name, text=name)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from app.functions.messages import Failed, Returned, TimedOut
+from tests.support.executing import FUNCTION_SECONDS
 from tests.support.functions_service import FunctionsService
 from tests.support.rendezvous import Rendezvous
 from tests.support.service import wait_for
@@ -25,9 +26,9 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FunctionsServi
 
 @pytest.fixture(scope="module")
 def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FunctionsService]:
-    """A service with misbehaving functions, and a time limit of two seconds."""
+    """A service with misbehaving functions, and a short time limit."""
     folder = tmp_path_factory.mktemp("impatient")
-    with FunctionsService(folder, KADUN_FUNCTION_SECONDS="2").with_hostile_functions() as service:
+    with FunctionsService(folder, KADUN_FUNCTION_SECONDS=str(FUNCTION_SECONDS)).with_hostile_functions() as service:
         yield service
 
 

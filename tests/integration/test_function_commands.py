@@ -9,23 +9,25 @@ import pytest
 
 from app.storage.database import Database
 from app.storage.models import Card, Client, Event, Usage
+from tests.support.executing import FUNCTION_SECONDS
 from tests.support.functions_service import FunctionsService
 from tests.support.service import OPEN, Service, question, wait_for
 from tests.support.wheels import write_wheel
 
 SECRETS = ("DATABASE_URL", "KERNAL_DATA_KEY")
+SETTINGS = {"KADUN_FUNCTION_SECONDS": str(FUNCTION_SECONDS)}
 
 
 @pytest.fixture(scope="module")
 def _shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FunctionsService]:
-    with FunctionsService(tmp_path_factory.mktemp("shop"), KADUN_FUNCTION_SECONDS="2").with_shop() as running:
+    with FunctionsService(tmp_path_factory.mktemp("shop"), **SETTINGS).with_shop() as running:
         yield running
 
 
 @pytest.fixture
 def shop(_shop: FunctionsService, database_url: str) -> Service:
     """An installation of which only the functions service runs."""
-    return Service(_shop.modules.parent, database_url, KADUN_FUNCTION_SECONDS="2")
+    return Service(_shop.modules.parent, database_url, **SETTINGS)
 
 
 @pytest.fixture
@@ -138,7 +140,7 @@ def test_what_a_function_prints_goes_to_stderr(shop: Service) -> None:
 
 def test_what_a_function_printed_before_it_timed_out_is_shown_once(shop: Service) -> None:
     told = shop.cardctl("function", "run", "唠叨", "--arguments", '{"for ever": true}', check=False)
-    assert "longer than 2 s" in told.stderr.splitlines()[-1]
+    assert f"longer than {FUNCTION_SECONDS} s" in told.stderr.splitlines()[-1]
     assert told.stderr.count("half a thing") == 1
 
 
@@ -147,7 +149,7 @@ def test_what_a_function_printed_before_it_timed_out_is_shown_once(shop: Service
     [
         ("没有的", "{}", "", "There is no function 没有的"),
         (OPEN, "{}", "", f"There is no function {OPEN}"),
-        ("死循环", "{}", "", "longer than 2 s"),
+        ("死循环", "{}", "", f"longer than {FUNCTION_SECONDS} s"),
         ("下单", '{"amount": "many"}', "", "arguments.amount: "),
         ("退出", "{}", "", "The function failed"),
         ("泄密", '{"secret": "hunter2"}', "Traceback (most recent call last):\n", "The function failed"),

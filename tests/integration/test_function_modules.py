@@ -13,7 +13,7 @@ from tests.support.service import wait_for
 
 @pytest.fixture
 def service(tmp_path: Path) -> FunctionsService:
-    return FunctionsService(tmp_path, KADUN_FUNCTION_SECONDS="5").with_module("well", WELL)
+    return FunctionsService(tmp_path, KADUN_FUNCTION_SECONDS="60").with_module("well", WELL)
 
 
 def test_broken_modules_are_listed_with_their_errors_and_others_work(service: FunctionsService) -> None:

@@ -224,7 +224,7 @@ def test_caches_and_temporary_files_of_editors_do_not_change_the_signature(folde
 def test_a_module_that_keeps_ending_the_process_is_loaded_less_and_less_often(
     library: Library, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (folder / "ends.py").write_text("import os, threading\nthreading.Timer(0.2, os._exit, [7]).start()\n")
+    (folder / "ends.py").write_text("import os, threading\nthreading.Timer(3, os._exit, [7]).start()\n")
     pauses: list[float] = []
     backoff = library_module._Backoff  # noqa: SLF001
     monkeypatch.setattr(backoff, "is_over", property(lambda self: pauses.append(self._pause)))

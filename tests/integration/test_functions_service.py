@@ -23,11 +23,16 @@ def service(tmp_path: Path) -> FunctionsService:
     return FunctionsService(tmp_path, KADUN_FUNCTION_SECONDS="5").with_module("well", WELL)
 
 
-def hanging_call(service: FunctionsService) -> threading.Thread:
-    """Start a call that hangs and its children, which have sessions of their own; return when all of them run."""
+def hanging_call(service: FunctionsService) -> tuple[threading.Thread, int]:
+    """Start a call that hangs and its children, which have sessions of their own.
+
+    Returns:
+        The call's thread and the zygote's process ID, when all of them run.
+    """
     service.with_hostile_functions()
     service.client.reload()
     wait_for(service.is_idle)
+    (zygote,) = processes_in(service.modules)
 
     def hang() -> None:
         with contextlib.suppress(FunctionsUnavailableError):
@@ -36,12 +41,12 @@ def hanging_call(service: FunctionsService) -> threading.Thread:
     thread = threading.Thread(target=hang)
     thread.start()
     wait_for(lambda: len(processes_in(service.modules)) >= 1 + 2 + 3)
-    return thread
+    return thread, zygote
 
 
 def test_a_killed_service_leaves_no_process(service: FunctionsService) -> None:
     with service:
-        thread = hanging_call(service)
+        thread, _ = hanging_call(service)
         service.process.kill()
         thread.join()
         wait_for(lambda: processes_in(service.modules) == [])
@@ -62,8 +67,8 @@ def generation(service: FunctionsService) -> int:
 
 def test_a_killed_zygote_is_replaced_and_leaves_no_process(service: FunctionsService) -> None:
     with service:
-        thread = hanging_call(service)
-        os.kill(min(processes_in(service.modules)), signal.SIGKILL)
+        thread, zygote = hanging_call(service)
+        os.kill(zygote, signal.SIGKILL)
         thread.join()
         wait_for(lambda: service.answers() and generation(service) > 2)
         wait_for(service.is_idle)
@@ -72,7 +77,7 @@ def test_a_killed_zygote_is_replaced_and_leaves_no_process(service: FunctionsSer
 
 def test_a_killed_worker_is_replaced_and_leaves_no_process(service: FunctionsService) -> None:
     with service:
-        thread = hanging_call(service)
+        thread, _ = hanging_call(service)
         (worker,) = children_of(gunicorn_of(service))
         os.kill(worker, signal.SIGKILL)
         thread.join()
@@ -80,8 +85,8 @@ def test_a_killed_worker_is_replaced_and_leaves_no_process(service: FunctionsSer
         assert service.call("well") == Returned({})
 
 
-def test_a_stopped_service_finishes_its_calls_and_leaves_no_process(service: FunctionsService) -> None:
-    outcomes = []
+def test_a_stopped_service_finishes_its_calls_and_leaves_no_process(tmp_path: Path) -> None:
+    service, outcomes = FunctionsService(tmp_path, KADUN_FUNCTION_SECONDS="60"), []
     with service.with_shop(), Rendezvous() as rendezvous:
         thread = threading.Thread(target=lambda: outcomes.append(service.call("等待", port=rendezvous.port)))
         thread.start()

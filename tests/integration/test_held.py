@@ -24,7 +24,7 @@ def test_a_value_is_renewed_and_kept_while_it_cannot_be_read(
 
     held = Held(database, read)
     assert held.get() in {1, 2}  # the thread may have been first
-    wait_for(lambda: held.get() == 3, 15)
+    wait_for(lambda: held.get() == 3)
     assert caplog.text.count("ValueError: odd") == 1
     assert "DatabaseUnavailableError: away" not in caplog.text
 
@@ -84,4 +84,4 @@ def test_the_thread_does_not_keep_a_value_that_nobody_has(database: Database) ->
     held.get()
     reference = weakref.ref(held)
     del held
-    wait_for(lambda: reference() is None, 15)
+    wait_for(lambda: reference() is None)

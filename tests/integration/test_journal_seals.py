@@ -21,6 +21,7 @@ from app.storage.models import Event, JournalSeal
 from app.tokens.key_folder import KeyFolder
 from app.tokens.signer import Signer
 from tests.conftest import START, Clock
+from tests.support.doctor_results import results
 from tests.support.service import Service, question, wait_for
 from trial.postgres import EmbeddedPostgres
 
@@ -288,14 +289,14 @@ def test_the_database_refuses_to_change_seals(
         database.execute_sql(sql)
 
 
-def test_the_command_checks_another_database_of_the_server(own_service: Service, postgres: EmbeddedPostgres) -> None:
+def test_the_command_checks_another_database_of_the_server(keyed: Service, postgres: EmbeddedPostgres) -> None:
     postgres.create_database("restored")
     connection.migrate(postgres.url("restored"), "here", lambda _line: None)
-    own_service.issue()
-    assert '"unsealed": 1' in own_service.cardctl("events", "verify", "--format", "json").stdout
-    restored = own_service.cardctl("events", "verify", "--format", "json", "--database", "restored")
+    keyed.issue()
+    assert '"unsealed": 1' in keyed.cardctl("events", "verify", "--format", "json").stdout
+    restored = keyed.cardctl("events", "verify", "--format", "json", "--database", "restored")
     assert '"unsealed": 0' in restored.stdout
-    refused = own_service.cardctl("events", "verify", "--database", "missing", check=False)
+    refused = keyed.cardctl("events", "verify", "--database", "missing", check=False)
     assert refused.returncode == 1
     assert '"missing" does not exist' in refused.stderr
 
@@ -303,6 +304,7 @@ def test_the_command_checks_another_database_of_the_server(own_service: Service,
 def test_the_command_says_what_it_found(own_service: Service, database: Database) -> None:
     (card_id,) = own_service.issue()
     assert own_service.verify(question(card_id)).status == 200
+    own_service.stop()  # or it might seal them first
     assert "Sealed 2 entries" in own_service.cardctl("events", "seal").stderr
     assert '"entries": 2' in own_service.cardctl("events", "verify", "--format", "json").stdout
     as_owner(database, "UPDATE event SET actor = 'nobody' WHERE kind = 'issued'")
@@ -382,3 +384,12 @@ def test_an_unexpected_failure_to_seal_does_not_end_the_thread(
     monkeypatch.setattr(JournalSeals, "seal", fail)
     assert housekeeping.seal_journal(seals, 2) == 2
     assert "sealing the journal failed" in caplog.text
+
+
+def test_doctor_names_a_journal_that_is_not_being_sealed(keyed: Service, database: Database) -> None:
+    database.execute_sql("INSERT INTO event (at, kind) VALUES (now() - interval '11 minutes', 'issued')")
+    since = Event.get().at
+    found = results(keyed)["journal-seals"]
+    assert (found["status"], f"since {since:%Y-%m-%d %H:%M} UTC have no seal" in found["message_en"]) == ("WARN", True)
+    keyed.cardctl("events", "seal")
+    assert results(keyed)["journal-seals"]["status"] == "OK"

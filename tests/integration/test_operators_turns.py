@@ -3,8 +3,8 @@
 from functools import partial
 
 from tests.support.console import Browser, add_operator
-from tests.support.service import Service, question
-from tests.support.slow_requests import slow_requests
+from tests.support.service import Service
+from tests.support.slow_requests import customer_is_served, hold_up
 
 
 def test_pages_beyond_those_under_way_are_refused_whatever_their_session_and_customers_are_served(
@@ -15,8 +15,6 @@ def test_pages_beyond_those_under_way_are_refused_whatever_their_session_and_cus
     olga, elsewhere = (Browser(one_worker, language="en", address="192.0.2.9").walk_in("olga") for _ in range(2))
     assert {olga.get("/admin/webhooks").status, elsewhere.get("/admin/webhooks").status} == {200}
     pages = [partial(session.get, "/admin/webhooks") for session in [olga, elsewhere] * 6]
-    with slow_requests(database_url, "LOCK TABLE webhook IN ACCESS EXCLUSIVE MODE", pages):
-        for number in range(5):
-            asked = question(card_id, "a machine", function=f"function {number}")
-            assert one_worker.verify(asked, address="192.0.2.1").status == 200
+    customer = partial(customer_is_served, one_worker, card_id)
+    hold_up(database_url, "LOCK TABLE webhook IN ACCESS EXCLUSIVE MODE", pages, customer)
     assert olga.get("/admin/webhooks").status == 200

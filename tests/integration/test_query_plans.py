@@ -101,6 +101,7 @@ def test_a_verification_of_a_bound_card_is_one_statement_by_index(
 
 
 def test_touching_cards_reads_by_index_these_cards_only_and_locks_them_in_order(database: Database) -> None:
+    database.execute_sql("SET statement_timeout = 0")  # a busy machine may take long to write them
     database.execute_sql(_MANY_CARDS, {"at": START, "day": START.date(), "many": MANY})
     for name, value in SESSION.items():
         database.execute_sql(f"SET {name} = '{value}'")

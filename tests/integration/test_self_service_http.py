@@ -128,10 +128,15 @@ def test_a_blocked_address_gets_neither_self_service_nor_downloads(customers: Cu
 
 def test_an_address_that_asks_too_often_waits(customers: Customers) -> None:
     (card_id,) = customers.service.issue()
-    workers = 4
-    answers = [customers.ask("status", address="203.0.113.7", card_id=card_id) for _ in range(3 * workers * BURST)]
-    refused = [answer for answer in answers if answer.status == 429]
-    assert {answer.status for answer in answers} == {200, 429}
-    assert {answer.body["code"] for answer in refused} == {"TOO_MANY_REQUESTS"}
-    assert all(int(answer.headers["retry-after"]) >= 1 for answer in refused)
+    served = []
+    for _ in range(1_000):  # the slower the machine, the more
+        refused = customers.ask("status", address="203.0.113.7", card_id=card_id)
+        if refused.status == 429:
+            break
+        served.append(refused)
+    assert refused.status == 429
+    assert len(served) >= BURST
+    assert {answer.status for answer in served} == {200}
+    assert refused.body["code"] == "TOO_MANY_REQUESTS"
+    assert int(refused.headers["retry-after"]) >= 1
     assert customers.ask("status", card_id=card_id).status == 200

@@ -10,7 +10,7 @@ from app.storage.models import Card, Client, Event
 from tests.integration.test_races import at_once
 from tests.support.self_service import Customers
 from tests.support.service import Response, Service, question
-from tests.support.slow_requests import slow_requests
+from tests.support.slow_requests import customer_is_served, hold_up
 
 ROUNDS = 20
 DAY = timedelta(days=1)
@@ -111,8 +111,6 @@ def test_a_site_that_keeps_cards_locked_keeps_no_customer_waiting(
     flood = [
         partial(customers.ask, "unbind", address=f"2001:db8:1:{network:x}::1", card_id=locked) for network in range(12)
     ]
-    with slow_requests(database_url, "SELECT FROM card WHERE id = %s FOR UPDATE", flood, [locked]):
-        for number in range(5):
-            asked = question(mine, "a machine", function=f"function {number}")
-            assert one_worker.verify(asked, address="192.0.2.1").status == 200
+    customer = partial(customer_is_served, one_worker, mine)
+    hold_up(database_url, "SELECT FROM card WHERE id = %s FOR UPDATE", flood, customer, [locked])
     assert customers.ask("status", card_id=mine).status == 200

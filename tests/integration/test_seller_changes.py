@@ -103,16 +103,16 @@ def test_a_live_card_of_the_other_machine_is_masked(seller: Browser, proxied: Se
     Card.update(imported_key="OLD-KEY-1").where(Card.id == other).execute()
     hidden = seller.get(url(MOVE, id=own, reference=reference()))
     assert "另一张有效卡密 •••" in hidden.words
-    assert other[:4] not in hidden.words
+    assert other[:4] not in hidden.words.replace(own, "")
     Card.update(frozen_at=datetime.now(UTC)).where(Card.id == other).execute()
     released = seller.get(url(MOVE, id=own, reference=reference()))
     assert "将解除绑定： •••" in released.words
-    assert other[:4] not in released.words
+    assert other[:4] not in released.words.replace(own, "")
     details = {"moved_to": other}
     journal.append([journal.Entry(datetime.now(UTC), EventKind.RELEASED, card_id=own, details=details)])
     explained = seller.get(url("/admin/refusal", reference=reference()))
     assert "•••" in explained.words
-    assert other[:4] not in explained.words
+    assert other[:4] not in explained.words.replace(own, "")
     Card.update(imported_key=None).where(Card.id == other).execute()
     for path in (url(MOVE, id=own, reference=reference()), url("/admin/refusal", reference=reference())):
         assert f"{other[:4]}•••" in seller.get(path).words, path

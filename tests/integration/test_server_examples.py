@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from kadun import Client, RequestRefused
 
+from tests.conftest import Remembered
 from tests.integration.conftest import with_keys
 from tests.support.functions_service import FunctionsService
 from tests.support.service import ROOT, Service, wait_for
@@ -26,7 +27,8 @@ def _pair(migrated_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 @pytest.fixture
-def service(_pair: Service, database_url: str) -> Service:
+def service(_pair: Service, database_url: str, remembered: Remembered) -> Service:
+    remembered.wait_until_forgotten()
     return _pair
 
 

@@ -62,6 +62,7 @@ class History:
 
 @pytest.fixture
 def operator(database: Database) -> CardActions:
+    database.execute_sql("SET deadlock_timeout = '60s'")  # so that it is never the operator who gives way
     return CardActions(database, "operator", utc_now)
 
 

@@ -154,7 +154,7 @@ def test_a_server_that_stops_answering_is_given_up(
             assert hub_thread.call(touch) is not None
             wire.armed = True
         with monkeypatch.context() as patched:
-            patched.setattr(hub_connection, "ANSWER_SECONDS", 0.5)
+            patched.setattr(hub_connection, "ANSWER_SECONDS", 5)
             asked = hub_thread.begin(touch)
             assert wire.held.wait(60)
-        assert (asked.result(20) is None) == is_first
+        assert (asked.result(60) is None) == is_first

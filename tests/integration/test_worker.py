@@ -139,7 +139,8 @@ def test_a_new_connection_has_a_moment_for_its_first_request(connect: Connection
     (worker,) = workers_of(alone)
     os.kill(worker, signal.SIGTERM)
     assert idle.is_closed()
-    answers = [connection.send(GET).answer() for connection in new]
+    asked = [connection.send(GET) for connection in new]
+    answers = [connection.answer() for connection in asked]
     assert {(answer.status, answer.headers["connection"]) for answer in answers} == {(200, "close")}
     wait_for(lambda: not is_alive(worker), SOON)
 
@@ -158,7 +159,7 @@ def test_connections_that_come_while_workers_are_replaced_are_answered(alone: Se
         try:
             asking = [pool.submit(ask) for _ in range(4)]
             for _ in range(10):
-                (worker,) = wait_for(lambda: workers_of(alone))
+                (worker,) = wait_for(lambda: [*filter(is_alive, workers_of(alone))])
                 os.kill(worker, signal.SIGTERM)
                 wait_for(lambda: not is_alive(worker), SOON)  # noqa: B023
         finally:
@@ -212,7 +213,7 @@ def test_a_quick_end_does_not_wait_for_requests(
 
 
 def test_a_worker_that_stands_still_is_replaced(database: Database, database_url: str, tmp_path: Path) -> None:
-    settings = {"KADUN_WORKERS": "1", "GUNICORN_CMD_ARGS": "--timeout=2"}
+    settings = {"KADUN_WORKERS": "1", "GUNICORN_CMD_ARGS": "--timeout=5"}
     with Service(with_keys(tmp_path), database_url, **settings) as service:
         worker = while_stopped(service)
         wait_for(lambda: workers_of(service) not in ([worker], []))

@@ -10,6 +10,7 @@ import pytest
 from app.console.imports import MAX_BYTES
 from app.storage.database import Database
 from app.storage.models import Usage
+from tests.conftest import Remembered
 from tests.integration.conftest import with_keys
 from tests.support.console import Browser
 from tests.support.downloads import links
@@ -39,8 +40,9 @@ def _with_one_thread(migrated_url: str, tmp_path_factory: pytest.TempPathFactory
 
 
 @pytest.fixture
-def with_one_thread(_with_one_thread: Service, database: Database) -> Service:
+def with_one_thread(_with_one_thread: Service, database: Database, remembered: Remembered) -> Service:
     """A service with one worker and one native thread: what holds it for good holds up everything."""
+    remembered.wait_until_forgotten()
     return _with_one_thread
 
 

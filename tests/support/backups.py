@@ -101,7 +101,7 @@ class Backups:
             wait_for(lambda: self._sessions(is_waiting) or backup.poll() is not None, seconds=120)
             yield backup
         finally:
-            holder.communicate("COMMIT;\n", timeout=30)
+            holder.communicate("COMMIT;\n", timeout=120)
 
     def _sessions(self, condition: str) -> bool:
         question = "SELECT count(*) FROM pg_locks WHERE relation = 'card'::regclass AND "

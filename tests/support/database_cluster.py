@@ -61,7 +61,7 @@ class Machine:
 
     def stop(self) -> None:
         """Stop it as before work on the machine; nothing has to be killed."""
-        self.compose("stop")
+        self.compose("stop", "--timeout", "60")
         for service in ("database", "etcd"):
             container = f"{self._container}-{service}-1"
             assert run("docker", "inspect", "--format", "{{.State.ExitCode}}", container).stdout.strip() == "0", service
@@ -157,8 +157,12 @@ class DatabaseCluster:
 
     def primary(self) -> Machine:
         """The node that accepts writes, by Patroni's word."""
+        found: Machine = wait_for(self._primary)
+        return found
+
+    def _primary(self) -> Machine | None:
         members = self.members()
-        return next(node for node in self.nodes if members.get(node.name, {}).get("Role") == "Leader")
+        return next((node for node in self.nodes if members.get(node.name, {}).get("Role") == "Leader"), None)
 
     def standbys(self) -> list[Machine]:
         """The nodes that follow."""

@@ -3,8 +3,8 @@
 Those that need no host are in tests/integration/test_doctor.py.
 """
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 import pyrage
 from hostfacts import cron_runs
@@ -33,6 +33,16 @@ from tests.support.stack_changes import mode, more_settings, rewritten, sql, sto
 
 DOMAIN = "kadun.test"
 Statuses = dict[str, str]
+
+
+@contextmanager
+def app_stopped(stack: Stack) -> Iterator[None]:
+    """Stop the app; a busy machine may look so late that it would be missed among the hosts, too."""
+    with stopped(stack, "app"):
+        stack.sql("owner", "UPDATE host SET seen_at = now() + interval '1 hour'")
+        yield
+
+
 Fault = Callable[[Stack], AbstractContextManager[object]]
 
 FAULTS: dict[str, tuple[Fault, Statuses]] = {
@@ -154,5 +164,5 @@ FAULTS: dict[str, tuple[Fault, Statuses]] = {
         lambda stack: stopped(stack, "functions"),
         {"containers": "FAIL", "functions": "WARN"},
     ),
-    "the app is stopped": (lambda stack: stopped(stack, "app"), {"containers": "FAIL", "proxy": "WARN"}),
+    "the app is stopped": (app_stopped, {"containers": "FAIL", "proxy": "WARN"}),
 }

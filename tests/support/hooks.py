@@ -18,11 +18,18 @@ from app.tokens.webhooks import WebhookSecrets
 from app.webhooks.post import Sent
 from tests.conftest import Clock
 from tests.support.bound_cards import numbered_id
+from tests.support.service import wait_for
 
 ZONE = ZoneInfo("Asia/Shanghai")
 SEALS = WebhookSecrets("5a" * 32)
 URL = "https://shop.example/hook"
 OK = Sent(204, None)
+_NOBODY_WRITES_ELSEWHERE = """
+SELECT NOT EXISTS (
+    SELECT FROM pg_stat_activity WHERE backend_xid IS NOT NULL
+        AND (datname IS DISTINCT FROM current_database() OR backend_type = 'autovacuum worker')
+)
+"""
 
 
 class Hooks:
@@ -52,7 +59,12 @@ class Hooks:
 
     def collect(self) -> int:
         """Look until the present entries are settled."""
-        return sum(self.collection.collect() for _ in range(4))
+        return sum(self._collect_undisturbed() for _ in range(4))
+
+    def _collect_undisturbed(self) -> int:
+        """Look while nobody writes in other databases: a transaction keeps entries of all databases unsettled."""
+        wait_for(lambda: self.database.execute_sql(_NOBODY_WRITES_ELSEWHERE).fetchone()[0])
+        return self.collection.collect()
 
     def deliver(self) -> int:
         count = 0

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from tests.support.claims import claim
+
 
 @dataclass(frozen=True)
 class Response:
@@ -44,14 +46,18 @@ class Response:
 
 
 def quiet_port() -> int:
-    """A TCP port that nothing listens on, and that no outgoing connection takes: below the kernel's range for those."""
+    """A TCP port that nothing listens on, and that no outgoing connection takes: below the kernel's range for those.
+
+    No other process of tests is given it before this one ends.
+    """
     while True:
         port = 20_000 + secrets.randbelow(12_000)
         with (
             contextlib.suppress(OSError),
             socket.create_server(("::", port), family=socket.AF_INET6, dualstack_ipv6=True),
         ):
-            return port
+            if claim(f"port-{port}"):
+                return port
 
 
 def read_response(connection: socket.socket) -> Response:
@@ -69,10 +75,21 @@ def exchange(
     headers: Mapping[str, str],
 ) -> Response:
     try:
-        connection.request(method, path, body, dict(headers))
-        return _answer(connection.getresponse())
+        return exchange_next(connection, method, path, body, headers)
     finally:
         connection.close()
+
+
+def exchange_next(
+    connection: http.client.HTTPConnection,
+    method: str,
+    path: str,
+    body: bytes | None,
+    headers: Mapping[str, str],
+) -> Response:
+    """As `exchange`, on a connection that is kept."""
+    connection.request(method, path, body, dict(headers))
+    return _answer(connection.getresponse())
 
 
 def _answer(response: http.client.HTTPResponse) -> Response:

@@ -7,12 +7,12 @@ import re
 import socket
 import ssl
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
 from tests.support import nginx_conf
-from tests.support.http_exchange import Response, exchange, quiet_port, read_response
+from tests.support.http_exchange import Response, exchange, exchange_next, quiet_port, read_response
 from tests.support.service import wait_for
 
 HSTS = "max-age=63072000"
@@ -125,6 +125,13 @@ class Gateway:
         )
         return exchange(connection, method, path, body, headers or {})
 
+    def get_each(self, path: str, addresses: Iterable[str]) -> Iterator[Response]:
+        """GETs from these addresses on one connection, so that even a busy machine sends many in a second."""
+        connection = http.client.HTTPSConnection(self.host, self.https_port, context=self.context(), timeout=30)
+        with contextlib.closing(connection):
+            for address in addresses:
+                yield exchange_next(connection, "GET", path, None, {"X-Test-Address": address})
+
     def ask_plain(self, path: str, headers: Mapping[str, str] | None = None, *, to: str = "127.0.0.1") -> Response:
         """One GET over HTTP."""
         connection = http.client.HTTPConnection(to, self.http_port, timeout=30)
@@ -159,6 +166,15 @@ class Gateway:
             lambda: next((line for line in self.access_log() if line["path"] == path), None)
         )
         return line
+
+
+def until_refused(ask: Callable[[], Response]) -> list[Response]:
+    """Ask until nginx's limit is met, the more often the slower the machine is; the last answer has status 429."""
+    answers: list[Response] = []
+    while not answers or answers[-1].status != 429:
+        assert len(answers) < 200, "the limit is not met"
+        answers.append(ask())
+    return answers
 
 
 def _text(file: Path) -> str:

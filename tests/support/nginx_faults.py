@@ -1,7 +1,7 @@
 """Faults of a running stack's nginx, which are healed afterwards."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
 from cryptography import x509
@@ -70,9 +70,7 @@ def _reloaded(stack: Stack) -> None:
     """Reload nginx, and wait until its workers are new ones."""
 
     def workers() -> set[int]:
-        with suppress(FileNotFoundError):  # one ended meanwhile: try again
-            return {pid for pid, status in stack.processes("nginx") if "0" not in status["Uid"].split()}
-        return set()
+        return {pid for pid, status in stack.processes("nginx") if "0" not in status["Uid"].split()}
 
     before = wait_for(workers)
     reload_nginx(stack)

@@ -11,6 +11,7 @@ from app.storage.database import Database
 from tests.support.service import Response, Service
 
 JSON = {"Content-Type": "application/json"}
+_IN_FORCE_SECONDS, _STEPS = 2, 20
 ALLOWED = {"self_service": "on", "self_unbind_per_30_days": "2", "self_unbind_cost": "1d", "self_renew": "on"}
 
 
@@ -20,8 +21,13 @@ def set_terms(database: Database, **changes: str) -> Terms:
 
 
 def wait_in_force() -> None:
-    """Wait for as long as the contract gives every process to hold what was changed."""
-    time.sleep(2)
+    """Wait for as long as the contract gives every process to hold a change; anew where the machine stood still."""
+    left = _STEPS
+    while left:
+        began = time.monotonic()
+        time.sleep(_IN_FORCE_SECONDS / _STEPS)
+        stood_still = time.monotonic() - began > 3 * _IN_FORCE_SECONDS / _STEPS
+        left = _STEPS if stood_still else left - 1
 
 
 class Customers:

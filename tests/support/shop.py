@@ -2,6 +2,7 @@
 
 import json
 import secrets
+import time
 from collections.abc import Iterable
 from typing import Any
 from urllib.parse import urlencode
@@ -42,6 +43,12 @@ class Shop:
     def post(self, path: str, document: Any, key: str | None = None, **headers: str) -> Response:
         """Send an order, under a key of its own if none is given."""
         return self._service.request("POST", path, *self.order(document, key, **headers))
+
+    def post_until_done(self, document: Any, key: str) -> Response:
+        """Send an order of cards as a shop should: again while another with its key is under way for too long."""
+        while (answer := self.post(CARDS, document, key)).status == 503:
+            time.sleep(int(answer.headers["retry-after"]))
+        return answer
 
     def order(self, document: Any, key: str | None = None, **headers: str) -> tuple[bytes, dict[str, str]]:
         """Return an order's body and headers."""

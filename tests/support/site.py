@@ -14,6 +14,7 @@ from typing import Any, Self
 
 from tests.support.http_exchange import Response, read_response
 from tests.support.pki import Issued
+from tests.support.service import wait_for
 from tests.support.stack import Stack, run
 
 
@@ -35,8 +36,17 @@ class Site:
         return {file.name: file.read_bytes() for file in self.folder.iterdir()}
 
     def workers(self) -> set[int]:
-        """nginx's processes; a reload starts new ones."""
-        return {pid for pid, status in self.stack.processes("nginx") if status["Name"] == "nginx"}
+        """nginx's processes; a reload starts new ones. Those of the former configuration have ended."""
+        found: set[int] = wait_for(self._workers)
+        return found
+
+    def _workers(self) -> set[int]:
+        found = {pid for pid, status in self.stack.processes("nginx") if status["Name"] == "nginx"}
+        try:
+            titles = [Path(f"/proc/{pid}/cmdline").read_text() for pid in found]
+        except OSError:  # one has ended meanwhile
+            return set()
+        return set() if any("shutting down" in title for title in titles) else found
 
     def log(self) -> list[str]:
         return (self.stack.folder / "data/certificates.log").read_text().splitlines()

@@ -1,5 +1,6 @@
 """A copy of this checkout that runs in containers, and a network of its own to reach it from."""
 
+import contextlib
 import http.client
 import itertools
 import json
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any, Self
 from uuid import uuid4
 
+from tests.support.claims import claim
 from tests.support.http_exchange import exchange, quiet_port
 from tests.support.service import question
 
@@ -137,11 +139,22 @@ class Stack:
         return found
 
     def processes(self, service: str) -> Iterator[tuple[int, dict[str, str]]]:
-        """The service's processes, by their numbers on the host, each with what /proc says of its status."""
-        container = self.inspect(service)["Id"]
-        for pid in run("docker", "top", container, "-eo", "pid").stdout.split()[1:]:
-            lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-            yield int(pid), {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
+        """The service's processes, by their numbers on the host, each with what /proc says of its status.
+
+        Health checks, and commands that are executed in the container, are none of them.
+        """
+        container = self.inspect(service)
+        main, found = str(container["State"]["Pid"]), {}
+        for pid in run("docker", "top", container["Id"], "-eo", "pid").stdout.split()[1:]:
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended
+                lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+                found[pid] = {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
+        for pid, status in found.items():
+            ancestor = pid
+            while ancestor in found and ancestor != main:
+                ancestor = found[ancestor]["PPid"]
+            if ancestor == main:
+                yield int(pid), status
 
     def remove(self) -> None:
         """Leaves nothing behind, whatever state it is in."""
@@ -159,7 +172,7 @@ def free_network() -> str:
     taken = run("ip", "-o", "address", "show").stdout  # by namespaces that a killed run has left, too
     # 198.18.0.0/15 is for such trials (RFC 2544).
     nets = (f"198.18.{number % 256}" for number in _NETS)
-    return next(net for net in nets if f"{net}.1/" not in taken)
+    return next(net for net in nets if f"{net}.1/" not in taken and claim(f"net-{net}"))
 
 
 class Namespace:

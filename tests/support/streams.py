@@ -68,7 +68,7 @@ class Streams:
 
     def join(self) -> Self:
         """Wait until all sources have ended, and the last answers have come."""
-        self._thread.join(100)
+        self._thread.join(600)
         assert not self._thread.is_alive()
         return self
 
