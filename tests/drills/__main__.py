@@ -30,10 +30,11 @@ def main() -> int:
                 f" no verification for {outcome.verifications_stopped:.1f} s, all back {outcome.all_back:.1f} s later,"
                 f" longest answer {outcome.longest_answer:.1f} s;"
                 f" {outcome.accepted} accepted, {outcome.refused} refused,"
-                f" {outcome.lost} lost, {outcome.activated_twice} activated twice, {outcome.odd} other answers",
+                f" {outcome.lost} lost, {outcome.activated_twice} activated twice, {len(outcome.odd)} other answers",
                 flush=True,
             )
-            failed += outcome.lost + outcome.activated_twice + outcome.odd
+            print(*outcome.odd, sep="\n", end="\n" if outcome.odd else "", flush=True)
+            failed += outcome.lost + outcome.activated_twice + len(outcome.odd)
     return failed > 0
 
 

@@ -22,6 +22,7 @@ class Reply(NamedTuple):
     status: int
     activated: bool = False
     retry_after: bool = False
+    why: str = ""
 
 
 class Answer(NamedTuple):
@@ -75,8 +76,8 @@ class Customers:
             began = time.monotonic()
             try:
                 reply = self._ask(card_id)
-            except (OSError, HTTPException):
-                reply = Reply(FAILED)
+            except (OSError, HTTPException) as error:
+                reply = Reply(FAILED, why=repr(error))
             now = time.monotonic()
             with self._lock:
                 self.answers.append(Answer(now, customer, first, now - began, reply))
@@ -93,11 +94,13 @@ class Customers:
         return Counter(answer.reply.status for answer in self.answers)
 
     @property
-    def odd(self) -> int:
-        """How many answers were neither accepted nor 503 with Retry-After."""
-        replies = [answer.reply for answer in self.answers]
-        good = sum(each.status == ACCEPTED or (each.status == REFUSED and each.retry_after) for each in replies)
-        return len(replies) - good
+    def odd(self) -> list[Answer]:
+        """The answers that are neither accepted nor 503 with Retry-After."""
+
+        def is_good(reply: Reply) -> bool:
+            return reply.status == ACCEPTED or (reply.status == REFUSED and reply.retry_after)
+
+        return [answer for answer in self.answers if not is_good(answer.reply)]
 
     def answered(self, status: int, *, each: int = 5, seconds: float = 120) -> None:
         """Wait until each customer has got `each` further answers of this status."""

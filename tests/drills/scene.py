@@ -96,7 +96,7 @@ class Outcome(NamedTuple):
     accepted: int
     lost: int
     activated_twice: int
-    odd: int
+    odd: list[str]
     """Answers that are neither accepted nor 503 with Retry-After; of the SDK, openings that failed."""
 
 
@@ -111,6 +111,7 @@ class Scene:
         self._port = quiet_port()
         self._stack = contextlib.ExitStack()
         self.cluster = DatabaseCluster(folder / "cluster", nodes=nodes)
+        self._balancer = self.cluster.checkout / "cluster/balancer"
         self.apps: list[AppMachine] = []
         self._migrations = itertools.count()
 
@@ -138,7 +139,7 @@ class Scene:
         self._stack.close()
 
     def _start_balancer(self) -> None:
-        folder = self.cluster.checkout / "cluster/balancer"
+        folder = self._balancer
         settings = {
             "COMPOSE_PROJECT_NAME": f"kadun-test-{secrets.token_hex(4)}",
             "KADUN_BALANCER_IMAGE": "kadun-test-balancer",
@@ -176,8 +177,8 @@ class Scene:
         )  # fmt: skip
         try:
             return Reply(ACCEPTED, activated=client.open().activated)
-        except kadun.KadunError:
-            return Reply(FAILED)
+        except kadun.KadunError as error:
+            return Reply(FAILED, why=repr(error))
 
     def suffer(self, failure: Failure, *, by_sdk: bool = False) -> Outcome:
         """Let a failure happen under load, wait until all are served, heal it, and count."""
@@ -189,6 +190,8 @@ class Scene:
             self.cluster.settled()
             self.wait_until_balanced()
         lost, twice = self._compare(customers.told)
+        if customers.odd:
+            print(run("docker", "compose", "logs", "--no-color", cwd=self._balancer).stdout)  # noqa: T201
         return Outcome(
             activations_stopped=customers.longest_wait(began, first=True),
             verifications_stopped=customers.longest_wait(began, first=False),
@@ -198,7 +201,10 @@ class Scene:
             accepted=customers.statuses[ACCEPTED],
             lost=lost,
             activated_twice=twice,
-            odd=customers.odd,
+            odd=[
+                f"{odd.at - began:.1f} s after it began, having taken {odd.seconds:.1f} s: {odd.reply}"
+                for odd in customers.odd
+            ],
         )
 
     def key_sets(self) -> list[bytes]:

@@ -224,14 +224,27 @@ def _unreachable(failure: Exception, *, opened: bool) -> ServerUnreachable:
     if isinstance(failure, ValueError) and not isinstance(failure, (ssl.SSLError, requests.exceptions.InvalidSchema)):
         return _malformed(failure, opened=opened)
     chain: list[BaseException] = [failure]
-    while (inner := chain[-1].__cause__ or chain[-1].__context__) is not None:
+    while (inner := _inner(chain[-1])) is not None:
         chain.append(inner)
-    cut_off = isinstance(chain[-1], (ssl.SSLEOFError, ssl.SSLZeroReturnError))  # during the TLS handshake
     return ServerUnreachable(
         f"{type(chain[-1]).__name__}: {chain[-1]}",
-        passing=cut_off or not isinstance(failure, _PERMANENT),
+        passing=_broke(chain[-1]) or not isinstance(failure, _PERMANENT),
         sent=not any(isinstance(link, _NEVER_CONNECTED) for link in chain),
     )
+
+
+def _inner(failure: BaseException) -> BaseException | None:
+    """Return what an exception is the consequence of; urllib3 has some as an argument only."""
+    argument = failure.args[0] if failure.args else None
+    return failure.__cause__ or failure.__context__ or (argument if isinstance(argument, BaseException) else None)
+
+
+def _broke(cause: BaseException) -> bool:
+    """Return whether a TLS connection broke, rather than that TLS failed."""
+    if isinstance(cause, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):  # during the handshake
+        return True
+    # OpenSSL 3.2 and later report a reset so, as an error of the system: "[SYS] unknown error".
+    return isinstance(cause, ssl.SSLError) and cause.library == "SYS"
 
 
 def _malformed(failure: Exception, *, opened: bool) -> ServerUnreachable:

@@ -1,8 +1,10 @@
-"""Ports without an HTTP server: deaf, closed, silent, or closing each connection."""
+"""Ports without an HTTP server: deaf, closed, silent, or ending each connection."""
 
 from __future__ import annotations
 
 import socket
+import ssl
+import struct
 import threading
 from contextlib import ExitStack, closing, contextmanager
 from typing import TYPE_CHECKING
@@ -12,6 +14,7 @@ from tests.support.client.timing import STALLED
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
+    from pathlib import Path
 
 
 @contextmanager
@@ -64,6 +67,19 @@ def silent_port() -> AbstractContextManager[str]:
         stack.enter_context(connection)
         connection.recv(1, socket.MSG_PEEK)
         STALLED.set()
+
+    return accepting_port(handle)
+
+
+def resetting_port(certificate: Path) -> AbstractContextManager[str]:
+    """A port that takes the first byte of a request over TLS and resets the connection, as when a machine dies."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+
+    def handle(connection: socket.socket, _stack: ExitStack) -> None:
+        with context.wrap_socket(connection, server_side=True) as secure:
+            secure.recv(1)
+            secure.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
     return accepting_port(handle)
 

@@ -19,6 +19,7 @@ from kadun.transport import LARGEST_BODY_BYTES, HttpTransport
 
 from tests.support.client.fake_server import CARD, HARDWARE, FakeServer, SigningKey, pinned
 from tests.support.client.local_http import Handler, forged, serving
+from tests.support.client.ports import resetting_port
 from tests.support.client.raw_responses import LONG, OK, drip, send, stall
 from tests.support.client.timing import wait_until
 from tests.support.pki import Issued
@@ -219,6 +220,13 @@ def certificate(tmp_path: Path) -> Path:
     path = tmp_path / "certificate.pem"
     path.write_bytes(issued.pem + issued.key_bytes())
     return path
+
+
+def test_a_tls_connection_that_is_reset_may_be_tried_again(certificate: Path) -> None:
+    with resetting_port(certificate) as address, pytest.raises(ServerUnreachable) as caught:
+        # Larger than what the two ends buffer, so that the reset comes while it is being sent.
+        HttpTransport(f"https://{address}", ca_file=certificate).exchange("/v1/verify", bytes(50_000_000), "en")
+    assert (caught.value.passing, caught.value.sent) == (True, True), caught.value.detail
 
 
 def test_a_private_ca_is_believed_only_when_named(
