@@ -58,14 +58,14 @@ class Held(Generic[Value]):
         return self._values[0]
 
     def renew(self) -> None:
-        """Read the value again now; a reading that began earlier and ends later changes nothing.
+        """Read the value again now. A reading is dropped if one that began later has already ended.
 
         Raises:
             Exception: as `get`.
         """
         number = next(self._readings)
         value = self._database.with_connection(self._read)
-        with self._lock:  # not around the reading: nobody waits for another's connection
+        with self._lock:  # not while reading, so that a slow reading delays no other
             if number > self._newest:
                 self._newest, self._values = number, [value]
 

@@ -41,7 +41,7 @@ from tests.support.slow_requests import ONE_WORKER
 
 @pytest.fixture(autouse=True)
 def within_one_day() -> None:
-    """Begin no test in the last half minute of a day, in UTC or Shanghai: many count what happened in one."""
+    """Wait for midnight, in UTC or Shanghai, if it is less than half a minute away: many tests count a day's events."""
     left = min((midnight - time.time()) % 86_400 for midnight in (0, 16 * 3_600))
     if left < 30:
         time.sleep(left + 0.1)
@@ -55,7 +55,7 @@ def seals(database: Database, clock: Clock, tmp_path: Path) -> JournalSeals:
 
 @pytest.fixture
 def renewed_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let no thread renew what is held: a test that counts on a value says when it is read."""
+    """Start no thread that renews what is held: the test renews it itself."""
     monkeypatch.setattr(held, "_keep_renewing", lambda _: None)
 
 

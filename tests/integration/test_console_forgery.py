@@ -21,7 +21,7 @@ FOREIGN = {
 
 
 def touched_already() -> None:
-    """Let no request write that its session was seen: a minute may pass while the machine is busy."""
+    """Set the sessions' last use in the future: after a minute, requests would write it anew."""
     OperatorSession.update(last_seen_at=datetime.now(UTC) + timedelta(hours=1)).execute()
 
 

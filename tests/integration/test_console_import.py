@@ -144,7 +144,7 @@ def test_an_import_sent_again_while_it_runs_leads_to_its_result(service: Service
 def test_cards_are_inserted_in_the_order_of_their_ids_so_that_two_imports_do_not_deadlock(
     owner: Browser, database: Database
 ) -> None:
-    database.execute_sql("TRUNCATE card CASCADE")  # places that deleted rows left are taken in any order
+    database.execute_sql("TRUNCATE card CASCADE")  # space that deleted rows left is used in any order
     rows = [f"{number:032d},30d" for number in reversed(range(10_000))]
     content = "\n".join(["id,validity", *rows]).encode()
     assert "已导入" in send(owner, previewed(owner, content), "import", content).words

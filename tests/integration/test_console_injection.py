@@ -231,7 +231,7 @@ def test_no_parameter_of_any_page_becomes_markup_a_header_or_another_sites_addre
 
 
 def says_evil(text: str) -> bool:
-    """Whether a text has the word; not within a form's random number, which may spell anything."""
+    """Whether a text has the word; a random number of a form may contain it by chance."""
     return re.search(r"evil(?![\w-])", text) is not None
 
 

@@ -109,7 +109,8 @@ def test_a_call_under_way_holds_no_transaction(with_one_slot: Service, database:
     held = Held(service)
     held.call(card_id)
     sessions = "SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in transaction%%'"
-    wait_for(lambda: database.execute_sql(sessions).fetchone()[0] == 0)  # other services' are over in a moment
+    # Other services' are over in a moment. PostgreSQL would end the call's after 30 s, by the service's settings.
+    wait_for(lambda: database.execute_sql(sessions).fetchone()[0] == 0, 10)
     service.cardctl("card", "freeze", card_id)
     (answer,) = held.release()
     assert answer.claims["result"] == "done"

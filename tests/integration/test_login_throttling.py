@@ -180,7 +180,7 @@ def test_those_who_crowd_the_queue_keep_out_their_own_kind_only(log_ins: LogIns,
 
     with ThreadPoolExecutor(STRANGERS + 2) as pool:
         crowd = [pool.submit(dawdle) for _ in range(STRANGERS)]
-        wait_for(lambda: places._value == 0)  # noqa: SLF001  # to take one would be in the crowd's way
+        wait_for(lambda: places._value == 0)  # noqa: SLF001  # acquiring one would be in the crowd's way
         with pytest.raises(LoginBusyError):
             log_ins.log_in(device=claims)
         known = pool.submit(log_ins.log_in, device=device)

@@ -129,7 +129,7 @@ def test_a_blocked_address_gets_neither_self_service_nor_downloads(customers: Cu
 def test_an_address_that_asks_too_often_waits(customers: Customers) -> None:
     (card_id,) = customers.service.issue()
     served = []
-    for _ in range(1_000):  # the slower the machine, the more
+    for _ in range(1_000):  # a slow machine needs more
         refused = customers.ask("status", address="203.0.113.7", card_id=card_id)
         if refused.status == 429:
             break

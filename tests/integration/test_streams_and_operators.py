@@ -62,7 +62,9 @@ class History:
 
 @pytest.fixture
 def operator(database: Database) -> CardActions:
-    database.execute_sql("SET deadlock_timeout = '60s'")  # so that it is never the operator who gives way
+    # So that a deadlock never ends an operator's transaction, in this thread and in others.
+    database.execute_sql("SET deadlock_timeout = '60s'")
+    database.connect_params["options"] += " -c deadlock_timeout=60s"
     return CardActions(database, "operator", utc_now)
 
 

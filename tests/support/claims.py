@@ -1,4 +1,4 @@
-"""Names that one process of the tests keeps from all others until it ends."""
+"""Names that one process of the tests reserves until it ends; on Linux."""
 
 import socket
 
@@ -6,10 +6,10 @@ _CLAIMS: list[socket.socket] = []
 
 
 def claim(name: str) -> bool:
-    """Take a name, of a port for example; return False where a process has it already."""
+    """Reserve a name, of a port for example; return False if it is taken."""
     holder = socket.socket(socket.AF_UNIX)
     try:
-        holder.bind(f"\0kadun-tests-{name}")  # no file: it goes with the process
+        holder.bind(f"\0kadun-tests-{name}")  # no file: the kernel frees it with the process
     except OSError:
         holder.close()
         return False

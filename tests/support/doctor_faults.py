@@ -37,7 +37,7 @@ Statuses = dict[str, str]
 
 @contextmanager
 def app_stopped(stack: Stack) -> Iterator[None]:
-    """Stop the app; a busy machine may look so late that it would be missed among the hosts, too."""
+    """Stop the app, and keep its host's report recent: on a busy machine doctor might miss the host, too."""
     with stopped(stack, "app"):
         stack.sql("owner", "UPDATE host SET seen_at = now() + interval '1 hour'")
         yield

@@ -62,7 +62,7 @@ class Hooks:
         return sum(self._collect_undisturbed() for _ in range(4))
 
     def _collect_undisturbed(self) -> int:
-        """Look while nobody writes in other databases: a transaction keeps entries of all databases unsettled."""
+        """Look while no other database has a writing transaction, which would keep entries unsettled."""
         wait_for(lambda: self.database.execute_sql(_NOBODY_WRITES_ELSEWHERE).fetchone()[0])
         return self.collection.collect()
 

@@ -48,7 +48,7 @@ class Response:
 def quiet_port() -> int:
     """A TCP port that nothing listens on, and that no outgoing connection takes: below the kernel's range for those.
 
-    No other process of tests is given it before this one ends.
+    It is reserved for this process of the tests until that ends.
     """
     while True:
         port = 20_000 + secrets.randbelow(12_000)

@@ -126,7 +126,7 @@ class Gateway:
         return exchange(connection, method, path, body, headers or {})
 
     def get_each(self, path: str, addresses: Iterable[str]) -> Iterator[Response]:
-        """GETs from these addresses on one connection, so that even a busy machine sends many in a second."""
+        """GET the path from each of the addresses, on one connection: even a busy machine sends many in a second."""
         connection = http.client.HTTPSConnection(self.host, self.https_port, context=self.context(), timeout=30)
         with contextlib.closing(connection):
             for address in addresses:
@@ -169,7 +169,7 @@ class Gateway:
 
 
 def until_refused(ask: Callable[[], Response]) -> list[Response]:
-    """Ask until nginx's limit is met, the more often the slower the machine is; the last answer has status 429."""
+    """Ask until nginx answers 429, which takes the more requests the slower the machine is; return all answers."""
     answers: list[Response] = []
     while not answers or answers[-1].status != 429:
         assert len(answers) < 200, "the limit is not met"

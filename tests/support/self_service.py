@@ -21,10 +21,11 @@ def set_terms(database: Database, **changes: str) -> Terms:
 
 
 def wait_in_force() -> None:
-    """Wait for as long as the contract gives every process to hold a change; anew where the machine stood still."""
-    left = _STEPS
+    """Wait until every process must hold a change, by the contract; start over if the machine stood still."""
+    left, end = _STEPS, time.monotonic() + 60
     while left:
         began = time.monotonic()
+        assert began < end, "the machine keeps standing still"
         time.sleep(_IN_FORCE_SECONDS / _STEPS)
         stood_still = time.monotonic() - began > 3 * _IN_FORCE_SECONDS / _STEPS
         left = _STEPS if stood_still else left - 1

@@ -36,7 +36,7 @@ class Site:
         return {file.name: file.read_bytes() for file in self.folder.iterdir()}
 
     def workers(self) -> set[int]:
-        """nginx's processes; a reload starts new ones. Those of the former configuration have ended."""
+        """nginx's processes, once the workers of a former configuration have ended; a reload starts new ones."""
         found: set[int] = wait_for(self._workers)
         return found
 

@@ -141,7 +141,7 @@ class Stack:
     def processes(self, service: str) -> Iterator[tuple[int, dict[str, str]]]:
         """The service's processes, by their numbers on the host, each with what /proc says of its status.
 
-        Health checks, and commands that are executed in the container, are none of them.
+        Health checks, and other commands that are executed in the container, are left out.
         """
         container = self.inspect(service)
         main, found = str(container["State"]["Pid"]), {}
@@ -171,7 +171,7 @@ def free_network() -> str:
     """Return the beginning of a network that nothing here has, such as `198.18.7`; this machine takes its `.1`."""
     taken = run("ip", "-o", "address", "show").stdout  # by namespaces that a killed run has left, too
     # 198.18.0.0/15 is for such trials (RFC 2544).
-    nets = (f"198.18.{number % 256}" for number in _NETS)
+    nets = (f"198.18.{number % 256}" for number in itertools.islice(_NETS, 256))
     return next(net for net in nets if f"{net}.1/" not in taken and claim(f"net-{net}"))
 
 

@@ -211,6 +211,7 @@ def _breaks_off(response: requests.Response) -> bool:
 _PERMANENT = (
     requests.exceptions.SSLError,
     requests.exceptions.InvalidSchema,
+    ssl.SSLCertVerificationError,  # of a proxy
 )
 _NEVER_CONNECTED = (
     urllib3.exceptions.NewConnectionError,
@@ -228,22 +229,22 @@ def _unreachable(failure: Exception, *, opened: bool) -> ServerUnreachable:
         chain.append(inner)
     return ServerUnreachable(
         f"{type(chain[-1]).__name__}: {chain[-1]}",
-        passing=_broke(chain[-1]) or not isinstance(failure, _PERMANENT),
+        passing=_broke(chain[-1]) or not any(isinstance(link, _PERMANENT) for link in (failure, chain[-1])),
         sent=not any(isinstance(link, _NEVER_CONNECTED) for link in chain),
     )
 
 
 def _inner(failure: BaseException) -> BaseException | None:
-    """Return what an exception is the consequence of; urllib3 has some as an argument only."""
+    """Return the cause of an exception; urllib3 passes some causes on as an argument only."""
     argument = failure.args[0] if failure.args else None
     return failure.__cause__ or failure.__context__ or (argument if isinstance(argument, BaseException) else None)
 
 
 def _broke(cause: BaseException) -> bool:
-    """Return whether a TLS connection broke, rather than that TLS failed."""
-    if isinstance(cause, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):  # during the handshake
+    """Return whether a TLS connection broke, as opposed to a failure of TLS such as an untrusted certificate."""
+    if isinstance(cause, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):  # the other side closed it
         return True
-    # OpenSSL 3.2 and later report a reset so, as an error of the system: "[SYS] unknown error".
+    # OpenSSL 3.2 and later report some resets as an error of the system: "[SYS] unknown error".
     return isinstance(cause, ssl.SSLError) and cause.library == "SYS"
 
 

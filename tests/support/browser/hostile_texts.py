@@ -79,7 +79,7 @@ def invade(site: Site, shop: Shop) -> Strangers:
     for wanted in (card.id, shop.live):
         assert ask(site, wanted, f"{TURNED}\n2", _ANOTHER_ADDRESS, OPEN) == Code.CLIENT_MISMATCH
     with opened(site):
-        Figures.delete().execute()  # a busy machine shows those of before for a while
+        Figures.delete().execute()  # a busy machine would show earlier ones for a while
         Usage.update(count=_REQUESTS).where(Usage.function == TURNED).execute()
         journal.append([_failure(card.id)])
     return Strangers(card.id)

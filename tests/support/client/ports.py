@@ -6,7 +6,7 @@ import socket
 import ssl
 import struct
 import threading
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from tests.support.client.timing import STALLED
@@ -72,12 +72,12 @@ def silent_port() -> AbstractContextManager[str]:
 
 
 def resetting_port(certificate: Path) -> AbstractContextManager[str]:
-    """A port that takes the first byte of a request over TLS and resets the connection, as when a machine dies."""
+    """A port that reads the first byte of a request over TLS and resets the connection, as when a server is killed."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
 
     def handle(connection: socket.socket, _stack: ExitStack) -> None:
-        with context.wrap_socket(connection, server_side=True) as secure:
+        with suppress(OSError), context.wrap_socket(connection, server_side=True) as secure:
             secure.recv(1)
             secure.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 

@@ -10,9 +10,12 @@ import pytest
 from kadun import Client, ServerUnreachable, UntrustedAnswer
 from kadun.transport import HttpTransport
 
-from tests.support.client.local_http import forged, serving
+from tests.support.client.local_http import Handler, forged, serving
+from tests.support.pki import Issued
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.support.client.fake_server import FakeServer
 
 MakeClient = Callable[..., Client]
@@ -50,6 +53,37 @@ def test_a_proxy_that_refuses_is_unreachable_or_untrusted(
         monkeypatch.setenv("https_proxy", proxy.url)
         with pytest.raises((ServerUnreachable, UntrustedAnswer)):
             make_client(transport=HttpTransport(base_url)).open()
+
+
+ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
+
+
+def test_a_tunnel_that_closes_during_the_tls_handshake_is_tried_again(
+    make_client: MakeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def respond(handler: Handler, _body: bytes) -> None:
+        handler.wfile.write(ESTABLISHED)
+        handler.connection.recv(100_000)
+
+    with serving(respond) as proxy:
+        monkeypatch.setenv("https_proxy", proxy.url)
+        with pytest.raises(ServerUnreachable, match="EOF"):
+            make_client(transport=HttpTransport("https://card.invalid")).open()
+    assert len(proxy.seen) == 3
+
+
+def test_a_proxy_whose_certificate_is_not_trusted_is_asked_once(
+    make_client: MakeClient, server: FakeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    issued = Issued.make("127.0.0.1")
+    certificate = tmp_path / "proxy.pem"
+    certificate.write_bytes(issued.pem + issued.key_bytes())
+    with serving(forged(server), certificate=certificate) as proxy:
+        monkeypatch.setenv("https_proxy", proxy.url)
+        with pytest.raises(ServerUnreachable, match="CERTIFICATE_VERIFY_FAILED") as caught:
+            make_client(transport=HttpTransport("https://card.invalid")).open()
+    assert (caught.value.passing, caught.value.sent) == (False, True)
+    assert proxy.seen == []
 
 
 @pytest.mark.parametrize("proxy", ["http://127.0.0.1:1", "socks5://127.0.0.1:1", "nonsense://x", "http://", "::::"])
