@@ -6,6 +6,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -155,7 +156,9 @@ def test_a_workbook_whose_size_is_a_lie_is_refused_or_cut() -> None:
         rows(big.replace(real, (10).to_bytes(4, "little")))
 
 
-def test_a_reader_that_takes_too_long_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reader_that_takes_too_long_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "reader.py").write_text("import time\ntime.sleep(600)\n")
+    monkeypatch.setattr(import_files, "_PROGRAM", tmp_path / "reader.py")
     monkeypatch.setattr(import_files, "WORKBOOK_SECONDS", 0.0)
     with pytest.raises(BrokenFileError, match="too large"):
         rows(plain())

@@ -113,13 +113,14 @@ def test_what_has_served_is_put_aside_and_its_newer_entries_are_counted(checkout
 def test_the_lock_ends_with_a_killed_script_and_so_does_its_stopwatch(checkout: Path, tmp_path: Path) -> None:
     code = "lock_stack\nwatch_gap /dev/null </dev/null >/dev/null 2>&1 & echo $!; wait"
     command = ("bash", "-c", PRELUDE.format(sources=SOURCES) + code, "script.sh", checkout)
-    (tmp_path / "curl").write_text("#!/bin/sh\nexit 7\n")
+    (tmp_path / "curl").write_text('#!/bin/sh\n: >"$0.asked"\nexit 7\n')
     (tmp_path / "curl").chmod(0o755)
     path = f"{tmp_path}:{os.environ['PATH']}"
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | {"PATH": path}) as script:
         assert script.stdout
         watch = int(script.stdout.readline())
         assert bash(checkout, "lock_stack").returncode == 1, "it is held"
+        wait_for((tmp_path / "curl.asked").exists)  # the stopwatch runs, and has let go of the lock
         script.send_signal(signal.SIGKILL)
     assert bash(checkout, "lock_stack").returncode == 0
     wait_for(lambda: not Path(f"/proc/{watch}").exists())

@@ -34,8 +34,9 @@ SOURCE = Path(kadun.__file__).parent.parent
 def test_it_asks_periodically_under_its_name(client: Client, server: FakeServer) -> None:
     with Heartbeat(client, interval_seconds=0.01):
         wait_until(lambda: len(server.requests) >= 3)
-    assert {request["function"] for request in server.requests} == {"心跳"}
-    assert len({request["nonce"] for request in server.requests}) == len(server.requests)
+    asked = list(server.requests)  # a beat that was under way may still come
+    assert {request["function"] for request in asked} == {"心跳"}
+    assert len({request["nonce"] for request in asked}) == len(asked)
 
 
 def test_it_stops_at_once_however_long_the_interval(client: Client, server: FakeServer) -> None:

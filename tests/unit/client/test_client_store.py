@@ -252,5 +252,6 @@ for turn in range(60):
     while any(writer.poll() is None for writer in writers):
         seen.add(store.load(HARDWARE).endorsements)
     assert [writer.returncode for writer in writers] == [0, 0]
+    seen.add(store.load(HARDWARE).endorsements)
     assert seen - {()} == {("x" * 5000,)}
     assert len(list(folder.iterdir())) == 1

@@ -20,6 +20,7 @@ from kadun_conformance.runner import ACCEPTED, HABITS, REFUSED, Limits, Result, 
 from kadun_conformance.server import serving
 
 from tests.support.client.faulty_client import Crowd, FaultyClient
+from tests.support.processes import is_alive
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -82,7 +83,7 @@ def test_the_sdk_refuses_every_forged_response_with_the_expected_error(tmp_path:
     stalling = [case for case in FORGED if case not in QUICK and case.expected == "unreachable"]
     others = [case for case in FORGED if case not in stalling]
     results = {
-        **tried(python_sdk(), tmp_path, stalling, genuine=(), client_seconds=1),
+        **tried(python_sdk(), tmp_path, stalling, genuine=(), client_seconds=5),
         **tried(python_sdk(), tmp_path, others),
     }
     assert len(results) == len(FORGED) + len(GENUINE) + len(HABITS) >= 300
@@ -220,12 +221,11 @@ def test_the_exit_status_of_a_command_decides(code: str, outcomes: list[str], no
 def test_a_hanging_command_is_killed_with_its_children_and_reported(tmp_path: Path) -> None:
     noted = tmp_path / "child"
     script = f"sleep 600 & echo $! > '{noted}'; wait"
-    done = kit("--only", "honest", "--format", "json", "--timeout", "2", "--", "/bin/sh", "-c", script)
+    done = kit("--only", "honest", "--format", "json", "--timeout", "5", "--", "/bin/sh", "-c", script)
     row = json.loads(done.stdout)["results"][0]
     assert done.returncode == 1
-    assert (row["outcome"], row["status"], row["note"]) == ("hung", None, "still running after 2 s")
-    stat = Path(f"/proc/{noted.read_text().strip()}/stat")
-    assert not stat.exists() or stat.read_text().split()[2] == "Z"
+    assert (row["outcome"], row["status"], row["note"]) == ("hung", None, "still running after 5 s")
+    assert not is_alive(int(noted.read_text()))
 
 
 def test_a_command_receives_its_settings_as_arguments_and_as_variables(tmp_path: Path) -> None:

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.http_exchange import quiet_port
 from tests.support.processes import is_alive
 from tests.support.service import wait_for
 from trial.child import Child
 from trial.environment import Trial
 from trial.errors import TrialError
-from trial.ports import free_port
 from trial.preflight import check, claim, is_running
 
 
@@ -23,7 +23,7 @@ from trial.preflight import check, claim, is_running
 def trial() -> Iterator[Trial]:
     folder = Path(tempfile.mkdtemp(dir="/var/tmp"))
     folder.chmod(0o755)
-    yield Trial(folder / "state", free_port())
+    yield Trial(folder / "state", quiet_port())
     shutil.rmtree(folder)
 
 
@@ -46,7 +46,7 @@ def test_a_folder_belongs_to_one_service_at_a_time(trial: Trial) -> None:
     with claim(trial):
         assert is_running(trial)
         with pytest.raises(TrialError, match=r"already runs on"):
-            check(Trial(trial.data_dir, free_port()))
+            check(Trial(trial.data_dir, quiet_port()))
     assert not is_running(trial)
     check(trial)
 
@@ -84,7 +84,8 @@ def test_a_new_trial_waits_until_the_children_of_a_killed_one_have_ended(trial: 
     ends = threading.Timer(0.2, child.stop)
     ends.start()
     with claim(trial):
-        assert not is_alive(pid)
+        assert not Path(f"/proc/{pid}/fd/{descriptor}").exists(), "it holds the lock no longer"
+        wait_for(lambda: not is_alive(pid))
     ends.join()
 
 
