@@ -64,8 +64,8 @@ def _environment(client: Client) -> dict[str, str | None]:
 def rejection(evaluation: Evaluation, code: Code, details: dict[str, Any] | None = None) -> Entry:
     """Return the journal entry of a request that is rejected with this code.
 
-    Of a mismatch it has all that was sent (protocol, section 2, rule 4), but a function's arguments: they may be large.
-    A nonce seen before shows a replayed request.
+    Of a mismatch it has all that was sent (protocol, section 2, rule 4) except a function's arguments, which may be
+    large. A nonce seen before shows a replayed request.
     """
     request = evaluation.request
     is_mismatch = code is Code.CLIENT_MISMATCH

@@ -17,7 +17,7 @@ _AFTER_REFUSAL_SECONDS = 0.2
 
 
 class Reply(NamedTuple):
-    """What a customer learned: an HTTP status or FAILED, and whether this request activated the card."""
+    """What a customer learned: an HTTP status or FAILED and why, and whether this request activated the card."""
 
     status: int
     activated: bool = False

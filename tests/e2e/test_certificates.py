@@ -218,7 +218,7 @@ def test_before_the_first_start_certbot_listens_itself_and_renews_through_nginx(
             cwd="/",
         )
         assert done.stderr == ""
-        wait_for(lambda: (now := answers(stack, authority)) and now[0] != serial)  # a worker may end a moment later
+        wait_for(lambda: (now := answers(stack, authority)) and now[0] != serial)  # a former worker may still answer
         assert neighbour.placed()["privkey.pem"] != first["privkey.pem"]
         assert HSTS not in answers(stack, authority)[1].headers
 

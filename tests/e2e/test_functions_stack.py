@@ -99,7 +99,7 @@ def program(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Program:
 
 
 def patient(program: Program, stack: Stack) -> kadun.Client:
-    """A client that waits longer than one by default: it repeats no call, and the machine may be busy."""
+    """A client with a longer time-out than by default: `execute` is not repeated, and the machine may be busy."""
     return program.client_of(stack, timeout_seconds=60)
 
 
@@ -116,10 +116,7 @@ def address_of_the_database(stack: Stack) -> str:
 
 
 def test_a_client_gets_the_result_of_a_function(stack: Stack, program: Program) -> None:
-    assert patient(program, stack).execute("加一", {"number": 41}) == {
-        "sum": 42,
-        "card": program.card,
-    }
+    assert patient(program, stack).execute("加一", {"number": 41}) == {"sum": 42, "card": program.card}
     with pytest.raises(kadun.FunctionNotFound):
         patient(program, stack).execute("没有", {})
 

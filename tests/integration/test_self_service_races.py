@@ -10,7 +10,7 @@ from app.storage.models import Card, Client, Event
 from tests.integration.test_races import at_once
 from tests.support.self_service import Customers
 from tests.support.service import Response, Service, question
-from tests.support.slow_requests import customer_is_served, hold_up
+from tests.support.slow_requests import hold_up
 
 ROUNDS = 20
 DAY = timedelta(days=1)
@@ -103,14 +103,11 @@ def test_unbinding_while_other_machines_ask_leaves_one_client_or_none(customers:
         assert {answer.body["code"] for answer in verified} <= {"OK", "CLIENT_MISMATCH"}
 
 
-def test_a_site_that_keeps_cards_locked_keeps_no_customer_waiting(
-    one_worker: Service, database: Database, database_url: str
-) -> None:
+def test_a_site_that_keeps_cards_locked_keeps_no_customer_waiting(one_worker: Service, database: Database) -> None:
     customers = Customers(one_worker, database)
     locked, mine = one_worker.issue(2)
     flood = [
         partial(customers.ask, "unbind", address=f"2001:db8:1:{network:x}::1", card_id=locked) for network in range(12)
     ]
-    customer = partial(customer_is_served, one_worker, mine)
-    hold_up(database_url, "SELECT FROM card WHERE id = %s FOR UPDATE", flood, customer, [locked])
+    hold_up(one_worker, "SELECT FROM card WHERE id = %s FOR UPDATE", flood, mine, [locked])
     assert customers.ask("status", card_id=mine).status == 200

@@ -62,7 +62,7 @@ def test_an_operator_who_locks_in_another_order_is_let_through(
     monkeypatch.setitem(touches.SESSION, "lock_timeout", "800ms")
     first, second, other = write_bound(3, clock.now, (DAY, "f"))
     unbind = "DELETE FROM client WHERE card_id = %s"
-    # Operators lock the cards first. Without that the first card's careful way could end before the second is unbound.
+    # Operators lock the cards first; otherwise a card's careful way could read its client just before the commit.
     lock = "SELECT FROM card WHERE id = ANY(%s) ORDER BY id FOR NO KEY UPDATE"
     elsewhere.execute_sql(lock, ([first, second],))
     elsewhere.execute_sql(unbind, (second,))

@@ -1,4 +1,4 @@
-"""Names that one process of the tests reserves until it ends; on Linux."""
+"""Names, of ports for example, that a process of the tests reserves until it ends."""
 
 import socket
 
@@ -6,10 +6,10 @@ _CLAIMS: list[socket.socket] = []
 
 
 def claim(name: str) -> bool:
-    """Reserve a name, of a port for example; return False if it is taken."""
+    """Reserve a name; return False if it is taken."""
     holder = socket.socket(socket.AF_UNIX)
     try:
-        holder.bind(f"\0kadun-tests-{name}")  # no file: the kernel frees it with the process
+        holder.bind(f"\0kadun-tests-{name}")  # Linux's abstract names: no file, and gone with the process
     except OSError:
         holder.close()
         return False

@@ -73,23 +73,16 @@ def exchange(
     path: str,
     body: bytes | None,
     headers: Mapping[str, str],
+    *,
+    keep: bool = False,
 ) -> Response:
+    """Send a request and read the response; close the connection afterwards, unless `keep` says otherwise."""
     try:
-        return exchange_next(connection, method, path, body, headers)
+        connection.request(method, path, body, dict(headers))
+        return _answer(connection.getresponse())
     finally:
-        connection.close()
-
-
-def exchange_next(
-    connection: http.client.HTTPConnection,
-    method: str,
-    path: str,
-    body: bytes | None,
-    headers: Mapping[str, str],
-) -> Response:
-    """As `exchange`, on a connection that is kept."""
-    connection.request(method, path, body, dict(headers))
-    return _answer(connection.getresponse())
+        if not keep:
+            connection.close()
 
 
 def _answer(response: http.client.HTTPResponse) -> Response:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from tests.support import nginx_conf
-from tests.support.http_exchange import Response, exchange, exchange_next, quiet_port, read_response
+from tests.support.http_exchange import Response, exchange, quiet_port, read_response
 from tests.support.service import wait_for
 
 HSTS = "max-age=63072000"
@@ -130,7 +130,7 @@ class Gateway:
         connection = http.client.HTTPSConnection(self.host, self.https_port, context=self.context(), timeout=30)
         with contextlib.closing(connection):
             for address in addresses:
-                yield exchange_next(connection, "GET", path, None, {"X-Test-Address": address})
+                yield exchange(connection, "GET", path, None, {"X-Test-Address": address}, keep=True)
 
     def ask_plain(self, path: str, headers: Mapping[str, str] | None = None, *, to: str = "127.0.0.1") -> Response:
         """One GET over HTTP."""

@@ -18,26 +18,27 @@ _TRIES = 3
 
 
 def hold_up(
-    database_url: str,
+    service: Service,
     lock: str,
     requests: Sequence[Callable[[], Response]],
-    meanwhile: Callable[[], None],
+    card_id: str,
     values: Sequence[str] = (),
 ) -> None:
-    """Hold up requests: those above the limit are refused at once, all others are answered when the lock goes.
+    """Hold up requests while a customer is served.
 
-    All is done again, twice at most, if a busy machine takes too long.
+    Those above the limit are refused at once, all others are answered when the lock goes. All is done again, twice at
+    most, if a busy machine takes too long.
 
     Args:
-        database_url: The service's database.
+        service: What serves them.
         lock: The SQL statement that takes the lock.
         requests: The requests to send at the same time; each may be sent again.
-        meanwhile: Called while they wait; it must succeed.
+        card_id: The customer's card.
         values: The values of the statement's parameters.
     """
     for _ in range(_TRIES):
         with contextlib.suppress(_TooSlowError):
-            _hold_up_once(database_url, lock, requests, meanwhile, values)
+            _hold_up_once(service, lock, requests, card_id, values)
             return
     raise AssertionError(f"not all was done within {_SECONDS} s, in {_TRIES} tries")
 
@@ -46,20 +47,10 @@ class _TooSlowError(Exception):
     """The machine took so long that the database may have ended the requests' wait."""
 
 
-def customer_is_served(service: Service, card_id: str) -> None:
-    """Have a customer's five requests served."""
-    for number in range(5):
-        asked = question(card_id, "a machine", function=f"function {number}")
-        assert service.verify(asked, address="192.0.2.1").status == 200
-
-
 def _hold_up_once(
-    database_url: str,
-    lock: str,
-    requests: Sequence[Callable[[], Response]],
-    meanwhile: Callable[[], None],
-    values: Sequence[str],
+    service: Service, lock: str, requests: Sequence[Callable[[], Response]], card_id: str, values: Sequence[str]
 ) -> None:
+    database_url = service.environment["DATABASE_URL"]
     with closing(psycopg2.connect(database_url)) as other, ThreadPoolExecutor(len(requests)) as pool:
         with other.cursor() as cursor:
             cursor.execute(lock, values)
@@ -79,7 +70,9 @@ def _hold_up_once(
             refused = _done(answers)
             assert {answer.result().status for answer in refused} == {503}
             assert {"retry-after" in answer.result().headers for answer in refused} == {True}
-            meanwhile()
+            for number in range(5):
+                asked = question(card_id, "a machine", function=f"function {number}")
+                assert service.verify(asked, address="192.0.2.1").status == 200
             held_up = _done(answers) == refused
             in_time()
             assert held_up
