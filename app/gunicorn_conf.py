@@ -56,16 +56,13 @@ def post_worker_init(_worker: Any) -> None:  # noqa: ANN401
     from app.clock import utc_now  # noqa: PLC0415
     from app.services import housekeeping, webhook_delivery  # noqa: PLC0415  # when the models know their database
     from app.services.hosts import Heartbeat  # noqa: PLC0415
-    from app.services.journal_seals import JournalSeals  # noqa: PLC0415
     from app.services.signing_keys import SigningKeys  # noqa: PLC0415
     from app.storage.models import database  # noqa: PLC0415
     from app.tokens.signer import Signer  # noqa: PLC0415
 
     hub.start(_settings.threads)
-    signer = Signer(SigningKeys(database, _settings).store)
-    seals = JournalSeals(database, signer, _settings.journal_keep, utc_now)
-    Heartbeat(database, _settings, signer).start()
-    housekeeping.start(seals)
+    Heartbeat(database, _settings, Signer(SigningKeys(database, _settings).store)).start()
+    housekeeping.start(_settings.journal_keep)
     webhook_delivery.start(database, _settings, utc_now)
 
 

@@ -74,14 +74,6 @@ require_room() {
     require_space "$BACKUP_FOLDER" $((bytes + 1048576))
 }
 
-# seal_journal: the backup then shows whether an entry up to now was changed. The service does so every minute, too.
-seal_journal() {
-    local said
-    said=$(require_running app 2>&1) || return 0
-    said=$(compose exec -T app python -m app events seal </dev/null 2>&1) \
-        || warn "未能封印日志，备份照常。The journal could not be sealed; the backup goes on: $(error_line "$said")"
-}
-
 take_backup() {
     local name
     until # a clock that was set back must not overwrite a backup
@@ -159,7 +151,6 @@ require_running database
 begin_job backup
 require_room
 DUMP_FROM=standby
-seal_journal
 take_backup
 retention prune "$BACKUP_FOLDER" "$daily" "$weekly" "$monthly" "$NAME"
 OUTPUT=$(mktemp)

@@ -5,13 +5,13 @@
 #   scripts/bench.sh [--against COMMIT] [--quick] [--seconds N] [--rounds N] [--cards N[,N…]]
 #   scripts/bench.sh --beside|--tls|--files|--spread|--blocks [--quick] [--seconds N] [--rounds N]
 #   scripts/bench.sh --console [--quick] [--rounds N]
-#   scripts/bench.sh --sharing|--flood|--journal [--quick]
+#   scripts/bench.sh --sharing|--flood [--quick]
 #   scripts/bench.sh --client [--starts N]
 #
 #   --quick         1 s, 3 rounds, 1,000 cards: does it work, and about how fast. With --beside 1 s, 1 round, 20,000 cards;
 #                   with --tls and --spread 1 s, 1 round; with --blocks 1 s, 3 rounds; with --files 3 s, 2 rounds, a file of 128 MiB; with --console 3 rounds,
 #                   20,000 cards, 100,000 journal entries; with --sharing 150 honest customers, 10 days;
-#                   with --flood a tenth of the minutes; with --journal 50,000 entries
+#                   with --flood a tenth of the minutes
 #   --seconds N     for each run of a measurement (5; with --files of verifying in each state, 10)
 #   --rounds N      of all measurements; the figures are their medians (5; with --beside 3; with --console of all pages, 20)
 #   --cards N[,N…]  numbers of bound cards, each measured (1000,100000,1000000)
@@ -25,12 +25,11 @@
 #   --console       instead: every page of the console with a million cards and five million journal entries; about six minutes
 #   --sharing       instead: how many honest customers and sharers the abuse report shows in a simulated month; about two minutes
 #   --flood         instead: how far a customer and strangers can make the database grow in a day; about two minutes
-#   --journal       instead: how long a million journal entries take to be sealed and verified; about two minutes
 #   --client        instead: what the SDK adds to the start of a customer's program; about half a minute
 #   --starts N      of that program (15)
 #
 # It needs wrk (--beside: curl, too; --tls: nginx and openssl, too; --files: nginx, curl and openssl; --console, --sharing,
-# --flood, --journal and --client: nothing), which it installs as root on Debian or Ubuntu.
+# --flood and --client: nothing), which it installs as root on Debian or Ubuntu.
 set -euo pipefail
 
 ROOT=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
@@ -51,7 +50,6 @@ case ${1:-} in
     --console) MEASURED=bench.console TOOLS=() ;;
     --sharing) MEASURED=bench.sharing TOOLS=() ;;
     --flood) MEASURED=bench.flood TOOLS=() ;;
-    --journal) MEASURED=bench.journal TOOLS=() ;;
     --client) MEASURED=bench.client TOOLS=() ;;
 esac
 [[ $MEASURED == bench ]] || shift

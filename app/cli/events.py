@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import click
@@ -17,16 +17,12 @@ from app.cli.durations import Duration
 from app.clock import utc_now
 from app.domain.codes import Code
 from app.domain.errors import SchemaMismatchError, UnavailableError
-from app.domain.texts import RefusedError
-from app.services.connection import connect
 from app.services.exports import Row, journal_documents
 from app.services.filters import KINDS, parse_journal_filter
 from app.services.formatting import escaped, json_text
 from app.services.journal_follow import Follower
 from app.services.journal_lists import NO_SUCH_REFERENCE
-from app.services.journal_seals import JournalSeals
 from app.services.refusals import REASONS
-from app.tokens.signer import Signer
 
 TABLE_ROWS = 200
 FOLLOWED_ROWS = 10  # shown before the first new entry, unless --since says otherwise
@@ -38,7 +34,7 @@ _HEADINGS = (
 )
 
 
-@click.group(invoke_without_command=True)
+@click.command()
 @click.option("--kind", type=click.Choice(list(KINDS), case_sensitive=False), help="类型或拒绝代码 / A kind or a code.")
 @click.option("--card", "card_id", help="卡密 / Of this card.")
 @click.option("--reference", help="参考号 / The reference in a customer's message.")
@@ -46,9 +42,9 @@ _HEADINGS = (
 @click.option("--follow", is_flag=True, help="持续显示新条目 / Go on with each new entry; json: one object a line.")
 @click.option("--until-input-ends", is_flag=True, hidden=True)  # how scripts/cardctl ends it inside a container
 @format_option("table", "json")
-@click.pass_context
+@pass_session
 def events(  # noqa: PLR0913  # one argument an option
-    context: click.Context,
+    session: Session,
     kind: str | None,
     card_id: str | None,
     reference: str | None,
@@ -58,10 +54,7 @@ def events(  # noqa: PLR0913  # one argument an option
     follow: bool,
     until_input_ends: bool,
 ) -> None:
-    """日志 / The journal, newest first; or a command below."""
-    if context.invoked_subcommand is not None:
-        return
-    session = context.ensure_object(Session)
+    """日志 / The journal, newest first."""
     fields = {"kind": kind or "", "card": card_id or "", "reference": reference or ""}
     wanted = parse_journal_filter(fields, session.zone)
     if since is not None:
@@ -112,40 +105,6 @@ def _explain(session: Session, row: Row) -> None:
 
 def _machine(hardware: str | None, ip: str | None) -> str:
     return " @ ".join(part for part in (hardware, ip) if part) or "—"
-
-
-@events.command()
-@click.option("--database", "name", hidden=True)  # how scripts/verify-backup.sh checks a restored backup
-@format_option("table", "json")
-@pass_session
-def verify(session: Session, name: str | None, output_format: str) -> None:
-    """检查日志的封印 / Check the journal's seals: whether an entry was changed, removed or inserted."""
-    keys = session.signing_keys  # of the live database, which is connected first
-    database = connect(session.settings.database_url, session.settings.host, name) if name else session.database
-    found = JournalSeals(database, Signer(keys.store), session.settings.journal_keep, utc_now).verify()
-    fault = None if found.fault is None else str(found.fault)
-    if output_format == "json":
-        output.print_json({**asdict(found), "fault": fault})
-    else:
-        names = {
-            "seals": "封印 seals",
-            "entries": "条目 entries",
-            "pruned": "已清理 pruned",
-            "unsealed": "未封印 unsealed",
-        }
-        names["last_seal"] = "最后的封印 last seal"
-        output.print_fields([(text, getattr(found, name)) for name, text in names.items()])
-    if found.fault is not None:
-        raise RefusedError(found.fault.zh, found.fault.en)
-
-
-@events.command()
-@pass_session
-def seal(session: Session) -> None:
-    """立即封印日志 / Seal the journal now; the service does so once a minute."""
-    seals = JournalSeals(session.database, Signer(session.signing_keys.store), session.settings.journal_keep, utc_now)
-    count = seals.seal()
-    output.say(f"已封印 {count} 条 / Sealed {count} entries")
 
 
 def _follow(

@@ -6,7 +6,6 @@ _SEPARATE_ROLES = "SELECT FROM pg_roles WHERE rolname IN ('kadun_app', 'kadun_ba
 
 WITHHELD = {
     "event": ("UPDATE",),
-    "journal_seal": ("UPDATE", "DELETE"),
     "api_token": ("DELETE",),
     "host_job": ("INSERT", "UPDATE", "DELETE"),
     "schema_migration": ("INSERT", "UPDATE", "DELETE"),

@@ -167,7 +167,7 @@ def missing_rights(database: Database) -> dict[str, list[str]]:
 def take_probes(references: Collection[str]) -> dict[str, str | None]:
     """Return the address that the journal has for each of the doctor's probes that it knows, and delete those entries.
 
-    They would fill the journal and count as somebody's refusals. No seal covers them.
+    They would fill the journal and count as somebody's refusals.
     """
     if not references:
         return {}

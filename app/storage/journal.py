@@ -31,7 +31,7 @@ PRUNED_KINDS = (
 PROBE = "cardctl doctor"
 """The card that `cardctl doctor` sends, to see which address arrives (scripts/lib/hostfacts_network.py).
 
-It deletes the entry again, which no seal covers.
+It deletes the entry again.
 """
 code_or_kind = fn.COALESCE(Event.code, Event.kind)
 """The code of a rejection, the kind of any other entry; the indexes are on this expression."""

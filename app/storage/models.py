@@ -2,7 +2,6 @@
 
 from peewee import (
     BigIntegerField,
-    BlobField,
     BooleanField,
     CompositeKey,
     DatabaseProxy,
@@ -83,16 +82,6 @@ class Event(_Table):
     function = TextField(null=True)
     actor = TextField(null=True)
     details = BinaryJSONField(null=True, index=False)
-
-
-class JournalSeal(_Table):
-    """A seal of the journal: `digests` of the entries since the seal before, up to `last_event`; `token` is signed."""
-
-    number = BigIntegerField(primary_key=True)
-    last_event = BigIntegerField(index=False)
-    digests = BlobField()
-    token = TextField()
-    created_at = DateTimeTZField(index=False)
 
 
 class DailyCount(_Table):

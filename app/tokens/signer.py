@@ -8,10 +8,8 @@ from contextlib import suppress
 from datetime import datetime
 from typing import Any, NamedTuple
 
-import jwt
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from jwt.types import Options
 
 from app.domain.errors import UnavailableError
 from app.tokens.keyring import KeyRingError, KeyStore
@@ -19,8 +17,6 @@ from app.tokens.keys import ALGORITHM, KeyRing, KeyState
 
 VERDICT_TYPE = "verdict+jwt"
 LINK_TYPE = "download+jwt"
-SEAL_TYPE = "seal+jwt"
-SEAL_AUDIENCE = "kadun-journal"
 
 _SECONDS_BETWEEN_CHECKS = 0.5
 logger = logging.getLogger(__name__)
@@ -67,32 +63,6 @@ class Signer:
     def sign_link(self, claims: dict[str, Any]) -> str:
         """Return the claims as a compact JWS of type `download+jwt`."""
         return self._sign(LINK_TYPE, claims)
-
-    def sign_seal(self, claims: dict[str, Any]) -> str:
-        """Return the claims as a compact JWS of type `seal+jwt`."""
-        return self._sign(SEAL_TYPE, claims)
-
-    def verify_seal(self, token: str) -> dict[str, Any]:
-        """Return the claims of a seal that any key of the ring signed, however long ago it was retired.
-
-        Raises:
-            ValueError: it is not such a seal.
-        """
-        try:
-            kid = jwt.get_unverified_header(token).get("kid")
-            keys = [key.public for key in self._current().ring.keys if key.kid == kid]
-            if not keys:
-                raise ValueError("none of this server's keys signed it")
-            options = Options(verify_iat=False)
-            decoded = jwt.decode_complete(
-                token, jwt.PyJWK(keys[0]).key, algorithms=[ALGORITHM], audience=SEAL_AUDIENCE, options=options
-            )
-        except jwt.InvalidTokenError as error:
-            raise ValueError(str(error)) from error
-        if decoded["header"].get("typ") != SEAL_TYPE:
-            raise ValueError("the token is of another type")
-        claims: dict[str, Any] = decoded["payload"]
-        return claims
 
     def key_set(self, now: datetime) -> dict[str, Any]:
         """Return the published JWK set (RFC 7517) with its `endorsements`."""
@@ -149,7 +119,7 @@ class Signer:
     def _load(self, version: Hashable = None) -> _Loaded:
         # Without a version it is loaded again at the first use: before the fork, nothing may begin to follow the store.
         ring = self._store.load()
-        headers = {kind: _header(kind, ring.current.kid) for kind in (VERDICT_TYPE, LINK_TYPE, SEAL_TYPE)}
+        headers = {kind: _header(kind, ring.current.kid) for kind in (VERDICT_TYPE, LINK_TYPE)}
         return _Loaded(ring, ring.current.signing_key(), version, headers)
 
 

@@ -65,32 +65,6 @@ def test_a_backup_is_whole_and_private_and_can_be_verified(backups: Backups) -> 
     assert backups.stack.sql("owner", "SELECT count(*) FROM pg_database WHERE datname LIKE 'kadun_%'") == "0"
 
 
-def test_a_backup_holds_sealed_entries_and_shows_that_one_was_changed(backups: Backups, tmp_path: Path) -> None:
-    stack = backups.stack
-    card = stack.sql("owner", "SELECT min(id) FROM card")
-    stack.script("cardctl", "card", "freeze", card)
-    assert "seals were not checked" not in backups.script("verify-backup.sh", backups.take()).stderr
-    newest, actor = stack.sql("owner", "SELECT id, actor FROM event ORDER BY id DESC LIMIT 1").split("|")
-    assert stack.sql("owner", "SELECT max(last_event) FROM journal_seal") == newest
-    write_actor(stack, newest, "nobody")
-    try:
-        changed = backups.take()
-        shutil.copy(changed, tmp_path)
-        done = backups.script("verify-backup.sh", changed, check=False)
-        assert (done.returncode, f"日志条目 {newest} 被修改" in done.stderr) == (1, True), done.stderr
-        done = backups.script("verify-backup.sh", tmp_path / changed.name)
-        assert "seals failed" in done.stderr, "the keys may be another server's: it can be restored"
-    finally:
-        write_actor(stack, newest, actor)
-    backups.take()
-
-
-def write_actor(stack: Stack, event: str, actor: str) -> None:
-    """Change an entry of the journal as somebody who owns the table can."""
-    update = f"UPDATE event SET actor = '{actor}' WHERE id = {event}"  # noqa: S608
-    stack.sql("owner", f"ALTER TABLE event DISABLE TRIGGER USER; {update}; ALTER TABLE event ENABLE TRIGGER USER")
-
-
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_dump_spoilt_on_its_way_is_no_backup(backups: Backups, tmp_path: Path, fault: str) -> None:
     backups.refused("backup.sh", says="is not what pg_dump wrote", PATH=backups.spoiler(tmp_path, fault))
@@ -115,8 +89,7 @@ def test_where_the_keys_cannot_sign_a_backup_is_made_and_the_reason_said(backups
         done = backups.script("backup.sh")
     finally:
         aside.rename(ring)
-    unsealed, unsigned = done.stderr.splitlines()
-    assert "The journal could not be sealed" in unsealed
+    (unsigned,) = done.stderr.splitlines()
     assert "The backup is not signed, and restoring it will need --accept-unsigned: " in unsigned
     backups.refused("verify-backup.sh", says="It is not signed, so nothing shows who made it")
     backups.script("verify-backup.sh", "--accept-unsigned")

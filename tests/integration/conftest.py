@@ -14,7 +14,6 @@ from app.services import held
 from app.services.card_actions import CardActions
 from app.services.in_force import VendorRules
 from app.services.issuing import Issuing
-from app.services.journal_seals import JournalSeals
 from app.services.licence import LicenceService
 from app.services.operators import Operators
 from app.services.sessions import Sessions
@@ -45,12 +44,6 @@ def within_one_day() -> None:
     left = min((midnight - time.time()) % 86_400 for midnight in (0, 16 * 3_600))
     if left < 30:
         time.sleep(left + 0.1)
-
-
-@pytest.fixture
-def seals(database: Database, clock: Clock, tmp_path: Path) -> JournalSeals:
-    KeyFolder(tmp_path / "keys").create(clock.now, "kadun")
-    return JournalSeals(database, Signer(KeyFolder(tmp_path / "keys")), timedelta(days=365), clock)
 
 
 @pytest.fixture

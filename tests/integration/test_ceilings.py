@@ -265,7 +265,7 @@ def test_a_shop_reaches_its_own_cards_only(database: Database, clock: Clock) -> 
 def test_accounts_of_an_older_release_keep_working_without_ceilings(postgres: EmbeddedPostgres) -> None:
     postgres.create_database("before_ceilings")
     database = Database(postgres.url("before_ceilings"), bulk=True)
-    Runner(database, "app/storage/migrations", "schema_migration").up("0006_journal_seals")
+    Runner(database, "app/storage/migrations", "schema_migration").up("0005_daily_counts")
     database.execute_sql(
         "INSERT INTO operator VALUES (1, 'olga', 'owner', '$argon2id$', NULL, NULL, now(), now());"
         "INSERT INTO api_token VALUES (7, 'taobao', repeat('0', 64), '{cards:issue}', now());"

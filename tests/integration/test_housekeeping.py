@@ -8,7 +8,6 @@ import pytest
 from app.domain.operators import Role, Scope
 from app.domain.texts import RefusedError
 from app.services import housekeeping
-from app.services.journal_seals import JournalSeals
 from app.services.operators import Operators
 from app.services.sessions import IDLE, Sessions
 from app.services.shop_tokens import ShopTokens
@@ -28,7 +27,7 @@ HOME = "198.51.100.1"
 
 @pytest.fixture
 def database_url(apart_url: str) -> str:
-    """No other test's service, which seals the journal, too, sees these entries."""
+    """No other test's service, which prunes the same tables, sees these rows."""
     return apart_url
 
 
@@ -69,7 +68,6 @@ def test_old_rows_are_pruned(
 @pytest.mark.parametrize("wrong", ["no number", "a\0"], ids=["of the database", "of the driver"])
 def test_a_failure_to_prune_does_not_stop_the_rest(
     database: Database,
-    seals: JournalSeals,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     wrong: str,
@@ -77,7 +75,7 @@ def test_a_failure_to_prune_does_not_stop_the_rest(
     LoginFailure.insert(bucket="network:198.51.100.1", failures=1, last_at=datetime(2020, 1, 1, tzinfo=UTC)).execute()
     monkeypatch.setattr(journal, "PRUNE_BATCH", wrong)
     with caplog.at_level(logging.INFO, "app.services.housekeeping"):
-        housekeeping.prune_all(seals)
+        housekeeping.prune_all(timedelta(days=365))
     assert LoginFailure.select().count() == 0
     assert [(record.levelname, record.__dict__["pruned"]) for record in caplog.records] == [
         ("WARNING", "journal"),

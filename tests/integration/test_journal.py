@@ -10,7 +10,6 @@ from app.domain.codes import Code, Counted, EventKind
 from app.domain.policy import VerificationRequest
 from app.services import housekeeping
 from app.services.issuing import Issuing
-from app.services.journal_seals import JournalSeals
 from app.services.licence import LicenceService, Verdict
 from app.services.verification import Verification
 from app.storage import daily_counts, journal
@@ -20,11 +19,12 @@ from tests.conftest import Clock
 from tests.support.asking import ask
 
 DAY = date(2026, 3, 1)
+KEEP = timedelta(days=365)
 
 
 @pytest.fixture
 def database_url(apart_url: str) -> str:
-    """No other test's service, which seals the journal, too, sees these entries."""
+    """No other test's service, which prunes the journal, too, sees these entries."""
     return apart_url
 
 
@@ -100,18 +100,16 @@ def test_an_ipv6_network_counts_as_one_address(verification: Verification) -> No
     assert Event.select().count() == 20
 
 
-def test_what_owners_viewed_is_pruned_and_what_they_did_is_not(seals: JournalSeals, clock: Clock) -> None:
+def test_what_owners_viewed_is_pruned_and_what_they_did_is_not(database: Database, clock: Clock) -> None:
     """Otherwise a stolen session that opens card after card fills the disk for good."""
     viewed = journal.Entry(at=clock.now, kind=EventKind.KEY_SHOWN, card_id="0" * 32, actor="console:alice")
     journal.append([viewed, replace(viewed, kind=EventKind.EXPORTED), replace(viewed, kind=EventKind.FROZEN)])
     clock.advance(timedelta(days=366))
-    assert housekeeping.prune_journal(seals, clock.now) == 1
+    assert housekeeping.prune_journal(KEEP, clock.now) == 1
     assert [event.kind for event in Event.select().order_by(Event.id)] == ["exported", "frozen"]
 
 
-def test_only_what_clients_write_is_pruned(
-    verification: Verification, seals: JournalSeals, card_id: str, clock: Clock
-) -> None:
+def test_only_what_clients_write_is_pruned(verification: Verification, card_id: str, clock: Clock) -> None:
     ask(verification, card_id)
     ask(verification, card_id, hardware="h2")
     ask(verification, "0" * 32)
@@ -121,9 +119,9 @@ def test_only_what_clients_write_is_pruned(
     ask(verification, "0" * 32)
     journal.append([replace(download, at=clock.now)])
     daily_counts.count(card_id, clock.now.date(), Counted.CLIENT_MISMATCH, clock.now)
-    assert housekeeping.prune_journal(seals, clock.now) == 0
+    assert housekeeping.prune_journal(KEEP, clock.now) == 0
     clock.advance(timedelta(days=100))
-    assert housekeeping.prune_journal(seals, clock.now) == 4
+    assert housekeeping.prune_journal(KEEP, clock.now) == 4
     assert DailyCount.select().count() == 1
     left = [event.kind for event in Event.select().order_by(Event.id)]
     assert left == ["issued", "activated", "file_added", "rejected", "file_downloaded"]

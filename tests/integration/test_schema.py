@@ -10,10 +10,9 @@ import pytest
 from playhouse.migrations import Migration, Runner
 
 from app.domain.errors import DatabaseUnavailableError, SchemaMismatchError
-from app.services import connection
 from app.services.issuing import Issuing
 from app.storage import schema
-from app.storage.database import Database, connect_to
+from app.storage.database import Database
 from tests.support.service import Service, question
 from trial.postgres import EmbeddedPostgres
 
@@ -120,36 +119,6 @@ def test_work_on_a_broken_kept_connection_is_repeated_unless_told_otherwise(
     with pytest.raises(DatabaseUnavailableError):
         database.with_connection(lose_the_connection, once=once)
     assert len(started) == runs
-
-
-HOSTILE = """
-CREATE TABLE written (what text);
-CREATE FUNCTION write() RETURNS text LANGUAGE plpgsql AS $$
-BEGIN
-    PERFORM set_config('default_transaction_read_only', 'off', false);
-    INSERT INTO written VALUES ('x');
-    RETURN '9999_x';
-END $$;
-CREATE VIEW schema_migration AS SELECT write() AS name;
-"""
-
-
-def test_a_backup_that_is_checked_can_run_functions_and_change_nothing(
-    postgres: EmbeddedPostgres, database: Database
-) -> None:
-    postgres.create_database("hostile")
-    writer = Database(postgres.url("hostile"), bulk=True)
-    writer.execute_sql(HOSTILE)
-    try:
-        checked = connection.connect(postgres.url(), "here", "hostile")
-        with pytest.raises(peewee.InternalError, match="read-only"):
-            checked.connect()
-    finally:
-        connect_to(database)
-    assert writer.execute_sql("SELECT count(*) FROM written").fetchone() == (0,)
-    writer.execute_sql("SELECT * FROM schema_migration")
-    assert writer.execute_sql("SELECT count(*) FROM written").fetchone() == (1,), "it would have written"
-    writer.close()
 
 
 @pytest.fixture

@@ -199,7 +199,6 @@ DATABASE = DatabaseFacts(
     without_ceilings=(),
     expiring_tokens=(),
     second_factors={},
-    overdue_for_seal=(),
     hosts=(HOST_REPORT,),
 )
 SERVICE = ServiceFacts(
@@ -220,12 +219,12 @@ SERVICE = ServiceFacts(
 
 SERVICE_CHECKS = {
     *("permissions", "settings", "database", "schema", "catalog", "roles", "rights", "durability"),
-    *("journal-seals", "keys", "data-key", "data-key-in-use", "files", "file-digests", "functions", "clock"),
+    *("keys", "data-key", "data-key-in-use", "files", "file-digests", "functions", "clock"),
     *("ceilings", "tokens", "second-factors", "hosts"),
 }
 """Those that need no facts of the host."""
 DATABASE_CHECKS = (
-    *("schema", "catalog", "roles", "rights", "durability", "journal-seals", "files", "file-digests"),
+    *("schema", "catalog", "roles", "rights", "durability", "files", "file-digests"),
     *("console", "ceilings", "tokens", "second-factors", "hosts", "proxy"),
 )
 """Those that need the database."""

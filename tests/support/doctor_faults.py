@@ -108,7 +108,6 @@ FAULTS: dict[str, tuple[Fault, Statuses]] = {
             "schema": "FAIL",
             "catalog": "WARN",
             "hosts": "WARN",
-            "journal-seals": "WARN",
             "files": "WARN",
             "file-digests": "WARN",
             "console": "WARN",

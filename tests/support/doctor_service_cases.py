@@ -5,7 +5,7 @@ from typing import Any
 
 from app.storage.catalog import CatalogDifference
 from tests.support.doctor_changes import database
-from tests.support.doctor_facts import DATABASE_CHECKS, HOST_REPORT, NOW
+from tests.support.doctor_facts import DATABASE_CHECKS, HOST_REPORT
 
 UNSEEN = dict.fromkeys(DATABASE_CHECKS, "WARN")
 REVOKED = {"kadun_app": ["SELECT on card"]}
@@ -37,8 +37,6 @@ SERVICE_CASES: list[tuple[dict[str, Any], dict[str, str]]] = [
     (database(synchronous="FIRST 1 (b)", standbys={"b:5432": 0}), {}),
     (database(synchronous="FIRST 1 (b)", standbys={"b:5432": "timeout expired"}), {"durability": "WARN"}),
     (database(standbys={"b:5432": 0}), {"durability": "WARN"}),
-    (database(overdue_for_seal=None), {"journal-seals": "WARN"}),
-    (database(overdue_for_seal=(NOW,)), {"journal-seals": "WARN"}),
     ({"key_ids": "damaged"}, {"keys": "FAIL"}),
     (database(files=None), {"files": "WARN", "file-digests": "WARN"}),
     (database(altered_files=("core.age",)), {"file-digests": "FAIL"}),

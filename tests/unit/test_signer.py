@@ -139,27 +139,3 @@ def test_a_signer_with_a_damaged_ring_is_refused(folder: Path) -> None:
     (folder / key_folder.FILE).write_text("{")
     with pytest.raises(KeyRingError, match="damaged"):
         Signer(KeyFolder(folder))
-
-
-def test_a_verdict_for_the_journals_audience_is_no_seal(folder: Path) -> None:
-    signer = Signer(KeyFolder(folder))
-    claims = {"aud": "kadun-journal", "number": 1}
-    assert signer.verify_seal(signer.sign_seal(claims)) == claims
-    with pytest.raises(ValueError, match="another type"):
-        signer.verify_seal(signer.sign_verdict(claims))
-
-
-def test_a_seal_by_any_key_of_the_ring_is_believed_and_no_other(folder: Path, tmp_path: Path) -> None:
-    seal = Signer(KeyFolder(folder)).sign_seal({"aud": "kadun-journal", "last": 7})
-    KeyFolder(folder).rotate(NOW, "kadun")
-    signer = Signer(KeyFolder(folder))
-    assert signer.verify_seal(seal)["last"] == 7
-    KeyFolder(tmp_path / "other").create(NOW, "kadun")
-    for wrong in (
-        Signer(KeyFolder(tmp_path / "other")).sign_seal({"aud": "kadun-journal"}),
-        seal[:-6] + "AAAAAA",
-        "no token",
-        "",
-    ):
-        with pytest.raises(ValueError, match=r"keys signed it|verification failed|Not enough segments"):
-            signer.verify_seal(wrong)

@@ -47,7 +47,6 @@ CHECKS: tuple[Check, ...] = (
     database.roles,
     database.rights,
     database.durability,
-    database.journal_seals,
     service.keys,
     service.data_key,
     service.data_key_in_use,

@@ -118,19 +118,3 @@ def durability(facts: Facts) -> CheckResult:
         )
     is_known = not any(isinstance(behind, str) for behind in standbys.values())
     return (ok if is_known else warn)(f"同步复制。{'；'.join(zh)}", f"Replication is synchronous. {'; '.join(en)}")
-
-
-def journal_seals(facts: Facts) -> CheckResult:
-    """Check that the journal is being sealed: whoever holds a lock in the database could stop that."""
-    overdue = facts.database.overdue_for_seal
-    if overdue is None:
-        raise NotCheckedError("数据库结构或权限不符", "the database's schema or rights are not as they should be")
-    for since in overdue:
-        return warn(
-            f"自 {since:%Y-%m-%d %H:%M} UTC 起的日志没有封印：服务没有运行，或数据库中有会话占着锁"
-            "（pg_locks 中的 advisory 锁，或 event 表的锁）。请查明并结束它，再执行 scripts/cardctl events verify",
-            f"Entries of the journal since {since:%Y-%m-%d %H:%M} UTC have no seal: the service does not run, or a "
-            "session in the database holds a lock (pg_locks: an advisory lock, or one on the table event). "
-            "Find and end it, then run scripts/cardctl events verify",
-        )
-    return ok("日志的条目均已封印", "The journal is sealed")

@@ -148,13 +148,12 @@ class DatabaseFacts:
     no bytes were read. `operators` says of each
     by name whether a log-in needs a one-time code; `without_ceilings` are the actors that lack one,
     `expiring_tokens` the shops' tokens that expire soon, or have expired, each with the day. `second_factors` says of
-    each operator's secret whether it opens, None of one that is not sealed. `overdue_for_seal` is the time of the
-    oldest journal entry that should have a seal by now, if there is one. `fsync` is PostgreSQL's setting, `synchronous`
-    its `synchronous_standby_names`; `standbys` says of each other host of the URL how many bytes it is behind, or why
-    that is not known. `unproven_host` is the database's host if somebody between could pose as it. `hosts` are the
-    machines that have reported themselves, `sessions` their names with the addresses of their sessions, and `jobs` says
-    which of them made the last backup and verified one. None and empty where this program does not know the schema or
-    may not read it.
+    each operator's secret whether it opens, None of one that is not sealed. `fsync` is PostgreSQL's setting,
+    `synchronous` its `synchronous_standby_names`; `standbys` says of each other host of the URL how many bytes it is
+    behind, or why that is not known. `unproven_host` is the database's host if somebody between could pose as it.
+    `hosts` are the machines that have reported themselves, `sessions` their names with the addresses of their
+    sessions, and `jobs` says which of them made the last backup and verified one. None and empty where this program
+    does not know the schema or may not read it.
     """
 
     schema_found: str | None
@@ -171,7 +170,6 @@ class DatabaseFacts:
     without_ceilings: tuple[str, ...] | None = None
     expiring_tokens: tuple[str, ...] | None = None
     second_factors: Mapping[str, bool | None] | None = None
-    overdue_for_seal: tuple[datetime, ...] | None = None
     schema_tolerates: bool | None = None
     fsync: bool = True
     synchronous: str = ""

@@ -3,7 +3,6 @@
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
 from typing import TypeVar
 
 import peewee
@@ -12,7 +11,6 @@ import psycopg2
 from app.clock import utc_now
 from app.domain.errors import BucketUnavailableError, ConflictError, DatabaseUnavailableError
 from app.services.doctor.facts import TOKEN_EXPIRES_SOON, DatabaseFacts
-from app.services.journal_seals import overdue_since
 from app.storage import catalog, files, host_reports, inspection, operators, schema
 from app.storage.blob_store import BlobStore
 from app.storage.blobs import Blob
@@ -77,7 +75,6 @@ def _query(
         without_ceilings=_readable(database, inspection.without_ceilings),
         expiring_tokens=_readable(database, _expiring_tokens),
         second_factors=_readable(database, lambda: _second_factors(factors)),
-        overdue_for_seal=_readable(database, _overdue_for_seal),
         hosts=_readable(database, lambda: tuple(host_reports.listed())),
         sessions=tuple(host_reports.sessions(database)),
         jobs=_readable(database, host_reports.jobs) or {},
@@ -93,11 +90,6 @@ def _expiring_tokens() -> tuple[str, ...]:
 
 def _second_factors(factors: SecondFactors) -> dict[str, bool | None]:
     return {row.name: factors.opens(row.id, row.totp_secret) for row in operators.with_second_factor()}
-
-
-def _overdue_for_seal() -> tuple[datetime, ...]:
-    since = overdue_since(utc_now())
-    return () if since is None else (since,)
 
 
 def _readable(database: Database, work: Callable[[], Result]) -> Result | None:
