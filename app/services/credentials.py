@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import NamedTuple
 
+from app import metrics
 from app.clock import Clock
 from app.domain.codes import EventKind
 from app.domain.operators import console_actor
@@ -12,7 +13,7 @@ from app.domain.texts import RefusedError
 from app.services import recovery_codes, totp
 from app.services.bearer import digest
 from app.services.passwords import Passwords
-from app.services.throttling import Throttle, code_bucket, device_bucket, name_bucket, network_bucket, own_bucket
+from app.services.throttling import Throttle, code_bucket, device_bucket, name_bucket, network_buckets, own_bucket
 from app.storage import journal, models
 from app.storage import operators as rows
 from app.storage import recovery_codes as code_rows
@@ -56,8 +57,8 @@ class Attempt(NamedTuple):
 
     `known` names the operator if that token or a session identifies them; None is a stranger, an impostor if there is
     another token. The failures of a known browser have a bucket of their own, so that nobody behind the same address
-    can lock it out (OWASP, "device cookies"). A stranger's failures count against name and network together, and
-    against the network. `used_at` is the last log-in with a known browser.
+    can lock it out (OWASP, "device cookies"). A stranger's failures count against name and network together, against
+    the network, and against the site of an IPv6 address. `used_at` is the last log-in with a known browser.
     """
 
     operator: models.Operator | None
@@ -102,7 +103,7 @@ class Credentials:
         if device is not None and used_at is not None:
             buckets = (device_bucket(digest(device)),)
             return Attempt(operator, address, device, console_actor(name), buckets, used_at=used_at)
-        shared = (network_bucket(address), name_bucket(address, name))
+        shared = (*network_buckets(address), name_bucket(address, name))
         return Attempt(operator, address, None, None, shared, is_impostor=device is not None)
 
     def own_attempt(self, operator_id: int, name: str, address: str) -> Attempt:
@@ -179,7 +180,8 @@ class Credentials:
         """Count and journal a failure; return the error to raise."""
         self._throttle.count((*attempt.buckets, *more_buckets))
         entry = self.entry(EventKind.LOGIN_REFUSED, attempt, {"wrong": wrong})
-        self._database.with_connection(lambda: journal.append([entry]), once=True)
+        if not self._database.with_connection(lambda: journal.append_refused_log_in(entry), once=True):
+            metrics.refusals_not_journalled.inc()
         return LoginRefusedError()
 
     def entry(self, kind: EventKind, attempt: Attempt, details: dict[str, object] | None = None) -> journal.Entry:

@@ -1,11 +1,11 @@
-"""Throttling of failed log-ins and tokens. Failures are counted by bucket: of a network, a name or a browser."""
+"""Throttling of failed log-ins and tokens. Failures count by bucket: of a network, a site, a name or a browser."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from app.clock import Clock
-from app.domain.addresses import network_of
+from app.domain.addresses import SITE_SHARE, network_of, site_of
 from app.domain.operators import FORGOTTEN_AFTER, next_attempt
 from app.services.bearer import digest
 from app.storage import login_failures
@@ -13,12 +13,17 @@ from app.storage.database import Database
 from app.storage.models import LoginFailure
 
 _NETWORK_SHARE = 4  # so many failures of a network, which many people share, weigh as one
-_SHARED = ("network:", "token:")
+_SHARES = {
+    "network": _NETWORK_SHARE,
+    "network-site": _NETWORK_SHARE * SITE_SHARE,
+    "token": _NETWORK_SHARE,
+    "token-site": _NETWORK_SHARE * SITE_SHARE,
+}
 
 
-def network_bucket(address: str) -> str:
-    """Return the bucket of failed log-ins from an address."""
-    return f"network:{network_of(address)}"
+def network_buckets(address: str) -> tuple[str, ...]:
+    """Return the buckets of failed log-ins from an address: of its network, and of the site of an IPv6 address."""
+    return _shared("network", address)
 
 
 def name_bucket(address: str, name: str) -> str:
@@ -41,9 +46,14 @@ def own_bucket(operator_id: int) -> str:
     return f"own:{operator_id}"
 
 
-def token_bucket(address: str) -> str:
-    """Return the bucket of unknown tokens from an address."""
-    return f"token:{network_of(address)}"
+def token_buckets(address: str) -> tuple[str, ...]:
+    """Return the buckets of unknown tokens from an address: of its network, and of the site of an IPv6 address."""
+    return _shared("token", address)
+
+
+def _shared(kind: str, address: str) -> tuple[str, ...]:
+    network, site = f"{kind}:{network_of(address)}", site_of(address)
+    return (network,) if site is None else (network, f"{kind}-site:{site}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +82,13 @@ class Throttle:
 
 def of_one(buckets: Sequence[str]) -> list[str]:
     """Return the buckets of one person: a success says nothing about others in the network."""
-    return [bucket for bucket in buckets if not bucket.startswith(_SHARED)]
+    return [bucket for bucket in buckets if _share(bucket) == 1]
 
 
 def _weighed(row: LoginFailure) -> int:
     failures: int = row.failures
-    return failures // _NETWORK_SHARE if row.bucket.startswith(_SHARED) else failures
+    return failures // _share(row.bucket)
+
+
+def _share(bucket: str) -> int:
+    return _SHARES.get(bucket.partition(":")[0], 1)

@@ -13,7 +13,7 @@ from app.storage import daily_counts
 from app.storage.models import Event, database
 
 MAX_REFUSALS_PER_MINUTE = 20
-"""The limit of `REFUSALS` that are journalled for one address; the rest only count in the metrics."""
+"""The limit of `REFUSALS`, and of refused log-ins, that are journalled for one address; the metrics count all."""
 MAX_REFUSALS_PER_MINUTE_OF_SITE = 100
 """The same for an IPv6 /48, which has 65,536 networks that count as addresses."""
 REFUSALS = (Code.CARD_NOT_FOUND, Code.CARD_FROZEN, Code.CARD_EXPIRED, Code.CARD_SPENT, Code.CLIENT_BLOCKED)
@@ -115,8 +115,15 @@ def append_rejection(entry: Entry, day: date) -> bool:
         return append_counted([entry], day) > 0
 
 
+def append_refused_log_in(entry: Entry) -> bool:
+    """Write a refused log-in, unless its address or site has reached the limit of the minute; return whether it did."""
+    is_within = not _has_too_many_refusals(entry)
+    append([entry] if is_within else [])
+    return is_within
+
+
 def recent_refusals(entry: Entry) -> Any:  # noqa: ANN401  # a peewee query
-    """Return the query for an address's refusals within a minute, up to the limit."""
+    """Return the query for an address's refusals, or refused log-ins, within a minute, up to the limit."""
     return _refusals(entry, Event.ip_network == entry.row()["ip_network"], MAX_REFUSALS_PER_MINUTE)
 
 
@@ -131,7 +138,9 @@ def recent_refusals_of_site(entry: Entry, site: str) -> Any:  # noqa: ANN401  # 
 
 def _refusals(entry: Entry, where: Any, limit: int) -> Any:  # noqa: ANN401  # peewee's
     since = entry.at - timedelta(minutes=1)
-    return Event.select().where(where & (Event.at > since) & code_or_kind.in_(REFUSALS)).limit(limit)
+    # Apart, so that refusals of cards hide no guessing of passwords.
+    alike = REFUSALS if entry.kind is EventKind.REJECTED else (entry.kind,)
+    return Event.select().where(where & (Event.at > since) & code_or_kind.in_(alike)).limit(limit)
 
 
 def _has_too_many_refusals(entry: Entry) -> bool:

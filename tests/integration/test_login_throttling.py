@@ -11,12 +11,15 @@ from datetime import timedelta
 import pytest
 from argon2 import PasswordHasher
 
+from app.domain.codes import Code, EventKind
 from app.domain.operators import FREE_FAILURES, Role
 from app.services import housekeeping
 from app.services.credentials import LoginRefusedError, LoginThrottledError
 from app.services.passwords import STRANGERS, LoginBusyError, Passwords
 from app.services.sessions import Sessions
+from app.storage import journal
 from app.storage.database import Database
+from app.storage.journal import MAX_REFUSALS_PER_MINUTE, Entry
 from app.storage.models import Event, LoginFailure, OperatorDevice
 from tests.support.log_ins import CAFE, HOME, LogIns
 from tests.support.passwords import OTHER, PASSWORD, CheapPasswords
@@ -95,6 +98,31 @@ def test_addresses_of_one_ipv6_network_count_as_one(log_ins: LogIns) -> None:
     with pytest.raises(LoginThrottledError):
         log_ins.log_in(address=CAFE)
     log_ins.log_in(address="2001:db8:1:3::3")
+
+
+def test_an_ipv6_site_may_fail_five_times_as_often_as_one_network(log_ins: LogIns) -> None:
+    for network in range(5 * 4 * FREE_FAILURES):
+        log_ins.attempt_wrongly(name=f"name{network}", address=f"2001:db8:1:{network + 16:x}::1")
+    with pytest.raises(LoginThrottledError):
+        log_ins.log_in(address=CAFE)
+    log_ins.log_in(address="2001:db8:2::1")
+
+
+def test_refused_log_ins_are_journalled_within_the_bounds_of_other_refusals(log_ins: LogIns) -> None:
+    refused = Event.select().where(Event.kind == "login_refused")
+    stranger = Entry(log_ins.clock.now, EventKind.REJECTED, Code.CARD_NOT_FOUND, ip=HOME)
+    journal.append([stranger] * MAX_REFUSALS_PER_MINUTE)  # hides nothing
+    for _ in range(MAX_REFUSALS_PER_MINUTE):
+        with pytest.raises(LoginRefusedError):
+            log_ins.sessions.confirm(log_ins.alice, OTHER, address=HOME)
+        log_ins.sessions.confirm(log_ins.alice, PASSWORD, address=HOME)  # and the throttle forgets
+    assert refused.count() == MAX_REFUSALS_PER_MINUTE
+    with pytest.raises(LoginRefusedError):
+        log_ins.sessions.confirm(log_ins.alice, OTHER, address=HOME)
+    assert refused.count() == MAX_REFUSALS_PER_MINUTE
+    log_ins.clock.advance(timedelta(minutes=1))
+    log_ins.attempt_wrongly()
+    assert refused.count() == MAX_REFUSALS_PER_MINUTE + 1
 
 
 def test_an_attacker_elsewhere_locks_nobody_out(log_ins: LogIns) -> None:

@@ -199,6 +199,18 @@ def test_guessing_tokens_is_throttled_but_not_the_shop_at_the_same_address(
     assert elsewhere.status == 401
 
 
+def test_an_ipv6_site_has_a_bucket_of_unknown_tokens_beside_those_of_its_networks(
+    proxied: Service, database: Database
+) -> None:
+    def guess(address: str) -> int:
+        headers = {"Authorization": "Bearer kd_guess", "X-Real-IP": address}
+        return proxied.request("GET", f"{CARDS}?id={NOBODY}", headers=headers).status
+
+    assert guess("2001:db8:1:1::1") == 401
+    assert LoginFailure.update(failures=1_000, last_at=utc_now()).execute() == 2
+    assert [guess("2001:db8:1:2::1"), guess("2001:db8:2::1")] == [429, 401]
+
+
 WRONG: list[tuple[str, Any, str | None]] = [
     (CARDS, {}, "validity"),
     (CARDS, {"validity": None}, "validity"),
