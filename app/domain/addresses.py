@@ -63,6 +63,12 @@ def site_of(address: str) -> str | None:
     return str(IPv6Network((parsed, _IPV6_SITE_BITS), strict=False)) if isinstance(parsed, IPv6Address) else None
 
 
+def site_of_network(network: str) -> str:
+    """Return the site of what `network_of` returns: the /48 of an IPv6 network, or an IPv4 address itself."""
+    address = network.partition("/")[0]
+    return site_of(address) or address
+
+
 def neighbourhood_of(address: str) -> str:
     """Return the network from which one site's addresses change over time.
 

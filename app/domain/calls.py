@@ -3,9 +3,14 @@
 from collections.abc import Collection
 from typing import NamedTuple
 
+from app.domain.addresses import SITE_SHARE, site_of_network
+
 
 class CallLimits(NamedTuple):
-    """How many calls may run at once: of all callers, of one card, and of one address."""
+    """How many calls may run at once: of all callers, of one card, and of one address.
+
+    An IPv6 /48 has `SITE_SHARE` times what one address has.
+    """
 
     places: int
     per_card: int
@@ -13,7 +18,7 @@ class CallLimits(NamedTuple):
 
 
 class Caller(NamedTuple):
-    """Who calls; `address` is what counts as one address, None for an operator, who has no share to keep to."""
+    """Who calls; `address` is what `network_of` returns, None for an operator, who has no share to keep to."""
 
     card_id: str
     address: str | None
@@ -22,7 +27,7 @@ class Caller(NamedTuple):
 def may_begin(caller: Caller, running: Collection[Caller], limits: CallLimits) -> bool:
     """Decide whether a caller may begin another call beside those that run.
 
-    A caller whose card or address has a call under way never takes the last free place.
+    A caller whose card or site has a call under way never takes the last free place.
     """
     free = limits.places - len(running)
     if caller.address is None:
@@ -30,6 +35,8 @@ def may_begin(caller: Caller, running: Collection[Caller], limits: CallLimits) -
     customers = [other for other in running if other.address is not None]
     of_card = sum(other.card_id == caller.card_id for other in customers)
     of_address = sum(other.address == caller.address for other in customers)
-    if of_card >= limits.per_card or of_address >= limits.per_address:
+    site = site_of_network(caller.address)
+    of_site = sum(site_of_network(address) == site for _, address in running if address is not None)
+    if of_card >= limits.per_card or of_address >= limits.per_address or of_site >= SITE_SHARE * limits.per_address:
         return False
-    return free > (1 if of_card or of_address else 0)
+    return free > (1 if of_card or of_site else 0)

@@ -1,4 +1,4 @@
-"""The slots of calls: how many run at once, of all callers, of one card and of one address."""
+"""The slots of calls: how many run at once, of all callers, of one card, one address and one site."""
 
 import threading
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from app.domain.texts import Text
 
 
 class BusyError(Exception):
-    """All slots are taken, or this card or this address has its share already."""
+    """All slots are taken, or this card, this address or its site has its share already."""
 
     def __init__(self) -> None:
         super().__init__(str(Text("名额已满，请稍后重试", "all slots are taken: try again later")))

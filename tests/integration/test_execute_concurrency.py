@@ -98,6 +98,7 @@ def test_a_card_has_one_call_an_address_two_and_neither_takes_the_last_slot(prox
     assert status(2, "2001:db8:0:1::3") == 200
     held.call(cards[3], "machine-3", "192.0.2.3")
     assert status(4, "192.0.2.3") == 503, "the last slot, and the address has a call under way"
+    assert status(4, "2001:db8:0:1::3") == 503, "and so has the /48"
     assert status(5, "192.0.2.5") == 200
     assert [answer.claims["result"] for answer in held.release()] == ["done"] * 3
     assert status(0, "2001:db8::1") == 200

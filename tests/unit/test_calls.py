@@ -5,7 +5,8 @@ import pytest
 from app.domain.calls import Caller, CallLimits, may_begin
 
 LIMITS = CallLimits(places=4, per_card=1, per_address=2)
-A, B, C, D = Caller("a", "home"), Caller("b", "home"), Caller("c", "home"), Caller("d", "elsewhere")
+HOME, NEIGHBOUR, ELSEWHERE, OFFICE = "2001:db8:1:1::/64", "2001:db8:1:2::/64", "2001:db8:2:1::/64", "192.0.2.1"
+A, B, C, D = Caller("a", HOME), Caller("b", HOME), Caller("c", HOME), Caller("d", ELSEWHERE)
 OPERATOR = Caller("0", None)
 
 
@@ -15,17 +16,21 @@ OPERATOR = Caller("0", None)
         (A, [], True),
         (A, [D], True),
         (A, [A], False),
-        (Caller("a", "elsewhere"), [A], False),
+        (Caller("a", ELSEWHERE), [A], False),
         (B, [A], True),
         (C, [A, B], False),
         (D, [A, B], True),
         (B, [A, D, OPERATOR], False),
-        (Caller("e", "office"), [A, B, D], True),
-        (Caller("e", "office"), [A, B, D, OPERATOR], False),
+        (Caller("e", OFFICE), [A, B, D], True),
+        (Caller("e", OFFICE), [A, B, D, OPERATOR], False),
+        (Caller("e", NEIGHBOUR), [A, B], True),
+        (Caller("e", NEIGHBOUR), [A, D, OPERATOR], False),
+        (Caller("e", "192.0.2.2"), [A, D, Caller("f", OFFICE)], True),
     ],
     ids=[
         *("first", "beside another", "card again", "card again from elsewhere", "address again"),
         *("address a third time", "another address", "the last place", "the last place, new caller", "none free"),
+        *("site again", "the last place, site again", "the last place, the next IPv4 address"),
     ],
 )
 def test_a_caller_may_begin(caller: Caller, running: list[Caller], may: bool) -> None:  # noqa: FBT001  # a column
@@ -38,6 +43,14 @@ def test_a_card_may_have_as_many_calls_as_it_is_allowed_but_never_the_last_place
     assert not may_begin(A, [A, A, A], limits)
 
 
+def test_a_site_has_five_times_what_an_address_has() -> None:
+    limits = LIMITS._replace(places=64, per_address=1)
+    running = [Caller(str(number), f"2001:db8:1:{number + 16:x}::/64") for number in range(5)]
+    assert may_begin(A, running[:4], limits)
+    assert not may_begin(A, running, limits)
+    assert may_begin(D, running, limits)
+
+
 def test_the_only_place_is_open_to_every_caller() -> None:
     limits = LIMITS._replace(places=1)
     assert may_begin(A, [], limits)
@@ -45,6 +58,6 @@ def test_the_only_place_is_open_to_every_caller() -> None:
 
 
 def test_an_operators_call_counts_for_no_card_and_no_address_and_may_take_the_last_place() -> None:
-    assert may_begin(Caller("0", "home"), [OPERATOR], LIMITS)
+    assert may_begin(Caller("0", HOME), [OPERATOR], LIMITS)
     assert may_begin(OPERATOR, [OPERATOR, OPERATOR, OPERATOR], LIMITS)
     assert not may_begin(OPERATOR, [OPERATOR] * 4, LIMITS)

@@ -3,7 +3,7 @@ import pytest
 from app.domain.calls import Caller, CallLimits
 from app.functions.concurrency import BusyError, ConcurrencyLimiter
 
-A, B, C = Caller("a", "1"), Caller("b", "2"), Caller("c", "3")
+A, B, C = Caller("a", "192.0.2.1"), Caller("b", "192.0.2.2"), Caller("c", "192.0.2.3")
 
 
 def test_each_call_has_a_slot_of_its_own_and_a_free_one_is_given_again() -> None:
