@@ -77,7 +77,7 @@ def test_a_long_form_arrives_whole_and_the_app_refuses_what_is_a_little_longer(g
 
 
 @pytest.mark.parametrize(
-    "path", ["/admin", "/admin/login", "/admin/cards/imports", "/admin/static/app.css", "/v1/shop/cards"]
+    "path", ["/admin", "/admin/login", "/admin/cards/imports", "/admin/static/app.css", "/v1/shop/cards", "/v1/execute"]
 )
 def test_nothing_else_takes_as_much(gateway: Gateway, path: str) -> None:
     assert gateway.ask("POST", path, b"x" * (64 * 1024)).json()["body_bytes"] == 64 * 1024

@@ -31,7 +31,7 @@ SLOW = {
     "handshakes of TLS alone": b"",
     "headers of 24 KB": HEAD + b"".join(b"H%d: " % number + b"x" * 3000 + b"\r\n" for number in range(8)),
     "small headers": HEAD + b"a:\n" * 2600,
-    "bodies": HEAD + b"Content-Length: 65536\r\n\r\n" + b"x" * 60_000,
+    "bodies": HEAD.replace(b"verify", b"execute") + b"Content-Length: 65536\r\n\r\n" + b"x" * 60_000,
 }
 
 
@@ -138,7 +138,7 @@ def test_the_firewall_limits_the_connections_of_one_address(limited: Server) -> 
         assert count_accepted(limited, stack, limited.ipv4[0]) == OF_ADDRESS
         assert limited.serves(limited.ipv4[1])
         assert count_accepted(limited, stack, limited.ipv6[0], limited.neighbour) == OF_ADDRESS
-        assert limited.serves(limited.ipv6[1])
+        assert wait_for(lambda: limited.serves(limited.ipv6[1])), "once the site may have new ones again"
     assert wait_for(lambda: limited.serves(limited.ipv4[0]))
 
 
@@ -157,7 +157,7 @@ def test_the_firewall_limits_the_new_connections_of_one_address(limited: Server,
         make(20 * OF_ADDRESS)  # more than a slow machine makes while as many again are allowed
     assert made >= OF_ADDRESS
     assert limited.serves(limited.ipv4[1])
-    assert limited.serves(limited.ipv6[1])
+    assert wait_for(lambda: limited.serves(limited.ipv6[1])), "once the site may have new ones again"
 
 
 def test_connections_that_the_kernel_takes_for_closed_leave_others_room() -> None:

@@ -1,5 +1,6 @@
 """What nginx itself refuses: too large, too often, too many, malformed. Each is a problem like the app's."""
 
+import json
 import select
 import socket
 import ssl
@@ -13,23 +14,31 @@ from tests.support.nginx import Gateway
 from tests.support.service import wait_for
 from tests.support.socket_service import SocketService, body
 
-LIMIT = 64 * 1024
+LIMIT = 16 * 1024
 JSON = {"Content-Type": "application/json"}
 
 
-def test_a_body_of_64_kib_reaches_the_app_and_a_longer_one_does_not(gateway: Gateway) -> None:
-    sent = b'{"card_id": "' + b"x" * LIMIT
-    gateway_answer = gateway.ask("POST", "/v1/verify", sent[: LIMIT + 1], JSON)
-    gateway_answer.require_problem(413, "BODY_TOO_LARGE")
-    app_answer = gateway.ask("POST", "/v1/verify", sent[:LIMIT], JSON)
-    assert (app_answer.status, app_answer.json()["code"]) == (400, "INVALID_REQUEST")
-    assert "x-request-id" in app_answer.headers
+@pytest.mark.parametrize(
+    ("path", "code"),
+    [("/v1/verify", "CARD_NOT_FOUND"), ("/v1/files", "CARD_NOT_FOUND"), ("/v1/self/status", "NOT_FOUND")],
+)
+def test_the_longest_request_fits_into_16_kib_and_a_longer_body_does_not_reach_the_app(
+    gateway: Gateway, path: str, code: str
+) -> None:
+    longest = {name: "😀" * size for name, size in {"card_id": 64, "hardware": 1024, "function": 64, "ip": 64}.items()}
+    longest |= {"nonce": "n" * 64, "version": "1." * 15 + "10", "client_public_key": "C" * 42 + "A"}
+    sent = json.dumps(longest).encode().ljust(LIMIT)  # 12 bytes for each character
+    assert len(sent) == LIMIT
+    answer = gateway.ask("POST", path, sent, JSON)
+    assert (answer.status, answer.json()["code"]) == (404, code)
+    assert "x-request-id" in answer.headers
+    gateway.ask("POST", path, sent + b" ", JSON).require_problem(413, "BODY_TOO_LARGE")
 
 
 def test_a_long_body_in_chunks_is_refused_too(gateway: Gateway) -> None:
     chunk = b"8000\r\n" + b"x" * 0x8000 + b"\r\n"
     head = b"POST /v1/verify HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
-    gateway.ask_raw(head + chunk * 3 + b"0\r\n\r\n").require_problem(413, "BODY_TOO_LARGE")
+    gateway.ask_raw(head + chunk + b"0\r\n\r\n").require_problem(413, "BODY_TOO_LARGE")
 
 
 @pytest.mark.parametrize(
@@ -166,6 +175,12 @@ def test_one_address_holds_at_most_50_requests_open(make_gateway: GatewayMaker) 
     finally:
         for connection in connections:
             connection.close()
+
+
+def test_a_pause_in_a_body_ends_the_connection_sooner_than_a_header_must_be_there(gateway: Gateway) -> None:
+    with gateway.connect(ssl.TLSVersion.TLSv1_2) as connection:
+        connection.sendall(b"POST /v1/verify HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{")
+        assert select.select([connection], [], [], 7)[0]
 
 
 def has_noticed_the_end_of_all(gateway: Gateway) -> bool:

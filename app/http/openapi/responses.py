@@ -36,7 +36,10 @@ _PROBLEMS: dict[ProblemCode, tuple[str, Part]] = {
     ProblemCode.CLIENT_BLOCKED: ("The address is on the vendor's block list.", {}),
     ProblemCode.UNBIND_NOT_ALLOWED: ("The customer may not unbind the card now; `next_unbind_at` says when.", {}),
     ProblemCode.RENEW_NOT_ALLOWED: ("The renewal is not possible; `reason` says why. Both cards are unchanged.", {}),
-    ProblemCode.BODY_TOO_LARGE: ("The body is over 64 KiB.", {}),
+    ProblemCode.BODY_TOO_LARGE: (
+        "The body is over 64 KiB; behind nginx over 16 KiB for verification, files and self-service.",
+        {},
+    ),
     ProblemCode.UNSUPPORTED_MEDIA_TYPE: ("The body is not declared as JSON in UTF-8.", {}),
     ProblemCode.CONFLICT: ("A card is permanent, or would last longer than 100 years.", {}),
     ProblemCode.IDEMPOTENCY_CONFLICT: ("The Idempotency-Key was used for another request.", {}),
