@@ -5,13 +5,13 @@
 # table of its own in nftables, beside UFW's and Docker's: it can refuse connections to nginx's ports, and nothing else.
 
 CONNECTIONS_OF_ADDRESS=128 # an IPv4 address or an IPv6 /64; nginx holds 1024 (nginx/nginx.conf)
-CONNECTIONS_OF_SITE=512    # an IPv6 /48
+CONNECTIONS_OF_SITE=256    # an IPv6 /48
 # New connections: so many at once, then so many a second. The kernel believes packets that nginx's side drops, and may take a
 # connection for closed that nginx still holds, for up to 18 s (nginx/kadun/server.conf): who sends such packets is bounded by
-# these alone. An IPv4 address then holds 128 + 18 x 10 = 308 connections, a /48 256 + 18 x 20 = 616, both with as many to the
-# app beside them as nginx lets them have requests under way (50 and 200).
+# these alone. An IPv4 address then holds 128 + 18 x 10 = 308 connections, a /48 128 + 18 x 20 = 488, both with as many to the
+# app beside them as nginx lets them have requests under way (50 and 100): 946 of nginx's 1024.
 NEW_OF_ADDRESS=10
-BURST_OF_SITE=256
+BURST_OF_SITE=128
 NEW_OF_SITE=20
 CONNECTION_RULES=/etc/kadun/connections.nft
 CONNECTION_UNIT=/etc/systemd/system/kadun-connections.service

@@ -161,14 +161,17 @@ def test_the_firewall_limits_the_new_connections_of_one_address(limited: Server,
 
 
 def test_connections_that_the_kernel_takes_for_closed_leave_others_room() -> None:
-    """One /48 then holds what it began while the oldest of them lived, and one to the app for each of its requests."""
+    """An address and a /48 then hold what they began while the oldest lived, and one to the app for each request."""
     server, whole = ((ROOT / f"nginx/{name}").read_text() for name in ("kadun/server.conf", "nginx.conf"))
     seconds = {name: int(number) for name, number in re.findall(r"^([a-z_]+) (\d+)s;", server, re.MULTILINE)}
     lives = seconds["keepalive_time"] + seconds["client_header_timeout"] + seconds["lingering_time"]
+    address = LIMITS["CONNECTIONS_OF_ADDRESS"] + lives * LIMITS["NEW_OF_ADDRESS"]
     site = LIMITS["BURST_OF_SITE"] + lives * LIMITS["NEW_OF_SITE"]
+    template = (ROOT / "nginx/templates/kadun.conf.template").read_text()
+    to_app = dict(re.findall(r"limit_conn (kadun_(?:site_)?connections) (\d+);", template))
     processes = re.findall(r"^(?:worker_processes| +worker_connections) (\d+);", whole, re.MULTILINE)
     assert lives == 18
-    assert site + 200 + 64 < math.prod(map(int, processes))
+    assert address + site + sum(map(int, to_app.values())) + 64 < math.prod(map(int, processes))
 
 
 def test_the_firewall_allows_a_site_more_and_not_everything(limited: Server) -> None:
