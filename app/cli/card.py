@@ -111,6 +111,8 @@ def show(session: Session, card_id: str, output_format: str) -> None:
     output.print_fields([(f"client.{k}", v) for k, v in (document["client"] or {"client": "—"}).items()])
     if document["counts"]:
         output.print_fields([(f"{row['day']} {row['kind']}", row["count"]) for row in document["counts"]])
+    if renewed := found.card.renewed_card_id:
+        output.say(f"已用于续费；要停用，请冻结 {renewed} / Used up for a renewal: to stop it, freeze {renewed}")
 
 
 @card.command()

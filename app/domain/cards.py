@@ -163,7 +163,8 @@ def format_validity(validity: timedelta | None) -> str:
 class Card(NamedTuple):
     """A card as the rules see it. `validity` None means permanent; times are aware.
 
-    `renewed_card_id` is the card that this one, then unused, renewed; such a card is spent.
+    `renewed_card_id` is the card that this one, then unused, renewed; such a card is spent. `batch` matters to renewals
+    alone, and is not read for verifications.
     """
 
     id: str
@@ -172,6 +173,7 @@ class Card(NamedTuple):
     expires_at: datetime | None
     frozen_at: datetime | None
     renewed_card_id: str | None = None
+    batch: str | None = None
 
     @property
     def is_activated(self) -> bool:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from app.domain.card_actions import Action, Outcome, apply
 from app.domain.cards import Card, ValidityError
 from app.domain.codes import CardStatus
-from app.domain.terms import Terms
+from app.domain.terms import RenewTerm, Terms
 from app.domain.texts import RefusedError
 
 CUSTOMER = "customer"
@@ -31,6 +31,7 @@ class RenewReason(StrEnum):
     SECOND_CARD_SPENT = "second_card_spent"
     SECOND_CARD_NOT_UNUSED = "second_card_not_unused"
     SECOND_CARD_PERMANENT = "second_card_permanent"
+    SECOND_CARD_OTHER_BATCH = "second_card_other_batch"
     TOO_LONG = "too_long"
 
 
@@ -127,7 +128,7 @@ def renew(card: Card, second: Card | None, terms: Terms, now: datetime, *, is_bo
     """
     if second is None:
         raise RenewNotAllowedError(renewal_refused(card, terms, now) or RenewReason.SECOND_CARD_NOT_FOUND)
-    refused = renewal_refused(card, terms, now) or _second_card_refused(card, second, now)
+    refused = renewal_refused(card, terms, now) or _second_card_refused(card, second, terms, now)
     if refused is not None:
         raise RenewNotAllowedError(refused)
     try:
@@ -138,21 +139,24 @@ def renew(card: Card, second: Card | None, terms: Terms, now: datetime, *, is_bo
 
 def renewal_refused(card: Card, terms: Terms, now: datetime) -> RenewReason | None:
     """Return why a customer may not renew a card with any other; None where they may."""
-    if not terms.self_renew:
+    if terms.self_renew is RenewTerm.OFF:
         return RenewReason.NOT_ALLOWED
     if card.validity is None:
         return _OWN_CARD.get(card.status(now), RenewReason.CARD_PERMANENT)
     return _OWN_CARD.get(card.status(now))
 
 
-def _second_card_refused(card: Card, second: Card, now: datetime) -> RenewReason | None:
+def _second_card_refused(card: Card, second: Card, terms: Terms, now: datetime) -> RenewReason | None:
     if second.id == card.id:
         return RenewReason.SAME_CARD
     if second.status(now) is CardStatus.SPENT:
         return RenewReason.SECOND_CARD_SPENT
     if second.status(now) is not CardStatus.UNUSED:
         return RenewReason.SECOND_CARD_NOT_UNUSED
-    return RenewReason.SECOND_CARD_PERMANENT if second.validity is None else None
+    if second.validity is None:
+        return RenewReason.SECOND_CARD_PERMANENT
+    is_other = terms.self_renew is RenewTerm.BATCH and second.batch != card.batch
+    return RenewReason.SECOND_CARD_OTHER_BATCH if is_other else None
 
 
 def _whole_second(moment: datetime) -> datetime:

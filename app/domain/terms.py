@@ -29,6 +29,17 @@ class BindingTerm(StrEnum):
     """The hardware or the address differs."""
 
 
+class RenewTerm(StrEnum):
+    """With which unused cards customers may renew their own."""
+
+    OFF = "off"
+    """With none."""
+    BATCH = "batch"
+    """With those of the same batch; two cards without a batch are of one."""
+    ANY = "any"
+    """With all."""
+
+
 @dataclass(frozen=True, slots=True)
 class Terms:
     """The vendor's terms. The defaults are the rules as they are without terms; None sets nothing."""
@@ -42,13 +53,14 @@ class Terms:
     self_service: bool = False
     self_unbind_per_30_days: int = 0
     self_unbind_cost: timedelta | None = None
-    self_renew: bool = False
+    self_renew: RenewTerm = RenewTerm.OFF
     contact: str | None = None
 
     def as_texts(self) -> dict[str, str | int | bool | None]:
         """Return the terms by name, as JSON and the journal have them; durations as `parse_duration` reads them."""
         cost = None if self.self_unbind_cost is None else format_validity(self.self_unbind_cost)
-        return asdict(self) | {"binding": str(self.binding), "self_unbind_cost": cost}
+        choices = {"binding": str(self.binding), "self_renew": str(self.self_renew)}
+        return asdict(self) | choices | {"self_unbind_cost": cost}
 
 
 def write_term(value: str | int | bool | None) -> str:  # noqa: FBT001  # a value of `Terms.as_texts`
@@ -96,12 +108,15 @@ def read_terms(terms: Terms, given: Iterable[tuple[str, str]]) -> Terms:
     return changed
 
 
-def _binding(name: str, text: str) -> BindingTerm:
-    try:
-        return BindingTerm(text)
-    except ValueError as error:
-        choices = ", ".join(BindingTerm)
-        raise RefusedError(f"{name} 须为 {choices} 之一", f"{name} must be one of {choices}") from error
+def _choice(terms: type[StrEnum]) -> Callable[[str, str], StrEnum]:
+    def read(name: str, text: str) -> StrEnum:
+        try:
+            return terms(text)
+        except ValueError as error:
+            choices = ", ".join(terms)
+            raise RefusedError(f"{name} 须为 {choices} 之一", f"{name} must be one of {choices}") from error
+
+    return read
 
 
 def _whole(low: int, high: int) -> Callable[[str, str], int]:
@@ -164,7 +179,7 @@ def _switch(name: str, text: str) -> bool:
 
 
 _READERS: dict[str, Callable[[str, str], Any]] = {
-    "binding": _binding,
+    "binding": _choice(BindingTerm),
     "changes_per_day": _whole(1, MAX_CHANGES_PER_DAY),
     "minimum_version": _version,
     "latest_version": _version,
@@ -173,6 +188,6 @@ _READERS: dict[str, Callable[[str, str], Any]] = {
     "self_service": _switch,
     "self_unbind_per_30_days": _whole(0, MAX_UNBINDS),
     "self_unbind_cost": _duration,
-    "self_renew": _switch,
+    "self_renew": _choice(RenewTerm),
     "contact": _text(MAX_TEXT),
 }

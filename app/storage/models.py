@@ -293,7 +293,7 @@ class VendorTerms(_Table):
     self_service = BooleanField()
     self_unbind_per_30_days = IntegerField()
     self_unbind_cost = IntervalField(null=True)
-    self_renew = BooleanField()
+    self_renew = TextField()
     contact = TextField(null=True)
 
     class Meta:  # noqa: D106  # peewee's options

@@ -4,7 +4,7 @@ from dataclasses import asdict, fields
 
 from peewee import SQL
 
-from app.domain.terms import BindingTerm, Terms
+from app.domain.terms import BindingTerm, RenewTerm, Terms
 from app.storage.models import VendorTerms, database
 
 _NAMES = tuple(field.name for field in fields(Terms))
@@ -16,7 +16,8 @@ def read() -> tuple[int, Terms]:
     if row is None:
         return 0, Terms()
     values = {name: getattr(row, name) for name in _NAMES}
-    return row.revision, Terms(**values | {"binding": BindingTerm(row.binding)})
+    choices = {"binding": BindingTerm(row.binding), "self_renew": RenewTerm(row.self_renew)}
+    return row.revision, Terms(**values | choices)
 
 
 def lock() -> None:

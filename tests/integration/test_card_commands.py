@@ -183,6 +183,7 @@ def test_a_spent_card_is_refused_and_cannot_be_brought_back(
         refused = offline.cardctl("card", *command, check=False)
         assert (refused.returncode, "was used up to renew another one" in refused.stderr) == (1, True)
     offline.cardctl("card", "freeze", spent.id)
+    assert f"freeze {card_id}" in offline.cardctl("card", "show", spent.id).stderr
     listed = json.loads(offline.cardctl("card", "list", "--status", "spent", "--format", "json").stdout)
     assert [(row["id"], row["status"]) for row in listed] == [(spent.id, "spent")]
     assert json.loads(offline.cardctl("card", "list", "--status", "frozen", "--format", "json").stdout) == []

@@ -135,7 +135,7 @@ def test_a_customer_renews_and_unbinds_where_the_terms_allow_it(service: Service
         "not_allowed",
         "卖家未开放自助续费，请联系卖家",
     )
-    service.cardctl("terms", "set", "self_renew=on")
+    service.cardctl("terms", "set", "self_renew=any")
     unknown = wait_for(lambda: (error := refusal(lambda: client.renew("0" * 32))).code == "CARD_NOT_FOUND" and error)
     assert (unknown.reason, unknown.message) == ("second_card_not_found", "用来续费的卡密不存在，请检查是否输入正确")
     renewed = in_turn(lambda: client.renew(other))

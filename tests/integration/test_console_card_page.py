@@ -69,7 +69,7 @@ def test_a_spent_card_and_the_card_that_it_renewed_lead_to_each_other(
     Card.update(renewed_card_id=renewed).where(Card.id == spent).execute()
     page = owner.get(f"/admin/card?id={spent}")
     assert f"已用于续费的卡密 {renewed}" in page.words
-    assert "不能再使用" in page.words
+    assert f"请冻结它续费的那张卡密： {renewed}" in page.words
     page = owner.get(f"/admin/card?id={renewed}")
     assert f"续费用的卡密 {spent}" in page.words
     listed = owner.get("/admin/cards?status=spent")

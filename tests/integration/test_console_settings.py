@@ -6,7 +6,7 @@ import pytest
 
 from app.clock import utc_now
 from app.domain.codes import Counted, EventKind
-from app.domain.terms import BindingTerm, Terms
+from app.domain.terms import BindingTerm, RenewTerm, Terms
 from app.services.terms import VendorTerms
 from app.storage import terms
 from app.storage.database import Database
@@ -24,7 +24,7 @@ TYPED = {
     "self_service": "on",
     "self_unbind_per_30_days": "2",
     "self_unbind_cost": "1天",
-    "self_renew": "on",
+    "self_renew": "any",
     "contact": "QQ 群 12345",
 }
 
@@ -54,7 +54,7 @@ def test_a_vendor_changes_every_term(olga: Browser) -> None:
             self_service=True,
             self_unbind_per_30_days=2,
             self_unbind_cost=timedelta(days=1),
-            self_renew=True,
+            self_renew=RenewTerm.ANY,
             contact="QQ 群 12345",
         ),
     )
@@ -63,7 +63,7 @@ def test_a_vendor_changes_every_term(olga: Browser) -> None:
     entry = Event.get(Event.kind == EventKind.TERMS_CHANGED)
     assert (entry.actor, entry.details["after"]["binding"]) == ("console:olga", "hardware")
     journal = olga.get("/admin/journal?kind=terms_changed").words
-    for change in ("binding either → hardware", "minimum_version not set → 1.9", "self_renew off → on"):
+    for change in ("binding either → hardware", "minimum_version not set → 1.9", "self_renew off → any"):
         assert change in journal
 
 

@@ -84,7 +84,7 @@ def test_a_customer_renews_after_having_seen_until_when(customers: Customers) ->
     own, new = customers.service.issue(2)
     bound(customers.service, own)
     customer = Visitor(customers.service, language="zh")
-    customer.press("look", card_id=own)
+    assert "输入一张同类、未使用的新卡密" in customer.press("look", card_id=own).words
     asked = customer.press("renew", with_card_id=new)
     assert asked.words.count("Asia/Shanghai (UTC+08:00)") == 2
     assert Card.get_by_id(new).renewed_card_id is None

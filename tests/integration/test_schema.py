@@ -53,6 +53,20 @@ def test_forms_and_orders_of_an_older_release_are_kept(postgres: EmbeddedPostgre
     ]
 
 
+@pytest.mark.parametrize(("was", "becomes"), [("true", "any"), ("false", "off")])
+def test_renewals_that_were_allowed_stay_so(postgres: EmbeddedPostgres, was: str, becomes: str) -> None:
+    name = f"renewals_{was}"
+    postgres.create_database(name)
+    database = Database(postgres.url(name), bulk=True)
+    Runner(database, "app/storage/migrations", "schema_migration").up("0022_terms")
+    nulls = "NULL, " * 5
+    database.execute_sql(f"INSERT INTO terms VALUES (true, 1, 'either', {nulls} true, 0, NULL, {was}, NULL)")  # noqa: S608  # the two above
+    schema.migrate(database, lambda _line: None)
+    row = database.execute_sql("SELECT self_renew FROM terms").fetchone()
+    database.close()
+    assert row == (becomes,)
+
+
 def test_an_empty_database_is_refused_by_name(postgres: EmbeddedPostgres) -> None:
     postgres.create_database("empty")
     database = Database(postgres.url("empty"), on_connect=schema.check_version)

@@ -11,7 +11,7 @@ import pytest
 from app.domain.card_actions import Action
 from app.domain.codes import Code, EventKind
 from app.domain.self_service import RenewNotAllowedError, UnbindNotAllowedError
-from app.domain.terms import Terms
+from app.domain.terms import RenewTerm, Terms
 from app.domain.texts import RefusedError
 from app.services.card_actions import CardActions, CardNotFoundError
 from app.services.in_force import InForce, VendorRules
@@ -31,7 +31,7 @@ from tests.support.service import wait_for_lock
 
 DAY = timedelta(days=1)
 NO_CARD = "0" * 32
-TERMS = Terms(self_service=True, self_unbind_per_30_days=2, self_unbind_cost=DAY, self_renew=True)
+TERMS = Terms(self_service=True, self_unbind_per_30_days=2, self_unbind_cost=DAY, self_renew=RenewTerm.ANY)
 CUSTOMER = Customer("198.51.100.1", InForce(TERMS, 3))
 
 
@@ -214,7 +214,7 @@ def test_an_expired_card_that_still_has_its_machine_keeps_it(
 def second_of(issuing: Issuing, card_actions: CardActions, verification: Verification, state: str) -> str:
     """Return a card in that state."""
     validity = None if state == "permanent" else 30 * DAY
-    (card_id,) = (card.id for card in issuing.issue(1, validity).cards)
+    (card_id,) = (card.id for card in issuing.issue(1, validity, "A" if state == "other batch" else None).cards)
     if state == "frozen":
         card_actions.apply(Action.FREEZE, [card_id])
     if state == "active":
@@ -228,6 +228,7 @@ def second_of(issuing: Issuing, card_actions: CardActions, verification: Verific
         ("frozen", "second_card_not_unused"),
         ("active", "second_card_not_unused"),
         ("permanent", "second_card_permanent"),
+        ("other batch", "second_card_other_batch"),
         ("itself", "same_card"),
     ],
 )
@@ -241,10 +242,10 @@ def test_a_refused_renewal_leaves_both_cards_as_they_were(
     reason: str,
 ) -> None:
     second = bound_id if state == "itself" else second_of(issuing, card_actions, verification, state)
-    before = everything()
+    before, customer = everything(), with_terms(self_renew=RenewTerm.BATCH)
     for refuse in (self_service.renewal, self_service.renew):
         with pytest.raises(RenewNotAllowedError) as refused:
-            refuse(CUSTOMER, bound_id, second)
+            refuse(customer, bound_id, second)
         assert refused.value.reason == reason
     assert everything() == before
 

@@ -23,7 +23,7 @@ def customers(proxied: Service, database: Database) -> Customers:
 
 
 def test_without_the_term_every_route_is_404(proxied: Service, database: Database) -> None:
-    customers = Customers(proxied, database, self_renew="on", self_unbind_per_30_days="9")
+    customers = Customers(proxied, database, self_renew="any", self_unbind_per_30_days="9")
     (card_id,) = proxied.issue()
     for route in ROUTES:
         answer = customers.ask(route, card_id=card_id, with_card_id=card_id)

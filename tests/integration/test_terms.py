@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from app.domain.codes import EventKind
-from app.domain.terms import BindingTerm, Terms
+from app.domain.terms import BindingTerm, RenewTerm, Terms
 from app.domain.texts import RefusedError
 from app.services.terms import VendorTerms
 from app.storage.database import Database
@@ -43,8 +43,8 @@ def test_changes_at_the_same_time_lose_none(terms: VendorTerms, database: Databa
         terms.change([(name, text)])
         database.close()
 
-    given = {"contact": "QQ", "notice": "hello", "changes_per_day": "3", "self_renew": "on"}
+    given = {"contact": "QQ", "notice": "hello", "changes_per_day": "3", "self_renew": "any"}
     with ThreadPoolExecutor(len(given)) as pool:
         list(pool.map(change, given, given.values()))
-    assert terms.get() == Terms(contact="QQ", notice="hello", changes_per_day=3, self_renew=True)
+    assert terms.get() == Terms(contact="QQ", notice="hello", changes_per_day=3, self_renew=RenewTerm.ANY)
     assert Event.select().where(Event.kind == EventKind.TERMS_CHANGED).count() == len(given)

@@ -12,7 +12,7 @@ from tests.support.service import Response, Service
 
 JSON = {"Content-Type": "application/json"}
 _IN_FORCE_SECONDS, _STEPS = 2, 20
-ALLOWED = {"self_service": "on", "self_unbind_per_30_days": "2", "self_unbind_cost": "1d", "self_renew": "on"}
+ALLOWED = {"self_service": "on", "self_unbind_per_30_days": "2", "self_unbind_cost": "1d", "self_renew": "batch"}
 
 
 def set_terms(database: Database, **changes: str) -> Terms:

@@ -22,7 +22,7 @@ from app.domain.self_service import (
     renew,
     unbind,
 )
-from app.domain.terms import Terms
+from app.domain.terms import RenewTerm, Terms
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, 250_000, tzinfo=UTC)
 WHOLE_NOW = NOW.replace(microsecond=0)
@@ -37,7 +37,8 @@ PERMANENT = ACTIVE._replace(validity=None, expires_at=None)
 SPENT = UNUSED._replace(renewed_card_id="9" * 32)
 OTHER = UNUSED._replace(id="1" * 32)
 
-TWICE = Terms(self_service=True, self_unbind_per_30_days=2, self_unbind_cost=DAY, self_renew=True)
+TWICE = Terms(self_service=True, self_unbind_per_30_days=2, self_unbind_cost=DAY, self_renew=RenewTerm.ANY)
+BATCH = replace(TWICE, self_renew=RenewTerm.BATCH)
 
 
 def other(card: Card) -> Card:
@@ -113,8 +114,12 @@ def test_beyond_the_limit_it_is_refused_and_says_from_when_on() -> None:
 @pytest.mark.parametrize(
     ("card", "second", "terms", "reason"),
     [
-        (ACTIVE, OTHER, replace(TWICE, self_renew=False), "not_allowed"),
-        (ACTIVE, None, replace(TWICE, self_renew=False), "not_allowed"),
+        (ACTIVE, OTHER._replace(batch="A"), BATCH, "second_card_other_batch"),
+        (ACTIVE._replace(batch="A"), OTHER, BATCH, "second_card_other_batch"),
+        (ACTIVE._replace(batch="A"), OTHER._replace(batch="a"), BATCH, "second_card_other_batch"),
+        (ACTIVE, OTHER._replace(batch="A", validity=None), BATCH, "second_card_permanent"),
+        (ACTIVE, OTHER, replace(TWICE, self_renew=RenewTerm.OFF), "not_allowed"),
+        (ACTIVE, None, replace(TWICE, self_renew=RenewTerm.OFF), "not_allowed"),
         (UNUSED, UNUSED, TWICE, "same_card"),
         (SPENT, OTHER, TWICE, "card_spent"),
         (FROZEN, OTHER, TWICE, "card_frozen"),
@@ -160,8 +165,20 @@ def test_a_renewal_adds_the_second_cards_validity_as_operators_extend(card: Card
     assert outcome.revives_unbound is (card is EXPIRED and not is_bound)
 
 
+@pytest.mark.parametrize(
+    ("terms", "batch", "second_batch"),
+    [(BATCH, None, None), (BATCH, "A", "A"), (TWICE, None, None), (TWICE, "A", "B"), (TWICE, None, "A")],
+)
+def test_a_card_of_the_same_batch_renews_and_of_any_batch_where_the_terms_say_so(
+    terms: Terms, batch: str | None, second_batch: str | None
+) -> None:
+    outcome = renew(ACTIVE._replace(batch=batch), OTHER._replace(batch=second_batch), terms, NOW, is_bound=True)
+    assert outcome.after == ACTIVE._replace(batch=batch, expires_at=WHOLE_NOW + 59 * DAY)
+
+
 _MOMENTS = st.integers(-60 * 86_400, 60 * 86_400).map(lambda seconds: WHOLE_NOW + timedelta(seconds=seconds))
 _DURATIONS = st.integers(1, 60 * 86_400).map(lambda seconds: timedelta(seconds=seconds))
+_BATCHES = st.none() | st.sampled_from("AB")
 
 
 @st.composite
@@ -170,14 +187,14 @@ def cards(draw: st.DrawFn, card_id: str = UNUSED.id) -> Card:
     spent = draw(st.none() | st.just("9" * 32))
     activated_at = None if spent else draw(st.none() | _MOMENTS)
     expires_at = None if validity is None or activated_at is None else activated_at + validity
-    return Card(card_id, validity, activated_at, expires_at, draw(st.none() | _MOMENTS), spent)
+    return Card(card_id, validity, activated_at, expires_at, draw(st.none() | _MOMENTS), spent, draw(_BATCHES))
 
 
 _TERMS = st.builds(
     Terms,
     self_unbind_per_30_days=st.integers(0, 3),
     self_unbind_cost=st.none() | _DURATIONS,
-    self_renew=st.booleans(),
+    self_renew=st.sampled_from(RenewTerm),
 )
 
 
@@ -213,7 +230,7 @@ def test_a_renewal_happens_with_an_unused_card_alone_and_adds_all_of_it(
         outcome = renew(card, second, terms, NOW, is_bound=is_bound)
     except RenewNotAllowedError:
         return
-    assert terms.self_renew
+    assert terms.self_renew is RenewTerm.ANY or (terms.self_renew is RenewTerm.BATCH and card.batch == second.batch)
     assert second.status(NOW) is CardStatus.UNUSED
     assert second.validity is not None
     assert card.status(NOW) in {CardStatus.UNUSED, CardStatus.ACTIVE, CardStatus.EXPIRED}

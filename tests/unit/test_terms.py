@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from app.domain.terms import BindingTerm, Terms, read_terms, write_term
+from app.domain.terms import BindingTerm, RenewTerm, Terms, read_terms, write_term
 from app.domain.texts import RefusedError
 
 ALL = {
@@ -17,7 +17,7 @@ ALL = {
     "self_service": ("on", True),
     "self_unbind_per_30_days": ("2", 2),
     "self_unbind_cost": ("1d", timedelta(days=1)),
-    "self_renew": ("true", True),
+    "self_renew": ("batch", RenewTerm.BATCH),
     "contact": ("QQ 12345", "QQ 12345"),
 }
 
@@ -36,15 +36,15 @@ def test_terms_are_written_as_they_are_read() -> None:
     terms = read_terms(Terms(), [(name, text) for name, (text, _) in ALL.items()])
     written = terms.as_texts()
     assert list(written) == list(ALL)
-    assert (written["binding"], written["self_unbind_cost"], written["self_renew"]) == ("hardware", "1d", True)
+    assert (written["binding"], written["self_unbind_cost"], written["self_renew"]) == ("hardware", "1d", "batch")
     assert Terms().as_texts()["self_unbind_cost"] is None
 
 
 @pytest.mark.parametrize("terms", [Terms(), read_terms(Terms(), [(name, text) for name, (text, _) in ALL.items()])])
 def test_each_written_value_can_be_read_again(terms: Terms) -> None:
     written = {name: write_term(value) for name, value in terms.as_texts().items()}
-    assert read_terms(Terms(self_renew=True, notice="x"), written.items()) == terms
-    assert written["self_renew"] == ("on" if terms.self_renew else "off")
+    assert read_terms(Terms(self_renew=RenewTerm.ANY, notice="x"), written.items()) == terms
+    assert written["self_service"] == ("on" if terms.self_service else "off")
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_each_written_value_can_be_read_again(terms: Terms) -> None:
         *(("self_service", text) for text in ("yes", "1", "ON")),
         *(("self_unbind_per_30_days", text) for text in ("-1", "1001", "two")),
         *(("self_unbind_cost", text) for text in ("1", "permanent", "0d", "2 days")),
-        ("self_renew", "maybe"),
+        *(("self_renew", text) for text in ("on", "true", "type", "Any")),
         *(("contact", text) for text in ("x" * 201, "a\nb")),
     ],
 )

@@ -122,6 +122,10 @@ TEXTS: dict[str, tuple[str, str]] = {
         "永久卡不能用来续费，请换一张",
         "A permanent card cannot be used to renew another. Please enter another",
     ),
+    "renew_second_card_other_batch": (
+        "这张卡密与您的卡密不是同一种，不能用来续费，请换一张或联系卖家",
+        "The card to renew with is of another kind. Please enter another, or contact the seller",
+    ),
     "renew_card_permanent": ("永久卡无需续费", "This card is permanent. It needs no renewal"),
     "renew_card_spent": (
         "这张卡密已用于给其他卡密续费，不能再续费",
