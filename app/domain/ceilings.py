@@ -1,5 +1,6 @@
 """Ceilings of operators and shops' tokens: how many cards a day they issue, and how long their cards may last."""
 
+from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -44,7 +45,7 @@ TOKEN_DEFAULTS = Ceilings(1_000, timedelta(days=365))
 
 
 class CeilingExceededError(RefusedError):
-    """More than a ceiling allows. `field` is what exceeds it: `count`, `validity`, `by` or `ids`."""
+    """More than a ceiling allows. `field` is what exceeds it: `count`, `validity`, `batch`, `by` or `ids`."""
 
     def __init__(self, field: str, zh: str, en: str) -> None:
         self.field = field
@@ -128,6 +129,25 @@ def check_validity(ceilings: Ceilings, lasting: timedelta | None) -> None:
             "validity",
             f"有效期最长为 {longest}；所有者可以调整上限",
             f"the longest validity allowed is {longest}; an owner can raise it",
+        )
+
+
+def check_batches(role: Role | None, licensed: Collection[str]) -> None:
+    """Refuse new cards that get a licensed file, unless an owner makes them.
+
+    Args:
+        role: The operator's; None is a shop's token.
+        licensed: Those of the new cards' batches that a file is for.
+
+    Raises:
+        CeilingExceededError: names one of the batches.
+    """
+    if licensed and role is not Role.OWNER:
+        batch = min(licensed)
+        raise CeilingExceededError(
+            "batch",
+            f"有文件仅供批次“{batch}”，只有所有者能发这个批次的卡密：请换一个批次，或请所有者发卡",
+            f"a file is for the batch “{batch}”, so only owners issue its cards: choose another batch, or ask an owner",
         )
 
 

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from zoneinfo import ZoneInfo
 
-from app.domain.ceilings import Ceilings, check_changes, check_count, check_validity, time_left
+from app.domain.ceilings import Ceilings, check_batches, check_changes, check_count, check_validity, time_left
 from app.storage import ceilings as rows
+from app.storage import files
 from app.storage.cards import NewCard
 from app.storage.database import Database
 from app.storage.idempotency import Owner
@@ -40,6 +41,7 @@ class Limits:
         total = rows.add(self.owner, self._day(now), issued=len(cards))
         ceilings = rows.of(self.owner)
         check_count(ceilings, total.cards - len(cards), len(cards))
+        check_batches(rows.role_of(self.owner), files.batches() & {card.batch for card in cards if card.batch})
         for card in cards:
             check_validity(ceilings, time_left(card.validity, card.expires_at, now))
 

@@ -170,6 +170,14 @@ class FileStore:
             journal.append([self._entry(EventKind.FILE_ADDED, name, blob, **more)])
             for batch in files.batches_without_cards(for_batches):
                 self.warn(Text(f"还没有卡密属于批次 {batch}", f"no card has the batch {batch} (yet)"))
+            for batch in for_batches:
+                if count := files.cards_of_sellers(batch):
+                    self.warn(
+                        Text(
+                            f"批次 {batch} 中有 {count} 张由销售或店铺发出的卡密，它们也能下载此文件",
+                            f"cards of the batch {batch} that sellers or shops issued, which get the file too: {count}",
+                        )
+                    )
         replaced = None if before is None or before.sha256 == blob.sha256 else before.sha256
         return StoredFile(name, blob.size, blob.sha256, now, tuple(for_batches)), replaced
 

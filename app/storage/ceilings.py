@@ -26,10 +26,13 @@ def of(owner: Owner) -> Ceilings:
 
 def changes_allowed_to(owner: Owner) -> int:
     """Return how many cards an operator or a token that exists may change in one day."""
-    if owner.operator_id is None:
-        return MAX_CHANGES_PER_DAY
-    row = Operator.get_by_id(owner.operator_id)
-    return changes_allowed(of_row(row), Role(row.role))
+    role = role_of(owner)
+    return MAX_CHANGES_PER_DAY if role is None else changes_allowed(of(owner), role)
+
+
+def role_of(owner: Owner) -> Role | None:
+    """Return the role of an operator that exists; None for a token."""
+    return None if owner.operator_id is None else Role(Operator.get_by_id(owner.operator_id).role)
 
 
 def of_row(row: Operator | ApiToken) -> Ceilings:

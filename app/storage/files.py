@@ -4,16 +4,17 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
-from peewee import fn, prefetch
+from peewee import SQL, fn, prefetch
 
 from app.domain import cards
 from app.domain.codes import EventKind
+from app.domain.operators import CONSOLE_ACTOR, SHOP_ACTOR, Role
 from app.storage import bindings, journal
 from app.storage.blobs import Blob
-from app.storage.cards import as_domain, has_batch
+from app.storage.cards import as_domain, has_batch, of_batch
 from app.storage.database import Database
-from app.storage.journal import Entry
-from app.storage.models import Card, Client, Event, File, FileBatch
+from app.storage.journal import Entry, code_or_kind
+from app.storage.models import Card, Client, Event, File, FileBatch, Operator
 
 _LOCK = 0x6B6164756E66  # "kadunf"
 
@@ -70,6 +71,21 @@ def delete(names: list[str]) -> None:
 def is_wanted(sha256: str) -> bool:
     """Tell whether a file has these bytes."""
     return bool(File.select().where(File.sha256 == sha256).exists())
+
+
+def batches() -> set[str]:
+    """Return the batches that a file is for."""
+    return {batch for (batch,) in FileBatch.select(FileBatch.batch).distinct().tuples()}
+
+
+def cards_of_sellers(batch: str) -> int:
+    """Return how many cards of a batch were issued by shops, or in the console by others than today's owners."""
+    owners = Operator.select(fn.CONCAT(CONSOLE_ACTOR, Operator.name)).where(Operator.role == Role.OWNER.value)
+    is_seller = fn.starts_with(Event.actor, CONSOLE_ACTOR) & Event.actor.not_in(owners)
+    # A card's creation and the journal's entry about its issue bear the same time.
+    issue = Event.select(SQL("1")).where((code_or_kind == EventKind.ISSUED.value) & (Event.at == Card.created_at))
+    issue = issue.where(fn.starts_with(Event.actor, SHOP_ACTOR) | is_seller)
+    return int(Card.select().where((of_batch == batch) & fn.EXISTS(issue)).count())
 
 
 def batches_without_cards(batches: Iterable[str]) -> list[str]:

@@ -24,7 +24,7 @@ from app.storage import ceilings as rows
 from app.storage import schema
 from app.storage.cards import NewCard
 from app.storage.database import Database
-from app.storage.models import ApiToken, Card, Event, IssueCount, Operator
+from app.storage.models import ApiToken, Card, Event, File, FileBatch, IssueCount, Operator
 from tests.conftest import Clock
 from tests.support.passwords import PASSWORD
 from trial.postgres import EmbeddedPostgres
@@ -67,6 +67,24 @@ def test_no_more_cards_are_issued_than_a_day_allows(limited: Issuing, limits: Li
     with pytest.raises(CeilingExceededError, match="0 are left today"):
         limited.issue(1, DAY)
     assert Event.select().where(Event.kind == "issued").count() == 2
+
+
+def test_cards_that_get_a_file_are_issued_and_imported_by_owners_alone(
+    limited: Issuing, owner: Owner, clock: Clock
+) -> None:
+    File.insert(name="a", size=1, sha256="0" * 64, added_at=clock.now).execute()
+    FileBatch.insert_many([{"file": "a", "batch": batch} for batch in ("pro", "studio")]).execute()
+    imported = [NewCard("0" * 32, DAY, None, None), NewCard("1" * 32, DAY, "studio", None)]
+    for add in (lambda: limited.issue(1, DAY, "pro"), lambda: limited.import_cards(imported)):
+        with pytest.raises(CeilingExceededError, match="ask an owner") as refused:
+            add()
+        assert refused.value.field == "batch"
+    limited.issue(1, DAY, "Pro")
+    limited.issue(1, DAY)
+    if owner.operator_id is not None:
+        Operator.update(role=Role.OWNER.value).execute()
+        limited.issue(1, DAY, "pro")
+    assert Card.select().where(Card.batch == "pro").count() == (owner.operator_id is not None)
 
 
 def test_the_day_is_the_vendors(limited: Issuing, limits: Limits, clock: Clock) -> None:

@@ -17,7 +17,7 @@ from app.domain.operators import Role
 from app.services.card_edits import CardEdits
 from app.storage import journal, journal_lists, models
 from app.storage.database import Database
-from app.storage.models import Card, Event, Operator
+from app.storage.models import Card, Event, File, FileBatch, Operator
 from tests.integration.conftest import with_keys
 from tests.support.console import OWN, Browser, Seen, add_operator
 from tests.support.query_plans import plan, statements
@@ -233,11 +233,14 @@ def test_a_seller_issues_within_their_ceilings_and_sees_them(seller: Browser) ->
     assert "您的发卡上限" not in seller.get(ISSUE).words, "as of an account from before there were ceilings"
     Operator.update(cards_per_day=10, longest_validity=timedelta(days=30)).where(Operator.name == "小李").execute()
     issue(seller, count="4")
+    File.insert(name="a", size=1, sha256="0" * 64, added_at=utc_now()).execute()
+    FileBatch.insert(file="a", batch="专业版").execute()
     assert "您的发卡上限：每天 10 张，有效期最长 30 天；今天已发 4" in seller.get(ISSUE).words
     for fields, reason in (
         ({"count": "7"}, "今天还可发 6 张"),
         ({"validity": "permanent"}, "有效期最长为 30d"),
         ({"validity": "other", "validity_other": "31d"}, "有效期最长为 30d"),
+        ({"batch": "专业版"}, "有文件仅供批次“专业版”"),
     ):
         page = issue(seller, **fields)
         assert (page.status, reason in page.words) == (400, True), page.words

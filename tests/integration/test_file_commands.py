@@ -14,8 +14,14 @@ from typing import Any
 
 import pytest
 
+from app.clock import utc_now
+from app.domain.operators import Role
+from app.services.issuing import Issuing
+from app.services.operators import Operators
+from app.storage.database import Database
 from app.storage.models import Event, File, FileBatch
 from tests.support.downloads import blobs, put, sha256
+from tests.support.passwords import PASSWORD
 from tests.support.service import ROOT, Service, wait_for
 
 
@@ -111,6 +117,19 @@ def test_a_batch_without_cards_is_reported(offline: Service) -> None:
     assert "no card has the batch TYPO" in line
     assert "TYPO" in offline.cardctl("file", "add", "-", "--name", "a", text="y").stderr  # kept
     assert offline.cardctl("file", "add", "-", "--name", "a", "--batch", "gold", text="z").stderr == ""
+
+
+def test_cards_of_sellers_and_shops_that_get_the_file_are_counted(
+    offline: Service, database: Database, operators: Operators
+) -> None:
+    offline.cardctl("card", "issue", "--validity", "1d", "--batch", "gold", "--format", "txt")
+    operators.add("olga", Role.OWNER, PASSWORD)
+    operators.add("sam", Role.SELLER, PASSWORD)
+    for count, actor in enumerate(("console:olga", "console:sam", "console:removed", "shop:taobao"), 1):
+        Issuing(database, actor, utc_now).issue(count, None, "gold")
+    Issuing(database, "shop:taobao", utc_now).issue(1, None, "other")
+    (line,) = offline.cardctl("file", "add", "-", "--name", "a", "--batch", "gold", text="x").stderr.splitlines()
+    assert "cards of the batch gold that sellers or shops issued, which get the file too: 9" in line
 
 
 def test_adding_again_keeps_the_batches_unless_an_option_changes_them(offline: Service) -> None:

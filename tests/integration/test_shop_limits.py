@@ -28,10 +28,12 @@ def test_an_order_beyond_a_ceiling_is_refused_with_the_field_and_the_reason(
 ) -> None:
     shop = Shop(service, database, limits=SMALL)
     (card_id,) = shop.issue()
+    service.cardctl("file", "add", "-", "--name", "a", "--batch", "pro", text="x")
     for document, field, reason in (
         ({"validity": "1d", "count": 5}, "count", "The ceiling is 5 cards a day, and 4 are left today;"),
         ({"validity": "31d"}, "validity", "The longest validity allowed is 30d;"),
         ({"validity": "permanent"}, "validity", "The longest validity allowed is 30d;"),
+        ({"validity": "1d", "batch": "pro"}, "batch", "A file is for the batch “pro”, so only owners issue its cards:"),
     ):
         answer = shop.post(CARDS, document, **ENGLISH)
         assert problem(answer) == (403, "CEILING_EXCEEDED", field)

@@ -14,6 +14,7 @@ from app.domain.ceilings import (
     CeilingExceededError,
     Ceilings,
     changes_allowed,
+    check_batches,
     check_ceilings,
     check_changes,
     check_count,
@@ -72,6 +73,15 @@ def test_a_new_card_lasts_no_longer_than_the_ceiling(
     with pytest.raises(CeilingExceededError, match="the longest validity allowed is") as refused:
         check_validity(ceilings, lasting)
     assert refused.value.field == "validity"
+
+
+def test_cards_that_get_a_file_are_for_owners_to_issue() -> None:
+    check_batches(Role.OWNER, {"pro"})
+    for role in (Role.SELLER, None):
+        check_batches(role, set())
+        with pytest.raises(CeilingExceededError, match="a file is for the batch “pro”") as refused:
+            check_batches(role, {"studio", "pro"})
+        assert refused.value.field == "batch"
 
 
 def card(**values: Any) -> Card:

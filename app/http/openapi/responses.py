@@ -28,7 +28,7 @@ _PROBLEMS: dict[ProblemCode, tuple[str, Part]] = {
         {"WWW-Authenticate": _CHALLENGE["WWW-Authenticate"] | {"required": False}},
     ),
     ProblemCode.CEILING_EXCEEDED: (
-        "More cards than the token may still issue or change today, or cards that last longer than it may make them.",
+        "More cards than the token may still issue or change today, too long ones, or of a batch that a file is for.",
         {},
     ),
     ProblemCode.NOT_FOUND: ("There is nothing here.", {}),
