@@ -15,7 +15,6 @@ from app.http.problems import card_not_found
 from app.services.card_lists import MAX_RENEWALS
 from app.services.filters import parse_journal_filter
 from app.services.journal_lists import MAX_ENTRIES_PER_DAY
-from app.services.key_masking import record_shown
 from app.services.usage_lists import DayCount
 
 _DAYS = 30
@@ -54,8 +53,6 @@ class CardPage(Page):
             renewals.append(card.renewed_card_id)
         if renewals:
             shown |= self.console.cards.shown_keys(visitor_of(request).who, renewals)
-        if line is not None:
-            record_shown(self.console.database, visitor_of(request).who, card_id, now, self.console.zone)
         self.render(
             request,
             response,

@@ -60,7 +60,6 @@ _WORDS: dict[str, Text] = {
     EventKind.BLOCK_ADDED: Text("加入黑名单", "blocked"),
     EventKind.BLOCK_REMOVED: Text("移出黑名单", "unblocked"),
     EventKind.EXPORTED: Text("导出", "exported"),
-    EventKind.KEY_SHOWN: Text("查看卡密", "card viewed"),
     Role.OWNER: Text("所有者", "owner"),
     Role.SELLER: Text("销售", "seller"),
     Scope.CARDS_ISSUE: Text("发卡", "issue cards"),

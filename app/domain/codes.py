@@ -63,7 +63,6 @@ class EventKind(StrEnum):
     BLOCK_ADDED = "block_added"
     BLOCK_REMOVED = "block_removed"
     EXPORTED = "exported"
-    KEY_SHOWN = "key_shown"
 
 
 class Counted(StrEnum):

@@ -4,18 +4,16 @@ import hashlib
 import hmac
 import secrets
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import NamedTuple
 
 from cryptography.fernet import Fernet, InvalidToken
 
 from app.domain.cards import card_id_of
-from app.domain.codes import EventKind
 from app.domain.operators import Role, console_actor, shop_actor
 from app.services.sessions import Identity
-from app.storage import journal, key_masking
-from app.storage.database import Database
+from app.storage import key_masking
 from app.storage.key_masking import Issuer
 from app.storage.paging import Cursor
 
@@ -67,20 +65,6 @@ def shown_keys(reader: Identity, card_ids: Iterable[str | None], typed: str | No
     shown = ids if seller is None else key_masking.issued_by(seller, ids) | (ids & {card_id_of(typed or "")})
     imported = key_masking.imported_keys(ids)
     return ShownKeys({card_id: imported.get(card_id, card_id) for card_id in shown}, ids - shown - frozenset(imported))
-
-
-def record_shown(database: Database, reader: Identity, card_id: str, now: datetime, zone: tzinfo) -> None:
-    """Write into the journal that an owner opened a card, whose whole key they see: once in a vendor's day."""
-    if seller_of(reader) is not None:
-        return
-    actor = console_actor(reader.name)
-    begin = now.astimezone(zone).replace(hour=0, minute=0, second=0, microsecond=0)
-
-    def write() -> None:
-        if not key_masking.was_shown(actor, card_id, begin):
-            journal.append([journal.Entry(at=now, kind=EventKind.KEY_SHOWN, card_id=card_id, actor=actor)])
-
-    database.with_connection(write)
 
 
 def hardware_digest(hardware: str) -> str:

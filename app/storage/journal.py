@@ -25,7 +25,6 @@ PRUNED_KINDS = (
     EventKind.FILE_DOWNLOADED,
     EventKind.LOGIN_REFUSED,
     EventKind.ENVIRONMENT_CHANGED,
-    EventKind.KEY_SHOWN,
 )
 """Kinds that strangers or normal use write. Operators' changes and activations are never pruned."""
 PROBE = "cardctl doctor"

@@ -28,12 +28,6 @@ def is_issued_by(issuer: Issuer) -> Any:  # noqa: ANN401  # a peewee expression
     return fn.EXISTS(issue.where((Event.at == Card.created_at) & (Event.at >= issuer.since)))
 
 
-def was_shown(actor: str, card_id: str, since: datetime) -> bool:
-    """Return whether the journal says that a card was shown to `actor` since then."""
-    shown = Event.select().where((Event.card_id == card_id) & (code_or_kind == EventKind.KEY_SHOWN.value))
-    return bool(shown.where((Event.at >= since) & (Event.actor == actor)).exists())
-
-
 def issued_by(issuer: Issuer, card_ids: Collection[str]) -> frozenset[str]:
     """Return the cards among these that `issuer` issued."""
     own = Card.select(Card.id).where(Card.id.in_(card_ids) & is_issued_by(issuer))

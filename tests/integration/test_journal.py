@@ -100,15 +100,6 @@ def test_an_ipv6_network_counts_as_one_address(verification: Verification) -> No
     assert Event.select().count() == 20
 
 
-def test_what_owners_viewed_is_pruned_and_what_they_did_is_not(database: Database, clock: Clock) -> None:
-    """Otherwise a stolen session that opens card after card fills the disk for good."""
-    viewed = journal.Entry(at=clock.now, kind=EventKind.KEY_SHOWN, card_id="0" * 32, actor="console:alice")
-    journal.append([viewed, replace(viewed, kind=EventKind.EXPORTED), replace(viewed, kind=EventKind.FROZEN)])
-    clock.advance(timedelta(days=366))
-    assert housekeeping.prune_journal(KEEP, clock.now) == 1
-    assert [event.kind for event in Event.select().order_by(Event.id)] == ["exported", "frozen"]
-
-
 def test_only_what_clients_write_is_pruned(verification: Verification, card_id: str, clock: Clock) -> None:
     ask(verification, card_id)
     ask(verification, card_id, hardware="h2")
