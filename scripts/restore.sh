@@ -175,7 +175,7 @@ switch() {
 restore() {
     local has_schema
     [[ $(own_schema) == *_* ]] || die "此目录不完整 this checkout is incomplete: app/storage/migrations"
-    require_identity "$FILE"
+    require_backup "$FILE"
     start_database
     require_alone
     read_archive "$FILE"

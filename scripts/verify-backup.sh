@@ -7,7 +7,8 @@
 #
 #   FILE              备份文件，默认最新一份 a backup; by default the newest in the backup folder
 #   --identity FILE   age 私钥文件，默认 secrets/backup_identity the identity that opens an encrypted backup, by default
-#                     secrets/backup_identity; where that one does not, only the checksum is compared
+#                     secrets/backup_identity; with a KADUN_BACKUP_RECIPIENT of your own and without it, only the checksum
+#                     is compared
 #   --fingerprint KEY 签名密钥的指纹，本机 data/keys/ 不认识时用 the ID of a signing key of your service, where
 #                     data/keys/ here does not know the key that signed
 #   --accept-unsigned 接受无签名的备份（旧版本所作、.dump）：内容由谁制作，无从确认 accepts a backup without a
@@ -110,13 +111,9 @@ if [[ -n ${OPTION[once]:-} ]]; then # before it looks for a backup, which the ot
     begin_job verify
 fi
 find_file
-choose_identity "$FILE"
+require_backup "$FILE" checksum
 require_checksum
 if [[ $FILE == *.age && -z $IDENTITY ]]; then
-    if is_ours && [[ -z $(setting KADUN_BACKUP_RECIPIENT) ]]; then
-        die "secrets/backup_identity 打不开这份备份：请放回原来的私钥，或运行 scripts/backup.sh 另作一份。secrets/backup_identity does not decrypt this backup: put the former identity back, or make a new backup with scripts/backup.sh: $FILE"
-    fi
-    verify_checksum "$FILE"
     conclude "已加密，仅核对 SHA-256；用 --identity 完整验证 encrypted: SHA-256 only, --identity verifies it whole" sha256
     exit
 fi

@@ -60,15 +60,6 @@ unpack() {
 
 is_bare_dump() { [[ ${1%.age} == *.dump ]]; }
 
-# require_identity FILE: an encrypted archive needs one, the one here or --identity.
-require_identity() {
-    [[ $1 == *.age ]] || return 0
-    need age age
-    choose_identity "$1"
-    [[ -n $IDENTITY ]] || die "$1 已加密，请用 --identity 指定私钥文件。It is encrypted: name the identity with --identity FILE"
-    [[ -r $IDENTITY ]] || die "无法读取私钥文件。The identity cannot be read: $IDENTITY"
-}
-
 # open_archive FILE: prints it, decrypted. A link is refused: age quotes the first line of a file that is not encrypted, and that
 # would go into the log beside the backups.
 open_archive() {
@@ -100,24 +91,19 @@ verify_checksum() {
     said=$(retention checksum "$1" 2>&1) || die "$(last_line "$said")"
 }
 
-# read_archive FILE: checks its signature and every byte, and sets MANIFEST. A copy of an archive needs no checksum file
-# beside it.
+# read_archive FILE: checks the signature and every byte of a file that require_backup has let pass, and sets MANIFEST.
 read_archive() {
     local said
     use_keyring
-    [[ -r $1 && -s $1 ]] || die "$1 无法读取或为空 cannot be read or is empty"
-    [[ ! -L $1 ]] || die "$1 是链接，请指定文件本身 is a link: name the file itself"
-    require_identity "$1"
-    [[ ! -e $1.sha256 ]] || verify_checksum "$1"
     MANIFEST=''
     if is_bare_dump "$1"; then
         [[ -n ${OPTION[accept-unsigned]:-} ]] \
             || die "$1 没有签名，无法确认由谁制作；确知它从未离开您的手中时，加 --accept-unsigned。A bare dump is not signed, so nothing shows who made it. If you know that it has never left your hands, add --accept-unsigned"
-        said=$(check_dump "$1" 2>&1) || die "$1 不是完整的备份。Not a whole dump: $(error_line "$said")"
+        said=$(check_dump "$1" 2>&1) || refuse_backup "$1" "$said"
     else
         said=$({ open_archive "$1" | archive check "${TRUST[@]}"; } 2>&1) || {
             (($? != 3)) || die "$1 $(last_line "$said")" # it has no signature that counts
-            die "$1 已损坏，请换一份备份。It is damaged: take another backup: $(error_line "$said")"
+            refuse_backup "$1" "$said"
         }
         MANIFEST=$said
     fi

@@ -1,9 +1,10 @@
 # shellcheck shell=bash
 # Whom backups are encrypted to, and what decrypts them on this machine. Sourced after stack.sh and backups.sh, never run.
 
-IDENTITY=''  # the file of --identity, or else set by choose_identity
+IDENTITY=''  # the file of --identity, or else set by require_backup
 RECIPIENT='' # set by find_recipient
 OWN_IDENTITY=$ROOT/secrets/backup_identity # scripts/init.sh makes it
+NO_MATCH='no identity matched' # what age says of a file that is encrypted to others
 
 # find_recipient: sets RECIPIENT to KADUN_BACKUP_RECIPIENT, by default to that of the identity here. It is empty where the
 # setting is `none`: backups are in clear.
@@ -27,14 +28,34 @@ find_safety_recipient() {
     [[ -z $(setting KADUN_BACKUP_RECIPIENT) ]] || RECIPIENT=''
 }
 
-# choose_identity FILE: without --identity, sets IDENTITY to the identity here if it decrypts the file.
-choose_identity() {
-    [[ -z $IDENTITY && $1 == *.age && -e $OWN_IDENTITY ]] || return 0
+# require_backup FILE [checksum]: the file exists, is not empty and matches the checksum beside it. For an encrypted one,
+# IDENTITY is then that of --identity, else the identity here, which decrypts it. With `checksum` it is empty instead where
+# backups are encrypted to a recipient of the vendor's own.
+require_backup() {
+    local said
+    [[ ! -L $1 ]] || die "$1 是链接，请指定文件本身 is a link: name the file itself"
+    [[ -e $1 ]] || die "没有此文件，请核对文件名。There is no such file: $1"
+    [[ -f $1 && -r $1 && -s $1 ]] || die "$1 无法读取或为空 cannot be read or is empty"
+    [[ ! -e $1.sha256 ]] || verify_checksum "$1"
+    [[ $1 == *.age ]] || return 0
     need age age
-    # One byte will do: age ends at once where no identity matches.
-    if [[ -n $({ read_file "$1" | age --decrypt --identity "$OWN_IDENTITY"; } 2>/dev/null | head -c 1 | tr '\0' x) ]]; then
-        IDENTITY=$OWN_IDENTITY
-    fi
+    [[ -z $IDENTITY || -r $IDENTITY ]] || die "无法读取私钥文件。The identity cannot be read: $IDENTITY"
+    [[ -z $IDENTITY ]] || return 0
+    IDENTITY=$OWN_IDENTITY
+    said=$({ open_archive "$1" | head -c 1 | wc -c; } 2>&1) || true # one byte shows that it decrypts
+    if grep -qx 1 <<<"$said"; then return; fi
+    [[ -n ${2:-} && -n $(setting KADUN_BACKUP_RECIPIENT) && (! -e $IDENTITY || $said == *"$NO_MATCH"*) ]] \
+        || refuse_backup "$1" "$said"
+    IDENTITY=''
+}
+
+# refuse_backup FILE SAID: ends the script with what age, or a program behind it, says of the file.
+refuse_backup() {
+    case $2 in
+        *"$NO_MATCH"*) die "$1 已加密，$IDENTITY 打不开它：请放回原来的私钥，或用 --identity 指定。It is encrypted, and $IDENTITY does not decrypt it: put the former identity back, or name it with --identity FILE" ;;
+        *"reading \"$IDENTITY\""*) die "私钥无法读取：请放回您的副本，或用 --identity 指定。The identity cannot be read: put your copy back, or name it with --identity FILE: $(error_line "$2")" ;;
+        *) die "$1 已损坏，请换一份备份。It is damaged: take another backup: $(error_line "$2")" ;;
+    esac
 }
 
 # is_copied: the vendor needs no other copy of the identity here, or has confirmed one.

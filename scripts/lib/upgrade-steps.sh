@@ -29,6 +29,7 @@ database_back() {
     copy=$(mktemp -d "$ROOT/data/.backup.XXXXXX")/${1##*/}
     read_file "$1" >"$copy" || die "无法读取 cannot read $1"
     [[ $(sha256_of "$copy") == "$TAKEN_SHA256" ]] || die "$1 已被改动。It has been changed since it was made"
+    require_backup "$copy"
     read_archive "$copy"
     restore_dump "$new" open_dump "$copy"
     require_same_contents "$new"

@@ -119,15 +119,47 @@ def test_the_identity_here_is_taken_for_what_it_decrypts_and_for_nothing_else(
     checkout: Path, identity: Path, tmp_path: Path
 ) -> None:
     ours = subprocess.run(["age-keygen", "-y", identity], capture_output=True, text=True, check=True).stdout.strip()
-    file = tmp_path / "kadun-1.tar.age"
-    choose = f'choose_identity "{file}"; echo "$IDENTITY"'
-    for recipient, chosen in ((ours, identity), (OWN, "")):
+    file, mine = tmp_path / "kadun-1.tar.age", tmp_path / "mine"
+    mine.touch()
+    choose = f'require_backup "{file}"; echo "$IDENTITY"'
+    for recipient, chosen in ((ours, f"{identity}\n"), (OWN, "")):
         command = ["age", "--encrypt", "--recipient", recipient, "--output", file]
         subprocess.run(command, input=bytes(1 << 20), check=True)
-        assert shell(checkout, choose).stdout == f"{chosen}\n"
-        assert shell(checkout, f"IDENTITY=mine; {choose}").stdout == "mine\n"
-    refused = shell(checkout, f'require_identity "{file}"')
-    assert (refused.returncode, "name the identity with --identity FILE" in refused.stderr) == (1, True)
+        assert shell(checkout, choose).stdout == chosen
+        assert shell(checkout, f"IDENTITY={mine}; {choose}").stdout == f"{mine}\n"
+    locked = "name it with --identity FILE"
+    assert locked in shell(checkout, choose).stderr
+    by_checksum = choose.replace(";", " checksum;")
+    assert locked in shell(checkout, by_checksum).stderr
+    set_recipient(checkout, OWN)
+    assert shell(checkout, by_checksum).stdout == "\n"
+    assert locked in shell(checkout, choose).stderr, "what is restored must be decrypted"
+    identity.write_text("")
+    assert "The identity cannot be read: put your copy back" in shell(checkout, choose).stderr
+
+
+def test_a_damaged_backup_is_not_called_one_of_another_identity(checkout: Path, identity: Path, tmp_path: Path) -> None:
+    ours = subprocess.run(["age-keygen", "-y", identity], capture_output=True, text=True, check=True).stdout.strip()
+    file, digest = tmp_path / "kadun-1.tar.age", tmp_path / "kadun-1.tar.age.sha256"
+    subprocess.run(["age", "--encrypt", "--recipient", ours, "--output", file], input=bytes(1 << 20), check=True)
+    whole = file.read_bytes()
+    digest.write_text(f"{hashlib.sha256(whole).hexdigest()}  {file.name}\n")
+
+    def refusal(content: bytes) -> str:
+        file.write_bytes(content)
+        done = shell(checkout, f'require_backup "{file}"')
+        assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+        return done.stderr
+
+    in_header, in_first_64_kib = (whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :] for at in (90, 1000))
+    assert "cannot be read or is empty" in refusal(b"")
+    for damaged in (in_header, in_first_64_kib, whole[:-1], b"another file"):
+        assert "Its SHA-256 differs" in refusal(damaged)
+    digest.unlink()
+    for damaged in (in_first_64_kib, b"another file"):
+        assert "It is damaged: take another backup: age: error: " in refusal(damaged)
+    file.unlink()
+    assert "There is no such file" in shell(checkout, f'require_backup "{file}"').stderr
 
 
 DATABASE = f"""

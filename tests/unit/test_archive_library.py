@@ -59,12 +59,12 @@ def test_no_archive_is_read_through_a_link_that_takes_its_place_meanwhile(checko
     (checkout / "secret").write_text("AGE-SECRET-KEY-1\n")
     (checkout / "data/backup.tar.age").symlink_to(checkout / "secret")
     (checkout / "data/backup.tar").symlink_to(checkout / "secret")
-    tools = 'age() { echo "unexpected intro: $(cat "${@: -1}" || cat)" >&2; false; }; choose_identity() { IDENTITY=x; }'
+    tools = 'age() { echo "unexpected intro: $(cat "${@: -1}" || cat)" >&2; false; }'
     for name in ("backup.tar.age", "backup.tar"):
         told = bash(checkout, f'{tools}; IDENTITY=x; open_archive "$ROOT/data/{name}"')
         assert told.returncode == 1
         assert "AGE-SECRET-KEY" not in told.stdout + told.stderr
-        refused = bash(checkout, f'{tools}; read_archive "$ROOT/data/{name}"')
+        refused = bash(checkout, f'{tools}; require_backup "$ROOT/data/{name}"')
         assert (refused.returncode, "name the file itself" in refused.stderr) == (1, True)
     (checkout / "data/plain.tar").write_bytes(b"x" * 3_000_000)
     assert bash(checkout, 'open_archive "$ROOT/data/plain.tar"').stdout == "x" * 3_000_000
@@ -109,17 +109,12 @@ def test_a_safety_archive_is_encrypted_into_no_pipe(checkout: Path) -> None:
     assert not clear.exists()
 
 
-def test_a_pipe_in_an_archives_place_holds_up_neither_the_way_back_nor_the_choice_of_an_identity(
-    checkout: Path,
-) -> None:
+def test_a_pipe_in_an_archives_place_holds_up_neither_the_way_back_nor_a_restore(checkout: Path) -> None:
     os.mkfifo(checkout / "data/pipe.tar.age")
     way_back = bash(checkout, f'{TAKING} drop_database() {{ :; }}; database_back "$ROOT/data/pipe.tar.age" aside')
     assert (way_back.returncode, "It has been changed since it was made" in way_back.stderr) == (1, True)
-    (checkout / "secrets").mkdir()
-    (checkout / "secrets/backup_identity").touch()
-    age = 'age() { cat "${@: -1}" || cat; }'
-    choose = bash(checkout, f'{age}; choose_identity "$ROOT/data/pipe.tar.age"; echo "none:$IDENTITY"')
-    assert choose.stdout == "none:\n", choose.stderr
+    refused = bash(checkout, 'require_backup "$ROOT/data/pipe.tar.age"')
+    assert (refused.returncode, "cannot be read or is empty" in refused.stderr) == (1, True)
 
 
 def test_the_way_back_takes_only_the_archive_that_this_run_has_made(checkout: Path) -> None:
