@@ -173,13 +173,16 @@ switch() {
 }
 
 restore() {
-    local has_schema
+    local has_schema made there here=0
     [[ $(own_schema) == *_* ]] || die "此目录不完整 this checkout is incomplete: app/storage/migrations"
     require_backup "$FILE"
     start_database
     require_alone
     read_archive "$FILE"
     has_schema=$(schema_of "$LIVE") || die "无法读取现有数据库 cannot read database $LIVE"
+    made=$(fact created) there=$(archive summary card <<<"$MANIFEST" | tr -dc 0-9) # nothing of a bare dump
+    if [[ -n $has_schema ]]; then here=$(owner_sql "$LIVE" "SELECT count(*) FROM card" 2>/dev/null) || here='?'; fi
+    say "备份作于 ${made:-?}，卡密 ${there:-?} 张；现有 $here 张。The backup was made at ${made:-?} and holds ${there:-?} cards; the present database holds $here"
     if [[ -z ${OPTION[no-safety-dump]:-} && -n $has_schema ]]; then back_up_present; fi
     make_new
     switch

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.archives import packed
 from tests.support.script_libraries import bash, checkout_in
 
 # A dump, a signature and age without PostgreSQL, the service's keys or age; `watched` shows where the dump waits.
@@ -68,6 +69,25 @@ def test_no_archive_is_read_through_a_link_that_takes_its_place_meanwhile(checko
         assert (refused.returncode, "name the file itself" in refused.stderr) == (1, True)
     (checkout / "data/plain.tar").write_bytes(b"x" * 3_000_000)
     assert bash(checkout, 'open_archive "$ROOT/data/plain.tar"').stdout == "x" * 3_000_000
+
+
+def test_an_earlier_backup_under_a_later_ones_name_is_refused(checkout: Path) -> None:
+    (checkout / "staged").mkdir()
+    (checkout / "staged/contents").write_text("schema 0001_initial\ntable card 2 17\n")
+    (checkout / "staged/database.dump").write_bytes(b"rows")
+    content = packed(checkout / "staged", created="2026-11-25T03:17:02Z")
+    for name, is_taken in (
+        ("kadun-20261125T031701Z.tar", True),
+        ("kadun-20261126T031700Z.tar", False),
+        ("kadun-before-upgrade-20261126T031700Z.tar", False),
+        ("by-hand.tar", True),
+    ):
+        file = checkout / "data" / name
+        file.write_bytes(content)
+        Path(f"{file}.sha256").write_text(f"{hashlib.sha256(content).hexdigest()}  {name}\n")
+        done = bash(checkout, f'TRUST=(); require_backup "{file}"; read_archive "{file}"; fact created')
+        assert (done.stdout == "2026-11-25T03:17:02Z") == is_taken, done.stderr
+        assert ("It was made at 2026-11-25T03:17:02Z: an earlier backup" in done.stderr) != is_taken
 
 
 @pytest.mark.parametrize("pipe", ["kadun-before-upgrade-1.tar.partial", "kadun-before-upgrade-1.tar.sha256.partial"])
