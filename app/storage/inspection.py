@@ -6,13 +6,15 @@ from datetime import datetime
 from typing import NamedTuple
 
 import psycopg2
+from peewee import fn
 
+from app.domain.codes import EventKind
 from app.domain.operators import console_actor, shop_actor
 from app.storage import catalog
 from app.storage.database import Database
 from app.storage.grants import WITHHELD
 from app.storage.hosts import Host, is_proven
-from app.storage.journal import is_probe
+from app.storage.journal import code_or_kind, is_probe
 from app.storage.models import ApiToken, Event, Operator
 
 # Attributes of the current role and of the stack's other two, where the database has them.
@@ -174,6 +176,12 @@ def take_probes(references: Collection[str]) -> dict[str, str | None]:
     known = Event.reference.in_(references)
     found = dict(Event.select(Event.reference, Event.ip).where(known).tuples())
     Event.delete().where(known & is_probe()).execute()
+    return found
+
+
+def last_rotation() -> datetime | None:
+    """Return when the signing keys were rotated last, if the journal has that."""
+    found: datetime | None = Event.select(fn.MAX(Event.at)).where(code_or_kind == EventKind.KEY_ROTATED).scalar()
     return found
 
 

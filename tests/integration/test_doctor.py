@@ -64,6 +64,18 @@ def test_readable_and_lost_keys_are_found(keyed: Service) -> None:
     assert differing(results(keyed)) == {"roles": "WARN", "keys": "FAIL"}
 
 
+def test_signing_keys_from_before_the_last_rotation_are_found(keyed: Service, database: Database) -> None:
+    ring = keyed.folder / "keys/keyring.json"
+    for _ in range(2):
+        older = ring.read_bytes()
+        keyed.cardctl("key", "rotate", "--force")
+        assert differing(results(keyed)) == {"roles": "WARN"}
+    ring.write_bytes(older)
+    found = results(keyed)
+    assert differing(found) == {"roles": "WARN", "keys": "FAIL"}
+    assert "older than the journal's last rotation (2" in found["keys"]["message_en"]
+
+
 def test_wrong_settings_do_not_stop_it(keyed: Service) -> None:
     keyed.environment["KADUN_TIMEZONE"] = "Mars"
     found = results(keyed)

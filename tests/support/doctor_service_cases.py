@@ -1,6 +1,7 @@
 """Facts of a service that differ from a healthy one's in one point, and the checks that they change."""
 
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 from app.storage.catalog import CatalogDifference
@@ -38,6 +39,8 @@ SERVICE_CASES: list[tuple[dict[str, Any], dict[str, str]]] = [
     (database(synchronous="FIRST 1 (b)", standbys={"b:5432": "timeout expired"}), {"durability": "WARN"}),
     (database(standbys={"b:5432": 0}), {"durability": "WARN"}),
     ({"key_ids": "damaged"}, {"keys": "FAIL"}),
+    (database(rotated_at=NOW) | {"newest_key_at": NOW - timedelta(seconds=1)}, {"keys": "FAIL"}),
+    (database(rotated_at=NOW) | {"newest_key_at": NOW}, {}),
     (database(files=None), {"files": "WARN", "file-digests": "WARN"}),
     (database(altered_files=("core.age",)), {"file-digests": "FAIL"}),
     (database(compared_files=1), {}),

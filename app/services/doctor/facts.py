@@ -152,8 +152,8 @@ class DatabaseFacts:
     `synchronous` its `synchronous_standby_names`; `standbys` says of each other host of the URL how many bytes it is
     behind, or why that is not known. `unproven_host` is the database's host if somebody between could pose as it.
     `hosts` are the machines that have reported themselves, `sessions` their names with the addresses of their
-    sessions, and `jobs` says which of them made the last backup and verified one. None and empty where this program
-    does not know the schema or may not read it.
+    sessions, and `jobs` says which of them made the last backup and verified one. `rotated_at` is when the signing
+    keys were rotated last. None and empty where this program does not know the schema or may not read it.
     """
 
     schema_found: str | None
@@ -178,6 +178,7 @@ class DatabaseFacts:
     hosts: tuple[HostReport, ...] | None = None
     sessions: tuple[tuple[str, str], ...] = ()
     jobs: Mapping[str, HostJob] = field(default_factory=dict)
+    rotated_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +192,7 @@ class ServiceFacts:
     where it exists and the service cannot write to it; `bucket` is what the bucket did, where one is set.
     `program` is the SHA-256 of each of the program's files, `inodes` are the inode numbers of what is mounted, by their
     paths in the checkout. `keys_moved_to` is the other store to which the signing keys were moved while the setting
-    still chooses this one.
+    still chooses this one, `newest_key_at` the time of the newest one here.
     """
 
     settings_error: str | None
@@ -211,6 +212,7 @@ class ServiceFacts:
     program: dict[str, str] = field(default_factory=dict)
     inodes: dict[str, int] = field(default_factory=dict)
     keys_moved_to: str | None = None
+    newest_key_at: datetime | None = None
 
 
 class NotGatheredError(Exception):

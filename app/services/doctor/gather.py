@@ -23,6 +23,7 @@ from app.storage.database import Database, connect_to
 from app.tokens import canary, sealing
 from app.tokens.key_folder import KeyFolder
 from app.tokens.keyring import KeyRingError, KeyStore
+from app.tokens.keys import KeyRing
 from app.tokens.second_factors import SecondFactors
 
 _TIMEX_BYTES = 512  # more than a struct timex holds
@@ -108,13 +109,15 @@ def _service_facts(  # noqa: PLR0913  # a setting each
     inodes: dict[str, int] | None = None,
 ) -> ServiceFacts:
     functions, broken = _functions(functions_socket)
+    ring = _key_ring(keys.store if keys else KeyFolder(keys_dir))
     is_unwritable = files_dir.exists() and not os.access(files_dir, os.W_OK | os.X_OK)
     return ServiceFacts(
         settings_error=settings_error,
         behind_proxy=behind_proxy,
         schema_expected=schema.expected_version(),
         database=database,
-        key_ids=_key_ids(keys.store if keys else KeyFolder(keys_dir)),
+        key_ids=ring if isinstance(ring, str) else (ring.current.kid, ring.keys[-1].kid),
+        newest_key_at=None if isinstance(ring, str) else ring.keys[-1].created_at,
         keys_moved_to=_keys_moved_to(keys),
         data_key=tuple(_is_identity(line) for line in data_key.splitlines() if line.strip()),
         data_key_length=len(data_key),
@@ -138,12 +141,11 @@ def _functions(socket: Path) -> tuple[int | None, tuple[str, ...]]:
     return len(loaded.functions), tuple(one.module for one in loaded.broken)
 
 
-def _key_ids(store: KeyStore) -> tuple[str, ...] | str:
+def _key_ring(store: KeyStore) -> KeyRing | str:
     try:
-        ring = store.load()
+        return store.load()
     except (KeyRingError, UnavailableError, peewee.PeeweeException) as error:
         return str(error)
-    return ring.current.kid, ring.keys[-1].kid
 
 
 def _keys_moved_to(keys: SigningKeys | None) -> str | None:

@@ -16,7 +16,7 @@ def settings(facts: Facts) -> CheckResult:
 
 
 def keys(facts: Facts) -> CheckResult:
-    """Check that the key ring is complete: a current and a next key, each endorsed."""
+    """Check that the key ring is complete, with a current and a next key, and as new as the journal's last rotation."""
     found, moved_to = facts.service.key_ids, facts.service.keys_moved_to
     if isinstance(found, str):
         return fail(f"签名密钥有误：{found}", f"Signing keys: {found}")
@@ -25,6 +25,15 @@ def keys(facts: Facts) -> CheckResult:
             f"签名密钥已移走，这里是无法轮换的副本：请在 .env 中设置 KADUN_KEYS={moved_to}，再 docker compose up -d",
             f"The signing keys were moved, and this copy cannot be rotated: set KADUN_KEYS={moved_to} in .env and run "
             "docker compose up -d",
+        )
+    database, newest_at = facts.service.database, facts.service.newest_key_at
+    rotated_at = database.rotated_at if isinstance(database, DatabaseFacts) else None
+    if rotated_at and newest_at and newest_at < rotated_at:
+        return fail(
+            f"签名密钥早于日志中的上次轮换（{rotated_at.isoformat()}），程序会拒绝它们："
+            "请用 scripts/cardctl key restore FILE 放回最新的 keyring.json",
+            f"The signing keys are older than the journal's last rotation ({rotated_at.isoformat()}), and programs "
+            "refuse them: put the newest keyring.json back with scripts/cardctl key restore FILE",
         )
     current, following = found
     return ok(f"当前 {current}，下一个 {following}", f"Current {current}, next {following}")
