@@ -12,6 +12,7 @@ import re
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from datetime import datetime, timezone
 from hashlib import sha256
 from pathlib import Path
@@ -33,6 +34,7 @@ MOUNTED = (
 )
 WITHHELD = {"KADUN_BACKUP_WEBHOOK"}
 MAX_CHECKSUM_BYTES = 1 << 30
+MAX_HEAD_BYTES = 1 << 16
 _ARCHIVE = Path(__file__).with_name("archive.py")
 _SETTING = re.compile(r"[ \t]*(?:export[ \t]+)?([A-Za-z_][A-Za-z0-9_]*)[ \t]*=(.*)")
 _SECRET_NAME = re.compile(r"(PASSWORD|PASSWD|SECRET|KERNAL_DATA_KEY|TOTP_KEY|DATABASE_URL)$")
@@ -70,7 +72,7 @@ def host_facts(root: Path, ssh_ports: str) -> Facts:
         ),
         "disks": disks(root / "data", backups),
         **backup_facts(backups, folder(root, settings.get("KADUN_BACKUP_HOOKS") or "data/backup-hooks.d")),
-        "backup_identity": backup_identity(root / "secrets/backup_identity", backups / "identity-copied"),
+        "backup_identity": backup_identity(root / "secrets/backup_identity", backups),
         "installed": int(installed.st_mtime) if installed else None,
         **cron_facts(root, settings.get("COMPOSE_PROJECT_NAME") or "kadun"),
         "sockets": output("ss", "-H", "-tulnp"),
@@ -154,10 +156,10 @@ def backup_facts(backups: Path, hooks: Path) -> Facts:
     }
 
 
-def backup_identity(file: Path, note: Path) -> str | None:
+def backup_identity(file: Path, backups: Path) -> str | None:
     """Return "copied" where the note of backup.sh names this very file, else "not copied" or "missing".
 
-    None where we may not read it.
+    "other" where it does not decrypt the last good backup; None where we may not read it.
     """
     try:
         digest = sha256(file.read_bytes()).hexdigest()
@@ -165,7 +167,20 @@ def backup_identity(file: Path, note: Path) -> str | None:
         return "missing"
     except OSError:
         return None
-    return "copied" if (last_line(note) or "").partition(" ")[2] == digest else "not copied"
+    last = backups / (last_line(backups / "last-good") or "").partition(" ")[2]
+    with suppress(OSError):
+        if last.suffix == ".age" and not decrypts(file, last):
+            return "other"
+    return "copied" if (last_line(backups / "identity-copied") or "").partition(" ")[2] == digest else "not copied"
+
+
+def decrypts(identity: Path, backup: Path) -> bool:
+    """Tell whether an identity is one of those that a backup is encrypted to: its head is enough for age."""
+    with opened(backup) as content:
+        head = content.read(MAX_HEAD_BYTES)
+    command = ("age", "--decrypt", "--identity", identity)
+    done = subprocess.run(command, input=head, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, check=False)
+    return b"no identity matched" not in done.stderr
 
 
 def checksum(file: Path, size: int) -> str | None:

@@ -51,8 +51,7 @@ def set_recipient(checkout: Path, recipient: str) -> None:
 
 def status(checkout: Path) -> str | None:
     """Return what doctor is told."""
-    folder = checkout / "data/backups"
-    return hostfacts.backup_identity(checkout / "secrets/backup_identity", folder / "identity-copied")
+    return hostfacts.backup_identity(checkout / "secrets/backup_identity", checkout / "data/backups")
 
 
 def test_only_the_digest_of_the_copy_confirms_it(checkout: Path, identity: Path) -> None:

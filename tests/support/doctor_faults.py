@@ -93,9 +93,9 @@ FAULTS: dict[str, tuple[Fault, Statuses]] = {
     ),
     "the last verification of a backup is nine days old": (old_proof, {"backup-proof": "WARN"}),
     "no backup was ever copied elsewhere": (failing_hook, {"backup-away": "WARN"}),
-    "the identity of the backups is one that was not copied elsewhere": (
+    "the identity is not that of the backups": (
         lambda stack: rewritten(stack.folder / "secrets/backup_identity", str(pyrage.x25519.Identity.generate())),
-        {"backup-identity": "WARN"},
+        {"backup-identity": "FAIL"},
     ),
     "the disk of the backups is nearly full": (nearly_full_backup_disk, {"disk-backups": "FAIL"}),
     "the schema is behind the program": (

@@ -119,6 +119,7 @@ HOST_CASES: list[tuple[dict[str, Any], dict[str, str]]] = [
     ({"last_away": "nonsense"}, {"backup-away": "WARN"}),
     ({"backup_identity": "not copied"}, {"backup-identity": "WARN"}),
     ({"backup_identity": "missing"}, {"backup-identity": "FAIL"}),
+    ({"backup_identity": "other"}, {"backup-identity": "FAIL"}),
     ({"backup_identity": None}, {"backup-identity": "WARN"}),
     (setting("KADUN_BACKUP_RECIPIENT", "none"), {"backup-identity": "WARN"}),
     (setting("KADUN_BACKUP_RECIPIENT", "age1example") | {"backup_identity": "missing"}, {}),

@@ -12,6 +12,7 @@ from typing import Any
 import archive
 import hostfacts
 import hostfacts_network
+import pyrage
 import pytest
 from hostfacts_network import own_addresses, proxy_targets
 
@@ -107,20 +108,34 @@ def test_the_parts_of_a_backup_in_clear_are_compared_with_its_manifest(checkout:
 def test_the_identity_of_backups_counts_as_copied_once_its_own_digest_is_noted(
     checkout: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    file, note = checkout / "secrets/backup_identity", checkout / "data/backups/identity-copied"
-    assert hostfacts.backup_identity(file, note) == "missing"
+    file, backups = checkout / "secrets/backup_identity", checkout / "data/backups"
+    assert hostfacts.backup_identity(file, backups) == "missing"
     file.write_text("AGE-SECRET-KEY-1EXAMPLE\n")
-    assert hostfacts.backup_identity(file, note) == "not copied"
-    note.write_text(f"2026-11-27T03:17:09Z {hashlib.sha256(file.read_bytes()).hexdigest()}\n")
-    assert hostfacts.backup_identity(file, note) == "copied"
+    assert hostfacts.backup_identity(file, backups) == "not copied"
+    note = f"2026-11-27T03:17:09Z {hashlib.sha256(file.read_bytes()).hexdigest()}\n"
+    (backups / "identity-copied").write_text(note)
+    assert hostfacts.backup_identity(file, backups) == "copied"
     file.write_text("AGE-SECRET-KEY-1ANOTHER\n")
-    assert hostfacts.backup_identity(file, note) == "not copied"
+    assert hostfacts.backup_identity(file, backups) == "not copied"
 
     def refuse(_file: Path) -> bytes:
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "read_bytes", refuse)
-    assert hostfacts.backup_identity(file, note) is None
+    assert hostfacts.backup_identity(file, backups) is None
+
+
+def test_an_identity_that_does_not_decrypt_the_last_backup_is_another_one(checkout: Path) -> None:
+    file, backups = checkout / "secrets/backup_identity", checkout / "data/backups"
+    former, other = (pyrage.x25519.Identity.generate() for _ in range(2))
+    (backups / "last-good").write_text("2026-11-27T03:17:09Z kadun-1.tar.age\n")
+    (backups / "kadun-1.tar.age").write_bytes(pyrage.encrypt(bytes(1 << 20), [former.to_public()]))
+    for text, expected in ((f"{other}", "other"), (f"{other}\n{former}", "not copied"), (f"{former}", "not copied")):
+        file.write_text(f"{text}\n")
+        assert hostfacts.backup_identity(file, backups) == expected
+    file.write_text(f"{other}\n")
+    (backups / "kadun-1.tar.age").unlink()
+    assert hostfacts.backup_identity(file, backups) == "not copied", "other checks say that the backup is gone"
 
 
 def test_hooks_are_counted_if_they_can_be_run(checkout: Path) -> None:

@@ -110,7 +110,7 @@ def backup_away(facts: Facts) -> CheckResult:
 
 
 def backup_identity(facts: Facts) -> CheckResult:
-    """Check that backups are encrypted, and that the vendor has confirmed a copy of the identity elsewhere."""
+    """Check that backups are encrypted, the identity decrypts them, and a copy of it elsewhere was confirmed."""
     host = facts.host
     match host.setting("KADUN_BACKUP_RECIPIENT"), host.backup_identity:
         case "none", _:
@@ -123,6 +123,12 @@ def backup_identity(facts: Facts) -> CheckResult:
                 "缺少 secrets/backup_identity，无法备份：请放回您的副本；若已丢失，运行 scripts/init.sh 新建",
                 "secrets/backup_identity is missing, and no backup can be made: put your copy back; if it is lost, run "
                 "scripts/init.sh, which makes a new one",
+            )
+        case "", "other":
+            return fail(
+                "secrets/backup_identity 打不开上次的备份：请放回原来的私钥；若已丢失，执行 scripts/backup.sh 另作一份",
+                "secrets/backup_identity does not decrypt the last backup: put the former identity back, or, if it is "
+                "lost, make a new backup with scripts/backup.sh",
             )
         case "", "not copied":
             return warn(

@@ -78,7 +78,8 @@ class HostFacts(msgspec.Struct, forbid_unknown_fields=True):
     `tls_handshake` holds the certificates that nginx serves (PEM) and OpenSSL's "Verify return code"; `certificate` and
     `certificate_key` are the files, the latter as its public key. `last_good`, `last_verified` and `last_away` are
     lines that the backup scripts wrote, `backup_bytes` is the size of the last good one, `backup_checksum` "ok",
-    "large" where it was not read, else the error. `backup_identity` is "copied", "not copied" or "missing".
+    "large" where it was not read, else the error. `backup_identity` is "copied", "not copied", "missing" or, where it
+    does not decrypt the last good backup, "other".
     `installed` is when .env was written, in Unix time. `cron_table` is the cron file, `cron_mode` its mode and owner,
     `cron_expected` what install-cron.sh would write with the options that the file shows. `connection_limits` is the
     table of nftables that provision.sh makes, "missing" without it.
