@@ -8,7 +8,8 @@
 #
 #   FULLCHAIN       证书链（PEM，服务器证书在前）the chain in PEM, the server's certificate first
 #   PRIVKEY         无密码的 PEM 私钥 its private key in PEM, without a password
-#   --domain NAME   证书必须包含的域名或 IP，可多次 a host name or IP address that the certificate must name; may be repeated
+#   --domain NAME   证书必须包含的域名或 IP，可多次；默认至少含 .env 中 KADUN_DOMAIN 的一个 a host name or IP address that the
+#                   certificate must name; may be repeated. By default it must name one of KADUN_DOMAIN in .env
 #   --to [USER@]HOST[:/DIRECTORY]
 #                   随后经 SSH 发到其他主机并在那里启用，可多次；默认为 .env 的 KADUN_CERTIFICATE_HOSTS，目录默认与此处相同
 #                   sends it on to another machine over SSH, whose own script installs it; may be repeated. The default is
@@ -68,6 +69,18 @@ refuse() {
     notify certificate failed "$1"
     printf '!!! 新证书未启用，原证书继续使用。The new certificate is NOT in use; the old one stays.\n' >&2
     die "$1"
+}
+
+# require_own_name: without --domain, the certificate names at least one of KADUN_DOMAIN's. --here heeds no setting.
+require_own_name() {
+    local name
+    local -a names
+    read -ra names <<<"$(setting KADUN_DOMAIN | tr '",' ' ')"
+    [[ -z ${domains[*]}${OPTION[here]:-} && -n ${names[*]} ]] || return 0
+    for name in "${names[@]}"; do
+        if check_names "$work/new/fullchain.pem" "$name" >/dev/null; then return; fi
+    done
+    refuse "证书不含 .env 中 KADUN_DOMAIN 的任何名称；确要启用，请加 --domain。The certificate names none of KADUN_DOMAIN in .env (${names[*]}); to install it all the same, add --domain with one of its names: $(certificate_names "$work/new/fullchain.pem")"
 }
 
 # copy_pair: copies into a folder on the same disk, so that a rename installs them; cp -L, since live/ holds links.
@@ -221,6 +234,7 @@ trap 'refuse "被中断 interrupted"' HUP INT TERM
 copy_pair
 problem=$(certificate_problem "$work/new/fullchain.pem" "$work/new/privkey.pem" "$work/chain" "${domains[@]}")
 [[ -z $problem ]] || refuse "$problem"
+require_own_name
 if [[ -z ${RENEWED_LINEAGE:-} ]]; then is_self_signed "$work/new/fullchain.pem" || warn_of_pinning; fi
 write_hsts
 place

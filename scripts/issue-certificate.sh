@@ -177,7 +177,7 @@ if [[ -n $dry_run ]]; then
     exit
 fi
 renew_by_webroot
-deploy || die "证书已取得，但未能在各处启用。The certificate was issued but is not in use everywhere: see above, then run scripts/deploy-certificate.sh ${config_dir@Q}/live/$lineage_name/{fullchain,privkey}.pem"
+deploy || die "证书已取得，但未能在各处启用。The certificate was issued but is not in use everywhere: see above, then run scripts/deploy-certificate.sh ${config_dir@Q}/live/$lineage_name/{fullchain,privkey}.pem ${domains[*]/#/--domain }"
 env_file set .env KADUN_DOMAIN "${domains[*]}" # scripts/cardctl doctor checks the certificate for these names
 check_timer
 say "完成：证书会自动续期并启用。Done: certbot renews it, and each renewal is installed automatically."

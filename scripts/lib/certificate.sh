@@ -125,8 +125,10 @@ is_self_signed() {
 # warn_of_pinning: programs in the field may trust the certificate in use and no other. TLS does not tell the server whom a
 # client trusts, so that it cannot serve each client the certificate that it wants.
 warn_of_pinning() {
+    local back
     [[ -e https_certificates/fullchain.pem ]] && is_self_signed https_certificates/fullchain.pem || return 0
-    warn "将替换自签名证书：以 ca_file 内置它、又未传 public_cas=True 的程序，此后拒绝连接；同一域名和端口只能提供一张证书。换回：scripts/deploy-certificate.sh https_certificates/self-signed-{fullchain,privkey}.pem。This replaces a self-signed certificate. Programs that ship it as their ca_file, without public_cas=True, then refuse to connect: one name and port can have one certificate only. To serve it again: scripts/deploy-certificate.sh https_certificates/self-signed-{fullchain,privkey}.pem"
+    back="scripts/deploy-certificate.sh https_certificates/self-signed-{fullchain,privkey}.pem --domain $(certificate_names https_certificates/fullchain.pem | cut -d ' ' -f 1)"
+    warn "将替换自签名证书：以 ca_file 内置它、又未传 public_cas=True 的程序，此后拒绝连接；同一域名和端口只能提供一张证书。换回：$back。This replaces a self-signed certificate. Programs that ship it as their ca_file, without public_cas=True, then refuse to connect: one name and port can have one certificate only. To serve it again: $back"
 }
 
 # is_publicly_trusted FILE CHAIN: by the system's trust store, or the one that SSL_CERT_FILE names.

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from tests.support.pki import Issued
 from tests.support.stack import Stack, run
+from tests.support.stack_changes import rewritten
 
 PLACED = ("fullchain.pem", "privkey.pem", "hsts.conf")
 ROOT_CA = Issued.make("A root", authority=True)
@@ -120,6 +121,20 @@ def test_a_name_that_it_lacks_is_told(name: str, deploy: Deploy) -> None:
     assert f"does not name {name}; it names: card.test *.card.test 192.0.2.7" in done.stderr
 
 
+def test_without_a_domain_it_must_have_one_of_the_settings(checkout: Path, deploy: Deploy) -> None:
+    settings, key = checkout / ".env", GOOD.key_bytes()
+    text = settings.read_text()
+    with rewritten(settings, text.replace("DOMAIN=", 'DOMAIN="shop.test, www.card.test"')):
+        deploy(CHAIN, key)
+    with rewritten(settings, text.replace("DOMAIN=", "DOMAIN=shop.test a.b.card.test")):
+        done = deploy(CHAIN, key, check=False)
+        assert (done.returncode, done.stderr.count("\n")) == (1, 2)
+        assert "names none of KADUN_DOMAIN in .env (shop.test a.b.card.test)" in done.stderr
+        assert done.stderr.endswith("add --domain with one of its names: card.test *.card.test 192.0.2.7\n")
+        deploy(CHAIN, key, "--domain", "card.test")
+        deploy(CHAIN, key, "--here")
+
+
 def test_the_pair_is_placed_with_tight_permissions_and_nothing_else_is_left(checkout: Path, deploy: Deploy) -> None:
     deploy(CHAIN, GOOD.key_bytes())
     folder = checkout / "https_certificates"
@@ -137,8 +152,9 @@ def test_a_self_signed_pair_that_is_replaced_stays_and_can_be_served_again(check
     assert "Programs that ship it as their ca_file, without public_cas=True, then refuse to connect" in said
     assert deploy(CHAIN, GOOD.key_bytes()).stderr == "", "a trusted certificate is replaced"
     assert (folder / "fullchain.pem").read_bytes() == CHAIN
-    (command,) = set(re.findall(r"scripts/deploy-certificate\.sh https_certificates/\S+?\.pem", said))
-    back = run("bash", "-c", command, cwd=checkout)
+    (command,) = set(re.findall(r"scripts/deploy-certificate\.sh https_certificates/\S+?\.pem --domain [\w.]+", said))
+    with rewritten(checkout / ".env", (checkout / ".env").read_text().replace("DOMAIN=", "DOMAIN=new.test")):
+        back = run("bash", "-c", command, cwd=checkout)
     assert back.stderr == ""
     assert (folder / "fullchain.pem").read_bytes() == own.pem
     assert (folder / "privkey.pem").read_bytes() == own.key_bytes()
