@@ -14,7 +14,7 @@ from app import metrics
 from app.console.forms import Form, read_form
 from app.console.guard import stranger
 from app.console.page import Console
-from app.domain.cards import MAX_KEY_LENGTH, masked, parse_card_id
+from app.domain.cards import MAX_KEY_LENGTH, masked, parse_card_id, plain
 from app.domain.texts import RefusedError
 from app.http import problems
 from app.http.languages import prefers_english
@@ -181,5 +181,5 @@ def _second(form: Form) -> str:
 
 
 def _check(typed: str) -> None:
-    if not 1 <= len(typed) <= MAX_KEY_LENGTH:
+    if not plain(typed) or len(typed) > MAX_KEY_LENGTH:
         raise _MistypedError

@@ -23,6 +23,19 @@ CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _PAIRS = [high + low for high in CROCKFORD for low in CROCKFORD]  # of 10 bits
 _ID = re.compile(f"[{CROCKFORD}]{{{ID_LENGTH}}}")
 _KEY_LABEL = b"kadun-imported-key\n"
+# Zero-width characters go, full-width forms become plain.
+_PLAIN: dict[int, int | None] = {
+    **dict.fromkeys((0x200B, 0x200C, 0x200D, 0x2060, 0xFEFF)),
+    0x3000: 0x20,
+    **{code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)},
+}
+# White space, and what Unicode has as Quotation_Mark (PropList.txt).
+_AROUND = (
+    "".join(filter(str.isspace, map(chr, range(0x3001))))
+    + "\"'\u00ab\u00bb\u2018\u2019\u201a\u201b\u201c\u201d\u201e\u201f\u2039\u203a\u2e42\u300c\u300d\u300e\u300f"
+    + "\u301d\u301e\u301f\ufe41\ufe42\ufe43\ufe44\uff62\uff63"
+)
+_LABEL = re.compile(f"(?:卡密|卡号|激活码|授权码|注册码|序列号|(?ai:card|key|code|license))[{_AROUND}]*:")
 # ASCII only, so that no Unicode case mapping affects card IDs.
 _READ_AS = str.maketrans("abcdefghijklmnopqrstuvwxyzILO", "ABCDEFGH1JK1MN0PQRSTUVWXYZ110")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
@@ -44,14 +57,27 @@ def id_from_random(random_bytes: bytes) -> str:
     return "".join([_PAIRS[number >> shift & 1023] for shift in range(150, -1, -10)])
 
 
-def parse_card_id(text: str) -> str | None:
-    """Read a card ID as typed by a person; return None for anything else.
+def plain(text: str) -> str:
+    """Return the card that a text has, without what people paste with it (protocol, section 2).
 
-    White space and dashes are removed, letters become upper case, I and L read as 1, O as 0.
+    Zero-width characters go, full-width forms become plain, and white space, quotation marks and labels such as 卡密：
+    around the card go, in any order and however often.
+    """
+    card = text.translate(_PLAIN).strip(_AROUND)
+    while label := _LABEL.match(card):
+        card = card[label.end() :].lstrip(_AROUND)
+    return card
+
+
+def parse_card_id(text: str) -> str | None:
+    """Read a card ID as typed or pasted by a person; return None for anything else.
+
+    It is read as `plain` text, without white space, dashes and underscores; letters become upper case, I and L read as
+    1, O as 0.
     """
     if _ID.fullmatch(text):
         return text
-    candidate = as_crockford(text)
+    candidate = as_crockford(plain(text))
     return candidate if _ID.fullmatch(candidate) else None
 
 
@@ -60,7 +86,7 @@ def card_id_of(text: str) -> str:
 
     A text that is not an ID in our form may be the key of a card imported from another system (protocol, section 2).
     """
-    return parse_card_id(text) or _imported_id(text.strip())
+    return parse_card_id(text) or _imported_id(plain(text))
 
 
 def _imported_id(key: str) -> str:
@@ -78,9 +104,9 @@ def check_imported_key(key: str) -> None:
     """Refuse a key that no imported card can have.
 
     Raises:
-        RefusedError: it is not 6 to 64 printable characters, or has white space at an end.
+        RefusedError: it is not 6 to 64 printable characters, or not `plain`.
     """
-    if not MIN_KEY_LENGTH <= len(key) <= MAX_KEY_LENGTH or not key.isprintable() or key != key.strip():
+    if not MIN_KEY_LENGTH <= len(key) <= MAX_KEY_LENGTH or not key.isprintable() or key != plain(key):
         raise RefusedError(
             f"卡密须为 {MIN_KEY_LENGTH} 到 {MAX_KEY_LENGTH} 个可打印字符，首尾不能有空白",
             f"a card's key is {MIN_KEY_LENGTH} to {MAX_KEY_LENGTH} printable characters without white space at its "
@@ -104,13 +130,13 @@ def is_guessable(key: str) -> bool:
 
 def parse_card_id_beginning(text: str) -> str | None:
     """Read the beginning of a card ID as typed by a person; return None for anything else."""
-    candidate = as_crockford(text)
+    candidate = as_crockford(plain(text))
     return candidate if 0 < len(candidate) <= ID_LENGTH and set(candidate) <= set(CROCKFORD) else None
 
 
 def as_crockford(text: str) -> str:
-    """Return what a person typed as Crockford's base32 spells it, without white space and dashes."""
-    kept = "".join(c for c in text if not (c.isspace() or unicodedata.category(c) == "Pd"))
+    """Return what a person typed as Crockford's base32 spells it, without white space, dashes and underscores."""
+    kept = "".join(c for c in text if not (c == "_" or c.isspace() or unicodedata.category(c) == "Pd"))
     return kept.translate(_READ_AS)
 
 

@@ -23,11 +23,12 @@ def described(description: str, **bounds: Any) -> Meta:  # noqa: ANN401  # argum
 TypedCardId = Annotated[
     str,
     described(
-        "A card's ID as typed by a person: white space and dashes are ignored, letters may be small. "
+        "A card's ID as typed or pasted by a person: white space, dashes and underscores are ignored, letters may be "
+        "small or full-width, quotation marks and a label such as `卡密：` may surround it. "
         "Or the key of a card imported from another system.",
         min_length=1,
         max_length=MAX_KEY_LENGTH,
-        pattern=r"\S",
+        pattern=r"[^\s\u200b-\u200d\u2060\ufeff]",
     ),
 ]
 

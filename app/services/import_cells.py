@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from app.domain.addresses import UNKNOWN_ADDRESS, canonical_address
-from app.domain.cards import card_id_of, check_imported_key, parse_card_id
+from app.domain.cards import card_id_of, check_imported_key, parse_card_id, plain
 from app.domain.codes import CardStatus
 from app.domain.imported_cards import ContradictionError, Line, use_of
 from app.domain.policy import MAX_HARDWARE
@@ -47,7 +47,7 @@ def read_key(cell: str) -> Key:
     card_id = parse_card_id(cell)
     if card_id is not None:
         return Key(card_id, None)
-    key = _unmarked(cell).strip()
+    key = plain(_unmarked(cell))
     if _ROUNDED.fullmatch(key):
         raise RefusedError(
             f"“{cut(key)}”是被表格软件改写的长数字，后面的数字已丢失：请把此列设为“文本”格式，从原系统重新导出",

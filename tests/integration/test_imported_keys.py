@@ -33,6 +33,7 @@ def test_an_imported_key_activates_its_card_and_is_then_touched(verification: Ve
     assert ask(verification, ID).code is Code.OK
     assert Client.get().card_id == ID
     assert kinds() == [EventKind.ACTIVATED]
+    assert ask(verification, f"\ufeff卡密\uff1a“{KEY}”").code is Code.OK
     for other in (KEY.upper(), KEY[:-1], KEY.replace("-", "")):
         assert ask(verification, other).code is Code.CARD_NOT_FOUND
 
@@ -50,8 +51,9 @@ def test_the_journal_names_the_card_by_its_id_and_a_text_without_a_card_as_it_wa
 
 
 def test_the_verdict_is_for_the_card_as_sent(imported: Service, service: Service) -> None:
-    answer = service.verify(question(OTHER))
-    assert (answer.claims["accepted"], answer.claims["sub"]) == (True, OTHER)
+    for sent in (OTHER, f"激活码: 「{OTHER}」\u200b"):
+        answer = service.verify(question(sent))
+        assert (answer.claims["accepted"], answer.claims["sub"]) == (True, sent)
 
 
 def test_commands_take_and_show_imported_keys(imported: Service) -> None:
@@ -113,10 +115,17 @@ def test_an_export_has_both_and_is_imported_again(imported: Service) -> None:
 
 def test_keys_that_name_one_card_are_an_error(offline: Service) -> None:
     ours = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
-    text = f"id,validity\n{ours},30d\n{ours.lower()},30d\n{KEY},30d\n {KEY},30d\n"
+    text = f"id,validity\n{ours},30d\n{ours.lower()},30d\n{KEY},30d\n {KEY},30d\n卡密\uff1a{KEY},30d\n"
     done = offline.cardctl("card", "import", "-", "--format", "json", text=text, check=False)
-    assert [fault["line"] for fault in json.loads(done.stdout)["faults"]] == [3, 5]
+    assert [fault["line"] for fault in json.loads(done.stdout)["faults"]] == [3, 5, 6]
     assert Card.select().count() == 0
+
+
+def test_an_import_keeps_the_key_that_the_id_is_made_of(offline: Service) -> None:
+    offline.cardctl("card", "import", "-", text="卡号,有效期\n卡号\uff1a‘\uff36IP-000\u200b1’,永久\n")
+    card = Card.get()
+    assert (card.imported_key, card.id) == ("VIP-0001", card_id_of("VIP-0001"))
+    assert card.id in offline.cardctl("card", "show", '"key: VIP-0001"').stdout
 
 
 def test_a_pasted_message_leads_to_the_card(imported: Service, owner: Browser) -> None:

@@ -59,9 +59,9 @@ def test_the_grouped_form_and_lower_case_read_as_the_id(card_id: str) -> None:
 
 @pytest.mark.parametrize(
     "between",
-    [" ", "\t", "\n", "\r\n", "\u00a0", "\u3000", "-", "\u2010", "\u2013", "\u2014", "\uff0d", " - "],
+    [" ", "\t", "\n", "\r\n", "\u00a0", "\u3000", "-", "\u2010", "\u2013", "\u2014", "\uff0d", " - ", "_", "\u200b"],
 )
-def test_white_space_and_dashes_of_every_kind_are_ignored(between: str) -> None:
+def test_white_space_dashes_and_underscores_of_every_kind_are_ignored(between: str) -> None:
     assert cards.parse_card_id(between + between.join(ID) + between) == ID
 
 
@@ -81,16 +81,16 @@ def test_letters_that_look_like_digits_read_as_digits(typed: str, read: str) -> 
         ID + "0",
         "U" + ID[1:],
         "u" + ID[1:],
-        "０" + ID[1:],  # full width
-        "Ａ" + ID[1:],
-        "ａ" + ID[1:],
+        "\uff35" + ID[1:],  # U in full width
         "٠" + ID[1:],  # a digit to Unicode, not to us
         "\u0131" + ID[1:],  # upper case I to Unicode, not to us
         "\u017f" + ID[1:],
         "\u212a" + ID[1:],  # the Kelvin sign, lower case k to Unicode
         "_" + ID[1:],
         "\0" + ID[1:],
-        "\u200b" + ID,
+        ID[:16] + '"' + ID[16:],
+        "my card:" + ID,
+        "卡密 " + ID,
         "\ud800" + ID[1:],
         "卡" * 32,
     ],
@@ -120,6 +120,70 @@ def test_a_key_of_another_system_names_the_first_160_bits_of_its_digest() -> Non
     assert len({cards.card_id_of(key) for key in ("abcdef", "ABCDEF", "abc-def", "abc def")}) == 4
 
 
+ZERO_WIDTH = "\u200b\u200c\u200d\u2060\ufeff"
+CHINESE_LABELS = ["卡密", "卡号", "激活码", "授权码", "注册码", "序列号"]
+LABELS = [*CHINESE_LABELS, "card", "KEY", "Code", "licenSE"]
+QUOTES = "\"'\u201c\u201d\u2018\u2019\u300c\u300d\u300e\u300f\u00ab\u00bb\uff02\uff07\uff62\uff63"
+noise = st.text(alphabet=f" \t\r\n\u00a0\u3000{QUOTES}{ZERO_WIDTH}", max_size=4)
+labels = st.builds(lambda *parts: "".join(parts), noise, st.sampled_from(LABELS), noise, st.sampled_from(":\uff1a"))
+imported = st.text(alphabet="aB3LIO0-_ .+/:;#老王", min_size=6, max_size=30).filter(
+    lambda key: cards.plain(key) == key and cards.parse_card_id(key) is None
+)
+
+
+def widened(text: str) -> str:
+    """The text as a Chinese keyboard in full-width mode types it."""
+    return "".join({" ": "\u3000"}.get(c, chr(ord(c) + 0xFEE0) if "!" <= c <= "~" else c) for c in text)
+
+
+@given(st.one_of(ids, imported), st.lists(labels, max_size=3), noise, noise, st.sampled_from(ZERO_WIDTH), st.booleans())
+def test_what_is_pasted_with_a_card_does_not_count(  # the parts of a text
+    card: str,
+    before: list[str],
+    gap: str,
+    after: str,
+    invisible: str,
+    wide: bool,  # noqa: FBT001
+) -> None:
+    text = "".join(before) + gap + card[:5] + invisible + card[5:] + after
+    text = widened(text) if wide else text
+    assert cards.card_id_of(text) == cards.card_id_of(card)
+    assert cards.plain(text) == card
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("卡密\uff1aVIP-lO_1", "VIP-lO_1"),
+        ('"卡密\uff1aVIP-1 2"', "VIP-1 2"),
+        ('{"card": "VIP-1"}', '{"card": "VIP-1"}'),
+        ('"card" : "VIP-1"', "VIP-1"),
+        ("\ufeffKey: code:VIP-1", "VIP-1"),
+        ("卡\u200b密:VIP-1", "VIP-1"),
+        ("卡密 VIP-1", "卡密 VIP-1"),
+        ("mykey:VIP-1", "mykey:VIP-1"),
+        ("\u212aey:VIP-1", "\u212aey:VIP-1"),  # the Kelvin sign, k to Unicode
+        ("VIP\u201c1", "VIP\u201c1"),
+        ("\uff36\uff29\uff30\uff0d\uff11", "VIP-1"),
+        ("\uff37\u3000x", "W x"),
+        ("卡密\uff1a", ""),
+        (f" {QUOTES}{ZERO_WIDTH}", ""),
+    ],
+)
+def test_an_imported_key_is_hashed_without_what_surrounds_it(text: str, key: str) -> None:
+    digest = hashlib.sha256(f"kadun-imported-key\n{key}".encode()).digest()
+    assert cards.plain(text) == key
+    assert cards.card_id_of(text) == cards.id_from_random(digest[:20])
+
+
+@given(
+    st.text(alphabet=st.one_of(st.characters(), st.sampled_from(f"{QUOTES}{ZERO_WIDTH}:\uff1a key卡密 ")), max_size=40)
+)
+def test_plain_text_is_plain_already(text: str) -> None:
+    assert cards.plain(cards.plain(text)) == cards.plain(text)
+    assert cards.card_id_of(cards.plain(text)) == cards.card_id_of(text)
+
+
 def test_a_text_that_reads_as_a_card_id_names_that_card() -> None:
     grouped = "-".join(ID[i : i + 8] for i in range(0, 32, 8)).lower()
     assert cards.card_id_of(grouped) == cards.card_id_of(ID) == ID
@@ -131,7 +195,19 @@ def test_keys_of_imported_cards(key: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "key", ["", "abcde", "x" * 65, " abcdef", "abcdef\u3000", "abc\ndef", "abc\u202edef", "abc\0def"]
+    "key",
+    [
+        "",
+        "abcde",
+        "x" * 65,
+        " abcdef",
+        "abcdef\u3000",
+        "abc\ndef",
+        "abc\u202edef",
+        "abc\0def",
+        "key:abcdef",
+        "\uff21bcdef",
+    ],
 )
 def test_other_keys_are_refused(key: str) -> None:
     with pytest.raises(RefusedError, match="6 to 64 printable"):
@@ -169,7 +245,8 @@ def test_short_keys_can_be_guessed(key: str, *, is_guessable: bool) -> None:
         ("", None),
         ("--", None),
         ("abu", None),
-        ("Ａ", None),
+        ("Ａ", "A"),
+        ("卡密\uff1aab_cd", "ABCD"),
     ],
 )
 def test_the_beginning_of_an_id_is_read_like_an_id(text: str, beginning: str | None) -> None:

@@ -1,4 +1,4 @@
-"""Normalizes card IDs as the server does (PROTOCOL section 2)."""
+"""Normalizes card IDs for the names of stored files. The server also reads what is pasted around a card."""
 
 from __future__ import annotations
 

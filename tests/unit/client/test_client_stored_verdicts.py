@@ -256,9 +256,15 @@ def test_a_rejection_of_any_spelling_erases_the_acceptance_of_another(
 def test_spellings_are_those_of_the_server() -> None:
     for typed in (*SPELLINGS, f"\u3000{CARD}\u2011", CARD):
         assert normalized_card_id(typed) == parse_card_id(typed) == CARD
-    for other in (CARD[1:], CARD.replace("A", "\uff21"), CARD.replace("S", "\u017f"), f"{CARD}\u00ad"):
+    for other in (CARD[1:], CARD.replace("S", "\u017f"), f"{CARD}\u00ad"):
         assert normalized_card_id(other) != CARD
         assert parse_card_id(other) is None
+
+
+def test_what_the_server_alone_reads_has_files_of_its_own() -> None:
+    for typed in (CARD.replace("A", "\uff21"), f"卡密\uff1a{CARD}", f"\u201c{CARD}\u201d", f"\ufeff{CARD}", f"{CARD}_"):
+        assert parse_card_id(typed) == CARD
+        assert normalized_card_id(typed) == typed
 
 
 def test_keys_of_imported_cards_differ_by_every_character_but_white_space_around_them() -> None:
