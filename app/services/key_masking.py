@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from cryptography.fernet import Fernet, InvalidToken
 
-from app.domain.cards import card_id_of
+from app.domain.cards import card_id_of, parse_card_id
 from app.domain.operators import Role, console_actor, shop_actor
 from app.services.sessions import Identity
 from app.storage import key_masking
@@ -37,7 +37,7 @@ class ShownKeys(NamedTuple):
     """Of the cards on a page: the keys that the reader sees, by card ID, and the cards of which they see the beginning.
 
     Of all other cards they see nothing. The ID of an imported card is a digest of its key: with its beginning a seller
-    could check guesses at a short key.
+    could check guesses at a short key. Another text than a card ID, which the journal keeps, may be a mistyped key.
     """
 
     keys: Mapping[str, str] = MappingProxyType({})
@@ -64,7 +64,8 @@ def shown_keys(reader: Identity, card_ids: Iterable[str | None], typed: str | No
     seller = seller_of(reader)
     shown = ids if seller is None else key_masking.issued_by(seller, ids) | (ids & {card_id_of(typed or "")})
     imported = key_masking.imported_keys(ids)
-    return ShownKeys({card_id: imported.get(card_id, card_id) for card_id in shown}, ids - shown - frozenset(imported))
+    abbreviated = frozenset(each for each in ids - shown - frozenset(imported) if parse_card_id(each) is not None)
+    return ShownKeys({card_id: imported.get(card_id, card_id) for card_id in shown}, abbreviated)
 
 
 def hardware_digest(hardware: str) -> str:

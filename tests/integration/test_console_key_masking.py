@@ -136,6 +136,16 @@ def test_the_journal_masks_them_too(owner: Browser, seller: Browser) -> None:
     assert not is_masked(seller.get(f"/admin/journal?card={KEY.lower()}"), KEY)
 
 
+def test_a_seller_sees_nothing_of_a_mistyped_key(owner: Browser, seller: Browser) -> None:
+    tried = {"kind": EventKind.REJECTED, "code": Code.CARD_NOT_FOUND, "ip": "203.0.113.7", "reference": "K7M2Q9XD"}
+    journal.append([Entry(at=BORN, card_id="VIP2024000001", **tried)])  # type: ignore[arg-type]
+    for path in ("/admin/journal", "/admin/journal?card=VIP2024000001", "/admin/refusal?reference=K7M2Q9XD"):
+        words = seller.get(path).words
+        assert "•••" in words
+        assert "VIP2•••" not in words
+        assert "VIP2024000001" in owner.get(path).text
+
+
 def test_the_abuse_report_and_the_overview_mask_them_too(owner: Browser, seller: Browser) -> None:
     make(KEY)
     now = datetime.now(UTC)
