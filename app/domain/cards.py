@@ -4,6 +4,7 @@ import hashlib
 import math
 import re
 import unicodedata
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -115,6 +116,7 @@ def check_imported_key(key: str) -> None:
 
 
 _GUESSABLE_BITS = 48
+_TRIED_CHARACTERS, _MAX_ALIKE = 6, 20
 
 
 def is_guessable(key: str) -> bool:
@@ -126,6 +128,14 @@ def is_guessable(key: str) -> bool:
     letters = sum(size for belongs, size in alphabets if any(map(belongs, key)))
     counted = sum(character.isalnum() for character in key)
     return counted * math.log2(max(letters, 10)) < _GUESSABLE_BITS
+
+
+def numbered(keys: Iterable[str]) -> list[str]:
+    """Return the keys that somebody who has one of them may find the others by: over 20 differ only in their end."""
+    by_beginning: dict[str, list[str]] = {}
+    for key in keys:
+        by_beginning.setdefault(key[:-_TRIED_CHARACTERS], []).append(key)
+    return [key for alike in by_beginning.values() if len(alike) > _MAX_ALIKE for key in alike]
 
 
 def parse_card_id_beginning(text: str) -> str | None:

@@ -16,6 +16,7 @@ from app.domain.errors import UnavailableError
 from app.domain.self_service import RenewReason
 from app.domain.texts import RefusedError, Text
 from app.http.languages import in_language_of
+from app.services.pace import TooFastError
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 2
@@ -212,7 +213,7 @@ def as_sentence(text: Text) -> Text:
     return Text(f"{text.zh}。", f"{text.en[0].upper()}{text.en[1:]}.")
 
 
-def from_error(request: falcon.Request, error: Exception) -> Problem:
+def from_error(request: falcon.Request, error: Exception) -> Problem:  # noqa: PLR0911  # one a kind
     """Return the problem to answer an error with, and log errors that nothing foresees."""
     match error:
         case Problem():
@@ -227,6 +228,8 @@ def from_error(request: falcon.Request, error: Exception) -> Problem:
             return malformed()
         case UnavailableError():
             return unavailable()
+        case TooFastError():
+            return too_many_requests(error.retry_after, sentence(error))
         case _:
             logger.error("unhandled error", exc_info=error, extra={"request_id": request.context.request_id})
             detail = Text("服务器内部错误，已记录。", "An internal error occurred and was logged.")

@@ -27,7 +27,8 @@ from app.http.request_parser import ADDRESS_HEADER, client_address
 from app.services.blocked import ClientBlockedError
 from app.services.card_actions import CardNotFoundError
 from app.services.formatting import local
-from app.services.self_service import SelfService, SelfServiceOffError, TooFastError
+from app.services.pace import TooFastError
+from app.services.self_service import SelfService, SelfServiceOffError
 from app.services.standing import Customer, Standing
 
 PATHS = ("/card", "/v1/self/")

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
-from app.domain.cards import format_validity, is_guessable
+from app.domain.cards import format_validity, is_guessable, numbered
 from app.domain.imported_cards import ContradictionError
 from app.domain.policy import is_live
 from app.domain.texts import RefusedError, Text
@@ -222,6 +222,14 @@ def warnings(reading: Reading) -> list[Text]:
             Text(
                 f"{reading.guessable_count} 张卡密很短（如 {keys}），可能被人逐个猜中：建议改发新卡密",
                 f"{reading.guessable_count} keys are short enough to guess (such as {keys}): better issue new cards",
+            )
+        )
+    if alike := numbered(card.imported_key for card in reading.cards if card.imported_key is not None):
+        found.append(
+            Text(
+                f"{len(alike)} 张卡密只有最后 6 个字符不同（如 {alike[0]}），有了一张就可能猜中其他的：建议改发新卡密",
+                f"{len(alike)} keys differ only in their last six characters (such as {alike[0]}): who has one "
+                "can guess the others, better issue new cards",
             )
         )
     if reading.derived:

@@ -19,6 +19,7 @@ from app.domain.policy import OPEN_PROGRAM, Facts, VerificationRequest, decide, 
 from app.domain.terms import Terms
 from app.services.evaluation import Evaluation, bound_to, entries_of, rejection
 from app.services.in_force import InForce, VendorRules
+from app.services.pace import refuse_guesses
 from app.storage import bindings, cards, journal, usage
 from app.storage.database import Database
 from app.storage.journal import Entry
@@ -64,6 +65,7 @@ class LicenceService:
         Raises:
             DatabaseUnavailableError: the database is away; nothing was decided.
             UnavailableError: too many requests with the card wait; nothing was decided.
+            TooFastError: the card is not named by an ID, and the address has too many refusals: it may be guessing.
         """
         in_force = self.rules.get()
         at = self.clock()
@@ -162,6 +164,10 @@ class LicenceService:
         counted = None if in_force.terms.changes_per_day is None else day
         facts = bindings.read_facts(self.database, request.card_id, request.hardware_sha256, counted)
         decision = decide(facts, request, at, in_force.terms)
+        if (
+            not decision.is_refresh
+        ):  # the machine that a card is bound to may share its address with somebody who guesses
+            refuse_guesses(request.address, at, request.sent_card_id)
         client = facts.client or decision.released  # a client that moves to a card without a client keeps its ID
         if not decision.accepted:
             evaluation = Evaluation(request, at, jti, decision, None, in_force)

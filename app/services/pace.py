@@ -1,16 +1,41 @@
-"""How often an address may ask in one process. Behind nginx, whose limit is for all processes, it is a safeguard."""
+"""How often an address may ask. `Pace` is for one process: behind nginx, whose limit is for all, it is a safeguard."""
 
 import math
 import threading
 from collections.abc import Callable
+from datetime import datetime
 from time import monotonic
 
 from app.domain.addresses import network_of, site_of
+from app.domain.cards import parse_card_id
+from app.domain.texts import RefusedError
+from app.storage import journal
 
 BURST = 10
 """So many questions of an address may come at once, or within as many seconds; then one a second."""
 _TICKS = 10  # of a second; whole numbers add up exactly
 _MAX_KEPT = 20_000
+_MINUTE = 60
+
+
+class TooFastError(RefusedError):
+    """The address asks, or guesses, too often; `retry_after` is in seconds."""
+
+    def __init__(self, retry_after: int) -> None:
+        self.retry_after = retry_after
+        super().__init__("操作过于频繁，请稍后再试", "too many requests: try again in a moment")
+
+
+def refuse_guesses(address: str, at: datetime, *typed: str) -> None:
+    """Refuse what may be guesses at imported keys: texts other than card IDs, after an address's refusals of a minute.
+
+    Asks the journal, on an open connection.
+
+    Raises:
+        TooFastError: one of the texts is not a card ID, and the address has too many refusals to be journalled.
+    """
+    if any(parse_card_id(text) is None for text in typed) and journal.has_too_many_refusals(address, at):
+        raise TooFastError(_MINUTE)
 
 
 class Pace:

@@ -15,7 +15,7 @@ from app.domain.texts import RefusedError
 from app.services.blocked import refuse_blocked
 from app.services.card_actions import CardNotFoundError
 from app.services.in_force import VendorRules
-from app.services.pace import Pace
+from app.services.pace import Pace, TooFastError, refuse_guesses
 from app.services.standing import Customer, Standing
 from app.storage import bindings, journal, models
 from app.storage import cards as card_rows
@@ -30,14 +30,6 @@ class SelfServiceOffError(RefusedError):
 
     def __init__(self) -> None:
         super().__init__("卖家未开放自助服务", "the seller does not offer self-service")
-
-
-class TooFastError(RefusedError):
-    """The address asks more often than about once a second; `retry_after` is in seconds."""
-
-    def __init__(self, retry_after: int) -> None:
-        self.retry_after = retry_after
-        super().__init__("操作过于频繁，请稍后再试", "too many requests: try again in a moment")
 
 
 class ChangedMeanwhileError(RefusedError):
@@ -86,7 +78,7 @@ class SelfService:
 
         Raises:
             CardNotFoundError: there is no such card.
-            TooFastError: the address asks too often.
+            TooFastError: the address asks, or guesses, too often.
             DatabaseUnavailableError: the database is away.
         """
         card_id = card_id_of(typed)
@@ -169,19 +161,24 @@ class SelfService:
         is_bound = bool(card_rows.bound_cards([row.id]))
         return _standing_at(customer, card_rows.as_domain(row), self._clock(), is_bound=is_bound)
 
-    def _ask(self, customer: Customer, work: Callable[[], Result], typed: str, second: str = "") -> Result:
+    def _ask(self, customer: Customer, work: Callable[[], Result], typed: str, *second: str) -> Result:
         """Do it at the customer's pace, and journal keys of cards that do not exist."""
         wait_seconds = self._pace.wait_seconds(customer.address)
         if wait_seconds:
             raise TooFastError(wait_seconds)
+
+        def run() -> Result:
+            refuse_guesses(customer.address, self._clock(), typed, *second)
+            return work()
+
         try:
-            return self._database.with_connection(work, once=True)
+            return self._database.with_connection(run, once=True)
         except CardNotFoundError:
             self._journal_unknown(customer, typed)
             raise
         except RenewNotAllowedError as error:
             if error.reason is RenewReason.SECOND_CARD_NOT_FOUND:
-                self._journal_unknown(customer, second)
+                self._journal_unknown(customer, *second)
             raise
 
     def _journal_unknown(self, customer: Customer, typed: str) -> None:

@@ -149,6 +149,11 @@ def _has_too_many_refusals(entry: Entry) -> bool:
     return site is not None and recent_refusals_of_site(entry, site).count() >= MAX_REFUSALS_PER_MINUTE_OF_SITE
 
 
+def has_too_many_refusals(address: str, at: datetime) -> bool:
+    """Whether an address, or its IPv6 /48, has reached its limit of the minute: no more of its refusals are written."""
+    return _has_too_many_refusals(Entry(at, EventKind.REJECTED, ip=address))
+
+
 def _is_within_the_day(entry: Entry, kind: Counted, day: date) -> bool:
     if entry.card_id is None:
         raise ValueError("what is counted has a card")

@@ -157,3 +157,23 @@ def test_a_dry_run_says_how_each_column_was_understood(offline: Service) -> None
     ]
     assert "short enough" not in str(document["warnings"])
     assert Card.select().count() == 0
+
+
+def test_an_import_of_numbered_keys_warns(offline: Service) -> None:
+    rows = "".join(f"VIP2024{number:06},永久\n" for number in range(21))
+    warned = offline.cardctl_json("card", "import", "-", "--dry-run", "--format", "json", text=f"卡号,有效期\n{rows}")
+    assert "21 keys differ only in their last six characters" in str(warned["warnings"])
+
+
+def test_who_guesses_gets_no_verdict_and_who_uses_a_card_does(imported: Service, service: Service) -> None:
+    service.cardctl("card", "import", "-", text="卡号,有效期\nVIP2024000001,永久\nVIP2024000002,永久\n")
+    assert service.verify(question("VIP2024000002")).status == 200
+    for number in range(20):
+        answer = service.verify(question(f"VIP20240001{number:02}"))
+        assert (answer.status, answer.claims["code"]) == (404, "CARD_NOT_FOUND")
+    for text in ("VIP2024000120", "VIP2024000001"):
+        refused = service.verify(question(text))
+        assert (refused.status, refused.body["code"]) == (429, "TOO_MANY_REQUESTS")
+        assert (refused.headers["retry-after"], "token" in refused.body) == ("60", False)
+    assert service.verify(question("0" * 32)).claims["code"] == "CARD_NOT_FOUND"
+    assert service.verify(question("VIP2024000002")).status == 200, "the machine that the card is bound to"

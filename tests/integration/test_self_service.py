@@ -16,8 +16,8 @@ from app.domain.texts import RefusedError
 from app.services.card_actions import CardActions, CardNotFoundError
 from app.services.in_force import InForce, VendorRules
 from app.services.issuing import Issuing
-from app.services.pace import BURST, Pace
-from app.services.self_service import ChangedMeanwhileError, SelfService, TooFastError
+from app.services.pace import BURST, Pace, TooFastError
+from app.services.self_service import ChangedMeanwhileError, SelfService
 from app.services.standing import Customer, Standing
 from app.services.verification import Verification
 from app.storage import bindings
@@ -280,6 +280,13 @@ def test_unknown_cards_are_journalled_as_other_refusals_and_within_their_bounds(
             self_service.status(CUSTOMER, NO_CARD)
     refusals = Event.select().where(Event.code == Code.CARD_NOT_FOUND)
     assert refusals.count() == MAX_REFUSALS_PER_MINUTE
+    for guess in (
+        lambda text: self_service.status(CUSTOMER, text),
+        lambda text: self_service.renew(CUSTOMER, bound_id, text),
+    ):
+        with pytest.raises(TooFastError) as refused:
+            guess("an old key")
+        assert refused.value.retry_after == 60
     clock.advance(timedelta(minutes=1))
     with pytest.raises(CardNotFoundError):
         self_service.status(CUSTOMER, NO_CARD)

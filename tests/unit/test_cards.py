@@ -234,6 +234,14 @@ def test_short_keys_can_be_guessed(key: str, *, is_guessable: bool) -> None:
     assert cards.is_guessable(key) is is_guessable
 
 
+@pytest.mark.parametrize(("count", "expected"), [(20, 0), (21, 21), (1_000, 1_000)])
+def test_keys_that_differ_only_in_their_last_six_characters_are_numbered(count: int, expected: int) -> None:
+    alike = [f"VIP2024{number:06}" for number in range(count)]
+    other = [f"{number:02}-VIP2024000001" for number in range(30)]
+    assert not cards.is_guessable(alike[0])
+    assert cards.numbered(alike + other) == alike[:expected]
+
+
 @pytest.mark.parametrize(
     ("text", "beginning"),
     [

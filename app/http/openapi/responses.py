@@ -43,7 +43,7 @@ _PROBLEMS: dict[ProblemCode, tuple[str, Part]] = {
     ProblemCode.UNSUPPORTED_MEDIA_TYPE: ("The body is not declared as JSON in UTF-8.", {}),
     ProblemCode.CONFLICT: ("A card is permanent, or would last longer than 100 years.", {}),
     ProblemCode.IDEMPOTENCY_CONFLICT: ("The Idempotency-Key was used for another request.", {}),
-    ProblemCode.TOO_MANY_REQUESTS: ("Too many requests of one address, or unknown tokens.", _RETRY_AFTER),
+    ProblemCode.TOO_MANY_REQUESTS: ("Too many requests or refusals of one address, or unknown tokens.", _RETRY_AFTER),
     ProblemCode.UNAVAILABLE: ("The database is away, or the service is busy.", _RETRY_AFTER),
 }
 
