@@ -17,6 +17,7 @@ from app.clock import utc_now
 from app.domain.card_actions import TIMED, Action
 from app.domain.cards import format_validity
 from app.domain.codes import CardStatus
+from app.domain.pasted import bare_reference, reference_in
 from app.services.card_lists import COUNTED_DAYS
 from app.services.exports import (
     CARD_COLUMNS,
@@ -27,7 +28,7 @@ from app.services.exports import (
     file_pieces,
     issued_documents,
 )
-from app.services.filters import parse_card_filter
+from app.services.filters import parse_card_filter, parse_journal_filter
 
 
 @click.group()
@@ -83,6 +84,11 @@ def list_cards(session: Session, status: str | None, batch: str | None, search: 
     fields = {"status": status or "", "batch": batch or "", "no_batch": "1" if batch == "" else "", "q": search or ""}
     wanted = replace(parse_card_filter(fields, session.zone, utc_now()), oldest_first=True)
     _print(card_documents(session.cards.every(wanted), session.zone), CARD_COLUMNS, output_format)
+    if missing := session.cards.missing(wanted):
+        output.say(f"没有这些卡密 / No such cards: {', '.join(missing)}")
+    reference = reference_in(search or "") or bare_reference(search or "")
+    if reference and session.journal.newest(parse_journal_filter({"reference": reference}, session.zone), 1):
+        output.say(f"拒绝的原因 / Why it was refused: cardctl events --reference {reference}")
 
 
 @card.command("export")

@@ -5,10 +5,8 @@ import falcon
 from app.console.forms import query_of
 from app.console.page import Access, Page, lead_to, page_request, visitor_of
 from app.console.rendering import url
-from app.console.visitor import Visitor
-from app.domain.cards import card_id_of
 from app.domain.codes import CardStatus
-from app.domain.pasted import bare_reference, card_in, keys_in, reference_in
+from app.domain.pasted import bare_reference, reference_in
 from app.domain.texts import RefusedError
 from app.services.card_lists import MAX_COUNTED, MAX_SEARCHED, CardResults
 from app.services.filters import CARD_FIELDS, EXPIRY_PRESETS, SORTS, parse_card_filter, parse_journal_filter
@@ -26,7 +24,7 @@ class CardsPage(Page):
         """Show a page of the cards that match the filter."""
         query, console = query_of(request), self.console
         typed = {name: query.one(name) for name in CARD_FIELDS}
-        if answer := self._answer(typed["q"], visitor_of(request)):
+        if answer := self._answer(typed["q"]):
             lead_to(request, response, answer)
             return
         size = next((size for size in _SIZES if str(size) == query.one("size")), _SIZES[0])
@@ -47,6 +45,7 @@ class CardsPage(Page):
             max_counted=MAX_COUNTED,
             max_searched=MAX_SEARCHED,
             is_complete=page.is_complete,
+            missing=page.missing,
             shown_ids=page.shown,
             refusal=refusal,
             size=size,
@@ -58,23 +57,13 @@ class CardsPage(Page):
             back=request.relative_uri,
         )
 
-    def _answer(self, text: str, reader: Visitor) -> str | None:
-        """Return the page that a pasted text is about: a refusal by its reference, a card amid words, or a batch.
-
-        Words that may be keys of imported cards, which no seller issued, are looked up for an owner only: a seller
-        could try many guesses with one search.
-        """
+    def _answer(self, text: str) -> str | None:
+        """Return the page that a pasted text is about: a refusal by its reference, or a batch."""
         reference, bare = reference_in(text), bare_reference(text)
         if reference is None and bare is not None:
             wanted = parse_journal_filter({"reference": bare}, self.console.zone)
             reference = bare if self.console.journal.newest(wanted, 1) else None
         if reference is not None:
             return url("/admin/refusal", reference=reference)
-        card_id = card_in(text)
-        if card_id is not None and self.console.cards.find(card_id) is not None:  # hardware may have such a part, too
-            return url("/admin/cards", q=card_id)
-        by_id = {card_id_of(key): key for key in keys_in(text)} if reader.is_owner else {}
-        for line in self.console.cards.find_all(list(by_id)) if by_id else []:
-            return url("/admin/cards", q=by_id[line.card.id])
         name = text.strip()
         return url("/admin/cards", batch=name) if name and self.console.cards.has_batch(name) else None

@@ -58,13 +58,18 @@ def id_from_random(random_bytes: bytes) -> str:
     return "".join([_PAIRS[number >> shift & 1023] for shift in range(150, -1, -10)])
 
 
+def half_width(text: str) -> str:
+    """Return a text without zero-width characters, its full-width forms as plain ones."""
+    return text.translate(_PLAIN)
+
+
 def plain(text: str) -> str:
     """Return the card that a text has, without what people paste with it (protocol, section 2).
 
     Zero-width characters go, full-width forms become plain, and white space, quotation marks and labels such as 卡密：
     around the card go, in any order and however often.
     """
-    card = text.translate(_PLAIN).strip(_AROUND)
+    card = half_width(text).strip(_AROUND)
     while label := _LABEL.match(card):
         card = card[label.end() :].lstrip(_AROUND)
     return card

@@ -1,4 +1,4 @@
-"""What people paste from customers' messages: a reference with its words, or a card amid a sentence."""
+"""What people paste from customers' messages: a reference with its words, or cards amid a sentence."""
 
 import re
 
@@ -6,8 +6,10 @@ from app.domain.cards import (
     MAX_KEY_LENGTH,
     MIN_KEY_LENGTH,
     REFERENCE_LENGTH,
+    half_width,
     parse_card_id,
     parse_card_id_beginning,
+    plain,
 )
 
 # \uff1a is the full-width colon, which a Chinese keyboard types.
@@ -16,8 +18,8 @@ _REFERENCE = re.compile(
 )
 # Of punctuation only what stands between words and never in a key: white space, and the marks of Chinese sentences.
 _BETWEEN_WORDS = re.compile(r"[\s\uff0c\u3002\uff1a\uff1b\u3001\uff01\uff1f\u201c\u201d\u300c\u300d\uff08\uff09]+")
-_MOST_WORDS = 50
-_LIKE_A_CARD = re.compile(r"[0-9A-Z][0-9A-Z-]{30,}[0-9A-Z]", re.IGNORECASE)
+_ENDS_A_WORD = ",.;!?"
+_LIKE_A_CARD = re.compile(r"[0-9A-Z][0-9A-Z_-]{30,}[0-9A-Z]", re.IGNORECASE)
 
 
 def reference_in(text: str) -> str | None:
@@ -32,17 +34,22 @@ def bare_reference(text: str) -> str | None:
     return read if read is not None and len(read) == REFERENCE_LENGTH else None
 
 
-def card_in(text: str) -> str | None:
-    """Return the first card ID amid other words, None where there is none, or nothing else."""
-    if parse_card_id(text) is not None:
-        return None
-    found = (parse_card_id(candidate) for candidate in _LIKE_A_CARD.findall(text))
-    return next((card_id for card_id in found if card_id is not None), None)
+def ids_in(text: str) -> list[str]:
+    """Return the card IDs amid other words, each once."""
+    found = (parse_card_id(candidate) for candidate in _LIKE_A_CARD.findall(half_width(text)))
+    return list(dict.fromkeys(card_id for card_id in found if card_id is not None))
 
 
 def keys_in(text: str) -> list[str]:
-    """Return up to `_MOST_WORDS` words of a message that may be keys of imported cards; a word alone is no message."""
+    """Return the words of a message that may be keys of imported cards; a word alone is no message."""
     words = [word for word in _BETWEEN_WORDS.split(text) if word]
     if len(words) == 1:
         return []
-    return [word for word in words if MIN_KEY_LENGTH <= len(word) <= MAX_KEY_LENGTH][:_MOST_WORDS]
+    others = (word for word in words if not ids_in(word))
+    keys = dict.fromkeys(plain(each) for word in others for each in (word, word.rstrip(_ENDS_A_WORD)))
+    return [key for key in keys if MIN_KEY_LENGTH <= len(key) <= MAX_KEY_LENGTH]
+
+
+def is_like_a_key(word: str) -> bool:
+    """Whether one of `keys_in` was meant as a key, rather than as a word of the sentence: it has a digit."""
+    return word[-1] not in _ENDS_A_WORD and any(map(str.isdigit, word))

@@ -46,7 +46,8 @@ class CardResults(NamedTuple):
 
     `total` is the length of the list, counted up to `MAX_COUNTED` + 1. A search whose text has too many hits has only
     some of them, and is not `is_complete`. `is_partly_sorted`: a list by last use has only the first `MAX_SEARCHED` of
-    a longer one. `shown` are the cards whose keys the reader sees.
+    a longer one. `shown` are the cards whose keys the reader sees, `missing` the texts of a search that name cards
+    which do not exist.
     """
 
     found: Slice[Line]
@@ -54,6 +55,7 @@ class CardResults(NamedTuple):
     is_complete: bool = True
     shown: ShownKeys = ShownKeys()
     is_partly_sorted: bool = False
+    missing: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +147,7 @@ class CardLists:
 
     def _page(self, asked: CardFilter, request: PageRequest, reader: Identity) -> CardResults:
         now = self.clock()
-        wanted, is_complete = card_lists.resolve_search(asked, now, seller_of(reader))
+        wanted, is_complete, missing = card_lists.resolve_search(asked, now, seller_of(reader))
 
         def fetch(after: Cursor | None, backwards: bool, limit: int) -> tuple[list[Line], None]:  # noqa: FBT001  # a Fetch
             rows = card_lists.page(wanted, now, after, limit=limit, backwards=backwards)
@@ -157,7 +159,16 @@ class CardLists:
         is_whole = found.before is None and found.after is None
         total = len(found.rows) if is_whole else card_lists.count_at_most(wanted, now, MAX_COUNTED + 1)
         shown = shown_keys(reader, (line.card.id for line in found.rows), asked.text)
-        return CardResults(found, total, is_complete, shown, wanted.is_by_use and total > MAX_SEARCHED)
+        return CardResults(found, total, is_complete, shown, wanted.is_by_use and total > MAX_SEARCHED, missing)
+
+    def missing(self, wanted: CardFilter) -> tuple[str, ...]:
+        """Return the texts of a search that name cards which do not exist.
+
+        Raises:
+            DatabaseUnavailableError: the database is away.
+        """
+        now = self.clock()
+        return self.database.with_connection(lambda: card_lists.resolve_search(wanted, now)).missing
 
     def every(self, wanted: CardFilter) -> Iterator[Line]:
         """Return the cards of the whole list, read page by page.

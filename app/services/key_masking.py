@@ -12,6 +12,7 @@ from cryptography.fernet import Fernet, InvalidToken
 
 from app.domain.cards import card_id_of, parse_card_id
 from app.domain.operators import Role, console_actor, shop_actor
+from app.domain.pasted import ids_in
 from app.services.sessions import Identity
 from app.storage import key_masking
 from app.storage.key_masking import Issuer
@@ -62,7 +63,8 @@ def shown_keys(reader: Identity, card_ids: Iterable[str | None], typed: str | No
     """
     ids = frozenset(each for each in card_ids if each)
     seller = seller_of(reader)
-    shown = ids if seller is None else key_masking.issued_by(seller, ids) | (ids & {card_id_of(typed or "")})
+    named = {card_id_of(typed or ""), *ids_in(typed or "")}
+    shown = ids if seller is None else key_masking.issued_by(seller, ids) | (ids & named)
     imported = key_masking.imported_keys(ids)
     abbreviated = frozenset(each for each in ids - shown - frozenset(imported) if parse_card_id(each) is not None)
     return ShownKeys({card_id: imported.get(card_id, card_id) for card_id in shown}, abbreviated)

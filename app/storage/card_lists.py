@@ -74,10 +74,14 @@ class CardFilter:
 
 
 class Resolved(NamedTuple):
-    """A filter whose text was looked up; it has only some of the hits unless `is_complete`."""
+    """A filter whose text was looked up; it has only some of the hits unless `is_complete`.
+
+    `missing` are the texts that name cards which do not exist.
+    """
 
     wanted: CardFilter
-    is_complete: bool
+    is_complete: bool = True
+    missing: tuple[str, ...] = ()
 
 
 class _Order(NamedTuple):
@@ -89,8 +93,9 @@ def resolve_search(wanted: CardFilter, now: datetime, seller: Issuer | None = No
     """Look up the filter's text, once for all pages of the list.
 
     A text finds cards by their ID, by the hardware or the address of the bound machine, each whole or its beginning,
-    and by the reference of a rejection. A text that finds none of these is looked for in notes. Of a kind with more
-    than `MAX_HITS` hits, only the first `MAX_SEARCHED` cards of the list are searched, for up to `MAX_HITS` hits.
+    and by the reference of a rejection. A text that finds none of these is a message with cards in it, or else looked
+    for in notes. Of a kind with more than `MAX_HITS` hits, only the first `MAX_SEARCHED` cards of the list are
+    searched, for up to `MAX_HITS` hits.
 
     Args:
         wanted: The filter.
@@ -98,17 +103,20 @@ def resolve_search(wanted: CardFilter, now: datetime, seller: Issuer | None = No
         seller: The reader, if some keys are masked from them.
     """
     if wanted.text is None:
-        return Resolved(wanted, is_complete=True)
+        return Resolved(wanted)
     ids, broad = card_search.find(wanted.text, seller)
-    if not ids and not broad and wanted.note is None:
-        return Resolved(replace(wanted, text=None, note=wanted.text), is_complete=True)
+    missing: list[str] = []
+    if not ids and not broad:
+        ids, missing = card_search.find_pasted(wanted.text, seller)
+        if not ids and wanted.note is None:
+            return Resolved(replace(wanted, text=None, note=wanted.text), missing=tuple(missing))
     is_complete = True
     if broad:
         listed = count_at_most(wanted, now, MAX_SEARCHED + 1)
         hits = _first_hits(wanted, now, reduce(or_, broad)) if listed else []
         is_complete = listed <= MAX_SEARCHED and len(hits) <= card_search.MAX_HITS
         ids += hits[: card_search.MAX_HITS]
-    return Resolved(replace(wanted, text=None, ids=tuple(dict.fromkeys(ids))), is_complete)
+    return Resolved(replace(wanted, text=None, ids=tuple(dict.fromkeys(ids))), is_complete, tuple(missing))
 
 
 def _first_hits(wanted: CardFilter, now: datetime, is_hit: Any) -> list[str]:  # noqa: ANN401  # a peewee expression

@@ -8,7 +8,9 @@ from typing import Any, NamedTuple
 from peewee import SQL, Expression, fn
 
 from app.domain.addresses import canonical_address
-from app.domain.cards import ID_LENGTH, REFERENCE_LENGTH, card_id_of, parse_card_id_beginning
+from app.domain.cards import ID_LENGTH, card_id_of, parse_card_id_beginning, plain
+from app.domain.pasted import bare_reference, ids_in, is_like_a_key, keys_in, reference_in
+from app.storage import cards
 from app.storage.key_masking import Issuer, is_issued_by, issued_by
 from app.storage.models import Card, Client, Event
 
@@ -53,6 +55,23 @@ def find(text: str, seller: Issuer | None = None) -> Found:
     return found
 
 
+def find_pasted(text: str, seller: Issuer | None = None) -> tuple[list[str], list[str]]:
+    """Find the cards that a message names amid other words; return their IDs, and the texts without a card.
+
+    Words that may be keys of imported cards are looked up for an owner only: a seller could try many guesses with one
+    search. Such a word without a card is returned if it is like a key, and the message names another card.
+    """
+    named = {card_id_of(key): key for key in (keys_in(text) if seller is None else [])}
+    named |= {card_id: card_id for card_id in ids_in(text)}
+    found = cards.existing(named)
+    missing = [
+        typed
+        for card_id, typed in named.items()
+        if card_id not in found and (typed == card_id or (found and is_like_a_key(typed)))
+    ]
+    return list(found), missing
+
+
 def _kinds(text: str, seller: Issuer | None) -> Iterator[_Kind]:
     beginning = parse_card_id_beginning(text)
     if beginning is not None:
@@ -64,15 +83,16 @@ def _kinds(text: str, seller: Issuer | None) -> Iterator[_Kind]:
             yield _Kind(by_index, in_range)
         else:  # masked cards are left out of the few hits: left out in the scan, it might read the whole range
             yield _Kind(by_index, in_range & is_issued_by(seller), seller)
-        if len(beginning) == REFERENCE_LENGTH:  # of the same alphabet as an ID, and typed as carelessly
-            refused = Event.select(Event.card_id).where(
-                (Event.reference == beginning) & Event.card_id.is_null(is_null=False)
-            )
-            yield _Kind(refused, Card.id.in_(refused))
+    reference = reference_in(text) or bare_reference(text)
+    if reference is not None:
+        refused = Event.select(Event.card_id).where(
+            (Event.reference == reference) & Event.card_id.is_null(is_null=False)
+        )
+        yield _Kind(refused, Card.id.in_(refused))
     key = _c(Card.imported_key)
     with_key = Card.imported_key.is_null(is_null=False)  # the index's own condition
     if seller is None:
-        starts = with_key & Expression(key, "^@", text)
+        starts = with_key & Expression(key, "^@", plain(text) or text)
         yield _Kind(Card.select(Card.id).where(starts).order_by(key), starts)
     else:
         is_named = Card.id == card_id_of(text)

@@ -108,6 +108,24 @@ def test_cards_are_found_by_status_batch_and_text(service: Service) -> None:
     assert {text: len(card_command(service, f"list --search {text}")) for text in searches} == searches
 
 
+def test_a_search_reads_messages_and_leads_to_a_refusal(service: Service) -> None:
+    first, second = service.issue(2)
+    service.cardctl("card", "freeze", first)
+    service.verify(question(first))
+    service.verify(question("VIP-0001"))
+    refused, unknown = (Event.get(Event.code == code).reference for code in (Code.CARD_FROZEN, Code.CARD_NOT_FOUND))
+    for text, hint in ((refused, True), (f"参考号 {refused}", True), (f"card {first} broken", False)):
+        done = service.cardctl("card", "list", "--search", text, "--format", "txt")
+        assert done.stdout.split() == [first]
+        assert (f"cardctl events --reference {refused}" in done.stderr) is hint
+    for text in (unknown, f"参考号 {unknown}"):
+        done = service.cardctl("card", "list", "--search", text, "--format", "txt")
+        assert (done.stdout, f"cardctl events --reference {unknown}" in done.stderr) == ("", True)
+    both = service.cardctl("card", "list", "--search", f"{first} {second} {'7' * 32}", "--format", "txt")
+    assert both.stdout.split() == [first, second]
+    assert f"No such cards: {'7' * 32}" in both.stderr
+
+
 def test_a_search_with_too_many_hits_is_refused_in_one_line(service: Service) -> None:
     rows = [{"id": f"7{n:031d}", "created_at": datetime.now(UTC)} for n in range(1_001)]
     Card.insert_many(rows).execute()

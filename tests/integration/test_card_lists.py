@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from app.domain.cards import card_id_of
 from app.domain.codes import CardStatus, EventKind
 from app.domain.operators import Role
 from app.domain.policy import VerificationRequest
@@ -213,7 +214,7 @@ def test_permanent_cards_come_last_among_the_active(year: Database) -> None:
 
 
 def found(text: str, **more: object) -> list[str]:
-    wanted, _is_complete = card_lists.resolve_search(CardFilter(text=text, **more), NOW)  # type: ignore[arg-type]
+    wanted = card_lists.resolve_search(CardFilter(text=text, **more), NOW).wanted  # type: ignore[arg-type]
     return ids(card_lists.page(wanted, NOW, limit=5_000))
 
 
@@ -233,7 +234,8 @@ def test_a_card_is_found_by_id_hardware_address_and_reference(year: Database) ->
     event = Event.select().where(Event.reference.is_null(is_null=False) & (Event.card_id == card_id)).first()
     assert event is None or card_id in found(event.reference.lower())
     event = Event.select().where(Event.code == "CARD_EXPIRED").first()
-    assert found(event.reference) == [event.card_id]
+    for text in (event.reference, f"参考号 {event.reference}", f"卡密已过期\uff08参考号\uff1a{event.reference}\uff09"):
+        assert found(text) == [event.card_id]
 
 
 @pytest.mark.parametrize("text", ["没有", "%", "_", "board=%", "zzzzzzzz", "1" * 33, "\\", "' OR true --"])
@@ -265,7 +267,7 @@ def test_a_search_is_filtered_and_ordered_as_any_list(year: Database, all_cards:
     right = [card_id for card_id in expected(CardFilter(CardStatus.EXPIRED), all_cards) if card_id in hits]
     assert right
     assert found(text, status=CardStatus.EXPIRED) == right
-    wanted, _is_complete = card_lists.resolve_search(CardFilter(CardStatus.EXPIRED, text=text), NOW)
+    wanted = card_lists.resolve_search(CardFilter(CardStatus.EXPIRED, text=text), NOW).wanted
     place = card_lists.cursor(wanted, Card.get_by_id(right[2]), None)
     assert ids(card_lists.page(wanted, NOW, place, limit=3)) == right[3:6]
     assert card_lists.count_at_most(wanted, NOW, 10_000) == len(right)
@@ -361,7 +363,7 @@ def test_a_seller_finds_their_own_keys_by_their_beginning(
     own = [card for card in all_cards if card.id.startswith("15")][::2]
     with year.atomic() as transaction:
         journal.append([Entry(card.created_at, EventKind.ISSUED, actor="console:somebody") for card in own])
-        wanted, is_complete = card_lists.resolve_search(
+        wanted, is_complete, _missing = card_lists.resolve_search(
             CardFilter(text="15"), NOW, Issuer("console:somebody", datetime.min.replace(tzinfo=UTC))
         )
         listed = ids(card_lists.page(wanted, NOW, limit=CARDS))
@@ -378,6 +380,20 @@ def test_no_character_of_a_note_filter_is_special(database: Database) -> None:
     for note in ("0%", "_", "\\", "a_b"):
         rows = card_lists.page(CardFilter(note=note), NOW, limit=10)
         assert [card.note for card, _client in rows] == [each for each in notes if each and note in each]
+
+
+def test_all_cards_of_a_message_are_found_and_those_that_do_not_exist_are_named(database: Database) -> None:
+    ours, key, mistyped = [f"{number:032}" for number in (1, 2)], "VIP2024-0001", "VIP2024-0002"
+    list(cards.insert(database, [NewCard(card_id, None, None, None) for card_id in ours], NOW))
+    Card.insert(id=card_id_of(key), imported_key=key, created_at=NOW).execute()
+    text = f"老板, {ours[0]}、卡密:{'-'.join(ours[1])};{'7' * 32} 和 {key}, {mistyped} broken"
+    resolved = card_lists.resolve_search(CardFilter(text=text), NOW)
+    assert set(resolved.wanted.ids or ()) == {*ours, card_id_of(key)}
+    assert set(resolved.missing) == {"7" * 32, mistyped}
+    of_seller = card_lists.resolve_search(CardFilter(text=text), NOW, Issuer("console:x", NOW))
+    assert (set(of_seller.wanted.ids or ()), of_seller.missing) == (set(ours), ("7" * 32,))
+    nothing = card_lists.resolve_search(CardFilter(text=f"{mistyped} 2025-1-1"), NOW)
+    assert (nothing.wanted.note, nothing.missing) == (f"{mistyped} 2025-1-1", ())
 
 
 @pytest.mark.parametrize(

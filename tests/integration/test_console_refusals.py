@@ -51,12 +51,22 @@ def test_a_batch_leads_to_its_cards(owner: Browser, proxied: Service) -> None:
     assert owner.get(url("/admin/cards", q="春")).status == 200
 
 
-def test_a_card_amid_words_leads_to_the_card(owner: Browser, cards: list[str]) -> None:
+def test_a_card_amid_words_is_found(owner: Browser, cards: list[str]) -> None:
     grouped = "-".join(cards[0][at : at + 8] for at in range(0, 32, 8))
     for pasted in (f"我的卡密 {cards[0]} 打不开", f"卡密:{grouped.lower()}"):
-        page = search(owner, pasted)
+        page = owner.get(url("/admin/cards", q=pasted))
         assert cards[0] in page.words
         assert cards[1] not in page.words
+        assert "没有这些卡密" not in page.words
+
+
+def test_two_pasted_cards_are_both_found_and_a_third_one_is_said_not_to_exist(
+    owner: Browser, seller: Browser, cards: list[str]
+) -> None:
+    for reader in (owner, seller):
+        page = reader.get(url("/admin/cards", q=f"{cards[0]} {cards[1].lower()}, {'7' * 32}"))
+        assert [card in page.words for card in cards[:3]] == [True, True, False]
+        assert f"没有这些卡密： {'7' * 32}" in page.words
 
 
 def test_hardware_with_what_looks_like_a_card_is_found_as_hardware(owner: Browser, proxied: Service) -> None:

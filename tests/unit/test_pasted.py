@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.domain.pasted import bare_reference, card_in, keys_in, reference_in
+from app.domain.pasted import bare_reference, ids_in, is_like_a_key, keys_in, reference_in
 
 CARD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
@@ -41,15 +41,24 @@ def test_a_reference_without_words_is_read_as_typed(text: str, reference: str | 
         f"我的卡密 {CARD.lower()} 打不开",
         "卡密:01234567-89ABCDEF-GHJKMNPQ-RSTVWXYZ,今天打不开",
         f"order {'9' * 33} card {CARD}.",
+        f"\u5361\u53f7\uff1a\u201c{CARD[:9]}\u200b_{CARD[9:]}\u201d",
+        CARD.replace("A", "\uff21"),
+        f"{CARD}, {CARD.lower()}",
     ],
 )
 def test_a_card_is_found_amid_other_words(text: str) -> None:
-    assert card_in(text) == CARD
+    assert ids_in(text) == [CARD]
 
 
-@pytest.mark.parametrize("text", ["", "no card here", CARD[:-1], f"{CARD}0", "-" * 40, "U" * 32, CARD, "-".join(CARD)])
+@pytest.mark.parametrize("between", [" ", "\n", ", ", "\u3001", "; card: ", "/"])
+def test_all_cards_of_a_text_are_found(between: str) -> None:
+    cards = [f"{digit}{CARD[1:]}" for digit in "0123456789"]
+    assert ids_in(between.join([*cards, CARD])) == cards
+
+
+@pytest.mark.parametrize("text", ["", "no card here", CARD[:-1], f"{CARD}0", "-" * 40, "U" * 32])
 def test_what_is_no_card_is_not_found(text: str) -> None:
-    assert card_in(text) is None
+    assert ids_in(text) == []
 
 
 @pytest.mark.parametrize(
@@ -57,12 +66,19 @@ def test_what_is_no_card_is_not_found(text: str) -> None:
     [
         ("我的卡密 VIP-2024-8K3M 打不开", ["VIP-2024-8K3M"]),
         ("卡号\uff1aVIP-2024-8K3M\uff0c今天提示设备不符", ["VIP-2024-8K3M", "今天提示设备不符"]),
-        ("card VIP-2024-8K3M, please", ["VIP-2024-8K3M,", "please"]),
+        ("card VIP-2024-8K3M, please", ["VIP-2024-8K3M,", "VIP-2024-8K3M", "please"]),
+        ('key:VIP-2024-8K3M "VIP-2024-8K3N"', ["VIP-2024-8K3M", "VIP-2024-8K3N"]),
+        (f"{CARD} VIP-2024-8K3M", ["VIP-2024-8K3M"]),
         ("VIP-2024-8K3M", []),
         ("", []),
         (f"{'x' * 65} short", []),
-        ("wordword " * 60, ["wordword"] * 50),
+        ("wordword " * 60, ["wordword"]),
     ],
 )
 def test_words_that_may_be_imported_keys(text: str, keys: list[str]) -> None:
     assert keys_in(text) == keys
+
+
+def test_a_word_with_a_digit_is_like_a_key() -> None:
+    words = ["VIP-2024-8K3M", "VIP-2024-8K3M,", "please", "今天提示设备不符"]
+    assert [is_like_a_key(word) for word in words] == [True, False, False, False]
