@@ -21,7 +21,7 @@ from app.services.exports import Row, journal_documents
 from app.services.filters import KINDS, parse_journal_filter
 from app.services.formatting import escaped, json_text
 from app.services.journal_follow import Follower
-from app.services.journal_lists import NO_SUCH_REFERENCE
+from app.services.journal_lists import NO_SUCH_REFERENCE, rejection_first
 from app.services.refusals import REASONS
 
 TABLE_ROWS = 200
@@ -68,7 +68,8 @@ def events(  # noqa: PLR0913  # one argument an option
     if output_format == "json":
         output.print_json_list(journal_documents(session.journal.every(wanted), session.zone))
         return
-    rows = list(journal_documents(session.journal.newest(wanted, TABLE_ROWS + 1), session.zone))
+    found = session.journal.newest(wanted, TABLE_ROWS + 1)
+    rows = list(journal_documents(found if reference is None else rejection_first(found), session.zone))
     output.print_table(_HEADINGS, (list(_cells(row)) for row in rows[:TABLE_ROWS]))
     if reference is not None:
         if not rows and (kind, card_id, since) == (None, None, None):

@@ -3,13 +3,13 @@
 import falcon
 
 from app.console.forms import query_of
-from app.console.page import Access, Page, form_of, page_request, see_other, visitor_of
+from app.console.page import Access, Page, form_of, see_other, visitor_of
 from app.console.rendering import url
 from app.domain.codes import Code
 from app.domain.texts import RefusedError, Text
 from app.services.card_moves import CardMoves, Move
 from app.services.filters import parse_journal_filter
-from app.services.journal_lists import NO_SUCH_REFERENCE
+from app.services.journal_lists import NO_SUCH_REFERENCE, rejection_first
 from app.services.key_masking import seller_of
 from app.services.paging import PageRequest
 
@@ -26,8 +26,9 @@ class RefusalPage(Page):
         console, who = self.console, visitor_of(request).who
         reference = query_of(request).one("reference")
         wanted = parse_journal_filter({"reference": reference}, console.zone)
-        found, shown = console.journal.page(wanted, page_request(query_of(request), 1), who)
-        event = found.rows[0] if found.rows else None
+        found, shown = console.journal.page(wanted, PageRequest(size=_ENTRIES), who)
+        rows = rejection_first(found.rows)
+        event = rows[0] if rows else None
         if event is None:
             response.status = falcon.HTTP_404
         line = entries = None
@@ -41,6 +42,7 @@ class RefusalPage(Page):
             "refusal.html",
             reference=reference,
             event=event,
+            later=[each for each in rows[1:] if each.card_id in (None, rows[0].card_id)],
             line=line,
             possible=[] if line is None else self.possible_actions(request, line),
             can_move=(

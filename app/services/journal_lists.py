@@ -1,6 +1,6 @@
 """Lists of the journal: filtered, page by page or whole."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -84,6 +84,11 @@ class JournalLists:
             if len(rows) < _PAGE_ROWS and stopped_at is None:
                 return
             after = stopped_at or journal_lists.cursor(rows[-1])
+
+
+def rejection_first(events: Iterable[Event]) -> list[Event]:
+    """Return a reference's entries with the rejection first: a move and a block that followed name it, too."""
+    return sorted(events, key=lambda event: event.code is None)
 
 
 def _cards_of(event: Event) -> list[str | None]:

@@ -83,6 +83,15 @@ def test_a_reference_is_explained_with_the_command_that_helps(proxied: Service) 
     assert "它已被删除" in proxied.cardctl("events", "--reference", unknown).stdout
 
 
+def test_a_reference_explains_its_rejection_after_the_move(proxied: Service) -> None:
+    (card_id,) = proxied.issue()
+    reference = rejected(proxied, card_id)
+    proxied.cardctl("card", "move", card_id, "--reference", reference)
+    shown = proxied.cardctl("events", "--reference", reference).stdout
+    assert "这不是绑定的设备" in shown
+    assert shown.index("CLIENT_MISMATCH") < shown.index("moved")
+
+
 def test_a_second_move_changes_nothing(proxied: Service) -> None:
     (card_id,) = proxied.issue()
     command = ("card", "move", card_id, "--reference", rejected(proxied, card_id))

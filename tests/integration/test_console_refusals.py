@@ -112,6 +112,8 @@ def test_an_owner_moves_the_card_after_seeing_both_machines(
     assert "换绑" in done.words
     assert Event.get(Event.kind == EventKind.MOVED).actor == "console:老王"
     assert proxied.verify(question(cards[0], NEW), address=NEW_ADDRESS).status == 200
+    explained = owner.get(url("/admin/refusal", reference=reference)).words
+    assert explained.index("这不是绑定的设备") < explained.index("此后的处理 换绑")
     assert "卡密已绑定这台设备" in owner.get(url(MOVE, id=cards[0], reference=reference)).words
 
 
