@@ -62,6 +62,7 @@ class CardPage(Page):
             card=card,
             client=client,
             status=status,
+            used_at=None if line is None else line.used_at,
             possible=[] if line is None else self.possible_actions(request, line),
             renewed_by=renewed_by,
             max_renewals=MAX_RENEWALS,

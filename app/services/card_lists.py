@@ -36,6 +36,14 @@ class Line(NamedTuple):
     client: Client | None
     status: CardStatus
 
+    @property
+    def used_at(self) -> datetime | None:
+        """When the bound machine's last request was accepted; None for one that came with an import and never asked."""
+        if self.client is None:
+            return None
+        is_as_imported = self.client.function == cards.IMPORT and self.client.requested_at < self.card.created_at
+        return None if is_as_imported else self.client.requested_at
+
     def possible_actions(self, now: datetime) -> list[Action]:
         """Return the actions that would change the card."""
         return possible_actions(cards.as_domain(self.card), now, is_bound=self.client is not None)

@@ -63,7 +63,9 @@ def card_document(line: Line, zone: tzinfo, counts: Iterable[DailyCount]) -> Row
     """Return the rows of a card, its client and its daily counts, as `cardctl card show` prints them."""
     return {
         "card": {**_columns(line.card, zone), "status": line.status.value},
-        "client": None if line.client is None else _columns(line.client, zone),
+        "client": None
+        if line.client is None
+        else _columns(line.client, zone) | {"requested_at": local(line.used_at, zone)},
         "counts": [
             {
                 "day": count.day.isoformat(),

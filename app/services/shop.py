@@ -89,7 +89,8 @@ class Shop:
             CardNotFoundError: there is no such card, or another issued it and the token is for its own only.
             DatabaseUnavailableError: the database is away.
         """
-        row, client, status = self._cards.get(card_id, shop_of(shop.name) if shop.limits.own_cards_only else None)
+        line = self._cards.get(card_id, shop_of(shop.name) if shop.limits.own_cards_only else None)
+        row, client, status = line
         return {
             "id": row.id,
             "status": status,
@@ -101,5 +102,5 @@ class Shop:
             "note": row.note,
             "created_at": local(row.created_at, self._timezone),
             "bound": client is not None,
-            "last_seen_at": local(client.requested_at, self._timezone) if client else None,
+            "last_seen_at": local(line.used_at, self._timezone),
         }

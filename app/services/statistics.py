@@ -21,7 +21,7 @@ def collect(database: Database, now: datetime, zone: ZoneInfo) -> dict[str, Any]
       cards: {total, frozen, expired, active, unused}
       batches: {count, largest: [{batch, cards, frozen, expired, active, unused}]} the first `TOP`
       days: [{day, activations, requests}] the last `DAYS`, today last
-      customers: {online, today, yesterday} cards with an accepted request, `online` within `ONLINE_WITHIN`
+      customers: {online, today, yesterday} cards with an accepted request, `online` active ones within `ONLINE_WITHIN`
       rejections: [{code, last_24_hours, last_7_days}] the most frequent first
       expiring: {count, first: [{id, expires_at, batch, note}]} within `EXPIRING_WITHIN`; the first `TOP`
       functions: [{function, requests}] of the last `DAYS`; the first `TOP`
@@ -55,7 +55,7 @@ def _collect(now: datetime, zone: ZoneInfo) -> dict[str, Any]:
             for day in days
         ],
         "customers": {
-            "online": statistics.online(now - ONLINE_WITHIN),
+            "online": statistics.online(now, ONLINE_WITHIN),
             "today": customers.get(days[-1], 0),
             "yesterday": customers.get(days[-2], 0),
         },

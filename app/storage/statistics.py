@@ -153,9 +153,10 @@ def customers(since: date) -> dict[date, int]:
     return dict(query.tuples())
 
 
-def online(since: datetime) -> int:
-    """Return how many cards' last accepted request came since then."""
-    count: int = Client.select().where(Client.requested_at > since).count()
+def online(now: datetime, within: timedelta) -> int:
+    """Return how many active cards' last accepted request came within that time."""
+    is_recent = Client.requested_at > now - within
+    count: int = Client.select().join(Card).where(is_recent & status_is(CardStatus.ACTIVE, now)).count()
     return count
 
 

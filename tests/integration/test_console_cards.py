@@ -265,3 +265,6 @@ def test_customers_seen_in_the_last_quarter_of_an_hour_are_online(owner: Browser
     assert owner.get("/admin/cards").words.count("● 在线") == 2
     assert "● 在线" in owner.get(url("/admin/card", id=cards[0])).words
     assert "● 在线" not in owner.get(url("/admin/card", id=cards[2])).words
+    Card.update(frozen_at=now).where(Card.id == cards[0]).execute()
+    assert owner.get("/admin/cards").words.count("● 在线") == 1
+    assert "● 在线" not in owner.get(url("/admin/card", id=cards[0])).words

@@ -9,9 +9,9 @@ import pytest
 from app.domain.codes import Code
 from app.domain.texts import RefusedError
 from app.services import imports
+from app.services.card_lists import CardLists
 from app.services.imports import Reading
 from app.services.issuing import Issuing
-from app.services.statistics import ONLINE_WITHIN
 from app.services.verification import Verification
 from app.storage.cards import IMPORT
 from app.storage.database import Database
@@ -61,7 +61,6 @@ def test_a_machine_without_an_address_is_known_by_its_hardware_alone(
     load(FILE, database, issuing)
     client = Client.get(Client.hardware == "h2")
     assert (client.ip, client.function) == ("", IMPORT)
-    assert client.requested_at < NOW - ONLINE_WITHIN
     assert ask(verification, "OLD-0002", "stranger", "203.0.113.10").code is Code.CLIENT_MISMATCH
     mismatch = Event.get(Event.code == Code.CLIENT_MISMATCH)
     assert mismatch.details["before"] == {"hardware": "h2", "ip": None}
@@ -69,6 +68,16 @@ def test_a_machine_without_an_address_is_known_by_its_hardware_alone(
     assert Client.get(Client.hardware == "h2").ip == "203.0.113.11"
     assert kinds() == ["imported", "rejected"], "the first address is no change of one"
     assert DailyCount.select().where(DailyCount.kind == "address_changed").count() == 0
+
+
+def test_an_imported_machine_has_no_last_use_before_it_asks(
+    database: Database, issuing: Issuing, verification: Verification
+) -> None:
+    load(FILE, database, issuing)
+    lines = CardLists(database, lambda: NOW)
+    assert lines.get("OLD-0001").used_at is None
+    ask(verification, "OLD-0001", "h1", function=IMPORT)
+    assert lines.get("OLD-0001").used_at == NOW
 
 
 def test_strange_hardware_is_kept_character_by_character(

@@ -14,7 +14,7 @@ from app.storage import cards, journal, statistics
 from app.storage.cards import NewCard
 from app.storage.database import Database
 from app.storage.journal import Entry
-from app.storage.models import Client, DailyCount, Usage
+from app.storage.models import Card, Client, DailyCount, Usage
 from tests.support.query_plans import statements
 from tests.support.service import Service, question
 
@@ -118,6 +118,9 @@ def test_customers_are_cards_used_on_a_day_of_the_vendors_zone_and_in_the_last_m
             function="f",
         ).execute()
     assert figures(database)["customers"] == {"online": 2, "today": 2, "yesterday": 1}
+    Card.update(frozen_at=NOW).where(Card.id == f"{1:032}").execute()
+    Card.update(expires_at=NOW).where(Card.id == f"{2:032}").execute()
+    assert figures(database)["customers"]["online"] == 0
 
 
 def test_rejections_are_counted_by_code(database: Database) -> None:
