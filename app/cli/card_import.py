@@ -1,15 +1,17 @@
 """`cardctl card import`."""
 
 import sys
-from datetime import tzinfo
+from datetime import timedelta, tzinfo
 from typing import Any
 
 import click
 
 from app.cli import output
 from app.cli.context import Session, format_option, pass_session
+from app.cli.durations import LENGTHS, PERMANENT, Duration
 from app.cli.files import InputPath, open_input
 from app.clock import utc_now
+from app.domain.imported_cards import Chosen
 from app.domain.texts import RefusedError
 from app.services import imports
 from app.services.formatting import escaped
@@ -23,13 +25,26 @@ _COLUMNS = ("文件中的列 header", "理解为 column", "内容 first cell", "
 @click.command("import")
 @click.argument("path", metavar="FILE", type=InputPath())
 @click.option("--dry-run", is_flag=True, help="只检查，不导入 / Check it and import nothing.")
+@click.option(
+    "--validity",
+    type=Duration(PERMANENT),
+    help=f"文件没有有效期时，未使用卡密的有效期 / Of unused cards, where the file says none: {LENGTHS}, permanent",
+)
 @click.option("--size", type=click.IntRange(min=0), help="标准输入的字节数 / How many bytes standard input will bring.")
 @format_option("table", "json")
 @pass_session
-def import_cards(session: Session, path: str, size: int | None, output_format: str, *, dry_run: bool) -> None:
+def import_cards(  # noqa: PLR0913  # one argument an option
+    session: Session,
+    path: str,
+    validity: timedelta | str | None,
+    size: int | None,
+    output_format: str,
+    *,
+    dry_run: bool,
+) -> None:
     """导入已售出的卡密 / Import cards sold before, all or none; FILE `-` is standard input.
 
-    CSV 或 XLSX。表头列 / CSV or XLSX. Columns: id, validity (or validity_seconds); status, activated_at, expires_at,
+    CSV 或 XLSX。表头列 / CSV or XLSX. Columns: id; validity (or validity_seconds), status, activated_at, expires_at,
     hardware, ip, batch, note.
     """
     if size is not None and path != "-":
@@ -40,7 +55,8 @@ def import_cards(session: Session, path: str, size: int | None, output_format: s
         raise RefusedError(
             f"只收到 {len(content)}/{known_size} 字节", f"only {len(content)} of {known_size} bytes arrived"
         )
-    reading = imports.read(content, session.database, utc_now(), session.zone)
+    chosen = None if validity is None else Chosen(validity if isinstance(validity, timedelta) else None)
+    reading = imports.read(content, session.database, utc_now(), session.zone, chosen)
     if not reading.faults and not dry_run:
         _import(session, reading)
     _print(reading, output_format, session.zone, imported=not reading.faults and not dry_run)

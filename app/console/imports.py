@@ -9,15 +9,17 @@ from typing import Any
 import falcon
 
 from app.console.form_page import check_own_password, is_first, refuse
-from app.console.forms import query_of
+from app.console.forms import Form, query_of
 from app.console.page import Access, Console, Page, form_of, visitor_of
 from app.console.rendering import url
 from app.console.streaming import CONTENT_TYPES
+from app.domain.imported_cards import Chosen
 from app.domain.texts import RefusedError, Text
 from app.http.problems import invalid_request, unavailable
 from app.services import import_template, imports
 from app.services.import_columns import NAMES
 from app.services.import_files import is_workbook
+from app.services.import_times import read_validity
 from app.services.imports import Reading
 from app.services.issuing import Issuing
 
@@ -46,6 +48,7 @@ class ImportPage(Page):
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
         """Show the form."""
+        request.context.form = Form()
         self._show(request, response)
 
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
@@ -58,8 +61,8 @@ class ImportPage(Page):
         def act() -> dict[str, Any]:
             self.console.database.allow_idle(_READING_SECONDS)
             with self._turn():
-                reading = _read(content, self.console)
-                _check(reading, is_as_seen=form.one("seen") == _digest(content))
+                reading = _read(form, self.console)
+                _check(reading, is_as_seen=form.one("seen") == _digest(form))
                 entry = issuing.import_cards(reading.cards)
             location = url("/admin/cards/done", form=form.digest())
             return {"location": location, "action": "import", "at": entry.at.isoformat(), **(entry.details or {})}
@@ -71,7 +74,7 @@ class ImportPage(Page):
                 self.answer_idempotently(request, response, act)
             else:
                 with self._turn():
-                    self._show(request, response, _read(content, self.console), content)
+                    self._show(request, response, _read(form, self.console))
         except RefusedError as error:
             refuse(response, error)
             self._show(request, response, refusal=error.text)
@@ -102,15 +105,16 @@ class ImportPage(Page):
         request: falcon.Request,
         response: falcon.Response,
         reading: Reading | None = None,
-        content: bytes = b"",
         refusal: Text | None = None,
     ) -> None:
+        form = form_of(request)
         self.render(
             request,
             response,
             "import.html",
             reading=reading,
-            digest=_digest(content),
+            digest=_digest(form),
+            validity=form.one("validity"),
             summary=None if reading is None else imports.summary(reading),
             columns=[] if reading is None else reading.columns,
             names=NAMES,
@@ -120,7 +124,7 @@ class ImportPage(Page):
             max_bytes=MAX_BYTES,
             max_mib=MAX_BYTES // (1024 * 1024),
             refusal=refusal,
-            is_large=self._is_large(content),
+            is_large=self._is_large(form.files.get("file", b"")),
         )
 
 
@@ -139,20 +143,24 @@ class ImportTemplate(Page):
         response.set_header("Content-Disposition", f'attachment; filename="kadun-import.{wanted}"')
 
 
-def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
+def _digest(form: Form) -> str:
+    """Return a digest of what an import depends on: the file, and the validity that is chosen."""
+    return hashlib.sha256(form.one("validity").encode() + b"\n" + form.files.get("file", b"")).hexdigest()
 
 
-def _read(content: bytes, console: Console) -> Reading:
+def _read(form: Form, console: Console) -> Reading:
+    content, validity = form.files.get("file"), form.one("validity")
     if not content:
         raise RefusedError("请选择一个 CSV 或 XLSX 文件", "choose a CSV or XLSX file")
-    return imports.read(content, console.database, console.clock(), console.zone)
+    chosen = Chosen(read_validity(validity)) if validity else None
+    return imports.read(content, console.database, console.clock(), console.zone, chosen)
 
 
 def _check(reading: Reading, *, is_as_seen: bool) -> None:
     if not is_as_seen:
         raise RefusedError(
-            "文件与核对时不同，未导入，请重新核对", "this is not the file that was checked: check it again"
+            "文件或有效期与核对时不同，未导入，请重新核对",
+            "this is not the file, or the validity, that was checked: check it again",
         )
     if reading.faults or not reading.cards:
         raise RefusedError("文件有误，未导入任何卡密", "the file has errors, nothing was imported")

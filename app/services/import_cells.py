@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from app.domain.addresses import UNKNOWN_ADDRESS, canonical_address
 from app.domain.cards import card_id_of, check_imported_key, parse_card_id, plain
 from app.domain.codes import CardStatus
-from app.domain.imported_cards import ContradictionError, Line, use_of
+from app.domain.imported_cards import Chosen, ContradictionError, Line, Use, use_of, validity_of
 from app.domain.policy import MAX_HARDWARE
 from app.domain.texts import RefusedError, check_text
 from app.services.import_times import EMPTY, Moment, cut
@@ -135,8 +135,8 @@ def read_address(cell: str) -> str | None:
         raise RefusedError(f"“{cut(text)}”不是 IP 地址", f"'{cut(text)}' is not an IP address") from error
 
 
-def card_of(values: dict[str, Any], now: datetime) -> tuple[NewCard, bool]:
-    """Return the card that a line describes, and whether its activation was derived.
+def card_of(values: dict[str, Any], now: datetime, chosen: Chosen | None) -> tuple[NewCard, Use]:
+    """Return the card that a line describes, and how it was used; `chosen` is for a file without a validity.
 
     Raises:
         ContradictionError: the values contradict each other.
@@ -144,18 +144,21 @@ def card_of(values: dict[str, Any], now: datetime) -> tuple[NewCard, bool]:
     key, imported, hardware = values["id"], values.get("imported_key"), values.get("hardware")
     if imported is not None and card_id_of(imported) != key.id:
         raise ContradictionError(
-            "imported_key", "此卡密与同行的卡密 ID 不一致", "this key is not that of the card ID in the same line"
+            "imported_key", "此卡密与同行的{id}不一致", "this key is not that of {id} in the same line"
         )
-    validity = values["validity"] if "validity" in values else values["validity_seconds"]
     activated, expires = values.get("activated_at", Moment(None)), values.get("expires_at", Moment(None))
+    line = Line(None, activated.at, expires.at, values.get("status"), hardware)
+    if "validity" in values or "validity_seconds" in values:
+        validity = values["validity"] if "validity" in values else values["validity_seconds"]
+    else:
+        validity = None if expires.is_never else validity_of(line, chosen, now)
     if expires.is_never and validity is not None:
         raise ContradictionError(
             "expires_at",
-            "永不过期，有效期却不是永久",
-            "the expiry is never, but the validity is not permanent",
+            "永不过期，{validity}却不是永久",
+            "never, but {validity} is not permanent",
         )
-    status = values.get("status")
-    use = use_of(Line(validity, activated.at, expires.at, status, hardware), now)
+    use = use_of(line._replace(validity=validity), now)
     binding = None
     if hardware is not None and use.activated_at is not None:
         # It was not seen here: nobody is to count it as online.
@@ -169,9 +172,9 @@ def card_of(values: dict[str, Any], now: datetime) -> tuple[NewCard, bool]:
             values.get("note"),
             use.activated_at,
             use.expires_at,
-            now if status is CardStatus.FROZEN else None,
+            now if line.status is CardStatus.FROZEN else None,
             imported or key.imported,
             binding,
         ),
-        use.is_derived,
+        use,
     )

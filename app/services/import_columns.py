@@ -109,18 +109,18 @@ def column_of(header: str, place: int, zone: ZoneInfo) -> Column | None:
     plain, header = _plain(header), cut(header.strip())
     field = _FIELD_OF.get(plain)
     if field is not None:
-        return Column(header, field, place, _reader(field, zone))
+        return Column(header, field, place, _reader(field, header, zone))
     unit = _COUNTS_OF.get(plain)
     if (found := _WITH_UNIT.fullmatch(plain)) is not None:
         field = _FIELD_OF.get(found[1])
         if field == "validity":
             unit = unit_of(found[2])
         elif field is not None:
-            return Column(header, field, place, _reader(field, zone))  # such as 到期时间(北京时间)
+            return Column(header, field, place, _reader(field, header, zone))  # such as 到期时间(北京时间)
     return None if unit is None else Column(header, "validity", place, partial(read_validity, unit=unit))
 
 
-def _reader(field: str, zone: ZoneInfo) -> Callable[[str], Any]:
+def _reader(field: str, header: str, zone: ZoneInfo) -> Callable[[str], Any]:
     readers: dict[str, Callable[[str], Any]] = {
         "id": cells.read_key,
         "validity": read_validity,
@@ -130,14 +130,11 @@ def _reader(field: str, zone: ZoneInfo) -> Callable[[str], Any]:
         "expires_at": partial(read_time, zone=zone, at_end=True),
         "hardware": cells.read_hardware,
         "ip": cells.read_address,
-        "batch": _BATCH,
-        "note": _NOTE,
+        "batch": cells.text_reader(header),
+        "note": cells.text_reader(header),
         "imported_key": cells.read_imported_key,
     }
     return readers[field]
-
-
-_BATCH, _NOTE = cells.text_reader("batch"), cells.text_reader("note")
 
 
 def shown(column: Column, zone: tzinfo) -> str:
@@ -155,11 +152,16 @@ def shown(column: Column, zone: tzinfo) -> str:
             return "—" if value is None else str(value)
 
 
-def read_header(header: list[str], zone: ZoneInfo) -> tuple[list[Column], list[str], list[tuple[str, Text]]]:
-    """Return the columns that are read, the headers of all others, and what is wrong, by the column's header."""
+def read_header(
+    header: list[str], zone: ZoneInfo, *, is_chosen: bool
+) -> tuple[list[Column], list[str], list[tuple[str | None, Text]]]:
+    """Return the columns that are read, the headers of all others, and what is wrong, by the column's header.
+
+    None is a column that is missing. No validity is needed where one `is_chosen`, or where expiries say it.
+    """
     columns: dict[str, Column] = {}
     ignored: list[str] = []
-    wrong: dict[str, Text] = {}
+    wrong: dict[str | None, Text] = {}
     for place, name in enumerate(header):
         column = column_of(name, place, zone)
         if column is None:
@@ -174,12 +176,23 @@ def read_header(header: list[str], zone: ZoneInfo) -> tuple[list[Column], list[s
         else:
             columns[column.field] = column
     if "id" not in columns:
-        wrong["id"] = Text(
+        wrong[None] = Text(
             "缺少卡密列（卡密、卡号或 id）：首行须为表头", "the column id is missing: the first line must be a header"
         )
-    if len(columns.keys() & {"validity", "validity_seconds"}) != 1:
-        wrong["validity"] = Text(
-            "有效期（validity，或 validity_seconds）须恰有一列；没有时请加一列，如“月卡”",
-            "exactly one of the columns validity and validity_seconds is required",
+    elif {"validity", "validity_seconds"} <= columns.keys():
+        first, second = columns["validity"].header, columns["validity_seconds"].header
+        wrong[first] = Text(
+            f"“{first}”与“{second}”两列都是有效期：请删去一列",
+            f"“{first}” and “{second}” both are the validity: remove one of them",
+        )
+    elif is_chosen and (said := columns.get("validity") or columns.get("validity_seconds")):
+        wrong[said.header] = Text(
+            "文件有有效期：请不要另选未使用卡密的有效期",
+            "the file has the validity: choose none for unused cards",
+        )
+    elif not is_chosen and not columns.keys() & {"validity", "validity_seconds", "expires_at"}:
+        wrong[None] = Text(
+            "没有有效期列：请加一列，如“月卡”，或选择未使用卡密的有效期（命令行 --validity）",
+            "there is no validity: add a column, or choose that of unused cards (command line: --validity)",
         )
     return list(columns.values()), ignored, list(wrong.items())

@@ -144,13 +144,13 @@ def read_time(cell: str, zone: ZoneInfo, *, at_end: bool = False) -> Moment:
     Args:
         cell: As in the file: with an offset, without one, a date, a spreadsheet's serial number, or a Unix time.
         zone: The vendor's, for a time without an offset.
-        at_end: Whether a date alone means the end of the day, not its beginning.
+        at_end: Whether it is an expiry: a date alone means the end of the day, and the year 9999 never.
 
     Raises:
         RefusedError: it is no time, or its day and month cannot be told apart.
     """
     text = cell.strip()
-    if text.lower() in PERMANENT:
+    if text.lower() in PERMANENT or (at_end and re.match(r"9999[-/.年]", text)):
         return Moment(None, is_never=True)
     if text.lower() in EMPTY or re.match("(0000|1970)[-/]", text):  # no time, as some databases write it
         return Moment(None)

@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from app.domain.cards import format_validity, is_guessable, numbered
-from app.domain.imported_cards import ContradictionError
+from app.domain.imported_cards import Chosen, ContradictionError
 from app.domain.policy import is_live
 from app.domain.texts import RefusedError, Text
 from app.services.import_cells import card_of
-from app.services.import_columns import Column, read_header
+from app.services.import_columns import NAMES, Column, read_header
 from app.services.import_files import BrokenFileError, Row, open_rows
 from app.storage import cards as card_rows
 from app.storage.cards import NewCard, as_domain
@@ -43,10 +43,12 @@ class Reading:
     `columns` are those that are read, `ignored` the headers of all others. `faults` are the first `MAX_FAULTS`, by
     line; `fault_count` and `wrong_lines` count all of them. `derived` counts the cards whose activation is not in the
     file, `unbound` the machines that are left out, since another card of the file has them, `homeless` the addresses
-    without a machine. `guessable` are a few of the keys that can be guessed, of `guessable_count`.
+    without a machine. `late` are the lines whose activation would be later than now. `guessable` are a few of the keys
+    that can be guessed, of `guessable_count`.
     """
 
     encoding: str
+    chosen: Chosen | None = None
     columns: list[Column] = field(default_factory=list)
     cards: list[NewCard] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
@@ -55,6 +57,7 @@ class Reading:
     derived: int = 0
     unbound: int = 0
     homeless: int = 0
+    late: list[int] = field(default_factory=list)
     guessable: list[str] = field(default_factory=list)
     guessable_count: int = 0
     _wrong: set[int] = field(default_factory=set)
@@ -76,12 +79,23 @@ class Reading:
         self.fault_count += len(faults)
         self._wrong |= {fault.line for fault in faults}
 
-    def header_of(self, name: str) -> str:
-        """Return a column's header in the file, or our name of a column that the file does not have."""
-        return next((column.header for column in self.columns if column.field == name), name)
+    @property
+    def has_validity(self) -> bool:
+        """Whether a column has the validities."""
+        return any(column.field in ("validity", "validity_seconds") for column in self.columns)
+
+    def header_of(self, name: str) -> str | None:
+        """Return a column's header in the file, None where it has no such column."""
+        return next((column.header for column in self.columns if column.field == name), None)
+
+    def naming(self, zh: str, en: str) -> Text:
+        """Return a text whose `{expires_at}` and the like became the file's headers, or our names of columns."""
+        headers = {column.field: f"“{column.header}”" for column in self.columns}
+        names = [{field: name[place] for field, name in NAMES.items()} | headers for place in (0, 1)]
+        return Text(zh.format_map(names[0]), en.format_map(names[1]))
 
 
-def read(content: bytes, database: Database, now: datetime, zone: ZoneInfo) -> Reading:
+def read(content: bytes, database: Database, now: datetime, zone: ZoneInfo, chosen: Chosen | None = None) -> Reading:
     """Read a file, and look up which of its cards and machines are already in the database.
 
     Args:
@@ -89,12 +103,13 @@ def read(content: bytes, database: Database, now: datetime, zone: ZoneInfo) -> R
         database: Where the cards will be inserted.
         now: The time, aware.
         zone: The vendor's, for times without an offset.
+        chosen: The validity of unused cards, for a file that has none.
 
     Raises:
         RefusedError: the file is neither, or has more than `MAX_CARDS` lines.
     """
     with open_rows(content) as (encoding, rows):
-        reading = Reading(encoding)
+        reading = Reading(encoding, chosen)
         lines: dict[str, int] = {}
         try:
             _read_rows(rows, now, zone, reading, lines)
@@ -111,7 +126,9 @@ def _read_rows(rows: Iterable[Row], now: datetime, zone: ZoneInfo, reading: Read
     line, header = next(iterator, Row(1, []))
     if len(header) > MAX_COLUMNS:
         header = header[: max((n for n, name in enumerate(header, 1) if name.strip()), default=0)]
-    reading.columns, reading.ignored, wrong = read_header(header[:MAX_COLUMNS], zone)
+    reading.columns, reading.ignored, wrong = read_header(
+        header[:MAX_COLUMNS], zone, is_chosen=reading.chosen is not None
+    )
     reading.note([Fault(line, name, text) for name, text in wrong])
     if wrong:
         return
@@ -153,11 +170,12 @@ def _read_line(line: int, row: list[str], now: datetime, reading: Reading, lines
         lines[key.id] = line
     if not faults:
         try:
-            card, is_derived = card_of(values, now)
+            card, use = card_of(values, now, reading.chosen)
         except ContradictionError as error:
-            return [Fault(line, reading.header_of(error.column), error.text)]
+            return [Fault(line, reading.header_of(error.column), reading.naming(*error.text))]
         reading.cards.append(card)
-        reading.derived += is_derived
+        reading.derived += use.is_derived
+        reading.late += [line] if use.begins_now else []
         reading.homeless += card.binding is None and values.get("ip") is not None
         if card.imported_key is not None and is_guessable(card.imported_key):
             reading.guessable_count += 1
@@ -232,14 +250,7 @@ def warnings(reading: Reading) -> list[Text]:
                 "can guess the others, better issue new cards",
             )
         )
-    if reading.derived:
-        found.append(
-            Text(
-                f"{reading.derived} 张使用中的卡密没有激活时间：由到期时间减有效期推算；永久卡记为现在",
-                f"{reading.derived} cards in use have no time of activation: it is the expiry less the validity, and "
-                "now for permanent cards",
-            )
-        )
+    found += _about_times(reading)
     if reading.unbound:
         found.append(
             Text(
@@ -252,6 +263,39 @@ def warnings(reading: Reading) -> list[Text]:
             Text(
                 f"{reading.homeless} 行有 IP 而没有机器码：不绑定，首次启动时自动绑定",
                 f"{reading.homeless} lines have an address without a machine: not bound, the first start binds",
+            )
+        )
+    return found
+
+
+def _about_times(reading: Reading) -> list[Text]:
+    """Return what a vendor should know about validities and activations that are not in the file."""
+    found = []
+    if not reading.has_validity and any(card.activated_at is not None for card in reading.cards):
+        found.append(
+            reading.naming(
+                "文件没有有效期：使用中的卡密由{expires_at}推算；没有{activated_at}的，有效期为剩余的整天数",
+                "the file has no validity: that of cards in use follows from {expires_at}, and is the whole days left "
+                "where there is no {activated_at}",
+            )
+        )
+    elif reading.derived:
+        found.append(
+            reading.naming(
+                f"{reading.derived} 张使用中的卡密没有{{activated_at}}："
+                "由{expires_at}减{validity}推算；永久卡记为现在",
+                f"{reading.derived} cards in use have no {{activated_at}}: it is {{expires_at}} less {{validity}}, and "
+                "now for permanent cards",
+            )
+        )
+    if reading.late:
+        number, line = len(reading.late), reading.late[0]
+        found.append(
+            reading.naming(
+                f"{number} 张卡密（如第 {line} 行）的{{expires_at}}晚于从现在起的{{validity}}：激活时间记为现在。"
+                "延期过的卡密如此，否则请核对",
+                f"{number} cards (such as in line {line}) have {{expires_at}} later than {{validity}} from now: "
+                "they are set to begin now. That is right for extended cards; check any other",
             )
         )
     return found

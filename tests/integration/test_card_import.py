@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.domain.cards import ID_RANDOM_BYTES, id_from_random
+from app.domain.imported_cards import Chosen
 from app.domain.texts import RefusedError
 from app.services import imports
 from app.services.card_lists import CardLists
@@ -29,6 +30,7 @@ from tests.support.service import Service, question
 NOW = datetime(2026, 3, 1, 12, 0, 0, 250_000, tzinfo=UTC)
 ZONE = ZoneInfo("Asia/Shanghai")
 ONE, TWO = "0123456789ABCDEFGHJKMNPQRSTVWXYZ", "ZYXWVTSRQPNMKJHGFEDCBA9876543210"
+THREE = "3" * 32
 
 
 def read(text: str | bytes, database: Database) -> imports.Reading:
@@ -106,8 +108,8 @@ def test_validities_are_read(database: Database, column: str, text: str, seconds
         ("id,validity,note", f'{ONE},30d,"a\nb"', "note"),
         ("id,validity,batch", f"{ONE},30d,\u202eb", "batch"),
         ("id,validity,status", f"{ONE},30d,sold", "status"),
-        ("id,validity,status", f"{ONE},30d,active", "activated_at"),
-        ("id,validity,status", f"{ONE},30d,expired", "activated_at"),
+        ("id,validity,status", f"{ONE},30d,active", None),
+        ("id,validity,status", f"{ONE},30d,expired", None),
         ("id,validity,activated_at", f"{ONE},30d,1/2/2026", "activated_at"),
         ("id,validity,activated_at", f"{ONE},30d,2026-02-30", "activated_at"),
         ("id,validity,activated_at", f"{ONE},30d,12", "activated_at"),
@@ -133,18 +135,50 @@ def test_a_wrong_cell_is_named_by_line_and_column(
 @pytest.mark.parametrize(
     ("header", "columns"),
     [
-        ("", ["id", "validity"]),
-        ("id", ["validity"]),
-        ("validity", ["id"]),
-        ("id;validity", ["id", "validity"]),
+        ("", [None]),
+        ("id", [None]),
+        ("validity", [None]),
+        ("id;validity", [None]),
         ("id,validity,validity_seconds", ["validity"]),
         ("id,validity,卡密", ["id"]),
         ("卡号,卡密,validity", ["卡号"]),
         ("id,类型,时长", ["类型"]),
     ],
 )
-def test_a_wrong_header_is_reported_once(database: Database, header: str, columns: list[str]) -> None:
+def test_a_wrong_header_is_reported_once(database: Database, header: str, columns: list[str | None]) -> None:
     assert faults(f"{header}\n{ONE},30d,\n" if header else "", database) == [(1, column) for column in columns]
+
+
+FOREIGN = (
+    "卡密,过期时间,机器码,使用状态\n"
+    "OLD-0001,2026-04-03 20:00,h1,已使用\nOLD-0002,永久,h2,已使用\nOLD-0003,9999-12-31,h3,\n"
+)
+UNUSED = "OLD-0004,,,未使用\n"
+
+
+def test_a_foreign_file_without_validities_is_read(database: Database) -> None:
+    reading = imports.read(f"{FOREIGN}{UNUSED}".encode(), database, NOW, ZONE, Chosen(timedelta(days=30)))
+    assert reading.faults == []
+    assert [card.validity for card in reading.cards] == [timedelta(days=33), None, None, timedelta(days=30)]
+    assert [card.expires_at for card in reading.cards] == [NOW.replace(microsecond=0) + timedelta(days=33), *[None] * 3]
+    assert "“过期时间”" in imports.warnings(reading)[1].zh
+
+
+def test_faults_name_columns_as_the_file_does_and_none_that_it_lacks(database: Database) -> None:
+    reading = read(f"{FOREIGN}{UNUSED}OLD-0005,2026-04-01,,未使用\n", database)
+    assert [(fault.line, fault.column) for fault in reading.faults] == [(5, None), (6, "使用状态")]
+    assert "--validity" in reading.faults[0].text.en
+    assert reading.faults[1].text.zh == "“使用状态”是未使用，却有“过期时间”"
+    chosen = imports.read(f"卡密,类型\n{ONE},月卡\n".encode(), database, NOW, ZONE, Chosen(None))
+    assert [fault.column for fault in chosen.faults] == ["类型"]
+    batch = read(f"卡密,类型,分组\n{ONE},月卡,{'n' * 201}\n", database)
+    assert batch.faults[0].text.zh.startswith("分组 必须是")
+
+
+def test_cards_that_would_begin_later_than_now_are_named(database: Database) -> None:
+    reading = read(f"卡密,类型,到期时间\n{ONE},月卡,2026-03-20\n{TWO},月卡,2026-04-03 20:00\n", database)
+    assert [card.activated_at for card in reading.cards][1] == NOW.replace(microsecond=0)
+    assert "1 张卡密（如第 3 行）的“到期时间”晚于从现在起的“类型”" in imports.warnings(reading)[-1].zh
 
 
 def test_lines_are_counted_as_in_the_file_even_where_a_cell_has_several(database: Database) -> None:
@@ -254,6 +288,8 @@ def test_an_import_is_reported_and_journalled_once(offline: Service) -> None:
     assert (event.kind, event.details) == ("imported", {"count": 2, "batches": ["春季"]})
     assert event.actor.startswith("cardctl:")
     assert json.loads(offline.cardctl("events", "--kind", "imported", "--format", "json").stdout)[0]["id"] == event.id
+    offline.cardctl("card", "import", "-", "--validity", "月卡", text=f"卡密\n{THREE}\n")
+    assert Card.get(Card.id == THREE).validity == timedelta(days=30)
 
 
 def test_a_dry_run_reports_and_changes_nothing(offline: Service) -> None:

@@ -99,10 +99,10 @@ def test_all_mistakes_are_shown_at_once_by_line_and_the_files_own_columns(owner:
     assert "5 行有误" in preview.words
     for said in (
         *("6 卡号 “6.217", "长数字", "7 状态 “已售”不是状态", "7 类型/时长 “30”没有单位", "7 卡号 与第 2 行重复"),
-        *("8 到期时间 “3/4/2026”不是日期或时间", "9 激活时间 已使用的卡密须有激活时间或到期时间"),
+        *("8 到期时间 “3/4/2026”不是日期或时间", "9 — 已使用的卡密须有激活时间或“到期时间”"),
         *("10 卡号 “短”不是卡密", "10 登录IP “300.0.0.1”不是 IP 地址"),
     ):
-        assert said in preview.words.replace("activated_at", "激活时间"), said
+        assert said in preview.words, said
     assert not [button for button in preview.form(IMPORT).buttons if button[1] == "import"]
     assert Card.select().count() == 0
 

@@ -96,8 +96,9 @@ def test_cells_without_a_time(cell: str) -> None:
     assert read_time(cell, ZONE) == Moment(None)
 
 
-def test_an_expiry_may_never_come() -> None:
-    assert read_time("永不过期", ZONE) == Moment(None, is_never=True)
+@pytest.mark.parametrize("cell", ["永不过期", "永久", "9999-12-31", "9999/12/31 23:59:59", "9999-12-31T23:59:59+08:00"])
+def test_an_expiry_may_never_come(cell: str) -> None:
+    assert read_time(cell, ZONE, at_end=True) == Moment(None, is_never=True)
 
 
 @pytest.mark.parametrize(

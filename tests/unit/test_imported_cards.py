@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.domain.cards import MAX_VALIDITY, MIN_VALIDITY
 from app.domain.codes import CardStatus
-from app.domain.imported_cards import ContradictionError, Line, Use, use_of
+from app.domain.imported_cards import Chosen, ContradictionError, Line, Use, use_of, validity_of
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, 250_000, tzinfo=UTC)
 WHOLE = NOW.replace(microsecond=0)
@@ -35,7 +36,7 @@ def test_a_line_that_says_nothing_of_a_use_is_an_unused_card(
         (Line(MONTH, A, A + DAY, ACTIVE), Use(A, A + DAY)),
         (Line(MONTH, WHOLE), Use(WHOLE, WHOLE + MONTH)),
         (Line(MONTH, None, B), Use(B - MONTH, B, is_derived=True)),
-        (Line(MONTH, None, B + 90 * DAY), Use(WHOLE, B + 90 * DAY, is_derived=True)),
+        (Line(MONTH, None, B + 90 * DAY), Use(WHOLE, B + 90 * DAY, is_derived=True, begins_now=True)),
         (Line(MONTH, None, A, FROZEN), Use(A - MONTH, A, is_derived=True)),
         (Line(None, A), Use(A, None)),
         (Line(None, status=ACTIVE), Use(WHOLE, None, is_derived=True)),
@@ -87,9 +88,41 @@ lines = st.builds(
 )
 
 
-@given(lines)
-def test_every_line_is_a_card_that_the_database_takes_or_a_contradiction(line: Line) -> None:
+NEVER = datetime(2099, 1, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("line", "validity"),
+    [
+        (Line(None), MONTH),
+        (Line(None, status=FROZEN), MONTH),
+        (Line(None, None, NOW + 33 * DAY), 33 * DAY),
+        (Line(None, None, NOW + 33 * DAY + timedelta(seconds=1)), 34 * DAY),
+        (Line(None, None, A, EXPIRED), DAY),
+        (Line(None, A, B), B - A),
+        (Line(None, None, NEVER), None),
+    ],
+)
+def test_a_file_without_validities_has_those_of_cards_in_use(line: Line, validity: timedelta | None) -> None:
+    assert validity_of(line, Chosen(MONTH), NOW) == validity
+
+
+@pytest.mark.parametrize(
+    ("line", "column"),
+    [(Line(None), "validity"), (Line(None, hardware="h"), "expires_at"), (Line(None, A), "expires_at")],
+)
+def test_a_validity_that_nobody_knows_is_refused(line: Line, column: str) -> None:
+    with pytest.raises(ContradictionError) as refused:
+        validity_of(line, None, NOW)
+    assert refused.value.column == column
+
+
+@given(lines, st.booleans())
+def test_every_line_is_a_card_that_the_database_takes_or_a_contradiction(line: Line, has_validity: bool) -> None:  # noqa: FBT001
     try:
+        if not has_validity:
+            line = line._replace(validity=validity_of(line, Chosen(line.validity), NOW))
+            assert line.validity is None or MIN_VALIDITY <= line.validity <= MAX_VALIDITY
         use = use_of(line, NOW)
     except ContradictionError:
         return
