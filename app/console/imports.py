@@ -145,7 +145,7 @@ class ImportTemplate(Page):
 
 def _digest(form: Form) -> str:
     """Return a digest of what an import depends on: the file, and the validity that is chosen."""
-    return hashlib.sha256(form.one("validity").encode() + b"\n" + form.files.get("file", b"")).hexdigest()
+    return hashlib.sha256(form.files.get("file", b"") + form.one("validity").encode()).hexdigest()
 
 
 def _read(form: Form, console: Console) -> Reading:
