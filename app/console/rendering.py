@@ -1,5 +1,6 @@
 """Rendering of templates: the visitor's language, and escaped texts from clients."""
 
+import re
 import secrets
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -10,13 +11,14 @@ from zoneinfo import ZoneInfo
 
 import falcon
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
+from jinja2.filters import do_filesizeformat
 from jinja2.runtime import Context
 from markupsafe import Markup, escape
 
 from app.console import words
 from app.console.static_files import StaticFiles
 from app.customer_messages import MESSAGES
-from app.domain.cards import format_validity, masked, parse_validity
+from app.domain.cards import format_validity, masked, parse_validity, validity_text
 from app.domain.ceilings import format_longest
 from app.domain.operators import console_actor, shop_actor
 from app.domain.texts import Text
@@ -83,6 +85,7 @@ class Renderer:
             lines=_lines,
             masked=masked,
             takes=takes,
+            size=_size,
             hardware_digest=hardware_digest,
         )
 
@@ -109,6 +112,8 @@ class Renderer:
             reason=lambda value: say(words.reason(value)),
             detail_name=lambda name: say(words.detail_name(name)),
             detail=lambda name, value: say(words.detail(name, value)),
+            term_name=lambda name: say(words.term_name(name)),
+            term_value=lambda name, value: say(words.term_value(name, value)),
             here=request.path,
             here_with=lambda **changes: url(request.path, **{**_query(request), **changes}),
             now=self._clock(),
@@ -161,7 +166,15 @@ def _lines(texts: list[str]) -> Markup:
 def _validity(context: Context, value: timedelta | str | None) -> str:
     """Name a validity in the visitor's language; in the journal it is a text."""
     visitor: Visitor = context["visitor"]
-    return visitor.say(words.validity(parse_validity(value) if isinstance(value, str) else value))
+    return visitor.say(validity_text(parse_validity(value) if isinstance(value, str) else value))
+
+
+@pass_context
+def _size(context: Context, number: float) -> str:
+    """Write a number of bytes in the visitor's language."""
+    visitor: Visitor = context["visitor"]
+    written = do_filesizeformat(number, binary=True)
+    return visitor.say(Text(re.sub("Bytes?", "字节", written), written))
 
 
 @pass_context

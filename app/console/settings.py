@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, fields
 
 import falcon
 
+from app.console import words
 from app.console.form_page import check_own_password, refuse
 from app.console.forms import Form, query_of
 from app.console.page import Access, Page, form_of, see_other, visitor_of
@@ -142,13 +143,13 @@ def _faults(typed: dict[str, str]) -> dict[str, Text]:
         try:
             read_terms(Terms(), [(name, text)])
         except RefusedError as error:
-            faults[name] = error.text
+            faults[name] = words.with_term_names(error.text)
     if faults:
         return faults
     try:
         read_terms(Terms(), _given(typed))
     except TermsContradictionError as error:
-        return dict.fromkeys(error.names, error.text)
+        return dict.fromkeys(error.names, words.with_term_names(error.text))
     return {}
 
 

@@ -4,9 +4,10 @@ from datetime import timedelta
 from typing import Any
 
 from app.customer_messages import NAMES
-from app.domain.cards import format_validity, parse_validity, trade_name
+from app.domain.cards import parse_validity, trade_name, validity_text
 from app.domain.codes import CardStatus, Counted, EventKind
 from app.domain.operators import Role, Scope
+from app.domain.terms import BindingTerm
 from app.domain.texts import Text
 from app.domain.webhooks import Topic
 from app.services.filters import EXPIRY_PRESETS, SORTS
@@ -206,32 +207,59 @@ def detail(name: str, value: Any) -> Text:  # noqa: ANN401  # any JSON value
     if name == "validity" and isinstance(value, str):
         return card_validity(parse_validity(value))
     if name in {"longest_validity", "by", "cost"} and isinstance(value, str):
-        return validity(parse_validity(value))
+        return validity_text(parse_validity(value))
     return _SAID.get(name, {}).get(value, Text(str(value), str(value)))
+
+
+_TERMS = {
+    "binding": "换机后能否使用",
+    "changes_per_day": "每天最多变化几次",
+    "minimum_version": "最低版本",
+    "latest_version": "最新版本",
+    "update_url": "更新地址",
+    "notice": "公告",
+    "self_service": "自助页面",
+    "self_unbind_per_30_days": "30 天内可自助解绑几次",
+    "self_unbind_cost": "每次自助解绑扣除的时长",
+    "self_renew": "可用另一张卡密续费",
+    "contact": "联系方式",
+}
+_TERM_VALUES: dict[Any, Text] = {
+    None: Text("未设置", "not set"),
+    True: Text("开", "on"),
+    False: Text("关", "off"),
+    BindingTerm.EITHER: Text("硬件和网络地址都变了才拒绝", "either"),
+    BindingTerm.HARDWARE: Text("硬件变了就拒绝", "hardware"),
+    BindingTerm.BOTH: Text("有一项变了就拒绝", "both"),
+}
+
+
+def term_name(name: str) -> Text:
+    """Return what a term is called: in English by its name."""
+    return Text(_TERMS.get(name, name), name)
+
+
+def term_value(name: str, value: Any) -> Text:  # noqa: ANN401  # any JSON value
+    """Return what a term says, as the journal has it."""
+    if name == "self_unbind_cost" and isinstance(value, str):
+        return validity_text(parse_validity(value))
+    is_number = isinstance(value, int) and not isinstance(value, bool)  # 1 == True
+    return Text(str(value), str(value)) if is_number else _TERM_VALUES.get(value, Text(str(value), str(value)))
+
+
+def with_term_names(text: Text) -> Text:
+    """Return a message about terms with what they are called in place of their names."""
+    zh = text.zh
+    for name, said in _TERMS.items():
+        zh = zh.replace(name, said)
+    return Text(zh, text.en)
 
 
 def _listed(texts: list[Text]) -> Text:
     return Text(", ".join(text.zh for text in texts), ", ".join(text.en for text in texts))
 
 
-_UNITS = {
-    "d": ("天", "day"),
-    "h": ("小时", "hour"),
-    "m": ("分钟", "minute"),
-    "s": ("秒", "second"),
-}
-
-
-def validity(value: timedelta | None) -> Text:
-    """Return how long that is, for people; None is permanent."""
-    if value is None:
-        return Text("永久", "permanent")
-    written = format_validity(value)
-    number, (zh, en) = written[:-1], _UNITS[written[-1]]
-    return Text(f"{number} {zh}", f"{number} {en}{'' if number == '1' else 's'}")
-
-
 def card_validity(value: timedelta | None) -> Text:
     """Return how long a card lasts, for people: in Chinese by the trade's name, if there is one."""
-    length = validity(value)
+    length = validity_text(value)
     return length if value is None else Text(trade_name(value) or length.zh, length.en)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from app.domain.cards import MAX_VALIDITY, MIN_VALIDITY, Card, ValidityError, format_validity
+from app.domain.cards import MAX_VALIDITY, MIN_VALIDITY, Card, ValidityError, validity_text
 from app.domain.codes import CardStatus
 from app.domain.texts import RefusedError
 
@@ -156,10 +156,10 @@ def _shortened(card: Card, by: timedelta | None, now: datetime) -> Card:
     if card.expires_at is not None:
         return card._replace(expires_at=min(card.expires_at, max(whole_now, card.expires_at - by)))
     if card.validity - by < MIN_VALIDITY:
-        written = format_validity(card.validity)
+        written = validity_text(card.validity)
         raise ValidityError(
-            f"{card.id} 的有效期只有 {written}，须缩短得更少",
-            f"{card.id} is valid for {written}: take less than that",
+            f"{card.id} 的有效期只有 {written.zh}，须缩短得更少",
+            f"{card.id} is valid for {written.en}: take less than that",
         )
     return card._replace(validity=card.validity - by)
 

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from app.domain.codes import CardStatus
-from app.domain.texts import RefusedError
+from app.domain.texts import RefusedError, Text
 
 ID_LENGTH = 32
 ID_RANDOM_BYTES = 20  # 160 bits are 32 characters of 5 bits
@@ -199,6 +199,18 @@ def format_validity(validity: timedelta | None) -> str:
     seconds = int(validity.total_seconds())
     unit = next(u for u in ("d", "h", "m", "s") if seconds % _UNITS[u] == 0)
     return f"{seconds // _UNITS[unit]}{unit}"
+
+
+_UNIT_NAMES = {"d": ("天", "day"), "h": ("小时", "hour"), "m": ("分钟", "minute"), "s": ("秒", "second")}
+
+
+def validity_text(validity: timedelta | None) -> Text:
+    """Return how long that is, for people; None is permanent."""
+    if validity is None:
+        return Text("永久", "permanent")
+    written = format_validity(validity)
+    number, (zh, en) = written[:-1], _UNIT_NAMES[written[-1]]
+    return Text(f"{number} {zh}", f"{number} {en}{'' if number == '1' else 's'}")
 
 
 class Card(NamedTuple):

@@ -4,7 +4,7 @@ from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from app.domain.cards import MAX_VALIDITY, Card, format_validity
+from app.domain.cards import MAX_VALIDITY, Card, format_validity, validity_text
 from app.domain.operators import Role
 from app.domain.texts import RefusedError
 
@@ -127,7 +127,7 @@ def check_validity(ceilings: Ceilings, lasting: timedelta | None) -> None:
         longest = format_longest(ceilings.longest_validity)
         raise CeilingExceededError(
             "validity",
-            f"有效期最长为 {longest}；所有者可以调整上限",
+            f"有效期最长为 {_length_zh(ceilings)}；所有者可以调整上限",
             f"the longest validity allowed is {longest}; an owner can raise it",
         )
 
@@ -166,7 +166,7 @@ def check_extended(ceilings: Ceilings, card: Card, now: datetime) -> None:
         longest = format_longest(ceilings.longest_validity)
         raise CeilingExceededError(
             "by",
-            f"卡密 {card.id} 的剩余时间将超过您的上限 {longest}；所有者可以调整上限",
+            f"卡密 {card.id} 的剩余时间将超过您的上限 {_length_zh(ceilings)}；所有者可以调整上限",
             f"card {card.id} would last longer than the ceiling of {longest} from now; an owner can raise it",
         )
 
@@ -194,6 +194,10 @@ def format_longest(longest: timedelta | None) -> str | None:
     if longest is None:
         return None
     return format_validity(None if longest >= MAX_VALIDITY else longest)
+
+
+def _length_zh(ceilings: Ceilings) -> str:
+    return validity_text(ceilings.longest_validity).zh
 
 
 def _allows(ceilings: Ceilings, lasting: timedelta | None) -> bool:

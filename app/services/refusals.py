@@ -15,7 +15,7 @@ REASONS: dict[str, Text] = {
     ),
     Code.CLIENT_BLOCKED: Text("设备或网络在黑名单中。", "The machine or the network is on the block list."),
     Code.CLIENT_MISMATCH: Text(
-        "这不是绑定的设备（以条款 binding 为准）：客户换了电脑或网络，或者卡密被他人使用。",
+        "这不是绑定的设备（以“设置”中的换机条款为准）：客户换了电脑或网络，或者卡密被他人使用。",
         "This is not the bound machine, as the term binding defines it: a new computer or network, or somebody else's.",
     ),
     Code.CLIENT_HAS_ANOTHER_CARD: Text(
@@ -23,11 +23,11 @@ REASONS: dict[str, Text] = {
         "The machine is bound to another live card: the customer should use that one.",
     ),
     Code.TOO_MANY_CHANGES: Text(
-        "当天硬件或网络地址的变化次数已达到条款 changes_per_day 的上限。",
+        "当天硬件或网络地址的变化次数已达到“设置”中的上限。",
         "The hardware or address had changed as often that day as the term changes_per_day allows.",
     ),
     Code.UPDATE_REQUIRED: Text(
-        "程序版本低于条款 minimum_version，或没有发送版本。",
+        "程序版本低于“设置”中的最低版本，或没有发送版本。",
         "The program is older than the term minimum_version, or sends no version.",
     ),
     Code.FUNCTION_NOT_FOUND: Text(

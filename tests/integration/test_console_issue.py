@@ -238,8 +238,8 @@ def test_a_seller_issues_within_their_ceilings_and_sees_them(seller: Browser) ->
     assert "您的发卡上限：每天 10 张，有效期最长 30 天；今天已发 4" in seller.get(ISSUE).words
     for fields, reason in (
         ({"count": "7"}, "今天还可发 6 张"),
-        ({"validity": "permanent"}, "有效期最长为 30d"),
-        ({"validity": "other", "validity_other": "31d"}, "有效期最长为 30d"),
+        ({"validity": "permanent"}, "有效期最长为 30 天"),
+        ({"validity": "other", "validity_other": "31d"}, "有效期最长为 30 天"),
         ({"batch": "专业版"}, "有文件仅供批次“专业版”"),
     ):
         page = issue(seller, **fields)
@@ -252,9 +252,9 @@ def test_an_owner_extends_and_imports_within_their_ceilings(owner: Browser, card
     Operator.update(cards_per_day=10, longest_validity=timedelta(days=40)).where(Operator.name == "老王").execute()
     fields = {"action": "extend", "id": cards[:2], "by": "other", "by_other": "11d"}
     page = owner.post("/admin/cards/confirm", fields)
-    assert "剩余时间将超过您的上限 40d" in page.words
+    assert "剩余时间将超过您的上限 40 天" in page.words
     content = b"id,validity\n" + "".join(f"{number:032d},41d\n" for number in range(2)).encode()
     fields = {"step": "import", "seen": hashlib.sha256(content).hexdigest()}
     page = owner.post("/admin/cards/import", fields, {"file": ("x.csv", content)})
-    assert (page.status, "有效期最长为 40d" in page.words) == (400, True)
+    assert (page.status, "有效期最长为 40 天" in page.words) == (400, True)
     assert Card.select().count() == len(cards)

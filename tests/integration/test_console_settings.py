@@ -65,6 +65,9 @@ def test_a_vendor_changes_every_term(olga: Browser) -> None:
     journal = olga.get("/admin/journal?kind=terms_changed").words
     for change in ("binding either → hardware", "minimum_version not set → 1.9", "self_renew off → any"):
         assert change in journal
+    journal = olga.get("/admin/journal?kind=terms_changed&lang=zh").words
+    for change in ("硬件和网络地址都变了才拒绝 → 硬件变了就拒绝", "最低版本 未设置 → 1.9", "扣除的时长 未设置 → 1 天"):
+        assert change in journal
 
 
 def test_cleared_fields_and_boxes_are_the_defaults_again(olga: Browser) -> None:

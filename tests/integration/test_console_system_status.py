@@ -63,6 +63,7 @@ def test_files_are_listed_with_batches_size_digest_and_missing_bytes(olga: Brows
     assert f"{name} content missing" in olga.get("/admin/files").words
     assert name in olga.get("/admin/health").words, "the doctor knows it too"
     assert FileBatch.select().count() == 1
+    assert "every.bin 1 字节" in olga.get("/admin/files?lang=zh").words
     service.cardctl("file", "remove", name, "every.bin")
 
 

@@ -128,9 +128,9 @@ def test_a_card_with_less_time_left_expires_at_once() -> None:
 
 @pytest.mark.parametrize("by", [30 * DAY, 31 * DAY])
 def test_an_unused_card_keeps_a_second(by: timedelta) -> None:
-    with pytest.raises(RefusedError, match="is valid for 30d: take less than that") as refusal:
+    with pytest.raises(RefusedError, match="is valid for 30 days: take less than that") as refusal:
         after(Action.SHORTEN, UNUSED, by=by)
-    assert "的有效期只有 30d" in refusal.value.text.zh
+    assert "的有效期只有 30 天" in refusal.value.text.zh
 
 
 @pytest.mark.parametrize("card", [PERMANENT, UNUSED._replace(validity=None)])

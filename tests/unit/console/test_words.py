@@ -11,6 +11,8 @@ from app.console import words
 from app.domain.ceilings import Ceilings
 from app.domain.codes import CardStatus, Code, EventKind
 from app.domain.operators import Role, Scope
+from app.domain.terms import BindingTerm, Terms
+from app.domain.texts import Text
 from app.services.filters import CARD_FIELDS, JOURNAL_FIELDS
 
 APP = Path(app.__file__).parent
@@ -54,6 +56,17 @@ def test_every_detail_of_the_journal_has_a_name_in_both_languages() -> None:
         assert not zh.isascii(), name
         assert en.isascii(), name
         assert en[0].isupper(), name
+
+
+def test_terms_and_what_they_say_are_named_in_chinese() -> None:
+    assert words._TERMS.keys() == Terms().as_texts().keys()  # noqa: SLF001
+    said = [words.term_value("binding", value).zh for value in BindingTerm]
+    said += [
+        words.term_value("self_unbind_cost", "365d").zh,
+        words.with_term_names(Text("minimum_version 太旧", "")).zh,
+    ]
+    assert said == ["硬件和网络地址都变了才拒绝", "硬件变了就拒绝", "有一项变了就拒绝", "365 天", "最低版本 太旧"]
+    assert words.term_value("changes_per_day", 1).zh == "1"
 
 
 def test_every_word_in_a_detail_is_said_in_both_languages() -> None:
