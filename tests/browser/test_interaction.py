@@ -52,6 +52,17 @@ def test_choosing_a_preset_clears_the_typed_duration(site: Site, enter: Enter) -
     assert validity(site, page.locator("#keys").input_value()) == timedelta(days=7)
 
 
+def test_a_search_that_takes_long_says_so(enter: Enter) -> None:
+    page = enter("/admin/cards").page
+    held: list[Route] = []
+    page.route("**/admin/cards?q=*", lambda route: held.append(route))  # noqa: PLW0108  # Playwright marks it
+    page.locator("[name=q]").fill("nothing")
+    page.keyboard.press("Enter")
+    expect(page.locator(".working")).to_be_visible()
+    held[0].continue_()
+    expect(page.locator(".working")).to_be_hidden()
+
+
 def test_a_search_is_one_request(enter: Enter, shop: Shop) -> None:
     person = enter("/admin/cards")
     page = person.page
