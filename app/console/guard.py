@@ -3,13 +3,13 @@
 import hmac
 import re
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 import falcon
 
 from app.console.cookies import COOKIE_PATH, LOGIN
 from app.console.forms import Form, read_form
-from app.console.page import OUT_OF_DATE, Access, Console, Page, lead_to
+from app.console.page import OUT_OF_DATE, TYPED_BY, Access, Console, Page, lead_to, visitor_of
 from app.console.rendering import CSRF_FIELD
 from app.console.visitor import Language, Theme, Visitor
 from app.domain.texts import Text
@@ -73,9 +73,7 @@ class Guard:
             request.env[OPERATOR] = f"operator {identity.id}"
         _keep_language(request, response)
         needed = resource.access[method]
-        detour = self._detour(request, resource, visitor) if needed > Access.PUBLIC else None
-        if detour is not None:
-            _lead_to(request, response, detour)
+        if needed > Access.PUBLIC and self._leads_elsewhere(request, response, resource):
             return
         if needed is Access.OWNER and not visitor.is_owner:
             raise forbidden(Text("此操作仅限所有者（owner）。", "Only an owner may do this."))
@@ -89,13 +87,53 @@ class Guard:
         if identity is not None:
             request.context.outcome["operator"] = identity.name
 
+    def _leads_elsewhere(self, request: falcon.Request, response: falcon.Response, page: Page) -> bool:
+        """Complete the response for a visitor who must pass another page first."""
+        visitor = visitor_of(request)
+        if visitor.identity is None and request.method == "POST":
+            self._say_ended(request, response, page)
+            return True
+        detour = self._detour(request, page, visitor)
+        if detour is not None:
+            _lead_to(request, response, detour)
+        return detour is not None
+
+    def _say_ended(self, request: falcon.Request, response: falcon.Response, page: Page) -> None:
+        """Say that nothing was done, with the log-in; a form with `Page.typed` is brought back after it."""
+        visitor = visitor_of(request)
+        if "GET" not in page.access:  # the log-out
+            _lead_to(request, response, LOGIN)
+            return
+        typed = _typed(request, page, visitor) if page.typed and visitor.session_token else ""
+        if not typed:
+            _lead_to(request, response, f"{LOGIN}?next={quote(request.path, safe='')}&ended=yes")
+            return
+        response.complete, response.status = True, falcon.HTTP_403
+        page.render(
+            request, response, "login.html", name="", onward=request.path, refusal=None, ended=True, typed=typed
+        )
+
     def _detour(self, request: falcon.Request, page: Page, visitor: Visitor) -> str | None:
         """Return the page that a visitor must pass first, None where there is none."""
         if visitor.identity is None:
-            here = safe_next(request.relative_uri) if request.method == "GET" else HOME
+            here = safe_next(request.relative_uri)
             return LOGIN if here == HOME else f"{LOGIN}?next={quote(here, safe='')}"
         needs_totp = self._console.owners_need_totp and visitor.is_owner and not visitor.identity.has_totp
         return TWO_STEP if needs_totp and not page.without_totp else None
+
+
+MAX_TYPED = 8_192
+"""Characters, encoded: the page of the log-in repeats them, and a stranger may read slowly."""
+
+
+def _typed(request: falcon.Request, page: Page, visitor: Visitor) -> str:
+    """Return what was typed into a form of the ended session, URL-encoded; "" where it was another's, or too long."""
+    _check_origin(request)
+    form = read_form(request, page.body_bytes)
+    if not _is_genuine(form, visitor):
+        return ""
+    typed = urlencode([(name, value) for name in (*page.typed, TYPED_BY) for value in form.all(name)])
+    return typed if len(typed) <= MAX_TYPED else ""
 
 
 _LONGEST_NEXT = 4_000  # as nginx's for a request line
@@ -134,8 +172,12 @@ def _lead_to(request: falcon.Request, response: falcon.Response, target: str) ->
 
 
 def _check_csrf(form: Form, visitor: Visitor) -> None:
-    if not hmac.compare_digest(form.one(CSRF_FIELD).encode(), visitor.csrf.encode()):
+    if not _is_genuine(form, visitor):
         raise forbidden(OUT_OF_DATE)
+
+
+def _is_genuine(form: Form, visitor: Visitor) -> bool:
+    return hmac.compare_digest(form.one(CSRF_FIELD).encode(), visitor.csrf.encode())
 
 
 def _check_origin(request: falcon.Request) -> None:

@@ -35,6 +35,12 @@ from app.services.usage_lists import UsageLists
 from app.tokens.second_factors import SecondFactors
 
 FORM_BYTES = 256 * 1024
+TYPED_BY = "typed_by"
+"""The field of a form with `Page.typed` that has the ID of the operator whom it was shown to."""
+BROUGHT_BACK = Text(
+    "刚才登录已失效，提交的内容没有执行。您填写的内容已取回，请核对后再提交（密码须重新输入）。",
+    "Your log-in had ended, and nothing was done. This is what you typed, but passwords: check it and send it again.",
+)
 OUT_OF_DATE = Text("页面已过期，请返回刷新后重试。", "The page is out of date: go back, reload it and try again.")
 
 
@@ -78,7 +84,7 @@ class Page:
     """A resource of the console. `app.console.guard` checks its `access` before a method is called.
 
     A GET changes nothing but what is noted of its reader. A POST that succeeds answers with a redirect, so that a
-    reload repeats nothing; only one that shows a secret for the only time answers with a page.
+    reload repeats nothing; only one that shows a secret for the only time, or brings a form back, answers with a page.
     """
 
     access: ClassVar[Mapping[str, Access]]
@@ -86,11 +92,17 @@ class Page:
     body_bytes: ClassVar[int] = FORM_BYTES
     takes_files: ClassVar[bool] = False
     """Whether its form has files: only such a page reads multipart bodies."""
+    typed: ClassVar[tuple[str, ...]] = ()
+    """The fields of its form that are brought back where the session ended before it was sent: no secret, no file."""
     without_totp: ClassVar[bool] = False
     """Whether an owner may use it who has yet to set up two-step verification (KADUN_OWNERS_NEED_TOTP)."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
+
+    def bring_back(self, request: falcon.Request, response: falcon.Response) -> None:
+        """Show the form with `typed` as it was sent, and `BROUGHT_BACK`; a page with `typed` does it."""
+        raise NotImplementedError
 
     def render(
         self,

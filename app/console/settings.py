@@ -7,7 +7,7 @@ import falcon
 from app.console import words
 from app.console.form_page import check_own_password, refuse
 from app.console.forms import Form, query_of
-from app.console.page import Access, Page, form_of, see_other, visitor_of
+from app.console.page import BROUGHT_BACK, Access, Page, form_of, see_other, visitor_of
 from app.console.rendering import url
 from app.domain.cards import format_validity
 from app.domain.terms import (
@@ -47,6 +47,12 @@ class SettingsPage(Page):
     """`/admin/settings`: a form with every term."""
 
     access = {"GET": Access.OWNER, "POST": Access.OWNER}
+    typed = (*_NAMES, "revision")
+
+    def bring_back(self, request: falcon.Request, response: falcon.Response) -> None:
+        """Show the form as it was sent."""
+        form = form_of(request)
+        self._show(request, response, _Shown(_typed(form), form.number("revision"), refusal=BROUGHT_BACK))
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
         """Show the terms in force."""

@@ -91,11 +91,11 @@ def test_nothing_else_takes_as_much(gateway: Gateway, path: str) -> None:
 @pytest.mark.parametrize("path", [*LONG_FORMS, IMPORT])
 def test_who_sends_a_long_form_without_a_session_is_led_to_the_log_in(gateway: Gateway, path: str) -> None:
     answer = gateway.ask("POST", path, b"x" * LIMIT if path == IMPORT else b"x")
-    assert (answer.status, answer.headers["location"]) == (303, "/admin/login")
+    assert (answer.status, answer.headers["location"]) == (303, "/admin/login?ended=yes")
     answer = gateway.ask("GET", f"{path}?lang=en")
     assert (answer.status, answer.headers["location"]) == (303, f"/admin/login?next={path}?lang=en")
     answer = gateway.ask("POST", path, b"x", {"HX-Request": "true"})
-    assert (answer.status, answer.headers["hx-redirect"]) == (204, "/admin/login")
+    assert (answer.status, answer.headers["hx-redirect"]) == (204, "/admin/login?ended=yes")
 
 
 @pytest.mark.parametrize("path", ["/kadun-session", "/kadun-log-in"])
