@@ -5,7 +5,7 @@
 # doctor [--format text|json]: in the app's container. Where that does not run, in another one beside the database; where
 # that cannot start either, in one that checks the host alone; without an image, one line says so.
 doctor() {
-    local facts report='' image status=0 format=text
+    local facts others report='' image status=0 format=text
     case "$*" in
         '' | --format[\ =]text) ;;
         --format[\ =]json) format=json ;;
@@ -22,6 +22,11 @@ doctor() {
         ((status <= 1)) || report='' # the engine's message: the container ended meanwhile
     fi
     image=$(setting KADUN_APP_IMAGE)
+    others=$(python3 -I -c 'import json, sys; print(*json.load(sys.stdin)["other_projects"])' <<<"$facts")
+    if [[ -z $report && -n $others ]] && ! docker image inspect "${image:-?}" >/dev/null 2>&1; then
+        only_result "$format" "此目录的容器属于项目 $others，先不要启动任何容器。请把 .env 中的 COMPOSE_PROJECT_NAME 改为该项目；没有 .env 时执行 scripts/init.sh --project 项目名" \
+            "The containers of this folder belong to project $others: start nothing. Set COMPOSE_PROJECT_NAME in .env to that project; without .env run scripts/init.sh --project PROJECT"
+    fi
     [[ -n $report || -n $image ]] || only_result "$format" \
         ".env 缺失或不完整（没有 KADUN_APP_IMAGE）：先执行 scripts/init.sh" \
         ".env is missing or incomplete (no KADUN_APP_IMAGE): run scripts/init.sh"

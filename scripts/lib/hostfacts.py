@@ -22,7 +22,7 @@ import cron_table
 import env_file
 import retention
 from hostfacts_access import files_in, inode_of, items, note_of, output, stat, text_of
-from hostfacts_docker import container_facts, other_stacks
+from hostfacts_docker import container_facts, other_projects, other_stacks
 from hostfacts_network import certificate_facts, is_bridge, proxy_probes, proxy_targets
 from regular import opened
 
@@ -48,6 +48,7 @@ def host_facts(root: Path, ssh_ports: str) -> Facts:
     settings = {name: env_file.value(text, name) or None for name in names}
     secret_names = secrets_in_env(root, text)
     backups = folder(root, settings.get("KADUN_BACKUP_DIR") or "data/backups")
+    project = settings.get("COMPOSE_PROJECT_NAME") or "kadun"
     port = settings.get("KADUN_HTTPS_PORT") or "443"
     https_port = int(port) if re.fullmatch("[0-9]{1,5}", port) and int(port) < 1 << 16 else 443
     interfaces = items("ip", "-j", "address", "show")
@@ -57,7 +58,8 @@ def host_facts(root: Path, ssh_ports: str) -> Facts:
         "settings": {n: None if n in {*secret_names, *WITHHELD} else value for n, value in settings.items()},
         "unreadable_lines": unreadable_lines(text),
         **container_facts(root),
-        "other_stacks": other_stacks(settings.get("COMPOSE_PROJECT_NAME") or "kadun"),
+        "other_projects": other_projects(root, project),
+        "other_stacks": other_stacks(project),
         "program": program(root / "app"),
         **certificate_facts(root / "https_certificates", https_port, settings.get("KADUN_DOMAIN") or ""),
         "proxy": list(
@@ -74,7 +76,7 @@ def host_facts(root: Path, ssh_ports: str) -> Facts:
         **backup_facts(backups, folder(root, settings.get("KADUN_BACKUP_HOOKS") or "data/backup-hooks.d")),
         "backup_identity": backup_identity(root / "secrets/backup_identity", backups),
         "installed": int(installed.st_mtime) if installed else None,
-        **cron_facts(root, settings.get("COMPOSE_PROJECT_NAME") or "kadun"),
+        **cron_facts(root, project),
         "sockets": output("ss", "-H", "-tulnp"),
         "ssh_ports": ssh_ports or None,
         "bridges": [

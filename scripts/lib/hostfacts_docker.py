@@ -1,10 +1,11 @@
 """What the Docker engine knows of this stack and of the others on this machine. For hostfacts.py."""
 
 from collections.abc import Iterator
+from os.path import samestat
 from pathlib import Path
 from typing import Any
 
-from hostfacts_access import items, output
+from hostfacts_access import items, output, stat
 
 Facts = dict[str, Any]
 
@@ -53,6 +54,22 @@ def other_stacks(project: str) -> dict[str, str]:
         if owner not in (None, project):
             ports.update(dict.fromkeys(_ports(container), owner))
     return ports
+
+
+def other_projects(root: Path, project: str) -> list[str]:
+    """Return the other Compose projects that have containers of this checkout, or over its database's folder."""
+    found = set()
+    for container in inspect((output("docker", "ps", "--all", "--quiet") or "").split()):
+        labels = container["Config"]["Labels"] or {}
+        is_ours = _is_same(labels.get(f"{_LABEL}project.working_dir"), root)
+        if is_ours or any(_is_same(mount["Source"], root / "data/postgres") for mount in container["Mounts"]):
+            found.add(labels.get(f"{_LABEL}project", project))
+    return sorted(found - {project})
+
+
+def _is_same(place: str | None, folder: Path) -> bool:
+    one, other = stat(Path(place)) if place else None, stat(folder)
+    return one is not None and other is not None and samestat(one, other)
 
 
 def _ports(container: Facts) -> Iterator[str]:

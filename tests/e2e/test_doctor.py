@@ -180,6 +180,10 @@ def test_the_host_is_checked_when_the_stack_is_down(stack: Stack, healthy: Statu
             done = doctor(stack)
         assert (done.returncode, "no image kadun-nowhere" in done.stdout) == (1, True)
         with rewritten(dotenv, "COMPOSE_PROJECT_NAME=kad"):
+            printed = doctor(stack).stdout
+        assert f"project {stack.project}: start nothing" in printed
+        assert "compose up" not in printed
+        with rewritten(dotenv, f"COMPOSE_PROJECT_NAME={stack.project}"):
             done = doctor(stack)
         assert (done.returncode, ".env is missing or incomplete" in done.stdout) == (1, True)
     finally:

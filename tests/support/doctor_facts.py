@@ -155,6 +155,7 @@ HOST: dict[str, Any] = {
     "containers": [*map(container, SERVICES), MIGRATION],
     "images": {"database": "sha256:database", "app": "sha256:app", "nginx": None},
     "config_hashes": {service: f"hash of {service}" for service in SERVICES},
+    "other_projects": [],
     "other_stacks": {"8081/tcp": "shop"},
     "program": {"wsgi.py": "digest"},
     "tls_handshake": handshake(GOOD_PEM),

@@ -28,7 +28,7 @@ from tests.support.folder_faults import (
     secret_in_env,
 )
 from tests.support.nginx_faults import certificate, nginx_sends
-from tests.support.stack import Stack
+from tests.support.stack import Stack, run
 from tests.support.stack_changes import mode, more_settings, rewritten, sql, stopped
 
 DOMAIN = "kadun.test"
@@ -41,6 +41,18 @@ def app_stopped(stack: Stack) -> Iterator[None]:
     with stopped(stack, "app"):
         stack.sql("owner", "UPDATE host SET seen_at = now() + interval '1 hour'")
         yield
+
+
+@contextmanager
+def other_project(stack: Stack) -> Iterator[None]:
+    """Make a container of another project over this stack's database."""
+    volume = f"{stack.folder}/data/postgres:/data"
+    labels = ("--label", "com.docker.compose.project=kadun-test-other")
+    container = run("docker", "create", *labels, "--volume", volume, stack.inspect("nginx")["Image"]).stdout.strip()
+    try:
+        yield
+    finally:
+        run("docker", "rm", "--force", container)
 
 
 Fault = Callable[[Stack], AbstractContextManager[object]]
@@ -74,6 +86,10 @@ FAULTS: dict[str, tuple[Fault, Statuses]] = {
     "a setting's name is misspelt": (
         lambda stack: more_settings(stack, "KADUN_ADMIN_ALOW=203.0.113.7"),
         {"env-names": "FAIL"},
+    ),
+    "another project runs from this folder": (
+        other_project,
+        {"containers": "FAIL", "images": "WARN", "env-applied": "WARN"},
     ),
     "a setting is changed and not applied": (
         lambda stack: more_settings(stack, "KADUN_ADMIN_ALLOW=203.0.113.7"),

@@ -47,6 +47,7 @@ HOST_CASES: list[tuple[dict[str, Any], dict[str, str]]] = [
     (containers(container("migrate", state="exited", exit_code=1)), {"containers": "FAIL"}),
     (containers(container("migrate", state="exited", oneoff="True", exit_code=1)), {}),
     ({"containers": HOST["containers"][1:]}, {"containers": "FAIL"}),
+    ({"other_projects": ["shop"]}, {"containers": "FAIL", "images": "WARN", "env-applied": "WARN"}),
     (containers(container("app", restarts=3)), {"restarts": "WARN"}),
     (containers(container("app", restarts=3, started="2026-11-20T11:00:00Z")), {}),
     (containers(container("app", image="sha256:older")), {"images": "WARN"}),

@@ -76,6 +76,13 @@ def test_a_service_that_has_moved_is_not_to_be_started() -> None:
     assert "up -d" not in result.message_en + result.message_zh
 
 
+def test_beside_another_project_of_this_folder_nothing_is_to_be_started() -> None:
+    stopped = containers(container("app", state="exited", image="sha256:older", config_hash="older"))
+    found = checked(**stopped, other_projects=["shop"])
+    assert "Other projects have containers of this folder, too: shop." in found["containers"].message_en
+    assert [name for name, result in found.items() if "compose up" in result.message_en + result.message_zh] == []
+
+
 def test_without_nginx_what_it_serves_is_not_checked() -> None:
     nothing_served = {"tls_handshake": None, "proxy": []}
     results = differing(checked(**containers(container("nginx", state="exited")), **nothing_served))

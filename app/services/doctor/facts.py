@@ -72,8 +72,9 @@ class HostFacts(msgspec.Struct, forbid_unknown_fields=True):
 
     `settings` are those in .env, by name, those that hold a secret without their value; `unreadable_lines` are the
     numbers of its lines that are no settings. `config_hashes` are Compose's digests of what it would run now, by
-    service. `other_stacks` are the ports of other Compose projects, `8080/tcp` for example, with the project of each.
-    `program` holds the SHA-256 of each file of app/, `inodes` the inode numbers of what the app mounts.
+    service. `other_projects` are the other Compose projects with containers of this checkout, `other_stacks` the ports
+    of other projects, `8080/tcp` for example, with the project of each. `program` holds the SHA-256 of each file of
+    app/, `inodes` the inode numbers of what the app mounts.
 
     `tls_handshake` holds the certificates that nginx serves (PEM) and OpenSSL's "Verify return code"; `certificate` and
     `certificate_key` are the files, the latter as its public key. `last_good`, `last_verified` and `last_away` are
@@ -91,6 +92,7 @@ class HostFacts(msgspec.Struct, forbid_unknown_fields=True):
     containers: list[Container]
     images: dict[str, str | None]
     config_hashes: dict[str, str]
+    other_projects: list[str]
     other_stacks: dict[str, str]
     program: dict[str, str]
     tls_handshake: str | None

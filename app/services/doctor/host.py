@@ -23,6 +23,8 @@ _MANY_RESTARTS = 3  # as many as the scripts wait for (scripts/lib/stack.sh)
 def containers(facts: Facts) -> CheckResult:
     """Check that every service runs and is healthy, and that the migration succeeded; or that the service has moved."""
     host = facts.host
+    if host.other_projects:
+        return _of_several_projects(host.other_projects)
     if host.moved_to is not None:
         at, _, place = host.moved_to.partition(" ")
         app = host.container("app")
@@ -58,6 +60,17 @@ def containers(facts: Facts) -> CheckResult:
         listed = ", ".join(starting)
         return warn(f"正在启动：{listed}", f"Still starting: {listed}")
     return ok("全部运行且健康", "All containers run and are healthy")
+
+
+def _of_several_projects(others: list[str]) -> CheckResult:
+    listed = ", ".join(others)
+    return fail(
+        f"其他项目也有此目录的容器：{listed}。两个项目不能共用 data/，先不要启动任何容器。请把 .env 中的 "
+        "COMPOSE_PROJECT_NAME 改为一直在服务的项目，再移除其余项目的容器：docker compose -p 项目名 down",
+        f"Other projects have containers of this folder, too: {listed}. Two must not share data/: start nothing. Set "
+        "COMPOSE_PROJECT_NAME in .env to the project that has been serving, then remove the containers of the "
+        "others: docker compose -p PROJECT down",
+    )
 
 
 def _services(host: HostFacts) -> tuple[str, ...]:
@@ -98,7 +111,7 @@ def restarts(facts: Facts) -> CheckResult:
 
 def images(facts: Facts) -> CheckResult:
     """Check that each container runs the image that its name stands for now."""
-    host = facts.host
+    host = _own_host(facts)
     if not host.images:
         raise NotCheckedError("没有容器", "there are no containers")
     outdated = [
@@ -117,7 +130,7 @@ def images(facts: Facts) -> CheckResult:
 
 def env_applied(facts: Facts) -> CheckResult:
     """Check that the containers run with what .env and docker-compose.yml say now."""
-    host = facts.host
+    host = _own_host(facts)
     if not host.config_hashes:
         raise NotCheckedError("docker compose config 失败", "docker compose config fails")
     services = _services(host)
@@ -134,6 +147,13 @@ def env_applied(facts: Facts) -> CheckResult:
             "Run docker compose up -d --wait",
         )
     return ok(".env 已生效", "The containers run with the present settings")
+
+
+def _own_host(facts: Facts) -> HostFacts:
+    """Return the host's facts for a check that advises `up`: not while another project has containers here."""
+    if facts.host.other_projects:
+        raise NotCheckedError("先解决 containers 一项", "resolve `containers` first")
+    return facts.host
 
 
 def mounts(facts: Facts) -> CheckResult:
