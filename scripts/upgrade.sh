@@ -45,8 +45,9 @@ make_folders() { "$ROOT/scripts/init.sh" >/dev/null </dev/null || exit 1; }
 find_old() {
     local container
     container=$(container_of app) || die "无法查询容器 cannot ask for the containers"
-    OLD_IMAGE=$(docker inspect --format '{{.Image}}' "${container:-$APP_IMAGE}" 2>/dev/null \
-        || docker image inspect --format '{{.Id}}' "$APP_IMAGE" 2>/dev/null) \
+    # Two commands: what one prints before it fails does not count.
+    OLD_IMAGE=$(docker container inspect --format '{{.Image}}' "$container" 2>/dev/null) \
+        || OLD_IMAGE=$(docker image inspect --format '{{.Id}}' "$APP_IMAGE" 2>/dev/null) \
         || die "从未启动过：docker compose up -d --wait。There is no older version here: docker compose up -d --wait starts this one"
     docker tag "$OLD_IMAGE" "$(previous_image "$APP_IMAGE")"
     SERVED=yes

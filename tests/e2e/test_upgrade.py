@@ -236,6 +236,13 @@ def test_an_app_that_keeps_ending_is_replaced_by_a_version_that_works(vendor: Ve
     program.open_on(stack)
 
 
+def test_an_upgrade_works_after_docker_compose_down(vendor: Vendor, program: Program) -> None:
+    vendor.stack.compose("down")
+    commit = vendor.release("after down", {"app/__init__.py": '"""After down."""\n'})
+    assert f"Upgraded to {commit[:12]}" in vendor.stack.script("upgrade.sh").stdout
+    program.open_on(vendor.stack)
+
+
 def test_an_upgrade_without_room_for_its_dump_changes_nothing(vendor: Vendor, tmp_path: Path) -> None:
     stack, commit, started = vendor.stack, vendor.commit(), vendor.stack.inspect("app")["State"]["StartedAt"]
     settings = (stack.folder / ".env").read_text()
