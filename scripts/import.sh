@@ -85,7 +85,7 @@ install_all() {
 # require_still_replaceable: the service may have written until it stopped.
 require_still_replaceable() {
     if [[ -n $AGAIN ]]; then arrived_untouched && return; elif ! holds_data "$LIVE"; then return; fi
-    compose up --detach --no-build >/dev/null 2>&1 </dev/null || true
+    come_up --no-build >/dev/null || true
     refuse
 }
 

@@ -17,6 +17,7 @@ READY_SECONDS=180
 # for up to half a minute. Prints what went wrong.
 come_up() {
     local said deadline=$((SECONDS + READY_SECONDS))
+    settle_recreated
     # `return 0`: in a trap a bare one would return the status from before it.
     until said=$(compose up --detach "$@" 2>&1 </dev/null); do
         # Of a container that others depend on: the database's, perhaps.
@@ -28,6 +29,16 @@ come_up() {
         sleep 1
     done
     return 0
+}
+
+# settle_recreated: Compose, killed while it recreates a container, leaves one named <12 hex digits>_PROJECT-…, and `up` says
+# "Conflict". That one gets its final name or, while its predecessor still has it, is removed.
+settle_recreated() {
+    local id name
+    while read -r id name; do
+        docker rename "$id" "${name#*_}" || docker rm --force "$id" || true
+    done < <(docker ps --all --format '{{.ID}} {{.Names}}' \
+        --filter "name=^[0-9a-f]{12}_$(setting COMPOSE_PROJECT_NAME kadun)-" </dev/null) >/dev/null 2>&1
 }
 
 # may_pass TEXT: whether a start failed for a reason that may pass: an unhealthy container, or no database to connect to, as

@@ -243,6 +243,15 @@ def test_an_upgrade_works_after_docker_compose_down(vendor: Vendor, program: Pro
     program.open_on(vendor.stack)
 
 
+def test_an_upgrade_works_after_compose_was_killed_while_it_recreated_the_app(vendor: Vendor, program: Program) -> None:
+    stack, app = vendor.stack, vendor.stack.inspect("app")
+    labels = [word for name, text in app["Config"]["Labels"].items() for word in ("--label", f"{name}={text}")]
+    run("docker", "create", "--name", f"{app['Id'][:12]}_{stack.project}-app-1", *labels, app["Image"])
+    commit = vendor.release("after a killed up", {"app/__init__.py": '"""After a killed up."""\n'})
+    assert f"Upgraded to {commit[:12]}" in stack.script("upgrade.sh").stdout
+    program.open_on(stack)
+
+
 def test_an_upgrade_without_room_for_its_dump_changes_nothing(vendor: Vendor, tmp_path: Path) -> None:
     stack, commit, started = vendor.stack, vendor.commit(), vendor.stack.inspect("app")["State"]["StartedAt"]
     settings = (stack.folder / ".env").read_text()

@@ -159,6 +159,24 @@ def test_a_start_waits_for_the_database_and_for_no_failed_migration(checkout: Pa
     assert (reason in done.stdout) is (tries == 1)
 
 
+def test_what_a_killed_compose_left_is_settled_before_a_start(checkout: Path) -> None:
+    code = """
+    docker() {
+        echo "$*" >>"$ROOT/tries"
+        case $1 in
+            ps) printf '%s\n' '11 0123456789ab_kadun-app-1' '22 ba9876543210_kadun-database-1' ;;
+            rename) [[ $3 == kadun-app-1 ]] ;;
+        esac
+    }
+    compose() { echo up >>"$ROOT/tries"; }
+    set -e
+    come_up
+    """
+    assert bash(checkout, code).returncode == 0
+    _, *done = (checkout / "tries").read_text().splitlines()
+    assert done == ["rename 11 kadun-app-1", "rename 22 kadun-database-1", "rm --force 22", "up"]
+
+
 def test_a_rolling_upgrade_is_put_back_while_the_database_is_away(checkout: Path) -> None:
     code = f"""
     {function_of(checkout, "upgrade.sh", "roll_back")}
