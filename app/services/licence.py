@@ -164,9 +164,7 @@ class LicenceService:
         counted = None if in_force.terms.changes_per_day is None else day
         facts = bindings.read_facts(self.database, request.card_id, request.hardware_sha256, counted)
         decision = decide(facts, request, at, in_force.terms)
-        if (
-            not decision.is_refresh
-        ):  # the machine that a card is bound to may share its address with somebody who guesses
+        if not decision.is_refresh:  # a card's own machine may share its address with somebody who guesses
             refuse_guesses(request.address, at, request.sent_card_id)
         client = facts.client or decision.released  # a client that moves to a card without a client keeps its ID
         if not decision.accepted:

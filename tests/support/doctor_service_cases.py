@@ -6,7 +6,7 @@ from typing import Any
 
 from app.storage.catalog import CatalogDifference
 from tests.support.doctor_changes import database
-from tests.support.doctor_facts import DATABASE_CHECKS, HOST_REPORT
+from tests.support.doctor_facts import DATABASE_CHECKS, HOST_REPORT, NOW
 
 UNSEEN = dict.fromkeys(DATABASE_CHECKS, "WARN")
 REVOKED = {"kadun_app": ["SELECT on card"]}
