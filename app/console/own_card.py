@@ -171,7 +171,7 @@ class _MistypedError(RefusedError):
 
 def _shown(typed: str) -> str:
     """Return the beginning of a key as people see it, enough to tell two cards apart."""
-    return masked(parse_card_id(typed) or typed)
+    return masked(parse_card_id(typed) or plain(typed))
 
 
 def _second(form: Form) -> str:

@@ -61,7 +61,8 @@ def test_a_customer_looks_up_and_unbinds_after_having_seen_what_it_costs(custome
     bound(customers.service, card_id)
     before = Card.get_by_id(card_id).expires_at
     customer = Visitor(customers.service)
-    shown = customer.press("look", card_id=f" {card_id.lower()} ")
+    assert "Enter the card's key" in customer.press("look", card_id="\ufeff“卡密:”").words
+    shown = customer.press("look", card_id=f" 卡密\uff1a“{card_id.lower()}” ")
     for told in ("active", "bound", "Asia/Shanghai (UTC+08:00)", "Unbindings left 2", "1 day", "QQ 10001"):
         assert told in shown.words
     assert card_id not in shown.words

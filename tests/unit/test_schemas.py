@@ -51,6 +51,7 @@ def test_a_valid_request_is_read_exactly_as_sent() -> None:
     [
         {"card_id": "x"},
         {"card_id": " 0123 "},
+        {"card_id": "\ufeff卡密\uff1a“x”"},
         {"card_id": "卡" * 64},
         {"hardware": "h"},
         {"hardware": "\U00020000" * 1024},
@@ -99,6 +100,7 @@ def test_a_field_of_the_wrong_type_is_named(field: str, value: object) -> None:
     [
         ("card_id", ""),
         ("card_id", " \t\n\u3000"),
+        ("card_id", "\u200b \ufeff"),
         ("card_id", "x" * 65),
         ("hardware", ""),
         ("hardware", "\U00020000" * 1025),
