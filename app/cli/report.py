@@ -19,7 +19,7 @@ _SPREAD = {
     "networks": "网段 networks",
     "blocks": "大网段 blocks",
     "changes": "变化 changes",
-    "returns": "切回 returns",
+    "places": "地点 places",
 }
 
 

@@ -81,6 +81,23 @@ class Counted(StrEnum):
     FUNCTION_FAILED = "FUNCTION_FAILED"
     FUNCTION_TIMEOUT = "FUNCTION_TIMEOUT"
 
+    @property
+    def is_of_a_place(self) -> bool:
+        """Whether a repetition in an environment that the day's entries have is only counted."""
+        return self in _OF_A_PLACE
+
+
+_OF_A_PLACE = frozenset(
+    {
+        Counted.HARDWARE_CHANGED,
+        Counted.ADDRESS_CHANGED,
+        Counted.CLIENT_MISMATCH,
+        Counted.CLIENT_HAS_ANOTHER_CARD,
+        Counted.TOO_MANY_CHANGES,
+        Counted.UPDATE_REQUIRED,
+    }
+)
+
 
 class CardStatus(StrEnum):
     """The status of a card: the first that applies, in this order."""

@@ -4,22 +4,26 @@ The thresholds separate such a card from a customer whose environment changes of
 months (`scripts/bench.sh --sharing`), whose result stands in docs/console.md.
 """
 
+import hashlib
 from typing import NamedTuple
+
+from app.domain.addresses import neighbourhood_of
+
+_DIGEST_BYTES = 8
 
 
 class Spread(NamedTuple):
     """How far a card's accepted requests are spread in a time, as its changes of hardware and address tell.
 
     `machines` are different hardware strings, `networks` different /24 of IPv4 and /48 of IPv6, `blocks` different /16
-    and /32, `changes` all changes of hardware or address, `returns` those to a machine in a network where it was
-    before. An address change within one network is no return.
+    and /32, `changes` all changes of hardware or address, `places` different machines in different networks.
     """
 
     machines: int
     networks: int
     blocks: int
     changes: int
-    returns: int
+    places: int
 
 
 class Limits(NamedTuple):
@@ -27,13 +31,15 @@ class Limits(NamedTuple):
 
     `networks` counts only together with `blocks`: mobile data comes from many networks, but those of one carrier, in a
     few blocks; who moves between places has several blocks, but few networks. `networks_alone` counts without, since
-    not even mobile data reaches it. Changes and returns have no threshold: mobile data has as many as a shared card.
+    not even mobile data reaches it. `changes` does not count for one machine in two places, since a line with IPv4 and
+    IPv6 may change between them with each request.
     """
 
     machines: int
     networks: int
     blocks: int
     networks_alone: int
+    changes: int | None = None
 
     def excess(self, spread: Spread) -> float:
         """Return how near a spread comes to its threshold: 1 where it just reaches it, 2 where it is twice that."""
@@ -41,10 +47,15 @@ class Limits(NamedTuple):
             spread.machines / self.machines,
             min(spread.networks / self.networks, spread.blocks / self.blocks),
             spread.networks / self.networks_alone,
+            0 if self.changes is None or _is_one_line(spread) else spread.changes / self.changes,
         )
 
 
-DAY = Limits(machines=5, networks=15, blocks=10, networks_alone=35)
+def _is_one_line(spread: Spread) -> bool:
+    return spread.machines < 2 and spread.places <= 2  # noqa: PLR2004  # IPv4 and IPv6
+
+
+DAY = Limits(machines=5, networks=15, blocks=10, networks_alone=35, changes=101)
 """For 24 hours. A second computer and a hardware string that varies with a device make 2 to 4 machines. Of the honest
 customers on mobile data one in a hundred reached 23 networks in a day, and of all customers one reached 10 blocks."""
 WEEK = Limits(machines=8, networks=35, blocks=15, networks_alone=120)
@@ -55,3 +66,13 @@ in a hundred reached 60 networks (mobile data) or 15 blocks (hotels, cafés), bu
 def excess(day: Spread, week: Spread) -> float:
     """Return how suspicious a card is by its last 24 hours and 7 days; from 1 on it is shown, the worst first."""
     return max(DAY.excess(day), WEEK.excess(week))
+
+
+def place_of(hardware: str | None, address: str | None) -> int:
+    """Return a digest of an environment: the hardware, and the /24 of IPv4 or /48 of IPv6.
+
+    A narrower network would let a customer use up a day's entries within their own network, and hide what follows.
+    """
+    network = "" if address is None else neighbourhood_of(address)
+    digest = hashlib.sha256(f"{network} {hardware}".encode()).digest()
+    return int.from_bytes(digest[:_DIGEST_BYTES], signed=True)

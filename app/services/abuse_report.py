@@ -23,7 +23,7 @@ def collect(database: Database, now: datetime, zone: ZoneInfo, within: timedelta
 
     Times are in ISO 8601 in the zone:
       accepted: {count, first: […]} cards whose accepted requests reach a threshold (`app.domain.sharing`):
-        {card_id, last_24_hours, period, last_at}, both {machines, networks, blocks, changes, returns}
+        {card_id, last_24_hours, period, last_at}, both {machines, networks, blocks, changes, places}
       cards: [{card_id, machines, networks, rejections, first_at, last_at}] mismatches of one card
       machines: [{hardware, cards, networks, rejections, first_at, last_at}] rejections of one machine with many cards
       networks: [{network, cards, machines, rejections, first_at, last_at}] those of one address with many cards

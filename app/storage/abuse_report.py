@@ -92,11 +92,11 @@ class ChangingCard(NamedTuple):
 def changing_cards(since: datetime, lately: datetime, first_day: date) -> list[ChangingCard]:
     """Return the cards with most accepted changes of hardware and those with most of the address, in no order.
 
-    Both sides of a change count: the environment that the card had before, and the one that it has since. Of changes
-    beyond a day's entries the environments are unknown; they count at the time of that day's last one.
+    Both sides of a change count: the environment that the card had before, and the one that it has since. Changes
+    without an entry, since it would repeat one or be too many for a day, count at the time of that day's last one.
 
     Args:
-        since: When the period begins. What a card returns to, it has had in the period.
+        since: When the period begins.
         lately: When its last part begins.
         first_day: The vendor's day of `since`.
     """
@@ -128,51 +128,46 @@ def _network(bits: int, bits_of_ipv6: int) -> str:
     return f"network(set_masklen(side.address, CASE family(side.address) WHEN 4 THEN {bits} ELSE {bits_of_ipv6} END))"
 
 
-# A card's entries are in the order of their IDs, because the card is locked when they are written. `place` is that
-# order, with the environment before a change and the one after it. A change to an environment that was there before is
-# a return, unless its last place is the one just before: then only the address within the network changed.
 CHANGING_CARDS = f"""
 WITH candidate AS (
     SELECT card_id, row_number() OVER () AS card
     FROM (({_candidates("hardware")}) UNION ({_candidates("address")})) AS either
 ), entry AS (
-    SELECT card, at, id, hashtextextended(hardware, 0) AS machine, ip::inet AS address,
+    SELECT card, at, hashtextextended(hardware, 0) AS machine, ip::inet AS address,
         hashtextextended(details #>> '{{before,hardware}}', 0) AS machine_before,
         (details #>> '{{before,ip}}')::inet AS address_before
     FROM candidate JOIN event ON event.card_id = candidate.card_id
     WHERE coalesce(code, kind) = %(changed)s AND at >= %(since)s
 ), side AS (
-    SELECT card, at, is_after, side.machine, {_network(24, 48)} AS network, {_network(16, 32)} AS block,
-        id * 2 + is_after::int AS place
+    SELECT card, at, at >= %(lately)s AS is_late, is_after,
+        side.machine, {_network(24, 48)} AS network, {_network(16, 32)} AS block
     FROM entry CROSS JOIN LATERAL (
         VALUES (false, machine_before, address_before), (true, machine, address)
     ) AS side (is_after, machine, address)
-), seen AS (
-    SELECT *, at >= %(lately)s AS is_late, is_after
-        AND lag(place) OVER (PARTITION BY card, machine, network ORDER BY place) < place - 1 AS is_return
-    FROM side
 ), spread AS (
     SELECT card, max(at) AS last_at,
         count(DISTINCT machine) FILTER (WHERE is_late) AS late_machines,
         count(DISTINCT network) FILTER (WHERE is_late) AS late_networks,
         count(DISTINCT block) FILTER (WHERE is_late) AS late_blocks,
         count(*) FILTER (WHERE is_late AND is_after) AS late_changes,
-        count(*) FILTER (WHERE is_late AND is_return) AS late_returns,
+        count(DISTINCT (machine, network)) FILTER (WHERE is_late) AS late_places,
         count(DISTINCT machine) AS machines,
         count(DISTINCT network) AS networks,
         count(DISTINCT block) AS blocks,
         count(*) FILTER (WHERE is_after) AS changes,
-        count(*) FILTER (WHERE is_return) AS returns
-    FROM seen GROUP BY card
+        count(DISTINCT (machine, network)) AS places
+    FROM side GROUP BY card
 ), beyond AS (
-    SELECT card, max(last_at) AS last_at, sum(greatest(count - %(kept)s, 0))::bigint AS changes,
-        sum(CASE WHEN last_at >= %(lately)s THEN greatest(count - %(kept)s, 0) ELSE 0 END)::bigint AS late_changes
-    FROM candidate JOIN daily_count ON daily_count.card_id = candidate.card_id
+    SELECT card, max(last_at) AS last_at, sum(changes)::bigint AS changes,
+        coalesce(sum(changes) FILTER (WHERE last_at >= %(lately)s), 0)::bigint AS late_changes
+    FROM candidate JOIN (
+        SELECT *, count - coalesce(cardinality(places), least(count, %(kept)s)) AS changes FROM daily_count
+    ) AS counted ON counted.card_id = candidate.card_id
     WHERE day >= %(first_day)s AND kind IN (%(hardware)s, %(address)s) AND last_at >= %(since)s
     GROUP BY card
 )
 SELECT card_id, greatest(spread.last_at, beyond.last_at),
-    late_machines, late_networks, late_blocks, spread.late_changes + beyond.late_changes, late_returns,
-    machines, networks, blocks, spread.changes + beyond.changes, returns
+    late_machines, late_networks, late_blocks, spread.late_changes + beyond.late_changes, late_places,
+    machines, networks, blocks, spread.changes + beyond.changes, places
 FROM spread JOIN beyond USING (card) JOIN candidate USING (card)
 """  # noqa: S608  # constants

@@ -7,22 +7,36 @@ from peewee import SQL, fn
 from app.domain.codes import Counted
 from app.storage.models import DailyCount
 
+MAX_ENTRIES_PER_DAY = 50
+"""The limit of entries in the journal of each `Counted` kind that one card has on one day; all are counted."""
 PRUNE_BATCH = 10_000
 
 
-def count(card_id: str, day: date, kind: Counted, at: datetime) -> int:
-    """Count one, in the caller's transaction; return how many it is of this day."""
+def count(card_id: str, day: date, kind: Counted, at: datetime, place: int | None) -> bool:
+    """Count one, in the caller's transaction; return whether the journal has an entry of it.
+
+    It has one of each of the day's first `MAX_ENTRIES_PER_DAY` places (`app.domain.sharing.place_of`); where `place` is
+    None, of the first so many times. The row stays locked: two requests at once are not two entries of one place.
+    """
     (row,) = (
-        DailyCount.insert(card_id=card_id, day=day, kind=kind, count=1, last_at=at)
+        DailyCount.insert(
+            card_id=card_id, day=day, kind=kind, count=1, last_at=at, places=None if place is None else [place]
+        )
         .on_conflict(
             conflict_target=[DailyCount.card_id, DailyCount.day, DailyCount.kind],
             update={DailyCount.count: DailyCount.count + SQL("1"), DailyCount.last_at: at},
         )
-        .returning(DailyCount.count)
+        .returning(DailyCount.count, DailyCount.places)
         .execute()
     )
-    counted: int = row.count
-    return counted
+    if place is None or row.count == 1:
+        return bool(row.count <= MAX_ENTRIES_PER_DAY)
+    places = row.places or []
+    if place in places or len(places) >= MAX_ENTRIES_PER_DAY:
+        return False
+    of_day = (DailyCount.card_id == card_id) & (DailyCount.day == day) & (DailyCount.kind == kind)
+    DailyCount.update(places=[*places, place]).where(of_day).execute()
+    return True
 
 
 def changes(card_id: str, day: date) -> int:

@@ -9,6 +9,7 @@ from peewee import Expression, Value, fn
 
 from app.domain.addresses import network_of, site_of
 from app.domain.codes import Code, Counted, EventKind
+from app.domain.sharing import place_of
 from app.storage import daily_counts
 from app.storage.models import Event, database
 
@@ -17,8 +18,7 @@ MAX_REFUSALS_PER_MINUTE = 20
 MAX_REFUSALS_PER_MINUTE_OF_SITE = 100
 """The same for an IPv6 /48, which has 65,536 networks that count as addresses."""
 REFUSALS = (Code.CARD_NOT_FOUND, Code.CARD_FROZEN, Code.CARD_EXPIRED, Code.CARD_SPENT, Code.CLIENT_BLOCKED)
-MAX_ENTRIES_PER_DAY = 50
-"""The limit of entries of each `Counted` kind that one card has on one day; `daily_count` has the number of all."""
+MAX_ENTRIES_PER_DAY = daily_counts.MAX_ENTRIES_PER_DAY
 PRUNE_BATCH = 10_000
 PRUNED_KINDS = (
     EventKind.REJECTED,
@@ -157,7 +157,8 @@ def has_too_many_refusals(address: str, at: datetime) -> bool:
 def _is_within_the_day(entry: Entry, kind: Counted, day: date) -> bool:
     if entry.card_id is None:
         raise ValueError("what is counted has a card")
-    return daily_counts.count(entry.card_id, day, kind, entry.at) <= MAX_ENTRIES_PER_DAY
+    place = place_of(entry.hardware, entry.ip) if kind.is_of_a_place else None
+    return daily_counts.count(entry.card_id, day, kind, entry.at, place)
 
 
 def mismatch(card_id: str, reference: str) -> Event | None:

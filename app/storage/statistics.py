@@ -91,14 +91,14 @@ def by_customers(since: datetime, zone: ZoneInfo) -> dict[date, dict[str, int]]:
 def rejections(now: datetime) -> list[Row]:
     """Return the codes of the last 7 days' rejections, the most frequent first.
 
-    A row is {code, last_24_hours, last_7_days}. What the journal has no entry of, since a card had too many of a day,
-    counts at the time of that day's last one.
+    A row is {code, last_24_hours, last_7_days}. What the journal has no entry of, since a card repeated it or had too
+    many of a day, counts at the time of that day's last one.
     """
     yesterday, week = now - timedelta(hours=24), now - timedelta(days=7)
     entries = Event.select(Event.code.alias("code"), Event.at.alias("at"), SQL("1").alias("times")).where(
         code_or_kind.in_(codes_or_kinds(EventKind.REJECTED)) & (Event.at >= week)
     )
-    uncounted = DailyCount.select(DailyCount.kind, DailyCount.last_at, _beyond(DailyCount.count)).where(
+    uncounted = DailyCount.select(DailyCount.kind, DailyCount.last_at, _beyond).where(
         _is_code & (DailyCount.day >= week.date() - timedelta(days=1)) & (DailyCount.last_at >= week)
     )
     all_ = entries.union_all(uncounted)
@@ -121,10 +121,10 @@ def rejections_by_day(since: datetime, zone: ZoneInfo) -> dict[date, dict[str, i
         .group_by(day, Event.code)
     )
     uncounted = (
-        DailyCount.select(DailyCount.day, DailyCount.kind, _sum(_beyond(DailyCount.count)))
+        DailyCount.select(DailyCount.day, DailyCount.kind, _sum(_beyond))
         .where(_is_code & (DailyCount.day >= since.astimezone(zone).date()))
         .group_by(DailyCount.day, DailyCount.kind)
-        .having(_sum(_beyond(DailyCount.count)) > 0)
+        .having(_sum(_beyond) > 0)
     )
     found: dict[date, Counter[str]] = {}
     for of_day, code, count in chain(query.tuples(), uncounted.tuples()):
@@ -173,11 +173,9 @@ def functions(since: date, limit: int) -> list[Row]:
 
 
 _is_code = DailyCount.kind.in_([str(code) for code in Code])
-
-
-def _beyond(count: Any) -> Any:  # noqa: ANN401  # peewee expressions
-    """Return how many of a day's rejections are not in the journal."""
-    return fn.GREATEST(count - MAX_ENTRIES_PER_DAY, 0)
+_entries = fn.COALESCE(fn.CARDINALITY(DailyCount.places), fn.LEAST(DailyCount.count, MAX_ENTRIES_PER_DAY))
+_beyond = DailyCount.count - _entries
+"""How many of a day's rejections are not in the journal."""
 
 
 def _by_status(counts: Iterable[int]) -> dict[str, int]:

@@ -65,49 +65,22 @@ def test_both_sides_of_changes_count(database: Database) -> None:
     at = NOW - 2 * DAY
     go_through(("pc", "198.51.100.1"), ("pc", "198.51.200.1"), ("laptop", "198.51.200.1"), at=at)
     go_through(("laptop", "198.51.200.1"), ("laptop", "203.0.113.9"), at=NOW - HOUR)
-    assert only() == ChangingCard(CARD, Spread(1, 2, 2, 1, 0), Spread(2, 3, 2, 3, 0), NOW - HOUR)
+    assert only() == ChangingCard(CARD, Spread(1, 2, 2, 1, 2), Spread(2, 3, 2, 3, 4), NOW - HOUR)
 
 
 def test_a_network_of_ipv6_is_a_48_and_a_block_a_32(database: Database) -> None:
     go_through(
         *(("pc", ip) for ip in ("2001:db8:1:1::1", "2001:db8:1:2::1", "2001:db8:2::1", "2001:db9:2::1", "32.1.13.184"))
     )
-    assert only().whole == Spread(1, 4, 3, 4, 0)
+    assert only().whole == Spread(1, 4, 3, 4, 4)
 
 
-def test_returns_lead_to_an_environment_that_the_card_had_before(database: Database) -> None:
-    home, work = ("pc", "198.51.100.1"), ("pc", "203.0.113.1")
-    go_through(home, work, home, work)
-    assert only().whole == Spread(1, 2, 2, 3, 2)
-
-
-def test_another_machine_in_the_same_network_is_another_environment(database: Database) -> None:
-    mine, hers = ("pc", "198.51.100.1"), ("her pc", "198.51.100.1")
-    go_through(mine, hers, mine)
-    assert only().whole == Spread(2, 1, 1, 2, 1)
-
-
-def test_a_way_through_three_environments_returns_once(database: Database) -> None:
-    go_through(("a", "198.51.100.1"), ("b", "198.51.100.1"), ("c", "198.51.100.1"), ("a", "198.51.100.1"))
-    assert only().whole.returns == 1
-
-
-@pytest.mark.parametrize(
-    ("first", "second"), [("198.51.100.1", "198.51.100.2"), ("2001:db8:1:1::1", "2001:db8:1:2::1")]
-)
-def test_another_address_of_the_same_network_is_no_return(database: Database, first: str, second: str) -> None:
-    go_through(("pc", first), ("pc", second), ("pc", first), ("pc", second))
-    assert only().whole == Spread(1, 1, 1, 3, 0)
-
-
-def test_a_return_counts_where_the_environment_lies_within_the_period(database: Database) -> None:
-    home, work, hotel = (("pc", ip) for ip in ("198.51.100.1", "203.0.113.1", "192.0.2.1"))
-    go_through(home, work, at=SINCE - HOUR)
-    go_through(work, hotel, work, at=SINCE + HOUR)
-    go_through(work, home, at=NOW - HOUR)
-    assert only().whole == Spread(1, 3, 3, 3, 1)
-    go_through(home, hotel, at=NOW)
-    assert only().lately == Spread(1, 3, 3, 2, 1)
+def test_places_are_machines_in_networks(database: Database) -> None:
+    home, hers, work = ("pc", "198.51.100.1"), ("her pc", "198.51.100.2"), ("pc", "203.0.113.1")
+    go_through(home, ("pc", "198.51.100.2"), hers, home, work, at=NOW - 2 * DAY)
+    go_through(work, home)
+    assert only().whole == Spread(2, 2, 2, 5, 3)
+    assert only().lately == Spread(1, 2, 2, 1, 2)
 
 
 def test_a_change_at_the_very_beginning_counts(database: Database) -> None:
@@ -116,20 +89,20 @@ def test_a_change_at_the_very_beginning_counts(database: Database) -> None:
     assert changing() == []
     go_through(("b", "198.51.100.1"), ("c", "198.51.100.1"), at=SINCE)
     go_through(("c", "198.51.100.1"), ("d", "198.51.100.1"), at=LATELY - moment)
-    assert only() == ChangingCard(CARD, Spread(0, 0, 0, 0, 0), Spread(3, 1, 1, 2, 0), LATELY - moment)
+    assert only() == ChangingCard(CARD, Spread(0, 0, 0, 0, 0), Spread(3, 1, 1, 2, 3), LATELY - moment)
     go_through(("d", "198.51.100.1"), ("e", "198.51.100.1"), at=LATELY)
-    assert only() == ChangingCard(CARD, Spread(2, 1, 1, 1, 0), Spread(4, 1, 1, 3, 0), LATELY)
+    assert only() == ChangingCard(CARD, Spread(2, 1, 1, 1, 2), Spread(4, 1, 1, 3, 4), LATELY)
 
 
 def test_changes_beyond_a_days_entries_are_counted(database: Database) -> None:
     seats = [(f"seat {number}", "198.51.100.1") for number in range(71)]
     for number, (before, after) in enumerate(pairwise(seats)):
         change(Environment(*before), Environment(*after), NOW - 2 * DAY + number * timedelta(minutes=1))
-    assert only().whole == Spread(51, 1, 1, 70, 0)
+    assert only().whole == Spread(51, 1, 1, 70, 51)
     assert only().lately.changes == 0
     assert only().last_at == NOW - 2 * DAY + timedelta(minutes=69)
     change(Environment(*seats[-1]), Environment(*seats[0]), NOW)
-    assert only().whole == Spread(52, 1, 1, 71, 1)
+    assert only().whole == Spread(52, 1, 1, 71, 52)
     assert only().lately.changes == 1
 
 
@@ -140,7 +113,18 @@ def test_changes_beyond_count_at_the_time_of_the_last_one(database: Database) ->
     assert only().lately.changes == 0
     go_through(*seats[60:], at=midnight + 21 * HOUR)  # within 24 hours
     assert only().lately == Spread(0, 0, 0, 20, 0)
-    assert only().whole == Spread(51, 1, 1, 70, 0)
+    assert only().whole == Spread(51, 1, 1, 70, 51)
+
+
+@pytest.mark.parametrize("address", ["198.{0}.1.1", "192.0.2.{1}", "2001:db8:1:{1}::1"], ids=["two", "/24", "/48"])
+def test_going_to_and_fro_uses_up_no_entry_and_hides_no_place(database: Database, address: str) -> None:
+    places = [("pc", address.format(number % 2, number)) for number in range(54)]
+    machines = [("pc" if number % 2 else "her pc", places[-1][1]) for number in range(54)]
+    others = [("pc", f"203.{number}.113.1") for number in range(40)]
+    go_through(*places, *machines, *others, at=NOW - HOUR)
+    assert only().whole.machines == 2
+    assert only().whole.networks >= 41
+    assert only().whole.changes == 53 + 54 + 40
 
 
 def test_rejections_and_other_cards_do_not_count(database: Database) -> None:
@@ -149,8 +133,8 @@ def test_rejections_and_other_cards_do_not_count(database: Database) -> None:
     rejected = Entry(NOW, EventKind.REJECTED, Code.CLIENT_MISMATCH, CARD, ip="203.0.113.1", hardware="other")
     journal.append_rejection(rejected, NOW.date())
     assert {card.card_id: card.whole for card in changing()} == {
-        CARD: Spread(2, 1, 1, 1, 0),
-        "B" * 32: Spread(3, 1, 1, 2, 0),
+        CARD: Spread(2, 1, 1, 1, 2),
+        "B" * 32: Spread(3, 1, 1, 2, 3),
     }
 
 
@@ -204,8 +188,8 @@ def test_the_report_shows_what_reaches_a_threshold_worst_first(database: Databas
     assert accepted["count"] == 4
     assert accepted["first"][1] == {
         "card_id": "D" * 32,
-        "last_24_hours": {"machines": 0, "networks": 0, "blocks": 0, "changes": 0, "returns": 0},
-        "period": {"machines": 9, "networks": 1, "blocks": 1, "changes": 8, "returns": 0},
+        "last_24_hours": {"machines": 0, "networks": 0, "blocks": 0, "changes": 0, "places": 0},
+        "period": {"machines": 9, "networks": 1, "blocks": 1, "changes": 8, "places": 9},
         "last_at": "2026-03-08T20:00:00+08:00",
     }
     seats(7, "C" * 32, NOW - 9 * DAY)

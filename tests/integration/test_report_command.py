@@ -42,7 +42,8 @@ def test_the_report_as_json(offline: Service, shared: datetime) -> None:
     assert at - since == timedelta(days=7)
     assert at >= shared
     assert at.utcoffset() == timedelta(hours=8)
-    assert report["limits"]["last_24_hours"] == {"machines": 5, "networks": 15, "blocks": 10, "networks_alone": 35}
+    expected = {"machines": 5, "networks": 15, "blocks": 10, "networks_alone": 35, "changes": 101}
+    assert report["limits"]["last_24_hours"] == expected
     assert report["accepted"]["count"] == 1
     (row,) = report["accepted"]["first"]
     assert (row["card_id"], row["last_24_hours"]["machines"], row["period"]["machines"]) == (SHARED, 5, 5)

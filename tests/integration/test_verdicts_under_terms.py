@@ -134,7 +134,7 @@ def test_an_old_program_is_told_to_update_and_changes_nothing(
     assert not Card.get_by_id(card_id).is_activated
     assert DailyCount.get(DailyCount.kind == "UPDATE_REQUIRED").count == 2
     entries = Event.select().where(Event.code == Code.UPDATE_REQUIRED).order_by(Event.id)
-    assert [entry.details for entry in entries] == [{"terms": 1}, {"version": "1.99", "terms": 1}]
+    assert [entry.details for entry in entries] == [{"terms": 1}]
     assert verification.verify(of_version(card_id, "2.0")).code is Code.OK
     before = Client.get().requested_at
     assert verification.verify(of_version(card_id, "1.99")).code is Code.UPDATE_REQUIRED

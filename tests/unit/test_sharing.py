@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.domain.sharing import DAY, WEEK, Limits, Spread, excess
+from app.domain.sharing import DAY, WEEK, Limits, Spread, excess, place_of
 
 QUIET = Spread(1, 1, 1, 0, 0)
 LIMITS = Limits(machines=4, networks=10, blocks=5, networks_alone=40)
@@ -19,7 +19,7 @@ LIMITS = Limits(machines=4, networks=10, blocks=5, networks_alone=40)
         (Spread(1, 10, 4, 9, 0), 4 / 5),
         (Spread(1, 9, 9, 9, 0), 9 / 10),
         (Spread(1, 40, 1, 39, 0), 1),
-        (Spread(2, 2, 2, 1_000_000, 1_000_000), 1 / 2),
+        (Spread(2, 2, 2, 1_000_000, 3), 1 / 2),
     ],
 )
 def test_the_number_that_comes_nearest_to_its_threshold_counts(spread: Spread, expected: float) -> None:
@@ -31,5 +31,26 @@ def test_a_day_and_a_week_have_thresholds_of_their_own() -> None:
     assert excess(machines_of_a_day, machines_of_a_day) == 1
     assert excess(QUIET, machines_of_a_day) == 5 / 8
     assert excess(QUIET, machines_of_a_week) == 1
-    assert tuple(DAY) == (5, 15, 10, 35)
-    assert tuple(WEEK) == (8, 35, 15, 120)
+    assert tuple(DAY) == (5, 15, 10, 35, 101)
+    assert tuple(WEEK) == (8, 35, 15, 120, None)
+
+
+@pytest.mark.parametrize(
+    ("spread", "expected"),
+    [
+        (Spread(1, 3, 3, 101, 3), 1),
+        (Spread(1, 3, 3, 100, 3), 100 / 101),
+        (Spread(2, 1, 1, 101, 2), 1),
+        (Spread(1, 2, 2, 1_000_000, 2), 1 / 5),
+    ],
+)
+def test_many_changes_of_a_day_are_shown_unless_one_machine_has_two_places(spread: Spread, expected: float) -> None:
+    assert DAY.excess(spread) == expected
+
+
+def test_a_place_is_a_machine_in_a_network() -> None:
+    home = place_of("pc", "198.51.100.1")
+    assert home == place_of("pc", "198.51.100.2")
+    assert len({home, place_of("pc", "198.51.101.1"), place_of("laptop", "198.51.100.1"), place_of("pc", None)}) == 4
+    assert place_of("pc", "2001:db8:1::1") == place_of("pc", "2001:db8:1:ffff::1") != place_of("pc", "2001:db8:2::1")
+    assert -(2**63) <= home < 2**63
