@@ -169,8 +169,12 @@ class LicenceService:
         client = facts.client or decision.released  # a client that moves to a card without a client keeps its ID
         if not decision.accepted:
             evaluation = Evaluation(request, at, jti, decision, None, in_force)
-            self._append_rejection(rejection(evaluation, decision.code, bound_to(facts, decision.code)))
-            return evaluation
+            entry = rejection(evaluation, decision.code, bound_to(facts, decision.code))
+            if self._append_rejection(entry):
+                return evaluation
+            # A customer who tries again shows the support the last answer: it leads to the entry that there is.
+            reference = journal.reference_of_repeated(entry) or evaluation.reference
+            return evaluation._replace(jti=jti[:-REFERENCE_LENGTH] + reference)
         client_id = id_from_random(secrets.token_bytes(ID_RANDOM_BYTES)) if client is None else client.id
         evaluation = Evaluation(request, at, jti, decision, client_id, in_force)
         applied = bindings.apply(
@@ -186,9 +190,11 @@ class LicenceService:
         )
         return evaluation if applied else None
 
-    def _append_rejection(self, entry: Entry) -> None:
-        if not journal.append_rejection(entry, self._day(entry.at)):
+    def _append_rejection(self, entry: Entry) -> bool:
+        is_written = journal.append_rejection(entry, self._day(entry.at))
+        if not is_written:
             metrics.refusals_not_journalled.inc()
+        return is_written
 
     def _day(self, at: datetime) -> date:
         return at.astimezone(self.timezone).date()

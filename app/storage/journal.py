@@ -7,7 +7,7 @@ from typing import Any
 
 from peewee import Expression, Value, fn
 
-from app.domain.addresses import network_of, site_of
+from app.domain.addresses import neighbourhood_of, network_of, site_of
 from app.domain.codes import Code, Counted, EventKind
 from app.domain.sharing import place_of
 from app.storage import daily_counts
@@ -131,8 +131,11 @@ def recent_refusals_of_site(entry: Entry, site: str) -> Any:  # noqa: ANN401  # 
 
     It reads all refusals of that minute, which the limits of addresses keep few.
     """
-    is_within = Expression(Event.ip_network.cast("inet"), "<<=", Value(site).cast("inet"))
-    return _refusals(entry, is_within, MAX_REFUSALS_PER_MINUTE_OF_SITE)
+    return _refusals(entry, _is_within(site), MAX_REFUSALS_PER_MINUTE_OF_SITE)
+
+
+def _is_within(network: str) -> Any:  # noqa: ANN401  # peewee's
+    return Expression(Event.ip_network.cast("inet"), "<<=", Value(network).cast("inet"))
 
 
 def _refusals(entry: Entry, where: Any, limit: int) -> Any:  # noqa: ANN401  # peewee's
@@ -159,6 +162,16 @@ def _is_within_the_day(entry: Entry, kind: Counted, day: date) -> bool:
         raise ValueError("what is counted has a card")
     place = place_of(entry.hardware, entry.ip) if kind.is_of_a_place else None
     return daily_counts.count(entry.card_id, day, kind, entry.at, place)
+
+
+def reference_of_repeated(entry: Entry) -> str | None:
+    """Return the reference of the day's entry that a rejection without one repeats, None where it repeats none."""
+    if entry.counted is None or not entry.counted.is_of_a_place or entry.ip is None:
+        return None
+    alike = (Event.card_id == entry.card_id) & (code_or_kind == entry.code) & (Event.hardware == entry.hardware)
+    where = alike & _is_within(neighbourhood_of(entry.ip)) & (Event.at > entry.at - timedelta(days=1))
+    reference: str | None = Event.select(Event.reference).where(where).order_by(Event.at.desc()).limit(1).scalar()
+    return reference
 
 
 def mismatch(card_id: str, reference: str) -> Event | None:

@@ -16,7 +16,7 @@ from app.storage import daily_counts, journal
 from app.storage.database import Database
 from app.storage.models import DailyCount, Event
 from tests.conftest import Clock
-from tests.support.asking import ask
+from tests.support.asking import ask, claims
 
 DAY = date(2026, 3, 1)
 KEEP = timedelta(days=365)
@@ -69,6 +69,28 @@ def test_of_each_kind_a_card_has_50_places_a_day_and_all_are_counted(
     ask(verification, card_id, hardware="h9", address="192.0.2.9")
     assert Event.select().where(Event.code == Code.CLIENT_MISMATCH).count() == 2
     assert DailyCount.select().count() == 5
+
+
+def test_a_repeated_rejection_has_the_reference_of_the_entry_that_it_repeats(
+    verification: Verification, card_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask(verification, card_id)
+
+    def refused(hardware: str, address: str) -> Verdict:
+        return ask(verification, card_id, hardware=hardware, address=address)
+
+    first, other, again = refused("h9", "192.0.2.9"), refused("h8", "192.0.2.9"), refused("h9", "192.0.2.10")
+    assert first.reference == again.reference != other.reference
+    assert claims(first)["jti"] != claims(again)["jti"]
+    assert str(claims(again)["jti"]).endswith(first.reference)
+    monkeypatch.setattr(daily_counts, "MAX_ENTRIES_PER_DAY", 2)
+    assert refused("h7", "192.0.2.9").reference not in {first.reference, other.reference}
+    assert [
+        event.reference for event in Event.select().where(Event.code == Code.CLIENT_MISMATCH).order_by(Event.id)
+    ] == [
+        first.reference,
+        other.reference,
+    ]
 
 
 def test_a_day_of_counts_is_the_vendors(verification: Verification, card_id: str, clock: Clock) -> None:
