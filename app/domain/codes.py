@@ -68,7 +68,7 @@ class EventKind(StrEnum):
 class Counted(StrEnum):
     """What a client can make happen to one card again and again: counted for each card and day (protocol, section 4).
 
-    Changes of the environment, hardware and address apart, and the codes of rejections that concern a card in use.
+    Changes of the environment, hardware and address apart, and the codes of rejections that concern an existing card.
     """
 
     HARDWARE_CHANGED = "hardware_changed"
@@ -80,6 +80,9 @@ class Counted(StrEnum):
     FUNCTION_NOT_FOUND = "FUNCTION_NOT_FOUND"
     FUNCTION_FAILED = "FUNCTION_FAILED"
     FUNCTION_TIMEOUT = "FUNCTION_TIMEOUT"
+    CARD_FROZEN = "CARD_FROZEN"
+    CARD_EXPIRED = "CARD_EXPIRED"
+    CARD_SPENT = "CARD_SPENT"
 
     @property
     def is_of_a_place(self) -> bool:

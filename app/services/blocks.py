@@ -119,12 +119,12 @@ class Blocks:
             RefusedError: there is no such entry, or it names no machine.
         """
         wanted = parse_card_id_beginning(reference) or reference
-        hardware = self.database.with_connection(lambda: journal.hardware_of(wanted))
-        if hardware is None:
+        digest = self.database.with_connection(lambda: journal.hardware_sha256_of(wanted))
+        if digest is None:
             raise RefusedError(
                 f"日志中没有参考号“{reference}”的设备", f"the journal has no machine under the reference “{reference}”"
             )
-        return self.machine(hardware)._replace(reference=wanted)
+        return Target(digest, reference=wanted)
 
     def add(self, target: Target, reason: str) -> int:
         """Block a machine or a network; return the block's ID.

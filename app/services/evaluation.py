@@ -8,7 +8,7 @@ from app.domain.cards import REFERENCE_LENGTH, parse_card_id
 from app.domain.codes import Code, Counted, EventKind
 from app.domain.policy import Binding, Client, Decision, Facts, VerificationRequest
 from app.services.in_force import InForce
-from app.storage.journal import Entry
+from app.storage.journal import MAX_REFUSED_HARDWARE, REFUSALS, Entry
 
 _COUNTED = {Code(kind): kind for kind in Counted if kind in set(map(str, Code))}
 
@@ -65,14 +65,22 @@ def rejection(evaluation: Evaluation, code: Code, details: dict[str, Any] | None
     """Return the journal entry of a request that is rejected with this code.
 
     Of a mismatch it has all that was sent (protocol, section 2, rule 4) except a function's arguments, which may be
-    large. A nonce seen before shows a replayed request.
+    large. A nonce seen before shows a replayed request. Refusals, which anybody can cause, are kept short.
     """
-    request = evaluation.request
-    is_mismatch = code is Code.CLIENT_MISMATCH
-    more = {"nonce": request.nonce, "client_public_key": request.public_key} if is_mismatch else {}
+    request, hardware = evaluation.request, evaluation.request.hardware
+    more: dict[str, str | None] = {}
+    if code is Code.CLIENT_MISMATCH:
+        more = {"nonce": request.nonce, "client_public_key": request.public_key}
+    elif code in REFUSALS:
+        hardware, more = hardware[:MAX_REFUSED_HARDWARE], {"hardware_sha256": request.hardware_sha256}
     details = {**(details or {}), "version": request.version, **more}
-    details = {name: value for name, value in details.items() if value is not None}
-    return _entry(evaluation, EventKind.REJECTED, code=code, details=details or None, counted=_COUNTED.get(code))
+    fields = {
+        "code": code,
+        "details": {name: value for name, value in details.items() if value is not None} or None,
+        "counted": _COUNTED.get(code),
+        "hardware": hardware,
+    }
+    return _entry(evaluation, EventKind.REJECTED, **fields)
 
 
 def _named(evaluation: Evaluation) -> str:

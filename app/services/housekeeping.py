@@ -30,11 +30,18 @@ def start(journal_keep: timedelta) -> None:
 def prune_journal(keep: timedelta, now: datetime) -> int:
     """Delete what clients wrote into the journal, and the daily counts, once they are old enough, in short batches.
 
+    Of what strangers wrote, delete as well what is older than their newest entries.
+
     Returns:
         How many rows.
     """
     before, total = now - keep, 0
-    for prune in (lambda: journal.prune(before), lambda: daily_counts.prune(before.date())):
+    stock = database.with_connection(journal.beginning_of_stock) or before
+    for prune in (
+        lambda: journal.prune(before),
+        lambda: journal.prune_strangers(stock),
+        lambda: daily_counts.prune(before.date()),
+    ):
         while deleted := database.with_connection(prune):
             total += deleted
     return total

@@ -71,8 +71,13 @@ def shown_keys(reader: Identity, card_ids: Iterable[str | None], typed: str | No
 
 
 def hardware_digest(hardware: str) -> str:
-    """Return what a seller sees of a machine: eight hexadecimal digits, the same ones until the service restarts."""
-    return hmac.new(_DIGEST_KEY, hardware.encode(), hashlib.sha256).hexdigest()[:_DIGEST_LENGTH]
+    """Return what a seller sees of a machine: eight hexadecimal digits, the same ones until the service restarts.
+
+    They are of what refusals keep of the text, so that a machine has the same ones in all entries.
+    """
+    return hmac.new(_DIGEST_KEY, hardware[: journal.MAX_REFUSED_HARDWARE].encode(), hashlib.sha256).hexdigest()[
+        :_DIGEST_LENGTH
+    ]
 
 
 def encrypt(place: str) -> str:

@@ -10,7 +10,7 @@ from peewee import fn
 
 from app.domain.codes import Code, Counted, EventKind
 from app.domain.sharing import Spread
-from app.storage.journal import MAX_ENTRIES_PER_DAY, code_or_kind, codes_or_kinds
+from app.storage.journal import MAX_ENTRIES_PER_DAY, code_or_kind, codes_or_kinds, hardware_sha256
 from app.storage.models import Event, database
 
 MAX_CANDIDATES = 1_000
@@ -19,8 +19,7 @@ MAX_CANDIDATES = 1_000
 Group = dict[str, Any]
 """What the rejections have in common, two counts of different values, `rejections`, `first_at`, `last_at`."""
 
-# Of hardware only a hash is compared: there may be a million texts of 1,024 characters.
-_CARDS, _NETWORKS, _MACHINES = Event.card_id, Event.ip_network, fn.hashtextextended(Event.hardware, 0)
+_CARDS, _NETWORKS, _MACHINES = Event.card_id, Event.ip_network, hardware_sha256
 
 
 def shared_cards(since: datetime, limit: int) -> list[Group]:
@@ -30,9 +29,15 @@ def shared_cards(since: datetime, limit: int) -> list[Group]:
 
 
 def trying_machines(since: datetime, limit: int) -> list[Group]:
-    """Return the machines that were rejected with most cards, two at least: `hardware`, `cards`, `networks`."""
+    """Return the machines that were rejected with most cards, two at least.
+
+    Each is `hardware`, cut where none of its entries has the whole text, `hardware_sha256`, the `reference` of one of
+    them, `cards` and `networks`.
+    """
     counts = {"cards": _CARDS, "networks": _NETWORKS}
-    return list(_with_several_cards(_groups("hardware", Event.hardware, counts, _REJECTED, since)).limit(limit))
+    groups = _with_several_cards(_groups("hardware_sha256", _MACHINES, counts, _REJECTED, since))
+    texts = (fn.MAX(Event.hardware).alias("hardware"), fn.MAX(Event.reference).alias("reference"))
+    return list(groups.select_extend(*texts).limit(limit))
 
 
 def trying_networks(since: datetime, limit: int) -> list[Group]:

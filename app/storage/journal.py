@@ -17,7 +17,12 @@ MAX_REFUSALS_PER_MINUTE = 20
 """The limit of `REFUSALS`, and of refused log-ins, that are journalled for one address; the metrics count all."""
 MAX_REFUSALS_PER_MINUTE_OF_SITE = 100
 """The same for an IPv6 /48, which has 65,536 networks that count as addresses."""
-REFUSALS = (Code.CARD_NOT_FOUND, Code.CARD_FROZEN, Code.CARD_EXPIRED, Code.CARD_SPENT, Code.CLIENT_BLOCKED)
+STRANGERS = (Code.CARD_NOT_FOUND, Code.CLIENT_BLOCKED)
+"""Refusals that name no existing card, or any: their newest `STOCK` are kept."""
+STOCK = 500_000
+REFUSALS = (*STRANGERS, Code.CARD_FROZEN, Code.CARD_EXPIRED, Code.CARD_SPENT)
+"""Refusals, of which the journal has only the first `MAX_REFUSED_HARDWARE` characters of the hardware, and a digest."""
+MAX_REFUSED_HARDWARE = 64
 MAX_ENTRIES_PER_DAY = daily_counts.MAX_ENTRIES_PER_DAY
 PRUNE_BATCH = 10_000
 PRUNED_KINDS = (
@@ -34,6 +39,11 @@ It deletes the entry again.
 """
 code_or_kind = fn.COALESCE(Event.code, Event.kind)
 """The code of a rejection, the kind of any other entry; the indexes are on this expression."""
+hardware_sha256 = fn.COALESCE(
+    fn.JSONB_EXTRACT_PATH_TEXT(Event.details, "hardware_sha256"),
+    fn.ENCODE(fn.SHA256(fn.CONVERT_TO(Event.hardware, "UTF8")), "hex"),
+)
+"""The digest of a machine, which is kept in the details where the text was cut."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +71,9 @@ class Entry:
         columns = asdict(self)
         del columns["counted"]
         return {**columns, "ip_network": None if self.ip is None else network_of(self.ip)}
+
+
+_is_of_strangers = Event.code.in_(STRANGERS)  # as the index event_strangers says
 
 
 def codes_or_kinds(*kinds: EventKind | Code | None) -> list[str]:
@@ -184,11 +197,11 @@ def mismatch(card_id: str, reference: str) -> Event | None:
     return found
 
 
-def hardware_of(reference: str) -> str | None:
-    """Return the hardware of the entry of this reference, None where there is none."""
+def hardware_sha256_of(reference: str) -> str | None:
+    """Return the SHA-256 of the hardware of the entry of this reference, None where there is none."""
     named = (Event.reference == reference) & Event.hardware.is_null(is_null=False)
-    hardware: str | None = Event.select(Event.hardware).where(named).order_by(Event.id).limit(1).scalar()
-    return hardware
+    digest: str | None = Event.select(hardware_sha256).where(named).order_by(Event.id).limit(1).scalar()
+    return digest
 
 
 def count_by(actor: str, kinds: Sequence[EventKind], since: datetime) -> int:
@@ -206,10 +219,22 @@ def count_after(event_id: int) -> int:
 
 def prune(before: datetime) -> int:
     """Delete up to `PRUNE_BATCH` entries of `PRUNED_KINDS` older than `before`, and nothing else; return how many."""
-    old = (
-        Event.select(Event.id)
-        .where(code_or_kind.in_(codes_or_kinds(*PRUNED_KINDS)) & (Event.at < before))
-        .limit(PRUNE_BATCH)
-    )
+    return _delete(code_or_kind.in_(codes_or_kinds(*PRUNED_KINDS)) & (Event.at < before))
+
+
+def beginning_of_stock() -> datetime | None:
+    """Return the time of the oldest of the newest `STOCK` entries of `STRANGERS`, None where there are no more."""
+    newest = Event.select(Event.at).where(_is_of_strangers).order_by(Event.at.desc())
+    found: datetime | None = newest.offset(STOCK - 1).limit(1).scalar()
+    return found
+
+
+def prune_strangers(before: datetime) -> int:
+    """Delete up to `PRUNE_BATCH` entries of `STRANGERS` older than `before`; return how many."""
+    return _delete(_is_of_strangers & (Event.at < before))
+
+
+def _delete(where: Any) -> int:  # noqa: ANN401  # a peewee expression
+    old = Event.select(Event.id).where(where).limit(PRUNE_BATCH)
     count: int = Event.delete().where(Event.id.in_(old)).execute()
     return count

@@ -1,5 +1,6 @@
 """Lists of the journal, newest first, each read by an index (migration 0003); and its end, for following it."""
 
+import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -11,8 +12,9 @@ from peewee import JOIN, SQL, Desc, Select, Tuple, Value, fn
 
 from app.domain.codes import Code, EventKind
 from app.domain.operators import SHOP_ACTOR
+from app.storage import journal
 from app.storage.database import Database
-from app.storage.journal import code_or_kind, codes_or_kinds
+from app.storage.journal import MAX_REFUSED_HARDWARE, code_or_kind, codes_or_kinds
 from app.storage.models import Event, database
 from app.storage.paging import Cursor
 
@@ -207,10 +209,15 @@ def _named(wanted: JournalFilter) -> list[Any]:
     named += [column == value for column, value in zip(columns, values, strict=True) if value is not None]
     if wanted.hardware is not None:
         # Up to 1,024 characters are more than an index holds.
-        named.append(fn.hashtextextended(Event.hardware, SQL("0")) == fn.hashtextextended(wanted.hardware, SQL("0")))
+        forms = {wanted.hardware, wanted.hardware[:MAX_REFUSED_HARDWARE]}
+        hashes = [fn.hashtextextended(form, SQL("0")) for form in forms]
+        named.append(fn.hashtextextended(Event.hardware, SQL("0")).in_(hashes))
     return named
 
 
 def _exactly(wanted: JournalFilter) -> Any:  # noqa: ANN401  # peewee's
     """Return the condition that is left to look at in each entry: the index of hardware has only a hash of it."""
-    return SQL("true") if wanted.hardware is None else Event.hardware == wanted.hardware
+    if wanted.hardware is None:
+        return SQL("true")
+    digest = hashlib.sha256(wanted.hardware.encode()).hexdigest()
+    return (Event.hardware == wanted.hardware) | (journal.hardware_sha256 == digest)

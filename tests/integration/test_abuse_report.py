@@ -1,5 +1,7 @@
 """The abuse report: rejections grouped by card, machine and network."""
 
+import hashlib
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -44,6 +46,20 @@ def test_rejections_are_grouped_by_card_machine_and_network(database: Database) 
     assert values(abuse_report.shared_cards(since, 1)) == [("A" * 32, 2, 2, 3, first, last)]
     assert values(abuse_report.trying_machines(since, 50)) == [("h3", 2, 1, 2, last, last)]
     assert values(abuse_report.trying_networks(since, 50)) == [("2001:db8::/64", 2, 2, 3, last, last)]
+
+
+def test_a_machine_is_one_where_refusals_have_the_beginning_of_its_text(database: Database) -> None:
+    whole, digest = "h" * 71, hashlib.sha256(b"h" * 71).hexdigest()
+    short = [
+        replace(rejected(Code.CARD_NOT_FOUND, card, whole[:64], "2001:db8::3"), details={"hardware_sha256": digest})
+        for card in "AB"
+    ]
+    other = replace(short[0], details={"hardware_sha256": "0" * 64})
+    journal.append([rejected(Code.CLIENT_MISMATCH, "C", whole, "2001:db8::3"), *short, other])
+    assert values(abuse_report.trying_machines(NOW - DAY, 50)) == [(whole, 3, 1, 3, NOW, NOW)]
+    assert [group["machines"] for group in abuse_report.trying_networks(NOW - DAY, 50)] == [2]
+    (group,) = abuse_report.trying_machines(NOW - DAY, 50)
+    assert group["hardware_sha256"] == digest
 
 
 def test_cards_that_customers_unbind_again_and_again_are_listed(database: Database) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from urllib.parse import quote
 
@@ -215,6 +216,8 @@ def test_sellers_see_machines_by_a_digest(owner: Browser, seller: Browser) -> No
         Entry(datetime.now(UTC), EventKind.REJECTED, Code.CLIENT_MISMATCH, card, ip="203.0.113.7", hardware=hardware)
         for card in (own, KEY)
     ]
+    said = {"hardware_sha256": digest}
+    rejected.append(replace(rejected[0], code=Code.CARD_EXPIRED, details=said))
     journal.append([Entry(BORN, EventKind.ENVIRONMENT_CHANGED, **changed), *rejected])  # type: ignore[arg-type]
     told = {hardware_of(seller.get(path)) for path in ("/admin/cards", "/admin/sharing", f"/admin/journal?card={KEY}")}
     assert len(told) == 1, "the same machine is the same one everywhere"

@@ -3,6 +3,7 @@
 from collections import Counter
 from dataclasses import replace
 from datetime import date, timedelta
+from hashlib import sha256
 
 import pytest
 
@@ -12,8 +13,9 @@ from app.services import housekeeping
 from app.services.issuing import Issuing
 from app.services.licence import LicenceService, Verdict
 from app.services.verification import Verification
-from app.storage import daily_counts, journal
+from app.storage import daily_counts, journal, journal_lists
 from app.storage.database import Database
+from app.storage.journal_lists import JournalFilter
 from app.storage.models import DailyCount, Event
 from tests.conftest import Clock
 from tests.support.asking import ask, claims
@@ -115,6 +117,53 @@ def test_failures_of_functions_are_bounded_by_card_and_day(licences: LicenceServ
     assert counts(card_id) == dict.fromkeys(map(str, codes), 55)
     counted = Counter(event.code for event in Event.select().where(Event.kind == EventKind.REJECTED))
     assert counted == dict.fromkeys(codes, 50)
+
+
+def test_refusals_keep_the_beginning_of_the_hardware_and_its_digest(
+    verification: Verification, issuing: Issuing, card_id: str, clock: Clock
+) -> None:
+    hardware = "机" * 1024
+    ask(verification, "0" * 32, hardware=hardware)
+    ask(verification, card_id)
+    ask(verification, card_id, hardware=hardware, address="192.0.2.9")
+    clock.advance(timedelta(days=31))
+    ask(verification, card_id, hardware=hardware)
+    short, digest = hardware[:64], {"hardware_sha256": sha256(hardware.encode()).hexdigest()}
+    assert len(journal_lists.page(JournalFilter(hardware=hardware)).rows) == 3
+    kept = {event.code: (event.hardware, event.details) for event in Event.select().where(Event.kind == "rejected")}
+    assert kept.pop("CLIENT_MISMATCH")[0] == hardware
+    assert kept == {"CARD_NOT_FOUND": (short, digest), "CARD_EXPIRED": (short, digest)}
+
+
+@pytest.mark.parametrize("code", [Code.CARD_FROZEN, Code.CARD_EXPIRED, Code.CARD_SPENT])
+def test_refusals_of_an_existing_card_are_counted_and_50_of_a_day_journalled(
+    database: Database, clock: Clock, code: Code
+) -> None:
+    entry = journal.Entry(
+        clock.now, EventKind.REJECTED, code, "A" * 32, ip="198.51.100.1", hardware="h", counted=Counted(code)
+    )
+    written = [
+        journal.append_rejection(replace(entry, at=clock.now + timedelta(minutes=number)), DAY) for number in range(60)
+    ]
+    assert written == [True] * 50 + [False] * 10
+    assert counts("A" * 32) == {code: 60}
+
+
+def test_of_refusals_of_strangers_the_newest_are_kept(
+    database: Database, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal, "STOCK", 3)
+
+    def refused(code: Code, minutes: int) -> journal.Entry:
+        return journal.Entry(clock.now + timedelta(minutes=minutes), EventKind.REJECTED, code)
+
+    others = [refused(code, 0) for code in (Code.CLIENT_MISMATCH, Code.CARD_FROZEN)]
+    journal.append([*others, *(refused(journal.STRANGERS[number % 2], number) for number in range(3))])
+    assert housekeeping.prune_journal(KEEP, clock.now) == 0
+    journal.append([refused(Code.CARD_NOT_FOUND, number) for number in (3, 4)])
+    assert housekeeping.prune_journal(KEEP, clock.now) == 2
+    codes = [event.code for event in Event.select().order_by(Event.at, Event.id)]
+    assert codes == ["CLIENT_MISMATCH", "CARD_FROZEN", *["CARD_NOT_FOUND"] * 3]
 
 
 def test_an_ipv6_network_counts_as_one_address(verification: Verification) -> None:

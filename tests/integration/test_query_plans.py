@@ -2,6 +2,9 @@
 
 import re
 import threading
+from datetime import timedelta
+
+import pytest
 
 from app.domain.codes import Code, EventKind
 from app.domain.policy import VerificationRequest
@@ -13,7 +16,7 @@ from app.storage.models import Card, Client
 from app.storage.statements import NEW_CLIENT
 from app.storage.touches import MAX_CARDS, SESSION
 from tests.conftest import START, Clock
-from tests.support.query_plans import nodes, rows_looked_at
+from tests.support.query_plans import nodes, plan, rows_looked_at, statements
 
 MANY = 50_000
 _MANY_CARDS = """
@@ -44,6 +47,25 @@ def test_recent_refusals_are_counted_by_index(database: Database) -> None:
     plan = "\n".join(row[0] for row in database.execute_sql(f"EXPLAIN {sql}", values).fetchall())
     assert re.search("Index Scan (using|on) event_network", plan)
     assert "Filter" not in plan
+
+
+def test_the_stock_of_refusals_is_read_by_an_index_of_its_own(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal, "STOCK", 100)
+    database.execute_sql(
+        """INSERT INTO event (at, kind, code) SELECT %s + i * interval '1 second', 'rejected', code
+           FROM generate_series(1, 2000) AS i, unnest(%s) AS code""",
+        (START, [str(code) for code in Code if code is not Code.OK]),
+    )
+    database.execute_sql("ANALYZE event")
+    with statements(database) as ran:
+        oldest = journal.beginning_of_stock()
+        assert oldest == START + timedelta(seconds=1951)
+        journal.prune_strangers(oldest)
+    beginning, pruning = ran
+    assert rows_looked_at(database, beginning) == 100
+    assert "event_strangers" in plan(database, pruning)
 
 
 def noted(database: Database) -> list[str]:
