@@ -14,7 +14,7 @@ from app.domain.cards import card_id_of, parse_card_id
 from app.domain.operators import Role, console_actor, shop_actor
 from app.domain.pasted import ids_in
 from app.services.sessions import Identity
-from app.storage import key_masking
+from app.storage import journal, key_masking
 from app.storage.key_masking import Issuer
 from app.storage.paging import Cursor
 
