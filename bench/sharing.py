@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 from app.domain.cards import Card
 from app.domain.codes import Counted, EventKind
 from app.domain.policy import OPEN_PROGRAM, Client, Facts, VerificationRequest, decide
-from app.domain.sharing import place_of
+from app.domain.sharing import Environment, environment_of, gets_an_entry
 from app.services import abuse_report
 from app.storage import journal
 from app.storage.database import Database, connect_to
@@ -109,7 +109,7 @@ def live(everyone: Sequence[Customer], day: date) -> None:
     """Write what the customers' requests of a day change, as `app.services.licence` would, a thousand times faster."""
     counts: Counter[tuple[str, Counted]] = Counter()
     last_at: dict[tuple[str, Counted], datetime] = {}
-    places: dict[tuple[str, Counted], list[int]] = {}
+    environments: dict[tuple[str, Counted], list[Environment]] = {}
     entries = []
     for customer in everyone:
         for request in next(customer.days):
@@ -119,12 +119,19 @@ def live(everyone: Sequence[Customer], day: date) -> None:
                 key = (customer.card.id, entry.counted)
                 counts[key] += 1
                 last_at[key] = at
-                seen, place = places.setdefault(key, []), place_of(entry.hardware, entry.ip)
-                if place not in seen and len(seen) < MAX_ENTRIES_PER_DAY:
-                    seen.append(place)
+                seen, environment = environments.setdefault(key, []), environment_of(entry.hardware, entry.ip)
+                if gets_an_entry(environment, seen, MAX_ENTRIES_PER_DAY):
+                    seen.append(environment)
                     entries.append(entry)
     rows = [
-        {"card_id": key[0], "day": day, "kind": key[1], "count": count, "last_at": last_at[key], "places": places[key]}
+        {
+            "card_id": key[0],
+            "day": day,
+            "kind": key[1],
+            "count": count,
+            "last_at": last_at[key],
+            "environments": [number for environment in environments[key] for number in environment],
+        }
         for key, count in counts.items()
     ]
     for start in range(0, len(entries), _ROWS):

@@ -85,12 +85,12 @@ class Counted(StrEnum):
     CARD_SPENT = "CARD_SPENT"
 
     @property
-    def is_of_a_place(self) -> bool:
+    def is_of_an_environment(self) -> bool:
         """Whether a repetition in an environment that the day's entries have is only counted."""
-        return self in _OF_A_PLACE
+        return self in _OF_AN_ENVIRONMENT
 
 
-_OF_A_PLACE = frozenset(
+_OF_AN_ENVIRONMENT = frozenset(
     {
         Counted.HARDWARE_CHANGED,
         Counted.ADDRESS_CHANGED,

@@ -5,9 +5,10 @@ months (`scripts/bench.sh --sharing`), whose result stands in docs/console.md.
 """
 
 import hashlib
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from app.domain.addresses import neighbourhood_of
+from app.domain.addresses import neighbourhood_of, network_of
 
 _DIGEST_BYTES = 8
 
@@ -68,11 +69,30 @@ def excess(day: Spread, week: Spread) -> float:
     return max(DAY.excess(day), WEEK.excess(week))
 
 
-def place_of(hardware: str | None, address: str | None) -> int:
-    """Return a digest of an environment: the hardware, and the /24 of IPv4 or /48 of IPv6.
+class Environment(NamedTuple):
+    """Digests of a machine in a network: `exact` has its IPv4 address or IPv6 /64, `place` the /24 or /48."""
 
-    A narrower network would let a customer use up a day's entries within their own network, and hide what follows.
+    exact: int
+    place: int
+
+
+def environment_of(hardware: str | None, address: str | None) -> Environment:
+    """Return the environment of a request."""
+    networks = ("", "") if address is None else (network_of(address), neighbourhood_of(address))
+    return Environment(*(_digest(f"{network} {hardware}") for network in networks))
+
+
+def _digest(text: str) -> int:
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:_DIGEST_BYTES], signed=True)
+
+
+def gets_an_entry(environment: Environment, day: Sequence[Environment], limit: int) -> bool:
+    """Decide whether the journal gets an entry of an environment, beside those of a card's `day`, at most `limit`.
+
+    A repetition gets none. Half of the entries are for places that the day does not have: who has many addresses in one
+    network cannot use up the entries that would show the card's next place.
     """
-    network = "" if address is None else neighbourhood_of(address)
-    digest = hashlib.sha256(f"{network} {hardware}".encode()).digest()
-    return int.from_bytes(digest[:_DIGEST_BYTES], signed=True)
+    if len(day) >= limit or environment.exact in {each.exact for each in day}:
+        return False
+    places = {each.place for each in day}
+    return environment.place not in places or len(day) - len(places) < limit // 2

@@ -166,7 +166,7 @@ WITH candidate AS (
     SELECT card, max(last_at) AS last_at, sum(changes)::bigint AS changes,
         coalesce(sum(changes) FILTER (WHERE last_at >= %(lately)s), 0)::bigint AS late_changes
     FROM candidate JOIN (
-        SELECT *, count - coalesce(cardinality(places), least(count, %(kept)s)) AS changes FROM daily_count
+        SELECT *, count - coalesce(cardinality(environments) / 2, least(count, %(kept)s)) AS changes FROM daily_count
     ) AS counted ON counted.card_id = candidate.card_id
     WHERE day >= %(first_day)s AND kind IN (%(hardware)s, %(address)s) AND last_at >= %(since)s
     GROUP BY card

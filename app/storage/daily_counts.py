@@ -5,6 +5,7 @@ from datetime import date, datetime
 from peewee import SQL, fn
 
 from app.domain.codes import Counted
+from app.domain.sharing import Environment, gets_an_entry
 from app.storage.models import DailyCount
 
 MAX_ENTRIES_PER_DAY = 50
@@ -12,30 +13,30 @@ MAX_ENTRIES_PER_DAY = 50
 PRUNE_BATCH = 10_000
 
 
-def count(card_id: str, day: date, kind: Counted, at: datetime, place: int | None) -> bool:
+def count(card_id: str, day: date, kind: Counted, at: datetime, environment: Environment | None) -> bool:
     """Count one, in the caller's transaction; return whether the journal has an entry of it.
 
-    It has one of each of the day's first `MAX_ENTRIES_PER_DAY` places (`app.domain.sharing.place_of`); where `place` is
-    None, of the first so many times. The row stays locked: two requests at once are not two entries of one place.
+    `app.domain.sharing.gets_an_entry` decides; where `environment` is None, the first `MAX_ENTRIES_PER_DAY` times get
+    one. The row stays locked: two requests at once are not two entries of one environment.
     """
+    new = None if environment is None else list(environment)
     (row,) = (
-        DailyCount.insert(
-            card_id=card_id, day=day, kind=kind, count=1, last_at=at, places=None if place is None else [place]
-        )
+        DailyCount.insert(card_id=card_id, day=day, kind=kind, count=1, last_at=at, environments=new)
         .on_conflict(
             conflict_target=[DailyCount.card_id, DailyCount.day, DailyCount.kind],
             update={DailyCount.count: DailyCount.count + SQL("1"), DailyCount.last_at: at},
         )
-        .returning(DailyCount.count, DailyCount.places)
+        .returning(DailyCount.count, DailyCount.environments)
         .execute()
     )
-    if place is None or row.count == 1:
+    if environment is None or row.count == 1:
         return bool(row.count <= MAX_ENTRIES_PER_DAY)
-    places = row.places or []
-    if place in places or len(places) >= MAX_ENTRIES_PER_DAY:
+    kept = row.environments or []
+    of_the_day = [Environment(*pair) for pair in zip(kept[::2], kept[1::2], strict=True)]
+    if not gets_an_entry(environment, of_the_day, MAX_ENTRIES_PER_DAY):
         return False
     of_day = (DailyCount.card_id == card_id) & (DailyCount.day == day) & (DailyCount.kind == kind)
-    DailyCount.update(places=[*places, place]).where(of_day).execute()
+    DailyCount.update(environments=[*kept, *environment]).where(of_day).execute()
     return True
 
 

@@ -9,7 +9,7 @@ from peewee import Expression, Value, fn
 
 from app.domain.addresses import neighbourhood_of, network_of, site_of
 from app.domain.codes import Code, Counted, EventKind
-from app.domain.sharing import place_of
+from app.domain.sharing import environment_of
 from app.storage import daily_counts
 from app.storage.models import Event, database
 
@@ -173,13 +173,13 @@ def has_too_many_refusals(address: str, at: datetime) -> bool:
 def _is_within_the_day(entry: Entry, kind: Counted, day: date) -> bool:
     if entry.card_id is None:
         raise ValueError("what is counted has a card")
-    place = place_of(entry.hardware, entry.ip) if kind.is_of_a_place else None
-    return daily_counts.count(entry.card_id, day, kind, entry.at, place)
+    environment = environment_of(entry.hardware, entry.ip) if kind.is_of_an_environment else None
+    return daily_counts.count(entry.card_id, day, kind, entry.at, environment)
 
 
 def reference_of_repeated(entry: Entry) -> str | None:
     """Return the reference of the day's entry that a rejection without one repeats, None where it repeats none."""
-    if entry.counted is None or not entry.counted.is_of_a_place or entry.ip is None:
+    if entry.counted is None or not entry.counted.is_of_an_environment or entry.ip is None:
         return None
     alike = (Event.card_id == entry.card_id) & (code_or_kind == entry.code) & (Event.hardware == entry.hardware)
     where = alike & _is_within(neighbourhood_of(entry.ip)) & (Event.at > entry.at - timedelta(days=1))

@@ -87,8 +87,8 @@ class Event(_Table):
 class DailyCount(_Table):
     """How often something of a `Counted` kind happened to a card on a day (in KADUN_TIMEZONE).
 
-    `places` are those that the journal has an entry of (`app.domain.sharing.place_of`), None where it has the first
-    `app.storage.daily_counts.MAX_ENTRIES_PER_DAY` times.
+    `environments` are those that the journal has an entry of, two numbers each (`app.domain.sharing.Environment`), None
+    where it has the first `app.storage.daily_counts.MAX_ENTRIES_PER_DAY` times.
     """
 
     card_id = TextField()
@@ -96,7 +96,7 @@ class DailyCount(_Table):
     kind = TextField()
     count = BigIntegerField()
     last_at = DateTimeTZField(index=False)
-    places = ArrayField(BigIntegerField, null=True, index=False)
+    environments = ArrayField(BigIntegerField, null=True, index=False)
 
     class Meta:  # noqa: D106  # peewee's options
         primary_key = CompositeKey("card_id", "day", "kind")

@@ -173,7 +173,7 @@ def functions(since: date, limit: int) -> list[Row]:
 
 
 _is_code = DailyCount.kind.in_([str(code) for code in Code])
-_entries = fn.COALESCE(fn.CARDINALITY(DailyCount.places), fn.LEAST(DailyCount.count, MAX_ENTRIES_PER_DAY))
+_entries = fn.COALESCE(fn.CARDINALITY(DailyCount.environments) / 2, fn.LEAST(DailyCount.count, MAX_ENTRIES_PER_DAY))
 _beyond = DailyCount.count - _entries
 """How many of a day's rejections are not in the journal."""
 

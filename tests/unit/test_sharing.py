@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.domain.sharing import DAY, WEEK, Limits, Spread, excess, place_of
+from app.domain.sharing import DAY, WEEK, Environment, Limits, Spread, environment_of, excess, gets_an_entry
 
 QUIET = Spread(1, 1, 1, 0, 0)
 LIMITS = Limits(machines=4, networks=10, blocks=5, networks_alone=40)
@@ -48,9 +48,36 @@ def test_many_changes_of_a_day_are_shown_unless_one_machine_has_two_places(sprea
     assert DAY.excess(spread) == expected
 
 
-def test_a_place_is_a_machine_in_a_network() -> None:
-    home = place_of("pc", "198.51.100.1")
-    assert home == place_of("pc", "198.51.100.2")
-    assert len({home, place_of("pc", "198.51.101.1"), place_of("laptop", "198.51.100.1"), place_of("pc", None)}) == 4
-    assert place_of("pc", "2001:db8:1::1") == place_of("pc", "2001:db8:1:ffff::1") != place_of("pc", "2001:db8:2::1")
-    assert -(2**63) <= home < 2**63
+def test_an_environment_is_a_machine_at_an_address_and_its_place_a_machine_in_a_network() -> None:
+    home = environment_of("pc", "198.51.100.1")
+    near = environment_of("pc", "198.51.100.2")
+    assert (home.place, home.exact) == (near.place, environment_of("pc", "::ffff:198.51.100.1").exact)
+    others = [
+        environment_of("pc", "198.51.101.1"),
+        environment_of("laptop", "198.51.100.1"),
+        environment_of("pc", None),
+    ]
+    assert len({each.place for each in (home, *others)}) == 4
+    assert len({each.exact for each in (home, near, *others)}) == 5
+    line = environment_of("pc", "2001:db8:1:1::1")
+    assert line == environment_of("pc", "2001:db8:1:1:ffff::1")
+    other_line = environment_of("pc", "2001:db8:1:2::1")
+    assert (line.place, line.exact == other_line.exact) == (other_line.place, False)
+    assert all(-(2**63) <= number < 2**63 for number in home)
+
+
+def test_repetitions_get_no_entry_and_half_of_a_days_entries_are_for_new_places() -> None:
+    day: list[Environment] = []
+
+    def come(*environments: Environment) -> int:
+        before = len(day)
+        for environment in environments:
+            if gets_an_entry(environment, day, 50):
+                day.append(environment)
+        return len(day) - before
+
+    assert come(*(Environment(number % 2, number % 2) for number in range(60))) == 2
+    assert come(*(Environment(100 + number, 0) for number in range(60))) == 25
+    assert come(*(Environment(200 + number, 1) for number in range(60))) == 0
+    assert come(*(Environment(300 + number, 300 + number) for number in range(60))) == 23
+    assert come(Environment(400, 400)) == 0

@@ -1,6 +1,6 @@
 """Bounds of what clients make the journal store.
 
-The places of which the journal has an entry, by card and day: going to and fro uses up no entries. An index leads to
+The environments of which the journal has an entry, by card and day: going to and fro uses up none. An index leads to
 the oldest refusals of strangers; the upgrade to 0023 stops all machines, so it may be made at once.
 The figures of the console are counted anew: those of earlier programs have no number of places.
 """
@@ -10,7 +10,7 @@ from typing import Any
 OLDEST = "0023_no_journal_seals"
 
 STATEMENTS = """
-ALTER TABLE daily_count ADD COLUMN places bigint[];
+ALTER TABLE daily_count ADD COLUMN environments bigint[];
 CREATE INDEX event_strangers ON event (at) WHERE code IN ('CARD_NOT_FOUND', 'CLIENT_BLOCKED');
 DELETE FROM figures;
 """
