@@ -25,7 +25,8 @@ def collect(database: Database, now: datetime, zone: ZoneInfo, within: timedelta
       accepted: {count, first: […]} cards whose accepted requests reach a threshold (`app.domain.sharing`):
         {card_id, last_24_hours, period, last_at}, both {machines, networks, blocks, changes, places}
       cards: [{card_id, machines, networks, rejections, first_at, last_at}] mismatches of one card
-      machines: [{hardware, cards, networks, rejections, first_at, last_at}] rejections of one machine with many cards
+      machines: [{hardware, hardware_sha256, reference, cards, networks, rejections, first_at, last_at}] rejections of
+        one machine with many cards; `reference` is of one of them
       networks: [{network, cards, machines, rejections, first_at, last_at}] those of one address with many cards
       unbindings: [{card_id, unbindings, first_at, last_at}] cards that their customers unbound most often by themselves
 

@@ -73,7 +73,7 @@ def test_a_blocked_machine_and_network_are_refused_first_and_their_hits_counted(
         (network, 1, clock.now),
     }
     entries = list(Event.select().where(Event.code == Code.CLIENT_BLOCKED).order_by(Event.id))
-    assert [entry.details for entry in entries] == [{"block": machine}, {"block": network}, {"block": machine}]
+    assert [entry.details["block"] for entry in entries] == [machine, network, machine]
     blocks.remove(machine)
     licences.rules.renew()
     assert ask(verification, card_id).code is Code.OK

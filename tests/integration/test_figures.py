@@ -1,5 +1,6 @@
 """The figures of the overview: their document, and counting in the background."""
 
+import hashlib
 import logging
 import threading
 from collections.abc import Iterator
@@ -91,10 +92,11 @@ def test_the_abuse_report_covers_the_last_week_in_the_vendors_zone(counted: Figu
     reject(Code.CARD_NOT_FOUND, DAY, "B", "other")
     at = "2026-03-01T01:00:00+08:00"
     times = {"first_at": at, "last_at": at}
+    machine = {"hardware": "other", "hardware_sha256": hashlib.sha256(b"other").hexdigest(), "reference": None}
     assert counted.current().document["sharing"] == {
         "accepted": {"count": 0, "first": []},
         "cards": [{"card_id": "A" * 32, "machines": 1, "networks": 1, "rejections": 1, **times}],
-        "machines": [{"hardware": "other", "cards": 2, "networks": 1, "rejections": 2, **times}],
+        "machines": [{**machine, "cards": 2, "networks": 1, "rejections": 2, **times}],
         "networks": [{"network": "198.51.100.7", "cards": 2, "machines": 1, "rejections": 2, **times}],
         "unbindings": [],
     }
