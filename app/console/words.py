@@ -7,7 +7,7 @@ from app.customer_messages import NAMES
 from app.domain.cards import parse_validity, trade_name, validity_text
 from app.domain.codes import CardStatus, Counted, EventKind
 from app.domain.operators import Role, Scope
-from app.domain.terms import BindingTerm
+from app.domain.terms import BindingTerm, RenewTerm
 from app.domain.texts import Text
 from app.domain.webhooks import Topic
 from app.services.filters import EXPIRY_PRESETS, SORTS
@@ -231,6 +231,9 @@ _TERM_VALUES: dict[Any, Text] = {
     BindingTerm.EITHER: Text("硬件和网络地址都变了才拒绝", "either"),
     BindingTerm.HARDWARE: Text("硬件变了就拒绝", "hardware"),
     BindingTerm.BOTH: Text("有一项变了就拒绝", "both"),
+    RenewTerm.OFF: Text("不允许", "off"),
+    RenewTerm.BATCH: Text("仅限同一批次", "batch"),
+    RenewTerm.ANY: Text("任何未使用的卡密", "any"),
 }
 
 

@@ -11,7 +11,7 @@ from app.console import words
 from app.domain.ceilings import Ceilings
 from app.domain.codes import CardStatus, Code, EventKind
 from app.domain.operators import Role, Scope
-from app.domain.terms import BindingTerm, Terms
+from app.domain.terms import BindingTerm, RenewTerm, Terms
 from app.domain.texts import Text
 from app.services.filters import CARD_FIELDS, JOURNAL_FIELDS
 
@@ -60,6 +60,7 @@ def test_every_detail_of_the_journal_has_a_name_in_both_languages() -> None:
 
 def test_terms_and_what_they_say_are_named_in_chinese() -> None:
     assert words._TERMS.keys() == Terms().as_texts().keys()  # noqa: SLF001
+    assert all(words.term_value("self_renew", value).zh != value for value in RenewTerm)
     said = [words.term_value("binding", value).zh for value in BindingTerm]
     said += [
         words.term_value("self_unbind_cost", "365d").zh,
