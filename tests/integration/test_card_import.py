@@ -361,6 +361,6 @@ def test_a_hundred_thousand_cards_are_imported_at_once(offline: Service, tmp_pat
 def test_one_of_two_imports_of_a_file_at_once_succeeds(offline: Service) -> None:
     text = "id,validity\n" + "".join(f"{id_from_random(os.urandom(20))},30d\n" for _ in range(2_000))
     with ThreadPoolExecutor(2) as pool:
-        done = list(pool.map(lambda _: offline.cardctl("card", "import", "-", text=text, check=False), range(2)))
+        done = list(pool.map(lambda _: offline.forked_cardctl("card", "import", "-", text=text, check=False), range(2)))
     assert sorted(one.returncode for one in done) == [0, 1]
     assert (Card.select().count(), Event.select().count()) == (2_000, 1)

@@ -57,7 +57,7 @@ def test_an_extension_during_an_activation_is_not_lost(proxied: Service) -> None
     for number in range(5):
         (card_id,) = proxied.issue(validity="1d")
         with ThreadPoolExecutor(2) as pool:
-            extending = pool.submit(proxied.cardctl, "card", "extend", card_id, "--by", "1d")
+            extending = pool.submit(proxied.forked_cardctl, "card", "extend", card_id, "--by", "1d")
             while not extending.done():
                 answer = asking(proxied, card_id, 0, number)()
                 assert answer.status == 200
@@ -68,7 +68,7 @@ def test_an_extension_during_an_activation_is_not_lost(proxied: Service) -> None
 def test_a_frozen_card_is_refused_from_then_on(proxied: Service) -> None:
     (card_id,) = proxied.issue()
     with ThreadPoolExecutor(1) as pool:
-        freezing = pool.submit(proxied.cardctl, "card", "freeze", card_id)
+        freezing = pool.submit(proxied.forked_cardctl, "card", "freeze", card_id)
         while not freezing.done():
             asking(proxied, card_id, 0)()
     assert asking(proxied, card_id, 0)().claims["code"] == "CARD_FROZEN"

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Self
 
 import jwt
 
-from tests.support import forked_python
+from tests.support import cardctl, forked_python
 from tests.support import openapi_contract as contract
 from tests.support.http_exchange import quiet_port
 from tests.support.second_factors import TOTP_KEY
@@ -127,6 +127,12 @@ class Service(GunicornProcess):
             return False
 
     def cardctl(self, *arguments: str, check: bool = True, text: str = "") -> subprocess.CompletedProcess[str]:
+        done = cardctl.run(*arguments, environment=self.environment, text=text)
+        assert not check or done.returncode == 0, done.stderr
+        return done
+
+    def forked_cardctl(self, *arguments: str, check: bool = True, text: str = "") -> subprocess.CompletedProcess[str]:
+        """Run a command in a process of its own, beside others."""
         done = forked_python.run("app", *arguments, environment=self.environment, text=text)
         assert not check or done.returncode == 0, done.stderr
         return done
