@@ -5,7 +5,6 @@ import os
 import shutil
 import signal
 import tempfile
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,6 +19,7 @@ from app.storage import schema
 from app.storage.database import Database, connect_to
 from app.storage.statements import PREPARED
 from tests.support.hub_thread import HubThread
+from tests.support.in_force import wait_in_force
 from trial.postgres import EmbeddedPostgres, install_binaries
 
 pytest_plugins = ["tests.support.bucket_fixtures"]
@@ -163,18 +163,22 @@ SELECT EXISTS (SELECT FROM terms) OR EXISTS (SELECT FROM block)
 
 
 class Remembered:
-    """Until when services that outlive a test may still judge by the terms and blocks that it left."""
+    """Whether services that outlive a test may still judge by the terms and blocks that it left."""
 
-    until = 0.0
+    def __init__(self, cursor: Cursor) -> None:
+        self._cursor = cursor
+        self.changed = False
 
     def wait_until_forgotten(self) -> None:
-        """Wait for as long as the contract gives every process to notice that they are gone."""
-        time.sleep(max(0.0, self.until - time.monotonic()))
+        """Wait until every process has noticed that they are gone."""
+        if self.changed:
+            wait_in_force(self._cursor.execute)
+        self.changed = False
 
 
 @pytest.fixture(scope="session")
-def remembered() -> Remembered:
-    return Remembered()
+def remembered(_superuser: Cursor) -> Remembered:
+    return Remembered(_superuser)
 
 
 @pytest.fixture
@@ -183,8 +187,7 @@ def database_url(migrated_url: str, _superuser: Cursor, remembered: Remembered) 
     _superuser.execute(_CHANGED_TERMS)
     (changed_terms,) = _superuser.fetchone() or (False,)
     _empty(_superuser)
-    if changed_terms:
-        remembered.until = time.monotonic() + 4  # twice as long as the contract allows: the machine may be busy
+    remembered.changed |= changed_terms
     return migrated_url
 
 

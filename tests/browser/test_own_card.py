@@ -13,7 +13,8 @@ from tests.browser.conftest import Fresh
 from tests.support.browser.people import Person
 from tests.support.browser.seeding import ask, opened
 from tests.support.browser.visits import LOOKS, Look, Reading, Site, Troubles, Visit, in_every_look
-from tests.support.self_service import ALLOWED, set_terms, wait_in_force
+from tests.support.in_force import wait_in_force
+from tests.support.self_service import ALLOWED, set_terms
 from tests.support.service import OPEN
 
 CONTACT = "微信 laowang-888，周一到周五 9:00–18:00 / WeChat laowang-888, weekdays"
@@ -23,7 +24,7 @@ CONTACT = "微信 laowang-888，周一到周五 9:00–18:00 / WeChat laowang-88
 def allowed(site: Site) -> None:
     with opened(site) as database:
         set_terms(database, **ALLOWED, contact=CONTACT)
-    wait_in_force()
+        wait_in_force(database.execute_sql)
 
 
 @pytest.fixture

@@ -11,7 +11,8 @@ from app.services.pace import BURST
 from app.storage.database import Database
 from app.storage.models import Block, Event
 from tests.support.downloads import CONTENT, DOWNLOAD, NAME, fetch, is_problem, put
-from tests.support.self_service import JSON, Customers, wait_in_force
+from tests.support.in_force import wait_in_force
+from tests.support.self_service import JSON, Customers
 from tests.support.service import Service, question, wait_for
 
 ROUTES = ("status", "unbind", "renew")
@@ -114,7 +115,7 @@ def test_a_blocked_address_gets_neither_self_service_nor_downloads(customers: Cu
     (url,) = (file["url"] for file in offered.claims["files"])
     blocks = Blocks(database, "tester", utc_now)
     number = blocks.add(blocks.network("203.0.113.0/24"), "charged back")
-    wait_in_force()
+    wait_in_force(database.execute_sql)
     for route in ROUTES:
         answer = customers.ask(route, address=blocked, card_id=card_id, with_card_id=card_id)
         assert (answer.status, answer.body["code"]) == (403, "CLIENT_BLOCKED")

@@ -2,12 +2,17 @@
 
 import json
 import re
+import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
+from app.storage.database import Database
 from app.storage.models import Block, Event
-from tests.support.self_service import wait_in_force
+from tests.integration.conftest import with_keys
+from tests.support.in_force import REAL_INTERVAL
 from tests.support.service import Response, Service, question, wait_for
 
 HOME = "198.51.100.1"
@@ -53,22 +58,41 @@ def codes_of(service: Service, card_id: str, **more: object) -> set[str]:
         return {str(answer.claims["code"]) for answer in pool.map(one, range(40))}
 
 
-def test_terms_and_blocks_are_in_force_in_every_process_within_two_seconds(proxied: Service) -> None:
+@pytest.fixture
+def as_in_production(database: Database, database_url: str, tmp_path: Path) -> Iterator[Service]:
+    """Four processes that read the terms as often as those of customers."""
+    settings = {"KADUN_BEHIND_PROXY": "true", "KADUN_WORKERS": "4", REAL_INTERVAL: "yes"}
+    with Service(with_keys(tmp_path), database_url, **settings) as running:
+        yield running
+
+
+def wait_two_seconds() -> None:
+    """Wait for as long as the contract allows; start over if the machine stood still."""
+    left, end = 20, time.monotonic() + 60
+    while left:
+        began = time.monotonic()
+        assert began < end, "the machine keeps standing still"
+        time.sleep(0.1)
+        left = 20 if time.monotonic() - began > 0.3 else left - 1
+
+
+def test_terms_and_blocks_are_in_force_in_every_process_within_two_seconds(as_in_production: Service) -> None:
+    proxied = as_in_production
     (card_id,) = proxied.issue()
     assert codes_of(proxied, card_id) == {"OK"}
     shown = proxied.cardctl("terms", "set", "minimum_version=2.0", "update_url=https://example.com/2")
     assert "https://example.com/2" in shown.stdout
-    wait_in_force()
+    wait_two_seconds()
     assert codes_of(proxied, card_id) == {"UPDATE_REQUIRED"}
     assert codes_of(proxied, card_id, version="2.0.0") == {"OK"}
     proxied.cardctl("terms", "set", "minimum_version=")
     proxied.cardctl("block", "add", "--hardware", question(card_id)["hardware"], "--reason", "charged back")
-    wait_in_force()
+    wait_two_seconds()
     assert codes_of(proxied, card_id) == {"CLIENT_BLOCKED"}
     (row,) = json.loads(proxied.cardctl("block", "list", "--format", "json").stdout)
     wait_for(lambda: Block.get_by_id(row["id"]).hits == 40)
     proxied.cardctl("block", "remove", str(row["id"]))
-    wait_in_force()
+    wait_two_seconds()
     assert codes_of(proxied, card_id) == {"OK"}
 
 

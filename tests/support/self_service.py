@@ -1,34 +1,22 @@
 """Customers who help themselves, and the terms that let them."""
 
 import json
-import time
 from typing import Any
 
 from app.clock import utc_now
 from app.domain.terms import Terms
 from app.services.terms import VendorTerms
 from app.storage.database import Database
+from tests.support.in_force import wait_in_force
 from tests.support.service import Response, Service
 
 JSON = {"Content-Type": "application/json"}
-_IN_FORCE_SECONDS, _STEPS = 2, 20
 ALLOWED = {"self_service": "on", "self_unbind_per_30_days": "2", "self_unbind_cost": "1d", "self_renew": "batch"}
 
 
 def set_terms(database: Database, **changes: str) -> Terms:
     """Change the vendor's terms straight in the database."""
     return VendorTerms(database, "tester", utc_now).change(changes.items())
-
-
-def wait_in_force() -> None:
-    """Wait until every process must hold a change, by the contract; start over if the machine stood still."""
-    left, end = _STEPS, time.monotonic() + 60
-    while left:
-        began = time.monotonic()
-        assert began < end, "the machine keeps standing still"
-        time.sleep(_IN_FORCE_SECONDS / _STEPS)
-        stood_still = time.monotonic() - began > 3 * _IN_FORCE_SECONDS / _STEPS
-        left = _STEPS if stood_still else left - 1
 
 
 class Customers:
@@ -43,7 +31,7 @@ class Customers:
     def allow(self, **changes: str) -> None:
         """Change the terms, and wait until they are in force in every process."""
         set_terms(self._database, **changes)
-        wait_in_force()
+        wait_in_force(self._database.execute_sql)
 
     def ask(self, what: str, *, address: str | None = None, **fields: Any) -> Response:
         """Send a request; its address is a new one where none is given."""
