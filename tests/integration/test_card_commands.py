@@ -17,7 +17,7 @@ from app.services.verification import Verification
 from app.storage.database import Database
 from app.storage.models import Card, Client, Event
 from tests.support.asking import ask
-from tests.support.service import ROOT, Service, question
+from tests.support.service import ROOT, Service, question, wait_for_lock
 
 CONTROL = "\x1b[31mred\x1b[0m\u202eevil[bold]"
 
@@ -37,21 +37,21 @@ def test_issued_cards_are_printed_as_json(offline: Service) -> None:
     assert card_command(offline, "issue --validity 月卡")[0]["validity_seconds"] == 2_592_000
 
 
-@pytest.mark.parametrize("output_format", ["txt", "csv", "table"])
-def test_a_hundred_thousand_cards_are_issued_at_once(offline: Service, output_format: str) -> None:
-    printed = offline.cardctl("card", "issue", "--validity", "year", "--count", "100000", "--format", output_format)
-    assert len(printed.stdout.splitlines()) == 100_000 + (output_format != "txt")
-    assert (Card.select().count(), Event.select().count()) == (100_000, 1)
+@pytest.mark.parametrize(("output_format", "count"), [("txt", 100_000), ("csv", 1_000), ("table", 1_000)])
+def test_very_many_cards_are_issued_at_once(offline: Service, output_format: str, count: int) -> None:
+    printed = offline.cardctl("card", "issue", "--validity", "year", "--count", str(count), "--format", output_format)
+    assert len(printed.stdout.splitlines()) == count + (output_format != "txt")
+    assert (Card.select().count(), Event.select().count()) == (count, 1)
 
 
 def test_an_interrupted_issue_leaves_no_card(offline: Service, database: Database) -> None:
-    command = [sys.executable, "-m", "app", "card", "issue", "--validity", "1d", "--count", "1000000"]
+    command = [sys.executable, "-m", "app", "card", "issue", "--validity", "1d", "--count", "20000"]
     output = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
-    process = subprocess.Popen(command, cwd=ROOT, env=offline.environment, **output)
-    copying = "SELECT 1 FROM pg_stat_activity WHERE query LIKE 'COPY%%' AND pid <> pg_backend_pid()"
-    while not database.execute_sql(copying).fetchone():
-        assert process.poll() is None, process.communicate()
-    process.send_signal(2)
+    with database.atomic():
+        database.execute_sql("LOCK TABLE card IN SHARE MODE")
+        process = subprocess.Popen(command, cwd=ROOT, env=offline.environment, **output)
+        wait_for_lock(database)
+        process.send_signal(2)
     _, said = process.communicate(timeout=90)
     assert (process.returncode, len(said.strip().splitlines())) == (1, 1)
     assert "Traceback" not in said
@@ -60,7 +60,7 @@ def test_an_interrupted_issue_leaves_no_card(offline: Service, database: Databas
 
 def test_progress_is_shown_on_a_terminal(offline: Service) -> None:
     offline.environment["FORCE_COLOR"] = "1"
-    assert "Issuing" in offline.cardctl("card", "issue", "--validity", "1d", "--count", "50000").stderr
+    assert "Issuing" in offline.cardctl("card", "issue", "--validity", "1d", "--count", "5000").stderr
 
 
 def test_a_card_is_shown_with_its_client(service: Service) -> None:

@@ -345,17 +345,17 @@ def test_control_characters_of_a_file_are_escaped(offline: Service) -> None:
     assert "\u202e" not in done.stdout
 
 
-def test_a_hundred_thousand_cards_are_imported_at_once(offline: Service, tmp_path: Path) -> None:
+def test_very_many_cards_are_imported_at_once(offline: Service, tmp_path: Path) -> None:
     with (tmp_path / "cards.csv").open("w", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(("id", "validity", "batch", "activated_at"))
         rows.writerows(
-            (id_from_random(os.urandom(20)), "30d", f"b{n % 300}", "2026-01-01T00:00:00+08:00") for n in range(100_000)
+            (id_from_random(os.urandom(20)), "30d", f"b{n % 300}", "2026-01-01T00:00:00+08:00") for n in range(20_000)
         )
     offline.cardctl("card", "import", str(tmp_path / "cards.csv"))
-    assert Card.select().where(Card.is_activated).count() == 100_000
+    assert Card.select().where(Card.is_activated).count() == 20_000
     event: Any = Event.get()
-    assert (event.details["count"], len(event.details["batches"])) == (100_000, 100)
+    assert (event.details["count"], len(event.details["batches"])) == (20_000, 100)
 
 
 def test_one_of_two_imports_of_a_file_at_once_succeeds(offline: Service) -> None:

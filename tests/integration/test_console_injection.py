@@ -213,7 +213,8 @@ def test_no_text_of_a_client_a_shop_or_a_vendor_becomes_markup(
 def test_no_parameter_of_any_page_becomes_markup_a_header_or_another_sites_address(olga: Browser) -> None:
     scene = furnish(["plain"])
     wait_for(Host.select().exists, 60)  # as above
-    evil = ["".join((EVIL[1], EVIL[5], EVIL[7])), "//evil.example/\r\nSet-Cookie: evil=1", "javascript:evil()"]
+    markup = "".join((EVIL[1], EVIL[5], EVIL[7]))
+    evil = [f"//evil.example/\r\nSet-Cookie: evil=1{markup}", "javascript:evil()"]
     for path in [path for path, access in paths().items() if "GET" in access]:
         query = {**scene.queries.get(path, {}), "lang": "en"}
         # Of what no page asks for the ways to the other language still tell; these are names in Python, too.
