@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import shlex
 import subprocess
 import sys
@@ -40,7 +41,7 @@ def test_issued_cards_are_printed_as_json(offline: Service) -> None:
 @pytest.mark.parametrize(("output_format", "count"), [("txt", 100_000), ("csv", 1_000), ("table", 1_000)])
 def test_very_many_cards_are_issued_at_once(offline: Service, output_format: str, count: int) -> None:
     printed = offline.cardctl("card", "issue", "--validity", "year", "--count", str(count), "--format", output_format)
-    assert len(printed.stdout.splitlines()) == count + (output_format != "txt")
+    assert len(set(re.findall(r"\b[0-9A-Z]{32}\b", printed.stdout))) == count
     assert (Card.select().count(), Event.select().count()) == (count, 1)
 
 
@@ -122,7 +123,7 @@ def test_a_search_reads_messages_and_leads_to_a_refusal(service: Service) -> Non
         done = service.cardctl("card", "list", "--search", text, "--format", "txt")
         assert (done.stdout, f"cardctl events --reference {unknown}" in done.stderr) == ("", True)
     both = service.cardctl("card", "list", "--search", f"{first} {second} {'7' * 32}", "--format", "txt")
-    assert both.stdout.split() == [first, second]
+    assert sorted(both.stdout.split()) == sorted([first, second])
     assert f"No such cards: {'7' * 32}" in both.stderr
 
 

@@ -203,7 +203,7 @@ def test_requirements_are_installed_and_loaded_without_any_secret(
     (functions.modules / "requirements.txt").write_text("./tiny-1.0-py3-none-any.whl\n")
     without_secrets = {k: v for k, v in offline.environment.items() if k not in SECRETS}
     offline.environment, settings = without_secrets, offline.environment
-    installed = offline.cardctl("function", "install")
+    installed = offline.forked_cardctl("function", "install")
     offline.environment = settings
     assert "Installed into" in installed.stderr
     assert "版本" in installed.stdout
