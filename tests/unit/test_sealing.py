@@ -172,3 +172,13 @@ def test_a_sealed_file_is_a_plain_age_file_of_any_size(size: int) -> None:
     sealing.seal_file(io.BytesIO(content), target, sealing.age_recipient(str(identity)))
     assert target.getvalue().startswith(b"age-encryption.org/v1\n-> X25519 ")
     assert pyrage.decrypt(target.getvalue(), [identity]) == content
+
+
+def test_a_text_opens_with_its_own_identity_alone() -> None:
+    identity, other = (str(pyrage.x25519.Identity.generate()) for _ in range(2))
+    sealed = sealing.seal_text(b"ring", identity)
+    assert sealed.startswith("-----BEGIN AGE ENCRYPTED FILE-----")
+    assert sealing.unseal_text(sealed, identity) == b"ring"
+    for text, opener in ((sealed, other), (sealed[:-80], identity), (sealed, "no identity")):
+        with pytest.raises(sealing.NotSealedToError):
+            sealing.unseal_text(text, opener)

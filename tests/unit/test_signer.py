@@ -4,15 +4,16 @@ import json
 import logging
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import jwt
 import pytest
 
+from app.domain.errors import UnavailableError
 from app.tokens import key_folder
 from app.tokens.key_folder import KeyFolder
 from app.tokens.keyring import KeyRingError
-from app.tokens.keys import KeyState
+from app.tokens.keys import KeyRing, KeyState
 from app.tokens.signer import Signer
 from tests.support.service import wait_for
 
@@ -118,6 +119,22 @@ def test_taking_up_a_key_is_logged_without_its_secret(folder: Path, caplog: pyte
     assert record.message == "signing key taken up"
     assert record.__dict__["kid"] == rotated.current.kid
     assert all(key.private not in str(record.__dict__) for key in rotated.keys if key.private)
+
+
+def test_keys_in_a_database_that_was_away_at_the_start_are_read_at_the_first_use(folder: Path) -> None:
+    class Away(KeyFolder):
+        reasons: ClassVar[list[Exception]] = [UnavailableError("away"), UnavailableError("away"), KeyRingError("none")]
+
+        def load(self) -> KeyRing:
+            if self.reasons:
+                raise self.reasons.pop(0)
+            return super().load()
+
+    signer = Signer(Away(folder))
+    for reason in ("away", "none"):
+        with pytest.raises(UnavailableError, match=reason):
+            kid(signer)
+    assert kid(signer) == KeyFolder(folder).load().current.kid
 
 
 def test_checking_an_unchanged_ring_changes_nothing(
