@@ -1,9 +1,13 @@
 #!/usr/bin/env bash
-# Sets up and runs every test; ends with one line per tier and exit status 1 if anything failed.
+# Sets up and runs every test; ends with one line per tier and exit status 1 if anything failed. The 40 slowest tests and
+# fixtures of each tier are at the end of test-artifacts/TIER.log.
 #
-#   scripts/test.sh [--containers] [--tier NAME] [--mutation]
+#   scripts/test.sh [--containers] [--nightly] [--coverage] [--tier NAME] [--mutation]
 #
 #   --containers   also the tiers `cluster` and `containers`, which need a running Docker engine with Compose
+#   --nightly      only the tests with the marker `nightly`, which are long or repeated
+#   --coverage     also which branches of all code the unit and integration tests reach: 95% at least. Without it the unit
+#                  tests are held to 100% of the rules and the tokens
 #   --tier NAME    only lint, unit, integration, e2e, browser, cluster or containers
 #   --mutation     only mutation testing, which takes long: does a test fail for each small change of the code?
 #
@@ -23,10 +27,13 @@ source "$ROOT/scripts/lib/python.sh"
 source "$ROOT/scripts/lib/tools.sh"
 
 TIERS=(lint unit browser integration e2e)
+MARKED='not nightly' COVERAGE='' RULES='app/domain/*,app/tokens/*'
 while (($#)); do
     case $1 in
         -h | --help) print_help "$ROOT/scripts/test.sh"; exit ;;
         --containers) TIERS+=(cluster containers) ;;
+        --nightly) MARKED=nightly ;;
+        --coverage) COVERAGE=yes ;;
         --mutation) TIERS=(mutation) ;;
         --tier)
             case ${2:-} in
@@ -81,17 +88,24 @@ check() {
 
 # count TIER WORDS: how many of the tests in pytest's closing line, "2 failed, 31 passed in 4.20s", have these words.
 count() {
-    tail -n 1 "$SCRATCH/$1.pytest" | { grep -oE "[0-9]+ ($2)\b" || true; } | awk '{ n += $1 } END { print n + 0 }'
+    tail -n 1 "test-artifacts/$1.log" | { grep -oE "[0-9]+ ($2)\b" || true; } | awk '{ n += $1 } END { print n + 0 }'
 }
 
-# run_pytest TIER COMMAND…
+# run_pytest TIER ARGUMENT…: writes all that pytest says into test-artifacts/TIER.log, and prints it without the durations.
+# MEASURE holds the words before `-m pytest` that measure what the tests reach.
+MEASURE=()
 run_pytest() {
-    local tier=$1 start=$SECONDS status=0 failed
+    local tier=$1 start=$SECONDS status=0 failed TIMEFORMAT='%U %S'
     shift
-    "$@" 2>&1 </dev/null | tee "$SCRATCH/$tier.pytest" || status=$?
+    mkdir -p test-artifacts
+    { time "$VENV_PYTHON" "${MEASURE[@]}" -m pytest "$@" -m "$MARKED" --durations=40 2>&1 </dev/null; } 2>"$SCRATCH/$tier.cpu" \
+        | tee "test-artifacts/$tier.log" \
+        | awk '/ slowest 40 durations /{ skip = 1; next } /^=/{ skip = 0 } !skip { print; fflush() }' || status=$?
     failed=$(count "$tier" 'failed|errors?')
+    if ((status == 5)) && [[ $MARKED == nightly ]]; then status=0; fi # not every tier has nightly tests
     ((status == 0 || failed > 0)) || failed=1 # collected nothing, or died
-    record "$tier" "$(count "$tier" passed)" "$failed" $((SECONDS - start))
+    record "$tier" "$(count "$tier" passed)" "$failed" $((SECONDS - start)) \
+        " ($(awk '{ printf "%d", $1 + $2 }' "$SCRATCH/$tier.cpu") s of processor time)"
 }
 
 # shell_scripts: the names of all shell scripts and libraries.
@@ -111,7 +125,20 @@ tier_lint() {
 }
 
 # tier_unit: in two processes, since it waits for little, and each process collects all tests anew.
-tier_unit() { run_pytest unit "$VENV_PYTHON" -m coverage run -m pytest tests/unit --numprocesses 2 --dist worksteal; }
+tier_unit() {
+    local MEASURE=(-m coverage run)
+    [[ -n $COVERAGE ]] || MEASURE+=("--include=$RULES")
+    run_pytest unit tests/unit --numprocesses 2 --dist worksteal
+}
+
+# tier_rules: the unit tests alone reach every branch of the rules and the tokens.
+tier_rules() {
+    local start=$SECONDS
+    CHECKS_PASSED=0 CHECKS_FAILED=0
+    "$VENV_PYTHON" -m coverage combine --quiet
+    check rules "100% of the rules and the tokens" "$VENV_PYTHON" -m coverage report --include="$RULES" --fail-under=100
+    record rules "$CHECKS_PASSED" "$CHECKS_FAILED" $((SECONDS - start))
+}
 
 # ensure_swift: the tests' bucket, in an environment of its own; not of the python3 in $SCRATCH, which goes with this run.
 ensure_swift() {
@@ -123,13 +150,15 @@ ensure_swift() {
 
 tier_integration() {
     ensure_swift
-    run_pytest integration "$VENV_PYTHON" -m coverage run -m pytest tests/integration "${BY_TEST[@]}"
+    local MEASURE=()
+    [[ -z $COVERAGE ]] || MEASURE=(-m coverage run)
+    run_pytest integration tests/integration "${BY_TEST[@]}"
 }
 
 tier_e2e() {
     if bring_tools "${E2E_TOOLS[@]}" && bring_libpython; then
         ensure_swift
-        run_pytest e2e "$VENV_PYTHON" -m pytest tests/e2e -m "not containers" "${BY_FILE[@]}"
+        MARKED+=' and not containers' run_pytest e2e tests/e2e "${BY_FILE[@]}"
     else
         leave_out e2e "$MISSING missing; as root: apt-get install $MISSING"
     fi
@@ -145,14 +174,14 @@ tier_browser() {
         leave_out browser "no Chromium; as root on Debian: apt-get install chromium-headless-shell (Ubuntu has only a snap, not tried)"
     else
         # Two: each process has a browser, which keeps a core busy.
-        run_pytest browser "$VENV_PYTHON" -m pytest tests/browser --numprocesses 2
+        run_pytest browser tests/browser --numprocesses 2
     fi
 }
 
-tier_containers() { run_with_engine containers tests/e2e -m containers "${BY_FILE[@]}" --durations=25; }
+tier_containers() { MARKED+=' and containers' run_with_engine containers tests/e2e "${BY_FILE[@]}"; }
 
 # tier_cluster: one process: the tests share three machines, and mostly wait.
-tier_cluster() { run_with_engine cluster tests/cluster --durations=10; }
+tier_cluster() { run_with_engine cluster tests/cluster; }
 
 # run_with_engine TIER ARGUMENT…: pytest with these arguments.
 run_with_engine() {
@@ -161,7 +190,7 @@ run_with_engine() {
         echo "$tier: start a Docker engine with Compose first" >&2
         record "$tier" 0 1 0
     elif bring_tools "${CONTAINERS_TOOLS[@]}"; then
-        run_pytest "$tier" "$VENV_PYTHON" -m pytest "${@:2}"
+        run_pytest "$@"
     else
         leave_out "$tier" "$MISSING missing; as root: apt-get install $MISSING"
     fi
@@ -179,7 +208,7 @@ start_beside() {
     done
 }
 
-# tier_coverage: what unit and integration reached, together.
+# tier_coverage: what unit and integration reached, together; with --coverage.
 tier_coverage() {
     local start=$SECONDS
     CHECKS_PASSED=0 CHECKS_FAILED=0
@@ -188,8 +217,7 @@ tier_coverage() {
         --source=app,client/src/kadun,conformance/src/kadun_conformance -m app --help >/dev/null
     "$VENV_PYTHON" -m coverage combine --quiet
     check coverage "at least 95% over all" "$VENV_PYTHON" -m coverage report --skip-covered --fail-under=95
-    check coverage "100% of the rules and the tokens" \
-        "$VENV_PYTHON" -m coverage report --include='app/domain/*,app/tokens/*' --fail-under=100
+    check coverage "100% of the rules and the tokens" "$VENV_PYTHON" -m coverage report --include="$RULES" --fail-under=100
     record coverage "$CHECKS_PASSED" "$CHECKS_FAILED" $((SECONDS - start)) \
         " ($("$VENV_PYTHON" -m coverage report --format=total || true)%)"
 }
@@ -218,8 +246,10 @@ PATH=$SCRATCH/bin:$PATH
 export COVERAGE_FILE=$ROOT/.coverage
 rm -f "$ROOT"/.coverage "$ROOT"/.coverage.*
 
-if [[ ${TIERS[*]} == *integration\ e2e* ]]; then
-    TIERS=("${TIERS[@]/#integration/integration coverage}") && read -ra TIERS <<<"${TIERS[*]}"
+if [[ -z $COVERAGE && $MARKED != nightly ]]; then
+    read -ra TIERS <<<"${TIERS[*]/#unit/unit rules}"
+elif [[ -n $COVERAGE && ${TIERS[*]} == *integration\ e2e* ]]; then
+    read -ra TIERS <<<"${TIERS[*]/#integration/integration coverage}"
 fi
 for tier in "${TIERS[@]}"; do
     if [[ $tier == e2e && ${TIERS[*]} == *containers* ]]; then start_beside cluster containers; fi
