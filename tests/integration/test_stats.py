@@ -3,12 +3,13 @@
 import hashlib
 import json
 import re
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from app.domain.codes import Code, EventKind
+from app.domain.codes import Code, Counted, EventKind
 from app.services.statistics import collect
 from app.storage import cards, journal, statistics
 from app.storage.cards import NewCard
@@ -145,6 +146,16 @@ def test_rejections_beyond_a_days_entries_are_counted_at_the_time_of_the_last(da
     assert figures(database)["rejections"] == [{"code": "CLIENT_MISMATCH", "last_24_hours": 10, "last_7_days": 13}]
     by_day = statistics.rejections_by_day(NOW - 3 * DAY, SHANGHAI)
     assert by_day == {TODAY: {"CLIENT_MISMATCH": 10}, TODAY - DAY: {"CLIENT_MISMATCH": 3}}
+
+
+def test_repeated_rejections_are_counted_beside_the_entries_of_their_places(database: Database) -> None:
+    entry = Entry(
+        NOW, EventKind.REJECTED, Code.CLIENT_MISMATCH, "0" * 32, hardware="h", counted=Counted.CLIENT_MISMATCH
+    )
+    written = [journal.append_rejection(replace(entry, hardware=name), TODAY) for name in "aabaa"]
+    assert written == [True, False, True, False, False]
+    assert figures(database)["rejections"] == [{"code": "CLIENT_MISMATCH", "last_24_hours": 5, "last_7_days": 5}]
+    assert statistics.rejections_by_day(NOW - DAY, SHANGHAI) == {TODAY: {"CLIENT_MISMATCH": 5}}
 
 
 def test_rejections_are_of_the_last_week_wherever_the_vendor_is(database: Database) -> None:
