@@ -2,6 +2,7 @@
 
 import pytest
 
+from app.domain.codes import Counted
 from app.domain.sharing import DAY, WEEK, Environment, Limits, Spread, environment_of, excess, gets_an_entry
 
 QUIET = Spread(1, 1, 1, 0, 0)
@@ -81,3 +82,11 @@ def test_repetitions_get_no_entry_and_half_of_a_days_entries_are_for_new_places(
     assert come(*(Environment(200 + number, 1) for number in range(60))) == 0
     assert come(*(Environment(300 + number, 300 + number) for number in range(60))) == 23
     assert come(Environment(400, 400)) == 0
+
+
+def test_repetitions_of_changes_mismatches_and_terms_are_of_an_environment() -> None:
+    """The protocol's section 4; failed functions and refusals count each time."""
+    assert {kind.value for kind in Counted if kind.is_of_an_environment} == {
+        *("hardware_changed", "address_changed", "CLIENT_MISMATCH", "CLIENT_HAS_ANOTHER_CARD"),
+        *("TOO_MANY_CHANGES", "UPDATE_REQUIRED"),
+    }
