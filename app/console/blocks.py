@@ -6,7 +6,7 @@ import falcon
 
 from app.console.form_page import is_confirmed, is_first, refuse
 from app.console.forms import Form, query_of
-from app.console.page import BROUGHT_BACK, Access, Page, form_of, see_other, visitor_of
+from app.console.page import Access, Page, brought_back, form_of, see_other, visitor_of
 from app.console.rendering import url
 from app.domain.addresses import is_in_network
 from app.domain.blocks import has_several_addresses
@@ -60,18 +60,17 @@ class AddBlockPage(_BlockPage):
     access = {"GET": Access.OWNER, "POST": Access.OWNER}
     typed = _FIELDS
 
-    def bring_back(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Show the form as it was sent."""
-        self._show(request, response, _typed(form_of(request)), _Asks(), BROUGHT_BACK)
-
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
         """Show the form, filled in from the query."""
         query = query_of(request)
-        self._show(request, response, {name: query.exactly(name) for name in _FIELDS}, _Asks())
+        typed = {name: query.exactly(name) for name in _FIELDS}
+        self._show(request, response, typed, _Asks(), brought_back(request))
 
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
         """Add the block, or show the form again with a refusal or with what must be confirmed first."""
-        typed, asks = _typed(form_of(request)), _Asks()
+        form = form_of(request)
+        typed = {name: form.exactly(name) if name == "hardware" else form.one(name) for name in _FIELDS}
+        asks = _Asks()
         try:
             check_text("reason", typed["reason"])
             target = self._target(request, typed)
@@ -138,10 +137,6 @@ class AddBlockPage(_BlockPage):
             max_hardware=MAX_HARDWARE,
             max_text=MAX_TEXT,
         )
-
-
-def _typed(form: Form) -> dict[str, str]:
-    return {name: form.exactly(name) if name == "hardware" else form.one(name) for name in _FIELDS}
 
 
 class RemoveBlockPage(_BlockPage):

@@ -8,7 +8,7 @@ from app.console.card_fields import selected_ids
 from app.console.form_page import is_confirmed, refuse
 from app.console.forms import Form, query_of
 from app.console.guard import safe_next
-from app.console.page import BROUGHT_BACK, Access, Page, form_of, see_other, visitor_of
+from app.console.page import Access, Page, form_of, see_other, visitor_of
 from app.console.rendering import url
 from app.domain.card_edits import Texts
 from app.domain.texts import MAX_TEXT, RefusedError
@@ -60,12 +60,6 @@ class EditPage(Page):
 
 class EditApplyPage(EditPage):
     """`/admin/cards/edit/apply`."""
-
-    typed = ("id", "change", "back", *_TEXTS)
-
-    def bring_back(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Show the form as it was sent."""
-        self.show(request, response, RefusedError(*BROUGHT_BACK))
 
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
         """Change the cards, all or none; where it is refused, or needs the password, show the form again."""

@@ -64,22 +64,13 @@ class Form:
         return hashlib.sha256(json.dumps([fields, files], sort_keys=True).encode()).hexdigest()
 
 
-def urlencoded(text: str) -> Form:
-    """Return the fields of a text that `urlencode` wrote.
-
-    Raises:
-        Problem: 400, it is not ASCII, or too many.
-    """
-    return Form(_fields(text.encode("utf-8", "surrogatepass")))
-
-
 def query_of(request: falcon.Request) -> Form:
     """Return the query string's fields.
 
     Raises:
         Problem: 400, it is not UTF-8 or has a NUL.
     """
-    return urlencoded(request.query_string)
+    return Form(_fields(request.query_string.encode("utf-8", "surrogatepass")))
 
 
 def read_form(request: falcon.Request, limit_bytes: int, *, takes_files: bool = False) -> Form:

@@ -3,14 +3,14 @@
 import hmac
 import re
 from typing import Any
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import falcon
 
 from app.console.cookies import COOKIE_PATH, LOGIN
 from app.console.forms import Form, read_form
-from app.console.page import OUT_OF_DATE, TYPED_BY, Access, Console, Page, lead_to, visitor_of
-from app.console.rendering import CSRF_FIELD
+from app.console.page import OUT_OF_DATE, TYPED_BY, Access, Console, Page, lead_to
+from app.console.rendering import CSRF_FIELD, url
 from app.console.visitor import Language, Theme, Visitor
 from app.domain.texts import Text
 from app.http.problems import forbidden
@@ -73,7 +73,9 @@ class Guard:
             request.env[OPERATOR] = f"operator {identity.id}"
         _keep_language(request, response)
         needed = resource.access[method]
-        if needed > Access.PUBLIC and self._leads_elsewhere(request, response, resource):
+        detour = self._detour(request, resource, visitor) if needed > Access.PUBLIC else None
+        if detour is not None:
+            _lead_to(request, response, detour)
             return
         if needed is Access.OWNER and not visitor.is_owner:
             raise forbidden(Text("此操作仅限所有者（owner）。", "Only an owner may do this."))
@@ -87,53 +89,43 @@ class Guard:
         if identity is not None:
             request.context.outcome["operator"] = identity.name
 
-    def _leads_elsewhere(self, request: falcon.Request, response: falcon.Response, page: Page) -> bool:
-        """Complete the response for a visitor who must pass another page first."""
-        visitor = visitor_of(request)
-        if visitor.identity is None and request.method == "POST":
-            self._say_ended(request, response, page)
-            return True
-        detour = self._detour(request, page, visitor)
-        if detour is not None:
-            _lead_to(request, response, detour)
-        return detour is not None
-
-    def _say_ended(self, request: falcon.Request, response: falcon.Response, page: Page) -> None:
-        """Say that nothing was done, with the log-in; a form with `Page.typed` is brought back after it."""
-        visitor = visitor_of(request)
-        if "GET" not in page.access:  # the log-out
-            _lead_to(request, response, LOGIN)
-            return
-        typed = _typed(request, page, visitor) if page.typed and visitor.session_token else ""
-        if not typed:
-            _lead_to(request, response, f"{LOGIN}?next={quote(request.path, safe='')}&ended=yes")
-            return
-        response.complete, response.status = True, falcon.HTTP_403
-        page.render(
-            request, response, "login.html", name="", onward=request.path, refusal=None, ended=True, typed=typed
-        )
-
     def _detour(self, request: falcon.Request, page: Page, visitor: Visitor) -> str | None:
         """Return the page that a visitor must pass first, None where there is none."""
         if visitor.identity is None:
-            here = safe_next(request.relative_uri)
-            return LOGIN if here == HOME else f"{LOGIN}?next={quote(here, safe='')}"
+            return LOGIN if "GET" not in page.access else _log_in_first(request, page, visitor)
         needs_totp = self._console.owners_need_totp and visitor.is_owner and not visitor.identity.has_totp
-        return TWO_STEP if needs_totp and not page.without_totp else None
+        if needs_totp and not page.without_totp:
+            return TWO_STEP
+        # What an operator typed is not shown to another who logs in on the same browser.
+        typed_by = request.get_param(TYPED_BY)
+        return request.path if typed_by and typed_by != str(visitor.identity.id) else None
 
 
-MAX_TYPED = 8_192
-"""Characters, encoded: the page of the log-in repeats them, and a stranger may read slowly."""
+# nginx takes 4 KiB of headers from the app, and 8 KiB from a browser, which may send this address twice (Referer).
+_LONGEST_LOG_IN = 2_800
 
 
-def _typed(request: falcon.Request, page: Page, visitor: Visitor) -> str:
-    """Return what was typed into a form of the ended session, URL-encoded; "" where it was another's, or too long."""
+def _log_in_first(request: falcon.Request, page: Page, visitor: Visitor) -> str:
+    """Return the address of the log-in that leads back; for a form it says that nothing was done."""
+    ended = "yes" if request.method == "POST" else None
+    if ended and page.typed:
+        onward = _filled_in(request, page, visitor)
+    elif ended and not request.query_string:
+        onward = HOME  # the page itself may need a query: a card, a token
+    else:
+        onward = safe_next(request.relative_uri)
+    address = url(LOGIN, ended=ended, next=None if onward == HOME else onward)
+    return address if len(address) <= _LONGEST_LOG_IN else url(LOGIN, ended=ended)
+
+
+def _filled_in(request: falcon.Request, page: Page, visitor: Visitor) -> str:
+    """Return the address of a page, which has what was typed into its form if the form is of the ended session."""
     _check_origin(request)
     form = read_form(request, page.body_bytes)
-    if not _is_genuine(form, visitor):
-        return ""
-    typed = urlencode([(name, value) for name in (*page.typed, TYPED_BY) for value in form.all(name)])
-    return typed if len(typed) <= MAX_TYPED else ""
+    if not visitor.session_token or not _is_genuine(form, visitor):
+        return request.path
+    typed = [(name, form.exactly(name)) for name in (*page.typed, TYPED_BY) if name in form.fields]
+    return f"{request.path}?{urlencode(typed)}"
 
 
 _LONGEST_NEXT = 4_000  # as nginx's for a request line

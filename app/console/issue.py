@@ -8,7 +8,7 @@ from app.console.card_fields import VALIDITY_PRESETS, read_duration
 from app.console.exports import ExportPage
 from app.console.form_page import is_confirmed, refuse
 from app.console.forms import Form, query_of
-from app.console.page import BROUGHT_BACK, Access, Page, form_of, see_other, visitor_of
+from app.console.page import Access, Page, brought_back, form_of, see_other, visitor_of
 from app.console.rendering import url
 from app.domain.texts import RefusedError, Text
 from app.http.problems import invalid_request, not_found
@@ -34,11 +34,7 @@ class IssuePage(Page):
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
         """Show the form, filled in as the query says."""
-        self._show(request, response, query_of(request), None)
-
-    def bring_back(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Show the form as it was sent."""
-        self._show(request, response, form_of(request), BROUGHT_BACK)
+        self._show(request, response, query_of(request), brought_back(request))
 
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
         """Issue cards."""

@@ -1,7 +1,5 @@
 """The log-in and the log-out, and the files that anybody may have: style sheets and scripts."""
 
-from collections.abc import Mapping
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -9,9 +7,9 @@ import falcon
 
 from app.console.cookies import DEVICE_COOKIE, LOGIN, keep_log_in
 from app.console.form_page import refuse
-from app.console.forms import Form, query_of, urlencoded
-from app.console.guard import HOME, MAX_TYPED, safe_next
-from app.console.page import TYPED_BY, Access, Console, Page, form_of, see_other, visitor_of
+from app.console.forms import Form, query_of
+from app.console.guard import HOME, safe_next
+from app.console.page import Access, Console, Page, form_of, see_other, visitor_of
 from app.console.rendering import url
 from app.console.static_files import StaticFiles
 from app.domain.operators import MAX_NAME
@@ -27,25 +25,19 @@ class LoginPage(Page):
 
     access = {"GET": Access.PUBLIC, "POST": Access.PUBLIC}
 
-    def __init__(self, console: Console, typed_into: Mapping[str, Page]) -> None:
-        super().__init__(console)
-        self._typed_into = typed_into
-
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
         """Show the form; redirect a visitor who is logged in already."""
         onward = safe_next(query_of(request).one("next"))
         if visitor_of(request).identity is not None:
             see_other(response, onward)
             return
-        ended = query_of(request).one("ended") == "yes"
-        self.render(request, response, "login.html", name="", onward=onward, refusal=None, ended=ended, typed="")
+        self._show(request, response, "", onward)
 
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
         """Log in."""
         form = form_of(request)
-        # Cut where it can be nobody's any more: the page repeats it, and a stranger may read slowly.
-        name, onward, typed = form.one("name")[: MAX_NAME + 1], safe_next(form.one("next")), form.one("typed")
-        typed = typed if len(typed) <= MAX_TYPED else ""
+        # The page repeats a refused name: no more of it than shows that it is too long.
+        name, onward = form.one("name")[: MAX_NAME + 1], safe_next(form.one("next"))
         address = client_address(request, behind_proxy=self.console.behind_proxy)
         device = request.cookies.get(DEVICE_COOKIE)
         try:
@@ -59,8 +51,7 @@ class LoginPage(Page):
             )
         except RefusedError as error:
             refuse(response, error, falcon.HTTP_403)
-            told = {"refusal": error.text, "ended": bool(typed), "typed": typed}
-            self.render(request, response, "login.html", name=name, onward=onward, **told)
+            self._show(request, response, name, onward, error.text)
             return
         if visitor_of(request).identity is not None:  # the browser forgets that session: only this request can end it
             self.console.sessions.end(visitor_of(request).who, visitor_of(request).session_token)
@@ -68,24 +59,13 @@ class LoginPage(Page):
         if logged_in.news is not None:
             since, until = (time.isoformat() for time in logged_in.news)
             onward = url(NEWS, since=since, until=until, next=onward)
-        if not typed or not self._bring_back(request, response, onward, logged_in.session_token, urlencoded(typed)):
-            see_other(response, onward)
+        see_other(response, onward)
 
-    def _bring_back(
-        self, request: falcon.Request, response: falcon.Response, path: str, session_token: str, typed: Form
-    ) -> bool:
-        """Show the form of the session before, if it was shown to the same operator and they may still use the page."""
-        page, identity = self._typed_into.get(path), self.console.sessions.identify(session_token)
-        if page is None or identity is None or typed.number(TYPED_BY) != identity.id:
-            return False
-        visitor = replace(visitor_of(request), identity=identity, session_token=session_token)
-        needs_totp = self.console.owners_need_totp and visitor.is_owner and not identity.has_totp
-        if needs_totp or (page.access["POST"] is Access.OWNER and not visitor.is_owner):
-            return False
-        request.context.visitor, request.context.form = visitor, typed
-        page.bring_back(request, response)
-        response.status = falcon.HTTP_200
-        return True
+    def _show(
+        self, request: falcon.Request, response: falcon.Response, name: str, onward: str, refusal: Text | None = None
+    ) -> None:
+        ended = query_of(request).exactly("ended") == "yes"
+        self.render(request, response, "login.html", name=name, onward=onward, refusal=refusal, ended=ended)
 
 
 class NewLogInsPage(Page):

@@ -6,7 +6,7 @@ import falcon
 
 from app.console.form_page import FormPage, check_own_password, new_password, refuse
 from app.console.forms import Form, query_of
-from app.console.page import BROUGHT_BACK, Access, Console, Page, form_of, see_other, visitor_of
+from app.console.page import Access, Console, Page, brought_back, form_of, see_other, visitor_of
 from app.console.rendering import url
 from app.domain.ceilings import (
     MAX_CARDS_PER_DAY,
@@ -33,15 +33,11 @@ class OperatorsPage(Page):
     access = {"GET": Access.OWNER, "POST": Access.OWNER}
     typed = ("name", "role")
 
-    def bring_back(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Show the form as it was sent, without the passwords."""
-        form = form_of(request)
-        typed = {"name": form.one("name"), "role": _role(form.one("role"))}
-        self._show(request, response, typed=typed, refusal=BROUGHT_BACK)
-
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Show operators and tokens."""
-        self._show(request, response, typed={"name": "", "role": Role.SELLER})
+        """Show operators and tokens, and the form, filled in from the query."""
+        query = query_of(request)
+        typed = {"name": query.one("name"), "role": query.one("role") or Role.SELLER}
+        self._show(request, response, typed=typed, refusal=brought_back(request))
 
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
         """Add an operator."""

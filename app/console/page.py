@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 import falcon
 
 from app.console.cookies import SessionCookie, session_cookie
-from app.console.forms import Form
+from app.console.forms import Form, query_of
 from app.console.rendering import FORM_NUMBER_FIELD, Renderer
 from app.console.streaming import Streams
 from app.console.visitor import Visitor
@@ -36,11 +36,7 @@ from app.tokens.second_factors import SecondFactors
 
 FORM_BYTES = 256 * 1024
 TYPED_BY = "typed_by"
-"""The field of a form with `Page.typed` that has the ID of the operator whom it was shown to."""
-BROUGHT_BACK = Text(
-    "刚才登录已失效，提交的内容没有执行。您填写的内容已取回，请核对后再提交（密码须重新输入）。",
-    "Your log-in had ended, and nothing was done. This is what you typed, but passwords: check it and send it again.",
-)
+"""The field with the ID of the operator whom a form was shown to, in forms with `Page.typed` and in such queries."""
 OUT_OF_DATE = Text("页面已过期，请返回刷新后重试。", "The page is out of date: go back, reload it and try again.")
 
 
@@ -84,7 +80,7 @@ class Page:
     """A resource of the console. `app.console.guard` checks its `access` before a method is called.
 
     A GET changes nothing but what is noted of its reader. A POST that succeeds answers with a redirect, so that a
-    reload repeats nothing; only one that shows a secret for the only time, or brings a form back, answers with a page.
+    reload repeats nothing; only one that shows a secret for the only time answers with a page.
     """
 
     access: ClassVar[Mapping[str, Access]]
@@ -93,16 +89,12 @@ class Page:
     takes_files: ClassVar[bool] = False
     """Whether its form has files: only such a page reads multipart bodies."""
     typed: ClassVar[tuple[str, ...]] = ()
-    """The fields of its form that are brought back where the session ended before it was sent: no secret, no file."""
+    """The fields of its form that GET takes from the query, after a log-in that had ended: no password, no file."""
     without_totp: ClassVar[bool] = False
     """Whether an owner may use it who has yet to set up two-step verification (KADUN_OWNERS_NEED_TOTP)."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
-
-    def bring_back(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Show the form with `typed` as it was sent, and `BROUGHT_BACK`; a page with `typed` does it."""
-        raise NotImplementedError
 
     def render(
         self,
@@ -180,6 +172,17 @@ class Page:
 
 def _owner(request: falcon.Request) -> Owner:
     return Owner(operator_id=visitor_of(request).who.id)
+
+
+def brought_back(request: falcon.Request) -> Text | None:
+    """Return what to say above a form that the query fills in after a log-in that had ended."""
+    if not query_of(request).one(TYPED_BY):
+        return None
+    return Text(  # also true if somebody goes back to it after the form was sent once more
+        "登录失效时提交的内容没有执行，现已恢复（密码除外）。请核对后再提交；如已重新提交过，请勿重复。",
+        "What you sent when your log-in had ended was not done. It is filled in here, except passwords: "
+        "check it and send it, unless you have sent it again since.",
+    )
 
 
 def visitor_of(request: falcon.Request) -> Visitor:

@@ -45,15 +45,7 @@ def pages(console: Console, static: StaticFiles) -> Iterator[tuple[str, Page]]:
     """Yield every page with its path."""
     yield "/admin", HomeRedirect(console)
     yield "/admin/static/{name}", StaticPage(console, static)
-    typed_into = {
-        "/admin/operators": OperatorsPage(console),
-        "/admin/settings": SettingsPage(console),
-        "/admin/blocks/add": AddBlockPage(console),
-        "/admin/cards/edit/apply": EditApplyPage(console),
-        "/admin/cards/issue": IssuePage(console),
-    }
-    yield "/admin/login", LoginPage(console, typed_into)
-    yield from typed_into.items()
+    yield "/admin/login", LoginPage(console)
     yield "/admin/logout", LogoutPage(console)
     yield "/admin/", OverviewPage(console)
     yield "/admin/journal", JournalPage(console)
@@ -67,13 +59,16 @@ def pages(console: Console, static: StaticFiles) -> Iterator[tuple[str, Page]]:
     yield "/admin/account/two-step/codes", RecoveryCodes(console)
     yield "/admin/account/two-step", TwoStepPage(console)
     yield "/admin/account/two-step/remove", TwoStepRemoval(console)
+    yield "/admin/operators", OperatorsPage(console)
     yield "/admin/operator", OperatorPage(console)
     yield from operator_forms(console)
     yield "/admin/token", TokenPage(console)
     yield "/admin/webhooks", WebhooksPage(console)
     yield "/admin/webhook", WebhookPage(console)
     yield from webhook_forms(console)
+    yield "/admin/settings", SettingsPage(console)
     yield "/admin/blocks", BlocksPage(console)
+    yield "/admin/blocks/add", AddBlockPage(console)
     yield "/admin/blocks/remove", RemoveBlockPage(console)
     yield "/admin/files", FilesPage(console)
     yield "/admin/functions", FunctionsPage(console)
@@ -83,8 +78,10 @@ def pages(console: Console, static: StaticFiles) -> Iterator[tuple[str, Page]]:
     yield "/admin/cards/confirm", ConfirmPage(console)
     yield "/admin/cards/apply", ApplyPage(console)
     yield "/admin/cards/edit", EditPage(console)
+    yield "/admin/cards/edit/apply", EditApplyPage(console)
     yield "/admin/cards/done", DonePage(console)
     yield "/admin/cards/export", CardsExport(console)
+    yield "/admin/cards/issue", IssuePage(console)
     yield "/admin/cards/issued", IssuedPage(console)
     yield "/admin/cards/import", ImportPage(console)
     yield "/admin/cards/import/template", ImportTemplate(console)
