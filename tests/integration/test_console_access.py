@@ -96,7 +96,7 @@ MATRIX: dict[tuple[str, str], tuple[int | str, int | str, int | str]] = {
     ("GET", "/admin/cards/export"): (LOGIN, 403, 303),
     ("POST", "/admin/cards/export"): (LOGIN, 403, 200),
     ("GET", "/admin/cards/issue"): (LOGIN, 200, 200),
-    ("POST", "/admin/cards/issue"): (LOGIN, 303, 303),
+    ("POST", "/admin/cards/issue"): (LOGIN, 400, 303),  # a file is for that batch, which is refused to sellers
     ("GET", "/admin/cards/issued"): (LOGIN, 404, 200),  # a seller sees what they issued themselves
     ("POST", "/admin/cards/issued"): (LOGIN, 404, 200),
     ("GET", "/admin/cards/import"): (LOGIN, 403, 200),
