@@ -224,17 +224,25 @@ _TERMS = {
     "self_renew": "可用另一张卡密续费",
     "contact": "联系方式",
 }
-_TERM_VALUES: dict[Any, Text] = {
-    None: Text("未设置", "not set"),
-    True: Text("开", "on"),
-    False: Text("关", "off"),
-    BindingTerm.EITHER: Text("硬件和网络地址都变了才拒绝", "either"),
-    BindingTerm.HARDWARE: Text("硬件变了就拒绝", "hardware"),
-    BindingTerm.BOTH: Text("有一项变了就拒绝", "both"),
-    RenewTerm.OFF: Text("不允许", "off"),
-    RenewTerm.BATCH: Text("仅限同一批次", "batch"),
-    RenewTerm.ANY: Text("任何未使用的卡密", "any"),
+_UNSET = Text("未设置", "not set")
+_ON, _OFF = Text("开", "on"), Text("关", "off")
+_TERM_VALUES: dict[str, dict[Any, Text]] = {
+    "binding": {
+        BindingTerm.EITHER: Text("硬件和网络地址都变了才拒绝", "either"),
+        BindingTerm.HARDWARE: Text("硬件变了就拒绝", "hardware"),
+        BindingTerm.BOTH: Text("有一项变了就拒绝", "both"),
+    },
+    "self_service": {True: _ON, False: _OFF, "on": _ON, "off": _OFF},
+    "self_renew": {
+        RenewTerm.OFF: Text("不允许", "off"),
+        RenewTerm.BATCH: Text("仅限同一批次", "batch"),
+        RenewTerm.ANY: Text("任何未使用的卡密", "any"),
+        # Of journal entries from before migration 0025.
+        False: Text("不允许", "off"),
+        True: Text("任何未使用的卡密", "any"),
+    },
 }
+"""By term: its values that are words of ours, as JSON and as forms have them. Other values are numbers or texts."""
 
 
 def term_name(name: str) -> Text:
@@ -243,11 +251,12 @@ def term_name(name: str) -> Text:
 
 
 def term_value(name: str, value: Any) -> Text:  # noqa: ANN401  # any JSON value
-    """Return what a term says, as the journal has it."""
-    if name == "self_unbind_cost" and isinstance(value, str):
+    """Return what a term says, as the journal or a form has it."""
+    if value in {None, ""}:
+        return _UNSET
+    if name == "self_unbind_cost":
         return validity_text(parse_validity(value))
-    is_number = isinstance(value, int) and not isinstance(value, bool)  # 1 == True
-    return Text(str(value), str(value)) if is_number else _TERM_VALUES.get(value, Text(str(value), str(value)))
+    return _TERM_VALUES.get(name, {}).get(value, Text(str(value), str(value)))
 
 
 def with_term_names(text: Text) -> Text:

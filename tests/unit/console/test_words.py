@@ -70,6 +70,14 @@ def test_terms_and_what_they_say_are_named_in_chinese() -> None:
     assert words.term_value("changes_per_day", 1).zh == "1"
 
 
+def test_only_a_terms_own_values_are_words_of_ours() -> None:
+    assert words.term_value("contact", "any").zh == "any"
+    assert words.term_value("notice", "hardware").zh == "hardware"
+    assert {words.term_value("self_service", value).zh for value in (False, "off")} == {"关"}
+    assert words.term_value("self_renew", "off").zh == "不允许"
+    assert {words.term_value("contact", value).zh for value in (None, "")} == {"未设置"}
+
+
 def test_every_word_in_a_detail_is_said_in_both_languages() -> None:
     said = {(name, value) for name, value in written() if value is not None}
     assert {("changed", "password"), ("wrong", "no code"), ("totp", True)} <= said
