@@ -1,5 +1,6 @@
 """The console's words for codes, kinds, states and the journal's details; a test finds missing ones."""
 
+import re
 from datetime import timedelta
 from typing import Any
 
@@ -259,12 +260,12 @@ def term_value(name: str, value: Any) -> Text:  # noqa: ANN401  # any JSON value
     return _TERM_VALUES.get(name, {}).get(value, Text(str(value), str(value)))
 
 
+_QUOTED_OR_TERM = re.compile(rf"""['"“].*['"”]|\b(?:{"|".join(_TERMS)})\b""", re.ASCII | re.DOTALL)
+
+
 def with_term_names(text: Text) -> Text:
-    """Return a message about terms with what they are called in place of their names."""
-    zh = text.zh
-    for name, said in _TERMS.items():
-        zh = zh.replace(name, said)
-    return Text(zh, text.en)
+    """Return a message about terms with what they are called in place of their names, but not in quoted input."""
+    return Text(_QUOTED_OR_TERM.sub(lambda found: _TERMS.get(found[0], found[0]), text.zh), text.en)
 
 
 def _listed(texts: list[Text]) -> Text:

@@ -11,8 +11,8 @@ from app.console import words
 from app.domain.ceilings import Ceilings
 from app.domain.codes import CardStatus, Code, EventKind
 from app.domain.operators import Role, Scope
-from app.domain.terms import BindingTerm, RenewTerm, Terms
-from app.domain.texts import Text
+from app.domain.terms import BindingTerm, RenewTerm, Terms, TermsContradictionError, read_terms
+from app.domain.texts import RefusedError, Text
 from app.services.filters import CARD_FIELDS, JOURNAL_FIELDS
 
 APP = Path(app.__file__).parent
@@ -76,6 +76,18 @@ def test_only_a_terms_own_values_are_words_of_ours() -> None:
     assert {words.term_value("self_service", value).zh for value in (False, "off")} == {"关"}
     assert words.term_value("self_renew", "off").zh == "不允许"
     assert {words.term_value("contact", value).zh for value in (None, "")} == {"未设置"}
+
+
+@pytest.mark.parametrize("typed", ["binding", "a' binding 'b", "notice\nbinding"])
+def test_terms_are_not_named_in_quoted_input(typed: str) -> None:
+    with pytest.raises(RefusedError) as refused:
+        read_terms(Terms(), [("self_unbind_cost", typed)])
+    said = words.with_term_names(refused.value.text).zh
+    assert said == refused.value.text.zh.replace("self_unbind_cost", "每次自助解绑扣除的时长")
+    assert "binding" in said
+    with pytest.raises(TermsContradictionError) as contradiction:
+        read_terms(Terms(), [("minimum_version", "2.0"), ("latest_version", "1.0")])
+    assert words.with_term_names(contradiction.value.text).zh == "最低版本 2.0 不能高于 最新版本 1.0"
 
 
 def test_every_word_in_a_detail_is_said_in_both_languages() -> None:
