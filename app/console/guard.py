@@ -101,8 +101,8 @@ class Guard:
         return request.path if typed_by and typed_by != str(visitor.identity.id) else None
 
 
-# nginx takes 4 KiB of headers from the app, and 8 KiB from a browser, which may send this address twice (Referer).
-_LONGEST_LOG_IN = 2_800
+# nginx takes 4 KiB of headers from the app, and 8 KiB from a browser, which send this address again as the Referer.
+LONGEST_LOG_IN = 2_600
 
 
 def _log_in_first(request: falcon.Request, page: Page, visitor: Visitor) -> str:
@@ -115,7 +115,7 @@ def _log_in_first(request: falcon.Request, page: Page, visitor: Visitor) -> str:
     else:
         onward = safe_next(request.relative_uri)
     address = url(LOGIN, ended=ended, next=None if onward == HOME else onward)
-    return address if len(address) <= _LONGEST_LOG_IN else url(LOGIN, ended=ended)
+    return address if len(address) <= LONGEST_LOG_IN else url(LOGIN, ended=ended)
 
 
 def _filled_in(request: falcon.Request, page: Page, visitor: Visitor) -> str:

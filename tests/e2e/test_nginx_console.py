@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from app.console.guard import LONGEST_LOG_IN
 from app.console.page import FORM_BYTES
 from tests.e2e.conftest import GatewayMaker
 from tests.support.http_exchange import Response
@@ -86,6 +87,14 @@ def test_nothing_else_takes_as_much(gateway: Gateway, path: str) -> None:
         answer.require_page(413, TOO_LARGE)
     else:
         answer.require_problem(413, "BODY_TOO_LARGE")
+
+
+def test_the_longest_log_in_is_read_with_the_same_referer_and_a_browsers_other_headers(gateway: Gateway) -> None:
+    path = "/admin/login?ended=yes&next=".ljust(LONGEST_LOG_IN + 150, "x")  # the page with news of log-ins adds less
+    before = {"User-Agent": "x" * 500, "Accept": "x" * 300}
+    after = {"Accept-Language": "x" * 100, "Cookie": "x" * 300}
+    sent = {**before, "Referer": f"https://kadun.example{path}", **after}
+    assert gateway.ask("GET", path, headers=sent).status == 200
 
 
 @pytest.mark.parametrize("path", [*LONG_FORMS, IMPORT])
