@@ -6,7 +6,6 @@ from datetime import datetime
 from typing import NamedTuple
 
 import psycopg2
-from peewee import fn
 
 from app.domain.codes import EventKind
 from app.domain.operators import console_actor, shop_actor
@@ -179,10 +178,10 @@ def take_probes(references: Collection[str]) -> dict[str, str | None]:
     return found
 
 
-def last_rotation() -> datetime | None:
-    """Return when the signing keys were rotated last, if the journal has that."""
-    found: datetime | None = Event.select(fn.MAX(Event.at)).where(code_or_kind == EventKind.KEY_ROTATED).scalar()
-    return found
+def last_rotation() -> tuple[datetime, str | None] | None:
+    """Return when the signing keys were rotated last and to which current key, if the journal has that."""
+    rotations = Event.select(Event.at, Event.details["kid"]).where(code_or_kind == EventKind.KEY_ROTATED)
+    return rotations.order_by(Event.at.desc(), Event.id.desc()).tuples().first()  # type: ignore[no-any-return]
 
 
 def operators() -> dict[str, bool]:

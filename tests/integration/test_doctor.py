@@ -2,13 +2,19 @@
 
 import hashlib
 import json
+from datetime import UTC, datetime
 
+import msgspec
 import pyotp
 import pyrage
 import pytest
 
+from app.domain.codes import EventKind
+from app.storage import journal
 from app.storage.database import Database
+from app.storage.journal import Entry
 from app.storage.models import ApiToken, Event, Operator
+from app.tokens.keys import KeyRing
 from tests.conftest import EmbeddedPostgres
 from tests.support.doctor_facts import HOST, SERVICE_CHECKS
 from tests.support.doctor_results import UNKNOWN_SCHEMA, differing, results
@@ -70,6 +76,10 @@ def test_signing_keys_from_before_the_last_rotation_are_found(keyed: Service, da
         older = ring.read_bytes()
         keyed.cardctl("key", "rotate", "--force")
         assert differing(results(keyed)) == {"roles": "WARN"}
+    # v1.0.0 journalled a rotation after it, and so some milliseconds later.
+    current = {"kid": msgspec.json.decode(ring.read_bytes(), type=KeyRing).current.kid}
+    journal.append([Entry(at=datetime.now(UTC), kind=EventKind.KEY_ROTATED, actor="cardctl:root", details=current)])
+    assert differing(results(keyed)) == {"roles": "WARN"}
     ring.write_bytes(older)
     found = results(keyed)
     assert differing(found) == {"roles": "WARN", "keys": "FAIL"}

@@ -39,8 +39,10 @@ SERVICE_CASES: list[tuple[dict[str, Any], dict[str, str]]] = [
     (database(synchronous="FIRST 1 (b)", standbys={"b:5432": "timeout expired"}), {"durability": "WARN"}),
     (database(standbys={"b:5432": 0}), {"durability": "WARN"}),
     ({"key_ids": "damaged"}, {"keys": "FAIL"}),
-    (database(rotated_at=NOW) | {"newest_key_at": NOW - timedelta(seconds=1)}, {"keys": "FAIL"}),
-    (database(rotated_at=NOW) | {"newest_key_at": NOW}, {}),
+    (database(last_rotation=(NOW, "later")) | {"newest_key_at": NOW - timedelta(seconds=1)}, {"keys": "FAIL"}),
+    (database(last_rotation=(NOW, "next")) | {"newest_key_at": NOW - timedelta(seconds=1)}, {"keys": "FAIL"}),
+    (database(last_rotation=(NOW, "current")) | {"newest_key_at": NOW - timedelta(seconds=1)}, {}),  # as v1.0.0 does
+    (database(last_rotation=(NOW, "later")) | {"newest_key_at": NOW}, {}),
     (database(files=None), {"files": "WARN", "file-digests": "WARN"}),
     (database(altered_files=("core.age",)), {"file-digests": "FAIL"}),
     (database(compared_files=1), {}),

@@ -144,19 +144,19 @@ class DatabaseFacts:
 
     `roles` are the database's roles with what they may do and should not, in the words of PostgreSQL; `missing_rights`
     says what they need and may not do. `schema_found` is None in an empty database, or where the role may not look;
-    `schema_tolerates` says of a newer schema whether this program may run on it;
-    `catalog` unless the schema is this program's. `recorded` is the address in the journal by a verdict's reference.
-    `files` counts the licensed files; `lost_files` are the names of those whose bytes are missing, None where the
-    bucket cannot be asked; `altered_files` of those with other bytes among the `compared_files`, which is None where
-    no bytes were read. `operators` says of each
-    by name whether a log-in needs a one-time code; `without_ceilings` are the actors that lack one,
+    `schema_tolerates` says of a newer schema whether this program may run on it; `catalog` unless the schema is this
+    program's. `recorded` is the address in the journal by a verdict's reference. `files` counts the licensed files;
+    `lost_files` are the names of those whose bytes are missing, None where the bucket cannot be asked; `altered_files`
+    of those with other bytes among the `compared_files`, which is None where no bytes were read. `operators` says of
+    each by name whether a log-in needs a one-time code; `without_ceilings` are the actors that lack one,
     `expiring_tokens` the shops' tokens that expire soon, or have expired, each with the day. `second_factors` says of
     each operator's secret whether it opens, None of one that is not sealed. `fsync` is PostgreSQL's setting,
     `synchronous` its `synchronous_standby_names`; `standbys` says of each other host of the URL how many bytes it is
     behind, or why that is not known. `unproven_host` is the database's host if somebody between could pose as it.
-    `hosts` are the machines that have reported themselves, `sessions` their names with the addresses of their
-    sessions, and `jobs` says which of them made the last backup and verified one. `rotated_at` is when the signing
-    keys were rotated last. None and empty where this program does not know the schema or may not read it.
+    `hosts` are the machines that have reported themselves, `sessions` their names with the addresses of their sessions,
+    and `jobs` says which of them made the last backup and verified one. `last_rotation` is when the signing keys were
+    rotated last and the key that became current. None and empty where this program does not know the schema or may not
+    read it.
     """
 
     schema_found: str | None
@@ -181,21 +181,21 @@ class DatabaseFacts:
     hosts: tuple[HostReport, ...] | None = None
     sessions: tuple[tuple[str, str], ...] = ()
     jobs: Mapping[str, HostJob] = field(default_factory=dict)
-    rotated_at: datetime | None = None
+    last_rotation: tuple[datetime, str | None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ServiceFacts:
     """What is seen where the service runs; a text in place of a fact is the error that kept us from it.
 
-    `key_modes` are the permission bits of the key folder and the key ring by path, where they exist. `data_key` says
-    of each line of KERNAL_DATA_KEY whether it is an age identity; `data_key_in_use` whether any of them is one that
-    was marked before, None where none was. `functions` counts the loaded ones, None where their service does not
-    answer; `broken` are the modules that could not be loaded. `unwritable_folder` is the folder of licensed files
-    where it exists and the service cannot write to it; `bucket` is what the bucket did, where one is set.
-    `program` is the SHA-256 of each of the program's files, `inodes` are the inode numbers of what is mounted, by their
-    paths in the checkout. `keys_moved_to` is the other store to which the signing keys were moved while the setting
-    still chooses this one, `newest_key_at` the time of the newest one here.
+    `key_ids` are the signing keys, the current and the next one last. `key_modes` are the permission bits of the key
+    folder and the key ring by path, where they exist. `data_key` says of each line of KERNAL_DATA_KEY whether it is an
+    age identity; `data_key_in_use` whether any of them is one that was marked before, None where none was. `functions`
+    counts the loaded ones, None where their service does not answer; `broken` are the modules that could not be loaded.
+    `unwritable_folder` is the folder of licensed files where it exists and the service cannot write to it; `bucket` is
+    what the bucket did, where one is set. `program` is the SHA-256 of each of the program's files, `inodes` are the
+    inode numbers of what is mounted, by their paths in the checkout. `keys_moved_to` is the other store to which the
+    signing keys were moved while the setting still chooses this one, `newest_key_at` the time of the newest one here.
     """
 
     settings_error: str | None

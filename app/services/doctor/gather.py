@@ -116,7 +116,7 @@ def _service_facts(  # noqa: PLR0913  # a setting each
         behind_proxy=behind_proxy,
         schema_expected=schema.expected_version(),
         database=database,
-        key_ids=ring if isinstance(ring, str) else (ring.current.kid, ring.keys[-1].kid),
+        key_ids=ring if isinstance(ring, str) else tuple(key.kid for key in ring.keys),
         newest_key_at=None if isinstance(ring, str) else ring.keys[-1].created_at,
         keys_moved_to=_keys_moved_to(keys),
         data_key=tuple(_is_identity(line) for line in data_key.splitlines() if line.strip()),

@@ -78,7 +78,7 @@ def _query(
         hosts=_readable(database, lambda: tuple(host_reports.listed())),
         sessions=tuple(host_reports.sessions(database)),
         jobs=_readable(database, host_reports.jobs) or {},
-        rotated_at=_readable(database, inspection.last_rotation),
+        last_rotation=_readable(database, inspection.last_rotation),
     )
     listed = _readable(database, lambda: {row.name: Blob(row.sha256, row.size) for row, _ in files.listed()})
     return facts if listed is None else _with_files(facts, listed, blobs, compare_bytes)
