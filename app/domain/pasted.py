@@ -18,6 +18,7 @@ _REFERENCE = re.compile(
 )
 # Of punctuation only what stands between words and never in a key: white space, and the marks of Chinese sentences.
 _BETWEEN_WORDS = re.compile(r"[\s\uff0c\u3002\uff1a\uff1b\u3001\uff01\uff1f\u201c\u201d\u300c\u300d\uff08\uff09]+")
+_BETWEEN_KEYS = re.compile("[,;]")  # the keys of some systems have these, so a word is looked up as a whole, too
 _ENDS_A_WORD = ",.;!?"
 _LIKE_A_CARD = re.compile(r"[0-9A-Z][0-9A-Z_-]{30,}[0-9A-Z]", re.IGNORECASE)
 
@@ -41,15 +42,26 @@ def ids_in(text: str) -> list[str]:
 
 
 def keys_in(text: str) -> list[str]:
-    """Return the words of a message that may be keys of imported cards; a word alone is no message."""
+    """Return the words of a message or a list that may be keys of imported cards; a word alone is neither."""
     words = [word for word in _BETWEEN_WORDS.split(text) if word]
-    if len(words) == 1:
+    parts = [part for word in words for part in dict.fromkeys((word, *_BETWEEN_KEYS.split(word)))]
+    if len(parts) == 1:
         return []
-    others = (word for word in words if not ids_in(word))
-    keys = dict.fromkeys(plain(each) for word in others for each in (word, word.rstrip(_ENDS_A_WORD)))
+    others = (part for part in parts if not ids_in(part))
+    keys = dict.fromkeys(plain(each) for part in others for each in (part, part.rstrip(_ENDS_A_WORD)))
     return [key for key in keys if MIN_KEY_LENGTH <= len(key) <= MAX_KEY_LENGTH]
 
 
-def is_like_a_key(word: str) -> bool:
-    """Whether one of `keys_in` was meant as a key, rather than as a word of the sentence: it has a digit."""
-    return word[-1] not in _ENDS_A_WORD and any(map(str.isdigit, word))
+def listed_keys(text: str) -> list[str]:
+    """Return the keys of a text that is a list of imported keys and nothing else; of any other text none.
+
+    Each word has letters and digits, or each has digits alone: dates, telephone numbers and the like stand beside keys.
+    """
+    between = (part for word in _BETWEEN_WORDS.split(text) for part in _BETWEEN_KEYS.split(word))
+    words = [word for part in between if (word := plain(part.rstrip(_ENDS_A_WORD)))]
+    are_keys = all(map(str.isdecimal, words)) or all(map(_has_letters_and_digits, words))
+    return words if are_keys and not ids_in(text) and min(map(len, words), default=0) >= MIN_KEY_LENGTH else []
+
+
+def _has_letters_and_digits(word: str) -> bool:
+    return word.isascii() and any(map(str.isalpha, word)) and any(map(str.isdecimal, word))

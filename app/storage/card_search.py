@@ -9,7 +9,7 @@ from peewee import SQL, Expression, fn
 
 from app.domain.addresses import canonical_address
 from app.domain.cards import ID_LENGTH, card_id_of, parse_card_id_beginning, plain
-from app.domain.pasted import bare_reference, ids_in, is_like_a_key, keys_in, reference_in
+from app.domain.pasted import bare_reference, ids_in, keys_in, listed_keys, reference_in
 from app.storage import cards
 from app.storage.key_masking import Issuer, is_issued_by, issued_by
 from app.storage.models import Card, Client, Event
@@ -59,17 +59,14 @@ def find_pasted(text: str, seller: Issuer | None = None) -> tuple[list[str], lis
     """Find the cards that a message names amid other words; return their IDs, and the texts without a card.
 
     Words that may be keys of imported cards are looked up for an owner only: a seller could try many guesses with one
-    search. Such a word without a card is returned if it is like a key, and the message names another card.
+    search. Such a word without a card is returned if the text is a list of keys and names another card.
     """
     named = {card_id_of(key): key for key in (keys_in(text) if seller is None else [])}
     named |= {card_id: card_id for card_id in ids_in(text)}
     found = cards.existing(named)
-    missing = [
-        typed
-        for card_id, typed in named.items()
-        if card_id not in found and (typed == card_id or (found and is_like_a_key(typed)))
-    ]
-    return list(found), missing
+    listed = listed_keys(text) if found else []
+    lost = {card_id: typed for card_id, typed in named.items() if card_id not in found}
+    return list(found), [typed for card_id, typed in lost.items() if typed == card_id or typed in listed]
 
 
 def _kinds(text: str, seller: Issuer | None) -> Iterator[_Kind]:

@@ -389,11 +389,14 @@ def test_all_cards_of_a_message_are_found_and_those_that_do_not_exist_are_named(
     text = f"老板, {ours[0]}、卡密:{'-'.join(ours[1])};{'7' * 32} 和 {key}, {mistyped} broken"
     resolved = card_lists.resolve_search(CardFilter(text=text), NOW)
     assert set(resolved.wanted.ids or ()) == {*ours, card_id_of(key)}
-    assert set(resolved.missing) == {"7" * 32, mistyped}
+    assert resolved.missing == ("7" * 32,)
     of_seller = card_lists.resolve_search(CardFilter(text=text), NOW, Issuer("console:x", NOW))
     assert (set(of_seller.wanted.ids or ()), of_seller.missing) == (set(ours), ("7" * 32,))
     nothing = card_lists.resolve_search(CardFilter(text=f"{mistyped} 2025-1-1"), NOW)
     assert (nothing.wanted.note, nothing.missing) == (f"{mistyped} 2025-1-1", ())
+    for text in (f"{key},{mistyped}", f"{key}\uff0c{mistyped}", f"{key};{mistyped}"):
+        listed = card_lists.resolve_search(CardFilter(text=text), NOW)
+        assert (listed.wanted.ids, listed.missing) == ((card_id_of(key),), (mistyped,))
 
 
 @pytest.mark.parametrize(

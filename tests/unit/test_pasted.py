@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.domain.pasted import bare_reference, ids_in, is_like_a_key, keys_in, reference_in
+from app.domain.pasted import bare_reference, ids_in, keys_in, listed_keys, reference_in
 
 CARD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
@@ -69,6 +69,9 @@ def test_what_is_no_card_is_not_found(text: str) -> None:
         ("card VIP-2024-8K3M, please", ["VIP-2024-8K3M,", "VIP-2024-8K3M", "please"]),
         ('key:VIP-2024-8K3M "VIP-2024-8K3N"', ["VIP-2024-8K3M", "VIP-2024-8K3N"]),
         (f"{CARD} VIP-2024-8K3M", ["VIP-2024-8K3M"]),
+        ("VIP-100,VIP-200;VIP-300", ["VIP-100,VIP-200;VIP-300", "VIP-100", "VIP-200", "VIP-300"]),
+        ("VIP-100\uff0cVIP-200\uff1bVIP-300", ["VIP-100", "VIP-200", "VIP-300"]),
+        (f"{CARD};VIP-100", ["VIP-100"]),
         ("VIP-2024-8K3M", []),
         ("", []),
         (f"{'x' * 65} short", []),
@@ -79,6 +82,21 @@ def test_words_that_may_be_imported_keys(text: str, keys: list[str]) -> None:
     assert keys_in(text) == keys
 
 
-def test_a_word_with_a_digit_is_like_a_key() -> None:
-    words = ["VIP-2024-8K3M", "VIP-2024-8K3M,", "please", "今天提示设备不符"]
-    assert [is_like_a_key(word) for word in words] == [True, False, False, False]
+@pytest.mark.parametrize(
+    ("text", "keys"),
+    [
+        ("VIP-100, VIP-200!", ["VIP-100", "VIP-200"]),
+        ("VIP-100,VIP-200\uff1bVIP-300", ["VIP-100", "VIP-200", "VIP-300"]),
+        ("10000001 10000002", ["10000001", "10000002"]),
+        ("VIP-100 2026-11-29", []),
+        ("VIP-100 123456789", []),
+        ("VIP-100 PC-01", []),
+        ("VIP-100 打不开了2次", []),
+        ("my card VIP-100", []),
+        (f"{CARD} 123456789", []),
+        (f"{CARD} VIP-100", []),
+        ("", []),
+    ],
+)
+def test_keys_are_listed_only_where_every_word_is_like_a_key(text: str, keys: list[str]) -> None:
+    assert listed_keys(text) == keys
