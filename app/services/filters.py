@@ -1,5 +1,6 @@
 """The filters of lists of cards and of the journal, read from the texts that a person typed."""
 
+import unicodedata
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
@@ -51,6 +52,7 @@ def parse_card_filter(fields: Mapping[str, str], zone: ZoneInfo, now: datetime) 
     Raises:
         RefusedError: names the field and says what would be right.
     """
+    _check_encoding(fields)
     preset = EXPIRY_PRESETS.get(_choice(fields, "expires", list(EXPIRY_PRESETS)))
     status = _choice(fields, "status", [str(status) for status in CardStatus])
     sort = _choice(fields, "sort", [str(sort) for sort in SORTS])
@@ -68,6 +70,13 @@ def parse_card_filter(fields: Mapping[str, str], zone: ZoneInfo, now: datetime) 
         text=_text(fields, "q", MAX_HARDWARE),
         sort=Sort(sort) if sort and status != CardStatus.UNUSED else None,
     )
+
+
+def _check_encoding(fields: Mapping[str, str]) -> None:
+    """Refuse bytes that are not UTF-8, which a command line brings as lone surrogates."""
+    for name, text in fields.items():
+        if any(unicodedata.category(character) == "Cs" for character in text):
+            raise RefusedError(f"{name}：不是 UTF-8 文字", f"{name}: the text is not UTF-8")
 
 
 def _choice(fields: Mapping[str, str], name: str, choices: list[str]) -> str:
@@ -107,6 +116,7 @@ def parse_journal_filter(fields: Mapping[str, str], zone: ZoneInfo) -> JournalFi
     def trimmed(name: str) -> str:
         return fields.get(name, "").strip()
 
+    _check_encoding(fields)
     kind, card, address = trimmed("kind"), trimmed("card"), trimmed("address")
     if kind and kind not in KINDS:
         raise RefusedError(

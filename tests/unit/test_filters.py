@@ -19,6 +19,7 @@ BROKEN = [
     ("expires_from", "soon", "“soon” is not a date and time; write 2026-01-31"),
     ("batch", "x" * 201, "at most 200 characters"),
     ("q", "x" * 1025, "at most 1024 characters"),
+    ("q", "\udcff", "the text is not UTF-8"),
     ("kind", "odd", "there is no kind of entry and no code “odd”"),
     ("address", "300.1.1.1", "“300.1.1.1” is not an IP address"),
     ("expires_from", "9999-12-31", "“9999-12-31” is not a date and time; write 2026-01-31"),
