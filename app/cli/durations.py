@@ -6,11 +6,12 @@ from typing import Any
 import click
 
 from app.cli.context import Command
-from app.domain.cards import ValidityError, parse_duration, parse_validity
 from app.domain.ceilings import MAX_CARDS_PER_DAY, Ceilings, format_longest, longest_of
+from app.domain.texts import RefusedError
+from app.services.import_times import read_validity
 
 PERMANENT, NEVER = "permanent", "never"
-LENGTHS = "30s 45m 12h 30d 1w, 天卡 … 年卡, day … year"
+LENGTHS = "30s 45m 12h 30d 1w, 30天 1年, 天卡 … 年卡, day … year"
 """How a duration is written, for help."""
 
 
@@ -27,9 +28,12 @@ class Duration(click.ParamType[Any]):
         if value == self._none and self._none is not None:
             return self._none
         try:
-            return (parse_validity(value) or PERMANENT) if self._none == PERMANENT else parse_duration(value)
-        except ValidityError as error:
+            duration = read_validity(value)
+        except RefusedError as error:
             self.fail(str(error), param, ctx)
+        if duration is None and self._none != PERMANENT:
+            self.fail(f"“{value}”不是有限的时长 / '{value}' is not a limited duration", param, ctx)
+        return duration or PERMANENT
 
 
 def ceiling_options(command: Command) -> Command:

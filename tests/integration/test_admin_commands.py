@@ -192,7 +192,7 @@ def test_an_operators_ceilings_are_set_and_changed(offline: Service) -> None:
     offline.cardctl("admin", "ceilings", "sam", "--longest-validity", "permanent")
     assert ceilings_of(offline, "admin") == (50, "permanent")
     offline.refusal("admin", "ceilings", "nobody", "--cards-per-day", "1")
-    for wrong in ((), ("--cards-per-day", "0"), ("--cards-per-day", "1000001"), ("--longest-validity", "never")):
+    for wrong in ((), ("--cards-per-day", "0"), ("--cards-per-day", "1000001"), ("--longest-validity", "soon")):
         assert offline.cardctl("admin", "ceilings", "sam", *wrong, check=False).returncode == 2, wrong
     assert ceilings_of(offline, "admin") == (50, "permanent")
 

@@ -33,9 +33,10 @@ def test_issued_cards_are_printed_as_json(offline: Service) -> None:
     assert [(c["validity_seconds"], c["batch"], c["note"]) for c in printed] == [(2_592_000, "春季", "n")] * 3
     assert {c["id"] for c in printed} == {row.id for row in Card.select()}
     assert Event.get().details == {"count": 3, "batch": "春季", "validity": "30d"}
-    for name in ("permanent", "永久"):
+    for name in ("permanent", "永久", "终身卡"):
         assert card_command(offline, f"issue --validity {name}")[0]["validity_seconds"] is None
-    assert card_command(offline, "issue --validity 月卡")[0]["validity_seconds"] == 2_592_000
+    for name in ("月卡", "30天", "1个月"):
+        assert card_command(offline, f"issue --validity {name}")[0]["validity_seconds"] == 2_592_000
 
 
 @pytest.mark.parametrize(("output_format", "count"), [("txt", 100_000), ("csv", 1_000), ("table", 1_000)])

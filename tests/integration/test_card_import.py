@@ -288,7 +288,7 @@ def test_an_import_is_reported_and_journalled_once(offline: Service) -> None:
     assert (event.kind, event.details) == ("imported", {"count": 2, "batches": ["春季"]})
     assert event.actor.startswith("cardctl:")
     assert json.loads(offline.cardctl("events", "--kind", "imported", "--format", "json").stdout)[0]["id"] == event.id
-    offline.cardctl("card", "import", "-", "--validity", "月卡", text=f"卡密\n{THREE}\n")
+    offline.cardctl("card", "import", "-", "--validity", "30天", text=f"卡密\n{THREE}\n")
     assert Card.get(Card.id == THREE).validity == timedelta(days=30)
 
 
