@@ -43,7 +43,8 @@ class Reading:
     `columns` are those that are read, `ignored` the headers of all others. `faults` are the first `MAX_FAULTS`, by
     line; `fault_count` and `wrong_lines` count all of them. `derived` counts the cards whose activation is not in the
     file, `unbound` the machines that are left out, since another card of the file has them, `homeless` the addresses
-    without a machine. `late` are the lines whose activation would be later than now. `guessable` are a few of the keys
+    without a machine, `endless` the unused cards that never expire although a shorter validity was chosen for such
+    cards. `late` are the lines whose activation would be later than now. `guessable` are a few of the keys
     that can be guessed, of `guessable_count`.
     """
 
@@ -57,6 +58,7 @@ class Reading:
     derived: int = 0
     unbound: int = 0
     homeless: int = 0
+    endless: int = 0
     late: list[int] = field(default_factory=list)
     guessable: list[str] = field(default_factory=list)
     guessable_count: int = 0
@@ -177,6 +179,8 @@ def _read_line(line: int, row: list[str], now: datetime, reading: Reading, lines
         reading.derived += use.is_derived
         reading.late += [line] if use.begins_now else []
         reading.homeless += card.binding is None and values.get("ip") is not None
+        is_limited = reading.chosen is not None and reading.chosen.validity is not None
+        reading.endless += is_limited and card.activated_at is None and card.validity is None
         if card.imported_key is not None and is_guessable(card.imported_key):
             reading.guessable_count += 1
             reading.guessable += [card.imported_key] if len(reading.guessable) < _GUESSABLE_SHOWN else []
@@ -246,8 +250,8 @@ def warnings(reading: Reading) -> list[Text]:
         found.append(
             Text(
                 f"{len(alike)} 张卡密只有最后 6 个字符不同（如 {alike[0]}），有了一张就可能猜中其他的：建议改发新卡密",
-                f"{len(alike)} keys differ only in their last six characters (such as {alike[0]}): who has one "
-                "can guess the others, better issue new cards",
+                f"{len(alike)} keys differ only in their last six characters (such as {alike[0]}): anyone who has "
+                "one can guess the others; better issue new cards",
             )
         )
     found += _about_times(reading)
@@ -286,6 +290,14 @@ def _about_times(reading: Reading) -> list[Text]:
                 "由{expires_at}减{validity}推算；永久卡记为现在",
                 f"{reading.derived} cards in use have no {{activated_at}}: it is {{expires_at}} less {{validity}}, and "
                 "now for permanent cards",
+            )
+        )
+    if reading.endless:
+        found.append(
+            reading.naming(
+                f"{reading.endless} 张未使用卡密的{{expires_at}}为永不过期：将成为永久卡，不采用所选的有效期",
+                f"{reading.endless} unused cards never expire by {{expires_at}}: they become permanent cards and "
+                "do not get the validity that you chose",
             )
         )
     if reading.late:

@@ -164,6 +164,15 @@ def test_a_foreign_file_without_validities_is_read(database: Database) -> None:
     assert "“过期时间”" in imports.warnings(reading)[1].zh
 
 
+def test_unused_cards_that_never_expire_beside_a_chosen_validity_are_counted(database: Database) -> None:
+    file = f"卡密,到期时间,使用状态\n{ONE},永久,未使用\n{TWO},9999-12-31,\n{THREE},永久,已使用\nOLD-0004,,\n".encode()
+    reading = imports.read(file, database, NOW, ZONE, Chosen(timedelta(days=30)))
+    assert reading.faults == []
+    assert [card.validity for card in reading.cards] == [None, None, None, timedelta(days=30)]
+    assert any(each.zh.startswith("2 张未使用卡密的“到期时间”为永不过期") for each in imports.warnings(reading))
+    assert imports.read(file, database, NOW, ZONE, Chosen(None)).endless == 0
+
+
 def test_faults_name_columns_as_the_file_does_and_none_that_it_lacks(database: Database) -> None:
     reading = read(f"{FOREIGN}{UNUSED}OLD-0005,2026-04-01,,未使用\n", database)
     assert [(fault.line, fault.column) for fault in reading.faults] == [(5, None), (6, "使用状态")]
