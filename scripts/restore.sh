@@ -11,7 +11,7 @@
 #                       secrets/backup_identity
 #   --fingerprint KEY   签名密钥的指纹，本机 data/keys/ 不认识时用 the ID of a signing key of your service, where
 #                       data/keys/ here does not know the key that signed
-#   --accept-unsigned   接受无签名的备份（旧版本所作、.dump）：内容由谁制作，无从确认 accepts a backup without a
+#   --accept-unsigned   接受无签名的备份（旧版本制作的、.dump）：内容由谁制作，无从确认 accepts a backup without a
 #                       signature, as older versions made, and a .dump: nothing shows who made it
 #   --no-safety-dump    现有数据库已损坏、无法导出时 skips the backup of a database that is too damaged to be dumped; the
 #                       database itself is kept
@@ -182,7 +182,7 @@ restore() {
     has_schema=$(schema_of "$LIVE") || die "无法读取现有数据库 cannot read database $LIVE"
     made=$(fact created) there=$(archive summary card <<<"$MANIFEST" | tr -dc 0-9) # nothing of a bare dump
     if [[ -n $has_schema ]]; then here=$(owner_sql "$LIVE" "SELECT count(*) FROM card" 2>/dev/null) || here='?'; fi
-    say "备份作于 ${made:-?}，卡密 ${there:-?} 张；现有 $here 张。The backup was made at ${made:-?} and holds ${there:-?} cards; the present database holds $here"
+    say "备份时间为 ${made:-?}，卡密 ${there:-?} 张；现有 $here 张。The backup was made at ${made:-?} and holds ${there:-?} cards; the present database holds $here"
     if [[ -z ${OPTION[no-safety-dump]:-} && -n $has_schema ]]; then back_up_present; fi
     make_new
     switch

@@ -11,7 +11,7 @@
 #                     is compared
 #   --fingerprint KEY 签名密钥的指纹，本机 data/keys/ 不认识时用 the ID of a signing key of your service, where
 #                     data/keys/ here does not know the key that signed
-#   --accept-unsigned 接受无签名的备份（旧版本所作、.dump）：内容由谁制作，无从确认 accepts a backup without a
+#   --accept-unsigned 接受无签名的备份（旧版本制作的、.dump）：内容由谁制作，无从确认 accepts a backup without a
 #                     signature, as older versions made, and a .dump: nothing shows who made it
 #   --quiet           成功时不输出 prints nothing on success
 #   --once            供 cron 用：多台机器共用数据库时，其他机器 12 小时内已验证则不再验证 for cron: does nothing where another

@@ -187,7 +187,7 @@ def read_header(
         )
     elif is_chosen and (said := columns.get("validity") or columns.get("validity_seconds")):
         wrong[said.header] = Text(
-            "文件有有效期：请不要另选未使用卡密的有效期",
+            "文件中已有有效期列，请勿再选择未使用卡密的有效期",
             "the file has the validity: choose none for unused cards",
         )
     elif not is_chosen and not columns.keys() & {"validity", "validity_seconds", "expires_at"}:

@@ -115,7 +115,7 @@ require_time() {
     local made
     made=$(fact created)
     [[ ! ${1##*/} =~ ^kadun-.*([0-9]{8}T[0-9]{6}Z)\.tar || -z $made || ! ${made//[-:]/} < ${BASH_REMATCH[1]} ]] \
-        || die "$1 其实作于 $made：有人给较早的备份起了这个名字；确要使用它，请复制为别的文件名。It was made at $made: an earlier backup was given this name. To use it all the same, copy it to a name without a time"
+        || die "$1 的备份时间为 $made，早于文件名：有人给较早的备份起了这个名字；确要使用它，请复制为别的文件名。It was made at $made: an earlier backup was given this name. To use it all the same, copy it to a name without a time"
 }
 
 # check_dump FILE: reads a dump whole, as a restore would. A list of its contents alone would pass a truncated one.

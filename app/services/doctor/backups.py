@@ -126,7 +126,7 @@ def backup_identity(facts: Facts) -> CheckResult:
             )
         case "", "other":
             return fail(
-                "secrets/backup_identity 打不开上次的备份：请放回原来的私钥；若已丢失，执行 scripts/backup.sh 另作一份",
+                "secrets/backup_identity 打不开上次的备份：请放回原来的私钥；若已丢失，执行 scripts/backup.sh 重新备份",
                 "secrets/backup_identity does not decrypt the last backup: put the former identity back, or, if it is "
                 "lost, make a new backup with scripts/backup.sh",
             )
