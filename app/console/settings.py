@@ -1,13 +1,13 @@
 """The vendor's terms, which owners see and change."""
 
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 
 import falcon
 
 from app.console import words
 from app.console.form_page import check_own_password, refuse
 from app.console.forms import Form, query_of
-from app.console.page import Access, Page, brought_back, form_of, see_other, visitor_of
+from app.console.page import Access, Page, form_of, see_other, visitor_of
 from app.console.rendering import url
 from app.domain.cards import format_validity
 from app.domain.terms import (
@@ -47,14 +47,11 @@ class SettingsPage(Page):
     """`/admin/settings`: a form with every term."""
 
     access = {"GET": Access.OWNER, "POST": Access.OWNER}
-    typed = (*_NAMES, "revision")
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Show the terms in force, or those of the query, if it has a revision."""
-        query = query_of(request)
-        seen, (revision, terms) = query.number("revision"), self._terms(request).read()
-        shown = _Shown(_texts(terms), revision) if seen is None else _Shown(_typed(query), seen)
-        self._show(request, response, replace(shown, refusal=brought_back(request)))
+        """Show the terms in force. No query fills in the form: anybody can send an owner a link."""
+        revision, terms = self._terms(request).read()
+        self._show(request, response, _Shown(_texts(terms), revision))
 
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
         """Change the terms; for a preview, and after a refusal, show the form again with what was typed."""

@@ -10,7 +10,7 @@ from tests.support.console import PASSWORD, Browser, Seen, add_operator
 from tests.support.service import Service
 
 ISSUE, LOGIN = "/admin/cards/issue", "/admin/login"
-OPERATORS, SETTINGS, BLOCK = "/admin/operators", "/admin/settings", "/admin/blocks/add"
+OPERATORS, BLOCK = "/admin/operators", "/admin/blocks/add"
 TYPED = {"validity": "other", "validity_other": "45d", "count": "7", "batch": "双十一", "note": "淘宝 <张>"}
 NOTHING_DONE = "提交的内容没有执行"
 
@@ -71,7 +71,6 @@ def test_it_comes_back_after_the_news_of_log_ins(service: Service, olga: Browser
     ("path", "typed"),
     [
         (BLOCK, {"hardware": " disk 7", "reason": "退款后仍用"}),
-        (SETTINGS, {"notice": "停机：\r\n周日", "self_renew": "any", "contact": "", "changes_per_day": "x"}),
         (OPERATORS, {"name": "otto", "role": "owner"}),
     ],
 )
@@ -112,6 +111,7 @@ def test_a_form_from_another_site_is_refused(olga: Browser) -> None:
     [
         ("/admin/account/password", "/admin/"),
         ("/admin/blocks/remove", "/admin/"),
+        ("/admin/settings", "/admin/"),
         ("/admin/cards/edit/apply", "/admin/"),
         ("/admin/token?name=shop", "/admin/token?name=shop"),
     ],
