@@ -95,6 +95,14 @@ def card_id_of(text: str) -> str:
     return parse_card_id(text) or _imported_id(plain(text))
 
 
+def answers_to(text: str, *, is_imported: bool) -> bool:
+    """Whether a text may name a card to customers and sellers: an imported card has its key alone.
+
+    The ID of an imported card is a public digest of its key: by IDs, keys could be guessed without a limit.
+    """
+    return not is_imported or parse_card_id(text) is None
+
+
 def _imported_id(key: str) -> str:
     # Lone surrogates come from a command line alone, and no card has them.
     digest = hashlib.sha256(_KEY_LABEL + key.encode("utf-8", "surrogatepass")).digest()
@@ -217,7 +225,7 @@ class Card(NamedTuple):
     """A card as the rules see it. `validity` None means permanent; times are aware.
 
     `renewed_card_id` is the card that this one, then unused, renewed; such a card is spent. `batch` matters to renewals
-    alone, and is not read for verifications.
+    alone, and is not read for verifications. `is_imported` says that the card has its key from another system.
     """
 
     id: str
@@ -227,6 +235,7 @@ class Card(NamedTuple):
     frozen_at: datetime | None
     renewed_card_id: str | None = None
     batch: str | None = None
+    is_imported: bool = False
 
     @property
     def is_activated(self) -> bool:

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 from app import metrics
 from app.clock import Clock
 from app.domain.card_actions import Outcome
-from app.domain.cards import Card, card_id_of, format_validity, parse_card_id
+from app.domain.cards import Card, answers_to, card_id_of, format_validity, parse_card_id
 from app.domain.codes import Code, EventKind
 from app.domain.self_service import CUSTOMER, WINDOW, RenewNotAllowedError, RenewReason, renew
 from app.domain.texts import RefusedError
@@ -155,11 +155,11 @@ class SelfService:
 
     def _standing(self, customer: Customer, found: Mapping[str, models.Card], typed: str) -> Standing:
         """Return how a card stands now. Before a change its lock is held, and the time is read under the lock."""
-        row = found.get(card_id_of(typed))
-        if row is None:
+        card = _named(found, typed)
+        if card is None:
             raise CardNotFoundError(typed)
-        is_bound = bool(card_rows.bound_cards([row.id]))
-        return _standing_at(customer, card_rows.as_domain(row), self._clock(), is_bound=is_bound)
+        is_bound = bool(card_rows.bound_cards([card.id]))
+        return _standing_at(customer, card, self._clock(), is_bound=is_bound)
 
     def _ask(self, customer: Customer, work: Callable[[], Result], typed: str, *second: str) -> Result:
         """Do it at the customer's pace, and journal keys of cards that do not exist."""
@@ -193,6 +193,12 @@ def _locked(*typed: str) -> dict[str, models.Card]:
     return {row.id: row for row in bindings.lock_cards([card_id_of(text) for text in typed])}
 
 
+def _named(found: Mapping[str, models.Card], typed: str) -> Card | None:
+    row = found.get(card_id_of(typed))
+    card = None if row is None else card_rows.as_domain(row)
+    return card if card is not None and answers_to(typed, is_imported=card.is_imported) else None
+
+
 def _standing_at(customer: Customer, card: Card, at: datetime, *, is_bound: bool) -> Standing:
     limit = customer.terms.self_unbind_per_30_days
     unbound_at = rows.unbound_at(card.id, at - WINDOW, limit) if limit else []
@@ -204,9 +210,7 @@ def _after(customer: Customer, outcome: Outcome) -> Standing:
 
 
 def _renewal(standing: Standing, found: Mapping[str, models.Card], second: str) -> Outcome:
-    row = found.get(card_id_of(second))
-    other = None if row is None else card_rows.as_domain(row)
-    return renew(standing.card, other, standing.terms, standing.at, is_bound=standing.is_bound)
+    return renew(standing.card, _named(found, second), standing.terms, standing.at, is_bound=standing.is_bound)
 
 
 def _cost(outcome: Outcome) -> dict[str, Any]:

@@ -28,11 +28,11 @@ def read_facts(database: Database, card_id: str, hardware_sha256: str, day: date
     if not rows:
         return Facts()
     row = rows[0]
-    card = Card(card_id, *row[0:5])
+    card = Card(card_id, *row[0:5])._replace(is_imported=row[8])
     client = None if row[5] is None else Client(row[5], card_id, row[6], row[7])
-    if row[8] is None:
+    if row[9] is None:
         return Facts(card, client, changes_today=changes)
-    return Facts(card, client, Client(*row[8:12]), Card(row[9], *row[12:]), changes)
+    return Facts(card, client, Client(*row[9:13]), Card(row[10], *row[13:]), changes)
 
 
 def apply(  # noqa: PLR0913  # one decision and all that is written with it

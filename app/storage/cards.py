@@ -65,7 +65,8 @@ class NewCard:
 def as_domain(row: Card | NewCard) -> cards.Card:
     """Return a card as the domain sees it."""
     times = (row.activated_at, row.expires_at, row.frozen_at)
-    return cards.Card(row.id, row.validity, *times, row.renewed_card_id, row.batch)
+    is_imported = row.imported_key is not None
+    return cards.Card(row.id, row.validity, *times, row.renewed_card_id, row.batch, is_imported)
 
 
 def insert(database: Database, new_cards: Iterable[NewCard], created_at: datetime) -> Iterator[int]:

@@ -9,6 +9,7 @@ from app.storage.usage import counting
 
 _CARD = (Card.validity, Card.activated_at, Card.expires_at, Card.frozen_at, Card.renewed_card_id)
 _CLIENT = (Client.id, Client.hardware, Client.ip)
+_IS_IMPORTED = Card.imported_key.is_null(is_null=False).alias("is_imported")
 
 
 def _read_facts() -> Query:
@@ -18,6 +19,7 @@ def _read_facts() -> Query:
         Card.select(
             *_CARD,
             *_CLIENT,
+            _IS_IMPORTED,
             rival.id,
             rival.card,
             rival.hardware,
@@ -68,7 +70,7 @@ def _touch() -> Query:
             & (Card.expires_at.is_null() | (Card.expires_at > at))
             & fn.EXISTS(Usage.select().where(of_card))
         )
-        .returning(Card.id.alias("card"), *_CARD, *_CLIENT, asked.c.function, asked.c.times),
+        .returning(Card.id.alias("card"), *_CARD, *_CLIENT, _IS_IMPORTED, asked.c.function, asked.c.times),
     )
     counted = CTE(
         "counted",
@@ -77,7 +79,7 @@ def _touch() -> Query:
         .where((Usage.card == seen.c.card) & (Usage.day == day) & (Usage.function == seen.c.function)),
     )
     facts = [seen.c[field.column_name] for field in (*_CARD, *_CLIENT)]
-    return Select((seen,), (seen.c.card, *facts)).with_cte(asked, seen, counted)
+    return Select((seen,), (seen.c.card, *facts, seen.c.is_imported)).with_cte(asked, seen, counted)
 
 
 def _create_client() -> Query:

@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from app.domain.card_actions import Action
+from app.domain.cards import card_id_of
 from app.domain.codes import Code, EventKind
 from app.domain.self_service import RenewNotAllowedError, UnbindNotAllowedError
 from app.domain.terms import RenewTerm, Terms
@@ -73,6 +74,21 @@ def test_a_customer_sees_how_a_card_stands_and_never_what_it_is_bound_to(
     ask(verification, card_id)
     active = self_service.status(CUSTOMER, card_id).document(zone)
     assert active == unused | {"status": "active", "bound": True, "expires_at": "2026-03-31T20:00:00+08:00"}
+
+
+def test_an_imported_card_is_served_by_its_key_alone_and_never_by_its_id(
+    self_service: SelfService, bound_id: str
+) -> None:
+    imported = card_id_of("OLD-KEY-1")
+    Card.insert(id=imported, imported_key="OLD-KEY-1", validity=DAY, created_at=START).execute()
+    for ask_for in (self_service.status, self_service.unbind):
+        with pytest.raises(CardNotFoundError):
+            ask_for(CUSTOMER, imported)
+        assert (last().code, last().card_id) == (Code.CARD_NOT_FOUND, imported)
+    with pytest.raises(RenewNotAllowedError):
+        self_service.renew(CUSTOMER, bound_id, imported)
+    assert self_service.status(CUSTOMER, "OLD-KEY-1").card.id == imported
+    assert self_service.renew(CUSTOMER, bound_id, "OLD-KEY-1").card.id == bound_id
 
 
 def test_an_unbinding_costs_what_the_terms_say_and_frees_the_card(
