@@ -9,7 +9,7 @@ from app.console.charts import Chart, Say, Series
 from app.console.forms import query_of
 from app.console.page import Access, Page, page_request, visitor_of
 from app.console.rendering import url
-from app.domain.cards import card_id_of, parse_card_id
+from app.domain.cards import answers_to, card_id_of, parse_card_id
 from app.domain.texts import Text
 from app.http.problems import card_not_found
 from app.services.card_lists import MAX_RENEWALS
@@ -40,6 +40,9 @@ class CardPage(Page):
         last = now.astimezone(self.console.zone).date()
         days = [last - timedelta(days=back) for back in reversed(range(_DAYS))]
         line = self.console.cards.find(card_id)
+        is_imported = line is not None and line.card.imported_key is not None
+        if not (visitor_of(request).is_owner or answers_to(typed, is_imported=is_imported)):
+            raise _not_found()
         wanted = parse_journal_filter({"card": typed}, self.console.zone)
         entries, shown = self.console.journal.page(wanted, page_request(query, _ENTRIES), visitor_of(request).who)
         if line is None and not entries.rows:

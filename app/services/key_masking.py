@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from cryptography.fernet import Fernet, InvalidToken
 
-from app.domain.cards import card_id_of, parse_card_id
+from app.domain.cards import answers_to, card_id_of, parse_card_id
 from app.domain.operators import Role, console_actor, shop_actor
 from app.domain.pasted import ids_in
 from app.services.sessions import Identity
@@ -63,9 +63,10 @@ def shown_keys(reader: Identity, card_ids: Iterable[str | None], typed: str | No
     """
     ids = frozenset(each for each in card_ids if each)
     seller = seller_of(reader)
-    named = {card_id_of(typed or ""), *ids_in(typed or "")}
-    shown = ids if seller is None else key_masking.issued_by(seller, ids) | (ids & named)
+    named = {card_id_of(text): text for text in (typed or "", *ids_in(typed or ""))}
     imported = key_masking.imported_keys(ids)
+    known = {each for each in ids & named.keys() if answers_to(named[each], is_imported=each in imported)}
+    shown = ids if seller is None else key_masking.issued_by(seller, ids) | known
     abbreviated = frozenset(each for each in ids - shown - frozenset(imported) if parse_card_id(each) is not None)
     return ShownKeys({card_id: imported.get(card_id, card_id) for card_id in shown}, abbreviated)
 

@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 from peewee import SQL, Expression, fn
 
 from app.domain.addresses import canonical_address
-from app.domain.cards import ID_LENGTH, card_id_of, parse_card_id_beginning, plain
+from app.domain.cards import ID_LENGTH, answers_to, card_id_of, parse_card_id_beginning, plain
 from app.domain.pasted import bare_reference, ids_in, keys_in, listed_keys, reference_in
 from app.storage import cards
-from app.storage.key_masking import Issuer, is_issued_by, issued_by
+from app.storage.key_masking import Issuer, imported_keys, is_issued_by, issued_by
 from app.storage.models import Card, Client, Event
 
 MAX_HITS = 1_000
@@ -43,6 +43,7 @@ def find(text: str, seller: Issuer | None = None) -> Found:
     """Find cards by ID, imported key, bound hardware or bound address, whole or its beginning, or by a reference.
 
     A seller finds a masked key, and a machine, only by the whole text: they could find it out letter by letter.
+    A seller finds no imported card by its ID, either: it is a digest that they could compute from guesses at the key.
     """
     found = Found([], [])
     for kind in _kinds(text, seller):
@@ -63,7 +64,7 @@ def find_pasted(text: str, seller: Issuer | None = None) -> tuple[list[str], lis
     """
     named = {card_id_of(key): key for key in (keys_in(text) if seller is None else [])}
     named |= {card_id: card_id for card_id in ids_in(text)}
-    found = cards.existing(named)
+    found = cards.existing(named) - (set() if seller is None else imported_keys(list(named)).keys())
     listed = listed_keys(text) if found else []
     lost = {card_id: typed for card_id, typed in named.items() if card_id not in found}
     return list(found), [typed for card_id, typed in lost.items() if typed == card_id or typed in listed]
@@ -76,8 +77,11 @@ def _kinds(text: str, seller: Issuer | None) -> Iterator[_Kind]:
         lowest, highest = beginning.ljust(ID_LENGTH, "0"), beginning.ljust(ID_LENGTH, "Z")
         in_range = Card.id.between(lowest, highest)
         by_index = Card.select(Card.id).where(in_range).order_by(Card.id)
-        if seller is None or len(beginning) == ID_LENGTH:
+        if seller is None:
             yield _Kind(by_index, in_range)
+        elif len(beginning) == ID_LENGTH:
+            is_ours = in_range & Card.imported_key.is_null()
+            yield _Kind(Card.select(Card.id).where(is_ours), is_ours)
         else:  # masked cards are left out of the few hits: left out in the scan, it might read the whole range
             yield _Kind(by_index, in_range & is_issued_by(seller), seller)
     reference = reference_in(text) or bare_reference(text)
@@ -91,7 +95,7 @@ def _kinds(text: str, seller: Issuer | None) -> Iterator[_Kind]:
     if seller is None:
         starts = with_key & Expression(key, "^@", plain(text) or text)
         yield _Kind(Card.select(Card.id).where(starts).order_by(key), starts)
-    else:
+    elif answers_to(text, is_imported=True):
         is_named = Card.id == card_id_of(text)
         yield _Kind(Card.select(Card.id).where(is_named & with_key), is_named & with_key)
     is_whole = Client.hardware_sha256 == hashlib.sha256(text.encode()).hexdigest()

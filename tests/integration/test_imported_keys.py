@@ -155,6 +155,19 @@ def test_a_message_helps_no_seller_to_guess_a_key(imported: Service, seller: Bro
     assert KEY in seller.get(f"/admin/cards?q={quote(KEY)}").words, "who knows a key finds it"
 
 
+def test_digests_of_guesses_help_no_seller_to_find_a_key(imported: Service, seller: Browser) -> None:
+    digests = [ID, card_id_of(OTHER), card_id_of("no such key")]
+    for typed in (" ".join(digests), ID, ID.lower()):
+        page = seller.get(f"/admin/cards?q={quote(typed)}")
+        assert "没有符合条件的记录" in page.words
+        assert not {KEY, OTHER} & set(page.words.split())
+    imported.cardctl("card", "freeze", KEY)
+    assert KEY not in seller.get(f"/admin/journal?card={ID}").text
+    assert seller.get(f"/admin/card?id={ID}").status == 404
+    page = seller.get(f"/admin/cards?q={quote(KEY)}")
+    assert page.text.count(f"/admin/card?id={quote(KEY)}") == 1, "it links to the card by its key"
+
+
 def test_a_dry_run_says_how_each_column_was_understood(offline: Service) -> None:
     text = f"卡号,套餐,截止时间,颜色\n{KEY},年卡,2030/1/2,红\n"
     printed = offline.cardctl("card", "import", "-", "--dry-run", text=text).stdout
