@@ -17,10 +17,11 @@ MAX_REFUSALS_PER_MINUTE = 20
 """The limit of `REFUSALS`, and of refused log-ins, that are journalled for one address; the metrics count all."""
 MAX_REFUSALS_PER_MINUTE_OF_SITE = 100
 """The same for an IPv6 /48, which has 65,536 networks that count as addresses."""
-STRANGERS = (Code.CARD_NOT_FOUND, Code.CLIENT_BLOCKED)
-"""Refusals that name no existing card, or any: their newest `STOCK` are kept."""
+_OF_NO_CARD = (Code.CARD_NOT_FOUND, Code.CLIENT_BLOCKED)
+STRANGERS = (*_OF_NO_CARD, EventKind.LOGIN_REFUSED)
+"""What people without a card write: unknown cards, blocked clients, refused log-ins. The newest `STOCK` are kept."""
 STOCK = 500_000
-REFUSALS = (*STRANGERS, Code.CARD_FROZEN, Code.CARD_EXPIRED, Code.CARD_SPENT)
+REFUSALS = (*_OF_NO_CARD, Code.CARD_FROZEN, Code.CARD_EXPIRED, Code.CARD_SPENT)
 """Refusals, of which the journal has only the first `MAX_REFUSED_HARDWARE` characters of the hardware, and a digest."""
 MAX_REFUSED_HARDWARE = 64
 MAX_ENTRIES_PER_DAY = daily_counts.MAX_ENTRIES_PER_DAY
@@ -73,9 +74,6 @@ class Entry:
         return {**columns, "ip_network": None if self.ip is None else network_of(self.ip)}
 
 
-_is_of_strangers = Event.code.in_(STRANGERS)  # as the index event_strangers says
-
-
 def codes_or_kinds(*kinds: EventKind | Code | None) -> list[str]:
     """Return the values of `code_or_kind` that these kinds and codes have; None stands for all."""
     rejections = [str(code) for code in Code if code is not Code.OK]
@@ -86,6 +84,9 @@ def codes_or_kinds(*kinds: EventKind | Code | None) -> list[str]:
         else:
             found += rejections if kind is EventKind.REJECTED else [str(kind)]
     return found
+
+
+_is_of_strangers = code_or_kind.in_(codes_or_kinds(*STRANGERS))  # as the index event_strangers says
 
 
 def is_probe() -> Any:  # noqa: ANN401  # a peewee expression

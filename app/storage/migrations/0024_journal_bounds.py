@@ -1,7 +1,7 @@
 """Bounds of what clients make the journal store.
 
 The environments of which the journal has an entry, by card and day: going to and fro uses up none. An index leads to
-the oldest refusals of strangers; the upgrade to 0023 stops all machines, so it may be made at once.
+the oldest refusals and refused log-ins of strangers; the upgrade to 0023 stops all machines, so it may be made at once.
 The figures of the console are counted anew: those of earlier programs have no number of places.
 """
 
@@ -11,7 +11,8 @@ OLDEST = "0023_no_journal_seals"
 
 STATEMENTS = """
 ALTER TABLE daily_count ADD COLUMN environments bigint[];
-CREATE INDEX event_strangers ON event (at) WHERE code IN ('CARD_NOT_FOUND', 'CLIENT_BLOCKED');
+CREATE INDEX event_strangers ON event (at)
+    WHERE COALESCE(code, kind) IN ('CARD_NOT_FOUND', 'CLIENT_BLOCKED', 'login_refused');
 DELETE FROM figures;
 """
 
