@@ -14,7 +14,7 @@ from app.domain.cards import answers_to, card_id_of, parse_card_id
 from app.domain.operators import Role, console_actor, shop_actor
 from app.domain.pasted import ids_in
 from app.services.sessions import Identity
-from app.storage import journal, key_masking
+from app.storage import key_masking
 from app.storage.key_masking import Issuer
 from app.storage.paging import Cursor
 
@@ -71,14 +71,13 @@ def shown_keys(reader: Identity, card_ids: Iterable[str | None], typed: str | No
     return ShownKeys({card_id: imported.get(card_id, card_id) for card_id in shown}, abbreviated)
 
 
-def hardware_digest(hardware: str) -> str:
+def hardware_digest(hardware: str, sha256: str | None = None) -> str:
     """Return what a seller sees of a machine: eight hexadecimal digits, the same ones until the service restarts.
 
-    They are of what refusals keep of the text, so that a machine has the same ones in all entries.
+    They are of the SHA-256 of the whole hardware, which an entry has in hexadecimal where it has only the beginning.
     """
-    return hmac.new(_DIGEST_KEY, hardware[: journal.MAX_REFUSED_HARDWARE].encode(), hashlib.sha256).hexdigest()[
-        :_DIGEST_LENGTH
-    ]
+    whole = sha256 or hashlib.sha256(hardware.encode()).hexdigest()
+    return hmac.new(_DIGEST_KEY, whole.encode(), hashlib.sha256).hexdigest()[:_DIGEST_LENGTH]
 
 
 def encrypt(place: str) -> str:

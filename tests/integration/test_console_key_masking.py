@@ -217,7 +217,7 @@ def test_sellers_see_machines_by_a_digest(owner: Browser, seller: Browser) -> No
         for card in (own, KEY)
     ]
     said = {"hardware_sha256": digest}
-    rejected.append(replace(rejected[0], code=Code.CARD_EXPIRED, details=said))
+    rejected.append(replace(rejected[0], code=Code.CARD_EXPIRED, hardware=hardware[:10], details=said))
     journal.append([Entry(BORN, EventKind.ENVIRONMENT_CHANGED, **changed), *rejected])  # type: ignore[arg-type]
     told = {hardware_of(seller.get(path)) for path in ("/admin/cards", "/admin/sharing", f"/admin/journal?card={KEY}")}
     assert len(told) == 1, "the same machine is the same one everywhere"
@@ -229,6 +229,16 @@ def test_sellers_see_machines_by_a_digest(owner: Browser, seller: Browser) -> No
         for part in ("board=", "MB-2231", "MB-1107", quote(hardware), quote(hardware, safe="")):
             assert part not in page.text, path
         assert hashlib.sha256(hardware.encode()).hexdigest()[:8] not in page.text, "or a guess could be checked"
+
+
+def test_machines_with_the_same_beginning_have_digests_of_their_own(seller: Browser) -> None:
+    for number in range(2):
+        digest = hashlib.sha256(f"{'board=' * 11}{number}".encode()).hexdigest()
+        cut = {"hardware": ("board=" * 11)[: journal.MAX_REFUSED_HARDWARE], "details": {"hardware_sha256": digest}}
+        journal.append([Entry(BORN, EventKind.REJECTED, Code.CARD_EXPIRED, KEY, reference=f"V5GJS7T{number}", **cut)])  # type: ignore[arg-type]
+    told = [hardware_of(seller.get(f"/admin/refusal?reference=V5GJS7T{number}")) for number in range(2)]
+    assert set(re.findall("#[0-9a-f]{8}", seller.get("/admin/journal").words)) == set(told)
+    assert told[0] != told[1]
 
 
 def hardware_of(page: Seen) -> str:
