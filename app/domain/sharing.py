@@ -31,15 +31,13 @@ class Limits(NamedTuple):
     """The thresholds for one length of time; a card that reaches one of them is shown.
 
     `networks` counts only together with `blocks`: mobile data comes from many networks, but those of one carrier, in a
-    few blocks; who moves between places has several blocks, but few networks. `networks_alone` counts without, since
-    not even mobile data reaches it. `changes` does not count for one machine in two places, since a line with IPv4 and
-    IPv6 may change between them with each request.
+    few blocks; who moves between places has several blocks, but few networks. Not even mobile data reaches `places`.
     """
 
     machines: int
     networks: int
     blocks: int
-    networks_alone: int
+    places: int
     changes: int | None = None
 
     def excess(self, spread: Spread) -> float:
@@ -47,25 +45,27 @@ class Limits(NamedTuple):
         return max(
             spread.machines / self.machines,
             min(spread.networks / self.networks, spread.blocks / self.blocks),
-            spread.networks / self.networks_alone,
-            0 if self.changes is None or _is_one_line(spread) else spread.changes / self.changes,
+            spread.places / self.places,
+            0 if self.changes is None else spread.changes / self.changes,
         )
 
 
-def _is_one_line(spread: Spread) -> bool:
-    return spread.machines < 2 and spread.places <= 2  # noqa: PLR2004  # IPv4 and IPv6
-
-
-DAY = Limits(machines=5, networks=15, blocks=10, networks_alone=35, changes=101)
+DAY = Limits(machines=5, networks=15, blocks=10, places=35, changes=101)
 """For 24 hours. A second computer and a hardware string that varies with a device make 2 to 4 machines. Of the honest
 customers on mobile data one in a hundred reached 23 networks in a day, and of all customers one reached 10 blocks."""
-WEEK = Limits(machines=8, networks=35, blocks=15, networks_alone=120)
+WEEK = Limits(machines=8, networks=35, blocks=15, places=120)
 """For 7 days. A customer who sits at another computer of a net café every day has 7 machines. Among the honest ones one
 in a hundred reached 60 networks (mobile data) or 15 blocks (hotels, cafés), but hardly one reached both."""
 
 
 def excess(day: Spread, week: Spread) -> float:
-    """Return how suspicious a card is by its last 24 hours and 7 days; from 1 on it is shown, the worst first."""
+    """Return how suspicious a card is by its last 24 hours and 7 days; from 1 on it is shown, the worst first.
+
+    The changes of one machine in two places do not count: a line with IPv4 and IPv6 may change with each request.
+    It is the week that tells, since entries of places are older than the changes between them.
+    """
+    if week.machines < 2 and week.places <= 2:  # noqa: PLR2004
+        day = day._replace(changes=0)
     return max(DAY.excess(day), WEEK.excess(week))
 
 
@@ -89,10 +89,10 @@ def _digest(text: str) -> int:
 def gets_an_entry(environment: Environment, day: Sequence[Environment], limit: int) -> bool:
     """Decide whether the journal gets an entry of an environment, beside those of a card's `day`, at most `limit`.
 
-    A repetition gets none. Half of the entries are for places that the day does not have: who has many addresses in one
-    network cannot use up the entries that would show the card's next place.
+    A repetition gets none. As many entries as list the card are for places that the day does not have: whoever uses up
+    a day's entries, and so hides what follows, is listed.
     """
     if len(day) >= limit or environment.exact in {each.exact for each in day}:
         return False
     places = {each.place for each in day}
-    return environment.place not in places or len(day) - len(places) < limit // 2
+    return environment.place not in places or len(day) - len(places) < limit - DAY.places

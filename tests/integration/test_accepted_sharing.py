@@ -123,8 +123,31 @@ def test_going_to_and_fro_uses_up_no_entry_and_hides_no_place(database: Database
     others = [("pc", f"203.{number}.113.1") for number in range(40)]
     go_through(*places, *machines, *others, at=NOW - HOUR)
     assert only().whole.machines == 2
-    assert only().whole.networks >= 24
+    assert only().whole.networks >= 35
     assert only().whole.changes == 53 + 54 + 40
+
+
+@pytest.mark.parametrize(
+    ("shown_first", "hidden"),
+    [
+        ([("pc", f"198.51.100.{n % 2}") for n in range(54)], [("pc", f"10.{n}.0.1") for n in range(45)]),
+        ([("pc", f"198.51.100.{n % 2}") for n in range(54)], [(f"seat {n}", "10.1.1.1") for n in range(45)]),
+        (
+            [(f"pc {n // 14}", f"198.51.{n % 7}.{n // 7 % 2}") for n in range(56)],
+            [("pc 3", f"{n}.0.0.1") for n in range(10, 30)],
+        ),
+        ([("pc", f"198.51.{n % 34}.{n // 34}") for n in range(68)], [("pc", f"{n}.0.0.1") for n in range(10, 30)]),
+    ],
+    ids=["networks after to and fro", "machines after to and fro", "after 4 machines in 7 networks", "after a carrier"],
+)
+def test_who_uses_up_the_entries_of_each_day_is_listed(
+    database: Database, shown_first: list[tuple[str, str]], hidden: list[tuple[str, str]]
+) -> None:
+    for days in range(2):
+        midnight = datetime(2026, 3, 10 - days, tzinfo=SHANGHAI)
+        go_through(*shown_first, at=midnight)
+        go_through(shown_first[-1], *hidden, at=midnight + HOUR)
+    assert collect(database, NOW, SHANGHAI)["accepted"]["count"] == 1
 
 
 def test_rejections_and_other_cards_do_not_count(database: Database) -> None:

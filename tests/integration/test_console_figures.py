@@ -240,8 +240,8 @@ def test_the_abuse_report_shows_accepted_sharing_in_both_languages(service: Serv
         assert "A" * 32 not in page.text
         (link, _) = re.findall(r'href="(/admin/journal[^"]+)"', section)
         assert rows(owner.get(unescape(link))) == 8
-    assert "5 台设备；15 个网段且分属 10 个大网段；35 个网段" in pages[0].words
-    assert "8 machines; 35 networks in 15 blocks; 120 networks" in pages[1].words
+    assert "5 台设备；15 个网段且分属 10 个大网段；35 个地点" in pages[0].words
+    assert "8 machines; 35 networks in 15 blocks; 120 places" in pages[1].words
 
 
 def test_without_accepted_sharing_the_report_says_so_and_the_overview_nothing(owner: Browser) -> None:

@@ -42,7 +42,7 @@ def test_the_report_as_json(offline: Service, shared: datetime) -> None:
     assert at - since == timedelta(days=7)
     assert at >= shared
     assert at.utcoffset() == timedelta(hours=8)
-    expected = {"machines": 5, "networks": 15, "blocks": 10, "networks_alone": 35, "changes": 101}
+    expected = {"machines": 5, "networks": 15, "blocks": 10, "places": 35, "changes": 101}
     assert report["limits"]["last_24_hours"] == expected
     assert report["accepted"]["count"] == 1
     (row,) = report["accepted"]["first"]

@@ -6,7 +6,7 @@ from app.domain.codes import Counted
 from app.domain.sharing import DAY, WEEK, Environment, Limits, Spread, environment_of, excess, gets_an_entry
 
 QUIET = Spread(1, 1, 1, 0, 0)
-LIMITS = Limits(machines=4, networks=10, blocks=5, networks_alone=40)
+LIMITS = Limits(machines=4, networks=10, blocks=5, places=40)
 
 
 @pytest.mark.parametrize(
@@ -19,8 +19,7 @@ LIMITS = Limits(machines=4, networks=10, blocks=5, networks_alone=40)
         (Spread(1, 20, 10, 19, 0), 2),
         (Spread(1, 10, 4, 9, 0), 4 / 5),
         (Spread(1, 9, 9, 9, 0), 9 / 10),
-        (Spread(1, 40, 1, 39, 0), 1),
-        (Spread(2, 2, 2, 1_000_000, 3), 1 / 2),
+        (Spread(1, 39, 1, 39, 40), 1),
     ],
 )
 def test_the_number_that_comes_nearest_to_its_threshold_counts(spread: Spread, expected: float) -> None:
@@ -37,16 +36,19 @@ def test_a_day_and_a_week_have_thresholds_of_their_own() -> None:
 
 
 @pytest.mark.parametrize(
-    ("spread", "expected"),
+    ("changes", "week", "expected"),
     [
-        (Spread(1, 3, 3, 101, 3), 1),
-        (Spread(1, 3, 3, 100, 3), 100 / 101),
-        (Spread(2, 1, 1, 101, 2), 1),
-        (Spread(1, 2, 2, 1_000_000, 2), 1 / 5),
+        (101, Spread(1, 3, 3, 900, 3), 1),
+        (100, Spread(1, 3, 3, 900, 3), 100 / 101),
+        (101, Spread(2, 1, 1, 900, 2), 1),
+        (1_000_000, Spread(1, 2, 2, 1_000_000, 2), 1 / 8),
     ],
 )
-def test_many_changes_of_a_day_are_shown_unless_one_machine_has_two_places(spread: Spread, expected: float) -> None:
-    assert DAY.excess(spread) == expected
+def test_many_changes_of_a_day_are_shown_unless_one_machine_has_two_places_in_the_week(
+    changes: int, week: Spread, expected: float
+) -> None:
+    """Of a day that repeats another there is no entry within the last 24 hours."""
+    assert excess(Spread(0, 0, 0, changes, 0), week) == expected
 
 
 def test_an_environment_is_a_machine_at_an_address_and_its_place_a_machine_in_a_network() -> None:
@@ -67,7 +69,7 @@ def test_an_environment_is_a_machine_at_an_address_and_its_place_a_machine_in_a_
     assert all(-(2**63) <= number < 2**63 for number in home)
 
 
-def test_repetitions_get_no_entry_and_half_of_a_days_entries_are_for_new_places() -> None:
+def test_repetitions_get_no_entry_and_who_uses_up_a_day_is_shown() -> None:
     day: list[Environment] = []
 
     def come(*environments: Environment) -> int:
@@ -78,10 +80,11 @@ def test_repetitions_get_no_entry_and_half_of_a_days_entries_are_for_new_places(
         return len(day) - before
 
     assert come(*(Environment(number % 2, number % 2) for number in range(60))) == 2
-    assert come(*(Environment(100 + number, 0) for number in range(60))) == 25
+    assert come(*(Environment(100 + number, 0) for number in range(60))) == 15
     assert come(*(Environment(200 + number, 1) for number in range(60))) == 0
-    assert come(*(Environment(300 + number, 300 + number) for number in range(60))) == 23
+    assert come(*(Environment(300 + number, 300 + number) for number in range(60))) == 33
     assert come(Environment(400, 400)) == 0
+    assert len({environment.place for environment in day}) == DAY.places
 
 
 def test_repetitions_of_changes_mismatches_and_terms_are_of_an_environment() -> None:
