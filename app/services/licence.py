@@ -130,14 +130,13 @@ class LicenceService:
         """
         entry = rejection(evaluation, code, details)
 
-        def write() -> None:
+        def write() -> Evaluation:
             if code is Code.FUNCTION_NOT_FOUND:
                 request = evaluation.request
                 usage.take_back(request.card_id, self._day(evaluation.at), request.function)
-            self._append_rejection(entry)
+            return self._journalled(evaluation, entry)
 
-        self.database.with_connection(write)
-        return self.sign(evaluation, code, is_late=True)
+        return self.sign(self.database.with_connection(write), code, is_late=True)
 
     def _blocked(self, request: VerificationRequest, at: datetime, jti: str, in_force: InForce) -> Evaluation | None:
         """Refuse a request whose machine or network is on the block list; return None where neither is."""
@@ -150,7 +149,7 @@ class LicenceService:
         def write() -> None:
             # An imported card is journalled under its ID; its key, which still works, would be shown to sellers.
             known = entry.card_id != request.card_id and cards.existing([request.card_id])
-            self._append_rejection(replace(entry, card_id=request.card_id) if known else entry)
+            self._journalled(evaluation, replace(entry, card_id=request.card_id) if known else entry)
 
         self.rules.hit(block)
         self.database.with_connection(write)
@@ -170,11 +169,7 @@ class LicenceService:
         if not decision.accepted:
             evaluation = Evaluation(request, at, jti, decision, None, in_force)
             entry = rejection(evaluation, decision.code, bound_to(facts, decision.code))
-            if self._append_rejection(entry):
-                return evaluation
-            # A customer who tries again shows the support the last answer: it leads to the entry that there is.
-            reference = journal.reference_of_repeated(entry) or evaluation.reference
-            return evaluation._replace(jti=jti[:-REFERENCE_LENGTH] + reference)
+            return self._journalled(evaluation, entry)
         client_id = id_from_random(secrets.token_bytes(ID_RANDOM_BYTES)) if client is None else client.id
         evaluation = Evaluation(request, at, jti, decision, client_id, in_force)
         applied = bindings.apply(
@@ -190,11 +185,14 @@ class LicenceService:
         )
         return evaluation if applied else None
 
-    def _append_rejection(self, entry: Entry) -> bool:
-        is_written = journal.append_rejection(entry, self._day(entry.at))
-        if not is_written:
-            metrics.refusals_not_journalled.inc()
-        return is_written
+    def _journalled(self, evaluation: Evaluation, entry: Entry) -> Evaluation:
+        """Journal a rejection; return it with the reference of its entry, or of the one that it repeats."""
+        if journal.append_rejection(entry, self._day(entry.at)):
+            return evaluation
+        metrics.refusals_not_journalled.inc()
+        # A customer who tries again shows the support the last answer: it leads to the entry that there is.
+        reference = journal.reference_of_repeated(entry) or evaluation.reference
+        return evaluation._replace(jti=evaluation.jti[:-REFERENCE_LENGTH] + reference)
 
     def _day(self, at: datetime) -> date:
         return at.astimezone(self.timezone).date()

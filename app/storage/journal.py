@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import date, datetime, timedelta
+from hashlib import sha256
 from typing import Any
 
 from peewee import Expression, Value, fn
@@ -179,12 +180,18 @@ def _is_within_the_day(entry: Entry, kind: Counted, day: date) -> bool:
 
 
 def reference_of_repeated(entry: Entry) -> str | None:
-    """Return the reference of the day's entry that a rejection without one repeats, None where it repeats none."""
-    if entry.counted is None or not entry.counted.is_of_an_environment or entry.ip is None:
+    """Return the reference of the day's entry that a rejection without one repeats, None where it repeats none.
+
+    Of several it is one from the same address, which is where a move by the reference binds the card to.
+    """
+    if entry.counted is None or entry.ip is None or entry.hardware is None:
         return None
-    alike = (Event.card_id == entry.card_id) & (code_or_kind == entry.code) & (Event.hardware == entry.hardware)
+    digest = (entry.details or {}).get("hardware_sha256") or sha256(entry.hardware.encode()).hexdigest()
+    alike = (Event.card_id == entry.card_id) & (code_or_kind == entry.code) & (hardware_sha256 == digest)
     where = alike & _is_within(neighbourhood_of(entry.ip)) & (Event.at > entry.at - timedelta(days=1))
-    reference: str | None = Event.select(Event.reference).where(where).order_by(Event.at.desc()).limit(1).scalar()
+    is_same = (Event.ip_network == network_of(entry.ip), Event.function == entry.function)
+    found = Event.select(Event.reference).where(where).order_by(*(each.desc() for each in is_same), Event.at.desc())
+    reference: str | None = found.limit(1).scalar()
     return reference
 
 

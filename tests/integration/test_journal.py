@@ -16,7 +16,7 @@ from app.services.verification import Verification
 from app.storage import daily_counts, journal, journal_lists
 from app.storage.database import Database
 from app.storage.journal_lists import JournalFilter
-from app.storage.models import DailyCount, Event
+from app.storage.models import Card, DailyCount, Event
 from tests.conftest import Clock
 from tests.support.asking import ask, claims
 
@@ -93,6 +93,35 @@ def test_a_repeated_rejection_has_the_reference_of_the_entry_that_it_repeats(
         first.reference,
         other.reference,
     ]
+
+
+def test_a_repeated_rejection_has_the_reference_of_its_address_before_one_nearby(
+    verification: Verification, card_id: str
+) -> None:
+    ask(verification, card_id)
+    first, nearby, again = (ask(verification, card_id, "h9", f"192.0.2.{number}") for number in (9, 8, 9))
+    assert first.reference == again.reference != nearby.reference
+
+
+@pytest.mark.parametrize("code", [Code.CARD_FROZEN, Code.FUNCTION_FAILED])
+def test_beyond_the_first_of_a_day_a_rejection_has_the_reference_of_one_alike(
+    licences: LicenceService, card_id: str, clock: Clock, monkeypatch: pytest.MonkeyPatch, code: Code
+) -> None:
+    monkeypatch.setattr(daily_counts, "MAX_ENTRIES_PER_DAY", 3)
+
+    def refused(hardware: str, function: str) -> str:
+        clock.advance(timedelta(minutes=1))
+        fields = (card_id, hardware, function, "n" * 22, "198.51.100.1")
+        evaluation = licences.evaluate(VerificationRequest.from_fields(*fields))
+        return (licences.reject(evaluation, code) if evaluation.decision.accepted else evaluation).reference
+
+    if code is Code.CARD_FROZEN:
+        Card.update(frozen_at=clock.now).where(Card.id == card_id).execute()
+    machine = "机" * 65
+    first, *others = refused(machine, "f"), refused(machine, "g"), refused(f"{machine}2", "f")
+    assert refused(machine, "f") == first
+    assert refused("new", "f") not in {first, *others}
+    assert Event.select().where(Event.code == code).count() == 3
 
 
 def test_a_day_of_counts_is_the_vendors(verification: Verification, card_id: str, clock: Clock) -> None:
