@@ -16,8 +16,8 @@ PRUNE_BATCH = 10_000
 def count(card_id: str, day: date, kind: Counted, at: datetime, environment: Environment | None) -> bool:
     """Count one, in the caller's transaction; return whether the journal has an entry of it.
 
-    `app.domain.sharing.gets_an_entry` decides; where `environment` is None, the first `MAX_ENTRIES_PER_DAY` times get
-    one. The row stays locked: two requests at once are not two entries of one environment.
+    `app.domain.sharing.gets_an_entry` decides; where no environments are kept, the first `MAX_ENTRIES_PER_DAY` times
+    get one. The row stays locked: two requests at once are not two entries of one environment.
     """
     new = None if environment is None else list(environment)
     (row,) = (
@@ -29,9 +29,9 @@ def count(card_id: str, day: date, kind: Counted, at: datetime, environment: Env
         .returning(DailyCount.count, DailyCount.environments)
         .execute()
     )
-    if environment is None or row.count == 1:
+    if environment is None or row.environments is None or row.count == 1:
         return bool(row.count <= MAX_ENTRIES_PER_DAY)
-    kept = row.environments or []
+    kept = row.environments
     of_the_day = [Environment(*pair) for pair in zip(kept[::2], kept[1::2], strict=True)]
     if not gets_an_entry(environment, of_the_day, MAX_ENTRIES_PER_DAY):
         return False

@@ -124,6 +124,15 @@ def test_beyond_the_first_of_a_day_a_rejection_has_the_reference_of_one_alike(
     assert Event.select().where(Event.code == code).count() == 3
 
 
+def test_a_day_of_which_no_environments_are_kept_has_the_first_50(database: Database, clock: Clock) -> None:
+    """As counted by a program before migration 0024."""
+    kind = Counted.CLIENT_MISMATCH
+    row = {"card_id": "A" * 32, "day": DAY, "kind": kind, "last_at": clock.now}
+    DailyCount.insert(**row, count=49).execute()
+    entry = journal.Entry(clock.now, EventKind.REJECTED, Code(kind), "A" * 32, counted=kind)
+    assert [journal.append_rejection(replace(entry, hardware=name), DAY) for name in "ab"] == [True, False]
+
+
 def test_a_day_of_counts_is_the_vendors(verification: Verification, card_id: str, clock: Clock) -> None:
     ask(verification, card_id)  # at 20:00 in Shanghai
     ask(verification, card_id, hardware="h9", address="192.0.2.9")
