@@ -14,7 +14,7 @@ from app.storage.journal import MAX_ENTRIES_PER_DAY, code_or_kind, codes_or_kind
 from app.storage.models import Event, database
 
 MAX_CANDIDATES = 1_000
-"""How many cards `changing_cards` looks at: those with most changes of hardware, and those with most of the address."""
+"""How many cards `changing_cards` looks at: with most changes, and with most entries, of each kind."""
 
 Group = dict[str, Any]
 """What the rejections have in common, two counts of different values, `rejections`, `first_at`, `last_at`."""
@@ -95,7 +95,9 @@ class ChangingCard(NamedTuple):
 
 
 def changing_cards(since: datetime, lately: datetime, first_day: date) -> list[ChangingCard]:
-    """Return the cards with most accepted changes of hardware and those with most of the address, in no order.
+    """Return the cards with most accepted changes of hardware or of the address, or most entries of them, in no order.
+
+    Many honest lines change to and fro with each request, but are in few environments, and so have few entries.
 
     Both sides of a change count: the environment that the card had before, and the one that it has since. Changes
     without an entry, since it would repeat one or be too many for a day, count at the time of that day's last one.
@@ -122,21 +124,22 @@ def changing_cards(since: datetime, lately: datetime, first_day: date) -> list[C
     ]
 
 
-def _candidates(kind: str) -> str:
-    return f"""
-        SELECT card_id FROM daily_count WHERE day >= %(first_day)s AND kind = %({kind})s AND last_at >= %(since)s
-        GROUP BY card_id ORDER BY sum(count) DESC, card_id LIMIT %(candidates)s
-    """  # noqa: S608  # the name of a parameter
-
-
 def _network(bits: int, bits_of_ipv6: int) -> str:
     return f"network(set_masklen(side.address, CASE family(side.address) WHEN 4 THEN {bits} ELSE {bits_of_ipv6} END))"
 
 
 CHANGING_CARDS = f"""
-WITH candidate AS (
+WITH counted AS (
+    SELECT card_id, kind, last_at, count, coalesce(cardinality(environments) / 2, least(count, %(kept)s)) AS entries
+    FROM daily_count WHERE day >= %(first_day)s AND kind IN (%(hardware)s, %(address)s) AND last_at >= %(since)s
+), ranked AS (
+    SELECT card_id,
+        row_number() OVER (PARTITION BY kind ORDER BY sum(count) DESC, card_id) AS by_changes,
+        row_number() OVER (PARTITION BY kind ORDER BY sum(entries) DESC, card_id) AS by_entries
+    FROM counted GROUP BY card_id, kind
+), candidate AS (
     SELECT card_id, row_number() OVER () AS card
-    FROM (({_candidates("hardware")}) UNION ({_candidates("address")})) AS either
+    FROM ranked WHERE least(by_changes, by_entries) <= %(candidates)s GROUP BY card_id
 ), entry AS (
     SELECT card, at, hashtextextended(hardware, 0) AS machine, ip::inet AS address,
         hashtextextended(details #>> '{{before,hardware}}', 0) AS machine_before,
@@ -163,13 +166,9 @@ WITH candidate AS (
         count(DISTINCT (machine, network)) AS places
     FROM side GROUP BY card
 ), beyond AS (
-    SELECT card, max(last_at) AS last_at, sum(changes)::bigint AS changes,
-        coalesce(sum(changes) FILTER (WHERE last_at >= %(lately)s), 0)::bigint AS late_changes
-    FROM candidate JOIN (
-        SELECT *, count - coalesce(cardinality(environments) / 2, least(count, %(kept)s)) AS changes FROM daily_count
-    ) AS counted ON counted.card_id = candidate.card_id
-    WHERE day >= %(first_day)s AND kind IN (%(hardware)s, %(address)s) AND last_at >= %(since)s
-    GROUP BY card
+    SELECT card, max(last_at) AS last_at, sum(count - entries)::bigint AS changes,
+        coalesce(sum(count - entries) FILTER (WHERE last_at >= %(lately)s), 0)::bigint AS late_changes
+    FROM candidate JOIN counted USING (card_id) GROUP BY card
 )
 SELECT card_id, greatest(spread.last_at, beyond.last_at),
     late_machines, late_networks, late_blocks, spread.late_changes + beyond.late_changes, late_places,

@@ -161,7 +161,7 @@ def test_rejections_and_other_cards_do_not_count(database: Database) -> None:
     }
 
 
-def test_the_cards_with_most_changes_of_each_kind_are_looked_at(
+def test_the_cards_with_most_changes_and_with_most_entries_of_each_kind_are_looked_at(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(abuse_report, "MAX_CANDIDATES", 1)
@@ -170,7 +170,8 @@ def test_the_cards_with_most_changes_of_each_kind_are_looked_at(
         places = [("pc", f"203.0.{each}.1") for each in range(number + 1)]
         go_through(*machines, card_id=f"M{number:031}")
         go_through(*places, card_id=f"P{number:031}")
-    assert {card.card_id for card in changing()} == {f"M{3:031}", f"P{3:031}"}
+    go_through(*[("pc", f"192.0.{each % 2}.1") for each in range(9)], card_id=f"T{0:031}")
+    assert {card.card_id for card in changing()} == {f"M{3:031}", f"P{3:031}", f"T{0:031}"}
 
 
 def test_few_rows_of_a_large_journal_are_read_by_index(database: Database) -> None:
