@@ -124,8 +124,8 @@ def measured(database: Database, database_url: str, postgres_binaries: Path, iss
     of_customer = len(Counted) * journal.MAX_ENTRIES_PER_DAY
     return {
         "strangers, however many, for ever": refusal.times(journal.STOCK),
-        "one customer, in a day": rejected.times(of_customer),
-        "one customer, in a year": rejected.times(of_customer * YEAR_DAYS),
+        "one customer, for each card, in a day": rejected.times(of_customer),
+        "one customer, for each card, in a year": rejected.times(of_customer * YEAR_DAYS),
         "one seller, by default, in a day": card.times(OPERATOR_DEFAULTS[Role.SELLER].cards_per_day or 0),
         "one seller with 10,000 changes, in a day": change.times(MAX_CHANGES_PER_DAY),
     }
