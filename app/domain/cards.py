@@ -96,7 +96,7 @@ def card_id_of(text: str) -> str:
 
 
 def answers_to(text: str, *, is_imported: bool) -> bool:
-    """Whether a text may name a card to customers and sellers: an imported card has its key alone.
+    """Whether a text shows that who sent it has the card: of an imported card only the key does.
 
     The ID of an imported card is a public digest of its key: by IDs, keys could be guessed without a limit.
     """

@@ -6,7 +6,7 @@ from enum import Enum
 from typing import NamedTuple, Self
 
 from app.domain.addresses import UNKNOWN_ADDRESS, same_address
-from app.domain.cards import Card, answers_to, card_id_of
+from app.domain.cards import Card, card_id_of
 from app.domain.codes import CardStatus, Code
 from app.domain.terms import BindingTerm, Terms
 from app.domain.versions import is_older
@@ -155,7 +155,7 @@ def decide(facts: Facts, request: VerificationRequest, now: datetime, terms: Ter
     if facts.block is not None:
         return Decision(Code.CLIENT_BLOCKED)
     card, client = facts.card, facts.client
-    if card is None or not answers_to(request.sent_card_id, is_imported=card.is_imported):
+    if card is None:
         return Decision(Code.CARD_NOT_FOUND)
     change = _Change() if client is None else _Change.between(client, request)
     refused = _STATES_REFUSED.get(card.status(now)) or _refusal(facts, request, change, now, terms)

@@ -19,7 +19,7 @@ from app.domain.policy import OPEN_PROGRAM, Facts, VerificationRequest, decide, 
 from app.domain.terms import Terms
 from app.services.evaluation import Evaluation, bound_to, entries_of, rejection
 from app.services.in_force import InForce, VendorRules
-from app.services.pace import refuse_guesses
+from app.services.pace import hides, refuse_guesses
 from app.storage import bindings, cards, journal, usage
 from app.storage.database import Database
 from app.storage.journal import Entry
@@ -162,6 +162,8 @@ class LicenceService:
             return blocked
         counted = None if in_force.terms.changes_per_day is None else day
         facts = bindings.read_facts(self.database, request.card_id, request.hardware_sha256, counted)
+        if hides(facts.card, request.sent_card_id, request.address, at):
+            facts = Facts()
         decision = decide(facts, request, at, in_force.terms)
         if not decision.is_refresh:  # a card's own machine may share its address with somebody who guesses
             refuse_guesses(request.address, at, request.sent_card_id)

@@ -7,7 +7,7 @@ from datetime import datetime
 from time import monotonic
 
 from app.domain.addresses import network_of, site_of
-from app.domain.cards import parse_card_id
+from app.domain.cards import Card, answers_to, parse_card_id
 from app.domain.texts import RefusedError
 from app.storage import journal
 
@@ -36,6 +36,12 @@ def refuse_guesses(address: str, at: datetime, *typed: str) -> None:
     """
     if any(parse_card_id(text) is None for text in typed) and journal.has_too_many_refusals(address, at):
         raise TooFastError(_MINUTE)
+
+
+def hides(card: Card | None, typed: str, address: str, at: datetime) -> bool:
+    """Return whether a card is as if it did not exist, since its ID may be that of a guessed key, as above."""
+    is_guess = card is not None and not answers_to(typed, is_imported=card.is_imported)
+    return is_guess and journal.has_too_many_refusals(address, at)
 
 
 class Pace:

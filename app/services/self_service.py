@@ -8,14 +8,14 @@ from zoneinfo import ZoneInfo
 from app import metrics
 from app.clock import Clock
 from app.domain.card_actions import Outcome
-from app.domain.cards import Card, answers_to, card_id_of, format_validity, parse_card_id
+from app.domain.cards import Card, card_id_of, format_validity, parse_card_id
 from app.domain.codes import Code, EventKind
 from app.domain.self_service import CUSTOMER, WINDOW, RenewNotAllowedError, RenewReason, renew
 from app.domain.texts import RefusedError
 from app.services.blocked import refuse_blocked
 from app.services.card_actions import CardNotFoundError
 from app.services.in_force import VendorRules
-from app.services.pace import Pace, TooFastError, refuse_guesses
+from app.services.pace import Pace, TooFastError, hides, refuse_guesses
 from app.services.standing import Customer, Standing
 from app.storage import bindings, journal, models
 from app.storage import cards as card_rows
@@ -124,7 +124,7 @@ class SelfService:
 
         def read() -> Outcome:
             found = {row.id: row for row, _client in card_rows.find_all(ids)}
-            return _renewal(self._standing(customer, found, typed), found, second)
+            return self._renewal(customer, found, typed, second)
 
         return self._ask(customer, read, typed, second)
 
@@ -144,7 +144,7 @@ class SelfService:
         def write() -> Standing:
             with self._database.atomic():
                 found = _locked(typed, second)
-                outcome = _renewal(self._standing(customer, found, typed), found, second)
+                outcome = self._renewal(customer, found, typed, second)
                 spent = card_rows.as_domain(found[card_id_of(second)])
                 card_rows.write_outcome(outcome)
                 rows.spend(spent.id, outcome.before.id)
@@ -155,11 +155,20 @@ class SelfService:
 
     def _standing(self, customer: Customer, found: Mapping[str, models.Card], typed: str) -> Standing:
         """Return how a card stands now. Before a change its lock is held, and the time is read under the lock."""
-        card = _named(found, typed)
+        card = self._named(customer, found, typed)
         if card is None:
             raise CardNotFoundError(typed)
         is_bound = bool(card_rows.bound_cards([card.id]))
         return _standing_at(customer, card, self._clock(), is_bound=is_bound)
+
+    def _renewal(self, customer: Customer, found: Mapping[str, models.Card], typed: str, second: str) -> Outcome:
+        standing, other = self._standing(customer, found, typed), self._named(customer, found, second)
+        return renew(standing.card, other, standing.terms, standing.at, is_bound=standing.is_bound)
+
+    def _named(self, customer: Customer, found: Mapping[str, models.Card], typed: str) -> Card | None:
+        row = found.get(card_id_of(typed))
+        card = None if row is None else card_rows.as_domain(row)
+        return None if hides(card, typed, customer.address, self._clock()) else card
 
     def _ask(self, customer: Customer, work: Callable[[], Result], typed: str, *second: str) -> Result:
         """Do it at the customer's pace, and journal keys of cards that do not exist."""
@@ -193,12 +202,6 @@ def _locked(*typed: str) -> dict[str, models.Card]:
     return {row.id: row for row in bindings.lock_cards([card_id_of(text) for text in typed])}
 
 
-def _named(found: Mapping[str, models.Card], typed: str) -> Card | None:
-    row = found.get(card_id_of(typed))
-    card = None if row is None else card_rows.as_domain(row)
-    return card if card is not None and answers_to(typed, is_imported=card.is_imported) else None
-
-
 def _standing_at(customer: Customer, card: Card, at: datetime, *, is_bound: bool) -> Standing:
     limit = customer.terms.self_unbind_per_30_days
     unbound_at = rows.unbound_at(card.id, at - WINDOW, limit) if limit else []
@@ -207,10 +210,6 @@ def _standing_at(customer: Customer, card: Card, at: datetime, *, is_bound: bool
 
 def _after(customer: Customer, outcome: Outcome) -> Standing:
     return _standing_at(customer, outcome.after or outcome.before, outcome.at, is_bound=outcome.is_bound)
-
-
-def _renewal(standing: Standing, found: Mapping[str, models.Card], second: str) -> Outcome:
-    return renew(standing.card, _named(found, second), standing.terms, standing.at, is_bound=standing.is_bound)
 
 
 def _cost(outcome: Outcome) -> dict[str, Any]:

@@ -70,7 +70,7 @@ def _touch() -> Query:
             & (Card.expires_at.is_null() | (Card.expires_at > at))
             & fn.EXISTS(Usage.select().where(of_card))
         )
-        .returning(Card.id.alias("card"), *_CARD, *_CLIENT, _IS_IMPORTED, asked.c.function, asked.c.times),
+        .returning(Card.id.alias("card"), *_CARD, *_CLIENT, asked.c.function, asked.c.times),
     )
     counted = CTE(
         "counted",
@@ -79,7 +79,7 @@ def _touch() -> Query:
         .where((Usage.card == seen.c.card) & (Usage.day == day) & (Usage.function == seen.c.function)),
     )
     facts = [seen.c[field.column_name] for field in (*_CARD, *_CLIENT)]
-    return Select((seen,), (seen.c.card, *facts, seen.c.is_imported)).with_cte(asked, seen, counted)
+    return Select((seen,), (seen.c.card, *facts)).with_cte(asked, seen, counted)
 
 
 def _create_client() -> Query:

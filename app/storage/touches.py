@@ -71,8 +71,8 @@ class _Batch:
         arrays = [_array(texts) for texts in zip(*touches, strict=True)]
         times = f"{{{','.join(str(self._times[touch.card_id]) for touch in touches)}}}"
         for card_id, *row in run_prepared("touch", *arrays, times, self.day, self.at):
-            card = Card(card_id, *row[:5])._replace(is_imported=row[8])
-            self.found[card_id] = Facts(card, Client(row[5], card_id, row[6], row[7]))
+            card, client = Card(card_id, *row[:5]), Client(row[5], card_id, row[6], row[7])
+            self.found[card_id] = Facts(card, client)
 
 
 class Touches:

@@ -44,15 +44,6 @@ def test_an_unknown_card_is_not_found() -> None:
     assert decide(Facts(), ASKED, NOW) == Decision(Code.CARD_NOT_FOUND)
 
 
-def test_an_imported_card_is_found_by_its_key_alone_and_never_by_its_id() -> None:
-    by_key = VerificationRequest.from_fields("OLD-KEY-1", "disk-1", OPEN_PROGRAM, "n" * 16, HOME)
-    for card, client in ((UNUSED, None), (FROZEN, None), (ACTIVE, BOUND)):
-        facts = Facts(card._replace(is_imported=True), client)
-        for sent in (ACTIVE.id, f"Key: {ACTIVE.id.lower()}"):
-            assert decide(facts, ASKED._replace(sent_card_id=sent), NOW) == Decision(Code.CARD_NOT_FOUND)
-        assert decide(facts, by_key, NOW).code is not Code.CARD_NOT_FOUND
-
-
 def test_an_unknown_card_is_not_found_even_from_a_known_machine() -> None:
     assert decide(Facts(None, None, RIVAL, rival_of(ACTIVE)), ASKED, NOW).code is Code.CARD_NOT_FOUND
 
