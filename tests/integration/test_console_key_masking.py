@@ -218,6 +218,7 @@ def test_sellers_see_machines_by_a_digest(owner: Browser, seller: Browser) -> No
     ]
     said = {"hardware_sha256": digest}
     rejected.append(replace(rejected[0], code=Code.CARD_EXPIRED, hardware=hardware[:10], details=said))
+    rejected.append(Entry(BORN, EventKind.BLOCK_ADDED, actor="console:olga", details=said))
     journal.append([Entry(BORN, EventKind.ENVIRONMENT_CHANGED, **changed), *rejected])  # type: ignore[arg-type]
     told = {hardware_of(seller.get(path)) for path in ("/admin/cards", "/admin/sharing", f"/admin/journal?card={KEY}")}
     assert len(told) == 1, "the same machine is the same one everywhere"
