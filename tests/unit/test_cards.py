@@ -382,3 +382,10 @@ def test_the_status_is_the_first_that_applies(card: Card, status: CardStatus) ->
 
 def test_a_key_is_masked_for_those_who_may_not_have_it() -> None:
     assert cards.masked("ABCDEFGH" * 4) == "ABCD•••"
+
+
+def test_of_an_imported_card_only_the_key_shows_that_somebody_has_it() -> None:
+    assert cards.answers_to("OLD-KEY-1", is_imported=True)
+    assert not cards.answers_to(cards.card_id_of("OLD-KEY-1"), is_imported=True)
+    assert not cards.answers_to(f"card: {cards.card_id_of('OLD-KEY-1').lower()}", is_imported=True)
+    assert cards.answers_to("0" * 32, is_imported=False)
