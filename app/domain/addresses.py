@@ -6,7 +6,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 UNKNOWN_ADDRESS = ""
 """The recorded address of a machine that was imported without one: it is the same as no other."""
 SITE_SHARE = 5
-"""How many times as often as one address an IPv6 /48 may fail to log in, and call functions at once."""
+"""How many times as much as one address an IPv6 /48 may do: be refused, fail to log in, call functions at once."""
 _IPV6_PREFIX_BITS = 64
 _MAPPED_PREFIX_BITS = 96
 _IPV4_COMPATIBLE = IPv6Network("::/96")

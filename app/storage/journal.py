@@ -8,7 +8,7 @@ from typing import Any
 
 from peewee import Expression, Value, fn
 
-from app.domain.addresses import neighbourhood_of, network_of, site_of
+from app.domain.addresses import SITE_SHARE, neighbourhood_of, network_of, site_of
 from app.domain.codes import Code, Counted, EventKind
 from app.domain.sharing import environment_of
 from app.storage import daily_counts
@@ -16,7 +16,7 @@ from app.storage.models import Event, database
 
 MAX_REFUSALS_PER_MINUTE = 20
 """The limit of `REFUSALS`, and of refused log-ins, that are journalled for one address; the metrics count all."""
-MAX_REFUSALS_PER_MINUTE_OF_SITE = 100
+MAX_REFUSALS_PER_MINUTE_OF_SITE = SITE_SHARE * MAX_REFUSALS_PER_MINUTE
 """The same for an IPv6 /48, which has 65,536 networks that count as addresses."""
 _OF_NO_CARD = (Code.CARD_NOT_FOUND, Code.CLIENT_BLOCKED)
 STRANGERS = (*_OF_NO_CARD, EventKind.LOGIN_REFUSED)
