@@ -59,6 +59,8 @@ def test_a_search_that_takes_long_says_so(enter: Enter) -> None:
     page.locator("[name=q]").fill("nothing")
     page.keyboard.press("Enter")
     expect(page.locator(".working")).to_be_visible()
+    while not held:  # the page shows it before the request comes here
+        page.wait_for_timeout(10)
     held[0].continue_()
     expect(page.locator(".working")).to_be_hidden()
 
