@@ -1,54 +1,13 @@
-import os
+"""What the programs of a trial are told, and who its functions run as."""
+
 from pathlib import Path
 
 import pytest
 
-from trial.environment import CHECKOUT, Trial, default_data_dir, write_secret
-from trial.errors import TrialError, tail
-
-ORDINARY = 1000
-
-
-def test_an_ordinary_users_state_lies_in_the_checkout() -> None:
-    assert default_data_dir(uid=ORDINARY, checkout=Path("/home/a/kadun")) == Path("/home/a/kadun/.trial")
-
-
-def test_roots_state_lies_where_other_accounts_can_reach_it() -> None:
-    folder = default_data_dir(uid=0, checkout=Path("/root/kadun"))
-    assert folder.parent == Path("/var/lib/kadun-trial")
-    assert folder.name.startswith("kadun-")
-
-
-def test_two_checkouts_of_one_name_keep_their_state_apart() -> None:
-    assert default_data_dir(uid=0, checkout=Path("/root/kadun")) != default_data_dir(uid=0, checkout=Path("/srv/kadun"))
-
-
-def test_the_folder_and_the_port_are_the_callers_to_choose() -> None:
-    trial = Trial.from_environ({"KADUN_DATA_DIR": "/srv/trial", "KADUN_PORT": "8123"}, uid=ORDINARY)
-    assert (trial.data_dir, trial.url) == (Path("/srv/trial"), "http://127.0.0.1:8123")
-
-
-def test_a_command_to_paste_names_a_folder_that_is_not_the_usual_one() -> None:
-    usual = Trial(default_data_dir(uid=os.geteuid()), 8000)
-    assert usual.command("admin", "add", "boss").endswith("scripts/cardctl admin add boss")
-    assert Trial(Path("/srv/my kit"), 8000).command("--help") == "KADUN_DATA_DIR='/srv/my kit' scripts/cardctl --help"
-    assert usual.console_url == "http://127.0.0.1:8000/admin"
-
-
-def test_empty_variables_count_as_unset() -> None:
-    trial = Trial.from_environ({"KADUN_DATA_DIR": "", "KADUN_PORT": ""}, uid=ORDINARY)
-    assert (trial.data_dir, trial.port) == (CHECKOUT / ".trial", 8000)
-
-
-def test_a_relative_folder_is_the_callers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert Trial.from_environ({"KADUN_DATA_DIR": "here"}, uid=ORDINARY).data_dir == tmp_path / "here"
-
-
-@pytest.mark.parametrize("port", ["0", "65536", "-1", "80a", " 80", "８０", "1e3"])
-def test_what_is_no_port_is_refused_by_name(port: str) -> None:
-    with pytest.raises(TrialError, match=r"KADUN_PORT is no port"):
-        Trial.from_environ({"KADUN_PORT": port}, uid=ORDINARY)
+from app.functions.places import IDS
+from trial import isolation
+from trial.environment import CHECKOUT, Trial, write_secret
+from trial.isolation import FUNCTION_UIDS, first_function_uid
 
 
 def test_the_service_is_told_this_trials_database_and_key_and_no_other() -> None:
@@ -107,10 +66,13 @@ def test_a_secret_is_its_owners_only_and_replaced_whole(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [secret]
 
 
-def test_an_error_is_one_line_in_both_languages() -> None:
-    error = TrialError("端口被占用。", "The port is taken.", detail="a log")
-    assert str(error) == "端口被占用。 The port is taken."
-
-
-def test_a_tail_has_the_last_lines_and_no_blank_ones() -> None:
-    assert tail("1\n2\n\n3\n\n", lines=2) == "2\n3"
+def test_functions_have_user_ids_that_follow_from_the_folder_and_that_no_account_has(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert FUNCTION_UIDS == IDS
+    first = first_function_uid(Path("/srv/trial"))
+    assert first_function_uid(Path("/srv/trial")) == first
+    assert abs(first_function_uid(Path("/srv/other")) - first) >= IDS
+    taken = first + IDS - 1
+    monkeypatch.setattr(isolation, "_has_account", lambda uid: uid == taken)
+    assert first_function_uid(Path("/srv/trial")) > taken

@@ -1,0 +1,107 @@
+"""Folders of functions: a call's own, and the vendor's modules with their digest."""
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from app.functions import modules, scratch
+from app.functions.folder import digest, signature
+
+SOMEBODY = 1_000_000_007
+"""A user ID that nobody has."""
+
+
+@pytest.fixture
+def own() -> Iterator[Path]:
+    made = scratch.create()
+    yield made
+    scratch.remove(made)
+    assert not made.exists()
+
+
+def test_a_calls_folder_is_private_and_removed_with_its_contents_but_not_what_links_point_to(
+    own: Path, tmp_path: Path
+) -> None:
+    assert own.stat().st_mode & 0o777 == 0o700
+    (tmp_path / "kept").touch()
+    tmp_path.chmod(0o750)
+    (own / "link").symlink_to(tmp_path)
+    (own / "locked").mkdir()
+    (own / "locked" / "file").touch()
+    (own / "locked").chmod(0)
+    own.chmod(0o500)
+    scratch.sweep(SOMEBODY)
+    assert (own / "link").is_symlink(), "a sweep leaves what belongs to others"
+    scratch.remove(own)
+    assert not own.exists()
+    assert (tmp_path / "kept").exists()
+    assert tmp_path.stat().st_mode & 0o777 == 0o750
+
+
+def test_folders_nested_deeper_than_python_calls_functions_are_removed(own: Path) -> None:
+    at = os.open(own, os.O_RDONLY)
+    for _ in range(2_000):
+        os.mkdir("x", dir_fd=at)
+        deeper = os.open("x", os.O_RDONLY, dir_fd=at)
+        os.close(at)
+        at = deeper
+    os.close(at)
+    scratch.remove(own)
+    assert not own.exists()
+
+
+def test_an_import_that_hangs_is_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(modules, "IMPORT_SECONDS", 1)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    modules.make_importable(tmp_path)
+    (tmp_path / "kadun_hangs.py").write_text("import time\ntime.sleep(600)\n")
+    error = modules.error_of_importing("kadun_hangs", tmp_path, [])
+    assert error is not None
+    assert "time.sleep(600)" in error
+    assert "its import is not done after" in error
+    assert signal.alarm(0) == 0
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> tuple[Path, Path]:
+    for name in ("one", "other"):
+        (tmp_path / name / "tables").mkdir(parents=True)
+        (tmp_path / name / "shop.py").write_text("PRICE = 1\n")
+        (tmp_path / name / "tables/rates.csv").write_text("EUR,7.8\n")
+    os.utime(tmp_path / "other/shop.py", (0, 0))
+    return tmp_path / "one", tmp_path / "other"
+
+
+def test_the_same_modules_have_the_same_digest(folders: tuple[Path, Path]) -> None:
+    one, other = folders
+    (other / ".shop.py.swp").write_text("an editor's")
+    (other / "__pycache__").mkdir()
+    (other / "__pycache__/shop.pyc").write_bytes(b"compiled")
+    assert digest(one) == digest(other)
+    assert signature(one) != signature(other)  # of times and inodes
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda folder: (folder / "shop.py").write_text("PRICE = 2\n"),
+        lambda folder: (folder / "shop.py").rename(folder / "store.py"),
+        lambda folder: (folder / "empty.py").touch(),
+        lambda folder: (folder / "shop.py").unlink(),
+        lambda folder: (folder / "tables/rates.csv").write_text("EUR,7.9\n"),
+    ],
+)
+def test_other_modules_have_another_digest(folders: tuple[Path, Path], change: Callable[[Path], object]) -> None:
+    one, other = folders
+    change(other)
+    assert digest(one) != digest(other)
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.py")
+    (tmp_path / "nowhere.py").symlink_to(tmp_path / "missing")
+    assert len(digest(tmp_path)) == 64
