@@ -170,3 +170,30 @@ def test_files_in_a_bucket_are_not_called_missing(checkout: Path, bucket: str) -
     assert "core.age" in said
     assert ("in the bucket my-files" in said) == bool(bucket)
     assert ("ADVICE" in said) != bool(bucket)
+
+
+def test_a_link_in_the_backup_folder_tells_no_secret_and_takes_no_line(checkout: Path) -> None:
+    shared, secret = checkout / "shared", checkout / "secret"
+    shared.mkdir()
+    secret.write_text("age-secret-key\n")
+    (shared / ".project").symlink_to(secret)
+    (shared / "backup.log").write_text("theirs\n")
+    claim = "webhook_url() { :; }; BACKUP_FOLDER=$ROOT/shared; trap 'report_failure backup $?' EXIT; claim_folder"
+    done = bash(checkout, claim)
+    assert "age-secret-key" not in done.stdout + done.stderr + (shared / "backup.log").read_text()
+    assert (secret.read_text(), (shared / ".project").read_text()) == ("age-secret-key\n", "kadun\n")
+    (shared / ".project").write_text("x; reboot\n")
+    assert bash(checkout, claim).returncode == 1
+    assert "Stack xreboot keeps" in (shared / "backup.log").read_text(), "nothing but the letters of a name"
+
+
+def test_no_backup_folder_but_the_default_is_made(checkout: Path) -> None:
+    for value in ('"./my backups"', "elsewhere", "$HOME/backups", '"', "/nowhere/at/all"):
+        (checkout / ".env").write_text(f"KADUN_BACKUP_DIR={value}\n")
+        done = bash(checkout, "find_folder")
+        assert (done.returncode, done.stderr.count("\n")) == (1, 1), value
+        assert "The backup folder does not exist" in done.stderr
+    assert {path.name for path in (checkout / "data").iterdir()} == {"keys"}
+    (checkout / ".env").write_text("KADUN_BACKUP_DIR='./data/backups'\r\n", newline="")
+    found = bash(checkout, 'find_folder; echo "$BACKUP_FOLDER"').stdout.rstrip("/\n")
+    assert found == str(checkout / "data/backups")

@@ -1,9 +1,12 @@
 """A bucket's name and address, and what its errors mean."""
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 
 from app.domain.buckets import Bucket, address_of, check_name, check_region, checked_endpoint, explain
 from app.domain.errors import BucketUnavailableError
+from app.storage.bucket_blobs import clock_offset
 
 HOST = "https://oss-cn-hangzhou.aliyuncs.com"
 
@@ -114,3 +117,11 @@ def test_the_error_keeps_its_reason_in_both_languages() -> None:
 def test_the_host_and_port_that_requests_go_to() -> None:
     assert address_of("my-files", HOST, virtual_hosted=True) == ("my-files.oss-cn-hangzhou.aliyuncs.com", 443)
     assert address_of("my-files", f"{HOST}:9000", virtual_hosted=False) == ("oss-cn-hangzhou.aliyuncs.com", 9000)
+
+
+def test_a_slow_answer_of_the_bucket_is_no_wrong_clock() -> None:
+    began = datetime(2026, 11, 28, 9, 0, 0, 600_000, tzinfo=UTC)
+    ended = began + timedelta(seconds=4)
+    assert clock_offset(began.replace(microsecond=0), began, ended) == 0.0, "its times are whole seconds"
+    offsets = {-31: -30.0, 3: 0.0, 4: 0.0, 34: 30.0}
+    assert {at: clock_offset(began + timedelta(seconds=at), began, ended) for at in offsets} == offsets

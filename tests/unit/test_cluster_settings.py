@@ -3,6 +3,8 @@
 import pytest
 from cluster_settings import ClusterError, etcd_settings, patroni_settings, read_cluster
 
+pytestmark = pytest.mark.nightly
+
 A, B, C = "10.0.0.1", "10.0.0.2", "10.0.0.3"
 PASSWORDS = {"replicator": "r" * 48, "rewind": "w" * 48}
 

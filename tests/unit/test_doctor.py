@@ -4,30 +4,34 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import pytest
 
-from app.services.doctor import Facts, HostFacts, run_checks
-from tests.support.doctor_changes import STRANGER, checked, differing, sockets
-from tests.support.doctor_facts import DATABASE, HOST, SERVICE, SERVICE_CHECKS, host_facts
+from app.domain.hosts import HostJob
+from app.domain.texts import Text
+from app.services.doctor import Facts, HostFacts, Status, run_checks
+from app.storage.bucket_blobs import Probe
+from tests.support.doctor_changes import STRANGER, checked, database, differing, setting, sockets
+from tests.support.doctor_facts import DATABASE, HOST, NOW, SERVICE, SERVICE_CHECKS, host_facts
 from tests.support.doctor_host_cases import HOST_CASES
 from tests.support.doctor_service_cases import SERVICE_CASES
+from tests.support.tables import each
 
 
 def test_nothing_is_said_against_a_stack_as_it_should_be() -> None:
     assert differing(checked()) == {}
 
 
-@pytest.mark.parametrize(("host", "expected"), HOST_CASES)
+@each("host, expected", HOST_CASES)
 def test_a_fact_of_the_host_changes_its_own_check_only(host: dict[str, Any], expected: dict[str, str]) -> None:
     results = checked(**host)
     assert differing(results) == expected, results
 
 
-@pytest.mark.parametrize(("service", "expected"), SERVICE_CASES)
+@each("service, expected", SERVICE_CASES)
 def test_a_fact_of_the_service_changes_its_own_check_only(service: dict[str, Any], expected: dict[str, str]) -> None:
     results = checked(replace(SERVICE, **service))
     assert differing(results) == expected, results
@@ -53,7 +57,7 @@ def test_without_facts_of_the_service_only_the_host_is_checked() -> None:
     assert {"containers", "ports", "permissions"} <= set(results)
 
 
-@pytest.mark.parametrize("host", [{}, {"containers": []}, {"tls_handshake": None}, sockets(STRANGER)])
+@each("host", [{}, {"containers": []}, {"tls_handshake": None}, sockets(STRANGER)])
 def test_every_result_is_one_line_in_each_language(host: dict[str, Any]) -> None:
     for result in checked(**host).values():
         assert not result.message_zh.isascii()
@@ -73,3 +77,79 @@ def test_the_facts_are_those_that_the_script_gathers(tmp_path: Path) -> None:
     facts = msgspec.json.decode(done.stdout, type=HostFacts)
     assert facts.ssh_ports == "22 2222"
     assert set(json.loads(done.stdout)) == set(HOST)
+
+
+NEVER = {"last_good": None, "last_verified": None, "last_away": None} | setting("KADUN_HOST", "web-1")
+NEVER_FAULTS = {"backup": "FAIL", "backup-checksum": "WARN", "backup-away": "WARN", "backup-proof": "WARN"}
+LONG_AGO = {name: f"2026-11-01T03:30:00Z {HOST[name].partition(' ')[2]}" for name in ("last_good", "last_verified")}
+
+
+@each(
+    "host, jobs, expected",
+    [
+        (NEVER, {"backup": ("web-2", 25), "verify": ("web-2", 7 * 24)}, {}),
+        (LONG_AGO, {"backup": ("web-2", 25), "verify": ("web-2", 7 * 24)}, {}),
+        (NEVER, {"verify": ("web-2", 1)}, NEVER_FAULTS | {"backup-proof": "OK"}),
+        (NEVER, {"backup": ("web-2", 27), "verify": ("web-2", 9 * 24)}, NEVER_FAULTS),
+        (NEVER, {"backup": ("web-2", -1), "verify": ("web-2", -1)}, NEVER_FAULTS),
+        (NEVER, {"backup": ("web-1", 1), "verify": ("web-1", 1)}, NEVER_FAULTS),
+        (NEVER | setting("KADUN_HOST", None), {"backup": ("unnamed", 1), "verify": ("unnamed", 1)}, NEVER_FAULTS),
+        ({"backup_bytes": None}, {"backup": ("web-2", 1)}, {"backup": "FAIL", "backup-checksum": "WARN"}),
+    ],
+)
+def test_the_backups_of_another_host_count(
+    host: dict[str, Any], jobs: dict[str, tuple[str, int]], expected: dict[str, str]
+) -> None:
+    done = {job: HostJob(name, NOW - timedelta(hours=hours)) for job, (name, hours) in jobs.items()}
+    results = checked(replace(SERVICE, **database(jobs=done)), **host)
+    assert differing(results) == {check: status for check, status in expected.items() if status != "OK"}
+    unseen = checked(replace(SERVICE, database="connection refused"), **NEVER)
+    assert unseen["backup"].status is Status.FAIL
+
+
+@each(
+    "probe, status",
+    [
+        (Probe(None, 0.0), "OK"),
+        (Probe(None, None), "OK"),
+        (Probe(None, -4.0), "WARN"),
+        (Probe(None, 31.0), "FAIL"),
+        (Probe(Text("无法写入：…", "cannot write: …"), None), "FAIL"),
+    ],
+)
+def test_a_bucket_is_checked_where_one_is_set(probe: Probe, status: str) -> None:
+    assert checked(replace(SERVICE, bucket=probe))["bucket"].status == status
+    assert "bucket" not in checked(SERVICE)
+
+
+@each(
+    "found, check, said",
+    [
+        ({"lost_files": ("a.age", "b.age")}, "files", "a.age, b.age."),
+        ({"lost_files": None, "compared_files": None}, "files", "Not checked: the bucket is unavailable"),
+        ({"without_ceilings": ("console:alice", "shop:taobao")}, "ceilings", "console:alice, shop:taobao."),
+        ({"expiring_tokens": ("pdd 2026-12-01",)}, "tokens", "or have expired: pdd 2026-12-01."),
+        ({"operators": {"alice": True, "bob": False, "carol": False}}, "console", "is enough for bob, carol:"),
+        (
+            {"synchronous": "*", "standbys": {"b:5432": 96, "c:5433": "timeout expired"}},
+            "durability",
+            "Replication is synchronous. b:5432: 96 bytes behind; c:5433: timeout expired",
+        ),
+    ],
+)
+def test_what_is_concerned_is_named(found: dict[str, Any], check: str, said: str) -> None:
+    results = checked(replace(SERVICE, **database(**found)))
+    assert said in results[check].message_en
+    assert ("file-digests" in results) is ("compared_files" not in found), "the console reads no file whole"
+
+
+def test_broken_modules_are_listed_up_to_five() -> None:
+    names = tuple(f"part{number}.age" for number in range(9))
+    assert "part4.age, … (9)." in checked(replace(SERVICE, broken=names))["functions"].message_en
+
+
+def test_a_password_is_enough_where_only_certain_addresses_reach_the_console() -> None:
+    service = replace(SERVICE, **database(operators={"alice": True, "bob": False}))
+    allowed = checked(service, **setting("KADUN_ADMIN_ALLOW", "203.0.113.7 2001:db8::/32"))
+    assert differing(allowed) == {}
+    assert "203.0.113.7 2001:db8::/32" in allowed["console"].message_en

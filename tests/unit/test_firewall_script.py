@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.nightly
+
 ROOT = Path(__file__).resolve().parents[2]
 CALL = """
 ufw() { [[ $* == "show added" ]] && printf '%s\\n' "Added user rules (see 'ufw status'):" "$RULES"; }

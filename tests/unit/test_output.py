@@ -1,6 +1,8 @@
-"""The output of the command line: harmless on a terminal, exact for programs."""
+"""The output of the command line: harmless on a terminal, exact for programs; and the lines of the log."""
 
 import json
+import subprocess
+import sys
 import unicodedata
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 
 from app.cli import output
 from app.services.formatting import escaped, local, seconds
+from tests.support.service import ROOT
 
 HARMFUL = [
     *"\x1b\x07\r\x7f\x9b",  # \x9b is CSI in one byte
@@ -109,3 +112,33 @@ def test_times_are_shown_in_the_vendors_zone_with_their_offset() -> None:
 def test_validities_are_in_seconds() -> None:
     assert seconds(timedelta(days=30)) == 2_592_000
     assert seconds(None) is None
+
+
+# In a process of its own, since the configuration is the whole process's.
+LOGGING = """
+import logging, logging.config
+from app import logs
+
+for level in ("debug", "warning", "info"):
+    logging.config.dictConfig(logs.configuration(level))
+    logger = logging.getLogger("app.test")
+    logger.debug("a debug line")
+    logger.info("two\\nlines, %s", "打开程序", extra={"request_id": "R1", "count": 3})
+    logging.getLogger("gunicorn.access").error("from its access log")
+    try:
+        raise ValueError("broken\\nin two")
+    except ValueError:
+        logger.exception("it failed \\x1b[31m \\u2028")
+"""
+
+
+def test_each_line_of_the_log_is_one_json_object_from_its_level_on() -> None:
+    done = subprocess.run([sys.executable, "-c", LOGGING], cwd=ROOT, capture_output=True, check=True, timeout=60)
+    lines = [json.loads(line) for line in done.stderr.decode().removesuffix("\n").split("\n")]
+    assert done.stdout == b""
+    information, failure = ("INFO", "two\nlines, 打开程序"), ("ERROR", "it failed \x1b[31m \u2028")
+    expected = [("DEBUG", "a debug line"), information, failure, failure, information, failure]
+    assert [(line["level"], line["message"]) for line in lines] == expected
+    assert all(line["logger"] == "app.test" and line["at"].endswith("+00:00") for line in lines)
+    assert (lines[1]["request_id"], lines[1]["count"]) == ("R1", 3)
+    assert "ValueError: broken\nin two" in lines[2]["exc_info"]

@@ -1,4 +1,4 @@
-"""Reading a request's body: its media type and its size."""
+"""Reading a request: its body's media type and size, and the language of its answer."""
 
 import io
 
@@ -6,8 +6,11 @@ import falcon
 import falcon.testing
 import pytest
 
+from app.domain.texts import Text
 from app.http.json_body import MAX_BODY_BYTES, read_body
+from app.http.languages import in_language_of
 from app.http.problems import Problem
+from tests.support.tables import each
 
 
 def posting(body: bytes = b"{}", content_type: str | None = "application/json", **environ: str) -> falcon.Request:
@@ -73,3 +76,33 @@ def test_a_chunked_body_has_the_same_limit(excess: int) -> None:
     with pytest.raises(Problem) as refused:
         read_body(chunked)
     assert refused.value.status == falcon.HTTP_413
+
+
+@each(
+    "header, english",
+    [
+        ("", False),
+        ("EN-us", True),
+        ("zh-CN,zh;q=0.9,en;q=0.8", False),
+        ("zh;q=0.5, en;q=0.9", True),
+        ("en, zh", True),
+        ("zh, en", False),
+        ("en;q=0.3, zh;q=0.9, en-GB", True),
+        ("fr, en;q=0.1", True),
+        ("*", False),
+        ("en;q=0", False),
+        ("zh;q=0, en;q=0.1", True),
+        ("en ; Q=1 , zh ; q=0.9", True),
+        *[(f"en;q={odd}, zh;q=0.1", False) for odd in ("high", "nan", "2", "-1", "")],
+        ("en;level=1", True),
+        ("english", False),
+        (";;;,,,", False),
+    ],
+)
+def test_an_answer_is_english_where_the_request_ranks_it_over_chinese(header: str, *, english: bool) -> None:
+    request = falcon.Request(falcon.testing.create_environ(headers={"Accept-Language": header}))
+    assert in_language_of(request, Text("中文", "English")) == ("English" if english else "中文")
+
+
+def test_an_answer_is_chinese_without_a_preference() -> None:
+    assert in_language_of(falcon.Request(falcon.testing.create_environ()), Text("中文", "English")) == "中文"
